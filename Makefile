@@ -1,0 +1,43 @@
+# Needs Python >= 3.11 and make, nothing else: every target sets up .venv by itself.
+
+PYTHON ?= python3
+# Where pip is given CPU wheels, this takes one (2 GB less than CUDA's). On Linux elsewhere PyPI's wheel brings CUDA along;
+# without an NVIDIA card take the small one:
+#   make demo TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
+TORCH ?= torch==2.13.0
+
+BIN := .venv/bin
+
+.PHONY: demo test slow lint clean
+
+# Faces edited, as pictures and tables: some minutes.
+demo: .venv/base.stamp
+	$(BIN)/ganvas demo --out out
+	@echo "The demo's pictures are in out/: open out/index.html."
+
+# What must hold; a few minutes.
+test: .venv/dev.stamp
+	$(BIN)/python -m pytest
+
+# What takes long.
+slow: .venv/dev.stamp
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+clean:
+	rm -rf .venv out dist .pytest_cache .ruff_cache
+
+.venv/base.stamp: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ganvas needs Python 3.11 or later: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/dev.stamp: .venv/base.stamp
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@

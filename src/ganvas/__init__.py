@@ -1,0 +1,58 @@
+"""ganvas: give any pretrained GAN named, independent controls."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ganvas.dataset import LatentDataset
+    from ganvas.edit import Editor
+    from ganvas.editors import fit, load_editor
+    from ganvas.errors import GanvasError
+    from ganvas.generator import Generator, sample
+    from ganvas.generators import load_generator
+    from ganvas.labelling import label
+    from ganvas.scorer import Scorer
+    from ganvas.scorers import load_scorer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Editor",
+    "GanvasError",
+    "Generator",
+    "LatentDataset",
+    "Scorer",
+    "fit",
+    "label",
+    "load_editor",
+    "load_generator",
+    "load_scorer",
+    "sample",
+]
+
+# Where each public name lives: imported when it's first used, since torch alone takes a second.
+_HOMES = {
+    "Editor": "edit",
+    "GanvasError": "errors",
+    "Generator": "generator",
+    "LatentDataset": "dataset",
+    "Scorer": "scorer",
+    "fit": "editors",
+    "label": "labelling",
+    "load_editor": "editors",
+    "load_generator": "generators",
+    "load_scorer": "scorers",
+    "sample": "generator",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ganvas' has no attribute {name!r}")
+    return getattr(import_module(f"ganvas.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

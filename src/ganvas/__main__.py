@@ -1,0 +1,5 @@
+"""``python -m ganvas``: the same as the command ``ganvas``."""
+
+from ganvas.cli import main
+
+main()

@@ -1,0 +1,131 @@
+"""Editors on trial: what every protocol shares is here, one protocol a module (``attributes``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganvas.control import View
+from ganvas.dataset import BENCH_SEED
+from ganvas.errors import GanvasError
+from ganvas.files import load_tensors, save_tensors
+from ganvas.generator import Generator, draw_z, truncate
+from ganvas.metrics import Trial, readable
+from ganvas.types import Scores, WPlus
+
+POOL_CHUNK = 64
+"""Faces scored between two saves: what a cut costs is some seconds."""
+POOL_LIMIT = 40
+"""Fresh faces looked through for one that is needed, before an attribute counts as too one-sided."""
+THRESHOLD = 0.5
+"""Probability below which an attribute is absent."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """An attribute to give to faces that lack it, or (``up`` False) to take from faces that have it."""
+
+    attribute: str
+    up: bool = True
+
+    def lacking(self, probabilities: Tensor) -> Tensor:
+        """Which faces of these probabilities of the attribute aren't there yet, bool."""
+        return probabilities < THRESHOLD if self.up else probabilities > THRESHOLD
+
+    def target(self, probability: float) -> float:
+        """The probability to pass."""
+        return probability if self.up else 1 - probability
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Scored fresh faces, one pool for all attributes: face ``i`` is seed ``seed + i`` at ``psi``."""
+
+    scores: Scores
+    seed: int = BENCH_SEED
+    psi: float = 1.0
+
+    def codes(self, generator: Generator, index: Tensor) -> WPlus:
+        """The codes of some of its faces, (len(index), num_ws, w_dim)."""
+        w = generator.mapping(draw_z(generator, (self.seed + index).tolist()))
+        return generator.expand(truncate(w, generator.w_avg, self.psi))
+
+    def lacking(self, view: View, goal: Goal) -> Tensor:
+        """The faces that a goal can be tried on, in the order of their seeds."""
+        column = view.scorer.column(goal.attribute)
+        return goal.lacking(readable(self.scores, view.scorer.kinds)[:, column]).nonzero()[:, 0]
+
+
+def fresh_pool(view: View, goals: Sequence[Goal], n: int, empty: Pool, file: Path | None = None) -> Pool:
+    """Grow ``empty`` to ``n`` faces, and until every goal has ``n`` to be tried on; kept in ``file`` and taken up from there.
+
+    Raises GanvasError for an attribute that ``POOL_LIMIT`` faces for each one wanted don't suffice for.
+    """
+    about = {
+        "pool": 1,
+        "generator": view.generator.fingerprint,
+        "scorer": view.scorer.fingerprint,
+        "seed": empty.seed,
+        "psi": empty.psi,
+    }
+    pool = empty
+    if file is not None and file.exists():
+        tensors, found = load_tensors(file)
+        # Another scorer's or generator's pool is only a cache: it is drawn anew.
+        pool = replace(empty, scores=tensors["scores"]) if found == about else empty
+    while (short := [goal for goal in goals if len(pool.lacking(view, goal)) < n]) or len(pool.scores) < n:
+        if short and len(pool.scores) >= POOL_LIMIT * n + POOL_CHUNK:
+            raise GanvasError(
+                f"Only {len(pool.lacking(view, short[0]))} of {len(pool.scores)} faces can be tried on"
+                f" {short[0].attribute!r}, not {n}: ask for fewer, or for another attribute."
+            )
+        index = torch.arange(len(pool.scores), len(pool.scores) + min(POOL_CHUNK, 2 * n))
+        more = view(pool.codes(view.generator, index))
+        pool = replace(pool, scores=torch.cat((pool.scores, more.to(pool.scores))))
+        if file is not None:
+            save_tensors(file, {"scores": pool.scores}, about)
+    return pool
+
+
+def save_trial(file: Path, trial: Trial, key: dict[str, Any]) -> None:
+    """Write a trial, with ``key`` saying what it is a trial of."""
+    tensors = {f.name: getattr(trial, f.name) for f in fields(trial)}
+    names = {"attribute": trial.attribute, "attributes": list(trial.attributes), "kinds": list(trial.kinds)}
+    tensors = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
+    for name in ("before", "after"):
+        # Codes of W have equal rows: one is kept.
+        first = tensors[name][:, :1]
+        if torch.equal(tensors[name], first.expand_as(tensors[name])):
+            tensors[name] = first
+    save_tensors(file, tensors, {"trial": names, "num_ws": trial.before.shape[1], "key": key})
+
+
+def load_trial(file: Path, key: dict[str, Any]) -> Trial | None:
+    """The trial in ``file`` where it is one of ``key``; None where there is none, or another."""
+    if not file.exists():
+        return None
+    tensors, about = load_tensors(file)
+    if about.get("key") != key:
+        return None
+    for name in ("before", "after"):
+        tensors[name] = tensors[name].expand(-1, about["num_ws"], -1)
+    names = about["trial"]
+    return Trial(names["attribute"], tuple(names["attributes"]), tuple(names["kinds"]), **tensors)
+
+
+@contextmanager
+def progress(task: str, total: int | None = None) -> Iterator[Any]:
+    """A line on the terminal with count, rate and time; yields what to call with the number of pictures rendered."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        bar = bars.add_task(task, total=total)
+        yield lambda rendered: bars.advance(bar, rendered)

@@ -1,0 +1,294 @@
+"""The protocol of Lesné et al., section 4.3, with bounds that keep it honest.
+
+A face with p < 0.5 is edited with growing strength until p > 0.9. Strength stops where the code's Mahalanobis distance
+from W passes the 99.9th percentile of sampled codes; what has not arrived by then is a failure. Age is CelebA's
+"Young": it is tried towards old, from p > 0.5 to p < 0.1. Faces come from fresh seeds, so no editor learned from them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganvas.bench import Goal, Pool, fresh_pool, load_trial, progress, save_trial
+from ganvas.control import Ladder, View, reach
+from ganvas.dataset import BENCH_SEED
+from ganvas.distribution import PERCENTILE, Distribution, fit_distribution
+from ganvas.edit import Editor, fingerprint
+from ganvas.errors import GanvasError, unknown
+from ganvas.files import write_json, write_text
+from ganvas.generator import Generator
+from ganvas.metrics import (
+    Estimate,
+    Trial,
+    distance_moved,
+    estimate,
+    mahalanobis_after,
+    off_target_drift,
+    success,
+    success_within,
+    variation_row,
+)
+from ganvas.recipe_files import check_output
+from ganvas.scorer import Scorer
+
+ATTRIBUTES = ("Eyeglasses", "Male", "Smiling", "Young")
+"""Glasses, gender, smile and age, the paper's four."""
+DOWNWARDS = ("Young",)
+"""Attributes that are tried towards their absence: the paper's "age" makes faces older."""
+TARGET = 0.9
+"""The probability that ends an edit."""
+PAPER = {"Eyeglasses": 0.999, "Male": 0.970, "Smiling": 0.999, "Young": 0.950}
+"""The success that Lesné et al. report for their method (their scorer, generator, and no stated bound)."""
+COMPONENTS = 60
+"""Success is also counted within these leading components, where the bound is tighter."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """``n`` faces an attribute, drawn from ``seed`` upwards at ``psi``, edited along ``ladder``.
+
+    ``measured`` codes fit the covariance of W, and as many give the bound.
+    """
+
+    n: int = 256
+    seed: int = BENCH_SEED
+    psi: float = 1.0
+    ladder: Ladder = Ladder()  # noqa: RUF009 (frozen)
+    batch: int = 8
+    measured: int = 20_000
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise GanvasError(f"The number of faces must be at least 1, not {self.n}.")
+        if not math.isfinite(self.psi):
+            raise GanvasError(f"psi must be a finite number, not {self.psi}.")
+
+
+FULL = Protocol()
+"""The paper's size."""
+
+
+def goal(attribute: str) -> Goal:
+    """The direction in which an attribute is tried."""
+    return Goal(attribute, up=attribute not in DOWNWARDS)
+
+
+def check(scorer: Scorer, editor: Editor, attributes: Sequence[str]) -> None:
+    """Raises GanvasError where the protocol can't be run on an attribute, or there are none."""
+    if not attributes:
+        raise GanvasError(f"No attributes are asked for: pick some of {', '.join(editor.attributes)}.")
+    for attribute in attributes:
+        for known in (scorer.attributes, editor.attributes):
+            if attribute not in known:
+                raise unknown("attribute", attribute, known)
+        kind = scorer.kinds[scorer.column(attribute)]
+        if kind != "probability":
+            raise GanvasError(f"{attribute!r} is a {kind}: this protocol needs a probability.")
+
+
+def attempt(view: View, editor: Editor, goal: Goal, pool: Pool, n: int, ladder: Ladder, within: Distribution) -> Trial:
+    """The protocol on the first ``n`` faces of the pool that ``goal`` can be tried on."""
+    index = pool.lacking(view, goal)[:n]
+    ws, before = pool.codes(view.generator, index), pool.scores[index]
+    found = reach(
+        editor, view, ws, goal.attribute, goal.target(TARGET), start=before.to(ws), ladder=ladder, within=within
+    )
+    return Trial(
+        attribute=goal.attribute,
+        attributes=view.scorer.attributes,
+        kinds=view.scorer.kinds,
+        before=ws,
+        after=found.codes,
+        scores_before=before,
+        scores_after=found.scores,
+        arrived=found.arrived,
+        strengths=found.strengths,
+        stopped=found.stopped,
+        renders=found.renders,
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All trials of one editor, with what they were made on."""
+
+    trials: tuple[Trial, ...]
+    pool: Pool
+    within: Distribution
+    seconds: float
+
+
+def run_trials(
+    generator: Generator,
+    scorer: Scorer,
+    editor: Editor,
+    attributes: Sequence[str],
+    protocol: Protocol,
+    out: Path | None,
+) -> Outcome:
+    """One trial an attribute. With ``out`` the pool's scores and finished trials are kept there and not made again.
+
+    Raises GanvasError for an unknown attribute, or one that too few faces lack.
+    """
+    check(scorer, editor, attributes)
+    began = time.monotonic()
+    view = View(generator, scorer, protocol.batch)
+    empty = Pool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
+    within = fit_distribution(generator, protocol.measured)
+    with progress("Scoring fresh faces") as watch:
+        goals = [goal(a) for a in attributes]
+        pool = fresh_pool(replace(view, watch=watch), goals, protocol.n, empty, out and out / "pool.safetensors")
+    trials = []
+    for wanted in goals:
+        file = out and out / "trials" / f"{wanted.attribute}.safetensors"
+        key = {**_identity(generator, scorer, editor), "protocol": asdict(protocol), "up": wanted.up}
+        trial = load_trial(file, key) if file else None
+        if trial is None:
+            with progress(f"Editing {wanted.attribute}") as watch:
+                watching = replace(view, watch=watch)
+                trial = attempt(watching, editor, wanted, pool, protocol.n, protocol.ladder, within)
+            if file:
+                save_trial(file, trial, key)
+        trials.append(trial)
+    return Outcome(tuple(trials), pool, within, time.monotonic() - began)
+
+
+def run_success(
+    generator: Generator,
+    scorer: Scorer,
+    editor: Editor,
+    out: str | Path,
+    attributes: Sequence[str] = ATTRIBUTES,
+    protocol: Protocol = FULL,
+) -> dict[str, Any]:
+    """Run the protocol and write ``out``/success.json and success.md; started again it goes on where it was cut.
+
+    Returns what the JSON holds. Raises GanvasError as ``run_trials``, and where ``out`` can't be written.
+    """
+    out = Path(out)
+    # Before the first picture is rendered: a folder that can't be written should not cost minutes.
+    check_output(out / "success.json", (".json",))
+    outcome = run_trials(generator, scorer, editor, attributes, protocol, out)
+    results = report(generator, scorer, editor, protocol, outcome)
+    write_json(out / "success.json", results)
+    write_text(out / "success.md", markdown(results))
+    return results
+
+
+def report(
+    generator: Generator, scorer: Scorer, editor: Editor, protocol: Protocol, outcome: Outcome
+) -> dict[str, Any]:
+    """Every number of a run, as JSON holds it."""
+    return {
+        **_identity(generator, scorer, editor),
+        "method": editor.method,
+        "protocol": {**asdict(protocol), "target": TARGET},
+        "bound": {"percentile": PERCENTILE, "distance": outcome.within.bound},
+        "pool": len(outcome.pool.scores),
+        "seconds": round(outcome.seconds, 1),
+        "attributes": {trial.attribute: _summary(trial, editor, outcome) for trial in outcome.trials},
+    }
+
+
+def _identity(generator: Generator, scorer: Scorer, editor: Editor) -> dict[str, str]:
+    return {
+        "generator": f"{generator.name}:{generator.fingerprint}",
+        "scorer": f"{scorer.name}:{scorer.fingerprint}",
+        "editor": f"{editor.method}:{fingerprint(editor)}",
+    }
+
+
+def _summary(trial: Trial, editor: Editor, outcome: Outcome) -> dict[str, Any]:
+    probabilities = torch.sigmoid(outcome.pool.scores[:, trial.column])
+    wanted = goal(trial.attribute)
+    tight = outcome.within.leading(min(COMPONENTS, len(outcome.within.bounds)))
+    ours = [trial.attributes.index(a) for a in editor.attributes]
+    seen = replace(
+        trial,
+        attributes=editor.attributes,
+        scores_before=trial.scores_before[:, ours],
+        scores_after=trial.scores_after[:, ours],
+    )
+    numbers = {
+        "success": estimate(success(trial)),
+        "success_leading": estimate(success_within(trial, tight)),
+        "strength": estimate(trial.strengths),
+        "distance_moved": estimate(distance_moved(trial)),
+        "mahalanobis_before": estimate(outcome.within.mahalanobis(trial.before)),
+        "mahalanobis_after": estimate(mahalanobis_after(trial, outcome.within)),
+    }
+    if len(editor.attributes) > 1:
+        numbers["off_target_drift"] = estimate(off_target_drift(seen, editor.gaussianize))
+    row = variation_row(trial).tolist()
+    return {
+        "towards": "present" if wanted.up else "absent",
+        "n": len(trial),
+        "base_rate": float((probabilities > 0.5).double().mean()),
+        "failed_at_bound": int(trial.stopped.sum()) if trial.stopped is not None else None,
+        "renders": int(trial.renders.sum()) if trial.renders is not None else None,
+        **{name: _finite(value) for name, value in numbers.items()},
+        "variation": {a: v if math.isfinite(v) else None for a, v in zip(trial.attributes, row, strict=True)},
+    }
+
+
+def _finite(value: Estimate) -> dict[str, float | int | None]:
+    return {k: v if math.isfinite(v) else None for k, v in asdict(value).items()}
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The table that people read."""
+    protocol, bound = results["protocol"], results["bound"]
+    lines = [
+        f"# Success of {results['method']} on {results['generator'].split(':')[0]}",
+        "",
+        f"{protocol['n']} fresh faces an attribute (seeds from {protocol['seed']}, psi {protocol['psi']:g}), edited"
+        f" with growing strength until p > {TARGET} ({', '.join(DOWNWARDS)}: until p < {1 - TARGET:.1f}), in steps of"
+        f" {protocol['ladder']['step']:g} σ up to {protocol['ladder']['maximum']:g} σ, and no further than the"
+        f" {bound['percentile']:g}th percentile of the Mahalanobis distances of sampled codes"
+        f" ({bound['distance']:.1f}).",
+        f"Brackets: 95 % bootstrap interval. Base rate: share of {results['pool']} fresh faces with p > 0.5."
+        f" Within {COMPONENTS}: success that also stays within the bound of the {COMPONENTS} leading components, a"
+        " tighter one. Drift: mean |change| of the other attributes, in σ.",
+        "",
+    ]
+    head, *rows = table(results)
+    lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines += [f"| {' | '.join(cells)} |" for cells in rows]
+    return "\n".join(lines) + "\n"
+
+
+def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The titles, then one row an attribute."""
+    within = f"within {COMPONENTS}"
+    titles = ("attribute", "success", "paper", within, "strength (σ)", "drift (σ)", "Mahalanobis", "base rate")
+    return [titles, *(_row(name, row) for name, row in results["attributes"].items())]
+
+
+def _row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        name if row["towards"] == "present" else f"{name} (towards absent)",
+        _cell(row["success"], 3),
+        f"{PAPER[name]:.3f}" if name in PAPER else "",
+        _cell(row["success_leading"], 3),
+        _cell(row["strength"], 2),
+        _cell(row.get("off_target_drift"), 2),
+        f"{_mean(row['mahalanobis_before'])} → {_mean(row['mahalanobis_after'])}",
+        f"{row['base_rate']:.2f}",
+    )
+
+
+def _cell(value: dict[str, Any] | None, digits: int) -> str:
+    if value is None or value["mean"] is None:
+        return "-"
+    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+
+
+def _mean(value: dict[str, Any]) -> str:
+    return "-" if value["mean"] is None else f"{value['mean']:.1f}"

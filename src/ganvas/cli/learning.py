@@ -1,0 +1,126 @@
+"""Commands that learn and measure: label, fit, train-scorer, score, success."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ganvas.cli import options
+from ganvas.cli.options import CodesFile, Device, Dtype, EditorName, GeneratorName
+
+PANEL = "Learning and measuring"
+
+ScorerName = Annotated[
+    str | None,
+    typer.Option("--scorer", metavar="NAME", help="A scorer; by default the one that the generator's card names."),
+]
+LABEL_SEED = 1_000_000  # the seeds below are for people: what they try was never learned from
+BENCH_SEED = 2_000_000
+
+
+def label(
+    generator: GeneratorName,
+    out: Annotated[Path, typer.Option(help="The folder for the labels; a run that was stopped goes on there.")],
+    scorer: ScorerName = None,
+    n: Annotated[int, typer.Option("-n", help="How many faces.")] = 30_000,
+    psi: options.Psi = 1.0,
+    seed: options.Seed = LABEL_SEED,
+    keep_images: Annotated[
+        bool, typer.Option("--keep-images", help="Keep the pictures at 256 pixels: another scorer takes minutes then.")
+    ] = False,
+    pack: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Then write the scores as one small file, too (safetensors).")
+    ] = None,
+    bits: Annotated[int, typer.Option(help="Bits of a score in --pack: 8 or 16.")] = 16,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+) -> None:
+    """Draw faces and score them: what editors learn from."""
+    from ganvas import labels, recipe_files
+    from ganvas.cli import starting
+    from ganvas.labelling import label as make
+
+    if pack is not None:
+        recipe_files.check_output(pack, (".safetensors",))
+    network, judge = starting.generator_and_scorer(generator, scorer, device, dtype)
+    data = make(network, judge, n, psi=psi, seed=seed, out=out, keep_images=keep_images, progress=True)
+    options.say(f"{len(data)} faces with {len(data.attributes)} attributes in {out}")
+    if pack is not None:
+        options.say(labels.pack(data, pack, bits=bits, generator=network.name))
+
+
+def fit(
+    method: Annotated[str, typer.Argument(help="A method, as `ganvas list` names them.")],
+    labels: Annotated[Path, typer.Argument(help="A label folder, or a label pack.")],
+    out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
+    generator: Annotated[str, typer.Option(help="The generator that was labelled.")] = "ffhq",
+    attributes: Annotated[str | None, typer.Option(help="Only these: Eyeglasses,Male; by default all.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the method, like epochs=40. Repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Where chance starts, for methods that take a seed.")] = None,
+    codes: CodesFile = None,
+    device: Device = "cpu",
+) -> None:
+    """Fit an editor on labels. --codes is for labels of a codes file."""
+    from ganvas import editors, recipe_files
+    from ganvas.cli import starting
+    from ganvas.labels import load_labels
+
+    settings = options.options_of(option) | ({} if seed is None else {"seed": seed})
+    recipe_files.check_output(out, (".safetensors",))
+    starting.check_method(method)
+    network, _ = starting.generator_and_scorer(generator, None, device, "float32", needs_scorer=False)
+    names = None if attributes is None else options.names_of(attributes)
+    data = load_labels(labels, network, codes=codes, attributes=names)
+    editor = starting.learn(method, data, network, settings)
+    editors.save(editor, out)
+    for line in editors.report_lines(editor):
+        options.say(line)
+    options.say(f"{out}: {method} of {len(editor.attributes)} attributes, learned from {len(data)} faces")
+
+
+def score(
+    images: Annotated[list[Path], typer.Argument(help="Pictures: PNG, JPEG or WebP.")],
+    scorer: Annotated[str, typer.Option(help="A scorer, as `ganvas list` names them.")] = "celeba40",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    device: Device = "cpu",
+) -> None:
+    """Read the attributes of pictures: probabilities, or whatever the scorer gives."""
+    from ganvas.cli import starting
+
+    rows = starting.scores_of(images, scorer, device)
+    if as_json:
+        options.say_json({str(path): row for path, row in zip(images, rows, strict=True)})
+    else:
+        titles = ["", *(path.name for path in images)]
+        options.say_table(titles, [[name, *(f"{row[name]:.3f}" for row in rows)] for name in rows[0]])
+
+
+def success(
+    generator: GeneratorName,
+    out: Annotated[Path, typer.Option(help="The folder for the table; a run that was stopped goes on there.")],
+    editor: EditorName = None,
+    scorer: ScorerName = None,
+    attributes: Annotated[str, typer.Option(help="The attributes to try.")] = "Eyeglasses,Male,Smiling,Young",
+    n: Annotated[int, typer.Option("-n", help="Faces an attribute.")] = 256,
+    psi: options.Psi = 1.0,
+    seed: options.Seed = BENCH_SEED,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+) -> None:
+    """Measure how often an editor succeeds, as Lesné et al. define it, on faces that it never learned from."""
+    from ganvas.bench import attributes as bench
+    from ganvas.cli import starting
+    from ganvas.recipe import load_editor_for
+
+    protocol = bench.Protocol(n=n, seed=seed, psi=psi)
+    network, judge = starting.generator_and_scorer(generator, scorer, device, dtype)
+    editing, _ = load_editor_for(network, starting.editor_name(generator, editor))
+    bench.run_success(network, judge, editing, out, options.names_of(attributes), protocol)
+    options.say((out / "success.md").read_text(encoding="utf-8"))
+
+
+COMMANDS = (label, fit, score, success)

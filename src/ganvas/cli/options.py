@@ -1,0 +1,156 @@
+"""What commands share: options that mean the same everywhere, and the little languages of their values."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import typer
+
+from ganvas.errors import GanvasError
+
+T = TypeVar("T")
+
+GeneratorName = Annotated[str, typer.Argument(metavar="GENERATOR", help="A generator, as `ganvas list` names them.")]
+Seed = Annotated[int, typer.Option(help="Where chance starts; a seed is a face, on any device.")]
+Psi = Annotated[
+    float, typer.Option(help="Truncation: 1 draws all of the generator's faces, less draws more usual ones.")
+]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[Literal["float32", "bfloat16"], typer.Option(help="Precision of the synthesis; bfloat16 is faster.")]
+EditorName = Annotated[
+    str | None,
+    typer.Option(
+        "--editor", metavar="NAME|FILE", help="An editor; by default the one that the generator's card names."
+    ),
+]
+CodesFile = Annotated[Path | None, typer.Option("--codes", metavar="FILE", help="Start from codes in this file.")]
+Row = Annotated[int, typer.Option(help="Which of the codes in --codes, counted from 0.")]
+SaveCodes = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the finished codes, too (safetensors).")]
+SetValues = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Bring an attribute to a value, in standard deviations. Repeatable."
+    ),
+]
+ShiftValues = Annotated[
+    list[str] | None,
+    typer.Option("--shift", metavar="NAME=CHANGE", help="Change an attribute by standard deviations. Repeatable."),
+]
+Size = Annotated[int, typer.Option(help="The side of each picture in pixels.")]
+
+MOST_SEEDS = 1_000_000
+"""In one range."""
+
+
+def seeds_of(text: str) -> list[int]:
+    """``0-99``, ``7`` or ``1,5,10-12`` as numbers. Raises GanvasError for anything else."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,10})(?:-([0-9]{1,10}))?\s*", part)
+        if match is None:
+            raise GanvasError(f"{text!r} isn't a list of whole numbers like 0-99 or 1,5,10-12.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise GanvasError(f"The range {part.strip()!r} ends before it starts.")
+        if len(numbers) + last - first >= MOST_SEEDS:
+            raise GanvasError(f"{text!r} has more than {MOST_SEEDS:,} numbers.")
+        numbers.extend(range(first, last + 1))
+    return list(dict.fromkeys(numbers))
+
+
+def numbers_of(text: str) -> list[float]:
+    """``-2,0,2.5`` as numbers. Raises GanvasError for anything else."""
+    return [_number(part, text) for part in text.split(",")]
+
+
+def names_of(text: str) -> list[str]:
+    """``Male,Smiling`` as names, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def values_of(items: Iterable[str] | None) -> dict[str, float]:
+    """``["Smiling=1", …]`` as a mapping. Raises GanvasError where a value is no finite number or a name comes twice."""
+    values: dict[str, float] = {}
+    for item in items or ():
+        name, equals, value = item.partition("=")
+        name = name.strip()
+        if not (name and equals):
+            raise GanvasError(f"{item!r} isn't NAME=NUMBER, like Smiling=1.")
+        if name in values:
+            raise GanvasError(f"Attribute {name!r} is given twice: give it once.")
+        values[name] = _number(value, item)
+    return values
+
+
+def options_of(items: Iterable[str] | None) -> dict[str, Any]:
+    """``["epochs=40", "residual=false", …]`` as a mapping: values are JSON where they can be, else texts."""
+    options: dict[str, Any] = {}
+    for item in items or ():
+        key, equals, value = item.partition("=")
+        if not (key.strip().isidentifier() and equals):
+            raise GanvasError(f"{item!r} isn't KEY=VALUE, like epochs=40.")
+        try:
+            options[key.strip()] = json.loads(value)
+        except (ValueError, RecursionError):
+            options[key.strip()] = value
+    return options
+
+
+def track(items: Sequence[T], doing: str) -> Iterable[T]:
+    """Pass items on while a bar on the terminal shows how far they are and how long the rest takes."""
+    from rich.console import Console
+    from rich.progress import track as bar
+
+    console = Console(stderr=True)
+    return bar(items, doing, console=console, disable=not console.is_terminal or len(items) < 2)
+
+
+@contextmanager
+def counting(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the terminal; yields what to call with the number of steps done and of all steps."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bars:
+        bar = bars.add_task(doing, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def say(text: object) -> None:
+    """One line for the user."""
+    typer.echo(text)
+
+
+def say_json(value: Any) -> None:
+    """A JSON value for another program."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def say_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table whose first column holds names and whose others hold numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for i, title in enumerate(titles):
+        table.add_column(title, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(soft_wrap=True).print(table)
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise GanvasError(f"{text.strip()!r} in {whole!r} isn't a finite number.")
+    return value

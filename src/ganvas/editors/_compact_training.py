@@ -1,0 +1,140 @@
+"""How the compact editor's auto-encoder is trained: the paper's schedule, and a shorter one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganvas.editors._compact_network import Learner, Perceptron, linear_start, losses
+from ganvas.errors import GanvasError
+
+Watch = Callable[[int, int], object]
+"""Called with the number of steps done and of all steps, after each."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network and its schedule; the defaults are the paper's. ``alpha`` and ``beta`` weigh (4) and (5) in (6).
+
+    ``path``: a linear path beside the layers, which starts as the best linear encoder and decoder, and a learning rate
+    that warms up and then falls to 0 as a cosine; else it is constant.
+    ``steps``: stop there, whatever ``epochs`` says. ``bfloat16``: for products of the layers; None: where that is faster.
+    """
+
+    depth: int = 8
+    width: int = 512
+    alpha: float = 1e-5
+    beta: float = 1e-5
+    epochs: int = 150
+    batch: int = 256
+    rate: float = 2e-4
+    decay: float = 0.0
+    path: bool = False
+    steps: int | None = None
+    bfloat16: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("width", "epochs", "steps"):
+            value = getattr(self, name)
+            if not (type(value) is int and value >= 1 or name == "steps" and value is None):
+                raise GanvasError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        for name in ("depth", "batch"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 2:
+                raise GanvasError(f"{name} must be a whole number of at least 2, not {getattr(self, name)!r}.")
+        for name in ("alpha", "beta", "rate", "decay"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise GanvasError(f"{name} must be a number from 0 on, not {value!r}.")
+        if not isinstance(self.path, bool) or self.bfloat16 not in (None, True, False):
+            raise GanvasError("path and bfloat16 are true or false.")
+
+    def count(self, n: int) -> int:
+        """The number of steps on ``n`` codes; a batch that the codes don't fill is left out."""
+        steps = self.epochs * max(n // self.batch, 1)
+        return steps if self.steps is None else min(steps, self.steps)
+
+
+RECIPES = {
+    "paper": Training(),
+    "fast": Training(depth=4, width=256, alpha=0.1, beta=0.1, epochs=30, batch=1024, rate=2e-3, decay=0.01, path=True),
+}
+
+
+def train(
+    x: Tensor, a: Tensor, mref: Tensor, dim: int, training: Training, seed: int, watch: Watch
+) -> tuple[Perceptron, Perceptron]:
+    """Encoder and decoder, trained on mean-free components ``x`` (n, components) and normal scores ``a`` (n, K).
+
+    Equal input gives equal weights on one machine; the global random state is left as it was.
+    Raises GanvasError where the loss ends up not finite.
+    """
+    half = _bfloat16_pays(x.device) if training.bfloat16 is None else training.bfloat16
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        sizes = (x.shape[1], dim), (dim, x.shape[1])
+        plain = [Perceptron(*size, training.width, training.depth, training.path).to(x.device) for size in sizes]
+    encoder, decoder = (Learner(p, p is plain[0], half).to(x.device) for p in plain)
+    if training.path:
+        forward, backward = (matrix.float() for matrix in linear_start(x, a, mref, dim))
+        encoder.start(forward, (x @ forward).std(0, correction=0).clamp(min=0.1))
+        decoder.start(backward, forward)
+    loss = _descend(encoder, decoder, x, a, mref, training, seed, watch)
+    if not math.isfinite(loss):
+        raise GanvasError(f"The training went astray (loss {loss}): a lower rate than {training.rate:g} may help.")
+    return encoder.finish(), decoder.finish()
+
+
+def _descend(
+    encoder: Learner, decoder: Learner, x: Tensor, a: Tensor, mref: Tensor, training: Training, seed: int, watch: Watch
+) -> float:
+    """Adam on (6); the last step's loss."""
+    matrices = [p for net in (encoder, decoder) for p in net.parameters()]
+    optimizer = torch.optim.AdamW(
+        matrices, training.rate, weight_decay=training.decay, fused=x.device.type in ("cpu", "cuda")
+    )
+    rng, batch = torch.Generator().manual_seed(seed), min(training.batch, len(x))
+    steps, each, loss = training.count(len(x)), max(len(x) // training.batch, 1), torch.zeros(())
+    for step in range(steps):
+        if step % each == 0:
+            order = torch.randperm(len(x), generator=rng).to(x.device)
+            xs, scores = x[order], a[order]
+        rows = slice(step % each * batch, (step % each + 1) * batch)
+        if training.path:
+            for group in optimizer.param_groups:
+                group["lr"] = training.rate * _slope(step, steps)
+        c = encoder(xs[rows])
+        recons, attr, corr = losses(xs[rows], c, decoder(c), scores[rows], mref)
+        loss = recons + training.alpha * attr + training.beta * corr
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        watch(step + 1, steps)
+    return float(loss.detach())
+
+
+def _slope(step: int, steps: int) -> float:
+    """Up over the first tenth, then down as a cosine."""
+    done = (step + 1) / steps
+    return min(done / 0.1, 1) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _bfloat16_pays(device: torch.device) -> bool:
+    """Whether a product of a layer's size is much faster in bfloat16 here: by trial, for torch doesn't say."""
+    if device.type != "cpu":
+        return device.type == "cuda"
+    best = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x, weight = torch.ones(256, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+        times = []
+        for _ in range(20):
+            start = time.perf_counter()
+            F.linear(x, weight)
+            times.append(time.perf_counter() - start)
+        best[dtype] = min(times)
+    return best[torch.bfloat16] < 0.6 * best[torch.float32]

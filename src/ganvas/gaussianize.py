@@ -1,0 +1,88 @@
+"""Scores to normal scores and back: histogram equalisation, then the inverse normal distribution function.
+
+Lesné et al., section 4.1: logits and probabilities crowd at their ends, and a code learned from them would be bimodal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganvas.errors import GanvasError
+from ganvas.types import Scores
+
+KNOTS = 1024
+TAIL = 0.5
+"""The line beyond the fitted range has the mean slope of this many standard deviations at its end.
+
+The last two scores alone would not do: they may lie as near to each other, or as far apart, as chance has it.
+"""
+
+
+@dataclass(frozen=True)
+class Gaussianize:
+    """A strictly increasing, piecewise linear map for each attribute; beyond its last knots it goes on as a line.
+
+    ``scores`` and ``normals`` are the knots, each (knots, attributes), float64, increasing along the first axis.
+    """
+
+    scores: Tensor
+    normals: Tensor
+
+    def __call__(self, scores: Scores) -> Scores:
+        """Normal scores: over the fitted data each attribute is distributed as N(0, 1)."""
+        return _interpolate(scores, self.scores, self.normals)
+
+    def inverse(self, normals: Scores) -> Scores:
+        """The scores that have these normal scores."""
+        return _interpolate(normals, self.normals, self.scores)
+
+    def select(self, columns: list[int]) -> Gaussianize:
+        """The map of some attributes only."""
+        return Gaussianize(self.scores[:, columns], self.normals[:, columns])
+
+
+def fit(scores: Scores, attributes: tuple[str, ...], knots: int = KNOTS) -> Gaussianize:
+    """Fit on (n, attributes) scores; ties share their mid-rank.
+
+    Raises GanvasError where a score isn't finite or an attribute has fewer than two values (named).
+    """
+    columns = [_fit_column(scores[:, k].double().cpu().numpy(), name, knots) for k, name in enumerate(attributes)]
+    x, y = (torch.from_numpy(np.stack(rows, 1)) for rows in zip(*columns, strict=True))
+    return Gaussianize(x, y)
+
+
+def _fit_column(values: np.ndarray, name: str, knots: int) -> tuple[np.ndarray, np.ndarray]:
+    if not np.isfinite(values).all():
+        raise GanvasError(f"Attribute {name!r} has scores that aren't finite: nothing can be learned from them.")
+    x, counts = np.unique(values, return_counts=True)
+    if len(x) < 2:
+        raise GanvasError(
+            f"Attribute {name!r} has one score everywhere, nothing to learn from: select the other attributes."
+        )
+    middle = (np.cumsum(counts) - counts / 2) / len(values)
+    normals = torch.special.ndtri(torch.from_numpy(middle)).numpy()
+    if len(x) > knots:
+        # Even in the normal score, so that the tails keep their knots.
+        wanted = np.interp(np.linspace(normals[0], normals[-1], knots), normals, np.arange(len(x)))
+        kept = np.unique(wanted.round().astype(int))
+        x, normals = x[kept], normals[kept]
+    # One knot beyond each end starts its line. Attributes share one matrix: short columns go on along the upper one.
+    # Each line's slope spans at least TAIL, where the data does.
+    upper = max(np.searchsorted(normals, normals[-1] - TAIL, "right") - 1, 0)
+    lower = min(np.searchsorted(normals, normals[0] + TAIL), len(x) - 1)
+    beyond = np.arange(1, knots - len(x) + 2)
+    ends = [(2 * v[0] - v[lower], v[-1] + beyond * (v[-1] - v[upper])) for v in (x, normals)]
+    return np.hstack((ends[0][0], x, ends[0][1])), np.hstack((ends[1][0], normals, ends[1][1]))
+
+
+def _interpolate(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    # float64: float32 can't tell neighbouring knots apart where many faces score alike.
+    v = values.to(x.dtype).T.contiguous()
+    xs, ys = x.T.contiguous().to(v.device), y.T.contiguous().to(v.device)
+    right = torch.searchsorted(xs, v).clamp(1, xs.shape[1] - 1)
+    x0, x1, y0, y1 = (xs.gather(1, right - 1), xs.gather(1, right), ys.gather(1, right - 1), ys.gather(1, right))
+    return (y0 + (v - x0) / (x1 - x0) * (y1 - y0)).T.to(values.dtype)

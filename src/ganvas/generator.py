@@ -1,0 +1,100 @@
+"""What a generator is, and how codes are drawn for it."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ganvas.errors import GanvasError
+from ganvas.types import Images, Labels, W, WPlus, Z
+
+
+class Generator(nn.Module, ABC):
+    """A frozen pretrained GAN: ``mapping`` from z to w, ``synthesis`` from one w a layer to a picture.
+
+    A generator without a W is one whose mapping is the identity, with ``num_ws = 1`` and no style weights.
+    """
+
+    name: str
+    z_dim: int
+    w_dim: int
+    num_labels: int = 0
+    resolution: int
+    dtype: torch.dtype = torch.float32
+    """What synthesis computes in; codes and pictures are float32 whatever it is."""
+    row_resolutions: tuple[int, ...]
+    """The resolution that each row of W+ acts at, coarse to fine."""
+    w_avg: Tensor
+    """The mean of W, shape (w_dim,): the centre of truncation."""
+    fingerprint: str
+    """sha256 of the float32 weights in the order of their names: the identity that editors, labels and recipes carry."""
+
+    @property
+    def num_ws(self) -> int:
+        """The number of rows of a W+ code."""
+        return len(self.row_resolutions)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.w_avg.device
+
+    @abstractmethod
+    def mapping(self, z: Z, labels: Labels | None = None) -> W:
+        """Codes of W for codes of Z."""
+
+    @abstractmethod
+    def synthesis(self, ws: WPlus) -> Images:
+        """Pictures for codes; constant noise, so equal codes give equal pixels; differentiable in ``ws``."""
+
+    @abstractmethod
+    def style_weights(self) -> list[Tensor]:
+        """The matrices (channels, w_dim) that turn each row into a style, for closed-form methods; [] without styles."""
+
+    def expand(self, w: W) -> WPlus:
+        """A W+ code with equal rows, without copying memory."""
+        return w.unsqueeze(1).expand(-1, self.num_ws, -1)
+
+
+def hash_weights(named: Iterable[tuple[str, Tensor]]) -> str:
+    """sha256 over names, shapes and float32 values, sorted by name; independent of device, dtype and storage order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(named):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def draw_z(generator: Generator, seeds: Iterable[int]) -> Z:
+    """One z a seed: ``RandomState(seed).randn(z_dim)``, as NVIDIA's scripts draw it, so that a seed is a face anywhere.
+
+    Raises GanvasError for a seed outside 0 … 2³² - 1.
+    """
+    seeds = list(seeds)
+    for seed in seeds:
+        if not 0 <= seed < 2**32:
+            raise GanvasError(f"A seed is a whole number from 0 to {2**32 - 1}, not {seed}.")
+    rows = [np.random.RandomState(seed).randn(generator.z_dim) for seed in seeds]
+    return torch.from_numpy(np.stack(rows).astype(np.float32)).to(generator.device)
+
+
+def truncate(w: W, w_avg: Tensor, psi: float) -> W:
+    """The truncation trick: ``w_avg + psi (w - w_avg)``; psi 1 leaves w as it is, bit for bit (StyleGAN, section 3.2)."""
+    return w if psi == 1 else torch.lerp(w_avg, w, psi)
+
+
+@torch.no_grad()
+def sample(generator: Generator, n: int, psi: float = 0.7, seed: int = 0, labels: Labels | None = None) -> WPlus:
+    """The codes of seeds ``seed … seed + n - 1`` after truncation, shape (n, num_ws, w_dim); rows are equal.
+
+    Raises GanvasError where ``n`` < 1 or a seed is out of range.
+    """
+    if n < 1:
+        raise GanvasError(f"The number of codes must be at least 1, not {n}.")
+    w = generator.mapping(draw_z(generator, range(seed, seed + n)), labels)
+    return generator.expand(truncate(w, generator.w_avg, psi))

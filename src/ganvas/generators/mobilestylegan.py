@@ -1,0 +1,156 @@
+"""MobileStyleGAN: StyleGAN2's mapping network, and a synthesis network small enough for a laptop.
+
+Belousov, *MobileStyleGAN: A Lightweight Convolutional Neural Network for High-Fidelity Image Synthesis*, 2021,
+https://arxiv.org/abs/2104.04767. Each block undoes a Haar wavelet transform to double the resolution, then runs two
+depthwise-separable convolutions whose input is scaled by the style; demodulation is folded into the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganvas import hub
+from ganvas.errors import GanvasError
+from ganvas.generator import Generator, hash_weights
+from ganvas.types import Images, Labels, W, WPlus, Z
+
+STRIP_ROWS = 64
+"""Rows computed at a time at high resolutions: what one strip needs stays in the processor's cache."""
+STRIP_FROM = 256
+"""The resolution from which strips pay; below it a whole layer fits."""
+
+
+def load(card: hub.Card, device: torch.device, dtype: torch.dtype) -> MobileStyleGAN:
+    """The network that ``card`` names, on ``device``. Raises GanvasError where its weights can't be had."""
+    return MobileStyleGAN(hub.load(card), card.name, dtype).to(device)
+
+
+class MobileStyleGAN(Generator):
+    """``widths[i]`` channels leave the block at resolution 8·2ⁱ; the picture has twice the last block's resolution.
+
+    W+ has one row a modulated layer: the first convolution, then (up, first, second) a block, then the output layer.
+    Weights keep the names of ``state``; the four subbands of a channel are stored band by band (LL, LH, HL, HH), not
+    channel by channel, so that the inverse wavelet transform reads contiguous memory.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.float32) -> None:
+        """Raises GanvasError where ``state`` isn't the weights of such a network."""
+        super().__init__()
+        state = dict(state)
+        self.name, self.dtype = name, dtype
+        try:
+            self.w_avg = nn.Buffer(state.pop("w_avg").float())
+            self.widths = [state[f"blocks.{i}.1.pointwise"].shape[0] for i in range(_count(state, "blocks"))]
+            self.z_dim = state["mapping.0.weight"].shape[1]
+            self.w_dim = state["affine.0.weight"].shape[1]
+        except KeyError as error:
+            raise GanvasError(f"These are not MobileStyleGAN's weights: {error} is missing.") from None
+        self.depth = _count(state, "mapping")
+        blocks = [8 << i for i in range(len(self.widths))]
+        self.row_resolutions = (4, *(r for r in blocks for _ in range(3)), blocks[-1])
+        self.resolution = 2 * blocks[-1]
+        self.fingerprint = hash_weights(state.items())
+        self.weights = nn.ParameterDict(
+            {k.replace(".", "/"): nn.Parameter(self._place(k, v)) for k, v in state.items()}
+        )
+        self.requires_grad_(False)
+
+    def _place(self, key: str, value: Tensor) -> Tensor:
+        # Styles and codes stay in float32: they cost nothing, and an edit lives in their last digits.
+        if key.startswith(("mapping", "affine")):
+            return value.float()
+        value = value.to(self.dtype)
+        return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
+
+    def _weight(self, key: str) -> Tensor:
+        return self.weights[key.replace(".", "/")]
+
+    def mapping(self, z: Z, labels: Labels | None = None) -> W:
+        """Eight equal layers with leaky ReLU after z is scaled to unit mean square (StyleGAN2)."""
+        if labels is not None:
+            raise GanvasError(f"Generator {self.name!r} is unconditional: it takes no labels.")
+        x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
+        for i in range(self.depth):
+            x = F.linear(x, self._weight(f"mapping.{i}.weight"), self._weight(f"mapping.{i}.bias"))
+            x = F.leaky_relu(x, 0.2) * 2**0.5
+        return x
+
+    def style_weights(self) -> list[Tensor]:
+        """The affine layer of each row, (channels, w_dim)."""
+        return [self._weight(f"affine.{i}.weight") for i in range(self.num_ws)]
+
+    def synthesis(self, ws: WPlus) -> Images:
+        """Pictures (n, 3, resolution, resolution), float32, one code at a time: the batch size changes no pixel."""
+        if ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise GanvasError(
+                f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
+            )
+        return torch.cat([self._picture(code) for code in ws])
+
+    def _picture(self, code: Tensor) -> Tensor:
+        styles = [
+            F.linear(row, self._weight(f"affine.{i}.weight"), self._weight(f"affine.{i}.bias"))
+            for i, row in enumerate(code)
+        ]
+        first = self._weight("const") * styles[0][:, None, None].to(self.dtype)
+        x = F.conv2d(first, self._weight("conv.weight"), self._weight("conv.bias"), padding=1)
+        x = F.leaky_relu_(x.add_(self._weight("conv.noise")), 0.2)
+        for i in range(len(self.widths)):
+            x = self._block(x, i, styles[1 + 3 * i : 4 + 3 * i], styles[-1])
+        return x.float()
+
+    def _block(self, x: Tensor, i: int, styles: list[Tensor], last: Tensor) -> Tensor:
+        """Block ``i`` on the whole of ``x``, or strip by strip; the last block ends in the picture."""
+        resolution = 2 * x.shape[2]
+        up = (styles[0] / 2).to(self.dtype)[:, None, None]
+        # Modulating 9 weights a channel costs less than scaling the activations of that channel.
+        depthwise = [
+            (self._weight(f"blocks.{i}.{j}.depthwise") * styles[1 + j].to(self.dtype)[:, None, None, None])
+            for j in (0, 1)
+        ]
+        output = None
+        if i == len(self.widths) - 1:
+            scaled = self._weight("to_img.weight") * (last / 2).to(self.dtype)[:, None, None]
+            output = scaled.contiguous(memory_format=torch.channels_last), self._weight("to_img.bias") / 2
+        # On a GPU and under autograd whole layers are faster; strips are for caches.
+        strip = (
+            STRIP_ROWS if x.device.type == "cpu" and resolution >= STRIP_FROM and not x.requires_grad else resolution
+        )
+        strips = []
+        for top in range(0, resolution, strip):
+            # Two 3×3 convolutions need two more rows above and below, where the picture has them.
+            low, high = max(top - 2, 0), min(top + strip + 2, resolution)
+            y = inverse_haar(x[:, :, low // 2 : high // 2] * up)
+            for j in (0, 1):
+                y = F.conv2d(y, depthwise[j], padding=1, groups=y.shape[1])
+                above, below = int(low > 0), int(high < resolution)
+                low, high, y = low + above, high - below, y[:, :, above : y.shape[2] - below]
+                y = F.conv2d(y, self._weight(f"blocks.{i}.{j}.pointwise"), self._weight(f"blocks.{i}.{j}.bias"))
+                y = F.leaky_relu_(y.add_(self._weight(f"blocks.{i}.{j}.noise")[:, :, low:high]), 0.2)
+            strips.append(inverse_haar(F.conv2d(y, *output)) if output else y)
+        return torch.cat(strips, 2) if len(strips) > 1 else strips[0]
+
+
+def inverse_haar(bands: Tensor) -> Tensor:
+    """The inverse Haar transform of twice the bands: (n, 4c, h, w), band by band, to (n, c, 2h, 2w)."""
+    low, vertical, horizontal, diagonal = bands.chunk(4, 1)
+    top, bottom = low + vertical, low - vertical
+    left, right = horizontal + diagonal, horizontal - diagonal
+    n, c, h, w = low.shape
+    # Written in place: stacking would lose the channels-last order that makes the convolutions after it fast.
+    pixels = torch.empty(
+        (n, c, 2 * h, 2 * w), dtype=bands.dtype, device=bands.device, memory_format=torch.channels_last
+    )
+    pixels[:, :, 0::2, 0::2] = top + left
+    pixels[:, :, 0::2, 1::2] = top - left
+    pixels[:, :, 1::2, 0::2] = bottom + right
+    pixels[:, :, 1::2, 1::2] = bottom - right
+    return pixels
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    return len({key.split(".")[1] for key in state if key.startswith(prefix + ".")})

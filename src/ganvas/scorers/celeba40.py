@@ -1,0 +1,123 @@
+"""CelebA's 40 face attributes, read by a small network that ships.
+
+Liu et al., *Deep Learning Face Attributes in the Wild*, 2015, https://arxiv.org/abs/1411.7766. CelebA, and so what is
+learned from it, is for non-commercial research.
+
+One framing for two kinds of face. CelebA's aligned crop (178×218, eyes at 0.39 and 0.61 of its width and 0.51 of its
+height) shows more than an FFHQ face does: an FFHQ face is the part from 3 to 61 of 64 across and from 10 to 58 of 64
+down, wherever that crop was squeezed to a square. ``frame_celeba`` cuts that part; FFHQ faces are taken whole. The
+CelebA faces at hand are soft (they come out of an auto-encoder, nothing finer than a thirtieth of the face), so the
+first network learned on them sees generated faces blurred to match (``match_softness``). The shipped one was then
+trained on sharp generated faces beside the soft ones, and sees both as they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganvas.errors import GanvasError
+from ganvas.files import load_tensors
+from ganvas.generator import hash_weights
+from ganvas.pictures import shrink
+from ganvas.scorer import Scorer
+from ganvas.scorers._efficientnet_lite import STRIDE, EfficientNetLite
+from ganvas.types import Images, Scores
+
+ATTRIBUTES = tuple(
+    """5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair
+    Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male
+    Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks
+    Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace
+    Wearing_Necktie Young""".split()
+)
+SIZE = 80
+"""Side in pixels of what the network sees."""
+SOFTNESS = 1.2
+"""Standard deviation in pixels, at SIZE, of the blur that gives generated faces the spectrum of the CelebA faces."""
+PART = (3 / 64, 10 / 64, 61 / 64, 58 / 64)
+"""Left, top, right and bottom of an FFHQ face within CelebA's aligned crop."""
+
+
+def frame_celeba(pixels: Tensor, size: int = SIZE) -> Tensor:
+    """The part of an aligned CelebA picture (height, width, 3) that an FFHQ face shows: (3, size, size) uint8."""
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = (round(edge * side) for edge, side in zip(PART, (width, height) * 2, strict=True))
+    part = pixels[top:bottom, left:right].permute(2, 0, 1)[None].float()
+    framed = F.interpolate(part, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return framed[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def match_softness(images: Tensor, sigma: float = SOFTNESS) -> Tensor:
+    """Pictures (n, c, h, w) blurred by a Gaussian of ``sigma`` pixels; 0 leaves them as they are."""
+    if sigma == 0:
+        return images
+    radius = int(3 * sigma + 1)
+    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+    kernel = torch.exp(-offsets.square() / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, -1)
+    images = F.pad(images, (radius,) * 4, mode="reflect")
+    images = F.conv2d(images, kernel[..., None], groups=images.shape[1])
+    return F.conv2d(images, kernel[:, :, None], groups=images.shape[1])
+
+
+class AttributeNetwork(nn.Module):
+    """Features, then one spatial map and one linear reading for each attribute: on aligned faces a place has a meaning,
+    and an attribute that looks where it shows takes less from what it goes with (glasses from grey hair)."""
+
+    def __init__(self, attributes: int = len(ATTRIBUTES), width: int = 256, size: int = SIZE) -> None:
+        super().__init__()
+        self.features = EfficientNetLite()
+        self.mix = nn.Sequential(
+            nn.Conv2d(self.features.channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU6(inplace=True)
+        )
+        self.maps = nn.Parameter(torch.zeros(attributes, (size // STRIDE) ** 2))
+        self.weight = nn.Parameter(torch.randn(attributes, width) * 0.02)
+        self.bias = nn.Parameter(torch.zeros(attributes))
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
+        features = self.mix(self.features(images)).flatten(2)
+        pooled = torch.einsum("nfp,ap->naf", features, self.maps.softmax(1))
+        return (self.dropout(pooled) * self.weight).sum(2) + self.bias
+
+
+class Celeba40(Scorer):
+    """``network`` gives logits; ``scale`` and ``offset`` (attributes,) calibrate them on held-out faces."""
+
+    def __init__(self, network: AttributeNetwork, scale: Tensor, offset: Tensor, name: str = "celeba40") -> None:
+        super().__init__()
+        self.name, self.attributes, self.kinds = name, ATTRIBUTES, ("probability",) * len(ATTRIBUTES)
+        self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.scale, self.offset = nn.Buffer(scale), nn.Buffer(offset)
+        self.fingerprint = hash_weights(self.state_dict().items())
+
+    def forward(self, images: Images) -> Scores:
+        """Calibrated logits (n, 40) of FFHQ-framed faces; the mean over a picture and its mirror image."""
+        x = shrink(shrink(images.float()), SIZE).contiguous(memory_format=torch.channels_last)
+        return (self.network(x) + self.network(x.flip(3))) / 2 * self.scale + self.offset
+
+
+def load(name: str) -> Celeba40:
+    """The scorer that ships."""
+    return read(Path(__file__).parent.parent / "assets" / "scorers" / f"{name}.safetensors")
+
+
+def read(path: str | Path) -> Celeba40:
+    """The scorer in a file that ``ganvas train-scorer`` wrote. Raises GanvasError for any other."""
+    tensors, about = load_tensors(path)
+    if about.get("scorer") != "celeba40":
+        raise GanvasError(f"{path} holds no celeba40 scorer.")
+    network = AttributeNetwork()
+    try:
+        scale, offset = tensors.pop("scale").float(), tensors.pop("offset").float()
+        network.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
+        if missing := [key for key in network.state_dict() if key not in tensors and "num_batches" not in key]:
+            raise GanvasError(f"{path} lacks the weights {', '.join(missing[:3])}.")
+    except (KeyError, RuntimeError) as error:
+        raise GanvasError(f"{path} isn't a whole celeba40 scorer: {str(error).splitlines()[0]}") from None
+    return Celeba40(network, scale, offset)

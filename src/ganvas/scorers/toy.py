@@ -1,0 +1,76 @@
+"""Reads the toy generator's attributes off its pictures, in closed form."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ganvas.generator import hash_weights
+from ganvas.generators.toy import (
+    BLOB,
+    BRIGHT,
+    GREY,
+    PINK,
+    PLACE_SPAN,
+    PLANTED,
+    RED,
+    REDNESS,
+    SIDE,
+    STRIPES,
+    WIDTH,
+    WIDTH_SPAN,
+    grid,
+    stripe_pattern,
+)
+from ganvas.pictures import shrink
+from ganvas.scorer import Scorer
+from ganvas.types import Images, Scores
+
+GAIN = 2.0
+"""Logits a standard deviation."""
+EDGE = 0.9995
+"""Squashed styles are read up to ±EDGE: what lies beyond can't be told apart in a picture."""
+
+
+def load(name: str) -> ToyScorer:
+    """The one toy scorer there is."""
+    return ToyScorer(name)
+
+
+class ToyScorer(Scorer):
+    """Logits of Bright, Red, Big and Striped are twice their coordinates in W; Right is a place in pixels, -4 to 4."""
+
+    def __init__(self, name: str = "toy") -> None:
+        super().__init__()
+        self.name = name
+        self.attributes = tuple(PLANTED)
+        self.kinds = tuple("value" if a == "Right" else "probability" for a in PLANTED)
+        self.colours = nn.Buffer(torch.tensor([GREY, RED, PINK]))
+        constants = torch.tensor([BRIGHT, STRIPES, REDNESS, BLOB, WIDTH, WIDTH_SPAN, PLACE_SPAN, GAIN, EDGE])
+        self.fingerprint = hash_weights([("colours", self.colours), ("constants", constants)])
+
+    def forward(self, images: Images) -> Scores:
+        """Scores (n, 5) of pictures of any size."""
+        images = shrink(images.float(), SIDE)
+        colours = self.colours / self.colours.square().sum(1, keepdim=True)
+        grey, red, blob = (images[:, None] * colours[..., None, None]).sum(2).unbind(1)
+        y, x = grid(images.device)
+        upper, stripes = (y < SIDE / 2).expand(SIDE, SIDE).float(), stripe_pattern(images.device).expand(SIDE, SIDE)
+        # Against the margins, which the blob doesn't reach: JPEG shifts whole pictures a little.
+        blob = blob - torch.cat((blob[:, :3], blob[:, -3:]), 1).mean((1, 2), keepdim=True)
+        mass = blob.sum((1, 2)).clamp(min=1e-3)
+        width = (mass / (2 * torch.pi * BLOB)).sqrt()
+        styles = {
+            "Bright": _mean(grey, upper) / BRIGHT,
+            "Red": red.mean((1, 2)) / REDNESS,
+            "Big": (width - WIDTH) / WIDTH_SPAN,
+            "Striped": _mean(grey, stripes) / STRIPES,
+        }
+        place = (blob * (x - SIDE / 2)).sum((1, 2)) / mass
+        logits = {a: GAIN * 2 * torch.atanh(style.clamp(-EDGE, EDGE)) for a, style in styles.items()}
+        return torch.stack([place if a == "Right" else logits[a] for a in self.attributes], 1)
+
+
+def _mean(values: Tensor, pattern: Tensor) -> Tensor:
+    """How much of a pattern of 0 and ±1 is in each picture (n, height, width)."""
+    return (values * pattern).sum((1, 2)) / pattern.square().sum()

@@ -1,0 +1,1 @@
+"""What trains networks. Nothing here is needed to use them."""

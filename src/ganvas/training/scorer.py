@@ -1,0 +1,232 @@
+"""Trains the celeba40 scorer: on CelebA's labels, then on generated faces whose scores were smoothed through W.
+
+Two things keep the 40 scores from being one score under forty names:
+
+- each attribute's faces are weighted so that, among them, it is independent of Male, Young and Smiling;
+- what a logit says beyond its own label must not tell the other labels (a penalty on their correlation in the batch).
+
+Both see real faces and their labels only. A second round (``generated``) learns from generated faces too: their scores
+by the first round's network, blurred to match (see ``scorers/celeba40.py``), are smoothed by a ridge regression from W,
+because W is smooth and a network's errors are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ganvas.files import whole
+from ganvas.scorers.celeba40 import ATTRIBUTES, AttributeNetwork, match_softness
+from ganvas.training.faces import CALIBRATION, TEST, FaceSet
+
+ANCHORS = ("Male", "Young", "Smiling")
+BALANCE = {"Young": 0.5}
+"""The power of an attribute's weights where it isn't 1: there are 151 older women among the 6,151 faces at hand, and
+weights that make up for all of that let a few of them decide what age looks like."""
+LABEL_SMOOTHING = 0.04
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train. ``penalty`` weighs the squared correlations of a logit's residual with the other labels."""
+
+    epochs: int = 8
+    batch: int = 64
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.02
+    penalty: float = 0.003
+    generated_share: float = 0.5
+    """Of a batch of the second round: generated faces."""
+    seed: int = 0
+
+
+def balance(labels: Tensor, largest: float = 8.0) -> Tensor:
+    """Weights (n, attributes), of mean 1, under which each attribute is independent of Male, Young and Smiling.
+
+    ``p(anchors) p(attribute) / p(anchors, attribute)``, at most ``largest``, with counts smoothed by three.
+    """
+    anchors = [ATTRIBUTES.index(name) for name in ANCHORS]
+    weights = torch.ones_like(labels)
+    for k in range(labels.shape[1]):
+        others = [i for i in anchors if i != k]
+        cells = sum(labels[:, i].long() << j for j, i in enumerate(others))
+        values = labels[:, k].long()
+        joint = torch.full((2 ** len(others), 2), 3.0)
+        joint.index_put_((cells, values), torch.ones(len(labels)), accumulate=True)
+        joint /= joint.sum()
+        ratio = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True) / joint
+        power = BALANCE.get(ATTRIBUTES[k], 1.0)
+        weights[:, k] = ratio.clamp(max=largest)[cells, values] ** power
+    return weights / weights.mean(0)
+
+
+def leakage(logits: Tensor, labels: Tensor) -> Tensor:
+    """How much the logits tell of other attributes' labels beyond their own: squared correlations, summed an attribute.
+
+    A logit's residual is what is left when the mean logit of its own label is taken off; what chance gives in a batch
+    of this size is taken off too.
+    """
+    on = (logits * labels).sum(0) / labels.sum(0).clamp(min=1)
+    off = (logits * (1 - labels)).sum(0) / (1 - labels).sum(0).clamp(min=1)
+    residual = logits - torch.where(labels > 0.5, on, off)
+    residual = residual / (residual.std(0, keepdim=True) + 1e-3)
+    standard = (labels - labels.mean(0)) / (labels.std(0) + 1e-3)
+    correlation = residual.T @ standard / len(logits)
+    beyond_chance = (correlation.square() - 1 / len(logits)).clamp(min=0)
+    return beyond_chance.fill_diagonal_(0).sum() / labels.shape[1]
+
+
+def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
+    """Batches (n, 3, h, w) of 0 … 255 moved, mirrored, recoloured, blurred and made noisy; in [-1, 1]."""
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=random) - 0.5
+
+    n, x = len(pixels), pixels.float() / 127.5 - 1
+    scale, angle = 1 + 0.16 * uniform(n), 0.2 * uniform(n)
+    mirror = uniform(n).sign()
+    matrix = torch.zeros(n, 2, 3)
+    matrix[:, 0, 0], matrix[:, 0, 1] = scale * angle.cos() * mirror, -angle.sin()
+    matrix[:, 1, 0], matrix[:, 1, 1] = angle.sin(), scale * angle.cos()
+    matrix[:, :, 2] = 0.12 * uniform(n, 2)
+    grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
+    x = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+    mean = x.mean((1, 2, 3), keepdim=True)
+    x = (x - mean) * (1 + 0.6 * uniform(n, 1, 1, 1)) + mean + 0.4 * uniform(n, 1, 1, 1)
+    grey = x.mean(1, keepdim=True)
+    x = (grey + (x - grey) * (1 + 0.6 * uniform(n, 1, 1, 1))) * (1 + 0.1 * uniform(n, 3, 1, 1))
+    sigma = 0.9 * float(uniform(1) + 0.5)
+    x = match_softness(x, sigma) if sigma > 0.3 else x
+    noise = torch.randn(x.shape, generator=random) * 0.024 * float(uniform(1) + 0.5)
+    return (x + noise).clamp(-1, 1).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class GeneratedFaces:
+    """``pixels`` (n, 3, SIZE, SIZE) uint8 and ``targets`` (n, 40): smoothed logits to learn."""
+
+    pixels: Tensor
+    targets: Tensor
+
+
+def loss_on_labels(logits: Tensor, labels: Tensor, weights: Tensor, penalty: float) -> Tensor:
+    """Weighted cross-entropy with smoothed labels, and the leakage penalty."""
+    smooth = labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / 2
+    entropy = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
+    return (entropy * weights).mean() + penalty * leakage(logits, labels)
+
+
+def train(
+    faces: FaceSet,
+    network: AttributeNetwork,
+    options: Options,
+    generated: GeneratedFaces | None = None,
+    checkpoint: Path | None = None,
+    report: Callable[[str], None] = print,
+) -> AttributeNetwork:
+    """Train ``network`` on the faces outside the test and calibration tenths, and return it.
+
+    With ``checkpoint``, goes on after the last epoch that a stopped run finished, and ends with the same weights.
+    """
+    real = faces.part((faces.tenths != TEST) & (faces.tenths != CALIBRATION))
+    weights = balance(real.labels)
+    network = network.to(memory_format=torch.channels_last).train()
+    rates = {"features": options.learning_rate, "": 3 * options.learning_rate}
+    features = set(network.features.parameters())
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": list(features), "lr": rates["features"]},
+            {"params": [p for p in network.parameters() if p not in features], "lr": rates[""]},
+        ],
+        weight_decay=options.weight_decay,
+    )
+    share = options.generated_share if generated else 0.0
+    count = round(options.batch * (1 - share))
+    steps = len(real.pixels) // count
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, list(rates.values()), total_steps=steps * options.epochs, pct_start=0.2
+    )
+    spread = generated.targets.std(0) if generated else None
+    for epoch in range(_resume(checkpoint, network, optimizer, schedule), options.epochs):
+        # One generator an epoch: a resumed run draws what the run left alone drew.
+        random = torch.Generator().manual_seed(options.seed * 10_007 + epoch)
+        torch.manual_seed(options.seed * 10_007 + epoch)
+        order, total = torch.randperm(len(real.pixels), generator=random), 0.0
+        for i in range(steps):
+            index = order[i * count : (i + 1) * count]
+            pixels = real.pixels[index]
+            if generated:
+                other = torch.randint(len(generated.pixels), (options.batch - count,), generator=random)
+                pixels = torch.cat((pixels, generated.pixels[other]))
+            logits = network(augment(pixels, random))
+            loss = loss_on_labels(logits[:count], real.labels[index], weights[index], options.penalty)
+            if generated:
+                error = (logits[count:] - generated.targets[other]) / spread
+                loss = loss + 0.5 * F.smooth_l1_loss(error, torch.zeros_like(error))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += float(loss.detach())
+        report(f"epoch {epoch + 1} of {options.epochs}: loss {total / steps:.4f}")
+        _keep(checkpoint, epoch + 1, network, optimizer, schedule)
+    return network.eval()
+
+
+def calibrate(network: AttributeNetwork, faces: FaceSet) -> tuple[Tensor, Tensor]:
+    """Platt's scaling on the calibration tenth: (scale, offset), each (attributes,), of ``predict``'s logits.
+
+    Scales are positive, so ranks stay. The tenth has CelebA's own mix of faces, which training's weights took away.
+    """
+    held_out = faces.part(faces.tenths == CALIBRATION)
+    logits, labels = predict(network, held_out.pixels).double(), held_out.labels.double()
+    log_scale = torch.zeros(logits.shape[1], dtype=torch.double, requires_grad=True)
+    offset = torch.zeros(logits.shape[1], dtype=torch.double, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_scale, offset], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        entropy = F.binary_cross_entropy_with_logits(logits * log_scale.exp() + offset, labels, reduction="none")
+        # A rare attribute has few positives here: the prior keeps its scale near the network's own.
+        loss = entropy.sum() + log_scale.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return log_scale.detach().exp().float(), offset.detach().float()
+
+
+@torch.no_grad()
+def predict(network: AttributeNetwork, pixels: Tensor, softness: float = 0.0, batch: int = 256) -> Tensor:
+    """Uncalibrated logits (n, attributes) of uint8 pictures (n, 3, SIZE, SIZE): means over each and its mirror image."""
+    network.eval()
+    logits = []
+    for part in pixels.split(batch):
+        x = match_softness(part.float() / 127.5 - 1, softness).contiguous(memory_format=torch.channels_last)
+        logits.append((network(x) + network(x.flip(3))) / 2)
+    return torch.cat(logits)
+
+
+def _resume(checkpoint: Path | None, network: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> int:
+    if checkpoint is None or not checkpoint.exists():
+        return 0
+    # A checkpoint of one's own run; weights_only keeps even that from running code.
+    state = torch.load(checkpoint, weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    return state["epoch"]
+
+
+def _keep(checkpoint: Path | None, epoch: int, network: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> None:
+    if checkpoint is not None:
+        parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+        with whole(checkpoint) as temporary:
+            torch.save({"epoch": epoch} | {key: part.state_dict() for key, part in parts.items()}, temporary)

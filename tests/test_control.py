@@ -1,0 +1,124 @@
+"""reach() and the bound: planted editors arrive exactly where climbing would, or are stopped."""
+
+import pytest
+import torch
+from planted import SCORER, TOY, VIEW, PlantedEditor, disentangled
+
+from ganvas.control import Ladder, View, reach
+from ganvas.distribution import fit_distribution
+from ganvas.errors import GanvasError
+from ganvas.generator import sample
+
+WITHIN = fit_distribution(TOY, 4000)
+BRIGHT = SCORER.column("Bright")
+
+
+def climb(editor, ws, goal, sign, ladder, within):
+    """The definition: rung by rung, every picture rendered."""
+    strengths, arrived = torch.zeros(len(ws)), torch.zeros(len(ws), dtype=torch.bool)
+    inside = torch.ones(len(ws), dtype=torch.bool)
+    for rung in range(1, ladder.rungs + 1):
+        codes = editor.edit(ws, {"Bright": sign * rung * ladder.step})
+        inside &= within.contains(codes)
+        passed = inside & ~arrived & (sign * (VIEW(codes)[:, BRIGHT] - goal) > 0)
+        strengths[passed] = sign * rung * ladder.step
+        arrived |= passed
+    return strengths, arrived
+
+
+@pytest.mark.parametrize(("target", "sign"), [(0.9, 1), (0.1, -1)])
+@pytest.mark.parametrize("gain", [1.0, 0.3])
+def test_finds_the_same_rung_as_climbing(target, sign, gain):
+    editor, ladder = PlantedEditor(gain * disentangled().directions), Ladder(0.25, 5.0)
+    ws = sample(TOY, 64, 1.0, 7)
+    ws = ws[sign * VIEW(ws)[:, BRIGHT] < 0]
+    found = reach(editor, VIEW, ws, "Bright", target, ladder=ladder, within=WITHIN)
+    goal = torch.logit(torch.tensor(target))
+    strengths, arrived = climb(editor, ws, goal, sign, ladder, WITHIN)
+    assert torch.equal(found.arrived, arrived)
+    assert arrived.sum() > 0
+    assert torch.equal(found.strengths[arrived], strengths[arrived])
+    # What is returned is what a picture of the returned code shows.
+    torch.testing.assert_close(found.scores, VIEW(found.codes))
+    assert found.renders.float().mean() < 5
+
+
+def test_counts_its_pictures():
+    seen = []
+    view = View(TOY, SCORER, batch=3, watch=seen.append)
+    found = reach(disentangled(), view, sample(TOY, 10, 1.0), "Bright", 0.9, start=VIEW(sample(TOY, 10, 1.0)))
+    assert sum(seen) == found.renders.sum()
+    assert max(seen) <= 3
+
+
+def test_each_code_has_its_own_target_and_direction():
+    ws = sample(TOY, 6, 1.0)
+    start = VIEW(ws)
+    target = torch.sigmoid(start[:, BRIGHT] + torch.tensor([1.0, -1, 1, -1, 1, -1]))
+    found = reach(disentangled(), VIEW, ws, "Bright", target, ladder=Ladder(0.05, 3.0))
+    assert found.arrived.all()
+    # Two logits are one standard deviation: the way is half of one, within a rung.
+    assert ((found.strengths.abs() - 0.5).abs() < 0.051).all()
+    assert (found.strengths.sign() == torch.tensor([1.0, -1, 1, -1, 1, -1])).all()
+
+
+def test_a_target_may_be_a_value():
+    ws = sample(TOY, 8, 1.0)
+    found = reach(disentangled(), VIEW, ws, "Right", 2.0, ladder=Ladder(0.1, 8.0))
+    right = SCORER.column("Right")
+    up = VIEW(ws)[:, right] < 2
+    assert found.arrived.all()
+    assert (found.scores[up, right] > 2).all()
+    assert (found.scores[~up, right] < 2).all()
+
+
+def test_an_editor_that_moves_nothing_never_arrives():
+    ws = sample(TOY, 16, 1.0)
+    ws = ws[VIEW(ws)[:, BRIGHT] < 0]
+    found = reach(PlantedEditor(torch.zeros(5, TOY.w_dim)), VIEW, ws, "Bright", 0.9, within=WITHIN)
+    assert not found.arrived.any()
+    assert torch.equal(found.codes, ws)
+
+
+def test_the_bound_stops_an_editor_that_leaves_the_distribution():
+    away = torch.zeros(5, TOY.w_dim)
+    # The direction of least variance, and only a little of the attribute.
+    away[0] = 0.02 * TOY.planted["Bright"] + WITHIN.whitening[:, -1] / WITHIN.whitening[:, -1].norm()
+    ws = sample(TOY, 16, 1.0)
+    ws = ws[VIEW(ws)[:, BRIGHT] < -1]
+    free = reach(PlantedEditor(away), VIEW, ws, "Bright", 0.9, ladder=Ladder(1.0, 400.0))
+    assert free.arrived.all()
+    bound = reach(PlantedEditor(away), VIEW, ws, "Bright", 0.9, ladder=Ladder(1.0, 400.0), within=WITHIN)
+    assert not bound.arrived.any()
+    assert bound.stopped.all()
+    assert WITHIN.contains(bound.codes).all()
+
+
+def test_distance_is_that_of_the_covariance_and_the_farthest_row():
+    w = sample(TOY, 3000, 1.0, 5_000_000)[:, 0]
+    distances = WITHIN.mahalanobis(w)
+    # The mean square of a whitened vector is its dimension.
+    assert distances.square().mean().item() == pytest.approx(TOY.w_dim, rel=0.05)
+    assert (distances > WITHIN.bound).float().mean() < 0.005
+    ws = TOY.expand(w[:4]).clone()
+    torch.testing.assert_close(WITHIN.mahalanobis(ws), distances[:4])
+    ws[:, 1] = w[4:8]
+    torch.testing.assert_close(WITHIN.mahalanobis(ws), torch.maximum(distances[:4], distances[4:8]))
+    assert WITHIN.leading(5).bound < WITHIN.bound
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, 1.5, float("nan")])
+def test_refuses_an_impossible_probability(target):
+    with pytest.raises(GanvasError, match="probability between 0 and 1"):
+        reach(disentangled(), VIEW, sample(TOY, 1), "Bright", target)
+
+
+def test_refuses_unknown_names_and_ladders():
+    with pytest.raises(GanvasError, match="Unknown attribute 'smle'"):
+        reach(disentangled(), VIEW, sample(TOY, 1), "smle", 0.9)
+    with pytest.raises(GanvasError, match="ladder"):
+        Ladder(0.0, 1.0)
+    with pytest.raises(GanvasError, match="at least 128 codes"):
+        fit_distribution(TOY, 100)
+    with pytest.raises(GanvasError, match="components"):
+        WITHIN.leading(65)

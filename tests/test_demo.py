@@ -1,0 +1,103 @@
+"""The demo, small and on the toy: every picture is drawn, shown on the page, and can be drawn again."""
+
+import re
+
+import pytest
+import torch
+from planted import SCORER, TOY
+
+from ganvas.bench.attributes import Protocol
+from ganvas.bench.conditional import run_conditional
+from ganvas.control import Ladder
+from ganvas.demo import Settings, run
+from ganvas.edit import Editor
+from ganvas.editors import load_editor
+from ganvas.errors import GanvasError
+from ganvas.labelling import label
+from ganvas.page import Section, page
+from ganvas.recipe_files import load_recipe, tools_for
+from ganvas.sheet import Sheet, render_frames
+
+QUICK = Settings(
+    attributes=("Bright", "Big"),
+    values=(-1.0, 1.0),
+    seeds=(3, 4),
+    several=({}, {"Bright": 1.0, "Big": -1.0}),
+    conditions=({"Bright": (1.0, None)}, {"Big": (None, 0.0), "Striped": (0.5, 2.0)}),
+    samples=2,
+    protocol=Protocol(n=4, ladder=Ladder(0.5, 6.0), measured=500),
+    fit={"components": 32, "steps": 300},
+)
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labels")
+    label(TOY, SCORER, 3000, out=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(labels, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    assert run(folder, "toy", dtype="float32", labels=labels, settings=QUICK) == folder / "index.html"
+    return folder
+
+
+def test_page_shows_every_picture_and_nothing_from_elsewhere(out):
+    html = (out / "index.html").read_text(encoding="utf-8")
+    shown = set(re.findall(r'src="([^"]+)"', html))
+    assert shown == {path.name for path in out.glob("*.png")}
+    assert shown >= {"grid.png", "several.png", "samples.png", "variation.png", "projection.png", "elbow.png"}
+    assert "http" not in html
+    assert "<td>Bright</td>" in html
+    assert (out / "success" / "success.json").exists()
+
+
+def test_pictures_can_be_drawn_again(out):
+    recipe, _ = load_recipe(out / "grid.png")
+    assert isinstance(recipe, Sheet)
+    # Two faces, two attributes; as drawn and at two values.
+    assert len(recipe.pictures) == 12
+    tools = tools_for(recipe, editor=out / "compact.safetensors")
+    pictures, _ = render_frames(recipe, tools)
+    assert len(pictures) == 12
+
+
+def test_runs_again_over_its_own_files_and_leaves_the_global_random_state_alone(out, labels):
+    before = (out / "grid.png").read_bytes()
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    run(out, "toy", dtype="float32", labels=labels, settings=QUICK)
+    assert (out / "grid.png").read_bytes() == before
+    assert torch.equal(torch.get_rng_state(), state)
+    assert isinstance(load_editor(out / "compact.safetensors"), Editor)
+
+
+def test_samples_meet_their_conditions(out, tmp_path):
+    editor = load_editor(out / "compact.safetensors")
+    found = run_conditional(TOY, SCORER, editor, tmp_path, ("Bright",), Protocol(n=64))
+    assert [condition.present for condition in found] == [True, False]
+    for condition in found:
+        assert condition.met >= 0.85
+        assert condition.base_rate == pytest.approx(0.5, abs=0.2)
+        assert condition.spread_others > 0.6
+    assert "| p(Bright) > 0.5 |" in (tmp_path / "conditional.md").read_text()
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GanvasError, match="Can't write"):
+        run(tmp_path / "file" / "out", "toy", labels=tmp_path, settings=QUICK)
+
+
+def test_missing_labels_are_named(tmp_path):
+    with pytest.raises(GanvasError, match="nowhere"):
+        run(tmp_path, "toy", labels=tmp_path / "nowhere", dtype="float32", settings=QUICK)
+    assert not list(tmp_path.iterdir())
+
+
+def test_page_escapes_texts():
+    html = page("<a>", "&", [Section("<b>", '"', table=[("<i>",), ("x",)])], "<u>")
+    for tag in ("<a>", "<b>", "<i>", "<u>"):
+        assert tag not in html

@@ -1,0 +1,180 @@
+"""What every generator keeps to, whatever its family; and the toy's planted truth."""
+
+import pytest
+import torch
+
+from ganvas.errors import GanvasError
+from ganvas.generator import sample, truncate
+from ganvas.generators import card, generator_names, load_generator
+from ganvas.generators.toy import PLANTED
+from ganvas.pictures import from_bytes, shrink, to_bytes
+from ganvas.scorers import load_scorer, scorer_names
+
+
+@pytest.fixture(scope="module", params=generator_names())
+def generator(request):
+    try:
+        return load_generator(request.param)
+    except GanvasError as error:
+        pytest.skip(str(error))
+
+
+def test_shapes(generator):
+    ws = sample(generator, 2)
+    assert ws.shape == (2, generator.num_ws, generator.w_dim)
+    assert generator.w_avg.shape == (generator.w_dim,)
+    assert list(generator.row_resolutions) == sorted(generator.row_resolutions)
+    images = generator.synthesis(ws)
+    assert images.shape == (2, 3, generator.resolution, generator.resolution)
+    assert images.dtype == ws.dtype == torch.float32
+    for weight in generator.style_weights():
+        assert weight.shape[1] == generator.w_dim
+
+
+def test_it_is_frozen(generator):
+    assert not any(p.requires_grad for p in generator.parameters())
+
+
+def test_equal_codes_equal_pixels(generator):
+    ws = sample(generator, 2)
+    before = ws.clone()
+    images = generator.synthesis(ws)
+    assert torch.equal(images, generator.synthesis(ws))
+    assert torch.equal(ws, before)
+    assert (images[0] - images[1]).abs().max() > 0.01
+
+
+def test_a_seed_is_a_picture(generator):
+    batch = sample(generator, 4, seed=10)
+    for i in range(4):
+        assert torch.allclose(sample(generator, 1, seed=10 + i)[0], batch[i], atol=1e-5)
+
+
+def test_truncation(generator):
+    w = generator.mapping(torch.randn(2, generator.z_dim, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(truncate(w, generator.w_avg, 1), w)
+    assert torch.equal(sample(generator, 2, psi=0), generator.expand(generator.w_avg.expand(2, -1)))
+    near, far = sample(generator, 64, psi=0.5), sample(generator, 64, psi=1)
+    assert torch.allclose((near - generator.w_avg) * 2, far - generator.w_avg, atol=1e-4)
+
+
+def test_w_avg_is_the_mean(generator):
+    w = sample(generator, 2000, psi=1, seed=500_000)[:, 0]
+    assert ((w.mean(0) - generator.w_avg).abs() < 6 * w.std(0) / 2000**0.5).all()
+
+
+def test_the_fingerprint_is_the_weights(generator):
+    other = load_generator(generator.name, dtype=torch.bfloat16)
+    assert other.fingerprint == generator.fingerprint
+    assert len(generator.fingerprint) == 64
+    ws = sample(generator, 1)
+    assert torch.equal(sample(other, 1), ws)
+    assert (other.synthesis(ws) - generator.synthesis(ws)).square().mean() < 4e-4  # 40 dB
+
+
+def test_gradients_flow(generator):
+    if generator.resolution > 256:
+        pytest.skip("test_mobilestylegan does it on a small network")
+    ws = sample(generator, 2).clone().requires_grad_()
+    generator.synthesis(ws).square().mean().backward()
+    assert (ws.grad.norm(dim=2) > 0).all()
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_bad_n(generator, n):
+    with pytest.raises(GanvasError, match=f"at least 1, not {n}"):
+        sample(generator, n)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_bad_seed(generator, seed):
+    with pytest.raises(GanvasError, match=str(seed)):
+        sample(generator, 1, seed=seed)
+
+
+def test_labels_for_an_unconditional_one(generator):
+    if not generator.num_labels:
+        with pytest.raises(GanvasError, match="takes no labels"):
+            sample(generator, 1, labels=torch.zeros(1, 3))
+
+
+def test_unknown_names():
+    with pytest.raises(GanvasError, match="Unknown generator 'fhq': pick one of ffhq, toy"):
+        load_generator("fhq")
+    with pytest.raises(GanvasError, match=r"Unknown scorer 'tyo': pick one of .*toy"):
+        load_scorer("tyo")
+    with pytest.raises(GanvasError, match="Unknown device 'gpu'"):
+        load_generator("toy", device="gpu")
+    with pytest.raises(GanvasError, match="dtype"):
+        load_generator("toy", dtype=torch.int32)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_no_gpu():
+    with pytest.raises(GanvasError, match="'cuda' isn't available on this machine: pick one of cpu"):
+        load_generator("toy", device="cuda")
+
+
+@pytest.mark.parametrize("name", generator_names())
+def test_cards_name_what_exists(name):
+    found = card(name)
+    assert found.about
+    assert found.licence
+    assert found.scorer in scorer_names()
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return load_generator("toy")
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return load_scorer("toy")
+
+
+class TestToy:
+    """The truth that is planted."""
+
+    def test_directions_are_orthonormal(self, toy):
+        directions = torch.stack(list(toy.planted.values()))
+        assert torch.allclose(directions @ directions.T, torch.eye(len(PLANTED)), atol=1e-6)
+
+    def test_the_scorer_reads_what_is_planted(self, toy, scorer):
+        ws = sample(toy, 256, psi=1)
+        expected = 2 * toy.coordinates(ws)
+        right = scorer.column("Right")
+        expected[:, right] = 4 * torch.tanh(expected[:, right] / 4)
+        assert torch.allclose(scorer(toy.synthesis(ws)), expected, atol=0.05)
+
+    def test_a_direction_moves_its_attribute_alone(self, toy):
+        ws = sample(toy, 8, psi=1)
+        for k, direction in enumerate(toy.planted.values()):
+            moved = toy.coordinates(ws + direction) - toy.coordinates(ws)
+            assert torch.allclose(moved, torch.eye(len(PLANTED))[k].expand(8, -1), atol=1e-5)
+
+    def test_the_distribution_entangles(self, toy):
+        coordinates = toy.coordinates(sample(toy, 4000, psi=1))
+        assert torch.allclose(coordinates.std(0), torch.ones(len(PLANTED)), atol=0.1)
+        names, found = list(PLANTED), torch.corrcoef(coordinates.T)
+        expected = torch.eye(len(names))
+        for k, name in enumerate(names):
+            if PLANTED[name].after:
+                other = names.index(PLANTED[name].after)
+                expected[k, other] = expected[other, k] = PLANTED[name].correlation
+        assert torch.allclose(found, expected, atol=0.08)
+
+    @pytest.mark.parametrize("size", [32, 256])
+    def test_scores_survive_bytes_and_sizes(self, toy, scorer, size):
+        images = toy.synthesis(sample(toy, 64, psi=0.7))
+        scores, kept = scorer(images), scorer(from_bytes(to_bytes(shrink(images, size))))
+        for k in range(len(PLANTED)):
+            assert torch.corrcoef(torch.stack((scores[:, k], kept[:, k])))[0, 1] > 0.99
+
+    def test_the_order_of_pictures_does_not_matter(self, toy, scorer):
+        images = toy.synthesis(sample(toy, 8))
+        order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
+        assert torch.allclose(scorer(images)[order], scorer(images[order]), atol=1e-5)
+
+    def test_pictures_stay_in_range(self, toy):
+        assert toy.synthesis(8 * sample(toy, 256, psi=1)).abs().max() <= 1

@@ -1,0 +1,107 @@
+"""Laws of the fast synthesis on a tiny network, and its pictures against OpenVINO's."""
+
+import pytest
+import tiny
+import torch
+
+from ganvas.errors import GanvasError
+from ganvas.generator import draw_z, sample
+from ganvas.generators import mobilestylegan
+from ganvas.generators.mobilestylegan import MobileStyleGAN, inverse_haar
+
+
+@pytest.fixture(scope="module")
+def network() -> MobileStyleGAN:
+    return MobileStyleGAN(tiny.state(blocks=3) | {"w_avg": torch.zeros(tiny.DIM)}, "tiny")
+
+
+@pytest.fixture
+def codes(network) -> torch.Tensor:
+    return torch.randn(3, network.num_ws, network.w_dim, generator=torch.Generator().manual_seed(5))
+
+
+def test_shapes(network, codes):
+    assert network.row_resolutions == (4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 32)
+    assert network.resolution == 64
+    assert network.synthesis(codes).shape == (3, 3, 64, 64)
+    assert [len(weight) for weight in network.style_weights()] == [8, 8, 2, 8, 8, 2, 8, 8, 2, 8, 8]
+
+
+def test_a_batch_is_its_codes_bit_for_bit(network, codes):
+    together = network.synthesis(codes)
+    assert torch.equal(together, torch.cat([network.synthesis(code[None]) for code in codes]))
+
+
+def test_every_row_matters(network, codes):
+    before = network.synthesis(codes[:1])
+    for row in range(network.num_ws):
+        changed = codes[:1].clone()
+        changed[:, row] += 1
+        assert (network.synthesis(changed) - before).abs().max() > 1e-4, row
+
+
+def test_gradients_flow_and_change_nothing(network, codes):
+    plain = network.synthesis(codes)
+    leaf = codes.clone().requires_grad_()
+    picture = network.synthesis(leaf)
+    assert torch.allclose(picture, plain, atol=1e-5)
+    picture.square().mean().backward()
+    assert (leaf.grad.norm(dim=2) > 0).all()
+
+
+def test_gradient_is_the_slope(network, codes):
+    direction = torch.randn(codes.shape, generator=torch.Generator().manual_seed(1))
+    leaf = codes.clone().requires_grad_()
+    network.synthesis(leaf).sum().backward()
+    ahead, behind = (network.synthesis(codes + step * direction).double().sum() for step in (1e-2, -1e-2))
+    assert torch.isclose((leaf.grad * direction).sum().double(), (ahead - behind) / 2e-2, rtol=0.02)
+
+
+@pytest.mark.parametrize("rows", [4, 8, 12])
+def test_strips_equal_whole_layers(network, codes, monkeypatch, rows):
+    whole = network.synthesis(codes)
+    monkeypatch.setattr(mobilestylegan, "STRIP_FROM", 8)
+    monkeypatch.setattr(mobilestylegan, "STRIP_ROWS", rows)
+    assert torch.allclose(network.synthesis(codes), whole, atol=1e-5)
+
+
+def test_bfloat16_is_the_same_picture(codes, network):
+    half = MobileStyleGAN(tiny.state(blocks=3) | {"w_avg": torch.zeros(tiny.DIM)}, "tiny", torch.bfloat16)
+    exact, rough = network.synthesis(codes), half.synthesis(codes)
+    assert rough.dtype == torch.float32
+    assert (rough - exact).square().mean() < 1e-3 * exact.square().mean()
+
+
+def test_inverse_haar_keeps_energy_and_flat_areas():
+    bands = torch.randn(2, 12, 5, 5, generator=torch.Generator().manual_seed(0))
+    # It takes half the bands: the transform itself is orthogonal.
+    assert torch.isclose(inverse_haar(bands / 2).square().sum(), bands.square().sum())
+    flat = torch.zeros(1, 4, 2, 2)
+    flat[:, 0] = 1
+    assert (inverse_haar(flat) == 1).all()
+
+
+def test_codes_of_another_shape(network):
+    with pytest.raises(GanvasError, match=r"\(n, 11, 8\), not \(1, 10, 8\)"):
+        network.synthesis(torch.zeros(1, 10, 8))
+
+
+def test_a_state_of_something_else():
+    with pytest.raises(GanvasError, match="missing"):
+        MobileStyleGAN({"weight": torch.zeros(1)}, "tiny")
+
+
+def test_equals_openvino(ffhq, ffhq_files):
+    openvino = pytest.importorskip("openvino", reason="openvino isn't installed: nothing to compare with")
+    core = openvino.Core()
+    # Threads bound to a core wait for seconds where that core is busy.
+    options = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
+    models = [core.read_model(*ffhq_files[i : i + 2]) for i in (0, 2)]
+    mapping, synthesis = (core.compile_model(model, "CPU", options) for model in models)
+    z = draw_z(ffhq, range(8))
+    ws = sample(ffhq, 8, psi=1)
+    for i in range(8):
+        w = torch.from_numpy(mapping([z[i : i + 1].numpy()])[0])
+        assert (w - ws[i, :1]).abs().max() < 1e-4
+        picture = torch.from_numpy(synthesis([ws[i, :1].numpy()])[0])
+        assert (ffhq.synthesis(ws[i : i + 1]) - picture).abs().max() <= 1e-3

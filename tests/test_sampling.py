@@ -1,0 +1,130 @@
+"""Conditional sampling: conditions are met, the rest stays free."""
+
+import pytest
+import torch
+from learned import NAMES, SCORER, TOY, compact
+from planted import disentangled
+
+from ganvas import GanvasError, sample
+from ganvas.sampling import Condition, parse_condition, ranges, sample_where
+
+
+def probability(ws, name):
+    return SCORER(TOY.synthesis(ws))[:, NAMES.index(name)].sigmoid()
+
+
+@pytest.mark.parametrize("name", ["Bright", "Red", "Big", "Striped"])
+@pytest.mark.parametrize("sign", ["<", ">"])
+def test_conditions_are_met_by_scores(name, sign):
+    where = ranges([parse_condition(f"p({name}){sign}0.5")], compact())
+    ws = sample_where(TOY, compact(), where, 128, 0)
+    met = (probability(ws, name) > 0.5) == (sign == ">")
+    assert met.float().mean() >= 0.9
+
+
+def test_what_is_free_stays_free():
+    free = compact().encode(sample(TOY, 256, 1.0, 0)[:, 0])
+    for where in ({"Red": (1.0, None)}, {"Red": (1.0, None), "Big": -1.0}):
+        c = compact().encode(sample_where(TOY, compact(), where, 256, 0)[:, 0])
+        others = [k for k in range(c.shape[1]) if k >= len(NAMES) or NAMES[k] == "Right"]
+        assert (c[:, others].std(0) / free[:, others].std(0)).mean() > 0.8
+
+
+def test_what_goes_with_a_condition_comes_with_it():
+    truth = TOY.coordinates(sample_where(TOY, compact(), {"Red": 1.5}, 200, 0)).mean(0)
+    usual = TOY.coordinates(sample(TOY, 2000, 1.0, 0)).mean(0)
+    assert truth[NAMES.index("Bright")] - usual[NAMES.index("Bright")] > 0.5
+    assert abs(truth[NAMES.index("Right")] - usual[NAMES.index("Right")]) < 0.25
+
+
+def test_values_and_several_conditions():
+    where = {"Red": 1.0, "Bright": (-0.5, 0.5), "Big": (None, 0.0)}
+    read = compact().read(sample_where(TOY, compact(), where, 60, 5))
+    assert (read[:, NAMES.index("Red")] - 1).abs().max() < 0.05
+    assert read[:, NAMES.index("Bright")].abs().max() < 0.55
+    assert read[:, NAMES.index("Big")].max() < 0.05
+
+
+def test_a_seed_is_a_code():
+    where = {"Red": (0.5, None), "Big": (None, 0.0)}
+    ws = sample_where(TOY, compact(), where, 6, 10)
+    assert torch.equal(ws, sample_where(TOY, compact(), where, 6, 10))
+    assert torch.equal(ws[4:5], sample_where(TOY, compact(), where, 1, 14))
+    assert not torch.equal(ws[0], ws[1])
+    assert ws.shape == (6, TOY.num_ws, TOY.w_dim)
+
+
+def test_truncation_narrows_what_is_free():
+    wide, narrow = (sample_where(TOY, compact(), {"Red": 1.0}, 100, 0, psi=psi) for psi in (1.0, 0.5))
+    assert narrow[:, 0].std(0).mean() < 0.7 * wide[:, 0].std(0).mean()
+    assert compact().read(narrow)[:, NAMES.index("Red")].mean() == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Smiling>1", Condition("Smiling", 1.0, None)),
+        ("Male=-1", Condition("Male", -1.0, -1.0)),
+        (" Eyeglasses <= 0", Condition("Eyeglasses", None, 0.0)),
+        ("Young=-1..1", Condition("Young", -1.0, 1.0)),
+        ("p(Smiling)>0.5", Condition("Smiling", 0.5, None, True)),
+        ("5_o_Clock_Shadow>=.5", Condition("5_o_Clock_Shadow", 0.5, None)),
+        ("p(Male)=0.2..0.8", Condition("Male", 0.2, 0.8, True)),
+    ],
+)
+def test_conditions_are_read(text, expected):
+    assert parse_condition(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Smiling",
+        "Smiling>",
+        ">1",
+        "Smiling>x",
+        "Smiling>nan",
+        "Smiling=1..0",
+        "Smiling>1..2",
+        "p(Smiling>1",
+        "p(Male)>2",
+        "a>1e999",
+    ],
+)
+def test_conditions_that_are_none(text):
+    with pytest.raises(GanvasError):
+        parse_condition(text)
+
+
+def test_conditions_are_joined():
+    found = ranges([parse_condition(t) for t in ("Red>0", "Red<1", "p(Bright)>0.5")], compact())
+    assert found["Red"] == (0.0, 1.0)
+    assert found["Bright"][1] is None
+    with pytest.raises(GanvasError, match="No face"):
+        ranges([parse_condition(t) for t in ("Red>1", "Red<0")], compact())
+    with pytest.raises(GanvasError, match="is a value"):
+        ranges([parse_condition("p(Right)>0.5")], compact())
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ({"Rde": 1.0}, "'Rde': pick one of"),
+        ({"Red": (2.0, 1.0)}, "at least 2 and at most 1"),
+        ({"Red": (float("nan"), None)}, "finite"),
+        ({"Red": (None, None)}, "open"),
+        ({"Red": (50.0, None)}, "No face has 'Red' at least 50: readings go from"),
+        ({"Red": (None, -50.0)}, "at most -50"),
+        ({}, "at least one condition"),
+    ],
+)
+def test_impossible_conditions_are_refused(where, words):
+    with pytest.raises(GanvasError, match=words):
+        sample_where(TOY, compact(), where, 2, 0)
+
+
+def test_what_else_is_refused():
+    with pytest.raises(GanvasError, match="compact space"):
+        sample_where(TOY, disentangled(), {"Red": 1.0}, 2, 0)
+    with pytest.raises(GanvasError, match="at least 1"):
+        sample_where(TOY, compact(), {"Red": 1.0}, 0, 0)
