@@ -73,7 +73,8 @@ def openvino(threads: int, wheel: str | None) -> Draw:
 
     _, _, xml, data = hub.unpack(card("ffhq"), wheel)
     core = ov.Core()
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    # Not bound to cores: on a busy machine a bound thread waits for its own core while another is free.
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
     model = core.compile_model(core.read_model(xml, data), "CPU", options)
     return lambda ws: torch.from_numpy(model([np.ascontiguousarray(ws[:, 0].numpy())])[0].copy())
 
@@ -93,7 +94,7 @@ def variants(network: MobileStyleGAN) -> dict[str, Draw]:
 
 
 def plain(network: MobileStyleGAN, code: Tensor, layout: torch.memory_format) -> Tensor:
-    """The network as its paper draws it: whole layers, styles on the activations, noise and bias added apart."""
+    """Whole layers with the styles on the activations, as the paper draws it, instead of on the weights."""
 
     def weight(key: str) -> Tensor:
         value = network.weights[key.replace(".", "/")]
@@ -103,25 +104,27 @@ def plain(network: MobileStyleGAN, code: Tensor, layout: torch.memory_format) ->
         style = F.linear(code[row], weight(f"affine.{row}.weight"), weight(f"affine.{row}.bias"))
         return x * style.to(x.dtype)[:, None, None]
 
-    def added(x: Tensor, prefix: str) -> Tensor:
-        return F.leaky_relu(x + weight(f"{prefix}.noise") + weight(f"{prefix}.bias")[:, None, None], 0.2)
+    def convolved(x: Tensor, prefix: str, kernel: str, padding: int = 0) -> Tensor:
+        x = F.conv2d(x, weight(f"{prefix}.{kernel}"), weight(f"{prefix}.bias"), padding=padding)
+        return F.leaky_relu_(x.add_(weight(f"{prefix}.noise")), 0.2)
 
-    x = added(F.conv2d(styled(weight("const"), 0), weight("conv.weight"), padding=1), "conv")
+    haar = mobilestylegan.inverse_haar if layout == torch.channels_last else planar_haar
+    x = convolved(styled(weight("const"), 0), "conv", "weight", padding=1)
     for i in range(len(network.widths)):
-        x = haar(styled(x, 1 + 3 * i), layout)
+        x = haar(styled(x, 1 + 3 * i) / 2)
         for j in (0, 1):
             x = styled(x, 2 + 3 * i + j)
             x = F.conv2d(x, weight(f"blocks.{i}.{j}.depthwise"), padding=1, groups=x.shape[1])
-            x = added(F.conv2d(x, weight(f"blocks.{i}.{j}.pointwise")), f"blocks.{i}.{j}")
+            x = convolved(x, f"blocks.{i}.{j}", "pointwise")
     x = F.conv2d(styled(x, network.num_ws - 1), weight("to_img.weight"), weight("to_img.bias"))
-    return haar(x, layout).float()
+    return haar(x / 2).float()
 
 
-def haar(bands: Tensor, layout: torch.memory_format) -> Tensor:
-    """The inverse Haar transform, pixel by pixel of each 2×2 block."""
-    low, vertical, horizontal, diagonal = (bands / 2).chunk(4, 1)
+def planar_haar(bands: Tensor) -> Tensor:
+    """The inverse Haar transform for NCHW: the pixels of each 2×2 block as planes, then shuffled."""
+    low, vertical, horizontal, diagonal = bands.chunk(4, 1)
     pixels = [low + a * vertical + b * horizontal + a * b * diagonal for a in (1, -1) for b in (1, -1)]
-    return F.pixel_shuffle(torch.stack(pixels, 2).flatten(1, 2), 2).contiguous(memory_format=layout)
+    return F.pixel_shuffle(torch.stack(pixels, 2).flatten(1, 2), 2)
 
 
 def compiled(network: MobileStyleGAN) -> Draw:
@@ -161,7 +164,7 @@ def report(draws: dict[str, Draw], seconds: dict[str, float], codes: Tensor, thr
         ratio = seconds[name] / seconds["OpenVINO f32"]
         difference = (pictures - truth).abs().max().item()
         table.add_row(name, f"{seconds[name]:.3f}", f"{ratio:.2f}", f"{difference:.1e}", psnr)
-    Console(width=100).print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class PlantedEditor(Editor):
         super().__init__()
         self.method, self.attributes, self.generator, self.space = "planted", tuple(PLANTED), TOY.fingerprint, "w"
         self.directions = torch.nn.Buffer(directions)
-        self.gaussianize = gaussianize.fit(VIEW(sample(TOY, 2000, 1.0, 1_000_000)), self.attributes)
+        self.gaussianize = gaussianize.fit(VIEW(sample(TOY, 1000, 1.0, 1_000_000)), self.attributes)
         truth = torch.stack(list(TOY.planted.values()), 1)
         self.probe = Probe(truth, -(TOY.w_avg @ truth))
 

@@ -9,7 +9,7 @@ from ganvas.distribution import fit_distribution
 from ganvas.errors import GanvasError
 from ganvas.generator import sample
 
-WITHIN = fit_distribution(TOY, 4000)
+WITHIN = fit_distribution(TOY, 1500)
 BRIGHT = SCORER.column("Bright")
 
 
@@ -95,11 +95,11 @@ def test_the_bound_stops_an_editor_that_leaves_the_distribution():
 
 
 def test_distance_is_that_of_the_covariance_and_the_farthest_row():
-    w = sample(TOY, 3000, 1.0, 5_000_000)[:, 0]
+    w = sample(TOY, 1000, 1.0, 5_000_000)[:, 0]
     distances = WITHIN.mahalanobis(w)
     # The mean square of a whitened vector is its dimension.
     assert distances.square().mean().item() == pytest.approx(TOY.w_dim, rel=0.05)
-    assert (distances > WITHIN.bound).float().mean() < 0.005
+    assert (distances > WITHIN.bound).float().mean() < 0.01
     ws = TOY.expand(w[:4]).clone()
     torch.testing.assert_close(WITHIN.mahalanobis(ws), distances[:4])
     ws[:, 1] = w[4:8]

@@ -25,15 +25,15 @@ QUICK = Settings(
     several=({}, {"Bright": 1.0, "Big": -1.0}),
     conditions=({"Bright": (1.0, None)}, {"Big": (None, 0.0), "Striped": (0.5, 2.0)}),
     samples=2,
-    protocol=Protocol(n=4, ladder=Ladder(0.5, 6.0), measured=500),
-    fit={"components": 32, "steps": 300},
+    protocol=Protocol(n=4, ladder=Ladder(0.5, 6.0), measured=300),
+    fit={"components": 32, "steps": 150},
 )
 
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
-    label(TOY, SCORER, 3000, out=folder)
+    label(TOY, SCORER, 1500, out=folder)
     return folder
 
 

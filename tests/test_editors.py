@@ -9,7 +9,7 @@ from planted import disentangled
 from safetensors.torch import save_file
 
 from ganvas import GanvasError, editors, sample
-from ganvas.edit import LinearEditor, save_editor
+from ganvas.edit import LinearEditor, gains, save_editor
 from ganvas.files import load_tensors, save_tensors
 
 OPTIONS = {"compact": QUICK}
@@ -197,6 +197,11 @@ def test_directions_made_orthogonal_to_others():
     assert torch.equal(linear.directions[0], apart.directions[0])
     with pytest.raises(GanvasError, match="Nothing"):
         linear.without("Red", "Red")
+
+
+def test_gains_are_bounded():
+    responses = torch.tensor([0.5, 2.0, 1e-9, 100.0, 0.0, -1.0])
+    assert gains(responses).tolist() == pytest.approx([2.0, 0.5, 10.0, 0.2, 0.2, 0.2])
 
 
 def test_the_fingerprint_tells_editors_apart():

@@ -34,7 +34,7 @@ RECIPES = [
     replace(EDITED, start=FromCodes("a" * 64, 2), mix=Mix(FromSeed(8), (0, 2), 0.5)),
 ]
 SHEETS = [
-    strength_grid({"seed 7": EDITED, "seed 8": replace(EDITED, start=FromSeed(8))}, ["Big"], [-1, 0, 1], 32),
+    strength_grid({"seed 7": EDITED}, ["Big"], [-1, 1], 32),
     animation([PLAIN, EDITED], 32, 12.5, back=False),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import count
 from xml.etree import ElementTree as ET
 
@@ -17,7 +18,7 @@ def state(blocks: int = 2, channels: int = 8, seed: int = 0) -> dict[str, Tensor
     rng = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=rng) * 0.5
+        return torch.randn(shape, generator=rng) / math.prod(shape[1:]) ** 0.5  # keeps the layers' scale
 
     made = {}
     for i in range(3):

@@ -15,7 +15,8 @@ from rich.progress import Progress, track
 
 from ganvas import __version__, editors
 from ganvas.bench import plots
-from ganvas.bench.attributes import ATTRIBUTES, COMPONENTS, Protocol, run_success, table
+from ganvas.bench.attributes import ATTRIBUTES, COMPONENTS, Protocol, run_success
+from ganvas.bench.tables import table
 from ganvas.control import Ladder
 from ganvas.dataset import LatentDataset
 from ganvas.editors import compact
@@ -266,7 +267,8 @@ def _success(results: dict[str, Any]) -> Section:
     protocol = results["protocol"]
     text = (
         f"The paper's protocol on {protocol['n']} fresh faces for each attribute: a face with p < 0.5 is edited with"
-        f" growing strength until the scorer gives p > {protocol['target']:g} (Young: from p > 0.5 to p < 0.1, towards old)."
+        f" growing strength until the scorer gives p > {protocol['target']:g}; Young goes from p > 0.5 to"
+        " p < 0.1, towards old."
         " Strength stops where the code would leave the distribution of W, measured by its Mahalanobis distance; what has"
         " not arrived by then is a failure. Brackets are 95 % bootstrap intervals. `ganvas success` does the same on 256."
     )

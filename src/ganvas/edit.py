@@ -176,8 +176,11 @@ def calibrate(directions: Float[Tensor, "attributes w_dim"], probe: Probe) -> tu
 
 
 def gains(responses: Tensor) -> Tensor:
-    """What changes are multiplied with so that readings move by 1, from how far they move by themselves; bounded."""
-    return (1 / responses.clamp(min=1e-6)).clamp(*GAINS)
+    """What changes are multiplied with so that readings move by 1, from how far they move by themselves; bounded.
+
+    Where they move the wrong way no gain helps, and the least does the least harm.
+    """
+    return torch.where(responses > 0, 1 / responses.clamp(min=1e-6), GAINS[0]).clamp(*GAINS)
 
 
 def about_of(editor: Editor) -> About:

@@ -83,7 +83,7 @@ def load(card: Card) -> dict[str, Tensor]:
 
     Raises GanvasError without a network, for a package that isn't the one expected, or a folder that can't be written.
     """
-    if path(card).exists():
+    if os.path.exists(path(card)):  # unlike Path.exists, False where a folder can't be looked into
         try:
             return _verified(path(card), card)
         except GanvasError as error:

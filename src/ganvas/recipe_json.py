@@ -134,8 +134,8 @@ def _mix(value: Any, at: str) -> Mix:
 
 def _step(value: Any, at: str) -> Step:
     value = _keys(value, at, ("set", "shift", "amount"))
-    changes = (_mapping(value[key], f"{at}.{key}", _number) for key in ("set", "shift"))
-    return Step(*changes, _number(value["amount"], f"{at}.amount"))
+    changes = [_mapping(value[key], f"{at}.{key}", _number) for key in ("set", "shift")]
+    return Step(changes[0], changes[1], _number(value["amount"], f"{at}.amount"))
 
 
 def _range(value: Any, at: str) -> Range:

@@ -101,7 +101,7 @@ def sample_where(
     seed: int = 0,
     *,
     psi: float = 1.0,
-    chance: float = 0.95,
+    chance: float = 0.97,
 ) -> WPlus:
     """Codes (n, num_ws, w_dim) that meet ``where`` (attribute -> range or value, in the editor's units); rows are equal.
 
@@ -199,7 +199,7 @@ class _Readings:
 
     def within(self, k: int, low: float | None, high: float | None, chance: float) -> tuple[float, float]:
         """The range of readings whose scores lie in ``low`` … ``high`` with ``chance``; its middle where none is so sure."""
-        if low is not None and low == high:
+        if low is not None and high is not None and low == high:
             return low, high
         a, b = -math.inf if low is None else low, math.inf if high is None else high
         # Readings end somewhere: a margin must leave room for them.
@@ -270,7 +270,7 @@ def _truncated(u: ArrayLike, mean: ArrayLike, sd: ArrayLike, low: ArrayLike, hig
     p = ndtr(first) + share * (ndtr(last) - ndtr(first))
     # Where even that underflows, the nearer end is all there is.
     x = np.clip(np.where(p > 1e-300, ndtri(np.maximum(p, 1e-300)), last), first, last)
-    return mean + sd * np.where(mirrored, -x, x)
+    return np.asarray(mean + sd * np.where(mirrored, -x, x))
 
 
 def _normal(editor: Editor, column: int, probability: float | None) -> float | None:

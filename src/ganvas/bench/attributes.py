@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ganvas.bench import Goal, Pool, fresh_pool, load_trial, progress, save_trial
+from ganvas.bench.tables import markdown
 from ganvas.control import Ladder, View, reach
 from ganvas.dataset import BENCH_SEED
 from ganvas.distribution import PERCENTILE, Distribution, fit_distribution
@@ -44,8 +45,6 @@ DOWNWARDS = ("Young",)
 """Attributes that are tried towards their absence: the paper's "age" makes faces older."""
 TARGET = 0.9
 """The probability that ends an edit."""
-PAPER = {"Eyeglasses": 0.999, "Male": 0.970, "Smiling": 0.999, "Young": 0.950}
-"""The success that Lesné et al. report for their method (their scorer, generator, and no stated bound)."""
 COMPONENTS = 60
 """Success is also counted within these leading components, where the bound is tighter."""
 
@@ -190,7 +189,7 @@ def report(
         **_identity(generator, scorer, editor),
         "method": editor.method,
         "protocol": {**asdict(protocol), "target": TARGET},
-        "bound": {"percentile": PERCENTILE, "distance": outcome.within.bound},
+        "bound": {"percentile": PERCENTILE, "distance": outcome.within.bound, "components": COMPONENTS},
         "pool": len(outcome.pool.scores),
         "seconds": round(outcome.seconds, 1),
         "attributes": {trial.attribute: _summary(trial, editor, outcome) for trial in outcome.trials},
@@ -231,6 +230,7 @@ def _summary(trial: Trial, editor: Editor, outcome: Outcome) -> dict[str, Any]:
         "towards": "present" if wanted.up else "absent",
         "n": len(trial),
         "base_rate": float((probabilities > 0.5).double().mean()),
+        "failed": int((~trial.arrived).sum()),
         "failed_at_bound": int(trial.stopped.sum()) if trial.stopped is not None else None,
         "renders": int(trial.renders.sum()) if trial.renders is not None else None,
         **{name: _finite(value) for name, value in numbers.items()},
@@ -240,55 +240,3 @@ def _summary(trial: Trial, editor: Editor, outcome: Outcome) -> dict[str, Any]:
 
 def _finite(value: Estimate) -> dict[str, float | int | None]:
     return {k: v if math.isfinite(v) else None for k, v in asdict(value).items()}
-
-
-def markdown(results: dict[str, Any]) -> str:
-    """The table that people read."""
-    protocol, bound = results["protocol"], results["bound"]
-    lines = [
-        f"# Success of {results['method']} on {results['generator'].split(':')[0]}",
-        "",
-        f"{protocol['n']} fresh faces an attribute (seeds from {protocol['seed']}, psi {protocol['psi']:g}), edited"
-        f" with growing strength until p > {TARGET} ({', '.join(DOWNWARDS)}: until p < {1 - TARGET:.1f}), in steps of"
-        f" {protocol['ladder']['step']:g} σ up to {protocol['ladder']['maximum']:g} σ, and no further than the"
-        f" {bound['percentile']:g}th percentile of the Mahalanobis distances of sampled codes"
-        f" ({bound['distance']:.1f}).",
-        f"Brackets: 95 % bootstrap interval. Base rate: share of {results['pool']} fresh faces with p > 0.5."
-        f" Within {COMPONENTS}: success that also stays within the bound of the {COMPONENTS} leading components, a"
-        " tighter one. Drift: mean |change| of the other attributes, in σ.",
-        "",
-    ]
-    head, *rows = table(results)
-    lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    lines += [f"| {' | '.join(cells)} |" for cells in rows]
-    return "\n".join(lines) + "\n"
-
-
-def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The titles, then one row an attribute."""
-    within = f"within {COMPONENTS}"
-    titles = ("attribute", "success", "paper", within, "strength (σ)", "drift (σ)", "Mahalanobis", "base rate")
-    return [titles, *(_row(name, row) for name, row in results["attributes"].items())]
-
-
-def _row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        name if row["towards"] == "present" else f"{name} (towards absent)",
-        _cell(row["success"], 3),
-        f"{PAPER[name]:.3f}" if name in PAPER else "",
-        _cell(row["success_leading"], 3),
-        _cell(row["strength"], 2),
-        _cell(row.get("off_target_drift"), 2),
-        f"{_mean(row['mahalanobis_before'])} → {_mean(row['mahalanobis_after'])}",
-        f"{row['base_rate']:.2f}",
-    )
-
-
-def _cell(value: dict[str, Any] | None, digits: int) -> str:
-    if value is None or value["mean"] is None:
-        return "-"
-    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
-
-
-def _mean(value: dict[str, Any]) -> str:
-    return "-" if value["mean"] is None else f"{value['mean']:.1f}"

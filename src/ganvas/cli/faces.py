@@ -124,7 +124,7 @@ def mix(
 
 
 def render(
-    recipe: Annotated[Path, typer.Argument(help="A recipe (JSON), or a PNG that carries one.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (JSON), or a PNG that carries one.")],
     out: Annotated[Path | None, typer.Option(help="The picture; by default beside the recipe.")] = None,
     editor: EditorName = None,
     codes: CodesFile = None,

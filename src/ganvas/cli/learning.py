@@ -44,7 +44,7 @@ def label(
 
     if pack is not None:
         recipe_files.check_output(pack, (".safetensors",))
-    network, judge = starting.generator_and_scorer(generator, scorer, device, dtype)
+    judge, network = starting.scorer_of(generator, scorer, device), starting.generator_of(generator, device, dtype)
     data = make(network, judge, n, psi=psi, seed=seed, out=out, keep_images=keep_images, progress=True)
     options.say(f"{len(data)} faces with {len(data.attributes)} attributes in {out}")
     if pack is not None:
@@ -52,8 +52,8 @@ def label(
 
 
 def fit(
-    method: Annotated[str, typer.Argument(help="A method, as `ganvas list` names them.")],
-    labels: Annotated[Path, typer.Argument(help="A label folder, or a label pack.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="A method, as `ganvas list` names them.")],
+    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="A label folder, or a label pack.")],
     out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
     generator: Annotated[str, typer.Option(help="The generator that was labelled.")] = "ffhq",
     attributes: Annotated[str | None, typer.Option(help="Only these: Eyeglasses,Male; by default all.")] = None,
@@ -72,7 +72,7 @@ def fit(
     settings = options.options_of(option) | ({} if seed is None else {"seed": seed})
     recipe_files.check_output(out, (".safetensors",))
     starting.check_method(method)
-    network, _ = starting.generator_and_scorer(generator, None, device, "float32", needs_scorer=False)
+    network = starting.generator_of(generator, device)
     names = None if attributes is None else options.names_of(attributes)
     data = load_labels(labels, network, codes=codes, attributes=names)
     editor = starting.learn(method, data, network, settings)
@@ -82,8 +82,35 @@ def fit(
     options.say(f"{out}: {method} of {len(editor.attributes)} attributes, learned from {len(data)} faces")
 
 
+def train_scorer(
+    faces: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CELEBA", help="CelebA: its folder (img_align_celeba/, list_attr_celeba.txt) or a parquet."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The scorer (safetensors); checkpoints lie beside it while it trains.")],
+    arch: Annotated[str | None, typer.Option(help="Another network: efficientnet_b3 is the paper's.")] = None,
+    generated: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Labels with --keep-images: a second round learns from them.")
+    ] = None,
+    generator: Annotated[str, typer.Option(help="The generator of --generated.")] = "ffhq",
+    seed: Annotated[int, typer.Option(help="The first seed of --generated.")] = LABEL_SEED,
+) -> None:
+    """Train the celeba40 scorer; stopped and started again, it goes on."""
+    from ganvas import recipe_files
+    from ganvas.cli import starting
+    from ganvas.training.rounds import train_celeba40
+
+    recipe_files.check_output(out, (".safetensors",))
+    network = None if generated is None else starting.generator_of(generator, "cpu")
+    other = {} if arch is None else {"arch": arch}
+    train_celeba40(faces, out, generated, network, seed=seed, report=options.say, **other)
+    options.say(out)
+
+
 def score(
-    images: Annotated[list[Path], typer.Argument(help="Pictures: PNG, JPEG or WebP.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures: PNG, JPEG or WebP.")],
     scorer: Annotated[str, typer.Option(help="A scorer, as `ganvas list` names them.")] = "celeba40",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     device: Device = "cpu",
@@ -117,10 +144,10 @@ def success(
     from ganvas.recipe import load_editor_for
 
     protocol = bench.Protocol(n=n, seed=seed, psi=psi)
-    network, judge = starting.generator_and_scorer(generator, scorer, device, dtype)
+    judge, network = starting.scorer_of(generator, scorer, device), starting.generator_of(generator, device, dtype)
     editing, _ = load_editor_for(network, starting.editor_name(generator, editor))
     bench.run_success(network, judge, editing, out, options.names_of(attributes), protocol)
     options.say((out / "success.md").read_text(encoding="utf-8"))
 
 
-COMMANDS = (label, fit, score, success)
+COMMANDS = (label, fit, train_scorer, score, success)

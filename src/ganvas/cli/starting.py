@@ -44,12 +44,23 @@ def editor_name(generator: str, editor: str | None) -> str:
 
 
 def learn(method: str, data: LatentDataset, generator: Generator, settings: dict[str, Any]) -> Editor:
-    """``editors.fit``, with a bar on the terminal for a method that says how far it is."""
-    watched = "watch" in inspect.signature(import_module(f"ganvas.editors.{method}").fit).parameters
-    if "watch" in settings:
-        raise GanvasError("The option 'watch' isn't one that can be set.")
+    """``editors.fit``, with a bar on the terminal for a method that says how far it is.
+
+    Raises GanvasError for settings that the method doesn't have, or of another type than it takes.
+    """
+    known = inspect.signature(import_module(f"ganvas.editors.{method}").fit).parameters
+    for name, value in settings.items():
+        _check_setting(name, value, known[name].default if name in known else None)
     with counting("Learning") as watch:
-        return editors.fit(method, data, generator, **settings, **({"watch": watch} if watched else {}))
+        return editors.fit(method, data, generator, **settings, **({"watch": watch} if "watch" in known else {}))
+
+
+def _check_setting(name: str, value: Any, default: Any) -> None:
+    if name in ("attributes", "watch"):
+        raise GanvasError(f"{name!r} isn't a setting of a method: --attributes picks attributes.")
+    same = type(value) is type(default) or (type(default), type(value)) == (float, int)
+    if isinstance(default, bool | int | float | str) and not same:
+        raise GanvasError(f"Option {name!r} takes a value like {default!r}, not {value!r}.")
 
 
 def check_method(method: str) -> None:
@@ -72,14 +83,15 @@ def _first_line(module: str) -> str:
     return (import_module(module).__doc__ or "").strip().split("\n")[0]
 
 
-def generator_and_scorer(
-    generator: str, scorer: str | None, device: str, dtype: str, *, needs_scorer: bool = True
-) -> tuple[Generator, Scorer | None]:
-    """Load a generator, and a scorer (the one that its card names, if none is named) on the same device."""
-    card = generators.card(generator)
-    judge = scorers.load_scorer(scorer or card.scorer) if needs_scorer else None
-    network = load_tools(generator, dtype, device).generator
-    return network, judge and judge.to(network.device)
+def generator_of(generator: str, device: str, dtype: str = "float32") -> Generator:
+    """The generator alone."""
+    return load_tools(generator, dtype, device).generator
+
+
+def scorer_of(generator: str, scorer: str | None, device: str) -> Scorer:
+    """The scorer that was named, else the one of the generator's card."""
+    name = scorer or generators.card(generator).scorer
+    return scorers.load_scorer(name).to(generators.check_device(device))
 
 
 def scores_of(images: list[Path], scorer: str, device: str) -> list[dict[str, float]]:

@@ -24,70 +24,78 @@ class Perceptron(nn.Module):
         self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
         self.path = nn.Linear(inputs, outputs, bias=False) if path else None
 
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The layers, without the path."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs) to (n, outputs)."""
+        *hidden, last = self.linears
         y = x
-        for layer in self.layers[:-1]:
+        for layer in hidden:
             y = F.leaky_relu(layer(y), SLOPE)
-        y = self.layers[-1](y)
-        return y if self.path is None else y + self.path(x)
+        return last(y) if self.path is None else last(y) + self.path(x)
 
 
 class Learner(nn.Module):
     """A ``Perceptron`` as it learns: batch norm after each leaky ReLU, and on the output where that is the code.
 
     With a path the layers start at zero: what they learn is added to a linear map. Products of the layers are in
-    bfloat16 where ``half`` says so; weights, norms, the path and all results are float32.
+    bfloat16 where ``short`` says so; weights, norms, the path and all results are float32.
     """
 
-    def __init__(self, plain: Perceptron, code: bool, half: bool) -> None:
+    def __init__(self, plain: Perceptron, code: bool, short: bool) -> None:
         super().__init__()
-        self.plain, self.half = plain, half
-        widths = [layer.out_features for layer in plain.layers]
-        self.norms = nn.ModuleList([nn.BatchNorm1d(width) for width in widths[:-1]])
-        self.code_norm = nn.BatchNorm1d(widths[-1]) if code else None
+        self.plain, self.short = plain, short
+        *hidden, last = plain.linears
+        self.norms = [nn.BatchNorm1d(layer.out_features) for layer in hidden]
+        self.code_norm = nn.BatchNorm1d(last.out_features) if code else None
+        # Kept in a list for their type; this makes them part of the module.
+        self.registered = nn.ModuleList(self.norms)
         if plain.path is not None:
-            nn.init.zeros_(plain.layers[-1].weight)
-            nn.init.zeros_(plain.layers[-1].bias)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs) to (n, outputs)."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.half):
+        *hidden, last = self.plain.linears
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.short):
             y = x
-            for layer, norm in zip(self.plain.layers[:-1], self.norms, strict=True):
+            for layer, norm in zip(hidden, self.norms, strict=True):
                 y = norm(F.leaky_relu(layer(y), SLOPE))
-            y = self.plain.layers[-1](y)
+            y = last(y)
         y = y.float() if self.plain.path is None else y.float() + self.plain.path(x)
         return y if self.code_norm is None else self.code_norm(y)
 
     def start(self, weight: Tensor, scale: Tensor) -> None:
-        """Become the linear map ``x @ weight`` whose outputs have mean 0 and standard deviations ``scale``."""
+        """Let the path, which must be there, be ``x @ weight``, whose outputs have mean 0 and deviations ``scale``."""
         with torch.no_grad():
-            self.plain.path.weight.copy_(weight.T)
+            self.plain.get_parameter("path.weight").copy_(weight.T)
             if self.code_norm is not None:
                 self.code_norm.weight.copy_(scale)
-                self.code_norm.running_var.copy_(scale.square() - self.code_norm.eps)
+                self.code_norm.get_buffer("running_var").copy_(scale.square() - self.code_norm.eps)
 
     def finish(self) -> Perceptron:
         """The network as used: each batch norm, with its running statistics, folded into the layer next to it."""
-        layers = self.plain.layers
+        layers = self.plain.linears
         with torch.no_grad():
             for norm, after in zip(self.norms, layers[1:], strict=True):
                 scale, offset = _affine(norm)
-                after.bias += after.weight @ offset
-                after.weight *= scale
+                after.bias.add_(after.weight @ offset)
+                after.weight.mul_(scale)
             if self.code_norm is not None:
                 scale, offset = _affine(self.code_norm)
-                layers[-1].weight *= scale[:, None]
+                layers[-1].weight.mul_(scale[:, None])
                 layers[-1].bias.mul_(scale).add_(offset)
                 if self.plain.path is not None:
-                    self.plain.path.weight *= scale[:, None]
+                    self.plain.path.weight.mul_(scale[:, None])
         return self.plain.requires_grad_(False)
 
 
 def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    return scale, norm.bias - norm.running_mean * scale
+    scale = norm.weight / (norm.get_buffer("running_var") + norm.eps).sqrt()
+    return scale, norm.bias - norm.get_buffer("running_mean") * scale
 
 
 def correlation(c: Codes) -> Float[Tensor, "dim dim"]:

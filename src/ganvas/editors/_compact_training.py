@@ -47,6 +47,8 @@ class Training:
         for name in ("depth", "batch"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 2:
                 raise GanvasError(f"{name} must be a whole number of at least 2, not {getattr(self, name)!r}.")
+        if self.depth > 64:
+            raise GanvasError(f"depth must be at most 64, not {self.depth}.")
         for name in ("alpha", "beta", "rate", "decay"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
@@ -74,12 +76,12 @@ def train(
     Equal input gives equal weights on one machine; the global random state is left as it was.
     Raises GanvasError where the loss ends up not finite.
     """
-    half = _bfloat16_pays(x.device) if training.bfloat16 is None else training.bfloat16
+    short = _bfloat16_pays(x.device) if training.bfloat16 is None else training.bfloat16
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sizes = (x.shape[1], dim), (dim, x.shape[1])
         plain = [Perceptron(*size, training.width, training.depth, training.path).to(x.device) for size in sizes]
-    encoder, decoder = (Learner(p, p is plain[0], half).to(x.device) for p in plain)
+    encoder, decoder = (Learner(p, p is plain[0], short).to(x.device) for p in plain)
     if training.path:
         forward, backward = (matrix.float() for matrix in linear_start(x, a, mref, dim))
         encoder.start(forward, (x @ forward).std(0, correction=0).clamp(min=0.1))

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas.errors import GanvasError
+from ganvas.errors import GanvasError, unknown
 from ganvas.files import load_tensors
 from ganvas.generator import hash_weights
 from ganvas.pictures import shrink
@@ -68,13 +68,15 @@ class AttributeNetwork(nn.Module):
     """Features, then one spatial map and one linear reading for each attribute: on aligned faces a place has a meaning,
     and an attribute that looks where it shows takes less from what it goes with (glasses from grey hair)."""
 
-    def __init__(self, attributes: int = len(ATTRIBUTES), width: int = 256, size: int = SIZE) -> None:
+    arch, size = "efficientnet_lite0", SIZE
+
+    def __init__(self, attributes: int = len(ATTRIBUTES), width: int = 256) -> None:
         super().__init__()
         self.features = EfficientNetLite()
         self.mix = nn.Sequential(
             nn.Conv2d(self.features.channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU6(inplace=True)
         )
-        self.maps = nn.Parameter(torch.zeros(attributes, (size // STRIDE) ** 2))
+        self.maps = nn.Parameter(torch.zeros(attributes, (SIZE // STRIDE) ** 2))
         self.weight = nn.Parameter(torch.randn(attributes, width) * 0.02)
         self.bias = nn.Parameter(torch.zeros(attributes))
         self.dropout = nn.Dropout(0.3)
@@ -86,10 +88,48 @@ class AttributeNetwork(nn.Module):
         return (self.dropout(pooled) * self.weight).sum(2) + self.bias
 
 
+class PaperNetwork(nn.Module):
+    """EfficientNet-B3 with one linear reading for each attribute, as Lesné et al. label with (section 4.1); for whoever
+    has all of CelebA. It needs the package transformers."""
+
+    arch, size = "efficientnet_b3", 300
+
+    def __init__(self, attributes: int = len(ATTRIBUTES)) -> None:
+        super().__init__()
+        try:
+            from transformers import EfficientNetConfig, EfficientNetModel
+        except ImportError:
+            raise GanvasError(
+                "EfficientNet-B3 comes with the package transformers: pip install transformers."
+            ) from None
+        # transformers' defaults are B7's; these are the scaling factors of B3 (Tan and Le, 2019).
+        config = EfficientNetConfig(
+            width_coefficient=1.2, depth_coefficient=1.4, image_size=300, hidden_dim=1536, dropout_rate=0.3
+        )
+        self.features = EfficientNetModel(config)
+        self.dropout = nn.Dropout(0.3)
+        self.reading = nn.Linear(config.hidden_dim, attributes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
+        return self.reading(self.dropout(self.features(images).pooler_output))
+
+
+Network = AttributeNetwork | PaperNetwork
+NETWORKS: dict[str, type[Network]] = {network.arch: network for network in (AttributeNetwork, PaperNetwork)}
+
+
+def build(arch: str) -> Network:
+    """A network with random weights. Raises GanvasError for an unknown architecture."""
+    if arch not in NETWORKS:
+        raise unknown("architecture", arch, NETWORKS)
+    return NETWORKS[arch]()
+
+
 class Celeba40(Scorer):
     """``network`` gives logits; ``scale`` and ``offset`` (attributes,) calibrate them on held-out faces."""
 
-    def __init__(self, network: AttributeNetwork, scale: Tensor, offset: Tensor, name: str = "celeba40") -> None:
+    def __init__(self, network: Network, scale: Tensor, offset: Tensor, name: str = "celeba40") -> None:
         super().__init__()
         self.name, self.attributes, self.kinds = name, ATTRIBUTES, ("probability",) * len(ATTRIBUTES)
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -98,7 +138,7 @@ class Celeba40(Scorer):
 
     def forward(self, images: Images) -> Scores:
         """Calibrated logits (n, 40) of FFHQ-framed faces; the mean over a picture and its mirror image."""
-        x = shrink(shrink(images.float()), SIZE).contiguous(memory_format=torch.channels_last)
+        x = shrink(shrink(images.float()), self.network.size).contiguous(memory_format=torch.channels_last)
         return (self.network(x) + self.network(x.flip(3))) / 2 * self.scale + self.offset
 
 
@@ -110,9 +150,9 @@ def load(name: str) -> Celeba40:
 def read(path: str | Path) -> Celeba40:
     """The scorer in a file that ``ganvas train-scorer`` wrote. Raises GanvasError for any other."""
     tensors, about = load_tensors(path)
-    if about.get("scorer") != "celeba40":
+    if about.get("scorer") != "celeba40" or about.get("arch") not in NETWORKS:
         raise GanvasError(f"{path} holds no celeba40 scorer.")
-    network = AttributeNetwork()
+    network = build(about["arch"])
     try:
         scale, offset = tensors.pop("scale").float(), tensors.pop("offset").float()
         network.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)

@@ -23,13 +23,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ganvas.files import whole
-from ganvas.scorers.celeba40 import ATTRIBUTES, AttributeNetwork, match_softness
+from ganvas.scorers.celeba40 import ATTRIBUTES, Network, match_softness
 from ganvas.training.faces import CALIBRATION, TEST, FaceSet
 
 ANCHORS = ("Male", "Young", "Smiling")
-BALANCE = {"Young": 0.5}
-"""The power of an attribute's weights where it isn't 1: there are 151 older women among the 6,151 faces at hand, and
-weights that make up for all of that let a few of them decide what age looks like."""
 LABEL_SMOOTHING = 0.04
 
 
@@ -62,8 +59,7 @@ def balance(labels: Tensor, largest: float = 8.0) -> Tensor:
         joint.index_put_((cells, values), torch.ones(len(labels)), accumulate=True)
         joint /= joint.sum()
         ratio = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True) / joint
-        power = BALANCE.get(ATTRIBUTES[k], 1.0)
-        weights[:, k] = ratio.clamp(max=largest)[cells, values] ** power
+        weights[:, k] = ratio.clamp(max=largest)[cells, values]
     return weights / weights.mean(0)
 
 
@@ -125,12 +121,12 @@ def loss_on_labels(logits: Tensor, labels: Tensor, weights: Tensor, penalty: flo
 
 def train(
     faces: FaceSet,
-    network: AttributeNetwork,
+    network: Network,
     options: Options,
     generated: GeneratedFaces | None = None,
     checkpoint: Path | None = None,
     report: Callable[[str], None] = print,
-) -> AttributeNetwork:
+) -> Network:
     """Train ``network`` on the faces outside the test and calibration tenths, and return it.
 
     With ``checkpoint``, goes on after the last epoch that a stopped run finished, and ends with the same weights.
@@ -180,7 +176,7 @@ def train(
     return network.eval()
 
 
-def calibrate(network: AttributeNetwork, faces: FaceSet) -> tuple[Tensor, Tensor]:
+def calibrate(network: Network, faces: FaceSet) -> tuple[Tensor, Tensor]:
     """Platt's scaling on the calibration tenth: (scale, offset), each (attributes,), of ``predict``'s logits.
 
     Scales are positive, so ranks stay. The tenth has CelebA's own mix of faces, which training's weights took away.
@@ -204,7 +200,7 @@ def calibrate(network: AttributeNetwork, faces: FaceSet) -> tuple[Tensor, Tensor
 
 
 @torch.no_grad()
-def predict(network: AttributeNetwork, pixels: Tensor, softness: float = 0.0, batch: int = 256) -> Tensor:
+def predict(network: Network, pixels: Tensor, softness: float = 0.0, batch: int = 256) -> Tensor:
     """Uncalibrated logits (n, attributes) of uint8 pictures (n, 3, SIZE, SIZE): means over each and its mirror image."""
     network.eval()
     logits = []
