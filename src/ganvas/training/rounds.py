@@ -126,7 +126,8 @@ def train_celeba40(
 def average(first: Mapping[str, Tensor], second: Mapping[str, Tensor], share: float = AVERAGE) -> dict[str, Tensor]:
     """The weights between two networks' of one shape, ``share`` of the way to the second's; whole numbers are the second's."""
     return {
-        key: torch.lerp(first[key], value, share) if value.is_floating_point() else value for key, value in second.items()
+        key: torch.lerp(first[key], value, share) if value.is_floating_point() else value
+        for key, value in second.items()
     }
 
 

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ganvas.files import whole
-from ganvas.scorers.celeba40 import ATTRIBUTES, Network, match_softness
+from ganvas.scorers.celeba40 import ATTRIBUTES, Network, channels_last, match_softness
 from ganvas.training.faces import CALIBRATION, TEST, FaceSet
 
 ANCHORS = ("Male", "Young", "Smiling")
@@ -53,7 +53,7 @@ def balance(labels: Tensor, largest: float = 8.0) -> Tensor:
     weights = torch.ones_like(labels)
     for k in range(labels.shape[1]):
         others = [i for i in anchors if i != k]
-        cells = sum(labels[:, i].long() << j for j, i in enumerate(others))
+        cells = (labels[:, others].long() << torch.arange(len(others))).sum(1)
         values = labels[:, k].long()
         joint = torch.full((2 ** len(others), 2), 3.0)
         joint.index_put_((cells, values), torch.ones(len(labels)), accumulate=True)
@@ -133,7 +133,7 @@ def train(
     """
     real = faces.part((faces.tenths != TEST) & (faces.tenths != CALIBRATION))
     weights = balance(real.labels)
-    network = network.to(memory_format=torch.channels_last).train()
+    network = channels_last(network).train()
     rates = {"features": options.learning_rate, "": 3 * options.learning_rate}
     features = set(network.features.parameters())
     optimizer = torch.optim.AdamW(
