@@ -69,7 +69,7 @@ class Options:
     dim: int = 60
     residual: bool = True
     mref: str | tuple[tuple[float, ...], ...] = "identity"
-    hold: float | None = 10.0
+    hold: float | None = 2.0
     seed: int = 0
 
     def __post_init__(self) -> None:
