@@ -44,25 +44,25 @@ class Settings:
     """What the demo draws; the defaults are for ``ffhq`` and keep within five minutes on two cores."""
 
     attributes: tuple[str, ...] = ATTRIBUTES
-    values: tuple[float, ...] = (-2.5, -1.25, 0.0, 1.25, 2.5)
+    values: tuple[float, ...] = (-1.5, -0.75, 0.0, 0.75, 1.5)
     """What the grid sets each attribute to, in standard deviations."""
     seeds: tuple[int, ...] = (7, 21, 34)
     """The faces of the grid."""
     several: tuple[Mapping[str, float], ...] = (
         {},
-        {"Eyeglasses": 2.5},
-        {"Smiling": 2.0},
-        {"Young": -2.0},
-        {"Eyeglasses": 2.5, "Smiling": 2.0},
-        {"Eyeglasses": 2.5, "Young": -2.0},
-        {"Eyeglasses": 2.5, "Smiling": 2.0, "Young": -2.0},
+        {"Eyeglasses": 1.5},
+        {"Smiling": 1.2},
+        {"Young": -1.2},
+        {"Eyeglasses": 1.5, "Smiling": 1.2},
+        {"Eyeglasses": 1.5, "Young": -1.2},
+        {"Eyeglasses": 1.5, "Smiling": 1.2, "Young": -1.2},
     )
     """Values that the first face is set to, all of one picture in one edit."""
     conditions: tuple[Mapping[str, Range], ...] = (
-        {"Eyeglasses": (2.0, None)},
-        {"Smiling": (1.0, None), "Young": (None, -1.5)},
-        {"Male": (None, -1.0), "Smiling": (None, -1.0)},
-        {"Male": (1.0, None), "Eyeglasses": (2.0, None), "Young": (1.0, None)},
+        {"Eyeglasses": (1.5, None)},
+        {"Smiling": (0.7, None), "Young": (None, -1.0)},
+        {"Male": (None, -0.7), "Smiling": (None, -0.7)},
+        {"Male": (0.7, None), "Eyeglasses": (1.5, None)},
     )
     samples: int = 8
     """Faces a condition."""
