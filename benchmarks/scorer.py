@@ -55,7 +55,7 @@ def score_generated(scorer: Celeba40, seed: int, n: int) -> tuple[Tensor, Tensor
     """Scores and small pictures of the seeds' faces at psi 1."""
     generator = ganvas.load_generator("ffhq", dtype=torch.bfloat16)
     scores, pictures = [], []
-    for i in track(range(n), f"{n} faces", Console(stderr=True)):
+    for i in track(range(n), f"{n} faces", console=Console(stderr=True)):
         picture = shrink(generator.synthesis(ganvas.sample(generator, 1, psi=1, seed=seed + i)))
         scores.append(scorer(picture))
         pictures.append(to_bytes(shrink(picture, 128)))

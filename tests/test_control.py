@@ -8,6 +8,7 @@ from ganvas.control import Ladder, View, reach
 from ganvas.distribution import fit_distribution
 from ganvas.errors import GanvasError
 from ganvas.generator import sample
+from ganvas.scorer import Scorer
 
 WITHIN = fit_distribution(TOY, 1500)
 BRIGHT = SCORER.column("Bright")
@@ -122,3 +123,21 @@ def test_refuses_unknown_names_and_ladders():
         fit_distribution(TOY, 100)
     with pytest.raises(GanvasError, match="components"):
         WITHIN.leading(65)
+
+
+def test_climbing_finds_what_passes_before_the_score_falls_again():
+    class Breaking(Scorer):
+        """For whom too much is nothing: the score falls beyond its peak."""
+
+        name, attributes, kinds, fingerprint = "breaking", SCORER.attributes, SCORER.kinds, "0"
+
+        def forward(self, images):
+            return 3.0 - (SCORER(images) - 4.0).abs()
+
+    ws = sample(TOY, 8, 1.0)
+    view = View(TOY, Breaking())
+    climbed = reach(disentangled(), view, ws, "Bright", 0.9, ladder=Ladder(0.25, 12.0, climb=True))
+    bright = climbed.scores[:, SCORER.column("Bright")]
+    assert climbed.arrived.all()
+    assert torch.equal(climbed.renders[climbed.strengths > 0], (climbed.strengths[climbed.strengths > 0] / 0.25).long())
+    assert (bright > torch.logit(torch.tensor(0.9))).all()

@@ -45,10 +45,15 @@ class View:
 
 @dataclass(frozen=True)
 class Ladder:
-    """The strengths that are tried: ``step``, 2 ``step``, … up to ``maximum``, in the units of ``Editor.edit``."""
+    """The strengths that are tried: ``step``, 2 ``step``, … up to ``maximum``, in the units of ``Editor.edit``.
+
+    ``climb``: every rung from the first one on, as the paper does. Without it a rung is searched for, which costs fewer
+    pictures and misses the first that passes where the score falls again beyond it (a face that came apart has no smile).
+    """
 
     step: float = 0.25
     maximum: float = 10.0
+    climb: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.step <= self.maximum < float("inf"):
@@ -94,7 +99,7 @@ def reach(
     leaves the distribution ``within``, for good, even where a later rung would come back. ``start`` are the scores of
     ``ws``, where they are known already.
 
-    A rung is found by interpolating, first from the editor's probe and then between scores seen, then by bisection: a
+    Unless the ladder is climbed, a rung is found by interpolating, first from the editor's probe and then between scores seen, then by bisection: a
     handful of pictures a code instead of one a rung. Where the score rises with strength this is the same rung that
     climbing would find; where it doesn't, a code that arrives does so by climbing too, so success is never overstated.
     """
@@ -165,6 +170,8 @@ class _Search:
         return limit
 
     def first_guess(self) -> Tensor:
+        if self.ladder.climb:
+            return torch.ones_like(self.low)
         reading = self.editor.read(self.ws)[:, self.editor.attributes.index(self.attribute)]
         return self._rung((self.at_goal - reading) * self.sign / self.ladder.step).clamp(min=1)
 
@@ -174,6 +181,8 @@ class _Search:
 
     def next_guess(self, limit: Tensor) -> Tensor:
         """Between ``low`` and ``high`` where something passed, else beyond ``low``."""
+        if self.ladder.climb:
+            return self.low + 1
         passed = self.high > 0
         rise = torch.where(passed, self.at_high - self.at_low, self.at_low - self.at_zero) * self.sign
         run = torch.where(passed, self.high - self.low, self.low)

@@ -59,7 +59,7 @@ class Protocol:
     n: int = 256
     seed: int = BENCH_SEED
     psi: float = 1.0
-    ladder: Ladder = Ladder()  # noqa: RUF009 (frozen)
+    ladder: Ladder = Ladder(0.5, 6.0, climb=True)  # noqa: RUF009 (frozen)
     batch: int = 8
     measured: int = 20_000
 
