@@ -4,7 +4,8 @@
     python benchmarks/compact.py LABELS --steps 2000         # no recipe takes more than 2,000 steps
 
 LABELS is a label folder or a label pack. "82,000 steps": what the paper's 150 epochs of 140,000 codes would take at the
-median step's time, on whatever else the machine does meanwhile.
+median step's time, on whatever else the machine does meanwhile. "length" and "others": what a change of 1 does, means over
+attributes of the Mahalanobis length and of the mean |change| of the other readings.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ def measure(recipe: str, data: LatentDataset, generator: Generator, steps: int |
     whole = time.perf_counter() - start
     step = statistics.median(b - a for a, b in pairwise(ticks))
     told, report = editor.options, editor.report
+    length, others = (statistics.mean(report[name].values()) for name in ("length", "others"))
     return [
         recipe,
+        "none" if told["hold"] is None else f"{told['hold']:g}",
         f"{told['depth']}×{told['width']}",
         f"{len(ticks)}×{told['batch']}",
         f"{whole:.0f}",
@@ -54,12 +57,15 @@ def measure(recipe: str, data: LatentDataset, generator: Generator, steps: int |
         f"{report['mean_correlation']:.3f}",
         f"{report['codes_off_diagonal']:.3f}",
         f"{report['labels_off_diagonal']:.3f}",
+        f"{length:.2f}",
+        f"{others:.3f}",
         str(len(report["unresponsive"])),
     ]
 
 
 TITLES = (
     "recipe",
+    "hold",
     "layers",
     "steps",
     "seconds",
@@ -72,6 +78,8 @@ TITLES = (
     "mean corr(c, a)",
     "codes' |corr|",
     "labels' |corr|",
+    "length",
+    "others",
     "no response",
 )
 

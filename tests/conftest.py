@@ -4,6 +4,9 @@ from jaxtyping import install_import_hook
 
 install_import_hook("ganvas", "checker.check")
 
+import os  # noqa: E402
+from typing import NoReturn  # noqa: E402
+
 import pytest  # noqa: E402
 
 from ganvas import hub  # noqa: E402
@@ -12,13 +15,20 @@ from ganvas.generator import Generator  # noqa: E402
 from ganvas.generators import card, load_generator  # noqa: E402
 
 
+def without_ffhq(error: GanvasError) -> NoReturn:
+    """Skips, or fails where GANVAS_REQUIRE_FFHQ says that the weights can be had."""
+    if os.environ.get("GANVAS_REQUIRE_FFHQ"):
+        pytest.fail(str(error))
+    pytest.skip(str(error))
+
+
 @pytest.fixture(scope="session")
 def ffhq() -> Generator:
-    """The real generator, from the user's own cache; skips where its weights can't be had."""
+    """The real generator, from the user's own cache; skips (or fails) where its weights can't be had."""
     try:
         return load_generator("ffhq")
     except GanvasError as error:
-        pytest.skip(str(error))
+        without_ffhq(error)
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +37,7 @@ def ffhq_files(ffhq: Generator) -> list[bytes]:
     try:
         return hub.unpack(card("ffhq"))
     except GanvasError as error:
-        pytest.skip(str(error))
+        without_ffhq(error)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The paper's protocol on the toy: perfect, idle and stopped editors get the numbers that they deserve."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -7,11 +8,14 @@ import pytest
 import torch
 from planted import SCORER, TOY, VIEW, PlantedEditor, disentangled
 
+from ganvas import dataset
 from ganvas.bench import Goal, Pool, fresh_pool
 from ganvas.bench.attributes import Protocol, run_success, run_trials
+from ganvas.cli import learning
 from ganvas.control import View
 from ganvas.dataset import BENCH_SEED
 from ganvas.errors import GanvasError
+from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import sample
 from ganvas.metrics import variation_row
 
@@ -79,6 +83,42 @@ def test_another_editor_is_tried_anew(tmp_path):
     run_success(TOY, SCORER, disentangled(), tmp_path, ("Bright",), QUICK)
     idle = run_success(TOY, SCORER, PlantedEditor(torch.zeros(5, 64)), tmp_path, ("Bright",), QUICK)
     assert idle["attributes"]["Bright"]["success"]["mean"] == 0
+
+
+def test_another_dtype_is_another_trial(tmp_path):
+    run_success(TOY, SCORER, disentangled(), tmp_path, ("Bright",), QUICK)
+    half = copy.copy(TOY)
+    half.dtype = torch.bfloat16  # a name is enough: pictures of one dtype are not taken for another's
+    results = run_success(half, SCORER, disentangled(), tmp_path, ("Bright",), QUICK)
+    assert results["dtype"] == "bfloat16"
+    _, pool = load_tensors(tmp_path / "pool.safetensors")
+    _, trial = load_tensors(tmp_path / "trials" / "Bright.safetensors")
+    assert pool["dtype"] == trial["key"]["dtype"] == "bfloat16"
+    assert pool["batch"] == QUICK.batch
+
+
+@pytest.mark.parametrize("name", ["pool.safetensors", "trials/Bright.safetensors"])
+def test_damaged_and_foreign_files_are_made_anew(tmp_path, name):
+    first = run_success(TOY, SCORER, disentangled(), tmp_path, ("Bright",), QUICK)
+    path = tmp_path / name
+    whole, (tensors, about) = path.read_bytes(), load_tensors(path)
+    key = "scores" if "scores" in tensors else "scores_after"
+    broken = [
+        lambda: path.write_bytes(whole[:-9]),
+        lambda: save_tensors(path, {}, about),
+        lambda: save_tensors(path, tensors, {}),
+        lambda: save_tensors(path, {**tensors, key: tensors[key][:, :2]}, about),
+        lambda: save_tensors(path, {**tensors, key: tensors[key] * float("nan")}, about),
+    ]
+    for damage in broken:
+        damage()
+        again = run_success(TOY, SCORER, disentangled(), tmp_path, ("Bright",), QUICK)
+        assert {**first, "seconds": 0} == {**again, "seconds": 0}
+        assert path.read_bytes() == whole
+
+
+def test_seeds_of_the_command_line_are_those_of_the_library():
+    assert (learning.LABEL_SEED, learning.BENCH_SEED) == (dataset.LABEL_SEED, dataset.BENCH_SEED)
 
 
 def test_a_one_sided_attribute_is_said_to_be_one():

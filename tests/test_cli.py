@@ -308,6 +308,11 @@ BAD = {
     "another generator's editor": ((*EDIT[:4], "--editor", "MADE/other.safetensors"), "'tiny' .* not for 'toy'"),
     "truncated codes": (("edit", "toy", "--codes", "MADE/cut.safetensors"), "isn't a whole safetensors file"),
     "foreign codes": (("edit", "toy", "--codes", "MADE/foreign.safetensors"), "isn't a codes file"),
+    "faces are missing": (("train-scorer", "nowhere.parquet", "--out", "s.safetensors"), "no file nowhere.parquet"),
+    "no kept pictures": (
+        ("train-scorer", "x", "--generated", "MADE/labels", "--generator", "toy", "--out", "s.safetensors"),
+        "no kept pictures",
+    ),
     "another generator's codes": (
         ("edit", "toy", "--codes", "MADE/other-codes.safetensors"),
         "'tiny' .* not for 'toy'",

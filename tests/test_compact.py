@@ -1,12 +1,18 @@
 """The compact editor on planted truth: it finds the attributes, and holds still what goes with them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from learned import NAMES, QUICK, TOY, compact, labels
 
 from ganvas import GanvasError, editors, sample
+from ganvas.dataset import Source, make_dataset
+from ganvas.edit import about_of
+from ganvas.editors._compact_moves import LONGEST, Ground, calibrated, measure
 from ganvas.editors._compact_network import Learner, Perceptron, correlation, linear_start, losses
-from ganvas.editors._compact_training import RECIPES
+from ganvas.editors._compact_training import RECIPES, Training, settled
+from ganvas.editors.compact import from_tensors
 from ganvas.pca import fit_pca
 
 WS = sample(TOY, 200, 1.0, 0)
@@ -39,9 +45,11 @@ def test_what_was_measured_is_reported():
     assert report["reconstructed"] > 0.98
     assert report["mean_correlation"] > 0.8
     assert report["codes_off_diagonal"] < 0.06 < report["labels_off_diagonal"]
-    assert set(report["correlation"]) == set(report["gain"]) == set(NAMES)
+    assert set(report["correlation"]) == set(report["length"]) == set(report["others"]) == set(NAMES)
     assert report["unresponsive"] == []
-    assert any(line.startswith("Bright") for line in editors.report_lines(compact()))
+    lines = editors.report_lines(compact())
+    assert any(line.startswith("Bright") for line in lines)
+    assert lines[0].split() == ["hold", "2.0000"]
 
 
 def test_codes_are_attributes_and_come_back():
@@ -79,6 +87,7 @@ def test_the_papers_recipe_is_the_papers():
     assert paper.count(140_000) == 150 * 546
     editor = editors.fit("compact", labels(), TOY, recipe="paper", steps=30, width=64)
     assert editor.options["recipe"] == "paper"
+    assert editor.options["hold"] is None
     assert editor.options["steps"] == 30
 
 
@@ -96,6 +105,11 @@ def test_any_reference_matrix():
         ({"recipe": "slow"}, "recipe 'slow': pick one of paper, fast"),
         ({"mref": "zero"}, "mref 'zero'"),
         ({"mref": [[1.0]]}, "5 rows"),
+        ({"mref": [["x"]]}, "matrix of numbers"),
+        ({"hold": True}, 'from 0 on, or "none"'),
+        ({"hold": -1.0}, "not -1.0"),
+        ({"hold": float("inf")}, "not inf"),
+        ({"hold": "much"}, "not 'much'"),
         ({"mref": [[2.0] * 5] * 5}, "correlation"),
         ({"dim": 3}, "can't hold 5 attributes"),
         ({"components": 0}, "components must be"),
@@ -106,6 +120,75 @@ def test_any_reference_matrix():
 def test_impossible_options_are_refused(options, words):
     with pytest.raises(GanvasError, match=words):
         editors.fit("compact", labels(), TOY, **options)
+
+
+def alone():
+    """As ``compact()``, but c_k moves alone; as the command line says it."""
+    return editors.fit("compact", labels(), TOY, hold="none", **QUICK)
+
+
+def test_hold_shortens_moves_and_keeps_the_response():
+    single, held = alone(), compact()
+    assert single.options["hold"] is None
+    assert held.options["hold"] == 2.0
+    assert editors.report_lines(single)[0].split() == ["hold", "none"]
+    for editor in (single, held):
+        assert list(editor.report["response"].values()) == pytest.approx([1.0] * len(NAMES), abs=0.05)
+    lengths = [sum(editor.report["length"].values()) for editor in (held, single)]
+    assert lengths[0] < lengths[1]
+
+
+def test_hold_is_saved(tmp_path):
+    for editor in (alone(), compact()):
+        editors.save(editor, tmp_path / "editor.safetensors")
+        again = editors.load_editor(tmp_path / "editor.safetensors", TOY)
+        assert again.options == editor.options
+        assert isinstance(again.options["bfloat16"], bool)
+        assert editors.fingerprint(again) == editors.fingerprint(editor)
+        assert torch.equal(again.edit(WS, {"Red": 1.0}), editor.edit(WS, {"Red": 1.0}))
+
+
+@pytest.mark.parametrize("hold", [None, 2.0])
+def test_what_nothing_in_w_follows_moves_little(hold):
+    known = labels()
+    a = torch.randn(len(known), 2, generator=torch.Generator().manual_seed(0))
+    noisy = make_dataset(known.w, a, ("Noise", "Chance"), ("value", "value"), Source(), TOY.fingerprint, known.scorer)
+    editor = editors.fit("compact", noisy, TOY, hold=hold, **QUICK)
+    assert editor.get_buffer("moves").isfinite().all()
+    assert max(editor.report["length"].values()) <= LONGEST * 1.01
+
+
+@pytest.mark.parametrize("hold", [None, 0.0, 2.0])
+def test_what_the_probe_cannot_read_is_bounded(hold):
+    rng = torch.Generator().manual_seed(0)
+    decoder = Learner(Perceptron(6, 6, 16, 2, False), False, False).finish()
+    for scale in (1e-9, 0.0, float("nan")):
+        weight = torch.randn(6, 2, generator=rng) * torch.tensor([1.0, scale])
+        ground = Ground(torch.randn(64, 6, generator=rng), decoder, torch.full((6,), 1e-3), weight)
+        moves = calibrated(ground, torch.eye(2, 6), hold)
+        assert moves.isfinite().all()
+        measured = measure(ground, moves)
+        assert (measured.length <= LONGEST * 1.01).all()
+        assert not measured.response[1] >= 0.5
+        if hold is not None and scale == 1e-9:
+            assert measured.length[1] == pytest.approx(LONGEST, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"mref": [["x"]]}, {"width": 10**30}, {"hold": "much"}, {"dim": None}, {"rate": [1]}, {"path": 3}]
+)
+def test_damaged_options_are_refused(damage):
+    known = about_of(compact())
+    with pytest.raises(GanvasError):
+        from_tensors(compact().state_dict(), replace(known, options=dict(known.options) | damage))
+
+
+def test_bfloat16_is_told():
+    cpu = torch.device("cpu")
+    assert settled(Training(), cpu) == settled(Training(), cpu)
+    assert isinstance(settled(Training(), cpu).bfloat16, bool)
+    assert settled(Training(bfloat16=False), torch.device("cuda")).bfloat16 is False
+    assert settled(Training(), torch.device("cuda")).bfloat16 is True
 
 
 def test_chance_is_left_alone():

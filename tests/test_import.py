@@ -2,11 +2,17 @@
 
 import subprocess
 import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import ganvas
 from ganvas.errors import GanvasError
+from ganvas.files import METADATA_KEY, load_tensors
 
 IMPORT = """
 import time
@@ -58,3 +64,31 @@ def test_a_name_that_is_not_there():
     assert ganvas.GanvasError is GanvasError
     with pytest.raises(AttributeError, match="no attribute 'paint'"):
         ganvas.paint  # noqa: B018
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_cards_and_assets(tmp_path):
+    if find_spec("hatchling") is None or find_spec("pip") is None:
+        pytest.skip("building the wheel needs pip and hatchling here (pip install hatchling)")
+    root = Path(__file__).parents[1]
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(root)]
+    run = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {
+        "ganvas/py.typed",
+        "ganvas/generators/cards.toml",
+        "ganvas/assets/labels/ffhq-celeba40.safetensors",
+        "ganvas/assets/editors/ffhq/compact.safetensors",
+        "ganvas/assets/scorers/celeba40.safetensors",
+    } <= names
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": NaN}', "{", "[]"])
+def test_a_description_that_is_no_json_object_is_one_line(tmp_path, text):
+    path = tmp_path / "a.safetensors"
+    save_file({"x": torch.zeros(1)}, path, {METADATA_KEY: text})
+    with pytest.raises(GanvasError, match=r"a\.safetensors") as caught:
+        load_tensors(path)
+    assert "\n" not in str(caught.value)

@@ -8,14 +8,27 @@ from dataclasses import replace
 
 import pytest
 import torch
-from planted import TOY, disentangled
+from learned import compact
+from planted import TOY, PlantedEditor, disentangled
 
 from ganvas import figures
 from ganvas.codes import Codes, load_codes, pack, save_codes, unpack
 from ganvas.errors import GanvasError
 from ganvas.generator import sample
 from ganvas.pictures import encode_png, from_bytes, png_texts, read_picture, to_bytes
-from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Named, Recipe, Step, Tools, codes_of, render
+from ganvas.recipe import (
+    FromCodes,
+    FromConditions,
+    FromSeed,
+    Mix,
+    Named,
+    Recipe,
+    Step,
+    Tools,
+    codes_of,
+    render,
+    step_changes,
+)
 from ganvas.recipe_files import draw, draw_sheet, load_recipe, save_picture
 from ganvas.recipe_json import from_json, to_json
 from ganvas.sheet import Sheet, animation, frames_between, render_frames, strength_grid
@@ -136,6 +149,30 @@ def test_set_reaches_its_value_and_shift_moves_by_its_change():
     wanted[names.index("Red")] -= 1
     wanted[names.index("Bright")] += 2
     assert torch.allclose(after, wanted, atol=1e-4)
+
+
+def test_several_values_are_reached_though_each_move_also_moves_the_others():
+    truth = torch.stack(list(TOY.planted.values()))
+    crossed = PlantedEditor((torch.eye(5) + 0.5 * (1 - torch.eye(5))) @ truth)
+    ws = sample(TOY, 6, 0.7, 7)
+    for editor in (crossed, compact()):
+        targets = {"Big": 1.5, "Red": -1.0, "Bright": 0.5}
+        columns = [editor.attributes.index(name) for name in targets]
+        after = editor.read(editor.edit(ws, step_changes(Step(targets), editor, ws)))[:, columns]
+        assert (after - torch.tensor(list(targets.values()))).abs().max() < 0.05
+        shifted = editor.edit(ws, step_changes(Step({"Big": 1.5}, {"Red": 1.0}), editor, ws))
+        assert (editor.read(shifted)[:, columns[0]] - 1.5).abs().max() < 0.05
+        alone = step_changes(Step({"Big": 1.5}, amount=0.5), editor, ws)["Big"]
+        torch.testing.assert_close(alone, 0.5 * (1.5 - editor.read(ws)[:, columns[0]]))
+
+
+def test_a_value_that_cannot_be_reached_stays_finite_and_unknown_names_are_refused():
+    stuck = PlantedEditor(torch.zeros(5, 64))
+    ws = sample(TOY, 2, 0.7, 7)
+    changes = step_changes(Step({"Big": 1.5, "Red": 1.0}), stuck, ws)
+    assert all(torch.isfinite(torch.as_tensor(change)).all() for change in changes.values())
+    with pytest.raises(GanvasError, match="Unknown attribute 'Bg'"):
+        step_changes(Step({"Bg": 1.5}), stuck, ws)
 
 
 def test_no_edit_is_the_seed_itself():

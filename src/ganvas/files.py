@@ -95,15 +95,15 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a safetensors file and what ganvas wrote about them ({} in a file of other origin).
 
-    Raises GanvasError for a file that is missing, cut short, or no safetensors.
+    Raises GanvasError for a file that is missing, cut short, or no safetensors, and for a description that isn't JSON.
     """
     try:
         with safe_open(Path(path), "pt") as file:
-            about = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+            about = parse_json((file.metadata() or {}).get(METADATA_KEY, "{}"), f"The description in {path}")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except FileNotFoundError:
         raise GanvasError(f"There is no file {path}.") from None
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError) as error:
         raise GanvasError(f"{path} isn't a whole safetensors file: {str(error).splitlines()[0]}") from None
     if not isinstance(about, dict):
         raise GanvasError(f"{path} isn't a file that ganvas wrote: its description is no JSON object.")

@@ -15,8 +15,9 @@ import torch
 
 from ganvas.codes import Codes, check_generator, load_codes
 from ganvas.edit import Editor, fingerprint
-from ganvas.errors import GanvasError, unknown
+from ganvas.errors import GanvasError
 from ganvas.generator import Generator, sample
+from ganvas.targets import reaching
 from ganvas.types import Images, WPlus
 
 DTYPES = ("float32", "bfloat16")
@@ -227,14 +228,9 @@ def render(recipe: Recipe, tools: Tools) -> Images:
 
 
 def step_changes(step: Step, editor: Editor, ws: WPlus) -> dict[str, torch.Tensor | float]:
-    """The changes that shift what ``step`` shifts and bring codes to the values that it sets."""
-    changes: dict[str, torch.Tensor | float] = {name: step.amount * change for name, change in step.shift.items()}
-    here = editor.read(ws)
-    for name, target in step.set.items():
-        if name not in editor.attributes:
-            raise unknown("attribute", name, editor.attributes)
-        changes[name] = step.amount * (target - here[:, editor.attributes.index(name)])
-    return changes
+    """The changes that shift what ``step`` shifts and bring codes to the values that it sets; ``amount`` scales both."""
+    found = reaching(editor, ws, step.set, step.shift) if step.set else {}
+    return {name: step.amount * change for name, change in (*step.shift.items(), *found.items())}
 
 
 def _check(recipe: Recipe, tools: Tools) -> None:

@@ -105,8 +105,9 @@ def sample_where(
 ) -> WPlus:
     """Codes (n, num_ws, w_dim) that meet ``where`` (attribute -> range or value, in the editor's units); rows are equal.
 
-    Code i depends on ``seed + i`` alone, not on ``n``. A value is the probe's reading, met exactly; a range is met by
-    scores with ``chance``. ``psi`` truncates what the conditions leave free.
+    Code i depends on ``seed + i`` alone, not on ``n``. A value is the probe's reading, met within 0.05
+    (within 0.001 by the shipped editor); a range is met by scores with ``chance``. ``psi`` truncates what the
+    conditions leave free.
     Raises GanvasError for an editor without a compact space or of another generator, an unknown attribute, an
     empty range, or one where there are no faces.
     """

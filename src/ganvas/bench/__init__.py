@@ -68,17 +68,16 @@ def fresh_pool(view: View, goals: Sequence[Goal], n: int, empty: Pool, file: Pat
     Raises GanvasError for an attribute that ``POOL_LIMIT`` faces for each one wanted don't suffice for.
     """
     about = {
-        "pool": 1,
+        "pool": 2,
         "generator": view.generator.fingerprint,
+        "dtype": dtype_name(view.generator),
+        "batch": view.batch,
         "scorer": view.scorer.fingerprint,
         "seed": empty.seed,
         "psi": empty.psi,
     }
-    pool = empty
-    if file is not None and file.exists():
-        tensors, found = load_tensors(file)
-        # Another scorer's or generator's pool is only a cache: it is drawn anew.
-        pool = replace(empty, scores=tensors["scores"]) if found == about else empty
+    scores = _kept_scores(file, about, len(view.scorer.attributes)) if file is not None else None
+    pool = empty if scores is None else replace(empty, scores=scores)
     while (short := [goal for goal in goals if len(pool.lacking(view, goal)) < n]) or len(pool.scores) < n:
         if short and len(pool.scores) >= POOL_LIMIT * n + POOL_CHUNK:
             raise GanvasError(
@@ -91,6 +90,32 @@ def fresh_pool(view: View, goals: Sequence[Goal], n: int, empty: Pool, file: Pat
         if file is not None:
             save_tensors(file, {"scores": pool.scores}, about)
     return pool
+
+
+def dtype_name(generator: Generator) -> str:
+    """What a generator computes in, like "bfloat16": pictures differ with it, so scores do."""
+    return str(generator.dtype).removeprefix("torch.")
+
+
+def _cached(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What ``file`` holds; nothing where it is missing or damaged: it is only a cache, what it lacks is made anew."""
+    try:
+        return load_tensors(file)
+    except GanvasError:
+        return {}, {}
+
+
+def _kept_scores(file: Path, about: dict[str, Any], columns: int) -> Scores | None:
+    """The scores of a pool of ``about``; None where there is none, it's another's, or they are no scores."""
+    tensors, found = _cached(file)
+    scores = tensors.get("scores")
+    if found != about or scores is None or scores.dtype != torch.float32:
+        return None
+    return scores if _finite(scores) and scores.ndim == 2 and scores.shape[1] == columns else None
+
+
+def _finite(*tensors: Tensor) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def save_trial(file: Path, trial: Trial, key: dict[str, Any]) -> None:
@@ -107,16 +132,35 @@ def save_trial(file: Path, trial: Trial, key: dict[str, Any]) -> None:
 
 
 def load_trial(file: Path, key: dict[str, Any]) -> Trial | None:
-    """The trial in ``file`` where it is one of ``key``; None where there is none, or another."""
-    if not file.exists():
-        return None
-    tensors, about = load_tensors(file)
+    """The trial in ``file`` where it is one of ``key``; None where there is none, another, or a damaged one."""
+    tensors, about = _cached(file)
     if about.get("key") != key:
         return None
-    for name in ("before", "after"):
-        tensors[name] = tensors[name].expand(-1, about["num_ws"], -1)
-    names = about["trial"]
-    return Trial(names["attribute"], tuple(names["attributes"]), tuple(names["kinds"]), **tensors)
+    try:
+        for name in ("before", "after"):
+            tensors[name] = tensors[name].expand(-1, about["num_ws"], -1)
+        names = about["trial"]
+        attributes = tuple(names["attributes"])
+        if not _belong_together(tensors, len(attributes)):
+            return None
+        return Trial(names["attribute"], attributes, tuple(names["kinds"]), **tensors)
+    except (KeyError, TypeError, RuntimeError):  # torch's, for a shape that can't be expanded
+        return None
+
+
+def _belong_together(tensors: dict[str, Tensor], columns: int) -> bool:
+    """Whether a trial's tensors are of as many codes and hold finite numbers. Raises KeyError where one is missing."""
+    n = len(tensors["arrived"])
+    codes, scores = ([tensors[f"{what}{when}"] for when in ("before", "after")] for what in ("", "scores_"))
+    return (
+        n > 0
+        and tensors["arrived"].dtype == torch.bool
+        and all(len(tensor) == n for tensor in tensors.values())
+        and codes[0].shape == codes[1].shape
+        and all(part.shape == (n, columns) for part in scores)
+        and tensors["strengths"].shape == (n,)
+        and _finite(*codes, *scores, tensors["strengths"])
+    )
 
 
 @contextmanager

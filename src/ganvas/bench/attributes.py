@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ganvas.bench import Goal, Pool, fresh_pool, load_trial, progress, save_trial
+from ganvas.bench import Goal, Pool, dtype_name, fresh_pool, load_trial, progress, save_trial
 from ganvas.bench.tables import markdown
 from ganvas.control import Ladder, View, reach
 from ganvas.dataset import BENCH_SEED
@@ -199,6 +199,7 @@ def report(
 def _identity(generator: Generator, scorer: Scorer, editor: Editor) -> dict[str, str]:
     return {
         "generator": f"{generator.name}:{generator.fingerprint}",
+        "dtype": dtype_name(generator),
         "scorer": f"{scorer.name}:{scorer.fingerprint}",
         "editor": f"{editor.method}:{fingerprint(editor)}",
     }

@@ -95,7 +95,6 @@ def train_scorer(
         Path | None, typer.Option(metavar="DIR", help="Labels with --keep-images: a second round learns from them.")
     ] = None,
     generator: Annotated[str, typer.Option(help="The generator of --generated.")] = "ffhq",
-    seed: Annotated[int, typer.Option(help="The first seed of --generated.")] = LABEL_SEED,
 ) -> None:
     """Train the celeba40 scorer; stopped and started again, it goes on."""
     from ganvas import recipe_files
@@ -105,7 +104,7 @@ def train_scorer(
     recipe_files.check_output(out, (".safetensors",))
     network = None if generated is None else starting.generator_of(generator, "cpu")
     other = {} if arch is None else {"arch": arch}
-    train_celeba40(faces, out, generated, network, seed=seed, report=options.say, **other)
+    train_celeba40(faces, out, generated, network, report=options.say, **other)
     options.say(out)
 
 

@@ -78,9 +78,14 @@ def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
 
 
 def report_lines(editor: Editor) -> list[str]:
-    """What the editor's ``fit`` measured, for people: a line a number, then a line for each attribute."""
+    """What the editor's ``fit`` measured, for people: a line a number, then a line for each attribute.
+
+    How a change is held, ``hold``, comes first, for methods that have it: the numbers are of it.
+    """
     plain = {key: value for key, value in editor.report.items() if not isinstance(value, dict)}
     tables = {key: value for key, value in editor.report.items() if isinstance(value, dict)}
+    if "hold" in editor.options:
+        plain = {"hold": editor.options["hold"]} | plain
     lines = [f"{key.replace('_', ' '):24} {_shown(value)}" for key, value in plain.items()]
     if tables:
         lines.append(f"{'':24} " + " ".join(f"{key:>11}" for key in tables))
@@ -92,6 +97,8 @@ def report_lines(editor: Editor) -> list[str]:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
+    if value is None:
+        return "none"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

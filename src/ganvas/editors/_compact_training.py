@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.editors._compact_network import Learner, Perceptron, linear_start, losses
@@ -24,7 +22,8 @@ class Training:
 
     ``path``: a linear path beside the layers, which starts as the best linear encoder and decoder, and a learning rate
     that warms up and then falls to 0 as a cosine; else it is constant.
-    ``steps``: stop there, whatever ``epochs`` says. ``bfloat16``: for products of the layers; None: where that is faster.
+    ``steps``: stop there, whatever ``epochs`` says. ``bfloat16``: for products of the layers; None: where the device
+    computes in it (``settled``).
     """
 
     depth: int = 8
@@ -53,7 +52,7 @@ class Training:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise GanvasError(f"{name} must be a number from 0 on, not {value!r}.")
-        if not isinstance(self.path, bool) or self.bfloat16 not in (None, True, False):
+        if not isinstance(self.path, bool) or not isinstance(self.bfloat16, bool | None):
             raise GanvasError("path and bfloat16 are true or false.")
 
     def count(self, n: int) -> int:
@@ -68,6 +67,15 @@ RECIPES = {
 }
 
 
+def settled(training: Training, device: torch.device) -> Training:
+    """With ``bfloat16`` decided: by what the device can do, never by timing, so that equal machines train equally."""
+    if training.bfloat16 is not None:
+        return training
+    # oneDNN also takes bfloat16 without these instructions, but emulates it more slowly than float32.
+    short = device.type == "cuda" or device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return replace(training, bfloat16=short)
+
+
 def train(
     x: Tensor, a: Tensor, mref: Tensor, dim: int, training: Training, seed: int, watch: Watch
 ) -> tuple[Perceptron, Perceptron]:
@@ -76,7 +84,7 @@ def train(
     Equal input gives equal weights on one machine; the global random state is left as it was.
     Raises GanvasError where the loss ends up not finite.
     """
-    short = _bfloat16_pays(x.device) if training.bfloat16 is None else training.bfloat16
+    short = bool(settled(training, x.device).bfloat16)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sizes = (x.shape[1], dim), (dim, x.shape[1])
@@ -124,19 +132,3 @@ def _slope(step: int, steps: int) -> float:
     """Up over the first tenth, then down as a cosine."""
     done = (step + 1) / steps
     return min(done / 0.1, 1) * (1 + math.cos(math.pi * done)) / 2
-
-
-def _bfloat16_pays(device: torch.device) -> bool:
-    """Whether a product of a layer's size is much faster in bfloat16 here: by trial, for torch doesn't say."""
-    if device.type != "cpu":
-        return device.type == "cuda"
-    best = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        x, weight = torch.ones(256, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
-        times = []
-        for _ in range(20):
-            start = time.perf_counter()
-            F.linear(x, weight)
-            times.append(time.perf_counter() - start)
-        best[dtype] = min(times)
-    return best[torch.bfloat16] < 0.6 * best[torch.float32]

@@ -1,28 +1,29 @@
 """The compact semantic latent space: an auto-encoder of W whose first codes are the attributes.
 
-Lesné, Gousseau, Ladjal and Newson, *Espace latent compact et sémantique pour l'édition désenchevêtrée d'images*, 2023
-(``papers/lesne-compact-semantic-latent-space.txt``): (1) to (6).
+Equations (1) to (6) of Gwilherm Lesné, Yann Gousseau, Saïd Ladjal and Alasdair Newson, *Espace latent compact et
+sémantique pour l'édition désenchevêtrée d'images*, GRETSI 2023.
 
 Codes w are projected on their first 60 principal components; an encoder makes 60 numbers c of them, a decoder turns
-c back. The first K are trained to equal the Gaussianised attributes (2) and to be uncorrelated; an edit changes some of
-them, decodes, and leaves the others as they are, so that several attributes move at once and the rest stays.
+c back. The first K are trained to equal the Gaussianised attributes (2) and to be uncorrelated. An edit adds each
+attribute's move to c, so that several attributes move at once, and what the decoder makes of it to w.
 
 The loss (6) follows (3) to (5) as written, per sample, averaged over the batch: (3) sums squares over components that are
 not whitened, (4) over attributes, (5) sums absolute values over the K×K matrix of the batch's correlation. Linear
 layers are followed by leaky ReLU and batch norm, the code by batch norm.
 
 Two recipes (``Training``): "paper", as above; "fast" adds a linear path that starts as the best linear solution of the
-same problem and trains a smaller network beside it, with larger weights of (4) and (5) at the same ratio; its edits
-hold the other attributes softly (``hold``, below).
-
-A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so changes are scaled by one
-gain for each attribute, measured on held-out codes.
+same problem and trains a smaller network beside it, with larger weights of (4) and (5) at the same ratio. Unless told
+otherwise, edits of "fast" hold the other attributes softly (``hold``, below), and those of "paper" move c_k alone.
 
 The paper moves c_k alone and holds the other codes still. Forty attributes of a face have far fewer independent
 directions (what reads Goatee reads Mustache), so holding 39 codes still drives an edit along directions that hold next
 to no variance, and out of W. ``hold`` makes that a price instead of a law: a change of attribute k moves the code along
 the v that minimises ``|v|² + hold · (what the other readings move by)²`` where the reading of k moves by 1, with |v| the
-Mahalanobis length of the decoded move; both are measured on held-out codes. ``hold=None`` is the paper's own edit.
+Mahalanobis length of the decoded move; both are measured on held-out codes. Only ``hold=None`` with ``residual=False`` is
+the paper's own edit, but for the scale of a change.
+
+A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so each attribute's move is scaled,
+measured on held-out codes. No move is longer than ``LONGEST``; an attribute that then hardly responds is reported.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ganvas.dataset import LatentDataset
-from ganvas.edit import About, Editor, about, fill, gains
+from ganvas.edit import About, Editor, about, fill
 from ganvas.editors._compact_joint import Joint, Moments, empty, fit_moments
+from ganvas.editors._compact_moves import Ground, Measured, calibrated, measure
 from ganvas.editors._compact_network import Perceptron, correlation, losses, off_diagonal
-from ganvas.editors._compact_training import RECIPES, Training, Watch, train
+from ganvas.editors._compact_training import RECIPES, Training, Watch, settled, train
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
 from ganvas.pca import PCA, fit_pca
@@ -53,8 +55,6 @@ CHUNK = 4096
 HOLD = 2.0
 """Of the "fast" recipe. On ffhq's labels a change of 1 then has a third of the Mahalanobis length that moving c_k alone has,
 and moves other readings less; between 1 and 3 success hardly changes (benchmarks/hold.py)."""
-STEP = 0.25
-"""Of a code, to measure how the decoder follows it."""
 Codes = Float[Tensor, "n dim"]
 
 
@@ -64,8 +64,8 @@ class Options:
 
     ``components`` of W and ``dim`` of the code: at most, where W or the attributes ask for other numbers.
     ``residual``: what lies beyond the components and what the auto-encoder doesn't reconstruct is carried through an edit;
-    without it an edited code is the decoder's alone, the paper's own form (a change of 0 stays the identity).
-    ``hold``: how much a change keeps the other attributes where they are; None moves c_k alone, as the paper does.
+    without it an edited code is the decoder's alone, as in the paper (a change of 0 stays the identity).
+    ``hold``: how much a change keeps the other readings where they are; None moves c_k alone, as in the paper.
     ``mref``: M_ref of (5): "identity", "labels" (the labels' own correlation) or a K×K matrix in the attributes' order.
     """
 
@@ -77,8 +77,9 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.hold is not None and not (isinstance(self.hold, int | float) and 0 <= self.hold < float("inf")):
-            raise GanvasError(f"hold must be a number from 0 on, or None, not {self.hold!r}.")
+        number = isinstance(self.hold, int | float) and not isinstance(self.hold, bool)
+        if self.hold is not None and not (number and 0 <= self.hold < float("inf")):
+            raise GanvasError(f'hold must be a number from 0 on, or "none" (c_k moves alone), not {self.hold!r}.')
         for name in ("components", "dim", "seed"):
             value = getattr(self, name)
             if type(value) is not int or value < (name != "seed"):
@@ -89,7 +90,7 @@ class Options:
 
 @final
 class CompactEditor(Editor):
-    """Edits by shifting codes c; ``encode`` and ``decode`` are open to others, like conditional sampling."""
+    """Edits by adding moves to codes c; ``encode`` and ``decode`` are open to others, like conditional sampling."""
 
     def __init__(self, about: About, pca: PCA, encoder: Perceptron, decoder: Perceptron, moments: Moments) -> None:
         super().__init__()
@@ -142,7 +143,7 @@ def fit(
         raise GanvasError(f"{len(data)} codes are too few: at least 10 are needed.")
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
     rows, held = (index.to(generator.device) for index in data.split(SHARE, settings.seed))
-    settings = _fitting(settings, w[rows], a.shape[1])
+    settings, training = _fitting(settings, w[rows], a.shape[1]), settled(training, w.device)
     pca = fit_pca(w[rows], settings.components)
     mref = _reference(settings.mref, a[rows])
     x = pca.project(w)
@@ -151,26 +152,34 @@ def fit(
         moments = _moments(data, pca, encoder, w[rows], (data.probe(w[held]), a[held]))
         told = {"recipe": recipe if isinstance(recipe, str) else "own"} | asdict(settings) | asdict(training)
         editor = CompactEditor(about("compact", data, generator, told, {}), pca, encoder, decoder, moments)
-        responses = _calibrate(editor, w[held][:CALIBRATED_ON])
-        editor.report = _report(editor, x[held], a[held], mref, responses) | {"trained_on": len(rows)}
+        measured = _calibrate(editor, x[held][:CALIBRATED_ON])
+        editor.report = _report(editor, x[held], a[held], mref, measured) | {"trained_on": len(rows)}
     return editor
 
 
 def from_tensors(tensors: Mapping[str, Tensor], about: About) -> CompactEditor:
     """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
-    told = about.options
     try:
-        settings, training = _settings("paper", {k: told[k] for k in _names(Options, Training)})
+        editor = _unfilled(about)
     except KeyError as error:
         raise GanvasError(f"The editor's file is damaged: its options lack {error}.") from None
+    except GanvasError:
+        raise
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise GanvasError("The editor's file is damaged: its options aren't a compact editor's.") from None
+    fill(editor, tensors)
+    return editor
+
+
+def _unfilled(about: About) -> CompactEditor:
+    """The editor that ``about.options`` tells of, on the "meta" device."""
+    settings, training = _settings("paper", {name: about.options[name] for name in _names(Options, Training)})
     w_dim, k = about.probe.weight.shape
     with torch.device("meta"):
         sizes = (settings.components, settings.dim), (settings.dim, settings.components)
         encoder, decoder = (Perceptron(*size, training.width, training.depth, training.path) for size in sizes)
         pca = PCA(torch.empty(w_dim), torch.empty(settings.components, w_dim), torch.empty(w_dim))
-        editor = CompactEditor(about, pca, encoder, decoder, empty(k, settings.dim, w_dim))
-    fill(editor, tensors)
-    return editor
+        return CompactEditor(about, pca, encoder, decoder, empty(k, settings.dim, w_dim))
 
 
 def _names(*classes: type) -> list[str]:
@@ -184,15 +193,25 @@ def _settings(recipe: str | Training, options: Mapping[str, Any]) -> tuple[Optio
     for name in options:
         if name not in _names(Options, Training):
             raise unknown("option", name, ["recipe", "attributes", *_names(Options, Training)])
-    own = {name: value for name, value in options.items() if name in _names(Options)}
+    own: dict[str, Any] = {name: value for name, value in options.items() if name in _names(Options)}
     if isinstance(rows := own.get("mref"), list | tuple):
-        own["mref"] = (
-            tuple(tuple(map(float, row)) for row in rows) if all(isinstance(row, list | tuple) for row in rows) else ()
-        )
+        own["mref"] = _numbers(rows)
+    if isinstance(hold := own.get("hold"), str) and hold.lower() == "none":
+        own["hold"] = None  # as the command line says it
     if recipe == "fast":
         own = {"hold": HOLD} | own
     base = RECIPES[recipe] if isinstance(recipe, str) else recipe
     return Options(**own), replace(base, **{name: value for name, value in options.items() if name not in own})
+
+
+def _numbers(rows: list[Any] | tuple[Any, ...]) -> tuple[tuple[float, ...], ...]:
+    """A matrix as tuples, () for what isn't rows. Raises GanvasError for an entry that isn't a number."""
+    if not all(isinstance(row, list | tuple) for row in rows):
+        return ()
+    try:
+        return tuple(tuple(map(float, row)) for row in rows)
+    except (TypeError, ValueError, OverflowError):
+        raise GanvasError("mref must be a matrix of numbers, or one of identity, labels.") from None
 
 
 def _fitting(settings: Options, w: W, k: int) -> Options:
@@ -234,49 +253,17 @@ def _moments(data: LatentDataset, pca: PCA, encoder: Perceptron, w: W, held: tup
     return fit_moments(readings, codes, w - pca.unproject(pca.project(w)), held)
 
 
-def _calibrate(editor: CompactEditor, w: W) -> Tensor:
-    """Set the moves; returns how far readings move for a change of 1 afterwards, (K,).
-
-    Scaled by least squares over changes of ±1 and ±2; twice, since the way may be curved.
-    """
-    moves = editor.get_buffer("moves")
-    if editor.options["hold"] is not None:
-        moves.copy_(_moves(editor, w, editor.options["hold"]))
-    for _ in range(2):
-        moves *= gains(_responses(editor, w))[:, None]
-    return _responses(editor, w)
+def _calibrate(editor: CompactEditor, x: Tensor) -> Measured:
+    """Set the moves by codes' components; what they then do."""
+    pca, moves = editor.pca, editor.get_buffer("moves")
+    weight = pca.components @ editor.probe.weight.to(pca.components)
+    ground = Ground(editor.encoder(x), editor.decoder, pca.variances[: x.shape[1]].sqrt(), weight)
+    moves.copy_(calibrated(ground, moves, editor.options["hold"]))
+    return measure(ground, moves)
 
 
-def _moves(editor: CompactEditor, w: W, hold: float) -> Tensor:
-    """The cheapest moves of the code, (K, dim), that change one reading by 1 each; see the module's docstring."""
-    c, pca = editor.encode(w), editor.pca
-    before = editor.decoder(c)
-    jacobian = torch.stack(
-        [(editor.decoder(c + step) - before) / STEP for step in STEP * torch.eye(c.shape[1]).to(c)]
-    ).double()  # (dim, n, components)
-    whitened = jacobian / pca.variances[: jacobian.shape[2]].sqrt()
-    length = torch.einsum("ink,jnk->ij", whitened, whitened) / len(w)
-    readings = (jacobian.mean(1) @ pca.components.double() @ editor.probe.weight.to(jacobian)).T  # (K, dim)
-    price = length + hold * readings.T @ readings
-    # A code that the decoder ignores costs nothing and gives nothing.
-    price += 1e-6 * price.trace() / len(price) * torch.eye(len(price)).to(price)
-    cheapest = torch.linalg.solve(price, readings.T).T
-    return (cheapest / (cheapest * readings).sum(1, keepdim=True)).to(w)
-
-
-def _responses(editor: CompactEditor, w: W) -> Tensor:
-    c, k = editor.encode(w), len(editor.attributes)
-    before, weight = editor.decode(c) @ editor.probe.weight.to(w), editor.probe.weight.to(w)
-    moved = c.new_zeros(k)
-    for j in range(k):
-        for change in (-2.0, -1.0, 1.0, 2.0):
-            after = editor.decode(c + change * editor.get_buffer("moves")[j]) @ weight[:, j]
-            moved[j] += change * (after - before[:, j]).mean() / 10
-    return moved
-
-
-def _report(editor: CompactEditor, x: Tensor, a: Scores, mref: Tensor, responses: Tensor) -> dict[str, Any]:
-    """What is said about held-out codes. "responses" are those of changes of 1, after the gains."""
+def _report(editor: CompactEditor, x: Tensor, a: Scores, mref: Tensor, measured: Measured) -> dict[str, Any]:
+    """What is said about held-out codes; "response", "length" and "others" are of a change of 1, as ``Measured``."""
     parts = [(editor.encoder(rows), editor.decoder(editor.encoder(rows))) for rows in x.split(CHUNK)]
     c, y = (torch.cat(part) for part in zip(*parts, strict=True))
     recons, attr, corr = (float(loss) for loss in losses(x, c, y, a, mref))
@@ -298,7 +285,6 @@ def _report(editor: CompactEditor, x: Tensor, a: Scores, mref: Tensor, responses
         "codes_off_diagonal": off_diagonal(correlation(c[:, :k])),
         "labels_off_diagonal": off_diagonal(correlation(a)),
         "correlation": named(found),
-        "gain": named(editor.get_buffer("moves").diagonal()),
-        "response": named(responses),
-        "unresponsive": [name for name, r in zip(editor.attributes, responses, strict=True) if r < 0.5],
+        **{name: named(values) for name, values in vars(measured).items()},
+        "unresponsive": [name for name, r in zip(editor.attributes, measured.response, strict=True) if not r >= 0.5],
     }

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ganvas.errors import GanvasError
 from ganvas.pictures import decode_jpeg
 from ganvas.scorers.celeba40 import ATTRIBUTES, frame_celeba
+
+if TYPE_CHECKING:
+    import pyarrow
 
 TEST, CALIBRATION = 0, 1
 """The tenths that are kept from training: one to test, one to calibrate probabilities."""
@@ -41,12 +45,15 @@ def tenth(file_name: str) -> int:
 
 def read_faces(path: str | Path, size: int, progress: Callable[[Iterator], Iterator] = iter) -> FaceSet:
     """Faces from CelebA's folder (``img_align_celeba/`` and ``list_attr_celeba.txt``) or from a parquet with ``file``,
-    ``jpeg`` and a bool column for each attribute. Raises GanvasError where ``path`` is neither."""
+    ``jpeg`` and a bool column for each attribute. Raises GanvasError where ``path`` is neither, or is damaged."""
     path = Path(path)
     rows = _celeba_rows(path) if path.is_dir() else _parquet_rows(path)
     pixels, labels, tenths = [], [], []
     for name, jpeg, row in progress(rows):
-        pixels.append(frame_celeba(decode_jpeg(jpeg), size))
+        try:
+            pixels.append(frame_celeba(decode_jpeg(jpeg), size))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            raise GanvasError(f"{path}: {name} isn't a whole JPEG picture.") from None
         labels.append(row)
         tenths.append(tenth(name))
     if not pixels:
@@ -60,29 +67,67 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, bytes, np.ndarray]]:
 
     try:
         table = parquet.ParquetFile(path)
-    except (OSError, pyarrow.ArrowInvalid):
+    except FileNotFoundError:
+        raise GanvasError(f"There is no file {path}.") from None
+    except (OSError, pyarrow.ArrowException):
         raise GanvasError(f"{path} is neither a parquet file nor a folder with img_align_celeba/.") from None
     missing = [name for name in ("file", "jpeg", *ATTRIBUTES) if name not in table.schema_arrow.names]
     if missing:
         raise GanvasError(f"{path} lacks the columns {', '.join(missing)}.")
-    for batch in table.iter_batches(512):
-        labels = np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in ATTRIBUTES], 1)
-        files, jpegs = batch.column("file").to_pylist(), batch.column("jpeg").to_pylist()
-        yield from zip(files, jpegs, labels, strict=True)
+    try:
+        for batch in table.iter_batches(512, columns=["file", "jpeg", *ATTRIBUTES]):
+            yield from _batch_rows(path, batch)
+    except (OSError, pyarrow.ArrowException):
+        raise GanvasError(f"{path} isn't a whole parquet file.") from None
+
+
+def _batch_rows(path: Path, batch: pyarrow.RecordBatch) -> Iterator[tuple[str, bytes, np.ndarray]]:
+    for name in ATTRIBUTES:
+        if batch.column(name).null_count:
+            raise GanvasError(f"{path} has faces without a label: column {name} holds nulls.")
+    labels = np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in ATTRIBUTES], 1)
+    if not np.isin(labels, (0, 1)).all():
+        raise GanvasError(f"{path} has labels other than true and false.")
+    files, jpegs = batch.column("file").to_pylist(), batch.column("jpeg").to_pylist()
+    for file, jpeg, row in zip(files, jpegs, labels, strict=True):
+        if not isinstance(file, str) or not isinstance(jpeg, bytes):
+            raise GanvasError(f"{path} has faces without a name in column file, or without bytes in column jpeg.")
+        yield file, jpeg, row
 
 
 def _celeba_rows(path: Path) -> Iterator[tuple[str, bytes, np.ndarray]]:
     listing, folder = path / "list_attr_celeba.txt", path / "img_align_celeba"
     if not listing.is_file() or not folder.is_dir():
         raise GanvasError(f"{path} holds no list_attr_celeba.txt beside img_align_celeba/.")
-    lines = io.StringIO(listing.read_text())
-    next(lines)
-    names = next(lines).split()
+    lines = _lines(listing)
+    count, header = (*lines, "", "")[:2]
+    names, rows = header.split(), lines[2:]
     if sorted(names) != sorted(ATTRIBUTES):
-        raise GanvasError(f"{listing} doesn't list CelebA's 40 attributes in its second line.")
+        raise GanvasError(f"{listing}, line 2, doesn't list CelebA's 40 attributes.")
+    if count.strip() != str(len(rows)):
+        raise GanvasError(f"{listing}, line 1, announces {count.strip()[:20]!r} faces, and {len(rows)} follow.")
     order = [names.index(name) for name in ATTRIBUTES]
-    for line in lines:
-        name, *values = line.split()
+    for number, line in enumerate(rows, 3):
+        name, *values = line.split() or [""]
+        if len(values) != len(order) or not {*values} <= {"1", "0", "-1"}:
+            raise GanvasError(f"{listing}, line {number}, isn't a file's name and {len(order)} labels of 1 or -1.")
         # Only the base name counts: a listing can't point outside its folder.
         name = Path(name).name
-        yield name, (folder / name).read_bytes(), np.array(values, dtype=int)[order] > 0
+        try:
+            jpeg = (folder / name).read_bytes()
+        except OSError as error:
+            raise GanvasError(f"Can't read {folder / name} ({listing}, line {number}): {error.strerror}.") from None
+        yield name, jpeg, np.array(values, dtype=int)[order] > 0
+
+
+def _lines(listing: Path) -> list[str]:
+    """Its lines without blank ones at the end."""
+    try:
+        data = listing.read_bytes()
+    except OSError as error:
+        raise GanvasError(f"Can't read {listing}: {error.strerror}.") from None
+    try:
+        return data.decode("utf-8").rstrip().splitlines()
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise GanvasError(f"{listing}, line {line}, isn't UTF-8 text.") from None

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ganvas import probe
-from ganvas.dataset import LABEL_SEED
+from ganvas.codes import check_generator
 from ganvas.errors import GanvasError
-from ganvas.files import load_tensors, save_tensors
-from ganvas.generator import Generator, draw_z
+from ganvas.files import load_tensors, read_json, save_tensors
+from ganvas.generator import Generator
+from ganvas.labels import INDEX, Labels, draw_codes, read_about
 from ganvas.pictures import shrink
 from ganvas.scorers.celeba40 import SIZE, SOFTNESS, AttributeNetwork, Network, build
-from ganvas.shards import decode, images_path
+from ganvas.shards import decode, images_path, load_shard
 from ganvas.training import scorer
 from ganvas.training.faces import TEST, FaceSet, read_faces
 from ganvas.training.scorer import GeneratedFaces, Options
@@ -30,6 +31,7 @@ attributes share then weighs more: with 1 the scores ranked faces best by eye an
 AVERAGE = 0.8
 """The share of the second round's weights in the network that is kept, the first round's being the rest: the average of
 two networks of one descent ranks held-out faces better than either (Wortsman et al., https://arxiv.org/abs/2109.01903)."""
+ROUND_ONE = Options()
 ROUND_TWO = Options(epochs=4, learning_rate=7e-4, penalty=0.01)
 
 
@@ -59,21 +61,45 @@ def separation(logits: Tensor, labels: Tensor, strength: float = SEPARATION) -> 
     return (root * spread[:, None] / spread).float()
 
 
+def check_generated(folder: Path, generator: Generator) -> Labels:
+    """What a label folder says it holds. Raises GanvasError for another generator's, and for one without pictures."""
+    index = read_json(folder / INDEX)
+    labels = read_about(index, folder / INDEX)
+    check_generator(folder, labels.generator, labels.fingerprint, generator)
+    if index.get("keep_images") is not True or labels.source.seed is None:
+        raise GanvasError(f"{folder} holds no kept pictures of seeds: make them with `ganvas label --keep-images`.")
+    return labels
+
+
 def read_generated(
-    folder: Path, generator: Generator, seed: int, size: int, report: Callable[[str], None]
+    folder: Path, generator: Generator, size: int, report: Callable[[str], None]
 ) -> tuple[Tensor, Tensor]:
-    """The kept pictures of a label folder, (n, 3, size, size) uint8, and their codes (n, w_dim)."""
-    pixels: list[Tensor] = []
-    while (path := images_path(folder, len(pixels))).exists():
-        images, _ = load_tensors(path)
-        pictures = torch.cat([shrink(picture, size) for picture in decode(images, len(images["sizes"]))])
+    """The kept pictures of a label folder, (n, 3, size, size) uint8, and their codes (n, w_dim).
+
+    Raises GanvasError as ``check_generated`` does, and where a shard is missing, damaged, or has other pictures.
+    """
+    labels, pixels = check_generated(folder, generator), []
+    batch = labels.source.batch
+    for start in range(0, labels.n, batch):
+        images = _images(images_path(folder, start // batch), labels, start)
+        pictures = torch.cat([shrink(picture, size) for picture in decode(images, min(batch, labels.n - start))])
         pixels.append(pictures.mul(127.5).add(127.5).round().clamp(0, 255).to(torch.uint8))
         if len(pixels) % 20 == 0:
             report(f"read {sum(map(len, pixels))} generated faces")
-    if not pixels:
-        raise GanvasError(f"{folder} holds no kept pictures: make them with `ganvas label --keep-images`.")
-    faces = torch.cat(pixels)
-    return faces, generator.mapping(draw_z(generator, range(seed, seed + len(faces))))
+    return torch.cat(pixels), draw_codes(generator, labels.n, labels.source)
+
+
+def _images(path: Path, labels: Labels, start: int) -> dict[str, Tensor]:
+    """The shard of pictures that begins with row ``start``."""
+    source = labels.source
+    seed = (source.seed or 0) + start
+    mine = {"kind": "images", "generator": labels.fingerprint, "psi": source.psi, "seed": seed, "shard": source.batch}
+    _, about = load_tensors(path)
+    rest = {key: value for key, value in about.items() if key != "sha256"}
+    images = load_shard(path, "sizes", rest | mine, min(source.batch, labels.n - start))
+    if images is None:
+        raise GanvasError(f"{path} is damaged or has other pictures: `ganvas label` makes it again.")
+    return images
 
 
 def smoothed(network: Network, faces: FaceSet, pixels: Tensor, w: Tensor) -> Tensor:
@@ -93,28 +119,29 @@ def train_celeba40(
     generator: Generator | None = None,
     *,
     arch: str = AttributeNetwork.arch,
-    seed: int = LABEL_SEED,
     report: Callable[[str], None] = print,
 ) -> None:
     """Train a network ``arch`` on the faces in ``path`` and write the scorer to ``out``; checkpoints lie beside it.
 
-    ``generated``: a folder that ``ganvas label --keep-images`` made of ``generator`` from ``seed``, for the second round.
+    ``generated``: a folder that ``ganvas label --keep-images`` made of ``generator``, for the second round.
     Stopped and started again, it goes on after the last epoch that was finished.
     """
     out = Path(out)
+    if generated is not None and generator is not None:
+        check_generated(generated, generator)  # now, not hours later
     torch.manual_seed(0)
     network = build(arch)
+    faces = read_faces(path, network.size)
     if isinstance(network, AttributeNetwork):
         network.features.load_imagenet(imagenet_weights())
-    faces = read_faces(path, network.size)
     report(f"{len(faces.labels)} real faces")
-    first = out.with_suffix(".round-1.pt")
-    network = scorer.train(faces, network, Options(), checkpoint=first, report=report)
+    first = out.with_suffix(".round-1.safetensors")
+    network = scorer.train(faces, network, ROUND_ONE, checkpoint=first, report=report)
     checkpoints = [first]
     if generated is not None and generator is not None:
-        pixels, w = read_generated(generated, generator, seed, network.size, report)
+        pixels, w = read_generated(generated, generator, network.size, report)
         targets = smoothed(network, faces, pixels, w)
-        checkpoints.append(out.with_suffix(".round-2.pt"))
+        checkpoints.append(out.with_suffix(".round-2.safetensors"))
         learned = GeneratedFaces(pixels, targets)
         start = {key: value.clone() for key, value in network.state_dict().items()}
         network = scorer.train(faces, network, ROUND_TWO, learned, checkpoints[-1], report)

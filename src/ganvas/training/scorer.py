@@ -13,17 +13,18 @@ because W is smooth and a network's errors are not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor
 
-from ganvas.files import whole
+from ganvas.errors import GanvasError
+from ganvas.generator import hash_weights
 from ganvas.scorers.celeba40 import ATTRIBUTES, Network, channels_last, match_softness
+from ganvas.training import checkpoints
 from ganvas.training.faces import CALIBRATION, TEST, FaceSet
 
 ANCHORS = ("Male", "Young", "Smiling")
@@ -133,27 +134,25 @@ def train(
     """Train ``network`` on the faces outside the test and calibration tenths, and return it.
 
     With ``checkpoint``, goes on after the last epoch that a stopped run finished, and ends with the same weights.
+    Raises GanvasError for a checkpoint that is damaged or of another run, and for fewer faces than a batch.
     """
     real = faces.part((faces.tenths != TEST) & (faces.tenths != CALIBRATION))
     weights = balance(real.labels)
     network = channels_last(network).train()
-    rates = {"features": options.learning_rate, "": 3 * options.learning_rate}
-    features = set(network.features.parameters())
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": list(features), "lr": rates["features"]},
-            {"params": [p for p in network.parameters() if p not in features], "lr": rates[""]},
-        ],
-        weight_decay=options.weight_decay,
-    )
+    optimizer = _optimizer(network, options)
     share = options.generated_share if generated else 0.0
     count = round(options.batch * (1 - share))
     steps = len(real.pixels) // count
+    if not steps:
+        raise GanvasError(f"Training takes at least {count} faces outside the held-out tenths, not {len(real.pixels)}.")
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, list(rates.values()), total_steps=steps * options.epochs, pct_start=0.2
+        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps * options.epochs, pct_start=0.2
     )
     spread = generated.targets.std(0) if generated else None
-    for epoch in range(_resume(checkpoint, network, optimizer, schedule), options.epochs):
+    run = _run(network, options, real, generated)
+    done = checkpoints.load(checkpoint, network, optimizer, run) if checkpoint else 0
+    checkpoints.advance(schedule, done * steps)
+    for epoch in range(done, options.epochs):
         # One generator an epoch: a resumed run draws what the run left alone drew.
         random = torch.Generator().manual_seed(options.seed * 10_007 + epoch)
         torch.manual_seed(options.seed * 10_007 + epoch)
@@ -175,8 +174,33 @@ def train(
             schedule.step()
             total += float(loss.detach())
         report(f"epoch {epoch + 1} of {options.epochs}: loss {total / steps:.4f}")
-        _keep(checkpoint, epoch + 1, network, optimizer, schedule)
+        if checkpoint:
+            checkpoints.save(checkpoint, epoch + 1, network, optimizer, run)
     return network.eval()
+
+
+def _optimizer(network: Network, options: Options) -> torch.optim.Optimizer:
+    """AdamW; what reads the features starts from chance and learns faster."""
+    features = list(network.features.parameters())
+    inside = {id(parameter) for parameter in features}
+    return torch.optim.AdamW(
+        [
+            {"params": features, "lr": options.learning_rate},
+            {"params": [p for p in network.parameters() if id(p) not in inside], "lr": 3 * options.learning_rate},
+        ],
+        weight_decay=options.weight_decay,
+    )
+
+
+def _run(network: Network, options: Options, real: FaceSet, generated: GeneratedFaces | None) -> dict[str, Any]:
+    """What a training depends on, as JSON: a checkpoint of another one is refused."""
+    return {
+        "options": asdict(options),
+        "arch": network.arch,
+        "faces": len(real.labels),
+        "labels": hash_weights([("labels", real.labels)]),
+        "generated": len(generated.pixels) if generated else 0,
+    }
 
 
 def calibrate(network: Network, faces: FaceSet) -> tuple[Tensor, Tensor]:
@@ -211,21 +235,3 @@ def predict(network: Network, pixels: Tensor, softness: float = 0.0, batch: int 
         x = match_softness(part.float() / 127.5 - 1, softness).contiguous(memory_format=torch.channels_last)
         logits.append((network(x) + network(x.flip(3))) / 2)
     return torch.cat(logits)
-
-
-def _resume(checkpoint: Path | None, network: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> int:
-    if checkpoint is None or not checkpoint.exists():
-        return 0
-    # A checkpoint of one's own run; weights_only keeps even that from running code.
-    state = torch.load(checkpoint, weights_only=True)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    return state["epoch"]
-
-
-def _keep(checkpoint: Path | None, epoch: int, network: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> None:
-    if checkpoint is not None:
-        parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
-        with whole(checkpoint) as temporary:
-            torch.save({"epoch": epoch} | {key: part.state_dict() for key, part in parts.items()}, temporary)
