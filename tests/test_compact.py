@@ -127,15 +127,27 @@ def alone():
     return editors.fit("compact", labels(), TOY, hold="none", **QUICK)
 
 
-def test_hold_shortens_moves_and_keeps_the_response():
-    single, held = alone(), compact()
-    assert single.options["hold"] is None
-    assert held.options["hold"] == 2.0
-    assert editors.report_lines(single)[0].split() == ["hold", "none"]
+def planted(a, *names):
+    """The toy's codes with other scores."""
+    known = labels()
+    return make_dataset(known.w, a, names, ("value",) * len(names), Source(), TOY.fingerprint, known.scorer)
+
+
+def test_hold_shortens_the_moves_of_twins_and_keeps_the_response():
+    x = fit_pca(labels().w, 2).project(labels().w)
+    x = x / x.std(0)
+    twins = planted(torch.stack((x[:, 0], x[:, 0] + 0.2 * x[:, 1]), 1), "One", "Twin")
+    single, held = (editors.fit("compact", twins, TOY, hold=hold, **QUICK) for hold in ("none", 2.0))
     for editor in (single, held):
-        assert list(editor.report["response"].values()) == pytest.approx([1.0] * len(NAMES), abs=0.05)
-    lengths = [sum(editor.report["length"].values()) for editor in (held, single)]
-    assert lengths[0] < lengths[1]
+        assert list(editor.report["response"].values()) == pytest.approx([1.0, 1.0], abs=0.05)
+    for name in ("One", "Twin"):
+        assert held.report["length"][name] < 0.7 * single.report["length"][name]
+
+
+def test_hold_is_told():
+    assert alone().options["hold"] is None
+    assert compact().options["hold"] == 2.0
+    assert editors.report_lines(alone())[0].split() == ["hold", "none"]
 
 
 def test_hold_is_saved(tmp_path):
@@ -150,9 +162,8 @@ def test_hold_is_saved(tmp_path):
 
 @pytest.mark.parametrize("hold", [None, 2.0])
 def test_what_nothing_in_w_follows_moves_little(hold):
-    known = labels()
-    a = torch.randn(len(known), 2, generator=torch.Generator().manual_seed(0))
-    noisy = make_dataset(known.w, a, ("Noise", "Chance"), ("value", "value"), Source(), TOY.fingerprint, known.scorer)
+    a = torch.randn(len(labels()), 2, generator=torch.Generator().manual_seed(0))
+    noisy = planted(a, "Noise", "Chance")
     editor = editors.fit("compact", noisy, TOY, hold=hold, **QUICK)
     assert editor.get_buffer("moves").isfinite().all()
     assert max(editor.report["length"].values()) <= LONGEST * 1.01

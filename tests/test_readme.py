@@ -15,7 +15,7 @@ def test_the_quickstart_runs(ffhq) -> None:
         pytest.fail("README.md has no Python quickstart")
     found: dict = {}
     with torch.no_grad():
-        exec(compile(source[1], str(README), "exec"), found)  # noqa: S102 (our own README)
+        exec(compile(source[1], str(README), "exec"), found)
     assert found["image"].shape == (1, 3, 1024, 1024)
     assert found["scores"].shape == (1, 40)
 

@@ -17,7 +17,6 @@ from ganvas import __version__, editors
 from ganvas.bench import plots
 from ganvas.bench.attributes import ATTRIBUTES, COMPONENTS, Protocol, run_success
 from ganvas.bench.tables import table
-from ganvas.control import Ladder
 from ganvas.dataset import LatentDataset
 from ganvas.editors import compact
 from ganvas.editors.compact import CompactEditor

@@ -77,9 +77,6 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        number = isinstance(self.hold, int | float) and not isinstance(self.hold, bool)
-        if self.hold is not None and not (number and 0 <= self.hold < float("inf")):
-            raise GanvasError(f'hold must be a number from 0 on, or "none" (c_k moves alone), not {self.hold!r}.')
         for name in ("components", "dim", "seed"):
             value = getattr(self, name)
             if type(value) is not int or value < (name != "seed"):
@@ -196,12 +193,20 @@ def _settings(recipe: str | Training, options: Mapping[str, Any]) -> tuple[Optio
     own: dict[str, Any] = {name: value for name, value in options.items() if name in _names(Options)}
     if isinstance(rows := own.get("mref"), list | tuple):
         own["mref"] = _numbers(rows)
-    if isinstance(hold := own.get("hold"), str) and hold.lower() == "none":
-        own["hold"] = None  # as the command line says it
     if recipe == "fast":
         own = {"hold": HOLD} | own
+    own["hold"] = _price(own.get("hold"))
     base = RECIPES[recipe] if isinstance(recipe, str) else recipe
     return Options(**own), replace(base, **{name: value for name, value in options.items() if name not in own})
+
+
+def _price(hold: Any) -> float | None:
+    """``hold`` checked; the text "none" is None, as the command line says it."""
+    if hold is None or isinstance(hold, str) and hold.lower() == "none":
+        return None
+    if isinstance(hold, bool) or not isinstance(hold, int | float) or not 0 <= hold < float("inf"):
+        raise GanvasError(f'hold must be a number from 0 on, or "none" (c_k moves alone), not {hold!r}.')
+    return hold
 
 
 def _numbers(rows: list[Any] | tuple[Any, ...]) -> tuple[tuple[float, ...], ...]:
