@@ -99,9 +99,10 @@ def reach(
     leaves the distribution ``within``, for good, even where a later rung would come back. ``start`` are the scores of
     ``ws``, where they are known already.
 
-    Unless the ladder is climbed, a rung is found by interpolating, first from the editor's probe and then between scores seen, then by bisection: a
-    handful of pictures a code instead of one a rung. Where the score rises with strength this is the same rung that
-    climbing would find; where it doesn't, a code that arrives does so by climbing too, so success is never overstated.
+    Unless the ladder is climbed, a rung is found by interpolating, first from the editor's probe and then between scores
+    seen, then by bisection: a handful of pictures a code instead of one a rung. Where the score rises with strength this is
+    the same rung that climbing would find; where it doesn't, what arrives does so by climbing too, but some codes that
+    climbing brings there are missed. Success is never overstated.
     """
     for names in (view.scorer.attributes, editor.attributes):
         if attribute not in names:
