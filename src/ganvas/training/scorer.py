@@ -203,7 +203,7 @@ def _run(network: Network, options: Options, real: FaceSet, generated: Generated
     }
 
 
-def calibrate(network: Network, faces: FaceSet) -> tuple[Tensor, Tensor]:
+def calibrate(network: nn.Module, faces: FaceSet) -> tuple[Tensor, Tensor]:
     """Platt's scaling on the calibration tenth: (scale, offset), each (attributes,), of ``predict``'s logits.
 
     Scales are positive, so ranks stay. The tenth has CelebA's own mix of faces, which training's weights took away.
@@ -227,7 +227,7 @@ def calibrate(network: Network, faces: FaceSet) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def predict(network: Network, pixels: Tensor, softness: float = 0.0, batch: int = 256) -> Tensor:
+def predict(network: nn.Module, pixels: Tensor, softness: float = 0.0, batch: int = 256) -> Tensor:
     """Uncalibrated logits (n, attributes) of uint8 pictures (n, 3, SIZE, SIZE): means over each and its mirror image."""
     network.eval()
     logits = []
