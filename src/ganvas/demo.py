@@ -58,10 +58,10 @@ class Settings:
     )
     """Values that the first face is set to, all of one picture in one edit."""
     conditions: tuple[Mapping[str, Range], ...] = (
-        {"Eyeglasses": (1.5, None)},
-        {"Smiling": (0.7, None), "Young": (None, -1.0)},
-        {"Male": (None, -0.7), "Smiling": (None, -0.7)},
-        {"Male": (0.7, None), "Eyeglasses": (1.5, None)},
+        {"Eyeglasses": (1.2, None)},
+        {"Smiling": (0.5, None), "Young": (None, -0.7)},
+        {"Male": (None, -0.5), "Smiling": (None, -0.5)},
+        {"Male": (0.2, None), "Eyeglasses": (0.7, None)},
     )
     samples: int = 8
     """Faces a condition."""

@@ -27,14 +27,14 @@ def grid(pictures: Sequence[Tensor], rows: Sequence[str], columns: Sequence[str]
     Returns one picture (height, width, 3), uint8. ``size`` sets the height of texts in pixels, by default from the
     pictures. Raises GanvasError where there aren't as many pictures as cells, or they differ in size.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     if not pictures or len(pictures) != len(rows) * len(columns):
         raise GanvasError(f"A grid of {len(rows)}×{len(columns)} doesn't fit {len(pictures)} pictures.")
     height, width = pictures[0].shape[:2]
     if any(picture.shape != (height, width, 3) for picture in pictures):
         raise GanvasError("The pictures of a grid must all have the same size.")
-    font = ImageFont.load_default(size or max(12, min(height // 12, 40)))
+    font = _font(size or max(12, min(height // 12, 40)))
     left = max(_extent(font, text)[0] for text in rows)
     top = max(_extent(font, text)[1] for text in columns)
     sheet = Image.new("RGB", (left + (width + GAP) * len(columns), top + (height + GAP) * len(rows)), "white")
@@ -143,9 +143,20 @@ def find_ffmpeg() -> str:
     return found
 
 
+def _font(size: int):
+    """DejaVu Sans, which comes with matplotlib and has σ; Pillow's own font hasn't."""
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
 def _extent(font, text: str) -> tuple[int, int]:
     """The width and height in pixels that a text takes with its margins; an empty text takes a gap only."""
+    from PIL import Image, ImageDraw
+
     if not text:
         return GAP, GAP
-    left, top, right, bottom = font.getbbox(text)
+    # A font alone measures one line; drawing measures all of them.
+    left, top, right, bottom = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((0, 0), text, font)
     return int(right - left) + 2 * MARGIN, int(bottom - top) + 2 * MARGIN
