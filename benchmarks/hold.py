@@ -20,7 +20,6 @@ from ganvas.labels import load_labels
 HOLDS = (None, 100.0, 30.0, 10.0, 3.0, 2.0, 1.0, 0.0)
 
 
-@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("labels")
@@ -33,7 +32,8 @@ def main() -> None:
         editor = ganvas.fit("compact", data, generator, hold=hold)
         lengths, others = [], []
         for k in range(len(editor.attributes)):
-            moved = editor.shift(w, torch.eye(len(editor.attributes))[k].expand(len(w), -1))
+            with torch.no_grad():
+                moved = editor.shift(w, torch.eye(len(editor.attributes))[k].expand(len(w), -1))
             readings = (moved @ editor.probe.weight).mean(0).abs()
             lengths.append(float((moved @ whitening).norm(dim=1).mean()))
             others.append(float((readings.sum() - readings[k]) / (len(readings) - 1)))
