@@ -177,7 +177,7 @@ def test_what_the_probe_cannot_read_is_bounded(hold):
     decoder = Learner(Perceptron(6, 6, 16, 2, False), False, False).finish()
     for scale in (1e-9, 0.0, float("nan")):
         weight = torch.randn(6, 2, generator=rng) * torch.tensor([1.0, scale])
-        ground = Ground(torch.randn(64, 6, generator=rng), decoder, torch.full((6,), 1e-3), weight)
+        ground = Ground(torch.randn(64, 6, generator=rng), decoder, torch.full((6,), 1e-3), weight, weight)
         moves = calibrated(ground, torch.eye(2, 6), hold)
         assert moves.isfinite().all()
         measured = measure(ground, moves)
@@ -255,3 +255,9 @@ def test_the_linear_start_is_right(dim):
     assert (correlation(c[:, :3]) - torch.eye(3)).abs().max() < 1e-3
     lost = (c @ decoder - x).square().sum() / x.square().sum()
     assert lost < 1e-4 if dim >= 10 else lost < 0.8
+
+
+def test_learning_where_gradients_are_off():
+    with torch.no_grad():
+        editor = editors.fit("compact", labels(), TOY, steps=2, width=16)
+    assert not any(p.requires_grad for p in editor.parameters())

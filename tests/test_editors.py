@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from learned import NAMES, QUICK, TOY, compact, labels
+from learned import NAMES, NONLINEAR, QUICK, TOY, compact, labels, taught
 from planted import disentangled
 from safetensors.torch import save_file
 
@@ -12,14 +12,35 @@ from ganvas import GanvasError, editors, sample
 from ganvas.edit import LinearEditor, gains, save_editor
 from ganvas.files import load_tensors, save_tensors
 
-OPTIONS = {"compact": QUICK}
+COUNTING = {
+    "knowledge": 300,
+    "steps": 150,
+    "batch": 64,
+    "classifiers": 1,
+    "hidden": [64],
+    "gain": "reading",
+    "rate": 0.01,
+}
+OPTIONS = {"compact": QUICK, "cardinality": COUNTING} | NONLINEAR
 WS = sample(TOY, 40, 0.7, 0)
 METHODS = editors.method_names()
 
 
+def counts(editor):
+    """Whether it's a method of counts: it reads with a classifier of its own, which stays near whole numbers."""
+    return editors.kinds_of(editor.method) == ("count",)
+
+
+def near(editor):
+    """How near a change of 1 moves the mean reading by 1."""
+    return 0.3 if counts(editor) else 0.1
+
+
 @pytest.fixture(scope="module", params=METHODS)
 def editor(request):
-    return compact() if request.param == "compact" else editors.fit(request.param, labels(), TOY)
+    if request.param == "compact":
+        return compact()
+    return editors.fit(request.param, taught(request.param), TOY, **OPTIONS.get(request.param, {}))
 
 
 def test_methods_are_found():
@@ -46,7 +67,7 @@ def test_a_change_moves_the_reading_by_as_much(editor):
         k = NAMES.index(name)
         for change in (-1.0, 1.0):
             moved = (editor.read(editor.edit(WS, {name: change})) - editor.read(WS))[:, k]
-            assert moved.mean() == pytest.approx(change, abs=0.1)
+            assert moved.mean() == pytest.approx(change, abs=near(editor))
 
 
 def test_order_of_changes_and_of_codes_does_not_matter(editor):
@@ -64,6 +85,7 @@ def test_several_attributes_move_at_once(editor):
 def test_rows_of_a_code_move_alike(editor):
     ws = WS + torch.randn(WS.shape, generator=torch.Generator().manual_seed(0)) / 4
     shift = editor.edit(ws, {"Striped": 1.0}) - ws
+    shift = shift[:, shift.abs().amax((0, 2)) > 0]  # all rows, but for methods that choose some
     torch.testing.assert_close(shift, shift[:, :1].expand_as(shift), atol=1e-5, rtol=0)
 
 
@@ -101,18 +123,20 @@ def test_half_precision_is_half_and_stays(editor, tmp_path):
 
 
 def test_same_data_same_bytes(editor, tmp_path):
-    again = editors.fit(editor.method, labels(), TOY, **OPTIONS.get(editor.method, {}))
+    again = editors.fit(editor.method, taught(editor.method), TOY, **OPTIONS.get(editor.method, {}))
     for name, one in (("one", editor), ("two", again)):
         editors.save(one, tmp_path / f"{name}.safetensors")
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
 
 
 def test_some_attributes_in_their_order(editor):
-    few = editors.fit(editor.method, labels(), TOY, attributes=["Big", "Red"], **OPTIONS.get(editor.method, {}))
+    data = taught(editor.method)
+    few = editors.fit(editor.method, data, TOY, attributes=["Big", "Red"], **OPTIONS.get(editor.method, {}))
     assert few.attributes == ("Big", "Red")
-    torch.testing.assert_close(few.read(WS), editor.read(WS)[:, [2, 1]], atol=1e-5, rtol=0)
+    if not counts(editor):  # these read with a network of their own, and learned it anew
+        torch.testing.assert_close(few.read(WS), editor.read(WS)[:, [2, 1]], atol=1e-5, rtol=0)
     moved = (few.read(few.edit(WS, {"Big": 1.0})) - few.read(WS)).mean(0)
-    assert moved[0] == pytest.approx(1.0, abs=0.1)
+    assert moved[0] == pytest.approx(1.0, abs=near(few))
 
 
 def test_damaged_files_are_refused_in_one_line(editor, tmp_path):

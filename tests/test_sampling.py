@@ -116,7 +116,7 @@ def test_conditions_are_joined():
         ({"Red": (2.0, 1.0)}, "at least 2 and at most 1"),
         ({"Red": (float("nan"), None)}, "finite"),
         ({"Red": (None, None)}, "open"),
-        ({"Red": (50.0, None)}, "No face has 'Red' at least 50: readings go from"),
+        ({"Red": (50.0, None)}, "No face has .Red. at least 50: it goes from"),
         ({"Red": (None, -50.0)}, "at most -50"),
         ({}, "at least one condition"),
     ],

@@ -24,17 +24,22 @@ PATIENCE = 3
 class View:
     """Codes as a scorer sees them: rendered in batches, shrunk as labels are, scored.
 
-    ``watch`` is called with the size of each batch.
+    ``watch`` is called with the size of each batch. ``recall`` gets codes and what renders and scores them, and may know
+    some already (``bench.memory``).
     """
 
     generator: Generator
     scorer: Scorer
     batch: int = 8
     watch: Callable[[int], object] = lambda rendered: None
+    recall: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor] = lambda ws, render: render(ws)
 
-    @torch.no_grad()
     def __call__(self, ws: WPlus) -> Scores:
         """The scores of codes, (n, attributes)."""
+        return self.recall(ws, self._render)
+
+    @torch.no_grad()
+    def _render(self, ws: WPlus) -> Scores:
         size = min(KEPT_SIZE, self.generator.resolution)
         scores = [ws.new_zeros(0, len(self.scorer.attributes))]
         for codes in ws.split(self.batch):

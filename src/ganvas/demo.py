@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from ganvas.editors import compact
 from ganvas.editors.compact import CompactEditor
 from ganvas.files import whole, write_text
 from ganvas.generators import card
-from ganvas.labels import load_labels
+from ganvas.labels import load_labels, shipped_labels
 from ganvas.page import Section, page
 from ganvas.pca import PCA, fit_pca
 from ganvas.pictures import encode_png
@@ -90,7 +89,7 @@ def run(
     with clock.step(console, "Loading the generator, its scorer and the labels"):
         tools = load_tools(generator, dtype, device)
         scorer = load_scorer(card(generator).scorer).to(tools.generator.device)
-        data = load_labels(labels or _shipped_labels(generator, scorer.name), tools.generator)
+        data = load_labels(labels or shipped_labels(generator, scorer.name), tools.generator)
     with (
         clock.step(console, f"Fitting the compact editor on {len(data):,} labelled faces"),
         _bar(console, "  steps") as watch,
@@ -119,10 +118,6 @@ def _about(data: LatentDataset, generator: str) -> str:
         " of an attribute over random faces. Each picture carries its recipe:"
         f" `ganvas render grid.png --editor {EDITOR_FILE} --out again.png` draws it again."
     )
-
-
-def _shipped_labels(generator: str, scorer: str) -> Path:
-    return Path(str(files("ganvas").joinpath("assets", "labels", f"{generator}-{scorer}.safetensors")))
 
 
 class _Clock:

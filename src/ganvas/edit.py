@@ -1,51 +1,45 @@
-"""What an editor is: it moves codes so that attributes change. Its file, and editors that are directions."""
+"""What an editor is: it moves codes so that attributes change. Editors that are directions, and their algebra."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import isfinite
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ganvas.dataset import LatentDataset
+from ganvas.editor_files import About, common, fill, read_editor, write_editor
 from ganvas.errors import GanvasError, unknown
-from ganvas.files import load_tensors, save_tensors
 from ganvas.gaussianize import Gaussianize
 from ganvas.generator import Generator, hash_weights
 from ganvas.probe import Probe
-from ganvas.scorer import KINDS
 from ganvas.types import Scores, W, WPlus
 
-KIND, VERSION = "editor", 1
-"""What a file's description says it is."""
-STATE = "editor."
-"""Before the names of a method's own tensors in a file."""
+__all__ = [
+    "About",
+    "Editor",
+    "LinearEditor",
+    "about",
+    "about_of",
+    "calibrate",
+    "fill",
+    "fingerprint",
+    "gains",
+    "read_editor",
+    "save_editor",
+]
+
+T = TypeVar("T")
 GAINS = (0.2, 10.0)
 """The bounds of what a change is multiplied with: an attribute that hardly responds isn't driven out of the distribution."""
-
-
-@dataclass(frozen=True)
-class About:
-    """What every editor knows of itself, and what its file says. ``options`` and ``report`` are JSON objects."""
-
-    method: str
-    attributes: tuple[str, ...]
-    kinds: tuple[str, ...]
-    generator: str
-    generator_name: str
-    scorer: str
-    space: str
-    gaussianize: Gaussianize
-    probe: Probe
-    options: Mapping[str, Any] = field(default_factory=dict)
-    report: Mapping[str, Any] = field(default_factory=dict)
 
 
 def about(
@@ -104,16 +98,22 @@ class Editor(nn.Module, ABC):
     def edit(self, ws: WPlus, changes: Mapping[str, float | Tensor]) -> WPlus:
         """Codes moved by ``changes`` (attribute -> number, or one number a code); ``ws`` is left as it is.
 
-        Several attributes are moved together. Every row of a code moves by the shift found for the rows' mean.
+        Several attributes are moved together. Every row of a code moves by the shift found for the rows' mean, but for
+        editors that say otherwise.
         Raises GanvasError for an unknown attribute, a change that isn't finite, or as many changes as there aren't codes.
         """
         wanted = self.changes(changes, ws)
         moved = wanted.ne(0).any(1)
         if not moved.any():
             return ws
-        shift = ws.new_zeros(ws.shape[0], ws.shape[2])
-        shift[moved] = self.shift(ws[moved].mean(1), wanted[moved])
-        return ws + shift[:, None]
+        found = self.shifts(ws[moved], wanted[moved])
+        shifts = ws.new_zeros(ws.shape[0], *found.shape[1:])
+        shifts[moved] = found
+        return ws + shifts
+
+    def shifts(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+        """What to add to codes: one row for all of theirs, or one for each. For editors that don't move all rows alike."""
+        return self.shift(ws.mean(1), changes)[:, None]
 
     def read(self, ws: WPlus) -> Scores:
         """Where codes stand, (n, attributes), in the units of ``changes``: set a value by editing ``target - read``."""
@@ -136,16 +136,27 @@ class Editor(nn.Module, ABC):
 
 @final
 class LinearEditor(Editor):
-    """Moves every code along fixed ``directions`` (attributes, w_dim), of which each moves the probe's reading by 1."""
+    """Moves every code along fixed ``directions``, of which each moves the probe's reading by 1.
 
-    def __init__(self, about: About, directions: Float[Tensor, "attributes w_dim"]) -> None:
+    They are (attributes, w_dim), one for all rows of a code, or (attributes, num_ws, w_dim), one for each row.
+    """
+
+    def __init__(self, about: About, directions: Float[Tensor, "attributes *rows w_dim"]) -> None:
         super().__init__()
         self.describe(about)
         self.register_buffer("directions", directions)
 
     def shift(self, w: W, changes: Scores) -> W:
         """The sum of the directions by their changes, wherever the code is."""
-        return changes @ self.get_buffer("directions").to(changes)
+        return changes @ _rows_mean(self.get_buffer("directions")).to(changes)
+
+    def shifts(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+        """The same, row by row. Raises GanvasError for codes of another number of rows than the directions have."""
+        directions = self.get_buffer("directions").to(changes)
+        directions = directions if directions.ndim == 3 else directions[:, None]
+        if directions.shape[1] not in (1, ws.shape[1]):
+            raise GanvasError(f"These directions are for codes of {directions.shape[1]} rows, not of {ws.shape[1]}.")
+        return torch.tensordot(changes, directions, 1)
 
     def without(self, attribute: str, *others: str) -> LinearEditor:
         """The editor whose direction of ``attribute`` is orthogonal to those of ``others``, at the same calibration.
@@ -153,17 +164,69 @@ class LinearEditor(Editor):
         InterfaceGAN's conditional manipulation (Shen et al., 2020, section 3.3).
         Raises GanvasError for unknown names, and where nothing of the direction is left.
         """
-        for name in (attribute, *others):
-            if name not in self.attributes:
-                raise unknown("attribute", name, self.attributes)
+        self._check_names(attribute, *others)
         directions, k = self.get_buffer("directions").clone(), self.attributes.index(attribute)
-        kept = directions[[self.attributes.index(name) for name in others]]
-        rest = directions[k] - torch.linalg.pinv(kept) @ (kept @ directions[k])
-        response = rest @ self.probe.weight[:, k].to(rest)
+        rest = orthogonal(directions.flatten(1), k, [self.attributes.index(name) for name in others])
+        rest = rest.view(directions.shape[1:])
+        response = _rows_mean(rest[None])[0] @ self.probe.weight[:, k].to(rest)
         if others and (response < 1e-2 or attribute in others):
             raise GanvasError(f"Nothing of the direction of {attribute!r} is left beside {', '.join(others)}.")
         directions[k] = rest / response
-        return LinearEditor(about_of(self), directions)
+        return LinearEditor(replace(about_of(self), options=self._told("without", attribute, list(others))), directions)
+
+    def combined(self, name: str, weights: Mapping[str, float]) -> LinearEditor:
+        """The editor with one more attribute, ``name``: a change x of it is a change of ``weights[a] · x`` of each a.
+
+        It reads the same combination, scaled so that a change of 1 moves it by 1; its "score" is that reading.
+        Raises GanvasError for a name that is taken, unknown attributes, weights that aren't finite or cancel out.
+        """
+        self._check_names(*weights)
+        if name in self.attributes or not name:
+            raise GanvasError(f"The new attribute needs a name of its own, not {name!r}.")
+        if not weights or not all(isfinite(weight) for weight in weights.values()):
+            raise GanvasError(f"{name!r} needs attributes with finite weights, like Smiling=1, not {dict(weights)}.")
+        directions, old = self.get_buffer("directions"), about_of(self)
+        by = directions.new_tensor([weights.get(a, 0.0) for a in self.attributes])
+        direction, reading = torch.tensordot(by, directions, 1), self.probe.weight.to(by) @ by
+        response = _rows_mean(direction[None])[0] @ reading
+        if response < 1e-2:
+            raise GanvasError(
+                f"The directions of {', '.join(weights)} cancel each other out: nothing of {name!r} is left."
+            )
+        probe = _joined(
+            Probe, (self.probe.weight, reading / response), (self.probe.bias, self.probe.bias.to(by) @ by / response)
+        )
+        line = torch.linspace(-10, 10, len(self.gaussianize.scores)).to(self.gaussianize.scores)
+        normal = _joined(Gaussianize, (self.gaussianize.scores, line), (self.gaussianize.normals, line))
+        told = replace(
+            old,
+            attributes=(*self.attributes, name),
+            kinds=(*self.kinds, "value"),
+            gaussianize=normal,
+            probe=probe,
+            options=self._told("combined", name, dict(weights)),
+            report={key: value for key, value in self.report.items() if not isinstance(value, dict)},
+        )
+        return LinearEditor(told, torch.cat((directions, direction[None])))
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], about: About) -> LinearEditor:
+        """The editor of a file. Raises GanvasError where its tensors are others."""
+        w_dim, k = about.probe.weight.shape
+        rows = tensors["directions"].shape[1:-1][:1] if "directions" in tensors else ()
+        with torch.device("meta"):
+            editor = cls(about, torch.empty(k, *rows, w_dim))
+        fill(editor, tensors)
+        return editor
+
+    def _check_names(self, *names: str) -> None:
+        for name in names:
+            if name not in self.attributes:
+                raise unknown("attribute", name, self.attributes)
+
+    def _told(self, what: str, name: str, value: Any) -> dict[str, Any]:
+        """The options with one more thing that was done to the directions."""
+        return {**self.options, what: {**self.options.get(what, {}), name: value}}
 
 
 def calibrate(directions: Float[Tensor, "attributes w_dim"], probe: Probe) -> tuple[Tensor, Tensor]:
@@ -173,6 +236,12 @@ def calibrate(directions: Float[Tensor, "attributes w_dim"], probe: Probe) -> tu
     """
     gain = gains((directions * probe.weight.T.to(directions)).sum(1))
     return directions * gain[:, None], gain
+
+
+def orthogonal(directions: Float[Tensor, "attributes numbers"], k: int, others: list[int]) -> Float[Tensor, " numbers"]:
+    """What is left of direction ``k`` once its projection on the span of ``others`` is taken away."""
+    kept = directions[others]
+    return directions[k] - torch.linalg.pinv(kept) @ (kept @ directions[k])
 
 
 def gains(responses: Tensor) -> Tensor:
@@ -192,7 +261,9 @@ def fingerprint(editor: Editor) -> str:
     """sha256 of all that decides how an editor moves and reads codes: equal on any device, before and after saving."""
     told = [editor.method, editor.attributes, editor.generator, editor.space, dict(editor.options)]
     text = json.dumps(told, sort_keys=True)
-    return hashlib.sha256((text + hash_weights((_common(editor) | editor.state_dict()).items())).encode()).hexdigest()
+    return hashlib.sha256(
+        (text + hash_weights((common(about_of(editor)) | editor.state_dict()).items())).encode()
+    ).hexdigest()
 
 
 def save_editor(editor: Editor, path: str | Path, half: bool = False) -> None:
@@ -205,87 +276,14 @@ def save_editor(editor: Editor, path: str | Path, half: bool = False) -> None:
         own = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in own.items()}
         if not all(torch.isfinite(tensor).all() for tensor in own.values()):
             raise GanvasError("This editor has numbers too large for float16: save it in full.")
-    known = vars(about_of(editor)) | {
-        "kind": KIND,
-        "version": VERSION,
-        "generator": {"name": editor.generator_name, "fingerprint": editor.generator},
-    }
-    told = {name: value for name, value in known.items() if name not in ("gaussianize", "probe", "generator_name")}
-    save_tensors(path, _common(editor) | {STATE + name: tensor for name, tensor in own.items()}, told)
+    write_editor(path, own, about_of(editor))
 
 
-def read_editor(path: str | Path) -> tuple[dict[str, Tensor], About]:
-    """A method's own tensors and what the editor knows of itself; ``editors.load_editor`` makes the editor of them.
-
-    Raises GanvasError for a file that is missing, cut short, or no editor.
-    """
-    tensors, told = load_tensors(path)
-    if told.get("kind") != KIND:
-        raise GanvasError(f"{path} isn't an editor that ganvas wrote.")
-    if told.get("version") != VERSION:
-        raise GanvasError(f"{path} has version {told.get('version')!r} of editor files: this ganvas reads {VERSION}.")
-    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-        raise GanvasError(f"{path} holds numbers that aren't finite.")
-    try:
-        known = _known(told, tensors)
-    except (KeyError, TypeError, IndexError):
-        raise GanvasError(f"{path} is damaged: its description or tensors aren't an editor's.") from None
-    own = {name.removeprefix(STATE): tensor for name, tensor in tensors.items() if name.startswith(STATE)}
-    return {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in own.items()}, known
+def _rows_mean(directions: Tensor) -> Tensor:
+    """(attributes, w_dim): what the mean of a code's rows moves by."""
+    return directions if directions.ndim == 2 else directions.mean(1)
 
 
-def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load tensors into a module, made on the "meta" device, after comparing names, shapes and types.
-
-    Raises GanvasError where they differ: a damaged file can't make a network of another size.
-    """
-    wanted = module.state_dict()
-    if wanted.keys() != tensors.keys():
-        name = sorted(wanted.keys() ^ tensors.keys())[0]
-        raise GanvasError(f"The editor's file is damaged: {name!r} is {'missing' if name in wanted else 'unexpected'}.")
-    for name, tensor in wanted.items():
-        if tensors[name].shape != tensor.shape or tensors[name].dtype != tensor.dtype:
-            found, expected = tuple(tensors[name].shape), tuple(tensor.shape)
-            raise GanvasError(f"The editor's file is damaged: {name!r} is {found}, not {expected}, or of another type.")
-    module.load_state_dict(dict(tensors), assign=True)
-    module.requires_grad_(False)
-
-
-def _common(editor: Editor) -> dict[str, Tensor]:
-    return {
-        "gaussianize.scores": editor.gaussianize.scores,
-        "gaussianize.normals": editor.gaussianize.normals,
-        "probe.weight": editor.probe.weight,
-        "probe.bias": editor.probe.bias,
-    }
-
-
-def _known(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> About:
-    """Raises KeyError or TypeError where something is missing or of another form."""
-    normal = Gaussianize(tensors["gaussianize.scores"], tensors["gaussianize.normals"])
-    probe = Probe(tensors["probe.weight"], tensors["probe.bias"])
-    attributes, kinds, owner = tuple(told["attributes"]), tuple(told["kinds"]), told["generator"]
-    texts = (told["method"], told["scorer"], told["space"], owner["name"], owner["fingerprint"], *attributes)
-    k = len(attributes)
-    if (
-        not all(isinstance(text, str) for text in texts)
-        or len(set(attributes)) != k
-        or told["space"] not in ("w", "w+")
-    ):
-        raise TypeError
-    if (
-        len(kinds) != k
-        or not set(kinds) <= set(KINDS)
-        or not all(isinstance(told[x], dict) for x in ("options", "report"))
-    ):
-        raise TypeError
-    knots = normal.scores.shape
-    if knots != normal.normals.shape or len(knots) != 2 or knots[0] < 2 or knots[1] != k:
-        raise TypeError
-    if not all((x.diff(dim=0) > 0).all() for x in (normal.scores, normal.normals)):
-        raise TypeError
-    if probe.weight.ndim != 2 or probe.weight.shape[1] != k or probe.bias.shape != (k,):
-        raise TypeError
-    told = dict(told) | {"attributes": attributes, "kinds": kinds, "gaussianize": normal, "probe": probe}
-    told |= {"generator": owner["fingerprint"], "generator_name": owner["name"]}
-    return About(**{name: told[name] for name in About.__dataclass_fields__})
+def _joined(kind: Callable[..., T], *columns: tuple[Tensor, Tensor]) -> T:
+    """A probe or a Gaussianisation with a column more in each of its tensors."""
+    return kind(*(torch.cat((old, new[..., None].to(old)), -1) for old, new in columns))

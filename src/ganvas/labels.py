@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,11 @@ def load_labels(
     drawn = _load_source(labels, path, generator, codes)
     names, kinds = (tuple(values[k] for k in columns) for values in (labels.attributes, labels.kinds))
     return make_dataset(drawn, scores[:, columns], names, kinds, labels.source, labels.fingerprint, labels.scorer)
+
+
+def shipped_labels(generator: str, scorer: str) -> Path:
+    """Where the label pack that ships for a generator and a scorer lies, if there is one; both by name."""
+    return Path(str(files("ganvas").joinpath("assets", "labels", f"{generator}-{scorer}.safetensors")))
 
 
 def draw_codes(generator: Generator, n: int, source: Source) -> W:

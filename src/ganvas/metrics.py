@@ -131,3 +131,21 @@ def success_within(trial: Trial, distribution: Distribution) -> Tensor:
 def distance_moved(trial: Trial) -> Tensor:
     """(n,): the length of the move in W, averaged over rows."""
     return (trial.after - trial.before).norm(dim=-1).mean(-1)
+
+
+def identity_cosine(trial: Trial) -> Tensor:
+    """(n,): the cosine of the faces' embeddings, equation (8) of Lesné et al.; nan where no face was found."""
+    before, after = _faces(trial)
+    return torch.where((before + after).isnan().any(1), torch.nan, torch.cosine_similarity(before, after, dim=1))
+
+
+def identity_distance(trial: Trial) -> Tensor:
+    """(n,): the Euclidean distance of the faces' embeddings, which dlib calls one person below 0.6; nan likewise."""
+    before, after = _faces(trial)
+    return (before - after).norm(dim=1)
+
+
+def _faces(trial: Trial) -> tuple[Tensor, Tensor]:
+    if trial.faces_before is None or trial.faces_after is None:
+        raise GanvasError("Nobody looked whose faces these are: the trial holds no embeddings.")
+    return trial.faces_before, trial.faces_after

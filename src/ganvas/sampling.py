@@ -1,13 +1,12 @@
 """Codes that meet conditions: faces with chosen attribute values or ranges, everything else as it comes with them.
 
-Lesné et al. sample W conditionally by fixing codes c_k and drawing the others. Here what is fixed is the probe's reading
-of the chosen attributes, since a c_k is trained away from what goes with it; codes and what lies beyond the
-components are drawn from their distribution given those readings. That distribution is normal in its second moments,
-which Matheron's rule conditions exactly: draw a code of the generator's own, then add the regression of codes on readings
-times what the readings lack. So the free dimensions keep the shape that they have in W, not that of a normal distribution.
+Lesné et al. sample W conditionally by fixing codes c_k and drawing the others. Here what is fixed is what scores are
+expected, since a c_k is trained away from what goes with it. Of many codes of the generator's own the first is taken that
+meets the conditions, so that the rest comes as it comes with them. Where none does, the nearest is edited by what it lacks.
 
-A scorer's score is its reading plus an error that the code doesn't show. Readings are therefore kept so far inside a range
-that scores fall into it with the chance ``chance``, on average over the drawn readings.
+A scorer's score scatters about what the code lets expect. Expected scores are therefore kept so far inside a range that
+each sample's score falls into it with the chance ``chance``. That isn't all: far out in W a scorer sees of a rare attribute
+less than is expected, so that codes are drawn a little nearer to the mean (``FREE``).
 """
 
 from __future__ import annotations
@@ -16,31 +15,30 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 from torch import Tensor
 
 from ganvas.codes import check_generator
 from ganvas.edit import Editor
-from ganvas.editors._compact_joint import Moments
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator, sample, truncate
-from ganvas.types import WPlus
+from ganvas.types import Scores, W, WPlus
 
 Range = tuple[float | None, float | None]
 """The lowest and the highest value that meet a condition; None where that side is open."""
 
 FARTHEST = 6.0
-"""Standard deviations of readings within which there are faces at all; one in a billion lies beyond."""
-SWEEPS = 40
-"""Of Gibbs sampling, where several attributes have conditions."""
+"""Standard deviations within which there are faces at all; one in a billion lies beyond."""
+CANDIDATES = 255
+"""Codes that are looked through for one that meets the conditions, beside the seed's own."""
 CORRECTIONS = 4
-"""Times that codes are moved to where their readings should be: the decoder isn't linear."""
+"""Times that a code is edited: what is expected isn't linear."""
+FREE = 0.85
+"""The truncation psi of codes that are drawn, at the psi of 1 that is asked for."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +99,12 @@ def sample_where(
     seed: int = 0,
     *,
     psi: float = 1.0,
-    chance: float = 0.97,
+    chance: float = 0.9,
 ) -> WPlus:
     """Codes (n, num_ws, w_dim) that meet ``where`` (attribute -> range or value, in the editor's units); rows are equal.
 
     Code i depends on ``seed + i`` alone, not on ``n``. A value is the probe's reading, met within 0.05
-    (within 0.001 by the shipped editor); a range is met by scores with ``chance``. ``psi`` truncates what the
+    (within 0.001 by the shipped editor); a range is met by each score with ``chance``. ``psi`` truncates what the
     conditions leave free.
     Raises GanvasError for an editor without a compact space or of another generator, an unknown attribute, an
     empty range, or one where there are no faces.
@@ -122,156 +120,71 @@ def sample_where(
     if not sides:
         raise GanvasError("Conditional sampling needs at least one condition, like Smiling>1.")
     columns = [_column(editor, name) for name in sides]
-    readings = _Readings.of(editor.joint.moments, columns)
-    for k, (name, (low, high)) in enumerate(sides.items()):
+    for name, (low, high) in sides.items():
         _check(name, low, high)
-        readings.check(k, name, low, high)
-    boxes = [readings.within(k, *side, chance) for k, side in enumerate(sides.values())]
-    conditioning = _Conditioning(generator, editor, columns, readings, boxes, psi)
+    conditioning = _Conditioning(
+        generator, editor, columns, _Wanted.of(editor, columns, list(sides.values()), chance), psi
+    )
     # One code at a time: a product's last digits would change with the batch.
     return generator.expand(torch.cat([conditioning.code(seed + i) for i in range(n)]))
 
 
 @dataclass(frozen=True)
+class _Wanted:
+    """(conditions,) each: what is asked for lies from ``low`` to ``high``; a ``value`` is the probe's reading, the rest expected
+    scores."""
+
+    low: Tensor
+    high: Tensor
+    value: Tensor
+
+    @classmethod
+    def of(cls, editor: CompactEditor, columns: list[int], sides: list[Range], chance: float) -> _Wanted:
+        """With a margin inside of ranges, so wide that a score falls in with ``chance``, but never past their middle."""
+        margin = editor.get_buffer("doubt")[columns] * float(ndtri(chance))
+        low = torch.tensor([-math.inf if low is None else low for low, _ in sides]).to(margin)
+        high = torch.tensor([math.inf if high is None else high for _, high in sides]).to(margin)
+        margin = torch.minimum(margin, (high - low) / 2)
+        return cls(low + margin, high - margin, low == high)
+
+    def lacking(self, found: Scores) -> Scores:
+        """How far to move, (n, conditions); 0 where the condition is met."""
+        return torch.minimum(torch.maximum(found, self.low), self.high) - found
+
+
+@dataclass(frozen=True)
 class _Conditioning:
-    """Codes of seeds, brought to readings drawn within ``boxes``."""
+    """Codes of seeds, brought to what is ``wanted``."""
 
     generator: Generator
     editor: CompactEditor
     columns: list[int]
-    readings: _Readings
-    boxes: list[tuple[float, float]]
+    wanted: _Wanted
     psi: float
 
-    @cached_property
-    def regression(self) -> tuple[Tensor, Tensor]:
-        """What readings tell of codes and of what lies beyond the components: (conditions, dim), (conditions, w_dim)."""
-        moments, columns = self.editor.joint.moments, self.columns
-        inverse = torch.linalg.pinv(moments.spread[columns][:, columns].double(), hermitian=True)
-        codes, beyond = (part[:, columns].double() @ inverse for part in (moments.codes, moments.beyond))
-        return codes.T.float(), beyond.T.float()
-
-    def code(self, seed: int) -> Tensor:
+    def code(self, seed: int) -> W:
         """The w of one seed, (1, w_dim)."""
-        editor, pca = self.editor, self.editor.pca
-        w = sample(self.generator, 1, 1.0, seed)[:, 0]
-        here = editor.probe(w)[0, self.columns].double().cpu().numpy()
-        target = torch.from_numpy(self.readings.draw(here, self.boxes, np.random.default_rng((seed, 1)))).to(w)
-        w = truncate(w, self.generator.w_avg, self.psi)
-        c = editor.encode(w)
-        carried = w - editor.decode(c) if editor.options["residual"] else w - pca.unproject(pca.project(w))
-        codes, beyond = self.regression
+        w = self._nearest(seed)
         for _ in range(CORRECTIONS):
-            lacking = target - editor.probe(w)[:, self.columns]
-            c, carried = c + lacking @ codes, carried + lacking @ beyond
-            w = editor.decode(c) + carried
+            lacking = self._lacking(w)
+            if not lacking.any():
+                break
+            changes = w.new_zeros(1, len(self.editor.attributes))
+            changes[:, self.columns] = lacking
+            w = w + self.editor.shift(w, changes)
         return w
 
+    def _nearest(self, seed: int) -> W:
+        """Of the seed's own code and ``CANDIDATES`` others, truncated, the first that lacks least: (1, w_dim)."""
+        z = torch.from_numpy(np.random.default_rng((seed, 1)).standard_normal((CANDIDATES, self.generator.z_dim)))
+        w = sample(self.generator, 1, 1.0, seed)[:, 0]
+        w = torch.cat((w, self.generator.mapping(z.to(w))))
+        w = truncate(w, self.generator.w_avg, self.psi * FREE)
+        return w[self._lacking(w).square().sum(1).argmin(0, keepdim=True)]
 
-@dataclass(frozen=True)
-class _Readings:
-    """The readings of the chosen attributes, as a normal distribution, and the scores that go with them."""
-
-    mean: np.ndarray
-    spread: np.ndarray
-    readings: np.ndarray
-    scores: np.ndarray
-    noise: np.ndarray
-
-    @classmethod
-    def of(cls, moments: Moments, columns: list[int]) -> _Readings:
-        """Of some columns of an editor's moments."""
-        spread = moments.spread[columns][:, columns]
-        bins = (part[:, columns] for part in (moments.readings, moments.scores, moments.noise))
-        return cls(*(part.double().cpu().numpy() for part in (moments.mean[columns], spread, *bins)))
-
-    def reach(self, k: int) -> tuple[float, float]:
-        """The lowest and the highest reading that there is."""
-        sd = math.sqrt(max(self.spread[k, k], 1e-12))
-        return self.mean[k] - FARTHEST * sd, self.mean[k] + FARTHEST * sd
-
-    def check(self, k: int, name: str, low: float | None, high: float | None) -> None:
-        """Raises GanvasError where no face is as the condition asks."""
-        first, last = self.reach(k)
-        asked = f"at least {low:g}" if low is not None and low > last else None
-        asked = f"at most {high:g}" if high is not None and high < first else asked
-        if asked:
-            raise GanvasError(f"No face has {name!r} {asked}: readings go from {first:.1f} to {last:.1f}.")
-
-    def within(self, k: int, low: float | None, high: float | None, chance: float) -> tuple[float, float]:
-        """The range of readings whose scores lie in ``low`` … ``high`` with ``chance``; its middle where none is so sure."""
-        if low is not None and high is not None and low == high:
-            return low, high
-        a, b = -math.inf if low is None else low, math.inf if high is None else high
-        # Readings end somewhere: a margin must leave room for them.
-        first, last = (float(_along(side, self.readings[:, k], self.scores[:, k])) for side in self.reach(k))
-        least, most = 0.0, max(min((b - a) * 0.45, last - a, b - first, 4 * self.noise[:, k].max()), 0.0)
-        for _ in range(40):
-            margin = (least + most) / 2
-            if self._chance(k, a, b, margin) < chance:
-                least = margin
-            else:
-                most = margin
-        return self._sides(k, a + most, b - most)
-
-    def _sides(self, k: int, low: float, high: float) -> tuple[float, float]:
-        """Mean scores as readings."""
-        ends = (float(_along(side, self.scores[:, k], self.readings[:, k])) for side in (low, high))
-        return min(next(ends), self.reach(k)[1]), max(next(ends), self.reach(k)[0])
-
-    def _chance(self, k: int, low: float, high: float, margin: float) -> float:
-        """That a score lies in the range, over readings whose mean scores keep ``margin`` inside of it."""
-        box = self._sides(k, low + margin, high - margin)
-        drawn = _truncated((np.arange(200) + 0.5) / 200, self.mean[k], math.sqrt(max(self.spread[k, k], 1e-12)), *box)
-        mean = _along(drawn, self.readings[:, k], self.scores[:, k])
-        noise = np.interp(drawn, self.readings[:, k], self.noise[:, k])
-        return float((ndtr((high - mean) / noise) - ndtr((low - mean) / noise)).mean())
-
-    def draw(self, here: np.ndarray, boxes: list[tuple[float, float]], rng: np.random.Generator) -> np.ndarray:
-        """Readings within ``boxes``. One alone is drawn by the rank of the code's own, so that codes move no
-        further than they must; several by Gibbs sampling."""
-        sd = np.sqrt(np.diag(self.spread).clip(1e-12))
-        if len(boxes) == 1:
-            u = np.clip(ndtr((here - self.mean) / sd), 1e-6, 1 - 1e-6)
-            return _truncated(u, self.mean, sd, *(np.array([side]) for side in boxes[0]))
-        target = np.array([np.clip(x, low, high) for x, (low, high) in zip(here, boxes, strict=True)])
-        for u in rng.uniform(1e-6, 1 - 1e-6, (SWEEPS, len(boxes))):
-            for k, (box, (weights, left)) in enumerate(zip(boxes, self.given_others, strict=True)):
-                mean = self.mean[k] + weights @ (target - self.mean)
-                target[k] = _truncated(u[k], mean, left, *box)
-        return target
-
-    @cached_property
-    def given_others(self) -> list[tuple[np.ndarray, float]]:
-        """For each attribute its regression on the others (0 for itself), and the standard deviation that is left."""
-        found = []
-        for k in range(len(self.mean)):
-            others = [j for j in range(len(self.mean)) if j != k]
-            weights = np.zeros(len(self.mean))
-            weights[others] = np.linalg.pinv(self.spread[np.ix_(others, others)]) @ self.spread[others, k]
-            found.append((weights, math.sqrt(max(self.spread[k, k] - weights @ self.spread[:, k], 1e-12))))
-        return found
-
-
-def _along(x: ArrayLike, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
-    """The piecewise linear map through rising knots, going on beyond them with its mean slope."""
-    slope = (ys[-1] - ys[0]) / (xs[-1] - xs[0])
-    x = np.asarray(x)
-    return np.asarray(np.interp(x, xs, ys) + slope * (np.minimum(x - xs[0], 0) + np.maximum(x - xs[-1], 0)))
-
-
-def _truncated(u: ArrayLike, mean: ArrayLike, sd: ArrayLike, low: ArrayLike, high: ArrayLike) -> np.ndarray:
-    """The quantile ``u`` of a normal distribution cut to ``low`` … ``high``, exact far out in both tails."""
-    u, mean, sd, low, high = map(np.asarray, (u, mean, sd, low, high))
-    a, b = (low - mean) / sd, (high - mean) / sd
-    # Far above the mean 1 - probability says more than the probability: mirror.
-    mirrored = a + b > 0
-    first, last = np.where(mirrored, -b, a), np.where(mirrored, -a, b)
-    share = np.where(mirrored, 1 - u, u)
-    p = ndtr(first) + share * (ndtr(last) - ndtr(first))
-    # Where even that underflows, the nearer end is all there is.
-    x = np.clip(np.where(p > 1e-300, ndtri(np.maximum(p, 1e-300)), last), first, last)
-    return np.asarray(mean + sd * np.where(mirrored, -x, x))
+    def _lacking(self, w: W) -> Scores:
+        readings, expected = self.editor.probe(w), self.editor.expect(w)
+        return self.wanted.lacking(torch.where(self.wanted.value, readings[:, self.columns], expected[:, self.columns]))
 
 
 def _normal(editor: Editor, column: int, probability: float | None) -> float | None:
@@ -296,3 +209,6 @@ def _check(name: str, low: float | None, high: float | None) -> None:
         raise GanvasError(f"The condition on {name!r} is none: both sides are open.")
     if low is not None and high is not None and low > high:
         raise GanvasError(f"No face has {name!r} at least {low:g} and at most {high:g}.")
+    for side, word in ((low, "at least"), (None if high is None else -high, "at most")):
+        if side is not None and side > FARTHEST:
+            raise GanvasError(f"No face has {name!r} {word} {abs(side):g}: it goes from {-FARTHEST:g} to {FARTHEST:g}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 PAPER = {"Eyeglasses": 0.999, "Male": 0.970, "Smiling": 0.999, "Young": 0.950}
@@ -52,18 +53,19 @@ def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
 def _row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
     return (
         name if row["towards"] == "present" else f"{name} (towards absent)",
-        _cell(row["success"], 3),
+        cell(row["success"], 3),
         f"{PAPER[name]:.3f}" if name in PAPER else "",
         f"{row['failed']} ({row['failed_at_bound']})",
-        _cell(row["success_leading"], 3),
-        _cell(row["strength"], 2),
-        _cell(row.get("off_target_drift"), 2),
+        cell(row["success_leading"], 3),
+        cell(row["strength"], 2),
+        cell(row.get("off_target_drift"), 2),
         f"{_mean(row['mahalanobis_before'])} → {_mean(row['mahalanobis_after'])}",
         f"{row['base_rate']:.2f}",
     )
 
 
-def _cell(value: dict[str, Any] | None, digits: int) -> str:
+def cell(value: Mapping[str, Any] | None, digits: int) -> str:
+    """An estimate as a mean with its interval; "-" where there is none."""
     if value is None or value["mean"] is None:
         return "-"
     return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"

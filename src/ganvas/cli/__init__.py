@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from ganvas.cli import faces, learning, sheets, things
+from ganvas.cli import faces, gan, learning, ranking, sets, sheets, things
 from ganvas.errors import GanvasError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (faces, sheets, learning, things):
+for module in (faces, sheets, learning, gan, ranking, sets, things):
     for command in module.COMMANDS:
         name = command.__name__.strip("_").replace("_", "-")
         app.command(name, rich_help_panel=module.PANEL)(command)

@@ -1,4 +1,4 @@
-"""Commands that learn and measure: label, fit, train-scorer, score, success."""
+"""Commands that learn and measure: label, fit, import-direction, train-scorer, score, success."""
 
 from __future__ import annotations
 
@@ -82,6 +82,44 @@ def fit(
     options.say(f"{out}: {method} of {len(editor.attributes)} attributes, learned from {len(data)} faces")
 
 
+def import_direction(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Directions: .npy, .pt or .safetensors.")],
+    out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
+    generator: Annotated[str, typer.Option(help="The generator that they are for.")] = "ffhq",
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="What to call each, in their order; by default as its file.")
+    ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=ATTRIBUTE",
+            help="Scale a direction by the labels' reading of an attribute, as fits do. Repeatable.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="LABELS", help="A label folder or pack; by default the one that ships.")
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Make an editor of directions that others published.
+
+    What isn't like an attribute of the labels has natural units: standard deviations of W along the direction.
+    """
+    from ganvas import editors, recipe_files
+    from ganvas.cli import starting
+    from ganvas.imported import import_directions
+
+    recipe_files.check_output(out, (".safetensors",))
+    named = starting.named_files(files, name)
+    likes = options.likes_of(like, list(named))
+    network = starting.generator_of(generator, device)
+    editor = import_directions(named, network, starting.labels_of(network, labels), likes)
+    editors.save(editor, out)
+    for line in editor.report["units"]:
+        options.say(line)
+    options.say(f"{out}: {', '.join(editor.attributes)} for {network.name}, in {'W' if editor.space == 'w' else 'W+'}")
+
+
 def train_scorer(
     faces: Annotated[
         Path,
@@ -149,4 +187,4 @@ def success(
     options.say((out / "success.md").read_text(encoding="utf-8"))
 
 
-COMMANDS = (label, fit, train_scorer, score, success)
+COMMANDS = (label, fit, import_direction, train_scorer, score, success)

@@ -64,6 +64,14 @@ def seeds_of(text: str) -> list[int]:
     return list(dict.fromkeys(numbers))
 
 
+def range_of(text: str) -> tuple[int, int]:
+    """``1-4`` as its two ends; ``3`` is 3-3. Raises GanvasError for anything else."""
+    match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", text)
+    if match is None:
+        raise GanvasError(f"{text!r} isn't a range of whole numbers like 1-4.")
+    return int(match[1]), int(match[2] or match[1])
+
+
 def numbers_of(text: str) -> list[float]:
     """``-2,0,2.5`` as numbers. Raises GanvasError for anything else."""
     return [_number(part, text) for part in text.split(",")]
@@ -86,6 +94,17 @@ def values_of(items: Iterable[str] | None) -> dict[str, float]:
             raise GanvasError(f"Attribute {name!r} is given twice: give it once.")
         values[name] = _number(value, item)
     return values
+
+
+def likes_of(items: Iterable[str] | None, names: Sequence[str]) -> dict[str, str]:
+    """``["age=Young", …]`` as a mapping; of one name alone ``["Young"]``. Raises GanvasError for anything else."""
+    likes: dict[str, str] = {}
+    for item in items or ():
+        name, equals, attribute = item.partition("=") if "=" in item or len(names) != 1 else (names[0], "=", item)
+        if not (name.strip() and equals and attribute.strip()) or name.strip() in likes:
+            raise GanvasError(f"{item!r} isn't NAME=ATTRIBUTE, once for a direction, like age=Young.")
+        likes[name.strip()] = attribute.strip()
+    return likes
 
 
 def options_of(items: Iterable[str] | None) -> dict[str, Any]:

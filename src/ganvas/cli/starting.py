@@ -17,6 +17,7 @@ from ganvas.dataset import LatentDataset
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
+from ganvas.labels import load_labels, shipped_labels
 from ganvas.metrics import readable
 from ganvas.pictures import read_picture
 from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Recipe, Start, Step, Tools, load_tools
@@ -61,6 +62,22 @@ def _check_setting(name: str, value: Any, default: Any) -> None:
     same = type(value) is type(default) or (type(default), type(value)) == (float, int)
     if isinstance(default, bool | int | float | str) and not same:
         raise GanvasError(f"Option {name!r} takes a value like {default!r}, not {value!r}.")
+
+
+def named_files(files: Sequence[Path], names: Sequence[str] | None) -> dict[str, Path]:
+    """Files by their names, or by ``names`` in their order. Raises GanvasError for too many, too few, or equal names."""
+    names = [path.stem for path in files] if not names else [name.strip() for name in names]
+    if len(names) != len(files) or len(set(names)) != len(names) or not all(names):
+        raise GanvasError(
+            f"{len(files)} files need as many different names, not {', '.join(names)}: give --name for each."
+        )
+    return dict(zip(names, files, strict=True))
+
+
+def labels_of(generator: Generator, path: Path | None) -> LatentDataset | None:
+    """The labels at ``path``, else those that ship for the generator, else None."""
+    shipped = shipped_labels(generator.name, generators.card(generator.name).scorer)
+    return None if path is None and not shipped.exists() else load_labels(path or shipped, generator)
 
 
 def check_method(method: str) -> None:

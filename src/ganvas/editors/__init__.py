@@ -16,17 +16,35 @@ from typing import Any
 
 from ganvas.codes import check_generator
 from ganvas.dataset import LatentDataset
-from ganvas.edit import Editor, fingerprint, read_editor
+from ganvas.edit import Editor, LinearEditor, fingerprint, read_editor
 from ganvas.edit import save_editor as save
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
+from ganvas.imported import IMPORTED
+from ganvas.masked import Masked, peeled
+from ganvas.scorer import KINDS
 
-__all__ = ["about", "editor_names", "fingerprint", "fit", "load_editor", "method_names", "report_lines", "save"]
+__all__ = [
+    "about",
+    "editor_names",
+    "fingerprint",
+    "fit",
+    "kinds_of",
+    "load_editor",
+    "method_names",
+    "report_lines",
+    "save",
+]
 
 
 def method_names() -> tuple[str, ...]:
     """The methods that ``fit`` knows."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
+
+
+def kinds_of(method: str) -> tuple[str, ...]:
+    """The kinds of scores that a method learns from unless attributes are named: all, but for modules that list ``KINDS``."""
+    return vars(_method(method)).get("KINDS", KINDS)
 
 
 def editor_names() -> tuple[str, ...]:
@@ -72,7 +90,10 @@ def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
     if generator is not None:
         check_generator(f"Editor {str(name)!r}", told.generator_name, told.generator, generator)
     try:
-        return _method(told.method).from_tensors(tensors, told)
+        own, inner, rows = peeled(tensors, told)
+        home = LinearEditor if told.method == IMPORTED else _method(told.method)
+        editor = home.from_tensors(own, inner)
+        return editor if rows is None else Masked(editor, *rows)
     except GanvasError as error:
         raise GanvasError(f"{path}: {error}") from None
 

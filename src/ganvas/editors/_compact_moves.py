@@ -22,13 +22,14 @@ class Ground:
     """What moves are tried on.
 
     ``codes`` (n, dim) and the ``decoder`` of components from them; ``deviations`` (components,), which whiten; ``weight``
-    (components, K), the probe's on components.
+    (components, K), the probe's on components; ``aims`` (components, K), what moves are to change.
     """
 
     codes: Tensor
     decoder: Perceptron
     deviations: Tensor
     weight: Tensor
+    aims: Tensor
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,10 @@ def _cheapest(ground: Ground, hold: float) -> Tensor:
     jacobian = torch.stack([(ground.decoder(c + step) - before) / STEP for step in steps]).double()
     whitened = jacobian / ground.deviations  # (dim, n, components)
     length = torch.einsum("ink,jnk->ij", whitened, whitened) / len(c)
-    readings = (jacobian.mean(1) @ ground.weight.double()).T  # (K, dim)
-    price = length + hold * readings.T @ readings
     # A code that the decoder ignores costs nothing and gives nothing.
-    price += 1e-6 * price.trace() / len(price) * torch.eye(len(price)).to(price)
-    cheapest = torch.linalg.solve_ex(price, readings.T).result.T
+    length += 1e-6 * length.trace() / len(length) * torch.eye(len(length)).to(length)
+    readings, aims = ((jacobian.mean(1) @ weight.double()).T for weight in (ground.weight, ground.aims))  # (K, dim)
+    # What a move is for costs nothing: each attribute has a price of its own.
+    others = readings.T @ readings - torch.einsum("ki,kj->kij", readings, readings)
+    cheapest = torch.linalg.solve_ex(length + hold * others, aims[:, :, None]).result[:, :, 0]
     return (cheapest / (cheapest * readings).sum(1, keepdim=True)).to(c)

@@ -100,10 +100,11 @@ def train(
     return encoder.finish(), decoder.finish()
 
 
+@torch.enable_grad()
 def _descend(
     encoder: Learner, decoder: Learner, x: Tensor, a: Tensor, mref: Tensor, training: Training, seed: int, watch: Watch
 ) -> float:
-    """Adam on (6); the last step's loss."""
+    """Adam on (6), under ``torch.no_grad`` too; the last step's loss."""
     matrices = [p for net in (encoder, decoder) for p in net.parameters()]
     optimizer = torch.optim.AdamW(
         matrices, training.rate, weight_decay=training.decay, fused=x.device.type in ("cpu", "cuda")

@@ -22,6 +22,11 @@ the v that minimises ``|v|² + hold · (what the other readings move by)²`` whe
 Mahalanobis length of the decoded move; both are measured on held-out codes. Only ``hold=None`` with ``residual=False`` is
 the paper's own edit, but for the scale of a change.
 
+Two more things of "fast" that the paper hasn't. A move aims at the attribute's probability, by a second ridge regression:
+of what few faces have, most of a normal score's spread tells faces without it apart. And a long move leaves the shell
+where codes are, so that faces come apart before they are old: ``truncation`` draws all that a change doesn't name towards
+the mean of W, the more the larger the change (``_compact_shell``).
+
 A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so each attribute's move is scaled,
 measured on held-out codes. No move is longer than ``LONGEST``; an attribute that then hardly responds is reported.
 """
@@ -29,20 +34,23 @@ measured on held-out codes. No move is longer than ``LONGEST``; an attribute tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ganvas import probe
 from ganvas.dataset import LatentDataset
 from ganvas.edit import About, Editor, about, fill
-from ganvas.editors._compact_joint import Joint, Moments, empty, fit_moments
 from ganvas.editors._compact_moves import Ground, Measured, calibrated, measure
 from ganvas.editors._compact_network import Perceptron, correlation, losses, off_diagonal
-from ganvas.editors._compact_training import RECIPES, Training, Watch, settled, train
-from ganvas.errors import GanvasError, unknown
+from ganvas.editors._compact_options import Options, fitting, names_of, reference, settings_of
+from ganvas.editors._compact_shell import Shell, drawn_in
+from ganvas.editors._compact_training import Training, Watch, settled, train
+from ganvas.editors._latent_classifier import LatentClassifier, Lesson, learn
+from ganvas.errors import GanvasError
 from ganvas.generator import Generator
 from ganvas.pca import PCA, fit_pca
 from ganvas.types import Scores, W
@@ -52,51 +60,33 @@ SHARE = 0.7
 CALIBRATED_ON = 512
 """Held-out codes that gains are measured on."""
 CHUNK = 4096
-HOLD = 2.0
-"""Of the "fast" recipe. On ffhq's labels a change of 1 is then 1.87 Mahalanobis lengths long on average, where moving c_k alone
-takes 9.36, and other readings move as much (0.193 and 0.194); more hold moves them less and goes farther
-(benchmarks/hold.py)."""
+READER_WIDTH, READER_STEPS = 128, 1200
+"""Of the network that expects scores; steps at most, fewer for few codes."""
 Codes = Float[Tensor, "n dim"]
 
 
 @dataclass(frozen=True)
-class Options:
-    """What ``fit`` can be told, besides the fields of ``Training``.
+class Parts:
+    """The networks: of components to codes, back, and to normal scores."""
 
-    ``components`` of W and ``dim`` of the code: at most, where W or the attributes ask for other numbers.
-    ``residual``: what lies beyond the components and what the auto-encoder doesn't reconstruct is carried through an edit;
-    without it an edited code is the decoder's alone, as in the paper (a change of 0 stays the identity).
-    ``hold``: how much a change keeps the other readings where they are; None moves c_k alone, as in the paper.
-    ``mref``: M_ref of (5): "identity", "labels" (the labels' own correlation) or a K×K matrix in the attributes' order.
-    """
-
-    components: int = 60
-    dim: int = 60
-    residual: bool = True
-    mref: str | tuple[tuple[float, ...], ...] = "identity"
-    hold: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("components", "dim", "seed"):
-            value = getattr(self, name)
-            if type(value) is not int or value < (name != "seed"):
-                raise GanvasError(f"{name} must be a whole number of at least {int(name != 'seed')}, not {value!r}.")
-        if not isinstance(self.residual, bool):
-            raise GanvasError(f"residual must be true or false, not {self.residual!r}.")
+    encoder: Perceptron
+    decoder: Perceptron
+    reader: LatentClassifier
 
 
 @final
 class CompactEditor(Editor):
     """Edits by adding moves to codes c; ``encode`` and ``decode`` are open to others, like conditional sampling."""
 
-    def __init__(self, about: About, pca: PCA, encoder: Perceptron, decoder: Perceptron, moments: Moments) -> None:
+    def __init__(self, about: About, pca: PCA, parts: Parts) -> None:
         super().__init__()
         self.describe(about)
         for field in fields(PCA):
             self.register_buffer(field.name, getattr(pca, field.name))
-        self.encoder, self.decoder, self.joint = encoder, decoder, Joint(moments)
-        self.register_buffer("moves", torch.eye(len(about.attributes), moments.codes.shape[0]).to(moments.mean))
+        self.encoder, self.decoder, self.reader = parts.encoder, parts.decoder, parts.reader
+        self.eval()  # the reader leaves numbers out while it learns
+        self.register_buffer("doubt", torch.zeros(len(about.attributes)))
+        self.register_buffer("moves", torch.eye(len(about.attributes), parts.encoder.linears[-1].out_features))
 
     @property
     def pca(self) -> PCA:
@@ -111,13 +101,26 @@ class CompactEditor(Editor):
         """The w whose components the decoder gives, and nothing beyond them."""
         return self.pca.unproject(self.decoder(c))
 
+    def expect(self, w: W) -> Scores:
+        """The normal scores to expect of codes, (n, K): a network sees what a linear probe can't. Scores scatter about
+        them by ``doubt`` (K,), their standard deviation on held-out codes."""
+        return self.reader(self.pca.project(w) / self.shell.deviations)
+
     def shift(self, w: W, changes: Scores) -> W:
         """From the code as decoded (or, without ``residual``, from the code itself) to the changed code as decoded."""
         c = self.encode(w)
         target = c + changes @ self.get_buffer("moves")
         if not self.options["residual"]:
             return self.decode(target) - w
-        return (self.decoder(target) - self.decoder(c)) @ self.get_buffer("components")
+        x, moved = self.pca.project(w), self.decoder(target) - self.decoder(c)
+        return (drawn_in(x, x + moved, changes.ne(0), self.shell) - x) @ self.get_buffer("components")
+
+    @property
+    def shell(self) -> Shell:
+        """Where long moves are kept."""
+        deviations = self.get_buffer("variances")[: len(self.get_buffer("components"))].sqrt()
+        readings = self.get_buffer("components") @ self.probe.weight.to(deviations)
+        return Shell(deviations, readings, self.options["truncation"])
 
 
 def fit(
@@ -135,22 +138,26 @@ def fit(
     is the editor's ``report``.
     Raises GanvasError for unknown or impossible options and for fewer than 10 codes.
     """
-    settings, training = _settings(recipe, options)
+    settings, training = settings_of(recipe, options)
     data = data if attributes is None else data.select(tuple(attributes))
     if len(data) < 10:
         raise GanvasError(f"{len(data)} codes are too few: at least 10 are needed.")
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
     rows, held = (index.to(generator.device) for index in data.split(SHARE, settings.seed))
-    settings, training = _fitting(settings, w[rows], a.shape[1]), settled(training, w.device)
+    settings, training = fitting(settings, w[rows], a.shape[1]), settled(training, w.device)
     pca = fit_pca(w[rows], settings.components)
-    mref = _reference(settings.mref, a[rows])
+    mref = reference(settings.mref, a[rows])
     x = pca.project(w)
     encoder, decoder = train(x[rows], a[rows], mref, settings.dim, training, settings.seed, watch)
+    deviations = pca.variances[: x.shape[1]].sqrt()
+    steps = min(READER_STEPS, 10 + len(rows) // 10)
+    reader = learn(Lesson(x[rows] / deviations, a[rows]), READER_WIDTH, steps, settings.seed)
     with torch.no_grad():
-        moments = _moments(data, pca, encoder, w[rows], (data.probe(w[held]), a[held]))
         told = {"recipe": recipe if isinstance(recipe, str) else "own"} | asdict(settings) | asdict(training)
-        editor = CompactEditor(about("compact", data, generator, told, {}), pca, encoder, decoder, moments)
-        measured = _calibrate(editor, x[held][:CALIBRATED_ON])
+        editor = CompactEditor(about("compact", data, generator, told, {}), pca, Parts(encoder, decoder, reader))
+        editor.get_buffer("doubt").copy_((editor.expect(w[held]) - a[held]).square().mean(0).sqrt())
+        aims = _aims(data, w, rows) if settings.hold is not None else editor.probe.weight
+        measured = _calibrate(editor, x[held][:CALIBRATED_ON], aims)
         editor.report = _report(editor, x[held], a[held], mref, measured) | {"trained_on": len(rows)}
     return editor
 
@@ -171,99 +178,28 @@ def from_tensors(tensors: Mapping[str, Tensor], about: About) -> CompactEditor:
 
 def _unfilled(about: About) -> CompactEditor:
     """The editor that ``about.options`` tells of, on the "meta" device."""
-    settings, training = _settings("paper", {name: about.options[name] for name in _names(Options, Training)})
+    settings, training = settings_of("paper", {name: about.options[name] for name in names_of(Options, Training)})
     w_dim, k = about.probe.weight.shape
     with torch.device("meta"):
         sizes = (settings.components, settings.dim), (settings.dim, settings.components)
         encoder, decoder = (Perceptron(*size, training.width, training.depth, training.path) for size in sizes)
         pca = PCA(torch.empty(w_dim), torch.empty(settings.components, w_dim), torch.empty(w_dim))
-        return CompactEditor(about, pca, encoder, decoder, empty(k, settings.dim, w_dim))
+        parts = Parts(encoder, decoder, LatentClassifier(settings.components, k, READER_WIDTH))
+        return CompactEditor(about, pca, parts)
 
 
-def _names(*classes: type) -> list[str]:
-    return [field.name for cls in classes for field in fields(cls)]
+def _aims(data: LatentDataset, w: W, rows: Tensor) -> Tensor:
+    """(w_dim, K): by ridge regressions, how codes move probabilities; scores of other kinds, made normal."""
+    probable = torch.tensor([kind == "probability" for kind in data.kinds])
+    targets = torch.where(probable, torch.sigmoid(data.scores), data.normals()).to(w.device)
+    return probe.fit(w[rows], targets[rows]).weight
 
 
-def _settings(recipe: str | Training, options: Mapping[str, Any]) -> tuple[Options, Training]:
-    """``options`` told apart by their names. Raises GanvasError for a name that neither has."""
-    if isinstance(recipe, str) and recipe not in RECIPES:
-        raise unknown("recipe", recipe, RECIPES)
-    for name in options:
-        if name not in _names(Options, Training):
-            raise unknown("option", name, ["recipe", "attributes", *_names(Options, Training)])
-    own: dict[str, Any] = {name: value for name, value in options.items() if name in _names(Options)}
-    if isinstance(rows := own.get("mref"), list | tuple):
-        own["mref"] = _numbers(rows)
-    if recipe == "fast":
-        own = {"hold": HOLD} | own
-    own["hold"] = _price(own.get("hold"))
-    base = RECIPES[recipe] if isinstance(recipe, str) else recipe
-    return Options(**own), replace(base, **{name: value for name, value in options.items() if name not in own})
-
-
-def _price(hold: Any) -> float | None:
-    """``hold`` checked; the text "none" is None, as the command line says it."""
-    if hold is None or isinstance(hold, str) and hold.lower() == "none":
-        return None
-    if isinstance(hold, bool) or not isinstance(hold, int | float) or not 0 <= hold < float("inf"):
-        raise GanvasError(f'hold must be a number from 0 on, or "none" (c_k moves alone), not {hold!r}.')
-    return hold
-
-
-def _numbers(rows: list[Any] | tuple[Any, ...]) -> tuple[tuple[float, ...], ...]:
-    """A matrix as tuples, () for what isn't rows. Raises GanvasError for an entry that isn't a number."""
-    if not all(isinstance(row, list | tuple) for row in rows):
-        return ()
-    try:
-        return tuple(tuple(map(float, row)) for row in rows)
-    except (TypeError, ValueError, OverflowError):
-        raise GanvasError("mref must be a matrix of numbers, or one of identity, labels.") from None
-
-
-def _fitting(settings: Options, w: W, k: int) -> Options:
-    """The settings with as many components and codes as there can be."""
-    components = min(settings.components, w.shape[1], len(w) - 1)
-    dim = settings.dim if components == settings.components else min(settings.dim, max(components, k))
-    if dim < k:
-        raise GanvasError(f"A code of {dim} numbers can't hold {k} attributes: raise dim, or pick fewer attributes.")
-    return replace(settings, components=components, dim=dim)
-
-
-def _reference(mref: Any, a: Scores) -> Tensor:
-    """M_ref, (K, K). Raises GanvasError where it isn't a correlation matrix."""
-    k = a.shape[1]
-    if mref == "identity":
-        return torch.eye(k).to(a)
-    if mref == "labels":
-        return correlation(a)
-    if isinstance(mref, str):
-        raise unknown("mref", mref, ["identity", "labels", "a matrix"])
-    try:
-        matrix = torch.tensor(mref, dtype=torch.float64)
-    except (TypeError, ValueError):
-        matrix = torch.empty(0)
-    if matrix.shape != (k, k) or not torch.isfinite(matrix).all():
-        raise GanvasError(f"mref must be a matrix of {k} rows and {k} columns, for {k} attributes.")
-    if (
-        (matrix - matrix.T).abs().max() > 1e-6
-        or (matrix.diagonal() - 1).abs().max() > 1e-6
-        or matrix.abs().max() > 1.001
-    ):
-        raise GanvasError("mref must be a correlation matrix: symmetric, from -1 to 1, with 1 on its diagonal.")
-    return matrix.to(a)
-
-
-def _moments(data: LatentDataset, pca: PCA, encoder: Perceptron, w: W, held: tuple[Tensor, Tensor]) -> Moments:
-    readings = data.probe(w)
-    codes = torch.cat([encoder(pca.project(rows)) for rows in w.split(CHUNK)])
-    return fit_moments(readings, codes, w - pca.unproject(pca.project(w)), held)
-
-
-def _calibrate(editor: CompactEditor, x: Tensor) -> Measured:
+def _calibrate(editor: CompactEditor, x: Tensor, aims: Tensor) -> Measured:
     """Set the moves by codes' components; what they then do."""
     pca, moves = editor.pca, editor.get_buffer("moves")
-    weight = pca.components @ editor.probe.weight.to(pca.components)
-    ground = Ground(editor.encoder(x), editor.decoder, pca.variances[: x.shape[1]].sqrt(), weight)
+    weight, aims = (pca.components @ matrix.to(pca.components) for matrix in (editor.probe.weight, aims))
+    ground = Ground(editor.encoder(x), editor.decoder, pca.variances[: x.shape[1]].sqrt(), weight, aims)
     moves.copy_(calibrated(ground, moves, editor.options["hold"]))
     return measure(ground, moves)
 

@@ -1,12 +1,19 @@
-"""One file a scorer, each with a function ``load(name)``; a new file is known at once."""
+"""One file a scorer, each with a function ``load(name)``; a new file is known at once.
+
+``cards.toml`` says where the weights of scorers come from that others published.
+"""
 
 from __future__ import annotations
 
+import tomllib
 from functools import cache
 from importlib import import_module
+from importlib.resources import files
 from pkgutil import iter_modules
 
 from ganvas.errors import unknown
+from ganvas.files import load_tensors
+from ganvas.hub import Weights
 from ganvas.scorer import Scorer
 
 
@@ -16,8 +23,21 @@ def scorer_names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
 
 
+@cache
+def cards() -> dict[str, Weights]:
+    """Where the weights of the scorers come from that are fetched, by name."""
+    rows = tomllib.loads(files("ganvas.scorers").joinpath("cards.toml").read_text(encoding="utf-8"))
+    return {name: Weights(name=name, **(row | {"files": tuple(row["files"])})) for name, row in rows.items()}
+
+
 def load_scorer(name: str) -> Scorer:
-    """The scorer ``name``, on the CPU. Raises GanvasError for a name that no file has."""
+    """The scorer ``name``, or the one in a file that ``ganvas train-scorer`` or ``train-counter`` wrote, on the CPU.
+
+    Raises GanvasError for a name that no file has, and where published weights can't be had.
+    """
+    if name.endswith(".safetensors"):
+        kind = "count" if load_tensors(name)[1].get("scorer") == "count" else "celeba40"
+        return import_module(f"ganvas.scorers.{kind}").read(name)
     if name not in scorer_names():
         raise unknown("scorer", name, scorer_names())
     return import_module(f"ganvas.scorers.{name}").load(name)

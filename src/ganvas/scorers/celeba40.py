@@ -24,6 +24,7 @@ from ganvas.files import load_tensors
 from ganvas.generator import hash_weights
 from ganvas.pictures import shrink
 from ganvas.scorer import Scorer
+from ganvas.scorers._cnn import CnnNetwork
 from ganvas.scorers._efficientnet_lite import STRIDE, EfficientNetLite
 from ganvas.types import Images, Scores
 
@@ -115,8 +116,8 @@ class PaperNetwork(nn.Module):
         return self.reading(self.dropout(self.features(images).pooler_output))
 
 
-Network = AttributeNetwork | PaperNetwork
-NETWORKS: dict[str, type[Network]] = {network.arch: network for network in (AttributeNetwork, PaperNetwork)}
+Network = AttributeNetwork | PaperNetwork | CnnNetwork
+NETWORKS: dict[str, type[Network]] = {network.arch: network for network in (AttributeNetwork, PaperNetwork, CnnNetwork)}
 
 
 def build(arch: str) -> Network:
@@ -151,11 +152,11 @@ class Celeba40(Scorer):
 
 
 def load(name: str) -> Celeba40:
-    """The scorer that ships."""
-    return read(Path(__file__).parent.parent / "assets" / "scorers" / f"{name}.safetensors")
+    """A scorer that ships."""
+    return read(Path(__file__).parent.parent / "assets" / "scorers" / f"{name}.safetensors", name)
 
 
-def read(path: str | Path) -> Celeba40:
+def read(path: str | Path, name: str = "celeba40") -> Celeba40:
     """The scorer in a file that ``ganvas train-scorer`` wrote. Raises GanvasError for any other."""
     tensors, about = load_tensors(path)
     if about.get("scorer") != "celeba40" or about.get("arch") not in NETWORKS:
@@ -168,4 +169,4 @@ def read(path: str | Path) -> Celeba40:
             raise GanvasError(f"{path} lacks the weights {', '.join(missing[:3])}.")
     except (KeyError, RuntimeError) as error:
         raise GanvasError(f"{path} isn't a whole celeba40 scorer: {str(error).splitlines()[0]}") from None
-    return Celeba40(network, scale, offset)
+    return Celeba40(network, scale, offset, name)

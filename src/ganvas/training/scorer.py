@@ -25,6 +25,7 @@ from ganvas.errors import GanvasError
 from ganvas.generator import hash_weights
 from ganvas.scorers.celeba40 import ATTRIBUTES, Network, channels_last, match_softness
 from ganvas.training import checkpoints
+from ganvas.training.augmentation import recolour_and_erase
 from ganvas.training.faces import CALIBRATION, TEST, FaceSet
 
 ANCHORS = ("Male", "Young", "Smiling")
@@ -108,6 +109,10 @@ def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
     return (x + noise).clamp(-1, 1).contiguous(memory_format=torch.channels_last)
 
 
+AUGMENTATIONS = {"cnn": recolour_and_erase}
+"""How an architecture's faces are changed where it isn't ``augment``."""
+
+
 @dataclass(frozen=True)
 class GeneratedFaces:
     """``pixels`` (n, 3, SIZE, SIZE) uint8 and ``targets`` (n, 40): smoothed logits to learn."""
@@ -150,6 +155,7 @@ def train(
     )
     spread = generated.targets.std(0) if generated else None
     run = _run(network, options, real, generated)
+    change = AUGMENTATIONS.get(network.arch, augment)
     done = checkpoints.load(checkpoint, network, optimizer, run) if checkpoint else 0
     checkpoints.advance(schedule, done * steps)
     for epoch in range(done, options.epochs):
@@ -163,7 +169,7 @@ def train(
             if generated:
                 other = torch.randint(len(generated.pixels), (options.batch - count,), generator=random)
                 pixels = torch.cat((pixels, generated.pixels[other]))
-            logits = network(augment(pixels, random))
+            logits = network(change(pixels, random))
             loss = loss_on_labels(logits[:count], real.labels[index], weights[index], options.penalty)
             if generated:
                 error = (logits[count:] - generated.targets[other]) / spread

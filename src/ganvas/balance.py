@@ -1,0 +1,316 @@
+"""Balancing a set: pictures that have the values asked for, with labels and recipes, and a count of what was discarded.
+
+Doubinsky et al. (https://cea.hal.science/cea-04852483) want control of counts to "augment existing data sets where it's
+needed". Candidates come from seeds, in one of three ways: drawn from the conditions (editors with a compact space),
+drawn freely and then edited to the nearest value that meets them (any other editor), or drawn freely (no editor). Each is
+rendered and scored, and kept only where the scorer sees what was asked for; attributes that only the scorer has, like a
+counter's ``sure``, are met by discarding alone. Starting from a folder of real pictures needs inversion: it's to come.
+
+Conditions are written as for sampling. For a count they are in objects (``count=4``, ``digit_7>=1``), ``p(Smiling)>0.9``
+is a probability, and everything else is in standard deviations of the editor's normal score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganvas.control import View
+from ganvas.editors.compact import CompactEditor
+from ganvas.errors import GanvasError, unknown
+from ganvas.files import read_json, whole, write_json
+from ganvas.metrics import readable
+from ganvas.pictures import to_bytes
+from ganvas.recipe import FromConditions, FromSeed, Recipe, Start, Step, Tools, codes_of
+from ganvas.recipe_files import save_picture
+from ganvas.sampling import Condition, ranges
+from ganvas.scorer import Scorer
+from ganvas.types import Scores, WPlus
+
+REPORT, LABELS = "balance.json", "labels.parquet"
+KIND, VERSION = "balance", 1
+WAYS = ("conditions", "edit", "draw")
+BATCH = 32
+"""Candidates between two writes of the report."""
+FEWEST_TRIES, MOST_TRIES = 1000, 100
+"""Candidates that are tried before giving up: the first at least, or the second for each picture asked for."""
+CLOSE = 0.25
+"""How near, in standard deviations, a score must come to a single value that was asked for."""
+Watch = Callable[[int, int], object]
+"""Called with the number of pictures kept and of all."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The range of each attribute, in the scorer's own units: objects for counts, logits for probabilities."""
+
+    ranges: Mapping[str, tuple[float, float]]
+
+    def missed(self, scores: Mapping[str, float]) -> str | None:
+        """The first attribute whose score isn't as asked for, None where all are."""
+        for name, (low, high) in self.ranges.items():
+            if not low <= scores[name] <= high:
+                return name
+        return None
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for: conditions, how many pictures, from which seed on, at which psi, and how (None: the best there is)."""
+
+    conditions: tuple[Condition, ...]
+    n: int
+    seed: int = 0
+    psi: float = 1.0
+    way: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.conditions:
+            raise GanvasError("A balanced set needs at least one condition, like count=4.")
+        if not 1 <= self.n <= 1_000_000:
+            raise GanvasError(f"The number of pictures is 1 to 1,000,000, not {self.n}.")
+        if self.way is not None and self.way not in WAYS:
+            raise unknown("way", self.way, WAYS)
+
+
+@torch.no_grad()
+def balance(
+    tools: Tools, scorer: Scorer, order: Order, out: str | Path, watch: Watch = lambda kept, n: None
+) -> dict[str, Any]:
+    """Fill the folder ``out`` with ``order.n`` pictures: PNG files that carry their recipes, ``labels.parquet`` (file, seed, and
+    every score as ``readable``) and ``balance.json``, which is returned. A run that was stopped goes on.
+
+    Raises GanvasError for conditions that neither scorer nor editor can meet, a folder that holds another set, and where
+    far too few candidates are as asked.
+    """
+    wanted, way = wanted_of(order.conditions, scorer, tools), _way(order, tools)
+    out = Path(out)
+    state = _opened(out, _asked(order, way, tools, scorer))
+    view = View(tools.generator, scorer, 1)
+    candidates = _Candidates(tools, order, way, wanted)
+    rows: list[dict[str, Any]] = _read_rows(out / LABELS, state["kept"])
+    while state["kept"] < order.n:
+        _give_up(state, order)
+        for seed in range(order.seed + state["tried"], order.seed + state["tried"] + BATCH):
+            recipe, ws = candidates.make(seed)
+            scores = view(ws)
+            state["tried"] += 1
+            missed = wanted.missed(dict(zip(scorer.attributes, scores[0].tolist(), strict=True)))
+            if missed is not None:
+                _discard(state["discarded"], missed, scores, scorer)
+                continue
+            file = f"seed{seed:07d}.png"
+            save_picture(out / file, to_bytes(tools.generator.synthesis(ws))[0], recipe)
+            values = dict(zip(scorer.attributes, readable(scores, scorer.kinds)[0].tolist(), strict=True))
+            rows.append({"file": file, "seed": seed} | values)
+            state["kept"] += 1
+            watch(state["kept"], order.n)
+            if state["kept"] == order.n:
+                break
+        # The labels first: a report never tells of pictures that they lack.
+        _write_rows(out / LABELS, rows)
+        write_json(out / REPORT, state)
+    return state
+
+
+def report_lines(report: Mapping[str, Any]) -> list[str]:
+    """What was kept, and how many candidates were discarded for what they had instead, for people."""
+    lines = [f"{report['kept']} kept of {report['tried']} candidates"]
+    for name, found in report["discarded"].items():
+        had = ", ".join(f"{value}: {times}" for value, times in found.items())
+        lines.append(f"{sum(found.values())} discarded for {name} ({had})")
+    return lines
+
+
+def wanted_of(conditions: Iterable[Condition], scorer: Scorer, tools: Tools) -> Wanted:
+    """Conditions in the scorer's units; several on one attribute must all be met.
+
+    Raises GanvasError for an attribute that the scorer doesn't have, one in standard deviations that no editor knows,
+    and ranges that are empty.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    for condition in conditions:
+        low, high = _in_scores(condition, scorer, tools)
+        old = found.get(condition.attribute, (-math.inf, math.inf))
+        found[condition.attribute] = (max(low, old[0]), min(high, old[1]))
+        if found[condition.attribute][0] > found[condition.attribute][1]:
+            raise GanvasError(f"No picture meets all that is asked of {condition.attribute!r}.")
+    return Wanted(found)
+
+
+def _in_scores(condition: Condition, scorer: Scorer, tools: Tools) -> tuple[float, float]:
+    name, low, high = condition.attribute, condition.low, condition.high
+    kind = scorer.kinds[scorer.column(name)]
+    if condition.probability:
+        if kind != "probability":
+            raise GanvasError(f"Attribute {name!r} is a {kind}, it has no probability.")
+        return _logit(low, -math.inf), _logit(high, math.inf)
+    if kind == "count":
+        # Halves lie between two counts: > and >= mean what they say.
+        nothing = low is not None and high is not None and math.ceil(low) > math.floor(high)
+        if nothing:
+            raise GanvasError(f"A count is a whole number: no picture has {name!r} from {low:g} to {high:g}.")
+        return (-math.inf if low is None else low), (math.inf if high is None else high)
+    editor = tools.editor
+    if editor is None or name not in editor.attributes:
+        raise GanvasError(
+            f"{name!r} in standard deviations needs an editor that has it: name one, or write p({name})>0.5."
+        )
+    if low is not None and low == high:
+        low, high = low - CLOSE, low + CLOSE
+    knots = editor.gaussianize.select([editor.attributes.index(name)])
+    sides = (None if s is None else float(knots.inverse(torch.tensor([[s]], dtype=torch.float64))) for s in (low, high))
+    first, last = sides
+    return (-math.inf if first is None else first), (math.inf if last is None else last)
+
+
+def _logit(probability: float | None, otherwise: float) -> float:
+    if probability is None:
+        return otherwise
+    if probability in (0, 1):
+        return math.inf if probability else -math.inf
+    return math.log(probability / (1 - probability))
+
+
+def _way(order: Order, tools: Tools) -> str:
+    """How candidates are made. Raises GanvasError for a way that there is no editor for."""
+    reachable = tools.editor is not None and any(c.attribute in tools.editor.attributes for c in order.conditions)
+    compact = reachable and isinstance(tools.editor, CompactEditor)
+    best = "conditions" if compact else "edit" if reachable else "draw"
+    way = order.way or best
+    if way == "conditions" and not compact or way == "edit" and not reachable:
+        raise GanvasError(f"Candidates can't be made by {way!r} with this editor and these conditions: use {best!r}.")
+    return way
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Makes the candidate of a seed."""
+
+    tools: Tools
+    order: Order
+    way: str
+    wanted: Wanted
+
+    def make(self, seed: int) -> tuple[Recipe, WPlus]:
+        """Its recipe and its finished code."""
+        tools, psi = self.tools, self.order.psi
+        start: Start = FromSeed(seed, psi)
+        edits: tuple[Step, ...] = ()
+        editor = tools.editor if self.way != "draw" else None
+        if editor is not None:
+            known = [c for c in self.order.conditions if c.attribute in editor.attributes]
+            where = ranges(known, editor)
+            if self.way == "conditions":
+                start = FromConditions(where, seed, psi)
+            else:
+                plain = Recipe(tools.generator_name, start, tools.dtype)
+                edits = _steps(where, editor.read(codes_of(plain, tools))[0], editor.attributes, self._counts())
+        named = tools.editor_name if isinstance(start, FromConditions) or edits else None
+        recipe = Recipe(tools.generator_name, start, tools.dtype, None, named, edits)
+        return recipe, codes_of(recipe, tools)
+
+    def _counts(self) -> set[str]:
+        editor = self.tools.the_editor
+        return {name for name, kind in zip(editor.attributes, editor.kinds, strict=True) if kind == "count"}
+
+
+def _steps(
+    where: Mapping[str, tuple[float | None, float | None]], reading: Tensor, attributes: Sequence[str], counts: set[str]
+) -> tuple[Step, ...]:
+    """The edit that brings what isn't as asked to the nearest value that is; () where all is, as far as it can be read."""
+    targets = {}
+    for name, (low, high) in where.items():
+        here = float(reading[attributes.index(name)])
+        if name in counts:
+            low, high = (None if low is None else math.ceil(low)), (None if high is None else math.floor(high))
+            here = float(round(here))
+        goal = max(here, low) if low is not None else here
+        goal = min(goal, high) if high is not None else goal
+        if goal != here:
+            targets[name] = float(goal)
+    return (Step(set=targets),) if targets else ()
+
+
+def _asked(order: Order, way: str, tools: Tools, scorer: Scorer) -> dict[str, Any]:
+    """What decides which pictures a folder holds; ``n`` may grow."""
+    conditions = [vars(c) for c in order.conditions]
+    editor = vars(tools.editor_name) if tools.editor_name and way != "draw" else None
+    return {
+        "kind": KIND,
+        "version": VERSION,
+        "where": conditions,
+        "seed": order.seed,
+        "psi": order.psi,
+        "way": way,
+        "generator": vars(tools.generator_name),
+        "dtype": tools.dtype,
+        "editor": editor,
+        "scorer": {"name": scorer.name, "fingerprint": scorer.fingerprint},
+    }
+
+
+def _opened(out: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """The report so far. Raises GanvasError for a folder that holds another set, or a damaged report."""
+    path = out / REPORT
+    if not path.exists():
+        return {"asked": asked, "tried": 0, "kept": 0, "discarded": {}}
+    state = read_json(path)
+    if not isinstance(state, dict) or state.get("asked") != asked:
+        raise GanvasError(f"{out} holds a set that was asked for otherwise: use another folder.")
+    numbers = all(type(state.get(key)) is int and state[key] >= 0 for key in ("tried", "kept"))
+    if not numbers or not isinstance(state.get("discarded"), dict):
+        raise GanvasError(f"{path} is damaged: use another folder.")
+    return state
+
+
+def _discard(discarded: dict[str, dict[str, int]], name: str, scores: Scores, scorer: Scorer) -> None:
+    """Count a candidate under what it had instead: a count's number, a probability to a tenth, a value to a whole."""
+    k = scorer.column(name)
+    value = float(readable(scores, scorer.kinds)[0, k])
+    told = f"{value:.1f}" if scorer.kinds[k] == "probability" else f"{value:.0f}"
+    found = Counter(discarded.get(name, {}))
+    found[told] += 1
+    discarded[name] = dict(sorted(found.items()))
+
+
+def _give_up(state: dict[str, Any], order: Order) -> None:
+    if state["tried"] >= max(FEWEST_TRIES, MOST_TRIES * order.n):
+        raise GanvasError(
+            f"Only {state['kept']} of {state['tried']} candidates are as asked: ask for something less rare."
+        )
+    if order.seed + state["tried"] + BATCH >= 2**32:
+        raise GanvasError(f"The seeds have come to an end with {state['kept']} pictures: start from a smaller one.")
+
+
+def _read_rows(path: Path, n: int) -> list[dict[str, Any]]:
+    """The first ``n`` rows of the labels so far. Raises GanvasError where they aren't there."""
+    if not n:
+        return []
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except (OSError, pyarrow.ArrowException):
+        rows = []
+    if len(rows) < n:
+        raise GanvasError(f"{path} isn't whole: use another folder.")
+    return rows[:n]
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    import pyarrow
+    from pyarrow import parquet
+
+    with whole(path) as temporary:
+        parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)

@@ -1,0 +1,169 @@
+"""One method on one attribute: the paper's protocol, equal changes of the target, and the curves between them.
+
+The paper's protocol (Lesné et al., section 4.3) climbs until p > 0.9, within the Mahalanobis bound. At matched change every
+method is brought to the same change of the target's normal score, wherever that takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ganvas.bench import Goal
+from ganvas.bench.attributes import TARGET
+from ganvas.bench.drift import drift
+from ganvas.bench.stage import Stage
+from ganvas.bench.track import Found, Track
+from ganvas.edit import Editor
+from ganvas.errors import GanvasError
+from ganvas.metrics import Trial, identity_cosine
+from ganvas.types import WPlus
+
+CHUNK = 32
+"""Faces that are searched side by side."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a method did to an attribute. ``matched`` and its trials are by change of the target, in standard deviations.
+
+    ``curves``: by what is measured ("identity" or a judge's name) one value a face and change of ``Plan.curve``, nan where the
+    face wasn't brought there.
+    """
+
+    goal: Goal
+    paper: Trial | None
+    matched: dict[float, Trial]
+    curves: dict[str, Tensor]
+    renders: int
+
+
+@torch.no_grad()
+def try_out(
+    stage: Stage, editor: Editor, goal: Goal, scope: str, faces: tuple[int, int], targets: Sequence[float] = ()
+) -> Cell:
+    """``faces``: how many climb, and how many of the first are brought to ``targets``.
+
+    Raises GanvasError where the editor doesn't have the attribute, or too few faces can be tried on.
+    """
+    if goal.attribute not in editor.attributes:
+        raise GanvasError(f"It has no attribute {goal.attribute!r}.")
+    index, gap = stage.faces(goal, max(faces))
+    if gap:
+        raise GanvasError(gap)
+    view, plan, normal = stage.view(scope, goal.attribute), stage.plan, stage.normal(goal.attribute)
+    paper: list[Trial] = []
+    matched: dict[float, list[Trial]] = {change: [] for change in targets}
+    curves: dict[str, list[Tensor]] = {}
+    renders = 0
+    for start in range(0, len(index), CHUNK):
+        chunk = index[start : start + CHUNK]
+        track = Track(view, editor, goal, *stage.codes(chunk), normal, plan.search)
+        if start < faces[0]:
+            part = track.part(faces[0] - start)
+            score = torch.tensor(goal.target(TARGET)).logit().item()
+            paper.append(trial(stage, part, part.climb(score, stage.within)))
+        if start < faces[1]:
+            part = track.part(faces[1] - start)
+            for change in targets:
+                matched[change].append(trial(stage, part, part.settle(change)))
+            for name, values in curve(stage, part, plan.curve).items():
+                curves.setdefault(name, []).append(values)
+        renders += int(track.renders.sum())
+    return Cell(
+        goal,
+        join(paper) if paper else None,
+        {change: join(parts) for change, parts in matched.items() if parts},
+        {name: torch.cat(values) for name, values in curves.items()},
+        renders,
+    )
+
+
+def trial(stage: Stage, track: Track, found: Found) -> Trial:
+    """Where a search ended, as a trial of all scorers' columns."""
+    everything = torch.arange(len(track.ws))
+    after = track.edit(everything, found.rung)
+    return trial_of(
+        stage, track.goal.attribute, (track.ws, after), (track.rows[:, 0], track.at(found.rung)), found, track
+    )
+
+
+def trial_of(
+    stage: Stage,
+    attribute: str,
+    codes: tuple[WPlus, WPlus],
+    rows: tuple[Tensor, Tensor],
+    found: Found | None = None,
+    track: Track | None = None,
+) -> Trial:
+    """A trial of codes before and after and of what the panel saw of them; without ``found`` all have arrived."""
+    panel, n = stage.panel, len(codes[0])
+    names = len(panel.attributes) - panel.width
+    return Trial(
+        attribute=attribute,
+        attributes=panel.attributes[:names],
+        kinds=panel.kinds[:names],
+        before=codes[0],
+        after=codes[1],
+        scores_before=panel.scores(rows[0]),
+        scores_after=panel.scores(rows[1]),
+        arrived=found.arrived if found else torch.ones(n, dtype=torch.bool),
+        strengths=track.strength(found.rung).float() if found and track else torch.zeros(n),
+        stopped=found.stopped if found else None,
+        renders=track.renders.clone() if track else None,
+        faces_before=panel.faces(rows[0]),
+        faces_after=panel.faces(rows[1]),
+    )
+
+
+def curve(stage: Stage, track: Track, changes: Sequence[float]) -> dict[str, Tensor]:
+    """Drift by every judge, and identity, where the target has changed by each of ``changes``: (n, changes) each.
+
+    Between the two pictures around each change, linearly; nan where none lies beyond it.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for change in changes:
+        target = track.values[:, 0] + change
+        low, high = track.around(target)
+        everything = torch.arange(len(low))
+        at_low, at_high = track.values[everything, low], track.values[everything, high]
+        share = ((target - at_low) / (at_high - at_low)).float().clamp(0, 1)
+        share = torch.where(high > 0, share, torch.nan)
+        for name, ends in _measured(stage, track, low, high).items():
+            found.setdefault(name, []).append(torch.lerp(ends[0], ends[1], share))
+    return {name: torch.stack(values, 1) for name, values in found.items()}
+
+
+def _measured(stage: Stage, track: Track, *rungs: Tensor) -> dict[str, list[Tensor]]:
+    """Drift by judge, and identity, at some rungs."""
+    before, found = track.rows[:, 0], {}
+    for rung in rungs:
+        after = track.at(rung)
+        for ruler in stage.rulers:
+            found.setdefault(ruler.name, []).append(drift(ruler, before, after, (track.goal.attribute,)).float())
+        if stage.panel.face is not None:
+            seen = trial_of(stage, track.goal.attribute, (track.ws, track.ws), (before, after))
+            found.setdefault("identity", []).append(identity_cosine(seen).float())
+    return found
+
+
+def join(trials: Sequence[Trial]) -> Trial:
+    """Trials of the same attribute, one after the other; of codes with equal rows one is kept, or memory wouldn't do."""
+    first = trials[0]
+    optional = ("stopped", "renders", "faces_before", "faces_after")
+    required = ("scores_before", "scores_after", "arrived", "strengths")
+    parts = {name: torch.cat([getattr(t, name) for t in trials]) for name in required}
+    codes = {name: torch.cat([getattr(t, name) for t in trials]) for name in ("before", "after")}
+    parts |= codes if any(map(_unequal, codes.values())) else {name: ws[:, :1].clone() for name, ws in codes.items()}
+    parts |= {
+        name: torch.cat([getattr(t, name) for t in trials]) for name in optional if getattr(first, name) is not None
+    }
+    return Trial(first.attribute, first.attributes, first.kinds, **parts)
+
+
+def _unequal(ws: WPlus) -> bool:
+    """Whether some code's rows differ."""
+    return not torch.equal(ws, ws[:, :1].expand_as(ws))

@@ -1,0 +1,156 @@
+"""Sections beside the main tables: several attributes at once, codes, labels, costs, and what could not be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ganvas.bench.tables import cell
+from ganvas.bench.words import MATCHED, Results, Row, match
+from ganvas.page import Section
+
+
+def further(results: Results, timings: Results, pictures: Mapping[str, str], judges: Sequence[str]) -> list[Section]:
+    """All of them that there are results for."""
+    return [
+        *_together(results, judges),
+        *_ways(results),
+        *_dci(results),
+        *_labels(results, pictures),
+        *_readings(results, timings),
+        *_middle(results),
+        *_everywhere(results, judges),
+        *_gaps(results),
+    ]
+
+
+def _together(results: Results, judges: Sequence[str]) -> list[Section]:
+    rows = [
+        (
+            name,
+            edited,
+            cell(row["achieved"], 2),
+            cell(row["least"], 2),
+            *(cell(row["drift"].get(judge), 2) for judge in judges),
+            cell(row["identity"], 3),
+        )
+        for name, found in results["together"].items()
+        for edited, row in found.items()
+    ]
+    if not rows:
+        return []
+    text = (
+        "Two and three attributes in one edit, a change of 1 asked of each. Achieved: the mean change of those edited, as the own"
+        " scorer sees it; least: of the one that changed least. Drift is of all others."
+    )
+    titles = ("method", "edited", "achieved", "least", *(f"drift ({judge})" for judge in judges), "identity")
+    return [Section("Several attributes at once", text, table=[titles, *rows])]
+
+
+def _ways(results: Results) -> list[Section]:
+    found = results["ways"]
+    if not found:
+        return []
+    text = (
+        "Shares of the length of the whole move, on codes alone; 0 is what one wants. Order: between a then b and b then a."
+        " Together: between a then b and both at once. Undo: what is left after +2 σ and -2 σ, of one attribute and of all."
+    )
+    columns = ("order", "together", "undo", "undo_all")
+    rows = [(name, *(cell(row[what], 3) for what in columns)) for name, row in found.items()]
+    return [Section("Order and undo", text, table=[("method", "order", "together", "undo", "undo of all"), *rows])]
+
+
+def _dci(results: Results) -> list[Section]:
+    columns = ("disentanglement", "completeness", "informativeness")
+    rows = [(name, *(cell(row[what], 3) for what in columns)) for name, row in results["dci"].items()]
+    if not rows:
+        return []
+    text = (
+        "Eastwood and Williams, 2018: does each number of the code tell one attribute (disentanglement), is each attribute told"
+        " by one number (completeness), and how much of it can be told at all (share of the variance on codes left out). Lasso,"
+        f" on {results['pool']['faces']:,} scored fresh faces. A linear editor's code: where a face stands along each direction."
+    )
+    return [Section("The codes: DCI", text, table=[("method", *columns), *rows])]
+
+
+def _labels(results: Results, pictures: Mapping[str, str]) -> list[Section]:
+    rows = [
+        (name, f"{int(n):,}", cell(row["target"], 2), cell(row["others"], 3), cell(row["mahalanobis"], 2))
+        for name, found in results["labels"].items()
+        for n, row in found.items()
+    ]
+    if not rows:
+        return []
+    text = (
+        "What a method does that learned from so many labels, read by the probe of all labels: how far a change of 1 moves the"
+        " target, what else moves for each σ of it, and the move's Mahalanobis length. Means over the attributes."
+    )
+    titles = ("method", "labels", "target (σ)", "others (σ)", "length")
+    return [Section("Label efficiency", text, pictures.get("labels", ""), [titles, *rows])]
+
+
+def _readings(results: Results, timings: Results) -> list[Section]:
+    rows = [
+        (name, *_reading(found.values()), *_cost(timings.get(name, {}))) for name, found in results["readings"].items()
+    ]
+    if not rows:
+        return []
+    text = (
+        "On codes alone, means over the attributes: how far a change of 1 moves the probe's reading, what the other readings do"
+        " for each σ of it, the move's length in W and its Mahalanobis length in the 60 leading components, the share of codes"
+        " that leave the distribution; and what a method costs on this machine."
+    )
+    titles = ("method", "target (σ)", "others (σ)", "distance", "length", "left", "seconds to fit", "ms an edit")
+    return [Section("Readings, ablations and costs", text, table=[titles, *rows])]
+
+
+def _reading(rows: Any) -> Row:
+    found = list(rows)
+
+    def mean(what: str, digits: int) -> str:
+        values = [row[what]["mean"] for row in found if row[what]["mean"] is not None]
+        return f"{sum(values) / len(values):.{digits}f}" if values else "-"
+
+    return (mean("target", 2), mean("others", 3), mean("distance", 2), mean("mahalanobis", 2), mean("left", 3))
+
+
+def _cost(row: Results) -> Row:
+    seconds, edit = row.get("fit_seconds"), row.get("edit_ms")
+    return ("-" if seconds is None else f"{seconds:.1f}", "-" if edit is None else f"{edit:.2f}")
+
+
+def _middle(results: Results) -> list[Section]:
+    rows = [
+        (name, attribute, cell(row["crowd"], 2), cell(row["farther"], 2), cell(row["left"], 3))
+        for name, found in results["middle"].items()
+        for attribute, row in found.items()
+    ]
+    if not rows:
+        return []
+    text = (
+        "The paper's reason for Gaussianisation (section 4.1): without it, codes near p = 0.5 would be implausible. Crowd: how"
+        " many codes lie near that place, 1 as many as near a normal distribution's mean. Farther: by how much the Mahalanobis"
+        " distance of the decoded code grows when c_k is put there; left: how many then lie beyond the bound."
+    )
+    return [Section("Codes near p = 0.5", text, table=[("method", "attribute", "crowd", "farther", "left"), *rows])]
+
+
+def _everywhere(results: Results, judges: Sequence[str]) -> list[Section]:
+    rows = [
+        (attribute, *match(name, row, judges[:2])[: 2 + 4 * len(judges[:2])], cell(row["identity"], 3))
+        for attribute, found in results["everywhere"].items()
+        for name, row in found.items()
+    ]
+    if not rows:
+        return []
+    titles = ["attribute", "method", "reached"]
+    for judge in judges[:2]:
+        titles += [f"{what} ({judge})" for what in MATCHED]
+    return [Section("The other attributes, at the first change", "", table=[(*titles, "identity"), *rows])]
+
+
+def _gaps(results: Results) -> list[Section]:
+    rows = [(gap["what"], gap["method"], gap["attribute"], gap["why"]) for gap in results["gaps"]]
+    if not rows:
+        return []
+    return [Section("What could not be measured", "", table=[("what", "method", "attribute", "why"), *rows])]

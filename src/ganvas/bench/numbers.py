@@ -1,0 +1,136 @@
+"""From trials to the numbers of a report: estimates with their intervals, and their JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganvas.bench.drift import beyond, drift, largest, target_change
+from ganvas.bench.stage import Stage
+from ganvas.distribution import Distribution
+from ganvas.metrics import (
+    DRAWS,
+    Estimate,
+    Trial,
+    distance_moved,
+    estimate,
+    identity_cosine,
+    identity_distance,
+    success,
+    variation_row,
+)
+
+
+def numbers(stage: Stage, trial: Trial) -> dict[str, Any]:
+    """Everything that is measured of a trial, over the edits that arrived (success: over all)."""
+    before, after = trial.before.mean(1), trial.after.mean(1)
+    own = stage.rulers[0]
+    row = variation_row(trial)[: len(stage.panel.own.attributes)].tolist()
+    return {
+        "n": len(trial),
+        "success": estimate(success(trial)),
+        "stopped": int(trial.stopped.sum()) if trial.stopped is not None else None,
+        "renders": estimate(trial.renders.float()) if trial.renders is not None else None,
+        "strength": _arrived(trial, trial.strengths),
+        "distance": _arrived(trial, distance_moved(trial)),
+        "mahalanobis": _arrived(trial, stage.within.mahalanobis(after)),
+        "moved": _arrived(trial, _length(stage.within, after - before)),
+        "left": _arrived(trial, (stage.within.contains(before) & ~stage.within.contains(after)).float()),
+        **_identity(trial),
+        "target": _by_judge(stage, trial, "target"),
+        "drift": _by_judge(stage, trial, "drift"),
+        "largest": _by_judge(stage, trial, "largest"),
+        "beyond": _by_judge(stage, trial, "beyond"),
+        "variation": dict(zip(stage.panel.own.attributes, row, strict=True)) if trial.arrived.any() else None,
+        "judge": own.name,
+    }
+
+
+def per_code(stage: Stage, trial: Trial, judge: int, what: str = "drift") -> Tensor:
+    """One measure as one judge sees it, (n,); nan for what hasn't arrived."""
+    ruler, own, edited = stage.rulers[judge], stage.rulers[0], (trial.attribute,)
+    before, after = trial.scores_before, trial.scores_after
+    if what == "target":
+        values = target_change(ruler, before, after, trial.attribute)
+    elif what == "beyond":
+        moved = target_change(own, before, after, trial.attribute)
+        values = beyond(ruler, before, after, moved, own.attributes.index(trial.attribute), edited)
+    else:
+        values = {"drift": drift, "largest": largest}[what](ruler, before, after, edited)
+    return torch.where(trial.arrived, values.float(), torch.nan)
+
+
+def identity(trial: Trial) -> Tensor | None:
+    """Equation (8) a code, nan for what hasn't arrived or shows no face; None where nobody looked."""
+    return None if trial.faces_after is None else torch.where(trial.arrived, identity_cosine(trial).float(), torch.nan)
+
+
+def ratio(a: Tensor, b: Tensor, draws: int = DRAWS, seed: int = 0) -> Estimate:
+    """The mean of ``a`` over that of ``b``, on the faces that have both; the bootstrap draws faces."""
+    return _paired(a, b, draws, seed, lambda x, y: x / y)
+
+
+def difference(a: Tensor, b: Tensor, draws: int = DRAWS, seed: int = 0) -> Estimate:
+    """The mean of ``a`` less that of ``b``, likewise."""
+    return _paired(a, b, draws, seed, lambda x, y: x - y)
+
+
+def random_pairs(faces: Tensor | None) -> Estimate | None:
+    """The mean cosine of the embeddings of two different faces: what identity is when nothing is kept."""
+    if faces is None or len(faces) < 2:
+        return None
+    return estimate(torch.cosine_similarity(faces[:-1], faces[1:], dim=1))
+
+
+def as_json(value: Any) -> Any:
+    """Estimates, tensors and nan as JSON holds them."""
+    if isinstance(value, Estimate):
+        return as_json(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): as_json(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(v) for v in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
+
+
+def _paired(a: Tensor, b: Tensor, draws: int, seed: int, how: Any) -> Estimate:
+    n = min(len(a), len(b))
+    a, b = a[:n].double().cpu(), b[:n].double().cpu()
+    both = ~(a.isnan() | b.isnan())
+    a, b = a[both], b[both]
+    if not len(a):
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    picks = torch.randint(len(a), (draws, len(a)), generator=torch.Generator().manual_seed(seed))
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    low, high = how(a[picks].mean(1), b[picks].mean(1)).nan_to_num(nan=0.0).quantile(ends).tolist()
+    return Estimate(float(how(a.mean(), b.mean())), low, high, len(a))
+
+
+def _arrived(trial: Trial, values: Tensor) -> Estimate:
+    return estimate(torch.where(trial.arrived, values.float(), torch.nan))
+
+
+def _length(within: Distribution, moves: Tensor) -> Tensor:
+    return (moves @ within.whitening.to(moves)).norm(dim=1)
+
+
+def _identity(trial: Trial) -> dict[str, Any]:
+    if trial.faces_before is None or trial.faces_after is None:
+        return {"identity": None, "identity_distance": None, "no_face": None}
+    lost = trial.arrived & trial.faces_after.isnan().any(1)
+    return {
+        "identity": _arrived(trial, identity_cosine(trial)),
+        "identity_distance": _arrived(trial, identity_distance(trial)),
+        "no_face": int(lost.sum()),
+    }
+
+
+def _by_judge(stage: Stage, trial: Trial, what: str) -> dict[str, Estimate]:
+    return {ruler.name: estimate(per_code(stage, trial, j, what)) for j, ruler in enumerate(stage.rulers)}

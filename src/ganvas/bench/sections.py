@@ -1,0 +1,200 @@
+"""A benchmark's results as titled tables, which Markdown and the page share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ganvas.bench.further import further
+from ganvas.bench.tables import cell
+from ganvas.bench.verdicts import DRIFT, PAPER_IDENTITY, PAPER_SUCCESS, SUCCESS
+from ganvas.bench.words import MATCHED, Results, Row, less, match, plain, yes
+from ganvas.page import Section
+
+TIGHT = " Brackets: 95 % bootstrap intervals over faces."
+
+
+def sections(results: Results, timings: Results, pictures: Mapping[str, str], judges: Sequence[str]) -> list[Section]:
+    """Everything that there is to show, what was aimed at first. ``judges``: the own scorer, then the others."""
+    made = [
+        *_verdicts(results),
+        *_papers(results, judges),
+        *(Section(f"Figure 4: {n[9:]}", FIGURE_4, pictures[n]) for n in pictures if n.startswith("figure 4")),
+        *([Section("Figure 3: growing strength", FIGURE_3, pictures["figure 3"])] if "figure 3" in pictures else []),
+        *_matched(results, judges),
+        *(Section(f"All methods: {n[6:]}", SHEET, pictures[n]) for n in pictures if n.startswith("sheet")),
+        *([Section("Curves", CURVES, pictures["curves"])] if "curves" in pictures else []),
+        *further(results, timings, pictures, judges),
+    ]
+    return made
+
+
+FIGURE_3 = "Each attribute on one face, with growing strength, by both families; in standard deviations of the reading."
+FIGURE_4 = (
+    "Each row edits one attribute until the scorer is sure of it; colours say how much the probability of every attribute"
+    " changed on average over the edits that arrived (equation 7). The ideal is one coloured cell a row."
+)
+SHEET = "The same faces under every method at the same change of the target; white where a method didn't bring the face there."
+CURVES = (
+    "Drift and identity where the target has changed by so much, between the two rendered pictures around that place; bands"
+    " are 95 % bootstrap intervals over the faces that were brought there."
+)
+
+
+def _verdicts(results: Results) -> list[Section]:
+    found = results["verdicts"]
+    made = []
+    if found["success"]:
+        text = f"At the paper's protocol the best editor is to succeed on {SUCCESS:g} of the faces, for each attribute."
+        rows = [
+            (
+                less(r["attribute"]),
+                r["method"],
+                cell(r["success"], 3),
+                _pair(PAPER_SUCCESS, r["attribute"]),
+                yes(r["holds"]),
+            )
+            for r in found["success"]
+        ]
+        titles = ("attribute", "best editor", "success", "paper: compact / InterfaceGAN", "holds")
+        made.append(Section("Verdict: success", text, table=[titles, *rows]))
+    if found["matched"]:
+        text = (
+            f"At the same change of the target the best compact variant's drift is to be at most {DRIFT:g} of the better of the"
+            " InterfaceGANs', with identity no lower, on the faces that both brought there. The judges that made no labels"
+            f" count; the one that made them is told beside. {' '.join(found['summary'])}" + TIGHT
+        )
+        made.append(
+            Section("Verdict: drift at matched change", text, table=[_VERDICT_TITLES, *map(_verdict, found["matched"])])
+        )
+    return made
+
+
+_VERDICT_TITLES = (
+    "attribute",
+    "change",
+    "judge",
+    "made the labels",
+    "compact",
+    "InterfaceGAN",
+    "drift, ratio",
+    "drift holds",
+    "identity, difference",
+    "identity holds",
+)
+
+
+def _verdict(row: Results) -> Row:
+    return (
+        less(row["attribute"]),
+        f"{row['change']:g} σ",
+        row["judge"],
+        "no" if row["fresh"] else "yes",
+        row["compact"],
+        row["interfacegan"],
+        cell(row["drift"], 2),
+        yes(row["drift_holds"]),
+        cell(row["identity"], 3),
+        yes(row["identity_holds"]),
+    )
+
+
+def _papers(results: Results, judges: Sequence[str]) -> list[Section]:
+    pairs = results["random_pairs"]
+    chance = "" if pairs is None else f" Two different random faces have an identity of {cell(pairs, 3)}."
+    text = (
+        "Lesné et al., section 4.3: a face with p < 0.5 is edited with growing strength until p > 0.9, within the Mahalanobis"
+        " bound of W; Young goes from p > 0.5 to p < 0.1. Identity: cosine of dlib's face embeddings before and after"
+        f" (equation 8), over edits that arrived.{chance} Drift: mean |change| of the other attributes, in σ." + TIGHT
+    )
+    drifts = [f"drift ({judge})" for judge in judges]
+    titles = (
+        "method",
+        "n",
+        "success",
+        "stopped",
+        "strength (σ)",
+        "identity",
+        "distance",
+        "no face",
+        *drifts,
+        "Mahalanobis",
+    )
+    made = []
+    for attribute, rows in results["paper"].items():
+        body = [_paper(name, row, judges) for name, row in rows.items()]
+        told = _paper_rows(attribute, len(titles))
+        made.append(Section(f"The paper's protocol: {less(attribute)}", text, table=[titles, *body, *told]))
+        text = ""
+    return made
+
+
+def _paper(name: str, row: Results, judges: Sequence[str]) -> Row:
+    return (
+        name,
+        str(row["n"]),
+        cell(row["success"], 3),
+        plain(row["stopped"]),
+        cell(row["strength"], 2),
+        cell(row["identity"], 3),
+        cell(row["identity_distance"], 3),
+        plain(row["no_face"]),
+        *(cell(row["drift"].get(judge), 2) for judge in judges),
+        cell(row["mahalanobis"], 1),
+    )
+
+
+def _paper_rows(attribute: str, width: int) -> list[Row]:
+    """The paper's own numbers, in the columns of ``_papers``."""
+    if attribute not in PAPER_SUCCESS:
+        return []
+    rows = []
+    for k, name in enumerate(("in the paper: compact", "in the paper: InterfaceGAN")):
+        row = [name, "256", f"{PAPER_SUCCESS[attribute][k]:.3f}", *[""] * (width - 3)]
+        row[5] = f"{PAPER_IDENTITY[attribute][k]:.3f}"
+        rows.append(tuple(row))
+    return rows
+
+
+def _matched(results: Results, judges: Sequence[str]) -> list[Section]:
+    text = (
+        "Every method brings the same faces to the same change of the target's normal score, wherever that takes them. Target:"
+        " how far it moved for each judge. Beyond: the drift that correlation with the target doesn't explain. Moved: the"
+        " Mahalanobis length of the move; left: the share of codes that left the distribution. Random: moves in random"
+        f" directions, as far as {results['floor']['as_far_as']} went, the floor." + TIGHT
+    )
+    titles = ["method", "reached"]
+    for judge in judges:
+        titles += [f"{what} ({judge})" for what in MATCHED]
+    titles += ["identity", "no face", "distance", "moved", "left"]
+    made = []
+    for attribute, by_change in results["matched"].items():
+        for change, rows in by_change.items():
+            floor = results["floor"]["attributes"].get(attribute, {}).get(change)
+            body = [match(name, row, judges) for name, row in rows.items()]
+            body += [match("random", floor, judges)] if floor else []
+            title = f"Matched change: {less(attribute)} by {change} σ"
+            made.append(Section(title, text, table=[tuple(titles), *body]))
+            text = ""
+    return made
+
+
+def markdown(title: str, about: str, found: Sequence[Section], end: str) -> str:
+    """The same as a Markdown file, pictures included."""
+    parts = [f"# {title}", about]
+    for section in found:
+        parts += [f"## {section.title}", *([section.text] if section.text else [])]
+        if section.table:
+            head, *rows = section.table
+            lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+            parts.append("\n".join([*lines, *(f"| {' | '.join(map(_escaped, row))} |" for row in rows)]))
+        if section.picture:
+            parts.append(f"![{section.title}]({section.picture})")
+    return "\n\n".join([*parts, end]) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _pair(known: Mapping[str, tuple[float, float]], attribute: str) -> str:
+    return " / ".join(f"{value:.3f}" for value in known[attribute]) if attribute in known else "-"

@@ -1,0 +1,147 @@
+"""Verdicts, row by row: success, drift at matched change, identity, each beside what is aimed at and the paper's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ganvas.bench.cells import Cell
+from ganvas.bench.methods import Entry
+from ganvas.bench.numbers import difference, identity, per_code, ratio
+from ganvas.bench.stage import Stage
+from ganvas.metrics import Estimate, Trial, estimate, success
+
+PAPER_SUCCESS: Mapping[str, tuple[float, float]] = {
+    "Eyeglasses": (0.999, 0.990),
+    "Male": (0.970, 0.978),
+    "Smiling": (0.999, 0.999),
+    "Young": (0.950, 0.968),
+}
+"""Lesné et al., section 4.3: their method's and InterfaceGAN's."""
+PAPER_IDENTITY: Mapping[str, tuple[float, float]] = {
+    "Eyeglasses": (0.947, 0.939),
+    "Male": (0.930, 0.944),
+    "Smiling": (0.967, 0.973),
+    "Young": (0.895, 0.906),
+}
+SUCCESS = 0.97
+"""What the best editor is to reach."""
+DRIFT = 0.7
+"""The best compact variant's drift, at most, as a share of the better InterfaceGAN's."""
+
+Cells = Mapping[tuple[str, str], Cell]
+"""By method and attribute."""
+
+
+@dataclass(frozen=True)
+class Success:
+    """The best editor's success on an attribute."""
+
+    attribute: str
+    method: str
+    success: Estimate
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Matched:
+    """One attribute at one change of the target, for one judge: the best compact variant and the better InterfaceGAN.
+
+    ``drift``: the compact's over InterfaceGAN's, on the faces that both brought there. ``identity``: the compact's less
+    InterfaceGAN's, None where nobody looked. ``fresh``: the judge made no labels.
+    """
+
+    attribute: str
+    change: float
+    judge: str
+    fresh: bool
+    compact: str
+    interfacegan: str
+    drift: Estimate
+    identity: Estimate | None
+    drift_holds: bool
+    identity_holds: bool | None
+
+    @property
+    def holds(self) -> bool:
+        """Both."""
+        return self.drift_holds and self.identity_holds is not False
+
+
+def of_success(cells: Cells, entries: Sequence[Entry], attributes: Sequence[str]) -> list[Success]:
+    """One row an attribute that anything was tried on; the method with the highest mean, the first of equals."""
+    rows = []
+    for attribute in attributes:
+        papers = {e.name: c.paper for e in entries if (c := cells.get((e.name, attribute))) is not None}
+        found = {name: estimate(success(t)) for name, t in papers.items() if t is not None}
+        if found:
+            best = max(found, key=lambda name: found[name].mean)
+            rows.append(Success(attribute, best, found[best], found[best].mean >= SUCCESS))
+    return rows
+
+
+def of_matched(stage: Stage, cells: Cells, entries: Sequence[Entry], attributes: Sequence[str]) -> list[Matched]:
+    """One row for each attribute, change and judge for which both families brought some faces there."""
+    rows = []
+    for attribute in attributes:
+        for change in stage.plan.targets:
+            for judge in range(len(stage.rulers)):
+                row = _row(stage, cells, entries, attribute, change, judge)
+                if row is not None:
+                    rows.append(row)
+    return rows
+
+
+def _row(
+    stage: Stage, cells: Cells, entries: Sequence[Entry], attribute: str, change: float, judge: int
+) -> Matched | None:
+    best: list[tuple[str, Trial]] = []
+    for family in ("compact", "interfacegan"):
+        trials = {
+            e.name: cell.matched[change]
+            for e in entries
+            if e.family == family and (cell := cells.get((e.name, attribute))) is not None and change in cell.matched
+        }
+        drifts = {name: per_code(stage, trial, judge).nanmean() for name, trial in trials.items()}
+        drifts = {name: float(value) for name, value in drifts.items() if not value.isnan()}
+        if not drifts:
+            return None
+        name = min(drifts, key=lambda name: drifts[name])
+        best.append((name, trials[name]))
+    (ours, a), (theirs, b) = best
+    share = ratio(per_code(stage, a, judge), per_code(stage, b, judge))
+    kept, other = identity(a), identity(b)
+    apart = None if kept is None or other is None else difference(kept, other)
+    ruler = stage.rulers[judge]
+    return Matched(
+        attribute,
+        change,
+        ruler.name,
+        ruler.name != stage.data.scorer.rpartition(":")[0],
+        ours,
+        theirs,
+        share,
+        apart,
+        bool(share.n > 0 and share.mean <= DRIFT),
+        None if apart is None or apart.n == 0 else bool(torch.tensor(apart.mean) >= 0),
+    )
+
+
+def summary(matched: Sequence[Matched]) -> list[str]:
+    """For people: on how many rows it holds, for each judge that made no labels and each change, and where it doesn't."""
+    lines = []
+    for judge, change in dict.fromkeys((m.judge, m.change) for m in matched if m.fresh):
+        rows = [m for m in matched if (m.judge, m.change) == (judge, change)]
+        lost = [m for m in rows if not m.holds]
+        line = f"{judge}, {change:+g} σ: holds on {len(rows) - len(lost)} of {len(rows)} attributes."
+        lines.append(line + ("" if not lost else f" Not on {', '.join(_why(m) for m in lost)}."))
+    return lines
+
+
+def _why(row: Matched) -> str:
+    parts = [] if row.drift_holds else [f"drift {row.drift.mean:.2f} of {row.interfacegan}'s"]
+    if row.identity_holds is False and row.identity is not None:
+        parts.append(f"identity lower by {-row.identity.mean:.3f}")
+    return f"{row.attribute} ({', '.join(parts)})"

@@ -1,0 +1,52 @@
+"""The command that trains a GAN: train-gan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ganvas.cli import options
+
+PANEL = "Learning and measuring"
+
+
+def train_gan(
+    pictures: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of `ganvas make-multimnist`, or of square pictures.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder of the run; one that was stopped goes on there, exactly.")],
+    preset: Annotated[Literal["16", "32", "64", "128"], typer.Option(help="The size in pixels.")] = "64",
+    images: Annotated[int, typer.Option(help="Pictures to see in all.")] = 1_000_000,
+    condition: Annotated[
+        str, typer.Option(metavar="count", help="Tell the generator how many objects to draw.")
+    ] = "",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A setting, like gamma=0.2 or widths=[128,64,32]. Repeatable."),
+    ] = None,
+    checkpoint: Annotated[int, typer.Option(help="Pictures from one checkpoint to the next.")] = 50_000,
+    flip: Annotated[bool, typer.Option("--flip", help="Show half of the pictures mirrored.")] = False,
+    fid: Annotated[
+        Path | None, typer.Option(metavar="WEIGHTS", help="Measure FID at checkpoints, with Inception's weights.")
+    ] = None,
+    digits: Annotated[
+        bool, typer.Option("--digits", help="Measure the Fréchet distance in the digit counter's features instead.")
+    ] = False,
+    judged: Annotated[int, typer.Option(help="Samples that --fid and --digits take.")] = 5000,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, too.")] = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Train a StyleGAN2 on pictures; under torchrun, with several processes."""
+    from ganvas.training import gan
+
+    changes = {"condition": condition, "flip": flip, "seed": seed} | options.options_of(option)
+    settings = gan.preset(preset, changes)
+    data = gan.read_pictures(pictures, settings.resolution, settings.condition)
+    judge = gan.judge_of(data, fid, digits, judged)
+    schedule, watch = gan.Schedule(images, checkpoint), gan.Watch(options.say, judge, tensorboard)
+    options.say(gan.train(data, out, settings, schedule, watch))
+
+
+COMMANDS = (train_gan,)

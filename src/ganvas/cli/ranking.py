@@ -1,0 +1,63 @@
+"""The command that compares: bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ganvas.cli import options
+from ganvas.cli.learning import PANEL as PANEL
+from ganvas.cli.learning import ScorerName
+from ganvas.cli.options import Device, Dtype, GeneratorName
+
+
+def bench(
+    generator: GeneratorName,
+    out: Annotated[Path, typer.Option(help="The folder for the report; a run that was stopped goes on there.")],
+    scorer: ScorerName = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Four methods on 16 faces: five minutes.")] = False,
+    methods: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Only these rows of the table; by default all.")
+    ] = None,
+    editor: Annotated[
+        list[str] | None, typer.Option(metavar="NAME|FILE", help="Compare this editor, too. Repeatable.")
+    ] = None,
+    attributes: Annotated[
+        str | None, typer.Option(help="The attributes to edit; by default Eyeglasses,Male,Smiling,Young.")
+    ] = None,
+    judges: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Other scorers that judge; by default all that fit.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="LABELS", help="A label folder or pack; by default the one that ships.")
+    ] = None,
+    device: Device = "cpu",
+    dtype: Dtype = "bfloat16",
+) -> None:
+    """Compare editing methods on faces that none learned from: tables, figures and a page."""
+    from ganvas.bench import plan
+    from ganvas.bench.report import Wanted
+    from ganvas.bench.report import bench as compare
+
+    def names(text: str | None) -> list[str] | None:
+        return None if text is None else options.names_of(text)
+
+    wanted = Wanted(
+        generator,
+        scorer,
+        names(methods),
+        tuple(editor or ()),
+        names(attributes),
+        labels,
+        names(judges),
+        plan.QUICK if quick else plan.FULL,
+        device,
+        dtype,
+    )
+    compare(wanted, out, say=options.say)
+    options.say(out / "index.html")
+
+
+COMMANDS = (bench,)

@@ -1,0 +1,97 @@
+"""Commands about sets of pictures: make-multimnist, train-counter, balance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ganvas.cli import options
+from ganvas.cli.options import Device, Dtype, EditorName, GeneratorName, Psi, Seed
+
+PANEL = "Sets of pictures"
+
+
+def make_multimnist(
+    mnist: Annotated[Path, typer.Option(metavar="PATH", help="MNIST: a folder of its four idx files, or an npz.")],
+    out: Annotated[Path, typer.Option(help="The folder: train.parquet, test.parquet and about.json.")],
+    size: Annotated[int, typer.Option(help="The side of each picture in pixels.")] = 128,
+    n: Annotated[int, typer.Option("-n", "--n", help="How many pictures to train on.")] = 40_000,
+    test: Annotated[int | None, typer.Option(help="How many to test on; by default a tenth of -n.")] = None,
+    counts: Annotated[
+        str, typer.Option(help="The least and the greatest number of digits, all equally frequent.")
+    ] = "1-4",
+    seed: Seed = 0,
+) -> None:
+    """Make pictures with a few of MNIST's digits each, which don't overlap; digits, boxes and counts are kept."""
+    from ganvas import multimnist
+
+    layout = multimnist.Layout(size, options.range_of(counts))
+    with options.counting("Drawing") as watch:
+        multimnist.make_multimnist(mnist, out, layout=layout, n=n, test=test, seed=seed, watch=watch)
+    options.say(f"{n} pictures in {out}")
+
+
+def train_counter(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Sets that `make-multimnist` made.")],
+    out: Annotated[Path, typer.Option(help="The counter (safetensors); a checkpoint lies beside it while it trains.")],
+    steps: Annotated[int, typer.Option(help="Batches of 128 pictures.")] = 1400,
+    seed: Seed = 0,
+) -> None:
+    """Train the scorer that counts digits; stopped and started again, it goes on."""
+    from ganvas import recipe_files
+    from ganvas.training import counter
+
+    recipe_files.check_output(out, (".safetensors",))
+    with options.counting("Learning") as watch:
+        found = counter.train_counter(folders, out, counter.Options(steps=steps, seed=seed), watch)
+    for name, values in found.items():
+        options.say(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
+    options.say(out)
+
+
+def balance(
+    generator: GeneratorName,
+    where: Annotated[
+        list[str],
+        typer.Option(
+            metavar="CONDITION", help="count=4, digit_7>=1, p(sure)>0.9, Smiling>1. Repeatable: all must be met."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The folder: pictures, labels.parquet, balance.json. A stopped run goes on.")
+    ],
+    n: Annotated[int, typer.Option("-n", help="How many pictures.")] = 500,
+    editor: EditorName = None,
+    scorer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The judge; by default the one that the generator's card names."),
+    ] = None,
+    way: Annotated[
+        str | None,
+        typer.Option(help="How candidates are made: conditions, edit or draw; by default the best for the editor."),
+    ] = None,
+    seed: Seed = 0,
+    psi: Psi = 1.0,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+) -> None:
+    """Fill a folder with pictures that have the values asked for, with labels and recipes."""
+    from ganvas import balance as balancing
+    from ganvas import generators
+    from ganvas.cli import starting
+    from ganvas.sampling import parse_condition
+
+    order = balancing.Order(tuple(parse_condition(text) for text in where), n, seed, psi, way)
+    named = editor or (generators.card(generator).editor or None if way != "draw" else None)
+    tools = starting.tools_of(generator, dtype, device, editor=named, needs_editor=False, codes=None)
+    judge = starting.scorer_of(generator, scorer, device)
+    with options.counting("Drawing") as watch:
+        report = balancing.balance(tools, judge, order, out, watch)
+    for line in balancing.report_lines(report):
+        options.say(line)
+    options.say(out)
+
+
+COMMANDS = (make_multimnist, train_counter, balance)

@@ -1,0 +1,98 @@
+"""What the cardinality editor can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ganvas.dataset import LatentDataset
+from ganvas.editors._cardinality_moves import Groups
+from ganvas.editors._count_classifier import HIDDEN, Knowing
+from ganvas.editors._learning import number, whole
+from ganvas.errors import GanvasError, unknown
+from ganvas.generator import Generator
+
+SHARE = 0.8
+"""Of the codes are trained on; the others are held out."""
+FEWEST = 50
+"""Codes, at least."""
+SPACES, ROWS, GAINS = ("", "w", "w+"), ("free", "resolution"), ("", "right", "reading")
+
+
+@dataclass(frozen=True)
+class Options(Knowing):
+    """What ``fit`` can be told; see ``cardinality``. The defaults are the paper's, where it says.
+
+    ``space``: "w", "w+", or "" for that of the data. ``weight``: λ. ``pca``: how many leading components, 0 for all of the
+    space as it is. ``gain``: none (""), "right" or "reading". ``knowledge``: the steps of each classifier; ``steps``,
+    ``batch`` and ``rate`` are those of H.
+    """
+
+    space: str = ""
+    rows: str = "free"
+    weight: float = 0.5
+    preserve: float = 0.0
+    parts: tuple[str, ...] = ()
+    density: float = 0.0
+    pca: int = 0
+    signs: int = 1
+    width: int = 0
+    pieces: int = 1
+    classifiers: int = 1
+    gain: str = ""
+    knowledge: int = 1500
+    steps: int = 1500
+    batch: int = 128
+    rate: float = 2e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "parts", tuple(self.parts))
+        super().__post_init__()
+        for name, known in (("space", SPACES), ("rows", ROWS), ("gain", GAINS)):
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), [repr(each) for each in known])
+        for name in ("weight", "preserve", "density"):
+            number(name, getattr(self, name))
+        for name, least in (("pca", 0), ("width", 0), ("pieces", 1), ("classifiers", 1), ("knowledge", 1), ("seed", 0)):
+            whole(name, getattr(self, name), least)
+        if self.signs not in (1, 2):
+            raise GanvasError(f"signs must be 1 or 2, not {self.signs!r}.")
+        if self.pieces > 100 or self.classifiers > 100:
+            raise GanvasError("pieces and classifiers are 100 at most.")
+
+
+def told(options: Mapping[str, Any]) -> Options:
+    """``options`` as ``Options``. Raises GanvasError for a name that it doesn't have, or an impossible value."""
+    known = [field.name for field in fields(Options)]
+    for name in options:
+        if name not in known:
+            raise unknown("option", name, ["attributes", "recipe", *known])
+    plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    return Options(**plain)
+
+
+def settle(options: Options, data: LatentDataset, generator: Generator) -> Options:
+    """``options`` with what depends on the data decided. Raises GanvasError for too few codes and unknown parts."""
+    if len(data) < FEWEST:
+        raise GanvasError(f"{len(data)} codes are too few: at least {FEWEST} are needed.")
+    space = options.space or data.space
+    groups = groups_of(replace(options, space=space), generator)
+    # Codes with equal rows vary in w_dim directions only.
+    rank = min(generator.w_dim * (1 if data.space == "w" else len(groups)), round(SHARE * len(data)) - 1)
+    for name in options.parts:
+        if name not in data.attributes:
+            raise unknown("attribute", name, data.attributes)
+    return replace(options, space=space, hidden=options.hidden or HIDDEN[space], pca=min(options.pca, rank))
+
+
+def groups_of(options: Options, generator: Generator) -> Groups:
+    """The rows that move together."""
+    rows, resolutions = range(generator.num_ws), generator.row_resolutions
+    if options.space == "w":
+        return (tuple(rows),)
+    if options.rows == "free":
+        return tuple((row,) for row in rows)
+    return tuple(tuple(row for row in rows if resolutions[row] == r) for r in dict.fromkeys(resolutions))

@@ -1,0 +1,253 @@
+"""How the cardinality editor learns: the classifiers of counts, then H, then gains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ganvas.dataset import LatentDataset
+from ganvas.edit import GAINS as BOUNDS
+from ganvas.edit import gains
+from ganvas.editors._cardinality_moves import Groups, Moves, Places, Vectors, flatten
+from ganvas.editors._cardinality_options import SHARE, Options, groups_of
+from ganvas.editors._count_classifier import (
+    CountClassifier,
+    Counts,
+    Heads,
+    Knowing,
+    accuracy,
+    heads_of,
+    learn,
+)
+from ganvas.editors._learning import Watch, descend
+from ganvas.errors import GanvasError
+from ganvas.generator import Generator
+from ganvas.pca import fit_pca
+
+GAINS = tuple(round(0.5 + 0.1 * i, 1) for i in range(16))
+"""Gains that are tried."""
+JUDGED = 2000
+"""Held-out codes that gains and the report are found on, at most."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Codes as vectors, their counts of the moved attributes, and of the parts that are to stay."""
+
+    codes: Vectors
+    counts: Counts
+    kept: Int[Tensor, "n parts"]
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that H is learned from. ``keeper`` reads the parts, ``one_sided[k]`` says that attribute k is their sum."""
+
+    options: Options
+    places: Places
+    classifiers: list[CountClassifier]
+    keeper: CountClassifier | None
+    one_sided: tuple[bool, ...]
+    own: tuple[int, ...]
+    """The column of each moved attribute among the parts, -1 where it isn't one."""
+    learned: Lesson
+    held: Lesson
+    scale: float
+    """The root mean square distance of codes from their mean."""
+
+    @property
+    def heads(self) -> Heads:
+        """The range of each count."""
+        return self.classifiers[0].heads
+
+    @torch.no_grad()
+    def decided(self, codes: Vectors) -> Counts:
+        """The counts that the classifiers agree on."""
+        if len(self.classifiers) == 1:
+            return torch.cat([self.classifiers[0].decided(x) for x in codes.split(4096)])
+        return self.heads.clamp(torch.cat([self.read(x) for x in codes.split(4096)]).round().long())
+
+    def accuracy(self, lesson: Lesson) -> Tensor:
+        """(attributes,): the first classifier's."""
+        return accuracy(self.classifiers[0], lesson.codes, lesson.counts)
+
+    def read(self, codes: Vectors) -> Tensor:
+        """What the classifiers expect on average, (n, attributes)."""
+        return torch.stack([c.expected(codes) for c in self.classifiers]).mean(0)
+
+    @torch.no_grad()
+    def judged(self, moves: Moves, lesson: Lesson, k: int, sign: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Of unit moves of codes that can be moved so: the share that comes to the next count, the mean length, and how far
+        the reading goes that way (the median: near its ends it can't move); nan where there are no such codes."""
+        codes = lesson.codes[:JUDGED]
+        before = self.decided(codes)
+        inside = _in_range(self.heads, before, k, sign)
+        codes, before = codes[inside], before[inside]
+        amounts = torch.zeros(len(codes), len(self.heads.lows)).to(codes)
+        amounts[:, k] = sign
+        moved = self.places.unproject(moves.unit(self.places.project(codes), amounts))
+        right = self.decided(codes + moved)[:, k] == before[:, k] + sign
+        change = (self.read(codes + moved) - self.read(codes))[:, k] * sign
+        return right.float().mean(), moved.norm(dim=1).mean() / self.scale, change.nanmedian()
+
+
+def prepare(data: LatentDataset, generator: Generator, attributes: tuple[str, ...], options: Options) -> Course:
+    """Classifiers learned, and the space that H works in. Raises GanvasError for scores that aren't whole numbers."""
+    counts = _whole_scores(data, attributes)
+    parts = options.parts or tuple(
+        name for name, kind in zip(data.attributes, data.kinds, strict=True) if kind == "count"
+    )
+    parts = parts if options.preserve else ()
+    # What is the sum of all others isn't a part of itself.
+    whole_names = {name for name in parts if _is_sum(data, name, tuple(p for p in parts if p != name))}
+    parts = tuple(name for name in parts if name not in whole_names)
+    kept = _whole_scores(data, parts) if parts else counts[:, :0]
+    rows, held = data.split(SHARE, options.seed)
+    groups, device = groups_of(options, generator), generator.device
+    codes = flatten(data.ws(slice(None), generator.num_ws), groups).to(device)
+    learned, held_out = (Lesson(codes[i], counts[i].to(device), kept[i].to(device)) for i in (rows, held))
+    places = _places(learned.codes, groups, options)
+    heads, how = heads_of(learned.counts, attributes), _knowing(options)
+    networks = [
+        learn(learned.codes, learned.counts, heads, how, options.seed + 1000 * i) for i in range(options.classifiers)
+    ]
+    keeper = None
+    if parts:
+        keeper = learn(learned.codes, learned.kept, heads_of(learned.kept, parts), how, options.seed + 1)
+    scale = float((learned.codes - learned.codes.mean(0)).square().sum(1).mean().sqrt())
+    sums = tuple(bool(parts) and _is_sum(data, name, parts) for name in attributes)
+    own = tuple(parts.index(name) if name in parts else -1 for name in attributes)
+    return Course(options, places, networks, keeper, sums, own, learned, held_out, scale)
+
+
+def train(course: Course, watch: Watch) -> Moves:
+    """H of every attribute at once: they share nothing, so each is trained as if alone."""
+    options, codes = course.options, course.learned.codes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        attributes, coordinates = len(course.heads.lows), len(course.places.deviations)
+        moves = Moves(attributes, coordinates, options.signs, options.width, options.pieces).to(codes.device)
+    before, random = course.decided(codes), torch.Generator().manual_seed(options.seed)
+    # Codes that can be moved so, by attribute and sign.
+    able = {
+        (k, s): _in_range(course.heads, before, k, s).nonzero()[:, 0].cpu() for k in range(attributes) for s in (1, -1)
+    }
+    able = {key: rows for key, rows in able.items() if len(rows)}
+    each = max(options.batch // 2, 1)
+    keys = torch.tensor(list(able)).repeat_interleave(each, 0).to(codes.device)
+
+    def loss(step: int) -> Tensor:
+        drawn = [rows[torch.randint(len(rows), (each,), generator=random)] for rows in able.values()]
+        rows = torch.cat(drawn).to(codes.device)
+        return _loss(course, moves, _Batch(codes[rows], before[rows], keys[:, 0], keys[:, 1])) * attributes
+
+    descend([p for p in moves.parameters() if p.requires_grad], loss, options.steps, options.rate, 0.0, watch)
+    moves.requires_grad_(False)
+    if options.gain:
+        _set_gains(course, moves)
+    return moves
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Codes with the counts that they have, and for each the attribute that it's moved by, and α, 1 or -1."""
+
+    codes: Vectors
+    before: Counts
+    attribute: Int[Tensor, " n"]
+    sign: Int[Tensor, " n"]
+
+
+def _loss(course: Course, moves: Moves, batch: _Batch) -> Tensor:
+    """L, its mean over the batch."""
+    options, places, attribute = course.options, course.places, batch.attribute[:, None]
+    x = places.project(batch.codes)
+    alpha = torch.zeros(batch.before.shape, dtype=torch.long, device=x.device).scatter(
+        1, attribute, batch.sign[:, None]
+    )
+    # Attributes come one after the other: each H sees its own codes only.
+    sizes = batch.attribute.unique_consecutive(return_counts=True)[1].tolist()
+    parts = zip(x.split(sizes), alpha.to(x).split(sizes), strict=True)
+    step = torch.cat([moves.unit(part, amounts) for part, amounts in parts])
+    moved = places.unproject(step)
+    after, target = batch.codes + moved, batch.before + alpha
+    count = torch.stack([c.losses(after, target).gather(1, attribute)[:, 0] for c in course.classifiers]).mean(0)
+    # The root's slope is infinite at 0, where every H starts.
+    length = (moved.square().sum(1) + 1e-12).sqrt() / course.scale
+    loss = count + options.weight * length
+    if options.density:
+        farther = (x + step).square().mean(1) - x.square().mean(1)
+        loss = loss + options.density * farther.clamp(min=0)
+    if course.keeper is not None:
+        loss = loss + options.preserve * _lost(course, course.keeper, batch, after)
+    return loss.mean()
+
+
+def _lost(course: Course, keeper: CountClassifier, batch: _Batch, after: Vectors) -> Tensor:
+    """(n,): how many of the parts went, or came where objects were removed; of a part itself, how many others changed."""
+    with torch.no_grad():
+        was = keeper.expected(batch.codes)
+    change = keeper.expected(after) - was
+    others = change.new_ones(len(course.own), change.shape[1])
+    for k, own in enumerate(course.own):
+        if own >= 0:
+            others[k, own] = 0
+    one_sided = torch.tensor(course.one_sided, device=change.device)[batch.attribute, None]
+    lost = torch.where(one_sided, (-change * batch.sign[:, None]).clamp(min=0), change.abs())
+    return (lost * others[batch.attribute]).sum(1)
+
+
+@torch.no_grad()
+def _set_gains(course: Course, moves: Moves) -> None:
+    """The gain of each H: with which most held-out codes' moves are right ("right"; of equals the nearest to 1), or with
+    which the reading moves by 1 ("reading")."""
+    for place in range(len(moves.gains)):
+        k, signs = place // moves.signs, (1, -1) if moves.signs == 1 else ((1, -1)[place % 2],)
+        if course.options.gain == "reading":
+            for _ in range(3):  # the way is curved
+                change = torch.stack([course.judged(moves, course.held, k, sign)[2] for sign in signs]).nanmean()
+                moves.gains[place] = float((moves.gains[place] * gains(change.nan_to_num(1.0))).clamp(*BOUNDS))
+            continue
+        found = []
+        for gain in GAINS:
+            moves.gains[place] = gain
+            rates = [course.judged(moves, course.held, k, sign)[0] for sign in signs]
+            found.append((float(torch.stack(rates).nan_to_num(0).mean()), -abs(gain - 1), gain))
+        moves.gains[place] = max(found)[2]
+
+
+def _in_range(heads: Heads, counts: Counts, k: int, sign: int | Tensor) -> Tensor:
+    """(n,) bool: whether there is a count of attribute ``k`` that far on."""
+    goal = counts[:, k] + sign
+    return (goal >= heads.lows[k]) & (goal <= heads.highs[k])
+
+
+def _knowing(options: Options) -> Knowing:
+    names = ("loss", "hidden", "decay", "dropout", "noise")
+    return Knowing(steps=options.knowledge, **{name: getattr(options, name) for name in names})
+
+
+def _places(codes: Vectors, groups: Groups, options: Options) -> Places:
+    if not options.pca:
+        return Places(groups, codes.mean(0), codes.std(0).clamp(min=1e-6), None)
+    pca = fit_pca(codes, options.pca)
+    return Places(groups, pca.mean, pca.variances[: options.pca].sqrt(), pca.components)
+
+
+def _whole_scores(data: LatentDataset, attributes: tuple[str, ...]) -> Counts:
+    scores = data.select(attributes).scores
+    for name, column in zip(attributes, scores.T, strict=True):
+        if not torch.equal(column, column.round()):
+            raise GanvasError(f"Attribute {name!r} isn't a count: its scores aren't whole numbers.")
+    return scores.round().long()
+
+
+def _is_sum(data: LatentDataset, name: str, parts: tuple[str, ...]) -> bool:
+    """Whether an attribute is the sum of others, of most codes."""
+    if name in parts or len(parts) < 2:
+        return False
+    total, each = (data.scores[:, [data.attributes.index(p) for p in names]].sum(1) for names in ((name,), parts))
+    return bool((total == each).float().mean() > 0.5)

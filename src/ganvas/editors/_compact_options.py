@@ -1,0 +1,126 @@
+"""What the compact editor's ``fit`` can be told, and how it is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganvas.editors._compact_network import correlation
+from ganvas.editors._compact_training import RECIPES, Training
+from ganvas.errors import GanvasError, unknown
+from ganvas.types import Scores, W
+
+HOLD = 2.0
+"""Of the "fast" recipe. On ffhq's labels a change of 1 is then 1.87 Mahalanobis lengths long on average, where moving c_k alone
+takes 9.36, and other readings move as much (0.193 and 0.194); more hold moves them less and goes farther
+(benchmarks/hold.py)."""
+TRUNCATION = 0.12
+"""Of the "fast" recipe: at 4σ a face keeps 0.6 of its distance from the mean in all else."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``fit`` can be told, besides the fields of ``Training``.
+
+    ``components`` of W and ``dim`` of the code: at most, where W or the attributes ask for other numbers.
+    ``residual``: what lies beyond the components and what the auto-encoder doesn't reconstruct is carried through an edit;
+    without it an edited code is the decoder's alone, as in the paper (a change of 0 stays the identity).
+    ``hold``: how much a change keeps the other readings where they are; None moves c_k alone, as in the paper.
+    ``truncation``: how much of the shell's squared radius each Mahalanobis length moved takes, from 0 (the paper's) to 1.
+    ``mref``: M_ref of (5): "identity", "labels" (the labels' own correlation) or a K×K matrix in the attributes' order.
+    """
+
+    components: int = 60
+    dim: int = 60
+    residual: bool = True
+    mref: str | tuple[tuple[float, ...], ...] = "identity"
+    hold: float | None = None
+    truncation: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("components", "dim", "seed"):
+            value = getattr(self, name)
+            if type(value) is not int or value < (name != "seed"):
+                raise GanvasError(f"{name} must be a whole number of at least {int(name != 'seed')}, not {value!r}.")
+        if not isinstance(self.residual, bool):
+            raise GanvasError(f"residual must be true or false, not {self.residual!r}.")
+        if type(self.truncation) not in (int, float) or not 0 <= self.truncation <= 1:
+            raise GanvasError(f"truncation must be a number from 0 to 1, not {self.truncation!r}.")
+
+
+def names_of(*classes: type) -> list[str]:
+    return [field.name for cls in classes for field in fields(cls)]
+
+
+def settings_of(recipe: str | Training, options: Mapping[str, Any]) -> tuple[Options, Training]:
+    """``options`` told apart by their names. Raises GanvasError for a name that neither has."""
+    if isinstance(recipe, str) and recipe not in RECIPES:
+        raise unknown("recipe", recipe, RECIPES)
+    for name in options:
+        if name not in names_of(Options, Training):
+            raise unknown("option", name, ["recipe", "attributes", *names_of(Options, Training)])
+    own: dict[str, Any] = {name: value for name, value in options.items() if name in names_of(Options)}
+    if isinstance(rows := own.get("mref"), list | tuple):
+        own["mref"] = _numbers(rows)
+    if recipe == "fast":
+        own = {"hold": HOLD, "truncation": TRUNCATION} | own
+    own["hold"] = _price(own.get("hold"))
+    base = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    return Options(**own), replace(base, **{name: value for name, value in options.items() if name not in own})
+
+
+def _price(hold: Any) -> float | None:
+    """``hold`` checked; the text "none" is None, as the command line says it."""
+    if hold is None or isinstance(hold, str) and hold.lower() == "none":
+        return None
+    if isinstance(hold, bool) or not isinstance(hold, int | float) or not 0 <= hold < float("inf"):
+        raise GanvasError(f'hold must be a number from 0 on, or "none" (c_k moves alone), not {hold!r}.')
+    return hold
+
+
+def _numbers(rows: list[Any] | tuple[Any, ...]) -> tuple[tuple[float, ...], ...]:
+    """A matrix as tuples, () for what isn't rows. Raises GanvasError for an entry that isn't a number."""
+    if not all(isinstance(row, list | tuple) for row in rows):
+        return ()
+    try:
+        return tuple(tuple(map(float, row)) for row in rows)
+    except (TypeError, ValueError, OverflowError):
+        raise GanvasError("mref must be a matrix of numbers, or one of identity, labels.") from None
+
+
+def fitting(settings: Options, w: W, k: int) -> Options:
+    """The settings with as many components and codes as there can be."""
+    components = min(settings.components, w.shape[1], len(w) - 1)
+    dim = settings.dim if components == settings.components else min(settings.dim, max(components, k))
+    if dim < k:
+        raise GanvasError(f"A code of {dim} numbers can't hold {k} attributes: raise dim, or pick fewer attributes.")
+    return replace(settings, components=components, dim=dim)
+
+
+def reference(mref: Any, a: Scores) -> Tensor:
+    """M_ref, (K, K). Raises GanvasError where it isn't a correlation matrix."""
+    k = a.shape[1]
+    if mref == "identity":
+        return torch.eye(k).to(a)
+    if mref == "labels":
+        return correlation(a)
+    if isinstance(mref, str):
+        raise unknown("mref", mref, ["identity", "labels", "a matrix"])
+    try:
+        matrix = torch.tensor(mref, dtype=torch.float64)
+    except (TypeError, ValueError):
+        matrix = torch.empty(0)
+    if matrix.shape != (k, k) or not torch.isfinite(matrix).all():
+        raise GanvasError(f"mref must be a matrix of {k} rows and {k} columns, for {k} attributes.")
+    if (
+        (matrix - matrix.T).abs().max() > 1e-6
+        or (matrix.diagonal() - 1).abs().max() > 1e-6
+        or matrix.abs().max() > 1.001
+    ):
+        raise GanvasError("mref must be a correlation matrix: symmetric, from -1 to 1, with 1 on its diagonal.")
+    return matrix.to(a)

@@ -1,0 +1,56 @@
+"""What keeps a long move of the compact editor where codes are: all that it doesn't name is drawn towards the mean.
+
+Components of W, whitened, lie in a shell about their mean. A move of 4σ leaves it outwards, and the generator, which never
+drew such codes, makes faces that come apart. The truncation trick (Karras et al., 2019, https://arxiv.org/abs/1812.04948,
+appendix B) trades variety for such safety by drawing the whole code to the mean; here only what the readings of the
+changed attributes don't depend on is drawn, as far as the shell asks and as the change grows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LEAST = 0.1
+"""Of the squared radius: no change, however large, makes the shell smaller."""
+KEPT = 0.1
+"""Of it, that the rest keeps where the changed attributes alone fill the shell."""
+
+
+@dataclass(frozen=True)
+class Shell:
+    """``deviations`` (components,) whiten; ``readings`` (components, K) read the attributes; ``truncation`` a length of 1."""
+
+    deviations: Tensor
+    readings: Tensor
+    truncation: float
+
+
+def drawn_in(x: Tensor, y: Tensor, changed: Tensor, shell: Shell) -> Tensor:
+    """The moved components ``y`` (n, components), drawn back into the shell that those of ``x`` lie in.
+
+    The radius is the code's own, or that of codes in the mean where that is larger (truncated codes have room); its square
+    shrinks by ``truncation`` for each Mahalanobis length moved. Readings of ``changed`` attributes, (n, K) bool, stay.
+    """
+    if not shell.truncation:
+        return y
+    before, after = x / shell.deviations, y / shell.deviations
+    share = (1 - shell.truncation * (after - before).norm(dim=1, keepdim=True)).clamp(min=LEAST)
+    radius = share * before.square().sum(1, keepdim=True).clamp(min=x.shape[1])
+    kept = _along(after, changed, shell.deviations[:, None] * shell.readings)
+    rest = after - kept
+    room = torch.maximum(radius - kept.square().sum(1, keepdim=True), KEPT * radius)
+    drawn = rest * (room / rest.square().sum(1, keepdim=True).clamp(min=1e-12)).sqrt().clamp(max=1)
+    return (kept + drawn) * shell.deviations
+
+
+def _along(x: Tensor, changed: Tensor, readings: Tensor) -> Tensor:
+    """The part of each row of ``x`` that the readings of its ``changed`` (n, K) attributes depend on."""
+    part = torch.zeros_like(x)
+    for names in changed.unique(dim=0):
+        rows = (changed == names).all(1)
+        basis = torch.linalg.qr(readings[:, names]).Q
+        part[rows] = x[rows] @ basis @ basis.T
+    return part

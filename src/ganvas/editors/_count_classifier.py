@@ -1,0 +1,188 @@
+"""The latent classifier of counts: how many objects a code stands for, read off the code itself.
+
+Doubinsky et al., *Contrôle de la cardinalité par navigation dans l'espace latent des GANs*, RFIAP 2022,
+https://cea.hal.science/cea-04852483, table 1b: fully connected, of sizes [6144, 2048, 512] on W+ and [512, 256] on W, the
+first being the code's; learned as a regression (MSE) or with a class for each count (cross-entropy).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ganvas.editors._learning import Watch, descend, drawn, number, whole
+from ganvas.errors import GanvasError, unknown
+
+LOSSES = ("ce", "mse")
+HIDDEN = {"w": (256,), "w+": (2048, 512)}
+"""The paper's hidden layers."""
+NEVER = -1e4
+"""The logit of a count that an attribute doesn't have; finite, so that no gradient is undefined."""
+RARE = 0.002
+"""Counts beyond which fewer than this share of codes lie are no class of their own."""
+MOST_CLASSES = 256
+
+Vectors = Float[Tensor, "n numbers"]
+Counts = Int[Tensor, "n attributes"]
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The least and the greatest count of each attribute."""
+
+    lows: tuple[int, ...]
+    highs: tuple[int, ...]
+
+    @property
+    def classes(self) -> int:
+        """As many as the attribute with most has."""
+        return max(high - low for low, high in zip(self.lows, self.highs, strict=True)) + 1
+
+    def clamp(self, counts: Counts) -> Counts:
+        """Counts brought within the range."""
+        return torch.maximum(torch.minimum(counts, self._row(self.highs, counts)), self._row(self.lows, counts))
+
+    def contains(self, counts: Counts) -> Tensor:
+        """(n, attributes) bool."""
+        return (counts >= self._row(self.lows, counts)) & (counts <= self._row(self.highs, counts))
+
+    @staticmethod
+    def _row(values: tuple[int, ...], like: Tensor) -> Tensor:
+        return torch.tensor(values, device=like.device, dtype=like.dtype)
+
+
+def heads_of(counts: Counts, attributes: tuple[str, ...]) -> Heads:
+    """The ranges that counts have, without ``RARE`` outliers. Raises GanvasError where an attribute has one count only."""
+    lows, highs = [], []
+    for name, column in zip(attributes, counts.T, strict=True):
+        values, each = column.unique(return_counts=True)
+        often = values[each >= max(RARE * len(column), 1)]
+        if len(often) < 2:
+            raise GanvasError(
+                f"Attribute {name!r} is {int(values[each.argmax()])} nearly everywhere: nothing to count."
+            )
+        lows.append(int(often.min()))
+        highs.append(int(often.max()))
+        if highs[-1] - lows[-1] >= MOST_CLASSES:
+            raise GanvasError(f"Attribute {name!r} goes from {lows[-1]} to {highs[-1]}: {MOST_CLASSES} counts at most.")
+    return Heads(tuple(lows), tuple(highs))
+
+
+@dataclass(frozen=True)
+class Knowing:
+    """How a latent classifier is made and learns; ``hidden`` layers, () for the paper's own in that space.
+
+    ``dropout``: the share of hidden numbers that each step leaves out. ``noise``: added to standardised codes, in their own
+    standard deviations; both keep a classifier smooth that moves are learned from.
+    """
+
+    loss: str = "ce"
+    hidden: tuple[int, ...] = ()
+    steps: int = 1500
+    batch: int = 256
+    rate: float = 3e-3
+    decay: float = 0.01
+    dropout: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise unknown("loss", self.loss, LOSSES)
+        for width in self.hidden:
+            whole("hidden", width, 1)
+        for name in ("steps", "batch"):
+            whole(name, getattr(self, name), 1)
+        for name in ("decay", "dropout", "noise"):
+            number(name, getattr(self, name))
+        number("rate", self.rate, above=0)
+        if self.dropout >= 1:
+            raise GanvasError(f"dropout must be below 1, not {self.dropout}.")
+
+
+class CountClassifier(nn.Module):
+    """Codes as vectors (n, numbers), standardised inside, to one output for each count ("ce") or one in all ("mse")."""
+
+    def __init__(self, numbers: int, heads: Heads, loss: str, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        self.heads, self.loss_name, self.dropout = heads, loss, 0.0
+        outputs = len(heads.lows) * (heads.classes if loss == "ce" else 1)
+        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise((numbers, *hidden, outputs))])
+        self.mean, self.deviations = nn.Buffer(torch.zeros(numbers)), nn.Buffer(torch.ones(numbers))
+
+    def forward(self, codes: Vectors) -> Float[Tensor, "n attributes outputs"]:
+        """Logits of each count from the attribute's least, or the count itself."""
+        x = (codes - self.mean) / self.deviations
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = F.dropout(F.relu(layer(x)), self.dropout, self.training)
+        x = last(x).unflatten(1, (len(self.heads.lows), -1))
+        if self.loss_name == "mse":
+            return x
+        there = (
+            torch.arange(x.shape[2], device=x.device) < (self._lows(x, self.heads.highs) - self._lows(x))[:, None] + 1
+        )
+        return torch.where(there, x, NEVER)
+
+    def expected(self, codes: Vectors) -> Float[Tensor, "n attributes"]:
+        """How many objects, as a number with a fraction."""
+        outputs = self(codes)
+        if self.loss_name == "mse":
+            return outputs[..., 0]
+        steps = torch.arange(outputs.shape[2], device=outputs.device, dtype=outputs.dtype)
+        return self._lows(outputs) + outputs.softmax(2) @ steps
+
+    def decided(self, codes: Vectors) -> Counts:
+        """How many objects, as a whole number: the most probable one, or the nearest."""
+        outputs = self(codes)
+        if self.loss_name == "mse":
+            return self.heads.clamp(outputs[..., 0].round().long())
+        return outputs.argmax(2) + self._lows(outputs).long()
+
+    def losses(self, codes: Vectors, counts: Counts) -> Float[Tensor, "n attributes"]:
+        """The loss of each code and attribute."""
+        outputs = self(codes)
+        if self.loss_name == "mse":
+            return (outputs[..., 0] - counts).square()
+        place = (counts - self._lows(outputs).long())[..., None]
+        return -outputs.log_softmax(2).gather(2, place)[..., 0]
+
+    def _lows(self, like: Tensor, values: tuple[int, ...] | None = None) -> Tensor:
+        return torch.tensor(self.heads.lows if values is None else values, device=like.device, dtype=like.dtype)
+
+
+def learn(
+    codes: Vectors, counts: Counts, heads: Heads, knowing: Knowing, seed: int, watch: Watch = lambda step, steps: None
+) -> CountClassifier:
+    """The classifier of codes and their counts; those beyond the heads' range count as its ends.
+
+    Equal input gives equal weights on one machine; the global random state is left as it was.
+    """
+    counts, random = heads.clamp(counts), torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = CountClassifier(codes.shape[1], heads, knowing.loss, knowing.hidden).to(codes.device).train()
+        network.dropout = knowing.dropout
+        network.mean.copy_(codes.mean(0))
+        network.deviations.copy_(codes.std(0).clamp(min=1e-6))
+
+        def loss(step: int) -> Tensor:
+            rows = drawn(len(codes), knowing.batch, random, codes.device)
+            x = codes[rows]
+            if knowing.noise:
+                x = x + knowing.noise * network.deviations * torch.randn(x.shape, generator=random).to(x)
+            return network.losses(x, counts[rows]).sum(1).mean()
+
+        descend(network.parameters(), loss, knowing.steps, knowing.rate, knowing.decay, watch)
+    return network.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def accuracy(network: CountClassifier, codes: Vectors, counts: Counts) -> Float[Tensor, " attributes"]:
+    """The share of codes whose count is right, for each attribute: table 1b."""
+    right = [network.decided(x) == y for x, y in zip(codes.split(4096), counts.split(4096), strict=True)]
+    return torch.cat(right).float().mean(0)

@@ -1,0 +1,85 @@
+"""What GuidedStyle learns from pictures: which rows of W+ show an attribute, and what a scorer says of an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ganvas.dataset import LatentDataset, columns_of
+from ganvas.editors._latent_editor import Ground, LatentEditor
+from ganvas.gaussianize import Gaussianize
+from ganvas.generator import Generator
+from ganvas.pictures import KEPT_SIZE, shrink
+from ganvas.scorer import Scorer
+from ganvas.types import Scores, W, WPlus
+
+CHANGE = 2.0
+"""How far along an edit the rows are asked, in standard deviations."""
+
+
+@dataclass(frozen=True)
+class Looking:
+    """A scorer that looks at pictures of codes, ``batch`` at a time, and says normal scores; differentiable."""
+
+    generator: Generator
+    scorer: Scorer
+    columns: list[int]
+    gaussianize: Gaussianize
+    batch: int
+
+    @classmethod
+    def of(cls, scorer: Scorer, data: LatentDataset, generator: Generator) -> Looking:
+        """For the attributes of ``data``. Raises GanvasError where the scorer lacks one."""
+        columns = columns_of(data.attributes, scorer.attributes)
+        return cls(generator, scorer, columns, data.gaussianize, 16 if generator.device.type == "cuda" else 2)
+
+    def read(self, ws: WPlus) -> Scores:
+        """Normal scores of the pictures of codes."""
+        pictures = shrink(self.generator.synthesis(ws), min(KEPT_SIZE, self.generator.resolution))
+        return self.gaussianize(self.scorer(pictures)[:, self.columns])
+
+
+def look(looking: Looking, editor: LatentEditor, ground: Ground, pictures: int) -> Float[Tensor, "attributes num_ws"]:
+    """What each row adds to a change of each attribute, in its standard deviations, over ``pictures`` codes an attribute.
+
+    Half of the codes go up, half down, and each is asked at another place of its way, evenly spread.
+    """
+    k, num_ws = len(editor.attributes), looking.generator.num_ws
+    added = torch.zeros(k, num_ws, device=ground.x.device)
+    index = torch.arange(pictures) % len(ground.held_x)
+    signs = torch.where(torch.arange(pictures) % 2 == 0, 1.0, -1.0).to(ground.x)
+    places = ((torch.arange(pictures) // 2 + 0.5) / ((pictures + 1) // 2)).to(ground.x)
+    w = ground.held_w[index.to(ground.x.device)]
+    for j in range(k):
+        for part in torch.arange(pictures).split(looking.batch):
+            changes = w.new_zeros(len(part), k)
+            changes[:, j] = CHANGE * signs[part]
+            added[j] += _part(looking, editor, w[part], changes, places[part], lambda s, j=j: s[:, j] @ signs[part])
+    return added / pictures
+
+
+def _part(
+    looking: Looking, editor: LatentEditor, w: W, changes: Scores, places: Tensor, told: Callable[[Scores], Tensor]
+) -> Tensor:
+    """The rows' gradients of ``told`` at ``places`` along the way, times how far the rows go, summed over codes."""
+    with torch.no_grad():
+        way = editor.frame.unproject(editor.move(editor.frame.project(w), editor.calibrated(changes)))
+        ws = (w + places[:, None] * way)[:, None].repeat(1, looking.generator.num_ws, 1)
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(told(looking.read(ws.requires_grad_())), ws)
+    return (slope * way[:, None]).sum((0, 2))
+
+
+def chosen(added: Float[Tensor, "attributes num_ws"], share: float) -> Float[Tensor, "attributes num_ws"]:
+    """1 for the fewest rows that together add ``share`` of what the rows that help add, else 0; all, where none helps."""
+    helped = added.clamp(min=0)
+    values, order = helped.sort(dim=1, descending=True, stable=True)
+    # A row is needed where those before it don't suffice.
+    before = values.cumsum(1) - values
+    needed = (before < share * values.sum(1, keepdim=True)) & (values > 0)
+    rows = torch.zeros_like(added).scatter_(1, order, needed.to(added))
+    return torch.where(rows.any(1, keepdim=True), rows, 1.0)

@@ -1,0 +1,113 @@
+"""The latent classifier: attributes read off codes by a network, which is the knowledge that nonlinear editors learn from.
+
+A ridge regression, kept as a linear path, and a perceptron beside it that learns what the regression leaves over. On the
+shipped labels of ``ffhq`` its readings of held-out codes correlate 0.84 with the normal scores, the regression's 0.76
+(``python benchmarks/latent_classifier.py``).
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganvas.editors._learning import Watch, descend, drawn
+from ganvas.types import Scores
+
+SLOPE = 0.2
+"""Of the leaky ReLU."""
+DROPPED = 0.3
+"""The share of hidden numbers that each step leaves out."""
+STOPPING = 0.1
+"""The share of the training codes that say when to stop."""
+LOOKS = 10
+"""How often they are asked."""
+BATCH, RATE, DECAY = 512, 2e-3, 0.05
+STEEPNESS = 1.702
+"""The sigmoid of this times a normal number is near its cumulative probability (to 0.01)."""
+
+
+class LatentClassifier(nn.Module):
+    """Whitened components (n, components) to normal scores (n, attributes)."""
+
+    def __init__(self, components: int, attributes: int, width: int) -> None:
+        super().__init__()
+        self.path = nn.Linear(components, attributes)
+        self.first, self.second = nn.Linear(components, width), nn.Linear(width, width)
+        self.last = nn.Linear(width, attributes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normal scores: where the codes stand, in standard deviations of each attribute."""
+        dropped = DROPPED if self.training else 0.0
+        hidden = F.dropout(F.leaky_relu(self.first(x), SLOPE), dropped)
+        hidden = F.dropout(F.leaky_relu(self.second(hidden), SLOPE), dropped)
+        return self.path(x) + self.last(hidden)
+
+
+def ascent(network: LatentClassifier) -> Tensor:
+    """The shortest moves (attributes, components) that raise each reading of the regression by 1: where maps start."""
+    weight = network.path.weight
+    return weight / weight.square().sum(1, keepdim=True).clamp(min=1e-2)
+
+
+def probabilities(readings: Tensor) -> Tensor:
+    """The probability of lying above the median of the data: the class of an attribute of any kind, evenly balanced."""
+    return torch.sigmoid(STEEPNESS * readings)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """``x`` (n, components), whitened, and normal scores ``a`` (n, attributes), to learn from."""
+
+    x: Tensor
+    a: Scores
+
+
+def learn(
+    lesson: Lesson, width: int, steps: int, seed: int, watch: Watch = lambda step, steps: None
+) -> LatentClassifier:
+    """The classifier of ``lesson``: squared error, stopped where it was least on the tenth of the codes that it didn't see.
+
+    Equal input gives equal weights on one machine; the global random state is left as it was.
+    """
+    x, a = lesson.x, lesson.a
+    random = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(x), generator=random).to(x.device)
+    seen = order[max(round(STOPPING * len(x)), 1) :]
+    unseen = order[: len(x) - len(seen)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = LatentClassifier(x.shape[1], a.shape[1], width).to(x.device)
+        _start(network, x[seen], a[seen])
+        best = [torch.inf, deepcopy(network.state_dict())]
+
+        def loss(step: int) -> Tensor:
+            rows = seen[drawn(len(seen), BATCH, random, x.device)]
+            return (network(x[rows]) - a[rows]).square().mean()
+
+        def look(step: int, steps: int) -> None:
+            watch(step, steps)
+            if step % max(steps // LOOKS, 1) == 0 or step == steps:
+                with torch.no_grad():
+                    error = float((network.eval()(x[unseen]) - a[unseen]).square().mean())
+                network.train()
+                if error < best[0]:
+                    best[:] = error, deepcopy(network.state_dict())
+
+        descend(network.parameters(), loss, steps, RATE, DECAY, look)
+    network.load_state_dict(best[1])
+    return network.eval().requires_grad_(False)
+
+
+def _start(network: LatentClassifier, x: Tensor, a: Scores) -> None:
+    """Let the path be the ridge regression, and what is beside it nothing."""
+    with torch.no_grad():
+        gram = (x.T @ x).double() / len(x)
+        ridge = 1e-2 * gram.trace() / len(gram) * torch.eye(len(gram)).to(gram)
+        network.path.weight.copy_(torch.linalg.solve(gram + ridge, ((x.T @ (a - a.mean(0))).double() / len(x))).T)
+        network.path.bias.copy_(a.mean(0))
+    nn.init.zeros_(network.last.weight)
+    nn.init.zeros_(network.last.bias)

@@ -1,0 +1,203 @@
+"""What editors share that learn a map of codes: whitened components, gains, and what is measured on held-out codes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ganvas.dataset import LatentDataset
+from ganvas.edit import GAINS, About, Editor, fill, gains
+from ganvas.editors._latent_classifier import LatentClassifier
+from ganvas.editors._learning import Learning
+from ganvas.errors import GanvasError
+from ganvas.generator import Generator
+from ganvas.pca import PCA, fit_pca
+from ganvas.types import Scores, W
+
+SHARE = 0.7
+"""Of the codes are trained on; the others are held out."""
+CALIBRATED_ON = 256
+"""Held-out codes that gains are measured on."""
+CHANGES = ((1.0, 2.0), (-1.0, -2.0))
+"""The changes that a response is measured over, upwards and downwards."""
+PSI = 0.7
+"""Every other of them is truncated to this: people edit such codes, and a map may move them more than the others."""
+FEWEST = 20
+"""Codes, at least."""
+Components = Float[Tensor, "n components"]
+E = TypeVar("E", bound="LatentEditor")
+L = TypeVar("L", bound=Learning)
+
+
+class Frame(nn.Module):
+    """The leading principal components of W, whitened: x has mean 0 and variance 1 along each; the rest is left alone."""
+
+    def __init__(self, mean: Tensor, components: Tensor, deviations: Tensor) -> None:
+        super().__init__()
+        self.mean, self.components, self.deviations = (nn.Buffer(t) for t in (mean, components, deviations))
+
+    def project(self, w: W) -> Components:
+        """The coordinates of codes."""
+        return ((w - self.mean) @ self.components.T) / self.deviations
+
+    def unproject(self, moved: Components) -> W:
+        """What codes move by where their coordinates move by ``moved``."""
+        return (moved * self.deviations) @ self.components
+
+
+class LatentEditor(Editor, ABC):
+    """An editor whose map works on ``Frame``; ``gains`` multiply changes, so that 1 moves the probe by 1.
+
+    ``gains`` (2, attributes), upwards and downwards: a map that follows normal scores, which W doesn't, may differ.
+    """
+
+    def __init__(self, about: About, frame: Frame) -> None:
+        super().__init__()
+        self.describe(about)
+        self.frame = frame
+        self.gains = nn.Buffer(torch.ones(2, len(about.attributes)))
+
+    @abstractmethod
+    def move(self, x: Components, changes: Scores) -> Components:
+        """What to add to coordinates, for changes in the map's own units."""
+
+    def shift(self, w: W, changes: Scores) -> W:
+        """The map's own move, whatever lies beyond the components being carried along."""
+        return self.frame.unproject(self.move(self.frame.project(w), self.calibrated(changes)))
+
+    def calibrated(self, changes: Scores) -> Scores:
+        """Changes in the map's own units."""
+        return changes * torch.where(changes > 0, self.gains[0], self.gains[1])
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What is learned from: codes ``w`` (n, w_dim), their coordinates ``x`` (n, components) and normal scores ``a`` (n, K).
+
+    What is measured on, held-out codes, has as many rows as there are left.
+    """
+
+    frame: Frame
+    w: Tensor
+    x: Tensor
+    a: Tensor
+    held_w: Tensor
+    held_x: Tensor
+    held_a: Tensor
+
+
+def prepare(data: LatentDataset, generator: Generator, options: L) -> tuple[Ground, L]:
+    """The whitened codes of ``data``, split by the seed; ``options`` with as many components as there can be.
+
+    Raises GanvasError for fewer than FEWEST codes.
+    """
+    if len(data) < FEWEST:
+        raise GanvasError(f"{len(data)} codes are too few: at least {FEWEST} are needed.")
+    w, a = data.w.to(generator.device), data.normals().to(generator.device, torch.float32)
+    rows, held = (index.to(generator.device) for index in data.split(SHARE, options.seed))
+    options = replace(options, components=min(options.components, w.shape[1], len(rows) - 1))
+    pca = fit_pca(w[rows], options.components)
+    frame = frame_of(pca)
+    x = frame.project(w)
+    return Ground(frame, w[rows], x[rows], a[rows], w[held], x[held], a[held]), options
+
+
+def frame_of(pca: PCA) -> Frame:
+    """The frame of the components."""
+    return Frame(pca.mean, pca.components, pca.variances[: len(pca.components)].sqrt())
+
+
+@torch.no_grad()
+def calibrate(editor: LatentEditor, ground: Ground, codes: int = CALIBRATED_ON) -> None:
+    """Set the gains on held-out codes, so that a change of 1 moves the probe's reading by 1; twice, since the way is curved."""
+    for _ in range(2):
+        response = measure(editor, ground, codes)["response"]
+        editor.gains.copy_((editor.gains * gains(response)).clamp(*GAINS))
+
+
+@torch.no_grad()
+def measure(editor: LatentEditor, ground: Ground, codes: int = CALIBRATED_ON) -> dict[str, Tensor]:
+    """Of a change of each attribute, for what a change of 1 does on average over held-out codes.
+
+    "response" (2, K): how far its own reading moves, by least squares over ``CHANGES``. "length" (K,): the Mahalanobis
+    length of the move upwards. "others" (K,): the mean |change| of the other readings then.
+    """
+    x, k = ground.held_x[:codes].clone(), len(editor.attributes)
+    x[::2] *= PSI
+    weight = ground.frame.unproject(torch.eye(x.shape[1]).to(x)) @ editor.probe.weight.to(x)
+    response, length, others = x.new_zeros(2, k), x.new_zeros(k), x.new_zeros(k)
+    for j in range(k):
+        for side, change in ((side, change) for side in (0, 1) for change in CHANGES[side]):
+            changes = x.new_zeros(len(x), k)
+            changes[:, j] = change
+            moved = editor.move(x, editor.calibrated(changes))
+            readings = (moved @ weight).mean(0)
+            response[side, j] += change * readings[j] / sum(c * c for c in CHANGES[side])
+            if change == 1:
+                length[j] = moved.norm(dim=1).mean()
+                others[j] = (readings.abs().sum() - readings[j].abs()) / max(k - 1, 1)
+    return {"response": response, "length": length, "others": others}
+
+
+@torch.no_grad()
+def report(
+    editor: LatentEditor, ground: Ground, classifier: LatentClassifier, codes: int = CALIBRATED_ON
+) -> dict[str, Any]:
+    """What ``fit`` says about held-out codes."""
+
+    def named(values: Tensor) -> dict[str, float]:
+        return {name: round(float(value), 4) for name, value in zip(editor.attributes, values, strict=True)}
+
+    found = classifier(ground.held_x)
+    read = torch.cosine_similarity(found - found.mean(0), ground.held_a - ground.held_a.mean(0), dim=0)
+    measured = measure(editor, ground, codes)
+    measured["response"] = measured["response"].mean(0)
+    return {
+        "trained_on": len(ground.x),
+        "held_out": len(ground.held_x),
+        "classifier_correlation": float(read.mean()),
+        "classifier": named(read),
+        "gain": named(editor.gains.mean(0)),
+        **{name: named(values) for name, values in measured.items()},
+        "unresponsive": [n for n, r in zip(editor.attributes, measured["response"], strict=True) if not r >= 0.5],
+    }
+
+
+def restored(unfilled: Callable[[About], E], tensors: Mapping[str, Tensor], about: About) -> E:
+    """The editor of a file: ``unfilled`` makes it from its options, on the "meta" device.
+
+    Raises GanvasError where tensors and options don't belong together.
+    """
+    try:
+        with torch.device("meta"):
+            editor = unfilled(about)
+    except KeyError as error:
+        raise GanvasError(f"The editor's file is damaged: its options lack {error}.") from None
+    except GanvasError:
+        raise
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise GanvasError(f"The editor's file is damaged: its options aren't those of {about.method}.") from None
+    fill(editor, tensors)
+    return editor.eval()
+
+
+def remembered(kind: type[L], about: About) -> L:
+    """The options that a file tells of. Raises KeyError or GanvasError where they aren't."""
+    return kind(**{name: about.options[name] for name in kind.__dataclass_fields__})
+
+
+def empty_frame(about: About, options: Learning) -> Frame:
+    """A frame of the right sizes."""
+    w_dim = about.probe.weight.shape[0]
+    return Frame(torch.empty(w_dim), torch.empty(options.components, w_dim), torch.empty(options.components))
+
+
+def as_told(options: Learning) -> dict[str, Any]:
+    """Options as JSON."""
+    return asdict(options)

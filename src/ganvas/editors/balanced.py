@@ -1,0 +1,133 @@
+"""Balanced sampling: boundaries from codes among which the other attributes occur as often on one side as on the other.
+
+Doubinsky, Audebert, Crucianu and Le Borgne, *Multi-attribute balanced sampling for disentangled GAN controls*, Pattern
+Recognition Letters 2022, https://arxiv.org/abs/2111.00909. A generator repeats the biases of its data (glasses go with
+age), and so do boundaries learned from its samples. Here codes are sampled so that every combination of attributes is
+equally frequent; then linear support vector machines are trained as by InterfaceGAN, and nothing is projected out.
+
+Exactly: a code has a side of the attribute to be learned (the ``share`` with the highest scores, or the ``share`` with the
+lowest), and has or lacks each attribute that it is balanced against (its score above or below the median, since few codes are
+positive for rare ones). That makes 2 · 2ᵐ cells for m others. From each the same number of codes is drawn by chance: as
+many as the smallest has, at most ``most`` over all cells.
+
+The paper balances all its attributes at once, against each other (``against``); of forty no sample has all 2⁴⁰
+combinations. So an attribute is balanced against the ``others`` that its scores correlate with most, but for those that
+leave fewer codes than ``most``, or than a quarter of the codes on a side: what hardly ever goes without it is its synonym.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ganvas.dataset import LatentDataset, columns_of
+from ganvas.edit import LinearEditor, about, calibrate
+from ganvas.editors._boundary import FEWEST, extremes, natural, normal, scaled, told
+from ganvas.errors import GanvasError
+from ganvas.generator import Generator
+
+from_tensors = LinearEditor.from_tensors
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How to sample: ``share`` of the codes a side, at most ``most`` in all, by chance from ``seed``."""
+
+    share: float
+    most: int
+    seed: int
+
+
+def fit(
+    data: LatentDataset,
+    generator: Generator,
+    *,
+    others: int = 3,
+    against: Sequence[str] | str | None = None,
+    share: float = 0.2,
+    most: int = 1200,
+    c: float = 0.1,
+    seed: int = 0,
+    attributes: tuple[str, ...] | list[str] | None = None,
+) -> LinearEditor:
+    """``others``: balance against so many that correlate most; ``against``: against these instead, every one of them.
+
+    ``c``: the price of a code on the wrong side of a boundary. ``attributes``: only these, in this order; they are
+    balanced against any of ``data``.
+    Raises GanvasError for impossible options, too few codes on a side, and combinations of ``against`` that are too rare.
+    """
+    _check(others, share, most, c)
+    names = data.attributes if attributes is None else tuple(attributes)
+    columns = columns_of(names, data.attributes)
+    against = [part.strip() for part in against.split(",")] if isinstance(against, str) else against
+    if not isinstance(against, Sequence | None):
+        raise GanvasError(f"against takes names of attributes, not {against!r}.")
+    fixed = None if against is None else columns_of(list(against), data.attributes)
+    w, a = data.w.to(generator.device), data.normals().to(generator.device)
+    x, has, how = scaled(w), a > a.median(0).values, Balance(share, most, seed)
+    normals, beside = [], []
+    for k, name in zip(columns, names, strict=True):
+        sides = extremes(a[:, k], share, name)
+        if fixed is None:
+            low, high, used = _as_many_as_can_be(sides, has, _related(a, k), others, how)
+        else:
+            used = [column for column in fixed if column != k]
+            low, high = _balanced(sides, has[:, used], how)
+            if not len(low):
+                rest = ", ".join(data.attributes[column] for column in used)
+                raise GanvasError(f"Too few faces have some combination of {name}, {rest}: balance against fewer.")
+        normals.append(normal(x, low, high, c))
+        beside.append((len(low), [data.attributes[column] for column in used]))
+    chosen = data.select(names)
+    directions, gain = calibrate(natural(torch.stack(normals), w), chosen.probe)
+    counts = (
+        torch.tensor([float(n) for n in column]) for column in zip(*((n, len(u)) for n, u in beside), strict=True)
+    )
+    report = told(names, gain=gain, **dict(zip(("codes_a_side", "balanced_against"), counts, strict=True)))
+    options = {"others": {name: used for name, (_, used) in zip(names, beside, strict=True)}, "c": c, **vars(how)}
+    return LinearEditor(about("balanced", chosen, generator, options, report), directions)
+
+
+def _check(others: int, share: float, most: int, c: float) -> None:
+    if type(others) is not int or not 0 <= others <= 8:
+        raise GanvasError(f"others must be a whole number from 0 to 8, not {others!r}: combinations double with each.")
+    if not 0 < share <= 0.5:
+        raise GanvasError(f"share must be above 0 and at most 0.5, not {share}.")
+    if type(most) is not int or most < 2 * FEWEST:
+        raise GanvasError(f"most must be a whole number of at least {2 * FEWEST}, not {most!r}.")
+    if not 0 < c < float("inf"):
+        raise GanvasError(f"c must be a number above 0, not {c}.")
+
+
+def _related(a: Tensor, k: int) -> list[int]:
+    """The other columns, by falling |correlation| with column ``k``."""
+    correlation = torch.corrcoef(a.T.double())[k].abs() if a.shape[1] > 1 else torch.zeros(1)
+    return [column for column in correlation.argsort(descending=True, stable=True).tolist() if column != k]
+
+
+def _as_many_as_can_be(
+    sides: tuple[Tensor, Tensor], has: Tensor, wanted: list[int], others: int, how: Balance
+) -> tuple[Tensor, Tensor, list[int]]:
+    """Balanced rows of both sides and the columns that they are balanced against: the first of ``wanted`` that can be."""
+    used: list[int] = []
+    need = min(how.most // 2, *(len(rows) // 4 for rows in sides))
+    for column in wanted:
+        tried = [*used, column]
+        if len(used) < others and len(_balanced(sides, has[:, tried], how)[0]) >= need:
+            used = tried
+    return *_balanced(sides, has[:, used], how), used
+
+
+def _balanced(sides: tuple[Tensor, Tensor], has: Tensor, how: Balance) -> tuple[Tensor, Tensor]:
+    """As many rows of each combination of ``has`` (n, others) on each side; none where a cell has fewer than ``FEWEST``."""
+    cells = 2 ** has.shape[1]
+    which = has.long() @ (2 ** torch.arange(has.shape[1], device=has.device))
+    least = min(int(torch.bincount(which[rows], minlength=cells).min()) for rows in sides)
+    each = min(least, max(-(-how.most // (2 * cells)), FEWEST)) if least >= FEWEST else 0
+    chance = torch.Generator().manual_seed(how.seed)
+    shuffled = [rows[torch.randperm(len(rows), generator=chance).to(rows.device)] for rows in sides]
+    low, high = (torch.cat([rows[which[rows] == cell][:each] for cell in range(cells)]) for rows in shuffled)
+    return low, high

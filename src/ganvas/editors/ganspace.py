@@ -1,0 +1,40 @@
+"""GANSpace: the principal components of W, each named after the attribute that it moves most.
+
+Härkönen, Hertzmann, Lehtinen and Paris, *GANSpace: Discovering Interpretable GAN Controls*, NeurIPS 2020,
+https://arxiv.org/abs/2004.02546. Components need no labels; labels only name them, where people did in the paper. As
+there, a component can be applied to chosen layers: coarse ones turn heads, fine ones colour them.
+"""
+
+from __future__ import annotations
+
+from ganvas.dataset import LatentDataset
+from ganvas.edit import Editor, LinearEditor
+from ganvas.editors._axes import named
+from ganvas.errors import GanvasError
+from ganvas.generator import Generator
+from ganvas.masked import Layers
+from ganvas.pca import fit_pca
+
+from_tensors = LinearEditor.from_tensors
+
+
+def fit(
+    data: LatentDataset,
+    generator: Generator,
+    *,
+    components: int = 80,
+    layers: Layers | None = None,
+    attributes: tuple[str, ...] | list[str] | None = None,
+) -> Editor:
+    """An attribute's direction is one of the first ``components`` (at most), turned so that it moves the attribute up.
+
+    ``layers``: the rows that edits move, like "0-3" or "4-32px" (``masked.rows_of``). ``attributes``: only these, in
+    this order.
+    Raises GanvasError for fewer than 1 component, and layers that don't exist.
+    """
+    if type(components) is not int or components < 1:
+        raise GanvasError(f"components must be a whole number of at least 1, not {components!r}.")
+    data = data if attributes is None else data.select(tuple(attributes))
+    w = data.w.to(generator.device)
+    axes = fit_pca(w, min(components, w.shape[1], len(w) - 1)).components
+    return named("ganspace", data, generator, axes, {"components": len(axes)}, layers)

@@ -1,0 +1,144 @@
+"""The latent transformer: a linear map of the code for each attribute, taught by a latent classifier.
+
+Xu Yao, Alasdair Newson, Yann Gousseau and Pierre Hellier, *A Latent Transformer for Disentangled Face Editing in Images and
+Videos*, ICCV 2021, https://arxiv.org/abs/2106.11895. Section 3.2:
+
+    T(w, α) = w + α·f(w)                                    f: one linear layer for each attribute
+    L_cls  = -y log p_k(T(w, α)) - (1 - y) log(1 - p_k(T(w, α)))
+    L_attr = Σ_{i≠k} (1 - γ_ik) (C_i(w) - C_i(T(w, α)))²    γ_ik: |correlation| of two attributes' labels
+    L_rec  = |T(w, α) - w|²
+    L      = L_cls + λ_attr·L_attr + λ_rec·L_rec
+
+y is the class that the code isn't in, and α = y - p_k(w), so that a code is brought across the boundary from where it is.
+
+What differs here. C reads normal scores, and an attribute's classes are those above and below its median: so attributes of
+any kind have classes, evenly filled. L_rec is over the whitened components of W (the Mahalanobis distance): what goes far
+for the distribution of W is dear, not what is long; λ_rec is in its units. The maps of all attributes are trained at once.
+Several changes add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganvas.dataset import LatentDataset
+from ganvas.edit import About, about
+from ganvas.editors._compact_network import correlation
+from ganvas.editors._latent_classifier import STEEPNESS, LatentClassifier, Lesson, ascent, learn, probabilities
+from ganvas.editors._latent_editor import (
+    Components,
+    Ground,
+    LatentEditor,
+    Frame,
+    as_told,
+    calibrate,
+    empty_frame,
+    prepare,
+    remembered,
+    report,
+    restored,
+)
+from ganvas.editors._learning import Learning, Watch, descend, drawn, number, told
+from ganvas.generator import Generator
+from ganvas.types import Scores
+
+
+@dataclass(frozen=True)
+class Options(Learning):
+    """``preserve`` and ``identity``: λ_attr and λ_rec. ``batch``: codes in a step, for each of which all maps are tried."""
+
+    steps: int = 1200
+    batch: int = 24
+    rate: float = 1e-3
+    preserve: float = 1.0
+    identity: float = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number("preserve", self.preserve)
+        number("identity", self.identity)
+
+
+@final
+class LatentTransformer(LatentEditor):
+    """``maps`` (attributes, components, components) and ``biases`` (attributes, components): f of each attribute."""
+
+    def __init__(self, about: About, frame: Frame) -> None:
+        super().__init__(about, frame)
+        k, c = len(about.attributes), len(frame.deviations)
+        self.maps, self.biases = nn.Parameter(torch.zeros(k, c, c)), nn.Parameter(torch.zeros(k, c))
+
+    def directions(self, x: Components) -> Tensor:
+        """f(x) of every attribute, (attributes, n, components)."""
+        return torch.baddbmm(self.biases[:, None], x.expand(len(self.maps), -1, -1), self.maps)
+
+    def move(self, x: Components, changes: Scores) -> Components:
+        """The sum of α·f(x); attributes that no code changes are left out."""
+        wanted = changes.ne(0).any(0).nonzero()[:, 0]
+        found = torch.baddbmm(self.biases[wanted, None], x.expand(len(wanted), -1, -1), self.maps[wanted])
+        return torch.einsum("nk,knc->nc", changes[:, wanted], found)
+
+
+def fit(
+    data: LatentDataset,
+    generator: Generator,
+    *,
+    attributes: tuple[str, ...] | list[str] | None = None,
+    watch: Watch = lambda step, steps: None,
+    **options: Any,
+) -> LatentTransformer:
+    """Learn the maps of labelled codes; ``options`` are the fields of ``Options``.
+
+    ``attributes``: only these, in this order. ``watch`` hears of each step of the maps. What was measured on held-out codes
+    is the editor's ``report``.
+    Raises GanvasError for unknown or impossible options, and for too few codes.
+    """
+    settings = told(Options, options)
+    data = data if attributes is None else data.select(tuple(attributes))
+    ground, settings = prepare(data, generator, settings)
+    classifier = learn(Lesson(ground.x, ground.a), settings.width, settings.knowledge, settings.seed)
+    editor = LatentTransformer(about("latent_transformer", data, generator, as_told(settings), {}), ground.frame)
+    editor.to(ground.x.device)
+    _train(editor, classifier, ground, settings, watch)
+    calibrate(editor, ground)
+    editor.report = report(editor, ground, classifier)
+    return editor
+
+
+def from_tensors(tensors: Mapping[str, Tensor], about: About) -> LatentTransformer:
+    """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
+    return restored(lambda a: LatentTransformer(a, empty_frame(a, remembered(Options, a))), tensors, about)
+
+
+def _train(
+    editor: LatentTransformer, classifier: LatentClassifier, ground: Ground, settings: Options, watch: Watch
+) -> None:
+    """Descend L, summed over the maps: they share nothing, so each is trained as if alone."""
+    x, k = ground.x, len(editor.attributes)
+    before = classifier(x)
+    others = 1 - correlation(ground.a).abs()
+    others.fill_diagonal_(0)
+    random = torch.Generator().manual_seed(settings.seed)
+    with torch.no_grad():
+        editor.biases.copy_(ascent(classifier))
+
+    def loss(step: int) -> Tensor:
+        rows = drawn(len(x), settings.batch, random, x.device)
+        chances = probabilities(before[rows])
+        targets = (chances < 0.5).to(x)
+        moves = (targets - chances).T[..., None] * editor.directions(x[rows])
+        after = classifier((x[rows] + moves).flatten(0, 1)).view(k, len(rows), k)
+        mine = after.diagonal(dim1=0, dim2=2) * STEEPNESS
+        cls = F.binary_cross_entropy_with_logits(mine, targets, reduction="sum")
+        attr = ((after - before[rows]).square() * others[:, None]).sum()
+        rec = moves.square().sum()
+        return (cls + settings.preserve * attr + settings.identity * rec) / len(rows)
+
+    descend([editor.maps, editor.biases], loss, settings.steps, settings.rate, watch=watch)
+    editor.requires_grad_(False)

@@ -1,0 +1,49 @@
+"""SeFa: the directions that change styles most, in closed form from the generator's weights.
+
+Shen and Zhou, *Closed-Form Factorization of Latent Semantics in GANs*, CVPR 2021, https://arxiv.org/abs/2007.06600. A
+layer makes a style of a code by an affine map with weight A; the unit vectors n that maximise |A n|² are the eigenvectors of
+AᵀA with the largest eigenvalues. The weights of the chosen layers are stacked. No sample and no label is needed; labels only
+name the eigenvectors, where people did in the paper.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ganvas.dataset import LatentDataset
+from ganvas.edit import Editor, LinearEditor
+from ganvas.editors._axes import named
+from ganvas.errors import GanvasError
+from ganvas.generator import Generator
+from ganvas.masked import Layers, rows_of
+
+from_tensors = LinearEditor.from_tensors
+
+
+def fit(
+    data: LatentDataset,
+    generator: Generator,
+    *,
+    eigenvectors: int = 80,
+    layers: Layers | None = None,
+    attributes: tuple[str, ...] | list[str] | None = None,
+) -> Editor:
+    """An attribute's direction is one of the first ``eigenvectors`` (at most), turned so that it moves the attribute up.
+
+    ``layers``: whose weights are factorised, and the rows that edits move, like "0-3" or "4-32px" (``masked.rows_of``);
+    None: all. ``attributes``: only these, in this order.
+    Raises GanvasError for a generator without style weights, fewer than 1 eigenvector, and layers that don't exist.
+    """
+    if type(eigenvectors) is not int or eigenvectors < 1:
+        raise GanvasError(f"eigenvectors must be a whole number of at least 1, not {eigenvectors!r}.")
+    weights = generator.style_weights()
+    if not weights:
+        raise GanvasError(f"Generator {generator.name!r} has no style weights, which sefa needs: pick another method.")
+    data = data if attributes is None else data.select(tuple(attributes))
+    rows = range(len(weights)) if layers is None else rows_of(layers, generator)
+    stacked = torch.cat([weights[row] for row in rows]).double()
+    values, axes = torch.linalg.eigh(stacked.T @ stacked)
+    rank = int((values > 1e-9 * values[-1]).sum())  # beyond it a direction changes no style at all
+    axes = axes.flip(1).T[: min(eigenvectors, rank)]
+    signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # else the solver's whim
+    return named("sefa", data, generator, (axes * signs).float(), {"eigenvectors": len(axes)}, layers)

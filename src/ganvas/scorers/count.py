@@ -1,0 +1,171 @@
+"""Counts the digits in a picture, how many of each class, and says how sure it is; reads place, stroke and slant, too.
+
+For Doubinsky et al., *Contrôle de la cardinalité par navigation dans l'espace latent des GANs*, RFIAP 2022,
+https://cea.hal.science/cea-04852483, who label what their generator draws with pretrained image classifiers. A small
+residual network looks at 64×64 grey pixels, whatever the picture's size; ``ganvas train-counter`` trains it.
+
+``count`` and ``digit_0`` … ``digit_9`` are whole numbers, the most probable ones. ``sure`` is the logit of the probability
+that ``count`` is right. The other four come from the pixels by formulas, in pixels of 64: ``place_x`` and ``place_y``,
+where the ink's middle lies; ``stroke``, how thick strokes are: the ink's area by half its outline; ``slant``, how far a stroke
+leans to the right on its way up by one: the shear that explains the grey values' gradients best.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ganvas.errors import GanvasError
+from ganvas.files import load_tensors
+from ganvas.generator import hash_weights
+from ganvas.pictures import shrink
+from ganvas.scorer import Scorer
+from ganvas.types import Images, Scores
+
+SIDE = 64
+"""Side in pixels of what the network sees."""
+MOST = 6
+"""Counts go from 0 to this, which stands for more, too."""
+MOST_ALIKE = 4
+"""The same for the digits of one class."""
+CLASSES = 10
+FEATURES = 128
+"""Penultimate features: what a Fréchet distance of digits is measured in."""
+DIGITS = tuple(f"digit_{k}" for k in range(CLASSES))
+SHAPES = ("place_x", "place_y", "stroke", "slant")
+INK = 2.0
+"""The least ink, in white pixels, of a picture that place, stroke and slant are read from."""
+
+Grey = Float[Tensor, "n 1 64 64"]
+Features = Float[Tensor, "n 128"]
+
+
+class Readings(NamedTuple):
+    """Logits of counts from 0 to ``MOST``, (n, 7), and of each class's from 0 to ``MOST_ALIKE``, (n, 10, 5)."""
+
+    count: Tensor
+    classes: Tensor
+
+
+class Block(nn.Module):
+    """Two convolutions with a path past them; the first may halve the side."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(outputs) for _ in range(2)])
+        self.past = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else None
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, side, side) to (n, outputs, side / stride, side / stride)."""
+        y = self.norms[1](self.second(F.relu(self.norms[0](self.first(x)))))
+        x = F.avg_pool2d(x, self.stride) if self.stride > 1 else x
+        return F.relu(y + (x if self.past is None else self.past(x)))
+
+
+class CounterNetwork(nn.Module):
+    """Features of 8×8 places are summed over the picture, as counts are, and read by one hidden layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Four pixels at a time: the full resolution would take most of the time.
+        self.stem = nn.Conv2d(4, 32, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(32)
+        self.blocks = nn.Sequential(
+            Block(32, 64, 2), Block(64, 64, 1), Block(64, FEATURES, 2), Block(FEATURES, FEATURES, 1)
+        )
+        self.hidden = nn.Linear(FEATURES, FEATURES)
+        self.count = nn.Linear(FEATURES, MOST + 1)
+        self.classes = nn.Linear(FEATURES, CLASSES * (MOST_ALIKE + 1))
+
+    def features(self, grey: Grey) -> Features:
+        """What the two readings are linear in."""
+        x = F.relu(self.norm(self.stem(F.pixel_unshuffle(grey, 2))))
+        # A sixteenth of the sum: near 1 where digits are.
+        return F.relu(self.hidden(self.blocks(x).sum((2, 3)) / 16))
+
+    def forward(self, grey: Grey) -> Readings:
+        """Logits of grey pictures from 0 (paper) to 1 (ink)."""
+        x = self.features(grey)
+        return Readings(self.count(x), self.classes(x).unflatten(1, (CLASSES, MOST_ALIKE + 1)))
+
+
+@final
+class Counter(Scorer):
+    """``calibration`` (2,): what makes the margin of the most probable count the logit of being right: scale and offset."""
+
+    def __init__(self, network: CounterNetwork, calibration: Tensor, name: str = "count") -> None:
+        super().__init__()
+        self.name = name
+        self.attributes = ("count", *DIGITS, "sure", *SHAPES)
+        self.kinds = ("count",) * (1 + CLASSES) + ("probability",) + ("value",) * len(SHAPES)
+        self.network, self.calibration = network.eval().requires_grad_(False), nn.Buffer(calibration)
+        self.fingerprint = hash_weights((k, v) for k, v in self.state_dict().items() if "num_batches" not in k)
+
+    def forward(self, images: Images) -> Scores:
+        """Scores (n, 16) of pictures of any size."""
+        grey = see(images)
+        count, classes = self.network(grey)
+        sure = margin(count) * self.calibration[0] + self.calibration[1]
+        whole = torch.cat((count.argmax(1, keepdim=True), classes.argmax(2)), 1)
+        return torch.cat((whole.to(sure), sure[:, None], shapes(grey)), 1)
+
+    def features(self, images: Images) -> Features:
+        """The network's penultimate features, (n, 128); differentiable."""
+        return self.network.features(see(images))
+
+    def logits(self, images: Images) -> Readings:
+        """The network's logits; differentiable, where scores are whole numbers."""
+        return self.network(see(images))
+
+
+def see(images: Images) -> Grey:
+    """Pictures as the network sees them: grey from 0 to 1, 64×64."""
+    return shrink(images.float(), SIDE).mean(1, keepdim=True).add(1).div(2)
+
+
+def margin(logits: Float[Tensor, "n counts"]) -> Float[Tensor, " n"]:
+    """The logit of the most probable count against all others together, (n,)."""
+    best, place = logits.max(1)
+    return best - logits.scatter(1, place[:, None], -torch.inf).logsumexp(1)
+
+
+def shapes(grey: Grey) -> Float[Tensor, "n 4"]:
+    """``SHAPES``, (n, 4), in closed form; the middle, no stroke and no slant where there is hardly any ink."""
+    ink = grey[:, 0].clamp(0, 1)
+    mass = ink.sum((1, 2))
+    along = torch.arange(SIDE, device=grey.device) + 0.5
+    x, y = ((ink.sum(axis) * along).sum(1) / mass.clamp(min=INK) for axis in (1, 2))
+    across, down = ink[:, 1:-1, 2:] - ink[:, 1:-1, :-2], ink[:, 2:, 1:-1] - ink[:, :-2, 1:-1]
+    outline = (across.square() + down.square()).sqrt().sum((1, 2)) / 2
+    # Along a stroke that leans by s, x = -s·y (y grows downwards), grey values don't change: down = s · across.
+    slant = (across * down).sum((1, 2)) / across.square().sum((1, 2)).clamp(min=1e-3)
+    found = torch.stack((x, y, 2 * mass / outline.clamp(min=1e-3), slant), 1)
+    return torch.where(mass[:, None] >= INK, found, found.new_tensor([SIDE / 2, SIDE / 2, 0, 0]))
+
+
+def load(name: str) -> Counter:
+    """The scorer that ships."""
+    return read(Path(__file__).parent.parent / "assets" / "scorers" / f"{name}.safetensors")
+
+
+def read(path: str | Path) -> Counter:
+    """The scorer in a file that ``ganvas train-counter`` wrote. Raises GanvasError for any other."""
+    tensors, about = load_tensors(path)
+    if about.get("scorer") != "count":
+        raise GanvasError(f"{path} holds no counter: `ganvas train-counter` writes one.")
+    network = CounterNetwork()
+    wanted = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
+    calibration = tensors.pop("calibration", torch.empty(0))
+    fits = {key: value.shape for key, value in tensors.items()} == {key: value.shape for key, value in wanted.items()}
+    if not fits or calibration.shape != (2,) or not all(torch.isfinite(value).all() for value in tensors.values()):
+        raise GanvasError(f"{path} isn't a whole counter: its weights are others.")
+    network.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
+    return Counter(network, calibration.float())

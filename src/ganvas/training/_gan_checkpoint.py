@@ -1,0 +1,110 @@
+"""Where a GAN's training stands, as one safetensors file: networks, Adam's sums, and what the run depends on. No pickle."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ganvas.errors import GanvasError
+from ganvas.files import load_tensors, save_tensors
+from ganvas.training._gan_losses import Networks
+
+KIND, VERSION, KEPT = "gan-training", 1, 2
+SUMS = ("exp_avg", "exp_avg_sq", "step")
+"""What Adam keeps for a parameter (β₁ = 0 keeps the last gradient)."""
+
+
+def save(
+    folder: Path, networks: Networks, optimizers: Mapping[str, Optimizer], step: int, seen: int, run: Mapping[str, Any]
+) -> Path:
+    """Write a checkpoint after ``step`` steps and ``seen`` pictures; all but the last two are removed."""
+    tensors = {f"{part}.{name}": value for part, found in _parts(networks).items() for name, value in found.items()}
+    tensors["path_mean"] = networks.path_mean
+    for part, optimizer in optimizers.items():
+        for name, parameter in _parameters(networks, part):
+            tensors |= {f"adam.{part}.{name}.{key}": optimizer.state[parameter][key] for key in SUMS}
+    path = folder / f"checkpoint-{seen:09d}.safetensors"
+    save_tensors(path, tensors, {"kind": KIND, "version": VERSION, "step": step, "seen": seen, "run": dict(run)})
+    for old in paths(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def paths(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, the last one last."""
+    return sorted(path for path in folder.glob("checkpoint-*.safetensors") if re.fullmatch(r".*-\d{9}", path.stem))
+
+
+def load(
+    folder: Path, networks: Networks, optimizers: Mapping[str, Optimizer], run: Mapping[str, Any]
+) -> tuple[int, int]:
+    """The steps made and pictures seen at the last whole checkpoint, with everything as it was then; (0, 0) without one.
+
+    Raises GanvasError where the checkpoint is of another run, saying what differs, and where none is whole.
+    """
+    found, damaged = paths(folder), None
+    for path in reversed(found):
+        try:
+            tensors, about = load_tensors(path)
+        except GanvasError as error:
+            damaged = error
+            continue
+        _check_run(path, about, run)
+        _restore(path, tensors, networks, optimizers)
+        return int(about["step"]), int(about["seen"])
+    if damaged is not None:
+        raise damaged
+    return 0, 0
+
+
+def _check_run(path: Path, about: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """Raises GanvasError where ``about`` isn't that of a checkpoint of this run."""
+    then = about.get("run")
+    if about.get("kind") != KIND or about.get("version") != VERSION or not isinstance(then, dict):
+        raise GanvasError(f"{path} isn't a checkpoint of a GAN's training.")
+    for key in run:
+        if then.get(key) != run[key]:
+            raise GanvasError(
+                f"{path} was trained with {key} {then.get(key)!r}, not {run[key]!r}: take another --out, or what it had."
+            )
+
+
+@torch.no_grad()
+def _restore(
+    path: Path, tensors: Mapping[str, Tensor], networks: Networks, optimizers: Mapping[str, Optimizer]
+) -> None:
+    try:
+        for part, parameters in _parts(networks).items():
+            for name, value in parameters.items():
+                _fill(value, tensors[f"{part}.{name}"])
+        _fill(networks.path_mean, tensors["path_mean"])
+        for part, optimizer in optimizers.items():
+            for name, parameter in _parameters(networks, part):
+                sums = {key: tensors[f"adam.{part}.{name}.{key}"] for key in SUMS}
+                for key in SUMS[:2]:
+                    # In the parameter's own memory order: another order may change the last bits.
+                    sums[key] = _fill(torch.empty_like(parameter), sums[key])
+                optimizer.state[parameter] = sums
+    except (KeyError, ValueError):
+        raise GanvasError(f"{path} is damaged: remove it, and the training goes on from the one before.") from None
+
+
+def _fill(to: Tensor, value: Tensor) -> Tensor:
+    if to.shape != value.shape:
+        raise ValueError("another shape")
+    return to.copy_(value)
+
+
+def _parts(networks: Networks) -> dict[str, dict[str, Tensor]]:
+    return {"generator": networks.generator, "critic": networks.critic, "average": networks.average}
+
+
+def _parameters(networks: Networks, part: str) -> list[tuple[str, Tensor]]:
+    names = networks.learned if part == "generator" else list(networks.critic)
+    return [(name, _parts(networks)[part][name]) for name in names]

@@ -1,0 +1,174 @@
+"""One step of a GAN's training: the losses of StyleGAN2 and their gradients.
+
+Karras et al., https://arxiv.org/abs/1912.04958: the non-saturating logistic loss (Goodfellow et al.), R1 on real
+pictures (Mescheder et al., https://arxiv.org/abs/1801.04406), path length regularisation (section 3.2), each penalty
+once in a number of steps (section 3.1), and codes mixed (Karras et al., https://arxiv.org/abs/1812.04948).
+
+Both networks step at once, from the same pictures: one pass through generator and discriminator less than in turns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganvas.generators import _stylegan2_layers as layers
+from ganvas.training._gan_discriminator import Critic
+from ganvas.training._gan_options import Options
+
+W_AVERAGE = 0.995
+"""What a step leaves of the mean of W."""
+PATH_AVERAGE = 0.99
+"""What a step leaves of the mean path length."""
+
+
+@dataclass
+class Networks:
+    """All that training changes. ``average``: the running average of the generator's weights, which is what is kept."""
+
+    shape: layers.Shape
+    critic_shape: Critic
+    generator: dict[str, Tensor]
+    critic: dict[str, Tensor]
+    average: dict[str, Tensor]
+    path_mean: Tensor = field(default_factory=lambda: torch.zeros(()))
+    noise: bool = True
+
+    @property
+    def learned(self) -> list[str]:
+        """The names of the generator's tensors that are learned: neither the constant noise nor the mean of W."""
+        fixed = ("noise_const", "w_avg") + (() if self.noise else ("noise_strength",))
+        return [name for name in self.generator if not name.endswith(fixed)]
+
+
+def start(options: Options, num_labels: int, mean: Tensor) -> Networks:
+    """Networks before training, from the seed alone; the generator's pictures have the ``mean`` (colours,) of the real ones.
+
+    Without that, learning the mean is what the first steps do, and all else that codes change is lost on the way.
+    """
+    random = random_of(options.seed, 0, 2**31)
+    shape, critic_shape = options.shape(len(mean), num_labels), options.critic(len(mean), num_labels)
+    generator, critic = layers.initial(shape, random), critic_shape.initial(random)
+    generator[f"synthesis.b{shape.resolution}.torgb.bias"].copy_(mean)
+    average = {name: value.clone() for name, value in generator.items()}
+    networks = Networks(shape, critic_shape, generator, critic, average, noise=options.noise)
+    for name in networks.learned:
+        generator[name].requires_grad_()
+    for value in critic.values():
+        value.requires_grad_()
+    return networks
+
+
+def random_of(seed: int, step: int, process: int) -> torch.Generator:
+    """Chance as a function of seed, step and process: nothing of it needs to be kept."""
+    mixed = np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(mixed) & 0x7FFF_FFFF)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one process sees in one step: real pictures in [-1, 1] with their labels, and where chance stands."""
+
+    real: Tensor
+    labels: Tensor | None
+    random: torch.Generator
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Of the generator's learned tensors and of the discriminator's, in their order; ``losses`` by name."""
+
+    generator: list[Tensor]
+    critic: list[Tensor]
+    losses: dict[str, float]
+
+
+def gradients(networks: Networks, options: Options, batch: Batch, step: int) -> Gradients:
+    """The gradients of one step of both networks."""
+    dtype = getattr(torch, options.precision)
+    learned = [networks.generator[name] for name in networks.learned]
+    critic = list(networks.critic.values())
+    g, d = layers.fold(networks.generator, networks.shape, dtype), networks.critic_shape.fold(networks.critic, dtype)
+
+    ws = _codes(networks, options, batch, g, len(batch.real))
+    noise = batch.random if options.noise else None
+    fake = layers.synthesis(g, networks.shape, ws, dtype, noise)
+    judged = networks.critic_shape.judge(d, fake, batch.labels)
+    loss_g, loss_fake = F.softplus(-judged).mean(), F.softplus(judged).mean()
+    # One graph, two gradients: what fools the discriminator goes to the pictures, what improves it to its weights.
+    (at_fake,) = torch.autograd.grad(loss_g, fake, retain_graph=True)
+    of_g = list(torch.autograd.grad(fake, learned, at_fake))
+    of_d = _zeros_for_none(torch.autograd.grad(loss_fake, critic, retain_graph=True, allow_unused=True), critic)
+
+    penalised = options.gamma > 0 and step % options.r1_every == 0
+    real = batch.real.requires_grad_(penalised)
+    judged_real = networks.critic_shape.judge(d, real, batch.labels)
+    loss_real, penalty = F.softplus(-judged_real).mean(), torch.zeros(())
+    if penalised:
+        (slope,) = torch.autograd.grad(judged_real.sum(), real, create_graph=True)
+        penalty = slope.square().sum((1, 2, 3)).mean()
+    weight = options.gamma / 2 * options.r1_every
+    of_d = torch._foreach_add(of_d, list(torch.autograd.grad(loss_real + weight * penalty, critic)))
+    losses = {"generator": loss_g, "critic": loss_fake + loss_real, "real": judged_real.mean(), "fake": judged.mean()}
+    if penalised:
+        losses["r1"] = penalty
+    if options.path_length > 0 and step % options.path_every == 0:
+        path, losses["path"] = _path_length(networks, options, batch, learned)
+        of_g = torch._foreach_add(of_g, path)
+    return Gradients(list(of_g), list(of_d), {name: float(value.detach()) for name, value in losses.items()})
+
+
+def _codes(networks: Networks, options: Options, batch: Batch, g: layers.Weights, n: int) -> Tensor:
+    """Codes (n, num_ws, w_dim) of new z, some mixed; moves the mean of W along."""
+    shape, random = networks.shape, batch.random
+    labels = None if batch.labels is None else batch.labels[:n]
+    w = layers.mapping(g, shape, torch.randn(n, shape.z_dim, generator=random), labels)
+    with torch.no_grad():
+        networks.generator["mapping.w_avg"].lerp_(w.mean(0), 1 - W_AVERAGE)
+    rows = len(shape.row_resolutions)
+    ws = w[:, None].expand(-1, rows, -1)
+    mixed = torch.rand(n, 1, 1, generator=random) < options.mixing
+    other = torch.randn(n, shape.z_dim, generator=random)
+    cut = torch.randint(1, rows, (n, 1, 1), generator=random)
+    if options.mixing == 0:
+        return ws
+    after = mixed & (torch.arange(rows)[None, :, None] >= cut)
+    return torch.where(after, layers.mapping(g, shape, other, labels)[:, None], ws)
+
+
+def _path_length(
+    networks: Networks, options: Options, batch: Batch, learned: list[Tensor]
+) -> tuple[list[Tensor], Tensor]:
+    """Gradients of the path length penalty, on half of the batch, and the mean length (section 3.2, equation 4)."""
+    dtype = getattr(torch, options.precision)
+    g = layers.fold(networks.generator, networks.shape, dtype)
+    ws = _codes(networks, options, batch, g, max(len(batch.real) // 2, 1))
+    images = layers.synthesis(g, networks.shape, ws, dtype, batch.random if options.noise else None)
+    y = torch.randn(images.shape, generator=batch.random) / (images.shape[2] * images.shape[3]) ** 0.5
+    (slope,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
+    lengths = slope.square().sum(2).mean(1).sqrt()
+    networks.path_mean.lerp_(lengths.detach().mean(), 1 - PATH_AVERAGE)
+    penalty = (lengths - networks.path_mean).square().mean() * options.path_length * options.path_every
+    found = torch.autograd.grad(penalty, learned, allow_unused=True)
+    return _zeros_for_none(found, learned), lengths.mean()
+
+
+def _zeros_for_none(found: tuple[Tensor | None, ...], like: list[Tensor]) -> list[Tensor]:
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, like, strict=True)]
+
+
+@torch.no_grad()
+def follow(networks: Networks, options: Options, seen: int) -> None:
+    """Move the average weights towards the generator's, after ``seen`` pictures.
+
+    The half-life is shorter at first: a twentieth of what was seen.
+    """
+    half_life = min(options.average_images, max(seen * 0.05, 1e-8))
+    share = 1 - 0.5 ** (options.batch / half_life)
+    names = networks.learned
+    torch._foreach_lerp_([networks.average[n] for n in names], [networks.generator[n] for n in names], share)
+    networks.average["mapping.w_avg"].copy_(networks.generator["mapping.w_avg"])

@@ -1,0 +1,116 @@
+"""What a GAN's training depends on, and the sizes that are known to work."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from ganvas.errors import GanvasError, unknown
+from ganvas.generators._stylegan2_layers import Shape
+from ganvas.training._gan_discriminator import Critic
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train. Losses, their weights and intervals are StyleGAN2's (https://arxiv.org/abs/1912.04958)."""
+
+    widths: tuple[int, ...] = (128, 128, 64, 32, 16)
+    """The generator's channels at 4, 8, … up to the resolution: as many as there are blocks."""
+    critic_widths: tuple[int, ...] = (128, 128, 64, 32, 16)
+    """The discriminator's."""
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_layers: int = 8
+    batch: int = 32
+    """Pictures a step, of all processes together."""
+    learning_rate: float = 0.002
+    gamma: float = 0.1
+    """The weight of R1; it grows with resolution² / batch."""
+    r1_every: int = 16
+    """Steps from one R1 penalty to the next; its weight makes up for those without."""
+    path_length: float = 0.0
+    """The weight of the path length regularisation (StyleGAN2: 2); 0 leaves it out."""
+    path_every: int = 8
+    mixing: float = 0.9
+    """The share of pictures with two codes, one for the coarse rows and one for the fine."""
+    average_images: float = 10_000.0
+    """The half-life, in pictures seen, of the weights in the average that is kept."""
+    noise: bool = True
+    """Learn how much noise to add, anew for each picture. Where the place of things is all that varies, as in MultiMNIST,
+    noise takes that over from the codes, which then control nothing: those presets learn without."""
+    flip: bool = False
+    """Show half of the pictures mirrored."""
+    condition: str = ""
+    """"count": the generator is told how many objects to draw."""
+    precision: str = "bfloat16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("bfloat16", "float32"):
+            raise unknown("precision", self.precision, ("bfloat16", "float32"))
+        if self.condition not in ("", "count"):
+            raise unknown("condition", self.condition, ("count",))
+        if len(self.widths) != len(self.critic_widths):
+            raise GanvasError(
+                f"Generator and discriminator need as many widths: there are {len(self.widths)} and {len(self.critic_widths)}."
+            )
+        for name in ("batch", "r1_every", "path_every", "learning_rate", "average_images"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise GanvasError(f"{name} must be more than 0, not {getattr(self, name)}.")
+        for name in ("gamma", "path_length"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise GanvasError(f"{name} must be at least 0, not {getattr(self, name)}.")
+        if not 0 <= self.mixing <= 1:
+            raise GanvasError(f"mixing is a share from 0 to 1, not {self.mixing}.")
+
+    @property
+    def resolution(self) -> int:
+        """The side of the pictures."""
+        return 4 << (len(self.widths) - 1)
+
+    def shape(self, colours: int, num_labels: int) -> Shape:
+        """The generator. Raises GanvasError for widths that make none."""
+        return Shape(
+            self.resolution,
+            self.widths,
+            self.z_dim,
+            self.w_dim,
+            num_labels,
+            colours,
+            self.mapping_layers,
+        )
+
+    def critic(self, colours: int, num_labels: int) -> Critic:
+        """The discriminator."""
+        return Critic(self.resolution, self.critic_widths, colours, num_labels)
+
+    def as_json(self) -> dict[str, Any]:
+        """The options as JSON has them."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+PRESETS = {
+    "16": Options(widths=(32, 32, 32), critic_widths=(32, 32, 32), z_dim=64, w_dim=64, mapping_layers=2, gamma=0.02),
+    "32": Options(widths=(128, 128, 64, 32), critic_widths=(128, 128, 64, 32), gamma=1.0),
+    "64": Options(gamma=3.0, noise=False),
+    "128": Options(widths=(128, 128, 64, 32, 16, 8), critic_widths=(128, 128, 64, 32, 16, 8), gamma=10.0, noise=False),
+}
+"""By resolution, for two cores: 64 and 128 are those of MultiMNIST."""
+
+
+def preset(name: str, changes: dict[str, Any]) -> Options:
+    """A preset with some options changed. Raises GanvasError for names that aren't known and values that can't be."""
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    known = {field.name: type(getattr(PRESETS[name], field.name)) for field in fields(Options)}
+    for key, value in changes.items():
+        if key not in known:
+            raise unknown("option", key, known)
+        kind = known[key]
+        if kind is tuple:
+            good = isinstance(value, list | tuple) and all(type(x) is int for x in value)
+        else:
+            good = type(value) is kind or (kind is float and type(value) is int)
+        if not good:
+            raise GanvasError(f"Option {key} takes a value like {getattr(PRESETS[name], key)!r}, not {value!r}.")
+    return replace(PRESETS[name], **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()})

@@ -1,0 +1,54 @@
+"""Several processes that train one GAN, as torchrun starts them: each sees its share of a batch, gradients are averaged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Processes:
+    """``index`` of ``count``; the first writes files."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes and reports."""
+        return self.index == 0
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """All processes that torchrun started, joined by gloo until the block ends; one by itself outside of torchrun."""
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield Processes()
+        return
+    dist.init_process_group("gloo")
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def average(tensors: list[Tensor], processes: Processes) -> list[Tensor]:
+    """The means over all processes, in one message; the same tensors where there is one process."""
+    if processes.count == 1:
+        return tensors
+    flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
+    dist.all_reduce(flat)
+    parts = (flat / processes.count).split([tensor.numel() for tensor in tensors])
+    return [part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def wait(processes: Processes) -> None:
+    """Until all processes are here."""
+    if processes.count > 1:
+        dist.barrier()

@@ -1,0 +1,250 @@
+"""Trains a StyleGAN2 on pictures: ``train`` is the loop; losses, data and checkpoints have modules of their own.
+
+A run is a folder: checkpoints (all that is needed to go on exactly), ``generator.safetensors`` (the averaged weights), a
+sheet of samples a checkpoint, and ``log.jsonl``. A step depends on options, pictures and its own number alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Adam
+
+from ganvas.errors import GanvasError
+from ganvas.files import whole, write_text
+from ganvas.generators.stylegan2 import StyleGAN2, save_generator
+from ganvas.pictures import encode_png, to_bytes
+from ganvas.training import _gan_checkpoint, _gan_losses, _gan_processes
+from ganvas.training._gan_board import Board
+from ganvas.training._gan_data import Pictures
+from ganvas.training._gan_data import read_pictures as read_pictures
+from ganvas.training._gan_judges import Judge
+from ganvas.training._gan_judges import judge_of as judge_of
+from ganvas.training._gan_losses import Batch, Networks
+from ganvas.training._gan_options import Options
+from ganvas.training._gan_options import preset as preset
+from ganvas.training._gan_processes import Processes
+from ganvas.types import Labels
+
+LOG, GENERATOR = "log.jsonl", "generator.safetensors"
+SHEET = 8
+"""Rows and columns of a sheet of samples."""
+SHEET_SEED = 77
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train, in pictures seen, and after how many to write and to report."""
+
+    images: int = 1_000_000
+    checkpoint: int = 50_000
+    report: int = 2_000
+
+    def __post_init__(self) -> None:
+        for name in ("images", "checkpoint", "report"):
+            if getattr(self, name) < 1:
+                raise GanvasError(f"The number of images ({name}) must be at least 1, not {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told: ``say`` gets a line for the user; ``judge`` measures the generator at each checkpoint."""
+
+    say: Callable[[str], object] = print
+    judge: Judge | None = None
+    tensorboard: bool = False
+
+
+@dataclass
+class Run:
+    """A training under way: what it learns from, how, and where it stands."""
+
+    pictures: Pictures
+    options: Options
+    folder: Path
+    processes: Processes
+    networks: Networks
+    optimizers: dict[str, Adam]
+    watch: Watch
+    board: Board
+    step: int = 0
+    logged: list[dict[str, float]] = field(default_factory=list)
+    """The losses since the last report."""
+
+    @property
+    def seen(self) -> int:
+        """Pictures seen, by all processes."""
+        return self.step * self.options.batch
+
+
+def train(
+    pictures: Pictures,
+    out: str | Path,
+    options: Options,
+    schedule: Schedule = Schedule(),
+    watch: Watch = Watch(),
+) -> Path:
+    """Train, or go on where a stopped run stood, and return the path of the generator.
+
+    Under torchrun every process calls this; the batch is shared among them. Raises GanvasError for a folder with
+    another run, pictures that don't fit the options, and a training that diverged.
+    """
+    with _gan_processes.joined() as processes:
+        run = _begin(pictures, Path(out), options, processes, watch)
+        if run.step:
+            _say(run, f"goes on after {run.seen:,} images")
+        start, began = run.step, time.monotonic()
+        while run.seen < schedule.images:
+            run.logged.append(advance(run))
+            last = run.seen >= schedule.images
+            if last or _passed(run, schedule.report):
+                _log(run, (run.step - start) * options.batch / (time.monotonic() - began))
+            if last or _passed(run, schedule.checkpoint):
+                keep(run)
+            if not run.logged:
+                start, began = run.step, time.monotonic()
+        run.board.close()
+        return run.folder / GENERATOR
+
+
+def _say(run: Run, text: str) -> None:
+    if run.processes.first:
+        run.watch.say(text)
+
+
+def _passed(run: Run, every: int) -> bool:
+    """Whether the last step went over a multiple of ``every`` pictures."""
+    return run.seen // every > (run.seen - run.options.batch) // every
+
+
+def _begin(pictures: Pictures, folder: Path, options: Options, processes: Processes, watch: Watch) -> Run:
+    """A run at its last checkpoint, or at its start."""
+    if options.batch % processes.count:
+        raise GanvasError(f"A batch of {options.batch} can't be shared by {processes.count} processes.")
+    if pictures.pixels.shape[-1] != options.resolution:
+        raise GanvasError(
+            f"The pictures have {pictures.pixels.shape[-1]} pixels a side, and the generator {options.resolution}."
+        )
+    networks = _gan_losses.start(options, pictures.num_labels, pictures.mean)
+    rate, betas = options.learning_rate, (0.0, 0.99)
+    learned = [networks.generator[name] for name in networks.learned]
+    optimizers = {
+        "generator": Adam(learned, rate, betas, fused=True),
+        "critic": Adam(list(networks.critic.values()), rate, betas, fused=True),
+    }
+    board = Board(folder, watch.tensorboard and processes.first)
+    run = Run(pictures, options, folder, processes, networks, optimizers, watch, board)
+    run.step, _ = _gan_checkpoint.load(folder, networks, optimizers, _about(run))
+    if processes.first:
+        _trim_log(folder / LOG, run.step)
+    return run
+
+
+def _about(run: Run) -> dict[str, Any]:
+    """All that a run depends on, as JSON."""
+    return run.options.as_json() | {"pictures": run.pictures.sha256, "processes": run.processes.count}
+
+
+def advance(run: Run) -> dict[str, float]:
+    """One step of both networks; returns its losses. Raises GanvasError where they are no numbers any more."""
+    found = _gan_losses.gradients(run.networks, run.options, _batch(run), run.step)
+    if not all(math.isfinite(value) for value in found.losses.values()):
+        raise GanvasError(f"The training diverged at step {run.step}: try a lower learning rate, or a larger gamma.")
+    together = _gan_processes.average([*found.generator, *found.critic], run.processes)
+    parameters = [p for optimizer in run.optimizers.values() for p in optimizer.param_groups[0]["params"]]
+    for parameter, gradient in zip(parameters, together, strict=True):
+        parameter.grad = gradient
+    for optimizer in run.optimizers.values():
+        optimizer.step()
+        optimizer.zero_grad()
+    # Each process saw other codes: their mean of W is shared, as gradients are.
+    means = [run.networks.generator["mapping.w_avg"], run.networks.path_mean]
+    for mean, shared in zip(means, _gan_processes.average(means, run.processes), strict=True):
+        mean.copy_(shared)
+    run.step += 1
+    _gan_losses.follow(run.networks, run.options, run.seen)
+    return found.losses
+
+
+def _batch(run: Run) -> Batch:
+    """This process's share of the pictures of the next step."""
+    options, processes = run.options, run.processes
+    n = options.batch // processes.count
+    index = run.pictures.rows(run.step * options.batch + processes.index * n, n, options.seed)
+    random = _gan_losses.random_of(options.seed, run.step, processes.index)
+    real = run.pictures.pixels[index].float().div_(127.5).sub_(1)
+    if options.flip:
+        mirrored = torch.rand(n, 1, 1, 1, generator=random) < 0.5
+        real = torch.where(mirrored, real.flip(3), real)
+    labels = None if run.pictures.labels is None else run.pictures.labels[index]
+    return Batch(real, labels, random)
+
+
+def keep(run: Run) -> None:
+    """Write a checkpoint, the generator and a sheet of its samples; measure it. The first process alone does."""
+    if run.processes.first:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        _gan_checkpoint.save(run.folder, run.networks, run.optimizers, run.step, run.seen, _about(run))
+        state, shape = run.networks.average, run.networks.shape
+        training = {"images": run.seen, "options": run.options.as_json()}
+        save_generator(run.folder / GENERATOR, state, shape, training=training)
+        generator = StyleGAN2(state, shape)
+        sheet = samples(generator)
+        with whole(run.folder / f"samples-{run.seen:09d}.png") as path:
+            path.write_bytes(encode_png(sheet))
+        run.board.picture(sheet, run.seen)
+        if run.watch.judge is not None:
+            _write_log(run, {name: float(value) for name, value in run.watch.judge(generator).items()})
+    _gan_processes.wait(run.processes)
+
+
+@torch.no_grad()
+def samples(generator: StyleGAN2, side: int = SHEET) -> torch.Tensor:
+    """A sheet (height, width, 3) uint8 of side × side untruncated samples; of a conditional one, a label a column."""
+    z = torch.randn(side * side, generator.z_dim, generator=torch.Generator().manual_seed(SHEET_SEED))
+    w = generator.mapping(z, columns_labels(generator.num_labels, side))
+    pictures = torch.cat([to_bytes(generator.synthesis(generator.expand(part))) for part in w.split(side)])
+    rows = pictures.unflatten(0, (side, side)).permute(0, 2, 1, 3, 4)
+    return rows.reshape(side * pictures.shape[1], side * pictures.shape[2], 3)
+
+
+def columns_labels(num_labels: int, side: int) -> Labels | None:
+    """One-hot labels for a sheet, going round along each row; None where there are none."""
+    if not num_labels:
+        return None
+    index = torch.arange(side) % num_labels
+    return torch.nn.functional.one_hot(index, num_labels).float().repeat(side, 1)
+
+
+def _log(run: Run, rate: float) -> None:
+    """Report and write the mean losses since the last report."""
+    names = dict.fromkeys(name for losses in run.logged for name in losses)
+    rows = {name: [losses[name] for losses in run.logged if name in losses] for name in names}
+    means = {name: sum(values) / len(values) for name, values in rows.items()}
+    run.logged.clear()
+    _write_log(run, means | {"images_per_second": rate})
+
+
+def _write_log(run: Run, values: Mapping[str, float]) -> None:
+    if not run.processes.first:
+        return
+    run.folder.mkdir(parents=True, exist_ok=True)
+    line = {"step": run.step, "images": run.seen, **{name: float(f"{value:.6g}") for name, value in values.items()}}
+    with (run.folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    run.board.numbers(values, run.seen)
+    _say(run, f"{run.seen:,} images: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+
+
+def _trim_log(path: Path, step: int) -> None:
+    """Forget what was logged after the checkpoint that a run goes on from: it will be logged again."""
+    if path.exists():
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
+        write_text(path, "".join(f"{line}\n" for line in lines))

