@@ -25,7 +25,7 @@ from torch import Tensor
 import ganvas
 from ganvas.dataset import BENCH_SEED
 from ganvas.pictures import shrink, to_bytes
-from ganvas.scorers.celeba40 import ATTRIBUTES, SIZE, Celeba40, load, read
+from ganvas.scorers.celeba40 import ATTRIBUTES, Celeba40, load, read
 from ganvas.training.faces import TEST, FaceSet, read_faces
 
 EYE = Path(__file__).with_name("faces_by_eye.json")
@@ -130,7 +130,7 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     scorer = read(options.scorer) if options.scorer else load("celeba40")
-    faces = read_faces(options.celeba, SIZE)
+    faces = read_faces(options.celeba, scorer.network.size)
     report_real(scorer, faces.part(faces.tenths == TEST), console)
     if options.faces:
         scores, pictures = score_generated(scorer, BENCH_SEED, options.faces)

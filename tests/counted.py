@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganvas import sample
+from ganvas import editors, sample
 from ganvas.dataset import LatentDataset, Source, make_dataset
+from ganvas.editors.cardinality import CardinalityEditor
 from ganvas.generator import Generator, hash_weights
 from ganvas.scorer import Scorer
 
 DIM, ROWS, SIDE, MOST = 16, (4, 8, 16, 32), 32, 4
 NAMES, KINDS = ("count", "red", "blue", "bright"), ("count", "count", "count", "value")
-QUICK: dict[str, Any] = {"steps": 250, "knowledge": 400, "hidden": [64], "classifiers": 1, "rate": 0.01}
+QUICK: dict[str, Any] = {"steps": 250, "knowledge": 500, "hidden": [64], "classifiers": 1, "rate": 0.01}
 
 
 class Squares(Generator):
@@ -79,7 +80,15 @@ def counts(ws: Tensor) -> Tensor:
 
 @cache
 def labels(n: int = 2000) -> LatentDataset:
-    """Label seeds, scored; without "bright"."""
+    """Label seeds, scored."""
     ws = sample(SQUARES, n, 1.0, 1_000_000)
-    data = make_dataset(ws[:, 0].clone(), counts(ws), NAMES, KINDS, Source(), SQUARES.fingerprint, "squares:5")
-    return data
+    scorer = f"{JUDGE.name}:{JUDGE.fingerprint}"
+    return make_dataset(ws[:, 0].clone(), counts(ws), NAMES, KINDS, Source(), SQUARES.fingerprint, scorer)
+
+
+@cache
+def counter_editor() -> CardinalityEditor:
+    """It moves the count alone; learned quickly."""
+    editor = editors.fit("cardinality", labels(), SQUARES, recipe="paper", attributes=["count"], **QUICK)
+    assert isinstance(editor, CardinalityEditor)
+    return editor

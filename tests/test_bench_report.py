@@ -21,6 +21,7 @@ from ganvas.bench.plan import FULL, QUICK, Plan
 from ganvas.bench.report import Wanted, bench, load_usable, panel_of, write
 from ganvas.bench.stage import Stage, set_up
 from ganvas.bench.track import Search
+from ganvas.cli import main
 from ganvas.control import View
 from ganvas.errors import GanvasError
 from ganvas.generator import sample
@@ -216,7 +217,7 @@ def test_table_is_whole():
         chosen(["compct"])
     with pytest.raises(GanvasError, match="compared twice"):
         chosen(["sefa"], ["b/x.safetensors", "c/x.safetensors"])
-    assert QUICK.faces("first") == (16, 16) and FULL.faces("first")[0] == 256 and FULL.faces("rest")[0] == 64
+    assert QUICK.faces("first") == (16, 8) and FULL.faces("first")[0] == 256 and FULL.faces("rest")[0] == 64
 
 
 @pytest.mark.parametrize("wrong", [{"first": 0}, {"targets": (0.0,)}, {"psi": float("nan")}])
@@ -296,3 +297,15 @@ def test_judges_are_other_scorers_of_the_same_things():
     assert found.judges == () and found.width == 0 and not any("identity" in gap for gap in gaps)
     with pytest.raises(GanvasError, match="Unknown scorer 'nobody'"):
         panel_of(SCORER, ["nobody"])
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
+    for more, message in (
+        (["--methods", "compct"], "Unknown method 'compct'"),
+        (["--labels", str(tmp_path / "nowhere")], "nowhere"),
+        (["--scorer", "eyes"], "Unknown scorer 'eyes'"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["bench", "toy", "--out", str(tmp_path / "out"), "--dtype", "float32", *more])
+        told = capsys.readouterr().err
+        assert stop.value.code == 1 and told.startswith("Error: ") and told.count("\n") == 1 and message in told

@@ -86,7 +86,7 @@ def test_boxes_hold_all_ink_and_do_not_touch(made):
 
 
 def test_digits_are_told_truly_and_parts_never_mix(folder, npz):
-    # At twice MNIST's size in 64 pixels ink keeps its grey.
+    # At 64 pixels digits aren't resized, so their ink keeps its grey.
     layout = Layout(64, (1, 4))
     for part, start in (("train", 100), ("test", 200)):
         source = read_mnist(npz, part)

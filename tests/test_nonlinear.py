@@ -14,6 +14,7 @@ from ganvas.editors._guided_pictures import chosen
 from ganvas.editors._latent_classifier import Lesson, probabilities
 from ganvas.editors._latent_editor import prepare
 from ganvas.editors._learning import Learning, descend
+from ganvas.editors.styleflow import _along
 from ganvas.generators.toy import PLANTED
 from ganvas.scorers import load_scorer
 
@@ -110,7 +111,7 @@ def test_the_seed_decides(method):
     ("method", "options", "words"),
     [
         *[(method, {"components": 0}, "components must be a whole number of at least 1, not 0") for method in METHODS],
-        *[(method, {"steps": 2.5}, "steps must be a whole number") for method in METHODS],
+        *[(method, {"steps": 0}, "steps must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"rate": 0}, "rate must be a number above 0, not 0") for method in METHODS],
         ("latent_transformer", {"identity": -1.0}, "identity must be a number from 0 on, not -1.0"),
         ("latent_transformer", {"preserve": float("nan")}, "preserve must be a number"),
@@ -222,13 +223,29 @@ def test_styleflow_comes_back():
     editor = learned("styleflow")
     x = editor.frame.project(WS[:, 0])
     a = editor.classifier(x)
-    normal = editor.solve(x, a, forwards=True)
-    torch.testing.assert_close(editor.solve(normal, a, forwards=False), x, atol=0.02, rtol=0)
-    assert normal.std(0).mean() == pytest.approx(1.0, abs=0.15)
+    white = editor.affine(x, a)
+    normal = editor.solve(white, a, forwards=True)
+    torch.testing.assert_close(editor.solve(normal, a, forwards=False), white, atol=0.05, rtol=0)
+    assert (white - normal).abs().mean() > 0.05  # it does something
+    torch.testing.assert_close(white @ editor.affine.colouring + a @ editor.affine.weight + editor.affine.bias, x)
 
 
-def test_styleflow_by_likelihood():
-    options = NONLINEAR["styleflow"] | {"steps": 60, "width": 32, "batch": 128, "rate": 0.01}
-    editor = editors.fit("styleflow", labels(), TOY, teach="likelihood", **options)
+@pytest.mark.parametrize("teach", ["matching", "likelihood"])
+def test_styleflow_makes_codes_more_normal(teach):
+    options = {"teach": teach, "steps": 200 if teach == "matching" else 40, "rate": 0.005}
+    editor = editors.fit("styleflow", labels(), TOY, **NONLINEAR["styleflow"] | options)
+    x = editor.frame.project(labels().w[:1000])
+    a = editor.classifier(x)
+    white = editor.affine(x, a)
+    skews = [y.sub(y.mean(0)).div(y.std(0)).pow(3).mean(0).abs().mean() for y in (white, editor.solve(white, a, True))]
+    assert skews[1] < 0.8 * skews[0]
     for k, name in enumerate(NAMES):
         assert truth(editor, {name: 1.0})[k] == pytest.approx(1.0, abs=0.3)
+
+
+def test_styleflow_holds_the_other_attributes_as_told():
+    a = torch.randn(5000, 3, generator=torch.Generator().manual_seed(0))
+    a[:, 1] = 0.8 * a[:, 0] + 0.6 * a[:, 1]
+    free, held = (_along(a, hold) for hold in (0.0, 1e6))
+    assert free[0].tolist() == pytest.approx([1.0, 0.8, 0.0], abs=0.05)
+    torch.testing.assert_close(held, torch.eye(3), atol=1e-4, rtol=0)

@@ -99,6 +99,7 @@ def reference(state, shape: Shape, ws: torch.Tensor) -> torch.Tensor:
             drawn = modulated(x, weight, style(f"{name}.torgb", row), demodulate=False)
             drawn = bounded(drawn + state[f"{name}.torgb.bias"][:, None, None])
             image = drawn if image is None else image + drawn
+    assert image is not None
     return image
 
 
@@ -151,7 +152,9 @@ def test_every_picture_depends_on_its_own_code_alone():
     generator = made()
     ws = codes(generator, 4)
     together = generator.synthesis(ws)
-    torch.testing.assert_close(together, torch.cat([generator.synthesis(one[None]) for one in ws]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        together, torch.cat([generator.synthesis(one[None]) for one in ws]), rtol=1e-5, atol=1e-5
+    )
     torch.testing.assert_close(together.flip(0), generator.synthesis(ws.flip(0)), rtol=1e-5, atol=1e-5)
 
 
@@ -198,7 +201,14 @@ def test_labels_change_a_conditional_generator_and_are_asked_for():
 def test_rows_say_where_they_act():
     generator = made()
     assert generator.row_resolutions == (4, 8, 8, 16, 16, 16)
-    assert [weight.shape for weight in generator.style_weights()] == [(12, 7), (12, 7), (10, 7), (10, 7), (8, 7), (8, 7)]
+    assert [weight.shape for weight in generator.style_weights()] == [
+        (12, 7),
+        (12, 7),
+        (10, 7),
+        (10, 7),
+        (8, 7),
+        (8, 7),
+    ]
     assert not any(weight.requires_grad for weight in generator.parameters())
 
 

@@ -6,33 +6,34 @@ drawn freely and then edited to the nearest value that meets them (any other edi
 rendered and scored, and kept only where the scorer sees what was asked for; attributes that only the scorer has, like a
 counter's ``sure``, are met by discarding alone. Starting from a folder of real pictures needs inversion: it's to come.
 
-Conditions are written as for sampling. For a count they are in objects (``count=4``, ``digit_7>=1``), ``p(Smiling)>0.9``
-is a probability, and everything else is in standard deviations of the editor's normal score.
+Conditions are written as for sampling; their units are those of ``wanted``.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ganvas.control import View
+from ganvas.edit import Editor
+from ganvas.editors import cardinality
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError, unknown
 from ganvas.files import read_json, whole, write_json
 from ganvas.metrics import readable
-from ganvas.pictures import to_bytes
+from ganvas.pictures import KEPT_SIZE, shrink, to_bytes
 from ganvas.recipe import FromConditions, FromSeed, Recipe, Start, Step, Tools, codes_of
 from ganvas.recipe_files import save_picture
-from ganvas.sampling import Condition, ranges
+from ganvas.sampling import Condition, Range, ranges
 from ganvas.scorer import Scorer
 from ganvas.types import Scores, WPlus
+from ganvas.wanted import wanted_of
 
 REPORT, LABELS = "balance.json", "labels.parquet"
 KIND, VERSION = "balance", 1
@@ -41,24 +42,8 @@ BATCH = 32
 """Candidates between two writes of the report."""
 FEWEST_TRIES, MOST_TRIES = 1000, 100
 """Candidates that are tried before giving up: the first at least, or the second for each picture asked for."""
-CLOSE = 0.25
-"""How near, in standard deviations, a score must come to a single value that was asked for."""
 Watch = Callable[[int, int], object]
 """Called with the number of pictures kept and of all."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The range of each attribute, in the scorer's own units: objects for counts, logits for probabilities."""
-
-    ranges: Mapping[str, tuple[float, float]]
-
-    def missed(self, scores: Mapping[str, float]) -> str | None:
-        """The first attribute whose score isn't as asked for, None where all are."""
-        for name, (low, high) in self.ranges.items():
-            if not low <= scores[name] <= high:
-                return name
-        return None
 
 
 @dataclass(frozen=True)
@@ -90,24 +75,25 @@ def balance(
     Raises GanvasError for conditions that neither scorer nor editor can meet, a folder that holds another set, and where
     far too few candidates are as asked.
     """
-    wanted, way = wanted_of(order.conditions, scorer, tools), _way(order, tools)
+    wanted, way = wanted_of(order.conditions, scorer, tools.editor), _way(order, tools)
     out = Path(out)
     state = _opened(out, _asked(order, way, tools, scorer))
-    view = View(tools.generator, scorer, 1)
-    candidates = _Candidates(tools, order, way, wanted)
-    rows: list[dict[str, Any]] = _read_rows(out / LABELS, state["kept"])
+    candidates = _Candidates(tools, order, way)
+    rows = _read_rows(out / LABELS, state["kept"])
     while state["kept"] < order.n:
         _give_up(state, order)
-        for seed in range(order.seed + state["tried"], order.seed + state["tried"] + BATCH):
+        first = order.seed + state["tried"]
+        for seed in range(first, first + BATCH):
             recipe, ws = candidates.make(seed)
-            scores = view(ws)
+            picture = tools.generator.synthesis(ws)
+            scores = scorer(shrink(picture, min(KEPT_SIZE, tools.generator.resolution)))
             state["tried"] += 1
             missed = wanted.missed(dict(zip(scorer.attributes, scores[0].tolist(), strict=True)))
             if missed is not None:
                 _discard(state["discarded"], missed, scores, scorer)
                 continue
             file = f"seed{seed:07d}.png"
-            save_picture(out / file, to_bytes(tools.generator.synthesis(ws))[0], recipe)
+            save_picture(out / file, to_bytes(picture)[0], recipe)
             values = dict(zip(scorer.attributes, readable(scores, scorer.kinds)[0].tolist(), strict=True))
             rows.append({"file": file, "seed": seed} | values)
             state["kept"] += 1
@@ -129,56 +115,6 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def wanted_of(conditions: Iterable[Condition], scorer: Scorer, tools: Tools) -> Wanted:
-    """Conditions in the scorer's units; several on one attribute must all be met.
-
-    Raises GanvasError for an attribute that the scorer doesn't have, one in standard deviations that no editor knows,
-    and ranges that are empty.
-    """
-    found: dict[str, tuple[float, float]] = {}
-    for condition in conditions:
-        low, high = _in_scores(condition, scorer, tools)
-        old = found.get(condition.attribute, (-math.inf, math.inf))
-        found[condition.attribute] = (max(low, old[0]), min(high, old[1]))
-        if found[condition.attribute][0] > found[condition.attribute][1]:
-            raise GanvasError(f"No picture meets all that is asked of {condition.attribute!r}.")
-    return Wanted(found)
-
-
-def _in_scores(condition: Condition, scorer: Scorer, tools: Tools) -> tuple[float, float]:
-    name, low, high = condition.attribute, condition.low, condition.high
-    kind = scorer.kinds[scorer.column(name)]
-    if condition.probability:
-        if kind != "probability":
-            raise GanvasError(f"Attribute {name!r} is a {kind}, it has no probability.")
-        return _logit(low, -math.inf), _logit(high, math.inf)
-    if kind == "count":
-        # Halves lie between two counts: > and >= mean what they say.
-        nothing = low is not None and high is not None and math.ceil(low) > math.floor(high)
-        if nothing:
-            raise GanvasError(f"A count is a whole number: no picture has {name!r} from {low:g} to {high:g}.")
-        return (-math.inf if low is None else low), (math.inf if high is None else high)
-    editor = tools.editor
-    if editor is None or name not in editor.attributes:
-        raise GanvasError(
-            f"{name!r} in standard deviations needs an editor that has it: name one, or write p({name})>0.5."
-        )
-    if low is not None and low == high:
-        low, high = low - CLOSE, low + CLOSE
-    knots = editor.gaussianize.select([editor.attributes.index(name)])
-    sides = (None if s is None else float(knots.inverse(torch.tensor([[s]], dtype=torch.float64))) for s in (low, high))
-    first, last = sides
-    return (-math.inf if first is None else first), (math.inf if last is None else last)
-
-
-def _logit(probability: float | None, otherwise: float) -> float:
-    if probability is None:
-        return otherwise
-    if probability in (0, 1):
-        return math.inf if probability else -math.inf
-    return math.log(probability / (1 - probability))
-
-
 def _way(order: Order, tools: Tools) -> str:
     """How candidates are made. Raises GanvasError for a way that there is no editor for."""
     reachable = tools.editor is not None and any(c.attribute in tools.editor.attributes for c in order.conditions)
@@ -197,7 +133,6 @@ class _Candidates:
     tools: Tools
     order: Order
     way: str
-    wanted: Wanted
 
     def make(self, seed: int) -> tuple[Recipe, WPlus]:
         """Its recipe and its finished code."""
@@ -206,31 +141,54 @@ class _Candidates:
         edits: tuple[Step, ...] = ()
         editor = tools.editor if self.way != "draw" else None
         if editor is not None:
-            known = [c for c in self.order.conditions if c.attribute in editor.attributes]
-            where = ranges(known, editor)
+            where = _where(self.order.conditions, editor)
             if self.way == "conditions":
                 start = FromConditions(where, seed, psi)
             else:
                 plain = Recipe(tools.generator_name, start, tools.dtype)
-                edits = _steps(where, editor.read(codes_of(plain, tools))[0], editor.attributes, self._counts())
+                edits = _steps(where, editor, editor.read(codes_of(plain, tools))[0])
         named = tools.editor_name if isinstance(start, FromConditions) or edits else None
         recipe = Recipe(tools.generator_name, start, tools.dtype, None, named, edits)
         return recipe, codes_of(recipe, tools)
 
-    def _counts(self) -> set[str]:
-        editor = self.tools.the_editor
-        return {name for name, kind in zip(editor.attributes, editor.kinds, strict=True) if kind == "count"}
+
+def _where(conditions: Iterable[Condition], editor: Editor) -> dict[str, Range]:
+    """The conditions that the editor can see to, in its units: most editors read counts as normal scores, too."""
+    known = []
+    for condition in conditions:
+        if condition.attribute in editor.attributes:
+            column = editor.attributes.index(condition.attribute)
+            sides = (condition.low, condition.high)
+            if editor.kinds[column] == "count":
+                whole = (
+                    None if sides[0] is None else math.ceil(sides[0]),
+                    None if sides[1] is None else math.floor(sides[1]),
+                )
+                sides = (
+                    whole
+                    if _counts(editor)
+                    else tuple(None if s is None else _normal(editor, column, s) for s in whole)
+                )
+            known.append(replace(condition, low=sides[0], high=sides[1]))
+    return ranges(known, editor)
 
 
-def _steps(
-    where: Mapping[str, tuple[float | None, float | None]], reading: Tensor, attributes: Sequence[str], counts: set[str]
-) -> tuple[Step, ...]:
+def _normal(editor: Editor, column: int, count: float) -> float:
+    return float(editor.gaussianize.select([column])(torch.tensor([[count]], dtype=torch.float64)))
+
+
+def _counts(editor: Editor) -> bool:
+    """Whether it reads and sets counts in objects."""
+    return editor.method == cardinality.METHOD
+
+
+def _steps(where: Mapping[str, Range], editor: Editor, reading: Tensor) -> tuple[Step, ...]:
     """The edit that brings what isn't as asked to the nearest value that is; () where all is, as far as it can be read."""
     targets = {}
     for name, (low, high) in where.items():
-        here = float(reading[attributes.index(name)])
-        if name in counts:
-            low, high = (None if low is None else math.ceil(low)), (None if high is None else math.floor(high))
+        column = editor.attributes.index(name)
+        here = float(reading[column])
+        if editor.kinds[column] == "count" and _counts(editor):
             here = float(round(here))
         goal = max(here, low) if low is not None else here
         goal = min(goal, high) if high is not None else goal

@@ -16,10 +16,10 @@ from ganvas.dataset import LatentDataset
 from ganvas.generator import Generator, sample
 
 CLIMB = 3.6
-"""Pictures that the paper's protocol takes for an edit (mean over ffhq's four attributes and eight methods)."""
-SETTLE = 1.4
+"""Pictures that the paper's protocol takes for an edit of ffhq, about: it depends on the method."""
+SETTLE = 1.3
 """More pictures that an equal change takes for an edit that was climbed."""
-ALONE = 2.6
+ALONE = 2.2
 """The same for one that wasn't."""
 MEASURED = 2
 """Pictures that time is measured on, after as many to warm up."""

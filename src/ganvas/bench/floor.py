@@ -24,7 +24,7 @@ def random_moves(stage: Stage, matched: Trial, scope: str, n: int) -> Trial | No
     rng = torch.Generator().manual_seed(SEED)
     direction = torch.randn(len(matched), ws.shape[2], generator=rng)[index].to(ws)
     moved = ws + (direction / direction.norm(dim=1, keepdim=True) * length[:, None])[:, None]
-    after = stage.view("random", scope)(moved).cpu()
+    after = stage.view("random", scope)(moved.to(stage.generator.device)).cpu()
     return Trial(
         matched.attribute,
         matched.attributes,

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,10 @@ def prepare(
     """
     try:
         if entry.file:
-            return Contender(entry, editors.load_editor(entry.file, generator))
-        return _fitted(entry, data, generator, attributes, folder, watch)
+            made = Contender(entry, editors.load_editor(entry.file, generator))
+        else:
+            made = _fitted(entry, data, generator, attributes, folder, watch)
+        return replace(made, editor=made.editor and made.editor.to(generator.device))
     except GanvasError as error:
         return Contender(entry, None, one_line(error))
 
@@ -157,6 +160,7 @@ def _fitted(
         "labels": labels_digest(data),
         "generator": generator.fingerprint,
         "version": __version__,
+        "sources": _sources(),
     }
     file, note = (folder and folder / f"{entry.slug}{suffix}" for suffix in (".safetensors", ".json"))
     if file and note and file.exists() and note.exists():
@@ -175,6 +179,13 @@ def _fitted(
         editors.save(editor, file)
         write_json(note, {"key": key, "seconds": seconds, "missing": missing})
     return Contender(entry, editor, missing=missing, seconds=seconds)
+
+
+@cache
+def _sources() -> str:
+    """What the methods' own code is known by: an editor that other code fitted is fitted anew."""
+    folder = Path(editors.__file__).parent
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.py")))).hexdigest()
 
 
 def _as_many_as_can_be(

@@ -94,7 +94,7 @@ def figure_three(outcome: Outcome) -> Tensor | None:
 
 @torch.no_grad()
 def _render(stage: Stage, code: Tensor) -> Tensor:
-    ws: WPlus = code.expand(stage.generator.num_ws, -1)[None]
+    ws: WPlus = code.to(stage.generator.device).expand(stage.generator.num_ws, -1)[None]
     return to_bytes(shrink(stage.generator.synthesis(ws), min(SIDE, stage.generator.resolution)))[0]
 
 

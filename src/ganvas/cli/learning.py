@@ -133,6 +133,7 @@ def train_scorer(
         Path | None, typer.Option(metavar="DIR", help="Labels with --keep-images: a second round learns from them.")
     ] = None,
     generator: Annotated[str, typer.Option(help="The generator of --generated.")] = "ffhq",
+    seed: options.Seed = 0,
 ) -> None:
     """Train the celeba40 scorer; stopped and started again, it goes on."""
     from ganvas import recipe_files
@@ -142,7 +143,24 @@ def train_scorer(
     recipe_files.check_output(out, (".safetensors",))
     network = None if generated is None else starting.generator_of(generator, "cpu")
     other = {} if arch is None else {"arch": arch}
-    train_celeba40(faces, out, generated, network, report=options.say, **other)
+    train_celeba40(faces, out, generated, network, seed=seed, report=options.say, **other)
+    options.say(out)
+
+
+def join_scorers(
+    faces: Annotated[Path, typer.Argument(metavar="CELEBA", help="The faces that they were trained on, to calibrate.")],
+    scorers: Annotated[list[Path], typer.Argument(metavar="SCORER...", help="What `ganvas train-scorer` wrote.")],
+    out: Annotated[Path, typer.Option(help="The scorer (safetensors).")],
+    weight: Annotated[
+        list[float] | None, typer.Option(help="How much a scorer counts; once for each, in order.")
+    ] = None,
+) -> None:
+    """Join scorers into one: the mean of their logits, calibrated anew."""
+    from ganvas import recipe_files
+    from ganvas.training.rounds import join_celeba40
+
+    recipe_files.check_output(out, (".safetensors",))
+    join_celeba40(faces, scorers, out, weight)
     options.say(out)
 
 
@@ -187,4 +205,4 @@ def success(
     options.say((out / "success.md").read_text(encoding="utf-8"))
 
 
-COMMANDS = (label, fit, import_direction, train_scorer, score, success)
+COMMANDS = (label, fit, import_direction, train_scorer, join_scorers, score, success)

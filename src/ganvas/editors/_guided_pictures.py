@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -58,19 +57,17 @@ def look(looking: Looking, editor: LatentEditor, ground: Ground, pictures: int) 
         for part in torch.arange(pictures).split(looking.batch):
             changes = w.new_zeros(len(part), k)
             changes[:, j] = CHANGE * signs[part]
-            added[j] += _part(looking, editor, w[part], changes, places[part], lambda s, j=j: s[:, j] @ signs[part])
+            added[j] += _added(looking, editor, w[part], changes, places[part])
     return added / pictures
 
 
-def _part(
-    looking: Looking, editor: LatentEditor, w: W, changes: Scores, places: Tensor, told: Callable[[Scores], Tensor]
-) -> Tensor:
-    """The rows' gradients of ``told`` at ``places`` along the way, times how far the rows go, summed over codes."""
+def _added(looking: Looking, editor: LatentEditor, w: W, changes: Scores, places: Tensor) -> Tensor:
+    """What each row adds to the wanted changes, summed over codes: its gradient at ``places`` of the way, times its move."""
     with torch.no_grad():
         way = editor.frame.unproject(editor.move(editor.frame.project(w), editor.calibrated(changes)))
         ws = (w + places[:, None] * way)[:, None].repeat(1, looking.generator.num_ws, 1)
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(told(looking.read(ws.requires_grad_())), ws)
+        (slope,) = torch.autograd.grad((looking.read(ws.requires_grad_()) * changes.sign()).sum(), ws)
     return (slope * way[:, None]).sum((0, 2))
 
 

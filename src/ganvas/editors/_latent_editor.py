@@ -24,8 +24,6 @@ SHARE = 0.7
 """Of the codes are trained on; the others are held out."""
 CALIBRATED_ON = 256
 """Held-out codes that gains are measured on."""
-CHANGES = ((1.0, 2.0), (-1.0, -2.0))
-"""The changes that a response is measured over, upwards and downwards."""
 PSI = 0.7
 """Every other of them is truncated to this: people edit such codes, and a map may move them more than the others."""
 FEWEST = 20
@@ -125,23 +123,22 @@ def calibrate(editor: LatentEditor, ground: Ground, codes: int = CALIBRATED_ON) 
 def measure(editor: LatentEditor, ground: Ground, codes: int = CALIBRATED_ON) -> dict[str, Tensor]:
     """Of a change of each attribute, for what a change of 1 does on average over held-out codes.
 
-    "response" (2, K): how far its own reading moves, by least squares over ``CHANGES``. "length" (K,): the Mahalanobis
-    length of the move upwards. "others" (K,): the mean |change| of the other readings then.
+    "response" (2, K): how far its own reading moves, upwards and downwards. "length" (K,): the mean Mahalanobis length of
+    the move. "others" (K,): the mean |change| of the other readings, as means over codes.
     """
     x, k = ground.held_x[:codes].clone(), len(editor.attributes)
     x[::2] *= PSI
     weight = ground.frame.unproject(torch.eye(x.shape[1]).to(x)) @ editor.probe.weight.to(x)
-    response, length, others = x.new_zeros(2, k), x.new_zeros(k), x.new_zeros(k)
+    response, length, others = x.new_zeros(2, k), x.new_zeros(2, k), x.new_zeros(2, k)
     for j in range(k):
-        for side, change in ((side, change) for side in (0, 1) for change in CHANGES[side]):
-            changes = x.new_zeros(len(x), k)
-            changes[:, j] = change
-            moved = editor.move(x, editor.calibrated(changes))
+        for side, change in enumerate((1.0, -1.0)):
+            wanted = x.new_zeros(len(x), k)
+            wanted[:, j] = change
+            moved = editor.move(x, editor.calibrated(wanted))
             readings = (moved @ weight).mean(0)
-            response[side, j] += change * readings[j] / sum(c * c for c in CHANGES[side])
-            if change == 1:
-                length[j] = moved.norm(dim=1).mean()
-                others[j] = (readings.abs().sum() - readings[j].abs()) / max(k - 1, 1)
+            response[side, j] = readings[j] / change
+            length[side, j] = moved.norm(dim=1).mean()
+            others[side, j] = (readings.abs().sum() - readings[j].abs()) / max(k - 1, 1)
     return {"response": response, "length": length, "others": others}
 
 
@@ -156,8 +153,7 @@ def report(
 
     found = classifier(ground.held_x)
     read = torch.cosine_similarity(found - found.mean(0), ground.held_a - ground.held_a.mean(0), dim=0)
-    measured = measure(editor, ground, codes)
-    measured["response"] = measured["response"].mean(0)
+    measured = {name: values.mean(0) for name, values in measure(editor, ground, codes).items()}
     return {
         "trained_on": len(ground.x),
         "held_out": len(ground.held_x),

@@ -42,10 +42,12 @@ class Learning:
         number("rate", self.rate, above=0)
 
 
-def whole(name: str, value: Any, least: int) -> None:
-    """Raises GanvasError where ``value`` isn't a whole number of at least ``least``."""
+def whole(name: str, value: Any, least: int, most: float = math.inf) -> None:
+    """Raises GanvasError where ``value`` isn't a whole number of at least ``least`` and at most ``most``."""
     if type(value) is not int or value < least:
         raise GanvasError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+    if value > most:
+        raise GanvasError(f"{name} must be at most {most}, not {value}.")
 
 
 def number(name: str, value: Any, above: float | None = None) -> None:

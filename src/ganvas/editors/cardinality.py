@@ -41,8 +41,8 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
 from ganvas.types import Scores, W, WPlus
 
-KINDS = ("count",)
-"""The kinds of scores that it learns from unless attributes are named."""
+METHOD, KINDS = "cardinality", ("count",)
+"""Its name, and the kinds of scores that it learns from unless attributes are named."""
 MOST_MOVES = 32
 """Objects that may be added or removed at once."""
 RECIPES: dict[str, dict[str, Any]] = {
@@ -114,7 +114,7 @@ def fit(
             raise GanvasError("The labels have no counts: name attributes whose scores are whole numbers.")
     course = prepare(data, generator, tuple(attributes), settings)
     moves = train(course, watch)
-    known = about("cardinality", data.select(tuple(attributes)), generator, _options(course, recipe), {})
+    known = about(METHOD, data.select(tuple(attributes)), generator, _options(course, recipe), {})
     editor = CardinalityEditor(replace(known, space=settings.space), course.places, moves, course.classifiers)
     editor.to(generator.device).requires_grad_(False)
     editor.report = _report(editor, course)

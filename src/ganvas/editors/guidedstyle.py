@@ -39,9 +39,9 @@ from ganvas.editors._guided_pictures import Looking, chosen, look
 from ganvas.editors._latent_classifier import LatentClassifier, Lesson, ascent, learn
 from ganvas.editors._latent_editor import (
     Components,
+    Frame,
     Ground,
     LatentEditor,
-    Frame,
     as_told,
     calibrate,
     empty_frame,
@@ -74,8 +74,8 @@ class Options(Learning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("jumps", "looks"):
-            whole(name, getattr(self, name), 1)
+        whole("jumps", self.jumps, 1, 1000)
+        whole("looks", self.looks, 1)
         whole("pictures", self.pictures, 0)
         for name in ("hold", "identity"):
             number(name, getattr(self, name))
@@ -160,7 +160,8 @@ def fit(
     """Learn residuals and layers of labelled codes; ``options`` are the fields of ``Options``.
 
     ``attributes``: only these, in this order. ``scorer``: the guide is this scorer (or the one of this name), looking at
-    pictures. ``watch`` hears of each step under the latent classifier. What was measured on held-out codes is the editor's ``report``.
+    pictures. ``watch`` hears of each step under the latent classifier.
+    What was measured on held-out codes is the editor's ``report``.
     Raises GanvasError for unknown or impossible options, too few codes, and a scorer that lacks an attribute.
     """
     settings = told(Options, options, "scorer")

@@ -29,9 +29,9 @@ from ganvas.editors._compact_network import Perceptron
 from ganvas.editors._latent_classifier import LatentClassifier, Lesson, learn
 from ganvas.editors._latent_editor import (
     Components,
+    Frame,
     Ground,
     LatentEditor,
-    Frame,
     as_told,
     calibrate,
     empty_frame,
@@ -61,7 +61,7 @@ class Options(Learning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("depth", self.depth, 2)
+        whole("depth", self.depth, 2, 64)
         whole("together", self.together, 1)
         number("preserve", self.preserve)
         number("identity", self.identity)

@@ -33,9 +33,9 @@ from ganvas.editors._compact_network import correlation
 from ganvas.editors._latent_classifier import STEEPNESS, LatentClassifier, Lesson, ascent, learn, probabilities
 from ganvas.editors._latent_editor import (
     Components,
+    Frame,
     Ground,
     LatentEditor,
-    Frame,
     as_told,
     calibrate,
     empty_frame,

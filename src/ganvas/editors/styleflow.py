@@ -2,18 +2,24 @@
 
 Rameen Abdal, Peihao Zhu, Niloy J. Mitra and Peter Wonka, *StyleFlow: Attribute-conditioned Exploration of StyleGAN-Generated
 Images using Conditional Continuous Normalizing Flows*, ACM Transactions on Graphics 2021, https://arxiv.org/abs/2008.02401.
-The flow is the differential equation dx/dt = v(x, t, a): x(0) is a code, x(1) normal whatever its attributes a are. To edit,
-the code is taken to x(1) under the attributes that it has, and back under those that are wanted:
+A code and its attributes a become normal numbers, whatever a is. To edit, the code is taken there under the attributes that
+it has, and back under those that are wanted; the last term is w itself but for the solver's error, which so is carried:
 
     w' = w + Φ⁻¹(Φ(w; a); a + Δ) - Φ⁻¹(Φ(w; a); a)
 
-The last term is w itself but for the solver's error, which so is carried, not added.
+Φ has two parts. First the codes' regression on a is taken off, and what is left is whitened (affine, in closed form; it
+takes the place of the paper's moving batch norm). Then dx/dt = v(x, t, a) from x(0) to x(1), with v zuko's network beside the
+velocity that leaves normal numbers normal, so that it learns only what isn't normal. A fixed number of Runge-Kutta steps
+solves it: a code's edit doesn't depend on its batch. ``teach`` says how v is learned. "matching" regresses it on the straight
+way from code to normal number (flow matching, Lipman et al. 2023, https://arxiv.org/abs/2210.02747), which needs no solver;
+"likelihood" maximises the likelihood of codes, as the paper does (zuko's solver, Hutchinson's trace), at a far dearer step.
 
-The attributes a that a code has are read by the latent classifier (the paper's classifier sees the picture). The network v
-is zuko's, over whitened components of W; a fixed number of Runge-Kutta steps solves the equation, so that a code's edit
-doesn't depend on its batch. ``teach`` says how v is learned: "matching" regresses it on the straight way from code to normal
-number (flow matching, Lipman et al. 2023, https://arxiv.org/abs/2210.02747), which needs no solver; "likelihood" maximises
-the likelihood of codes, as the paper does (Hutchinson's estimate of the trace), at many times the cost a step.
+a is what a classifier reads, as in the paper, whose classifier sees the picture; here it is the latent classifier, so that
+an edit renders nothing. As w tells these readings exactly, the flow learns from readings with noise (NOISE) added.
+
+Forty attributes have far fewer independent directions, and no face lies where one changes and 39 stay: what the paper does
+for 17 goes out of W here. So Δ moves the others along, softly: of all changes with Δ_k = 1 it is the one that minimises
+``Δᵀ Cov(a)⁻¹ Δ + hold·Σ_{i≠k} Δ_i²``. A large ``hold`` is the paper's.
 """
 
 from __future__ import annotations
@@ -30,9 +36,9 @@ from ganvas.edit import About, about
 from ganvas.editors._latent_classifier import LatentClassifier, Lesson, learn
 from ganvas.editors._latent_editor import (
     Components,
+    Frame,
     Ground,
     LatentEditor,
-    Frame,
     as_told,
     calibrate,
     empty_frame,
@@ -41,7 +47,7 @@ from ganvas.editors._latent_editor import (
     report,
     restored,
 )
-from ganvas.editors._learning import Learning, Watch, descend, drawn, told, whole
+from ganvas.editors._learning import Learning, Watch, descend, drawn, number, told, whole
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
 from ganvas.types import Scores
@@ -49,57 +55,106 @@ from ganvas.types import Scores
 TEACH = ("matching", "likelihood")
 TOLERANCE = 1e-2
 """Of zuko's adaptive solver, in learning by likelihood."""
+NOISE = 0.3
+"""Its deviation, in standard deviations of an attribute."""
+FREQUENCIES = 3
+"""Of the time, as cosines and sines, that v sees."""
 CALIBRATED_ON = 64
 """Held-out codes that gains are measured on: an edit costs more here."""
 
 
 @dataclass(frozen=True)
 class Options(Learning):
-    """``depth``: hidden layers of v; ``solver``: Runge-Kutta steps each way; ``teach``: how it learns, one of ``TEACH``."""
+    """``depth``: hidden layers of v; ``solver``: Runge-Kutta steps each way; ``teach``: how v learns, one of ``TEACH``;
+    ``hold``: see above."""
 
-    components: int = 60
     depth: int = 3
-    steps: int = 3000
+    steps: int = 1500
+    rate: float = 1e-3
     solver: int = 6
     teach: str = "matching"
+    hold: float = 3.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("depth", self.depth, 1)
-        whole("solver", self.solver, 1)
+        whole("depth", self.depth, 1, 64)
+        whole("solver", self.solver, 1, 1000)
+        number("hold", self.hold)
         if self.teach not in TEACH:
             raise unknown("teach", self.teach, TEACH)
 
 
+class Velocity(nn.Module):
+    """v(x, t, a): what keeps normal numbers normal on straight ways, and a network, at first nothing, for the rest."""
+
+    def __init__(self, components: int, attributes: int, width: int, depth: int) -> None:
+        super().__init__()
+        try:
+            from zuko.nn import MLP
+        except ImportError:
+            raise GanvasError("StyleFlow needs the package zuko: pip install zuko.") from None
+
+        inputs = components + attributes + 2 * FREQUENCIES
+        self.network = MLP(inputs, components, hidden_features=[width] * depth, activation=nn.ELU)
+        *_, weight, bias = self.network.parameters()
+        nn.init.zeros_(weight)
+        nn.init.zeros_(bias)
+
+    def forward(self, t: Tensor, x: Tensor, a: Tensor) -> Tensor:
+        """(n, components), at times (n,) or one for all."""
+        phases = torch.pi * torch.arange(1, FREQUENCIES + 1).to(x) * t.expand(len(x))[:, None]
+        kept = ((2 * t - 1) / (t.square() + (1 - t).square())).expand(len(x))[:, None] * x
+        return kept + self.network(torch.cat((x, a, phases.cos(), phases.sin()), 1))
+
+
+class Affine(nn.Module):
+    """The first part of Φ: x is ``a @ weight + bias`` and what is left, which ``whitening`` makes normal; (n, components)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, whitening: Tensor, colouring: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Buffer(weight), nn.Buffer(bias)
+        self.whitening, self.colouring = nn.Buffer(whitening), nn.Buffer(colouring)
+
+    def forward(self, x: Tensor, a: Tensor) -> Tensor:
+        """What is left of x, white."""
+        return (x - a @ self.weight - self.bias) @ self.whitening
+
+
 @final
 class StyleFlow(LatentEditor):
-    """``flow``: v, as zuko's FFJTransform; ``classifier`` reads the attributes that a code has."""
+    """``affine`` and ``velocity``: Φ; ``classifier`` reads the attributes that a code has.
 
-    def __init__(self, about: About, frame: Frame, flow: nn.Module, classifier: LatentClassifier, solver: int) -> None:
+    ``along`` (attributes, attributes): the Δ of a change of each.
+    """
+
+    def __init__(
+        self, about: About, frame: Frame, affine: Affine, velocity: Velocity, classifier: LatentClassifier, solver: int
+    ) -> None:
         super().__init__(about, frame)
-        self.flow, self.classifier, self.solver = flow, classifier, solver
+        self.affine, self.velocity, self.classifier, self.solver = affine, velocity, classifier, solver
+        self.along = nn.Buffer(torch.eye(len(about.attributes)))
 
     def move(self, x: Components, changes: Scores) -> Components:
         """Φ⁻¹(Φ(x; a); a + Δ) - Φ⁻¹(Φ(x; a); a)."""
-        a = self.classifier(x)
-        normal = self.solve(x, a, forwards=True)
-        back = self.solve(torch.cat((normal, normal)), torch.cat((a + changes, a)), forwards=False)
+        a, delta = self.classifier(x), changes @ self.along
+        normal = self.solve(self.affine(x, a), a, forwards=True)
+        back = self.solve(torch.cat((normal, normal)), torch.cat((a + delta, a)), forwards=False)
         changed, same = back.chunk(2)
-        return changed - same
+        return delta @ self.affine.weight + (changed - same) @ self.affine.colouring
 
     def solve(self, x: Components, a: Scores, forwards: bool) -> Components:
         """x(1) of x(0), or the other way: Runge and Kutta's fourth-order method, in equal steps."""
         step = (1 if forwards else -1) / self.solver
         time = 0.0 if forwards else 1.0
 
-        def velocity(t: float, x: Tensor) -> Tensor:
-            return self.flow.f(x.new_tensor(t), x, a)
+        def v(t: float, x: Tensor) -> Tensor:
+            return self.velocity(x.new_tensor(t), x, a)
 
         for _ in range(self.solver):
-            first = velocity(time, x)
-            second = velocity(time + step / 2, x + step / 2 * first)
-            third = velocity(time + step / 2, x + step / 2 * second)
-            fourth = velocity(time + step, x + step * third)
+            first = v(time, x)
+            second = v(time + step / 2, x + step / 2 * first)
+            third = v(time + step / 2, x + step / 2 * second)
+            fourth = v(time + step, x + step * third)
             x = x + step / 6 * (first + 2 * second + 2 * third + fourth)
             time += step
         return x
@@ -123,12 +178,16 @@ def fit(
     data = data if attributes is None else data.select(tuple(attributes))
     ground, settings = prepare(data, generator, settings)
     classifier = learn(Lesson(ground.x, ground.a), settings.width, settings.knowledge, settings.seed)
-    known = about("styleflow", data, generator, as_told(settings), {})
+    random = torch.Generator().manual_seed(settings.seed)
+    readings = classifier(ground.x)
+    a = readings + NOISE * torch.randn(readings.shape, generator=random).to(readings)
+    affine, known = _affine(ground.x, a), about("styleflow", data, generator, as_told(settings), {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        editor = StyleFlow(known, ground.frame, _flow(known, settings), classifier, settings.solver)
-        editor.to(ground.x.device)
-        _train(editor, ground, settings, watch)
+        velocity = Velocity(settings.components, len(data.attributes), settings.width, settings.depth)
+        _train(velocity.to(a.device), affine(ground.x, a), a, settings, watch)
+    editor = StyleFlow(known, ground.frame, affine, velocity, classifier, settings.solver).to(a.device)
+    editor.along.copy_(_along(a, settings.hold))
     calibrate(editor, ground, CALIBRATED_ON)
     editor.report = report(editor, ground, classifier, CALIBRATED_ON)
     return editor
@@ -138,49 +197,57 @@ def from_tensors(tensors: Mapping[str, Tensor], about: About) -> StyleFlow:
     """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
 
     def unfilled(about: About) -> StyleFlow:
-        settings = remembered(Options, about)
-        classifier = LatentClassifier(settings.components, len(about.attributes), settings.width)
-        return StyleFlow(about, empty_frame(about, settings), _flow(about, settings), classifier, settings.solver)
+        settings, k = remembered(Options, about), len(about.attributes)
+        c = settings.components
+        affine = Affine(torch.empty(k, c), torch.empty(c), torch.empty(c, c), torch.empty(c, c))
+        velocity = Velocity(c, k, settings.width, settings.depth)
+        classifier = LatentClassifier(c, k, settings.width)
+        return StyleFlow(about, empty_frame(about, settings), affine, velocity, classifier, settings.solver)
 
     return restored(unfilled, tensors, about)
 
 
-def _flow(about: About, settings: Options) -> nn.Module:
-    """v with random weights."""
-    try:
-        from zuko.flows.continuous import FFJTransform
-    except ImportError:
-        raise GanvasError("StyleFlow needs the package zuko: pip install zuko.") from None
-
-    hidden = [settings.width] * settings.depth
-    return FFJTransform(
-        settings.components,
-        len(about.attributes),
-        hidden_features=hidden,
-        atol=TOLERANCE,
-        rtol=TOLERANCE,
-        exact=False,
-    )
+def _affine(x: Tensor, a: Scores) -> Affine:
+    """The regression of coordinates on attributes, and what makes the rest white."""
+    centre, mean = a.mean(0), x.mean(0)
+    gram, shared = ((a - centre).T @ part for part in (a - centre, x - mean))
+    weight = torch.linalg.solve(gram.double(), shared.double()).to(x)
+    left = x - mean - (a - centre) @ weight
+    variances, axes = torch.linalg.eigh((left.T @ left).double() / len(x))
+    deviations = variances.clamp(min=1e-4).sqrt()
+    whitening, colouring = (axes * scale @ axes.T for scale in (1 / deviations, deviations))
+    return Affine(weight, mean - centre @ weight, whitening.to(x), colouring.to(x))
 
 
-def _train(editor: StyleFlow, ground: Ground, settings: Options, watch: Watch) -> None:
-    """Learn v. The global random state, which zuko draws from, is the caller's to keep."""
-    x, a = ground.x, ground.a
+def _along(a: Scores, hold: float) -> Tensor:
+    """The cheapest changes of all attributes in which one changes by 1, (attributes, attributes): one a row."""
+    centred = (a - a.mean(0)).double()
+    inverse = torch.linalg.inv(centred.T @ centred / len(a))
+    cheapest = torch.linalg.inv(inverse + hold * torch.eye(len(inverse)).to(inverse))
+    return (cheapest / cheapest.diagonal()[:, None]).to(a)
+
+
+def _train(velocity: Velocity, x: Tensor, a: Scores, settings: Options, watch: Watch) -> None:
+    """Learn v on white codes. The global random state, which zuko draws from, is the caller's to keep."""
     random = torch.Generator().manual_seed(settings.seed)
-    flow = editor.flow.train()
 
     def matching(step: int) -> Tensor:
         rows = drawn(len(x), settings.batch, random, x.device)
         normal, t = (torch.randn(len(rows), x.shape[1], generator=random), torch.rand(len(rows), generator=random))
         normal, t = normal.to(x), t.to(x)
         way = torch.lerp(x[rows], normal, t[:, None])
-        return (flow.f(t, way, a[rows]) - (normal - x[rows])).square().mean()
+        return (velocity(t, way, a[rows]) - (normal - x[rows])).square().mean()
 
     def likelihood(step: int) -> Tensor:
+        from zuko.transforms import FreeFormJacobianTransform
+
         rows = drawn(len(x), settings.batch, random, x.device)
-        normal, volume = flow(a[rows]).call_and_ladj(x[rows])
+        flow = FreeFormJacobianTransform(
+            lambda t, x: velocity(t, x, a[rows]), phi=velocity.parameters(), atol=TOLERANCE, rtol=TOLERANCE, exact=False
+        )
+        normal, volume = flow.call_and_ladj(x[rows])
         return (normal.square().sum(1) / 2 - volume).mean() / x.shape[1]
 
     loss = matching if settings.teach == "matching" else likelihood
-    descend(flow.parameters(), loss, settings.steps, settings.rate, watch=watch)
-    editor.eval().requires_grad_(False)
+    descend(velocity.parameters(), loss, settings.steps, settings.rate, watch=watch)
+    velocity.eval().requires_grad_(False)

@@ -285,6 +285,8 @@ def _draw(folded: Weights, layer: Layer, x: Tensor, ws: Tensor, clamp: float | N
     kernel = (folded[f"{name}.weight"] * style[:, None]).to(x.dtype)
     n, c, h, w = x.shape
     pixels = torch.bmm(x.permute(0, 2, 3, 1).reshape(n, h * w, c), kernel.transpose(1, 2))
-    image = pixels.to(folded[f"{name}.bias"].dtype).transpose(1, 2).reshape(n, layer.outgoing, h, w) + folded[f"{name}.bias"]
+    image = (
+        pixels.to(folded[f"{name}.bias"].dtype).transpose(1, 2).reshape(n, layer.outgoing, h, w)
+        + folded[f"{name}.bias"]
+    )
     return image if clamp is None else image.clamp(-clamp, clamp)
-

@@ -13,6 +13,7 @@ trained on sharp generated faces beside the soft ones, and sees both as they are
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -39,6 +40,10 @@ SIZE = 80
 """Side in pixels of what the network sees."""
 SOFTNESS = 1.2
 """Standard deviation in pixels, at SIZE, of the blur that gives generated faces the spectrum of the CelebA faces."""
+TOGETHER_SIZE = 128
+"""Side of what several networks are given together, each shrinks it to its own."""
+PLUS, MOST = "+", 8
+"""Between the names of architectures that read together, and how many can."""
 PART = (3 / 64, 10 / 64, 61 / 64, 58 / 64)
 """Left, top, right and bottom of an FFHQ face within CelebA's aligned crop."""
 
@@ -116,15 +121,45 @@ class PaperNetwork(nn.Module):
         return self.reading(self.dropout(self.features(images).pooler_output))
 
 
-Network = AttributeNetwork | PaperNetwork | CnnNetwork
-NETWORKS: dict[str, type[Network]] = {network.arch: network for network in (AttributeNetwork, PaperNetwork, CnnNetwork)}
+class Together(nn.Module):
+    """The mean of several networks' calibrated logits: what one mistakes for an attribute, networks of other make don't.
+
+    ``scales`` and ``offsets`` (networks, attributes) are each network's calibration.
+    """
+
+    def __init__(self, networks: Sequence[Single], attributes: int = len(ATTRIBUTES)) -> None:
+        super().__init__()
+        self.features = nn.ModuleList(networks)
+        self.arch = PLUS.join(network.arch for network in networks)
+        self.size = max(TOGETHER_SIZE, *(network.size for network in networks))
+        self.scales = nn.Buffer(torch.ones(len(networks), attributes))
+        self.offsets = nn.Buffer(torch.zeros(len(networks), attributes))
+
+    @property
+    def networks(self) -> list[Single]:
+        """One after the other."""
+        return [network for network in self.features if isinstance(network, Single)]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
+        logits = [network(shrink(images, network.size).contiguous(memory_format=LAST)) for network in self.networks]
+        return (torch.stack(logits, 1) * self.scales + self.offsets).mean(1)
+
+
+Single = AttributeNetwork | PaperNetwork | CnnNetwork
+Network = Single | Together
+NETWORKS: dict[str, type[Single]] = {network.arch: network for network in (AttributeNetwork, PaperNetwork, CnnNetwork)}
+LAST = torch.channels_last
 
 
 def build(arch: str) -> Network:
-    """A network with random weights. Raises GanvasError for an unknown architecture."""
-    if arch not in NETWORKS:
-        raise unknown("architecture", arch, NETWORKS)
-    return NETWORKS[arch]()
+    """A network with random weights; several, joined by "+", together. Raises GanvasError for an unknown architecture."""
+    names = arch.split(PLUS)
+    for name in names:
+        if name not in NETWORKS:
+            raise unknown("architecture", name, NETWORKS)
+    networks = [NETWORKS[name]() for name in names]
+    return Together(networks) if len(networks) > 1 else networks[0]
 
 
 def channels_last(network: Network) -> Network:
@@ -159,7 +194,8 @@ def load(name: str) -> Celeba40:
 def read(path: str | Path, name: str = "celeba40") -> Celeba40:
     """The scorer in a file that ``ganvas train-scorer`` wrote. Raises GanvasError for any other."""
     tensors, about = load_tensors(path)
-    if about.get("scorer") != "celeba40" or about.get("arch") not in NETWORKS:
+    names = str(about.get("arch")).split(PLUS)
+    if about.get("scorer") != "celeba40" or not set(names) <= NETWORKS.keys() or len(names) > MOST:
         raise GanvasError(f"{path} holds no celeba40 scorer.")
     network = build(about["arch"])
     try:

@@ -35,9 +35,13 @@ class Pictures:
         return 0 if self.labels is None else self.labels.shape[1]
 
     @property
-    def mean(self) -> Tensor:
-        """The mean of each colour (colours,), in [-1, 1]."""
-        return self.pixels.double().mean((0, 2, 3)).div(127.5).sub(1).float()
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each colour, (colours,), with pixels in [-1, 1]."""
+        levels = torch.arange(256, dtype=torch.float64) / 127.5 - 1
+        counts = torch.stack([self.pixels[:, c].flatten().bincount(minlength=256) for c in range(self.colours)])
+        shares = counts.double() / counts.sum(1, keepdim=True)
+        mean = shares @ levels
+        return mean.float(), (shares @ levels.square() - mean.square()).clamp(min=1e-4).sqrt().float()
 
     @property
     def sha256(self) -> str:

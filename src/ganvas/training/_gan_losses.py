@@ -45,15 +45,19 @@ class Networks:
         return [name for name in self.generator if not name.endswith(fixed)]
 
 
-def start(options: Options, num_labels: int, mean: Tensor) -> Networks:
-    """Networks before training, from the seed alone; the generator's pictures have the ``mean`` (colours,) of the real ones.
+def start(options: Options, num_labels: int, mean: Tensor, deviation: Tensor) -> Networks:
+    """Networks before training, from the seed alone; what the generator draws has the real pictures' ``mean`` and
+    standard ``deviation``, both (colours,).
 
-    Without that, learning the mean is what the first steps do, and all else that codes change is lost on the way.
+    Otherwise the first steps learn nothing but these two, and what codes change is lost on the way.
     """
     random = random_of(options.seed, 0, 2**31)
     shape, critic_shape = options.shape(len(mean), num_labels), options.critic(len(mean), num_labels)
     generator, critic = layers.initial(shape, random), critic_shape.initial(random)
-    generator[f"synthesis.b{shape.resolution}.torgb.bias"].copy_(mean)
+    outputs = list(shape.outputs())
+    for layer in outputs:
+        generator[f"{layer.name}.weight"].mul_((deviation / len(outputs) ** 0.5)[:, None, None, None])
+    generator[f"{outputs[-1].name}.bias"].copy_(mean)
     average = {name: value.clone() for name, value in generator.items()}
     networks = Networks(shape, critic_shape, generator, critic, average, noise=options.noise)
     for name in networks.learned:

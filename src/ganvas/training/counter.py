@@ -131,7 +131,7 @@ def measure(counter: Counter, data: MultiMnist) -> dict[str, float]:
     """On a test part: shares of pictures whose count is right, and all classes with it; of digits found; how sure it is.
 
     ``classes``: the share of the 10 numbers of each picture that are right, of those classes that are in it or were
-    counted in it. ``sure``: the share of pictures with p(sure) ≥ 0.9; ``right_where_sure``: the share of right counts there.
+    counted in it. ``sure``: the share of pictures with p(sure) ≥ 0.9; ``right_where_sure``: the share of right counts there (0 if none).
     """
     rows = [counter(part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1) for part in data.pixels.split(256)]
     scores = torch.cat(rows)
@@ -147,7 +147,7 @@ def measure(counter: Counter, data: MultiMnist) -> dict[str, float]:
         "digits_found": found,
         "all_classes": alike.all(1).float().mean(),
         "sure": certain.float().mean(),
-        "right_where_sure": right[certain].float().mean(),
+        "right_where_sure": right[certain].float().mean() if certain.any() else 0.0,
         "mean_p_sure": sure.mean(),
     }
     return {key: float(value) for key, value in values.items()}

@@ -132,7 +132,7 @@ def _begin(pictures: Pictures, folder: Path, options: Options, processes: Proces
         raise GanvasError(
             f"The pictures have {pictures.pixels.shape[-1]} pixels a side, and the generator {options.resolution}."
         )
-    networks = _gan_losses.start(options, pictures.num_labels, pictures.mean)
+    networks = _gan_losses.start(options, pictures.num_labels, *pictures.moments)
     rate, betas = options.learning_rate, (0.0, 0.99)
     learned = [networks.generator[name] for name in networks.learned]
     optimizers = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ganvas.files import load_tensors, read_json, save_tensors
 from ganvas.generator import Generator
 from ganvas.labels import INDEX, Labels, draw_codes, read_about
 from ganvas.pictures import shrink
-from ganvas.scorers.celeba40 import SIZE, SOFTNESS, AttributeNetwork, Network, build
+from ganvas.scorers.celeba40 import MOST, SIZE, SOFTNESS, AttributeNetwork, Network, Together, build, read
 from ganvas.shards import decode, images_path, load_shard
 from ganvas.training import scorer
 from ganvas.training.faces import TEST, FaceSet, read_faces
@@ -121,6 +122,7 @@ def train_celeba40(
     generator: Generator | None = None,
     *,
     arch: str = AttributeNetwork.arch,
+    seed: int = 0,
     report: Callable[[str], None] = print,
 ) -> None:
     """Train a network ``arch`` on the faces in ``path`` and write the scorer to ``out``; checkpoints lie beside it.
@@ -131,14 +133,18 @@ def train_celeba40(
     out = Path(out)
     if generated is not None and generator is not None:
         check_generated(generated, generator)  # now, not hours later
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = build(arch)
+    if isinstance(network, Together):
+        raise GanvasError(f"Networks are trained one by one and then joined, not as {arch!r}.")
     faces = read_faces(path, network.size)
     if isinstance(network, AttributeNetwork):
         network.features.load_imagenet(imagenet_weights())
     report(f"{len(faces.labels)} real faces")
     first = out.with_suffix(".round-1.safetensors")
-    network = scorer.train(faces, network, ROUND_ONES.get(arch, ROUND_ONE), checkpoint=first, report=report)
+    network = scorer.train(
+        faces, network, replace(ROUND_ONES.get(arch, ROUND_ONE), seed=seed), checkpoint=first, report=report
+    )
     checkpoints = [first]
     if generated is not None and generator is not None:
         pixels, w = read_generated(generated, generator, network.size, report)
@@ -146,12 +152,36 @@ def train_celeba40(
         checkpoints.append(out.with_suffix(".round-2.safetensors"))
         learned = GeneratedFaces(pixels, targets)
         start = {key: value.clone() for key, value in network.state_dict().items()}
-        network = scorer.train(faces, network, ROUND_TWO, learned, checkpoints[-1], report)
+        network = scorer.train(faces, network, replace(ROUND_TWO, seed=seed), learned, checkpoints[-1], report)
         network.load_state_dict(average(start, network.state_dict()))
     scale, offset = scorer.calibrate(network, faces)
     save_scorer(network, scale, offset, out)
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
+
+
+def join_celeba40(
+    path: str | Path, files: Sequence[str | Path], out: str | Path, weights: Sequence[float] | None = None
+) -> None:
+    """Write the scorer whose logits are the mean of those of the scorers in ``files``, calibrated anew on the faces in ``path``.
+
+    ``weights``: how much each counts in the mean; equally by default.
+    Raises GanvasError for fewer than two files, for one that holds no scorer of a single network, and for weights that
+    aren't one positive number a file.
+    """
+    shares = torch.tensor([1.0] * len(files) if weights is None else list(weights))
+    if len(shares) != len(files) or not ((shares > 0) & shares.isfinite()).all():
+        raise GanvasError(f"Weights are one positive number a scorer, {len(files)} in all, not {list(weights or ())}.")
+    scorers = [read(file) for file in files]
+    single = [one.network for one in scorers if not isinstance(one.network, Together)]
+    if not 2 <= len(files) <= MOST or len(single) < len(files):
+        raise GanvasError(f"From 2 to {MOST} scorers of one network each can be joined, not these {len(files)}.")
+    network = Together(single).eval()
+    shares = (shares / shares.mean())[:, None]
+    network.scales.copy_(torch.stack([one.scale for one in scorers]) * shares)
+    network.offsets.copy_(torch.stack([one.offset for one in scorers]) * shares)
+    scale, offset = scorer.calibrate(network, read_faces(path, network.size))
+    save_scorer(network, scale, offset, Path(out))
 
 
 def average(first: Mapping[str, Tensor], second: Mapping[str, Tensor], share: float = AVERAGE) -> dict[str, Tensor]:

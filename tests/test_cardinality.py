@@ -1,0 +1,181 @@
+"""The cardinality editor finds a planted count, adds and removes objects one by one, in W and in W+."""
+
+import pytest
+import torch
+from counted import JUDGE, KINDS, NAMES, QUICK, SQUARES, counter_editor, counts, labels
+
+from ganvas import GanvasError, editors, sample
+from ganvas.control import View
+from ganvas.dataset import Source, make_dataset
+from ganvas.editors import _count_classifier as classifier
+from ganvas.editors._cardinality_moves import Moves
+from ganvas.editors._count_classifier import Knowing, accuracy, heads_of, learn
+from ganvas.editors.cardinality import CardinalityEditor
+from ganvas.widen import widened
+
+WS = sample(SQUARES, 300, 1.0, 2_000_000)
+BEFORE = counts(WS)[:, 0]
+
+
+def rate(editor, change, ws=WS):
+    """The share of codes whose picture has ``change`` squares more, of those that can have them."""
+    before = counts(ws)[:, 0]
+    able = (before + change >= 1) & (before + change <= 4)
+    after = counts(editor.edit(ws[able], {"count": float(change)}))[:, 0]
+    return float((after == before[able] + change).float().mean())
+
+
+def test_squares_are_added_and_removed_one_by_one():
+    editor = counter_editor()
+    for change in (1, -1):
+        assert rate(editor, change) > 0.9
+    # Successive unit moves: from one square to four.
+    for change in (2, 3, -2, -3):
+        assert rate(editor, change) > 0.7
+    assert editor.report["added"]["count"] > 0.85 and editor.report["classifier_test"]["count"] > 0.85
+
+
+def test_it_reads_objects():
+    editor = counter_editor()
+    reading = editor.read(WS)[:, 0]
+    assert (reading - BEFORE).abs().mean() < 0.25
+    assert (reading >= 1).all() and (reading <= 4).all()
+
+
+def test_more_than_one_is_successive_unit_moves_and_fractions_scale_the_last():
+    editor = counter_editor()
+    once = editor.edit(WS, {"count": 1.0})
+    torch.testing.assert_close(editor.edit(WS, {"count": 2.0}), editor.edit(once, {"count": 1.0}), atol=1e-5, rtol=0)
+    part, whole = editor.edit(WS, {"count": 0.25}) - WS, once - WS
+    torch.testing.assert_close(part, whole / 4, atol=1e-4, rtol=1e-3)
+    # Codes are moved by as much as each is told.
+    mixed = editor.edit(WS, {"count": torch.tensor([0.0, 1.0, 2.5]).repeat(100)})
+    assert torch.equal(mixed[::3], WS[::3])
+    torch.testing.assert_close(mixed[1::3], once[1::3], atol=1e-5, rtol=0)
+    with pytest.raises(GanvasError, match="32 at most"):
+        editor.edit(WS, {"count": 33.0})
+
+
+def test_a_count_is_set():
+    editor = counter_editor()
+    for goal in (1.0, 3.0):
+        set_ = editor.edit(WS, {"count": goal - editor.read(WS)[:, 0]})
+        assert (counts(set_)[:, 0] == goal).float().mean() > 0.7
+
+
+@pytest.mark.parametrize(
+    "options", [{"loss": "mse"}, {"width": 16, "signs": 2, "pieces": 2}, {"pca": 8, "density": 0.5}]
+)
+def test_other_ways_to_learn_it(options):
+    editor = editors.fit("cardinality", labels(), SQUARES, recipe="paper", attributes=["count"], **QUICK, **options)
+    assert min(rate(editor, 1), rate(editor, -1)) > (0.5 if options.get("pca") else 0.65)
+
+
+@pytest.mark.parametrize("rows", ["free", "resolution"])
+def test_w_plus_moves_each_row_by_itself(rows):
+    ws = sample(SQUARES, 1000, 1.0, 1_000_000)
+    ws = ws + 0.3 * torch.randn(ws.shape, generator=torch.Generator().manual_seed(0))
+    data = make_dataset(ws, counts(ws), NAMES, KINDS, Source(None), SQUARES.fingerprint, labels().scorer)
+    editor = editors.fit("cardinality", data, SQUARES, recipe="paper", attributes=["count"], rows=rows, **QUICK)
+    assert editor.space == "w+"
+    moved = editor.edit(ws[:50], {"count": 1.0}) - ws[:50]
+    assert not torch.allclose(moved[:, 0], moved[:, 1], atol=1e-3)
+    assert min(rate(editor, 1, ws[:300]), rate(editor, -1, ws[:300])) > 0.6
+    with pytest.raises(GanvasError, match="4 rows, not of 3"):
+        editor.edit(ws[:, :3], {"count": 1.0})
+
+
+def test_what_was_there_stays_where_that_is_asked():
+    settings = {**QUICK, "recipe": "paper", "attributes": ["count"], "steps": 120}
+    plain, keeping = (
+        editors.fit("cardinality", labels(), SQUARES, **settings, preserve=weight) for weight in (0.0, 2.0)
+    )
+
+    def lost(editor):
+        """Red and blue squares that went where one was added."""
+        able = BEFORE < 4
+        before, after = counts(WS[able])[:, 1:3], counts(editor.edit(WS[able], {"count": 1.0}))[:, 1:3]
+        return float((before - after).clamp(min=0).sum(1).mean())
+
+    assert lost(keeping) <= lost(plain) + 0.02
+    assert rate(keeping, 1) > 0.8
+    assert keeping.options["preserve"] == 2.0
+
+
+def test_a_class_is_counted_by_itself():
+    editor = editors.fit("cardinality", labels(), SQUARES, recipe="paper", attributes=["red"], **QUICK)
+    before = counts(WS)[:, 1]
+    able = before < 3
+    after = counts(editor.edit(WS[able], {"red": 1.0}))[:, 1]
+    assert (after > before[able]).float().mean() > 0.5
+
+
+def test_without_names_all_counts_are_learned():
+    quick = {**QUICK, "steps": 20, "knowledge": 20}
+    editor = editors.fit("cardinality", labels(), SQUARES, **quick)
+    assert editor.attributes == ("count", "red", "blue") and editor.kinds == ("count",) * 3
+    assert isinstance(editor, CardinalityEditor) and len(editor.networks) == 1
+
+
+def test_labels_that_it_cannot_learn_from_are_one_line():
+    def refused(words, data=None, **options):
+        data = data or labels()
+        with pytest.raises(GanvasError, match=words) as caught:
+            editors.fit("cardinality", data, SQUARES, **options)
+        assert "\n" not in str(caught.value)
+
+    refused("aren't whole numbers", attributes=["bright"])
+    refused("have no counts", labels().select(["bright"]))
+    refused("too few", labels().subset(torch.arange(20)))
+    refused("recipe 'papr'", recipe="papr")
+    refused("option 'lambda'", **{"lambda": 1})
+    refused("loss 'l1'", loss="l1")
+    refused("space 'z'", space="z")
+    refused("weight", weight=-1.0)
+    refused("signs", signs=3)
+    refused("attribute 'green'", parts=["green"], preserve=1.0)
+    data = labels()
+    same = make_dataset(
+        data.codes, torch.cat((data.scores[:, :1] * 0 + (torch.arange(len(data)) == 0)[:, None] + 2, data.scores[:, 1:]), 1),
+        NAMES, KINDS, data.source, data.generator, data.scorer,
+    )  # fmt: skip
+    refused("nearly everywhere", same, attributes=["count"])
+
+
+def test_classifiers_are_the_papers_and_learn():
+    assert classifier.HIDDEN == {"w": (256,), "w+": (2048, 512)}
+    data = labels()
+    y = data.scores[:, :1].long()
+    heads = heads_of(y, ("count",))
+    assert (heads.lows, heads.highs) == ((1,), (4,))
+    for loss in ("ce", "mse"):
+        network = learn(data.codes[:1500], y[:1500], heads, Knowing(loss, (64,), steps=400), 0)
+        assert accuracy(network, data.codes[1500:], y[1500:]) > (0.85 if loss == "ce" else 0.7)
+        assert network.decided(data.codes[:9]).shape == (9, 1)
+        assert (network.losses(data.codes[:9], y[:9]) >= 0).all()
+
+
+def test_moves_add_up():
+    moves = Moves(2, 3, 1, 0, 1)
+    torch.nn.init.normal_(moves.biases)
+    x = torch.zeros(4, 3)
+    change = torch.tensor([[1.0, 0.0], [0.0, -1.0], [1.0, -1.0], [0.0, 0.0]])
+    with torch.no_grad():
+        found = moves.move(x, change)
+    torch.testing.assert_close(found[2], found[0] + found[1])
+    assert not found[3].any()
+
+
+def test_labels_are_widened_by_where_moves_lead():
+    view = View(SQUARES, JUDGE, 64)
+    data, editor = labels(), counter_editor()
+    wide = widened(data, editor, view, 200, seed=1)
+    assert len(wide) == len(data) + 200 and torch.equal(wide.codes[: len(data)], data.codes)
+    new = wide.codes[len(data) :]
+    torch.testing.assert_close(counts(SQUARES.expand(new)), wide.scores[len(data) :])
+    assert torch.equal(widened(data, editor, view, 200, seed=1).codes, wide.codes)
+    assert editors.fit("cardinality", wide, SQUARES, attributes=["count"], **{**QUICK, "steps": 5}).attributes == (
+        "count",
+    )
+    with pytest.raises(GanvasError, match="at least one code"):
+        widened(data, editor, view, 0)

@@ -1,0 +1,73 @@
+"""The commands about sets of pictures, from their words to their files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ganvas import editors
+from ganvas.cli import main
+from ganvas.multimnist_files import read_multimnist
+from ganvas.training import counter
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mnist") / "mnist.npz"
+    images, labels = np.zeros((20, 28, 28), np.uint8), np.arange(20, dtype=np.uint8) % 10
+    images[:, 5:20, 8:16] = 200
+    np.savez(path, x_train=images, y_train=labels, x_test=images[:10], y_test=labels[:10])
+    return path
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, arguments)])
+    return stop.value.code
+
+
+def test_make_multimnist(npz, tmp_path, capsys):
+    out = tmp_path / "m"
+    assert (
+        run("make-multimnist", "--mnist", npz, "--out", out, "--size", 32, "-n", 12, "--counts", "2-3", "--seed", 5)
+        == 0
+    )
+    assert "12 pictures" in capsys.readouterr().out
+    assert read_multimnist(out, "train").counts.tolist() == [2, 3] * 6
+    assert len(read_multimnist(out, "test")) == 1
+    for wrong, words in (
+        (("--counts", "a-b"), "isn't a range"),
+        (("--counts", "4-1"), "Counts go"),
+        (("--size", 3), "The size"),
+        (("--mnist", tmp_path / "nothing"), "no MNIST"),
+    ):
+        assert run("make-multimnist", "--mnist", npz, "--out", tmp_path / "no", *wrong) == 1
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+    assert not (tmp_path / "no").exists()
+
+
+def test_train_counter(npz, tmp_path, capsys, monkeypatch):
+    run("make-multimnist", "--mnist", npz, "--out", tmp_path / "m", "--size", 32, "-n", 20, "--test", 4)
+    monkeypatch.setattr(counter, "calibrate", lambda network, held, seed: counter.torch.tensor([1.0, 0.0]))
+    capsys.readouterr()
+    assert run("train-counter", tmp_path / "m", "--out", tmp_path / "c.safetensors", "--steps", 1) == 0
+    assert "m: n 4" in capsys.readouterr().out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.safetensors", "m"]
+    assert run("train-counter", tmp_path / "nothing", "--out", tmp_path / "d.safetensors") == 1
+    assert "about.json" in capsys.readouterr().err
+
+
+def test_balance(tmp_path, capsys):
+    from learned import TOY, labels
+
+    path = tmp_path / "mean.safetensors"
+    editors.save(editors.fit("mean_difference", labels(), TOY), path)
+    out = tmp_path / "set"
+    assert run("balance", "toy", "--where", "p(Bright)>0.8", "--editor", path, "-n", 3, "--out", out) == 0
+    assert "3 kept of" in capsys.readouterr().out
+    report = json.loads((out / "balance.json").read_text())
+    assert report["asked"]["way"] == "edit" and len(list(out.glob("*.png"))) == 3 == len(list(out.glob("seed*.json")))
+    assert run("balance", "toy", "--where", "p(Bright)>0.8", "-n", 2, "--out", tmp_path / "drawn") == 0
+    assert run("balance", "toy", "--where", "Brigth>1", "--out", out) == 1
+    assert "Unknown attribute 'Brigth'" in capsys.readouterr().err
