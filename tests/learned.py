@@ -20,7 +20,7 @@ NONLINEAR: dict[str, dict[str, Any]] = {
     "guidedstyle": _SMALL | {"steps": 200, "rate": 0.005},
     "latent2latent": _SMALL | {"steps": 250, "batch": 128, "rate": 0.003},
     "latent_transformer": _SMALL | {"steps": 150, "rate": 0.01},
-    "styleflow": _SMALL | {"steps": 250, "depth": 2, "solver": 4},
+    "styleflow": _SMALL | {"steps": 300, "rate": 0.01, "depth": 2, "solver": 4},
 }
 """Methods that train networks on codes, cut short."""
 

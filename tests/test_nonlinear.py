@@ -232,15 +232,18 @@ def test_styleflow_comes_back():
 
 @pytest.mark.parametrize("teach", ["matching", "likelihood"])
 def test_styleflow_makes_codes_more_normal(teach):
-    options = {"teach": teach, "steps": 200 if teach == "matching" else 40, "rate": 0.005}
+    options = {"teach": teach, "components": 5} | ({"steps": 60, "batch": 128} if teach == "likelihood" else {})
     editor = editors.fit("styleflow", labels(), TOY, **NONLINEAR["styleflow"] | options)
     x = editor.frame.project(labels().w[:1000])
     a = editor.classifier(x)
     white = editor.affine(x, a)
-    skews = [y.sub(y.mean(0)).div(y.std(0)).pow(3).mean(0).abs().mean() for y in (white, editor.solve(white, a, True))]
-    assert skews[1] < 0.8 * skews[0]
-    for k, name in enumerate(NAMES):
-        assert truth(editor, {name: 1.0})[k] == pytest.approx(1.0, abs=0.3)
+    left, made = (skewness(y) for y in (white, editor.solve(white, a, forwards=True)))
+    assert made < 0.8 * left
+
+
+def skewness(x):
+    """The mean |skewness| of the columns."""
+    return ((x - x.mean(0)) / x.std(0)).pow(3).mean(0).abs().mean()
 
 
 def test_styleflow_holds_the_other_attributes_as_told():

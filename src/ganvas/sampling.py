@@ -209,6 +209,7 @@ def _check(name: str, low: float | None, high: float | None) -> None:
         raise GanvasError(f"The condition on {name!r} is none: both sides are open.")
     if low is not None and high is not None and low > high:
         raise GanvasError(f"No face has {name!r} at least {low:g} and at most {high:g}.")
-    for side, word in ((low, "at least"), (None if high is None else -high, "at most")):
-        if side is not None and side > FARTHEST:
-            raise GanvasError(f"No face has {name!r} {word} {abs(side):g}: it goes from {-FARTHEST:g} to {FARTHEST:g}.")
+    asked = f"at least {low:g}" if low is not None and low > FARTHEST else None
+    asked = f"at most {high:g}" if high is not None and high < -FARTHEST else asked
+    if asked:
+        raise GanvasError(f"No face has {name!r} {asked}: it goes from {-FARTHEST:g} to {FARTHEST:g}.")

@@ -12,7 +12,7 @@ from ganvas.editors._compact_network import Perceptron
 
 LONGEST = 30.0
 """The Mahalanobis length that a change of 1 may have: what nothing reads would ask for moves without end.
-On ffhq moves are 9 long on average even with ``hold=None`` (benchmarks/hold.py)."""
+On ffhq moves are 5 long on average even with ``hold=None`` (benchmarks/hold.py)."""
 STEP = 0.25
 """Of a code, to measure how the decoder follows it."""
 

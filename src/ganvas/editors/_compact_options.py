@@ -15,11 +15,11 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.types import Scores, W
 
 HOLD = 2.0
-"""Of the "fast" recipe. On ffhq's labels a change of 1 is then 1.87 Mahalanobis lengths long on average, where moving c_k alone
-takes 9.36, and other readings move as much (0.193 and 0.194); more hold moves them less and goes farther
+"""Of the "fast" recipe. On ffhq's labels a change of 1 is then 2.19 Mahalanobis lengths long on average and moves other readings
+by 0.205, where moving c_k alone takes 4.64 and 0.247; more hold moves them a little less and goes farther
 (benchmarks/hold.py)."""
 TRUNCATION = 0.12
-"""Of the "fast" recipe: at 4σ a face keeps 0.6 of its distance from the mean in all else."""
+"""Of the "fast" recipe: a move of 5 Mahalanobis lengths leaves the rest of a face 0.63 of its distance from the mean."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A ridge regression, kept as a linear path, and a perceptron beside it that learns what the regression leaves over. On the
 shipped labels of ``ffhq`` its readings of held-out codes correlate 0.84 with the normal scores, the regression's 0.76
-(``python benchmarks/latent_classifier.py``).
+(``python benchmarks/nonlinear.py LABELS``).
 """
 
 from __future__ import annotations

@@ -37,7 +37,6 @@ from ganvas.editors._latent_classifier import LatentClassifier, Lesson, learn
 from ganvas.editors._latent_editor import (
     Components,
     Frame,
-    Ground,
     LatentEditor,
     as_told,
     calibrate,

@@ -130,8 +130,8 @@ def calibrate(network: CounterNetwork, held: Pictures, seed: int, n: int = 20_00
 def measure(counter: Counter, data: MultiMnist) -> dict[str, float]:
     """On a test part: shares of pictures whose count is right, and all classes with it; of digits found; how sure it is.
 
-    ``classes``: the share of the 10 numbers of each picture that are right, of those classes that are in it or were
-    counted in it. ``sure``: the share of pictures with p(sure) ≥ 0.9; ``right_where_sure``: the share of right counts there (0 if none).
+    ``classes``: the share of the 10 numbers of each picture that are right, of those classes that are in it or were counted in
+    it. ``sure``: the share of pictures with p(sure) ≥ 0.9; ``right_where_sure``: that of right counts among them, 0 of none.
     """
     rows = [counter(part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1) for part in data.pixels.split(256)]
     scores = torch.cat(rows)
