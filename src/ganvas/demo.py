@@ -42,22 +42,22 @@ class Settings:
     """What the demo draws; the defaults are for ``ffhq`` and keep within five minutes on two cores."""
 
     attributes: tuple[str, ...] = ATTRIBUTES
-    values: tuple[float, ...] = (-1.5, -0.75, 0.0, 0.75, 1.5)
+    values: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
     """What the grid sets each attribute to, in standard deviations."""
     seeds: tuple[int, ...] = (7, 21, 34)
     """The faces of the grid."""
     several: tuple[Mapping[str, float], ...] = (
         {},
-        {"Eyeglasses": 1.5},
+        {"Eyeglasses": 0.7},
         {"Smiling": 1.2},
         {"Young": -1.2},
-        {"Eyeglasses": 1.5, "Smiling": 1.2},
-        {"Eyeglasses": 1.5, "Young": -1.2},
-        {"Eyeglasses": 1.5, "Smiling": 1.2, "Young": -1.2},
+        {"Eyeglasses": 0.7, "Smiling": 1.2},
+        {"Eyeglasses": 0.7, "Young": -1.2},
+        {"Eyeglasses": 0.7, "Smiling": 1.2, "Young": -1.2},
     )
     """Values that the first face is set to, all of one picture in one edit."""
     conditions: tuple[Mapping[str, Range], ...] = (
-        {"Eyeglasses": (1.2, None)},
+        {"Eyeglasses": (0.7, None)},
         {"Smiling": (0.5, None), "Young": (None, -0.7)},
         {"Male": (None, -0.5), "Smiling": (None, -0.5)},
         {"Male": (0.2, None), "Eyeglasses": (0.7, None)},

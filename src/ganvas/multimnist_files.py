@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError, unknown
 from ganvas.files import read_json
-
-if TYPE_CHECKING:
-    import pyarrow
 
 KIND, VERSION = "multimnist", 1
 PARTS = ("train", "test")

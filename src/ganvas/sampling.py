@@ -122,6 +122,7 @@ def sample_where(
     columns = [_column(editor, name) for name in sides]
     for name, (low, high) in sides.items():
         _check(name, low, high)
+        _check_reach(name, low, high)
     conditioning = _Conditioning(
         generator, editor, columns, _Wanted.of(editor, columns, list(sides.values()), chance), psi
     )
@@ -209,6 +210,10 @@ def _check(name: str, low: float | None, high: float | None) -> None:
         raise GanvasError(f"The condition on {name!r} is none: both sides are open.")
     if low is not None and high is not None and low > high:
         raise GanvasError(f"No face has {name!r} at least {low:g} and at most {high:g}.")
+
+
+def _check_reach(name: str, low: float | None, high: float | None) -> None:
+    """Raises GanvasError where no face is as the condition asks."""
     asked = f"at least {low:g}" if low is not None and low > FARTHEST else None
     asked = f"at most {high:g}" if high is not None and high < -FARTHEST else asked
     if asked:

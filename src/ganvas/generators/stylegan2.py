@@ -26,8 +26,9 @@ KIND, FAMILY, VERSION = "generator", "stylegan2", 1
 
 
 def load(card: hub.Card, device: torch.device, dtype: torch.dtype) -> StyleGAN2:
-    """The network that ``card`` names, on ``device``. Raises GanvasError where its weights can't be had."""
-    return read_generator(hub.path(card), card.name, dtype).to(device)
+    """The network that ``card`` names, on ``device``: its weights ship with the package. Raises GanvasError without them."""
+    path = Path(__file__).parent.parent / "assets" / "generators" / f"{card.name}.safetensors"
+    return read_generator(path, card.name, dtype).to(device)
 
 
 def read_generator(path: str | Path, name: str = "", dtype: torch.dtype = torch.float32) -> StyleGAN2:
