@@ -22,7 +22,6 @@ from ganvas.training import _gan_losses as losses
 from ganvas.training import gan
 from ganvas.training._gan_data import Pictures
 from ganvas.training._gan_discriminator import Critic, deviation
-from ganvas.training._gan_judges import frechet_judge
 from ganvas.training._gan_options import PRESETS, Options
 
 TINY = Options(
