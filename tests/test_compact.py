@@ -11,6 +11,7 @@ from ganvas.dataset import Source, make_dataset
 from ganvas.edit import about_of
 from ganvas.editors._compact_moves import LONGEST, Ground, calibrated, measure
 from ganvas.editors._compact_network import Learner, Perceptron, correlation, linear_start, losses
+from ganvas.editors._compact_options import settings_of
 from ganvas.editors._compact_training import RECIPES, Training, settled
 from ganvas.editors.compact import from_tensors
 from ganvas.pca import fit_pca
@@ -261,3 +262,14 @@ def test_learning_where_gradients_are_off():
     with torch.no_grad():
         editor = editors.fit("compact", labels(), TOY, steps=2, width=16)
     assert not any(p.requires_grad for p in editor.parameters())
+
+
+def test_truncation_is_a_share_and_needs_the_residual():
+    for wrong in (-0.1, 1.5, True, float("nan"), "much"):
+        with pytest.raises(GanvasError, match="truncation must be a number from 0 to 1"):
+            settings_of("fast", {"truncation": wrong})
+    with pytest.raises(GanvasError, match="truncation needs residual"):
+        settings_of("fast", {"truncation": 0.1, "residual": False})
+    assert settings_of("paper", {})[0].truncation == 0
+    assert settings_of("fast", {"residual": False})[0].truncation == 0
+    assert settings_of("fast", {})[0].truncation > 0

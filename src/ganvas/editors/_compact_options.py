@@ -51,6 +51,8 @@ class Options:
             raise GanvasError(f"residual must be true or false, not {self.residual!r}.")
         if type(self.truncation) not in (int, float) or not 0 <= self.truncation <= 1:
             raise GanvasError(f"truncation must be a number from 0 to 1, not {self.truncation!r}.")
+        if self.truncation and not self.residual:
+            raise GanvasError("truncation needs residual: without it a code is the decoder's alone.")
 
 
 def names_of(*classes: type) -> list[str]:
@@ -68,7 +70,7 @@ def settings_of(recipe: str | Training, options: Mapping[str, Any]) -> tuple[Opt
     if isinstance(rows := own.get("mref"), list | tuple):
         own["mref"] = _numbers(rows)
     if recipe == "fast":
-        own = {"hold": HOLD, "truncation": TRUNCATION} | own
+        own = {"hold": HOLD, "truncation": TRUNCATION if own.get("residual", True) else 0.0} | own
     own["hold"] = _price(own.get("hold"))
     base = RECIPES[recipe] if isinstance(recipe, str) else recipe
     return Options(**own), replace(base, **{name: value for name, value in options.items() if name not in own})

@@ -78,7 +78,7 @@ def learn(
     order = torch.randperm(len(x), generator=random).to(x.device)
     seen = order[max(round(STOPPING * len(x)), 1) :]
     unseen = order[: len(x) - len(seen)]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         torch.manual_seed(seed)
         network = LatentClassifier(x.shape[1], a.shape[1], width).to(x.device)
         _start(network, x[seen], a[seen])

@@ -118,7 +118,7 @@ class CompactEditor(Editor):
     @property
     def shell(self) -> Shell:
         """Where long moves are kept."""
-        deviations = self.get_buffer("variances")[: len(self.get_buffer("components"))].sqrt()
+        deviations = _deviations(self.get_buffer("variances"), len(self.get_buffer("components")))
         readings = self.get_buffer("components") @ self.probe.weight.to(deviations)
         return Shell(deviations, readings, self.options["truncation"])
 
@@ -149,7 +149,7 @@ def fit(
     mref = reference(settings.mref, a[rows])
     x = pca.project(w)
     encoder, decoder = train(x[rows], a[rows], mref, settings.dim, training, settings.seed, watch)
-    deviations = pca.variances[: x.shape[1]].sqrt()
+    deviations = _deviations(pca.variances, x.shape[1])
     steps = min(READER_STEPS, 10 + len(rows) // 10)
     reader = learn(Lesson(x[rows] / deviations, a[rows]), READER_WIDTH, steps, settings.seed)
     with torch.no_grad():
@@ -188,9 +188,15 @@ def _unfilled(about: About) -> CompactEditor:
         return CompactEditor(about, pca, parts)
 
 
+def _deviations(variances: Tensor, components: int) -> Tensor:
+    """Standard deviations of the leading components; never 0, where codes don't vary at all."""
+    deviations = variances[:components].sqrt()
+    return deviations.clamp(min=1e-6 * float(deviations.max()) or 1.0)
+
+
 def _aims(data: LatentDataset, w: W, rows: Tensor) -> Tensor:
     """(w_dim, K): by ridge regressions, how codes move probabilities; scores of other kinds, made normal."""
-    probable = torch.tensor([kind == "probability" for kind in data.kinds])
+    probable = torch.tensor([kind == "probability" for kind in data.kinds]).to(data.scores.device)
     targets = torch.where(probable, torch.sigmoid(data.scores), data.normals()).to(w.device)
     return probe.fit(w[rows], targets[rows]).weight
 

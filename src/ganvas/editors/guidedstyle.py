@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from ganvas import scorers
 from ganvas.dataset import LatentDataset
 from ganvas.edit import About, about
-from ganvas.editors._compact_network import SLOPE, correlation
+from ganvas.editors._compact_network import correlation
 from ganvas.editors._guided_pictures import Looking, chosen, look
 from ganvas.editors._latent_classifier import LatentClassifier, Lesson, ascent, learn
 from ganvas.editors._latent_editor import (
@@ -62,12 +62,12 @@ class Options(Learning):
     """``hold`` and ``identity``: λ_hold and λ_id; ``jumps``: T; ``reach``: the deviation of the changes that it learns from;
     ``batch``: codes in a step, for each of which every attribute is tried. ``pictures``, ``share``, ``looks``: see above."""
 
-    steps: int = 800
+    steps: int = 600
     batch: int = 24
     hold: float = 1.0
     identity: float = 0.25
     jumps: int = 4
-    reach: float = 1.5
+    reach: float = 2.5
     pictures: int = 8
     share: float = 0.9
     looks: int = 4000
@@ -86,7 +86,10 @@ class Options(Learning):
 
 
 class Residuals(nn.Module):
-    """r_k(x) of every attribute: one hidden layer that they share, and a linear layer each."""
+    """r_k(x) of every attribute: one hidden layer that they share, and a linear layer each.
+
+    tanh, since its outputs are even about 0: the mean residual is the biases' alone, and doesn't fade with truncation.
+    """
 
     def __init__(self, components: int, attributes: int, width: int) -> None:
         super().__init__()
@@ -96,7 +99,7 @@ class Residuals(nn.Module):
 
     def forward(self, x: Tensor, wanted: Tensor) -> Tensor:
         """Residuals (wanted, n, components), at coordinates (n, components), or (wanted, n, components): one set each."""
-        seen = torch.cat((F.leaky_relu(self.hidden(x), SLOPE), x), -1)
+        seen = torch.cat((torch.tanh(self.hidden(x)), x), -1)
         seen = seen.expand(len(wanted), *seen.shape[-2:])
         return torch.baddbmm(self.biases[wanted, None], seen, self.heads[wanted])
 

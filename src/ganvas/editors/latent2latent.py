@@ -50,14 +50,13 @@ class Options(Learning):
     """``preserve``: v of what is to stay; ``identity``: λ_id; ``together``, ``reach``: the changes that it learns from;
     ``depth``: dense layers."""
 
-    steps: int = 2000
-    width: int = 384
+    steps: int = 1500
     depth: int = 4
     rate: float = 1e-3
-    preserve: float = 1.0
-    identity: float = 0.1
+    preserve: float = 0.5
+    identity: float = 0.25
     together: int = 3
-    reach: float = 1.5
+    reach: float = 2.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,7 +98,7 @@ def fit(
     settings = told(Options, options)
     data = data if attributes is None else data.select(tuple(attributes))
     ground, settings = prepare(data, generator, settings)
-    classifier = learn(Lesson(ground.x, ground.a), Learning.width, settings.knowledge, settings.seed)
+    classifier = learn(Lesson(ground.x, ground.a), settings.width, settings.knowledge, settings.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         editor = _made(about("latent2latent", data, generator, as_told(settings), {}), ground.frame, settings)

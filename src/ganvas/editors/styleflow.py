@@ -136,27 +136,29 @@ class StyleFlow(LatentEditor):
     def move(self, x: Components, changes: Scores) -> Components:
         """Φ⁻¹(Φ(x; a); a + Δ) - Φ⁻¹(Φ(x; a); a)."""
         a, delta = self.classifier(x), changes @ self.along
-        normal = self.solve(self.affine(x, a), a, forwards=True)
-        back = self.solve(torch.cat((normal, normal)), torch.cat((a + delta, a)), forwards=False)
+        normal = solve(self.velocity, self.affine(x, a), a, self.solver, forwards=True)
+        twice = torch.cat((normal, normal))
+        back = solve(self.velocity, twice, torch.cat((a + delta, a)), self.solver, forwards=False)
         changed, same = back.chunk(2)
         return delta @ self.affine.weight + (changed - same) @ self.affine.colouring
 
-    def solve(self, x: Components, a: Scores, forwards: bool) -> Components:
-        """x(1) of x(0), or the other way: Runge and Kutta's fourth-order method, in equal steps."""
-        step = (1 if forwards else -1) / self.solver
-        time = 0.0 if forwards else 1.0
 
-        def v(t: float, x: Tensor) -> Tensor:
-            return self.velocity(x.new_tensor(t), x, a)
+def solve(velocity: nn.Module, x: Components, a: Scores, steps: int, forwards: bool) -> Components:
+    """x(1) of x(0), or the other way: Runge and Kutta's fourth-order method, in equal steps."""
+    step = (1 if forwards else -1) / steps
+    time = 0.0 if forwards else 1.0
 
-        for _ in range(self.solver):
-            first = v(time, x)
-            second = v(time + step / 2, x + step / 2 * first)
-            third = v(time + step / 2, x + step / 2 * second)
-            fourth = v(time + step, x + step * third)
-            x = x + step / 6 * (first + 2 * second + 2 * third + fourth)
-            time += step
-        return x
+    def v(t: float, x: Tensor) -> Tensor:
+        return velocity(x.new_tensor(t), x, a)
+
+    for _ in range(steps):
+        first = v(time, x)
+        second = v(time + step / 2, x + step / 2 * first)
+        third = v(time + step / 2, x + step / 2 * second)
+        fourth = v(time + step, x + step * third)
+        x = x + step / 6 * (first + 2 * second + 2 * third + fourth)
+        time += step
+    return x
 
 
 def fit(
@@ -184,9 +186,9 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         velocity = Velocity(settings.components, len(data.attributes), settings.width, settings.depth)
-        _train(velocity.to(a.device), affine(ground.x, a), a, settings, watch)
+        learn_velocity(velocity.to(a.device), affine(ground.x, a), a, settings, watch)
     editor = StyleFlow(known, ground.frame, affine, velocity, classifier, settings.solver).to(a.device)
-    editor.along.copy_(_along(a, settings.hold))
+    editor.along.copy_(cheapest(a, settings.hold))
     calibrate(editor, ground, CALIBRATED_ON)
     editor.report = report(editor, ground, classifier, CALIBRATED_ON)
     return editor
@@ -218,15 +220,15 @@ def _affine(x: Tensor, a: Scores) -> Affine:
     return Affine(weight, mean - centre @ weight, whitening.to(x), colouring.to(x))
 
 
-def _along(a: Scores, hold: float) -> Tensor:
+def cheapest(a: Scores, hold: float) -> Tensor:
     """The cheapest changes of all attributes in which one changes by 1, (attributes, attributes): one a row."""
     centred = (a - a.mean(0)).double()
     inverse = torch.linalg.inv(centred.T @ centred / len(a))
-    cheapest = torch.linalg.inv(inverse + hold * torch.eye(len(inverse)).to(inverse))
-    return (cheapest / cheapest.diagonal()[:, None]).to(a)
+    found = torch.linalg.inv(inverse + hold * torch.eye(len(inverse)).to(inverse))
+    return (found / found.diagonal()[:, None]).to(a)
 
 
-def _train(velocity: Velocity, x: Tensor, a: Scores, settings: Options, watch: Watch) -> None:
+def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: Options, watch: Watch) -> None:
     """Learn v on white codes. The global random state, which zuko draws from, is the caller's to keep."""
     random = torch.Generator().manual_seed(settings.seed)
 
