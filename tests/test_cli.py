@@ -7,11 +7,12 @@ import os
 import resource
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
 
-from ganvas import cli
+from ganvas import cli, generators
 from ganvas.cli import options
 from ganvas.codes import load_codes, save_codes
 from ganvas.errors import GanvasError
@@ -376,6 +377,38 @@ def test_a_bad_recipe_is_one_line_and_writes_nothing(change, message, here, caps
     assert run("render", "bad.json") == 1
     assert message in one_line(capsys)
     assert names(here) == {"bad.json"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("edit", "--shift", "Smilign=1"),
+        ("sample", "--where", "Smilign>1"),
+        ("grid", "--attributes", "Smilign"),
+        ("animate", "--set", "Smilign=1"),
+    ],
+)
+def test_unknown_attributes_are_refused_before_a_generator_is_loaded(arguments, here, capsys, monkeypatch):
+    def slow(*_, **__):
+        raise AssertionError("the generator was loaded")
+
+    monkeypatch.setattr(generators, "load_generator", slow)
+    assert run(arguments[0], "ffhq", *arguments[1:]) == 1
+    said = capsys.readouterr().err
+    assert "Unknown attribute 'Smilign': pick one of" in said and said.endswith("Did you mean 'Smiling'?\n")
+
+
+def test_warnings_are_one_line(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    warnings.warn("two\nlines", stacklevel=1)
+    assert capsys.readouterr().err == "Warning: two lines\n"
+
+
+def test_what_nobody_watches_tells_of_itself_in_lines(monkeypatch, capsys):
+    monkeypatch.setattr(options, "LINE_EVERY", 0.0)
+    assert list(options.track([1, 2, 3], "Drawing")) == [1, 2, 3]
+    assert capsys.readouterr().err.splitlines() == ["Drawing: 0 of 3", "Drawing: 1 of 3", "Drawing: 2 of 3"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

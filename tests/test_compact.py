@@ -12,6 +12,7 @@ from ganvas.edit import about_of
 from ganvas.editors._compact_moves import LONGEST, Ground, calibrated, measure
 from ganvas.editors._compact_network import Learner, Perceptron, correlation, linear_start, losses
 from ganvas.editors._compact_options import settings_of
+from ganvas.editors._compact_shell import Shell
 from ganvas.editors._compact_training import RECIPES, Training, settled
 from ganvas.editors.compact import from_tensors
 from ganvas.pca import fit_pca
@@ -39,6 +40,30 @@ def test_the_planted_attribute_moves():
     for k, name in enumerate(NAMES):
         moved = TOY.coordinates(compact().edit(WS, {name: 1.0})) - TOY.coordinates(WS)
         assert moved.mean(0)[k] == pytest.approx(1.0, abs=0.25)
+
+
+def test_a_change_of_next_to_nothing_does_next_to_nothing():
+    ws = sample(TOY, 8, 1.0, 0)
+    alone = compact().edit(ws, {"Red": 3.0})
+    assert (compact().edit(ws, {"Red": 3.0, "Big": 1e-4}) - alone).norm() < 1e-3 * (alone - ws).norm()
+
+
+def test_what_was_measured_is_what_an_edit_does():
+    editor, w = compact(), sample(TOY, 2000, 1.0, 0)[:, 0]
+    for k, name in enumerate(editor.attributes):
+        change = torch.eye(len(editor.attributes))[k].expand(len(w), -1)
+        moved = editor.pca.project(w + editor.shift(w, change)) - editor.pca.project(w)
+        length = (moved / editor.shell.deviations).norm(dim=1).mean()
+        assert editor.report["length"][name] == pytest.approx(float(length), rel=0.15)
+
+
+def test_the_aim_is_an_option():
+    assert compact().options["aim"] == "probability"
+    assert settings_of("paper", {})[0].aim == settings_of("fast", {"hold": None})[0].aim == "score"
+    with pytest.raises(GanvasError, match="needs hold"):
+        settings_of("paper", {"aim": "probability"})
+    with pytest.raises(GanvasError, match="pick one of score, probability"):
+        settings_of("fast", {"aim": "high"})
 
 
 def test_what_was_measured_is_reported():
@@ -178,7 +203,8 @@ def test_what_the_probe_cannot_read_is_bounded(hold):
     decoder = Learner(Perceptron(6, 6, 16, 2, False), False, False).finish()
     for scale in (1e-9, 0.0, float("nan")):
         weight = torch.randn(6, 2, generator=rng) * torch.tensor([1.0, scale])
-        ground = Ground(torch.randn(64, 6, generator=rng), decoder, torch.full((6,), 1e-3), weight, weight)
+        shell = Shell(torch.full((6,), 1e-3), weight, 0.0)
+        ground = Ground(torch.zeros(64, 6), torch.randn(64, 6, generator=rng), decoder, shell, weight)
         moves = calibrated(ground, torch.eye(2, 6), hold)
         assert moves.isfinite().all()
         measured = measure(ground, moves)

@@ -48,6 +48,23 @@ def test_values_and_several_conditions():
     assert read[:, NAMES.index("Big")].max() < 0.05
 
 
+@pytest.mark.parametrize("psi", [1.0, 0.5])
+def test_conditions_that_no_code_meets_by_itself_are_met_together(psi):
+    # Each correction draws in what it doesn't name: what was met before must stay met.
+    where = {"Red": (1.5, 2.0), "Big": -1.5, "Striped": (1.0, None)}
+    ws = sample_where(TOY, compact(), where, 40, 3, psi=psi)
+    read, expected = compact().read(ws), compact().expect(ws[:, 0])
+    assert (read[:, NAMES.index("Big")] + 1.5).abs().max() < 0.05
+    assert expected[:, NAMES.index("Red")].min() > 1.4
+    assert expected[:, NAMES.index("Striped")].min() > 0.9
+
+
+def test_what_could_not_be_met_is_told(monkeypatch):
+    monkeypatch.setattr("ganvas.sampling.CORRECTIONS", 0)
+    with pytest.warns(UserWarning, match=r"of 8 codes miss what was asked for, by up to .* σ"):
+        sample_where(TOY, compact(), {"Red": 5.5, "Bright": -5.5}, 8, 0, psi=0.3)
+
+
 def test_a_seed_is_a_code():
     where = {"Red": (0.5, None), "Big": (None, 0.0)}
     ws = sample_where(TOY, compact(), where, 6, 10)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ganvas import codes as code_files
-from ganvas import figures
+from ganvas import figures, generators
 from ganvas.codes import Codes
 from ganvas.errors import GanvasError
 from ganvas.files import parse_json, read_json, whole
@@ -50,8 +50,9 @@ def tools_for(
     editor: str | Path | None = None,
     codes: str | Path | None = None,
     carried: Any = None,
+    generator: str | Path | None = None,
 ) -> Tools:
-    """Load what a recipe names; ``editor`` and ``codes`` say where files lie, and ``carried`` stands in for ``codes``.
+    """Load what a recipe names; ``generator``, ``editor`` and ``codes`` say where files lie, ``carried`` stands in for ``codes``.
 
     Raises GanvasError where something isn't there. Whether it's the right one is checked when the recipe is rendered.
     """
@@ -62,7 +63,14 @@ def tools_for(
         if Path(editor).suffix and not Path(editor).is_file():
             print_ = named.fingerprint[:12]
             raise GanvasError(f"The recipe needs the editor {editor!r} ({print_}): say where it is with --editor FILE.")
-    tools = load_tools(picture.generator.name, picture.dtype, device, None if named is None else editor, codes)
+    drawn_by = picture.generator
+    if generator is None and drawn_by.name not in generators.generator_names():
+        print_ = drawn_by.fingerprint[:12]
+        raise GanvasError(
+            f"Unknown generator {drawn_by.name!r} ({print_}): where it came from a file, name that with --generator FILE."
+        )
+    place = drawn_by.name if generator is None else str(generator)
+    tools = load_tools(place, picture.dtype, device, None if named is None else editor, codes)
     if codes is None and carried is not None:
         return tools.with_codes(code_files.unpack(carried, "The picture", tools.generator))
     return tools

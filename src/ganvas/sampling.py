@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -37,6 +38,8 @@ CANDIDATES = 255
 """Codes that are looked through for one that meets the conditions, beside the seed's own."""
 CORRECTIONS = 4
 """Times that a code is edited: what is expected isn't linear."""
+CLOSE = 0.1
+"""How far, in standard deviations, what is expected of a code may stay from what was asked for without a word."""
 FREE = 0.85
 """The truncation psi of codes that are drawn, at the psi of 1 that is asked for."""
 
@@ -103,9 +106,9 @@ def sample_where(
 ) -> WPlus:
     """Codes (n, num_ws, w_dim) that meet ``where`` (attribute -> range or value, in the editor's units); rows are equal.
 
-    Code i depends on ``seed + i`` alone, not on ``n``. A value is the probe's reading, met within 0.05
-    (within 0.001 by the shipped editor); a range is met by each score with ``chance``. ``psi`` truncates what the
-    conditions leave free.
+    Code i depends on ``seed + i`` alone, not on ``n``. A value is the probe's reading, met within 0.05; a range is met by
+    each score with ``chance``. ``psi`` truncates what the conditions leave free. Of codes that stay farther from what
+    was asked than ``CLOSE``, a warning says how many there are and how far the worst is.
     Raises GanvasError for an editor without a compact space or of another generator, an unknown attribute, an
     empty range, or one where there are no faces.
     """
@@ -127,7 +130,12 @@ def sample_where(
         generator, editor, columns, _Wanted.of(editor, columns, list(sides.values()), chance), psi
     )
     # One code at a time: a product's last digits would change with the batch.
-    return generator.expand(torch.cat([conditioning.code(seed + i) for i in range(n)]))
+    w = torch.cat([conditioning.code(seed + i) for i in range(n)])
+    short = conditioning.lacking(w).abs().amax(1)
+    if (short > CLOSE).any():
+        told = f"{int((short > CLOSE).sum())} of {n} codes miss what was asked for, by up to {float(short.max()):.2f} σ"
+        warnings.warn(f"{told}: few faces are like that. Ask for less, or for fewer things at once.", stacklevel=2)
+    return generator.expand(w)
 
 
 @dataclass(frozen=True)
@@ -166,13 +174,16 @@ class _Conditioning:
     def code(self, seed: int) -> W:
         """The w of one seed, (1, w_dim)."""
         w = self._nearest(seed)
+        kept = w.new_zeros(1, len(self.editor.attributes))
+        kept[:, self.columns] = 1.0
         for _ in range(CORRECTIONS):
-            lacking = self._lacking(w)
+            lacking = self.lacking(w)
             if not lacking.any():
                 break
             changes = w.new_zeros(1, len(self.editor.attributes))
             changes[:, self.columns] = lacking
-            w = w + self.editor.shift(w, changes)
+            # What is met already must not be drawn in by what is still lacking.
+            w = w + self.editor.moved(w, changes, kept)
         return w
 
     def _nearest(self, seed: int) -> W:
@@ -181,9 +192,10 @@ class _Conditioning:
         w = sample(self.generator, 1, 1.0, seed)[:, 0]
         w = torch.cat((w, self.generator.mapping(z.to(w))))
         w = truncate(w, self.generator.w_avg, self.psi * FREE)
-        return w[self._lacking(w).square().sum(1).argmin(0, keepdim=True)]
+        return w[self.lacking(w).square().sum(1).argmin(0, keepdim=True)]
 
-    def _lacking(self, w: W) -> Scores:
+    def lacking(self, w: W) -> Scores:
+        """How far each condition is from being met, (n, conditions)."""
         readings, expected = self.editor.probe(w), self.editor.expect(w)
         return self.wanted.lacking(torch.where(self.wanted.value, readings[:, self.columns], expected[:, self.columns]))
 

@@ -61,6 +61,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("latent2latent", "latent2latent"),
     Entry("guidedstyle", "guidedstyle"),
     Entry("compact with c_k alone", "compact", {"hold": None}, "ablation"),
+    Entry("compact with straight moves", "compact", {"truncation": 0.0, "aim": "score"}, "ablation"),
     Entry("compact without Gaussianisation", "compact", {}, "ablation"),
     Entry("compact without L_corr", "compact", {"beta": 0.0}, "ablation"),
     Entry("compact with M_ref of the labels", "compact", {"mref": "labels"}, "ablation"),

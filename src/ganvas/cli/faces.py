@@ -49,7 +49,8 @@ def edit(
 
     step = starting.step_of(set_values, shift_values)
     recipe_files.check_outputs([out], save_codes)
-    tools = starting.tools_of(generator, dtype, device, editor=editor, needs_editor=bool(step), codes=codes)
+    named = starting.attributes_of(step)
+    tools = starting.tools_of(generator, dtype, device, editor=editor, attributes=named, codes=codes)
     start = starting.face_of(tools, seed, psi, row)
     _draw([starting.recipe_of(tools, start, step)], tools, [out], save_codes)
 
@@ -86,8 +87,8 @@ def sample(
     numbers = range(seed, seed + n) if seeds is None else options.seeds_of(seeds)
     conditions = [parse_condition(text) for text in where or ()]
     recipe_files.check_outputs([out / "face.png"], save_codes)
-    needs = bool(step or conditions)
-    tools = starting.tools_of(generator, dtype, device, editor=editor, needs_editor=needs, codes=codes)
+    named = starting.attributes_of(step, conditions)
+    tools = starting.tools_of(generator, dtype, device, editor=editor, attributes=named, codes=codes)
     starts = starting.many_faces(tools, numbers, psi, conditions)
     recipes = [starting.recipe_of(tools, start, step) for start in starts]
     _draw(recipes, tools, [out / f"{starting.name_of(start)}.png" for start in starts], save_codes)
@@ -117,7 +118,8 @@ def mix(
     step = starting.step_of(set_values, shift_values)
     chosen = tuple(options.seeds_of(rows))
     recipe_files.check_outputs([out], save_codes)
-    tools = starting.tools_of(generator, dtype, device, editor=editor, needs_editor=bool(step), codes=codes)
+    named = starting.attributes_of(step)
+    tools = starting.tools_of(generator, dtype, device, editor=editor, attributes=named, codes=codes)
     mixed = Mix(starting.other_face_of(tools, with_, psi), chosen)
     start = starting.face_of(tools, seed, psi, row)
     _draw([starting.recipe_of(tools, start, step, mixed)], tools, [out], save_codes)
@@ -126,6 +128,9 @@ def mix(
 def render(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (JSON), or a PNG that carries one.")],
     out: Annotated[Path | None, typer.Option(help="The picture; by default beside the recipe.")] = None,
+    generator: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the generator lies, if it came from a file.")
+    ] = None,
     editor: EditorName = None,
     codes: CodesFile = None,
     save_codes: SaveCodes = None,
@@ -142,7 +147,9 @@ def render(
         again = recipe.with_name(f"{recipe.stem}-again.png")
         out = again if recipe.suffix.lower() == ".png" else recipe.with_suffix(".gif" if animated else ".png")
     recipe_files.check_outputs([out], save_codes, sheets.ANIMATIONS if animated else (".png",))
-    tools = recipe_files.tools_for(found, device=device, editor=editor, codes=codes, carried=carried)
+    tools = recipe_files.tools_for(
+        found, device=device, editor=editor, codes=codes, carried=carried, generator=generator
+    )
     if isinstance(found, Sheet):
         sheets.draw(found, tools, out, save_codes)
     else:

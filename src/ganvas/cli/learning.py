@@ -1,4 +1,4 @@
-"""Commands that learn and measure: label, fit, import-direction, train-scorer, score, success."""
+"""Commands that learn and measure: label, fit, import-direction, train-scorer, join-scorers, score, success."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def fit(
     labels: Annotated[Path, typer.Argument(metavar="LABELS", help="A label folder, or a label pack.")],
     out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
     generator: Annotated[str, typer.Option(help="The generator that was labelled.")] = "ffhq",
-    attributes: Annotated[str | None, typer.Option(help="Only these: Eyeglasses,Male; by default all.")] = None,
+    attributes: Annotated[
+        str | None,
+        typer.Option(help="Only these: Eyeglasses,Male; by default all. Options like conditional may name others."),
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the method, like epochs=40. Repeatable.")
     ] = None,
@@ -74,8 +77,8 @@ def fit(
     starting.check_method(method)
     network = starting.generator_of(generator, device)
     names = None if attributes is None else options.names_of(attributes)
-    data = load_labels(labels, network, codes=codes, attributes=names)
-    editor = starting.learn(method, data, network, settings)
+    data = load_labels(labels, network, codes=codes, attributes=starting.learned_from(names, settings))
+    editor = starting.learn(method, data, network, settings, names)
     editors.save(editor, out)
     for line in editors.report_lines(editor):
         options.say(line)
@@ -177,7 +180,7 @@ def score(
     if as_json:
         options.say_json({str(path): row for path, row in zip(images, rows, strict=True)})
     else:
-        titles = ["", *(path.name for path in images)]
+        titles = ["probability, count or value", *(path.name for path in images)]
         options.say_table(titles, [[name, *(f"{row[name]:.3f}" for row in rows)] for name in rows[0]])
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
@@ -15,8 +16,12 @@ import typer
 from ganvas.errors import GanvasError
 
 T = TypeVar("T")
+LINE_EVERY = 10.0
+"""Seconds between lines about progress where they go to no terminal."""
 
-GeneratorName = Annotated[str, typer.Argument(metavar="GENERATOR", help="A generator, as `ganvas list` names them.")]
+GeneratorName = Annotated[
+    str, typer.Argument(metavar="GENERATOR", help="A generator, as `ganvas list` names them, or a file.")
+]
 Seed = Annotated[int, typer.Option(help="Where chance starts; a seed is a face, on any device.")]
 Psi = Annotated[
     float, typer.Option(help="Truncation: 1 draws all of the generator's faces, less draws more usual ones.")
@@ -122,12 +127,26 @@ def options_of(items: Iterable[str] | None) -> dict[str, Any]:
 
 
 def track(items: Sequence[T], doing: str) -> Iterable[T]:
-    """Pass items on while a bar on the terminal shows how far they are and how long the rest takes."""
+    """Pass items on while a bar on the terminal shows how far they are and how long the rest takes.
+
+    Where nobody looks at a terminal, a line now and then says how far they are.
+    """
     from rich.console import Console
     from rich.progress import track as bar
 
     console = Console(stderr=True)
-    return bar(items, doing, console=console, disable=not console.is_terminal or len(items) < 2)
+    if console.is_terminal or len(items) < 2:
+        return bar(items, doing, console=console, disable=len(items) < 2)
+    return _told(items, doing)
+
+
+def _told(items: Sequence[T], doing: str) -> Iterator[T]:
+    last = monotonic()
+    for i, item in enumerate(items):
+        if monotonic() - last >= LINE_EVERY:
+            last = monotonic()
+            typer.echo(f"{doing}: {i} of {len(items)}", err=True)
+        yield item
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def balance(
 
     order = balancing.Order(tuple(parse_condition(text) for text in where), n, seed, psi, way)
     named = editor or (generators.card(generator).editor or None if way != "draw" else None)
-    tools = starting.tools_of(generator, dtype, device, editor=named, needs_editor=False, codes=None)
+    tools = starting.tools_of(generator, dtype, device, editor=named, attributes=(), codes=None)
     judge = starting.scorer_of(generator, scorer, device)
     with options.counting("Drawing") as watch:
         report = balancing.balance(tools, judge, order, out, watch)

@@ -56,8 +56,7 @@ def grid(
     names, columns = options.names_of(attributes), options.numbers_of(strengths)
     numbers = [seed] if seeds is None else options.seeds_of(seeds)
     recipe_files.check_outputs([out], save_codes)
-    tools = starting.tools_of(generator, dtype, device, editor=editor, needs_editor=True, codes=codes)
-    starting.check_attributes(tools, names)
+    tools = starting.tools_of(generator, dtype, device, editor=editor, attributes=names, codes=codes)
     starts = starting.many_faces(tools, numbers, psi, [])
     faces = {starting.title_of(start): starting.recipe_of(tools, start) for start in starts}
     draw(sheet.strength_grid(faces, names, columns, size), tools, out, save_codes)
@@ -93,7 +92,8 @@ def animate(
         raise GanvasError("Nothing moves: give --set, --shift or --to.")
     recipe_files.check_outputs([out], save_codes, ANIMATIONS)
     _check_film(out)
-    tools = starting.tools_of(generator, dtype, device, editor=editor, needs_editor=bool(step), codes=codes)
+    named = starting.attributes_of(step)
+    tools = starting.tools_of(generator, dtype, device, editor=editor, attributes=named, codes=codes)
     pictures = [starting.recipe_of(tools, starting.face_of(tools, seed, psi, row), step)]
     other = None if to is None else starting.other_face_of(tools, to, psi)
     pictures = sheet.frames_between(pictures[0], other, tools.generator.num_ws, frames)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,25 @@ from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Recipe, Star
 from ganvas.sampling import Condition, ranges
 from ganvas.scorer import Scorer
 
+OTHERS = ("conditional", "against")
+"""Settings of methods that name attributes beside those that are learned."""
+
 
 def tools_of(
-    generator: str, dtype: str, device: str, *, editor: str | None, needs_editor: bool, codes: Path | None
+    generator: str, dtype: str, device: str, *, editor: str | None, attributes: Iterable[str], codes: Path | None
 ) -> Tools:
-    """Load a generator, an editor if one is needed or named (else the one that its card names), and a codes file.
+    """Load a generator, a codes file, and an editor if one is named or ``attributes`` need one (else the card's).
 
-    Raises GanvasError where something doesn't exist, or the card names no editor.
+    Raises GanvasError where something doesn't exist, the card names no editor, or the editor lacks an attribute: the last
+    two before the generator is loaded, which takes longest.
     """
-    name = editor_name(generator, editor) if needs_editor else editor
+    wanted = list(attributes)
+    name = editor_name(generator, editor) if wanted else editor
+    if wanted and name is not None:
+        known = editors.load_editor(name).attributes
+        for attribute in wanted:
+            if attribute not in known:
+                raise unknown("attribute", attribute, known)
     return load_tools(generator, dtype, device, name, codes)
 
 
@@ -44,8 +54,25 @@ def editor_name(generator: str, editor: str | None) -> str:
     return name
 
 
-def learn(method: str, data: LatentDataset, generator: Generator, settings: dict[str, Any]) -> Editor:
+def learned_from(names: Sequence[str] | None, settings: Mapping[str, Any]) -> list[str] | None:
+    """The attributes that labels are read of: ``names``, and those that the settings OTHERS name; None for all of them."""
+    told = [settings[key] for key in OTHERS if key in settings]
+    if names is None or "all" in told:
+        return None
+    others = [name.strip() for text in told for name in str(text).split(",")]
+    return list(dict.fromkeys([*names, *others]))
+
+
+def learn(
+    method: str,
+    data: LatentDataset,
+    generator: Generator,
+    settings: dict[str, Any],
+    attributes: Sequence[str] | None = None,
+) -> Editor:
     """``editors.fit``, with a bar on the terminal for a method that says how far it is.
+
+    ``attributes``: only these of ``data``; the others may be named by settings.
 
     Raises GanvasError for settings that the method doesn't have, or of another type than it takes.
     """
@@ -53,7 +80,9 @@ def learn(method: str, data: LatentDataset, generator: Generator, settings: dict
     for name, value in settings.items():
         _check_setting(name, value, known[name].default if name in known else None)
     with counting("Learning") as watch:
-        return editors.fit(method, data, generator, **settings, **({"watch": watch} if "watch" in known else {}))
+        more = {"watch": watch} if "watch" in known else {}
+        only = {} if attributes is None or tuple(attributes) == data.attributes else {"attributes": list(attributes)}
+        return editors.fit(method, data, generator, **settings, **only, **more)
 
 
 def _check_setting(name: str, value: Any, default: Any) -> None:
@@ -76,8 +105,10 @@ def named_files(files: Sequence[Path], names: Sequence[str] | None) -> dict[str,
 
 def labels_of(generator: Generator, path: Path | None) -> LatentDataset | None:
     """The labels at ``path``, else those that ship for the generator, else None."""
-    shipped = shipped_labels(generator.name, generators.card(generator.name).scorer)
-    return None if path is None and not shipped.exists() else load_labels(path or shipped, generator)
+    if path is None and generator.name in generators.generator_names():
+        shipped = shipped_labels(generator.name, generators.card(generator.name).scorer)
+        path = shipped if shipped.exists() else None
+    return None if path is None else load_labels(path, generator)
 
 
 def check_method(method: str) -> None:
@@ -108,6 +139,8 @@ def generator_of(generator: str, device: str, dtype: str = "float32") -> Generat
 def scorer_of(generator: str, scorer: str | None, device: str) -> Scorer:
     """The scorer that was named, else the one of the generator's card."""
     name = scorer or generators.card(generator).scorer
+    if not name:
+        raise GanvasError(f"Generator {generator!r} has no scorer of its own: name one with --scorer.")
     return scorers.load_scorer(name).to(generators.check_device(device))
 
 
@@ -126,17 +159,13 @@ def step_of(set_: list[str] | None, shift: list[str] | None) -> tuple[Step, ...]
     return (step,) if step.set or step.shift else ()
 
 
-def check_attributes(tools: Tools, names: list[str]) -> None:
-    """Raises GanvasError for a name that the editor doesn't have: before anything is rendered."""
-    for name in names:
-        if name not in tools.the_editor.attributes:
-            raise unknown("attribute", name, tools.the_editor.attributes)
+def attributes_of(steps: tuple[Step, ...], conditions: Iterable[Condition] = ()) -> list[str]:
+    """All that edits and conditions name."""
+    return [name for step in steps for name in (*step.set, *step.shift)] + [c.attribute for c in conditions]
 
 
 def recipe_of(tools: Tools, start: Start, edits: tuple[Step, ...] = (), mix: Mix | None = None) -> Recipe:
-    """A recipe with these tools; attributes that the editor doesn't have are refused."""
-    for step in edits:
-        check_attributes(tools, [*step.set, *step.shift])
+    """A recipe with these tools."""
     return Recipe(tools.generator_name, start, tools.dtype, mix, tools.editor_name, edits)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ganvas.edit import gains
 from ganvas.editors._compact_network import Perceptron
+from ganvas.editors._compact_shell import Shell, drawn_in
 
 LONGEST = 30.0
 """The Mahalanobis length that a change of 1 may have: what nothing reads would ask for moves without end.
@@ -21,15 +22,22 @@ STEP = 0.25
 class Ground:
     """What moves are tried on.
 
-    ``codes`` (n, dim) and the ``decoder`` of components from them; ``deviations`` (components,), which whiten; ``weight``
-    (components, K), the probe's on components; ``aims`` (components, K), what moves are to change.
+    ``components`` (n, components) of codes of W, their compact ``codes`` (n, dim) and the ``decoder`` back; the ``shell``
+    that moves are drawn into; ``aims`` (components, K), what moves are to change.
     """
 
+    components: Tensor
     codes: Tensor
     decoder: Perceptron
-    deviations: Tensor
-    weight: Tensor
+    shell: Shell
     aims: Tensor
+
+    def moved(self, moves: Tensor, k: int, change: float) -> Tensor:
+        """By how much a change of attribute k moves components, (n, components)."""
+        straight = self.decoder(self.codes + change * moves[k]) - self.decoder(self.codes)
+        named = torch.zeros(1, len(moves)).to(moves)
+        named[:, k] = abs(change)
+        return drawn_in(self.components, self.components + straight, named, self.shell) - self.components
 
 
 @dataclass(frozen=True)
@@ -59,21 +67,22 @@ def calibrated(ground: Ground, moves: Tensor, hold: float | None) -> Tensor:
 def measure(ground: Ground, moves: Tensor) -> Measured:
     """What the moves do on average."""
     k = len(moves)
-    before = ground.decoder(ground.codes)
-    response, others = moves.new_zeros(k), moves.new_zeros(k)
-    for j, move in enumerate(moves):
+    response, length, others = (moves.new_zeros(k) for _ in range(3))
+    for j in range(k):
         for change in (-2.0, -1.0, 1.0, 2.0):
-            moved = ground.decoder(ground.codes + change * move) - before
-            readings = (moved @ ground.weight).mean(0)
+            moved = ground.moved(moves, j, change)
+            readings = (moved @ ground.shell.readings).mean(0)
             response[j] += change * readings[j] / 10
             if change == 1:
+                length[j] = (moved / ground.shell.deviations).norm(dim=1).mean()
                 others[j] = (readings.abs().sum() - readings[j].abs()) / max(k - 1, 1)
-    return Measured(response, _lengths(ground, moves), others)
+    return Measured(response, length, others)
 
 
 def _lengths(ground: Ground, moves: Tensor) -> Tensor:
+    """Of the moves before they are drawn in."""
     before = ground.decoder(ground.codes)
-    parts = [(ground.decoder(ground.codes + move) - before) / ground.deviations for move in moves]
+    parts = [(ground.decoder(ground.codes + move) - before) / ground.shell.deviations for move in moves]
     return torch.stack([part.norm(dim=1).mean() for part in parts])
 
 
@@ -93,11 +102,13 @@ def _cheapest(ground: Ground, hold: float) -> Tensor:
     c, before = ground.codes, ground.decoder(ground.codes)
     steps = STEP * torch.eye(c.shape[1]).to(c)
     jacobian = torch.stack([(ground.decoder(c + step) - before) / STEP for step in steps]).double()
-    whitened = jacobian / ground.deviations  # (dim, n, components)
+    whitened = jacobian / ground.shell.deviations  # (dim, n, components)
     length = torch.einsum("ink,jnk->ij", whitened, whitened) / len(c)
     # A code that the decoder ignores costs nothing and gives nothing.
     length += 1e-6 * length.trace() / len(length) * torch.eye(len(length)).to(length)
-    readings, aims = ((jacobian.mean(1) @ weight.double()).T for weight in (ground.weight, ground.aims))  # (K, dim)
+    readings, aims = (
+        (jacobian.mean(1) @ weight.double()).T for weight in (ground.shell.readings, ground.aims)
+    )  # (K, dim)
     # What a move is for costs nothing: each attribute has a price of its own.
     others = readings.T @ readings - torch.einsum("ki,kj->kij", readings, readings)
     cheapest = torch.linalg.solve_ex(length + hold * others, aims[:, :, None]).result[:, :, 0]

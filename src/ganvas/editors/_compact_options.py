@@ -18,6 +18,7 @@ HOLD = 2.0
 """Of the "fast" recipe. On ffhq's labels a change of 1 is then 2.19 Mahalanobis lengths long on average and moves other readings
 by 0.205, where moving c_k alone takes 4.64 and 0.247; more hold moves them a little less and goes farther
 (benchmarks/hold.py)."""
+AIMS = ("score", "probability")
 TRUNCATION = 0.12
 """Of the "fast" recipe: a move of 5 Mahalanobis lengths leaves the rest of a face 0.63 of its distance from the mean."""
 
@@ -30,6 +31,7 @@ class Options:
     ``residual``: what lies beyond the components and what the auto-encoder doesn't reconstruct is carried through an edit;
     without it an edited code is the decoder's alone, as in the paper (a change of 0 stays the identity).
     ``hold``: how much a change keeps the other readings where they are; None moves c_k alone, as in the paper.
+    ``aim``: what moves are to change, the normal "score" (the paper's) or the "probability"; only with ``hold``.
     ``truncation``: how much of the shell's squared radius each Mahalanobis length moved takes, from 0 (the paper's) to 1.
     ``mref``: M_ref of (5): "identity", "labels" (the labels' own correlation) or a K×K matrix in the attributes' order.
     """
@@ -39,6 +41,7 @@ class Options:
     residual: bool = True
     mref: str | tuple[tuple[float, ...], ...] = "identity"
     hold: float | None = None
+    aim: str = "score"
     truncation: float = 0.0
     seed: int = 0
 
@@ -49,6 +52,10 @@ class Options:
                 raise GanvasError(f"{name} must be a whole number of at least {int(name != 'seed')}, not {value!r}.")
         if not isinstance(self.residual, bool):
             raise GanvasError(f"residual must be true or false, not {self.residual!r}.")
+        if self.aim not in AIMS:
+            raise unknown("aim", self.aim, AIMS)
+        if self.aim == "probability" and self.hold is None:
+            raise GanvasError("aim=probability needs hold: without it a move is that of c_k alone.")
         if type(self.truncation) not in (int, float) or not 0 <= self.truncation <= 1:
             raise GanvasError(f"truncation must be a number from 0 to 1, not {self.truncation!r}.")
         if self.truncation and not self.residual:
@@ -72,6 +79,8 @@ def settings_of(recipe: str | Training, options: Mapping[str, Any]) -> tuple[Opt
     if recipe == "fast":
         own = {"hold": HOLD, "truncation": TRUNCATION if own.get("residual", True) else 0.0} | own
     own["hold"] = _price(own.get("hold"))
+    if recipe == "fast" and own["hold"] is not None:
+        own = {"aim": "probability"} | own
     base = RECIPES[recipe] if isinstance(recipe, str) else recipe
     return Options(**own), replace(base, **{name: value for name, value in options.items() if name not in own})
 

@@ -17,6 +17,8 @@ LEAST = 0.1
 """Of the squared radius: no change, however large, makes the shell smaller."""
 KEPT = 0.1
 """Of it, that the rest keeps where the changed attributes alone fill the shell."""
+HALF = 0.1
+"""The change, in standard deviations, of an attribute whose reading is kept by half: small beside any that is seen."""
 
 
 @dataclass(frozen=True)
@@ -28,29 +30,32 @@ class Shell:
     truncation: float
 
 
-def drawn_in(x: Tensor, y: Tensor, changed: Tensor, shell: Shell) -> Tensor:
+def drawn_in(x: Tensor, y: Tensor, named: Tensor, shell: Shell) -> Tensor:
     """The moved components ``y`` (n, components), drawn back into the shell that those of ``x`` lie in.
 
     The radius is the code's own, or that of codes in the mean where that is larger (truncated codes have room); its square
-    shrinks by ``truncation`` for each Mahalanobis length moved. Readings of ``changed`` attributes, (n, K) bool, stay.
+    shrinks by ``truncation`` for each Mahalanobis length moved. ``named`` (n, K), from 0 on: how much the reading of each
+    attribute is kept as it is in ``y``, half at ``HALF`` and next to all at 1; where those readings alone leave the shell,
+    so does the result. A smooth function of all of them: a change of next to nothing keeps next to nothing.
     """
     if not shell.truncation:
         return y
     before, after = x / shell.deviations, y / shell.deviations
     share = (1 - shell.truncation * (after - before).norm(dim=1, keepdim=True)).clamp(min=LEAST)
     radius = share * before.square().sum(1, keepdim=True).clamp(min=x.shape[1])
-    kept = _along(after, changed, shell.deviations[:, None] * shell.readings)
+    kept = _along(after, named, shell.deviations[:, None] * shell.readings)
     rest = after - kept
     room = torch.maximum(radius - kept.square().sum(1, keepdim=True), KEPT * radius)
     drawn = rest * (room / rest.square().sum(1, keepdim=True).clamp(min=1e-12)).sqrt().clamp(max=1)
     return (kept + drawn) * shell.deviations
 
 
-def _along(x: Tensor, changed: Tensor, readings: Tensor) -> Tensor:
-    """The part of each row of ``x`` that the readings of its ``changed`` (n, K) attributes depend on."""
-    part = torch.zeros_like(x)
-    for names in changed.unique(dim=0):
-        rows = (changed == names).all(1)
-        basis = torch.linalg.qr(readings[:, names]).Q
-        part[rows] = x[rows] @ basis @ basis.T
-    return part
+def _along(x: Tensor, named: Tensor, readings: Tensor) -> Tensor:
+    """The part of each row of ``x`` that the ``named`` readings depend on: a ridge projection on their directions."""
+    used = named.ne(0).any(0)
+    if not used.any():
+        return torch.zeros_like(x)
+    directions = torch.nn.functional.normalize(readings[:, used], dim=0).to(x)
+    basis = directions * named[:, None, used]  # (n, components, names)
+    gram = basis.mT @ basis + HALF**2 * torch.eye(basis.shape[2]).to(x)
+    return (basis @ torch.linalg.solve(gram, basis.mT @ x[:, :, None]))[:, :, 0]

@@ -22,8 +22,8 @@ the v that minimises ``|v|² + hold · (what the other readings move by)²`` whe
 Mahalanobis length of the decoded move; both are measured on held-out codes. Only ``hold=None`` with ``residual=False`` is
 the paper's own edit, but for the scale of a change.
 
-Two more things of "fast" that the paper hasn't. A move aims at the attribute's probability, by a second ridge regression:
-of what few faces have, most of a normal score's spread tells faces without it apart. And a long move leaves the shell
+Two more things of "fast" that the paper hasn't. A move aims at the attribute's probability (``aim``), by a second ridge
+regression: of what few faces have, most of a normal score's spread tells faces without it apart. And a long move leaves the shell
 where codes are, so that faces come apart before they are old: ``truncation`` draws all that a change doesn't name towards
 the mean of W, the more the larger the change (``_compact_shell``).
 
@@ -107,13 +107,22 @@ class CompactEditor(Editor):
         return self.reader(self.pca.project(w) / self.shell.deviations)
 
     def shift(self, w: W, changes: Scores) -> W:
-        """From the code as decoded (or, without ``residual``, from the code itself) to the changed code as decoded."""
+        """From the code as decoded (or, without ``residual``, from the code itself) to the changed code as decoded.
+
+        Of a code with different rows their mean is looked at, and every row moves alike.
+        The way is curved: +2 and then -2 comes back near to where it began, not to it. An attribute with a change of 0 isn't
+        held where it is; it is free to follow, like one that isn't named.
+        """
+        return self.moved(w, changes, changes.abs())
+
+    def moved(self, w: W, changes: Scores, named: Scores) -> W:
+        """``shift``, where ``named`` (n, K) says which readings a long move doesn't draw in: ``_compact_shell.drawn_in``."""
         c = self.encode(w)
         target = c + changes @ self.get_buffer("moves")
         if not self.options["residual"]:
             return self.decode(target) - w
         x, moved = self.pca.project(w), self.decoder(target) - self.decoder(c)
-        return (drawn_in(x, x + moved, changes.ne(0), self.shell) - x) @ self.get_buffer("components")
+        return (drawn_in(x, x + moved, named, self.shell) - x) @ self.get_buffer("components")
 
     @property
     def shell(self) -> Shell:
@@ -156,7 +165,7 @@ def fit(
         told = {"recipe": recipe if isinstance(recipe, str) else "own"} | asdict(settings) | asdict(training)
         editor = CompactEditor(about("compact", data, generator, told, {}), pca, Parts(encoder, decoder, reader))
         editor.get_buffer("doubt").copy_((editor.expect(w[held]) - a[held]).square().mean(0).sqrt())
-        aims = _aims(data, w, rows) if settings.hold is not None else editor.probe.weight
+        aims = _aims(data, w, rows) if settings.aim == "probability" else editor.probe.weight
         measured = _calibrate(editor, x[held][:CALIBRATED_ON], aims)
         editor.report = _report(editor, x[held], a[held], mref, measured) | {"trained_on": len(rows)}
     return editor
@@ -167,7 +176,7 @@ def from_tensors(tensors: Mapping[str, Tensor], about: About) -> CompactEditor:
     try:
         editor = _unfilled(about)
     except KeyError as error:
-        raise GanvasError(f"The editor's file is damaged: its options lack {error}.") from None
+        raise GanvasError(f"The editor's file lacks the option {error}: fit it again with this version.") from None
     except GanvasError:
         raise
     except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -203,9 +212,9 @@ def _aims(data: LatentDataset, w: W, rows: Tensor) -> Tensor:
 
 def _calibrate(editor: CompactEditor, x: Tensor, aims: Tensor) -> Measured:
     """Set the moves by codes' components; what they then do."""
-    pca, moves = editor.pca, editor.get_buffer("moves")
-    weight, aims = (pca.components @ matrix.to(pca.components) for matrix in (editor.probe.weight, aims))
-    ground = Ground(editor.encoder(x), editor.decoder, pca.variances[: x.shape[1]].sqrt(), weight, aims)
+    moves = editor.get_buffer("moves")
+    aims = editor.pca.components @ aims.to(x)
+    ground = Ground(x, editor.encoder(x), editor.decoder, editor.shell, aims)
     moves.copy_(calibrated(ground, moves, editor.options["hold"]))
     return measure(ground, moves)
 

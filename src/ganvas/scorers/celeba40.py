@@ -27,6 +27,7 @@ from ganvas.pictures import shrink
 from ganvas.scorer import Scorer
 from ganvas.scorers._cnn import CnnNetwork
 from ganvas.scorers._efficientnet_lite import STRIDE, EfficientNetLite
+from ganvas.scorers._frozen import FrozenNetwork
 from ganvas.types import Images, Scores
 
 ATTRIBUTES = tuple(
@@ -146,9 +147,11 @@ class Together(nn.Module):
         return (torch.stack(logits, 1) * self.scales + self.offsets).mean(1)
 
 
-Single = AttributeNetwork | PaperNetwork | CnnNetwork
+Single = AttributeNetwork | PaperNetwork | CnnNetwork | FrozenNetwork
 Network = Single | Together
-NETWORKS: dict[str, type[Single]] = {network.arch: network for network in (AttributeNetwork, PaperNetwork, CnnNetwork)}
+NETWORKS: dict[str, type[Single]] = {
+    network.arch: network for network in (AttributeNetwork, PaperNetwork, CnnNetwork, FrozenNetwork)
+}
 LAST = torch.channels_last
 
 
@@ -205,4 +208,8 @@ def read(path: str | Path, name: str = "celeba40") -> Celeba40:
             raise GanvasError(f"{path} lacks the weights {', '.join(missing[:3])}.")
     except (KeyError, RuntimeError) as error:
         raise GanvasError(f"{path} isn't a whole celeba40 scorer: {str(error).splitlines()[0]}") from None
+    if not all(t.shape == (len(ATTRIBUTES),) and torch.isfinite(t).all() for t in (scale, offset)):
+        raise GanvasError(
+            f"{path} isn't a whole celeba40 scorer: its calibration isn't {len(ATTRIBUTES)} finite numbers."
+        )
     return Celeba40(network, scale, offset, name)
