@@ -1,5 +1,7 @@
 """Long moves of the compact editor are drawn in: what they name stays, the rest never leaves the shell."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -38,7 +40,7 @@ def test_next_to_no_change_keeps_next_to_nothing():
     nearly[:, 3] = 1e-4
     torch.testing.assert_close(drawn_in(X, y, nearly, SHELL), drawn_in(X, y, NAMED, SHELL), atol=1e-3, rtol=1e-3)
     steps = [drawn_in(X, y, NAMED * (NAMED > 0) + size * (NAMED == 0), SHELL) for size in torch.linspace(0, 0.5, 51)]
-    jumps = torch.stack([(b - a).norm(dim=1).max() for a, b in zip(steps, steps[1:], strict=False)])
+    jumps = torch.stack([(b - a).norm(dim=1).max() for a, b in itertools.pairwise(steps)])
     assert jumps.max() < 0.2 * (steps[-1] - steps[0]).norm(dim=1).max()
 
 
