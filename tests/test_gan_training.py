@@ -124,6 +124,15 @@ def test_another_run_is_not_gone_on_with(tmp_path):
         gan.train(pictures(23), tmp_path, TINY, schedule(2), quiet())
 
 
+def test_a_run_goes_on_at_another_rate(tmp_path):
+    before = read_generator(gan.train(pictures(), tmp_path, TINY, schedule(2), quiet()))
+    after = read_generator(gan.train(pictures(), tmp_path, changed(learning_rate=1e-9), schedule(4), quiet()))
+    ws = torch.randn(2, before.num_ws, 8)
+    assert len(logged(tmp_path)) == 4
+    # The average may still come closer to weights that hardly move any more.
+    torch.testing.assert_close(after.synthesis(ws), before.synthesis(ws), rtol=0, atol=0.1)
+
+
 def test_learning_finds_what_all_pictures_share(tmp_path):
     """The left half of every picture is light: that is what a few steps can learn."""
     data, options = pictures(64), changed(batch=8, learning_rate=0.005, gamma=0.02, average_images=50.0)
@@ -150,6 +159,13 @@ def test_a_generator_starts_with_the_mean_and_spread_of_the_pictures():
     assert float((images.std((0, 2, 3)) / deviation - 1).abs().max()) < 0.5
 
 
+def test_a_bounded_generator_starts_near_the_mean_and_never_leaves_the_range():
+    made = losses.start(changed(bounded=True, widths=(64, 64, 64)), 0, torch.tensor([-0.88]), torch.tensor([0.4]))
+    images = StyleGAN2(made.generator, made.shape).synthesis(torch.randn(64, 6, 8))
+    assert float(images.abs().max()) <= 1 and float((images < -0.9).float().mean()) > 0.1
+    assert abs(float(images.median()) + 0.88) < 0.15
+
+
 def test_without_noise_none_is_learned(tmp_path):
     generator = read_generator(gan.train(pictures(), tmp_path, changed(noise=False), schedule(3), quiet()))
     other = read_generator(gan.train(pictures(), tmp_path / "noise", TINY, schedule(3), quiet()))
@@ -174,7 +190,8 @@ def batch_of(data: Pictures, n: int = 4) -> losses.Batch:
 def test_gradients_are_those_of_the_two_losses():
     options = changed(precision="float32", gamma=0.3, mixing=0.0)
     made = networks(options)
-    found = losses.gradients(made, options, batch_of(pictures()), 0)
+    of_g = losses.of_generator(made, options, batch_of(pictures()), 0)
+    of_d = losses.of_critic(made, options, batch_of(pictures()), 0)
     batch, shape = batch_of(pictures()), made.shape
     g, d = (
         losses.layers.fold(made.generator, shape, torch.float32),
@@ -185,7 +202,7 @@ def test_gradients_are_those_of_the_two_losses():
     loss_g = -F.logsigmoid(made.critic_shape.judge(d, fake)).mean()
     learned = [made.generator[name] for name in made.learned]
     wanted = torch.autograd.grad(loss_g, learned, retain_graph=True)
-    for name, one, other in zip(made.learned, found.generator, wanted, strict=True):
+    for name, one, other in zip(made.learned, of_g.values, wanted, strict=True):
         torch.testing.assert_close(one, other, msg=lambda text, name=name: f"{name}: {text}", rtol=1e-4, atol=1e-6)
     real = batch.real.clone().requires_grad_()
     judged = made.critic_shape.judge(d, real)
@@ -193,16 +210,32 @@ def test_gradients_are_those_of_the_two_losses():
     r1 = slope.square().sum((1, 2, 3)).mean()
     fooled = F.logsigmoid(-made.critic_shape.judge(d, fake.detach()))
     loss_d = -fooled.mean() - F.logsigmoid(judged).mean() + 0.3 / 2 * options.r1_every * r1
-    for one, other in zip(found.critic, torch.autograd.grad(loss_d, list(made.critic.values())), strict=True):
+    for one, other in zip(of_d.values, torch.autograd.grad(loss_d, list(made.critic.values())), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
-    assert found.losses["r1"] == pytest.approx(r1.item(), rel=1e-4)
+    assert of_d.losses["r1"] == pytest.approx(r1.item(), rel=1e-4)
+
+
+def test_a_step_goes_down_each_gradient(tmp_path):
+    """Adam's first step has the size of the learning rate and the sign of the gradient, number by number: a gradient
+    whose memory lies in another order than its parameter's must not be mixed up."""
+    options = changed(widths=(8, 8, 8), critic_widths=(8, 8, 8), precision="float32")
+    run = gan._begin(pictures(), tmp_path, options, gan.Processes(), quiet())
+    before = {name: value.detach().clone() for name, value in run.networks.generator.items()}
+    wanted = losses.of_generator(run.networks, options, gan._batch(run), 0).values
+    gan.advance(run)
+    for name, gradient in zip(run.networks.learned, wanted, strict=True):
+        clear = gradient.abs() > 1e-5
+        step = (run.networks.generator[name].detach() - before[name]) / options.learning_rate
+        torch.testing.assert_close(step[clear], -gradient.sign()[clear], rtol=0.05, atol=0.05)
 
 
 def test_penalties_come_once_in_a_number_of_steps():
     made, options = networks(), changed(path_length=2.0)
     for step, names in ((0, {"r1", "path"}), (1, set()), (2, {"path"}), (3, {"r1"})):
-        found = losses.gradients(made, options, batch_of(pictures()), step).losses
-        assert found.keys() - {"generator", "critic", "real", "fake"} == names
+        found: set[str] = set()
+        for gradients in (losses.of_generator, losses.of_critic):
+            found |= gradients(made, options, batch_of(pictures()), step).losses.keys()
+        assert found - {"generator", "critic", "real", "fake"} == names
 
 
 def test_mixed_codes_change_once_from_coarse_to_fine():

@@ -8,7 +8,7 @@ from importlib import metadata
 import pytest
 import torch
 
-from ganvas import identity, sample
+from ganvas import _face_network, identity, sample
 from ganvas.errors import GanvasError
 from ganvas.identity import FaceEmbedder, cosine, distance, embed, missing, random_pairs
 from ganvas.pictures import shrink
@@ -118,3 +118,17 @@ def test_no_face_is_a_row_of_nan(embedder, faces):
     found = embedder(torch.cat((torch.zeros_like(faces[:1]), faces[:1])))
     assert missing(found).tolist() == [True, False]
     assert embedder(faces[:0]).shape == (0, 128)
+
+
+def test_the_network_gives_dlibs_numbers(embedder):
+    dlib = pytest.importorskip("dlib")
+    network = dlib.face_recognition_model_v1(str(identity._weights(list(identity.SHA256)[1])))
+    chip = torch.randint(256, (3, 150, 150), generator=torch.Generator().manual_seed(0)).float()
+    theirs = torch.tensor(list(network.compute_face_descriptor(chip.permute(1, 2, 0).to(torch.uint8).contiguous().numpy())))
+    assert torch.allclose(embedder._network(chip[None])[0], theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x01\x05con_4\x01\x02" * 29], ids=["empty", "cut"])
+def test_another_file_is_no_network_of_faces(data):
+    with pytest.raises(GanvasError, match="isn't dlib's network of faces"):
+        _face_network.read(data)

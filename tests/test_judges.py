@@ -146,9 +146,9 @@ def pictures() -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, (256, 256), mode="bilinear")
 
 
-@pytest.mark.parametrize("name", ["age_gender", "face_api", "celeba40_cnn"])
+@pytest.mark.parametrize("name", ["age_gender", "face_api", "celeba40_reading"])
 def test_judges_score_pictures_of_any_size_in_any_order(name, pictures):
-    judge = load_scorer(name) if name not in cards() else fetched(name)
+    judge = fetched(name)
     assert judge.name == name
     scores = judge(pictures)
     assert scores.shape == (3, len(judge.attributes)) and len(judge.kinds) == len(judge.attributes)
@@ -206,8 +206,8 @@ def test_age_gender_computes_what_its_onnx_says():
 def test_a_scorer_in_a_file_is_loaded_by_its_path(tmp_path, pictures):
     from importlib.resources import files
 
-    shipped = load_scorer("celeba40_cnn")
-    file = files("ganvas").joinpath("assets/scorers/celeba40_cnn.safetensors")
+    shipped = fetched("celeba40_reading")
+    file = files("ganvas").joinpath("assets/scorers/celeba40_reading.safetensors")
     path = tmp_path / "mine.safetensors"
     path.write_bytes(file.read_bytes())
     assert len(file.read_bytes()) < 1e6
@@ -218,5 +218,27 @@ def test_a_scorer_in_a_file_is_loaded_by_its_path(tmp_path, pictures):
 
 
 def test_the_two_celeba40_are_two(pictures):
-    one, other = load_scorer("celeba40"), load_scorer("celeba40_cnn")
+    one, other = load_scorer("celeba40"), fetched("celeba40_reading")
     assert one.attributes == other.attributes and one.fingerprint != other.fingerprint
+
+
+def test_a_reading_finds_what_is_planted_in_features():
+    from ganvas.scorers._frozen import WIDTH, FrozenNetwork
+    from ganvas.training import readings
+    from ganvas.training.faces import FaceSet
+
+    fetched("celeba40_reading")
+    random = torch.Generator().manual_seed(0)
+    labels = (torch.rand(400, 40, generator=random) < 0.4).float()
+    features = 0.5 * torch.randn(400, WIDTH, generator=random)
+    features[:, :4000] += 3 * labels.repeat(1, 100)
+    faces = FaceSet(torch.zeros(400, 1), labels, torch.arange(400) % 10)
+    network = FrozenNetwork()
+    scale, offset = readings.learn(features.half(), faces, network)
+    test = faces.tenths == 0
+    found = network.reading(features[test]) * scale + offset > 0
+    assert (found == (labels[test] > 0.5)).float().mean() > 0.9
+    assert set(network.state_dict()) == {"reading.weight", "reading.bias"}
+    few = FaceSet(torch.zeros(50, 1), labels[:50], torch.arange(50) % 10)
+    with pytest.raises(GanvasError, match="at least 100 faces"):
+        readings.learn(features[:50].half(), few, network)

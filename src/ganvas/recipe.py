@@ -6,6 +6,7 @@ edited step by step. ``recipe_json`` turns recipes into JSON and back, ``sheet``
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from ganvas.codes import Codes, check_generator, load_codes
 from ganvas.edit import Editor, fingerprint
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator, sample
+from ganvas.pictures import from_bytes, shrink, to_bytes
 from ganvas.targets import reaching
 from ganvas.types import Images, WPlus
 
@@ -125,10 +127,14 @@ class Recipe:
     mix: Mix | None = None
     editor: Named | None = None
     edits: tuple[Step, ...] = ()
+    photo: str | None = None
+    """The sha256 of the aligned photograph that the code is an inversion of, where what that missed is put back."""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise GanvasError(f"Unknown dtype {self.dtype!r}: pick one of {', '.join(DTYPES)}.")
+        if self.photo is not None and not isinstance(self.start, FromCodes):
+            raise GanvasError("What an inversion missed is put back only where a recipe starts from codes.")
         if self.editor is None and needs_editor(self.starts, self.edits):
             raise GanvasError("A recipe with edits or conditions must name its editor.")
 
@@ -144,6 +150,26 @@ def needs_editor(starts: tuple[Start, ...], edits: tuple[Step, ...]) -> bool:
 
 
 @dataclass(frozen=True)
+class Photo:
+    """An aligned photograph, (1, 3, resolution, resolution), known by the sha256 of its bytes as a picture."""
+
+    picture: Images
+    sha256: str
+
+    @classmethod
+    def of(cls, picture: Images, generator: Generator) -> Photo:
+        """A square picture at the generator's resolution. Raises GanvasError for any other."""
+        if len(picture) != 1 or picture.shape[2] != picture.shape[3]:
+            size = f"{picture.shape[3]}×{picture.shape[2]}"
+            raise GanvasError(
+                f"A photograph of {size} pixels isn't aligned: `ganvas align` cuts the square that is meant."
+            )
+        pixels = to_bytes(shrink(picture.float(), generator.resolution))
+        found = from_bytes(pixels).to(generator.device)
+        return cls(found, hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest())
+
+
+@dataclass(frozen=True)
 class Tools:
     """What recipes are rendered with, loaded once for many pictures."""
 
@@ -152,6 +178,7 @@ class Tools:
     editor: Editor | None = None
     editor_name: Named | None = None
     codes: Codes | None = None
+    photo: Photo | None = None
 
     @property
     def generator_name(self) -> Named:
@@ -224,7 +251,30 @@ def codes_of(recipe: Recipe, tools: Tools) -> WPlus:
 @torch.no_grad()
 def render(recipe: Recipe, tools: Tools) -> Images:
     """The one picture of a recipe, (1, 3, height, width). Raises GanvasError as ``codes_of`` does."""
-    return tools.generator.synthesis(codes_of(recipe, tools))
+    return draw(codes_of(recipe, tools), recipe, tools)
+
+
+@torch.no_grad()
+def draw(ws: WPlus, recipe: Recipe, tools: Tools) -> Images:
+    """The picture of a recipe whose finished code is ``ws``, with what an inversion missed of its photograph put back.
+
+    Raises GanvasError where ``tools`` have another photograph, or none.
+    """
+    picture = tools.generator.synthesis(ws)
+    if recipe.photo is None:
+        return picture
+    if tools.photo is None:
+        raise GanvasError(
+            f"The recipe puts back what a photograph shows ({recipe.photo[:12]}…): give it with --photo FILE."
+        )
+    if tools.photo.sha256 != recipe.photo:
+        found = tools.photo.sha256[:12]
+        raise GanvasError(
+            f"The recipe puts back the aligned photograph {recipe.photo[:12]}…, and this one is {found}…."
+        )
+    from ganvas.inversion.residual import put_back
+
+    return put_back(picture, tools.generator.synthesis(_start(recipe.start, tools)), tools.photo.picture)
 
 
 def step_changes(step: Step, editor: Editor, ws: WPlus) -> dict[str, torch.Tensor | float]:

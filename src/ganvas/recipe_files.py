@@ -18,6 +18,7 @@ from ganvas.errors import GanvasError
 from ganvas.files import parse_json, read_json, whole
 from ganvas.pictures import encode_png, png_texts, to_bytes
 from ganvas.recipe import FromCodes, Recipe, Tools, codes_of, load_tools
+from ganvas.recipe import draw as draw_recipe
 from ganvas.recipe_json import from_json, to_json
 from ganvas.sheet import Sheet, render_frames
 
@@ -117,7 +118,7 @@ def draw(
     codes = [codes_of(recipe, tools) for recipe in recipes]
     with torch.no_grad():
         for ws, recipe, path in watch(list(zip(codes, recipes, paths, strict=True))):
-            save_picture(path, to_bytes(tools.generator.synthesis(ws))[0], recipe, tools.codes)
+            save_picture(path, to_bytes(draw_recipe(ws, recipe, tools))[0], recipe, tools.codes)
     if save_codes is not None:
         code_files.save_codes(save_codes, torch.cat(codes), tools.generator)
 

@@ -37,6 +37,8 @@ def _recipe_to_json(recipe: Recipe) -> dict[str, Any]:
             {"set": _floats(step.set), "shift": _floats(step.shift), "amount": float(step.amount)}
             for step in recipe.edits
         ],
+        # Written only where there is one: recipes of older versions stay as they are.
+        **({} if recipe.photo is None else {"photo": recipe.photo}),
     }
 
 
@@ -93,7 +95,9 @@ def _sheet(kind: str, value: dict[str, Any]) -> Sheet:
 
 
 def _recipe(value: Any, at: str) -> Recipe:
-    value = _keys(value, at, ("generator", "start", "dtype", "mix", "editor", "edits"))
+    keys = ("generator", "start", "dtype", "mix", "editor", "edits")
+    photo = value.get("photo") if isinstance(value, dict) else None
+    value = _keys(value, at, keys if photo is None else (*keys, "photo"))
     at = f"{at}." if at else ""
     return Recipe(
         _named(value["generator"], f"{at}generator"),
@@ -102,6 +106,7 @@ def _recipe(value: Any, at: str) -> Recipe:
         None if value["mix"] is None else _mix(value["mix"], f"{at}mix"),
         None if value["editor"] is None else _named(value["editor"], f"{at}editor"),
         _list(value["edits"], f"{at}edits", _step),
+        None if photo is None else _text(photo, f"{at}photo"),
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError
 from ganvas.pictures import shrink, to_bytes
-from ganvas.recipe import Mix, Recipe, Start, Step, Tools, codes_of
+from ganvas.recipe import Mix, Recipe, Start, Step, Tools, codes_of, draw
 from ganvas.types import WPlus
 
 Frames = tuple[list[Tensor], WPlus]
@@ -102,6 +102,7 @@ def render_frames(sheet: Sheet, tools: Tools, watch: Callable[[Sequence[Any]], I
             different.append(picture)
     codes = [codes_of(recipe, tools) for recipe in different]
     size = min(sheet.size, tools.generator.resolution)
-    done = [to_bytes(shrink(tools.generator.synthesis(ws), size))[0] for ws in watch(codes)]
+    jobs = list(zip(codes, different, strict=True))
+    done = [to_bytes(shrink(draw(ws, recipe, tools), size))[0] for ws, recipe in watch(jobs)]
     places = [different.index(picture) for picture in sheet.pictures]
     return [done[place] for place in places], torch.cat([codes[place] for place in places])

@@ -15,7 +15,7 @@ from ganvas.control import View
 from ganvas.dataset import LatentDataset
 from ganvas.generator import Generator, sample
 
-CLIMB = 3.6
+CLIMB = 2.6
 """Pictures that the paper's protocol takes for an edit of ffhq, about: it depends on the method."""
 SETTLE = 1.3
 """More pictures that an equal change takes for an edit that was climbed."""

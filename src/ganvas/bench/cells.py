@@ -16,7 +16,7 @@ from ganvas.bench import Goal
 from ganvas.bench.attributes import TARGET
 from ganvas.bench.drift import drift
 from ganvas.bench.stage import Stage
-from ganvas.bench.track import Found, Track
+from ganvas.bench.track import Found, Line, Track
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError
 from ganvas.metrics import Trial, identity_cosine
@@ -24,6 +24,8 @@ from ganvas.types import WPlus
 
 CHUNK = 32
 """Faces that are searched side by side."""
+AHEAD = 8
+"""Faces that go first, alone: what they took tells where to look for the others."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +60,24 @@ def try_out(
     paper: list[Trial] = []
     matched: dict[float, list[Trial]] = {change: [] for change in targets}
     curves: dict[str, list[Tensor]] = {}
-    renders = 0
-    for start in range(0, len(index), CHUNK):
-        chunk = index[start : start + CHUNK]
+    renders, start, lines = 0, 0, dict.fromkeys((0.0, *targets), Line())
+    for chunk in index.split([min(AHEAD, len(index)), *_sizes(len(index) - AHEAD)]):
         track = Track(view, editor, goal, *stage.codes(chunk), normal, plan.search)
         if start < faces[0]:
             part = track.part(faces[0] - start)
             score = torch.tensor(goal.target(TARGET)).logit().item()
-            paper.append(trial(stage, part, part.climb(score, stage.within)))
+            paper.append(trial(stage, part, part.climb(score, stage.within, lines[0.0])))
+            target = part.goal_of(score)
+            lines[0.0] = lines[0.0].more(part.said(target), part.took(target))
         if start < faces[1]:
             part = track.part(faces[1] - start)
             for change in targets:
-                matched[change].append(trial(stage, part, part.settle(change)))
+                matched[change].append(trial(stage, part, part.settle(change, lines[change])))
+                target = part.values[:, 0] + change
+                lines[change] = lines[change].more(part.said(target), part.took(target))
             for name, values in curve(stage, part, plan.curve).items():
                 curves.setdefault(name, []).append(values)
-        renders += int(track.renders.sum())
+        renders, start = renders + int(track.renders.sum()), start + len(chunk)
     return Cell(
         goal,
         join(paper) if paper else None,
@@ -80,6 +85,11 @@ def try_out(
         {name: torch.cat(values) for name, values in curves.items()},
         renders,
     )
+
+
+def _sizes(n: int) -> list[int]:
+    """Chunks of ``n`` faces."""
+    return [min(CHUNK, n - start) for start in range(0, n, CHUNK)]
 
 
 def trial(stage: Stage, track: Track, found: Found) -> Trial:

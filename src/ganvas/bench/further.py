@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ganvas.bench.published import WANTED
 from ganvas.bench.tables import cell
 from ganvas.bench.words import MATCHED, Results, Row, match
 from ganvas.page import Section
@@ -15,6 +16,7 @@ def further(results: Results, timings: Results, pictures: Mapping[str, str], jud
     return [
         *_together(results, judges),
         *_ways(results),
+        *_published(results),
         *_dci(results),
         *_labels(results, pictures),
         *_readings(results, timings),
@@ -58,6 +60,21 @@ def _ways(results: Results) -> list[Section]:
     columns = ("order", "together", "undo", "undo_all")
     rows = [(name, *(cell(row[what], 3) for what in columns)) for name, row in found.items()]
     return [Section("Order and undo", text, table=[("method", "order", "together", "undo", "undo of all"), *rows])]
+
+
+def _published(results: Results) -> list[Section]:
+    """|cos| with published directions, where their files were given."""
+    found = results.get("published") or {}
+    if not found:
+        return []
+    names = list(WANTED)
+    text = (
+        "|cos| of linear methods' directions with encoder4editing's (smile, age). Wanted of the SVM boundary: "
+        + ", ".join(f"{name} {least:g}" for name, least in WANTED.items())
+        + "; independent published directions agree with each other at 0.59 and 0.47."
+    )
+    rows = [(method, *(f"{row[n]:.3f}" if n in row else "-" for n in names)) for method, row in found.items()]
+    return [Section("Agreement with published directions", text, table=[("method", *names), *rows])]
 
 
 def _dci(results: Results) -> list[Section]:

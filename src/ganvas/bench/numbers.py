@@ -80,11 +80,15 @@ def difference(a: Tensor, b: Tensor, draws: int = DRAWS, seed: int = 0) -> Estim
     return _paired(a, b, draws, seed, lambda x, y: x - y)
 
 
-def random_pairs(faces: Tensor | None) -> Estimate | None:
-    """The mean cosine of the embeddings of two different faces: what identity is when nothing is kept."""
+def random_pairs(faces: Tensor | None, seed: int = 0) -> Estimate | None:
+    """The mean cosine of the embeddings of two different faces: what identity is when nothing is kept.
+
+    Each face is in two pairs, with faces drawn at random.
+    """
     if faces is None or len(faces) < 2:
         return None
-    return estimate(torch.cosine_similarity(faces[:-1], faces[1:], dim=1))
+    order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(seed))
+    return estimate(torch.cosine_similarity(faces[order], faces[order.roll(1)], dim=1))
 
 
 def as_json(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ganvas.bench.track import Search
 from ganvas.dataset import BENCH_SEED
@@ -55,6 +55,8 @@ class Plan:
     batch: int = 8
     seed: int = BENCH_SEED
     psi: float = 1.0
+    share: float = 1.0
+    """Of the full report's faces, as ``shared`` has it: reports say so."""
 
     def __post_init__(self) -> None:
         for name in ("first", "rest", "pool", "latent", "batch"):
@@ -70,7 +72,33 @@ class Plan:
         pairs = {"first": (self.first, min(self.matched, self.first)), "ablation": (0, self.ablations)}
         return pairs.get(group, (self.rest, min(self.matched_rest, self.rest)))
 
+    def shared(self, share: float) -> Plan:
+        """The same with a share of the faces, the first ones, and no fewer of any than ``LEAST``; the pictures of a smaller share
+        are known to a larger one that goes on in its folder.
 
+        Raises GanvasError for a share that isn't above 0 and at most 1.
+        """
+        if not 0 < share <= 1:
+            raise GanvasError(f"A share of the faces is above 0 and at most 1, not {share}.")
+        sizes = {name: getattr(self, name) for name in LEAST}
+        scaled = {name: min(n, max(LEAST[name], math.ceil(share * n))) for name, n in sizes.items()}
+        return replace(self, **scaled, share=share)
+
+
+LEAST = {
+    "first": 16,
+    "rest": 8,
+    "ablations": 4,
+    "matched": 16,
+    "matched_rest": 8,
+    "everywhere": 8,
+    "together": 4,
+    "floor": 8,
+    "pool": 384,
+    "latent": 256,
+    "dci": 10,
+}
+"""Of each protocol, however small the share."""
 FULL = Plan()
 """The report that ``docs/results`` holds."""
 QUICK = Plan(

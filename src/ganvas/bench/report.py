@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ganvas import __version__, generators
-from ganvas.bench import dtype_name
+from ganvas.bench import dtype_name, published
 from ganvas.bench.attributes import ATTRIBUTES
 from ganvas.bench.methods import QUICK as QUICK_METHODS
 from ganvas.bench.methods import chosen, labels_digest, one_line
@@ -44,7 +44,7 @@ class Wanted:
     """What a benchmark is asked for; None takes what fits the generator.
 
     ``methods``: names of ``methods.TABLE`` (a quick report has four of them); ``files``: editors to compare, too;
-    ``judges``: other scorers; ``plan``: how large.
+    ``judges``: other scorers; ``plan``: how large; ``published``: the folder with directions that others published.
     """
 
     generator: str
@@ -57,6 +57,7 @@ class Wanted:
     plan: Plan = FULL
     device: str = "cpu"
     dtype: str = "bfloat16"
+    published: Path | None = None
 
 
 def bench(
@@ -74,9 +75,10 @@ def bench(
     tools = load_tools(wanted.generator, wanted.dtype, wanted.device)
     own = load_scorer(wanted.scorer or generators.card(wanted.generator).scorer).to(tools.generator.device)
     data = load_usable(wanted.labels or shipped_labels(wanted.generator, own.name), tools.generator, own)
+    directions = published.read(wanted.published, tools.generator.w_dim) if wanted.published else None
     panel, gaps = panel_of(own, wanted.judges)
     attributes = wanted.attributes or default_attributes(own)
-    outcome = run(tools.generator, panel, data, entries, attributes, wanted.plan, out, say)
+    outcome = run(tools.generator, panel, data, entries, attributes, wanted.plan, out, say, directions)
     say("Drawing figures")
     return write(outcome, out, command or default_command(), gaps)
 
@@ -184,6 +186,7 @@ def made_by(outcome: Outcome, command: str) -> dict[str, Any]:
                 "method": e.method,
                 "options": dict(e.options),
                 "group": e.group,
+                "family": e.family,
                 "file": Path(e.file).name,
             }
             for e in outcome.entries
@@ -194,10 +197,19 @@ def made_by(outcome: Outcome, command: str) -> dict[str, Any]:
 def about_of(results: dict[str, Any]) -> str:
     """What a reader has to know first."""
     made, count = results["made"], sum(results["renders"].values())
+    plan = made["plan"]
+    share = (
+        ""
+        if plan["share"] == 1
+        else (
+            f" This is a share of {plan['share']:g} of the full report (`--share`): {plan['first']} and {plan['rest']} faces an"
+            " attribute at the paper's protocol, for the first methods and the rest."
+        )
+    )
     return (
         f"{len(made['methods'])} editors learned from the same {made['labels']['n']:,} labels (or from none), on the same fresh"
         f" faces, which none of them learned from: seeds from {made['seed']:,} on, psi {made['psi']:g}. {count:,} pictures of"
-        f" edits, judged by {', '.join(results['judges'])}; the labels are {made['labels']['scorer'].partition(':')[0]}'s."
+        f" edits, judged by {', '.join(results['judges'])}; the labels are {made['labels']['scorer'].partition(':')[0]}'s.{share}"
     )
 
 
@@ -208,5 +220,5 @@ def told(made: dict[str, Any]) -> str:
 
 
 def default_command() -> str:
-    """As it was typed, without the program's folder."""
-    return " ".join(["ganvas", *sys.argv[1:]])
+    """As it was typed, without this machine's folders."""
+    return " ".join(["ganvas", *(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])])

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ganvas.bench import dci as dci_of
-from ganvas.bench import progress, verdicts
+from ganvas.bench import headline, progress, verdicts
 from ganvas.bench.attributes import goal
 from ganvas.bench.budget import budget
 from ganvas.bench.cells import try_out
@@ -26,6 +27,7 @@ from ganvas.bench.numbers import as_json, numbers, random_pairs
 from ganvas.bench.outcome import Gap, Outcome
 from ganvas.bench.panel import Panel
 from ganvas.bench.plan import Plan
+from ganvas.bench.published import agreement
 from ganvas.bench.stage import set_up
 from ganvas.bench.together import order_and_undo, together
 from ganvas.dataset import LatentDataset
@@ -50,8 +52,11 @@ def run(
     plan: Plan,
     out: Path | None,
     say: Say = lambda line: None,
+    directions: Mapping[str, Tensor] | None = None,
 ) -> Outcome:
     """Everything but the report. ``say`` is told what is done, and at first how much there is to do.
+
+    ``directions``: published ones, that linear editors are compared with.
 
     Raises GanvasError where no attribute can be benched at all; what fails for one method or attribute is marked.
     """
@@ -79,6 +84,10 @@ def run(
         outcome.results["planned"] = {"pictures": planned.pictures, "parts": planned.parts}
         for part in (_pictured, _everywhere, _floor, _together, _latent, _dci, _efficiency, _verdicts):
             part(outcome, work)
+    agree = {
+        e.name: agreement(m.editor, directions or {}) for e, m in outcome.able("first", "rest") if m.editor is not None
+    }
+    outcome.results["published"] = {name: found for name, found in agree.items() if found}
     outcome.results["gaps"] = [asdict(gap) for gap in outcome.gaps]
     outcome.results = as_json(outcome.results)
     return outcome
@@ -235,11 +244,13 @@ def _efficiency(outcome: Outcome, work: Path | None) -> None:
 
 def _verdicts(outcome: Outcome, work: Path | None) -> None:
     entries = [e for e in outcome.entries if e.group != "ablation"]
+    papers = headline.of_paper(outcome.cells, entries, outcome.attributes, outcome.results)
     matched = verdicts.of_matched(outcome.stage, outcome.cells, entries, outcome.attributes)
     outcome.results["verdicts"] = {
         "success": [asdict(row) for row in verdicts.of_success(outcome.cells, entries, outcome.attributes)],
         "matched": [asdict(row) | {"holds": row.holds} for row in matched],
         "summary": verdicts.summary(matched),
+        "paper": [asdict(row) | {"verdict": row.verdict} for row in papers],
     }
 
 

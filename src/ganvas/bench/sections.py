@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ganvas.bench.further import further
+from ganvas.bench.headline import headline
 from ganvas.bench.tables import cell
 from ganvas.bench.verdicts import DRIFT, PAPER_IDENTITY, PAPER_SUCCESS, SUCCESS
 from ganvas.bench.words import MATCHED, Results, Row, less, match, plain, yes
@@ -16,6 +17,7 @@ TIGHT = " Brackets: 95 % bootstrap intervals over faces."
 def sections(results: Results, timings: Results, pictures: Mapping[str, str], judges: Sequence[str]) -> list[Section]:
     """Everything that there is to show, what was aimed at first. ``judges``: the own scorer, then the others."""
     made = [
+        *headline(results),
         *_verdicts(results),
         *_papers(results, judges),
         *(Section(f"Figure 4: {n[9:]}", FIGURE_4, pictures[n]) for n in pictures if n.startswith("figure 4")),

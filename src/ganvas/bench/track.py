@@ -48,6 +48,34 @@ class Search:
         return int(self.maximum / self.step + 1e-9)
 
 
+PRIOR = 4.0
+"""How many faces of spread 1 the line of slope 1 counts for, against those that were seen."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """The strength that a target takes, of what scorer and probe say that it takes: first guesses learn from earlier faces.
+
+    ``seen``: pairs (n, 2) of what was said and what it took.
+    """
+
+    seen: Tensor = torch.zeros(0, 2, dtype=torch.float64)  # noqa: RUF009 (never written to)
+
+    def __call__(self, said: Tensor) -> Tensor:
+        """The guess; what is said itself, where too few were seen."""
+        if len(self.seen) < PRIOR:
+            return said
+        middle = self.seen.mean(0)
+        x, y = (self.seen - middle).T
+        slope = (x @ y + PRIOR) / (x @ x + PRIOR)
+        return middle[1] + slope * (said - middle[0])
+
+    def more(self, said: Tensor, took: Tensor) -> Line:
+        """The line of these faces, too; nan where a face was never brought there."""
+        pairs = torch.stack((said, took), 1)
+        return Line(torch.cat((self.seen, pairs[~pairs.isnan().any(1)])))
+
+
 @dataclass(frozen=True)
 class Found:
     """Where each face stopped: its rung, whether the target was reached there, and whether the distribution ended it."""
@@ -97,34 +125,53 @@ class Track:
         """What was seen of each face at its rung, (n, columns)."""
         return self.rows[torch.arange(len(rung)), rung]
 
-    def climb(self, score: float, within: Distribution | None) -> Found:
-        """Up to the first stride whose score passes, as the paper does; from below where the probe expects it.
+    def climb(self, score: float, within: Distribution | None, line: Line = Line()) -> Found:
+        """To the first stride whose score passes, as the paper's climb from below finds it where scores rise with strength.
 
-        Lower strides that would pass are looked for, downwards, where the first one tried passes.
+        Strides are looked at from where the probe expects the target, upwards (by two where the score is far off) until
+        one passes; then between it and the last that didn't, until these are neighbours.
         """
-        target, stride = self._turned(torch.tensor([score]))[0], self.search.stride
+        target, stride = self.goal_of(score), self.search.stride
         last = self._limit(within)
-        start = ((self._needed(target) / self.search.step).floor() // stride).long()
-        at = torch.minimum(start.clamp(min=1), last)
+        guess = (line(self.said(target)) / self.search.step / stride).round().clamp(-1e6, 1e6).long()
+        low, high, at = torch.zeros_like(last), torch.zeros_like(last), torch.minimum(guess.clamp(min=1), last)
         best, stale = self.values[:, 0].clone(), torch.zeros_like(at)
-        open_, first = last > 0, torch.zeros_like(at)
+        open_ = last > 0
         while open_.any():
             self._look(open_.nonzero()[:, 0], at[open_] * stride)
             value = self._value(at * stride)
-            passed, up = open_ & (value > target), open_ & ~(value > target)
-            first = torch.where(passed, at, first)
-            # Seen from below, or the first of all: done. Else the one below may pass, too.
-            below = passed & (at > 1) & self._value((at - 1).clamp(min=0) * stride).isnan()
-            stale = torch.where(up & (value <= best), stale + 1, torch.where(up, 0, stale))
-            best = torch.where(up, torch.maximum(best, value), best)
-            on = up & (first == 0) & (at < last) & (stale < self.search.patience)
-            at, open_ = torch.where(below, at - 1, torch.where(on, at + 1, at)), below | on
-        arrived = first > 0
+            passed, failed = open_ & (value > target), open_ & ~(value > target)
+            high, low = torch.where(passed, at, high), torch.where(failed, at, low)
+            stale = torch.where(failed & (value <= best), stale + 1, torch.where(failed, 0, stale))
+            best = torch.where(failed, torch.maximum(best, value), best)
+            on = (high == 0) & (low < last) & (stale < self.search.patience)
+            open_ = open_ & torch.where(high > 0, high - low > 1, on)
+            at = self._next_stride(target, low, high, last)
+        arrived = high > 0
         highest = self.values.where(self._on_stride(last), -torch.inf).nan_to_num(nan=-torch.inf).argmax(1)
-        stopped = ~arrived & (last < self.search.rungs // stride) & (at >= last)
-        return Found(torch.where(arrived, first * stride, highest), arrived, stopped)
+        stopped = ~arrived & (last < self.search.rungs // stride) & (low >= last)
+        return Found(torch.where(arrived, high * stride, highest), arrived, stopped)
 
-    def settle(self, change: float) -> Found:
+    def _next_stride(self, target: Tensor, low: Tensor, high: Tensor, last: Tensor) -> Tensor:
+        """Between the last stride that failed and the first that passed, or beyond: where the line through both is there."""
+        stride = self.search.stride
+        end = torch.where(high > 0, high, low)
+        begin = torch.where(high > 0, low, 0)
+        at_begin, at_end = self._value(begin * stride), self._value(end * stride)
+        share = ((target - at_begin) / (at_end - at_begin)).nan_to_num(nan=0.5, posinf=1e6, neginf=1e6)
+        place = (begin + share.clamp(0, 1e6) * (end - begin)).round().long()
+        between = torch.maximum(torch.minimum(place, high - 1), low + 1)
+        beyond = torch.minimum(torch.minimum(torch.maximum(place, low + 1), low + 2), last)
+        return torch.where(high > 0, between, beyond)
+
+    def took(self, target: Tensor) -> Tensor:
+        """The strength at which each face's target was, between the rungs seen around it; nan where it wasn't."""
+        low, high = self.around(target)
+        at_low, at_high = self._value(low), self._value(high)
+        place = low + (target - at_low) / (at_high - at_low) * (high - low)
+        return torch.where(high > 0, place * self.search.step, torch.nan)
+
+    def settle(self, change: float, line: Line = Line()) -> Found:
         """To where the target's normal score has risen by ``change`` from where it was: the nearest rung within tolerance.
 
         By interpolating between what was seen around the target, or beyond it, and every third time by halving.
@@ -132,7 +179,7 @@ class Track:
         target = self.values[:, 0] + change
         for attempt in range(self.search.tries):
             rung, near = self._nearest(target)
-            guess = self._guess(target, halve=attempt % 3 == 2)
+            guess = self._guess(target, line, halve=attempt % 3 == 2)
             index = (~near & (guess > 0)).nonzero()[:, 0]
             if not len(index):
                 break
@@ -145,7 +192,7 @@ class Track:
         smallest, rung = distance.min(1)
         return rung, smallest <= self.search.tolerance
 
-    def _guess(self, target: Tensor, halve: bool) -> Tensor:
+    def _guess(self, target: Tensor, line: Line, halve: bool) -> Tensor:
         """The rung to look at next, 0 where there is none left."""
         low, high = self.around(target)
         passed, rungs = high > 0, self.search.rungs
@@ -154,7 +201,7 @@ class Track:
         between = torch.where(torch.tensor(halve), (low + high) // 2, low + (share * (high - low)).round().long())
         between = torch.maximum(torch.minimum(between, high - 1), low + 1)
         rise = (at_low - self.values[:, 0]) / low.clamp(min=1)
-        needed = torch.where(low > 0, (target - at_low) / rise, self._needed(target) / self.search.step)
+        needed = torch.where(low > 0, (target - at_low) / rise, line(self.said(target)) / self.search.step)
         needed = torch.where((low > 0) & ~(rise > 0), torch.inf, needed)
         # No further than twice as far at once: a score that flattens would ask for the end of the ladder.
         reach = torch.minimum(needed.nan_to_num(nan=1.0, posinf=1e6).clamp(1, 1e6), low.clamp(min=rungs // 3).double())
@@ -175,7 +222,11 @@ class Track:
     def _value(self, rung: Tensor) -> Tensor:
         return self.values[torch.arange(len(rung)), rung]
 
-    def _needed(self, target: Tensor) -> Tensor:
+    def goal_of(self, score: float) -> Tensor:
+        """A score as each face's normal score, turned so that it is to rise, (n,)."""
+        return self._turned(torch.tensor([score])).expand(len(self.ws))
+
+    def said(self, target: Tensor) -> Tensor:
         """The strength that should do, between what scorer and probe say: both err, and only in part by themselves."""
         k = self.editor.attributes.index(self.goal.attribute)
         reading = self.editor.read(self.ws)[:, k].cpu().double() * self.sign

@@ -6,11 +6,12 @@ Modules of this package import nothing heavy at their top: ``ganvas --help`` ans
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
 
-from ganvas.cli import faces, gan, learning, ranking, sets, sheets, things
+from ganvas.cli import checkpoints, faces, gan, learn, learning, photos, ranking, sets, sheets, things, web
 from ganvas.errors import GanvasError
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (faces, sheets, learning, gan, ranking, sets, things):
+for module in (faces, sheets, photos, web, learning, learn, gan, ranking, sets, checkpoints, things):
     for command in module.COMMANDS:
         name = command.__name__.strip("_").replace("_", "-")
         app.command(name, rich_help_panel=module.PANEL)(command)
@@ -28,6 +29,7 @@ for module in (faces, sheets, learning, gan, ranking, sets, things):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 when all went well, 1 for bad input (one line), 2 for wrong usage, 130 if stopped."""
+    warnings.showwarning = _warn
     try:
         app(args=None if arguments is None else list(arguments))
     except GanvasError as error:
@@ -37,3 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if stop.code == 130:  # typer's for Ctrl-C
             print("Stopped.", file=sys.stderr)
         raise
+
+
+def _warn(message: Warning | str, *_: object) -> None:
+    """One line, without the place in the code."""
+    print("Warning: " + " ".join(str(message).split()), file=sys.stderr)

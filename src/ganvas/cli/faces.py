@@ -14,6 +14,7 @@ from ganvas.cli.options import (
     Dtype,
     EditorName,
     GeneratorName,
+    PhotoFile,
     Psi,
     Row,
     SaveCodes,
@@ -39,20 +40,22 @@ def edit(
     psi: Psi = 0.7,
     codes: CodesFile = None,
     row: Row = 0,
+    photo: PhotoFile = None,
     save_codes: SaveCodes = None,
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
     """Draw one face, with attributes set or shifted."""
     from ganvas import recipe_files
-    from ganvas.cli import starting
+    from ganvas.cli import inverting, starting
 
     step = starting.step_of(set_values, shift_values)
     recipe_files.check_outputs([out], save_codes)
     named = starting.attributes_of(step)
     tools = starting.tools_of(generator, dtype, device, editor=editor, attributes=named, codes=codes)
     start = starting.face_of(tools, seed, psi, row)
-    _draw([starting.recipe_of(tools, start, step)], tools, [out], save_codes)
+    recipe, tools = inverting.with_photo(starting.recipe_of(tools, start, step), tools, photo)
+    _draw([recipe], tools, [out], save_codes)
 
 
 def sample(
@@ -133,12 +136,13 @@ def render(
     ] = None,
     editor: EditorName = None,
     codes: CodesFile = None,
+    photo: PhotoFile = None,
     save_codes: SaveCodes = None,
     device: Device = "cpu",
 ) -> None:
     """Draw the picture of a recipe again, pixel for pixel."""
     from ganvas import recipe_files
-    from ganvas.cli import sheets
+    from ganvas.cli import inverting, sheets
     from ganvas.sheet import Sheet
 
     found, carried = recipe_files.load_recipe(recipe)
@@ -150,6 +154,7 @@ def render(
     tools = recipe_files.tools_for(
         found, device=device, editor=editor, codes=codes, carried=carried, generator=generator
     )
+    tools = inverting.with_photo_file(tools, photo)
     if isinstance(found, Sheet):
         sheets.draw(found, tools, out, save_codes)
     else:

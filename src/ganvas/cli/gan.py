@@ -1,4 +1,4 @@
-"""The command that trains a GAN: train-gan."""
+"""The commands that train a GAN, and make a run's result ready to ship: train-gan, finish-gan."""
 
 from __future__ import annotations
 
@@ -47,4 +47,17 @@ def train_gan(
     options.say(gan.train(data, out, settings, schedule, watch))
 
 
-COMMANDS = (train_gan,)
+def finish_gan(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run of train-gan.")],
+    out: Annotated[
+        Path, typer.Option(help="The generator (.safetensors, float16); a sheet of samples goes beside it.")
+    ],
+) -> None:
+    """Write what a run learned as a small file that `load_generator` reads."""
+    from ganvas.training import gan
+
+    generator = gan.finish(run / gan.GENERATOR, out, gan.samples)
+    options.say(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {generator.fingerprint[:12]}")
+
+
+COMMANDS = (train_gan, finish_gan)

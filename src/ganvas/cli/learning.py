@@ -131,7 +131,9 @@ def train_scorer(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The scorer (safetensors); checkpoints lie beside it while it trains.")],
-    arch: Annotated[str | None, typer.Option(help="Another network: efficientnet_b3 is the paper's.")] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Another network: efficientnet_b3 (the paper's), cnn, dlib (a reading).")
+    ] = None,
     generated: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Labels with --keep-images: a second round learns from them.")
     ] = None,

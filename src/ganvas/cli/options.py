@@ -36,6 +36,12 @@ EditorName = Annotated[
 ]
 CodesFile = Annotated[Path | None, typer.Option("--codes", metavar="FILE", help="Start from codes in this file.")]
 Row = Annotated[int, typer.Option(help="Which of the codes in --codes, counted from 0.")]
+PhotoFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--photo", metavar="FILE", help="Put back what the inversion missed of this aligned photograph: NAME-photo.png."
+    ),
+]
 SaveCodes = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the finished codes, too (safetensors).")]
 SetValues = Annotated[
     list[str] | None,

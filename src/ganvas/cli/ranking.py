@@ -11,6 +11,7 @@ from ganvas.cli import options
 from ganvas.cli.learning import PANEL as PANEL
 from ganvas.cli.learning import ScorerName
 from ganvas.cli.options import Device, Dtype, GeneratorName
+from ganvas.errors import GanvasError
 
 
 def bench(
@@ -18,6 +19,9 @@ def bench(
     out: Annotated[Path, typer.Option(help="The folder for the report; a run that was stopped goes on there.")],
     scorer: ScorerName = None,
     quick: Annotated[bool, typer.Option("--quick", help="Four methods on 16 faces: five minutes.")] = False,
+    share: Annotated[
+        float, typer.Option(help="The share of the faces to try; a larger share goes on with a smaller one's pictures.")
+    ] = 1.0,
     methods: Annotated[
         str | None, typer.Option(metavar="NAME,NAME", help="Only these rows of the table; by default all.")
     ] = None,
@@ -33,6 +37,13 @@ def bench(
     labels: Annotated[
         Path | None, typer.Option(metavar="LABELS", help="A label folder or pack; by default the one that ships.")
     ] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder with encoder4editing's smile.pt and age.pt: linear methods are compared with them.",
+        ),
+    ] = None,
     device: Device = "cpu",
     dtype: Dtype = "bfloat16",
 ) -> None:
@@ -40,6 +51,9 @@ def bench(
     from ganvas.bench import plan
     from ganvas.bench.report import Wanted
     from ganvas.bench.report import bench as compare
+
+    if quick and share != 1:
+        raise GanvasError("A quick report has no share: leave out --quick or --share.")
 
     def names(text: str | None) -> list[str] | None:
         return None if text is None else options.names_of(text)
@@ -52,9 +66,10 @@ def bench(
         names(attributes),
         labels,
         names(judges),
-        plan.QUICK if quick else plan.FULL,
+        plan.QUICK if quick else plan.FULL.shared(share),
         device,
         dtype,
+        published,
     )
     compare(wanted, out, say=options.say)
     options.say(out / "index.html")

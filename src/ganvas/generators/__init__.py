@@ -6,6 +6,7 @@ import tomllib
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
+from pathlib import Path
 
 import torch
 
@@ -28,21 +29,28 @@ def generator_names() -> tuple[str, ...]:
 
 
 def card(name: str) -> Card:
-    """What is known about a generator without loading it. Raises GanvasError for a name that no card has."""
-    if name not in _cards():
-        raise unknown("generator", name, generator_names())
-    return _cards()[name]
+    """What is known about a generator without loading it; nothing, of a file. Raises GanvasError for any other name."""
+    if name in _cards():
+        return _cards()[name]
+    if not Path(name).is_file():
+        raise unknown("generator", name, [*generator_names(), "the path of a checkpoint"])
+    return Card(name=Path(name).stem, licence="", source=str(name), family="", about="", scorer="")
 
 
-def load_generator(name: str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Generator:
-    """The generator ``name`` with its weights on ``device``; they are fetched the first time.
+def load_generator(
+    name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Generator:
+    """The generator ``name`` with its weights on ``device``, fetched the first time; or the one in a checkpoint's file.
 
+    A file is recognised by its content, and nothing in it is run: ``ganvas.checkpoints`` says which are known.
     ``dtype`` is that of the synthesis; codes and pictures are float32 whatever it is.
-    Raises GanvasError for an unknown name, device or dtype, and where the weights can't be had.
+    Raises GanvasError for an unknown name, device or dtype, where the weights can't be had, and for any other file.
     """
-    found, place = card(name), check_device(device)
+    found, place = card(str(name)), check_device(device)
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, map(str, DTYPES))
+    if not found.family:
+        return import_module("ganvas.checkpoints").read(name).generator(found.name, dtype).to(place)
     return import_module(f"ganvas.generators.{found.family}").load(found, place, dtype)
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.generators._fir import double, fold_up, join_phases
+from ganvas.generators._fir import double, fold_up, join_phases, smooth
 
 ARCHITECTURES = ("skip", "resnet", "orig")
 RESOLUTIONS = tuple(2**i for i in range(3, 11))
@@ -42,6 +42,9 @@ class Shape:
     architecture: str = "skip"
     clamp: float | None = None
     """The largest activation, where the network was trained with one."""
+    bounded: bool = False
+    """Whether the picture goes through tanh, as no published StyleGAN2's does: for pictures that are mostly black or white,
+    exact ends of the range which a sum of filters meets nowhere."""
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
@@ -158,7 +161,11 @@ def fold(weights: Weights, shape: Shape, dtype: torch.dtype) -> dict[str, Tensor
         kernel = weights[f"{name}.weight"] / (9 * layer.incoming) ** 0.5
         folded |= _affine(weights, layer, shape.w_dim)
         folded[f"{name}.power"] = kernel.square().sum((2, 3))
-        folded[f"{name}.weight"] = _place(fold_up(kernel) if layer.up else kernel, dtype)
+        if layer.up and dtype == torch.float32 and not kernel.requires_grad:
+            # Four times the products cost more than the filter by itself, but for bfloat16, where products are cheap.
+            folded[f"{name}.doubling"] = _place(kernel.transpose(0, 1), dtype)
+        else:
+            folded[f"{name}.weight"] = _place(fold_up(kernel) if layer.up else kernel, dtype)
         strength = weights[f"{name}.noise_strength"].expand(layer.outgoing)
         folded[f"{name}.added"] = (GAIN * torch.stack((weights[f"{name}.bias"], strength))).to(dtype)
         folded[f"{name}.noise"] = weights[f"{name}.noise_const"][None].to(dtype)
@@ -230,7 +237,8 @@ def synthesis(
         if last and layer.resolution in outputs:
             drawn = _draw(folded, outputs[layer.resolution], x, ws, shape.clamp)
             image = drawn if image is None else double(image) + drawn
-    return image if image is not None else x
+    drawn = image if image is not None else x
+    return drawn.tanh() if shape.bounded else drawn
 
 
 def _clamp(shape: Shape, half: bool) -> float | None:
@@ -258,13 +266,29 @@ def _convolve(
     name, gain = layer.name, 0.5**0.5 if half else 1.0
     style = F.linear(w, folded[f"{name}.affine.weight"], folded[f"{name}.affine.bias"])
     scale = GAIN * gain * torch.rsqrt(style.square() @ folded[f"{name}.power"].T + 1e-8)
-    x = x * style.to(x.dtype)[:, :, None, None]
-    x = F.conv2d(x, folded[f"{name}.weight"], padding=1)
-    if layer.up:
-        x = join_phases(x)
-    x = _add(x * scale.to(x.dtype)[:, :, None, None], folded[f"{name}.added"] * gain, noise)
+    learning = x.requires_grad or style.requires_grad
+    # In place where nothing is learned: fresh memory costs more than what is done with it. The first input is a weight.
+    x = _times(x, style, learning or layer.row == 0)
+    if f"{name}.doubling" in folded:
+        x = smooth(F.conv_transpose2d(x, folded[f"{name}.doubling"], stride=2))
+    else:
+        x = F.conv2d(x, folded[f"{name}.weight"], padding=1)
+        x = join_phases(x) if layer.up else x
+    x, added = _times(x, scale, learning), folded[f"{name}.added"] * gain
+    if learning:
+        x = _add(x, added, noise)
+    else:
+        x = x.add_(added[0][:, None, None]).addcmul_(noise[:, None], added[1][:, None, None])
     x = F.leaky_relu_(x, 0.2)
-    return x if clamp is None else x.clamp(-clamp, clamp)
+    if clamp is None:
+        return x
+    return x.clamp(-clamp, clamp) if learning else x.clamp_(-clamp, clamp)
+
+
+def _times(x: Tensor, factors: Tensor, anew: bool) -> Tensor:
+    """x (n, channels, h, w) by a factor a channel, (n, channels)."""
+    factors = factors.to(x.dtype)[:, :, None, None]
+    return x * factors if anew else x.mul_(factors)
 
 
 def _add(x: Tensor, added: Tensor, noise: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def read_generator(path: str | Path, name: str = "", dtype: torch.dtype = torch.
     state, about = load_tensors(path)
     if (about.get("kind"), about.get("family"), about.get("version")) != (KIND, FAMILY, VERSION):
         raise GanvasError(f"{path} isn't a StyleGAN2 generator that ganvas wrote.")
-    return StyleGAN2(state, _shape_of(about.get("shape"), path), name or Path(path).stem, dtype)
+    return StyleGAN2(state, shape_of(about.get("shape"), path), name or Path(path).stem, dtype)
 
 
 def save_generator(
@@ -54,8 +54,8 @@ def save_generator(
     save_tensors(path, {name: value.to(dtype) for name, value in state.items()}, about)
 
 
-def _shape_of(found: Any, path: str | Path) -> Shape:
-    """Raises GanvasError where ``found`` isn't the JSON of a Shape."""
+def shape_of(found: Any, path: str | Path) -> Shape:
+    """The shape that a file's description lists. Raises GanvasError where ``found`` isn't the JSON of a Shape."""
     defaults = {field.name: field.default for field in fields(Shape)}
     if not isinstance(found, dict) or set(found) != set(defaults) or not isinstance(found["widths"], list):
         raise GanvasError(f"{path} is damaged: it doesn't say what its weights are.")
@@ -63,6 +63,8 @@ def _shape_of(found: Any, path: str | Path) -> Shape:
     values = [*found["widths"], *(found[name] for name in whole)]
     if not all(type(value) is int and value <= layers.MOST for value in values):
         raise GanvasError(f"{path} is damaged: its sizes aren't whole numbers up to {layers.MOST}.")
+    if type(found["bounded"]) is not bool:
+        raise GanvasError(f"{path} is damaged: it doesn't say whether its pictures are bounded.")
     numbers = (found["learning_rate_multiplier"], *([] if found["clamp"] is None else [found["clamp"]]))
     if not all(isinstance(value, int | float) and value > 0 for value in numbers):
         raise GanvasError(f"{path} is damaged: its learning rate multiplier or clamp isn't a positive number.")

@@ -16,6 +16,9 @@ from ganvas.files import load_tensors
 from ganvas.hub import Weights
 from ganvas.scorer import Scorer
 
+FILES = {"count": "count", "examples": "_examples"}
+"""What a file says its scorer is -> the module that reads it; celeba40's reads the others."""
+
 
 @cache
 def scorer_names() -> tuple[str, ...]:
@@ -31,13 +34,15 @@ def cards() -> dict[str, Weights]:
 
 
 def load_scorer(name: str) -> Scorer:
-    """The scorer ``name``, or the one in a file that ``ganvas train-scorer`` or ``train-counter`` wrote, on the CPU.
+    """The scorer ``name``, or the one in a file, on the CPU: one that ganvas wrote, or a classifier in ONNX with its card.
 
     Raises GanvasError for a name that no file has, and where published weights can't be had.
     """
     if name.endswith(".safetensors"):
-        kind = "count" if load_tensors(name)[1].get("scorer") == "count" else "celeba40"
+        kind = FILES.get(str(load_tensors(name)[1].get("scorer")), "celeba40")
         return import_module(f"ganvas.scorers.{kind}").read(name)
+    if name.endswith(".onnx"):
+        return import_module("ganvas.scorers._classifier").read(name)
     if name not in scorer_names():
-        raise unknown("scorer", name, scorer_names())
+        raise unknown("scorer", name, [*scorer_names(), "a file of ganvas's (.safetensors), a classifier (.onnx)"])
     return import_module(f"ganvas.scorers.{name}").load(name)

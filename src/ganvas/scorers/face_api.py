@@ -78,6 +78,11 @@ class FaceApi(Scorer):
 
     def age_gender(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Age (n, 1) in years and logits (n, 2) of male and female, of prepared squares (n, 3, 112, 112)."""
+        x = self.age_map(x).mean((2, 3))
+        return self._dense(x, "age/fc/age"), self._dense(x, "age/fc/gender")
+
+    def age_map(self, x: Tensor) -> Tensor:
+        """What age and gender are read from, (n, 512, 4, 4)."""
         x = self._convolution(x, "age/entry_flow/conv_in", 2).relu()
         x = self._reduction(x, "age/entry_flow/reduction_block_0", activate=False)
         x = self._reduction(x, "age/entry_flow/reduction_block_1")
@@ -87,11 +92,14 @@ class FaceApi(Scorer):
                 y = self._separable(y.relu(), f"age/middle_flow/main_block_{i}/separable_conv{j}")
             x = x + y
         x = self._reduction(x, "age/exit_flow/reduction_block")
-        x = self._separable(x, "age/exit_flow/separable_conv").relu().mean((2, 3))
-        return self._dense(x, "age/fc/age"), self._dense(x, "age/fc/gender")
+        return self._separable(x, "age/exit_flow/separable_conv").relu()
 
     def expressions(self, x: Tensor) -> Tensor:
         """Logits (n, 7) of prepared squares (n, 3, 112, 112)."""
+        return self._dense(self.expression_map(x).mean((2, 3)), "expression/fc")
+
+    def expression_map(self, x: Tensor) -> Tensor:
+        """What expressions are read from, (n, 256, 7, 7)."""
         for i in range(DENSE_BLOCKS):
             first = f"expression/dense{i}/conv0"
             x = (self._separable(x, first, 2) if i else self._convolution(x, first, 2)).relu()
@@ -99,7 +107,7 @@ class FaceApi(Scorer):
             for j in (1, 2, 3):
                 total = total + self._separable(total.relu(), f"expression/dense{i}/conv{j}")
             x = total.relu()
-        return self._dense(x.mean((2, 3)), "expression/fc")
+        return x
 
     def _reduction(self, x: Tensor, name: str, activate: bool = True) -> Tensor:
         y = self._separable(x.relu() if activate else x, f"{name}/separable_conv0")

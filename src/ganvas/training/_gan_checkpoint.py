@@ -18,6 +18,8 @@ from ganvas.training._gan_losses import Networks
 KIND, VERSION, KEPT = "gan-training", 1, 2
 SUMS = ("exp_avg", "exp_avg_sq", "step")
 """What Adam keeps for a parameter (β₁ = 0 keeps the last gradient)."""
+CHANGING = ("learning_rate", "average_images")
+"""What a run may go on with another value of: rates fall and averages lengthen towards a training's end."""
 
 
 def save(
@@ -68,7 +70,7 @@ def _check_run(path: Path, about: Mapping[str, Any], run: Mapping[str, Any]) -> 
     then = about.get("run")
     if about.get("kind") != KIND or about.get("version") != VERSION or not isinstance(then, dict):
         raise GanvasError(f"{path} isn't a checkpoint of a GAN's training.")
-    for key in run:
+    for key in (key for key in run if key not in CHANGING):
         if then.get(key) != run[key]:
             raise GanvasError(
                 f"{path} was trained with {key} {then.get(key)!r}, not {run[key]!r}: take another --out, or what it had."

@@ -3,8 +3,6 @@
 Karras et al., https://arxiv.org/abs/1912.04958: the non-saturating logistic loss (Goodfellow et al.), R1 on real
 pictures (Mescheder et al., https://arxiv.org/abs/1801.04406), path length regularisation (section 3.2), each penalty
 once in a number of steps (section 3.1), and codes mixed (Karras et al., https://arxiv.org/abs/1812.04948).
-
-Both networks step at once, from the same pictures: one pass through generator and discriminator less than in turns.
 """
 
 from __future__ import annotations
@@ -47,10 +45,12 @@ class Networks:
 
 def start(options: Options, num_labels: int, mean: Tensor, deviation: Tensor) -> Networks:
     """Networks before training, from the seed alone; what the generator draws has the real pictures' ``mean`` and
-    standard ``deviation``, both (colours,).
+    standard ``deviation``, both (colours,): before tanh, the value that becomes the mean and a deviation of 1.
 
     Otherwise the first steps learn nothing but these two, and what codes change is lost on the way.
     """
+    if options.bounded:
+        mean, deviation = mean.clamp(-0.99, 0.99).atanh(), torch.ones_like(deviation)
     random = random_of(options.seed, 0, 2**31)
     shape, critic_shape = options.shape(len(mean), num_labels), options.critic(len(mean), num_labels)
     generator, critic = layers.initial(shape, random), critic_shape.initial(random)
@@ -84,46 +84,52 @@ class Batch:
 
 @dataclass(frozen=True)
 class Gradients:
-    """Of the generator's learned tensors and of the discriminator's, in their order; ``losses`` by name."""
+    """Of one network's learned tensors, in their order; ``losses`` by name."""
 
-    generator: list[Tensor]
-    critic: list[Tensor]
+    values: list[Tensor]
     losses: dict[str, float]
 
 
-def gradients(networks: Networks, options: Options, batch: Batch, step: int) -> Gradients:
-    """The gradients of one step of both networks."""
+def of_generator(networks: Networks, options: Options, batch: Batch, step: int) -> Gradients:
+    """What makes pictures look more real to the discriminator."""
     dtype = getattr(torch, options.precision)
     learned = [networks.generator[name] for name in networks.learned]
-    critic = list(networks.critic.values())
-    g, d = layers.fold(networks.generator, networks.shape, dtype), networks.critic_shape.fold(networks.critic, dtype)
+    fake = _draw(networks, options, batch, len(batch.real))
+    critic = {name: value.detach() for name, value in networks.critic.items()}
+    judged = networks.critic_shape.judge(networks.critic_shape.fold(critic, dtype), fake, batch.labels)
+    loss = F.softplus(-judged).mean()
+    found, losses = list(torch.autograd.grad(loss, learned)), {"generator": float(loss.detach())}
+    if options.path_length > 0 and step % options.path_every == 0:
+        path, length = _path_length(networks, options, batch, learned)
+        found, losses["path"] = list(torch._foreach_add(found, path)), float(length.detach())
+    return Gradients(found, losses)
 
-    ws = _codes(networks, options, batch, g, len(batch.real))
-    noise = batch.random if options.noise else None
-    fake = layers.synthesis(g, networks.shape, ws, dtype, noise)
-    judged = networks.critic_shape.judge(d, fake, batch.labels)
-    loss_g, loss_fake = F.softplus(-judged).mean(), F.softplus(judged).mean()
-    # One graph, two gradients: what fools the discriminator goes to the pictures, what improves it to its weights.
-    (at_fake,) = torch.autograd.grad(loss_g, fake, retain_graph=True)
-    of_g = list(torch.autograd.grad(fake, learned, at_fake))
-    of_d = _zeros_for_none(torch.autograd.grad(loss_fake, critic, retain_graph=True, allow_unused=True), critic)
 
+def of_critic(networks: Networks, options: Options, batch: Batch, step: int) -> Gradients:
+    """What tells drawn pictures from real ones better, with R1 once in a number of steps."""
+    shape, learned = networks.critic_shape, list(networks.critic.values())
+    with torch.no_grad():
+        fake = _draw(networks, options, batch, len(batch.real))
+    folded = shape.fold(networks.critic, getattr(torch, options.precision))
     penalised = options.gamma > 0 and step % options.r1_every == 0
     real = batch.real.requires_grad_(penalised)
-    judged_real = networks.critic_shape.judge(d, real, batch.labels)
-    loss_real, penalty = F.softplus(-judged_real).mean(), torch.zeros(())
+    judged, judged_real = shape.judge(folded, fake, batch.labels), shape.judge(folded, real, batch.labels)
+    loss = F.softplus(judged).mean() + F.softplus(-judged_real).mean()
+    losses = {"critic": loss, "real": judged_real.mean(), "fake": judged.mean()}
     if penalised:
         (slope,) = torch.autograd.grad(judged_real.sum(), real, create_graph=True)
-        penalty = slope.square().sum((1, 2, 3)).mean()
-    weight = options.gamma / 2 * options.r1_every
-    of_d = torch._foreach_add(of_d, list(torch.autograd.grad(loss_real + weight * penalty, critic)))
-    losses = {"generator": loss_g, "critic": loss_fake + loss_real, "real": judged_real.mean(), "fake": judged.mean()}
-    if penalised:
-        losses["r1"] = penalty
-    if options.path_length > 0 and step % options.path_every == 0:
-        path, losses["path"] = _path_length(networks, options, batch, learned)
-        of_g = torch._foreach_add(of_g, path)
-    return Gradients(list(of_g), list(of_d), {name: float(value.detach()) for name, value in losses.items()})
+        losses["r1"] = slope.square().sum((1, 2, 3)).mean()
+        loss = loss + options.gamma / 2 * options.r1_every * losses["r1"]
+    found = list(torch.autograd.grad(loss, learned))
+    return Gradients(found, {name: float(value.detach()) for name, value in losses.items()})
+
+
+def _draw(networks: Networks, options: Options, batch: Batch, n: int) -> Tensor:
+    """New pictures (n, colours, height, width)."""
+    dtype = getattr(torch, options.precision)
+    folded = layers.fold(networks.generator, networks.shape, dtype)
+    ws = _codes(networks, options, batch, folded, n)
+    return layers.synthesis(folded, networks.shape, ws, dtype, batch.random if options.noise else None)
 
 
 def _codes(networks: Networks, options: Options, batch: Batch, g: layers.Weights, n: int) -> Tensor:

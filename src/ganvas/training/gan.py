@@ -25,6 +25,7 @@ from ganvas.training import _gan_checkpoint, _gan_losses, _gan_processes
 from ganvas.training._gan_board import Board
 from ganvas.training._gan_data import Pictures
 from ganvas.training._gan_data import read_pictures as read_pictures
+from ganvas.training._gan_finish import finish as finish
 from ganvas.training._gan_judges import Judge
 from ganvas.training._gan_judges import judge_of as judge_of
 from ganvas.training._gan_losses import Batch, Networks
@@ -153,15 +154,22 @@ def _about(run: Run) -> dict[str, Any]:
 
 
 def advance(run: Run) -> dict[str, float]:
-    """One step of both networks; returns its losses. Raises GanvasError where they are no numbers any more."""
-    found = _gan_losses.gradients(run.networks, run.options, _batch(run), run.step)
-    if not all(math.isfinite(value) for value in found.losses.values()):
-        raise GanvasError(f"The training diverged at step {run.step}: try a lower learning rate, or a larger gamma.")
-    together = _gan_processes.average([*found.generator, *found.critic], run.processes)
-    parameters = [p for optimizer in run.optimizers.values() for p in optimizer.param_groups[0]["params"]]
-    for parameter, gradient in zip(parameters, together, strict=True):
-        parameter.grad = gradient
-    for optimizer in run.optimizers.values():
+    """One step of each network, the generator first; returns the losses.
+
+    Raises GanvasError where they are no numbers any more.
+    """
+    batch, losses = _batch(run), {}
+    for name, gradients in (("generator", _gan_losses.of_generator), ("critic", _gan_losses.of_critic)):
+        found, optimizer = gradients(run.networks, run.options, batch, run.step), run.optimizers[name]
+        losses |= found.losses
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise GanvasError(
+                f"The training diverged at step {run.step}: try a lower learning rate, or a larger gamma."
+            )
+        together = _gan_processes.average(found.values, run.processes)
+        for parameter, gradient in zip(optimizer.param_groups[0]["params"], together, strict=True):
+            # Fused Adam on a CPU reads memory in the parameter's order, whatever the gradient's strides are.
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
         optimizer.step()
         optimizer.zero_grad()
     # Each process saw other codes: their mean of W is shared, as gradients are.
@@ -170,7 +178,7 @@ def advance(run: Run) -> dict[str, float]:
         mean.copy_(shared)
     run.step += 1
     _gan_losses.follow(run.networks, run.options, run.seen)
-    return found.losses
+    return losses
 
 
 def _batch(run: Run) -> Batch:

@@ -17,9 +17,10 @@ from ganvas.files import load_tensors, read_json, save_tensors
 from ganvas.generator import Generator
 from ganvas.labels import INDEX, Labels, draw_codes, read_about
 from ganvas.pictures import shrink
+from ganvas.scorers._frozen import FrozenNetwork
 from ganvas.scorers.celeba40 import MOST, SIZE, SOFTNESS, AttributeNetwork, Network, Together, build, read
 from ganvas.shards import decode, images_path, load_shard
-from ganvas.training import scorer
+from ganvas.training import readings, scorer
 from ganvas.training.faces import TEST, FaceSet, read_faces
 from ganvas.training.scorer import GeneratedFaces, Options
 
@@ -141,6 +142,14 @@ def train_celeba40(
     if isinstance(network, AttributeNetwork):
         network.features.load_imagenet(imagenet_weights())
     report(f"{len(faces.labels)} real faces")
+    if isinstance(network, FrozenNetwork):
+        if generated is not None:
+            raise GanvasError(
+                f"A reading of frozen features, {arch!r}, has no second round: leave out the generated faces."
+            )
+        scale, offset = readings.train(faces, network, report)
+        save_scorer(network, scale, offset, out)
+        return
     first = out.with_suffix(".round-1.safetensors")
     network = scorer.train(
         faces, network, replace(ROUND_ONES.get(arch, ROUND_ONE), seed=seed), checkpoint=first, report=report

@@ -210,12 +210,15 @@ def _run(network: Network, options: Options, real: FaceSet, generated: Generated
 
 
 def calibrate(network: nn.Module, faces: FaceSet) -> tuple[Tensor, Tensor]:
-    """Platt's scaling on the calibration tenth: (scale, offset), each (attributes,), of ``predict``'s logits.
-
-    Scales are positive, so ranks stay. The tenth has CelebA's own mix of faces, which training's weights took away.
-    """
+    """Platt's scaling on the calibration tenth, which has CelebA's own mix of faces: training's weights took that away."""
     held_out = faces.part(faces.tenths == CALIBRATION)
-    logits, labels = predict(network, held_out.pixels).double(), held_out.labels.double()
+    return platt(predict(network, held_out.pixels), held_out.labels)
+
+
+@torch.enable_grad()
+def platt(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(scale, offset), each (attributes,), that make logits (n, attributes) probabilities; scales are positive, so ranks stay."""
+    logits, labels = logits.detach().double(), labels.double()
     log_scale = torch.zeros(logits.shape[1], dtype=torch.double, requires_grad=True)
     offset = torch.zeros(logits.shape[1], dtype=torch.double, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_scale, offset], max_iter=200, line_search_fn="strong_wolfe")

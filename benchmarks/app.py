@@ -1,0 +1,146 @@
+"""How quick the web editor is, and how it bears ten people: previews, full pictures, memory over 500 edits.
+
+    python benchmarks/app.py [--generator ffhq] [--people 10] [--edits 500]
+
+The server runs in this process and is asked over HTTP as browsers ask it. Each number stands beside the share of it that was
+synthesis; processor time stands beside the clock's, since other work on the machine slows the clock's alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ganvas.app import server
+from ganvas.app.scene import Scene
+from ganvas.app.visitor import Visitor
+from ganvas.app.workshop import Workshop, discovered
+from ganvas.recipe import FromSeed
+
+SLIDERS = ("slider-Smiling", "slider-Young", "slider-Male", "slider-Eyeglasses")
+
+
+class Timed:
+    """What calls took, on the clock and of the processor."""
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self.run, self.clock, self.processor = run, [], []
+
+    def __call__(self, *given: Any) -> Any:
+        began, busy = time.perf_counter(), time.process_time()
+        result = self.run(*given)
+        self.clock.append(time.perf_counter() - began)
+        self.processor.append(time.process_time() - busy)
+        return result
+
+
+def resident() -> float:
+    """This process's memory in MiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def median(values: list[float]) -> str:
+    """Median and the slowest of twenty, in ms."""
+    ordered = sorted(values)
+    return f"median {1000 * statistics.median(ordered):6.0f} ms, 95 % {1000 * ordered[int(0.95 * (len(ordered) - 1))]:6.0f} ms"
+
+
+def alone(address: str, sliders: list[str], edits: int, synthesis: Timed) -> None:
+    """One visitor moves sliders and rests."""
+    visitor = Visitor(address)
+    began = time.perf_counter()
+    visitor.open()
+    print(f"first picture            {1000 * (time.perf_counter() - began):.0f} ms after the page was asked for")
+    previews, fulls, busy, skipped = [], [], [], len(synthesis.clock)
+    for i in range(edits):
+        slider = sliders[i % len(sliders)]
+        start = time.process_time()
+        visitor.send(slider, "input", round(-2 + 4 * ((i * 7) % edits) / edits, 2))
+        busy.append(time.process_time() - start)
+        previews.append(visitor.seconds)
+        visitor.after(slider, "input")
+        fulls.append(previews[-1] + visitor.seconds)
+    clock, processor = synthesis.clock[skipped:], synthesis.processor[skipped:]
+    print(f"preview                  {median(previews)}; synthesis {sum(clock) / sum(previews):.2f} of it")
+    print(f"full picture, at rest    {median(fulls)} (with the pause that tells rest)")
+    print(f"processor, a preview     {median(busy)}; synthesis {median(processor)}")
+    visitor.close()
+
+
+def together(address: str, sliders: list[str], people: int, edits: int) -> None:
+    """Many visitors at once; memory is read every fifth of the way."""
+    waits: list[list[float]] = [[] for _ in range(people)]
+    failed: list[str] = []
+    done = threading.Semaphore(0)
+
+    def visit(number: int) -> None:
+        visitor = Visitor(address)
+        try:
+            visitor.open()
+            for i in range(edits // people):
+                slider = sliders[(i + number) % len(sliders)]
+                visitor.send(slider, "input", round(-2 + 0.37 * ((i + number) % 10), 2))
+                waits[number].append(visitor.seconds)
+                if i % 5 == 4:
+                    visitor.after(slider, "input")
+                done.release()
+        except Exception as error:  # each is counted
+            failed.append(repr(error))
+        finally:
+            visitor.close()
+
+    threads = [threading.Thread(target=visit, args=(number,)) for number in range(people)]
+    for thread in threads:
+        thread.start()
+    marks = [resident()]
+    for _ in range(5):
+        for _ in range(edits // people * people // 5):
+            while not done.acquire(timeout=1):
+                if not any(thread.is_alive() for thread in threads):
+                    break
+        marks.append(resident())
+    for thread in threads:
+        thread.join()
+    medians = [statistics.median(w) for w in waits if w]
+    print(
+        f"{people} people, {sum(map(len, waits))} edits  {median([w for one in waits for w in one])}, {len(failed)} errors"
+    )
+    print(f"  medians of the people  {1000 * min(medians):.0f} to {1000 * max(medians):.0f} ms")
+    print(f"  memory                 {' '.join(f'{mark:.0f}' for mark in marks)} MiB")
+    for error in failed[:3]:
+        print("  ", error)
+
+
+def main() -> None:
+    """Print it all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--generator", default="ffhq")
+    parser.add_argument("--editor", action="append", default=[], help="an editor's file")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--people", type=int, default=10)
+    parser.add_argument("--edits", type=int, default=500)
+    parser.add_argument("--alone", type=int, default=40, help="edits of one visitor alone")
+    options = parser.parse_args()
+    shop = Workshop(discovered(options.dtype), options.editor)
+    network = shop.bench(Scene(options.generator, "", FromSeed(0), dtype=options.dtype)).generator
+    synthesis = Timed(network.synthesis)
+    network.synthesis = synthesis  # type: ignore[method-assign]
+    known = shop.choices[shop.default_editor(options.generator)].sliders
+    sliders = [name for name in SLIDERS if name.removeprefix("slider-") in known] or [
+        f"slider-{name}" for name in known
+    ]
+    with server.serving(shop, options.generator) as address:
+        alone(address, sliders, options.alone, synthesis)
+        together(address, sliders, options.people, options.edits)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""How visitors come to a scene from elsewhere: by opening the page, by a link, a recipe's file, another generator or editor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ganvas import codes as code_files
+from ganvas.app import links
+from ganvas.app.desk import Desk
+from ganvas.app.hands import Hands, told
+from ganvas.app.scene import Scene, check_scene
+from ganvas.errors import GanvasError
+from ganvas.recipe import FromSeed, Recipe
+from ganvas.recipe_files import load_recipe
+
+
+class Doors:
+    """Handlers of what changes more than an edit; ``first`` is what a visitor without a link sees."""
+
+    def __init__(self, hands: Hands, first: Scene) -> None:
+        self.hands, self.shop, self.first = hands, hands.shop, first
+
+    @told
+    async def open(self, request: gr.Request) -> Any:
+        """A visitor comes, with a link or without: the desk, the page's address, pickers, then what ``updates`` gives."""
+        token = request.query_params.get(links.QUERY)
+        if token:
+            try:
+                return await self._enter(Desk(self.scene_of(links.recipe_of_token(token))))
+            except GanvasError as error:
+                gr.Warning(escape(str(error), quote=False), title="The link", duration=10)
+        return await self._enter(Desk(self.first))
+
+    async def _enter(self, desk: Desk) -> list[Any]:
+        return [desk, *self.hands.pickers(desk), *await self.hands.show(desk, desk.touch())]
+
+    @told
+    async def pick_generator(self, name: str, desk: Desk | None) -> Any:
+        """Another generator: its first face."""
+        mine = self.hands.desk(desk)
+        self.shop.check(name, "")
+        if name == mine.scene.generator:
+            return gr.skip()
+        start = mine.scene.start if isinstance(mine.scene.start, FromSeed) else FromSeed(0)
+        stale = mine.look(Scene(name, self.shop.default_editor(name), start, dtype=self.first.dtype))
+        mine.faces = []
+        return [*self.hands.pickers(mine), *await self.hands.show(mine, stale)]
+
+    @told
+    async def pick_editor(self, name: str, desk: Desk | None) -> Any:
+        """Another editor for the same face; changes that it knows, too, are kept."""
+        mine = self.hands.desk(desk)
+        self.shop.check(mine.scene.generator, name)
+        stale = mine.look(mine.scene.with_editor(name, self.shop.choices[name].editor.attributes))
+        return [*self.hands.pickers(mine), *await self.hands.show(mine, stale)]
+
+    def scene_of(self, recipe: Recipe, codes: Any = None) -> Scene:
+        """The scene of a recipe. Raises GanvasError where it needs what isn't here."""
+        self.shop.check(recipe.generator.name, "")
+        if recipe.photo is not None:
+            raise GanvasError("The recipe puts back parts of a photograph, which isn't here: `ganvas render` draws it.")
+        editor = self.shop.default_editor(recipe.generator.name)
+        if recipe.editor is not None:
+            here = self.shop.editors_of(recipe.generator.name)
+            same = [name for name, one in here.items() if one.named.fingerprint == recipe.editor.fingerprint]
+            if not same:
+                whose = f"{recipe.editor.name!r} ({recipe.editor.fingerprint[:12]})"
+                raise GanvasError(f"The recipe needs editor {whose}: start the page with --editor FILE for it.")
+            editor = same[0]
+        return check_scene(
+            Scene(recipe.generator.name, editor, recipe.start, recipe.mix, recipe.edits, recipe.dtype, codes)
+        )
+
+    async def load(self, desk: Desk, path: Path) -> Callable[[], bool]:
+        """Look at the picture of a recipe's file, which is deleted."""
+        try:
+            found, carried = load_recipe(path)
+            recipe = links.picture_of(found)
+            self.shop.check(recipe.generator.name, "")
+
+            def unpack() -> Any:
+                if carried is None:
+                    return None
+                network = self.shop.bench(self.scene_of(recipe)).generator
+                return code_files.unpack(carried, "The picture", network)
+
+            codes = await self.hands.ask(desk, unpack)
+            scene = self.scene_of(recipe, codes)
+            # Whether it's the right generator, and has the codes: before anything changes.
+            await self.hands.ask(desk, lambda: self.shop.render(scene))
+        except GanvasError as error:
+            raise GanvasError(str(error).replace(str(path), path.name)) from None
+        finally:
+            path.unlink(missing_ok=True)
+        desk.keep()
+        return desk.look(scene)
+
+    @told
+    async def upload(self, path: str | None, desk: Desk | None) -> Any:
+        """A recipe is loaded."""
+        mine = self.hands.desk(desk)
+        if not path:
+            return gr.skip()
+        stale = await self.load(mine, Path(path))
+        return [*self.hands.pickers(mine), *await self.hands.show(mine, stale)]

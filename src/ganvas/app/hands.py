@@ -1,0 +1,265 @@
+"""What visitors do, as Gradio calls it: each handler changes a desk, has the worker draw, and says what the page shows.
+
+Handlers are coroutines of one event loop; they wait for the worker without holding a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+import secrets
+import shutil
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from ganvas.app import drawing, values
+from ganvas.app.desk import Desk
+from ganvas.app.drawing import Shown
+from ganvas.app.groups import label_of
+from ganvas.app.page import SPAN, STEP
+from ganvas.app.scene import Scene, check_scene, check_value, describe, title_of
+from ganvas.app.turns import Superseded, Turns
+from ganvas.app.workshop import Workshop
+from ganvas.errors import GanvasError, unknown
+from ganvas.recipe import FromSeed
+
+T = TypeVar("T")
+REST = 0.06
+"""Seconds without a newer position after which a slider counts as resting."""
+PAGE = 12
+"""Faces of a gallery's page."""
+MANY = 16
+"""Faces that are drawn as asked."""
+ENDED = "This page has lost its session: reload it."
+
+
+def told(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """A handler whose GanvasErrors are one clear message, and whose superseded work changes nothing."""
+
+    @functools.wraps(handler)
+    async def safe(*given: Any, **named: Any) -> Any:
+        try:
+            return await handler(*given, **named)
+        except Superseded:
+            return gr.skip()
+        except GanvasError as error:
+            raise message(error) from None
+
+    return safe
+
+
+def message(error: GanvasError) -> gr.Error:
+    """The error as the page says it."""
+    text = escape(" ".join(str(error).split()), quote=False)
+    return gr.Error(text, duration=10, title="That can't be done", print_exception=False)
+
+
+class Hands:
+    """``folder`` is the server's own temporary folder, ``names`` the attributes that have a slider."""
+
+    def __init__(self, shop: Workshop, turns: Turns, folder: Path, names: Sequence[str]) -> None:
+        self.shop, self.turns, self.folder, self.names = shop, turns, folder, tuple(names)
+        self.labels = {name: label_of(name) for name in names}
+
+    async def ask(self, desk: Desk, work: Callable[[], T], stale: Callable[[], bool] = lambda: False) -> T:
+        """Have the worker do it."""
+        return await asyncio.wrap_future(self.turns.ask(desk.name, work, stale))
+
+    def desk(self, desk: Desk | None) -> Desk:
+        """The visitor's desk. Raises GanvasError where the session is gone."""
+        if not isinstance(desk, Desk):
+            raise GanvasError(ENDED)
+        return desk
+
+    # Showing.
+
+    async def show(self, desk: Desk, stale: Callable[[], bool]) -> list[Any]:
+        """The picture in full and all that stands beside it; what is shown becomes a step that can be undone."""
+        scene = desk.scene
+        shown = await self.ask(desk, lambda: drawing.full(self.shop, scene), stale)
+        if stale():
+            raise Superseded
+        desk.keep()
+        desk.settled = desk.version
+        return self.updates(desk, shown)
+
+    def updates(self, desk: Desk, shown: Shown) -> list[Any]:
+        """Values for ``Wires.shown``: picture, status, undo, redo, reset, changed, count, sliders."""
+        scene = desk.scene
+        alt = describe(scene, self.labels)
+        return [
+            gr.update(value=values.picture(shown.picture), alt_text=alt),
+            self._status(scene, shown),
+            gr.update(interactive=desk.can_undo),
+            gr.update(interactive=desk.can_redo),
+            gr.update(interactive=bool(scene.edits)),
+            [name for name in scene.touched if name in self.names],
+            self._count(desk, shown),
+            *(self._place(scene, shown, name) for name in self.names),
+        ]
+
+    def _place(self, scene: Scene, shown: Shown, name: str) -> float:
+        value = scene.step.set.get(name, shown.readings.get(name, 0.0))
+        return round(max(-SPAN, min(SPAN, round(value / STEP) * STEP)), 2)
+
+    def _status(self, scene: Scene, shown: Shown) -> str:
+        parts = [title_of(scene)]
+        if isinstance(scene.start, FromSeed):
+            parts.append(f"psi {scene.start.psi:g}")
+        parts += [f"{label_of(name)} at {value:+.2f} σ" for name, value in scene.step.set.items()]
+        parts += [f"{label_of(name)} {change:+g}" for name, change in scene.step.shift.items()]
+        text = f"<p class='gv-status' role='status'>{escape(' · '.join(parts))}</p>"
+        if shown.distance > shown.bound:
+            text += (
+                "<p class='gv-warning' role='alert'>This code has left what the generator draws "
+                f"(distance {shown.distance:.1f}, bound {shown.bound:.1f}): expect flaws, or somebody else.</p>"
+            )
+        return text
+
+    def _count(self, desk: Desk, shown: Shown) -> str:
+        if desk.counted not in shown.seen:
+            return ""
+        change = desk.scene.step.shift.get(desk.counted, 0.0)
+        asked = f", changed by {change:+g}" if change else ""
+        seen = f"<b>{shown.seen[desk.counted]:g}</b> seen ({escape(label_of(desk.counted))}){asked}"
+        return f"<p class='gv-count' role='status'>{seen}</p>"
+
+    # The picture follows while a slider moves.
+
+    def mover(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """The handler of one slider on its way."""
+
+        @told
+        async def move(value: Any, desk: Desk | None) -> Any:
+            mine = self.desk(desk)
+            if type(value) not in (int, float) or not math.isfinite(value):
+                raise GanvasError(f"{label_of(name)!r} takes a finite number, not {value!r}.")
+            check_value(name, value)
+            self._known(mine.scene, name)
+            stale = mine.look(mine.scene.setting(name, value))
+            scene = mine.scene
+            return values.picture(await self.ask(mine, lambda: drawing.preview(self.shop, scene), stale))
+
+        return move
+
+    def _known(self, scene: Scene, name: str) -> None:
+        names = self.shop.choices[scene.editor].editor.attributes if scene.editor else ()
+        if name not in names:
+            raise unknown("attribute", name, names or ["none: there is no editor"])
+
+    @told
+    async def settle(self, desk: Desk | None) -> Any:
+        """After a preview: the full picture, where nothing newer came meanwhile."""
+        mine = self.desk(desk)
+        version = mine.version
+        await asyncio.sleep(REST)
+        if mine.version != version or mine.settled == version:
+            return gr.skip()
+        shown = await self.show(mine, lambda: mine.version != version)
+        # Sliders that were moved stay where they are: the hand may be on its way again, which its browser knows first.
+        return shown[: -len(self.names)] + [
+            gr.skip() if name in mine.scene.step.set else value
+            for name, value in zip(self.names, shown[-len(self.names) :], strict=True)
+        ]
+
+    # Steps.
+
+    def step(self, change: Callable[[Desk], Scene]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """A handler that looks at another scene."""
+
+        @told
+        async def go(desk: Desk | None) -> Any:
+            mine = self.desk(desk)
+            mine.keep()
+            return await self.show(mine, mine.look(check_scene(change(mine))))
+
+        return go
+
+    @told
+    async def undo(self, desk: Desk | None) -> Any:
+        """One step back."""
+        mine = self.desk(desk)
+        return await self.show(mine, mine.undo())
+
+    @told
+    async def redo(self, desk: Desk | None) -> Any:
+        """One step forward."""
+        mine = self.desk(desk)
+        return await self.show(mine, mine.redo())
+
+    @told
+    async def change(self, names: list[str], desk: Desk | None) -> Any:
+        """What is taken out of the changed ones is as it was; what is put in is held where it stands."""
+        mine = self.desk(desk)
+        scene = mine.scene
+        scene = scene.without(*(name for name in scene.touched if name not in names))
+        held = [name for name in names if name not in scene.touched]
+        if held:
+            for name in held:
+                self._known(scene, name)
+            shown = await self.ask(mine, lambda: drawing.full(self.shop, mine.scene))
+            for name in held:
+                scene = scene.setting(name, self._place(scene, shown, name))
+        mine.keep()
+        return await self.show(mine, mine.look(scene))
+
+    def counter(self, by: int) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """Plus or minus one."""
+
+        def change(desk: Desk) -> Scene:
+            self._known(desk.scene, desk.counted)
+            return desk.scene.shifting(desk.counted, float(by))
+
+        return self.step(change)
+
+    @told
+    async def count_what(self, name: str, desk: Desk | None) -> Any:
+        """Plus and minus are about this now."""
+        mine = self.desk(desk)
+        self._known(mine.scene, name)
+        mine.counted = name
+        return await self.show(mine, mine.touch())
+
+    def surprise(self, desk: Desk) -> Scene:
+        """A face at random."""
+        psi = desk.scene.start.psi if isinstance(desk.scene.start, FromSeed) else 0.7
+        face = replace(desk.scene.plain, mix=None, codes=None)
+        return replace(face, start=FromSeed(secrets.randbelow(10**6), psi))
+
+    # What goes with a scene.
+
+    def pickers(self, desk: Desk) -> list[Any]:
+        """Values for ``Wires.picked``: generator, editor, compare's, counting's; visibility of sliders and groups."""
+        scene = desk.scene
+        here = self.shop.editors_of(scene.generator)
+        found = here.get(scene.editor)
+        counts = found.counts if found else ()
+        if desk.counted not in counts:
+            desk.counted = counts[0] if counts else ""
+        choices = [(f"{name}: {one.about}", name) for name, one in here.items()]
+        sliders = [(label_of(name), name) for name in (found.sliders if found else ())]
+        return [
+            scene.generator,
+            gr.update(choices=choices, value=scene.editor or None, interactive=bool(choices)),
+            gr.update(visible=not found),
+            gr.update(visible=bool(counts)),
+            gr.update(choices=[(label_of(name), name) for name in counts], value=desk.counted or None),
+            gr.update(choices=sliders, value=sliders[0][1] if sliders else None),
+        ]
+
+    def files_of(self, desk: Desk) -> Path:
+        """The desk's own folder."""
+        folder = self.folder / f"desk-{desk.name}"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def leave(self, desk: Any) -> None:
+        """A visitor is gone: so are their files."""
+        if isinstance(desk, Desk):
+            shutil.rmtree(self.folder / f"desk-{desk.name}", ignore_errors=True)

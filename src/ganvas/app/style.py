@@ -1,0 +1,51 @@
+"""The page's look: a theme of Gradio's with this machine's own fonts, and a little CSS."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+FONTS = ["system-ui", "sans-serif"]
+MONO = ["ui-monospace", "monospace"]
+
+
+def theme() -> gr.themes.Base:
+    """No fonts from elsewhere: none is asked for."""
+    return gr.themes.Default(primary_hue="indigo", neutral_hue="slate", font=FONTS, font_mono=MONO)
+
+
+CSS = """
+.gv-title { flex: 0 1 auto; align-self: center; min-width: 120px; }
+.gv-title h1 { margin: 0; }
+#picture { border-width: 0 !important; padding: 0; }
+#picture button, #picture .image-frame, #picture .image-container { width: 100%; }
+#picture .image-frame img { width: 100%; height: auto; aspect-ratio: 1; object-fit: contain; }
+.gv-top input { text-overflow: ellipsis; }
+.gv-stage { position: sticky; top: 8px; align-self: flex-start; }
+.gv-buttons { gap: 8px; }
+.gv-slider { padding-block: 6px; }
+.gv-status { margin: 0; min-height: 1.4em; }
+.gv-warning { margin: 4px 0 0; padding: 6px 10px; border-left: 4px solid #d97706; background: var(--block-background-fill); }
+.gv-count { font-size: 1.2em; margin: 0; }
+.gv-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.gv-moved table, .gv-moved tr { border: none !important; }
+.gv-moved table { width: 100%; border-collapse: collapse; table-layout: fixed; font-size: 0.9em; }
+.gv-moved th, .gv-moved td { text-align: left; font-weight: normal; padding: 2px 4px;
+  border: none !important; overflow-wrap: anywhere; }
+.gv-moved thead th, .gv-asked th { font-weight: 600; }
+.gv-moved th:nth-child(1) { width: 34%; }
+.gv-moved td:nth-child(2), .gv-moved td:nth-child(3), .gv-moved th:nth-child(2), .gv-moved th:nth-child(3) {
+  width: 13%; text-align: right; font-variant-numeric: tabular-nums; }
+.gv-bars { position: relative; height: 14px; background:
+  linear-gradient(var(--border-color-primary), var(--border-color-primary)) 50% 0 / 1px 100% no-repeat,
+  var(--background-fill-secondary); }
+.gv-bars i { position: absolute; height: 6px; }
+.gv-bars .gv-before, .gv-key.gv-before { background: #94a3b8; }
+.gv-bars .gv-after, .gv-key.gv-after { background: #6366f1; }
+.gv-bars .gv-before { top: 1px; }
+.gv-bars .gv-after { top: 7px; }
+.gv-key { display: inline-block; width: 12px; height: 8px; }
+@media (max-width: 767px) {
+  .gv-stage { position: static; }
+  #picture .image-frame img { max-height: 60vh; }
+}
+"""

@@ -1,0 +1,51 @@
+"""Do linear editors agree with directions that others published? For whoever has their files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganvas.edit import Editor, LinearEditor
+from ganvas.errors import GanvasError
+from ganvas.imported import read_direction
+
+FILES = {"Smiling": "smile.pt", "Young": "age.pt"}
+"""Of encoder4editing (https://github.com/omertov/encoder4editing, MIT), for StyleGAN2-FFHQ's W."""
+WANTED = {"Smiling": 0.55, "Young": 0.4}
+"""|cos| of the SVM boundary; independent published directions agree with each other at 0.59 and 0.47."""
+
+
+def read(folder: Path, width: int) -> dict[str, Tensor]:
+    """The directions in ``folder``, one row each. Raises GanvasError where a file is missing, damaged or of another width."""
+    found = {}
+    for name, file in FILES.items():
+        direction = read_direction(folder / file).mean(0)
+        if len(direction) != width:
+            raise GanvasError(f"{folder / file} has {len(direction)} numbers, and the generator's codes have {width}.")
+        found[name] = direction
+    return found
+
+
+@torch.no_grad()
+def agreement(editor: Editor, directions: Mapping[str, Tensor]) -> dict[str, float]:
+    """|cos| of the editor's directions with the published ones that it has; nothing for an editor that isn't linear."""
+    if not isinstance(editor, LinearEditor):
+        return {}
+    rows: dict[str, Any] = {
+        name: editor.directions[editor.attributes.index(name)] for name in directions if name in editor.attributes
+    }
+    return {
+        name: round(
+            float(
+                torch.cosine_similarity(
+                    row.reshape(-1, len(directions[name])).mean(0), directions[name].to(row), dim=0
+                ).abs()
+            ),
+            4,
+        )
+        for name, row in rows.items()
+    }

@@ -1,0 +1,215 @@
+"""Other people's checkpoints, recognised by their content and read without running anything in them.
+
+``read(path)`` says what a file holds; ``ganvas.load_generator(path)`` makes the generator of it. Pickles go through an
+interpreter of few opcodes with a list of allowed names (``_pickle``), never through Python's own or through torch.load.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ganvas.checkpoints import _torch
+from ganvas.checkpoints._pickle import Budget, shown
+from ganvas.checkpoints._torch import Stored
+from ganvas.checkpoints.found import Found
+from ganvas.errors import GanvasError
+from ganvas.files import load_tensors, read_json
+
+__all__ = ["CARDS", "Found", "read", "tensors_in", "what"]
+
+MOST_BYTES = 4 << 30
+"""Of a file (a training snapshot of 1024×1024 with its optimisers has 0.4 GB)."""
+MOST_BYTES_OF_CARD = 1 << 20
+CARDS = (".toml", ".json")
+"""What a card beside a state dict is called: as the state dict, with one of these endings."""
+FORMATS = (
+    "NVIDIA's StyleGAN2 pickles, rosinality's .pt, ganvas's own safetensors, random-face's wheel, and state dicts of "
+    "DCGANs with a card"
+)
+PREFIXES = ("", "module.", "generator.", "netG.", "G.")
+"""What may stand before all names of a state dict."""
+ZIP, PICKLE, OLDER = b"PK\x03\x04", b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+def read(path: str | Path, card: str | Path | None = None) -> Found:
+    """What generator a file holds; ``card``: where the shape of a plain state dict stands, by default beside it.
+
+    Raises GanvasError for a file that is missing, too large, damaged or of another kind, or that asks for anything that no
+    checkpoint needs; nothing in it is ever run.
+    """
+    path = Path(path)
+    if _looks_like_safetensors(path):
+        return _own(path)
+    data, budget = _bytes(path), Budget(str(path))
+    head = bytes(data[: len(OLDER)])
+    if head.startswith(ZIP) and _is_wheel(data, budget):
+        return _wheel(path)
+    if head.startswith(ZIP) or head == OLDER:
+        return _state_dict(_torch.read_save(data, budget), path, card, budget)
+    if head.startswith(PICKLE):
+        from ganvas.checkpoints import nvidia
+
+        return nvidia.read(data, budget)
+    raise GanvasError(f"{path} is no checkpoint that ganvas reads: {FORMATS}.")
+
+
+def what(path: str | Path, card: str | Path | None = None) -> list[str]:
+    """What a file is, for people, a line each: a generator, or another file that ganvas wrote."""
+    path = Path(path)
+    if _looks_like_safetensors(path):
+        about = load_tensors(path)[1]
+        owner = about.get("generator")
+        if about.get("kind", about.get("scorer")) not in (None, "generator"):
+            whose = (
+                f" for generator {owner.get('name')!r} ({str(owner.get('fingerprint'))[:12]})"
+                if isinstance(owner, dict)
+                else ""
+            )
+            return [f"{path.name}: a file of the kind {about.get('kind', 'scorer')!r} that ganvas wrote{whose}"]
+    found = read(path, card)
+    network = found.generator(path.stem)
+    rows = ", ".join(map(str, network.row_resolutions))
+    labels = f", {network.num_labels} labels" if network.num_labels else ""
+    lines = [
+        f"file         {found.origin}",
+        f"family       {found.family}",
+        f"resolution   {network.resolution}×{network.resolution}",
+        f"spaces       z of {network.z_dim}{labels}; w of {network.w_dim}; w+ of {network.num_ws} rows, at {rows}",
+        f"fingerprint  {network.fingerprint}",
+        f"weights      {sum(value.numel() for value in found.state.values()):,} numbers in {len(found.state)} tensors",
+    ]
+    if found.family == "stylegan2":
+        shape = found.about["shape"]
+        lines.insert(2, f"architecture {shape.architecture}, {'grey' if shape.colours == 1 else 'colour'}, widths "
+                     f"{', '.join(map(str, shape.widths))}, {shape.mapping_layers} layers of mapping")  # fmt: skip
+    return lines + [f"note         {note}" for note in found.notes]
+
+
+def tensors_in(path: str | Path) -> dict[str, Tensor]:
+    """The floating-point tensors of the one state dict in a file that torch.save wrote, without torch.load.
+
+    Raises GanvasError where there isn't exactly one, and as ``read`` does.
+    """
+    data, budget = _bytes(Path(path)), Budget(str(path))
+    found = list(_torch.state_dicts(_torch.read_save(data, budget)))
+    if len(found) != 1:
+        raise GanvasError(f"{path} has {len(found)} state dicts: one is needed.")
+    return _torch.tensors(found[0][1], budget)
+
+
+def _looks_like_safetensors(path: Path) -> bool:
+    """Eight bytes of length, then a JSON object."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except FileNotFoundError:
+        raise GanvasError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size
+
+
+def _bytes(path: Path) -> memoryview:
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise GanvasError(f"{path} has {size:,} bytes: at most {MOST_BYTES:,} are read.")
+        return memoryview(path.read_bytes())
+    except OSError as error:
+        raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
+
+
+def _own(path: Path) -> Found:
+    state, about = load_tensors(path)
+    family = about.get("family")
+    if about.get("kind") == "generator" and about.get("version") == 1:
+        if family == "stylegan2":
+            from ganvas.generators import stylegan2
+
+            return Found(
+                "stylegan2",
+                "ganvas's generator",
+                state,
+                about | {"shape": stylegan2.shape_of(about.get("shape"), path)},
+            )
+        if family == "dcgan":
+            from ganvas.generators import dcgan
+
+            return Found(
+                "dcgan", "ganvas's generator", state, about | {"shape": dcgan.shape_of(about.get("shape"), path)}
+            )
+        if family == "mobilestylegan":
+            return Found("mobilestylegan", "ganvas's generator", state, about)
+    raise GanvasError(f"{path} is a safetensors file, but no generator that ganvas wrote.")
+
+
+def _is_wheel(data: memoryview, budget: Budget) -> bool:
+    return any(name.startswith("random_face/") for name in _torch.open_zip(data, budget).namelist())
+
+
+def _wheel(path: Path) -> Found:
+    from ganvas import hub
+    from ganvas.generators import card, openvino_ir
+
+    weights = openvino_ir.convert(*hub.unpack(card("ffhq"), path))
+    about = {"kind": "generator", "family": "mobilestylegan", "version": 1}
+    return Found("mobilestylegan", "random-face's wheel", weights, about, ("the same weights as the generator 'ffhq'",))
+
+
+def _state_dict(value: Any, path: Path, card: str | Path | None, budget: Budget) -> Found:
+    from ganvas.checkpoints import rosinality
+
+    dicts = dict(_torch.state_dicts(value))
+    fitting = [name for name, state in dicts.items() if rosinality.fits(state)]
+    if fitting:
+        name = next((name for name in ("g_ema", "g") if name in fitting), fitting[0])
+        average = value.get("latent_avg")
+        return rosinality.read(dicts[name], average if isinstance(average, Stored) else None, budget)
+    if not dicts:
+        raise GanvasError(f"{path} holds no tensors by name: no generator can be made of it.")
+    return _with_card(dicts, path, card, budget)
+
+
+def _with_card(dicts: dict[str, dict[str, Stored]], path: Path, card: str | Path | None, budget: Budget) -> Found:
+    from ganvas.generators import dcgan
+
+    places = [Path(card)] if card is not None else [path.with_suffix(ending) for ending in CARDS]
+    place = next((place for place in places if place.is_file()), None)
+    if place is None:
+        names = ", ".join(shown(name) for name in list(next(iter(dicts.values())))[:3])
+        raise GanvasError(
+            f"{path} is a state dict ({names}, …) without a card: {' or '.join(place.name for place in places)} has to list "
+            "its layers."
+        )
+    shape = dcgan.shape_of(_card(place), place)
+    needed = dcgan.names_of(shape)
+    for state in dicts.values():
+        for start in PREFIXES:
+            if all(start + name in state for name in needed):
+                found = {name: name.removeprefix(start) for name in state if name.startswith(start)}
+                about = {"kind": dcgan.KIND, "family": dcgan.FAMILY, "version": dcgan.VERSION, "shape": shape}
+                weights = _torch.tensors(state, budget, found)
+                note = f"edits the space {'z' if shape.space == 'z' else 'of what leaves the first layer'}"
+                return Found("dcgan", "a state dict with a card", weights, about, (note,))
+    most = max(dicts.values(), key=lambda state: sum(name in state for name in needed))
+    missing = next(name for name in needed if name not in most)
+    raise GanvasError(
+        f"{path} lacks {missing!r}, which {place.name} lists: it has {', '.join(map(shown, list(most)[:8]))}."
+    )
+
+
+def _card(path: Path) -> Any:
+    if path.stat().st_size > MOST_BYTES_OF_CARD:
+        raise GanvasError(f"{path} is too large for a card.")
+    if path.suffix == ".json":
+        return read_json(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise GanvasError(f"{path} isn't TOML: {error}.") from None
+    except RecursionError:
+        raise GanvasError(f"{path} isn't TOML: it nests too deeply.") from None

@@ -1,0 +1,210 @@
+"""StyleGAN2 networks as NVIDIA's stylegan2-ada-pytorch and stylegan3 repositories pickle them.
+
+https://github.com/NVlabs/stylegan2-ada-pytorch (torch_utils/persistence.py, training/networks.py) and
+https://github.com/NVlabs/stylegan3 (training/networks_stylegan2.py). Such a pickle carries the source text of its classes
+for whoever runs it; here it is skipped: attributes and weights say all that is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganvas.checkpoints._pickle import Budget, Call, Machine, Record, Vocabulary, shown
+from ganvas.checkpoints._torch import MOST_LETTERS, Storage, Stored, storage_in, tensors
+from ganvas.checkpoints._torch import vocabulary as torch_vocabulary
+from ganvas.checkpoints.found import Found
+from ganvas.errors import GanvasError
+from ganvas.generators._fir import TAPS
+from ganvas.generators._stylegan2_layers import MOST, RESOLUTIONS, Shape
+from ganvas.generators.stylegan2 import KIND, VERSION
+
+NETWORKS = ("G_ema", "G")
+"""Which of a snapshot's networks is taken: the averaged one, if it's there."""
+NUMBERS = {"f8": "<f8", "f4": "<f4", "i8": "<i8", "i4": "<i4", "b1": "|b1"}
+MOST_DEPTH = 8
+"""Modules inside one another."""
+
+
+def read(data: memoryview, budget: Budget) -> Found:
+    """The generator in a pickle. Raises GanvasError for any other pickle."""
+    value = Machine(data, vocabulary(budget), budget).run()
+    found = value if isinstance(value, dict) else {"a network": value}
+    networks = {key: item for key, item in found.items() if _is_network(item)}
+    name = next((name for name in (*NETWORKS, "a network") if name in networks), "")
+    if not name or networks[name].kind != "Generator":
+        held = ", ".join(f"{shown(k)} ({shown(v.kind)})" for k, v in list(networks.items())[:8]) or "no network"
+        raise GanvasError(f"{budget.origin} is a pickle with {held}: a Generator named G_ema or G is needed.")
+    state, shape, notes = _generator(networks[name], budget)
+    about = {"kind": KIND, "family": "stylegan2", "version": VERSION}
+    held = ", ".join(shown(key) for key in list(found)[:8])
+    return Found(
+        "stylegan2", "NVIDIA's pickle", state, {**about, "shape": shape}, (f"holds {held}; {name} is read", *notes)
+    )
+
+
+def vocabulary(budget: Budget) -> Vocabulary:
+    """The globals of NVIDIA's pickles."""
+
+    def persistent(meta: Any) -> Record:
+        if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("class_name"), str):
+            raise budget.damaged("it has a persistent object that is no network")
+        state = meta.get("state")
+        return Record(meta["class_name"], state if isinstance(state, dict) else {})
+
+    def load(data: Any) -> Storage:
+        return storage_in(data, budget)
+
+    def kind(code: Any, *rest: Any) -> Record:
+        if type(code) is not str or code not in NUMBERS:
+            raise budget.refused(f"has numbers of NumPy's kind {shown(code)}")
+        return Record("dtype", {"code": code})
+
+    def scalar(dtype: Any, data: Any) -> float:
+        if not isinstance(dtype, Record) or dtype.kind != "dtype" or not isinstance(data, memoryview):
+            raise budget.damaged("it has a number of NumPy that isn't one")
+        form = np.dtype(NUMBERS[dtype.state["code"]])
+        if len(data) != form.itemsize:
+            raise budget.damaged("it has a number of NumPy that is cut short")
+        return np.frombuffer(data, form)[0].item()
+
+    def names(*lists: Any) -> set[str]:
+        values = lists[0] if lists else []
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise budget.damaged("it has a set that isn't of names")
+        return set(values)
+
+    def mapping() -> dict[str, Any]:
+        return {}
+
+    own: dict[tuple[str, str], Call | None] = {
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): persistent,
+        ("torch.storage", "_load_from_bytes"): load,
+        ("numpy", "dtype"): kind,
+        ("numpy.core.multiarray", "scalar"): scalar,
+        ("numpy._core.multiarray", "scalar"): scalar,
+        ("dnnlib.util", "EasyDict"): mapping,
+        ("builtins", "set"): names,
+    }
+    found = torch_vocabulary(budget)
+    return {key: value for key, value in found.items() if key[0] in ("torch._utils", "collections")} | own
+
+
+def _is_network(value: Any) -> TypeGuard[Record]:
+    return isinstance(value, Record) and "_modules" in value.state
+
+
+def _generator(network: Record, budget: Budget) -> tuple[dict[str, Tensor], Shape, list[str]]:
+    stored: dict[str, Stored] = {}
+    layers: dict[str, dict[str, Any]] = {}
+    _walk(network, "", stored, layers, budget)
+    synthesis, mapping = (layers.get(part, {}) for part in ("synthesis", "mapping"))
+    if "synthesis.b4.const" not in stored:
+        what = "StyleGAN3" if any(name.startswith("synthesis.L0_") for name in layers) else "another kind"
+        raise GanvasError(f"{budget.origin} holds a generator of {what}: only StyleGAN2's can be read.")
+    resolution = _whole(synthesis, "img_resolution", budget)
+    if resolution not in RESOLUTIONS:
+        raise GanvasError(f"{budget.origin} draws {resolution} pixels: pick one of {', '.join(map(str, RESOLUTIONS))}.")
+    shape = Shape(
+        resolution,
+        tuple(_width(stored, f"synthesis.b{2**i}.conv1.weight", budget) for i in range(2, resolution.bit_length())),
+        z_dim=_whole(mapping, "z_dim", budget, MOST),
+        w_dim=_whole(mapping, "w_dim", budget, MOST),
+        num_labels=_whole(mapping, "c_dim", budget, MOST),
+        colours=_whole(synthesis, "img_channels", budget, 3),
+        mapping_layers=_whole(mapping, "num_layers", budget, 100),
+        learning_rate_multiplier=_number(layers.get("mapping.fc0", {}).get("bias_gain"), budget),
+        architecture=_architecture(stored),
+        clamp=_clamp(layers, budget),
+    )
+    _check_layers(layers, budget)
+    notes = _silence(stored, shape)
+    kept = {name: name for name in stored if not name.endswith("resample_filter")}
+    state = tensors(stored, budget, kept)
+    for name, size in shape.weight_shapes().items():
+        if name.endswith(("noise_const", "noise_strength")) and notes:
+            state[name] = torch.zeros(size)
+    _check_filters(tensors(stored, budget, {name: name for name in stored if name not in kept}), budget)
+    return state, shape, notes
+
+
+def _walk(
+    network: Record, name: str, stored: dict[str, Stored], layers: dict[str, dict[str, Any]], budget: Budget
+) -> None:
+    """Parameters and buffers by their names, and each module's plain attributes."""
+    if name.count(".") > MOST_DEPTH or len(layers) > 1000:
+        raise budget.refused("nests more modules than a generator has")
+    layers[name] = network.state
+    for part in ("_parameters", "_buffers"):
+        found = network.state.get(part)
+        for key, value in found.items() if isinstance(found, dict) else ():
+            if isinstance(value, Stored) and len(str(key)) <= MOST_LETTERS:
+                stored[f"{name}.{key}".lstrip(".")] = value
+    modules = network.state.get("_modules")
+    for key, value in modules.items() if isinstance(modules, dict) else ():
+        if isinstance(value, Record) and len(str(key)) <= MOST_LETTERS:
+            _walk(value, f"{name}.{key}".lstrip("."), stored, layers, budget)
+
+
+def _whole(state: dict[str, Any], name: str, budget: Budget, most: int = 2**20) -> int:
+    value = state.get(name)
+    if type(value) is not int or not 0 <= value <= most:
+        raise GanvasError(f"{budget.origin} says that its generator's {name} is {shown(value)}.")
+    return value
+
+
+def _number(value: Any, budget: Budget) -> float:
+    if not isinstance(value, int | float) or not 0 < value < 1e6:
+        raise GanvasError(f"{budget.origin} has a layer with a gain or clamp of {shown(value)}.")
+    return float(value)
+
+
+def _width(stored: dict[str, Stored], name: str, budget: Budget) -> int:
+    if name not in stored or not stored[name].shape:
+        raise GanvasError(f"{budget.origin} lacks the weights {name}: these blocks aren't StyleGAN2's.")
+    return stored[name].shape[0]
+
+
+def _architecture(stored: dict[str, Stored]) -> str:
+    if "synthesis.b4.torgb.weight" in stored:
+        return "skip"
+    return "resnet" if "synthesis.b8.skip.weight" in stored else "orig"
+
+
+def _clamp(layers: dict[str, dict[str, Any]], budget: Budget) -> float | None:
+    parts = ("conv0", "conv1", "torgb")
+    found = [state.get("conv_clamp") for name, state in layers.items() if name.rpartition(".")[2] in parts]
+    values = {None if value is None else _number(value, budget) for value in found}
+    if len(values) != 1:
+        raise GanvasError(f"{budget.origin} has layers with different clamps.")
+    return values.pop()
+
+
+def _check_layers(layers: dict[str, dict[str, Any]], budget: Budget) -> None:
+    """Raises GanvasError where a layer computes something else than StyleGAN2's do."""
+    rate = layers.get("mapping.fc0", {}).get("bias_gain")
+    for name, state in layers.items():
+        last = name.rpartition(".")[2]
+        if last in ("conv0", "conv1") or name.startswith("mapping.fc"):
+            activation = state.get("activation")
+            if activation != "lrelu":
+                raise GanvasError(
+                    f"{budget.origin} has the activation {shown(activation)} in {shown(name)}: only lrelu is known."
+                )
+        if name.startswith("mapping.fc") and _number(state.get("bias_gain"), budget) != rate:
+            raise GanvasError(f"{budget.origin} has a mapping network whose layers learned at different rates.")
+
+
+def _silence(stored: dict[str, Stored], shape: Shape) -> list[str]:
+    """A note where the network was made without noise."""
+    return [] if any(name.endswith("noise_const") for name in stored) else ["has no noise"]
+
+
+def _check_filters(filters: dict[str, Tensor], budget: Budget) -> None:
+    taps = torch.tensor(TAPS) / sum(TAPS)
+    for name, value in filters.items():
+        if value.shape != (4, 4) or not torch.allclose(value, taps[:, None] * taps, atol=1e-6):
+            raise GanvasError(f"{budget.origin} resamples by another filter than 1-3-3-1, in {shown(name)}.")

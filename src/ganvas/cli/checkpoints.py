@@ -1,0 +1,45 @@
+"""Commands about other people's checkpoints: info, convert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ganvas.cli import options
+
+PANEL = "Checkpoints"
+
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A .pkl of NVIDIA's, a .pt, a .safetensors, or random-face's wheel.")
+]
+CardFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="What lists the layers of a plain state dict; by default beside it.")
+]
+
+
+def info(path: Checkpoint, card: CardFile = None) -> None:
+    """Say what a file is: family, resolution, spaces, fingerprint; nothing in it is run."""
+    from ganvas import checkpoints
+
+    for line in checkpoints.what(path, card):
+        options.say(line)
+
+
+def convert(
+    path: Checkpoint,
+    out: Annotated[Path, typer.Option(help="The generator (safetensors).")],
+    card: CardFile = None,
+) -> None:
+    """Write the generator of a checkpoint as a safetensors file, which holds numbers and nothing else."""
+    from ganvas import checkpoints, recipe_files
+
+    recipe_files.check_output(out, (".safetensors",))
+    found = checkpoints.read(path, card)
+    network = found.generator(out.stem)
+    found.save(out)
+    options.say(f"{out}: {found.family} of {network.resolution}×{network.resolution}, {network.fingerprint[:12]}")
+
+
+COMMANDS = (info, convert)

@@ -1,0 +1,67 @@
+"""From a command's options to photographs and what is done with them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from ganvas.cli import starting
+from ganvas.errors import GanvasError
+from ganvas.inversion import read_photo
+from ganvas.inversion.batch import Inverted
+from ganvas.recipe import FromCodes, Photo, Recipe, Step, Tools
+from ganvas.recipe_files import load_recipe
+from ganvas.sheet import Sheet
+
+
+class Refusals:
+    """Says what was refused, one line each, while the rest goes on; then ends the command with 1 if anything was."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, line: str) -> None:
+        self.count += 1
+        print("Error: " + " ".join(line.split()), file=sys.stderr)
+
+    def end(self) -> None:
+        """Raises SystemExit(1) where something was refused."""
+        if self.count:
+            sys.exit(1)
+
+
+def steps_of(set_: list[str] | None, shift: list[str] | None, recipe: Path | None) -> tuple[Step, ...]:
+    """The edits of a recipe, then the one that --set and --shift ask for. Raises GanvasError for a sheet's recipe."""
+    own = starting.step_of(set_, shift)
+    if recipe is None:
+        return own
+    found, _ = load_recipe(recipe)
+    if isinstance(found, Sheet):
+        raise GanvasError(f"{recipe} is the recipe of {len(found.pictures)} pictures: give one picture's.")
+    return (*found.edits, *own)
+
+
+def row_of(face: Inverted) -> tuple[str, ...]:
+    """A face's measures for a table."""
+    told = face.measures
+    who = "-" if told.identity is None else f"{told.identity:.2f}"
+    return face.name, f"{told.psnr:.1f}", f"{told.ssim:.3f}", who, f"{told.mahalanobis:.1f} of {told.bound:.1f}"
+
+
+def with_photo(recipe: Recipe, tools: Tools, path: Path | None) -> tuple[Recipe, Tools]:
+    """A recipe that puts back what an inversion missed of the photograph at ``path``, and tools that have it.
+
+    Raises GanvasError where the recipe doesn't start from codes, or the picture isn't aligned.
+    """
+    if path is None:
+        return recipe, tools
+    if not isinstance(recipe.start, FromCodes):
+        raise GanvasError(f"{path} goes with the codes of its inversion: give them with --codes FILE.")
+    found = with_photo_file(tools, path)
+    return (recipe if found.photo is None else replace(recipe, photo=found.photo.sha256)), found
+
+
+def with_photo_file(tools: Tools, path: Path | None) -> Tools:
+    """The same tools with the aligned photograph at ``path``, if there is one."""
+    return tools if path is None else replace(tools, photo=Photo.of(read_photo(path), tools.generator))

@@ -1,0 +1,52 @@
+"""The command from a checkpoint to controls: learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ganvas.cli import options
+from ganvas.cli.learning import LABEL_SEED
+from ganvas.cli.learning import PANEL as PANEL
+from ganvas.cli.options import Device, Dtype, GeneratorName
+
+
+def learn(
+    generator: GeneratorName,
+    scorer: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE|DIR",
+            help="A scorer; an .onnx with its card; a .csv of index,attribute,…; or a folder with positive/ and negative/.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder for all of it; a run that was stopped goes on there.")],
+    n: Annotated[int, typer.Option("-n", help="How many pictures to label.")] = 20_000,
+    method: Annotated[str, typer.Option(help="A method, as `ganvas list` names them.")] = "compact",
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the method, like epochs=40. Repeatable.")
+    ] = None,
+    features: Annotated[
+        Literal["celeba40", "imagenet"], typer.Option(help="What a scorer from examples reads: of faces, of anything.")
+    ] = "celeba40",
+    psi: options.Psi = 1.0,
+    seed: options.Seed = LABEL_SEED,
+    bench: Annotated[bool, typer.Option(help="Compare the editor with others at the end.")] = True,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+) -> None:
+    """From a checkpoint to controls: label its pictures, fit an editor, compare it with others, keep all of it."""
+    from ganvas import learning
+    from ganvas.cli import starting
+
+    settings = options.options_of(option)
+    lesson = learning.Lesson(
+        generator, scorer, n, method, settings, features, psi, seed, bench, device=device, dtype=dtype
+    )
+    editor = learning.learn(lesson, out, options.say, starting.learn, progress=True)
+    options.say(f"ganvas edit {generator} --editor {editor} --shift NAME=2")
+
+
+COMMANDS = (learn,)

@@ -1,0 +1,144 @@
+"""Commands about photographs: align, invert, import-codes, train-encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ganvas.cli import options
+from ganvas.cli.options import Device, Dtype, EditorName, SetValues, ShiftValues
+
+PANEL = "Photographs"
+
+Photos = Annotated[
+    list[Path], typer.Argument(metavar="PHOTO...", help="Pictures, or folders of pictures: JPEG, PNG, WebP, TIFF, BMP.")
+]
+Most = Annotated[int | None, typer.Option("--most", metavar="N", help="The N largest faces of a photograph only.")]
+MaxPixels = Annotated[int, typer.Option("--max-pixels", help="Photographs of more pixels are refused.")]
+Generator = Annotated[str, typer.Option(help="A generator, as `ganvas list` names them.")]
+
+
+def align(
+    photos: Photos,
+    out: Annotated[Path, typer.Option(help="The folder for the faces.")] = Path("aligned"),
+    size: Annotated[int, typer.Option(help="The side of each face in pixels.")] = 1024,
+    most: Most = None,
+    max_pixels: MaxPixels = 64_000_000,
+) -> None:
+    """Find the faces in photographs and cut them as FFHQ's are: a PNG a face.
+
+    The landmarks are dlib's, learned from iBUG 300-W: for non-commercial use.
+    """
+    from ganvas import inversion
+    from ganvas.cli import inverting
+    from ganvas.inversion import batch
+    from ganvas.recipe_files import check_output
+
+    check_output(out / "face.png", (".png",))
+    settings = batch.Settings(most=most, most_pixels=max_pixels)
+    refused = inverting.Refusals()
+    found = batch.align_files(inversion.photos_in(photos), out, size, settings, refused)
+    options.say(f"{found} faces in {out}")
+    refused.end()
+
+
+def invert(
+    photos: Photos,
+    generator: Generator = "ffhq",
+    out: Annotated[Path, typer.Option(help="The folder for codes and pictures; a stopped run goes on there.")] = Path(
+        "inverted"
+    ),
+    space: Annotated[
+        Literal["w", "w+"], typer.Option(help="One w, or a row for each layer: nearer, less editable.")
+    ] = "w+",
+    method: Annotated[
+        Literal["encoder", "optimize", "both"], typer.Option(help="encoder: a second. optimize: from the mean face.")
+    ] = "both",
+    steps: Annotated[int, typer.Option(help="Of optimisation, at most.")] = 100,
+    set_values: SetValues = None,
+    shift_values: ShiftValues = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Edit every face as this recipe (JSON or PNG) does.")
+    ] = None,
+    residual: Annotated[
+        bool, typer.Option(help="Put back what the inversion missed, where the edit left the picture alone.")
+    ] = True,
+    editor: EditorName = None,
+    aligned: Annotated[bool, typer.Option("--aligned", help="The pictures are aligned already.")] = False,
+    most: Most = None,
+    max_pixels: MaxPixels = 64_000_000,
+    device: Device = "cpu",
+    dtype: Dtype = "bfloat16",
+) -> None:
+    """Find the codes of photographs: a picture and a codes file a face, with --set, --shift or --recipe edited, too.
+
+    Nothing leaves this machine, and no metadata of a photograph is written. Faces are found by landmarks that are for
+    non-commercial use.
+    """
+    from ganvas import inversion
+    from ganvas.cli import inverting, starting
+    from ganvas.inversion import batch
+    from ganvas.recipe_files import check_output
+
+    check_output(out / batch.SUMMARY, (".json",))
+    found = inversion.photos_in(photos)
+    edits = inverting.steps_of(set_values, shift_values, recipe)
+    tools = starting.tools_of(
+        generator, dtype, device, editor=editor, attributes=starting.attributes_of(edits), codes=None
+    )
+    settings = batch.Settings(space, method, inversion.Options(steps=steps), aligned, most, max_pixels)
+    refused = inverting.Refusals()
+    with options.counting("Inverting") as watch:
+        done = batch.Batch(tools, out, settings, edits, residual).run(found, refused, watch)
+    if done:
+        options.say_table(
+            ("", "PSNR", "SSIM", "identity", "distance from W"), [inverting.row_of(face) for face in done]
+        )
+    options.say(f"{len(done)} faces in {out}")
+    refused.end()
+
+
+def import_codes(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="W+ codes of a StyleGAN2: .npy or .safetensors.")],
+    out: Annotated[Path, typer.Option(help="The codes file (safetensors), for --codes.")],
+    generator: Generator = "ffhq",
+    spread: Annotated[
+        float, typer.Option(help="The share of the differences between rows that is kept; 1 keeps all.")
+    ] = 0.15,
+    reach: Annotated[
+        float, typer.Option(help="How far from the mean of W codes may lie, in standard deviations.")
+    ] = 15.0,
+) -> None:
+    """Take over W+ codes of photographs that others inverted: rows are mapped by the resolution that they act at."""
+    from ganvas import inversion, recipe_files
+    from ganvas.cli import starting
+    from ganvas.codes import save_codes
+
+    recipe_files.check_output(out, (".safetensors",))
+    network = starting.generator_of(generator, "cpu")
+    codes = inversion.near_w(inversion.load_foreign(file, network), network, spread, reach)
+    save_codes(out, codes, network)
+    options.say(f"{out}: {len(codes)} codes for {network.name}")
+
+
+def train_encoder(
+    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="A label folder made with --keep-images.")],
+    out: Annotated[Path, typer.Option(help="The encoder (safetensors); a checkpoint lies beside it while it trains.")],
+    generator: Generator = "ffhq",
+    epochs: Annotated[int, typer.Option(help="How often each face is seen.")] = 8,
+    seed: options.Seed = 0,
+) -> None:
+    """Train an encoder on generated faces: a picture to a code in one pass. Stopped and started again, it goes on."""
+    from ganvas import recipe_files
+    from ganvas.cli import starting
+    from ganvas.training import encoder
+
+    recipe_files.check_output(out, (".safetensors",))
+    network = starting.generator_of(generator, "cpu")
+    encoder.train_encoder(labels, network, out, encoder.Options(epochs=epochs, seed=seed), options.say)
+    options.say(out)
+
+
+COMMANDS = (align, invert, import_codes, train_encoder)

@@ -1,0 +1,229 @@
+"""Generators without a W, like DCGAN's: a row of plain layers from z to the picture, as a small card lists them.
+
+Radford et al., *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks*, 2016,
+https://arxiv.org/abs/1511.06434. The space to edit is z, or what leaves the first layer ("potentially any GAN": Lesné et
+al. name both). There is one row of W+, and no styles.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganvas.errors import GanvasError, unknown
+from ganvas.files import load_tensors, save_tensors
+from ganvas.generator import Generator, draw_z, hash_weights
+from ganvas.types import Images, Labels, W, WPlus, Z
+
+KIND, FAMILY, VERSION = "generator", "dcgan", 1
+WEIGHTED = ("deconvolution", "convolution", "linear", "norm")
+PLAIN = ("relu", "leaky_relu", "tanh", "sigmoid", "reshape", "double")
+SPACES = ("z", "first")
+MOST_LAYERS, MOST = 200, 65_536
+"""Layers of a card, and numbers that a code may have."""
+MEAN_OF = 1024
+"""Codes whose mean is the centre of truncation, for the space "first"."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer. ``name``: its weights' in the state dict, for the kinds of ``WEIGHTED``.
+
+    "deconvolution" and "convolution" have a stride and a padding, "leaky_relu" a slope, "reshape" the shape (channels,
+    height, width), "norm" an epsilon; "double" repeats each pixel 2×2 times.
+    """
+
+    kind: str
+    name: str = ""
+    stride: int = 1
+    padding: int = 0
+    slope: float = 0.2
+    epsilon: float = 1e-5
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in WEIGHTED + PLAIN:
+            raise unknown("kind of layer", self.kind, WEIGHTED + PLAIN)
+        if (self.kind in WEIGHTED) != bool(self.name):
+            raise GanvasError(f"A layer {self.kind!r} {'needs' if self.kind in WEIGHTED else 'has no'} name.")
+        if not 1 <= self.stride <= 8 or not 0 <= self.padding <= 64 or not 0 < self.epsilon < 1:
+            raise GanvasError(f"A layer {self.kind!r} has an impossible stride, padding or epsilon.")
+        if self.kind == "reshape" and (len(self.shape) != 3 or not all(1 <= n <= 4096 for n in self.shape)):
+            raise GanvasError(f"A layer 'reshape' needs a shape like [512, 4, 4], not {list(self.shape)}.")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a card says: the layers, in their order, and the space to edit, z or what leaves the first layer.
+
+    That is the first layer with what follows it up to the next one with a kernel: its norm and its activation.
+    """
+
+    z_dim: int
+    layers: tuple[Step, ...]
+    space: str = "z"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.z_dim <= MOST:
+            raise GanvasError(f"z_dim must be a whole number from 1 to {MOST}, not {self.z_dim}.")
+        if self.space not in SPACES:
+            raise unknown("space", self.space, SPACES)
+        if not 1 <= len(self.layers) <= MOST_LAYERS or not any(step.kind in WEIGHTED for step in self.layers):
+            raise GanvasError(f"A generator has 1 to {MOST_LAYERS} layers, some with weights, not {len(self.layers)}.")
+
+    @property
+    def first(self) -> int:
+        """How many layers make a code: 0 for the space "z"."""
+        heavy = [i for i, step in enumerate(self.layers) if step.kind in WEIGHTED[:3]]
+        return 0 if self.space == "z" else (heavy[1] if len(heavy) > 1 else len(self.layers))
+
+
+def shape_of(found: Any, origin: str | Path) -> Shape:
+    """The shape that a card or a file's description lists. Raises GanvasError for anything else, with what is wrong."""
+    if not isinstance(found, dict) or not set(found) <= {"z_dim", "layers", "space"} or "layers" not in found:
+        raise GanvasError(f"{origin} must say z_dim, space and layers of a generator, and nothing else.")
+    known = {field.name: type(field.default) for field in fields(Step)} | {"kind": str}
+    layers, steps = found["layers"], []
+    for row in layers if isinstance(layers, list) else [None]:
+        if not isinstance(row, dict) or "kind" not in row or not set(row) <= set(known):
+            raise GanvasError(f'{origin}: a layer is like {{kind = "deconvolution", name = "main.0", stride = 2}}.')
+        row = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+        for key, value in row.items():
+            if not isinstance(value, (int, float) if known[key] is float else known[key]) or isinstance(value, bool):
+                raise GanvasError(f"{origin}: a layer's {key} can't be {value!r}.")
+        steps.append(_told(origin, Step, row))
+    return _told(origin, Shape, {**found, "layers": tuple(steps)})
+
+
+def _told(origin: str | Path, kind: Any, values: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**values)
+    except GanvasError as error:
+        raise GanvasError(f"{origin}: {error}") from None
+    except TypeError:
+        raise GanvasError(f"{origin} lacks something, or has it as another type: it needs z_dim and layers.") from None
+
+
+def names_of(shape: Shape) -> list[str]:
+    """The weights that ``shape`` needs; biases and a norm's scale may be missing."""
+    needed = {"norm": ("running_mean", "running_var")}
+    return [f"{s.name}.{part}" for s in shape.layers if s.name for part in needed.get(s.kind, ("weight",))]
+
+
+def read_generator(path: str | Path, name: str = "", dtype: torch.dtype = torch.float32) -> Dcgan:
+    """The generator in a file that ``save_generator`` wrote. Raises GanvasError for any other file."""
+    state, about = load_tensors(path)
+    if (about.get("kind"), about.get("family"), about.get("version")) != (KIND, FAMILY, VERSION):
+        raise GanvasError(f"{path} isn't a generator without W that ganvas wrote.")
+    return Dcgan(state, shape_of(about.get("shape"), path), name or Path(path).stem, dtype)
+
+
+def save_generator(path: str | Path, state: Mapping[str, Tensor], shape: Shape) -> None:
+    """Write weights with their shape."""
+    about = {"kind": KIND, "family": FAMILY, "version": VERSION, "shape": asdict(shape)}
+    save_tensors(path, {key: value.float() for key, value in state.items()}, about)
+
+
+class Dcgan(Generator):
+    """The frozen network of ``shape``; its pictures are square, and grey ones repeat their channel."""
+
+    def __init__(
+        self, state: Mapping[str, Tensor], shape: Shape, name: str = FAMILY, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Raises GanvasError where ``state`` lacks weights, or the layers don't follow from one another to a picture."""
+        super().__init__()
+        self.name, self.shape, self.dtype, self.z_dim = name, shape, dtype, shape.z_dim
+        for key in names_of(shape):
+            if key not in state:
+                raise GanvasError(f"These are not the weights that the card lists: {key!r} is missing.")
+        own = {key: value.float() for key, value in state.items() if key.rpartition(".")[0] in _named(shape)}
+        # The card decides what weights and codes mean: equal weights with another card are another generator.
+        self.fingerprint = hash_weights({**own, json.dumps(asdict(shape), sort_keys=True): torch.zeros(0)}.items())
+        self.weights = nn.ParameterDict({key.replace(".", "/"): nn.Parameter(value) for key, value in own.items()})
+        self.requires_grad_(False)
+        self.inner, picture = self._try()
+        if len(picture) != 3 or picture[0] not in (1, 3) or picture[1] != picture[2]:
+            raise GanvasError(f"The card's layers end in {picture}: a picture is 1 or 3 channels of a square.")
+        self.resolution, self.row_resolutions = picture[1], (picture[1],)
+        self.w_dim = torch.Size(self.inner).numel()
+        if self.w_dim > MOST:
+            raise GanvasError(
+                f"What leaves the first layer has {self.w_dim:,} numbers: at most {MOST:,} can be edited."
+            )
+        self.w_avg = nn.Buffer(torch.zeros(self.w_dim))
+        if shape.first:
+            with torch.no_grad():
+                self.w_avg.copy_(self.mapping(draw_z(self, range(MEAN_OF))).mean(0))
+
+    def mapping(self, z: Z, labels: Labels | None = None) -> W:
+        """z itself, or what leaves the first layer, as one vector."""
+        if labels is not None:
+            raise GanvasError(f"Generator {self.name!r} is unconditional: it takes no labels.")
+        return self._run(z, 0, self.shape.first, torch.float32).flatten(1) if self.shape.first else z
+
+    def style_weights(self) -> list[Tensor]:
+        """[]: there are no styles."""
+        return []
+
+    def synthesis(self, ws: WPlus) -> Images:
+        """Pictures (n, 3, resolution, resolution), float32."""
+        if ws.shape[1:] != (1, self.w_dim):
+            raise GanvasError(f"Codes for {self.name!r} have shape (n, 1, {self.w_dim}), not {tuple(ws.shape)}.")
+        x = ws[:, 0].reshape(len(ws), *self.inner)
+        return self._run(x, self.shape.first, len(self.shape.layers), self.dtype).float().expand(-1, 3, -1, -1)
+
+    @torch.no_grad()
+    def _try(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shapes of a code and of a picture. Raises GanvasError where a layer doesn't fit the one before."""
+        x, inner = torch.zeros(1, self.z_dim), (self.z_dim,)
+        for i, step in enumerate(self.shape.layers):
+            try:
+                x = self._layer(x, step, torch.float32)
+            except RuntimeError:
+                what = f"{step.kind} {step.name}".strip()
+                raise GanvasError(
+                    f"The card's layer {i} ({what}) doesn't fit what comes in, {tuple(x.shape[1:])}."
+                ) from None
+            if x[0].numel() > MOST * 64 * 3:
+                raise GanvasError(f"The card's layer {i} makes {x[0].numel():,} numbers of a picture: too many.")
+            inner = tuple(x.shape[1:]) if i + 1 == self.shape.first else inner
+        return inner, tuple(x.shape[1:])
+
+    def _run(self, x: Tensor, start: int, end: int, dtype: torch.dtype) -> Tensor:
+        x = x.to(dtype)
+        for step in self.shape.layers[start:end]:
+            x = self._layer(x, step, dtype)
+        return x
+
+    def _layer(self, x: Tensor, step: Step, dtype: torch.dtype) -> Tensor:
+        def weight(part: str) -> Tensor | None:
+            key = f"{step.name}.{part}".replace(".", "/")
+            return self.weights[key].to(dtype) if key in self.weights else None
+
+        if step.kind in ("deconvolution", "convolution"):
+            x = x[..., None, None] if x.ndim == 2 else x
+            convolve = F.conv_transpose2d if step.kind == "deconvolution" else F.conv2d
+            return convolve(x, weight("weight"), weight("bias"), step.stride, step.padding)  # type: ignore[arg-type]
+        if step.kind == "linear":
+            return F.linear(x.flatten(1), weight("weight"), weight("bias"))  # type: ignore[arg-type]
+        if step.kind == "norm":
+            mean, spread = weight("running_mean"), weight("running_var")
+            return F.batch_norm(x, mean, spread, weight("weight"), weight("bias"), eps=step.epsilon)
+        if step.kind == "reshape":
+            return x.reshape(len(x), *step.shape)
+        if step.kind == "double":
+            return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        if step.kind == "leaky_relu":
+            return F.leaky_relu(x, step.slope)
+        return {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": lambda y: torch.sigmoid(y) * 2 - 1}[step.kind](x)
+
+
+def _named(shape: Shape) -> set[str]:
+    return {step.name for step in shape.layers if step.name}

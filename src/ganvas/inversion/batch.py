@@ -1,0 +1,211 @@
+"""Many photographs, one after another: aligned, inverted, edited by one recipe; a bad one is one line, the rest goes on.
+
+A face NAME leaves ``NAME-photo.png`` (as it was aligned), ``NAME.safetensors`` (its code), ``NAME.png`` (the inversion, which
+carries recipe and code) and, with edits, ``NAME-edited.png``. ``inversions.json`` has the measures; a run that was stopped
+takes up what lies there of the same photograph and settings. Nothing else of a photograph's file is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganvas.codes import Codes, load_codes, save_codes
+from ganvas.distribution import Distribution
+from ganvas.errors import GanvasError
+from ganvas.files import read_json, whole, write_json
+from ganvas.inversion.encoder import Encoder
+from ganvas.inversion.faces import align
+from ganvas.inversion.inverting import Watch, invert, load_encoder
+from ganvas.inversion.measures import Measures, distribution_of, measure
+from ganvas.inversion.photos import read_photo
+from ganvas.inversion.search import Options
+from ganvas.pictures import MOST_PIXELS, encode_png, to_bytes
+from ganvas.recipe import FromCodes, Photo, Recipe, Step, Tools, codes_of
+from ganvas.recipe import draw as draw_recipe
+from ganvas.recipe_files import save_picture
+from ganvas.types import Images
+
+SUMMARY = "inversions.json"
+VERSION = 1
+Report = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How photographs become codes."""
+
+    space: str = "w+"
+    method: str = "both"
+    options: Options = field(default_factory=Options)
+    aligned: bool = False
+    """The pictures are squares that show what the generator shows: no face is looked for."""
+    most: int | None = None
+    """Faces of a photograph."""
+    most_pixels: int = MOST_PIXELS
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """A face that was done."""
+
+    name: str
+    measures: Measures
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What faces are inverted and edited with, and where their files go."""
+
+    tools: Tools
+    out: Path
+    settings: Settings
+    edits: tuple[Step, ...] = ()
+    residual: bool = True
+
+    @cached_property
+    def _encoder(self) -> Encoder | None:
+        return load_encoder(self.tools.generator)
+
+    @cached_property
+    def _distribution(self) -> Distribution:
+        return distribution_of(self.tools.generator)
+
+    def run(self, paths: Sequence[Path], report: Report, watch: Watch | None = None) -> list[Inverted]:
+        """Every face of every photograph. ``report`` hears one line for each photograph that is refused."""
+        done: list[Inverted] = []
+        for path, name, face in named(paths, self.tools.generator.resolution, self.settings, report):
+            try:
+                done.append(Inverted(name, self._one(name, face, watch)))
+            except GanvasError as error:
+                report(f"{path}: {error}")
+        return done
+
+    def _one(self, name: str, face: Images, watch: Watch | None) -> Measures:
+        photo = Photo.of(face, self.tools.generator)
+        about = self._about(photo)
+        known = self._known(name, about)
+        beside = self.out / f"{name}-photo.png"
+        if known is None or not beside.exists():
+            with whole(beside) as temporary:
+                temporary.write_bytes(encode_png(to_bytes(photo.picture)[0]))
+        codes, measures = known or self._invert(name, photo, watch)
+        self._save(
+            f"{name}.png", Recipe(self.tools.generator_name, FromCodes(codes.sha256, 0), self.tools.dtype), codes
+        )
+        if self.edits:
+            recipe = Recipe(
+                self.tools.generator_name,
+                FromCodes(codes.sha256, 0),
+                self.tools.dtype,
+                editor=self.tools.editor_name,
+                edits=self.edits,
+                photo=photo.sha256 if self.residual else None,
+            )
+            self._save(f"{name}-edited.png", recipe, codes, photo)
+        if known is None:
+            self._note(name, about | {"codes": codes.sha256, "measures": asdict(measures)})
+        return measures
+
+    def _invert(self, name: str, photo: Photo, watch: Watch | None) -> tuple[Codes, Measures]:
+        generator, settings = self.tools.generator, self.settings
+        found = invert(
+            photo.picture,
+            generator,
+            settings.space,
+            settings.method,
+            settings.options,
+            encoder=self._encoder,
+            distribution=self._distribution,
+            watch=watch,
+        )
+        save_codes(self.out / f"{name}.safetensors", found.ws, generator)
+        codes = load_codes(self.out / f"{name}.safetensors", generator)
+        return codes, measure(found.ws, found.pictures, photo.picture, generator, self._distribution)[0]
+
+    def _save(self, name: str, recipe: Recipe, codes: Codes, photo: Photo | None = None) -> None:
+        tools = replace(self.tools, codes=codes, photo=photo)
+        with torch.no_grad():
+            picture = draw_recipe(codes_of(recipe, tools), recipe, tools)
+        save_picture(self.out / name, to_bytes(picture)[0], recipe, codes)
+
+    def _about(self, photo: Photo) -> dict[str, Any]:
+        """All that a code depends on."""
+        settings = self.settings
+        return {
+            "photo": photo.sha256,
+            "generator": self.tools.generator.fingerprint,
+            "dtype": self.tools.dtype,
+            "space": settings.space,
+            "method": settings.method,
+            "options": asdict(settings.options),
+        }
+
+    def _known(self, name: str, about: dict[str, Any]) -> tuple[Codes, Measures] | None:
+        """What an earlier run found for this photograph and these settings."""
+        entry = self._summary().get(name)
+        path = self.out / f"{name}.safetensors"
+        if not isinstance(entry, dict) or not path.exists() or any(entry.get(k) != v for k, v in about.items()):
+            return None
+        try:
+            codes = load_codes(path, self.tools.generator)
+            return (codes, Measures(**entry["measures"])) if codes.sha256 == entry["codes"] else None
+        except (GanvasError, KeyError, TypeError):
+            return None
+
+    def _note(self, name: str, entry: dict[str, Any]) -> None:
+        write_json(self.out / SUMMARY, {"version": VERSION, "faces": self._summary() | {name: entry}})
+
+    def _summary(self) -> dict[str, Any]:
+        if not (self.out / SUMMARY).exists():
+            return {}
+        found = read_json(self.out / SUMMARY)
+        faces = found.get("faces") if isinstance(found, dict) and found.get("version") == VERSION else None
+        if not isinstance(faces, dict):
+            raise GanvasError(f"{self.out / SUMMARY} wasn't written here: use another folder.")
+        return faces
+
+
+def named(paths: Sequence[Path], size: int, settings: Settings, report: Report) -> Iterator[tuple[Path, str, Images]]:
+    """The faces of photographs with names of their own, after their files'."""
+    taken: set[str] = set()
+    for path in paths:
+        try:
+            pictures = aligned(path, size, settings)
+        except GanvasError as error:
+            report(str(error) if str(path) in str(error) else f"{path}: {error}")
+            continue
+        for i, picture in enumerate(pictures):
+            name = path.stem if len(pictures) == 1 else f"{path.stem}-{i + 1}"
+            while name in taken:  # photographs of one name from several folders
+                name += "_"
+            taken.add(name)
+            yield path, name, picture
+
+
+def aligned(path: Path, size: int, settings: Settings) -> list[Images]:
+    """The aligned faces of a file, the largest first, each (1, 3, size, size); or the picture itself."""
+    photo = read_photo(path, settings.most_pixels)
+    if not settings.aligned:
+        return [face.picture for face in align(photo, size, settings.most)]
+    height, width = photo.shape[2:]
+    if height != width:
+        raise GanvasError(
+            f"{path} has {width}×{height} pixels, and an aligned picture is a square: leave out --aligned."
+        )
+    return [photo]
+
+
+def align_files(paths: Sequence[Path], out: Path, size: int, settings: Settings, report: Report) -> int:
+    """Write the faces of photographs as PNG files without metadata, and say how many there were."""
+    found = 0
+    for _, name, face in named(paths, size, settings, report):
+        with whole(out / f"{name}.png") as temporary:
+            temporary.write_bytes(encode_png(to_bytes(face)[0]))
+        found += 1
+    return found

@@ -1,0 +1,127 @@
+"""Reading photographs as they come: turned, grey, CMYK, 16 bits, transparent, huge, broken."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms, ImageOps
+
+from ganvas.errors import GanvasError
+from ganvas.pictures import MOST_BYTES, MOST_PIXELS, from_bytes
+from ganvas.types import Images
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+SEVERAL = "MPO"
+"""What some cameras write under the name of JPEG: the photograph first, then its small copies."""
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+CEILING = 178_956_970
+"""Pixels that Pillow opens at all."""
+WHITE = (255, 255, 255, 255)
+
+
+def read_photo(path: str | Path, most_pixels: int = MOST_PIXELS) -> Images:
+    """One photograph (1, 3, height, width), upright as its camera noted, sRGB in [-1, 1].
+
+    Grey and CMYK become RGB, 16 bits become 8, what is transparent white. Nothing else of the file is kept.
+    Raises GanvasError, in one line, for a file that is missing, no picture, damaged, animated, or of more than
+    ``most_pixels`` pixels (asked before they are decoded).
+    """
+    if not 1 <= most_pixels <= CEILING:
+        raise GanvasError(f"The limit on pixels is 1 to {CEILING:,}, not {most_pixels:,}.")
+    with _opened(Path(path), most_pixels) as picture:
+        upright = _rgb(ImageOps.exif_transpose(picture), path)
+        return from_bytes(torch.from_numpy(np.array(upright))[None])
+
+
+def photos_in(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are given, and the pictures in folders, by their endings and in the order of their names.
+
+    Raises GanvasError for a path that isn't there, and where no picture is found at all.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+            found.extend(p for p in inside if p.is_file())
+        elif path.exists():
+            found.append(path)
+        else:
+            raise GanvasError(f"There is no file {path}.")
+    if not found:
+        places = ", ".join(map(str, paths))
+        raise GanvasError(f"No pictures in {places}: their names end with {', '.join(ENDINGS)}.")
+    return list(dict.fromkeys(found))
+
+
+@contextmanager
+def _opened(path: Path, most_pixels: int) -> Iterator[Image.Image]:
+    # Told apart from what is no picture; Pillow says OSError for both.
+    broken = GanvasError(f"{path} isn't a whole picture ({', '.join(FORMATS)}).")
+    try:
+        size = path.stat().st_size
+        if size > 4 * MOST_BYTES:
+            raise GanvasError(f"{path} has {size >> 20} MiB: that's too large for a photograph here.")
+        with warnings.catch_warnings():
+            # Its own limit, of which it warns; ours is checked below.
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as picture:
+                _check(picture, path, most_pixels)
+                yield picture
+    except GanvasError:
+        raise
+    except FileNotFoundError:
+        raise GanvasError(f"There is no file {path}.") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
+    except Image.DecompressionBombError:
+        raise GanvasError(f"{path} has more than {CEILING:,} pixels: that's too large.") from None
+    # What Pillow's readers raise on damaged files, by format.
+    except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error):
+        raise broken from None
+
+
+def _check(picture: Image.Image, path: Path, most_pixels: int) -> None:
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != SEVERAL:
+        raise GanvasError(f"{path} holds {frames} pictures (it's animated, or has pages): give one picture.")
+    if picture.width * picture.height > most_pixels:
+        raise GanvasError(f"{path} has {picture.width}×{picture.height} pixels: {most_pixels:,} at most.")
+
+
+def _rgb(picture: Image.Image, path: str | Path) -> Image.Image:
+    if picture.mode.startswith("I"):
+        return _from_deep(picture, path)
+    if picture.mode == "F":
+        raise GanvasError(f"{path} has floating-point pixels: save it with 8 or 16 bits.")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, WHITE), picture)
+    return _in_srgb(picture).convert("RGB")
+
+
+def _from_deep(picture: Image.Image, path: str | Path) -> Image.Image:
+    """Grey of 16 bits (Pillow keeps 32 for some): Pillow's own conversion would clip it to white."""
+    values = np.asarray(picture).astype(np.int64)
+    if values.min() < 0 or values.max() > 65_535:
+        raise GanvasError(f"{path} has pixels of more than 16 bits: save it with 8 or 16.")
+    return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
+
+
+def _in_srgb(picture: Image.Image) -> Image.Image:
+    """Colours as a screen shows them, where the file says what its numbers mean."""
+    profile = picture.info.get("icc_profile")
+    if not profile or picture.mode not in ("RGB", "CMYK"):
+        return picture
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        found = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):  # a profile that nobody can read: the numbers as they are
+        return picture
+    return picture if found is None else found

@@ -1,0 +1,83 @@
+"""A person's own labels: a CSV of ``index,attribute,…``, a row a picture that ``ganvas sample`` drew.
+
+``index`` is the picture's seed; a column of nothing but 0 and 1 says who has an attribute, any other holds values. Empty cells
+aren't read: leave such rows out.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ganvas.dataset import LatentDataset, Source, make_dataset
+from ganvas.errors import GanvasError
+from ganvas.generator import Generator, draw_z, truncate
+
+SURE = 4.0
+"""The logit that stands for a yes, its negative for a no: what is told by eye is 98 % sure."""
+MOST_BYTES, BATCH = 1 << 28, 256
+
+
+def read(path: str | Path, generator: Generator, psi: float = 1.0) -> LatentDataset:
+    """The codes of the seeds that a CSV lists, at ``psi`` (as the pictures were drawn), with its labels.
+
+    Raises GanvasError for a file that is missing or no such CSV, naming the line, and for attributes that never change.
+    """
+    names, seeds, rows, digest = _table(Path(path))
+    scores = torch.tensor(rows, dtype=torch.float32)
+    kinds = []
+    for k in range(len(names)):
+        yes_or_no = bool(((scores[:, k] == 0) | (scores[:, k] == 1)).all())
+        kinds.append("probability" if yes_or_no else "value")
+        if yes_or_no:
+            scores[:, k] = (2 * scores[:, k] - 1) * SURE
+    codes = torch.cat([_codes(generator, seeds[i : i + BATCH], psi) for i in range(0, len(seeds), BATCH)])
+    told = (
+        tuple(names),
+        tuple(kinds),
+        Source(None, psi, None, BATCH),
+        generator.fingerprint,
+        f"{Path(path).name}:{digest}",
+    )
+    return make_dataset(codes, scores, *told)
+
+
+@torch.no_grad()
+def _codes(generator: Generator, seeds: list[int], psi: float) -> Tensor:
+    return truncate(generator.mapping(draw_z(generator, seeds)), generator.w_avg, psi).cpu()
+
+
+def _table(path: Path) -> tuple[list[str], list[int], list[list[float]], str]:
+    """The names of attributes, the seeds, the cells (rows, attributes), and the file's sha256."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise GanvasError(f"{path} has more than {MOST_BYTES >> 20} MiB.")
+        content = path.read_bytes()
+        lines = list(csv.reader(content.decode("utf-8-sig").splitlines()))
+    except OSError as error:
+        raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise GanvasError(f"{path} isn't CSV: {error}.") from None
+    head = [name.strip() for name in lines[0]] if lines else []
+    if len(head) < 2 or head[0] != "index" or not all(head) or len(set(head)) != len(head):
+        raise GanvasError(f"{path} must begin with a line like index,Smiling,Age: index is a picture's seed.")
+    seeds, rows = [], []
+    for number, line in enumerate(lines[1:], 2):
+        if not any(cell.strip() for cell in line):
+            continue
+        try:
+            seed, cells = int(line[0]), [float(cell) for cell in line[1:]]
+        except ValueError:
+            raise GanvasError(f"{path}, line {number}: {','.join(line)[:60]!r} isn't a seed and numbers.") from None
+        if len(cells) != len(head) - 1 or not all(map(math.isfinite, cells)):
+            raise GanvasError(f"{path}, line {number}: it needs {len(head) - 1} finite numbers after the index.")
+        seeds.append(seed)
+        rows.append(cells)
+    if len(set(seeds)) != len(seeds) or len(seeds) < 2:
+        raise GanvasError(f"{path} must list at least two pictures, each once.")
+    return head[1:], seeds, rows, hashlib.sha256(content).hexdigest()

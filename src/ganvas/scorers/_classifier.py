@@ -1,0 +1,148 @@
+"""Any classifier in ONNX, with a small card beside it: what its outputs are called, and how it wants its pictures.
+
+The card is CLASSIFIER.toml or .json: ``names`` (one an output; "" or "-" leaves one out) and ``size`` (pixels) are needed;
+``mean`` and ``std`` (one number a colour, of pixels from 0 to ``range``, 1 by default), ``order`` ("rgb" or "bgr"),
+``layout`` ("nchw" or "nhwc"), ``gives`` ("logits", "sigmoid", "softmax" or "values") and ``output`` (its name) may follow.
+It runs in onnxruntime, on the CPU, without gradients.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from ganvas.errors import GanvasError, unknown
+from ganvas.files import read_json
+from ganvas.pictures import shrink
+from ganvas.scorer import Scorer
+from ganvas.types import Images, Scores
+
+MOST_BYTES, MOST_SIZE = 1 << 30, 2048
+GIVES = ("logits", "sigmoid", "softmax", "values")
+CARDS = (".toml", ".json")
+
+
+@dataclass(frozen=True)
+class ClassifierCard:
+    """What the card says."""
+
+    names: tuple[str, ...]
+    size: int
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    range: float = 1.0
+    order: str = "rgb"
+    layout: str = "nchw"
+    gives: str = "logits"
+    output: str = ""
+
+    def __post_init__(self) -> None:
+        for name, known in (("order", ("rgb", "bgr")), ("layout", ("nchw", "nhwc")), ("gives", GIVES)):
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
+        kept = [name for name in self.names if name not in ("", "-")]
+        if not kept or len(set(kept)) != len(kept) or not 8 <= self.size <= MOST_SIZE:
+            raise GanvasError(f"A classifier's card has different names and a size of 8 to {MOST_SIZE}.")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0 or self.range <= 0:
+            raise GanvasError(
+                "A classifier's card has a mean and a positive std of three numbers, and a positive range."
+            )
+
+
+def read_card(path: Path) -> ClassifierCard:
+    """The card in a TOML or JSON file. Raises GanvasError for anything else."""
+    try:
+        found: Any = read_json(path) if path.suffix == ".json" else tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise GanvasError(f"{path} isn't a card in TOML: {error}.") from None
+    known = [field.name for field in fields(ClassifierCard)]
+    if not isinstance(found, dict) or not {"names", "size"} <= set(found) <= set(known):
+        raise GanvasError(f"{path} must have names and size, and of the rest only {', '.join(known[2:])}.")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    kinds = {"names": str, "mean": int | float, "std": int | float}
+    for key, kind in kinds.items():
+        if key in values and not (isinstance(values[key], tuple) and all(isinstance(one, kind) for one in values[key])):
+            raise GanvasError(f"{path}: {key} must be a list, not {found[key]!r}.")
+    if type(values["size"]) is not int or not isinstance(values.get("range", 1), int | float):
+        raise GanvasError(f"{path}: size must be a whole number, and range a number.")
+    return ClassifierCard(**values)
+
+
+def read(path: str | Path) -> Classifier:
+    """The classifier in an ONNX file with a card beside it. Raises GanvasError without either, or without onnxruntime."""
+    path = Path(path)
+    card = next((path.with_suffix(ending) for ending in CARDS if path.with_suffix(ending).is_file()), None)
+    if not path.is_file():
+        raise GanvasError(f"There is no file {path}.")
+    if card is None:
+        raise GanvasError(f"{path} has no card: {path.stem}.toml has to say names and size.")
+    if path.stat().st_size > MOST_BYTES:
+        raise GanvasError(f"{path} has more than {MOST_BYTES >> 20} MiB.")
+    return Classifier(path.read_bytes(), read_card(card), path)
+
+
+@final
+class Classifier(Scorer):
+    """Columns are the card's names. Probabilities become logits; "values" are left as they are."""
+
+    def __init__(self, model: bytes, card: ClassifierCard, path: Path) -> None:
+        super().__init__()
+        self.card, self.name = card, path.stem
+        self.session, self.errors = _session(model, path)
+        self.kept = [k for k, name in enumerate(card.names) if name not in ("", "-")]
+        self.attributes = tuple(card.names[k] for k in self.kept)
+        self.kinds = ("value" if card.gives == "values" else "probability",) * len(self.kept)
+        self.fingerprint = hashlib.sha256(model + repr(card).encode()).hexdigest()
+        outputs = [output.name for output in self.session.get_outputs()]
+        if card.output and card.output not in outputs:
+            raise unknown("output", card.output, outputs)
+        self.output = card.output or outputs[0]
+        width = self._run(torch.zeros(1, 3, card.size, card.size)).shape
+        if width != (1, len(card.names)):
+            raise GanvasError(
+                f"{path} gives {tuple(width[1:])} numbers a picture, and its card has {len(card.names)} names."
+            )
+
+    def forward(self, images: Images) -> Scores:
+        """(n, attributes), one picture at a time: many models take no other batch."""
+        x = shrink(images.detach().float().cpu(), self.card.size).clamp(-1, 1)
+        found = torch.cat([self._run(one[None]) for one in x]).to(images.device)
+        if self.card.gives in ("softmax", "sigmoid"):  # of a softmax, the logit of one class against all others
+            found = found.clamp(1e-6, 1 - 1e-6).logit()
+        return found[:, self.kept]
+
+    def _run(self, x: Tensor) -> Tensor:
+        card = self.card
+        x = (x + 1) / 2 * card.range
+        x = (x - torch.tensor(card.mean)[:, None, None]) / torch.tensor(card.std)[:, None, None]
+        x = x.flip(1) if card.order == "bgr" else x
+        x = x.permute(0, 2, 3, 1) if card.layout == "nhwc" else x
+        try:
+            found = self.session.run([self.output], {self.session.get_inputs()[0].name: x.contiguous().numpy()})[0]
+        except self.errors as error:
+            raise GanvasError(f"{self.name} doesn't take such pictures: {str(error).splitlines()[0]}.") from None
+        return torch.from_numpy(found).float().reshape(len(found), -1)
+
+
+def _session(model: bytes, path: Path) -> tuple[Any, tuple[type[Exception], ...]]:
+    """What runs a model, and what it may raise: onnxruntime's errors share no base class of their own."""
+    try:
+        import onnxruntime
+        import onnxruntime.capi.onnxruntime_pybind11_state as state
+    except ImportError:
+        raise GanvasError("A classifier in ONNX needs a package: pip install onnxruntime.") from None
+    own = [item for item in vars(state).values() if isinstance(item, type) and issubclass(item, Exception)]
+    errors = (*own, RuntimeError, ValueError, IndexError)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        # From bytes, so that the file can't name other files.
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), errors
+    except errors as error:
+        raise GanvasError(f"{path} can't be run: {str(error).splitlines()[0]}.") from None

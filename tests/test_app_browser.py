@@ -1,0 +1,314 @@
+"""The web editor in a real browser: Debian's chromium, driven by Playwright. Skips, and says so, where either is missing.
+
+GANVAS_REQUIRE_CHROMIUM=1 makes that a failure.
+"""
+
+import json
+import os
+import re
+import shutil
+
+import pytest
+
+BROWSER = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+
+
+def _without(reason):
+    if os.environ.get("GANVAS_REQUIRE_CHROMIUM"):
+        raise RuntimeError(reason)
+    pytest.skip(reason, allow_module_level=True)
+
+
+if BROWSER is None:
+    _without("no chromium here: apt-get install chromium")
+try:
+    from playwright.sync_api import expect, sync_playwright
+except ImportError:
+    _without("no Playwright here: pip install playwright")
+pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
+
+from served import served, write_editor  # noqa: E402
+
+WAIT = 120_000
+"""Milliseconds: the machine may do other work."""
+expect.set_options(timeout=WAIT)
+
+
+@pytest.fixture(scope="module")
+def editor(tmp_path_factory):
+    """A toy editor's file."""
+    return write_editor(tmp_path_factory.mktemp("app") / "mean.safetensors")
+
+
+@pytest.fixture(scope="module")
+def address(editor):
+    """A server."""
+    with served(editor) as (found, _):
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for all tests here."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium):
+    """A visitor's own cookies and downloads."""
+    made = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    made.set_default_timeout(WAIT)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(context, address):
+    """The page, open."""
+    return opened(context.new_page(), address)
+
+
+def opened(page, address):
+    """Go there and wait for the first picture."""
+    page.goto(address)
+    page.wait_for_selector("#picture img[src^='data:']")
+    expect(page.locator("#status")).to_contain_text("seed")
+    return page
+
+
+def picture(page):
+    """What the page shows, as its pixels' file."""
+    return page.locator("#picture img").get_attribute("src")
+
+
+def changed(page, before):
+    """Wait for another picture."""
+    page.wait_for_function("old => document.querySelector('#picture img').src !== old", arg=before)
+
+
+def move(page, name, steps=10):
+    """Move a slider with the keyboard; waits for the full picture."""
+    slider = page.get_by_label(f"range slider for {name}")
+    slider.focus()
+    for _ in range(abs(steps)):
+        page.keyboard.press("ArrowRight" if steps > 0 else "ArrowLeft")
+    expect(page.locator("#status")).to_contain_text(f"{name} at {float(slider.input_value()):+.2f}")
+
+
+def through(page, name):
+    """Undo or redo to the end."""
+    button = page.get_by_role("button", name=name)
+    expect(button).to_be_enabled()
+    while button.is_enabled():
+        before = picture(page)
+        button.click()
+        changed(page, before)
+        page.wait_for_timeout(500)
+
+
+def tab(page, name):
+    """Open a tab."""
+    page.get_by_role("tab", name=name).click()
+
+
+def test_a_slider_changes_the_picture_undo_and_redo_bring_it_back(page):
+    first = picture(page)
+    slider = page.get_by_label("range slider for Big")
+    start = float(slider.input_value())
+    move(page, "Big", -20)
+    second = picture(page)
+    assert second != first
+    assert float(slider.input_value()) == pytest.approx(start - 1, abs=0.01)
+    # On a slow machine the keys come so far apart that the slider rested in between: several steps.
+    through(page, "Undo")
+    assert picture(page) == first
+    expect(slider).to_have_value(re.compile(rf"^{start:g}"))
+    through(page, "Redo")
+    assert picture(page) == second
+
+
+def test_dragging_with_the_mouse_previews(page):
+    first = picture(page)
+    box = page.get_by_label("range slider for Bright").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    for share in (0.4, 0.3, 0.2):
+        page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2, steps=3)
+    changed(page, first)
+    page.mouse.up()
+    expect(page.locator("#status")).to_contain_text("Bright at -")
+
+
+def test_sliders_are_found_and_reset_one_by_one(page):
+    page.get_by_label("Find a slider").fill("stri")
+    expect(page.get_by_label("range slider for Big")).to_be_hidden()
+    expect(page.get_by_label("range slider for Striped")).to_be_visible()
+    page.get_by_label("Find a slider").fill("")
+    expect(page.get_by_label("range slider for Big")).to_be_visible()
+    first = picture(page)
+    move(page, "Big")
+    move(page, "Red")
+    page.locator("#changed").get_by_text("Big", exact=True).wait_for()
+    page.locator("#changed").get_by_role("button", name="Remove").first.click()
+    expect(page.locator("#status")).not_to_contain_text("Big at")
+    page.get_by_role("button", name="Reset all").click()
+    expect(page.locator("#status")).not_to_contain_text("Red at")
+    assert picture(page) == first
+
+
+def test_take_along_and_load_again(page, tmp_path):
+    move(page, "Big")
+    edited = picture(page)
+    tab(page, "Take along")
+    expect(page.locator("#link textarea")).to_have_value(re.compile("recipe="))
+    with page.expect_download() as download:
+        page.locator("#png").click()
+    png = tmp_path / download.value.suggested_filename
+    download.value.save_as(png)
+    assert png.suffix == ".png"
+    with page.expect_download() as download:
+        page.locator("#json").click()
+    recipe = tmp_path / download.value.suggested_filename
+    download.value.save_as(recipe)
+    assert json.loads(recipe.read_text())["edits"][0]["set"]
+    link = page.locator("#link textarea").input_value()
+    for file in (png, recipe):
+        page.get_by_role("button", name="Reset all").click()
+        changed(page, edited)
+        plain = picture(page)
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Load a recipe").click()
+        chooser.value.set_files(file)
+        changed(page, plain)
+        expect(page.locator("#status")).to_contain_text("Big at")
+        assert picture(page) == edited
+    other = page.context.new_page()
+    other.goto(link)
+    expect(other.locator("#status")).to_contain_text("Big at")
+    assert picture(other) == edited
+
+
+def test_a_bad_file_is_one_clear_message(page, tmp_path):
+    before = picture(page)
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    tab(page, "Take along")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Load a recipe").click()
+    chooser.value.set_files(bad)
+    expect(page.get_by_text("bad.json isn't JSON")).to_be_visible()
+    tab(page, "Photo")
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nothing")
+    page.locator("#photo input[type=file]").set_input_files(bad)
+    expect(page.get_by_text("isn't a whole picture")).to_be_visible()
+    assert picture(page) == before
+
+
+def test_a_photo_without_a_face_is_one_clear_message(page, tmp_path):
+    pytest.importorskip("dlib", reason="photographs are aligned with dlib: pip install 'ganvas[faces]'")
+    import torch
+
+    from ganvas.pictures import encode_png
+
+    (tmp_path / "wall.png").write_bytes(encode_png(torch.full((96, 96, 3), 200, dtype=torch.uint8)))
+    tab(page, "Photo")
+    page.locator("#photo input[type=file]").set_input_files(tmp_path / "wall.png")
+    expect(page.get_by_text("No face is found")).to_be_visible()
+
+
+def test_a_face_of_the_gallery_and_back(page):
+    first = picture(page)
+    tab(page, "Faces")
+    page.locator("#gallery").get_by_role("button").nth(4).click()
+    expect(page.locator("#status")).to_contain_text("seed 4")
+    assert picture(page) != first
+    page.locator("#visited").get_by_role("button").nth(1).wait_for()
+    page.locator("#visited").get_by_role("button").nth(1).click()
+    expect(page.locator("#status")).to_contain_text("seed 0")
+    assert picture(page) == first
+    before = picture(page)
+    page.get_by_role("button", name="Surprise me").click()
+    changed(page, before)
+    page.get_by_role("button", name="More like this").click()
+    page.locator("#gallery").get_by_text("like seed").first.wait_for()
+
+
+def test_before_and_after_strip_and_what_moved(page):
+    move(page, "Big")
+    tab(page, "Before / after")
+    page.wait_for_function("document.querySelectorAll('#wipe img').length == 2")
+    sources = [image.get_attribute("src") for image in page.locator("#wipe img").all()]
+    assert len(set(sources)) == 2
+    tab(page, "Strip")
+    page.wait_for_function("document.querySelectorAll('#strip img').length >= 5")
+    tab(page, "What moved")
+    expect(page.locator("#chart")).to_contain_text("Off-target drift")
+    expect(page.locator("#chart tbody tr, #chart table tr")).to_have_count(6)
+
+
+def test_count_plus_one(page):
+    expect(page.locator("#plus")).to_be_hidden()
+    page.get_by_label("Generator").click()
+    page.get_by_role("option", name=re.compile("squares")).click()
+    expect(page.locator("#count")).to_contain_text("seen")
+    before = int(re.search(r"\d+", page.locator("#count").inner_text())[0])
+    step = 1 if before < 4 else -1
+    page.locator("#plus" if step > 0 else "#minus").click()
+    expect(page.locator("#count")).to_contain_text("changed by")
+    after = int(re.search(r"\d+", page.locator("#count").inner_text())[0])
+    assert after == before + step
+
+
+def test_methods_are_compared(page):
+    tab(page, "Compare")
+    page.locator("#compare").click()
+    page.locator("#compared").get_by_text("others moved").wait_for()
+
+
+def test_no_request_leaves_the_machine(context, address):
+    page, hosts = context.new_page(), set()
+    page.on("request", lambda request: hosts.add(re.sub(r"^(\w+://[^/:]+).*|^(data|blob):.*", r"\1\2", request.url)))
+    opened(page, address)
+    for name in ("Faces", "What moved", "Compare", "Photo", "Take along"):
+        tab(page, name)
+    expect(page.locator("#link textarea")).to_have_value(re.compile("recipe="))
+    assert hosts <= {"http://127.0.0.1", "data", "blob"}
+
+
+def test_a_screen_reader_hears_labels(page):
+    for name in ("Bright", "Red", "Big", "Right", "Striped"):
+        assert page.get_by_role("slider", name=f"range slider for {name}").count() == 1
+    for name in ("Undo", "Redo", "Reset all", "Surprise me"):
+        assert page.get_by_role("button", name=name).count() == 1
+    assert "seed 0" in page.locator("#picture img").get_attribute("alt")
+    move(page, "Big", -10)
+    assert "Big at" in page.locator("#picture img").get_attribute("alt")
+    unnamed = page.evaluate(
+        "[...document.querySelectorAll('button, input, textarea')].filter(e => e.offsetParent && !e.innerText.trim()"
+        " && !e.getAttribute('aria-label') && !e.title && !(e.labels && e.labels.length)"
+        " && !e.querySelector('img[alt], [aria-label]') && !e.placeholder).map(e => e.outerHTML.slice(0, 200))"
+    )
+    assert unnamed == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_in_light_and_dark(chromium, address, scheme):
+    context = chromium.new_context(
+        viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True, is_mobile=True
+    )
+    context.set_default_timeout(WAIT)
+    page = opened(context.new_page(), address)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(map(float, re.findall(r"[\d.]+", colour)[:3]))
+    assert brightness > 600 if scheme == "light" else brightness < 200
+    before = picture(page)
+    move(page, "Big", -10)
+    assert picture(page) != before
+    context.close()

@@ -1,0 +1,292 @@
+"""The web editor over HTTP: what it answers, what it refuses, what it leaves behind, and whom it asks."""
+
+import json
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
+
+import httpx
+from served import served, write_editor
+
+from ganvas.app.visitor import Visitor
+from ganvas.errors import GanvasError
+
+
+@pytest.fixture(scope="module")
+def editor(tmp_path_factory):
+    """A toy editor's file."""
+    return write_editor(tmp_path_factory.mktemp("app") / "mean.safetensors")
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """What the server connects to and writes."""
+    return tmp_path_factory.mktemp("log") / "audit.txt"
+
+
+@pytest.fixture(scope="module")
+def site(editor, log):
+    """The address of a server, and its process."""
+    with served(editor, log) as found:
+        yield found
+
+
+@pytest.fixture
+def visitor(site):
+    """Somebody who has opened the page."""
+    made = Visitor(site[0])
+    made.open()
+    yield made
+    made.close()
+
+
+def url(shown):
+    """The picture of a raw answer."""
+    value = shown["picture"]
+    return value["value"]["url"] if "value" in value else value["url"]
+
+
+def test_a_slider_is_previewed_then_shown_in_full(visitor):
+    preview = visitor.send("slider-Big", "input", 2.0)
+    assert url(preview).startswith("data:image/webp;base64,")
+    full = visitor.after("slider-Big", "input")
+    assert full["changed"] == ["Big"]
+    assert "Big at +2.00" in full["status"]
+    assert isinstance(full["slider-Red"], float)
+    assert full["undo"]["interactive"] is True
+    assert visitor.send("undo", "click")["changed"] == []
+
+
+def test_a_link_opens_the_page_in_its_state(visitor, site):
+    visitor.send("slider-Big", "input", 2.0)
+    wanted = visitor.after("slider-Big", "input")
+    query = _taken(visitor)["link"].partition("?")[2]
+    other = Visitor(site[0])
+    opened = other.open(f"?{query}")
+    assert url(opened) == url(wanted)
+    assert opened["slider-Big"] == 2.0
+    bad = Visitor(site[0])
+    shown = bad.open("?recipe=nonsense")
+    assert shown["changed"] == []
+    for one in (other, bad):
+        one.close()
+
+
+def _taken(visitor):
+    """What the tab "Take along" shows."""
+    number = next(p["id"] for p in visitor.config["components"] if p["props"].get("label") == "Take along")
+    wired = next(d for d in visitor.config["dependencies"] if [number, "select"] in [list(t) for t in d["targets"]])
+    return visitor.call(wired["id"], [None] * len(wired["inputs"]), wired["outputs"])
+
+
+def test_what_is_taken_along_is_the_same_picture(visitor, site, editor, tmp_path, monkeypatch):
+    import shlex
+
+    import torch
+
+    from ganvas import cli
+    from ganvas.pictures import read_picture
+
+    monkeypatch.chdir(tmp_path)
+    visitor.send("slider-Big", "input", 1.5)
+    visitor.after("slider-Big", "input")
+    taken = _taken(visitor)
+    png = visitor.http.get(
+        taken["png"]["url"] if taken["png"]["url"].startswith("http") else site[0] + taken["png"]["url"]
+    )
+    Path("page.png").write_bytes(png.raise_for_status().content)
+    with pytest.raises(SystemExit) as end:
+        cli.main(shlex.split(taken["command"])[1:])
+    assert end.value.code == 0
+    assert Path(taken["command"].rpartition("--out ")[2]).read_bytes() == png.content
+    known = {}
+    exec(taken["python"], known)
+    from ganvas.pictures import from_bytes, to_bytes
+
+    assert torch.equal(from_bytes(to_bytes(known["image"])), read_picture("page.png"))
+
+
+@pytest.mark.parametrize("value", [1e9, -1e9, "x", None, [], {"a": 1}])
+def test_an_edited_request_is_refused_and_the_server_stays(value, visitor):
+    with pytest.raises(GanvasError):
+        visitor.send("slider-Big", "input", value)
+    visitor.send("slider-Big", "input", 1.0)
+
+
+def test_nan_and_broken_json_are_refused(visitor, site):
+    wired = visitor.wired("slider-Big", "input")
+    for body in ('{"data": [NaN, null], "fn_index": %d, "session_hash": "%s"}', '{"data": [1, null', "[]", "null"):
+        text = body % (wired["id"], visitor.session) if "%d" in body else body
+        answer = visitor.http.post(
+            f"{site[0]}/gradio_api/queue/join", content=text, headers={"content-type": "application/json"}
+        )
+        assert answer.status_code < 600
+    for number in (-1, 10**6, "x"):
+        answer = visitor.http.post(
+            f"{site[0]}/gradio_api/queue/join", json={"data": [], "fn_index": number, "session_hash": visitor.session}
+        )
+        assert answer.status_code != 200 or "event_id" in answer.json()
+    visitor.send("slider-Big", "input", 1.0)
+
+
+def test_unknown_names_are_one_message(visitor):
+    with pytest.raises(GanvasError):
+        visitor.send("changed", "input", ["Wings"])
+    visitor.send("changed", "input", [])
+
+
+PATHS = (
+    "/etc/passwd",
+    "../../../../etc/passwd",
+    "..%2f..%2fetc/passwd",
+    "%2e%2e/%2e%2e/etc/passwd",
+    "~/.bashrc",
+    "pyproject.toml",
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_files_of_the_machine_are_not_served(path, site):
+    for prefix in ("/gradio_api/file=", "/file=", "/file/", "/static/", "/assets/"):
+        answer = httpx.get(site[0] + prefix + path, trust_env=False, follow_redirects=True)
+        assert b"root:" not in answer.content
+        assert b"[project]" not in answer.content
+
+
+def test_an_upload_that_points_elsewhere_is_refused(visitor):
+    for path in ("/etc/passwd", "../../etc/passwd", __file__):
+        about = {"path": path, "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}
+        with pytest.raises(GanvasError):
+            visitor.send("load", "upload", about)
+        assert Path("/etc/passwd").exists()
+        assert Path(__file__).exists()
+
+
+def upload(visitor, site, name, content):
+    """Send a file; the answer."""
+    return visitor.http.post(f"{site[0]}/gradio_api/upload", files={"files": (name, content)})
+
+
+@pytest.mark.parametrize("name", ["face.png", "../../../face.png", "a/b\\c.png", "x" * 300 + ".png", "face.json"])
+def test_bad_files_are_one_message_and_deleted(name, visitor, site):
+    answer = upload(visitor, site, name, b"no picture at all")
+    if answer.status_code != 200:
+        return
+    (path,) = answer.json()
+    about = {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+    for button in ("load", "photo"):
+        with pytest.raises(GanvasError):
+            visitor.send(button, "upload", about)
+        assert not Path(path).exists()
+    visitor.send("slider-Big", "input", 1.0)
+
+
+def test_a_huge_file_is_refused(visitor, site):
+    assert upload(visitor, site, "huge.png", b"\0" * (21 << 20)).status_code == 413
+    visitor.send("slider-Big", "input", 1.0)
+
+
+def test_a_recipe_is_loaded_from_its_png(visitor, site, tmp_path):
+    visitor.send("slider-Big", "input", 1.5)
+    wanted = visitor.after("slider-Big", "input")
+    taken = _taken(visitor)
+    address = taken["png"]["url"]
+    data = visitor.http.get(address if address.startswith("http") else site[0] + address).content
+    visitor.send("reset", "click")
+    (path,) = upload(visitor, site, "mine.png", data).json()
+    about = {"path": path, "orig_name": "mine.png", "meta": {"_type": "gradio.FileData"}}
+    loaded = visitor.send("load", "upload", about)
+    assert url(loaded) == url(wanted)
+    assert not Path(path).exists()
+
+
+def test_counting_is_there_where_an_editor_counts(visitor):
+    generators = next(p for p in visitor.config["components"] if p["props"].get("label") == "Generator")
+    wired = next(
+        d for d in visitor.config["dependencies"] if [generators["id"], "input"] in [list(t) for t in d["targets"]]
+    )
+    shown = visitor.call(wired["id"], ["squares", None], wired["outputs"])
+    assert "seen (Count)" in shown["count"]
+    before = shown["count"]
+    step = "plus" if "<b>4</b>" not in before else "minus"
+    after = visitor.send(step, "click")["count"]
+    assert after != before
+    assert "changed by" in after
+
+
+def test_ten_people_at_once(site):
+    failed, waits = [], {}
+
+    def visit(number):
+        one = Visitor(site[0])
+        try:
+            one.open()
+            times = []
+            for i in range(8):
+                one.send("slider-Big", "input", (i - 4) / 2 + number / 10)
+                times.append(one.seconds)
+            waits[number] = sum(times)
+            if f"Big at {1.5 + number / 10:+.2f}" not in one.after("slider-Big", "input")["status"]:
+                failed.append((number, "another's value"))
+        except Exception as error:
+            failed.append((number, repr(error)))
+        finally:
+            one.close()
+
+    threads = [threading.Thread(target=visit, args=(number,)) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert len(waits) == 10
+    assert max(waits.values()) < 6 * min(waits.values())
+
+
+def test_browsers_are_told_to_load_nothing_from_elsewhere(site):
+    answer = httpx.get(site[0], trust_env=False)
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "http:" not in policy
+    assert "https:" not in policy
+    assert answer.headers["referrer-policy"] == "same-origin"
+
+
+def test_it_listens_on_this_machine_alone(site):
+    assert site[0].startswith("http://127.0.0.1:")
+
+
+def test_the_server_asked_nobody_and_wrote_in_its_own_folder(site, visitor, log):
+    visitor.send("surprise", "click")
+    _taken(visitor)
+    lines = set(log.read_text().splitlines())
+    asked = {line for line in lines if line.split()[0] in ("connect", "look")}
+    assert {line.rpartition(" ")[2] for line in asked} <= {"127.0.0.1", "localhost", "::1", "0.0.0.0", "None"}
+    written = {line.removeprefix("write ") for line in lines if line.startswith("write ")}
+    elsewhere = {path for path in written if "/ganvas-app-" not in path and not path.startswith("/dev/")}
+    assert {path for path in elsewhere if not path.endswith((".pyc",)) and "__pycache__" not in path} == set()
+
+
+def test_its_folder_is_deleted_at_the_end(editor, tmp_path):
+    with served(editor, tmp_path / "log") as (address, process):
+        visitor = Visitor(address)
+        visitor.open()
+        _taken(visitor)
+        visitor.close()
+        folders = [
+            p for p in Path(tempfile.gettempdir()).glob("ganvas-app-*") if str(p) in (tmp_path / "log").read_text()
+        ]
+        assert folders
+        assert all(folder.exists() for folder in folders)
+        process.terminate()
+        process.wait(60)
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_answers_are_json_of_finite_numbers(visitor):
+    shown = visitor.send("surprise", "click")
+    json.dumps(shown, allow_nan=False)
