@@ -27,7 +27,7 @@ from ganvas.inversion import Options
 from ganvas.pictures import encode_png, shrink, to_bytes
 from ganvas.scorers import load_scorer
 
-EDITS = {"Smiling": 2.0, "Eyeglasses": 2.5, "Young": -2.0}
+EDITS = {"Smiling": 1.5, "Eyeglasses": 1.5, "Young": -1.5}
 Rows = list[tuple[inversion.Measures, float]]
 
 

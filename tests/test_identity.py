@@ -124,7 +124,9 @@ def test_the_network_gives_dlibs_numbers(embedder):
     dlib = pytest.importorskip("dlib")
     network = dlib.face_recognition_model_v1(str(identity._weights(list(identity.SHA256)[1])))
     chip = torch.randint(256, (3, 150, 150), generator=torch.Generator().manual_seed(0)).float()
-    theirs = torch.tensor(list(network.compute_face_descriptor(chip.permute(1, 2, 0).to(torch.uint8).contiguous().numpy())))
+    theirs = torch.tensor(
+        list(network.compute_face_descriptor(chip.permute(1, 2, 0).to(torch.uint8).contiguous().numpy()))
+    )
     assert torch.allclose(embedder._network(chip[None])[0], theirs, atol=1e-5)
 
 

@@ -16,12 +16,13 @@ from ganvas.pictures import shrink
 from ganvas.scorers.celeba40 import match_softness
 from ganvas.types import Images
 
-MOVED = 0.08
+MOVED = 0.05
 """How far a pixel moves, of the 2 from black to white, until a third (1/e) of its residual is left."""
 SIDE = 256
 """Where it is judged how far pixels moved: fine texture that shimmers isn't an edit."""
-SOFT = 2.0
-"""Standard deviation, in pixels at SIDE, of the blur over what moved: no seams."""
+REACH, SOFT = 12, 4.0
+"""In pixels at SIDE: what moved counts so far around it (islands of residual within an edit are smudges), and the standard
+deviation of the blur after that (no seams)."""
 
 
 def put_back(edited: Tensor, inverted: Tensor, targets: Tensor, amount: float = 1.0) -> Tensor:
@@ -48,8 +49,11 @@ def put_back(edited: Tensor, inverted: Tensor, targets: Tensor, amount: float = 
 def _moved(change: Images) -> Tensor:
     """How far pixels moved around each place, (n, 1, height, width)."""
     size = change.shape[-1]
-    small = shrink(change.abs().amax(1, keepdim=True).expand(-1, 3, -1, -1), min(SIDE, size))
-    moved = match_softness(small, SOFT * min(SIDE, size) / SIDE)[:, :1]
-    if moved.shape[-1] == size:
+    side = min(SIDE, size)
+    small = shrink(change.abs().amax(1, keepdim=True).expand(-1, 3, -1, -1), side)
+    reach = REACH * side // SIDE
+    widened = F.max_pool2d(small, 2 * reach + 1, 1, reach)
+    moved = match_softness(widened, SOFT * side / SIDE)[:, :1]
+    if side == size:
         return moved
     return F.interpolate(moved, (size, size), mode="bilinear", align_corners=False)

@@ -187,7 +187,7 @@ def train(
 
 def _optimizer(network: Network, options: Options) -> torch.optim.Optimizer:
     """AdamW; what reads the features starts from chance and learns faster."""
-    features = list(network.features.parameters())
+    features = list(network.get_submodule("features").parameters())
     inside = {id(parameter) for parameter in features}
     return torch.optim.AdamW(
         [
