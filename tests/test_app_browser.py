@@ -36,6 +36,9 @@ WAIT = 120_000
 expect.set_options(timeout=WAIT)
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def editor(tmp_path_factory):
     """A toy editor's file."""

@@ -78,3 +78,6 @@ def test_labels_are_read_of_what_settings_name_too():
     assert starting.learned_from(["Young"], {}) == ["Young"]
     assert starting.learned_from(["Young"], {"conditional": "Male, Young", "c": 1}) == ["Young", "Male"]
     assert starting.learned_from(["Young"], {"against": "all"}) is None
+    assert starting.learned_from(["Young"], {"against": ["Male"]}) is None
+    assert starting.learned_from(["Young"], {"conditional": {"Young": "all"}}) is None
+    assert starting.learned_from(["Young"], {"against": None, "conditional": ""}) == ["Young"]

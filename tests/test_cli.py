@@ -398,11 +398,15 @@ def test_unknown_attributes_are_refused_before_a_generator_is_loaded(arguments, 
     assert "Unknown attribute 'Smilign': pick one of" in said and said.endswith("Did you mean 'Smiling'?\n")
 
 
-def test_warnings_are_one_line(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["--help"])
-    warnings.warn("two\nlines", stacklevel=1)
+def test_warnings_are_one_line(monkeypatch, capsys):
+    def told(*_):
+        warnings.warn("two\nlines", stacklevel=1)
+
+    monkeypatch.setattr(cli, "app", lambda args: told())
+    shown = warnings.showwarning
+    cli.main(["list"])
     assert capsys.readouterr().err == "Warning: two lines\n"
+    assert warnings.showwarning is shown
 
 
 def test_what_nobody_watches_tells_of_itself_in_lines(monkeypatch, capsys):

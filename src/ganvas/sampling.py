@@ -38,8 +38,8 @@ CANDIDATES = 255
 """Codes that are looked through for one that meets the conditions, beside the seed's own."""
 CORRECTIONS = 4
 """Times that a code is edited: what is expected isn't linear."""
-CLOSE = 0.1
-"""How far, in standard deviations, what is expected of a code may stay from what was asked for without a word."""
+CLOSE = 0.05
+"""How far, in standard deviations, a code may be expected outside of what was asked for without a word."""
 FREE = 0.85
 """The truncation psi of codes that are drawn, at the psi of 1 that is asked for."""
 
@@ -106,9 +106,9 @@ def sample_where(
 ) -> WPlus:
     """Codes (n, num_ws, w_dim) that meet ``where`` (attribute -> range or value, in the editor's units); rows are equal.
 
-    Code i depends on ``seed + i`` alone, not on ``n``. A value is the probe's reading, met within 0.05; a range is met by
-    each score with ``chance``. ``psi`` truncates what the conditions leave free. Of codes that stay farther from what
-    was asked than ``CLOSE``, a warning says how many there are and how far the worst is.
+    Code i depends on ``seed + i`` alone, not on ``n``. A value is the probe's reading; a range is met by each score with
+    ``chance``, where there are such faces. ``psi`` truncates what the conditions leave free. A warning says how many codes
+    are expected outside of what was asked for by more than ``CLOSE``, and how far the worst is.
     Raises GanvasError for an editor without a compact space or of another generator, an unknown attribute, an
     empty range, or one where there are no faces.
     """
@@ -131,10 +131,14 @@ def sample_where(
     )
     # One code at a time: a product's last digits would change with the batch.
     w = torch.cat([conditioning.code(seed + i) for i in range(n)])
-    short = conditioning.lacking(w).abs().amax(1)
+    missed = conditioning.missed(w)
+    short, worst = missed.amax(1), list(sides)[int(missed.amax(0).argmax())]
     if (short > CLOSE).any():
-        told = f"{int((short > CLOSE).sum())} of {n} codes miss what was asked for, by up to {float(short.max()):.2f} σ"
-        warnings.warn(f"{told}: few faces are like that. Ask for less, or for fewer things at once.", stacklevel=2)
+        told = (
+            f"{int((short > CLOSE).sum())} of {n} codes from seed {seed} on are expected outside of what was asked for"
+        )
+        farthest = f"{worst} by up to {float(short.max()):.2f} σ"
+        warnings.warn(f"{told}, {farthest}: ask for less, or for fewer things at once.", stacklevel=3)
     return generator.expand(w)
 
 
@@ -146,6 +150,8 @@ class _Wanted:
     low: Tensor
     high: Tensor
     value: Tensor
+    margin: Tensor
+    """How far ``low`` and ``high`` lie inside of what was asked for."""
 
     @classmethod
     def of(cls, editor: CompactEditor, columns: list[int], sides: list[Range], chance: float) -> _Wanted:
@@ -154,11 +160,15 @@ class _Wanted:
         low = torch.tensor([-math.inf if low is None else low for low, _ in sides]).to(margin)
         high = torch.tensor([math.inf if high is None else high for _, high in sides]).to(margin)
         margin = torch.minimum(margin, (high - low) / 2)
-        return cls(low + margin, high - margin, low == high)
+        return cls(low + margin, high - margin, low == high, margin)
 
     def lacking(self, found: Scores) -> Scores:
         """How far to move, (n, conditions); 0 where the condition is met."""
         return torch.minimum(torch.maximum(found, self.low), self.high) - found
+
+    def missed(self, found: Scores) -> Scores:
+        """How far outside of what was asked for, (n, conditions), from 0 on."""
+        return (self.lacking(found).abs() - self.margin).clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -183,7 +193,7 @@ class _Conditioning:
             changes = w.new_zeros(1, len(self.editor.attributes))
             changes[:, self.columns] = lacking
             # What is met already must not be drawn in by what is still lacking.
-            w = w + self.editor.moved(w, changes, kept)
+            w = w + self.editor.moved(w, changes, torch.maximum(changes.abs(), kept))
         return w
 
     def _nearest(self, seed: int) -> W:
@@ -196,8 +206,15 @@ class _Conditioning:
 
     def lacking(self, w: W) -> Scores:
         """How far each condition is from being met, (n, conditions)."""
+        return self.wanted.lacking(self._found(w))
+
+    def missed(self, w: W) -> Scores:
+        """How far outside of each condition codes are expected, (n, conditions)."""
+        return self.wanted.missed(self._found(w))
+
+    def _found(self, w: W) -> Scores:
         readings, expected = self.editor.probe(w), self.editor.expect(w)
-        return self.wanted.lacking(torch.where(self.wanted.value, readings[:, self.columns], expected[:, self.columns]))
+        return torch.where(self.wanted.value, readings[:, self.columns], expected[:, self.columns])
 
 
 def _normal(editor: Editor, column: int, probability: float | None) -> float | None:

@@ -36,7 +36,9 @@ def agreement(editor: Editor, directions: Mapping[str, Tensor]) -> dict[str, flo
     if not isinstance(editor, LinearEditor):
         return {}
     rows: dict[str, Any] = {
-        name: editor.get_buffer("directions")[editor.attributes.index(name)] for name in directions if name in editor.attributes
+        name: editor.get_buffer("directions")[editor.attributes.index(name)]
+        for name in directions
+        if name in editor.attributes
     }
     return {
         name: round(

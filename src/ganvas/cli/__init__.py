@@ -29,9 +29,10 @@ for module in (faces, sheets, photos, web, learning, learn, gan, ranking, sets, 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 when all went well, 1 for bad input (one line), 2 for wrong usage, 130 if stopped."""
-    warnings.showwarning = _warn
     try:
-        app(args=None if arguments is None else list(arguments))
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            app(args=None if arguments is None else list(arguments))
     except GanvasError as error:
         print("Error: " + " ".join(str(error).split()), file=sys.stderr)
         sys.exit(1)

@@ -55,11 +55,14 @@ def editor_name(generator: str, editor: str | None) -> str:
 
 
 def learned_from(names: Sequence[str] | None, settings: Mapping[str, Any]) -> list[str] | None:
-    """The attributes that labels are read of: ``names``, and those that the settings OTHERS name; None for all of them."""
-    told = [settings[key] for key in OTHERS if key in settings]
-    if names is None or "all" in told:
+    """The attributes that labels are read of: ``names``, and those that the settings OTHERS name; None for all of them.
+
+    Only a plain text is looked into: for lists and mappings, all of them are read.
+    """
+    told = [settings[key] for key in OTHERS if settings.get(key)]
+    if names is None or "all" in told or not all(isinstance(text, str) for text in told):
         return None
-    others = [name.strip() for text in told for name in str(text).split(",")]
+    others = [name.strip() for text in told for name in text.split(",") if name.strip()]
     return list(dict.fromkeys([*names, *others]))
 
 

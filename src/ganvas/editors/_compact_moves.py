@@ -12,7 +12,7 @@ from ganvas.editors._compact_network import Perceptron
 from ganvas.editors._compact_shell import Shell, drawn_in
 
 LONGEST = 30.0
-"""The Mahalanobis length that a change of 1 may have: what nothing reads would ask for moves without end.
+"""The Mahalanobis length that a change of 1 may have before it is drawn in: what nothing reads would ask for moves without end.
 On ffhq moves are 5 long on average even with ``hold=None`` (benchmarks/hold.py)."""
 STEP = 0.25
 """Of a code, to measure how the decoder follows it."""
@@ -22,11 +22,11 @@ STEP = 0.25
 class Ground:
     """What moves are tried on.
 
-    ``components`` (n, components) of codes of W, their compact ``codes`` (n, dim) and the ``decoder`` back; the ``shell``
+    ``x``: the components (n, components) of codes of W, their compact ``codes`` (n, dim) and the ``decoder`` back; the ``shell``
     that moves are drawn into; ``aims`` (components, K), what moves are to change.
     """
 
-    components: Tensor
+    x: Tensor
     codes: Tensor
     decoder: Perceptron
     shell: Shell
@@ -37,7 +37,7 @@ class Ground:
         straight = self.decoder(self.codes + change * moves[k]) - self.decoder(self.codes)
         named = torch.zeros(1, len(moves)).to(moves)
         named[:, k] = abs(change)
-        return drawn_in(self.components, self.components + straight, named, self.shell) - self.components
+        return drawn_in(self.x, self.x + straight, named, self.shell) - self.x
 
 
 @dataclass(frozen=True)

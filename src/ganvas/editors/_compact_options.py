@@ -16,7 +16,7 @@ from ganvas.types import Scores, W
 
 HOLD = 2.0
 """Of the "fast" recipe. On ffhq's labels a change of 1 is then 2.19 Mahalanobis lengths long on average and moves other readings
-by 0.205, where moving c_k alone takes 4.64 and 0.247; more hold moves them a little less and goes farther
+by 0.205, where moving c_k alone takes 4.64 and 0.246; more hold moves them a little less and goes farther
 (benchmarks/hold.py)."""
 AIMS = ("score", "probability")
 TRUNCATION = 0.12

@@ -36,7 +36,7 @@ def drawn_in(x: Tensor, y: Tensor, named: Tensor, shell: Shell) -> Tensor:
     The radius is the code's own, or that of codes in the mean where that is larger (truncated codes have room); its square
     shrinks by ``truncation`` for each Mahalanobis length moved. ``named`` (n, K), from 0 on: how much the reading of each
     attribute is kept as it is in ``y``, half at ``HALF`` and next to all at 1; where those readings alone leave the shell,
-    so does the result. A smooth function of all of them: a change of next to nothing keeps next to nothing.
+    so does the result. A continuous function of all of them: a change of next to nothing keeps next to nothing.
     """
     if not shell.truncation:
         return y
@@ -56,6 +56,9 @@ def _along(x: Tensor, named: Tensor, readings: Tensor) -> Tensor:
     if not used.any():
         return torch.zeros_like(x)
     directions = torch.nn.functional.normalize(readings[:, used], dim=0).to(x)
-    basis = directions * named[:, None, used]  # (n, components, names)
-    gram = basis.mT @ basis + HALF**2 * torch.eye(basis.shape[2]).to(x)
-    return (basis @ torch.linalg.solve(gram, basis.mT @ x[:, :, None]))[:, :, 0]
+    weights = named[:, used]
+    gram = weights[:, :, None] * weights[:, None] * (directions.T @ directions) + HALF**2 * torch.eye(
+        len(weights.T)
+    ).to(x)
+    right = weights * (x @ directions)
+    return (weights * torch.linalg.solve(gram, right[:, :, None])[:, :, 0]) @ directions.T

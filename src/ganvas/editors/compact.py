@@ -107,11 +107,11 @@ class CompactEditor(Editor):
         return self.reader(self.pca.project(w) / self.shell.deviations)
 
     def shift(self, w: W, changes: Scores) -> W:
-        """From the code as decoded (or, without ``residual``, from the code itself) to the changed code as decoded.
+        """From the code as decoded (or, without ``residual``, from the code itself) to the changed code as decoded, drawn in.
 
-        Of a code with different rows their mean is looked at, and every row moves alike.
-        The way is curved: +2 and then -2 comes back near to where it began, not to it. An attribute with a change of 0 isn't
-        held where it is; it is free to follow, like one that isn't named.
+        Of a code with different rows their mean is looked at, and every row moves alike. After +2 and then -2 the attribute's
+        reading is back, but not what was drawn in: edit from the first code, not back. An attribute with a change of 0
+        isn't held where it is; it is free to follow, like one that isn't named. Codes are float32.
         """
         return self.moved(w, changes, changes.abs())
 
