@@ -16,6 +16,8 @@ from ganvas.page import Section
 
 PAPERS = {"success": PAPER_SUCCESS, "identity": PAPER_IDENTITY}
 FAMILIES = ("compact", "interfacegan")
+ARRIVES = 0.5
+"""The success that an editor needs to stand for its family."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def _best(
     means = {}
     for entry in entries:
         found = results["paper"].get(attribute, {}).get(entry.name)
-        if entry.family == family and found and found[measure] is not None:
+        # An editor that hardly ever arrives has the identity of its easiest faces.
+        if entry.family == family and found and found[measure] is not None and found["success"].mean >= ARRIVES:
             means[entry.name] = found[measure].mean
     means = {name: mean for name, mean in means.items() if mean == mean}  # nan: nothing arrived
     if not means:
