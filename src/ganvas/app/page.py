@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import gradio as gr
 
@@ -222,6 +223,20 @@ def _choose() -> Choose:
     return Choose(tab, psi, seed, back, more, alike, gallery, visited)
 
 
+def _code(label: str, language: Literal["shell", "python"], name: str) -> gr.Code:
+    """Lines to copy."""
+    return gr.Code(
+        label=label,
+        language=language,
+        interactive=False,
+        wrap_lines=True,
+        lines=1,
+        show_line_numbers=False,
+        elem_id=name,
+        buttons=["copy"],
+    )
+
+
 def _further() -> Further:
     with gr.Tab("What moved") as moved_tab:
         chart = gr.HTML("<p>Looking at both pictures …</p>", elem_id="chart")
@@ -262,26 +277,8 @@ def _further() -> Further:
         link = gr.Textbox(
             label="A link to this picture", buttons=["copy"], interactive=False, max_lines=2, elem_id="link"
         )
-        command = gr.Code(
-            label="On the command line",
-            language="shell",
-            interactive=False,
-            wrap_lines=True,
-            lines=1,
-            show_line_numbers=False,
-            elem_id="command",
-            buttons=["copy"],
-        )
-        python = gr.Code(
-            label="In Python",
-            language="python",
-            interactive=False,
-            wrap_lines=True,
-            lines=1,
-            show_line_numbers=False,
-            elem_id="python",
-            buttons=["copy"],
-        )
+        command = _code("On the command line", "shell", "command")
+        python = _code("In Python", "python", "python")
     return Further(
         moved_tab,
         chart,

@@ -12,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.codes import check_generator
@@ -20,6 +19,7 @@ from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import Generator
 from ganvas.pictures import shrink
+from ganvas.scorers._cnn import Residual
 from ganvas.types import Images, WPlus
 
 KIND, VERSION = "encoder", 1
@@ -31,26 +31,6 @@ NECKS = (16, 96)
 """Channels that the code is read from: of the last stage but one, and of the last."""
 RANK = 64
 """Numbers between the features and the offsets of the rows."""
-
-
-class Block(nn.Module):
-    """Two 3×3 convolutions beside a shortcut (He et al., 2016); ``stride`` 2 halves the picture."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-        same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
-        return F.relu(self.layers(x) + self.shortcut(x))
 
 
 class EncoderNetwork(nn.Module):
@@ -68,7 +48,9 @@ class EncoderNetwork(nn.Module):
         )
         self.stages = nn.ModuleList()
         for i, ((before, width), depth) in enumerate(zip(pairwise((STEM, *WIDTHS)), DEPTHS, strict=True)):
-            blocks = [Block(before if j == 0 else width, width, 2 if i and j == 0 else 1) for j in range(depth)]
+            blocks = [
+                Residual(before if j == 0 else width, width, 2 if i and j == 0 else 1, nn.ReLU) for j in range(depth)
+            ]
             self.stages.append(nn.Sequential(*blocks))
         last = SIDE // 4 >> (len(WIDTHS) - 1)
         self.necks = nn.ModuleList(

@@ -19,14 +19,15 @@ BLUR = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
 class Residual(nn.Module):
-    """Two 3×3 convolutions beside a shortcut; ``stride`` 2 halves the picture."""
+    """Two 3×3 convolutions beside a shortcut (He et al., 2016); ``stride`` 2 halves the picture."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, activation: type[nn.SiLU | nn.ReLU] = nn.SiLU) -> None:
         super().__init__()
+        self.activation = activation(inplace=True)
         self.layers = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
             nn.BatchNorm2d(outputs),
-            nn.SiLU(inplace=True),
+            activation(inplace=True),
             nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
             nn.BatchNorm2d(outputs),
         )
@@ -35,7 +36,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
-        return F.silu(self.layers(x) + self.shortcut(x))
+        return self.activation(self.layers(x) + self.shortcut(x))
 
 
 class CnnNetwork(nn.Module):
