@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ganvas.generators import _stylegan2_layers as layers
 from ganvas.generators import load_generator
-from ganvas.generators._stylegan2_layers import Layer, Shape
+from ganvas.generators._stylegan2_shape import Layer, Shape
 from ganvas.generators.stylegan2 import StyleGAN2
 
 Draw = Callable[[Tensor], Tensor]

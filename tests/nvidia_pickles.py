@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.generators import _fir
-from ganvas.generators._stylegan2_layers import Shape
+from ganvas.generators._stylegan2_shape import Shape
 
 SOURCE = "raise RuntimeError('the source text of a pickle was run')"
 

@@ -40,6 +40,14 @@ def test_a_code_of_noise_tells_nothing():
     assert found.informativeness.mean < 0.05
 
 
+def test_an_interval_holds_its_point():
+    draw = torch.Generator().manual_seed(3)
+    factors = torch.randn(160, 4, generator=draw)
+    codes = torch.cat((factors + 0.5 * torch.randn(160, 4, generator=draw), torch.randn(160, 20, generator=draw)), 1)
+    for estimate in vars(dci(codes, factors, draws=10)).values():
+        assert estimate.low < estimate.mean < estimate.high
+
+
 def test_scores_of_importance_at_their_ends():
     assert scores_of_importance(np.eye(4)) == pytest.approx((1, 1))
     assert scores_of_importance(np.ones((4, 4))) == pytest.approx((0, 0), abs=1e-9)

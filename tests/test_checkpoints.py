@@ -19,7 +19,7 @@ from ganvas.codes import load_codes, save_codes
 from ganvas.editors import load_editor, save
 from ganvas.errors import GanvasError
 from ganvas.generator import draw_z, sample, truncate
-from ganvas.generators._stylegan2_layers import Shape
+from ganvas.generators._stylegan2_shape import Shape
 from ganvas.generators.stylegan2 import StyleGAN2
 from ganvas.labels import load_labels
 from ganvas.recipe import FromSeed, Recipe, load_tools, render

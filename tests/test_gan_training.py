@@ -166,6 +166,33 @@ def test_a_bounded_generator_starts_near_the_mean_and_never_leaves_the_range():
     assert abs(float(images.median()) + 0.88) < 0.15
 
 
+def test_shuffled_training_is_that_of_pictures_with_four_pixels_a_place(tmp_path):
+    options = changed(widths=(64, 64), critic_widths=(8, 8), shuffled=True)
+    made = losses.start(options, 0, torch.tensor([-0.8]), torch.tensor([0.3]))
+    assert options.resolution == 16 and made.shape.row_resolutions == (4, 8, 8, 8)
+    images = StyleGAN2(made.generator, made.shape).synthesis(torch.randn(64, 4, 8))
+    assert images.shape == (64, 3, 16, 16)
+    assert abs(float(images.mean()) + 0.8) < 0.2 and abs(float(images.std()) / 0.3 - 1) < 0.5
+    plain, wide = Critic(8, (8, 8), 4), made.critic_shape
+    assert plain.weight_shapes() == wide.weight_shapes()
+    judged = wide.judge(wide.fold(made.critic, torch.float32), images[:4, :1])
+    expected = plain.judge(plain.fold(made.critic, torch.float32), F.pixel_unshuffle(images[:4, :1], 2))
+    torch.testing.assert_close(judged, expected)
+    assert read_generator(gan.train(pictures(), tmp_path, options, schedule(2), quiet())).resolution == 16
+
+
+def test_the_mapping_learns_at_its_own_rate(tmp_path):
+    moved = {}
+    for rate in (0.01, 1.0):
+        options = changed(mapping_rate=rate, path_length=0.0)
+        before = losses.start(options, 0, *pictures().moments)
+        run = gan._begin(pictures(), tmp_path / str(rate), options, gan.Processes(), quiet())
+        gan.advance(run)
+        weights = [n.generator["mapping.fc0.weight"].detach() * rate for n in (before, run.networks)]
+        moved[rate] = float((weights[1] - weights[0]).abs().mean())
+    assert moved[1.0] == pytest.approx(100 * moved[0.01], rel=0.2)
+
+
 def test_without_noise_none_is_learned(tmp_path):
     generator = read_generator(gan.train(pictures(), tmp_path, changed(noise=False), schedule(3), quiet()))
     other = read_generator(gan.train(pictures(), tmp_path / "noise", TINY, schedule(3), quiet()))

@@ -13,7 +13,7 @@ from ganvas.errors import GanvasError
 from ganvas.generator import sample
 from ganvas.generators import _stylegan2_layers as layers
 from ganvas.generators import card
-from ganvas.generators._stylegan2_layers import Shape
+from ganvas.generators._stylegan2_shape import Shape
 from ganvas.generators.stylegan2 import StyleGAN2, read_generator, save_generator
 from ganvas.training import gan
 

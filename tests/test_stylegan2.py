@@ -8,7 +8,7 @@ from ganvas.errors import GanvasError
 from ganvas.generator import Generator, sample
 from ganvas.generators import _fir
 from ganvas.generators import _stylegan2_layers as layers
-from ganvas.generators._stylegan2_layers import Shape
+from ganvas.generators._stylegan2_shape import RESOLUTIONS, Shape
 from ganvas.generators.stylegan2 import StyleGAN2, read_generator, save_generator
 
 SHAPES = {
@@ -16,6 +16,7 @@ SHAPES = {
     "grey": Shape(8, (8, 6), 6, 6, colours=1, mapping_layers=2),
     "resnet": Shape(16, (12, 10, 8), 6, 7, mapping_layers=3, architecture="resnet", clamp=0.9),
     "orig": Shape(16, (12, 10, 8), 6, 7, mapping_layers=2, architecture="orig", bounded=True),
+    "shuffled": Shape(16, (12, 10), 6, 7, mapping_layers=2, shuffled=True),
     "labels": Shape(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, clamp=256.0),
 }
 
@@ -100,6 +101,8 @@ def reference(state, shape: Shape, ws: torch.Tensor) -> torch.Tensor:
             drawn = clamped(drawn + state[f"{name}.torgb.bias"][:, None, None])
             image = drawn if image is None else image + drawn
     assert image is not None
+    if shape.shuffled:
+        image = F.pixel_shuffle(image, 2)
     return image.tanh() if shape.bounded else image
 
 
@@ -301,7 +304,7 @@ def test_codes_of_another_shape_are_refused():
 
 
 def test_all_resolutions_draw():
-    for resolution in layers.RESOLUTIONS[:5]:
+    for resolution in RESOLUTIONS[:5]:
         shape = Shape(resolution, (2,) * (resolution.bit_length() - 2), 2, 2, mapping_layers=1, colours=1)
         generator = StyleGAN2(state_of(shape), shape)
         assert generator.synthesis(codes(generator, 1)).shape == (1, 3, resolution, resolution)

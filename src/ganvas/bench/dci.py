@@ -74,8 +74,10 @@ def dci(codes: Tensor, factors: Tensor, draws: int, seed: int = 0) -> DCI:
         # Resampled within each part: no row is both learned from and left out.
         a, b = (rng.choice(np.flatnonzero(mask), mask.sum()) for mask in (~held, held))
         drawn.append(_once(x[a], y[a], x[b], y[b], alphas))
-    low, high = np.quantile(np.array(drawn), [0.025, 0.975], axis=0)
-    return DCI(*(Estimate(point[i], float(low[i]), float(high[i]), n) for i in range(3)))
+    # A normal interval about the point: rows that repeat in a resample shift what a lasso finds, so that quantiles may miss
+    # the point; their spread is what the bootstrap is for.
+    half = 1.96 * np.std(np.array(drawn), axis=0)
+    return DCI(*(Estimate(point[i], float(point[i] - half[i]), float(point[i] + half[i]), n) for i in range(3)))
 
 
 def scores_of_importance(importance: np.ndarray) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from ganvas.checkpoints._torch import vocabulary as torch_vocabulary
 from ganvas.checkpoints.found import Found
 from ganvas.errors import GanvasError
 from ganvas.generators._fir import TAPS
-from ganvas.generators._stylegan2_layers import MOST, RESOLUTIONS, Shape
+from ganvas.generators._stylegan2_shape import MOST, RESOLUTIONS, Shape
 from ganvas.generators.stylegan2 import KIND, VERSION
 
 NETWORKS = ("G_ema", "G")

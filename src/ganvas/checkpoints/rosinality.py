@@ -17,7 +17,7 @@ from ganvas.checkpoints._torch import Stored, tensors
 from ganvas.checkpoints.found import Found
 from ganvas.errors import GanvasError
 from ganvas.generator import draw_z
-from ganvas.generators._stylegan2_layers import Shape
+from ganvas.generators._stylegan2_shape import Shape
 from ganvas.generators.stylegan2 import KIND, VERSION, StyleGAN2
 
 MARKS = ("style.1.weight", "input.input", "conv1.conv.modulation.weight", "to_rgb1.conv.weight")

@@ -19,7 +19,7 @@ from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import Generator, hash_weights
 from ganvas.generators import _stylegan2_layers as layers
-from ganvas.generators._stylegan2_layers import Shape
+from ganvas.generators._stylegan2_shape import MOST, Shape
 from ganvas.types import Images, Labels, W, WPlus, Z
 
 KIND, FAMILY, VERSION = "generator", "stylegan2", 1
@@ -61,10 +61,10 @@ def shape_of(found: Any, path: str | Path) -> Shape:
         raise GanvasError(f"{path} is damaged: it doesn't say what its weights are.")
     whole = {"resolution", "z_dim", "w_dim", "num_labels", "colours", "mapping_layers"}
     values = [*found["widths"], *(found[name] for name in whole)]
-    if not all(type(value) is int and value <= layers.MOST for value in values):
-        raise GanvasError(f"{path} is damaged: its sizes aren't whole numbers up to {layers.MOST}.")
-    if type(found["bounded"]) is not bool:
-        raise GanvasError(f"{path} is damaged: it doesn't say whether its pictures are bounded.")
+    if not all(type(value) is int and value <= MOST for value in values):
+        raise GanvasError(f"{path} is damaged: its sizes aren't whole numbers up to {MOST}.")
+    if not all(type(found[name]) is bool for name in ("bounded", "shuffled")):
+        raise GanvasError(f"{path} is damaged: it doesn't say how its pictures are drawn.")
     numbers = (found["learning_rate_multiplier"], *([] if found["clamp"] is None else [found["clamp"]]))
     if not all(isinstance(value, int | float) and value > 0 for value in numbers):
         raise GanvasError(f"{path} is damaged: its learning rate multiplier or clamp isn't a positive number.")

@@ -28,11 +28,14 @@ class Critic:
     widths: tuple[int, ...]
     colours: int
     num_labels: int = 0
+    shuffled: bool = False
+    """Whether it looks at four pixels a place, as a generator whose pixels are shuffled draws them: widths are then those
+    from half of the resolution on."""
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """The name and shape of every tensor."""
         blocks, top = self._blocks(), self.widths[-1]
-        shapes = {"fromrgb.weight": (top, self.colours, 1, 1), "fromrgb.bias": (top,)}
+        shapes = {"fromrgb.weight": (top, self.colours * (4 if self.shuffled else 1), 1, 1), "fromrgb.bias": (top,)}
         for r, wide, narrow in blocks:
             shapes |= {f"b{r}.conv0.weight": (wide, wide, 3, 3), f"b{r}.conv0.bias": (wide,)}
             shapes |= {f"b{r}.conv1.weight": (narrow, wide, 3, 3), f"b{r}.conv1.bias": (narrow,)}
@@ -71,7 +74,8 @@ class Critic:
     def judge(self, folded: Mapping[str, Tensor], images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits (n,) of pictures (n, colours, resolution, resolution): above 0, they look real."""
         dtype = folded["fromrgb.weight"].dtype
-        x = images.to(dtype).contiguous(memory_format=torch.channels_last)
+        x = F.pixel_unshuffle(images, 2) if self.shuffled else images
+        x = x.to(dtype).contiguous(memory_format=torch.channels_last)
         x = F.leaky_relu_(F.conv2d(x, folded["fromrgb.weight"], folded["fromrgb.bias"]), SLOPE)
         for r, _, _ in self._blocks():
             skip = F.conv2d(split_phases(x), folded[f"b{r}.skip.weight"], padding=1)

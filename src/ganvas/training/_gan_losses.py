@@ -56,8 +56,9 @@ def start(options: Options, num_labels: int, mean: Tensor, deviation: Tensor) ->
     generator, critic = layers.initial(shape, random), critic_shape.initial(random)
     outputs = list(shape.outputs())
     for layer in outputs:
-        generator[f"{layer.name}.weight"].mul_((deviation / len(outputs) ** 0.5)[:, None, None, None])
-    generator[f"{outputs[-1].name}.bias"].copy_(mean)
+        each = (deviation / len(outputs) ** 0.5).repeat_interleave(layer.outgoing // len(mean))
+        generator[f"{layer.name}.weight"].mul_(each[:, None, None, None])
+    generator[f"{outputs[-1].name}.bias"].copy_(mean.repeat_interleave(outputs[-1].outgoing // len(mean)))
     average = {name: value.clone() for name, value in generator.items()}
     networks = Networks(shape, critic_shape, generator, critic, average, noise=options.noise)
     for name in networks.learned:
