@@ -312,6 +312,10 @@ def test_a_phone_in_light_and_dark(chromium, address, scheme):
     brightness = sum(map(float, re.findall(r"[\d.]+", colour)[:3]))
     assert brightness > 600 if scheme == "light" else brightness < 200
     before = picture(page)
-    move(page, "Big", -10)
+    move(page, "Striped", -10)
     assert picture(page) != before
+    # The slider and the picture that it moves are seen at once.
+    for what in ("#picture img", "#slider-Striped"):
+        box = page.locator(what).bounding_box()
+        assert box and box["y"] >= 0 and box["y"] + box["height"] <= 844
     context.close()

@@ -71,3 +71,39 @@ def test_balance(tmp_path, capsys):
     assert run("balance", "toy", "--where", "p(Bright)>0.8", "-n", 2, "--out", tmp_path / "drawn") == 0
     assert run("balance", "toy", "--where", "Brigth>1", "--out", out) == 1
     assert "Unknown attribute 'Brigth'" in capsys.readouterr().err
+
+
+def test_balance_from_real_pictures(tmp_path, capsys, monkeypatch):
+    import torch
+    from learned import TOY, labels
+
+    from ganvas import balance_real, sample
+    from ganvas.pictures import encode_png, to_bytes
+
+    ws = sample(TOY, 12, 1.0, 50)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    known = {}
+    for i, picture in enumerate(to_bytes(TOY.synthesis(ws))):
+        (photos / f"{i:02d}.png").write_bytes(encode_png(picture))
+        known[picture.numpy().tobytes()] = ws[i]
+    path, out = tmp_path / "mean.safetensors", tmp_path / "set"
+    editors.save(editors.fit("mean_difference", labels(), TOY), path)
+    asked = ("balance", "toy", "--where", "p(Bright)>0.8", "--from", photos, "--out", out, "--editor", path)
+    assert run(*asked, "--method", "encoder") == 1
+    error = capsys.readouterr().err
+    assert "No encoder ships for generator 'toy'" in error and error.count("\n") == 1 and not out.exists()
+
+    def codes(images):
+        return torch.stack([known[pixels.numpy().tobytes()] for pixels in to_bytes(images)])
+
+    monkeypatch.setattr(balance_real, "inverter_of", lambda *_, **__: balance_real.Inverter("optimize, planted", codes))
+    assert run(*asked) == 0
+    told = capsys.readouterr().out
+    assert "by optimisation" in told and "All 12 pictures" in told and "as asked already" in told
+    report = json.loads((out / "balance.json").read_text())
+    assert report["kept"] > 0 and report["kept"] + report["already"] <= report["tried"] == 12
+    assert run("balance", "toy", "--where", "p(Bright)>0.8", "--out", out, "--method", "both") == 1
+    assert "--from DIR" in capsys.readouterr().err
+    assert run("balance", "toy", "--where", "p(Bright)>0.8", "--out", out, "--from", photos) == 1
+    assert "no editor of its own" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from PIL import Image
 from test_judges import field
 from torch import nn
 
-from ganvas import learning, load_generator, load_scorer, own_labels
+from ganvas import load_generator, load_scorer, own_labels
 from ganvas.bench import report
 from ganvas.cli import main
 from ganvas.editors import load_editor
@@ -267,11 +267,6 @@ def test_learn_info_and_convert_by_command(tmp_path, capsys):
     assert not (tmp_path / "g.safetensors").exists()
 
 
-def test_a_conditional_generator_and_unknown_things_are_refused(tmp_path, monkeypatch):
-    toy = load_generator("toy")
-    toy.num_labels = 3
-    monkeypatch.setattr(learning, "load_generator", lambda *_: toy)
-    with pytest.raises(GanvasError, match="is conditional"):
-        learn(Lesson(**LESSON), tmp_path)
+def test_unknown_things_are_refused(tmp_path):
     with pytest.raises(GanvasError, match="Unknown method"):
         learn(Lesson(**LESSON | {"method": "magic"}), tmp_path)

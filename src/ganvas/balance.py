@@ -4,7 +4,7 @@ Doubinsky et al. (https://cea.hal.science/cea-04852483) want control of counts t
 needed". Candidates come from seeds, in one of three ways: drawn from the conditions (editors with a compact space),
 drawn freely and then edited to the nearest value that meets them (any other editor), or drawn freely (no editor). Each is
 rendered and scored, and kept only where the scorer sees what was asked for; attributes that only the scorer has, like a
-counter's ``sure``, are met by discarding alone. Starting from a folder of real pictures needs inversion: it's to come.
+counter's ``sure``, are met by discarding alone. ``balance_real`` starts from real pictures instead of seeds.
 
 Conditions are written as for sampling; their units are those of ``wanted``.
 """
@@ -12,7 +12,6 @@ Conditions are written as for sampling; their units are those of ``wanted``.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,21 +20,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ganvas.balance_set import Kept
+from ganvas.balance_set import report_lines as report_lines
 from ganvas.edit import Editor
 from ganvas.editors import cardinality
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError, unknown
-from ganvas.files import read_json, whole, write_json
 from ganvas.metrics import readable
 from ganvas.pictures import KEPT_SIZE, shrink, to_bytes
 from ganvas.recipe import FromConditions, FromSeed, Recipe, Start, Step, Tools, codes_of
-from ganvas.recipe_files import save_picture
 from ganvas.sampling import Condition, Range, ranges
 from ganvas.scorer import Scorer
 from ganvas.types import Scores, WPlus
 from ganvas.wanted import wanted_of
 
-REPORT, LABELS = "balance.json", "labels.parquet"
 KIND, VERSION = "balance", 1
 WAYS = ("conditions", "edit", "draw")
 BATCH = 32
@@ -48,13 +46,17 @@ Watch = Callable[[int, int], object]
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for: conditions, how many pictures, from which seed on, at which psi, and how (None: the best there is)."""
+    """What is asked for: conditions, how many pictures, from which seed on, at which psi, and how (None: the best there is).
+
+    ``tries``: candidates at most, by default many.
+    """
 
     conditions: tuple[Condition, ...]
     n: int
     seed: int = 0
     psi: float = 1.0
     way: str | None = None
+    tries: int | None = None
 
     def __post_init__(self) -> None:
         if not self.conditions:
@@ -76,10 +78,8 @@ def balance(
     far too few candidates are as asked.
     """
     wanted, way = wanted_of(order.conditions, scorer, tools.editor), _way(order, tools)
-    out = Path(out)
-    state = _opened(out, _asked(order, way, tools, scorer))
-    candidates = _Candidates(tools, order, way)
-    rows = _read_rows(out / LABELS, state["kept"])
+    kept = Kept.open(Path(out), asked_of(order, way, tools, scorer))
+    candidates, state = _Candidates(tools, order, way), kept.state
     while state["kept"] < order.n:
         _give_up(state, order)
         first = order.seed + state["tried"]
@@ -90,29 +90,15 @@ def balance(
             state["tried"] += 1
             missed = wanted.missed(dict(zip(scorer.attributes, scores[0].tolist(), strict=True)))
             if missed is not None:
-                _discard(state["discarded"], missed, scores, scorer)
+                kept.discard(missed, had(missed, scores, scorer))
                 continue
-            file = f"seed{seed:07d}.png"
-            save_picture(out / file, to_bytes(picture)[0], recipe)
-            values = dict(zip(scorer.attributes, readable(scores, scorer.kinds)[0].tolist(), strict=True))
-            rows.append({"file": file, "seed": seed} | values)
-            state["kept"] += 1
+            row = {"seed": seed} | values_of(scores, scorer)
+            kept.keep(f"seed{seed:07d}.png", to_bytes(picture)[0], recipe, row)
             watch(state["kept"], order.n)
             if state["kept"] == order.n:
                 break
-        # The labels first: a report never tells of pictures that they lack.
-        _write_rows(out / LABELS, rows)
-        write_json(out / REPORT, state)
+        kept.write()
     return state
-
-
-def report_lines(report: Mapping[str, Any]) -> list[str]:
-    """What was kept, and how many candidates were discarded for what they had instead, for people."""
-    lines = [f"{report['kept']} kept of {report['tried']} candidates"]
-    for name, found in report["discarded"].items():
-        had = ", ".join(f"{value}: {times}" for value, times in found.items())
-        lines.append(f"{sum(found.values())} discarded for {name} ({had})")
-    return lines
 
 
 def _way(order: Order, tools: Tools) -> str:
@@ -141,7 +127,7 @@ class _Candidates:
         edits: tuple[Step, ...] = ()
         editor = tools.editor if self.way != "draw" else None
         if editor is not None:
-            where = _where(self.order.conditions, editor)
+            where = in_editor(self.order.conditions, editor)
             if self.way == "conditions":
                 start = FromConditions(where, seed, psi)
             else:
@@ -152,7 +138,7 @@ class _Candidates:
         return recipe, codes_of(recipe, tools)
 
 
-def _where(conditions: Iterable[Condition], editor: Editor) -> dict[str, Range]:
+def in_editor(conditions: Iterable[Condition], editor: Editor) -> dict[str, Range]:
     """The conditions that the editor can see to, in its units: most editors read counts as normal scores, too."""
     known = []
     for condition in conditions:
@@ -166,18 +152,19 @@ def _where(conditions: Iterable[Condition], editor: Editor) -> dict[str, Range]:
                 )
                 sides = (
                     whole
-                    if _counts(editor)
-                    else tuple(None if s is None else _normal(editor, column, s) for s in whole)
+                    if counts_objects(editor)
+                    else tuple(None if s is None else normal(editor, column, s) for s in whole)
                 )
             known.append(replace(condition, low=sides[0], high=sides[1]))
     return ranges(known, editor)
 
 
-def _normal(editor: Editor, column: int, count: float) -> float:
-    return float(editor.gaussianize.select([column])(torch.tensor([[count]], dtype=torch.float64)))
+def normal(editor: Editor, column: int, score: float) -> float:
+    """The editor's normal score of a score."""
+    return float(editor.gaussianize.select([column])(torch.tensor([[score]], dtype=torch.float64)))
 
 
-def _counts(editor: Editor) -> bool:
+def counts_objects(editor: Editor) -> bool:
     """Whether it reads and sets counts in objects."""
     return editor.method == cardinality.METHOD
 
@@ -188,7 +175,7 @@ def _steps(where: Mapping[str, Range], editor: Editor, reading: Tensor) -> tuple
     for name, (low, high) in where.items():
         column = editor.attributes.index(name)
         here = float(reading[column])
-        if editor.kinds[column] == "count" and _counts(editor):
+        if editor.kinds[column] == "count" and counts_objects(editor):
             here = float(round(here))
         goal = max(here, low) if low is not None else here
         goal = min(goal, high) if high is not None else goal
@@ -197,7 +184,7 @@ def _steps(where: Mapping[str, Range], editor: Editor, reading: Tensor) -> tuple
     return (Step(set=targets),) if targets else ()
 
 
-def _asked(order: Order, way: str, tools: Tools, scorer: Scorer) -> dict[str, Any]:
+def asked_of(order: Order, way: str, tools: Tools, scorer: Scorer) -> dict[str, Any]:
     """What decides which pictures a folder holds; ``n`` may grow."""
     conditions = [vars(c) for c in order.conditions]
     editor = vars(tools.editor_name) if tools.editor_name and way != "draw" else None
@@ -215,60 +202,22 @@ def _asked(order: Order, way: str, tools: Tools, scorer: Scorer) -> dict[str, An
     }
 
 
-def _opened(out: Path, asked: dict[str, Any]) -> dict[str, Any]:
-    """The report so far. Raises GanvasError for a folder that holds another set, or a damaged report."""
-    path = out / REPORT
-    if not path.exists():
-        return {"asked": asked, "tried": 0, "kept": 0, "discarded": {}}
-    state = read_json(path)
-    if not isinstance(state, dict) or state.get("asked") != asked:
-        raise GanvasError(f"{out} holds a set that was asked for otherwise: use another folder.")
-    numbers = all(type(state.get(key)) is int and state[key] >= 0 for key in ("tried", "kept"))
-    if not numbers or not isinstance(state.get("discarded"), dict):
-        raise GanvasError(f"{path} is damaged: use another folder.")
-    return state
-
-
-def _discard(discarded: dict[str, dict[str, int]], name: str, scores: Scores, scorer: Scorer) -> None:
-    """Count a candidate under what it had instead: a count's number, a probability to a tenth, a value to a whole."""
+def had(name: str, scores: Scores, scorer: Scorer) -> str:
+    """What a picture has, in a few characters: a count's number, a probability to a tenth, a value to a whole."""
     k = scorer.column(name)
     value = float(readable(scores, scorer.kinds)[0, k])
-    told = f"{value:.1f}" if scorer.kinds[k] == "probability" else f"{value:.0f}"
-    found = Counter(discarded.get(name, {}))
-    found[told] += 1
-    discarded[name] = dict(sorted(found.items()))
+    return f"{value:.1f}" if scorer.kinds[k] == "probability" else f"{value:.0f}"
+
+
+def values_of(scores: Scores, scorer: Scorer) -> dict[str, float]:
+    """One picture's scores (1, attributes), as labels have them."""
+    return dict(zip(scorer.attributes, readable(scores, scorer.kinds)[0].tolist(), strict=True))
 
 
 def _give_up(state: dict[str, Any], order: Order) -> None:
-    if state["tried"] >= max(FEWEST_TRIES, MOST_TRIES * order.n):
+    if state["tried"] >= (order.tries or max(FEWEST_TRIES, MOST_TRIES * order.n)):
         raise GanvasError(
             f"Only {state['kept']} of {state['tried']} candidates are as asked: ask for something less rare."
         )
     if order.seed + state["tried"] + BATCH >= 2**32:
         raise GanvasError(f"The seeds have come to an end with {state['kept']} pictures: start from a smaller one.")
-
-
-def _read_rows(path: Path, n: int) -> list[dict[str, Any]]:
-    """The first ``n`` rows of the labels so far. Raises GanvasError where they aren't there."""
-    if not n:
-        return []
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        rows = parquet.read_table(path).to_pylist()
-    except (OSError, pyarrow.ArrowException):
-        rows = []
-    if len(rows) < n:
-        raise GanvasError(f"{path} isn't whole: use another folder.")
-    return rows[:n]
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    import pyarrow
-    from pyarrow import parquet
-
-    with whole(path) as temporary:
-        parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)

@@ -1,4 +1,4 @@
-"""The demo: from shipped labels to edited faces in a few minutes, and a page that shows them."""
+"""The demo: from shipped labels to edited faces and counted digits in a few minutes, and a page that shows them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, track
 
-from ganvas import __version__, editors
+from ganvas import __version__, demo_counts, editors
 from ganvas.bench import plots
 from ganvas.bench.attributes import ATTRIBUTES, COMPONENTS, Protocol, run_success
 from ganvas.bench.tables import table
 from ganvas.dataset import LatentDataset
+from ganvas.demo_counts import Counting
 from ganvas.editors import compact
 from ganvas.editors.compact import CompactEditor
 from ganvas.files import whole, write_text
@@ -69,6 +70,8 @@ class Settings:
     """Options of the compact method; none is its shorter recipe."""
     size: int = 256
     psi: float = 0.7
+    counting: Counting | None = field(default_factory=Counting)
+    """The strip of counts, with a generator of its own; None leaves it out."""
 
 
 def run(
@@ -106,6 +109,9 @@ def run(
     with clock.step(console, "The space that the editor works in"):
         pca = fit_pca(data.w, min(COMPONENTS, data.w.shape[1]))
         sections += [drawer.projection(pca), drawer.elbow(pca)]
+    if settings.counting is not None:
+        with clock.step(console, "Adding and removing objects"):
+            sections.append(demo_counts.strip(out, settings.counting))
     write_text(out / "index.html", page(TITLE, _about(data, generator), sections, clock.summary(data)))
     console.print(f"Done in {clock.total:.0f} s: open {out / 'index.html'}")
     return out / "index.html"
@@ -113,7 +119,7 @@ def run(
 
 def _about(data: LatentDataset, generator: str) -> str:
     return (
-        f"{generator}: every picture below was made by the compact editor, fitted a moment ago on"
+        f"{generator}: every picture of a face below was made by the compact editor, fitted a moment ago on"
         f" {len(data):,} faces that ganvas itself drew and scored ({PAPER_NAME}). Numbers count standard deviations (σ)"
         " of an attribute over random faces. Each picture carries its recipe:"
         f" `ganvas render grid.png --editor {EDITOR_FILE} --out again.png` draws it again."

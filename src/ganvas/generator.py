@@ -88,13 +88,35 @@ def truncate(w: W, w_avg: Tensor, psi: float) -> W:
     return w if psi == 1 else torch.lerp(w_avg, w, psi)
 
 
+def one_hot(generator: Generator, label: int) -> tuple[float, ...]:
+    """A label of a conditional generator, counted from 0. Raises GanvasError for one that it doesn't have."""
+    if not 0 <= label < generator.num_labels:
+        known = f"its labels are 0 to {generator.num_labels - 1}" if generator.num_labels else "it takes no labels"
+        raise GanvasError(f"Generator {generator.name!r} has no label {label}: {known}.")
+    return tuple(float(k == label) for k in range(generator.num_labels))
+
+
+def round_labels(generator: Generator, seeds: Iterable[int]) -> Labels | None:
+    """The labels of a conditional generator where none are chosen: they go round with the seeds; None of any other."""
+    if not generator.num_labels:
+        return None
+    return torch.eye(generator.num_labels, device=generator.device)[[seed % generator.num_labels for seed in seeds]]
+
+
+def w_of_seeds(generator: Generator, seeds: Iterable[int], labels: Labels | None = None) -> W:
+    """The w of seeds; of a conditional generator by default with ``round_labels``. Raises GanvasError as ``draw_z`` does."""
+    seeds = list(seeds)
+    return generator.mapping(draw_z(generator, seeds), round_labels(generator, seeds) if labels is None else labels)
+
+
 @torch.no_grad()
 def sample(generator: Generator, n: int, psi: float = 0.7, seed: int = 0, labels: Labels | None = None) -> WPlus:
     """The codes of seeds ``seed … seed + n - 1`` after truncation, shape (n, num_ws, w_dim); rows are equal.
 
-    Raises GanvasError where ``n`` < 1 or a seed is out of range.
+    ``labels`` (n, num_labels) are a conditional generator's, by default ``round_labels``. Raises GanvasError where ``n`` < 1 or a
+    seed is out of range.
     """
     if n < 1:
         raise GanvasError(f"The number of codes must be at least 1, not {n}.")
-    w = generator.mapping(draw_z(generator, range(seed, seed + n)), labels)
+    w = w_of_seeds(generator, range(seed, seed + n), labels)
     return generator.expand(truncate(w, generator.w_avg, psi))

@@ -58,8 +58,6 @@ def learn(
     if lesson.method not in editors.method_names():
         raise GanvasError(f"Unknown method {lesson.method!r}: pick one of {', '.join(editors.method_names())}.")
     generator = load_generator(lesson.generator, lesson.device, getattr(torch, lesson.dtype))
-    if generator.num_labels:
-        raise GanvasError(f"Generator {generator.name!r} is conditional: labelling draws without labels.")
     say(f"{generator.name}: {generator.resolution}×{generator.resolution}, fingerprint {generator.fingerprint[:12]}")
     scorer = ""
     if lesson.scorer.lower().endswith(".csv"):

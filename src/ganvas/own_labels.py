@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ganvas.dataset import LatentDataset, Source, make_dataset
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator, draw_z, truncate
+from ganvas.generator import Generator, truncate, w_of_seeds
 
 SURE = 4.0
 """The logit that stands for a yes, its negative for a no: what is told by eye is 98 % sure."""
@@ -49,7 +49,7 @@ def read(path: str | Path, generator: Generator, psi: float = 1.0) -> LatentData
 
 @torch.no_grad()
 def _codes(generator: Generator, seeds: list[int], psi: float) -> Tensor:
-    return truncate(generator.mapping(draw_z(generator, seeds)), generator.w_avg, psi).cpu()
+    return truncate(w_of_seeds(generator, seeds), generator.w_avg, psi).cpu()
 
 
 def _table(path: Path) -> tuple[list[str], list[int], list[list[float]], str]:

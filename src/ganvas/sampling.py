@@ -26,7 +26,7 @@ from ganvas.codes import check_generator
 from ganvas.edit import Editor
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError, unknown
-from ganvas.generator import Generator, sample, truncate
+from ganvas.generator import Generator, round_labels, sample, truncate
 from ganvas.types import Scores, W, WPlus
 
 Range = tuple[float | None, float | None]
@@ -200,7 +200,7 @@ class _Conditioning:
         """Of the seed's own code and ``CANDIDATES`` others, truncated, the first that lacks least: (1, w_dim)."""
         z = torch.from_numpy(np.random.default_rng((seed, 1)).standard_normal((CANDIDATES, self.generator.z_dim)))
         w = sample(self.generator, 1, 1.0, seed)[:, 0]
-        w = torch.cat((w, self.generator.mapping(z.to(w))))
+        w = torch.cat((w, self.generator.mapping(z.to(w), round_labels(self.generator, range(len(z))))))
         w = truncate(w, self.generator.w_avg, self.psi * FREE)
         return w[self.lacking(w).square().sum(1).argmin(0, keepdim=True)]
 

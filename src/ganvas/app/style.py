@@ -14,6 +14,8 @@ def theme() -> gr.themes.Base:
 
 
 CSS = """
+/* Gradio's "hidden" makes the page a box that scrolls, in which nothing sticks. */
+.gradio-container { overflow: clip !important; }
 .gv-title { flex: 0 1 auto; align-self: center; min-width: 120px; }
 .gv-title h1 { margin: 0; }
 #picture { border-width: 0 !important; padding: 0; }
@@ -45,7 +47,8 @@ CSS = """
 .gv-bars .gv-after { top: 7px; }
 .gv-key { display: inline-block; width: 12px; height: 8px; }
 @media (max-width: 767px) {
-  .gv-stage { position: static; }
-  #picture .image-frame img { max-height: 60vh; }
+  /* The picture stays in sight while sliders below it are moved. */
+  .gv-stage { top: 0; z-index: 100; padding-bottom: 6px; gap: 4px; background: var(--body-background-fill); }
+  #picture .image-frame img { max-height: 38vh; }
 }
 """

@@ -21,8 +21,14 @@ QUIET: dict[str, Any] = {
     "concurrency_limit": None,
     "api_visibility": "private",
     "postprocess": False,
+    "trigger_mode": "multiple",
 }
-"""Of events that answer at once: nothing spins, nobody waits in Gradio's own queue but in ``turns``."""
+"""Of events that answer at once: nothing spins, nobody waits in Gradio's own queue but in ``turns``.
+
+By default Gradio drops an event while the one before it is under way: the full picture of a slider's last position would be
+dropped for one that is out of date already, and so would a second press of a button."""
+LAST: dict[str, Any] = QUIET | {"trigger_mode": "always_last"}
+"""Of events of which the newest waits in the browser until the one before is done."""
 SLOW: dict[str, Any] = QUIET | {"show_progress": "minimal"}
 
 
@@ -97,12 +103,9 @@ class Wires:
     def _edit(self) -> None:
         edit, hands, desk = self.page.sliders, self.hands, self.page.desk
         for name, slider in edit.sliders.items():
-            # The newest position waits in the browser until the one before is drawn.
-            moved = slider.input(
-                hands.mover(name), [slider, desk], self.page.stage.picture, trigger_mode="always_last", **QUIET
-            )
+            moved = slider.input(hands.mover(name), [slider, desk], self.page.stage.picture, **LAST)
             self._look(moved.success(hands.settle, desk, self.shown, **QUIET))
-        edit.search.change(self.looks.find, [edit.search, desk], self.visible, trigger_mode="always_last", **QUIET)
+        edit.search.change(self.looks.find, [edit.search, desk], self.visible, **LAST)
         self._look(edit.changed.input(hands.change, [edit.changed, desk], self.shown, **QUIET))
         self._look(edit.what.input(hands.count_what, [edit.what, desk], self.shown, **QUIET))
         for button, by in ((edit.minus, -1), (edit.plus, 1)):

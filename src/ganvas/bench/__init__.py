@@ -15,7 +15,7 @@ from ganvas.control import View
 from ganvas.dataset import BENCH_SEED
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
-from ganvas.generator import Generator, draw_z, truncate
+from ganvas.generator import Generator, truncate, w_of_seeds
 from ganvas.metrics import Trial, readable
 from ganvas.types import Scores, WPlus
 
@@ -53,7 +53,7 @@ class Pool:
 
     def codes(self, generator: Generator, index: Tensor) -> WPlus:
         """The codes of some of its faces, (len(index), num_ws, w_dim)."""
-        w = generator.mapping(draw_z(generator, (self.seed + index).tolist()))
+        w = w_of_seeds(generator, (self.seed + index).tolist())
         return generator.expand(truncate(w, generator.w_avg, self.psi))
 
     def lacking(self, view: View, goal: Goal) -> Tensor:

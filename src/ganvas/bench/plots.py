@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganvas import figures
-from ganvas.generator import Generator, draw_z
+from ganvas.generator import Generator, w_of_seeds
 from ganvas.pca import PCA
 from ganvas.pictures import shrink, to_bytes
 
@@ -29,7 +29,7 @@ def variation(results: dict[str, Any]) -> bytes:
 @torch.no_grad()
 def projection(generator: Generator, pca: PCA, seeds: Sequence[int], size: int) -> Tensor:
     """Figure 1 of Lesné et al., (height, width, 3), uint8: faces (psi 1), each beside its projection on the components."""
-    w = generator.mapping(draw_z(generator, seeds))
+    w = w_of_seeds(generator, seeds)
     codes = generator.expand(torch.stack((w, pca.unproject(pca.project(w))), 1).flatten(0, 1))
     size = min(size, generator.resolution)
     pictures = [to_bytes(shrink(generator.synthesis(ws[None]), size))[0] for ws in codes]

@@ -14,6 +14,7 @@ from ganvas.cli.options import (
     Dtype,
     EditorName,
     GeneratorName,
+    Label,
     PhotoFile,
     Psi,
     Row,
@@ -38,6 +39,7 @@ def edit(
     editor: EditorName = None,
     seed: Seed = 0,
     psi: Psi = 0.7,
+    label: Label = None,
     codes: CodesFile = None,
     row: Row = 0,
     photo: PhotoFile = None,
@@ -53,7 +55,7 @@ def edit(
     recipe_files.check_outputs([out], save_codes)
     named = starting.attributes_of(step)
     tools = starting.tools_of(generator, dtype, device, editor=editor, attributes=named, codes=codes)
-    start = starting.face_of(tools, seed, psi, row)
+    start = starting.face_of(tools, seed, psi, row, label)
     recipe, tools = inverting.with_photo(starting.recipe_of(tools, start, step), tools, photo)
     _draw([recipe], tools, [out], save_codes)
 
@@ -72,6 +74,7 @@ def sample(
     editor: EditorName = None,
     seed: Seed = 0,
     psi: Psi = 0.7,
+    label: Label = None,
     codes: CodesFile = None,
     save_codes: SaveCodes = None,
     device: Device = "cpu",
@@ -92,7 +95,7 @@ def sample(
     recipe_files.check_outputs([out / "face.png"], save_codes)
     named = starting.attributes_of(step, conditions)
     tools = starting.tools_of(generator, dtype, device, editor=editor, attributes=named, codes=codes)
-    starts = starting.many_faces(tools, numbers, psi, conditions)
+    starts = starting.many_faces(tools, numbers, psi, conditions, label)
     recipes = [starting.recipe_of(tools, start, step) for start in starts]
     _draw(recipes, tools, [out / f"{starting.name_of(start)}.png" for start in starts], save_codes)
 

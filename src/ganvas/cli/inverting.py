@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ganvas.cli import starting
+from ganvas.cli import options, starting
 from ganvas.errors import GanvasError
 from ganvas.inversion import read_photo
 from ganvas.inversion.batch import Inverted
@@ -40,6 +40,26 @@ def steps_of(set_: list[str] | None, shift: list[str] | None, recipe: Path | Non
     if isinstance(found, Sheet):
         raise GanvasError(f"{recipe} is the recipe of {len(found.pictures)} pictures: give one picture's.")
     return (*found.edits, *own)
+
+
+def train_counting(folder: Path, generator: str, out: Path, told: tuple[str, float, int | None, int]) -> None:
+    """Train an encoder on a MultiMNIST folder; ``told``: space, weight of the count, steps (None: as many as usual), seed."""
+    from ganvas.scorers.count import Counter
+    from ganvas.training import count_encoder
+
+    space, keep_count, steps, seed = told
+    # Codes in float32, pictures in bfloat16: twice as many a second.
+    network = starting.generator_of(generator, "cpu", "bfloat16")
+    counter = starting.scorer_of(generator, None, "cpu")
+    if not isinstance(counter, Counter):
+        raise GanvasError(
+            f"Generator {generator!r} has scorer {counter.name!r}, which counts no digits: see `ganvas list`."
+        )
+    settings = count_encoder.Options(space, keep_count=keep_count, seed=seed)
+    if steps is not None:
+        settings = replace(settings, first=2 * steps, steps=steps)
+    with options.counting("Training") as watch:
+        count_encoder.train_encoder(folder, network, counter, out, settings, watch)
 
 
 def row_of(face: Inverted) -> tuple[str, ...]:

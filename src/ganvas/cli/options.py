@@ -26,6 +26,12 @@ Seed = Annotated[int, typer.Option(help="Where chance starts; a seed is a face, 
 Psi = Annotated[
     float, typer.Option(help="Truncation: 1 draws all of the generator's faces, less draws more usual ones.")
 ]
+Label = Annotated[
+    int | None,
+    typer.Option(
+        metavar="K", help="Of a conditional generator: its label, counted from 0; by default they go round with seeds."
+    ),
+]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Literal["float32", "bfloat16"], typer.Option(help="Precision of the synthesis; bfloat16 is faster.")]
 EditorName = Annotated[

@@ -67,6 +67,9 @@ def invert(
     ] = True,
     editor: EditorName = None,
     aligned: Annotated[bool, typer.Option("--aligned", help="The pictures are aligned already.")] = False,
+    encoder: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An encoder of your own, as `ganvas train-encoder` writes it.")
+    ] = None,
     most: Most = None,
     max_pixels: MaxPixels = 64_000_000,
     device: Device = "cpu",
@@ -88,10 +91,11 @@ def invert(
     tools = starting.tools_of(
         generator, dtype, device, editor=editor, attributes=starting.attributes_of(edits), codes=None
     )
+    own = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
     settings = batch.Settings(space, method, inversion.Options(steps=steps), aligned, most, max_pixels)
     refused = inverting.Refusals()
     with options.counting("Inverting") as watch:
-        done = batch.Batch(tools, out, settings, edits, residual).run(found, refused, watch)
+        done = batch.Batch(tools, out, settings, edits, residual, own).run(found, refused, watch)
     if done:
         options.say_table(
             ("", "PSNR", "SSIM", "identity", "distance from W"), [inverting.row_of(face) for face in done]
@@ -124,20 +128,35 @@ def import_codes(
 
 
 def train_encoder(
-    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="A label folder made with --keep-images.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Labels made with --keep-images, or a MultiMNIST folder.")
+    ],
     out: Annotated[Path, typer.Option(help="The encoder (safetensors); a checkpoint lies beside it while it trains.")],
     generator: Generator = "ffhq",
-    epochs: Annotated[int, typer.Option(help="How often each face is seen.")] = 8,
+    epochs: Annotated[int, typer.Option(help="Labels: how often each face is seen.")] = 8,
+    space: Annotated[
+        Literal["w", "w+"], typer.Option(help="MultiMNIST: one w, or with offsets of its rows, as e4e's.")
+    ] = "w+",
+    keep_count: Annotated[
+        float, typer.Option(help="MultiMNIST: the weight of a loss that keeps the number of digits.")
+    ] = 0.0,
+    steps: Annotated[int | None, typer.Option(help="MultiMNIST: steps; about one a second on one core.")] = None,
     seed: options.Seed = 0,
 ) -> None:
-    """Train an encoder on generated faces: a picture to a code in one pass. Stopped and started again, it goes on."""
+    """Train an encoder: a picture to a code in one pass. Stopped and started again, it goes on.
+
+    From labels with pictures it learns from drawn faces; from MultiMNIST, from real and drawn digits, as e4e does.
+    """
     from ganvas import recipe_files
-    from ganvas.cli import starting
+    from ganvas.cli import inverting, starting
     from ganvas.training import encoder
 
     recipe_files.check_output(out, (".safetensors",))
-    network = starting.generator_of(generator, "cpu")
-    encoder.train_encoder(labels, network, out, encoder.Options(epochs=epochs, seed=seed), options.say)
+    if (folder / "train.parquet").exists():
+        inverting.train_counting(folder, generator, out, (space, keep_count, steps, seed))
+    else:
+        network = starting.generator_of(generator, "cpu")
+        encoder.train_encoder(folder, network, out, encoder.Options(epochs=epochs, seed=seed), options.say)
     options.say(out)
 
 

@@ -44,16 +44,42 @@ def bench(
             help="A folder with encoder4editing's smile.pt and age.pt: linear methods are compared with them.",
         ),
     ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A MultiMNIST folder, for what the count report says of real images."),
+    ] = None,
     device: Device = "cpu",
     dtype: Dtype = "bfloat16",
 ) -> None:
-    """Compare editing methods on faces that none learned from: tables, figures and a page."""
+    """Compare editing methods on faces that none learned from, or ways to count, of a generator whose scorer counts."""
+    from ganvas import generators
     from ganvas.bench import plan
+    from ganvas.bench.counts.plan import FULL, QUICK
+    from ganvas.bench.counts.report import Wanted as CountsWanted
+    from ganvas.bench.counts.report import bench as count
+    from ganvas.bench.counts.report import counts_objects
     from ganvas.bench.report import Wanted
     from ganvas.bench.report import bench as compare
+    from ganvas.scorers import load_scorer
 
     if quick and share != 1:
         raise GanvasError("A quick report has no share: leave out --quick or --share.")
+    if counts_objects(load_scorer(scorer or generators.card(generator).scorer)):
+        others = {"methods": methods, "editor": editor, "attributes": attributes, "judges": judges, "labels": labels}
+        others |= {"published": published, "share": share != 1}
+        for name in (name for name, value in others.items() if value):
+            raise GanvasError(
+                f"--{name} isn't for a generator whose scorer counts: its report takes --quick, --folder."
+            )
+        count(
+            CountsWanted(generator, scorer, folder, QUICK if quick else FULL, device=device, dtype=dtype),
+            out,
+            say=options.say,
+        )
+        options.say(out / "index.html")
+        return
+    if folder is not None:
+        raise GanvasError("--folder is for generators whose scorer counts objects: this one's doesn't.")
 
     def names(text: str | None) -> list[str] | None:
         return None if text is None else options.names_of(text)

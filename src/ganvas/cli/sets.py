@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ganvas.cli import options
 from ganvas.cli.options import Device, Dtype, EditorName, GeneratorName, Psi, Seed
+from ganvas.errors import GanvasError
+
+if TYPE_CHECKING:
+    from ganvas.balance import Order
+    from ganvas.recipe import Tools
+    from ganvas.scorer import Scorer
 
 PANEL = "Sets of pictures"
 
@@ -72,6 +78,22 @@ def balance(
         str | None,
         typer.Option(help="How candidates are made: conditions, edit or draw; by default the best for the editor."),
     ] = None,
+    real: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="DIR",
+            help="Edit real pictures: a folder of squares framed as the generator's, or a MultiMNIST folder or parquet.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Invert --from with this encoder; by default the one that ships."),
+    ] = None,
+    method: Annotated[
+        Literal["encoder", "optimize", "both"] | None,
+        typer.Option(help="How --from is inverted; by default encoder, and optimize where there is none."),
+    ] = None,
     seed: Seed = 0,
     psi: Psi = 1.0,
     device: Device = "cpu",
@@ -84,14 +106,41 @@ def balance(
     from ganvas.sampling import parse_condition
 
     order = balancing.Order(tuple(parse_condition(text) for text in where), n, seed, psi, way)
+    if real is None and (encoder or method):
+        raise GanvasError(
+            "--encoder and --method say how real pictures are inverted: name their folder with --from DIR."
+        )
+    if real is not None:
+        editor = starting.editor_name(generator, editor)
     named = editor or (generators.card(generator).editor or None if way != "draw" else None)
     tools = starting.tools_of(generator, dtype, device, editor=named, attributes=(), codes=None)
     judge = starting.scorer_of(generator, scorer, device)
-    with options.counting("Drawing") as watch:
-        report = balancing.balance(tools, judge, order, out, watch)
+    if real is not None:
+        report = _from(real, tools, judge, order, out, (method or "", encoder))
+    else:
+        with options.counting("Drawing") as watch:
+            report = balancing.balance(tools, judge, order, out, watch)
     for line in balancing.report_lines(report):
         options.say(line)
     options.say(out)
+
+
+def _from(
+    real: Path, tools: Tools, judge: Scorer, order: Order, out: Path, how: tuple[str, Path | None]
+) -> dict[str, Any]:
+    """``balance_from``, with what there is to say."""
+    from ganvas import balance_real
+
+    method, encoder = how
+    origin = balance_real.origin_of(real, tools.generator.resolution)
+    inverter = balance_real.inverter_of(tools.generator, method, encoder=encoder)
+    if not method and inverter.name.startswith("optimize"):
+        options.say("No encoder ships for this generator: pictures are inverted by optimisation, which is slow.")
+    with options.counting("Editing") as watch:
+        report = balance_real.balance_from(tools, judge, order, origin, inverter, out, watch)
+    if report["kept"] < order.n:
+        options.say(f"All {len(origin.names)} pictures of {real} were tried.")
+    return report
 
 
 COMMANDS = (make_multimnist, train_counter, balance)

@@ -16,7 +16,7 @@ from ganvas.cli.options import counting, values_of
 from ganvas.dataset import LatentDataset
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError, unknown
-from ganvas.generator import Generator
+from ganvas.generator import Generator, one_hot
 from ganvas.labels import load_labels, shipped_labels
 from ganvas.metrics import readable
 from ganvas.pictures import read_picture
@@ -172,22 +172,35 @@ def recipe_of(tools: Tools, start: Start, edits: tuple[Step, ...] = (), mix: Mix
     return Recipe(tools.generator_name, start, tools.dtype, mix, tools.editor_name, edits)
 
 
-def face_of(tools: Tools, seed: int, psi: float, row: int) -> Start:
-    """Row ``row`` of the codes file if there is one, else the face of the seed."""
+def face_of(tools: Tools, seed: int, psi: float, row: int, label: int | None = None) -> Start:
+    """Row ``row`` of the codes file if there is one, else the face of the seed, with the ``label`` of a conditional generator.
+
+    Raises GanvasError for a row or label that there isn't, and a label for a row.
+    """
     if tools.codes is None:
-        return FromSeed(seed, psi)
+        return FromSeed(seed, psi, None if label is None else one_hot(tools.generator, label))
+    if label is not None:
+        raise GanvasError("Give --label or --codes: finished codes have their label in them.")
     tools.codes.code(row)
     return FromCodes(tools.codes.sha256, row)
 
 
-def many_faces(tools: Tools, seeds: Sequence[int], psi: float, conditions: list[Condition]) -> list[Start]:
-    """A face a seed, all meeting the conditions if there are some; or every row of the codes file."""
+def many_faces(
+    tools: Tools, seeds: Sequence[int], psi: float, conditions: list[Condition], label: int | None = None
+) -> list[Start]:
+    """A face a seed, all meeting the conditions if there are some; or every row of the codes file.
+
+    Raises GanvasError for a ``label`` that the generator doesn't have, or that nothing can be done with.
+    """
+    if label is not None and (tools.codes is not None or conditions):
+        raise GanvasError("Give one of --label, --where and --codes: each says which faces to draw.")
     if tools.codes is not None:
         return [FromCodes(tools.codes.sha256, row) for row in tools.codes.rows]
     if conditions:
         where = ranges(conditions, tools.the_editor)
         return [FromConditions(where, seed, psi) for seed in seeds]
-    return [FromSeed(seed, psi) for seed in seeds]
+    labels = None if label is None else one_hot(tools.generator, label)
+    return [FromSeed(seed, psi, labels) for seed in seeds]
 
 
 def other_face_of(tools: Tools, text: str, psi: float) -> Start:

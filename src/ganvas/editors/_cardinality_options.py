@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
+
 from ganvas.dataset import LatentDataset
 from ganvas.editors._cardinality_moves import Groups
-from ganvas.editors._count_classifier import HIDDEN, Knowing
+from ganvas.editors._count_classifier import HIDDEN, Counts, Knowing
 from ganvas.editors._learning import number, whole
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
@@ -25,8 +27,9 @@ class Options(Knowing):
     """What ``fit`` can be told; see ``cardinality``. The defaults are the paper's, where it says.
 
     ``space``: "w", "w+", or "" for that of the data. ``weight``: λ. ``pca``: how many leading components, 0 for all of the
-    space as it is. ``gain``: none (""), "right" or "reading". ``knowledge``: the steps of each classifier; ``steps``,
-    ``batch`` and ``rate`` are those of H.
+    space as it is. ``gain``: none (""), "right" or "reading". ``looks``: pictures that a counter looks at, to teach H what
+    the classifiers can't; 0 for none. ``knowledge``: the steps of each classifier; ``steps``, ``batch`` and ``rate`` are
+    those of H.
     """
 
     space: str = ""
@@ -41,6 +44,7 @@ class Options(Knowing):
     pieces: int = 1
     classifiers: int = 1
     gain: str = ""
+    looks: int = 0
     knowledge: int = 1500
     steps: int = 1500
     batch: int = 128
@@ -56,8 +60,10 @@ class Options(Knowing):
                 raise unknown(name, getattr(self, name), [repr(each) for each in known])
         for name in ("weight", "preserve", "density"):
             number(name, getattr(self, name))
-        for name, least in (("pca", 0), ("width", 0), ("pieces", 1), ("classifiers", 1), ("knowledge", 1), ("seed", 0)):
-            whole(name, getattr(self, name), least)
+        for name in ("pca", "width", "looks", "seed"):
+            whole(name, getattr(self, name), 0)
+        for name in ("pieces", "classifiers", "knowledge"):
+            whole(name, getattr(self, name), 1)
         if self.signs not in (1, 2):
             raise GanvasError(f"signs must be 1 or 2, not {self.signs!r}.")
         if self.pieces > 100 or self.classifiers > 100:
@@ -96,3 +102,20 @@ def groups_of(options: Options, generator: Generator) -> Groups:
     if options.rows == "free":
         return tuple((row,) for row in rows)
     return tuple(tuple(row for row in rows if resolutions[row] == r) for r in dict.fromkeys(resolutions))
+
+
+def whole_scores(data: LatentDataset, attributes: tuple[str, ...]) -> Counts:
+    """Scores as integers, (n, attributes). Raises GanvasError where they aren't whole numbers."""
+    scores = data.select(attributes).scores
+    for name, column in zip(attributes, scores.T, strict=True):
+        if not torch.equal(column, column.round()):
+            raise GanvasError(f"Attribute {name!r} isn't a count: its scores aren't whole numbers.")
+    return scores.round().long()
+
+
+def is_sum(data: LatentDataset, name: str, parts: tuple[str, ...]) -> bool:
+    """Whether an attribute is the sum of others, of most codes."""
+    if name in parts or len(parts) < 2:
+        return False
+    total, each = (data.scores[:, [data.attributes.index(p) for p in names]].sum(1) for names in ((name,), parts))
+    return bool((total == each).float().mean() > 0.5)

@@ -12,7 +12,8 @@ from ganvas.dataset import LatentDataset
 from ganvas.edit import GAINS as BOUNDS
 from ganvas.edit import gains
 from ganvas.editors._cardinality_moves import Groups, Moves, Places, Vectors, flatten
-from ganvas.editors._cardinality_options import SHARE, Options, groups_of
+from ganvas.editors._cardinality_options import SHARE, Options, groups_of, is_sum, whole_scores
+from ganvas.editors._cardinality_pictures import LOOKED, Eye
 from ganvas.editors._count_classifier import (
     CountClassifier,
     Counts,
@@ -23,12 +24,13 @@ from ganvas.editors._count_classifier import (
     learn,
 )
 from ganvas.editors._learning import Watch, descend
-from ganvas.errors import GanvasError
 from ganvas.generator import Generator
 from ganvas.pca import fit_pca
 
 GAINS = tuple(round(0.5 + 0.1 * i, 1) for i in range(16))
 """Gains that are tried."""
+LARGE = 2048
+"""Numbers of a code beyond which its leading components are found by a few random projections: all of them take minutes."""
 JUDGED = 2000
 """Held-out codes that gains and the report are found on, at most."""
 
@@ -55,6 +57,8 @@ class Course:
     """The column of each moved attribute among the parts, -1 where it isn't one."""
     learned: Lesson
     held: Lesson
+    parts: tuple[str, ...]
+    """What the keeper reads."""
     scale: float
     """The root mean square distance of codes from their mean."""
 
@@ -96,15 +100,15 @@ class Course:
 
 def prepare(data: LatentDataset, generator: Generator, attributes: tuple[str, ...], options: Options) -> Course:
     """Classifiers learned, and the space that H works in. Raises GanvasError for scores that aren't whole numbers."""
-    counts = _whole_scores(data, attributes)
+    counts = whole_scores(data, attributes)
     parts = options.parts or tuple(
         name for name, kind in zip(data.attributes, data.kinds, strict=True) if kind == "count"
     )
     parts = parts if options.preserve else ()
     # What is the sum of all others isn't a part of itself.
-    whole_names = {name for name in parts if _is_sum(data, name, tuple(p for p in parts if p != name))}
+    whole_names = {name for name in parts if is_sum(data, name, tuple(p for p in parts if p != name))}
     parts = tuple(name for name in parts if name not in whole_names)
-    kept = _whole_scores(data, parts) if parts else counts[:, :0]
+    kept = whole_scores(data, parts) if parts else counts[:, :0]
     rows, held = data.split(SHARE, options.seed)
     groups, device = groups_of(options, generator), generator.device
     codes = flatten(data.ws(slice(None), generator.num_ws), groups).to(device)
@@ -118,9 +122,9 @@ def prepare(data: LatentDataset, generator: Generator, attributes: tuple[str, ..
     if parts:
         keeper = learn(learned.codes, learned.kept, heads_of(learned.kept, parts), how, options.seed + 1)
     scale = float((learned.codes - learned.codes.mean(0)).square().sum(1).mean().sqrt())
-    sums = tuple(bool(parts) and _is_sum(data, name, parts) for name in attributes)
+    sums = tuple(bool(parts) and is_sum(data, name, parts) for name in attributes)
     own = tuple(parts.index(name) if name in parts else -1 for name in attributes)
-    return Course(options, places, networks, keeper, sums, own, learned, held_out, scale)
+    return Course(options, places, networks, keeper, sums, own, learned, held_out, parts, scale)
 
 
 def train(course: Course, watch: Watch) -> Moves:
@@ -151,6 +155,34 @@ def train(course: Course, watch: Watch) -> Moves:
     return moves
 
 
+def look(course: Course, moves: Moves, eye: Eye) -> float:
+    """Go on learning H from pictures that the counter looks at; the share of the last quarter's moves that it finds right."""
+    options, learned, random = course.options, course.learned, torch.Generator().manual_seed(course.options.seed + 1)
+    attributes = len(course.heads.lows)
+    asks = [(k, sign) for k in range(attributes) for sign in (1, -1)]
+    able = {(k, s): _in_range(course.heads, learned.counts, k, s).nonzero()[:, 0].cpu() for k, s in asks}
+    keys, right = torch.tensor([key for key, rows in able.items() if len(rows)]), []
+    steps = max(options.looks // LOOKED, 1)
+
+    def loss(step: int) -> Tensor:
+        asked = keys[torch.randint(len(keys), (LOOKED,), generator=random)]
+        asked = asked[asked[:, 0].argsort(stable=True)]
+        pools = [able[int(k), int(s)] for k, s in asked]
+        rows = torch.stack([pool[torch.randint(len(pool), (), generator=random)] for pool in pools]).to(
+            learned.codes.device
+        )
+        batch = _Batch(learned.codes[rows], learned.counts[rows], *asked.to(rows).T)
+        found, hit = _seen(course, moves, batch, eye, learned.kept[rows])
+        right.append(float(hit.float().mean()))
+        return found
+
+    moves.requires_grad_(True)
+    descend([p for p in moves.parameters() if p.requires_grad], loss, steps, options.rate, 0.0)
+    moves.requires_grad_(False)
+    last = right[3 * len(right) // 4 :]
+    return sum(last) / len(last)
+
+
 @dataclass(frozen=True)
 class _Batch:
     """Codes with the counts that they have, and for each the attribute that it's moved by, and α, 1 or -1."""
@@ -162,35 +194,56 @@ class _Batch:
 
 
 def _loss(course: Course, moves: Moves, batch: _Batch) -> Tensor:
-    """L, its mean over the batch."""
-    options, places, attribute = course.options, course.places, batch.attribute[:, None]
-    x = places.project(batch.codes)
-    alpha = torch.zeros(batch.before.shape, dtype=torch.long, device=x.device).scatter(
-        1, attribute, batch.sign[:, None]
-    )
+    """L under the classifiers, its mean over the batch."""
+    step, moved, alpha = _moved(course, moves, batch)
+    after, target = batch.codes + moved, batch.before + alpha
+    attribute = batch.attribute[:, None]
+    count = torch.stack([c.losses(after, target).gather(1, attribute)[:, 0] for c in course.classifiers]).mean(0)
+    loss = count + _far(course, batch, step, moved)
+    if course.keeper is not None:
+        with torch.no_grad():
+            was = course.keeper.expected(batch.codes)
+        loss = loss + course.options.preserve * _lost(course, batch, course.keeper.expected(after) - was)
+    return loss.mean()
+
+
+def _seen(course: Course, moves: Moves, batch: _Batch, eye: Eye, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """L under a counter that looks at pictures, and which of the batch came out right."""
+    step, moved, alpha = _moved(course, moves, batch)
+    ws = course.places.spread(batch.codes + moved).expand(-1, eye.generator.num_ws, -1)
+    logs, parts = eye.look(ws)
+    target, attribute = batch.before + alpha, batch.attribute[:, None]
+    loss = eye.losses(logs, target).gather(1, attribute)[:, 0] + _far(course, batch, step, moved)
+    if course.parts:
+        loss = loss + course.options.preserve * _lost(course, batch, parts - kept)
+    return loss.mean(), (logs.argmax(2) == target).gather(1, attribute)[:, 0]
+
+
+def _moved(course: Course, moves: Moves, batch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """What coordinates and vectors move by, and α of each attribute."""
+    x = course.places.project(batch.codes)
+    alpha = torch.zeros(batch.before.shape, dtype=torch.long, device=x.device)
+    alpha = alpha.scatter(1, batch.attribute[:, None], batch.sign[:, None])
     # Attributes come one after the other: each H sees its own codes only.
     sizes = batch.attribute.unique_consecutive(return_counts=True)[1].tolist()
     parts = zip(x.split(sizes), alpha.to(x).split(sizes), strict=True)
     step = torch.cat([moves.unit(part, amounts) for part, amounts in parts])
-    moved = places.unproject(step)
-    after, target = batch.codes + moved, batch.before + alpha
-    count = torch.stack([c.losses(after, target).gather(1, attribute)[:, 0] for c in course.classifiers]).mean(0)
+    return step, course.places.unproject(step), alpha
+
+
+def _far(course: Course, batch: _Batch, step: Tensor, moved: Tensor) -> Tensor:
+    """(n,): what the length of a move costs, and leaving the distribution."""
     # The root's slope is infinite at 0, where every H starts.
-    length = (moved.square().sum(1) + 1e-12).sqrt() / course.scale
-    loss = count + options.weight * length
-    if options.density:
+    cost = course.options.weight * (moved.square().sum(1) + 1e-12).sqrt() / course.scale
+    if course.options.density:
+        x = course.places.project(batch.codes)
         farther = (x + step).square().mean(1) - x.square().mean(1)
-        loss = loss + options.density * farther.clamp(min=0)
-    if course.keeper is not None:
-        loss = loss + options.preserve * _lost(course, course.keeper, batch, after)
-    return loss.mean()
+        cost = cost + course.options.density * farther.clamp(min=0)
+    return cost
 
 
-def _lost(course: Course, keeper: CountClassifier, batch: _Batch, after: Vectors) -> Tensor:
+def _lost(course: Course, batch: _Batch, change: Tensor) -> Tensor:
     """(n,): how many of the parts went, or came where objects were removed; of a part itself, how many others changed."""
-    with torch.no_grad():
-        was = keeper.expected(batch.codes)
-    change = keeper.expected(after) - was
     others = change.new_ones(len(course.own), change.shape[1])
     for k, own in enumerate(course.own):
         if own >= 0:
@@ -233,21 +286,12 @@ def _knowing(options: Options) -> Knowing:
 def _places(codes: Vectors, groups: Groups, options: Options) -> Places:
     if not options.pca:
         return Places(groups, codes.mean(0), codes.std(0).clamp(min=1e-6), None)
-    pca = fit_pca(codes, options.pca)
-    return Places(groups, pca.mean, pca.variances[: options.pca].sqrt(), pca.components)
-
-
-def _whole_scores(data: LatentDataset, attributes: tuple[str, ...]) -> Counts:
-    scores = data.select(attributes).scores
-    for name, column in zip(attributes, scores.T, strict=True):
-        if not torch.equal(column, column.round()):
-            raise GanvasError(f"Attribute {name!r} isn't a count: its scores aren't whole numbers.")
-    return scores.round().long()
-
-
-def _is_sum(data: LatentDataset, name: str, parts: tuple[str, ...]) -> bool:
-    """Whether an attribute is the sum of others, of most codes."""
-    if name in parts or len(parts) < 2:
-        return False
-    total, each = (data.scores[:, [data.attributes.index(p) for p in names]].sum(1) for names in ((name,), parts))
-    return bool((total == each).float().mean() > 0.5)
+    if codes.shape[1] <= LARGE:
+        pca = fit_pca(codes, options.pca)
+        return Places(groups, pca.mean, pca.variances[: options.pca].sqrt(), pca.components)
+    mean = codes.mean(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        *_, deviations, axes = torch.svd_lowrank(codes - mean, min(options.pca + 20, *codes.shape), niter=4)
+    deviations = (deviations[: options.pca] / len(codes) ** 0.5).clamp(min=1e-6)
+    return Places(groups, mean, deviations, axes[:, : options.pca].T.contiguous())

@@ -10,7 +10,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ganvas import scorers
+from ganvas.dataset import LatentDataset
 from ganvas.errors import GanvasError, unknown
+from ganvas.scorer import Scorer
 
 Watch = Callable[[int, int], object]
 """Called with the number of steps done and of all steps, after each."""
@@ -104,3 +107,12 @@ def descend(
 def drawn(n: int, batch: int, random: torch.Generator, device: torch.device) -> Tensor:
     """Row numbers of a batch, by chance; the generator is the CPU's, so that devices draw alike."""
     return torch.randint(n, (min(batch, n),), generator=random).to(device)
+
+
+def labelled_by(data: LatentDataset) -> Scorer | None:
+    """The scorer that made the labels, where ganvas has it."""
+    name, _, fingerprint = data.scorer.rpartition(":")
+    if name not in scorers.scorer_names():
+        return None
+    scorer = scorers.load_scorer(name)
+    return scorer if scorer.fingerprint == fingerprint else None

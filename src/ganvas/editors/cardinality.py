@@ -9,10 +9,12 @@ C is a classifier of codes, learned first; loss is a mean squared error or a cro
 more, successive unit moves; a fraction scales the last of them. ``read`` is what C expects, in objects. It learns from
 any attribute whose scores are whole numbers: a count, or how many there are of one class (add a 7, remove a 3).
 
-Two recipes: "paper" as above, in W or W+ (``space``); "best" adds what the paper lacks or plans (each is an option):
+Three recipes: "paper" as above, in W or W+ (``space``); "best" adds what the paper lacks or plans (each is an option):
 H for adding apart from H for removing, several classifiers that must agree, which are kept smooth, moves along the
 leading principal components only (``pca``), in small successive steps (``pieces``), and gains with which most of held-out
-codes' moves are right (or, ``gain=reading``, with which what is read moves by 1). λ is per root mean square distance of
+codes' moves are right (or, ``gain=reading``, with which what is read moves by 1); "looking" goes on learning H, with a hidden
+layer, from ``looks`` pictures: the counter that made the labels takes the classifier's place in L, and its gradient comes
+through the generator. That takes minutes, and is right where latent classifiers aren't. λ is per root mean square distance of
 codes from their mean, so that it means the same for any generator.
 ``preserve`` weighs a loss that keeps what was there: where objects are added, the number of none of the ``parts`` (other
 counted attributes, like digits of each class) may fall, and where they're removed, none may rise; where the moved
@@ -34,11 +36,13 @@ from ganvas.dataset import LatentDataset
 from ganvas.edit import About, Editor, about, fill
 from ganvas.editors._cardinality_moves import Moves, Places
 from ganvas.editors._cardinality_options import settle, told
-from ganvas.editors._cardinality_training import Course, prepare, train
+from ganvas.editors._cardinality_pictures import eye_of
+from ganvas.editors._cardinality_training import Course, look, prepare, train
 from ganvas.editors._count_classifier import HIDDEN, CountClassifier, Heads
 from ganvas.editors._learning import Watch
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
+from ganvas.scorer import Scorer
 from ganvas.types import Scores, W, WPlus
 
 METHOD, KINDS = "cardinality", ("count",)
@@ -48,6 +52,15 @@ MOST_MOVES = 32
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
     "best": {"signs": 2, "classifiers": 3, "dropout": 0.2, "noise": 0.1, "pca": 100, "pieces": 2, "gain": "right"},
+    "looking": {
+        "signs": 2,
+        "dropout": 0.2,
+        "noise": 0.1,
+        "width": 256,
+        "weight": 0.2,
+        "preserve": 0.3,
+        "looks": 16_000,
+    },
 }
 
 
@@ -96,12 +109,14 @@ def fit(
     *,
     recipe: str = "best",
     attributes: tuple[str, ...] | list[str] | None = None,
+    scorer: Scorer | str | None = None,
     watch: Watch = lambda step, steps: None,
     **options: Any,
 ) -> CardinalityEditor:
     """Learn to count and to move; ``options`` are the fields of ``Options``, on top of the ``recipe``.
 
-    ``attributes``: only these, in this order; by default all counts. ``watch`` hears of each step of H. What was measured on
+    ``attributes``: only these, in this order; by default all counts. ``scorer``: the counter that ``looks`` at pictures, by
+    default the one that made the labels. ``watch`` hears of each step of H. What was measured on
     held-out codes is the editor's ``report``.
     Raises GanvasError for unknown or impossible options, too few codes, and attributes that aren't whole numbers.
     """
@@ -113,11 +128,13 @@ def fit(
         if not attributes:
             raise GanvasError("The labels have no counts: name attributes whose scores are whole numbers.")
     course = prepare(data, generator, tuple(attributes), settings)
+    eye = eye_of(data, generator, scorer, tuple(attributes), course.parts) if settings.looks else None
     moves = train(course, watch)
+    seen = {} if eye is None else {"looked_right": round(look(course, moves, eye), 4)}
     known = about(METHOD, data.select(tuple(attributes)), generator, _options(course, recipe), {})
     editor = CardinalityEditor(replace(known, space=settings.space), course.places, moves, course.classifiers)
     editor.to(generator.device).requires_grad_(False)
-    editor.report = _report(editor, course)
+    editor.report = _report(editor, course) | seen
     return editor
 
 

@@ -50,7 +50,7 @@ from ganvas.editors._latent_editor import (
     report,
     restored,
 )
-from ganvas.editors._learning import Learning, Watch, descend, drawn, number, told, whole
+from ganvas.editors._learning import Learning, Watch, descend, drawn, labelled_by, number, told, whole
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator
 from ganvas.scorer import Scorer
@@ -171,7 +171,7 @@ def fit(
     data = data if attributes is None else data.select(tuple(attributes))
     ground, settings = prepare(data, generator, settings)
     scorer = scorers.load_scorer(scorer) if isinstance(scorer, str) else scorer
-    judge = scorer or _labelled_by(data)
+    judge = scorer or labelled_by(data)
     looking = None if judge is None else Looking.of(judge.to(generator.device), data, generator)
     classifier = learn(Lesson(ground.x, ground.a), settings.width, settings.knowledge, settings.seed)
     known = as_told(settings) | {"num_ws": generator.num_ws, "guide": "latent" if scorer is None else "scorer"}
@@ -208,15 +208,6 @@ def from_tensors(tensors: Mapping[str, Tensor], about: About) -> GuidedStyle:
 def _made(about: About, frame: Frame, settings: Options, num_ws: int) -> GuidedStyle:
     residuals = Residuals(settings.components, len(about.attributes), settings.width)
     return GuidedStyle(about, frame, residuals, num_ws, settings.jumps)
-
-
-def _labelled_by(data: LatentDataset) -> Scorer | None:
-    """The scorer that made the labels, where ganvas has it."""
-    name, _, fingerprint = data.scorer.rpartition(":")
-    if name not in scorers.scorer_names():
-        return None
-    scorer = scorers.load_scorer(name)
-    return scorer if scorer.fingerprint == fingerprint else None
 
 
 def _held(ground: Ground, settings: Options) -> Tensor:

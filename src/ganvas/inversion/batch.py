@@ -19,6 +19,7 @@ from ganvas.codes import Codes, load_codes, save_codes
 from ganvas.distribution import Distribution
 from ganvas.errors import GanvasError
 from ganvas.files import read_json, whole, write_json
+from ganvas.generator import hash_weights
 from ganvas.inversion.encoder import Encoder
 from ganvas.inversion.faces import align
 from ganvas.inversion.inverting import Watch, invert, load_encoder
@@ -67,10 +68,12 @@ class Batch:
     settings: Settings
     edits: tuple[Step, ...] = ()
     residual: bool = True
+    encoder: Encoder | None = None
+    """None: the one that ships, if any does."""
 
     @cached_property
     def _encoder(self) -> Encoder | None:
-        return load_encoder(self.tools.generator)
+        return self.encoder or load_encoder(self.tools.generator)
 
     @cached_property
     def _distribution(self) -> Distribution:
@@ -144,6 +147,7 @@ class Batch:
             "space": settings.space,
             "method": settings.method,
             "options": asdict(settings.options),
+            **({} if self.encoder is None else {"encoder": hash_weights(self.encoder.network.state_dict().items())}),
         }
 
     def _known(self, name: str, about: dict[str, Any]) -> tuple[Codes, Measures] | None:

@@ -2,14 +2,17 @@
 
 Tov, Alaluf, Nitzan, Patashnik and Cohen-Or, *Designing an Encoder for StyleGAN Image Manipulation*, SIGGRAPH 2021,
 https://arxiv.org/abs/2102.02766: one w for the whole code, and small offsets for each resolution's rows beside it, so
-that codes stay near W, where edits work. ``training.encoder`` trains it on generated faces, whose codes are known.
+that codes stay near W, where edits work. ``training.encoder`` trains it on generated faces, whose codes are known;
+``training.count_encoder`` on real MultiMNIST pictures too.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,47 +26,78 @@ from ganvas.scorers._cnn import Residual
 from ganvas.types import Images, WPlus
 
 KIND, VERSION = "encoder", 1
-SIDE = 128
-"""Of the pictures that the network sees, in pixels."""
-STEM, WIDTHS, DEPTHS = 64, (64, 96, 144, 208), (1, 2, 2, 2)
-"""Channels of the first convolution (a quarter of SIDE); channels and blocks of the four stages, each half as large."""
-NECKS = (16, 96)
-"""Channels that the code is read from: of the last stage but one, and of the last."""
-RANK = 64
-"""Numbers between the features and the offsets of the rows."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of an encoder's network; the defaults are for faces."""
+
+    side: int = 128
+    """Of the pictures that the network sees, in pixels."""
+    stride: int = 2
+    """Of the first convolution, which sees 2×2 pixels as one."""
+    stem: int = 64
+    widths: tuple[int, ...] = (64, 96, 144, 208)
+    """Channels of the stages, each at half the side of the one before."""
+    depths: tuple[int, ...] = (1, 2, 2, 2)
+    """Blocks of the stages."""
+    necks: tuple[int, int] = (16, 96)
+    """Channels that the code is read from: of the last stage but one, and of the last."""
+    rank: int = 64
+    """Numbers between the features and the offsets of the rows."""
+    dropout: float = 0.1
+    each: bool = False
+    """Whether each row has an offset of its own; else, each resolution of the generator."""
+
+    def levels(self, rows: tuple[int, ...]) -> tuple[int, ...]:
+        """The offset that each of the ``rows`` (their resolutions) takes."""
+        found = sorted(set(rows))
+        return tuple(range(len(rows))) if self.each else tuple(found.index(row) for row in rows)
+
+
+FACES = Sizes()
+SIDE = FACES.side
+DIGITS = Sizes(64, 2, 64, (64, 128, 192), (1, 1, 1), (32, 96), 128, 0.0, True)
+"""For digits of 64×64. Codes are read from finer places, since they say where each of several digits lies."""
+MOST = 4096
+"""Sides and channels in a file are at most so many."""
 
 
 class EncoderNetwork(nn.Module):
-    """Pictures (n, 3, SIDE, SIDE) to a w (n, w_dim) and offsets (n, levels, w_dim), one a resolution of the generator.
+    """Pictures (n, 3, side, side) to a w (n, w_dim) and offsets (n, levels, w_dim).
 
     Offsets are 0 until they are trained.
     """
 
-    def __init__(self, w_dim: int, levels: int) -> None:
+    def __init__(self, w_dim: int, levels: int, sizes: Sizes = FACES) -> None:
         super().__init__()
-        self.w_dim, self.levels = w_dim, levels
+        self.w_dim, self.levels, self.sizes = w_dim, levels, sizes
+        stem, widths = sizes.stem, sizes.widths
         # The picture's 2×2 blocks become channels: half the work of a convolution on every pixel.
         self.stem = nn.Sequential(
-            nn.PixelUnshuffle(2), nn.Conv2d(12, STEM, 5, 2, 2, bias=False), nn.BatchNorm2d(STEM), nn.ReLU(inplace=True)
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(12, stem, 5, sizes.stride, 2, bias=False),
+            nn.BatchNorm2d(stem),
+            nn.ReLU(inplace=True),
         )
         self.stages = nn.ModuleList()
-        for i, ((before, width), depth) in enumerate(zip(pairwise((STEM, *WIDTHS)), DEPTHS, strict=True)):
+        for i, ((before, width), depth) in enumerate(zip(pairwise((stem, *widths)), sizes.depths, strict=True)):
             blocks = [
                 Residual(before if j == 0 else width, width, 2 if i and j == 0 else 1, nn.ReLU) for j in range(depth)
             ]
             self.stages.append(nn.Sequential(*blocks))
-        last = SIDE // 4 >> (len(WIDTHS) - 1)
+        last = sizes.side // (2 * sizes.stride) >> (len(widths) - 1)
         self.necks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, neck, 1, bias=False), nn.BatchNorm2d(neck), nn.ReLU(inplace=True))
-            for width, neck in zip(WIDTHS[-2:], NECKS, strict=True)
+            for width, neck in zip(widths[-2:], sizes.necks, strict=True)
         )
-        features = NECKS[0] * (2 * last) ** 2 + NECKS[1] * last**2
-        self.dropout = nn.Dropout(0.1)
+        features = sizes.necks[0] * (2 * last) ** 2 + sizes.necks[1] * last**2
+        self.dropout = nn.Dropout(sizes.dropout)
         self.base = nn.Linear(features, w_dim)
-        rows = nn.Linear(RANK, levels * w_dim)
+        rows = nn.Linear(sizes.rank, levels * w_dim)
         nn.init.zeros_(rows.weight)
         nn.init.zeros_(rows.bias)
-        self.offsets = nn.Sequential(nn.Linear(features, RANK), nn.ReLU(), rows)
+        self.offsets = nn.Sequential(nn.Linear(features, sizes.rank), nn.ReLU(), rows)
 
     def features(self, images: Tensor) -> Tensor:
         """What codes are read from, (n, features)."""
@@ -76,7 +110,10 @@ class EncoderNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(n, w_dim) and (n, levels, w_dim)."""
-        features = self.features(images).float()
+        return self.read(self.features(images).float())
+
+    def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, of ``features``."""
         return self.base(features), self.offsets(features).unflatten(1, (self.levels, self.w_dim))
 
 
@@ -86,34 +123,38 @@ class Encoder(nn.Module):
     def __init__(self, network: EncoderNetwork, rows: tuple[int, ...], fingerprint: str, name: str) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore
-        levels = sorted(set(rows))
-        self.places = [levels.index(row) for row in rows]
+        self.places = list(network.sizes.levels(rows))
         self.generator, self.generator_name = fingerprint, name
 
     @torch.no_grad()
     def forward(self, images: Images, space: str = "w+") -> WPlus:
         """Codes (n, num_ws, w_dim); in the space "w" without the offsets, so that rows are equal."""
-        seen = shrink(images.float(), SIDE).contiguous(memory_format=torch.channels_last)
-        w, offsets = self.network(seen)
+        w, offsets = self.network(self.look(images))
         ws = w[:, None].expand(-1, len(self.places), -1)
         return ws if space == "w" else ws + offsets[:, self.places]
 
-
-def encoder_for(generator: Generator, network: EncoderNetwork | None = None) -> Encoder:
-    """An encoder with the shapes of ``generator``."""
-    network = network or EncoderNetwork(generator.w_dim, len(set(generator.row_resolutions)))
-    return Encoder(network, generator.row_resolutions, generator.fingerprint, generator.name).to(generator.device)
+    def look(self, images: Images) -> Tensor:
+        """Pictures as the network sees them, (n, 3, side, side)."""
+        return shrink(images.float(), self.network.sizes.side).contiguous(memory_format=torch.channels_last)
 
 
-def save_encoder(encoder: Encoder, path: str | Path) -> None:
-    """Write an encoder as one safetensors file in float16; equal encoders give equal bytes."""
+def encoder_for(generator: Generator, network: EncoderNetwork | None = None, sizes: Sizes = FACES) -> Encoder:
+    """An encoder with the shapes of ``generator``: around ``network``, or a new one of those ``sizes``."""
+    rows = generator.row_resolutions
+    network = network or EncoderNetwork(generator.w_dim, max(sizes.levels(rows)) + 1, sizes)
+    return Encoder(network, rows, generator.fingerprint, generator.name).to(generator.device)
+
+
+def save_encoder(encoder: Encoder, path: str | Path, about: dict[str, Any] | None = None) -> None:
+    """Write an encoder as one safetensors file in float16, with what is known of it (JSON); equal encoders give equal bytes."""
     state = {
         key: value.half() if value.ndim > 1 else value.float()
         for key, value in encoder.network.state_dict().items()
         if "num_batches" not in key
     }
     owner = {"name": encoder.generator_name, "fingerprint": encoder.generator}
-    save_tensors(path, state, {"kind": KIND, "version": VERSION, "generator": owner})
+    sizes = asdict(encoder.network.sizes)
+    save_tensors(path, state, {"kind": KIND, "version": VERSION, "generator": owner, "sizes": sizes, **(about or {})})
 
 
 def read_encoder(path: str | Path, generator: Generator) -> Encoder:
@@ -124,7 +165,7 @@ def read_encoder(path: str | Path, generator: Generator) -> Encoder:
     owner = about.get("generator")
     owner = owner if isinstance(owner, dict) else {}
     check_generator(path, owner.get("name"), owner.get("fingerprint"), generator)
-    encoder = encoder_for(generator)
+    encoder = encoder_for(generator, sizes=_sizes_of(about, path))
     try:
         found = encoder.network.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
     except RuntimeError as error:
@@ -132,6 +173,21 @@ def read_encoder(path: str | Path, generator: Generator) -> Encoder:
     if missing := [key for key in found.missing_keys if "num_batches" not in key]:
         raise GanvasError(f"{path} isn't a whole encoder: it lacks {', '.join(missing[:3])}.")
     return encoder
+
+
+def _sizes_of(about: dict[str, Any], path: str | Path) -> Sizes:
+    """The sizes that a file tells of; an older one tells of none: it is for faces. Raises GanvasError where they're damaged."""
+    told = about.get("sizes", asdict(FACES))
+    try:
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in told.items()}
+        sizes = Sizes(**values)
+        numbers = [sizes.side, sizes.stride, sizes.stem, *sizes.widths, *sizes.depths, *sizes.necks, sizes.rank]
+        fine = all(type(x) is int and 1 <= x <= MOST for x in numbers) and len(sizes.widths) == len(sizes.depths) <= 8
+        if fine and len(sizes.necks) == 2 <= len(sizes.widths) and type(sizes.each) is bool and 0 <= sizes.dropout < 1:
+            return sizes
+    except (AttributeError, TypeError):
+        pass
+    raise GanvasError(f"{path} isn't a whole encoder: it doesn't say how large it is.")
 
 
 def shipped_encoder(generator: Generator) -> Path:

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganvas.inversion.encoder import SIDE as ENCODER_SIDE
 from ganvas.inversion.encoder import Encoder
 from ganvas.pictures import shrink
 from ganvas.scorers import load_scorer
@@ -73,8 +72,7 @@ class Perception:
 
 
 def _see(encoder: Encoder, picture: Images) -> Tensor:
-    seen = shrink(picture, ENCODER_SIDE).contiguous(memory_format=torch.channels_last)
-    return encoder.network.features(seen).float()
+    return encoder.network.features(encoder.look(picture)).float()
 
 
 def _network() -> AttributeNetwork | None:

@@ -85,11 +85,18 @@ class CounterNetwork(nn.Module):
         self.count = nn.Linear(FEATURES, MOST + 1)
         self.classes = nn.Linear(FEATURES, CLASSES * (MOST_ALIKE + 1))
 
+    def places(self, grey: Grey) -> Float[Tensor, "n 128 8 8"]:
+        """What is seen at each of 8×8 places."""
+        return self.blocks(F.relu(self.norm(self.stem(F.pixel_unshuffle(grey, 2)))))
+
     def features(self, grey: Grey) -> Features:
         """What the two readings are linear in."""
-        x = F.relu(self.norm(self.stem(F.pixel_unshuffle(grey, 2))))
+        return self.summed(self.places(grey))
+
+    def summed(self, places: Float[Tensor, "n 128 8 8"]) -> Features:
+        """The features of a picture whose ``places`` were seen."""
         # A sixteenth of the sum: near 1 where digits are.
-        return F.relu(self.hidden(self.blocks(x).sum((2, 3)) / 16))
+        return F.relu(self.hidden(places.sum((2, 3)) / 16))
 
     def forward(self, grey: Grey) -> Readings:
         """Logits of grey pictures from 0 (paper) to 1 (ink)."""

@@ -23,6 +23,8 @@ class Pictures:
 
     pixels: Tensor
     labels: Tensor | None = None
+    values: tuple[int, ...] = ()
+    """What each label stands for: a count."""
 
     @property
     def colours(self) -> int:
@@ -98,8 +100,9 @@ def _multimnist(folder: Path, size: int, condition: str) -> Pictures:
         raise GanvasError(
             f"{folder} has pictures of {data.pixels.shape[-1]} pixels, and the generator {size}: take another --preset."
         )
-    labels = None
-    if condition:
-        values, index = data.counts.unique(return_inverse=True)
-        labels = torch.nn.functional.one_hot(index, len(values)).float()
-    return Pictures(data.pixels[:, None].contiguous(), labels)
+    pixels = data.pixels[:, None].contiguous()
+    if not condition:
+        return Pictures(pixels)
+    values, index = data.counts.unique(return_inverse=True)
+    labels = torch.nn.functional.one_hot(index, len(values)).float()
+    return Pictures(pixels, labels, tuple(values.tolist()))

@@ -88,7 +88,7 @@ def train(
         random = torch.Generator().manual_seed(options.seed * 100_003 + chunk)
         for step in range(chunk * CHUNK, min((chunk + 1) * CHUNK, options.steps)):
             for group in optimizer.param_groups:
-                group["lr"] = options.rate * _slope(step, options.steps)
+                group["lr"] = options.rate * slope(step, options.steps)
             loss = _loss(network, data, options, random)
             optimizer.zero_grad()
             loss.backward()
@@ -184,7 +184,7 @@ def _joined(sets: list[Pictures]) -> Pictures:
     return Pictures(torch.cat([p.grey for p in sets]), torch.cat(boxes), torch.cat(digits))
 
 
-def _slope(step: int, steps: int) -> float:
+def slope(step: int, steps: int) -> float:
     """Up over the first tenth, then down as a cosine."""
     done = (step + 1) / steps
     return min(done / 0.1, 1) * (1 + math.cos(math.pi * done)) / 2

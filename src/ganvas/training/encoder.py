@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
@@ -195,7 +195,7 @@ def fit(material: Material, generator: Generator, options: Options, checkpoint: 
         checkpoints.save(checkpoint, epoch + 1, network, optimizer, run)
         held_out = _missed(network, material, codes)
         report(f"epoch {epoch + 1} of {options.epochs}: loss {total / steps:.4f}, held out {held_out:.4f}")
-    return fold(network, material)
+    return fold(network, material.mean, material.unwhiten)
 
 
 def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
@@ -227,8 +227,13 @@ def _missed(network: EncoderNetwork, material: Material, codes: Tensor) -> float
 
 
 @torch.no_grad()
-def fold(network: EncoderNetwork, material: Material) -> EncoderNetwork:
-    """The same network with codes of W, not whitened ones, at its end."""
-    network.base.weight.copy_(material.unwhiten.T @ network.base.weight)
-    network.base.bias.copy_(material.mean + network.base.bias @ material.unwhiten)
+def fold(network: EncoderNetwork, mean: Tensor, unwhiten: Tensor) -> EncoderNetwork:
+    """The same network with codes ``mean + x @ unwhiten`` at its end, not x."""
+    network.base.weight.copy_(unwhiten.T @ network.base.weight)
+    network.base.bias.copy_(mean + network.base.bias @ unwhiten)
+    last = network.offsets[-1]
+    if isinstance(last, nn.Linear):
+        rows = last.weight.unflatten(0, (network.levels, network.w_dim))
+        last.weight.copy_((unwhiten.T @ rows).flatten(0, 1))
+        last.bias.copy_((last.bias.unflatten(0, (network.levels, network.w_dim)) @ unwhiten).flatten())
     return network.eval()

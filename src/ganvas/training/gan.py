@@ -201,7 +201,7 @@ def keep(run: Run) -> None:
         run.folder.mkdir(parents=True, exist_ok=True)
         _gan_checkpoint.save(run.folder, run.networks, run.optimizers, run.step, run.seen, _about(run))
         state, shape = run.networks.average, run.networks.shape
-        training = {"images": run.seen, "options": run.options.as_json()}
+        training = {"images": run.seen, "options": run.options.as_json(), "labels": list(run.pictures.values)}
         save_generator(run.folder / GENERATOR, state, shape, training=training)
         generator = StyleGAN2(state, shape)
         sheet = samples(generator)

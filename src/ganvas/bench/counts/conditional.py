@@ -1,0 +1,212 @@
+"""A generator that is told the count, beside an editor that moves the count of one that isn't.
+
+Saseendran, Skubch and Keuper, *Multi-Class Multi-Instance Count Conditioned Adversarial Image Generation*, ICCV 2021,
+https://arxiv.org/abs/2103.16795, condition a StyleGAN2 on counts; Doubinsky et al. (https://cea.hal.science/cea-04852483)
+name it as the other way to have them. ``ganvas train-gan --condition count`` gives such a generator (the count as one-hot
+label beside z; their network that predicts counts of generated pictures isn't part of it). The editor's way to a picture
+of a count is: draw one, count, move by what is lacking.
+
+Diversity is the mean distance of pairs of pictures of one count in the counter's features. Digit distance is the Fréchet
+distance in these features, between all pictures of a way and as many real test pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ganvas.bench.counts.recipes import best
+from ganvas.bench.counts.section import Section, Table
+from ganvas.bench.counts.stage import Stage
+from ganvas.bench.counts.trials import BATCH, HIGH, LOW, SURE
+from ganvas.bench.tables import cell
+from ganvas.errors import GanvasError
+from ganvas.fid import fid
+from ganvas.figures import grid
+from ganvas.files import load_tensors
+from ganvas.generator import Generator, sample
+from ganvas.generators import load_generator
+from ganvas.metrics import estimate
+from ganvas.multimnist_files import read_multimnist
+from ganvas.pictures import shrink, to_bytes
+from ganvas.types import Images, Scores, WPlus
+
+NAME, TITLE = "conditional", "A count-conditional GAN, and an editor of one without"
+FILE = "conditional.safetensors"
+SEEDS = 2_000_000
+"""Behind the stage's seed: codes that no other section draws."""
+SHOWN = 8
+Features = Float[Tensor, "n features"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """Pictures of a way that were asked for a count: what the counter says, its features, and the first of them."""
+
+    scores: Scores
+    features: Features
+    shown: Images
+
+
+Way = Callable[[int, int], WPlus]
+"""A count and how many codes, to codes."""
+
+
+def run(stage: Stage) -> Section:
+    """With the conditional generator in the stage's ``work``. Raises GanvasError, with what makes it, where there is none."""
+    path = stage.place(FILE)
+    if not path.exists():
+        raise GanvasError(_missing(path))
+    editor = best(stage)
+    return compared(stage, *told_of(path), lambda ws, change: editor.edit(ws, {"count": change}))
+
+
+def told_of(path: Path) -> tuple[Generator, tuple[int, ...]]:
+    """A conditional generator, and the count that each of its labels stands for. Raises GanvasError for any other."""
+    generator = load_generator(str(path))
+    if not generator.num_labels:
+        raise GanvasError(f"{path} isn't conditional: `ganvas train-gan --condition count` makes one that is.")
+    training = load_tensors(path)[1].get("training") if path.suffix == ".safetensors" else None
+    told = training.get("labels") if isinstance(training, dict) else None
+    counts = told or range(LOW, LOW + generator.num_labels)
+    if len(counts) != generator.num_labels or not all(type(k) is int for k in counts):
+        raise GanvasError(f"{path} is damaged: it doesn't say what its {generator.num_labels} labels stand for.")
+    return generator, tuple(counts)
+
+
+def compared(
+    stage: Stage, conditional: Generator, counts: tuple[int, ...], move: Callable[[WPlus, Tensor], WPlus]
+) -> Section:
+    """Both ways, and drawing alone, asked for each count."""
+    asked = [k for k in counts if LOW <= k <= HIGH]
+    n, free = max(stage.size.moves // max(len(asked), 1), 2), _free(stage)
+    seed = stage.seed + SEEDS
+
+    def told(count: int, n: int) -> WPlus:
+        one_hot = torch.eye(conditional.num_labels)[counts.index(count)].expand(n, -1)
+        return sample(conditional, n, 1.0, seed + n * count, one_hot)
+
+    def moved(count: int, n: int) -> WPlus:
+        ws = sample(stage.generator, n, 1.0, seed + n * count)
+        return move(ws, count - free(ws))
+
+    ways: dict[str, tuple[Generator, Way]] = {
+        "told the count": (conditional, told),
+        "drawn, counted, moved": (stage.generator, moved),
+        "drawn": (stage.generator, lambda count, n: sample(stage.generator, n, 1.0, seed + n * count)),
+    }
+    made: dict[str, dict[int, Made]] = {}
+    for name, (generator, way) in ways.items():
+        stage.watch(f"Pictures of each count: {name} …")
+        made[name] = {count: _made(stage, generator, way(count, n)) for count in asked}
+    data = {name: _numbers(stage, found) for name, found in made.items()}
+    distances = _distances(stage, made, n * len(asked))
+    tables = (_table(stage, data, asked, n), _whole(data, distances))
+    pictures = {"conditional": _sheet({name: made[name] for name in list(ways)[:2]})}
+    captions = {"conditional": "Not chosen: each row was asked for the count at its left."}
+    return Section(NAME, TITLE, INTRO, tables, pictures, {"ways": data, "digit_distance": distances}, captions)
+
+
+INTRO = (
+    "Saseendran et al. tell a generator the count. Here our trainer's (`ganvas train-gan --condition count`) is asked for each"
+    " count, beside the cardinality editor on the generator without a condition: a picture is drawn, counted, and moved by"
+    " what is lacking. Drawing alone says how often a picture has a count by chance."
+)
+
+
+def _missing(path: Path) -> str:
+    return (
+        "No count-conditional generator to compare with: `ganvas train-gan MULTIMNIST --condition count --out run-count`, then"
+        f" `ganvas finish-gan run-count --out {path.name}`, in the report's work folder, make one."
+    )
+
+
+def _free(stage: Stage) -> Callable[[WPlus], Tensor]:
+    """What the counter counts in codes' pictures, (n,)."""
+    column = stage.counter.column("count")
+    return lambda ws: _made(stage, stage.generator, ws).scores[:, column].to(ws)
+
+
+@torch.no_grad()
+def _made(stage: Stage, generator: Generator, ws: WPlus) -> Made:
+    scores, features, shown = [], [], []
+    for part in ws.split(BATCH):
+        pictures = generator.synthesis(part).float()
+        scores.append(stage.counter(pictures).cpu())
+        features.append(stage.network.features(pictures).cpu())
+        shown.append(pictures[: SHOWN if not shown else 0])
+    return Made(torch.cat(scores), torch.cat(features), torch.cat(shown))
+
+
+def diversity(features: Features) -> float:
+    """The mean distance of pairs; nan of fewer than two."""
+    return float(torch.pdist(features).mean()) if len(features) > 1 else float("nan")
+
+
+def _numbers(stage: Stage, found: Mapping[int, Made]) -> dict[str, Any]:
+    """By count: the share of pictures that have it, of those that surely do, and the diversity of all."""
+    count, sure = stage.counter.column("count"), stage.counter.column("sure")
+    rows = {}
+    for k, made in found.items():
+        right = made.scores[:, count] == k
+        surely = right & (made.scores[:, sure].sigmoid() >= SURE)
+        rows[k] = {
+            "right": estimate(right.float()),
+            "surely": float(surely.float().mean()),
+            "diversity": diversity(made.features),
+            "diversity_right": diversity(made.features[right]),
+        }
+    every = torch.cat([(made.scores[:, count] == k).float() for k, made in found.items()])
+    return {"counts": rows, "right": estimate(every)}
+
+
+def _distances(stage: Stage, made: Mapping[str, Mapping[int, Made]], n: int) -> dict[str, float | None]:
+    """Each way's digit distance to real test pictures, and that of training pictures; None without a folder."""
+    names = [*made, "real"]
+    if stage.folder is None:
+        return dict.fromkeys(names)
+    test, train = (read_multimnist(stage.folder, part, n).pixels for part in ("test", "train"))
+    there, own = (_real_features(stage, pixels) for pixels in (test, train))
+    found = {name: fid(there, torch.cat([part.features for part in parts.values()])) for name, parts in made.items()}
+    return {**found, "real": fid(there, own)}
+
+
+@torch.no_grad()
+def _real_features(stage: Stage, pixels: Tensor) -> Features:
+    parts = [part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for part in pixels.split(BATCH)]
+    return torch.cat([stage.network.features(part).cpu() for part in parts])
+
+
+def _table(stage: Stage, data: Mapping[str, Any], asked: Sequence[int], n: int) -> Table:
+    rows = []
+    for name, found in data.items():
+        for k in asked:
+            row = found["counts"][k]
+            spread = (f"{row[key]:.2f}" for key in ("diversity", "diversity_right"))
+            rows.append((name, str(k), cell(vars(row["right"]), 3), f"{row['surely']:.3f}", *spread))
+    head = ("way", "asked for", "right", f"right and sure (p ≥ {SURE:g})", "diversity", "diversity of the right ones")
+    note = f"{n} pictures each, untruncated, none chosen; counted by {stage.counter.name}. Brackets: 95 % bootstrap intervals."
+    return Table("Pictures of each count", head, rows, note)
+
+
+def _whole(data: Mapping[str, Any], distances: Mapping[str, float | None]) -> Table:
+    rows = []
+    for name, distance in distances.items():
+        right = cell(vars(data[name]["right"]), 3) if name in data else "-"
+        rows.append((name, right, "-" if distance is None else f"{distance:.2f}"))
+    note = "To as many real test pictures; the row of real ones is of training pictures. It's no FID: its scale is another."
+    return Table("All counts together", ("way", "right", "digit distance"), rows, note)
+
+
+def _sheet(made: Mapping[str, Mapping[int, Made]]) -> Tensor:
+    """A row for each way and count."""
+    rows = {f"{name}: {k}": found.shown for name, by_count in made.items() for k, found in by_count.items()}
+    columns, side = min(map(len, rows.values())), min(shown.shape[-1] for shown in rows.values())
+    cells = [picture for shown in rows.values() for picture in to_bytes(shrink(shown, side))[:columns]]
+    return grid(cells, list(rows), [""] * columns, size=11)

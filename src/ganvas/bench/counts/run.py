@@ -1,0 +1,65 @@
+"""The count report: its sections one after the other, each kept when it's done, so that a stopped report goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+
+from ganvas.bench.counts.section import Section, keep, key_of, recall
+from ganvas.bench.counts.stage import Stage
+from ganvas.errors import GanvasError
+
+SECTIONS = ("inverted", "classifiers", "umap", "moves", "ways", "real", "conditional", "proof")
+"""The modules of the sections. What one learns for another comes first."""
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Found:
+    """``sections`` in order; ``gaps``: section -> why there is none; ``seconds``: what each took that was made now."""
+
+    sections: tuple[Section, ...]
+    gaps: dict[str, str]
+    seconds: dict[str, float]
+
+
+def run(stage: Stage, names: Sequence[str] = SECTIONS, say: Say = lambda line: None) -> Found:
+    """Everything but the report. ``say`` is told at first how much there is to do, then what is done.
+
+    A section that fails for a reason of its own is a gap, and the others go on.
+    """
+    key = key_of(stage.about)
+    kept = {name: recall(stage.place("sections", name), key) for name in names}
+    for line in _planned(stage, kept):
+        say(line)
+    stage = replace(stage, watch=say)
+    sections, gaps, seconds = [], {}, {}
+    for i, name in enumerate(names):
+        found = kept[name]
+        if found is None:
+            say(f"[{i + 1}/{len(names)}] {name}")
+            started = time.monotonic()
+            try:
+                made = import_module(f"ganvas.bench.counts.{name}").run(stage)
+                found = keep(made, stage.place("sections", name), key)
+            except GanvasError as error:
+                gaps[name] = str(error)
+                say(f"    left out: {error}")
+                continue
+            seconds[name] = round(time.monotonic() - started, 1)
+        sections.append(found)
+    return Found(tuple(sections), gaps, seconds)
+
+
+def _planned(stage: Stage, kept: dict[str, Section | None]) -> list[str]:
+    todo = [name for name, found in kept.items() if found is None]
+    size = stage.size
+    lines = [f"{len(todo)} of {len(kept)} sections to make: {', '.join(todo) or 'none, all are kept'}."]
+    if todo:
+        lines.append(
+            f"{len(stage.labels):,} labelled codes, {size.moves:,} codes for each way to move, {size.images:,} real images;"
+            f" {size.steps:,} steps an editor, {size.encoder:,} an encoder."
+        )
+    return lines

@@ -1,0 +1,61 @@
+"""What all sections of the count report share, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ganvas.bench.counts.plan import Size
+from ganvas.dataset import BENCH_SEED, LatentDataset
+from ganvas.errors import GanvasError
+from ganvas.generator import Generator
+from ganvas.scorer import Scorer
+from ganvas.scorers.count import Counter
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``labels``: sampled codes of the generator, scored by the counter. ``folder``: a MultiMNIST folder, or none.
+
+    ``work`` keeps what sections train and find. ``watch`` is told what is being done, a line each.
+    """
+
+    generator: Generator
+    counter: Scorer
+    labels: LatentDataset
+    folder: Path | None
+    work: Path
+    size: Size
+    seed: int = BENCH_SEED
+    watch: Callable[[str], object] = lambda line: None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What every result depends on, as JSON: the key of what sections keep."""
+        return {
+            "generator": self.generator.fingerprint,
+            "counter": self.counter.fingerprint,
+            "labels": [len(self.labels), self.labels.source.seed, self.labels.scorer],
+            "folder": None if self.folder is None else self.folder.name,
+            "size": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.size).items()},
+            "seed": self.seed,
+        }
+
+    @property
+    def network(self) -> Counter:
+        """The counter, where its logits or features are needed. Raises GanvasError where the scorer isn't one of ours."""
+        if not isinstance(self.counter, Counter):
+            raise GanvasError(f"Scorer {self.counter.name!r} isn't a counter network: this needs its logits.")
+        return self.counter
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The attributes that count the objects of one class, like "digit_7"."""
+        pairs = zip(self.counter.attributes, self.counter.kinds, strict=True)
+        return tuple(name for name, kind in pairs if kind == "count" and name != "count")
+
+    def place(self, *names: str) -> Path:
+        """A path under ``work``; its folder is made by what writes there."""
+        return self.work.joinpath(*names)

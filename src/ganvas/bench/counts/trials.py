@@ -1,0 +1,215 @@
+"""Ways to move a count, on trial: fresh codes are moved, rendered again, and judged by the counter that looks at pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ganvas.bench.counts.stage import Stage
+from ganvas.bench.tables import cell
+from ganvas.control import View
+from ganvas.distribution import DISTRIBUTION_SEED, Distribution, fit_distribution
+from ganvas.edit import Editor
+from ganvas.errors import GanvasError
+from ganvas.generator import Generator, sample
+from ganvas.metrics import Estimate, estimate
+from ganvas.types import Scores, WPlus
+
+LOW, HIGH = 1, 4
+"""The counts that moves stay within."""
+SURE = 0.9
+"""The probability of being right from which on the counter is sure."""
+LOOKED = 8
+"""Times as many fresh codes as are wanted that are looked through for those, at most."""
+BATCH = 64
+"""Pictures rendered at a time."""
+Move = Callable[[WPlus, Tensor], WPlus]
+"""Codes, and how many objects each is to get (n,), to codes."""
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Fresh codes whose count the counter is sure of. ``looked``: what it said of all that were looked through."""
+
+    ws: WPlus
+    scores: Scores
+    looked: Float[Tensor, "looked attributes"]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Codes that were asked for ``alpha`` (n,) objects more of ``attribute``, as they were and as they came out."""
+
+    attribute: str
+    attributes: tuple[str, ...]
+    alpha: Tensor
+    ws: WPlus
+    moved: WPlus
+    before: Scores
+    after: Scores
+
+    def column(self, when: Scores, attribute: str = "") -> Tensor:
+        """One column of scores, (n,)."""
+        return when[:, self.attributes.index(attribute or self.attribute)]
+
+    @property
+    def start(self) -> Tensor:
+        """(n,): how many there were."""
+        return self.column(self.before)
+
+    @property
+    def right(self) -> Tensor:
+        """(n,): 1 where there are as many as were asked for, else 0."""
+        return (self.column(self.after) == self.start + self.alpha).float()
+
+    @property
+    def changed(self) -> Tensor:
+        """(n,): how many came."""
+        return self.column(self.after) - self.start
+
+    def kept(self, classes: Sequence[str]) -> Tensor:
+        """(n,): the share of the objects that could stay that did, by their classes; nan where none could.
+
+        All of them can where objects were added, all but those to remove elsewhere; of a class, all of the others.
+        """
+        names = [name for name in classes if name != self.attribute]
+        before, after = (
+            torch.stack([self.column(when, name) for name in names], 1) for when in (self.before, self.after)
+        )
+        there = before.sum(1)
+        can = there if self.attribute in classes else there + self.alpha.clamp(max=0)
+        stayed = torch.minimum(before, after).sum(1)
+        return torch.where(can > 0, (stayed / can).clamp(max=1), torch.nan)
+
+    def select(self, index: Tensor) -> Tried:
+        """Some of them (a mask)."""
+        rest = (value[index] for value in (self.alpha, self.ws, self.moved, self.before, self.after))
+        return Tried(self.attribute, self.attributes, *rest)
+
+
+def score(stage: Stage, ws: WPlus) -> Scores:
+    """What the counter says of codes' pictures."""
+    return View(stage.generator, stage.counter, BATCH)(ws).cpu()
+
+
+def sure(stage: Stage, scores: Scores) -> Tensor:
+    """Which counts the counter is sure of, (n,) bool; all, of a counter that doesn't say."""
+    if "sure" not in stage.counter.attributes:
+        return torch.ones(len(scores), dtype=torch.bool)
+    return torch.sigmoid(scores[:, stage.counter.column("sure")]) >= SURE
+
+
+def fresh(stage: Stage, n: int) -> Cases:
+    """The first ``n`` codes from the stage's seed on whose count the counter is sure of, and from ``LOW`` to ``HIGH``.
+
+    Fewer where ``LOOKED`` times as many don't have them. Raises GanvasError where there is none at all.
+    """
+    codes, found, looked = [], [], []
+    seed, have = stage.seed, 0
+    while have < n and seed - stage.seed < LOOKED * n:
+        ws = sample(stage.generator, 2 * BATCH, 1.0, seed)
+        scores = score(stage, ws)
+        counts = scores[:, stage.counter.column("count")]
+        index = sure(stage, scores) & (counts >= LOW) & (counts <= HIGH)
+        codes.append(ws[index])
+        found.append(scores[index])
+        looked.append(scores)
+        seed, have = seed + len(ws), have + int(index.sum())
+    if not have:
+        raise GanvasError(f"The counter is sure of no count among {seed - stage.seed} codes: nothing can be moved.")
+    return Cases(torch.cat(codes)[:n], torch.cat(found)[:n], torch.cat(looked))
+
+
+def attempt(stage: Stage, cases: Cases, move: Move, alpha: int, attribute: str = "count") -> Tried:
+    """Move all codes that can get ``alpha`` more, and look at what came out.
+
+    A count can stay within its range; a class can have one more where the count can, and one less where there is one.
+    """
+    counts = cases.scores[:, stage.counter.column("count")]
+    able = (counts + alpha >= LOW) & (counts + alpha <= HIGH)
+    able &= cases.scores[:, stage.counter.column(attribute)] + alpha >= 0
+    ws, before = cases.ws[able], cases.scores[able]
+    asked = torch.full((len(ws),), alpha)
+    with torch.no_grad():
+        moved = move(ws, asked) if len(ws) else ws
+    return Tried(attribute, stage.counter.attributes, asked, ws, moved, before, score(stage, moved))
+
+
+def joined(trials: Sequence[Tried]) -> Tried:
+    """Several trials as one."""
+    names = ("alpha", "ws", "moved", "before", "after")
+    return Tried(
+        trials[0].attribute, trials[0].attributes, *(torch.cat([getattr(t, name) for t in trials]) for name in names)
+    )
+
+
+def by_editor(editor: Editor, attribute: str = "count") -> Move:
+    """The moves that an editor makes."""
+    return lambda ws, alpha: editor.edit(ws, {attribute: alpha.to(ws)})
+
+
+def at_random(stage: Stage, like: Move, seed: int = 0) -> Move:
+    """Moves as long as another's, each along the difference of two sampled codes: what a move does by itself."""
+
+    def move(ws: WPlus, alpha: Tensor) -> WPlus:
+        length = (like(ws, alpha) - ws).square().sum((1, 2), keepdim=True).sqrt()
+        random = torch.Generator().manual_seed(stage.seed + seed)
+        pairs = torch.randint(len(stage.labels), (2, len(ws)), generator=random)
+        one, other = (stage.labels.ws(rows, stage.generator.num_ws).to(ws) for rows in pairs)
+        way = one - other
+        return ws + way * length / way.square().sum((1, 2), keepdim=True).sqrt().clamp(min=1e-6)
+
+    return move
+
+
+def rate(values: Float[Tensor, " n"]) -> Estimate:
+    """A mean with its bootstrap interval; without codes there is none."""
+    return estimate(values.float())
+
+
+def brief(stage: Stage, name: str, more: Sequence[Tried], less: Sequence[Tried]) -> dict[str, Any]:
+    """A way's numbers, as estimates: of one or several trials that asked for more, and as many that asked for less."""
+
+    def over(trials: Sequence[Tried], what: Callable[[Tried], Tensor]) -> Estimate:
+        return rate(torch.cat([what(trial) for trial in trials]))
+
+    both = [*more, *less]
+    return {
+        "name": name,
+        "both": over(both, lambda t: t.right),
+        "more": over(more, lambda t: t.right),
+        "less": over(less, lambda t: t.right),
+        "kept": over(both, lambda t: t.kept(stage.classes)),
+        "sure": over(both, lambda t: sure(stage, t.after).float()),
+        "beyond": over(both, lambda t: beyond(stage, t)),
+        "length": over(both, lambda t: (t.moved - t.ws).square().sum(2).mean(1).sqrt()),
+    }
+
+
+def cell_of(value: Estimate | None, digits: int = 3) -> str:
+    """An estimate as a table's cell; "-" where there is none."""
+    return "-" if value is None or value.n == 0 else cell(vars(value), digits)
+
+
+@lru_cache(maxsize=2)
+def distribution(generator: Generator, n: int) -> Distribution:
+    """Where sampled codes lie, fitted on at least as many codes as it needs."""
+    return fit_distribution(generator, max(n, 2 * generator.w_dim), DISTRIBUTION_SEED)
+
+
+def beyond(stage: Stage, tried: Tried) -> Float[Tensor, " n"]:
+    """1 where a code has left the distribution of sampled codes (one row beyond the 99.9th percentile), else 0."""
+    return (~distribution(stage.generator, stage.size.labels).contains(tried.moved)).float()
+
+
+def apart(stage: Stage, tried: Tried) -> Float[Tensor, " n"]:
+    """How far the rows of a code stand from their mean, in root mean square distances of codes from theirs; 0 in W."""
+    w = stage.labels.w
+    scale = (w - w.mean(0)).square().sum(1).mean().sqrt()
+    return (tried.moved - tried.moved.mean(1, keepdim=True)).square().sum(2).mean(1).sqrt() / scale

@@ -1,0 +1,116 @@
+"""Figure 1a: codes on a plane, coloured by their count, in W and in W+.
+
+McInnes, Healy and Melville, *UMAP*, 2018, https://arxiv.org/abs/1802.03426, where the package umap-learn is installed (it
+comes with the extra ``umap``); else scikit-learn's t-SNE, and the report says so.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganvas.bench.counts import encoders
+from ganvas.bench.counts.classifiers import counts_of
+from ganvas.bench.counts.section import Section, Table
+from ganvas.bench.counts.stage import Stage
+from ganvas.dataset import LatentDataset
+from ganvas.figures import figure_png
+
+NAME, TITLE = "umap", "Codes by count (figure 1a)"
+COMPONENTS = 50
+"""Principal components that are laid out: neighbours in hundreds of numbers are found slowly, and no better."""
+NEIGHBOURS = 15
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Codes of one space: ``places`` (n, 2), ``counts`` (n,); ``alike``: the share of a code's nearest neighbours that have
+    its count, among the codes and on the plane, and ``chance``: of any two codes."""
+
+    space: str
+    places: np.ndarray
+    counts: Tensor
+    alike: tuple[float, float]
+    chance: float
+
+
+def run(stage: Stage) -> Section:
+    """Both spaces side by side; W+ only where there are real images."""
+    sets = [("w", stage.labels)]
+    if stage.folder is not None:
+        sets.append(("w+", encoders.inverted_codes(stage)))
+    way = "UMAP" if find_spec("umap") else "t-SNE (for UMAP, `pip install ganvas[umap]`)"
+    planes = []
+    for space, data in sets:
+        stage.watch(f"Laying out codes of {space.upper()} by {way} …")
+        planes.append(plane(space, data, stage.size.umap, stage.seed % 2**31))
+    rows = [(p.space.upper(), f"{len(p.counts):,}", *(f"{x:.2f}" for x in (p.chance, *p.alike))) for p in planes]
+    head = ("space", "codes", "by chance", "among codes", "on the plane")
+    table = Table(f"Share of a code's {NEIGHBOURS} nearest neighbours that have its count", head, rows)
+    intro = (
+        f"{way} of {COMPONENTS} principal components. W: sampled codes with the counter's count of their pictures; W+:"
+        " codes of real images, inverted, with the images' own."
+    )
+    if stage.folder is None:
+        intro += f" W+ is missing. {encoders.MISSING}"
+    data = {"way": way, "planes": [{"space": p.space, "alike": p.alike, "chance": p.chance} for p in planes]}
+    return Section(NAME, TITLE, intro, (table,), {"umap": figure(planes)}, data)
+
+
+def plane(space: str, data: LatentDataset, most: int, seed: int) -> Plane:
+    """The first ``most`` codes laid out; equal input gives equal places."""
+    from sklearn.decomposition import PCA
+
+    counts = counts_of(data).flatten()[:most]
+    vectors = data.codes[:most].flatten(1).numpy()
+    codes = PCA(min(COMPONENTS, *vectors.shape), random_state=seed).fit_transform(vectors)
+    places = lay_out(codes, seed)
+    _, each = counts.unique(return_counts=True)
+    chance = float((each / len(counts)).square().sum())
+    return Plane(space, places, counts, (alike(codes, counts), alike(places, counts)), chance)
+
+
+def lay_out(codes: np.ndarray, seed: int) -> np.ndarray:
+    """Codes (n, numbers) on a plane, (n, 2)."""
+    try:
+        from umap import UMAP
+    except ImportError:
+        from sklearn.manifold import TSNE
+
+        return TSNE(perplexity=min(30, (len(codes) - 1) / 3), random_state=seed).fit_transform(codes)
+    with warnings.catch_warnings():
+        # It says that a seed keeps it to one core.
+        warnings.simplefilter("ignore")
+        return UMAP(n_neighbors=min(NEIGHBOURS, len(codes) - 1), random_state=seed).fit_transform(codes)
+
+
+def alike(codes: np.ndarray, counts: Tensor) -> float:
+    """The share of nearest neighbours with the same count."""
+    from sklearn.neighbors import NearestNeighbors
+
+    k = min(NEIGHBOURS, len(codes) - 1)
+    near = NearestNeighbors(n_neighbors=k + 1).fit(codes).kneighbors(codes, return_distance=False)[:, 1:]
+    return float((counts[torch.from_numpy(near)] == counts[:, None]).float().mean())
+
+
+def figure(planes: list[Plane]) -> bytes:
+    """A PNG, a panel a space."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure((4.5 * len(planes), 4.3), dpi=120, layout="constrained")
+    values = sorted({int(c) for p in planes for c in p.counts.unique()})
+    for i, p in enumerate(planes):
+        axes = drawn.add_subplot(1, len(planes), i + 1)
+        for value in values:
+            there = (p.counts == value).numpy()
+            axes.scatter(*p.places[there].T, s=4, color=f"C{value}", label=str(value), linewidths=0)
+        axes.set_title(p.space.upper())
+        axes.set_xticks([])
+        axes.set_yticks([])
+    drawn.axes[-1].legend(title="count", markerscale=3, fontsize=8)
+    return figure_png(drawn)

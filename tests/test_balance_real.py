@@ -1,0 +1,166 @@
+"""Balancing from real pictures: each is edited until the judge agrees; what is kept, discarded and left alone is told."""
+
+import json
+
+import pytest
+import torch
+from counted import JUDGE, SQUARES, counter_editor, labels
+from pyarrow import parquet
+
+from ganvas import GanvasError, editors, sample
+from ganvas.balance import Order
+from ganvas.balance_real import Inverter, Origin, balance_from, inverter_of, origin_of
+from ganvas.balance_set import report_lines
+from ganvas.pictures import encode_png, read_picture, to_bytes
+from ganvas.recipe import FromCodes, Named, Tools, render
+from ganvas.recipe_files import load_recipe
+from ganvas.sampling import parse_condition
+
+
+@torch.no_grad()
+def squares(n: int):
+    """Codes and their pictures."""
+    ws = sample(SQUARES, n, 1.0, 5_000)
+    return ws, SQUARES.synthesis(ws)
+
+
+def perfect(n: int = 200) -> Inverter:
+    """Knows the code of each picture by its pixels, as well as they tell: a planted inversion."""
+    ws, pictures = squares(n)
+    known = {picture.numpy().tobytes(): code for picture, code in zip(pictures, ws, strict=True)}
+    return Inverter("perfect", lambda images: torch.stack([known[image.cpu().numpy().tobytes()] for image in images]))
+
+
+def kit(editor=None):
+    editor = editor or counter_editor()
+    return Tools(SQUARES, "float32", editor, Named("counter", editors.fingerprint(editor)))
+
+
+def order(*texts, n=6):
+    return Order(tuple(parse_condition(text) for text in texts), n)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """70 pictures as PNG files, one damaged, one that isn't square."""
+    path = tmp_path_factory.mktemp("real")
+    for i, picture in enumerate(to_bytes(squares(70)[1])):
+        (path / f"p{i:03d}.png").write_bytes(encode_png(picture))
+    (path / "p002.png").write_bytes(b"no picture")
+    (path / "p005.png").write_bytes(encode_png(torch.zeros(8, 16, 3, dtype=torch.uint8)))
+    return path
+
+
+def rows_of(path):
+    return parquet.read_table(path / "labels.parquet").to_pylist()
+
+
+def test_every_picture_is_as_asked_comes_from_a_real_one_and_can_be_drawn_again(folder, tmp_path):
+    origin, tools = origin_of(folder, 32), kit()
+    report = balance_from(tools, JUDGE, order("count=4", n=200), origin, perfect(), tmp_path)
+    rows, real = rows_of(tmp_path), JUDGE(squares(70)[1])[:, 0]
+    assert report["tried"] == 70 and report["kept"] == len(rows) > 35
+    assert report["discarded"]["picture"] == {"unreadable": 2}
+    readable = [i for i in range(70) if i not in (2, 5)]
+    assert report["already"] == sum(real[i] == 4 for i in readable)
+    edited = report["inversion"]
+    assert edited["changed"] == 0 and edited["same"] + report["already"] == 68
+    assert report["kept"] + sum(report["discarded"].get("count", {}).values()) == edited["same"]
+    for row in rows:
+        number = int(row["source"][1:4])
+        assert row["count"] == 4 and row["count_before"] == real[number] < 4
+        recipe, carried = load_recipe(tmp_path / row["file"])
+        assert isinstance(recipe.start, FromCodes) and recipe.edits
+        batch = tmp_path / f"codes-{number // 8:05d}.safetensors"
+        file = tools_for_squares(recipe, batch)
+        assert torch.equal(to_bytes(render(recipe, file)), to_bytes(read_picture(tmp_path / row["file"])))
+        assert carried["sha256"] == recipe.start.codes
+    lines = report_lines(report)
+    assert lines[0] == f"{report['kept']} kept of 70 candidates" and "as asked already" in lines[-2]
+    assert json.loads((tmp_path / "balance.json").read_text()) == report
+
+
+def tools_for_squares(recipe, batch):
+    from ganvas.codes import load_codes
+
+    return kit().with_codes(load_codes(batch, SQUARES))
+
+
+def test_a_run_that_was_stopped_goes_on_and_more_may_be_asked(folder, tmp_path):
+    origin, inverter = origin_of(folder, 32), perfect()
+    calls = []
+
+    def counting(images):
+        calls.append(len(images))
+        assert torch.is_grad_enabled()
+        return inverter.codes(images)
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    balance_from(kit(), JUDGE, order("count=2", n=30), origin, inverter, whole)
+
+    def stop(kept, n):
+        if kept == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        balance_from(kit(), JUDGE, order("count=2", n=30), origin, inverter, parts, stop)
+    balance_from(kit(), JUDGE, order("count=2", n=4), origin, inverter, parts)
+    told = balance_from(kit(), JUDGE, order("count=2", n=30), origin, Inverter("perfect", counting), parts)
+    assert rows_of(parts) == rows_of(whole) and told["kept"] == 30
+    assert {p.name: p.read_bytes() for p in parts.iterdir()} == {p.name: p.read_bytes() for p in whole.iterdir()}
+    # The batch that was begun isn't inverted again.
+    assert len(calls) == len(list(whole.glob("codes-*"))) - 1
+    with pytest.raises(GanvasError, match="otherwise"):
+        balance_from(kit(), JUDGE, order("count=2"), origin, Inverter("other", inverter.codes), parts)
+
+
+def test_several_moves_are_tried_and_a_bad_inversion_is_told(tmp_path):
+    # An editor that reads normal scores moves too little at once; the inversion adds a square to each picture.
+    _, pictures = squares(40)
+    origin = Origin("0" * 64, tuple(f"{i}.png" for i in range(40)), lambda i: pictures[i : i + 1])
+    known = perfect()
+    more = Inverter("more", lambda images: known.codes(images) + SQUARES.along)
+    weak = editors.fit("mean_difference", labels(), SQUARES)
+    report = balance_from(kit(weak), JUDGE, order("count=1..2", n=40), origin, more, tmp_path)
+    three = int((JUDGE(pictures)[:, 0] == 3).sum())
+    assert report["inversion"]["changed"] == three > 0
+    edits = [len(load_recipe(tmp_path / row["file"])[0].edits) for row in rows_of(tmp_path)]
+    assert report["kept"] == len(edits) > 5 and max(edits) > 1
+    for row in rows_of(tmp_path):
+        assert row["count"] <= 2 < row["count_before"]
+
+
+def test_what_cannot_be_done_is_one_line(folder, tmp_path):
+    origin = origin_of(folder, 32)
+
+    def refused(words, call):
+        with pytest.raises(GanvasError, match=words) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+    refused("no folder", lambda: origin_of(tmp_path / "none", 32))
+    refused("No pictures", lambda: origin_of(tmp_path, 32))
+    refused("about.json", lambda: origin_of(tmp_path / "test.parquet", 32))
+    refused("part 'x'", lambda: origin_of(tmp_path / "x.parquet", 32))
+    refused("knows count", lambda: balance_from(kit(), JUDGE, order("red>=1"), origin, perfect(), tmp_path))
+    drawn = Order(order("count=1").conditions, 3, way="draw")
+    refused("no choice", lambda: balance_from(kit(), JUDGE, drawn, origin, perfect(), tmp_path))
+    refused("No encoder ships", lambda: inverter_of(SQUARES, "encoder"))
+    refused("no file", lambda: inverter_of(SQUARES, "encoder", encoder=tmp_path / "e.safetensors"))
+    assert inverter_of(SQUARES).name == "optimize, w+"
+
+
+def test_a_multimnist_folder_is_read_by_its_parts(tmp_path):
+    import numpy as np
+
+    from ganvas.files import write_json
+    from ganvas.multimnist_files import Picture, write_part
+
+    pictures = [Picture(np.full((16, 16), 60 * i, np.uint8), (3,), ((1, 1, 9, 9),)) for i in range(4)]
+    write_json(tmp_path / "about.json", {"kind": "multimnist", "version": 1, "size": 16, "counts": [1, 4]})
+    for part, some in (("train", pictures), ("test", pictures[2:])):
+        write_part(tmp_path / f"{part}.parquet", some, lambda i: None)
+    train, test = origin_of(tmp_path, 32), origin_of(tmp_path / "test.parquet", 16)
+    assert (len(train.names), len(test.names)) == (4, 2) and test.names[1] == "test-00001"
+    assert train.read(3).shape == (1, 3, 32, 32) and train.sha256 != test.sha256
+    assert torch.equal(to_bytes(test.read(0)), torch.full((1, 16, 16, 3), 120, dtype=torch.uint8))
