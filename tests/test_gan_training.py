@@ -193,6 +193,28 @@ def test_the_mapping_learns_at_its_own_rate(tmp_path):
     assert moved[1.0] == pytest.approx(100 * moved[0.01], rel=0.2)
 
 
+@pytest.mark.parametrize("labels", [0, 3])
+def test_a_run_goes_on_with_a_slice_of_z(tmp_path, labels):
+    data, wide, narrow = pictures(labels=labels), changed(), changed(z_dim=3)
+    gan.train(data, tmp_path, wide, schedule(2), quiet())
+    before = gan._begin(data, tmp_path, wide, gan.Processes(), quiet()).networks
+    after = gan._begin(data, tmp_path, narrow, gan.Processes(), quiet()).networks
+    # A picture of a narrow z is the one of some wide z: the slice is orthonormal, and lengths don't matter to the mapping.
+    one_hot = F.one_hot(torch.tensor([1]), labels).float() if labels else None
+    v = torch.randn(1, 3, generator=torch.Generator().manual_seed(0))
+    basis, _ = torch.linalg.qr(torch.randn(8, 3, generator=losses.random_of(wide.seed, 0, 2**31 - 1)))
+    found = StyleGAN2(detached(after), after.shape).mapping(v, one_hot)
+    torch.testing.assert_close(found, StyleGAN2(detached(before), before.shape).mapping(v @ basis.T, one_hot))
+    gan.train(data, tmp_path, narrow, schedule(4), quiet())
+    assert read_generator(tmp_path / gan.GENERATOR).z_dim == 3
+    with pytest.raises(GanvasError, match="z_dim 3, not 8"):
+        gan.train(data, tmp_path, wide, schedule(6), quiet())
+
+
+def detached(networks: losses.Networks) -> dict[str, torch.Tensor]:
+    return {name: value.detach() for name, value in networks.generator.items()}
+
+
 def test_without_noise_none_is_learned(tmp_path):
     generator = read_generator(gan.train(pictures(), tmp_path, changed(noise=False), schedule(3), quiet()))
     other = read_generator(gan.train(pictures(), tmp_path / "noise", TINY, schedule(3), quiet()))

@@ -13,13 +13,16 @@ from torch.optim import Optimizer
 
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
-from ganvas.training._gan_losses import Networks
+from ganvas.training._gan_losses import Networks, random_of
 
 KIND, VERSION, KEPT = "gan-training", 1, 2
 SUMS = ("exp_avg", "exp_avg_sq", "step")
 """What Adam keeps for a parameter (β₁ = 0 keeps the last gradient)."""
 CHANGING = ("learning_rate", "average_images")
 """What a run may go on with another value of: rates fall and averages lengthen towards a training's end."""
+NARROWED = "z_dim"
+"""What a run may go on with less of: of z's directions, as many are kept, drawn at random. A narrow z is learned from fewer
+codes by all that reads them."""
 
 
 def save(
@@ -58,6 +61,8 @@ def load(
             damaged = error
             continue
         _check_run(path, about, run)
+        if (wide := about["run"][NARROWED]) > run[NARROWED]:
+            _narrow(tensors, wide, run[NARROWED], run["seed"])
         _restore(path, tensors, networks, optimizers)
         return int(about["step"]), int(about["seen"])
     if damaged is not None:
@@ -71,10 +76,26 @@ def _check_run(path: Path, about: Mapping[str, Any], run: Mapping[str, Any]) -> 
     if about.get("kind") != KIND or about.get("version") != VERSION or not isinstance(then, dict):
         raise GanvasError(f"{path} isn't a checkpoint of a GAN's training.")
     for key in (key for key in run if key not in CHANGING):
-        if then.get(key) != run[key]:
+        narrower = key == NARROWED and type(then.get(key)) is int and then[key] > run[key]
+        if then.get(key) != run[key] and not narrower:
             raise GanvasError(
                 f"{path} was trained with {key} {then.get(key)!r}, not {run[key]!r}: take another --out, or what it had."
             )
+
+
+def _narrow(tensors: dict[str, Tensor], wide: int, narrow: int, seed: int) -> None:
+    """Let the mapping's first layer see a random slice of z's sphere as all of it: every picture of the new z is one of the
+    old."""
+    basis, _ = torch.linalg.qr(torch.randn(wide, narrow, generator=random_of(seed, 0, 2**31 - 1)))
+    for name in [name for name in tensors if "mapping.fc0.weight" in name and tensors[name].ndim == 2]:
+        seen, rest = tensors[name].split((wide, tensors[name].shape[1] - wide), 1)
+        # Of Adam's squares there are no directions: each new one has their mean.
+        kept = seen.mean(1, keepdim=True).expand(-1, narrow) if name.endswith("exp_avg_sq") else seen @ basis
+        if rest.shape[1]:
+            # Gains are per number that comes in.
+            kept, rest = (part * ((narrow + rest.shape[1]) / (wide + rest.shape[1])) ** 0.5 for part in (kept, rest))
+            kept = kept * (wide / narrow) ** 0.5
+        tensors[name] = torch.cat((kept, rest), 1).contiguous()
 
 
 @torch.no_grad()
