@@ -1,5 +1,7 @@
 """The cardinality editor finds a planted count, adds and removes objects one by one, in W and in W+."""
 
+from functools import cache
+
 import pytest
 import torch
 from counted import JUDGE, KINDS, NAMES, QUICK, SQUARES, counter_editor, counts, labels
@@ -15,6 +17,9 @@ from ganvas.widen import widened
 
 WS = sample(SQUARES, 300, 1.0, 2_000_000)
 BEFORE = counts(WS)[:, 0]
+
+
+CLIMB = {"knowledge": 600, "classifiers": 2, "hidden": (32,), "climb": 30}
 
 
 def rate(editor, change, ws=WS):
@@ -33,6 +38,54 @@ def test_squares_are_added_and_removed_one_by_one():
     for change in (2, 3, -2, -3):
         assert rate(editor, change) > 0.7
     assert editor.report["added"]["count"] > 0.85 and editor.report["classifier_test"]["count"] > 0.85
+
+
+@cache
+def climbing() -> CardinalityEditor:
+    editor = editors.fit("cardinality", labels(), SQUARES, attributes=["count"], **CLIMB)
+    assert isinstance(editor, CardinalityEditor)
+    return editor
+
+
+def test_each_code_climbs_by_itself_to_the_count_asked_for():
+    editor = climbing()
+    for change in (1, -1, 2, -2):
+        assert rate(editor, change) > 0.85
+    assert editor.report["added"]["count"] > 0.85
+    # What else is in the batch doesn't matter, nor in which order.
+    moved = editor.edit(WS, {"count": 1.0})
+    torch.testing.assert_close(editor.edit(WS[7:9], {"count": 1.0}), moved[7:9], atol=1e-4, rtol=0)
+    once = editor.edit(moved, {"count": 1.0})
+    torch.testing.assert_close(editor.edit(WS, {"count": 2.0}), once, atol=1e-4, rtol=0)
+    torch.testing.assert_close(editor.edit(WS, {"count": 0.5}) - WS, (moved - WS) / 2, atol=1e-4, rtol=0)
+    assert torch.equal(editor.edit(WS, {"count": 0.0}), WS)
+
+
+def test_a_code_that_has_the_most_stays_where_it_is():
+    full = WS[(BEFORE == 4) & (climbing().read(WS)[:, 0] > 3.6)]
+    assert len(full) and torch.equal(climbing().edit(full, {"count": 1.0}), full)
+
+
+def test_climbing_keeps_what_was_there():
+    """Red squares and blue ones: an added one leaves the others' colours as they are."""
+    free = editors.fit("cardinality", labels(), SQUARES, attributes=["count"], preserve=0.0, **CLIMB)
+    care = editors.fit("cardinality", labels(), SQUARES, attributes=["count"], preserve=2.0, **CLIMB)
+    lost = []
+    for editor in (free, care):
+        before, after = counts(WS), counts(editor.edit(WS, {"count": 1.0}))
+        lost.append(float((before - after)[:, 1:3].clamp(min=0).sum(1).mean()))
+    assert lost[1] < lost[0]
+
+
+def test_a_climbing_editor_is_itself_after_saving(tmp_path):
+    editors.save(climbing(), tmp_path / "e.safetensors")
+    again = editors.load_editor(tmp_path / "e.safetensors", SQUARES)
+    assert torch.equal(again.edit(WS, {"count": -1.0}), climbing().edit(WS, {"count": -1.0}))
+
+
+def test_climbing_has_no_gain():
+    with pytest.raises(GanvasError, match="no gain goes with climb"):
+        editors.fit("cardinality", labels(), SQUARES, attributes=["count"], gain="right", **CLIMB)
 
 
 def test_it_reads_objects():

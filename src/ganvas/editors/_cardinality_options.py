@@ -27,9 +27,8 @@ class Options(Knowing):
     """What ``fit`` can be told; see ``cardinality``. The defaults are the paper's, where it says.
 
     ``space``: "w", "w+", or "" for that of the data. ``weight``: λ. ``pca``: how many leading components, 0 for all of the
-    space as it is. ``gain``: none (""), "right" or "reading". ``looks``: pictures that a counter looks at, to teach H what
-    the classifiers can't; 0 for none. ``knowledge``: the steps of each classifier; ``steps``, ``batch`` and ``rate`` are
-    those of H.
+    space as it is. ``gain``: none (""), "right" or "reading". ``climb``: steps of ``rate`` in which each code finds its own
+    way, instead of H; 0 for H. ``knowledge``: the steps of each classifier; ``steps``, ``batch`` and ``rate`` are those of H.
     """
 
     space: str = ""
@@ -44,7 +43,7 @@ class Options(Knowing):
     pieces: int = 1
     classifiers: int = 1
     gain: str = ""
-    looks: int = 0
+    climb: int = 0
     knowledge: int = 1500
     steps: int = 1500
     batch: int = 128
@@ -60,12 +59,16 @@ class Options(Knowing):
                 raise unknown(name, getattr(self, name), [repr(each) for each in known])
         for name in ("weight", "preserve", "density"):
             number(name, getattr(self, name))
-        for name in ("pca", "width", "looks", "seed"):
+        for name in ("pca", "width", "climb", "seed"):
             whole(name, getattr(self, name), 0)
         for name in ("pieces", "classifiers", "knowledge"):
             whole(name, getattr(self, name), 1)
         if self.signs not in (1, 2):
             raise GanvasError(f"signs must be 1 or 2, not {self.signs!r}.")
+        if self.climb and self.gain:
+            raise GanvasError("Codes that climb have no H: no gain goes with climb.")
+        if self.climb > 1000:
+            raise GanvasError(f"climb is 1000 steps at most, not {self.climb}.")
         if self.pieces > 100 or self.classifiers > 100:
             raise GanvasError("pieces and classifiers are 100 at most.")
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from ganvas.dataset import LatentDataset
 from ganvas.edit import GAINS as BOUNDS
 from ganvas.edit import gains
+from ganvas.editors._cardinality_climb import Care, Climber
 from ganvas.editors._cardinality_moves import Groups, Moves, Places, Vectors, flatten
 from ganvas.editors._cardinality_options import SHARE, Options, groups_of, is_sum, whole_scores
-from ganvas.editors._cardinality_pictures import LOOKED, Eye
 from ganvas.editors._count_classifier import (
     CountClassifier,
     Counts,
@@ -46,15 +46,13 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Course:
-    """All that H is learned from. ``keeper`` reads the parts, ``one_sided[k]`` says that attribute k is their sum."""
+    """All that H is learned from, or that codes climb by. ``keeper`` reads the parts."""
 
     options: Options
     places: Places
     classifiers: list[CountClassifier]
     keeper: CountClassifier | None
-    one_sided: tuple[bool, ...]
-    own: tuple[int, ...]
-    """The column of each moved attribute among the parts, -1 where it isn't one."""
+    care: Care
     learned: Lesson
     held: Lesson
     parts: tuple[str, ...]
@@ -82,17 +80,27 @@ class Course:
         """What the classifiers expect on average, (n, attributes)."""
         return torch.stack([c.expected(codes) for c in self.classifiers]).mean(0)
 
+    @property
+    def climber(self) -> Climber:
+        """How codes climb by these classifiers."""
+        o = self.options
+        costs = (o.rate, o.weight, o.density, o.preserve)
+        return Climber(self.places, self.classifiers, self.keeper, self.care, o.climb, *costs, self.scale)
+
     @torch.no_grad()
-    def judged(self, moves: Moves, lesson: Lesson, k: int, sign: int) -> tuple[Tensor, Tensor, Tensor]:
+    def judged(self, moves: Moves | None, lesson: Lesson, k: int, sign: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of unit moves of codes that can be moved so: the share that comes to the next count, the mean length, and how far
         the reading goes that way (the median: near its ends it can't move); nan where there are no such codes."""
         codes = lesson.codes[:JUDGED]
         before = self.decided(codes)
         inside = _in_range(self.heads, before, k, sign)
         codes, before = codes[inside], before[inside]
-        amounts = torch.zeros(len(codes), len(self.heads.lows)).to(codes)
-        amounts[:, k] = sign
-        moved = self.places.unproject(moves.unit(self.places.project(codes), amounts))
+        if moves is None:
+            moved = self.climber.unit(codes, k, torch.full((len(codes),), sign).to(codes))
+        else:
+            amounts = torch.zeros(len(codes), len(self.heads.lows)).to(codes)
+            amounts[:, k] = sign
+            moved = self.places.unproject(moves.unit(self.places.project(codes), amounts))
         right = self.decided(codes + moved)[:, k] == before[:, k] + sign
         change = (self.read(codes + moved) - self.read(codes))[:, k] * sign
         return right.float().mean(), moved.norm(dim=1).mean() / self.scale, change.nanmedian()
@@ -124,7 +132,7 @@ def prepare(data: LatentDataset, generator: Generator, attributes: tuple[str, ..
     scale = float((learned.codes - learned.codes.mean(0)).square().sum(1).mean().sqrt())
     sums = tuple(bool(parts) and is_sum(data, name, parts) for name in attributes)
     own = tuple(parts.index(name) if name in parts else -1 for name in attributes)
-    return Course(options, places, networks, keeper, sums, own, learned, held_out, parts, scale)
+    return Course(options, places, networks, keeper, Care(sums, own), learned, held_out, parts, scale)
 
 
 def train(course: Course, watch: Watch) -> Moves:
@@ -155,34 +163,6 @@ def train(course: Course, watch: Watch) -> Moves:
     return moves
 
 
-def look(course: Course, moves: Moves, eye: Eye) -> float:
-    """Go on learning H from pictures that the counter looks at; the share of the last quarter's moves that it finds right."""
-    options, learned, random = course.options, course.learned, torch.Generator().manual_seed(course.options.seed + 1)
-    attributes = len(course.heads.lows)
-    asks = [(k, sign) for k in range(attributes) for sign in (1, -1)]
-    able = {(k, s): _in_range(course.heads, learned.counts, k, s).nonzero()[:, 0].cpu() for k, s in asks}
-    keys, right = torch.tensor([key for key, rows in able.items() if len(rows)]), []
-    steps = max(options.looks // LOOKED, 1)
-
-    def loss(step: int) -> Tensor:
-        asked = keys[torch.randint(len(keys), (LOOKED,), generator=random)]
-        asked = asked[asked[:, 0].argsort(stable=True)]
-        pools = [able[int(k), int(s)] for k, s in asked]
-        rows = torch.stack([pool[torch.randint(len(pool), (), generator=random)] for pool in pools]).to(
-            learned.codes.device
-        )
-        batch = _Batch(learned.codes[rows], learned.counts[rows], *asked.to(rows).T)
-        found, hit = _seen(course, moves, batch, eye, learned.kept[rows])
-        right.append(float(hit.float().mean()))
-        return found
-
-    moves.requires_grad_(True)
-    descend([p for p in moves.parameters() if p.requires_grad], loss, steps, options.rate, 0.0)
-    moves.requires_grad_(False)
-    last = right[3 * len(right) // 4 :]
-    return sum(last) / len(last)
-
-
 @dataclass(frozen=True)
 class _Batch:
     """Codes with the counts that they have, and for each the attribute that it's moved by, and α, 1 or -1."""
@@ -203,20 +183,10 @@ def _loss(course: Course, moves: Moves, batch: _Batch) -> Tensor:
     if course.keeper is not None:
         with torch.no_grad():
             was = course.keeper.expected(batch.codes)
-        loss = loss + course.options.preserve * _lost(course, batch, course.keeper.expected(after) - was)
+        loss = loss + course.options.preserve * course.care.lost(
+            course.keeper.expected(after) - was, batch.attribute, batch.sign
+        )
     return loss.mean()
-
-
-def _seen(course: Course, moves: Moves, batch: _Batch, eye: Eye, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """L under a counter that looks at pictures, and which of the batch came out right."""
-    step, moved, alpha = _moved(course, moves, batch)
-    ws = course.places.spread(batch.codes + moved).expand(-1, eye.generator.num_ws, -1)
-    logs, parts = eye.look(ws)
-    target, attribute = batch.before + alpha, batch.attribute[:, None]
-    loss = eye.losses(logs, target).gather(1, attribute)[:, 0] + _far(course, batch, step, moved)
-    if course.parts:
-        loss = loss + course.options.preserve * _lost(course, batch, parts - kept)
-    return loss.mean(), (logs.argmax(2) == target).gather(1, attribute)[:, 0]
 
 
 def _moved(course: Course, moves: Moves, batch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -240,17 +210,6 @@ def _far(course: Course, batch: _Batch, step: Tensor, moved: Tensor) -> Tensor:
         farther = (x + step).square().mean(1) - x.square().mean(1)
         cost = cost + course.options.density * farther.clamp(min=0)
     return cost
-
-
-def _lost(course: Course, batch: _Batch, change: Tensor) -> Tensor:
-    """(n,): how many of the parts went, or came where objects were removed; of a part itself, how many others changed."""
-    others = change.new_ones(len(course.own), change.shape[1])
-    for k, own in enumerate(course.own):
-        if own >= 0:
-            others[k, own] = 0
-    one_sided = torch.tensor(course.one_sided, device=change.device)[batch.attribute, None]
-    lost = torch.where(one_sided, (-change * batch.sign[:, None]).clamp(min=0), change.abs())
-    return (lost * others[batch.attribute]).sum(1)
 
 
 @torch.no_grad()

@@ -9,13 +9,12 @@ C is a classifier of codes, learned first; loss is a mean squared error or a cro
 more, successive unit moves; a fraction scales the last of them. ``read`` is what C expects, in objects. It learns from
 any attribute whose scores are whole numbers: a count, or how many there are of one class (add a 7, remove a 3).
 
-Three recipes: "paper" as above, in W or W+ (``space``); "best" adds what the paper lacks or plans (each is an option):
+Three recipes: "paper" as above, in W or W+ (``space``); "ensemble" adds what the paper lacks or plans (each is an option):
 H for adding apart from H for removing, several classifiers that must agree, which are kept smooth, moves along the
 leading principal components only (``pca``), in small successive steps (``pieces``), and gains with which most of held-out
-codes' moves are right (or, ``gain=reading``, with which what is read moves by 1); "looking" goes on learning H, with a hidden
-layer, from ``looks`` pictures: the counter that made the labels takes the classifier's place in L, and its gradient comes
-through the generator. That takes minutes, and is right where latent classifiers aren't. λ is per root mean square distance of
-codes from their mean, so that it means the same for any generator.
+codes' moves are right (or, ``gain=reading``, with which what is read moves by 1); "best" has no H: each code climbs by itself
+to where such classifiers see the count that it is to have (``climb``). λ is per root mean square distance of codes from
+their mean, so that it means the same for any generator.
 ``preserve`` weighs a loss that keeps what was there: where objects are added, the number of none of the ``parts`` (other
 counted attributes, like digits of each class) may fall, and where they're removed, none may rise; where the moved
 attribute isn't their sum, they stay. ``density`` weighs how much farther from the mean (in Mahalanobis distance over the
@@ -34,15 +33,14 @@ from torch import Tensor, nn
 
 from ganvas.dataset import LatentDataset
 from ganvas.edit import About, Editor, about, fill
+from ganvas.editors._cardinality_climb import Care, Climber
 from ganvas.editors._cardinality_moves import Moves, Places
 from ganvas.editors._cardinality_options import settle, told
-from ganvas.editors._cardinality_pictures import eye_of
-from ganvas.editors._cardinality_training import Course, look, prepare, train
+from ganvas.editors._cardinality_training import Course, prepare, train
 from ganvas.editors._count_classifier import HIDDEN, CountClassifier, Heads
 from ganvas.editors._learning import Watch
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
-from ganvas.scorer import Scorer
 from ganvas.types import Scores, W, WPlus
 
 METHOD, KINDS = "cardinality", ("count",)
@@ -51,27 +49,38 @@ MOST_MOVES = 32
 """Objects that may be added or removed at once."""
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
-    "best": {"signs": 2, "classifiers": 3, "dropout": 0.2, "noise": 0.1, "pca": 100, "pieces": 2, "gain": "right"},
-    "looking": {
-        "signs": 2,
+    "ensemble": {"signs": 2, "classifiers": 3, "dropout": 0.2, "noise": 0.1, "pca": 100, "pieces": 2, "gain": "right"},
+    "best": {
+        "climb": 40,
+        "rate": 0.1,
+        "pca": 64,
+        "classifiers": 3,
+        "hidden": (256, 256),
         "dropout": 0.2,
+        "decay": 0.1,
         "noise": 0.1,
-        "width": 256,
-        "weight": 0.2,
-        "preserve": 0.3,
-        "looks": 16_000,
+        "knowledge": 3000,
+        "preserve": 0.5,
     },
 }
 
 
 @final
 class CardinalityEditor(Editor):
-    """``classifiers`` say where codes stand, ``moves`` is H, ``places`` the vectors that both see codes as."""
+    """``classifiers`` say where codes stand, ``moves`` is H (None where codes climb), ``places`` the vectors that both see
+    codes as, ``keeper`` a classifier of the parts that are to stay while codes climb."""
 
-    def __init__(self, about: About, places: Places, moves: Moves, classifiers: list[CountClassifier]) -> None:
+    def __init__(
+        self,
+        about: About,
+        places: Places,
+        moves: Moves | None,
+        classifiers: list[CountClassifier],
+        keeper: CountClassifier | None = None,
+    ) -> None:
         super().__init__()
         self.describe(about)
-        self.places, self.moves, self.classifiers = places, moves, nn.ModuleList(classifiers)
+        self.places, self.moves, self.classifiers, self.keeper = places, moves, nn.ModuleList(classifiers), keeper
 
     def shift(self, w: W, changes: Scores) -> W:
         """What the rows' mean moves by, of codes whose rows are all ``w``."""
@@ -82,9 +91,10 @@ class CardinalityEditor(Editor):
         """Successive unit moves. Raises GanvasError for too many, and for codes of another number of rows."""
         if changes.abs().max() > MOST_MOVES:
             raise GanvasError(f"A change of {float(changes.abs().max()):g} objects is too much: {MOST_MOVES} at most.")
-        places = self.places
-        moved = places.unproject(self.moves.move(places.project(self._vectors(ws)), changes))
-        return places.spread(moved)
+        places, codes = self.places, self._vectors(ws)
+        if self.moves is None:
+            return places.spread(self.climber.move(codes, changes))
+        return places.spread(places.unproject(self.moves.move(places.project(codes), changes)))
 
     def read(self, ws: WPlus) -> Scores:
         """How many objects the classifiers expect, with a fraction where they aren't sure."""
@@ -95,6 +105,14 @@ class CardinalityEditor(Editor):
     def networks(self) -> list[CountClassifier]:
         """The classifiers."""
         return [network for network in self.classifiers if isinstance(network, CountClassifier)]
+
+    @property
+    def climber(self) -> Climber:
+        """How codes climb."""
+        o = self.options
+        care = Care(tuple(o["one_sided"]), tuple(o["own"]))
+        costs = (o["rate"], o["weight"], o["density"], o["preserve"])
+        return Climber(self.places, self.networks, self.keeper, care, o["climb"], *costs, o["scale"])
 
     def _vectors(self, ws: WPlus) -> Tensor:
         rows = sum(map(len, self.places.groups))
@@ -109,15 +127,13 @@ def fit(
     *,
     recipe: str = "best",
     attributes: tuple[str, ...] | list[str] | None = None,
-    scorer: Scorer | str | None = None,
     watch: Watch = lambda step, steps: None,
     **options: Any,
 ) -> CardinalityEditor:
     """Learn to count and to move; ``options`` are the fields of ``Options``, on top of the ``recipe``.
 
-    ``attributes``: only these, in this order; by default all counts. ``scorer``: the counter that ``looks`` at pictures, by
-    default the one that made the labels. ``watch`` hears of each step of H. What was measured on
-    held-out codes is the editor's ``report``.
+    ``attributes``: only these, in this order; by default all counts. ``watch`` hears of each step of H. What was measured
+    on held-out codes is the editor's ``report``.
     Raises GanvasError for unknown or impossible options, too few codes, and attributes that aren't whole numbers.
     """
     if recipe not in RECIPES:
@@ -128,13 +144,12 @@ def fit(
         if not attributes:
             raise GanvasError("The labels have no counts: name attributes whose scores are whole numbers.")
     course = prepare(data, generator, tuple(attributes), settings)
-    eye = eye_of(data, generator, scorer, tuple(attributes), course.parts) if settings.looks else None
-    moves = train(course, watch)
-    seen = {} if eye is None else {"looked_right": round(look(course, moves, eye), 4)}
+    moves = None if settings.climb else train(course, watch)
     known = about(METHOD, data.select(tuple(attributes)), generator, _options(course, recipe), {})
-    editor = CardinalityEditor(replace(known, space=settings.space), course.places, moves, course.classifiers)
+    keeper = course.keeper if settings.climb else None
+    editor = CardinalityEditor(replace(known, space=settings.space), course.places, moves, course.classifiers, keeper)
     editor.to(generator.device).requires_grad_(False)
-    editor.report = _report(editor, course) | seen
+    editor.report = _report(editor, course)
     return editor
 
 
@@ -155,11 +170,18 @@ def _options(course: Course, recipe: str) -> dict[str, Any]:
     settings, heads = asdict(course.options), course.classifiers[0].heads
     sizes = {"groups": [list(group) for group in course.places.groups], "coordinates": len(course.places.deviations)}
     ranges = {"lows": list(heads.lows), "highs": list(heads.highs)}
+    climbing: dict[str, Any] = {}
+    if course.options.climb:
+        climbing = {"one_sided": list(course.care.one_sided), "own": list(course.care.own), "scale": course.scale}
+        if course.keeper is not None:
+            kept = course.keeper.heads
+            climbing |= {"kept_lows": list(kept.lows), "kept_highs": list(kept.highs)}
     return {
         "recipe": recipe,
         **settings,
         **sizes,
         **ranges,
+        **climbing,
         "hidden": list(settings["hidden"]),
         "parts": list(settings["parts"]),
     }
@@ -185,10 +207,29 @@ def _unfilled(about: About) -> CardinalityEditor:
         raise ValueError
     basis = torch.empty(coordinates, numbers) if o["pca"] else None
     places = Places(groups, torch.empty(numbers), torch.empty(coordinates), basis)
-    moves = Moves(k, coordinates, o["signs"], o["width"], o["pieces"])
+    moves = None if o["climb"] else Moves(k, coordinates, o["signs"], o["width"], o["pieces"])
     hidden = tuple(map(int, o["hidden"])) or HIDDEN[o["space"]]
     networks = [CountClassifier(numbers, heads, o["loss"], hidden) for _ in range(o["classifiers"])]
-    return CardinalityEditor(about, places, moves, networks)
+    return CardinalityEditor(about, places, moves, networks, _keeper(o, numbers, k, hidden))
+
+
+def _keeper(o: Mapping[str, Any], numbers: int, attributes: int, hidden: tuple[int, ...]) -> CountClassifier | None:
+    """The classifier of what stays while codes climb. Raises KeyError, TypeError or ValueError where ``o`` is damaged."""
+    if not o["climb"]:
+        return None
+    costs = (o["rate"], o["weight"], o["density"], o["preserve"], o["scale"])
+    if not 1 <= o["climb"] <= 1000 or not all(0 <= cost < float("inf") for cost in costs) or o["scale"] <= 0:
+        raise ValueError
+    if len(o["one_sided"]) != attributes or len(o["own"]) != attributes:
+        raise ValueError
+    if "kept_lows" not in o:
+        return None
+    heads = Heads(tuple(map(int, o["kept_lows"])), tuple(map(int, o["kept_highs"])))
+    if len(heads.lows) != len(heads.highs) or not all(-1 <= own < len(heads.lows) for own in o["own"]):
+        raise ValueError
+    if any(high <= low for low, high in zip(heads.lows, heads.highs, strict=True)) or heads.classes > 300:
+        raise ValueError
+    return CountClassifier(numbers, heads, o["loss"], hidden)
 
 
 @torch.no_grad()

@@ -27,9 +27,8 @@ def fitted(stage: Stage, name: str, data: LatentDataset, method: str, options: M
         except GanvasError:
             pass  # damaged: learned anew
     stage.watch(f"Learning {name} from {len(data):,} codes …")
-    given = {"scorer": stage.counter} if options.get("looks") or options.get("recipe") == "looking" else {}
     with fast():
-        editor = editors.fit(method, data, stage.generator, **options, **given)
+        editor = editors.fit(method, data, stage.generator, **options)
     editors.save(editor, file)
     return editor
 

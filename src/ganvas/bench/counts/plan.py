@@ -29,8 +29,6 @@ class Size:
     """Steps that an H is trained for."""
     plus: int = 100
     """The same in W+, where an H has tens of millions of numbers."""
-    looks: int = 16_000
-    """Pictures that the best of ours learns from by looking at them."""
     hidden: tuple[int, ...] = (2048, 512)
     """Hidden layers of the latent classifiers in W+: the paper's."""
     umap: int = 3_000
@@ -63,7 +61,6 @@ QUICK = Size(
     knowledge=200,
     steps=150,
     plus=6,
-    looks=256,
     hidden=(256, 128),
     umap=600,
     counters=60,

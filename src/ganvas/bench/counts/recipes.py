@@ -9,7 +9,6 @@ from ganvas.bench.counts.kept import inverted
 from ganvas.bench.counts.stage import Stage
 from ganvas.dataset import LatentDataset
 from ganvas.edit import Editor
-from ganvas.scorers.count import Counter
 
 COUNT = ["count"]
 
@@ -38,12 +37,16 @@ def paper(stage: Stage, space: str, loss: str) -> Editor:
 
 
 def ours(stage: Stage) -> dict[str, Any]:
-    """The options of the best of ours: H learns from pictures, where the counter is a network that it can learn from."""
-    if isinstance(stage.counter, Counter):
-        return {"recipe": "looking", "looks": stage.size.looks} | steps(stage, "w")
-    return {"recipe": "best", "classifiers": stage.size.classifiers} | steps(stage, "w")
+    """The options of the best of ours."""
+    return {"recipe": "best", "classifiers": stage.size.classifiers, "knowledge": 2 * stage.size.knowledge}
 
 
 def best(stage: Stage) -> Editor:
     """The best of ours."""
     return fitted(stage, "best", stage.labels, "cardinality", ours(stage) | {"attributes": COUNT})
+
+
+def ensemble(stage: Stage) -> Editor:
+    """Ours with an H for all codes."""
+    options = {"recipe": "ensemble", "classifiers": stage.size.classifiers} | steps(stage, "w")
+    return fitted(stage, "ensemble", stage.labels, "cardinality", options | {"attributes": COUNT})
