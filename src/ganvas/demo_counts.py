@@ -1,27 +1,24 @@
-"""The demo's count strip: pictures of digits with up to two fewer and two more, by the cardinality editor."""
+"""The demo's count strip: pictures of digits with one fewer, one more and two more, by the cardinality editor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ganvas import editors
-from ganvas.errors import GanvasError
 from ganvas.generators import card
-from ganvas.labelling import label
 from ganvas.page import Section
 from ganvas.pictures import KEPT_SIZE, shrink
-from ganvas.recipe import FromSeed, Named, Recipe, Step, Tools, load_editor_for, load_tools, render
+from ganvas.recipe import FromSeed, Recipe, Step, Tools, load_tools, render
 from ganvas.recipe_files import draw_sheet
 from ganvas.scorer import Scorer
 from ganvas.scorers import load_scorer
 from ganvas.sheet import Sheet
 
-FILE, EDITOR_FILE = "counts.png", "cardinality.safetensors"
+FILE = "counts.png"
 SURE = 0.9
 LOOKED = 500
 """Seeds that are looked through for pictures to start from."""
@@ -33,40 +30,14 @@ class Counting:
 
     generator: str = "multimnist"
     rows: int = 4
-    start: int = 3
-    changes: tuple[int, ...] = (-2, -1, 0, 1, 2)
-    labels: int = 1500
-    """Pictures that are labelled where no editor ships for the generator."""
-    fit: Mapping[str, Any] = field(default_factory=lambda: {"classifiers": 1, "knowledge": 400, "steps": 400})
-    """The options of the cardinality editor that is then fitted."""
+    start: int = 2
+    changes: tuple[int, ...] = (-1, 0, 1, 2)
 
 
 def strip(out: Path, how: Counting = Counting(), watch: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> Section:
-    """Draw it into ``out`` and say what is on it. The editor is the one that ships, or is fitted now."""
-    tools = load_tools(how.generator)
-    return strip_of(with_editor(tools, how, out), load_scorer(card(how.generator).scorer), how, out, watch)
-
-
-def with_editor(tools: Tools, how: Counting, out: Path) -> Tools:
-    """Tools with the editor that the generator's card names, or with one that is fitted on fresh labels and saved."""
-    name = card(how.generator).editor
-    try:
-        # An editor of an earlier generator of that name is refused, and another made.
-        editor, named = load_editor_for(tools.generator, name)
-        if "count" in editor.attributes:
-            return replace(tools, editor=editor, editor_name=named)
-    except GanvasError:
-        pass
-    scorer = load_scorer(card(how.generator).scorer)
-    return fitted(tools, scorer, how, out)
-
-
-def fitted(tools: Tools, scorer: Scorer, how: Counting, out: Path) -> Tools:
-    """Tools with an editor that is learned now, in seconds: equal on every run."""
-    data = label(tools.generator, scorer, how.labels)
-    editor = editors.fit("cardinality", data, tools.generator, attributes=["count"], **how.fit)
-    editors.save(editor, out / EDITOR_FILE)
-    return replace(tools, editor=editor, editor_name=Named(EDITOR_FILE, editors.fingerprint(editor)))
+    """Draw it into ``out`` and say what is on it: with the editor and the scorer that the generator's card names."""
+    named = card(how.generator)
+    return strip_of(load_tools(how.generator, editor=named.editor), load_scorer(named.scorer), how, out, watch)
 
 
 def strip_of(
@@ -84,7 +55,7 @@ def strip_of(
         found.append((str(seed), *(f"{float(_scores(tools, scorer, recipe)[column]):.0f}" for recipe in row)))
     text = (
         f"{how.generator}, a generator of digits, and the cardinality editor (Doubinsky et al., 2022): a change of +1 is one"
-        " object more, of −2 two fewer, in successive unit moves. Rows are the first seeds of whose"
+        " object more, of +2 two, in successive unit moves. Rows are the first seeds of whose"
         f" {how.start} objects the counter is sure; the table has what it counts in each picture, right or wrong."
     )
     return Section("Count control: digits added and removed", text, FILE, [("seed", *columns), *found])
