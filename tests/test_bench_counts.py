@@ -115,7 +115,7 @@ def test_the_section_beyond_the_paper(stage):
     rows = section.data
     assert len(rows["plus"]) == len(ways.PLUS) + 1
     assert [row["name"] for row in rows["classes"]] == ["red", "blue", "all"]
-    assert len(rows["keeping"]) == 2 and len(rows["best"]) == 4
+    assert len(rows["keeping"]) == 4 and len(rows["best"]) == 4
     assert rows["plus"][0]["apart"].mean > 0
     assert max(row["both"].mean for row in rows["plus"]) > 0.5
     for table in section.tables:

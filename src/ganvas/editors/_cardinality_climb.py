@@ -60,12 +60,15 @@ class Climber:
 
     @torch.no_grad()
     def decided(self, codes: Vectors) -> Counts:
-        """The counts that are the most probable to all classifiers together."""
+        """The counts that the classifiers agree on, as in learning H."""
+        if len(self.classifiers) == 1:
+            return self.classifiers[0].decided(codes)
         read = torch.stack([network.expected(codes) for network in self.classifiers]).mean(0)
         return self.heads.clamp(read.round().long())
 
     def move(self, codes: Vectors, changes: Tensor) -> Vectors:
-        """What vectors move by for changes (n, attributes): successive unit moves, the last one in part."""
+        """What vectors move by for changes (n, attributes): successive unit moves, the last one in part; of several attributes,
+        each from where the one before led, in the attributes' order."""
         start, left = codes, changes
         while left.ne(0).any():
             now = left.clamp(-1, 1)

@@ -218,9 +218,16 @@ def _keeper(o: Mapping[str, Any], numbers: int, attributes: int, hidden: tuple[i
     if not o["climb"]:
         return None
     costs = (o["rate"], o["weight"], o["density"], o["preserve"], o["scale"])
-    if not 1 <= o["climb"] <= 1000 or not all(0 <= cost < float("inf") for cost in costs) or o["scale"] <= 0:
+    if (
+        type(o["climb"]) is not int
+        or not 1 <= o["climb"] <= 1000
+        or not all(0 <= cost < float("inf") for cost in costs)
+        or o["scale"] <= 0
+    ):
         raise ValueError
-    if len(o["one_sided"]) != attributes or len(o["own"]) != attributes:
+    if len(o["one_sided"]) != attributes or not all(type(flag) is bool for flag in o["one_sided"]):
+        raise ValueError
+    if len(o["own"]) != attributes or not all(type(own) is int for own in o["own"]):
         raise ValueError
     if "kept_lows" not in o:
         return None

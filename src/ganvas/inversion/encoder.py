@@ -59,7 +59,7 @@ FACES = Sizes()
 SIDE = FACES.side
 DIGITS = Sizes(64, 2, 64, (64, 128, 192), (1, 1, 1), (32, 96), 128, 0.0, True)
 """For digits of 64×64. Codes are read from finer places, since they say where each of several digits lies."""
-MOST = 4096
+MOST, DEEPEST = 4096, 64
 """Sides and channels in a file are at most so many."""
 
 
@@ -165,13 +165,16 @@ def read_encoder(path: str | Path, generator: Generator) -> Encoder:
     owner = about.get("generator")
     owner = owner if isinstance(owner, dict) else {}
     check_generator(path, owner.get("name"), owner.get("fingerprint"), generator)
-    encoder = encoder_for(generator, sizes=_sizes_of(about, path))
-    try:
-        found = encoder.network.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
-    except RuntimeError as error:
-        raise GanvasError(f"{path} isn't a whole encoder: {str(error).splitlines()[0]}") from None
-    if missing := [key for key in found.missing_keys if "num_batches" not in key]:
-        raise GanvasError(f"{path} isn't a whole encoder: it lacks {', '.join(missing[:3])}.")
+    sizes = _sizes_of(about, path)
+    # Shapes first, which take no memory: what a file says of its sizes isn't trusted.
+    with torch.device("meta"):
+        network = EncoderNetwork(generator.w_dim, max(sizes.levels(generator.row_resolutions)) + 1, sizes)
+    wanted = {key: value.shape for key, value in network.state_dict().items() if "num_batches" not in key}
+    for key in sorted(wanted.keys() | tensors.keys()):
+        if key not in wanted or key not in tensors or tensors[key].shape != wanted[key]:
+            raise GanvasError(f"{path} isn't a whole encoder: {key!r} isn't what its sizes say.")
+    encoder = encoder_for(generator, sizes=sizes)
+    encoder.network.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
     return encoder
 
 
@@ -183,6 +186,7 @@ def _sizes_of(about: dict[str, Any], path: str | Path) -> Sizes:
         sizes = Sizes(**values)
         numbers = [sizes.side, sizes.stride, sizes.stem, *sizes.widths, *sizes.depths, *sizes.necks, sizes.rank]
         fine = all(type(x) is int and 1 <= x <= MOST for x in numbers) and len(sizes.widths) == len(sizes.depths) <= 8
+        fine = fine and sum(sizes.depths) <= DEEPEST
         if fine and len(sizes.necks) == 2 <= len(sizes.widths) and type(sizes.each) is bool and 0 <= sizes.dropout < 1:
             return sizes
     except (AttributeError, TypeError):

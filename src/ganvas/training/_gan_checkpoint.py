@@ -88,14 +88,14 @@ def _narrow(tensors: dict[str, Tensor], wide: int, narrow: int, seed: int) -> No
     old."""
     basis, _ = torch.linalg.qr(torch.randn(wide, narrow, generator=random_of(seed, 0, 2**31 - 1)))
     for name in [name for name in tensors if "mapping.fc0.weight" in name and tensors[name].ndim == 2]:
-        seen, rest = tensors[name].split((wide, tensors[name].shape[1] - wide), 1)
+        seen, rest = tensors[name][:, :wide], tensors[name][:, wide:]
+        # Beside labels, gains are per number that comes in; gradients go with their inverse.
+        beside = ((narrow + rest.shape[1]) / (wide + rest.shape[1])) ** 0.5 if rest.shape[1] else 1.0
+        own = beside * (wide / narrow) ** 0.5 if rest.shape[1] else 1.0
+        power = -2 if name.endswith("exp_avg_sq") else -1 if name.endswith("exp_avg") else 1
         # Of Adam's squares there are no directions: each new one has their mean.
-        kept = seen.mean(1, keepdim=True).expand(-1, narrow) if name.endswith("exp_avg_sq") else seen @ basis
-        if rest.shape[1]:
-            # Gains are per number that comes in.
-            kept, rest = (part * ((narrow + rest.shape[1]) / (wide + rest.shape[1])) ** 0.5 for part in (kept, rest))
-            kept = kept * (wide / narrow) ** 0.5
-        tensors[name] = torch.cat((kept, rest), 1).contiguous()
+        kept = seen.mean(1, keepdim=True).expand(-1, narrow) if power == -2 else seen @ basis
+        tensors[name] = torch.cat((kept * own**power, rest * beside**power), 1)
 
 
 @torch.no_grad()

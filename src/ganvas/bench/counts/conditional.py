@@ -75,7 +75,11 @@ def told_of(path: Path) -> tuple[Generator, tuple[int, ...]]:
     training = load_tensors(path)[1].get("training") if path.suffix == ".safetensors" else None
     told = training.get("labels") if isinstance(training, dict) else None
     counts = told or range(LOW, LOW + generator.num_labels)
-    if len(counts) != generator.num_labels or not all(type(k) is int for k in counts):
+    if (
+        not isinstance(counts, list | range)
+        or len(counts) != generator.num_labels
+        or not all(type(k) is int for k in counts)
+    ):
         raise GanvasError(f"{path} is damaged: it doesn't say what its {generator.num_labels} labels stand for.")
     return generator, tuple(counts)
 

@@ -57,7 +57,8 @@ def run(stage: Stage) -> Section:
         [(row["name"], str(row["n"]), f"{row['mse']:.4f}", f"{row['psnr']:.1f}", *row["told"]) for row in rows],
         f"Pixels are in [-1, 1]; the mean image has {_blank(test):.4f}. The count survives where the counter finds as many"
         f" objects in the reconstruction as the image has; of the images themselves it counts {_sight(stage, test)} right."
-        " Beyond W: codes with a row outside the 99.9th percentile of sampled codes.",
+        " Where the count is kept, that counter is the one that was learned from. Beyond W: codes with a row outside the 99.9th"
+        " percentile of sampled codes.",
     )
     return Section(
         NAME,

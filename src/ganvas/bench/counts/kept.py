@@ -27,7 +27,10 @@ def sampled(generator: Generator, counter: Scorer, n: int, folder: Path) -> Late
     try:
         return label(generator, counter, n, seed=LABEL_SEED, out=folder, progress=True)
     except GanvasError:
-        return load_usable(folder, generator, counter)
+        data = load_usable(folder, generator, counter)
+        if len(data) != n or data.scorer != f"{counter.name}:{counter.fingerprint}":
+            raise
+        return data
 
 
 def keep_inverted(stage: Stage, codes: WPlus, scores: Scores) -> None:

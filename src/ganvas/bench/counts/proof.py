@@ -13,7 +13,7 @@ pictures together, which makes fours of twos.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def _added(
     folders = {way: stage.place("proof", f"{way}-{key}") for way in ("drawn", "edited")}
     stage.watch(f"Drawing {lacking} pictures of {most} …")
     try:
-        report = balance(tools, stage.counter, order, folders["drawn"])
+        report = balance(tools, stage.counter, replace(order, way="draw"), folders["drawn"])
     except GanvasError:
         # Too rare: what there is by then is what the counter gets.
         report = read_json(folders["drawn"] / REPORT)

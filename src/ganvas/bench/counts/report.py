@@ -15,7 +15,7 @@ from ganvas.bench import dtype_name
 from ganvas.bench.counts.kept import sampled
 from ganvas.bench.counts.plan import FULL, Size
 from ganvas.bench.counts.run import SECTIONS, Found, run
-from ganvas.bench.counts.section import Section
+from ganvas.bench.counts.section import Section, png
 from ganvas.bench.counts.stage import Stage
 from ganvas.bench.report import PACKAGES, default_command
 from ganvas.bench.sections import markdown
@@ -82,7 +82,7 @@ def write(stage: Stage, found: Found, out: Path, command: str) -> dict[str, Any]
     for section in found.sections:
         for name, picture in section.pictures.items():
             with whole(out / f"{name}.png") as file:
-                file.write_bytes(picture if isinstance(picture, bytes) else b"")
+                file.write_bytes(png(picture))
     write_json(out / "report.json", results)
     title = f"Counting objects in what {stage.generator.name} draws"
     about = (

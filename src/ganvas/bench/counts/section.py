@@ -53,11 +53,16 @@ def key_of(about: Any) -> str:
     return hashlib.sha256(json.dumps([VERSION, about], sort_keys=True).encode()).hexdigest()[:16]
 
 
+def png(picture: bytes | Tensor) -> bytes:
+    """A picture's PNG."""
+    return picture if isinstance(picture, bytes) else encode_png(picture)
+
+
 def keep(section: Section, folder: Path, key: str) -> Section:
     """Write a section into ``folder``, its pictures before its text; returned as it will be read back."""
     for name, picture in section.pictures.items():
         with whole(folder / f"{name}.png") as file:
-            file.write_bytes(picture if isinstance(picture, bytes) else encode_png(picture))
+            file.write_bytes(png(picture))
     told = {
         "key": key,
         "name": section.name,

@@ -79,6 +79,8 @@ class Tried:
         All of them can where objects were added, all but those to remove elsewhere; of a class, all of the others.
         """
         names = [name for name in classes if name != self.attribute]
+        if not names:
+            return torch.full_like(self.start, torch.nan)
         before, after = (
             torch.stack([self.column(when, name) for name in names], 1) for when in (self.before, self.after)
         )
