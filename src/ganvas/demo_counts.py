@@ -56,8 +56,8 @@ def strip_of(
     text = (
         f"{how.generator}, a generator of digits, and the cardinality editor (Doubinsky et al., 2022): a change of +1 is one"
         " object more, of +2 two, in successive unit moves. Rows are the first seeds of whose"
-        f" {how.start} objects the counter is sure, or the first of all where there are none; the table has what it counts in each"
-        " picture, right or wrong."
+        f" {how.start} objects the counter is sure, or the first of all where there are none; the table has what it counts in"
+        " each picture, right or wrong."
     )
     return Section("Count control: digits added and removed", text, FILE, [("seed", *columns), *found])
 
