@@ -11,8 +11,10 @@ from ganvas.bench.numbers import random_pairs
 from ganvas.bench.plan import FULL
 from ganvas.bench.published import agreement, read
 from ganvas.bench.track import Line
+from ganvas.bench.verdicts import standing
 from ganvas.cli import starting
 from ganvas.errors import GanvasError
+from ganvas.metrics import Trial
 
 
 def test_a_line_learns_what_targets_take():
@@ -81,3 +83,15 @@ def test_labels_are_read_of_what_settings_name_too():
     assert starting.learned_from(["Young"], {"against": ["Male"]}) is None
     assert starting.learned_from(["Young"], {"conditional": {"Young": "all"}}) is None
     assert starting.learned_from(["Young"], {"against": None, "conditional": ""}) == ["Young"]
+
+
+def test_who_hardly_ever_arrives_stands_for_no_family():
+    def arriving(*share: bool) -> Trial:
+        n = len(share)
+        codes, scores = torch.zeros(n, 1, 2), torch.zeros(n, 1)
+        kinds = ("probability",)
+        return Trial("a", ("a",), kinds, codes, codes, scores, scores, torch.tensor(share), torch.ones(n))
+
+    often, once, never = arriving(True, True, False), arriving(True, False, False), arriving(False, False, False)
+    assert list(standing({"often": often, "once": once})) == ["often"]
+    assert list(standing({"once": once, "never": never})) == ["once", "never"]

@@ -9,15 +9,13 @@ from ganvas.bench.cells import Cell
 from ganvas.bench.methods import Entry
 from ganvas.bench.numbers import difference, identity
 from ganvas.bench.tables import cell
-from ganvas.bench.verdicts import PAPER_IDENTITY, PAPER_SUCCESS
+from ganvas.bench.verdicts import ARRIVES, PAPER_IDENTITY, PAPER_SUCCESS
 from ganvas.bench.words import Results, Row, less
 from ganvas.metrics import Estimate, Trial, success
 from ganvas.page import Section
 
 PAPERS = {"success": PAPER_SUCCESS, "identity": PAPER_IDENTITY}
 FAMILIES = ("compact", "interfacegan")
-ARRIVES = 0.5
-"""The success that an editor needs to stand for its family."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,9 @@ SUCCESS = 0.97
 DRIFT = 0.7
 """The best compact variant's drift, at most, as a share of the better InterfaceGAN's."""
 
+ARRIVES = 0.5
+"""The share of faces that an editor has to bring to a change, to stand for its family there."""
+
 Cells = Mapping[tuple[str, str], Cell]
 """By method and attribute."""
 
@@ -94,6 +97,13 @@ def of_matched(stage: Stage, cells: Cells, entries: Sequence[Entry], attributes:
     return rows
 
 
+def standing(trials: Mapping[str, Trial]) -> dict[str, Trial]:
+    """Those that may stand for their family: an editor that hardly ever arrives has the drift of its easiest faces. All, where
+    none arrives often enough."""
+    often = {name: trial for name, trial in trials.items() if trial.arrived.float().mean() >= ARRIVES}
+    return often or dict(trials)
+
+
 def _row(
     stage: Stage, cells: Cells, entries: Sequence[Entry], attribute: str, change: float, judge: int
 ) -> Matched | None:
@@ -104,7 +114,7 @@ def _row(
             for e in entries
             if e.family == family and (cell := cells.get((e.name, attribute))) is not None and change in cell.matched
         }
-        drifts = {name: per_code(stage, trial, judge).nanmean() for name, trial in trials.items()}
+        drifts = {name: per_code(stage, trial, judge).nanmean() for name, trial in standing(trials).items()}
         drifts = {name: float(value) for name, value in drifts.items() if not value.isnan()}
         if not drifts:
             return None
