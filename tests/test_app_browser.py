@@ -286,9 +286,9 @@ def test_no_request_leaves_the_machine(context, address):
 
 def test_a_screen_reader_hears_labels(page):
     for name in ("Bright", "Red", "Big", "Right", "Striped"):
-        assert page.get_by_role("slider", name=f"range slider for {name}").count() == 1
+        expect(page.get_by_role("slider", name=f"range slider for {name}")).to_have_count(1)
     for name in ("Undo", "Redo", "Reset all", "Surprise me"):
-        assert page.get_by_role("button", name=name).count() == 1
+        expect(page.get_by_role("button", name=name)).to_have_count(1)
     assert "seed 0" in page.locator("#picture img").get_attribute("alt")
     move(page, "Big", -10)
     assert "Big at" in page.locator("#picture img").get_attribute("alt")
