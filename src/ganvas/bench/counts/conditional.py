@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ganvas.bench.counts.recipes import best
 from ganvas.bench.counts.section import Section, Table
-from ganvas.bench.counts.stage import Stage
+from ganvas.bench.counts.stage import CONDITIONAL, Stage
 from ganvas.bench.counts.trials import BATCH, HIGH, LOW, SURE
 from ganvas.bench.tables import cell
 from ganvas.errors import GanvasError
@@ -38,7 +38,6 @@ from ganvas.pictures import shrink, to_bytes
 from ganvas.types import Images, Scores, WPlus
 
 NAME, TITLE = "conditional", "A count-conditional GAN, and an editor of one without"
-FILE = "conditional.safetensors"
 SEEDS = 2_000_000
 """Behind the stage's seed: codes that no other section draws."""
 SHOWN = 8
@@ -60,7 +59,7 @@ Way = Callable[[int, int], WPlus]
 
 def run(stage: Stage) -> Section:
     """With the conditional generator in the stage's ``work``. Raises GanvasError, with what makes it, where there is none."""
-    path = stage.place(FILE)
+    path = stage.place(CONDITIONAL)
     if not path.exists():
         raise GanvasError(_missing(path))
     editor = best(stage)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ganvas.bench import dtype_name
 from ganvas.bench.counts.plan import Size
 from ganvas.dataset import BENCH_SEED, LatentDataset
+from ganvas.editors.cardinality import RECIPES
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator
+from ganvas.multimnist_files import read_about
 from ganvas.scorer import Scorer
 from ganvas.scorers.count import Counter
+
+CONDITIONAL = "conditional.safetensors"
+"""Under ``work``, where there is one: the conditional generator to compare with."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +42,18 @@ class Stage:
     @property
     def about(self) -> dict[str, Any]:
         """What every result depends on, as JSON: the key of what sections keep."""
-        return {
+        about = {
             "generator": self.generator.fingerprint,
             "counter": self.counter.fingerprint,
             "labels": [len(self.labels), self.labels.source.seed, self.labels.scorer],
-            "folder": None if self.folder is None else self.folder.name,
-            "size": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.size).items()},
+            "folder": None if self.folder is None else read_about(self.folder),
+            "dtype": dtype_name(self.generator),
+            "recipes": RECIPES,
+            "conditional": _sha256(self.place(CONDITIONAL)),
+            "size": asdict(self.size),
             "seed": self.seed,
         }
+        return json.loads(json.dumps(about))  # as it will be read back: lists for tuples
 
     @property
     def network(self) -> Counter:
@@ -59,3 +71,11 @@ class Stage:
     def place(self, *names: str) -> Path:
         """A path under ``work``; its folder is made by what writes there."""
         return self.work.joinpath(*names)
+
+
+def _sha256(path: Path) -> str | None:
+    """Of a file; None where there is none."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
