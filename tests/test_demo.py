@@ -13,6 +13,7 @@ from ganvas.control import Ladder
 from ganvas.demo import Settings, run
 from ganvas.demo_counts import Counting, strip, strip_of
 from ganvas.edit import Editor, fingerprint
+from ganvas.editors import load_editor
 from ganvas.errors import GanvasError
 from ganvas.labelling import label
 from ganvas.page import Section, page

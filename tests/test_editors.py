@@ -18,6 +18,7 @@ COUNTING = {
     "batch": 64,
     "classifiers": 1,
     "hidden": [64],
+    "recipe": "ensemble",
     "gain": "reading",
     "rate": 0.01,
 }
