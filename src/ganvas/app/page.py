@@ -208,19 +208,22 @@ def _choose() -> Choose:
             back = gr.Button("Earlier seeds", size="sm", min_width=80)
             more = gr.Button("More seeds", size="sm", min_width=80, elem_id="more")
             alike = gr.Button("More like this", size="sm", min_width=100, elem_id="alike")
-        gallery = gr.Gallery(
-            label="Faces to choose from", columns=4, height="auto", allow_preview=False, buttons=[], elem_id="gallery"
-        )
-        visited = gr.Gallery(
-            label="Where you have been",
-            columns=6,
-            height="auto",
-            allow_preview=False,
-            buttons=[],
-            elem_id="visited",
-            fit_columns=False,
-        )
+        gallery = _gallery("Faces to choose from", 4, "gallery")
+        visited = _gallery("Where you have been", 6, "visited")
     return Choose(tab, psi, seed, back, more, alike, gallery, visited)
+
+
+def _gallery(label: str, columns: int, name: str, enlarged: bool = False) -> gr.Gallery:
+    """Pictures to choose from, or, ``enlarged``, to look at."""
+    return gr.Gallery(
+        label=label,
+        columns=columns,
+        height="auto",
+        allow_preview=enlarged,
+        buttons=[],
+        elem_id=name,
+        fit_columns=False,
+    )
 
 
 def _code(label: str, language: Literal["shell", "python"], name: str) -> gr.Code:
@@ -247,15 +250,7 @@ def _further() -> Further:
             change = gr.Slider(-3, 3, 1, step=0.25, label="Change in σ", buttons=[], min_width=140)
         methods = gr.CheckboxGroup([], label="Methods", elem_id="methods")
         compare = gr.Button("Compare", elem_id="compare")
-        compared = gr.Gallery(
-            label="As drawn, then each method",
-            columns=3,
-            height="auto",
-            allow_preview=True,
-            buttons=[],
-            elem_id="compared",
-            fit_columns=False,
-        )
+        compared = _gallery("As drawn, then each method", 3, "compared", enlarged=True)
     with gr.Tab("Photo") as photo_tab:
         gr.Markdown(
             "Your photo is looked at on this machine and deleted at once; a face like it is then yours to edit."

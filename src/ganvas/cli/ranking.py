@@ -54,9 +54,6 @@ def bench(
     """Compare editing methods on faces that none learned from, or ways to count, of a generator whose scorer counts."""
     from ganvas import generators
     from ganvas.bench import plan
-    from ganvas.bench.counts.plan import FULL, QUICK
-    from ganvas.bench.counts.report import Wanted as CountsWanted
-    from ganvas.bench.counts.report import bench as count
     from ganvas.bench.counts.report import counts_objects
     from ganvas.bench.report import Wanted
     from ganvas.bench.report import bench as compare
@@ -71,33 +68,40 @@ def bench(
             raise GanvasError(
                 f"--{name} isn't for a generator whose scorer counts: its report takes --quick, --folder."
             )
-        count(
-            CountsWanted(generator, scorer, folder, QUICK if quick else FULL, device=device, dtype=dtype),
-            out,
-            say=options.say,
-        )
-        options.say(out / "index.html")
+        _count(generator, scorer, folder, quick, device, dtype, out)
         return
     if folder is not None:
         raise GanvasError("--folder is for generators whose scorer counts objects: this one's doesn't.")
 
-    def names(text: str | None) -> list[str] | None:
+    def named(text: str | None) -> list[str] | None:
         return None if text is None else options.names_of(text)
 
     wanted = Wanted(
         generator,
         scorer,
-        names(methods),
+        named(methods),
         tuple(editor or ()),
-        names(attributes),
+        named(attributes),
         labels,
-        names(judges),
+        named(judges),
         plan.QUICK if quick else plan.FULL.shared(share),
         device,
         dtype,
         published,
     )
     compare(wanted, out, say=options.say)
+    options.say(out / "index.html")
+
+
+def _count(
+    generator: str, scorer: str | None, folder: Path | None, quick: bool, device: str, dtype: str, out: Path
+) -> None:
+    """The report on counts."""
+    from ganvas.bench.counts.plan import FULL, QUICK
+    from ganvas.bench.counts.report import Wanted, bench
+
+    wanted = Wanted(generator, scorer, folder, QUICK if quick else FULL, device=device, dtype=dtype)
+    bench(wanted, out, say=options.say)
     options.say(out / "index.html")
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ganvas.editors._cardinality_moves import Coordinates, Places, Vectors
-from ganvas.editors._count_classifier import CountClassifier, Counts, Heads
+from ganvas.editors._count_classifier import CountClassifier, Counts, Heads, agreed
 
 
 @dataclass(frozen=True)
@@ -38,33 +38,40 @@ class Care:
 
 
 @dataclass(frozen=True)
-class Climber:
-    """``steps`` of Adam with ``rate``, in coordinates; ``weight``, ``density`` and ``preserve`` as in learning H. ``scale``: the
-    root mean square distance of codes from their mean."""
+class Costs:
+    """What moves cost beside the count's loss: ``weight`` (λ) of the length, ``density`` of leaving the distribution,
+    ``preserve`` of parts lost. ``scale``: the root mean square distance of codes from their mean."""
 
-    places: Places
-    classifiers: list[CountClassifier]
-    keeper: CountClassifier | None
-    care: Care
-    steps: int
-    rate: float
     weight: float
     density: float
     preserve: float
     scale: float
 
+    def of_way(self, x: Coordinates, step: Coordinates, moved: Vectors) -> Tensor:
+        """(n,): what it costs that coordinates ``x`` move by ``step``, and vectors by ``moved``."""
+        # The root's slope is infinite at 0, where every way begins.
+        cost = self.weight * (moved.square().sum(1) + 1e-12).sqrt() / self.scale
+        if self.density:
+            cost = cost + self.density * ((x + step).square().mean(1) - x.square().mean(1)).clamp(min=0)
+        return cost
+
+
+@dataclass(frozen=True)
+class Climber:
+    """``steps`` of Adam with ``rate``, in coordinates, at the same costs as in learning H."""
+
+    places: Places
+    classifiers: list[CountClassifier]
+    keeper: CountClassifier | None
+    care: Care
+    costs: Costs
+    steps: int
+    rate: float
+
     @property
     def heads(self) -> Heads:
         """The range of each count."""
         return self.classifiers[0].heads
-
-    @torch.no_grad()
-    def decided(self, codes: Vectors) -> Counts:
-        """The counts that the classifiers agree on, as in learning H."""
-        if len(self.classifiers) == 1:
-            return self.classifiers[0].decided(codes)
-        read = torch.stack([network.expected(codes) for network in self.classifiers]).mean(0)
-        return self.heads.clamp(read.round().long())
 
     def move(self, codes: Vectors, changes: Tensor) -> Vectors:
         """What vectors move by for changes (n, attributes): successive unit moves, the last one in part; of several attributes,
@@ -82,7 +89,7 @@ class Climber:
     def unit(self, codes: Vectors, k: int, sign: Tensor) -> Vectors:
         """What vectors move by for one object more or less (``sign``, (n,)) of attribute ``k``; nothing where there's no such
         count."""
-        before = self.decided(codes)
+        before = agreed(self.classifiers, codes)
         target = before.clone()
         target[:, k] += sign.long()
         able = self.heads.contains(target)[:, k]
@@ -101,11 +108,8 @@ class Climber:
     def _loss(self, codes: Vectors, x: Coordinates, step: Tensor, target: Counts, k: int, sign: Tensor) -> Tensor:
         moved = self.places.unproject(step)
         loss = torch.stack([network.losses(codes + moved, target)[:, k] for network in self.classifiers]).mean(0)
-        # The root's slope is infinite at 0, where the way begins.
-        loss = loss + self.weight * (moved.square().sum(1) + 1e-12).sqrt() / self.scale
-        if self.density:
-            loss = loss + self.density * ((x + step).square().mean(1) - x.square().mean(1)).clamp(min=0)
+        loss = loss + self.costs.of_way(x, step, moved)
         if self.keeper is not None:
             change = self.keeper.expected(codes + moved) - self.keeper.expected(codes)
-            loss = loss + self.preserve * self.care.lost(change, torch.full_like(target[:, 0], k), sign)
+            loss = loss + self.costs.preserve * self.care.lost(change, torch.full_like(target[:, 0], k), sign)
         return loss

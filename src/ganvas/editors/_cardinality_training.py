@@ -11,8 +11,8 @@ from torch import Tensor
 from ganvas.dataset import LatentDataset
 from ganvas.edit import GAINS as BOUNDS
 from ganvas.edit import gains
-from ganvas.editors._cardinality_climb import Care, Climber
-from ganvas.editors._cardinality_moves import Groups, Moves, Places, Vectors, flatten
+from ganvas.editors._cardinality_climb import Care, Climber, Costs
+from ganvas.editors._cardinality_moves import Coordinates, Groups, Moves, Places, Vectors, flatten
 from ganvas.editors._cardinality_options import SHARE, Options, groups_of, is_sum, whole_scores
 from ganvas.editors._count_classifier import (
     CountClassifier,
@@ -20,8 +20,10 @@ from ganvas.editors._count_classifier import (
     Heads,
     Knowing,
     accuracy,
+    agreed,
     heads_of,
     learn,
+    read,
 )
 from ganvas.editors._learning import Watch, descend
 from ganvas.generator import Generator
@@ -65,27 +67,24 @@ class Course:
         """The range of each count."""
         return self.classifiers[0].heads
 
-    @torch.no_grad()
     def decided(self, codes: Vectors) -> Counts:
         """The counts that the classifiers agree on."""
-        if len(self.classifiers) == 1:
-            return torch.cat([self.classifiers[0].decided(x) for x in codes.split(4096)])
-        return self.heads.clamp(torch.cat([self.read(x) for x in codes.split(4096)]).round().long())
+        return torch.cat([agreed(self.classifiers, part) for part in codes.split(4096)])
 
     def accuracy(self, lesson: Lesson) -> Tensor:
         """(attributes,): the first classifier's."""
         return accuracy(self.classifiers[0], lesson.codes, lesson.counts)
 
-    def read(self, codes: Vectors) -> Tensor:
-        """What the classifiers expect on average, (n, attributes)."""
-        return torch.stack([c.expected(codes) for c in self.classifiers]).mean(0)
+    @property
+    def costs(self) -> Costs:
+        """What moves cost."""
+        return Costs(self.options.weight, self.options.density, self.options.preserve, self.scale)
 
     @property
     def climber(self) -> Climber:
         """How codes climb by these classifiers."""
-        o = self.options
-        costs = (o.rate, o.weight, o.density, o.preserve)
-        return Climber(self.places, self.classifiers, self.keeper, self.care, o.climb, *costs, self.scale)
+        options = self.options
+        return Climber(self.places, self.classifiers, self.keeper, self.care, self.costs, options.climb, options.rate)
 
     @torch.no_grad()
     def judged(self, moves: Moves | None, lesson: Lesson, k: int, sign: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,7 +101,7 @@ class Course:
             amounts[:, k] = sign
             moved = self.places.unproject(moves.unit(self.places.project(codes), amounts))
         right = self.decided(codes + moved)[:, k] == before[:, k] + sign
-        change = (self.read(codes + moved) - self.read(codes))[:, k] * sign
+        change = (read(self.classifiers, codes + moved) - read(self.classifiers, codes))[:, k] * sign
         return right.float().mean(), moved.norm(dim=1).mean() / self.scale, change.nanmedian()
 
 
@@ -175,11 +174,12 @@ class _Batch:
 
 def _loss(course: Course, moves: Moves, batch: _Batch) -> Tensor:
     """L under the classifiers, its mean over the batch."""
-    step, moved, alpha = _moved(course, moves, batch)
+    x = course.places.project(batch.codes)
+    step, moved, alpha = _moved(course, moves, batch, x)
     after, target = batch.codes + moved, batch.before + alpha
     attribute = batch.attribute[:, None]
     count = torch.stack([c.losses(after, target).gather(1, attribute)[:, 0] for c in course.classifiers]).mean(0)
-    loss = count + _far(course, batch, step, moved)
+    loss = count + course.costs.of_way(x, step, moved)
     if course.keeper is not None:
         with torch.no_grad():
             was = course.keeper.expected(batch.codes)
@@ -189,9 +189,8 @@ def _loss(course: Course, moves: Moves, batch: _Batch) -> Tensor:
     return loss.mean()
 
 
-def _moved(course: Course, moves: Moves, batch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """What coordinates and vectors move by, and α of each attribute."""
-    x = course.places.project(batch.codes)
+def _moved(course: Course, moves: Moves, batch: _Batch, x: Coordinates) -> tuple[Coordinates, Vectors, Tensor]:
+    """What coordinates ``x`` and vectors move by, and α of each attribute."""
     alpha = torch.zeros(batch.before.shape, dtype=torch.long, device=x.device)
     alpha = alpha.scatter(1, batch.attribute[:, None], batch.sign[:, None])
     # Attributes come one after the other: each H sees its own codes only.
@@ -199,17 +198,6 @@ def _moved(course: Course, moves: Moves, batch: _Batch) -> tuple[Tensor, Tensor,
     parts = zip(x.split(sizes), alpha.to(x).split(sizes), strict=True)
     step = torch.cat([moves.unit(part, amounts) for part, amounts in parts])
     return step, course.places.unproject(step), alpha
-
-
-def _far(course: Course, batch: _Batch, step: Tensor, moved: Tensor) -> Tensor:
-    """(n,): what the length of a move costs, and leaving the distribution."""
-    # The root's slope is infinite at 0, where every H starts.
-    cost = course.options.weight * (moved.square().sum(1) + 1e-12).sqrt() / course.scale
-    if course.options.density:
-        x = course.places.project(batch.codes)
-        farther = (x + step).square().mean(1) - x.square().mean(1)
-        cost = cost + course.options.density * farther.clamp(min=0)
-    return cost
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ first being the code's; learned as a regression (MSE) or with a class for each c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -179,6 +180,19 @@ def learn(
 
         descend(network.parameters(), loss, knowing.steps, knowing.rate, knowing.decay, watch)
     return network.eval().requires_grad_(False)
+
+
+def read(classifiers: Sequence[CountClassifier], codes: Vectors) -> Float[Tensor, "n attributes"]:
+    """How many objects several classifiers expect on average."""
+    return torch.stack([network.expected(codes) for network in classifiers]).mean(0)
+
+
+@torch.no_grad()
+def agreed(classifiers: Sequence[CountClassifier], codes: Vectors) -> Counts:
+    """The counts that classifiers agree on: what one decides, or the nearest to what several expect."""
+    if len(classifiers) == 1:
+        return classifiers[0].decided(codes)
+    return classifiers[0].heads.clamp(read(classifiers, codes).round().long())
 
 
 @torch.no_grad()

@@ -33,11 +33,11 @@ from torch import Tensor, nn
 
 from ganvas.dataset import LatentDataset
 from ganvas.edit import About, Editor, about, fill
-from ganvas.editors._cardinality_climb import Care, Climber
+from ganvas.editors._cardinality_climb import Care, Climber, Costs
 from ganvas.editors._cardinality_moves import Moves, Places
 from ganvas.editors._cardinality_options import settle, told
 from ganvas.editors._cardinality_training import Course, prepare, train
-from ganvas.editors._count_classifier import HIDDEN, CountClassifier, Heads
+from ganvas.editors._count_classifier import HIDDEN, CountClassifier, Heads, read
 from ganvas.editors._learning import Watch
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
@@ -98,8 +98,7 @@ class CardinalityEditor(Editor):
 
     def read(self, ws: WPlus) -> Scores:
         """How many objects the classifiers expect, with a fraction where they aren't sure."""
-        codes = self._vectors(ws)
-        return torch.stack([network.expected(codes) for network in self.networks]).mean(0)
+        return read(self.networks, self._vectors(ws))
 
     @property
     def networks(self) -> list[CountClassifier]:
@@ -111,8 +110,8 @@ class CardinalityEditor(Editor):
         """How codes climb."""
         o = self.options
         care = Care(tuple(o["one_sided"]), tuple(o["own"]))
-        costs = (o["rate"], o["weight"], o["density"], o["preserve"])
-        return Climber(self.places, self.networks, self.keeper, care, o["climb"], *costs, o["scale"])
+        costs = Costs(o["weight"], o["density"], o["preserve"], o["scale"])
+        return Climber(self.places, self.networks, self.keeper, care, costs, o["climb"], o["rate"])
 
     def _vectors(self, ws: WPlus) -> Tensor:
         rows = sum(map(len, self.places.groups))
