@@ -13,14 +13,15 @@ from ganvas.bench import Goal
 from ganvas.bench import memory as memories
 from ganvas.bench.budget import rendered
 from ganvas.bench.cells import try_out
+from ganvas.bench.drift import beyond
 from ganvas.bench.memory import Memory
 from ganvas.bench.methods import TABLE, UNGAUSSIANISED, chosen, prepare, standardised
 from ganvas.bench.numbers import as_json, difference, numbers, ratio
-from ganvas.bench.panel import Faces, Panel, same
+from ganvas.bench.panel import Faces, Panel, Ruler, same
 from ganvas.bench.plan import FULL, QUICK, Plan
 from ganvas.bench.report import Wanted, bench, load_usable, panel_of, write
 from ganvas.bench.stage import Stage, set_up
-from ganvas.bench.track import Search
+from ganvas.bench.track import Search, Track
 from ganvas.cli import main
 from ganvas.control import View
 from ganvas.errors import GanvasError
@@ -48,6 +49,45 @@ def test_a_disentangled_editor_drifts_less_than_a_random_move(stage):
     # Red goes with Bright in W, so that correlation explains some of a drift, never more than all of it.
     assert found["beyond"]["toy"].mean <= found["drift"]["toy"].mean
     assert found["largest"]["toy"].mean >= found["drift"]["toy"].mean
+
+
+def test_what_goes_against_correlation_is_beyond_it(stage):
+    ruler = stage.rulers[0]
+    place, other = (ruler.attributes.index(name) for name in ("Bright", "Red"))
+    assert abs(ruler.correlation[place, other]) > 0.1
+    explained = ruler.correlation[place, other] * 2.0
+
+    class Moved(Ruler):
+        def change(self, before, after):
+            return torch.zeros(3, len(self.attributes)).index_fill(1, torch.tensor([other]), 1.0) * after
+
+        def others(self, edited):
+            return [other]
+
+    after = torch.stack((explained, -explained, 1.5 * explained))[:, None].float()
+    moved = Moved(**vars(ruler))
+    found = beyond(moved, torch.zeros(3, 1), after, torch.full((3,), 2.0), place, ("Bright",))
+    assert found.tolist() == pytest.approx([0, abs(float(explained)), abs(float(explained)) / 2], abs=1e-6)
+
+
+def test_a_face_that_comes_apart_at_the_guess_is_found_below_it(stage):
+    """Scores rise and fall again, and the probe expects far more: what the search leapt over is climbed."""
+    goal, search = Goal("Bright"), replace(TINY.search, patience=1)
+    ws = stage.codes(torch.arange(8))[0]
+    strides = search.rungs // search.stride
+    peak = 2 * search.stride
+
+    def seen(index, rung):
+        rows = torch.zeros(len(index), 5)
+        rows[:, 0] = torch.where(rung == peak, 9.0, -9.0)
+        return rows
+
+    track = Track(VIEW, disentangled(), goal, ws, seen(torch.arange(8), torch.zeros(8)), stage.normal("Bright"), search)
+    track._look = lambda index, rung: track._note(index, rung, seen(index, rung))
+    track.said = lambda target: torch.full((8,), float(search.maximum))
+    assert strides > 4
+    found = track.climb(torch.tensor(0.9).logit().item(), None)
+    assert found.arrived.all() and (found.rung == peak).all()
 
 
 def test_every_strength_is_rendered_once(stage):

@@ -26,13 +26,14 @@ def beyond(ruler: Ruler, before: Tensor, after: Tensor, target: Tensor, place: i
     """(n,): the drift that correlation doesn't explain.
 
     Faces whose target differs by ``target`` (n,) standard deviations differ in another attribute by its correlation with
-    the target times that, on average; what |change| has beyond this is averaged. ``place``: the target's row in
-    ``Ruler.correlation``.
+    the target times that, on average. What a change has beyond this is averaged, and all of one that goes the other way.
+    ``place``: the target's row in ``Ruler.correlation``.
     """
     others = ruler.others(edited)
-    change = _others(ruler, before, after, edited)
-    explained = (ruler.correlation[place, others][None] * target[:, None]).abs()
-    left = (change - explained).clamp(min=0)
+    change = ruler.change(before, after)[:, others]
+    explained = ruler.correlation[place, others][None] * target[:, None]
+    left = change - change.clamp(explained.clamp(max=0), explained.clamp(min=0))
+    left = left.abs()
     return left.mean(1) if left.shape[1] else left.new_full((len(left),), torch.nan)
 
 

@@ -23,18 +23,22 @@ class Memory:
     """For ``View.recall``: asks for the codes that it doesn't know, and remembers what it was told.
 
     ``about`` says what scores depend on (generator, precision, scorers); a file of another is made anew, as is a damaged
-    one: it is only a cache.
+    one: it is only a cache. ``asked``: what this run wanted, by digest.
     """
 
-    def __init__(self, file: Path | None, about: Mapping[str, Any], columns: int) -> None:
+    def __init__(
+        self, file: Path | None, about: Mapping[str, Any], columns: int, asked: set[bytes] | None = None
+    ) -> None:
         self.file, self.about, self.columns = file, dict(about), columns
         self.rows: dict[bytes, Tensor] = {}
+        self.asked = set[bytes]() if asked is None else asked
         if file is not None:
             self._load(file)
 
     def __call__(self, ws: WPlus, render: Callable[[WPlus], Scores]) -> Scores:
         """The scores of codes, (n, columns)."""
         keys = [digest(code) for code in ws]
+        self.asked.update(keys)
         missing = {key: i for i, key in enumerate(keys) if key not in self.rows}
         order = sorted(missing.values())
         for start in range(0, len(order), SAVE_EVERY):

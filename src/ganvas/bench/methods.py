@@ -138,14 +138,16 @@ def fit_entry(
 ) -> Editor:
     """The editor of an entry; ``attributes`` are those that are benched, ``only``: learn no others than these.
 
-    Raises GanvasError as ``editors.fit``.
+    Raises GanvasError as ``editors.fit``, and where equations can't be solved.
     """
     source = standardised(data) if entry.name == UNGAUSSIANISED else data
     benched = [a for a in attributes if a in data.attributes]
     options = {**entry.options, **({"conditional": benched} if entry.conditional else {})}
-    return editors.fit(
-        entry.method, source, generator, **options, **({} if only is None else {"attributes": list(only)})
-    )
+    chosen_only = {} if only is None else {"attributes": list(only)}
+    try:
+        return editors.fit(entry.method, source, generator, **options, **chosen_only)
+    except torch.linalg.LinAlgError as error:
+        raise GanvasError(f"{entry.method} can't be learned from these labels: {error}") from None
 
 
 def _fitted(
@@ -205,7 +207,7 @@ def _as_many_as_can_be(
         except GanvasError as error:
             missing[name] = one_line(error)
     left = [name for name in attributes if name not in missing]
-    if not missing or not left:
+    if not left:
         raise whole
     return fit_entry(entry, data, generator, left, left), missing
 

@@ -28,7 +28,7 @@ from ganvas.metrics import (
 
 def numbers(stage: Stage, trial: Trial) -> dict[str, Any]:
     """Everything that is measured of a trial, over the edits that arrived (success: over all)."""
-    before, after = trial.before.mean(1), trial.after.mean(1)
+    before, after = trial.before, trial.after
     own = stage.rulers[0]
     row = variation_row(trial)[: len(stage.panel.own.attributes)].tolist()
     return {
@@ -122,13 +122,16 @@ def _arrived(trial: Trial, values: Tensor) -> Estimate:
 
 
 def _length(within: Distribution, moves: Tensor) -> Tensor:
-    return (moves @ within.whitening.to(moves)).norm(dim=1)
+    """(n,): Mahalanobis lengths of moves in W+, of the row that moved farthest: some editors move a few rows only."""
+    if torch.equal(moves, moves[:, :1].expand_as(moves)):
+        moves = moves[:, :1]
+    return (moves @ within.whitening.to(moves)).norm(dim=2).amax(1)
 
 
 def _identity(trial: Trial) -> dict[str, Any]:
     if trial.faces_before is None or trial.faces_after is None:
         return {"identity": None, "identity_distance": None, "no_face": None}
-    lost = trial.arrived & trial.faces_after.isnan().any(1)
+    lost = trial.arrived & (trial.faces_before.isnan() | trial.faces_after.isnan()).any(1)
     return {
         "identity": _arrived(trial, identity_cosine(trial)),
         "identity_distance": _arrived(trial, identity_distance(trial)),

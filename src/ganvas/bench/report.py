@@ -75,8 +75,13 @@ def bench(
     tools = load_tools(wanted.generator, wanted.dtype, wanted.device)
     own = load_scorer(wanted.scorer or generators.card(wanted.generator).scorer).to(tools.generator.device)
     data = load_usable(wanted.labels or shipped_labels(wanted.generator, own.name), tools.generator, own)
-    directions = published.read(wanted.published, tools.generator.w_dim) if wanted.published else None
     panel, gaps = panel_of(own, wanted.judges)
+    directions = None
+    if wanted.published:
+        try:
+            directions = published.read(wanted.published, tools.generator.w_dim)
+        except GanvasError as error:
+            gaps.append(f"published directions: {one_line(error)}")
     attributes = wanted.attributes or default_attributes(own)
     outcome = run(tools.generator, panel, data, entries, attributes, wanted.plan, out, say, directions)
     say("Drawing figures")
@@ -84,9 +89,9 @@ def bench(
 
 
 def write(outcome: Outcome, out: Path, command: str, missing: Sequence[str] = ()) -> dict[str, Any]:
-    """Everything that people read, from a finished run; ``missing``: judges that couldn't be had, and why."""
+    """Everything that people read, from a finished run; ``missing``: judges and directions that couldn't be had, and why."""
     judges = [ruler.name for ruler in outcome.stage.rulers]
-    outcome.results["gaps"] += [{"what": "judges", "method": "", "attribute": "", "why": why} for why in missing]
+    outcome.results["gaps"] += [{"what": "input", "method": "", "attribute": "", "why": why} for why in missing]
     results = {"made": as_json(made_by(outcome, command)), "judges": judges, **outcome.results}
     pictures = draw_all(outcome, out)
     write_json(out / "report.json", results)
@@ -196,7 +201,7 @@ def made_by(outcome: Outcome, command: str) -> dict[str, Any]:
 
 def about_of(results: dict[str, Any]) -> str:
     """What a reader has to know first."""
-    made, count = results["made"], sum(results["renders"].values())
+    made, count = results["made"], results["looked"]
     plan = made["plan"]
     share = (
         ""
@@ -208,8 +213,9 @@ def about_of(results: dict[str, Any]) -> str:
     )
     return (
         f"{len(made['methods'])} editors learned from the same {made['labels']['n']:,} labels (or from none), on the same fresh"
-        f" faces, which none of them learned from: seeds from {made['seed']:,} on, psi {made['psi']:g}. {count:,} pictures of"
-        f" edits, judged by {', '.join(results['judges'])}; the labels are {made['labels']['scorer'].partition(':')[0]}'s.{share}"
+        f" faces, which none of them learned from: seeds from {made['seed']:,} on, psi {made['psi']:g}. {count:,} pictures"
+        f" were looked at, and judged by {', '.join(results['judges'])}; the labels are"
+        f" {made['labels']['scorer'].partition(':')[0]}'s.{share}"
     )
 
 

@@ -87,6 +87,7 @@ def run(
     agree = {
         e.name: agreement(m.editor, directions or {}) for e, m in outcome.able("first", "rest") if m.editor is not None
     }
+    outcome.results["looked"] = len(stage.asked)
     outcome.results["published"] = {name: found for name, found in agree.items() if found}
     outcome.results["gaps"] = [asdict(gap) for gap in outcome.gaps]
     outcome.results = as_json(outcome.results)
@@ -199,7 +200,7 @@ def _latent(outcome: Outcome, work: Path | None) -> None:
         if entry.group != "ablation":
             with outcome.marking("order and undo", entry.name):
                 ways[entry.name] = order_and_undo(editor, ws[: max(plan.latent // 4, 1)], outcome.attributes)
-        reports[entry.name] = {k: v for k, v in sorted(editor.report.items()) if isinstance(v, int | float)}
+        reports[entry.name] = {k: v for k, v in sorted(editor.report.items()) if isinstance(v, int | float | str)}
         outcome.timings[entry.name] = _timed(outcome, entry, made, ws, work)
     outcome.results |= {"readings": read, "ways": ways, "middle": middles, "reports": reports}
 
@@ -250,6 +251,7 @@ def _verdicts(outcome: Outcome, work: Path | None) -> None:
         "success": [asdict(row) for row in verdicts.of_success(outcome.cells, entries, outcome.attributes)],
         "matched": [asdict(row) | {"holds": row.holds} for row in matched],
         "summary": verdicts.summary(matched),
+        "tried": verdicts.tried(outcome.stage, outcome.cells, outcome.entries, outcome.attributes),
         "paper": [asdict(row) | {"verdict": row.verdict} for row in papers],
     }
 

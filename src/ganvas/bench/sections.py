@@ -68,9 +68,20 @@ def _verdicts(results: Results) -> list[Section]:
         made.append(
             Section("Verdict: drift at matched change", text, table=[_VERDICT_TITLES, *map(_verdict, found["matched"])])
         )
+    if found["tried"]:
+        rows = [
+            (r["method"], f"{r['change']:g} σ", str(r["faces"]), f"{r['drift']:.2f}", f"{r['holds']} of {r['rows']}")
+            for r in found["tried"]
+        ]
+        titles = ("variant", "change", "faces, at most", "drift, ratio", f"at most {DRIFT:g} on")
+        made.append(Section("Verdict: what was tried", TRIED, table=[titles, *rows]))
     return made
 
 
+TRIED = (
+    "Variants of the compact editor against the better InterfaceGAN at matched change: the mean ratio of drifts over attributes"
+    " and judges that made no labels, on the faces that both brought there; ablations on a few faces only."
+)
 _VERDICT_TITLES = (
     "attribute",
     "change",

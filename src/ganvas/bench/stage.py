@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,12 @@ class Stage:
     gaps: tuple[str, ...]
     out: Path | None
     watch: Callable[[int], object] = lambda rendered: None
+    asked: set[bytes] = field(default_factory=set)
+    """The pictures that a run looked at, rendered now or before, by their codes' digests."""
 
     def view(self, *scope: str) -> View:
         """Codes as the panel sees them; what was rendered for ``scope`` before is known."""
-        return view_of(self.generator, self.panel, self.plan, self.out, scope, self.watch)
+        return view_of(self.generator, self.panel, self.plan, self.out, scope, self.watch, self.asked)
 
     def faces(self, goal: Goal, n: int) -> tuple[torch.Tensor, str]:
         """The first ``n`` faces of the pool that ``goal`` can be tried on, and the reason where they are too few."""
@@ -83,7 +85,8 @@ def set_up(
     watch: Callable[[int], object] = lambda rendered: None,
 ) -> Stage:
     """Score fresh faces until every attribute has enough that it can be tried on, or ``plan.pool_limit`` were scored."""
-    view = view_of(generator, panel, plan, out, ("pool",), watch)
+    asked: set[bytes] = set()
+    view = view_of(generator, panel, plan, out, ("pool",), watch, asked)
     pool = Pool(torch.zeros(0, len(panel.attributes)), plan.seed, plan.psi)
     known = [goal(a) for a in attributes if panel.kinds[panel.column(a)] == "probability"]
     while len(pool.scores) < plan.pool or (
@@ -96,7 +99,7 @@ def set_up(
     same = data.scorer == f"{panel.own.name}:{panel.own.fingerprint}"
     found, gaps = rulers(panel, pool.scores, data.gaussianize if same else None, data.attributes)
     within = fit_distribution(generator, plan.measured)
-    return Stage(generator, panel, data, plan, pool, within, tuple(found), tuple(gaps), out, watch)
+    return Stage(generator, panel, data, plan, pool, within, tuple(found), tuple(gaps), out, watch, asked)
 
 
 def view_of(
@@ -106,6 +109,7 @@ def view_of(
     out: Path | None,
     scope: Sequence[str],
     watch: Callable[[int], object],
+    asked: set[bytes],
 ) -> View:
     """A view whose memory lies in ``out``/renders/``scope``."""
     about: dict[str, Any] = {
@@ -116,4 +120,4 @@ def view_of(
         "panel": panel.fingerprint,
     }
     file = out and out.joinpath("renders", *scope[:-1], f"{scope[-1]}.safetensors")
-    return View(generator, panel, plan.batch, watch, Memory(file, about, len(panel.attributes)))
+    return View(generator, panel, plan.batch, watch, Memory(file, about, len(panel.attributes), asked))

@@ -129,7 +129,8 @@ class Track:
         """To the first stride whose score passes, as the paper's climb from below finds it where scores rise with strength.
 
         Strides are looked at from where the probe expects the target, upwards (by two where the score is far off) until
-        one passes; then between it and the last that didn't, until these are neighbours.
+        one passes; then between it and the last that didn't, until these are neighbours. Where none does, what guesses leapt
+        over is climbed, too: a face that came apart at the guess may have passed below it.
         """
         target, stride = self.goal_of(score), self.search.stride
         last = self._limit(within)
@@ -147,10 +148,21 @@ class Track:
             on = (high == 0) & (low < last) & (stale < self.search.patience)
             open_ = open_ & torch.where(high > 0, high - low > 1, on)
             at = self._next_stride(target, low, high, last)
+        high = self._leapt(target, low, high)
         arrived = high > 0
         highest = self.values.where(self._on_stride(last), -torch.inf).nan_to_num(nan=-torch.inf).argmax(1)
         stopped = ~arrived & (last < self.search.rungs // stride) & (low >= last)
         return Found(torch.where(arrived, high * stride, highest), arrived, stopped)
+
+    def _leapt(self, target: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """``high`` of faces that nothing passed for, after the strides below ``low`` that weren't seen, from the lowest on."""
+        for place in range(1, int(low.max()) if len(low) else 0):
+            index = ((high == 0) & (place < low)).nonzero()[:, 0]
+            rung = torch.full_like(index, place * self.search.stride)
+            self._look(index, rung)
+            passed = index[self.values[index, rung] > target[index]]
+            high = high.index_fill(0, passed, place)
+        return high
 
     def _next_stride(self, target: Tensor, low: Tensor, high: Tensor, last: Tensor) -> Tensor:
         """Between the last stride that failed and the first that passed, or beyond: where the line through both is there."""
@@ -249,7 +261,7 @@ class Track:
             return limit
         for stride in range(1, strides + 1):
             rung = torch.full_like(inside, stride * self.search.stride)
-            left = ~within.contains(self.edit(inside, rung).mean(1)).cpu()
+            left = ~within.contains(self.edit(inside, rung)).cpu()
             limit[inside[left]] = stride - 1
             inside = inside[~left]
             if not len(inside):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -97,6 +98,47 @@ def of_matched(stage: Stage, cells: Cells, entries: Sequence[Entry], attributes:
     return rows
 
 
+def tried(stage: Stage, cells: Cells, entries: Sequence[Entry], attributes: Sequence[str]) -> list[dict[str, Any]]:
+    """What variants of the compact editor come to at matched change, the one that drifts least first.
+
+    For each and each change the mean ratio of its drift to the better InterfaceGAN's, over attributes and judges that made no
+    labels, on the faces that both brought there, and on how many of these rows it is at most ``DRIFT``.
+    """
+    found = []
+    for entry in entries:
+        if entry.method != "compact":
+            continue
+        alone = [replace(entry, family="compact"), *(e for e in entries if e.family == "interfacegan")]
+        for change in stage.plan.targets:
+            rows = [
+                _row(stage, cells, alone, attribute, change, judge)
+                for attribute in attributes
+                for judge, ruler in enumerate(stage.rulers)
+                if _fresh(stage, ruler.name)
+            ]
+            shares = [row.drift for row in rows if row is not None and row.drift.n]
+            if shares:
+                mean = sum(share.mean for share in shares) / len(shares)
+                holds = sum(share.mean <= DRIFT for share in shares)
+                faces = max(share.n for share in shares)
+                found.append(
+                    {
+                        "method": entry.name,
+                        "change": change,
+                        "drift": mean,
+                        "holds": holds,
+                        "rows": len(shares),
+                        "faces": faces,
+                    }
+                )
+    return sorted(found, key=lambda row: (row["change"], row["drift"]))
+
+
+def _fresh(stage: Stage, judge: str) -> bool:
+    """Whether a judge made no labels."""
+    return judge != stage.data.scorer.rpartition(":")[0]
+
+
 def standing(trials: Mapping[str, Trial]) -> dict[str, Trial]:
     """Those that may stand for their family: an editor that hardly ever arrives has the drift of its easiest faces. All, where
     none arrives often enough."""
@@ -129,7 +171,7 @@ def _row(
         attribute,
         change,
         ruler.name,
-        ruler.name != stage.data.scorer.rpartition(":")[0],
+        _fresh(stage, ruler.name),
         ours,
         theirs,
         share,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ganvas.dataset import LatentDataset
 from ganvas.edit import About, LinearEditor, about, calibrate, fill
+from ganvas.editors._boundary import extremes
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator
 
@@ -26,17 +27,15 @@ def fit(
 ) -> LinearEditor:
     """``share`` of the codes make each of the two means; ``attributes``: only these, in this order.
 
-    Raises GanvasError where ``share`` isn't above 0 and at most 0.5.
+    Raises GanvasError where ``share`` isn't above 0 and at most 0.5, and where too few codes stand out on a side.
     """
     if not 0 < share <= 0.5:
         raise GanvasError(f"share must be above 0 and at most 0.5, not {share}.")
     data = data if attributes is None else data.select(tuple(attributes))
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
-    n = max(round(share * len(a)), 1)
-    order = a.argsort(dim=0, stable=True)
     directions = []
-    for k, column in enumerate(order.T):
-        low, high = column[:n], column[-n:]
+    for k in range(a.shape[1]):
+        low, high = extremes(a[:, k], share, data.attributes[k])
         apart = (a[high, k].mean() - a[low, k].mean()).clamp(min=1e-6)
         directions.append((w[high].mean(0) - w[low].mean(0)) / apart)
     calibrated, gain = calibrate(torch.stack(directions), data.probe)
