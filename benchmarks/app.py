@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ganvas.app import server
+from ganvas.app.hands import REST
 from ganvas.app.scene import Scene
 from ganvas.app.visitor import Visitor
 from ganvas.app.workshop import Workshop, discovered
@@ -70,7 +71,10 @@ def alone(address: str, sliders: list[str], edits: int, synthesis: Timed) -> Non
         fulls.append(previews[-1] + visitor.seconds)
     clock, processor = synthesis.clock[skipped:], synthesis.processor[skipped:]
     print(f"preview                  {median(previews)}; synthesis {sum(clock) / sum(previews):.2f} of it")
-    print(f"full picture, at rest    {median(fulls)} (with the pause that tells rest)")
+    # Its picture is the preview's: synthesised once.
+    print(
+        f"full picture, at rest    {median(fulls)}; synthesis {sum(clock) / sum(fulls):.2f} of it ({REST:g} s are the pause)"
+    )
     print(f"processor, a preview     {median(busy)}; synthesis {median(processor)}")
     visitor.close()
 

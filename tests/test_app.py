@@ -16,6 +16,7 @@ from served import counting, write_editor
 
 from ganvas.app import charts, compare, drawing, groups, links, server
 from ganvas.app.desk import Desk
+from ganvas.app.desks import Desks
 from ganvas.app.doors import Doors
 from ganvas.app.hands import Hands
 from ganvas.app.scene import Scene, check_scene, describe
@@ -62,7 +63,7 @@ def turns():
 def hands(shop, turns, tmp_path):
     """Handlers."""
     names = [name for found in groups.grouped(shop.attributes()).values() for name in found]
-    return Hands(shop, turns, tmp_path, names)
+    return Hands(shop, turns, turns, Desks(tmp_path), names)
 
 
 FACE = Scene("toy", "mean.safetensors", FromSeed(3))
@@ -361,7 +362,7 @@ def test_methods_are_compared_at_the_same_change(shop):
     methods = compare.Methods(shop)
     assert methods.names("toy") == ["mean.safetensors"]
     found = methods.learn(TOY, "mean.safetensors", "Big")
-    done = compare.compare(shop, FACE, "mean.safetensors", found, "Big", 1.0)
+    done = compare.compare(shop, FACE, "mean.safetensors", found, compare.Asked("Big", 1.0))
     assert done.picture is not None
     assert "others moved" in done.told
     with pytest.raises(GanvasError, match="Unknown method"):
@@ -452,7 +453,7 @@ def test_a_newer_position_cancels_the_older_ones_work(hands):
         return await asyncio.gather(*older)
 
     results = asyncio.run(play())
-    assert [isinstance(r, dict) and "url" in r for r in results] == [False, False, True]
+    assert ["value" in r for r in results] == [False, False, True]
     assert desk.scene.step.set == {"Big": 1.5}
 
 

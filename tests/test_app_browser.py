@@ -275,13 +275,16 @@ def test_methods_are_compared(page):
 
 
 def test_no_request_leaves_the_machine(context, address):
-    page, hosts = context.new_page(), set()
+    page, hosts, refused = context.new_page(), set(), []
+    page.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
     page.on("request", lambda request: hosts.add(re.sub(r"^(\w+://[^/:]+).*|^(data|blob):.*", r"\1\2", request.url)))
     opened(page, address)
     for name in ("Faces", "What moved", "Compare", "Photo", "Take along"):
         tab(page, name)
     expect(page.locator("#link textarea")).to_have_value(re.compile("recipe="))
     assert hosts <= {"http://127.0.0.1", "data", "blob"}
+    # What the page asks for is let through.
+    assert refused == []
 
 
 def test_a_screen_reader_hears_labels(page):

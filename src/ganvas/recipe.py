@@ -228,9 +228,13 @@ def load_editor_for(generator: Generator, editor: str | Path) -> tuple[Editor, N
     from ganvas import editors
 
     loaded = editors.load_editor(editor, generator).to(generator.device)
+    return loaded, Named(editor_called(editor), fingerprint(loaded))
+
+
+def editor_called(editor: str | Path) -> str:
+    """What recipes call an editor given by name or path."""
     # A path means nothing elsewhere, so a recipe keeps the file's name only; the fingerprint says which file it was.
-    name = Path(editor).name if Path(editor).suffix else str(editor)
-    return loaded, Named(name, fingerprint(loaded))
+    return Path(editor).name if Path(editor).suffix else str(editor)
 
 
 @torch.no_grad()

@@ -1,8 +1,10 @@
 """The web editor: a page on this machine where faces are edited with sliders. ``ganvas app`` serves it.
 
-scene.py    what is looked at, as a value        desk.py    one visitor's place: history, what is newest
+scene.py    what is looked at, as a value        desk.py, desks.py    one visitor's place: history, what is newest; all of them
 turns.py    one worker, visitors take turns      workshop.py    the one generator in memory, the editors
 drawing.py, compare.py, photo.py    what the worker does     hands.py, doors.py, looks.py    what visitors do
-components.py, page.py, style.py, charts.py    Gradio's components in their places     wires.py    which calls what
-server.py   the page served, and what is kept out
+given.py, values.py    what requests give, what pages get    page.py, style.py, charts.py, groups.py    Gradio's components
+wires.py    which calls what                     links.py    taking a picture along
+server.py   the page served                      guard.py, folder.py    what is kept out, what is written
+visitor.py  a visitor without a browser
 """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -23,6 +25,10 @@ FAST = ("mean_difference", "interfacegan", "balanced")
 """Methods that learn one attribute from the labels that ship while somebody waits."""
 LADDER = Ladder(step=0.25, maximum=6.0)
 SIDE = 256
+LEAST_CHANGE, MOST_CHANGE = 0.25, 3.0
+"""σ, either way."""
+MOST_LEARNED = 16
+"""Editors that are kept, of those learned here."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +40,28 @@ class Compared:
     told: str
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What each method is driven to: ``change`` σ of the attribute."""
+
+    attribute: str
+    change: float
+
+
 class Methods:
     """Editors by name for one generator at a time: those that are here, and those that are learned when first asked for."""
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop
-        self._learned: dict[tuple[str, str, str], Editor] = {}
+        self._learned: OrderedDict[tuple[str, str, str], Editor] = OrderedDict()
         self._labels: dict[str, LatentDataset] = {}
-        self._lock = threading.Lock()
 
     def names(self, generator: str) -> list[str]:
         """What can be compared."""
         return [*self._shop.editors_of(generator), *(FAST if _labelled(generator) else ())]
 
     def learn(self, network: Generator, name: str, attribute: str) -> Editor:
-        """The editor called ``name``, which knows ``attribute``. Called beside the worker: others go on meanwhile.
+        """The editor called ``name``, which knows ``attribute``. Called by one thread beside the worker: others go on meanwhile.
 
         Raises GanvasError for unknown names, and where the attribute can't be learned.
         """
@@ -58,15 +71,17 @@ class Methods:
             raise unknown("method", name, self.names(network.name))
         from ganvas import editors
 
-        with self._lock:
-            key = (network.name, name, attribute)
-            if key not in self._learned:
-                if network.name not in self._labels:
-                    pack = shipped_labels(network.name, generators.card(network.name).scorer)
-                    self._labels = {network.name: load_labels(pack, network)}
-                data = self._labels[network.name]
-                self._learned[key] = editors.fit(name, data, network, attributes=[attribute])
-            return self._learned[key]
+        key = (network.name, name, attribute)
+        if key not in self._learned:
+            if network.name not in self._labels:
+                pack = shipped_labels(network.name, generators.card(network.name).scorer)
+                self._labels = {network.name: load_labels(pack, network)}
+            data = self._labels[network.name]
+            self._learned[key] = editors.fit(name, data, network, attributes=[attribute])
+            while len(self._learned) > MOST_LEARNED:
+                self._learned.popitem(last=False)
+        self._learned.move_to_end(key)
+        return self._learned[key]
 
 
 def _labelled(generator: str) -> bool:
@@ -76,20 +91,32 @@ def _labelled(generator: str) -> bool:
 
 
 @torch.no_grad()
-def compare(shop: Workshop, scene: Scene, name: str, editor: Editor, attribute: str, change: float) -> Compared:
-    """Drive one method until the scorer sees the attribute ``change`` σ further than in the face itself."""
-    bench, found = shop.bench(scene), shop.choices[scene.editor].editor
+def compare(
+    shop: Workshop,
+    scene: Scene,
+    name: str,
+    editor: Editor,
+    asked: Asked,
+    draw: Callable[[Callable[[], Any]], Any] = lambda run: run(),
+) -> Compared:
+    """Drive one method until the scorer sees the attribute ``change`` σ further than in the face itself.
+
+    ``draw`` calls what needs the generator: the search for a strength asks it for a few pictures, others come between.
+    """
+    attribute, found = asked.attribute, shop.choices[scene.editor].editor
+    bench, tools, ws, start = draw(
+        lambda: (shop.bench(scene), shop.tools(scene.plain), shop.render(scene.plain).ws, shop.scores(scene.plain))
+    )
     if attribute not in editor.attributes or attribute not in bench.scorer.attributes:
         return Compared(name, None, f"{name}: doesn't know {attribute}")
-    tools = shop.tools(scene.plain)
-    ws, view = shop.render(scene.plain).ws, View(tools.generator, bench.scorer)
-    start = shop.scores(scene.plain)
+    view = View(tools.generator, bench.scorer, recall=lambda codes, render: draw(lambda: render(codes)))
     normal = found.gaussianize.select([found.attributes.index(attribute)])
     column = bench.scorer.column(attribute)
-    goal = normal.inverse(normal(start[:, [column]]) + change)[0, 0]
+    goal = normal.inverse(normal(start[:, [column]]) + asked.change)[0, 0]
     target = torch.sigmoid(goal) if bench.scorer.kinds[column] == "probability" else goal
     done = reach(editor, view, ws, attribute, target.to(ws), start=start, ladder=LADDER, within=bench.within)
-    picture = webp(shrink(tools.generator.synthesis(done.codes), min(SIDE, tools.generator.resolution)))
+    image = draw(torch.no_grad()(lambda: tools.generator.synthesis(done.codes)))
+    picture = webp(shrink(image, min(SIDE, tools.generator.resolution)))
     others = _drift(found, bench.scorer.attributes, start, done.scores, attribute)
     there = "" if bool(done.arrived[0]) else ", not there yet"
     return Compared(
@@ -113,7 +140,9 @@ def check(shop: Workshop, scene: Scene, attribute: str, change: float, names: li
     if not scene.editor or attribute not in shop.choices[scene.editor].sliders:
         known = shop.choices[scene.editor].sliders if scene.editor else ["none: there is no editor"]
         raise unknown("attribute", attribute, known)
-    if not 0.25 <= abs(change) <= 3:
-        raise GanvasError(f"Methods are compared at changes of 0.25 to 3 σ either way, not {change:g}.")
+    if not LEAST_CHANGE <= abs(change) <= MOST_CHANGE:
+        raise GanvasError(
+            f"Methods are compared at changes of {LEAST_CHANGE:g} to {MOST_CHANGE:g} σ either way, not {change:g}."
+        )
     if not names:
         raise GanvasError("Pick the methods to compare.")

@@ -35,7 +35,15 @@ class Desk:
         """The tabs whose contents are kept up to date."""
         self.faces: list[Scene] = []
         """What the gallery shows."""
+        self.wanted: list[Scene] = []
+        """What it is being filled with."""
         self.visited: list[Scene] = [scene.plain]
+        self.shown_visited: list[Scene] = []
+        """What the gallery of visited faces shows."""
+        self.comparing: object = None
+        """The newest comparison of methods; others are stale."""
+        self.uploading = False
+        """Whether a photograph is being looked at: one at a time."""
         self._past: list[Scene] = []
         self._future: list[Scene] = []
         self._kept = scene
@@ -61,6 +69,10 @@ class Desk:
         face = self.scene.plain
         if face not in self.visited:
             self.visited = [face, *self.visited][:MOST_VISITED]
+
+    def back(self) -> None:
+        """Look again at what was shown last: what is looked at can't be drawn."""
+        self.look(self._kept)
 
     def undo(self) -> Callable[[], bool]:
         """One step back. Raises GanvasError where there is none."""

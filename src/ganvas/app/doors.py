@@ -10,8 +10,9 @@ from typing import Any
 import gradio as gr
 
 from ganvas import codes as code_files
-from ganvas.app import links
+from ganvas.app import given, links
 from ganvas.app.desk import Desk
+from ganvas.app.folder import RECIPES, claimed
 from ganvas.app.hands import Hands, told
 from ganvas.app.scene import Scene, check_scene
 from ganvas.errors import GanvasError
@@ -27,35 +28,37 @@ class Doors:
 
     @told
     async def open(self, request: gr.Request) -> Any:
-        """A visitor comes, with a link or without: the desk, the page's address, pickers, then what ``updates`` gives."""
-        token = request.query_params.get(links.QUERY)
+        """A visitor comes, with a link or without: they get a desk. Values are pickers, then what ``updates`` gives."""
+        token, session = request.query_params.get(links.QUERY), request.session_hash
         if token:
             try:
-                return await self._enter(Desk(self.scene_of(links.recipe_of_token(token))))
+                return await self._enter(Desk(self.scene_of(links.recipe_of_token(token))), session)
             except GanvasError as error:
                 gr.Warning(escape(str(error), quote=False), title="The link", duration=10)
-        return await self._enter(Desk(self.first))
+        return await self._enter(Desk(self.first), session)
 
-    async def _enter(self, desk: Desk) -> list[Any]:
-        return [desk, *self.hands.pickers(desk), *await self.hands.show(desk, desk.touch())]
+    async def _enter(self, desk: Desk, session: str | None) -> list[Any]:
+        shown = [*self.hands.pickers(desk), *await self.hands.show(desk, desk.touch())]
+        self.hands.desks.sit(session, desk)
+        return shown
 
     @told
-    async def pick_generator(self, name: str, desk: Desk | None) -> Any:
+    async def pick_generator(self, name: Any, desk: Desk | None) -> Any:
         """Another generator: its first face."""
         mine = self.hands.desk(desk)
-        self.shop.check(name, "")
+        self.shop.check(given.text("The generator", name), "")
         if name == mine.scene.generator:
             return gr.skip()
         start = mine.scene.start if isinstance(mine.scene.start, FromSeed) else FromSeed(0)
         stale = mine.look(Scene(name, self.shop.default_editor(name), start, dtype=self.first.dtype))
-        mine.faces = []
+        mine.faces = mine.wanted = []
         return [*self.hands.pickers(mine), *await self.hands.show(mine, stale)]
 
     @told
-    async def pick_editor(self, name: str, desk: Desk | None) -> Any:
+    async def pick_editor(self, name: Any, desk: Desk | None) -> Any:
         """Another editor for the same face; changes that it knows, too, are kept."""
         mine = self.hands.desk(desk)
-        self.shop.check(mine.scene.generator, name)
+        self.shop.check(mine.scene.generator, given.text("The editor", name) or "none")
         stale = mine.look(mine.scene.with_editor(name, self.shop.choices[name].editor.attributes))
         return [*self.hands.pickers(mine), *await self.hands.show(mine, stale)]
 
@@ -77,7 +80,7 @@ class Doors:
         )
 
     async def load(self, desk: Desk, path: Path) -> Callable[[], bool]:
-        """Look at the picture of a recipe's file, which is deleted."""
+        """Look at the picture of a recipe's file."""
         try:
             found, carried = load_recipe(path)
             recipe = links.picture_of(found)
@@ -95,16 +98,15 @@ class Doors:
             await self.hands.ask(desk, lambda: self.shop.render(scene))
         except GanvasError as error:
             raise GanvasError(str(error).replace(str(path), path.name)) from None
-        finally:
-            path.unlink(missing_ok=True)
         desk.keep()
         return desk.look(scene)
 
     @told
-    async def upload(self, path: str | None, desk: Desk | None) -> Any:
-        """A recipe is loaded."""
-        mine = self.hands.desk(desk)
-        if not path:
+    async def upload(self, file: Any, desk: Desk | None) -> Any:
+        """A recipe is loaded; its file is deleted."""
+        if not file:
             return gr.skip()
-        stale = await self.load(mine, Path(path))
+        with claimed(file, self.hands.desks.folder, RECIPES) as path:
+            mine = self.hands.desk(desk)
+            stale = await self.load(mine, path)
         return [*self.hands.pickers(mine), *await self.hands.show(mine, stale)]

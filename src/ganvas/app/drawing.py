@@ -16,7 +16,7 @@ from ganvas.errors import GanvasError
 from ganvas.identity import SAME_PERSON
 from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix
 from ganvas.sampling import FARTHEST
-from ganvas.types import WPlus
+from ganvas.types import Images, WPlus
 
 PREVIEW, THUMB = 384, 192
 """Sides in pixels of a picture while a slider moves, and of one to choose."""
@@ -98,7 +98,10 @@ class Moved:
 
 @torch.no_grad()
 def moved(shop: Workshop, scene: Scene) -> Moved:
-    """Compare the picture with the face before its edits. Raises GanvasError where nothing gives σ: without an editor."""
+    """Compare the picture with the face before its edits, but for who is in them (``recognised``).
+
+    Raises GanvasError where nothing gives σ: without an editor.
+    """
     if not scene.editor:
         raise GanvasError("What moved is told in an editor's σ: pick an editor.")
     editor, scorer = shop.choices[scene.editor].editor, shop.scorer(scene)
@@ -108,11 +111,16 @@ def moved(shop: Workshop, scene: Scene) -> Moved:
     before, after = (normal(shop.scores(which)[:, columns])[0].tolist() for which in (scene.plain, scene))
     bars = dict(zip(names, zip(before, after, strict=True), strict=True))
     asked = tuple({name for step in scene.edits for name in (*step.set, *step.shift)})
-    first, second = shop.faces(scene.plain), shop.faces(scene)
+    return Moved(bars, asked, None, None)
+
+
+def recognised(shop: Workshop, found: Moved, before: Images, after: Images) -> Moved:
+    """With who is in the pictures, where dlib is installed and finds faces. Takes a while, and no generator."""
+    first, second = shop.faces(before), shop.faces(after)
     if first is None or second is None or (first + second).isnan().any():
-        return Moved(bars, asked, None, None)
+        return found
     cosine = float(torch.cosine_similarity(first, second)[0])
-    return Moved(bars, asked, cosine, float((first - second).norm(dim=1)[0]))
+    return replace(found, cosine=cosine, distance=float((first - second).norm(dim=1)[0]))
 
 
 # Faces to choose from. Each is a scene: what is chosen can be drawn again anywhere.

@@ -7,27 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
+import inspect
+import logging
 import secrets
-import shutil
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from html import escape
-from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
 
-from ganvas.app import drawing, values
+from ganvas.app import drawing, given, values
 from ganvas.app.desk import Desk
+from ganvas.app.desks import Desks
 from ganvas.app.drawing import Shown
 from ganvas.app.groups import label_of
 from ganvas.app.page import SPAN, STEP
-from ganvas.app.scene import Scene, check_scene, check_value, describe, title_of
+from ganvas.app.scene import Scene, check_scene, describe, title_of
 from ganvas.app.turns import Superseded, Turns
 from ganvas.app.workshop import Workshop
 from ganvas.errors import GanvasError, unknown
 from ganvas.recipe import FromSeed
+from ganvas.sampling import FARTHEST
 
 T = TypeVar("T")
 REST = 0.06
@@ -39,19 +41,43 @@ MANY = 16
 ENDED = "This page has lost its session: reload it."
 
 
-def told(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """A handler whose GanvasErrors are one clear message, and whose superseded work changes nothing."""
+def told(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose errors are one clear message, and whose superseded work changes nothing."""
+    if inspect.isasyncgenfunction(handler):
+
+        @functools.wraps(handler)
+        async def shown(*given: Any, **named: Any) -> AsyncIterator[Any]:
+            with _telling():
+                try:
+                    async with aclosing(handler(*given, **named)) as results:
+                        async for value in results:
+                            yield value
+                except Superseded:
+                    yield gr.skip()
+
+        return shown
 
     @functools.wraps(handler)
-    async def safe(*given: Any, **named: Any) -> Any:
-        try:
-            return await handler(*given, **named)
-        except Superseded:
-            return gr.skip()
-        except GanvasError as error:
-            raise message(error) from None
+    async def done(*given: Any, **named: Any) -> Any:
+        with _telling():
+            try:
+                return await handler(*given, **named)
+            except Superseded:
+                return gr.skip()
 
-    return safe
+    return done
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Errors become what the page says. Those that nobody foresaw are logged: the server goes on for all others."""
+    try:
+        yield
+    except (GanvasError, gr.Error) as error:
+        raise (message(error) if isinstance(error, GanvasError) else error) from None
+    except Exception:
+        logging.getLogger(__name__).exception("A handler failed.")
+        raise message(GanvasError("Something went wrong here; the server's log says what.")) from None
 
 
 def message(error: GanvasError) -> gr.Error:
@@ -61,15 +87,28 @@ def message(error: GanvasError) -> gr.Error:
 
 
 class Hands:
-    """``folder`` is the server's own temporary folder, ``names`` the attributes that have a slider."""
+    """``turns`` draw; ``beside`` does what needs no generator, so that nobody waits for it; ``names`` have a slider."""
 
-    def __init__(self, shop: Workshop, turns: Turns, folder: Path, names: Sequence[str]) -> None:
-        self.shop, self.turns, self.folder, self.names = shop, turns, folder, tuple(names)
+    def __init__(self, shop: Workshop, turns: Turns, beside: Turns, desks: Desks, names: Sequence[str]) -> None:
+        self.shop, self.turns, self.beside, self.desks, self.names = shop, turns, beside, desks, tuple(names)
         self.labels = {name: label_of(name) for name in names}
 
     async def ask(self, desk: Desk, work: Callable[[], T], stale: Callable[[], bool] = lambda: False) -> T:
         """Have the worker do it."""
         return await asyncio.wrap_future(self.turns.ask(desk.name, work, stale))
+
+    async def ask_beside(self, desk: Desk, work: Callable[[], T], stale: Callable[[], bool] = lambda: False) -> T:
+        """Have it done while the worker draws for others."""
+        return await asyncio.wrap_future(self.beside.ask(desk.name, work, stale))
+
+    async def draw(self, desk: Desk, work: Callable[[], T], stale: Callable[[], bool]) -> T:
+        """Have the worker draw what the desk looks at; where that can't be drawn, the desk looks at what it showed last."""
+        try:
+            return await self.ask(desk, work, stale)
+        except GanvasError:
+            if not stale():
+                desk.back()
+            raise
 
     def desk(self, desk: Desk | None) -> Desk:
         """The visitor's desk. Raises GanvasError where the session is gone."""
@@ -82,7 +121,7 @@ class Hands:
     async def show(self, desk: Desk, stale: Callable[[], bool]) -> list[Any]:
         """The picture in full and all that stands beside it; what is shown becomes a step that can be undone."""
         scene = desk.scene
-        shown = await self.ask(desk, lambda: drawing.full(self.shop, scene), stale)
+        shown = await self.draw(desk, lambda: drawing.full(self.shop, scene), stale)
         if stale():
             raise Superseded
         desk.keep()
@@ -138,13 +177,12 @@ class Hands:
         @told
         async def move(value: Any, desk: Desk | None) -> Any:
             mine = self.desk(desk)
-            if type(value) not in (int, float) or not math.isfinite(value):
-                raise GanvasError(f"{label_of(name)!r} takes a finite number, not {value!r}.")
-            check_value(name, value)
+            wanted = given.number(repr(label_of(name)), value, -FARTHEST, FARTHEST)
             self._known(mine.scene, name)
-            stale = mine.look(mine.scene.setting(name, value))
+            stale = mine.look(mine.scene.setting(name, wanted))
             scene = mine.scene
-            return values.picture(await self.ask(mine, lambda: drawing.preview(self.shop, scene), stale))
+            seen = await self.draw(mine, lambda: drawing.preview(self.shop, scene), stale)
+            return gr.update(value=values.picture(seen), alt_text=describe(scene, self.labels))
 
         return move
 
@@ -194,9 +232,9 @@ class Hands:
         return await self.show(mine, mine.redo())
 
     @told
-    async def change(self, names: list[str], desk: Desk | None) -> Any:
+    async def change(self, changed: Any, desk: Desk | None) -> Any:
         """What is taken out of the changed ones is as it was; what is put in is held where it stands."""
-        mine = self.desk(desk)
+        mine, names = self.desk(desk), given.names("What is changed", changed)
         scene = mine.scene
         scene = scene.without(*(name for name in scene.touched if name not in names))
         held = [name for name in names if name not in scene.touched]
@@ -219,10 +257,10 @@ class Hands:
         return self.step(change)
 
     @told
-    async def count_what(self, name: str, desk: Desk | None) -> Any:
+    async def count_what(self, name: Any, desk: Desk | None) -> Any:
         """Plus and minus are about this now."""
         mine = self.desk(desk)
-        self._known(mine.scene, name)
+        self._known(mine.scene, given.text("What is counted", name))
         mine.counted = name
         return await self.show(mine, mine.touch())
 
@@ -252,14 +290,3 @@ class Hands:
             gr.update(choices=[(label_of(name), name) for name in counts], value=desk.counted or None),
             gr.update(choices=sliders, value=sliders[0][1] if sliders else None),
         ]
-
-    def files_of(self, desk: Desk) -> Path:
-        """The desk's own folder."""
-        folder = self.folder / f"desk-{desk.name}"
-        folder.mkdir(exist_ok=True)
-        return folder
-
-    def leave(self, desk: Any) -> None:
-        """A visitor is gone: so are their files."""
-        if isinstance(desk, Desk):
-            shutil.rmtree(self.folder / f"desk-{desk.name}", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The page: Gradio's components in their places, without what they do (``events``)."""
+"""The page: Gradio's components in their places, without what they do (``wires``)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 
 import gradio as gr
 
+from ganvas.app.folder import PHOTOS, RECIPES
 from ganvas.app.groups import OPEN, grouped, label_of
 
 SPAN = 4.0
@@ -99,7 +100,6 @@ class Further:
 class Page:
     """All of it."""
 
-    desk: gr.State
     top: Top
     tabs: gr.Tabs
     stage: Stage
@@ -108,7 +108,7 @@ class Page:
     further: Further
 
 
-def build(desk: gr.State, generators: Sequence[tuple[str, str]], attributes: Sequence[str]) -> Page:
+def build(generators: Sequence[tuple[str, str]], attributes: Sequence[str]) -> Page:
     """Lay out the page inside the current ``gr.Blocks``. ``generators`` are lines about them and their names."""
     with gr.Row(elem_classes="gv-top", equal_height=True):
         gr.Markdown(f"# {TITLE}", elem_classes="gv-title")
@@ -121,7 +121,7 @@ def build(desk: gr.State, generators: Sequence[tuple[str, str]], attributes: Seq
             sliders = _sliders(attributes)
             choose = _choose()
             further = _further()
-    return Page(desk, Top(generator, editor), tabs, stage, sliders, choose, further)
+    return Page(Top(generator, editor), tabs, stage, sliders, choose, further)
 
 
 def _stage() -> Stage:
@@ -131,7 +131,9 @@ def _stage() -> Stage:
                 show_label=False, interactive=False, buttons=["fullscreen"], elem_id="picture", container=False
             )
         with gr.Tab("Before / after") as second:
-            wipe = gr.ImageSlider(show_label=False, interactive=False, buttons=[], elem_id="wipe", max_height=1024)
+            wipe = gr.ImageSlider(
+                label="Before and after", interactive=False, buttons=[], elem_id="wipe", max_height=1024
+            )
         with gr.Tab("Strip") as third:
             strip = gr.Gallery(
                 label="The edit at five strengths",
@@ -257,7 +259,7 @@ def _further() -> Further:
         )
         photo = gr.File(
             label="A photo with one face (PNG, JPEG or WebP)",
-            file_types=[".png", ".jpg", ".jpeg", ".webp"],
+            file_types=list(PHOTOS),
             elem_id="photo",
             height=120,
         )
@@ -267,7 +269,7 @@ def _further() -> Further:
             png = gr.DownloadButton("Picture (PNG)", size="sm", elem_id="png", min_width=100)
             json = gr.DownloadButton("Recipe (JSON)", size="sm", elem_id="json", min_width=100)
             load = gr.UploadButton(
-                "Load a recipe …", size="sm", file_types=[".json", ".png"], elem_id="load", min_width=100
+                "Load a recipe …", size="sm", file_types=list(RECIPES), elem_id="load", min_width=100
             )
         link = gr.Textbox(
             label="A link to this picture", buttons=["copy"], interactive=False, max_lines=2, elem_id="link"

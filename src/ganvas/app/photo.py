@@ -15,7 +15,9 @@ import gradio as gr
 
 from ganvas.app import drawing
 from ganvas.app.desk import Desk
-from ganvas.app.hands import Hands, message
+from ganvas.app.folder import PHOTOS, claimed
+from ganvas.app.hands import Hands, told
+from ganvas.app.scene import Scene
 from ganvas.app.turns import Superseded
 from ganvas.distribution import Distribution
 from ganvas.errors import GanvasError
@@ -43,57 +45,102 @@ def invert(face: Images, generator: Generator, within: Distribution, watch: Call
     return search(face, generator, options=Options(steps=STEPS), distribution=within, watch=watch).ws
 
 
+class _Search:
+    """One photograph on its way to a code; ``said`` is how far it is, ``stop`` ends it."""
+
+    def __init__(self) -> None:
+        self.said, self.stop = "Waiting for its turn …", False
+
+    def watch(self, done: int, total: int) -> None:
+        """As ``invert`` calls it. Raises Superseded once nobody waits for it."""
+        self.check()
+        self.said = f"Searching for its code: step {done} of {total} at most"
+
+    def check(self) -> None:
+        """Raises Superseded once nobody waits for it."""
+        if self.stop:
+            raise Superseded
+
+
 class Photos:
     """Handlers of uploads."""
 
     def __init__(self, hands: Hands) -> None:
         self.hands = hands
         self._one = asyncio.Semaphore(1)
+        self._under_way: dict[asyncio.Task[WPlus], _Search] = {}
 
-    async def upload(self, path: str | None, desk: Desk | None) -> AsyncIterator[list[Any]]:
-        """Values for the upload, the words of progress, then what ``Hands.pickers`` and ``show`` give."""
-        rest = [gr.skip()] * (6 + 7 + len(self.hands.names))
-        if not path:
-            return
-        try:
-            mine = self.hands.desk(desk)
-            yield [gr.skip(), _words("Waiting for its turn …"), *rest]
-            async with self._one:
-                network, within = await self.hands.ask(mine, lambda: self._tools(mine))
-                yield [gr.skip(), _words("Looking for a face …"), *rest]
-                face = await asyncio.to_thread(_read_once, Path(path), network)
-                steps = [0, STEPS]
-                found = asyncio.create_task(asyncio.to_thread(invert, face, network, within, _watch(steps)))
-                while not (await asyncio.wait([found], timeout=OFTEN))[0]:
-                    yield [gr.skip(), _words(f"Searching for its code: step {steps[0]} of {steps[1]} at most"), *rest]
-            scene = await self.hands.ask(
-                mine, lambda: drawing.of_codes(self.hands.shop, mine.scene, found.result(), self.hands.files_of(mine))
-            )
-            mine.keep()
-            stale = mine.look(scene)
-            shown = [*self.hands.pickers(mine), *await self.hands.show(mine, stale)]
-            yield [
-                None,
-                _words("Here it is, with its code: edit it like any other face. The photo is deleted."),
-                *shown,
-            ]
-        except Superseded:
-            yield [None, _words("Another face was chosen meanwhile; the photo is deleted."), *rest]
-        except GanvasError as error:
-            raise message(error) from None
-        finally:
-            Path(path).unlink(missing_ok=True)
+    def close(self) -> None:
+        """End what is under way."""
+        for search in list(self._under_way.values()):
+            search.stop = True
 
-    def _tools(self, desk: Desk) -> tuple[Generator, Distribution]:
-        bench = self.hands.shop.bench(desk.scene)
+    def upload(self, others: int) -> Callable[[Any, Desk | None], AsyncIterator[Any]]:
+        """The handler. Its values: for the upload, the words of progress, then ``others`` of ``Hands.pickers`` and ``show``."""
+        rest = [gr.skip()] * others
+
+        @told
+        async def look(file: Any, desk: Desk | None) -> AsyncIterator[Any]:
+            if not file:
+                return
+            with claimed(file, self.hands.desks.folder, PHOTOS) as path:
+                mine = self.hands.desk(desk)
+                if mine.uploading:
+                    raise GanvasError("One photo at a time: yours before is still being looked at.")
+                mine.uploading, search, scene = True, _Search(), mine.scene
+                task = self._start(mine, scene, path, search)
+                try:
+                    said = ""
+                    while not task.done():
+                        if search.said != said:
+                            said = search.said
+                            yield [gr.skip(), _words(said), *rest]
+                        await asyncio.wait([task], timeout=OFTEN)
+                    shown = await self._show(mine, scene, await task)
+                    yield [
+                        None,
+                        _words("Here it is, with its code: edit it like any other face. The photo is deleted."),
+                        *shown,
+                    ]
+                except Superseded:
+                    yield [None, _words("Another face was chosen meanwhile; the photo is deleted."), *rest]
+                finally:
+                    mine.uploading, search.stop = False, True
+
+        return look
+
+    def _start(self, desk: Desk, scene: Scene, path: Path, search: _Search) -> asyncio.Task[WPlus]:
+        task = asyncio.create_task(self._find(desk, scene, path, search))
+        self._under_way[task] = search
+
+        def ended(done: asyncio.Task[WPlus]) -> None:
+            del self._under_way[done]
+            if not done.cancelled():
+                done.exception()  # whoever waited heard of it; where nobody does, it's no error
+
+        task.add_done_callback(ended)
+        return task
+
+    async def _find(self, desk: Desk, scene: Scene, path: Path, search: _Search) -> WPlus:
+        """The code. Nobody else's search starts before this one's thread has ended, even where nobody waits for it."""
+        async with self._one:
+            search.check()
+            network, within = await self.hands.ask(desk, lambda: self._tools(scene))
+            search.said = "Looking for a face …"
+            face = await asyncio.to_thread(_read_once, path, network)
+            search.check()
+            return await asyncio.to_thread(invert, face, network, within, search.watch)
+
+    async def _show(self, desk: Desk, scene: Scene, ws: WPlus) -> list[Any]:
+        folder = self.hands.desks.files_of(desk)
+        found = await self.hands.ask(desk, lambda: drawing.of_codes(self.hands.shop, scene, ws, folder))
+        desk.keep()
+        stale = desk.look(found)
+        return [*self.hands.pickers(desk), *await self.hands.show(desk, stale)]
+
+    def _tools(self, scene: Scene) -> tuple[Generator, Distribution]:
+        bench = self.hands.shop.bench(scene)
         return bench.generator, bench.within
-
-
-def _watch(steps: list[int]) -> Callable[[int, int], Any]:
-    def watch(done: int, total: int) -> None:
-        steps[:] = [done, total]
-
-    return watch
 
 
 def _read_once(path: Path, generator: Generator) -> Images:

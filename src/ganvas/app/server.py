@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import tempfile
 import threading
 import time
 import webbrowser
@@ -16,30 +14,24 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganvas.app.folder import own_folder, sweep
+from ganvas.app.guard import MOST_UPLOAD, Guard
 from ganvas.errors import GanvasError
 
 if TYPE_CHECKING:
+    from ganvas.app.desks import Desks
+    from ganvas.app.photo import Photos
+    from ganvas.app.scene import Scene
+    from ganvas.app.turns import Turns
     from ganvas.app.workshop import Workshop
 
 HERE = "127.0.0.1"
 PORTS = range(7860, 7960)
 BACKLOG = 128
-MOST_UPLOAD = "20mb"
-MOST_SESSIONS, MOST_QUEUED = 200, 1000
-"""Visitors whose desks are kept (the oldest leave first), and events that wait in Gradio's own queue."""
-CLEANING = (60, 3600)
-"""Seconds: how often files are looked through, and how old those get that Gradio made."""
-POLICY = "; ".join(
-    (
-        "default-src 'self' data: blob:",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "connect-src 'self' data: blob:",
-        "form-action 'self'",
-        "base-uri 'self'",
-    )
-)
-"""What browsers may load: this server's own. Gradio's pages name other hosts in places; none is asked."""
+MOST_QUEUED = 1000
+"""Events that Gradio holds: those that wait for ``turns`` are among them."""
+EVERY = 10.0
+"""Seconds after which the folder is swept again."""
 # Read when gradio is imported: no telemetry, no look for a newer version, no saved runs.
 SETTINGS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -66,22 +58,62 @@ def serving(shop: Workshop, generator: str, editor: str | None = None, site: Sit
     Raises GanvasError for a generator or editor that isn't there, a port that is taken, and where gradio isn't installed.
     """
     shop.check(generator, editor or "")
-    with closing(_listen(site)) as door, _environment() as folder:
-        from ganvas.app.turns import Turns
-
-        turns = Turns()
-        try:
-            with _answering(_page(shop, turns, folder, generator, editor), door):
-                address = f"http://{_shown(site.host)}:{door.getsockname()[1]}"
-                if site.browser:
-                    webbrowser.open(address)
-                yield address
-        finally:
-            turns.close()
+    with (
+        closing(_listen(site)) as door,
+        own_folder() as folder,
+        _environment(folder),
+        _working(shop, folder, generator, editor) as demo,
+        _answering(demo, door, folder, site),
+    ):
+        port = door.getsockname()[1]
+        _visit(f"http://{_shown(_near(site.host))}:{port}")
+        address = f"http://{_shown(site.host)}:{port}"
+        if site.browser:
+            webbrowser.open(address)
+        yield address
 
 
 @contextmanager
-def _answering(demo: Any, door: socket.socket) -> Iterator[None]:
+def _working(shop: Workshop, folder: Path, generator: str, editor: str | None) -> Iterator[Any]:
+    """The page, and who works for it."""
+    from ganvas.app import drawing
+    from ganvas.app.desks import Desks
+    from ganvas.app.scene import Scene
+    from ganvas.app.turns import Turns
+    from ganvas.recipe import FromSeed
+
+    desks = Desks(folder)
+    first = Scene(generator, editor or shop.default_editor(generator), FromSeed(0), dtype=shop.place.dtype)
+    # The one that draws is closed first: others may be waiting for its pictures.
+    with closing(Turns()) as lessons, closing(Turns()) as beside, closing(Turns()) as turns, _swept(folder, desks):
+        # Before anybody opens the page: the generator loaded, its first face drawn.
+        turns.ask("the server", lambda: drawing.full(shop, first)).result()
+        demo, photos = _page(shop, (turns, beside, lessons), desks, first)
+        with closing(photos):
+            yield demo
+
+
+@contextmanager
+def _swept(folder: Path, desks: Desks) -> Iterator[None]:
+    """Delete what was left lying, every now and then while the block runs."""
+    ended = threading.Event()
+
+    def serve() -> None:
+        while not ended.wait(EVERY):
+            sweep(folder)
+            desks.clear()
+
+    thread = threading.Thread(target=serve, name="ganvas-app-sweeper", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def _answering(demo: Any, door: socket.socket, folder: Path, site: Site) -> Iterator[None]:
     """Serve a page on a socket. Not by ``launch``: that fails where a proxy is set, and on a machine that is busy."""
     import fastapi
     import gradio as gr
@@ -90,8 +122,9 @@ def _answering(demo: Any, door: socket.socket) -> Iterator[None]:
 
     from ganvas.app import style
 
+    guard = Middleware(Guard, folder=folder, names=names_of(site.host))
     app = gr.mount_gradio_app(
-        fastapi.FastAPI(middleware=[Middleware(Guard)], openapi_url=None),
+        fastapi.FastAPI(middleware=[guard], openapi_url=None),
         demo,
         path="",
         footer_links=[],
@@ -115,6 +148,14 @@ def _answering(demo: Any, door: socket.socket) -> Iterator[None]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def _visit(address: str) -> None:
+    """Open the page once: what Gradio makes ready for its first visitor is ready before anybody comes."""
+    from ganvas.app.visitor import Visitor
+
+    with closing(Visitor(address)) as visitor:
+        visitor.open()
 
 
 def _listen(site: Site) -> socket.socket:
@@ -152,76 +193,66 @@ def is_local(host: str) -> bool:
         ) from None
 
 
-def _page(shop: Workshop, turns: Any, folder: Path, generator: str, editor: str | None) -> Any:
-    """The page, wired; its first face is drawn already."""
+def names_of(host: str) -> set[str] | None:
+    """What a server at ``host`` may be asked as. None: anything, where others reach it by names that aren't known here.
+
+    Another site's page can have a browser ask this machine under that site's own name (DNS rebinding): not where the name
+    is looked at.
+    """
+    return {host, HERE, "::1", "localhost"} if is_local(host) else None
+
+
+def _near(host: str) -> str:
+    """Where this machine itself reaches what listens on ``host``."""
+    return {"0.0.0.0": HERE, "::": "::1"}.get(host, host)
+
+
+def _page(shop: Workshop, workers: tuple[Turns, Turns, Turns], desks: Desks, first: Scene) -> tuple[Any, Photos]:
+    """The page, wired, and its photographs. ``workers`` draw, write files and learn methods."""
     import gradio as gr
 
     from ganvas.app.compare import Methods
+    from ganvas.app.desks import MOST
     from ganvas.app.doors import Doors
     from ganvas.app.groups import grouped
     from ganvas.app.hands import Hands
     from ganvas.app.looks import Looks
     from ganvas.app.page import TITLE, build
     from ganvas.app.photo import Photos
-    from ganvas.app.scene import Scene
     from ganvas.app.wires import Wires
-    from ganvas.recipe import FromSeed
 
+    turns, beside, lessons = workers
     names = [name for group in grouped(shop.attributes()).values() for name in group]
-    first = Scene(generator, editor or shop.default_editor(generator), FromSeed(0), dtype=shop.place.dtype)
-    hands = Hands(shop, turns, folder, names)
-    # Before anybody opens the page: the generator loaded, its first face drawn.
-    turns.ask("the server", lambda: shop.render(first)).result()
+    hands = Hands(shop, turns, beside, desks, names)
     generators = [(f"{name}: {about}", name) for name, about in shop.place.abouts.items()]
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CLEANING) as demo:
-        desk = gr.State(None, delete_callback=hands.leave)
-        page = build(desk, generators, names)
-        Wires(page, hands, Doors(hands, first), Looks(hands, Methods(shop)), Photos(hands)).wire(demo)
+    photos = Photos(hands)
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
+        page = build(generators, names)
+        Wires(page, hands, Doors(hands, first), Looks(hands, Methods(shop), lessons), photos).wire(demo)
+    # Events that wait for a worker hold a job each, but no thread: as many as may be queued.
+    demo.max_threads = MOST_QUEUED
     demo.queue(default_concurrency_limit=None, max_size=MOST_QUEUED)
-    demo.state_session_capacity = MOST_SESSIONS
-    return demo
-
-
-class Guard:
-    """Says with each answer what browsers may load, and that nothing is told to other sites."""
-
-    HEADERS = (
-        (b"content-security-policy", POLICY.encode()),
-        (b"referrer-policy", b"same-origin"),
-        (b"x-content-type-options", b"nosniff"),
-    )
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One request."""
-
-        async def guarded(event: Any) -> None:
-            if event["type"] == "http.response.start":
-                event = {**event, "headers": [*event["headers"], *self.HEADERS]}
-            await send(event)
-
-        await self.app(scope, receive, guarded)
+    demo.state_session_capacity = MOST
+    # Only then does Gradio check which files a request may name; ``launch`` would say so.
+    demo.has_launched = True
+    return demo, photos
 
 
 @contextmanager
-def _environment() -> Iterator[Path]:
-    """A folder of its own for all files, and gradio told to ask nobody anything; all put back at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="ganvas-app-"))
+def _environment(folder: Path) -> Iterator[None]:
+    """Gradio told to keep its files in the folder and to ask nobody anything; all put back at the end."""
     wanted = {**SETTINGS, "GRADIO_TEMP_DIR": str(folder)}
     old = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
         _check_gradio()
-        yield folder
+        yield
     finally:
         for name, value in old.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_gradio() -> None:

@@ -41,7 +41,7 @@ CSS = """
   linear-gradient(var(--border-color-primary), var(--border-color-primary)) 50% 0 / 1px 100% no-repeat,
   var(--background-fill-secondary); }
 .gv-bars i { position: absolute; height: 6px; }
-.gv-bars .gv-before, .gv-key.gv-before { background: #94a3b8; }
+.gv-bars .gv-before, .gv-key.gv-before { background: #64748b; }
 .gv-bars .gv-after, .gv-key.gv-after { background: #6366f1; }
 .gv-bars .gv-before { top: 1px; }
 .gv-bars .gv-after { top: 7px; }

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from ganvas.errors import GanvasError
 
 T = TypeVar("T")
-MOST_WAITING = 64
-"""Pieces of work that one visitor may have waiting; a gallery is a dozen."""
+MOST_WAITING = 24
+"""Pieces of work that one visitor may have waiting: a gallery asks for one after another."""
 
 
 class Superseded(Exception):
@@ -49,19 +49,14 @@ class Turns:
         """
         work = _Work(run, stale)
         with self._changed:
-            mine = self._waiting.setdefault(who, deque())
             if self._closed:
                 raise GanvasError("The editor is being shut down.")
+            mine = self._waiting.setdefault(who, deque())
             if len(mine) >= MOST_WAITING:
                 raise GanvasError(f"You have {MOST_WAITING} pictures waiting already: one moment, please.")
             mine.append(work)
             self._changed.notify()
         return work.done
-
-    def waiting(self) -> int:
-        """How many pieces of work wait."""
-        with self._changed:
-            return sum(map(len, self._waiting.values()))
 
     def close(self) -> None:
         """Finish what runs and drop what waits."""
@@ -71,7 +66,8 @@ class Turns:
             self._waiting.clear()
             self._changed.notify()
         for work in dropped:
-            work.done.set_exception(Superseded())
+            if work.done.set_running_or_notify_cancel():
+                work.done.set_exception(Superseded())
         self._thread.join()
 
     def _next(self) -> _Work | None:

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import GradioRootModel
 
+from ganvas.app import given
 from ganvas.app.desk import Desk
 from ganvas.app.doors import Doors
-from ganvas.app.hands import PAGE, Hands
-from ganvas.app.looks import SIDES, VIEWS, Looks
+from ganvas.app.hands import PAGE, Hands, told
+from ganvas.app.looks import LOOKED, SIDES, VIEWS, Looks
 from ganvas.app.page import Page
 from ganvas.app.photo import Photos
 from ganvas.app.scene import Scene
@@ -20,10 +22,12 @@ QUIET: dict[str, Any] = {
     "show_progress": "hidden",
     "concurrency_limit": None,
     "api_visibility": "private",
+    "preprocess": False,
     "postprocess": False,
     "trigger_mode": "multiple",
 }
-"""Of events that answer at once: nothing spins, nobody waits in Gradio's own queue but in ``turns``.
+"""Of events that answer at once: nothing spins. Each holds one of Gradio's jobs until ``turns`` has done its work. Handlers get
+what the request gave, as it is, and give what the browser gets.
 
 By default Gradio drops an event while the one before it is under way: the full picture of a slider's last position would be
 dropped for one that is out of date already, and so would a second press of a button."""
@@ -57,25 +61,24 @@ class Wires:
             further.attribute,
         ]
         self.visible: list[Any] = [*edit.groups.values(), *edit.sliders.values()]
-        self.looked: list[Any] = [
-            stage.wipe,
-            stage.strip,
-            further.chart,
-            page.choose.visited,
-            further.png,
-            further.json,
-            further.link,
-            further.command,
-            further.python,
-        ]
+        looked = {
+            "wipe": stage.wipe,
+            "strip": stage.strip,
+            "chart": further.chart,
+            "visited": page.choose.visited,
+            "png": further.png,
+            "json": further.json,
+            "link": further.link,
+            "command": further.command,
+            "python": further.python,
+        }
+        self.looked: list[Any] = [looked[name] for name in LOOKED]
 
     def wire(self, demo: gr.Blocks) -> None:
         """All of it."""
-        desk = self.page.desk
-        opened = demo.load(self.doors.open, None, [desk, *self.picked, *self.shown], **QUIET)
-        self._arranged(opened).success(
-            self.looks.gallery(self.looks.of_seeds), self._faces, self.page.choose.gallery, **QUIET
-        )
+        opened = self._on(demo.load, self.doors.open, None, [*self.picked, *self.shown])
+        seeds = self.looks.gallery(self.looks.of_seeds)
+        self._on(self._arranged(opened).success, seeds, self._faces, self.page.choose.gallery)
         self._edit()
         self._stage()
         self._choose()
@@ -84,61 +87,65 @@ class Wires:
             (self.page.top.generator, self.doors.pick_generator),
             (self.page.top.editor, self.doors.pick_editor),
         ):
-            self._arranged(picker.input(handler, [picker, desk], [*self.picked, *self.shown], **SLOW))
+            picked = self._on(picker.input, handler, picker, [*self.picked, *self.shown], SLOW)
+            self._arranged(picked)
+            # What can't be drawn isn't what is looked at: the picker says so again.
+            self._on(picked.failure, _again(self.hands), None, self.picked)
+
+    def _on(self, event: Any, handler: Any, inputs: Any, outputs: Any, how: dict[str, Any] = QUIET) -> Any:
+        """Wire one event: the handler gets the inputs, then the visitor's desk."""
+        return event(self.hands.desks.seated(handler), inputs, outputs, **how)
 
     @property
     def _faces(self) -> list[Any]:
-        return [self.page.choose.seed, self.page.choose.psi, self.page.desk]
+        return [self.page.choose.seed, self.page.choose.psi]
 
     def _arranged(self, event: Any) -> Any:
         """After an editor was picked."""
-        outputs = [*self.visible, self.page.further.methods]
-        return self._look(event.success(self.looks.arrange, self.page.desk, outputs, **QUIET))
+        return self._look(self._on(event.success, self.looks.arrange, None, [*self.visible, self.page.further.methods]))
 
     def _look(self, event: Any) -> Any:
         """Then the open tabs are brought up to date."""
-        event.success(self.looks.look, self.page.desk, self.looked, **QUIET)
+        self._on(event.success, self.looks.look, None, self.looked)
         return event
 
     def _edit(self) -> None:
-        edit, hands, desk = self.page.sliders, self.hands, self.page.desk
+        edit, hands = self.page.sliders, self.hands
         for name, slider in edit.sliders.items():
-            moved = slider.input(hands.mover(name), [slider, desk], self.page.stage.picture, **LAST)
-            self._look(moved.success(hands.settle, desk, self.shown, **QUIET))
-        edit.search.change(self.looks.find, [edit.search, desk], self.visible, **LAST)
-        self._look(edit.changed.input(hands.change, [edit.changed, desk], self.shown, **QUIET))
-        self._look(edit.what.input(hands.count_what, [edit.what, desk], self.shown, **QUIET))
+            moved = self._on(slider.input, hands.mover(name), slider, self.page.stage.picture, LAST)
+            self._look(self._on(moved.success, hands.settle, None, self.shown))
+        self._on(edit.search.change, self.looks.find, edit.search, self.visible, LAST)
+        self._look(self._on(edit.changed.input, hands.change, edit.changed, self.shown))
+        self._look(self._on(edit.what.input, hands.count_what, edit.what, self.shown))
         for button, by in ((edit.minus, -1), (edit.plus, 1)):
-            self._look(button.click(hands.counter(by), desk, self.shown, **QUIET))
+            self._look(self._on(button.click, hands.counter(by), None, self.shown))
 
     def _stage(self) -> None:
-        stage, hands, desk = self.page.stage, self.hands, self.page.desk
-        for button, handler in (
-            (stage.undo, hands.undo),
-            (stage.redo, hands.redo),
-        ):
-            self._arranged_after(button.click(handler, desk, self.shown, **QUIET))
-        self._look(stage.reset.click(hands.step(_reset), desk, self.shown, **QUIET))
-        self._look(stage.surprise.click(hands.step(hands.surprise), desk, self.shown, **QUIET))
+        stage, hands = self.page.stage, self.hands
+        for button, handler in ((stage.undo, hands.undo), (stage.redo, hands.redo)):
+            # Undo may bring back another generator or editor: pickers follow.
+            done = self._on(button.click, handler, None, self.shown)
+            self._arranged(self._on(done.success, _again(hands), None, self.picked))
+        self._look(self._on(stage.reset.click, hands.step(_reset), None, self.shown))
+        self._look(self._on(stage.surprise.click, hands.step(hands.surprise), None, self.shown))
         for tab, name in zip(stage.tabs, VIEWS, strict=True):
-            tab.select(self.looks.opened(name), desk, self.looked, **QUIET)
+            self._on(tab.select, self.looks.opened(name), None, self.looked)
 
     def _choose(self) -> None:
-        choose, looks, desk = self.page.choose, self.looks, self.page.desk
+        choose, looks = self.page.choose, self.looks
         seeds = looks.gallery(looks.of_seeds)
         for event in (choose.psi.release, choose.seed.submit, choose.seed.blur):
-            event(seeds, self._faces, choose.gallery, **QUIET)
+            self._on(event, seeds, self._faces, choose.gallery)
         for button, by in ((choose.back, -PAGE), (choose.more, PAGE)):
-            turned = button.click(_turner(by), choose.seed, choose.seed, **QUIET)
-            turned.success(seeds, self._faces, choose.gallery, **QUIET)
-        choose.alike.click(looks.gallery(looks.alike), self._faces, choose.gallery, **QUIET)
+            turned = self._on(button.click, _turner(by), choose.seed, choose.seed)
+            self._on(turned.success, seeds, self._faces, choose.gallery)
+        self._on(choose.alike.click, looks.gallery(looks.alike), self._faces, choose.gallery)
         outputs = [*self.picked, *self.shown]
         for gallery, visited in ((choose.gallery, False), (choose.visited, True)):
-            self._arranged(gallery.select(looks.chosen(visited), desk, outputs, **QUIET))
+            self._arranged(self._on(gallery.select, looks.chosen(visited), None, outputs))
 
     def _further(self) -> None:
-        further, looks, desk = self.page.further, self.looks, self.page.desk
-        choose = self.page.choose
+        further, looks, choose = self.page.further, self.looks, self.page.choose
         tabs = (
             self.page.sliders.tab,
             choose.tab,
@@ -148,20 +155,26 @@ class Wires:
             further.take_tab,
         )
         for tab, name in zip(tabs, SIDES, strict=True):
-            tab.select(looks.opened(name), desk, self.looked, **QUIET)
-        asked = self.page.sliders.asked.click(looks.check_asked, desk, self.page.tabs, **QUIET)
-        asked.success(looks.gallery(looks.asked), self._faces, choose.gallery, **QUIET)
-        compared = [further.attribute, further.change, further.methods, desk]
-        further.compare.click(looks.compare, compared, further.compared, **SLOW)
-        outputs = [further.photo, further.inverted, *self.picked, *self.shown]
-        self._arranged(further.photo.upload(self.photos.upload, [further.photo, desk], outputs, **QUIET))
-        loaded = further.load.upload(self.doors.upload, [further.load, desk], [*self.picked, *self.shown], **SLOW)
-        self._arranged(loaded)
+            self._on(tab.select, looks.opened(name), None, self.looked)
+        asked = self._on(self.page.sliders.asked.click, looks.check_asked, None, self.page.tabs)
+        self._on(asked.success, looks.gallery(looks.asked), self._faces, choose.gallery)
+        compared = [further.attribute, further.change, further.methods]
+        self._on(further.compare.click, looks.compare, compared, further.compared, SLOW)
+        outputs = [*self.picked, *self.shown]
+        for part in (further.photo, further.load):
+            # What comes is looked at by ``folder.claimed``; Gradio's own model of it fails without a message.
+            part.data_model = Anything
+        upload = self.photos.upload(len(outputs))
+        self._arranged(
+            self._on(further.photo.upload, upload, further.photo, [further.photo, further.inverted, *outputs])
+        )
+        self._arranged(self._on(further.load.upload, self.doors.upload, further.load, outputs, SLOW))
 
-    def _arranged_after(self, event: Any) -> None:
-        """Undo may bring back another generator or editor: pickers follow."""
-        again = event.success(_again(self.hands), self.page.desk, self.picked, **QUIET)
-        self._arranged(again)
+
+class Anything(GradioRootModel):
+    """What came, as it came."""
+
+    root: Any
 
 
 def _reset(desk: Desk) -> Scene:
@@ -169,8 +182,11 @@ def _reset(desk: Desk) -> Scene:
 
 
 def _turner(by: int) -> Any:
-    async def turn(seed: int | None) -> int:
-        return max(0, min(int(seed or 0) + by, 2**32 - PAGE))
+    @told
+    async def turn(seed: Any) -> int:
+        last = 2**32 - PAGE
+        first = given.whole_number("The first seed", 0 if seed is None else seed, 0, 2**32 - 1)
+        return max(0, min(first + by, last))
 
     return turn
 
@@ -179,4 +195,4 @@ def _again(hands: Hands) -> Any:
     async def pick(desk: Desk | None) -> Sequence[Any]:
         return hands.pickers(hands.desk(desk))
 
-    return pick
+    return told(pick)

@@ -9,7 +9,6 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -24,10 +23,10 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
 from ganvas.identity import FaceEmbedder
 from ganvas.pictures import KEPT_SIZE, shrink
-from ganvas.recipe import Named, Recipe, Tools, codes_of
+from ganvas.recipe import Named, Recipe, Tools, codes_of, editor_called
 from ganvas.recipe_json import to_json
 from ganvas.scorer import Scorer
-from ganvas.types import WPlus
+from ganvas.types import Images, WPlus
 
 T = TypeVar("T")
 KEPT = 8
@@ -94,9 +93,8 @@ class Choice:
 def choice(name: str) -> Choice:
     """An editor by name or file. Raises GanvasError where there is none."""
     editor = shipped.load_editor(name)
-    called = Path(name).name if Path(name).suffix else name
     about = f"{editor.method}, {len(editor.attributes)} attributes, for {editor.generator_name}"
-    return Choice(editor, Named(called, fingerprint(editor)), about)
+    return Choice(editor, Named(editor_called(name), fingerprint(editor)), about)
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class Workshop:
             if found.named.name in self.choices:
                 raise GanvasError(f"Two editors are called {found.named.name!r}: give one of them another name.")
             self.choices[found.named.name] = found
-        self.paths = {choice_name(file): str(file) for file in files}
+        self.paths = {editor_called(file): str(file) for file in files}
         self._bench: _Bench | None = None
         self._within: dict[str, Distribution] = {}
         self._rendered: OrderedDict[str, Rendering] = OrderedDict()
@@ -210,14 +208,17 @@ class Workshop:
         """The scorer of the scene's generator."""
         return self.bench(scene).scorer
 
-    def faces(self, scene: Scene) -> Tensor | None:
-        """The embedding of the face, (1, 128), nan where none is found; None where dlib isn't installed."""
+    def faces(self, image: Images) -> Tensor | None:
+        """The embedding of the face, (1, 128), nan where none is found; None where dlib isn't installed.
+
+        It needs no generator, so another thread than the worker may call it, but only one.
+        """
         if self._embedder is None:
             try:
                 self._embedder = FaceEmbedder()
             except GanvasError:
                 return None
-        return self._embedder(self.render(scene).image)
+        return self._embedder(image)
 
 
 def _remembered(kept: OrderedDict[str, T], most: int, recipe: Recipe, make: Callable[[], T]) -> T:
@@ -229,11 +230,6 @@ def _remembered(kept: OrderedDict[str, T], most: int, recipe: Recipe, make: Call
             kept.popitem(last=False)
     kept.move_to_end(key)
     return kept[key]
-
-
-def choice_name(file: str) -> str:
-    """What an editor given as a file is called."""
-    return Path(file).name if Path(file).suffix else file
 
 
 @dataclass(frozen=True)

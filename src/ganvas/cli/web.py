@@ -30,20 +30,24 @@ def app(
     ] = "bfloat16",
 ) -> None:
     """Edit faces in a web page on this machine."""
+    import os
     import signal
     import threading
 
     from ganvas.app import server
     from ganvas.app.workshop import Workshop, discovered
 
+    # However it's ended, from here on: what was written is deleted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # (Not where it was started to outlive its terminal, as by nohup.)
+    if os.name == "posix" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     local = server.is_local(host)
     shop = Workshop(discovered(dtype, device), editor or [])
     with server.serving(shop, generator, site=server.Site(host, port, browser)) as address:
         options.say(f"The editor is open at {address} (Ctrl-C ends it).")
         if not local:
             options.say(f"It listens on {host}: whoever reaches this machine can use it, without a password.")
-        # However it's ended, what was written is deleted.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         threading.Event().wait()
 
 
