@@ -101,7 +101,7 @@ def test_the_section_on_moves_says_which_way_is_right(stage):
 @pytest.mark.slow
 def test_all_ways_are_learned_kept_and_judged(stage, monkeypatch):
     section = keep(moves.run(stage), stage.place("sections", "moves"), "key")
-    assert len(section.data["ways"]) == 7
+    assert len(section.data["ways"]) == 8
     found = {row["name"]: row["both"]["mean"] for row in section.data["ways"]}
     assert found[moves.PAPER] > found[f"random, as long as {moves.PAPER}"]
     # What was learned is taken up again.

@@ -87,7 +87,7 @@ def test_a_face_that_comes_apart_at_the_guess_is_found_below_it(stage):
     track.said = lambda target: torch.full((8,), float(search.maximum))
     assert strides > 4
     found = track.climb(torch.tensor(0.9).logit().item(), None)
-    assert found.arrived.all() and (found.rung == peak).all()
+    assert found.arrived.all() and (found.rung == peak).all() and found.late.all()
 
 
 def test_every_strength_is_rendered_once(stage):

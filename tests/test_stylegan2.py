@@ -1,5 +1,7 @@
 """StyleGAN2: the laws of its layers against a plain reference, of its codes, and of its file."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -308,3 +310,11 @@ def test_all_resolutions_draw():
         shape = Shape(resolution, (2,) * (resolution.bit_length() - 2), 2, 2, mapping_layers=1, colours=1)
         generator = StyleGAN2(state_of(shape), shape)
         assert generator.synthesis(codes(generator, 1)).shape == (1, 3, resolution, resolution)
+
+
+def test_equal_weights_drawn_otherwise_are_another_generator():
+    shape = Shape(8, (8, 8), z_dim=8, w_dim=8, mapping_layers=1)
+    state = {name: torch.zeros(size) for name, size in shape.weight_shapes().items()}
+    changed = ({}, {"bounded": True}, {"clamp": 1.0}, {"learning_rate_multiplier": 0.1})
+    ways = [replace(shape, **change) for change in changed]
+    assert len({StyleGAN2(state, way).fingerprint for way in ways}) == len(ways)

@@ -24,6 +24,8 @@ from ganvas.types import WPlus
 
 CHUNK = 32
 """Faces that are searched side by side."""
+TRIED, HELPS = 8, 0.1
+"""Faces that a search gives up are climbed wholly until so many were, and on as long as this share of them arrives by it."""
 AHEAD = 8
 """Faces that go first, alone: what they took tells where to look for the others."""
 
@@ -60,13 +62,16 @@ def try_out(
     paper: list[Trial] = []
     matched: dict[float, list[Trial]] = {change: [] for change in targets}
     curves: dict[str, list[Tensor]] = {}
+    given_up, late = 0, 0
     renders, start, lines = 0, 0, dict.fromkeys((0.0, *targets), Line())
     for chunk in index.split([min(AHEAD, len(index)), *_sizes(len(index) - AHEAD)]):
         track = Track(view, editor, goal, *stage.codes(chunk), normal, plan.search)
         if start < faces[0]:
             part = track.part(faces[0] - start)
             score = torch.tensor(goal.target(TARGET)).logit().item()
-            paper.append(trial(stage, part, part.climb(score, stage.within, lines[0.0])))
+            found = part.climb(score, stage.within, lines[0.0], wholly=given_up < TRIED or late >= HELPS * given_up)
+            given_up, late = given_up + _count(found.given_up), late + _count(found.late)
+            paper.append(trial(stage, part, found))
             target = part.goal_of(score)
             lines[0.0] = lines[0.0].more(part.said(target), part.took(target))
         if start < faces[1]:
@@ -85,6 +90,11 @@ def try_out(
         {name: torch.cat(values) for name, values in curves.items()},
         renders,
     )
+
+
+def _count(faces: Tensor | None) -> int:
+    """How many of a mask there are."""
+    return 0 if faces is None else int(faces.sum())
 
 
 def _sizes(n: int) -> list[int]:

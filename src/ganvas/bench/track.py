@@ -78,11 +78,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Found:
-    """Where each face stopped: its rung, whether the target was reached there, and whether the distribution ended it."""
+    """Where each face stopped: its rung, whether the target was reached there, and whether the distribution ended it.
+
+    ``given_up``: the search found nothing, with strides left; ``late``: of these, those for which the other strides did.
+    """
 
     rung: Tensor
     arrived: Tensor
     stopped: Tensor
+    given_up: Tensor | None = None
+    late: Tensor | None = None
 
 
 class Track:
@@ -125,12 +130,12 @@ class Track:
         """What was seen of each face at its rung, (n, columns)."""
         return self.rows[torch.arange(len(rung)), rung]
 
-    def climb(self, score: float, within: Distribution | None, line: Line = Line()) -> Found:
+    def climb(self, score: float, within: Distribution | None, line: Line = Line(), wholly: bool = True) -> Found:
         """To the first stride whose score passes, as the paper's climb from below finds it where scores rise with strength.
 
         Strides are looked at from where the probe expects the target, upwards (by two where the score is far off) until
-        one passes; then between it and the last that didn't, until these are neighbours. Where none does, what guesses leapt
-        over is climbed, too: a face that came apart at the guess may have passed below it.
+        one passes; then between it and the last that didn't, until these are neighbours. Where none does, ``wholly`` climbs
+        all other strides, too: a score may fall and rise again.
         """
         target, stride = self.goal_of(score), self.search.stride
         last = self._limit(within)
@@ -148,20 +153,20 @@ class Track:
             on = (high == 0) & (low < last) & (stale < self.search.patience)
             open_ = open_ & torch.where(high > 0, high - low > 1, on)
             at = self._next_stride(target, low, high, last)
-        high = self._leapt(target, low, high)
+        given_up = (high == 0) & self._on_stride(last)[:, 1:].logical_and(self.values[:, 1:].isnan()).any(1)
+        high = self._rest(target, given_up, high, last) if wholly else high
         arrived = high > 0
         highest = self.values.where(self._on_stride(last), -torch.inf).nan_to_num(nan=-torch.inf).argmax(1)
         stopped = ~arrived & (last < self.search.rungs // stride) & (low >= last)
-        return Found(torch.where(arrived, high * stride, highest), arrived, stopped)
+        return Found(torch.where(arrived, high * stride, highest), arrived, stopped, given_up, given_up & arrived)
 
-    def _leapt(self, target: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """``high`` of faces that nothing passed for, after the strides below ``low`` that weren't seen, from the lowest on."""
-        for place in range(1, int(low.max()) if len(low) else 0):
-            index = ((high == 0) & (place < low)).nonzero()[:, 0]
+    def _rest(self, target: Tensor, given_up: Tensor, high: Tensor, last: Tensor) -> Tensor:
+        """``high`` after all strides of faces that were given up, from the lowest on."""
+        for place in range(1, int(last.max()) + 1 if len(last) else 0):
+            index = (given_up & (high == 0) & (place <= last)).nonzero()[:, 0]
             rung = torch.full_like(index, place * self.search.stride)
             self._look(index, rung)
-            passed = index[self.values[index, rung] > target[index]]
-            high = high.index_fill(0, passed, place)
+            high = high.index_fill(0, index[self.values[index, rung] > target[index]], place)
         return high
 
     def _next_stride(self, target: Tensor, low: Tensor, high: Tensor, last: Tensor) -> Tensor:

@@ -56,8 +56,17 @@ class Shape:
         for name in ("z_dim", "w_dim", "mapping_layers"):
             if getattr(self, name) < 1:
                 raise GanvasError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        sizes = (*self.widths, self.z_dim, self.w_dim, self.num_labels, self.mapping_layers)
+        if max(sizes) > MOST:
+            raise GanvasError(f"A generator's sizes are {MOST} at most, not {max(sizes)}.")
         if min(self.widths) < 1 or self.num_labels < 0:
             raise GanvasError(f"Widths must be at least 1 and labels 0, not {min(self.widths)} and {self.num_labels}.")
+
+    @property
+    def ways(self) -> list[str]:
+        """How pictures are drawn, as far as weights don't say it and it isn't as published: like ["bounded=True"]."""
+        names = ("learning_rate_multiplier", "clamp", "shuffled", "bounded")
+        return [f"{name}={getattr(self, name)}" for name in names if getattr(self, name) != getattr(Shape, name)]
 
     @property
     def blocks(self) -> tuple[int, ...]:

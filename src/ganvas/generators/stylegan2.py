@@ -88,7 +88,8 @@ class StyleGAN2(Generator):
         self.resolution, self.row_resolutions = shape.resolution, shape.row_resolutions
         state = {name: value.float() for name, value in state.items()}
         _check(state, shape)
-        self.fingerprint = hash_weights(state.items())
+        # Equal weights that are drawn in another way are another generator.
+        self.fingerprint = hash_weights([*state.items(), *((way, torch.zeros(0)) for way in shape.ways)])
         self.w_avg = nn.Buffer(state["mapping.w_avg"].clone())
         with torch.no_grad():
             folded = layers.fold(state, shape, dtype)

@@ -31,6 +31,7 @@ NAME, TITLE = "moves", "Moving the count"
 SUCCESSIVE = (1, 2, 3)
 """How many objects are asked for at once, by successive unit moves."""
 PAPER, BEST = "paper: W, cross-entropy", "ours"
+TWO = "two of the paper's H: one adds, one removes, along 64 components"
 AIMS = {PAPER: 0.7, BEST: 0.85}
 """The share that is to be right, of each."""
 
@@ -49,6 +50,7 @@ def ways_of(stage: Stage) -> dict[str, Move]:
         "paper: W, MSE": by_editor(recipes.paper(stage, "w", "mse")),
         f"paper: W+, cross-entropy{suffix}": by_editor(recipes.paper(stage, "w+", "ce")),
         f"paper: W+, MSE{suffix}": by_editor(recipes.paper(stage, "w+", "mse")),
+        TWO: by_editor(recipes.two(stage)),
         BEST: by_editor(recipes.best(stage)),
     }
     return ways | {f"random, as long as {name}": at_random(stage, ways[name]) for name in (PAPER, BEST)}

@@ -9,9 +9,9 @@ from ganvas.errors import GanvasError
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything; the defaults are the full report, 25 minutes on one core with 64×64 pictures."""
+    """How much of everything; the defaults are the full report, 45 minutes on one core with 64×64 pictures."""
 
-    labels: int = 20_000
+    labels: int = 60_000
     """Sampled codes that are labelled through pictures."""
     moves: int = 1_000
     """Fresh codes that a way to move is judged on; those whose count the counter is sure of."""
@@ -21,7 +21,7 @@ class Size:
     """Real images that are inverted to learn from."""
     held_out: int = 500
     """Real images, held out, that are inverted, edited and judged."""
-    encoder: int = 200
+    encoder: int = 300
     """Steps that each of the four encoders is trained for, after twice as many that they share."""
     knowledge: int = 1_500
     """Steps that a latent classifier is trained for."""

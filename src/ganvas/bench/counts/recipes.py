@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from ganvas.bench.counts.fits import fitted
 from ganvas.bench.counts.kept import inverted
 from ganvas.bench.counts.stage import Stage
-from ganvas.dataset import LatentDataset
+from ganvas.dataset import LatentDataset, Source, make_dataset
 from ganvas.edit import Editor
 
 COUNT = ["count"]
+SMOOTH = {"dropout": 0.2, "noise": 0.1}
+"""What keeps a classifier smooth."""
+MIXED = 3
+"""Sampled codes to an inverted one, at most, where both are learned from."""
 
 
 def steps(stage: Stage, space: str) -> dict[str, int]:
@@ -27,6 +33,19 @@ def lessons(stage: Stage, space: str) -> LatentDataset:
     return stage.labels if real is None else real
 
 
+def mixed(stage: Stage) -> LatentDataset:
+    """What ours learns from in W+: inverted codes, and at least as many sampled ones, whose rows are equal."""
+    real, drawn = lessons(stage, "w+"), stage.labels
+    if real is drawn:
+        return drawn
+    drawn = drawn.subset(torch.arange(min(len(drawn), MIXED * len(real))))
+    names = tuple(name for name in drawn.attributes if name in real.attributes)
+    real, drawn = real.select(names), drawn.select(names)
+    codes = torch.cat((real.codes, drawn.ws(slice(None), real.codes.shape[1])))
+    scores = torch.cat((real.scores, drawn.scores))
+    return make_dataset(codes, scores, names, drawn.kinds, Source(None), drawn.generator, drawn.scorer)
+
+
 def paper(stage: Stage, space: str, loss: str) -> Editor:
     """The paper's H."""
     options: dict[str, Any] = {"recipe": "paper", "space": space, "loss": loss, "attributes": COUNT}
@@ -34,6 +53,12 @@ def paper(stage: Stage, space: str, loss: str) -> Editor:
         options["hidden"] = list(stage.size.hidden)
     name = f"paper-{space.replace('+', '-plus')}-{loss}"
     return fitted(stage, name, lessons(stage, space), "cardinality", options | steps(stage, space))
+
+
+def two(stage: Stage) -> Editor:
+    """The paper's H, but one that adds and another that removes, along leading components, taught by a smoother classifier."""
+    options = {"recipe": "paper", "space": "w", "loss": "ce", "attributes": COUNT} | steps(stage, "w")
+    return fitted(stage, "two", stage.labels, "cardinality", options | {"signs": 2, "pca": 64, **SMOOTH})
 
 
 def ours(stage: Stage) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 
 from ganvas.bench.counts.section import Section, keep, key_of, recall
-from ganvas.bench.counts.stage import Stage
+from ganvas.bench.counts.stage import CONDITIONAL, Stage, sha256_of
 from ganvas.errors import GanvasError
 
 SECTIONS = ("inverted", "classifiers", "umap", "moves", "ways", "real", "conditional", "proof")
@@ -30,8 +30,8 @@ def run(stage: Stage, names: Sequence[str] = SECTIONS, say: Say = lambda line: N
 
     A section that fails for a reason of its own is a gap, and the others go on.
     """
-    key = key_of(stage.about)
-    kept = {name: recall(stage.place("sections", name), key) for name in names}
+    keys = {name: _key(stage, name) for name in names}
+    kept = {name: recall(stage.place("sections", name), keys[name]) for name in names}
     for line in _planned(stage, kept):
         say(line)
     stage = replace(stage, watch=say)
@@ -43,7 +43,7 @@ def run(stage: Stage, names: Sequence[str] = SECTIONS, say: Say = lambda line: N
             started = time.monotonic()
             try:
                 made = import_module(f"ganvas.bench.counts.{name}").run(stage)
-                found = keep(made, stage.place("sections", name), key)
+                found = keep(made, stage.place("sections", name), keys[name])
             except GanvasError as error:
                 gaps[name] = str(error)
                 say(f"    left out: {error}")
@@ -51,6 +51,12 @@ def run(stage: Stage, names: Sequence[str] = SECTIONS, say: Say = lambda line: N
             seconds[name] = round(time.monotonic() - started, 1)
         sections.append(found)
     return Found(tuple(sections), gaps, seconds)
+
+
+def _key(stage: Stage, name: str) -> str:
+    """What a section depends on; one alone sees the conditional generator."""
+    seen = {"conditional": sha256_of(stage.place(CONDITIONAL))} if name == "conditional" else {}
+    return key_of(stage.about | seen)
 
 
 def _planned(stage: Stage, kept: dict[str, Section | None]) -> list[str]:

@@ -49,7 +49,6 @@ class Stage:
             "folder": None if self.folder is None else read_about(self.folder),
             "dtype": dtype_name(self.generator),
             "recipes": RECIPES,
-            "conditional": _sha256(self.place(CONDITIONAL)),
             "size": asdict(self.size),
             "seed": self.seed,
         }
@@ -73,7 +72,7 @@ class Stage:
         return self.work.joinpath(*names)
 
 
-def _sha256(path: Path) -> str | None:
+def sha256_of(path: Path) -> str | None:
     """Of a file; None where there is none."""
     if not path.exists():
         return None
