@@ -4,16 +4,14 @@ from functools import cache
 
 import pytest
 import torch
-from counted import JUDGE, KINDS, NAMES, QUICK, SQUARES, counter_editor, counts, labels
+from counted import KINDS, NAMES, QUICK, SQUARES, counter_editor, counts, labels
 
 from ganvas import GanvasError, editors, sample
-from ganvas.control import View
 from ganvas.dataset import Source, make_dataset
 from ganvas.editors import _count_classifier as classifier
 from ganvas.editors._cardinality_moves import Moves
 from ganvas.editors._count_classifier import Knowing, accuracy, heads_of, learn
 from ganvas.editors.cardinality import CardinalityEditor
-from ganvas.widen import widened
 
 WS = sample(SQUARES, 300, 1.0, 2_000_000)
 BEFORE = counts(WS)[:, 0]
@@ -219,18 +217,3 @@ def test_moves_add_up():
         found = moves.move(x, change)
     torch.testing.assert_close(found[2], found[0] + found[1])
     assert not found[3].any()
-
-
-def test_labels_are_widened_by_where_moves_lead():
-    view = View(SQUARES, JUDGE, 64)
-    data, editor = labels(), counter_editor()
-    wide = widened(data, editor, view, 200, seed=1)
-    assert len(wide) == len(data) + 200 and torch.equal(wide.codes[: len(data)], data.codes)
-    new = wide.codes[len(data) :]
-    torch.testing.assert_close(counts(SQUARES.expand(new)), wide.scores[len(data) :])
-    assert torch.equal(widened(data, editor, view, 200, seed=1).codes, wide.codes)
-    assert editors.fit("cardinality", wide, SQUARES, attributes=["count"], **{**QUICK, "steps": 5}).attributes == (
-        "count",
-    )
-    with pytest.raises(GanvasError, match="at least one code"):
-        widened(data, editor, view, 0)

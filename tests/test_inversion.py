@@ -289,7 +289,7 @@ def bad(tmp_path: Path) -> dict[str, tuple[Path, str]]:
     saved(picture, tmp_path / "moves.gif", save_all=True, append_images=[picture.rotate(90)])
     saved(Image.fromarray(np.zeros((9, 9), np.float32)), tmp_path / "float.tif")
     said = dict.fromkeys(files, "isn't a whole picture") | {
-        "moves.gif": "holds 2 pictures",
+        "moves.gif": "holds several pictures",
         "float.tif": "floating-point",
     }
     return {name: (tmp_path / name, text) for name, text in said.items()}

@@ -105,3 +105,18 @@ def test_equals_openvino(ffhq, ffhq_files):
         assert (w - ws[i, :1]).abs().max() < 1e-4
         picture = torch.from_numpy(synthesis([ws[i, :1].numpy()])[0])
         assert (ffhq.synthesis(ws[i : i + 1]) - picture).abs().max() <= 1e-3
+
+
+@pytest.mark.parametrize("name", [*sorted(tiny.state()), "w_avg"])
+def test_weights_of_other_shapes_are_one_line(name):
+    whole = tiny.state() | {"w_avg": torch.zeros(tiny.DIM)}
+    MobileStyleGAN(whole, "tiny")
+    for value in (None, torch.zeros(5), torch.zeros(3, 2, 1), torch.zeros(())):
+        changed = {key: item for key, item in whole.items() if key != name}
+        with pytest.raises(GanvasError, match="not MobileStyleGAN's weights") as caught:
+            MobileStyleGAN(changed | ({} if value is None else {name: value}), "tiny")
+        assert "\n" not in str(caught.value)
+    with pytest.raises(GanvasError, match="'more' is one too many"):
+        MobileStyleGAN(whole | {"more": torch.zeros(1)}, "tiny")
+    with pytest.raises(GanvasError, match="missing|no blocks"):
+        MobileStyleGAN({key: item for key, item in whole.items() if not key.startswith("blocks")}, "tiny")

@@ -89,7 +89,7 @@ def origin_of(path: str | Path, size: int) -> Origin:
     if path.suffix == ".parquet" or (path / "train.parquet").exists():
         folder, part = (path.parent, path.stem) if path.suffix == ".parquet" else (path, "train")
         return _multimnist(folder, part, size)
-    from ganvas.inversion.photos import photos_in, read_photo
+    from ganvas.photos import photos_in, read_photo
 
     if not path.is_dir():
         raise GanvasError(f"There is no folder {path}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from ganvas.errors import GanvasError
 
 METADATA_KEY = "ganvas"
 """Where a safetensors file's metadata holds what ganvas says about it, as JSON."""
+MOST_BYTES_OF_CARD = 1 << 20
 
 
 @contextmanager
@@ -79,6 +81,35 @@ def parse_json(text: str, origin: str | Path) -> Any:
         raise
     except (ValueError, RecursionError):  # a plain ValueError: a number of thousands of digits
         raise GanvasError(f"{origin} isn't JSON.") from None
+
+
+def read_card(path: Path) -> Any:
+    """What a small file in JSON (by its ending) or TOML says. Raises GanvasError for anything else."""
+    try:
+        if path.stat().st_size > MOST_BYTES_OF_CARD:
+            raise GanvasError(f"{path} is too large for a card.")
+        return read_json(path) if path.suffix == ".json" else tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise GanvasError(f"{path} isn't a card in TOML: {error}.") from None
+    except RecursionError:
+        raise GanvasError(f"{path} isn't a card in TOML: it nests too deeply.") from None
+
+
+def read_npy(path: str | Path) -> Any:
+    """The array in a .npy file. Raises GanvasError where it's missing, damaged, too large, or a pickle, which isn't opened."""
+    import numpy as np
+
+    try:
+        found = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise GanvasError(f"There is no file {path}.") from None
+    except (OSError, ValueError, EOFError, MemoryError, OverflowError):
+        raise GanvasError(f"{path} isn't a whole .npy file of numbers.") from None
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+        raise GanvasError(f"{path} isn't a whole .npy file of numbers.")
+    return found
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

@@ -7,14 +7,12 @@ those of a StyleGAN2 of any resolution: https://github.com/NVlabs/stylegan2, two
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log2
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,11 +20,12 @@ from torch import Tensor
 from ganvas.dataset import LABEL_SEED, LatentDataset
 from ganvas.edit import About, Editor, LinearEditor, gains
 from ganvas.errors import GanvasError, unknown
-from ganvas.files import load_tensors
+from ganvas.files import load_tensors, read_npy
 from ganvas.gaussianize import Gaussianize
 from ganvas.generator import Generator, sample
 from ganvas.masked import Masked
 from ganvas.probe import Probe
+from ganvas.rows import is_stylegan2, stylegan2_rows
 from ganvas.types import W
 
 IMPORTED = "imported"
@@ -102,7 +101,9 @@ def read_direction(path: str | Path, name: str = "") -> Float[Tensor, "rows w_di
     if path.suffix.lower() == ".safetensors":
         value: Any = load_tensors(path)[0]
     else:
-        value = _read_npy(path) if path.suffix.lower() == ".npy" else _read_pt(path)
+        from ganvas.checkpoints import saved_in
+
+        value = torch.from_numpy(read_npy(path).astype("float32")) if path.suffix.lower() == ".npy" else saved_in(path)
     if isinstance(value, dict):
         tensors = {key: tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
         if name not in tensors and len(tensors) != 1:
@@ -135,34 +136,15 @@ def fit_rows(
     own = generator.row_resolutions
     if n in (1, len(own)):
         return direction.expand(len(own), -1).to(generator.device)
-    if n % 2 or not 4 <= n <= 24:
+    if not is_stylegan2(n):
         known = f"1, {len(own)} as {generator.name!r} has, or StyleGAN2's (18 for 1024 pixels, 2 less for each half)"
         raise GanvasError(f"{path} holds a direction of {n} rows: it must have {known}.")
-    foreign = torch.tensor([4, *(8 << i // 2 for i in range(n - 2)), 2 << n // 2])
+    foreign = torch.tensor(stylegan2_rows(n))
     rows = []
     for resolution in own:
         apart = (foreign.log2() - log2(resolution)).abs()
         rows.append(direction[apart == apart.min()].mean(0))
     return torch.stack(rows).to(generator.device)
-
-
-def _read_npy(path: Path) -> Tensor:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError):
-        raise GanvasError(f"{path} isn't a whole .npy file of numbers.") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise GanvasError(f"{path} holds no direction: an array of numbers is needed.")
-    return torch.from_numpy(array.astype(np.float32))
-
-
-def _read_pt(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise GanvasError(f"{path} can't be read without running what it carries: save it as .npy instead.") from None
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, MemoryError):
-        raise GanvasError(f"{path} isn't a whole .pt file.") from None
 
 
 def _stacked(directions: list[Tensor], num_ws: int) -> tuple[tuple[int, ...], Tensor]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+import struct
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +25,8 @@ MOST_BYTES = 64 << 20
 """Larger picture files are refused."""
 MOST_PIXELS = 64_000_000
 """Larger pictures are refused before they are decoded."""
+CEILING = 178_956_970
+"""Pixels that Pillow opens at all."""
 
 
 def shrink(images: Images, size: int = KEPT_SIZE) -> Float[Tensor, "n 3 {size} {size}"]:
@@ -42,7 +46,8 @@ def to_bytes(images: Images) -> Tensor:
 
 def from_bytes(pixels: Tensor) -> Images:
     """The inverse of ``to_bytes`` for pictures (n, height, width, 3) of 0 … 255."""
-    return pixels.permute(0, 3, 1, 2).to(torch.float32).div(127.5).sub(1)
+    # In place: a large photograph would stand in memory three times.
+    return pixels.permute(0, 3, 1, 2).to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
 def encode_jpeg(pixels: Tensor) -> bytes:
@@ -70,7 +75,7 @@ def encode_png(pixels: Tensor, texts: Mapping[str, str] | None = None) -> bytes:
 
 def png_texts(path: str | Path) -> dict[str, str]:
     """The texts before a PNG's pixels, which aren't decoded. Raises GanvasError where ``path`` is no PNG."""
-    with _opened(path, ["PNG"]) as picture:
+    with opened(path, ["PNG"]) as picture:
         # Not picture.text: that decodes the pixels to look for more texts behind them.
         return {str(key): str(value) for key, value in picture.info.items() if isinstance(value, str)}
 
@@ -80,23 +85,36 @@ def read_picture(path: str | Path) -> Images:
 
     Raises GanvasError for a file that is missing, too large, damaged, or no picture.
     """
-    with _opened(path, ["PNG", "JPEG", "WEBP"]) as picture:
+    with opened(path, ["PNG", "JPEG", "WEBP"]) as picture:
         upright = ImageOps.exif_transpose(picture).convert("RGB")
         return from_bytes(torch.from_numpy(np.array(upright))[None])
 
 
 @contextmanager
-def _opened(path: str | Path, formats: list[str]) -> Iterator[Image.Image]:
+def opened(
+    path: str | Path, formats: Sequence[str], most_pixels: int = MOST_PIXELS, most_bytes: int = MOST_BYTES
+) -> Iterator[Image.Image]:
+    """A picture whose size is asked before it is decoded. Raises GanvasError where it can't be read, in the block, too."""
+    several = ", ".join(formats)
+    what = f"picture ({several})" if len(formats) > 3 else f"{' or '.join(formats)} picture"
     try:
-        if Path(path).stat().st_size > MOST_BYTES:
-            raise GanvasError(f"{path} has more than {MOST_BYTES >> 20} MiB: that's too large for a picture here.")
-        with Image.open(path, formats=formats) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise GanvasError(f"{path} has {picture.width}×{picture.height} pixels: {MOST_PIXELS:,} at most.")
-            yield picture
+        if Path(path).stat().st_size > most_bytes:
+            raise GanvasError(f"{path} has more than {most_bytes >> 20} MiB: that's too large for a picture here.")
+        with warnings.catch_warnings():
+            # Pillow's own limit, of which it warns; ours is checked here.
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=list(formats)) as picture:
+                if picture.width * picture.height > most_pixels:
+                    raise GanvasError(f"{path} has {picture.width}×{picture.height} pixels: {most_pixels:,} at most.")
+                yield picture
     except GanvasError:
         raise
     except FileNotFoundError:
         raise GanvasError(f"There is no file {path}.") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise GanvasError(f"{path} isn't a whole {' or '.join(formats)} picture.") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
+    except Image.DecompressionBombError:
+        raise GanvasError(f"{path} has more than {CEILING:,} pixels: that's too large.") from None
+    # What Pillow's readers raise on damaged files, by format.
+    except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error):
+        raise GanvasError(f"{path} isn't a whole {what}.") from None

@@ -6,24 +6,22 @@ interpreter of few opcodes with a list of allowed names (``_pickle``), never thr
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ganvas.checkpoints import _torch
-from ganvas.checkpoints._pickle import Budget, shown
+from ganvas.checkpoints._budget import Budget, shown
 from ganvas.checkpoints._torch import Stored
 from ganvas.checkpoints.found import Found
 from ganvas.errors import GanvasError
-from ganvas.files import load_tensors, read_json
+from ganvas.files import load_tensors, read_card
 
-__all__ = ["CARDS", "Found", "read", "tensors_in", "what"]
+__all__ = ["CARDS", "Found", "read", "saved_in", "tensors_in", "what"]
 
 MOST_BYTES = 4 << 30
 """Of a file (a training snapshot of 1024×1024 with its optimisers has 0.4 GB)."""
-MOST_BYTES_OF_CARD = 1 << 20
 CARDS = (".toml", ".json")
 """What a card beside a state dict is called: as the state dict, with one of these endings."""
 FORMATS = (
@@ -101,6 +99,20 @@ def tensors_in(path: str | Path) -> dict[str, Tensor]:
     return _torch.tensors(found[0][1], budget)
 
 
+def saved_in(path: str | Path) -> Tensor | dict[str, Tensor] | None:
+    """The floating-point tensor that torch.save wrote, or those of a mapping by their names; None: it wrote neither.
+
+    Raises GanvasError as ``read`` does.
+    """
+    data, budget = _bytes(Path(path)), Budget(str(path))
+    value = _torch.read_save(data, budget)
+    if isinstance(value, Stored):
+        return _torch.tensors({"value": value}, budget).get("value")
+    plain = value if isinstance(value, dict) else {}
+    named = {key: item for key, item in plain.items() if isinstance(key, str) and isinstance(item, Stored)}
+    return _torch.tensors(named, budget) or None
+
+
 def _looks_like_safetensors(path: Path) -> bool:
     """Eight bytes of length, then a JSON object."""
     try:
@@ -125,6 +137,7 @@ def _bytes(path: Path) -> memoryview:
 
 def _own(path: Path) -> Found:
     state, about = load_tensors(path)
+    _torch.check_finite(state, str(path))
     family = about.get("family")
     if about.get("kind") == "generator" and about.get("version") == 1:
         if family == "stylegan2":
@@ -185,7 +198,7 @@ def _with_card(dicts: dict[str, dict[str, Stored]], path: Path, card: str | Path
             f"{path} is a state dict ({names}, …) without a card: {' or '.join(place.name for place in places)} has to list "
             "its layers."
         )
-    shape = dcgan.shape_of(_card(place), place)
+    shape = dcgan.shape_of(read_card(place), place)
     needed = dcgan.names_of(shape)
     for state in dicts.values():
         for start in PREFIXES:
@@ -200,16 +213,3 @@ def _with_card(dicts: dict[str, dict[str, Stored]], path: Path, card: str | Path
     raise GanvasError(
         f"{path} lacks {missing!r}, which {place.name} lists: it has {', '.join(map(shown, list(most)[:8]))}."
     )
-
-
-def _card(path: Path) -> Any:
-    if path.stat().st_size > MOST_BYTES_OF_CARD:
-        raise GanvasError(f"{path} is too large for a card.")
-    if path.suffix == ".json":
-        return read_json(path)
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise GanvasError(f"{path} isn't TOML: {error}.") from None
-    except RecursionError:
-        raise GanvasError(f"{path} isn't TOML: it nests too deeply.") from None

@@ -12,10 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ganvas.errors import GanvasError
+from ganvas.checkpoints._budget import TOO_MANY, Budget, shown
 
-MOST_STEPS = 2_000_000
-"""Opcodes in one file, those of the pickles inside it included (StyleGAN2-FFHQ takes 20,000)."""
 MOST_STACK = 100_000
 """Values that wait on the stack."""
 MOST_MARKS = 100
@@ -47,30 +45,6 @@ class Record:
     state: dict[Any, Any] = field(default_factory=dict)
 
 
-@dataclass
-class Budget:
-    """Steps left, shared by a pickle and those inside it; ``origin`` is what messages call the file."""
-
-    origin: str
-    steps: int = MOST_STEPS
-
-    def damaged(self, why: str) -> GanvasError:
-        """The error of a file that can't be read."""
-        return GanvasError(f"{self.origin} isn't a whole checkpoint: {why}.")
-
-    def refused(self, what: str) -> GanvasError:
-        """The error of a file that asks for more than checkpoints need."""
-        return GanvasError(f"{self.origin} isn't read: it {what}. Nothing of it was run.")
-
-
-def shown(value: object) -> str:
-    """A foreign text or number in a message: short, and without control characters."""
-    if not isinstance(value, str | int | float | Exception | None):
-        return f"a {type(value).__name__}"  # a nest of lists could be as long as it likes
-    line = ascii(str(value))[1:-1]
-    return line if len(line) <= 80 else line[:77] + "..."
-
-
 class Machine:
     """Reads one pickle of ``data``, from ``at`` on; ``at`` is then where it ended.
 
@@ -94,9 +68,9 @@ class Machine:
         """The value of the pickle. Raises GanvasError for all that isn't a plain checkpoint's."""
         try:
             while (code := self._take(1)[0]) != STOP:
-                self.budget.steps -= 1
-                if self.budget.steps < 0 or len(self.stack) > MOST_STACK:
-                    raise self.budget.refused("has more steps or values than a checkpoint has")
+                self.budget.spend(1)
+                if len(self.stack) > MOST_STACK:
+                    raise self.budget.refused(TOO_MANY)
                 if code not in OPCODES:
                     raise self.budget.refused(f"uses the opcode {_opcode(code)}, which checkpoints don't need")
                 OPCODES[code](self)
@@ -233,7 +207,9 @@ class Machine:
         """Give an object its attributes: kept for records, dropped for mappings (a state dict's version numbers)."""
         state, target = self._pop(), self._top(Record, dict)
         if isinstance(target, Record):
-            target.state.update(state if isinstance(state, dict) else {"state": state})
+            found = state if isinstance(state, dict) else {"state": state}
+            self.budget.spend(len(found))  # one mapping can be given to many objects
+            target.state.update(found)
 
     def persist(self) -> None:
         """A persistent id: torch's storages."""

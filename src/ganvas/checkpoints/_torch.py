@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganvas.checkpoints._pickle import Budget, Call, Machine, Name, Record, Vocabulary, shown
+from ganvas.checkpoints._budget import Budget, shown
+from ganvas.checkpoints._pickle import Call, Machine, Name, Record, Vocabulary
 from ganvas.errors import GanvasError
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -28,6 +29,8 @@ MOST_NUMBERS = 2**28
 """In one tensor, and in all tensors of a network."""
 MOST_ENTRIES = 100_000
 """Files in an archive."""
+MOST_ENTRIES_INSIDE = 16
+"""Files in an archive that a pickle carries: a single storage and torch's notes of it."""
 MOST_DEPTH, MOST_LETTERS = 12, 200
 """Mappings inside one another where tensors are looked for, and the length of their names."""
 DTYPES = {
@@ -65,6 +68,8 @@ class Stored:
 
     def tensor(self, budget: Budget) -> Tensor:
         """The numbers themselves. Raises GanvasError where the storage is cut short."""
+        if 0 in self.shape:
+            return torch.zeros(self.shape, dtype=self.storage.dtype)
         width = self.storage.dtype.itemsize
         data = self.storage.read() if self.storage.read else memoryview(b"")
         start, end = self.offset * width, (self.offset + _span(self.shape, self.stride)) * width
@@ -167,7 +172,7 @@ def _storage(key: Any, known: dict[str, Storage], budget: Budget) -> Storage:
 
 
 def _read_zip(data: memoryview, budget: Budget, nested: bool) -> Any:
-    archive = open_zip(data, budget)
+    archive = open_zip(data, budget, nested)
     names = {info.filename: info for info in archive.infolist()}
     if sum(info.file_size for info in names.values()) > len(data):
         raise budget.refused("is an archive that unpacks to more than it has")
@@ -194,11 +199,14 @@ def _read_zip(data: memoryview, budget: Budget, nested: bool) -> Any:
     return Machine(head, vocabulary(budget, nested), budget, persistent).run()
 
 
-def open_zip(data: memoryview, budget: Budget) -> zipfile.ZipFile:
+def open_zip(data: memoryview, budget: Budget, nested: bool = False) -> zipfile.ZipFile:
     """An archive whose files are stored as they are, inside it. Raises GanvasError for any other."""
+    # One that is inside a pickle can be opened again and again, and each time its copy is kept.
+    budget.spend(len(data) >> (8 if nested else 12))
     octets = bytes(data)
-    budget.steps -= len(octets) >> 12  # for an archive that is inside a pickle, and opened again and again
-    if budget.steps < 0 or octets.count(b"PK\x01\x02") > MOST_ENTRIES:
+    entries = octets.count(b"PK\x01\x02")
+    budget.spend(entries)
+    if entries > (MOST_ENTRIES_INSIDE if nested else MOST_ENTRIES):
         raise budget.refused("is an archive with too many files")
     try:
         archive = zipfile.ZipFile(io.BytesIO(octets))
@@ -234,12 +242,24 @@ def tensors(value: Mapping[Any, Any], budget: Budget, names: Mapping[str, str] |
     total = sum(math.prod(item.shape) for item in stored.values())
     if total > MOST_NUMBERS:
         raise budget.refused(f"has tensors of {total:,} numbers: more than {MOST_NUMBERS:,}")
-    read = {key: item.tensor(budget) for key, item in stored.items()}
-    made = {names[key] if names else key: item.float() for key, item in read.items() if item.dtype.is_floating_point}
-    for key, item in made.items():
-        if not torch.isfinite(item).all():
-            raise GanvasError(f"{budget.origin} holds numbers that aren't finite, in {shown(key)}.")
+    taken = sum(_span(item.shape, item.stride) for item in stored.values())
+    there = sum({id(item.storage): item.storage.size for item in stored.values()}.values())
+    if taken > 2 * there:  # some share their numbers, but not again and again
+        raise budget.refused(f"has tensors of {taken:,} numbers where {there:,} are stored")
+    made = {
+        names[key] if names else key: item.tensor(budget).float()
+        for key, item in stored.items()
+        if item.storage.dtype.is_floating_point
+    }
+    check_finite(made, budget.origin)
     return made
+
+
+def check_finite(state: Mapping[str, Tensor], origin: str) -> None:
+    """Raises GanvasError where a weight is NaN or an infinity."""
+    for key, item in state.items():
+        if not torch.isfinite(item.float()).all():
+            raise GanvasError(f"{origin} holds numbers that aren't finite, in {shown(key)}.")
 
 
 def state_dicts(value: Any) -> Iterator[tuple[str, dict[str, Stored]]]:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganvas.checkpoints._pickle import Budget, Call, Machine, Record, Vocabulary, shown
+from ganvas.checkpoints._budget import Budget, shown
+from ganvas.checkpoints._pickle import Call, Machine, Record, Vocabulary
 from ganvas.checkpoints._torch import MOST_LETTERS, Storage, Stored, storage_in, tensors
 from ganvas.checkpoints._torch import vocabulary as torch_vocabulary
 from ganvas.checkpoints.found import Found
@@ -25,8 +26,8 @@ from ganvas.generators.stylegan2 import KIND, VERSION
 NETWORKS = ("G_ema", "G")
 """Which of a snapshot's networks is taken: the averaged one, if it's there."""
 NUMBERS = {"f8": "<f8", "f4": "<f4", "i8": "<i8", "i4": "<i4", "b1": "|b1"}
-MOST_DEPTH = 8
-"""Modules inside one another."""
+MOST_DEPTH, MOST_MODULES = 8, 1000
+"""Modules inside one another, and altogether."""
 
 
 def read(data: memoryview, budget: Budget) -> Found:
@@ -75,6 +76,7 @@ def vocabulary(budget: Budget) -> Vocabulary:
         values = lists[0] if lists else []
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise budget.damaged("it has a set that isn't of names")
+        budget.spend(len(values))  # one list can be made into many sets
         return set(values)
 
     def mapping() -> dict[str, Any]:
@@ -135,7 +137,7 @@ def _walk(
     network: Record, name: str, stored: dict[str, Stored], layers: dict[str, dict[str, Any]], budget: Budget
 ) -> None:
     """Parameters and buffers by their names, and each module's plain attributes."""
-    if name.count(".") > MOST_DEPTH or len(layers) > 1000:
+    if name.count(".") > MOST_DEPTH or len(layers) > MOST_MODULES:
         raise budget.refused("nests more modules than a generator has")
     layers[name] = network.state
     for part in ("_parameters", "_buffers"):
@@ -146,6 +148,8 @@ def _walk(
     modules = network.state.get("_modules")
     for key, value in modules.items() if isinstance(modules, dict) else ():
         if isinstance(value, Record) and len(str(key)) <= MOST_LETTERS:
+            if key == "" or "." in str(key):  # torch allows no such names, and depth is counted by dots
+                raise budget.refused(f"has a module called {shown(key)!r}")
             _walk(value, f"{name}.{key}".lstrip("."), stored, layers, budget)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganvas.checkpoints._pickle import Budget, shown
+from ganvas.checkpoints._budget import Budget, shown
 from ganvas.checkpoints._torch import Stored, tensors
 from ganvas.checkpoints.found import Found
 from ganvas.errors import GanvasError

@@ -186,13 +186,14 @@ def say_json(value: Any) -> None:
 def say_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table whose first column holds names and whose others hold numbers."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None)
     for i, title in enumerate(titles):
         table.add_column(title, justify="right" if i else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     Console(soft_wrap=True).print(table)
 
 

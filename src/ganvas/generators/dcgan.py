@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import Generator, draw_z, hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
 
@@ -30,6 +29,8 @@ MOST_LAYERS, MOST = 200, 65_536
 """Layers of a card, and numbers that a code may have."""
 MEAN_OF = 1024
 """Codes whose mean is the centre of truncation, for the space "first"."""
+MOST_OF_PICTURE, MOST_AT_ONCE = MOST * 64 * 3, 2**26
+"""Numbers that a layer may make of one code, and that are held of all codes of a batch where they are many."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Step:
             raise GanvasError(f"A layer {self.kind!r} {'needs' if self.kind in WEIGHTED else 'has no'} name.")
         if not 1 <= self.stride <= 8 or not 0 <= self.padding <= 64 or not 0 < self.epsilon < 1:
             raise GanvasError(f"A layer {self.kind!r} has an impossible stride, padding or epsilon.")
-        if self.kind == "reshape" and (len(self.shape) != 3 or not all(1 <= n <= 4096 for n in self.shape)):
+        sides = len(self.shape) == 3 and all(type(n) is int and 1 <= n <= 4096 for n in self.shape)
+        if self.kind == "reshape" and not sides:
             raise GanvasError(f"A layer 'reshape' needs a shape like [512, 4, 4], not {list(self.shape)}.")
 
 
@@ -71,7 +73,7 @@ class Shape:
     space: str = "z"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.z_dim <= MOST:
+        if type(self.z_dim) is not int or not 1 <= self.z_dim <= MOST:
             raise GanvasError(f"z_dim must be a whole number from 1 to {MOST}, not {self.z_dim}.")
         if self.space not in SPACES:
             raise unknown("space", self.space, SPACES)
@@ -117,20 +119,6 @@ def names_of(shape: Shape) -> list[str]:
     return [f"{s.name}.{part}" for s in shape.layers if s.name for part in needed.get(s.kind, ("weight",))]
 
 
-def read_generator(path: str | Path, name: str = "", dtype: torch.dtype = torch.float32) -> Dcgan:
-    """The generator in a file that ``save_generator`` wrote. Raises GanvasError for any other file."""
-    state, about = load_tensors(path)
-    if (about.get("kind"), about.get("family"), about.get("version")) != (KIND, FAMILY, VERSION):
-        raise GanvasError(f"{path} isn't a generator without W that ganvas wrote.")
-    return Dcgan(state, shape_of(about.get("shape"), path), name or Path(path).stem, dtype)
-
-
-def save_generator(path: str | Path, state: Mapping[str, Tensor], shape: Shape) -> None:
-    """Write weights with their shape."""
-    about = {"kind": KIND, "family": FAMILY, "version": VERSION, "shape": asdict(shape)}
-    save_tensors(path, {key: value.float() for key, value in state.items()}, about)
-
-
 class Dcgan(Generator):
     """The frozen network of ``shape``; its pictures are square, and grey ones repeat their channel."""
 
@@ -148,7 +136,8 @@ class Dcgan(Generator):
         self.fingerprint = hash_weights({**own, json.dumps(asdict(shape), sort_keys=True): torch.zeros(0)}.items())
         self.weights = nn.ParameterDict({key.replace(".", "/"): nn.Parameter(value) for key, value in own.items()})
         self.requires_grad_(False)
-        self.inner, picture = self._try()
+        self._try("meta")  # sizes alone, before anything of them is made
+        self.inner, picture, largest = self._try("cpu")
         if len(picture) != 3 or picture[0] not in (1, 3) or picture[1] != picture[2]:
             raise GanvasError(f"The card's layers end in {picture}: a picture is 1 or 3 channels of a square.")
         self.resolution, self.row_resolutions = picture[1], (picture[1],)
@@ -160,7 +149,8 @@ class Dcgan(Generator):
         self.w_avg = nn.Buffer(torch.zeros(self.w_dim))
         if shape.first:
             with torch.no_grad():
-                self.w_avg.copy_(self.mapping(draw_z(self, range(MEAN_OF))).mean(0))
+                parts = draw_z(self, range(MEAN_OF)).split(max(1, MOST_AT_ONCE // largest))
+                self.w_avg.copy_(torch.cat([self.mapping(z) for z in parts]).mean(0))
 
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
         """z itself, or what leaves the first layer, as one vector."""
@@ -180,21 +170,26 @@ class Dcgan(Generator):
         return self._run(x, self.shape.first, len(self.shape.layers), self.dtype).float().expand(-1, 3, -1, -1)
 
     @torch.no_grad()
-    def _try(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The shapes of a code and of a picture. Raises GanvasError where a layer doesn't fit the one before."""
-        x, inner = torch.zeros(1, self.z_dim), (self.z_dim,)
+    def _try(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+        """The shapes of a code and of a picture, and the most numbers that a layer makes of one code.
+
+        Raises GanvasError where a layer doesn't fit the one before.
+        """
+        x, inner, largest = torch.zeros(1, self.z_dim, device=device), (self.z_dim,), self.z_dim
         for i, step in enumerate(self.shape.layers):
             try:
                 x = self._layer(x, step, torch.float32)
-            except RuntimeError:
+            except (RuntimeError, IndexError, TypeError, ValueError):
                 what = f"{step.kind} {step.name}".strip()
                 raise GanvasError(
                     f"The card's layer {i} ({what}) doesn't fit what comes in, {tuple(x.shape[1:])}."
                 ) from None
-            if x[0].numel() > MOST * 64 * 3:
-                raise GanvasError(f"The card's layer {i} makes {x[0].numel():,} numbers of a picture: too many.")
+            if not 0 < x.numel() <= MOST_OF_PICTURE:
+                words = "too many" if x.numel() else "nothing is left"
+                raise GanvasError(f"The card's layer {i} makes {x.numel():,} numbers of a picture: {words}.")
+            largest = max(largest, x.numel())
             inner = tuple(x.shape[1:]) if i + 1 == self.shape.first else inner
-        return inner, tuple(x.shape[1:])
+        return inner, tuple(x.shape[1:]), largest
 
     def _run(self, x: Tensor, start: int, end: int, dtype: torch.dtype) -> Tensor:
         x = x.to(dtype)
@@ -205,7 +200,9 @@ class Dcgan(Generator):
     def _layer(self, x: Tensor, step: Step, dtype: torch.dtype) -> Tensor:
         def weight(part: str) -> Tensor | None:
             key = f"{step.name}.{part}".replace(".", "/")
-            return self.weights[key].to(dtype) if key in self.weights else None
+            if key not in self.weights:
+                return None
+            return (self.weights[key].to("meta") if x.is_meta else self.weights[key]).to(dtype)
 
         if step.kind in ("deconvolution", "convolution"):
             x = x[..., None, None] if x.ndim == 2 else x

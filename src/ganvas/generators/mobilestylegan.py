@@ -44,12 +44,18 @@ class MobileStyleGAN(Generator):
         self.name, self.dtype = name, dtype
         try:
             self.w_avg = nn.Buffer(state.pop("w_avg").float())
-            self.widths = [state[f"blocks.{i}.1.pointwise"].shape[0] for i in range(_count(state, "blocks"))]
+            self.widths = [state[f"blocks.{i}.1.pointwise"].shape[0] for i in range(max(1, _count(state, "blocks")))]
             self.z_dim = state["mapping.0.weight"].shape[1]
             self.w_dim = state["affine.0.weight"].shape[1]
+            first = state["conv.weight"].shape[0], state["conv.weight"].shape[1]
         except KeyError as error:
             raise GanvasError(f"These are not MobileStyleGAN's weights: {error} is missing.") from None
+        except IndexError:
+            raise GanvasError(
+                "These are not MobileStyleGAN's weights: there are no blocks, or a matrix is flat."
+            ) from None
         self.depth = _count(state, "mapping")
+        _check(state, _shapes(self.widths, first, self.z_dim, self.w_dim, self.depth), self.w_avg)
         blocks = [8 << i for i in range(len(self.widths))]
         self.row_resolutions = (4, *(r for r in blocks for _ in range(3)), blocks[-1])
         self.resolution = 2 * blocks[-1]
@@ -154,3 +160,35 @@ def inverse_haar(bands: Tensor) -> Tensor:
 
 def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({key.split(".")[1] for key in state if key.startswith(prefix + ".")})
+
+
+def _shapes(
+    widths: list[int], first: tuple[int, ...], z_dim: int, w_dim: int, depth: int
+) -> dict[str, tuple[int, ...]]:
+    """The name and shape of every weight; ``first``: the channels that leave and enter the first convolution."""
+    channels, entering = first
+    shapes: dict[str, tuple[int, ...]] = {"const": (1, entering, 4, 4), "conv.weight": (channels, entering, 3, 3)}
+    shapes |= {"conv.bias": (channels,), "conv.noise": (1, 1, 4, 4), "w_avg": (w_dim,)}
+    for i in range(depth):
+        shapes |= {f"mapping.{i}.weight": (w_dim, w_dim if i else z_dim), f"mapping.{i}.bias": (w_dim,)}
+    styled = [entering]
+    for i, width in enumerate(widths):
+        styled += [channels, channels // 4, width]
+        for j, inner in enumerate((channels // 4, width)):
+            name, side = f"blocks.{i}.{j}", 8 << i
+            shapes |= {f"{name}.depthwise": (inner, 1, 3, 3), f"{name}.pointwise": (width, inner, 1, 1)}
+            shapes |= {f"{name}.bias": (width,), f"{name}.noise": (1, 1, side, side)}
+        channels = width
+    for i, width in enumerate([*styled, channels]):
+        shapes |= {f"affine.{i}.weight": (width, w_dim), f"affine.{i}.bias": (width,)}
+    return shapes | {"to_img.weight": (12, channels, 1, 1), "to_img.bias": (12,)}
+
+
+def _check(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], w_avg: Tensor) -> None:
+    """Raises GanvasError where names or shapes aren't the ``wanted`` ones."""
+    found = {name: tuple(value.shape) for name, value in state.items()} | {"w_avg": tuple(w_avg.shape)}
+    for name in (*wanted, *found):
+        if found.get(name) != wanted.get(name):
+            told = "is missing" if name not in found else f"has shape {found[name]}, not {wanted.get(name)}"
+            told = told if name in wanted else "is one too many"
+            raise GanvasError(f"These are not MobileStyleGAN's weights: {name[:80]!r} {told}.")

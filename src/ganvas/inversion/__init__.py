@@ -14,9 +14,9 @@ from ganvas.inversion.faces import Face, align
 from ganvas.inversion.foreign import load_foreign, near_w
 from ganvas.inversion.inverting import METHODS, SPACES, Inversion, invert, load_encoder
 from ganvas.inversion.measures import Measures, distribution_of, measure
-from ganvas.inversion.photos import photos_in, read_photo
 from ganvas.inversion.residual import put_back
 from ganvas.inversion.search import Options
+from ganvas.photos import photos_in, read_photo
 
 __all__ = [
     "METHODS",

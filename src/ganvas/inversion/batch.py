@@ -24,16 +24,19 @@ from ganvas.inversion.encoder import Encoder
 from ganvas.inversion.faces import align
 from ganvas.inversion.inverting import Watch, invert, load_encoder
 from ganvas.inversion.measures import Measures, distribution_of, measure
-from ganvas.inversion.photos import read_photo
+from ganvas.inversion.names import ALIGNED, INVERTED, Names
+from ganvas.inversion.names import SUMMARY as SUMMARY
 from ganvas.inversion.search import Options
+from ganvas.photos import read_photo
 from ganvas.pictures import MOST_PIXELS, encode_png, to_bytes
 from ganvas.recipe import FromCodes, Photo, Recipe, Step, Tools, codes_of
 from ganvas.recipe import draw as draw_recipe
 from ganvas.recipe_files import save_picture
 from ganvas.types import Images
 
-SUMMARY = "inversions.json"
 VERSION = 1
+FAILURES = (GanvasError, MemoryError, RuntimeError)
+"""What one photograph may raise while the rest goes on; the last one is dlib's and torch's."""
 Report = Callable[[str], Any]
 
 
@@ -82,17 +85,21 @@ class Batch:
     def run(self, paths: Sequence[Path], report: Report, watch: Watch | None = None) -> list[Inverted]:
         """Every face of every photograph. ``report`` hears one line for each photograph that is refused."""
         done: list[Inverted] = []
-        for path, name, face in named(paths, self.tools.generator.resolution, self.settings, report):
+        names = Names(self.out, paths, INVERTED, self._summary())
+        for path, stem, face in each_face(paths, self.tools.generator.resolution, self.settings, report):
             try:
-                done.append(Inverted(name, self._one(name, face, watch)))
-            except GanvasError as error:
-                report(f"{path}: {error}")
+                photo = Photo.of(face, self.tools.generator)
+                name = names.of(stem, photo.sha256)
+                done.append(Inverted(name, self._one(name, photo, watch)))
+            except FAILURES as error:
+                report(_line(path, error))
         return done
 
-    def _one(self, name: str, face: Images, watch: Watch | None) -> Measures:
-        photo = Photo.of(face, self.tools.generator)
+    def _one(self, name: str, photo: Photo, watch: Watch | None) -> Measures:
         about = self._about(photo)
         known = self._known(name, about)
+        if known is None:  # before any of its files: a run that is stopped finds its own again
+            self._note(name, about)
         beside = self.out / f"{name}-photo.png"
         if known is None or not beside.exists():
             with whole(beside) as temporary:
@@ -175,21 +182,23 @@ class Batch:
         return faces
 
 
-def named(paths: Sequence[Path], size: int, settings: Settings, report: Report) -> Iterator[tuple[Path, str, Images]]:
-    """The faces of photographs with names of their own, after their files'."""
-    taken: set[str] = set()
+def each_face(
+    paths: Sequence[Path], size: int, settings: Settings, report: Report
+) -> Iterator[tuple[Path, str, Images]]:
+    """The faces of photographs, and what they would be called after their files."""
     for path in paths:
         try:
             pictures = aligned(path, size, settings)
-        except GanvasError as error:
-            report(str(error) if str(path) in str(error) else f"{path}: {error}")
+        except FAILURES as error:
+            report(_line(path, error))
             continue
         for i, picture in enumerate(pictures):
-            name = path.stem if len(pictures) == 1 else f"{path.stem}-{i + 1}"
-            while name in taken:  # photographs of one name from several folders
-                name += "_"
-            taken.add(name)
-            yield path, name, picture
+            yield path, path.stem if len(pictures) == 1 else f"{path.stem}-{i + 1}", picture
+
+
+def _line(path: Path, error: BaseException) -> str:
+    said = "there isn't enough memory for it" if isinstance(error, MemoryError) else " ".join(str(error).split())
+    return said if str(path) in said else f"{path}: {said}"
 
 
 def aligned(path: Path, size: int, settings: Settings) -> list[Images]:
@@ -207,9 +216,12 @@ def aligned(path: Path, size: int, settings: Settings) -> list[Images]:
 
 def align_files(paths: Sequence[Path], out: Path, size: int, settings: Settings, report: Report) -> int:
     """Write the faces of photographs as PNG files without metadata, and say how many there were."""
-    found = 0
-    for _, name, face in named(paths, size, settings, report):
-        with whole(out / f"{name}.png") as temporary:
-            temporary.write_bytes(encode_png(to_bytes(face)[0]))
-        found += 1
+    found, names = 0, Names(out, paths, ALIGNED)
+    for path, stem, face in each_face(paths, size, settings, report):
+        try:
+            with whole(out / f"{names.of(stem)}.png") as temporary:
+                temporary.write_bytes(encode_png(to_bytes(face)[0]))
+            found += 1
+        except FAILURES as error:
+            report(_line(path, error))
     return found

@@ -8,18 +8,19 @@ as any drawn code) leave no face of it. ``near_w`` keeps of such codes what a ge
 
 from __future__ import annotations
 
+from math import log2
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ganvas.distribution import Distribution
 from ganvas.errors import GanvasError
-from ganvas.files import load_tensors
+from ganvas.files import load_tensors, read_npy
 from ganvas.generator import Generator
 from ganvas.inversion.measures import distribution_of
 from ganvas.inversion.search import Coordinates
+from ganvas.rows import FEWEST, MOST, is_stylegan2, stylegan2_rows
 from ganvas.types import WPlus
 
 MOST_CODES = 100_000
@@ -35,8 +36,8 @@ def load_foreign(path: str | Path, generator: Generator) -> WPlus:
     """
     codes = _read(Path(path))
     codes = codes[None] if codes.ndim == 2 else codes
-    if codes.ndim != 3 or codes.shape[2] != generator.w_dim or codes.shape[1] < 2 or codes.shape[1] % 2:
-        wanted = f"(n, an even number of rows, {generator.w_dim})"
+    if codes.ndim != 3 or codes.shape[2] != generator.w_dim or not is_stylegan2(codes.shape[1]):
+        wanted = f"(n, an even number of rows from {FEWEST} to {MOST}, {generator.w_dim})"
         raise GanvasError(f"{path} holds {tuple(codes.shape)}: W+ codes of a StyleGAN2 are {wanted}.")
     if not 0 < len(codes) <= MOST_CODES or not torch.isfinite(codes).all():
         raise GanvasError(f"{path} must hold 1 to {MOST_CODES:,} codes of finite numbers.")
@@ -66,17 +67,12 @@ def near_w(
     return nearer + spread * (ws - mean)
 
 
-def stylegan2_rows(rows: int) -> tuple[int, ...]:
-    """The resolution that each of so many rows of a StyleGAN2 acts at; the last one only colours the picture."""
-    return (4, *(8 << (i // 2) for i in range(rows - 2)), 4 << ((rows - 2) // 2))
-
-
 def map_rows(ws: Tensor, theirs: tuple[int, ...], ours: tuple[int, ...]) -> WPlus:
     """Codes with rows at ``theirs`` resolutions as codes with rows at ``ours``: each takes the same share of the rows of
     its own resolution, or of the nearest."""
     places = []
     for i, resolution in enumerate(ours):
-        nearest = min(theirs, key=lambda other: abs(np.log2(other / resolution)))
+        nearest = min(theirs, key=lambda other: abs(log2(other / resolution)))
         among = [k for k, other in enumerate(theirs) if other == nearest]
         alike = [k for k, own in enumerate(ours) if own == resolution]
         places.append(among[alike.index(i) * len(among) // len(alike)])
@@ -91,12 +87,4 @@ def _read(path: Path) -> Tensor:
         return next(iter(tensors.values()))
     if path.suffix != ".npy":
         raise GanvasError(f"{path} must be a .npy or .safetensors file of codes.")
-    try:
-        values = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise GanvasError(f"There is no file {path}.") from None
-    except (OSError, ValueError, EOFError):  # a pickle, too: it isn't opened
-        raise GanvasError(f"{path} isn't a whole .npy file of numbers.") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
-        raise GanvasError(f"{path} isn't a whole .npy file of numbers.")
-    return torch.from_numpy(values.astype(np.float32))
+    return torch.from_numpy(read_npy(path).astype("float32"))

@@ -3,24 +3,25 @@
 The card is CLASSIFIER.toml or .json: ``names`` (one an output; "" or "-" leaves one out) and ``size`` (pixels) are needed;
 ``mean`` and ``std`` (one number a colour, of pixels from 0 to ``range``, 1 by default), ``order`` ("rgb" or "bgr"),
 ``layout`` ("nchw" or "nhwc"), ``gives`` ("logits", "sigmoid", "softmax" or "values") and ``output`` (its name) may follow.
-It runs in onnxruntime, on the CPU, without gradients.
+It runs in onnxruntime, on the CPU, without gradients; what is asked of the file before that, ``_onnx_guard`` says.
 """
 
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.files import read_json
+from ganvas.files import read_card as read_file
 from ganvas.pictures import shrink
 from ganvas.scorer import Scorer
+from ganvas.scorers import _onnx_guard
 from ganvas.types import Images, Scores
 
 MOST_BYTES, MOST_SIZE = 1 << 30, 2048
@@ -57,10 +58,7 @@ class ClassifierCard:
 
 def read_card(path: Path) -> ClassifierCard:
     """The card in a TOML or JSON file. Raises GanvasError for anything else."""
-    try:
-        found: Any = read_json(path) if path.suffix == ".json" else tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise GanvasError(f"{path} isn't a card in TOML: {error}.") from None
+    found = read_file(path)
     known = [field.name for field in fields(ClassifierCard)]
     if not isinstance(found, dict) or not {"names", "size"} <= set(found) <= set(known):
         raise GanvasError(f"{path} must have names and size, and of the rest only {', '.join(known[2:])}.")
@@ -127,11 +125,14 @@ class Classifier(Scorer):
             found = self.session.run([self.output], {self.session.get_inputs()[0].name: x.contiguous().numpy()})[0]
         except self.errors as error:
             raise GanvasError(f"{self.name} doesn't take such pictures: {str(error).splitlines()[0]}.") from None
+        if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub" or found.ndim < 2:
+            raise GanvasError(f"{self.name} gives no row of numbers for a picture in its output {self.output!r}.")
         return torch.from_numpy(found).float().reshape(len(found), -1)
 
 
 def _session(model: bytes, path: Path) -> tuple[Any, tuple[type[Exception], ...]]:
     """What runs a model, and what it may raise: onnxruntime's errors share no base class of their own."""
+    _onnx_guard.check(model, path)
     try:
         import onnxruntime
         import onnxruntime.capi.onnxruntime_pybind11_state as state

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from ganvas.errors import GanvasError, unknown
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import hash_weights
-from ganvas.pictures import read_picture, shrink
+from ganvas.photos import read_photo
+from ganvas.pictures import shrink
 from ganvas.scorer import Scorer
 from ganvas.scorers._efficientnet_lite import EfficientNetLite
 from ganvas.types import Images, Scores
@@ -158,7 +159,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _described(path: Path, frozen: Frozen) -> Tensor:
-    picture = read_picture(path)
+    picture = read_photo(path)
     side = min(picture.shape[2:])
     top, left = ((length - side) // 2 for length in picture.shape[2:])
     square = picture[:, :, top : top + side, left : left + side]
@@ -176,7 +177,9 @@ def read(path: str | Path) -> Examples:
     """The scorer in a file that ``save`` wrote. Raises GanvasError for any other, and where the features are others now."""
     tensors, about = load_tensors(path)
     features, attribute = about.get("features"), about.get("attribute")
-    if about.get("scorer") != KIND or features not in FEATURES or not isinstance(attribute, str):
+    if not isinstance(features, str) or not isinstance(attribute, str):
+        features, attribute = "", ""
+    if about.get("scorer") != KIND or features not in FEATURES:
         raise GanvasError(f"{path} holds no scorer from examples.")
     frozen = FEATURES[features]()
     if frozen.fingerprint != about.get("frozen"):
@@ -184,4 +187,7 @@ def read(path: str | Path) -> Examples:
     weight, bias = tensors.get("weight"), tensors.get("bias")
     if weight is None or bias is None or weight.ndim != 1 or bias.ndim != 0:
         raise GanvasError(f"{path} is damaged: it has no weight and bias.")
+    wide = frozen.describe(torch.zeros(1, 3, SIZE, SIZE)).shape[1]
+    if len(weight) != wide or not torch.isfinite(weight.float()).all() or not torch.isfinite(bias.float()):
+        raise GanvasError(f"{path} is damaged: its weight and bias aren't {wide} finite numbers and one.")
     return Examples(attribute, features, weight.float(), bias.float(), frozen)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import struct
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +11,13 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 from ganvas.errors import GanvasError
-from ganvas.pictures import MOST_BYTES, MOST_PIXELS, from_bytes
+from ganvas.pictures import CEILING, MOST_BYTES, MOST_PIXELS, from_bytes, opened
 from ganvas.types import Images
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 SEVERAL = "MPO"
 """What some cameras write under the name of JPEG: the photograph first, then its small copies."""
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
-CEILING = 178_956_970
-"""Pixels that Pillow opens at all."""
 WHITE = (255, 255, 255, 255)
 
 
@@ -35,9 +30,10 @@ def read_photo(path: str | Path, most_pixels: int = MOST_PIXELS) -> Images:
     """
     if not 1 <= most_pixels <= CEILING:
         raise GanvasError(f"The limit on pixels is 1 to {CEILING:,}, not {most_pixels:,}.")
-    with _opened(Path(path), most_pixels) as picture:
-        upright = _rgb(ImageOps.exif_transpose(picture), path)
-        return from_bytes(torch.from_numpy(np.array(upright))[None])
+    with opened(path, FORMATS, most_pixels, 4 * MOST_BYTES) as picture:
+        _check(picture, path)
+        ImageOps.exif_transpose(picture, in_place=True)
+        return from_bytes(torch.from_numpy(np.array(_rgb(picture, path)))[None])
 
 
 def photos_in(paths: Sequence[Path]) -> list[Path]:
@@ -60,39 +56,14 @@ def photos_in(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-@contextmanager
-def _opened(path: Path, most_pixels: int) -> Iterator[Image.Image]:
-    # Told apart from what is no picture; Pillow says OSError for both.
-    broken = GanvasError(f"{path} isn't a whole picture ({', '.join(FORMATS)}).")
+def _check(picture: Image.Image, path: str | Path) -> None:
+    if picture.format == SEVERAL:
+        return
     try:
-        size = path.stat().st_size
-        if size > 4 * MOST_BYTES:
-            raise GanvasError(f"{path} has {size >> 20} MiB: that's too large for a photograph here.")
-        with warnings.catch_warnings():
-            # Its own limit, of which it warns; ours is checked below.
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as picture:
-                _check(picture, path, most_pixels)
-                yield picture
-    except GanvasError:
-        raise
-    except FileNotFoundError:
-        raise GanvasError(f"There is no file {path}.") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
-    except Image.DecompressionBombError:
-        raise GanvasError(f"{path} has more than {CEILING:,} pixels: that's too large.") from None
-    # What Pillow's readers raise on damaged files, by format.
-    except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error):
-        raise broken from None
-
-
-def _check(picture: Image.Image, path: Path, most_pixels: int) -> None:
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format != SEVERAL:
-        raise GanvasError(f"{path} holds {frames} pictures (it's animated, or has pages): give one picture.")
-    if picture.width * picture.height > most_pixels:
-        raise GanvasError(f"{path} has {picture.width}×{picture.height} pixels: {most_pixels:,} at most.")
+        picture.seek(1)  # not n_frames: that walks through all of them
+    except EOFError:
+        return
+    raise GanvasError(f"{path} holds several pictures (it's animated, or has pages): give one picture.")
 
 
 def _rgb(picture: Image.Image, path: str | Path) -> Image.Image:
@@ -100,10 +71,12 @@ def _rgb(picture: Image.Image, path: str | Path) -> Image.Image:
         return _from_deep(picture, path)
     if picture.mode == "F":
         raise GanvasError(f"{path} has floating-point pixels: save it with 8 or 16 bits.")
+    profile = picture.info.get("icc_profile")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, WHITE), picture)
-    return _in_srgb(picture).convert("RGB")
+    picture = _in_srgb(picture, profile)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _from_deep(picture: Image.Image, path: str | Path) -> Image.Image:
@@ -114,9 +87,8 @@ def _from_deep(picture: Image.Image, path: str | Path) -> Image.Image:
     return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
 
 
-def _in_srgb(picture: Image.Image) -> Image.Image:
+def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     """Colours as a screen shows them, where the file says what its numbers mean."""
-    profile = picture.info.get("icc_profile")
     if not profile or picture.mode not in ("RGB", "CMYK"):
         return picture
     try:
