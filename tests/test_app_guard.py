@@ -138,7 +138,10 @@ def test_a_desk_outlives_what_gradio_keeps(visitor):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_server_that_is_ended_while_it_starts_leaves_nothing(number):
     command = [sys.executable, "-m", "ganvas", "app", "toy"]
-    with Popen(command, stdout=DEVNULL, stderr=DEVNULL) as process:
+    # Tests that are run under nohup hand its deafness on.
+    with Popen(
+        command, stdout=DEVNULL, stderr=DEVNULL, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)
+    ) as process:
         try:
             until = time.monotonic() + 60
             while not (found := list(Path(tempfile.gettempdir()).glob(f"ganvas-app-{process.pid}-*"))):
