@@ -11,7 +11,8 @@ from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, read_json, save_tensors, write_json
 from ganvas.generators.toy import Toy
 from ganvas.labelling import label
-from ganvas.labels import load_labels, pack
+from ganvas.labels import label_names, labels_at, load_labels, pack, shipped_labels
+from ganvas.recipe_files import check_output
 from ganvas.scorers.toy import ToyScorer
 
 N = 600
@@ -205,8 +206,8 @@ def test_files_that_are_no_labels(toy, data, tmp_path: Path) -> None:
         "cut.safetensors": "isn't a whole safetensors file",
         "foreign.safetensors": "isn't a label pack",
         "text": "isn't a whole safetensors file",
-        "nowhere": "There is no file",
-        "empty": r"Can't read .*index\.json: No such file",
+        "nowhere": "There are no labels",
+        "empty": "isn't a label folder",
     }
     for name, message in cases.items():
         with pytest.raises(GanvasError, match=message):
@@ -224,3 +225,17 @@ def test_a_folder_that_is_not_finished(toy, tmp_path: Path) -> None:
         load_labels(tmp_path, toy)
     with pytest.raises(GanvasError, match="not for 'stranger'"):
         load_labels(tmp_path, stranger(toy))
+
+
+def test_labels_that_ship_go_by_name_and_are_never_written_over(tmp_path):
+    assert {"ffhq-celeba40", "multimnist-count"} <= set(label_names())
+    assert labels_at("ffhq-celeba40") == shipped_labels("ffhq", "celeba40")
+    with pytest.raises(GanvasError, match="one of ffhq-celeba40"):
+        labels_at("absent")
+    with pytest.raises(GanvasError, match="isn't a label folder"):
+        labels_at(tmp_path)
+    pack = tmp_path / "pack.safetensors"
+    pack.write_bytes(b"labels")
+    with pytest.raises(GanvasError, match="would be written over"):
+        check_output(pack, (".safetensors",), [tmp_path / "." / "pack.safetensors"])
+    assert pack.read_bytes() == b"labels"

@@ -25,6 +25,7 @@ BITS = (8, 16)
 MOST = {"n": 2**32, "shard": 2**16}
 """A file that says more is damaged; so is one of a psi beyond ``MOST_PSI``."""
 MOST_PSI = 1e6
+ASSETS = Path(str(files("ganvas").joinpath("assets", "labels")))
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def load_labels(
     codes: str | Path | None = None,
     attributes: tuple[str, ...] | list[str] | None = None,
 ) -> LatentDataset:
-    """The labelled codes of a label folder or a label pack.
+    """The labelled codes of a label folder or a label pack; one that ships goes by its name, too.
 
     Codes are redrawn from their seeds, or read from the codes file ``codes`` where they came from one.
     ``attributes`` selects some before anything is fitted: the others may be useless.
@@ -89,7 +90,7 @@ def load_labels(
     Raises GanvasError for labels of another generator (both are named), a folder whose labelling isn't finished, a
     file that is cut short or foreign, a missing or another codes file, and an unknown attribute.
     """
-    path = Path(path)
+    path = labels_at(path)
     labels, scores = (_read_folder if path.is_dir() else _read_pack)(path, generator)
     columns = columns_of(attributes or labels.attributes, labels.attributes)
     drawn = _load_source(labels, path, generator, codes)
@@ -97,9 +98,28 @@ def load_labels(
     return make_dataset(drawn, scores[:, columns], names, kinds, labels.source, labels.fingerprint, labels.scorer)
 
 
+def label_names() -> list[str]:
+    """The names of the label packs that ship."""
+    return sorted(path.name.removesuffix(".safetensors") for path in ASSETS.iterdir() if path.suffix == ".safetensors")
+
+
+def labels_at(path: str | Path) -> Path:
+    """A label folder or pack: as it lies there, or the one of this name that ships. Raises GanvasError for neither."""
+    path = Path(path)
+    if path.is_dir() and not (path / INDEX).exists():
+        raise GanvasError(f"{path} isn't a label folder: `ganvas label` makes one.")
+    if path.exists():
+        return path
+    if str(path) in label_names():
+        return ASSETS / f"{path}.safetensors"
+    raise GanvasError(
+        f"There are no labels {path}: name a label folder, a label pack, or one of {', '.join(label_names())}."
+    )
+
+
 def shipped_labels(generator: str, scorer: str) -> Path:
     """Where the label pack that ships for a generator and a scorer lies, if there is one; both by name."""
-    return Path(str(files("ganvas").joinpath("assets", "labels", f"{generator}-{scorer}.safetensors")))
+    return ASSETS / f"{generator}-{scorer}.safetensors"
 
 
 def draw_codes(generator: Generator, n: int, source: Source) -> W:

@@ -155,9 +155,11 @@ def check_picture(path: str | Path, suffixes: Sequence[str]) -> Path:
     return check_output(path, suffixes)
 
 
-def check_output(path: str | Path, suffixes: Sequence[str]) -> Path:
-    """``path``, where a file can be written. Raises GanvasError where it can't: asked before long work."""
+def check_output(path: str | Path, suffixes: Sequence[str], inputs: Sequence[Path] = ()) -> Path:
+    """``path``, where a file can be written, and isn't one of ``inputs``. Raises GanvasError else: asked before long work."""
     path = Path(path)
+    if any(each.exists() and path.exists() and each.samefile(path) for each in inputs):
+        raise GanvasError(f"{path} would be written over: it is what this is made from. Give another --out.")
     if path.suffix.lower() not in suffixes:
         raise GanvasError(f"Can't write {path}: its name must end with {' or '.join(suffixes)}.")
     if path.is_dir():

@@ -35,7 +35,7 @@ def convert(
     """Write the generator of a checkpoint as a safetensors file, which holds numbers and nothing else."""
     from ganvas import checkpoints, recipe_files
 
-    recipe_files.check_output(out, (".safetensors",))
+    recipe_files.check_output(out, (".safetensors",), [Path(path)])
     found = checkpoints.read(path, card)
     network = found.generator(out.stem)
     found.save(out)

@@ -53,7 +53,9 @@ def label(
 
 def fit(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="A method, as `ganvas list` names them.")],
-    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="A label folder, or a label pack.")],
+    labels: Annotated[
+        Path, typer.Argument(metavar="LABELS", help="A label folder, a label pack, or the name of one that ships.")
+    ],
     out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
     generator: Annotated[str, typer.Option(help="The generator that was labelled.")] = "ffhq",
     attributes: Annotated[
@@ -70,11 +72,12 @@ def fit(
     """Fit an editor on labels. --codes is for labels of a codes file."""
     from ganvas import editors, recipe_files
     from ganvas.cli import starting
-    from ganvas.labels import load_labels
+    from ganvas.labels import labels_at, load_labels
 
     settings = options.options_of(option) | ({} if seed is None else {"seed": seed})
-    recipe_files.check_output(out, (".safetensors",))
     starting.check_method(method)
+    labels = labels_at(labels)
+    recipe_files.check_output(out, (".safetensors",), [labels])
     network = starting.generator_of(generator, device)
     names = None if attributes is None else options.names_of(attributes)
     data = load_labels(labels, network, codes=codes, attributes=starting.learned_from(names, settings))

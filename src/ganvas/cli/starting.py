@@ -17,7 +17,7 @@ from ganvas.dataset import LatentDataset
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator, one_hot
-from ganvas.labels import load_labels, shipped_labels
+from ganvas.labels import label_names, load_labels, shipped_labels
 from ganvas.metrics import readable
 from ganvas.pictures import read_picture
 from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Recipe, Start, Step, Tools, load_tools
@@ -126,6 +126,7 @@ def things() -> dict[str, list[tuple[str, str]]]:
         "Generators": [(name, generators.card(name).about) for name in generators.generator_names()],
         "Scorers": [(name, _first_line(f"ganvas.scorers.{name}")) for name in scorers.scorer_names()],
         "Methods": [(name, _first_line(f"ganvas.editors.{name}")) for name in editors.method_names()],
+        "Labels": [(name, "") for name in label_names()],
         "Editors": [(name, editors.about(name)) for name in editors.editor_names()],
     }
 
