@@ -22,7 +22,7 @@ WAIT = 600_000
 """Milliseconds."""
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
-MOVES = {"ffhq": (("Smiling", 1.2), ("Eyeglasses", 0.7)), "toy": (("Big", 1.5), ("Red", -1.0))}
+MOVES = {"ffhq": (("Smiling", 1.2), ("Young", -1.0)), "toy": (("Big", 1.5), ("Red", -1.0))}
 """What is moved, by generator."""
 
 
