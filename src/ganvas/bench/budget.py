@@ -44,11 +44,11 @@ class Budget:
         parts = ", ".join(f"{count:,} {part}" for part, count in self.parts.items() if count)
         left = max(self.pictures - self.known, 0)
         known = f" {self.known:,} are there from before, maybe of other methods." if self.known else ""
-        minutes = left * self.seconds / 60
+        minutes, more = left * self.seconds / 60, " or more" if self.known else ""
         took = f"{minutes:.0f} minutes" if minutes >= 2 else f"{60 * minutes:.0f} seconds"
         return [
             f"About {self.pictures:,} pictures will be rendered: {parts}.{known}",
-            f"One takes {self.seconds:.3f} s with all judges here: about {took}{' or more' * bool(self.known)}, besides learning.",
+            f"One takes {self.seconds:.3f} s with all judges here: about {took}{more}, besides learning.",
         ]
 
 
