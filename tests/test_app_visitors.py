@@ -369,3 +369,10 @@ def test_who_opens_the_page_gets_a_desk(hands):
     request = SimpleNamespace(query_params={}, session_hash="me", headers={})
     asyncio.run(Doors(hands, FACE).open(request))
     assert hands.desks.of("me").scene == FACE
+
+
+def test_a_tab_that_is_selected_while_the_page_opens_is_no_error(hands, shop):
+    """A narrow page does that: it selects its tabs before it has a desk."""
+    looks = Looks(hands, compare.Methods(shop), hands.turns)
+    found = asyncio.run(looks.opened("wipe")(None, SimpleNamespace(session_hash="new")))
+    assert len(found) == 9

@@ -40,8 +40,10 @@ class Looks:
         row = VIEWS if tab in VIEWS else SIDES
 
         async def select(desk: Desk | None, request: gr.Request) -> Any:
-            if isinstance(desk, Desk):
-                desk.open = (desk.open - set(row)) | {tab}
+            # A narrow page selects its tabs while it is still opening: what opens it brings them up to date.
+            if not isinstance(desk, Desk):
+                return [gr.skip() for _ in LOOKED]
+            desk.open = (desk.open - set(row)) | {tab}
             return await self.look(desk, request)
 
         return select
