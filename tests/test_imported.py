@@ -198,7 +198,7 @@ def test_the_command(tmp_path, capsys):
         ((one, two, "--name", "a"), "2 files"),
         ((one, two, "--like", "Red"), "NAME=ATTRIBUTE"),
         ((one, "--like", "Red"), "no labels"),
-        ((one, "--labels", tmp_path / "none.safetensors"), "There is no file"),
+        ((one, "--labels", tmp_path / "none.safetensors"), "There are no labels"),
         ((tmp_path / "none.npy",), "There is no file"),
     ):
         code, _, error = run(capsys, "import-direction", *words, *base)
