@@ -206,6 +206,14 @@ def test_success_hands_the_protocol_over(made, here, capsys, monkeypatch):
     assert (asked["generator"].name, asked["scorer"].name, asked["editor"].method) == ("toy", "toy", "mean_difference")
 
 
+def test_every_method_says_what_it_needs():
+    from ganvas import editors
+    from ganvas.cli import starting
+
+    lines = dict(starting.things()["Methods"])
+    assert set(lines) == set(editors.method_names()) and all("Needs " in line for line in lines.values())
+
+
 def test_list_names_what_there_is(capsys):
     assert run("list") == 0
     out = capsys.readouterr().out

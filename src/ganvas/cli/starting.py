@@ -125,10 +125,15 @@ def things() -> dict[str, list[tuple[str, str]]]:
     return {
         "Generators": [(name, generators.card(name).about) for name in generators.generator_names()],
         "Scorers": [(name, _first_line(f"ganvas.scorers.{name}")) for name in scorers.scorer_names()],
-        "Methods": [(name, _first_line(f"ganvas.editors.{name}")) for name in editors.method_names()],
+        "Methods": [(name, _method(name)) for name in editors.method_names()],
         "Labels": [(name, "") for name in label_names()],
         "Editors": [(name, editors.about(name)) for name in editors.editor_names()],
     }
+
+
+def _method(name: str) -> str:
+    module = f"ganvas.editors.{name}"
+    return f"{_first_line(module)} Needs {import_module(module).NEEDS}."
 
 
 def _first_line(module: str) -> str:

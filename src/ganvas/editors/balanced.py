@@ -29,6 +29,9 @@ from ganvas.editors._boundary import FEWEST, extremes, natural, normal, scaled, 
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator
 
+NEEDS = "labels"
+"""What it learns from."""
+
 from_tensors = LinearEditor.from_tensors
 
 

@@ -43,6 +43,9 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
 from ganvas.types import Scores, W, WPlus
 
+NEEDS = "labels that are whole numbers"
+"""What it learns from."""
+
 METHOD, KINDS = "cardinality", ("count",)
 """Its name, and the kinds of scores that it learns from unless attributes are named."""
 MOST_MOVES = 32

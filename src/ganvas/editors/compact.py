@@ -55,6 +55,9 @@ from ganvas.generator import Generator
 from ganvas.pca import PCA, fit_pca
 from ganvas.types import Scores, W
 
+NEEDS = "labels"
+"""What it learns from."""
+
 SHARE = 0.7
 """Of the codes are trained on; the others are held out."""
 CALIBRATED_ON = 512

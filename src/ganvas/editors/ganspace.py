@@ -15,6 +15,9 @@ from ganvas.generator import Generator
 from ganvas.masked import Layers
 from ganvas.pca import fit_pca
 
+NEEDS = "codes alone; labels name its directions and set their scale"
+"""What it learns from."""
+
 from_tensors = LinearEditor.from_tensors
 
 

@@ -56,6 +56,9 @@ from ganvas.generator import Generator
 from ganvas.scorer import Scorer
 from ganvas.types import Scores, W, WPlus
 
+NEEDS = "labels; with a scorer, pictures, too"
+"""What it learns from."""
+
 
 @dataclass(frozen=True)
 class Options(Learning):

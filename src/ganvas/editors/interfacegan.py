@@ -23,6 +23,9 @@ from ganvas.editors._boundary import extremes, natural, normal, scaled, told, un
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
 
+NEEDS = "labels"
+"""What it learns from."""
+
 Conditions = Mapping[str, Sequence[str] | str] | Sequence[str] | str
 LEAST = 0.05
 """Of a unit normal that has to be left, for it to be a direction."""

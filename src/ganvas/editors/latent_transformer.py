@@ -48,6 +48,9 @@ from ganvas.editors._learning import Learning, Watch, descend, drawn, number, to
 from ganvas.generator import Generator
 from ganvas.types import Scores
 
+NEEDS = "labels"
+"""What it learns from."""
+
 
 @dataclass(frozen=True)
 class Options(Learning):

@@ -17,6 +17,9 @@ from ganvas.editors._boundary import extremes
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator
 
+NEEDS = "labels"
+"""What it learns from."""
+
 
 def fit(
     data: LatentDataset,

@@ -17,6 +17,9 @@ from ganvas.errors import GanvasError
 from ganvas.generator import Generator
 from ganvas.masked import Layers, rows_of
 
+NEEDS = "the style weights; labels name its directions and set their scale"
+"""What it learns from."""
+
 from_tensors = LinearEditor.from_tensors
 
 

@@ -51,6 +51,9 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
 from ganvas.types import Scores
 
+NEEDS = "labels"
+"""What it learns from."""
+
 TEACH = ("matching", "likelihood")
 TOLERANCE = 1e-2
 """Of zuko's adaptive solver, in learning by likelihood."""
