@@ -211,6 +211,28 @@ def test_a_run_goes_on_with_a_slice_of_z(tmp_path, labels):
         gan.train(data, tmp_path, wide, schedule(6), quiet())
 
 
+def test_a_run_without_labels_goes_on_with_them(tmp_path):
+    """At first no label changes a picture or a judgement; after a few steps they do."""
+    plain, labelled = pictures(), pictures(labels=3)
+    gan.train(plain, tmp_path, TINY, schedule(2), quiet())
+    before = gan._begin(plain, tmp_path, TINY, gan.Processes(), quiet()).networks
+    run = gan._begin(labelled, tmp_path, TINY, gan.Processes(), quiet())
+    after, labels = run.networks, torch.eye(3)
+    z = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    w = StyleGAN2(detached(before), before.shape).mapping(z)
+    torch.testing.assert_close(StyleGAN2(detached(after), after.shape).mapping(z, labels), w)
+    images = labelled.pixels[:3].float() / 127.5 - 1
+    one, other = (n.critic_shape.fold(n.critic, torch.float32) for n in (before, after))
+    judged = before.critic_shape.judge(one, images)
+    torch.testing.assert_close(after.critic_shape.judge(other, images, labels), judged)
+    gan.train(labelled, tmp_path, TINY, schedule(6), quiet())
+    generator = read_generator(tmp_path / gan.GENERATOR)
+    assert generator.num_labels == 3
+    assert (generator.mapping(z[:1].expand(3, -1), labels).std(0) > 0).any()
+    with pytest.raises(GanvasError, match="labels"):
+        gan.train(plain, tmp_path, TINY, schedule(8), quiet())
+
+
 def detached(networks: losses.Networks) -> dict[str, torch.Tensor]:
     return {name: value.detach() for name, value in networks.generator.items()}
 

@@ -13,8 +13,9 @@ from ganvas.generators import dcgan
     ("changes", "words"),
     [
         ({"layers": [{"kind": "double"}, *LAYERS]}, "layer 0 .double. doesn't fit"),
-        ({"layers": [{"kind": "reshape", "shape": [5, 1.0, 1]}, *LAYERS]}, "needs a shape like"),
-        ({"layers": [{"kind": "reshape", "shape": [5, "1", 1]}, *LAYERS]}, "needs a shape like"),
+        ({"layers": [{"kind": "reshape", "shape": [5, 1.0, 1]}, *LAYERS]}, "shape can't be"),
+        ({"layers": [{"kind": "reshape", "shape": [5, "1", 1]}, *LAYERS]}, "shape can't be"),
+        ({"layers": [{"kind": "reshape", "shape": [5, 0, 1]}, *LAYERS]}, "needs a shape like"),
         ({"z_dim": 5.0}, "z_dim must be a whole number|another type"),
         ({"z_dim": True}, "z_dim must be a whole number|another type"),
         ({"layers": [{"kind": "norm", "name": "main.4"}, *LAYERS]}, "layer 0 .norm main.4. doesn't fit"),

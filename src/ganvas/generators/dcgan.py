@@ -56,7 +56,7 @@ class Step:
             raise GanvasError(f"A layer {self.kind!r} {'needs' if self.kind in WEIGHTED else 'has no'} name.")
         if not 1 <= self.stride <= 8 or not 0 <= self.padding <= 64 or not 0 < self.epsilon < 1:
             raise GanvasError(f"A layer {self.kind!r} has an impossible stride, padding or epsilon.")
-        sides = len(self.shape) == 3 and all(type(n) is int and 1 <= n <= 4096 for n in self.shape)
+        sides = len(self.shape) == 3 and all(1 <= n <= 4096 for n in self.shape)
         if self.kind == "reshape" and not sides:
             raise GanvasError(f"A layer 'reshape' needs a shape like [512, 4, 4], not {list(self.shape)}.")
 
@@ -98,8 +98,12 @@ def shape_of(found: Any, origin: str | Path) -> Shape:
             raise GanvasError(f'{origin}: a layer is like {{kind = "deconvolution", name = "main.0", stride = 2}}.')
         row = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
         for key, value in row.items():
-            if not isinstance(value, (int, float) if known[key] is float else known[key]) or isinstance(value, bool):
-                raise GanvasError(f"{origin}: a layer's {key} can't be {value!r}.")
+            inner = value if isinstance(value, tuple) else ()
+            good = isinstance(value, (int, float) if known[key] is float else known[key]) and not isinstance(
+                value, bool
+            )
+            if not good or not all(type(n) is int for n in inner):
+                raise GanvasError(f"{origin}: a layer's {key} can't be {row[key]!r}.")
         steps.append(_told(origin, Step, row))
     return _told(origin, Shape, {**found, "layers": tuple(steps)})
 

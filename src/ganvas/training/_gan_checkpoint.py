@@ -23,6 +23,9 @@ CHANGING = ("learning_rate", "average_images")
 NARROWED = "z_dim"
 """What a run may go on with less of: of z's directions, as many are kept, drawn at random. A narrow z is learned from fewer
 codes by all that reads them."""
+LABELLED = ("condition", "labels")
+"""What a run may go on with where it had none: labels. Conditional from its start, a short run draws one picture a label
+(Shahbazi et al., *Collapse by Conditioning*, https://arxiv.org/abs/2201.06578)."""
 
 
 def save(
@@ -63,6 +66,8 @@ def load(
         _check_run(path, about, run)
         if (wide := about["run"][NARROWED]) > run[NARROWED]:
             _narrow(tensors, wide, run[NARROWED], run["seed"])
+        if run["labels"] and not about["run"].get("labels"):
+            _label(tensors, networks)
         _restore(path, tensors, networks, optimizers)
         return int(about["step"]), int(about["seen"])
     if damaged is not None:
@@ -77,7 +82,8 @@ def _check_run(path: Path, about: Mapping[str, Any], run: Mapping[str, Any]) -> 
         raise GanvasError(f"{path} isn't a checkpoint of a GAN's training.")
     for key in (key for key in run if key not in CHANGING):
         narrower = key == NARROWED and type(then.get(key)) is int and then[key] > run[key]
-        if then.get(key) != run[key] and not narrower:
+        labelled = key in LABELLED and not then.get(key)
+        if then.get(key) != run[key] and not narrower and not labelled:
             raise GanvasError(
                 f"{path} was trained with {key} {then.get(key)!r}, not {run[key]!r}: take another --out, or what it had."
             )
@@ -96,6 +102,35 @@ def _narrow(tensors: dict[str, Tensor], wide: int, narrow: int, seed: int) -> No
         # Of Adam's squares there are no directions: each new one has their mean.
         kept = seen.mean(1, keepdim=True).expand(-1, narrow) if power == -2 else seen @ basis
         tensors[name] = torch.cat((kept * own**power, rest * beside**power), 1)
+
+
+@torch.no_grad()
+def _label(tensors: dict[str, Tensor], networks: Networks) -> None:
+    """Let networks without labels see them, none of which changes a picture or a judgement yet.
+
+    What is new begins as in a new run, but for the mapping's columns for the embedding, which are 0, and the critic's
+    embeddings, which are all alike: its one logit is along them. What changed its shape begins without Adam's sums.
+    """
+    grown = {"generator": ["mapping.fc0.weight", "mapping.embed.weight", "mapping.embed.bias"]}
+    grown["critic"] = ["b4.out.weight", "b4.out.bias", "embed.weight"]
+    first = torch.zeros_like(networks.generator["mapping.fc0.weight"])
+    for part in ("generator", "average"):
+        seen = tensors[f"{part}.mapping.fc0.weight"]
+        wide = first.clone()
+        wide[:, : seen.shape[1]] = seen * (wide.shape[1] / seen.shape[1]) ** 0.5
+        tensors |= {f"{part}.{name}": networks.generator[name].detach() for name in grown["generator"]}
+        tensors[f"{part}.mapping.fc0.weight"] = wide
+    new = {name: networks.critic[name].detach().clone() for name in grown["critic"]}
+    along = torch.nn.functional.normalize(new["embed.weight"][:, :1], dim=0)
+    new["b4.out.weight"] += along * (tensors["critic.b4.out.weight"] - along.T @ new["b4.out.weight"])
+    new["b4.out.bias"] = along[:, 0] * tensors["critic.b4.out.bias"]
+    new["embed.weight"] = (along * len(along) ** 0.5).expand_as(new["embed.weight"])
+    tensors |= {f"critic.{name}": value for name, value in new.items()}
+    for part, names in grown.items():
+        for name in names:
+            like = _parts(networks)[part][name]
+            sums = (torch.zeros_like(like), torch.zeros_like(like), torch.zeros(()))
+            tensors |= {f"adam.{part}.{name}.{key}": value for key, value in zip(SUMS, sums, strict=True)}
 
 
 @torch.no_grad()

@@ -46,12 +46,13 @@ class Pictures:
         return mean.float(), (shares @ levels.square() - mean.square()).clamp(min=1e-4).sqrt().float()
 
     @property
-    def sha256(self) -> str:
-        """Of the pixels and labels: a training goes on with the pictures that it began with."""
-        digest = hashlib.sha256(self.pixels.numpy().tobytes())
-        if self.labels is not None:
-            digest.update(self.labels.numpy().tobytes())
-        return digest.hexdigest()
+    def sha256(self) -> dict[str, str]:
+        """Of the ``pictures`` and their ``labels``, "" without: a training goes on with those that it began with."""
+        found = {"pictures": self.pixels, "labels": self.labels}
+        return {
+            name: "" if value is None else hashlib.sha256(value.numpy().tobytes()).hexdigest()
+            for name, value in found.items()
+        }
 
     def rows(self, start: int, n: int, seed: int) -> Tensor:
         """Which pictures are the ``start``-th to ``start + n - 1``-th to be seen: each epoch has an order of its own."""

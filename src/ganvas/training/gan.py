@@ -150,7 +150,7 @@ def _begin(pictures: Pictures, folder: Path, options: Options, processes: Proces
 
 def _about(run: Run) -> dict[str, Any]:
     """All that a run depends on, as JSON."""
-    return run.options.as_json() | {"pictures": run.pictures.sha256, "processes": run.processes.count}
+    return run.options.as_json() | run.pictures.sha256 | {"processes": run.processes.count}
 
 
 def advance(run: Run) -> dict[str, float]:
