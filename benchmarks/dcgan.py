@@ -1,6 +1,7 @@
 """A DCGAN trained on MultiMNIST, written as other people's are: a state dict and a card. ``ganvas learn`` takes it from there.
 
-Radford et al., https://arxiv.org/abs/1511.06434, at 64×64 and a quarter of its widths; minutes on a CPU.
+Radford et al., https://arxiv.org/abs/1511.06434, at 64×64 and a quarter of its widths; its critic has spectral norms (Miyato
+et al., https://arxiv.org/abs/1802.05957) where theirs had batch norms, and lost all other tries by winning. 20 minutes on a CPU.
 
     ganvas make-multimnist out/mm64 --mnist MNIST
     python benchmarks/dcgan.py out/mm64 --out out/dcgan.pt
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from ganvas.files import write_text
 from ganvas.training._gan_data import read_pictures
@@ -28,8 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", type=Path, help="a folder of `ganvas make-multimnist`, 64×64")
     parser.add_argument("--out", type=Path, default=Path("out/dcgan.pt"))
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--space", choices=("z", "first"), default="z")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -38,21 +40,24 @@ def main() -> None:
     adams = [torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.999)) for net in (generator, critic)]
     for step in range(options.steps):
         real = data.pixels[torch.randint(len(data.pixels), (options.batch,))].float() / 127.5 - 1
-        fake = generator(torch.randn(options.batch, Z_DIM, 1, 1))
-        # Each network's loss is the other's with the sides changed (the non-saturating loss).
-        loss = F.softplus(-critic(real)).mean() + F.softplus(critic(fake.detach())).mean()
+        with torch.autocast("cpu", torch.bfloat16):
+            fake = generator(torch.randn(options.batch, Z_DIM, 1, 1))
+            # Each network's loss is the other's with the sides changed (the non-saturating loss).
+            loss = F.softplus(-critic(real)).mean() + F.softplus(critic(fake.detach())).mean()
         adams[1].zero_grad()
         loss.backward()
         adams[1].step()
-        other = F.softplus(-critic(fake)).mean()
+        with torch.autocast("cpu", torch.bfloat16):
+            other = F.softplus(-critic(fake)).mean()
         adams[0].zero_grad()
         other.backward()
         adams[0].step()
         if step % 100 == 0:
             print(f"step {step:5}  critic {loss.item():.3f}  generator {other.item():.3f}", flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(generator.eval().state_dict(), options.out)
-    write_text(options.out.with_suffix(".toml"), card(generator, options.space))
+        if (step + 1) % 1000 == 0 or step + 1 == options.steps:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(generator.state_dict(), options.out)
+            write_text(options.out.with_suffix(".toml"), card(generator, options.space))
     print(f"{options.out} and its card {options.out.with_suffix('.toml')}")
 
 
@@ -64,10 +69,13 @@ def networks() -> tuple[nn.Sequential, nn.Sequential]:
         generator.extend([nn.ConvTranspose2d(before, wide, 4, 2 if i else 1, 1 if i else 0, bias=False)])
         generator.extend([nn.BatchNorm2d(wide), nn.ReLU(inplace=True)])
     generator.extend([nn.ConvTranspose2d(WIDTH, 1, 4, 2, 1), nn.Tanh()])
-    for i, (wide, before) in enumerate(zip(widths[::-1], [1, *widths[::-1]], strict=False)):
-        critic.extend([nn.Conv2d(before, wide, 4, 2, 1), *([nn.BatchNorm2d(wide)] if i else []), nn.LeakyReLU(0.2)])
-    critic.extend([nn.Conv2d(widths[0], 1, 4), nn.Flatten()])
-    return generator, critic
+    for wide, before in zip(widths[::-1], [1, *widths[::-1]], strict=False):
+        critic.extend([spectral_norm(nn.Conv2d(before, wide, 4, 2, 1)), nn.LeakyReLU(0.1)])
+    critic.extend([spectral_norm(nn.Conv2d(widths[0], 1, 4)), nn.Flatten()])
+    for layer in generator:
+        if isinstance(layer, nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+    return generator.to(memory_format=torch.channels_last), critic.to(memory_format=torch.channels_last)
 
 
 def card(generator: nn.Sequential, space: str) -> str:

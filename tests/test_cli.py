@@ -417,12 +417,6 @@ def test_warnings_are_one_line(monkeypatch, capsys):
     assert warnings.showwarning is shown
 
 
-def test_what_nobody_watches_tells_of_itself_in_lines(monkeypatch, capsys):
-    monkeypatch.setattr(options, "LINE_EVERY", 0.0)
-    assert list(options.track([1, 2, 3], "Drawing")) == [1, 2, 3]
-    assert capsys.readouterr().err.splitlines() == ["Drawing: 0 of 3", "Drawing: 1 of 3", "Drawing: 2 of 3"]
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_refused(here, capsys):
     (here / "closed").mkdir(mode=0o500)

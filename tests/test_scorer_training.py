@@ -240,8 +240,7 @@ def test_generated_faces_come_with_the_codes_that_the_index_tells(tmp_path) -> N
 
 def test_a_scorer_is_trained_from_a_folder_of_faces(tmp_path, monkeypatch) -> None:
     write_celeba(tmp_path / "celeba", 24)
-    monkeypatch.setattr(rounds, "imagenet_weights", dict)
-    monkeypatch.setattr(EfficientNetLite, "load_imagenet", lambda self, state: None)
+    monkeypatch.setattr(EfficientNetLite, "load_imagenet", lambda self: None)
     monkeypatch.setattr(rounds, "ROUND_ONE", Options(epochs=1, batch=8))
     out = tmp_path / "out" / "s.safetensors"
     lines: list[str] = []

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, track
 
 from ganvas import __version__, demo_counts, editors
 from ganvas.bench import plots
@@ -26,6 +25,7 @@ from ganvas.labels import load_labels, shipped_labels
 from ganvas.page import Section, page
 from ganvas.pca import PCA, fit_pca
 from ganvas.pictures import encode_png
+from ganvas.progress import counting, track
 from ganvas.recipe import FromConditions, FromSeed, Named, Range, Recipe, Start, Step, Tools, load_tools
 from ganvas.recipe_files import check_output, draw_sheet
 from ganvas.scorers import load_scorer
@@ -95,12 +95,12 @@ def run(
         data = load_labels(labels or shipped_labels(generator, scorer.name), tools.generator)
     with (
         clock.step(console, f"Fitting the compact editor on {len(data):,} labelled faces"),
-        _bar(console, "  steps") as watch,
+        counting("  steps") as watch,
     ):
         editor = compact.fit(data, tools.generator, watch=watch, **settings.fit)
         editors.save(editor, out / EDITOR_FILE)
     named = Named(EDITOR_FILE, editors.fingerprint(editor))
-    drawer = _Drawer(out, Tools(tools.generator, dtype, editor, named), settings, console)
+    drawer = _Drawer(out, Tools(tools.generator, dtype, editor, named), settings)
     with clock.step(console, "Editing faces, and drawing faces by conditions"):
         sections = [drawer.grid(), drawer.several(), drawer.samples()]
     with clock.step(console, f"Success on {settings.protocol.n} faces an attribute"):
@@ -156,7 +156,6 @@ class _Drawer:
     out: Path
     tools: Tools
     settings: Settings
-    console: Console
 
     def grid(self) -> Section:
         """Faces × values, attribute by attribute (figure 3 of the paper)."""
@@ -242,18 +241,8 @@ class _Drawer:
         self, title: str, text: str, name: str, pictures: Sequence[Recipe], rows: Sequence[str], columns: Sequence[str]
     ) -> Section:
         sheet = Sheet("grid", tuple(pictures), tuple(rows), tuple(columns), self.settings.size)
-        draw_sheet(sheet, self.out / name, self.tools, watch=self._watch)
+        draw_sheet(sheet, self.out / name, self.tools, watch=lambda faces: track(faces, "  faces"))
         return Section(title, text, name)
-
-    def _watch(self, items: Sequence[Any]) -> Iterable[Any]:
-        return track(items, "  faces", console=self.console, disable=not self.console.is_terminal)
-
-
-@contextmanager
-def _bar(console: Console, doing: str) -> Iterator[Callable[[int, int], object]]:
-    with Progress(console=console, disable=not console.is_terminal) as bars:
-        task = bars.add_task(doing)
-        yield lambda step, steps: bars.update(task, completed=step, total=steps)
 
 
 def _condition(name: str, wanted: Range) -> str:

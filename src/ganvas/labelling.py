@@ -8,7 +8,6 @@ is made again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ganvas.files import read_json, write_json
 from ganvas.generator import Generator
 from ganvas.labels import INDEX, MOST_PSI, VERSION, Labels, draw_batch, draw_codes, load_labels, read_about
 from ganvas.pictures import KEPT_SIZE, shrink
+from ganvas.progress import counting
 from ganvas.scorer import Scorer
 from ganvas.shards import decode, encode, images_path, load_shard, refuse_others, save_shard, scores_path
 from ganvas.types import Images, Scores
@@ -233,21 +233,16 @@ def _show(value: Any) -> str:
 
 @contextmanager
 def _progress(n: int, todo: int, shown: bool) -> Iterator[Tick]:
-    """A bar with faces a second and the time left; ``tick(k)`` says that ``k`` of the ``todo`` faces are done."""
+    """``tick(k)`` says that ``k`` more of the ``todo`` faces are done."""
     if not shown:
         yield lambda k: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with Progress(TextColumn("Faces"), *columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=n, completed=n - todo, rate="")
-        started, done = time.monotonic(), 0
+    with counting("Faces", n - todo) as tell:
+        done = n - todo
 
         def tick(k: int) -> None:
             nonlocal done
             done += k
-            bar.update(task, advance=k, rate=f"{done / (time.monotonic() - started):.1f} a second")
+            tell(done, n)
 
         yield tick

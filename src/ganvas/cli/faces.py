@@ -24,6 +24,7 @@ from ganvas.cli.options import (
     ShiftValues,
 )
 from ganvas.errors import GanvasError
+from ganvas.progress import track
 
 if TYPE_CHECKING:
     from ganvas.recipe import Recipe, Tools
@@ -170,5 +171,5 @@ COMMANDS = (edit, sample, mix, render)
 def _draw(recipes: list[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None) -> None:
     from ganvas import recipe_files
 
-    recipe_files.draw(recipes, paths, tools, save_codes, lambda jobs: options.track(jobs, "Drawing"))
+    recipe_files.draw(recipes, paths, tools, save_codes, lambda jobs: track(jobs, "Drawing"))
     options.say(paths[0] if len(paths) == 1 else f"{len(paths)} pictures in {paths[0].parent}")

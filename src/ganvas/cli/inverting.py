@@ -6,10 +6,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ganvas.cli import options, starting
+from ganvas.cli import starting
 from ganvas.errors import GanvasError
 from ganvas.inversion import read_photo
 from ganvas.inversion.batch import Inverted
+from ganvas.progress import counting
 from ganvas.recipe import FromCodes, Photo, Recipe, Step, Tools
 from ganvas.recipe_files import load_recipe
 from ganvas.sheet import Sheet
@@ -58,7 +59,7 @@ def train_counting(folder: Path, generator: str, out: Path, told: tuple[str, flo
     settings = count_encoder.Options(space, keep_count=keep_count, seed=seed)
     if steps is not None:
         settings = replace(settings, first=2 * steps, steps=steps)
-    with options.counting("Training") as watch:
+    with counting("Training") as watch:
         count_encoder.train_encoder(folder, network, counter, out, settings, watch)
 
 

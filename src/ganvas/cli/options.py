@@ -5,19 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from time import monotonic
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ganvas.errors import GanvasError
-
-T = TypeVar("T")
-LINE_EVERY = 10.0
-"""Seconds between lines about progress where they go to no terminal."""
 
 GeneratorName = Annotated[
     str, typer.Argument(metavar="GENERATOR", help="A generator, as `ganvas list` names them, or a file.")
@@ -136,41 +130,6 @@ def options_of(items: Iterable[str] | None) -> dict[str, Any]:
         except (ValueError, RecursionError):
             options[key.strip()] = value
     return options
-
-
-def track(items: Sequence[T], doing: str) -> Iterable[T]:
-    """Pass items on while a bar on the terminal shows how far they are and how long the rest takes.
-
-    Where nobody looks at a terminal, a line now and then says how far they are.
-    """
-    from rich.console import Console
-    from rich.progress import track as bar
-
-    console = Console(stderr=True)
-    if console.is_terminal or len(items) < 2:
-        return bar(items, doing, console=console, disable=len(items) < 2)
-    return _told(items, doing)
-
-
-def _told(items: Sequence[T], doing: str) -> Iterator[T]:
-    last = monotonic()
-    for i, item in enumerate(items):
-        if monotonic() - last >= LINE_EVERY:
-            last = monotonic()
-            typer.echo(f"{doing}: {i} of {len(items)}", err=True)
-        yield item
-
-
-@contextmanager
-def counting(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the terminal; yields what to call with the number of steps done and of all steps."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bars:
-        bar = bars.add_task(doing, total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 def say(text: object) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from ganvas.cli import options
 from ganvas.cli.options import Device, Dtype, EditorName, SetValues, ShiftValues
+from ganvas.progress import counting
 
 PANEL = "Photographs"
 
@@ -94,7 +95,7 @@ def invert(
     own = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
     settings = batch.Settings(space, method, inversion.Options(steps=steps), aligned, most, max_pixels)
     refused = inverting.Refusals()
-    with options.counting("Inverting") as watch:
+    with counting("Inverting") as watch:
         done = batch.Batch(tools, out, settings, edits, residual, own).run(found, refused, watch)
     if done:
         options.say_table(

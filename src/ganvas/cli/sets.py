@@ -10,6 +10,7 @@ import typer
 from ganvas.cli import options
 from ganvas.cli.options import Device, Dtype, EditorName, GeneratorName, Psi, Seed
 from ganvas.errors import GanvasError
+from ganvas.progress import counting
 
 if TYPE_CHECKING:
     from ganvas.balance import Order
@@ -34,7 +35,7 @@ def make_multimnist(
     from ganvas import multimnist
 
     layout = multimnist.Layout(size, options.range_of(counts))
-    with options.counting("Drawing") as watch:
+    with counting("Drawing") as watch:
         multimnist.make_multimnist(mnist, out, layout=layout, n=n, test=test, seed=seed, watch=watch)
     options.say(f"{n} pictures in {out}")
 
@@ -50,7 +51,7 @@ def train_counter(
     from ganvas.training import counter
 
     recipe_files.check_output(out, (".safetensors",))
-    with options.counting("Learning") as watch:
+    with counting("Learning") as watch:
         found = counter.train_counter(folders, out, counter.Options(steps=steps, seed=seed), watch)
     for name, values in found.items():
         options.say(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
@@ -118,7 +119,7 @@ def balance(
     if real is not None:
         report = _from(real, tools, judge, order, out, (method or "", encoder))
     else:
-        with options.counting("Drawing") as watch:
+        with counting("Drawing") as watch:
             report = balancing.balance(tools, judge, order, out, watch)
     for line in balancing.report_lines(report):
         options.say(line)
@@ -136,7 +137,7 @@ def _from(
     inverter = balance_real.inverter_of(tools.generator, method, encoder=encoder)
     if not method and inverter.name.startswith("optimize"):
         options.say("No encoder ships for this generator: pictures are inverted by optimisation, which is slow.")
-    with options.counting("Editing") as watch:
+    with counting("Editing") as watch:
         report = balance_real.balance_from(tools, judge, order, origin, inverter, out, watch)
     if report["kept"] < order.n:
         options.say(f"All {len(origin.names)} pictures of {real} were tried.")

@@ -23,6 +23,7 @@ from ganvas.cli.options import (
     Size,
 )
 from ganvas.errors import GanvasError
+from ganvas.progress import track
 
 if TYPE_CHECKING:
     from ganvas.recipe import Tools
@@ -105,7 +106,7 @@ def draw(sheet: Sheet, tools: Tools, out: Path, save_codes: Path | None) -> None
     from ganvas import recipe_files
 
     _check_film(out)
-    recipe_files.draw_sheet(sheet, out, tools, save_codes, lambda pictures: options.track(pictures, "Drawing"))
+    recipe_files.draw_sheet(sheet, out, tools, save_codes, lambda pictures: track(pictures, "Drawing"))
     options.say(out)
 
 

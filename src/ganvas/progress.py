@@ -1,0 +1,53 @@
+"""How far long work is: a bar on a terminal, and where nobody looks at one, a line now and then. Both go to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+LINE_EVERY = 10.0
+"""Seconds between lines where there is no terminal."""
+Tell = Callable[[int, int], None]
+"""Takes how much is done, and how much there is in all."""
+
+
+@contextmanager
+def counting(doing: str, before: int = 0) -> Iterator[Tell]:
+    """Yields whom to tell; ``before``: how much a run before had done, which doesn't count for the speed."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console, started, last = Console(stderr=True), time.monotonic(), time.monotonic()
+
+    def speed(done: int) -> str:
+        return f"{(done - before) / max(time.monotonic() - started, 1e-9):.3g} a second"
+
+    def say(done: int, total: int) -> None:
+        nonlocal last
+        if done < total and time.monotonic() - last >= LINE_EVERY:
+            last = time.monotonic()
+            print(f"{doing}: {done} of {total}, {speed(done)}", file=sys.stderr, flush=True)
+
+    if not console.is_terminal:
+        yield say
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
+    with Progress(TextColumn(doing), *columns, console=console) as bars:
+        bar = bars.add_task("", total=None, completed=before, speed="")
+        yield lambda done, total: bars.update(bar, completed=done, total=total, speed=speed(done))
+
+
+def track(items: Sequence[T], doing: str) -> Iterator[T]:
+    """Pass items on, and tell how far they are; of a single one nothing is told."""
+    if len(items) < 2:
+        yield from items
+        return
+    with counting(doing) as tell:
+        for i, item in enumerate(items):
+            tell(i, len(items))
+            yield item
+        tell(len(items), len(items))
