@@ -60,6 +60,16 @@ def test_what_lies_there_of_others_stays(tools, pictures, tmp_path):
     assert (tmp_path / "me.png").read_bytes() == b"a picture that wasn't given"
 
 
+def test_aligning_into_one_folder_again_loses_no_face(pictures, tmp_path):
+    first, second = (put(tmp_path / f"p{i}" / "x.png", pictures[i]) for i in range(2))
+    found = []
+    for photo in (first, second, first, second):
+        assert batch.align_files([photo], tmp_path / "out", 64, SETTINGS, pytest.fail) == 1
+        found.append(everything(tmp_path / "out"))
+    assert sorted(found[0]) == ["x.png"] and sorted(found[1]) == ["x.png", "x_.png"]
+    assert found[1] == found[2] == found[3] and found[1]["x.png"] == found[0]["x.png"] != found[1]["x_.png"]
+
+
 @pytest.mark.parametrize("names", [("a", "a-photo"), ("x-edited", "x"), ("inversions", "A", "a")])
 def test_no_two_faces_share_a_file(names, tmp_path):
     given = Names(tmp_path, [], INVERTED, {})

@@ -219,8 +219,9 @@ def align_files(paths: Sequence[Path], out: Path, size: int, settings: Settings,
     found, names = 0, Names(out, paths, ALIGNED)
     for path, stem, face in each_face(paths, size, settings, report):
         try:
-            with whole(out / f"{names.of(stem)}.png") as temporary:
-                temporary.write_bytes(encode_png(to_bytes(face)[0]))
+            content = encode_png(to_bytes(face)[0])
+            with whole(out / f"{names.of(stem, content=content)}.png") as temporary:
+                temporary.write_bytes(content)
             found += 1
         except FAILURES as error:
             report(_line(path, error))

@@ -16,28 +16,26 @@ INVERTED = (".png", ".json", ".safetensors", "-photo.png", "-edited.png", "-edit
 
 
 class Names:
-    """Hands out each name once; ``known``: what the folder's summary says of the names of earlier runs.
-
-    Without ``known`` a file that is there and no photograph is written anew.
-    """
+    """Hands out each name once; ``known``: what the folder's summary says of the names of earlier runs."""
 
     def __init__(
         self, out: Path, photos: Iterable[Path], endings: Sequence[str], known: Mapping[str, Any] | None = None
     ) -> None:
-        self.out, self.endings, self.known, self.given = out, endings, known, set[str]()
+        self.out, self.endings, self.known, self.given = out, endings, known or {}, set[str]()
         self.photos = {_file(path) for path in photos} - {None}
-        self.taken = {SUMMARY, *(file for name in known or () for file in self._files(name))}
+        self.taken = {SUMMARY, *(file for name in self.known for file in self._files(name))}
 
-    def of(self, stem: str, photo: str = "") -> str:
-        """A name after ``stem``, or the one that a photograph of this sha256 got in an earlier run.
+    def of(self, stem: str, photo: str = "", content: bytes | None = None) -> str:
+        """A name after ``stem``, or the one that a photograph of this sha256 got in an earlier run; a file that holds
+        ``content`` already is its own.
 
         Raises GanvasError where one of its files is a photograph that was given.
         """
-        again = (name for name, entry in (self.known or {}).items() if _is_of(entry, photo) and name not in self.given)
+        again = (name for name, entry in self.known.items() if _is_of(entry, photo) and name not in self.given)
         name = next((name for name in again if Path(name).name == name), None)
         if name is None:
             name = stem
-            while not self._is_free(name):
+            while not self._is_free(name, content):
                 name += "_"
         self._refuse_photos(name)
         self.given.add(name)
@@ -48,9 +46,9 @@ class Names:
         # Some file systems know no capitals.
         return {f"{name}{ending}".casefold() for ending in self.endings}
 
-    def _is_free(self, name: str) -> bool:
+    def _is_free(self, name: str, content: bytes | None) -> bool:
         self._refuse_photos(name)
-        strange = self.known is not None and any(os.path.lexists(self.out / f"{name}{end}") for end in self.endings)
+        strange = any(_is_there(self.out / f"{name}{end}", content) for end in self.endings)
         return not strange and not self._files(name) & self.taken
 
     def _refuse_photos(self, name: str) -> None:
@@ -70,3 +68,8 @@ def _file(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _is_there(path: Path, content: bytes | None) -> bool:
+    """Whether a file is there that doesn't hold ``content``."""
+    return os.path.lexists(path) and not (content is not None and path.is_file() and path.read_bytes() == content)
