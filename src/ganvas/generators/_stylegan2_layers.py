@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganvas.generators import _winograd
 from ganvas.generators._fir import double, fold_up, join_phases, smooth
 from ganvas.generators._stylegan2_shape import Layer, Shape
 
@@ -52,6 +53,9 @@ def fold(weights: Weights, shape: Shape, dtype: torch.dtype) -> dict[str, Tensor
             folded[f"{name}.doubling"] = _place(kernel.transpose(0, 1), dtype)
         else:
             folded[f"{name}.weight"] = _place(fold_up(kernel) if layer.up else kernel, dtype)
+        sizes = (layer.incoming, layer.outgoing, layer.resolution)
+        if not layer.up and dtype == torch.float32 and not kernel.requires_grad and _winograd.pays(*sizes):
+            folded[f"{name}.winograd"] = _winograd.fold(kernel)
         strength = weights[f"{name}.noise_strength"].expand(layer.outgoing)
         folded[f"{name}.added"] = (GAIN * torch.stack((weights[f"{name}.bias"], strength))).to(dtype)
         folded[f"{name}.noise"] = weights[f"{name}.noise_const"][None].to(dtype)
@@ -159,6 +163,8 @@ def _convolve(
     x = _times(x, style, learning or layer.row == 0)
     if f"{name}.doubling" in folded:
         x = smooth(F.conv_transpose2d(x, folded[f"{name}.doubling"], stride=2))
+    elif f"{name}.winograd" in folded and not learning and x.device.type == "cpu":
+        x = _winograd.convolve(x, folded[f"{name}.winograd"])
     else:
         x = F.conv2d(x, folded[f"{name}.weight"], padding=1)
         x = join_phases(x) if layer.up else x

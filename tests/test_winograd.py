@@ -1,0 +1,42 @@
+"""Winograd's way gives what a direct convolution gives."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ganvas.generators import _winograd
+from ganvas.generators._stylegan2_layers import initial
+from ganvas.generators._stylegan2_shape import Shape
+from ganvas.generators.stylegan2 import StyleGAN2
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (8, 12), (96, 32), (16, 64)])
+@pytest.mark.parametrize(("incoming", "outgoing"), [(5, 3), (64, 96)])
+def test_it_is_the_convolution(n, height, width, incoming, outgoing):
+    random = torch.Generator().manual_seed(n + height)
+    x = torch.randn(n, incoming, height, width, generator=random).contiguous(memory_format=torch.channels_last)
+    kernel = torch.randn(outgoing, incoming, 3, 3, generator=random)
+    found = _winograd.convolve(x, _winograd.fold(kernel))
+    wanted = F.conv2d(x.double(), kernel.double(), padding=1)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert float((found - wanted).norm() / wanted.norm()) < 3e-6
+
+
+def test_it_is_exact_on_whole_tiles_of_a_single_pixel():
+    """The identity: each pixel of each tile comes back to its own place."""
+    x = torch.arange(64.0).view(1, 1, 8, 8).contiguous(memory_format=torch.channels_last)
+    kernel = torch.zeros(1, 1, 3, 3)
+    kernel[0, 0, 1, 1] = 1
+    torch.testing.assert_close(_winograd.convolve(x, _winograd.fold(kernel)), x, rtol=0, atol=2e-4)
+
+
+def test_a_generator_draws_the_same_with_it_and_with_gradients():
+    shape = Shape(32, (128,) * 4, z_dim=16, w_dim=16, mapping_layers=2)
+    state = initial(shape, torch.Generator().manual_seed(0))
+    network = StyleGAN2(state, shape)
+    assert [name for name in network.weights if name.endswith("winograd")] == ["synthesis/b32/conv1/winograd"]
+    assert not any(name.endswith("winograd") for name in StyleGAN2(state, shape, dtype=torch.bfloat16).weights)
+    ws = network.expand(network.mapping(torch.randn(2, 16, generator=torch.Generator().manual_seed(1))))
+    fast, direct = network.synthesis(ws), network.synthesis(ws.clone().requires_grad_()).detach()
+    assert float((fast - direct).norm() / direct.norm()) < 3e-6
