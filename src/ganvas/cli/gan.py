@@ -19,7 +19,12 @@ def train_gan(
     out: Annotated[Path, typer.Option(help="The folder of the run; one that was stopped goes on there, exactly.")],
     preset: Annotated[Literal["16", "32", "64", "128"], typer.Option(help="The size in pixels.")] = "64",
     images: Annotated[int, typer.Option(help="Pictures to see in all.")] = 1_000_000,
-    condition: Annotated[str, typer.Option(metavar="count", help="Tell the generator how many objects to draw.")] = "",
+    condition: Annotated[
+        str,
+        typer.Option(
+            metavar="count", help="Tell the generator how many objects to draw; a run that began without goes on so."
+        ),
+    ] = "",
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="A setting, like gamma=0.2 or widths=[128,64,32]. Repeatable."),

@@ -125,8 +125,8 @@ INTRO = (
 
 def _missing(path: Path) -> str:
     return (
-        "No count-conditional generator to compare with: `ganvas train-gan MULTIMNIST --condition count --out run-count`, then"
-        f" `ganvas finish-gan run-count --out {path.name}`, in the report's work folder, make one."
+        "No count-conditional generator to compare with: `ganvas train-gan MULTIMNIST --out RUN --images 360000`, the same with"
+        f" `--condition count --images 560000`, and `ganvas finish-gan RUN --out {path.name}` in the report's work folder."
     )
 
 
