@@ -163,7 +163,7 @@ def test_a_bounded_generator_starts_near_the_mean_and_never_leaves_the_range():
     made = losses.start(changed(bounded=True, widths=(64, 64, 64)), 0, torch.tensor([-0.88]), torch.tensor([0.4]))
     images = StyleGAN2(made.generator, made.shape).synthesis(torch.randn(64, 6, 8))
     assert float(images.abs().max()) <= 1 and float((images < -0.9).float().mean()) > 0.1
-    assert abs(float(images.median()) + 0.88) < 0.15
+    assert abs(float(images.median()) + 0.88) < 0.2
 
 
 def test_shuffled_training_is_that_of_pictures_with_four_pixels_a_place(tmp_path):
@@ -269,7 +269,7 @@ def test_gradients_are_those_of_the_two_losses():
         made.critic_shape.fold(made.critic, torch.float32),
     )
     ws = losses._codes(made, options, batch, g, 4)
-    fake = losses.layers.synthesis(g, shape, ws, torch.float32, batch.random)
+    fake = losses.layers.synthesis(g, shape, ws, batch.random)
     loss_g = -F.logsigmoid(made.critic_shape.judge(d, fake)).mean()
     learned = [made.generator[name] for name in made.learned]
     wanted = torch.autograd.grad(loss_g, learned, retain_graph=True)

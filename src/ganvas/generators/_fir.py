@@ -73,11 +73,14 @@ def join_phases(x: Tensor) -> Tensor:
     return rows.reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
-def smooth(x: Tensor) -> Tensor:
-    """(n, c, 2h + 1, 2w + 1), a picture between zeros after a 3×3 convolution, to (n, c, 2h, 2w): the filter by itself."""
+def smooth(x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(n, c, 2h + 1, 2w + 1), a picture between zeros after a 3×3 convolution, to (n, c, 2h, 2w): the filter by itself.
+
+    ``bias`` (c,) is added to it.
+    """
     taps = torch.tensor(TAPS, dtype=x.dtype, device=x.device) / (sum(TAPS) / 2)
     kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 4, 4)
-    return torch.conv2d(x, kernel, padding=1, groups=x.shape[1])
+    return torch.conv2d(x, kernel, bias, padding=1, groups=x.shape[1])
 
 
 def split_phases(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ meaning of the weights are those of NVIDIA's stylegan2-ada-pytorch, https://gith
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ from ganvas.generators._stylegan2_shape import Layer, Shape
 
 GAIN = 2**0.5
 """What follows every leaky ReLU, so that it keeps the variance."""
+ALONE = 128
+"""The resolution from which pictures are drawn one by one, where nothing is learned: their kernels are smaller than they are."""
 Weights = Mapping[str, Tensor]
 
 
@@ -52,7 +54,9 @@ def fold(weights: Weights, shape: Shape, dtype: torch.dtype) -> dict[str, Tensor
             # Four times the products cost more than the filter by itself, but for bfloat16, where products are cheap.
             folded[f"{name}.doubling"] = _place(kernel.transpose(0, 1), dtype)
         else:
-            folded[f"{name}.weight"] = _place(fold_up(kernel) if layer.up else kernel, dtype)
+            # A kernel that styles go into is rounded after that.
+            kept = torch.float32 if _is_large(layer) and not kernel.requires_grad else dtype
+            folded[f"{name}.weight"] = _place(fold_up(kernel) if layer.up else kernel, kept)
         sizes = (layer.incoming, layer.outgoing, layer.resolution)
         if not layer.up and dtype == torch.float32 and not kernel.requires_grad and _winograd.pays(*sizes):
             folded[f"{name}.winograd"] = _winograd.fold(kernel)
@@ -107,16 +111,36 @@ def _normalise(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
 
 
-def synthesis(
-    folded: Weights, shape: Shape, ws: Tensor, dtype: torch.dtype, random: torch.Generator | None = None
-) -> Tensor:
+def synthesis(folded: Weights, shape: Shape, ws: Tensor, random: torch.Generator | None = None) -> Tensor:
     """Codes (n, num_ws, w_dim) to pictures (n, colours, resolution, resolution), float32.
 
-    Noise is constant, or drawn anew for each picture where ``random`` is given (as in training).
+    Noise is constant, or drawn anew for each picture where ``random`` is given (as in training). On a CPU pictures go one by
+    one from where they are large: there, styles can go into a picture's own kernels, which are the smaller part.
     """
-    outputs = {layer.resolution: layer for layer in shape.outputs()}
-    x, image, skip = folded["synthesis.b4.const"].expand(len(ws), -1, -1, -1), None, None
-    for layer in shape.layers():
+    constant = folded["synthesis.b4.const"].expand(len(ws), -1, -1, -1)
+    drawn = _draw_on(folded, shape, list(shape.layers()), constant, None, ws, random)
+    if shape.shuffled:
+        drawn = F.pixel_shuffle(drawn, 2)
+    return drawn.tanh() if shape.bounded else drawn
+
+
+def _draw_on(
+    folded: Weights,
+    shape: Shape,
+    convolutions: Sequence[Layer],
+    x: Tensor,
+    image: Tensor | None,
+    ws: Tensor,
+    random: torch.Generator | None,
+) -> Tensor:
+    """Pictures, from the features ``x`` and the smaller pictures that the blocks before made, if they made some."""
+    outputs, skip = {layer.resolution: layer for layer in shape.outputs()}, None
+    together = len(ws) == 1 or random is not None or ws.requires_grad or x.requires_grad or x.device.type != "cpu"
+    for i, layer in enumerate(convolutions):
+        if layer.resolution >= ALONE and not together:
+            images = [None] * len(ws) if image is None else image.split(1)
+            each = zip(x.split(1), images, ws.split(1), strict=True)
+            return torch.cat([_draw_on(folded, shape, convolutions[i:], *one, random) for one in each])
         if layer.up and shape.architecture == "resnet":
             skip = join_phases(F.conv2d(x, folded[f"synthesis.b{layer.resolution}.skip.weight"], padding=1))
         last = not layer.up
@@ -127,10 +151,7 @@ def synthesis(
         if last and layer.resolution in outputs:
             drawn = _draw(folded, outputs[layer.resolution], x, ws, shape.clamp)
             image = drawn if image is None else double(image) + drawn
-    drawn = image if image is not None else x
-    if shape.shuffled:
-        drawn = F.pixel_shuffle(drawn, 2)
-    return drawn.tanh() if shape.bounded else drawn
+    return x if image is None else image
 
 
 def _clamp(shape: Shape, half: bool) -> float | None:
@@ -159,6 +180,11 @@ def _convolve(
     style = F.linear(w, folded[f"{name}.affine.weight"], folded[f"{name}.affine.bias"])
     scale = GAIN * gain * torch.rsqrt(style.square() @ folded[f"{name}.power"].T + 1e-8)
     learning = x.requires_grad or style.requires_grad
+    added = folded[f"{name}.added"] * gain
+    if len(x) == 1 and not learning and _is_large(layer) and f"{name}.winograd" not in folded:
+        x = _convolve_one(folded, layer, x, style[0], scale[0], added[0])
+        x = F.leaky_relu_(x.addcmul_(noise[:, None], added[1][:, None, None]), 0.2)
+        return x if clamp is None else x.clamp_(-clamp, clamp)
     # In place where nothing is learned: fresh memory costs more than what is done with it. The first input is a weight.
     x = _times(x, style, learning or layer.row == 0)
     if f"{name}.doubling" in folded:
@@ -166,17 +192,35 @@ def _convolve(
     elif f"{name}.winograd" in folded and not learning and x.device.type == "cpu":
         x = _winograd.convolve(x, folded[f"{name}.winograd"])
     else:
-        x = F.conv2d(x, folded[f"{name}.weight"], padding=1)
+        x = F.conv2d(x, folded[f"{name}.weight"].to(x.dtype), padding=1)
         x = join_phases(x) if layer.up else x
-    x, added = _times(x, scale, learning), folded[f"{name}.added"] * gain
     if learning:
-        x = _add(x, added, noise)
+        x = _add(_times(x, scale, True), added, noise)
     else:
-        x = x.add_(added[0][:, None, None]).addcmul_(noise[:, None], added[1][:, None, None])
+        x = torch.addcmul(added[0][:, None, None], x, scale.to(x.dtype)[:, :, None, None], out=x)
+        x = x.addcmul_(noise[:, None], added[1][:, None, None])
     x = F.leaky_relu_(x, 0.2)
     if clamp is None:
         return x
     return x.clamp(-clamp, clamp) if learning else x.clamp_(-clamp, clamp)
+
+
+def _is_large(layer: Layer) -> bool:
+    """Whether a layer has more numbers in its features than in its kernel."""
+    return layer.resolution >= ALONE and 36 * layer.outgoing <= layer.resolution**2
+
+
+def _convolve_one(folded: Weights, layer: Layer, x: Tensor, style: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """The convolution and bias of a single picture: style and demodulation go into the kernel, not over all pixels."""
+    doubling = folded.get(f"{layer.name}.doubling")
+    if doubling is not None:
+        kernel = doubling * style[:, None, None, None] * scale[None, :, None, None]
+        return smooth(F.conv_transpose2d(x, kernel, stride=2), bias)
+    kernel = folded[f"{layer.name}.weight"]
+    phases = 4 if layer.up else 1
+    kernel = kernel * style[None, :, None, None] * scale.repeat(phases)[:, None, None, None]
+    x = F.conv2d(x, kernel.to(x.dtype), bias.repeat(phases), padding=1)
+    return join_phases(x) if layer.up else x
 
 
 def _times(x: Tensor, factors: Tensor, anew: bool) -> Tensor:

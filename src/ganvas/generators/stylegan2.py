@@ -122,7 +122,7 @@ class StyleGAN2(Generator):
             raise GanvasError(
                 f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
             )
-        return layers.synthesis(self._folded(), self.shape, ws, self.dtype).expand(-1, 3, -1, -1)
+        return layers.synthesis(self._folded(), self.shape, ws).expand(-1, 3, -1, -1)
 
 
 def _check(state: Mapping[str, Tensor], shape: Shape) -> None:

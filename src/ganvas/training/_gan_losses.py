@@ -130,7 +130,7 @@ def _draw(networks: Networks, options: Options, batch: Batch, n: int) -> Tensor:
     dtype = getattr(torch, options.precision)
     folded = layers.fold(networks.generator, networks.shape, dtype)
     ws = _codes(networks, options, batch, folded, n)
-    return layers.synthesis(folded, networks.shape, ws, dtype, batch.random if options.noise else None)
+    return layers.synthesis(folded, networks.shape, ws, batch.random if options.noise else None)
 
 
 def _codes(networks: Networks, options: Options, batch: Batch, g: layers.Weights, n: int) -> Tensor:
@@ -158,7 +158,7 @@ def _path_length(
     dtype = getattr(torch, options.precision)
     g = layers.fold(networks.generator, networks.shape, dtype)
     ws = _codes(networks, options, batch, g, max(len(batch.real) // 2, 1))
-    images = layers.synthesis(g, networks.shape, ws, dtype, batch.random if options.noise else None)
+    images = layers.synthesis(g, networks.shape, ws, batch.random if options.noise else None)
     y = torch.randn(images.shape, generator=batch.random) / (images.shape[2] * images.shape[3]) ** 0.5
     (slope,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
     lengths = slope.square().sum(2).mean(1).sqrt()
