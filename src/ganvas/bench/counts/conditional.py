@@ -13,7 +13,7 @@ distance in these features, between all pictures of a way and as many real test 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,15 @@ def run(stage: Stage) -> Section:
     if not path.exists():
         raise GanvasError(_missing(path))
     editor = best(stage)
-    return compared(stage, *told_of(path), lambda ws, change: editor.edit(ws, {"count": change}))
+    found = compared(stage, *told_of(path), lambda ws, change: editor.edit(ws, {"count": change}))
+    images = _training(path).get("images")
+    return replace(found, intro=f"{found.intro} It saw {images:,} pictures.") if type(images) is int else found
+
+
+def _training(path: Path) -> Mapping[str, Any]:
+    """What a file says of how its generator was trained; nothing where it doesn't."""
+    told = load_tensors(path)[1].get("training") if path.suffix == ".safetensors" else None
+    return told if isinstance(told, dict) else {}
 
 
 def told_of(path: Path) -> tuple[Generator, tuple[int, ...]]:
@@ -71,9 +79,7 @@ def told_of(path: Path) -> tuple[Generator, tuple[int, ...]]:
     generator = load_generator(str(path))
     if not generator.num_labels:
         raise GanvasError(f"{path} isn't conditional: `ganvas train-gan --condition count` makes one that is.")
-    training = load_tensors(path)[1].get("training") if path.suffix == ".safetensors" else None
-    told = training.get("labels") if isinstance(training, dict) else None
-    counts = told or range(LOW, LOW + generator.num_labels)
+    counts = _training(path).get("labels") or range(LOW, LOW + generator.num_labels)
     if (
         not isinstance(counts, list | range)
         or len(counts) != generator.num_labels
