@@ -173,7 +173,7 @@ def test_diversity_is_the_mean_distance_of_pairs():
 
 
 def test_what_is_missing_or_no_conditional_generator_is_one_line(tmp_path):
-    with pytest.raises(GanvasError, match="train-gan MULTIMNIST --out RUN.* --condition count") as caught:
+    with pytest.raises(GanvasError, match="train-gan MULTIMNIST --out RUN.*--condition count") as caught:
         conditional.run(stage(tmp_path, SQUARES))
     assert "\n" not in str(caught.value)
     shape = gan.Options(**TINY).shape(1, 0)
