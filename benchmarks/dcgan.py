@@ -7,17 +7,20 @@ https://arxiv.org/abs/1801.04406) in place of batch norms, with which it won wit
     python benchmarks/dcgan.py out/mm64 --out out/dcgan.pt
     ganvas info out/dcgan.pt
     ganvas learn out/dcgan.pt --scorer count -n 20000 --out out/dcgan
+    python benchmarks/dcgan.py out/mm64 --out out/dcgan.pt --judge out/dcgan/editor.safetensors   # what edits do in pictures
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from ganvas import load_editor, load_generator, load_scorer, sample
 from ganvas.files import write_text
 from ganvas.training._gan_data import read_pictures
 
@@ -33,7 +36,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--space", choices=("z", "first"), default="z")
+    parser.add_argument("--judge", type=Path, help="train nothing: print what this editor of the DCGAN changes")
     options = parser.parse_args()
+    if options.judge is not None:
+        judge(options.out, options.judge)
+        return
     torch.manual_seed(0)
     data = read_pictures(options.pictures, 64, "")
     generator, critic = networks()
@@ -65,6 +72,30 @@ def main() -> None:
     print(f"{options.out} and its card {options.out.with_suffix('.toml')}")
 
 
+@torch.no_grad()
+def judge(
+    path: Path, editor: Path, n: int = 1000, attributes: Sequence[str] = ("count", "place_x", "place_y", "stroke")
+) -> None:
+    """What changes by -1 and 1 of each attribute change in the pictures of ``n`` fresh codes, as the counter reads them."""
+    generator, counter = load_generator(path), load_scorer("count")
+    ws, edits = sample(generator, n, 1.0, 3_000_000), load_editor(editor, generator)
+    columns = [counter.attributes.index(name) for name in attributes]
+
+    def read(codes: Tensor) -> Tensor:
+        return torch.cat([counter(generator.synthesis(part))[:, columns] for part in codes.split(100)])
+
+    before = read(ws)
+    spread = before.std(0)
+    sure = counter(generator.synthesis(ws))[:, counter.attributes.index("sure")].sigmoid() >= 0.9
+    print(f"{n} codes; the counter is sure (p >= 0.9) of {sure.float().mean():.3f}, and sees")
+    print(f"  counts 0, 1, ...: {(before[:, 0].long().bincount() / n).tolist()}")
+    print("mean change in standard deviations of fresh pictures, of: " + ", ".join(attributes))
+    for name in attributes:
+        for change in (-1.0, 1.0):
+            moved = ((read(edits.edit(ws, {name: change})) - before) / spread).mean(0)
+            print(f"  {name} {change:+g}: " + ", ".join(f"{value:+.2f}" for value in moved.tolist()))
+
+
 def networks() -> tuple[nn.Sequential, nn.Sequential]:
     """The generator, z (n, Z_DIM, 1, 1) to grey pictures, and its critic, pictures to one number."""
     widths = [8 * WIDTH, 4 * WIDTH, 2 * WIDTH, WIDTH]
@@ -79,7 +110,9 @@ def networks() -> tuple[nn.Sequential, nn.Sequential]:
     for layer in generator:
         if isinstance(layer, nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, 0.0, 0.02)
-    return generator.to(memory_format=torch.channels_last), critic.to(memory_format=torch.channels_last)
+    for network in (generator, critic):
+        network.to(memory_format=torch.channels_last)  # pyright: ignore
+    return generator, critic
 
 
 def card(generator: nn.Sequential, space: str) -> str:
