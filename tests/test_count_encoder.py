@@ -29,7 +29,7 @@ from ganvas.training._latent_judge import LatentJudge
 from ganvas.training.count_encoder import Lesson, Material, Options, begin, learn
 
 SIDE, DIM, ROWS = 16, 4, (4, 8, 16, 16)
-SIZES = Sizes(SIDE, 1, 8, (8, 16), (1, 1), (8, 8), 8, 0.0, True)
+SIZES = Sizes(SIDE, 1, 8, (8, 16), (1, 1), (8, 8), 8, 0.0)
 QUICKLY = Options(first=150, steps=60, drawn=32, batch=16, rate=5e-3, freed=(0.2, 0.6))
 
 

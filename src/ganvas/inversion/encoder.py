@@ -1,9 +1,9 @@
 """An encoder: a picture to a code in one pass, in the manner of e4e.
 
 Tov, Alaluf, Nitzan, Patashnik and Cohen-Or, *Designing an Encoder for StyleGAN Image Manipulation*, SIGGRAPH 2021,
-https://arxiv.org/abs/2102.02766: one w for the whole code, and small offsets for each resolution's rows beside it, so
-that codes stay near W, where edits work. ``training.encoder`` trains it on generated faces, whose codes are known;
-``training.count_encoder`` on real MultiMNIST pictures too.
+https://arxiv.org/abs/2102.02766: one w for the whole code, and small offsets of its rows beside it, so that codes stay
+near W, where edits work. ``training.count_encoder`` trains it on real MultiMNIST pictures too; ``training.encoder`` on generated
+faces, whose codes are known and have equal rows: it has no offsets. (``ffhq`` was distilled on such codes: see ``foreign``.)
 """
 
 from __future__ import annotations
@@ -43,35 +43,28 @@ class Sizes:
     """Blocks of the stages."""
     necks: tuple[int, int] = (16, 96)
     """Channels that the code is read from: of the last stage but one, and of the last."""
-    rank: int = 64
-    """Numbers between the features and the offsets of the rows."""
+    rank: int = 0
+    """Numbers between the features and the offsets of the rows; 0: there are none, and all rows are w."""
     dropout: float = 0.1
-    each: bool = False
-    """Whether each row has an offset of its own; else, each resolution of the generator."""
-
-    def levels(self, rows: tuple[int, ...]) -> tuple[int, ...]:
-        """The offset that each of the ``rows`` (their resolutions) takes."""
-        found = sorted(set(rows))
-        return tuple(range(len(rows))) if self.each else tuple(found.index(row) for row in rows)
 
 
 FACES = Sizes()
 SIDE = FACES.side
-DIGITS = Sizes(64, 2, 64, (64, 128, 192), (1, 1, 1), (32, 96), 128, 0.0, True)
+DIGITS = Sizes(64, 2, 64, (64, 128, 192), (1, 1, 1), (32, 96), 128, 0.0)
 """For digits of 64×64. Codes are read from finer places, since they say where each of several digits lies."""
 MOST, DEEPEST = 4096, 64
 """Sides and channels in a file are at most so many."""
 
 
 class EncoderNetwork(nn.Module):
-    """Pictures (n, 3, side, side) to a w (n, w_dim) and offsets (n, levels, w_dim).
+    """Pictures (n, 3, side, side) to a w (n, w_dim) and offsets of the rows (n, num_ws, w_dim).
 
     Offsets are 0 until they are trained.
     """
 
-    def __init__(self, w_dim: int, levels: int, sizes: Sizes = FACES) -> None:
+    def __init__(self, w_dim: int, num_ws: int, sizes: Sizes = FACES) -> None:
         super().__init__()
-        self.w_dim, self.levels, self.sizes = w_dim, levels, sizes
+        self.w_dim, self.num_ws, self.sizes = w_dim, num_ws, sizes
         stem, widths = sizes.stem, sizes.widths
         # The picture's 2×2 blocks become channels: half the work of a convolution on every pixel.
         self.stem = nn.Sequential(
@@ -94,10 +87,12 @@ class EncoderNetwork(nn.Module):
         features = sizes.necks[0] * (2 * last) ** 2 + sizes.necks[1] * last**2
         self.dropout = nn.Dropout(sizes.dropout)
         self.base = nn.Linear(features, w_dim)
-        rows = nn.Linear(sizes.rank, levels * w_dim)
-        nn.init.zeros_(rows.weight)
-        nn.init.zeros_(rows.bias)
-        self.offsets = nn.Sequential(nn.Linear(features, sizes.rank), nn.ReLU(), rows)
+        self.offsets: nn.Sequential | None = None
+        if sizes.rank:
+            rows = nn.Linear(sizes.rank, num_ws * w_dim)
+            nn.init.zeros_(rows.weight)
+            nn.init.zeros_(rows.bias)
+            self.offsets = nn.Sequential(nn.Linear(features, sizes.rank), nn.ReLU(), rows)
 
     def features(self, images: Tensor) -> Tensor:
         """What codes are read from, (n, features)."""
@@ -109,29 +104,30 @@ class EncoderNetwork(nn.Module):
         return self.dropout(torch.cat(necks, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, w_dim) and (n, levels, w_dim)."""
+        """(n, w_dim) and (n, num_ws, w_dim)."""
         return self.read(self.features(images).float())
 
     def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The same, of ``features``."""
-        return self.base(features), self.offsets(features).unflatten(1, (self.levels, self.w_dim))
+        base = self.base(features)
+        if self.offsets is None:
+            return base, base.new_zeros(len(base), self.num_ws, self.w_dim)
+        return base, self.offsets(features).unflatten(1, (self.num_ws, self.w_dim))
 
 
 class Encoder(nn.Module):
     """Pictures of any side to codes of the generator with this fingerprint."""
 
-    def __init__(self, network: EncoderNetwork, rows: tuple[int, ...], fingerprint: str, name: str) -> None:
+    def __init__(self, network: EncoderNetwork, fingerprint: str, name: str) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore
-        self.places = list(network.sizes.levels(rows))
         self.generator, self.generator_name = fingerprint, name
 
     @torch.no_grad()
     def forward(self, images: Images, space: str = "w+") -> WPlus:
         """Codes (n, num_ws, w_dim); in the space "w" without the offsets, so that rows are equal."""
         w, offsets = self.network(self.look(images))
-        ws = w[:, None].expand(-1, len(self.places), -1)
-        return ws if space == "w" else ws + offsets[:, self.places]
+        return w[:, None].expand_as(offsets) if space == "w" else w[:, None] + offsets
 
     def look(self, images: Images) -> Tensor:
         """Pictures as the network sees them, (n, 3, side, side)."""
@@ -140,9 +136,8 @@ class Encoder(nn.Module):
 
 def encoder_for(generator: Generator, network: EncoderNetwork | None = None, sizes: Sizes = FACES) -> Encoder:
     """An encoder with the shapes of ``generator``: around ``network``, or a new one of those ``sizes``."""
-    rows = generator.row_resolutions
-    network = network or EncoderNetwork(generator.w_dim, max(sizes.levels(rows)) + 1, sizes)
-    return Encoder(network, rows, generator.fingerprint, generator.name).to(generator.device)
+    network = network or EncoderNetwork(generator.w_dim, generator.num_ws, sizes)
+    return Encoder(network, generator.fingerprint, generator.name).to(generator.device)
 
 
 def save_encoder(encoder: Encoder, path: str | Path, about: dict[str, Any] | None = None) -> None:
@@ -168,7 +163,7 @@ def read_encoder(path: str | Path, generator: Generator) -> Encoder:
     sizes = _sizes_of(about, path)
     # Shapes first, which take no memory: what a file says of its sizes isn't trusted.
     with torch.device("meta"):
-        network = EncoderNetwork(generator.w_dim, max(sizes.levels(generator.row_resolutions)) + 1, sizes)
+        network = EncoderNetwork(generator.w_dim, generator.num_ws, sizes)
     wanted = {key: value.shape for key, value in network.state_dict().items() if "num_batches" not in key}
     for key in sorted(wanted.keys() | tensors.keys()):
         if key not in wanted or key not in tensors or tensors[key].shape != wanted[key]:
@@ -179,15 +174,15 @@ def read_encoder(path: str | Path, generator: Generator) -> Encoder:
 
 
 def _sizes_of(about: dict[str, Any], path: str | Path) -> Sizes:
-    """The sizes that a file tells of; an older one tells of none: it is for faces. Raises GanvasError where they're damaged."""
-    told = about.get("sizes", asdict(FACES))
+    """The sizes that a file tells of. Raises GanvasError where they're damaged."""
+    told: Any = about.get("sizes")
     try:
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in told.items()}
         sizes = Sizes(**values)
-        numbers = [sizes.side, sizes.stride, sizes.stem, *sizes.widths, *sizes.depths, *sizes.necks, sizes.rank]
+        numbers = [sizes.side, sizes.stride, sizes.stem, *sizes.widths, *sizes.depths, *sizes.necks, sizes.rank + 1]
         fine = all(type(x) is int and 1 <= x <= MOST for x in numbers) and len(sizes.widths) == len(sizes.depths) <= 8
         fine = fine and sum(sizes.depths) <= DEEPEST
-        if fine and len(sizes.necks) == 2 <= len(sizes.widths) and type(sizes.each) is bool and 0 <= sizes.dropout < 1:
+        if fine and len(sizes.necks) == 2 <= len(sizes.widths) and 0 <= sizes.dropout < 1:
             return sizes
     except (AttributeError, TypeError):
         pass

@@ -61,12 +61,12 @@ class Options:
         if not 0 <= self.freed[0] <= self.freed[1] <= 1:
             raise GanvasError(f"Offsets are freed between two shares of the steps, not {self.freed}.")
 
-    def open(self, step: int, levels: int) -> Tensor:
-        """Which offsets are free at a step: 1 or 0 for each, (levels, 1)."""
+    def open(self, step: int, num_ws: int) -> Tensor:
+        """Which offsets are free at a step: 1 or 0 for each row's, (num_ws, 1)."""
         if self.space == "w":
-            return torch.zeros(levels, 1)
+            return torch.zeros(num_ws, 1)
         start, end = (share * self.steps for share in self.freed)
-        times = torch.linspace(start, end, levels)
+        times = torch.linspace(start, end, num_ws)
         return (times <= step).float()[:, None]
 
 
@@ -109,7 +109,6 @@ class School:
         z = torch.randn(KNOWN, self.generator.z_dim, generator=torch.Generator().manual_seed(options.seed))
         w = self.mapping(z)
         self.mean, self.deviation = w.mean(0), w.std(0).square().mean().sqrt()
-        self.places = list(lesson.sizes.levels(self.generator.row_resolutions))
         self.shows = visible(self.generator, (w - self.mean) / self.deviation, self.synthesis, options.seed)
 
     @torch.no_grad()
@@ -121,7 +120,7 @@ class School:
         """A new encoder; the global random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.options.seed)
-            network = EncoderNetwork(self.generator.w_dim, max(self.places) + 1, self.lesson.sizes)
+            network = EncoderNetwork(self.generator.w_dim, self.generator.num_ws, self.lesson.sizes)
         nn.init.normal_(network.base.weight, std=1e-3, generator=torch.Generator().manual_seed(self.options.seed))
         return network.to(self.generator.device, memory_format=torch.channels_last).train()  # pyright: ignore
 

@@ -113,12 +113,12 @@ def learn(
         chosen = torch.randint(len(lesson.material.counts), (options.batch,), generator=random)
         real = lesson.material.images(chosen).to(codes.device)
         base, offsets = school.encode(network, torch.cat((real, drawn)))
-        free = options.open(step, network.levels).to(offsets)
+        free = options.open(step, network.num_ws).to(offsets)
         offsets = offsets[: len(real)] * free
-        ws = (base[: len(real), None] + offsets)[:, school.places]
+        ws = base[: len(real), None] + offsets
         missed, counts = likeness.missed(school.synthesis(gentle(ws)), likeness.aim(real))
         loss = missed.mean() + options.code * school.missed(base[len(real) :], codes)
-        loss = loss + options.offset * offsets.square().mean() * network.levels / free.sum().clamp(min=1)
+        loss = loss + options.offset * offsets.square().mean() * network.num_ws / free.sum().clamp(min=1)
         if options.keep_count:
             wanted = lesson.material.counts[chosen].clamp(max=counts.shape[1] - 1).to(counts.device)
             loss = loss + options.keep_count * F.cross_entropy(counts, wanted)

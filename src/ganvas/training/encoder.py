@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
@@ -165,7 +165,7 @@ def _embeddings(folder: Path, n: int, shard: int, cache: Path, report: Report) -
 def fit(material: Material, generator: Generator, options: Options, checkpoint: Path, report: Report) -> EncoderNetwork:
     """The network after ``options.epochs``, one generator of chance an epoch: a resumed run draws the same."""
     torch.manual_seed(options.seed)
-    network = EncoderNetwork(generator.w_dim, len(set(generator.row_resolutions))).to(memory_format=torch.channels_last)  # pyright: ignore
+    network = EncoderNetwork(generator.w_dim, generator.num_ws).to(memory_format=torch.channels_last)  # pyright: ignore
     learned = len(material.w) - HELD_OUT
     steps = learned // options.batch
     optimizer = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=options.weight_decay)
@@ -174,7 +174,6 @@ def fit(material: Material, generator: Generator, options: Options, checkpoint: 
     )
     codes = (material.w - material.mean) @ material.whiten
     run = {"options": asdict(options), "faces": len(codes), "codes": hash_weights([("w", material.w)])}
-    # AdamW keeps no sums of what never had a gradient: the offsets get one of zero.
     done = checkpoints.load(checkpoint, network, optimizer, run)
     checkpoints.advance(schedule, done * steps)
     for epoch in range(done, options.epochs):
@@ -186,7 +185,7 @@ def fit(material: Material, generator: Generator, options: Options, checkpoint: 
             with torch.autocast("cpu", torch.bfloat16):
                 features = network.features(augment(material.pixels[rows], random))
             error = network.base(features.float()) - codes[rows]
-            loss = (error @ material.shows).square().sum(1).mean() + 0 * network.offsets(features.float()).sum()
+            loss = (error @ material.shows).square().sum(1).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -231,9 +230,4 @@ def fold(network: EncoderNetwork, mean: Tensor, unwhiten: Tensor) -> EncoderNetw
     """The same network with codes ``mean + x @ unwhiten`` at its end, not x."""
     network.base.weight.copy_(unwhiten.T @ network.base.weight)
     network.base.bias.copy_(mean + network.base.bias @ unwhiten)
-    last = network.offsets[-1]
-    if isinstance(last, nn.Linear):
-        rows = last.weight.unflatten(0, (network.levels, network.w_dim))
-        last.weight.copy_((unwhiten.T @ rows).flatten(0, 1))
-        last.bias.copy_((last.bias.unflatten(0, (network.levels, network.w_dim)) @ unwhiten).flatten())
     return network.eval()
