@@ -20,6 +20,8 @@ GAIN = 2**0.5
 """What follows every leaky ReLU, so that it keeps the variance."""
 ALONE = 128
 """The resolution from which pictures are drawn one by one, where nothing is learned: their kernels are smaller than they are."""
+EXACT = 16
+"""Up to this resolution layers are float32 for bfloat16, too, but in training."""
 Weights = Mapping[str, Tensor]
 
 
@@ -44,33 +46,40 @@ def fold(weights: Weights, shape: Shape, dtype: torch.dtype) -> dict[str, Tensor
     Differentiable, so that training runs what is later used. Codes, styles and demodulation stay in float32.
     """
     folded = _fold_mapping(weights, shape)
-    folded["synthesis.b4.const"] = _place(weights["synthesis.b4.const"][None], dtype)
+    const = weights["synthesis.b4.const"][None]
+    folded["synthesis.b4.const"] = _place(const, const.dtype)
     for layer in shape.layers():
-        name = layer.name
-        kernel = weights[f"{name}.weight"] / (9 * layer.incoming) ** 0.5
-        folded |= _affine(weights, layer, shape.w_dim)
-        folded[f"{name}.power"] = kernel.square().sum((2, 3))
-        if layer.up and dtype == torch.float32 and not kernel.requires_grad:
-            # Four times the products cost more than the filter by itself, but for bfloat16, where products are cheap.
-            folded[f"{name}.doubling"] = _place(kernel.transpose(0, 1), dtype)
-        else:
-            # A kernel that styles go into is rounded after that.
-            kept = torch.float32 if _is_large(layer) and not kernel.requires_grad else dtype
-            folded[f"{name}.weight"] = _place(fold_up(kernel) if layer.up else kernel, kept)
-        sizes = (layer.incoming, layer.outgoing, layer.resolution)
-        if not layer.up and dtype == torch.float32 and not kernel.requires_grad and _winograd.pays(*sizes):
-            folded[f"{name}.winograd"] = _winograd.fold(kernel)
-        strength = weights[f"{name}.noise_strength"].expand(layer.outgoing)
-        folded[f"{name}.added"] = (GAIN * torch.stack((weights[f"{name}.bias"], strength))).to(dtype)
-        folded[f"{name}.noise"] = weights[f"{name}.noise_const"][None].to(dtype)
-        skip = f"synthesis.b{layer.resolution}.skip.weight"
-        if layer.up and shape.architecture == "resnet":
-            kernel = weights[skip] * (0.5 / layer.incoming) ** 0.5
-            folded[skip] = _place(fold_up(kernel), dtype)
+        folded |= _fold_convolution(weights, shape, layer, dtype)
     for layer in shape.outputs():
         folded |= _affine(weights, layer, shape.w_dim)
         folded[f"{layer.name}.weight"] = (weights[f"{layer.name}.weight"] / layer.incoming**0.5).flatten(1)
         folded[f"{layer.name}.bias"] = weights[f"{layer.name}.bias"][:, None, None]
+    return folded
+
+
+def _fold_convolution(weights: Weights, shape: Shape, layer: Layer, dtype: torch.dtype) -> dict[str, Tensor]:
+    name, learned = layer.name, weights[f"{layer.name}.weight"].requires_grad
+    if layer.resolution <= EXACT and dtype == torch.bfloat16 and not learned:
+        # What is rounded in the first layers is wrong in all that follow, and they cost little.
+        dtype = torch.float32
+    kernel = weights[f"{name}.weight"] / (9 * layer.incoming) ** 0.5
+    folded = _affine(weights, layer, shape.w_dim) | {f"{name}.power": kernel.square().sum((2, 3))}
+    if layer.up and dtype == torch.float32 and not learned:
+        # Four times the products cost more than the filter by itself, but for bfloat16, where products are cheap.
+        folded[f"{name}.doubling"] = _place(kernel.transpose(0, 1), dtype)
+    else:
+        # A kernel that styles go into is rounded after that.
+        kept = torch.float32 if _is_large(layer) and not learned else dtype
+        folded[f"{name}.weight"] = _place(fold_up(kernel) if layer.up else kernel, kept)
+    sizes = (layer.incoming, layer.outgoing, layer.resolution)
+    if not layer.up and dtype == torch.float32 and not learned and _winograd.pays(*sizes):
+        folded[f"{name}.winograd"] = _winograd.fold(kernel)
+    strength = weights[f"{name}.noise_strength"].expand(layer.outgoing)
+    folded[f"{name}.added"] = (GAIN * torch.stack((weights[f"{name}.bias"], strength))).to(dtype)
+    folded[f"{name}.noise"] = weights[f"{name}.noise_const"][None].to(dtype)
+    if layer.up and shape.architecture == "resnet":
+        skip = f"synthesis.b{layer.resolution}.skip.weight"
+        folded[skip] = _place(fold_up(weights[skip] * (0.5 / layer.incoming) ** 0.5), dtype)
     return folded
 
 
@@ -142,10 +151,12 @@ def _draw_on(
             each = zip(x.split(1), images, ws.split(1), strict=True)
             return torch.cat([_draw_on(folded, shape, convolutions[i:], *one, random) for one in each])
         if layer.up and shape.architecture == "resnet":
-            skip = join_phases(F.conv2d(x, folded[f"synthesis.b{layer.resolution}.skip.weight"], padding=1))
+            kernel = folded[f"synthesis.b{layer.resolution}.skip.weight"]
+            skip = join_phases(F.conv2d(x.to(kernel.dtype), kernel, padding=1))
         last = not layer.up
         half = last and skip is not None
-        x = _convolve(folded, layer, x, ws[:, layer.row], _clamp(shape, half), half, _noise(folded, layer, ws, random))
+        noise = _noise(folded, layer, ws, random)
+        x = _convolve(folded, layer, x.to(noise.dtype), ws[:, layer.row], _clamp(shape, half), half, noise)
         if last and skip is not None:
             x, skip = x + skip, None
         if last and layer.resolution in outputs:
