@@ -23,6 +23,16 @@ def test_it_is_the_convolution(n, height, width, incoming, outgoing):
     assert float((found - wanted).norm() / wanted.norm()) < 3e-6
 
 
+def test_channels_are_weighed_on_their_way_in_and_out():
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 16, 8, 32, generator=random).contiguous(memory_format=torch.channels_last)
+    kernel = torch.randn(24, 16, 3, 3, generator=random)
+    incoming, outgoing, bias = (torch.randn(size, generator=random) for size in ((2, 16), (2, 24), (24,)))
+    found = _winograd.convolve(x, _winograd.fold(kernel), incoming, outgoing, bias)
+    wanted = F.conv2d(x * incoming[:, :, None, None], kernel, padding=1) * outgoing[:, :, None, None]
+    torch.testing.assert_close(found, wanted + bias[:, None, None], rtol=1e-4, atol=1e-3)
+
+
 def test_it_is_exact_on_whole_tiles_of_a_single_pixel():
     """The identity: each pixel of each tile comes back to its own place."""
     x = torch.arange(64.0).view(1, 1, 8, 8).contiguous(memory_format=torch.channels_last)

@@ -190,30 +190,37 @@ def _convolve(
     name, gain = layer.name, 0.5**0.5 if half else 1.0
     style = F.linear(w, folded[f"{name}.affine.weight"], folded[f"{name}.affine.bias"])
     scale = GAIN * gain * torch.rsqrt(style.square() @ folded[f"{name}.power"].T + 1e-8)
-    learning = x.requires_grad or style.requires_grad
-    added = folded[f"{name}.added"] * gain
-    if len(x) == 1 and not learning and _is_large(layer) and f"{name}.winograd" not in folded:
-        x = _convolve_one(folded, layer, x, style[0], scale[0], added[0])
-        x = F.leaky_relu_(x.addcmul_(noise[:, None], added[1][:, None, None]), 0.2)
-        return x if clamp is None else x.clamp_(-clamp, clamp)
-    # In place where nothing is learned: fresh memory costs more than what is done with it. The first input is a weight.
-    x = _times(x, style, learning or layer.row == 0)
-    if f"{name}.doubling" in folded:
-        x = smooth(F.conv_transpose2d(x, folded[f"{name}.doubling"], stride=2))
-    elif f"{name}.winograd" in folded and not learning and x.device.type == "cpu":
-        x = _winograd.convolve(x, folded[f"{name}.winograd"])
-    else:
-        x = F.conv2d(x, folded[f"{name}.weight"].to(x.dtype), padding=1)
-        x = join_phases(x) if layer.up else x
+    added, learning = folded[f"{name}.added"] * gain, x.requires_grad or style.requires_grad
     if learning:
-        x = _add(_times(x, scale, True), added, noise)
+        x = _add(_times(_filtered(folded, layer, _times(x, style)), scale), added, noise)
     else:
-        x = torch.addcmul(added[0][:, None, None], x, scale.to(x.dtype)[:, :, None, None], out=x)
-        x = x.addcmul_(noise[:, None], added[1][:, None, None])
+        x = _weighed(folded, layer, x, style, scale, added[0]).addcmul_(noise[:, None], added[1][:, None, None])
     x = F.leaky_relu_(x, 0.2)
     if clamp is None:
         return x
     return x.clamp(-clamp, clamp) if learning else x.clamp_(-clamp, clamp)
+
+
+def _filtered(folded: Weights, layer: Layer, x: Tensor) -> Tensor:
+    """The convolution by itself, with the doubling before and the filter after it where there is one."""
+    if f"{layer.name}.doubling" in folded:
+        return smooth(F.conv_transpose2d(x, folded[f"{layer.name}.doubling"], stride=2))
+    x = F.conv2d(x, folded[f"{layer.name}.weight"].to(x.dtype), padding=1)
+    return join_phases(x) if layer.up else x
+
+
+def _weighed(folded: Weights, layer: Layer, x: Tensor, style: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """The convolution with style, demodulation and bias, the fastest way, where nothing is learned.
+
+    ``x`` may be written over: fresh memory costs more than what is done with it. The first layer's is a weight.
+    """
+    if f"{layer.name}.winograd" in folded and x.device.type == "cpu":
+        return _winograd.convolve(x, folded[f"{layer.name}.winograd"], style, scale, bias)
+    if len(x) == 1 and _is_large(layer):
+        return _convolve_one(folded, layer, x, style[0], scale[0], bias)
+    style, scale = (factors.to(x.dtype)[:, :, None, None] for factors in (style, scale))
+    x = _filtered(folded, layer, x * style if layer.row == 0 else x.mul_(style))
+    return torch.addcmul(bias[:, None, None], x, scale, out=x)
 
 
 def _is_large(layer: Layer) -> bool:
@@ -234,10 +241,9 @@ def _convolve_one(folded: Weights, layer: Layer, x: Tensor, style: Tensor, scale
     return join_phases(x) if layer.up else x
 
 
-def _times(x: Tensor, factors: Tensor, anew: bool) -> Tensor:
+def _times(x: Tensor, factors: Tensor) -> Tensor:
     """x (n, channels, h, w) by a factor a channel, (n, channels)."""
-    factors = factors.to(x.dtype)[:, :, None, None]
-    return x * factors if anew else x.mul_(factors)
+    return x * factors.to(x.dtype)[:, :, None, None]
 
 
 def _add(x: Tensor, added: Tensor, noise: Tensor) -> Tensor:

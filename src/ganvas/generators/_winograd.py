@@ -63,22 +63,33 @@ def fold(kernel: Tensor) -> Tensor:
     return found.flatten(0, 1).float().contiguous()
 
 
-def convolve(x: Tensor, folded: Tensor) -> Tensor:
+def convolve(
+    x: Tensor,
+    folded: Tensor,
+    incoming: Tensor | None = None,
+    outgoing: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
     """x (n, in, h, w) float32, channels last, sides that 4 divides, by a folded kernel: (n, out, h, w), channels last.
 
-    As ``conv2d`` with padding 1. For use only: gradients would be taken through copies.
+    As ``conv2d`` with padding 1, with channels weighed on their way in, by ``incoming`` (n, in), and out, by ``outgoing``
+    (n, out), then ``bias`` (out,) added: both while they are in the cache. For use only: no gradients are taken.
     """
-    n, _, h, w = x.shape
+    n, channels, h, w = x.shape
     down, across, out = h // MADE, w // MADE, folded.shape[2]
     tiles = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).unfold(1, TILE, MADE).unfold(2, TILE, MADE)
     tiles = tiles.permute(4, 5, 0, 1, 2, 3)
+    incoming = (x.new_ones(n, channels) if incoming is None else incoming)[:, None, None]
+    outgoing = (x.new_ones(n, out) if outgoing is None else outgoing)[:, None, None, None, None]
+    bias = x.new_zeros(out) if bias is None else bias
     found = x.new_empty(n, h, w, out)
     places = found.view(n, down, MADE, across, MADE, out)
     step = max(1, STRIP // (n * across))
     for start in range(0, down, step):
         strip = tiles[:, :, :, start : start + step]
         rows = strip.shape[3]
-        seen = (_plane(1) @ strip.reshape(TILE * TILE, -1)).view(TILE * TILE, n * rows * across, -1)
-        made = _plane(2) @ torch.bmm(seen, folded).view(TILE * TILE, -1)
-        places[:, start : start + step] = made.view(MADE, MADE, n, rows, across, out).permute(2, 3, 0, 4, 1, 5)
+        weighed = torch.mul(strip, incoming, out=x.new_empty(strip.shape))
+        seen = (_plane(1) @ weighed.view(TILE * TILE, -1)).view(TILE * TILE, n * rows * across, channels)
+        made = (_plane(2) @ torch.bmm(seen, folded).view(TILE * TILE, -1)).view(MADE, MADE, n, rows, across, out)
+        torch.addcmul(bias, made.permute(2, 3, 0, 4, 1, 5), outgoing, out=places[:, start : start + step])
     return found.permute(0, 3, 1, 2)
