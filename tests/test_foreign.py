@@ -1,12 +1,17 @@
 """Codes of others whose shape no StyleGAN2 has, or no memory holds."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 import ganvas
+from ganvas import load_editor, load_scorer
 from ganvas.errors import GanvasError
 from ganvas.imported import read_direction
-from ganvas.inversion import load_foreign
+from ganvas.inversion import load_foreign, near_w
 from ganvas.rows import is_stylegan2, stylegan2_rows
 
 
@@ -31,3 +36,19 @@ def test_a_shape_beyond_all_memory_is_one_line(shape, tmp_path):
     for read in (lambda path: load_foreign(path, ganvas.load_generator("toy")), read_direction):
         with pytest.raises(GanvasError, match="isn't a whole .npy file"):
             read(tmp_path / "w.npy")
+
+
+CODES = Path(os.environ.get("GANVAS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+CODES = CODES / "stylegan2-ffhq" / "styleclip" / "w_plus.npy"
+
+
+@pytest.mark.skipif(not CODES.is_file(), reason="StyleCLIP's codes aren't here: GANVAS_DATA names the folder of data")
+@torch.no_grad()
+def test_codes_of_photographs_become_faces_that_take_edits(ffhq):
+    codes = near_w(load_foreign(CODES, ffhq), ffhq)
+    assert codes.shape == (68, ffhq.num_ws, ffhq.w_dim)
+    scorer, editor = load_scorer("celeba40"), load_editor("ffhq/compact", ffhq)
+    smile, some = scorer.column("Smiling"), codes[[0, 4, 18, 21]]
+    before, after = (scorer(ffhq.synthesis(ws)) for ws in (some, editor.edit(some, {"Smiling": 1.5})))
+    assert not before.isnan().any()
+    assert (after[:, smile] > before[:, smile]).all() and (after[:, smile] > 0).all()
