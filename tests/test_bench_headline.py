@@ -43,7 +43,8 @@ def test_random_pairs_are_of_faces_that_are_no_neighbours():
     # Neighbours are equal, two by two; strangers are at right angles.
     faces = torch.eye(64).repeat_interleave(2, 0)
     found = random_pairs(faces)
-    assert found is not None and found.mean < 0.1 and found.n == 128
+    assert found is not None and found["identity"].mean < 0.1 and found["identity"].n == 128
+    assert found["identity_distance"].mean == pytest.approx(2**0.5, abs=0.1)
 
 
 def test_verdicts_say_who_is_ahead_and_why():

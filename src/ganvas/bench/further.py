@@ -7,7 +7,7 @@ from typing import Any
 
 from ganvas.bench.published import WANTED
 from ganvas.bench.tables import cell
-from ganvas.bench.words import MATCHED, Results, Row, match
+from ganvas.bench.words import MATCHED, Results, Row, match, plain, strangers
 from ganvas.page import Section
 
 
@@ -35,6 +35,7 @@ def _together(results: Results, judges: Sequence[str]) -> list[Section]:
             cell(row["least"], 2),
             *(cell(row["drift"].get(judge), 2) for judge in judges),
             cell(row["identity"], 3),
+            plain(row["no_face"]),
         )
         for name, found in results["together"].items()
         for edited, row in found.items()
@@ -45,8 +46,8 @@ def _together(results: Results, judges: Sequence[str]) -> list[Section]:
         "Two and three attributes in one edit, a change of 1 asked of each. Achieved: the mean change of those edited, as the own"
         " scorer sees it; least: of the one that changed least. Drift is of all others."
     )
-    titles = ("method", "edited", "achieved", "least", *(f"drift ({judge})" for judge in judges), "identity")
-    return [Section("Several attributes at once", text, table=[titles, *rows])]
+    titles = ("method", "edited", "achieved", "least", *(f"drift ({judge})" for judge in judges), "identity", "no face")
+    return [Section("Several attributes at once", text, table=[titles, *rows, *strangers(results, titles)])]
 
 
 def _ways(results: Results) -> list[Section]:
@@ -157,7 +158,12 @@ def _middle(results: Results) -> list[Section]:
 
 def _everywhere(results: Results, judges: Sequence[str]) -> list[Section]:
     rows = [
-        (attribute, *match(name, row, judges[:2])[: 2 + 4 * len(judges[:2])], cell(row["identity"], 3))
+        (
+            attribute,
+            *match(name, row, judges[:2])[: 2 + 4 * len(judges[:2])],
+            cell(row["identity"], 3),
+            plain(row["no_face"]),
+        )
         for attribute, found in results["everywhere"].items()
         for name, row in found.items()
     ]
@@ -166,7 +172,9 @@ def _everywhere(results: Results, judges: Sequence[str]) -> list[Section]:
     titles = ["attribute", "method", "reached"]
     for judge in judges[:2]:
         titles += [f"{what} ({judge})" for what in MATCHED]
-    return [Section("The other attributes, at the first change", "", table=[(*titles, "identity"), *rows])]
+    titles += ["identity", "no face"]
+    table = [titles, *rows, *strangers(results, titles)]
+    return [Section("The other attributes, at the first change", "", table=table)]
 
 
 def _gaps(results: Results) -> list[Section]:

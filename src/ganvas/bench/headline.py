@@ -148,7 +148,7 @@ def headline(results: Results) -> list[Section]:
             known = [f"{value:.3f}" for value in papers[attribute]] if attribute in papers else ["-", "-"]
             rows.append((less(attribute), measure, *cells, *known, ahead.get((attribute, measure), "-")))
     pairs = results["random_pairs"]
-    chance = "" if pairs is None else f" Two different random faces have an identity of {cell(pairs, 3)}."
+    chance = "" if pairs is None else f" Two different random faces have an identity of {cell(pairs['identity'], 3)}."
     text = (
         "Brackets: 95 % bootstrap intervals over faces. The paper's numbers are of another generator and scorer, without a stated"
         " bound. Last: the best compact variant against the better InterfaceGAN, on the same faces; even where the interval"

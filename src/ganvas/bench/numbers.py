@@ -13,6 +13,7 @@ from torch import Tensor
 from ganvas.bench.drift import beyond, drift, largest, target_change
 from ganvas.bench.stage import Stage
 from ganvas.distribution import Distribution
+from ganvas.identity import cosine, distance
 from ganvas.metrics import (
     DRAWS,
     Estimate,
@@ -80,15 +81,17 @@ def difference(a: Tensor, b: Tensor, draws: int = DRAWS, seed: int = 0) -> Estim
     return _paired(a, b, draws, seed, lambda x, y: x - y)
 
 
-def random_pairs(faces: Tensor | None, seed: int = 0) -> Estimate | None:
-    """The mean cosine of the embeddings of two different faces: what identity is when nothing is kept.
+def random_pairs(faces: Tensor | None, seed: int = 0) -> dict[str, Estimate] | None:
+    """The mean cosine ("identity") and dlib's distance ("identity_distance") of the embeddings (n, 128) of two different
+    faces: what they are when nothing is kept.
 
     Each face is in two pairs, with faces drawn at random.
     """
     if faces is None or len(faces) < 2:
         return None
     order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(seed))
-    return estimate(torch.cosine_similarity(faces[order], faces[order.roll(1)], dim=1))
+    pairs = faces[order], faces[order.roll(1)]
+    return {"identity": estimate(cosine(*pairs)), "identity_distance": estimate(distance(*pairs))}
 
 
 def as_json(value: Any) -> Any:
@@ -131,12 +134,18 @@ def _length(within: Distribution, moves: Tensor) -> Tensor:
 def _identity(trial: Trial) -> dict[str, Any]:
     if trial.faces_before is None or trial.faces_after is None:
         return {"identity": None, "identity_distance": None, "no_face": None}
-    lost = trial.arrived & (trial.faces_before.isnan() | trial.faces_after.isnan()).any(1)
     return {
         "identity": _arrived(trial, identity_cosine(trial)),
         "identity_distance": _arrived(trial, identity_distance(trial)),
-        "no_face": int(lost.sum()),
+        "no_face": int((trial.arrived & lost(trial)).sum()),
     }
+
+
+def lost(trial: Trial) -> Tensor:
+    """(n,) bool: where no face was found, before or after."""
+    if trial.faces_before is None or trial.faces_after is None:
+        return torch.zeros(len(trial.arrived), dtype=torch.bool)
+    return (trial.faces_before.isnan() | trial.faces_after.isnan()).any(1)
 
 
 def _by_judge(stage: Stage, trial: Trial, what: str) -> dict[str, Estimate]:

@@ -8,7 +8,7 @@ from ganvas.bench.further import further
 from ganvas.bench.headline import headline
 from ganvas.bench.tables import cell
 from ganvas.bench.verdicts import DRIFT, PAPER_IDENTITY, PAPER_SUCCESS, SUCCESS
-from ganvas.bench.words import MATCHED, Results, Row, less, match, plain, yes
+from ganvas.bench.words import MATCHED, Results, Row, less, match, plain, strangers, yes
 from ganvas.page import Section
 
 TIGHT = " Brackets: 95 % bootstrap intervals over faces."
@@ -112,12 +112,10 @@ def _verdict(row: Results) -> Row:
 
 
 def _papers(results: Results, judges: Sequence[str]) -> list[Section]:
-    pairs = results["random_pairs"]
-    chance = "" if pairs is None else f" Two different random faces have an identity of {cell(pairs, 3)}."
     text = (
         "Lesné et al., section 4.3: a face with p < 0.5 is edited with growing strength until p > 0.9, within the Mahalanobis"
         " bound of W; Young goes from p > 0.5 to p < 0.1. Identity: cosine of dlib's face embeddings before and after"
-        f" (equation 8), over edits that arrived.{chance} Drift: mean |change| of the other attributes, in σ." + TIGHT
+        " (equation 8), over edits that arrived. Drift: mean |change| of the other attributes, in σ." + TIGHT
     )
     drifts = [f"drift ({judge})" for judge in judges]
     titles = (
@@ -127,7 +125,7 @@ def _papers(results: Results, judges: Sequence[str]) -> list[Section]:
         "stopped",
         "strength (σ)",
         "identity",
-        "distance",
+        "dlib's distance",
         "no face",
         *drifts,
         "Mahalanobis",
@@ -136,7 +134,13 @@ def _papers(results: Results, judges: Sequence[str]) -> list[Section]:
     for attribute, rows in results["paper"].items():
         body = [_paper(name, row, judges) for name, row in rows.items()]
         told = _paper_rows(attribute, len(titles))
-        made.append(Section(f"The paper's protocol: {less(attribute)}", text, table=[titles, *body, *told]))
+        made.append(
+            Section(
+                f"The paper's protocol: {less(attribute)}",
+                text,
+                table=[titles, *body, *told, *strangers(results, titles)],
+            )
+        )
         text = ""
     return made
 
@@ -186,7 +190,7 @@ def _matched(results: Results, judges: Sequence[str]) -> list[Section]:
             body = [match(name, row, judges) for name, row in rows.items()]
             body += [match("random", floor, judges)] if floor else []
             title = f"Matched change: {less(attribute)} by {change} σ"
-            made.append(Section(title, text, table=[tuple(titles), *body]))
+            made.append(Section(title, text, table=[tuple(titles), *body, *strangers(results, titles)]))
             text = ""
     return made
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ganvas.bench.attributes import goal
 from ganvas.bench.cells import trial_of
 from ganvas.bench.drift import drift, target_change
+from ganvas.bench.numbers import lost
 from ganvas.bench.stage import Stage
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError
@@ -61,6 +62,7 @@ def _judged(
         "least": estimate(changes.amin(1)),
         "drift": {ruler.name: estimate(drift(ruler, before, after, edited)) for ruler in stage.rulers},
         "identity": estimate(identity_cosine(seen)) if stage.panel.face is not None else None,
+        "no_face": int(lost(seen).sum()) if stage.panel.face is not None else None,
     }
 
 

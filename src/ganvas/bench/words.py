@@ -23,6 +23,19 @@ def match(name: str, row: Results, judges: Sequence[str]) -> Row:
     return (*cells, cell(row["moved"], 1), cell(row["left"], 2))
 
 
+STRANGERS = "two different faces"
+
+
+def strangers(results: Results, titles: Sequence[str]) -> list[Row]:
+    """A last row for a table with these titles: identity between random faces, beside that after edits."""
+    pairs = results["random_pairs"]
+    if pairs is None:
+        return []
+    # A distance of faces has three digits in these tables; the other column of that name is of codes.
+    found = {"identity": cell(pairs["identity"], 3), "dlib's distance": cell(pairs["identity_distance"], 3)}
+    return [(STRANGERS, *(found.get(title, "") for title in titles[1:]))]
+
+
 def less(attribute: str) -> str:
     """An attribute with the direction in which it is tried."""
     return attribute if goal(attribute).up else f"less {attribute}"
