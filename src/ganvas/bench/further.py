@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
+
+import torch
 
 from ganvas.bench.published import WANTED
 from ganvas.bench.tables import cell
 from ganvas.bench.words import MATCHED, Results, Row, match, plain, strangers
+from ganvas.metrics import estimate
 from ganvas.page import Section
 
 
@@ -102,7 +106,8 @@ def _labels(results: Results, pictures: Mapping[str, str]) -> list[Section]:
         return []
     text = (
         "What a method does that learned from so many labels, read by the probe of all labels: how far a change of 1 moves the"
-        " target, what else moves for each σ of it, and the move's Mahalanobis length. Means over the attributes."
+        " target, what else moves for each σ of it, and the move's Mahalanobis length. Means over the attributes, which the"
+        " bootstrap draws."
     )
     titles = ("method", "labels", "target (σ)", "others (σ)", "length")
     return [Section("Label efficiency", text, pictures.get("labels", ""), [titles, *rows])]
@@ -117,7 +122,7 @@ def _readings(results: Results, timings: Results) -> list[Section]:
     text = (
         "On codes alone, means over the attributes: how far a change of 1 moves the probe's reading, what the other readings do"
         " for each σ of it, the move's length in W and its Mahalanobis length in the 60 leading components, the share of codes"
-        " that leave the distribution; and what a method costs on this machine."
+        " that leave the distribution; and what a method costs on this machine. Brackets: the bootstrap draws attributes."
     )
     guides = {name: report["guide"] for name, report in results["reports"].items() if "guide" in report}
     text += "".join(f" {name} was guided by {guide}." for name, guide in guides.items())
@@ -130,7 +135,7 @@ def _reading(rows: Any) -> Row:
 
     def mean(what: str, digits: int) -> str:
         values = [row[what]["mean"] for row in found if row[what]["mean"] is not None]
-        return f"{sum(values) / len(values):.{digits}f}" if values else "-"
+        return cell(asdict(estimate(torch.tensor(values))), digits) if values else "-"
 
     return (mean("target", 2), mean("others", 3), mean("distance", 2), mean("mahalanobis", 2), mean("left", 3))
 
