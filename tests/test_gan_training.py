@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from PIL import Image
 from ganvas import cli
 from ganvas.errors import GanvasError
 from ganvas.fid import fid, inception
+from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import sample
 from ganvas.generators._fir import TAPS
 from ganvas.generators.stylegan2 import StyleGAN2, read_generator
@@ -116,6 +119,32 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path):
     assert logged(tmp_path / "hurt") == logged(tmp_path / "alone")
 
 
+def test_a_run_that_is_stopped_by_hand_loses_nothing(tmp_path, monkeypatch):
+    gan.train(pictures(), tmp_path / "alone", TINY, schedule(5, 5), quiet())
+    steps, step = [], gan.advance
+
+    def interrupted(run):
+        steps.append(run.step)
+        if len(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return step(run)
+
+    said = []
+    watch = replace(quiet(), say=said.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(gan, "advance", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gan.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
+    assert steps == [0, 1, 2] and said[-1] == "kept as it is after 12 images"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    gan.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
+    assert "goes on after 12 images" in said
+    same = [(tmp_path / name / gan.GENERATOR).read_bytes() for name in ("alone", "stopped")]
+    assert same[0] == same[1]
+    gan.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
+    assert said[-1].startswith("has seen 20 images already")
+
+
 def test_another_run_is_not_gone_on_with(tmp_path):
     gan.train(pictures(), tmp_path, TINY, schedule(1), quiet())
     with pytest.raises(GanvasError, match=r"trained with gamma 0\.1, not 0\.5"):
@@ -213,10 +242,10 @@ def test_a_run_goes_on_with_a_slice_of_z(tmp_path, labels):
 
 def test_a_run_without_labels_goes_on_with_them(tmp_path):
     """At first no label changes a picture or a judgement; after a few steps they do."""
-    plain, labelled = pictures(), pictures(labels=3)
+    plain, labelled, told = pictures(), pictures(labels=3), changed(condition="count")
     gan.train(plain, tmp_path, TINY, schedule(2), quiet())
     before = gan._begin(plain, tmp_path, TINY, gan.Processes(), quiet()).networks
-    run = gan._begin(labelled, tmp_path, TINY, gan.Processes(), quiet())
+    run = gan._begin(labelled, tmp_path, told, gan.Processes(), quiet())
     after, labels = run.networks, torch.eye(3)
     z = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     w = StyleGAN2(detached(before), before.shape).mapping(z)
@@ -225,12 +254,25 @@ def test_a_run_without_labels_goes_on_with_them(tmp_path):
     one, other = (n.critic_shape.fold(n.critic, torch.float32) for n in (before, after))
     judged = before.critic_shape.judge(one, images)
     torch.testing.assert_close(after.critic_shape.judge(other, images, labels), judged)
-    gan.train(labelled, tmp_path, TINY, schedule(6), quiet())
+    gan.train(labelled, tmp_path, told, schedule(4), quiet())
+    gan.train(labelled, tmp_path, told, schedule(6), quiet())
     generator = read_generator(tmp_path / gan.GENERATOR)
     assert generator.num_labels == 3
     assert (generator.mapping(z[:1].expand(3, -1), labels).std(0) > 0).any()
-    with pytest.raises(GanvasError, match="labels"):
+    with pytest.raises(GanvasError, match="--condition count: say so again"):
         gan.train(plain, tmp_path, TINY, schedule(8), quiet())
+
+
+def test_a_damaged_run_without_labels_is_one_line(tmp_path):
+    gan.train(pictures(), tmp_path, TINY, schedule(2), quiet())
+    path = next(tmp_path.glob("checkpoint-*"))
+    whole, about = load_tensors(path)
+    shapes = {"generator.mapping.fc0.weight": (8, 3), "critic.b4.out.weight": (2,), "average.mapping.fc0.weight": ()}
+    for name, shape in shapes.items():
+        for tensors in ({k: v for k, v in whole.items() if k != name}, whole | {name: torch.zeros(shape)}):
+            save_tensors(path, tensors, about)
+            with pytest.raises(GanvasError, match="is damaged: remove it"):
+                gan.train(pictures(labels=3), tmp_path, changed(condition="count"), schedule(4), quiet())
 
 
 def detached(networks: losses.Networks) -> dict[str, torch.Tensor]:

@@ -322,11 +322,13 @@ def test_equal_weights_drawn_otherwise_are_another_generator():
 
 @pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_large_pictures_are_the_same_one_by_one_and_together(architecture, dtype):
+@pytest.mark.parametrize("changes", [{}, {"clamp": 0.5, "bounded": True}])
+def test_large_pictures_are_the_same_one_by_one_and_together(architecture, dtype, changes):
     """Where gradients are asked for, pictures are drawn together and styles scale features, not kernels."""
-    shape = layers.Shape(256, (32, 32, 32, 32, 32, 8, 4), 8, 16, mapping_layers=2, architecture=architecture)
-    network = StyleGAN2(layers.initial(shape, torch.Generator().manual_seed(0)), shape, dtype=dtype)
+    shape = Shape(256, (32, 32, 32, 32, 32, 8, 4), 8, 16, mapping_layers=2, architecture=architecture, **changes)
+    network = StyleGAN2(state_of(shape), shape, dtype=dtype)
     ws = network.expand(network.mapping(torch.randn(3, 8, generator=torch.Generator().manual_seed(1))))
     together = network.synthesis(ws.clone().requires_grad_()).detach()
     for found, wanted in ((network.synthesis(ws), together), (network.synthesis(ws[1:2]), together[1:2])):
         assert float((found - wanted).norm() / wanted.norm()) < (3e-6 if dtype == torch.float32 else 0.03)
+    assert network.synthesis(ws[:0]).shape == (0, 3, 256, 256)

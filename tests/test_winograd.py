@@ -43,10 +43,20 @@ def test_it_is_exact_on_whole_tiles_of_a_single_pixel():
 
 def test_a_generator_draws_the_same_with_it_and_with_gradients():
     shape = Shape(32, (128,) * 4, z_dim=16, w_dim=16, mapping_layers=2)
-    state = initial(shape, torch.Generator().manual_seed(0))
+    random = torch.Generator().manual_seed(0)
+    state = {
+        name: value + 0.3 * torch.randn(value.shape, generator=random) * name.endswith(("bias", "noise_strength"))
+        for name, value in initial(shape, random).items()
+    }
     network = StyleGAN2(state, shape)
     assert [name for name in network.weights if name.endswith("winograd")] == ["synthesis/b32/conv1/winograd"]
     assert not any(name.endswith("winograd") for name in StyleGAN2(state, shape, dtype=torch.bfloat16).weights)
     ws = network.expand(network.mapping(torch.randn(2, 16, generator=torch.Generator().manual_seed(1))))
     fast, direct = network.synthesis(ws), network.synthesis(ws.clone().requires_grad_()).detach()
     assert float((fast - direct).norm() / direct.norm()) < 3e-6
+    assert network.synthesis(ws[:0]).shape == (0, 3, 32, 32)
+
+
+def test_sides_that_tiles_dont_fill_are_refused():
+    with pytest.raises(ValueError, match="4 doesn't divide the sides 6 and 8"):
+        _winograd.convolve(torch.zeros(1, 2, 6, 8), _winograd.fold(torch.zeros(3, 2, 3, 3)))

@@ -21,22 +21,29 @@ def counting(doing: str, before: int = 0) -> Iterator[Tell]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console, started, last = Console(stderr=True), time.monotonic(), time.monotonic()
+    last = time.monotonic()
+    first: list[float] = []
 
     def speed(done: int) -> str:
-        return f"{(done - before) / max(time.monotonic() - started, 1e-9):.3g} a second"
+        # From the first thing done on: what comes before it, like drawing codes, isn't what the rest is made of.
+        if not first:
+            first.extend((time.monotonic(), done))
+        return f"{(done - first[1]) / max(time.monotonic() - first[0], 1e-9):.3g} a second"
 
     def say(done: int, total: int) -> None:
         nonlocal last
         if done < total and time.monotonic() - last >= LINE_EVERY:
             last = time.monotonic()
             print(f"{doing}: {done} of {total}, {speed(done)}", file=sys.stderr, flush=True)
+        else:
+            speed(done)
 
-    if not console.is_terminal:
+    # Asked here: rich takes more for a terminal, like a log of tests in colour.
+    if not sys.stderr.isatty():
         yield say
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
-    with Progress(TextColumn(doing), *columns, console=console) as bars:
+    with Progress(TextColumn(doing), *columns, console=Console(stderr=True)) as bars:
         bar = bars.add_task("", total=None, completed=before, speed="")
         yield lambda done, total: bars.update(bar, completed=done, total=total, speed=speed(done))
 

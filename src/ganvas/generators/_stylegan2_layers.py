@@ -69,7 +69,7 @@ def _fold_convolution(weights: Weights, shape: Shape, layer: Layer, dtype: torch
         folded[f"{name}.doubling"] = _place(kernel.transpose(0, 1), dtype)
     else:
         # A kernel that styles go into is rounded after that.
-        kept = torch.float32 if _is_large(layer) and not learned else dtype
+        kept = torch.promote_types(dtype, torch.float32) if _is_large(layer) and not learned else dtype
         folded[f"{name}.weight"] = _place(fold_up(kernel) if layer.up else kernel, kept)
     sizes = (layer.incoming, layer.outgoing, layer.resolution)
     if not layer.up and dtype == torch.float32 and not learned and _winograd.pays(*sizes):
@@ -144,7 +144,7 @@ def _draw_on(
 ) -> Tensor:
     """Pictures, from the features ``x`` and the smaller pictures that the blocks before made, if they made some."""
     outputs, skip = {layer.resolution: layer for layer in shape.outputs()}, None
-    together = len(ws) == 1 or random is not None or ws.requires_grad or x.requires_grad or x.device.type != "cpu"
+    together = len(ws) <= 1 or random is not None or ws.requires_grad or x.requires_grad or x.device.type != "cpu"
     for i, layer in enumerate(convolutions):
         if layer.resolution >= ALONE and not together:
             images = [None] * len(ws) if image is None else image.split(1)
@@ -214,7 +214,7 @@ def _weighed(folded: Weights, layer: Layer, x: Tensor, style: Tensor, scale: Ten
 
     ``x`` may be written over: fresh memory costs more than what is done with it. The first layer's is a weight.
     """
-    if f"{layer.name}.winograd" in folded and x.device.type == "cpu":
+    if f"{layer.name}.winograd" in folded and x.device.type == "cpu" and x.dtype == torch.float32:
         return _winograd.convolve(x, folded[f"{layer.name}.winograd"], style, scale, bias)
     if len(x) == 1 and _is_large(layer):
         return _convolve_one(folded, layer, x, style[0], scale[0], bias)
@@ -224,7 +224,7 @@ def _weighed(folded: Weights, layer: Layer, x: Tensor, style: Tensor, scale: Ten
 
 
 def _is_large(layer: Layer) -> bool:
-    """Whether a layer has more numbers in its features than in its kernel."""
+    """Whether what a layer makes of a picture has far more numbers than its kernel."""
     return layer.resolution >= ALONE and 36 * layer.outgoing <= layer.resolution**2
 
 

@@ -179,9 +179,9 @@ def _sizes_of(about: dict[str, Any], path: str | Path) -> Sizes:
     try:
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in told.items()}
         sizes = Sizes(**values)
-        numbers = [sizes.side, sizes.stride, sizes.stem, *sizes.widths, *sizes.depths, *sizes.necks, sizes.rank + 1]
+        numbers = [sizes.side, sizes.stride, sizes.stem, *sizes.widths, *sizes.depths, *sizes.necks]
         fine = all(type(x) is int and 1 <= x <= MOST for x in numbers) and len(sizes.widths) == len(sizes.depths) <= 8
-        fine = fine and sum(sizes.depths) <= DEEPEST
+        fine = fine and sum(sizes.depths) <= DEEPEST and type(sizes.rank) is int and 0 <= sizes.rank <= MOST
         if fine and len(sizes.necks) == 2 <= len(sizes.widths) and 0 <= sizes.dropout < 1:
             return sizes
     except (AttributeError, TypeError):

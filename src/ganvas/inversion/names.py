@@ -48,7 +48,7 @@ class Names:
 
     def _is_free(self, name: str, content: bytes | None) -> bool:
         self._refuse_photos(name)
-        strange = any(_is_there(self.out / f"{name}{end}", content) for end in self.endings)
+        strange = any(_is_anothers(self.out / f"{name}{end}", content) for end in self.endings)
         return not strange and not self._files(name) & self.taken
 
     def _refuse_photos(self, name: str) -> None:
@@ -70,6 +70,11 @@ def _file(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _is_there(path: Path, content: bytes | None) -> bool:
-    """Whether a file is there that doesn't hold ``content``."""
-    return os.path.lexists(path) and not (content is not None and path.is_file() and path.read_bytes() == content)
+def _is_anothers(path: Path, content: bytes | None) -> bool:
+    """Whether a file is there that doesn't hold ``content``, or can't be read."""
+    if content is None or not path.is_file() or path.stat().st_size != len(content):
+        return os.path.lexists(path)
+    try:
+        return path.read_bytes() != content
+    except OSError:
+        return True

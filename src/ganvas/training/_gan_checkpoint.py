@@ -64,12 +64,15 @@ def load(
             damaged = error
             continue
         _check_run(path, about, run)
-        if (wide := about["run"][NARROWED]) > run[NARROWED]:
-            _narrow(tensors, wide, run[NARROWED], run["seed"])
-        if run["labels"] and not about["run"].get("labels"):
-            _label(tensors, networks)
-        _restore(path, tensors, networks, optimizers)
-        return int(about["step"]), int(about["seen"])
+        try:
+            if (wide := about["run"][NARROWED]) > run[NARROWED]:
+                _narrow(tensors, wide, run[NARROWED], run["seed"])
+            if run["labels"] and not about["run"].get("labels"):
+                _label(tensors, networks)
+            _restore(tensors, networks, optimizers)
+            return int(about["step"]), int(about["seen"])
+        except (IndexError, KeyError, RuntimeError, TypeError, ValueError):
+            raise GanvasError(f"{path} is damaged: remove it, and the training goes on from the one before.") from None
     if damaged is not None:
         raise damaged
     return 0, 0
@@ -83,6 +86,8 @@ def _check_run(path: Path, about: Mapping[str, Any], run: Mapping[str, Any]) -> 
     for key in (key for key in run if key not in CHANGING):
         narrower = key == NARROWED and type(then.get(key)) is int and then[key] > run[key]
         labelled = key in LABELLED and not then.get(key)
+        if key in LABELLED and then.get(key) and not run[key]:
+            raise GanvasError(f"{path} was trained with --condition {then.get('condition') or 'count'}: say so again.")
         if then.get(key) != run[key] and not narrower and not labelled:
             raise GanvasError(
                 f"{path} was trained with {key} {then.get(key)!r}, not {run[key]!r}: take another --out, or what it had."
@@ -116,6 +121,8 @@ def _label(tensors: dict[str, Tensor], networks: Networks) -> None:
     first = torch.zeros_like(networks.generator["mapping.fc0.weight"])
     for part in ("generator", "average"):
         seen = tensors[f"{part}.mapping.fc0.weight"]
+        if seen.shape != (len(first), networks.shape.z_dim):
+            raise ValueError("another shape")
         wide = first.clone()
         wide[:, : seen.shape[1]] = seen * (wide.shape[1] / seen.shape[1]) ** 0.5
         tensors |= {f"{part}.{name}": networks.generator[name].detach() for name in grown["generator"]}
@@ -134,23 +141,21 @@ def _label(tensors: dict[str, Tensor], networks: Networks) -> None:
 
 
 @torch.no_grad()
-def _restore(
-    path: Path, tensors: Mapping[str, Tensor], networks: Networks, optimizers: Mapping[str, Optimizer]
-) -> None:
-    try:
-        for part, parameters in _parts(networks).items():
-            for name, value in parameters.items():
-                _fill(value, tensors[f"{part}.{name}"])
-        _fill(networks.path_mean, tensors["path_mean"])
-        for part, optimizer in optimizers.items():
-            for name, parameter in _parameters(networks, part):
-                sums = {key: tensors[f"adam.{part}.{name}.{key}"] for key in SUMS}
-                for key in SUMS[:2]:
-                    # In the parameter's own memory order: another order may change the last bits.
-                    sums[key] = _fill(torch.empty_like(parameter), sums[key])
-                optimizer.state[parameter] = sums
-    except (KeyError, ValueError):
-        raise GanvasError(f"{path} is damaged: remove it, and the training goes on from the one before.") from None
+def _restore(tensors: Mapping[str, Tensor], networks: Networks, optimizers: Mapping[str, Optimizer]) -> None:
+    """Raises KeyError and ValueError for tensors that are missing or have other shapes."""
+    for part, parameters in _parts(networks).items():
+        for name, value in parameters.items():
+            _fill(value, tensors[f"{part}.{name}"])
+    _fill(networks.path_mean, tensors["path_mean"])
+    for part, optimizer in optimizers.items():
+        for name, parameter in _parameters(networks, part):
+            sums = {key: tensors[f"adam.{part}.{name}.{key}"] for key in SUMS}
+            if sums["step"].ndim:
+                raise ValueError("another shape")
+            for key in SUMS[:2]:
+                # In the parameter's own memory order: another order may change the last bits.
+                sums[key] = _fill(torch.empty_like(parameter), sums[key])
+            optimizer.state[parameter] = sums
 
 
 def _fill(to: Tensor, value: Tensor) -> Tensor:

@@ -95,24 +95,44 @@ def train(
     """Train, or go on where a stopped run stood, and return the path of the generator.
 
     Under torchrun every process calls this; the batch is shared among them. Raises GanvasError for a folder with
-    another run, pictures that don't fit the options, and a training that diverged.
+    another run, pictures that don't fit the options, and a training that diverged; KeyboardInterrupt after a step in which the
+    user stopped it, with all that was learned kept.
     """
     with _gan_processes.joined() as processes:
         run = _begin(pictures, Path(out), options, processes, watch)
-        if run.step:
-            _say(run, f"goes on after {run.seen:,} images")
+        _say(run, _beginning(run, schedule))
         start, began = run.step, time.monotonic()
-        while run.seen < schedule.images:
-            run.logged.append(advance(run))
-            last = run.seen >= schedule.images
-            if last or _passed(run, schedule.report):
-                _log(run, (run.step - start) * options.batch / (time.monotonic() - began))
-            if last or _passed(run, schedule.checkpoint):
-                keep(run)
-            if not run.logged:
-                start, began = run.step, time.monotonic()
+        with _gan_processes.stopping(processes) as stopped:
+            while run.seen < schedule.images:
+                run.logged.append(advance(run))
+                last = run.seen >= schedule.images
+                if last or _passed(run, schedule.report):
+                    _log(run, (run.step - start) * options.batch / (time.monotonic() - began))
+                if last or _passed(run, schedule.checkpoint):
+                    keep(run)
+                elif stopped():
+                    _save(run)
+                if stopped():
+                    _say(run, f"kept as it is after {run.seen:,} images")
+                    raise KeyboardInterrupt
+                if not run.logged:
+                    start, began = run.step, time.monotonic()
         run.board.close()
         return run.folder / GENERATOR
+
+
+def _beginning(run: Run, schedule: Schedule) -> str:
+    """What a run begins with, in words."""
+    told = (
+        f", told labels ({run.options.condition} {', '.join(map(str, run.pictures.values))})"
+        if run.pictures.values
+        else ""
+    )
+    if not run.step:
+        return f"begins{told}"
+    if run.seen >= schedule.images:
+        return f"has seen {run.seen:,} images already: nothing is trained; ask for more than these with --images"
+    return f"goes on after {run.seen:,} images{told}"
 
 
 def _say(run: Run, text: str) -> None:
@@ -195,11 +215,15 @@ def _batch(run: Run) -> Batch:
     return Batch(real, labels, random)
 
 
+def _save(run: Run) -> None:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _gan_checkpoint.save(run.folder, run.networks, run.optimizers, run.step, run.seen, _about(run))
+
+
 def keep(run: Run) -> None:
     """Write a checkpoint, the generator and a sheet of its samples; measure it. The first process alone does."""
     if run.processes.first:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        _gan_checkpoint.save(run.folder, run.networks, run.optimizers, run.step, run.seen, _about(run))
+        _save(run)
         state, shape = run.networks.average, run.networks.shape
         training = {"images": run.seen, "options": run.options.as_json(), "labels": list(run.pictures.values)}
         save_generator(run.folder / GENERATOR, state, shape, training=training)

@@ -65,7 +65,11 @@ def run(stage: Stage) -> Section:
     editor = best(stage)
     found = compared(stage, *told_of(path), lambda ws, change: editor.edit(ws, {"count": change}))
     images = _training(path).get("images")
-    return replace(found, intro=f"{found.intro} It saw {images:,} pictures.") if type(images) is int else found
+    return (
+        replace(found, intro=f"{found.intro} The conditional generator saw {images:,} pictures.")
+        if type(images) is int
+        else found
+    )
 
 
 def _training(path: Path) -> Mapping[str, Any]:
@@ -123,9 +127,10 @@ def compared(
 
 
 INTRO = (
-    "Saseendran et al. tell a generator the count. Here our trainer's (`ganvas train-gan --condition count`) is asked for each"
-    " count, beside the cardinality editor on the generator without a condition: a picture is drawn, counted, and moved by"
-    " what is lacking. Drawing alone says how often a picture has a count by chance."
+    "Saseendran et al. tell a generator the count. Here our trainer's (`ganvas train-gan --condition count`, gone on with from a"
+    " run that began without labels) is asked for each count, beside the cardinality editor on the generator without a"
+    " condition: a picture is drawn, counted, and moved by what is lacking. Drawing alone says how often a picture has a count"
+    " by chance."
 )
 
 
