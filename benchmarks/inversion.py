@@ -94,7 +94,7 @@ def tell(title: str, rows: Rows) -> None:
 def photographs(folder: Path, generator, inverted, methods: list[str], sheet: Path) -> None:
     editor, judge = load_editor("ffhq/compact", generator), load_scorer("celeba40")
     columns = [judge.attributes.index(name) for name in EDITS]
-    pictures, names, rows = [], [], {method: [] for method in methods}
+    pictures, names, targets, rows = [], [], [], {method: [] for method in methods}
     for path in inversion.photos_in([folder]):
         try:
             target = inversion.align(inversion.read_photo(path), generator.resolution, 1)[0].picture
@@ -102,6 +102,7 @@ def photographs(folder: Path, generator, inverted, methods: list[str], sheet: Pa
             print(f"{path.name}: {error}")
             continue
         line = path.name
+        targets.append(target)
         for method, kept in rows.items():
             found, measures, seconds = inverted(target, method)
             kept.append((measures, seconds))
@@ -121,6 +122,10 @@ def photographs(folder: Path, generator, inverted, methods: list[str], sheet: Pa
         names.append(path.stem + "\n" + "\n".join(scores))
         wide = ["photograph", "inversion", *(f"{name} {change:+g}" for name, change in EDITS.items())]
         sheet.write_bytes(encode_png(grid(pictures, names, wide)))
+    if len(targets) > 1:
+        pairs = identity.random_pairs(identity.embed(targets))
+        low, high = pairs.distance_range
+        print(f"pairs of the {pairs.faces} photographs: distance {pairs.distance:.3f} ({low:.3f} to {high:.3f})")
     for method, kept in rows.items():
         tell(method, kept)
 

@@ -185,6 +185,8 @@ def test_scores_of_pictures(here, capsys):
     found = json.loads(capsys.readouterr().out)
     assert set(found) == set(pictures)
     assert all(0 <= row["Big"] <= 1 for row in found.values())
+    assert run("score", *pictures) == 0, "by default with the scorer of the generator that drew them"
+    assert "celeba" not in capsys.readouterr().out
     assert run("score", *pictures, "--scorer", "toy") == 0
     assert "Striped" in capsys.readouterr().out
 

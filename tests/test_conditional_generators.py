@@ -92,7 +92,8 @@ def test_it_is_labelled_and_its_distribution_is_known(generator, tmp_path):
 def test_commands_know_labels(weights, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(starting, "scorer_of", lambda *_: Brightness())
     assert run("info", weights) == 0
-    assert "4 labels" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "4 labels" in told and "--label 0 to 3 stand for counts of 1, 2, 3, 4" in told
     out = tmp_path / "faces"
     assert run("sample", weights, "--seeds", "0-3", "--label", "2", "--out", out) == 0
     recipe, _ = load_recipe(out / "seed0003.png")

@@ -91,6 +91,7 @@ def balance(
             missed = wanted.missed(dict(zip(scorer.attributes, scores[0].tolist(), strict=True)))
             if missed is not None:
                 kept.discard(missed, had(missed, scores, scorer))
+                watch(state["kept"], order.n)
                 continue
             row = {"seed": seed} | values_of(scores, scorer)
             kept.keep(f"seed{seed:07d}.png", to_bytes(picture)[0], recipe, row)

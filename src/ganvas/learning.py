@@ -127,7 +127,7 @@ def _fitted(lesson: Lesson, data: LatentDataset, generator: Generator, out: Path
 
 
 def _benched(lesson: Lesson, scorer: str, out: Path, say: Say) -> None:
-    """The quick report, where there is one: it needs a scorer that reads probabilities off pictures."""
+    """The quick report, where there is one: it needs a scorer that reads probabilities off pictures, and compares nothing else."""
     from ganvas.bench import plan
     from ganvas.bench.report import Wanted, bench
 
@@ -144,8 +144,11 @@ def _benched(lesson: Lesson, scorer: str, out: Path, say: Say) -> None:
         dtype=lesson.dtype,
     )
     try:
-        bench(wanted, out / "bench", say=say)
+        gaps = bench(wanted, out / "bench", say=say)["gaps"]
     except GanvasError as error:
         say(f"Not benched: {error}")
         return
+    if gaps:
+        one = gaps[0]
+        say(f"Not all could be measured ({len(gaps)} gaps): {one['what']} of {one['method']}: {one['why']}")
     say(f"{out / 'bench' / 'index.html'}")

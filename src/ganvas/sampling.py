@@ -113,7 +113,10 @@ def sample_where(
     empty range, or one where there are no faces.
     """
     if not isinstance(editor, CompactEditor):
-        raise GanvasError(f"Conditional sampling needs an editor with a compact space, not one of {editor.method!r}.")
+        raise GanvasError(
+            f"Conditional sampling needs an editor with a compact space, not one of {editor.method!r}: `ganvas balance` draws"
+            " by any."
+        )
     check_generator("The editor", editor.generator_name, editor.generator, generator)
     if n < 1:
         raise GanvasError(f"The number of codes must be at least 1, not {n}.")

@@ -6,6 +6,7 @@ interpreter of few opcodes with a list of allowed names (``_pickle``), never thr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,16 @@ def what(path: str | Path, card: str | Path | None = None) -> list[str]:
         shape = found.about["shape"]
         lines.insert(2, f"architecture {shape.architecture}, {'grey' if shape.colours == 1 else 'colour'}, widths "
                      f"{', '.join(map(str, shape.widths))}, {shape.mapping_layers} layers of mapping")  # fmt: skip
-    return lines + [f"note         {note}" for note in found.notes]
+    return lines + [f"note         {note}" for note in (*found.notes, *_told_labels(found.about))]
+
+
+def _told_labels(about: Mapping[str, Any]) -> list[str]:
+    """What the labels of one of ganvas's own conditional generators stand for."""
+    training = about.get("training")
+    values = training.get("labels") if isinstance(training, dict) else None
+    if not isinstance(values, list) or not values or not all(type(value) is int for value in values):
+        return []
+    return [f"--label 0 to {len(values) - 1} stand for counts of {', '.join(map(str, values))}"]
 
 
 def tensors_in(path: str | Path) -> dict[str, Tensor]:

@@ -66,8 +66,8 @@ def train_counting(folder: Path, generator: str, out: Path, told: tuple[str, flo
 def row_of(face: Inverted) -> tuple[str, ...]:
     """A face's measures for a table."""
     told = face.measures
-    who = "-" if told.identity is None else f"{told.identity:.2f}"
-    return face.name, f"{told.psnr:.1f}", f"{told.ssim:.3f}", who, f"{told.mahalanobis:.1f} of {told.bound:.1f}"
+    seen, who = ("-" if value is None else f"{value:.2f}" for value in (told.lpips, told.identity))
+    return face.name, f"{told.psnr:.1f}", f"{told.ssim:.3f}", seen, who, f"{told.mahalanobis:.1f} of {told.bound:.1f}"
 
 
 def with_photo(recipe: Recipe, tools: Tools, path: Path | None) -> tuple[Recipe, Tools]:

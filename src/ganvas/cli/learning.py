@@ -174,14 +174,17 @@ def join_scorers(
 
 def score(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures: PNG, JPEG or WebP.")],
-    scorer: Annotated[str, typer.Option(help="A scorer, as `ganvas list` names them.")] = "celeba40",
+    scorer: Annotated[
+        str | None,
+        typer.Option(help="A scorer, as `ganvas list` names them; by default the one of the pictures' generator."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     device: Device = "cpu",
 ) -> None:
     """Read the attributes of pictures: probabilities, or whatever the scorer gives."""
     from ganvas.cli import starting
 
-    rows = starting.scores_of(images, scorer, device)
+    rows = starting.scores_of(images, scorer or starting.scorer_for(images), device)
     if as_json:
         options.say_json({str(path): row for path, row in zip(images, rows, strict=True)})
     else:

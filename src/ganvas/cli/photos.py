@@ -41,7 +41,7 @@ def align(
     settings = batch.Settings(most=most, most_pixels=max_pixels)
     refused = inverting.Refusals()
     found = batch.align_files(inversion.photos_in(photos), out, size, settings, refused)
-    options.say(f"{found} faces in {out}")
+    options.say(f"{found} {'face' if found == 1 else 'faces'} in {out}")
     refused.end()
 
 
@@ -99,9 +99,9 @@ def invert(
         done = batch.Batch(tools, out, settings, edits, residual, own).run(found, refused, watch)
     if done:
         options.say_table(
-            ("", "PSNR", "SSIM", "identity", "distance from W"), [inverting.row_of(face) for face in done]
+            ("", "PSNR", "SSIM", "LPIPS", "identity", "distance from W"), [inverting.row_of(face) for face in done]
         )
-    options.say(f"{len(done)} faces in {out}")
+    options.say(f"{len(done)} {'face' if len(done) == 1 else 'faces'} in {out}")
     refused.end()
 
 

@@ -22,8 +22,10 @@ from ganvas.metrics import readable
 from ganvas.pictures import read_picture
 from ganvas.progress import counting
 from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Recipe, Start, Step, Tools, load_tools
+from ganvas.recipe_files import load_recipe
 from ganvas.sampling import Condition, ranges
 from ganvas.scorer import Scorer
+from ganvas.sheet import Sheet
 
 OTHERS = ("conditional", "against")
 """Settings of methods that name attributes beside those that are learned."""
@@ -152,6 +154,26 @@ def scorer_of(generator: str, scorer: str | None, device: str) -> Scorer:
     if not name:
         raise GanvasError(f"Generator {generator!r} has no scorer of its own: name one with --scorer.")
     return scorers.load_scorer(name).to(generators.check_device(device))
+
+
+def scorer_for(images: list[Path]) -> str:
+    """The scorer of the generators that the pictures' recipes name, or celeba40 for pictures without one.
+
+    Raises GanvasError for pictures of generators with different scorers.
+    """
+    found = set()
+    for path in images:
+        try:
+            recipe, _ = load_recipe(path)
+            made = recipe.pictures[0] if isinstance(recipe, Sheet) else recipe
+            found.add(generators.card(made.generator.name).scorer or "celeba40")
+        except GanvasError:
+            found.add("celeba40")
+    if len(found) > 1:
+        raise GanvasError(
+            f"The pictures are of generators with scorers {', '.join(sorted(found))}: name one with --scorer."
+        )
+    return found.pop() if found else "celeba40"
 
 
 def scores_of(images: list[Path], scorer: str, device: str) -> list[dict[str, float]]:
