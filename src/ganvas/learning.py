@@ -127,7 +127,7 @@ def _fitted(lesson: Lesson, data: LatentDataset, generator: Generator, out: Path
 
 
 def _benched(lesson: Lesson, scorer: str, out: Path, say: Say) -> None:
-    """The quick report, where there is one: it needs a scorer that reads probabilities off pictures, and compares nothing else."""
+    """The quick report, where there is one: it needs a scorer that reads probabilities off pictures."""
     from ganvas.bench import plan
     from ganvas.bench.report import Wanted, bench
 
