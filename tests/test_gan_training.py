@@ -119,7 +119,15 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path):
     assert logged(tmp_path / "hurt") == logged(tmp_path / "alone")
 
 
-def test_a_run_that_is_stopped_by_hand_loses_nothing(tmp_path, monkeypatch):
+@pytest.fixture
+def interruptible():
+    """As in a terminal, whatever the shell that runs the tests does."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_run_that_is_stopped_by_hand_loses_nothing(tmp_path, monkeypatch, interruptible):
     gan.train(pictures(), tmp_path / "alone", TINY, schedule(5, 5), quiet())
     steps, step = [], gan.advance
 

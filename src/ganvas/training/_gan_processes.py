@@ -53,14 +53,16 @@ def stopping(processes: Processes) -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.append(number)
 
-    if processes.count > 1 or threading.current_thread() is not threading.main_thread():
+    # Who ignores ctrl-C, like a shell's background jobs, or sees to it, goes on doing so.
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if processes.count > 1 or threading.current_thread() is not threading.main_thread() or not usual:
         yield lambda: False
         return
-    before = signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, note)
     try:
         yield lambda: bool(asked)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def average(tensors: list[Tensor], processes: Processes) -> list[Tensor]:
