@@ -23,7 +23,7 @@ from ganvas.files import read_json, write_json
 from ganvas.generator import Generator
 from ganvas.labels import INDEX, MOST_PSI, VERSION, Labels, draw_batch, draw_codes, load_labels, read_about
 from ganvas.pictures import KEPT_SIZE, shrink
-from ganvas.progress import counting
+from ganvas.progress import advancing
 from ganvas.scorer import Scorer
 from ganvas.shards import decode, encode, images_path, load_shard, refuse_others, save_shard, scores_path
 from ganvas.types import Images, Scores
@@ -237,12 +237,5 @@ def _progress(n: int, todo: int, shown: bool) -> Iterator[Tick]:
     if not shown:
         yield lambda k: None
         return
-    with counting("Faces", n - todo) as tell:
-        done = n - todo
-
-        def tick(k: int) -> None:
-            nonlocal done
-            done += k
-            tell(done, n)
-
+    with advancing("Faces", n, n - todo) as tick:
         yield tick

@@ -11,13 +11,13 @@ from typing import TypeVar
 T = TypeVar("T")
 LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
-Tell = Callable[[int, int], None]
-"""Takes how much is done, and how much there is in all."""
+Tell = Callable[[int, int | None], None]
+"""Takes how much is done, and how much there is in all, where that is known."""
 
 
 @contextmanager
 def counting(doing: str, before: int = 0) -> Iterator[Tell]:
-    """Yields whom to tell; ``before``: how much a run before had done, which doesn't count for the speed."""
+    """Yields whom to tell; ``before``: how much a run before had done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -30,11 +30,12 @@ def counting(doing: str, before: int = 0) -> Iterator[Tell]:
             first.extend((time.monotonic(), done))
         return f"{(done - first[1]) / max(time.monotonic() - first[0], 1e-9):.3g} a second"
 
-    def say(done: int, total: int) -> None:
+    def say(done: int, total: int | None) -> None:
         nonlocal last
-        if done < total and time.monotonic() - last >= LINE_EVERY:
+        if done != total and time.monotonic() - last >= LINE_EVERY:
             last = time.monotonic()
-            print(f"{doing}: {done} of {total}, {speed(done)}", file=sys.stderr, flush=True)
+            far = f"{done}" if total is None else f"{done} of {total}"
+            print(f"{doing}: {far}, {speed(done)}", file=sys.stderr, flush=True)
         else:
             speed(done)
 
@@ -46,6 +47,20 @@ def counting(doing: str, before: int = 0) -> Iterator[Tell]:
     with Progress(TextColumn(doing), *columns, console=Console(stderr=True)) as bars:
         bar = bars.add_task("", total=None, completed=before, speed="")
         yield lambda done, total: bars.update(bar, completed=done, total=total, speed=speed(done))
+
+
+@contextmanager
+def advancing(doing: str, total: int | None = None, before: int = 0) -> Iterator[Callable[[int], None]]:
+    """Yields what to call with how much more is done; of ``total``, where that is known, ``before`` was there."""
+    with counting(doing, before) as tell:
+        done = before
+
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+            tell(done, total)
+
+        yield advance
 
 
 def track(items: Sequence[T], doing: str) -> Iterator[T]:

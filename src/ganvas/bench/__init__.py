@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -161,15 +160,3 @@ def _belong_together(tensors: dict[str, Tensor], columns: int) -> bool:
         and tensors["strengths"].shape == (n,)
         and _finite(*codes, *scores, tensors["strengths"])
     )
-
-
-@contextmanager
-def progress(task: str, total: int | None = None) -> Iterator[Any]:
-    """A line on the terminal with count, rate and time; yields what to call with the number of pictures rendered."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        bar = bars.add_task(task, total=total)
-        yield lambda rendered: bars.advance(bar, rendered)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ganvas.bench import Goal, Pool, dtype_name, fresh_pool, load_trial, progress, save_trial
+from ganvas.bench import Goal, Pool, dtype_name, fresh_pool, load_trial, save_trial
 from ganvas.bench.tables import markdown
 from ganvas.control import Ladder, View, reach
 from ganvas.dataset import BENCH_SEED
@@ -36,6 +36,7 @@ from ganvas.metrics import (
     success_within,
     variation_row,
 )
+from ganvas.progress import advancing
 from ganvas.recipe_files import check_output
 from ganvas.scorer import Scorer
 
@@ -141,7 +142,7 @@ def run_trials(
     view = View(generator, scorer, protocol.batch)
     empty = Pool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
     within = fit_distribution(generator, protocol.measured)
-    with progress("Scoring fresh faces") as watch:
+    with advancing("Scoring fresh faces") as watch:
         goals = [goal(a) for a in attributes]
         pool = fresh_pool(replace(view, watch=watch), goals, protocol.n, empty, out and out / "pool.safetensors")
     trials = []
@@ -150,7 +151,7 @@ def run_trials(
         key = {**_identity(generator, scorer, editor), "protocol": asdict(protocol), "up": wanted.up}
         trial = load_trial(file, key) if file else None
         if trial is None:
-            with progress(f"Editing {wanted.attribute}") as watch:
+            with advancing(f"Editing {wanted.attribute}") as watch:
                 watching = replace(view, watch=watch)
                 trial = attempt(watching, editor, wanted, pool, protocol.n, protocol.ladder, within)
             if file:

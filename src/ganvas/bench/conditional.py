@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ganvas import sampling
-from ganvas.bench import THRESHOLD, Pool, fresh_pool, progress
+from ganvas.bench import THRESHOLD, Pool, fresh_pool
 from ganvas.bench.attributes import ATTRIBUTES, FULL, Protocol, check
 from ganvas.control import View
 from ganvas.editors.compact import CompactEditor
 from ganvas.files import write_json, write_text
 from ganvas.generator import Generator, sample
+from ganvas.progress import advancing
 from ganvas.recipe_files import check_output
 from ganvas.scorer import Scorer
 from ganvas.types import W
@@ -58,13 +59,13 @@ def conditional_success(
     check(scorer, editor, attributes)
     view = View(generator, scorer, protocol.batch)
     empty = Pool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
-    with progress("Scoring fresh faces") as watch:
+    with advancing("Scoring fresh faces") as watch:
         fresh = fresh_pool(replace(view, watch=watch), [], protocol.n, empty, pool)
     free = sample(generator, UNCONDITIONAL, protocol.psi, protocol.seed)[:, 0]
     conditions = []
     for attribute in attributes:
         for present in (True, False):
-            with progress(f"{attribute} {'>' if present else '<'} {THRESHOLD}", protocol.n) as watch:
+            with advancing(f"{attribute} {'>' if present else '<'} {THRESHOLD}", protocol.n) as watch:
                 watching = replace(view, watch=watch)
                 conditions.append(_try(watching, editor, attribute, present, protocol, fresh, free))
     return conditions

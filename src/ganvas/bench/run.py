@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ganvas.bench import dci as dci_of
-from ganvas.bench import headline, progress, verdicts
+from ganvas.bench import headline, verdicts
 from ganvas.bench.attributes import goal
 from ganvas.bench.budget import budget
 from ganvas.bench.cells import try_out
@@ -36,6 +36,7 @@ from ganvas.errors import GanvasError
 from ganvas.files import read_json, write_json
 from ganvas.generator import Generator
 from ganvas.metrics import estimate
+from ganvas.progress import advancing
 from ganvas.types import WPlus
 
 EFFICIENT = ("compact", "interfacegan", "mean_difference")
@@ -69,7 +70,7 @@ def run(
     planned = budget(generator, panel, data, entries, known, plan, work)
     for line in planned.lines():
         say(line)
-    with progress("Pictures", planned.pictures) as watch:
+    with advancing("Pictures", planned.pictures) as watch:
         stage = set_up(generator, panel, data, known, plan, work, watch)
         contenders = {}
         for entry in entries:
