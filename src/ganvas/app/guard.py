@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from ganvas.app.stream import Streams
 
 POLICY = "; ".join(
     (
@@ -33,6 +36,7 @@ HEADERS = (
 )
 API = "/gradio_api"
 UPLOAD, FILE = f"{API}/upload", f"{API}/file="
+ANSWERS, EVENT = f"{API}/queue/data", f"{API}/queue/join"
 READ = re.compile(
     rf"/|/config|/(static|assets)/.+|/favicon\.ico|/robots\.txt|/manifest\.json|({API})?/theme\.css"
     rf"|{API}/(info|startup-events|queue/data|upload_progress|heartbeat/\w+)"
@@ -48,10 +52,12 @@ ROOM = 1 << 29
 
 
 class Guard:
-    """Middleware. ``folder`` is the server's own; ``names`` what it is asked as (None: anything)."""
+    """Middleware. ``folder`` is the server's own; ``names`` what it is asked as (None: anything);
+    ``ended``: it is ending."""
 
-    def __init__(self, app: Any, folder: Path, names: Collection[str] | None) -> None:
+    def __init__(self, app: Any, folder: Path, names: Collection[str] | None, ended: threading.Event) -> None:
         self.app, self.folder, self.names = app, folder.resolve(), names
+        self.streams = Streams(app, ended)
         self.coming = 0
         """Uploads under way."""
 
@@ -72,7 +78,8 @@ class Guard:
         if refused is not None:
             return await _answer(guarded, *refused)
         if scope["method"] != "POST":
-            return await self.app(scope, receive, guarded)
+            answering = self.streams if scope["path"] == ANSWERS and scope["method"] == "GET" else self.app
+            return await answering(scope, receive, guarded)
         if scope["path"] == UPLOAD:
             return await self._upload(scope, receive, guarded)
         body = await _body(receive)
@@ -80,7 +87,9 @@ class Guard:
             return await _answer(guarded, 413, f"A request has {MOST_BODY} bytes at most.")
         if (wrong := self._wrong(body)) is not None:
             return await _answer(guarded, 400, wrong)
-        return await self.app(scope, _replayed(body, receive), guarded)
+        await self.app(scope, _replayed(body, receive), guarded)
+        if scope["path"] == EVENT:
+            self.streams.joined(json.loads(body).get("session_hash"))
 
     def _refused(self, scope: Any, headers: Mapping[str, str]) -> tuple[int, str] | None:
         """Status and reason where the request goes no further."""

@@ -122,7 +122,8 @@ def _answering(demo: Any, door: socket.socket, folder: Path, site: Site) -> Iter
 
     from ganvas.app import style
 
-    guard = Middleware(Guard, folder=folder, names=names_of(site.host))
+    ended = threading.Event()
+    guard = Middleware(Guard, folder=folder, names=names_of(site.host), ended=ended)
     app = gr.mount_gradio_app(
         fastapi.FastAPI(middleware=[guard], openapi_url=None),
         demo,
@@ -146,6 +147,7 @@ def _answering(demo: Any, door: socket.socket, folder: Path, site: Site) -> Iter
     try:
         yield
     finally:
+        ended.set()
         server.should_exit = True
         thread.join()
 
