@@ -25,7 +25,10 @@ class Answering:
         self.calls += 1
         scope["touched"] = True
         await send({"type": "http.response.start", "status": self.status, "headers": []})
-        for body in (message(msg="process_completed", event_id=self.calls), message(msg="close_stream")):
+        for body in (
+            message(msg="process_completed", event_id=self.calls, name="close_stream"),
+            message(msg="close_stream"),
+        ):
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -64,7 +67,7 @@ def test_all_answers_come_in_one_stream_until_the_page_leaves():
     assert app.calls == 4
     assert [event["type"] for event in sent].count("http.response.start") == 1
     bodies = b"".join(event.get("body", b"") for event in sent)
-    assert bodies == b"".join(message(msg="process_completed", event_id=i) for i in (1, 2, 3, 4))
+    assert bodies == b"".join(message(msg="process_completed", event_id=i, name="close_stream") for i in (1, 2, 3, 4))
     assert all(event.get("more_body", True) for event in sent[:-1]) and not sent[-1].get("more_body", False)
 
 

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs
 
 LOOK = 0.2
 """Seconds between two looks whether the server is ending: it waits for a second."""
-END = b'"close_stream"'
-"""What Gradio's last message of a stream holds."""
+END = b'"msg":"close_stream"'
+"""What Gradio's last message of a stream holds, and no other: quotes in texts are escaped."""
 
 
 class Streams:
