@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 
 BIN := .venv/bin
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow snapshots lint clean
 
 # Faces edited, as pictures and tables: some minutes.
 demo: .venv/base.stamp
@@ -22,6 +22,10 @@ test: .venv/dev.stamp
 # What takes long.
 slow: .venv/dev.stamp
 	$(BIN)/python -m pytest -m slow
+
+# All snapshots of behaviour, those that take long, too.
+snapshots: .venv/dev.stamp
+	$(BIN)/python -m pytest -m 'snapshots or not snapshots' tests/test_snapshots.py
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
