@@ -8,6 +8,7 @@ Tolerances, and why:
   processors and numbers of threads.
 - ``CLOSED``, 1e-3, and ``TRAINED``, 1e-2, of the recorded norm: what comes out of a fit. A closed form amplifies rounding by the
   condition of its matrix, a training at every step.
+- 1e-4 of the range: readings and scores, and pictures of edited codes, which come after another step that may amplify.
 - a level of 255: pictures in files, which are rounded.
 - of texts: words and whole numbers exactly, other numbers at a relative and an absolute tolerance of the case.
 """
@@ -127,7 +128,8 @@ class Text:
         x, y = (float(text.replace(",", "")) for text in (a, b))
         if not self.trained and a.lstrip("-").isdigit() and b.lstrip("-").isdigit():
             return x == y
-        return abs(x - y) <= self.absolute + self.relative * abs(y)
+        digit = 1.01 * 10.0 ** -min(len(text.partition(".")[2]) for text in (a, b))  # as rounded for people
+        return abs(x - y) <= max(self.absolute + self.relative * abs(y), digit * ("." in a and "." in b))
 
 
 Value = Exact | Near | Alike | Pixels | Text
@@ -257,6 +259,21 @@ def names_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+OF_THE_RUN = {"command", "ganvas", "machine", "made", "seconds", "sources", "versions"}
+"""Keys of JSON files that say when, where and with what they were made."""
+
+
+def plain_json(path: Path) -> str:
+    """A JSON file without what differs from run to run."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: cut(item) for key, item in value.items() if key not in OF_THE_RUN}
+        return [cut(item) for item in value] if isinstance(value, list) else value
+
+    return json.dumps(cut(json.loads(path.read_text(encoding="utf-8"))), indent=1)
+
+
 def outline(path: Path) -> Any:
     """What kinds of tensors a safetensors file holds, and what keys its header has."""
     size = int.from_bytes(path.read_bytes()[:8], "little")
@@ -286,7 +303,9 @@ def run_command(main: Callable[[list[str]], None], arguments: Iterable[object]) 
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)
-    return code, out.getvalue(), errors.getvalue()
+    # Some warnings of torch come once a process.
+    told = [line for line in errors.getvalue().splitlines(True) if "Triggered internally" not in line]
+    return code, out.getvalue(), "".join(told)
 
 
 if __name__ == "__main__":

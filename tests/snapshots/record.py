@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from snapshots import cases, harness  # noqa: E402
+from snapshots import cases, harness
 
 
 def main(arguments: list[str]) -> None:
