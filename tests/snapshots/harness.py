@@ -110,7 +110,9 @@ class Text:
     trained: bool = False
 
     def differences(self, recorded: str) -> Iterator[str]:
-        mine, theirs = ([mask(line, self.trained) for line in text.splitlines()] for text in (self.text, recorded))
+        mine, theirs = (
+            [mask(line, self.trained) for line in text.strip().splitlines()] for text in (self.text, recorded)
+        )
         if len(mine) != len(theirs):
             yield f"{len(mine)} lines instead of {len(theirs)}:\n{self.text}"
             return
