@@ -30,8 +30,10 @@ SHAPES = {
     "resnet": Shape(16, (12, 10, 8), 6, 7, mapping_layers=3, architecture="resnet", clamp=0.9),
     "orig": Shape(16, (12, 10, 8), 6, 7, mapping_layers=2, architecture="orig", learning_rate_multiplier=0.1),
     "labels": Shape(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, clamp=256.0),
+    "embedding": Shape(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, embed_features=5),
 }
 DATA = Path(os.environ.get("GANVAS_DATA", Path(__file__).parents[2] / "shared" / "data")) / "checkpoints"
+CASES = DATA.parents[1] / "cases" / "nvidia"
 needs_data = pytest.mark.skipif(
     not DATA.is_dir(), reason="the small checkpoints aren't here: GANVAS_DATA names the folder that has checkpoints/"
 )
@@ -41,16 +43,27 @@ needs_data = pytest.mark.skipif(
 @pytest.mark.parametrize("name", ["nvidia-64.pkl", "nvidia-32-conditional.pkl", "rosinality-64.pt"])
 @torch.no_grad()
 def test_pictures_are_those_of_the_original_code(name, tmp_path):
-    generator = load_generator(DATA / name)
-    expected = {k: torch.from_numpy(v) for k, v in np.load((DATA / name).with_suffix(".expected.npz")).items()}
+    check_original(DATA / name, tmp_path / "g.safetensors")
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases aren't here: they lie beside the folder that GANVAS_DATA names")
+@torch.no_grad()
+def test_a_label_may_be_embedded_as_fewer_numbers_than_w_has(tmp_path):
+    check_original(CASES / "embed-features-32.pkl", tmp_path / "g.safetensors")
+
+
+def check_original(path, copy):
+    """What the original code computed from a file, and that a copy of it draws the same."""
+    generator = load_generator(path)
+    expected = {k: torch.from_numpy(v) for k, v in np.load(path.with_suffix(".expected.npz")).items()}
     w = generator.mapping(expected["z"], expected.get("c"))
     wanted = expected["w"] if "w" in expected else expected["ws"][:, 0]
     assert float((w - wanted).abs().max()) < 1e-4
     for psi, key in ((1, "image"), (0.7, "image_psi07")):
         images = generator.synthesis(generator.expand(truncate(w, generator.w_avg, psi)))
         assert float((images - expected[key]).abs().max()) < 1e-4
-    checkpoints.read(DATA / name).save(tmp_path / "g.safetensors")
-    again = load_generator(tmp_path / "g.safetensors")
+    checkpoints.read(path).save(copy)
+    again = load_generator(copy)
     assert again.fingerprint == generator.fingerprint
     assert torch.equal(again.synthesis(generator.expand(w)), generator.synthesis(generator.expand(w)))
 

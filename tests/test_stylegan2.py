@@ -20,6 +20,7 @@ SHAPES = {
     "orig": Shape(16, (12, 10, 8), 6, 7, mapping_layers=2, architecture="orig", bounded=True),
     "shuffled": Shape(16, (12, 10), 6, 7, mapping_layers=2, shuffled=True),
     "labels": Shape(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, clamp=256.0),
+    "embedding": Shape(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, embed_features=5),
 }
 
 
@@ -190,6 +191,22 @@ def test_the_mapping_sees_the_direction_of_z_alone():
     torch.testing.assert_close(generator.mapping(z), generator.mapping(5 * z), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["labels", "embedding"])
+def test_a_conditional_mapping_is_that_of_the_published_network(kind):
+    shape, state, z = SHAPES[kind], state_of(SHAPES[kind]), torch.randn(3, 6)
+
+    def normal(x):
+        return x / (x.square().mean(1, keepdim=True) + 1e-8).sqrt()
+
+    labels = torch.eye(3)
+    embedded = F.linear(labels, state["mapping.embed.weight"] / 3**0.5, state["mapping.embed.bias"])
+    x, rate = torch.cat((normal(z), normal(embedded)), 1), shape.learning_rate_multiplier
+    for i in range(shape.mapping_layers):
+        weight, bias = state[f"mapping.fc{i}.weight"], state[f"mapping.fc{i}.bias"]
+        x = F.leaky_relu(F.linear(x, weight * rate / weight.shape[1] ** 0.5, bias * rate), 0.2) * 2**0.5
+    torch.testing.assert_close(made(kind).mapping(z, labels), x, rtol=1e-4, atol=1e-5)
+
+
 def test_labels_change_a_conditional_generator_and_are_asked_for():
     generator, z = made("labels"), torch.randn(2, 6)
     first, second = torch.eye(3)[[0, 0]], torch.eye(3)[[1, 1]]
@@ -278,7 +295,9 @@ def test_wrong_files_and_weights_are_refused_in_one_line(tmp_path):
         read_generator(path)
     save_generator(path, state, shape)
     tensors, about = load_tensors(path)
-    for key, value in (("widths", 3), ("widths", [1.5, 2, 3]), ("z_dim", 10**9), ("clamp", "x"), ("extra", 1)):
+    assert "embed_features" not in about["shape"]  # files of networks that have no use for it stay as they were
+    wrong = [("embed_features", "x"), ("embed_features", 10**9)]
+    for key, value in (*wrong, ("widths", 3), ("widths", [1.5, 2, 3]), ("z_dim", 10**9), ("clamp", "x"), ("extra", 1)):
         save_tensors(path, tensors, about | {"shape": about["shape"] | {key: value}})
         with pytest.raises(GanvasError, match="damaged"):
             read_generator(path)
@@ -293,6 +312,8 @@ def test_wrong_files_and_weights_are_refused_in_one_line(tmp_path):
         ({"architecture": "dense"}, "Unknown architecture"),
         ({"colours": 2}, "1 or 3 colours"),
         ({"z_dim": 0}, "z_dim must be at least 1"),
+        ({"num_labels": 3, "embed_features": 0}, "can't be embedded as 0 numbers"),
+        ({"embed_features": 4}, "can't be embedded"),
     ],
 )
 def test_impossible_shapes_are_refused(changes, words):

@@ -45,6 +45,11 @@ class Found:
 
     def save(self, path: str | Path) -> None:
         """Write it as ganvas's own safetensors; equal weights give equal bytes."""
-        shape = self.about.get("shape")
-        plain = {"shape": asdict(shape)} if is_dataclass(shape) and not isinstance(shape, type) else {}
-        save_tensors(path, {name: value.float() for name, value in self.state.items()}, {**self.about, **plain})
+        from ganvas.generators._stylegan2_shape import Shape
+
+        about, shape = dict(self.about), self.about.get("shape")
+        if isinstance(shape, Shape):
+            about["shape"] = shape.as_plain()
+        elif is_dataclass(shape) and not isinstance(shape, type):
+            about["shape"] = asdict(shape)
+        save_tensors(path, {name: value.float() for name, value in self.state.items()}, about)

@@ -110,17 +110,20 @@ def _generator(network: Record, budget: Budget) -> tuple[dict[str, Tensor], Shap
     resolution = _whole(synthesis, "img_resolution", budget)
     if resolution not in RESOLUTIONS:
         raise GanvasError(f"{budget.origin} draws {resolution} pixels: pick one of {', '.join(map(str, RESOLUTIONS))}.")
+    w_dim, num_labels = (_whole(mapping, name, budget, MOST) for name in ("w_dim", "c_dim"))
+    embedded = _width(stored, "mapping.embed.weight", budget) if num_labels else w_dim
     shape = Shape(
         resolution,
         tuple(_width(stored, f"synthesis.b{2**i}.conv1.weight", budget) for i in range(2, resolution.bit_length())),
         z_dim=_whole(mapping, "z_dim", budget, MOST),
-        w_dim=_whole(mapping, "w_dim", budget, MOST),
-        num_labels=_whole(mapping, "c_dim", budget, MOST),
+        w_dim=w_dim,
+        num_labels=num_labels,
         colours=_whole(synthesis, "img_channels", budget, 3),
         mapping_layers=_whole(mapping, "num_layers", budget, 100),
         learning_rate_multiplier=_number(layers.get("mapping.fc0", {}).get("bias_gain"), budget),
         architecture=_architecture(stored),
         clamp=_clamp(layers, budget),
+        embed_features=None if embedded == w_dim else embedded,
     )
     _check_layers(layers, budget)
     notes = _silence(stored, shape)
@@ -168,7 +171,7 @@ def _number(value: Any, budget: Budget) -> float:
 
 def _width(stored: dict[str, Stored], name: str, budget: Budget) -> int:
     if name not in stored or not stored[name].shape:
-        raise GanvasError(f"{budget.origin} lacks the weights {name}: these blocks aren't StyleGAN2's.")
+        raise GanvasError(f"{budget.origin} lacks the weights {name}: it isn't a whole StyleGAN2.")
     return stored[name].shape[0]
 
 

@@ -7,7 +7,8 @@ those of NVIDIA's stylegan2-ada-pytorch, https://github.com/NVlabs/stylegan2-ada
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ganvas.errors import GanvasError, unknown
 
@@ -40,6 +41,8 @@ class Shape:
     bounded: bool = False
     """Whether the picture goes through tanh, as no published StyleGAN2's does: for pictures that are mostly black or white,
     exact ends of the range which a sum of filters meets nowhere."""
+    embed_features: int | None = None
+    """How many numbers a label is embedded as; None: as many as w has."""
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
@@ -56,7 +59,9 @@ class Shape:
         for name in ("z_dim", "w_dim", "mapping_layers"):
             if getattr(self, name) < 1:
                 raise GanvasError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        sizes = (*self.widths, self.z_dim, self.w_dim, self.num_labels, self.mapping_layers)
+        if self.embed_features is not None and (self.embed_features < 1 or not self.num_labels):
+            raise GanvasError(f"Labels can't be embedded as {self.embed_features} numbers ({self.num_labels} labels).")
+        sizes = (*self.widths, self.z_dim, self.w_dim, self.num_labels, self.mapping_layers, self.embed_features or 0)
         if max(sizes) > MOST:
             raise GanvasError(f"A generator's sizes are {MOST} at most, not {max(sizes)}.")
         if min(self.widths) < 1 or self.num_labels < 0:
@@ -67,6 +72,11 @@ class Shape:
         """How pictures are drawn, as far as weights don't say it and it isn't as published: like ["bounded=True"]."""
         names = ("learning_rate_multiplier", "clamp", "shuffled", "bounded")
         return [f"{name}={getattr(self, name)}" for name in names if getattr(self, name) != getattr(Shape, name)]
+
+    def as_plain(self) -> dict[str, Any]:
+        """The values that a file stores; ``embed_features`` only where it is set, as files without it are older."""
+        plain = asdict(self)
+        return plain if self.embed_features is not None else {k: v for k, v in plain.items() if k != "embed_features"}
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -99,9 +109,11 @@ class Shape:
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """The name and shape of every tensor."""
         shapes: dict[str, tuple[int, ...]] = {"mapping.w_avg": (self.w_dim,)}
-        wide = self.z_dim + (self.w_dim if self.num_labels else 0)
+        wide = self.z_dim
         if self.num_labels:
-            shapes |= {"mapping.embed.weight": (self.w_dim, self.num_labels), "mapping.embed.bias": (self.w_dim,)}
+            embedded = self.embed_features or self.w_dim
+            shapes |= {"mapping.embed.weight": (embedded, self.num_labels), "mapping.embed.bias": (embedded,)}
+            wide += embedded
         for i in range(self.mapping_layers):
             shapes[f"mapping.fc{i}.weight"] = (self.w_dim, self.w_dim if i else wide)
             shapes[f"mapping.fc{i}.bias"] = (self.w_dim,)

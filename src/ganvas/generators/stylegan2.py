@@ -7,7 +7,7 @@ the names and meaning of NVIDIA's stylegan2-ada-pytorch; what is computed with t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +50,18 @@ def save_generator(
     training: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the weights of a generator in ``dtype``, with its shape and what is known of its training (JSON)."""
-    about = {"kind": KIND, "family": FAMILY, "version": VERSION, "shape": asdict(shape), "training": training or {}}
+    about = {"kind": KIND, "family": FAMILY, "version": VERSION, "shape": shape.as_plain(), "training": training or {}}
     save_tensors(path, {name: value.to(dtype) for name, value in state.items()}, about)
 
 
 def shape_of(found: Any, path: str | Path) -> Shape:
     """The shape that a file's description lists. Raises GanvasError where ``found`` isn't the JSON of a Shape."""
     defaults = {field.name: field.default for field in fields(Shape)}
+    found = {"embed_features": None, **found} if isinstance(found, dict) else found
     if not isinstance(found, dict) or set(found) != set(defaults) or not isinstance(found["widths"], list):
         raise GanvasError(f"{path} is damaged: it doesn't say what its weights are.")
     whole = {"resolution", "z_dim", "w_dim", "num_labels", "colours", "mapping_layers"}
+    whole |= {"embed_features"} if found["embed_features"] is not None else set()
     values = [*found["widths"], *(found[name] for name in whole)]
     if not all(type(value) is int and value <= MOST for value in values):
         raise GanvasError(f"{path} is damaged: its sizes aren't whole numbers up to {MOST}.")
