@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 from counted import JUDGE, SQUARES, counter_editor, labels
+from planted import SCORER, TOY, PlantedEditor
 from pyarrow import parquet
 
-from ganvas import GanvasError, editors, sample
+from ganvas import GanvasError, editors, gaussianize, sample
 from ganvas.balance import Order
 from ganvas.balance_real import Inverter, Origin, balance_from, inverter_of, origin_of
 from ganvas.balance_set import report_lines
@@ -128,6 +129,29 @@ def test_several_moves_are_tried_and_a_bad_inversion_is_told(tmp_path):
     assert report["kept"] == len(edits) > 5 and max(edits) > 1
     for row in rows_of(tmp_path):
         assert row["count"] <= 2 < row["count_before"]
+
+
+@pytest.mark.parametrize("strength", [0.8, 1.0, 1.2])
+@pytest.mark.parametrize(
+    "range_",
+    ["Bright=0.5..0.52", "Bright=-0.6..-0.5", "Bright=0.5..0.7", "Bright=0..0.4", "Bright=-1..2", "Bright>1", "Bright<-1"]
+    + ["Bright=0.5", "p(Bright)=0.6..0.62", "p(Bright)>0.9"],
+)
+def test_any_range_is_reached_from_both_sides(range_, strength, tmp_path):
+    # The editor moves the planted direction alone, by a little more or less than it is asked for.
+    editor = PlantedEditor(strength * torch.stack(list(TOY.planted.values())))
+    editor.kinds = SCORER.kinds
+    # Its normal scores are exact, too: half of the planted logits.
+    exact = 2 * torch.special.ndtri((torch.arange(1000.0) + 0.5) / 1000)
+    editor.gaussianize = gaussianize.fit(exact[:, None].expand(-1, 5), editor.attributes)
+    ws = sample(TOY, 12, 1.0, 5_000)
+    pictures = TOY.synthesis(ws)
+    known = {picture.numpy().tobytes(): code for picture, code in zip(pictures, ws, strict=True)}
+    planted = Inverter("planted", lambda images: torch.stack([known[image.numpy().tobytes()] for image in images]))
+    origin = Origin("0" * 64, tuple(f"{i}.png" for i in range(12)), lambda i: pictures[i : i + 1])
+    tools = Tools(TOY, "float32", editor, Named("planted", "0" * 64))
+    report = balance_from(tools, SCORER, order(range_, n=12), origin, planted, tmp_path)
+    assert report["kept"] + report.get("already", 0) == 12, report["discarded"]
 
 
 def test_what_cannot_be_done_is_one_line(folder, tmp_path):

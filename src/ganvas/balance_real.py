@@ -33,7 +33,8 @@ WAY, BATCH = "real", 8
 ATTEMPTS = 4
 """Edits of one picture."""
 INSIDE = 0.25
-"""How far, in standard deviations, an edit goes into a range: its border is met by half of the pictures."""
+"""How far, in standard deviations, an edit goes into a range, but never past its middle: its border is met by half of the
+pictures."""
 ALREADY, LOST, UNREADABLE = "already", "inversion", "picture"
 """Counted: pictures that are as asked as they are, inversions that do or don't show the same, pictures that can't be read."""
 
@@ -240,7 +241,9 @@ class _Work:
             k, score = editor.attributes.index(name), float(scores[0, self.scorer.column(name)])
             objects = editor.kinds[k] == "count" and counts_objects(editor)
             here = score if objects else normal(editor, k, score)
-            inside = 0.0 if objects or low == high else INSIDE
+            inside = 0.0 if objects else INSIDE
+            if low is not None and high is not None:
+                inside = min(inside, (high - low) / 2)
             if low is not None and here < low:
                 found[name] = low + inside - here
             if high is not None and here > high:
