@@ -46,7 +46,9 @@ def test_pictures_are_those_of_the_original_code(name, tmp_path):
     check_original(DATA / name, tmp_path / "g.safetensors")
 
 
-@pytest.mark.skipif(not CASES.is_dir(), reason="the cases aren't here: they lie beside the folder that GANVAS_DATA names")
+@pytest.mark.skipif(
+    not CASES.is_dir(), reason="the cases aren't here: they lie beside the folder that GANVAS_DATA names"
+)
 @torch.no_grad()
 def test_a_label_may_be_embedded_as_fewer_numbers_than_w_has(tmp_path):
     check_original(CASES / "embed-features-32.pkl", tmp_path / "g.safetensors")

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from counted import JUDGE, SQUARES, labels
+from learned import SCORER, compact
+from pyarrow import parquet
 
 import ganvas
 from ganvas import cli
+from ganvas.balance import Order, balance
 from ganvas.bench.counts import conditional
 from ganvas.bench.counts.conditional import compared, diversity, told_of
 from ganvas.bench.counts.plan import Size
@@ -20,8 +23,12 @@ from ganvas.generator import one_hot, round_labels, sample, w_of_seeds
 from ganvas.generators import _stylegan2_layers as layers
 from ganvas.generators import load_generator
 from ganvas.generators.stylegan2 import save_generator
+from ganvas.generators.toy import Toy
 from ganvas.labelling import label
+from ganvas.recipe import FromConditions, Named, Recipe, Tools, codes_of
 from ganvas.recipe_files import load_recipe
+from ganvas.recipe_json import from_json, to_json
+from ganvas.sampling import parse_condition, sample_where
 from ganvas.scorer import Scorer
 from ganvas.training import gan
 
@@ -52,6 +59,29 @@ class Brightness(Scorer):
 
     def forward(self, images):
         return images.mean((1, 2, 3))[:, None]
+
+
+class Classes(Toy):
+    """The toy with three labels: each is a place along a direction that no attribute has, and the third makes Bright."""
+
+    num_labels = 3
+
+    def __init__(self):
+        super().__init__()
+        self.aside = torch.nn.functional.normalize(self.get_buffer("mix")[:, -1], dim=0)
+
+    def mapping(self, z, labels=None):
+        assert labels is not None and labels.shape == (len(z), 3)
+        place = labels.argmax(1)[:, None] - 1.0
+        return super().mapping(z) + place * (4 * self.aside + self.planted["Bright"])
+
+    def labels_of(self, ws):
+        """The label that each code is of, by its place."""
+        return (((ws.mean(1) - self.w_avg) @ self.aside / 4).round() + 1).long().tolist()
+
+
+CLASSES = Classes()
+CLASS_TOOLS = Tools(CLASSES, "float32", compact(), Named("compact", "0" * 64))
 
 
 def run(*arguments):
@@ -114,6 +144,71 @@ def test_commands_know_labels(weights, tmp_path, capsys, monkeypatch):
     assert "takes no labels" in capsys.readouterr().err
     assert run("label", weights, "-n", 8, "--out", tmp_path / "labels") == 0
     assert json.loads((tmp_path / "labels" / "index.json").read_text())["n"] == 8
+
+
+@pytest.mark.parametrize("where", [{"Bright": (1.0, None)}, {"Bright": -1.0, "Red": (None, 0.0)}])
+def test_all_candidates_for_conditions_are_of_the_label_that_is_asked_for(where):
+    ws = sample_where(CLASSES, compact(), where, 6, 4)
+    assert CLASSES.labels_of(ws) == [1, 2, 0, 1, 2, 0]
+    assert torch.equal(sample_where(CLASSES, compact(), where, 2, 6), ws[2:4])
+    for k in range(3):
+        labels = torch.eye(3)[[k] * 6]
+        told = sample_where(CLASSES, compact(), where, 6, 4, labels=labels)
+        assert CLASSES.labels_of(told) == [k] * 6
+        bright, asked = compact().read(told)[:, 0], where["Bright"]
+        assert (bright > 0.7).all() if isinstance(asked, tuple) else (bright + 1).abs().max() < 0.1
+        recipes = [FromConditions({"Red": (0.0, None)}, 4, 1.0, tuple(labels[0].tolist()))]
+        assert CLASSES.labels_of(codes_of(class_recipe(recipes[0]), CLASS_TOOLS)) == [k]
+    with pytest.raises(GanvasError, match="2 labels were given for 6 codes"):
+        sample_where(CLASSES, compact(), where, 6, 4, labels=torch.eye(3)[:2])
+
+
+def class_recipe(start):
+    return Recipe(CLASS_TOOLS.generator_name, start, "float32", None, CLASS_TOOLS.editor_name)
+
+
+def test_a_recipe_with_conditions_keeps_its_label_and_without_one_is_written_as_ever():
+    told = class_recipe(FromConditions({"Red": (0.0, None)}, 4, 1.0, (0.0, 1.0, 0.0)))
+    assert from_json(json.loads(json.dumps(to_json(told))), "here") == told
+    plain = class_recipe(FromConditions({"Red": (0.0, None)}, 4, 1.0))
+    assert "labels" not in to_json(plain)["start"] and from_json(to_json(plain), "here") == plain
+
+
+@pytest.mark.parametrize("way", ["conditions", "edit", "draw"])
+def test_balanced_sets_are_of_the_label_that_is_asked_for(way, tmp_path):
+    conditions = (parse_condition("p(Bright)>0.4"), parse_condition("p(Bright)<0.9"))
+
+    def labels_of(folder):
+        rows = parquet.read_table(folder / "labels.parquet").to_pylist()
+        codes = [codes_of(load_recipe(folder / row["file"])[0], CLASS_TOOLS) for row in rows]
+        return [row["seed"] for row in rows], CLASSES.labels_of(torch.cat(codes))
+
+    balance(CLASS_TOOLS, SCORER, Order(conditions, 6, way=way), tmp_path / "round")
+    seeds, found = labels_of(tmp_path / "round")
+    assert found == [seed % 3 for seed in seeds]
+    balance(CLASS_TOOLS, SCORER, Order(conditions, 4, way=way, label=1), tmp_path / "one")
+    assert labels_of(tmp_path / "one")[1] == [1] * 4
+    with pytest.raises(GanvasError, match="otherwise"):
+        balance(CLASS_TOOLS, SCORER, Order(conditions, 4, way=way, label=2), tmp_path / "one")
+    with pytest.raises(GanvasError, match="has no label 3"):
+        balance(CLASS_TOOLS, SCORER, Order(conditions, 4, way=way, label=3), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("command", ["sample", "balance"])
+def test_commands_with_conditions_know_labels(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(starting, "tools_of", lambda *_, **__: CLASS_TOOLS)
+    monkeypatch.setattr(starting, "scorer_of", lambda *_: SCORER)
+    asked = (command, "toy", "--where", "Bright>0.5", "-n", 3, "--psi", 1)
+    assert run(*asked, "--label", 1, "--out", tmp_path / "one") == 0
+    assert run(*asked, "--out", tmp_path / "round") == 0
+    for folder, label_of in (("one", lambda seed: 1), ("round", lambda seed: seed % 3)):
+        recipes = [load_recipe(path)[0] for path in sorted((tmp_path / folder).glob("*.png"))]
+        assert len(recipes) == 3 and all(isinstance(recipe.start, FromConditions) for recipe in recipes)
+        codes = torch.cat([codes_of(recipe, CLASS_TOOLS) for recipe in recipes])
+        assert CLASSES.labels_of(codes) == [label_of(recipe.start.seed) for recipe in recipes]
+    assert run(*asked, "--label", 3, "--out", tmp_path / "none") == 1
+    assert "has no label 3" in capsys.readouterr().err
 
 
 def test_training_says_what_labels_stand_for_and_finishing_keeps_it(tmp_path):

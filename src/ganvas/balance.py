@@ -26,6 +26,7 @@ from ganvas.edit import Editor
 from ganvas.editors import cardinality
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError, unknown
+from ganvas.generator import one_hot
 from ganvas.metrics import readable
 from ganvas.pictures import KEPT_SIZE, shrink, to_bytes
 from ganvas.recipe import FromConditions, FromSeed, Recipe, Start, Step, Tools, codes_of
@@ -48,7 +49,8 @@ Watch = Callable[[int, int], object]
 class Order:
     """What is asked for: conditions, how many pictures, from which seed on, at which psi, and how (None: the best there is).
 
-    ``tries``: candidates at most, by default many.
+    ``tries``: candidates at most, by default many. ``label``: of a conditional generator, the same for all candidates; by
+    default they go round with the seeds.
     """
 
     conditions: tuple[Condition, ...]
@@ -57,6 +59,7 @@ class Order:
     psi: float = 1.0
     way: str | None = None
     tries: int | None = None
+    label: int | None = None
 
     def __post_init__(self) -> None:
         if not self.conditions:
@@ -75,8 +78,10 @@ def balance(
     every score as ``readable``) and ``balance.json``, which is returned. A run that was stopped goes on.
 
     Raises GanvasError for conditions that neither scorer nor editor can meet, a folder that holds another set, and where
-    far too few candidates are as asked.
+    far too few candidates are as asked, and for a label that the generator doesn't have.
     """
+    if order.label is not None:
+        one_hot(tools.generator, order.label)
     wanted, way = wanted_of(order.conditions, scorer, tools.editor), _way(order, tools)
     kept = Kept.open(Path(out), asked_of(order, way, tools, scorer))
     candidates, state = _Candidates(tools, order, way), kept.state
@@ -123,14 +128,15 @@ class _Candidates:
 
     def make(self, seed: int) -> tuple[Recipe, WPlus]:
         """Its recipe and its finished code."""
-        tools, psi = self.tools, self.order.psi
-        start: Start = FromSeed(seed, psi)
+        tools, psi, label = self.tools, self.order.psi, self.order.label
+        labels = None if label is None else one_hot(tools.generator, label)
+        start: Start = FromSeed(seed, psi, labels)
         edits: tuple[Step, ...] = ()
         editor = tools.editor if self.way != "draw" else None
         if editor is not None:
             where = in_editor(self.order.conditions, editor)
             if self.way == "conditions":
-                start = FromConditions(where, seed, psi)
+                start = FromConditions(where, seed, psi, labels)
             else:
                 plain = Recipe(tools.generator_name, start, tools.dtype)
                 edits = _steps(where, editor, editor.read(codes_of(plain, tools))[0])
@@ -200,6 +206,8 @@ def asked_of(order: Order, way: str, tools: Tools, scorer: Scorer) -> dict[str, 
         "dtype": tools.dtype,
         "editor": editor,
         "scorer": {"name": scorer.name, "fingerprint": scorer.fingerprint},
+        # Only where there is one: folders that were begun without go on.
+        **({} if order.label is None else {"label": order.label}),
     }
 
 

@@ -138,6 +138,8 @@ def balance_from(
     editor = tools.the_editor
     if order.way is not None:
         raise GanvasError(f"Real pictures are edited: there is no choice of a way, like {order.way!r}.")
+    if order.label is not None:
+        raise GanvasError("Real pictures are edited as they are: there is no choice of a label.")
     wanted = wanted_of(order.conditions, scorer, editor)
     if not any(c.attribute in editor.attributes for c in order.conditions):
         raise GanvasError(f"The editor can't change what is asked for: it knows {', '.join(editor.attributes)}.")

@@ -53,16 +53,17 @@ class FromSeed:
 class FromConditions:
     """A face drawn with ``seed`` among those that meet the conditions (attribute -> range, in the editor's units).
 
-    ``psi`` truncates what the conditions leave free.
+    ``psi`` truncates what the conditions leave free; ``labels`` are a conditional generator's.
     """
 
     where: Mapping[str, Range]
     seed: int
     psi: float = 0.7
+    labels: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         _seed(self.seed)
-        _finite("psi", self.psi)
+        _finite("psi", self.psi, *(self.labels or ()))
         for name, (low, high) in self.where.items():
             _finite(f"The condition on {name!r}", *(side for side in (low, high) if side is not None))
             if low is not None and high is not None and low > high:
@@ -304,13 +305,14 @@ def _check(recipe: Recipe, tools: Tools) -> None:
 
 
 def _start(start: Start, tools: Tools) -> WPlus:
-    if isinstance(start, FromSeed):
+    if not isinstance(start, FromCodes):
         labels = None if start.labels is None else torch.tensor([start.labels], device=tools.generator.device)
-        return sample(tools.generator, 1, start.psi, start.seed, labels)
-    if isinstance(start, FromConditions):
+        if isinstance(start, FromSeed):
+            return sample(tools.generator, 1, start.psi, start.seed, labels)
         from ganvas.sampling import sample_where
 
-        return sample_where(tools.generator, tools.the_editor, start.where, 1, start.seed, psi=start.psi)
+        editor, where = tools.the_editor, start.where
+        return sample_where(tools.generator, editor, where, 1, start.seed, psi=start.psi, labels=labels)
     if tools.codes is None:
         raise GanvasError(
             f"The recipe starts from a codes file (sha256 {start.codes[:12]}…): give it with --codes FILE."

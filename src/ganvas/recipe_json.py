@@ -46,9 +46,11 @@ def _start_to_json(start: Start) -> dict[str, Any]:
     value = {"from": _KINDS[type(start)], **asdict(start)}
     if not isinstance(start, FromCodes):
         value["psi"] = float(start.psi)
-    if isinstance(start, FromSeed) and start.labels is not None:
-        value["labels"] = [float(label) for label in start.labels]
+        if start.labels is not None:
+            value["labels"] = [float(label) for label in start.labels]
     if isinstance(start, FromConditions):
+        if start.labels is None:  # older recipes have no such key
+            del value["labels"]
         value["where"] = {
             name: [None if side is None else float(side) for side in sides] for name, sides in start.where.items()
         }
@@ -119,16 +121,21 @@ def _start(value: Any, at: str) -> Start:
     kind = value.get("from") if isinstance(value, dict) else None
     if kind == "seed":
         _keys(value, at, ("from", "seed", "psi", "labels"))
-        labels = None if value["labels"] is None else _list(value["labels"], f"{at}.labels", _number)
-        return FromSeed(_whole(value["seed"], f"{at}.seed"), _number(value["psi"], f"{at}.psi"), labels)
+        return FromSeed(*_drawn(value, at))
     if kind == "conditions":
-        _keys(value, at, ("from", "where", "seed", "psi"))
-        where = _mapping(value["where"], f"{at}.where", _range)
-        return FromConditions(where, _whole(value["seed"], f"{at}.seed"), _number(value["psi"], f"{at}.psi"))
+        _keys(value, at, ("from", "where", "seed", "psi", *(("labels",) if "labels" in value else ())))
+        return FromConditions(_mapping(value["where"], f"{at}.where", _range), *_drawn(value, at))
     if kind == "codes":
         _keys(value, at, ("from", "codes", "row"))
         return FromCodes(_text(value["codes"], f"{at}.codes"), _whole(value["row"], f"{at}.row"))
     raise GanvasError(f"{at} must be an object whose 'from' is one of {', '.join(_KINDS.values())}.")
+
+
+def _drawn(value: dict[str, Any], at: str) -> tuple[int, float, tuple[float, ...] | None]:
+    """Seed, psi and labels."""
+    found = value.get("labels")
+    labels = None if found is None else _list(found, f"{at}.labels", _number)
+    return _whole(value["seed"], f"{at}.seed"), _number(value["psi"], f"{at}.psi"), labels
 
 
 def _mix(value: Any, at: str) -> Mix:

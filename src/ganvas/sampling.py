@@ -27,7 +27,7 @@ from ganvas.edit import Editor
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator, round_labels, sample, truncate
-from ganvas.types import Scores, W, WPlus
+from ganvas.types import Labels, Scores, W, WPlus
 
 Range = tuple[float | None, float | None]
 """The lowest and the highest value that meet a condition; None where that side is open."""
@@ -103,14 +103,16 @@ def sample_where(
     *,
     psi: float = 1.0,
     chance: float = 0.9,
+    labels: Labels | None = None,
 ) -> WPlus:
     """Codes (n, num_ws, w_dim) that meet ``where`` (attribute -> range or value, in the editor's units); rows are equal.
 
     Code i depends on ``seed + i`` alone, not on ``n``. A value is the probe's reading; a range is met by each score with
-    ``chance``, where there are such faces. ``psi`` truncates what the conditions leave free. A warning says how many codes
-    are expected outside of what was asked for by more than ``CLOSE``, and how far the worst is.
+    ``chance``, where there are such faces. ``psi`` truncates what the conditions leave free. ``labels`` (n, num_labels) are a
+    conditional generator's, by default ``round_labels``: a code is chosen among codes of its own label alone. A warning
+    says how many codes are expected outside of what was asked for by more than ``CLOSE``, and how far the worst is.
     Raises GanvasError for an editor without a compact space or of another generator, an unknown attribute, an
-    empty range, or one where there are no faces.
+    empty range, one where there are no faces, and labels that the generator doesn't take.
     """
     if not isinstance(editor, CompactEditor):
         raise GanvasError(
@@ -122,6 +124,10 @@ def sample_where(
         raise GanvasError(f"The number of codes must be at least 1, not {n}.")
     if not 0 < chance < 1:
         raise GanvasError(f"The chance to meet a range lies between 0 and 1, not at {chance}.")
+    if labels is None:
+        labels = round_labels(generator, range(seed, seed + n))
+    elif len(labels) != n:
+        raise GanvasError(f"{len(labels)} labels were given for {n} codes: give one a code.")
     sides = {name: value if isinstance(value, tuple) else (value, value) for name, value in where.items()}
     if not sides:
         raise GanvasError("Conditional sampling needs at least one condition, like Smiling>1.")
@@ -133,7 +139,7 @@ def sample_where(
         generator, editor, columns, _Wanted.of(editor, columns, list(sides.values()), chance), psi
     )
     # One code at a time: a product's last digits would change with the batch.
-    w = torch.cat([conditioning.code(seed + i) for i in range(n)])
+    w = torch.cat([conditioning.code(seed + i, None if labels is None else labels[i : i + 1]) for i in range(n)])
     missed = conditioning.missed(w)
     short, worst = missed.amax(1), list(sides)[int(missed.amax(0).argmax())]
     if (short > CLOSE).any():
@@ -184,9 +190,9 @@ class _Conditioning:
     wanted: _Wanted
     psi: float
 
-    def code(self, seed: int) -> W:
-        """The w of one seed, (1, w_dim)."""
-        w = self._nearest(seed)
+    def code(self, seed: int, label: Labels | None) -> W:
+        """The w of one seed, (1, w_dim), of the ``label`` (1, num_labels)."""
+        w = self._nearest(seed, label)
         kept = w.new_zeros(1, len(self.editor.attributes))
         kept[:, self.columns] = 1.0
         for _ in range(CORRECTIONS):
@@ -199,11 +205,11 @@ class _Conditioning:
             w = w + self.editor.moved(w, changes, torch.maximum(changes.abs(), kept))
         return w
 
-    def _nearest(self, seed: int) -> W:
-        """Of the seed's own code and ``CANDIDATES`` others, truncated, the first that lacks least: (1, w_dim)."""
+    def _nearest(self, seed: int, label: Labels | None) -> W:
+        """Of the seed's own code and ``CANDIDATES`` others of its label, truncated, the first that lacks least: (1, w_dim)."""
         z = torch.from_numpy(np.random.default_rng((seed, 1)).standard_normal((CANDIDATES, self.generator.z_dim)))
-        w = sample(self.generator, 1, 1.0, seed)[:, 0]
-        w = torch.cat((w, self.generator.mapping(z.to(w), round_labels(self.generator, range(len(z))))))
+        w = sample(self.generator, 1, 1.0, seed, label)[:, 0]
+        w = torch.cat((w, self.generator.mapping(z.to(w), None if label is None else label.expand(len(z), -1))))
         w = truncate(w, self.generator.w_avg, self.psi * FREE)
         return w[self.lacking(w).square().sum(1).argmin(0, keepdim=True)]
 

@@ -113,8 +113,8 @@ def check_scene(scene: Scene) -> Scene:
     for start in (scene.start, *((scene.mix.start,) if scene.mix else ())):
         if not isinstance(start, FromCodes):
             _check_within("psi", start.psi, MOST_PSI)
-        if isinstance(start, FromSeed) and start.labels is not None:
-            raise GanvasError("This page draws no faces of conditional generators.")
+            if start.labels is not None:
+                raise GanvasError("This page draws no faces of conditional generators.")
     return scene
 
 

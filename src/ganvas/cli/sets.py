@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ganvas.cli import options
-from ganvas.cli.options import Device, Dtype, EditorName, GeneratorName, Psi, Seed
+from ganvas.cli.options import Device, Dtype, EditorName, GeneratorName, Label, Psi, Seed
 from ganvas.errors import GanvasError
 from ganvas.progress import counting
 
@@ -97,6 +97,7 @@ def balance(
     ] = None,
     seed: Seed = 0,
     psi: Psi = 1.0,
+    label: Label = None,
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
@@ -106,7 +107,7 @@ def balance(
     from ganvas.cli import starting
     from ganvas.sampling import parse_condition
 
-    order = balancing.Order(tuple(parse_condition(text) for text in where), n, seed, psi, way)
+    order = balancing.Order(tuple(parse_condition(text) for text in where), n, seed, psi, way, label=label)
     if real is None and (encoder or method):
         raise GanvasError(
             "--encoder and --method say how real pictures are inverted: name their folder with --from DIR."

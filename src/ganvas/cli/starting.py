@@ -219,16 +219,16 @@ def many_faces(
 ) -> list[Start]:
     """A face a seed, all meeting the conditions if there are some; or every row of the codes file.
 
-    Raises GanvasError for a ``label`` that the generator doesn't have, or that nothing can be done with.
+    Raises GanvasError for a ``label`` that the generator doesn't have, and one for codes.
     """
-    if label is not None and (tools.codes is not None or conditions):
-        raise GanvasError("Give one of --label, --where and --codes: each says which faces to draw.")
+    if label is not None and tools.codes is not None:
+        raise GanvasError("Give --label or --codes: finished codes have their label in them.")
+    labels = None if label is None else one_hot(tools.generator, label)
     if tools.codes is not None:
         return [FromCodes(tools.codes.sha256, row) for row in tools.codes.rows]
     if conditions:
         where = ranges(conditions, tools.the_editor)
-        return [FromConditions(where, seed, psi) for seed in seeds]
-    labels = None if label is None else one_hot(tools.generator, label)
+        return [FromConditions(where, seed, psi, labels) for seed in seeds]
     return [FromSeed(seed, psi, labels) for seed in seeds]
 
 
