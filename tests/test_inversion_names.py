@@ -113,13 +113,13 @@ def test_a_name_in_a_summary_is_no_path(tmp_path):
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("dlib\ncan't"), GanvasError("no face")])
 def test_a_photograph_that_fails_doesnt_end_the_rest(error, tools, pictures, tmp_path, monkeypatch):
-    paths, said, read = [put(tmp_path / f"{i}.png", pictures[i]) for i in range(2)], [], batch.read_photo
+    paths, said, read = [put(tmp_path / f"{i}.png", pictures[i]) for i in range(2)], [], batch.read_picture
 
     def fails(path, most_pixels):
         if path == paths[0]:
             raise error
         return read(path, most_pixels)
 
-    monkeypatch.setattr(batch, "read_photo", fails)
+    monkeypatch.setattr(batch, "read_picture", fails)
     assert len(batch.Batch(tools, tmp_path / "out", SETTINGS).run(paths, said.append)) == 1
     assert len(said) == 1 and "0.png: " in said[0] and "\n" not in said[0]

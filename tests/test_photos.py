@@ -1,24 +1,186 @@
 """Photographs and tables that were read wrong, or took too much: profiles, pages, pixels, rows."""
 
+import struct
+import zlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from ganvas import load_generator, own_labels
-from ganvas.cli import options
+from ganvas import balance_real, inversion, load_generator, own_labels, scorers
+from ganvas.app import photo as app_photo
+from ganvas.cli import inverting, options, starting
 from ganvas.errors import GanvasError
-from ganvas.photos import read_photo
-from ganvas.pictures import from_bytes
+from ganvas.inversion import batch
+from ganvas.pictures import from_bytes, read_picture, to_bytes
+from ganvas.recipe import Tools
 from ganvas.scorers import _examples
+from ganvas.training import gan
+
+SIDE = 16
+COLOURS = np.random.RandomState(0).randint(30, 225, (2, 2, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+"""Four squares of different colours: what files of any mode shall show."""
+GREY = COLOURS[..., :1].repeat(3, 2)
+ALPHA = np.array([[255, 0], [128, 51]], np.uint8).repeat(8, 0).repeat(8, 1)
+
+
+def over_white(pixels: np.ndarray) -> np.ndarray:
+    share = ALPHA[..., None] / 255
+    return np.round(pixels * share + 255 * (1 - share))
+
+
+def deep_png(pixels: np.ndarray, kind: int, more: bytes = b"") -> bytes:
+    """A PNG of 16 bits, (height, width, channels) uint16; ``kind`` as PNG numbers them, ``more``: the tRNS chunk."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    parts = [chunk(b"IHDR", head), chunk(b"tRNS", more) if more else b"", chunk(b"IDAT", zlib.compress(rows))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+def files(folder):
+    """Name -> (path, what it shows, by how many levels of 255 a pixel may be off)."""
+    rgb, grey = Image.fromarray(COLOURS), Image.fromarray(GREY[..., 0])
+    alpha, deep = Image.fromarray(ALPHA), GREY[..., 0].astype(np.uint16) * 257
+    rgba, la = rgb.copy(), grey.copy()
+    rgba.putalpha(alpha)
+    la.putalpha(alpha)
+    bits = Image.fromarray(GREY[..., 0] > 100)
+    palette = rgb.quantize(8)
+    clear = palette.getpixel((15, 0))
+    hole = np.where(np.arange(SIDE)[None, :, None] + 0 * COLOURS > 7, 255, COLOURS)
+    hole[8:] = COLOURS[8:]
+    lab = ImageCms.profileToProfile(
+        rgb, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    plain = {
+        "bits.png": (bits, GREY * 0 + 255 * (GREY > 100), 0),
+        "grey.png": (grey, GREY, 0),
+        "grey-alpha.png": (la, over_white(GREY), 1),
+        "palette.png": (palette, COLOURS, 1),
+        "colour.png": (rgb, COLOURS, 0),
+        "colour-alpha.png": (rgba, over_white(COLOURS), 1),
+        "colour-alpha.tif": (rgba, over_white(COLOURS), 1),
+        "deep.png": (Image.fromarray(deep), GREY, 1),
+        "deep.tif": (Image.fromarray(deep), GREY, 1),
+        "deeper.tif": (Image.fromarray(deep.astype(np.int32)), GREY, 1),
+        "inks.tif": (rgb.convert("CMYK"), COLOURS, 2),
+        "inks.jpg": (rgb.convert("CMYK"), COLOURS, 6),
+        "grey.jpg": (grey, GREY, 6),
+        "lab.tif": (lab, COLOURS, 4),
+        "colour.bmp": (rgb, COLOURS, 0),
+        "palette.gif": (palette, COLOURS, 1),
+    }
+    for name, (picture, shown, off) in plain.items():
+        picture.save(folder / name, **({"quality": 100} if name.endswith("jpg") else {}))
+        yield name, folder / name, shown, off
+    rgba.save(folder / "a.webp", lossless=True, exact=True)
+    yield "a.webp", folder / "a.webp", over_white(COLOURS), 1
+    palette.save(folder / "hole.png", transparency=clear)
+    yield "hole.png", folder / "hole.png", hole, 1
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        backs = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpositions that undo what a camera noted
+        path = folder / f"turned{turn}.png"
+        (rgb.transpose(Image.Transpose(backs[turn])) if turn > 1 else rgb).save(path, exif=exif)
+        yield path.name, path, COLOURS, 0
+    wide, narrow = COLOURS.astype(np.uint16) * 257, ALPHA[..., None].astype(np.uint16) * 257
+    white = np.where((deep == deep[0, -1])[..., None], 255, GREY)
+    for name, data, shown in (
+        ("deep-colour.png", deep_png(wide, 2), COLOURS),
+        ("deep-alpha.png", deep_png(np.concatenate((wide, narrow), 2), 6), over_white(COLOURS)),
+        ("deep-grey-alpha.png", deep_png(np.concatenate((deep[..., None], narrow), 2), 4), over_white(GREY)),
+        ("deep-hole.png", deep_png(deep[..., None], 0, struct.pack(">H", deep[0, -1])), white),
+    ):
+        (folder / name).write_bytes(data)
+        yield name, folder / name, shown, 1
+
+
+def off_by(images: torch.Tensor, shown: np.ndarray) -> int:
+    return int((to_bytes(images)[0].int() - torch.from_numpy(np.ascontiguousarray(shown)).int()).abs().max())
+
+
+def test_files_of_every_mode_are_read_as_what_they_show(tmp_path):
+    wrong = {name: off_by(read_picture(path), shown) for name, path, shown, off in files(tmp_path)}
+    allowed = {name: off for name, _, _, off in files(tmp_path)}
+    assert {name: off for name, off in wrong.items() if off > allowed[name]} == {}
+
+
+def score(path, monkeypatch):
+    seen = []
+
+    def judge(picture):
+        seen.append(picture)
+        return torch.zeros(1, 1)
+
+    judge.attributes, judge.kinds = ("a",), ("value",)
+    monkeypatch.setattr(scorers, "load_scorer", lambda name: SimpleNamespace(to=lambda device: judge))
+    starting.scores_of([path], "any", "cpu")
+    return seen[0]
+
+
+def train(path, monkeypatch):
+    pixels = gan.read_pictures(path.parent, SIDE, "").pixels
+    return from_bytes(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1))
+
+
+def learn(path, monkeypatch):
+    seen = []
+    frozen = _examples.Frozen(torch.nn.Identity(), lambda x: seen.append(x) or x.mean((2, 3)), "plain")
+    _examples._described(path, frozen)
+    return seen[0]
+
+
+def small_toy():
+    toy = load_generator("toy")
+    toy.resolution = SIDE
+    return toy
+
+
+def upload(path, monkeypatch):
+    monkeypatch.setattr(inversion, "align", lambda photo, *_, **__: [SimpleNamespace(picture=photo)])
+    return app_photo.read(path, small_toy())
+
+
+def put_back(path, monkeypatch):
+    return inverting.with_photo_file(Tools(small_toy(), "float32"), path).photo.picture
+
+
+ENTRIES = {
+    "read_picture": lambda path, _: read_picture(path),
+    "inversion.read_photo": lambda path, _: inversion.read_photo(path),
+    "score": score,
+    "train-gan": train,
+    "learn": learn,
+    "invert": lambda path, _: batch.aligned(path, SIDE, batch.Settings(aligned=True))[0],
+    "balance --from": lambda path, _: balance_real.origin_of(path.parent, SIDE).read(0),
+    "app": upload,
+    "--photo": put_back,
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_every_entry_reads_all_files_alike(entry, tmp_path, monkeypatch):
+    (tmp_path / "all").mkdir()
+    for name, path, shown, off in files(tmp_path / "all"):
+        alone = tmp_path / f"only-{name}" / name
+        alone.parent.mkdir()
+        path.rename(alone)
+        assert off_by(ENTRIES[entry](alone, monkeypatch), shown) <= off, name
 
 
 def test_a_transparent_pictures_profile_is_heeded(tmp_path, monkeypatch):
     seen, profile = [], ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    monkeypatch.setattr("ganvas.photos._in_srgb", lambda picture, profile: seen.append(profile) or picture)
+    monkeypatch.setattr("ganvas.pictures._in_srgb", lambda picture, profile: seen.append(profile) or picture)
     for mode in ("RGB", "RGBA"):
         Image.new(mode, (8, 8), "red").save(tmp_path / f"{mode}.png", icc_profile=profile)
-        read_photo(tmp_path / f"{mode}.png")
+        read_picture(tmp_path / f"{mode}.png")
     assert seen == [profile, profile]
 
 
@@ -27,14 +189,14 @@ def test_pages_are_counted_no_further_than_two_and_after_the_pixels(tmp_path, mo
     monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "_seek", lambda self, n: walked.append(n) or seek(self, n))
     page = Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3))
     page.save(tmp_path / "one.tif")
-    assert torch.equal(read_photo(tmp_path / "one.tif"), from_bytes(torch.from_numpy(np.array(page))[None]))
+    assert torch.equal(read_picture(tmp_path / "one.tif"), from_bytes(torch.from_numpy(np.array(page))[None]))
     page.save(tmp_path / "two.tif", save_all=True, append_images=[page] * 3)
     with pytest.raises(GanvasError, match="several pictures"):
-        read_photo(tmp_path / "two.tif")
+        read_picture(tmp_path / "two.tif")
     assert max(walked) == 1
     walked.clear()
     with pytest.raises(GanvasError, match="10×10 pixels: 99 at most"):
-        read_photo(tmp_path / "two.tif", 99)
+        read_picture(tmp_path / "two.tif", 99)
     assert not any(walked)
 
 

@@ -22,7 +22,7 @@ from ganvas.codes import Codes, load_codes, save_codes
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator, hash_weights
-from ganvas.pictures import KEPT_SIZE, from_bytes, shrink, to_bytes
+from ganvas.pictures import KEPT_SIZE, from_bytes, photos_in, read_picture, shrink, to_bytes
 from ganvas.recipe import FromCodes, Recipe, Step, Tools, codes_of
 from ganvas.sampling import Range
 from ganvas.scorer import Scorer
@@ -90,8 +90,6 @@ def origin_of(path: str | Path, size: int) -> Origin:
     if path.suffix == ".parquet" or (path / "train.parquet").exists():
         folder, part = (path.parent, path.stem) if path.suffix == ".parquet" else (path, "train")
         return _multimnist(folder, part, size)
-    from ganvas.photos import photos_in, read_photo
-
     if not path.is_dir():
         raise GanvasError(f"There is no folder {path}.")
     files = photos_in([path])
@@ -100,7 +98,7 @@ def origin_of(path: str | Path, size: int) -> Origin:
         digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
 
     def read(i: int) -> Images:
-        photo = read_photo(files[i])
+        photo = read_picture(files[i])
         if photo.shape[2] != photo.shape[3]:
             raise GanvasError(f"{files[i]} has {photo.shape[3]}×{photo.shape[2]} pixels: pictures must be square.")
         return shrink(photo, size)

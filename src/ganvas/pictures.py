@@ -1,4 +1,4 @@
-"""Pictures as tensors in [-1, 1], as bytes, and as files."""
+"""Pictures as tensors in [-1, 1], as bytes, and as files: the one reader and writer of pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from ganvas.errors import GanvasError
@@ -21,12 +21,18 @@ from ganvas.types import Images
 
 KEPT_SIZE = 256
 """Side in pixels of the pictures that a label set keeps and that scorers look at."""
-MOST_BYTES = 64 << 20
+MOST_BYTES = 256 << 20
 """Larger picture files are refused."""
 MOST_PIXELS = 64_000_000
 """Larger pictures are refused before they are decoded."""
 CEILING = 178_956_970
 """Pixels that Pillow opens at all."""
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+SEVERAL = "MPO"
+"""What some cameras write under the name of JPEG: the photograph first, then its small copies."""
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+BACKGROUND = (255, 255, 255)
+"""What is seen through transparent pixels: white."""
 
 
 def shrink(images: Images, size: int = KEPT_SIZE) -> Float[Tensor, "n 3 {size} {size}"]:
@@ -57,10 +63,10 @@ def encode_jpeg(pixels: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def decode_jpeg(data: bytes) -> Tensor:
-    """One picture (height, width, 3), uint8."""
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
-        return torch.from_numpy(np.array(picture.convert("RGB")))
+def decode_jpeg(data: bytes, origin: str = "The JPEG") -> Tensor:
+    """One picture (height, width, 3), uint8. Raises GanvasError, about ``origin``, where ``data`` isn't a whole JPEG."""
+    with opened(io.BytesIO(data), ["JPEG"], origin=origin) as picture:
+        return _pixels(picture, origin)
 
 
 def encode_png(pixels: Tensor, texts: Mapping[str, str] | None = None) -> bytes:
@@ -80,30 +86,59 @@ def png_texts(path: str | Path) -> dict[str, str]:
         return {str(key): str(value) for key, value in picture.info.items() if isinstance(value, str)}
 
 
-def read_picture(path: str | Path) -> Images:
-    """One picture (1, 3, height, width) from a PNG, JPEG or WebP file, turned upright as its camera noted.
+def read_picture(path: str | Path, most_pixels: int = MOST_PIXELS) -> Images:
+    """Read one picture (1, 3, height, width), upright as its camera noted, sRGB in [-1, 1].
 
-    Raises GanvasError for a file that is missing, too large, damaged, or no picture.
+    Grey, palettes, CMYK, Lab and colour profiles become sRGB, 16 bits become 8, and transparent pixels are laid over
+    ``BACKGROUND``. Nothing else of the file is kept.
+    Raises GanvasError, in one line, for a file that is missing, too large, no picture, damaged or animated, or has more than
+    ``most_pixels`` pixels (asked before they are decoded).
     """
-    with opened(path, ["PNG", "JPEG", "WEBP"]) as picture:
-        upright = ImageOps.exif_transpose(picture).convert("RGB")
-        return from_bytes(torch.from_numpy(np.array(upright))[None])
+    if not 1 <= most_pixels <= CEILING:
+        raise GanvasError(f"The limit on pixels is 1 to {CEILING:,}, not {most_pixels:,}.")
+    with opened(path, FORMATS, most_pixels) as picture:
+        _check_single(picture, path)
+        return from_bytes(_pixels(picture, path)[None])
+
+
+def photos_in(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are given, and the pictures in folders, by their endings and in the order of their names.
+
+    Raises GanvasError for a path that isn't there, and where no picture is found at all.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+            found.extend(p for p in inside if p.is_file())
+        elif path.exists():
+            found.append(path)
+        else:
+            raise GanvasError(f"There is no file {path}.")
+    if not found:
+        places = ", ".join(map(str, paths))
+        raise GanvasError(f"No pictures in {places}: their names end with {', '.join(ENDINGS)}.")
+    return list(dict.fromkeys(found))
 
 
 @contextmanager
 def opened(
-    path: str | Path, formats: Sequence[str], most_pixels: int = MOST_PIXELS, most_bytes: int = MOST_BYTES
+    source: str | Path | io.BytesIO,
+    formats: Sequence[str],
+    most_pixels: int = MOST_PIXELS,
+    most_bytes: int = MOST_BYTES,
+    origin: str | None = None,
 ) -> Iterator[Image.Image]:
     """A picture whose size is asked before it is decoded. Raises GanvasError where it can't be read, in the block, too."""
-    several = ", ".join(formats)
+    path, several = origin or str(source), ", ".join(formats)
     what = f"picture ({several})" if len(formats) > 3 else f"{' or '.join(formats)} picture"
     try:
-        if Path(path).stat().st_size > most_bytes:
+        if not isinstance(source, io.BytesIO) and Path(source).stat().st_size > most_bytes:
             raise GanvasError(f"{path} has more than {most_bytes >> 20} MiB: that's too large for a picture here.")
         with warnings.catch_warnings():
             # Pillow's own limit, of which it warns; ours is checked here.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=list(formats)) as picture:
+            with Image.open(source, formats=list(formats)) as picture:
                 if picture.width * picture.height > most_pixels:
                     raise GanvasError(f"{path} has {picture.width}×{picture.height} pixels: {most_pixels:,} at most.")
                 yield picture
@@ -118,3 +153,53 @@ def opened(
     # What Pillow's readers raise on damaged files, by format.
     except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error):
         raise GanvasError(f"{path} isn't a whole {what}.") from None
+
+
+def _check_single(picture: Image.Image, path: str | Path) -> None:
+    if picture.format == SEVERAL:
+        return
+    try:
+        picture.seek(1)  # not n_frames: that walks through all of them
+    except EOFError:
+        return
+    raise GanvasError(f"{path} holds several pictures (it's animated, or has pages): give one picture.")
+
+
+def _pixels(picture: Image.Image, origin: str | Path) -> Tensor:
+    """The picture upright in sRGB, (height, width, 3) uint8."""
+    ImageOps.exif_transpose(picture, in_place=True)
+    profile, mask = picture.info.get("icc_profile"), None
+    if picture.mode == "F":
+        raise GanvasError(f"{origin} has floating-point pixels: save it with 8 or 16 bits.")
+    if picture.mode.startswith("I"):
+        picture, mask = _from_deep(picture, origin)
+    elif picture.has_transparency_data:
+        mask = picture.convert("RGBA").getchannel("A")
+    if picture.mode not in ("L", "RGB", "CMYK", "LAB"):
+        picture = picture.convert("L" if picture.mode in ("1", "LA", "La") else "RGB")
+    picture = _in_srgb(picture, profile)
+    if mask is not None:
+        picture = Image.composite(picture, Image.new("RGB", picture.size, BACKGROUND), mask)
+    return torch.from_numpy(np.array(picture))
+
+
+def _from_deep(picture: Image.Image, origin: str | Path) -> tuple[Image.Image, Image.Image | None]:
+    """Grey of 16 bits (Pillow keeps 32 for some) with 8, which Pillow's own conversion would clip to white, and its mask."""
+    values = np.asarray(picture)
+    if values.min() < 0 or values.max() > 65_535:
+        raise GanvasError(f"{origin} has pixels of more than 16 bits: save it with 8 or 16.")
+    clear = picture.info.get("transparency")
+    mask = None if clear is None else Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)), mask
+
+
+def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """Colours as a screen shows them, where the file says what its numbers mean; RGB."""
+    lab, found = picture.mode == "LAB", None
+    if profile or lab:
+        try:
+            source = ImageCms.createProfile("LAB") if lab else ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
+            found = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):  # a profile that nobody can read: the numbers as they are
+            pass
+    return picture.convert("RGB") if found is None else found

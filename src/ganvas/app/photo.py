@@ -22,6 +22,7 @@ from ganvas.app.turns import Superseded
 from ganvas.distribution import Distribution
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator
+from ganvas.pictures import read_picture
 from ganvas.types import Images, WPlus
 
 OFTEN = 0.5
@@ -32,9 +33,9 @@ STEPS = 100
 
 def read(path: Path, generator: Generator) -> Images:
     """The largest face of a photograph, aligned. Raises GanvasError for a file that is no picture, or shows no face."""
-    from ganvas.inversion import align, read_photo
+    from ganvas.inversion import align
 
-    return align(read_photo(path), generator.resolution, most=1)[0].picture
+    return align(read_picture(path), generator.resolution, most=1)[0].picture
 
 
 def invert(face: Images, generator: Generator, within: Distribution, watch: Callable[[int, int], Any]) -> WPlus:

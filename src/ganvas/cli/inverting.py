@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ganvas.cli import starting
 from ganvas.errors import GanvasError
-from ganvas.inversion import read_photo
 from ganvas.inversion.batch import Inverted
+from ganvas.pictures import read_picture
 from ganvas.progress import counting
 from ganvas.recipe import FromCodes, Photo, Recipe, Step, Tools
 from ganvas.recipe_files import load_recipe
@@ -85,4 +85,4 @@ def with_photo(recipe: Recipe, tools: Tools, path: Path | None) -> tuple[Recipe,
 
 def with_photo_file(tools: Tools, path: Path | None) -> Tools:
     """The same tools with the aligned photograph at ``path``, if there is one."""
-    return tools if path is None else replace(tools, photo=Photo.of(read_photo(path), tools.generator))
+    return tools if path is None else replace(tools, photo=Photo.of(read_picture(path), tools.generator))

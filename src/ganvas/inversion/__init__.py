@@ -16,7 +16,8 @@ from ganvas.inversion.inverting import METHODS, SPACES, Inversion, invert, load_
 from ganvas.inversion.measures import Measures, distribution_of, measure
 from ganvas.inversion.residual import put_back
 from ganvas.inversion.search import Options
-from ganvas.photos import photos_in, read_photo
+from ganvas.pictures import photos_in
+from ganvas.pictures import read_picture as read_photo
 
 __all__ = [
     "METHODS",

@@ -27,8 +27,7 @@ from ganvas.inversion.measures import Measures, distribution_of, measure
 from ganvas.inversion.names import ALIGNED, INVERTED, Names
 from ganvas.inversion.names import SUMMARY as SUMMARY
 from ganvas.inversion.search import Options
-from ganvas.photos import read_photo
-from ganvas.pictures import MOST_PIXELS, encode_png, to_bytes
+from ganvas.pictures import MOST_PIXELS, encode_png, read_picture, to_bytes
 from ganvas.recipe import FromCodes, Photo, Recipe, Step, Tools, codes_of
 from ganvas.recipe import draw as draw_recipe
 from ganvas.recipe_files import save_picture
@@ -203,7 +202,7 @@ def _line(path: Path, error: BaseException) -> str:
 
 def aligned(path: Path, size: int, settings: Settings) -> list[Images]:
     """The aligned faces of a file, the largest first, each (1, 3, size, size); or the picture itself."""
-    photo = read_photo(path, settings.most_pixels)
+    photo = read_picture(path, settings.most_pixels)
     if not settings.aligned:
         return [face.picture for face in align(photo, size, settings.most)]
     height, width = photo.shape[2:]

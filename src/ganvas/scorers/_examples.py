@@ -20,15 +20,13 @@ from torch import Tensor, nn
 from ganvas.errors import GanvasError, unknown
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import hash_weights
-from ganvas.photos import read_photo
-from ganvas.pictures import shrink
+from ganvas.pictures import ENDINGS, read_picture, shrink
 from ganvas.scorer import Scorer
 from ganvas.scorers._efficientnet_lite import EfficientNetLite
 from ganvas.types import Images, Scores
 
 KIND = "examples"
 SIDES = ("positive", "negative")
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 FEWEST, MOST, FOLDS = 5, 2000, 5
 """Pictures on a side."""
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
@@ -151,7 +149,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _described(path: Path, frozen: Frozen) -> Tensor:
-    picture = read_photo(path)
+    picture = read_picture(path)
     side = min(picture.shape[2:])
     top, left = ((length - side) // 2 for length in picture.shape[2:])
     square = picture[:, :, top : top + side, left : left + side]

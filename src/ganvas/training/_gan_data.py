@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.pictures import read_picture, shrink, to_bytes
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+from ganvas.pictures import ENDINGS, read_picture, shrink, to_bytes
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def _order(size: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def read_pictures(folder: str | Path, size: int, condition: str) -> Pictures:
-    """The training pictures of a MultiMNIST folder (grey), or all PNG, JPEG and WebP files below a folder.
+    """The training pictures of a MultiMNIST folder (grey), or all picture files below a folder.
 
     ``condition`` "count": with the count as label, the smallest first. Raises GanvasError for a folder without pictures,
     pictures of another size (MultiMNIST) or that aren't square, and a condition that the folder doesn't know.
@@ -79,9 +77,9 @@ def read_pictures(folder: str | Path, size: int, condition: str) -> Pictures:
         raise GanvasError(f"{folder} holds no train.parquet with counts: --condition {condition} needs one.")
     if not folder.is_dir():
         raise GanvasError(f"There is no folder {folder}.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
     if not paths:
-        raise GanvasError(f"{folder} holds neither train.parquet nor pictures ({', '.join(SUFFIXES)}).")
+        raise GanvasError(f"{folder} holds neither train.parquet nor pictures ({', '.join(ENDINGS)}).")
     pictures = []
     for path in paths:
         picture = read_picture(path)

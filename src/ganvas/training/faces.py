@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ganvas.errors import GanvasError
@@ -50,10 +49,7 @@ def read_faces(path: str | Path, size: int, progress: Callable[[Iterator], Itera
     rows = _celeba_rows(path) if path.is_dir() else _parquet_rows(path)
     pixels, labels, tenths = [], [], []
     for name, jpeg, row in progress(rows):
-        try:
-            pixels.append(frame_celeba(decode_jpeg(jpeg), size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            raise GanvasError(f"{path}: {name} isn't a whole JPEG picture.") from None
+        pixels.append(frame_celeba(decode_jpeg(jpeg, f"{path}: {name}"), size))
         labels.append(row)
         tenths.append(tenth(name))
     if not pixels:
