@@ -275,7 +275,7 @@ def test_png_that_carries_nothing_or_is_cut_is_refused(tmp_path):
     with pytest.raises(GanvasError, match="isn't a whole PNG"):
         load_recipe(path)
     path.write_bytes(b"")
-    with pytest.raises(GanvasError, match="isn't a whole PNG"):
+    with pytest.raises(GanvasError, match="isn't a whole picture"):
         read_picture(path)
 
 
