@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganvas import progress
+from ganvas import labelling, progress
 from ganvas.dataset import LatentDataset
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, read_json, save_tensors
@@ -65,6 +65,23 @@ def test_labels_are_the_scores_of_the_pictures_of_the_codes() -> None:
     assert torch.allclose(scorer(toy.synthesis(toy.expand(data.codes))), data.scores, atol=1e-4)
     assert (data.source.seed, data.source.psi, data.generator) == (5, 0.8, toy.fingerprint)
     assert data.scorer == f"toy:{scorer.fingerprint}"
+
+
+def test_pictures_are_rendered_one_by_one_on_a_cpu_and_in_batches_elsewhere(monkeypatch, tmp_path) -> None:
+    assert labelling.render_batch(torch.device("cpu")) == 1
+    assert labelling.render_batch(torch.device("cuda", 1)) == labelling.render_batch(torch.device("mps")) == 32
+    alone = label(Toy(), ToyScorer(), N)
+    sizes = []
+    drawn = Toy.synthesis
+    monkeypatch.setattr(Toy, "synthesis", lambda self, ws: sizes.append(len(ws)) or drawn(self, ws))
+    monkeypatch.setattr(labelling, "render_batch", lambda device: 32)
+    for out, keep in ((None, False), (tmp_path / "scores", False), (tmp_path / "both", True)):
+        sizes.clear()
+        together = label(Toy(), ToyScorer(), N, out=out, keep_images=keep, _shard=40)
+        assert sizes == [32, 8, 32, 8, 20]
+        assert torch.equal(together.codes, alone.codes)
+        if not keep:  # JPEG's losses aside
+            torch.testing.assert_close(together.scores, alone.scores, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("keep", [False, True])

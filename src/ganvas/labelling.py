@@ -72,6 +72,11 @@ def label(
     return make_dataset(codes, scores, *names, view.source, generator.fingerprint, view.scored_by)
 
 
+def render_batch(device: torch.device) -> int:
+    """Codes that are rendered at a time: one on a CPU, whose caches hold no more, and a batch where it takes that to be busy."""
+    return 1 if device.type == "cpu" else BATCH
+
+
 @dataclass(frozen=True)
 class _View:
     """A generator seen through a scorer."""
@@ -95,11 +100,12 @@ class _View:
 
     @torch.no_grad()
     def render(self, start: int, rows: int, tick: Tick) -> Iterator[Images]:
-        """Pictures (1, 3, size, size) one at a time: the batch size changes a picture's last bits, and fills memory."""
-        ws = draw_batch(self.generator, self.source, (self.source.seed or 0) + start)
-        for i in range(rows):
-            yield shrink(self.generator.synthesis(ws[i : i + 1]), self.size)
-            tick(1)
+        """Pictures (1, 3, size, size), one after the other."""
+        ws = draw_batch(self.generator, self.source, (self.source.seed or 0) + start)[:rows]
+        for codes in ws.split(render_batch(self.generator.device)):
+            for picture in shrink(self.generator.synthesis(codes), self.size).split(1):
+                yield picture
+                tick(1)
 
     @torch.no_grad()
     def score(self, pictures: Iterable[Images]) -> Scores:
