@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from learned import NAMES, QUICK, TOY, compact, labels
+from modes import check_any_float
 
 from ganvas import GanvasError, editors, sample
 from ganvas.dataset import Source, make_dataset
 from ganvas.edit import about_of
+from ganvas.editors import compact as module
 from ganvas.editors._compact_moves import LONGEST, Ground, calibrated, measure
 from ganvas.editors._compact_network import Learner, Perceptron, correlation, linear_start, losses
 from ganvas.editors._compact_options import settings_of
@@ -55,6 +57,30 @@ def test_what_was_measured_is_what_an_edit_does():
         moved = editor.pca.project(w + editor.shift(w, change)) - editor.pca.project(w)
         length = (moved / editor.shell.deviations).norm(dim=1).mean()
         assert editor.report["length"][name] == pytest.approx(float(length), rel=0.03)
+
+
+def test_the_shell_is_built_once(tmp_path, monkeypatch):
+    editor, built = compact(), []
+    made = module._deviations
+    monkeypatch.setattr(module, "_deviations", lambda *arguments: built.append(1) or made(*arguments))
+    editors.save(editor, tmp_path / "one.safetensors")
+    loaded = editors.load_editor(tmp_path / "one.safetensors", TOY)
+    built.clear()
+    for one in (editor, loaded):
+        one.edit(WS, {"Red": 1.0})
+        one.expect(WS.mean(1))
+    assert not built
+    assert torch.equal(loaded.shell.deviations, editor.shell.deviations)
+    assert torch.equal(loaded.shell.readings, editor.shell.readings)
+    assert not [name for name in editor.state_dict() if "shell" in name]
+    check_any_float(editor.encode, WS[:4].mean(1), None)
+    check_any_float(editor.decode, editor.encode(WS[:4].mean(1)), None)
+    check_any_float(editor.expect, WS[:4].mean(1), torch.float32)
+
+
+def test_codes_that_do_not_vary_have_a_shell():
+    assert module._deviations(torch.tensor([4.0, 1.0, 0.0, 9.0]), 3).tolist() == pytest.approx([2, 1, 2e-6])
+    assert module._deviations(torch.zeros(4), 3).tolist() == [1, 1, 1]
 
 
 def test_a_reading_comes_back_but_not_what_was_drawn_in():

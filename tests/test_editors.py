@@ -5,12 +5,17 @@ import copy
 import pytest
 import torch
 from learned import NAMES, NONLINEAR, QUICK, TOY, compact, labels, taught
+from modes import check_any_float
 from planted import disentangled
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganvas import GanvasError, editors, sample
+from ganvas.dataset import Source, make_dataset
 from ganvas.edit import LinearEditor, gains, save_editor
 from ganvas.files import load_tensors, save_tensors
+from ganvas.generators import load_generator
+from ganvas.masked import Masked
 
 COUNTING = {
     "knowledge": 300,
@@ -124,10 +129,66 @@ def test_half_precision_is_half_and_stays(editor, tmp_path):
 
 
 def test_same_data_same_bytes(editor, tmp_path):
-    again = editors.fit(editor.method, taught(editor.method), TOY, **OPTIONS.get(editor.method, {}))
+    with torch.inference_mode():  # fitting needs gradients, whatever the mode that it's called in
+        again = editors.fit(editor.method, taught(editor.method), TOY, **OPTIONS.get(editor.method, {}))
     for name, one in (("one", editor), ("two", again)):
         editors.save(one, tmp_path / f"{name}.safetensors")
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+
+
+def test_codes_of_any_dtype_in_any_mode(editor):
+    ws, amounts = WS[:4], torch.linspace(-1, 1, 4 * len(NAMES)).view(4, -1)
+    for one in (editor, Masked(editor, (0, 2), TOY.num_ws)):
+        check_any_float(lambda ws, one=one: one.edit(ws, {"Red": 1.0, "Big": amounts[:, 0].to(ws)}), ws, None)
+        check_any_float(lambda w, one=one: one.shift(w, amounts.to(w)), ws.mean(1), None)
+        check_any_float(lambda ws, one=one: one.shifts(ws, amounts.to(ws)), ws, None)
+        check_any_float(one.read, ws, torch.float32)
+
+
+def test_codes_of_float64_keep_their_last_digits(editor):
+    ws, some = WS[:4].double() + 1e-12, torch.tensor([0.0, 1.0, 0.0, 0.0])
+    moved = editor.edit(ws, {"Red": some})
+    assert torch.equal(moved[[0, 2, 3]], ws[[0, 2, 3]])
+    assert not torch.equal(moved[1], ws[1])
+    shift = editor.edit(ws.float(), {"Red": some})[1].double() - ws[1].float()
+    torch.testing.assert_close(moved[1] - ws[1], shift, rtol=1e-3, atol=1e-5)
+
+
+def test_changes_have_finite_gradients(editor):
+    with torch.inference_mode():
+        made = WS[:4].clone()
+    for ws in (WS[:4], made):
+        change = torch.tensor([-1.5, 0.3, 1e-6, 1.0], requires_grad=True)
+        editor.edit(ws, {"Red": change, "Big": 1.0}).square().mean().backward()
+        assert change.grad.isfinite().all()
+
+
+class Copies(TorchDispatchMode):
+    """Notes what is copied from one device to another."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if "copy" in func.__name__ and args[0].device != made.device:
+            self.found.append(func.__name__)
+        return made
+
+
+def test_all_that_an_editor_reads_with_moves_with_it(editor):
+    moved = copy.deepcopy(editor).to("meta")
+    held = [*moved.parameters(), *moved.buffers(), moved.probe.weight, moved.gaussianize.scores]
+    assert all(tensor.is_meta for tensor in held)
+    elsewhere = WS.to("meta")
+    with Copies() as copies:
+        moved.read(elsewhere)
+    assert not copies.found
+    assert not any(tensor.is_meta for tensor in (*editor.buffers(), taught(editor.method).probe.weight))
+    other = copy.deepcopy(editor).half()
+    assert other.probe.weight.dtype == torch.float16
+    assert torch.equal(other.gaussianize.scores, editor.gaussianize.scores)  # in float64: knots lie side by side
 
 
 def test_some_attributes_in_their_order(editor):
@@ -210,6 +271,33 @@ def test_shipped_editors_are_small_and_whole():
     for name in editors.editor_names():
         assert editors.load_editor(name).method in METHODS
         assert editors.about(name)
+
+
+@pytest.mark.parametrize("name", editors.editor_names())
+def test_shipped_editors_take_any_dtype_in_any_mode(name):
+    try:
+        generator = load_generator(name.partition("/")[0])
+    except GanvasError as error:
+        pytest.skip(str(error))
+    editor, ws = editors.load_editor(name, generator), sample(generator, 2)
+    check_any_float(lambda ws: editor.edit(ws, {editor.attributes[0]: 1.0}), ws, None)
+    check_any_float(editor.read, ws, torch.float32)
+
+
+def test_what_was_labelled_and_fitted_in_inference_mode_learns_later():
+    data = taught("latent_transformer")
+    with torch.inference_mode():
+        parts = (data.codes[:200].clone(), data.scores[:200].clone(), data.attributes, data.kinds)
+        made = make_dataset(*parts, Source(), data.generator, data.scorer)
+        editor = editors.fit("latent_transformer", made, TOY, components=8, width=8, knowledge=5, steps=5)
+    leaf = WS.clone().requires_grad_()
+    (editor.edit(leaf, {"Red": 1.0}).mean() + editor.read(leaf).mean()).backward()
+    assert leaf.grad.isfinite().all()
+    linear, change = editors.fit("mean_difference", labels(), TOY), torch.ones(1, requires_grad=True)
+    with torch.inference_mode():
+        linear = linear.without("Red", "Bright").combined("Both", {"Red": 1.0, "Big": 1.0})
+    linear.edit(WS, {"Both": change}).mean().backward()
+    assert change.grad.isfinite().all()
 
 
 def test_directions_made_orthogonal_to_others():

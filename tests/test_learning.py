@@ -6,6 +6,7 @@ from importlib import metadata
 
 import pytest
 import torch
+from modes import check_any_float
 from PIL import Image
 from test_judges import field
 from torch import nn
@@ -249,6 +250,7 @@ def test_a_classifier_in_onnx_reads_what_its_card_says(tmp_path):
     torch.testing.assert_close(other(images), mean[:, 1:2] * 255 - 5, rtol=1e-4, atol=1e-3)
     soft = load_scorer(classifier(tmp_path / "e.onnx", {"gives": "sigmoid"}))
     torch.testing.assert_close(soft(images), mean[:, :2].logit(), rtol=1e-3, atol=1e-3)
+    check_any_float(scorer, images, torch.float32)
 
 
 @pytest.mark.parametrize(

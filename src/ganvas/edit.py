@@ -20,6 +20,7 @@ from ganvas.editor_files import About, common, fill, read_editor, write_editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.gaussianize import Gaussianize
 from ganvas.generator import Generator, hash_weights
+from ganvas.precision import accept_any_float, accept_any_floats_in, convert_to_normal
 from ganvas.probe import Probe
 from ganvas.types import Scores, W, WPlus
 
@@ -66,6 +67,7 @@ class Editor(nn.Module, ABC):
 
     A change of 1.0 is one standard deviation of an attribute's Gaussianised score, as the ``probe`` reads it, the same
     probe for every method; for a count it is one object. A change of 0 is the identity, exactly.
+    Codes may have any float dtype, in any autograd mode: they come back in the dtype given, readings are float32.
     """
 
     method: str
@@ -86,10 +88,20 @@ class Editor(nn.Module, ABC):
     report: Mapping[str, Any] = {}
     """What ``fit`` measured on held-out codes."""
 
+    input_dtype = torch.float32
+    """What codes are converted to; the sum of codes and shifts is as exact as codes are."""
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        accept_any_floats_in(cls, {"shift": None, "shifts": None, "read": torch.float32})
+
     def describe(self, about: About) -> None:
         """Take on what every editor knows; constructors call it."""
         for name, value in vars(about).items():
             setattr(self, name, value)
+        # Modules of its own: they move with the editor, and leave those of the data where they are.
+        self.gaussianize = Gaussianize(about.gaussianize.scores, about.gaussianize.normals)
+        self.probe = Probe(about.probe.weight, about.probe.bias)
 
     @abstractmethod
     def shift(self, w: W, changes: Scores) -> W:
@@ -106,26 +118,28 @@ class Editor(nn.Module, ABC):
         moved = wanted.ne(0).any(1)
         if not moved.any():
             return ws
-        found = self.shifts(ws[moved], wanted[moved])
-        shifts = ws.new_zeros(ws.shape[0], *found.shape[1:])
+        found = self.shifts(ws[moved].to(self.input_dtype), wanted[moved])
+        shifts = found.new_zeros(ws.shape[0], *found.shape[1:])
         shifts[moved] = found
-        return ws + shifts
+        return (ws + shifts).to(ws.dtype)
 
+    @accept_any_float()
     def shifts(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
         """What to add to codes: one row for all of theirs, or one for each. For editors that don't move all rows alike."""
         return self.shift(ws.mean(1), changes)[:, None]
 
+    @accept_any_float(torch.float32)
     def read(self, ws: WPlus) -> Scores:
         """Where codes stand, (n, attributes), in the units of ``changes``: set a value by editing ``target - read``."""
         return self.probe(ws.mean(1))
 
     def changes(self, changes: Mapping[str, float | Tensor], ws: WPlus) -> Scores:
         """``changes`` as a matrix (n, attributes), checked."""
-        matrix = ws.new_zeros(ws.shape[0], len(self.attributes))
+        matrix = ws.new_zeros(ws.shape[0], len(self.attributes), dtype=self.input_dtype)
         for name, change in changes.items():
             if name not in self.attributes:
                 raise unknown("attribute", name, self.attributes)
-            value = torch.as_tensor(change, dtype=ws.dtype, device=ws.device)
+            value = torch.as_tensor(change, dtype=self.input_dtype, device=ws.device)
             if not torch.isfinite(value).all():
                 raise GanvasError(f"The change of {name!r} is {change}: it must be a finite number.")
             if value.numel() not in (1, len(ws)):
@@ -144,7 +158,7 @@ class LinearEditor(Editor):
     def __init__(self, about: About, directions: Float[Tensor, "attributes *rows w_dim"]) -> None:
         super().__init__()
         self.describe(about)
-        self.register_buffer("directions", directions)
+        self.register_buffer("directions", convert_to_normal(directions))
 
     def shift(self, w: W, changes: Scores) -> W:
         """The sum of the directions by their changes, wherever the code is."""

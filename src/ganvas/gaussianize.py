@@ -5,13 +5,14 @@ Lesné et al., section 4.1: logits and probabilities crowd at their ends, and a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
+from ganvas.precision import convert_to_normal
 from ganvas.types import Scores
 
 KNOTS = 1024
@@ -22,8 +23,7 @@ The last two scores alone would not do: they may lie as near to each other, or a
 """
 
 
-@dataclass(frozen=True)
-class Gaussianize:
+class Gaussianize(nn.Module):
     """A strictly increasing, piecewise linear map for each attribute; beyond its last knots it goes on as a line.
 
     ``scores`` and ``normals`` are the knots, each (knots, attributes), float64, increasing along the first axis.
@@ -32,7 +32,21 @@ class Gaussianize:
     scores: Tensor
     normals: Tensor
 
-    def __call__(self, scores: Scores) -> Scores:
+    def __init__(self, scores: Tensor, normals: Tensor) -> None:
+        super().__init__()
+        # Files of editors name them by themselves.
+        self.register_buffer("scores", convert_to_normal(scores), persistent=False)
+        self.register_buffer("normals", convert_to_normal(normals), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Gaussianize:
+        """Move to other devices but not to other dtypes: float32 can't tell neighbouring knots apart."""
+        device = fn(torch.empty(0, device=self.scores.device)).device
+        if device.type != "mps":  # it has no float64
+            for name, knots in self._buffers.items():
+                self._buffers[name] = None if knots is None else knots.to(device)
+        return self
+
+    def forward(self, scores: Scores) -> Scores:
         """Normal scores: over the fitted data each attribute is distributed as N(0, 1)."""
         return _interpolate(scores, self.scores, self.normals)
 

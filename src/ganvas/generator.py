@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
+from ganvas.precision import accept_any_floats_in
 from ganvas.types import Images, Labels, W, WPlus, Z
 
 
@@ -18,6 +20,7 @@ class Generator(nn.Module, ABC):
     """A frozen pretrained GAN: ``mapping`` from z to w, ``synthesis`` from one w a layer to a picture.
 
     A generator without a W is one whose mapping is the identity, with ``num_ws = 1`` and no style weights.
+    Both take codes of any float dtype in any autograd mode: codes come back in the dtype given, pictures are float32.
     """
 
     name: str
@@ -26,13 +29,22 @@ class Generator(nn.Module, ABC):
     num_labels: int = 0
     resolution: int
     dtype: torch.dtype = torch.float32
-    """What synthesis computes in; codes and pictures are float32 whatever it is."""
+    """What synthesis computes in, whatever codes are."""
     row_resolutions: tuple[int, ...]
     """The resolution that each row of W+ acts at, coarse to fine."""
     w_avg: Tensor
     """The mean of W, shape (w_dim,): the centre of truncation."""
     fingerprint: str
     """sha256 of the float32 weights in the order of their names: the identity that editors, labels and recipes carry."""
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        accept_any_floats_in(cls, {"mapping": None, "synthesis": torch.float32})
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """What codes are converted to."""
+        return self.w_avg.dtype
 
     @property
     def num_ws(self) -> int:
@@ -85,7 +97,7 @@ def draw_z(generator: Generator, seeds: Iterable[int]) -> Z:
 
 def truncate(w: W, w_avg: Tensor, psi: float) -> W:
     """The truncation trick: ``w_avg + psi (w - w_avg)``; psi 1 leaves w as it is, bit for bit (StyleGAN, section 3.2)."""
-    return w if psi == 1 else torch.lerp(w_avg, w, psi)
+    return w if psi == 1 else torch.lerp(w_avg.to(w), w, psi)
 
 
 def one_hot(generator: Generator, label: int) -> tuple[float, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
+from ganvas.precision import convert_to_normal
 from ganvas.types import Scores, W
 
 COMPONENTS = 150
@@ -16,8 +17,7 @@ CHUNK = 4096
 """Rows in float64 at a time."""
 
 
-@dataclass(frozen=True)
-class Probe:
+class Probe(nn.Module):
     """Where codes stand: a ridge regression from the principal components of W to Gaussianised scores.
 
     ``weight`` (w_dim, attributes), ``bias`` (attributes,): the components and the regression in one affine map.
@@ -27,7 +27,13 @@ class Probe:
     weight: Tensor
     bias: Tensor
 
-    def __call__(self, w: W) -> Scores:
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        # Files of editors name them by themselves.
+        self.register_buffer("weight", convert_to_normal(weight), persistent=False)
+        self.register_buffer("bias", convert_to_normal(bias), persistent=False)
+
+    def forward(self, w: W) -> Scores:
         """Normal scores (n, attributes)."""
         return w @ self.weight.to(w) + self.bias.to(w)
 

@@ -228,7 +228,7 @@ def load_editor_for(generator: Generator, editor: str | Path) -> tuple[Editor, N
     """
     from ganvas import editors
 
-    loaded = editors.load_editor(editor, generator).to(generator.device)
+    loaded = editors.load_editor(editor, generator)
     return loaded, Named(editor_called(editor), fingerprint(loaded))
 
 

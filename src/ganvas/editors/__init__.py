@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +23,7 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
 from ganvas.imported import IMPORTED
 from ganvas.masked import Masked, peeled
+from ganvas.precision import convert_to_normal, leave_inference_mode
 from ganvas.scorer import KINDS
 
 __all__ = [
@@ -61,6 +63,7 @@ def about(name: str) -> str:
     return f"{told.method}, {len(told.attributes)} attributes, for {told.generator_name}"
 
 
+@leave_inference_mode()
 def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) -> Editor:
     """Fit an editor on labelled codes of ``generator``.
 
@@ -74,11 +77,13 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
         for name in options:
             if name not in names:
                 raise unknown("option", name, names)
-    return learn(data, generator, **options)
+    data = replace(data, codes=convert_to_normal(data.codes), scores=convert_to_normal(data.scores))
+    return learn(data, generator, **options).to(generator.device)
 
 
+@leave_inference_mode()
 def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
-    """An editor by the name of one that ships (``ffhq/compact``) or by its file.
+    """An editor by the name of one that ships (``ffhq/compact``) or by its file; on the device of ``generator``, where given.
 
     Raises GanvasError where there is none, its file is damaged, or it is for another generator than ``generator``.
     """
@@ -93,7 +98,8 @@ def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
         own, inner, rows = peeled(tensors, told)
         home = LinearEditor if told.method == IMPORTED else _method(told.method)
         editor = home.from_tensors(own, inner)
-        return editor if rows is None else Masked(editor, *rows)
+        editor = editor if rows is None else Masked(editor, *rows)
+        return editor if generator is None else editor.to(generator.device)
     except GanvasError as error:
         raise GanvasError(f"{path}: {error}") from None
 

@@ -94,6 +94,7 @@ class Climber:
         target[:, k] += sign.long()
         able = self.heads.contains(target)[:, k]
         target = self.heads.clamp(target)
+        codes = codes.detach()
         x = self.places.project(codes)
         with torch.enable_grad():
             step = torch.zeros_like(x).requires_grad_()

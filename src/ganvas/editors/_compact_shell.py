@@ -8,10 +8,8 @@ changed attributes don't depend on is drawn, as far as the shell asks and as the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 LEAST = 0.1
 """Of the squared radius: no change, however large, makes the shell smaller."""
@@ -21,13 +19,18 @@ HALF = 0.1
 """The change, in standard deviations, of an attribute whose reading is kept by half: small beside any that is seen."""
 
 
-@dataclass(frozen=True)
-class Shell:
+class Shell(nn.Module):
     """``deviations`` (components,) whiten; ``readings`` (components, K) read the attributes; ``truncation`` a length of 1."""
 
     deviations: Tensor
     readings: Tensor
-    truncation: float
+
+    def __init__(self, deviations: Tensor, readings: Tensor, truncation: float) -> None:
+        super().__init__()
+        # Both follow from what an editor's file holds.
+        self.register_buffer("deviations", deviations, persistent=False)
+        self.register_buffer("readings", readings, persistent=False)
+        self.truncation = truncation
 
 
 def drawn_in(x: Tensor, y: Tensor, named: Tensor, shell: Shell) -> Tensor:
@@ -58,7 +61,7 @@ def _along(x: Tensor, named: Tensor, readings: Tensor) -> Tensor:
     directions = torch.nn.functional.normalize(readings[:, used], dim=0).to(x)
     weights = named[:, used]
     gram = weights[:, :, None] * weights[:, None] * (directions.T @ directions) + HALF**2 * torch.eye(
-        len(weights.T)
-    ).to(x)
+        len(weights.T), dtype=x.dtype, device=x.device
+    )
     right = weights * (x @ directions)
     return (weights * torch.linalg.solve(gram, right[:, :, None])[:, :, 0]) @ directions.T

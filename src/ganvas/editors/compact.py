@@ -53,6 +53,7 @@ from ganvas.editors._latent_classifier import LatentClassifier, Lesson, learn
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator
 from ganvas.pca import PCA, fit_pca
+from ganvas.precision import accept_any_float
 from ganvas.types import Scores, W
 
 NEEDS = "labels"
@@ -90,20 +91,25 @@ class CompactEditor(Editor):
         self.eval()  # the reader leaves numbers out while it learns
         self.register_buffer("doubt", torch.zeros(len(about.attributes)))
         self.register_buffer("moves", torch.eye(len(about.attributes), parts.encoder.linears[-1].out_features))
+        self.shell = _build_shell(self)
+        self.register_load_state_dict_post_hook(_rebuild_shell)
 
     @property
     def pca(self) -> PCA:
         """The principal components of W."""
         return PCA(**{field.name: self.get_buffer(field.name) for field in fields(PCA)})
 
+    @accept_any_float()
     def encode(self, w: W) -> Codes:
         """The compact codes c, (n, dim); the first K belong to ``attributes``."""
         return self.encoder(self.pca.project(w))
 
+    @accept_any_float()
     def decode(self, c: Codes) -> W:
         """The w whose components the decoder gives, and nothing beyond them."""
         return self.pca.unproject(self.decoder(c))
 
+    @accept_any_float(torch.float32)
     def expect(self, w: W) -> Scores:
         """The normal scores to expect of codes, (n, K): a network sees what a linear probe can't. Scores scatter about
         them by ``doubt`` (K,), their standard deviation on held-out codes."""
@@ -114,10 +120,11 @@ class CompactEditor(Editor):
 
         Of a code with different rows their mean is looked at, and every row moves alike. After +2 and then -2 the attribute's
         reading is back, but not what was drawn in: edit from the first code, not back. An attribute with a change of 0
-        isn't held where it is; it is free to follow, like one that isn't named. Codes are float32.
+        isn't held where it is; it is free to follow, like one that isn't named.
         """
         return self.moved(w, changes, changes.abs())
 
+    @accept_any_float()
     def moved(self, w: W, changes: Scores, named: Scores) -> W:
         """``shift``, where ``named`` (n, K) says which readings a long move doesn't draw in: ``_compact_shell.drawn_in``."""
         c = self.encode(w)
@@ -126,13 +133,6 @@ class CompactEditor(Editor):
             return self.decode(target) - w
         x, moved = self.pca.project(w), self.decoder(target) - self.decoder(c)
         return (drawn_in(x, x + moved, named, self.shell) - x) @ self.get_buffer("components")
-
-    @property
-    def shell(self) -> Shell:
-        """Where long moves are kept."""
-        deviations = _deviations(self.get_buffer("variances"), len(self.get_buffer("components")))
-        readings = self.get_buffer("components") @ self.probe.weight.to(deviations)
-        return Shell(deviations, readings, self.options["truncation"])
 
 
 def fit(
@@ -200,10 +200,22 @@ def _unfilled(about: About) -> CompactEditor:
         return CompactEditor(about, pca, parts)
 
 
+def _build_shell(editor: CompactEditor) -> Shell:
+    """Where long moves are kept."""
+    deviations = _deviations(editor.pca.variances, len(editor.pca.components))
+    readings = editor.pca.components @ editor.probe.weight.to(deviations)
+    return Shell(deviations, readings, editor.options["truncation"])
+
+
+def _rebuild_shell(editor: CompactEditor, _: object) -> None:
+    editor.shell = _build_shell(editor)
+
+
 def _deviations(variances: Tensor, components: int) -> Tensor:
     """Standard deviations of the leading components; never 0, where codes don't vary at all."""
     deviations = variances[:components].sqrt()
-    return deviations.clamp(min=1e-6 * float(deviations.max()) or 1.0)
+    least = 1e-6 * deviations.max().double()
+    return torch.maximum(deviations, torch.where(least > 0, least, 1.0).to(deviations))
 
 
 def _aims(data: LatentDataset, w: W, rows: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
 from ganvas.hub import Card
+from ganvas.precision import leave_inference_mode
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -37,13 +38,14 @@ def card(name: str) -> Card:
     return Card(name=Path(name).stem, licence="", source=str(name), family="", about="", scorer="")
 
 
+@leave_inference_mode()
 def load_generator(
     name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Generator:
     """The generator ``name`` with its weights on ``device``, fetched the first time; or the one in a checkpoint's file.
 
     A file is recognised by its content, and nothing in it is run: ``ganvas.checkpoints`` says which are known.
-    ``dtype`` is that of the synthesis; codes and pictures are float32 whatever it is.
+    ``dtype`` is that of the synthesis; pictures are float32 whatever it is.
     Raises GanvasError for an unknown name, device or dtype, where the weights can't be had, and for any other file.
     """
     found, place = card(str(name)), check_device(device)

@@ -15,6 +15,7 @@ from torch import Tensor
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator, hash_weights
 from ganvas.hub import Card
+from ganvas.precision import accept_any_float
 from ganvas.types import Images, Labels, W, WPlus, Z
 
 DIM = 64
@@ -97,6 +98,7 @@ class Toy(Generator):
             z = (F.leaky_relu(F.linear(z, self.get_buffer(f"mapping_{i}")), 0.2) - LEAKY_MEAN) / LEAKY_STD
         return F.linear(z, self.get_buffer("mix")) + self.w_avg
 
+    @accept_any_float(torch.float32)
     def coordinates(self, ws: WPlus) -> Tensor:
         """Where codes stand, (n, attributes) in the order of ``PLANTED``, in standard deviations."""
         columns = [(ws[:, PLANTED[a].row] - self.w_avg) @ self.planted[a].to(ws) for a in PLANTED]

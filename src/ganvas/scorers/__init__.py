@@ -14,6 +14,7 @@ from pkgutil import iter_modules
 from ganvas.errors import unknown
 from ganvas.files import load_tensors
 from ganvas.hub import Weights
+from ganvas.precision import leave_inference_mode
 from ganvas.scorer import Scorer
 
 FILES = {"count": "count", "examples": "_examples"}
@@ -33,6 +34,7 @@ def cards() -> dict[str, Weights]:
     return {name: Weights(name=name, **(row | {"files": tuple(row["files"])})) for name, row in rows.items()}
 
 
+@leave_inference_mode()
 def load_scorer(name: str) -> Scorer:
     """The scorer ``name``, or the one in a file, on the CPU: one that ganvas wrote, or a classifier in ONNX with its card.
 

@@ -151,7 +151,9 @@ def shapes(grey: Grey) -> Float[Tensor, "n 4"]:
     along = torch.arange(SIDE, device=grey.device) + 0.5
     x, y = ((ink.sum(axis) * along).sum(1) / mass.clamp(min=INK) for axis in (1, 2))
     across, down = ink[:, 1:-1, 2:] - ink[:, 1:-1, :-2], ink[:, 2:, 1:-1] - ink[:, :-2, 1:-1]
-    outline = (across.square() + down.square()).sqrt().sum((1, 2)) / 2
+    square = across.square() + down.square()
+    # The root's slope is infinite at 0, where the paper is blank.
+    outline = torch.where(square > 0, torch.where(square > 0, square, 1).sqrt(), 0).sum((1, 2)) / 2
     # Along a stroke that leans by s, x = -s·y (y grows downwards), grey values don't change: down = s · across.
     slant = (across * down).sum((1, 2)) / across.square().sum((1, 2)).clamp(min=1e-3)
     found = torch.stack((x, y, 2 * mass / outline.clamp(min=1e-3), slant), 1)
