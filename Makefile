@@ -4,9 +4,11 @@ PYTHON ?= python3
 # Where pip is given CPU wheels, this takes one (2 GB less than CUDA's). On Linux elsewhere PyPI's wheel brings CUDA along;
 # without an NVIDIA card take the small one:
 #   make demo TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
-TORCH ?= torch==2.13.0
+TORCH ?= torch
 
 BIN := .venv/bin
+# The constraints pin torch: no extra moves it.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 .PHONY: demo test slow snapshots lint clean
 
@@ -35,13 +37,13 @@ lint: .venv/dev.stamp
 clean:
 	rm -rf .venv out dist .pytest_cache .ruff_cache
 
-.venv/base.stamp: pyproject.toml
+.venv/base.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ganvas needs Python 3.11 or later: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(PIP_INSTALL) $(TORCH)
+	$(PIP_INSTALL) --editable .
 	touch $@
 
 .venv/dev.stamp: .venv/base.stamp
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(PIP_INSTALL) --editable '.[dev]'
 	touch $@

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ganvas import hub
 from ganvas.generator import sample
-from ganvas.generators import card, load_generator, mobilestylegan
+from ganvas.generators import card, describe_torch, load_generator, mobilestylegan
 from ganvas.generators.mobilestylegan import MobileStyleGAN
 
 Draw = Callable[[Tensor], Tensor]
@@ -56,7 +56,7 @@ def main() -> None:
 
     codes = sample(exact, max(options.faces, options.repeats), psi=1)
     seconds = times(draws, codes, options.repeats)
-    report(draws, seconds, codes[: options.faces], options.threads)
+    report(draws, seconds, codes[: options.faces])
 
 
 def load(name: str, dtype: torch.dtype) -> MobileStyleGAN:
@@ -150,11 +150,11 @@ def times(draws: dict[str, Draw], codes: Tensor, repeats: int) -> dict[str, floa
     return {name: statistics.median(measured[2:]) for name, measured in seconds.items()}
 
 
-def report(draws: dict[str, Draw], seconds: dict[str, float], codes: Tensor, threads: int) -> None:
+def report(draws: dict[str, Draw], seconds: dict[str, float], codes: Tensor) -> None:
     """Print the table; differences are over all of ``codes``, PSNR (pictures span 2) is against ganvas' float32."""
     truth = torch.cat([draws["OpenVINO f32"](ws[None]) for ws in codes])
     exact = torch.cat([draws["ganvas float32"](ws[None]) for ws in codes])
-    table = Table(title=f"{truth.shape[-1]}×{truth.shape[-2]}, batch 1, {threads} threads, torch {torch.__version__}")
+    table = Table(title=f"{truth.shape[-1]}×{truth.shape[-2]}, batch 1, {describe_torch()}")
     for column in ("", "s a picture", "of OpenVINO's", "max |difference| to OpenVINO", "PSNR to float32"):
         table.add_column(column, justify="right" if column else "left")
     for name, draw in draws.items():

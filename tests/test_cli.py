@@ -222,6 +222,15 @@ def test_list_names_what_there_is(capsys):
     assert all(name in out for name in ("ffhq", "toy", "celeba40", "compact"))
 
 
+@pytest.mark.parametrize(("capability", "slow"), [("AVX512", False), ("AVX2", True)])
+def test_list_says_what_computes(monkeypatch, capsys, capability, slow):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert run("list") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"torch {torch.__version__}, {capability}, {torch.get_num_threads()} thread" in last
+    assert ("prefer float32" in last) == slow
+
+
 # Bad input: one line, exit 1, nothing written.
 
 

@@ -1,7 +1,9 @@
 """Imports stay light: what is heavy is imported where it's used."""
 
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +15,8 @@ from safetensors.torch import save_file
 import ganvas
 from ganvas.errors import GanvasError
 from ganvas.files import METADATA_KEY, load_tensors
+
+ROOT = Path(__file__).parents[1]
 
 IMPORT = """
 import time
@@ -66,12 +70,25 @@ def test_a_name_that_is_not_there():
         ganvas.paint  # noqa: B018
 
 
+def test_what_make_installs_never_moves_torch():
+    makefile, constraints = ((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", "constraints.txt"))
+    installs = [line for line in makefile.splitlines() if re.search(r"pip install|PIP_INSTALL\)", line)]
+    assert len(installs) >= 4
+    assert all("-c constraints.txt" in line or line.startswith("\t$(PIP_INSTALL) ") for line in installs)
+    assert re.search(r"^torch==[\d.]+$", constraints, re.MULTILINE)
+
+
+def test_pip_is_a_dependency_since_weights_come_through_it():
+    # Environments that uv makes have none.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert any(re.match(r"pip\b", name) for name in project["dependencies"])
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_cards_and_assets(tmp_path):
     if find_spec("hatchling") is None or find_spec("pip") is None:
         pytest.skip("building the wheel needs pip and hatchling here (pip install hatchling)")
-    root = Path(__file__).parents[1]
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(root)]
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(ROOT)]
     run = subprocess.run(build, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     (wheel,) = tmp_path.glob("*.whl")

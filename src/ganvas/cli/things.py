@@ -13,14 +13,16 @@ PANEL = "What there is"
 
 
 def list_() -> None:
-    """List generators, scorers, methods and editors, one line each."""
+    """List generators, scorers, methods and editors, one line each, and the PyTorch in use."""
     from ganvas.cli import starting
+    from ganvas.generators import describe_torch
 
     for title, rows in starting.things().items():
         options.say(f"{title}:")
         width = max((len(name) for name, _ in rows), default=0)
         for name, about in rows:
             options.say(f"  {name:{width}}  {about}".rstrip())
+    options.say(f"Computes with {describe_torch()}.")
 
 
 def fetch(

@@ -56,6 +56,14 @@ def load_generator(
     return import_module(f"ganvas.generators.{found.family}").load(found, place, dtype)
 
 
+def describe_torch() -> str:
+    """Describe what computes on this processor: PyTorch's version and build, its instruction set, its threads."""
+    capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+    text = f"torch {torch.__version__}, {capability}, {threads} thread{'s' * (threads != 1)}"
+    # PyTorch gives bfloat16 convolutions to oneDNN only where the processor has instructions for them.
+    return text + ("; bfloat16 is usually slow without AVX-512: prefer float32" if capability == "AVX2" else "")
+
+
 def check_device(device: str | torch.device) -> torch.device:
     """``device`` as torch's own, known to work here. Raises GanvasError where it isn't."""
     here = [
