@@ -25,7 +25,7 @@ WARM_UP = 3
 
 def main() -> None:
     """Measure every build, or be one that is measured."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Time builds of PyTorch in turns.")
     parser.add_argument("pythons", nargs="*", default=[sys.executable], help="interpreters, one a build")
     parser.add_argument("--generator", default="ffhq")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -43,7 +43,8 @@ def main() -> None:
         for python in options.pythons:
             command = [python, __file__, "--child", *(word for word in sys.argv[1:] if word not in options.pythons)]
             done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-            for name, row in json.loads(done.stdout).items():
+            rows: dict[str, list[float]] = json.loads(done.stdout)
+            for name, row in rows.items():
                 least[name] = [min(pair) for pair in zip(least.get(name, row), row, strict=True)]
     width = max(map(len, least))
     print(f"{'':{width}}   wall ms   processor ms   page faults")
