@@ -16,10 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from visitor import Visitor
+
 from ganvas.app import server
 from ganvas.app.hands import REST
 from ganvas.app.scene import Scene
-from ganvas.app.visitor import Visitor
 from ganvas.app.workshop import Workshop, discovered
 from ganvas.recipe import FromSeed
 

@@ -15,8 +15,8 @@ pytest.importorskip("gradio", reason="the web editor needs gradio: pip install '
 
 import httpx
 from served import served, write_editor
+from visitor import Visitor
 
-from ganvas.app.visitor import Visitor
 from ganvas.errors import GanvasError
 
 

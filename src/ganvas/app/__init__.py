@@ -6,5 +6,4 @@ drawing.py, compare.py, photo.py    what the worker does     hands.py, doors.py,
 given.py, values.py    what requests give, what pages get    page.py, style.py, charts.py, groups.py    Gradio's components
 wires.py    which calls what                     links.py    taking a picture along
 server.py   the page served                      guard.py, folder.py    what is kept out, what is written
-visitor.py  a visitor without a browser
 """

@@ -66,7 +66,6 @@ def serving(shop: Workshop, generator: str, editor: str | None = None, site: Sit
         _answering(demo, door, folder, site),
     ):
         port = door.getsockname()[1]
-        _visit(f"http://{_shown(_near(site.host))}:{port}")
         address = f"http://{_shown(site.host)}:{port}"
         if site.browser:
             webbrowser.open(address)
@@ -145,19 +144,13 @@ def _answering(demo: Any, door: socket.socket, folder: Path, site: Site) -> Iter
     while not server.started and thread.is_alive():
         time.sleep(0.01)
     try:
+        if not server.started:
+            raise GanvasError("The web editor's server did not start: its log above says why.")
         yield
     finally:
         ended.set()
         server.should_exit = True
         thread.join()
-
-
-def _visit(address: str) -> None:
-    """Open the page once: what Gradio makes ready for its first visitor is ready before anybody comes."""
-    from ganvas.app.visitor import Visitor
-
-    with closing(Visitor(address)) as visitor:
-        visitor.open()
 
 
 def _listen(site: Site) -> socket.socket:
@@ -202,11 +195,6 @@ def names_of(host: str) -> set[str] | None:
     is looked at.
     """
     return {host, HERE, "::1", "localhost"} if is_local(host) else None
-
-
-def _near(host: str) -> str:
-    """Where this machine itself reaches what listens on ``host``."""
-    return {"0.0.0.0": HERE, "::": "::1"}.get(host, host)
 
 
 def _page(shop: Workshop, workers: tuple[Turns, Turns, Turns], desks: Desks, first: Scene) -> tuple[Any, Photos]:

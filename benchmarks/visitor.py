@@ -1,4 +1,4 @@
-"""A visitor without a browser, for load tests: speaks Gradio's queue as its pages do.
+"""A visitor without a browser, for tests and measurements: speaks Gradio's queue as its pages do.
 
 https://github.com/gradio-app/gradio/blob/main/client/js/src/utils/submit.ts: an event is joined to the queue (POST), its
 messages come as server-sent events (GET).
