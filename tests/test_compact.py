@@ -15,7 +15,7 @@ from ganvas.editors._compact_moves import LONGEST, Ground, calibrated, measure
 from ganvas.editors._compact_network import Learner, Perceptron, correlation, linear_start, losses
 from ganvas.editors._compact_options import settings_of
 from ganvas.editors._compact_shell import Shell
-from ganvas.editors._compact_training import RECIPES, Training, settled
+from ganvas.editors._compact_training import RECIPES, Training
 from ganvas.editors.compact import from_tensors
 from ganvas.pca import fit_pca
 
@@ -136,7 +136,7 @@ def test_without_the_residual_the_code_is_the_decoders_alone():
 
 
 def test_the_papers_recipe_is_the_papers():
-    paper = RECIPES["paper"]
+    paper = settings_of("paper", {})[1]
     assert (paper.depth, paper.width, paper.alpha, paper.beta, paper.epochs, paper.batch) == (
         8,
         512,
@@ -177,6 +177,8 @@ def test_any_reference_matrix():
         ({"components": 0}, "components must be"),
         ({"epochs": 0}, "epochs must be"),
         ({"alpha": float("nan")}, "alpha must be"),
+        ({"dtype": "float16"}, "dtype 'float16': pick one of float32, bfloat16"),
+        ({"recipe": {"widht": 3}}, "option 'widht'"),
     ],
 )
 def test_impossible_options_are_refused(options, words):
@@ -217,7 +219,6 @@ def test_hold_is_saved(tmp_path):
         editors.save(editor, tmp_path / "editor.safetensors")
         again = editors.load_editor(tmp_path / "editor.safetensors", TOY)
         assert again.options == editor.options
-        assert isinstance(again.options["bfloat16"], bool)
         assert editors.fingerprint(again) == editors.fingerprint(editor)
         assert torch.equal(again.edit(WS, {"Red": 1.0}), editor.edit(WS, {"Red": 1.0}))
 
@@ -257,12 +258,29 @@ def test_damaged_options_are_refused(damage):
         from_tensors(compact().state_dict(), replace(known, options=dict(known.options) | damage))
 
 
-def test_bfloat16_is_told():
-    cpu = torch.device("cpu")
-    assert settled(Training(), cpu) == settled(Training(), cpu)
-    assert isinstance(settled(Training(), cpu).bfloat16, bool)
-    assert settled(Training(bfloat16=False), torch.device("cuda")).bfloat16 is False
-    assert settled(Training(), torch.device("cuda")).bfloat16 is True
+def test_no_processor_chooses_the_dtype():
+    assert compact().options["dtype"] == Training().dtype == "float32"
+    coarse = editors.fit("compact", labels(), TOY, dtype="bfloat16", **QUICK)
+    assert not torch.equal(coarse.edit(WS, {"Red": 1.0}), compact().edit(WS, {"Red": 1.0}))
+
+
+def test_a_recipe_is_its_name():
+    short = {"width": 16, "steps": 5}
+    for name, recipe in RECIPES.items():
+        by_name, by_value = (editors.fit("compact", labels(), TOY, recipe=r, **short) for r in (name, recipe))
+        assert editors.fingerprint(by_name) == editors.fingerprint(by_value)
+    assert editors.fit("compact", labels(), TOY, **short).options["recipe"] == "fast"
+
+
+def test_files_of_before_dtype_are_read(tmp_path):
+    for short, dtype in ((True, "bfloat16"), (False, "float32")):
+        old = {name: value for name, value in compact().options.items() if name != "dtype"} | {"bfloat16": short}
+        known = replace(about_of(compact()), options=old)
+        editors.save(from_tensors(compact().state_dict(), known), tmp_path / "old.safetensors")
+        read = editors.load_editor(tmp_path / "old.safetensors", TOY)
+        assert read.options == old
+        assert torch.equal(read.edit(WS, {"Red": 1.0}), compact().edit(WS, {"Red": 1.0}))
+        assert settings_of(old.pop("recipe"), old)[1].dtype == dtype
 
 
 def test_chance_is_left_alone():

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ganvas import GanvasError, editors, sample
 from ganvas.dataset import Source, make_dataset
 from ganvas.edit import LinearEditor, gains, save_editor
+from ganvas.editors._compact_training import RECIPES
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generators import load_generator
 from ganvas.masked import Masked
@@ -134,6 +135,51 @@ def test_same_data_same_bytes(editor, tmp_path):
     for name, one in (("one", editor), ("two", again)):
         editors.save(one, tmp_path / f"{name}.safetensors")
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+
+
+def again(editor, tmp_path):
+    """The bytes of an editor, and of another, fitted by the options in its file."""
+    editors.save(editor, tmp_path / "one.safetensors")
+    told = editors.load_editor(tmp_path / "one.safetensors")
+    fitted = editors.fit(told.method, taught(told.method), TOY, attributes=told.attributes, **told.options)
+    editors.save(fitted, tmp_path / "two.safetensors")
+    return [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("one", "two")]
+
+
+def test_the_options_of_a_file_make_the_same_bytes(editor, tmp_path):
+    one, two = again(editor, tmp_path)
+    assert one == two
+
+
+SHORT = NONLINEAR["guidedstyle"] | {"steps": 3, "knowledge": 10}
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("balanced", {"against": "Bright, Big"}),
+        ("balanced", {"others": 1, "attributes": ["Red", "Bright"]}),
+        ("cardinality", COUNTING | {"recipe": "best", "preserve": 0.5, "gain": "", "knowledge": 50, "steps": 20}),
+        ("cardinality", COUNTING | {"recipe": "paper", "space": "w+", "rows": "resolution", "steps": 20}),
+        ("compact", QUICK | {"recipe": "paper", "mref": torch.eye(5).tolist(), "residual": False, "steps": 5}),
+        ("compact", {"recipe": {"width": 32, "path": True}, "steps": 5, "dtype": "bfloat16"}),
+        ("compact", {"recipe": RECIPES["fast"], "hold": "none", "steps": 5, "width": 32}),
+        ("ganspace", {"layers": "1-2", "components": 5}),
+        ("guidedstyle", SHORT | {"pictures": 2}),
+        ("guidedstyle", SHORT | {"scorer": "toy", "looks": 4}),
+        ("interfacegan", {"conditional": {"Red": "Bright", "Big": "all"}, "share": 0.1}),
+        ("sefa", {"layers": [0, 2], "eigenvectors": 3}),
+    ],
+)
+def test_options_of_any_kind_are_taken_again(method, options, tmp_path):
+    one, two = again(editors.fit(method, taught(method), TOY, **options), tmp_path)
+    assert one == two
+
+
+@pytest.mark.parametrize("rows", [7, [[0, 9], 4], [[0]]])
+def test_an_option_that_is_no_choice_of_rows_is_refused(rows):
+    with pytest.raises(GanvasError, match="choice of rows"):
+        editors.fit("mean_difference", labels(), TOY, masked=rows)
 
 
 def test_codes_of_any_dtype_in_any_mode(editor):

@@ -104,8 +104,8 @@ def test_balancing_takes_what_goes_along_out_of_the_samples():
 
 def test_balanced_against_what_is_asked():
     few = fit("balanced", attributes=["Red"], against="Bright, Red")
-    assert few.options["others"] == {"Red": ["Bright"]}
-    assert fit("balanced", attributes=["Red"], others=0).options["others"] == {"Red": []}
+    assert few.report["against"] == ["Red: Bright"]
+    assert fit("balanced", attributes=["Red"], others=0).report["against"] == ["Red: none"]
 
 
 def test_ganspace_finds_the_axes_of_the_distribution():

@@ -205,7 +205,7 @@ def test_guidedstyle_learns_from_the_scorer_itself():
     for scorer in (SCORER, "toy"):
         editor = editors.fit("guidedstyle", labels(), TOY, scorer=scorer, **options)
         assert editor.report["guide"] == "the scorer toy, 400 pictures"
-        assert editor.options["guide"] == "scorer"
+        assert editor.options["scorer"] == "toy"
     for k, name in enumerate(NAMES):
         moved = truth(editor, {name: 1.0})
         assert moved[k] == pytest.approx(1.0, abs=0.25)

@@ -98,17 +98,24 @@ def masked(editor: Editor, layers: Layers | None, generator: Generator) -> Edito
     return editor if layers is None else Masked(editor, rows_of(layers, generator), generator.num_ws)
 
 
-def peeled(tensors: Mapping[str, Tensor], about: About) -> tuple[dict[str, Tensor], About, tuple[Any, Any] | None]:
+def peeled(
+    tensors: Mapping[str, Tensor], about: About
+) -> tuple[dict[str, Tensor], About, tuple[tuple[int, ...], int] | None]:
     """What a file holds of the editor inside, and the rows and their number if it is masked (else None).
 
     Raises GanvasError where the description of the rows is damaged.
     """
     if MASKED not in about.options:
         return dict(tensors), about, None
-    told = about.options[MASKED]
-    rows, num_ws = told if isinstance(told, list) and len(told) == 2 else ([], 0)
+    rows = masked_rows(about.options[MASKED])
+    inner = replace(about, options={key: value for key, value in about.options.items() if key != MASKED})
+    return {key.removeprefix("inner."): value for key, value in tensors.items()}, inner, rows
+
+
+def masked_rows(option: Any) -> tuple[tuple[int, ...], int]:
+    """The rows that an editor's option ``MASKED`` names, and how many there are. Raises GanvasError where it's damaged."""
+    rows, num_ws = option if isinstance(option, list) and len(option) == 2 else ([], 0)
     numbers = isinstance(rows, list) and all(type(x) is int for x in (num_ws, *rows)) and rows == sorted(set(rows))
     if not numbers or not rows or not 0 <= rows[0] <= rows[-1] < num_ws:
-        raise GanvasError("The editor's file is damaged: its choice of rows isn't one.")
-    inner = replace(about, options={key: value for key, value in about.options.items() if key != MASKED})
-    return {key.removeprefix("inner."): value for key, value in tensors.items()}, inner, (tuple(rows), num_ws)
+        raise GanvasError(f"The editor's choice of rows is damaged: {option!r} isn't [rows, how many there are].")
+    return tuple(rows), num_ws

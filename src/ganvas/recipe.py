@@ -20,9 +20,7 @@ from ganvas.errors import GanvasError
 from ganvas.generator import Generator, sample
 from ganvas.pictures import from_bytes, shrink, to_bytes
 from ganvas.targets import reaching
-from ganvas.types import Images, WPlus
-
-DTYPES = ("float32", "bfloat16")
+from ganvas.types import DTYPES, Images, WPlus
 
 Range = tuple[float | None, float | None]
 """The lowest and the highest value that meet a condition; None where that side is open."""

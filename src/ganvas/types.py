@@ -3,6 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
+DTYPES = ("float32", "bfloat16")
+"""What networks compute in, by name; the first is the default everywhere."""
 Z = Float[Tensor, "n z_dim"]
 """Codes of the first latent space, normally distributed."""
 W = Float[Tensor, "n w_dim"]

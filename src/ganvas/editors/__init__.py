@@ -22,7 +22,7 @@ from ganvas.edit import save_editor as save
 from ganvas.errors import GanvasError, unknown
 from ganvas.generator import Generator
 from ganvas.imported import IMPORTED
-from ganvas.masked import Masked, peeled
+from ganvas.masked import MASKED, Masked, masked, masked_rows, peeled
 from ganvas.precision import convert_to_normal, leave_inference_mode
 from ganvas.scorer import KINDS
 
@@ -65,11 +65,11 @@ def about(name: str) -> str:
 
 @leave_inference_mode()
 def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) -> Editor:
-    """Fit an editor on labelled codes of ``generator``.
+    """Fit an editor on labelled codes of ``generator``; the ``options`` of an editor are taken as they are.
 
     Raises GanvasError for an unknown method or option, impossible options, and codes of another generator.
     """
-    learn = _method(method).fit
+    learn, rows = _method(method).fit, options.pop(MASKED, None)
     check_generator("The data", "?", data.generator, generator)
     known = inspect.signature(learn).parameters.values()
     names = [p.name for p in known if p.kind is p.KEYWORD_ONLY]
@@ -78,7 +78,8 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
             if name not in names:
                 raise unknown("option", name, names)
     data = replace(data, codes=convert_to_normal(data.codes), scores=convert_to_normal(data.scores))
-    return learn(data, generator, **options).to(generator.device)
+    editor = learn(data, generator, **options).to(generator.device)
+    return editor if rows is None else masked(editor, masked_rows(rows)[0], generator)
 
 
 @leave_inference_mode()

@@ -19,6 +19,9 @@ SHARE = 0.8
 """Of the codes are trained on; the others are held out."""
 FEWEST = 50
 """Codes, at least."""
+FOUND = ("groups", "coordinates", "lows", "highs")
+MORE_FOUND = ("one_sided", "own", "scale", "kept_lows", "kept_highs")
+"""What editors keep beside their options: what was found in the labels. More of it where codes climb."""
 SPACES, ROWS, GAINS = ("", "w", "w+"), ("free", "resolution"), ("", "right", "reading")
 
 
@@ -74,8 +77,13 @@ class Options(Knowing):
 
 
 def told(options: Mapping[str, Any]) -> Options:
-    """``options`` as ``Options``. Raises GanvasError for a name that it doesn't have, or an impossible value."""
+    """``options`` as ``Options``, or all that an editor keeps: what it found isn't taken, but found anew.
+
+    Raises GanvasError for a name that it doesn't have, or an impossible value.
+    """
     known = [field.name for field in fields(Options)]
+    if options.keys() >= set(FOUND):
+        options = {name: value for name, value in options.items() if name not in FOUND + MORE_FOUND}
     for name in options:
         if name not in known:
             raise unknown("option", name, ["attributes", "recipe", *known])

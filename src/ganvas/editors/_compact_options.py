@@ -14,13 +14,9 @@ from ganvas.editors._compact_training import RECIPES, Training
 from ganvas.errors import GanvasError, unknown
 from ganvas.types import Scores, W
 
-HOLD = 2.0
-"""Of the "fast" recipe. On ffhq's labels a change of 1 is then 2.19 Mahalanobis lengths long on average and moves other readings
-by 0.205, where moving c_k alone takes 4.64 and 0.246; more hold moves them a little less and goes farther
-(benchmarks/hold.py)."""
+OWN = "own"
+"""The name of a recipe that has none, as editors remember it: their other options say all of it."""
 AIMS = ("score", "probability")
-TRUNCATION = 0.12
-"""Of the "fast" recipe: a move of 5 Mahalanobis lengths leaves the rest of a face 0.63 of its distance from the mean."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +62,40 @@ def names_of(*classes: type) -> list[str]:
     return [field.name for cls in classes for field in fields(cls)]
 
 
-def settings_of(recipe: str | Training, options: Mapping[str, Any]) -> tuple[Options, Training]:
-    """``options`` told apart by their names. Raises GanvasError for a name that neither has."""
-    if isinstance(recipe, str) and recipe not in RECIPES:
+def recipe_name(recipe: str | Mapping[str, Any]) -> str:
+    """What an editor remembers of a recipe, given by its name or as its options."""
+    if isinstance(recipe, str):
+        return recipe
+    return next((name for name, known in RECIPES.items() if known == dict(recipe)), OWN)
+
+
+def settings_of(recipe: str | Mapping[str, Any], options: Mapping[str, Any]) -> tuple[Options, Training]:
+    """``options`` on top of the recipe's, told apart by their names. Raises GanvasError for a name that neither has."""
+    if isinstance(recipe, str) and recipe not in (*RECIPES, OWN):
         raise unknown("recipe", recipe, RECIPES)
-    for name in options:
+    options = current(options)
+    wanted = {**(RECIPES.get(recipe, {}) if isinstance(recipe, str) else current(recipe)), **options}
+    for name in wanted:
         if name not in names_of(Options, Training):
             raise unknown("option", name, ["recipe", "attributes", *names_of(Options, Training)])
-    own: dict[str, Any] = {name: value for name, value in options.items() if name in names_of(Options)}
-    if isinstance(rows := own.get("mref"), list | tuple):
-        own["mref"] = _numbers(rows)
-    if recipe == "fast":
-        own = {"hold": HOLD, "truncation": TRUNCATION if own.get("residual", True) else 0.0} | own
-    own["hold"] = _price(own.get("hold"))
-    if recipe == "fast" and own["hold"] is not None:
-        own = {"aim": "probability"} | own
-    base = RECIPES[recipe] if isinstance(recipe, str) else recipe
-    return Options(**own), replace(base, **{name: value for name, value in options.items() if name not in own})
+    if isinstance(rows := wanted.get("mref"), list | tuple):
+        wanted["mref"] = _numbers(rows)
+    wanted["hold"] = _price(wanted.get("hold"))
+    # A recipe's aim needs hold, and its truncation the residual: they go where an option takes these away.
+    if wanted["hold"] is None and "aim" not in options:
+        wanted.pop("aim", None)
+    if not wanted.get("residual", True) and "truncation" not in options:
+        wanted.pop("truncation", None)
+    own = {name: value for name, value in wanted.items() if name in names_of(Options)}
+    return Options(**own), Training(**{name: value for name, value in wanted.items() if name not in own})
+
+
+def current(options: Mapping[str, Any]) -> dict[str, Any]:
+    """``options`` with ``dtype`` in place of the ``bfloat16`` that older editors' files have."""
+    renamed = {name: value for name, value in options.items() if name != "bfloat16"}
+    if "bfloat16" in options:
+        renamed["dtype"] = "bfloat16" if options["bfloat16"] else "float32"
+    return renamed
 
 
 def _price(hold: Any) -> float | None:

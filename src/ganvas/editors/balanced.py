@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ def fit(
     fixed = None if against is None else columns_of(list(against), data.attributes)
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
     x, has, how = scaled(w), a > a.median(0).values, Balance(share, most, seed)
-    normals, beside = [], []
+    normals, codes, beside = [], [], []
     for k, name in zip(columns, names, strict=True):
         sides = extremes(a[:, k], share, name)
         if fixed is None:
@@ -83,14 +84,17 @@ def fit(
                 rest = ", ".join(data.attributes[column] for column in used)
                 raise GanvasError(f"Too few faces have some combination of {name}, {rest}: balance against fewer.")
         normals.append(normal(x, low, high, c))
-        beside.append((len(low), [data.attributes[column] for column in used]))
+        codes.append(len(low))
+        beside.append([data.attributes[column] for column in used])
     chosen = data.select(names)
     directions, gain = calibrate(natural(torch.stack(normals), w), chosen.probe)
-    counts = (
-        torch.tensor([float(n) for n in column]) for column in zip(*((n, len(u)) for n, u in beside), strict=True)
-    )
-    report = told(names, gain=gain, **dict(zip(("codes_a_side", "balanced_against"), counts, strict=True)))
-    options = {"others": {name: used for name, (_, used) in zip(names, beside, strict=True)}, "c": c, **vars(how)}
+    counts = (torch.tensor([float(n) for n in column]) for column in (codes, map(len, beside)))
+    report: dict[str, Any] = {
+        "against": [f"{name}: {' + '.join(used) or 'none'}" for name, used in zip(names, beside, strict=True)]
+    }
+    report |= told(names, gain=gain, **dict(zip(("codes_a_side", "balanced_against"), counts, strict=True)))
+    fixed_names = None if against is None else list(against)
+    options = {"others": others, "against": fixed_names, "c": c, **vars(how)}
     return LinearEditor(about("balanced", chosen, generator, options, report), directions)
 
 

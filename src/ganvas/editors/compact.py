@@ -11,7 +11,7 @@ The loss (6) follows (3) to (5) as written, per sample, averaged over the batch:
 not whitened, (4) over attributes, (5) sums absolute values over the K×K matrix of the batch's correlation. Linear
 layers are followed by leaky ReLU and batch norm, the code by batch norm.
 
-Two recipes (``Training``): "paper", as above; "fast" adds a linear path that starts as the best linear solution of the
+Two recipes (``RECIPES``): "paper", as above; "fast" adds a linear path that starts as the best linear solution of the
 same problem and trains a smaller network beside it, with larger weights of (4) and (5) at the same ratio. Unless told
 otherwise, edits of "fast" hold the other attributes softly (``hold``, below), and those of "paper" move c_k alone.
 
@@ -46,9 +46,18 @@ from ganvas.dataset import LatentDataset
 from ganvas.edit import About, Editor, about, fill
 from ganvas.editors._compact_moves import Ground, Measured, calibrated, measure
 from ganvas.editors._compact_network import Perceptron, correlation, losses, off_diagonal
-from ganvas.editors._compact_options import Options, fitting, names_of, reference, settings_of
+from ganvas.editors._compact_options import (
+    OWN,
+    Options,
+    current,
+    fitting,
+    names_of,
+    recipe_name,
+    reference,
+    settings_of,
+)
 from ganvas.editors._compact_shell import Shell, drawn_in
-from ganvas.editors._compact_training import Training, Watch, settled, train
+from ganvas.editors._compact_training import Training, Watch, train
 from ganvas.editors._latent_classifier import LatentClassifier, Lesson, learn
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator
@@ -139,13 +148,14 @@ def fit(
     data: LatentDataset,
     generator: Generator,
     *,
-    recipe: str | Training = "fast",
+    recipe: str | Mapping[str, Any] = "fast",
     attributes: tuple[str, ...] | list[str] | None = None,
     watch: Watch = lambda step, steps: None,
     **options: Any,
 ) -> CompactEditor:
     """Learn the compact space of labelled codes; ``options`` are the fields of ``Options`` and of ``Training``.
 
+    ``recipe``: the name of one of ``RECIPES``, or any such options; ``options`` go before it.
     ``attributes``: only these, in this order. ``watch`` hears of each step. What was measured on held-out codes
     is the editor's ``report``.
     Raises GanvasError for unknown or impossible options and for fewer than 10 codes.
@@ -156,7 +166,7 @@ def fit(
         raise GanvasError(f"{len(data)} codes are too few: at least 10 are needed.")
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
     rows, held = (index.to(generator.device) for index in data.split(SHARE, settings.seed))
-    settings, training = fitting(settings, w[rows], a.shape[1]), settled(training, w.device)
+    settings = fitting(settings, w[rows], a.shape[1])
     pca = fit_pca(w[rows], settings.components)
     mref = reference(settings.mref, a[rows])
     x = pca.project(w)
@@ -165,7 +175,7 @@ def fit(
     steps = min(READER_STEPS, 10 + len(rows) // 10)
     reader = learn(Lesson(x[rows] / deviations, a[rows]), READER_WIDTH, steps, settings.seed)
     with torch.no_grad():
-        told = {"recipe": recipe if isinstance(recipe, str) else "own"} | asdict(settings) | asdict(training)
+        told = {"recipe": recipe_name(recipe)} | asdict(settings) | asdict(training)
         editor = CompactEditor(about("compact", data, generator, told, {}), pca, Parts(encoder, decoder, reader))
         editor.get_buffer("doubt").copy_((editor.expect(w[held]) - a[held]).square().mean(0).sqrt())
         aims = _aims(data, w, rows) if settings.aim == "probability" else editor.probe.weight
@@ -190,7 +200,8 @@ def from_tensors(tensors: Mapping[str, Tensor], about: About) -> CompactEditor:
 
 def _unfilled(about: About) -> CompactEditor:
     """The editor that ``about.options`` tells of, on the "meta" device."""
-    settings, training = settings_of("paper", {name: about.options[name] for name in names_of(Options, Training)})
+    options = current(about.options)
+    settings, training = settings_of(OWN, {name: options[name] for name in names_of(Options, Training)})
     w_dim, k = about.probe.weight.shape
     with torch.device("meta"):
         sizes = (settings.components, settings.dim), (settings.dim, settings.components)

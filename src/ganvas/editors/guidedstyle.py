@@ -173,11 +173,12 @@ def fit(
     settings = told(Options, options, "scorer")
     data = data if attributes is None else data.select(tuple(attributes))
     ground, settings = prepare(data, generator, settings)
+    guide = scorer.name if isinstance(scorer, Scorer) else scorer
     scorer = scorers.load_scorer(scorer) if isinstance(scorer, str) else scorer
     judge = scorer or labelled_by(data)
     looking = None if judge is None else Looking.of(judge.to(generator.device), data, generator)
     classifier = learn(Lesson(ground.x, ground.a), settings.width, settings.knowledge, settings.seed)
-    known = as_told(settings) | {"num_ws": generator.num_ws, "guide": "latent" if scorer is None else "scorer"}
+    known = as_told(settings) | {"scorer": guide}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         editor = _made(about("guidedstyle", data, generator, known, {}), ground.frame, settings, generator.num_ws)
@@ -202,8 +203,8 @@ def from_tensors(tensors: Mapping[str, Tensor], about: About) -> GuidedStyle:
 
     def unfilled(about: About) -> GuidedStyle:
         settings = remembered(Options, about)
-        whole("num_ws", about.options["num_ws"], 1)
-        return _made(about, empty_frame(about, settings), settings, about.options["num_ws"])
+        num_ws = tensors["rows"].shape[-1:].numel() if "rows" in tensors else 1
+        return _made(about, empty_frame(about, settings), settings, num_ws)
 
     return restored(unfilled, tensors, about)
 
