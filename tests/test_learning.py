@@ -158,6 +158,22 @@ def test_examples_that_tell_nothing_are_read_as_chance(plain_features):
     assert 0.2 < accuracy < 0.8 and abs(x @ weight).max() < 2
 
 
+@pytest.mark.parametrize(("offset", "slope"), [(-3.5, 1.5), (-1.5, 2.5), (1.0, 1.0), (-1.0, 6.0)])
+def test_probabilities_are_the_frequencies(offset, slope):
+    rng = torch.Generator().manual_seed(1)
+
+    def draw(n):
+        x = torch.randn(n, 12, generator=rng)
+        return x, (torch.rand(n, generator=rng) < torch.sigmoid(slope * x[:, 0] + offset)).long()
+
+    x, y = draw(3000)
+    weight, bias, _ = _examples._regress(x.double().numpy(), y.numpy())
+    x, y = draw(40_000)
+    said = torch.sigmoid(x.double() @ torch.from_numpy(weight) + bias)
+    for rows in said.argsort().tensor_split(8):
+        assert said[rows].mean() == pytest.approx(float(y[rows].float().mean()), abs=0.05)
+
+
 def test_missing_or_few_examples_are_refused(plain_features, tmp_path):
     with pytest.raises(GanvasError, match="no folder .*positive"):
         _examples.fit(tmp_path)

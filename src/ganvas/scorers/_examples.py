@@ -78,7 +78,10 @@ FEATURES: dict[str, Callable[[], Frozen]] = {"celeba40": _celeba40, "imagenet": 
 
 @final
 class Examples(Scorer):
-    """One attribute, its calibrated logit: ``weight`` (numbers,) and ``bias`` () read the features of ``frozen``."""
+    """One attribute, its logit, calibrated for pictures that have it as often as the examples do.
+
+    ``weight`` (numbers,) and ``bias`` () read the features of ``frozen``.
+    """
 
     def __init__(self, attribute: str, features: str, weight: Tensor, bias: Tensor, frozen: Frozen) -> None:
         super().__init__()
@@ -110,13 +113,17 @@ def fit(folder: str | Path, features: str = "celeba40") -> tuple[Examples, str]:
     chance = max(y.mean(), 1 - y.mean())
     told = (
         f"{attribute}: read off {len(found[0])} pictures that have it and {len(found[1])} that lack it, by {features}; "
-        f"cross-validated accuracy {accuracy:.2f} (always the same answer: {chance:.2f})"
+        f"cross-validated accuracy {accuracy:.2f} (always the same answer: {chance:.2f}); "
+        f"its probabilities are for pictures of which {y.mean():.0%} have it, as of these"
     )
     return Examples(attribute, features, torch.from_numpy(weight).float(), torch.tensor(bias).float(), frozen), told
 
 
 def _regress(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Weight, bias, and the accuracy that cross-validation found; the logit is calibrated out of fold (Platt)."""
+    """Weight, bias, and the accuracy that cross-validation found.
+
+    The logit is calibrated out of fold (Platt), at the frequencies that the examples have.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
@@ -125,18 +132,24 @@ def _regress(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float, float]:
     folds = StratifiedKFold(min(FOLDS, int(np.bincount(y).min())), shuffle=True, random_state=0)
     tried = []
     for penalty in PENALTIES:
-        model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=2000)
+        model = LogisticRegression(C=penalty, max_iter=2000)
         logits = np.asarray(cross_val_predict(model, z, y, cv=folds, method="decision_function"))
         likelihood = -np.logaddexp(0, -np.where(y == 1, logits, -logits)).mean()
         tried.append((likelihood, penalty, logits))
     _, penalty, logits = max(tried, key=lambda one: one[0])
-    model = LogisticRegression(C=penalty, class_weight="balanced", max_iter=2000).fit(z, y)
-    platt = LogisticRegression(class_weight="balanced").fit(logits[:, None], y)
-    # A reading that is no better than chance would be turned round: its scale stays positive.
-    scale = max(float(platt.coef_[0, 0]), 1e-3)
+    model = LogisticRegression(C=penalty, max_iter=2000).fit(z, y)
+    # Platt's targets, short of 0 and 1: a few examples that are parted without a mistake don't make a reading sure.
+    positive, n = y.sum(), len(y)
+    sure = np.where(y == 1, (positive + 1) / (positive + 2), 1 / (n - positive + 2))
+    sides, weights = np.repeat([1, 0], n), np.concatenate((sure, 1 - sure))
+    platt = LogisticRegression(C=1e6).fit(np.tile(logits, 2)[:, None], sides, weights)
+    scale, offset = float(platt.coef_[0, 0]), float(platt.intercept_[0])
+    if scale < 1e-3:
+        # A reading that is no better than chance would be turned round: it says next to nothing instead.
+        scale, offset = 1e-3, float(np.log(y.mean() / (1 - y.mean())))
     weight = scale * model.coef_[0] / spread
-    bias = scale * float(model.intercept_[0]) + float(platt.intercept_[0]) - float(weight @ mean)
-    return weight, bias, float(((logits > 0) == (y == 1)).mean())
+    bias = scale * float(model.intercept_[0]) + offset - float(weight @ mean)
+    return weight, bias, float(((scale * logits + offset > 0) == (y == 1)).mean())
 
 
 def _pictures(folder: Path) -> list[Path]:
