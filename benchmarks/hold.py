@@ -13,9 +13,9 @@ import argparse
 import torch
 
 import ganvas
-from ganvas.dataset import BENCH_SEED
 from ganvas.distribution import fit_distribution
 from ganvas.labels import load_labels
+from ganvas.seeds import BENCH_SEED
 
 HOLDS = (None, 100.0, 30.0, 10.0, 3.0, 2.0, 1.0, 0.0)
 

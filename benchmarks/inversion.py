@@ -19,13 +19,13 @@ import torch
 
 import ganvas
 from ganvas import identity, inversion
-from ganvas.dataset import BENCH_SEED
 from ganvas.editors import load_editor
 from ganvas.errors import GanvasError
 from ganvas.figures import grid
 from ganvas.inversion import Options
 from ganvas.pictures import encode_png, shrink, to_bytes
 from ganvas.scorers import load_scorer
+from ganvas.seeds import BENCH_SEED
 
 EDITS = {"Smiling": 1.5, "Eyeglasses": 1.5, "Young": -1.5}
 Rows = list[tuple[inversion.Measures, float]]

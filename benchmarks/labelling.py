@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import ganvas
-from ganvas.dataset import BENCH_SEED
+from ganvas.seeds import BENCH_SEED
 
 
 @torch.no_grad()

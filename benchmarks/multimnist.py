@@ -24,16 +24,17 @@ from ganvas.generator import Generator, sample
 from ganvas.generators import load_generator
 from ganvas.multimnist_files import read_multimnist
 from ganvas.scorers.count import MOST, Counter, load
+from ganvas.seeds import BENCH_SEED
 from ganvas.types import Images
 
-SEED, BATCH, SURE = 2_000_000, 64, 0.9
+BATCH, SURE = 64, 0.9
 
 
 def drawn(generator: Generator, n: int, psi: float) -> list[Images]:
     labels = None
     if k := generator.num_labels:
         labels = torch.eye(k).repeat(n // k + 1, 1)[:n]
-    return [generator.synthesis(ws) for ws in sample(generator, n, psi, SEED, labels).split(BATCH)]
+    return [generator.synthesis(ws) for ws in sample(generator, n, psi, BENCH_SEED, labels).split(BATCH)]
 
 
 def real(pixels: Tensor, n: int) -> list[Images]:

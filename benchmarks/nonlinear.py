@@ -18,11 +18,12 @@ import torch
 
 import ganvas
 from ganvas import probe
-from ganvas.dataset import BENCH_SEED, LatentDataset
+from ganvas.dataset import LatentDataset
 from ganvas.distribution import fit_distribution
 from ganvas.edit import Editor
 from ganvas.editors._latent_editor import LatentEditor
 from ganvas.labels import load_labels
+from ganvas.seeds import BENCH_SEED
 
 METHODS = ("mean_difference", "compact", "latent_transformer", "latent2latent", "guidedstyle", "styleflow")
 

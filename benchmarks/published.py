@@ -3,9 +3,9 @@
     python benchmarks/published.py DIR
 
 DIR holds age.pt and smile.pt of encoder4editing (https://github.com/omertov/encoder4editing, MIT), for StyleGAN2-FFHQ's W.
-Prints |cos| of each method's direction with them (independent published ones agree with each other at 0.59 for smiles
-and 0.47 for age), the processor's seconds to fit, and what the readings of the other 39 attributes move by on average for a
-change of 1. All 40 attributes are fitted, but where it says four.
+Prints |cos| of each method's direction with them (``bench.papers.AGREEMENT`` is that of independent published ones), the
+processor's seconds to fit, and what the readings of the other 39 attributes move by on average for a change of 1. All 40
+attributes are fitted, but where it says four.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import torch
 
 import ganvas
 from ganvas import editors
+from ganvas.bench.papers import ATTRIBUTES
+from ganvas.bench.published import FILES
 from ganvas.edit import LinearEditor
 from ganvas.imported import read_direction
 from ganvas.labels import load_labels, shipped_labels
 
-PUBLISHED = {"Smiling": "smile.pt", "Young": "age.pt"}
-PAPER = ["Eyeglasses", "Male", "Smiling", "Young"]
+PAPER = list(ATTRIBUTES)
 METHODS: list[tuple[str, dict[str, Any]]] = [
     ("mean_difference", {}),
     ("interfacegan", {}),
@@ -40,7 +41,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
 
 def main(folder: Path) -> None:
     generator = ganvas.load_generator("ffhq")
-    published = {name: read_direction(folder / file)[0] for name, file in PUBLISHED.items()}
+    published = {name: read_direction(folder / file)[0] for name, file in FILES.items()}
     data = load_labels(shipped_labels("ffhq", "celeba40"), generator)
     print(f"{'method':50} {'seconds':>7} " + " ".join(f"{'|cos| ' + name:>13} {'others':>6}" for name in published))
     for method, options in METHODS:

@@ -23,9 +23,9 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 import ganvas
-from ganvas.dataset import BENCH_SEED
 from ganvas.pictures import shrink, to_bytes
 from ganvas.scorers.celeba40 import ATTRIBUTES, Celeba40, load, read
+from ganvas.seeds import BENCH_SEED
 from ganvas.training.faces import TEST, FaceSet, read_faces
 
 EYE = Path(__file__).with_name("faces_by_eye.json")

@@ -8,16 +8,14 @@ import pytest
 import torch
 from planted import SCORER, TOY, VIEW, PlantedEditor, disentangled
 
-from ganvas import dataset
 from ganvas.bench import Goal, Pool, fresh_pool
 from ganvas.bench.attributes import Protocol, run_success, run_trials
-from ganvas.cli import learning
 from ganvas.control import View
-from ganvas.dataset import BENCH_SEED
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import sample
 from ganvas.metrics import variation_row
+from ganvas.seeds import BENCH_SEED
 
 QUICK = Protocol(n=12, measured=300)
 PAIR = ("Bright", "Striped")
@@ -115,10 +113,6 @@ def test_damaged_and_foreign_files_are_made_anew(tmp_path, name):
         again = run_success(TOY, SCORER, disentangled(), tmp_path, ("Bright",), QUICK)
         assert {**first, "seconds": 0} == {**again, "seconds": 0}
         assert path.read_bytes() == whole
-
-
-def test_seeds_of_the_command_line_are_those_of_the_library():
-    assert (learning.LABEL_SEED, learning.BENCH_SEED) == (dataset.LABEL_SEED, dataset.BENCH_SEED)
 
 
 def test_a_one_sided_attribute_is_said_to_be_one():

@@ -151,7 +151,7 @@ def test_erased_digits_are_gone_and_faint_ones_in_between():
 
 def test_a_training_that_was_stopped_ends_like_one_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(counter, "CHUNK", 2)
-    pictures, options = pictures_of(data()), Options(steps=4, batch=4, bfloat16=False)
+    pictures, options = pictures_of(data()), Options(steps=4, batch=4)
     alone = train(pictures, options)
 
     def stop(step, steps):
@@ -164,7 +164,7 @@ def test_a_training_that_was_stopped_ends_like_one_left_alone(tmp_path, monkeypa
     for (name, one), other in zip(alone.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
     with pytest.raises(GanvasError, match="another training"):
-        train(pictures, Options(steps=4, batch=4, seed=1, bfloat16=False), tmp_path / "c.safetensors")
+        train(pictures, Options(steps=4, batch=4, seed=1), tmp_path / "c.safetensors")
 
 
 def test_probabilities_are_calibrated_and_measured():

@@ -157,7 +157,7 @@ SHORT = NONLINEAR["guidedstyle"] | {"steps": 3, "knowledge": 10}
 @pytest.mark.parametrize(
     ("method", "options"),
     [
-        ("balanced", {"against": "Bright, Big"}),
+        ("balanced", {"against": "Bright", "attributes": ["Red", "Big"]}),
         ("balanced", {"others": 1, "attributes": ["Red", "Bright"]}),
         ("cardinality", COUNTING | {"recipe": "best", "preserve": 0.5, "gain": "", "knowledge": 50, "steps": 20}),
         ("cardinality", COUNTING | {"recipe": "paper", "space": "w+", "rows": "resolution", "steps": 20}),

@@ -15,17 +15,13 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.gaussianize import Gaussianize
 from ganvas.probe import Probe
 from ganvas.scorer import KINDS
+from ganvas.seeds import LABEL_SEED
 from ganvas.types import Scores, W, WPlus
-
-LABEL_SEED = 1_000_000
-"""Where label sets start, so that what a person tries (small seeds) was never learned from."""
-BENCH_SEED = 2_000_000
-"""Where benchmarks start, so that what a table reports was never learned from."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where codes come from: seeds ``seed … seed + n - 1`` at ``psi``, or a codes file known by its sha256.
+    """Where codes come from: seeds at ``psi`` (``seeds.label_seeds`` from ``seed`` on), or a codes file known by its sha256.
 
     ``batch``: so many codes at a time went through the mapping network, which changes their last bits.
     A selection of rows (``LatentDataset.subset``) has neither seed nor file.

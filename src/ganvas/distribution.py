@@ -10,10 +10,9 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator, w_of_seeds
+from ganvas.seeds import DISTRIBUTION_SEED
 from ganvas.types import W, WPlus
 
-DISTRIBUTION_SEED = 3_000_000
-"""Where the codes that W is measured on start: neither learned from (1,000,000) nor reported on (2,000,000)."""
 PERCENTILE = 99.9
 """Of a thousand sampled codes one lies beyond the bound."""
 RIDGE = 1e-3

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ganvas.dataset import LABEL_SEED, LatentDataset
+from ganvas.dataset import LatentDataset
 from ganvas.edit import About, Editor, LinearEditor, gains
 from ganvas.errors import GanvasError, unknown
 from ganvas.files import load_tensors, read_npy
@@ -26,6 +26,7 @@ from ganvas.generator import Generator, sample
 from ganvas.masked import Masked
 from ganvas.probe import Probe
 from ganvas.rows import is_stylegan2, stylegan2_rows
+from ganvas.seeds import LABEL_SEED
 from ganvas.types import W
 
 IMPORTED = "imported"

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganvas.dataset import LABEL_SEED, LatentDataset, Source, make_dataset
+from ganvas.dataset import LatentDataset, Source, make_dataset
 from ganvas.errors import GanvasError
 from ganvas.files import read_json, write_json
 from ganvas.generator import Generator
@@ -25,6 +25,7 @@ from ganvas.labels import INDEX, MOST_PSI, VERSION, Labels, draw_batch, draw_cod
 from ganvas.pictures import KEPT_SIZE, shrink
 from ganvas.progress import advancing
 from ganvas.scorer import Scorer
+from ganvas.seeds import LABEL_SEED, label_seeds
 from ganvas.shards import decode, encode, images_path, load_shard, refuse_others, save_shard, scores_path
 from ganvas.types import Images, Scores
 
@@ -48,7 +49,7 @@ def label(
     progress: bool = False,
     _shard: int = SHARD,
 ) -> LatentDataset:
-    """Score the faces of seeds ``seed … seed + n - 1``; with ``out``, in a folder that a later call goes on with.
+    """Score the faces of ``label_seeds(n, seed)``; with ``out``, in a folder that a later call goes on with.
 
     The scorer must be on the generator's device. ``keep_images`` keeps pictures of 256 pixels (or the generator's own
     size, if smaller) as JPEG, and scores those, decoded: a folder that has pictures keeps them, and another scorer on
@@ -101,7 +102,7 @@ class _View:
     @torch.no_grad()
     def render(self, start: int, rows: int, tick: Tick) -> Iterator[Images]:
         """Pictures (1, 3, size, size), one after the other."""
-        ws = draw_batch(self.generator, self.source, (self.source.seed or 0) + start)[:rows]
+        ws = draw_batch(self.generator, self.source, start)[:rows]
         for codes in ws.split(render_batch(self.generator.device)):
             for picture in shrink(self.generator.synthesis(codes), self.size).split(1):
                 yield picture
@@ -200,7 +201,7 @@ def _check(n: int, psi: float, seed: int) -> None:
         raise GanvasError(f"The number of faces must be at least 1, not {n}.")
     if not abs(psi) < MOST_PSI:
         raise GanvasError(f"psi must be a number, 1 or less for natural faces, not {psi}.")
-    if not 0 <= seed <= 2**32 - n:
+    if seed < 0 or label_seeds(1, seed, n - 1)[0] >= 2**32:
         raise GanvasError(f"Seeds go from 0 to {2**32 - 1}: {n} of them can't start at {seed}.")
 
 

@@ -14,8 +14,9 @@ from ganvas.codes import check_generator, load_codes
 from ganvas.dataset import LatentDataset, Source, columns_of, make_dataset
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, read_json, save_tensors
-from ganvas.generator import Generator, sample
+from ganvas.generator import Generator, truncate, w_of_seeds
 from ganvas.scorer import KINDS
+from ganvas.seeds import label_seeds
 from ganvas.shards import scores_path
 from ganvas.types import Scores, W
 
@@ -126,13 +127,15 @@ def draw_codes(generator: Generator, n: int, source: Source) -> W:
     """The codes (n, w_dim) of a source's seeds, on the CPU; whole batches are drawn, so that ``n`` changes no bit."""
     if source.seed is None:
         raise GanvasError("These codes have no seeds that redraw them.")
-    starts = range(source.seed, source.seed + n, source.batch)
-    return torch.cat([draw_batch(generator, source, start)[:, 0].cpu() for start in starts])[:n]
+    batches = [draw_batch(generator, source, start)[:, 0].cpu() for start in range(0, n, source.batch)]
+    return torch.cat(batches)[:n]
 
 
 def draw_batch(generator: Generator, source: Source, start: int) -> Tensor:
-    """The W+ codes (batch, num_ws, w_dim) of the batch at seed ``start``; fewer where the seeds end."""
-    return sample(generator, min(source.batch, 2**32 - start), source.psi, start)
+    """The W+ codes (batch, num_ws, w_dim) of the labels from number ``start`` on; fewer where the seeds end."""
+    seeds = [seed for seed in label_seeds(source.batch, source.seed or 0, start) if seed < 2**32]
+    with torch.no_grad():
+        return generator.expand(truncate(w_of_seeds(generator, seeds), generator.w_avg, source.psi))
 
 
 def pack(data: LatentDataset, path: str | Path, *, bits: int = 16, generator: str = "unnamed") -> Storage:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ganvas import __version__, editors, own_labels, scorers
-from ganvas.dataset import LABEL_SEED, LatentDataset
+from ganvas.dataset import LatentDataset
 from ganvas.editors import load_editor, report_lines, save
 from ganvas.errors import GanvasError
 from ganvas.files import read_json, write_json
@@ -23,6 +23,7 @@ from ganvas.generators import load_generator
 from ganvas.labelling import label
 from ganvas.recipe_files import check_output
 from ganvas.scorers import _examples
+from ganvas.seeds import LABEL_SEED
 
 Say = Callable[[str], object]
 Learn = Callable[[str, LatentDataset, Generator, dict[str, Any]], Any]

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ganvas.control import View
-from ganvas.dataset import BENCH_SEED
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import Generator, truncate, w_of_seeds
 from ganvas.metrics import Trial, readable
+from ganvas.seeds import BENCH_SEED
 from ganvas.types import Scores, WPlus
 
 POOL_CHUNK = 64

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from ganvas.bench import Goal, Pool, dtype_name, fresh_pool, load_trial, save_trial
+from ganvas.bench.papers import ATTRIBUTES
 from ganvas.bench.tables import markdown
 from ganvas.control import Ladder, View, reach
-from ganvas.dataset import BENCH_SEED
 from ganvas.distribution import PERCENTILE, Distribution, fit_distribution
 from ganvas.edit import Editor, fingerprint
 from ganvas.errors import GanvasError, unknown
@@ -39,9 +39,8 @@ from ganvas.metrics import (
 from ganvas.progress import advancing
 from ganvas.recipe_files import check_output
 from ganvas.scorer import Scorer
+from ganvas.seeds import BENCH_SEED
 
-ATTRIBUTES = ("Eyeglasses", "Male", "Smiling", "Young")
-"""Glasses, gender, smile and age, the paper's four."""
 DOWNWARDS = ("Young",)
 """Attributes that are tried towards their absence: the paper's "age" makes faces older."""
 TARGET = 0.9

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ganvas.bench.papers import AGREEMENT
 from ganvas.bench.published import WANTED
 from ganvas.bench.tables import cell
 from ganvas.bench.words import MATCHED, Results, Row, match, plain, strangers
@@ -76,7 +77,9 @@ def _published(results: Results) -> list[Section]:
     text = (
         "|cos| of linear methods' directions with encoder4editing's (smile, age). Wanted of the SVM boundary: "
         + ", ".join(f"{name} {least:g}" for name, least in WANTED.items())
-        + "; independent published directions agree with each other at 0.59 and 0.47. The softness of InterfaceGAN's margin, its"
+        + "; independent published directions agree with each other at "
+        + " and ".join(f"{value:g}" for value in AGREEMENT.values())
+        + ". The softness of InterfaceGAN's margin, its"
         " only free number, was set by this agreement, and is the same in all tables."
     )
     rows = [(method, *(f"{row[n]:.3f}" if n in row else "-" for n in names)) for method, row in found.items()]

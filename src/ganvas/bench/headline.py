@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from ganvas.bench.cells import Cell
 from ganvas.bench.methods import Entry
 from ganvas.bench.numbers import difference, identity
+from ganvas.bench.papers import IDENTITY, SUCCESS
 from ganvas.bench.tables import cell
-from ganvas.bench.verdicts import ARRIVES, PAPER_IDENTITY, PAPER_SUCCESS
+from ganvas.bench.verdicts import ARRIVES
 from ganvas.bench.words import Results, Row, less
 from ganvas.metrics import Estimate, Trial, success
 from ganvas.page import Section
 
-PAPERS = {"success": PAPER_SUCCESS, "identity": PAPER_IDENTITY}
+PAPERS = {"success": SUCCESS, "identity": IDENTITY}
 FAMILIES = ("compact", "interfacegan")
 
 

@@ -16,10 +16,9 @@ from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator, sample
 from ganvas.metrics import estimate
+from ganvas.seeds import LATENT_SEED
 from ganvas.types import WPlus
 
-LATENT_SEED = 2_500_000
-"""Where the codes of these measures start: no method learned from them, and none of them is rendered."""
 TIMED = 64
 """Codes that edits are timed on, one by one."""
 

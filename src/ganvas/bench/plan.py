@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, replace
 
 from ganvas.bench.track import Search
-from ganvas.dataset import BENCH_SEED
 from ganvas.errors import GanvasError
+from ganvas.seeds import BENCH_SEED
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ganvas.imported import read_direction
 FILES = {"Smiling": "smile.pt", "Young": "age.pt"}
 """Of encoder4editing (https://github.com/omertov/encoder4editing, MIT), for StyleGAN2-FFHQ's W."""
 WANTED = {"Smiling": 0.55, "Young": 0.4}
-"""|cos| of the SVM boundary; independent published directions agree with each other at 0.59 and 0.47."""
+"""|cos| of the SVM boundary."""
 
 
 def read(folder: Path, width: int) -> dict[str, Tensor]:

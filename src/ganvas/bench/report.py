@@ -56,7 +56,7 @@ class Wanted:
     judges: Sequence[str] | None = None
     plan: Plan = FULL
     device: str = "cpu"
-    dtype: str = "bfloat16"
+    dtype: str = "float32"
     published: Path | None = None
 
 

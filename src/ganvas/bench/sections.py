@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ganvas.bench import papers
 from ganvas.bench.further import further
 from ganvas.bench.headline import headline
 from ganvas.bench.tables import cell
-from ganvas.bench.verdicts import DRIFT, PAPER_IDENTITY, PAPER_SUCCESS, SUCCESS
+from ganvas.bench.verdicts import DRIFT, SUCCESS
 from ganvas.bench.words import MATCHED, Results, Row, less, match, plain, strangers, yes
 from ganvas.page import Section
 
@@ -52,7 +53,7 @@ def _verdicts(results: Results) -> list[Section]:
                 less(r["attribute"]),
                 r["method"],
                 cell(r["success"], 3),
-                _pair(PAPER_SUCCESS, r["attribute"]),
+                _pair(papers.SUCCESS, r["attribute"]),
                 yes(r["holds"]),
             )
             for r in found["success"]
@@ -162,12 +163,12 @@ def _paper(name: str, row: Results, judges: Sequence[str]) -> Row:
 
 def _paper_rows(attribute: str, width: int) -> list[Row]:
     """The paper's own numbers, in the columns of ``_papers``."""
-    if attribute not in PAPER_SUCCESS:
+    if attribute not in papers.SUCCESS:
         return []
     rows = []
     for k, name in enumerate(("in the paper: compact", "in the paper: InterfaceGAN")):
-        row = [name, "256", f"{PAPER_SUCCESS[attribute][k]:.3f}", *[""] * (width - 3)]
-        row[5] = f"{PAPER_IDENTITY[attribute][k]:.3f}"
+        row = [name, "256", f"{papers.SUCCESS[attribute][k]:.3f}", *[""] * (width - 3)]
+        row[5] = f"{papers.IDENTITY[attribute][k]:.3f}"
         rows.append(tuple(row))
     return rows
 

@@ -14,19 +14,6 @@ from ganvas.bench.numbers import difference, identity, per_code, ratio
 from ganvas.bench.stage import Stage
 from ganvas.metrics import Estimate, Trial, estimate, success
 
-PAPER_SUCCESS: Mapping[str, tuple[float, float]] = {
-    "Eyeglasses": (0.999, 0.990),
-    "Male": (0.970, 0.978),
-    "Smiling": (0.999, 0.999),
-    "Young": (0.950, 0.968),
-}
-"""Lesné et al., section 4.3: their method's and InterfaceGAN's."""
-PAPER_IDENTITY: Mapping[str, tuple[float, float]] = {
-    "Eyeglasses": (0.947, 0.939),
-    "Male": (0.930, 0.944),
-    "Smiling": (0.967, 0.973),
-    "Young": (0.895, 0.906),
-}
 SUCCESS = 0.97
 """What the best editor is to reach."""
 DRIFT = 0.7

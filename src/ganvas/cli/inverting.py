@@ -43,20 +43,19 @@ def steps_of(set_: list[str] | None, shift: list[str] | None, recipe: Path | Non
     return (*found.edits, *own)
 
 
-def train_counting(folder: Path, generator: str, out: Path, told: tuple[str, float, int | None, int]) -> None:
-    """Train an encoder on a MultiMNIST folder; ``told``: space, weight of the count, steps (None: as many as usual), seed."""
+def train_counting(folder: Path, generator: str, out: Path, told: tuple[str, float, int | None, str, int]) -> None:
+    """Train an encoder on a MultiMNIST folder; ``told``: space, weight of the count, steps (None: the usual), dtype, seed."""
     from ganvas.scorers.count import Counter
     from ganvas.training import count_encoder
 
-    space, keep_count, steps, seed = told
-    # Codes in float32, pictures in bfloat16: twice as many a second.
-    network = starting.generator_of(generator, "cpu", "bfloat16")
+    space, keep_count, steps, dtype, seed = told
+    network = starting.generator_of(generator, "cpu", dtype)
     counter = starting.scorer_of(generator, None, "cpu")
     if not isinstance(counter, Counter):
         raise GanvasError(
             f"Generator {generator!r} has scorer {counter.name!r}, which counts no digits: see `ganvas list`."
         )
-    settings = count_encoder.Options(space, keep_count=keep_count, seed=seed)
+    settings = count_encoder.Options(space, keep_count=keep_count, dtype=dtype, seed=seed)
     if steps is not None:
         settings = replace(settings, first=2 * steps, steps=steps)
     with counting("Training") as watch:

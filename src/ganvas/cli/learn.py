@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from ganvas.cli import options
-from ganvas.cli.learning import LABEL_SEED
 from ganvas.cli.learning import PANEL as PANEL
 from ganvas.cli.options import Device, Dtype, GeneratorName
+from ganvas.seeds import LABEL_SEED
 
 
 def learn(

@@ -9,6 +9,7 @@ import typer
 
 from ganvas.cli import options
 from ganvas.cli.options import CodesFile, Device, Dtype, EditorName, GeneratorName
+from ganvas.seeds import BENCH_SEED, LABEL_SEED
 
 PANEL = "Learning and measuring"
 
@@ -16,8 +17,6 @@ ScorerName = Annotated[
     str | None,
     typer.Option("--scorer", metavar="NAME", help="A scorer; by default the one that the generator's card names."),
 ]
-LABEL_SEED = 1_000_000  # the seeds below are for people: what they try was never learned from
-BENCH_SEED = 2_000_000
 
 
 def label(

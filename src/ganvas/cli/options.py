@@ -27,7 +27,7 @@ Label = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[Literal["float32", "bfloat16"], typer.Option(help="Precision of the synthesis; bfloat16 is faster.")]
+Dtype = Annotated[Literal["float32", "bfloat16"], typer.Option(help="What networks compute in; bfloat16 is faster.")]
 EditorName = Annotated[
     str | None,
     typer.Option(

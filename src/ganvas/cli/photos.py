@@ -142,6 +142,7 @@ def train_encoder(
         float, typer.Option(help="MultiMNIST: the weight of a loss that keeps the number of digits.")
     ] = 0.0,
     steps: Annotated[int | None, typer.Option(help="MultiMNIST: steps; about one a second on one core.")] = None,
+    dtype: Dtype = "float32",
     seed: options.Seed = 0,
 ) -> None:
     """Train an encoder: a picture to a code in one pass. Stopped and started again, it goes on.
@@ -154,10 +155,10 @@ def train_encoder(
 
     recipe_files.check_output(out, (".safetensors",))
     if (folder / "train.parquet").exists():
-        inverting.train_counting(folder, generator, out, (space, keep_count, steps, seed))
+        inverting.train_counting(folder, generator, out, (space, keep_count, steps, dtype, seed))
     else:
         network = starting.generator_of(generator, "cpu")
-        encoder.train_encoder(folder, network, out, encoder.Options(epochs=epochs, seed=seed), options.say)
+        encoder.train_encoder(folder, network, out, encoder.Options(epochs=epochs, dtype=dtype, seed=seed), options.say)
     options.say(out)
 
 

@@ -49,7 +49,7 @@ def bench(
         typer.Option(metavar="DIR", help="A MultiMNIST folder, for what the count report says of real images."),
     ] = None,
     device: Device = "cpu",
-    dtype: Dtype = "bfloat16",
+    dtype: Dtype = "float32",
 ) -> None:
     """Compare editing methods on faces that none learned from, or ways to count, of a generator whose scorer counts."""
     from ganvas import generators

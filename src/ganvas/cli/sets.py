@@ -44,6 +44,7 @@ def train_counter(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Sets that `make-multimnist` made.")],
     out: Annotated[Path, typer.Option(help="The counter (safetensors); a checkpoint lies beside it while it trains.")],
     steps: Annotated[int, typer.Option(help="Batches of 128 pictures.")] = 1400,
+    dtype: Dtype = "float32",
     seed: Seed = 0,
 ) -> None:
     """Train the scorer that counts digits; stopped and started again, it goes on."""
@@ -52,7 +53,7 @@ def train_counter(
 
     recipe_files.check_output(out, (".safetensors",))
     with counting("Learning") as watch:
-        found = counter.train_counter(folders, out, counter.Options(steps=steps, seed=seed), watch)
+        found = counter.train_counter(folders, out, counter.Options(steps=steps, dtype=dtype, seed=seed), watch)
     for name, values in found.items():
         options.say(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
     options.say(out)

@@ -16,6 +16,7 @@ from ganvas.inversion.likeness import Eye
 from ganvas.multimnist_files import MultiMnist
 from ganvas.pictures import from_bytes, shrink, to_bytes
 from ganvas.training._latent_judge import LatentJudge
+from ganvas.types import DTYPES
 
 SPACES = ("w", "w+")
 KNOWN = 4096
@@ -32,6 +33,7 @@ class Options:
     The defaults take four minutes on one core at 64×64.
     ``judged``, ``offset`` and ``keep_count`` weigh the latent discriminator, the squared offsets (in variances of W) and
     the count. The first offset is freed after the first of the shares ``freed`` of the steps, the last after the second.
+    ``dtype``: of convolutions.
     """
 
     space: str = "w+"
@@ -47,11 +49,13 @@ class Options:
     offset: float = 1.0
     keep_count: float = 0.0
     freed: tuple[float, float] = (0.1, 0.6)
+    dtype: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.space not in SPACES:
-            raise unknown("space", self.space, SPACES)
+        for name, known in (("space", SPACES), ("dtype", DTYPES)):
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
         for name in ("steps", "drawn", "batch"):
             if getattr(self, name) < 1:
                 raise GanvasError(f"{name} must be at least 1, not {getattr(self, name)}.")
@@ -146,9 +150,9 @@ class School:
         return self.generator.synthesis(self.mean + self.deviation * codes)
 
     def encode(self, network: EncoderNetwork, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network says, in bfloat16 as far as it is convolutions."""
+        """What the network says."""
         seen = shrink(images, network.sizes.side).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(seen.device.type, torch.bfloat16):
+        with torch.autocast(seen.device.type, torch.bfloat16, enabled=self.options.dtype == "bfloat16"):
             features = network.features(seen)
         return network.read(features.float())
 

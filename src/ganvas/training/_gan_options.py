@@ -8,6 +8,7 @@ from typing import Any
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators._stylegan2_shape import Shape
 from ganvas.training._gan_discriminator import Critic
+from ganvas.types import DTYPES
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ class Options:
     """Show half of the pictures mirrored."""
     condition: str = ""
     """"count": the generator is told how many objects to draw."""
-    precision: str = "bfloat16"
+    precision: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.precision not in ("bfloat16", "float32"):
-            raise unknown("precision", self.precision, ("bfloat16", "float32"))
+        if self.precision not in DTYPES:
+            raise unknown("precision", self.precision, DTYPES)
         if self.condition not in ("", "count"):
             raise unknown("condition", self.condition, ("count",))
         if len(self.widths) != len(self.critic_widths):

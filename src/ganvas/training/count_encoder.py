@@ -89,6 +89,7 @@ def begin(
         return school.missed(school.encode(network, images)[0], codes)
 
     run = {"part": "first", "first": options.first, "drawn": options.drawn, "rate": options.rate, "seed": options.seed}
+    run |= {"dtype": options.dtype}
     _descend(school, [network], [loss], options.first, _Kept(checkpoint, run), watch)
     return network
 

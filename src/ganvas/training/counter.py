@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganvas.errors import GanvasError
+from ganvas.errors import GanvasError, unknown
 from ganvas.files import save_tensors
 from ganvas.multimnist_files import MultiMnist, read_multimnist
 from ganvas.scorers.count import MOST, SIDE, Counter, CounterNetwork, Readings, margin, see
 from ganvas.training import checkpoints
 from ganvas.training.digits import Pictures, drawn
+from ganvas.types import DTYPES
 
 HELD = 2000
 """Pictures of the training set, at most a tenth, that aren't learned from: probabilities are calibrated on them."""
@@ -27,15 +28,19 @@ CHUNK = 100
 
 @dataclass(frozen=True)
 class Options:
-    """How long and how fast; the defaults take about eight minutes on one core with bfloat16 instructions."""
+    """How long, how fast, and the ``dtype`` of convolutions."""
 
     steps: int = 1400
     batch: int = 128
     rate: float = 3e-3
     decay: float = 0.02
     class_weight: float = 0.5
-    bfloat16: bool = True
+    dtype: str = "float32"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise unknown("dtype", self.dtype, DTYPES)
 
 
 def pictures_of(data: MultiMnist) -> Pictures:
@@ -162,7 +167,7 @@ def save(counter: Counter, path: str | Path, about: dict[str, Any]) -> None:
 
 def _loss(network: CounterNetwork, data: Pictures, options: Options, random: torch.Generator) -> Tensor:
     x, targets = drawn(data, options.batch, random)
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.dtype == "bfloat16"):
         logits = Readings(*(part.float() for part in network(x.contiguous(memory_format=torch.channels_last))))
     count, classes = targets.soft()
     of_count = F.cross_entropy(logits.count, count)

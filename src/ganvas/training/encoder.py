@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganvas.errors import GanvasError
+from ganvas.errors import GanvasError, unknown
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import Generator, hash_weights
 from ganvas.inversion.encoder import SIDE, Encoder, EncoderNetwork, encoder_for, save_encoder
@@ -24,6 +24,7 @@ from ganvas.labels import load_labels
 from ganvas.pictures import from_bytes, shrink, to_bytes
 from ganvas.shards import decode, images_path
 from ganvas.training import checkpoints
+from ganvas.types import DTYPES
 
 Report = Callable[[str], None]
 HELD_OUT = 512
@@ -35,8 +36,10 @@ RIDGE = 100.0
 
 @dataclass(frozen=True)
 class Options:
-    """How to train. ``code``, ``pixels``, ``identity`` and ``attributes`` weigh what an error changes: the share of each
-    one's variance that is missed."""
+    """How to train; ``dtype`` is that of convolutions.
+
+    ``code``, ``pixels``, ``identity`` and ``attributes`` weigh what an error changes: the share of each one's variance that is
+    missed."""
 
     epochs: int = 8
     batch: int = 96
@@ -48,7 +51,12 @@ class Options:
     attributes: float = 0.5
     faces: int = 10_000
     """Whose identity is embedded, to learn what of it W says."""
+    dtype: str = "float32"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise unknown("dtype", self.dtype, DTYPES)
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,7 @@ def fit(material: Material, generator: Generator, options: Options, checkpoint: 
         order, total = torch.randperm(learned, generator=random), 0.0
         network.train()
         for rows in order[: steps * options.batch].split(options.batch):
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=options.dtype == "bfloat16"):
                 features = network.features(augment(material.pixels[rows], random))
             error = network.base(features.float()) - codes[rows]
             loss = (error @ material.shows).square().sum(1).mean()

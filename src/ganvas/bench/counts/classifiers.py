@@ -14,17 +14,13 @@ from torch import Tensor
 
 from ganvas.bench.counts import encoders, recipes
 from ganvas.bench.counts.encoders import Kind
-from ganvas.bench.counts.fits import fast
 from ganvas.bench.counts.section import Section, Table
 from ganvas.bench.counts.stage import Stage
+from ganvas.bench.papers import COUNT_CLASSIFIERS
 from ganvas.dataset import LatentDataset
 from ganvas.editors._count_classifier import HIDDEN, Heads, Knowing, accuracy, heads_of, learn
 
 NAME, TITLE = "classifiers", "Classifiers of codes (table 1b)"
-PAPER = {("w+", "mse"): (1.0, 1.0), ("w+", "ce"): (1.0, 1.0), ("w", "mse"): (0.89, 0.69), ("w", "ce"): (0.91, 0.83)}
-"""Train and test accuracy in the paper, where W+ has 12 rows of 512."""
-HELD = 0.2
-"""The share of sampled codes that isn't learned from."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ def run(stage: Stage) -> Section:
     rows = [_measured(stage, one, loss) for one in reversed(codes) for loss in ("mse", "ce")]
     cells = []
     for row in rows:
-        paper = PAPER[row["space"], row["loss"]]
+        paper = COUNT_CLASSIFIERS[row["space"], row["loss"]]
         layers = f"[{', '.join(map(str, row['layers']))}]"
         shares = (row["train"], row["test"], *paper)
         cells.append((row["space"].upper(), layers, row["loss"].upper(), *(f"{share:.1%}" for share in shares)))
@@ -91,7 +87,7 @@ def _measured(stage: Stage, codes: Codes, loss: str) -> dict[str, Any]:
     hidden = HIDDEN["w"] if codes.space == "w" else stage.size.hidden
     steps = recipes.steps(stage, codes.space)["knowledge"]
     stage.watch(f"Learning a classifier in {codes.space.upper()} by {loss} …")
-    with fast(), torch.enable_grad():
+    with torch.enable_grad():
         network = learn(codes.train, codes.train_counts, codes.heads, Knowing(loss, hidden, steps), stage.seed % 2**31)
     shares = [accuracy(network, x, y)[0] for x, y in _parts(codes)]
     return {

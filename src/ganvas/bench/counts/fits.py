@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
-
-import torch
 
 from ganvas import editors
 from ganvas.bench.counts.section import key_of
@@ -27,18 +24,6 @@ def fitted(stage: Stage, name: str, data: LatentDataset, method: str, options: M
         except GanvasError:
             pass  # damaged: learned anew
     stage.watch(f"Learning {name} from {len(data):,} codes …")
-    with fast():
-        editor = editors.fit(method, data, stage.generator, **options)
+    editor = editors.fit(method, data, stage.generator, **options)
     editors.save(editor, file)
     return editor
-
-
-@contextmanager
-def fast() -> Iterator[None]:
-    """Products of matrices in bfloat16 where the processor has them, which halves what large networks take or better."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from ganvas.bench.counts.stage import Stage
 from ganvas.bench.report import load_usable
-from ganvas.dataset import LABEL_SEED, LatentDataset, Source, make_dataset
+from ganvas.dataset import LatentDataset, Source, make_dataset
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import Generator
 from ganvas.labelling import label
 from ganvas.scorer import Scorer
+from ganvas.seeds import LABEL_SEED
 from ganvas.types import Scores, WPlus
 
 INVERTED = "inverted.safetensors"

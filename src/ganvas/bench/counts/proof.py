@@ -43,6 +43,7 @@ from ganvas.pictures import from_bytes, read_picture, shrink
 from ganvas.recipe import Named, Tools
 from ganvas.sampling import Condition
 from ganvas.scorers.count import SIDE, Block, see
+from ganvas.seeds import BENCH_SEED, PROOF_SEED
 from ganvas.training.counter import Options, slope
 from ganvas.types import Images
 
@@ -55,8 +56,6 @@ CLASSES = 8
 """Counts that a network tells apart, from 0."""
 BATCH, TRIES = 32, 8
 """Pictures a step; candidates for each picture that is wanted, at most."""
-SEEDS = 1_000_000
-"""Drawn candidates start so far behind the stage's seed: no other section draws them."""
 SHOWN = 8
 Grey = UInt8[Tensor, "n 64 64"]
 
@@ -143,7 +142,7 @@ def _added(
     conditions = [Condition("count", most, most)]
     if "sure" in stage.counter.attributes:
         conditions.append(Condition("sure", 0.9, None, probability=True))
-    order = Order(tuple(conditions), lacking, stage.seed + SEEDS, tries=TRIES * lacking)
+    order = Order(tuple(conditions), lacking, stage.seed - BENCH_SEED + PROOF_SEED, tries=TRIES * lacking)
     key = key_of([stage.about, named.fingerprint, inverter.name, lacking])
     folders = {way: stage.place("proof", f"{way}-{key}") for way in ("drawn", "edited")}
     stage.watch(f"Drawing {lacking} pictures of {most} …")
@@ -185,9 +184,7 @@ def learn(lesson: Lesson, steps: int, seed: int) -> SmallCounter:
             group["lr"] = options.rate * slope(step, steps)
         rows = torch.multinomial(weights, BATCH, replacement=True, generator=random)
         grey = (lesson.grey[rows, None] / 255).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
-            logits = network(grey)
-        loss = F.cross_entropy(logits.float(), lesson.counts[rows])
+        loss = F.cross_entropy(network(grey), lesson.counts[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -11,13 +11,14 @@ from typing import Any
 
 from ganvas.bench import dtype_name
 from ganvas.bench.counts.plan import Size
-from ganvas.dataset import BENCH_SEED, LatentDataset
+from ganvas.dataset import LatentDataset
 from ganvas.editors.cardinality import RECIPES
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator
 from ganvas.multimnist_files import read_about
 from ganvas.scorer import Scorer
 from ganvas.scorers.count import Counter
+from ganvas.seeds import BENCH_SEED
 
 CONDITIONAL = "conditional.safetensors"
 """Under ``work``, where there is one: the conditional generator to compare with."""

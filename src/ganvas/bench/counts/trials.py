@@ -14,11 +14,12 @@ from torch import Tensor
 from ganvas.bench.counts.stage import Stage
 from ganvas.bench.tables import cell
 from ganvas.control import View
-from ganvas.distribution import DISTRIBUTION_SEED, Distribution, fit_distribution
+from ganvas.distribution import Distribution, fit_distribution
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator, sample
 from ganvas.metrics import Estimate, estimate
+from ganvas.seeds import DISTRIBUTION_SEED
 from ganvas.types import Scores, WPlus
 
 LOW, HIGH = 1, 4
