@@ -10,7 +10,7 @@ BIN := .venv/bin
 # The constraints pin torch: no extra moves it.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test slow snapshots lint clean
+.PHONY: demo test numerics slow snapshots lint clean
 
 # Faces edited, as pictures and tables: some minutes.
 demo: .venv/base.stamp
@@ -20,6 +20,10 @@ demo: .venv/base.stamp
 # What must hold; a few minutes.
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest
+
+# What depends on the processor's kernels, as other processors have them.
+numerics: .venv/dev.stamp
+	$(BIN)/python tests/numerics.py
 
 # What takes long.
 slow: .venv/dev.stamp

@@ -8,6 +8,7 @@ import torch
 from benched import METHODS, PAIR, TINY, Judge, embed, outcome, panel
 from learned import compact, labels
 from planted import SCORER, TOY, VIEW, PlantedEditor, disentangled
+from unsteady import UnsteadySums
 
 from ganvas.bench import Goal
 from ganvas.bench import memory as memories
@@ -166,10 +167,22 @@ def test_verdicts_compare_the_families_on_the_same_faces(whole):
     assert best["Bright"]["success"]["mean"] == 1 and best["Bright"]["holds"]
 
 
+@pytest.mark.numerics
+def test_an_editor_moves_codes_to_the_same_bits_when_it_is_fitted_and_when_it_is_found(tmp_path):
+    """Also on a processor whose last bits depend on where numbers lie: a run that goes on finds its editors in files."""
+    ws = sample(TOY, 8, 1.0)
+    for entry in METHODS[:2]:
+        fitted, found = (prepare(entry, labels(), TOY, PAIR, tmp_path).editor for _ in range(2))
+        with UnsteadySums():
+            assert torch.equal(fitted.edit(ws, {"Bright": 1.0}), found.edit(ws, {"Bright": 1.0}))
+            assert torch.equal(fitted.read(ws), found.read(ws))
+
+
 class Stopped(Exception):
     """Somebody pressed Ctrl-C."""
 
 
+@pytest.mark.numerics
 def test_a_run_that_was_cut_ends_in_the_same_bytes(whole, tmp_path, monkeypatch):
     first, _ = whole
     left = 200
@@ -194,6 +207,7 @@ def test_a_run_that_was_cut_ends_in_the_same_bytes(whole, tmp_path, monkeypatch)
     assert 10_000 - left == rendered(tmp_path / "work") - before + 4
 
 
+@pytest.mark.numerics
 def test_again_over_its_own_files_renders_nothing(whole, monkeypatch):
     out, _ = whole
     before, count = (out / "report.json").read_bytes(), 0

@@ -97,7 +97,8 @@ def test_rows_of_nothing_stay(tmp_path):
     moved = editor.edit(WS, {"red": 1.0})
     assert (TOY.coordinates(moved) - TOY.coordinates(WS))[:, NAMES.index("Red")].mean() == pytest.approx(1.0, abs=0.2)
     editors.save(editor, tmp_path / "e.safetensors")
-    assert torch.equal(editors.load_editor(tmp_path / "e.safetensors", TOY).edit(WS, {"red": 1.0}), moved)
+    loaded = editors.load_editor(tmp_path / "e.safetensors", TOY)
+    torch.testing.assert_close(loaded.edit(WS, {"red": 1.0}), moved, rtol=0, atol=1e-5)
 
 
 def test_several_are_saved_and_loaded(tmp_path):
@@ -106,8 +107,8 @@ def test_several_are_saved_and_loaded(tmp_path):
     editors.save(editor, tmp_path / "e.safetensors")
     loaded = editors.load_editor(tmp_path / "e.safetensors", TOY)
     changes = {"red": 1.0, "mix": -0.5}
-    assert torch.equal(loaded.edit(WS, changes), editor.edit(WS, changes))
-    assert torch.equal(loaded.read(WS), editor.read(WS))
+    torch.testing.assert_close(loaded.edit(WS, changes), editor.edit(WS, changes), rtol=0, atol=1e-5)
+    torch.testing.assert_close(loaded.read(WS), editor.read(WS), rtol=1e-5, atol=1e-5)
     assert editors.fingerprint(loaded) == editors.fingerprint(editor)
     editors.report_lines(loaded)
     with pytest.raises(GanvasError, match="4 rows"):

@@ -142,9 +142,8 @@ def test_damaged_options_are_refused(method, damage):
     module, editor = editors._method(method), learned(method)
     told = replace(about_of(editor), options=dict(editor.options) | damage)
     if "surplus" in damage:  # what a later version adds is no damage
-        assert torch.equal(
-            module.from_tensors(editor.state_dict(), told).edit(WS, {"Red": 1.0}), editor.edit(WS, {"Red": 1.0})
-        )
+        again = module.from_tensors(editor.state_dict(), told).edit(WS, {"Red": 1.0})
+        torch.testing.assert_close(again, editor.edit(WS, {"Red": 1.0}), rtol=0, atol=1e-5)
         return
     with pytest.raises(GanvasError):
         module.from_tensors(editor.state_dict(), told)
@@ -229,20 +228,23 @@ def test_styleflow_comes_back():
     torch.testing.assert_close(white @ editor.affine.colouring + a @ editor.affine.weight + editor.affine.bias, x)
 
 
-@pytest.mark.parametrize(("teach", "steps", "rate"), [("matching", 500, 0.01), ("likelihood", 80, 0.03)])
-def test_a_flow_makes_numbers_normal_given_the_attributes(teach, steps, rate):
+@pytest.mark.numerics
+@pytest.mark.parametrize(("teach", "steps"), [("matching", 300), ("likelihood", 120)])
+def test_a_flow_makes_numbers_normal_given_the_attributes(teach, steps):
+    """The attribute decides how wide they are: the bound is far from what any seed gives, so from any processor's last bits."""
     rng = torch.Generator().manual_seed(0)
-    a = torch.randn(4000, 1, generator=rng)
-    wide = torch.empty(4000, 1).exponential_(generator=rng) - 1
-    x = torch.cat((torch.where(a > 0, wide, -wide), torch.randn(4000, 1, generator=rng)), 1)
+    a, x = torch.randn(2000, 1, generator=rng), torch.randn(2000, 2, generator=rng)
+    x[:, 0] *= torch.where(a[:, 0] > 0, 2.0, 0.5)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         velocity = Velocity(2, 1, 64, 2)
-        learn_velocity(velocity, x, a, Options(steps=steps, rate=rate, teach=teach), lambda step, steps: None)
+        learn_velocity(
+            velocity, x, a, Options(steps=steps, rate=0.01, batch=256, teach=teach), lambda step, steps: None
+        )
     normal = solve(velocity, x, a, 6, forwards=True)
     torch.testing.assert_close(solve(velocity, normal, a, 6, forwards=False), x, atol=0.02, rtol=0.02)
     for side in (a[:, 0] > 0, a[:, 0] <= 0):
-        assert unlike_normal(normal[side, 0]) < 0.8 * unlike_normal(x[side, 0])
+        assert unlike_normal(normal[side, 0]) < 0.7 * unlike_normal(x[side, 0])
 
 
 def unlike_normal(values):

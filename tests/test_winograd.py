@@ -9,6 +9,8 @@ from ganvas.generators._stylegan2_layers import initial
 from ganvas.generators._stylegan2_shape import Shape
 from ganvas.generators.stylegan2 import StyleGAN2
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (8, 12), (96, 32), (16, 64)])

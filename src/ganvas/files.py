@@ -131,7 +131,8 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(Path(path), "pt") as file:
             about = parse_json((file.metadata() or {}).get(METADATA_KEY, "{}"), f"The description in {path}")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            # Copied, for what lies anywhere in a file isn't aligned, and some processors then add in another order.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a dict)
     except FileNotFoundError:
         raise GanvasError(f"There is no file {path}.") from None
     except (OSError, SafetensorError) as error:

@@ -73,6 +73,14 @@ class Generator(nn.Module, ABC):
         return w.unsqueeze(1).expand(-1, self.num_ws, -1)
 
 
+def align(codes: Tensor) -> Tensor:
+    """Copy codes to memory of their own: some processors add in another order where numbers lie otherwise.
+
+    So equal codes give equal pixels, whether they were expanded, sliced or read from a file; differentiable.
+    """
+    return codes.clone(memory_format=torch.contiguous_format)
+
+
 def hash_weights(named: Iterable[tuple[str, Tensor]]) -> str:
     """sha256 over names, shapes and float32 values, sorted by name; independent of device, dtype and storage order."""
     digest = hashlib.sha256()
@@ -92,7 +100,8 @@ def draw_z(generator: Generator, seeds: Iterable[int]) -> Z:
         if not 0 <= seed < 2**32:
             raise GanvasError(f"A seed is a whole number from 0 to {2**32 - 1}, not {seed}.")
     rows = [np.random.RandomState(seed).randn(generator.z_dim) for seed in seeds]
-    return torch.from_numpy(np.stack(rows).astype(np.float32)).to(generator.device)
+    # NumPy's memory is aligned by chance, and some processors then add in another order.
+    return torch.tensor(np.stack(rows), dtype=torch.float32, device=generator.device)
 
 
 def truncate(w: W, w_avg: Tensor, psi: float) -> W:

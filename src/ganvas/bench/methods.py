@@ -181,6 +181,8 @@ def _fitted(
     if file and note:
         editors.save(editor, file)
         write_json(note, {"key": key, "seconds": seconds, "missing": missing})
+        # A run that goes on has the file only: tensors that lie otherwise in memory give other last bits.
+        editor = editors.load_editor(file, generator)
     return Contender(entry, editor, missing=missing, seconds=seconds)
 
 

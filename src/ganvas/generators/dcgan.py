@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.generator import Generator, draw_z, hash_weights
+from ganvas.generator import Generator, align, draw_z, hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
 
 KIND, FAMILY, VERSION = "generator", "dcgan", 1
@@ -170,7 +170,7 @@ class Dcgan(Generator):
         """Pictures (n, 3, resolution, resolution), float32."""
         if ws.shape[1:] != (1, self.w_dim):
             raise GanvasError(f"Codes for {self.name!r} have shape (n, 1, {self.w_dim}), not {tuple(ws.shape)}.")
-        x = ws[:, 0].reshape(len(ws), *self.inner)
+        x = align(ws).reshape(len(ws), *self.inner)
         return self._run(x, self.shape.first, len(self.shape.layers), self.dtype).float().expand(-1, 3, -1, -1)
 
     @torch.no_grad()

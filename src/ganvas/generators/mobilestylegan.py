@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ganvas import hub
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator, hash_weights
+from ganvas.generator import Generator, align, hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
 
 STRIP_ROWS = 64
@@ -95,7 +95,7 @@ class MobileStyleGAN(Generator):
             raise GanvasError(
                 f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
             )
-        return torch.cat([self._picture(code) for code in ws])
+        return torch.cat([self._picture(align(code)) for code in ws])
 
     def _picture(self, code: Tensor) -> Tensor:
         styles = [

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ganvas import hub
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
-from ganvas.generator import Generator, hash_weights
+from ganvas.generator import Generator, align, hash_weights
 from ganvas.generators import _stylegan2_layers as layers
 from ganvas.generators._stylegan2_shape import MOST, Shape
 from ganvas.types import Images, Labels, W, WPlus, Z
@@ -124,7 +124,7 @@ class StyleGAN2(Generator):
             raise GanvasError(
                 f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
             )
-        return layers.synthesis(self._folded(), self.shape, ws).expand(-1, 3, -1, -1)
+        return layers.synthesis(self._folded(), self.shape, align(ws)).expand(-1, 3, -1, -1)
 
 
 def _check(state: Mapping[str, Tensor], shape: Shape) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator, hash_weights
+from ganvas.generator import Generator, align, hash_weights
 from ganvas.hub import Card
 from ganvas.precision import accept_any_float
 from ganvas.types import Images, Labels, W, WPlus, Z
@@ -115,7 +115,7 @@ class Toy(Generator):
                 f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
             )
         styles, grey = {}, 0
-        for i, row in enumerate(ws.unbind(1)):
+        for i, row in enumerate(align(ws).unbind(1)):
             # Not by F.linear: a product's last digits could change with the batch.
             style = (row[:, None] * self.get_buffer(f"affine_{i}_weight")).sum(2) + self.get_buffer(f"affine_{i}_bias")
             style = torch.tanh(style / 2)[..., None, None]
