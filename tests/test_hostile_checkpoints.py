@@ -72,10 +72,10 @@ def big(number: int) -> bytes:
     return b"\x8a\x08" + struct.pack("<q", number)
 
 
-def doubled(step: bytes) -> bytes:
-    """Opcodes that make of the top value one with it twice inside, 60 times; ``step`` has one %s for each time but one."""
+def doubled(step: bytes, times: int = 60) -> bytes:
+    """Opcodes that make of the top value one with it twice inside, ``times`` times; ``step`` has one %s for each but one."""
     made = b""
-    for i in range(60):
+    for i in range(times):
         recall = b"h" + bytes([i])
         made += b"q" + bytes([i]) + step.replace(b"%s", recall)
     return made

@@ -1,11 +1,13 @@
 """Small files that would take much memory or time: what is shared, recalled or opened again is counted each time."""
 
+import io
+import pickle
 import warnings
 
 import pytest
 import torch
 from nvidia_pickles import called, octets, text, whole
-from test_hostile_checkpoints import LOAD, OBJECT, refused, saved, zipped
+from test_hostile_checkpoints import LOAD, OBJECT, big, doubled, refused, saved, zipped
 
 from ganvas import checkpoints
 from ganvas.checkpoints import _torch
@@ -87,3 +89,41 @@ def test_numbers_that_arent_finite_are_refused_in_ganvass_own_files_too(tmp_path
     path, about = tmp_path / "g.safetensors", {"kind": "generator", "family": "mobilestylegan", "version": 1}
     save_tensors(path, {"a": torch.zeros(3), "b": torch.tensor([0.0, torch.nan])}, about)
     refused(path, path.read_bytes(), "aren't finite, in b")
+
+
+def saved_with(content: bytes) -> bytes:
+    """What torch.save writes, with this pickle in it."""
+    return zipped((name, content if name.endswith("data.pkl") else data) for name, data in saved().items())
+
+
+def test_an_allow_list_alone_lets_a_key_be_hashed_without_end(tmp_path):
+    """Python's own unpickler hashes what is shared inside a key each time, torch's makes such keys: ours refuses them."""
+
+    class Hashed:
+        times = 0
+
+        def __hash__(self):
+            Hashed.times += 1
+            return 0
+
+    class Listed(pickle.Unpickler):
+        def find_class(self, module, name):
+            raise pickle.UnpicklingError(f"{module}.{name} isn't listed.")
+
+        def persistent_load(self, pid):
+            return Hashed()
+
+    depth = 12
+    Listed(io.BytesIO(whole(b"}" + text("x") + b"Q" + doubled(b"%s\x86", depth) + b"Ns"))).load()
+    assert Hashed.times >= 2**depth
+    nest = saved_with(whole(b"}N" + doubled(b"%s\x86", depth) + b"Ns", 2))
+    (key,) = torch.load(io.BytesIO(nest), weights_only=True)
+    assert isinstance(key, tuple)
+    refused(tmp_path / "x.pt", nest, "other things than texts")
+
+
+def test_an_allow_list_alone_lets_a_size_be_asked_for(tmp_path):
+    """torch's list has ``bytearray``, which makes as many bytes as it is told; ours has nothing that takes a size."""
+    content = saved_with(whole(b"cbuiltins\nbytearray\n" + big(2**20) + b"\x85R", 2))
+    assert len(content) < 2000 and len(torch.load(io.BytesIO(content), weights_only=True)) == 2**20
+    refused(tmp_path / "x.pt", content, "asks for builtins.bytearray")

@@ -3,6 +3,11 @@
 The opcodes: https://peps.python.org/pep-0307/, https://peps.python.org/pep-3154/ and Python's pickletools. A global is
 never looked up: it becomes a ``Name``, and calling one runs ganvas's own function of that name in the vocabulary. What
 isn't listed is refused at the moment it is named, before anything after it is read.
+
+``pickle.Unpickler`` with an allow-list, and ``torch.load(weights_only=True)``, keep code out and no more. Both hash a key
+that is a nest of shared tuples, n deep, in 2ⁿ steps; the first makes a memo as large as the index that a file puts something
+at, and the second calls ``bytearray`` with whatever size it is given. Nothing can be hooked in there, and to see it
+beforehand takes a stack and a memo, which is what this is. ``tests/test_hostile_sizes.py`` has files that they let through.
 """
 
 from __future__ import annotations
