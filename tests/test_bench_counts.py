@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -10,17 +11,17 @@ from counted import JUDGE, SQUARES, counts, labels
 
 from ganvas import GanvasError, editors, sample
 from ganvas.bench.counts import fits, moves, recipes, trials, ways
+from ganvas.bench.counts import kept as codes_kept
 from ganvas.bench.counts import run as running
-from ganvas.bench.counts.kept import inverted, keep_inverted
+from ganvas.bench.counts.kept import COUNTED, SAME, inverted, keep_inverted
 from ganvas.bench.counts.pictures import figure_2, framed, starts
 from ganvas.bench.counts.plan import QUICK, Size
 from ganvas.bench.counts.report import counts_objects, write
 from ganvas.bench.counts.section import Section, Table, keep, recall
 from ganvas.bench.counts.stage import Stage
+from ganvas.dataset import LABEL_SEED
 
-TINY = replace(
-    QUICK, labels=600, moves=60, others=40, steps=150, plus=60, knowledge=300, hidden=(64,), classifiers=1, rows=2
-)
+TINY = replace(QUICK, labels=600, moves=60, others=40, steps=150, knowledge=300, hidden=(64,), classifiers=1, rows=2)
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_the_section_on_moves_says_which_way_is_right(stage):
 @pytest.mark.slow
 def test_all_ways_are_learned_kept_and_judged(stage, monkeypatch):
     section = keep(moves.run(stage), stage.place("sections", "moves"), "key")
-    assert len(section.data["ways"]) == 8
+    assert len(section.data["ways"]) == 10
     found = {row["name"]: row["both"]["mean"] for row in section.data["ways"]}
     assert found[moves.PAPER] > found[f"random, as long as {moves.PAPER}"]
     # What was learned is taken up again.
@@ -113,7 +114,7 @@ def test_all_ways_are_learned_kept_and_judged(stage, monkeypatch):
 def test_the_section_beyond_the_paper(stage):
     section = ways.run(stage)
     rows = section.data
-    assert len(rows["plus"]) == len(ways.PLUS) + 1
+    assert len(rows["plus"]) == len(ways.PLUS) + 2
     assert [row["name"] for row in rows["classes"]] == ["red", "blue", "all"]
     assert len(rows["keeping"]) == 4 and len(rows["best"]) == 4
     assert rows["plus"][0]["apart"].mean > 0
@@ -182,6 +183,67 @@ def test_inverted_codes_are_kept_for_other_sections(stage):
     data = recipes.lessons(stage, "w+")
     assert data.space == "w+" and torch.equal(data.codes, ws) and recipes.lessons(stage, "w") is stage.labels
     assert inverted(replace(stage, size=Size())) is None
+    # In W the same images have codes of their own.
+    assert recipes.lessons(stage, "w", images=True) is stage.labels
+    keep_inverted(stage, ws.mean(1, keepdim=True).expand_as(ws).contiguous(), counts(ws), SAME)
+    same = recipes.lessons(stage, "w", images=True)
+    assert same.space == "w" and torch.equal(same.scores, data.scores) and recipes.lessons(stage, "w+").space == "w+"
+
+
+@cache
+def idle_editor():
+    return editors.fit("cardinality", labels(), SQUARES, recipe="paper", attributes=["count"], steps=1, knowledge=1)
+
+
+def test_an_h_has_the_same_chance_in_both_spaces(stage, monkeypatch):
+    """As many steps, for H and for its classifier, in W and in W+; from the same images also as wide and as many codes."""
+    asked = {}
+
+    def fitted(stage, name, data, method, options):
+        asked[name, len(data)] = (data, options)
+        return idle_editor()
+
+    ws = sample(SQUARES, 100, 1.0, 5)
+    for kind in (COUNTED, SAME):
+        keep_inverted(stage, ws, counts(ws), kind)
+    monkeypatch.setattr(recipes, "fitted", fitted)
+    for space, images in (("w", False), ("w+", True), ("w", True)):
+        for loss in ("ce", "mse"):
+            recipes.paper(stage, space, loss, images)
+    assert {(o["steps"], o["knowledge"]) for _, o in asked.values()} == {(TINY.steps, TINY.knowledge)}
+    for loss in ("ce", "mse"):
+        (w, of_w), (plus, of_plus) = asked[f"paper-w-{loss}", 100], asked[f"paper-w-plus-{loss}", 100]
+        assert {**of_w, "space": "w+"} == of_plus and of_w["hidden"] == list(TINY.hidden)
+        assert torch.equal(w.scores, plus.scores) and (w.space, plus.space) == ("w", "w+")
+
+
+@pytest.mark.parametrize("name", [name for name, change in ways.PLUS.items() if change.get("recipe") != "best"])
+def test_what_is_changed_in_w_plus_learns_as_long_as_in_w(name, stage, monkeypatch):
+    asked = []
+
+    def fitted(stage, name, data, method, options):
+        asked.append(options)
+        return idle_editor()
+
+    monkeypatch.setattr(ways, "PLUS", {name: ways.PLUS[name]})
+    for module in (ways, recipes):
+        monkeypatch.setattr(module, "fitted", fitted)
+    table, rows = ways.plus(stage, trials.fresh(stage, 60))
+    assert len(asked) == 2 and len(rows) == len(table.rows) == 3
+    assert {(o["steps"], o["knowledge"]) for o in asked} == {(TINY.steps, TINY.knowledge)}
+
+
+def test_sampled_labels_that_ship_are_not_drawn_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(codes_kept, "label", lambda *args, **options: labels(300))
+    shipped = replace(labels(600), source=replace(labels(600).source, seed=LABEL_SEED))
+    monkeypatch.setattr(codes_kept, "load_usable", lambda path, generator, scorer: shipped)
+    data = codes_kept.sampled(SQUARES, JUDGE, 500, tmp_path)
+    assert torch.equal(data.codes, shipped.codes[:500]) and torch.equal(data.scores, shipped.scores[:500])
+    # Too few, and another scorer's, are no use.
+    assert codes_kept.sampled(SQUARES, JUDGE, 601, tmp_path) is labels(300)
+    other = replace(shipped, scorer="squares:" + "6" * 64)
+    monkeypatch.setattr(codes_kept, "load_usable", lambda path, generator, scorer: other)
+    assert codes_kept.sampled(SQUARES, JUDGE, 500, tmp_path) is labels(300)
 
 
 def test_a_damaged_editor_is_learned_again(stage):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import ganvas
 from ganvas.bench.counts import classifiers, encoders, inverted, real, umap
+from ganvas.bench.counts.kept import PIXELS
 from ganvas.bench.counts.kept import inverted as kept_codes
 from ganvas.bench.counts.plan import QUICK
 from ganvas.bench.counts.stage import Stage
@@ -19,7 +20,7 @@ from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import Generator, hash_weights, sample
 from ganvas.inversion.encoder import Encoder, Sizes, encoder_for, read_encoder, save_encoder
-from ganvas.inversion.likeness import Likeness, Seen
+from ganvas.inversion.likeness import Likeness, Seen, eye_of
 from ganvas.inversion.polish import Polish, polish
 from ganvas.multimnist import Layout, make_multimnist
 from ganvas.pictures import to_bytes
@@ -261,7 +262,8 @@ def stage(folder, tmp_path_factory):
 def test_sections_on_real_images(stage, monkeypatch):
     section = inverted.run(stage)
     assert [row[0] for row in section.tables[0].rows] == [
-        *("W", "W, count kept", "W+", "W+, count kept", "W, count kept, optimised", "W+, count kept, optimised")
+        *("W", "W, count kept", "W+", "W+, count kept", "W+, pixels alone"),
+        *("W, count kept, optimised", "W+, count kept, optimised"),
     ]
     data = kept_codes(stage)
     assert data is not None and data.space == "w+" and len(data) == 60
@@ -272,9 +274,43 @@ def test_sections_on_real_images(stage, monkeypatch):
         raise AssertionError("trained twice")
 
     monkeypatch.setattr(encoders, "begin", never)
-    table = classifiers.run(stage).tables[0]
-    assert [(row[0], row[2]) for row in table.rows] == [("W+", "MSE"), ("W+", "CE"), ("W", "MSE"), ("W", "CE")]
-    assert table.rows[0][-1] == "100.0%" and table.rows[3][-2:] == ("91.0%", "83.0%")
+    section = classifiers.run(stage)
+    table = section.tables[0]
+    kinds = ("W+, count kept", "W+, pixels alone", "W, count kept", "W, sampled")
+    assert [(row[0], row[2]) for row in table.rows] == [(kind, loss) for kind in kinds for loss in ("MSE", "CE")]
+    assert table.rows[0][-1] == "100.0%" and table.rows[5][-1] == "-" and table.rows[7][-2:] == ("91.0%", "83.0%")
+    assert {row["steps"] for row in section.data["rows"]} == {stage.size.knowledge}
+    assert section.data["rows"][0]["layers"][1:] == section.data["rows"][4]["layers"][1:] == [32]
+
+
+def test_beside_what_inverted_codes_tell_stands_what_their_encoder_learned(stage, monkeypatch):
+    monkeypatch.setattr(umap, "lay_out", lambda codes, seed: codes[:, :2])
+    shown = umap.run(stage)
+    assert [row[0] for row in shown.tables[0].rows] == ["W, sampled", "W+, count kept", "W+, pixels alone"]
+    for section in (shown, classifiers.run(stage)):
+        assert "cross-entropy of a counter on these same training images" in section.intro
+
+
+def test_an_encoder_of_pixels_alone_learns_nothing_of_the_counter(stage, monkeypatch):
+    """Whatever the counter sees, its codes are the same; those of the others aren't."""
+
+    def codes(kind, factor):
+        work = stage.work / f"{factor}"
+        monkeypatch.setattr(encoders, "eye_of", lambda network: eye(network, factor))
+        network = encoders.encoder(replace(stage, work=work), kind)
+        return encoders.invert(stage, network, encoders.real(stage, "test").images, kind.space)
+
+    def eye(network, factor):
+        plain = eye_of(network)
+
+        def see(images):
+            seen = plain(images)
+            return Seen(seen.features**factor, factor * seen.counts)
+
+        return see
+
+    assert torch.equal(codes(PIXELS, 1), codes(PIXELS, 2))
+    assert not torch.equal(codes(encoders.KINDS[2], 1), codes(encoders.KINDS[2], 2))
 
 
 def test_without_real_images_sections_say_so(stage):
@@ -282,7 +318,7 @@ def test_without_real_images_sections_say_so(stage):
     for module in (inverted, real):
         assert "make-multimnist" in module.run(without).intro
     section = classifiers.run(without)
-    assert len(section.tables[0].rows) == 2 and "W+ is missing" in section.intro
+    assert len(section.tables[0].rows) == 2 and "Inverted codes are missing" in section.intro
 
 
 def test_real_images_are_judged_by_their_own_labels(stage):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
-from ganvas.bench.counts.kept import inverted, keep_inverted
+from ganvas.bench.counts.kept import COUNTED, PIXELS, SAME, Kind, inverted, keep_inverted
 from ganvas.bench.counts.pictures import SMALL
 from ganvas.bench.counts.section import Section, key_of
 from ganvas.bench.counts.stage import Stage
@@ -26,23 +26,16 @@ KEEP = 0.5
 """The weight of the loss that keeps the count, where there is one."""
 FIRST = 2
 """Steps of the part that all encoders share, for one step of the part that each has of its own."""
+CAUTION = (
+    "Of the encoders of real images, the one that keeps the count learned from the cross-entropy of a counter on these same"
+    " training images: how well its codes tell counts may be the encoder's doing, not the space's. The one of pixels alone never"
+    " saw counts, nor what a counter sees."
+)
+"""What is said wherever counts are read off inverted codes."""
 MISSING = "This needs real images, a MultiMNIST folder, and none was given: `ganvas make-multimnist` makes one."
 
 
-@dataclass(frozen=True)
-class Kind:
-    """An encoder: its space, and whether a loss keeps the count."""
-
-    space: str
-    keeps: bool
-
-    @property
-    def name(self) -> str:
-        """For tables and pictures."""
-        return f"{self.space.upper()}, count kept" if self.keeps else self.space.upper()
-
-
-KINDS = tuple(Kind(space, keeps) for space in ("w", "w+") for keeps in (False, True))
+KINDS = (Kind("w", False), SAME, Kind("w+", False), COUNTED, PIXELS)
 
 
 @dataclass(frozen=True)
@@ -59,6 +52,11 @@ class Real:
     def images(self) -> Images:
         """(n, 3, side, side) in [-1, 1]."""
         return self.material.images(slice(None))
+
+
+def caution(stage: Stage) -> str:
+    """What to know of inverted codes, or why there are none."""
+    return f"Inverted codes are missing. {MISSING}" if stage.folder is None else CAUTION
 
 
 def missing(name: str, title: str) -> Section:
@@ -84,7 +82,14 @@ def real(stage: Stage, part: str) -> Real:
 def encoder(stage: Stage, kind: Kind, train: Real | None = None) -> Encoder:
     """The encoder of a kind, trained or as it was kept; the part that learns from drawn pictures is shared."""
     size = stage.size.encoder
-    options = Options(kind.space, first=FIRST * size, steps=size, keep_count=KEEP * kind.keeps, seed=stage.seed)
+    options = Options(
+        kind.space,
+        first=FIRST * size,
+        steps=size,
+        keep_count=KEEP * kind.keeps,
+        features=float(kind.features),
+        seed=stage.seed,
+    )
     made_of = [stage.generator.fingerprint, stage.counter.fingerprint, stage.about["folder"], stage.size.images]
     path = stage.place("encoders", f"{key_of([made_of, asdict(options)])}.safetensors")
     if path.exists():
@@ -95,7 +100,7 @@ def encoder(stage: Stage, kind: Kind, train: Real | None = None) -> Encoder:
     lesson = Lesson(stage.generator, eye_of(stage.network), (train or real(stage, "train")).material)
     stage.watch(f"Training the encoder {kind.name}: {options.first} steps that all share, then {options.steps} …")
     shared = path.with_name(
-        f"first-{key_of([made_of, asdict(replace(options, space='w', keep_count=0.0))])}.safetensors"
+        f"first-{key_of([made_of, asdict(replace(options, space='w', keep_count=0.0, features=1.0))])}.safetensors"
     )
     own = path.with_suffix(".checkpoint.safetensors")
     network = learn(lesson, options, begin(lesson, options, shared), own)
@@ -122,13 +127,14 @@ def enlarged(images: Images) -> Tensor:
     return pixels.repeat_interleave(times, 1).repeat_interleave(times, 2)
 
 
-def inverted_codes(stage: Stage, train: Real | None = None) -> LatentDataset:
-    """The training images' codes in W+ with the images' own labels; made where they aren't kept. Raises GanvasError without."""
-    found = inverted(stage)
+def inverted_codes(stage: Stage, train: Real | None = None, kind: Kind = COUNTED) -> LatentDataset:
+    """The training images' codes with the images' own labels; made where they aren't kept. Raises GanvasError without."""
+    found = inverted(stage, kind)
     if found is None:
         train = train or real(stage, "train")
-        keep_inverted(stage, invert(stage, encoder(stage, Kind("w+", True), train), train.images, "w+"), train.scores)
-        found = inverted(stage)
+        codes = invert(stage, encoder(stage, kind, train), train.images, kind.space)
+        keep_inverted(stage, codes, train.scores, kind)
+        found = inverted(stage, kind)
     if found is None:
         raise GanvasError(f"The inverted codes in {stage.work} can't be read back.")
     return found

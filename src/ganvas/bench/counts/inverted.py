@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ganvas.bench.counts import encoders
-from ganvas.bench.counts.encoders import Kind, Real
+from ganvas.bench.counts.encoders import Real
+from ganvas.bench.counts.kept import COUNTED, PIXELS, SAME, Kind
 from ganvas.bench.counts.section import Section, Table
 from ganvas.bench.counts.stage import Stage
 from ganvas.bench.counts.trials import distribution, rate
@@ -47,7 +48,8 @@ def run(stage: Stage) -> Section:
     for kind in encoders.KINDS:
         ws = encoders.invert(stage, encoders.encoder(stage, kind, train), test.images, kind.space)
         found.append(Inverted(kind.name, ws, encoders.draw(stage, ws)))
-    encoders.inverted_codes(stage, train)
+    for kind in (COUNTED, PIXELS, SAME):
+        encoders.inverted_codes(stage, train, kind)
     better = [_polished(stage, test, kind, one) for kind, one in zip(encoders.KINDS, found, strict=True) if kind.keeps]
     rows = [_measured(stage, test, one) for one in (*found, *better)]
     head = ("encoder", "images", "mean squared error", "PSNR (dB)", "count survives", "beyond W")
@@ -64,8 +66,9 @@ def run(stage: Stage) -> Section:
         NAME,
         TITLE,
         "An encoder in the manner of e4e: one w, and in W+ an offset of each row, freed coarse to fine, small by a penalty"
-        " and by a discriminator of codes. Count kept: it also learned from the counter's cross-entropy on the"
-        f" reconstruction. Optimised: {Polish().steps} steps of Adam on the pixels and the counter's features after it.",
+        " and by a discriminator of codes; it learned from the images' pixels and the counter's features. Count kept: also"
+        " from the counter's cross-entropy on the reconstruction. Pixels alone: from nothing of the counter's."
+        f" Optimised: {Polish().steps} steps of Adam on the pixels and the counter's features after it.",
         (table,),
         {"inverted": _strip(stage, test, (*found, *better))},
         {"rows": [{key: value for key, value in row.items() if key != "told"} for row in rows]},

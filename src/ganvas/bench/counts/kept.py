@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ganvas.bench.counts.stage import Stage
@@ -13,18 +15,53 @@ from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import Generator
 from ganvas.labelling import label
+from ganvas.labels import shipped_labels
 from ganvas.scorer import Scorer
 from ganvas.seeds import LABEL_SEED
 from ganvas.types import Scores, WPlus
 
-INVERTED = "inverted.safetensors"
+
+@dataclass(frozen=True)
+class Kind:
+    """An encoder of real images: its space, and what its loss takes from the counter beside the images' pixels.
+
+    ``features``: the distance of the counter's features. ``keeps``: the cross-entropy of its count. Without both the
+    encoder never saw a count.
+    """
+
+    space: str
+    keeps: bool
+    features: bool = True
+
+    @property
+    def name(self) -> str:
+        """For tables and pictures."""
+        ending = ", count kept" if self.keeps else "" if self.features else ", pixels alone"
+        return f"{self.space.upper()}{ending}"
+
+    @property
+    def file(self) -> str:
+        """Where the codes of training images are kept, under the stage's ``work``."""
+        return f"inverted-{self.name.lower().replace('+', '-plus').replace(', ', '-').replace(' ', '-')}.safetensors"
+
+
+COUNTED, SAME = Kind("w+", True), Kind("w", True)
+"""Whose codes the paper's H and ours learn from in W+, and in W from the same images."""
+PIXELS = Kind("w+", False, features=False)
+"""That never saw a count."""
 
 
 def sampled(generator: Generator, counter: Scorer, n: int, folder: Path) -> LatentDataset:
-    """``n`` sampled codes with what the counter says of their pictures; kept in ``folder``, and gone on with there.
+    """``n`` sampled codes with what the counter says of their pictures: those that ship, if there are as many.
 
-    Attributes that are the same everywhere are left out.
+    Others are kept in ``folder``, and gone on with there. Attributes that are the same everywhere are left out.
     """
+    try:
+        data = load_usable(shipped_labels(generator.name, counter.name), generator, counter)
+        if len(data) >= n and (data.scorer, data.source.seed) == (f"{counter.name}:{counter.fingerprint}", LABEL_SEED):
+            return data.subset(torch.arange(n))
+    except GanvasError:
+        pass  # none ship, or of another generator
     try:
         return label(generator, counter, n, seed=LABEL_SEED, out=folder, progress=True)
     except GanvasError:
@@ -34,18 +71,18 @@ def sampled(generator: Generator, counter: Scorer, n: int, folder: Path) -> Late
         return data
 
 
-def keep_inverted(stage: Stage, codes: WPlus, scores: Scores) -> None:
-    """Keep the codes in W+ of real training images with the *images'* own labels, (n, counter's attributes), for others.
+def keep_inverted(stage: Stage, codes: WPlus, scores: Scores, kind: Kind = COUNTED) -> None:
+    """Keep the codes of real training images with the *images'* own labels, (n, counter's attributes), for others.
 
     A column that isn't known of real images (``sure``, ``stroke``) holds what the counter says of the image.
     """
-    save_tensors(stage.place(INVERTED), {"codes": codes, "scores": scores}, {"about": stage.about})
+    save_tensors(stage.place(kind.file), {"codes": codes, "scores": scores}, {"about": stage.about})
 
 
-def inverted(stage: Stage) -> LatentDataset | None:
-    """Labelled inverted codes, in W+; None where no section has made them."""
+def inverted(stage: Stage, kind: Kind = COUNTED) -> LatentDataset | None:
+    """Labelled inverted codes, in the encoder's space; None where no section has made them."""
     try:
-        tensors, about = load_tensors(stage.place(INVERTED))
+        tensors, about = load_tensors(stage.place(kind.file))
     except GanvasError:
         return None
     if about.get("about") != stage.about or not _fit(tensors, stage):
@@ -54,7 +91,8 @@ def inverted(stage: Stage) -> LatentDataset | None:
     varied = [k for k in range(scores.shape[1]) if scores[:, k].ne(scores[0, k]).any()]
     names, kinds = (tuple(value[k] for k in varied) for value in (counter.attributes, counter.kinds))
     source, scorer = Source(None), f"{counter.name}:{counter.fingerprint}"
-    return make_dataset(tensors["codes"], scores[:, varied], names, kinds, source, stage.generator.fingerprint, scorer)
+    codes = tensors["codes"] if kind.space == "w+" else tensors["codes"][:, 0].contiguous()
+    return make_dataset(codes, scores[:, varied], names, kinds, source, stage.generator.fingerprint, scorer)
 
 
 def _fit(tensors: dict[str, Tensor], stage: Stage) -> bool:

@@ -26,12 +26,14 @@ from ganvas.bench.counts.trials import (
     sure,
 )
 from ganvas.bench.tables import cell
+from ganvas.editors._count_classifier import HIDDEN
 
 NAME, TITLE = "moves", "Moving the count"
 SUCCESSIVE = (1, 2, 3)
 """How many objects are asked for at once, by successive unit moves."""
 PAPER, BEST = "paper: W, cross-entropy", "ours"
 TWO = "two of the paper's H: one adds, one removes, along 64 components"
+SAME_IMAGES = "same images as W+"
 AIMS = {PAPER: 0.7, BEST: 0.85}
 """The share that is to be right, of each."""
 
@@ -50,6 +52,8 @@ def ways_of(stage: Stage) -> dict[str, Move]:
         "paper: W, MSE": by_editor(recipes.paper(stage, "w", "mse")),
         f"paper: W+, cross-entropy{suffix}": by_editor(recipes.paper(stage, "w+", "ce")),
         f"paper: W+, MSE{suffix}": by_editor(recipes.paper(stage, "w+", "mse")),
+        f"W, cross-entropy, {SAME_IMAGES}": by_editor(recipes.paper(stage, "w", "ce", images=True)),
+        f"W, MSE, {SAME_IMAGES}": by_editor(recipes.paper(stage, "w", "mse", images=True)),
         TWO: by_editor(recipes.two(stage)),
         BEST: by_editor(recipes.best(stage)),
     }
@@ -74,7 +78,7 @@ def measured(stage: Stage, ways: Mapping[str, Move]) -> Section:
          "holds": row["both"].mean >= AIMS[row["name"]]}
         for row in rows if row["name"] in AIMS
     ]  # fmt: skip
-    tables = (_cases(stage, cases), _overall(rows), _successive(rows), _starts(rows))
+    tables = (_cases(stage, cases), _overall(stage, rows), _successive(rows), _starts(rows))
     data = {"aims": aims, "cases": told(stage, cases), "ways": rows}
     return Section(NAME, TITLE, _intro(cases), tables, pictures, data, captions)
 
@@ -138,11 +142,23 @@ def _cases(stage: Stage, cases: Cases) -> Table:
     return Table("Counts in what the generator draws", ("share with a count of", *names), rows, note)
 
 
-def _overall(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _overall(stage: Stage, rows: Sequence[Mapping[str, Any]]) -> Table:
     keys = ("both", "more", "less", "kept", "sure", "beyond")
     head = ("way", "right", "+1", "−1", "kept", "sure", "beyond", "length in W")
     cells = [(row["name"], *(cell_of(row[key]) for key in keys), cell_of(row["length"], 1)) for row in rows]
-    return Table("One object more or less", head, cells)
+    return Table("One object more or less", head, cells, _trained(stage))
+
+
+def _trained(stage: Stage) -> str:
+    """What the paper's H had to learn from and with, in each space."""
+    size, learned = stage.size, recipes.lessons(stage, "w+")
+    wide = ", ".join(map(str, size.hidden))
+    return (
+        f"In W and in W+ alike an H learned for {size.steps:,} steps, and its classifier for {size.knowledge:,}. The paper's"
+        f" learned in W from {len(stage.labels):,} sampled codes, with {', '.join(map(str, HIDDEN['w']))} hidden numbers, and in"
+        f" W+ from {len(learned):,} {'inverted images' if learned is not stage.labels else 'sampled codes'}, with {wide}."
+        f" {SAME_IMAGES.capitalize()}: in W, from the codes of those images, with {wide}."
+    )
 
 
 def _successive(rows: Sequence[Mapping[str, Any]]) -> Table:

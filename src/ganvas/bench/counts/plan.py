@@ -9,7 +9,7 @@ from ganvas.errors import GanvasError
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything; the defaults are the full report, 45 minutes on one core with 64×64 pictures."""
+    """How much of everything; the defaults are the full report."""
 
     labels: int = 60_000
     """Sampled codes that are labelled through pictures."""
@@ -22,15 +22,13 @@ class Size:
     held_out: int = 500
     """Real images, held out, that are inverted, edited and judged."""
     encoder: int = 300
-    """Steps that each of the four encoders is trained for, after twice as many that they share."""
+    """Steps that each encoder is trained for, after twice as many that they share."""
     knowledge: int = 1_500
-    """Steps that a latent classifier is trained for."""
+    """Steps that a latent classifier is trained for, in W and in W+."""
     steps: int = 1_500
-    """Steps that an H is trained for."""
-    plus: int = 100
-    """The same in W+, where an H has tens of millions of numbers."""
+    """Steps that an H is trained for, in W and in W+."""
     hidden: tuple[int, ...] = (2048, 512)
-    """Hidden layers of the latent classifiers in W+: the paper's."""
+    """Hidden layers of the latent classifiers of inverted images: the paper's in W+."""
     umap: int = 3_000
     """Codes that the UMAP shows."""
     counters: int = 800
@@ -60,7 +58,6 @@ QUICK = Size(
     encoder=6,
     knowledge=200,
     steps=150,
-    plus=6,
     hidden=(256, 128),
     umap=600,
     counters=60,
@@ -68,4 +65,4 @@ QUICK = Size(
     rows=3,
     classifiers=2,
 )
-"""All sections, small: two minutes on one core."""
+"""All sections, small."""

@@ -28,6 +28,7 @@ from ganvas.balance_real import Inverter, Origin, balance_from
 from ganvas.balance_set import LABELS, REPORT
 from ganvas.bench import dtype_name
 from ganvas.bench.counts import encoders
+from ganvas.bench.counts.kept import COUNTED
 from ganvas.bench.counts.recipes import best
 from ganvas.bench.counts.section import Section, Table, key_of
 from ganvas.bench.counts.stage import Stage
@@ -93,7 +94,7 @@ def run(stage: Stage) -> Section:
     if stage.folder is None:
         return encoders.missing(NAME, TITLE)
     editor = best(stage)
-    network = encoders.encoder(stage, encoders.Kind("w+", True))
+    network = encoders.encoder(stage, COUNTED)
     name = hash_weights(network.state_dict().items())[:12]
     return proved(stage, editor, Inverter(name, lambda images: encoders.invert(stage, network, images, "w+")))
 

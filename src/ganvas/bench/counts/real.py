@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ganvas.bench.counts import encoders, recipes
-from ganvas.bench.counts.encoders import Kind, Real
+from ganvas.bench.counts.encoders import Real
+from ganvas.bench.counts.kept import Kind
 from ganvas.bench.counts.section import Section, Table
 from ganvas.bench.counts.stage import Stage
 from ganvas.bench.counts.trials import HIGH, LOW, Move, Tried, at_random, by_editor, joined, rate, score

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ganvas.bench.counts.fits import fitted
-from ganvas.bench.counts.kept import inverted
+from ganvas.bench.counts.kept import COUNTED, SAME, inverted
 from ganvas.bench.counts.stage import Stage
 from ganvas.dataset import LatentDataset, Source, make_dataset
 from ganvas.edit import Editor
@@ -19,17 +19,15 @@ MIXED = 3
 """Sampled codes to an inverted one, at most, where both are learned from."""
 
 
-def steps(stage: Stage, space: str) -> dict[str, int]:
-    """How long networks learn: fewer steps in W+, where they are large."""
-    size = stage.size
-    if space == "w":
-        return {"steps": size.steps, "knowledge": size.knowledge}
-    return {"steps": size.plus, "knowledge": min(2 * size.plus, size.knowledge)}
+def steps(stage: Stage) -> dict[str, int]:
+    """How long H and its classifier learn: as long in W+ as in W."""
+    return {"steps": stage.size.steps, "knowledge": stage.size.knowledge}
 
 
-def lessons(stage: Stage, space: str) -> LatentDataset:
-    """What the paper learns from: sampled codes in W, inverted real images in W+; sampled ones where no images are there."""
-    real = inverted(stage) if space == "w+" else None
+def lessons(stage: Stage, space: str, images: bool | None = None) -> LatentDataset:
+    """What the paper learns from: sampled codes in W, inverted ``images`` in W+; sampled ones where no images are there."""
+    images = space == "w+" if images is None else images
+    real = inverted(stage, COUNTED if space == "w+" else SAME) if images else None
     return stage.labels if real is None else real
 
 
@@ -46,18 +44,19 @@ def mixed(stage: Stage) -> LatentDataset:
     return make_dataset(codes, scores, names, drawn.kinds, Source(None), drawn.generator, drawn.scorer)
 
 
-def paper(stage: Stage, space: str, loss: str) -> Editor:
-    """The paper's H."""
-    options: dict[str, Any] = {"recipe": "paper", "space": space, "loss": loss, "attributes": COUNT}
-    if space == "w+":
+def paper(stage: Stage, space: str, loss: str, images: bool | None = None) -> Editor:
+    """The paper's H; with ``images`` in W it learns from the images that W+ learns from, by as large a classifier."""
+    images = space == "w+" if images is None else images
+    options: dict[str, Any] = {"recipe": "paper", "space": space, "loss": loss, "attributes": COUNT} | steps(stage)
+    if images:
         options["hidden"] = list(stage.size.hidden)
     name = f"paper-{space.replace('+', '-plus')}-{loss}"
-    return fitted(stage, name, lessons(stage, space), "cardinality", options | steps(stage, space))
+    return fitted(stage, name, lessons(stage, space, images), "cardinality", options)
 
 
 def two(stage: Stage) -> Editor:
     """The paper's H, but one that adds and another that removes, along leading components, taught by a smoother classifier."""
-    options = {"recipe": "paper", "space": "w", "loss": "ce", "attributes": COUNT} | steps(stage, "w")
+    options = {"recipe": "paper", "space": "w", "loss": "ce", "attributes": COUNT} | steps(stage)
     return fitted(stage, "two", stage.labels, "cardinality", options | {"signs": 2, "pca": 64, **SMOOTH})
 
 
@@ -73,5 +72,5 @@ def best(stage: Stage) -> Editor:
 
 def ensemble(stage: Stage) -> Editor:
     """Ours with an H for all codes."""
-    options = {"recipe": "ensemble", "classifiers": stage.size.classifiers} | steps(stage, "w")
+    options = {"recipe": "ensemble", "classifiers": stage.size.classifiers} | steps(stage)
     return fitted(stage, "ensemble", stage.labels, "cardinality", options | {"attributes": COUNT})

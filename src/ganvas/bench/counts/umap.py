@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ganvas.bench.counts import encoders
-from ganvas.bench.counts.classifiers import counts_of
+from ganvas.bench.counts.classifiers import SAMPLED, counts_of
+from ganvas.bench.counts.kept import COUNTED, PIXELS
 from ganvas.bench.counts.section import Section, Table
 from ganvas.bench.counts.stage import Stage
 from ganvas.dataset import LatentDataset
@@ -29,10 +30,10 @@ NEIGHBOURS = 15
 
 @dataclass(frozen=True)
 class Plane:
-    """Codes of one space: ``places`` (n, 2), ``counts`` (n,); ``alike``: the share of a code's nearest neighbours that have
+    """Codes of one kind: ``places`` (n, 2), ``counts`` (n,); ``alike``: the share of a code's nearest neighbours that have
     its count, among the codes and on the plane, and ``chance``: of any two codes."""
 
-    space: str
+    name: str
     places: np.ndarray
     counts: Tensor
     alike: tuple[float, float]
@@ -40,29 +41,27 @@ class Plane:
 
 
 def run(stage: Stage) -> Section:
-    """Both spaces side by side; W+ only where there are real images."""
-    sets = [("w", stage.labels)]
+    """Both spaces side by side; W+ only where there are real images, by an encoder that learned counts and one that didn't."""
+    sets = [(SAMPLED, stage.labels)]
     if stage.folder is not None:
-        sets.append(("w+", encoders.inverted_codes(stage)))
+        sets += [(kind.name, encoders.inverted_codes(stage, kind=kind)) for kind in (COUNTED, PIXELS)]
     way = "UMAP" if find_spec("umap") else "t-SNE (for UMAP, `pip install ganvas[umap]`)"
     planes = []
-    for space, data in sets:
-        stage.watch(f"Laying out codes of {space.upper()} by {way} …")
-        planes.append(plane(space, data, stage.size.umap, stage.seed % 2**31))
-    rows = [(p.space.upper(), f"{len(p.counts):,}", *(f"{x:.2f}" for x in (p.chance, *p.alike))) for p in planes]
-    head = ("space", "codes", "by chance", "among codes", "on the plane")
+    for name, data in sets:
+        stage.watch(f"Laying out codes, {name}, by {way} …")
+        planes.append(plane(name, data, stage.size.umap, stage.seed % 2**31))
+    rows = [(p.name, f"{len(p.counts):,}", *(f"{x:.2f}" for x in (p.chance, *p.alike))) for p in planes]
+    head = ("codes", "how many", "by chance", "among codes", "on the plane")
     table = Table(f"Share of a code's {NEIGHBOURS} nearest neighbours that have its count", head, rows)
     intro = (
         f"{way} of {COMPONENTS} principal components. W: sampled codes with the counter's count of their pictures; W+:"
-        " codes of real images, inverted, with the images' own."
+        f" codes of real images, inverted, with the images' own. {encoders.caution(stage)}"
     )
-    if stage.folder is None:
-        intro += f" W+ is missing. {encoders.MISSING}"
-    data = {"way": way, "planes": [{"space": p.space, "alike": p.alike, "chance": p.chance} for p in planes]}
+    data = {"way": way, "planes": [{"name": p.name, "alike": p.alike, "chance": p.chance} for p in planes]}
     return Section(NAME, TITLE, intro, (table,), {"umap": figure(planes)}, data)
 
 
-def plane(space: str, data: LatentDataset, most: int, seed: int) -> Plane:
+def plane(name: str, data: LatentDataset, most: int, seed: int) -> Plane:
     """The first ``most`` codes laid out; equal input gives equal places."""
     from sklearn.decomposition import PCA
 
@@ -72,7 +71,7 @@ def plane(space: str, data: LatentDataset, most: int, seed: int) -> Plane:
     places = lay_out(codes, seed)
     _, each = counts.unique(return_counts=True)
     chance = float((each / len(counts)).square().sum())
-    return Plane(space, places, counts, (alike(codes, counts), alike(places, counts)), chance)
+    return Plane(name, places, counts, (alike(codes, counts), alike(places, counts)), chance)
 
 
 def lay_out(codes: np.ndarray, seed: int) -> np.ndarray:
@@ -99,7 +98,7 @@ def alike(codes: np.ndarray, counts: Tensor) -> float:
 
 
 def figure(planes: list[Plane]) -> bytes:
-    """A PNG, a panel a space."""
+    """A PNG, a panel a kind of codes."""
     from matplotlib.figure import Figure
 
     drawn = Figure((4.5 * len(planes), 4.3), dpi=120, layout="constrained")
@@ -109,7 +108,7 @@ def figure(planes: list[Plane]) -> bytes:
         for value in values:
             there = (p.counts == value).numpy()
             axes.scatter(*p.places[there].T, s=4, color=f"C{value}", label=str(value), linewidths=0)
-        axes.set_title(p.space.upper())
+        axes.set_title(p.name)
         axes.set_xticks([])
         axes.set_yticks([])
     drawn.axes[-1].legend(title="count", markerscale=3, fontsize=8)
