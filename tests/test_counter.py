@@ -103,12 +103,20 @@ def test_files_that_are_others_are_one_line(tmp_path):
     assert again.fingerprint == COUNT.fingerprint and isinstance(again, Counter)
     tensors, about = load_tensors(path)
     for name, tensor in list(tensors.items())[:3]:
-        for wrong in (None, tensor[:-1].clone(), tensor * float("nan")):
+        for wrong in (
+            None,
+            tensor[:-1].clone(),
+            tensor * float("nan"),
+            torch.full_like(tensor, 1e300, dtype=torch.float64),
+        ):
             others = {key: value for key, value in tensors.items() if key != name}
             save_tensors(path, others if wrong is None else others | {name: wrong}, about)
             with pytest.raises(GanvasError, match="whole counter") as caught:
                 counting.read(path)
             assert "\n" not in str(caught.value)
+    save_tensors(path, tensors | {"calibration": torch.tensor([1.0, torch.inf])}, about)
+    with pytest.raises(GanvasError, match="whole counter"):
+        counting.read(path)
     save_tensors(path, tensors, {"scorer": "celeba40"})
     with pytest.raises(GanvasError, match="holds no counter"):
         counting.read(path)

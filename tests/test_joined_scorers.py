@@ -92,6 +92,8 @@ def test_networks_of_two_makes_read_together(tmp_path):
         ({"scale": torch.ones(39)}, "40 finite numbers"),
         ({"offset": torch.full((40,), float("nan"))}, "40 finite numbers"),
         ({"scales": torch.ones(2, 39)}, "isn't a whole"),
+        ({"features.0.reading.bias": torch.full((40,), torch.nan)}, "weights that aren't finite"),
+        ({"features.0.reading.bias": torch.full((40,), 1e300, dtype=torch.float64)}, "weights that aren't finite"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path, damage, words):

@@ -212,4 +212,6 @@ def read(path: str | Path, name: str = "celeba40") -> Celeba40:
         raise GanvasError(
             f"{path} isn't a whole celeba40 scorer: its calibration isn't {len(ATTRIBUTES)} finite numbers."
         )
+    if not all(torch.isfinite(value).all() for value in network.state_dict().values()):
+        raise GanvasError(f"{path} isn't a whole celeba40 scorer: it has weights that aren't finite.")
     return Celeba40(network, scale, offset, name)

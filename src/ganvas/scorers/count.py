@@ -168,13 +168,15 @@ def load(name: str) -> Counter:
 def read(path: str | Path) -> Counter:
     """The scorer in a file that ``ganvas train-counter`` wrote. Raises GanvasError for any other."""
     tensors, about = load_tensors(path)
+    tensors = {key: value.float() for key, value in tensors.items()}
     if about.get("scorer") != "count":
         raise GanvasError(f"{path} holds no counter: `ganvas train-counter` writes one.")
     network = CounterNetwork()
     wanted = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
     calibration = tensors.pop("calibration", torch.empty(0))
     fits = {key: value.shape for key, value in tensors.items()} == {key: value.shape for key, value in wanted.items()}
-    if not fits or calibration.shape != (2,) or not all(torch.isfinite(value).all() for value in tensors.values()):
+    finite = all(torch.isfinite(value).all() for value in (calibration, *tensors.values()))
+    if not fits or calibration.shape != (2,) or not finite:
         raise GanvasError(f"{path} isn't a whole counter: its weights are others.")
-    network.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
-    return Counter(network, calibration.float())
+    network.load_state_dict(tensors, strict=False)
+    return Counter(network, calibration)
