@@ -367,3 +367,11 @@ def test_gains_are_bounded():
 def test_the_fingerprint_tells_editors_apart():
     prints = {editors.fingerprint(editors.fit("mean_difference", labels(), TOY, share=s)) for s in (0.1, 0.2)}
     assert len(prints | {editors.fingerprint(compact()), editors.fingerprint(disentangled())}) == 4
+
+
+def test_a_report_that_lacks_something_is_shown_all_the_same():
+    editor = disentangled()
+    editor.report = {"mean": None, "correlation": {NAMES[0]: 0.5, NAMES[1]: "strong"}}
+    first, _, *rows = editors.report_lines(editor)
+    assert first.split() == ["mean", "none"]
+    assert [row.split()[1] for row in rows] == ["0.500", "strong", *["none"] * (len(NAMES) - 2)]

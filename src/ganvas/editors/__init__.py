@@ -118,16 +118,16 @@ def report_lines(editor: Editor) -> list[str]:
     if tables:
         lines.append(f"{'':24} " + " ".join(f"{key:>11}" for key in tables))
     for name in editor.attributes if tables else ():
-        lines.append(f"{name:24} " + " ".join(f"{table[name]:11.3f}" for table in tables.values()))
+        lines.append(f"{name:24} " + " ".join(f"{_shown(table.get(name), 3):>11}" for table in tables.values()))
     return lines
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, digits: int = 4) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     if value is None:
         return "none"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
 def _method(name: str) -> ModuleType:
