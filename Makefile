@@ -10,7 +10,7 @@ BIN := .venv/bin
 # The constraints pin torch: no extra moves it.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test numerics slow snapshots lint clean
+.PHONY: demo test numerics slow snapshots fuzz soak full lint clean
 
 # Faces edited, as pictures and tables: some minutes.
 demo: .venv/base.stamp
@@ -32,6 +32,17 @@ slow: .venv/dev.stamp
 # All snapshots of behaviour, those that take long, too.
 snapshots: .venv/dev.stamp
 	$(BIN)/python -m pytest -m 'snapshots or not snapshots' tests/test_snapshots.py
+
+# 20,000 damaged files: each ends in a result or in one line. Minutes.
+fuzz: .venv/dev.stamp
+	$(BIN)/python tests/fuzz.py
+
+# Long commands killed at random moments and started again come to the same bytes. Half an hour.
+soak: .venv/dev.stamp
+	$(BIN)/python tests/soak.py
+
+# Everything.
+full: lint test slow fuzz soak
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
