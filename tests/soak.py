@@ -70,6 +70,15 @@ def wait_for_files(process: multiprocessing.process.BaseProcess, out: Path) -> f
     return time.monotonic()
 
 
+def killed(process: multiprocessing.process.BaseProcess, out: Path, moment: float) -> bool:
+    """Kill a run so many seconds after its first file appeared; False where it ended before."""
+    wait_for_files(process, out)
+    process.join(moment)
+    process.kill()
+    process.join()
+    return process.exitcode == -9
+
+
 def finish(process: multiprocessing.process.BaseProcess, out: Path) -> None:
     """Raises SystemExit where a command fails."""
     process.join()
@@ -130,17 +139,15 @@ def soak(command: str, seeds: range, folder: Path) -> int:
     failed = 0
     for seed in seeds:
         out, moment = folder / f"{command}-{seed}", Random(f"{command} {seed}").random() * lasted
-        process = start(command, inputs, out)
-        wait_for_files(process, out)
-        process.join(moment)
-        process.kill()
-        process.join()
-        there, ended = sum(path.is_file() for path in out.rglob("*")), process.exitcode == 0
+        while not killed(start(command, inputs, out), out, moment):  # it had ended before
+            shutil.rmtree(out)
+            moment /= 2
+        there = sum(path.is_file() for path in out.rglob("*"))
         finish(start(command, inputs, out), out)
         found = contents(out)
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        what = "had ended" if ended else f"killed after {moment:.2f} s with {there} files"
-        print(f"--command {command} --seed {seed}: {what}; {', '.join(wrong) or 'equal'}", flush=True)
+        ended = ", ".join(wrong) or "equal"
+        print(f"--command {command} --seed {seed}: killed after {moment:.2f} s with {there} files; {ended}", flush=True)
         failed += bool(wrong)
         if not wrong:
             shutil.rmtree(out)
