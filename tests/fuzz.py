@@ -46,7 +46,7 @@ from ganvas.errors import GanvasError
 from ganvas.files import save_tensors
 from ganvas.imported import import_directions
 from ganvas.masked import Masked
-from ganvas.photos import read_photo
+from ganvas.pictures import read_picture
 from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Named, Recipe, Step, Tools, render
 from ganvas.recipe_files import load_recipe, save_picture
 from ganvas.recipe_json import from_json, to_json
@@ -189,7 +189,7 @@ def picture_files(form: str) -> list[bytes]:
 
 
 def read_picture(path: Path) -> None:
-    picture = read_photo(path, PIXELS)
+    picture = read_picture(path, PIXELS)
     assert picture.shape[:2] == (1, 3) and picture.abs().max() <= 1
 
 

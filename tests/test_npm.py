@@ -82,6 +82,7 @@ def test_a_tarball_at_hand(tmp_path):
         (b"no tarball", "package/first", r"isn't a tarball"),
         (CONTENT[: len(CONTENT) // 2], "package/second", r"isn't a tarball"),
     ],
+    ids=["none", "model", "no tarball", "half"],
 )
 def test_a_right_hash_of_a_wrong_tarball(tmp_path, content, name, message):
     (tmp_path / "net.tgz").write_bytes(content)
