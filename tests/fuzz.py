@@ -188,7 +188,7 @@ def picture_files(form: str) -> list[bytes]:
     return files
 
 
-def read_picture(path: Path) -> None:
+def check_picture(path: Path) -> None:
     picture = read_picture(path, PIXELS)
     assert picture.shape[:2] == (1, 3) and picture.abs().max() <= 1
 
@@ -218,9 +218,9 @@ KINDS = {
         damage.pickled,
     ),
     "rosinality": Kind(".pt", rosinality_files, read_generator, damage.torch_save),
-    "jpeg": Kind(".jpg", lambda: picture_files("JPEG"), read_picture, damage.jpeg),
-    "png": Kind(".png", lambda: picture_files("PNG"), read_picture, damage.png),
-    "tiff": Kind(".tif", lambda: picture_files("TIFF"), read_picture, damage.tiff),
+    "jpeg": Kind(".jpg", lambda: picture_files("JPEG"), check_picture, damage.jpeg),
+    "png": Kind(".png", lambda: picture_files("PNG"), check_picture, damage.png),
+    "tiff": Kind(".tif", lambda: picture_files("TIFF"), check_picture, damage.tiff),
     "csv": Kind(".csv", tables, lambda path: own_labels.read(path, TOY), damage.csv),
 }
 
