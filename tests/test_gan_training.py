@@ -78,6 +78,42 @@ def test_a_stopped_run_goes_on_exactly(tmp_path, changes):
     assert again.read_bytes() == alone.read_bytes()
 
 
+def test_a_report_spans_a_stop(tmp_path):
+    """The losses before a checkpoint count in the report after it."""
+    every_third = gan.Schedule(4 * 7, 4, 4 * 3)
+    gan.train(pictures(), tmp_path / "alone", TINY, every_third, quiet())
+    gan.train(pictures(), tmp_path / "stopped", TINY, replace(every_third, images=4 * 5), quiet())
+    path = tmp_path / "stopped" / "checkpoint-000000020.safetensors"
+    path.unlink()  # as a run that was killed before its last report left it
+    gan.train(pictures(), tmp_path / "stopped", TINY, every_third, quiet())
+    assert logged(tmp_path / "stopped") == logged(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("part", ["save_generator", "samples", "encode_png"])
+def test_a_run_killed_while_it_writes_its_end_ends_all_the_same(tmp_path, monkeypatch, part):
+    def judge(generator):
+        return {"mean": float(generator.w_avg.mean())}
+
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    gan.train(pictures(), alone, TINY, schedule(4, 2), quiet(judge))
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*arguments, **named):
+        raise Killed
+
+    gan.train(pictures(), killed, TINY, schedule(2, 2), quiet(judge))
+    with monkeypatch.context() as patch:
+        patch.setattr(gan, part, kill)
+        with pytest.raises(Killed):
+            gan.train(pictures(), killed, TINY, schedule(4, 2), quiet(judge))
+    gan.train(pictures(), killed, TINY, schedule(4, 2), quiet(judge))
+    assert logged(killed) == logged(alone)
+    for file in alone.iterdir():
+        assert file.name == gan.LOG or file.read_bytes() == (killed / file.name).read_bytes()
+
+
 def test_seeds_and_pictures_decide_what_is_learned(tmp_path):
     first = gan.train(pictures(), tmp_path / "a", TINY, schedule(2), quiet()).read_bytes()
     assert gan.train(pictures(), tmp_path / "b", TINY, schedule(2), quiet()).read_bytes() == first

@@ -29,16 +29,23 @@ LABELLED = ("condition", "labels")
 
 
 def save(
-    folder: Path, networks: Networks, optimizers: Mapping[str, Optimizer], step: int, seen: int, run: Mapping[str, Any]
+    folder: Path,
+    networks: Networks,
+    optimizers: Mapping[str, Optimizer],
+    where: Mapping[str, Any],
+    run: Mapping[str, Any],
 ) -> Path:
-    """Write a checkpoint after ``step`` steps and ``seen`` pictures; all but the last two are removed."""
+    """Write a checkpoint; all but the last two are removed.
+
+    ``where``: ``step`` and ``seen``, the steps made and pictures seen, and ``logged``, the losses since the last report.
+    """
     tensors = {f"{part}.{name}": value for part, found in _parts(networks).items() for name, value in found.items()}
     tensors["path_mean"] = networks.path_mean
     for part, optimizer in optimizers.items():
         for name, parameter in _parameters(networks, part):
             tensors |= {f"adam.{part}.{name}.{key}": optimizer.state[parameter][key] for key in SUMS}
-    path = folder / f"checkpoint-{seen:09d}.safetensors"
-    save_tensors(path, tensors, {"kind": KIND, "version": VERSION, "step": step, "seen": seen, "run": dict(run)})
+    path = folder / f"checkpoint-{where['seen']:09d}.safetensors"
+    save_tensors(path, tensors, {"kind": KIND, "version": VERSION, **where, "run": dict(run)})
     for old in paths(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
@@ -51,8 +58,8 @@ def paths(folder: Path) -> list[Path]:
 
 def load(
     folder: Path, networks: Networks, optimizers: Mapping[str, Optimizer], run: Mapping[str, Any]
-) -> tuple[int, int]:
-    """The steps made and pictures seen at the last whole checkpoint, with everything as it was then; (0, 0) without one.
+) -> tuple[int, list[dict[str, float]]]:
+    """The steps made at the last whole checkpoint, with everything as it was then, and the losses since the last report.
 
     Raises GanvasError where the checkpoint is of another run, saying what differs, and where none is whole.
     """
@@ -70,12 +77,14 @@ def load(
             if run["labels"] and not about["run"].get("labels"):
                 _label(tensors, networks)
             _restore(tensors, networks, optimizers)
-            return int(about["step"]), int(about["seen"])
-        except (IndexError, KeyError, RuntimeError, TypeError, ValueError):
+            # Checkpoints of older versions have no losses.
+            losses = [{name: float(value) for name, value in step.items()} for step in about.get("logged", [])]
+            return int(about["step"]), losses
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
             raise GanvasError(f"{path} is damaged: remove it, and the training goes on from the one before.") from None
     if damaged is not None:
         raise damaged
-    return 0, 0
+    return 0, []
 
 
 def _check_run(path: Path, about: Mapping[str, Any], run: Mapping[str, Any]) -> None:

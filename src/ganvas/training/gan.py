@@ -162,7 +162,7 @@ def _begin(pictures: Pictures, folder: Path, options: Options, processes: Proces
     }
     board = Board(folder, watch.tensorboard and processes.first)
     run = Run(pictures, options, folder, processes, networks, optimizers, watch, board)
-    run.step, _ = _gan_checkpoint.load(folder, networks, optimizers, _about(run))
+    run.step, run.logged = _gan_checkpoint.load(folder, networks, optimizers, _about(run))
     if processes.first:
         _trim_log(folder / LOG, run.step)
     return run
@@ -217,13 +217,13 @@ def _batch(run: Run) -> Batch:
 
 def _save(run: Run) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
-    _gan_checkpoint.save(run.folder, run.networks, run.optimizers, run.step, run.seen, _about(run))
+    where = {"step": run.step, "seen": run.seen, "logged": run.logged}
+    _gan_checkpoint.save(run.folder, run.networks, run.optimizers, where, _about(run))
 
 
 def keep(run: Run) -> None:
-    """Write a checkpoint, the generator and a sheet of its samples; measure it. The first process alone does."""
+    """Write the generator and a sheet of its samples, measure it, and write a checkpoint. The first process alone does."""
     if run.processes.first:
-        _save(run)
         state, shape = run.networks.average, run.networks.shape
         training = {"images": run.seen, "options": run.options.as_json(), "labels": list(run.pictures.values)}
         save_generator(run.folder / GENERATOR, state, shape, training=training)
@@ -234,6 +234,7 @@ def keep(run: Run) -> None:
         run.board.picture(sheet, run.seen)
         if run.watch.judge is not None:
             _write_log(run, {name: float(value) for name, value in run.watch.judge(generator).items()})
+        _save(run)  # the last: a run that is killed before this makes the others again
     _gan_processes.wait(run.processes)
 
 
