@@ -37,7 +37,8 @@ def save(
 ) -> Path:
     """Write a checkpoint; all but the last two are removed.
 
-    ``where``: ``step`` and ``seen``, the steps made and pictures seen, and ``logged``, the losses since the last report.
+    ``where``: ``step`` and ``seen``, the steps made and pictures seen, and ``logged``, the losses since the last report
+    as lists of name and value.
     """
     tensors = {f"{part}.{name}": value for part, found in _parts(networks).items() for name, value in found.items()}
     tensors["path_mean"] = networks.path_mean
@@ -77,10 +78,10 @@ def load(
             if run["labels"] and not about["run"].get("labels"):
                 _label(tensors, networks)
             _restore(tensors, networks, optimizers)
-            # Checkpoints of older versions have no losses.
-            losses = [{name: float(value) for name, value in step.items()} for step in about.get("logged", [])]
+            # In pairs, as a file's keys are sorted; checkpoints of older versions have none.
+            losses = [{str(name): float(value) for name, value in step} for step in about.get("logged", [])]
             return int(about["step"]), losses
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        except (IndexError, KeyError, RuntimeError, TypeError, ValueError):
             raise GanvasError(f"{path} is damaged: remove it, and the training goes on from the one before.") from None
     if damaged is not None:
         raise damaged

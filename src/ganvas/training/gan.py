@@ -217,7 +217,7 @@ def _batch(run: Run) -> Batch:
 
 def _save(run: Run) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
-    where = {"step": run.step, "seen": run.seen, "logged": run.logged}
+    where = {"step": run.step, "seen": run.seen, "logged": [list(losses.items()) for losses in run.logged]}
     _gan_checkpoint.save(run.folder, run.networks, run.optimizers, where, _about(run))
 
 
