@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from ganvas.checkpoints.load import load_generator
 from ganvas.fid import fid, gather
 from ganvas.generator import Generator, sample
-from ganvas.generators import load_generator
 from ganvas.multimnist_files import read_multimnist
 from ganvas.scorers.count import MOST, Counter, load
 from ganvas.seeds import BENCH_SEED

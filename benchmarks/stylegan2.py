@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from ganvas.checkpoints.load import load_generator
 from ganvas.generators import _stylegan2_layers as layers
-from ganvas.generators import load_generator
 from ganvas.generators._stylegan2_shape import Layer, Shape
 from ganvas.generators.stylegan2 import StyleGAN2
 

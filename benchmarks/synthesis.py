@@ -24,8 +24,9 @@ from rich.table import Table
 from torch import Tensor
 
 from ganvas import hub
+from ganvas.checkpoints.load import load_generator
 from ganvas.generator import sample
-from ganvas.generators import card, describe_torch, load_generator, mobilestylegan
+from ganvas.generators import card, describe_torch, mobilestylegan
 from ganvas.generators.mobilestylegan import MobileStyleGAN
 
 Draw = Callable[[Tensor], Tensor]

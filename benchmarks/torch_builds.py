@@ -56,8 +56,8 @@ def measure(generator: str, threads: list[int], pictures: int, operators: bool) 
     """Measure this interpreter's build by type and threads, or also by operator."""
     import torch
 
+    from ganvas.checkpoints.load import load_generator
     from ganvas.generator import sample
-    from ganvas.generators import load_generator
 
     torch.set_grad_enabled(False)
     rows = {}

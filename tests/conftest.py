@@ -12,9 +12,10 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from ganvas import hub  # noqa: E402
+from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError  # noqa: E402
 from ganvas.generator import Generator  # noqa: E402
-from ganvas.generators import card, load_generator  # noqa: E402
+from ganvas.generators import card
 
 
 @pytest.fixture(autouse=True)

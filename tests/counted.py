@@ -15,7 +15,8 @@ from torch import Tensor
 from ganvas import editors, sample
 from ganvas.dataset import LatentDataset, Source, make_dataset
 from ganvas.editors.cardinality import CardinalityEditor
-from ganvas.generator import Generator, hash_weights
+from ganvas.fingerprints import hash_weights
+from ganvas.generator import Generator
 from ganvas.scorer import Scorer
 
 DIM, ROWS, SIDE, MOST = 16, (4, 8, 16, 32), 32, 4

@@ -6,9 +6,9 @@ from functools import cache
 from typing import Any
 
 from ganvas import editors, sample
+from ganvas.checkpoints.load import load_generator
 from ganvas.dataset import LatentDataset, Source, make_dataset
 from ganvas.editors.compact import CompactEditor
-from ganvas.generators import load_generator
 from ganvas.generators.toy import PLANTED
 from ganvas.scorers import load_scorer
 

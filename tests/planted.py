@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ganvas import gaussianize
+from ganvas.checkpoints.load import load_generator
 from ganvas.control import View
 from ganvas.edit import Editor
 from ganvas.generator import sample
-from ganvas.generators import load_generator
 from ganvas.generators.toy import PLANTED
 from ganvas.probe import Probe
 from ganvas.scorers import load_scorer

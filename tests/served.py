@@ -101,7 +101,7 @@ def main() -> None:
 
     from ganvas.app import server
     from ganvas.app.workshop import Place, Workshop
-    from ganvas.generators import load_generator
+    from ganvas.checkpoints.load import load_generator
     from ganvas.scorers import load_scorer
 
     abouts = {"toy": "planted directions", "squares": "planted counts"}

@@ -8,9 +8,10 @@ import torch
 from modes import DTYPES, MODES, check_any_float
 from torch import Tensor
 
+from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator, truncate
-from ganvas.generators import _fir, dcgan, load_generator
+from ganvas.generators import _fir, dcgan
 from ganvas.generators import _stylegan2_layers as layers
 from ganvas.generators._stylegan2_shape import Shape
 from ganvas.generators.mobilestylegan import MobileStyleGAN

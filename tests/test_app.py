@@ -22,8 +22,8 @@ from ganvas.app.hands import Hands
 from ganvas.app.scene import Scene, check_scene, describe
 from ganvas.app.turns import MOST_WAITING, Superseded, Turns
 from ganvas.app.workshop import Choice, Place, Workshop
+from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
-from ganvas.generators import load_generator
 from ganvas.pictures import png_texts, read_picture, to_bytes
 from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Named, Step, render
 

@@ -9,10 +9,10 @@ from pyarrow import parquet
 
 from ganvas import GanvasError, editors
 from ganvas.balance import Order, balance, report_lines
+from ganvas.conditions import parse_condition
 from ganvas.pictures import png_texts, read_picture, to_bytes
 from ganvas.recipe import Named, Recipe, Tools, render
 from ganvas.recipe_files import load_recipe
-from ganvas.sampling import parse_condition
 from ganvas.wanted import wanted_of
 
 

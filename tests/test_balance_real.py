@@ -12,10 +12,10 @@ from ganvas import GanvasError, editors, gaussianize, sample
 from ganvas.balance import Order
 from ganvas.balance_real import Inverter, Origin, balance_from, inverter_of, origin_of
 from ganvas.balance_set import report_lines
+from ganvas.conditions import parse_condition
 from ganvas.pictures import encode_png, read_picture, to_bytes
 from ganvas.recipe import FromCodes, Named, Tools, render
 from ganvas.recipe_files import load_recipe
-from ganvas.sampling import parse_condition
 
 
 @torch.no_grad()

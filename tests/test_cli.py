@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from ganvas import cli, generators
+from ganvas.checkpoints.load import load_generator
 from ganvas.cli import options
 from ganvas.codes import load_codes, save_codes
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
 from ganvas.generator import sample
-from ganvas.generators import load_generator
 from ganvas.pictures import read_picture
 
 TOY = load_generator("toy")

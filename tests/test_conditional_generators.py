@@ -16,19 +16,20 @@ from ganvas.bench.counts import conditional
 from ganvas.bench.counts.conditional import compared, diversity, told_of
 from ganvas.bench.counts.plan import Size
 from ganvas.bench.counts.stage import Stage
+from ganvas.checkpoints.load import load_generator
 from ganvas.cli import starting
+from ganvas.conditions import parse_condition
 from ganvas.distribution import fit_distribution
 from ganvas.errors import GanvasError
 from ganvas.generator import one_hot, round_labels, sample, w_of_seeds
 from ganvas.generators import _stylegan2_layers as layers
-from ganvas.generators import load_generator
 from ganvas.generators.stylegan2 import save_generator
 from ganvas.generators.toy import Toy
 from ganvas.labelling import label
 from ganvas.recipe import FromConditions, Named, Recipe, Tools, codes_of
 from ganvas.recipe_files import load_recipe
 from ganvas.recipe_json import from_json, to_json
-from ganvas.sampling import parse_condition, sample_where
+from ganvas.sampling import sample_where
 from ganvas.scorer import Scorer
 from ganvas.training import gan
 

@@ -18,7 +18,8 @@ from ganvas.bench.counts.stage import Stage
 from ganvas.dataset import Source, make_dataset
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
-from ganvas.generator import Generator, hash_weights, sample
+from ganvas.fingerprints import hash_weights
+from ganvas.generator import Generator, sample
 from ganvas.inversion.encoder import Encoder, Sizes, encoder_for, read_encoder, save_encoder
 from ganvas.inversion.likeness import Likeness, Seen, eye_of
 from ganvas.inversion.polish import Polish, polish

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganvas import GanvasError, editors, sample
+from ganvas.checkpoints.load import load_generator
 from ganvas.dataset import Source, make_dataset
 from ganvas.edit import LinearEditor, gains, save_editor
 from ganvas.editors._compact_training import RECIPES
 from ganvas.files import load_tensors, save_tensors
-from ganvas.generators import load_generator
 from ganvas.masked import Masked
 
 COUNTING = {

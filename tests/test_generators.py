@@ -4,9 +4,10 @@ import pytest
 import torch
 from unsteady import UnsteadySums
 
+from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
 from ganvas.generator import sample, truncate
-from ganvas.generators import card, generator_names, load_generator
+from ganvas.generators import card, generator_names
 from ganvas.generators.toy import PLANTED
 from ganvas.pictures import from_bytes, shrink, to_bytes
 from ganvas.scorers import load_scorer, scorer_names

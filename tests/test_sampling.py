@@ -6,7 +6,8 @@ from learned import NAMES, SCORER, TOY, compact
 from planted import disentangled
 
 from ganvas import GanvasError, sample
-from ganvas.sampling import Condition, parse_condition, ranges, sample_where
+from ganvas.conditions import Condition, parse_condition, ranges
+from ganvas.sampling import sample_where
 
 
 def probability(ws, name):

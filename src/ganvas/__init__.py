@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ganvas.checkpoints.load import load_generator
     from ganvas.dataset import LatentDataset
     from ganvas.edit import Editor
     from ganvas.editors import fit, load_editor
     from ganvas.errors import GanvasError
     from ganvas.generator import Generator, sample
-    from ganvas.generators import load_generator
     from ganvas.labelling import label
     from ganvas.scorer import Scorer
     from ganvas.scorers import load_scorer
@@ -42,7 +42,7 @@ _HOMES = {
     "fit": "editors",
     "label": "labelling",
     "load_editor": "editors",
-    "load_generator": "generators",
+    "load_generator": "checkpoints.load",
     "load_scorer": "scorers",
     "sample": "generator",
 }

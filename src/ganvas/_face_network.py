@@ -17,8 +17,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ganvas.dlib_weights import embedding_weights
 from ganvas.errors import GanvasError
 
+CHIP = 150
+"""The side in pixels of a cut face that the network was trained on."""
 LEVELS = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))
 """Filters and residual blocks of each level; all but the first level halve the picture in their first block."""
 MEANS = (122.782, 117.001, 104.298)
@@ -116,3 +119,8 @@ def _whole(data: bytes, at: int) -> tuple[int, int]:
     """The whole number at ``at``, none of which is negative here, and where it ends."""
     count = data[at]
     return int.from_bytes(data[at + 1 : at + 1 + count], "little"), at + 1 + count
+
+
+def face_network() -> FaceNetwork:
+    """The network that embeds faces. Raises GanvasError where its weights aren't installed, or aren't the known ones."""
+    return read(embedding_weights("dlib_face_recognition_resnet_model_v1.dat").read_bytes())

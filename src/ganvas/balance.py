@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ganvas.balance_set import Kept
 from ganvas.balance_set import report_lines as report_lines
+from ganvas.conditions import Condition, Range, ranges
 from ganvas.edit import Editor
 from ganvas.editors import cardinality
 from ganvas.editors.compact import CompactEditor
@@ -30,7 +31,6 @@ from ganvas.generator import one_hot
 from ganvas.metrics import readable
 from ganvas.pictures import KEPT_SIZE, shrink, to_bytes
 from ganvas.recipe import FromConditions, FromSeed, Recipe, Start, Step, Tools, codes_of
-from ganvas.sampling import Condition, Range, ranges
 from ganvas.scorer import Scorer
 from ganvas.types import Scores, WPlus
 from ganvas.wanted import wanted_of

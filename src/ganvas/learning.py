@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from ganvas import __version__, editors, own_labels, scorers
+from ganvas.checkpoints.load import load_generator
 from ganvas.dataset import LatentDataset
 from ganvas.editors import load_editor, report_lines, save
 from ganvas.errors import GanvasError
 from ganvas.files import read_json, write_json
 from ganvas.generator import Generator
-from ganvas.generators import load_generator
 from ganvas.labelling import label
 from ganvas.recipe_files import check_output
 from ganvas.scorers import _examples

@@ -207,11 +207,12 @@ def load_tools(
 
     Raises GanvasError for what doesn't exist, isn't whole, or belongs to another generator.
     """
-    from ganvas import generators
 
     if dtype not in DTYPES:
         raise GanvasError(f"Unknown dtype {dtype!r}: pick one of {', '.join(DTYPES)}.")
-    network = generators.load_generator(generator, device, getattr(torch, dtype))
+    from ganvas.checkpoints.load import load_generator
+
+    network = load_generator(generator, device, getattr(torch, dtype))
     tools = Tools(network, dtype, codes=None if codes is None else load_codes(codes, network))
     if editor is None:
         return tools

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
+from ganvas.conditions import Condition
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError
-from ganvas.sampling import Condition
 from ganvas.scorer import Scorer
 
 CLOSE = 0.25

@@ -12,10 +12,10 @@ from ganvas.app.scene import Scene
 from ganvas.app.values import webp
 from ganvas.app.workshop import Workshop
 from ganvas.codes import load_codes, save_codes
+from ganvas.conditions import FARTHEST
 from ganvas.errors import GanvasError
 from ganvas.identity import SAME_PERSON
 from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix
-from ganvas.sampling import FARTHEST
 from ganvas.types import Images, WPlus
 
 PREVIEW, THUMB = 384, 192

@@ -27,9 +27,9 @@ from ganvas.app.page import SPAN, STEP
 from ganvas.app.scene import Scene, check_scene, describe, title_of
 from ganvas.app.turns import Superseded, Turns
 from ganvas.app.workshop import Workshop
+from ganvas.conditions import FARTHEST
 from ganvas.errors import GanvasError, unknown
 from ganvas.recipe import FromSeed
-from ganvas.sampling import FARTHEST
 
 T = TypeVar("T")
 REST = 0.06

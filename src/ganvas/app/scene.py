@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ganvas.codes import Codes
+from ganvas.conditions import FARTHEST
 from ganvas.errors import GanvasError, unknown
 from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Recipe, Start, Step, Tools
-from ganvas.sampling import FARTHEST
 
 MOST_PSI = 2.0
 MOST_AMOUNT = 4.0

@@ -17,6 +17,7 @@ from torch import Tensor
 from ganvas import editors as shipped
 from ganvas import generators, scorers
 from ganvas.app.scene import Scene
+from ganvas.checkpoints.load import load_generator
 from ganvas.distribution import Distribution, fit_distribution
 from ganvas.edit import Editor, fingerprint
 from ganvas.errors import GanvasError, unknown
@@ -59,7 +60,7 @@ def discovered(dtype: str = "float32", device: str = "cpu") -> Place:
     abouts = {name: generators.card(name).about for name in generators.generator_names()}
     return Place(
         abouts,
-        lambda name, dtype: generators.load_generator(name, place, getattr(torch, dtype)),
+        lambda name, dtype: load_generator(name, place, getattr(torch, dtype)),
         lambda name: scorers.load_scorer(generators.card(name).scorer).to(place),
         dtype,
     )

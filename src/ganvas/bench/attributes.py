@@ -26,10 +26,8 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.files import write_json, write_text
 from ganvas.generator import Generator
 from ganvas.metrics import (
-    Estimate,
     Trial,
     distance_moved,
-    estimate,
     mahalanobis_after,
     off_target_drift,
     success,
@@ -40,6 +38,7 @@ from ganvas.progress import advancing
 from ganvas.recipe_files import check_output
 from ganvas.scorer import Scorer
 from ganvas.seeds import BENCH_SEED
+from ganvas.stats import Estimate, estimate
 
 DOWNWARDS = ("Young",)
 """Attributes that are tried towards their absence: the paper's "age" makes faces older."""

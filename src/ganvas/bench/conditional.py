@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ganvas import sampling
+from ganvas import conditions, sampling
 from ganvas.bench import THRESHOLD, Pool, fresh_pool
 from ganvas.bench.attributes import ATTRIBUTES, FULL, Protocol, check
 from ganvas.control import View
@@ -75,7 +75,7 @@ def _try(
     view: View, editor: CompactEditor, attribute: str, present: bool, protocol: Protocol, fresh: Pool, free: W
 ) -> Condition:
     low, high = (THRESHOLD, None) if present else (None, THRESHOLD)
-    where = sampling.ranges([sampling.Condition(attribute, low, high, probability=True)], editor)
+    where = conditions.ranges([conditions.Condition(attribute, low, high, probability=True)], editor)
     ws = sampling.sample_where(view.generator, editor, where, protocol.n, protocol.seed, psi=protocol.psi)
     column = view.scorer.column(attribute)
     met, base = (_share(scores[:, column], present) for scores in (view(ws), fresh.scores))

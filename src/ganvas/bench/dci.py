@@ -19,7 +19,7 @@ from torch import Tensor
 from ganvas.edit import Editor, LinearEditor
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError
-from ganvas.metrics import Estimate
+from ganvas.stats import Estimate
 from ganvas.types import W
 
 FEWEST = 100

@@ -12,7 +12,7 @@ from ganvas.bench.methods import Entry, fit_entry
 from ganvas.bench.stage import Stage
 from ganvas.dataset import LatentDataset, make_dataset
 from ganvas.errors import GanvasError
-from ganvas.metrics import Estimate, estimate
+from ganvas.stats import Estimate, estimate
 from ganvas.types import WPlus
 
 

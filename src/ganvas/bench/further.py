@@ -12,8 +12,8 @@ from ganvas.bench.papers import AGREEMENT
 from ganvas.bench.published import WANTED
 from ganvas.bench.tables import cell
 from ganvas.bench.words import MATCHED, Results, Row, match, plain, strangers
-from ganvas.metrics import estimate
 from ganvas.page import Section
+from ganvas.stats import estimate
 
 
 def further(results: Results, timings: Results, pictures: Mapping[str, str], judges: Sequence[str]) -> list[Section]:

@@ -12,8 +12,9 @@ from ganvas.bench.papers import IDENTITY, SUCCESS
 from ganvas.bench.tables import cell
 from ganvas.bench.verdicts import ARRIVES
 from ganvas.bench.words import Results, Row, less
-from ganvas.metrics import Estimate, Trial, success
+from ganvas.metrics import Trial, success
 from ganvas.page import Section
+from ganvas.stats import Estimate
 
 PAPERS = {"success": SUCCESS, "identity": IDENTITY}
 FAMILIES = ("compact", "interfacegan")

@@ -15,8 +15,8 @@ from ganvas.edit import Editor
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator, sample
-from ganvas.metrics import estimate
 from ganvas.seeds import LATENT_SEED
+from ganvas.stats import estimate
 from ganvas.types import WPlus
 
 TIMED = 64

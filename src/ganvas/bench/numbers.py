@@ -14,17 +14,8 @@ from ganvas.bench.drift import beyond, drift, largest, target_change
 from ganvas.bench.stage import Stage
 from ganvas.distribution import Distribution
 from ganvas.identity import cosine, distance
-from ganvas.metrics import (
-    DRAWS,
-    Estimate,
-    Trial,
-    distance_moved,
-    estimate,
-    identity_cosine,
-    identity_distance,
-    success,
-    variation_row,
-)
+from ganvas.metrics import Trial, distance_moved, identity_cosine, identity_distance, success, variation_row
+from ganvas.stats import DRAWS, Estimate, estimate
 
 
 def numbers(stage: Stage, trial: Trial) -> dict[str, Any]:

@@ -24,10 +24,11 @@ from ganvas.bench.run import run
 from ganvas.bench.sections import markdown, sections
 from ganvas.bench.sheets import draw_all
 from ganvas.dataset import LatentDataset
+from ganvas.dlib_weights import SHA256
 from ganvas.errors import GanvasError
 from ganvas.files import write_json, write_text
 from ganvas.generator import Generator
-from ganvas.identity import SHA256, WIDTH, FaceEmbedder
+from ganvas.identity import WIDTH, FaceEmbedder
 from ganvas.labels import load_labels, shipped_labels
 from ganvas.page import page
 from ganvas.recipe import load_tools

@@ -35,8 +35,8 @@ from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError
 from ganvas.files import read_json, write_json
 from ganvas.generator import Generator
-from ganvas.metrics import estimate
 from ganvas.progress import advancing
+from ganvas.stats import estimate
 from ganvas.types import WPlus
 
 EFFICIENT = ("compact", "interfacegan", "mean_difference")

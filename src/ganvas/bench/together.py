@@ -16,7 +16,8 @@ from ganvas.bench.numbers import lost
 from ganvas.bench.stage import Stage
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError
-from ganvas.metrics import Estimate, estimate, identity_cosine
+from ganvas.metrics import identity_cosine
+from ganvas.stats import Estimate, estimate
 from ganvas.types import WPlus
 
 CHANGE = 1.0

@@ -12,7 +12,8 @@ from ganvas.bench.cells import Cell
 from ganvas.bench.methods import Entry
 from ganvas.bench.numbers import difference, identity, per_code, ratio
 from ganvas.bench.stage import Stage
-from ganvas.metrics import Estimate, Trial, estimate, success
+from ganvas.metrics import Trial, success
+from ganvas.stats import Estimate, estimate
 
 SUCCESS = 0.97
 """What the best editor is to reach."""

@@ -84,7 +84,7 @@ def sample(
     """Draw many faces: of seeds, of a codes file, or such as meet conditions."""
     from ganvas import recipe_files
     from ganvas.cli import starting
-    from ganvas.sampling import parse_condition
+    from ganvas.conditions import parse_condition
 
     if sum(given is not None for given in (where, seeds, codes)) > 1:
         raise GanvasError("Give one of --where, --seeds and --codes: each says which faces to draw.")

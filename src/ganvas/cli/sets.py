@@ -106,7 +106,7 @@ def balance(
     from ganvas import balance as balancing
     from ganvas import generators
     from ganvas.cli import starting
-    from ganvas.sampling import parse_condition
+    from ganvas.conditions import parse_condition
 
     order = balancing.Order(tuple(parse_condition(text) for text in where), n, seed, psi, way, label=label)
     if real is None and (encoder or method):

@@ -13,6 +13,7 @@ import torch
 
 from ganvas import editors, generators, scorers
 from ganvas.cli.options import values_of
+from ganvas.conditions import Condition, ranges
 from ganvas.dataset import LatentDataset
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError, unknown
@@ -23,7 +24,6 @@ from ganvas.pictures import read_picture
 from ganvas.progress import counting
 from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Recipe, Start, Step, Tools, load_tools
 from ganvas.recipe_files import load_recipe
-from ganvas.sampling import Condition, ranges
 from ganvas.scorer import Scorer
 from ganvas.sheet import Sheet
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from functools import cache
-from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.generator import Generator
 from ganvas.hub import Card
-from ganvas.precision import leave_inference_mode
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -36,24 +33,6 @@ def card(name: str) -> Card:
     if not Path(name).is_file():
         raise unknown("generator", name, [*generator_names(), "the path of a checkpoint"])
     return Card(name=Path(name).stem, licence="", source=str(name), family="", about="", scorer="")
-
-
-@leave_inference_mode()
-def load_generator(
-    name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> Generator:
-    """The generator ``name`` with its weights on ``device``, fetched the first time; or the one in a checkpoint's file.
-
-    A file is recognised by its content, and nothing in it is run: ``ganvas.checkpoints`` says which are known.
-    ``dtype`` is that of the synthesis; pictures are float32 whatever it is.
-    Raises GanvasError for an unknown name, device or dtype, where the weights can't be had, and for any other file.
-    """
-    found, place = card(str(name)), check_device(device)
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, map(str, DTYPES))
-    if not found.family:
-        return import_module("ganvas.checkpoints").read(name).generator(found.name, dtype).to(place)
-    return import_module(f"ganvas.generators.{found.family}").load(found, place, dtype)
 
 
 def describe_torch() -> str:

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.generator import Generator, align, draw_z, hash_weights
+from ganvas.fingerprints import hash_weights
+from ganvas.generator import Generator, align, draw_z
 from ganvas.types import Images, Labels, W, WPlus, Z
 
 KIND, FAMILY, VERSION = "generator", "dcgan", 1

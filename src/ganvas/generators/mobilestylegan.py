@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ganvas import hub
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator, align, hash_weights
+from ganvas.fingerprints import hash_weights
+from ganvas.generator import Generator, align
 from ganvas.types import Images, Labels, W, WPlus, Z
 
 STRIP_ROWS = 64

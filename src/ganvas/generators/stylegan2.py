@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ganvas import hub
 from ganvas.errors import GanvasError
 from ganvas.files import load_tensors, save_tensors
-from ganvas.generator import Generator, align, hash_weights
+from ganvas.fingerprints import hash_weights
+from ganvas.generator import Generator, align
 from ganvas.generators import _stylegan2_layers as layers
 from ganvas.generators._stylegan2_shape import MOST, Shape
 from ganvas.types import Images, Labels, W, WPlus, Z

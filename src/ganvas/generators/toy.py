@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator, align, hash_weights
+from ganvas.fingerprints import hash_weights
+from ganvas.generator import Generator, align
 from ganvas.hub import Card
 from ganvas.precision import accept_any_float
 from ganvas.types import Images, Labels, W, WPlus, Z

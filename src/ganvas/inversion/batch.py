@@ -19,7 +19,7 @@ from ganvas.codes import Codes, load_codes, save_codes
 from ganvas.distribution import Distribution
 from ganvas.errors import GanvasError
 from ganvas.files import read_json, whole, write_json
-from ganvas.generator import hash_weights
+from ganvas.fingerprints import hash_weights
 from ganvas.inversion.encoder import Encoder
 from ganvas.inversion.faces import align
 from ganvas.inversion.inverting import Watch, invert, load_encoder

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ganvas.dlib_weights import weight_file
 from ganvas.errors import GanvasError
-from ganvas.identity import weight_file
 from ganvas.pictures import to_bytes
 from ganvas.scorers.celeba40 import match_softness
 from ganvas.types import Images

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
 from ganvas.files import load_tensors, save_tensors
-from ganvas.generator import hash_weights
+from ganvas.fingerprints import hash_weights
 from ganvas.pictures import ENDINGS, read_picture, shrink
 from ganvas.scorer import Scorer
 from ganvas.scorers._efficientnet_lite import EfficientNetLite

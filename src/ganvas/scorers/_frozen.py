@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas.identity import CHIP, face_network
+from ganvas._face_network import CHIP, face_network
 from ganvas.scorers._published import cut
 
 BOX = (44, 70, 213, 239)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
 from ganvas.files import load_tensors
-from ganvas.generator import hash_weights
+from ganvas.fingerprints import hash_weights
 from ganvas.pictures import shrink
 from ganvas.scorer import Scorer
 from ganvas.scorers._cnn import CnnNetwork

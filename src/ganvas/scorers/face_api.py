@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ganvas import hub
 from ganvas.errors import GanvasError
-from ganvas.generator import hash_weights
+from ganvas.fingerprints import hash_weights
 from ganvas.scorer import Scorer
 from ganvas.scorers import _tfjs, cards
 from ganvas.scorers._published import cut

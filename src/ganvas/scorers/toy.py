@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ganvas.generator import hash_weights
+from ganvas.fingerprints import hash_weights
 from ganvas.generators.toy import (
     BLOB,
     BRIGHT,

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError, unknown
 from ganvas.files import load_tensors, save_tensors
-from ganvas.generator import Generator, hash_weights
+from ganvas.fingerprints import hash_weights
+from ganvas.generator import Generator
 from ganvas.inversion.encoder import SIDE, Encoder, EncoderNetwork, encoder_for, save_encoder
 from ganvas.labels import load_labels
 from ganvas.pictures import from_bytes, shrink, to_bytes

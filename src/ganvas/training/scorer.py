@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
-from ganvas.generator import hash_weights
+from ganvas.fingerprints import hash_weights
 from ganvas.scorers.celeba40 import ATTRIBUTES, Network, channels_last, match_softness
 from ganvas.training import checkpoints
 from ganvas.training.augmentation import recolour_and_erase

@@ -26,16 +26,16 @@ from ganvas.bench.counts.section import Section, Table
 from ganvas.bench.counts.stage import CONDITIONAL, Stage
 from ganvas.bench.counts.trials import BATCH, HIGH, LOW, SURE
 from ganvas.bench.tables import cell
+from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
 from ganvas.fid import fid
 from ganvas.figures import grid
 from ganvas.files import load_tensors
 from ganvas.generator import Generator, sample
-from ganvas.generators import load_generator
-from ganvas.metrics import estimate
 from ganvas.multimnist_files import read_multimnist
 from ganvas.pictures import shrink, to_bytes
 from ganvas.seeds import BENCH_SEED, CONDITIONAL_SEED
+from ganvas.stats import estimate
 from ganvas.types import Images, Scores, WPlus
 
 NAME, TITLE = "conditional", "A count-conditional GAN, and an editor of one without"

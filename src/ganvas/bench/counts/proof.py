@@ -33,18 +33,18 @@ from ganvas.bench.counts.recipes import best
 from ganvas.bench.counts.section import Section, Table, key_of
 from ganvas.bench.counts.stage import Stage
 from ganvas.bench.tables import cell
+from ganvas.conditions import Condition
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError
 from ganvas.figures import grid
 from ganvas.files import read_json
-from ganvas.generator import hash_weights
-from ganvas.metrics import Estimate, estimate
+from ganvas.fingerprints import hash_weights
 from ganvas.multimnist_files import MultiMnist, read_multimnist
 from ganvas.pictures import from_bytes, read_picture, shrink
 from ganvas.recipe import Named, Tools
-from ganvas.sampling import Condition
 from ganvas.scorers.count import SIDE, Block, see
 from ganvas.seeds import BENCH_SEED, PROOF_SEED
+from ganvas.stats import Estimate, estimate
 from ganvas.training.counter import Options, slope
 from ganvas.types import Images
 

@@ -17,7 +17,7 @@ from ganvas.bench.counts.stage import Stage
 from ganvas.bench.counts.trials import HIGH, LOW, Move, Tried, at_random, by_editor, joined, rate, score
 from ganvas.bench.tables import cell
 from ganvas.figures import grid
-from ganvas.metrics import Estimate
+from ganvas.stats import Estimate
 from ganvas.types import Images, WPlus
 
 NAME, TITLE = "real", "Real images, edited"

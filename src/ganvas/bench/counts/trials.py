@@ -18,8 +18,8 @@ from ganvas.distribution import Distribution, fit_distribution
 from ganvas.edit import Editor
 from ganvas.errors import GanvasError
 from ganvas.generator import Generator, sample
-from ganvas.metrics import Estimate, estimate
 from ganvas.seeds import DISTRIBUTION_SEED
+from ganvas.stats import Estimate, estimate
 from ganvas.types import Scores, WPlus
 
 LOW, HIGH = 1, 4

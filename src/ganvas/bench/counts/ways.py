@@ -28,7 +28,7 @@ from ganvas.bench.counts.trials import (
     rate,
 )
 from ganvas.edit import Editor
-from ganvas.metrics import Estimate
+from ganvas.stats import Estimate
 from ganvas.types import WPlus
 
 NAME, TITLE = "ways", "Beyond the paper"
