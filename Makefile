@@ -48,6 +48,7 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
 
 clean:
 	rm -rf .venv out dist .pytest_cache .ruff_cache

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from visitor import Visitor
+from app_client import AppClient
 
 from ganvas.app import server
-from ganvas.app.hands import REST
+from ganvas.app.edit_handlers import REST_SECONDS
+from ganvas.app.resources import AppResources, discover_tools
 from ganvas.app.scene import Scene
-from ganvas.app.workshop import Workshop, discovered
-from ganvas.recipe import FromSeed
+from ganvas.recipe.model import FromSeed
 
 SLIDERS = ("slider-Smiling", "slider-Young", "slider-Male", "slider-Eyeglasses")
 
@@ -57,7 +57,7 @@ def median(values: list[float]) -> str:
 
 def alone(address: str, sliders: list[str], edits: int, synthesis: Timed) -> None:
     """One visitor moves sliders and rests."""
-    visitor = Visitor(address)
+    visitor = AppClient(address)
     began = time.perf_counter()
     visitor.open()
     print(f"first picture            {1000 * (time.perf_counter() - began):.0f} ms after the page was asked for")
@@ -74,7 +74,8 @@ def alone(address: str, sliders: list[str], edits: int, synthesis: Timed) -> Non
     print(f"preview                  {median(previews)}; synthesis {sum(clock) / sum(previews):.2f} of it")
     # Its picture is the preview's: synthesised once.
     print(
-        f"full picture, at rest    {median(fulls)}; synthesis {sum(clock) / sum(fulls):.2f} of it ({REST:g} s are the pause)"
+        f"full picture, at rest    {median(fulls)}; synthesis {sum(clock) / sum(fulls):.2f} of it ({REST_SECONDS:g}"
+        f" s are the pause)"
     )
     print(f"processor, a preview     {median(busy)}; synthesis {median(processor)}")
     visitor.close()
@@ -87,7 +88,7 @@ def together(address: str, sliders: list[str], people: int, edits: int) -> None:
     done = threading.Semaphore(0)
 
     def visit(number: int) -> None:
-        visitor = Visitor(address)
+        visitor = AppClient(address)
         try:
             visitor.open()
             for i in range(edits // people):
@@ -134,7 +135,7 @@ def main() -> None:
     parser.add_argument("--edits", type=int, default=500)
     parser.add_argument("--alone", type=int, default=40, help="edits of one visitor alone")
     options = parser.parse_args()
-    shop = Workshop(discovered(options.dtype), options.editor)
+    shop = AppResources(discover_tools(options.dtype), options.editor)
     network = shop.bench(Scene(options.generator, "", FromSeed(0), dtype=options.dtype)).generator
     synthesis = Timed(network.synthesis)
     network.synthesis = synthesis  # type: ignore[method-assign]
@@ -142,7 +143,7 @@ def main() -> None:
     sliders = [name for name in SLIDERS if name.removeprefix("slider-") in known] or [
         f"slider-{name}" for name in known
     ]
-    with server.serving(shop, options.generator) as address:
+    with server.serve(shop, options.generator) as address:
         alone(address, sliders, options.alone, synthesis)
         together(address, sliders, options.people, options.edits)
 

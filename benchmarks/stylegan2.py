@@ -25,9 +25,8 @@ from rich.table import Table
 from torch import Tensor
 
 from ganvas.checkpoints.load import load_generator
-from ganvas.generators import _stylegan2_layers as layers
-from ganvas.generators._stylegan2_shape import Layer, Shape
-from ganvas.generators.stylegan2 import StyleGAN2
+from ganvas.generators.stylegan2 import StyleGAN2, layers
+from ganvas.generators.stylegan2.architecture import StyledLayer, StyleGAN2Architecture
 
 Draw = Callable[[Tensor], Tensor]
 FILTER = torch.tensor([1.0, 3, 3, 1])[:, None] * torch.tensor([1.0, 3, 3, 1]) / 64
@@ -49,7 +48,7 @@ def main() -> None:
         compare(options.data)
     clock = time.process_time if options.clock == "process" else time.perf_counter
     for resolution in options.resolutions:
-        shape = Shape(
+        shape = StyleGAN2Architecture(
             resolution, tuple(min(512, 32768 // r) for r in (4 << i for i in range(resolution.bit_length() - 2)))
         )
         state = weights(shape)
@@ -66,10 +65,10 @@ def main() -> None:
             report(draws, exact.expand(ws), options.repeats, clock, f"{resolution}×{resolution}, batch {batch}")
 
 
-def weights(shape: Shape) -> dict[str, Tensor]:
+def weights(shape: StyleGAN2Architecture) -> dict[str, Tensor]:
     """Random weights, with noise and biases that are not 0."""
     random = torch.Generator().manual_seed(0)
-    state = layers.initial(shape, random)
+    state = layers.initial_weights(shape, random)
     for name, value in state.items():
         if name.endswith(("bias", "noise_strength")):
             value.add_(torch.randn(value.shape, generator=random) / 10)
@@ -79,7 +78,7 @@ def weights(shape: Shape) -> dict[str, Tensor]:
 # The rival: nothing folded, one kernel a picture, filters by themselves.
 
 
-def rival(state: dict[str, Tensor], shape: Shape, ws: Tensor) -> Tensor:
+def rival(state: dict[str, Tensor], shape: StyleGAN2Architecture, ws: Tensor) -> Tensor:
     """Pictures (n, 3, resolution, resolution) as NVIDIA's code makes them where its own kernels can't be compiled."""
     x, image = state["synthesis.b4.const"].expand(len(ws), -1, -1, -1), None
     outputs = {layer.resolution: layer for layer in shape.outputs()}
@@ -92,7 +91,9 @@ def rival(state: dict[str, Tensor], shape: Shape, ws: Tensor) -> Tensor:
     return x if image is None else image
 
 
-def modulated(state: dict[str, Tensor], layer: Layer, x: Tensor, w: Tensor, shape: Shape) -> Tensor:
+def modulated(
+    state: dict[str, Tensor], layer: StyledLayer, x: Tensor, w: Tensor, shape: StyleGAN2Architecture
+) -> Tensor:
     """A modulated convolution of any kind with what follows it."""
     name, n, draws = layer.name, len(x), layer.name.endswith("torgb")
     style = F.linear(w, state[f"{name}.affine.weight"] / shape.w_dim**0.5, state[f"{name}.affine.bias"])
@@ -128,7 +129,7 @@ def zeros_between(x: Tensor) -> Tensor:
     return y
 
 
-def bare(shape: Shape, dtype: torch.dtype) -> Draw:
+def bare(shape: StyleGAN2Architecture, dtype: torch.dtype) -> Draw:
     """The 3×3 convolutions of the network and nothing else, in the order of memory that is fast: stride 2 where it doubles."""
     jobs = []
     for layer in shape.layers():

@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ganvas import hub
 from ganvas.checkpoints.load import load_generator
-from ganvas.generator import sample
 from ganvas.generators import card, describe_torch, mobilestylegan
+from ganvas.generators.base import sample
 from ganvas.generators.mobilestylegan import MobileStyleGAN
+from ganvas.io import hub
 
 Draw = Callable[[Tensor], Tensor]
 
@@ -72,7 +72,7 @@ def openvino(threads: int, wheel: str | None) -> Draw:
     """OpenVINO's runtime on the original files, in float32."""
     import openvino as ov
 
-    _, _, xml, data = hub.unpack(card("ffhq"), wheel)
+    _, _, xml, data = hub.unpack_wheel(card("ffhq"), wheel)
     core = ov.Core()
     # Not bound to cores: on a busy machine a bound thread waits for its own core while another is free.
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}

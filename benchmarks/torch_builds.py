@@ -57,7 +57,7 @@ def measure(generator: str, threads: list[int], pictures: int, operators: bool) 
     import torch
 
     from ganvas.checkpoints.load import load_generator
-    from ganvas.generator import sample
+    from ganvas.generators.base import sample
 
     torch.set_grad_enabled(False)
     rows = {}

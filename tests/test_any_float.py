@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import pytest
-import tiny
+import tiny_networks
 import torch
-from modes import DTYPES, MODES, check_any_float
+from autograd_modes import DTYPES, MODES, check_any_float
 from torch import Tensor
 
 from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator, truncate
-from ganvas.generators import _fir, dcgan
-from ganvas.generators import _stylegan2_layers as layers
-from ganvas.generators._stylegan2_shape import Shape
+from ganvas.generators import dcgan
+from ganvas.generators.base import Generator, truncate
 from ganvas.generators.mobilestylegan import MobileStyleGAN
-from ganvas.generators.stylegan2 import StyleGAN2
+from ganvas.generators.stylegan2 import StyleGAN2, layers, resampling
+from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 from ganvas.generators.toy import Toy
-from ganvas.scorer import Scorer
 from ganvas.scorers import load_scorer, scorer_names
-from ganvas.scorers._examples import FEATURES, Examples
+from ganvas.scorers.base import Scorer
+from ganvas.scorers.from_examples import FEATURES, ExamplesScorer
 
 SIZES = {"z_dim": 6, "w_dim": 7, "mapping_layers": 2}
 SHAPES = {
-    "skip": Shape(16, (12, 10, 8), **SIZES),
-    "alone": Shape(128, (8, 8, 8, 8, 8, 4), **SIZES),
-    "resnet": Shape(16, (12, 10, 8), architecture="resnet", clamp=0.9, **SIZES),
-    "labels": Shape(16, (12, 10), num_labels=3, colours=1, bounded=True, shuffled=True, **SIZES),
+    "skip": StyleGAN2Architecture(16, (12, 10, 8), **SIZES),
+    "alone": StyleGAN2Architecture(128, (8, 8, 8, 8, 8, 4), **SIZES),
+    "resnet": StyleGAN2Architecture(16, (12, 10, 8), architecture="resnet", clamp=0.9, **SIZES),
+    "labels": StyleGAN2Architecture(16, (12, 10), num_labels=3, colours=1, bounded=True, shuffled=True, **SIZES),
 }
 STEPS = (
-    dcgan.Step("linear", "a"),
-    dcgan.Step("norm", "n"),
-    dcgan.Step("relu"),
-    dcgan.Step("reshape", shape=(4, 4, 4)),
-    dcgan.Step("deconvolution", "b", stride=2, padding=1),
-    dcgan.Step("tanh"),
+    dcgan.DcganLayer("linear", "a"),
+    dcgan.DcganLayer("norm", "n"),
+    dcgan.DcganLayer("relu"),
+    dcgan.DcganLayer("reshape", shape=(4, 4, 4)),
+    dcgan.DcganLayer("deconvolution", "b", stride=2, padding=1),
+    dcgan.DcganLayer("tanh"),
 )
 
 
@@ -42,17 +41,17 @@ def make_dcgan(space: str) -> dcgan.Dcgan:
     random = torch.Generator().manual_seed(0)
     weights = {"a.weight": (64, 6), "b.weight": (4, 3, 4, 4), "n.running_mean": (64,), "n.running_var": (64,)}
     state = {name: torch.rand(size, generator=random) + 0.1 for name, size in weights.items()}
-    return dcgan.Dcgan(state, dcgan.Shape(6, STEPS, space))
+    return dcgan.Dcgan(state, dcgan.DcganArchitecture(6, STEPS, space))
 
 
 def make_generator(family: str, dtype: torch.dtype) -> Generator:
     if family == "toy":
         return Toy(dtype=dtype)
     if family == "mobilestylegan":
-        return MobileStyleGAN(tiny.state() | {"w_avg": torch.zeros(tiny.DIM)}, "tiny", dtype)
+        return MobileStyleGAN(tiny_networks.state() | {"w_avg": torch.zeros(tiny_networks.DIM)}, "tiny", dtype)
     if family.startswith("dcgan"):
         return make_dcgan(family.removeprefix("dcgan "))
-    state = layers.initial(SHAPES[family], torch.Generator().manual_seed(0))
+    state = layers.initial_weights(SHAPES[family], torch.Generator().manual_seed(0))
     return StyleGAN2(state, SHAPES[family], family, dtype)
 
 
@@ -103,7 +102,7 @@ def test_a_generator_in_float64_maps_in_float64():
 def test_what_was_first_used_in_inference_mode_learns_later():
     generator = make_generator("skip", torch.float32)
     ws = torch.randn(1, generator.num_ws, generator.w_dim, requires_grad=True)
-    for cached in (_fir._table, _fir._product):
+    for cached in (resampling._table, resampling._product):
         cached.cache_clear()
     with torch.inference_mode():
         generator.synthesis(ws)
@@ -121,7 +120,7 @@ def scorer(request) -> Scorer:
         if request.param == "examples":
             frozen = FEATURES["celeba40"]()
             width = frozen.describe(torch.zeros(1, 3, 64, 64)).shape[1]
-            return Examples("Hat", "celeba40", torch.linspace(-1, 1, width), torch.tensor(0.5), frozen)
+            return ExamplesScorer("Hat", "celeba40", torch.linspace(-1, 1, width), torch.tensor(0.5), frozen)
         return load_scorer(request.param)
     except GanvasError as error:
         pytest.skip(str(error))

@@ -5,27 +5,27 @@ import json
 import threading
 from dataclasses import replace
 
-import counted
+import planted_counts
 import pytest
 import torch
 
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
-from planted import SCORER, TOY, disentangled
-from served import counting, write_editor
+from app_servers import counting, write_editor
+from planted_truth import SCORER, TOY, disentangled
 
-from ganvas.app import charts, compare, drawing, groups, links, server
-from ganvas.app.desk import Desk
-from ganvas.app.desks import Desks
-from ganvas.app.doors import Doors
-from ganvas.app.hands import Hands
-from ganvas.app.scene import Scene, check_scene, describe
-from ganvas.app.turns import MOST_WAITING, Superseded, Turns
-from ganvas.app.workshop import Choice, Place, Workshop
+from ganvas.app import attribute_groups, charts, compare, rendering, server, sharing
+from ganvas.app.edit_handlers import EditHandlers
+from ganvas.app.navigation_handlers import NavigationHandlers
+from ganvas.app.resources import AppResources, EditorChoice, ToolSources
+from ganvas.app.scene import Scene, check_scene, describe_scene
+from ganvas.app.session import Session
+from ganvas.app.session_store import SessionStore
+from ganvas.app.work_queue import MAX_WAITING, Superseded, WorkQueue
 from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
-from ganvas.pictures import png_texts, read_picture, to_bytes
-from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Named, Step, render
+from ganvas.io.images import png_texts, read_picture, to_bytes
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool, render
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +43,18 @@ def toys(dtype):
 def shop(editor):
     """The toy with an editor's file, and squares that are counted."""
     abouts = {"toy": "planted directions", "squares": "planted counts"}
-    place = Place(
+    place = ToolSources(
         abouts,
-        lambda name, dtype: {"toy": toys(dtype), "squares": counted.SQUARES}[name],
-        {"toy": SCORER, "squares": counted.JUDGE}.get,
+        lambda name, dtype: {"toy": toys(dtype), "squares": planted_counts.SQUARES}[name],
+        {"toy": SCORER, "squares": planted_counts.JUDGE}.get,
     )
-    return Workshop(place, [str(editor)], [counting()])
+    return AppResources(place, [str(editor)], [counting()])
 
 
 @pytest.fixture
 def turns():
     """One worker."""
-    made = Turns()
+    made = WorkQueue()
     yield made
     made.close()
 
@@ -62,8 +62,8 @@ def turns():
 @pytest.fixture
 def hands(shop, turns, tmp_path):
     """Handlers."""
-    names = [name for found in groups.grouped(shop.attributes()).values() for name in found]
-    return Hands(shop, turns, turns, Desks(tmp_path), names)
+    names = [name for found in attribute_groups.group_attributes(shop.attributes()).values() for name in found]
+    return EditHandlers(shop, turns, turns, SessionStore(tmp_path), names)
 
 
 FACE = Scene("toy", "mean.safetensors", FromSeed(3))
@@ -76,17 +76,17 @@ def test_every_attribute_has_one_group():
     from ganvas.editors import load_editor
 
     names = load_editor("ffhq/compact").attributes
-    found = groups.grouped(names)
+    found = attribute_groups.group_attributes(names)
     assert sorted(name for members in found.values() for name in members) == sorted(names)
-    assert found[groups.REST] == ["Blurry"]
-    assert list(groups.grouped(["Big", "Smiling"])) == ["Expression", groups.REST]
+    assert found[attribute_groups.OTHER_GROUP] == ["Blurry"]
+    assert list(attribute_groups.group_attributes(["Big", "Smiling"])) == ["Expression", attribute_groups.OTHER_GROUP]
 
 
 def test_sliders_are_found_by_name_and_group():
-    assert groups.matches("Mouth_Slightly_Open", "Expression", "mouth OPEN")
-    assert groups.matches("Bangs", "Hair", "hair")
-    assert not groups.matches("Smiling", "Expression", "hair")
-    assert groups.label_of("5_o_Clock_Shadow") == "5 o'clock shadow"
+    assert attribute_groups.matches("Mouth_Slightly_Open", "Expression", "mouth OPEN")
+    assert attribute_groups.matches("Bangs", "Hair", "hair")
+    assert not attribute_groups.matches("Smiling", "Expression", "hair")
+    assert attribute_groups.label_of("5_o_Clock_Shadow") == "5 o'clock shadow"
 
 
 # Turns.
@@ -132,7 +132,7 @@ def test_an_error_reaches_who_asked_and_the_worker_goes_on(turns):
 
 def test_what_one_visitor_may_have_waiting_is_bounded(turns):
     go = blocked(turns)
-    for _ in range(MOST_WAITING):
+    for _ in range(MAX_WAITING):
         turns.ask("a", lambda: None)
     with pytest.raises(GanvasError, match="waiting already"):
         turns.ask("a", lambda: None)
@@ -142,7 +142,7 @@ def test_what_one_visitor_may_have_waiting_is_bounded(turns):
 
 
 def test_a_closed_worker_drops_what_waits(shop):
-    turns = Turns()
+    turns = WorkQueue()
     go = blocked(turns)
     waits = turns.ask("a", lambda: 1)
     threading.Timer(0.1, go.set).start()
@@ -158,25 +158,25 @@ def test_a_closed_worker_drops_what_waits(shop):
 
 def test_sliders_make_one_step():
     scene = FACE.setting("Big", 1.0).setting("Red", -0.5).setting("Big", 2.0)
-    assert scene.edits == (Step({"Big": 2.0, "Red": -0.5}),)
+    assert scene.edits == (EditStep({"Big": 2.0, "Red": -0.5}),)
     assert scene.touched == ("Big", "Red")
-    assert scene.without("Big").edits == (Step({"Red": -0.5}),)
+    assert scene.without("Big").edits == (EditStep({"Red": -0.5}),)
     assert scene.without("Big", "Red") == scene.plain == FACE
-    assert scene.at(0.5).edits == (Step({"Big": 2.0, "Red": -0.5}, amount=0.5),)
-    assert "Big at +2 σ" in describe(scene, {})
+    assert scene.at(0.5).edits == (EditStep({"Big": 2.0, "Red": -0.5}, amount=0.5),)
+    assert "Big at +2 σ" in describe_scene(scene, {})
 
 
 def test_counts_are_changed_not_set():
     scene = FACE.shifting("count", 1).shifting("count", 1)
     assert scene.step.shift == {"count": 2.0}
     assert scene.shifting("count", -2) == FACE
-    assert scene.setting("count", 1.0).step == Step({"count": 1.0})
+    assert scene.setting("count", 1.0).step == EditStep({"count": 1.0})
 
 
 def test_earlier_edits_are_left_alone():
-    first = Step(shift={"Big": 1.0}, amount=0.5)
+    first = EditStep(shift={"Big": 1.0}, amount=0.5)
     scene = replace(FACE, edits=(first,)).setting("Red", 1.0)
-    assert scene.edits == (first, Step({"Red": 1.0}))
+    assert scene.edits == (first, EditStep({"Red": 1.0}))
     assert scene.without("Red").edits == (first,)
 
 
@@ -185,15 +185,15 @@ def test_values_without_faces_are_refused(value):
     with pytest.raises(GanvasError, match="goes from -6 to 6"):
         FACE.setting("Big", value)
     with pytest.raises(GanvasError):
-        check_scene(replace(FACE, edits=(Step(shift={"Big": 7.0}),)))
+        check_scene(replace(FACE, edits=(EditStep(shift={"Big": 7.0}),)))
 
 
 def test_bounds_of_recipes():
     for wrong in (
         replace(FACE, start=FromSeed(0, 1e9)),
-        replace(FACE, edits=(Step({"Big": 1.0}, amount=1e9),)),
+        replace(FACE, edits=(EditStep({"Big": 1.0}, amount=1e9),)),
         replace(FACE, mix=Mix(FromSeed(1), (0,), 99.0)),
-        replace(FACE, edits=(Step({"Big": 1.0}),) * 99),
+        replace(FACE, edits=(EditStep({"Big": 1.0}),) * 99),
         replace(FACE, start=FromSeed(0, 0.7, (1.0,))),
     ):
         with pytest.raises(GanvasError):
@@ -203,7 +203,7 @@ def test_bounds_of_recipes():
 def test_another_editor_keeps_what_it_knows():
     scene = FACE.setting("Big", 1.0).setting("Red", 1.0)
     assert scene.with_editor("other", ("Red",)).touched == ("Red",)
-    earlier = replace(scene, edits=(Step({"Big": 1.0}), *scene.edits))
+    earlier = replace(scene, edits=(EditStep({"Big": 1.0}), *scene.edits))
     assert earlier.with_editor("other", ("Red",)).edits == ()
 
 
@@ -211,7 +211,7 @@ def test_another_editor_keeps_what_it_knows():
 
 
 def test_undo_and_redo():
-    desk = Desk(FACE)
+    desk = Session(FACE)
     one, two = FACE.setting("Big", 1.0), FACE.setting("Big", 2.0)
     desk.look(one)
     desk.keep()
@@ -232,7 +232,7 @@ def test_undo_and_redo():
 
 
 def test_a_slider_on_its_way_is_one_step():
-    desk = Desk(FACE)
+    desk = Session(FACE)
     for value in (0.1, 0.5, 1.0):
         desk.look(FACE.setting("Big", value))
     desk.keep()
@@ -241,7 +241,7 @@ def test_a_slider_on_its_way_is_one_step():
 
 
 def test_newer_requests_make_older_ones_stale():
-    desk = Desk(FACE)
+    desk = Session(FACE)
     old = desk.look(FACE.setting("Big", 1.0))
     assert not old()
     new = desk.touch()
@@ -250,7 +250,7 @@ def test_newer_requests_make_older_ones_stale():
 
 
 def test_visited_faces_are_kept_once_and_bounded():
-    desk = Desk(FACE)
+    desk = Session(FACE)
     for seed in (*range(40), 39):
         desk.look(replace(FACE, start=FromSeed(seed)))
         desk.keep()
@@ -270,47 +270,47 @@ def scenes():
         "shifted": FACE.setting("Big", 1.5).shifting("Red", 1.0),
         "bfloat16": replace(FACE, dtype="bfloat16").setting("Big", 1.5),
         "mixed": replace(FACE, mix=Mix(FromSeed(8), (0, 1), 0.35)).setting("Big", 1.0),
-        "steps": replace(FACE, edits=(Step({"Big": 1.0}, amount=0.5), Step(shift={"Red": 1.0}))),
+        "steps": replace(FACE, edits=(EditStep({"Big": 1.0}, amount=0.5), EditStep(shift={"Red": 1.0}))),
     }
 
 
 @pytest.mark.parametrize("kind", scenes())
 def test_command_python_link_and_page_make_the_same_pixels(kind, shop, editor, tmp_path, monkeypatch):
     from ganvas import cli
-    from ganvas.recipe_files import save_picture
+    from ganvas.recipe.files import save_picture
 
     monkeypatch.chdir(tmp_path)
     scene = scenes()[kind]
     recipe = shop.recipe(scene)
     page = to_bytes(shop.render(scene).image)[0]
-    name = links.file_name(scene)
+    name = sharing.file_name(scene)
     save_picture(f"{name}.png", page, recipe)
-    assert links.recipe_of_token(links.token_of(recipe)) == recipe
-    command = links.command_of(recipe, str(editor), name)
+    assert sharing.recipe_of_token(sharing.token_of(recipe)) == recipe
+    command = sharing.command_of(recipe, str(editor), name)
     with pytest.raises(SystemExit) as end:
         cli.main(__import__("shlex").split(command)[1:])
     assert end.value.code == 0
     drawn = command.rpartition("--out ")[2]
     assert torch.equal(to_bytes(read_picture(drawn))[0], page)
     known = {}
-    exec(links.python_of(recipe, str(editor), name), known)
+    exec(sharing.python_of(recipe, str(editor), name), known)
     assert torch.equal(to_bytes(known["image"])[0], page)
 
 
 def test_a_photographs_code_goes_with_its_png(shop, editor, tmp_path, monkeypatch):
-    from ganvas.recipe_files import save_picture
+    from ganvas.recipe.files import save_picture
 
     monkeypatch.chdir(tmp_path)
-    scene = drawing.kept(shop, replace(FACE, mix=Mix(FromSeed(8), (0, 1))), tmp_path).setting("Big", 1.0)
+    scene = rendering.freeze_code(shop, replace(FACE, mix=Mix(FromSeed(8), (0, 1))), tmp_path).setting("Big", 1.0)
     assert isinstance(scene.start, FromCodes)
     recipe, page = shop.recipe(scene), to_bytes(shop.render(scene).image)[0]
     save_picture("photo.png", page, recipe, scene.codes)
     known = {}
-    exec(links.python_of(recipe, str(editor), "photo"), known)
+    exec(sharing.python_of(recipe, str(editor), "photo"), known)
     assert torch.equal(to_bytes(known["image"])[0], page)
-    assert "ganvas render photo.png" in links.command_of(recipe, str(editor), "photo")
+    assert "ganvas render photo.png" in sharing.command_of(recipe, str(editor), "photo")
     with pytest.raises(GanvasError, match="too long for a link"):
-        links.token_of(recipe)
+        sharing.token_of(recipe)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_a_photographs_code_goes_with_its_png(shop, editor, tmp_path, monkeypatc
 )
 def test_a_damaged_link_is_one_message(change, shop):
     with pytest.raises(GanvasError, match="link"):
-        links.recipe_of_token(change(links.token_of(shop.recipe(FACE))))
+        sharing.recipe_of_token(change(sharing.token_of(shop.recipe(FACE))))
 
 
 def test_a_link_that_unpacks_to_much_is_refused():
@@ -326,9 +326,9 @@ def test_a_link_that_unpacks_to_much_is_refused():
     import zlib
 
     bomb = base64.urlsafe_b64encode(zlib.compress(b" " * 3_000_000)).decode()
-    assert len(bomb) < links.MOST_TOKEN * 2
+    assert len(bomb) < sharing.MAX_TOKEN_LENGTH * 2
     with pytest.raises(GanvasError, match="damaged"):
-        links.recipe_of_token(bomb)
+        sharing.recipe_of_token(bomb)
 
 
 # What the worker does.
@@ -337,53 +337,55 @@ def test_a_link_that_unpacks_to_much_is_refused():
 def test_a_planted_editor_moves_what_is_asked_and_nothing_else(shop):
     planted = disentangled()
     planted.generator_name = "toy"
-    shop.choices["planted"] = Choice(planted, Named("planted", "0" * 64), "the truth")
+    shop.choices["planted"] = EditorChoice(planted, NamedTool("planted", "0" * 64), "the truth")
     scene = replace(FACE, editor="planted").setting("Big", 1.5)
-    found = drawing.moved(shop, scene)
+    found = rendering.measure_effect(shop, scene)
     before, after = found.bars["Big"]
     assert after == pytest.approx(1.5, abs=0.4)
     assert found.drift < 0.1 < abs(after - before)
-    table = charts.chart(found)
+    table = charts.draw_chart(found)
     assert table.index("Big") < table.index("Striped")
     assert "Off-target drift" in table
-    shown = drawing.full(shop, scene)
+    shown = rendering.render_full(shop, scene)
     assert shown.readings["Big"] == pytest.approx(1.5, abs=0.01)
     assert shown.distance < shown.bound
-    far = drawing.full(shop, replace(scene, edits=(Step(shift={"Big": 6.0}), Step(shift={"Right": 6.0, "Red": 6.0}))))
+    far = rendering.render_full(
+        shop, replace(scene, edits=(EditStep(shift={"Big": 6.0}), EditStep(shift={"Right": 6.0, "Red": 6.0})))
+    )
     assert far.distance > far.bound
 
 
 def test_names_in_a_chart_are_escaped():
-    told = charts.chart(drawing.Moved({"<script>": (0.0, 1.0)}, (), None, None))
+    told = charts.draw_chart(rendering.EditEffect({"<script>": (0.0, 1.0)}, (), None, None))
     assert "<script>" not in told
 
 
 def test_methods_are_compared_at_the_same_change(shop):
-    methods = compare.Methods(shop)
+    methods = compare.MethodEditors(shop)
     assert methods.names("toy") == ["mean.safetensors"]
     found = methods.learn(TOY, "mean.safetensors", "Big")
-    done = compare.compare(shop, FACE, "mean.safetensors", found, compare.Asked("Big", 1.0))
+    done = compare.compare(shop, FACE, "mean.safetensors", found, compare.ComparisonTarget("Big", 1.0))
     assert done.picture is not None
     assert "others moved" in done.told
     with pytest.raises(GanvasError, match="Unknown method"):
         methods.learn(TOY, "nothing", "Big")
     with pytest.raises(GanvasError, match=r"0\.25 to 3"):
-        compare.check(shop, FACE, "Big", 99.0, ["mean.safetensors"])
+        compare.check_comparison(shop, FACE, "Big", 99.0, ["mean.safetensors"])
 
 
 def test_faces_as_asked_stand_where_the_sliders_are():
-    faces = drawing.as_asked(FACE.setting("Big", 1.0), 5, 3)
+    faces = rendering.sample_at_sliders(FACE.setting("Big", 1.0), 5, 3)
     assert [face.start.seed for face in faces] == [5, 6, 7]
     assert all(isinstance(face.start, FromConditions) for face in faces)
     assert faces[0].start.where == {"Big": (0.7, 1.3)}
     with pytest.raises(GanvasError, match="Move sliders first"):
-        drawing.as_asked(FACE, 0, 3)
+        rendering.sample_at_sliders(FACE, 0, 3)
 
 
 def test_one_generator_is_in_memory(shop):
     loaded = []
     place = shop.place
-    shop.place = Place(place.abouts, lambda *what: (loaded.append(what[0]), place.load(*what))[1], place.judge)
+    shop.place = ToolSources(place.abouts, lambda *what: (loaded.append(what[0]), place.load(*what))[1], place.judge)
     squares = Scene("squares", "squares/counts", FromSeed(0))
     for scene in (FACE, FACE.setting("Big", 1.0), squares, FACE):
         shop.render(scene)
@@ -406,7 +408,7 @@ def test_what_is_remembered_is_bounded(shop):
 def test_counting_appears_with_an_editor_that_counts_and_reads_back(hands):
     from gradio import Error
 
-    desk = Desk(Scene("squares", "squares/counts", FromSeed(0)))
+    desk = Session(Scene("squares", "squares/counts", FromSeed(0)))
 
     async def play():
         pickers = hands.pickers(desk)
@@ -416,21 +418,21 @@ def test_counting_appears_with_an_editor_that_counts_and_reads_back(hands):
         return pickers, start, plus, minus
 
     pickers, start, plus, minus = asyncio.run(play())
-    seen = int(counted.counts(hands.shop.render(desk.scene.plain).ws)[0, 0])
+    seen = int(planted_counts.counts(hands.shop.render(desk.scene.plain).ws)[0, 0])
     assert pickers[3]["visible"] is True
     assert f"<b>{seen}</b> seen" in start[6]
-    assert f"<b>{seen + 1}</b> seen" in plus[6] or seen == counted.MOST
+    assert f"<b>{seen + 1}</b> seen" in plus[6] or seen == planted_counts.MOST
     assert f"<b>{seen}</b> seen" in minus[6]
-    assert hands.pickers(Desk(FACE))[3]["visible"] is False
+    assert hands.pickers(Session(FACE))[3]["visible"] is False
     with pytest.raises(Error):
-        asyncio.run(hands.counter(1)(Desk(FACE)))
+        asyncio.run(hands.counter(1)(Session(FACE)))
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e9, "1", None, True, [1.0]])
 def test_an_edited_request_is_one_message(value, hands):
     from gradio import Error
 
-    desk = Desk(FACE)
+    desk = Session(FACE)
     with pytest.raises(Error) as error:
         asyncio.run(hands.mover("Big")(value, desk))
     assert "\n" not in str(error.value)
@@ -442,7 +444,7 @@ def test_an_edited_request_is_one_message(value, hands):
 
 
 def test_a_newer_position_cancels_the_older_ones_work(hands):
-    desk = Desk(FACE)
+    desk = Session(FACE)
     move = hands.mover("Big")
 
     async def play():
@@ -458,7 +460,7 @@ def test_a_newer_position_cancels_the_older_ones_work(hands):
 
 
 def test_the_full_picture_comes_at_rest_and_once(hands):
-    desk = Desk(FACE)
+    desk = Session(FACE)
 
     async def play():
         await hands.mover("Big")(1.0, desk)
@@ -477,7 +479,7 @@ def test_the_full_picture_comes_at_rest_and_once(hands):
 
 
 def test_reset_one_by_taking_it_out(hands):
-    desk = Desk(FACE.setting("Big", 1.0).setting("Red", 1.0))
+    desk = Session(FACE.setting("Big", 1.0).setting("Red", 1.0))
     asyncio.run(hands.change(["Red"], desk))
     assert desk.scene.touched == ("Red",)
     asyncio.run(hands.change(["Red", "Striped"], desk))
@@ -487,13 +489,13 @@ def test_reset_one_by_taking_it_out(hands):
 def test_a_recipe_is_loaded_and_its_file_deleted(hands, shop, tmp_path):
     from gradio import Error
 
-    from ganvas.recipe_files import save_picture
+    from ganvas.recipe.files import save_picture
 
     scene = FACE.setting("Big", 1.0)
     path = tmp_path / "some.png"
     save_picture(path, to_bytes(shop.render(scene).image)[0], shop.recipe(scene))
-    desk = Desk(FACE)
-    asyncio.run(Doors(hands, FACE).upload(str(path), desk))
+    desk = Session(FACE)
+    asyncio.run(NavigationHandlers(hands, FACE).upload(str(path), desk))
     assert desk.scene == scene
     assert not path.exists()
     bad = {
@@ -505,7 +507,7 @@ def test_a_recipe_is_loaded_and_its_file_deleted(hands, shop, tmp_path):
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(Error) as error:
-            asyncio.run(Doors(hands, FACE).upload(str(tmp_path / name), desk))
+            asyncio.run(NavigationHandlers(hands, FACE).upload(str(tmp_path / name), desk))
         assert str(tmp_path) not in str(error.value)
         assert not (tmp_path / name).exists()
     assert desk.scene == scene
@@ -523,13 +525,13 @@ def test_a_recipe_is_loaded_and_its_file_deleted(hands, shop, tmp_path):
 def test_an_edited_recipe_is_one_message_and_changes_nothing(change, message, hands, shop, tmp_path):
     from gradio import Error
 
-    from ganvas.recipe_json import to_json
+    from ganvas.recipe.json_format import to_json
 
     text = json.dumps(to_json(shop.recipe(FACE.setting("Big", 1.0))))
     (tmp_path / "some.json").write_text(change(text))
-    desk = Desk(FACE)
+    desk = Session(FACE)
     with pytest.raises(Error, match=message):
-        asyncio.run(Doors(hands, FACE).upload(str(tmp_path / "some.json"), desk))
+        asyncio.run(NavigationHandlers(hands, FACE).upload(str(tmp_path / "some.json"), desk))
     assert desk.scene == FACE
 
 
@@ -542,12 +544,12 @@ def test_addresses():
 
 
 def test_png_carries_the_recipe_that_the_page_shows(shop, tmp_path):
-    from ganvas.recipe_files import RECIPE_TEXT, load_recipe, save_picture, tools_for
+    from ganvas.recipe.files import RECIPE_TEXT, load_recipe, load_recipe_tools, save_picture
 
     scene = FACE.setting("Big", 1.0)
     path = tmp_path / "face.png"
     save_picture(path, to_bytes(shop.render(scene).image)[0], shop.recipe(scene))
     assert RECIPE_TEXT in png_texts(path)
     recipe, carried = load_recipe(path)
-    tools = tools_for(recipe, editor=shop.paths["mean.safetensors"], carried=carried)
+    tools = load_recipe_tools(recipe, editor=shop.paths["mean.safetensors"], carried=carried)
     assert torch.equal(to_bytes(render(recipe, tools)), to_bytes(read_picture(path)))

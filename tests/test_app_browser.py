@@ -29,7 +29,7 @@ except ImportError:
     _without("no Playwright here: pip install playwright")
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
-from served import served, write_editor  # noqa: E402
+from app_servers import served, write_editor  # noqa: E402
 
 WAIT = 120_000
 """Milliseconds: the machine may do other work."""
@@ -217,7 +217,7 @@ def test_a_photo_without_a_face_is_one_clear_message(page, tmp_path):
     pytest.importorskip("dlib", reason="photographs are aligned with dlib: pip install 'ganvas[faces]'")
     import torch
 
-    from ganvas.pictures import encode_png
+    from ganvas.io.images import encode_png
 
     (tmp_path / "wall.png").write_bytes(encode_png(torch.full((96, 96, 3), 200, dtype=torch.uint8)))
     tab(page, "Photo")

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
 import httpx
-from served import served, write_editor
-from visitor import Visitor
+from app_client import AppClient
+from app_servers import served, write_editor
 
 from ganvas.errors import GanvasError
 
@@ -38,7 +38,7 @@ def site(editor, log):
 @pytest.fixture
 def visitor(site):
     """Somebody who has opened the page."""
-    made = Visitor(site[0])
+    made = AppClient(site[0])
     made.open()
     yield made
     made.close()
@@ -65,11 +65,11 @@ def test_a_link_opens_the_page_in_its_state(visitor, site):
     visitor.send("slider-Big", "input", 2.0)
     wanted = visitor.after("slider-Big", "input")
     query = _taken(visitor)["link"].partition("?")[2]
-    other = Visitor(site[0])
+    other = AppClient(site[0])
     opened = other.open(f"?{query}")
     assert url(opened) == url(wanted)
     assert opened["slider-Big"] == 2.0
-    bad = Visitor(site[0])
+    bad = AppClient(site[0])
     shown = bad.open("?recipe=nonsense")
     assert shown["changed"] == []
     for one in (other, bad):
@@ -89,7 +89,7 @@ def test_what_is_taken_along_is_the_same_picture(visitor, site, editor, tmp_path
     import torch
 
     from ganvas import cli
-    from ganvas.pictures import read_picture
+    from ganvas.io.images import read_picture
 
     monkeypatch.chdir(tmp_path)
     visitor.send("slider-Big", "input", 1.5)
@@ -105,7 +105,7 @@ def test_what_is_taken_along_is_the_same_picture(visitor, site, editor, tmp_path
     assert Path(taken["command"].rpartition("--out ")[2]).read_bytes() == png.content
     known = {}
     exec(taken["python"], known)
-    from ganvas.pictures import from_bytes, to_bytes
+    from ganvas.io.images import from_bytes, to_bytes
 
     assert torch.equal(from_bytes(to_bytes(known["image"])), read_picture("page.png"))
 
@@ -253,7 +253,7 @@ def test_ten_people_at_once(site):
     failed, waits = [], {}
 
     def visit(number):
-        one = Visitor(site[0])
+        one = AppClient(site[0])
         try:
             one.open()
             times = []
@@ -304,7 +304,7 @@ def test_the_server_asked_nobody_and_wrote_in_its_own_folder(site, visitor, log)
 
 def test_its_folder_is_deleted_at_the_end(editor, tmp_path):
     with served(editor, tmp_path / "log") as (address, process):
-        visitor = Visitor(address)
+        visitor = AppClient(address)
         visitor.open()
         _taken(visitor)
         visitor.close()

@@ -4,25 +4,25 @@ import json
 
 import pytest
 import torch
-from counted import JUDGE, SQUARES, counter_editor, labels
+from planted_counts import JUDGE, SQUARES, counter_editor, labels
 from pyarrow import parquet
 
 from ganvas import GanvasError, editors
-from ganvas.balance import Order, balance, report_lines
-from ganvas.conditions import parse_condition
-from ganvas.pictures import png_texts, read_picture, to_bytes
-from ganvas.recipe import Named, Recipe, Tools, render
-from ganvas.recipe_files import load_recipe
-from ganvas.wanted import wanted_of
+from ganvas.balance.generated import BalanceRequest, balance, report_lines
+from ganvas.balance.score_ranges import score_ranges
+from ganvas.control.conditions import parse_condition
+from ganvas.io.images import png_texts, read_picture, to_bytes
+from ganvas.recipe.files import load_recipe
+from ganvas.recipe.model import NamedTool, Recipe, Tools, render
 
 
 def tools(editor=None):
-    named = None if editor is None else Named("counter", editors.fingerprint(editor))
+    named = None if editor is None else NamedTool("counter", editors.fingerprint(editor))
     return Tools(SQUARES, "float32", editor, named)
 
 
 def order(*texts, n=6, **settings):
-    return Order(tuple(parse_condition(text) for text in texts), n, **settings)
+    return BalanceRequest(tuple(parse_condition(text) for text in texts), n, **settings)
 
 
 def rows_of(folder):
@@ -82,8 +82,8 @@ def test_a_run_that_was_stopped_goes_on_and_more_may_be_asked(tmp_path):
 
 
 def test_what_cannot_be_met_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("ganvas.balance.FEWEST_TRIES", 64)
-    monkeypatch.setattr("ganvas.balance.MOST_TRIES", 10)
+    monkeypatch.setattr("ganvas.balance.generated.FEWEST_TRIES", 64)
+    monkeypatch.setattr("ganvas.balance.generated.MOST_TRIES", 10)
     kit = tools(counter_editor())
 
     def refused(words, *texts, n=2, tools=kit, **settings):
@@ -106,10 +106,10 @@ def test_what_cannot_be_met_is_one_line(tmp_path, monkeypatch):
 
 
 def test_conditions_are_in_the_units_of_the_scorer():
-    from learned import SCORER, compact
+    from fitted_editors import SCORER, compact
 
     editor = compact()
-    found = wanted_of([parse_condition(t) for t in ("p(Bright)>0.9", "Red>1", "Big=0")], SCORER, editor).ranges
+    found = score_ranges([parse_condition(t) for t in ("p(Bright)>0.9", "Red>1", "Big=0")], SCORER, editor).ranges
     assert found["Bright"] == (pytest.approx(2.197, abs=1e-3), float("inf"))
     knots = editor.gaussianize.select([1])
     assert float(knots(torch.tensor([[found["Red"][0]]], dtype=torch.float64))) == pytest.approx(1, abs=1e-6)

@@ -4,18 +4,19 @@ import json
 
 import pytest
 import torch
-from counted import JUDGE, SQUARES, counter_editor, labels
-from planted import SCORER, TOY, PlantedEditor
+from planted_counts import JUDGE, SQUARES, counter_editor, labels
+from planted_truth import SCORER, TOY, PlantedEditor
 from pyarrow import parquet
 
-from ganvas import GanvasError, editors, gaussianize, sample
-from ganvas.balance import Order
-from ganvas.balance_real import Inverter, Origin, balance_from, inverter_of, origin_of
-from ganvas.balance_set import report_lines
-from ganvas.conditions import parse_condition
-from ganvas.pictures import encode_png, read_picture, to_bytes
-from ganvas.recipe import FromCodes, Named, Tools, render
-from ganvas.recipe_files import load_recipe
+from ganvas import GanvasError, editors, sample
+from ganvas.balance.generated import BalanceRequest
+from ganvas.balance.real import Inverter, PictureSource, balance_from, load_inverter, open_pictures
+from ganvas.balance.set_files import report_lines
+from ganvas.control.conditions import parse_condition
+from ganvas.data import gaussianize
+from ganvas.io.images import encode_png, read_picture, to_bytes
+from ganvas.recipe.files import load_recipe
+from ganvas.recipe.model import FromCodes, NamedTool, Tools, render
 
 
 @torch.no_grad()
@@ -34,11 +35,11 @@ def perfect(n: int = 200) -> Inverter:
 
 def kit(editor=None):
     editor = editor or counter_editor()
-    return Tools(SQUARES, "float32", editor, Named("counter", editors.fingerprint(editor)))
+    return Tools(SQUARES, "float32", editor, NamedTool("counter", editors.fingerprint(editor)))
 
 
 def order(*texts, n=6):
-    return Order(tuple(parse_condition(text) for text in texts), n)
+    return BalanceRequest(tuple(parse_condition(text) for text in texts), n)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def rows_of(path):
 
 
 def test_every_picture_is_as_asked_comes_from_a_real_one_and_can_be_drawn_again(folder, tmp_path):
-    origin, tools = origin_of(folder, 32), kit()
+    origin, tools = open_pictures(folder, 32), kit()
     report = balance_from(tools, JUDGE, order("count=4", n=200), origin, perfect(), tmp_path)
     rows, real = rows_of(tmp_path), JUDGE(squares(70)[1])[:, 0]
     assert report["tried"] == 70 and report["kept"] == len(rows) > 35
@@ -82,13 +83,13 @@ def test_every_picture_is_as_asked_comes_from_a_real_one_and_can_be_drawn_again(
 
 
 def tools_for_squares(recipe, batch):
-    from ganvas.codes import load_codes
+    from ganvas.data.codes import load_codes
 
     return kit().with_codes(load_codes(batch, SQUARES))
 
 
 def test_a_run_that_was_stopped_goes_on_and_more_may_be_asked(folder, tmp_path):
-    origin, inverter = origin_of(folder, 32), perfect()
+    origin, inverter = open_pictures(folder, 32), perfect()
     calls = []
 
     def counting(images):
@@ -118,7 +119,7 @@ def test_a_run_that_was_stopped_goes_on_and_more_may_be_asked(folder, tmp_path):
 def test_several_moves_are_tried_and_a_bad_inversion_is_told(tmp_path):
     # An editor that reads normal scores moves too little at once; the inversion adds a square to each picture.
     _, pictures = squares(40)
-    origin = Origin("0" * 64, tuple(f"{i}.png" for i in range(40)), lambda i: pictures[i : i + 1])
+    origin = PictureSource("0" * 64, tuple(f"{i}.png" for i in range(40)), lambda i: pictures[i : i + 1])
     known = perfect()
     more = Inverter("more", lambda images: known.codes(images) + SQUARES.along)
     weak = editors.fit("mean_difference", labels(), SQUARES)
@@ -149,43 +150,43 @@ def test_any_range_is_reached_from_both_sides(range_, strength, tmp_path):
     pictures = TOY.synthesis(ws)
     known = {picture.numpy().tobytes(): code for picture, code in zip(pictures, ws, strict=True)}
     planted = Inverter("planted", lambda images: torch.stack([known[image.numpy().tobytes()] for image in images]))
-    origin = Origin("0" * 64, tuple(f"{i}.png" for i in range(12)), lambda i: pictures[i : i + 1])
-    tools = Tools(TOY, "float32", editor, Named("planted", "0" * 64))
+    origin = PictureSource("0" * 64, tuple(f"{i}.png" for i in range(12)), lambda i: pictures[i : i + 1])
+    tools = Tools(TOY, "float32", editor, NamedTool("planted", "0" * 64))
     report = balance_from(tools, SCORER, order(range_, n=12), origin, planted, tmp_path)
     assert report["kept"] + report.get("already", 0) == 12, report["discarded"]
 
 
 def test_what_cannot_be_done_is_one_line(folder, tmp_path):
-    origin = origin_of(folder, 32)
+    origin = open_pictures(folder, 32)
 
     def refused(words, call):
         with pytest.raises(GanvasError, match=words) as caught:
             call()
         assert "\n" not in str(caught.value)
 
-    refused("no folder", lambda: origin_of(tmp_path / "none", 32))
-    refused("No pictures", lambda: origin_of(tmp_path, 32))
-    refused("about.json", lambda: origin_of(tmp_path / "test.parquet", 32))
-    refused("part 'x'", lambda: origin_of(tmp_path / "x.parquet", 32))
+    refused("no folder", lambda: open_pictures(tmp_path / "none", 32))
+    refused("No pictures", lambda: open_pictures(tmp_path, 32))
+    refused("about.json", lambda: open_pictures(tmp_path / "test.parquet", 32))
+    refused("part 'x'", lambda: open_pictures(tmp_path / "x.parquet", 32))
     refused("knows count", lambda: balance_from(kit(), JUDGE, order("red>=1"), origin, perfect(), tmp_path))
-    drawn = Order(order("count=1").conditions, 3, way="draw")
+    drawn = BalanceRequest(order("count=1").conditions, 3, way="draw")
     refused("no choice", lambda: balance_from(kit(), JUDGE, drawn, origin, perfect(), tmp_path))
-    refused("No encoder ships", lambda: inverter_of(SQUARES, "encoder"))
-    refused("no file", lambda: inverter_of(SQUARES, "encoder", encoder=tmp_path / "e.safetensors"))
-    assert inverter_of(SQUARES).name == "optimize, w+"
+    refused("No encoder ships", lambda: load_inverter(SQUARES, "encoder"))
+    refused("no file", lambda: load_inverter(SQUARES, "encoder", encoder=tmp_path / "e.safetensors"))
+    assert load_inverter(SQUARES).name == "optimize, w+"
 
 
 def test_a_multimnist_folder_is_read_by_its_parts(tmp_path):
     import numpy as np
 
-    from ganvas.files import write_json
-    from ganvas.multimnist_files import Picture, write_part
+    from ganvas.data.multimnist_files import DigitPicture, write_part
+    from ganvas.io.files import write_json
 
-    pictures = [Picture(np.full((16, 16), 60 * i, np.uint8), (3,), ((1, 1, 9, 9),)) for i in range(4)]
+    pictures = [DigitPicture(np.full((16, 16), 60 * i, np.uint8), (3,), ((1, 1, 9, 9),)) for i in range(4)]
     write_json(tmp_path / "about.json", {"kind": "multimnist", "version": 1, "size": 16, "counts": [1, 4]})
     for part, some in (("train", pictures), ("test", pictures[2:])):
         write_part(tmp_path / f"{part}.parquet", some, lambda i: None)
-    train, test = origin_of(tmp_path, 32), origin_of(tmp_path / "test.parquet", 16)
+    train, test = open_pictures(tmp_path, 32), open_pictures(tmp_path / "test.parquet", 16)
     assert (len(train.names), len(test.names)) == (4, 2) and test.names[1] == "test-00001"
     assert train.read(3).shape == (1, 3, 32, 32) and train.sha256 != test.sha256
     assert torch.equal(to_bytes(test.read(0)), torch.full((1, 16, 16, 3), 120, dtype=torch.uint8))

@@ -4,13 +4,13 @@ from functools import cache
 
 import pytest
 import torch
-from counted import KINDS, NAMES, QUICK, SQUARES, counter_editor, counts, labels
+from planted_counts import KINDS, NAMES, QUICK, SQUARES, counter_editor, counts, labels
 
 from ganvas import GanvasError, editors, sample
-from ganvas.dataset import Source, make_dataset
+from ganvas.data.dataset import Source, make_dataset
 from ganvas.editors import _count_classifier as classifier
-from ganvas.editors._cardinality_moves import Moves
-from ganvas.editors._count_classifier import Knowing, accuracy, heads_of, learn
+from ganvas.editors._cardinality_moves import CountDirections
+from ganvas.editors._count_classifier import CountClassifierConfig, count_accuracy, find_ranges, fit_count_classifier
 from ganvas.editors.cardinality import CardinalityEditor
 
 WS = sample(SQUARES, 300, 1.0, 2_000_000)
@@ -200,17 +200,19 @@ def test_classifiers_are_the_papers_and_learn():
     assert classifier.HIDDEN == {"w": (256,), "w+": (2048, 512)}
     data = labels()
     y = data.scores[:, :1].long()
-    heads = heads_of(y, ("count",))
+    heads = find_ranges(y, ("count",))
     assert (heads.lows, heads.highs) == ((1,), (4,))
     for loss in ("ce", "mse"):
-        network = learn(data.codes[:1500], y[:1500], heads, Knowing(loss, (64,), steps=400), 0)
-        assert accuracy(network, data.codes[1500:], y[1500:]) > (0.85 if loss == "ce" else 0.7)
+        network = fit_count_classifier(
+            data.codes[:1500], y[:1500], heads, CountClassifierConfig(loss, (64,), steps=400), 0
+        )
+        assert count_accuracy(network, data.codes[1500:], y[1500:]) > (0.85 if loss == "ce" else 0.7)
         assert network.decided(data.codes[:9]).shape == (9, 1)
         assert (network.losses(data.codes[:9], y[:9]) >= 0).all()
 
 
 def test_moves_add_up():
-    moves = Moves(2, 3, 1, 0, 1)
+    moves = CountDirections(2, 3, 1, 0, 1)
     torch.nn.init.normal_(moves.biases)
     x = torch.zeros(4, 3)
     change = torch.tensor([[1.0, 0.0], [0.0, -1.0], [1.0, -1.0], [0.0, 0.0]])

@@ -15,22 +15,24 @@ from torch import nn
 
 from ganvas import checkpoints, fit, label, load_generator, load_scorer
 from ganvas.checkpoints import rosinality
-from ganvas.codes import load_codes, save_codes
+from ganvas.data.codes import load_codes, save_codes
+from ganvas.data.label_files import load_labels
 from ganvas.editors import load_editor, save
 from ganvas.errors import GanvasError
-from ganvas.generator import draw_z, sample, truncate
-from ganvas.generators._stylegan2_shape import Shape
+from ganvas.generators.base import draw_z, sample, truncate
 from ganvas.generators.stylegan2 import StyleGAN2
-from ganvas.labels import load_labels
-from ganvas.recipe import FromSeed, Recipe, load_tools, render
+from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
+from ganvas.recipe.model import FromSeed, Recipe, load_tools, render
 
 SHAPES = {
-    "skip": Shape(16, (12, 10, 8), 6, 7, mapping_layers=2),
-    "grey": Shape(8, (8, 6), 6, 6, colours=1, mapping_layers=2),
-    "resnet": Shape(16, (12, 10, 8), 6, 7, mapping_layers=3, architecture="resnet", clamp=0.9),
-    "orig": Shape(16, (12, 10, 8), 6, 7, mapping_layers=2, architecture="orig", learning_rate_multiplier=0.1),
-    "labels": Shape(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, clamp=256.0),
-    "embedding": Shape(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, embed_features=5),
+    "skip": StyleGAN2Architecture(16, (12, 10, 8), 6, 7, mapping_layers=2),
+    "grey": StyleGAN2Architecture(8, (8, 6), 6, 6, colours=1, mapping_layers=2),
+    "resnet": StyleGAN2Architecture(16, (12, 10, 8), 6, 7, mapping_layers=3, architecture="resnet", clamp=0.9),
+    "orig": StyleGAN2Architecture(
+        16, (12, 10, 8), 6, 7, mapping_layers=2, architecture="orig", learning_rate_multiplier=0.1
+    ),
+    "labels": StyleGAN2Architecture(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, clamp=256.0),
+    "embedding": StyleGAN2Architecture(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, embed_features=5),
 }
 DATA = Path(os.environ.get("GANVAS_DATA", Path(__file__).parents[2] / "shared" / "data")) / "checkpoints"
 CASES = DATA.parents[1] / "cases" / "nvidia"
@@ -87,7 +89,7 @@ def test_every_architecture_comes_back_from_nvidias_pickle(kind, protocol, tmp_p
 
 
 def test_what_a_file_is_is_said(tmp_path):
-    lines = "\n".join(checkpoints.what(written(tmp_path / "g.pkl", SHAPES["labels"])))
+    lines = "\n".join(checkpoints.describe_file(written(tmp_path / "g.pkl", SHAPES["labels"])))
     generator = load_generator(tmp_path / "g.pkl")
     for words in ("NVIDIA's pickle", "stylegan2", "skip", "8×8", "3 labels", generator.fingerprint, "G_ema is read"):
         assert words in lines
@@ -140,7 +142,7 @@ def test_another_filter_weights_of_other_shapes_and_other_networks_are_refused(t
 
 
 def test_codes_labels_editors_and_recipes_of_one_file_are_refused_by_another_with_both_names(tmp_path):
-    shape = Shape(32, (4, 4, 4, 4), 6, 6, mapping_layers=1)
+    shape = StyleGAN2Architecture(32, (4, 4, 4, 4), 6, 6, mapping_layers=1)
     for name, seed in (("mine", 0), ("other", 1)):
         (tmp_path / f"{name}.pkl").write_bytes(dumps(snapshot(state_of(shape, seed), shape)))
     checkpoints.read(tmp_path / "mine.pkl").save(tmp_path / "same.safetensors")
@@ -167,7 +169,7 @@ def test_codes_labels_editors_and_recipes_of_one_file_are_refused_by_another_wit
 # rosinality's layout.
 
 
-def theirs(shape: Shape) -> dict[str, torch.Tensor]:
+def theirs(shape: StyleGAN2Architecture) -> dict[str, torch.Tensor]:
     names, state = rosinality._names(shape), state_of(shape)
     flat = ("style.", "modulation.weight", "bias")
     made = {}

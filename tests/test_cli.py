@@ -15,11 +15,11 @@ import torch
 from ganvas import cli, generators
 from ganvas.checkpoints.load import load_generator
 from ganvas.cli import options
-from ganvas.codes import load_codes, save_codes
+from ganvas.data.codes import load_codes, save_codes
 from ganvas.errors import GanvasError
-from ganvas.files import load_tensors, save_tensors
-from ganvas.generator import sample
-from ganvas.pictures import read_picture
+from ganvas.generators.base import sample
+from ganvas.io.files import load_tensors, save_tensors
+from ganvas.io.images import read_picture
 
 TOY = load_generator("toy")
 
@@ -192,7 +192,7 @@ def test_scores_of_pictures(here, capsys):
 
 
 def test_success_hands_the_protocol_over(made, here, capsys, monkeypatch):
-    from ganvas.bench import attributes as bench
+    from ganvas.evaluation import success as bench
 
     asked = {}
 
@@ -210,9 +210,9 @@ def test_success_hands_the_protocol_over(made, here, capsys, monkeypatch):
 
 def test_every_method_says_what_it_needs():
     from ganvas import editors
-    from ganvas.cli import starting
+    from ganvas.cli import loading
 
-    lines = dict(starting.things()["Methods"])
+    lines = dict(loading.list_things()["Methods"])
     assert set(lines) == set(editors.method_names()) and all("Needs " in line for line in lines.values())
 
 
@@ -441,12 +441,12 @@ def test_wrong_usage_is_typers_exit_2(here):
 
 
 def test_ctrl_c_is_one_line_and_130(monkeypatch, here, capsys):
-    from ganvas import recipe_files
+    from ganvas.recipe import files
 
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipe_files, "draw", stop)
+    monkeypatch.setattr(files, "draw", stop)
     assert run("edit", "toy") == 130
     assert capsys.readouterr().err == "Stopped.\n"
 
@@ -455,16 +455,16 @@ def test_ctrl_c_is_one_line_and_130(monkeypatch, here, capsys):
 
 
 def test_seeds():
-    assert options.seeds_of("0-3") == [0, 1, 2, 3]
-    assert options.seeds_of("1,5,7-8,5") == [1, 5, 7, 8]
+    assert options.parse_seeds("0-3") == [0, 1, 2, 3]
+    assert options.parse_seeds("1,5,7-8,5") == [1, 5, 7, 8]
     for wrong in ("", "a", "1-", "-1", "1--2", "1;2", "²"):
         with pytest.raises(GanvasError):
-            options.seeds_of(wrong)
+            options.parse_seeds(wrong)
 
 
 def test_options_are_json_where_they_can_be():
     items = ["epochs=40", "residual=false", "name=x", "some=[1, 2]", "rate=1e-3", "text=a=b"]
     wanted = {"epochs": 40, "residual": False, "name": "x", "some": [1, 2], "rate": 1e-3, "text": "a=b"}
-    assert options.options_of(items) == wanted
+    assert options.parse_options(items) == wanted
     with pytest.raises(GanvasError):
-        options.options_of(["epochs"])
+        options.parse_options(["epochs"])

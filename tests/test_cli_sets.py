@@ -7,7 +7,7 @@ import pytest
 
 from ganvas import editors
 from ganvas.cli import main
-from ganvas.multimnist_files import read_multimnist
+from ganvas.data.multimnist_files import read_multimnist
 from ganvas.training import counter
 
 
@@ -59,7 +59,7 @@ def test_train_counter(npz, tmp_path, capsys, monkeypatch):
 
 
 def test_balance(tmp_path, capsys):
-    from learned import TOY, labels
+    from fitted_editors import TOY, labels
 
     path = tmp_path / "mean.safetensors"
     editors.save(editors.fit("mean_difference", labels(), TOY), path)
@@ -75,10 +75,11 @@ def test_balance(tmp_path, capsys):
 
 def test_balance_from_real_pictures(tmp_path, capsys, monkeypatch):
     import torch
-    from learned import TOY, labels
+    from fitted_editors import TOY, labels
 
-    from ganvas import balance_real, sample
-    from ganvas.pictures import encode_png, to_bytes
+    from ganvas import sample
+    from ganvas.balance import real
+    from ganvas.io.images import encode_png, to_bytes
 
     ws = sample(TOY, 12, 1.0, 50)
     photos = tmp_path / "photos"
@@ -97,7 +98,7 @@ def test_balance_from_real_pictures(tmp_path, capsys, monkeypatch):
     def codes(images):
         return torch.stack([known[pixels.numpy().tobytes()] for pixels in to_bytes(images)])
 
-    monkeypatch.setattr(balance_real, "inverter_of", lambda *_, **__: balance_real.Inverter("optimize, planted", codes))
+    monkeypatch.setattr(real, "inverter_of", lambda *_, **__: real.Inverter("optimize, planted", codes))
     assert run(*asked) == 0
     told = capsys.readouterr().out
     assert "by optimisation" in told and "All 12 pictures" in told and "as asked already" in told

@@ -6,11 +6,11 @@ import pytest
 import torch
 from test_scorer_training import write_celeba
 
-from ganvas.scorers._cnn import CnnNetwork
 from ganvas.scorers.celeba40 import NETWORKS, read
-from ganvas.training import rounds, scorer
+from ganvas.scorers.networks.cnn import CnnNetwork
+from ganvas.training import celeba40, scorer
 from ganvas.training.augmentation import recolour_and_erase
-from ganvas.training.scorer import Options
+from ganvas.training.scorer import ScorerConfig
 
 
 def changed(pixels: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -56,9 +56,9 @@ def test_its_network_is_small_and_sees_sharp_and_soft_faces_alike():
 def test_it_is_trained_from_a_folder_of_faces(arch, tmp_path, monkeypatch):
     write_celeba(tmp_path / "celeba", 24)
     used = []
-    monkeypatch.setitem(rounds.ROUND_ONES, arch, Options(epochs=1, batch=8))
+    monkeypatch.setitem(celeba40.ROUND_ONES, arch, ScorerConfig(epochs=1, batch=8))
     monkeypatch.setitem(scorer.AUGMENTATIONS, arch, lambda *args: used.append(1) or recolour_and_erase(*args))
     out = tmp_path / "s.safetensors"
-    rounds.train_celeba40(tmp_path / "celeba", out, arch=arch, report=lambda line: None)
+    celeba40.train_celeba40(tmp_path / "celeba", out, arch=arch, report=lambda line: None)
     assert used and isinstance(read(out).network, CnnNetwork)
     assert read(out)(torch.rand(2, 3, 256, 256)).isfinite().all()

@@ -4,20 +4,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from learned import NAMES, QUICK, TOY, compact, labels
-from modes import check_any_float
+from autograd_modes import check_any_float
+from fitted_editors import NAMES, QUICK, TOY, compact, labels
 
 from ganvas import GanvasError, editors, sample
-from ganvas.dataset import Source, make_dataset
-from ganvas.edit import about_of
+from ganvas.data.dataset import Source, make_dataset
+from ganvas.data.pca import fit_pca
 from ganvas.editors import compact as module
-from ganvas.editors._compact_moves import LONGEST, Ground, calibrated, measure
-from ganvas.editors._compact_network import Learner, Perceptron, correlation, linear_start, losses
-from ganvas.editors._compact_options import settings_of
-from ganvas.editors._compact_shell import Shell
-from ganvas.editors._compact_training import RECIPES, Training
+from ganvas.editors._compact_config import parse_config
+from ganvas.editors._compact_moves import MAX_LENGTH, MoveCalibrationSet, calibrate_moves, measure_moves
+from ganvas.editors._compact_network import Perceptron, TrainablePerceptron, correlation, linear_start, losses
+from ganvas.editors._compact_training import RECIPES, CompactTraining
+from ganvas.editors._compact_truncation import TypicalShell
+from ganvas.editors.base import metadata_of
 from ganvas.editors.compact import from_tensors
-from ganvas.pca import fit_pca
 
 WS = sample(TOY, 200, 1.0, 0)
 
@@ -93,11 +93,11 @@ def test_a_reading_comes_back_but_not_what_was_drawn_in():
 
 def test_the_aim_is_an_option():
     assert compact().options["aim"] == "probability"
-    assert settings_of("paper", {})[0].aim == settings_of("fast", {"hold": None})[0].aim == "score"
+    assert parse_config("paper", {})[0].aim == parse_config("fast", {"hold": None})[0].aim == "score"
     with pytest.raises(GanvasError, match="needs hold"):
-        settings_of("paper", {"aim": "probability"})
+        parse_config("paper", {"aim": "probability"})
     with pytest.raises(GanvasError, match="pick one of score, probability"):
-        settings_of("fast", {"aim": "high"})
+        parse_config("fast", {"aim": "high"})
 
 
 def test_what_was_measured_is_reported():
@@ -136,7 +136,7 @@ def test_without_the_residual_the_code_is_the_decoders_alone():
 
 
 def test_the_papers_recipe_is_the_papers():
-    paper = settings_of("paper", {})[1]
+    paper = parse_config("paper", {})[1]
     assert (paper.depth, paper.width, paper.alpha, paper.beta, paper.epochs, paper.batch) == (
         8,
         512,
@@ -229,37 +229,37 @@ def test_what_nothing_in_w_follows_moves_little(hold):
     noisy = planted(a, "Noise", "Chance")
     editor = editors.fit("compact", noisy, TOY, hold=hold, **QUICK)
     assert editor.get_buffer("moves").isfinite().all()
-    assert max(editor.report["length"].values()) <= LONGEST * 1.01
+    assert max(editor.report["length"].values()) <= MAX_LENGTH * 1.01
 
 
 @pytest.mark.parametrize("hold", [None, 0.0, 2.0])
 def test_what_the_probe_cannot_read_is_bounded(hold):
     rng = torch.Generator().manual_seed(0)
-    decoder = Learner(Perceptron(6, 6, 16, 2, False), False, False).finish()
+    decoder = TrainablePerceptron(Perceptron(6, 6, 16, 2, False), False, False).finish()
     for scale in (1e-9, 0.0, float("nan")):
         weight = torch.randn(6, 2, generator=rng) * torch.tensor([1.0, scale])
-        shell = Shell(torch.full((6,), 1e-3), weight, 0.0)
-        ground = Ground(torch.zeros(64, 6), torch.randn(64, 6, generator=rng), decoder, shell, weight)
-        moves = calibrated(ground, torch.eye(2, 6), hold)
+        shell = TypicalShell(torch.full((6,), 1e-3), weight, 0.0)
+        ground = MoveCalibrationSet(torch.zeros(64, 6), torch.randn(64, 6, generator=rng), decoder, shell, weight)
+        moves = calibrate_moves(ground, torch.eye(2, 6), hold)
         assert moves.isfinite().all()
-        measured = measure(ground, moves)
-        assert (measured.length <= LONGEST * 1.01).all()
+        measured = measure_moves(ground, moves)
+        assert (measured.length <= MAX_LENGTH * 1.01).all()
         assert not measured.response[1] >= 0.5
         if hold is not None and scale == 1e-9:
-            assert measured.length[1] == pytest.approx(LONGEST, rel=0.1)
+            assert measured.length[1] == pytest.approx(MAX_LENGTH, rel=0.1)
 
 
 @pytest.mark.parametrize(
     "damage", [{"mref": [["x"]]}, {"width": 10**30}, {"hold": "much"}, {"dim": None}, {"rate": [1]}, {"path": 3}]
 )
 def test_damaged_options_are_refused(damage):
-    known = about_of(compact())
+    known = metadata_of(compact())
     with pytest.raises(GanvasError):
         from_tensors(compact().state_dict(), replace(known, options=dict(known.options) | damage))
 
 
 def test_no_processor_chooses_the_dtype():
-    assert compact().options["dtype"] == Training().dtype == "float32"
+    assert compact().options["dtype"] == CompactTraining().dtype == "float32"
     coarse = editors.fit("compact", labels(), TOY, dtype="bfloat16", **QUICK)
     assert not torch.equal(coarse.edit(WS, {"Red": 1.0}), compact().edit(WS, {"Red": 1.0}))
 
@@ -275,12 +275,12 @@ def test_a_recipe_is_its_name():
 def test_files_of_before_dtype_are_read(tmp_path):
     for short, dtype in ((True, "bfloat16"), (False, "float32")):
         old = {name: value for name, value in compact().options.items() if name != "dtype"} | {"bfloat16": short}
-        known = replace(about_of(compact()), options=old)
+        known = replace(metadata_of(compact()), options=old)
         editors.save(from_tensors(compact().state_dict(), known), tmp_path / "old.safetensors")
         read = editors.load_editor(tmp_path / "old.safetensors", TOY)
         assert read.options == old
         assert torch.equal(read.edit(WS, {"Red": 1.0}), compact().edit(WS, {"Red": 1.0}))
-        assert settings_of(old.pop("recipe"), old)[1].dtype == dtype
+        assert parse_config(old.pop("recipe"), old)[1].dtype == dtype
 
 
 def test_chance_is_left_alone():
@@ -314,7 +314,7 @@ def test_batch_norm_folds_into_the_layers():
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(512, 6, generator=rng)
     for path in (False, True):
-        learner = Learner(Perceptron(6, 4, 16, 3, path), True, False)
+        learner = TrainablePerceptron(Perceptron(6, 4, 16, 3, path), True, False)
         if path:
             learner.start(torch.randn(6, 4, generator=rng), torch.ones(4))
         for _ in range(5):
@@ -345,9 +345,9 @@ def test_learning_where_gradients_are_off():
 def test_truncation_is_a_share_and_needs_the_residual():
     for wrong in (-0.1, 1.5, float("nan")):
         with pytest.raises(GanvasError, match="truncation must be a number from 0 to 1"):
-            settings_of("fast", {"truncation": wrong})
+            parse_config("fast", {"truncation": wrong})
     with pytest.raises(GanvasError, match="truncation needs residual"):
-        settings_of("fast", {"truncation": 0.1, "residual": False})
-    assert settings_of("paper", {})[0].truncation == 0
-    assert settings_of("fast", {"residual": False})[0].truncation == 0
-    assert settings_of("fast", {})[0].truncation > 0
+        parse_config("fast", {"truncation": 0.1, "residual": False})
+    assert parse_config("paper", {})[0].truncation == 0
+    assert parse_config("fast", {"residual": False})[0].truncation == 0
+    assert parse_config("fast", {})[0].truncation > 0

@@ -5,33 +5,32 @@ from pathlib import Path
 
 import pytest
 import torch
-from counted import JUDGE, SQUARES, labels
-from learned import SCORER, compact
+from fitted_editors import SCORER, compact
+from planted_counts import JUDGE, SQUARES, labels
 from pyarrow import parquet
 
 import ganvas
+from experiments.multimnist import conditional_gan
+from experiments.multimnist.conditional_gan import compare_generators, load_conditional, measure_diversity
+from experiments.multimnist.config import CountReportConfig
+from experiments.multimnist.context import CountContext
 from ganvas import cli
-from ganvas.balance import Order, balance
-from ganvas.bench.counts import conditional
-from ganvas.bench.counts.conditional import compared, diversity, told_of
-from ganvas.bench.counts.plan import Size
-from ganvas.bench.counts.stage import Stage
+from ganvas.balance.generated import BalanceRequest, balance
 from ganvas.checkpoints.load import load_generator
-from ganvas.cli import starting
-from ganvas.conditions import parse_condition
-from ganvas.distribution import fit_distribution
+from ganvas.cli import loading
+from ganvas.control.conditions import parse_condition
+from ganvas.control.sampling import sample_where
+from ganvas.data.distribution import fit_distribution
+from ganvas.data.label import label
 from ganvas.errors import GanvasError
-from ganvas.generator import one_hot, round_labels, sample, w_of_seeds
-from ganvas.generators import _stylegan2_layers as layers
-from ganvas.generators.stylegan2 import save_generator
+from ganvas.generators.base import one_hot, round_labels, sample, w_of_seeds
+from ganvas.generators.stylegan2 import layers, save_generator
 from ganvas.generators.toy import Toy
-from ganvas.labelling import label
-from ganvas.recipe import FromConditions, Named, Recipe, Tools, codes_of
-from ganvas.recipe_files import load_recipe
-from ganvas.recipe_json import from_json, to_json
-from ganvas.sampling import sample_where
-from ganvas.scorer import Scorer
-from ganvas.training import gan
+from ganvas.recipe.files import load_recipe
+from ganvas.recipe.json_format import from_json, to_json
+from ganvas.recipe.model import FromConditions, NamedTool, Recipe, Tools, recipe_codes
+from ganvas.scorers.base import Scorer
+from ganvas.training.gan import loop
 
 TINY = {"widths": (8, 8, 4), "critic_widths": (8, 8, 4), "z_dim": 8, "w_dim": 8, "batch": 4}
 
@@ -40,8 +39,8 @@ TINY = {"widths": (8, 8, 4), "critic_widths": (8, 8, 4), "z_dim": 8, "w_dim": 8,
 def weights(tmp_path_factory) -> Path:
     """A conditional generator with random weights, of four counts from 1 on."""
     path = tmp_path_factory.mktemp("conditional") / "told.safetensors"
-    shape = gan.Options(**TINY).shape(1, 4)
-    state = layers.initial(shape, torch.Generator().manual_seed(0))
+    shape = loop.GanConfig(**TINY).shape(1, 4)
+    state = layers.initial_weights(shape, torch.Generator().manual_seed(0))
     save_generator(path, state, shape, training={"labels": [1, 2, 3, 4]})
     return path
 
@@ -82,7 +81,7 @@ class Classes(Toy):
 
 
 CLASSES = Classes()
-CLASS_TOOLS = Tools(CLASSES, "float32", compact(), Named("compact", "0" * 64))
+CLASS_TOOLS = Tools(CLASSES, "float32", compact(), NamedTool("compact", "0" * 64))
 
 
 def run(*arguments):
@@ -121,7 +120,7 @@ def test_it_is_labelled_and_its_distribution_is_known(generator, tmp_path):
 
 
 def test_commands_know_labels(weights, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(starting, "scorer_of", lambda *_: Brightness())
+    monkeypatch.setattr(loading, "scorer_of", lambda *_: Brightness())
     assert run("info", weights) == 0
     told = capsys.readouterr().out
     assert "4 labels" in told and "--label 0 to 3 stand for counts of 1, 2, 3, 4" in told
@@ -159,7 +158,7 @@ def test_all_candidates_for_conditions_are_of_the_label_that_is_asked_for(where)
         bright, asked = compact().read(told)[:, 0], where["Bright"]
         assert (bright > 0.7).all() if isinstance(asked, tuple) else (bright + 1).abs().max() < 0.1
         recipes = [FromConditions({"Red": (0.0, None)}, 4, 1.0, tuple(labels[0].tolist()))]
-        assert CLASSES.labels_of(codes_of(class_recipe(recipes[0]), CLASS_TOOLS)) == [k]
+        assert CLASSES.labels_of(recipe_codes(class_recipe(recipes[0]), CLASS_TOOLS)) == [k]
     with pytest.raises(GanvasError, match="2 labels were given for 6 codes"):
         sample_where(CLASSES, compact(), where, 6, 4, labels=torch.eye(3)[:2])
 
@@ -181,32 +180,32 @@ def test_balanced_sets_are_of_the_label_that_is_asked_for(way, tmp_path):
 
     def labels_of(folder):
         rows = parquet.read_table(folder / "labels.parquet").to_pylist()
-        codes = [codes_of(load_recipe(folder / row["file"])[0], CLASS_TOOLS) for row in rows]
+        codes = [recipe_codes(load_recipe(folder / row["file"])[0], CLASS_TOOLS) for row in rows]
         return [row["seed"] for row in rows], CLASSES.labels_of(torch.cat(codes))
 
-    balance(CLASS_TOOLS, SCORER, Order(conditions, 6, way=way), tmp_path / "round")
+    balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 6, way=way), tmp_path / "round")
     seeds, found = labels_of(tmp_path / "round")
     assert found == [seed % 3 for seed in seeds]
-    balance(CLASS_TOOLS, SCORER, Order(conditions, 4, way=way, label=1), tmp_path / "one")
+    balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 4, way=way, label=1), tmp_path / "one")
     assert labels_of(tmp_path / "one")[1] == [1] * 4
     with pytest.raises(GanvasError, match="otherwise"):
-        balance(CLASS_TOOLS, SCORER, Order(conditions, 4, way=way, label=2), tmp_path / "one")
+        balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 4, way=way, label=2), tmp_path / "one")
     with pytest.raises(GanvasError, match="has no label 3"):
-        balance(CLASS_TOOLS, SCORER, Order(conditions, 4, way=way, label=3), tmp_path / "none")
+        balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 4, way=way, label=3), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("command", ["sample", "balance"])
 def test_commands_with_conditions_know_labels(command, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(starting, "tools_of", lambda *_, **__: CLASS_TOOLS)
-    monkeypatch.setattr(starting, "scorer_of", lambda *_: SCORER)
+    monkeypatch.setattr(loading, "tools_of", lambda *_, **__: CLASS_TOOLS)
+    monkeypatch.setattr(loading, "scorer_of", lambda *_: SCORER)
     asked = (command, "toy", "--where", "Bright>0.5", "-n", 3, "--psi", 1)
     assert run(*asked, "--label", 1, "--out", tmp_path / "one") == 0
     assert run(*asked, "--out", tmp_path / "round") == 0
     for folder, label_of in (("one", lambda seed: 1), ("round", lambda seed: seed % 3)):
         recipes = [load_recipe(path)[0] for path in sorted((tmp_path / folder).glob("*.png"))]
         assert len(recipes) == 3 and all(isinstance(recipe.start, FromConditions) for recipe in recipes)
-        codes = torch.cat([codes_of(recipe, CLASS_TOOLS) for recipe in recipes])
+        codes = torch.cat([recipe_codes(recipe, CLASS_TOOLS) for recipe in recipes])
         assert CLASSES.labels_of(codes) == [label_of(recipe.start.seed) for recipe in recipes]
     assert run(*asked, "--label", 3, "--out", tmp_path / "none") == 1
     assert "has no label 3" in capsys.readouterr().err
@@ -215,30 +214,30 @@ def test_commands_with_conditions_know_labels(command, tmp_path, capsys, monkeyp
 def test_training_says_what_labels_stand_for_and_finishing_keeps_it(tmp_path):
     one_hots = torch.eye(3)[torch.arange(12) % 3]
     pixels = torch.randint(0, 256, (12, 1, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    data = gan.Pictures(pixels, one_hots, (2, 3, 4))
-    options = gan.Options(**TINY, condition="count", mapping_layers=2)
-    path = gan.train(data, tmp_path / "run", options, gan.Schedule(4), gan.Watch(lambda line: None))
-    assert told_of(path)[1] == (2, 3, 4)
-    gan.finish(path, tmp_path / "small.safetensors", gan.samples)
-    generator, counts = told_of(tmp_path / "small.safetensors")
+    data = loop.TrainingImages(pixels, one_hots, (2, 3, 4))
+    options = loop.GanConfig(**TINY, condition="count", mapping_layers=2)
+    path = loop.train(data, tmp_path / "run", options, loop.GanSchedule(4), loop.GanCallbacks(lambda line: None))
+    assert load_conditional(path)[1] == (2, 3, 4)
+    loop.export_generator(path, tmp_path / "small.safetensors", loop.draw_sample_sheet)
+    generator, counts = load_conditional(tmp_path / "small.safetensors")
     assert counts == (2, 3, 4) and generator.num_labels == 3
 
 
-def stage(work, generator, size=16, **more) -> Stage:
+def stage(work, generator, size=16, **more) -> CountContext:
     counter = ganvas.load_scorer("count")
-    return Stage(generator, counter, labels(), None, work, Size(moves=size, **more), seed=7)
+    return CountContext(generator, counter, labels(), None, work, CountReportConfig(moves=size, **more), seed=7)
 
 
 def test_the_report_asks_for_each_count_and_tells_of_every_way(weights, generator, tmp_path):
-    plain = gan.Options(**TINY).shape(1, 0)
-    free = gan.StyleGAN2(layers.initial(plain, torch.Generator().manual_seed(1)), plain)
+    plain = loop.GanConfig(**TINY).shape(1, 0)
+    free = loop.StyleGAN2(layers.initial_weights(plain, torch.Generator().manual_seed(1)), plain)
     asked = []
 
     def move(ws, change):
         asked.append(change)
         return ws
 
-    section = compared(stage(tmp_path, free), *told_of(weights), move)
+    section = compare_generators(stage(tmp_path, free), *load_conditional(weights), move)
     assert len(asked) == 4 and all(len(change) == 4 for change in asked)
     ways = section.data["ways"]
     assert list(ways) == ["told the count", "drawn, counted, moved", "drawn"]
@@ -257,24 +256,26 @@ def test_what_is_told_is_the_count_that_is_asked_for(generator, weights, tmp_pat
         seen.append(labels)
         return sample(generator, n, psi, seed, labels)
 
-    monkeypatch.setattr(conditional, "sample", watched)
-    compared(stage(tmp_path, SQUARES), generator, (2, 1, 4, 3), lambda ws, change: ws)
+    monkeypatch.setattr(conditional_gan, "sample", watched)
+    compare_generators(stage(tmp_path, SQUARES), generator, (2, 1, 4, 3), lambda ws, change: ws)
     told = [labels.argmax(1).unique().tolist() for labels in seen if labels is not None]
     assert told == [[0], [1], [2], [3]]
 
 
 def test_diversity_is_the_mean_distance_of_pairs():
     points = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 8.0]])
-    assert diversity(points) == pytest.approx((5 + 8 + 5) / 3)
-    assert diversity(points[:1]) != diversity(points[:1])
+    assert measure_diversity(points) == pytest.approx((5 + 8 + 5) / 3)
+    assert measure_diversity(points[:1]) != measure_diversity(points[:1])
 
 
 def test_what_is_missing_or_no_conditional_generator_is_one_line(tmp_path):
     with pytest.raises(GanvasError, match="train-gan MULTIMNIST --out RUN.*--condition count") as caught:
-        conditional.run(stage(tmp_path, SQUARES))
+        conditional_gan.run(stage(tmp_path, SQUARES))
     assert "\n" not in str(caught.value)
-    shape = gan.Options(**TINY).shape(1, 0)
-    save_generator(tmp_path / "free.safetensors", layers.initial(shape, torch.Generator().manual_seed(0)), shape)
+    shape = loop.GanConfig(**TINY).shape(1, 0)
+    save_generator(
+        tmp_path / "free.safetensors", layers.initial_weights(shape, torch.Generator().manual_seed(0)), shape
+    )
     with pytest.raises(GanvasError, match="isn't conditional"):
-        told_of(tmp_path / "free.safetensors")
+        load_conditional(tmp_path / "free.safetensors")
     assert JUDGE.attributes[0] == "count"

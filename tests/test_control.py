@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from planted import SCORER, TOY, VIEW, PlantedEditor, disentangled
+from planted_truth import SCORER, TOY, VIEW, PlantedEditor, disentangled
 
-from ganvas.control import Ladder, View, reach
-from ganvas.distribution import fit_distribution
+from ganvas.control.search import ScoredView, StrengthLadder, reach
+from ganvas.data.distribution import fit_distribution
 from ganvas.errors import GanvasError
-from ganvas.generator import sample
-from ganvas.scorer import Scorer
+from ganvas.generators.base import sample
+from ganvas.scorers.base import Scorer
 
 WITHIN = fit_distribution(TOY, 1500)
 BRIGHT = SCORER.column("Bright")
@@ -30,7 +30,7 @@ def climb(editor, ws, goal, sign, ladder, within):
 @pytest.mark.parametrize(("target", "sign"), [(0.9, 1), (0.1, -1)])
 @pytest.mark.parametrize("gain", [1.0, 0.3])
 def test_finds_the_same_rung_as_climbing(target, sign, gain):
-    editor, ladder = PlantedEditor(gain * disentangled().directions), Ladder(0.25, 5.0)
+    editor, ladder = PlantedEditor(gain * disentangled().directions), StrengthLadder(0.25, 5.0)
     ws = sample(TOY, 64, 1.0, 7)
     ws = ws[sign * VIEW(ws)[:, BRIGHT] < 0]
     found = reach(editor, VIEW, ws, "Bright", target, ladder=ladder, within=WITHIN)
@@ -46,7 +46,7 @@ def test_finds_the_same_rung_as_climbing(target, sign, gain):
 
 def test_counts_its_pictures():
     seen = []
-    view = View(TOY, SCORER, batch=3, watch=seen.append)
+    view = ScoredView(TOY, SCORER, batch=3, watch=seen.append)
     found = reach(disentangled(), view, sample(TOY, 10, 1.0), "Bright", 0.9, start=VIEW(sample(TOY, 10, 1.0)))
     assert sum(seen) == found.renders.sum()
     assert max(seen) <= 3
@@ -56,7 +56,7 @@ def test_each_code_has_its_own_target_and_direction():
     ws = sample(TOY, 6, 1.0)
     start = VIEW(ws)
     target = torch.sigmoid(start[:, BRIGHT] + torch.tensor([1.0, -1, 1, -1, 1, -1]))
-    found = reach(disentangled(), VIEW, ws, "Bright", target, ladder=Ladder(0.05, 3.0))
+    found = reach(disentangled(), VIEW, ws, "Bright", target, ladder=StrengthLadder(0.05, 3.0))
     assert found.arrived.all()
     # Two logits are one standard deviation: the way is half of one, within a rung.
     assert ((found.strengths.abs() - 0.5).abs() < 0.051).all()
@@ -65,7 +65,7 @@ def test_each_code_has_its_own_target_and_direction():
 
 def test_a_target_may_be_a_value():
     ws = sample(TOY, 8, 1.0)
-    found = reach(disentangled(), VIEW, ws, "Right", 2.0, ladder=Ladder(0.1, 8.0))
+    found = reach(disentangled(), VIEW, ws, "Right", 2.0, ladder=StrengthLadder(0.1, 8.0))
     right = SCORER.column("Right")
     up = VIEW(ws)[:, right] < 2
     assert found.arrived.all()
@@ -87,9 +87,9 @@ def test_the_bound_stops_an_editor_that_leaves_the_distribution():
     away[0] = 0.02 * TOY.planted["Bright"] + WITHIN.whitening[:, -1] / WITHIN.whitening[:, -1].norm()
     ws = sample(TOY, 16, 1.0)
     ws = ws[VIEW(ws)[:, BRIGHT] < -1]
-    free = reach(PlantedEditor(away), VIEW, ws, "Bright", 0.9, ladder=Ladder(1.0, 400.0))
+    free = reach(PlantedEditor(away), VIEW, ws, "Bright", 0.9, ladder=StrengthLadder(1.0, 400.0))
     assert free.arrived.all()
-    bound = reach(PlantedEditor(away), VIEW, ws, "Bright", 0.9, ladder=Ladder(1.0, 400.0), within=WITHIN)
+    bound = reach(PlantedEditor(away), VIEW, ws, "Bright", 0.9, ladder=StrengthLadder(1.0, 400.0), within=WITHIN)
     assert not bound.arrived.any()
     assert bound.stopped.all()
     assert WITHIN.contains(bound.codes).all()
@@ -118,7 +118,7 @@ def test_refuses_unknown_names_and_ladders():
     with pytest.raises(GanvasError, match="Unknown attribute 'smle'"):
         reach(disentangled(), VIEW, sample(TOY, 1), "smle", 0.9)
     with pytest.raises(GanvasError, match="ladder"):
-        Ladder(0.0, 1.0)
+        StrengthLadder(0.0, 1.0)
     with pytest.raises(GanvasError, match="at least 128 codes"):
         fit_distribution(TOY, 100)
     with pytest.raises(GanvasError, match="components"):
@@ -135,8 +135,8 @@ def test_climbing_finds_what_passes_before_the_score_falls_again():
             return 3.0 - (SCORER(images) - 4.0).abs()
 
     ws = sample(TOY, 8, 1.0)
-    view = View(TOY, Breaking())
-    climbed = reach(disentangled(), view, ws, "Bright", 0.9, ladder=Ladder(0.25, 12.0, climb=True))
+    view = ScoredView(TOY, Breaking())
+    climbed = reach(disentangled(), view, ws, "Bright", 0.9, ladder=StrengthLadder(0.25, 12.0, climb=True))
     bright = climbed.scores[:, SCORER.column("Bright")]
     assert climbed.arrived.all()
     assert torch.equal(climbed.renders[climbed.strengths > 0], (climbed.strengths[climbed.strengths > 0] / 0.25).long())

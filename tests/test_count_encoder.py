@@ -10,29 +10,35 @@ import torch
 from torch import Tensor
 
 import ganvas
-from ganvas.bench.counts import classifiers, encoders, inverted, real, umap
-from ganvas.bench.counts.kept import PIXELS
-from ganvas.bench.counts.kept import inverted as kept_codes
-from ganvas.bench.counts.plan import QUICK
-from ganvas.bench.counts.stage import Stage
-from ganvas.dataset import Source, make_dataset
+from experiments.multimnist import encoders, figure_1, inversion, latent_classifiers, real_images
+from experiments.multimnist.config import QUICK
+from experiments.multimnist.context import CountContext
+from experiments.multimnist.labelled_codes import PIXELS
+from experiments.multimnist.labelled_codes import load_inverted as kept_codes
+from ganvas.data.dataset import Source, make_dataset
+from ganvas.data.multimnist import MultiMnistLayout, make_multimnist
 from ganvas.errors import GanvasError
-from ganvas.files import load_tensors, save_tensors
-from ganvas.fingerprints import hash_weights
-from ganvas.generator import Generator, sample
-from ganvas.inversion.encoder import Encoder, Sizes, encoder_for, read_encoder, save_encoder
-from ganvas.inversion.likeness import Likeness, Seen, eye_of
-from ganvas.inversion.polish import Polish, polish
-from ganvas.multimnist import Layout, make_multimnist
-from ganvas.pictures import to_bytes
+from ganvas.generators.base import Generator, sample
+from ganvas.inversion.batch_optimization import BatchOptimizationConfig, optimize_batch
+from ganvas.inversion.encoder import Encoder, EncoderSizes, encoder_for, read_encoder, save_encoder
+from ganvas.inversion.object_loss import CounterFeatures, ObjectLoss, counter_features
+from ganvas.io.files import load_tensors, save_tensors
+from ganvas.io.fingerprints import hash_weights
+from ganvas.io.images import to_bytes
 from ganvas.training import count_encoder
-from ganvas.training._count_lesson import visible
-from ganvas.training._latent_judge import LatentJudge
-from ganvas.training.count_encoder import Lesson, Material, Options, begin, learn
+from ganvas.training.count_encoder import (
+    CountEncoderConfig,
+    CountEncoderData,
+    CountImages,
+    train_first_part,
+    train_second_part,
+)
+from ganvas.training.count_encoder_data import visible_error
+from ganvas.training.latent_discriminator import LatentDiscriminator
 
 SIDE, DIM, ROWS = 16, 4, (4, 8, 16, 16)
-SIZES = Sizes(SIDE, 1, 8, (8, 16), (1, 1), (8, 8), 8, 0.0)
-QUICKLY = Options(first=150, steps=60, drawn=32, batch=16, rate=5e-3, freed=(0.2, 0.6))
+SIZES = EncoderSizes(SIDE, 1, 8, (8, 16), (1, 1), (8, 8), 8, 0.0)
+QUICKLY = CountEncoderConfig(first=150, steps=60, drawn=32, batch=16, rate=5e-3, freed=(0.2, 0.6))
 
 
 class Windows(Generator):
@@ -62,11 +68,11 @@ class Windows(Generator):
         return []
 
 
-def eye(images: Tensor) -> Seen:
+def eye(images: Tensor) -> CounterFeatures:
     """Sees how bright windows are, and counts the lit ones, softly."""
     bright = torch.nn.functional.avg_pool2d(images[:, :1], SIDE // 2).flatten(1)
     lit = torch.sigmoid(8 * bright).sum(1, keepdim=True)
-    return Seen(bright, -4 * (lit - torch.arange(5.0)).square())
+    return CounterFeatures(bright, -4 * (lit - torch.arange(5.0)).square())
 
 
 def lit(images: Tensor) -> Tensor:
@@ -77,8 +83,8 @@ def lit(images: Tensor) -> Tensor:
 WINDOWS = Windows()
 
 
-def lesson(images: Tensor) -> Lesson:
-    return Lesson(WINDOWS, eye, Material(to_bytes(images), lit(images)), SIZES)
+def lesson(images: Tensor) -> CountEncoderData:
+    return CountEncoderData(WINDOWS, eye, CountImages(to_bytes(images), lit(images)), SIZES)
 
 
 def pictures(n: int = 400, seed: int = 50) -> Tensor:
@@ -87,7 +93,7 @@ def pictures(n: int = 400, seed: int = 50) -> Tensor:
 
 @pytest.fixture(scope="module")
 def begun():
-    return begin(lesson(pictures()), QUICKLY)
+    return train_first_part(lesson(pictures()), QUICKLY)
 
 
 def encoder_of(network) -> Encoder:
@@ -95,7 +101,7 @@ def encoder_of(network) -> Encoder:
 
 
 def test_planted_codes_are_found(begun):
-    network = learn(lesson(pictures()), replace(QUICKLY, space="w"), begun)
+    network = train_second_part(lesson(pictures()), replace(QUICKLY, space="w"), begun)
     ws = sample(WINDOWS, 200, 1.0, 9000)
     found = encoder_of(network)(WINDOWS.synthesis(ws), "w")
     assert (found - ws).square().mean() < 0.1 * (ws - WINDOWS.w_avg).square().mean()
@@ -103,7 +109,7 @@ def test_planted_codes_are_found(begun):
 
 
 def test_offsets_are_freed_one_after_the_other_coarse_to_fine():
-    options = Options(steps=100, freed=(0.2, 0.8))
+    options = CountEncoderConfig(steps=100, freed=(0.2, 0.8))
     opened = torch.stack([options.open(step, 4)[:, 0] for step in range(100)])
     assert opened[:20].sum() == 0 and opened[-1].sum() == 4
     assert (opened.diff(dim=0) >= 0).all(), "once free, always free"
@@ -115,11 +121,11 @@ def test_offsets_are_zero_before_they_are_freed_and_help_afterwards(begun):
     # Pictures that no one w draws: each window's row says it alone in W+, and all rows agree in W.
     told = lesson(pictures())
     images = pictures(64, 700)
-    never = encoder_of(learn(told, replace(QUICKLY, freed=(1.0, 1.0)), begun))
+    never = encoder_of(train_second_part(told, replace(QUICKLY, freed=(1.0, 1.0)), begun))
     ws = never(images, "w+")
     assert torch.equal(ws, ws[:, :1].expand_as(ws))
-    some = encoder_of(learn(told, replace(QUICKLY, offset=0.0), begun))(images, "w+")
-    none = encoder_of(learn(told, replace(QUICKLY, offset=1e3), begun))(images, "w+")
+    some = encoder_of(train_second_part(told, replace(QUICKLY, offset=0.0), begun))(images, "w+")
+    none = encoder_of(train_second_part(told, replace(QUICKLY, offset=1e3), begun))(images, "w+")
     spread = [(codes - codes.mean(1, keepdim=True)).square().mean() for codes in (some, none)]
     assert 0 < spread[1] < 0.2 * spread[0], "the penalty keeps them small"
 
@@ -128,11 +134,11 @@ def test_the_count_term_keeps_counts():
     # With nothing else to learn from, the count is kept where that is asked for.
     images = pictures()
     blind = replace(QUICKLY, first=0, pixels=0.0, features=0.0, code=0.0, judged=0.0)
-    start = begin(lesson(images), blind)
+    start = train_first_part(lesson(images), blind)
     fresh = pictures(200, 3000)
 
     def survive(keep: float) -> float:
-        network = learn(lesson(images), replace(blind, keep_count=keep), start)
+        network = train_second_part(lesson(images), replace(blind, keep_count=keep), start)
         return float((lit(WINDOWS.synthesis(encoder_of(network)(fresh))) == lit(fresh)).float().mean())
 
     assert survive(1.0) > survive(0.0) + 0.2
@@ -141,23 +147,23 @@ def test_the_count_term_keeps_counts():
 def test_no_picture_outweighs_the_others():
     ws = torch.randn(8, 4, DIM).requires_grad_(True)
     slopes = torch.randn(8, 4, DIM) * torch.tensor([1e-3, 1e3] * 4)[:, None, None]
-    ((count_encoder.gentle(ws) * slopes).sum((1, 2)).mean()).backward()
+    ((count_encoder.clip_gradient(ws) * slopes).sum((1, 2)).mean()).backward()
     assert ws.grad is not None
     norms = 8 * ws.grad.norm(dim=(1, 2))
-    assert torch.allclose(norms[1::2], torch.tensor(count_encoder.STEEPEST)), "long ones are cut"
+    assert torch.allclose(norms[1::2], torch.tensor(count_encoder.MAX_GRADIENT)), "long ones are cut"
     assert torch.allclose(8 * ws.grad[::2], slopes[::2]), "short ones stay"
 
 
 def test_errors_count_as_they_show():
     # A generator that shows one coordinate of four: errors of the others cost nothing, and knowing nothing costs 1.
     codes = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))
-    found = visible(WINDOWS, codes, lambda ws: ws[:, 0, 1, None, None, None].expand(-1, 3, SIDE, SIDE), 0)
+    found = visible_error(WINDOWS, codes, lambda ws: ws[:, 0, 1, None, None, None].expand(-1, 3, SIDE, SIDE), 0)
     assert torch.allclose((codes @ found).square().sum(1).mean(), torch.tensor(1.0), atol=0.02)
     assert (torch.tensor([[5.0, 0, -3, 2]]) @ found).norm() < 1e-3
 
 
 def test_the_discriminator_draws_codes_to_w():
-    judge = LatentJudge(DIM)
+    judge = LatentDiscriminator(DIM)
     optimizer = torch.optim.Adam(judge.parameters(), 2e-3)
     random = torch.Generator().manual_seed(0)
     for _ in range(60):
@@ -187,16 +193,16 @@ def test_a_stopped_training_goes_on_to_the_same_weights(begun, tmp_path, monkeyp
         first, second = tmp_path / f"{stops}-1.safetensors", tmp_path / f"{stops}-2.safetensors"
         if stops:
             with pytest.raises(Stopped):
-                begin(told, options, first, stop)
-        start = begin(told, options, first)
+                train_first_part(told, options, first, stop)
+        start = train_first_part(told, options, first)
         if stops:
             with pytest.raises(Stopped):
-                learn(told, options, start, second, stop)
-        networks.append(learn(told, options, start, second))
+                train_second_part(told, options, start, second, stop)
+        networks.append(train_second_part(told, options, start, second))
         save_encoder(encoder_of(networks[-1]), tmp_path / f"{stops}.safetensors")
     assert (tmp_path / "False.safetensors").read_bytes() == (tmp_path / "True.safetensors").read_bytes()
     with pytest.raises(GanvasError, match="another training"):
-        learn(told, replace(options, keep_count=1.0), start, second)
+        train_second_part(told, replace(options, keep_count=1.0), start, second)
 
 
 def test_an_encoder_of_any_sizes_is_itself_after_saving(begun, tmp_path):
@@ -216,19 +222,19 @@ def test_an_encoder_of_any_sizes_is_itself_after_saving(begun, tmp_path):
 @pytest.mark.parametrize("space", ["w", "w+"])
 def test_optimising_makes_no_inversion_worse(space):
     images = pictures(20, 400)
-    likeness = Likeness.of(eye, images)
+    likeness = ObjectLoss.of(eye, images)
     start = sample(WINDOWS, 20, 0.5, 8000).contiguous()
-    ws = polish(images, start, WINDOWS, likeness, space, Polish(steps=60, batch=8, prior=0.0))
+    ws = optimize_batch(images, start, WINDOWS, likeness, space, BatchOptimizationConfig(steps=60, batch=8, prior=0.0))
     before, after = (likeness.missed(WINDOWS.synthesis(codes), likeness.aim(images))[0] for codes in (start, ws))
     assert (after <= before + 1e-6).all() and after.mean() < 0.2 * before.mean()
     assert space == "w+" or torch.allclose(ws, ws[:, :1].expand_as(ws))
-    assert torch.equal(polish(images, start, WINDOWS, likeness, space, Polish(steps=0)), start)
+    assert torch.equal(optimize_batch(images, start, WINDOWS, likeness, space, BatchOptimizationConfig(steps=0)), start)
 
 
 @pytest.mark.parametrize("wrong", [{"space": "z"}, {"steps": 0}, {"keep_count": -1.0}, {"freed": (0.5, 0.2)}])
 def test_impossible_options_get_one_line(wrong):
     with pytest.raises(GanvasError):
-        Options(**wrong)
+        CountEncoderConfig(**wrong)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +245,7 @@ def folder(tmp_path_factory):
     digits[:, 6:22, 8:20] = np.random.RandomState(0).randint(1, 255, (40, 16, 12))
     sets = {"x_train": digits, "y_train": np.arange(40) % 10, "x_test": digits, "y_test": np.arange(40) % 10}
     np.savez(place / "mnist.npz", **{key: value.astype(np.uint8) for key, value in sets.items()})
-    make_multimnist(place / "mnist.npz", place / "set", layout=Layout(64, (1, 3)), n=60, test=12)
+    make_multimnist(place / "mnist.npz", place / "set", layout=MultiMnistLayout(64, (1, 3)), n=60, test=12)
     return place / "set"
 
 
@@ -257,11 +263,11 @@ def stage(folder, tmp_path_factory):
     size = replace(
         QUICK, images=60, held_out=12, encoder=2, knowledge=10, steps=10, hidden=(32,), umap=60, rows=2, labels=300
     )
-    return Stage(generator, counter, labels, folder, tmp_path_factory.mktemp("work"), size)
+    return CountContext(generator, counter, labels, folder, tmp_path_factory.mktemp("work"), size)
 
 
 def test_sections_on_real_images(stage, monkeypatch):
-    section = inverted.run(stage)
+    section = inversion.run(stage)
     assert [row[0] for row in section.tables[0].rows] == [
         *("W", "W, count kept", "W+", "W+, count kept", "W+, pixels alone"),
         *("W, count kept, optimised", "W+, count kept, optimised"),
@@ -275,7 +281,7 @@ def test_sections_on_real_images(stage, monkeypatch):
         raise AssertionError("trained twice")
 
     monkeypatch.setattr(encoders, "begin", never)
-    section = classifiers.run(stage)
+    section = latent_classifiers.run(stage)
     table = section.tables[0]
     kinds = ("W+, count kept", "W+, pixels alone", "W, count kept", "W, sampled")
     assert [(row[0], row[2]) for row in table.rows] == [(kind, loss) for kind in kinds for loss in ("MSE", "CE")]
@@ -285,10 +291,10 @@ def test_sections_on_real_images(stage, monkeypatch):
 
 
 def test_beside_what_inverted_codes_tell_stands_what_their_encoder_learned(stage, monkeypatch):
-    monkeypatch.setattr(umap, "lay_out", lambda codes, seed: codes[:, :2])
-    shown = umap.run(stage)
+    monkeypatch.setattr(figure_1, "lay_out", lambda codes, seed: codes[:, :2])
+    shown = figure_1.run(stage)
     assert [row[0] for row in shown.tables[0].rows] == ["W, sampled", "W+, count kept", "W+, pixels alone"]
-    for section in (shown, classifiers.run(stage)):
+    for section in (shown, latent_classifiers.run(stage)):
         assert "cross-entropy of a counter on these same training images" in section.intro
 
 
@@ -298,15 +304,15 @@ def test_an_encoder_of_pixels_alone_learns_nothing_of_the_counter(stage, monkeyp
     def codes(kind, factor):
         work = stage.work / f"{factor}"
         monkeypatch.setattr(encoders, "eye_of", lambda network: eye(network, factor))
-        network = encoders.encoder(replace(stage, work=work), kind)
-        return encoders.invert(stage, network, encoders.real(stage, "test").images, kind.space)
+        network = encoders.train_kind(replace(stage, work=work), kind)
+        return encoders.invert_images(stage, network, encoders.read_real_images(stage, "test").images, kind.space)
 
     def eye(network, factor):
-        plain = eye_of(network)
+        plain = counter_features(network)
 
         def see(images):
             seen = plain(images)
-            return Seen(seen.features**factor, factor * seen.counts)
+            return CounterFeatures(seen.features**factor, factor * seen.counts)
 
         return see
 
@@ -316,24 +322,24 @@ def test_an_encoder_of_pixels_alone_learns_nothing_of_the_counter(stage, monkeyp
 
 def test_without_real_images_sections_say_so(stage):
     without = replace(stage, folder=None)
-    for module in (inverted, real):
+    for module in (inversion, real_images):
         assert "make-multimnist" in module.run(without).intro
-    section = classifiers.run(without)
+    section = latent_classifiers.run(without)
     assert len(section.tables[0].rows) == 2 and "Inverted codes are missing" in section.intro
 
 
 def test_real_images_are_judged_by_their_own_labels(stage):
-    test = encoders.real(stage, "test")
+    test = encoders.read_real_images(stage, "test")
     assert test.scores[:, 0].tolist() == [1.0, 2.0, 3.0] * 4
     ws = sample(stage.generator, 12, 1.0, 5)
-    held = real.Held("w", test, ws, test.scores)
-    tried = real.attempt(stage, held, lambda codes, alpha: codes, -1)
+    held = real_images.HeldOutImages("w", test, ws, test.scores)
+    tried = real_images.change_counts(stage, held, lambda codes, alpha: codes, -1)
     assert len(tried.ws) == 8, "an image of one can't lose it"
     assert torch.equal(tried.start, test.scores[test.scores[:, 0] > 1, 0])
 
 
 def test_a_way_that_does_nothing_is_never_right(stage):
-    section = real.edited(stage, {"nothing": lambda ws, alpha: ws, "something": lambda ws, alpha: ws + 0.1})
+    section = real_images.edit_images(stage, {"nothing": lambda ws, alpha: ws, "something": lambda ws, alpha: ws + 0.1})
     rows = section.data["rows"]
     assert [row["name"] for row in rows[:3]] == ["nothing", "something", "random, as long as something"]
     assert set(section.pictures) == {"real-w", "real-w-plus"}
@@ -350,9 +356,9 @@ def test_neighbours_of_clusters_are_alike_and_planes_repeat(way, monkeypatch):
     random = np.random.default_rng(0)
     codes = np.concatenate([random.normal(20 * k, 1, (20, 5)) for k in range(3)]).astype(np.float32)
     counts = torch.arange(60) // 20
-    assert umap.alike(codes, counts) == 1
-    assert umap.alike(random.normal(0, 1, (60, 5)), counts) < 0.7
-    first, again = umap.lay_out(codes, 3), umap.lay_out(codes, 3)
-    assert np.array_equal(first, again) and umap.alike(first, counts) > 0.8
-    plane = umap.Plane("w", first, counts, (1.0, 1.0), 0.33)
-    assert umap.figure([plane]) == umap.figure([plane])
+    assert figure_1.neighbour_agreement(codes, counts) == 1
+    assert figure_1.neighbour_agreement(random.normal(0, 1, (60, 5)), counts) < 0.7
+    first, again = figure_1.lay_out(codes, 3), figure_1.lay_out(codes, 3)
+    assert np.array_equal(first, again) and figure_1.neighbour_agreement(first, counts) > 0.8
+    plane = figure_1.CodePlane("w", first, counts, (1.0, 1.0), 0.33)
+    assert figure_1.draw_figure_1([plane]) == figure_1.draw_figure_1([plane])

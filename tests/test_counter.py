@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from ganvas import GanvasError
-from ganvas.files import load_tensors, save_tensors
-from ganvas.multimnist_files import MultiMnist
+from ganvas.data.multimnist_files import MultiMnist
+from ganvas.io.files import load_tensors, save_tensors
 from ganvas.scorers import count as counting
 from ganvas.scorers import load_scorer
 from ganvas.scorers.count import DIGITS, FEATURES, SHAPES, Counter, CounterNetwork, margin
-from ganvas.training import counter, digits
-from ganvas.training.counter import Options, pictures_of, save, train
+from ganvas.training import counter, digit_images
+from ganvas.training.counter import CounterConfig, read_digit_images, save_counter, train
 
 COUNT = load_scorer("count")
 
@@ -98,7 +98,7 @@ def test_the_one_that_ships_is_small():
 
 def test_files_that_are_others_are_one_line(tmp_path):
     path = tmp_path / "c.safetensors"
-    save(COUNT, path, {"measured": 1})
+    save_counter(COUNT, path, {"measured": 1})
     again = load_scorer(str(path))
     assert again.fingerprint == COUNT.fingerprint and isinstance(again, Counter)
     tensors, about = load_tensors(path)
@@ -133,8 +133,8 @@ def data(n=24, most=3):
 
 
 def test_changed_pictures_still_show_what_is_told():
-    pictures = pictures_of(data(60))
-    x, targets = digits.drawn(pictures, 200, torch.Generator().manual_seed(0))
+    pictures = read_digit_images(data(60))
+    x, targets = digit_images.draw_augmented(pictures, 200, torch.Generator().manual_seed(0))
     assert x.shape == (200, 1, 64, 64) and x.min() >= 0 and x.max() <= 1
     assert torch.equal(targets.classes.sum(1), targets.count) and targets.count.min() == 0
     count, classes = targets.soft()
@@ -147,19 +147,21 @@ def test_changed_pictures_still_show_what_is_told():
 
 
 def test_erased_digits_are_gone_and_faint_ones_in_between():
-    pictures = pictures_of(data(200))
+    pictures = read_digit_images(data(200))
     first = pictures.part(torch.full((300,), 2))
-    images, more, chance, faded = digits._fade(first.grey / 255, first, torch.Generator().manual_seed(1))
+    images, more, chance, faded = digit_images._fade(first.grey / 255, first, torch.Generator().manual_seed(1))
     assert 0.25 < faded.float().mean() < 0.45 and (more == 1).all()
     left = images[:, 4:29, 10:19].sum((1, 2)) / images[~faded][0, 4:29, 10:19].sum()
     assert torch.equal(chance[~faded], torch.zeros(int((~faded).sum())))
-    expected = ((left - digits.FAINT[0]) / (digits.FAINT[1] - digits.FAINT[0])).clamp(0, 1)
+    expected = (
+        (left - digit_images.FAINT_RANGE[0]) / (digit_images.FAINT_RANGE[1] - digit_images.FAINT_RANGE[0])
+    ).clamp(0, 1)
     torch.testing.assert_close(chance[faded], expected[faded], atol=0.02, rtol=0)
 
 
 def test_a_training_that_was_stopped_ends_like_one_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(counter, "CHUNK", 2)
-    pictures, options = pictures_of(data()), Options(steps=4, batch=4)
+    pictures, options = read_digit_images(data()), CounterConfig(steps=4, batch=4)
     alone = train(pictures, options)
 
     def stop(step, steps):
@@ -172,14 +174,14 @@ def test_a_training_that_was_stopped_ends_like_one_left_alone(tmp_path, monkeypa
     for (name, one), other in zip(alone.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
     with pytest.raises(GanvasError, match="another training"):
-        train(pictures, Options(steps=4, batch=4, seed=1), tmp_path / "c.safetensors")
+        train(pictures, CounterConfig(steps=4, batch=4, seed=1), tmp_path / "c.safetensors")
 
 
 def test_probabilities_are_calibrated_and_measured():
-    pictures = pictures_of(data(40))
+    pictures = read_digit_images(data(40))
     found = counter.calibrate(COUNT.network, pictures, 0, 500)
     assert found.shape == (2,) and found[0] > 0
-    measured = counter.measure(COUNT, data(12, 2))
+    measured = counter.measure_counter(COUNT, data(12, 2))
     assert measured["count"] == measured["classes"] == measured["digits_found"] == 1.0
     assert measured["n"] == 12 and measured["sure"] > 0.9
     assert isinstance(COUNT.network, CounterNetwork)

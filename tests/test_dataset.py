@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ganvas import gaussianize, probe
-from ganvas.dataset import LatentDataset, Source, make_dataset, probe_quality, smooth
+from ganvas.data import gaussianize, probe
+from ganvas.data.dataset import LatentDataset, Source, make_dataset, probe_quality, smooth_scores
+from ganvas.data.label import label
 from ganvas.errors import GanvasError
 from ganvas.generators.toy import Toy
-from ganvas.labelling import label
 from ganvas.scorers.toy import ToyScorer
 
 NAMES = ("a", "b", "c")
@@ -39,12 +39,12 @@ def toy() -> LatentDataset:
 
 def test_probe_finds_an_exact_linear_map() -> None:
     w, scores, _ = planted(500)
-    assert (probe.fit(w, scores)(w) - scores).abs().max() < 1e-3
+    assert (probe.fit_probe(w, scores)(w) - scores).abs().max() < 1e-3
 
 
 def test_probe_minimises_the_ridge_loss_on_the_components() -> None:
     w, scores, _ = planted(300, noise=1.0)
-    fitted = probe.fit(w, scores, components=8)
+    fitted = probe.fit_probe(w, scores, components=8)
     centred, target = (w - w.mean(0)).double(), (scores - scores.mean(0)).double()
     axes = torch.linalg.svd(centred, full_matrices=False).Vh[:8].T
     coefficients, features = axes.T @ fitted.weight.double(), centred @ axes
@@ -61,7 +61,7 @@ def test_probe_beats_the_noisy_scores_that_it_learned_from() -> None:
     w, noisy, _ = planted(2000, noise=1.0)
     _, exact, _ = planted(2000)
     for k in range(3):
-        read = torch.corrcoef(torch.stack((probe.fit(w, noisy)(w)[:, k], exact[:, k])))[0, 1]
+        read = torch.corrcoef(torch.stack((probe.fit_probe(w, noisy)(w)[:, k], exact[:, k])))[0, 1]
         assert read > 0.97
         assert read > torch.corrcoef(torch.stack((noisy[:, k], exact[:, k])))[0, 1] + 0.2
 
@@ -69,44 +69,44 @@ def test_probe_beats_the_noisy_scores_that_it_learned_from() -> None:
 def test_probe_of_noise_is_nearly_flat() -> None:
     w, _, _ = planted(1000)
     noise = torch.randn(1000, 2, generator=torch.Generator().manual_seed(9))
-    assert probe.fit(w, noise)(w).std(0).max() < 0.2
+    assert probe.fit_probe(w, noise)(w).std(0).max() < 0.2
 
 
 def test_probe_moves_with_its_codes() -> None:
     w, scores, _ = planted(400, noise=0.3)
     turn = torch.linalg.qr(torch.randn(20, 20, generator=torch.Generator().manual_seed(1))).Q
-    assert (probe.fit(w, scores)(w) - probe.fit(w @ turn - 2, scores)(w @ turn - 2)).abs().max() < 1e-3
+    assert (probe.fit_probe(w, scores)(w) - probe.fit_probe(w @ turn - 2, scores)(w @ turn - 2)).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("n", [2, 3, 15])
 def test_probe_of_few_or_equal_codes_is_finite(n: int) -> None:
     w, scores, _ = planted(n)
-    assert torch.isfinite(probe.fit(w, scores)(w)).all()
-    assert torch.allclose(probe.fit(torch.ones(n, 5), scores)(torch.ones(1, 5)), scores.mean(0), atol=1e-5)
+    assert torch.isfinite(probe.fit_probe(w, scores)(w)).all()
+    assert torch.allclose(probe.fit_probe(torch.ones(n, 5), scores)(torch.ones(1, 5)), scores.mean(0), atol=1e-5)
 
 
 def test_out_of_fold_predictions_never_saw_their_row() -> None:
     w, scores, _ = planted(100, noise=0.5)
-    before = probe.out_of_fold(w, scores)
+    before = probe.predict_out_of_fold(w, scores)
     changed = scores.clone()
     changed[7] += 1000
-    after = probe.out_of_fold(w, changed)
+    after = probe.predict_out_of_fold(w, changed)
     assert torch.allclose(before[2::5], after[2::5], atol=1e-4)
     assert not torch.allclose(before[1::5], after[1::5], atol=1)
     # As a probe fitted on the other rows says it.
     others = torch.arange(100) % 5 != 3
-    assert torch.allclose(before[3::5], probe.fit(w[others], scores[others])(w[3::5]), atol=1e-4)
+    assert torch.allclose(before[3::5], probe.fit_probe(w[others], scores[others])(w[3::5]), atol=1e-4)
 
 
 @pytest.mark.parametrize("folds", [-1, 0, 1, 400])
 def test_impossible_folds(folds: int) -> None:
     with pytest.raises(GanvasError, match=f"from 2 to 399 for 400 codes, not {folds}"):
-        smooth(dataset(), folds)
+        smooth_scores(dataset(), folds)
 
 
 def test_smooth_scores_are_nearer_the_truth() -> None:
     data, truth = dataset(1000, noise=0.7), planted(1000)[1]
-    assert (smooth(data) - truth).square().mean() < 0.1 * (data.scores - truth).square().mean()
+    assert (smooth_scores(data) - truth).square().mean() < 0.1 * (data.scores - truth).square().mean()
 
 
 def test_probe_quality_is_honest() -> None:
@@ -212,5 +212,5 @@ def test_ready_for_thirty_thousand_codes() -> None:
     w, scores = torch.randn(30_000, 512, generator=random), torch.randn(30_000, 40, generator=random)
     fitted = gaussianize.fit(scores, tuple(map(str, range(40))))
     start = time.process_time()
-    probe.fit(w, fitted(scores))
+    probe.fit_probe(w, fitted(scores))
     assert time.process_time() - start < 4

@@ -4,31 +4,31 @@ import re
 
 import pytest
 import torch
-from counted import JUDGE, SQUARES, counter_editor
-from planted import SCORER, TOY
+from planted_counts import JUDGE, SQUARES, counter_editor
+from planted_truth import SCORER, TOY
 
-from ganvas.bench.attributes import Protocol
-from ganvas.bench.conditional import run_conditional
-from ganvas.control import Ladder
-from ganvas.demo import Settings, run
-from ganvas.demo_counts import Counting, strip, strip_of
-from ganvas.edit import Editor, fingerprint
+from ganvas.control.search import StrengthLadder
+from ganvas.data.label import label
+from ganvas.demo import DemoConfig, run_demo
+from ganvas.demo.counts import CountStripConfig, draw_count_strip, draw_strip_with
 from ganvas.editors import load_editor
+from ganvas.editors.base import Editor, fingerprint
 from ganvas.errors import GanvasError
-from ganvas.labelling import label
-from ganvas.page import Section, page
-from ganvas.recipe import Named, Tools
-from ganvas.recipe_files import load_recipe, tools_for
-from ganvas.sheet import Sheet, render_frames
+from ganvas.evaluation.conditional_sampling import run_conditional
+from ganvas.evaluation.html_page import PageSection, render_page
+from ganvas.evaluation.success import SuccessProtocol
+from ganvas.recipe.files import load_recipe, load_recipe_tools
+from ganvas.recipe.model import NamedTool, Tools
+from ganvas.recipe.sheet import Sheet, render_frames
 
-QUICK = Settings(
+QUICK = DemoConfig(
     attributes=("Bright", "Big"),
     values=(-1.0, 1.0),
     seeds=(3, 4),
     several=({}, {"Bright": 1.0, "Big": -1.0}),
     conditions=({"Bright": (1.0, None)}, {"Big": (None, 0.0), "Striped": (0.5, 2.0)}),
     samples=2,
-    protocol=Protocol(n=4, ladder=Ladder(0.5, 6.0), measured=300),
+    protocol=SuccessProtocol(n=4, ladder=StrengthLadder(0.5, 6.0), measured=300),
     fit={"components": 32, "steps": 150},
     counting=None,
 )
@@ -44,7 +44,7 @@ def labels(tmp_path_factory):
 @pytest.fixture(scope="module")
 def out(labels, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "out"
-    assert run(folder, "toy", dtype="float32", labels=labels, settings=QUICK) == folder / "index.html"
+    assert run_demo(folder, "toy", dtype="float32", labels=labels, settings=QUICK) == folder / "index.html"
     return folder
 
 
@@ -63,7 +63,7 @@ def test_pictures_can_be_drawn_again(out):
     assert isinstance(recipe, Sheet)
     # Two faces, two attributes; as drawn and at two values.
     assert len(recipe.pictures) == 12
-    tools = tools_for(recipe, editor=out / "compact.safetensors")
+    tools = load_recipe_tools(recipe, editor=out / "compact.safetensors")
     pictures, _ = render_frames(recipe, tools)
     assert len(pictures) == 12
 
@@ -72,7 +72,7 @@ def test_runs_again_over_its_own_files_and_leaves_the_global_random_state_alone(
     before = (out / "grid.png").read_bytes()
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    run(out, "toy", dtype="float32", labels=labels, settings=QUICK)
+    run_demo(out, "toy", dtype="float32", labels=labels, settings=QUICK)
     assert (out / "grid.png").read_bytes() == before
     assert torch.equal(torch.get_rng_state(), state)
     assert isinstance(load_editor(out / "compact.safetensors"), Editor)
@@ -80,7 +80,7 @@ def test_runs_again_over_its_own_files_and_leaves_the_global_random_state_alone(
 
 def test_samples_meet_their_conditions(out, tmp_path):
     editor = load_editor(out / "compact.safetensors")
-    found = run_conditional(TOY, SCORER, editor, tmp_path, ("Bright",), Protocol(n=64))
+    found = run_conditional(TOY, SCORER, editor, tmp_path, ("Bright",), SuccessProtocol(n=64))
     assert [condition.present for condition in found] == [True, False]
     for condition in found:
         assert condition.met >= 0.85
@@ -92,25 +92,25 @@ def test_samples_meet_their_conditions(out, tmp_path):
 def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(GanvasError, match="Can't write"):
-        run(tmp_path / "file" / "out", "toy", labels=tmp_path, settings=QUICK)
+        run_demo(tmp_path / "file" / "out", "toy", labels=tmp_path, settings=QUICK)
 
 
 def test_missing_labels_are_named(tmp_path):
     with pytest.raises(GanvasError, match="nowhere"):
-        run(tmp_path, "toy", labels=tmp_path / "nowhere", dtype="float32", settings=QUICK)
+        run_demo(tmp_path, "toy", labels=tmp_path / "nowhere", dtype="float32", settings=QUICK)
     assert not list(tmp_path.iterdir())
 
 
 def test_page_escapes_texts():
-    html = page("<a>", "&", [Section("<b>", '"', table=[("<i>",), ("x",)])], "<u>")
+    html = render_page("<a>", "&", [PageSection("<b>", '"', table=[("<i>",), ("x",)])], "<u>")
     for tag in ("<a>", "<b>", "<i>", "<u>"):
         assert tag not in html
 
 
 def test_the_count_strip_shows_what_is_counted_and_can_be_drawn_again(tmp_path):
-    how = Counting(rows=2, changes=(-1, 0, 1))
-    tools = Tools(SQUARES, "float32", counter_editor(), Named("squares", fingerprint(counter_editor())))
-    section = strip_of(tools, JUDGE, how, tmp_path)
+    how = CountStripConfig(rows=2, changes=(-1, 0, 1))
+    tools = Tools(SQUARES, "float32", counter_editor(), NamedTool("squares", fingerprint(counter_editor())))
+    section = draw_strip_with(tools, JUDGE, how, tmp_path)
     (_, *titles), *rows = section.table
     assert titles == ["-1", "as drawn", "+1"] and [row[1:] for row in rows] == [("1", "2", "3")] * 2
     recipe, _ = load_recipe(tmp_path / section.picture)
@@ -120,7 +120,7 @@ def test_the_count_strip_shows_what_is_counted_and_can_be_drawn_again(tmp_path):
 
 def test_the_strip_that_ships_counts_right(tmp_path):
     """Of the pictures that the demo shows most have the digits asked for."""
-    (_, *titles), *rows = strip(tmp_path).table
+    (_, *titles), *rows = draw_count_strip(tmp_path).table
     asked = [2 + int(title) if title != "as drawn" else 2 for title in titles]
     right = [int(found) == goal for row in rows for found, goal in zip(row[1:], asked, strict=True)]
     assert len(rows) == 4 and sum(right) / len(right) >= 0.8

@@ -4,19 +4,19 @@ import copy
 
 import pytest
 import torch
-from learned import NAMES, NONLINEAR, QUICK, TOY, compact, labels, taught
-from modes import check_any_float
-from planted import disentangled
+from autograd_modes import check_any_float
+from fitted_editors import NAMES, NONLINEAR, QUICK, TOY, compact, labels, taught
+from planted_truth import disentangled
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganvas import GanvasError, editors, sample
 from ganvas.checkpoints.load import load_generator
-from ganvas.dataset import Source, make_dataset
-from ganvas.edit import LinearEditor, gains, save_editor
+from ganvas.data.dataset import Source, make_dataset
 from ganvas.editors._compact_training import RECIPES
-from ganvas.files import load_tensors, save_tensors
-from ganvas.masked import Masked
+from ganvas.editors.base import LinearEditor, response_gains, save_editor
+from ganvas.editors.masked import MaskedEditor
+from ganvas.io.files import load_tensors, save_tensors
 
 COUNTING = {
     "knowledge": 300,
@@ -35,7 +35,7 @@ METHODS = editors.method_names()
 
 def counts(editor):
     """Whether it's a method of counts: it reads with a classifier of its own, which stays near whole numbers."""
-    return editors.kinds_of(editor.method) == ("count",)
+    return editors.learnable_kinds(editor.method) == ("count",)
 
 
 def near(editor):
@@ -185,7 +185,7 @@ def test_an_option_that_is_no_choice_of_rows_is_refused(rows):
 
 def test_codes_of_any_dtype_in_any_mode(editor):
     ws, amounts = WS[:4], torch.linspace(-1, 1, 4 * len(NAMES)).view(4, -1)
-    for one in (editor, Masked(editor, (0, 2), TOY.num_ws)):
+    for one in (editor, MaskedEditor(editor, (0, 2), TOY.num_ws)):
         check_any_float(lambda ws, one=one: one.edit(ws, {"Red": 1.0, "Big": amounts[:, 0].to(ws)}), ws, None)
         check_any_float(lambda w, one=one: one.shift(w, amounts.to(w)), ws.mean(1), None)
         check_any_float(lambda ws, one=one: one.shifts(ws, amounts.to(ws)), ws, None)
@@ -317,7 +317,7 @@ def test_shipped_editors_are_small_and_whole():
     assert sum(p.stat().st_size for p in root.glob("**/*") if p.is_file()) <= 7e6
     for name in editors.editor_names():
         assert editors.load_editor(name).method in METHODS
-        assert editors.about(name)
+        assert editors.describe_editor(name)
 
 
 @pytest.mark.parametrize("name", editors.editor_names())
@@ -361,7 +361,7 @@ def test_directions_made_orthogonal_to_others():
 
 def test_gains_are_bounded():
     responses = torch.tensor([0.5, 2.0, 1e-9, 100.0, 0.0, -1.0])
-    assert gains(responses).tolist() == pytest.approx([2.0, 0.5, 10.0, 0.2, 0.2, 0.2])
+    assert response_gains(responses).tolist() == pytest.approx([2.0, 0.5, 10.0, 0.2, 0.2, 0.2])
 
 
 def test_the_fingerprint_tells_editors_apart():

@@ -16,23 +16,22 @@ from PIL import Image
 
 from ganvas import cli
 from ganvas.errors import GanvasError
-from ganvas.fid import fid, inception
-from ganvas.files import load_tensors, save_tensors
-from ganvas.generator import sample
-from ganvas.generators._fir import TAPS
+from ganvas.fid import fid, load_inception
+from ganvas.generators.base import sample
 from ganvas.generators.stylegan2 import StyleGAN2, read_generator
-from ganvas.training import _gan_losses as losses
-from ganvas.training import gan
-from ganvas.training._gan_data import Pictures
-from ganvas.training._gan_discriminator import Critic, deviation
-from ganvas.training._gan_options import PRESETS, Options
+from ganvas.generators.stylegan2.resampling import TAPS
+from ganvas.io.files import load_tensors, save_tensors
+from ganvas.training.gan import loop, losses
+from ganvas.training.gan.config import PRESETS, GanConfig
+from ganvas.training.gan.discriminator import DiscriminatorArchitecture, minibatch_deviation
+from ganvas.training.gan.images import TrainingImages
 
-TINY = Options(
+TINY = GanConfig(
     widths=(8, 8, 4), critic_widths=(8, 8, 4), z_dim=8, w_dim=8, mapping_layers=2, batch=4, r1_every=3, path_every=2
 )
 
 
-def pictures(n: int = 24, labels: int = 0, colours: int = 1, side: int = 16) -> Pictures:
+def pictures(n: int = 24, labels: int = 0, colours: int = 1, side: int = 16) -> TrainingImages:
     """Squares, dark on light or light on dark."""
     rng = np.random.RandomState(0)
     pixels = np.zeros((n, colours, side, side), np.uint8)
@@ -40,26 +39,26 @@ def pictures(n: int = 24, labels: int = 0, colours: int = 1, side: int = 16) -> 
         x, y = rng.randint(0, side // 2, 2)
         pixels[i, :, y : y + 6, x : x + 6] = rng.randint(128, 256)
     one_hot = F.one_hot(torch.arange(n) % labels, labels).float() if labels else None
-    return Pictures(torch.from_numpy(pixels), one_hot)
+    return TrainingImages(torch.from_numpy(pixels), one_hot)
 
 
-def quiet(judge=None) -> gan.Watch:
-    return gan.Watch(lambda text: None, judge)
+def quiet(judge=None) -> loop.GanCallbacks:
+    return loop.GanCallbacks(lambda text: None, judge)
 
 
-def schedule(steps: int, checkpoint: int = 10**6) -> gan.Schedule:
+def schedule(steps: int, checkpoint: int = 10**6) -> loop.GanSchedule:
     """A report a step."""
-    return gan.Schedule(4 * steps, 4 * checkpoint, 4)
+    return loop.GanSchedule(4 * steps, 4 * checkpoint, 4)
 
 
 def logged(folder) -> list[dict]:
     """The log without what the clock says."""
-    rows = [json.loads(line) for line in (folder / gan.LOG).read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / loop.LOG).read_text().splitlines()]
     return [{key: value for key, value in row.items() if key != "images_per_second"} for row in rows]
 
 
-def changed(**changes) -> Options:
-    return Options(**{**{name: getattr(TINY, name) for name in TINY.__dataclass_fields__}, **changes})
+def changed(**changes) -> GanConfig:
+    return GanConfig(**{**{name: getattr(TINY, name) for name in TINY.__dataclass_fields__}, **changes})
 
 
 @pytest.mark.parametrize(
@@ -67,12 +66,12 @@ def changed(**changes) -> Options:
 )
 def test_a_stopped_run_goes_on_exactly(tmp_path, changes):
     options, data = changed(**changes), pictures(labels=3 if "condition" in changes else 0)
-    alone = gan.train(data, tmp_path / "alone", options, schedule(8), quiet())
+    alone = loop.train(data, tmp_path / "alone", options, schedule(8), quiet())
     # Stopped after the fifth step: what the log said beyond the checkpoint is forgotten.
-    gan.train(data, tmp_path / "stopped", options, schedule(5), quiet())
-    with (tmp_path / "stopped" / gan.LOG).open("a") as file:
+    loop.train(data, tmp_path / "stopped", options, schedule(5), quiet())
+    with (tmp_path / "stopped" / loop.LOG).open("a") as file:
         file.write('{"step": 6, "images": 24}\n')
-    again = gan.train(data, tmp_path / "stopped", options, schedule(8), quiet())
+    again = loop.train(data, tmp_path / "stopped", options, schedule(8), quiet())
     assert logged(tmp_path / "stopped") == logged(tmp_path / "alone")
     assert len(logged(tmp_path / "alone")) == 8
     assert again.read_bytes() == alone.read_bytes()
@@ -80,12 +79,12 @@ def test_a_stopped_run_goes_on_exactly(tmp_path, changes):
 
 def test_a_report_spans_a_stop(tmp_path):
     """The losses before a checkpoint count in the report after it."""
-    every_third = gan.Schedule(4 * 7, 4, 4 * 3)
-    gan.train(pictures(), tmp_path / "alone", TINY, every_third, quiet())
-    gan.train(pictures(), tmp_path / "stopped", TINY, replace(every_third, images=4 * 5), quiet())
+    every_third = loop.GanSchedule(4 * 7, 4, 4 * 3)
+    loop.train(pictures(), tmp_path / "alone", TINY, every_third, quiet())
+    loop.train(pictures(), tmp_path / "stopped", TINY, replace(every_third, images=4 * 5), quiet())
     path = tmp_path / "stopped" / "checkpoint-000000020.safetensors"
     path.unlink()  # as a run that was killed before its last report left it
-    gan.train(pictures(), tmp_path / "stopped", TINY, every_third, quiet())
+    loop.train(pictures(), tmp_path / "stopped", TINY, every_third, quiet())
     rows = [[list(row.items()) for row in logged(tmp_path / name)] for name in ("stopped", "alone")]
     assert rows[0] == rows[1]
 
@@ -96,7 +95,7 @@ def test_a_run_killed_while_it_writes_its_end_ends_all_the_same(tmp_path, monkey
         return {"mean": float(generator.w_avg.mean())}
 
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    gan.train(pictures(), alone, TINY, schedule(4, 2), quiet(judge))
+    loop.train(pictures(), alone, TINY, schedule(4, 2), quiet(judge))
 
     class Killed(BaseException):
         pass
@@ -104,22 +103,22 @@ def test_a_run_killed_while_it_writes_its_end_ends_all_the_same(tmp_path, monkey
     def kill(*arguments, **named):
         raise Killed
 
-    gan.train(pictures(), killed, TINY, schedule(2, 2), quiet(judge))
+    loop.train(pictures(), killed, TINY, schedule(2, 2), quiet(judge))
     with monkeypatch.context() as patch:
-        patch.setattr(gan, part, kill)
+        patch.setattr(loop, part, kill)
         with pytest.raises(Killed):
-            gan.train(pictures(), killed, TINY, schedule(4, 2), quiet(judge))
-    gan.train(pictures(), killed, TINY, schedule(4, 2), quiet(judge))
+            loop.train(pictures(), killed, TINY, schedule(4, 2), quiet(judge))
+    loop.train(pictures(), killed, TINY, schedule(4, 2), quiet(judge))
     assert logged(killed) == logged(alone)
     for file in alone.iterdir():
-        assert file.name == gan.LOG or file.read_bytes() == (killed / file.name).read_bytes()
+        assert file.name == loop.LOG or file.read_bytes() == (killed / file.name).read_bytes()
 
 
 def test_seeds_and_pictures_decide_what_is_learned(tmp_path):
-    first = gan.train(pictures(), tmp_path / "a", TINY, schedule(2), quiet()).read_bytes()
-    assert gan.train(pictures(), tmp_path / "b", TINY, schedule(2), quiet()).read_bytes() == first
-    assert gan.train(pictures(), tmp_path / "c", changed(seed=1), schedule(2), quiet()).read_bytes() != first
-    assert gan.train(pictures(23), tmp_path / "d", TINY, schedule(2), quiet()).read_bytes() != first
+    first = loop.train(pictures(), tmp_path / "a", TINY, schedule(2), quiet()).read_bytes()
+    assert loop.train(pictures(), tmp_path / "b", TINY, schedule(2), quiet()).read_bytes() == first
+    assert loop.train(pictures(), tmp_path / "c", changed(seed=1), schedule(2), quiet()).read_bytes() != first
+    assert loop.train(pictures(23), tmp_path / "d", TINY, schedule(2), quiet()).read_bytes() != first
 
 
 def test_a_run_is_a_folder_of_whole_files(tmp_path):
@@ -129,14 +128,14 @@ def test_a_run_is_a_folder_of_whole_files(tmp_path):
         found.append(generator.fingerprint)
         return {"distance": 1.5}
 
-    path = gan.train(pictures(), tmp_path, TINY, schedule(6, 2), quiet(judge))
+    path = loop.train(pictures(), tmp_path, TINY, schedule(6, 2), quiet(judge))
     names = sorted(file.name for file in tmp_path.iterdir())
     # The last two checkpoints, and a sheet for each that there was.
     assert names == [
         "checkpoint-000000016.safetensors",
         "checkpoint-000000024.safetensors",
         "generator.safetensors",
-        gan.LOG,
+        loop.LOG,
         *(f"samples-{seen:09d}.png" for seen in (8, 16, 24)),
     ]
     generator = read_generator(path)
@@ -148,11 +147,11 @@ def test_a_run_is_a_folder_of_whole_files(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path):
-    gan.train(pictures(), tmp_path / "alone", TINY, schedule(6), quiet())
-    gan.train(pictures(), tmp_path / "hurt", TINY, schedule(4, 2), quiet())
+    loop.train(pictures(), tmp_path / "alone", TINY, schedule(6), quiet())
+    loop.train(pictures(), tmp_path / "hurt", TINY, schedule(4, 2), quiet())
     last = tmp_path / "hurt" / "checkpoint-000000016.safetensors"
     last.write_bytes(last.read_bytes()[:1000])
-    gan.train(pictures(), tmp_path / "hurt", TINY, schedule(6), quiet())
+    loop.train(pictures(), tmp_path / "hurt", TINY, schedule(6), quiet())
     assert logged(tmp_path / "hurt") == logged(tmp_path / "alone")
 
 
@@ -165,8 +164,8 @@ def interruptible():
 
 
 def test_a_run_that_is_stopped_by_hand_loses_nothing(tmp_path, monkeypatch, interruptible):
-    gan.train(pictures(), tmp_path / "alone", TINY, schedule(5, 5), quiet())
-    steps, step = [], gan.advance
+    loop.train(pictures(), tmp_path / "alone", TINY, schedule(5, 5), quiet())
+    steps, step = [], loop.train_step
 
     def interrupted(run):
         steps.append(run.step)
@@ -177,30 +176,30 @@ def test_a_run_that_is_stopped_by_hand_loses_nothing(tmp_path, monkeypatch, inte
     said = []
     watch = replace(quiet(), say=said.append)
     with monkeypatch.context() as patch:
-        patch.setattr(gan, "advance", interrupted)
+        patch.setattr(loop, "advance", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            gan.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
+            loop.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
     assert steps == [0, 1, 2] and said[-1] == "kept as it is after 12 images"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    gan.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
+    loop.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
     assert "goes on after 12 images" in said
-    same = [(tmp_path / name / gan.GENERATOR).read_bytes() for name in ("alone", "stopped")]
+    same = [(tmp_path / name / loop.GENERATOR).read_bytes() for name in ("alone", "stopped")]
     assert same[0] == same[1]
-    gan.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
+    loop.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
     assert said[-1].startswith("has seen 20 images already")
 
 
 def test_another_run_is_not_gone_on_with(tmp_path):
-    gan.train(pictures(), tmp_path, TINY, schedule(1), quiet())
+    loop.train(pictures(), tmp_path, TINY, schedule(1), quiet())
     with pytest.raises(GanvasError, match=r"trained with gamma 0\.1, not 0\.5"):
-        gan.train(pictures(), tmp_path, changed(gamma=0.5), schedule(2), quiet())
+        loop.train(pictures(), tmp_path, changed(gamma=0.5), schedule(2), quiet())
     with pytest.raises(GanvasError, match="trained with pictures"):
-        gan.train(pictures(23), tmp_path, TINY, schedule(2), quiet())
+        loop.train(pictures(23), tmp_path, TINY, schedule(2), quiet())
 
 
 def test_a_run_goes_on_at_another_rate(tmp_path):
-    before = read_generator(gan.train(pictures(), tmp_path, TINY, schedule(2), quiet()))
-    after = read_generator(gan.train(pictures(), tmp_path, changed(learning_rate=1e-9), schedule(4), quiet()))
+    before = read_generator(loop.train(pictures(), tmp_path, TINY, schedule(2), quiet()))
+    after = read_generator(loop.train(pictures(), tmp_path, changed(learning_rate=1e-9), schedule(4), quiet()))
     ws = torch.randn(2, before.num_ws, 8)
     assert len(logged(tmp_path)) == 4
     # The average may still come closer to weights that hardly move any more.
@@ -216,8 +215,8 @@ def test_learning_finds_what_all_pictures_share(tmp_path):
         images = generator.synthesis(sample(generator, 16, psi=1.0))
         return float(images[..., :8].mean() - images[..., 8:].mean())
 
-    path = gan.train(data, tmp_path, options, gan.Schedule(480), quiet())
-    start = losses.start(options, 0, *data.moments)
+    path = loop.train(data, tmp_path, options, loop.GanSchedule(480), quiet())
+    start = losses.initial_networks(options, 0, *data.moments)
     assert abs(lean(StyleGAN2(start.generator, start.shape))) < 0.5 < 1 < lean(read_generator(path))
 
 
@@ -227,14 +226,16 @@ def test_a_generator_starts_with_the_mean_and_spread_of_the_pictures():
     pixels = data.pixels.double() / 127.5 - 1
     torch.testing.assert_close(mean.double(), pixels.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(deviation.double(), pixels.std((0, 2, 3), correction=0), rtol=1e-5, atol=1e-6)
-    made = losses.start(changed(widths=(64, 64, 64), critic_widths=(8, 8, 8)), 0, mean, deviation)
+    made = losses.initial_networks(changed(widths=(64, 64, 64), critic_widths=(8, 8, 8)), 0, mean, deviation)
     images = StyleGAN2(made.generator, made.shape).synthesis(torch.randn(64, 6, 8))
     assert float((images.mean((0, 2, 3)) - mean).abs().max()) < 0.4
     assert float((images.std((0, 2, 3)) / deviation - 1).abs().max()) < 0.5
 
 
 def test_a_bounded_generator_starts_near_the_mean_and_never_leaves_the_range():
-    made = losses.start(changed(bounded=True, widths=(64, 64, 64)), 0, torch.tensor([-0.88]), torch.tensor([0.4]))
+    made = losses.initial_networks(
+        changed(bounded=True, widths=(64, 64, 64)), 0, torch.tensor([-0.88]), torch.tensor([0.4])
+    )
     images = StyleGAN2(made.generator, made.shape).synthesis(torch.randn(64, 6, 8))
     assert float(images.abs().max()) <= 1 and float((images < -0.9).float().mean()) > 0.1
     assert abs(float(images.median()) + 0.88) < 0.2
@@ -242,26 +243,26 @@ def test_a_bounded_generator_starts_near_the_mean_and_never_leaves_the_range():
 
 def test_shuffled_training_is_that_of_pictures_with_four_pixels_a_place(tmp_path):
     options = changed(widths=(64, 64), critic_widths=(8, 8), shuffled=True)
-    made = losses.start(options, 0, torch.tensor([-0.8]), torch.tensor([0.3]))
+    made = losses.initial_networks(options, 0, torch.tensor([-0.8]), torch.tensor([0.3]))
     assert options.resolution == 16 and made.shape.row_resolutions == (4, 8, 8, 8)
     images = StyleGAN2(made.generator, made.shape).synthesis(torch.randn(64, 4, 8))
     assert images.shape == (64, 3, 16, 16)
     assert abs(float(images.mean()) + 0.8) < 0.2 and abs(float(images.std()) / 0.3 - 1) < 0.5
-    plain, wide = Critic(8, (8, 8), 4), made.critic_shape
+    plain, wide = DiscriminatorArchitecture(8, (8, 8), 4), made.critic_shape
     assert plain.weight_shapes() == wide.weight_shapes()
     judged = wide.judge(wide.fold(made.critic, torch.float32), images[:4, :1])
     expected = plain.judge(plain.fold(made.critic, torch.float32), F.pixel_unshuffle(images[:4, :1], 2))
     torch.testing.assert_close(judged, expected)
-    assert read_generator(gan.train(pictures(), tmp_path, options, schedule(2), quiet())).resolution == 16
+    assert read_generator(loop.train(pictures(), tmp_path, options, schedule(2), quiet())).resolution == 16
 
 
 def test_the_mapping_learns_at_its_own_rate(tmp_path):
     moved = {}
     for rate in (0.01, 1.0):
         options = changed(mapping_rate=rate, path_length=0.0)
-        before = losses.start(options, 0, *pictures().moments)
-        run = gan._begin(pictures(), tmp_path / str(rate), options, gan.Processes(), quiet())
-        gan.advance(run)
+        before = losses.initial_networks(options, 0, *pictures().moments)
+        run = loop._begin(pictures(), tmp_path / str(rate), options, loop.Processes(), quiet())
+        loop.train_step(run)
         weights = [n.generator["mapping.fc0.weight"].detach() * rate for n in (before, run.networks)]
         moved[rate] = float((weights[1] - weights[0]).abs().mean())
     assert moved[1.0] == pytest.approx(100 * moved[0.01], rel=0.2)
@@ -270,27 +271,27 @@ def test_the_mapping_learns_at_its_own_rate(tmp_path):
 @pytest.mark.parametrize("labels", [0, 3])
 def test_a_run_goes_on_with_a_slice_of_z(tmp_path, labels):
     data, wide, narrow = pictures(labels=labels), changed(), changed(z_dim=3)
-    gan.train(data, tmp_path, wide, schedule(2), quiet())
-    before = gan._begin(data, tmp_path, wide, gan.Processes(), quiet()).networks
-    after = gan._begin(data, tmp_path, narrow, gan.Processes(), quiet()).networks
+    loop.train(data, tmp_path, wide, schedule(2), quiet())
+    before = loop._begin(data, tmp_path, wide, loop.Processes(), quiet()).networks
+    after = loop._begin(data, tmp_path, narrow, loop.Processes(), quiet()).networks
     # A picture of a narrow z is the one of some wide z: the slice is orthonormal, and lengths don't matter to the mapping.
     one_hot = F.one_hot(torch.tensor([1]), labels).float() if labels else None
     v = torch.randn(1, 3, generator=torch.Generator().manual_seed(0))
-    basis, _ = torch.linalg.qr(torch.randn(8, 3, generator=losses.random_of(wide.seed, 0, 2**31 - 1)))
+    basis, _ = torch.linalg.qr(torch.randn(8, 3, generator=losses.step_random(wide.seed, 0, 2**31 - 1)))
     found = StyleGAN2(detached(after), after.shape).mapping(v, one_hot)
     torch.testing.assert_close(found, StyleGAN2(detached(before), before.shape).mapping(v @ basis.T, one_hot))
-    gan.train(data, tmp_path, narrow, schedule(4), quiet())
-    assert read_generator(tmp_path / gan.GENERATOR).z_dim == 3
+    loop.train(data, tmp_path, narrow, schedule(4), quiet())
+    assert read_generator(tmp_path / loop.GENERATOR).z_dim == 3
     with pytest.raises(GanvasError, match="z_dim 3, not 8"):
-        gan.train(data, tmp_path, wide, schedule(6), quiet())
+        loop.train(data, tmp_path, wide, schedule(6), quiet())
 
 
 def test_a_run_without_labels_goes_on_with_them(tmp_path):
     """At first no label changes a picture or a judgement; after a few steps they do."""
     plain, labelled, told = pictures(), pictures(labels=3), changed(condition="count")
-    gan.train(plain, tmp_path, TINY, schedule(2), quiet())
-    before = gan._begin(plain, tmp_path, TINY, gan.Processes(), quiet()).networks
-    run = gan._begin(labelled, tmp_path, told, gan.Processes(), quiet())
+    loop.train(plain, tmp_path, TINY, schedule(2), quiet())
+    before = loop._begin(plain, tmp_path, TINY, loop.Processes(), quiet()).networks
+    run = loop._begin(labelled, tmp_path, told, loop.Processes(), quiet())
     after, labels = run.networks, torch.eye(3)
     z = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     w = StyleGAN2(detached(before), before.shape).mapping(z)
@@ -299,17 +300,17 @@ def test_a_run_without_labels_goes_on_with_them(tmp_path):
     one, other = (n.critic_shape.fold(n.critic, torch.float32) for n in (before, after))
     judged = before.critic_shape.judge(one, images)
     torch.testing.assert_close(after.critic_shape.judge(other, images, labels), judged)
-    gan.train(labelled, tmp_path, told, schedule(4), quiet())
-    gan.train(labelled, tmp_path, told, schedule(6), quiet())
-    generator = read_generator(tmp_path / gan.GENERATOR)
+    loop.train(labelled, tmp_path, told, schedule(4), quiet())
+    loop.train(labelled, tmp_path, told, schedule(6), quiet())
+    generator = read_generator(tmp_path / loop.GENERATOR)
     assert generator.num_labels == 3
     assert (generator.mapping(z[:1].expand(3, -1), labels).std(0) > 0).any()
     with pytest.raises(GanvasError, match="--condition count: say so again"):
-        gan.train(plain, tmp_path, TINY, schedule(8), quiet())
+        loop.train(plain, tmp_path, TINY, schedule(8), quiet())
 
 
 def test_a_damaged_run_without_labels_is_one_line(tmp_path):
-    gan.train(pictures(), tmp_path, TINY, schedule(2), quiet())
+    loop.train(pictures(), tmp_path, TINY, schedule(2), quiet())
     path = next(tmp_path.glob("checkpoint-*"))
     whole, about = load_tensors(path)
     shapes = {"generator.mapping.fc0.weight": (8, 3), "critic.b4.out.weight": (2,), "average.mapping.fc0.weight": ()}
@@ -317,16 +318,16 @@ def test_a_damaged_run_without_labels_is_one_line(tmp_path):
         for tensors in ({k: v for k, v in whole.items() if k != name}, whole | {name: torch.zeros(shape)}):
             save_tensors(path, tensors, about)
             with pytest.raises(GanvasError, match="is damaged: remove it"):
-                gan.train(pictures(labels=3), tmp_path, changed(condition="count"), schedule(4), quiet())
+                loop.train(pictures(labels=3), tmp_path, changed(condition="count"), schedule(4), quiet())
 
 
-def detached(networks: losses.Networks) -> dict[str, torch.Tensor]:
+def detached(networks: losses.GanNetworks) -> dict[str, torch.Tensor]:
     return {name: value.detach() for name, value in networks.generator.items()}
 
 
 def test_without_noise_none_is_learned(tmp_path):
-    generator = read_generator(gan.train(pictures(), tmp_path, changed(noise=False), schedule(3), quiet()))
-    other = read_generator(gan.train(pictures(), tmp_path / "noise", TINY, schedule(3), quiet()))
+    generator = read_generator(loop.train(pictures(), tmp_path, changed(noise=False), schedule(3), quiet()))
+    other = read_generator(loop.train(pictures(), tmp_path / "noise", TINY, schedule(3), quiet()))
     for layer in generator.shape.layers():
         key = f"{layer.name}.added".replace(".", "/")
         assert not generator.weights[key][1].any()
@@ -336,20 +337,20 @@ def test_without_noise_none_is_learned(tmp_path):
 # Losses
 
 
-def networks(options: Options = TINY, labels: int = 0) -> losses.Networks:
-    return losses.start(options, labels, torch.zeros(1), torch.ones(1))
+def networks(options: GanConfig = TINY, labels: int = 0) -> losses.GanNetworks:
+    return losses.initial_networks(options, labels, torch.zeros(1), torch.ones(1))
 
 
-def batch_of(data: Pictures, n: int = 4) -> losses.Batch:
+def batch_of(data: TrainingImages, n: int = 4) -> losses.GanBatch:
     real = data.pixels[:n].float() / 127.5 - 1
-    return losses.Batch(real, None if data.labels is None else data.labels[:n], losses.random_of(0, 0, 0))
+    return losses.GanBatch(real, None if data.labels is None else data.labels[:n], losses.step_random(0, 0, 0))
 
 
 def test_gradients_are_those_of_the_two_losses():
     options = changed(precision="float32", gamma=0.3, mixing=0.0)
     made = networks(options)
-    of_g = losses.of_generator(made, options, batch_of(pictures()), 0)
-    of_d = losses.of_critic(made, options, batch_of(pictures()), 0)
+    of_g = losses.generator_gradients(made, options, batch_of(pictures()), 0)
+    of_d = losses.discriminator_gradients(made, options, batch_of(pictures()), 0)
     batch, shape = batch_of(pictures()), made.shape
     g, d = (
         losses.layers.fold(made.generator, shape, torch.float32),
@@ -377,10 +378,10 @@ def test_a_step_goes_down_each_gradient(tmp_path):
     """Adam's first step has the size of the learning rate and the sign of the gradient, number by number: a gradient
     whose memory lies in another order than its parameter's must not be mixed up."""
     options = changed(widths=(8, 8, 8), critic_widths=(8, 8, 8), precision="float32")
-    run = gan._begin(pictures(), tmp_path, options, gan.Processes(), quiet())
+    run = loop._begin(pictures(), tmp_path, options, loop.Processes(), quiet())
     before = {name: value.detach().clone() for name, value in run.networks.generator.items()}
-    wanted = losses.of_generator(run.networks, options, gan._batch(run), 0).values
-    gan.advance(run)
+    wanted = losses.generator_gradients(run.networks, options, loop._batch(run), 0).values
+    loop.train_step(run)
     for name, gradient in zip(run.networks.learned, wanted, strict=True):
         clear = gradient.abs() > 1e-5
         step = (run.networks.generator[name].detach() - before[name]) / options.learning_rate
@@ -391,7 +392,7 @@ def test_penalties_come_once_in_a_number_of_steps():
     made, options = networks(), changed(path_length=2.0)
     for step, names in ((0, {"r1", "path"}), (1, set()), (2, {"path"}), (3, {"r1"})):
         found: set[str] = set()
-        for gradients in (losses.of_generator, losses.of_critic):
+        for gradients in (losses.generator_gradients, losses.discriminator_gradients):
             found |= gradients(made, options, batch_of(pictures()), step).losses.keys()
         assert found - {"generator", "critic", "real", "fake"} == names
 
@@ -415,8 +416,8 @@ def test_the_average_follows_with_its_half_life():
         for key in made.learned:
             made.average[key].zero_()
             made.generator[key].fill_(1.0)
-    losses.follow(made, options, 10**6)
-    losses.follow(made, options, 10**6)
+    losses.update_average(made, options, 10**6)
+    losses.update_average(made, options, 10**6)
     torch.testing.assert_close(made.average[name], torch.full_like(made.average[name], 0.5))
 
 
@@ -431,7 +432,9 @@ def test_an_epoch_shows_each_picture_once_in_an_order_of_its_own():
 # The discriminator
 
 
-def plain_critic(critic: Critic, state: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+def plain_critic(
+    critic: DiscriminatorArchitecture, state: dict[str, torch.Tensor], images: torch.Tensor
+) -> torch.Tensor:
     """As published: a filter pass, then a convolution of stride 2."""
 
     def conv(x, name, act=True, down=False, gain=1.0):
@@ -454,12 +457,12 @@ def plain_critic(critic: Critic, state: dict[str, torch.Tensor], images: torch.T
         name = f"b{4 << i}"
         skip = conv(x, f"{name}.skip", act=False, down=True, gain=0.5**0.5)
         x = conv(conv(x, f"{name}.conv0"), f"{name}.conv1", down=True, gain=0.5**0.5) + skip
-    x = conv(torch.cat((x, deviation(x)), 1), "b4.conv")
+    x = conv(torch.cat((x, minibatch_deviation(x)), 1), "b4.conv")
     return full(F.leaky_relu(full(x.flatten(1), "b4.fc"), 0.2) * 2**0.5, "b4.out")[:, 0]
 
 
 def test_the_discriminator_is_the_published_one():
-    critic = Critic(16, (6, 5, 4), 3)
+    critic = DiscriminatorArchitecture(16, (6, 5, 4), 3)
     state = critic.initial(torch.Generator().manual_seed(0))
     for name, value in state.items():
         if name.endswith("bias"):
@@ -471,15 +474,15 @@ def test_the_discriminator_is_the_published_one():
 
 def test_deviation_is_that_of_groups():
     x = torch.randn(8, 3, 4, 4)
-    found = deviation(x)
+    found = minibatch_deviation(x)
     group = x[[0, 2, 4, 6]]
     torch.testing.assert_close(found[2], (group.var(0, correction=0) + 1e-8).sqrt().mean().expand(1, 4, 4))
-    assert float(deviation(x[:1].expand(4, -1, -1, -1)).max()) < 1e-3
-    assert deviation(x[:3]).shape == (3, 1, 4, 4)
+    assert float(minibatch_deviation(x[:1].expand(4, -1, -1, -1)).max()) < 1e-3
+    assert minibatch_deviation(x[:3]).shape == (3, 1, 4, 4)
 
 
 def test_a_conditional_discriminator_hears_the_label():
-    critic = Critic(8, (6, 5), 1, num_labels=3)
+    critic = DiscriminatorArchitecture(8, (6, 5), 1, num_labels=3)
     folded = critic.fold(critic.initial(torch.Generator().manual_seed(0)), torch.float32)
     images = torch.randn(2, 1, 8, 8)
     one, other = (critic.judge(folded, images, torch.eye(3)[[k, k]]) for k in (0, 1))
@@ -504,9 +507,9 @@ def test_fid_of_equal_sets_is_none_and_of_gaussians_as_the_formula_says():
 
 def test_fid_says_what_it_lacks(tmp_path):
     with pytest.raises(GanvasError, match="no file"):
-        inception(tmp_path / "none.pth")
+        load_inception(tmp_path / "none.pth")
     with pytest.raises(GanvasError, match="don't go together"):
-        gan.judge_of(pictures(), tmp_path, True, 10)
+        loop.distance_function(pictures(), tmp_path, True, 10)
 
 
 # Data
@@ -523,46 +526,46 @@ def test_any_folder_of_square_pictures_will_do(tmp_path):
     save(tmp_path / "a.png", np.full((16, 16), 7, np.uint8))
     save(tmp_path / "more" / "b.png", np.full((32, 32), 9, np.uint8))
     (tmp_path / "notes.txt").write_text("none")
-    found = gan.read_pictures(tmp_path, 16, "")
+    found = loop.read_pictures(tmp_path, 16, "")
     assert found.colours == 1 and found.pixels[:, 0, 0, 0].tolist() == [7, 9]
     save(tmp_path / "c.jpg", np.random.RandomState(0).randint(0, 255, (16, 16, 3)).astype(np.uint8), "JPEG")
-    assert gan.read_pictures(tmp_path, 16, "").colours == 3
+    assert loop.read_pictures(tmp_path, 16, "").colours == 3
 
 
 def test_multimnist_folders_give_grey_pictures_and_counts(tmp_path):
-    from ganvas.multimnist import Layout, make_multimnist
+    from ganvas.data.multimnist import MultiMnistLayout, make_multimnist
 
     rng = np.random.RandomState(0)
     digits = np.zeros((40, 28, 28), np.uint8)
     digits[:, 6:22, 8:20] = rng.randint(1, 255, (40, 16, 12))
     sets = {"x_train": digits, "y_train": np.arange(40) % 10, "x_test": digits, "y_test": np.arange(40) % 10}
     np.savez(tmp_path / "mnist.npz", **{key: value.astype(np.uint8) for key, value in sets.items()})
-    make_multimnist(tmp_path / "mnist.npz", tmp_path / "set", layout=Layout(32, (1, 3)), n=9)
-    data = gan.read_pictures(tmp_path / "set", 32, "count")
+    make_multimnist(tmp_path / "mnist.npz", tmp_path / "set", layout=MultiMnistLayout(32, (1, 3)), n=9)
+    data = loop.read_pictures(tmp_path / "set", 32, "count")
     assert data.pixels.shape == (9, 1, 32, 32) and data.num_labels == 3
     assert data.labels is not None and data.labels.argmax(1).tolist() == [0, 1, 2] * 3
-    assert gan.read_pictures(tmp_path / "set", 32, "").labels is None
+    assert loop.read_pictures(tmp_path / "set", 32, "").labels is None
     with pytest.raises(GanvasError, match="pictures of 32 pixels"):
-        gan.read_pictures(tmp_path / "set", 64, "")
+        loop.read_pictures(tmp_path / "set", 64, "")
 
 
 def test_bad_input_gets_one_line(tmp_path):
     with pytest.raises(GanvasError, match="no folder"):
-        gan.read_pictures(tmp_path / "none", 16, "")
+        loop.read_pictures(tmp_path / "none", 16, "")
     with pytest.raises(GanvasError, match="neither"):
-        gan.read_pictures(tmp_path, 16, "")
+        loop.read_pictures(tmp_path, 16, "")
     with pytest.raises(GanvasError, match="needs one"):
-        gan.read_pictures(tmp_path, 16, "count")
+        loop.read_pictures(tmp_path, 16, "count")
     save(tmp_path / "a.png", np.zeros((16, 20), np.uint8))
     with pytest.raises(GanvasError, match="must be square"):
-        gan.read_pictures(tmp_path, 16, "")
+        loop.read_pictures(tmp_path, 16, "")
     (tmp_path / "a.png").write_bytes(b"none")
     with pytest.raises(GanvasError, match="isn't a whole"):
-        gan.read_pictures(tmp_path, 16, "")
+        loop.read_pictures(tmp_path, 16, "")
     with pytest.raises(GanvasError, match="32 pixels a side, and the generator 16"):
-        gan.train(pictures(side=32), tmp_path, TINY, schedule(1), quiet())
+        loop.train(pictures(side=32), tmp_path, TINY, schedule(1), quiet())
     with pytest.raises(GanvasError, match="must be at least 1"):
-        gan.Schedule(0)
+        loop.GanSchedule(0)
 
 
 @pytest.mark.parametrize(
@@ -583,24 +586,24 @@ def test_bad_input_gets_one_line(tmp_path):
 )
 def test_impossible_options_are_refused(name, changes, words):
     with pytest.raises(GanvasError, match=words):
-        gan.preset(name, changes)
+        loop.load_preset(name, changes)
 
 
 def test_presets_are_of_the_size_in_their_name():
     assert all(options.resolution == int(name) for name, options in PRESETS.items())
-    assert gan.preset("16", {"widths": [4, 4, 4], "gamma": 1}).widths == (4, 4, 4)
+    assert loop.load_preset("16", {"widths": [4, 4, 4], "gamma": 1}).widths == (4, 4, 4)
 
 
 def test_a_training_that_diverges_stops(tmp_path):
     with pytest.raises(GanvasError, match="diverged"):
-        gan.train(pictures(), tmp_path, changed(learning_rate=1e30), schedule(9), quiet())
+        loop.train(pictures(), tmp_path, changed(learning_rate=1e30), schedule(9), quiet())
 
 
 def test_curves_and_sheets_go_to_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    gan.train(pictures(), tmp_path, TINY, schedule(3), gan.Watch(lambda text: None, tensorboard=True))
+    loop.train(pictures(), tmp_path, TINY, schedule(3), loop.GanCallbacks(lambda text: None, tensorboard=True))
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert {"generator", "critic", "images_per_second"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("critic")] == [4, 8, 12]
@@ -656,4 +659,4 @@ def test_two_processes_train_one_network_and_go_on_exactly(tmp_path):
     together(tmp_path, "stopped", 6)
     assert logged(tmp_path / "stopped") == logged(tmp_path / "alone")
     with pytest.raises(GanvasError, match="trained with processes 2, not 1"):
-        gan.train(pictures(), tmp_path / "alone", TINY, schedule(7), quiet())
+        loop.train(pictures(), tmp_path / "alone", TINY, schedule(7), quiet())

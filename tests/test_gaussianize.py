@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from ganvas import gaussianize
+from ganvas.data import gaussianize
 from ganvas.errors import GanvasError
 
 

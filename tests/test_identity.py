@@ -8,10 +8,11 @@ from importlib import metadata
 import pytest
 import torch
 
-from ganvas import _face_network, dlib_weights, identity, sample
+from ganvas import identity, sample
 from ganvas.errors import GanvasError
-from ganvas.identity import FaceEmbedder, cosine, distance, embed, missing, random_pairs
-from ganvas.pictures import shrink
+from ganvas.identity import FaceEmbedder, cosine, distance, embed_faces, face_missing, measure_random_pairs
+from ganvas.io.images import downscale
+from ganvas.scorers.networks import dlib_face, dlib_weights
 
 
 def people(n: int = 40, shared: float = 2.0) -> torch.Tensor:
@@ -30,23 +31,23 @@ def test_equal_faces_are_equal_whatever_the_length_of_their_embedding():
 def test_a_face_that_was_not_found_stays_so():
     a, b = people(), people() + 1
     b[3] = torch.nan
-    assert missing(b).nonzero().tolist() == [[3]]
+    assert face_missing(b).nonzero().tolist() == [[3]]
     assert cosine(a, b).isnan().nonzero().tolist() == distance(a, b).isnan().nonzero().tolist() == [[3]]
-    assert random_pairs(b).missing == 1 and random_pairs(b).faces == 39
+    assert measure_random_pairs(b).missing == 1 and measure_random_pairs(b).faces == 39
 
 
 def test_random_pairs_are_the_means_over_all_pairs():
     a = people(6)
     pairs = [(i, j) for i in range(6) for j in range(i)]
     first, second = (a[[pair[k] for pair in pairs]] for k in (0, 1))
-    found = random_pairs(a)
+    found = measure_random_pairs(a)
     assert found.cosine == pytest.approx(float(cosine(first, second).mean()), abs=1e-6)
     assert found.distance == pytest.approx(float(distance(first, second).mean()), rel=1e-5)
     # What all share makes strangers alike: the reason for a baseline.
-    assert random_pairs(people()).cosine == pytest.approx(0.8, abs=0.05)
-    assert random_pairs(people(shared=0)).cosine == pytest.approx(0, abs=0.05)
-    low, high = random_pairs(people()).cosine_range
-    assert low < random_pairs(people()).cosine < high
+    assert measure_random_pairs(people()).cosine == pytest.approx(0.8, abs=0.05)
+    assert measure_random_pairs(people(shared=0)).cosine == pytest.approx(0, abs=0.05)
+    low, high = measure_random_pairs(people()).cosine_range
+    assert low < measure_random_pairs(people()).cosine < high
 
 
 def test_what_can_not_be_compared_is_one_line():
@@ -55,7 +56,7 @@ def test_what_can_not_be_compared_is_one_line():
     lost = torch.full((3, 128), torch.nan)
     lost[0] = 1
     with pytest.raises(GanvasError, match="takes two faces, and 1 of 3 pictures"):
-        random_pairs(lost)
+        measure_random_pairs(lost)
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
@@ -99,15 +100,15 @@ def embedder() -> FaceEmbedder:
 @pytest.fixture(scope="module")
 def faces(ffhq) -> torch.Tensor:
     """Two generated people."""
-    return shrink(ffhq.synthesis(sample(ffhq, 2, psi=0.5, seed=7)), 512)
+    return downscale(ffhq.synthesis(sample(ffhq, 2, psi=0.5, seed=7)), 512)
 
 
 def test_one_face_is_one_person_and_two_are_two(embedder, faces):
     found = embedder(faces)
     assert found.shape == (2, 128) and torch.equal(found, embedder(faces))
-    assert torch.equal(found, embed([faces[:1], faces[1:]], embedder))
+    assert torch.equal(found, embed_faces([faces[:1], faces[1:]], embedder))
     assert (distance(found, embedder(faces.flip(3))) < identity.SAME_PERSON / 2).all()
-    assert (cosine(found, embedder(shrink(faces, 256))) > 0.98).all()
+    assert (cosine(found, embedder(downscale(faces, 256))) > 0.98).all()
     # In a picture that isn't square, too.
     wide = torch.cat((torch.zeros_like(faces[:, :, :, :300]), faces), 3)
     assert (distance(found, embedder(wide)) < identity.SAME_PERSON / 2).all()
@@ -116,7 +117,7 @@ def test_one_face_is_one_person_and_two_are_two(embedder, faces):
 
 def test_no_face_is_a_row_of_nan(embedder, faces):
     found = embedder(torch.cat((torch.zeros_like(faces[:1]), faces[:1])))
-    assert missing(found).tolist() == [True, False]
+    assert face_missing(found).tolist() == [True, False]
     assert embedder(faces[:0]).shape == (0, 128)
 
 
@@ -133,4 +134,4 @@ def test_the_network_gives_dlibs_numbers(embedder):
 @pytest.mark.parametrize("data", [b"", b"\x01\x05con_4\x01\x02" * 29], ids=["empty", "cut"])
 def test_another_file_is_no_network_of_faces(data):
     with pytest.raises(GanvasError, match="isn't dlib's network of faces"):
-        _face_network.read(data)
+        dlib_face.read_network(data)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import ganvas
 from ganvas.errors import GanvasError
-from ganvas.files import METADATA_KEY, load_tensors
+from ganvas.io.files import METADATA_KEY, load_tensors
 
 ROOT = Path(__file__).parents[1]
 

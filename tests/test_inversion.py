@@ -8,20 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learned import labels
+from fitted_editors import labels
 from PIL import Image
 
 import ganvas
 from ganvas import editors, inversion
 from ganvas.cli import main
-from ganvas.codes import load_codes
+from ganvas.data.codes import load_codes
 from ganvas.errors import GanvasError
-from ganvas.inversion import Options, batch, faces, foreign, measures
+from ganvas.inversion import OptimizationConfig, alignment, imported_codes, quality
 from ganvas.inversion.encoder import encoder_for
-from ganvas.inversion.search import Coordinates, refine
-from ganvas.pictures import encode_png, from_bytes, png_texts, to_bytes
-from ganvas.recipe import FromCodes, FromSeed, Photo, Recipe, Step, load_tools, render
-from ganvas.recipe_files import load_recipe
+from ganvas.inversion.optimization import WhitenedCoordinates, refine
+from ganvas.io.images import encode_png, from_bytes, png_texts, to_bytes
+from ganvas.photo import batch
+from ganvas.recipe.files import load_recipe
+from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Photo, Recipe, load_tools, render
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def toy():
 
 @pytest.fixture(scope="module")
 def known(toy):
-    return inversion.distribution_of(toy)
+    return inversion.fit_w_distribution(toy)
 
 
 def targets(toy, n=2):
@@ -51,12 +52,12 @@ def test_the_code_of_a_generators_own_picture_is_found(toy, known, space):
         toy,
         space,
         "optimize",
-        Options(steps=200, patience=200, learning_rate=0.15, prior=0.001, offset=0.02),
+        OptimizationConfig(steps=200, patience=200, learning_rate=0.15, prior=0.001, offset=0.02),
         distribution=known,
     )
     away = (toy.coordinates(found.ws) - toy.coordinates(ws)).abs().max()
     assert away < 0.25, "in standard deviations of each attribute"
-    told = inversion.measure(found.ws, found.pictures, pictures, toy, known)[0]
+    told = inversion.measure_inversion(found.ws, found.pictures, pictures, toy, known)[0]
     assert told.psnr > 45 and told.ssim > 0.98 and told.mahalanobis < told.bound
     if space == "w":
         assert torch.equal(found.ws, found.ws[:, :1].expand_as(found.ws))
@@ -64,7 +65,7 @@ def test_the_code_of_a_generators_own_picture_is_found(toy, known, space):
 
 def test_pictures_are_inverted_one_by_one(toy, known):
     _, pictures = targets(toy, 2)
-    options = Options(steps=5)
+    options = OptimizationConfig(steps=5)
     both = inversion.invert(pictures, toy, "w+", "optimize", options, distribution=known)
     alone = inversion.invert(pictures[1:], toy, "w+", "optimize", options, distribution=known)
     again = inversion.invert(pictures, toy, "w+", "optimize", options, distribution=known)
@@ -79,7 +80,7 @@ def test_a_search_that_gains_nothing_stops_early(toy, known):
         toy,
         "w",
         "optimize",
-        Options(steps=400, patience=10, tolerance=0.9),
+        OptimizationConfig(steps=400, patience=10, tolerance=0.9),
         distribution=known,
         watch=lambda done, total: heard.append((done, total)),
     )
@@ -92,7 +93,7 @@ def test_offsets_that_cost_more_stay_nearer_to_w(toy, known):
     noisy = (pictures + 0.1 * torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
 
     def spread(offset):
-        options = Options(steps=60, patience=60, offset=offset)
+        options = OptimizationConfig(steps=60, patience=60, offset=offset)
         ws = inversion.invert(noisy, toy, "w+", "optimize", options, distribution=known).ws
         return float((ws - ws.mean(1, keepdim=True)).norm())
 
@@ -101,7 +102,7 @@ def test_offsets_that_cost_more_stay_nearer_to_w(toy, known):
 
 def test_coordinates_are_undone(toy, known):
     ws, _ = targets(toy, 3)
-    coordinates = Coordinates.of(known, toy.device)
+    coordinates = WhitenedCoordinates.of(known, toy.device)
     assert torch.allclose(coordinates.back(coordinates.to(ws)), ws, atol=1e-4)
     assert torch.allclose(coordinates.to(ws).norm(dim=-1).amax(1), known.mahalanobis(ws), rtol=1e-4)
 
@@ -151,12 +152,12 @@ def test_unknown_ways_are_refused(toy, space, method, said):
 
 def test_measures_of_equal_pictures_are_perfect(toy, known):
     ws, pictures = targets(toy, 2)
-    told = inversion.measure(ws, pictures, pictures, toy, known)
+    told = inversion.measure_inversion(ws, pictures, pictures, toy, known)
     assert all(m.psnr == 100 and m.ssim == pytest.approx(1) for m in told)
-    assert measures.psnr(pictures, -pictures)[0] < 20
-    assert measures.ssim(pictures, pictures.flip(2))[0] < 0.9
+    assert quality.psnr(pictures, -pictures)[0] < 20
+    assert quality.ssim(pictures, pictures.flip(2))[0] < 0.9
     with pytest.raises(GanvasError, match="as many of each"):
-        inversion.measure(ws, pictures[:1], pictures, toy, known)
+        inversion.measure_inversion(ws, pictures[:1], pictures, toy, known)
 
 
 # What is put back.
@@ -184,8 +185,8 @@ def test_a_recipe_with_its_photograph_is_drawn_again(toy, known, tmp_path):
     _, pictures = targets(toy, 1)
     (tmp_path / "a.png").write_bytes(encode_png(to_bytes((pictures + 0.05).clamp(-1, 1))[0]))
     tools = load_tools("toy")
-    settings = batch.Settings("w", "optimize", Options(steps=5), aligned=True)
-    batch.Batch(tools, tmp_path / "out", settings).run([tmp_path / "a.png"], pytest.fail)
+    settings = batch.InversionConfig("w", "optimize", OptimizationConfig(steps=5), aligned=True)
+    batch.PhotoBatch(tools, tmp_path / "out", settings).run([tmp_path / "a.png"], pytest.fail)
     codes = load_codes(tmp_path / "out" / "a.safetensors", tools.generator)
     photo = Photo.of(inversion.read_photo(tmp_path / "out" / "a-photo.png"), tools.generator)
     recipe = Recipe(tools.generator_name, FromCodes(codes.sha256, 0), photo=photo.sha256)
@@ -203,19 +204,19 @@ def test_a_recipe_with_its_photograph_is_drawn_again(toy, known, tmp_path):
 
 
 def test_rows_are_mapped_by_resolution(toy, known, tmp_path):
-    rows = foreign.stylegan2_rows(18)
+    rows = imported_codes.stylegan2_rows(18)
     assert len(rows) == 18 and rows[:3] == (4, 8, 8) and rows[-3:] == (1024,) * 3
     ws = torch.arange(18.0)[None, :, None].expand(1, 18, 2)
-    assert torch.equal(foreign.map_rows(ws, rows, rows), ws), "a generator's own rows stay"
-    assert foreign.map_rows(ws, rows, (4, 8, 8, 8, 512))[0, :, 0].tolist() == [0, 1, 1, 2, 13]
+    assert torch.equal(imported_codes.map_rows(ws, rows, rows), ws), "a generator's own rows stay"
+    assert imported_codes.map_rows(ws, rows, (4, 8, 8, 8, 512))[0, :, 0].tolist() == [0, 1, 1, 2, 13]
     np.save(tmp_path / "w.npy", np.random.RandomState(0).randn(3, 8, toy.w_dim).astype(np.float32))
-    loaded = inversion.load_foreign(tmp_path / "w.npy", toy)
+    loaded = inversion.load_imported_codes(tmp_path / "w.npy", toy)
     assert loaded.shape == (3, toy.num_ws, toy.w_dim)
-    near = inversion.near_w(loaded, toy, spread=0, reach=2.0, distribution=known)
+    near = inversion.shrink_to_w(loaded, toy, spread=0, reach=2.0, distribution=known)
     assert torch.equal(near, near[:, :1].expand_as(near)) and (known.mahalanobis(near) < 2.01).all()
-    assert torch.allclose(inversion.near_w(loaded, toy, 1, 1e9, known), loaded, atol=1e-4), "all is kept"
+    assert torch.allclose(inversion.shrink_to_w(loaded, toy, 1, 1e9, known), loaded, atol=1e-4), "all is kept"
     with pytest.raises(GanvasError, match="0 to 1"):
-        inversion.near_w(loaded, toy, 2.0)
+        inversion.shrink_to_w(loaded, toy, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_rows_are_mapped_by_resolution(toy, known, tmp_path):
 def test_foreign_codes_of_other_kinds_are_refused(toy, tmp_path, value):
     np.save(tmp_path / "w.npy", value, allow_pickle=True)
     with pytest.raises(GanvasError):
-        inversion.load_foreign(tmp_path / "w.npy", toy)
+        inversion.load_imported_codes(tmp_path / "w.npy", toy)
 
 
 # Photographs.
@@ -327,12 +328,12 @@ def a_face(turn=0.0, scale=1.0):
 
 
 def test_the_square_turns_and_grows_with_the_face():
-    square = faces.oriented_square(a_face()) - torch.tensor([200.0, 180.0])
+    square = alignment.oriented_square(a_face()) - torch.tensor([200.0, 180.0])
     # FFHQ's numbers: half a side is the larger of 2 eye distances and 1.8 mouth distances, a tenth of the way down.
     half, middle = 120.0, torch.tensor([0.0, 6.0])
     corners = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
     assert torch.allclose(square, half * corners + middle, atol=1e-3)
-    turned = faces.oriented_square(a_face(0.4, 1.5)) - torch.tensor([200.0, 180.0])
+    turned = alignment.oriented_square(a_face(0.4, 1.5)) - torch.tensor([200.0, 180.0])
     matrix = torch.tensor([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]], dtype=torch.float32)
     assert torch.allclose(turned, 1.5 * square @ matrix.T, atol=1e-2)
 
@@ -345,8 +346,8 @@ def smooth(x, y):
 @pytest.mark.parametrize(("turn", "scale"), [(0.5, 1.0), (-0.2, 1.7), (0.0, 0.6)])
 def test_a_turned_and_scaled_photograph_is_cut_alike(turn, scale):
     y, x = torch.meshgrid(torch.arange(600.0), torch.arange(600.0), indexing="ij")
-    quad = faces.oriented_square(a_face()) + torch.tensor([100.0, 120.0])
-    straight = faces.cut(smooth(x, y), quad, 64)
+    quad = alignment.oriented_square(a_face()) + torch.tensor([100.0, 120.0])
+    straight = alignment.cut_face(smooth(x, y), quad, 64)
     # The same scene as a camera sees it that is turned and nearer: place p shows what was at M⁻¹(p - middle) + middle.
     cos, sin = np.cos(turn) / scale, np.sin(turn) / scale
     u, v = x - 300, y - 300
@@ -355,18 +356,18 @@ def test_a_turned_and_scaled_photograph_is_cut_alike(turn, scale):
     moved = (quad - 300) @ matrix.T + 300
     if moved.min() < 0 or moved.max() > 599:
         pytest.fail("the test's own square leaves its photograph")
-    assert (faces.cut(seen, moved, 64) - straight).abs().max() < 0.03
+    assert (alignment.cut_face(seen, moved, 64) - straight).abs().max() < 0.03
 
 
 def test_beyond_the_photograph_it_is_reflected():
     y, x = torch.meshgrid(torch.arange(100.0), torch.arange(100.0), indexing="ij")
     photo = smooth(x, y)
     quad = torch.tensor([[-30.0, -30.0], [-30.0, 90.0], [90.0, 90.0], [90.0, -30.0]])
-    found = faces.cut(photo, quad, 60)
+    found = alignment.cut_face(photo, quad, 60)
     assert torch.isfinite(found).all() and found.abs().max() <= 1
-    inside = faces.cut(photo, torch.tensor([[20.0, 20.0], [20.0, 80.0], [80.0, 80.0], [80.0, 20.0]]), 30)
+    inside = alignment.cut_face(photo, torch.tensor([[20.0, 20.0], [20.0, 80.0], [80.0, 80.0], [80.0, 20.0]]), 30)
     assert (found[:, :, 25:54, 25:54] - inside[:, :, :29, :29]).abs().max() < 0.06, "what was there stays"
-    assert faces._reflected(-3, 7, 4).tolist() == [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
+    assert alignment._reflected(-3, 7, 4).tolist() == [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
 
 
 def test_no_face_is_one_line(tmp_path):
@@ -411,7 +412,7 @@ def test_a_folder_is_inverted_and_edited_by_one_recipe(folder, tmp_path, capsys,
     assert "2 faces in" in said.out and len(said.err.strip().splitlines()) == 2
     assert "broken.jpg isn't a whole picture" in said.err and "wide.png has 40×30 pixels" in said.err
     recipe, carried = load_recipe(out / "a-edited.png")
-    assert recipe.edits == (Step(shift={"Bright": 1.0}),) and recipe.photo and carried
+    assert recipe.edits == (EditStep(shift={"Bright": 1.0}),) and recipe.photo and carried
     for written in out.glob("*.png"):
         assert "secret" not in str(png_texts(written)) and b"secret" not in written.read_bytes()
     # A run that was stopped goes on: what is there is taken up.
@@ -474,11 +475,11 @@ def test_pixels_and_bytes_agree():
 @pytest.mark.slow
 def test_an_encoder_learns_and_a_stopped_run_goes_on(toy, tmp_path):
     pytest.importorskip("dlib")
-    from ganvas.labelling import label
+    from ganvas.data.label import label
     from ganvas.training import encoder as training
 
     label(toy, ganvas.load_scorer("toy"), 2 * training.HELD_OUT, out=tmp_path / "labels", keep_images=True)
-    options = training.Options(epochs=3, identity=0, batch=32)
+    options = training.EncoderConfig(epochs=3, identity=0, batch=32)
     said = []
     first = training.train_encoder(tmp_path / "labels", toy, tmp_path / "a.safetensors", options, said.append)
     losses = [float(line.rsplit(" ", 1)[1]) for line in said]

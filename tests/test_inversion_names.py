@@ -8,12 +8,13 @@ from PIL import Image
 
 import ganvas
 from ganvas.errors import GanvasError
-from ganvas.inversion import Options, batch
-from ganvas.inversion.names import ALIGNED, INVERTED, Names
-from ganvas.pictures import encode_png, to_bytes
-from ganvas.recipe import load_tools
+from ganvas.inversion import OptimizationConfig
+from ganvas.io.images import encode_png, to_bytes
+from ganvas.photo import batch
+from ganvas.photo.file_names import ALIGNED, INVERTED, FileNames
+from ganvas.recipe.model import load_tools
 
-SETTINGS = batch.Settings("w", "optimize", Options(steps=2), aligned=True)
+SETTINGS = batch.InversionConfig("w", "optimize", OptimizationConfig(steps=2), aligned=True)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_a_photograph_is_never_written_over(tools, pictures, tmp_path):
     before = everything(tmp_path / "ph")
     (tmp_path / "link").symlink_to(tmp_path / "ph")
     for out in (tmp_path / "ph", tmp_path / "link", tmp_path / "ph" / ".." / "ph"):
-        assert batch.Batch(tools, out, SETTINGS).run([photo], said.append) == []
+        assert batch.PhotoBatch(tools, out, SETTINGS).run([photo], said.append) == []
         assert batch.align_files([photo], out, 64, SETTINGS, said.append) == 0
     assert everything(tmp_path / "ph") == before
     assert len(said) == 6 and all("would be written over" in line and "--out" in line for line in said)
@@ -55,7 +56,7 @@ def test_what_lies_there_of_others_stays(tools, pictures, tmp_path):
     photo = put(tmp_path / "me.bmp", b"")
     Image.new("RGB", (64, 64), "red").save(photo)
     put(tmp_path / "me.png", b"a picture that wasn't given")
-    done = batch.Batch(tools, tmp_path, SETTINGS).run([photo], pytest.fail)
+    done = batch.PhotoBatch(tools, tmp_path, SETTINGS).run([photo], pytest.fail)
     assert [face.name for face in done] == ["me_"]
     assert (tmp_path / "me.png").read_bytes() == b"a picture that wasn't given"
 
@@ -72,22 +73,28 @@ def test_aligning_into_one_folder_again_loses_no_face(pictures, tmp_path):
 
 @pytest.mark.parametrize("names", [("a", "a-photo"), ("x-edited", "x"), ("inversions", "A", "a")])
 def test_no_two_faces_share_a_file(names, tmp_path):
-    given = Names(tmp_path, [], INVERTED, {})
+    given = FileNames(tmp_path, [], INVERTED, {})
     files = [f"{name}{end}".lower() for stem in names for name in [given.of(stem)] for end in INVERTED]
-    assert len(set(files)) == len(files) and batch.SUMMARY not in files
-    assert Names(tmp_path, [], ALIGNED).of("a-photo") == "a-photo"
+    assert len(set(files)) == len(files) and batch.SUMMARY_FILE not in files
+    assert FileNames(tmp_path, [], ALIGNED).of("a-photo") == "a-photo"
 
 
 def test_photographs_of_one_name_keep_their_own_files_from_run_to_run(tools, pictures, tmp_path):
     first, second, third = (put(tmp_path / f"p{i}" / "x.png", pictures[i]) for i in range(3))
     out = tmp_path / "out"
-    assert [face.name for face in batch.Batch(tools, out, SETTINGS).run([first, second], pytest.fail)] == ["x", "x_"]
+    assert [face.name for face in batch.PhotoBatch(tools, out, SETTINGS).run([first, second], pytest.fail)] == [
+        "x",
+        "x_",
+    ]
     before = everything(out)
-    assert [face.name for face in batch.Batch(tools, out, SETTINGS).run([second], pytest.fail)] == ["x_"]
+    assert [face.name for face in batch.PhotoBatch(tools, out, SETTINGS).run([second], pytest.fail)] == ["x_"]
     assert everything(out) == before
-    assert [face.name for face in batch.Batch(tools, out, SETTINGS).run([third, first], pytest.fail)] == ["x__", "x"]
-    assert {name: data for name, data in everything(out).items() if name in before and name != batch.SUMMARY} == {
-        name: data for name, data in before.items() if name != batch.SUMMARY
+    assert [face.name for face in batch.PhotoBatch(tools, out, SETTINGS).run([third, first], pytest.fail)] == [
+        "x__",
+        "x",
+    ]
+    assert {name: data for name, data in everything(out).items() if name in before and name != batch.SUMMARY_FILE} == {
+        name: data for name, data in before.items() if name != batch.SUMMARY_FILE
     }
 
 
@@ -101,14 +108,14 @@ def test_a_stopped_run_finds_its_own_files_again(tools, pictures, tmp_path):
         raise Stopped
 
     with pytest.raises(Stopped):
-        batch.Batch(tools, out, SETTINGS).run([photo], pytest.fail, stop)
+        batch.PhotoBatch(tools, out, SETTINGS).run([photo], pytest.fail, stop)
     assert (out / "x-photo.png").exists()
-    assert [face.name for face in batch.Batch(tools, out, SETTINGS).run([photo], pytest.fail)] == ["x"]
-    assert "codes" in json.loads((out / batch.SUMMARY).read_text())["faces"]["x"]
+    assert [face.name for face in batch.PhotoBatch(tools, out, SETTINGS).run([photo], pytest.fail)] == ["x"]
+    assert "codes" in json.loads((out / batch.SUMMARY_FILE).read_text())["faces"]["x"]
 
 
 def test_a_name_in_a_summary_is_no_path(tmp_path):
-    assert Names(tmp_path, [], INVERTED, {"../up": {"photo": "1"}, "b": {"photo": "2"}}).of("a", "1") == "a"
+    assert FileNames(tmp_path, [], INVERTED, {"../up": {"photo": "1"}, "b": {"photo": "2"}}).of("a", "1") == "a"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("dlib\ncan't"), GanvasError("no face")])
@@ -121,5 +128,5 @@ def test_a_photograph_that_fails_doesnt_end_the_rest(error, tools, pictures, tmp
         return read(path, most_pixels)
 
     monkeypatch.setattr(batch, "read_picture", fails)
-    assert len(batch.Batch(tools, tmp_path / "out", SETTINGS).run(paths, said.append)) == 1
+    assert len(batch.PhotoBatch(tools, tmp_path / "out", SETTINGS).run(paths, said.append)) == 1
     assert len(said) == 1 and "0.png: " in said[0] and "\n" not in said[0]

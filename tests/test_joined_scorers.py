@@ -8,10 +8,10 @@ from test_scorer_training import write_celeba
 
 from ganvas import GanvasError
 from ganvas.cli import main
-from ganvas.files import load_tensors, save_tensors
-from ganvas.scorers.celeba40 import Celeba40, Together, build, read
-from ganvas.training import rounds
-from ganvas.training.scorer import Options
+from ganvas.io.files import load_tensors, save_tensors
+from ganvas.scorers.celeba40 import Celeba40, NetworkEnsemble, build_network, read
+from ganvas.training import celeba40
+from ganvas.training.scorer import ScorerConfig
 
 PICTURES = torch.rand(3, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -19,14 +19,16 @@ PICTURES = torch.rand(3, 3, 256, 256, generator=torch.Generator().manual_seed(0)
 def single(path, seed):
     """A scorer of one small network from chance, with a calibration of its own."""
     torch.manual_seed(seed)
-    rounds.save_scorer(build("cnn").eval(), torch.full((40,), 1.0 + seed), torch.full((40,), 0.5 * seed), path)
+    celeba40.save_scorer(
+        build_network("cnn").eval(), torch.full((40,), 1.0 + seed), torch.full((40,), 0.5 * seed), path
+    )
     return path
 
 
 def rounds_of(folder, arch):
     """A scorer of one network of this architecture from chance."""
     path = folder / f"{arch}.safetensors"
-    rounds.save_scorer(build(arch).eval(), torch.full((40,), 1.5), torch.full((40,), -0.5), path)
+    celeba40.save_scorer(build_network(arch).eval(), torch.full((40,), 1.5), torch.full((40,), -0.5), path)
     return path
 
 
@@ -43,13 +45,13 @@ def run(arguments):
 def test_the_mean_of_calibrated_logits_is_calibrated_anew(tmp_path):
     write_celeba(tmp_path / "celeba", 24)
     files = [single(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2, 3)]
-    rounds.join_celeba40(tmp_path / "celeba", files, tmp_path / "all.safetensors")
+    celeba40.join_celeba40(tmp_path / "celeba", files, tmp_path / "all.safetensors")
     joined = read(tmp_path / "all.safetensors")
     assert joined.network.arch == "cnn+cnn+cnn"
     small = shrunk(PICTURES)
     logits = torch.stack([read(file)(small) for file in files])
     torch.testing.assert_close(joined(PICTURES), logits.mean(0) * joined.scale + joined.offset, atol=2e-3, rtol=1e-3)
-    rounds.join_celeba40(tmp_path / "celeba", files, tmp_path / "all.safetensors", [2.0, 1.0, 1.0])
+    celeba40.join_celeba40(tmp_path / "celeba", files, tmp_path / "all.safetensors", [2.0, 1.0, 1.0])
     joined, mean = read(tmp_path / "all.safetensors"), (logits.sum(0) + logits[0]) / 4
     torch.testing.assert_close(joined(PICTURES), mean * joined.scale + joined.offset, atol=2e-3, rtol=1e-3)
 
@@ -57,18 +59,18 @@ def test_the_mean_of_calibrated_logits_is_calibrated_anew(tmp_path):
 def test_what_cannot_be_joined(tmp_path):
     write_celeba(tmp_path / "celeba", 24)
     files = [single(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
-    rounds.join_celeba40(tmp_path / "celeba", files, tmp_path / "all.safetensors")
+    celeba40.join_celeba40(tmp_path / "celeba", files, tmp_path / "all.safetensors")
     for wrong in (files[:1], [*files, tmp_path / "all.safetensors"], files * 5):
         with pytest.raises(GanvasError, match="From 2 to 8 scorers"):
-            rounds.join_celeba40(tmp_path / "celeba", wrong, tmp_path / "more.safetensors")
+            celeba40.join_celeba40(tmp_path / "celeba", wrong, tmp_path / "more.safetensors")
     for weights in ([1.0], [1.0, -1.0], [1.0, float("nan")]):
         with pytest.raises(GanvasError, match="one positive number"):
-            rounds.join_celeba40(tmp_path / "celeba", files, tmp_path / "more.safetensors", weights)
+            celeba40.join_celeba40(tmp_path / "celeba", files, tmp_path / "more.safetensors", weights)
     assert not (tmp_path / "more.safetensors").exists()
     with pytest.raises(GanvasError, match="trained one by one"):
-        rounds.train_celeba40(tmp_path / "celeba", tmp_path / "x.safetensors", arch="cnn+cnn")
+        celeba40.train_celeba40(tmp_path / "celeba", tmp_path / "x.safetensors", arch="cnn+cnn")
     with pytest.raises(GanvasError, match="architecture 'vgg'"):
-        build("cnn+vgg")
+        build_network("cnn+vgg")
 
 
 def test_networks_of_two_makes_read_together(tmp_path):
@@ -99,7 +101,7 @@ def test_networks_of_two_makes_read_together(tmp_path):
 def test_damaged_files_are_refused(tmp_path, damage, words):
     write_celeba(tmp_path / "celeba", 24)
     files = [single(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
-    rounds.join_celeba40(tmp_path / "celeba", files, tmp_path / "all.safetensors")
+    celeba40.join_celeba40(tmp_path / "celeba", files, tmp_path / "all.safetensors")
     tensors, about = load_tensors(tmp_path / "all.safetensors")
     for key, value in damage.items():
         if isinstance(value, str):
@@ -112,18 +114,20 @@ def test_damaged_files_are_refused(tmp_path, damage, words):
 
 
 def test_one_network_alone_stays_alone():
-    assert not isinstance(build("cnn"), Together)
+    assert not isinstance(build_network("cnn"), NetworkEnsemble)
     torch.manual_seed(0)
-    network = build("cnn+cnn")
-    assert isinstance(Celeba40(network, torch.ones(40), torch.zeros(40)).network, Together)
+    network = build_network("cnn+cnn")
+    assert isinstance(Celeba40(network, torch.ones(40), torch.zeros(40)).network, NetworkEnsemble)
 
 
 @pytest.mark.slow
 def test_the_papers_network_learns_and_is_read_again(tmp_path, monkeypatch):
     write_celeba(tmp_path / "celeba", 24)
-    monkeypatch.setattr(rounds, "ROUND_ONE", Options(epochs=1, batch=8))
+    monkeypatch.setattr(celeba40, "ROUND_ONE", ScorerConfig(epochs=1, batch=8))
     lines: list[str] = []
-    rounds.train_celeba40(tmp_path / "celeba", tmp_path / "b3.safetensors", arch="efficientnet_b3", report=lines.append)
+    celeba40.train_celeba40(
+        tmp_path / "celeba", tmp_path / "b3.safetensors", arch="efficientnet_b3", report=lines.append
+    )
     scorer = read(tmp_path / "b3.safetensors")
     assert scorer.network.arch == "efficientnet_b3"
     assert torch.isfinite(scorer(PICTURES)).all()

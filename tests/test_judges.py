@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from ganvas import hub
 from ganvas.errors import GanvasError
-from ganvas.scorer import Scorer
+from ganvas.io import hub
 from ganvas.scorers import _onnx, _tfjs, age_gender, cards, face_api, load_scorer, scorer_names
-from ganvas.scorers._published import MEANS, cut
+from ganvas.scorers.base import Scorer
 from ganvas.scorers.celeba40 import ATTRIBUTES
+from ganvas.scorers.networks.framing import MEANS, crop_box
 
 
 def varint(value: int) -> bytes:
@@ -100,17 +100,17 @@ def test_a_square_is_cut_where_it_is_said(side):
     picture = -torch.ones(1, 3, side, side)
     box = (64, 128, 192, 256)
     picture[:, :, side // 2 :, side // 4 : side * 3 // 4] = 1
-    inside = cut(picture, box, 32) + torch.tensor(MEANS)[:, None, None]
+    inside = crop_box(picture, box, 32) + torch.tensor(MEANS)[:, None, None]
     assert inside.shape == (1, 3, 32, 32) and inside[:, :, 2:, 2:-2].min() > 254.9
     if side >= 256:  # beyond [-1, 1] there are no pixels
-        assert torch.equal(cut(picture * 2, box, 32), cut(picture, box, 32))
+        assert torch.equal(crop_box(picture * 2, box, 32), crop_box(picture, box, 32))
 
 
 def test_where_weights_come_from_is_known():
     assert cards().keys() == {"age_gender", "face_api"} <= set(scorer_names())
     for name, card in cards().items():
         assert (card.kind, card.name) == ("scorers", name)
-        assert hub.path(card).parts[-2:] == ("scorers", f"{name}.safetensors")
+        assert hub.weights_path(card).parts[-2:] == ("scorers", f"{name}.safetensors")
         assert len(card.sha256) == len(card.fingerprint) == 64 and "==" in card.package or "npm:" in card.package
 
 
@@ -128,7 +128,7 @@ def test_a_package_that_can_not_be_had_is_one_line(name, home, monkeypatch, tmp_
     assert "\n" not in str(error.value)
     (tmp_path / "other").write_bytes(b"no package")
     with pytest.raises(GanvasError, match="other is cut short or isn't"):
-        hub.fetch(cards()[name], tmp_path / "other")
+        hub.fetch_weights(cards()[name], tmp_path / "other")
 
 
 def fetched(name: str) -> Scorer:
@@ -193,7 +193,7 @@ def test_age_gender_computes_what_its_onnx_says():
     assert isinstance(judge, age_gender.AgeGender)
     openvino = pytest.importorskip("openvino")
     try:
-        files = hub.unpack(cards()["age_gender"])
+        files = hub.unpack_wheel(cards()["age_gender"])
     except GanvasError as error:
         pytest.skip(str(error))
     core, random = openvino.Core(), torch.Generator().manual_seed(0)
@@ -223,9 +223,9 @@ def test_the_two_celeba40_are_two(pictures):
 
 
 def test_a_reading_finds_what_is_planted_in_features():
-    from ganvas.scorers._frozen import WIDTH, FrozenNetwork
-    from ganvas.training import readings
-    from ganvas.training.faces import FaceSet
+    from ganvas.scorers.networks.dlib_features import WIDTH, FrozenNetwork
+    from ganvas.training import dlib_reading
+    from ganvas.training.celeba import FaceSet
 
     fetched("celeba40_reading")
     random = torch.Generator().manual_seed(0)
@@ -234,11 +234,11 @@ def test_a_reading_finds_what_is_planted_in_features():
     features[:, :4000] += 3 * labels.repeat(1, 100)
     faces = FaceSet(torch.zeros(400, 1), labels, torch.arange(400) % 10)
     network = FrozenNetwork()
-    scale, offset = readings.learn(features.half(), faces, network)
+    scale, offset = dlib_reading.learn(features.half(), faces, network)
     test = faces.tenths == 0
     found = network.reading(features[test]) * scale + offset > 0
     assert (found == (labels[test] > 0.5)).float().mean() > 0.9
     assert set(network.state_dict()) == {"reading.weight", "reading.bias"}
     few = FaceSet(torch.zeros(50, 1), labels[:50], torch.arange(50) % 10)
     with pytest.raises(GanvasError, match="at least 100 faces"):
-        readings.learn(features[:50].half(), few, network)
+        dlib_reading.learn(features[:50].half(), few, network)

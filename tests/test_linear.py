@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from learned import NAMES, TOY, labels
+from fitted_editors import NAMES, TOY, labels
 
 from ganvas import GanvasError, editors, sample
-from ganvas.dataset import Source, make_dataset
-from ganvas.edit import LinearEditor
-from ganvas.masked import Masked, masked, rows_of
+from ganvas.data.dataset import Source, make_dataset
+from ganvas.editors.base import LinearEditor
+from ganvas.editors.masked import MaskedEditor, mask_editor, parse_rows
 
 WS = sample(TOY, 40, 0.7, 0)
 SUPERVISED = ("interfacegan", "balanced")
@@ -17,14 +17,14 @@ SUPERVISED = ("interfacegan", "balanced")
 
 def found(editor):
     """|cos| of each attribute's direction with the planted one."""
-    linear = editor.inner if isinstance(editor, Masked) else editor
+    linear = editor.inner if isinstance(editor, MaskedEditor) else editor
     planted = torch.stack([TOY.planted[name] for name in editor.attributes])
     return dict(zip(editor.attributes, torch.cosine_similarity(linear.directions, planted).abs().tolist(), strict=True))
 
 
 def fit(method, **options):
     editor = editors.fit(method, labels(), TOY, **options)
-    assert isinstance(editor, LinearEditor | Masked)
+    assert isinstance(editor, LinearEditor | MaskedEditor)
     return editor
 
 
@@ -80,7 +80,7 @@ def test_balanced_sides_have_others_equally_often():
     a = labels().normals()
     has = a > a.median(0).values
     order = a[:, 1].argsort(stable=True)
-    low, high = balanced._balanced((order[:900], order[-900:]), has[:, [0, 4]], balanced.Balance(0.3, 800, 0))
+    low, high = balanced._balanced((order[:900], order[-900:]), has[:, [0, 4]], balanced.BalancedConfig(0.3, 800, 0))
     cells = [torch.bincount(has[rows][:, [0, 4]].long() @ torch.tensor([1, 2]), minlength=4) for rows in (low, high)]
     assert torch.equal(*cells)
     assert len(set(cells[0].tolist())) == 1
@@ -96,7 +96,7 @@ def test_balancing_takes_what_goes_along_out_of_the_samples():
     order = a[:, red].argsort(stable=True)
     halves = order[:1500], order[1500:]
     even = balanced._balanced(
-        halves, (a > a.median(0).values)[:, [NAMES.index("Bright")]], balanced.Balance(0.5, 3000, 0)
+        halves, (a > a.median(0).values)[:, [NAMES.index("Bright")]], balanced.BalancedConfig(0.5, 3000, 0)
     )
     apart = [(data.w[high].mean(0) - data.w[low].mean(0)) @ TOY.planted["Bright"] for low, high in (halves, even)]
     assert apart[1].abs() < 0.6 * apart[0]
@@ -130,20 +130,20 @@ def test_sefa_finds_what_a_layer_draws(row, name):
 
 
 def test_layers_are_rows_or_resolutions():
-    assert rows_of("0-1,3", TOY) == rows_of([3, 0, 1, 1], TOY) == (0, 1, 3)
-    assert rows_of("8-16px", TOY) == (1, 2)
-    assert rows_of("32px,0", TOY) == (0, 3)
+    assert parse_rows("0-1,3", TOY) == parse_rows([3, 0, 1, 1], TOY) == (0, 1, 3)
+    assert parse_rows("8-16px", TOY) == (1, 2)
+    assert parse_rows("32px,0", TOY) == (0, 3)
     for layers in ("4", "2-9", [7], [-1], [], "5px", "one", "", "0-"):
         with pytest.raises(GanvasError):
-            rows_of(layers, TOY)
+            parse_rows(layers, TOY)
 
 
 @pytest.mark.parametrize("method", ["interfacegan", "compact"])
 def test_a_masked_editor_moves_its_rows_only(method, tmp_path):
-    from learned import compact
+    from fitted_editors import compact
 
     whole = compact() if method == "compact" else fit(method)
-    editor = masked(whole, "8-16px", TOY)
+    editor = mask_editor(whole, "8-16px", TOY)
     moved = editor.edit(WS, {"Red": 1.0})
     assert torch.equal(moved[:, [0, 3]], WS[:, [0, 3]])
     torch.testing.assert_close(moved[:, 1:3], whole.edit(WS, {"Red": 1.0})[:, 1:3])
@@ -152,7 +152,7 @@ def test_a_masked_editor_moves_its_rows_only(method, tmp_path):
     assert torch.equal(editor.edit(WS, {"Red": 0.0}), WS)
     editors.save(editor, tmp_path / "masked.safetensors")
     loaded = editors.load_editor(tmp_path / "masked.safetensors", TOY)
-    assert isinstance(loaded, Masked)
+    assert isinstance(loaded, MaskedEditor)
     torch.testing.assert_close(loaded.edit(WS, {"Red": 1.0}), moved, rtol=0, atol=1e-5)
     assert editors.fingerprint(loaded) == editors.fingerprint(editor) != editors.fingerprint(whole)
     assert loaded.report == editor.report
@@ -162,17 +162,17 @@ def test_a_masked_editor_moves_its_rows_only(method, tmp_path):
 
 def test_masks_of_masks_meet():
     whole = fit("mean_difference")
-    twice = masked(masked(whole, "0-2", TOY), "2-3", TOY)
-    assert isinstance(twice, Masked) and twice.rows == (2,) and twice.inner is whole
-    assert masked(whole, None, TOY) is whole
+    twice = mask_editor(mask_editor(whole, "0-2", TOY), "2-3", TOY)
+    assert isinstance(twice, MaskedEditor) and twice.rows == (2,) and twice.inner is whole
+    assert mask_editor(whole, None, TOY) is whole
     with pytest.raises(GanvasError, match="No row is left"):
-        masked(masked(whole, "0", TOY), "1", TOY)
+        mask_editor(mask_editor(whole, "0", TOY), "1", TOY)
 
 
 def test_a_damaged_mask_is_refused(tmp_path):
-    from ganvas.files import load_tensors, save_tensors
+    from ganvas.io.files import load_tensors, save_tensors
 
-    editors.save(masked(fit("mean_difference"), "1", TOY), tmp_path / "one.safetensors")
+    editors.save(mask_editor(fit("mean_difference"), "1", TOY), tmp_path / "one.safetensors")
     tensors, told = load_tensors(tmp_path / "one.safetensors")
     for wrong in (7, [], [[9], 4], [[1, 0], 4], [[-1], 4], [["1"], 4], [[], 4], [[1], 2.5]):
         save_tensors(tmp_path / "two.safetensors", tensors, told | {"options": {"masked": wrong}})

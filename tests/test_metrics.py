@@ -5,21 +5,21 @@ import math
 import pytest
 import torch
 
-from ganvas import gaussianize
-from ganvas.distribution import Distribution
+from ganvas.data import gaussianize
+from ganvas.data.distribution import Distribution
 from ganvas.errors import GanvasError
 from ganvas.metrics import (
     Trial,
     distance_moved,
     mahalanobis_after,
     off_target_drift,
-    readable,
     success,
     success_within,
+    to_readable,
     variation,
     variation_row,
 )
-from ganvas.stats import estimate
+from ganvas.stats import bootstrap_mean
 
 SCORES = torch.tensor([[-1.0, 0, 3], [-2.0, 1, 3], [-3.0, 2, 4], [-1.0, 2, 5]])
 
@@ -42,7 +42,7 @@ def trial(change: list[float], arrived=(True, True, True, False)) -> Trial:
 
 
 def test_success_is_the_share_that_arrived():
-    assert estimate(success(trial([1, 0, 0]))).mean == 0.75
+    assert bootstrap_mean(success(trial([1, 0, 0]))).mean == 0.75
 
 
 def test_variation_is_in_probabilities_and_over_finished_edits():
@@ -57,8 +57,8 @@ def test_drift_leaves_the_target_out():
     # A straight line of one unit a standard deviation.
     line = torch.linspace(-9, 9, 5, dtype=torch.float64)[:, None].expand(-1, 3)
     unit = gaussianize.Gaussianize(line, line)
-    assert estimate(off_target_drift(trial([5, 0, 0]), unit)).mean == 0
-    assert estimate(off_target_drift(trial([5, 1, -0.5]), unit)).mean == pytest.approx(0.75)
+    assert bootstrap_mean(off_target_drift(trial([5, 0, 0]), unit)).mean == 0
+    assert bootstrap_mean(off_target_drift(trial([5, 1, -0.5]), unit)).mean == pytest.approx(0.75)
     with pytest.raises(GanvasError, match="2 normal scores for a trial of 3"):
         off_target_drift(trial([0, 0, 0]), unit.select([0, 1]))
 
@@ -74,19 +74,19 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     draw = torch.Generator().manual_seed(0)
     covered = 0
     for _ in range(200):
-        found = estimate(torch.randn(60, generator=draw), draws=300)
+        found = bootstrap_mean(torch.randn(60, generator=draw), draws=300)
         covered += found.low <= 0 <= found.high
     assert 0.88 <= covered / 200 <= 0.99
 
 
 def test_estimate_leaves_nan_out_and_does_not_depend_on_the_run():
     values = torch.tensor([1.0, 2, 3, math.nan])
-    assert estimate(values) == estimate(values)
-    assert (estimate(values).mean, estimate(values).n) == (2, 3)
-    assert math.isnan(estimate(torch.full((3,), math.nan)).mean)
+    assert bootstrap_mean(values) == bootstrap_mean(values)
+    assert (bootstrap_mean(values).mean, bootstrap_mean(values).n) == (2, 3)
+    assert math.isnan(bootstrap_mean(torch.full((3,), math.nan)).mean)
     with pytest.raises(GanvasError, match="one value a code"):
-        estimate(torch.zeros(2, 2))
+        bootstrap_mean(torch.zeros(2, 2))
 
 
 def test_only_logits_become_probabilities():
-    assert readable(torch.zeros(1, 2), ("probability", "count")).tolist() == [[0.5, 0]]
+    assert to_readable(torch.zeros(1, 2), ("probability", "count")).tolist() == [[0.5, 0]]

@@ -1,18 +1,18 @@
 """Laws of the fast synthesis on a tiny network, and its pictures against OpenVINO's."""
 
 import pytest
-import tiny
+import tiny_networks
 import torch
 
 from ganvas.errors import GanvasError
-from ganvas.generator import draw_z, sample
 from ganvas.generators import mobilestylegan
+from ganvas.generators.base import draw_z, sample
 from ganvas.generators.mobilestylegan import MobileStyleGAN, inverse_haar
 
 
 @pytest.fixture(scope="module")
 def network() -> MobileStyleGAN:
-    return MobileStyleGAN(tiny.state(blocks=3) | {"w_avg": torch.zeros(tiny.DIM)}, "tiny")
+    return MobileStyleGAN(tiny_networks.state(blocks=3) | {"w_avg": torch.zeros(tiny_networks.DIM)}, "tiny")
 
 
 @pytest.fixture
@@ -66,7 +66,9 @@ def test_strips_equal_whole_layers(network, codes, monkeypatch, rows):
 
 
 def test_bfloat16_is_the_same_picture(codes, network):
-    half = MobileStyleGAN(tiny.state(blocks=3) | {"w_avg": torch.zeros(tiny.DIM)}, "tiny", torch.bfloat16)
+    half = MobileStyleGAN(
+        tiny_networks.state(blocks=3) | {"w_avg": torch.zeros(tiny_networks.DIM)}, "tiny", torch.bfloat16
+    )
     exact, rough = network.synthesis(codes), half.synthesis(codes)
     assert rough.dtype == torch.float32
     assert (rough - exact).square().mean() < 1e-3 * exact.square().mean()
@@ -107,9 +109,9 @@ def test_equals_openvino(ffhq, ffhq_files):
         assert (ffhq.synthesis(ws[i : i + 1]) - picture).abs().max() <= 1e-3
 
 
-@pytest.mark.parametrize("name", [*sorted(tiny.state()), "w_avg"])
+@pytest.mark.parametrize("name", [*sorted(tiny_networks.state()), "w_avg"])
 def test_weights_of_other_shapes_are_one_line(name):
-    whole = tiny.state() | {"w_avg": torch.zeros(tiny.DIM)}
+    whole = tiny_networks.state() | {"w_avg": torch.zeros(tiny_networks.DIM)}
     MobileStyleGAN(whole, "tiny")
     for value in (None, torch.zeros(5), torch.zeros(3, 2, 1), torch.zeros(())):
         changed = {key: item for key, item in whole.items() if key != name}

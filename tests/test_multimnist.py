@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from ganvas import mnist as mnist_files
+from ganvas.data import mnist as mnist_files
+from ganvas.data.mnist import read_mnist
+from ganvas.data.multimnist import MultiMnistLayout, draw_picture, make_multimnist
+from ganvas.data.multimnist_files import read_about, read_multimnist
 from ganvas.errors import GanvasError
-from ganvas.mnist import read_mnist
-from ganvas.multimnist import Layout, draw, make_multimnist
-from ganvas.multimnist_files import read_about, read_multimnist
 
-SMALL = Layout(32, (1, 3))
+SMALL = MultiMnistLayout(32, (1, 3))
 
 
 def digits(n, start):
@@ -87,11 +87,11 @@ def test_boxes_hold_all_ink_and_do_not_touch(made):
 
 def test_digits_are_told_truly_and_parts_never_mix(folder, npz):
     # At 64 pixels digits aren't resized, so their ink keeps its grey.
-    layout = Layout(64, (1, 4))
+    layout = MultiMnistLayout(64, (1, 4))
     for part, start in (("train", 100), ("test", 200)):
         source = read_mnist(npz, part)
         for i in range(8):
-            picture = draw(source, layout, 0, part, i)
+            picture = draw_picture(source, layout, 0, part, i)
             assert len(picture.digits) == 1 + i % 4
             for digit, (x0, y0, x1, y1) in zip(picture.digits, picture.boxes, strict=True):
                 (grey,) = np.unique(picture.pixels[y0:y1, x0:x1])
@@ -110,13 +110,13 @@ def test_the_same_bytes_however_many_and_from_either_layout(folder, npz, made, t
 
 
 def test_sizes_and_counts(folder, tmp_path):
-    about = make_multimnist(folder, tmp_path / "m", layout=Layout(128, (0, 9)), n=20, test=10)
+    about = make_multimnist(folder, tmp_path / "m", layout=MultiMnistLayout(128, (0, 9)), n=20, test=10)
     data = read_multimnist(tmp_path / "m", "train")
     assert data.pixels.shape == (20, 128, 128) and about["counts"] == [0, 9]
     assert data.counts.tolist() == [*range(10)] * 2 and not data.pixels[0].any()
     for wrong in ((8, (1, 4)), (5000, (1, 4)), (64, (3, 2)), (64, (-1, 2)), (64, (0, 0)), (64, (1, 99))):
         with pytest.raises(GanvasError, match="size|Counts"):
-            Layout(*wrong)
+            MultiMnistLayout(*wrong)
     for settings in ({"n": 0}, {"n": 5, "test": -1}, {"n": 5, "seed": -1}):
         with pytest.raises(GanvasError):
             make_multimnist(folder, tmp_path / "none", **settings)

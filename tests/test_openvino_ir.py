@@ -3,7 +3,7 @@
 import re
 
 import pytest
-import tiny
+import tiny_networks
 import torch
 
 from ganvas.errors import GanvasError
@@ -13,8 +13,8 @@ from ganvas.generators.openvino_ir import convert, read
 
 @pytest.fixture(scope="module")
 def planted():
-    made = tiny.state()
-    return made, tiny.files(made)
+    made = tiny_networks.state()
+    return made, tiny_networks.files(made)
 
 
 def test_finds_the_weights_that_were_written(planted):
@@ -27,7 +27,7 @@ def test_finds_the_weights_that_were_written(planted):
 
 def test_w_avg_is_the_mean_of_w(planted):
     network = MobileStyleGAN(convert(*planted[1]), "tiny")
-    w = network.mapping(torch.randn(20_000, tiny.DIM, generator=torch.Generator().manual_seed(1)))
+    w = network.mapping(torch.randn(20_000, tiny_networks.DIM, generator=torch.Generator().manual_seed(1)))
     assert (w.mean(0) - network.w_avg).abs().max() < 0.05 * w.std(0).max()
 
 
@@ -96,7 +96,7 @@ def test_a_circle_ends():
         b'<edge from-layer="2" to-layer="1" to-port="1"/></edges></net>'
     )
     with pytest.raises(GanvasError, match="circle"):
-        convert(*tiny.files(tiny.state())[:2], xml, torch.tensor(0.2).numpy().tobytes())
+        convert(*tiny_networks.files(tiny_networks.state())[:2], xml, torch.tensor(0.2).numpy().tobytes())
 
 
 def test_networks_in_the_wrong_place(planted):
@@ -108,7 +108,7 @@ def test_networks_in_the_wrong_place(planted):
 def test_numbers_that_are_not_finite(planted):
     made, _ = planted
     with pytest.raises(GanvasError, match="finite"):
-        convert(*tiny.files(made | {"conv.bias": made["conv.bias"] * float("nan")}))
+        convert(*tiny_networks.files(made | {"conv.bias": made["conv.bias"] * float("nan")}))
 
 
 def test_another_activation(planted):

@@ -8,36 +8,41 @@ from dataclasses import replace
 
 import pytest
 import torch
-from learned import compact
-from planted import TOY, PlantedEditor, disentangled
+from fitted_editors import compact
+from planted_truth import TOY, PlantedEditor, disentangled
 
-from ganvas import figures
-from ganvas.codes import Codes, load_codes, pack, save_codes, unpack
+from ganvas.data.codes import Codes, load_codes, pack, save_codes, unpack
 from ganvas.errors import GanvasError
-from ganvas.generator import sample
-from ganvas.pictures import encode_png, from_bytes, png_texts, read_picture, to_bytes
-from ganvas.recipe import (
+from ganvas.generators.base import sample
+from ganvas.io import figures
+from ganvas.io.images import encode_png, from_bytes, png_texts, read_picture, to_bytes
+from ganvas.recipe.files import draw_recipes, draw_sheet, load_recipe, save_picture
+from ganvas.recipe.json_format import from_json, to_json
+from ganvas.recipe.model import (
+    EditStep,
     FromCodes,
     FromConditions,
     FromSeed,
     Mix,
-    Named,
+    NamedTool,
     Recipe,
-    Step,
     Tools,
-    codes_of,
+    recipe_codes,
     render,
     step_changes,
 )
-from ganvas.recipe_files import draw, draw_sheet, load_recipe, save_picture
-from ganvas.recipe_json import from_json, to_json
-from ganvas.sheet import Sheet, animation, frames_between, render_frames, strength_grid
+from ganvas.recipe.sheet import Sheet, animation, frames_between, render_frames, strength_grid
 
-TOY_NAME, PLANTED_NAME = Named(TOY.name, TOY.fingerprint), Named("planted", "f" * 64)
+TOY_NAME, PLANTED_NAME = NamedTool(TOY.name, TOY.fingerprint), NamedTool("planted", "f" * 64)
 TOOLS = Tools(TOY, "float32", disentangled(), PLANTED_NAME)
 PLAIN = Recipe(TOY_NAME, FromSeed(7))
 EDITED = Recipe(
-    TOY_NAME, FromSeed(7), "float32", None, PLANTED_NAME, (Step({"Big": 1.5}, {"Red": -1.0}), Step({}, {"Bright": 2}))
+    TOY_NAME,
+    FromSeed(7),
+    "float32",
+    None,
+    PLANTED_NAME,
+    (EditStep({"Big": 1.5}, {"Red": -1.0}), EditStep({}, {"Bright": 2})),
 )
 RECIPES = [
     PLAIN,
@@ -131,8 +136,8 @@ def test_unknown_versions_and_kinds_are_refused():
 def test_numbers_that_are_not_finite_never_get_into_a_recipe():
     for make in (
         lambda x: FromSeed(1, x),
-        lambda x: Step({"Big": x}),
-        lambda x: Step(shift={"Big": x}),
+        lambda x: EditStep({"Big": x}),
+        lambda x: EditStep(shift={"Big": x}),
         lambda x: FromConditions({"Big": (x, None)}, 1),
         lambda x: Mix(FromSeed(1), (0,), x),
     ):
@@ -141,8 +146,8 @@ def test_numbers_that_are_not_finite_never_get_into_a_recipe():
 
 
 def test_set_reaches_its_value_and_shift_moves_by_its_change():
-    before = TOOLS.the_editor.read(codes_of(PLAIN, TOOLS))[0]
-    after = TOOLS.the_editor.read(codes_of(EDITED, TOOLS))[0]
+    before = TOOLS.the_editor.read(recipe_codes(PLAIN, TOOLS))[0]
+    after = TOOLS.the_editor.read(recipe_codes(EDITED, TOOLS))[0]
     names = TOOLS.the_editor.attributes
     wanted = before.clone()
     wanted[names.index("Big")] = 1.5
@@ -158,62 +163,62 @@ def test_several_values_are_reached_though_each_move_also_moves_the_others():
     for editor in (crossed, compact()):
         targets = {"Big": 1.5, "Red": -1.0, "Bright": 0.5}
         columns = [editor.attributes.index(name) for name in targets]
-        after = editor.read(editor.edit(ws, step_changes(Step(targets), editor, ws)))[:, columns]
+        after = editor.read(editor.edit(ws, step_changes(EditStep(targets), editor, ws)))[:, columns]
         assert (after - torch.tensor(list(targets.values()))).abs().max() < 0.05
-        shifted = editor.edit(ws, step_changes(Step({"Big": 1.5}, {"Red": 1.0}), editor, ws))
+        shifted = editor.edit(ws, step_changes(EditStep({"Big": 1.5}, {"Red": 1.0}), editor, ws))
         assert (editor.read(shifted)[:, columns[0]] - 1.5).abs().max() < 0.05
-        alone = step_changes(Step({"Big": 1.5}, amount=0.5), editor, ws)["Big"]
+        alone = step_changes(EditStep({"Big": 1.5}, amount=0.5), editor, ws)["Big"]
         torch.testing.assert_close(alone, 0.5 * (1.5 - editor.read(ws)[:, columns[0]]))
 
 
 def test_a_value_that_cannot_be_reached_stays_finite_and_unknown_names_are_refused():
     stuck = PlantedEditor(torch.zeros(5, 64))
     ws = sample(TOY, 2, 0.7, 7)
-    changes = step_changes(Step({"Big": 1.5, "Red": 1.0}), stuck, ws)
+    changes = step_changes(EditStep({"Big": 1.5, "Red": 1.0}), stuck, ws)
     assert all(torch.isfinite(torch.as_tensor(change)).all() for change in changes.values())
     with pytest.raises(GanvasError, match="Unknown attribute 'Bg'"):
-        step_changes(Step({"Bg": 1.5}), stuck, ws)
+        step_changes(EditStep({"Bg": 1.5}), stuck, ws)
 
 
 def test_no_edit_is_the_seed_itself():
-    assert torch.equal(codes_of(PLAIN, TOOLS), sample(TOY, 1, 0.7, 7))
-    nothing = replace(EDITED, edits=(Step(shift={"Big": 0.0}), replace(EDITED.edits[0], amount=0.0)))
-    assert torch.equal(codes_of(nothing, TOOLS), sample(TOY, 1, 0.7, 7))
+    assert torch.equal(recipe_codes(PLAIN, TOOLS), sample(TOY, 1, 0.7, 7))
+    nothing = replace(EDITED, edits=(EditStep(shift={"Big": 0.0}), replace(EDITED.edits[0], amount=0.0)))
+    assert torch.equal(recipe_codes(nothing, TOOLS), sample(TOY, 1, 0.7, 7))
 
 
 def test_a_mix_takes_its_rows_from_the_second_face():
     a, b = sample(TOY, 1, 0.7, 7), sample(TOY, 1, 0.7, 8)
-    mixed = codes_of(replace(PLAIN, mix=Mix(FromSeed(8), (0, 3))), TOOLS)
+    mixed = recipe_codes(replace(PLAIN, mix=Mix(FromSeed(8), (0, 3))), TOOLS)
     assert torch.equal(mixed[:, [0, 3]], b[:, [0, 3]])
     assert torch.equal(mixed[:, 1:3], a[:, 1:3])
-    half = codes_of(replace(PLAIN, mix=Mix(FromSeed(8), (0, 1, 2, 3), 0.5)), TOOLS)
+    half = recipe_codes(replace(PLAIN, mix=Mix(FromSeed(8), (0, 1, 2, 3), 0.5)), TOOLS)
     assert torch.allclose(half, (a + b) / 2, atol=1e-6)
     with pytest.raises(GanvasError, match="no row 4"):
-        codes_of(replace(PLAIN, mix=Mix(FromSeed(8), (4,))), TOOLS)
+        recipe_codes(replace(PLAIN, mix=Mix(FromSeed(8), (4,))), TOOLS)
 
 
 def test_other_tools_than_the_recipe_names_are_refused():
     for tools, match in (
         (replace(TOOLS, dtype="bfloat16"), "float32"),
-        (replace(TOOLS, editor_name=Named("planted", "0" * 64)), "needs editor 'planted' .*, not 'planted'"),
+        (replace(TOOLS, editor_name=NamedTool("planted", "0" * 64)), "needs editor 'planted' .*, not 'planted'"),
         (Tools(TOY, "float32"), "needs editor 'planted'"),
     ):
         with pytest.raises(GanvasError, match=match):
             render(EDITED, tools)
     with pytest.raises(GanvasError, match=r"generator 'ffhq' .*, not for 'toy'"):
-        render(replace(PLAIN, generator=Named("ffhq", "0" * 64)), TOOLS)
+        render(replace(PLAIN, generator=NamedTool("ffhq", "0" * 64)), TOOLS)
     with pytest.raises(GanvasError, match="--codes FILE"):
         render(replace(PLAIN, start=FromCodes("a" * 64, 0)), TOOLS)
 
 
 def test_a_picture_carries_its_recipe_and_gives_the_same_bytes_again(tmp_path):
     first, again = tmp_path / "face.png", tmp_path / "again.png"
-    draw([EDITED], [first], TOOLS)
+    draw_recipes([EDITED], [first], TOOLS)
     for source in (first, tmp_path / "face.json"):
         recipe, carried = load_recipe(source)
         assert recipe == EDITED
         assert carried is None
-        draw([recipe], [again], TOOLS)
+        draw_recipes([recipe], [again], TOOLS)
         assert again.read_bytes() == first.read_bytes()
     pixels = to_bytes(render(EDITED, TOOLS))
     assert torch.equal(to_bytes(read_picture(first)), pixels)
@@ -225,15 +230,15 @@ def test_a_picture_from_codes_carries_them(tmp_path):
     codes = load_codes(file, TOY)
     recipe = replace(PLAIN, start=FromCodes(codes.sha256, 2), mix=Mix(FromCodes(codes.sha256, 0), (1,)))
     path = tmp_path / "face.png"
-    draw([recipe], [path], TOOLS.with_codes(codes))
+    draw_recipes([recipe], [path], TOOLS.with_codes(codes))
     found, carried = load_recipe(path)
     rows = unpack(carried, path, TOY)
-    assert torch.equal(codes_of(found, TOOLS.with_codes(rows)), codes_of(recipe, TOOLS.with_codes(codes)))
+    assert torch.equal(recipe_codes(found, TOOLS.with_codes(rows)), recipe_codes(recipe, TOOLS.with_codes(codes)))
     with pytest.raises(GanvasError, match="no row 1"):
         rows.code(1)
     other = Codes(codes.ws, "b" * 64, codes.rows)
     with pytest.raises(GanvasError, match=r"sha256 .* not bbbb"):
-        codes_of(recipe, TOOLS.with_codes(other))
+        recipe_codes(recipe, TOOLS.with_codes(other))
 
 
 @pytest.mark.parametrize(
@@ -281,7 +286,7 @@ def test_png_that_carries_nothing_or_is_cut_is_refused(tmp_path):
 
 def test_a_text_that_unpacks_to_gigabytes_is_refused(tmp_path):
     path = tmp_path / "bomb.png"
-    path.write_bytes(encode_png(torch.zeros(8, 8, 3, dtype=torch.uint8), {"ganvas.recipe": "0" * (8 << 20)}))
+    path.write_bytes(encode_png(torch.zeros(8, 8, 3, dtype=torch.uint8), {"ganvas.recipe.model": "0" * (8 << 20)}))
     assert path.stat().st_size < 100_000
     with pytest.raises(GanvasError, match="isn't a whole PNG"):
         png_texts(path)
@@ -327,24 +332,24 @@ def test_a_sheet_holds_its_pictures_in_order_and_draws_equal_ones_once():
 def test_a_grid_puts_each_picture_into_its_cell():
     torch.manual_seed(0)
     cells = [torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8) for _ in range(6)]
-    sheet = figures.grid(cells, ["one", "two"], ["a", "b", "c"])
+    sheet = figures.draw_grid(cells, ["one", "two"], ["a", "b", "c"])
     step = 16 + figures.GAP
     corner = sheet[-step * 2 :, -step * 3 :]
     for k, cell in enumerate(cells):
         j, i = divmod(k, 3)
         assert torch.equal(corner[j * step : j * step + 16, i * step : i * step + 16], cell)
-    assert torch.equal(sheet, figures.grid(cells, ["one", "two"], ["a", "b", "c"]))
-    assert figures.contact_sheet(cells, 4).shape == (figures.GAP + 2 * step, figures.GAP + 4 * step, 3)
+    assert torch.equal(sheet, figures.draw_grid(cells, ["one", "two"], ["a", "b", "c"]))
+    assert figures.draw_contact_sheet(cells, 4).shape == (figures.GAP + 2 * step, figures.GAP + 4 * step, 3)
 
 
 def test_heat_maps_and_gifs_are_equal_bytes_for_equal_input():
     values = torch.linspace(-1, 1, 12).reshape(3, 4)
     args = (values, ["a", "b", "c"], ["w", "x", "y", "z"], "title")
-    assert figures.heat_map(*args) == figures.heat_map(*args)
+    assert figures.draw_heat_map(*args) == figures.draw_heat_map(*args)
     frames = [to_bytes(from_bytes(torch.full((1, 8, 8, 3), 40 * i, dtype=torch.uint8)))[0] for i in range(3)]
     assert figures.encode_gif(frames, 10) == figures.encode_gif(frames, 10)
     with pytest.raises(GanvasError, match="doesn't fit"):
-        figures.heat_map(values, ["a"], ["b"])
+        figures.draw_heat_map(values, ["a"], ["b"])
 
 
 @pytest.mark.parametrize(

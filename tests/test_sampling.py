@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from learned import NAMES, SCORER, TOY, compact
-from planted import disentangled
+from fitted_editors import NAMES, SCORER, TOY, compact
+from planted_truth import disentangled
 
 from ganvas import GanvasError, sample
-from ganvas.conditions import Condition, parse_condition, ranges
-from ganvas.sampling import sample_where
+from ganvas.control.conditions import Condition, condition_ranges, parse_condition
+from ganvas.control.sampling import sample_where
 
 
 def probability(ws, name):
@@ -18,7 +18,7 @@ def test_conditions_are_met_by_scores():
     met = {}
     for name in ("Bright", "Red", "Big", "Striped"):
         for sign in "<>":
-            where = ranges([parse_condition(f"p({name}){sign}0.5")], compact())
+            where = condition_ranges([parse_condition(f"p({name}){sign}0.5")], compact())
             ws = sample_where(TOY, compact(), where, 96, 0)
             met[name + sign] = float(((probability(ws, name) > 0.5) == (sign == ">")).float().mean())
     # The toy's W is far from normal: its readings err more where codes were moved.
@@ -61,14 +61,14 @@ def test_conditions_that_no_code_meets_by_itself_are_met_together(psi):
 
 
 def test_what_could_not_be_met_is_told(monkeypatch):
-    monkeypatch.setattr("ganvas.sampling.CORRECTIONS", 0)
+    monkeypatch.setattr("ganvas.control.sampling.CORRECTIONS", 0)
     with pytest.warns(UserWarning, match=r"8 of 8 codes from seed 0 on .* by up to .* σ"):
         sample_where(TOY, compact(), {"Red": 5.5, "Bright": -5.5}, 8, 0, psi=0.3)
 
 
 def test_what_is_met_is_not_told(monkeypatch, recwarn):
     # Inside of what was asked for, but not by the margin that the chance asks for.
-    monkeypatch.setattr("ganvas.sampling.CORRECTIONS", 0)
+    monkeypatch.setattr("ganvas.control.sampling.CORRECTIONS", 0)
     sample_where(TOY, compact(), {"Red": (0.0, None)}, 8, 0, chance=0.999)
     assert not recwarn.list
 
@@ -125,13 +125,13 @@ def test_conditions_that_are_none(text):
 
 
 def test_conditions_are_joined():
-    found = ranges([parse_condition(t) for t in ("Red>0", "Red<1", "p(Bright)>0.5")], compact())
+    found = condition_ranges([parse_condition(t) for t in ("Red>0", "Red<1", "p(Bright)>0.5")], compact())
     assert found["Red"] == (0.0, 1.0)
     assert found["Bright"][1] is None
     with pytest.raises(GanvasError, match="No face"):
-        ranges([parse_condition(t) for t in ("Red>1", "Red<0")], compact())
+        condition_ranges([parse_condition(t) for t in ("Red>1", "Red<0")], compact())
     with pytest.raises(GanvasError, match="is a value"):
-        ranges([parse_condition("p(Right)>0.5")], compact())
+        condition_ranges([parse_condition("p(Right)>0.5")], compact())
 
 
 @pytest.mark.parametrize(

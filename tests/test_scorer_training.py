@@ -11,16 +11,16 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
+from ganvas.data.label import label
 from ganvas.errors import GanvasError
 from ganvas.generators.toy import Toy
-from ganvas.labelling import label
-from ganvas.pictures import shrink
-from ganvas.scorers._efficientnet_lite import EfficientNetLite
+from ganvas.io.images import downscale
 from ganvas.scorers.celeba40 import ATTRIBUTES, SIZE, AttributeNetwork, Celeba40, frame_celeba, match_softness, read
+from ganvas.scorers.networks.efficientnet_lite import EfficientNetLite
 from ganvas.scorers.toy import ToyScorer
-from ganvas.training import rounds, scorer
-from ganvas.training.faces import FaceSet, read_faces, tenth
-from ganvas.training.scorer import Options, balance, calibrate, leakage
+from ganvas.training import celeba40, scorer
+from ganvas.training.celeba import FaceSet, hash_tenth, read_faces
+from ganvas.training.scorer import ScorerConfig, balance_weights, calibrate, leakage_penalty
 
 MALE, YOUNG, HAT = (ATTRIBUTES.index(name) for name in ("Male", "Young", "Wearing_Hat"))
 
@@ -43,7 +43,7 @@ def test_weights_make_attributes_independent_of_gender() -> None:
     male = (torch.rand(4000, generator=random) < 0.6).float()
     hat = (torch.rand(4000, generator=random) < 0.2 + 0.5 * male).float()
     labels = labels_with({MALE: male, HAT: hat}, 4000)
-    weights = balance(labels)[:, HAT]
+    weights = balance_weights(labels)[:, HAT]
     rates = [float((weights * hat)[male == m].sum() / weights[male == m].sum()) for m in (0, 1)]
     assert abs(rates[0] - rates[1]) < 0.02
     assert weights.mean() == pytest.approx(1, abs=1e-4)
@@ -55,8 +55,8 @@ def test_leakage_finds_a_logit_that_reads_another_label() -> None:
     clean = 4 * labels + noise
     leaking = clean.clone()
     leaking[:, HAT] += 4 * labels[:, MALE]
-    assert leakage(clean, labels) < 0.02
-    assert leakage(leaking, labels) > 2 * leakage(clean, labels)
+    assert leakage_penalty(clean, labels) < 0.02
+    assert leakage_penalty(leaking, labels) > 2 * leakage_penalty(clean, labels)
 
 
 def test_separation_takes_shared_errors_apart_and_keeps_attributes() -> None:
@@ -64,18 +64,18 @@ def test_separation_takes_shared_errors_apart_and_keeps_attributes() -> None:
     random = torch.Generator().manual_seed(4)
     shared = torch.randn(4000, 1, generator=random)
     logits = 2 * labels + torch.randn(labels.shape, generator=random) + shared
-    matrix = rounds.separation(logits, labels, 1.0)
+    matrix = celeba40.separation_matrix(logits, labels, 1.0)
     errors = (logits - 2 * labels) @ matrix.T
     off = torch.corrcoef(errors.T) - torch.eye(len(ATTRIBUTES))
     assert off.abs().mean() < 0.1 < (torch.corrcoef((logits - 2 * labels).T) - torch.eye(len(ATTRIBUTES))).abs().mean()
     mixed = logits @ matrix.T
     own = torch.stack([torch.corrcoef(torch.stack((mixed[:, k], logits[:, k])))[0, 1] for k in range(len(ATTRIBUTES))])
     assert own.min() > 0.6
-    assert torch.allclose(rounds.separation(logits, labels, 0.0), torch.eye(len(ATTRIBUTES)), atol=1e-4)
+    assert torch.allclose(celeba40.separation_matrix(logits, labels, 0.0), torch.eye(len(ATTRIBUTES)), atol=1e-4)
 
 
 def test_a_stopped_training_ends_like_one_left_alone(tmp_path) -> None:
-    options = Options(epochs=2, batch=16)
+    options = ScorerConfig(epochs=2, batch=16)
 
     def network() -> AttributeNetwork:
         torch.manual_seed(0)
@@ -128,7 +128,7 @@ def test_a_scorer_is_saved_and_read(tmp_path) -> None:
     torch.manual_seed(0)
     network = AttributeNetwork().eval()
     path = tmp_path / "s.safetensors"
-    rounds.save_scorer(network, torch.ones(40), torch.zeros(40), path)
+    celeba40.save_scorer(network, torch.ones(40), torch.zeros(40), path)
     found = read(path)
     assert isinstance(found, Celeba40) and found.attributes == ATTRIBUTES
     pictures = torch.rand(2, 3, 256, 256) * 2 - 1
@@ -164,7 +164,7 @@ def test_faces_are_read_from_both_layouts(tmp_path) -> None:
     one, other = read_faces(tmp_path / "faces.parquet", SIZE), read_faces(tmp_path / "celeba", SIZE)
     assert torch.equal(one.pixels, other.pixels) and torch.equal(one.labels, other.labels)
     assert one.labels.tolist() == labels.astype(float).tolist()
-    assert one.tenths.tolist() == [tenth(name) for name in names]
+    assert one.tenths.tolist() == [hash_tenth(name) for name in names]
     with pytest.raises(GanvasError, match="list_attr_celeba"):
         read_faces(tmp_path, SIZE)
 
@@ -219,44 +219,44 @@ def test_broken_parquets_are_one_line(tmp_path) -> None:
 
 def test_generated_faces_come_with_the_codes_that_the_index_tells(tmp_path) -> None:
     data = label(Toy(), ToyScorer(), 20, psi=0.5, seed=7, out=tmp_path, keep_images=True, _shard=16)
-    pixels, w = rounds.read_generated(tmp_path, Toy(), 8, print)
+    pixels, w = celeba40.read_generated(tmp_path, Toy(), 8, print)
     assert torch.equal(w, data.codes)
-    picture = shrink(Toy().synthesis(Toy().expand(w[17:18])), 8)
+    picture = downscale(Toy().synthesis(Toy().expand(w[17:18])), 8)
     assert (pixels[17] - (picture[0] + 1) * 127.5).abs().max() < 12
     other = Toy()
     other.name, other.fingerprint = "other", "0" * 64
     with pytest.raises(GanvasError, match=r"'toy' .* not for 'other'"):
-        rounds.read_generated(tmp_path, other, 8, print)
+        celeba40.read_generated(tmp_path, other, 8, print)
     shard = tmp_path / "images-00001.safetensors"
     content = bytearray(shard.read_bytes())
     content[-100] ^= 1
     shard.write_bytes(content)
     with pytest.raises(GanvasError, match="images-00001.safetensors is damaged"):
-        rounds.read_generated(tmp_path, Toy(), 8, print)
+        celeba40.read_generated(tmp_path, Toy(), 8, print)
     label(Toy(), ToyScorer(), 20, out=tmp_path / "bare")
     with pytest.raises(GanvasError, match="no kept pictures"):
-        rounds.check_generated(tmp_path / "bare", Toy())
+        celeba40.check_generated(tmp_path / "bare", Toy())
 
 
 def test_a_scorer_is_trained_from_a_folder_of_faces(tmp_path, monkeypatch) -> None:
     write_celeba(tmp_path / "celeba", 24)
     monkeypatch.setattr(EfficientNetLite, "load_imagenet", lambda self: None)
-    monkeypatch.setattr(rounds, "ROUND_ONE", Options(epochs=1, batch=8))
+    monkeypatch.setattr(celeba40, "ROUND_ONE", ScorerConfig(epochs=1, batch=8))
     out = tmp_path / "out" / "s.safetensors"
     lines: list[str] = []
-    rounds.train_celeba40(tmp_path / "celeba", out, report=lines.append)
+    celeba40.train_celeba40(tmp_path / "celeba", out, report=lines.append)
     assert lines[0] == "24 real faces" and lines[1].startswith("epoch 1 of 1: loss ")
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     assert read(out)(torch.rand(1, 3, 64, 64)).isfinite().all()
-    monkeypatch.setattr(rounds, "ROUND_ONE", Options(epochs=1, batch=64))
+    monkeypatch.setattr(celeba40, "ROUND_ONE", ScorerConfig(epochs=1, batch=64))
     with pytest.raises(GanvasError, match="at least 64 faces"):
-        rounds.train_celeba40(tmp_path / "celeba", out, report=lines.append)
+        celeba40.train_celeba40(tmp_path / "celeba", out, report=lines.append)
 
 
 def test_average_lies_between_the_weights() -> None:
     first = {"weight": torch.tensor([0.0, 1.0]), "num_batches_tracked": torch.tensor(3)}
     second = {"weight": torch.tensor([1.0, 1.0]), "num_batches_tracked": torch.tensor(7)}
-    found = rounds.average(first, second, 0.25)
+    found = celeba40.average_networks(first, second, 0.25)
     assert found["weight"].tolist() == [0.25, 1.0] and found["num_batches_tracked"] == 7
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from planted import SCORER, TOY
+from planted_truth import SCORER, TOY
 
 from ganvas import label, seeds
-from ganvas.bench import papers
-from ganvas.generator import w_of_seeds
+from ganvas.evaluation import papers
+from ganvas.generators.base import w_of_seeds
 
 ROOT = Path(__file__).parent.parent
 SOURCES = {

@@ -6,30 +6,28 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from unsteady import UnsteadySums
+from unstable_sums import UnsteadySums
 
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator, sample
-from ganvas.generators import _fir
-from ganvas.generators import _stylegan2_layers as layers
-from ganvas.generators._stylegan2_shape import RESOLUTIONS, Shape
-from ganvas.generators.stylegan2 import StyleGAN2, read_generator, save_generator
+from ganvas.generators.base import Generator, sample
+from ganvas.generators.stylegan2 import StyleGAN2, layers, read_generator, resampling, save_generator
+from ganvas.generators.stylegan2.architecture import RESOLUTIONS, StyleGAN2Architecture
 
 SHAPES = {
-    "skip": Shape(16, (12, 10, 8), 6, 7, mapping_layers=2),
-    "grey": Shape(8, (8, 6), 6, 6, colours=1, mapping_layers=2),
-    "resnet": Shape(16, (12, 10, 8), 6, 7, mapping_layers=3, architecture="resnet", clamp=0.9),
-    "orig": Shape(16, (12, 10, 8), 6, 7, mapping_layers=2, architecture="orig", bounded=True),
-    "shuffled": Shape(16, (12, 10), 6, 7, mapping_layers=2, shuffled=True),
-    "labels": Shape(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, clamp=256.0),
-    "embedding": Shape(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, embed_features=5),
+    "skip": StyleGAN2Architecture(16, (12, 10, 8), 6, 7, mapping_layers=2),
+    "grey": StyleGAN2Architecture(8, (8, 6), 6, 6, colours=1, mapping_layers=2),
+    "resnet": StyleGAN2Architecture(16, (12, 10, 8), 6, 7, mapping_layers=3, architecture="resnet", clamp=0.9),
+    "orig": StyleGAN2Architecture(16, (12, 10, 8), 6, 7, mapping_layers=2, architecture="orig", bounded=True),
+    "shuffled": StyleGAN2Architecture(16, (12, 10), 6, 7, mapping_layers=2, shuffled=True),
+    "labels": StyleGAN2Architecture(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, clamp=256.0),
+    "embedding": StyleGAN2Architecture(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, embed_features=5),
 }
 
 
-def state_of(shape: Shape, seed: int = 0) -> dict[str, torch.Tensor]:
+def state_of(shape: StyleGAN2Architecture, seed: int = 0) -> dict[str, torch.Tensor]:
     """Weights that use everything: noise, biases and the mean of W are not 0."""
     random = torch.Generator().manual_seed(seed)
-    state = layers.initial(shape, random)
+    state = layers.initial_weights(shape, random)
     for name, value in state.items():
         if name.endswith(("bias", "noise_strength", "w_avg")):
             value.add_(torch.randn(value.shape, generator=random) / 4)
@@ -49,7 +47,7 @@ def codes(generator: Generator, n: int = 3, seed: int = 5) -> torch.Tensor:
 
 
 def filtered(x: torch.Tensor, before: int, after: int, gain: float = 1.0) -> torch.Tensor:
-    taps = torch.tensor(_fir.TAPS)
+    taps = torch.tensor(resampling.TAPS)
     kernel = (taps[:, None] * taps / taps.sum() ** 2 * gain).expand(x.shape[1], 1, 4, 4)
     return F.conv2d(F.pad(x, (before, after, before, after)), kernel, groups=x.shape[1])
 
@@ -74,7 +72,7 @@ def modulated(x, weight, style, up=False, demodulate=True):
     return torch.cat(pictures)
 
 
-def reference(state, shape: Shape, ws: torch.Tensor) -> torch.Tensor:
+def reference(state, shape: StyleGAN2Architecture, ws: torch.Tensor) -> torch.Tensor:
     def style(name, row):
         weight = state[f"{name}.affine.weight"] / shape.w_dim**0.5
         return F.linear(ws[:, row], weight, state[f"{name}.affine.bias"])
@@ -133,21 +131,21 @@ def test_bfloat16_draws_nearly_the_same(kind):
 def test_folded_filters_equal_filter_and_convolution(size):
     random = torch.Generator().manual_seed(size)
     x, weight = torch.randn(2, 3, 6, 6, generator=random), torch.randn(5, 3, size, size, generator=random)
-    up = _fir.join_phases(F.conv2d(x, _fir.fold_up(weight), padding=1))
+    up = resampling.join_phases(F.conv2d(x, resampling.fold_up(weight), padding=1))
     if size == 3:
         wanted = filtered(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), 1, 1, 4)
     else:
         wanted = filtered(zeros_between(F.conv2d(x, weight)), 2, 1, 4)
     torch.testing.assert_close(up, wanted)
-    down = F.conv2d(_fir.split_phases(x), _fir.fold_down(weight), padding=1)
+    down = F.conv2d(resampling.split_phases(x), resampling.fold_down(weight), padding=1)
     edge = 1 + size // 2
     torch.testing.assert_close(down, F.conv2d(filtered(x, edge, edge), weight, stride=2))
 
 
 def test_phases_join_and_split():
     x = torch.randn(2, 8, 4, 6)
-    assert torch.equal(_fir.split_phases(_fir.join_phases(x)), x)
-    assert torch.equal(_fir.join_phases(x)[:, :, 1::2, 0::2], x[:, 4:6])
+    assert torch.equal(resampling.split_phases(resampling.join_phases(x)), x)
+    assert torch.equal(resampling.join_phases(x)[:, :, 1::2, 0::2], x[:, 4:6])
 
 
 @pytest.mark.numerics
@@ -176,7 +174,7 @@ def test_every_picture_depends_on_its_own_code_alone():
 def test_each_row_acts_and_gradients_agree_with_differences(kind):
     state = {name: value.double() for name, value in state_of(SHAPES[kind]).items()}
     shape = SHAPES[kind]
-    folded = layers.fold(state, shape, torch.float64)
+    folded = layers.fold_weights(state, shape, torch.float64)
     ws = codes(made(kind), 1).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: layers.synthesis(folded, shape, x)[:, :, ::5, ::5], ws)
     (slope,) = torch.autograd.grad(layers.synthesis(folded, shape, ws).square().sum(), ws)
@@ -251,7 +249,7 @@ def test_a_grey_generator_repeats_its_channel():
 
 def test_training_draws_noise_anew_and_use_does_not():
     shape, state = SHAPES["skip"], state_of(SHAPES["skip"])
-    folded, ws = layers.fold(state, shape, torch.float32), codes(made(), 1)
+    folded, ws = layers.fold_weights(state, shape, torch.float32), codes(made(), 1)
     random = torch.Generator().manual_seed(0)
     one, other = (layers.synthesis(folded, shape, ws, random) for _ in range(2))
     assert not torch.equal(one, other)
@@ -298,7 +296,7 @@ def test_wrong_files_and_weights_are_refused_in_one_line(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(GanvasError, match="whole safetensors"):
         read_generator(path)
-    from ganvas.files import load_tensors, save_tensors
+    from ganvas.io.files import load_tensors, save_tensors
 
     save_tensors(path, {"x": torch.zeros(1)}, {"kind": "editor"})
     with pytest.raises(GanvasError, match="isn't a StyleGAN2"):
@@ -328,7 +326,7 @@ def test_wrong_files_and_weights_are_refused_in_one_line(tmp_path):
 )
 def test_impossible_shapes_are_refused(changes, words):
     with pytest.raises(GanvasError, match=words):
-        Shape(**({"resolution": 16, "widths": (4, 4, 4)} | changes))
+        StyleGAN2Architecture(**({"resolution": 16, "widths": (4, 4, 4)} | changes))
 
 
 def test_codes_of_another_shape_are_refused():
@@ -338,13 +336,15 @@ def test_codes_of_another_shape_are_refused():
 
 def test_all_resolutions_draw():
     for resolution in RESOLUTIONS[:5]:
-        shape = Shape(resolution, (2,) * (resolution.bit_length() - 2), 2, 2, mapping_layers=1, colours=1)
+        shape = StyleGAN2Architecture(
+            resolution, (2,) * (resolution.bit_length() - 2), 2, 2, mapping_layers=1, colours=1
+        )
         generator = StyleGAN2(state_of(shape), shape)
         assert generator.synthesis(codes(generator, 1)).shape == (1, 3, resolution, resolution)
 
 
 def test_equal_weights_drawn_otherwise_are_another_generator():
-    shape = Shape(8, (8, 8), z_dim=8, w_dim=8, mapping_layers=1)
+    shape = StyleGAN2Architecture(8, (8, 8), z_dim=8, w_dim=8, mapping_layers=1)
     state = {name: torch.zeros(size) for name, size in shape.weight_shapes().items()}
     changed = ({}, {"bounded": True}, {"clamp": 1.0}, {"learning_rate_multiplier": 0.1})
     ways = [replace(shape, **change) for change in changed]
@@ -357,7 +357,9 @@ def test_equal_weights_drawn_otherwise_are_another_generator():
 @pytest.mark.parametrize("changes", [{}, {"clamp": 0.5, "bounded": True}])
 def test_large_pictures_are_the_same_one_by_one_and_together(architecture, dtype, changes):
     """Where gradients are asked for, pictures are drawn together and styles scale features, not kernels."""
-    shape = Shape(256, (32, 32, 32, 32, 32, 8, 4), 8, 16, mapping_layers=2, architecture=architecture, **changes)
+    shape = StyleGAN2Architecture(
+        256, (32, 32, 32, 32, 32, 8, 4), 8, 16, mapping_layers=2, architecture=architecture, **changes
+    )
     network = StyleGAN2(state_of(shape), shape, dtype=dtype)
     ws = network.expand(network.mapping(torch.randn(3, 8, generator=torch.Generator().manual_seed(1))))
     together = network.synthesis(ws.clone().requires_grad_()).detach()

@@ -4,10 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ganvas.generators import _winograd
-from ganvas.generators._stylegan2_layers import initial
-from ganvas.generators._stylegan2_shape import Shape
-from ganvas.generators.stylegan2 import StyleGAN2
+from ganvas.generators.stylegan2 import StyleGAN2, winograd
+from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
+from ganvas.generators.stylegan2.layers import initial_weights
 
 pytestmark = pytest.mark.numerics
 
@@ -19,7 +18,7 @@ def test_it_is_the_convolution(n, height, width, incoming, outgoing):
     random = torch.Generator().manual_seed(n + height)
     x = torch.randn(n, incoming, height, width, generator=random).contiguous(memory_format=torch.channels_last)
     kernel = torch.randn(outgoing, incoming, 3, 3, generator=random)
-    found = _winograd.convolve(x, _winograd.fold(kernel))
+    found = winograd.convolve(x, winograd.fold_kernel(kernel))
     wanted = F.conv2d(x.double(), kernel.double(), padding=1)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert float((found - wanted).norm() / wanted.norm()) < 3e-6
@@ -30,7 +29,7 @@ def test_channels_are_weighed_on_their_way_in_and_out():
     x = torch.randn(2, 16, 8, 32, generator=random).contiguous(memory_format=torch.channels_last)
     kernel = torch.randn(24, 16, 3, 3, generator=random)
     incoming, outgoing, bias = (torch.randn(size, generator=random) for size in ((2, 16), (2, 24), (24,)))
-    found = _winograd.convolve(x, _winograd.fold(kernel), incoming, outgoing, bias)
+    found = winograd.convolve(x, winograd.fold_kernel(kernel), incoming, outgoing, bias)
     wanted = F.conv2d(x * incoming[:, :, None, None], kernel, padding=1) * outgoing[:, :, None, None]
     torch.testing.assert_close(found, wanted + bias[:, None, None], rtol=1e-4, atol=1e-3)
 
@@ -40,15 +39,15 @@ def test_it_is_exact_on_whole_tiles_of_a_single_pixel():
     x = torch.arange(64.0).view(1, 1, 8, 8).contiguous(memory_format=torch.channels_last)
     kernel = torch.zeros(1, 1, 3, 3)
     kernel[0, 0, 1, 1] = 1
-    torch.testing.assert_close(_winograd.convolve(x, _winograd.fold(kernel)), x, rtol=0, atol=2e-4)
+    torch.testing.assert_close(winograd.convolve(x, winograd.fold_kernel(kernel)), x, rtol=0, atol=2e-4)
 
 
 def test_a_generator_draws_the_same_with_it_and_with_gradients():
-    shape = Shape(32, (128,) * 4, z_dim=16, w_dim=16, mapping_layers=2)
+    shape = StyleGAN2Architecture(32, (128,) * 4, z_dim=16, w_dim=16, mapping_layers=2)
     random = torch.Generator().manual_seed(0)
     state = {
         name: value + 0.3 * torch.randn(value.shape, generator=random) * name.endswith(("bias", "noise_strength"))
-        for name, value in initial(shape, random).items()
+        for name, value in initial_weights(shape, random).items()
     }
     network = StyleGAN2(state, shape)
     assert [name for name in network.weights if name.endswith("winograd")] == ["synthesis/b32/conv1/winograd"]
@@ -61,4 +60,4 @@ def test_a_generator_draws_the_same_with_it_and_with_gradients():
 
 def test_sides_that_tiles_dont_fill_are_refused():
     with pytest.raises(ValueError, match="4 doesn't divide the sides 6 and 8"):
-        _winograd.convolve(torch.zeros(1, 2, 6, 8), _winograd.fold(torch.zeros(3, 2, 3, 3)))
+        winograd.convolve(torch.zeros(1, 2, 6, 8), winograd.fold_kernel(torch.zeros(3, 2, 3, 3)))

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ganvas.checkpoints.load import load_generator
-    from ganvas.dataset import LatentDataset
-    from ganvas.edit import Editor
+    from ganvas.data.dataset import LatentDataset
+    from ganvas.data.label import label
     from ganvas.editors import fit, load_editor
+    from ganvas.editors.base import Editor
     from ganvas.errors import GanvasError
-    from ganvas.generator import Generator, sample
-    from ganvas.labelling import label
-    from ganvas.scorer import Scorer
+    from ganvas.generators.base import Generator, sample
     from ganvas.scorers import load_scorer
+    from ganvas.scorers.base import Scorer
 
 __version__ = "0.1.0"
 
@@ -34,17 +34,17 @@ __all__ = [
 
 # Where each public name lives: imported when it's first used, since torch alone takes a second.
 _HOMES = {
-    "Editor": "edit",
+    "Editor": "editors.base",
     "GanvasError": "errors",
-    "Generator": "generator",
-    "LatentDataset": "dataset",
-    "Scorer": "scorer",
+    "Generator": "generators.base",
+    "LatentDataset": "data.dataset",
+    "Scorer": "scorers.base",
     "fit": "editors",
-    "label": "labelling",
+    "label": "data.label",
     "load_editor": "editors",
     "load_generator": "checkpoints.load",
     "load_scorer": "scorers",
-    "sample": "generator",
+    "sample": "generators.base",
 }
 
 

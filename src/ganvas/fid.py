@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.pictures import to_bytes
+from ganvas.io.images import to_bytes
 from ganvas.types import Images
 
 Features = Float[Tensor, "n features"]
@@ -42,12 +42,12 @@ def _moments(features: Features) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def gather(pictures: Iterable[Images], network: Callable[[Images], Features]) -> Features:
+def collect_features(pictures: Iterable[Images], network: Callable[[Images], Features]) -> Features:
     """The features of batches of pictures, all rows."""
     return torch.cat([network(batch) for batch in pictures])
 
 
-def inception(weights: str | Path) -> Callable[[Images], Features]:
+def load_inception(weights: str | Path) -> Callable[[Images], Features]:
     """Inception's 2048 features, as torchmetrics computes them, with the user's own weights (torch-fidelity's file).
 
     Raises GanvasError where the packages or the weights aren't there.

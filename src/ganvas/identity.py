@@ -4,8 +4,9 @@ King, *Dlib-ml*, 2009, https://www.jmlr.org/papers/v10/king09a.html; the network
 (http://blog.dlib.net/2017/02/high-quality-face-recognition-with-deep.html), 128 numbers a face, which the package
 face_recognition wraps, too. dlib calls two faces one person below a distance of 0.6.
 
-dlib finds the face and cuts it; its network is run by torch (``_face_network``), to the same numbers in a tenth of the time.
-Its cosines are high whoever is compared: embeddings share a large mean. So every value stands beside ``random_pairs``.
+dlib finds the face and cuts it; its network is run by torch (``scorers.networks.dlib_face``), to the same numbers in
+a tenth of the time.
+Its cosines are high whoever is compared: embeddings share a large mean. So every value stands beside ``measure_random_pairs``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ganvas._face_network import CHIP, face_network
-from ganvas.dlib_weights import SHA256, embedding_weights
 from ganvas.errors import GanvasError
-from ganvas.pictures import shrink, to_bytes
+from ganvas.io.images import downscale, to_bytes
+from ganvas.scorers.networks.dlib_face import CHIP, face_network
+from ganvas.scorers.networks.dlib_weights import SHA256, embedding_weights
 from ganvas.types import Images
 
 Embeddings = Float[Tensor, "n 128"]
@@ -56,7 +57,7 @@ class FaceEmbedder:
         self._network = face_network()
 
     def __call__(self, images: Images) -> Embeddings:
-        """(n, 128), float32: one row a picture, nan where no face was found (``missing`` counts them)."""
+        """(n, 128), float32: one row a picture, nan where no face was found (``face_missing`` counts them)."""
         rows = torch.full((len(images), WIDTH), torch.nan)
         for row, image in zip(rows, images, strict=True):
             chip = self._chip(image[None])
@@ -92,20 +93,20 @@ def _pixels(image: Tensor, side: int) -> Any:
     longest = max(height, width)
     wanted = max(min(longest, side), LOOK)
     if height == width:
-        image = shrink(image.float(), wanted)
+        image = downscale(image.float(), wanted)
     elif longest != wanted:
         size = [max(1, round(edge * wanted / longest)) for edge in (height, width)]
         image = F.interpolate(image.float(), size, mode="bilinear", antialias=True, align_corners=False)
     return to_bytes(image)[0].contiguous().numpy()
 
 
-def embed(batches: Iterable[Tensor], embedder: FaceEmbedder | None = None) -> Embeddings:
+def embed_faces(batches: Iterable[Tensor], embedder: FaceEmbedder | None = None) -> Embeddings:
     """Embeddings of batches of pictures (n, 3, height, width), in one tensor."""
     embedder = embedder or FaceEmbedder()
     return torch.cat([torch.zeros(0, WIDTH), *(embedder(batch) for batch in batches)])
 
 
-def missing(embeddings: Embeddings) -> Bool[Tensor, " n"]:
+def face_missing(embeddings: Embeddings) -> Bool[Tensor, " n"]:
     """True where no face was found."""
     return embeddings.isnan().any(1)
 
@@ -127,10 +128,10 @@ def _same(first: Tensor, second: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Baseline:
+class PairStatistics:
     """What pairs of different people score: means, and the 5th and 95th percentiles, over all pairs of ``faces`` faces.
 
-    ``missing`` pictures had no face.
+    ``face_missing`` pictures had no face.
     """
 
     cosine: float
@@ -141,19 +142,19 @@ class Baseline:
     missing: int
 
 
-def random_pairs(embeddings: Embeddings) -> Baseline:
+def measure_random_pairs(embeddings: Embeddings) -> PairStatistics:
     """The floor to stand above: every pair of different pictures, which show different people where seeds are faces.
 
     Raises GanvasError for fewer than two faces.
     """
-    found = embeddings[~missing(embeddings)]
+    found = embeddings[~face_missing(embeddings)]
     if len(found) < 2:
         raise GanvasError(f"A baseline takes two faces, and {len(found)} of {len(embeddings)} pictures have one.")
     pairs = torch.ones(len(found), len(found), dtype=torch.bool).triu(1)
     unit = F.normalize(found, dim=1)
     cosines = (unit @ unit.T)[pairs]
     distances = torch.cdist(found, found, compute_mode="donot_use_mm_for_euclid_dist")[pairs]
-    return Baseline(
+    return PairStatistics(
         cosine=float(cosines.mean()),
         cosine_range=_range(cosines),
         distance=float(distances.mean()),

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ganvas.distribution import Distribution
+from ganvas.data.distribution import Distribution
+from ganvas.data.gaussianize import Gaussianize
 from ganvas.errors import GanvasError, unknown
-from ganvas.gaussianize import Gaussianize
 from ganvas.types import Scores, WPlus
 
 
@@ -51,7 +51,7 @@ class Trial:
         return self.attributes.index(self.attribute)
 
 
-def readable(scores: Scores, kinds: tuple[str, ...]) -> Scores:
+def to_readable(scores: Scores, kinds: tuple[str, ...]) -> Scores:
     """Scores as people read them: probabilities for logits, the rest as it is."""
     is_probability = torch.tensor([kind == "probability" for kind in kinds], device=scores.device)
     return torch.where(is_probability, torch.sigmoid(scores), scores)
@@ -67,7 +67,7 @@ def variation(trial: Trial) -> Tensor:
 
     The mean over codes is one row of Lesné et al.'s matrix, equation (7), which too is over finished edits.
     """
-    change = readable(trial.scores_after, trial.kinds) - readable(trial.scores_before, trial.kinds)
+    change = to_readable(trial.scores_after, trial.kinds) - to_readable(trial.scores_before, trial.kinds)
     return torch.where(trial.arrived[:, None], change, torch.nan)
 
 
@@ -79,7 +79,7 @@ def variation_row(trial: Trial) -> Tensor:
 def off_target_drift(trial: Trial, gaussianize: Gaussianize) -> Tensor:
     """(n,): mean |change| of the other attributes in standard deviations of their normal scores; nan if not arrived.
 
-    ``gaussianize`` has one column for each of the trial's attributes.
+    ``data.gaussianize`` has one column for each of the trial's attributes.
     """
     if gaussianize.scores.shape[1] != len(trial.attributes):
         raise GanvasError(

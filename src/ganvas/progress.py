@@ -11,15 +11,16 @@ from typing import TypeVar
 T = TypeVar("T")
 LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
-Tell = Callable[[int, int | None], None]
+Progress = Callable[[int, int | None], None]
 """Takes how much is done, and how much there is in all, where that is known."""
 
 
 @contextmanager
-def counting(doing: str, before: int = 0) -> Iterator[Tell]:
+def show_count(doing: str, before: int = 0) -> Iterator[Progress]:
     """Yields whom to tell; ``before``: how much a run before had done."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as ProgressBar
 
     last = time.monotonic()
     first: list[float] = []
@@ -44,15 +45,15 @@ def counting(doing: str, before: int = 0) -> Iterator[Tell]:
         yield say
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
-    with Progress(TextColumn(doing), *columns, console=Console(stderr=True)) as bars:
+    with ProgressBar(TextColumn(doing), *columns, console=Console(stderr=True)) as bars:
         bar = bars.add_task("", total=None, completed=before, speed="")
         yield lambda done, total: bars.update(bar, completed=done, total=total, speed=speed(done))
 
 
 @contextmanager
-def advancing(doing: str, total: int | None = None, before: int = 0) -> Iterator[Callable[[int], None]]:
+def show_advance(doing: str, total: int | None = None, before: int = 0) -> Iterator[Callable[[int], None]]:
     """Yields what to call with how much more is done; of ``total``, where that is known, ``before`` was there."""
-    with counting(doing, before) as tell:
+    with show_count(doing, before) as tell:
         done = before
 
         def advance(more: int) -> None:
@@ -68,7 +69,7 @@ def track(items: Sequence[T], doing: str) -> Iterator[T]:
     if len(items) < 2:
         yield from items
         return
-    with counting(doing) as tell:
+    with show_count(doing) as tell:
         for i, item in enumerate(items):
             tell(i, len(items))
             yield item

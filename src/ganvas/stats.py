@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError
 
-DRAWS = 1000
+BOOTSTRAP_DRAWS = 1000
 """Bootstrap resamples."""
 
 
@@ -23,7 +23,7 @@ class Estimate:
     n: int
 
 
-def estimate(values: Tensor, draws: int = DRAWS, seed: int = 0) -> Estimate:
+def bootstrap_mean(values: Tensor, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Estimate:
     """The mean of one value a code, (n,), nan left out; the percentile bootstrap over codes gives the interval."""
     if values.ndim != 1:
         raise GanvasError(f"An estimate is made of one value a code, not of shape {tuple(values.shape)}.")

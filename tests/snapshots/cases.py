@@ -41,10 +41,10 @@ from torch import Tensor
 import ganvas
 from ganvas import cli, editors
 from ganvas.cli import main
-from ganvas.codes import load_codes
-from ganvas.dataset import LatentDataset, make_dataset
+from ganvas.data.codes import load_codes
+from ganvas.data.dataset import LatentDataset, make_dataset
+from ganvas.data.label_files import label_names, load_labels
 from ganvas.inversion import read_encoder
-from ganvas.labels import label_names, load_labels
 from ganvas.scorers import scorer_names
 from ganvas.training import counter as counter_training
 

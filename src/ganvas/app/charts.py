@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from html import escape
 
-from ganvas.app.drawing import Moved
-from ganvas.app.groups import label_of
+from ganvas.app.attribute_groups import label_of
+from ganvas.app.rendering import EditEffect
 
 SPAN = 3.0
 """σ at the ends of the bars."""
 
 
-def chart(found: Moved) -> str:
+def draw_chart(found: EditEffect) -> str:
     """All attributes before and after, what was asked for first, then what moved most."""
     order = sorted(found.bars, key=lambda n: (n not in found.asked, -abs(found.bars[n][1] - found.bars[n][0])))
     rows = "".join(_row(name, *found.bars[name], name in found.asked) for name in order)
@@ -38,7 +38,7 @@ def _bar(value: float, kind: str) -> str:
     return f"<i class='gv-{kind}' style='left:{left:.1f}%;width:{max(width, 0.6):.1f}%'></i>"
 
 
-def _summary(found: Moved) -> str:
+def _summary(found: EditEffect) -> str:
     told = []
     if not found.asked:
         told.append("Nothing is changed yet.")

@@ -1,4 +1,4 @@
-"""Methods side by side on one face, each driven until the scorer sees the same change (``control.reach``)."""
+"""Methods side by side on one face, each driven until the scorer sees the same change (``control.search.reach``)."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 import torch
 
 from ganvas import generators
+from ganvas.app.component_values import encode_webp
+from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
-from ganvas.app.values import webp
-from ganvas.app.workshop import Workshop
-from ganvas.control import Ladder, View, reach
-from ganvas.dataset import LatentDataset
-from ganvas.edit import Editor
+from ganvas.control.search import ScoredView, StrengthLadder, reach
+from ganvas.data.dataset import LatentDataset
+from ganvas.data.label_files import load_labels, shipped_labels
+from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
-from ganvas.generator import Generator
-from ganvas.labels import load_labels, shipped_labels
-from ganvas.pictures import shrink
+from ganvas.generators.base import Generator
+from ganvas.io.images import downscale
 
-FAST = ("mean_difference", "interfacegan", "balanced")
+FAST_METHODS = ("mean_difference", "interfacegan", "balanced")
 """Methods that learn one attribute from the labels that ship while somebody waits."""
-LADDER = Ladder(step=0.25, maximum=6.0)
-SIDE = 256
+LADDER = StrengthLadder(step=0.25, maximum=6.0)
+PICTURE_SIDE = 256
 LEAST_CHANGE, MOST_CHANGE = 0.25, 3.0
 """σ, either way."""
-MOST_LEARNED = 16
+MAX_FITTED_EDITORS = 16
 """Editors that are kept, of those learned here."""
 
 
 @dataclass(frozen=True)
-class Compared:
+class MethodResult:
     """What one method did; ``picture`` None where it couldn't be had."""
 
     name: str
@@ -41,24 +41,24 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ComparisonTarget:
     """What each method is driven to: ``change`` σ of the attribute."""
 
     attribute: str
     change: float
 
 
-class Methods:
+class MethodEditors:
     """Editors by name for one generator at a time: those that are here, and those that are learned when first asked for."""
 
-    def __init__(self, shop: Workshop) -> None:
+    def __init__(self, shop: AppResources) -> None:
         self._shop = shop
         self._learned: OrderedDict[tuple[str, str, str], Editor] = OrderedDict()
         self._labels: dict[str, LatentDataset] = {}
 
     def names(self, generator: str) -> list[str]:
         """What can be compared."""
-        return [*self._shop.editors_of(generator), *(FAST if _labelled(generator) else ())]
+        return [*self._shop.editors_of(generator), *(FAST_METHODS if _labelled(generator) else ())]
 
     def learn(self, network: Generator, name: str, attribute: str) -> Editor:
         """The editor called ``name``, which knows ``attribute``. Called by one thread beside the worker: others go on meanwhile.
@@ -78,7 +78,7 @@ class Methods:
                 self._labels = {network.name: load_labels(pack, network)}
             data = self._labels[network.name]
             self._learned[key] = editors.fit(name, data, network, attributes=[attribute])
-            while len(self._learned) > MOST_LEARNED:
+            while len(self._learned) > MAX_FITTED_EDITORS:
                 self._learned.popitem(last=False)
         self._learned.move_to_end(key)
         return self._learned[key]
@@ -92,13 +92,13 @@ def _labelled(generator: str) -> bool:
 
 @torch.no_grad()
 def compare(
-    shop: Workshop,
+    shop: AppResources,
     scene: Scene,
     name: str,
     editor: Editor,
-    asked: Asked,
+    asked: ComparisonTarget,
     draw: Callable[[Callable[[], Any]], Any] = lambda run: run(),
-) -> Compared:
+) -> MethodResult:
     """Drive one method until the scorer sees the attribute ``change`` σ further than in the face itself.
 
     ``draw`` calls what needs the generator: the search for a strength asks it for a few pictures, others come between.
@@ -108,18 +108,18 @@ def compare(
         lambda: (shop.bench(scene), shop.tools(scene.plain), shop.render(scene.plain).ws, shop.scores(scene.plain))
     )
     if attribute not in editor.attributes or attribute not in bench.scorer.attributes:
-        return Compared(name, None, f"{name}: doesn't know {attribute}")
-    view = View(tools.generator, bench.scorer, recall=lambda codes, render: draw(lambda: render(codes)))
+        return MethodResult(name, None, f"{name}: doesn't know {attribute}")
+    view = ScoredView(tools.generator, bench.scorer, recall=lambda codes, render: draw(lambda: render(codes)))
     normal = found.gaussianize.select([found.attributes.index(attribute)])
     column = bench.scorer.column(attribute)
     goal = normal.inverse(normal(start[:, [column]]) + asked.change)[0, 0]
     target = torch.sigmoid(goal) if bench.scorer.kinds[column] == "probability" else goal
     done = reach(editor, view, ws, attribute, target.to(ws), start=start, ladder=LADDER, within=bench.within)
     image = draw(torch.no_grad()(lambda: tools.generator.synthesis(done.codes)))
-    picture = webp(shrink(image, min(SIDE, tools.generator.resolution)))
+    picture = encode_webp(downscale(image, min(PICTURE_SIDE, tools.generator.resolution)))
     others = _drift(found, bench.scorer.attributes, start, done.scores, attribute)
     there = "" if bool(done.arrived[0]) else ", not there yet"
-    return Compared(
+    return MethodResult(
         name, picture, f"{name}: {float(done.strengths[0]):+.2f} σ asked{there}, others moved {others:.2f} σ"
     )
 
@@ -135,7 +135,7 @@ def _drift(
     return float((normal(after[:, columns]) - normal(before[:, columns])).abs().mean())
 
 
-def check(shop: Workshop, scene: Scene, attribute: str, change: float, names: list[str]) -> None:
+def check_comparison(shop: AppResources, scene: Scene, attribute: str, change: float, names: list[str]) -> None:
     """Raises GanvasError for what can't be compared."""
     if not scene.editor or attribute not in shop.choices[scene.editor].sliders:
         known = shop.choices[scene.editor].sliders if scene.editor else ["none: there is no editor"]

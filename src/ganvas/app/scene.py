@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ganvas.codes import Codes
-from ganvas.conditions import FARTHEST
+from ganvas.control.conditions import MAX_DEVIATIONS
+from ganvas.data.codes import Codes
 from ganvas.errors import GanvasError, unknown
-from ganvas.recipe import FromCodes, FromConditions, FromSeed, Mix, Recipe, Start, Step, Tools
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start, Tools
 
-MOST_PSI = 2.0
-MOST_AMOUNT = 4.0
-MOST_STEPS = 32
+MAX_PSI = 2.0
+MAX_CHANGE = 4.0
+MAX_STEPS = 32
 """Bounds of what a link or a recipe may ask of a page: beyond them are no pictures."""
 
 
@@ -24,15 +24,15 @@ class Scene:
     editor: str
     start: Start
     mix: Mix | None = None
-    edits: tuple[Step, ...] = ()
+    edits: tuple[EditStep, ...] = ()
     dtype: str = "float32"
     codes: Codes | None = field(default=None, compare=False)
     """What ``start`` is a row of, where it's a photograph; its sha256 stands in ``start``."""
 
     @property
-    def step(self) -> Step:
+    def step(self) -> EditStep:
         """What the sliders say: the last edit, where it's whole."""
-        return self.edits[-1] if self.edits and self.edits[-1].amount == 1 else Step()
+        return self.edits[-1] if self.edits and self.edits[-1].amount == 1 else EditStep()
 
     @property
     def touched(self) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class Scene:
         """The same with an attribute brought to ``value``, in σ. Raises GanvasError beyond what faces go to."""
         check_value(name, value)
         shift = {key: change for key, change in self.step.shift.items() if key != name}
-        return self._with(Step({**self.step.set, name: float(value)}, shift))
+        return self._with(EditStep({**self.step.set, name: float(value)}, shift))
 
     def shifting(self, name: str, by: float) -> Scene:
         """The same with an attribute changed by ``by`` more, in its own units (objects, for a count)."""
@@ -56,7 +56,7 @@ class Scene:
         check_value(name, change)
         kept = {key: value for key, value in self.step.set.items() if key != name}
         shift = {key: value for key, value in self.step.shift.items() if key != name}
-        return self._with(Step(kept, shift | ({name: change} if change else {})))
+        return self._with(EditStep(kept, shift | ({name: change} if change else {})))
 
     def without(self, *names: str) -> Scene:
         """The same with some attributes as they were."""
@@ -64,7 +64,7 @@ class Scene:
             {key: value for key, value in values.items() if key not in names}
             for values in (self.step.set, self.step.shift)
         )
-        return self._with(Step(set_, shift))
+        return self._with(EditStep(set_, shift))
 
     def at(self, amount: float) -> Scene:
         """The same with its edits made by this share."""
@@ -89,30 +89,30 @@ class Scene:
         named = tools.editor_name if self.edits or conditional else None
         return Recipe(tools.generator_name, self.start, tools.dtype, self.mix, named, self.edits)
 
-    def _with(self, step: Step) -> Scene:
+    def _with(self, step: EditStep) -> Scene:
         earlier = self.edits[:-1] if self.edits and self.edits[-1].amount == 1 else self.edits
         return replace(self, edits=(*earlier, step) if step.set or step.shift else earlier)
 
 
 def check_value(name: str, value: float) -> None:
     """Raises GanvasError for a value beyond which there are no faces, and for NaN."""
-    if not -FARTHEST <= value <= FARTHEST:
-        raise GanvasError(f"{name!r} goes from {-FARTHEST:g} to {FARTHEST:g}, not to {value:g}.")
+    if not -MAX_DEVIATIONS <= value <= MAX_DEVIATIONS:
+        raise GanvasError(f"{name!r} goes from {-MAX_DEVIATIONS:g} to {MAX_DEVIATIONS:g}, not to {value:g}.")
 
 
 def check_scene(scene: Scene) -> Scene:
     """The scene, where a page can show it. Raises GanvasError where numbers are beyond any picture."""
-    if len(scene.edits) > MOST_STEPS:
-        raise GanvasError(f"A recipe with {len(scene.edits)} edits is too long for this page: {MOST_STEPS} at most.")
+    if len(scene.edits) > MAX_STEPS:
+        raise GanvasError(f"A recipe with {len(scene.edits)} edits is too long for this page: {MAX_STEPS} at most.")
     for step in scene.edits:
-        _check_within("The amount of an edit", step.amount, MOST_AMOUNT)
+        _check_within("The amount of an edit", step.amount, MAX_CHANGE)
         for name, value in (*step.set.items(), *step.shift.items()):
             check_value(name, value)
     if scene.mix is not None:
-        _check_within("The amount of a mix", scene.mix.amount, MOST_AMOUNT)
+        _check_within("The amount of a mix", scene.mix.amount, MAX_CHANGE)
     for start in (scene.start, *((scene.mix.start,) if scene.mix else ())):
         if not isinstance(start, FromCodes):
-            _check_within("psi", start.psi, MOST_PSI)
+            _check_within("psi", start.psi, MAX_PSI)
             if start.labels is not None:
                 raise GanvasError("This page draws no faces of conditional generators.")
     return scene
@@ -128,7 +128,7 @@ def title_of(scene: Scene) -> str:
     return title if scene.mix is None else f"like {title}"
 
 
-def describe(scene: Scene, labels: Mapping[str, str]) -> str:
+def describe_scene(scene: Scene, labels: Mapping[str, str]) -> str:
     """The picture in words, for those who don't see it."""
     changes = [f"{labels.get(name, name)} at {value:+.2g} σ" for name, value in scene.step.set.items()]
     changes += [f"{labels.get(name, name)} {value:+g}" for name, value in scene.step.shift.items()]

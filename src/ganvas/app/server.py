@@ -14,23 +14,23 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganvas.app.folder import own_folder, sweep
-from ganvas.app.guard import MOST_UPLOAD, Guard
+from ganvas.app.request_filter import MAX_UPLOAD_BYTES, RequestFilter
+from ganvas.app.server_folder import create_folder, delete_uploads
 from ganvas.errors import GanvasError
 
 if TYPE_CHECKING:
-    from ganvas.app.desks import Desks
-    from ganvas.app.photo import Photos
+    from ganvas.app.photo_handlers import PhotoHandlers
+    from ganvas.app.resources import AppResources
     from ganvas.app.scene import Scene
-    from ganvas.app.turns import Turns
-    from ganvas.app.workshop import Workshop
+    from ganvas.app.session_store import SessionStore
+    from ganvas.app.work_queue import WorkQueue
 
-HERE = "127.0.0.1"
+LOCAL_HOST = "127.0.0.1"
 PORTS = range(7860, 7960)
 BACKLOG = 128
-MOST_QUEUED = 1000
-"""Events that Gradio holds: those that wait for ``turns`` are among them."""
-EVERY = 10.0
+MAX_QUEUED = 1000
+"""Events that Gradio holds: those that wait for ``work_queue`` are among them."""
+SWEEP_SECONDS = 10.0
 """Seconds after which the folder is swept again."""
 # Read when gradio is imported: no telemetry, no look for a newer version, no saved runs.
 SETTINGS = {
@@ -46,13 +46,13 @@ SETTINGS = {
 class Site:
     """Where the page is served; ``port`` None: the first free one from 7860 on."""
 
-    host: str = HERE
+    host: str = LOCAL_HOST
     port: int | None = None
     browser: bool = False
 
 
 @contextmanager
-def serving(shop: Workshop, generator: str, editor: str | None = None, site: Site = Site()) -> Iterator[str]:
+def serve(shop: AppResources, generator: str, editor: str | None = None, site: Site = Site()) -> Iterator[str]:
     """Serve the page while the block runs; yields its address. What it wrote is deleted at the end.
 
     Raises GanvasError for a generator or editor that isn't there, a port that is taken, and where gradio isn't installed.
@@ -60,7 +60,7 @@ def serving(shop: Workshop, generator: str, editor: str | None = None, site: Sit
     shop.check(generator, editor or "")
     with (
         closing(_listen(site)) as door,
-        own_folder() as folder,
+        create_folder() as folder,
         _environment(folder),
         _working(shop, folder, generator, editor) as demo,
         _answering(demo, door, folder, site),
@@ -73,33 +73,38 @@ def serving(shop: Workshop, generator: str, editor: str | None = None, site: Sit
 
 
 @contextmanager
-def _working(shop: Workshop, folder: Path, generator: str, editor: str | None) -> Iterator[Any]:
+def _working(shop: AppResources, folder: Path, generator: str, editor: str | None) -> Iterator[Any]:
     """The page, and who works for it."""
-    from ganvas.app import drawing
-    from ganvas.app.desks import Desks
+    from ganvas.app import rendering
     from ganvas.app.scene import Scene
-    from ganvas.app.turns import Turns
-    from ganvas.recipe import FromSeed
+    from ganvas.app.session_store import SessionStore
+    from ganvas.app.work_queue import WorkQueue
+    from ganvas.recipe.model import FromSeed
 
-    desks = Desks(folder)
+    desks = SessionStore(folder)
     first = Scene(generator, editor or shop.default_editor(generator), FromSeed(0), dtype=shop.place.dtype)
     # The one that draws is closed first: others may be waiting for its pictures.
-    with closing(Turns()) as lessons, closing(Turns()) as beside, closing(Turns()) as turns, _swept(folder, desks):
+    with (
+        closing(WorkQueue()) as lessons,
+        closing(WorkQueue()) as beside,
+        closing(WorkQueue()) as turns,
+        _swept(folder, desks),
+    ):
         # Before anybody opens the page: the generator loaded, its first face drawn.
-        turns.ask("the server", lambda: drawing.full(shop, first)).result()
+        turns.ask("the server", lambda: rendering.render_full(shop, first)).result()
         demo, photos = _page(shop, (turns, beside, lessons), desks, first)
         with closing(photos):
             yield demo
 
 
 @contextmanager
-def _swept(folder: Path, desks: Desks) -> Iterator[None]:
+def _swept(folder: Path, desks: SessionStore) -> Iterator[None]:
     """Delete what was left lying, every now and then while the block runs."""
     ended = threading.Event()
 
     def serve() -> None:
-        while not ended.wait(EVERY):
-            sweep(folder)
+        while not ended.wait(SWEEP_SECONDS):
+            delete_uploads(folder)
             desks.clear()
 
     thread = threading.Thread(target=serve, name="ganvas-app-sweeper", daemon=True)
@@ -119,10 +124,10 @@ def _answering(demo: Any, door: socket.socket, folder: Path, site: Site) -> Iter
     import uvicorn
     from starlette.middleware import Middleware
 
-    from ganvas.app import style
+    from ganvas.app import theme
 
     ended = threading.Event()
-    guard = Middleware(Guard, folder=folder, names=names_of(site.host), ended=ended)
+    guard = Middleware(RequestFilter, folder=folder, names=names_of(site.host), ended=ended)
     app = gr.mount_gradio_app(
         fastapi.FastAPI(middleware=[guard], openapi_url=None),
         demo,
@@ -130,13 +135,13 @@ def _answering(demo: Any, door: socket.socket, folder: Path, site: Site) -> Iter
         footer_links=[],
         run_history=False,
         show_error=False,
-        max_file_size=MOST_UPLOAD,
+        max_file_size=MAX_UPLOAD_BYTES,
         ssr_mode=False,
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
-        theme=style.theme(),
-        css=style.CSS,
+        theme=theme.theme(),
+        css=theme.CSS,
     )
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="ganvas-app-server", daemon=True)
@@ -194,35 +199,39 @@ def names_of(host: str) -> set[str] | None:
     Another site's page can have a browser ask this machine under that site's own name (DNS rebinding): not where the name
     is looked at.
     """
-    return {host, HERE, "::1", "localhost"} if is_local(host) else None
+    return {host, LOCAL_HOST, "::1", "localhost"} if is_local(host) else None
 
 
-def _page(shop: Workshop, workers: tuple[Turns, Turns, Turns], desks: Desks, first: Scene) -> tuple[Any, Photos]:
+def _page(
+    shop: AppResources, workers: tuple[WorkQueue, WorkQueue, WorkQueue], desks: SessionStore, first: Scene
+) -> tuple[Any, PhotoHandlers]:
     """The page, wired, and its photographs. ``workers`` draw, write files and learn methods."""
     import gradio as gr
 
-    from ganvas.app.compare import Methods
-    from ganvas.app.desks import MOST
-    from ganvas.app.doors import Doors
-    from ganvas.app.groups import grouped
-    from ganvas.app.hands import Hands
-    from ganvas.app.looks import Looks
-    from ganvas.app.page import TITLE, build
-    from ganvas.app.photo import Photos
-    from ganvas.app.wires import Wires
+    from ganvas.app.attribute_groups import group_attributes
+    from ganvas.app.compare import MethodEditors
+    from ganvas.app.edit_handlers import EditHandlers
+    from ganvas.app.event_wiring import EventWiring
+    from ganvas.app.layout import TITLE, build_page
+    from ganvas.app.navigation_handlers import NavigationHandlers
+    from ganvas.app.photo_handlers import PhotoHandlers
+    from ganvas.app.session_store import MAX_SESSIONS
+    from ganvas.app.tab_handlers import TabHandlers
 
     turns, beside, lessons = workers
-    names = [name for group in grouped(shop.attributes()).values() for name in group]
-    hands = Hands(shop, turns, beside, desks, names)
+    names = [name for group in group_attributes(shop.attributes()).values() for name in group]
+    hands = EditHandlers(shop, turns, beside, desks, names)
     generators = [(f"{name}: {about}", name) for name, about in shop.place.abouts.items()]
-    photos = Photos(hands)
+    photos = PhotoHandlers(hands)
     with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
-        page = build(generators, names)
-        Wires(page, hands, Doors(hands, first), Looks(hands, Methods(shop), lessons), photos).wire(demo)
+        page = build_page(generators, names)
+        EventWiring(
+            page, hands, NavigationHandlers(hands, first), TabHandlers(hands, MethodEditors(shop), lessons), photos
+        ).wire(demo)
     # Events that wait for a worker hold a job each, but no thread: as many as may be queued.
-    demo.max_threads = MOST_QUEUED
-    demo.queue(default_concurrency_limit=None, max_size=MOST_QUEUED)
-    demo.state_session_capacity = MOST
+    demo.max_threads = MAX_QUEUED
+    demo.queue(default_concurrency_limit=None, max_size=MAX_QUEUED)
+    demo.state_session_capacity = MAX_SESSIONS
     # Only then does Gradio check which files a request may name; ``launch`` would say so.
     demo.has_launched = True
     return demo, photos

@@ -13,15 +13,15 @@ from typing import Any
 from torch import Tensor
 
 from ganvas.checkpoints import _torch
-from ganvas.checkpoints._budget import Budget, shown
-from ganvas.checkpoints._torch import Stored
-from ganvas.checkpoints.found import Found
+from ganvas.checkpoints._budget import ReadBudget, printable
+from ganvas.checkpoints._torch import StoredTensor
+from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
-from ganvas.files import load_tensors, read_card
+from ganvas.io.files import load_tensors, read_card
 
-__all__ = ["CARDS", "Found", "read", "saved_in", "tensors_in", "what"]
+__all__ = ["CARDS", "Checkpoint", "describe_file", "read", "read_state_dict", "read_tensors"]
 
-MOST_BYTES = 4 << 30
+MAX_FILE_BYTES = 4 << 30
 """Of a file (a training snapshot of 1024×1024 with its optimisers has 0.4 GB)."""
 CARDS = (".toml", ".json")
 """What a card beside a state dict is called: as the state dict, with one of these endings."""
@@ -31,10 +31,10 @@ FORMATS = (
 )
 PREFIXES = ("", "module.", "generator.", "netG.", "G.")
 """What may stand before all names of a state dict."""
-ZIP, PICKLE, OLDER = b"PK\x03\x04", b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+ZIP, PICKLE, LEGACY_TORCH = b"PK\x03\x04", b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
-def read(path: str | Path, card: str | Path | None = None) -> Found:
+def read(path: str | Path, card: str | Path | None = None) -> Checkpoint:
     """What generator a file holds; ``card``: where the shape of a plain state dict stands, by default beside it.
 
     Raises GanvasError for a file that is missing, too large, damaged or of another kind, or that asks for anything that no
@@ -43,11 +43,11 @@ def read(path: str | Path, card: str | Path | None = None) -> Found:
     path = Path(path)
     if _looks_like_safetensors(path):
         return _own(path)
-    data, budget = _bytes(path), Budget(str(path))
-    head = bytes(data[: len(OLDER)])
+    data, budget = _bytes(path), ReadBudget(str(path))
+    head = bytes(data[: len(LEGACY_TORCH)])
     if head.startswith(ZIP) and _is_wheel(data, budget):
         return _wheel(path)
-    if head.startswith(ZIP) or head == OLDER:
+    if head.startswith(ZIP) or head == LEGACY_TORCH:
         return _state_dict(_torch.read_save(data, budget), path, card, budget)
     if head.startswith(PICKLE):
         from ganvas.checkpoints import nvidia
@@ -56,7 +56,7 @@ def read(path: str | Path, card: str | Path | None = None) -> Found:
     raise GanvasError(f"{path} is no checkpoint that ganvas reads: {FORMATS}.")
 
 
-def what(path: str | Path, card: str | Path | None = None) -> list[str]:
+def describe_file(path: str | Path, card: str | Path | None = None) -> list[str]:
     """What a file is, for people, a line each: a generator, or another file that ganvas wrote."""
     path = Path(path)
     if _looks_like_safetensors(path):
@@ -97,29 +97,29 @@ def _told_labels(about: Mapping[str, Any]) -> list[str]:
     return [f"--label 0 to {len(values) - 1} stand for counts of {', '.join(map(str, values))}"]
 
 
-def tensors_in(path: str | Path) -> dict[str, Tensor]:
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The floating-point tensors of the one state dict in a file that torch.save wrote, without torch.load.
 
     Raises GanvasError where there isn't exactly one, and as ``read`` does.
     """
-    data, budget = _bytes(Path(path)), Budget(str(path))
+    data, budget = _bytes(Path(path)), ReadBudget(str(path))
     found = list(_torch.state_dicts(_torch.read_save(data, budget)))
     if len(found) != 1:
         raise GanvasError(f"{path} has {len(found)} state dicts: one is needed.")
     return _torch.tensors(found[0][1], budget)
 
 
-def saved_in(path: str | Path) -> Tensor | dict[str, Tensor] | None:
+def read_tensors(path: str | Path) -> Tensor | dict[str, Tensor] | None:
     """The floating-point tensor that torch.save wrote, or those of a mapping by their names; None: it wrote neither.
 
     Raises GanvasError as ``read`` does.
     """
-    data, budget = _bytes(Path(path)), Budget(str(path))
+    data, budget = _bytes(Path(path)), ReadBudget(str(path))
     value = _torch.read_save(data, budget)
-    if isinstance(value, Stored):
+    if isinstance(value, StoredTensor):
         return _torch.tensors({"value": value}, budget).get("value")
     plain = value if isinstance(value, dict) else {}
-    named = {key: item for key, item in plain.items() if isinstance(key, str) and isinstance(item, Stored)}
+    named = {key: item for key, item in plain.items() if isinstance(key, str) and isinstance(item, StoredTensor)}
     return _torch.tensors(named, budget) or None
 
 
@@ -138,14 +138,14 @@ def _looks_like_safetensors(path: Path) -> bool:
 def _bytes(path: Path) -> memoryview:
     try:
         size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise GanvasError(f"{path} has {size:,} bytes: at most {MOST_BYTES:,} are read.")
+        if size > MAX_FILE_BYTES:
+            raise GanvasError(f"{path} has {size:,} bytes: at most {MAX_FILE_BYTES:,} are read.")
         return memoryview(path.read_bytes())
     except OSError as error:
         raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
 
 
-def _own(path: Path) -> Found:
+def _own(path: Path) -> Checkpoint:
     state, about = load_tensors(path)
     _torch.check_finite(state, str(path))
     family = about.get("family")
@@ -153,37 +153,42 @@ def _own(path: Path) -> Found:
         if family == "stylegan2":
             from ganvas.generators import stylegan2
 
-            return Found(
+            return Checkpoint(
                 "stylegan2",
                 "ganvas's generator",
                 state,
-                about | {"shape": stylegan2.shape_of(about.get("shape"), path)},
+                about | {"shape": stylegan2.parse_architecture(about.get("shape"), path)},
             )
         if family == "dcgan":
             from ganvas.generators import dcgan
 
-            return Found(
-                "dcgan", "ganvas's generator", state, about | {"shape": dcgan.shape_of(about.get("shape"), path)}
+            return Checkpoint(
+                "dcgan",
+                "ganvas's generator",
+                state,
+                about | {"shape": dcgan.parse_architecture(about.get("shape"), path)},
             )
         if family == "mobilestylegan":
-            return Found("mobilestylegan", "ganvas's generator", state, about)
+            return Checkpoint("mobilestylegan", "ganvas's generator", state, about)
     raise GanvasError(f"{path} is a safetensors file, but no generator that ganvas wrote.")
 
 
-def _is_wheel(data: memoryview, budget: Budget) -> bool:
+def _is_wheel(data: memoryview, budget: ReadBudget) -> bool:
     return any(name.startswith("random_face/") for name in _torch.open_zip(data, budget).namelist())
 
 
-def _wheel(path: Path) -> Found:
-    from ganvas import hub
+def _wheel(path: Path) -> Checkpoint:
     from ganvas.generators import card, openvino_ir
+    from ganvas.io import hub
 
-    weights = openvino_ir.convert(*hub.unpack(card("ffhq"), path))
+    weights = openvino_ir.convert(*hub.unpack_wheel(card("ffhq"), path))
     about = {"kind": "generator", "family": "mobilestylegan", "version": 1}
-    return Found("mobilestylegan", "random-face's wheel", weights, about, ("the same weights as the generator 'ffhq'",))
+    return Checkpoint(
+        "mobilestylegan", "random-face's wheel", weights, about, ("the same weights as the generator 'ffhq'",)
+    )
 
 
-def _state_dict(value: Any, path: Path, card: str | Path | None, budget: Budget) -> Found:
+def _state_dict(value: Any, path: Path, card: str | Path | None, budget: ReadBudget) -> Checkpoint:
     from ganvas.checkpoints import rosinality
 
     dicts = dict(_torch.state_dicts(value))
@@ -191,25 +196,27 @@ def _state_dict(value: Any, path: Path, card: str | Path | None, budget: Budget)
     if fitting:
         name = next((name for name in ("g_ema", "g") if name in fitting), fitting[0])
         average = value.get("latent_avg")
-        return rosinality.read(dicts[name], average if isinstance(average, Stored) else None, budget)
+        return rosinality.read(dicts[name], average if isinstance(average, StoredTensor) else None, budget)
     if not dicts:
         raise GanvasError(f"{path} holds no tensors by name: no generator can be made of it.")
     return _with_card(dicts, path, card, budget)
 
 
-def _with_card(dicts: dict[str, dict[str, Stored]], path: Path, card: str | Path | None, budget: Budget) -> Found:
+def _with_card(
+    dicts: dict[str, dict[str, StoredTensor]], path: Path, card: str | Path | None, budget: ReadBudget
+) -> Checkpoint:
     from ganvas.generators import dcgan
 
     places = [Path(card)] if card is not None else [path.with_suffix(ending) for ending in CARDS]
     place = next((place for place in places if place.is_file()), None)
     if place is None:
-        names = ", ".join(shown(name) for name in list(next(iter(dicts.values())))[:3])
+        names = ", ".join(printable(name) for name in list(next(iter(dicts.values())))[:3])
         raise GanvasError(
             f"{path} is a state dict ({names}, …) without a card: {' or '.join(place.name for place in places)} has to list "
             "its layers."
         )
-    shape = dcgan.shape_of(read_card(place), place)
-    needed = dcgan.names_of(shape)
+    shape = dcgan.parse_architecture(read_card(place), place)
+    needed = dcgan.weight_names(shape)
     for state in dicts.values():
         for start in PREFIXES:
             if all(start + name in state for name in needed):
@@ -217,9 +224,9 @@ def _with_card(dicts: dict[str, dict[str, Stored]], path: Path, card: str | Path
                 about = {"kind": dcgan.KIND, "family": dcgan.FAMILY, "version": dcgan.VERSION, "shape": shape}
                 weights = _torch.tensors(state, budget, found)
                 note = f"edits the space {'z' if shape.space == 'z' else 'of what leaves the first layer'}"
-                return Found("dcgan", "a state dict with a card", weights, about, (note,))
+                return Checkpoint("dcgan", "a state dict with a card", weights, about, (note,))
     most = max(dicts.values(), key=lambda state: sum(name in state for name in needed))
     missing = next(name for name in needed if name not in most)
     raise GanvasError(
-        f"{path} lacks {missing!r}, which {place.name} lists: it has {', '.join(map(shown, list(most)[:8]))}."
+        f"{path} lacks {missing!r}, which {place.name} lists: it has {', '.join(map(printable, list(most)[:8]))}."
     )

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from ganvas.errors import GanvasError
 
-MOST_STEPS = 2_000_000
+MAX_STEPS = 2_000_000
 """Opcodes in one file, those of the pickles inside it included (StyleGAN2-FFHQ takes 20,000)."""
 TOO_MANY = "has more steps or values than a checkpoint has"
 
 
 @dataclass
-class Budget:
+class ReadBudget:
     """Steps left, shared by a pickle and those inside it; ``origin`` is what messages call the file."""
 
     origin: str
-    steps: int = MOST_STEPS
+    steps: int = MAX_STEPS
 
     def spend(self, steps: int) -> None:
         """Count what takes as long as so many steps. Raises GanvasError where none are left."""
@@ -33,7 +33,7 @@ class Budget:
         return GanvasError(f"{self.origin} isn't read: it {what}. Nothing of it was run.")
 
 
-def shown(value: object) -> str:
+def printable(value: object) -> str:
     """A foreign text or number in a message: short, and without control characters."""
     if not isinstance(value, str | int | float | Exception | None):
         return f"a {type(value).__name__}"  # a nest of lists could be as long as it likes

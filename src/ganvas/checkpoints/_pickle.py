@@ -1,7 +1,7 @@
 """An interpreter of pickles that runs nothing: few opcodes, and only the globals that a vocabulary lists.
 
 The opcodes: https://peps.python.org/pep-0307/, https://peps.python.org/pep-3154/ and Python's pickletools. A global is
-never looked up: it becomes a ``Name``, and calling one runs ganvas's own function of that name in the vocabulary. What
+never looked up: it becomes a ``GlobalName``, and calling one runs ganvas's own function of that name in the vocabulary. What
 isn't listed is refused at the moment it is named, before anything after it is read.
 
 ``pickle.Unpickler`` with an allow-list, and ``torch.load(weights_only=True)``, keep code out and no more. Both hash a key
@@ -17,13 +17,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ganvas.checkpoints._budget import TOO_MANY, Budget, shown
+from ganvas.checkpoints._budget import TOO_MANY, ReadBudget, printable
 
-MOST_STACK = 100_000
+MAX_STACK = 100_000
 """Values that wait on the stack."""
-MOST_MARKS = 100
+MAX_MARKS = 100
 """Containers open inside one another."""
-MOST_BYTES_OF_INT = 16
+MAX_INT_BYTES = 16
 """Of the longest whole number: the magic number of torch's files has ten."""
 
 Call = Callable[..., Any]
@@ -32,7 +32,7 @@ Vocabulary = Mapping[tuple[str, str], "Call | None"]
 
 
 @dataclass(frozen=True)
-class Name:
+class GlobalName:
     """A global that the file named: two texts, and nothing else."""
 
     module: str
@@ -43,14 +43,14 @@ class Name:
 
 
 @dataclass
-class Record:
+class ObjectRecord:
     """What an object of a class came with: its class's name and its attributes, no behaviour."""
 
     kind: str
     state: dict[Any, Any] = field(default_factory=dict)
 
 
-class Machine:
+class PickleMachine:
     """Reads one pickle of ``data``, from ``at`` on; ``at`` is then where it ended.
 
     ``persistent`` makes values of persistent ids; without it they are refused.
@@ -60,7 +60,7 @@ class Machine:
         self,
         data: memoryview,
         vocabulary: Vocabulary,
-        budget: Budget,
+        budget: ReadBudget,
         persistent: Call | None = None,
         at: int = 0,
     ) -> None:
@@ -74,7 +74,7 @@ class Machine:
         try:
             while (code := self._take(1)[0]) != STOP:
                 self.budget.spend(1)
-                if len(self.stack) > MOST_STACK:
+                if len(self.stack) > MAX_STACK:
                     raise self.budget.refused(TOO_MANY)
                 if code not in OPCODES:
                     raise self.budget.refused(f"uses the opcode {_opcode(code)}, which checkpoints don't need")
@@ -126,8 +126,8 @@ class Machine:
 
     def mark(self) -> None:
         """Open a container."""
-        if len(self.marks) >= MOST_MARKS:
-            raise self.budget.refused(f"nests more than {MOST_MARKS} containers")
+        if len(self.marks) >= MAX_MARKS:
+            raise self.budget.refused(f"nests more than {MAX_MARKS} containers")
         self.marks.append(len(self.stack))
 
     def protocol(self) -> None:
@@ -138,7 +138,7 @@ class Machine:
     def long(self) -> None:
         """A whole number of a few bytes."""
         size = self._number("<B")
-        if size > MOST_BYTES_OF_INT:
+        if size > MAX_INT_BYTES:
             raise self.budget.refused(f"holds a whole number of {size} bytes")
         self._push(int.from_bytes(self._take(size), "little", signed=True))
 
@@ -192,13 +192,13 @@ class Machine:
         if not (type(module) is str and type(name) is str):
             raise self.budget.damaged("it names something by what isn't a text")
         if (module, name) not in self.vocabulary:
-            raise self.budget.refused(f"asks for {shown(f'{module}.{name}')}, which no checkpoint needs")
-        self._push(Name(module, name))
+            raise self.budget.refused(f"asks for {printable(f'{module}.{name}')}, which no checkpoint needs")
+        self._push(GlobalName(module, name))
 
     def call(self) -> None:
         """What the vocabulary says instead of a call."""
         arguments, target = self._pop(), self._pop()
-        if not isinstance(target, Name) or not isinstance(arguments, tuple):
+        if not isinstance(target, GlobalName) or not isinstance(arguments, tuple):
             raise self.budget.refused("calls something that isn't a name")
         action = self.vocabulary[target.module, target.name]
         if action is None:
@@ -210,8 +210,8 @@ class Machine:
 
     def build(self) -> None:
         """Give an object its attributes: kept for records, dropped for mappings (a state dict's version numbers)."""
-        state, target = self._pop(), self._top(Record, dict)
-        if isinstance(target, Record):
+        state, target = self._pop(), self._top(ObjectRecord, dict)
+        if isinstance(target, ObjectRecord):
             found = state if isinstance(state, dict) else {"state": state}
             self.budget.spend(len(found))  # one mapping can be given to many objects
             target.state.update(found)
@@ -236,12 +236,12 @@ class Machine:
 
 
 STOP = ord(".")
-OPCODES: dict[int, Callable[[Machine], None]] = {
+OPCODES: dict[int, Callable[[PickleMachine], None]] = {
     ord(code): action
     for code, action in {
-        "\x80": Machine.protocol,
-        "\x95": Machine.frame,
-        "(": Machine.mark,
+        "\x80": PickleMachine.protocol,
+        "\x95": PickleMachine.frame,
+        "(": PickleMachine.mark,
         "N": lambda m: m._push(None),
         "\x88": lambda m: m._push(True),
         "\x89": lambda m: m._push(False),
@@ -249,7 +249,7 @@ OPCODES: dict[int, Callable[[Machine], None]] = {
         "M": lambda m: m._push(m._number("<H")),
         "J": lambda m: m._push(m._number("<i")),
         "G": lambda m: m._push(m._number(">d")),
-        "\x8a": Machine.long,
+        "\x8a": PickleMachine.long,
         "X": lambda m: m.text("<I"),
         "\x8c": lambda m: m.text("<B"),
         "B": lambda m: m.octets("<I"),
@@ -259,26 +259,26 @@ OPCODES: dict[int, Callable[[Machine], None]] = {
         "]": lambda m: m._push([]),
         "\x8f": lambda m: m._push(set()),
         ")": lambda m: m._push(()),
-        "t": Machine.tuple_,
+        "t": PickleMachine.tuple_,
         "\x85": lambda m: m.tuple_(1),
         "\x86": lambda m: m.tuple_(2),
         "\x87": lambda m: m.tuple_(3),
         "a": lambda m: m.append(False),
         "e": lambda m: m.append(True),
-        "\x90": Machine.add,
+        "\x90": PickleMachine.add,
         "s": lambda m: m.set(False),
         "u": lambda m: m.set(True),
-        "\x94": Machine.remember,
+        "\x94": PickleMachine.remember,
         "q": lambda m: m.remember("<B"),
         "r": lambda m: m.remember("<I"),
         "h": lambda m: m.recall("<B"),
         "j": lambda m: m.recall("<I"),
         "c": lambda m: m.name(False),
         "\x93": lambda m: m.name(True),
-        "R": Machine.call,
-        "\x81": Machine.call,
-        "b": Machine.build,
-        "Q": Machine.persist,
+        "R": PickleMachine.call,
+        "\x81": PickleMachine.call,
+        "b": PickleMachine.build,
+        "Q": PickleMachine.persist,
     }.items()
 }
 

@@ -1,7 +1,7 @@
 """What torch.save writes, read without torch.load: zip archives, and the older files of pickles and bytes in a row.
 
 https://pytorch.org/docs/stable/notes/serialization.html. Both say in a pickle which tensor lies where in which storage;
-that pickle goes through ``Machine``, and storages are bytes that are looked at when a tensor is asked for.
+that pickle goes through ``PickleMachine``, and storages are bytes that are looked at when a tensor is asked for.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganvas.checkpoints._budget import Budget, shown
-from ganvas.checkpoints._pickle import Call, Machine, Name, Record, Vocabulary
+from ganvas.checkpoints._budget import ReadBudget, printable
+from ganvas.checkpoints._pickle import Call, GlobalName, ObjectRecord, PickleMachine, Vocabulary
 from ganvas.errors import GanvasError
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 """What an older file begins with: two pickles of one number each."""
-MOST_AXES = 8
-MOST_NUMBERS = 2**28
+MAX_AXES = 8
+MAX_NUMBERS = 2**28
 """In one tensor, and in all tensors of a network."""
-MOST_ENTRIES = 100_000
+MAX_ENTRIES = 100_000
 """Files in an archive."""
-MOST_ENTRIES_INSIDE = 16
+MAX_NESTED_ENTRIES = 16
 """Files in an archive that a pickle carries: a single storage and torch's notes of it."""
 MOST_DEPTH, MOST_LETTERS = 12, 200
 """Mappings inside one another where tensors are looked for, and the length of their names."""
@@ -49,7 +49,7 @@ STORAGES: Vocabulary = {("torch", name): None for name in DTYPES}
 
 
 @dataclass
-class Storage:
+class TorchStorage:
     """``size`` numbers that lie somewhere in the file; ``read`` gets their bytes (an older file has them at its end)."""
 
     dtype: torch.dtype
@@ -58,15 +58,15 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """A tensor that hasn't been read yet."""
 
-    storage: Storage
+    storage: TorchStorage
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
-    def tensor(self, budget: Budget) -> Tensor:
+    def tensor(self, budget: ReadBudget) -> Tensor:
         """The numbers themselves. Raises GanvasError where the storage is cut short."""
         if 0 in self.shape:
             return torch.zeros(self.shape, dtype=self.storage.dtype)
@@ -84,26 +84,26 @@ def _span(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
     return 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) if 0 not in shape else 0
 
 
-def vocabulary(budget: Budget, nested: bool = False) -> Vocabulary:
+def vocabulary(budget: ReadBudget, nested: bool = False) -> Vocabulary:
     """The globals of a file that torch.save wrote: tensors, mappings, and a training script's options."""
 
-    def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> Stored:
-        if not isinstance(storage, Storage) or not _sizes((offset,)) or not _sizes(shape) or not _sizes(stride):
+    def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> StoredTensor:
+        if not isinstance(storage, TorchStorage) or not _sizes((offset,)) or not _sizes(shape) or not _sizes(stride):
             raise budget.damaged("it describes a tensor that isn't one")
-        if len(shape) != len(stride) or len(shape) > MOST_AXES:
+        if len(shape) != len(stride) or len(shape) > MAX_AXES:
             raise budget.damaged(f"it describes a tensor with {len(shape)} axes")
         numbers = math.prod(shape)
         # A stride of 0 makes a huge tensor of one number: no network needs that.
-        if numbers > MOST_NUMBERS or numbers > _span(shape, stride) or offset + _span(shape, stride) > storage.size:
+        if numbers > MAX_NUMBERS or numbers > _span(shape, stride) or offset + _span(shape, stride) > storage.size:
             raise budget.refused(f"has a tensor of {numbers:,} numbers where {storage.size:,} are stored")
-        return Stored(storage, offset, shape, stride)
+        return StoredTensor(storage, offset, shape, stride)
 
     found: dict[tuple[str, str], Call | None] = {
         **STORAGES,
         ("torch._utils", "_rebuild_tensor_v2"): tensor,
         ("torch._utils", "_rebuild_parameter"): lambda data, *rest: data,
         ("collections", "OrderedDict"): lambda: {},
-        ("argparse", "Namespace"): lambda: Record("Namespace"),
+        ("argparse", "Namespace"): lambda: ObjectRecord("Namespace"),
     }
     return STORAGES if nested else found
 
@@ -112,7 +112,7 @@ def _sizes(values: Any) -> bool:
     return isinstance(values, tuple) and all(type(n) is int and 0 <= n <= 2**40 for n in values)
 
 
-def read_save(data: memoryview, budget: Budget, nested: bool = False) -> Any:
+def read_save(data: memoryview, budget: ReadBudget, nested: bool = False) -> Any:
     """What torch.save wrote into ``data``; ``nested``: a single storage, as pickles of tensors hold it.
 
     Raises GanvasError for anything else.
@@ -122,28 +122,28 @@ def read_save(data: memoryview, budget: Budget, nested: bool = False) -> Any:
     return _read_older(data, budget, nested)
 
 
-def storage_in(data: Any, budget: Budget) -> Storage:
+def storage_in(data: Any, budget: ReadBudget) -> TorchStorage:
     """The storage in bytes that a pickle carries (``torch.storage._load_from_bytes``)."""
     if not isinstance(data, memoryview):
         raise budget.damaged("it takes a storage from what isn't bytes")
     found = read_save(data, budget, nested=True)
-    if not isinstance(found, Storage):
+    if not isinstance(found, TorchStorage):
         raise budget.damaged("bytes in it hold no storage")
     return found
 
 
-def _read_older(data: memoryview, budget: Budget, nested: bool) -> Any:
+def _read_older(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
     at, heads = 0, []
     for _ in range(3):
-        machine = Machine(data, {}, budget, at=at)
+        machine = PickleMachine(data, {}, budget, at=at)
         heads.append(machine.run())
         at = machine.at
     if heads[:2] != [MAGIC, PROTOCOL] or not isinstance(heads[2], dict) or heads[2].get("little_endian") is not True:
         raise budget.damaged("it isn't what torch.save writes")
-    storages: dict[str, Storage] = {}
-    machine = Machine(data, vocabulary(budget, nested), budget, lambda key: _storage(key, storages, budget), at)
+    storages: dict[str, TorchStorage] = {}
+    machine = PickleMachine(data, vocabulary(budget, nested), budget, lambda key: _storage(key, storages, budget), at)
     value = machine.run()
-    order = Machine(data, {}, budget, at=machine.at)
+    order = PickleMachine(data, {}, budget, at=machine.at)
     keys = order.run()
     if not isinstance(keys, list) or not all(type(key) is str for key in keys) or sorted(keys) != sorted(storages):
         raise budget.damaged("its storages aren't those that it lists")
@@ -158,20 +158,20 @@ def _read_older(data: memoryview, budget: Budget, nested: bool) -> Any:
     return value
 
 
-def _storage(key: Any, known: dict[str, Storage], budget: Budget) -> Storage:
+def _storage(key: Any, known: dict[str, TorchStorage], budget: ReadBudget) -> TorchStorage:
     """The storage of a persistent id: ("storage", its type, its name, the device it was on, its size, …)."""
     plain = isinstance(key, tuple) and len(key) in (5, 6) and key[0] == "storage" and key[5:] in ((), (None,))
-    if not plain or not isinstance(key[1], Name) or key[1].name not in DTYPES or type(key[2]) is not str:
+    if not plain or not isinstance(key[1], GlobalName) or key[1].name not in DTYPES or type(key[2]) is not str:
         raise budget.damaged("it has a persistent id that is no storage's")
     if type(key[4]) is not int or not 0 <= key[4] <= 2**40:
         raise budget.damaged("a storage in it has an impossible size")
-    storage = known.setdefault(key[2], Storage(DTYPES[key[1].name], key[4]))
+    storage = known.setdefault(key[2], TorchStorage(DTYPES[key[1].name], key[4]))
     if (storage.dtype, storage.size) != (DTYPES[key[1].name], key[4]):
         raise budget.damaged("it says two things of one storage")
     return storage
 
 
-def _read_zip(data: memoryview, budget: Budget, nested: bool) -> Any:
+def _read_zip(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
     archive = open_zip(data, budget, nested)
     names = {info.filename: info for info in archive.infolist()}
     if sum(info.file_size for info in names.values()) > len(data):
@@ -184,64 +184,66 @@ def _read_zip(data: memoryview, budget: Budget, nested: bool) -> Any:
         raise budget.refused("holds a TorchScript program")
     if f"{root}byteorder" in names and member(archive, f"{root}byteorder", budget) != b"little":
         raise budget.damaged("its numbers aren't little-endian")
-    known: dict[str, Storage] = {}
+    known: dict[str, TorchStorage] = {}
     read = cache(lambda name: memoryview(member(archive, name, budget)))
 
-    def persistent(key: Any) -> Storage:
+    def persistent(key: Any) -> TorchStorage:
         storage = _storage(key, known, budget)
         name = f"{root}data/{key[2]}"
         if name not in names or names[name].file_size < storage.size * storage.dtype.itemsize:
-            raise budget.damaged(f"the storage {shown(name)} is missing or cut short")
+            raise budget.damaged(f"the storage {printable(name)} is missing or cut short")
         storage.read = lambda: read(name)
         return storage
 
     head = memoryview(member(archive, heads[0], budget))
-    return Machine(head, vocabulary(budget, nested), budget, persistent).run()
+    return PickleMachine(head, vocabulary(budget, nested), budget, persistent).run()
 
 
-def open_zip(data: memoryview, budget: Budget, nested: bool = False) -> zipfile.ZipFile:
+def open_zip(data: memoryview, budget: ReadBudget, nested: bool = False) -> zipfile.ZipFile:
     """An archive whose files are stored as they are, inside it. Raises GanvasError for any other."""
     # One that is inside a pickle can be opened again and again, and each time its copy is kept.
     budget.spend(len(data) >> (8 if nested else 12))
     octets = bytes(data)
     entries = octets.count(b"PK\x01\x02")
     budget.spend(entries)
-    if entries > (MOST_ENTRIES_INSIDE if nested else MOST_ENTRIES):
+    if entries > (MAX_NESTED_ENTRIES if nested else MAX_ENTRIES):
         raise budget.refused("is an archive with too many files")
     try:
         archive = zipfile.ZipFile(io.BytesIO(octets))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
-        raise budget.damaged(f"its archive can't be read ({shown(error)})") from None
+        raise budget.damaged(f"its archive can't be read ({printable(error)})") from None
     entries = archive.infolist()
     names = [info.filename for info in entries]
     for name in names:
         if name.startswith("/") or "\\" in name or ".." in name.split("/") or ":" in name:
-            raise budget.refused(f"is an archive with the path {shown(name)}")
+            raise budget.refused(f"is an archive with the path {printable(name)}")
     if len(set(names)) != len(names):
         raise budget.refused("is an archive with two files of one name")
     return archive
 
 
-def member(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
+def member(archive: zipfile.ZipFile, name: str, budget: ReadBudget) -> bytes:
     """One file of an archive. Raises GanvasError where it's packed (it could unpack to anything) or damaged."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size != info.compress_size:
-        raise budget.refused(f"has {shown(name)} compressed or encrypted")
+        raise budget.refused(f"has {printable(name)} compressed or encrypted")
     try:
         return archive.read(info)
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, OSError) as error:
-        raise budget.damaged(f"its archive can't be read ({shown(error)})") from None
+        raise budget.damaged(f"its archive can't be read ({printable(error)})") from None
 
 
-def tensors(value: Mapping[Any, Any], budget: Budget, names: Mapping[str, str] | None = None) -> dict[str, Tensor]:
+def tensors(value: Mapping[Any, Any], budget: ReadBudget, names: Mapping[str, str] | None = None) -> dict[str, Tensor]:
     """The tensors of a state dict by name, read now, in float32; ``names``: only these, under other names.
 
     Raises GanvasError where all of them together are larger than a generator is.
     """
-    stored = {key: item for key, item in value.items() if isinstance(item, Stored) and (names is None or key in names)}
+    stored = {
+        key: item for key, item in value.items() if isinstance(item, StoredTensor) and (names is None or key in names)
+    }
     total = sum(math.prod(item.shape) for item in stored.values())
-    if total > MOST_NUMBERS:
-        raise budget.refused(f"has tensors of {total:,} numbers: more than {MOST_NUMBERS:,}")
+    if total > MAX_NUMBERS:
+        raise budget.refused(f"has tensors of {total:,} numbers: more than {MAX_NUMBERS:,}")
     taken = sum(_span(item.shape, item.stride) for item in stored.values())
     there = sum({id(item.storage): item.storage.size for item in stored.values()}.values())
     if taken > 2 * there:  # some share their numbers, but not again and again
@@ -259,10 +261,10 @@ def check_finite(state: Mapping[str, Tensor], origin: str) -> None:
     """Raises GanvasError where a weight is NaN or an infinity."""
     for key, item in state.items():
         if not torch.isfinite(item.float()).all():
-            raise GanvasError(f"{origin} holds numbers that aren't finite, in {shown(key)}.")
+            raise GanvasError(f"{origin} holds numbers that aren't finite, in {printable(key)}.")
 
 
-def state_dicts(value: Any) -> Iterator[tuple[str, dict[str, Stored]]]:
+def state_dicts(value: Any) -> Iterator[tuple[str, dict[str, StoredTensor]]]:
     """Every mapping of names to tensors in a value, once, with the keys that lead to it."""
     waiting: list[tuple[str, Any, int]] = [("", value, 0)]
     seen: set[int] = set()
@@ -272,7 +274,7 @@ def state_dicts(value: Any) -> Iterator[tuple[str, dict[str, Stored]]]:
             continue
         seen.add(id(found))
         plain = {key: item for key, item in found.items() if isinstance(key, str) and len(key) <= MOST_LETTERS}
-        mine = {key: item for key, item in plain.items() if isinstance(item, Stored)}
+        mine = {key: item for key, item in plain.items() if isinstance(item, StoredTensor)}
         if mine:
             yield name, mine
         waiting += [(f"{name}.{key}" if name else str(key), item, depth + 1) for key, item in plain.items()]

@@ -9,8 +9,8 @@ import torch
 
 from ganvas.checkpoints import read
 from ganvas.errors import unknown
-from ganvas.generator import Generator
 from ganvas.generators import DTYPES, card, check_device
+from ganvas.generators.base import Generator
 from ganvas.precision import leave_inference_mode
 
 

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganvas.checkpoints._budget import Budget, shown
-from ganvas.checkpoints._pickle import Call, Machine, Record, Vocabulary
-from ganvas.checkpoints._torch import MOST_LETTERS, Storage, Stored, storage_in, tensors
+from ganvas.checkpoints._budget import ReadBudget, printable
+from ganvas.checkpoints._pickle import Call, ObjectRecord, PickleMachine, Vocabulary
+from ganvas.checkpoints._torch import MOST_LETTERS, StoredTensor, TorchStorage, storage_in, tensors
 from ganvas.checkpoints._torch import vocabulary as torch_vocabulary
-from ganvas.checkpoints.found import Found
+from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
-from ganvas.generators._fir import TAPS
-from ganvas.generators._stylegan2_shape import MOST, RESOLUTIONS, Shape
 from ganvas.generators.stylegan2 import KIND, VERSION
+from ganvas.generators.stylegan2.architecture import MAX_WIDTH, RESOLUTIONS, StyleGAN2Architecture
+from ganvas.generators.stylegan2.resampling import TAPS
 
 NETWORKS = ("G_ema", "G")
 """Which of a snapshot's networks is taken: the averaged one, if it's there."""
@@ -30,42 +30,42 @@ MOST_DEPTH, MOST_MODULES = 8, 1000
 """Modules inside one another, and altogether."""
 
 
-def read(data: memoryview, budget: Budget) -> Found:
+def read(data: memoryview, budget: ReadBudget) -> Checkpoint:
     """The generator in a pickle. Raises GanvasError for any other pickle."""
-    value = Machine(data, vocabulary(budget), budget).run()
+    value = PickleMachine(data, vocabulary(budget), budget).run()
     found = value if isinstance(value, dict) else {"a network": value}
     networks = {key: item for key, item in found.items() if _is_network(item)}
     name = next((name for name in (*NETWORKS, "a network") if name in networks), "")
     if not name or networks[name].kind != "Generator":
-        held = ", ".join(f"{shown(k)} ({shown(v.kind)})" for k, v in list(networks.items())[:8]) or "no network"
+        held = ", ".join(f"{printable(k)} ({printable(v.kind)})" for k, v in list(networks.items())[:8]) or "no network"
         raise GanvasError(f"{budget.origin} is a pickle with {held}: a Generator named G_ema or G is needed.")
     state, shape, notes = _generator(networks[name], budget)
     about = {"kind": KIND, "family": "stylegan2", "version": VERSION}
-    held = ", ".join(shown(key) for key in list(found)[:8])
-    return Found(
+    held = ", ".join(printable(key) for key in list(found)[:8])
+    return Checkpoint(
         "stylegan2", "NVIDIA's pickle", state, {**about, "shape": shape}, (f"holds {held}; {name} is read", *notes)
     )
 
 
-def vocabulary(budget: Budget) -> Vocabulary:
+def vocabulary(budget: ReadBudget) -> Vocabulary:
     """The globals of NVIDIA's pickles."""
 
-    def persistent(meta: Any) -> Record:
+    def persistent(meta: Any) -> ObjectRecord:
         if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("class_name"), str):
             raise budget.damaged("it has a persistent object that is no network")
         state = meta.get("state")
-        return Record(meta["class_name"], state if isinstance(state, dict) else {})
+        return ObjectRecord(meta["class_name"], state if isinstance(state, dict) else {})
 
-    def load(data: Any) -> Storage:
+    def load(data: Any) -> TorchStorage:
         return storage_in(data, budget)
 
-    def kind(code: Any, *rest: Any) -> Record:
+    def kind(code: Any, *rest: Any) -> ObjectRecord:
         if type(code) is not str or code not in NUMBERS:
-            raise budget.refused(f"has numbers of NumPy's kind {shown(code)}")
-        return Record("dtype", {"code": code})
+            raise budget.refused(f"has numbers of NumPy's kind {printable(code)}")
+        return ObjectRecord("dtype", {"code": code})
 
     def scalar(dtype: Any, data: Any) -> float:
-        if not isinstance(dtype, Record) or dtype.kind != "dtype" or not isinstance(data, memoryview):
+        if not isinstance(dtype, ObjectRecord) or dtype.kind != "dtype" or not isinstance(data, memoryview):
             raise budget.damaged("it has a number of NumPy that isn't one")
         form = np.dtype(NUMBERS[dtype.state["code"]])
         if len(data) != form.itemsize:
@@ -95,12 +95,12 @@ def vocabulary(budget: Budget) -> Vocabulary:
     return {key: value for key, value in found.items() if key[0] in ("torch._utils", "collections")} | own
 
 
-def _is_network(value: Any) -> TypeGuard[Record]:
-    return isinstance(value, Record) and "_modules" in value.state
+def _is_network(value: Any) -> TypeGuard[ObjectRecord]:
+    return isinstance(value, ObjectRecord) and "_modules" in value.state
 
 
-def _generator(network: Record, budget: Budget) -> tuple[dict[str, Tensor], Shape, list[str]]:
-    stored: dict[str, Stored] = {}
+def _generator(network: ObjectRecord, budget: ReadBudget) -> tuple[dict[str, Tensor], StyleGAN2Architecture, list[str]]:
+    stored: dict[str, StoredTensor] = {}
     layers: dict[str, dict[str, Any]] = {}
     _walk(network, "", stored, layers, budget)
     synthesis, mapping = (layers.get(part, {}) for part in ("synthesis", "mapping"))
@@ -110,12 +110,12 @@ def _generator(network: Record, budget: Budget) -> tuple[dict[str, Tensor], Shap
     resolution = _whole(synthesis, "img_resolution", budget)
     if resolution not in RESOLUTIONS:
         raise GanvasError(f"{budget.origin} draws {resolution} pixels: pick one of {', '.join(map(str, RESOLUTIONS))}.")
-    w_dim, num_labels = (_whole(mapping, name, budget, MOST) for name in ("w_dim", "c_dim"))
+    w_dim, num_labels = (_whole(mapping, name, budget, MAX_WIDTH) for name in ("w_dim", "c_dim"))
     embedded = _width(stored, "mapping.embed.weight", budget) if num_labels else w_dim
-    shape = Shape(
+    shape = StyleGAN2Architecture(
         resolution,
         tuple(_width(stored, f"synthesis.b{2**i}.conv1.weight", budget) for i in range(2, resolution.bit_length())),
-        z_dim=_whole(mapping, "z_dim", budget, MOST),
+        z_dim=_whole(mapping, "z_dim", budget, MAX_WIDTH),
         w_dim=w_dim,
         num_labels=num_labels,
         colours=_whole(synthesis, "img_channels", budget, 3),
@@ -137,7 +137,11 @@ def _generator(network: Record, budget: Budget) -> tuple[dict[str, Tensor], Shap
 
 
 def _walk(
-    network: Record, name: str, stored: dict[str, Stored], layers: dict[str, dict[str, Any]], budget: Budget
+    network: ObjectRecord,
+    name: str,
+    stored: dict[str, StoredTensor],
+    layers: dict[str, dict[str, Any]],
+    budget: ReadBudget,
 ) -> None:
     """Parameters and buffers by their names, and each module's plain attributes."""
     if name.count(".") > MOST_DEPTH or len(layers) > MOST_MODULES:
@@ -146,42 +150,42 @@ def _walk(
     for part in ("_parameters", "_buffers"):
         found = network.state.get(part)
         for key, value in found.items() if isinstance(found, dict) else ():
-            if isinstance(value, Stored) and len(str(key)) <= MOST_LETTERS:
+            if isinstance(value, StoredTensor) and len(str(key)) <= MOST_LETTERS:
                 stored[f"{name}.{key}".lstrip(".")] = value
     modules = network.state.get("_modules")
     for key, value in modules.items() if isinstance(modules, dict) else ():
-        if isinstance(value, Record) and len(str(key)) <= MOST_LETTERS:
+        if isinstance(value, ObjectRecord) and len(str(key)) <= MOST_LETTERS:
             if key == "" or "." in str(key):  # torch allows no such names, and depth is counted by dots
-                raise budget.refused(f"has a module called {shown(key)!r}")
+                raise budget.refused(f"has a module called {printable(key)!r}")
             _walk(value, f"{name}.{key}".lstrip("."), stored, layers, budget)
 
 
-def _whole(state: dict[str, Any], name: str, budget: Budget, most: int = 2**20) -> int:
+def _whole(state: dict[str, Any], name: str, budget: ReadBudget, most: int = 2**20) -> int:
     value = state.get(name)
     if type(value) is not int or not 0 <= value <= most:
-        raise GanvasError(f"{budget.origin} says that its generator's {name} is {shown(value)}.")
+        raise GanvasError(f"{budget.origin} says that its generator's {name} is {printable(value)}.")
     return value
 
 
-def _number(value: Any, budget: Budget) -> float:
+def _number(value: Any, budget: ReadBudget) -> float:
     if not isinstance(value, int | float) or not 0 < value < 1e6:
-        raise GanvasError(f"{budget.origin} has a layer with a gain or clamp of {shown(value)}.")
+        raise GanvasError(f"{budget.origin} has a layer with a gain or clamp of {printable(value)}.")
     return float(value)
 
 
-def _width(stored: dict[str, Stored], name: str, budget: Budget) -> int:
+def _width(stored: dict[str, StoredTensor], name: str, budget: ReadBudget) -> int:
     if name not in stored or not stored[name].shape:
         raise GanvasError(f"{budget.origin} lacks the weights {name}: it isn't a whole StyleGAN2.")
     return stored[name].shape[0]
 
 
-def _architecture(stored: dict[str, Stored]) -> str:
+def _architecture(stored: dict[str, StoredTensor]) -> str:
     if "synthesis.b4.torgb.weight" in stored:
         return "skip"
     return "resnet" if "synthesis.b8.skip.weight" in stored else "orig"
 
 
-def _clamp(layers: dict[str, dict[str, Any]], budget: Budget) -> float | None:
+def _clamp(layers: dict[str, dict[str, Any]], budget: ReadBudget) -> float | None:
     parts = ("conv0", "conv1", "torgb")
     found = [state.get("conv_clamp") for name, state in layers.items() if name.rpartition(".")[2] in parts]
     values = {None if value is None else _number(value, budget) for value in found}
@@ -190,7 +194,7 @@ def _clamp(layers: dict[str, dict[str, Any]], budget: Budget) -> float | None:
     return values.pop()
 
 
-def _check_layers(layers: dict[str, dict[str, Any]], budget: Budget) -> None:
+def _check_layers(layers: dict[str, dict[str, Any]], budget: ReadBudget) -> None:
     """Raises GanvasError where a layer computes something else than StyleGAN2's do."""
     rate = layers.get("mapping.fc0", {}).get("bias_gain")
     for name, state in layers.items():
@@ -199,19 +203,19 @@ def _check_layers(layers: dict[str, dict[str, Any]], budget: Budget) -> None:
             activation = state.get("activation")
             if activation != "lrelu":
                 raise GanvasError(
-                    f"{budget.origin} has the activation {shown(activation)} in {shown(name)}: only lrelu is known."
+                    f"{budget.origin} has the activation {printable(activation)} in {printable(name)}: only lrelu is known."
                 )
         if name.startswith("mapping.fc") and _number(state.get("bias_gain"), budget) != rate:
             raise GanvasError(f"{budget.origin} has a mapping network whose layers learned at different rates.")
 
 
-def _silence(stored: dict[str, Stored], shape: Shape) -> list[str]:
+def _silence(stored: dict[str, StoredTensor], shape: StyleGAN2Architecture) -> list[str]:
     """A note where the network was made without noise."""
     return [] if any(name.endswith("noise_const") for name in stored) else ["has no noise"]
 
 
-def _check_filters(filters: dict[str, Tensor], budget: Budget) -> None:
+def _check_filters(filters: dict[str, Tensor], budget: ReadBudget) -> None:
     taps = torch.tensor(TAPS) / sum(TAPS)
     for name, value in filters.items():
         if value.shape != (4, 4) or not torch.allclose(value, taps[:, None] * taps, atol=1e-6):
-            raise GanvasError(f"{budget.origin} resamples by another filter than 1-3-3-1, in {shown(name)}.")
+            raise GanvasError(f"{budget.origin} resamples by another filter than 1-3-3-1, in {printable(name)}.")

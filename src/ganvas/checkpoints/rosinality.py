@@ -12,26 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganvas.checkpoints._budget import Budget, shown
-from ganvas.checkpoints._torch import Stored, tensors
-from ganvas.checkpoints.found import Found
+from ganvas.checkpoints._budget import ReadBudget, printable
+from ganvas.checkpoints._torch import StoredTensor, tensors
+from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
-from ganvas.generator import draw_z
-from ganvas.generators._stylegan2_shape import Shape
+from ganvas.generators.base import draw_z
 from ganvas.generators.stylegan2 import KIND, VERSION, StyleGAN2
+from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 
-MARKS = ("style.1.weight", "input.input", "conv1.conv.modulation.weight", "to_rgb1.conv.weight")
+MARKER_NAMES = ("style.1.weight", "input.input", "conv1.conv.modulation.weight", "to_rgb1.conv.weight")
 """Weights that no other layout has together."""
 MEAN_OF = 4096
 """Codes that the mean of W is taken over, where a file has none: those of seeds 0, 1, …"""
 
 
-def fits(state: Mapping[str, Stored]) -> bool:
+def fits(state: Mapping[str, StoredTensor]) -> bool:
     """Whether a state dict is a generator's of this layout."""
-    return all(name in state for name in MARKS)
+    return all(name in state for name in MARKER_NAMES)
 
 
-def read(state: Mapping[str, Stored], average: Any, budget: Budget) -> Found:
+def read(state: Mapping[str, StoredTensor], average: Any, budget: ReadBudget) -> Checkpoint:
     """The generator of a state dict; ``average``: the file's mean of W, or None.
 
     Raises GanvasError where weights are missing, too many, or of other shapes.
@@ -50,7 +50,7 @@ def read(state: Mapping[str, Stored], average: Any, budget: Budget) -> Found:
         widths.append(_axis(state, f"convs.{2 * i}.conv.weight", 1, budget))
     w_dim, z_dim = state["style.1.weight"].shape
     depth = sum(name.startswith("style.") and name.endswith(".weight") for name in state)
-    shape = Shape(sides[-1], tuple(widths), z_dim, w_dim, mapping_layers=depth)
+    shape = StyleGAN2Architecture(sides[-1], tuple(widths), z_dim, w_dim, mapping_layers=depth)
     made, notes = tensors(state, budget, dict.fromkeys(state, "") | {name: name for name in state}), []
     own = {new: _shaped(made, old, size, budget) for new, (old, size) in _names(shape).items() if old in made}
     for layer, name in zip(shape.layers(), (f"noises.noise_{i}" for i in range(99)), strict=False):
@@ -62,23 +62,23 @@ def read(state: Mapping[str, Stored], average: Any, budget: Budget) -> Found:
     known = {old for old, _ in _names(shape).values()}
     for name in made:
         if name not in known and not name.endswith(".kernel"):
-            raise GanvasError(f"{budget.origin} has a weight {shown(name)!r} that rosinality's generator hasn't.")
-    if isinstance(average, Stored):
+            raise GanvasError(f"{budget.origin} has a weight {printable(name)!r} that rosinality's generator hasn't.")
+    if isinstance(average, StoredTensor):
         own["mapping.w_avg"] = tensors({"latent_avg": average}, budget)["latent_avg"].reshape(-1)
     else:
         own["mapping.w_avg"] = _mean(own, shape)
         notes.append(f"has no mean of W: it's taken over {MEAN_OF:,} codes")
     about = {"kind": KIND, "family": "stylegan2", "version": VERSION, "shape": shape}
-    return Found("stylegan2", "rosinality's checkpoint", own, about, tuple(notes))
+    return Checkpoint("stylegan2", "rosinality's checkpoint", own, about, tuple(notes))
 
 
-def _axis(state: Mapping[str, Stored], name: str, axis: int, budget: Budget) -> int:
+def _axis(state: Mapping[str, StoredTensor], name: str, axis: int, budget: ReadBudget) -> int:
     if name not in state or len(state[name].shape) <= axis:
         raise GanvasError(f"{budget.origin} lacks the weights {name}.")
     return state[name].shape[axis]
 
 
-def _names(shape: Shape) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _names(shape: StyleGAN2Architecture) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name here -> name there, and the shape here."""
     names = {"synthesis.b4.const": "input.input"}
     for i in range(shape.mapping_layers):
@@ -101,7 +101,7 @@ def _affine(here: str, there: str) -> dict[str, str]:
     return {f"{here}.weight": f"{there}.conv.weight"} | parts
 
 
-def _shaped(made: Mapping[str, Tensor], name: str, size: tuple[int, ...], budget: Budget) -> Tensor:
+def _shaped(made: Mapping[str, Tensor], name: str, size: tuple[int, ...], budget: ReadBudget) -> Tensor:
     """The weight without axes of one, which rosinality's have in other places."""
     found = made[name]
     if [n for n in found.shape if n != 1] != [n for n in size if n != 1]:
@@ -109,7 +109,7 @@ def _shaped(made: Mapping[str, Tensor], name: str, size: tuple[int, ...], budget
     return found.reshape(size)
 
 
-def _mean(state: Mapping[str, Tensor], shape: Shape) -> Tensor:
+def _mean(state: Mapping[str, Tensor], shape: StyleGAN2Architecture) -> Tensor:
     network = StyleGAN2({**state, "mapping.w_avg": torch.zeros(shape.w_dim)}, shape)
     with torch.no_grad():
         return network.mapping(draw_z(network, range(MEAN_OF))).mean(0)

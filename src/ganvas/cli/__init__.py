@@ -11,7 +11,19 @@ from collections.abc import Sequence
 
 import typer
 
-from ganvas.cli import checkpoints, faces, gan, learn, learning, photos, ranking, sets, sheets, things, web
+from ganvas.cli import (
+    checkpoints,
+    evaluate,
+    fitting,
+    gan_training,
+    inventory,
+    learn,
+    photos,
+    pictures,
+    serve,
+    sets,
+    sheets,
+)
 from ganvas.errors import GanvasError
 
 app = typer.Typer(
@@ -21,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (faces, sheets, photos, web, learning, learn, gan, ranking, sets, checkpoints, things):
+for module in (pictures, sheets, photos, serve, fitting, learn, gan_training, evaluate, sets, checkpoints, inventory):
     for command in module.COMMANDS:
         name = command.__name__.strip("_").replace("_", "-")
         app.command(name, rich_help_panel=module.PANEL)(command)

@@ -23,8 +23,8 @@ def info(path: Checkpoint, card: CardFile = None) -> None:
     """Say what a file is: family, resolution, spaces, fingerprint; nothing in it is run."""
     from ganvas import checkpoints
 
-    for line in checkpoints.what(path, card):
-        options.say(line)
+    for line in checkpoints.describe_file(path, card):
+        options.print_line(line)
 
 
 def convert(
@@ -33,13 +33,16 @@ def convert(
     card: CardFile = None,
 ) -> None:
     """Write the generator of a checkpoint as a safetensors file, which holds numbers and nothing else."""
-    from ganvas import checkpoints, recipe_files
+    from ganvas import checkpoints
+    from ganvas.recipe import files
 
-    recipe_files.check_output(out, (".safetensors",), [Path(path)])
+    files.check_output(out, (".safetensors",), [Path(path)])
     found = checkpoints.read(path, card)
     network = found.generator(out.stem)
     found.save(out)
-    options.say(f"{out}: {found.family} of {network.resolution}×{network.resolution}, {network.fingerprint[:12]}")
+    options.print_line(
+        f"{out}: {found.family} of {network.resolution}×{network.resolution}, {network.fingerprint[:12]}"
+    )
 
 
 COMMANDS = (info, convert)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ganvas.cli import options
-from ganvas.cli.learning import PANEL as PANEL
+from ganvas.cli.fitting import PANEL as PANEL
 from ganvas.cli.options import Device, Dtype, GeneratorName
 from ganvas.seeds import LABEL_SEED
 
@@ -38,15 +38,15 @@ def learn(
     dtype: Dtype = "float32",
 ) -> None:
     """From a checkpoint to controls: label its pictures, fit an editor, compare it with others, keep all of it."""
-    from ganvas import learning
-    from ganvas.cli import starting
+    from ganvas import learn as ganvas_learn
+    from ganvas.cli import loading
 
-    settings = options.options_of(option)
-    lesson = learning.Lesson(
+    settings = options.parse_options(option)
+    lesson = ganvas_learn.LearnConfig(
         generator, scorer, n, method, settings, features, psi, seed, bench, device=device, dtype=dtype
     )
-    editor = learning.learn(lesson, out, options.say, starting.learn, progress=True)
-    options.say(f"ganvas edit {generator} --editor {editor} --shift NAME=2")
+    editor = ganvas_learn.learn(lesson, out, options.print_line, loading.fit_with_progress, progress=True)
+    options.print_line(f"ganvas edit {generator} --editor {editor} --shift NAME=2")
 
 
 COMMANDS = (learn,)

@@ -55,11 +55,11 @@ ShiftValues = Annotated[
 ]
 Size = Annotated[int, typer.Option(help="The side of each picture in pixels.")]
 
-MOST_SEEDS = 1_000_000
+MAX_SEEDS = 1_000_000
 """In one range."""
 
 
-def seeds_of(text: str) -> list[int]:
+def parse_seeds(text: str) -> list[int]:
     """``0-99``, ``7`` or ``1,5,10-12`` as numbers. Raises GanvasError for anything else."""
     numbers: list[int] = []
     for part in text.split(","):
@@ -69,13 +69,13 @@ def seeds_of(text: str) -> list[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise GanvasError(f"The range {part.strip()!r} ends before it starts.")
-        if len(numbers) + last - first >= MOST_SEEDS:
-            raise GanvasError(f"{text!r} has more than {MOST_SEEDS:,} numbers.")
+        if len(numbers) + last - first >= MAX_SEEDS:
+            raise GanvasError(f"{text!r} has more than {MAX_SEEDS:,} numbers.")
         numbers.extend(range(first, last + 1))
     return list(dict.fromkeys(numbers))
 
 
-def range_of(text: str) -> tuple[int, int]:
+def parse_range(text: str) -> tuple[int, int]:
     """``1-4`` as its two ends; ``3`` is 3-3. Raises GanvasError for anything else."""
     match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", text)
     if match is None:
@@ -83,17 +83,17 @@ def range_of(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
-def numbers_of(text: str) -> list[float]:
+def parse_numbers(text: str) -> list[float]:
     """``-2,0,2.5`` as numbers. Raises GanvasError for anything else."""
     return [_number(part, text) for part in text.split(",")]
 
 
-def names_of(text: str) -> list[str]:
+def parse_names(text: str) -> list[str]:
     """``Male,Smiling`` as names, each once."""
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def values_of(items: Iterable[str] | None) -> dict[str, float]:
+def parse_values(items: Iterable[str] | None) -> dict[str, float]:
     """``["Smiling=1", …]`` as a mapping. Raises GanvasError where a value is no finite number or a name comes twice."""
     values: dict[str, float] = {}
     for item in items or ():
@@ -107,7 +107,7 @@ def values_of(items: Iterable[str] | None) -> dict[str, float]:
     return values
 
 
-def likes_of(items: Iterable[str] | None, names: Sequence[str]) -> dict[str, str]:
+def parse_aliases(items: Iterable[str] | None, names: Sequence[str]) -> dict[str, str]:
     """``["age=Young", …]`` as a mapping; of one name alone ``["Young"]``. Raises GanvasError for anything else."""
     likes: dict[str, str] = {}
     for item in items or ():
@@ -118,7 +118,7 @@ def likes_of(items: Iterable[str] | None, names: Sequence[str]) -> dict[str, str
     return likes
 
 
-def options_of(items: Iterable[str] | None) -> dict[str, Any]:
+def parse_options(items: Iterable[str] | None) -> dict[str, Any]:
     """``["epochs=40", "residual=false", …]`` as a mapping: values are JSON where they can be, else texts."""
     options: dict[str, Any] = {}
     for item in items or ():
@@ -132,17 +132,17 @@ def options_of(items: Iterable[str] | None) -> dict[str, Any]:
     return options
 
 
-def say(text: object) -> None:
+def print_line(text: object) -> None:
     """One line for the user."""
     typer.echo(text)
 
 
-def say_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """A JSON value for another program."""
     typer.echo(json.dumps(value, indent=2))
 
 
-def say_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table whose first column holds names and whose others hold numbers."""
     from rich.console import Console
     from rich.markup import escape

@@ -9,7 +9,7 @@ import typer
 
 from ganvas.cli import options
 from ganvas.cli.options import Device, Dtype, EditorName, SetValues, ShiftValues
-from ganvas.progress import counting
+from ganvas.progress import show_count
 
 PANEL = "Photographs"
 
@@ -33,15 +33,15 @@ def align(
     The landmarks are dlib's, learned from iBUG 300-W: for non-commercial use.
     """
     from ganvas import inversion
-    from ganvas.cli import inverting
-    from ganvas.inversion import batch
-    from ganvas.recipe_files import check_output
+    from ganvas.cli import inversion as cli_inversion
+    from ganvas.photo import batch
+    from ganvas.recipe.files import check_output
 
     check_output(out / "face.png", (".png",))
-    settings = batch.Settings(most=most, most_pixels=max_pixels)
-    refused = inverting.Refusals()
+    settings = batch.InversionConfig(most=most, most_pixels=max_pixels)
+    refused = cli_inversion.RefusalLog()
     found = batch.align_files(inversion.photos_in(photos), out, size, settings, refused)
-    options.say(f"{found} {'face' if found == 1 else 'faces'} in {out}")
+    options.print_line(f"{found} {'face' if found == 1 else 'faces'} in {out}")
     refused.end()
 
 
@@ -82,26 +82,30 @@ def invert(
     non-commercial use.
     """
     from ganvas import inversion
-    from ganvas.cli import inverting, starting
-    from ganvas.inversion import batch
-    from ganvas.recipe_files import check_output
+    from ganvas.cli import inversion as cli_inversion
+    from ganvas.cli import loading
+    from ganvas.photo import batch
+    from ganvas.recipe.files import check_output
 
-    check_output(out / batch.SUMMARY, (".json",))
+    check_output(out / batch.SUMMARY_FILE, (".json",))
     found = inversion.photos_in(photos)
-    edits = inverting.steps_of(set_values, shift_values, recipe)
-    tools = starting.tools_of(
-        generator, dtype, device, editor=editor, attributes=starting.attributes_of(edits), codes=None
+    edits = cli_inversion.edit_steps(set_values, shift_values, recipe)
+    tools = loading.load_cli_tools(
+        generator, dtype, device, editor=editor, attributes=loading.named_attributes(edits), codes=None
     )
     own = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
-    settings = batch.Settings(space, method, inversion.Options(steps=steps), aligned, most, max_pixels)
-    refused = inverting.Refusals()
-    with counting("Inverting") as watch:
-        done = batch.Batch(tools, out, settings, edits, residual, own).run(found, refused, watch)
+    settings = batch.InversionConfig(
+        space, method, inversion.OptimizationConfig(steps=steps), aligned, most, max_pixels
+    )
+    refused = cli_inversion.RefusalLog()
+    with show_count("Inverting") as watch:
+        done = batch.PhotoBatch(tools, out, settings, edits, residual, own).run(found, refused, watch)
     if done:
-        options.say_table(
-            ("", "PSNR", "SSIM", "LPIPS", "identity", "distance from W"), [inverting.row_of(face) for face in done]
+        options.print_table(
+            ("", "PSNR", "SSIM", "LPIPS", "identity", "distance from W"),
+            [cli_inversion.measures_row(face) for face in done],
         )
-    options.say(f"{len(done)} {'face' if len(done) == 1 else 'faces'} in {out}")
+    options.print_line(f"{len(done)} {'face' if len(done) == 1 else 'faces'} in {out}")
     refused.end()
 
 
@@ -117,15 +121,16 @@ def import_codes(
     ] = 15.0,
 ) -> None:
     """Take over W+ codes of photographs that others inverted: rows are mapped by the resolution that they act at."""
-    from ganvas import inversion, recipe_files
-    from ganvas.cli import starting
-    from ganvas.codes import save_codes
+    from ganvas import inversion
+    from ganvas.cli import loading
+    from ganvas.data.codes import save_codes
+    from ganvas.recipe import files
 
-    recipe_files.check_output(out, (".safetensors",))
-    network = starting.generator_of(generator, "cpu")
-    codes = inversion.near_w(inversion.load_foreign(file, network), network, spread, reach)
+    files.check_output(out, (".safetensors",))
+    network = loading.load_generator_only(generator, "cpu")
+    codes = inversion.shrink_to_w(inversion.load_imported_codes(file, network), network, spread, reach)
     save_codes(out, codes, network)
-    options.say(f"{out}: {len(codes)} codes for {network.name}")
+    options.print_line(f"{out}: {len(codes)} codes for {network.name}")
 
 
 def train_encoder(
@@ -149,17 +154,20 @@ def train_encoder(
 
     From labels with pictures it learns from drawn faces; from MultiMNIST, from real and drawn digits, as e4e does.
     """
-    from ganvas import recipe_files
-    from ganvas.cli import inverting, starting
+    from ganvas.cli import inversion as cli_inversion
+    from ganvas.cli import loading
+    from ganvas.recipe import files
     from ganvas.training import encoder
 
-    recipe_files.check_output(out, (".safetensors",))
+    files.check_output(out, (".safetensors",))
     if (folder / "train.parquet").exists():
-        inverting.train_counting(folder, generator, out, (space, keep_count, steps, dtype, seed))
+        cli_inversion.train_count_encoder(folder, generator, out, (space, keep_count, steps, dtype, seed))
     else:
-        network = starting.generator_of(generator, "cpu")
-        encoder.train_encoder(folder, network, out, encoder.Options(epochs=epochs, dtype=dtype, seed=seed), options.say)
-    options.say(out)
+        network = loading.load_generator_only(generator, "cpu")
+        encoder.train_encoder(
+            folder, network, out, encoder.EncoderConfig(epochs=epochs, dtype=dtype, seed=seed), options.print_line
+        )
+    options.print_line(out)
 
 
 COMMANDS = (align, invert, import_codes, train_encoder)

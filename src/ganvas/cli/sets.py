@@ -10,12 +10,12 @@ import typer
 from ganvas.cli import options
 from ganvas.cli.options import Device, Dtype, EditorName, GeneratorName, Label, Psi, Seed
 from ganvas.errors import GanvasError
-from ganvas.progress import counting
+from ganvas.progress import show_count
 
 if TYPE_CHECKING:
-    from ganvas.balance import Order
-    from ganvas.recipe import Tools
-    from ganvas.scorer import Scorer
+    from ganvas.balance.generated import BalanceRequest
+    from ganvas.recipe.model import Tools
+    from ganvas.scorers.base import Scorer
 
 PANEL = "Sets of pictures"
 
@@ -32,12 +32,12 @@ def make_multimnist(
     seed: Seed = 0,
 ) -> None:
     """Make pictures with a few of MNIST's digits each, which don't overlap; digits, boxes and counts are kept."""
-    from ganvas import multimnist
+    from ganvas.data import multimnist
 
-    layout = multimnist.Layout(size, options.range_of(counts))
-    with counting("Drawing") as watch:
+    layout = multimnist.MultiMnistLayout(size, options.parse_range(counts))
+    with show_count("Drawing") as watch:
         multimnist.make_multimnist(mnist, out, layout=layout, n=n, test=test, seed=seed, watch=watch)
-    options.say(f"{n} pictures in {out}")
+    options.print_line(f"{n} pictures in {out}")
 
 
 def train_counter(
@@ -48,15 +48,15 @@ def train_counter(
     seed: Seed = 0,
 ) -> None:
     """Train the scorer that counts digits; stopped and started again, it goes on."""
-    from ganvas import recipe_files
+    from ganvas.recipe import files
     from ganvas.training import counter
 
-    recipe_files.check_output(out, (".safetensors",))
-    with counting("Learning") as watch:
-        found = counter.train_counter(folders, out, counter.Options(steps=steps, dtype=dtype, seed=seed), watch)
+    files.check_output(out, (".safetensors",))
+    with show_count("Learning") as watch:
+        found = counter.train_counter(folders, out, counter.CounterConfig(steps=steps, dtype=dtype, seed=seed), watch)
     for name, values in found.items():
-        options.say(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
-    options.say(out)
+        options.print_line(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
+    options.print_line(out)
 
 
 def balance(
@@ -103,46 +103,46 @@ def balance(
     dtype: Dtype = "float32",
 ) -> None:
     """Fill a folder with pictures that have the values asked for, with labels and recipes."""
-    from ganvas import balance as balancing
     from ganvas import generators
-    from ganvas.cli import starting
-    from ganvas.conditions import parse_condition
+    from ganvas.balance import generated as balancing
+    from ganvas.cli import loading
+    from ganvas.control.conditions import parse_condition
 
-    order = balancing.Order(tuple(parse_condition(text) for text in where), n, seed, psi, way, label=label)
+    order = balancing.BalanceRequest(tuple(parse_condition(text) for text in where), n, seed, psi, way, label=label)
     if real is None and (encoder or method):
         raise GanvasError(
             "--encoder and --method say how real pictures are inverted: name their folder with --from DIR."
         )
     if real is not None:
-        editor = starting.editor_name(generator, editor)
+        editor = loading.editor_name(generator, editor)
     named = editor or (generators.card(generator).editor or None if way != "draw" else None)
-    tools = starting.tools_of(generator, dtype, device, editor=named, attributes=(), codes=None)
-    judge = starting.scorer_of(generator, scorer, device)
+    tools = loading.load_cli_tools(generator, dtype, device, editor=named, attributes=(), codes=None)
+    judge = loading.load_scorer_for(generator, scorer, device)
     if real is not None:
         report = _from(real, tools, judge, order, out, (method or "", encoder))
     else:
-        with counting("Drawing") as watch:
+        with show_count("Drawing") as watch:
             report = balancing.balance(tools, judge, order, out, watch)
     for line in balancing.report_lines(report):
-        options.say(line)
-    options.say(out)
+        options.print_line(line)
+    options.print_line(out)
 
 
 def _from(
-    real: Path, tools: Tools, judge: Scorer, order: Order, out: Path, how: tuple[str, Path | None]
+    real: Path, tools: Tools, judge: Scorer, order: BalanceRequest, out: Path, how: tuple[str, Path | None]
 ) -> dict[str, Any]:
     """``balance_from``, with what there is to say."""
-    from ganvas import balance_real
+    from ganvas.balance import real as balance_real
 
     method, encoder = how
-    origin = balance_real.origin_of(real, tools.generator.resolution)
-    inverter = balance_real.inverter_of(tools.generator, method, encoder=encoder)
+    origin = balance_real.open_pictures(real, tools.generator.resolution)
+    inverter = balance_real.load_inverter(tools.generator, method, encoder=encoder)
     if not method and inverter.name.startswith("optimize"):
-        options.say("No encoder ships for this generator: pictures are inverted by optimisation, which is slow.")
-    with counting("Editing") as watch:
+        options.print_line("No encoder ships for this generator: pictures are inverted by optimisation, which is slow.")
+    with show_count("Editing") as watch:
         report = balance_real.balance_from(tools, judge, order, origin, inverter, out, watch)
     if report["kept"] < order.n:
-        options.say(f"All {len(origin.names)} pictures of {real} were tried.")
+        options.print_line(f"All {len(origin.names)} pictures of {real} were tried.")
     return report
 
 

@@ -26,8 +26,8 @@ from ganvas.errors import GanvasError
 from ganvas.progress import track
 
 if TYPE_CHECKING:
-    from ganvas.recipe import Tools
-    from ganvas.sheet import Sheet
+    from ganvas.recipe.model import Tools
+    from ganvas.recipe.sheet import Sheet
 
 PANEL = "Pictures"
 ANIMATIONS = (".gif", ".mp4")
@@ -51,15 +51,15 @@ def grid(
     dtype: Dtype = "float32",
 ) -> None:
     """Draw faces × strengths: what each attribute does to each face. With --codes, the faces of that file."""
-    from ganvas import recipe_files, sheet
-    from ganvas.cli import starting
+    from ganvas.cli import loading
+    from ganvas.recipe import files, sheet
 
-    names, columns = options.names_of(attributes), options.numbers_of(strengths)
-    numbers = [seed] if seeds is None else options.seeds_of(seeds)
-    recipe_files.check_outputs([out], save_codes)
-    tools = starting.tools_of(generator, dtype, device, editor=editor, attributes=names, codes=codes)
-    starts = starting.many_faces(tools, numbers, psi, [])
-    faces = {starting.title_of(start): starting.recipe_of(tools, start) for start in starts}
+    names, columns = options.parse_names(attributes), options.parse_numbers(strengths)
+    numbers = [seed] if seeds is None else options.parse_seeds(seeds)
+    files.check_outputs([out], save_codes)
+    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=names, codes=codes)
+    starts = loading.start_faces(tools, numbers, psi, [])
+    faces = {loading.face_title(start): loading.make_recipe(tools, start) for start in starts}
     draw(sheet.strength_grid(faces, names, columns, size), tools, out, save_codes)
 
 
@@ -85,36 +85,36 @@ def animate(
     dtype: Dtype = "float32",
 ) -> None:
     """Animate an edit that grows (--set, --shift), or one face that turns into another (--to)."""
-    from ganvas import recipe_files, sheet
-    from ganvas.cli import starting
+    from ganvas.cli import loading
+    from ganvas.recipe import files, sheet
 
-    step = starting.step_of(set_values, shift_values)
+    step = loading.parse_step(set_values, shift_values)
     if not step and to is None:
         raise GanvasError("Nothing moves: give --set, --shift or --to.")
-    recipe_files.check_outputs([out], save_codes, ANIMATIONS)
+    files.check_outputs([out], save_codes, ANIMATIONS)
     _check_film(out)
-    named = starting.attributes_of(step)
-    tools = starting.tools_of(generator, dtype, device, editor=editor, attributes=named, codes=codes)
-    pictures = [starting.recipe_of(tools, starting.face_of(tools, seed, psi, row), step)]
-    other = None if to is None else starting.other_face_of(tools, to, psi)
+    named = loading.named_attributes(step)
+    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=named, codes=codes)
+    pictures = [loading.make_recipe(tools, loading.start_face(tools, seed, psi, row), step)]
+    other = None if to is None else loading.parse_other_face(tools, to, psi)
     pictures = sheet.frames_between(pictures[0], other, tools.generator.num_ws, frames)
     draw(sheet.animation(pictures, size, rate, back), tools, out, save_codes)
 
 
 def draw(sheet: Sheet, tools: Tools, out: Path, save_codes: Path | None) -> None:
     """Render a sheet to a file, with its recipe beside it."""
-    from ganvas import recipe_files
+    from ganvas.recipe import files
 
     _check_film(out)
-    recipe_files.draw_sheet(sheet, out, tools, save_codes, lambda pictures: track(pictures, "Drawing"))
-    options.say(out)
+    files.draw_sheet(sheet, out, tools, save_codes, lambda pictures: track(pictures, "Drawing"))
+    options.print_line(out)
 
 
 COMMANDS = (grid, animate)
 
 
 def _check_film(out: Path) -> None:
-    from ganvas import figures
+    from ganvas.io import figures
 
     if out.suffix.lower() == ".mp4":
         figures.find_ffmpeg()

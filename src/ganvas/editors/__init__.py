@@ -15,23 +15,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ganvas.codes import check_generator
-from ganvas.dataset import LatentDataset
-from ganvas.edit import Editor, LinearEditor, fingerprint, read_editor
-from ganvas.edit import save_editor as save
+from ganvas.data.codes import check_generator
+from ganvas.data.dataset import LatentDataset
+from ganvas.editors.base import Editor, LinearEditor, fingerprint, read_editor
+from ganvas.editors.base import save_editor as save
+from ganvas.editors.masked import MASKED, MaskedEditor, mask_editor, masked_rows, unwrap_masked
+from ganvas.editors.published import IMPORTED
 from ganvas.errors import GanvasError, unknown
-from ganvas.generator import Generator
-from ganvas.imported import IMPORTED
-from ganvas.masked import MASKED, Masked, masked, masked_rows, peeled
+from ganvas.generators.base import Generator
 from ganvas.precision import convert_to_normal, leave_inference_mode
-from ganvas.scorer import KINDS
+from ganvas.scorers.base import KINDS
 
 __all__ = [
-    "about",
+    "describe_editor",
     "editor_names",
     "fingerprint",
     "fit",
-    "kinds_of",
+    "learnable_kinds",
     "load_editor",
     "method_names",
     "report_lines",
@@ -44,7 +44,7 @@ def method_names() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
-def kinds_of(method: str) -> tuple[str, ...]:
+def learnable_kinds(method: str) -> tuple[str, ...]:
     """The kinds of scores that a method learns from unless attributes are named: all, but for modules that list ``KINDS``."""
     return vars(_method(method)).get("KINDS", KINDS)
 
@@ -55,7 +55,7 @@ def editor_names() -> tuple[str, ...]:
     return tuple(sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.glob("*/*.safetensors")))
 
 
-def about(name: str) -> str:
+def describe_editor(name: str) -> str:
     """A line about an editor that ships. Raises GanvasError for a name that none has, or a damaged file."""
     if name not in editor_names():
         raise unknown("editor", name, editor_names() or ["none: no editor ships"])
@@ -65,7 +65,7 @@ def about(name: str) -> str:
 
 @leave_inference_mode()
 def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) -> Editor:
-    """Fit an editor on labelled codes of ``generator``; the ``options`` of an editor are taken as they are.
+    """Fit an editor on labelled codes of ``generators.base``; the ``options`` of an editor are taken as they are.
 
     Raises GanvasError for an unknown method or option, impossible options, and codes of another generator.
     """
@@ -79,14 +79,15 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
                 raise unknown("option", name, names)
     data = replace(data, codes=convert_to_normal(data.codes), scores=convert_to_normal(data.scores))
     editor = learn(data, generator, **options).to(generator.device)
-    return editor if rows is None else masked(editor, masked_rows(rows)[0], generator)
+    return editor if rows is None else mask_editor(editor, masked_rows(rows)[0], generator)
 
 
 @leave_inference_mode()
 def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
-    """An editor by the name of one that ships (``ffhq/compact``) or by its file; on the device of ``generator``, where given.
+    """An editor by the name of one that ships (``ffhq/compact``) or by its file; on the device of
+    ``generators.base``, where given.
 
-    Raises GanvasError where there is none, its file is damaged, or it is for another generator than ``generator``.
+    Raises GanvasError where there is none, its file is damaged, or it is for another generator than ``generators.base``.
     """
     shipped = isinstance(name, str) and name in editor_names()
     path = _assets() / f"{name}.safetensors" if shipped else Path(name)
@@ -96,10 +97,10 @@ def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
     if generator is not None:
         check_generator(f"Editor {str(name)!r}", told.generator_name, told.generator, generator)
     try:
-        own, inner, rows = peeled(tensors, told)
+        own, inner, rows = unwrap_masked(tensors, told)
         home = LinearEditor if told.method == IMPORTED else _method(told.method)
         editor = home.from_tensors(own, inner)
-        editor = editor if rows is None else Masked(editor, *rows)
+        editor = editor if rows is None else MaskedEditor(editor, *rows)
         return editor if generator is None else editor.to(generator.device)
     except GanvasError as error:
         raise GanvasError(f"{path}: {error}") from None

@@ -9,17 +9,17 @@ from torch import Tensor
 from ganvas.errors import GanvasError
 from ganvas.types import Scores, W
 
-FEWEST = 10
+MIN_CODES = 10
 """Codes on each side of a boundary, at least."""
 
 
-def extremes(scores: Float[Tensor, " n"], share: float, name: str) -> tuple[Tensor, Tensor]:
-    """Row numbers of the ``share`` of codes (``FEWEST`` at least) with the lowest scores, and of those with the highest.
+def select_extremes(scores: Float[Tensor, " n"], share: float, name: str) -> tuple[Tensor, Tensor]:
+    """Row numbers of the ``share`` of codes (``MIN_CODES`` at least) with the lowest scores, and of those with the highest.
 
     Codes that share a score with the other side are left out.
-    Raises GanvasError where fewer than ``FEWEST`` are left on a side.
+    Raises GanvasError where fewer than ``MIN_CODES`` are left on a side.
     """
-    n = min(max(round(share * len(scores)), FEWEST), len(scores) // 2)
+    n = min(max(round(share * len(scores)), MIN_CODES), len(scores) // 2)
     order = scores.argsort(stable=True)
     low, high = order[:n], order[len(order) - n :]
     if n == 0 or scores[low[0]] == scores[high[-1]]:
@@ -29,18 +29,18 @@ def extremes(scores: Float[Tensor, " n"], share: float, name: str) -> tuple[Tens
         parted = (low, high[scores[high] > least]), (low[scores[low] < most], high)
         low, high = max(parted, key=lambda sides: min(map(len, sides)))
     for side, rows in (("negatives", low), ("positives", high)):
-        if len(rows) < FEWEST:
-            count = f"{len(rows)} of {len(scores)} codes stand out, at least {FEWEST} are needed"
+        if len(rows) < MIN_CODES:
+            count = f"{len(rows)} of {len(scores)} codes stand out, at least {MIN_CODES} are needed"
             raise GanvasError(f"Attribute {name!r} has too few {side}: {count}. Label more faces, or leave it out.")
     return low, high
 
 
-def scaled(w: W) -> W:
-    """Codes about their mean with a total variance of 1, so that ``c`` of ``normal`` means the same in any W."""
+def scale_codes(w: W) -> W:
+    """Codes about their mean with a total variance of 1, so that ``c`` of ``boundary_normal`` means the same in any W."""
     return (w - w.mean(0)) / w.var(0).sum().sqrt().clamp(min=1e-12)
 
 
-def normal(x: W, low: Tensor, high: Tensor, c: float) -> Float[Tensor, " w_dim"]:
+def boundary_normal(x: W, low: Tensor, high: Tensor, c: float) -> Float[Tensor, " w_dim"]:
     """The unit normal, towards ``high``, of the linear support vector machine that parts the codes at two sets of rows.
 
     ``c`` is the price of a code on the wrong side; ``x`` is about its mean. liblinear visits codes in an order that its
@@ -55,18 +55,18 @@ def normal(x: W, low: Tensor, high: Tensor, c: float) -> Float[Tensor, " w_dim"]
     return found / found.norm().clamp(min=1e-12)
 
 
-def natural(normals: Float[Tensor, "attributes w_dim"], w: W) -> Float[Tensor, "attributes w_dim"]:
-    """Unit normals as directions of one standard deviation of the codes along each: what ``edit.calibrate`` takes."""
+def scale_to_deviation(normals: Float[Tensor, "attributes w_dim"], w: W) -> Float[Tensor, "attributes w_dim"]:
+    """Unit normals as directions of one standard deviation of the codes along each: what ``editors.base.calibrate`` takes."""
     return normals * (w @ normals.T).std(0)[:, None]
 
 
-def told(names: tuple[str, ...], **columns: Tensor | Scores) -> dict[str, dict[str, float]]:
+def format_report(names: tuple[str, ...], **columns: Tensor | Scores) -> dict[str, dict[str, float]]:
     """A report's tables: one number an attribute in each."""
     return {
         key: dict(zip(names, [round(x, 4) for x in column.tolist()], strict=True)) for key, column in columns.items()
     }
 
 
-def unresponsive(names: tuple[str, ...], moved: Float[Tensor, " attributes"]) -> list[str]:
+def find_unresponsive(names: tuple[str, ...], moved: Float[Tensor, " attributes"]) -> list[str]:
     """The attributes whose readings ``moved`` by less than half of a change."""
     return [name for name, by in zip(names, moved.tolist(), strict=True) if not by >= 0.5]

@@ -14,7 +14,7 @@ Groups = tuple[tuple[int, ...], ...]
 """Rows of W+ that move together."""
 
 
-class Places(nn.Module):
+class CodeVectors(nn.Module):
     """Codes as vectors: the mean of each group's rows, one after the other; and their coordinates, of variance 1 each.
 
     Coordinates lie along the leading principal components, or (``basis`` None) they are the numbers themselves.
@@ -54,7 +54,7 @@ def flatten(ws: WPlus, groups: Groups) -> Vectors:
     return torch.cat([ws[:, list(group)].mean(1) for group in groups], 1)
 
 
-class Moves(nn.Module):
+class CountDirections(nn.Module):
     """H(z) for each attribute, in coordinates: linear; with ``width``, plus a hidden layer of that many.
 
     ``signs``: 1, the same H adds and removes (the paper's α·H(z)); 2, one adds and another removes. ``pieces``: a unit move

@@ -8,37 +8,37 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ganvas.dataset import LatentDataset
-from ganvas.edit import GAINS as BOUNDS
-from ganvas.edit import gains
-from ganvas.editors._cardinality_climb import Care, Climber, Costs
-from ganvas.editors._cardinality_moves import Coordinates, Groups, Moves, Places, Vectors, flatten
-from ganvas.editors._cardinality_options import SHARE, Options, groups_of, is_sum, whole_scores
+from ganvas.data.dataset import LatentDataset
+from ganvas.data.pca import fit_pca
+from ganvas.editors._cardinality_config import SHARE, CardinalityConfig, integer_scores, is_sum, parse_groups
+from ganvas.editors._cardinality_moves import CodeVectors, Coordinates, CountDirections, Groups, Vectors, flatten
+from ganvas.editors._cardinality_optimizer import CodeOptimizer, MoveCosts, Preservation
 from ganvas.editors._count_classifier import (
     CountClassifier,
+    CountClassifierConfig,
+    CountRanges,
     Counts,
-    Heads,
-    Knowing,
-    accuracy,
-    agreed,
-    heads_of,
-    learn,
-    read,
+    count_accuracy,
+    expected_counts,
+    find_ranges,
+    fit_count_classifier,
+    vote_counts,
 )
-from ganvas.editors._learning import Watch, descend
-from ganvas.generator import Generator
-from ganvas.pca import fit_pca
+from ganvas.editors._fit import FitProgress, minimize
+from ganvas.editors.base import GAINS as BOUNDS
+from ganvas.editors.base import response_gains
+from ganvas.generators.base import Generator
 
 GAINS = tuple(round(0.5 + 0.1 * i, 1) for i in range(16))
 """Gains that are tried."""
-LARGE = 2048
+LARGE_DIMENSION = 2048
 """Numbers of a code beyond which its leading components are found by a few random projections: all of them take minutes."""
-JUDGED = 2000
+JUDGED_CODES = 2000
 """Held-out codes that gains and the report are found on, at most."""
 
 
 @dataclass(frozen=True)
-class Lesson:
+class CountTrainingCodes:
     """Codes as vectors, their counts of the moved attributes, and of the parts that are to stay."""
 
     codes: Vectors
@@ -47,50 +47,54 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Course:
+class CountTraining:
     """All that H is learned from, or that codes climb by. ``keeper`` reads the parts."""
 
-    options: Options
-    places: Places
+    options: CardinalityConfig
+    places: CodeVectors
     classifiers: list[CountClassifier]
     keeper: CountClassifier | None
-    care: Care
-    learned: Lesson
-    held: Lesson
+    care: Preservation
+    learned: CountTrainingCodes
+    held: CountTrainingCodes
     parts: tuple[str, ...]
     """What the keeper reads."""
     scale: float
     """The root mean square distance of codes from their mean."""
 
     @property
-    def heads(self) -> Heads:
+    def heads(self) -> CountRanges:
         """The range of each count."""
         return self.classifiers[0].heads
 
     def decided(self, codes: Vectors) -> Counts:
         """The counts that the classifiers agree on."""
-        return torch.cat([agreed(self.classifiers, part) for part in codes.split(4096)])
+        return torch.cat([vote_counts(self.classifiers, part) for part in codes.split(4096)])
 
-    def accuracy(self, lesson: Lesson) -> Tensor:
+    def accuracy(self, lesson: CountTrainingCodes) -> Tensor:
         """(attributes,): the first classifier's."""
-        return accuracy(self.classifiers[0], lesson.codes, lesson.counts)
+        return count_accuracy(self.classifiers[0], lesson.codes, lesson.counts)
 
     @property
-    def costs(self) -> Costs:
+    def costs(self) -> MoveCosts:
         """What moves cost."""
-        return Costs(self.options.weight, self.options.density, self.options.preserve, self.scale)
+        return MoveCosts(self.options.weight, self.options.density, self.options.preserve, self.scale)
 
     @property
-    def climber(self) -> Climber:
+    def climber(self) -> CodeOptimizer:
         """How codes climb by these classifiers."""
         options = self.options
-        return Climber(self.places, self.classifiers, self.keeper, self.care, self.costs, options.climb, options.rate)
+        return CodeOptimizer(
+            self.places, self.classifiers, self.keeper, self.care, self.costs, options.climb, options.rate
+        )
 
     @torch.no_grad()
-    def judged(self, moves: Moves | None, lesson: Lesson, k: int, sign: int) -> tuple[Tensor, Tensor, Tensor]:
+    def judged(
+        self, moves: CountDirections | None, lesson: CountTrainingCodes, k: int, sign: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Of unit moves of codes that can be moved so: the share that comes to the next count, the mean length, and how far
         the reading goes that way (the median: near its ends it can't move); nan where there are no such codes."""
-        codes = lesson.codes[:JUDGED]
+        codes = lesson.codes[:JUDGED_CODES]
         before = self.decided(codes)
         inside = _in_range(self.heads, before, k, sign)
         codes, before = codes[inside], before[inside]
@@ -101,13 +105,17 @@ class Course:
             amounts[:, k] = sign
             moved = self.places.unproject(moves.unit(self.places.project(codes), amounts))
         right = self.decided(codes + moved)[:, k] == before[:, k] + sign
-        change = (read(self.classifiers, codes + moved) - read(self.classifiers, codes))[:, k] * sign
+        change = (expected_counts(self.classifiers, codes + moved) - expected_counts(self.classifiers, codes))[
+            :, k
+        ] * sign
         return right.float().mean(), moved.norm(dim=1).mean() / self.scale, change.nanmedian()
 
 
-def prepare(data: LatentDataset, generator: Generator, attributes: tuple[str, ...], options: Options) -> Course:
+def prepare_training(
+    data: LatentDataset, generator: Generator, attributes: tuple[str, ...], options: CardinalityConfig
+) -> CountTraining:
     """Classifiers learned, and the space that H works in. Raises GanvasError for scores that aren't whole numbers."""
-    counts = whole_scores(data, attributes)
+    counts = integer_scores(data, attributes)
     parts = options.parts or tuple(
         name for name, kind in zip(data.attributes, data.kinds, strict=True) if kind == "count"
     )
@@ -115,32 +123,35 @@ def prepare(data: LatentDataset, generator: Generator, attributes: tuple[str, ..
     # What is the sum of all others isn't a part of itself.
     whole_names = {name for name in parts if is_sum(data, name, tuple(p for p in parts if p != name))}
     parts = tuple(name for name in parts if name not in whole_names)
-    kept = whole_scores(data, parts) if parts else counts[:, :0]
+    kept = integer_scores(data, parts) if parts else counts[:, :0]
     rows, held = data.split(SHARE, options.seed)
-    groups, device = groups_of(options, generator), generator.device
+    groups, device = parse_groups(options, generator), generator.device
     codes = flatten(data.ws(slice(None), generator.num_ws), groups).to(device)
-    learned, held_out = (Lesson(codes[i], counts[i].to(device), kept[i].to(device)) for i in (rows, held))
+    learned, held_out = (CountTrainingCodes(codes[i], counts[i].to(device), kept[i].to(device)) for i in (rows, held))
     places = _places(learned.codes, groups, options)
-    heads, how = heads_of(learned.counts, attributes), _knowing(options)
+    heads, how = find_ranges(learned.counts, attributes), _knowing(options)
     networks = [
-        learn(learned.codes, learned.counts, heads, how, options.seed + 1000 * i) for i in range(options.classifiers)
+        fit_count_classifier(learned.codes, learned.counts, heads, how, options.seed + 1000 * i)
+        for i in range(options.classifiers)
     ]
     keeper = None
     if parts:
-        keeper = learn(learned.codes, learned.kept, heads_of(learned.kept, parts), how, options.seed + 1)
+        keeper = fit_count_classifier(
+            learned.codes, learned.kept, find_ranges(learned.kept, parts), how, options.seed + 1
+        )
     scale = float((learned.codes - learned.codes.mean(0)).square().sum(1).mean().sqrt())
     sums = tuple(bool(parts) and is_sum(data, name, parts) for name in attributes)
     own = tuple(parts.index(name) if name in parts else -1 for name in attributes)
-    return Course(options, places, networks, keeper, Care(sums, own), learned, held_out, parts, scale)
+    return CountTraining(options, places, networks, keeper, Preservation(sums, own), learned, held_out, parts, scale)
 
 
-def train(course: Course, watch: Watch) -> Moves:
+def train_directions(course: CountTraining, watch: FitProgress) -> CountDirections:
     """H of every attribute at once: they share nothing, so each is trained as if alone."""
     options, codes = course.options, course.learned.codes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         attributes, coordinates = len(course.heads.lows), len(course.places.deviations)
-        moves = Moves(attributes, coordinates, options.signs, options.width, options.pieces).to(codes.device)
+        moves = CountDirections(attributes, coordinates, options.signs, options.width, options.pieces).to(codes.device)
     before, random = course.decided(codes), torch.Generator().manual_seed(options.seed)
     # Codes that can be moved so, by attribute and sign.
     able = {
@@ -155,7 +166,7 @@ def train(course: Course, watch: Watch) -> Moves:
         rows = torch.cat(drawn).to(codes.device)
         return _loss(course, moves, _Batch(codes[rows], before[rows], keys[:, 0], keys[:, 1])) * attributes
 
-    descend([p for p in moves.parameters() if p.requires_grad], loss, options.steps, options.rate, 0.0, watch)
+    minimize([p for p in moves.parameters() if p.requires_grad], loss, options.steps, options.rate, 0.0, watch)
     moves.requires_grad_(False)
     if options.gain:
         _set_gains(course, moves)
@@ -172,7 +183,7 @@ class _Batch:
     sign: Int[Tensor, " n"]
 
 
-def _loss(course: Course, moves: Moves, batch: _Batch) -> Tensor:
+def _loss(course: CountTraining, moves: CountDirections, batch: _Batch) -> Tensor:
     """L under the classifiers, its mean over the batch."""
     x = course.places.project(batch.codes)
     step, moved, alpha = _moved(course, moves, batch, x)
@@ -189,7 +200,9 @@ def _loss(course: Course, moves: Moves, batch: _Batch) -> Tensor:
     return loss.mean()
 
 
-def _moved(course: Course, moves: Moves, batch: _Batch, x: Coordinates) -> tuple[Coordinates, Vectors, Tensor]:
+def _moved(
+    course: CountTraining, moves: CountDirections, batch: _Batch, x: Coordinates
+) -> tuple[Coordinates, Vectors, Tensor]:
     """What coordinates ``x`` and vectors move by, and α of each attribute."""
     alpha = torch.zeros(batch.before.shape, dtype=torch.long, device=x.device)
     alpha = alpha.scatter(1, batch.attribute[:, None], batch.sign[:, None])
@@ -201,7 +214,7 @@ def _moved(course: Course, moves: Moves, batch: _Batch, x: Coordinates) -> tuple
 
 
 @torch.no_grad()
-def _set_gains(course: Course, moves: Moves) -> None:
+def _set_gains(course: CountTraining, moves: CountDirections) -> None:
     """The gain of each H: with which most held-out codes' moves are right ("right"; of equals the nearest to 1), or with
     which the reading moves by 1 ("reading")."""
     for place in range(len(moves.gains)):
@@ -209,7 +222,7 @@ def _set_gains(course: Course, moves: Moves) -> None:
         if course.options.gain == "reading":
             for _ in range(3):  # the way is curved
                 change = torch.stack([course.judged(moves, course.held, k, sign)[2] for sign in signs]).nanmean()
-                moves.gains[place] = float((moves.gains[place] * gains(change.nan_to_num(1.0))).clamp(*BOUNDS))
+                moves.gains[place] = float((moves.gains[place] * response_gains(change.nan_to_num(1.0))).clamp(*BOUNDS))
             continue
         found = []
         for gain in GAINS:
@@ -219,26 +232,26 @@ def _set_gains(course: Course, moves: Moves) -> None:
         moves.gains[place] = max(found)[2]
 
 
-def _in_range(heads: Heads, counts: Counts, k: int, sign: int | Tensor) -> Tensor:
+def _in_range(heads: CountRanges, counts: Counts, k: int, sign: int | Tensor) -> Tensor:
     """(n,) bool: whether there is a count of attribute ``k`` that far on."""
     goal = counts[:, k] + sign
     return (goal >= heads.lows[k]) & (goal <= heads.highs[k])
 
 
-def _knowing(options: Options) -> Knowing:
+def _knowing(options: CardinalityConfig) -> CountClassifierConfig:
     names = ("loss", "hidden", "decay", "dropout", "noise")
-    return Knowing(steps=options.knowledge, **{name: getattr(options, name) for name in names})
+    return CountClassifierConfig(steps=options.knowledge, **{name: getattr(options, name) for name in names})
 
 
-def _places(codes: Vectors, groups: Groups, options: Options) -> Places:
+def _places(codes: Vectors, groups: Groups, options: CardinalityConfig) -> CodeVectors:
     if not options.pca:
-        return Places(groups, codes.mean(0), codes.std(0).clamp(min=1e-6), None)
-    if codes.shape[1] <= LARGE:
+        return CodeVectors(groups, codes.mean(0), codes.std(0).clamp(min=1e-6), None)
+    if codes.shape[1] <= LARGE_DIMENSION:
         pca = fit_pca(codes, options.pca)
-        return Places(groups, pca.mean, pca.variances[: options.pca].sqrt(), pca.components)
+        return CodeVectors(groups, pca.mean, pca.variances[: options.pca].sqrt(), pca.components)
     mean = codes.mean(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         *_, deviations, axes = torch.svd_lowrank(codes - mean, min(options.pca + 20, *codes.shape), niter=4)
     deviations = (deviations[: options.pca] / len(codes) ** 0.5).clamp(min=1e-6)
-    return Places(groups, mean, deviations, axes[:, : options.pca].T.contiguous())
+    return CodeVectors(groups, mean, deviations, axes[:, : options.pca].T.contiguous())

@@ -7,29 +7,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ganvas.edit import gains
 from ganvas.editors._compact_network import Perceptron
-from ganvas.editors._compact_shell import Shell, drawn_in
+from ganvas.editors._compact_truncation import TypicalShell, shrink_to_shell
+from ganvas.editors.base import response_gains
 
-LONGEST = 30.0
+MAX_LENGTH = 30.0
 """The Mahalanobis length that a change of 1 may have before it is drawn in: what nothing reads would ask for moves without end.
-On ffhq moves are 5 long on average even with ``hold=None`` (benchmarks/hold.py)."""
+On ffhq moves are 5 long on average even with ``hold=None`` (experiments/ffhq/hold.py)."""
 STEP = 0.25
 """Of a code, to measure how the decoder follows it."""
 
 
 @dataclass(frozen=True)
-class Ground:
+class MoveCalibrationSet:
     """What moves are tried on.
 
-    ``x``: the components (n, components) of codes of W, their compact ``codes`` (n, dim) and the ``decoder`` back; the ``shell``
-    that moves are drawn into; ``aims`` (components, K), what moves are to change.
+    ``x``: the components (n, components) of codes of W, their compact ``data.codes`` (n, dim) and the ``decoder``
+    back; the ``shell`` that moves are drawn into; ``aims`` (components, K), what moves are to change.
     """
 
     x: Tensor
     codes: Tensor
     decoder: Perceptron
-    shell: Shell
+    shell: TypicalShell
     aims: Tensor
 
     def moved(self, moves: Tensor, k: int, change: float) -> Tensor:
@@ -37,11 +37,11 @@ class Ground:
         straight = self.decoder(self.codes + change * moves[k]) - self.decoder(self.codes)
         named = torch.zeros(1, len(moves)).to(moves)
         named[:, k] = abs(change)
-        return drawn_in(self.x, self.x + straight, named, self.shell) - self.x
+        return shrink_to_shell(self.x, self.x + straight, named, self.shell) - self.x
 
 
 @dataclass(frozen=True)
-class Measured:
+class MoveStatistics:
     """Of changes of each attribute, (K,) each; for what a change of 1 does.
 
     ``response``: how far its own reading moves, by least squares over changes of ±1 and ±2. ``length``: the mean Mahalanobis
@@ -53,18 +53,18 @@ class Measured:
     others: Tensor
 
 
-def calibrated(ground: Ground, moves: Tensor, hold: float | None) -> Tensor:
-    """The moves (K, dim), scaled so that each moves its reading by 1, as far as ``LONGEST`` allows; always finite.
+def calibrate_moves(ground: MoveCalibrationSet, moves: Tensor, hold: float | None) -> Tensor:
+    """The moves (K, dim), scaled so that each moves its reading by 1, as far as ``MAX_LENGTH`` allows; always finite.
 
     ``moves`` are those for ``hold=None``. Scaled twice, since the way may be curved.
     """
     moves = _bounded(ground, moves if hold is None else _cheapest(ground, hold))
     for _ in range(2):
-        moves = _bounded(ground, moves * gains(measure(ground, moves).response)[:, None])
+        moves = _bounded(ground, moves * response_gains(measure_moves(ground, moves).response)[:, None])
     return moves
 
 
-def measure(ground: Ground, moves: Tensor) -> Measured:
+def measure_moves(ground: MoveCalibrationSet, moves: Tensor) -> MoveStatistics:
     """What the moves do on average."""
     k = len(moves)
     response, length, others = (moves.new_zeros(k) for _ in range(3))
@@ -76,28 +76,28 @@ def measure(ground: Ground, moves: Tensor) -> Measured:
             if change == 1:
                 length[j] = (moved / ground.shell.deviations).norm(dim=1).mean()
                 others[j] = (readings.abs().sum() - readings[j].abs()) / max(k - 1, 1)
-    return Measured(response, length, others)
+    return MoveStatistics(response, length, others)
 
 
-def _lengths(ground: Ground, moves: Tensor) -> Tensor:
+def _lengths(ground: MoveCalibrationSet, moves: Tensor) -> Tensor:
     """Of the moves before they are drawn in."""
     before = ground.decoder(ground.codes)
     parts = [(ground.decoder(ground.codes + move) - before) / ground.shell.deviations for move in moves]
     return torch.stack([part.norm(dim=1).mean() for part in parts])
 
 
-def _bounded(ground: Ground, moves: Tensor) -> Tensor:
-    """The moves at most ``LONGEST`` long; 0 where they aren't finite or can't be measured."""
+def _bounded(ground: MoveCalibrationSet, moves: Tensor) -> Tensor:
+    """The moves at most ``MAX_LENGTH`` long; 0 where they aren't finite or can't be measured."""
     moves = torch.where(moves.isfinite().all(1, keepdim=True), moves, 0.0)
     for _ in range(5):  # the way is curved: once may leave some too long
-        excess = _lengths(ground, moves).nan_to_num(nan=torch.inf, posinf=torch.inf) / LONGEST
+        excess = _lengths(ground, moves).nan_to_num(nan=torch.inf, posinf=torch.inf) / MAX_LENGTH
         if (excess <= 1).all():
             break
         moves = moves / excess.clamp(min=1)[:, None]
     return moves
 
 
-def _cheapest(ground: Ground, hold: float) -> Tensor:
+def _cheapest(ground: MoveCalibrationSet, hold: float) -> Tensor:
     """The cheapest moves that change one reading by 1 each; see ``compact``. Not finite where nothing changes a reading."""
     c, before = ground.codes, ground.decoder(ground.codes)
     steps = STEP * torch.eye(c.shape[1]).to(c)

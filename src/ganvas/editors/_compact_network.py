@@ -38,7 +38,7 @@ class Perceptron(nn.Module):
         return last(y) if self.path is None else last(y) + self.path(x)
 
 
-class Learner(nn.Module):
+class TrainablePerceptron(nn.Module):
     """A ``Perceptron`` as it learns: batch norm after each leaky ReLU, and on the output where that is the code.
 
     With a path the layers start at zero: what they learn is added to a linear map. Products of the layers are in

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganvas.editors._compact_network import Learner, Perceptron, linear_start, losses
+from ganvas.editors._compact_network import Perceptron, TrainablePerceptron, linear_start, losses
 from ganvas.errors import GanvasError, unknown
 from ganvas.types import DTYPES
 
-Watch = Callable[[int, int], object]
+TrainingProgress = Callable[[int, int], object]
 """Called with the number of steps done and of all steps, after each."""
 
 
 @dataclass(frozen=True)
-class Training:
+class CompactTraining:
     """A network and its schedule; the defaults are the paper's. ``alpha`` and ``beta`` weigh (4) and (5) in (6).
 
     ``path``: a linear path beside the layers, which starts as the best linear encoder and decoder, and a learning rate
@@ -84,12 +84,12 @@ RECIPES: dict[str, dict[str, Any]] = {
 """The options of each, where they aren't the paper's.
 
 ``hold``: on ffhq's labels a change of 1 is 2.19 Mahalanobis lengths long on average and moves other readings by 0.205, where
-moving c_k alone takes 4.64 and 0.246; more hold moves them a little less and goes farther (benchmarks/hold.py).
+moving c_k alone takes 4.64 and 0.246; more hold moves them a little less and goes farther (experiments/ffhq/hold.py).
 ``truncation``: a move of 5 Mahalanobis lengths leaves the rest of a face 0.63 of its distance from the mean."""
 
 
-def train(
-    x: Tensor, a: Tensor, mref: Tensor, dim: int, training: Training, seed: int, watch: Watch
+def train_autoencoder(
+    x: Tensor, a: Tensor, mref: Tensor, dim: int, training: CompactTraining, seed: int, watch: TrainingProgress
 ) -> tuple[Perceptron, Perceptron]:
     """Encoder and decoder, trained on mean-free components ``x`` (n, components) and normal scores ``a`` (n, K).
 
@@ -101,7 +101,7 @@ def train(
         torch.manual_seed(seed)
         sizes = (x.shape[1], dim), (dim, x.shape[1])
         plain = [Perceptron(*size, training.width, training.depth, training.path).to(x.device) for size in sizes]
-    encoder, decoder = (Learner(p, p is plain[0], short).to(x.device) for p in plain)
+    encoder, decoder = (TrainablePerceptron(p, p is plain[0], short).to(x.device) for p in plain)
     if training.path:
         forward, backward = (matrix.float() for matrix in linear_start(x, a, mref, dim))
         encoder.start(forward, (x @ forward).std(0, correction=0).clamp(min=0.1))
@@ -114,7 +114,14 @@ def train(
 
 @torch.enable_grad()
 def _descend(
-    encoder: Learner, decoder: Learner, x: Tensor, a: Tensor, mref: Tensor, training: Training, seed: int, watch: Watch
+    encoder: TrainablePerceptron,
+    decoder: TrainablePerceptron,
+    x: Tensor,
+    a: Tensor,
+    mref: Tensor,
+    training: CompactTraining,
+    seed: int,
+    watch: TrainingProgress,
 ) -> float:
     """Adam on (6), under ``torch.no_grad`` too; the last step's loss."""
     matrices = [p for net in (encoder, decoder) for p in net.parameters()]

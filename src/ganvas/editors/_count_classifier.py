@@ -16,24 +16,24 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ganvas.editors._learning import Watch, descend, drawn, number, whole
+from ganvas.editors._fit import FitProgress, check_integer, check_number, draw_rows, minimize
 from ganvas.errors import GanvasError, unknown
 
 LOSSES = ("ce", "mse")
 HIDDEN = {"w": (256,), "w+": (2048, 512)}
 """The paper's hidden layers."""
-NEVER = -1e4
+MASKED_LOGIT = -1e4
 """The logit of a count that an attribute doesn't have; finite, so that no gradient is undefined."""
-RARE = 0.002
+OUTLIER_SHARE = 0.002
 """Counts beyond which fewer than this share of codes lie are no class of their own."""
-MOST_CLASSES = 256
+MAX_CLASSES = 256
 
 Vectors = Float[Tensor, "n numbers"]
 Counts = Int[Tensor, "n attributes"]
 
 
 @dataclass(frozen=True)
-class Heads:
+class CountRanges:
     """The least and the greatest count of each attribute."""
 
     lows: tuple[int, ...]
@@ -57,25 +57,26 @@ class Heads:
         return torch.tensor(values, device=like.device, dtype=like.dtype)
 
 
-def heads_of(counts: Counts, attributes: tuple[str, ...]) -> Heads:
-    """The ranges that counts have, without ``RARE`` outliers. Raises GanvasError where an attribute has one count only."""
+def find_ranges(counts: Counts, attributes: tuple[str, ...]) -> CountRanges:
+    """The ranges that counts have, without ``OUTLIER_SHARE`` outliers. Raises GanvasError where an attribute has one
+    count only."""
     lows, highs = [], []
     for name, column in zip(attributes, counts.T, strict=True):
         values, each = column.unique(return_counts=True)
-        often = values[each >= max(RARE * len(column), 1)]
+        often = values[each >= max(OUTLIER_SHARE * len(column), 1)]
         if len(often) < 2:
             raise GanvasError(
                 f"Attribute {name!r} is {int(values[each.argmax()])} nearly everywhere: nothing to count."
             )
         lows.append(int(often.min()))
         highs.append(int(often.max()))
-        if highs[-1] - lows[-1] >= MOST_CLASSES:
-            raise GanvasError(f"Attribute {name!r} goes from {lows[-1]} to {highs[-1]}: {MOST_CLASSES} counts at most.")
-    return Heads(tuple(lows), tuple(highs))
+        if highs[-1] - lows[-1] >= MAX_CLASSES:
+            raise GanvasError(f"Attribute {name!r} goes from {lows[-1]} to {highs[-1]}: {MAX_CLASSES} counts at most.")
+    return CountRanges(tuple(lows), tuple(highs))
 
 
 @dataclass(frozen=True)
-class Knowing:
+class CountClassifierConfig:
     """How a latent classifier is made and learns; ``hidden`` layers, () for the paper's own in that space.
 
     ``dropout``: the share of hidden numbers that each step leaves out. ``noise``: added to standardised codes, in their own
@@ -95,12 +96,12 @@ class Knowing:
         if self.loss not in LOSSES:
             raise unknown("loss", self.loss, LOSSES)
         for width in self.hidden:
-            whole("hidden", width, 1)
+            check_integer("hidden", width, 1)
         for name in ("steps", "batch"):
-            whole(name, getattr(self, name), 1)
+            check_integer(name, getattr(self, name), 1)
         for name in ("decay", "dropout", "noise"):
-            number(name, getattr(self, name))
-        number("rate", self.rate, above=0)
+            check_number(name, getattr(self, name))
+        check_number("rate", self.rate, above=0)
         if self.dropout >= 1:
             raise GanvasError(f"dropout must be below 1, not {self.dropout}.")
 
@@ -108,7 +109,7 @@ class Knowing:
 class CountClassifier(nn.Module):
     """Codes as vectors (n, numbers), standardised inside, to one output for each count ("ce") or one in all ("mse")."""
 
-    def __init__(self, numbers: int, heads: Heads, loss: str, hidden: tuple[int, ...]) -> None:
+    def __init__(self, numbers: int, heads: CountRanges, loss: str, hidden: tuple[int, ...]) -> None:
         super().__init__()
         self.heads, self.loss_name, self.dropout = heads, loss, 0.0
         outputs = len(heads.lows) * (heads.classes if loss == "ce" else 1)
@@ -127,7 +128,7 @@ class CountClassifier(nn.Module):
         there = (
             torch.arange(x.shape[2], device=x.device) < (self._lows(x, self.heads.highs) - self._lows(x))[:, None] + 1
         )
-        return torch.where(there, x, NEVER)
+        return torch.where(there, x, MASKED_LOGIT)
 
     def expected(self, codes: Vectors) -> Float[Tensor, "n attributes"]:
         """How many objects, as a number with a fraction."""
@@ -156,8 +157,13 @@ class CountClassifier(nn.Module):
         return torch.tensor(self.heads.lows if values is None else values, device=like.device, dtype=like.dtype)
 
 
-def learn(
-    codes: Vectors, counts: Counts, heads: Heads, knowing: Knowing, seed: int, watch: Watch = lambda step, steps: None
+def fit_count_classifier(
+    codes: Vectors,
+    counts: Counts,
+    heads: CountRanges,
+    knowing: CountClassifierConfig,
+    seed: int,
+    watch: FitProgress = lambda step, steps: None,
 ) -> CountClassifier:
     """The classifier of codes and their counts; those beyond the heads' range count as its ends.
 
@@ -172,31 +178,31 @@ def learn(
         network.deviations.copy_(codes.std(0).clamp(min=1e-6))
 
         def loss(step: int) -> Tensor:
-            rows = drawn(len(codes), knowing.batch, random, codes.device)
+            rows = draw_rows(len(codes), knowing.batch, random, codes.device)
             x = codes[rows]
             if knowing.noise:
                 x = x + knowing.noise * network.deviations * torch.randn(x.shape, generator=random).to(x)
             return network.losses(x, counts[rows]).sum(1).mean()
 
-        descend(network.parameters(), loss, knowing.steps, knowing.rate, knowing.decay, watch)
+        minimize(network.parameters(), loss, knowing.steps, knowing.rate, knowing.decay, watch)
     return network.eval().requires_grad_(False)
 
 
-def read(classifiers: Sequence[CountClassifier], codes: Vectors) -> Float[Tensor, "n attributes"]:
+def expected_counts(classifiers: Sequence[CountClassifier], codes: Vectors) -> Float[Tensor, "n attributes"]:
     """How many objects several classifiers expect on average."""
     return torch.stack([network.expected(codes) for network in classifiers]).mean(0)
 
 
 @torch.no_grad()
-def agreed(classifiers: Sequence[CountClassifier], codes: Vectors) -> Counts:
+def vote_counts(classifiers: Sequence[CountClassifier], codes: Vectors) -> Counts:
     """The counts that classifiers agree on: what one decides, or the nearest to what several expect."""
     if len(classifiers) == 1:
         return classifiers[0].decided(codes)
-    return classifiers[0].heads.clamp(read(classifiers, codes).round().long())
+    return classifiers[0].heads.clamp(expected_counts(classifiers, codes).round().long())
 
 
 @torch.no_grad()
-def accuracy(network: CountClassifier, codes: Vectors, counts: Counts) -> Float[Tensor, " attributes"]:
+def count_accuracy(network: CountClassifier, codes: Vectors, counts: Counts) -> Float[Tensor, " attributes"]:
     """The share of codes whose count is right, for each attribute: table 1b."""
     right = [network.decided(x) == y for x, y in zip(codes.split(4096), counts.split(4096), strict=True)]
     return torch.cat(right).float().mean(0)

@@ -2,7 +2,7 @@
 
 A ridge regression, kept as a linear path, and a perceptron beside it that learns what the regression leaves over. On the
 shipped labels of ``ffhq`` its readings of held-out codes correlate 0.84 with the normal scores, the regression's 0.76
-(``python benchmarks/nonlinear.py LABELS``).
+(``python -m experiments.ffhq.nonlinear_editors LABELS``).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas.editors._learning import Watch, descend, drawn
+from ganvas.editors._fit import FitProgress, draw_rows, minimize
 from ganvas.types import Scores
 
 SLOPE = 0.2
 """Of the leaky ReLU."""
-DROPPED = 0.3
+DROPOUT = 0.3
 """The share of hidden numbers that each step leaves out."""
 STOPPING = 0.1
 """The share of the training codes that say when to stop."""
-LOOKS = 10
+EVALUATIONS = 10
 """How often they are asked."""
 BATCH, RATE, DECAY = 512, 2e-3, 0.05
 STEEPNESS = 1.702
@@ -41,13 +41,13 @@ class LatentClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normal scores: where the codes stand, in standard deviations of each attribute."""
-        dropped = DROPPED if self.training else 0.0
+        dropped = DROPOUT if self.training else 0.0
         hidden = F.dropout(F.leaky_relu(self.first(x), SLOPE), dropped)
         hidden = F.dropout(F.leaky_relu(self.second(hidden), SLOPE), dropped)
         return self.path(x) + self.last(hidden)
 
 
-def ascent(network: LatentClassifier) -> Tensor:
+def ascent_directions(network: LatentClassifier) -> Tensor:
     """The shortest moves (attributes, components) that raise each reading of the regression by 1: where maps start."""
     weight = network.path.weight
     return weight / weight.square().sum(1, keepdim=True).clamp(min=1e-2)
@@ -59,15 +59,15 @@ def probabilities(readings: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class ClassifierData:
     """``x`` (n, components), whitened, and normal scores ``a`` (n, attributes), to learn from."""
 
     x: Tensor
     a: Scores
 
 
-def learn(
-    lesson: Lesson, width: int, steps: int, seed: int, watch: Watch = lambda step, steps: None
+def fit_latent_classifier(
+    lesson: ClassifierData, width: int, steps: int, seed: int, watch: FitProgress = lambda step, steps: None
 ) -> LatentClassifier:
     """The classifier of ``lesson``: squared error, stopped where it was least on the tenth of the codes that it didn't see.
 
@@ -85,19 +85,19 @@ def learn(
         best = [torch.inf, deepcopy(network.state_dict())]
 
         def loss(step: int) -> Tensor:
-            rows = seen[drawn(len(seen), BATCH, random, x.device)]
+            rows = seen[draw_rows(len(seen), BATCH, random, x.device)]
             return (network(x[rows]) - a[rows]).square().mean()
 
         def look(step: int, steps: int) -> None:
             watch(step, steps)
-            if step % max(steps // LOOKS, 1) == 0 or step == steps:
+            if step % max(steps // EVALUATIONS, 1) == 0 or step == steps:
                 with torch.no_grad():
                     error = float((network.eval()(x[unseen]) - a[unseen]).square().mean())
                 network.train()
                 if error < best[0]:
                     best[:] = error, deepcopy(network.state_dict())
 
-        descend(network.parameters(), loss, steps, RATE, DECAY, look)
+        minimize(network.parameters(), loss, steps, RATE, DECAY, look)
     network.load_state_dict(best[1])
     return network.eval().requires_grad_(False)
 

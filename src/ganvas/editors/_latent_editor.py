@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ganvas.dataset import LatentDataset
-from ganvas.edit import GAINS, About, Editor, fill, gains
+from ganvas.data.dataset import LatentDataset
+from ganvas.data.pca import PCA, fit_pca
+from ganvas.editors._fit import FitConfig
 from ganvas.editors._latent_classifier import LatentClassifier
-from ganvas.editors._learning import Learning
+from ganvas.editors.base import GAINS, Editor, EditorMetadata, load_module, response_gains
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator
-from ganvas.pca import PCA, fit_pca
+from ganvas.generators.base import Generator
 from ganvas.types import Scores, W
 
 SHARE = 0.7
@@ -26,14 +26,14 @@ CALIBRATED_ON = 256
 """Held-out codes that gains are measured on."""
 PSI = 0.7
 """Every other of them is truncated to this: people edit such codes, and a map may move them more than the others."""
-FEWEST = 20
+MIN_CODES = 20
 """Codes, at least."""
 Components = Float[Tensor, "n components"]
 E = TypeVar("E", bound="LatentEditor")
-L = TypeVar("L", bound=Learning)
+L = TypeVar("L", bound=FitConfig)
 
 
-class Frame(nn.Module):
+class WhitenedSpace(nn.Module):
     """The leading principal components of W, whitened: x has mean 0 and variance 1 along each; the rest is left alone."""
 
     def __init__(self, mean: Tensor, components: Tensor, deviations: Tensor) -> None:
@@ -50,12 +50,12 @@ class Frame(nn.Module):
 
 
 class LatentEditor(Editor, ABC):
-    """An editor whose map works on ``Frame``; ``gains`` multiply changes, so that 1 moves the probe by 1.
+    """An editor whose map works on ``WhitenedSpace``; ``response_gains`` multiply changes, so that 1 moves the probe by 1.
 
-    ``gains`` (2, attributes), upwards and downwards: a map that follows normal scores, which W doesn't, may differ.
+    ``response_gains`` (2, attributes), upwards and downwards: a map that follows normal scores, which W doesn't, may differ.
     """
 
-    def __init__(self, about: About, frame: Frame) -> None:
+    def __init__(self, about: EditorMetadata, frame: WhitenedSpace) -> None:
         super().__init__()
         self.describe(about)
         self.frame = frame
@@ -75,13 +75,13 @@ class LatentEditor(Editor, ABC):
 
 
 @dataclass(frozen=True)
-class Ground:
+class FitData:
     """What is learned from: codes ``w`` (n, w_dim), their coordinates ``x`` (n, components) and normal scores ``a`` (n, K).
 
     What is measured on, held-out codes, has as many rows as there are left.
     """
 
-    frame: Frame
+    frame: WhitenedSpace
     w: Tensor
     x: Tensor
     a: Tensor
@@ -90,37 +90,37 @@ class Ground:
     held_a: Tensor
 
 
-def prepare(data: LatentDataset, generator: Generator, options: L) -> tuple[Ground, L]:
+def prepare_fit(data: LatentDataset, generator: Generator, options: L) -> tuple[FitData, L]:
     """The whitened codes of ``data``, split by the seed; ``options`` with as many components as there can be.
 
     Raises GanvasError for fewer than FEWEST codes.
     """
-    if len(data) < FEWEST:
-        raise GanvasError(f"{len(data)} codes are too few: at least {FEWEST} are needed.")
+    if len(data) < MIN_CODES:
+        raise GanvasError(f"{len(data)} codes are too few: at least {MIN_CODES} are needed.")
     w, a = data.w.to(generator.device), data.normals().to(generator.device, torch.float32)
     rows, held = (index.to(generator.device) for index in data.split(SHARE, options.seed))
     options = replace(options, components=min(options.components, w.shape[1], len(rows) - 1))
     pca = fit_pca(w[rows], options.components)
-    frame = frame_of(pca)
+    frame = fit_frame(pca)
     x = frame.project(w)
-    return Ground(frame, w[rows], x[rows], a[rows], w[held], x[held], a[held]), options
+    return FitData(frame, w[rows], x[rows], a[rows], w[held], x[held], a[held]), options
 
 
-def frame_of(pca: PCA) -> Frame:
+def fit_frame(pca: PCA) -> WhitenedSpace:
     """The frame of the components."""
-    return Frame(pca.mean, pca.components, pca.variances[: len(pca.components)].sqrt())
+    return WhitenedSpace(pca.mean, pca.components, pca.variances[: len(pca.components)].sqrt())
 
 
 @torch.no_grad()
-def calibrate(editor: LatentEditor, ground: Ground, codes: int = CALIBRATED_ON) -> None:
+def calibrate_gains(editor: LatentEditor, ground: FitData, codes: int = CALIBRATED_ON) -> None:
     """Set the gains on held-out codes, so that a change of 1 moves the probe's reading by 1; twice, since the way is curved."""
     for _ in range(2):
-        response = measure(editor, ground, codes)["response"]
-        editor.gains.copy_((editor.gains * gains(response)).clamp(*GAINS))
+        response = measure_responses(editor, ground, codes)["response"]
+        editor.gains.copy_((editor.gains * response_gains(response)).clamp(*GAINS))
 
 
 @torch.no_grad()
-def measure(editor: LatentEditor, ground: Ground, codes: int = CALIBRATED_ON) -> dict[str, Tensor]:
+def measure_responses(editor: LatentEditor, ground: FitData, codes: int = CALIBRATED_ON) -> dict[str, Tensor]:
     """Of a change of each attribute, for what a change of 1 does on average over held-out codes.
 
     "response" (2, K): how far its own reading moves, upwards and downwards. "length" (K,): the mean Mahalanobis length of
@@ -143,8 +143,8 @@ def measure(editor: LatentEditor, ground: Ground, codes: int = CALIBRATED_ON) ->
 
 
 @torch.no_grad()
-def report(
-    editor: LatentEditor, ground: Ground, classifier: LatentClassifier, codes: int = CALIBRATED_ON
+def fit_report(
+    editor: LatentEditor, ground: FitData, classifier: LatentClassifier, codes: int = CALIBRATED_ON
 ) -> dict[str, Any]:
     """What ``fit`` says about held-out codes."""
 
@@ -153,7 +153,7 @@ def report(
 
     found = classifier(ground.held_x)
     read = torch.cosine_similarity(found - found.mean(0), ground.held_a - ground.held_a.mean(0), dim=0)
-    measured = {name: values.mean(0) for name, values in measure(editor, ground, codes).items()}
+    measured = {name: values.mean(0) for name, values in measure_responses(editor, ground, codes).items()}
     return {
         "trained_on": len(ground.x),
         "held_out": len(ground.held_x),
@@ -165,7 +165,7 @@ def report(
     }
 
 
-def restored(unfilled: Callable[[About], E], tensors: Mapping[str, Tensor], about: About) -> E:
+def restore_editor(unfilled: Callable[[EditorMetadata], E], tensors: Mapping[str, Tensor], about: EditorMetadata) -> E:
     """The editor of a file: ``unfilled`` makes it from its options, on the "meta" device.
 
     Raises GanvasError where tensors and options don't belong together.
@@ -179,21 +179,21 @@ def restored(unfilled: Callable[[About], E], tensors: Mapping[str, Tensor], abou
         raise
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise GanvasError(f"The editor's file is damaged: its options aren't those of {about.method}.") from None
-    fill(editor, tensors)
+    load_module(editor, tensors)
     return editor.eval()
 
 
-def remembered(kind: type[L], about: About) -> L:
+def read_config(kind: type[L], about: EditorMetadata) -> L:
     """The options that a file tells of. Raises KeyError or GanvasError where they aren't."""
     return kind(**{name: about.options[name] for name in kind.__dataclass_fields__})
 
 
-def empty_frame(about: About, options: Learning) -> Frame:
+def make_empty_frame(about: EditorMetadata, options: FitConfig) -> WhitenedSpace:
     """A frame of the right sizes."""
     w_dim = about.probe.weight.shape[0]
-    return Frame(torch.empty(w_dim), torch.empty(options.components, w_dim), torch.empty(options.components))
+    return WhitenedSpace(torch.empty(w_dim), torch.empty(options.components, w_dim), torch.empty(options.components))
 
 
-def as_told(options: Learning) -> dict[str, Any]:
+def config_to_json(options: FitConfig) -> dict[str, Any]:
     """Options as JSON."""
     return asdict(options)

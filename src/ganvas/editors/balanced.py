@@ -24,11 +24,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganvas.dataset import LatentDataset, columns_of
-from ganvas.edit import LinearEditor, about, calibrate
-from ganvas.editors._boundary import FEWEST, extremes, natural, normal, scaled, told
+from ganvas.data.dataset import LatentDataset, find_columns
+from ganvas.editors._boundary import (
+    MIN_CODES,
+    boundary_normal,
+    format_report,
+    scale_codes,
+    scale_to_deviation,
+    select_extremes,
+)
+from ganvas.editors.base import LinearEditor, calibrate, editor_metadata
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator
+from ganvas.generators.base import Generator
 
 NEEDS = "labels"
 """What it learns from."""
@@ -37,7 +44,7 @@ from_tensors = LinearEditor.from_tensors
 
 
 @dataclass(frozen=True)
-class Balance:
+class BalancedConfig:
     """How to sample: ``share`` of the codes a side, at most ``most`` in all, by chance from ``seed``."""
 
     share: float
@@ -65,16 +72,16 @@ def fit(
     """
     _check(others, share, most, c)
     names = data.attributes if attributes is None else tuple(attributes)
-    columns = columns_of(names, data.attributes)
+    columns = find_columns(names, data.attributes)
     against = [part.strip() for part in against.split(",")] if isinstance(against, str) else against
     if not isinstance(against, Sequence | None):
         raise GanvasError(f"against takes names of attributes, not {against!r}.")
-    fixed = None if against is None else columns_of(list(against), data.attributes)
+    fixed = None if against is None else find_columns(list(against), data.attributes)
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
-    x, has, how = scaled(w), a > a.median(0).values, Balance(share, most, seed)
+    x, has, how = scale_codes(w), a > a.median(0).values, BalancedConfig(share, most, seed)
     normals, codes, beside = [], [], []
     for k, name in zip(columns, names, strict=True):
-        sides = extremes(a[:, k], share, name)
+        sides = select_extremes(a[:, k], share, name)
         if fixed is None:
             low, high, used = _as_many_as_can_be(sides, has, _related(a, k), others, how)
         else:
@@ -83,19 +90,19 @@ def fit(
             if not len(low):
                 rest = ", ".join(data.attributes[column] for column in used)
                 raise GanvasError(f"Too few faces have some combination of {name}, {rest}: balance against fewer.")
-        normals.append(normal(x, low, high, c))
+        normals.append(boundary_normal(x, low, high, c))
         codes.append(len(low))
         beside.append([data.attributes[column] for column in used])
     chosen = data.select(names)
-    directions, gain = calibrate(natural(torch.stack(normals), w), chosen.probe)
+    directions, gain = calibrate(scale_to_deviation(torch.stack(normals), w), chosen.probe)
     counts = (torch.tensor([float(n) for n in column]) for column in (codes, map(len, beside)))
     report: dict[str, Any] = {
         "against": [f"{name}: {' + '.join(used) or 'none'}" for name, used in zip(names, beside, strict=True)]
     }
-    report |= told(names, gain=gain, **dict(zip(("codes_a_side", "balanced_against"), counts, strict=True)))
+    report |= format_report(names, gain=gain, **dict(zip(("codes_a_side", "balanced_against"), counts, strict=True)))
     fixed_names = None if against is None else list(against)
     options = {"others": others, "against": fixed_names, "c": c, **vars(how)}
-    return LinearEditor(about("balanced", chosen, generator, options, report), directions)
+    return LinearEditor(editor_metadata("balanced", chosen, generator, options, report), directions)
 
 
 def _check(others: int, share: float, most: int, c: float) -> None:
@@ -103,8 +110,8 @@ def _check(others: int, share: float, most: int, c: float) -> None:
         raise GanvasError(f"others must be a whole number from 0 to 8, not {others!r}: combinations double with each.")
     if not 0 < share <= 0.5:
         raise GanvasError(f"share must be above 0 and at most 0.5, not {share}.")
-    if type(most) is not int or most < 2 * FEWEST:
-        raise GanvasError(f"most must be a whole number of at least {2 * FEWEST}, not {most!r}.")
+    if type(most) is not int or most < 2 * MIN_CODES:
+        raise GanvasError(f"most must be a whole number of at least {2 * MIN_CODES}, not {most!r}.")
     if not 0 < c < float("inf"):
         raise GanvasError(f"c must be a number above 0, not {c}.")
 
@@ -116,9 +123,10 @@ def _related(a: Tensor, k: int) -> list[int]:
 
 
 def _as_many_as_can_be(
-    sides: tuple[Tensor, Tensor], has: Tensor, wanted: list[int], others: int, how: Balance
+    sides: tuple[Tensor, Tensor], has: Tensor, wanted: list[int], others: int, how: BalancedConfig
 ) -> tuple[Tensor, Tensor, list[int]]:
-    """Balanced rows of both sides and the columns that they are balanced against: the first of ``wanted`` that can be."""
+    """Balanced rows of both sides and the columns that they are balanced against: the first of
+    ``balance.score_ranges`` that can be."""
     used: list[int] = []
     need = min(how.most // 2, *(len(rows) // 4 for rows in sides))
     for column in wanted:
@@ -128,12 +136,12 @@ def _as_many_as_can_be(
     return *_balanced(sides, has[:, used], how), used
 
 
-def _balanced(sides: tuple[Tensor, Tensor], has: Tensor, how: Balance) -> tuple[Tensor, Tensor]:
-    """As many rows of each combination of ``has`` (n, others) on each side; none where a cell has fewer than ``FEWEST``."""
+def _balanced(sides: tuple[Tensor, Tensor], has: Tensor, how: BalancedConfig) -> tuple[Tensor, Tensor]:
+    """As many rows of each combination of ``has`` (n, others) on each side; none where a cell has fewer than ``MIN_CODES``."""
     cells = 2 ** has.shape[1]
     which = has.long() @ (2 ** torch.arange(has.shape[1], device=has.device))
     least = min(int(torch.bincount(which[rows], minlength=cells).min()) for rows in sides)
-    each = min(least, max(-(-how.most // (2 * cells)), FEWEST)) if least >= FEWEST else 0
+    each = min(least, max(-(-how.most // (2 * cells)), MIN_CODES)) if least >= MIN_CODES else 0
     chance = torch.Generator().manual_seed(how.seed)
     shuffled = [rows[torch.randperm(len(rows), generator=chance).to(rows.device)] for rows in sides]
     low, high = (torch.cat([rows[which[rows] == cell][:each] for cell in range(cells)]) for rows in shuffled)

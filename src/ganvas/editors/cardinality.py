@@ -6,19 +6,19 @@ l'espace latent des GANs*, RFIAP 2022, https://cea.hal.science/cea-04852483. Sec
     L = loss(C(z'), y + α) + λ·‖z' - z‖₂        y = C(z);  α = ±1, drawn so that y + α is a count that there is
 
 C is a classifier of codes, learned first; loss is a mean squared error or a cross-entropy. A change of 1 is one object; of
-more, successive unit moves; a fraction scales the last of them. ``read`` is what C expects, in objects. It learns from
+more, successive unit moves; a fraction scales the last of them. ``expected_counts`` is what C expects, in objects. It learns from
 any attribute whose scores are whole numbers: a count, or how many there are of one class (add a 7, remove a 3).
 
 Three recipes: "paper" as above, in W or W+ (``space``); "ensemble" adds what the paper lacks or plans (each is an option):
 H for adding apart from H for removing, several classifiers that must agree, which are kept smooth, moves along the
-leading principal components only (``pca``), in small successive steps (``pieces``), and gains with which most of held-out
+leading principal components only (``data.pca``), in small successive steps (``pieces``), and gains with which most of held-out
 codes' moves are right (or, ``gain=reading``, with which what is read moves by 1); "best" has no H: each code climbs by itself
 to where such classifiers see the count that it is to have (``climb``). λ is per root mean square distance of codes from
 their mean, so that it means the same for any generator.
 ``preserve`` weighs a loss that keeps what was there: where objects are added, the number of none of the ``parts`` (other
 counted attributes, like digits of each class) may fall, and where they're removed, none may rise; where the moved
 attribute isn't their sum, they stay. ``density`` weighs how much farther from the mean (in Mahalanobis distance over the
-coordinates) codes get. ``rows`` of W+ are free, or those of one resolution move together.
+coordinates) codes get. ``generators.stylegan2.rows`` of W+ are free, or those of one resolution move together.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ganvas.dataset import LatentDataset
-from ganvas.edit import About, Editor, about, fill
-from ganvas.editors._cardinality_climb import Care, Climber, Costs
-from ganvas.editors._cardinality_moves import Moves, Places
-from ganvas.editors._cardinality_options import settle, told
-from ganvas.editors._cardinality_training import Course, prepare, train
-from ganvas.editors._count_classifier import HIDDEN, CountClassifier, Heads, read
-from ganvas.editors._learning import Watch
+from ganvas.data.dataset import LatentDataset
+from ganvas.editors._cardinality_config import complete_config, parse_config
+from ganvas.editors._cardinality_moves import CodeVectors, CountDirections
+from ganvas.editors._cardinality_optimizer import CodeOptimizer, MoveCosts, Preservation
+from ganvas.editors._cardinality_training import CountTraining, prepare_training, train_directions
+from ganvas.editors._count_classifier import HIDDEN, CountClassifier, CountRanges, expected_counts
+from ganvas.editors._fit import FitProgress
+from ganvas.editors.base import Editor, EditorMetadata, editor_metadata, load_module
 from ganvas.errors import GanvasError, unknown
-from ganvas.generator import Generator
+from ganvas.generators.base import Generator
 from ganvas.types import Scores, W, WPlus
 
 NEEDS = "labels that are whole numbers"
@@ -48,7 +48,7 @@ NEEDS = "labels that are whole numbers"
 
 METHOD, KINDS = "cardinality", ("count",)
 """Its name, and the kinds of scores that it learns from unless attributes are named."""
-MOST_MOVES = 32
+MAX_MOVES = 32
 """Objects that may be added or removed at once."""
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -75,9 +75,9 @@ class CardinalityEditor(Editor):
 
     def __init__(
         self,
-        about: About,
-        places: Places,
-        moves: Moves | None,
+        about: EditorMetadata,
+        places: CodeVectors,
+        moves: CountDirections | None,
         classifiers: list[CountClassifier],
         keeper: CountClassifier | None = None,
     ) -> None:
@@ -92,8 +92,8 @@ class CardinalityEditor(Editor):
 
     def shifts(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
         """Successive unit moves. Raises GanvasError for too many, and for codes of another number of rows."""
-        if changes.abs().max() > MOST_MOVES:
-            raise GanvasError(f"A change of {float(changes.abs().max()):g} objects is too much: {MOST_MOVES} at most.")
+        if changes.abs().max() > MAX_MOVES:
+            raise GanvasError(f"A change of {float(changes.abs().max()):g} objects is too much: {MAX_MOVES} at most.")
         places, codes = self.places, self._vectors(ws)
         if self.moves is None:
             return places.spread(self.climber.move(codes, changes))
@@ -101,7 +101,7 @@ class CardinalityEditor(Editor):
 
     def read(self, ws: WPlus) -> Scores:
         """How many objects the classifiers expect, with a fraction where they aren't sure."""
-        return read(self.networks, self._vectors(ws))
+        return expected_counts(self.networks, self._vectors(ws))
 
     @property
     def networks(self) -> list[CountClassifier]:
@@ -109,12 +109,12 @@ class CardinalityEditor(Editor):
         return [network for network in self.classifiers if isinstance(network, CountClassifier)]
 
     @property
-    def climber(self) -> Climber:
+    def climber(self) -> CodeOptimizer:
         """How codes climb."""
         o = self.options
-        care = Care(tuple(o["one_sided"]), tuple(o["own"]))
-        costs = Costs(o["weight"], o["density"], o["preserve"], o["scale"])
-        return Climber(self.places, self.networks, self.keeper, care, costs, o["climb"], o["rate"])
+        care = Preservation(tuple(o["one_sided"]), tuple(o["own"]))
+        costs = MoveCosts(o["weight"], o["density"], o["preserve"], o["scale"])
+        return CodeOptimizer(self.places, self.networks, self.keeper, care, costs, o["climb"], o["rate"])
 
     def _vectors(self, ws: WPlus) -> Tensor:
         rows = sum(map(len, self.places.groups))
@@ -129,10 +129,10 @@ def fit(
     *,
     recipe: str = "best",
     attributes: tuple[str, ...] | list[str] | None = None,
-    watch: Watch = lambda step, steps: None,
+    watch: FitProgress = lambda step, steps: None,
     **options: Any,
 ) -> CardinalityEditor:
-    """Learn to count and to move; ``options`` are the fields of ``Options``, on top of the ``recipe``.
+    """Learn to count and to move; ``options`` are the fields of ``Options``, on top of the ``recipe.model``.
 
     ``attributes``: only these, in this order; by default all counts. ``watch`` hears of each step of H. What was measured
     on held-out codes is the editor's ``report``.
@@ -140,14 +140,14 @@ def fit(
     """
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
-    settings = settle(told({**RECIPES[recipe], **options}), data, generator)
+    settings = complete_config(parse_config({**RECIPES[recipe], **options}), data, generator)
     if attributes is None:
         attributes = [name for name, kind in zip(data.attributes, data.kinds, strict=True) if kind in KINDS]
         if not attributes:
             raise GanvasError("The labels have no counts: name attributes whose scores are whole numbers.")
-    course = prepare(data, generator, tuple(attributes), settings)
-    moves = None if settings.climb else train(course, watch)
-    known = about(METHOD, data.select(tuple(attributes)), generator, _options(course, recipe), {})
+    course = prepare_training(data, generator, tuple(attributes), settings)
+    moves = None if settings.climb else train_directions(course, watch)
+    known = editor_metadata(METHOD, data.select(tuple(attributes)), generator, _options(course, recipe), {})
     keeper = course.keeper if settings.climb else None
     editor = CardinalityEditor(replace(known, space=settings.space), course.places, moves, course.classifiers, keeper)
     editor.to(generator.device).requires_grad_(False)
@@ -155,7 +155,7 @@ def fit(
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: About) -> CardinalityEditor:
+def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> CardinalityEditor:
     """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
     try:
         with torch.device("meta"):
@@ -164,11 +164,11 @@ def from_tensors(tensors: Mapping[str, Tensor], about: About) -> CardinalityEdit
         raise GanvasError(f"The editor's file is damaged: its options lack {error}.") from None
     except (TypeError, ValueError, OverflowError, RuntimeError, AttributeError):
         raise GanvasError("The editor's file is damaged: its options aren't a cardinality editor's.") from None
-    fill(editor, tensors)
+    load_module(editor, tensors)
     return editor.eval()
 
 
-def _options(course: Course, recipe: str) -> dict[str, Any]:
+def _options(course: CountTraining, recipe: str) -> dict[str, Any]:
     settings, heads = asdict(course.options), course.classifiers[0].heads
     sizes = {"groups": [list(group) for group in course.places.groups], "coordinates": len(course.places.deviations)}
     ranges = {"lows": list(heads.lows), "highs": list(heads.highs)}
@@ -189,11 +189,11 @@ def _options(course: Course, recipe: str) -> dict[str, Any]:
     }
 
 
-def _unfilled(about: About) -> CardinalityEditor:
+def _unfilled(about: EditorMetadata) -> CardinalityEditor:
     """The editor that ``about.options`` tells of. Raises KeyError, TypeError or ValueError where they are damaged."""
     o, k = about.options, len(about.attributes)
     groups, coordinates = tuple(tuple(map(int, group)) for group in o["groups"]), o["coordinates"]
-    heads = Heads(tuple(map(int, o["lows"])), tuple(map(int, o["highs"])))
+    heads = CountRanges(tuple(map(int, o["lows"])), tuple(map(int, o["highs"])))
     numbers = len(groups) * about.probe.weight.shape[0]
     rows = sorted(row for group in groups for row in group)
     if len(heads.lows) != k or len(heads.highs) != k or not rows or rows != list(range(len(rows))):
@@ -208,8 +208,8 @@ def _unfilled(about: About) -> CardinalityEditor:
     ):
         raise ValueError
     basis = torch.empty(coordinates, numbers) if o["pca"] else None
-    places = Places(groups, torch.empty(numbers), torch.empty(coordinates), basis)
-    moves = None if o["climb"] else Moves(k, coordinates, o["signs"], o["width"], o["pieces"])
+    places = CodeVectors(groups, torch.empty(numbers), torch.empty(coordinates), basis)
+    moves = None if o["climb"] else CountDirections(k, coordinates, o["signs"], o["width"], o["pieces"])
     hidden = tuple(map(int, o["hidden"])) or HIDDEN[o["space"]]
     networks = [CountClassifier(numbers, heads, o["loss"], hidden) for _ in range(o["classifiers"])]
     return CardinalityEditor(about, places, moves, networks, _keeper(o, numbers, k, hidden))
@@ -233,7 +233,7 @@ def _keeper(o: Mapping[str, Any], numbers: int, attributes: int, hidden: tuple[i
         raise ValueError
     if "kept_lows" not in o:
         return None
-    heads = Heads(tuple(map(int, o["kept_lows"])), tuple(map(int, o["kept_highs"])))
+    heads = CountRanges(tuple(map(int, o["kept_lows"])), tuple(map(int, o["kept_highs"])))
     if len(heads.lows) != len(heads.highs) or not all(-1 <= own < len(heads.lows) for own in o["own"]):
         raise ValueError
     if any(high <= low for low, high in zip(heads.lows, heads.highs, strict=True)) or heads.classes > 300:
@@ -242,7 +242,7 @@ def _keeper(o: Mapping[str, Any], numbers: int, attributes: int, hidden: tuple[i
 
 
 @torch.no_grad()
-def _report(editor: CardinalityEditor, course: Course) -> dict[str, Any]:
+def _report(editor: CardinalityEditor, course: CountTraining) -> dict[str, Any]:
     """What is said about held-out codes: how often classifiers are right, and how often a unit move is, as they judge."""
 
     def named(values: Tensor) -> dict[str, float]:

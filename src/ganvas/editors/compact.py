@@ -25,7 +25,7 @@ the paper's own edit, but for the scale of a change.
 Two more things of "fast" that the paper hasn't. A move aims at the attribute's probability (``aim``), by a second ridge
 regression: of what few faces have, most of a normal score's spread tells faces without it apart. And a long move leaves the shell
 where codes are, so that faces come apart before they are old: ``truncation`` draws all that a change doesn't name towards
-the mean of W, the more the larger the change (``_compact_shell``).
+the mean of W, the more the larger the change (``_compact_truncation``).
 
 A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so each attribute's move is scaled,
 measured on held-out codes. No move is longer than ``LONGEST``; an attribute that then hardly responds is reported.
@@ -41,27 +41,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ganvas import probe
-from ganvas.dataset import LatentDataset
-from ganvas.edit import About, Editor, about, fill
-from ganvas.editors._compact_moves import Ground, Measured, calibrated, measure
-from ganvas.editors._compact_network import Perceptron, correlation, losses, off_diagonal
-from ganvas.editors._compact_options import (
+from ganvas.data import probe
+from ganvas.data.dataset import LatentDataset
+from ganvas.data.pca import PCA, fit_pca
+from ganvas.editors._compact_config import (
     OWN,
-    Options,
+    CompactConfig,
+    check_reference,
+    config_names,
     current,
-    fitting,
-    names_of,
+    fit_to_data,
+    parse_config,
     recipe_name,
-    reference,
-    settings_of,
 )
-from ganvas.editors._compact_shell import Shell, drawn_in
-from ganvas.editors._compact_training import Training, Watch, train
-from ganvas.editors._latent_classifier import LatentClassifier, Lesson, learn
+from ganvas.editors._compact_moves import MoveCalibrationSet, MoveStatistics, calibrate_moves, measure_moves
+from ganvas.editors._compact_network import Perceptron, correlation, losses, off_diagonal
+from ganvas.editors._compact_training import CompactTraining, TrainingProgress, train_autoencoder
+from ganvas.editors._compact_truncation import TypicalShell, shrink_to_shell
+from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
+from ganvas.editors.base import Editor, EditorMetadata, editor_metadata, load_module
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator
-from ganvas.pca import PCA, fit_pca
+from ganvas.generators.base import Generator
 from ganvas.precision import accept_any_float
 from ganvas.types import Scores, W
 
@@ -79,7 +79,7 @@ Codes = Float[Tensor, "n dim"]
 
 
 @dataclass(frozen=True)
-class Parts:
+class CompactNetworks:
     """The networks: of components to codes, back, and to normal scores."""
 
     encoder: Perceptron
@@ -91,7 +91,7 @@ class Parts:
 class CompactEditor(Editor):
     """Edits by adding moves to codes c; ``encode`` and ``decode`` are open to others, like conditional sampling."""
 
-    def __init__(self, about: About, pca: PCA, parts: Parts) -> None:
+    def __init__(self, about: EditorMetadata, pca: PCA, parts: CompactNetworks) -> None:
         super().__init__()
         self.describe(about)
         for field in fields(PCA):
@@ -135,13 +135,14 @@ class CompactEditor(Editor):
 
     @accept_any_float()
     def moved(self, w: W, changes: Scores, named: Scores) -> W:
-        """``shift``, where ``named`` (n, K) says which readings a long move doesn't draw in: ``_compact_shell.drawn_in``."""
+        """``shift``, where ``named`` (n, K) says which readings a long move doesn't draw in:
+        ``_compact_truncation.shrink_to_shell``."""
         c = self.encode(w)
         target = c + changes @ self.get_buffer("moves")
         if not self.options["residual"]:
             return self.decode(target) - w
         x, moved = self.pca.project(w), self.decoder(target) - self.decoder(c)
-        return (drawn_in(x, x + moved, named, self.shell) - x) @ self.get_buffer("components")
+        return (shrink_to_shell(x, x + moved, named, self.shell) - x) @ self.get_buffer("components")
 
 
 def fit(
@@ -150,33 +151,35 @@ def fit(
     *,
     recipe: str | Mapping[str, Any] = "fast",
     attributes: tuple[str, ...] | list[str] | None = None,
-    watch: Watch = lambda step, steps: None,
+    watch: TrainingProgress = lambda step, steps: None,
     **options: Any,
 ) -> CompactEditor:
-    """Learn the compact space of labelled codes; ``options`` are the fields of ``Options`` and of ``Training``.
+    """Learn the compact space of labelled codes; ``options`` are the fields of ``CompactConfig`` and of ``CompactTraining``.
 
-    ``recipe``: the name of one of ``RECIPES``, or any such options; ``options`` go before it.
+    ``recipe.model``: the name of one of ``RECIPES``, or any such options; ``options`` go before it.
     ``attributes``: only these, in this order. ``watch`` hears of each step. What was measured on held-out codes
     is the editor's ``report``.
     Raises GanvasError for unknown or impossible options and for fewer than 10 codes.
     """
-    settings, training = settings_of(recipe, options)
+    settings, training = parse_config(recipe, options)
     data = data if attributes is None else data.select(tuple(attributes))
     if len(data) < 10:
         raise GanvasError(f"{len(data)} codes are too few: at least 10 are needed.")
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
     rows, held = (index.to(generator.device) for index in data.split(SHARE, settings.seed))
-    settings = fitting(settings, w[rows], a.shape[1])
+    settings = fit_to_data(settings, w[rows], a.shape[1])
     pca = fit_pca(w[rows], settings.components)
-    mref = reference(settings.mref, a[rows])
+    mref = check_reference(settings.mref, a[rows])
     x = pca.project(w)
-    encoder, decoder = train(x[rows], a[rows], mref, settings.dim, training, settings.seed, watch)
+    encoder, decoder = train_autoencoder(x[rows], a[rows], mref, settings.dim, training, settings.seed, watch)
     deviations = _deviations(pca.variances, x.shape[1])
     steps = min(READER_STEPS, 10 + len(rows) // 10)
-    reader = learn(Lesson(x[rows] / deviations, a[rows]), READER_WIDTH, steps, settings.seed)
+    reader = fit_latent_classifier(ClassifierData(x[rows] / deviations, a[rows]), READER_WIDTH, steps, settings.seed)
     with torch.no_grad():
         told = {"recipe": recipe_name(recipe)} | asdict(settings) | asdict(training)
-        editor = CompactEditor(about("compact", data, generator, told, {}), pca, Parts(encoder, decoder, reader))
+        editor = CompactEditor(
+            editor_metadata("compact", data, generator, told, {}), pca, CompactNetworks(encoder, decoder, reader)
+        )
         editor.get_buffer("doubt").copy_((editor.expect(w[held]) - a[held]).square().mean(0).sqrt())
         aims = _aims(data, w, rows) if settings.aim == "probability" else editor.probe.weight
         measured = _calibrate(editor, x[held][:CALIBRATED_ON], aims)
@@ -184,7 +187,7 @@ def fit(
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: About) -> CompactEditor:
+def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> CompactEditor:
     """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
     try:
         editor = _unfilled(about)
@@ -194,28 +197,30 @@ def from_tensors(tensors: Mapping[str, Tensor], about: About) -> CompactEditor:
         raise
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise GanvasError("The editor's file is damaged: its options aren't a compact editor's.") from None
-    fill(editor, tensors)
+    load_module(editor, tensors)
     return editor
 
 
-def _unfilled(about: About) -> CompactEditor:
+def _unfilled(about: EditorMetadata) -> CompactEditor:
     """The editor that ``about.options`` tells of, on the "meta" device."""
     options = current(about.options)
-    settings, training = settings_of(OWN, {name: options[name] for name in names_of(Options, Training)})
+    settings, training = parse_config(
+        OWN, {name: options[name] for name in config_names(CompactConfig, CompactTraining)}
+    )
     w_dim, k = about.probe.weight.shape
     with torch.device("meta"):
         sizes = (settings.components, settings.dim), (settings.dim, settings.components)
         encoder, decoder = (Perceptron(*size, training.width, training.depth, training.path) for size in sizes)
         pca = PCA(torch.empty(w_dim), torch.empty(settings.components, w_dim), torch.empty(w_dim))
-        parts = Parts(encoder, decoder, LatentClassifier(settings.components, k, READER_WIDTH))
+        parts = CompactNetworks(encoder, decoder, LatentClassifier(settings.components, k, READER_WIDTH))
         return CompactEditor(about, pca, parts)
 
 
-def _build_shell(editor: CompactEditor) -> Shell:
+def _build_shell(editor: CompactEditor) -> TypicalShell:
     """Where long moves are kept."""
     deviations = _deviations(editor.pca.variances, len(editor.pca.components))
     readings = editor.pca.components @ editor.probe.weight.to(deviations)
-    return Shell(deviations, readings, editor.options["truncation"])
+    return TypicalShell(deviations, readings, editor.options["truncation"])
 
 
 def _rebuild_shell(editor: CompactEditor, _: object) -> None:
@@ -233,20 +238,20 @@ def _aims(data: LatentDataset, w: W, rows: Tensor) -> Tensor:
     """(w_dim, K): by ridge regressions, how codes move probabilities; scores of other kinds, made normal."""
     probable = torch.tensor([kind == "probability" for kind in data.kinds]).to(data.scores.device)
     targets = torch.where(probable, torch.sigmoid(data.scores), data.normals()).to(w.device)
-    return probe.fit(w[rows], targets[rows]).weight
+    return probe.fit_probe(w[rows], targets[rows]).weight
 
 
-def _calibrate(editor: CompactEditor, x: Tensor, aims: Tensor) -> Measured:
+def _calibrate(editor: CompactEditor, x: Tensor, aims: Tensor) -> MoveStatistics:
     """Set the moves by codes' components; what they then do."""
     moves = editor.get_buffer("moves")
     aims = editor.pca.components @ aims.to(x)
-    ground = Ground(x, editor.encoder(x), editor.decoder, editor.shell, aims)
-    moves.copy_(calibrated(ground, moves, editor.options["hold"]))
-    return measure(ground, moves)
+    ground = MoveCalibrationSet(x, editor.encoder(x), editor.decoder, editor.shell, aims)
+    moves.copy_(calibrate_moves(ground, moves, editor.options["hold"]))
+    return measure_moves(ground, moves)
 
 
-def _report(editor: CompactEditor, x: Tensor, a: Scores, mref: Tensor, measured: Measured) -> dict[str, Any]:
-    """What is said about held-out codes; "response", "length" and "others" are of a change of 1, as ``Measured``."""
+def _report(editor: CompactEditor, x: Tensor, a: Scores, mref: Tensor, measured: MoveStatistics) -> dict[str, Any]:
+    """What is said about held-out codes; "response", "length" and "others" are of a change of 1, as ``MoveStatistics``."""
     parts = [(editor.encoder(rows), editor.decoder(editor.encoder(rows))) for rows in x.split(CHUNK)]
     c, y = (torch.cat(part) for part in zip(*parts, strict=True))
     recons, attr, corr = (float(loss) for loss in losses(x, c, y, a, mref))

@@ -7,13 +7,13 @@ there, a component can be applied to chosen layers: coarse ones turn heads, fine
 
 from __future__ import annotations
 
-from ganvas.dataset import LatentDataset
-from ganvas.edit import Editor, LinearEditor
-from ganvas.editors._axes import named
+from ganvas.data.dataset import LatentDataset
+from ganvas.data.pca import fit_pca
+from ganvas.editors._unsupervised import name_directions
+from ganvas.editors.base import Editor, LinearEditor
+from ganvas.editors.masked import Layers
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator
-from ganvas.masked import Layers
-from ganvas.pca import fit_pca
+from ganvas.generators.base import Generator
 
 NEEDS = "codes alone; labels name its directions and set their scale"
 """What it learns from."""
@@ -31,7 +31,7 @@ def fit(
 ) -> Editor:
     """An attribute's direction is one of the first ``components`` (at most), turned so that it moves the attribute up.
 
-    ``layers``: the rows that edits move, like "0-3" or "4-32px" (``masked.rows_of``). ``attributes``: only these, in
+    ``layers``: the rows that edits move, like "0-3" or "4-32px" (``editors.masked.parse_rows``). ``attributes``: only these, in
     this order.
     Raises GanvasError for fewer than 1 component, and layers that don't exist.
     """
@@ -40,4 +40,4 @@ def fit(
     data = data if attributes is None else data.select(tuple(attributes))
     w = data.w.to(generator.device)
     axes = fit_pca(w, min(components, w.shape[1], len(w) - 1)).components
-    return named("ganspace", data, generator, axes, {"components": len(axes)}, layers)
+    return name_directions("ganspace", data, generator, axes, {"components": len(axes)}, layers)

@@ -13,7 +13,7 @@ The guide C is the latent classifier; or, with ``fit(…, scorer=)``, the scorer
 to teach the residuals that the classifier taught first: minutes on a GPU, hours on a CPU. The report says which.
 
 Layers: a latent classifier sees w, not the layers that it goes to, and so do labels of W codes. So a few pictures are
-rendered (``pictures`` an attribute), and the scorer that made the labels, or ``scorer``, says what each row of W+ adds to
+rendered (``io.images`` an attribute), and the scorer that made the labels, or ``scorers.base``, says what each row of W+ adds to
 the change: the integral along the way of its gradient times the row's move (Sundararajan et al. 2017,
 https://arxiv.org/abs/1703.01365). An attribute moves only the fewest rows that together add ``share`` of what all add. With
 ``pictures=0``, or labels of a scorer that ganvas doesn't know, all rows move. The paper learns a soft attention instead.
@@ -32,28 +32,37 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ganvas import scorers
-from ganvas.dataset import LatentDataset
-from ganvas.edit import About, about
+from ganvas.data.dataset import LatentDataset
 from ganvas.editors._compact_network import correlation
-from ganvas.editors._guided_pictures import Looking, chosen, look
-from ganvas.editors._latent_classifier import LatentClassifier, Lesson, ascent, learn
+from ganvas.editors._fit import (
+    FitConfig,
+    FitProgress,
+    check_integer,
+    check_number,
+    draw_rows,
+    minimize,
+    parse_config,
+    scorer_of_labels,
+)
+from ganvas.editors._guidedstyle_images import EditScorer, measure_row_effects, select_rows
+from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, ascent_directions, fit_latent_classifier
 from ganvas.editors._latent_editor import (
     Components,
-    Frame,
-    Ground,
+    FitData,
     LatentEditor,
-    as_told,
-    calibrate,
-    empty_frame,
-    prepare,
-    remembered,
-    report,
-    restored,
+    WhitenedSpace,
+    calibrate_gains,
+    config_to_json,
+    fit_report,
+    make_empty_frame,
+    prepare_fit,
+    read_config,
+    restore_editor,
 )
-from ganvas.editors._learning import Learning, Watch, descend, drawn, labelled_by, number, told, whole
+from ganvas.editors.base import EditorMetadata, editor_metadata
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator
-from ganvas.scorer import Scorer
+from ganvas.generators.base import Generator
+from ganvas.scorers.base import Scorer
 from ganvas.types import Scores, W, WPlus
 
 NEEDS = "labels; with a scorer, pictures, too"
@@ -61,9 +70,9 @@ NEEDS = "labels; with a scorer, pictures, too"
 
 
 @dataclass(frozen=True)
-class Options(Learning):
+class GuidedStyleConfig(FitConfig):
     """``hold`` and ``identity``: λ_hold and λ_id; ``jumps``: T; ``reach``: the deviation of the changes that it learns from;
-    ``batch``: codes in a step, for each of which every attribute is tried. ``pictures``, ``share``, ``looks``: see above."""
+    ``batch``: codes in a step, for each of which every attribute is tried. ``io.images``, ``share``, ``looks``: see above."""
 
     steps: int = 600
     batch: int = 24
@@ -77,18 +86,18 @@ class Options(Learning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("jumps", self.jumps, 1, 1000)
-        whole("looks", self.looks, 1)
-        whole("pictures", self.pictures, 0)
+        check_integer("jumps", self.jumps, 1, 1000)
+        check_integer("looks", self.looks, 1)
+        check_integer("pictures", self.pictures, 0)
         for name in ("hold", "identity"):
-            number(name, getattr(self, name))
+            check_number(name, getattr(self, name))
         for name in ("reach", "share"):
-            number(name, getattr(self, name), above=0)
+            check_number(name, getattr(self, name), above=0)
         if self.share > 1:
             raise GanvasError(f"share must be above 0 and at most 1, not {self.share!r}.")
 
 
-class Residuals(nn.Module):
+class ResidualSteps(nn.Module):
     """r_k(x) of every attribute: one hidden layer that they share, and a linear layer each.
 
     tanh, since its outputs are even about 0: the mean residual is the biases' alone, and doesn't fade with truncation.
@@ -109,15 +118,18 @@ class Residuals(nn.Module):
 
 @final
 class GuidedStyle(LatentEditor):
-    """``rows`` (attributes, num_ws): 1 where an attribute moves a row, else 0."""
+    """``generators.stylegan2.rows`` (attributes, num_ws): 1 where an attribute moves a row, else 0."""
 
-    def __init__(self, about: About, frame: Frame, residuals: Residuals, num_ws: int, jumps: int) -> None:
+    def __init__(
+        self, about: EditorMetadata, frame: WhitenedSpace, residuals: ResidualSteps, num_ws: int, jumps: int
+    ) -> None:
         super().__init__(about, frame)
         self.residuals, self.jumps = residuals, jumps
         self.rows = nn.Buffer(torch.ones(len(about.attributes), num_ws))
 
     def ways(self, x: Components, changes: Scores, wanted: Tensor) -> Tensor:
-        """What each of the ``wanted`` attributes adds to coordinates along the common way, (wanted, n, components)."""
+        """What each of the ``balance.score_ranges`` attributes adds to coordinates along the common way, (wanted, n,
+        components)."""
         factors = changes[:, wanted].T[..., None] / self.jumps
         done = x.new_zeros(len(wanted), *x.shape)
         for _ in range(self.jumps):
@@ -160,76 +172,82 @@ def fit(
     *,
     attributes: tuple[str, ...] | list[str] | None = None,
     scorer: Scorer | str | None = None,
-    watch: Watch = lambda step, steps: None,
+    watch: FitProgress = lambda step, steps: None,
     **options: Any,
 ) -> GuidedStyle:
-    """Learn residuals and layers of labelled codes; ``options`` are the fields of ``Options``.
+    """Learn residuals and layers of labelled codes; ``options`` are the fields of ``GuidedStyleConfig``.
 
-    ``attributes``: only these, in this order. ``scorer``: the guide is this scorer (or the one of this name), looking at
+    ``attributes``: only these, in this order. ``scorers.base``: the guide is this scorer (or the one of this name), looking at
     pictures. ``watch`` hears of each step under the latent classifier.
-    What was measured on held-out codes is the editor's ``report``.
+    What was measured on held-out codes is the editor's ``fit_report``.
     Raises GanvasError for unknown or impossible options, too few codes, and a scorer that lacks an attribute.
     """
-    settings = told(Options, options, "scorer")
+    settings = parse_config(GuidedStyleConfig, options, "scorer")
     data = data if attributes is None else data.select(tuple(attributes))
-    ground, settings = prepare(data, generator, settings)
+    ground, settings = prepare_fit(data, generator, settings)
     guide = scorer.name if isinstance(scorer, Scorer) else scorer
     scorer = scorers.load_scorer(scorer) if isinstance(scorer, str) else scorer
-    judge = scorer or labelled_by(data)
-    looking = None if judge is None else Looking.of(judge.to(generator.device), data, generator)
-    classifier = learn(Lesson(ground.x, ground.a), settings.width, settings.knowledge, settings.seed)
-    known = as_told(settings) | {"scorer": guide}
+    judge = scorer or scorer_of_labels(data)
+    looking = None if judge is None else EditScorer.of(judge.to(generator.device), data, generator)
+    classifier = fit_latent_classifier(
+        ClassifierData(ground.x, ground.a), settings.width, settings.knowledge, settings.seed
+    )
+    known = config_to_json(settings) | {"scorer": guide}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        editor = _made(about("guidedstyle", data, generator, known, {}), ground.frame, settings, generator.num_ws)
+        editor = _made(
+            editor_metadata("guidedstyle", data, generator, known, {}), ground.frame, settings, generator.num_ws
+        )
     editor.to(ground.x.device)
     _train(editor, classifier, ground, settings, watch)
-    calibrate(editor, ground)
+    calibrate_gains(editor, ground)
     seen = {"guide": "the latent classifier", "layers": "all: no pictures were looked at"}
     if looking is not None and settings.pictures:
-        editor.rows.copy_(chosen(look(looking, editor, ground, settings.pictures), settings.share))
+        editor.rows.copy_(select_rows(measure_row_effects(looking, editor, ground, settings.pictures), settings.share))
         seen["layers"] = f"chosen by {looking.scorer.name}, {settings.pictures} pictures an attribute"
     if scorer is not None and looking is not None:
         _train_on_pictures(editor, looking, ground, settings)
-        calibrate(editor, ground)
+        calibrate_gains(editor, ground)
         seen["guide"] = f"the scorer {looking.scorer.name}, {settings.looks} pictures"
     counts = {name: int(n) for name, n in zip(editor.attributes, editor.rows.sum(1).tolist(), strict=True)}
-    editor.report = seen | report(editor, ground, classifier) | {"rows": counts}
+    editor.report = seen | fit_report(editor, ground, classifier) | {"rows": counts}
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: About) -> GuidedStyle:
+def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> GuidedStyle:
     """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
 
-    def unfilled(about: About) -> GuidedStyle:
-        settings = remembered(Options, about)
+    def unfilled(about: EditorMetadata) -> GuidedStyle:
+        settings = read_config(GuidedStyleConfig, about)
         num_ws = tensors["rows"].shape[-1:].numel() if "rows" in tensors else 1
-        return _made(about, empty_frame(about, settings), settings, num_ws)
+        return _made(about, make_empty_frame(about, settings), settings, num_ws)
 
-    return restored(unfilled, tensors, about)
+    return restore_editor(unfilled, tensors, about)
 
 
-def _made(about: About, frame: Frame, settings: Options, num_ws: int) -> GuidedStyle:
-    residuals = Residuals(settings.components, len(about.attributes), settings.width)
+def _made(about: EditorMetadata, frame: WhitenedSpace, settings: GuidedStyleConfig, num_ws: int) -> GuidedStyle:
+    residuals = ResidualSteps(settings.components, len(about.attributes), settings.width)
     return GuidedStyle(about, frame, residuals, num_ws, settings.jumps)
 
 
-def _held(ground: Ground, settings: Options) -> Tensor:
+def _held(ground: FitData, settings: GuidedStyleConfig) -> Tensor:
     """What a change of k (row) pays for one of i (column): 1 on the diagonal."""
     prices = settings.hold * (1 - correlation(ground.a).abs())
     return prices.fill_diagonal_(1.0)
 
 
-def _train(editor: GuidedStyle, classifier: LatentClassifier, ground: Ground, settings: Options, watch: Watch) -> None:
+def _train(
+    editor: GuidedStyle, classifier: LatentClassifier, ground: FitData, settings: GuidedStyleConfig, watch: FitProgress
+) -> None:
     """Descend L under the latent classifier: every attribute on every code of a batch."""
     x, k = ground.x, len(editor.attributes)
     before, prices, everything = classifier(x), _held(ground, settings), torch.arange(k, device=x.device)
     random = torch.Generator().manual_seed(settings.seed)
     with torch.no_grad():
-        editor.residuals.biases.copy_(ascent(classifier))
+        editor.residuals.biases.copy_(ascent_directions(classifier))
 
     def loss(step: int) -> Tensor:
-        rows = drawn(len(x), settings.batch, random, x.device)
+        rows = draw_rows(len(x), settings.batch, random, x.device)
         changes = settings.reach * torch.randn(k, len(rows), generator=random).to(x)
         here = x[rows].expand(k, -1, -1)
         for _ in range(settings.jumps):
@@ -242,18 +260,18 @@ def _train(editor: GuidedStyle, classifier: LatentClassifier, ground: Ground, se
         far = (here - x[rows]).square().sum(2)
         return ((missed.square() * prices[:, None]).sum(2) + settings.identity * far).mean(1).sum()
 
-    descend(editor.residuals.parameters(), loss, settings.steps, settings.rate, watch=watch)
+    minimize(editor.residuals.parameters(), loss, settings.steps, settings.rate, watch=watch)
     editor.residuals.requires_grad_(False)
 
 
-def _train_on_pictures(editor: GuidedStyle, looking: Looking, ground: Ground, settings: Options) -> None:
+def _train_on_pictures(editor: GuidedStyle, looking: EditScorer, ground: FitData, settings: GuidedStyleConfig) -> None:
     """Descend L under the scorer: one attribute on one code a picture, in the rows that were chosen."""
     x, k, prices = ground.x, len(editor.attributes), _held(ground, settings)
     random = torch.Generator().manual_seed(settings.seed)
     each = looking.batch
 
     def loss(step: int) -> Tensor:
-        rows = drawn(len(x), each, random, x.device)
+        rows = draw_rows(len(x), each, random, x.device)
         asked = torch.randint(k, (len(rows),), generator=random)
         changes = settings.reach * torch.randn(len(rows), generator=random)
         changes = (F.one_hot(asked, k) * changes[:, None]).to(x)
@@ -267,5 +285,5 @@ def _train_on_pictures(editor: GuidedStyle, looking: Looking, ground: Ground, se
         return (missed.sum(1) + settings.identity * ways.sum(0).square().sum(1)).mean()
 
     editor.residuals.requires_grad_(True)
-    descend(editor.residuals.parameters(), loss, max(settings.looks // each, 1), settings.rate / 10)
+    minimize(editor.residuals.parameters(), loss, max(settings.looks // each, 1), settings.rate / 10)
     editor.residuals.requires_grad_(False)

@@ -7,7 +7,7 @@ normal's projection on the normals of other attributes, so that moving along it 
 
 The price of a code on the wrong side, ``c``, isn't in the paper; its code leaves scikit-learn's 1, on codes as they are
 (``c=100`` here, on ffhq). In 512 dimensions 1,200 extreme codes can be parted without an error, and so high a price
-fits their noise: the lower one agrees better with directions that others published (benchmarks/published.py).
+fits their noise: the lower one agrees better with directions that others published (experiments/ffhq/published_directions.py).
 """
 
 from __future__ import annotations
@@ -17,17 +17,24 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ganvas.dataset import LatentDataset, columns_of
-from ganvas.edit import LinearEditor, about, calibrate, orthogonal
-from ganvas.editors._boundary import extremes, natural, normal, scaled, told, unresponsive
+from ganvas.data.dataset import LatentDataset, find_columns
+from ganvas.editors._boundary import (
+    boundary_normal,
+    find_unresponsive,
+    format_report,
+    scale_codes,
+    scale_to_deviation,
+    select_extremes,
+)
+from ganvas.editors.base import LinearEditor, calibrate, editor_metadata, orthogonal
 from ganvas.errors import GanvasError, unknown
-from ganvas.generator import Generator
+from ganvas.generators.base import Generator
 
 NEEDS = "labels"
 """What it learns from."""
 
 Conditions = Mapping[str, Sequence[str] | str] | Sequence[str] | str
-LEAST = 0.05
+MIN_NORM = 0.05
 """Of a unit normal that has to be left, for it to be a direction."""
 
 from_tensors = LinearEditor.from_tensors
@@ -55,7 +62,7 @@ def fit(
     if not 0 < c < float("inf"):
         raise GanvasError(f"c must be a number above 0, not {c}.")
     names = data.attributes if attributes is None else tuple(attributes)
-    columns_of(names, data.attributes)
+    find_columns(names, data.attributes)
     freed = _conditions(conditional, names, data.attributes)
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
     needed = [
@@ -64,19 +71,19 @@ def fit(
     normals = _normals(w, a, data.attributes, needed, (share, c))
     directions = torch.stack([_freed(normals, needed, name, freed[name]) for name in names])
     chosen = data.select(names)
-    calibrated, gain = calibrate(natural(directions, w), chosen.probe)
+    calibrated, gain = calibrate(scale_to_deviation(directions, w), chosen.probe)
     kept = torch.stack([directions[i] @ normals[needed.index(name)] for i, name in enumerate(names)])
     options = {"share": share, "c": c, "conditional": {name: others for name, others in freed.items() if others}}
     moved = (calibrated * chosen.probe.weight.T.to(calibrated)).sum(1)
-    report = {"unresponsive": unresponsive(names, moved)}
-    report |= told(names, gain=gain, **({"kept": kept} if options["conditional"] else {}))
-    return LinearEditor(about("interfacegan", chosen, generator, options, report), calibrated)
+    report = {"unresponsive": find_unresponsive(names, moved)}
+    report |= format_report(names, gain=gain, **({"kept": kept} if options["conditional"] else {}))
+    return LinearEditor(editor_metadata("interfacegan", chosen, generator, options, report), calibrated)
 
 
 def _normals(w: Tensor, a: Tensor, attributes: tuple[str, ...], needed: list[str], how: tuple[float, float]) -> Tensor:
-    (share, c), x = how, scaled(w)
+    (share, c), x = how, scale_codes(w)
     columns = [(name, a[:, attributes.index(name)]) for name in needed]
-    return torch.stack([normal(x, *extremes(column, share, name), c) for name, column in columns])
+    return torch.stack([boundary_normal(x, *select_extremes(column, share, name), c) for name, column in columns])
 
 
 def _conditions(wanted: Conditions | None, names: tuple[str, ...], known: tuple[str, ...]) -> dict[str, list[str]]:
@@ -104,7 +111,7 @@ def _others(wanted: Sequence[str] | str, name: str, known: tuple[str, ...]) -> l
 
 def _freed(normals: Tensor, needed: list[str], name: str, others: list[str]) -> Tensor:
     rest = orthogonal(normals, needed.index(name), [needed.index(other) for other in others])
-    if rest.norm() < LEAST:
+    if rest.norm() < MIN_NORM:
         raise GanvasError(
             f"Nothing of the direction of {name!r} is left beside {', '.join(others)}: condition on fewer."
         )

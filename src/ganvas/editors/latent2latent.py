@@ -23,25 +23,25 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from ganvas.dataset import LatentDataset
-from ganvas.edit import About, about
+from ganvas.data.dataset import LatentDataset
 from ganvas.editors._compact_network import Perceptron
-from ganvas.editors._latent_classifier import LatentClassifier, Lesson, learn
+from ganvas.editors._fit import FitConfig, FitProgress, check_integer, check_number, draw_rows, minimize, parse_config
+from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
 from ganvas.editors._latent_editor import (
     Components,
-    Frame,
-    Ground,
+    FitData,
     LatentEditor,
-    as_told,
-    calibrate,
-    empty_frame,
-    prepare,
-    remembered,
-    report,
-    restored,
+    WhitenedSpace,
+    calibrate_gains,
+    config_to_json,
+    fit_report,
+    make_empty_frame,
+    prepare_fit,
+    read_config,
+    restore_editor,
 )
-from ganvas.editors._learning import Learning, Watch, descend, drawn, number, told, whole
-from ganvas.generator import Generator
+from ganvas.editors.base import EditorMetadata, editor_metadata
+from ganvas.generators.base import Generator
 from ganvas.types import Scores
 
 NEEDS = "labels"
@@ -49,7 +49,7 @@ NEEDS = "labels"
 
 
 @dataclass(frozen=True)
-class Options(Learning):
+class Latent2LatentConfig(FitConfig):
     """``preserve``: v of what is to stay; ``identity``: λ_id; ``together``, ``reach``: the changes that it learns from;
     ``depth``: dense layers."""
 
@@ -63,18 +63,18 @@ class Options(Learning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("depth", self.depth, 2, 64)
-        whole("together", self.together, 1)
-        number("preserve", self.preserve)
-        number("identity", self.identity)
-        number("reach", self.reach, above=0)
+        check_integer("depth", self.depth, 2, 64)
+        check_integer("together", self.together, 1)
+        check_number("preserve", self.preserve)
+        check_number("identity", self.identity)
+        check_number("reach", self.reach, above=0)
 
 
 @final
 class Latent2Latent(LatentEditor):
     """``mapper``: M, from components and changes side by side to components."""
 
-    def __init__(self, about: About, frame: Frame, mapper: Perceptron) -> None:
+    def __init__(self, about: EditorMetadata, frame: WhitenedSpace, mapper: Perceptron) -> None:
         super().__init__(about, frame)
         self.mapper = mapper
 
@@ -89,40 +89,44 @@ def fit(
     generator: Generator,
     *,
     attributes: tuple[str, ...] | list[str] | None = None,
-    watch: Watch = lambda step, steps: None,
+    watch: FitProgress = lambda step, steps: None,
     **options: Any,
 ) -> Latent2Latent:
-    """Learn the mapper of labelled codes; ``options`` are the fields of ``Options``.
+    """Learn the mapper of labelled codes; ``options`` are the fields of ``Latent2LatentConfig``.
 
     ``attributes``: only these, in this order. ``watch`` hears of each step of the mapper. What was measured on held-out
-    codes is the editor's ``report``.
+    codes is the editor's ``fit_report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
-    settings = told(Options, options)
+    settings = parse_config(Latent2LatentConfig, options)
     data = data if attributes is None else data.select(tuple(attributes))
-    ground, settings = prepare(data, generator, settings)
-    classifier = learn(Lesson(ground.x, ground.a), settings.width, settings.knowledge, settings.seed)
+    ground, settings = prepare_fit(data, generator, settings)
+    classifier = fit_latent_classifier(
+        ClassifierData(ground.x, ground.a), settings.width, settings.knowledge, settings.seed
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        editor = _made(about("latent2latent", data, generator, as_told(settings), {}), ground.frame, settings)
+        editor = _made(
+            editor_metadata("latent2latent", data, generator, config_to_json(settings), {}), ground.frame, settings
+        )
     editor.to(ground.x.device)
     _train(editor, classifier, ground, settings, watch)
-    calibrate(editor, ground)
-    editor.report = report(editor, ground, classifier)
+    calibrate_gains(editor, ground)
+    editor.report = fit_report(editor, ground, classifier)
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: About) -> Latent2Latent:
+def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> Latent2Latent:
     """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
 
-    def unfilled(about: About) -> Latent2Latent:
-        settings = remembered(Options, about)
-        return _made(about, empty_frame(about, settings), settings)
+    def unfilled(about: EditorMetadata) -> Latent2Latent:
+        settings = read_config(Latent2LatentConfig, about)
+        return _made(about, make_empty_frame(about, settings), settings)
 
-    return restored(unfilled, tensors, about)
+    return restore_editor(unfilled, tensors, about)
 
 
-def _made(about: About, frame: Frame, settings: Options) -> Latent2Latent:
+def _made(about: EditorMetadata, frame: WhitenedSpace, settings: Latent2LatentConfig) -> Latent2Latent:
     c = settings.components
     return Latent2Latent(
         about, frame, Perceptron(c + len(about.attributes), c, settings.width, settings.depth, path=True)
@@ -130,7 +134,11 @@ def _made(about: About, frame: Frame, settings: Options) -> Latent2Latent:
 
 
 def _train(
-    editor: Latent2Latent, classifier: LatentClassifier, ground: Ground, settings: Options, watch: Watch
+    editor: Latent2Latent,
+    classifier: LatentClassifier,
+    ground: FitData,
+    settings: Latent2LatentConfig,
+    watch: FitProgress,
 ) -> None:
     """Descend L."""
     x, k = ground.x, len(editor.attributes)
@@ -138,18 +146,18 @@ def _train(
     random = torch.Generator().manual_seed(settings.seed)
 
     def loss(step: int) -> Tensor:
-        rows = drawn(len(x), settings.batch, random, x.device)
-        changes = wanted(len(rows), k, settings, random).to(x)
+        rows = draw_rows(len(x), settings.batch, random, x.device)
+        changes = draw_changes(len(rows), k, settings, random).to(x)
         weights = torch.where(changes != 0, 1.0, settings.preserve)
         moves = editor.move(x[rows], changes)
         missed = classifier(x[rows] + moves) - before[rows] - changes
         return (missed.square() * weights).sum(1).mean() + settings.identity * moves.square().sum(1).mean()
 
-    descend(editor.mapper.parameters(), loss, settings.steps, settings.rate, watch=watch)
+    minimize(editor.mapper.parameters(), loss, settings.steps, settings.rate, watch=watch)
     editor.requires_grad_(False)
 
 
-def wanted(n: int, k: int, settings: Options, random: torch.Generator) -> Scores:
+def draw_changes(n: int, k: int, settings: Latent2LatentConfig, random: torch.Generator) -> Scores:
     """Changes to learn from, (n, k): one attribute for half of the codes, up to ``together`` for the others."""
     most = torch.where(torch.arange(n) % 2 == 0, 1, torch.randint(1, settings.together + 1, (n,), generator=random))
     order = torch.rand(n, k, generator=random).argsort(1)

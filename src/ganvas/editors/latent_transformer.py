@@ -27,25 +27,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas.dataset import LatentDataset
-from ganvas.edit import About, about
+from ganvas.data.dataset import LatentDataset
 from ganvas.editors._compact_network import correlation
-from ganvas.editors._latent_classifier import STEEPNESS, LatentClassifier, Lesson, ascent, learn, probabilities
+from ganvas.editors._fit import FitConfig, FitProgress, check_number, draw_rows, minimize, parse_config
+from ganvas.editors._latent_classifier import (
+    STEEPNESS,
+    ClassifierData,
+    LatentClassifier,
+    ascent_directions,
+    fit_latent_classifier,
+    probabilities,
+)
 from ganvas.editors._latent_editor import (
     Components,
-    Frame,
-    Ground,
+    FitData,
     LatentEditor,
-    as_told,
-    calibrate,
-    empty_frame,
-    prepare,
-    remembered,
-    report,
-    restored,
+    WhitenedSpace,
+    calibrate_gains,
+    config_to_json,
+    fit_report,
+    make_empty_frame,
+    prepare_fit,
+    read_config,
+    restore_editor,
 )
-from ganvas.editors._learning import Learning, Watch, descend, drawn, number, told
-from ganvas.generator import Generator
+from ganvas.editors.base import EditorMetadata, editor_metadata
+from ganvas.generators.base import Generator
 from ganvas.types import Scores
 
 NEEDS = "labels"
@@ -53,7 +60,7 @@ NEEDS = "labels"
 
 
 @dataclass(frozen=True)
-class Options(Learning):
+class LatentTransformerConfig(FitConfig):
     """``preserve`` and ``identity``: λ_attr and λ_rec. ``batch``: codes in a step, for each of which all maps are tried."""
 
     steps: int = 1200
@@ -64,15 +71,15 @@ class Options(Learning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("preserve", self.preserve)
-        number("identity", self.identity)
+        check_number("preserve", self.preserve)
+        check_number("identity", self.identity)
 
 
 @final
 class LatentTransformer(LatentEditor):
     """``maps`` (attributes, components, components) and ``biases`` (attributes, components): f of each attribute."""
 
-    def __init__(self, about: About, frame: Frame) -> None:
+    def __init__(self, about: EditorMetadata, frame: WhitenedSpace) -> None:
         super().__init__(about, frame)
         k, c = len(about.attributes), len(frame.deviations)
         self.maps, self.biases = nn.Parameter(torch.zeros(k, c, c)), nn.Parameter(torch.zeros(k, c))
@@ -93,34 +100,44 @@ def fit(
     generator: Generator,
     *,
     attributes: tuple[str, ...] | list[str] | None = None,
-    watch: Watch = lambda step, steps: None,
+    watch: FitProgress = lambda step, steps: None,
     **options: Any,
 ) -> LatentTransformer:
-    """Learn the maps of labelled codes; ``options`` are the fields of ``Options``.
+    """Learn the maps of labelled codes; ``options`` are the fields of ``LatentTransformerConfig``.
 
     ``attributes``: only these, in this order. ``watch`` hears of each step of the maps. What was measured on held-out codes
-    is the editor's ``report``.
+    is the editor's ``fit_report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
-    settings = told(Options, options)
+    settings = parse_config(LatentTransformerConfig, options)
     data = data if attributes is None else data.select(tuple(attributes))
-    ground, settings = prepare(data, generator, settings)
-    classifier = learn(Lesson(ground.x, ground.a), settings.width, settings.knowledge, settings.seed)
-    editor = LatentTransformer(about("latent_transformer", data, generator, as_told(settings), {}), ground.frame)
+    ground, settings = prepare_fit(data, generator, settings)
+    classifier = fit_latent_classifier(
+        ClassifierData(ground.x, ground.a), settings.width, settings.knowledge, settings.seed
+    )
+    editor = LatentTransformer(
+        editor_metadata("latent_transformer", data, generator, config_to_json(settings), {}), ground.frame
+    )
     editor.to(ground.x.device)
     _train(editor, classifier, ground, settings, watch)
-    calibrate(editor, ground)
-    editor.report = report(editor, ground, classifier)
+    calibrate_gains(editor, ground)
+    editor.report = fit_report(editor, ground, classifier)
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: About) -> LatentTransformer:
+def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> LatentTransformer:
     """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
-    return restored(lambda a: LatentTransformer(a, empty_frame(a, remembered(Options, a))), tensors, about)
+    return restore_editor(
+        lambda a: LatentTransformer(a, make_empty_frame(a, read_config(LatentTransformerConfig, a))), tensors, about
+    )
 
 
 def _train(
-    editor: LatentTransformer, classifier: LatentClassifier, ground: Ground, settings: Options, watch: Watch
+    editor: LatentTransformer,
+    classifier: LatentClassifier,
+    ground: FitData,
+    settings: LatentTransformerConfig,
+    watch: FitProgress,
 ) -> None:
     """Descend L, summed over the maps: they share nothing, so each is trained as if alone."""
     x, k = ground.x, len(editor.attributes)
@@ -129,10 +146,10 @@ def _train(
     others.fill_diagonal_(0)
     random = torch.Generator().manual_seed(settings.seed)
     with torch.no_grad():
-        editor.biases.copy_(ascent(classifier))
+        editor.biases.copy_(ascent_directions(classifier))
 
     def loss(step: int) -> Tensor:
-        rows = drawn(len(x), settings.batch, random, x.device)
+        rows = draw_rows(len(x), settings.batch, random, x.device)
         chances = probabilities(before[rows])
         targets = (chances < 0.5).to(x)
         moves = (targets - chances).T[..., None] * editor.directions(x[rows])
@@ -143,5 +160,5 @@ def _train(
         rec = moves.square().sum()
         return (cls + settings.preserve * attr + settings.identity * rec) / len(rows)
 
-    descend([editor.maps, editor.biases], loss, settings.steps, settings.rate, watch=watch)
+    minimize([editor.maps, editor.biases], loss, settings.steps, settings.rate, watch=watch)
     editor.requires_grad_(False)

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ganvas.dataset import LatentDataset
-from ganvas.edit import About, LinearEditor, about, calibrate, fill
-from ganvas.editors._boundary import extremes
+from ganvas.data.dataset import LatentDataset
+from ganvas.editors._boundary import select_extremes
+from ganvas.editors.base import EditorMetadata, LinearEditor, calibrate, editor_metadata, load_module
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator
+from ganvas.generators.base import Generator
 
 NEEDS = "labels"
 """What it learns from."""
@@ -38,18 +38,18 @@ def fit(
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
     directions = []
     for k in range(a.shape[1]):
-        low, high = extremes(a[:, k], share, data.attributes[k])
+        low, high = select_extremes(a[:, k], share, data.attributes[k])
         apart = (a[high, k].mean() - a[low, k].mean()).clamp(min=1e-6)
         directions.append((w[high].mean(0) - w[low].mean(0)) / apart)
     calibrated, gain = calibrate(torch.stack(directions), data.probe)
     report = {"gain": dict(zip(data.attributes, gain.tolist(), strict=True))}
-    told = about("mean_difference", data, generator, {"share": share}, report)
+    told = editor_metadata("mean_difference", data, generator, {"share": share}, report)
     return LinearEditor(told, calibrated)
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: About) -> LinearEditor:
+def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> LinearEditor:
     """The editor of a file. Raises GanvasError where its tensors are others."""
     with torch.device("meta"):
         editor = LinearEditor(about, torch.empty(about.probe.weight.T.shape))
-    fill(editor, tensors)
+    load_module(editor, tensors)
     return editor

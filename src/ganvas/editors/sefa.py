@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import torch
 
-from ganvas.dataset import LatentDataset
-from ganvas.edit import Editor, LinearEditor
-from ganvas.editors._axes import named
+from ganvas.data.dataset import LatentDataset
+from ganvas.editors._unsupervised import name_directions
+from ganvas.editors.base import Editor, LinearEditor
+from ganvas.editors.masked import Layers, parse_rows
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator
-from ganvas.masked import Layers, rows_of
+from ganvas.generators.base import Generator
 
 NEEDS = "the style weights; labels name its directions and set their scale"
 """What it learns from."""
@@ -33,8 +33,8 @@ def fit(
 ) -> Editor:
     """An attribute's direction is one of the first ``eigenvectors`` (at most), turned so that it moves the attribute up.
 
-    ``layers``: whose weights are factorised, and the rows that edits move, like "0-3" or "4-32px" (``masked.rows_of``);
-    None: all. ``attributes``: only these, in this order.
+    ``layers``: whose weights are factorised, and the rows that edits move, like "0-3" or "4-32px"
+    (``editors.masked.parse_rows``); None: all. ``attributes``: only these, in this order.
     Raises GanvasError for a generator without style weights, fewer than 1 eigenvector, and layers that don't exist.
     """
     if type(eigenvectors) is not int or eigenvectors < 1:
@@ -43,10 +43,10 @@ def fit(
     if not weights:
         raise GanvasError(f"Generator {generator.name!r} has no style weights, which sefa needs: pick another method.")
     data = data if attributes is None else data.select(tuple(attributes))
-    rows = range(len(weights)) if layers is None else rows_of(layers, generator)
+    rows = range(len(weights)) if layers is None else parse_rows(layers, generator)
     stacked = torch.cat([weights[row] for row in rows]).double()
     values, axes = torch.linalg.eigh(stacked.T @ stacked)
     rank = int((values > 1e-9 * values[-1]).sum())  # beyond it a direction changes no style at all
     axes = axes.flip(1).T[: min(eigenvectors, rank)]
     signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # else the solver's whim
-    return named("sefa", data, generator, (axes * signs).float(), {"eigenvectors": len(axes)}, layers)
+    return name_directions("sefa", data, generator, (axes * signs).float(), {"eigenvectors": len(axes)}, layers)

@@ -31,30 +31,30 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from ganvas.dataset import LatentDataset
-from ganvas.edit import About, about
-from ganvas.editors._latent_classifier import LatentClassifier, Lesson, learn
+from ganvas.data.dataset import LatentDataset
+from ganvas.editors._fit import FitConfig, FitProgress, check_integer, check_number, draw_rows, minimize, parse_config
+from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
 from ganvas.editors._latent_editor import (
     Components,
-    Frame,
     LatentEditor,
-    as_told,
-    calibrate,
-    empty_frame,
-    prepare,
-    remembered,
-    report,
-    restored,
+    WhitenedSpace,
+    calibrate_gains,
+    config_to_json,
+    fit_report,
+    make_empty_frame,
+    prepare_fit,
+    read_config,
+    restore_editor,
 )
-from ganvas.editors._learning import Learning, Watch, descend, drawn, number, told, whole
+from ganvas.editors.base import EditorMetadata, editor_metadata
 from ganvas.errors import GanvasError, unknown
-from ganvas.generator import Generator
+from ganvas.generators.base import Generator
 from ganvas.types import Scores
 
 NEEDS = "labels"
 """What it learns from."""
 
-TEACH = ("matching", "likelihood")
+CLASSIFIER_STEPS = ("matching", "likelihood")
 TOLERANCE = 1e-2
 """Of zuko's adaptive solver, in learning by likelihood."""
 NOISE = 0.3
@@ -66,9 +66,9 @@ CALIBRATED_ON = 64
 
 
 @dataclass(frozen=True)
-class Options(Learning):
-    """``depth``: hidden layers of v; ``solver``: Runge-Kutta steps each way; ``teach``: how v learns, one of ``TEACH``;
-    ``hold``: see above."""
+class StyleFlowConfig(FitConfig):
+    """``depth``: hidden layers of v; ``solver``: Runge-Kutta steps each way; ``teach``: how v learns, one of
+    ``CLASSIFIER_STEPS``; ``hold``: see above."""
 
     depth: int = 3
     steps: int = 1500
@@ -79,11 +79,11 @@ class Options(Learning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("depth", self.depth, 1, 64)
-        whole("solver", self.solver, 1, 1000)
-        number("hold", self.hold)
-        if self.teach not in TEACH:
-            raise unknown("teach", self.teach, TEACH)
+        check_integer("depth", self.depth, 1, 64)
+        check_integer("solver", self.solver, 1, 1000)
+        check_number("hold", self.hold)
+        if self.teach not in CLASSIFIER_STEPS:
+            raise unknown("teach", self.teach, CLASSIFIER_STEPS)
 
 
 class Velocity(nn.Module):
@@ -109,7 +109,7 @@ class Velocity(nn.Module):
         return kept + self.network(torch.cat((x, a, phases.cos(), phases.sin()), 1))
 
 
-class Affine(nn.Module):
+class AffineFlow(nn.Module):
     """The first part of Φ: x is ``a @ weight + bias`` and what is left, which ``whitening`` makes normal; (n, components)."""
 
     def __init__(self, weight: Tensor, bias: Tensor, whitening: Tensor, colouring: Tensor) -> None:
@@ -130,7 +130,13 @@ class StyleFlow(LatentEditor):
     """
 
     def __init__(
-        self, about: About, frame: Frame, affine: Affine, velocity: Velocity, classifier: LatentClassifier, solver: int
+        self,
+        about: EditorMetadata,
+        frame: WhitenedSpace,
+        affine: AffineFlow,
+        velocity: Velocity,
+        classifier: LatentClassifier,
+        solver: int,
     ) -> None:
         super().__init__(about, frame)
         self.affine, self.velocity, self.classifier, self.solver = affine, velocity, classifier, solver
@@ -139,14 +145,14 @@ class StyleFlow(LatentEditor):
     def move(self, x: Components, changes: Scores) -> Components:
         """Φ⁻¹(Φ(x; a); a + Δ) - Φ⁻¹(Φ(x; a); a)."""
         a, delta = self.classifier(x), changes @ self.along
-        normal = solve(self.velocity, self.affine(x, a), a, self.solver, forwards=True)
+        normal = integrate(self.velocity, self.affine(x, a), a, self.solver, forwards=True)
         twice = torch.cat((normal, normal))
-        back = solve(self.velocity, twice, torch.cat((a + delta, a)), self.solver, forwards=False)
+        back = integrate(self.velocity, twice, torch.cat((a + delta, a)), self.solver, forwards=False)
         changed, same = back.chunk(2)
         return delta @ self.affine.weight + (changed - same) @ self.affine.colouring
 
 
-def solve(velocity: nn.Module, x: Components, a: Scores, steps: int, forwards: bool) -> Components:
+def integrate(velocity: nn.Module, x: Components, a: Scores, steps: int, forwards: bool) -> Components:
     """x(1) of x(0), or the other way: Runge and Kutta's fourth-order method, in equal steps."""
     step = (1 if forwards else -1) / steps
     time = 0.0 if forwards else 1.0
@@ -169,49 +175,51 @@ def fit(
     generator: Generator,
     *,
     attributes: tuple[str, ...] | list[str] | None = None,
-    watch: Watch = lambda step, steps: None,
+    watch: FitProgress = lambda step, steps: None,
     **options: Any,
 ) -> StyleFlow:
-    """Learn the flow of labelled codes; ``options`` are the fields of ``Options``.
+    """Learn the flow of labelled codes; ``options`` are the fields of ``StyleFlowConfig``.
 
     ``attributes``: only these, in this order. ``watch`` hears of each step of the flow. What was measured on held-out codes
-    is the editor's ``report``.
+    is the editor's ``fit_report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
-    settings = told(Options, options)
+    settings = parse_config(StyleFlowConfig, options)
     data = data if attributes is None else data.select(tuple(attributes))
-    ground, settings = prepare(data, generator, settings)
-    classifier = learn(Lesson(ground.x, ground.a), settings.width, settings.knowledge, settings.seed)
+    ground, settings = prepare_fit(data, generator, settings)
+    classifier = fit_latent_classifier(
+        ClassifierData(ground.x, ground.a), settings.width, settings.knowledge, settings.seed
+    )
     random = torch.Generator().manual_seed(settings.seed)
     readings = classifier(ground.x)
     a = readings + NOISE * torch.randn(readings.shape, generator=random).to(readings)
-    affine, known = _affine(ground.x, a), about("styleflow", data, generator, as_told(settings), {})
+    affine, known = _affine(ground.x, a), editor_metadata("styleflow", data, generator, config_to_json(settings), {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         velocity = Velocity(settings.components, len(data.attributes), settings.width, settings.depth)
         learn_velocity(velocity.to(a.device), affine(ground.x, a), a, settings, watch)
     editor = StyleFlow(known, ground.frame, affine, velocity, classifier, settings.solver).to(a.device)
-    editor.along.copy_(cheapest(a, settings.hold))
-    calibrate(editor, ground, CALIBRATED_ON)
-    editor.report = report(editor, ground, classifier, CALIBRATED_ON)
+    editor.along.copy_(cheapest_changes(a, settings.hold))
+    calibrate_gains(editor, ground, CALIBRATED_ON)
+    editor.report = fit_report(editor, ground, classifier, CALIBRATED_ON)
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: About) -> StyleFlow:
+def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> StyleFlow:
     """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
 
-    def unfilled(about: About) -> StyleFlow:
-        settings, k = remembered(Options, about), len(about.attributes)
+    def unfilled(about: EditorMetadata) -> StyleFlow:
+        settings, k = read_config(StyleFlowConfig, about), len(about.attributes)
         c = settings.components
-        affine = Affine(torch.empty(k, c), torch.empty(c), torch.empty(c, c), torch.empty(c, c))
+        affine = AffineFlow(torch.empty(k, c), torch.empty(c), torch.empty(c, c), torch.empty(c, c))
         velocity = Velocity(c, k, settings.width, settings.depth)
         classifier = LatentClassifier(c, k, settings.width)
-        return StyleFlow(about, empty_frame(about, settings), affine, velocity, classifier, settings.solver)
+        return StyleFlow(about, make_empty_frame(about, settings), affine, velocity, classifier, settings.solver)
 
-    return restored(unfilled, tensors, about)
+    return restore_editor(unfilled, tensors, about)
 
 
-def _affine(x: Tensor, a: Scores) -> Affine:
+def _affine(x: Tensor, a: Scores) -> AffineFlow:
     """The regression of coordinates on attributes, and what makes the rest white."""
     centre, mean = a.mean(0), x.mean(0)
     gram, shared = ((a - centre).T @ part for part in (a - centre, x - mean))
@@ -220,10 +228,10 @@ def _affine(x: Tensor, a: Scores) -> Affine:
     variances, axes = torch.linalg.eigh((left.T @ left).double() / len(x))
     deviations = variances.clamp(min=1e-4).sqrt()
     whitening, colouring = (axes * scale @ axes.T for scale in (1 / deviations, deviations))
-    return Affine(weight, mean - centre @ weight, whitening.to(x), colouring.to(x))
+    return AffineFlow(weight, mean - centre @ weight, whitening.to(x), colouring.to(x))
 
 
-def cheapest(a: Scores, hold: float) -> Tensor:
+def cheapest_changes(a: Scores, hold: float) -> Tensor:
     """The cheapest changes of all attributes in which one changes by 1, (attributes, attributes): one a row."""
     centred = (a - a.mean(0)).double()
     inverse = torch.linalg.inv(centred.T @ centred / len(a))
@@ -231,12 +239,12 @@ def cheapest(a: Scores, hold: float) -> Tensor:
     return (found / found.diagonal()[:, None]).to(a)
 
 
-def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: Options, watch: Watch) -> None:
+def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlowConfig, watch: FitProgress) -> None:
     """Learn v on white codes. The global random state, which zuko draws from, is the caller's to keep."""
     random = torch.Generator().manual_seed(settings.seed)
 
     def matching(step: int) -> Tensor:
-        rows = drawn(len(x), settings.batch, random, x.device)
+        rows = draw_rows(len(x), settings.batch, random, x.device)
         normal, t = (torch.randn(len(rows), x.shape[1], generator=random), torch.rand(len(rows), generator=random))
         normal, t = normal.to(x), t.to(x)
         way = torch.lerp(x[rows], normal, t[:, None])
@@ -245,7 +253,7 @@ def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: Options, 
     def likelihood(step: int) -> Tensor:
         from zuko.transforms import FreeFormJacobianTransform
 
-        rows = drawn(len(x), settings.batch, random, x.device)
+        rows = draw_rows(len(x), settings.batch, random, x.device)
         flow = FreeFormJacobianTransform(
             lambda t, x: velocity(t, x, a[rows]), phi=velocity.parameters(), atol=TOLERANCE, rtol=TOLERANCE, exact=False
         )
@@ -253,5 +261,5 @@ def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: Options, 
         return (normal.square().sum(1) / 2 - volume).mean() / x.shape[1]
 
     loss = matching if settings.teach == "matching" else likelihood
-    descend(velocity.parameters(), loss, settings.steps, settings.rate, watch=watch)
+    minimize(velocity.parameters(), loss, settings.steps, settings.rate, watch=watch)
     velocity.eval().requires_grad_(False)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.hub import Card
+from ganvas.io.hub import Card
 
 DTYPES = (torch.float32, torch.bfloat16)
 

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.fingerprints import hash_weights
-from ganvas.generator import Generator, align, draw_z
+from ganvas.generators.base import Generator, align, draw_z
+from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
 
 KIND, FAMILY, VERSION = "generator", "dcgan", 1
@@ -35,7 +35,7 @@ MOST_OF_PICTURE, MOST_AT_ONCE = MOST * 64 * 3, 2**26
 
 
 @dataclass(frozen=True)
-class Step:
+class DcganLayer:
     """One layer. ``name``: its weights' in the state dict, for the kinds of ``WEIGHTED``.
 
     "deconvolution" and "convolution" have a stride and a padding, "leaky_relu" a slope, "reshape" the shape (channels,
@@ -63,14 +63,14 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Shape:
+class DcganArchitecture:
     """What a card says: the layers, in their order, and the space to edit, z or what leaves the first layer.
 
     That is the first layer with what follows it up to the next one with a kernel: its norm and its activation.
     """
 
     z_dim: int
-    layers: tuple[Step, ...]
+    layers: tuple[DcganLayer, ...]
     space: str = "z"
 
     def __post_init__(self) -> None:
@@ -88,11 +88,11 @@ class Shape:
         return 0 if self.space == "z" else (heavy[1] if len(heavy) > 1 else len(self.layers))
 
 
-def shape_of(found: Any, origin: str | Path) -> Shape:
+def parse_architecture(found: Any, origin: str | Path) -> DcganArchitecture:
     """The shape that a card or a file's description lists. Raises GanvasError for anything else, with what is wrong."""
     if not isinstance(found, dict) or not set(found) <= {"z_dim", "layers", "space"} or "layers" not in found:
         raise GanvasError(f"{origin} must say z_dim, space and layers of a generator, and nothing else.")
-    known = {field.name: type(field.default) for field in fields(Step)} | {"kind": str}
+    known = {field.name: type(field.default) for field in fields(DcganLayer)} | {"kind": str}
     layers, steps = found["layers"], []
     for row in layers if isinstance(layers, list) else [None]:
         if not isinstance(row, dict) or "kind" not in row or not set(row) <= set(known):
@@ -105,8 +105,8 @@ def shape_of(found: Any, origin: str | Path) -> Shape:
             )
             if not good or not all(type(n) is int for n in inner):
                 raise GanvasError(f"{origin}: a layer's {key} can't be {row[key]!r}.")
-        steps.append(_told(origin, Step, row))
-    return _told(origin, Shape, {**found, "layers": tuple(steps)})
+        steps.append(_told(origin, DcganLayer, row))
+    return _told(origin, DcganArchitecture, {**found, "layers": tuple(steps)})
 
 
 def _told(origin: str | Path, kind: Any, values: Mapping[str, Any]) -> Any:
@@ -118,7 +118,7 @@ def _told(origin: str | Path, kind: Any, values: Mapping[str, Any]) -> Any:
         raise GanvasError(f"{origin} lacks something, or has it as another type: it needs z_dim and layers.") from None
 
 
-def names_of(shape: Shape) -> list[str]:
+def weight_names(shape: DcganArchitecture) -> list[str]:
     """The weights that ``shape`` needs; biases and a norm's scale may be missing."""
     needed = {"norm": ("running_mean", "running_var")}
     return [f"{s.name}.{part}" for s in shape.layers if s.name for part in needed.get(s.kind, ("weight",))]
@@ -128,12 +128,16 @@ class Dcgan(Generator):
     """The frozen network of ``shape``; its pictures are square, and grey ones repeat their channel."""
 
     def __init__(
-        self, state: Mapping[str, Tensor], shape: Shape, name: str = FAMILY, dtype: torch.dtype = torch.float32
+        self,
+        state: Mapping[str, Tensor],
+        shape: DcganArchitecture,
+        name: str = FAMILY,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         """Raises GanvasError where ``state`` lacks weights, or the layers don't follow from one another to a picture."""
         super().__init__()
         self.name, self.shape, self.dtype, self.z_dim = name, shape, dtype, shape.z_dim
-        for key in names_of(shape):
+        for key in weight_names(shape):
             if key not in state:
                 raise GanvasError(f"These are not the weights that the card lists: {key!r} is missing.")
         own = {key: value.float() for key, value in state.items() if key.rpartition(".")[0] in _named(shape)}
@@ -202,7 +206,7 @@ class Dcgan(Generator):
             x = self._layer(x, step, dtype)
         return x
 
-    def _layer(self, x: Tensor, step: Step, dtype: torch.dtype) -> Tensor:
+    def _layer(self, x: Tensor, step: DcganLayer, dtype: torch.dtype) -> Tensor:
         def weight(part: str) -> Tensor | None:
             key = f"{step.name}.{part}".replace(".", "/")
             if key not in self.weights:
@@ -227,5 +231,5 @@ class Dcgan(Generator):
         return {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": lambda y: torch.sigmoid(y) * 2 - 1}[step.kind](x)
 
 
-def _named(shape: Shape) -> set[str]:
+def _named(shape: DcganArchitecture) -> set[str]:
     return {step.name for step in shape.layers if step.name}

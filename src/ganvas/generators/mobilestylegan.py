@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas import hub
 from ganvas.errors import GanvasError
-from ganvas.fingerprints import hash_weights
-from ganvas.generator import Generator, align
+from ganvas.generators.base import Generator, align
+from ganvas.io import hub
+from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
 
 STRIP_ROWS = 64
@@ -27,7 +27,7 @@ STRIP_FROM = 256
 
 def load(card: hub.Card, device: torch.device, dtype: torch.dtype) -> MobileStyleGAN:
     """The network that ``card`` names, on ``device``. Raises GanvasError where its weights can't be had."""
-    return MobileStyleGAN(hub.load(card), card.name, dtype).to(device)
+    return MobileStyleGAN(hub.load_weights(card), card.name, dtype).to(device)
 
 
 class MobileStyleGAN(Generator):
@@ -186,7 +186,7 @@ def _shapes(
 
 
 def _check(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], w_avg: Tensor) -> None:
-    """Raises GanvasError where names or shapes aren't the ``wanted`` ones."""
+    """Raises GanvasError where names or shapes aren't the ``balance.score_ranges`` ones."""
     found = {name: tuple(value.shape) for name, value in state.items()} | {"w_avg": tuple(w_avg.shape)}
     for name in (*wanted, *found):
         if found.get(name) != wanted.get(name):

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.generator import draw_z
+from ganvas.generators.base import draw_z
 from ganvas.generators.mobilestylegan import MobileStyleGAN
 
-MAX_XML = 4 << 20
+MAX_XML_BYTES = 4 << 20
 """Bytes of XML that are read at most."""
 ITEM_SIZES = {"f32": 4, "i64": 8, "i32": 4}
 """Bytes of a number of each type that constants have here."""
@@ -33,7 +33,7 @@ transform, depthwise convolution."""
 
 
 @dataclass(frozen=True)
-class Layer:
+class IrNode:
     """One node: its type, its attributes, and the ids of the layers it reads from, in the order of its ports."""
 
     kind: str
@@ -42,10 +42,10 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Graph:
+class IrGraph:
     """A network as read; every constant lies within ``data``."""
 
-    layers: dict[str, Layer]
+    layers: dict[str, IrNode]
     data: bytes
 
     def kind(self, key: str) -> str:
@@ -96,12 +96,12 @@ def convert(mapping_xml: bytes, mapping_bin: bytes, synthesis_xml: bytes, synthe
     return weights | {"w_avg": _mean_w(weights)}
 
 
-def read(xml: bytes, data: bytes) -> Graph:
+def read(xml: bytes, data: bytes) -> IrGraph:
     """The graph in ``xml``, with the constants in ``data``. Raises GanvasError where it isn't sound."""
     try:
         text = xml.decode("utf-8")
         # Declarations could name entities that grow without end or other files; IRs have none.
-        if len(xml) > MAX_XML or "<!" in text:
+        if len(xml) > MAX_XML_BYTES or "<!" in text:
             raise GanvasError(f"The IR's XML has {len(xml)} bytes or a declaration: it isn't read.")
         root = ElementTree.fromstring(text)
     except (UnicodeDecodeError, ElementTree.ParseError) as error:
@@ -118,13 +118,13 @@ def read(xml: bytes, data: bytes) -> Graph:
         key, found = layer.get("id", ""), layer.find("data")
         ports = inputs.get(key, {})
         sources = tuple(ports[port] for port in sorted(ports))
-        layers[key] = Layer(layer.get("type", ""), dict(found.attrib) if found is not None else {}, sources)
+        layers[key] = IrNode(layer.get("type", ""), dict(found.attrib) if found is not None else {}, sources)
         if layers[key].kind == "Const":
             _check_constant(key, layers[key].attributes, len(data))
     missing = {source for layer in layers.values() for source in layer.inputs} - layers.keys()
     if missing:
         raise GanvasError(f"The IR's edges start at layers that it doesn't have: {', '.join(sorted(missing)[:3])}.")
-    return Graph(layers, data)
+    return IrGraph(layers, data)
 
 
 def _whole(text: str | None) -> int:
@@ -151,7 +151,7 @@ def _check_constant(key: str, attributes: dict[str, str], length: int) -> None:
         raise GanvasError(f"Constant {key} of the IR ends at byte {offset + size} of {length}: the BIN is cut short.")
 
 
-def _mapping(graph: Graph) -> dict[str, Tensor]:
+def _mapping(graph: IrGraph) -> dict[str, Tensor]:
     """StyleGAN2's mapping network: (product, bias, leaky ReLU, gain of √2) a layer, after the normalisation of z."""
     layers = []
     gain, key = graph.split(graph.result(), "Const")
@@ -174,7 +174,7 @@ def _mapping(graph: Graph) -> dict[str, Tensor]:
     return state
 
 
-def _synthesis(graph: Graph) -> dict[str, Tensor]:
+def _synthesis(graph: IrGraph) -> dict[str, Tensor]:
     """The steps from the constant input to the picture, under the names of ``MobileStyleGAN``."""
     found = _steps(graph)
     letters = "".join(letter for letter, *_ in found)
@@ -217,7 +217,7 @@ def _synthesis(graph: Graph) -> dict[str, Tensor]:
     return state
 
 
-def _steps(graph: Graph) -> list[tuple]:
+def _steps(graph: IrGraph) -> list[tuple]:
     """(letter of ``NETWORK``, its tensors) for each step from the constant input to the picture."""
     steps: list[tuple] = []
     key = graph.result()
@@ -249,7 +249,7 @@ def _steps(graph: Graph) -> list[tuple]:
     return steps[::-1]
 
 
-def _before_leaky(graph: Graph, key: str) -> str:
+def _before_leaky(graph: IrGraph, key: str) -> str:
     if graph.kind(key) != "PReLU":
         raise GanvasError(f"Layer {key} of the IR is {graph.kind(key)!r} where a leaky ReLU belongs.")
     key, slope = graph.inputs(key, 2)
@@ -257,7 +257,7 @@ def _before_leaky(graph: Graph, key: str) -> str:
     return key
 
 
-def _before_haar(graph: Graph, key: str) -> str:
+def _before_haar(graph: IrGraph, key: str) -> str:
     """What an inverse Haar transform starts from: each band is convolved twice, and the four are added."""
     for kind, count in (
         ("Add", 2),
@@ -274,7 +274,7 @@ def _before_haar(graph: Graph, key: str) -> str:
     return key
 
 
-def _style(graph: Graph, key: str) -> tuple[Tensor, Tensor]:
+def _style(graph: IrGraph, key: str) -> tuple[Tensor, Tensor]:
     """A style's affine layer, times the factor that demodulation leaves: (channels, w_dim) and (channels,)."""
     scale = torch.tensor(1.0)
     if graph.kind(key) == "Multiply":
@@ -287,14 +287,14 @@ def _style(graph: Graph, key: str) -> tuple[Tensor, Tensor]:
     return _matrix(graph, product, matrix) * scale, graph.constant(bias).flatten() * scale
 
 
-def _matrix(graph: Graph, product: str, matrix: str) -> Tensor:
+def _matrix(graph: IrGraph, product: str, matrix: str) -> Tensor:
     attributes = graph.layers[product].attributes
     if attributes.get("transpose_a", "false") != "false" or attributes.get("transpose_b") != "true":
         raise GanvasError(f"Layer {product} of the IR is a product of another form than x·Wᵀ.")
     return graph.constant(matrix)
 
 
-def _expect(graph: Graph, key: str, value: float) -> None:
+def _expect(graph: IrGraph, key: str, value: float) -> None:
     found = graph.constant(key)
     if found.numel() != 1 or not isclose(found.item(), value, rel_tol=1e-6):
         raise GanvasError(f"Layer {key} of the IR should be {value:.4f}.")

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.fingerprints import hash_weights
-from ganvas.generator import Generator, align
-from ganvas.hub import Card
+from ganvas.generators.base import Generator, align
+from ganvas.io.fingerprints import hash_weights
+from ganvas.io.hub import Card
 from ganvas.precision import accept_any_float
 from ganvas.types import Images, Labels, W, WPlus, Z
 
@@ -33,7 +33,7 @@ BLOB, WIDTH, WIDTH_SPAN, PLACE_SPAN = 0.4, 2.4, 0.8, 4.0
 """The blob's height, its mean standard deviation in pixels, and how far that and its place (in pixels) go."""
 
 
-class Planted(NamedTuple):
+class PlantedAttribute(NamedTuple):
     """An attribute: the row of W+ that draws it, and how the distribution of W entangles it with another."""
 
     row: int
@@ -42,11 +42,11 @@ class Planted(NamedTuple):
 
 
 PLANTED = {
-    "Bright": Planted(0),
-    "Red": Planted(1, "Bright", 0.6),
-    "Big": Planted(2),
-    "Right": Planted(2),
-    "Striped": Planted(3, "Big", -0.6),
+    "Bright": PlantedAttribute(0),
+    "Red": PlantedAttribute(1, "Bright", 0.6),
+    "Big": PlantedAttribute(2),
+    "Right": PlantedAttribute(2),
+    "Striped": PlantedAttribute(3, "Big", -0.6),
 }
 """Bright: the upper half. Red: rather than blue. Big: the blob. Right: the blob's place. Striped: the lower half."""
 
@@ -123,7 +123,7 @@ class Toy(Generator):
             here = [a for a in PLANTED if PLANTED[a].row == i]
             styles |= {a: style[:, k] for k, a in enumerate(here)}
             grey = grey + (style[:, len(here) :].to(self.dtype) * self.get_buffer(f"texture_{i}")).sum(1)
-        y, x = grid(ws.device)
+        y, x = pixel_grid(ws.device)
         upper, stripes = (y < SIDE / 2).float(), stripe_pattern(ws.device)
         width = WIDTH + WIDTH_SPAN * styles["Big"]
         square = (x - SIDE / 2 - PLACE_SPAN * styles["Right"]).square() + (y - SIDE / 2).square()
@@ -135,7 +135,7 @@ class Toy(Generator):
         return layers.to(self.dtype).sum(1).float()
 
 
-def grid(device: torch.device) -> tuple[Tensor, Tensor]:
+def pixel_grid(device: torch.device) -> tuple[Tensor, Tensor]:
     """The pixels' centres from above (32, 1) and from the left (32,), in pixels."""
     along = torch.arange(SIDE, device=device) + 0.5
     return along[:, None], along
@@ -143,7 +143,7 @@ def grid(device: torch.device) -> tuple[Tensor, Tensor]:
 
 def stripe_pattern(device: torch.device) -> Tensor:
     """The lower half in four bands of +1 and -1, 0 above, shape (32, 1)."""
-    y, _ = grid(device)
+    y, _ = pixel_grid(device)
     return torch.where(y < SIDE / 2, 0.0, 1.0 - 2.0 * ((y / 4).floor() % 2))
 
 

@@ -9,15 +9,15 @@ edited = generator.synthesis(editor.edit(inverted.ws, {"Smiling": 2}))
 shown = put_back(edited, inverted.pictures, targets)
 """
 
+from ganvas.inversion.alignment import Face, align
 from ganvas.inversion.encoder import Encoder, read_encoder, save_encoder
-from ganvas.inversion.faces import Face, align
-from ganvas.inversion.foreign import load_foreign, near_w
-from ganvas.inversion.inverting import METHODS, SPACES, Inversion, invert, load_encoder
-from ganvas.inversion.measures import Measures, distribution_of, measure
+from ganvas.inversion.imported_codes import load_imported_codes, shrink_to_w
+from ganvas.inversion.optimization import OptimizationConfig
+from ganvas.inversion.pipeline import METHODS, SPACES, Inversion, invert, load_encoder
+from ganvas.inversion.quality import InversionQuality, fit_w_distribution, measure_inversion
 from ganvas.inversion.residual import put_back
-from ganvas.inversion.search import Options
-from ganvas.pictures import photos_in
-from ganvas.pictures import read_picture as read_photo
+from ganvas.io.images import photos_in
+from ganvas.io.images import read_picture as read_photo
 
 __all__ = [
     "METHODS",
@@ -25,18 +25,18 @@ __all__ = [
     "Encoder",
     "Face",
     "Inversion",
-    "Measures",
-    "Options",
+    "InversionQuality",
+    "OptimizationConfig",
     "align",
-    "distribution_of",
+    "fit_w_distribution",
     "invert",
     "load_encoder",
-    "load_foreign",
-    "measure",
-    "near_w",
+    "load_imported_codes",
+    "measure_inversion",
     "photos_in",
     "put_back",
     "read_encoder",
     "read_photo",
     "save_encoder",
+    "shrink_to_w",
 ]

@@ -3,7 +3,8 @@
 Tov, Alaluf, Nitzan, Patashnik and Cohen-Or, *Designing an Encoder for StyleGAN Image Manipulation*, SIGGRAPH 2021,
 https://arxiv.org/abs/2102.02766: one w for the whole code, and small offsets of its rows beside it, so that codes stay
 near W, where edits work. ``training.count_encoder`` trains it on real MultiMNIST pictures too; ``training.encoder`` on generated
-faces, whose codes are known and have equal rows: it has no offsets. (``ffhq`` was distilled on such codes: see ``foreign``.)
+faces, whose codes are known and have equal rows: it has no offsets. (``ffhq`` was distilled on such codes: see
+``imported_codes``.)
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganvas.codes import check_generator
+from ganvas.data.codes import check_generator
 from ganvas.errors import GanvasError
-from ganvas.files import load_tensors, save_tensors
-from ganvas.generator import Generator
-from ganvas.pictures import shrink
-from ganvas.scorers._cnn import Residual
+from ganvas.generators.base import Generator
+from ganvas.io.files import load_tensors, save_tensors
+from ganvas.io.images import downscale
+from ganvas.scorers.networks.cnn import ResidualBlock
 from ganvas.types import Images, WPlus
 
 KIND, VERSION = "encoder", 1
 
 
 @dataclass(frozen=True)
-class Sizes:
+class EncoderSizes:
     """Of an encoder's network; the defaults are for faces."""
 
     side: int = 128
@@ -48,9 +49,9 @@ class Sizes:
     dropout: float = 0.1
 
 
-FACES = Sizes()
-SIDE = FACES.side
-DIGITS = Sizes(64, 2, 64, (64, 128, 192), (1, 1, 1), (32, 96), 128, 0.0)
+FACE_SIZES = EncoderSizes()
+SIDE = FACE_SIZES.side
+DIGIT_SIZES = EncoderSizes(64, 2, 64, (64, 128, 192), (1, 1, 1), (32, 96), 128, 0.0)
 """For digits of 64×64. Codes are read from finer places, since they say where each of several digits lies."""
 MOST, DEEPEST = 4096, 64
 """Sides and channels in a file are at most so many."""
@@ -62,7 +63,7 @@ class EncoderNetwork(nn.Module):
     Offsets are 0 until they are trained.
     """
 
-    def __init__(self, w_dim: int, num_ws: int, sizes: Sizes = FACES) -> None:
+    def __init__(self, w_dim: int, num_ws: int, sizes: EncoderSizes = FACE_SIZES) -> None:
         super().__init__()
         self.w_dim, self.num_ws, self.sizes = w_dim, num_ws, sizes
         stem, widths = sizes.stem, sizes.widths
@@ -76,7 +77,8 @@ class EncoderNetwork(nn.Module):
         self.stages = nn.ModuleList()
         for i, ((before, width), depth) in enumerate(zip(pairwise((stem, *widths)), sizes.depths, strict=True)):
             blocks = [
-                Residual(before if j == 0 else width, width, 2 if i and j == 0 else 1, nn.ReLU) for j in range(depth)
+                ResidualBlock(before if j == 0 else width, width, 2 if i and j == 0 else 1, nn.ReLU)
+                for j in range(depth)
             ]
             self.stages.append(nn.Sequential(*blocks))
         last = sizes.side // (2 * sizes.stride) >> (len(widths) - 1)
@@ -131,11 +133,13 @@ class Encoder(nn.Module):
 
     def look(self, images: Images) -> Tensor:
         """Pictures as the network sees them, (n, 3, side, side)."""
-        return shrink(images.float(), self.network.sizes.side).contiguous(memory_format=torch.channels_last)
+        return downscale(images.float(), self.network.sizes.side).contiguous(memory_format=torch.channels_last)
 
 
-def encoder_for(generator: Generator, network: EncoderNetwork | None = None, sizes: Sizes = FACES) -> Encoder:
-    """An encoder with the shapes of ``generator``: around ``network``, or a new one of those ``sizes``."""
+def encoder_for(
+    generator: Generator, network: EncoderNetwork | None = None, sizes: EncoderSizes = FACE_SIZES
+) -> Encoder:
+    """An encoder with the shapes of ``generators.base``: around ``network``, or a new one of those ``sizes``."""
     network = network or EncoderNetwork(generator.w_dim, generator.num_ws, sizes)
     return Encoder(network, generator.fingerprint, generator.name).to(generator.device)
 
@@ -173,12 +177,12 @@ def read_encoder(path: str | Path, generator: Generator) -> Encoder:
     return encoder
 
 
-def _sizes_of(about: dict[str, Any], path: str | Path) -> Sizes:
+def _sizes_of(about: dict[str, Any], path: str | Path) -> EncoderSizes:
     """The sizes that a file tells of. Raises GanvasError where they're damaged."""
     told: Any = about.get("sizes")
     try:
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in told.items()}
-        sizes = Sizes(**values)
+        sizes = EncoderSizes(**values)
         numbers = [sizes.side, sizes.stride, sizes.stem, *sizes.widths, *sizes.depths, *sizes.necks]
         fine = all(type(x) is int and 1 <= x <= MOST for x in numbers) and len(sizes.widths) == len(sizes.depths) <= 8
         fine = fine and sum(sizes.depths) <= DEEPEST and type(sizes.rank) is int and 0 <= sizes.rank <= MOST

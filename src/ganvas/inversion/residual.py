@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.pictures import shrink
+from ganvas.io.images import downscale
 from ganvas.scorers.celeba40 import match_softness
 from ganvas.types import Images
 
@@ -28,7 +28,8 @@ deviation of the blur after that (no seams)."""
 def put_back(edited: Tensor, inverted: Tensor, targets: Tensor, amount: float = 1.0) -> Tensor:
     """Edited pictures with what the inversion missed, where the edit left them alone, (n, 3, height, width).
 
-    ``edited`` and ``inverted``: the generator's pictures of the edited codes and of the codes before; ``targets``: the
+    ``edited`` and ``inverted``: the generator's pictures of the edited codes and of the codes before;
+    ``control.target_values``: the
     photographs, aligned. ``amount`` (0 … 1) of the residual ``targets - inverted`` is added, times exp(-(d/MOVED)²)
     where pixels moved by d. Without an edit the photographs come out, bit for bit.
     Raises GanvasError where shapes differ, or for another amount.
@@ -50,7 +51,7 @@ def _moved(change: Images) -> Tensor:
     """How far pixels moved around each place, (n, 1, height, width)."""
     size = change.shape[-1]
     side = min(SIDE, size)
-    small = shrink(change.abs().amax(1, keepdim=True).expand(-1, 3, -1, -1), side)
+    small = downscale(change.abs().amax(1, keepdim=True).expand(-1, 3, -1, -1), side)
     reach = REACH * side // SIDE
     widened = F.max_pool2d(small, 2 * reach + 1, 1, reach)
     moved = match_softness(widened, SOFT * side / SIDE)[:, :1]

@@ -12,10 +12,10 @@ from importlib.resources import files
 from pkgutil import iter_modules
 
 from ganvas.errors import unknown
-from ganvas.files import load_tensors
-from ganvas.hub import Weights
+from ganvas.io.files import load_tensors
+from ganvas.io.hub import PublishedWeights
 from ganvas.precision import leave_inference_mode
-from ganvas.scorer import Scorer
+from ganvas.scorers.base import Scorer
 
 FILES = {"count": "count", "examples": "_examples"}
 """What a file says its scorer is -> the module that reads it; celeba40's reads the others."""
@@ -28,10 +28,10 @@ def scorer_names() -> tuple[str, ...]:
 
 
 @cache
-def cards() -> dict[str, Weights]:
+def cards() -> dict[str, PublishedWeights]:
     """Where the weights of the scorers come from that are fetched, by name."""
     rows = tomllib.loads(files("ganvas.scorers").joinpath("cards.toml").read_text(encoding="utf-8"))
-    return {name: Weights(name=name, **(row | {"files": tuple(row["files"])})) for name, row in rows.items()}
+    return {name: PublishedWeights(name=name, **(row | {"files": tuple(row["files"])})) for name, row in rows.items()}
 
 
 @leave_inference_mode()

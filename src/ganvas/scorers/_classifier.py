@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.files import read_card as read_file
-from ganvas.pictures import shrink
-from ganvas.scorer import Scorer
+from ganvas.io.files import read_card as read_file
+from ganvas.io.images import downscale
 from ganvas.scorers import _onnx_guard
+from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores
 
 MOST_BYTES, MOST_SIZE = 1 << 30, 2048
-GIVES = ("logits", "sigmoid", "softmax", "values")
+OUTPUT_KINDS = ("logits", "sigmoid", "softmax", "values")
 CARDS = (".toml", ".json")
 
 
@@ -44,7 +44,7 @@ class ClassifierCard:
     output: str = ""
 
     def __post_init__(self) -> None:
-        for name, known in (("order", ("rgb", "bgr")), ("layout", ("nchw", "nhwc")), ("gives", GIVES)):
+        for name, known in (("order", ("rgb", "bgr")), ("layout", ("nchw", "nhwc")), ("gives", OUTPUT_KINDS)):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
         kept = [name for name in self.names if name not in ("", "-")]
@@ -72,7 +72,7 @@ def read_card(path: Path) -> ClassifierCard:
     return ClassifierCard(**values)
 
 
-def read(path: str | Path) -> Classifier:
+def read(path: str | Path) -> OnnxClassifier:
     """The classifier in an ONNX file with a card beside it. Raises GanvasError without either, or without onnxruntime."""
     path = Path(path)
     card = next((path.with_suffix(ending) for ending in CARDS if path.with_suffix(ending).is_file()), None)
@@ -82,11 +82,11 @@ def read(path: str | Path) -> Classifier:
         raise GanvasError(f"{path} has no card: {path.stem}.toml has to say names and size.")
     if path.stat().st_size > MOST_BYTES:
         raise GanvasError(f"{path} has more than {MOST_BYTES >> 20} MiB.")
-    return Classifier(path.read_bytes(), read_card(card), path)
+    return OnnxClassifier(path.read_bytes(), read_card(card), path)
 
 
 @final
-class Classifier(Scorer):
+class OnnxClassifier(Scorer):
     """Columns are the card's names. Probabilities become logits; "values" are left as they are."""
 
     def __init__(self, model: bytes, card: ClassifierCard, path: Path) -> None:
@@ -109,7 +109,7 @@ class Classifier(Scorer):
 
     def forward(self, images: Images) -> Scores:
         """(n, attributes), one picture at a time: many models take no other batch."""
-        x = shrink(images.detach().float().cpu(), self.card.size).clamp(-1, 1)
+        x = downscale(images.detach().float().cpu(), self.card.size).clamp(-1, 1)
         found = torch.cat([self._run(one[None]) for one in x]).to(images.device)
         if self.card.gives in ("softmax", "sigmoid"):  # of a softmax, the logit of one class against all others
             found = found.clamp(1e-6, 1 - 1e-6).logit()

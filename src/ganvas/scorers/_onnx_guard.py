@@ -23,7 +23,7 @@ INT, TENSOR, SUBGRAPH, REALS, INTS, SUBGRAPHS = 3, 5, 6, 7, 8, 11
 """Field numbers in an attribute."""
 FLOATS, INT64S, EXTERNAL, LOCATION, INT64 = 4, 7, 13, 14, 7
 """Field numbers in a tensor, and the data type of int64."""
-GROWING: dict[str, tuple[int, ...]] = {
+GROWING_OPERATORS: dict[str, tuple[int, ...]] = {
     "ConstantOfShape": (0,),
     "Expand": (1,),
     "Tile": (1, 2),
@@ -69,9 +69,9 @@ def _check_graph(graph: bytes, path: Path) -> None:
             if kind == "Constant":
                 made |= dict.fromkeys(_every(value, OUTPUT), own)
     for kind, inputs, own in nodes:
-        if kind not in GROWING:
+        if kind not in GROWING_OPERATORS:
             continue
-        asked = max([own, *(made.get(inputs[i], 1.0) for i in GROWING[kind] if i < len(inputs))])
+        asked = max([own, *(made.get(inputs[i], 1.0) for i in GROWING_OPERATORS[kind] if i < len(inputs))])
         if asked > MOST_MADE:
             raise _refused(path, f"a {kind} of {asked:,.0f} numbers")
 

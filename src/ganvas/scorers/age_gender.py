@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas import hub
 from ganvas.errors import GanvasError
-from ganvas.fingerprints import hash_weights
-from ganvas.scorer import Scorer
+from ganvas.io import hub
+from ganvas.io.fingerprints import hash_weights
 from ganvas.scorers import _onnx, cards
-from ganvas.scorers._published import cut
+from ganvas.scorers.base import Scorer
+from ganvas.scorers.networks.framing import crop_box
 from ganvas.types import Images, Scores
 
 BOX = (47, 73, 210, 236)
@@ -62,7 +62,7 @@ def convert(age: bytes, gender: bytes) -> dict[str, Tensor]:
 
 def load(name: str) -> AgeGender:
     """The scorer; its weights are fetched the first time. Raises GanvasError where they can't be had."""
-    return AgeGender(hub.load(cards()[name]), name)
+    return AgeGender(hub.load_weights(cards()[name]), name)
 
 
 class AgeGender(Scorer):
@@ -78,8 +78,8 @@ class AgeGender(Scorer):
 
     def forward(self, images: Images) -> Scores:
         """(n, 2) of FFHQ-aligned faces."""
-        ages = self.age_logits(cut(images, BOX, AGE_SIZE) / 256).softmax(1) @ self.ages
-        gender = self.gender_logits(cut(images, BOX, GENDER_SIZE) / 256)
+        ages = self.age_logits(crop_box(images, BOX, AGE_SIZE) / 256).softmax(1) @ self.ages
+        gender = self.gender_logits(crop_box(images, BOX, GENDER_SIZE) / 256)
         return torch.stack((ages, gender[:, 1] - gender[:, 0]), 1)
 
     def _of(self, key: str) -> tuple[Tensor, Tensor]:

@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.files import load_tensors
-from ganvas.fingerprints import hash_weights
-from ganvas.pictures import shrink
-from ganvas.scorer import Scorer
-from ganvas.scorers._cnn import CnnNetwork
-from ganvas.scorers._efficientnet_lite import STRIDE, EfficientNetLite
-from ganvas.scorers._frozen import FrozenNetwork
+from ganvas.io.files import load_tensors
+from ganvas.io.fingerprints import hash_weights
+from ganvas.io.images import downscale
+from ganvas.scorers.base import Scorer
+from ganvas.scorers.networks.cnn import CnnNetwork
+from ganvas.scorers.networks.dlib_features import FrozenNetwork
+from ganvas.scorers.networks.efficientnet_lite import STRIDE, EfficientNetLite
 from ganvas.types import Images, Scores
 
 ATTRIBUTES = tuple(
@@ -39,9 +39,9 @@ ATTRIBUTES = tuple(
 )
 SIZE = 80
 """Side in pixels of what the network sees."""
-SOFTNESS = 1.2
+BLUR_PIXELS = 1.2
 """Standard deviation in pixels, at SIZE, of the blur that gives generated faces the spectrum of the CelebA faces."""
-TOGETHER_SIZE = 128
+ENSEMBLE_SIZE = 128
 """Side of what several networks are given together, each shrinks it to its own."""
 PLUS, MOST = "+", 8
 """Between the names of architectures that read together, and how many can."""
@@ -58,7 +58,7 @@ def frame_celeba(pixels: Tensor, size: int = SIZE) -> Tensor:
     return framed[0].round().clamp(0, 255).to(torch.uint8)
 
 
-def match_softness(images: Tensor, sigma: float = SOFTNESS) -> Tensor:
+def match_softness(images: Tensor, sigma: float = BLUR_PIXELS) -> Tensor:
     """Pictures (n, c, h, w) blurred by a Gaussian of ``sigma`` pixels; 0 leaves them as they are."""
     if sigma == 0:
         return images
@@ -122,47 +122,47 @@ class PaperNetwork(nn.Module):
         return self.reading(self.dropout(self.features(images).pooler_output))
 
 
-class Together(nn.Module):
+class NetworkEnsemble(nn.Module):
     """The mean of several networks' calibrated logits: what one mistakes for an attribute, networks of other make don't.
 
     ``scales`` and ``offsets`` (networks, attributes) are each network's calibration.
     """
 
-    def __init__(self, networks: Sequence[Single], attributes: int = len(ATTRIBUTES)) -> None:
+    def __init__(self, networks: Sequence[SingleNetwork], attributes: int = len(ATTRIBUTES)) -> None:
         super().__init__()
         self.features = nn.ModuleList(networks)
         self.arch = PLUS.join(network.arch for network in networks)
-        self.size = max(TOGETHER_SIZE, *(network.size for network in networks))
+        self.size = max(ENSEMBLE_SIZE, *(network.size for network in networks))
         self.scales = nn.Buffer(torch.ones(len(networks), attributes))
         self.offsets = nn.Buffer(torch.zeros(len(networks), attributes))
 
     @property
-    def networks(self) -> list[Single]:
+    def networks(self) -> list[SingleNetwork]:
         """One after the other."""
-        return [network for network in self.features if isinstance(network, Single)]
+        return [network for network in self.features if isinstance(network, SingleNetwork)]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
-        logits = [network(shrink(images, network.size).contiguous(memory_format=LAST)) for network in self.networks]
+        logits = [network(downscale(images, network.size).contiguous(memory_format=LAST)) for network in self.networks]
         return (torch.stack(logits, 1) * self.scales + self.offsets).mean(1)
 
 
-Single = AttributeNetwork | PaperNetwork | CnnNetwork | FrozenNetwork
-Network = Single | Together
-NETWORKS: dict[str, type[Single]] = {
+SingleNetwork = AttributeNetwork | PaperNetwork | CnnNetwork | FrozenNetwork
+Network = SingleNetwork | NetworkEnsemble
+NETWORKS: dict[str, type[SingleNetwork]] = {
     network.arch: network for network in (AttributeNetwork, PaperNetwork, CnnNetwork, FrozenNetwork)
 }
 LAST = torch.channels_last
 
 
-def build(arch: str) -> Network:
+def build_network(arch: str) -> Network:
     """A network with random weights; several, joined by "+", together. Raises GanvasError for an unknown architecture."""
     names = arch.split(PLUS)
     for name in names:
         if name not in NETWORKS:
             raise unknown("architecture", name, NETWORKS)
     networks = [NETWORKS[name]() for name in names]
-    return Together(networks) if len(networks) > 1 else networks[0]
+    return NetworkEnsemble(networks) if len(networks) > 1 else networks[0]
 
 
 def channels_last(network: Network) -> Network:
@@ -185,7 +185,7 @@ class Celeba40(Scorer):
 
     def forward(self, images: Images) -> Scores:
         """Calibrated logits (n, 40) of FFHQ-framed faces; the mean over a picture and its mirror image."""
-        x = shrink(shrink(images.float()), self.network.size).contiguous(memory_format=torch.channels_last)
+        x = downscale(downscale(images.float()), self.network.size).contiguous(memory_format=torch.channels_last)
         return (self.network(x) + self.network(x.flip(3))) / 2 * self.scale + self.offset
 
 
@@ -200,7 +200,7 @@ def read(path: str | Path, name: str = "celeba40") -> Celeba40:
     names = str(about.get("arch")).split(PLUS)
     if about.get("scorer") != "celeba40" or not set(names) <= NETWORKS.keys() or len(names) > MOST:
         raise GanvasError(f"{path} holds no celeba40 scorer.")
-    network = build(about["arch"])
+    network = build_network(about["arch"])
     try:
         scale, offset = tensors.pop("scale").float(), tensors.pop("offset").float()
         network.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)

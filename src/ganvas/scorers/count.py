@@ -21,17 +21,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
-from ganvas.files import load_tensors
-from ganvas.fingerprints import hash_weights
-from ganvas.pictures import shrink
-from ganvas.scorer import Scorer
+from ganvas.io.files import load_tensors
+from ganvas.io.fingerprints import hash_weights
+from ganvas.io.images import downscale
+from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores
 
 SIDE = 64
 """Side in pixels of what the network sees."""
-MOST = 6
+MAX_COUNT = 6
 """Counts go from 0 to this, which stands for more, too."""
-MOST_ALIKE = 4
+MAX_CLASS_COUNT = 4
 """The same for the digits of one class."""
 CLASSES = 10
 FEATURES = 128
@@ -45,14 +45,14 @@ Grey = Float[Tensor, "n 1 64 64"]
 Features = Float[Tensor, "n 128"]
 
 
-class Readings(NamedTuple):
-    """Logits of counts from 0 to ``MOST``, (n, 7), and of each class's from 0 to ``MOST_ALIKE``, (n, 10, 5)."""
+class CountLogits(NamedTuple):
+    """Logits of counts from 0 to ``MAX_COUNT``, (n, 7), and of each class's from 0 to ``MAX_CLASS_COUNT``, (n, 10, 5)."""
 
     count: Tensor
     classes: Tensor
 
 
-class Block(nn.Module):
+class CounterBlock(nn.Module):
     """Two convolutions with a path past them; the first may halve the side."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -79,11 +79,14 @@ class CounterNetwork(nn.Module):
         self.stem = nn.Conv2d(4, 32, 3, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(32)
         self.blocks = nn.Sequential(
-            Block(32, 64, 2), Block(64, 64, 1), Block(64, FEATURES, 2), Block(FEATURES, FEATURES, 1)
+            CounterBlock(32, 64, 2),
+            CounterBlock(64, 64, 1),
+            CounterBlock(64, FEATURES, 2),
+            CounterBlock(FEATURES, FEATURES, 1),
         )
         self.hidden = nn.Linear(FEATURES, FEATURES)
-        self.count = nn.Linear(FEATURES, MOST + 1)
-        self.classes = nn.Linear(FEATURES, CLASSES * (MOST_ALIKE + 1))
+        self.count = nn.Linear(FEATURES, MAX_COUNT + 1)
+        self.classes = nn.Linear(FEATURES, CLASSES * (MAX_CLASS_COUNT + 1))
 
     def places(self, grey: Grey) -> Float[Tensor, "n 128 8 8"]:
         """What is seen at each of 8×8 places."""
@@ -98,10 +101,10 @@ class CounterNetwork(nn.Module):
         # A sixteenth of the sum: near 1 where digits are.
         return F.relu(self.hidden(places.sum((2, 3)) / 16))
 
-    def forward(self, grey: Grey) -> Readings:
+    def forward(self, grey: Grey) -> CountLogits:
         """Logits of grey pictures from 0 (paper) to 1 (ink)."""
         x = self.features(grey)
-        return Readings(self.count(x), self.classes(x).unflatten(1, (CLASSES, MOST_ALIKE + 1)))
+        return CountLogits(self.count(x), self.classes(x).unflatten(1, (CLASSES, MAX_CLASS_COUNT + 1)))
 
 
 @final
@@ -118,24 +121,24 @@ class Counter(Scorer):
 
     def forward(self, images: Images) -> Scores:
         """Scores (n, 16) of pictures of any size."""
-        grey = see(images)
+        grey = to_network_input(images)
         count, classes = self.network(grey)
         sure = margin(count) * self.calibration[0] + self.calibration[1]
         whole = torch.cat((count.argmax(1, keepdim=True), classes.argmax(2)), 1)
-        return torch.cat((whole.to(sure), sure[:, None], shapes(grey)), 1)
+        return torch.cat((whole.to(sure), sure[:, None], measure_shapes(grey)), 1)
 
     def features(self, images: Images) -> Features:
         """The network's penultimate features, (n, 128); differentiable."""
-        return self.network.features(see(images))
+        return self.network.features(to_network_input(images))
 
-    def logits(self, images: Images) -> Readings:
+    def logits(self, images: Images) -> CountLogits:
         """The network's logits; differentiable, where scores are whole numbers."""
-        return self.network(see(images))
+        return self.network(to_network_input(images))
 
 
-def see(images: Images) -> Grey:
+def to_network_input(images: Images) -> Grey:
     """Pictures as the network sees them: grey from 0 to 1, 64×64."""
-    return shrink(images.float(), SIDE).mean(1, keepdim=True).add(1).div(2)
+    return downscale(images.float(), SIDE).mean(1, keepdim=True).add(1).div(2)
 
 
 def margin(logits: Float[Tensor, "n counts"]) -> Float[Tensor, " n"]:
@@ -144,7 +147,7 @@ def margin(logits: Float[Tensor, "n counts"]) -> Float[Tensor, " n"]:
     return best - logits.scatter(1, place[:, None], -torch.inf).logsumexp(1)
 
 
-def shapes(grey: Grey) -> Float[Tensor, "n 4"]:
+def measure_shapes(grey: Grey) -> Float[Tensor, "n 4"]:
     """``SHAPES``, (n, 4), in closed form; the middle, no stroke and no slant where there is hardly any ink."""
     ink = grey[:, 0].clamp(0, 1)
     mass = ink.sum((1, 2))

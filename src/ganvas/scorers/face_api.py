@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas import hub
 from ganvas.errors import GanvasError
-from ganvas.fingerprints import hash_weights
-from ganvas.scorer import Scorer
+from ganvas.io import hub
+from ganvas.io.fingerprints import hash_weights
 from ganvas.scorers import _tfjs, cards
-from ganvas.scorers._published import cut
+from ganvas.scorers.base import Scorer
+from ganvas.scorers.networks.framing import crop_box
 from ganvas.types import Images, Scores
 
 EXPRESSIONS = ("Neutral", "Happy", "Sad", "Angry", "Fearful", "Disgusted", "Surprised")
@@ -51,7 +51,7 @@ def convert(age_manifest: bytes, age: bytes, expression_manifest: bytes, express
 
 def load(name: str) -> FaceApi:
     """The scorer; its weights are fetched the first time. Raises GanvasError where they can't be had."""
-    return FaceApi(hub.load(cards()[name]), name)
+    return FaceApi(hub.load_weights(cards()[name]), name)
 
 
 class FaceApi(Scorer):
@@ -69,7 +69,7 @@ class FaceApi(Scorer):
 
     def forward(self, images: Images) -> Scores:
         """(n, 9) of FFHQ-aligned faces."""
-        x = cut(images, BOX, SIZE) / 255
+        x = crop_box(images, BOX, SIZE) / 255
         age, gender = self.age_gender(x)
         expressions = self.expressions(x)
         # The logit of one class of a softmax: its own number against the others' log-sum.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ganvas.fingerprints import hash_weights
 from ganvas.generators.toy import (
     BLOB,
     BRIGHT,
@@ -19,11 +18,12 @@ from ganvas.generators.toy import (
     STRIPES,
     WIDTH,
     WIDTH_SPAN,
-    grid,
+    pixel_grid,
     stripe_pattern,
 )
-from ganvas.pictures import shrink
-from ganvas.scorer import Scorer
+from ganvas.io.fingerprints import hash_weights
+from ganvas.io.images import downscale
+from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores
 
 GAIN = 2.0
@@ -51,10 +51,10 @@ class ToyScorer(Scorer):
 
     def forward(self, images: Images) -> Scores:
         """Scores (n, 5) of pictures of any size."""
-        images = shrink(images.float(), SIDE)
+        images = downscale(images.float(), SIDE)
         colours = self.colours / self.colours.square().sum(1, keepdim=True)
         grey, red, blob = (images[:, None] * colours[..., None, None]).sum(2).unbind(1)
-        y, x = grid(images.device)
+        y, x = pixel_grid(images.device)
         upper, stripes = (y < SIDE / 2).expand(SIDE, SIDE).float(), stripe_pattern(images.device).expand(SIDE, SIDE)
         # Against the margins, which the blob doesn't reach: JPEG shifts whole pictures a little.
         blob = blob - torch.cat((blob[:, :3], blob[:, -3:]), 1).mean((1, 2), keepdim=True)

@@ -23,31 +23,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganvas.data.multimnist_files import read_multimnist
 from ganvas.errors import GanvasError
-from ganvas.generator import Generator
+from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import Encoder, EncoderNetwork, encoder_for, save_encoder
-from ganvas.inversion.likeness import Likeness, eye_of
-from ganvas.multimnist_files import read_multimnist
+from ganvas.inversion.object_loss import ObjectLoss, counter_features
 from ganvas.scorers.count import Counter
-from ganvas.training import checkpoints
-from ganvas.training._count_lesson import Lesson, Material, Options, School, material_of
-from ganvas.training._latent_judge import some_rows
-from ganvas.training.counter import slope
-from ganvas.training.encoder import fold
+from ganvas.training import checkpoint as training_checkpoint
+from ganvas.training.count_encoder_data import (
+    CountEncoderConfig,
+    CountEncoderData,
+    CountEncoderTraining,
+    CountImages,
+    read_count_images,
+)
+from ganvas.training.counter import warmup_cosine
+from ganvas.training.encoder import fold_whitening
+from ganvas.training.latent_discriminator import select_rows
 
-__all__ = ["Lesson", "Material", "Options", "begin", "learn", "material_of", "train_encoder"]
+__all__ = [
+    "CountEncoderConfig",
+    "CountEncoderData",
+    "CountImages",
+    "read_count_images",
+    "train_encoder",
+    "train_first_part",
+    "train_second_part",
+]
 
 CHUNK = 50
 """Steps between checkpoints."""
 SCALE = 512
 """Real pictures, at most, whose variances losses are shares of."""
-STEEPEST = 1.0
+MAX_GRADIENT = 1.0
 """The longest gradient by a real picture's code, in standard deviations."""
 SECOND_RATE = 0.3
 """The learning rate of the second part, of the first's: it shall not forget."""
-JUDGE_RATE = 0.3
+DISCRIMINATOR_RATE = 0.3
 """The learning rate of the latent discriminator, of the encoder's."""
-Watch = Callable[[int, int], object]
+TrainProgress = Callable[[int, int], object]
 Loss = Callable[[int, torch.Generator], Tensor]
 
 
@@ -56,20 +70,22 @@ def train_encoder(
     generator: Generator,
     counter: Counter,
     out: str | Path,
-    options: Options | None = None,
-    watch: Watch = lambda step, steps: None,
+    options: CountEncoderConfig | None = None,
+    watch: TrainProgress = lambda step, steps: None,
 ) -> Encoder:
     """Train on the training part of a MultiMNIST folder, and write the encoder to ``out``.
 
     Checkpoints beside ``out`` let a run that was stopped go on, to the same bytes. ``watch(step, steps)`` counts both parts.
     Raises GanvasError for a folder that holds no MultiMNIST, and checkpoints of another run.
     """
-    out, options = Path(out), options or Options()
+    out, options = Path(out), options or CountEncoderConfig()
     total = options.first + options.steps
-    lesson = Lesson(generator, eye_of(counter), material_of(read_multimnist(folder, "train"), generator))
+    lesson = CountEncoderData(
+        generator, counter_features(counter), read_count_images(read_multimnist(folder, "train"), generator)
+    )
     kept = [out.with_suffix(f".{part}.checkpoint.safetensors") for part in ("first", "second")]
-    begun = begin(lesson, options, kept[0], lambda step, _: watch(step, total))
-    network = learn(lesson, options, begun, kept[1], lambda step, _: watch(options.first + step, total))
+    begun = train_first_part(lesson, options, kept[0], lambda step, _: watch(step, total))
+    network = train_second_part(lesson, options, begun, kept[1], lambda step, _: watch(options.first + step, total))
     encoder = encoder_for(generator, network)
     save_encoder(encoder, out, {"options": asdict(options)})
     for path in kept:
@@ -77,11 +93,14 @@ def train_encoder(
     return encoder
 
 
-def begin(
-    lesson: Lesson, options: Options, checkpoint: Path | None = None, watch: Watch = lambda step, steps: None
+def train_first_part(
+    lesson: CountEncoderData,
+    options: CountEncoderConfig,
+    checkpoint: Path | None = None,
+    watch: TrainProgress = lambda step, steps: None,
 ) -> EncoderNetwork:
     """The network after the first part: w of drawn pictures, in standard deviations from the mean; the same for all spaces."""
-    school = School(lesson, options)
+    school = CountEncoderTraining(lesson, options)
     network = school.network()
 
     def loss(step: int, random: torch.Generator) -> Tensor:
@@ -94,18 +113,18 @@ def begin(
     return network
 
 
-def learn(
-    lesson: Lesson,
-    options: Options,
+def train_second_part(
+    lesson: CountEncoderData,
+    options: CountEncoderConfig,
     begun: EncoderNetwork,
     checkpoint: Path | None = None,
-    watch: Watch = lambda step, steps: None,
+    watch: TrainProgress = lambda step, steps: None,
 ) -> EncoderNetwork:
-    """The finished network, from what ``begin`` gave, which stays as it was."""
-    school = School(lesson, options)
+    """The finished network, from what ``train_first_part`` gave, which stays as it was."""
+    school = CountEncoderTraining(lesson, options)
     network, judge = school.network(), school.judge()
     network.load_state_dict(begun.state_dict())
-    likeness = Likeness.of(lesson.eye, lesson.material.images(slice(0, SCALE)), options.pixels, options.features)
+    likeness = ObjectLoss.of(lesson.eye, lesson.material.images(slice(0, SCALE)), options.pixels, options.features)
     rows: list[Tensor] = []
     """Mapped ones and encoded ones of this step: what the encoder's loss leaves for the discriminator's."""
 
@@ -117,13 +136,13 @@ def learn(
         free = options.open(step, network.num_ws).to(offsets)
         offsets = offsets[: len(real)] * free
         ws = base[: len(real), None] + offsets
-        missed, counts = likeness.missed(school.synthesis(gentle(ws)), likeness.aim(real))
+        missed, counts = likeness.missed(school.synthesis(clip_gradient(ws)), likeness.aim(real))
         loss = missed.mean() + options.code * school.missed(base[len(real) :], codes)
         loss = loss + options.offset * offsets.square().mean() * network.num_ws / free.sum().clamp(min=1)
         if options.keep_count:
             wanted = lesson.material.counts[chosen].clamp(max=counts.shape[1] - 1).to(counts.device)
             loss = loss + options.keep_count * F.cross_entropy(counts, wanted)
-        some = some_rows(ws, random)
+        some = select_rows(ws, random)
         rows[:] = [codes, some.detach()]
         return loss + options.judged * judge.deceived(some)
 
@@ -134,18 +153,18 @@ def learn(
     run |= {"pictures": len(lesson.material.counts), "ink": int(lesson.material.pixels.sum())}
     _descend(school, [network, judge], [of_encoder, of_judge], options.steps, _Kept(checkpoint, run), watch)
     mean, deviation = school.mean.cpu(), school.deviation.cpu()
-    return fold(network.cpu(), mean, deviation * torch.eye(network.w_dim)).requires_grad_(False)
+    return fold_whitening(network.cpu(), mean, deviation * torch.eye(network.w_dim)).requires_grad_(False)
 
 
-def gentle(ws: Tensor) -> Tensor:
-    """The same codes (n, num_ws, w_dim); a mean loss over them moves none by a gradient of more than ``STEEPEST``.
+def clip_gradient(ws: Tensor) -> Tensor:
+    """The same codes (n, num_ws, w_dim); a mean loss over them moves none by a gradient of more than ``MAX_GRADIENT``.
 
     Pictures of a small generator change abruptly here and there, and one such gradient would undo what many others taught.
     """
 
     def limited(slope: Tensor) -> Tensor:
         norms = slope.norm(dim=(1, 2), keepdim=True) * len(slope)
-        return slope * (STEEPEST / norms.clamp(min=1e-12)).clamp(max=1)
+        return slope * (MAX_GRADIENT / norms.clamp(min=1e-12)).clamp(max=1)
 
     found = ws.view_as(ws)
     if found.requires_grad:
@@ -161,27 +180,34 @@ class _Kept(NamedTuple):
 
 
 def _descend(
-    school: School, networks: list[nn.Module], losses: list[Loss], steps: int, kept: _Kept, watch: Watch
+    school: CountEncoderTraining,
+    networks: list[nn.Module],
+    losses: list[Loss],
+    steps: int,
+    kept: _Kept,
+    watch: TrainProgress,
 ) -> None:
     """Adam on each network by its own loss; a checkpoint every ``CHUNK`` steps, from which it goes on to the same weights."""
     options = school.options
-    shares = [(networks[0], 1.0)] if len(networks) == 1 else zip(networks, (SECOND_RATE, JUDGE_RATE), strict=True)
+    shares = (
+        [(networks[0], 1.0)] if len(networks) == 1 else zip(networks, (SECOND_RATE, DISCRIMINATOR_RATE), strict=True)
+    )
     groups = [{"params": list(network.parameters()), "share": share} for network, share in shares]
     optimizer = torch.optim.AdamW(groups, options.rate, betas=(0.9, 0.99), weight_decay=0.0)
     made_of = {"generator": school.generator.fingerprint, "sizes": asdict(school.lesson.sizes)}
     # As JSON gives it back: lists, no tuples.
     run, every = json.loads(json.dumps(kept.run | made_of)), nn.ModuleList(networks)
-    done = checkpoints.load(kept.path, every, optimizer, run) if kept.path else 0
+    done = training_checkpoint.load_checkpoint(kept.path, every, optimizer, run) if kept.path else 0
     for chunk in range(done, math.ceil(steps / CHUNK)):
         random = torch.Generator().manual_seed(options.seed * 100_003 + chunk)
         for step in range(chunk * CHUNK, min((chunk + 1) * CHUNK, steps)):
             for group, loss in zip(optimizer.param_groups, losses, strict=True):
-                group["lr"] = options.rate * group["share"] * slope(step, steps)
+                group["lr"] = options.rate * group["share"] * warmup_cosine(step, steps)
                 _differentiate(loss(step, random), group["params"])
             optimizer.step()
             watch(step + 1, steps)
         if kept.path:
-            checkpoints.save(kept.path, chunk + 1, every, optimizer, run)
+            training_checkpoint.save_checkpoint(kept.path, chunk + 1, every, optimizer, run)
 
 
 def _differentiate(loss: Tensor, weights: Iterable[Tensor]) -> None:

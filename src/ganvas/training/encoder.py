@@ -16,18 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganvas.data.label_files import load_labels
 from ganvas.errors import GanvasError, unknown
-from ganvas.files import load_tensors, save_tensors
-from ganvas.fingerprints import hash_weights
-from ganvas.generator import Generator
+from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import SIDE, Encoder, EncoderNetwork, encoder_for, save_encoder
-from ganvas.labels import load_labels
-from ganvas.pictures import from_bytes, shrink, to_bytes
-from ganvas.shards import decode, images_path
-from ganvas.training import checkpoints
+from ganvas.io.files import load_tensors, save_tensors
+from ganvas.io.fingerprints import hash_weights
+from ganvas.io.images import downscale, from_bytes, to_bytes
+from ganvas.io.shards import decode_pictures, images_path
+from ganvas.training import checkpoint as training_checkpoint
 from ganvas.types import DTYPES
 
-Report = Callable[[str], None]
+LineReporter = Callable[[str], None]
 HELD_OUT = 512
 """The last faces are learned from by nothing: each epoch is measured on them."""
 COMPONENTS = 256
@@ -36,7 +36,7 @@ RIDGE = 100.0
 
 
 @dataclass(frozen=True)
-class Options:
+class EncoderConfig:
     """How to train; ``dtype`` is that of convolutions.
 
     ``code``, ``pixels``, ``identity`` and ``attributes`` weigh what an error changes: the share of each one's variance that is
@@ -61,7 +61,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Material:
+class EncoderData:
     """``pixels`` (n, 3, SIDE, SIDE) uint8 and their codes ``w`` (n, w_dim); ``shows`` (w_dim, m) turns an error of whitened
     codes into what is seen of it."""
 
@@ -77,23 +77,25 @@ def train_encoder(
     folder: str | Path,
     generator: Generator,
     out: str | Path,
-    options: Options | None = None,
-    report: Report = print,
+    options: EncoderConfig | None = None,
+    report: LineReporter = print,
 ) -> Encoder:
     """Train on a label folder with kept pictures (``ganvas label --keep-images``), and write the encoder to ``out``.
 
     A run that was stopped goes on after its last epoch: a checkpoint lies beside ``out``, and the embeddings, too.
     Raises GanvasError where the folder has no pictures, or another generator's.
     """
-    out, options = Path(out), options or Options()
-    material = prepare(Path(folder), generator, options, out.with_suffix(".embeddings.safetensors"), report)
-    encoder = encoder_for(generator, fit(material, generator, options, out.with_suffix(".checkpoint"), report))
+    out, options = Path(out), options or EncoderConfig()
+    material = read_encoder_data(Path(folder), generator, options, out.with_suffix(".embeddings.safetensors"), report)
+    encoder = encoder_for(generator, fit_encoder(material, generator, options, out.with_suffix(".checkpoint"), report))
     save_encoder(encoder, out)
     out.with_suffix(".checkpoint").unlink(missing_ok=True)
     return encoder
 
 
-def prepare(folder: Path, generator: Generator, options: Options, cache: Path, report: Report) -> Material:
+def read_encoder_data(
+    folder: Path, generator: Generator, options: EncoderConfig, cache: Path, report: LineReporter
+) -> EncoderData:
     """Pictures, codes, and what shows."""
     data = load_labels(folder, generator)
     if len(data) < 2 * HELD_OUT:
@@ -117,14 +119,14 @@ def prepare(folder: Path, generator: Generator, options: Options, cache: Path, r
         seen = ~found.isnan().any(1)
         known = found[seen] / found[seen].var(0).sum().sqrt()
         parts.append(options.identity**0.5 * _reading(codes[: len(found)][seen], known))
-    return Material(pixels, data.w, mean.float(), whiten.float(), unwhiten.float(), torch.cat(parts, 1))
+    return EncoderData(pixels, data.w, mean.float(), whiten.float(), unwhiten.float(), torch.cat(parts, 1))
 
 
 def read_pictures(folder: Path, n: int, shard: int) -> Tensor:
     """The first ``n`` kept pictures, (n, 3, SIDE, SIDE), uint8."""
     pixels = torch.empty(n, 3, SIDE, SIDE, dtype=torch.uint8)
     for i, picture in enumerate(_kept(folder, n, shard)):
-        pixels[i] = to_bytes(shrink(picture, SIDE))[0].permute(2, 0, 1)
+        pixels[i] = to_bytes(downscale(picture, SIDE))[0].permute(2, 0, 1)
     return pixels
 
 
@@ -134,13 +136,13 @@ def _kept(folder: Path, n: int, shard: int) -> Iterator[Tensor]:
         if not path.exists():
             raise GanvasError(f"{folder} has no {path.name}: label with --keep-images, and to the end.")
         tensors, _ = load_tensors(path)
-        yield from decode(tensors, min(shard, n - start))
+        yield from decode_pictures(tensors, min(shard, n - start))
 
 
 def _components(pixels: Tensor) -> Tensor:
     """Principal components of the pictures at a quarter of SIDE, (n, COMPONENTS), of variance 1 in all."""
     side = SIDE // 4
-    small = torch.cat([shrink(part.float() / 127.5 - 1, side).flatten(1) for part in pixels.split(1024)])
+    small = torch.cat([downscale(part.float() / 127.5 - 1, side).flatten(1) for part in pixels.split(1024)])
     small -= small.mean(0)
     _, vectors = torch.linalg.eigh(torch.cov(small[:12_000].T))
     found = small @ vectors[:, -COMPONENTS:]
@@ -153,7 +155,7 @@ def _reading(codes: Tensor, values: Tensor) -> Tensor:
     return torch.linalg.solve(gram, codes.T @ (values - values.mean(0)))
 
 
-def _embeddings(folder: Path, n: int, shard: int, cache: Path, report: Report) -> Tensor:
+def _embeddings(folder: Path, n: int, shard: int, cache: Path, report: LineReporter) -> Tensor:
     """dlib's embeddings of the first ``n`` kept pictures, kept beside the encoder: they take minutes."""
     from ganvas.identity import FaceEmbedder
 
@@ -171,7 +173,9 @@ def _embeddings(folder: Path, n: int, shard: int, cache: Path, report: Report) -
     return found
 
 
-def fit(material: Material, generator: Generator, options: Options, checkpoint: Path, report: Report) -> EncoderNetwork:
+def fit_encoder(
+    material: EncoderData, generator: Generator, options: EncoderConfig, checkpoint: Path, report: LineReporter
+) -> EncoderNetwork:
     """The network after ``options.epochs``, one generator of chance an epoch: a resumed run draws the same."""
     torch.manual_seed(options.seed)
     network = EncoderNetwork(generator.w_dim, generator.num_ws).to(memory_format=torch.channels_last)  # pyright: ignore
@@ -183,8 +187,8 @@ def fit(material: Material, generator: Generator, options: Options, checkpoint: 
     )
     codes = (material.w - material.mean) @ material.whiten
     run = {"options": asdict(options), "faces": len(codes), "codes": hash_weights([("w", material.w)])}
-    done = checkpoints.load(checkpoint, network, optimizer, run)
-    checkpoints.advance(schedule, done * steps)
+    done = training_checkpoint.load_checkpoint(checkpoint, network, optimizer, run)
+    training_checkpoint.advance_schedule(schedule, done * steps)
     for epoch in range(done, options.epochs):
         random = torch.Generator().manual_seed(options.seed * 10_007 + epoch)
         torch.manual_seed(options.seed * 10_007 + epoch)
@@ -200,10 +204,10 @@ def fit(material: Material, generator: Generator, options: Options, checkpoint: 
             optimizer.step()
             schedule.step()
             total += loss.item()
-        checkpoints.save(checkpoint, epoch + 1, network, optimizer, run)
+        training_checkpoint.save_checkpoint(checkpoint, epoch + 1, network, optimizer, run)
         held_out = _missed(network, material, codes)
         report(f"epoch {epoch + 1} of {options.epochs}: loss {total / steps:.4f}, held out {held_out:.4f}")
-    return fold(network, material.mean, material.unwhiten)
+    return fold_whitening(network, material.mean, material.unwhiten)
 
 
 def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
@@ -223,7 +227,7 @@ def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _missed(network: EncoderNetwork, material: Material, codes: Tensor) -> float:
+def _missed(network: EncoderNetwork, material: EncoderData, codes: Tensor) -> float:
     """The loss on the held-out faces, as the encoder will see them."""
     network.eval()
     total = 0.0
@@ -235,7 +239,7 @@ def _missed(network: EncoderNetwork, material: Material, codes: Tensor) -> float
 
 
 @torch.no_grad()
-def fold(network: EncoderNetwork, mean: Tensor, unwhiten: Tensor) -> EncoderNetwork:
+def fold_whitening(network: EncoderNetwork, mean: Tensor, unwhiten: Tensor) -> EncoderNetwork:
     """The same network with codes ``mean + x @ unwhiten`` at its end, not x."""
     network.base.weight.copy_(unwhiten.T @ network.base.weight)
     network.base.bias.copy_(mean + network.base.bias @ unwhiten)

@@ -22,11 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
-from ganvas.fingerprints import hash_weights
+from ganvas.io.fingerprints import hash_weights
 from ganvas.scorers.celeba40 import ATTRIBUTES, Network, channels_last, match_softness
-from ganvas.training import checkpoints
+from ganvas.training import checkpoint as training_checkpoint
 from ganvas.training.augmentation import recolour_and_erase
-from ganvas.training.faces import CALIBRATION, TEST, FaceSet
+from ganvas.training.celeba import CALIBRATION, TEST, FaceSet
 
 ANCHORS = ("Male", "Young", "Smiling")
 BALANCE = {"Young": 0.6}
@@ -36,7 +36,7 @@ LABEL_SMOOTHING = 0.04
 
 
 @dataclass(frozen=True)
-class Options:
+class ScorerConfig:
     """How to train. ``penalty`` weighs the squared correlations of a logit's residual with the other labels."""
 
     epochs: int = 8
@@ -49,7 +49,7 @@ class Options:
     seed: int = 0
 
 
-def balance(labels: Tensor, largest: float = 8.0) -> Tensor:
+def balance_weights(labels: Tensor, largest: float = 8.0) -> Tensor:
     """Weights (n, attributes), of mean 1, under which each attribute is independent of Male, Young and Smiling.
 
     ``p(anchors) p(attribute) / p(anchors, attribute)``, at most ``largest``, with counts smoothed by three.
@@ -68,7 +68,7 @@ def balance(labels: Tensor, largest: float = 8.0) -> Tensor:
     return weights / weights.mean(0)
 
 
-def leakage(logits: Tensor, labels: Tensor) -> Tensor:
+def leakage_penalty(logits: Tensor, labels: Tensor) -> Tensor:
     """How much the logits tell of other attributes' labels beyond their own: squared correlations, summed an attribute.
 
     A logit's residual is what is left when the mean logit of its own label is taken off; what chance gives in a batch
@@ -115,7 +115,7 @@ AUGMENTATIONS = {"cnn": recolour_and_erase}
 
 @dataclass(frozen=True)
 class GeneratedFaces:
-    """``pixels`` (n, 3, SIZE, SIZE) uint8 and ``targets`` (n, 40): smoothed logits to learn."""
+    """``pixels`` (n, 3, SIZE, SIZE) uint8 and ``control.target_values`` (n, 40): smoothed logits to learn."""
 
     pixels: Tensor
     targets: Tensor
@@ -125,13 +125,13 @@ def loss_on_labels(logits: Tensor, labels: Tensor, weights: Tensor, penalty: flo
     """Weighted cross-entropy with smoothed labels, and the leakage penalty."""
     smooth = labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / 2
     entropy = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
-    return (entropy * weights).mean() + penalty * leakage(logits, labels)
+    return (entropy * weights).mean() + penalty * leakage_penalty(logits, labels)
 
 
 def train(
     faces: FaceSet,
     network: Network,
-    options: Options,
+    options: ScorerConfig,
     generated: GeneratedFaces | None = None,
     checkpoint: Path | None = None,
     report: Callable[[str], None] = print,
@@ -142,7 +142,7 @@ def train(
     Raises GanvasError for a checkpoint that is damaged or of another run, and for fewer faces than a batch.
     """
     real = faces.part((faces.tenths != TEST) & (faces.tenths != CALIBRATION))
-    weights = balance(real.labels)
+    weights = balance_weights(real.labels)
     network = channels_last(network).train()
     optimizer = _optimizer(network, options)
     share = options.generated_share if generated else 0.0
@@ -156,8 +156,8 @@ def train(
     spread = generated.targets.std(0) if generated else None
     run = _run(network, options, real, generated)
     change = AUGMENTATIONS.get(network.arch, augment)
-    done = checkpoints.load(checkpoint, network, optimizer, run) if checkpoint else 0
-    checkpoints.advance(schedule, done * steps)
+    done = training_checkpoint.load_checkpoint(checkpoint, network, optimizer, run) if checkpoint else 0
+    training_checkpoint.advance_schedule(schedule, done * steps)
     for epoch in range(done, options.epochs):
         # One generator an epoch: a resumed run draws what the run left alone drew.
         random = torch.Generator().manual_seed(options.seed * 10_007 + epoch)
@@ -181,11 +181,11 @@ def train(
             total += float(loss.detach())
         report(f"epoch {epoch + 1} of {options.epochs}: loss {total / steps:.4f}")
         if checkpoint:
-            checkpoints.save(checkpoint, epoch + 1, network, optimizer, run)
+            training_checkpoint.save_checkpoint(checkpoint, epoch + 1, network, optimizer, run)
     return network.eval()
 
 
-def _optimizer(network: Network, options: Options) -> torch.optim.Optimizer:
+def _optimizer(network: Network, options: ScorerConfig) -> torch.optim.Optimizer:
     """AdamW; what reads the features starts from chance and learns faster."""
     features = list(network.get_submodule("features").parameters())
     inside = {id(parameter) for parameter in features}
@@ -198,7 +198,7 @@ def _optimizer(network: Network, options: Options) -> torch.optim.Optimizer:
     )
 
 
-def _run(network: Network, options: Options, real: FaceSet, generated: GeneratedFaces | None) -> dict[str, Any]:
+def _run(network: Network, options: ScorerConfig, real: FaceSet, generated: GeneratedFaces | None) -> dict[str, Any]:
     """What a training depends on, as JSON: a checkpoint of another one is refused."""
     return {
         "options": asdict(options),
@@ -212,11 +212,11 @@ def _run(network: Network, options: Options, real: FaceSet, generated: Generated
 def calibrate(network: nn.Module, faces: FaceSet) -> tuple[Tensor, Tensor]:
     """Platt's scaling on the calibration tenth, which has CelebA's own mix of faces: training's weights took that away."""
     held_out = faces.part(faces.tenths == CALIBRATION)
-    return platt(predict(network, held_out.pixels), held_out.labels)
+    return fit_platt(predict_logits(network, held_out.pixels), held_out.labels)
 
 
 @torch.enable_grad()
-def platt(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def fit_platt(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(scale, offset), each (attributes,), that make logits (n, attributes) probabilities; scales are positive, so ranks stay."""
     logits, labels = logits.detach().double(), labels.double()
     log_scale = torch.zeros(logits.shape[1], dtype=torch.double, requires_grad=True)
@@ -236,7 +236,7 @@ def platt(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def predict(network: nn.Module, pixels: Tensor, softness: float = 0.0, batch: int = 256) -> Tensor:
+def predict_logits(network: nn.Module, pixels: Tensor, softness: float = 0.0, batch: int = 256) -> Tensor:
     """Uncalibrated logits (n, attributes) of uint8 pictures (n, 3, SIZE, SIZE): means over each and its mirror image."""
     network.eval()
     logits = []

@@ -1,0 +1,1 @@
+"""Experiments on ffhq: what ships for it, the tables and figures of Lesné et al., and what was tried."""

@@ -1,0 +1,299 @@
+"""Whether balancing is worth it: small counters trained where pictures with the most objects are rare, balanced in three ways.
+
+Doubinsky et al. (https://cea.hal.science/cea-04852483) want counts under control to add to data sets what they lack. Here
+one real picture in ``RARE_DIVISOR`` has four objects. A counter learns from that as it is; with those few shown more often
+(oversampling); with drawn pictures of four added; with real pictures of three added that were inverted and given one more.
+What is added was made by ``balance.generated`` and ``balance.real``, as users make it, and is judged by the scorer. Real test
+pictures, as many of each count, judge the counters.
+
+Counters learn as ``training.counter`` teaches (optimiser, slope, precision), but from pictures as they are: its changes put
+pictures together, which makes fours of twos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from experiments.multimnist import encoders
+from experiments.multimnist.context import CountContext
+from experiments.multimnist.editors import fit_best
+from experiments.multimnist.labelled_codes import COUNTED
+from experiments.multimnist.section import ReportSection, SectionTable, key_of
+from ganvas import editors
+from ganvas.balance.generated import BalanceRequest, balance
+from ganvas.balance.real import Inverter, PictureSource, balance_from
+from ganvas.balance.set_files import LABELS, REPORT
+from ganvas.control.conditions import Condition
+from ganvas.data.multimnist_files import MultiMnist, read_multimnist
+from ganvas.editors.base import Editor
+from ganvas.errors import GanvasError
+from ganvas.evaluation.tables import format_estimate
+from ganvas.evaluation.trials import dtype_name
+from ganvas.io.figures import draw_grid
+from ganvas.io.files import read_json
+from ganvas.io.fingerprints import hash_weights
+from ganvas.io.images import downscale, from_bytes, read_picture
+from ganvas.recipe.model import NamedTool, Tools
+from ganvas.scorers.count import SIDE, CounterBlock, to_network_input
+from ganvas.seeds import BENCH_SEED, PROOF_SEED
+from ganvas.stats import Estimate, bootstrap_mean
+from ganvas.training.counter import CounterConfig, warmup_cosine
+from ganvas.types import Images
+
+NAME, TITLE = "proof", "Balancing, and what it is worth"
+RARE_DIVISOR = 20
+"""One picture in so many has the most objects."""
+PICTURES = 2000
+"""Real ones that counters learn from; in a small report a quarter of the images that are inverted."""
+CLASSES = 8
+"""Counts that a network tells apart, from 0."""
+BATCH, TRIES = 32, 8
+"""Pictures a step; candidates for each picture that is wanted, at most."""
+PICTURES_SHOWN = 8
+Grey = UInt8[Tensor, "n 64 64"]
+
+
+@dataclass(frozen=True)
+class CounterTrainingSet:
+    """Pictures and counts; ``even``: each count is shown equally often."""
+
+    grey: Grey
+    counts: Int[Tensor, " n"]
+    even: bool = False
+
+    def plus(self, grey: Grey, count: int) -> CounterTrainingSet:
+        """With pictures of one count added."""
+        return CounterTrainingSet(
+            torch.cat((self.grey, grey)), torch.cat((self.counts, torch.full((len(grey),), count)))
+        )
+
+
+class SmallCounter(nn.Module):
+    """The counter's stem, blocks, sum and hidden layer, at an eighth of its width."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(4, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+        self.blocks = nn.Sequential(CounterBlock(width, 2 * width, 2), CounterBlock(2 * width, 4 * width, 2))
+        self.hidden, self.count = nn.Linear(4 * width, 4 * width), nn.Linear(4 * width, CLASSES)
+
+    def forward(self, grey: Float[Tensor, "n 1 64 64"]) -> Float[Tensor, "n 8"]:
+        """Logits of counts."""
+        x = self.blocks(F.relu(self.norm(self.stem(F.pixel_unshuffle(grey, 2)))))
+        return self.count(F.relu(self.hidden(x.sum((2, 3)) / 16)))
+
+
+def run(stage: CountContext) -> ReportSection:
+    """With the encoder and the editor that other sections have."""
+    if stage.folder is None:
+        return encoders.require_real_images(NAME, TITLE)
+    editor = fit_best(stage)
+    network = encoders.train_kind(stage, COUNTED)
+    name = hash_weights(network.state_dict().items())[:12]
+    return measure_balancing(
+        stage, editor, Inverter(name, lambda images: encoders.invert_images(stage, network, images, "w+"))
+    )
+
+
+def measure_balancing(stage: CountContext, editor: Editor, inverter: Inverter) -> ReportSection:
+    """The section. Raises GanvasError where the folder hasn't enough pictures."""
+    if stage.folder is None:
+        raise GanvasError(encoders.NO_REAL_IMAGES)
+    n = min(PICTURES, max(stage.size.images // 4, 2 * RARE_DIVISOR))
+    data = read_multimnist(stage.folder, "train", 2 * n)
+    most = int(data.counts.max())
+    chosen = select_rare(data.counts, n)
+    real = CounterTrainingSet(_grey(_images(data, chosen)), data.counts[chosen])
+    lacking = int((real.counts == most - 1).sum() - (real.counts == most).sum())
+    made, reports = _added(stage, editor, inverter, data, chosen[real.counts == most - 1], lacking)
+    lessons = {
+        "nothing added": real,
+        "oversampling": CounterTrainingSet(real.grey, real.counts, even=True),
+        "drawn": real.plus(made["drawn"], most),
+        "edited": real.plus(made["edited"], most),
+    }
+    test = read_multimnist(stage.folder, "test", 2 * n)
+    found = {name: _judged(stage, name, lesson, test) for name, lesson in lessons.items()}
+    pictures = _pictures(real.grey[real.counts == most], made)
+    return _section(stage, lessons, test.counts, found, reports, pictures)
+
+
+def select_rare(counts: Int[Tensor, " n"], n: int) -> Int[Tensor, " chosen"]:
+    """The first ``n`` pictures, one in ``RARE_DIVISOR`` with the highest count and as many of each other.
+    GanvasError if too few."""
+    values = counts.unique().tolist()
+    few = max(n // RARE_DIVISOR, 1)
+    each = (n - few) // max(len(values) - 1, 1)
+    rows = [(counts == k).nonzero()[:, 0][: few if k == values[-1] else each] for k in values]
+    if len(values) < 2 or min(map(len, rows)) < few or len(torch.cat(rows)) < n // 2:
+        raise GanvasError(f"The proof needs {n} pictures of several counts: there are {len(counts)}.")
+    return torch.cat(rows)
+
+
+def _added(
+    stage: CountContext, editor: Editor, inverter: Inverter, data: MultiMnist, fewer: Tensor, lacking: int
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Pictures that were made of the highest count, by way, and the reports of their making. ``fewer``: those with one less."""
+    most, generator = int(data.counts.max()), stage.generator
+    named = NamedTool("count", editors.fingerprint(editor))
+    tools = Tools(generator, dtype_name(generator), editor, named)
+    conditions = [Condition("count", most, most)]
+    if "sure" in stage.counter.attributes:
+        conditions.append(Condition("sure", 0.9, None, probability=True))
+    order = BalanceRequest(tuple(conditions), lacking, stage.seed - BENCH_SEED + PROOF_SEED, tries=TRIES * lacking)
+    key = key_of([stage.about, named.fingerprint, inverter.name, lacking])
+    folders = {way: stage.place("proof", f"{way}-{key}") for way in ("drawn", "edited")}
+    stage.watch(f"Drawing {lacking} pictures of {most} …")
+    try:
+        report = balance(tools, stage.counter, replace(order, way="draw"), folders["drawn"])
+    except GanvasError:
+        # Too rare: what there is by then is what the counter gets.
+        report = read_json(folders["drawn"] / REPORT)
+    stage.watch(f"Editing {len(fewer)} real pictures of {most - 1} …")
+    names = tuple(f"train-{int(row):05d}" for row in fewer)
+    origin = PictureSource(key, names, lambda i: downscale(_images(data, fewer[i : i + 1]), generator.resolution))
+    edited = balance_from(tools, stage.counter, order, origin, inverter, folders["edited"])
+    return {way: _read(folder) for way, folder in folders.items()}, {"drawn": report, "edited": edited}
+
+
+def _judged(stage: CountContext, name: str, lesson: CounterTrainingSet, test: MultiMnist) -> Float[Tensor, "repeats n"]:
+    """Which test pictures each of several counters gets right, 1 or 0."""
+    grey, right = _grey(_images(test, torch.arange(len(test)))), []
+    for repeat in range(stage.size.repeats):
+        stage.watch(f"Training a counter: {name}, {repeat + 1} of {stage.size.repeats} …")
+        network = train_small_counter(lesson, stage.size.counters, stage.seed + repeat)
+        with torch.no_grad():
+            found = torch.cat([network(part[:, None] / 255).argmax(1) for part in grey.split(256)])
+        right.append((found == test.counts).float())
+    return torch.stack(right)
+
+
+def train_small_counter(lesson: CounterTrainingSet, steps: int, seed: int) -> SmallCounter:
+    """A counter; equal arguments give equal weights on one machine."""
+    options = CounterConfig()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = SmallCounter().to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
+    optimizer = torch.optim.AdamW(network.parameters(), options.rate, weight_decay=options.decay)
+    random = torch.Generator().manual_seed(seed)
+    weights = 1 / lesson.counts.bincount().float()[lesson.counts] if lesson.even else torch.ones(len(lesson.counts))
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = options.rate * warmup_cosine(step, steps)
+        rows = torch.multinomial(weights, BATCH, replacement=True, generator=random)
+        grey = (lesson.grey[rows, None] / 255).contiguous(memory_format=torch.channels_last)
+        loss = F.cross_entropy(network(grey), lesson.counts[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval().requires_grad_(False)
+
+
+def _section(
+    stage: CountContext,
+    lessons: Mapping[str, CounterTrainingSet],
+    truth: Tensor,
+    found: Mapping[str, Tensor],
+    reports: Mapping[str, Any],
+    pictures: Tensor,
+) -> ReportSection:
+    most, rows, data = int(truth.max()), [], {}
+    for name, right in found.items():
+        made = lessons[name]
+        fours, rest = right[:, truth == most], right[:, truth < most]
+        told = {"most": _over(fours), "others": _over(rest), "all": _over(right)}
+        seeds = {key: values.mean(1) for key, values in (("most", fours), ("all", right))}
+        learned_from = {"pictures": len(made.counts), "most": int((made.counts == most).sum())}
+        data[name] = {**told, "by_seed": seeds, "learned_from": learned_from}
+        spread = " ".join(f"{value:.3f}" for value in seeds["most"].tolist())
+        cells = [format_estimate(vars(value), 3) for value in told.values()]
+        rows.append((name, str(learned_from["pictures"]), str(learned_from["most"]), *cells, spread))
+    head = (
+        "with",
+        "pictures",
+        f"of {most}",
+        f"right on {most}",
+        "right on fewer",
+        "right on all",
+        f"on {most}, by seed",
+    )
+    note = (
+        f"{len(truth):,} real test pictures, equally many of each count; {stage.size.repeats} counters a row,"
+        f" {stage.size.counters} steps of {BATCH}. Brackets: 95 % bootstrap intervals over test pictures."
+    )
+    table = SectionTable(f"Counters trained where 1 picture in {RARE_DIVISOR} has {most}", head, rows, note)
+    return ReportSection(
+        NAME,
+        TITLE,
+        INTRO.format(most=most, less=most - 1),
+        (table, _making(reports, most)),
+        {"proof": pictures},
+        {"counters": data, "making": dict(reports)},
+        {
+            "proof": f"Pictures of {most} that counters learned from: real, drawn, and edited from real ones of {most - 1}."
+        },
+    )
+
+
+INTRO = (
+    "A user has few pictures of {most}. Does it help a counter to draw more, or to add an object to real pictures of {less}?"
+    " What is added passed the scorer as {most}, as `ganvas balance` makes sets. Two things to know: the generator and that"
+    " scorer learned from a set with as many pictures of each count, so they bring in what this user's set lacks; and edited"
+    " pictures are labelled by the scorer, where it errs the counter learns the error."
+)
+
+
+def _making(reports: Mapping[str, Any], most: int) -> SectionTable:
+    """What balancing kept and discarded."""
+    rows = []
+    for way, report in reports.items():
+        reasons = {reason: sum(found.values()) for reason, found in report["discarded"].items()}
+        told = ", ".join(f"{times} for {reason}" for reason, times in reasons.items()) or "none"
+        rows.append((way, str(report["tried"]), str(report["kept"]), told))
+    return SectionTable(f"Pictures of {most} that were made", ("way", "candidates", "kept", "discarded"), rows)
+
+
+def _over(right: Float[Tensor, "repeats n"]) -> Estimate:
+    """The mean over counters, with an interval over pictures."""
+    return bootstrap_mean(right.mean(0))
+
+
+def _images(data: MultiMnist, rows: Tensor) -> Images:
+    return from_bytes(data.pixels[rows, :, :, None].expand(-1, -1, -1, 3))
+
+
+def _grey(images: Images) -> Grey:
+    parts = [to_network_input(part)[:, 0].mul(255).round().clamp(0, 255).to(torch.uint8) for part in images.split(256)]
+    return torch.cat(parts)
+
+
+def _read(folder: Path) -> Grey:
+    """The pictures of a balanced set, in the order of its labels."""
+    if not (folder / LABELS).exists():
+        return torch.zeros(0, SIDE, SIDE, dtype=torch.uint8)
+    from pyarrow import parquet
+
+    files = parquet.read_table(folder / LABELS, columns=["file"]).to_pydict()["file"]
+    return _grey(torch.cat([read_picture(folder / file) for file in files]))
+
+
+def _pictures(real: Tensor, made: Mapping[str, Tensor]) -> Tensor:
+    """A row of each kind, of pictures (n, 64, 64)."""
+    rows = {"real": real, **made}
+    blank = torch.full((1, SIDE, SIDE), 255, dtype=torch.uint8)
+    cells = [
+        picture[:, :, None].expand(-1, -1, 3).contiguous()
+        for grey in rows.values()
+        for picture in torch.cat(
+            (grey[:PICTURES_SHOWN], blank.expand(PICTURES_SHOWN - min(len(grey), PICTURES_SHOWN), -1, -1))
+        )
+    ]
+    return draw_grid(cells, list(rows), [""] * PICTURES_SHOWN, size=11)

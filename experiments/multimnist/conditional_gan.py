@@ -1,0 +1,234 @@
+"""A generator that is told the count, beside an editor that moves the count of one that isn't.
+
+Saseendran, Skubch and Keuper, *Multi-Class Multi-Instance Count Conditioned Adversarial Image Generation*, ICCV 2021,
+https://arxiv.org/abs/2103.16795, condition a StyleGAN2 on counts; Doubinsky et al. (https://cea.hal.science/cea-04852483)
+name it as the other way to have them. ``ganvas train-gan --condition count`` gives such a generator (the count as one-hot
+label beside z; their network that predicts counts of generated pictures isn't part of it). The editor's way to a picture
+of a count is: draw one, count, move by what is lacking.
+
+Diversity is the mean distance of pairs of pictures of one count in the counter's features. Digit distance is the Fréchet
+distance in these features, between all pictures of a way and as many real test pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from experiments.multimnist.context import CONDITIONAL, CountContext
+from experiments.multimnist.editors import fit_best
+from experiments.multimnist.section import ReportSection, SectionTable
+from experiments.multimnist.trials import BATCH, HIGH, LOW, SURE_PROBABILITY
+from ganvas.checkpoints.load import load_generator
+from ganvas.data.multimnist_files import read_multimnist
+from ganvas.errors import GanvasError
+from ganvas.evaluation.tables import format_estimate
+from ganvas.fid import fid
+from ganvas.generators.base import Generator, sample
+from ganvas.io.figures import draw_grid
+from ganvas.io.files import load_tensors
+from ganvas.io.images import downscale, to_bytes
+from ganvas.seeds import BENCH_SEED, CONDITIONAL_SEED
+from ganvas.stats import bootstrap_mean
+from ganvas.types import Images, Scores, WPlus
+
+NAME, TITLE = "conditional", "A count-conditional GAN, and an editor of one without"
+PICTURES_SHOWN = 8
+Features = Float[Tensor, "n features"]
+
+
+@dataclass(frozen=True)
+class GeneratedCounts:
+    """Pictures of a way that were asked for a count: what the counter says, its features, and the first of them."""
+
+    scores: Scores
+    features: Features
+    shown: Images
+
+
+CodeSource = Callable[[int, int], WPlus]
+"""A count and how many codes, to codes."""
+
+
+def run(stage: CountContext) -> ReportSection:
+    """With the conditional generator in the stage's ``work``. Raises GanvasError, with what makes it, where there is none."""
+    path = stage.place(CONDITIONAL)
+    if not path.exists():
+        raise GanvasError(_missing(path))
+    editor = fit_best(stage)
+    found = compare_generators(stage, *load_conditional(path), lambda ws, change: editor.edit(ws, {"count": change}))
+    images = _training(path).get("images")
+    return (
+        replace(found, intro=f"{found.intro} The conditional generator saw {images:,} pictures.")
+        if type(images) is int
+        else found
+    )
+
+
+def _training(path: Path) -> Mapping[str, Any]:
+    """What a file says of how its generator was trained; nothing where it doesn't."""
+    told = load_tensors(path)[1].get("training") if path.suffix == ".safetensors" else None
+    return told if isinstance(told, dict) else {}
+
+
+def load_conditional(path: Path) -> tuple[Generator, tuple[int, ...]]:
+    """A conditional generator, and the count that each of its labels stands for. Raises GanvasError for any other."""
+    generator = load_generator(str(path))
+    if not generator.num_labels:
+        raise GanvasError(f"{path} isn't conditional: `ganvas train-gan --condition count` makes one that is.")
+    counts = _training(path).get("labels") or range(LOW, LOW + generator.num_labels)
+    if (
+        not isinstance(counts, list | range)
+        or len(counts) != generator.num_labels
+        or not all(type(k) is int for k in counts)
+    ):
+        raise GanvasError(f"{path} is damaged: it doesn't say what its {generator.num_labels} labels stand for.")
+    return generator, tuple(counts)
+
+
+def compare_generators(
+    stage: CountContext, conditional: Generator, counts: tuple[int, ...], move: Callable[[WPlus, Tensor], WPlus]
+) -> ReportSection:
+    """Both ways, and drawing alone, asked for each count."""
+    asked = [k for k in counts if LOW <= k <= HIGH]
+    n, free = max(stage.size.moves // max(len(asked), 1), 2), _free(stage)
+    seed = stage.seed - BENCH_SEED + CONDITIONAL_SEED
+
+    def told(count: int, n: int) -> WPlus:
+        one_hot = torch.eye(conditional.num_labels)[counts.index(count)].expand(n, -1)
+        return sample(conditional, n, 1.0, seed + n * count, one_hot)
+
+    def moved(count: int, n: int) -> WPlus:
+        ws = sample(stage.generator, n, 1.0, seed + n * count)
+        return move(ws, count - free(ws))
+
+    ways: dict[str, tuple[Generator, CodeSource]] = {
+        "told the count": (conditional, told),
+        "drawn, counted, moved": (stage.generator, moved),
+        "drawn": (stage.generator, lambda count, n: sample(stage.generator, n, 1.0, seed + n * count)),
+    }
+    made: dict[str, dict[int, GeneratedCounts]] = {}
+    for name, (generator, way) in ways.items():
+        stage.watch(f"Pictures of each count: {name} …")
+        made[name] = {count: _made(stage, generator, way(count, n)) for count in asked}
+    data = {name: _numbers(stage, found) for name, found in made.items()}
+    distances = _distances(stage, made, n * len(asked))
+    tables = (_table(stage, data, asked, n), _whole(data, distances))
+    pictures = {"conditional": _sheet({name: made[name] for name in list(ways)[:2]})}
+    captions = {"conditional": "Not chosen: each row was asked for the count at its left."}
+    return ReportSection(NAME, TITLE, INTRO, tables, pictures, {"ways": data, "digit_distance": distances}, captions)
+
+
+INTRO = (
+    "Saseendran et al. tell a generator the count. Here our trainer's (`ganvas train-gan --condition count`, gone on with from a"
+    " run that began without labels) is asked for each count, beside the cardinality editor on the generator without a"
+    " condition: a picture is drawn, counted, and moved by what is lacking. Drawing alone says how often a picture has a count"
+    " by chance."
+)
+
+
+def _missing(path: Path) -> str:
+    return (
+        "No count-conditional generator to compare with: `ganvas train-gan MULTIMNIST --out RUN --images 360000`, the same with"
+        f" `--condition count --images 560000`, and `ganvas finish-gan RUN --out {path.name}` in the report's work folder."
+    )
+
+
+def _free(stage: CountContext) -> Callable[[WPlus], Tensor]:
+    """What the counter counts in codes' pictures, (n,)."""
+    column = stage.counter.column("count")
+    return lambda ws: _made(stage, stage.generator, ws).scores[:, column].to(ws)
+
+
+@torch.no_grad()
+def _made(stage: CountContext, generator: Generator, ws: WPlus) -> GeneratedCounts:
+    scores, features, shown = [], [], []
+    for part in ws.split(BATCH):
+        pictures = generator.synthesis(part).float()
+        scores.append(stage.counter(pictures).cpu())
+        features.append(stage.network.features(pictures).cpu())
+        shown.append(pictures[: PICTURES_SHOWN if not shown else 0])
+    return GeneratedCounts(torch.cat(scores), torch.cat(features), torch.cat(shown))
+
+
+def measure_diversity(features: Features) -> float:
+    """The mean distance of pairs; nan of fewer than two."""
+    return float(torch.pdist(features).mean()) if len(features) > 1 else float("nan")
+
+
+def _numbers(stage: CountContext, found: Mapping[int, GeneratedCounts]) -> dict[str, Any]:
+    """By count: the share of pictures that have it, of those that surely do, and the diversity of all."""
+    count, sure = stage.counter.column("count"), stage.counter.column("sure")
+    rows = {}
+    for k, made in found.items():
+        right = made.scores[:, count] == k
+        surely = right & (made.scores[:, sure].sigmoid() >= SURE_PROBABILITY)
+        rows[k] = {
+            "right": bootstrap_mean(right.float()),
+            "surely": float(surely.float().mean()),
+            "diversity": measure_diversity(made.features),
+            "diversity_right": measure_diversity(made.features[right]),
+        }
+    every = torch.cat([(made.scores[:, count] == k).float() for k, made in found.items()])
+    return {"counts": rows, "right": bootstrap_mean(every)}
+
+
+def _distances(
+    stage: CountContext, made: Mapping[str, Mapping[int, GeneratedCounts]], n: int
+) -> dict[str, float | None]:
+    """Each way's digit distance to real test pictures, and that of training pictures; None without a folder."""
+    names = [*made, "real"]
+    if stage.folder is None:
+        return dict.fromkeys(names)
+    test, train = (read_multimnist(stage.folder, part, n).pixels for part in ("test", "train"))
+    there, own = (_real_features(stage, pixels) for pixels in (test, train))
+    found = {name: fid(there, torch.cat([part.features for part in parts.values()])) for name, parts in made.items()}
+    return {**found, "real": fid(there, own)}
+
+
+@torch.no_grad()
+def _real_features(stage: CountContext, pixels: Tensor) -> Features:
+    parts = [part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for part in pixels.split(BATCH)]
+    return torch.cat([stage.network.features(part).cpu() for part in parts])
+
+
+def _table(stage: CountContext, data: Mapping[str, Any], asked: Sequence[int], n: int) -> SectionTable:
+    rows = []
+    for name, found in data.items():
+        for k in asked:
+            row = found["counts"][k]
+            spread = (f"{row[key]:.2f}" for key in ("diversity", "diversity_right"))
+            rows.append((name, str(k), format_estimate(vars(row["right"]), 3), f"{row['surely']:.3f}", *spread))
+    head = (
+        "way",
+        "asked for",
+        "right",
+        f"right and sure (p ≥ {SURE_PROBABILITY:g})",
+        "diversity",
+        "diversity of the right ones",
+    )
+    note = f"{n} pictures each, untruncated, none chosen; counted by {stage.counter.name}. Brackets: 95 % bootstrap intervals."
+    return SectionTable("Pictures of each count", head, rows, note)
+
+
+def _whole(data: Mapping[str, Any], distances: Mapping[str, float | None]) -> SectionTable:
+    rows = []
+    for name, distance in distances.items():
+        right = format_estimate(vars(data[name]["right"]), 3) if name in data else "-"
+        rows.append((name, right, "-" if distance is None else f"{distance:.2f}"))
+    note = "To as many real test pictures; the row of real ones is of training pictures. It's no FID: its scale is another."
+    return SectionTable("All counts together", ("way", "right", "digit distance"), rows, note)
+
+
+def _sheet(made: Mapping[str, Mapping[int, GeneratedCounts]]) -> Tensor:
+    """A row for each way and count."""
+    rows = {f"{name}: {k}": found.shown for name, by_count in made.items() for k, found in by_count.items()}
+    columns, side = min(map(len, rows.values())), min(shown.shape[-1] for shown in rows.values())
+    cells = [picture for shown in rows.values() for picture in to_bytes(downscale(shown, side))[:columns]]
+    return draw_grid(cells, list(rows), [""] * columns, size=11)

@@ -1,0 +1,81 @@
+"""What all sections of the count report share, as one value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.multimnist.config import CountReportConfig
+from ganvas.data.dataset import LatentDataset
+from ganvas.data.multimnist_files import read_about
+from ganvas.editors.cardinality import RECIPES
+from ganvas.errors import GanvasError
+from ganvas.evaluation.trials import dtype_name
+from ganvas.generators.base import Generator
+from ganvas.scorers.base import Scorer
+from ganvas.scorers.count import Counter
+from ganvas.seeds import BENCH_SEED
+
+CONDITIONAL = "conditional.safetensors"
+"""Under ``work``, where there is one: the conditional generator to compare with."""
+
+
+@dataclass(frozen=True)
+class CountContext:
+    """``data.label_files``: sampled codes of the generator, scored by the counter. ``folder``: a MultiMNIST folder, or none.
+
+    ``work`` keeps what sections train and find. ``watch`` is told what is being done, a line each.
+    """
+
+    generator: Generator
+    counter: Scorer
+    labels: LatentDataset
+    folder: Path | None
+    work: Path
+    size: CountReportConfig
+    seed: int = BENCH_SEED
+    watch: Callable[[str], object] = lambda line: None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What every result depends on, as JSON: the key of what sections keep."""
+        about = {
+            "generator": self.generator.fingerprint,
+            "counter": self.counter.fingerprint,
+            "labels": [len(self.labels), self.labels.source.seed, self.labels.scorer],
+            "folder": None if self.folder is None else read_about(self.folder),
+            "dtype": dtype_name(self.generator),
+            "recipes": RECIPES,
+            "size": asdict(self.size),
+            "seed": self.seed,
+        }
+        return json.loads(json.dumps(about))  # as it will be read back: lists for tuples
+
+    @property
+    def network(self) -> Counter:
+        """The counter, where its logits or features are needed. Raises GanvasError where the scorer isn't one of ours."""
+        if not isinstance(self.counter, Counter):
+            raise GanvasError(f"Scorer {self.counter.name!r} isn't a counter network: this needs its logits.")
+        return self.counter
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The attributes that count the objects of one class, like "digit_7"."""
+        pairs = zip(self.counter.attributes, self.counter.kinds, strict=True)
+        return tuple(name for name, kind in pairs if kind == "count" and name != "count")
+
+    def place(self, *names: str) -> Path:
+        """A path under ``work``; its folder is made by what writes there."""
+        return self.work.joinpath(*names)
+
+
+def sha256_of(path: Path) -> str | None:
+    """Of a file; None where there is none."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,141 @@
+"""A DCGAN trained on MultiMNIST, written as other people's are: a state dict and a card. ``ganvas learn`` takes it from there.
+
+Radford et al., https://arxiv.org/abs/1511.06434, at 64×64 and a quarter of its widths. Its critic has R1 (Mescheder et al.,
+https://arxiv.org/abs/1801.04406) in place of batch norms, with which it won within 100 steps. What is edited
+are its first layer's activations (--space z: its z). The sheet in docs/images is the last command's.
+
+    ganvas make-multimnist out/mm64 --mnist MNIST
+    python -m experiments.multimnist.dcgan out/mm64 --out out/dcgan.pt
+    ganvas info out/dcgan.pt
+    ganvas learn out/dcgan.pt --scorer count -n 20000 --out out/dcgan
+    python -m experiments.multimnist.dcgan --out out/dcgan.pt --judge out/dcgan/editor.safetensors   # what edits do in pictures
+    ganvas grid out/dcgan.pt --editor out/dcgan/editor.safetensors --attributes count,place_x,place_y,stroke --seeds 1,2 \
+        --strengths=-1.5,-0.75,0,0.75,1.5 --out dcgan.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganvas import load_editor, load_generator, load_scorer, sample
+from ganvas.io.files import write_text
+from ganvas.training.gan.images import read_pictures
+
+Z_DIM, WIDTH = 64, 32
+GAMMA, R1_EVERY = 5.0, 8
+JUDGED = 3_000_000
+"""Where codes to judge start: `learn` labels those from 1,000,000 on, and its report takes those from 2,000,000 on."""
+
+
+def main() -> None:
+    """Train, then write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "pictures", type=Path, nargs="?", default=Path("out/mm64"), help="a folder of `ganvas make-multimnist`, 64×64"
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/dcgan.pt"))
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--space", choices=("z", "first"), default="first")
+    parser.add_argument("--judge", type=Path, help="train nothing: print what this editor of the DCGAN changes")
+    options = parser.parse_args()
+    if options.judge is not None:
+        judge(options.out, options.judge)
+        return
+    torch.manual_seed(0)
+    data = read_pictures(options.pictures, 64, "")
+    generator, critic = networks()
+    adams = [torch.optim.Adam(net.parameters(), 5e-4, betas=(0.0, 0.99)) for net in (generator, critic)]
+    began = time.process_time()
+    for step in range(options.steps):
+        real = data.pixels[torch.randint(len(data.pixels), (options.batch,))].float() / 127.5 - 1
+        with torch.autocast("cpu", torch.bfloat16):
+            fake = generator(torch.randn(options.batch, Z_DIM, 1, 1))
+            # Each network's loss is the other's with the sides changed (the non-saturating loss).
+            judged = critic(real.requires_grad_(step % R1_EVERY == 0))
+            loss = F.softplus(-judged).mean() + F.softplus(critic(fake.detach())).mean()
+        if step % R1_EVERY == 0:
+            (slope,) = torch.autograd.grad(judged.sum(), real, create_graph=True)
+            loss = loss + GAMMA / 2 * R1_EVERY * slope.square().sum((1, 2, 3)).mean()
+        adams[1].zero_grad()
+        loss.backward()
+        adams[1].step()
+        with torch.autocast("cpu", torch.bfloat16):
+            other = F.softplus(-critic(fake)).mean()
+        adams[0].zero_grad()
+        other.backward()
+        adams[0].step()
+        if step % 100 == 0:
+            print(f"step {step:5}  critic {loss.item():.3f}  generator {other.item():.3f}", flush=True)
+        if (step + 1) % 1000 == 0 or step + 1 == options.steps:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(generator.state_dict(), options.out)
+            write_text(options.out.with_suffix(".toml"), card(generator, options.space))
+    print(f"{options.out} and its card {options.out.with_suffix('.toml')}: {time.process_time() - began:.0f} s of CPU")
+
+
+@torch.no_grad()
+def judge(
+    path: Path, editor: Path, n: int = 1000, attributes: Sequence[str] = ("count", "place_x", "place_y", "stroke")
+) -> None:
+    """What changes by -1 and 1 of each attribute change in the pictures of ``n`` fresh codes, as the counter reads them."""
+    generator, counter = load_generator(path), load_scorer("count")
+    ws, edits = sample(generator, n, 1.0, JUDGED), load_editor(editor, generator)
+    columns = [counter.attributes.index(name) for name in attributes]
+
+    def read(codes: Tensor) -> Tensor:
+        return torch.cat([counter(generator.synthesis(part))[:, columns] for part in codes.split(100)])
+
+    before = read(ws)
+    spread = before.std(0)
+    sure = counter(generator.synthesis(ws))[:, counter.attributes.index("sure")].sigmoid() >= 0.9
+    print(f"{n} codes; the counter is sure (p >= 0.9) of {sure.float().mean():.3f}, and sees")
+    print(f"  counts 0, 1, ...: {(before[:, 0].long().bincount() / n).tolist()}")
+    print("mean change in standard deviations of fresh pictures, of: " + ", ".join(attributes))
+    for name in attributes:
+        for change in (-1.0, 1.0):
+            moved = ((read(edits.edit(ws, {name: change})) - before) / spread).mean(0)
+            print(f"  {name} {change:+g}: " + ", ".join(f"{value:+.2f}" for value in moved.tolist()))
+
+
+def networks() -> tuple[nn.Sequential, nn.Sequential]:
+    """The generator, z (n, Z_DIM, 1, 1) to grey pictures, and its critic, pictures to one number."""
+    widths = [8 * WIDTH, 4 * WIDTH, 2 * WIDTH, WIDTH]
+    generator, critic = nn.Sequential(), nn.Sequential()
+    for i, (wide, before) in enumerate(zip(widths, [Z_DIM, *widths], strict=False)):
+        generator.extend([nn.ConvTranspose2d(before, wide, 4, 2 if i else 1, 1 if i else 0, bias=False)])
+        generator.extend([nn.BatchNorm2d(wide), nn.ReLU(inplace=True)])
+    generator.extend([nn.ConvTranspose2d(WIDTH, 1, 4, 2, 1), nn.Tanh()])
+    for wide, before in zip(widths[::-1], [1, *widths[::-1]], strict=False):
+        critic.extend([nn.Conv2d(before, wide, 4, 2, 1), nn.LeakyReLU(0.2)])
+    critic.extend([nn.Conv2d(widths[0], 1, 4), nn.Flatten()])
+    for layer in generator:
+        if isinstance(layer, nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+    for network in (generator, critic):
+        network.to(memory_format=torch.channels_last)  # pyright: ignore
+    return generator, critic
+
+
+def card(generator: nn.Sequential, space: str) -> str:
+    """The layers as a card lists them, in TOML."""
+    lines = [f"z_dim = {Z_DIM}", f'space = "{space}"']
+    for i, layer in enumerate(generator):
+        row = {"kind": '"tanh"' if isinstance(layer, nn.Tanh) else '"relu"'}
+        if isinstance(layer, nn.ConvTranspose2d):
+            row = {"kind": '"deconvolution"', "name": f'"{i}"', "stride": layer.stride[0], "padding": layer.padding[0]}
+        elif isinstance(layer, nn.BatchNorm2d):
+            row = {"kind": '"norm"', "name": f'"{i}"'}
+        lines += ["", "[[layers]]", *(f"{key} = {value}" for key, value in row.items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

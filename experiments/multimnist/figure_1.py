@@ -1,0 +1,117 @@
+"""Figure 1a: codes on a plane, coloured by their count, in W and in W+.
+
+McInnes, Healy and Melville, *UMAP*, 2018, https://arxiv.org/abs/1802.03426, where the package umap-learn is installed (it
+comes with the extra ``figure_1``); else scikit-learn's t-SNE, and the report says so.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.multimnist import encoders
+from experiments.multimnist.context import CountContext
+from experiments.multimnist.labelled_codes import COUNTED, PIXELS
+from experiments.multimnist.latent_classifiers import SAMPLED, counts_of
+from experiments.multimnist.section import ReportSection, SectionTable
+from ganvas.data.dataset import LatentDataset
+from ganvas.io.figures import encode_figure
+
+NAME, TITLE = "umap", "Codes by count (figure 1a)"
+COMPONENTS = 50
+"""Principal components that are laid out: neighbours in hundreds of numbers are found slowly, and no better."""
+NEIGHBOURS = 15
+
+
+@dataclass(frozen=True)
+class CodePlane:
+    """Codes of one kind: ``places`` (n, 2), ``counts`` (n,); ``neighbour_agreement``: the share of a code's nearest
+    neighbours that have its count, among the codes and on the plane, and ``chance``: of any two codes."""
+
+    name: str
+    places: np.ndarray
+    counts: Tensor
+    alike: tuple[float, float]
+    chance: float
+
+
+def run(stage: CountContext) -> ReportSection:
+    """Both spaces side by side; W+ only where there are real images, by an encoder that learned counts and one that didn't."""
+    sets = [(SAMPLED, stage.labels)]
+    if stage.folder is not None:
+        sets += [(kind.name, encoders.inverted_codes(stage, kind=kind)) for kind in (COUNTED, PIXELS)]
+    way = "UMAP" if find_spec("umap") else "t-SNE (for UMAP, `pip install ganvas[umap]`)"
+    planes = []
+    for name, data in sets:
+        stage.watch(f"Laying out codes, {name}, by {way} …")
+        planes.append(make_plane(name, data, stage.size.umap, stage.seed % 2**31))
+    rows = [(p.name, f"{len(p.counts):,}", *(f"{x:.2f}" for x in (p.chance, *p.alike))) for p in planes]
+    head = ("codes", "how many", "by chance", "among codes", "on the plane")
+    table = SectionTable(f"Share of a code's {NEIGHBOURS} nearest neighbours that have its count", head, rows)
+    intro = (
+        f"{way} of {COMPONENTS} principal components. W: sampled codes with the counter's count of their pictures; W+:"
+        f" codes of real images, inverted, with the images' own. {encoders.caution(stage)}"
+    )
+    data = {"way": way, "planes": [{"name": p.name, "alike": p.alike, "chance": p.chance} for p in planes]}
+    return ReportSection(NAME, TITLE, intro, (table,), {"umap": draw_figure_1(planes)}, data)
+
+
+def make_plane(name: str, data: LatentDataset, most: int, seed: int) -> CodePlane:
+    """The first ``most`` codes laid out; equal input gives equal places."""
+    from sklearn.decomposition import PCA
+
+    counts = counts_of(data).flatten()[:most]
+    vectors = data.codes[:most].flatten(1).numpy()
+    codes = PCA(min(COMPONENTS, *vectors.shape), random_state=seed).fit_transform(vectors)
+    places = lay_out(codes, seed)
+    _, each = counts.unique(return_counts=True)
+    chance = float((each / len(counts)).square().sum())
+    return CodePlane(
+        name, places, counts, (neighbour_agreement(codes, counts), neighbour_agreement(places, counts)), chance
+    )
+
+
+def lay_out(codes: np.ndarray, seed: int) -> np.ndarray:
+    """Codes (n, numbers) on a plane, (n, 2)."""
+    try:
+        from umap import UMAP
+    except ImportError:
+        from sklearn.manifold import TSNE
+
+        return TSNE(perplexity=min(30, (len(codes) - 1) / 3), random_state=seed).fit_transform(codes)
+    with warnings.catch_warnings():
+        # It says that a seed keeps it to one core.
+        warnings.simplefilter("ignore")
+        return UMAP(n_neighbors=min(NEIGHBOURS, len(codes) - 1), random_state=seed).fit_transform(codes)
+
+
+def neighbour_agreement(codes: np.ndarray, counts: Tensor) -> float:
+    """The share of nearest neighbours with the same count."""
+    from sklearn.neighbors import NearestNeighbors
+
+    k = min(NEIGHBOURS, len(codes) - 1)
+    near = NearestNeighbors(n_neighbors=k + 1).fit(codes).kneighbors(codes, return_distance=False)[:, 1:]
+    return float((counts[torch.from_numpy(near)] == counts[:, None]).float().mean())
+
+
+def draw_figure_1(planes: list[CodePlane]) -> bytes:
+    """A PNG, a panel a kind of codes."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure((4.5 * len(planes), 4.3), dpi=120, layout="constrained")
+    values = sorted({int(c) for p in planes for c in p.counts.unique()})
+    for i, p in enumerate(planes):
+        axes = drawn.add_subplot(1, len(planes), i + 1)
+        for value in values:
+            there = (p.counts == value).numpy()
+            axes.scatter(*p.places[there].T, s=4, color=f"C{value}", label=str(value), linewidths=0)
+        axes.set_title(p.name)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    drawn.axes[-1].legend(title="count", markerscale=3, fontsize=8)
+    return encode_figure(drawn)

@@ -1,0 +1,103 @@
+"""Labelled codes that several sections learn from: sampled ones, and real images inverted, which one section makes for others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiments.multimnist.context import CountContext
+from ganvas.data.dataset import LatentDataset, Source, make_dataset
+from ganvas.data.label import label
+from ganvas.data.label_files import shipped_labels
+from ganvas.errors import GanvasError
+from ganvas.evaluation.report import load_usable
+from ganvas.generators.base import Generator
+from ganvas.io.files import load_tensors, save_tensors
+from ganvas.scorers.base import Scorer
+from ganvas.seeds import LABEL_SEED
+from ganvas.types import Scores, WPlus
+
+
+@dataclass(frozen=True)
+class EncoderKind:
+    """An encoder of real images: its space, and what its loss takes from the counter beside the images' pixels.
+
+    ``features``: the distance of the counter's features. ``keeps``: the cross-entropy of its count. Without both the
+    encoder never saw a count.
+    """
+
+    space: str
+    keeps: bool
+    features: bool = True
+
+    @property
+    def name(self) -> str:
+        """For tables and pictures."""
+        ending = ", count kept" if self.keeps else "" if self.features else ", pixels alone"
+        return f"{self.space.upper()}{ending}"
+
+    @property
+    def file(self) -> str:
+        """Where the codes of training images are kept, under the stage's ``work``."""
+        return f"inverted-{self.name.lower().replace('+', '-plus').replace(', ', '-').replace(' ', '-')}.safetensors"
+
+
+COUNTED, SAME = EncoderKind("w+", True), EncoderKind("w", True)
+"""Whose codes the paper's H and ours learn from in W+, and in W from the same images."""
+PIXELS = EncoderKind("w+", False, features=False)
+"""That never saw a count."""
+
+
+def label_samples(generator: Generator, counter: Scorer, n: int, folder: Path) -> LatentDataset:
+    """``n`` sampled codes with what the counter says of their pictures: those that ship, if there are as many.
+
+    Others are kept in ``folder``, and gone on with there. Attributes that are the same everywhere are left out.
+    """
+    try:
+        data = load_usable(shipped_labels(generator.name, counter.name), generator, counter)
+        if len(data) >= n and (data.scorer, data.source.seed) == (f"{counter.name}:{counter.fingerprint}", LABEL_SEED):
+            return data.subset(torch.arange(n))
+    except GanvasError:
+        pass  # none ship, or of another generator
+    try:
+        return label(generator, counter, n, seed=LABEL_SEED, out=folder, progress=True)
+    except GanvasError:
+        data = load_usable(folder, generator, counter)
+        if len(data) != n or data.scorer != f"{counter.name}:{counter.fingerprint}":
+            raise
+        return data
+
+
+def save_inverted(stage: CountContext, codes: WPlus, scores: Scores, kind: EncoderKind = COUNTED) -> None:
+    """Keep the codes of real training images with the *images'* own labels, (n, counter's attributes), for others.
+
+    A column that isn't known of real images (``sure``, ``stroke``) holds what the counter says of the image.
+    """
+    save_tensors(stage.place(kind.file), {"codes": codes, "scores": scores}, {"about": stage.about})
+
+
+def load_inverted(stage: CountContext, kind: EncoderKind = COUNTED) -> LatentDataset | None:
+    """Labelled inverted codes, in the encoder's space; None where no section has made them."""
+    try:
+        tensors, about = load_tensors(stage.place(kind.file))
+    except GanvasError:
+        return None
+    if about.get("about") != stage.about or not _fit(tensors, stage):
+        return None
+    counter, scores = stage.counter, tensors["scores"]
+    varied = [k for k in range(scores.shape[1]) if scores[:, k].ne(scores[0, k]).any()]
+    names, kinds = (tuple(value[k] for k in varied) for value in (counter.attributes, counter.kinds))
+    source, scorer = Source(None), f"{counter.name}:{counter.fingerprint}"
+    codes = tensors["codes"] if kind.space == "w+" else tensors["codes"][:, 0].contiguous()
+    return make_dataset(codes, scores[:, varied], names, kinds, source, stage.generator.fingerprint, scorer)
+
+
+def _fit(tensors: dict[str, Tensor], stage: CountContext) -> bool:
+    if set(tensors) != {"codes", "scores"}:
+        return False
+    n, generator = len(tensors["codes"]), stage.generator
+    shapes = ((n, generator.num_ws, generator.w_dim), (n, len(stage.counter.attributes)))
+    return n > 0 and (tensors["codes"].shape, tensors["scores"].shape) == shapes

@@ -1,0 +1,123 @@
+"""Table 1b: how well classifiers read the count off codes, in W and in W+, learned by a mean squared error or a cross-entropy.
+
+Doubinsky et al., RFIAP 2022, https://cea.hal.science/cea-04852483: in W codes are sampled and labelled through their
+pictures; in W+ they are those of real images, inverted, with the images' own counts. Ours: the same images in W, and in W+
+by an encoder that never saw counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.multimnist import editors, encoders
+from experiments.multimnist.context import CountContext
+from experiments.multimnist.labelled_codes import COUNTED, PIXELS, SAME, EncoderKind
+from experiments.multimnist.section import ReportSection, SectionTable
+from ganvas.data.dataset import LatentDataset
+from ganvas.editors._count_classifier import (
+    HIDDEN,
+    CountClassifierConfig,
+    CountRanges,
+    count_accuracy,
+    find_ranges,
+    fit_count_classifier,
+)
+from ganvas.evaluation.papers import COUNT_CLASSIFIERS
+
+NAME, TITLE = "classifiers", "Classifiers of codes (table 1b)"
+SAMPLED = "W, sampled"
+HELD_OUT_SHARE = 0.2
+"""The share of sampled codes that isn't learned from."""
+
+
+@dataclass(frozen=True)
+class CountedCodes:
+    """Vectors (n, numbers) and their counts (n, 1), learned from and held out."""
+
+    name: str
+    space: str
+    source: str
+    hidden: tuple[int, ...]
+    train: Tensor
+    train_counts: Tensor
+    test: Tensor
+    test_counts: Tensor
+
+    @property
+    def heads(self) -> CountRanges:
+        """The counts that there are."""
+        return find_ranges(self.train_counts, ("count",))
+
+
+def run(stage: CountContext) -> ReportSection:
+    """All codes with both losses; inverted ones only where there are real images."""
+    kinds = (COUNTED, PIXELS, SAME) if stage.folder is not None else ()
+    codes = [*(counted_inversions(stage, kind) for kind in kinds), counted_samples(stage)]
+    rows = [_measured(stage, one, loss) for one in codes for loss in ("mse", "ce")]
+    cells = []
+    for row in rows:
+        same = row["name"] in (COUNTED.name, PIXELS.name, SAMPLED)
+        paper = COUNT_CLASSIFIERS[row["space"], row["loss"]] if same else ()
+        layers = f"[{', '.join(map(str, row['layers']))}]"
+        shares = [f"{share:.1%}" for share in (row["train"], row["test"], *paper)]
+        cells.append((row["name"], layers, row["loss"].upper(), *shares, *("-",) * (4 - len(shares))))
+    head = ("codes", "layers", "loss", "train", "test", "paper's train", "paper's test")
+    note = " ".join(f"{one.name}: {one.source}." for one in codes)
+    table = SectionTable("Share of codes whose count is right", head, cells, note)
+    intro = (
+        f"A fully connected network reads the number of objects off a code, after {stage.size.knowledge:,} steps in either"
+        f" space. {encoders.caution(stage)}"
+    )
+    return ReportSection(NAME, TITLE, intro, (table,), data={"rows": rows})
+
+
+def counted_samples(stage: CountContext) -> CountedCodes:
+    """Sampled codes of W with what the counter says of their pictures."""
+    data = stage.labels
+    counts, cut = counts_of(data), len(data) - max(int(HELD_OUT_SHARE * len(data)), 1)
+    source = f"{cut:,} codes labelled through their pictures, and {len(data) - cut:,} held out"
+    return CountedCodes(SAMPLED, "w", source, HIDDEN["w"], data.w[:cut], counts[:cut], data.w[cut:], counts[cut:])
+
+
+def counted_inversions(stage: CountContext, kind: EncoderKind) -> CountedCodes:
+    """Codes of real images: the training ones to learn from, test images to be tested on."""
+    data, test = encoders.inverted_codes(stage, kind=kind), encoders.read_real_images(stage, "test")
+    ws = encoders.invert_images(stage, encoders.train_kind(stage, kind), test.images, kind.space)
+    counts = test.scores[:, [stage.counter.column("count")]].long()
+    source = f"{len(data):,} training images and {len(test):,} test images, inverted"
+    held_out = ws.flatten(1) if kind.space == "w+" else ws[:, 0]
+    return CountedCodes(
+        kind.name, kind.space, source, stage.size.hidden, data.codes.flatten(1), counts_of(data), held_out, counts
+    )
+
+
+def counts_of(data: LatentDataset) -> Tensor:
+    """(n, 1)."""
+    return data.scores[:, [data.attributes.index("count")]].long()
+
+
+def _measured(stage: CountContext, codes: CountedCodes, loss: str) -> dict[str, Any]:
+    knowing = CountClassifierConfig(loss, codes.hidden, editors.steps(stage)["knowledge"])
+    stage.watch(f"Learning a classifier of {codes.name} by {loss} …")
+    with torch.enable_grad():
+        network = fit_count_classifier(codes.train, codes.train_counts, codes.heads, knowing, stage.seed % 2**31)
+    shares = [count_accuracy(network, x, y)[0] for x, y in _parts(codes)]
+    return {
+        "name": codes.name,
+        "space": codes.space,
+        "loss": loss,
+        "steps": knowing.steps,
+        "layers": [codes.train.shape[1], *codes.hidden],
+        "train": float(shares[0]),
+        "test": float(shares[1]),
+        "n": [len(codes.train), len(codes.test)],
+        "commonest": float(codes.test_counts.flatten().bincount().max()) / len(codes.test),
+    }
+
+
+def _parts(codes: CountedCodes) -> tuple[tuple[Tensor, Tensor], ...]:
+    return (codes.train, codes.train_counts), (codes.test, codes.test_counts)

@@ -1,0 +1,229 @@
+"""Commands that learn and measure: label, fit, import-direction, train-scorer, join-scorers, score, success."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ganvas.cli import options
+from ganvas.cli.options import CodesFile, Device, Dtype, EditorName, GeneratorName
+from ganvas.seeds import BENCH_SEED, LABEL_SEED
+
+PANEL = "Learning and measuring"
+
+ScorerName = Annotated[
+    str | None,
+    typer.Option("--scorer", metavar="NAME", help="A scorer; by default the one that the generator's card names."),
+]
+
+
+def label(
+    generator: GeneratorName,
+    out: Annotated[Path, typer.Option(help="The folder for the labels; a run that was stopped goes on there.")],
+    scorer: ScorerName = None,
+    n: Annotated[int, typer.Option("-n", help="How many faces.")] = 30_000,
+    psi: options.Psi = 1.0,
+    seed: options.Seed = LABEL_SEED,
+    keep_images: Annotated[
+        bool, typer.Option("--keep-images", help="Keep the pictures at 256 pixels: another scorer takes minutes then.")
+    ] = False,
+    pack: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Then write the scores as one small file, too (safetensors).")
+    ] = None,
+    bits: Annotated[int, typer.Option(help="Bits of a score in --pack: 8 or 16.")] = 16,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+) -> None:
+    """Draw faces and score them: what editors learn from."""
+    from ganvas.cli import loading
+    from ganvas.data import label_files
+    from ganvas.data.label import label as make
+    from ganvas.recipe import files as recipe_files
+
+    if pack is not None:
+        recipe_files.check_output(pack, (".safetensors",))
+    judge, network = (
+        loading.load_scorer_for(generator, scorer, device),
+        loading.load_generator_only(generator, device, dtype),
+    )
+    data = make(network, judge, n, psi=psi, seed=seed, out=out, keep_images=keep_images, progress=True)
+    options.print_line(f"{len(data)} faces with {len(data.attributes)} attributes in {out}")
+    if pack is not None:
+        options.print_line(label_files.pack_labels(data, pack, bits=bits, generator=network.name))
+
+
+def fit(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="A method, as `ganvas list` names them.")],
+    labels: Annotated[
+        Path, typer.Argument(metavar="LABELS", help="A label folder, a label pack, or the name of one that ships.")
+    ],
+    out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
+    generator: Annotated[str, typer.Option(help="The generator that was labelled.")] = "ffhq",
+    attributes: Annotated[
+        str | None,
+        typer.Option(help="Only these: Eyeglasses,Male; by default all. Options like conditional may name others."),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the method, like epochs=40. Repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Where chance starts, for methods that take a seed.")] = None,
+    codes: CodesFile = None,
+    device: Device = "cpu",
+) -> None:
+    """Fit an editor on labels. --codes is for labels of a codes file."""
+    from ganvas import editors
+    from ganvas.cli import loading
+    from ganvas.data.label_files import find_labels, load_labels
+    from ganvas.recipe import files as recipe_files
+
+    settings = options.parse_options(option) | ({} if seed is None else {"seed": seed})
+    loading.check_method(method)
+    labels = find_labels(labels)
+    recipe_files.check_output(out, (".safetensors",), [labels])
+    network = loading.load_generator_only(generator, device)
+    names = None if attributes is None else options.parse_names(attributes)
+    data = load_labels(labels, network, codes=codes, attributes=loading.select_attributes(names, settings))
+    editor = loading.fit_with_progress(method, data, network, settings, names)
+    editors.save(editor, out)
+    for line in editors.report_lines(editor):
+        options.print_line(line)
+    options.print_line(f"{out}: {method} of {len(editor.attributes)} attributes, learned from {len(data)} faces")
+
+
+def import_direction(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Directions: .npy, .pt or .safetensors.")],
+    out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
+    generator: Annotated[str, typer.Option(help="The generator that they are for.")] = "ffhq",
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="What to call each, in their order; by default as its file.")
+    ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=ATTRIBUTE",
+            help="Scale a direction by the labels' reading of an attribute, as fits do. Repeatable.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="LABELS", help="A label folder or pack; by default the one that ships.")
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Make an editor of directions that others published.
+
+    What isn't like an attribute of the labels has natural units: standard deviations of W along the direction.
+    """
+    from ganvas import editors
+    from ganvas.cli import loading
+    from ganvas.editors.published import import_directions
+    from ganvas.recipe import files as recipe_files
+
+    recipe_files.check_output(out, (".safetensors",))
+    named = loading.name_files(files, name)
+    likes = options.parse_aliases(like, list(named))
+    network = loading.load_generator_only(generator, device)
+    editor = import_directions(named, network, loading.load_labels_for(network, labels), likes)
+    editors.save(editor, out)
+    for line in editor.report["units"]:
+        options.print_line(line)
+    options.print_line(
+        f"{out}: {', '.join(editor.attributes)} for {network.name}, in {'W' if editor.space == 'w' else 'W+'}"
+    )
+
+
+def train_scorer(
+    faces: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CELEBA", help="CelebA: its folder (img_align_celeba/, list_attr_celeba.txt) or a parquet."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The scorer (safetensors); checkpoints lie beside it while it trains.")],
+    arch: Annotated[
+        str | None, typer.Option(help="Another network: efficientnet_b3 (the paper's), cnn, dlib (a reading).")
+    ] = None,
+    generated: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Labels with --keep-images: a second round learns from them.")
+    ] = None,
+    generator: Annotated[str, typer.Option(help="The generator of --generated.")] = "ffhq",
+    seed: options.Seed = 0,
+) -> None:
+    """Train the celeba40 scorer; stopped and started again, it goes on."""
+    from ganvas.cli import loading
+    from ganvas.recipe import files as recipe_files
+    from ganvas.training.celeba40 import train_celeba40
+
+    recipe_files.check_output(out, (".safetensors",))
+    network = None if generated is None else loading.load_generator_only(generator, "cpu")
+    other = {} if arch is None else {"arch": arch}
+    train_celeba40(faces, out, generated, network, seed=seed, report=options.print_line, **other)
+    options.print_line(out)
+
+
+def join_scorers(
+    faces: Annotated[Path, typer.Argument(metavar="CELEBA", help="The faces that they were trained on, to calibrate.")],
+    scorers: Annotated[list[Path], typer.Argument(metavar="SCORER...", help="What `ganvas train-scorer` wrote.")],
+    out: Annotated[Path, typer.Option(help="The scorer (safetensors).")],
+    weight: Annotated[
+        list[float] | None, typer.Option(help="How much a scorer counts; once for each, in order.")
+    ] = None,
+) -> None:
+    """Join scorers into one: the mean of their logits, calibrated anew."""
+    from ganvas.recipe import files as recipe_files
+    from ganvas.training.celeba40 import join_celeba40
+
+    recipe_files.check_output(out, (".safetensors",))
+    join_celeba40(faces, scorers, out, weight)
+    options.print_line(out)
+
+
+def score(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures: PNG, JPEG or WebP.")],
+    scorer: Annotated[
+        str | None,
+        typer.Option(help="A scorer, as `ganvas list` names them; by default the one of the pictures' generator."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    device: Device = "cpu",
+) -> None:
+    """Read the attributes of pictures: probabilities, or whatever the scorer gives."""
+    from ganvas.cli import loading
+
+    rows = loading.score_pictures(images, scorer or loading.scorer_of_pictures(images), device)
+    if as_json:
+        options.print_json({str(path): row for path, row in zip(images, rows, strict=True)})
+    else:
+        titles = ["probability, count or value", *(path.name for path in images)]
+        options.print_table(titles, [[name, *(f"{row[name]:.3f}" for row in rows)] for name in rows[0]])
+
+
+def success(
+    generator: GeneratorName,
+    out: Annotated[Path, typer.Option(help="The folder for the table; a run that was stopped goes on there.")],
+    editor: EditorName = None,
+    scorer: ScorerName = None,
+    attributes: Annotated[str, typer.Option(help="The attributes to try.")] = "Eyeglasses,Male,Smiling,Young",
+    n: Annotated[int, typer.Option("-n", help="Faces an attribute.")] = 256,
+    psi: options.Psi = 1.0,
+    seed: options.Seed = BENCH_SEED,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+) -> None:
+    """Measure how often an editor succeeds, as Lesné et al. define it, on faces that it never learned from."""
+    from ganvas.cli import loading
+    from ganvas.evaluation import success as bench
+    from ganvas.recipe.model import load_editor_for
+
+    protocol = bench.SuccessProtocol(n=n, seed=seed, psi=psi)
+    judge, network = (
+        loading.load_scorer_for(generator, scorer, device),
+        loading.load_generator_only(generator, device, dtype),
+    )
+    editing, _ = load_editor_for(network, loading.editor_name(generator, editor))
+    bench.run_success(network, judge, editing, out, options.parse_names(attributes), protocol)
+    options.print_line((out / "success.md").read_text(encoding="utf-8"))
+
+
+COMMANDS = (label, fit, import_direction, train_scorer, join_scorers, score, success)

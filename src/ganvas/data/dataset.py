@@ -1,0 +1,173 @@
+"""Labelled codes: a generator seen through a scorer. All that an editor learns from.
+
+``data.label.label`` makes them, ``data.label_files.load_labels`` reads them back; both end in ``make_dataset``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ganvas.data import gaussianize, probe
+from ganvas.data.gaussianize import Gaussianize
+from ganvas.data.probe import Probe
+from ganvas.errors import GanvasError, unknown
+from ganvas.scorers.base import KINDS
+from ganvas.seeds import LABEL_SEED
+from ganvas.types import Scores, W, WPlus
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where codes come from: seeds at ``psi`` (``seeds.label_seeds`` from ``seed`` on), or a codes file known by its sha256.
+
+    ``batch``: so many codes at a time went through the mapping network, which changes their last bits.
+    A selection of rows (``LatentDataset.subset``) has neither seed nor file.
+    """
+
+    seed: int | None = LABEL_SEED
+    psi: float = 1.0
+    codes: str | None = None
+    batch: int = 256
+
+
+@dataclass(frozen=True)
+class LatentDataset:
+    """``n`` codes with their scores. ``data.codes`` is (n, w_dim) in the space "w" or (n, num_ws, w_dim) in "w+"."""
+
+    codes: W | WPlus
+    scores: Scores
+    attributes: tuple[str, ...]
+    kinds: tuple[str, ...]
+    source: Source
+    generator: str
+    """The generator's fingerprint."""
+    scorer: str
+    """The scorer's name and fingerprint, "name:sha256"."""
+    gaussianize: Gaussianize
+    probe: Probe
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def space(self) -> str:
+        """ "w" or "w+"."""
+        return "w" if self.codes.ndim == 2 else "w+"
+
+    @property
+    def w(self) -> W:
+        """One vector a code, (n, w_dim): the mean of its rows."""
+        return _rows_mean(self.codes)
+
+    def ws(self, index: Tensor | slice, num_ws: int) -> WPlus:
+        """The codes at ``index`` (row numbers, a mask or a slice) as W+ codes; a W code is expanded without copies.
+
+        Raises GanvasError where W+ codes have another number of rows.
+        """
+        codes = self.codes[index]
+        if codes.ndim == 2:
+            return codes.unsqueeze(1).expand(-1, num_ws, -1)
+        if codes.shape[1] != num_ws:
+            raise GanvasError(f"These W+ codes have {codes.shape[1]} rows, the generator takes {num_ws}.")
+        return codes
+
+    def normals(self) -> Scores:
+        """Gaussianised scores, (n, attributes)."""
+        return self.gaussianize(self.scores)
+
+    def subset(self, index: Tensor) -> LatentDataset:
+        """Some rows (row numbers or a mask), on the scale of the whole: ``data.gaussianize`` and ``data.probe`` stay."""
+        rows = torch.arange(len(self))[index]
+        first = torch.equal(rows, torch.arange(len(rows)))
+        source = self.source if first and self.source.codes is None else replace(self.source, seed=None, codes=None)
+        return replace(self, codes=self.codes[rows], scores=self.scores[rows], source=source)
+
+    def select(self, attributes: tuple[str, ...] | list[str]) -> LatentDataset:
+        """Some attributes, in the order given. Raises GanvasError for an unknown one."""
+        columns = find_columns(attributes, self.attributes)
+        return replace(
+            self,
+            scores=self.scores[:, columns],
+            attributes=tuple(attributes),
+            kinds=tuple(self.kinds[k] for k in columns),
+            gaussianize=self.gaussianize.select(columns),
+            probe=self.probe.select(columns),
+        )
+
+    def split(self, fraction: float = 0.7, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Row numbers for training (``fraction`` of the codes, by chance) and held out, each in rising order.
+
+        Raises GanvasError where either would be empty.
+        """
+        first = round(fraction * len(self)) if 0 < fraction < 1 else 0
+        if not 0 < first < len(self):
+            raise GanvasError(
+                f"A fraction of {fraction} of {len(self)} codes leaves nothing to train on or to hold out."
+            )
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return order[:first].sort().values, order[first:].sort().values
+
+
+def make_dataset(
+    codes: W | WPlus,
+    scores: Scores,
+    attributes: tuple[str, ...],
+    kinds: tuple[str, ...],
+    source: Source,
+    generator: str,
+    scorer: str,
+) -> LatentDataset:
+    """A dataset with ``data.gaussianize`` and ``data.probe`` fitted; W+ codes are probed at the mean of their rows.
+
+    Raises GanvasError where shapes or names disagree, a number isn't finite, or an attribute has one score everywhere.
+    """
+    if scores.shape != (len(codes), len(attributes)) or len(kinds) != len(attributes):
+        shapes = f"{tuple(scores.shape)} for {len(codes)} codes, {len(attributes)} attributes and {len(kinds)} kinds"
+        raise GanvasError(f"Scores must have one row a code and one column an attribute, not {shapes}.")
+    if len(set(attributes)) != len(attributes) or not attributes:
+        raise GanvasError(
+            f"Attributes must be at least one and have different names, not {', '.join(attributes) or 'none'}."
+        )
+    for kind in kinds:
+        if kind not in KINDS:
+            raise unknown("kind of score", kind, KINDS)
+    if not torch.isfinite(codes).all():
+        raise GanvasError("Some codes hold numbers that aren't finite: nothing can be learned from them.")
+    normal = gaussianize.fit(scores, attributes)
+    fitted = probe.fit_probe(_rows_mean(codes), normal(scores))
+    return LatentDataset(codes, scores, attributes, kinds, source, generator, scorer, normal, fitted)
+
+
+def smooth_scores(data: LatentDataset, folds: int = 5) -> Scores:
+    """The scores (n, attributes) as the codes of other faces predict them: what a scorer saw, without its errors.
+
+    Out-of-fold ridge regression of the raw scores (logits) on 150 principal components; for training scorers anew.
+    """
+    return probe.predict_out_of_fold(data.w, data.scores, folds)
+
+
+def probe_quality(data: LatentDataset, folds: int = 5) -> Tensor:
+    """How well probes read attributes of codes that they have not seen, (attributes,): out-of-fold correlation."""
+    normals = data.normals()
+    pairs = [
+        x.double() - x.mean(0, dtype=torch.float64)
+        for x in (normals, probe.predict_out_of_fold(data.w, normals, folds))
+    ]
+    return torch.cosine_similarity(*pairs, dim=0).float()
+
+
+def find_columns(wanted: tuple[str, ...] | list[str], attributes: tuple[str, ...]) -> list[int]:
+    """The columns of ``balance.score_ranges``. Raises GanvasError for a name that ``attributes`` lack, or none at all."""
+    if not wanted:
+        raise GanvasError(f"No attributes are asked for: pick some of {', '.join(attributes)}.")
+    for name in wanted:
+        if name not in attributes:
+            raise unknown("attribute", name, attributes)
+    return [attributes.index(name) for name in wanted]
+
+
+def _rows_mean(codes: Tensor) -> Tensor:
+    return codes if codes.ndim == 2 else codes.mean(1)

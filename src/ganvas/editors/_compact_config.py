@@ -1,0 +1,150 @@
+"""What the compact editor's ``fit`` can be told, and how it is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganvas.editors._compact_network import correlation
+from ganvas.editors._compact_training import RECIPES, CompactTraining
+from ganvas.errors import GanvasError, unknown
+from ganvas.types import Scores, W
+
+OWN = "own"
+"""The name of a recipe that has none, as editors remember it: their other options say all of it."""
+AIMS = ("score", "probability")
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """What ``fit`` can be told, besides the fields of ``CompactTraining``.
+
+    ``components`` of W and ``dim`` of the code: at most, where W or the attributes ask for other numbers.
+    ``residual``: what lies beyond the components and what the auto-encoder doesn't reconstruct is carried through an edit;
+    without it an edited code is the decoder's alone, as in the paper (a change of 0 stays the identity).
+    ``hold``: how much a change keeps the other readings where they are; None moves c_k alone, as in the paper.
+    ``aim``: what moves are to change, the normal "score" (the paper's) or the "probability"; only with ``hold``.
+    ``truncation``: how much of the shell's squared radius each Mahalanobis length moved takes, from 0 (the paper's) to 1.
+    ``mref``: M_ref of (5): "identity", "labels" (the labels' own correlation) or a K×K matrix in the attributes' order.
+    """
+
+    components: int = 60
+    dim: int = 60
+    residual: bool = True
+    mref: str | tuple[tuple[float, ...], ...] = "identity"
+    hold: float | None = None
+    aim: str = "score"
+    truncation: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("components", "dim", "seed"):
+            value = getattr(self, name)
+            if type(value) is not int or value < (name != "seed"):
+                raise GanvasError(f"{name} must be a whole number of at least {int(name != 'seed')}, not {value!r}.")
+        if not isinstance(self.residual, bool):
+            raise GanvasError(f"residual must be true or false, not {self.residual!r}.")
+        if self.aim not in AIMS:
+            raise unknown("aim", self.aim, AIMS)
+        if self.aim == "probability" and self.hold is None:
+            raise GanvasError("aim=probability needs hold: without it a move is that of c_k alone.")
+        if type(self.truncation) not in (int, float) or not 0 <= self.truncation <= 1:
+            raise GanvasError(f"truncation must be a number from 0 to 1, not {self.truncation!r}.")
+        if self.truncation and not self.residual:
+            raise GanvasError("truncation needs residual: without it a code is the decoder's alone.")
+
+
+def config_names(*classes: type) -> list[str]:
+    return [field.name for cls in classes for field in fields(cls)]
+
+
+def recipe_name(recipe: str | Mapping[str, Any]) -> str:
+    """What an editor remembers of a recipe, given by its name or as its options."""
+    if isinstance(recipe, str):
+        return recipe
+    return next((name for name, known in RECIPES.items() if known == dict(recipe)), OWN)
+
+
+def parse_config(recipe: str | Mapping[str, Any], options: Mapping[str, Any]) -> tuple[CompactConfig, CompactTraining]:
+    """``options`` on top of the recipe's, told apart by their names. Raises GanvasError for a name that neither has."""
+    if isinstance(recipe, str) and recipe not in (*RECIPES, OWN):
+        raise unknown("recipe", recipe, RECIPES)
+    options = current(options)
+    wanted = {**(RECIPES.get(recipe, {}) if isinstance(recipe, str) else current(recipe)), **options}
+    for name in wanted:
+        if name not in config_names(CompactConfig, CompactTraining):
+            raise unknown("option", name, ["recipe", "attributes", *config_names(CompactConfig, CompactTraining)])
+    if isinstance(rows := wanted.get("mref"), list | tuple):
+        wanted["mref"] = _numbers(rows)
+    wanted["hold"] = _price(wanted.get("hold"))
+    # A recipe's aim needs hold, and its truncation the residual: they go where an option takes these away.
+    if wanted["hold"] is None and "aim" not in options:
+        wanted.pop("aim", None)
+    if not wanted.get("residual", True) and "truncation" not in options:
+        wanted.pop("truncation", None)
+    own = {name: value for name, value in wanted.items() if name in config_names(CompactConfig)}
+    return CompactConfig(**own), CompactTraining(**{name: value for name, value in wanted.items() if name not in own})
+
+
+def current(options: Mapping[str, Any]) -> dict[str, Any]:
+    """``options`` with ``dtype`` in place of the ``bfloat16`` that older editors' files have."""
+    renamed = {name: value for name, value in options.items() if name != "bfloat16"}
+    if "bfloat16" in options:
+        renamed["dtype"] = "bfloat16" if options["bfloat16"] else "float32"
+    return renamed
+
+
+def _price(hold: Any) -> float | None:
+    """``hold`` checked; the text "none" is None, as the command line says it."""
+    if hold is None or isinstance(hold, str) and hold.lower() == "none":
+        return None
+    if isinstance(hold, bool) or not isinstance(hold, int | float) or not 0 <= hold < float("inf"):
+        raise GanvasError(f'hold must be a number from 0 on, or "none" (c_k moves alone), not {hold!r}.')
+    return hold
+
+
+def _numbers(rows: list[Any] | tuple[Any, ...]) -> tuple[tuple[float, ...], ...]:
+    """A matrix as tuples, () for what isn't rows. Raises GanvasError for an entry that isn't a number."""
+    if not all(isinstance(row, list | tuple) for row in rows):
+        return ()
+    try:
+        return tuple(tuple(map(float, row)) for row in rows)
+    except (TypeError, ValueError, OverflowError):
+        raise GanvasError("mref must be a matrix of numbers, or one of identity, labels.") from None
+
+
+def fit_to_data(settings: CompactConfig, w: W, k: int) -> CompactConfig:
+    """The settings with as many components and codes as there can be."""
+    components = min(settings.components, w.shape[1], len(w) - 1)
+    dim = settings.dim if components == settings.components else min(settings.dim, max(components, k))
+    if dim < k:
+        raise GanvasError(f"A code of {dim} numbers can't hold {k} attributes: raise dim, or pick fewer attributes.")
+    return replace(settings, components=components, dim=dim)
+
+
+def check_reference(mref: Any, a: Scores) -> Tensor:
+    """M_ref, (K, K). Raises GanvasError where it isn't a correlation matrix."""
+    k = a.shape[1]
+    if mref == "identity":
+        return torch.eye(k).to(a)
+    if mref == "labels":
+        return correlation(a)
+    if isinstance(mref, str):
+        raise unknown("mref", mref, ["identity", "labels", "a matrix"])
+    try:
+        matrix = torch.tensor(mref, dtype=torch.float64)
+    except (TypeError, ValueError):
+        matrix = torch.empty(0)
+    if matrix.shape != (k, k) or not torch.isfinite(matrix).all():
+        raise GanvasError(f"mref must be a matrix of {k} rows and {k} columns, for {k} attributes.")
+    if (
+        (matrix - matrix.T).abs().max() > 1e-6
+        or (matrix.diagonal() - 1).abs().max() > 1e-6
+        or matrix.abs().max() > 1.001
+    ):
+        raise GanvasError("mref must be a correlation matrix: symmetric, from -1 to 1, with 1 on its diagonal.")
+    return matrix.to(a)

@@ -1,0 +1,306 @@
+"""What an editor is: it moves codes so that attributes change. Editors that are directions, and their algebra."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import isfinite
+from pathlib import Path
+from typing import Any, TypeVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ganvas.data.dataset import LatentDataset
+from ganvas.data.gaussianize import Gaussianize
+from ganvas.data.probe import Probe
+from ganvas.editors.editor_files import EditorMetadata, common_tensors, load_module, read_editor, write_editor
+from ganvas.errors import GanvasError, unknown
+from ganvas.generators.base import Generator
+from ganvas.io.fingerprints import hash_weights
+from ganvas.precision import accept_any_float, accept_any_floats_in, convert_to_normal
+from ganvas.types import Scores, W, WPlus
+
+__all__ = [
+    "Editor",
+    "EditorMetadata",
+    "LinearEditor",
+    "calibrate",
+    "editor_metadata",
+    "fingerprint",
+    "load_module",
+    "metadata_of",
+    "read_editor",
+    "response_gains",
+    "save_editor",
+]
+
+T = TypeVar("T")
+GAINS = (0.2, 10.0)
+"""The bounds of what a change is multiplied with: an attribute that hardly responds isn't driven out of the distribution."""
+
+
+def editor_metadata(
+    method: str, data: LatentDataset, generator: Generator, options: Mapping[str, Any], report: Mapping[str, Any]
+) -> EditorMetadata:
+    """What an editor fitted on ``data`` knows of itself."""
+    return EditorMetadata(
+        method,
+        data.attributes,
+        data.kinds,
+        data.generator,
+        generator.name,
+        data.scorer,
+        data.space,
+        data.gaussianize,
+        data.probe,
+        options,
+        report,
+    )
+
+
+class Editor(nn.Module, ABC):
+    """Exists only fitted; holds no generator.
+
+    A change of 1.0 is one standard deviation of an attribute's Gaussianised score, as the ``data.probe`` reads it, the same
+    probe for every method; for a count it is one object. A change of 0 is the identity, exactly.
+    Codes may have any float dtype, in any autograd mode: they come back in the dtype given, readings are float32.
+    """
+
+    method: str
+    attributes: tuple[str, ...]
+    generator: str
+    """The fingerprint of the generator whose codes it moves."""
+    space: str
+    """Where it learned, "w" or "w+"; it edits both."""
+    gaussianize: Gaussianize
+    probe: Probe
+    """Both have one column for each of ``attributes``."""
+    kinds: tuple[str, ...] = ()
+    """What the scorer's columns hold, as ``Scorer.kinds``."""
+    generator_name: str = "?"
+    scorer: str = "?"
+    options: Mapping[str, Any] = {}
+    """What ``fit`` was told."""
+    report: Mapping[str, Any] = {}
+    """What ``fit`` measured on held-out codes."""
+
+    input_dtype = torch.float32
+    """What codes are converted to; the sum of codes and shifts is as exact as codes are."""
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        accept_any_floats_in(cls, {"shift": None, "shifts": None, "read": torch.float32})
+
+    def describe(self, about: EditorMetadata) -> None:
+        """Take on what every editor knows; constructors call it."""
+        for name, value in vars(about).items():
+            setattr(self, name, value)
+        # Modules of its own: they move with the editor, and leave those of the data where they are.
+        self.gaussianize = Gaussianize(about.gaussianize.scores, about.gaussianize.normals)
+        self.probe = Probe(about.probe.weight, about.probe.bias)
+
+    @abstractmethod
+    def shift(self, w: W, changes: Scores) -> W:
+        """What to add to each row of a code whose rows' mean is ``w`` (n, w_dim), for changes (n, attributes)."""
+
+    def edit(self, ws: WPlus, changes: Mapping[str, float | Tensor]) -> WPlus:
+        """Codes moved by ``changes`` (attribute -> number, or one number a code); ``ws`` is left as it is.
+
+        Several attributes are moved together. Every row of a code moves by the shift found for the rows' mean, but for
+        editors that say otherwise.
+        Raises GanvasError for an unknown attribute, a change that isn't finite, or as many changes as there aren't codes.
+        """
+        wanted = self.changes(changes, ws)
+        moved = wanted.ne(0).any(1)
+        if not moved.any():
+            return ws
+        found = self.shifts(ws[moved].to(self.input_dtype), wanted[moved])
+        shifts = found.new_zeros(ws.shape[0], *found.shape[1:])
+        shifts[moved] = found
+        return (ws + shifts).to(ws.dtype)
+
+    @accept_any_float()
+    def shifts(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+        """What to add to codes: one row for all of theirs, or one for each. For editors that don't move all rows alike."""
+        return self.shift(ws.mean(1), changes)[:, None]
+
+    @accept_any_float(torch.float32)
+    def read(self, ws: WPlus) -> Scores:
+        """Where codes stand, (n, attributes), in the units of ``changes``: set a value by editing ``target - read``."""
+        return self.probe(ws.mean(1))
+
+    def changes(self, changes: Mapping[str, float | Tensor], ws: WPlus) -> Scores:
+        """``changes`` as a matrix (n, attributes), checked."""
+        matrix = ws.new_zeros(ws.shape[0], len(self.attributes), dtype=self.input_dtype)
+        for name, change in changes.items():
+            if name not in self.attributes:
+                raise unknown("attribute", name, self.attributes)
+            value = torch.as_tensor(change, dtype=self.input_dtype, device=ws.device)
+            if not torch.isfinite(value).all():
+                raise GanvasError(f"The change of {name!r} is {change}: it must be a finite number.")
+            if value.numel() not in (1, len(ws)):
+                raise GanvasError(f"{value.numel()} changes of {name!r} for {len(ws)} codes: give one, or one a code.")
+            matrix[:, self.attributes.index(name)] = value
+        return matrix
+
+
+@final
+class LinearEditor(Editor):
+    """Moves every code along fixed ``directions``, of which each moves the probe's reading by 1.
+
+    They are (attributes, w_dim), one for all rows of a code, or (attributes, num_ws, w_dim), one for each row.
+    """
+
+    def __init__(self, about: EditorMetadata, directions: Float[Tensor, "attributes *rows w_dim"]) -> None:
+        super().__init__()
+        self.describe(about)
+        self.register_buffer("directions", convert_to_normal(directions))
+
+    def shift(self, w: W, changes: Scores) -> W:
+        """The sum of the directions by their changes, wherever the code is."""
+        return changes @ _rows_mean(self.get_buffer("directions")).to(changes)
+
+    def shifts(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+        """The same, row by row. Raises GanvasError for codes of another number of rows than the directions have."""
+        directions = self.get_buffer("directions").to(changes)
+        directions = directions if directions.ndim == 3 else directions[:, None]
+        if directions.shape[1] not in (1, ws.shape[1]):
+            raise GanvasError(f"These directions are for codes of {directions.shape[1]} rows, not of {ws.shape[1]}.")
+        return torch.tensordot(changes, directions, 1)
+
+    def without(self, attribute: str, *others: str) -> LinearEditor:
+        """The editor whose direction of ``attribute`` is orthogonal to those of ``others``, at the same calibration.
+
+        InterfaceGAN's conditional manipulation (Shen et al., 2020, section 3.3).
+        Raises GanvasError for unknown names, and where nothing of the direction is left.
+        """
+        self._check_names(attribute, *others)
+        directions, k = self.get_buffer("directions").clone(), self.attributes.index(attribute)
+        rest = orthogonal(directions.flatten(1), k, [self.attributes.index(name) for name in others])
+        rest = rest.view(directions.shape[1:])
+        response = _rows_mean(rest[None])[0] @ self.probe.weight[:, k].to(rest)
+        if others and (response < 1e-2 or attribute in others):
+            raise GanvasError(f"Nothing of the direction of {attribute!r} is left beside {', '.join(others)}.")
+        directions[k] = rest / response
+        return LinearEditor(
+            replace(metadata_of(self), options=self._told("without", attribute, list(others))), directions
+        )
+
+    def combined(self, name: str, weights: Mapping[str, float]) -> LinearEditor:
+        """The editor with one more attribute, ``name``: a change x of it is a change of ``weights[a] · x`` of each a.
+
+        It reads the same combination, scaled so that a change of 1 moves it by 1; its "score" is that reading.
+        Raises GanvasError for a name that is taken, unknown attributes, weights that aren't finite or cancel out.
+        """
+        self._check_names(*weights)
+        if name in self.attributes or not name:
+            raise GanvasError(f"The new attribute needs a name of its own, not {name!r}.")
+        if not weights or not all(isfinite(weight) for weight in weights.values()):
+            raise GanvasError(f"{name!r} needs attributes with finite weights, like Smiling=1, not {dict(weights)}.")
+        directions, old = self.get_buffer("directions"), metadata_of(self)
+        by = directions.new_tensor([weights.get(a, 0.0) for a in self.attributes])
+        direction, reading = torch.tensordot(by, directions, 1), self.probe.weight.to(by) @ by
+        response = _rows_mean(direction[None])[0] @ reading
+        if response < 1e-2:
+            raise GanvasError(
+                f"The directions of {', '.join(weights)} cancel each other out: nothing of {name!r} is left."
+            )
+        probe = _joined(
+            Probe, (self.probe.weight, reading / response), (self.probe.bias, self.probe.bias.to(by) @ by / response)
+        )
+        line = torch.linspace(-10, 10, len(self.gaussianize.scores)).to(self.gaussianize.scores)
+        normal = _joined(Gaussianize, (self.gaussianize.scores, line), (self.gaussianize.normals, line))
+        told = replace(
+            old,
+            attributes=(*self.attributes, name),
+            kinds=(*self.kinds, "value"),
+            gaussianize=normal,
+            probe=probe,
+            options=self._told("combined", name, dict(weights)),
+            report={key: value for key, value in self.report.items() if not isinstance(value, dict)},
+        )
+        return LinearEditor(told, torch.cat((directions, direction[None])))
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], about: EditorMetadata) -> LinearEditor:
+        """The editor of a file. Raises GanvasError where its tensors are others."""
+        w_dim, k = about.probe.weight.shape
+        rows = tensors["directions"].shape[1:-1][:1] if "directions" in tensors else ()
+        with torch.device("meta"):
+            editor = cls(about, torch.empty(k, *rows, w_dim))
+        load_module(editor, tensors)
+        return editor
+
+    def _check_names(self, *names: str) -> None:
+        for name in names:
+            if name not in self.attributes:
+                raise unknown("attribute", name, self.attributes)
+
+    def _told(self, what: str, name: str, value: Any) -> dict[str, Any]:
+        """The options with one more thing that was done to the directions."""
+        return {**self.options, what: {**self.options.get(what, {}), name: value}}
+
+
+def calibrate(directions: Float[Tensor, "attributes w_dim"], probe: Probe) -> tuple[Tensor, Tensor]:
+    """Directions scaled so that each moves the probe's reading of its attribute by 1, and the gains that did it.
+
+    ``directions`` come in natural units, a standard deviation of something each; gains are bounded by ``GAINS``.
+    """
+    gain = response_gains((directions * probe.weight.T.to(directions)).sum(1))
+    return directions * gain[:, None], gain
+
+
+def orthogonal(directions: Float[Tensor, "attributes numbers"], k: int, others: list[int]) -> Float[Tensor, " numbers"]:
+    """What is left of direction ``k`` once its projection on the span of ``others`` is taken away."""
+    kept = directions[others]
+    return directions[k] - torch.linalg.pinv(kept) @ (kept @ directions[k])
+
+
+def response_gains(responses: Tensor) -> Tensor:
+    """What changes are multiplied with so that readings move by 1, from how far they move by themselves; bounded.
+
+    Where they move the wrong way no gain helps, and the least does the least harm.
+    """
+    return torch.where(responses > 0, 1 / responses.clamp(min=1e-6), GAINS[0]).clamp(*GAINS)
+
+
+def metadata_of(editor: Editor) -> EditorMetadata:
+    """The inverse of ``Editor.describe``."""
+    return EditorMetadata(**{name: getattr(editor, name) for name in EditorMetadata.__dataclass_fields__})
+
+
+def fingerprint(editor: Editor) -> str:
+    """sha256 of all that decides how an editor moves and reads codes: equal on any device, before and after saving."""
+    told = [editor.method, editor.attributes, editor.generator, editor.space, dict(editor.options)]
+    text = json.dumps(told, sort_keys=True)
+    return hashlib.sha256(
+        (text + hash_weights((common_tensors(metadata_of(editor)) | editor.state_dict()).items())).encode()
+    ).hexdigest()
+
+
+def save_editor(editor: Editor, path: str | Path, half: bool = False) -> None:
+    """Write an editor as one safetensors file; equal editors give equal bytes. ``half``: its matrices in float16.
+
+    Raises GanvasError where the path can't be written, or a number is too large for float16.
+    """
+    own = {name: tensor.detach() for name, tensor in editor.state_dict().items()}
+    if half:
+        own = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in own.items()}
+        if not all(torch.isfinite(tensor).all() for tensor in own.values()):
+            raise GanvasError("This editor has numbers too large for float16: save it in full.")
+    write_editor(path, own, metadata_of(editor))
+
+
+def _rows_mean(directions: Tensor) -> Tensor:
+    """(attributes, w_dim): what the mean of a code's rows moves by."""
+    return directions if directions.ndim == 2 else directions.mean(1)
+
+
+def _joined(kind: Callable[..., T], *columns: tuple[Tensor, Tensor]) -> T:
+    """A probe or a Gaussianisation with a column more in each of its tensors."""
+    return kind(*(torch.cat((old, new[..., None].to(old)), -1) for old, new in columns))

@@ -1,0 +1,235 @@
+"""Directions that others published, as an editor: read with suspicion, fitted to a generator's rows, calibrated.
+
+They come as .npy, .pt or safetensors, of shape (w_dim,), (1, w_dim) or (rows, w_dim). The rows are the generator's own, or
+those of a StyleGAN2 of any resolution: https://github.com/NVlabs/stylegan2, two for each resolution but the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log2
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ganvas.data.dataset import LatentDataset
+from ganvas.data.gaussianize import Gaussianize
+from ganvas.data.probe import Probe
+from ganvas.editors.base import Editor, EditorMetadata, LinearEditor, response_gains
+from ganvas.editors.masked import MaskedEditor
+from ganvas.errors import GanvasError, unknown
+from ganvas.generators.base import Generator, sample
+from ganvas.generators.stylegan2.rows import is_stylegan2, stylegan2_rows
+from ganvas.io.files import load_tensors, read_npy
+from ganvas.seeds import LABEL_SEED
+from ganvas.types import W
+
+IMPORTED = "imported"
+"""The method of these editors."""
+SAMPLED_CODES = 4000
+"""Codes that a standard deviation is measured on where there are no labels."""
+READABLE = (".npy", ".pt", ".pth", ".safetensors")
+MIN_RESPONSE = 1e-3
+"""Of a natural unit: rows that add up to less have no direction in W."""
+
+
+@dataclass(frozen=True)
+class DirectionScale:
+    """What a change of 1 is: a column of ``data.gaussianize`` and of ``data.probe`` (w_dim,), and in words."""
+
+    direction: Tensor
+    moved: float
+    gain: float
+    weight: Tensor
+    bias: Tensor
+    normal: Gaussianize
+    kind: str
+    words: str
+
+
+def import_directions(
+    files: Mapping[str, str | Path],
+    generator: Generator,
+    data: LatentDataset | None = None,
+    like: Mapping[str, str] | None = None,
+) -> Editor:
+    """An editor with one attribute for each name in ``io.files``.
+
+    A name that is one of ``data``'s attributes, or is ``like`` one, is calibrated as fitted editors are: a change of 1
+    moves the probe's reading of that attribute by 1. Where the direction moves it down, ``name`` reads its opposite; but
+    a direction with the attribute's very own name is turned around. Any other name has natural units: a change of 1
+    moves codes by one standard deviation of W along the direction. ``report`` says which was done.
+
+    Raises GanvasError for files that can't be read or don't fit the generator, and unknown names in ``like``.
+    """
+    like = dict(like or {})
+    known = data.attributes if data is not None else ()
+    for name, attribute in like.items():
+        if name not in files:
+            raise unknown("direction", name, files)
+        if attribute not in known:
+            raise unknown("attribute", attribute, known or ["none: there are no labels for this generator"])
+    like = {name: name for name in files if name in known} | like
+    read = {name: read_direction(path, name) for name, path in files.items()}
+    fitted = {name: fit_rows(direction, generator, files[name]) for name, direction in read.items()}
+    w = sample(generator, SAMPLED_CODES, 1.0, LABEL_SEED)[:, 0] if data is None else data.w.to(generator.device)
+    rows, every = _stacked(list(fitted.values()), generator.num_ws)
+    found = [
+        _scale(name, direction, rows, w, data, like.get(name)) for name, direction in zip(fitted, every, strict=True)
+    ]
+    editor = LinearEditor(
+        _about(generator, data, files, read, like, found), torch.stack([s.direction for s in found]).float()
+    )
+    return editor if len(rows) == generator.num_ws else MaskedEditor(editor, rows, generator.num_ws)
+
+
+def read_direction(path: str | Path, name: str = "") -> Float[Tensor, "rows w_dim"]:
+    """The direction in a file, one row or several. Of several tensors in a file the one called ``name`` is taken.
+
+    Raises GanvasError where the file is missing, of another kind, damaged, would have to run code to be read, or holds
+    anything but finite numbers that aren't all 0.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in READABLE:
+        raise GanvasError(f"{path} isn't a file of directions: it must end in {', '.join(READABLE)}.")
+    if not path.is_file():
+        raise GanvasError(f"There is no file {path}.")
+    if path.suffix.lower() == ".safetensors":
+        value: Any = load_tensors(path)[0]
+    else:
+        from ganvas.checkpoints import read_tensors
+
+        value = (
+            torch.from_numpy(read_npy(path).astype("float32")) if path.suffix.lower() == ".npy" else read_tensors(path)
+        )
+    if isinstance(value, dict):
+        tensors = {key: tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
+        if name not in tensors and len(tensors) != 1:
+            raise GanvasError(f"{path} holds {len(tensors)} tensors and none called {name!r}: one direction is needed.")
+        value = tensors[name] if name in tensors else next(iter(tensors.values()))
+    if not isinstance(value, Tensor) or value.is_complex() or value.layout != torch.strided or value.is_quantized:
+        raise GanvasError(f"{path} holds no direction: a tensor of numbers is needed.")
+    direction = value.detach().float()
+    while direction.ndim > 2 and len(direction) == 1:
+        direction = direction[0]
+    if direction.ndim not in (1, 2) or not direction.numel():
+        raise GanvasError(f"{path} holds {tuple(value.shape)} numbers: a direction is (w_dim,) or (rows, w_dim).")
+    if not torch.isfinite(direction).all() or not direction.any():
+        raise GanvasError(f"{path} is no direction: its numbers must be finite, and not all 0.")
+    return direction.reshape(-1, direction.shape[-1])
+
+
+def fit_rows(
+    direction: Float[Tensor, "rows w_dim"], generator: Generator, path: str | Path
+) -> Float[Tensor, "num_ws w_dim"]:
+    """A direction with a row for each of the generator's, each the mean of the foreign rows at its resolution.
+
+    Where none acts there, the nearest resolution's are taken. Foreign rows are StyleGAN2's: 4, 8, 8, 16, 16, …, and the
+    largest once more. Raises GanvasError for another width, or a number of rows that neither has.
+    """
+    n, width = direction.shape
+    if width != generator.w_dim:
+        need = f"(1, {generator.w_dim}) or (rows, {generator.w_dim})"
+        raise GanvasError(f"{path} holds a direction of width {width}: {generator.name!r} needs {need}.")
+    own = generator.row_resolutions
+    if n in (1, len(own)):
+        return direction.expand(len(own), -1).to(generator.device)
+    if not is_stylegan2(n):
+        known = f"1, {len(own)} as {generator.name!r} has, or StyleGAN2's (18 for 1024 pixels, 2 less for each half)"
+        raise GanvasError(f"{path} holds a direction of {n} rows: it must have {known}.")
+    foreign = torch.tensor(stylegan2_rows(n))
+    rows = []
+    for resolution in own:
+        apart = (foreign.log2() - log2(resolution)).abs()
+        rows.append(direction[apart == apart.min()].mean(0))
+    return torch.stack(rows).to(generator.device)
+
+
+def _stacked(directions: list[Tensor], num_ws: int) -> tuple[tuple[int, ...], Tensor]:
+    """Which rows any direction moves, and all directions: (n, w_dim) where each moves these rows alike, else by rows."""
+    every = torch.stack(directions)
+    rows = tuple(every.ne(0).any(2).any(0).nonzero().flatten().tolist())
+    alike = all(torch.equal(every[:, row], every[:, rows[0]]) for row in rows)
+    return rows, every[:, rows[0]] if alike else every
+
+
+def _scale(
+    name: str, direction: Tensor, rows: tuple[int, ...], w: W, data: LatentDataset | None, like: str | None
+) -> DirectionScale:
+    """``direction`` as long as a change of 1, and what that is."""
+    mean = direction if direction.ndim == 1 else direction[list(rows)].mean(0)
+    if mean.norm() < MIN_RESPONSE * direction.norm() / len(rows) ** 0.5:
+        raise GanvasError(f"The rows of {name!r} cancel each other out: there is nothing in W to read it by.")
+    unit = mean / mean.norm()
+    along = w @ unit
+    natural = direction * (along.std() / mean.norm())
+    if data is None or like is None:
+        weight = (unit / along.std())[:, None]
+        words = f"{name}: natural units, a change of 1 is one standard deviation of W along it"
+        return DirectionScale(natural, 1.0, 1.0, weight, -(w.mean(0) @ weight), _line(data), "value", words)
+    k = data.attributes.index(like)
+    moved = float(unit @ data.probe.weight[:, k].to(unit)) * float(along.std())
+    turned = moved < 0 and name == like
+    sign = -1.0 if moved < 0 else 1.0
+    gain = float(response_gains(torch.tensor(abs(moved))))
+    words = f"{name}: a change of 1 moves {like} {'down' if moved < 0 and not turned else 'up'} by " + (
+        "1" if abs(gain * moved * sign - 1) < 0.01 else f"{abs(gain * moved):.2f} (it hardly responds)"
+    )
+    words += "; it was turned around" if turned else ""
+    normal, probe, kind = data.gaussianize.select([k]), data.probe.select([k]), data.kinds[k]
+    if sign < 0 and not turned:
+        normal, probe = Gaussianize(-normal.scores.flip(0), -normal.normals.flip(0)), Probe(-probe.weight, -probe.bias)
+        kind = kind if kind == "probability" else "value"
+    scaled = natural * gain * (sign if turned else 1.0)
+    return DirectionScale(scaled, moved, gain, probe.weight, probe.bias, normal, kind, words)
+
+
+def _line(data: LatentDataset | None) -> Gaussianize:
+    """For scores that are readings already, with as many knots as the data's."""
+    knots = 2 if data is None else len(data.gaussianize.scores)
+    line = torch.linspace(-10, 10, knots, dtype=torch.float64)[:, None]
+    return Gaussianize(line, line)
+
+
+def _about(
+    generator: Generator,
+    data: LatentDataset | None,
+    files: Mapping[str, str | Path],
+    read: Mapping[str, Tensor],
+    like: Mapping[str, str],
+    found: list[DirectionScale],
+) -> EditorMetadata:
+    def joined(parts: list[Tensor]) -> Tensor:
+        return torch.cat([part.cpu() for part in parts], -1)
+
+    origins = {
+        name: {
+            "file": Path(path).name,
+            "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+            "shape": list(read[name].shape),
+        }
+        for name, path in files.items()
+    }
+    report = {
+        "units": [s.words for s in found],
+        "moved": {name: round(s.moved, 4) for name, s in zip(files, found, strict=True)},
+        "gain": {name: round(s.gain, 4) for name, s in zip(files, found, strict=True)},
+    }
+    return EditorMetadata(
+        IMPORTED,
+        tuple(files),
+        tuple(s.kind for s in found),
+        generator.fingerprint,
+        generator.name,
+        data.scorer if data is not None else "none:none",
+        "w" if found[0].direction.ndim == 1 else "w+",
+        Gaussianize(joined([s.normal.scores for s in found]), joined([s.normal.normals for s in found])),
+        Probe(joined([s.weight for s in found]).float(), joined([s.bias for s in found]).float()),
+        {"files": origins, "like": dict(like)},
+        report,
+    )

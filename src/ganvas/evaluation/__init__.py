@@ -1,0 +1,1 @@
+"""Compare editors on faces that none learned from, and write the report."""

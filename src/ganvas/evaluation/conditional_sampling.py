@@ -1,0 +1,151 @@
+"""Conditional sampling on trial: do samples meet their condition when a scorer sees them, and do they still differ?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ganvas.control import conditions, sampling
+from ganvas.control.search import ScoredView
+from ganvas.editors.compact import CompactEditor
+from ganvas.evaluation.success import ATTRIBUTES, FULL_PROTOCOL, SuccessProtocol, check_protocol
+from ganvas.evaluation.trials import THRESHOLD, FacePool, grow_pool
+from ganvas.generators.base import Generator, sample
+from ganvas.io.files import write_json, write_text
+from ganvas.progress import show_advance
+from ganvas.recipe.files import check_output
+from ganvas.scorers.base import Scorer
+from ganvas.types import W
+
+UNCONDITIONAL = 4096
+"""Codes that the spread is compared with; they are not rendered."""
+
+
+@dataclass(frozen=True)
+class ConditionalResult:
+    """What ``n`` samples did that were asked to have an attribute (p > 0.5) or to lack it (p < 0.5).
+
+    ``met``: the share that does in pictures, as the scorer sees them; ``base_rate``: that of unconditional faces. Spreads are
+    mean ratios of standard deviations to those of unconditional codes: over the code's dimensions that belong to no
+    attribute, over all of its dimensions but the attribute's, and over the principal components beyond the code's.
+    """
+
+    attribute: str
+    present: bool
+    n: int
+    met: float
+    base_rate: float
+    spread_free: float | None
+    spread_others: float
+    spread_beyond: float | None
+
+
+def conditional_success(
+    generator: Generator,
+    scorer: Scorer,
+    editor: CompactEditor,
+    attributes: Sequence[str] = ATTRIBUTES,
+    protocol: SuccessProtocol = FULL_PROTOCOL,
+    pool: Path | None = None,
+) -> list[ConditionalResult]:
+    """Sample ``protocol.n`` codes for each attribute and sign, render and score them; fresh faces give the base rate.
+
+    Raises GanvasError for an attribute that scorer or editor lack, or that has no probability.
+    """
+    check_protocol(scorer, editor, attributes)
+    view = ScoredView(generator, scorer, protocol.batch)
+    empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
+    with show_advance("Scoring fresh faces") as watch:
+        fresh = grow_pool(replace(view, watch=watch), [], protocol.n, empty, pool)
+    free = sample(generator, UNCONDITIONAL, protocol.psi, protocol.seed)[:, 0]
+    conditions = []
+    for attribute in attributes:
+        for present in (True, False):
+            with show_advance(f"{attribute} {'>' if present else '<'} {THRESHOLD}", protocol.n) as watch:
+                watching = replace(view, watch=watch)
+                conditions.append(_try(watching, editor, attribute, present, protocol, fresh, free))
+    return conditions
+
+
+def _try(
+    view: ScoredView,
+    editor: CompactEditor,
+    attribute: str,
+    present: bool,
+    protocol: SuccessProtocol,
+    fresh: FacePool,
+    free: W,
+) -> ConditionalResult:
+    low, high = (THRESHOLD, None) if present else (None, THRESHOLD)
+    where = conditions.condition_ranges([conditions.Condition(attribute, low, high, probability=True)], editor)
+    ws = sampling.sample_where(view.generator, editor, where, protocol.n, protocol.seed, psi=protocol.psi)
+    column = view.scorer.column(attribute)
+    met, base = (_share(scores[:, column], present) for scores in (view(ws), fresh.scores))
+    spread, usual = ([codes.std(0) for codes in _parts(editor, w, attribute)] for w in (ws.mean(1), free))
+    ratios = [_ratio(a, b) for a, b in zip(spread, usual, strict=True)]
+    return ConditionalResult(attribute, present, protocol.n, met, base, ratios[0], ratios[1] or 0.0, ratios[2])
+
+
+def _share(logits: Tensor, present: bool) -> float:
+    probabilities = torch.sigmoid(logits)
+    return float(((probabilities > THRESHOLD) if present else (probabilities < THRESHOLD)).double().mean())
+
+
+@torch.no_grad()
+def _parts(editor: CompactEditor, w: W, attribute: str) -> tuple[Tensor, Tensor, Tensor]:
+    """The code's dimensions without a name, all of them but the attribute's, and what lies beyond the components."""
+    c, k = editor.encode(w), editor.attributes.index(attribute)
+    others = torch.arange(c.shape[1], device=c.device) != k
+    return c[:, len(editor.attributes) :], c[:, others], w - editor.pca.unproject(editor.pca.project(w))
+
+
+def _ratio(spread: Tensor, usual: Tensor) -> float | None:
+    """The mean ratio over dimensions that vary at all; None where none does."""
+    varies = usual > 1e-4
+    return float((spread[varies] / usual[varies]).mean()) if varies.any() else None
+
+
+def run_conditional(
+    generator: Generator,
+    scorer: Scorer,
+    editor: CompactEditor,
+    out: str | Path,
+    attributes: Sequence[str] = ATTRIBUTES,
+    protocol: SuccessProtocol = FULL_PROTOCOL,
+) -> list[ConditionalResult]:
+    """``conditional_success``, written to ``out``/conditional.json and conditional.md; fresh faces are kept.
+
+    Raises GanvasError as that, and where ``out`` can't be written.
+    """
+    out = Path(out)
+    check_output(out / "conditional.json", (".json",))
+    conditions = conditional_success(generator, scorer, editor, attributes, protocol, out / "pool.safetensors")
+    write_json(out / "conditional.json", [asdict(condition) for condition in conditions])
+    write_text(out / "conditional.md", markdown(conditions))
+    return conditions
+
+
+def markdown(conditions: Sequence[ConditionalResult]) -> str:
+    """The table that people read."""
+    head = ("condition", "met", "base rate", "spread (free)", "spread (others)", "spread (beyond)")
+    lines = [
+        f"{conditions[0].n} samples a condition; spreads: standard deviations over those of unconditional codes.",
+        "",
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
+    ]
+    for c in conditions:
+        sign = ">" if c.present else "<"
+        spreads = [f"{s:.2f}" if s is not None else "-" for s in (c.spread_free, c.spread_others, c.spread_beyond)]
+        cells = (
+            f"p({c.attribute}) {sign} {THRESHOLD}",
+            f"{c.met:.3f}",
+            f"{c.base_rate:.3f}",
+            *spreads,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

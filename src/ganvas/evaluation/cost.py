@@ -1,0 +1,108 @@
+"""How many pictures a benchmark will render, and how long that takes: said before the first one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+from pathlib import Path
+
+from ganvas.control.search import ScoredView
+from ganvas.data.dataset import LatentDataset
+from ganvas.evaluation.config import EvaluationConfig
+from ganvas.evaluation.judges import JudgePanel
+from ganvas.evaluation.methods import MethodEntry
+from ganvas.generators.base import Generator, sample
+
+SEARCH_PICTURES = 2.6
+"""Pictures that the paper's protocol takes for an edit of ffhq, about: it depends on the method."""
+REFINE_PICTURES = 1.3
+"""More pictures that an equal change takes for an edit that was climbed."""
+SINGLE_PICTURES = 2.2
+"""The same for one that wasn't."""
+TIMED_PICTURES = 2
+"""Pictures that time is measured on, after as many to warm up."""
+
+
+@dataclass(frozen=True)
+class RenderCost:
+    """Pictures by part, and seconds a picture, all judges' time included."""
+
+    parts: dict[str, int]
+    seconds: float
+    known: int
+    """Pictures that an earlier run rendered."""
+
+    @property
+    def pictures(self) -> int:
+        """All parts'."""
+        return sum(self.parts.values())
+
+    def lines(self) -> list[str]:
+        """What is told before work begins."""
+        parts = ", ".join(f"{count:,} {part}" for part, count in self.parts.items() if count)
+        left = max(self.pictures - self.known, 0)
+        known = f" {self.known:,} are there from before, maybe of other methods." if self.known else ""
+        minutes, more = left * self.seconds / 60, " or more" if self.known else ""
+        took = f"{minutes:.0f} minutes" if minutes >= 2 else f"{60 * minutes:.0f} seconds"
+        return [
+            f"About {self.pictures:,} pictures will be rendered: {parts}.{known}",
+            f"One takes {self.seconds:.3f} s with all judges here: about {took}{more}, besides learning.",
+        ]
+
+
+def estimate_cost(
+    generator: Generator,
+    panel: JudgePanel,
+    data: LatentDataset,
+    entries: Sequence[MethodEntry],
+    attributes: Sequence[str],
+    plan: EvaluationConfig,
+    work: Path | None,
+) -> RenderCost:
+    """Counted from the plan, with the means that were measured of pictures an edit; timed on a few faces of no use."""
+    many, names = len(attributes), len(panel.own.attributes)
+    first = [e for e in entries if e.group == "first"]
+    shown = [e for e in entries if e.group != "ablation"]
+    faces = [plan.faces(e.group) for e in entries]
+    climbed = sum(n for n, _ in faces) * many
+    settled = (
+        sum(m * (len(plan.targets) * REFINE_PICTURES + (not n) * (SINGLE_PICTURES - REFINE_PICTURES)) for n, m in faces)
+        * many
+    )
+    wide = sum(e.everywhere for e in entries) * plan.everywhere * max(min(names, len(data.attributes)) - many, 0)
+    combined = (comb(many, 2) + comb(many, 3)) * plan.together * len(first)
+    parts = {
+        "fresh faces": max(plan.pool, min(plan.pool_limit, 4 * plan.first)),
+        "for the paper's protocol": round(SEARCH_PICTURES * climbed),
+        "at equal changes": round(settled),
+        "of other attributes": round(SINGLE_PICTURES * wide),
+        "of random moves": plan.floor * many * len(plan.targets),
+        "of several attributes at once": combined,
+        "for the sheets": many * plan.pictures * (1 + len(shown)) + 8 * many * (plan.pictures > 0),
+    }
+    return RenderCost(parts, measure_seconds(generator, panel), count_rendered(work))
+
+
+def measure_seconds(generator: Generator, panel: JudgePanel) -> float:
+    """The time of one picture with its scores, on average over ``TIMED_PICTURES``."""
+    view, codes = ScoredView(generator, panel), sample(generator, 2 * TIMED_PICTURES, 1.0, 0)
+    view(codes[:TIMED_PICTURES])
+    began = time.perf_counter()
+    view(codes[TIMED_PICTURES:])
+    return (time.perf_counter() - began) / TIMED_PICTURES
+
+
+def count_rendered(work: Path | None) -> int:
+    """How many pictures an earlier run kept."""
+    from safetensors import SafetensorError, safe_open
+
+    count = 0
+    for file in sorted((work / "renders").rglob("*.safetensors")) if work else ():
+        try:
+            with safe_open(file, "pt") as opened:
+                count += opened.get_slice("rows").get_shape()[0]
+        except (OSError, SafetensorError):
+            continue
+    return count

@@ -1,0 +1,146 @@
+"""Disentanglement, completeness and informativeness of codes: Eastwood and Williams, *A Framework for the Quantitative
+Evaluation of Disentangled Representations*, ICLR 2018, https://openreview.net/forum?id=By-7dz-AZ.
+
+Each attribute is predicted from the standardised codes by a lasso, whose |coefficients| say how much each number of the code
+matters to it: R (code, attributes). Disentanglement of a number: one minus the entropy of its row of R, in units of
+the attributes; completeness of an attribute: the same down its column, in units of the codes. Both are 1 where one number
+tells one attribute and nothing else, and 0 where all matter alike. Informativeness is the share of an attribute's variance
+that is predicted on codes left out (the paper reports the error, 1 minus this).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from ganvas.editors.base import Editor, LinearEditor
+from ganvas.editors.compact import CompactEditor
+from ganvas.errors import GanvasError
+from ganvas.stats import Estimate
+from ganvas.types import W
+
+MIN_CODES = 100
+"""Codes that regressions on tens of numbers need."""
+HELD_OUT_PARTS = 4
+"""Every so many codes, one is left out for informativeness."""
+ALPHAS = 12
+"""Strengths of the lasso that cross-validation chooses from."""
+
+
+@dataclass(frozen=True)
+class DCI:
+    """Each with its interval."""
+
+    disentanglement: Estimate
+    completeness: Estimate
+    informativeness: Estimate
+
+
+def codes_of(editor: Editor, w: W) -> Tensor:
+    """An editor's codes, (n, codes): the compact code, or where a code stands along each unit direction.
+
+    Raises GanvasError for an editor that has neither.
+    """
+    if isinstance(editor, CompactEditor):
+        return editor.encode(w)
+    if isinstance(editor, LinearEditor):
+        directions = editor.get_buffer("directions")
+        directions = directions if directions.ndim == 2 else directions.mean(1)
+        lengths = directions.norm(dim=1)
+        if not (lengths > 0).any():
+            raise GanvasError("Its directions are all 0.")
+        return w @ (directions / lengths.clamp(min=1e-12)[:, None]).to(w).T
+    raise GanvasError(f"{editor.method} moves codes and has none of its own.")
+
+
+def measure_dci(codes: Tensor, factors: Tensor, draws: int, seed: int = 0) -> DCI:
+    """Of ``data.codes`` (n, codes) for ``factors`` (n, attributes), with bootstrap intervals over the rows.
+
+    Raises GanvasError for fewer than ``MIN_CODES`` rows.
+    """
+    n = len(codes)
+    if n < MIN_CODES:
+        raise GanvasError(f"DCI needs at least {MIN_CODES} scored faces, not {n}.")
+    x, y = codes.double().cpu().numpy(), factors.double().cpu().numpy()
+    held = np.arange(n) % HELD_OUT_PARTS == HELD_OUT_PARTS - 1
+    alphas = _strengths(x[~held], y[~held])
+    rng = np.random.RandomState(seed)
+    point = _once(x[~held], y[~held], x[held], y[held], alphas)
+    drawn = []
+    for _ in range(draws):
+        # Resampled within each part: no row is both learned from and left out.
+        a, b = (rng.choice(np.flatnonzero(mask), mask.sum()) for mask in (~held, held))
+        drawn.append(_once(x[a], y[a], x[b], y[b], alphas))
+    # A normal interval about the point: rows that repeat in a resample shift what a lasso finds, so that quantiles may miss
+    # the point; their spread is what the bootstrap is for.
+    half = 1.96 * np.std(np.array(drawn), axis=0)
+    return DCI(*(Estimate(point[i], float(point[i] - half[i]), float(point[i] + half[i]), n) for i in range(3)))
+
+
+def scores_of_importance(importance: np.ndarray) -> tuple[float, float]:
+    """Disentanglement and completeness of R (codes, attributes); codes that matter to nothing don't count."""
+    d, k = importance.shape
+    total = importance.sum()
+    if total <= 0:
+        return 0.0, 0.0
+    rows, columns = importance.sum(1), importance.sum(0)
+    disentangled = 1 - _entropy(importance / np.maximum(rows, 1e-12)[:, None], 1) / np.log(max(k, 2))
+    complete = 1 - _entropy(importance / np.maximum(columns, 1e-12)[None], 0) / np.log(max(d, 2))
+    told = columns > 0
+    return float((disentangled * rows).sum() / total), float(complete[told].mean())
+
+
+def _entropy(p: np.ndarray, axis: int) -> np.ndarray:
+    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(axis)
+
+
+def _strengths(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Each attribute's strength of the lasso, the one that predicts best on the last third of the codes."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import lasso_path
+
+    cut = len(x) * 2 // 3
+    (a, b), (mean, spread) = (x[:cut], x[cut:]), _scale(x[:cut])
+    a, b = (a - mean) / spread, (b - mean) / spread
+    best = []
+    for column in y.T:
+        centre = column[:cut].mean()
+        target = column[:cut] - centre
+        alphas = np.abs(a.T @ target).max() / cut * np.geomspace(1, 1e-3, ALPHAS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            _, coefficients, _ = lasso_path(a, target, alphas=np.maximum(alphas, 1e-9))
+        errors = ((column[cut:, None] - centre - b @ coefficients) ** 2).mean(0)
+        best.append(alphas[errors.argmin()])
+    return np.array(best)
+
+
+def _once(
+    x: np.ndarray, y: np.ndarray, x_held: np.ndarray, y_held: np.ndarray, alphas: np.ndarray
+) -> tuple[float, float, float]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import Lasso
+
+    mean, spread = _scale(x)
+    x, x_held = (x - mean) / spread, (x_held - mean) / spread
+    importance, explained = np.zeros((x.shape[1], y.shape[1])), []
+    for k, alpha in enumerate(alphas):
+        # Attributes as standard deviations, so that coefficients of different ones compare.
+        scale = max(y[:, k].std(), 1e-9)
+        fitted = Lasso(alpha=max(alpha / scale, 1e-6), precompute=True, max_iter=2000, tol=1e-3)
+        with warnings.catch_warnings():
+            # Directions that are nearly alike: the last digits of such coefficients don't matter here.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted.fit(x, (y[:, k] - y[:, k].mean()) / scale)
+        importance[:, k] = np.abs(fitted.coef_)
+        wanted = (y_held[:, k] - y[:, k].mean()) / scale
+        variance = max(wanted.var(), 1e-9)
+        explained.append(1 - ((wanted - fitted.predict(x_held)) ** 2).mean() / variance)
+    return (*scores_of_importance(importance), float(np.mean(explained)))
+
+
+def _scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return x.mean(0), np.maximum(x.std(0), 1e-9)

@@ -1,0 +1,171 @@
+"""The paper's protocol beside the paper's own numbers: success and identity of both families, and who is ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ganvas.evaluation.html_page import PageSection
+from ganvas.evaluation.method_trials import MethodTrials
+from ganvas.evaluation.methods import MethodEntry
+from ganvas.evaluation.papers import IDENTITY, SUCCESS
+from ganvas.evaluation.summaries import mean_difference, measure_identity
+from ganvas.evaluation.table_cells import Results, Row, format_goal
+from ganvas.evaluation.tables import format_estimate
+from ganvas.evaluation.verdicts import ARRIVES
+from ganvas.metrics import Trial, success
+from ganvas.stats import Estimate
+
+PAPERS = {"success": SUCCESS, "identity": IDENTITY}
+FAMILIES = ("compact", "interfacegan")
+
+
+@dataclass(frozen=True)
+class FamilyComparison:
+    """The best compact variant and the better InterfaceGAN on one attribute by one measure, on the same faces.
+
+    ``mean_difference``: the first less the second, with its interval; identity's is over the faces that both brought there.
+    ``why``: what is known of the edits behind a loss.
+    """
+
+    attribute: str
+    measure: str
+    compact: str
+    interfacegan: str
+    difference: Estimate
+    why: str
+
+    @property
+    def verdict(self) -> str:
+        """ "even" where the interval holds 0."""
+        return format_difference(self.difference.low, self.difference.high)
+
+
+def format_difference(low: float, high: float) -> str:
+    """In a word, whether a difference lies above or below 0."""
+    return "ahead" if low > 0 else "behind" if high < 0 else "even"
+
+
+def compare_families(
+    cells: Mapping[tuple[str, str], MethodTrials],
+    entries: Sequence[MethodEntry],
+    attributes: Sequence[str],
+    results: Results,
+) -> list[FamilyComparison]:
+    """A row for each attribute and measure that both families have trials of. ``results``: the numbers of these trials."""
+    rows = []
+    for attribute in attributes:
+        for measure in PAPERS:
+            best = [_best(cells, entries, attribute, family, measure, results) for family in FAMILIES]
+            if None in best:
+                continue
+            (ours, a), (theirs, b) = [pair for pair in best if pair is not None]
+            kept = [success(t) if measure == "success" else measure_identity(t) for t in (a, b)]
+            if kept[0] is not None and kept[1] is not None:
+                apart = mean_difference(kept[0], kept[1])
+                if apart.n:
+                    rows.append(
+                        FamilyComparison(
+                            attribute,
+                            measure,
+                            ours,
+                            theirs,
+                            apart,
+                            _why(measure, (a, b), attribute, results, (ours, theirs)),
+                        )
+                    )
+    return rows
+
+
+def _best(
+    cells: Mapping[tuple[str, str], MethodTrials],
+    entries: Sequence[MethodEntry],
+    attribute: str,
+    family: str,
+    measure: str,
+    results: Results,
+) -> tuple[str, Trial] | None:
+    means = {}
+    for entry in entries:
+        found = results["paper"].get(attribute, {}).get(entry.name)
+        # An editor that hardly ever arrives has the identity of its easiest faces.
+        if entry.family == family and found and found[measure] is not None and found["success"].mean >= ARRIVES:
+            means[entry.name] = found[measure].mean
+    means = {name: mean for name, mean in means.items() if mean == mean}  # nan: nothing arrived
+    if not means:
+        return None
+    name = max(means, key=lambda name: means[name])
+    trial = cells[name, attribute].paper
+    return None if trial is None else (name, trial)
+
+
+def _why(measure: str, trials: tuple[Trial, Trial], attribute: str, results: Results, names: tuple[str, str]) -> str:
+    if measure == "success":
+        failed = [int((~t.arrived).sum()) for t in trials]
+        stopped = [int(t.stopped.sum()) if t.stopped is not None else 0 for t in trials]
+        return f"{failed[0]} failures, {stopped[0]} of them at the bound of W, against {failed[1]} and {stopped[1]}"
+    found = [results["paper"][attribute][name] for name in names]
+    return (
+        f"moves of {found[0]['moved'].mean:.1f} Mahalanobis lengths against {found[1]['moved'].mean:.1f},"
+        f" {found[0]['strength'].mean:+.2f} σ against {found[1]['strength'].mean:+.2f}"
+    )
+
+
+def comparison_lines(rows: Sequence[Results]) -> list[str]:
+    """For people: on which rows ours is ahead, even or behind, beside what the paper found; why, where it is behind."""
+    made = []
+    for measure, papers in PAPERS.items():
+        mine = [row for row in rows if row["measure"] == measure]
+        if not mine:
+            continue
+        ours = _grouped({row["attribute"]: row["verdict"] for row in mine})
+        known = {
+            a: format_difference(v[0] - v[1], v[0] - v[1])
+            for a, v in papers.items()
+            if a in {r["attribute"] for r in mine}
+        }
+        paper = f" The paper's: {_grouped(known)}." if known else ""
+        lost = [f"{format_goal(r['attribute'])}: {r['why']}" for r in mine if r["verdict"] == "behind"]
+        made.append(
+            f"{measure.capitalize()}, compact against InterfaceGAN: {ours}.{paper}"
+            + (f" Behind on {'; '.join(lost)}." if lost else "")
+        )
+    return made
+
+
+def _grouped(verdicts: Mapping[str, str]) -> str:
+    """ "ahead on a, b; behind on c"."""
+    groups: dict[str, list[str]] = {}
+    for attribute, verdict in verdicts.items():
+        groups.setdefault(verdict, []).append(format_goal(attribute))
+    return "; ".join(
+        f"{verdict} on {', '.join(groups[verdict])}" for verdict in ("ahead", "even", "behind") if verdict in groups
+    )
+
+
+def headline_table(results: Results) -> list[PageSection]:
+    """The main table: both families' methods at the paper's protocol, with the paper's own numbers beside them."""
+    names = [m["name"] for m in results["made"]["methods"] if m["family"] in FAMILIES]
+    names = [name for name in names if any(name in rows for rows in results["paper"].values())]
+    if not names:
+        return []
+    ahead = {(row["attribute"], row["measure"]): row["verdict"] for row in results["verdicts"]["paper"]}
+    rows: list[Row] = []
+    for attribute, found in results["paper"].items():
+        for measure, papers in PAPERS.items():
+            cells = [format_estimate(found[name][measure], 3) if name in found else "-" for name in names]
+            known = [f"{value:.3f}" for value in papers[attribute]] if attribute in papers else ["-", "-"]
+            rows.append((format_goal(attribute), measure, *cells, *known, ahead.get((attribute, measure), "-")))
+    pairs = results["random_pairs"]
+    chance = (
+        ""
+        if pairs is None
+        else f" Two different random faces have an identity of {format_estimate(pairs['identity'], 3)}."
+    )
+    text = (
+        "Brackets: 95 % bootstrap intervals over faces. The paper's numbers are of another generator and scorer, without a stated"
+        " bound. Last: the best compact variant against the better InterfaceGAN, on the same faces; even where the interval"
+        f" of the difference holds 0.{chance} {' '.join(comparison_lines(results['verdicts']['paper']))}"
+    )
+    titles = ("attribute", "measure", *names, "the paper's compact", "the paper's InterfaceGAN", "compact is")
+    return [PageSection("The paper's protocol, beside the paper's numbers", text, table=[titles, *rows])]

@@ -1,0 +1,152 @@
+"""Several judges of one picture: scorers of different origin, and who is in it, all read off the same pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ganvas.data import gaussianize
+from ganvas.data.gaussianize import Gaussianize
+from ganvas.errors import GanvasError
+from ganvas.scorers.base import Scorer
+from ganvas.types import Images, Scores
+
+EQUAL_NAMES: Mapping[str, tuple[str, ...]] = {
+    "Male": ("male", "gender", "female"),
+    "Young": ("young", "age"),
+    "Smiling": ("smiling", "happy", "neutral", "sad", "angry", "fearful", "disgusted", "surprised"),
+}
+"""Names that other scorers have for what an attribute changes by itself: their change isn't drift.
+
+Expressions are one softmax: who smiles more is less of all the others.
+"""
+OPPOSITE_NAMES = (("Young", "age"),)
+"""Twins that fall where the attribute rises."""
+
+
+def is_same_attribute(attribute: str, other: str) -> bool:
+    """Whether another scorer's attribute is this one under its own name."""
+    return other.lower() in (attribute.lower(), *EQUAL_NAMES.get(attribute, ()))
+
+
+@dataclass(frozen=True)
+class FaceRecognizer:
+    """Who is in a picture: ``embed`` gives (n, ``width``) embeddings, nan rows where it finds no face."""
+
+    embed: Callable[[Images], Tensor]
+    fingerprint: str
+    width: int = 128
+
+
+@final
+class JudgePanel(Scorer):
+    """The columns of ``own``, under their names; then those of each judge, as "judge:attribute"; then the embedding.
+
+    A face that isn't found has an embedding of zeros, so that rows stay finite (``faces``).
+    """
+
+    def __init__(self, own: Scorer, judges: Sequence[Scorer] = (), faces: FaceRecognizer | None = None) -> None:
+        super().__init__()
+        self.own, self.judges, self.face = own, tuple(judges), faces
+        self.name = "+".join((own.name, *(judge.name for judge in judges)))
+        self.width = faces.width if faces is not None else 0
+        titles = [f"{judge.name}:{attribute}" for judge in judges for attribute in judge.attributes]
+        self.attributes = (*own.attributes, *titles, *(f"face:{i}" for i in range(self.width)))
+        kinds = [kind for judge in judges for kind in judge.kinds]
+        self.kinds = (*own.kinds, *kinds, *("value",) * self.width)
+        told = [scorer.fingerprint for scorer in (own, *judges)] + ([faces.fingerprint] if faces else [])
+        self.fingerprint = hashlib.sha256(" ".join(told).encode()).hexdigest()
+
+    def forward(self, images: Images) -> Scores:
+        """Everything that anybody reads off pictures, (n, columns)."""
+        parts = [self.own(images), *(judge(images) for judge in self.judges)]
+        if self.face is not None:
+            parts.append(self.face.embed(images))
+        return torch.cat([part.to(parts[0]).nan_to_num(nan=0.0) for part in parts], 1)
+
+    def scores(self, rows: Tensor) -> Tensor:
+        """The columns that scorers gave."""
+        return rows[:, : rows.shape[1] - self.width]
+
+    def faces(self, rows: Tensor) -> Tensor | None:
+        """The embeddings, nan where no face was found; None where nobody looked."""
+        if self.face is None:
+            return None
+        found = rows[:, rows.shape[1] - self.width :]
+        return torch.where(found.norm(dim=1, keepdim=True) > 0, found, torch.nan)
+
+
+@dataclass(frozen=True)
+class JudgeScale:
+    """What one judge sees, in standard deviations of its own normal scores.
+
+    ``columns`` of the panel are its ``success``. ``correlation`` (own attributes, attributes): how each of its normal
+    scores goes with each of the own scorer's, over the pool.
+    """
+
+    name: str
+    attributes: tuple[str, ...]
+    columns: tuple[int, ...]
+    gaussianize: Gaussianize
+    correlation: Tensor
+
+    def change(self, before: Tensor, after: Tensor) -> Tensor:
+        """(n, attributes): how far normal scores moved, from the panel's rows."""
+        columns = list(self.columns)
+        return self.gaussianize(after[:, columns]) - self.gaussianize(before[:, columns])
+
+    def others(self, edited: Sequence[str]) -> Tensor:
+        """Which attributes are none of the edited ones, under any name; bool."""
+        return torch.tensor([not any(is_same_attribute(name, a) for name in edited) for a in self.attributes])
+
+    def twin(self, attribute: str) -> tuple[int, float] | None:
+        """The place of an attribute under its own or its nearest other name, and 1, or -1 where that runs the other way.
+
+        None where this judge doesn't see it.
+        """
+        for wanted in (attribute.lower(), *EQUAL_NAMES.get(attribute, ())[:2]):
+            for k, name in enumerate(self.attributes):
+                if name.lower() == wanted:
+                    return k, -1.0 if (attribute, wanted) in OPPOSITE_NAMES else 1.0
+        return None
+
+
+def fit_judge_scales(
+    panel: JudgePanel, pool: Tensor, own: Gaussianize | None, known: Sequence[str]
+) -> tuple[list[JudgeScale], list[str]]:
+    """One ruler a scorer of the panel, and why some see nothing.
+
+    ``own`` normalises the own scorer's columns of ``known``, the labels' attributes, as labels do. The judges' normal scores
+    (and the own scorer's, where ``own`` is None: the labels are another's) are fitted on ``pool``, fresh faces that the panel
+    scored. An attribute whose score is the same everywhere is left out.
+    Raises GanvasError where the own scorer sees nothing of what the labels know.
+    """
+    found, gaps, start, mine = [], [], 0, pool[:, :0]
+    for scorer in (panel.own, *panel.judges):
+        columns = [c for c in range(start, start + len(scorer.attributes)) if pool[:, c].unique().numel() > 1]
+        first, start = start, start + len(scorer.attributes)
+        if first == 0:
+            columns = [c for c in columns if scorer.attributes[c] in known]
+        names = tuple(scorer.attributes[c - first] for c in columns)
+        if not names and first == 0:
+            raise GanvasError(f"Scorer {scorer.name!r} sees nothing in these faces that the labels know.")
+        if not names:
+            gaps.append(f"{scorer.name} gives every face the same scores.")
+            continue
+        fitted = own.select([list(known).index(a) for a in names]) if own is not None and first == 0 else None
+        normal = fitted or gaussianize.fit(pool[:, columns], names)
+        theirs = normal(pool[:, columns])
+        mine = theirs if first == 0 else mine
+        found.append(JudgeScale(scorer.name, names, tuple(columns), normal, _correlation(mine, theirs)))
+    return found, gaps
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    """(columns of a, columns of b)."""
+    a, b = ((x.double() - x.double().mean(0)) for x in (a, b))
+    return (a.T @ b / (a.norm(dim=0)[:, None] * b.norm(dim=0)).clamp(min=1e-12)).float()

@@ -1,0 +1,52 @@
+"""Label efficiency: what a method does that learned from 100 labels, from 300, … and from all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ganvas.data.dataset import LatentDataset, make_dataset
+from ganvas.errors import GanvasError
+from ganvas.evaluation.context import EvaluationContext
+from ganvas.evaluation.latent_measures import measure_readings
+from ganvas.evaluation.methods import MethodEntry, fit_entry
+from ganvas.stats import Estimate, bootstrap_mean
+from ganvas.types import WPlus
+
+
+def take_first_labels(data: LatentDataset, n: int, attributes: Sequence[str]) -> LatentDataset:
+    """The first ``n`` labels as if there were no others: normal scores and probe are fitted on them alone.
+
+    Attributes of which so few have one score everywhere are left out, unless they are among ``success``.
+    Raises GanvasError where those are.
+    """
+    scores = data.scores[:n]
+    kept = [a for k, a in enumerate(data.attributes) if a in attributes or scores[:, k].unique().numel() > 1]
+    columns = [data.attributes.index(a) for a in kept]
+    kinds = tuple(data.kinds[k] for k in columns)
+    source = data.subset(torch.arange(n)).source
+    return make_dataset(data.codes[:n], scores[:, columns], tuple(kept), kinds, source, data.generator, data.scorer)
+
+
+def measure_efficiency(
+    stage: EvaluationContext, entry: MethodEntry, attributes: Sequence[str], ws: WPlus, n: int
+) -> dict[str, Any]:
+    """A method that learned from ``n`` labels, judged by the probe of all labels:
+    ``latent_measures.measure_readings``, over attributes.
+
+    "target": what a change of 1 does to the target; "others": what it does to the rest, for each that the target moved by.
+    Raises GanvasError where there aren't so many labels or they don't suffice.
+    """
+    if n > len(stage.data):
+        raise GanvasError(f"There are {len(stage.data):,} labels, not {n:,}.")
+    data = take_first_labels(stage.data, n, attributes)
+    editor = fit_entry(entry, data, stage.generator, attributes)
+    found = [measure_readings(editor, ws, name, stage.data, stage.within) for name in attributes]
+    return {what: _over([values[what] for values in found]) for what in ("target", "others", "mahalanobis")}
+
+
+def _over(values: Sequence[Estimate]) -> Estimate:
+    """Over attributes: the bootstrap draws attributes."""
+    return bootstrap_mean(torch.tensor([value.mean for value in values]))

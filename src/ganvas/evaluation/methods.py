@@ -1,0 +1,253 @@
+"""What is compared: one table of methods with their options, and how each becomes an editor."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganvas import __version__, editors
+from ganvas.data import probe
+from ganvas.data.dataset import LatentDataset
+from ganvas.data.gaussianize import Gaussianize
+from ganvas.editors.base import Editor
+from ganvas.errors import GanvasError, unknown
+from ganvas.generators.base import Generator
+from ganvas.io.files import read_json, write_json
+from ganvas.metrics import to_readable
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A row of the report: ``method`` with ``options``, or the editor in ``file``.
+
+    ``group``: "first" is tried on the most faces, then "rest"; an "ablation" is measured on codes, and on few faces.
+    ``family``: what verdicts compare, "compact" or "interfacegan". ``conditional_sampling``: the method's option of
+    that name is the attributes that are benched.
+    """
+
+    name: str
+    method: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    group: str = "rest"
+    family: str = ""
+    conditional: bool = False
+    everywhere: bool = False
+    file: str = ""
+
+    @property
+    def slug(self) -> str:
+        """Its name in file names."""
+        plain = "".join(c if c.isalnum() or c == "_" else "-" for c in self.name)
+        return plain if plain == self.name else f"{plain}-{_digest(self.name)[:6]}"
+
+
+TABLE: tuple[MethodEntry, ...] = (
+    MethodEntry("compact", "compact", group="first", family="compact", everywhere=True),
+    MethodEntry("compact paper", "compact", {"recipe": "paper", "residual": False}, "first", "compact"),
+    MethodEntry("interfacegan", "interfacegan", group="first", family="interfacegan", everywhere=True),
+    MethodEntry("interfacegan conditional", "interfacegan", {}, "first", "interfacegan", conditional=True),
+    MethodEntry("mean_difference", "mean_difference"),
+    MethodEntry("balanced", "balanced"),
+    MethodEntry("ganspace", "ganspace"),
+    MethodEntry("sefa", "sefa"),
+    MethodEntry("styleflow", "styleflow"),
+    MethodEntry("latent_transformer", "latent_transformer"),
+    MethodEntry("latent2latent", "latent2latent"),
+    MethodEntry("guidedstyle", "guidedstyle"),
+    MethodEntry("compact with c_k alone", "compact", {"hold": None}, "ablation"),
+    MethodEntry("compact with straight moves", "compact", {"truncation": 0.0, "aim": "score"}, "ablation"),
+    MethodEntry("compact without Gaussianisation", "compact", {}, "ablation"),
+    MethodEntry("compact without L_corr", "compact", {"beta": 0.0}, "ablation"),
+    MethodEntry("compact with M_ref of the labels", "compact", {"mref": "labels"}, "ablation"),
+    MethodEntry("compact with 20 components", "compact", {"components": 20}, "ablation"),
+    MethodEntry("compact with 128 components", "compact", {"components": 128}, "ablation"),
+    MethodEntry("compact with 512 components", "compact", {"components": 512}, "ablation"),
+    MethodEntry("compact with dim C 40", "compact", {"dim": 40}, "ablation"),
+    MethodEntry("compact with dim C 128", "compact", {"dim": 128}, "ablation"),
+    MethodEntry("compact without residual", "compact", {"residual": False}, "ablation"),
+)
+"""Everything that the full report compares. A better variant of a method is one more row."""
+QUICK = ("compact", "interfacegan", "interfacegan conditional", "mean_difference")
+"""The four of a quick report."""
+UNGAUSSIANISED = "compact without Gaussianisation"
+"""The row whose labels are standardised scores instead of normal scores."""
+
+
+@dataclass(frozen=True)
+class FittedEntry:
+    """An entry with its editor, or with the reason why there is none, in one line; ``missing``: the same by attribute."""
+
+    entry: MethodEntry
+    editor: Editor | None
+    gap: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
+    """That its fit took, on whatever else the machine did meanwhile."""
+
+
+def select_entries(
+    names: Sequence[str] | None, files: Sequence[str] = (), table: Sequence[MethodEntry] = TABLE
+) -> list[MethodEntry]:
+    """The rows of ``table`` with these names, all where there are none, and one for each editor of ``io.files``.
+
+    Raises GanvasError for a name that no row has, and for one that would come twice.
+    """
+    known = {entry.name: entry for entry in table}
+    for name in names or ():
+        if name not in known:
+            raise unknown("method", name, known)
+    rows = [known[name] for name in names] if names is not None else list(table)
+    rows += [MethodEntry(f"editor {Path(file).stem if Path(file).suffix else file}", file=str(file)) for file in files]
+    if twice := [row.name for i, row in enumerate(rows) if row.name in {other.name for other in rows[:i]}]:
+        raise GanvasError(f"{twice[0]!r} would be compared twice: name it once.")
+    return rows
+
+
+def prepare_entry(
+    entry: MethodEntry,
+    data: LatentDataset,
+    generator: Generator,
+    attributes: Sequence[str],
+    folder: Path | None = None,
+    watch: Callable[[str], object] = lambda doing: None,
+) -> FittedEntry:
+    """Fit or load an editor; what was fitted is kept in ``folder`` with the time that it took, and not fitted again.
+
+    An editor that can't be had makes a contender with a gap.
+    """
+    try:
+        if entry.file:
+            made = FittedEntry(entry, editors.load_editor(entry.file, generator))
+        else:
+            made = _fitted(entry, data, generator, attributes, folder, watch)
+        return replace(made, editor=made.editor and made.editor.to(generator.device))
+    except GanvasError as error:
+        return FittedEntry(entry, None, format_failure(error))
+
+
+def fit_entry(
+    entry: MethodEntry,
+    data: LatentDataset,
+    generator: Generator,
+    attributes: Sequence[str],
+    only: Sequence[str] | None = None,
+) -> Editor:
+    """The editor of an entry; ``success`` are those that are benched, ``only``: learn no others than these.
+
+    Raises GanvasError as ``editors.fit``, and where equations can't be solved.
+    """
+    source = standardise_labels(data) if entry.name == UNGAUSSIANISED else data
+    benched = [a for a in attributes if a in data.attributes]
+    options = {**entry.options, **({"conditional": benched} if entry.conditional else {})}
+    chosen_only = {} if only is None else {"attributes": list(only)}
+    try:
+        return editors.fit(entry.method, source, generator, **options, **chosen_only)
+    except torch.linalg.LinAlgError as error:
+        raise GanvasError(f"{entry.method} can't be learned from these labels: {error}") from None
+
+
+def _fitted(
+    entry: MethodEntry,
+    data: LatentDataset,
+    generator: Generator,
+    attributes: Sequence[str],
+    folder: Path | None,
+    watch: Callable[[str], object],
+) -> FittedEntry:
+    key = {
+        "entry": [entry.name, entry.method, dict(entry.options), list(attributes) if entry.conditional else []],
+        "labels": labels_digest(data),
+        "generator": generator.fingerprint,
+        "version": __version__,
+        "sources": _sources(),
+    }
+    file, note = (folder and folder / f"{entry.slug}{suffix}" for suffix in (".safetensors", ".json"))
+    if file and note and file.exists() and note.exists():
+        try:
+            told = read_json(note)
+            if isinstance(told, dict) and told.get("key") == key:
+                editor = editors.load_editor(file, generator)
+                return FittedEntry(entry, editor, missing=told["missing"], seconds=float(told["seconds"]))
+        except (GanvasError, KeyError, TypeError, ValueError):
+            pass  # It is only a cache.
+    watch(f"Fitting {entry.name} on {len(data):,} labels")
+    began = time.perf_counter()
+    editor, missing = _as_many_as_can_be(entry, data, generator, attributes)
+    seconds = round(time.perf_counter() - began, 2)
+    if file and note:
+        editors.save(editor, file)
+        write_json(note, {"key": key, "seconds": seconds, "missing": missing})
+        # A run that goes on has the file only: tensors that lie otherwise in memory give other last bits.
+        editor = editors.load_editor(file, generator)
+    return FittedEntry(entry, editor, missing=missing, seconds=seconds)
+
+
+@cache
+def _sources() -> str:
+    """What the methods' own code is known by: an editor that other code fitted is fitted anew."""
+    folder = Path(editors.__file__).parent
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.py")))).hexdigest()
+
+
+def _as_many_as_can_be(
+    entry: MethodEntry, data: LatentDataset, generator: Generator, attributes: Sequence[str]
+) -> tuple[Editor, dict[str, str]]:
+    """The editor of all attributes; where one of them can't be learned, of those of ``success`` that can."""
+    try:
+        return fit_entry(entry, data, generator, attributes), {}
+    except GanvasError as error:
+        if entry.method not in editors.method_names():
+            raise
+        whole, missing = error, {}
+    for name in attributes:
+        try:
+            fit_entry(entry, data, generator, [name], [name])
+        except GanvasError as error:
+            missing[name] = format_failure(error)
+    left = [name for name in attributes if name not in missing]
+    if not left:
+        raise whole
+    return fit_entry(entry, data, generator, left, left), missing
+
+
+def format_failure(error: GanvasError) -> str:
+    """What an error says, without this machine's folders."""
+    text = " ".join(str(error).split())
+    for folder in (Path(editors.__file__).parent.parent, Path.cwd(), Path.home()):
+        text = text.replace(f"{folder}/", "")
+    return text
+
+
+def standardise_labels(data: LatentDataset) -> LatentDataset:
+    """Labels whose "normal scores" are standardised probabilities: what learning is like without Gaussianisation.
+
+    Lesné et al., section 4.1: probabilities crowd at their ends. Counts and values are standardised as they are.
+    """
+    grid = torch.linspace(0, 1, 1024, dtype=torch.float64)[:, None]
+    scores = data.scores.double()
+    low, high = scores.min(0).values, scores.max(0).values
+    knots = low + (high - low) * grid
+    plain = to_readable(scores, data.kinds)
+    mean, spread = plain.mean(0), plain.std(0).clamp(min=1e-9)
+    # Far out the sigmoid is flat, and a normal score must rise: a millionth of the score itself is added.
+    rising = (to_readable(knots, data.kinds) - mean) / spread + 1e-6 * knots
+    normal = Gaussianize(knots, rising)
+    fitted = probe.fit_probe(data.w, normal(data.scores))
+    return replace(data, gaussianize=normal, probe=fitted)
+
+
+def labels_digest(data: LatentDataset) -> str:
+    """What labels are known by: their scores, attributes, scorer and generator."""
+    text = " ".join((data.generator, data.scorer, *data.attributes, str(data.source)))
+    return hashlib.sha256(text.encode() + data.scores.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

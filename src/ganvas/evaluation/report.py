@@ -1,0 +1,232 @@
+"""``ganvas bench``: runs the benchmark and writes its tables (Markdown, JSON), figures and page into one folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganvas import __version__, generators
+from ganvas.data.dataset import LatentDataset
+from ganvas.data.label_files import load_labels, shipped_labels
+from ganvas.errors import GanvasError
+from ganvas.evaluation import published_directions
+from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig
+from ganvas.evaluation.figures import draw_figures
+from ganvas.evaluation.html_page import render_page
+from ganvas.evaluation.judges import FaceRecognizer, JudgePanel, is_same_attribute
+from ganvas.evaluation.methods import QUICK as QUICK_METHODS
+from ganvas.evaluation.methods import format_failure, labels_digest, select_entries
+from ganvas.evaluation.result import EvaluationResult
+from ganvas.evaluation.runner import run_evaluation
+from ganvas.evaluation.sections import build_sections, to_markdown
+from ganvas.evaluation.success import ATTRIBUTES
+from ganvas.evaluation.summaries import to_json
+from ganvas.evaluation.trials import dtype_name
+from ganvas.generators.base import Generator
+from ganvas.identity import WIDTH, FaceEmbedder
+from ganvas.io.files import write_json, write_text
+from ganvas.recipe.files import check_output
+from ganvas.recipe.model import load_tools
+from ganvas.scorers import load_scorer, scorer_names
+from ganvas.scorers.base import Scorer
+from ganvas.scorers.networks.dlib_weights import SHA256
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "zuko", "dlib-bin")
+"""Whose versions a report tells, where they are installed."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What a benchmark is asked for; None takes what fits the generator.
+
+    ``methods``: names of ``methods.TABLE`` (a quick report has four of them); ``io.files``: editors to compare, too;
+    ``judges``: other scorers; ``config``: how large; ``published_directions``: the folder with directions that others published.
+    """
+
+    generator: str
+    scorer: str | None = None
+    methods: Sequence[str] | None = None
+    files: Sequence[str] = ()
+    attributes: Sequence[str] | None = None
+    labels: Path | None = None
+    judges: Sequence[str] | None = None
+    plan: EvaluationConfig = FULL
+    device: str = "cpu"
+    dtype: str = "float32"
+    published: Path | None = None
+
+
+def evaluate(
+    wanted: EvaluationRequest, out: str | Path, command: str = "", say: Callable[[str], object] = lambda line: None
+) -> dict[str, Any]:
+    """Run it and write ``out``/report.json, report.md, index.html and pictures; started again it goes on.
+
+    Returns what the JSON holds. Raises GanvasError for unknown names, labels that aren't there or are of another generator,
+    a folder that can't be written, and where no attribute can be benched; all else is marked in the report.
+    """
+    out = Path(out)
+    check_output(out / "report.json", (".json",))
+    names = QUICK_METHODS if wanted.methods is None and wanted.plan == QUICK else wanted.methods
+    entries = select_entries(names, wanted.files)
+    tools = load_tools(wanted.generator, wanted.dtype, wanted.device)
+    own = load_scorer(wanted.scorer or generators.card(wanted.generator).scorer).to(tools.generator.device)
+    data = load_usable(wanted.labels or shipped_labels(wanted.generator, own.name), tools.generator, own)
+    panel, gaps = panel_of(own, wanted.judges)
+    directions = None
+    if wanted.published:
+        try:
+            directions = published_directions.read_published(wanted.published, tools.generator.w_dim)
+        except GanvasError as error:
+            gaps.append(f"published directions: {format_failure(error)}")
+    attributes = wanted.attributes or default_attributes(own)
+    outcome = run_evaluation(tools.generator, panel, data, entries, attributes, wanted.plan, out, say, directions)
+    say("Drawing figures")
+    return write_report(outcome, out, command or default_command(), gaps)
+
+
+def write_report(outcome: EvaluationResult, out: Path, command: str, missing: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything that people read, from a finished run; ``missing``: judges and directions that couldn't be had, and why."""
+    judges = [ruler.name for ruler in outcome.stage.rulers]
+    outcome.results["gaps"] += [{"what": "input", "method": "", "attribute": "", "why": why} for why in missing]
+    results = {"made": to_json(describe_versions(outcome, command)), "judges": judges, **outcome.results}
+    pictures = draw_figures(outcome, out)
+    write_json(out / "report.json", results)
+    write_json(out / "timings.json", outcome.timings)
+    found = build_sections(results, outcome.timings, pictures, judges)
+    title = f"Editors of {outcome.stage.generator.name}, compared"
+    about, end = describe_run(results), f"Made by `{command}`. " + format_versions(results["made"])
+    write_text(out / "report.md", to_markdown(title, about, found, end))
+    write_text(out / "index.html", render_page(title, about, found, end))
+    return results
+
+
+def load_usable(labels: str | Path, generator: Generator, scorer: Scorer) -> LatentDataset:
+    """Labels without the attributes that nothing can be learned from, like one with the same score everywhere.
+
+    Raises GanvasError where no attribute is usable, with what is wrong with all of them.
+    """
+    try:
+        return load_labels(labels, generator)
+    except GanvasError as error:
+        whole = error
+    usable = []
+    for name in scorer.attributes:
+        try:
+            load_labels(labels, generator, attributes=[name])
+        except GanvasError:
+            continue
+        usable.append(name)
+    if not usable:
+        raise whole
+    return load_labels(labels, generator, attributes=usable)
+
+
+def panel_of(own: Scorer, names: Sequence[str] | None, faces: bool = True) -> tuple[JudgePanel, list[str]]:
+    """The own scorer and its judges, on its device, and why some couldn't be had.
+
+    Without ``names``: all other scorers that read one of its attributes, under its own or another name.
+    Raises GanvasError for an unknown name.
+    """
+    judges, gaps = [], []
+    for name in names if names is not None else scorer_names():
+        if name == own.name:
+            continue
+        if name not in scorer_names():
+            load_scorer(name)  # says which there are
+        try:
+            judge = load_scorer(name)
+        except GanvasError as error:
+            gaps.append(f"{name}: {format_failure(error)}")
+            continue
+        if names is not None or any(is_same_attribute(a, b) for a in own.attributes for b in judge.attributes):
+            judges.append(judge.to(next(own.buffers(), torch.empty(0)).device))
+    embedder = None
+    if faces and any(is_same_attribute("Male", a) for a in own.attributes):  # a scorer of faces
+        try:
+            embedder = load_faces()
+        except GanvasError as error:
+            gaps.append(f"identity: {format_failure(error)}")
+    return JudgePanel(own, judges, embedder), gaps
+
+
+def load_faces() -> FaceRecognizer:
+    """Who is in a picture, by dlib. Raises GanvasError where the extra isn't installed."""
+    return FaceRecognizer(FaceEmbedder(), " ".join(SHA256.values()), WIDTH)
+
+
+def default_attributes(scorer: Scorer) -> list[str]:
+    """The paper's four of those that the scorer has, or else all of its probabilities."""
+    four = [name for name in ATTRIBUTES if name in scorer.attributes]
+    probabilities = [a for a, kind in zip(scorer.attributes, scorer.kinds, strict=True) if kind == "probability"]
+    return four or probabilities
+
+
+def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]:
+    """The command, versions and seeds."""
+    stage = outcome.stage
+    versions = {"ganvas": __version__, "python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "command": command,
+        "versions": versions,
+        "generator": f"{stage.generator.name}:{stage.generator.fingerprint}",
+        "dtype": dtype_name(stage.generator),
+        "scorer": f"{stage.panel.own.name}:{stage.panel.own.fingerprint}",
+        "labels": {"n": len(stage.data), "scorer": stage.data.scorer, "digest": labels_digest(stage.data)},
+        "seed": stage.plan.seed,
+        "psi": stage.plan.psi,
+        "plan": asdict(stage.plan),
+        "attributes": outcome.attributes,
+        "methods": [
+            {
+                "name": e.name,
+                "method": e.method,
+                "options": dict(e.options),
+                "group": e.group,
+                "family": e.family,
+                "file": Path(e.file).name,
+            }
+            for e in outcome.entries
+        ],
+    }
+
+
+def describe_run(results: dict[str, Any]) -> str:
+    """What a reader has to know first."""
+    made, count = results["made"], results["looked"]
+    plan = made["plan"]
+    share = (
+        ""
+        if plan["share"] == 1
+        else (
+            f" This is a share of {plan['share']:g} of the full report (`--share`): {plan['first']} and {plan['rest']} faces an"
+            " attribute at the paper's protocol, for the first methods and the rest."
+        )
+    )
+    return (
+        f"{len(made['methods'])} editors learned from the same {made['labels']['n']:,} labels (or from none), on the same fresh"
+        f" faces, which none of them learned from: seeds from {made['seed']:,} on, psi {made['psi']:g}. {count:,} pictures"
+        f" were looked at, and judged by {', '.join(results['judges'])}; the labels are"
+        f" {made['labels']['scorer'].partition(':')[0]}'s.{share}"
+    )
+
+
+def format_versions(made: dict[str, Any]) -> str:
+    """Versions and seeds, as a line."""
+    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
+    return f"{versions}; {made['dtype']}; seeds from {made['seed']:,}; report.json has all of it."
+
+
+def default_command() -> str:
+    """As it was typed, without this machine's folders."""
+    return " ".join(["ganvas", *(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])])

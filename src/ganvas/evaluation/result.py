@@ -1,0 +1,50 @@
+"""What a benchmark found, and what it could not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ganvas.errors import GanvasError
+from ganvas.evaluation.context import EvaluationContext
+from ganvas.evaluation.method_trials import MethodTrials
+from ganvas.evaluation.methods import FittedEntry, MethodEntry, format_failure
+
+
+@dataclass(frozen=True)
+class MissingResult:
+    """What could not be measured, and why, in one line. ``attribute`` "": all of them."""
+
+    what: str
+    method: str
+    attribute: str
+    why: str
+
+
+@dataclass
+class EvaluationResult:
+    """What a run found. ``results`` is JSON, the same for equal input; ``timings`` are not."""
+
+    stage: EvaluationContext
+    entries: list[MethodEntry]
+    attributes: list[str]
+    contenders: dict[str, FittedEntry]
+    cells: dict[tuple[str, str], MethodTrials] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, Any] = field(default_factory=dict)
+    gaps: list[MissingResult] = field(default_factory=list)
+
+    @contextmanager
+    def marking(self, what: str, method: str, attribute: str = "") -> Iterator[None]:
+        """What goes wrong inside is marked, and the rest goes on."""
+        try:
+            yield
+        except GanvasError as error:
+            self.gaps.append(MissingResult(what, method, attribute, format_failure(error)))
+
+    def able(self, *groups: str) -> list[tuple[MethodEntry, FittedEntry]]:
+        """Entries of some groups (of all, without any) that have an editor."""
+        pairs = [(entry, self.contenders[entry.name]) for entry in self.entries]
+        return [(e, c) for e, c in pairs if c.editor is not None and (not groups or e.group in groups)]

@@ -1,0 +1,76 @@
+"""What was rendered once isn't rendered again: the scores of codes by their bytes, kept in a file that grows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from ganvas.errors import GanvasError
+from ganvas.io.files import load_tensors, save_tensors
+from ganvas.types import Scores, WPlus
+
+SAVE_EVERY = 64
+"""Pictures between two writes: what a cut costs is some seconds."""
+
+
+@final
+class ScoreCache:
+    """For ``View.recall``: asks for the codes that it doesn't know, and remembers what it was told.
+
+    ``about`` says what scores depend on (generator, precision, scorers); a file of another is made anew, as is a damaged
+    one: it is only a cache. ``asked``: what this run wanted, by digest.
+    """
+
+    def __init__(
+        self, file: Path | None, about: Mapping[str, Any], columns: int, asked: set[bytes] | None = None
+    ) -> None:
+        self.file, self.about, self.columns = file, dict(about), columns
+        self.rows: dict[bytes, Tensor] = {}
+        self.asked = set[bytes]() if asked is None else asked
+        if file is not None:
+            self._load(file)
+
+    def __call__(self, ws: WPlus, render: Callable[[WPlus], Scores]) -> Scores:
+        """The scores of codes, (n, columns)."""
+        keys = [hash_code(code) for code in ws]
+        self.asked.update(keys)
+        missing = {key: i for i, key in enumerate(keys) if key not in self.rows}
+        order = sorted(missing.values())
+        for start in range(0, len(order), SAVE_EVERY):
+            index = order[start : start + SAVE_EVERY]
+            rows = render(ws[index]).float().cpu()
+            self.rows |= {keys[i]: row for i, row in zip(index, rows, strict=True)}
+            self._save()
+        if not keys:
+            return ws.new_zeros(0, self.columns)
+        return torch.stack([self.rows[key] for key in keys]).to(ws)
+
+    def _save(self) -> None:
+        if self.file is None:
+            return
+        keys = torch.frombuffer(bytearray(b"".join(self.rows)), dtype=torch.uint8).reshape(len(self.rows), -1)
+        save_tensors(self.file, {"keys": keys, "rows": torch.stack(list(self.rows.values()))}, self.about)
+
+    def _load(self, file: Path) -> None:
+        try:
+            tensors, about = load_tensors(file)
+        except GanvasError:
+            return
+        keys, rows = tensors.get("keys"), tensors.get("rows")
+        if about != self.about or keys is None or rows is None or keys.dtype != torch.uint8:
+            return
+        if keys.ndim != 2 or rows.shape != (len(keys), self.columns) or rows.dtype != torch.float32:
+            return
+        if torch.isfinite(rows).all():
+            self.rows = {bytes(key.tolist()): row for key, row in zip(keys, rows, strict=True)}
+
+
+def hash_code(code: Tensor) -> bytes:
+    """What a code is known by; a code of equal rows by one of them."""
+    rows = code[:1] if torch.equal(code, code[:1].expand_as(code)) else code
+    return hashlib.sha256(rows.detach().cpu().float().contiguous().numpy().tobytes()).digest()

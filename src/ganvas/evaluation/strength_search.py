@@ -1,0 +1,302 @@
+"""One attribute of some faces under growing strength: every strength is rendered once, whatever asks for it.
+
+``control.search.reach`` brings codes to one target; a benchmark asks for several targets of the same faces (p > 0.9, +1 σ, +2 σ),
+and each picture tells something about all of them. So the search is the same, by guesses and bisection, with a memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ganvas.control.search import ScoredView
+from ganvas.data.distribution import Distribution
+from ganvas.data.gaussianize import Gaussianize
+from ganvas.editors.base import Editor
+from ganvas.errors import GanvasError
+from ganvas.evaluation.trials import EditGoal
+from ganvas.types import Scores, WPlus
+
+
+@dataclass(frozen=True)
+class StrengthGrid:
+    """Strengths that may be tried: ``step``, 2 ``step``, … ``maximum``, in the units of ``Editor.edit``.
+
+    ``stride``: the paper's protocol climbs so many steps at a time. ``patience``: it gives up after so many strides that
+    brought the score no further: a face that comes apart has no smile. ``tolerance``: how near to an equal change of the
+    target counts as there, in standard deviations, within ``tries`` pictures.
+    """
+
+    step: float = 0.05
+    maximum: float = 6.0
+    stride: int = 10
+    patience: int = 2
+    tolerance: float = 0.15
+    tries: int = 6
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step * self.stride <= self.maximum < float("inf") or self.stride < 1:
+            raise GanvasError(f"A search needs 0 < step · stride <= maximum, not {self}.")
+        if self.patience < 1 or self.tries < 1 or not self.tolerance > 0:
+            raise GanvasError(f"A search needs patience, tries and tolerance above 0, not {self}.")
+
+    @property
+    def rungs(self) -> int:
+        """How many strengths there are."""
+        return int(self.maximum / self.step + 1e-9)
+
+
+PRIOR = 4.0
+"""How many faces of spread 1 the line of slope 1 counts for, against those that were seen."""
+
+
+@dataclass(frozen=True)
+class ResponseLine:
+    """The strength that a target takes, of what scorer and probe say that it takes: first guesses learn from earlier faces.
+
+    ``seen``: pairs (n, 2) of what was said and what it took.
+    """
+
+    seen: Tensor = torch.zeros(0, 2, dtype=torch.float64)  # noqa: RUF009 (never written to)
+
+    def __call__(self, said: Tensor) -> Tensor:
+        """The guess; what is said itself, where too few were seen."""
+        if len(self.seen) < PRIOR:
+            return said
+        middle = self.seen.mean(0)
+        x, y = (self.seen - middle).T
+        slope = (x @ y + PRIOR) / (x @ x + PRIOR)
+        return middle[1] + slope * (said - middle[0])
+
+    def more(self, said: Tensor, took: Tensor) -> ResponseLine:
+        """The line of these faces, too; nan where a face was never brought there."""
+        pairs = torch.stack((said, took), 1)
+        return ResponseLine(torch.cat((self.seen, pairs[~pairs.isnan().any(1)])))
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Where each face stopped: its rung, whether the target was reached there, and whether the distribution ended it.
+
+    ``given_up``: the search found nothing, with strides left; ``late``: of these, those for which the other strides did.
+    """
+
+    rung: Tensor
+    arrived: Tensor
+    stopped: Tensor
+    given_up: Tensor | None = None
+    late: Tensor | None = None
+
+
+class StrengthSearch:
+    """``n`` faces and what was seen of them: ``generators.stylegan2.rows`` (n, rungs + 1, columns), nan where
+    nothing was rendered.
+
+    ``values`` (n, rungs + 1): the target's normal score, turned so that it is to rise. ``normal`` has the target's
+    column only; ``column`` is its place among the columns of ``view``.
+    """
+
+    def __init__(
+        self,
+        view: ScoredView,
+        editor: Editor,
+        goal: EditGoal,
+        ws: WPlus,
+        rows: Scores,
+        normal: Gaussianize,
+        search: StrengthGrid,
+    ) -> None:
+        self.view, self.editor, self.goal, self.ws, self.search = view, editor, goal, ws, search
+        self.column, self.normal = view.scorer.column(goal.attribute), normal
+        self.sign = 1.0 if goal.up else -1.0
+        size = (len(ws), search.rungs + 1)
+        self.rows = torch.full((*size, rows.shape[1]), torch.nan)
+        self.values = torch.full(size, torch.nan, dtype=torch.float64)
+        self.renders = torch.zeros(len(ws), dtype=torch.long)
+        self._note(torch.arange(len(ws)), torch.zeros(len(ws), dtype=torch.long), rows)
+
+    def part(self, n: int) -> StrengthSearch:
+        """The first ``n`` faces with what was seen of them, which both share."""
+        if n >= len(self.ws):
+            return self
+        made = StrengthSearch(
+            self.view, self.editor, self.goal, self.ws[:n], self.rows[:n, 0], self.normal, self.search
+        )
+        made.rows, made.values, made.renders = self.rows[:n], self.values[:n], self.renders[:n]
+        return made
+
+    def strength(self, rung: Tensor) -> Tensor:
+        """The signed changes that rungs stand for."""
+        return rung * (self.search.step * self.sign)
+
+    def edit(self, index: Tensor, rung: Tensor) -> WPlus:
+        """The codes of some faces at some rungs; the code itself at rung 0."""
+        ws = self.ws[index]
+        return self.editor.edit(ws, {self.goal.attribute: self.strength(rung).to(ws)})
+
+    def at(self, rung: Tensor) -> Scores:
+        """What was seen of each face at its rung, (n, columns)."""
+        return self.rows[torch.arange(len(rung)), rung]
+
+    def climb(
+        self, score: float, within: Distribution | None, line: ResponseLine = ResponseLine(), wholly: bool = True
+    ) -> SearchResult:
+        """To the first stride whose score passes, as the paper's climb from below finds it where scores rise with strength.
+
+        Strides are looked at from where the probe expects the target, upwards (by two where the score is far off) until
+        one passes; then between it and the last that didn't, until these are neighbours. Where none does, ``wholly`` climbs
+        all other strides, too: a score may fall and rise again.
+        """
+        target, stride = self.goal_of(score), self.search.stride
+        last = self._limit(within)
+        guess = (line(self.said(target)) / self.search.step / stride).round().clamp(-1e6, 1e6).long()
+        low, high, at = torch.zeros_like(last), torch.zeros_like(last), torch.minimum(guess.clamp(min=1), last)
+        best, stale = self.values[:, 0].clone(), torch.zeros_like(at)
+        open_ = last > 0
+        while open_.any():
+            self._look(open_.nonzero()[:, 0], at[open_] * stride)
+            value = self._value(at * stride)
+            passed, failed = open_ & (value > target), open_ & ~(value > target)
+            high, low = torch.where(passed, at, high), torch.where(failed, at, low)
+            stale = torch.where(failed & (value <= best), stale + 1, torch.where(failed, 0, stale))
+            best = torch.where(failed, torch.maximum(best, value), best)
+            on = (high == 0) & (low < last) & (stale < self.search.patience)
+            open_ = open_ & torch.where(high > 0, high - low > 1, on)
+            at = self._next_stride(target, low, high, last)
+        given_up = (high == 0) & self._on_stride(last)[:, 1:].logical_and(self.values[:, 1:].isnan()).any(1)
+        high = self._rest(target, given_up, high, last) if wholly else high
+        arrived = high > 0
+        highest = self.values.where(self._on_stride(last), -torch.inf).nan_to_num(nan=-torch.inf).argmax(1)
+        stopped = ~arrived & (last < self.search.rungs // stride) & (low >= last)
+        return SearchResult(
+            torch.where(arrived, high * stride, highest), arrived, stopped, given_up, given_up & arrived
+        )
+
+    def _rest(self, target: Tensor, given_up: Tensor, high: Tensor, last: Tensor) -> Tensor:
+        """``high`` after all strides of faces that were given up, from the lowest on."""
+        for place in range(1, int(last.max()) + 1 if len(last) else 0):
+            index = (given_up & (high == 0) & (place <= last)).nonzero()[:, 0]
+            rung = torch.full_like(index, place * self.search.stride)
+            self._look(index, rung)
+            high = high.index_fill(0, index[self.values[index, rung] > target[index]], place)
+        return high
+
+    def _next_stride(self, target: Tensor, low: Tensor, high: Tensor, last: Tensor) -> Tensor:
+        """Between the last stride that failed and the first that passed, or beyond: where the line through both is there."""
+        stride = self.search.stride
+        end = torch.where(high > 0, high, low)
+        begin = torch.where(high > 0, low, 0)
+        at_begin, at_end = self._value(begin * stride), self._value(end * stride)
+        share = ((target - at_begin) / (at_end - at_begin)).nan_to_num(nan=0.5, posinf=1e6, neginf=1e6)
+        place = (begin + share.clamp(0, 1e6) * (end - begin)).round().long()
+        between = torch.maximum(torch.minimum(place, high - 1), low + 1)
+        beyond = torch.minimum(torch.minimum(torch.maximum(place, low + 1), low + 2), last)
+        return torch.where(high > 0, between, beyond)
+
+    def took(self, target: Tensor) -> Tensor:
+        """The strength at which each face's target was, between the rungs seen around it; nan where it wasn't."""
+        low, high = self.around(target)
+        at_low, at_high = self._value(low), self._value(high)
+        place = low + (target - at_low) / (at_high - at_low) * (high - low)
+        return torch.where(high > 0, place * self.search.step, torch.nan)
+
+    def settle(self, change: float, line: ResponseLine = ResponseLine()) -> SearchResult:
+        """To where the target's normal score has risen by ``change`` from where it was: the nearest rung within tolerance.
+
+        By interpolating between what was seen around the target, or beyond it, and every third time by halving.
+        """
+        target = self.values[:, 0] + change
+        for attempt in range(self.search.tries):
+            rung, near = self._nearest(target)
+            guess = self._guess(target, line, halve=attempt % 3 == 2)
+            index = (~near & (guess > 0)).nonzero()[:, 0]
+            if not len(index):
+                break
+            self._look(index, guess[index])
+        rung, near = self._nearest(target)
+        return SearchResult(rung, near, torch.zeros_like(near))
+
+    def _nearest(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        distance = (self.values - target[:, None]).abs().nan_to_num(nan=torch.inf)
+        smallest, rung = distance.min(1)
+        return rung, smallest <= self.search.tolerance
+
+    def _guess(self, target: Tensor, line: ResponseLine, halve: bool) -> Tensor:
+        """The rung to look at next, 0 where there is none left."""
+        low, high = self.around(target)
+        passed, rungs = high > 0, self.search.rungs
+        at_low, at_high = self._value(low), self._value(high)
+        share = (target - at_low) / (at_high - at_low)
+        between = torch.where(torch.tensor(halve), (low + high) // 2, low + (share * (high - low)).round().long())
+        between = torch.maximum(torch.minimum(between, high - 1), low + 1)
+        rise = (at_low - self.values[:, 0]) / low.clamp(min=1)
+        needed = torch.where(low > 0, (target - at_low) / rise, line(self.said(target)) / self.search.step)
+        needed = torch.where((low > 0) & ~(rise > 0), torch.inf, needed)
+        # No further than twice as far at once: a score that flattens would ask for the end of the ladder.
+        reach = torch.minimum(needed.nan_to_num(nan=1.0, posinf=1e6).clamp(1, 1e6), low.clamp(min=rungs // 3).double())
+        beyond = torch.where(low < rungs, (low + reach.ceil().long()).clamp(max=rungs), 0)
+        # Where a lower rung had a better score than the last one, going on leads away.
+        falling = at_low < self.values.nan_to_num(nan=-torch.inf).amax(1) - 2 * self.search.tolerance
+        beyond = torch.where(falling, 0, beyond)
+        return torch.where(passed, torch.where(high - low > 1, between, 0), beyond)
+
+    def around(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The rungs seen on both sides of the first crossing of ``target``; ``high`` 0 where nothing passed."""
+        seen, place = ~self.values.isnan(), torch.arange(self.values.shape[1])
+        passed = seen & (self.values >= target[:, None]) & (place > 0)
+        high = torch.where(passed.any(1), passed.long().argmax(1), 0)
+        before = seen & ((place < high[:, None]) | (high == 0)[:, None])
+        return (before * place).amax(1), high
+
+    def _value(self, rung: Tensor) -> Tensor:
+        return self.values[torch.arange(len(rung)), rung]
+
+    def goal_of(self, score: float) -> Tensor:
+        """A score as each face's normal score, turned so that it is to rise, (n,)."""
+        return self._turned(torch.tensor([score])).expand(len(self.ws))
+
+    def said(self, target: Tensor) -> Tensor:
+        """The strength that should do, between what scorer and probe say: both err, and only in part by themselves."""
+        k = self.editor.attributes.index(self.goal.attribute)
+        reading = self.editor.read(self.ws)[:, k].cpu().double() * self.sign
+        return target - (reading + self.values[:, 0]) / 2
+
+    def _turned(self, scores: Tensor) -> Tensor:
+        return self.normal(scores.double()[:, None])[:, 0] * self.sign
+
+    def _on_stride(self, last: Tensor) -> Tensor:
+        """Which rungs belong to the climb, (n, rungs + 1)."""
+        place = torch.arange(self.values.shape[1])
+        return (place % self.search.stride == 0) & (place <= last[:, None] * self.search.stride)
+
+    def _limit(self, within: Distribution | None) -> Tensor:
+        """The last stride of each face before one that leaves the distribution; found without rendering."""
+        strides = self.search.rungs // self.search.stride
+        limit = torch.full((len(self.ws),), strides)
+        inside = torch.arange(len(self.ws))
+        if within is None:
+            return limit
+        for stride in range(1, strides + 1):
+            rung = torch.full_like(inside, stride * self.search.stride)
+            left = ~within.contains(self.edit(inside, rung)).cpu()
+            limit[inside[left]] = stride - 1
+            inside = inside[~left]
+            if not len(inside):
+                break
+        return limit
+
+    def _look(self, index: Tensor, rung: Tensor) -> None:
+        """Render some faces at some rungs, unless they were seen there."""
+        unseen = self.values[index, rung].isnan()
+        index, rung = index[unseen], rung[unseen]
+        if len(index):
+            self.renders[index] += 1
+            self._note(index, rung, self.view(self.edit(index, rung)))
+
+    def _note(self, index: Tensor, rung: Tensor, rows: Scores) -> None:
+        rows = rows.float().cpu()
+        self.rows[index, rung] = rows
+        # A score that isn't finite passes nothing and improves nothing; it must not count as unseen.
+        self.values[index, rung] = self._turned(rows[:, self.column]).nan_to_num(nan=-1e6, posinf=1e6, neginf=-1e6)

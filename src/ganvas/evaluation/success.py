@@ -1,0 +1,250 @@
+"""The protocol of Lesné et al., section 4.3, with bounds that keep it honest.
+
+A face with p < 0.5 is edited with growing strength until p > 0.9. Strength stops where the code's Mahalanobis distance
+from W passes the 99.9th percentile of sampled codes; what has not arrived by then is a failure. Age is CelebA's
+"Young": it is tried towards old, from p > 0.5 to p < 0.1. Faces come from fresh seeds, so no editor learned from them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ganvas.control.search import ScoredView, StrengthLadder, reach
+from ganvas.data.distribution import PERCENTILE, Distribution, fit_distribution
+from ganvas.editors.base import Editor, fingerprint
+from ganvas.errors import GanvasError, unknown
+from ganvas.evaluation.papers import ATTRIBUTES
+from ganvas.evaluation.tables import markdown
+from ganvas.evaluation.trials import EditGoal, FacePool, dtype_name, grow_pool, load_trial, save_trial
+from ganvas.generators.base import Generator
+from ganvas.io.files import write_json, write_text
+from ganvas.metrics import (
+    Trial,
+    distance_moved,
+    mahalanobis_after,
+    off_target_drift,
+    success,
+    success_within,
+    variation_row,
+)
+from ganvas.progress import show_advance
+from ganvas.recipe.files import check_output
+from ganvas.scorers.base import Scorer
+from ganvas.seeds import BENCH_SEED
+from ganvas.stats import Estimate, bootstrap_mean
+
+DOWNWARDS = ("Young",)
+"""Attributes that are tried towards their absence: the paper's "age" makes faces older."""
+TARGET = 0.9
+"""The probability that ends an edit."""
+COMPONENTS = 60
+"""Success is also counted within these leading components, where the bound is tighter."""
+
+
+@dataclass(frozen=True)
+class SuccessProtocol:
+    """``n`` faces an attribute, drawn from ``seed`` upwards at ``psi``, edited along ``ladder``.
+
+    ``measured`` codes fit the covariance of W, and as many give the bound.
+    """
+
+    n: int = 256
+    seed: int = BENCH_SEED
+    psi: float = 1.0
+    ladder: StrengthLadder = StrengthLadder(0.5, 6.0, climb=True)  # noqa: RUF009 (frozen)
+    batch: int = 8
+    measured: int = 20_000
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise GanvasError(f"The number of faces must be at least 1, not {self.n}.")
+        if not math.isfinite(self.psi):
+            raise GanvasError(f"psi must be a finite number, not {self.psi}.")
+
+
+FULL_PROTOCOL = SuccessProtocol()
+"""The paper's size."""
+
+
+def edit_goal(attribute: str) -> EditGoal:
+    """The direction in which an attribute is tried."""
+    return EditGoal(attribute, up=attribute not in DOWNWARDS)
+
+
+def check_protocol(scorer: Scorer, editor: Editor, attributes: Sequence[str]) -> None:
+    """Raises GanvasError where the protocol can't be run on an attribute, or there are none."""
+    if not attributes:
+        raise GanvasError(f"No attributes are asked for: pick some of {', '.join(editor.attributes)}.")
+    for attribute in attributes:
+        for known in (scorer.attributes, editor.attributes):
+            if attribute not in known:
+                raise unknown("attribute", attribute, known)
+        kind = scorer.kinds[scorer.column(attribute)]
+        if kind != "probability":
+            raise GanvasError(f"{attribute!r} is a {kind}: this protocol needs a probability.")
+
+
+def run_protocol(
+    view: ScoredView,
+    editor: Editor,
+    goal: EditGoal,
+    pool: FacePool,
+    n: int,
+    ladder: StrengthLadder,
+    within: Distribution,
+) -> Trial:
+    """The protocol on the first ``n`` faces of the pool that ``edit_goal`` can be tried on."""
+    index = pool.lacking(view, goal)[:n]
+    ws, before = pool.codes(view.generator, index), pool.scores[index]
+    found = reach(
+        editor, view, ws, goal.attribute, goal.target(TARGET), start=before.to(ws), ladder=ladder, within=within
+    )
+    return Trial(
+        attribute=goal.attribute,
+        attributes=view.scorer.attributes,
+        kinds=view.scorer.kinds,
+        before=ws,
+        after=found.codes,
+        scores_before=before,
+        scores_after=found.scores,
+        arrived=found.arrived,
+        strengths=found.strengths,
+        stopped=found.stopped,
+        renders=found.renders,
+    )
+
+
+@dataclass(frozen=True)
+class SuccessResult:
+    """All trials of one editor, with what they were made on."""
+
+    trials: tuple[Trial, ...]
+    pool: FacePool
+    within: Distribution
+    seconds: float
+
+
+def run_trials(
+    generator: Generator,
+    scorer: Scorer,
+    editor: Editor,
+    attributes: Sequence[str],
+    protocol: SuccessProtocol,
+    out: Path | None,
+) -> SuccessResult:
+    """One trial an attribute. With ``out`` the pool's scores and finished trials are kept there and not made again.
+
+    Raises GanvasError for an unknown attribute, or one that too few faces lack.
+    """
+    check_protocol(scorer, editor, attributes)
+    began = time.monotonic()
+    view = ScoredView(generator, scorer, protocol.batch)
+    empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
+    within = fit_distribution(generator, protocol.measured)
+    with show_advance("Scoring fresh faces") as watch:
+        goals = [edit_goal(a) for a in attributes]
+        pool = grow_pool(replace(view, watch=watch), goals, protocol.n, empty, out and out / "pool.safetensors")
+    trials = []
+    for wanted in goals:
+        file = out and out / "trials" / f"{wanted.attribute}.safetensors"
+        key = {**_identity(generator, scorer, editor), "protocol": asdict(protocol), "up": wanted.up}
+        trial = load_trial(file, key) if file else None
+        if trial is None:
+            with show_advance(f"Editing {wanted.attribute}") as watch:
+                watching = replace(view, watch=watch)
+                trial = run_protocol(watching, editor, wanted, pool, protocol.n, protocol.ladder, within)
+            if file:
+                save_trial(file, trial, key)
+        trials.append(trial)
+    return SuccessResult(tuple(trials), pool, within, time.monotonic() - began)
+
+
+def run_success(
+    generator: Generator,
+    scorer: Scorer,
+    editor: Editor,
+    out: str | Path,
+    attributes: Sequence[str] = ATTRIBUTES,
+    protocol: SuccessProtocol = FULL_PROTOCOL,
+) -> dict[str, Any]:
+    """Run the protocol and write ``out``/success.json and success.md; started again it goes on where it was cut.
+
+    Returns what the JSON holds. Raises GanvasError as ``run_trials``, and where ``out`` can't be written.
+    """
+    out = Path(out)
+    # Before the first picture is rendered: a folder that can't be written should not cost minutes.
+    check_output(out / "success.json", (".json",))
+    outcome = run_trials(generator, scorer, editor, attributes, protocol, out)
+    results = success_report(generator, scorer, editor, protocol, outcome)
+    write_json(out / "success.json", results)
+    write_text(out / "success.md", markdown(results))
+    return results
+
+
+def success_report(
+    generator: Generator, scorer: Scorer, editor: Editor, protocol: SuccessProtocol, outcome: SuccessResult
+) -> dict[str, Any]:
+    """Every number of a run, as JSON holds it."""
+    return {
+        **_identity(generator, scorer, editor),
+        "method": editor.method,
+        "protocol": {**asdict(protocol), "target": TARGET},
+        "bound": {"percentile": PERCENTILE, "distance": outcome.within.bound, "components": COMPONENTS},
+        "pool": len(outcome.pool.scores),
+        "seconds": round(outcome.seconds, 1),
+        "attributes": {trial.attribute: _summary(trial, editor, outcome) for trial in outcome.trials},
+    }
+
+
+def _identity(generator: Generator, scorer: Scorer, editor: Editor) -> dict[str, str]:
+    return {
+        "generator": f"{generator.name}:{generator.fingerprint}",
+        "dtype": dtype_name(generator),
+        "scorer": f"{scorer.name}:{scorer.fingerprint}",
+        "editor": f"{editor.method}:{fingerprint(editor)}",
+    }
+
+
+def _summary(trial: Trial, editor: Editor, outcome: SuccessResult) -> dict[str, Any]:
+    probabilities = torch.sigmoid(outcome.pool.scores[:, trial.column])
+    wanted = edit_goal(trial.attribute)
+    tight = outcome.within.leading(min(COMPONENTS, len(outcome.within.bounds)))
+    ours = [trial.attributes.index(a) for a in editor.attributes]
+    seen = replace(
+        trial,
+        attributes=editor.attributes,
+        scores_before=trial.scores_before[:, ours],
+        scores_after=trial.scores_after[:, ours],
+    )
+    numbers = {
+        "success": bootstrap_mean(success(trial)),
+        "success_leading": bootstrap_mean(success_within(trial, tight)),
+        "strength": bootstrap_mean(trial.strengths),
+        "distance_moved": bootstrap_mean(distance_moved(trial)),
+        "mahalanobis_before": bootstrap_mean(outcome.within.mahalanobis(trial.before)),
+        "mahalanobis_after": bootstrap_mean(mahalanobis_after(trial, outcome.within)),
+    }
+    if len(editor.attributes) > 1:
+        numbers["off_target_drift"] = bootstrap_mean(off_target_drift(seen, editor.gaussianize))
+    row = variation_row(trial).tolist()
+    return {
+        "towards": "present" if wanted.up else "absent",
+        "n": len(trial),
+        "base_rate": float((probabilities > 0.5).double().mean()),
+        "failed": int((~trial.arrived).sum()),
+        "failed_at_bound": int(trial.stopped.sum()) if trial.stopped is not None else None,
+        "renders": int(trial.renders.sum()) if trial.renders is not None else None,
+        **{name: _finite(value) for name, value in numbers.items()},
+        "variation": {a: v if math.isfinite(v) else None for a, v in zip(trial.attributes, row, strict=True)},
+    }
+
+
+def _finite(value: Estimate) -> dict[str, float | int | None]:
+    return {k: v if math.isfinite(v) else None for k, v in asdict(value).items()}

@@ -1,0 +1,54 @@
+"""Cells of a report's tables, which several of its sections share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ganvas.evaluation.success import edit_goal
+from ganvas.evaluation.tables import format_estimate
+
+Results = Mapping[str, Any]
+Row = tuple[str, ...]
+MATCHED = ("target", "drift", "largest", "beyond")
+"""What each judge tells of a trial."""
+
+
+def format_matched(name: str, row: Results, judges: Sequence[str]) -> Row:
+    """A trial at matched change: what each judge saw, then identity and lengths."""
+    cells = [name, format_estimate(row["success"], 2)]
+    for judge in judges:
+        cells += [format_estimate(row[what].get(judge), 2) for what in MATCHED]
+    cells += [format_estimate(row["identity"], 3), format_number(row["no_face"]), format_estimate(row["distance"], 1)]
+    return (*cells, format_estimate(row["moved"], 1), format_estimate(row["left"], 2))
+
+
+DIFFERENT_FACES = "two different faces"
+
+
+def format_random_pairs(results: Results, titles: Sequence[str]) -> list[Row]:
+    """A last row for a table with these titles: identity between random faces, beside that after edits."""
+    pairs = results["random_pairs"]
+    if pairs is None:
+        return []
+    # A distance of faces has three digits in these tables; the other column of that name is of codes.
+    found = {
+        "identity": format_estimate(pairs["identity"], 3),
+        "dlib's distance": format_estimate(pairs["identity_distance"], 3),
+    }
+    return [(DIFFERENT_FACES, *(found.get(title, "") for title in titles[1:]))]
+
+
+def format_goal(attribute: str) -> str:
+    """An attribute with the direction in which it is tried."""
+    return attribute if edit_goal(attribute).up else f"less {attribute}"
+
+
+def format_verdict(holds: bool | None) -> str:
+    """A verdict, where there is one."""
+    return "-" if holds is None else "yes" if holds else "no"
+
+
+def format_number(value: Any) -> str:
+    """A number that may be missing."""
+    return "-" if value is None else str(value)

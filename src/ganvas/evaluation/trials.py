@@ -1,0 +1,164 @@
+"""Editors on trial: what every protocol shares is here, one protocol a module (``attributes``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganvas.control.search import ScoredView
+from ganvas.errors import GanvasError
+from ganvas.generators.base import Generator, truncate, w_of_seeds
+from ganvas.io.files import load_tensors, save_tensors
+from ganvas.metrics import Trial, to_readable
+from ganvas.seeds import BENCH_SEED
+from ganvas.types import Scores, WPlus
+
+POOL_CHUNK = 64
+"""Faces scored between two saves: what a cut costs is some seconds."""
+POOL_LIMIT = 40
+"""Fresh faces looked through for one that is needed, before an attribute counts as too one-sided."""
+THRESHOLD = 0.5
+"""Probability below which an attribute is absent."""
+
+
+@dataclass(frozen=True)
+class EditGoal:
+    """An attribute to give to faces that lack it, or (``up`` False) to take from faces that have it."""
+
+    attribute: str
+    up: bool = True
+
+    def lacking(self, probabilities: Tensor) -> Tensor:
+        """Which faces of these probabilities of the attribute aren't there yet, bool."""
+        return probabilities < THRESHOLD if self.up else probabilities > THRESHOLD
+
+    def target(self, probability: float) -> float:
+        """The probability to pass."""
+        return probability if self.up else 1 - probability
+
+
+@dataclass(frozen=True)
+class FacePool:
+    """Scored fresh faces, one pool for all attributes: face ``i`` is seed ``seed + i`` at ``psi``."""
+
+    scores: Scores
+    seed: int = BENCH_SEED
+    psi: float = 1.0
+
+    def codes(self, generator: Generator, index: Tensor) -> WPlus:
+        """The codes of some of its faces, (len(index), num_ws, w_dim)."""
+        w = w_of_seeds(generator, (self.seed + index).tolist())
+        return generator.expand(truncate(w, generator.w_avg, self.psi))
+
+    def lacking(self, view: ScoredView, goal: EditGoal) -> Tensor:
+        """The faces that a goal can be tried on, in the order of their seeds."""
+        column = view.scorer.column(goal.attribute)
+        return goal.lacking(to_readable(self.scores, view.scorer.kinds)[:, column]).nonzero()[:, 0]
+
+
+def grow_pool(
+    view: ScoredView, goals: Sequence[EditGoal], n: int, empty: FacePool, file: Path | None = None
+) -> FacePool:
+    """Grow ``empty`` to ``n`` faces, and until every goal has ``n`` to be tried on; kept in ``file`` and taken up from there.
+
+    Raises GanvasError for an attribute that ``POOL_LIMIT`` faces for each one wanted don't suffice for.
+    """
+    about = {
+        "pool": 2,
+        "generator": view.generator.fingerprint,
+        "dtype": dtype_name(view.generator),
+        "batch": view.batch,
+        "scorer": view.scorer.fingerprint,
+        "seed": empty.seed,
+        "psi": empty.psi,
+    }
+    scores = _kept_scores(file, about, len(view.scorer.attributes)) if file is not None else None
+    pool = empty if scores is None else replace(empty, scores=scores)
+    while (short := [goal for goal in goals if len(pool.lacking(view, goal)) < n]) or len(pool.scores) < n:
+        if short and len(pool.scores) >= POOL_LIMIT * n + POOL_CHUNK:
+            raise GanvasError(
+                f"Only {len(pool.lacking(view, short[0]))} of {len(pool.scores)} faces can be tried on"
+                f" {short[0].attribute!r}, not {n}: ask for fewer, or for another attribute."
+            )
+        index = torch.arange(len(pool.scores), len(pool.scores) + min(POOL_CHUNK, 2 * n))
+        more = view(pool.codes(view.generator, index))
+        pool = replace(pool, scores=torch.cat((pool.scores, more.to(pool.scores))))
+        if file is not None:
+            save_tensors(file, {"scores": pool.scores}, about)
+    return pool
+
+
+def dtype_name(generator: Generator) -> str:
+    """What a generator computes in, like "bfloat16": pictures differ with it, so scores do."""
+    return str(generator.dtype).removeprefix("torch.")
+
+
+def _cached(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What ``file`` holds; nothing where it is missing or damaged: it is only a cache, what it lacks is made anew."""
+    try:
+        return load_tensors(file)
+    except GanvasError:
+        return {}, {}
+
+
+def _kept_scores(file: Path, about: dict[str, Any], columns: int) -> Scores | None:
+    """The scores of a pool of ``about``; None where there is none, it's another's, or they are no scores."""
+    tensors, found = _cached(file)
+    scores = tensors.get("scores")
+    if found != about or scores is None or scores.dtype != torch.float32:
+        return None
+    return scores if _finite(scores) and scores.ndim == 2 and scores.shape[1] == columns else None
+
+
+def _finite(*tensors: Tensor) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+
+def save_trial(file: Path, trial: Trial, key: dict[str, Any]) -> None:
+    """Write a trial, with ``key`` saying what it is a trial of."""
+    tensors = {f.name: getattr(trial, f.name) for f in fields(trial)}
+    names = {"attribute": trial.attribute, "attributes": list(trial.attributes), "kinds": list(trial.kinds)}
+    tensors = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
+    for name in ("before", "after"):
+        # Codes of W have equal rows: one is kept.
+        first = tensors[name][:, :1]
+        if torch.equal(tensors[name], first.expand_as(tensors[name])):
+            tensors[name] = first
+    save_tensors(file, tensors, {"trial": names, "num_ws": trial.before.shape[1], "key": key})
+
+
+def load_trial(file: Path, key: dict[str, Any]) -> Trial | None:
+    """The trial in ``file`` where it is one of ``key``; None where there is none, another, or a damaged one."""
+    tensors, about = _cached(file)
+    if about.get("key") != key:
+        return None
+    try:
+        for name in ("before", "after"):
+            tensors[name] = tensors[name].expand(-1, about["num_ws"], -1)
+        names = about["trial"]
+        attributes = tuple(names["attributes"])
+        if not _belong_together(tensors, len(attributes)):
+            return None
+        return Trial(names["attribute"], attributes, tuple(names["kinds"]), **tensors)
+    except (KeyError, TypeError, RuntimeError):  # torch's, for a shape that can't be expanded
+        return None
+
+
+def _belong_together(tensors: dict[str, Tensor], columns: int) -> bool:
+    """Whether a trial's tensors are of as many codes and hold finite numbers. Raises KeyError where one is missing."""
+    n = len(tensors["arrived"])
+    codes, scores = ([tensors[f"{what}{when}"] for when in ("before", "after")] for what in ("", "scores_"))
+    return (
+        n > 0
+        and tensors["arrived"].dtype == torch.bool
+        and all(len(tensor) == n for tensor in tensors.values())
+        and codes[0].shape == codes[1].shape
+        and all(part.shape == (n, columns) for part in scores)
+        and tensors["strengths"].shape == (n,)
+        and _finite(*codes, *scores, tensors["strengths"])
+    )

@@ -1,0 +1,155 @@
+"""What a StyleGAN2 generator is before it has weights: its layers, and the name and shape of every tensor.
+
+Karras et al., *Analyzing and Improving the Image Quality of StyleGAN*, 2020, https://arxiv.org/abs/1912.04958. Names are
+those of NVIDIA's stylegan2-ada-pytorch, https://github.com/NVlabs/stylegan2-ada-pytorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ganvas.errors import GanvasError, unknown
+
+ARCHITECTURES = ("skip", "resnet", "orig")
+RESOLUTIONS = tuple(2**i for i in range(3, 11))
+MAX_WIDTH = 4096
+"""Channels, dimensions and labels that a generator may have, at most."""
+
+
+@dataclass(frozen=True)
+class StyleGAN2Architecture:
+    """What a StyleGAN2 generator is before it has weights. ``widths[i]``: channels at resolution 4·2ⁱ."""
+
+    resolution: int
+    widths: tuple[int, ...]
+    z_dim: int = 512
+    w_dim: int = 512
+    num_labels: int = 0
+    colours: int = 3
+    """1 for a grey generator."""
+    mapping_layers: int = 8
+    learning_rate_multiplier: float = 0.01
+    """Of the mapping network: its weights are stored divided by it."""
+    architecture: str = "skip"
+    clamp: float | None = None
+    """The largest activation, where the network was trained with one."""
+    shuffled: bool = False
+    """Whether the last layers work at half of the picture's resolution and draw four pixels a place (pixel shuffle, Shi et al.,
+    https://arxiv.org/abs/1609.05158), as no published StyleGAN2's do: on a CPU, twice as many pictures a second."""
+    bounded: bool = False
+    """Whether the picture goes through tanh, as no published StyleGAN2's does: for pictures that are mostly black or white,
+    exact ends of the range which a sum of filters meets nowhere."""
+    embed_features: int | None = None
+    """How many numbers a label is embedded as; None: as many as w has."""
+
+    def __post_init__(self) -> None:
+        if self.resolution not in RESOLUTIONS:
+            raise unknown("resolution", self.resolution, map(str, RESOLUTIONS))
+        if self.architecture not in ARCHITECTURES:
+            raise unknown("architecture", self.architecture, ARCHITECTURES)
+        if self.colours not in (1, 3):
+            raise GanvasError(f"A picture has 1 or 3 colours, not {self.colours}.")
+        if len(self.widths) != len(self.blocks):
+            raise GanvasError(
+                f"A generator of {self.resolution}×{self.resolution} needs {len(self.blocks)} widths (for "
+                f"{', '.join(map(str, self.blocks))}), not {len(self.widths)}."
+            )
+        for name in ("z_dim", "w_dim", "mapping_layers"):
+            if getattr(self, name) < 1:
+                raise GanvasError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.embed_features is not None and (self.embed_features < 1 or not self.num_labels):
+            raise GanvasError(f"Labels can't be embedded as {self.embed_features} numbers ({self.num_labels} labels).")
+        sizes = (*self.widths, self.z_dim, self.w_dim, self.num_labels, self.mapping_layers, self.embed_features or 0)
+        if max(sizes) > MAX_WIDTH:
+            raise GanvasError(f"A generator's sizes are {MAX_WIDTH} at most, not {max(sizes)}.")
+        if min(self.widths) < 1 or self.num_labels < 0:
+            raise GanvasError(f"Widths must be at least 1 and labels 0, not {min(self.widths)} and {self.num_labels}.")
+
+    @property
+    def ways(self) -> list[str]:
+        """How pictures are drawn, as far as weights don't say it and it isn't as published: like ["bounded=True"]."""
+        names = ("learning_rate_multiplier", "clamp", "shuffled", "bounded")
+        return [
+            f"{name}={getattr(self, name)}"
+            for name in names
+            if getattr(self, name) != getattr(StyleGAN2Architecture, name)
+        ]
+
+    def as_plain(self) -> dict[str, Any]:
+        """The values that a file stores; ``embed_features`` only where it is set, as files without it are older."""
+        plain = asdict(self)
+        return plain if self.embed_features is not None else {k: v for k, v in plain.items() if k != "embed_features"}
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The resolutions of the blocks: 4, 8, … up to the picture's, or half of it where pixels are shuffled."""
+        return tuple(2**i for i in range(2, self.resolution.bit_length() - self.shuffled))
+
+    @property
+    def row_resolutions(self) -> tuple[int, ...]:
+        """The resolution that each row of W+ acts at: 4, then two rows a block, then the output layer."""
+        return (4, *(r for r in self.blocks[1:] for _ in range(2)), self.blocks[-1])
+
+    def layers(self) -> Iterator[StyledLayer]:
+        """The modulated 3×3 convolutions, coarse to fine: one row of W+ each."""
+        row = 0
+        for i, r in enumerate(self.blocks):
+            if r > 4:
+                yield StyledLayer(f"synthesis.b{r}.conv0", row, self.widths[i - 1], self.widths[i], r, True)
+                row += 1
+            yield StyledLayer(f"synthesis.b{r}.conv1", row, self.widths[i], self.widths[i], r, False)
+            row += 1
+
+    def outputs(self) -> Iterator[StyledLayer]:
+        """The output layers (1×1, no demodulation): one a block with skips, else the last; a row is shared with the
+        layer that follows."""
+        for i, r in enumerate(self.blocks):
+            if self.architecture == "skip" or r == self.blocks[-1]:
+                drawn = self.colours * (4 if self.shuffled else 1)
+                yield StyledLayer(f"synthesis.b{r}.torgb", 2 * i + 1, self.widths[i], drawn, r, False)
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The name and shape of every tensor."""
+        shapes: dict[str, tuple[int, ...]] = {"mapping.w_avg": (self.w_dim,)}
+        wide = self.z_dim
+        if self.num_labels:
+            embedded = self.embed_features or self.w_dim
+            shapes |= {"mapping.embed.weight": (embedded, self.num_labels), "mapping.embed.bias": (embedded,)}
+            wide += embedded
+        for i in range(self.mapping_layers):
+            shapes[f"mapping.fc{i}.weight"] = (self.w_dim, self.w_dim if i else wide)
+            shapes[f"mapping.fc{i}.bias"] = (self.w_dim,)
+        shapes["synthesis.b4.const"] = (self.widths[0], 4, 4)
+        for layer in self.layers():
+            shapes[f"{layer.name}.weight"] = (layer.outgoing, layer.incoming, 3, 3)
+            shapes |= layer.other_shapes(self.w_dim)
+            shapes[f"{layer.name}.noise_const"] = (layer.resolution, layer.resolution)
+            shapes[f"{layer.name}.noise_strength"] = ()
+            if layer.up and self.architecture == "resnet":
+                shapes[f"synthesis.b{layer.resolution}.skip.weight"] = (layer.outgoing, layer.incoming, 1, 1)
+        for layer in self.outputs():
+            shapes[f"{layer.name}.weight"] = (layer.outgoing, layer.incoming, 1, 1)
+            shapes |= layer.other_shapes(self.w_dim)
+        return shapes
+
+
+@dataclass(frozen=True)
+class StyledLayer:
+    """A modulated convolution: the row of W+ that styles it, its channels, and where it works."""
+
+    name: str
+    row: int
+    incoming: int
+    outgoing: int
+    resolution: int
+    up: bool
+
+    def other_shapes(self, w_dim: int) -> dict[str, tuple[int, ...]]:
+        """Its tensors beside the kernel."""
+        return {
+            f"{self.name}.bias": (self.outgoing,),
+            f"{self.name}.affine.weight": (self.incoming, w_dim),
+            f"{self.name}.affine.bias": (self.incoming,),
+        }

@@ -1,0 +1,90 @@
+"""W+ codes of another StyleGAN2, rows mapped by the resolution that they act at.
+
+MobileStyleGAN keeps StyleGAN2's mapping network, so a row means the same in both, but its blocks have three rows where
+StyleGAN2's have two (and a third for the picture's colours, which shares its row with the next block's first).
+It was distilled on codes with equal rows, though: rows that differ as much as those of most inversions (twice as far from W
+as any drawn code) leave no face of it. ``shrink_to_w`` keeps of such codes what a generator can draw.
+"""
+
+from __future__ import annotations
+
+from math import log2
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ganvas.data.distribution import Distribution
+from ganvas.errors import GanvasError
+from ganvas.generators.base import Generator
+from ganvas.generators.stylegan2.rows import FEWEST, MOST, is_stylegan2, stylegan2_rows
+from ganvas.inversion.optimization import WhitenedCoordinates
+from ganvas.inversion.quality import fit_w_distribution
+from ganvas.io.files import load_tensors, read_npy
+from ganvas.types import WPlus
+
+MAX_CODES = 100_000
+SPREAD, REACH = 0.15, 15.0
+"""What ``shrink_to_w`` keeps: chosen by eye on the 68 codes that StyleCLIP publishes, in ``ffhq``. A drawn code is 22 away."""
+
+
+def load_imported_codes(path: str | Path, generator: Generator) -> WPlus:
+    """Codes (n, rows, w_dim) from a .npy or .safetensors file (one tensor) as codes for ``generators.base``.
+
+    Their rows must be a StyleGAN2's: one at 4, then two a resolution, and one for the colours at the end: 18 rows are 1024.
+    Raises GanvasError for a file that is missing, damaged, pickled, or of other shapes.
+    """
+    codes = _read(Path(path))
+    codes = codes[None] if codes.ndim == 2 else codes
+    if codes.ndim != 3 or codes.shape[2] != generator.w_dim or not is_stylegan2(codes.shape[1]):
+        wanted = f"(n, an even number of rows from {FEWEST} to {MOST}, {generator.w_dim})"
+        raise GanvasError(f"{path} holds {tuple(codes.shape)}: W+ codes of a StyleGAN2 are {wanted}.")
+    if not 0 < len(codes) <= MAX_CODES or not torch.isfinite(codes).all():
+        raise GanvasError(f"{path} must hold 1 to {MAX_CODES:,} codes of finite numbers.")
+    return map_rows(codes.float().to(generator.device), stylegan2_rows(codes.shape[1]), generator.row_resolutions)
+
+
+def shrink_to_w(
+    ws: WPlus,
+    generator: Generator,
+    spread: float = SPREAD,
+    reach: float = REACH,
+    distribution: Distribution | None = None,
+) -> WPlus:
+    """Codes brought to where the generator draws faces: of the differences between their rows only the share ``spread`` is
+    kept, and their mean row is at most ``reach`` standard deviations (Mahalanobis) from the mean of W.
+
+    Raises GanvasError for a share outside 0 … 1, or a reach that isn't above 0.
+    """
+    if not 0 <= spread <= 1 or not reach > 0:
+        raise GanvasError(
+            f"The share of the rows' differences is 0 to 1 and the reach above 0, not {spread} and {reach}."
+        )
+    coordinates = WhitenedCoordinates.of(distribution or fit_w_distribution(generator), ws.device)
+    mean = ws.mean(1, keepdim=True)
+    found = coordinates.to(mean)
+    nearer = coordinates.back(found * (reach / found.norm(dim=-1, keepdim=True)).clamp(max=1))
+    return nearer + spread * (ws - mean)
+
+
+def map_rows(ws: Tensor, theirs: tuple[int, ...], ours: tuple[int, ...]) -> WPlus:
+    """Codes with rows at ``theirs`` resolutions as codes with rows at ``ours``: each takes the same share of the rows of
+    its own resolution, or of the nearest."""
+    places = []
+    for i, resolution in enumerate(ours):
+        nearest = min(theirs, key=lambda other: abs(log2(other / resolution)))
+        among = [k for k, other in enumerate(theirs) if other == nearest]
+        alike = [k for k, own in enumerate(ours) if own == resolution]
+        places.append(among[alike.index(i) * len(among) // len(alike)])
+    return ws[:, places]
+
+
+def _read(path: Path) -> Tensor:
+    if path.suffix == ".safetensors":
+        tensors, _ = load_tensors(path)
+        if len(tensors) != 1:
+            raise GanvasError(f"{path} holds {len(tensors)} tensors: give a file with one, the codes.")
+        return next(iter(tensors.values()))
+    if path.suffix != ".npy":
+        raise GanvasError(f"{path} must be a .npy or .safetensors file of codes.")
+    return torch.from_numpy(read_npy(path).astype("float32"))

@@ -1,0 +1,164 @@
+"""Pictures for people: contact sheets, labelled grids, heat maps, animations. Equal input gives equal bytes."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganvas.errors import GanvasError
+
+GAP = 4
+"""Pixels between pictures."""
+MARGIN = 8
+"""Pixels around texts."""
+
+
+def draw_grid(pictures: Sequence[Tensor], rows: Sequence[str], columns: Sequence[str], *, size: int = 0) -> Tensor:
+    """Equal pictures (height, width, 3), uint8, row by row, with a text before each row and above each column.
+
+    Returns one picture (height, width, 3), uint8. ``size`` sets the height of texts in pixels, by default from the
+    pictures. Raises GanvasError where there aren't as many pictures as cells, or they differ in size.
+    """
+    from PIL import Image, ImageDraw
+
+    if not pictures or len(pictures) != len(rows) * len(columns):
+        raise GanvasError(f"A grid of {len(rows)}×{len(columns)} doesn't fit {len(pictures)} pictures.")
+    height, width = pictures[0].shape[:2]
+    if any(picture.shape != (height, width, 3) for picture in pictures):
+        raise GanvasError("The pictures of a grid must all have the same size.")
+    font = _font(size or max(12, min(height // 12, 40)))
+    left = max(_extent(font, text)[0] for text in rows)
+    top = max(_extent(font, text)[1] for text in columns)
+    sheet = Image.new("RGB", (left + (width + GAP) * len(columns), top + (height + GAP) * len(rows)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, text in enumerate(columns):
+        draw.text((left + i * (width + GAP) + width // 2, top // 2), text, "black", font, anchor="mm")
+    for j, text in enumerate(rows):
+        draw.text((left - MARGIN, top + j * (height + GAP) + height // 2), text, "black", font, anchor="rm")
+    for k, picture in enumerate(pictures):
+        j, i = divmod(k, len(columns))
+        sheet.paste(Image.fromarray(picture.numpy()), (left + i * (width + GAP), top + j * (height + GAP)))
+    return torch.from_numpy(np.array(sheet))
+
+
+def draw_contact_sheet(pictures: Sequence[Tensor], columns: int = 8) -> Tensor:
+    """Equal pictures (height, width, 3), uint8, without texts, ``columns`` a row; the last row is filled with white."""
+    columns = max(1, min(columns, len(pictures)))
+    rows = -(-len(pictures) // columns)
+    blank = torch.full_like(pictures[0], 255) if pictures else torch.zeros(1, 1, 3, dtype=torch.uint8)
+    filled = [*pictures, *[blank] * (rows * columns - len(pictures))]
+    return draw_grid(filled, [""] * rows, [""] * columns)
+
+
+def draw_heat_map(
+    values: Tensor, rows: Sequence[str], columns: Sequence[str], title: str = "", limit: float = 0
+) -> bytes:
+    """A matrix (rows, columns) as PNG bytes: red above 0, blue below, white at 0, full colour at ``limit``.
+
+    ``limit`` 0 takes the largest absolute value. Numbers are written into the cells of small matrices.
+    """
+    from matplotlib.figure import Figure
+
+    if values.shape != (len(rows), len(columns)):
+        raise GanvasError(f"A heat map of {len(rows)}×{len(columns)} doesn't fit values {tuple(values.shape)}.")
+    matrix = values.detach().cpu().double().numpy()
+    limit = limit or float(np.abs(matrix).max()) or 1.0
+    figure = Figure((2.5 + 0.3 * len(columns), 2 + 0.3 * len(rows)), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="equal")
+    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.set_title(title, fontsize=9)
+    if max(matrix.shape) <= 12:
+        for (j, i), value in np.ndenumerate(matrix):
+            colour = "white" if abs(value) > 0.6 * limit else "black"
+            axes.text(i, j, f"{value:.1f}", ha="center", va="center", fontsize=6, color=colour)
+    figure.colorbar(image, ax=axes, shrink=0.8)
+    return encode_figure(figure)
+
+
+def encode_figure(figure) -> bytes:
+    """A matplotlib figure as PNG bytes without a date or a version, so that equal figures give equal bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def encode_gif(frames: Sequence[Tensor], rate: float) -> bytes:
+    """Frames (height, width, 3), uint8, as a GIF that repeats; GIF counts time in hundredths of a second."""
+    from PIL import Image
+
+    # One palette for all frames, or still parts of the face would flicker.
+    pictures = [Image.fromarray(frame.numpy()) for frame in frames]
+    palette = pictures[len(pictures) // 2].quantize(256, method=Image.Quantize.MEDIANCUT)
+    paletted = [picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for picture in pictures]
+    buffer = io.BytesIO()
+    paletted[0].save(
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=paletted[1:],
+        duration=round(100 / rate) * 10,
+        loop=0,
+        optimize=False,
+        disposal=1,
+    )
+    return buffer.getvalue()
+
+
+def encode_mp4(frames: Sequence[Tensor], rate: float) -> bytes:
+    """Frames (height, width, 3), uint8, as H.264 in MP4. Raises GanvasError without ffmpeg, and where it fails."""
+    height, width = (side // 2 * 2 for side in frames[0].shape[:2])  # H.264 halves the colours' resolution
+    raw = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {rate:g} -i -"
+    coded = "-c:v libx264 -crf 18 -pix_fmt yuv420p -map_metadata -1 -fflags +bitexact -flags:v +bitexact -f mp4"
+    with tempfile.TemporaryDirectory(prefix="ganvas-") as folder:  # MP4 can't be written to a pipe
+        path = Path(folder, "film.mp4")
+        command = [find_ffmpeg(), "-y", "-loglevel", "error", *raw.split(), *coded.split(), str(path)]
+        data = b"".join(frame[:height, :width].contiguous().numpy().tobytes() for frame in frames)
+        result = subprocess.run(command, input=data, capture_output=True, check=False)
+        if result.returncode:
+            last = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            raise GanvasError(f"ffmpeg couldn't write the MP4: {' '.join(last) or result.returncode}")
+        return path.read_bytes()
+
+
+def find_ffmpeg() -> str:
+    """An ffmpeg program: imageio-ffmpeg's, or the one on PATH. Raises GanvasError where there is neither."""
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        return get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        found = shutil.which("ffmpeg")
+    if found is None:
+        raise GanvasError("MP4 needs ffmpeg: pip install imageio-ffmpeg, or write a GIF (--out animation.gif).")
+    return found
+
+
+def _font(size: int):
+    """DejaVu Sans, which comes with matplotlib and has σ; Pillow's own font hasn't."""
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def _extent(font, text: str) -> tuple[int, int]:
+    """The width and height in pixels that a text takes with its margins; an empty text takes a gap only."""
+    from PIL import Image, ImageDraw
+
+    if not text:
+        return GAP, GAP
+    # A font alone measures one line; drawing measures all of them.
+    left, top, right, bottom = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((0, 0), text, font)
+    return int(right - left) + 2 * MARGIN, int(bottom - top) + 2 * MARGIN

@@ -1,0 +1,142 @@
+"""Files written whole or not at all, and safetensors read with suspicion."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ganvas.errors import GanvasError
+
+METADATA_KEY = "ganvas"
+"""Where a safetensors file's metadata holds what ganvas says about it, as JSON."""
+MAX_CARD_BYTES = 1 << 20
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it doesn't.
+
+    Raises GanvasError where the folder can't be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise GanvasError(f"Can't write {path}: {error.strerror}.") from None
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        raise GanvasError(f"Can't write {path}: {error.strerror}.") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as indented JSON; NaN and infinities are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The JSON in ``path``. Raises GanvasError where there is none, or where it holds NaN or an infinity."""
+    try:
+        return parse_json(Path(path).read_text(encoding="utf-8"), path)
+    except OSError as error:
+        raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise GanvasError(f"{path} isn't JSON.") from None
+
+
+def parse_json(text: str, origin: str | Path) -> Any:
+    """The JSON in ``text``, which came from ``origin``. Raises GanvasError as ``read_json`` does."""
+
+    def refuse(constant: str) -> None:
+        raise GanvasError(f"{origin} holds {constant}: numbers must be finite.")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except GanvasError:
+        raise
+    except (ValueError, RecursionError):  # a plain ValueError: a number of thousands of digits
+        raise GanvasError(f"{origin} isn't JSON.") from None
+
+
+def read_card(path: Path) -> Any:
+    """What a small file in JSON (by its ending) or TOML says. Raises GanvasError for anything else."""
+    try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise GanvasError(f"{path} is too large for a card.")
+        return read_json(path) if path.suffix == ".json" else tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise GanvasError(f"{path} isn't a card in TOML: {error}.") from None
+    except RecursionError:
+        raise GanvasError(f"{path} isn't a card in TOML: it nests too deeply.") from None
+
+
+def read_npy(path: str | Path) -> Any:
+    """The array in a .npy file. Raises GanvasError where it's missing, damaged, too large, or a pickle, which isn't opened."""
+    import numpy as np
+
+    try:
+        found = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise GanvasError(f"There is no file {path}.") from None
+    except (OSError, ValueError, EOFError, MemoryError, OverflowError):
+        raise GanvasError(f"{path} isn't a whole .npy file of numbers.") from None
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+        raise GanvasError(f"{path} isn't a whole .npy file of numbers.")
+    return found
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write tensors with ``about`` (JSON) as metadata; equal input gives equal bytes."""
+    text = json.dumps(about, sort_keys=True, allow_nan=False)
+    plain = {k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}
+    try:
+        with atomic_write(path) as temporary:
+            save_file(plain, temporary, {METADATA_KEY: text})
+    except SafetensorError as error:  # a full disk, said in Rust
+        raise GanvasError(f"Can't write {path}: {str(error).splitlines()[0]}.") from None
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a safetensors file and what ganvas wrote about them ({} in a file of other origin).
+
+    Raises GanvasError for a file that is missing, cut short, or no safetensors, and for a description that isn't JSON.
+    """
+    try:
+        with safe_open(Path(path), "pt") as file:
+            about = parse_json((file.metadata() or {}).get(METADATA_KEY, "{}"), f"The description in {path}")
+            # Copied, for what lies anywhere in a file isn't aligned, and some processors then add in another order.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise GanvasError(f"There is no file {path}.") from None
+    except (OSError, SafetensorError) as error:
+        raise GanvasError(f"{path} isn't a whole safetensors file: {str(error).splitlines()[0]}") from None
+    if not isinstance(about, dict):
+        raise GanvasError(f"{path} isn't a file that ganvas wrote: its description is no JSON object.")
+    return tensors, about

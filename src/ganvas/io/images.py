@@ -1,0 +1,205 @@
+"""Pictures as tensors in [-1, 1], as bytes, and as files: the one reader and writer of pictures."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from torch import Tensor
+
+from ganvas.errors import GanvasError
+from ganvas.types import Images
+
+LABEL_SIDE = 256
+"""Side in pixels of the pictures that a label set keeps and that scorers look at."""
+MAX_FILE_BYTES = 256 << 20
+"""Larger picture files are refused."""
+MAX_PIXELS = 64_000_000
+"""Larger pictures are refused before they are decoded."""
+MAX_DECODED_PIXELS = 178_956_970
+"""Pixels that Pillow opens at all."""
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+SEVERAL = "MPO"
+"""What some cameras write under the name of JPEG: the photograph first, then its small copies."""
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+BACKGROUND = (255, 255, 255)
+"""What is seen through transparent pixels: white."""
+
+
+def downscale(images: Images, size: int = LABEL_SIDE) -> Float[Tensor, "n 3 {size} {size}"]:
+    """Square pictures at ``size``: block means where the size divides, else antialiased bilinear (either way up or down)."""
+    side = images.shape[-1]
+    if side == size and images.shape[-2] == size:
+        return images
+    if images.shape[-2] == side and side % size == 0:
+        return F.avg_pool2d(images, side // size)
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def to_bytes(images: Images) -> Tensor:
+    """uint8 pictures (n, height, width, 3): [-1, 1] to 0 … 255, rounded to nearest, clipped."""
+    return images.permute(0, 2, 3, 1).mul(127.5).add(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def from_bytes(pixels: Tensor) -> Images:
+    """The inverse of ``to_bytes`` for pictures (n, height, width, 3) of 0 … 255."""
+    # In place: a large photograph would stand in memory three times.
+    return pixels.permute(0, 3, 1, 2).to(torch.float32, copy=True).div_(127.5).sub_(1)
+
+
+def encode_jpeg(pixels: Tensor) -> bytes:
+    """One picture (height, width, 3) as JPEG of quality 95 without chroma subsampling."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def decode_jpeg(data: bytes, origin: str = "The JPEG") -> Tensor:
+    """One picture (height, width, 3), uint8. Raises GanvasError, about ``origin``, where ``data`` isn't a whole JPEG."""
+    with open_checked(io.BytesIO(data), ["JPEG"], origin=origin) as picture:
+        return _pixels(picture, origin)
+
+
+def encode_png(pixels: Tensor, texts: Mapping[str, str] | None = None) -> bytes:
+    """One picture (height, width, 3) as PNG with compressed texts; equal input gives equal bytes (no time stamps)."""
+    info = PngImagePlugin.PngInfo()
+    for key, text in (texts or {}).items():
+        info.add_text(key, text, zip=len(text) > 1024)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def png_texts(path: str | Path) -> dict[str, str]:
+    """The texts before a PNG's pixels, which aren't decoded. Raises GanvasError where ``path`` is no PNG."""
+    with open_checked(path, ["PNG"]) as picture:
+        # Not picture.text: that decodes the pixels to look for more texts behind them.
+        return {str(key): str(value) for key, value in picture.info.items() if isinstance(value, str)}
+
+
+def read_picture(path: str | Path, most_pixels: int = MAX_PIXELS) -> Images:
+    """Read one picture (1, 3, height, width), upright as its camera noted, sRGB in [-1, 1].
+
+    Grey, palettes, CMYK, Lab and colour profiles become sRGB, 16 bits become 8, and transparent pixels are laid over
+    ``BACKGROUND``. Nothing else of the file is kept.
+    Raises GanvasError, in one line, for a file that is missing, too large, no picture, damaged or animated, or has more than
+    ``most_pixels`` pixels (asked before they are decoded).
+    """
+    if not 1 <= most_pixels <= MAX_DECODED_PIXELS:
+        raise GanvasError(f"The limit on pixels is 1 to {MAX_DECODED_PIXELS:,}, not {most_pixels:,}.")
+    with open_checked(path, FORMATS, most_pixels) as picture:
+        _check_single(picture, path)
+        return from_bytes(_pixels(picture, path)[None])
+
+
+def photos_in(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are given, and the pictures in folders, by their endings and in the order of their names.
+
+    Raises GanvasError for a path that isn't there, and where no picture is found at all.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+            found.extend(p for p in inside if p.is_file())
+        elif path.exists():
+            found.append(path)
+        else:
+            raise GanvasError(f"There is no file {path}.")
+    if not found:
+        places = ", ".join(map(str, paths))
+        raise GanvasError(f"No pictures in {places}: their names end with {', '.join(ENDINGS)}.")
+    return list(dict.fromkeys(found))
+
+
+@contextmanager
+def open_checked(
+    source: str | Path | io.BytesIO,
+    formats: Sequence[str],
+    most_pixels: int = MAX_PIXELS,
+    most_bytes: int = MAX_FILE_BYTES,
+    origin: str | None = None,
+) -> Iterator[Image.Image]:
+    """A picture whose size is asked before it is decoded. Raises GanvasError where it can't be read, in the block, too."""
+    path, several = origin or str(source), ", ".join(formats)
+    what = f"picture ({several})" if len(formats) > 3 else f"{' or '.join(formats)} picture"
+    try:
+        if not isinstance(source, io.BytesIO) and Path(source).stat().st_size > most_bytes:
+            raise GanvasError(f"{path} has more than {most_bytes >> 20} MiB: that's too large for a picture here.")
+        with warnings.catch_warnings():
+            # Pillow's own limit, of which it warns; ours is checked here.
+            warnings.simplefilter("ignore")
+            with Image.open(source, formats=list(formats)) as picture:
+                if picture.width * picture.height > most_pixels:
+                    raise GanvasError(f"{path} has {picture.width}×{picture.height} pixels: {most_pixels:,} at most.")
+                yield picture
+    except GanvasError:
+        raise
+    except FileNotFoundError:
+        raise GanvasError(f"There is no file {path}.") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
+    except Image.DecompressionBombError:
+        raise GanvasError(f"{path} has more than {MAX_DECODED_PIXELS:,} pixels: that's too large.") from None
+    # What Pillow's readers raise on damaged files, by format.
+    except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error):
+        raise GanvasError(f"{path} isn't a whole {what}.") from None
+
+
+def _check_single(picture: Image.Image, path: str | Path) -> None:
+    if picture.format == SEVERAL:
+        return
+    try:
+        picture.seek(1)  # not n_frames: that walks through all of them
+    except EOFError:
+        return
+    raise GanvasError(f"{path} holds several pictures (it's animated, or has pages): give one picture.")
+
+
+def _pixels(picture: Image.Image, origin: str | Path) -> Tensor:
+    """The picture upright in sRGB, (height, width, 3) uint8."""
+    ImageOps.exif_transpose(picture, in_place=True)
+    profile, mask = picture.info.get("icc_profile"), None
+    if picture.mode == "F":
+        raise GanvasError(f"{origin} has floating-point pixels: save it with 8 or 16 bits.")
+    if picture.mode.startswith("I"):
+        picture, mask = _from_deep(picture, origin)
+    elif picture.has_transparency_data:
+        mask = picture.convert("RGBA").getchannel("A")
+    if picture.mode not in ("L", "RGB", "CMYK", "LAB"):
+        picture = picture.convert("L" if picture.mode in ("1", "LA", "La") else "RGB")
+    picture = _in_srgb(picture, profile)
+    if mask is not None:
+        picture = Image.composite(picture, Image.new("RGB", picture.size, BACKGROUND), mask)
+    return torch.from_numpy(np.array(picture))
+
+
+def _from_deep(picture: Image.Image, origin: str | Path) -> tuple[Image.Image, Image.Image | None]:
+    """Grey of 16 bits (Pillow keeps 32 for some) with 8, which Pillow's own conversion would clip to white, and its mask."""
+    values = np.asarray(picture)
+    if values.min() < 0 or values.max() > 65_535:
+        raise GanvasError(f"{origin} has pixels of more than 16 bits: save it with 8 or 16.")
+    clear = picture.info.get("transparency")
+    mask = None if clear is None else Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)), mask
+
+
+def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """Colours as a screen shows them, where the file says what its numbers mean; RGB."""
+    lab, found = picture.mode == "LAB", None
+    if profile or lab:
+        try:
+            source = ImageCms.createProfile("LAB") if lab else ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
+            found = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):  # a profile that nobody can read: the numbers as they are
+            pass
+    return picture.convert("RGB") if found is None else found

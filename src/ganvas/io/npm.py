@@ -1,0 +1,76 @@
+"""A package of the npm registry as the tarball that it was published as: through npm where it is installed, else https."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from ganvas.errors import GanvasError
+
+REGISTRY = "https://registry.npmjs.org"
+"""Where packages are when neither npm nor $NPM_CONFIG_REGISTRY names another place."""
+TIMEOUT_SECONDS = 60
+"""Seconds that the registry may stay silent."""
+MAX_PACKAGE_BYTES = 256 << 20
+"""Larger tarballs are refused."""
+SPEC = re.compile(r"((?:@[a-z0-9._-]+/)?([a-z0-9._-]+))@([0-9A-Za-z.+-]+)")
+
+
+def download(spec: str, folder: Path) -> Path:
+    """The tarball of ``spec`` (``@scope/name@1.2.3``), in ``folder``; nothing in it is run. Check its hash.
+
+    npm is asked first: it knows the user's registry, certificates and log-in. Raises GanvasError with what it, or the
+    registry, complained of.
+    """
+    match = SPEC.fullmatch(spec)
+    if match is None:
+        raise GanvasError(f"{spec!r} isn't a package of npm: give NAME@VERSION.")
+    if npm := shutil.which("npm"):
+        return _pack(npm, spec, folder)
+    name, base, version = match.groups()
+    registry = (os.environ.get("NPM_CONFIG_REGISTRY") or REGISTRY).rstrip("/")
+    return _get(f"{registry}/{name}/-/{base}-{version}.tgz", folder / f"{base}-{version}.tgz")
+
+
+def _pack(npm: str, spec: str, folder: Path) -> Path:
+    command = [npm, "pack", spec, "--silent", "--ignore-scripts", "--pack-destination", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=folder)
+    found = sorted(folder.glob("*.tgz"))
+    if done.returncode or len(found) != 1:
+        raise GanvasError(_reason(done.stderr + done.stdout))
+    return found[0]
+
+
+def _reason(complaint: str) -> str:
+    """npm's complaint in a few words."""
+    if re.search(r"ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT|ECONNRESET", complaint):
+        return "there is no network, or npm's registry doesn't answer"
+    if "E404" in complaint or "ETARGET" in complaint:
+        return "npm's registry has no such package"
+    if "ENOSPC" in complaint:
+        return "the disk is full"
+    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else "npm said nothing"
+
+
+def _get(url: str, target: Path) -> Path:
+    if not url.startswith(("https://", "http://")):
+        raise GanvasError(f"npm's registry is a web address, not {url!r}")
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
+            content = answer.read(MAX_PACKAGE_BYTES + 1)
+        if len(content) > MAX_PACKAGE_BYTES:
+            raise GanvasError(f"it is larger than {MAX_PACKAGE_BYTES >> 20} MiB")
+        target.write_bytes(content)
+    except urllib.error.HTTPError as error:
+        raise GanvasError("npm's registry has no such package" if error.code == 404 else f"{error}") from None
+    except urllib.error.URLError:
+        raise GanvasError("there is no network, or npm's registry doesn't answer") from None
+    except OSError as error:
+        raise GanvasError(error.strerror or "npm's registry stopped answering") from None
+    return target

@@ -1,0 +1,1 @@
+"""Networks that scorers are made of."""

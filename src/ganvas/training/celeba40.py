@@ -1,0 +1,211 @@
+"""The two rounds that make the celeba40 scorer: on CelebA's labels, then on generated faces with smoothed scores too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ganvas.data import probe
+from ganvas.data.codes import check_generator
+from ganvas.data.label_files import INDEX, LabelScores, draw_codes, read_about
+from ganvas.errors import GanvasError
+from ganvas.generators.base import Generator
+from ganvas.io.files import load_tensors, read_json, save_tensors
+from ganvas.io.images import downscale
+from ganvas.io.shards import decode_pictures, images_path, load_shard
+from ganvas.scorers.celeba40 import (
+    BLUR_PIXELS,
+    MOST,
+    SIZE,
+    AttributeNetwork,
+    Network,
+    NetworkEnsemble,
+    build_network,
+    read,
+)
+from ganvas.scorers.networks.dlib_features import FrozenNetwork
+from ganvas.training import dlib_reading, scorer
+from ganvas.training.celeba import TEST, FaceSet, read_faces
+from ganvas.training.scorer import GeneratedFaces, ScorerConfig
+
+SEPARATION = 0.6
+"""How far shared errors are taken apart before scores are smoothed: 0 leaves them, 1 makes them uncorrelated."""
+SMOOTHING = 0.5
+"""The share of the smoothed scores in what the second round learns. Smoothing takes errors of one picture away, and what
+attributes share then weighs more: with 1 the scores ranked faces best by eye and were most alike (mean |r| 0.32)."""
+AVERAGE = 0.8
+"""The share of the second round's weights in the network that is kept, the first round's being the rest: the average of
+two networks of one descent ranks held-out faces better than either (Wortsman et al., https://arxiv.org/abs/2109.01903)."""
+ROUND_ONE = ScorerConfig()
+ROUND_ONES = {"cnn": ScorerConfig(epochs=18, learning_rate=2e-3, weight_decay=0.05)}
+"""The first round of an architecture that doesn't take ROUND_ONE: one from chance needs more steps."""
+ROUND_TWO = ScorerConfig(epochs=4, learning_rate=7e-4, penalty=0.01)
+
+
+def separation_matrix(logits: Tensor, labels: Tensor, strength: float = SEPARATION) -> Tensor:
+    """A matrix (attributes, attributes) that takes apart the errors that logits share, learned on real faces.
+
+    What a logit says beyond all labels is error; errors of different attributes correlate (they share light, pose,
+    skin). With R their correlation matrix, the matrix is R^(-strength / 2): near the identity, so that each attribute
+    stays itself. Labels decide what is error: nothing here has seen a generated face.
+    """
+    centred, y = (logits - logits.mean(0)).double(), (labels - labels.mean(0)).double()
+    ridge = 20 * torch.eye(y.shape[1], dtype=torch.double)
+    errors = centred - y @ torch.linalg.solve(y.T @ y + ridge, y.T @ centred)
+    spread = errors.std(0)
+    values, vectors = torch.linalg.eigh(torch.corrcoef((errors / spread).T))
+    root = vectors * values.clamp(min=0.02) ** (-strength / 2) @ vectors.T
+    return (root * spread[:, None] / spread).float()
+
+
+def check_generated(folder: Path, generator: Generator) -> LabelScores:
+    """What a label folder says it holds. Raises GanvasError for another generator's, and for one without pictures."""
+    index = read_json(folder / INDEX)
+    labels = read_about(index, folder / INDEX)
+    check_generator(folder, labels.generator, labels.fingerprint, generator)
+    if index.get("keep_images") is not True or labels.source.seed is None:
+        raise GanvasError(f"{folder} holds no kept pictures of seeds: make them with `ganvas label --keep-images`.")
+    return labels
+
+
+def read_generated(
+    folder: Path, generator: Generator, size: int, report: Callable[[str], None]
+) -> tuple[Tensor, Tensor]:
+    """The kept pictures of a label folder, (n, 3, size, size) uint8, and their codes (n, w_dim).
+
+    Raises GanvasError as ``check_generated`` does, and where a shard is missing, damaged, or has other pictures.
+    """
+    labels, pixels = check_generated(folder, generator), []
+    batch = labels.source.batch
+    for start in range(0, labels.n, batch):
+        images = _images(images_path(folder, start // batch), labels, start)
+        pictures = torch.cat(
+            [downscale(picture, size) for picture in decode_pictures(images, min(batch, labels.n - start))]
+        )
+        pixels.append(pictures.mul(127.5).add(127.5).round().clamp(0, 255).to(torch.uint8))
+        if len(pixels) % 20 == 0:
+            report(f"read {sum(map(len, pixels))} generated faces")
+    return torch.cat(pixels), draw_codes(generator, labels.n, labels.source)
+
+
+def _images(path: Path, labels: LabelScores, start: int) -> dict[str, Tensor]:
+    """The shard of pictures that begins with row ``start``."""
+    source = labels.source
+    seed = (source.seed or 0) + start
+    mine = {"kind": "images", "generator": labels.fingerprint, "psi": source.psi, "seed": seed, "shard": source.batch}
+    _, about = load_tensors(path)
+    rest = {key: value for key, value in about.items() if key != "sha256"}
+    images = load_shard(path, "sizes", rest | mine, min(source.batch, labels.n - start))
+    if images is None:
+        raise GanvasError(f"{path} is damaged or has other pictures: `ganvas label` makes it again.")
+    return images
+
+
+def smooth_targets(network: Network, faces: FaceSet, pixels: Tensor, w: Tensor) -> Tensor:
+    """What the second round learns on generated faces: separated logits, as a regression from W predicts them out of fold."""
+    real = faces.part(faces.tenths != TEST)
+    matrix = separation_matrix(scorer.predict_logits(network, real.pixels), real.labels)
+    separated = scorer.predict_logits(network, pixels, BLUR_PIXELS * network.size / SIZE) @ matrix.T
+    mixed = torch.lerp(separated, probe.predict_out_of_fold(w, separated), SMOOTHING)
+    # Smoothing draws scores to their mean: their spread is given back, or no face would be surely old.
+    return separated.mean(0) + (mixed - mixed.mean(0)) * separated.std(0) / mixed.std(0)
+
+
+def train_celeba40(
+    path: str | Path,
+    out: str | Path,
+    generated: Path | None = None,
+    generator: Generator | None = None,
+    *,
+    arch: str = AttributeNetwork.arch,
+    seed: int = 0,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train a network ``arch`` on the faces in ``path`` and write the scorer to ``out``; checkpoints lie beside it.
+
+    ``generated``: a folder that ``ganvas label --keep-images`` made of ``generators.base``, for the second round.
+    Stopped and started again, it goes on after the last epoch that was finished.
+    """
+    out = Path(out)
+    if generated is not None and generator is not None:
+        check_generated(generated, generator)  # now, not hours later
+    torch.manual_seed(seed)
+    network = build_network(arch)
+    if isinstance(network, NetworkEnsemble):
+        raise GanvasError(f"Networks are trained one by one and then joined, not as {arch!r}.")
+    faces = read_faces(path, network.size)
+    if isinstance(network, AttributeNetwork):
+        network.features.load_imagenet()
+    report(f"{len(faces.labels)} real faces")
+    if isinstance(network, FrozenNetwork):
+        if generated is not None:
+            raise GanvasError(
+                f"A reading of frozen features, {arch!r}, has no second round: leave out the generated faces."
+            )
+        scale, offset = dlib_reading.train(faces, network, report)
+        save_scorer(network, scale, offset, out)
+        return
+    first = out.with_suffix(".round-1.safetensors")
+    network = scorer.train(
+        faces, network, replace(ROUND_ONES.get(arch, ROUND_ONE), seed=seed), checkpoint=first, report=report
+    )
+    checkpoints = [first]
+    if generated is not None and generator is not None:
+        pixels, w = read_generated(generated, generator, network.size, report)
+        targets = smooth_targets(network, faces, pixels, w)
+        checkpoints.append(out.with_suffix(".round-2.safetensors"))
+        learned = GeneratedFaces(pixels, targets)
+        start = {key: value.clone() for key, value in network.state_dict().items()}
+        network = scorer.train(faces, network, replace(ROUND_TWO, seed=seed), learned, checkpoints[-1], report)
+        network.load_state_dict(average_networks(start, network.state_dict()))
+    scale, offset = scorer.calibrate(network, faces)
+    save_scorer(network, scale, offset, out)
+    for checkpoint in checkpoints:
+        checkpoint.unlink(missing_ok=True)
+
+
+def join_celeba40(
+    path: str | Path, files: Sequence[str | Path], out: str | Path, weights: Sequence[float] | None = None
+) -> None:
+    """Write the scorer whose logits are the mean of those of the scorers in ``io.files``, calibrated anew on the
+    faces in ``path``.
+
+    ``weights``: how much each counts in the mean; equally by default.
+    Raises GanvasError for fewer than two files, for one that holds no scorer of a single network, and for weights that
+    aren't one positive number a file.
+    """
+    shares = torch.tensor([1.0] * len(files) if weights is None else list(weights))
+    if len(shares) != len(files) or not ((shares > 0) & shares.isfinite()).all():
+        raise GanvasError(f"Weights are one positive number a scorer, {len(files)} in all, not {list(weights or ())}.")
+    scorers = [read(file) for file in files]
+    single = [one.network for one in scorers if not isinstance(one.network, NetworkEnsemble)]
+    if not 2 <= len(files) <= MOST or len(single) < len(files):
+        raise GanvasError(f"From 2 to {MOST} scorers of one network each can be joined, not these {len(files)}.")
+    network = NetworkEnsemble(single).eval()
+    shares = (shares / shares.mean())[:, None]
+    network.scales.copy_(torch.stack([one.scale for one in scorers]) * shares)
+    network.offsets.copy_(torch.stack([one.offset for one in scorers]) * shares)
+    scale, offset = scorer.calibrate(network, read_faces(path, network.size))
+    save_scorer(network, scale, offset, Path(out))
+
+
+def average_networks(
+    first: Mapping[str, Tensor], second: Mapping[str, Tensor], share: float = AVERAGE
+) -> dict[str, Tensor]:
+    """The weights between two networks' of one shape, ``share`` of the way to the second's; whole numbers are the second's."""
+    return {
+        key: torch.lerp(first[key], value, share) if value.is_floating_point() else value
+        for key, value in second.items()
+    }
+
+
+def save_scorer(network: Network, scale: Tensor, offset: Tensor, out: Path) -> None:
+    """Write a scorer that ``scorers.celeba40.read`` reads: float16 safetensors."""
+    state = {k: v.half() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    save_tensors(
+        out, state | {"scale": scale.float(), "offset": offset.float()}, {"scorer": "celeba40", "arch": network.arch}
+    )

@@ -1,0 +1,56 @@
+"""The toy's labels and a compact editor that learned from them, for several test files."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from ganvas import editors, sample
+from ganvas.checkpoints.load import load_generator
+from ganvas.data.dataset import LatentDataset, Source, make_dataset
+from ganvas.editors.compact import CompactEditor
+from ganvas.generators.toy import PLANTED
+from ganvas.scorers import load_scorer
+
+TOY, SCORER = load_generator("toy"), load_scorer("toy")
+QUICK: dict[str, Any] = {"width": 32, "batch": 256, "epochs": 8}
+NAMES = tuple(PLANTED)
+_SMALL: dict[str, Any] = {"components": 24, "width": 64, "knowledge": 100}
+NONLINEAR: dict[str, dict[str, Any]] = {
+    "guidedstyle": _SMALL | {"steps": 200, "rate": 0.005},
+    "latent2latent": _SMALL | {"steps": 250, "batch": 128, "rate": 0.003},
+    "latent_transformer": _SMALL | {"steps": 150, "rate": 0.01},
+    "styleflow": _SMALL | {"steps": 300, "rate": 0.01, "depth": 2, "solver": 4},
+}
+"""Methods that train networks on codes, cut short."""
+
+
+@cache
+def labels(n: int = 3000) -> LatentDataset:
+    """Label seeds of the toy, scored."""
+    ws = sample(TOY, n, 1.0, 1_000_000)
+    scores = SCORER(TOY.synthesis(ws))
+    scored_by = f"{SCORER.name}:{SCORER.fingerprint}"
+    return make_dataset(ws[:, 0].clone(), scores, NAMES, SCORER.kinds, Source(), TOY.fingerprint, scored_by)
+
+
+@cache
+def counted(n: int = 3000) -> LatentDataset:
+    """The same codes, their scores cut into counts from 0 to 4, a standard deviation each: for methods that count."""
+    data = labels(n)
+    counts = data.normals().round().clamp(-2, 2) + 2
+    kinds = ("count",) * len(NAMES)
+    return make_dataset(data.codes, counts, NAMES, kinds, data.source, data.generator, data.scorer)
+
+
+def taught(method: str) -> LatentDataset:
+    """Labels of the kind that a method learns from."""
+    return counted() if editors.learnable_kinds(method) == ("count",) else labels()
+
+
+@cache
+def compact() -> CompactEditor:
+    """The fast recipe, cut short."""
+    editor = editors.fit("compact", labels(), TOY, **QUICK)
+    assert isinstance(editor, CompactEditor)
+    return editor

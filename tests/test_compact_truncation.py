@@ -1,0 +1,76 @@
+"""Long moves of the compact editor are drawn in: what they name stays, the rest never leaves the shell."""
+
+import itertools
+
+import pytest
+import torch
+
+from ganvas.editors._compact_truncation import KEPT, MIN_DEVIATION, TypicalShell, shrink_to_shell
+
+RNG = torch.Generator().manual_seed(0)
+SHELL = TypicalShell(torch.linspace(3, 0.5, 12), torch.randn(12, 4, generator=RNG), 0.1)
+X = torch.randn(40, 12, generator=RNG) * SHELL.deviations
+MOVE = torch.randn(40, 12, generator=RNG) * SHELL.deviations
+NAMED = torch.tensor([2.0, 0.0, 1.0, 0.0]).expand(40, -1).clone()
+NAMED[20:] = torch.tensor([0.0, 3.0, 0.0, 0.0])
+
+
+def test_what_is_not_moved_stays():
+    torch.testing.assert_close(shrink_to_shell(X, X, torch.zeros_like(NAMED), SHELL), X)
+    torch.testing.assert_close(shrink_to_shell(X, X, NAMED, SHELL), X)
+
+
+def test_without_truncation_nothing_is_drawn():
+    shell = TypicalShell(SHELL.deviations, SHELL.readings, 0.0)
+    assert torch.equal(shrink_to_shell(X, X + 9 * MOVE, NAMED, shell), X + 9 * MOVE)
+
+
+@pytest.mark.parametrize("strength", [0.5, 2.0, 8.0])
+def test_readings_of_what_changed_stay(strength):
+    y = X + strength * MOVE
+    found = shrink_to_shell(X, y, NAMED, SHELL)
+    named = NAMED > 0
+    off = ((found - y) @ SHELL.readings)[named].abs()
+    assert off.max() < 0.02 * (y @ SHELL.readings)[named].abs().max()
+
+
+def test_next_to_no_change_keeps_next_to_nothing():
+    # An edit must not jump where an attribute's change goes from 0 to nearly 0.
+    y, nearly = X + 6 * MOVE, NAMED.clone()
+    nearly[:, 3] = 1e-4
+    torch.testing.assert_close(
+        shrink_to_shell(X, y, nearly, SHELL), shrink_to_shell(X, y, NAMED, SHELL), atol=1e-3, rtol=1e-3
+    )
+    steps = [
+        shrink_to_shell(X, y, NAMED * (NAMED > 0) + size * (NAMED == 0), SHELL) for size in torch.linspace(0, 0.5, 51)
+    ]
+    jumps = torch.stack([(b - a).norm(dim=1).max() for a, b in itertools.pairwise(steps)])
+    assert jumps.max() < 0.2 * (steps[-1] - steps[0]).norm(dim=1).max()
+
+
+def test_an_attribute_that_nothing_reads_keeps_nothing():
+    readings = SHELL.readings.clone()
+    readings[:, 0] = 0
+    shell = TypicalShell(SHELL.deviations, readings, 0.1)
+    without = NAMED * torch.tensor([0.0, 1.0, 1.0, 1.0])
+    torch.testing.assert_close(
+        shrink_to_shell(X, X + 6 * MOVE, NAMED, shell), shrink_to_shell(X, X + 6 * MOVE, without, shell)
+    )
+
+
+@pytest.mark.parametrize("strength", [2.0, 8.0, 20.0])
+def test_the_rest_is_inside_the_shell(strength):
+    y = X + strength * MOVE
+    white, start = (z / SHELL.deviations for z in (shrink_to_shell(X, y, NAMED, SHELL), X))
+    moved = (strength * MOVE / SHELL.deviations).norm(dim=1)
+    radius = (1 - 0.1 * moved).clamp(min=MIN_DEVIATION) * start.square().sum(1).clamp(min=12)
+    for row in range(len(X)):
+        basis = torch.linalg.qr(SHELL.deviations[:, None] * SHELL.readings[:, NAMED[row] > 0]).Q
+        kept = white[row] @ basis
+        rest = white[row].square().sum() - kept.square().sum()
+        assert rest <= torch.maximum(radius[row] - kept.square().sum(), KEPT * radius[row]) * 1.03
+
+
+def test_truncated_codes_have_room():
+    x, y = 0.3 * X, 0.3 * X + 0.3 * MOVE
+    torch.testing.assert_close(shrink_to_shell(x, y, NAMED, SHELL), y)

@@ -1,0 +1,111 @@
+"""Measures without pictures, with planted truths."""
+
+import numpy as np
+import pytest
+import torch
+from evaluation_runs import PAIR
+from fitted_editors import compact, labels
+from planted_truth import TOY, PlantedEditor, disentangled
+
+from ganvas.data.distribution import fit_distribution
+from ganvas.errors import GanvasError
+from ganvas.evaluation.dci import codes_of, measure_dci, scores_of_importance
+from ganvas.evaluation.joint_edits import measure_order_and_undo
+from ganvas.evaluation.label_efficiency import take_first_labels
+from ganvas.evaluation.latent_measures import latent_codes, measure_middle_codes, measure_readings
+from ganvas.generators.toy import PLANTED
+
+WITHIN = fit_distribution(TOY, 300)
+
+
+def test_a_perfectly_disentangled_code_has_a_dci_of_1():
+    factors = torch.randn(600, 6, generator=torch.Generator().manual_seed(0))
+    found = measure_dci(factors[:, [3, 1, 0, 2, 5, 4]] * torch.arange(1, 7), factors, draws=5)
+    for estimate in vars(found).values():
+        assert estimate.mean > 0.98 and estimate.low > 0.98
+
+
+def test_a_mixed_code_tells_as_much_but_is_not_disentangled():
+    draw = torch.Generator().manual_seed(1)
+    factors = torch.randn(600, 6, generator=draw)
+    mixed, _ = torch.linalg.qr(torch.randn(6, 6, generator=draw))
+    found = measure_dci(factors @ mixed, factors, draws=5)
+    assert found.informativeness.mean > 0.98
+    assert found.disentanglement.mean < 0.5 and found.completeness.mean < 0.5
+
+
+def test_a_code_of_noise_tells_nothing():
+    draw = torch.Generator().manual_seed(2)
+    found = measure_dci(torch.randn(400, 5, generator=draw), torch.randn(400, 3, generator=draw), draws=5)
+    assert found.informativeness.mean < 0.05
+
+
+def test_an_interval_holds_its_point():
+    draw = torch.Generator().manual_seed(3)
+    factors = torch.randn(160, 4, generator=draw)
+    codes = torch.cat((factors + 0.5 * torch.randn(160, 4, generator=draw), torch.randn(160, 20, generator=draw)), 1)
+    for estimate in vars(measure_dci(codes, factors, draws=10)).values():
+        assert estimate.low < estimate.mean < estimate.high
+
+
+def test_scores_of_importance_at_their_ends():
+    assert scores_of_importance(np.eye(4)) == pytest.approx((1, 1))
+    assert scores_of_importance(np.ones((4, 4))) == pytest.approx((0, 0), abs=1e-9)
+    assert scores_of_importance(np.zeros((2, 2))) == (0, 0)
+    # Two numbers tell the first attribute: each tells nothing else, but neither tells it alone.
+    disentangled_, complete = scores_of_importance(np.array([[1.0, 0], [1, 0], [0, 1]]))
+    assert disentangled_ == pytest.approx(1) and complete < 1
+
+
+def test_codes_are_an_editors_own():
+    w = latent_codes(TOY, 4, 1.0)[:, 0]
+    assert codes_of(compact(), w).shape == (4, 60)
+    with pytest.raises(GanvasError, match="none of its own"):
+        codes_of(disentangled(), w)
+    with pytest.raises(GanvasError, match="at least 100"):
+        measure_dci(torch.zeros(50, 2), torch.zeros(50, 2), 2)
+
+
+def test_readings_of_the_planted_directions():
+    ws, data = latent_codes(TOY, 64, 1.0), labels()
+    found = measure_readings(disentangled(), ws, "Big", data, WITHIN)
+    assert found["target"].mean == pytest.approx(1, abs=0.1)
+    assert found["others"].mean < 0.06
+    assert found["distance"].mean == pytest.approx(1, abs=0.15)
+    leaky = torch.stack(list(TOY.planted.values()))
+    leaky[list(PLANTED).index("Big")] += leaky[0]
+    # All of one of the four others comes along.
+    assert measure_readings(PlantedEditor(leaky), ws, "Big", data, WITHIN)["others"].mean == pytest.approx(
+        0.25, abs=0.05
+    )
+    with pytest.raises(GanvasError, match="no attribute 'smle'"):
+        measure_readings(disentangled(), ws, "smle", data, WITHIN)
+
+
+def test_lines_commute_and_go_back_and_curves_need_not():
+    ws = latent_codes(TOY, 8, 1.0)
+    for value in measure_order_and_undo(disentangled(), ws, PAIR).values():
+        assert value.mean < 1e-5
+
+    class Curved(PlantedEditor):
+        def shift(self, w, changes):
+            return super().shift(w, changes) * (1 + (w - TOY.w_avg).norm(dim=1, keepdim=True))
+
+    found = measure_order_and_undo(Curved(torch.stack(list(TOY.planted.values()))), ws, PAIR)
+    assert found["order"].mean > 0.01 and found["undo"].mean > 0.01
+    with pytest.raises(GanvasError, match="two are needed"):
+        measure_order_and_undo(disentangled(), ws, ("Bright",))
+
+
+def test_fewer_labels_know_nothing_of_the_others():
+    few = take_first_labels(labels(), 200, PAIR)
+    assert len(few) == 200 and few.attributes == labels().attributes
+    assert not torch.equal(few.probe.weight, labels().probe.weight)
+    assert not torch.equal(few.gaussianize.scores, labels().gaussianize.scores)
+
+
+def test_codes_in_the_middle_of_a_normal_code_are_plausible():
+    found = measure_middle_codes(compact(), latent_codes(TOY, 512, 1.0)[:, 0], "Bright", WITHIN)
+    assert 0.3 < found["crowd"].mean < 1.5
+    assert abs(found["farther"].mean) < 1
+    assert found["left"].mean < 0.05
