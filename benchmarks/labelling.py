@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import ganvas
-from ganvas.seeds import BENCH_SEED
+from ganvas.seeds import EVALUATION_SEED
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def main() -> None:
     torch.set_num_threads(told.threads)
     generator = ganvas.load_generator("ffhq", dtype=getattr(torch, told.dtype))
     scorer = ganvas.load_scorer("celeba40")
-    ws = ganvas.sample(generator, told.n, psi=1, seed=BENCH_SEED)
+    ws = ganvas.sample(generator, told.n, psi=1, seed=EVALUATION_SEED)
     generator.synthesis(ws[:2])
     start = time.perf_counter()
     for code in ws.split(1):
@@ -37,7 +37,7 @@ def main() -> None:
     for keep in (False, True):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            ganvas.label(generator, scorer, told.n, seed=BENCH_SEED, out=Path(folder) / "labels", keep_images=keep)
+            ganvas.label(generator, scorer, told.n, seed=EVALUATION_SEED, out=Path(folder) / "labels", keep_images=keep)
             labelled = told.n / (time.perf_counter() - start)
         kept = "pictures kept" if keep else "scores only"
         print(f"{kept}: {labelled:.2f} faces a second, {labelled / rendered:.2f} of the generator's {rendered:.2f}")

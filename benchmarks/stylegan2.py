@@ -155,7 +155,7 @@ def compare(folder: Path) -> None:
         source = next(p for p in folder.glob(path.name.replace(".expected.npz", ".*")) if p.suffix in (".pkl", ".pt"))
         expected, found, generator = np.load(path), read(source), load_generator(source)
         w = generator.mapping(*(torch.from_numpy(expected[key]) for key in ("z", "c") if key in expected))
-        image = rival(dict(found.state), found.about["shape"], generator.expand(w))
+        image = rival(dict(found.state), found.metadata["shape"], generator.expand(w))
         print(f"{source.name}: max |rival - original| {float(abs(image.numpy() - expected['image']).max()):.1e}")
 
 

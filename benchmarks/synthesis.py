@@ -24,7 +24,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ganvas.checkpoints.load import load_generator
-from ganvas.generators import card, describe_torch, mobilestylegan
+from ganvas.generators import describe_torch, find_card, mobilestylegan
 from ganvas.generators.base import sample
 from ganvas.generators.mobilestylegan import MobileStyleGAN
 from ganvas.io import hub
@@ -72,7 +72,7 @@ def openvino(threads: int, wheel: str | None) -> Draw:
     """OpenVINO's runtime on the original files, in float32."""
     import openvino as ov
 
-    _, _, xml, data = hub.unpack_wheel(card("ffhq"), wheel)
+    _, _, xml, data = hub.unpack_wheel(find_card("ffhq"), wheel)
     core = ov.Core()
     # Not bound to cores: on a busy machine a bound thread waits for its own core while another is free.
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
@@ -84,7 +84,7 @@ def variants(network: MobileStyleGAN) -> dict[str, Draw]:
     """The same pictures in ways that were tried and left."""
 
     def whole(ws: Tensor) -> Tensor:
-        with patch.object(mobilestylegan, "STRIP_FROM", 1 << 30):
+        with patch.object(mobilestylegan, "MIN_STRIP_RESOLUTION", 1 << 30):
             return network.synthesis(ws)
 
     return {
@@ -133,7 +133,7 @@ def compiled(network: MobileStyleGAN) -> Draw:
     draw = torch.compile(network._picture, dynamic=False)
 
     def one(ws: Tensor) -> Tensor:
-        with patch.object(mobilestylegan, "STRIP_FROM", 1 << 30):
+        with patch.object(mobilestylegan, "MIN_STRIP_RESOLUTION", 1 << 30):
             return draw(ws[0])
 
     return one

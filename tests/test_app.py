@@ -24,7 +24,7 @@ from ganvas.app.session_store import SessionStore
 from ganvas.app.work_queue import MAX_WAITING, Superseded, WorkQueue
 from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
-from ganvas.io.images import png_texts, read_picture, to_bytes
+from ganvas.io.images import read_picture, read_png_texts, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool, render
 
 
@@ -549,7 +549,7 @@ def test_png_carries_the_recipe_that_the_page_shows(shop, tmp_path):
     scene = FACE.setting("Big", 1.0)
     path = tmp_path / "face.png"
     save_picture(path, to_bytes(shop.render(scene).image)[0], shop.recipe(scene))
-    assert RECIPE_TEXT in png_texts(path)
+    assert RECIPE_TEXT in read_png_texts(path)
     recipe, carried = load_recipe(path)
     tools = load_recipe_tools(recipe, editor=shop.paths["mean.safetensors"], carried=carried)
     assert torch.equal(to_bytes(render(recipe, tools)), to_bytes(read_picture(path)))

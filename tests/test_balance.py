@@ -11,7 +11,7 @@ from ganvas import GanvasError, editors
 from ganvas.balance.generated import BalanceRequest, balance, report_lines
 from ganvas.balance.score_ranges import score_ranges
 from ganvas.control.conditions import parse_condition
-from ganvas.io.images import png_texts, read_picture, to_bytes
+from ganvas.io.images import read_picture, read_png_texts, to_bytes
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import NamedTool, Recipe, Tools, render
 
@@ -58,7 +58,7 @@ def test_without_an_editor_pictures_are_drawn_and_several_conditions_are_met(tmp
     assert report["asked"]["way"] == "draw"
     for row in rows_of(tmp_path):
         assert row["count"] >= 2 and row["red"] >= 1 and 1 <= row["blue"] <= 2
-    assert png_texts(tmp_path / rows_of(tmp_path)[0]["file"])
+    assert read_png_texts(tmp_path / rows_of(tmp_path)[0]["file"])
 
 
 def test_a_run_that_was_stopped_goes_on_and_more_may_be_asked(tmp_path):

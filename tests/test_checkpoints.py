@@ -209,7 +209,7 @@ def test_weights_too_many_too_few_or_of_other_shapes_are_refused(tmp_path):
     for changes, words in (
         ({"more.weight": torch.zeros(1)}, "'more.weight'"),
         ({"conv1.activate.bias": torch.zeros(99)}, "conv1.activate.bias of shape"),
-        ({"input.input": torch.zeros(1, 12, 8, 8)}, "begins with"),
+        ({"input.input": torch.zeros(1, 12, 8, 8)}, "are expected"),
     ):
         torch.save({"g_ema": theirs(shape) | changes}, path)
         with pytest.raises(GanvasError, match=words):
@@ -296,7 +296,7 @@ def test_a_card_in_toml_beside_or_elsewhere(tmp_path):
     (tmp_path / "other.toml").write_text(f"z_dim = 5\nlayers = [{rows}]\n")
     found = checkpoints.read(tmp_path / "g.pt", tmp_path / "other.toml")
     (tmp_path / "other.toml").rename(tmp_path / "g.toml")
-    assert load_generator(tmp_path / "g.pt").fingerprint == found.generator("g").fingerprint
+    assert load_generator(tmp_path / "g.pt").fingerprint == found.build_generator("g").fingerprint
 
 
 @pytest.mark.parametrize(
@@ -309,11 +309,11 @@ def test_a_card_in_toml_beside_or_elsewhere(tmp_path):
         ({"layers": [*LAYERS[:-4], {"kind": "linear", "name": "main.6"}]}, "doesn't fit|channels of a square"),
         ({"layers": [*LAYERS, {"kind": "deconvolution", "name": "main.9"}]}, "lacks 'main.9.weight'"),
         ({"layers": [{"kind": "deconvolution", "name": "main.0", "stride": "2"}]}, "stride can't be '2'"),
-        ({"layers": LAYERS + [{"kind": "double"}] * 30}, "too many"),
+        ({"layers": LAYERS + [{"kind": "double"}] * 30}, "are possible"),
         ({"layers": [*LAYERS[:3], {"kind": "relu"}]}, "channels of a square"),
         ({"z_dim": 10**9}, "z_dim must be"),
         ({"z_dim": "5"}, "another type"),
-        ({"z_dim": 6}, "doesn't fit what comes in"),
+        ({"z_dim": 6}, "doesn't fit its input"),
         ({"space": "y"}, "Unknown space"),
         ({"extra": 1}, "nothing else"),
     ],
@@ -328,7 +328,7 @@ def test_cards_that_lie_are_refused(changes, words, tmp_path):
 
 def test_a_state_dict_without_a_card_says_what_it_needs(tmp_path):
     torch.save(deconvolutional().state_dict(), tmp_path / "g.pt")
-    with pytest.raises(GanvasError, match=r"main.0.weight.* without a card: g.toml or g.json"):
+    with pytest.raises(GanvasError, match=r"main.0.weight.* without a card: .*g.toml or g.json"):
         load_generator(tmp_path / "g.pt")
     torch.save({"x": 1}, tmp_path / "g.pt")
     with pytest.raises(GanvasError, match="no tensors"):

@@ -23,7 +23,7 @@ from ganvas.control.sampling import sample_where
 from ganvas.data.distribution import fit_distribution
 from ganvas.data.label import label
 from ganvas.errors import GanvasError
-from ganvas.generators.base import one_hot, round_labels, sample, w_of_seeds
+from ganvas.generators.base import assign_labels, encode_label, map_seeds, sample
 from ganvas.generators.stylegan2 import layers, save_generator
 from ganvas.generators.toy import Toy
 from ganvas.recipe.files import load_recipe
@@ -93,21 +93,21 @@ def run(*arguments):
 def test_without_labels_they_go_round_with_the_seeds(generator):
     seeds = [5, 6, 7, 8, 12]
     given = torch.eye(4)[[1, 2, 3, 0, 0]]
-    torch.testing.assert_close(round_labels(generator, seeds), given, rtol=0, atol=0)
-    torch.testing.assert_close(w_of_seeds(generator, seeds), w_of_seeds(generator, seeds, given), rtol=0, atol=0)
+    torch.testing.assert_close(assign_labels(generator, seeds), given, rtol=0, atol=0)
+    torch.testing.assert_close(map_seeds(generator, seeds), map_seeds(generator, seeds, given), rtol=0, atol=0)
     # A seed is a face, however many are drawn.
     alone = torch.cat([sample(generator, 1, 0.7, seed) for seed in range(5, 9)])
     torch.testing.assert_close(sample(generator, 4, 0.7, 5), alone, rtol=0, atol=1e-6)
     assert not torch.allclose(sample(generator, 1, 1.0, 5), sample(generator, 1, 1.0, 5, torch.eye(4)[:1]))
-    assert round_labels(SQUARES, seeds) is None
+    assert assign_labels(SQUARES, seeds) is None
 
 
 def test_a_label_that_there_is_not_is_one_line(generator):
-    assert one_hot(generator, 2) == (0.0, 0.0, 1.0, 0.0)
+    assert encode_label(generator, 2) == (0.0, 0.0, 1.0, 0.0)
     with pytest.raises(GanvasError, match="labels are 0 to 3"):
-        one_hot(generator, 4)
+        encode_label(generator, 4)
     with pytest.raises(GanvasError, match="takes no labels"):
-        one_hot(SQUARES, 0)
+        encode_label(SQUARES, 0)
 
 
 def test_it_is_labelled_and_its_distribution_is_known(generator, tmp_path):

@@ -11,7 +11,7 @@ from ganvas.data.multimnist_files import MultiMnist
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.scorers import count as counting
 from ganvas.scorers import load_scorer
-from ganvas.scorers.count import DIGITS, FEATURES, SHAPES, Counter, CounterNetwork, margin
+from ganvas.scorers.count import DIGITS, FEATURES, SHAPES, Counter, CounterNetwork, compute_margin
 from ganvas.training import counter, digit_images
 from ganvas.training.counter import CounterConfig, read_digit_images, save_counter, train
 
@@ -88,7 +88,7 @@ def test_places_strokes_and_slants_are_measured():
 
 def test_margins_are_logits():
     logits = torch.tensor([[2.0, 1.0, -1.0]])
-    assert torch.sigmoid(margin(logits)) == pytest.approx(logits.softmax(1)[0, 0].item())
+    assert torch.sigmoid(compute_margin(logits)) == pytest.approx(logits.softmax(1)[0, 0].item())
 
 
 def test_the_one_that_ships_is_small():

@@ -15,7 +15,7 @@ from ganvas.evaluation.trials import EditGoal, FacePool, grow_pool
 from ganvas.generators.base import sample
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.metrics import variation_row
-from ganvas.seeds import BENCH_SEED
+from ganvas.seeds import EVALUATION_SEED
 
 QUICK = SuccessProtocol(n=12, measured=300)
 PAIR = ("Bright", "Striped")
@@ -43,9 +43,9 @@ def test_an_editor_that_moves_nothing_has_success_0(tmp_path):
 
 def test_faces_are_fresh_negatives_in_order_of_their_seeds():
     (trial,) = run_trials(TOY, SCORER, disentangled(), ("Bright",), QUICK, None).trials
-    scores = VIEW(sample(TOY, 64, 1.0, BENCH_SEED))
+    scores = VIEW(sample(TOY, 64, 1.0, EVALUATION_SEED))
     negative = (scores[:, 0] < 0).nonzero()[:12, 0]
-    torch.testing.assert_close(trial.before, sample(TOY, 64, 1.0, BENCH_SEED)[negative])
+    torch.testing.assert_close(trial.before, sample(TOY, 64, 1.0, EVALUATION_SEED)[negative])
     assert (trial.scores_before[:, 0] < 0).all()
 
 

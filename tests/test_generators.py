@@ -6,14 +6,14 @@ from unstable_sums import UnsteadySums
 
 from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
-from ganvas.generators import card, generator_names
+from ganvas.generators import find_card, list_generators
 from ganvas.generators.base import sample, truncate
 from ganvas.generators.toy import PLANTED
 from ganvas.io.images import downscale, from_bytes, to_bytes
-from ganvas.scorers import load_scorer, scorer_names
+from ganvas.scorers import list_scorers, load_scorer
 
 
-@pytest.fixture(scope="module", params=generator_names())
+@pytest.fixture(scope="module", params=list_generators())
 def generator(request):
     try:
         return load_generator(request.param)
@@ -130,12 +130,12 @@ def test_no_gpu():
         load_generator("toy", device="cuda")
 
 
-@pytest.mark.parametrize("name", generator_names())
+@pytest.mark.parametrize("name", list_generators())
 def test_cards_name_what_exists(name):
-    found = card(name)
+    found = find_card(name)
     assert found.about
     assert found.licence
-    assert found.scorer in scorer_names()
+    assert found.scorer in list_scorers()
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +174,8 @@ class TestToy:
         names, found = list(PLANTED), torch.corrcoef(coordinates.T)
         expected = torch.eye(len(names))
         for k, name in enumerate(names):
-            if PLANTED[name].after:
-                other = names.index(PLANTED[name].after)
+            if PLANTED[name].other:
+                other = names.index(PLANTED[name].other)
                 expected[k, other] = expected[other, k] = PLANTED[name].correlation
         assert torch.allclose(found, expected, atol=0.08)
 

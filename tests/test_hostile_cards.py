@@ -19,7 +19,7 @@ from ganvas.generators import dcgan
         ({"z_dim": 5.0}, "z_dim must be a whole number|another type"),
         ({"z_dim": True}, "z_dim must be a whole number|another type"),
         ({"layers": [{"kind": "norm", "name": "main.4"}, *LAYERS]}, "layer 0 .norm main.4. doesn't fit"),
-        ({"layers": [LAYERS[0] | {"padding": 2}, *LAYERS[1:]]}, "doesn't fit|nothing is left"),
+        ({"layers": [LAYERS[0] | {"padding": 2}, *LAYERS[1:]]}, "doesn't fit|are possible"),
     ],
 )
 def test_cards_of_other_types_are_refused(changes, words, tmp_path):
@@ -42,7 +42,7 @@ def test_no_layer_is_made_before_its_size_is_known(monkeypatch):
     monkeypatch.setattr(dcgan.Dcgan, "_layer", watched)
     steps = [dcgan.DcganLayer("reshape", shape=(1, 256, 256)), *[dcgan.DcganLayer("double")] * 8]
     shape = dcgan.DcganArchitecture(4, (dcgan.DcganLayer("linear", "a"), *steps))
-    with pytest.raises(GanvasError, match="too many"):
+    with pytest.raises(GanvasError, match="are possible"):
         dcgan.Dcgan({"a.weight": torch.zeros(65_536, 4)}, shape)
     assert largest[0] == 0
 
@@ -51,7 +51,7 @@ def test_the_mean_is_the_same_in_batches(monkeypatch, tmp_path):
     torch.save(deconvolutional().state_dict(), tmp_path / "g.pt")
     card(tmp_path / "g.json", space="first")
     whole = load_generator(tmp_path / "g.pt").w_avg
-    monkeypatch.setattr(dcgan, "MOST_AT_ONCE", 100_000)
+    monkeypatch.setattr(dcgan, "MAX_BATCH_SIZE", 100_000)
     most, mapping = [0], dcgan.Dcgan.mapping
 
     def watched(self, z, labels=None):

@@ -83,59 +83,59 @@ def doubled(step: bytes, times: int = 60) -> bytes:
 
 TOUCH = text("touch owned")
 HOSTILE = {
-    "os.system through reduce": (whole(called("posix", "system", TOUCH)), "asks for posix.system"),
-    "os.system by a line": (whole(b"cos\nsystem\n(" + TOUCH + b"tR"), "asks for os.system"),
-    "eval": (whole(called("builtins", "eval", text("1"))), "asks for builtins.eval"),
-    "exec in Python 2's words": (whole(b"c__builtin__\nexec\n(" + TOUCH + b"tR", 2), "asks for __builtin__.exec"),
+    "os.system through reduce": (whole(called("posix", "system", TOUCH)), "refers to posix.system"),
+    "os.system by a line": (whole(b"cos\nsystem\n(" + TOUCH + b"tR"), "refers to os.system"),
+    "eval": (whole(called("builtins", "eval", text("1"))), "refers to builtins.eval"),
+    "exec in Python 2's words": (whole(b"c__builtin__\nexec\n(" + TOUCH + b"tR", 2), "refers to __builtin__.exec"),
     "a chain of getattr": (
         whole(called("builtins", "getattr", called("builtins", "__import__", text("os")), text("system"))),
-        "asks for builtins.__import__|asks for builtins.getattr",
+        "refers to builtins.__import__|refers to builtins.getattr",
     ),
     "a dotted name": (whole(called(OBJECT[0], f"{OBJECT[1]}.__globals__")), "__globals__, which no"),
-    "a dotted module": (whole(called("torch.storage.os", "system", TOUCH)), "asks for torch.storage.os.system"),
-    "torch.load": (whole(called("torch", "load", text("x"))), "asks for torch.load"),
+    "a dotted module": (whole(called("torch.storage.os", "system", TOUCH)), "refers to torch.storage.os.system"),
+    "torch.load": (whole(called("torch", "load", text("x"))), "refers to torch.load"),
     "a function beside a listed one": (
         whole(called("torch._utils", "_import_dotted_name", text("os.system"))),
-        "asks for torch._utils._import_dotted_name",
+        "refers to torch._utils._import_dotted_name",
     ),
     "a class beside a listed one": (whole(called("torch.storage", "UntypedStorage", b"K\x08")), "UntypedStorage"),
     "numpy's other function": (whole(called("numpy.core.multiarray", "_reconstruct")), "multiarray._reconstruct"),
-    "a class made anew": (whole(b"csubprocess\nPopen\n(" + TOUCH + b"t\x81"), "asks for subprocess.Popen"),
+    "a class made anew": (whole(b"csubprocess\nPopen\n(" + TOUCH + b"t\x81"), "refers to subprocess.Popen"),
     "a class with keywords": (whole(b"ccollections\nOrderedDict\n)}\x92"), "opcode NEWOBJ_EX"),
     "an instance": (whole(b"(" + TOUCH + b"ios\nsystem\n"), "opcode INST"),
-    "an object": (whole(b"(cos\nsystem\n" + TOUCH + b"o"), "asks for os.system"),
+    "an object": (whole(b"(cos\nsystem\n" + TOUCH + b"o"), "refers to os.system"),
     "an extension": (whole(b"\x82\x01)R"), "opcode EXT1"),
     "a persistent id": (whole(text("x") + b"Q"), "persistent id where none belongs"),
     "a persistent id in text": (whole(b"Px\n"), "opcode PERSID"),
     "a buffer outside": (whole(b"\x97", 5), "opcode NEXT_BUFFER"),
     "a call of a text": (whole(TOUCH + b")R"), "calls something that isn't a name"),
     "a call of a result": (whole(called("builtins", "set") + b")R"), "calls something that isn't a name"),
-    "a call of a storage's type": (whole(called("torch", "FloatStorage", big(2**40))), "asks for torch.FloatStorage"),
+    "a call of a storage's type": (whole(called("torch", "FloatStorage", big(2**40))), "refers to torch.FloatStorage"),
     "attributes of a function": (
         whole(text(OBJECT[0]) + text(OBJECT[1]) + b"\x93}" + text("__code__") + b"Nsb"),
         "isn't a container",
     ),
     "a pickle inside a tensor's bytes": (
         whole(called(*LOAD, octets(whole(called("posix", "system", TOUCH))))),
-        "asks for posix.system",
+        "refers to posix.system",
     ),
     "the same behind its head": (
         whole(called(*LOAD, octets(older(called("posix", "system", TOUCH))))),
-        "asks for posix.system",
+        "refers to posix.system",
     ),
     "the same within its head": (
         whole(called(*LOAD, octets(older(storage(), head=text("x") + called("posix", "system", TOUCH))))),
-        "asks for posix.system",
+        "refers to posix.system",
     ),
     "a tensor's bytes inside a tensor's bytes": (
         whole(called(*LOAD, octets(older(called(*LOAD, octets(older(storage()))))))),
-        "asks for torch.storage._load_from_bytes",
+        "refers to torch.storage._load_from_bytes",
     ),
     "a storage of an unlisted type": (
         whole(called(*LOAD, octets(older(storage(kind="load"))))),
-        "asks for torch.load",
+        "refers to torch.load",
     ),
-    "names with control characters": (whole(called("os\x1b[2J\n", "x" * 10_000)), r"asks for os\\x1b"),
+    "names with control characters": (whole(called("os\x1b[2J\n", "x" * 10_000)), r"refers to os\\x1b"),
     # Too large.
     "a storage that isn't there": (
         whole(called(*LOAD, octets(older(storage(numel=big(2**39)), numel=2**39)))),
@@ -147,7 +147,10 @@ HOSTILE = {
         "tensor of 1,000,000,000,000 numbers where 4",
     ),
     "a tensor beyond its storage": (whole(tensor(b"K\x02", b"K\x04\x85", b"K\x01\x85")), "4 numbers where 4 are"),
-    "a tensor before its storage": (whole(tensor(b"J\xff\xff\xff\xff", b"K\x04\x85", b"K\x01\x85")), "isn't one"),
+    "a tensor before its storage": (
+        whole(tensor(b"J\xff\xff\xff\xff", b"K\x04\x85", b"K\x01\x85")),
+        "impossible values",
+    ),
     "a tensor of many axes": (
         whole(tensor(b"K\x00", b"(" + b"K\x01" * 99 + b"t", b"(" + b"K\x01" * 99 + b"t")),
         "99 axes",
@@ -155,7 +158,7 @@ HOSTILE = {
     "a text of 4 GB": (whole(b"X\xff\xff\xff\xff"), "cut short"),
     "bytes of 2⁶⁰": (whole(b"\x8e" + struct.pack("<Q", 2**60)), "cut short"),
     "a number of 2 GB": (whole(b"\x8b\xff\xff\xff\x7f"), "opcode LONG4"),
-    "a number of 255 bytes": (whole(b"\x8a\xff" + b"\x7f" * 255), "whole number of 255 bytes"),
+    "a number of 255 bytes": (whole(b"\x8a\xff" + b"\x7f" * 255), "integer of 255 bytes"),
     # Bombs.
     "lists of lists of lists": (whole(b"](" + b"N" * 10 + b"e" + doubled(b"](%s%se")), "no network"),
     "a key that is a nest of tuples": (whole(b"}N" + doubled(b"%s\x86") + b"Ns"), "other things than texts"),
@@ -183,12 +186,12 @@ HOSTILE = {
     "values without end": (whole(b"N" * 200_000), "more steps or values"),
     "a place in the memo of 2³²": (whole(b"]r\xff\xff\xff\xff"), "no network"),
     # Broken.
-    "nothing given": (whole(b"s"), "never gave"),
+    "nothing given": (whole(b"s"), "empty stack"),
     "nothing opened": (whole(b"u"), "never opened"),
-    "nothing to recall": (whole(b"h\x09"), "never had"),
+    "nothing to recall": (whole(b"h\x09"), "never stored"),
     "a key without a value": (whole(b"}(" + text("a") + b"u"), "without a value"),
     "no UTF-8": (whole(b"X\x01\x00\x00\x00\xff"), "UTF-8"),
-    "a wrong call": (whole(called(*OBJECT, b"N", b"N", b"N")), "with what that doesn't take"),
+    "a wrong call": (whole(called(*OBJECT, b"N", b"N", b"N")), "with the wrong arguments"),
     "protocol 0": (b"\x80\x00.", "pickle protocol 0"),
     "protocol 9": (whole(b"N", 9), "pickle protocol 9"),
     "an unknown opcode": (whole(b"\xff"), "opcode 0xff"),
@@ -202,7 +205,7 @@ def test_hostile_pickles_are_refused(kind, tmp_path):
 
 def test_a_real_exploit_is_refused(tmp_path):
     for content in EXPLOITS:
-        refused(tmp_path / "x.pkl", content, "asks for (posix|nt).system")
+        refused(tmp_path / "x.pkl", content, "refers to (posix|nt).system")
 
 
 def saved(value=None) -> dict[str, bytes]:
@@ -230,7 +233,7 @@ def test_hostile_archives_are_refused(tmp_path):
         checkpoints.read(path)
     for name in ("../owned", f"{root}../../owned", "/etc/owned", "C:\\owned", f"{root}data/..\\owned"):
         refused(path, zipped([*plain, (name, b"x")]), "archive with the path")
-    refused(path, zipped([(n, EXPLOITS[0] if n == head else c) for n, c in plain]), "asks for (posix|nt).system")
+    refused(path, zipped([(n, EXPLOITS[0] if n == head else c) for n, c in plain]), "refers to (posix|nt).system")
     refused(path, zipped([*plain, (f"{root}code/__torch__.py", b"x")]), "TorchScript")
     refused(path, zipped([*plain, *plain]), "two files of one name")
     refused(path, zipped([(head, b"\0" * 10**7)], zipfile.ZIP_DEFLATED), "unpacks to more")
@@ -270,7 +273,7 @@ def _file(path, content):
 
 def test_steps_are_bounded_those_of_pickles_inside_included():
     def run(content, steps):
-        vocabulary = {LOAD: lambda data: _torch.storage_in(data, budget)}
+        vocabulary = {LOAD: lambda data: _torch.read_storage(data, budget)}
         budget = ReadBudget("x", steps)
         return _pickle.PickleMachine(memoryview(content), vocabulary, budget).run()
 
@@ -282,12 +285,12 @@ def test_steps_are_bounded_those_of_pickles_inside_included():
 
 
 def test_tensors_together_are_bounded(monkeypatch, tmp_path):
-    monkeypatch.setattr(_torch, "MOST_NUMBERS", 10)
+    monkeypatch.setattr(_torch, "MAX_NUMBERS", 10)
     budget = ReadBudget("x")
     one = _torch.StoredTensor(_torch.TorchStorage(torch.float32, 8, lambda: memoryview(bytes(32))), 0, (8,), (1,))
-    assert _torch.tensors({"a": one}, budget)["a"].shape == (8,)
+    assert _torch.read_tensors({"a": one}, budget)["a"].shape == (8,)
     with pytest.raises(GanvasError, match="16 numbers"):
-        _torch.tensors({"a": one, "b": one}, budget)
+        _torch.read_tensors({"a": one, "b": one}, budget)
 
 
 def test_a_huge_file_is_refused_before_it_is_read(monkeypatch, tmp_path):

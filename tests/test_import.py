@@ -1,5 +1,6 @@
 """Imports stay light: what is heavy is imported where it's used."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -64,9 +65,36 @@ def test_public_names(name):
     assert callable(getattr(ganvas, name))
 
 
+def sections(item: object) -> set[str]:
+    return set(re.findall(r"^ *(Args|Returns|Raises|References):$", item.__doc__ or "", re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", ganvas.__all__)
+def test_public_names_are_documented_in_googles_style(name):
+    item = getattr(ganvas, name)
+    first = (item.__doc__ or "").split("\n\n")[0].strip()
+    assert first.endswith(".") and len(first.splitlines()) == 1
+    if inspect.isfunction(item):
+        assert {"Args", "Returns"} <= sections(item)
+        assert all(re.search(rf"^ +\**{parameter}: ", item.__doc__, re.MULTILINE) for parameter in public_parameters(item))
+
+
+@pytest.mark.parametrize("name", [name for name in ganvas.__all__ if inspect.isclass(getattr(ganvas, name))])
+def test_methods_of_public_classes_are_documented(name):
+    for key, method in vars(getattr(ganvas, name)).items():
+        if inspect.isfunction(method) and not key.startswith("_"):
+            needed = {"Args"} if public_parameters(method) else set()
+            assert method.__doc__ and needed <= sections(method), f"{name}.{key}"
+
+
+def public_parameters(function) -> list[str]:
+    names = inspect.signature(function).parameters
+    return [parameter for parameter in names if parameter != "self" and not parameter.startswith("_")]
+
+
 def test_a_name_that_is_not_there():
     assert ganvas.GanvasError is GanvasError
-    with pytest.raises(AttributeError, match="no attribute 'paint'"):
+    with pytest.raises(AttributeError, match="paint"):
         ganvas.paint  # noqa: B018
 
 
@@ -95,6 +123,7 @@ def test_the_wheel_holds_cards_and_assets(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "ganvas/py.typed",
+        "ganvas/__init__.pyi",
         "ganvas/generators/cards.toml",
         "ganvas/assets/labels/ffhq-celeba40.safetensors",
         "ganvas/assets/editors/ffhq/compact.safetensors",

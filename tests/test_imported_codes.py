@@ -11,7 +11,7 @@ import ganvas
 from ganvas import load_editor, load_scorer
 from ganvas.editors.published import read_direction
 from ganvas.errors import GanvasError
-from ganvas.generators.stylegan2.rows import is_stylegan2, stylegan2_rows
+from ganvas.generators.stylegan2.rows import is_stylegan2, list_row_resolutions
 from ganvas.inversion import load_imported_codes, shrink_to_w
 
 
@@ -25,7 +25,7 @@ def test_rows_that_no_stylegan2_has_are_refused(rows, tmp_path):
 
 
 def test_rows_double_their_resolution():
-    assert stylegan2_rows(4) == (4, 8, 8, 8) and stylegan2_rows(18)[-3:] == (1024,) * 3
+    assert list_row_resolutions(4) == (4, 8, 8, 8) and list_row_resolutions(18)[-3:] == (1024,) * 3
 
 
 @pytest.mark.parametrize("shape", [(2**45,), (2**62, 4), (2**70,)])

@@ -19,7 +19,7 @@ from ganvas.errors import GanvasError
 from ganvas.inversion import OptimizationConfig, alignment, imported_codes, quality
 from ganvas.inversion.encoder import encoder_for
 from ganvas.inversion.optimization import WhitenedCoordinates, refine
-from ganvas.io.images import encode_png, from_bytes, png_texts, to_bytes
+from ganvas.io.images import encode_png, from_bytes, read_png_texts, to_bytes
 from ganvas.photo import batch
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Photo, Recipe, load_tools, render
@@ -204,7 +204,7 @@ def test_a_recipe_with_its_photograph_is_drawn_again(toy, known, tmp_path):
 
 
 def test_rows_are_mapped_by_resolution(toy, known, tmp_path):
-    rows = imported_codes.stylegan2_rows(18)
+    rows = imported_codes.list_row_resolutions(18)
     assert len(rows) == 18 and rows[:3] == (4, 8, 8) and rows[-3:] == (1024,) * 3
     ws = torch.arange(18.0)[None, :, None].expand(1, 18, 2)
     assert torch.equal(imported_codes.map_rows(ws, rows, rows), ws), "a generator's own rows stay"
@@ -303,14 +303,14 @@ def test_bad_photographs_are_refused_in_one_line(tmp_path):
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     large = saved(photograph(), tmp_path / "large.png")
     with pytest.raises(GanvasError, match="40×30 pixels: 1,000 at most"):
-        inversion.read_photo(large, most_pixels=1000)
+        inversion.read_photo(large, max_pixels=1000)
     with pytest.raises(GanvasError, match="limit on pixels"):
-        inversion.read_photo(large, most_pixels=0)
+        inversion.read_photo(large, max_pixels=0)
     with pytest.raises(GanvasError, match="There is no file"):
         inversion.read_photo(tmp_path / "none.png")
     (tmp_path / "folder").mkdir()
     with pytest.raises(GanvasError, match="No pictures"):
-        inversion.photos_in([tmp_path / "folder"])
+        inversion.find_pictures([tmp_path / "folder"])
 
 
 # Faces.
@@ -414,7 +414,7 @@ def test_a_folder_is_inverted_and_edited_by_one_recipe(folder, tmp_path, capsys,
     recipe, carried = load_recipe(out / "a-edited.png")
     assert recipe.edits == (EditStep(shift={"Bright": 1.0}),) and recipe.photo and carried
     for written in out.glob("*.png"):
-        assert "secret" not in str(png_texts(written)) and b"secret" not in written.read_bytes()
+        assert "secret" not in str(read_png_texts(written)) and b"secret" not in written.read_bytes()
     # A run that was stopped goes on: what is there is taken up.
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.safetensors")}
     assert run(*command) == 1

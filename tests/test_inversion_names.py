@@ -122,10 +122,10 @@ def test_a_name_in_a_summary_is_no_path(tmp_path):
 def test_a_photograph_that_fails_doesnt_end_the_rest(error, tools, pictures, tmp_path, monkeypatch):
     paths, said, read = [put(tmp_path / f"{i}.png", pictures[i]) for i in range(2)], [], batch.read_picture
 
-    def fails(path, most_pixels):
+    def fails(path, max_pixels):
         if path == paths[0]:
             raise error
-        return read(path, most_pixels)
+        return read(path, max_pixels)
 
     monkeypatch.setattr(batch, "read_picture", fails)
     assert len(batch.PhotoBatch(tools, tmp_path / "out", SETTINGS).run(paths, said.append)) == 1

@@ -10,10 +10,10 @@ import torch
 
 from ganvas.errors import GanvasError
 from ganvas.io import hub
-from ganvas.scorers import _onnx, _tfjs, age_gender, cards, face_api, load_scorer, scorer_names
+from ganvas.scorers import _onnx, _tfjs, age_gender, face_api, list_scorers, load_scorer, read_cards
 from ganvas.scorers.base import Scorer
 from ganvas.scorers.celeba40 import ATTRIBUTES
-from ganvas.scorers.networks.framing import MEANS, crop_box
+from ganvas.scorers.networks.framing import PIXEL_MEANS, crop_box
 
 
 def varint(value: int) -> bytes:
@@ -43,7 +43,7 @@ def onnx(tensors: dict[str, torch.Tensor], packed: bool = False) -> bytes:
 @pytest.mark.parametrize("packed", [False, True])
 def test_onnx_tensors_are_read(packed):
     planted = {"a": torch.randn(200, 3), "b": torch.randn(2, 3, 5, 7), "n": torch.ones(()), "ids": torch.arange(3)}
-    found = _onnx.tensors(onnx(planted, packed))
+    found = _onnx.read_tensors(onnx(planted, packed))
     assert found.keys() == {"a", "b", "n"}
     assert all(torch.equal(found[name], planted[name]) for name in found)
 
@@ -51,13 +51,13 @@ def test_onnx_tensors_are_read(packed):
 @pytest.mark.parametrize("content", [b"\x3a\xff\xff\x03no", b"\x07", b"<html>", b"\xff" * 20])
 def test_what_is_no_onnx_is_one_line(content):
     with pytest.raises(GanvasError, match="isn't an ONNX file") as error:
-        _onnx.tensors(content)
+        _onnx.read_tensors(content)
     assert "\n" not in str(error.value)
 
 
 def test_a_cut_onnx_file_is_one_line():
     with pytest.raises(GanvasError, match="cut short"):
-        _onnx.tensors(onnx({"a": torch.randn(200, 3)})[:-100])
+        _onnx.read_tensors(onnx({"a": torch.randn(200, 3)})[:-100])
     with pytest.raises(GanvasError, match="The age network lacks the tensor 'layer_51_scale'"):
         age_gender.convert(onnx({"a": torch.zeros(1)}), b"")
 
@@ -75,16 +75,16 @@ def test_tfjs_tensors_are_read_and_dequantised():
         c={"shape": [2], "quantization": {"dtype": "uint16", "scale": 2.0, "min": 0}},
     )
     data = plain.tobytes() + bytes([0, 2, 255]) + np.array([1, 65535], "<u2").tobytes()
-    found = _tfjs.tensors(about, data)
+    found = _tfjs.read_tensors(about, data)
     assert found["a"].tolist() == plain.tolist()
     assert found["b"].tolist() == [-1, 0, 126.5]
     assert found["c"].tolist() == [2, 131070]
     for wrong, message in ((data + b"x", "lists 23 bytes of weights, and there are 24"), (data[:-1], "fit")):
         with pytest.raises(GanvasError, match=message):
-            _tfjs.tensors(about, wrong)
+            _tfjs.read_tensors(about, wrong)
     for wrong in (b"[{}]", b"[1]", b"no", manifest(a={"shape": [1], "dtype": "string"})):
         with pytest.raises(GanvasError, match="isn't a manifest of TensorFlow.js"):
-            _tfjs.tensors(wrong, data)
+            _tfjs.read_tensors(wrong, data)
 
 
 def test_padding_is_tensorflows():
@@ -100,17 +100,17 @@ def test_a_square_is_cut_where_it_is_said(side):
     picture = -torch.ones(1, 3, side, side)
     box = (64, 128, 192, 256)
     picture[:, :, side // 2 :, side // 4 : side * 3 // 4] = 1
-    inside = crop_box(picture, box, 32) + torch.tensor(MEANS)[:, None, None]
+    inside = crop_box(picture, box, 32) + torch.tensor(PIXEL_MEANS)[:, None, None]
     assert inside.shape == (1, 3, 32, 32) and inside[:, :, 2:, 2:-2].min() > 254.9
     if side >= 256:  # beyond [-1, 1] there are no pixels
         assert torch.equal(crop_box(picture * 2, box, 32), crop_box(picture, box, 32))
 
 
 def test_where_weights_come_from_is_known():
-    assert cards().keys() == {"age_gender", "face_api"} <= set(scorer_names())
-    for name, card in cards().items():
+    assert read_cards().keys() == {"age_gender", "face_api"} <= set(list_scorers())
+    for name, card in read_cards().items():
         assert (card.kind, card.name) == ("scorers", name)
-        assert hub.weights_path(card).parts[-2:] == ("scorers", f"{name}.safetensors")
+        assert hub.find_weights_path(card).parts[-2:] == ("scorers", f"{name}.safetensors")
         assert len(card.sha256) == len(card.fingerprint) == 64 and "==" in card.package or "npm:" in card.package
 
 
@@ -128,7 +128,7 @@ def test_a_package_that_can_not_be_had_is_one_line(name, home, monkeypatch, tmp_
     assert "\n" not in str(error.value)
     (tmp_path / "other").write_bytes(b"no package")
     with pytest.raises(GanvasError, match="other is cut short or isn't"):
-        hub.fetch_weights(cards()[name], tmp_path / "other")
+        hub.fetch_weights(read_cards()[name], tmp_path / "other")
 
 
 def fetched(name: str) -> Scorer:
@@ -156,8 +156,8 @@ def test_judges_score_pictures_of_any_size_in_any_order(name, pictures):
     assert torch.allclose(judge(pictures[[2, 0, 1]]), scores[[2, 0, 1]], atol=1e-3)
     larger = torch.nn.functional.interpolate(pictures, scale_factor=4.0)
     assert torch.allclose(judge(larger), scores, atol=1e-2)
-    if name in cards():
-        assert judge.fingerprint == cards()[name].fingerprint
+    if name in read_cards():
+        assert judge.fingerprint == read_cards()[name].fingerprint
         assert scores[:, judge.column("Age")].min() > 0 and scores[:, judge.column("Age")].max() < 100
         moved = pictures.clone().requires_grad_()
         judge(moved)[:, 1].sum().backward()
@@ -180,7 +180,7 @@ def test_face_api_computes_what_its_javascript_does():
         torch.stack([torch.sin(row[:, None] / (9 + i) + c) * torch.cos(row[None] / (7 + k) - c) for k, c in channels])
         for i, channels in enumerate(([(0, 0), (1, 2), (2, 4)], [(0, 1), (1, 3), (2, 5)]))
     ]
-    x = (torch.stack(waves) * 100 + 128 - torch.tensor(MEANS)[:, None, None]) / 255
+    x = (torch.stack(waves) * 100 + 128 - torch.tensor(PIXEL_MEANS)[:, None, None]) / 255
     age, gender = judge.age_gender(x)
     assert torch.allclose(age[:, 0], torch.tensor([16.720741, 17.771307]), atol=1e-3)
     assert torch.allclose(gender.softmax(1)[:, 0], torch.tensor([0.766911, 0.749411]), atol=1e-4)
@@ -193,7 +193,7 @@ def test_age_gender_computes_what_its_onnx_says():
     assert isinstance(judge, age_gender.AgeGender)
     openvino = pytest.importorskip("openvino")
     try:
-        files = hub.unpack_wheel(cards()["age_gender"])
+        files = hub.unpack_wheel(read_cards()["age_gender"])
     except GanvasError as error:
         pytest.skip(str(error))
     core, random = openvino.Core(), torch.Generator().manual_seed(0)

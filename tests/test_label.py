@@ -343,7 +343,7 @@ def test_scores_that_are_not_finite_are_said(tmp_path: Path) -> None:
 
 
 def test_progress_shows_only_when_asked(tmp_path: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(progress, "LINE_INTERVAL_SECONDS", 0.0)
     run(tmp_path / "a", 20)
     assert capsys.readouterr() == ("", "")
     run(tmp_path / "b", 20, progress=True)

@@ -10,7 +10,7 @@ from safetensors import safe_open
 import ganvas
 from ganvas import cli
 from ganvas.errors import GanvasError
-from ganvas.generators import card
+from ganvas.generators import find_card
 from ganvas.generators.base import sample
 from ganvas.generators.stylegan2 import StyleGAN2, layers, read_generator, save_generator
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
@@ -34,7 +34,7 @@ def test_it_is_small_and_half_precision(generator):
 def test_its_card_knows_it(generator):
     text = ASSET.with_suffix(".md").read_text(encoding="utf-8")
     assert generator.fingerprint[:12] in text and "Licence" in text
-    assert card("multimnist").scorer == "count"
+    assert find_card("multimnist").scorer == "count"
     with Image.open(ASSET.with_suffix(".png")) as sheet:
         assert sheet.size == (512, 512)
 

@@ -101,7 +101,7 @@ def test_what_the_registry_has_not(registry, tmp_path):
 
 @pytest.mark.parametrize("spec", ["net", "net@", "../net@1", "a/b@1", "@a/b@1 --registry=x", "-x@1.0/../.."])
 def test_a_spec_that_is_none(spec, tmp_path):
-    with pytest.raises(GanvasError, match="isn't a package of npm"):
+    with pytest.raises(GanvasError, match="isn't an npm package"):
         npm.download(spec, tmp_path)
 
 
@@ -121,7 +121,7 @@ COMPLAINTS = [
     ("npm error code ETARGET\n", "no such package"),
     ("npm error code ENOSPC\n", "the disk is full"),
     ("odd.\nvery\n", "odd"),
-    ("", "npm said nothing"),
+    ("", "npm failed without a message"),
 ]
 
 

@@ -32,9 +32,9 @@ def test_w_avg_is_the_mean_of_w(planted):
 
 
 def test_real_files_give_the_known_fingerprint(ffhq, ffhq_files):
-    from ganvas.generators import card
+    from ganvas.generators import find_card
 
-    assert ffhq.fingerprint == card("ffhq").fingerprint
+    assert ffhq.fingerprint == find_card("ffhq").fingerprint
     with pytest.raises(GanvasError, match="cut short"):
         convert(*ffhq_files[:3], ffhq_files[3][:-1])
 

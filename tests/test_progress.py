@@ -4,7 +4,7 @@ from ganvas import progress
 
 
 def test_what_nobody_watches_tells_of_itself_in_lines(monkeypatch, capsys):
-    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(progress, "LINE_INTERVAL_SECONDS", 0.0)
     assert list(progress.track([1, 2, 3], "Drawing")) == [1, 2, 3]
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(",")[0] for line in lines] == ["Drawing: 0 of 3", "Drawing: 1 of 3", "Drawing: 2 of 3"]

@@ -15,7 +15,7 @@ from ganvas.data.codes import Codes, load_codes, pack, save_codes, unpack
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
 from ganvas.io import figures
-from ganvas.io.images import encode_png, from_bytes, png_texts, read_picture, to_bytes
+from ganvas.io.images import encode_png, from_bytes, read_picture, read_png_texts, to_bytes
 from ganvas.recipe.files import draw_recipes, draw_sheet, load_recipe, save_picture
 from ganvas.recipe.json_format import from_json, to_json
 from ganvas.recipe.model import (
@@ -289,7 +289,7 @@ def test_a_text_that_unpacks_to_gigabytes_is_refused(tmp_path):
     path.write_bytes(encode_png(torch.zeros(8, 8, 3, dtype=torch.uint8), {"ganvas.recipe.model": "0" * (8 << 20)}))
     assert path.stat().st_size < 100_000
     with pytest.raises(GanvasError, match="isn't a whole PNG"):
-        png_texts(path)
+        read_png_texts(path)
 
 
 def test_only_png_and_both_files_or_neither(tmp_path):

@@ -9,7 +9,7 @@ from planted_truth import SCORER, TOY
 
 from ganvas import label, seeds
 from ganvas.evaluation import papers
-from ganvas.generators.base import w_of_seeds
+from ganvas.generators.base import map_seeds
 
 ROOT = Path(__file__).parent.parent
 SOURCES = {
@@ -27,7 +27,7 @@ def test_labels_are_disjoint_from_reports(first):
 
 
 def test_seeds_of_reports_are_reports():
-    for name in ("BENCH_SEED", "LATENT_SEED", "PROOF_SEED", "CONDITIONAL_SEED"):
+    for name in ("EVALUATION_SEED", "LATENT_SEED", "BALANCING_SEED", "CONDITIONAL_SEED"):
         assert getattr(seeds, name) in seeds.REPORT_SEEDS
     assert range(2_000_000, 3_000_000) == seeds.REPORT_SEEDS
     assert seeds.label_seeds(3) == [1_000_000, 1_000_001, 1_000_002]
@@ -35,7 +35,7 @@ def test_seeds_of_reports_are_reports():
 
 def test_labels_that_come_to_the_reports_seeds_go_on_behind_them(tmp_path):
     data = label(TOY, SCORER, 300, seed=1_999_900, out=tmp_path / "labels")
-    expected = w_of_seeds(TOY, seeds.label_seeds(300, 1_999_900))
+    expected = map_seeds(TOY, seeds.label_seeds(300, 1_999_900))
     torch.testing.assert_close(data.w, expected, atol=1e-5, rtol=0)
     assert torch.equal(label(TOY, SCORER, 300, seed=1_999_900).scores, data.scores)
 

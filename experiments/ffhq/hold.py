@@ -15,7 +15,7 @@ import torch
 import ganvas
 from ganvas.data.distribution import fit_distribution
 from ganvas.data.label_files import load_labels
-from ganvas.seeds import BENCH_SEED
+from ganvas.seeds import EVALUATION_SEED
 
 HOLDS = (None, 100.0, 30.0, 10.0, 3.0, 2.0, 1.0, 0.0)
 
@@ -26,7 +26,7 @@ def main() -> None:
     generator = ganvas.load_generator("ffhq")
     data = load_labels(parser.parse_args().labels, generator)
     whitening = fit_distribution(generator).whitening
-    w = ganvas.sample(generator, 256, psi=1, seed=BENCH_SEED)[:, 0]
+    w = ganvas.sample(generator, 256, psi=1, seed=EVALUATION_SEED)[:, 0]
     print(f"{'hold':>6} {'length':>8} {'others':>8}")
     for hold in HOLDS:
         editor = ganvas.fit("compact", data, generator, hold=hold)

@@ -26,7 +26,7 @@ from ganvas.inversion import OptimizationConfig
 from ganvas.io.figures import draw_grid
 from ganvas.io.images import downscale, encode_png, to_bytes
 from ganvas.scorers import load_scorer
-from ganvas.seeds import BENCH_SEED
+from ganvas.seeds import EVALUATION_SEED
 
 EDITS = {"Smiling": 1.5, "Eyeglasses": 1.5, "Young": -1.5}
 Rows = list[tuple[inversion.InversionQuality, float]]
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def generated(n: int, generator, inverted, methods: list[str]) -> None:
-    codes = ganvas.sample(generator, n, psi=1, seed=BENCH_SEED)
+    codes = ganvas.sample(generator, n, psi=1, seed=EVALUATION_SEED)
     with torch.no_grad():
         faces = [generator.synthesis(ws[None]) for ws in codes]
     embeddings = identity.embed_faces(faces)
@@ -96,7 +96,7 @@ def photographs(folder: Path, generator, inverted, methods: list[str], sheet: Pa
     editor, judge = load_editor("ffhq/compact", generator), load_scorer("celeba40")
     columns = [judge.attributes.index(name) for name in EDITS]
     pictures, names, targets, rows = [], [], [], {method: [] for method in methods}
-    for path in inversion.photos_in([folder]):
+    for path in inversion.find_pictures([folder]):
         try:
             target = inversion.align(inversion.read_photo(path), generator.resolution, 1)[0].picture
         except GanvasError as error:

@@ -23,7 +23,7 @@ from ganvas.data.distribution import fit_distribution
 from ganvas.data.label_files import load_labels
 from ganvas.editors._latent_editor import LatentEditor
 from ganvas.editors.base import Editor
-from ganvas.seeds import BENCH_SEED
+from ganvas.seeds import EVALUATION_SEED
 
 METHODS = ("mean_difference", "compact", "latent_transformer", "latent2latent", "guidedstyle", "styleflow")
 
@@ -55,7 +55,7 @@ def main() -> None:
     generator = ganvas.load_generator("ffhq", dtype=torch.bfloat16)
     data = load_labels(args.labels, generator)
     whitening = fit_distribution(generator).whitening
-    ws = ganvas.sample(generator, 256, psi=1, seed=BENCH_SEED)
+    ws = ganvas.sample(generator, 256, psi=1, seed=EVALUATION_SEED)
     print(f"a ridge regression reads held-out codes at {ridge_correlation(data):.3f}", flush=True)
     print(f"{'method':20} {'classifier':>10} {'fit s':>8} {'edit ms':>8} {'length':>8} {'others':>8}")
     for method in args.methods:

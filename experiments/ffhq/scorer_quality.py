@@ -25,7 +25,7 @@ from torch import Tensor
 import ganvas
 from ganvas.io.images import downscale, to_bytes
 from ganvas.scorers.celeba40 import ATTRIBUTES, Celeba40, load, read
-from ganvas.seeds import BENCH_SEED
+from ganvas.seeds import EVALUATION_SEED
 from ganvas.training.celeba import TEST, FaceSet, read_faces
 
 EYE = Path(__file__).with_name("faces_by_eye.json")
@@ -133,7 +133,7 @@ def main() -> None:
     faces = read_faces(options.celeba, scorer.network.size)
     report_real(scorer, faces.part(faces.tenths == TEST), console)
     if options.faces:
-        scores, pictures = score_generated(scorer, BENCH_SEED, options.faces)
+        scores, pictures = score_generated(scorer, EVALUATION_SEED, options.faces)
         report_generated(scores, console)
         if options.sheet:
             draw_sheet(scores, pictures, options.sheet)

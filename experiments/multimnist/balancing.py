@@ -43,7 +43,7 @@ from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import downscale, from_bytes, read_picture
 from ganvas.recipe.model import NamedTool, Tools
 from ganvas.scorers.count import SIDE, CounterBlock, to_network_input
-from ganvas.seeds import BENCH_SEED, PROOF_SEED
+from ganvas.seeds import BALANCING_SEED, EVALUATION_SEED
 from ganvas.stats import Estimate, bootstrap_mean
 from ganvas.training.counter import CounterConfig, warmup_cosine
 from ganvas.types import Images
@@ -148,7 +148,9 @@ def _added(
     conditions = [Condition("count", most, most)]
     if "sure" in stage.counter.attributes:
         conditions.append(Condition("sure", 0.9, None, probability=True))
-    order = BalanceRequest(tuple(conditions), lacking, stage.seed - BENCH_SEED + PROOF_SEED, tries=TRIES * lacking)
+    order = BalanceRequest(
+        tuple(conditions), lacking, stage.seed - EVALUATION_SEED + BALANCING_SEED, tries=TRIES * lacking
+    )
     key = key_of([stage.about, named.fingerprint, inverter.name, lacking])
     folders = {way: stage.place("proof", f"{way}-{key}") for way in ("drawn", "edited")}
     stage.watch(f"Drawing {lacking} pictures of {most} …")

@@ -34,7 +34,7 @@ from ganvas.generators.base import Generator, sample
 from ganvas.io.figures import draw_grid
 from ganvas.io.files import load_tensors
 from ganvas.io.images import downscale, to_bytes
-from ganvas.seeds import BENCH_SEED, CONDITIONAL_SEED
+from ganvas.seeds import CONDITIONAL_SEED, EVALUATION_SEED
 from ganvas.stats import bootstrap_mean
 from ganvas.types import Images, Scores, WPlus
 
@@ -98,7 +98,7 @@ def compare_generators(
     """Both ways, and drawing alone, asked for each count."""
     asked = [k for k in counts if LOW <= k <= HIGH]
     n, free = max(stage.size.moves // max(len(asked), 1), 2), _free(stage)
-    seed = stage.seed - BENCH_SEED + CONDITIONAL_SEED
+    seed = stage.seed - EVALUATION_SEED + CONDITIONAL_SEED
 
     def told(count: int, n: int) -> WPlus:
         one_hot = torch.eye(conditional.num_labels)[counts.index(count)].expand(n, -1)

@@ -18,7 +18,7 @@ from ganvas.evaluation.trials import dtype_name
 from ganvas.generators.base import Generator
 from ganvas.scorers.base import Scorer
 from ganvas.scorers.count import Counter
-from ganvas.seeds import BENCH_SEED
+from ganvas.seeds import EVALUATION_SEED
 
 CONDITIONAL = "conditional.safetensors"
 """Under ``work``, where there is one: the conditional generator to compare with."""
@@ -37,7 +37,7 @@ class CountContext:
     folder: Path | None
     work: Path
     size: CountReportConfig
-    seed: int = BENCH_SEED
+    seed: int = EVALUATION_SEED
     watch: Callable[[str], object] = lambda line: None
 
     @property

@@ -24,7 +24,7 @@ from ganvas.data.multimnist_files import read_multimnist
 from ganvas.fid import collect_features, fid
 from ganvas.generators.base import Generator, sample
 from ganvas.scorers.count import MAX_COUNT, Counter, load
-from ganvas.seeds import BENCH_SEED
+from ganvas.seeds import EVALUATION_SEED
 from ganvas.types import Images
 
 BATCH, SURE = 64, 0.9
@@ -34,7 +34,7 @@ def drawn(generator: Generator, n: int, psi: float) -> list[Images]:
     labels = None
     if k := generator.num_labels:
         labels = torch.eye(k).repeat(n // k + 1, 1)[:n]
-    return [generator.synthesis(ws) for ws in sample(generator, n, psi, BENCH_SEED, labels).split(BATCH)]
+    return [generator.synthesis(ws) for ws in sample(generator, n, psi, EVALUATION_SEED, labels).split(BATCH)]
 
 
 def real(pixels: Tensor, n: int) -> list[Images]:

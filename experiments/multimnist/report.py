@@ -63,7 +63,7 @@ def make_report(
     if wanted.folder is not None and not (wanted.folder / "train.parquet").is_file():
         raise GanvasError(f"{wanted.folder} isn't a MultiMNIST folder: `ganvas make-multimnist` writes one.")
     generator = load_tools(wanted.generator, wanted.dtype, wanted.device).generator
-    counter = load_scorer(wanted.scorer or generators.card(wanted.generator).scorer).to(generator.device)
+    counter = load_scorer(wanted.scorer or generators.find_card(wanted.generator).scorer).to(generator.device)
     if not counts_objects(counter):
         raise GanvasError(f"Scorer {counter.name!r} doesn't count objects: it has no count called 'count'.")
     say(f"Labelling {wanted.size.labels:,} sampled codes …")

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError
 from ganvas.io.images import downscale, to_bytes
-from ganvas.scorers.networks.dlib_face import CHIP, face_network
-from ganvas.scorers.networks.dlib_weights import SHA256, embedding_weights
+from ganvas.scorers.networks.dlib_face import CHIP_SIDE, load_face_network
+from ganvas.scorers.networks.dlib_weights import SHA256, find_embedding_weights
 from ganvas.types import Images
 
 Embeddings = Float[Tensor, "n 128"]
@@ -51,10 +51,10 @@ class FaceEmbedder:
             raise GanvasError("Faces are compared with dlib: pip install 'ganvas[faces]'.") from None
         # dlib's stubs don't name what is written in C++.
         self._dlib: Any = dlib
-        landmarks = embedding_weights(next(iter(SHA256)))
+        landmarks = find_embedding_weights(next(iter(SHA256)))
         self._detector = self._dlib.get_frontal_face_detector()
         self._landmarks = self._dlib.shape_predictor(str(landmarks))
-        self._network = face_network()
+        self._network = load_face_network()
 
     def __call__(self, images: Images) -> Embeddings:
         """(n, 128), float32: one row a picture, nan where no face was found (``face_missing`` counts them)."""
@@ -67,12 +67,12 @@ class FaceEmbedder:
         return rows
 
     def _chip(self, image: Tensor) -> Tensor | None:
-        """The largest face as the network sees it, (3, CHIP, CHIP) of 0 … 255; None where there is none."""
+        """The largest face as the network sees it, (3, CHIP_SIDE, CHIP_SIDE) of 0 … 255; None where there is none."""
         picture = _pixels(image, CUT)
         box = self._find(image, picture)
         if box is None:
             return None
-        chip = self._dlib.get_face_chip(picture, self._landmarks(picture, box), CHIP, PADDING)
+        chip = self._dlib.get_face_chip(picture, self._landmarks(picture, box), CHIP_SIDE, PADDING)
         return torch.from_numpy(chip).permute(2, 0, 1).float()
 
     def _find(self, image: Tensor, picture: Any) -> Any:

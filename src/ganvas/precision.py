@@ -1,4 +1,4 @@
-"""One rule for the calls of generators, scorers and editors: any float dtype, and any autograd mode.
+"""Wrappers that let generators, scorers and editors take any float dtype, in any autograd mode.
 
 Codes come back in the dtype that they were given in; images, scores and readings are float32.
 """
@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def leave_inference_mode() -> Iterator[None]:
     """Run a block, or a function that this decorates, outside of ``torch.inference_mode``; gradients stay off where they are.
 
-    What is made in inference mode can never take part in autograd again, weights and cached tables included.
+    A tensor that is created in inference mode can never take part in autograd, weights and cached tables included.
     """
     if torch.is_inference_mode_enabled():
         with torch.inference_mode(False), torch.no_grad():
@@ -30,7 +30,7 @@ def leave_inference_mode() -> Iterator[None]:
 
 
 def convert_to_normal(tensor: Tensor) -> Tensor:
-    """Copy a tensor that was made in inference mode, so that it can take part in autograd; any other stays itself."""
+    """Copy a tensor that was created in inference mode, so that it can take part in autograd; return any other as it is."""
     with leave_inference_mode():
         return tensor.clone() if tensor.is_inference() else tensor
 
@@ -46,9 +46,10 @@ def accept_any_float(returns: torch.dtype | None = None) -> Callable[[F], F]:
         def call(self: Any, *values: Any, **named: Any) -> Any:
             floats = [value for value in (*values, *named.values()) if _is_float(value)]
             with leave_inference_mode():
-                taken = [_take(value, self.input_dtype) for value in values]
-                found = method(self, *taken, **{key: _take(value, self.input_dtype) for key, value in named.items()})
-                return found.to(returns or floats[0].dtype) if floats else found
+                converted = [_convert(value, self.input_dtype) for value in values]
+                options = {key: _convert(value, self.input_dtype) for key, value in named.items()}
+                result = method(self, *converted, **options)
+                return result.to(returns or floats[0].dtype) if floats else result
 
         return call  # type: ignore[return-value]
 
@@ -66,7 +67,7 @@ def _is_float(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def _take(value: Any, dtype: torch.dtype) -> Any:
+def _convert(value: Any, dtype: torch.dtype) -> Any:
     if not _is_float(value):
         return value
     value = convert_to_normal(value.to(dtype))

@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, and where nobody looks at one, a line now and then. Both go to stderr."""
+"""Progress of long work on stderr: a bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
-LINE_EVERY = 10.0
+LINE_INTERVAL_SECONDS = 10.0
 """Seconds between lines where there is no terminal."""
-Progress = Callable[[int, int | None], None]
-"""Takes how much is done, and how much there is in all, where that is known."""
+Progress = Callable[[int, int], object]
+"""The callback of long work: (how much is done, how much there is in all)."""
 
 
 @contextmanager
-def show_count(doing: str, before: int = 0) -> Iterator[Progress]:
-    """Yields whom to tell; ``before``: how much a run before had done."""
+def show_count(title: str, before: int = 0) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a callback (done, total or None) that shows progress; ``before``: how much was done by an earlier run."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBar
@@ -25,52 +25,52 @@ def show_count(doing: str, before: int = 0) -> Iterator[Progress]:
     last = time.monotonic()
     first: list[float] = []
 
-    def speed(done: int) -> str:
-        # From the first thing done on: what comes before it, like drawing codes, isn't what the rest is made of.
+    def format_speed(done: int) -> str:
+        # Measured from the first call on: what comes before, like drawing codes, has another speed.
         if not first:
             first.extend((time.monotonic(), done))
         return f"{(done - first[1]) / max(time.monotonic() - first[0], 1e-9):.3g} a second"
 
-    def say(done: int, total: int | None) -> None:
+    def print_line(done: int, total: int | None) -> None:
         nonlocal last
-        if done != total and time.monotonic() - last >= LINE_EVERY:
+        if done != total and time.monotonic() - last >= LINE_INTERVAL_SECONDS:
             last = time.monotonic()
-            far = f"{done}" if total is None else f"{done} of {total}"
-            print(f"{doing}: {far}, {speed(done)}", file=sys.stderr, flush=True)
+            count = f"{done}" if total is None else f"{done} of {total}"
+            print(f"{title}: {count}, {format_speed(done)}", file=sys.stderr, flush=True)
         else:
-            speed(done)
+            format_speed(done)
 
-    # Asked here: rich takes more for a terminal, like a log of tests in colour.
+    # Not left to rich, which also takes a coloured log for a terminal.
     if not sys.stderr.isatty():
-        yield say
+        yield print_line
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
-    with ProgressBar(TextColumn(doing), *columns, console=Console(stderr=True)) as bars:
+    with ProgressBar(TextColumn(title), *columns, console=Console(stderr=True)) as bars:
         bar = bars.add_task("", total=None, completed=before, speed="")
-        yield lambda done, total: bars.update(bar, completed=done, total=total, speed=speed(done))
+        yield lambda done, total: bars.update(bar, completed=done, total=total, speed=format_speed(done))
 
 
 @contextmanager
-def show_advance(doing: str, total: int | None = None, before: int = 0) -> Iterator[Callable[[int], None]]:
-    """Yields what to call with how much more is done; of ``total``, where that is known, ``before`` was there."""
-    with show_count(doing, before) as tell:
+def show_advance(title: str, total: int | None = None, before: int = 0) -> Iterator[Callable[[int], None]]:
+    """Yield a callback that takes how much more is done; ``before`` of ``total`` were done by an earlier run."""
+    with show_count(title, before) as progress:
         done = before
 
         def advance(more: int) -> None:
             nonlocal done
             done += more
-            tell(done, total)
+            progress(done, total)
 
         yield advance
 
 
-def track(items: Sequence[T], doing: str) -> Iterator[T]:
-    """Pass items on, and tell how far they are; of a single one nothing is told."""
+def track(items: Sequence[T], title: str) -> Iterator[T]:
+    """Yield items and show progress, except for a single item."""
     if len(items) < 2:
         yield from items
         return
-    with show_count(doing) as tell:
+    with show_count(title) as progress:
         for i, item in enumerate(items):
-            tell(i, len(items))
+            progress(i, len(items))
             yield item
-        tell(len(items), len(items))
+        progress(len(items), len(items))

@@ -4,11 +4,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 DTYPES = ("float32", "bfloat16")
-"""What networks compute in, by name; the first is the default everywhere."""
+"""The names of the dtypes that networks compute in; the first is the default everywhere."""
 Z = Float[Tensor, "n z_dim"]
 """Codes of the first latent space, normally distributed."""
 W = Float[Tensor, "n w_dim"]
-"""Codes of the intermediate latent space, one vector a picture."""
+"""Codes of the intermediate latent space, one vector for each picture."""
 WPlus = Float[Tensor, "n num_ws w_dim"]
 """One code for each modulated layer; a W code is a WPlus code with equal rows."""
 Labels = Float[Tensor, "n num_labels"]
@@ -16,4 +16,4 @@ Labels = Float[Tensor, "n num_labels"]
 Images = Float[Tensor, "n 3 height width"]
 """RGB in [-1, 1]; a grey generator repeats its channel."""
 Scores = Float[Tensor, "n attributes"]
-"""One column an attribute, in the order of the scorer's ``attributes``."""
+"""One column for each attribute, in the order of the scorer's ``attributes``."""

@@ -45,7 +45,7 @@ from ganvas.data.codes import load_codes
 from ganvas.data.dataset import LatentDataset, make_dataset
 from ganvas.data.label_files import label_names, load_labels
 from ganvas.inversion import read_encoder
-from ganvas.scorers import scorer_names
+from ganvas.scorers import list_scorers
 from ganvas.training import counter as counter_training
 
 METHODS, EDITORS = editors.method_names, editors.editor_names
@@ -273,7 +273,7 @@ def patterns(side: int = 256) -> Tensor:
 
 @snapshot("assets/scorers")
 def _(_: Path) -> Mapping[str, Value]:
-    found: dict[str, Value] = {"names": Exact(list(scorer_names()))}
+    found: dict[str, Value] = {"names": Exact(list(list_scorers()))}
     for name in ("toy", "celeba40", "count"):
         scorer = ganvas.load_scorer(name)
         found[f"{name}"] = Exact([scorer.fingerprint, list(scorer.attributes), list(scorer.kinds)])

@@ -74,7 +74,7 @@ class MethodEditors:
         key = (network.name, name, attribute)
         if key not in self._learned:
             if network.name not in self._labels:
-                pack = shipped_labels(network.name, generators.card(network.name).scorer)
+                pack = shipped_labels(network.name, generators.find_card(network.name).scorer)
                 self._labels = {network.name: load_labels(pack, network)}
             data = self._labels[network.name]
             self._learned[key] = editors.fit(name, data, network, attributes=[attribute])
@@ -85,9 +85,9 @@ class MethodEditors:
 
 
 def _labelled(generator: str) -> bool:
-    if generator not in generators.generator_names():
+    if generator not in generators.list_generators():
         return False
-    return shipped_labels(generator, generators.card(generator).scorer).exists()
+    return shipped_labels(generator, generators.find_card(generator).scorer).exists()
 
 
 @torch.no_grad()

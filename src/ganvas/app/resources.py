@@ -57,11 +57,11 @@ def discover_tools(dtype: str = "float32", device: str = "cpu") -> ToolSources:
     if dtype not in ("float32", "bfloat16"):
         raise unknown("dtype", dtype, ("float32", "bfloat16"))
     place = generators.check_device(device)
-    abouts = {name: generators.card(name).about for name in generators.generator_names()}
+    abouts = {name: generators.find_card(name).about for name in generators.list_generators()}
     return ToolSources(
         abouts,
         lambda name, dtype: load_generator(name, place, getattr(torch, dtype)),
-        lambda name: scorers.load_scorer(generators.card(name).scorer).to(place),
+        lambda name: scorers.load_scorer(generators.find_card(name).scorer).to(place),
         dtype,
     )
 

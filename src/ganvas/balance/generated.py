@@ -28,7 +28,7 @@ from ganvas.editors import cardinality
 from ganvas.editors.base import Editor
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError, unknown
-from ganvas.generators.base import one_hot
+from ganvas.generators.base import encode_label
 from ganvas.io.images import LABEL_SIDE, downscale, to_bytes
 from ganvas.metrics import to_readable
 from ganvas.recipe.model import EditStep, FromConditions, FromSeed, Recipe, Start, Tools, recipe_codes
@@ -82,7 +82,7 @@ def balance(
     far too few candidates are as asked, and for a label that the generator doesn't have.
     """
     if order.label is not None:
-        one_hot(tools.generator, order.label)
+        encode_label(tools.generator, order.label)
     wanted, way = score_ranges(order.conditions, scorer, tools.editor), _way(order, tools)
     kept = BalancedSetWriter.open(Path(out), request_key(order, way, tools, scorer))
     candidates, state = _Candidates(tools, order, way), kept.state
@@ -130,7 +130,7 @@ class _Candidates:
     def make(self, seed: int) -> tuple[Recipe, WPlus]:
         """Its recipe and its finished code."""
         tools, psi, label = self.tools, self.order.psi, self.order.label
-        labels = None if label is None else one_hot(tools.generator, label)
+        labels = None if label is None else encode_label(tools.generator, label)
         start: Start = FromSeed(seed, psi, labels)
         edits: tuple[EditStep, ...] = ()
         editor = tools.editor if self.way != "draw" else None

@@ -34,7 +34,7 @@ from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.fingerprints import hash_weights
-from ganvas.io.images import LABEL_SIDE, downscale, from_bytes, photos_in, read_picture, to_bytes
+from ganvas.io.images import LABEL_SIDE, downscale, find_pictures, from_bytes, read_picture, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, Recipe, Tools, recipe_codes
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores, WPlus
@@ -102,7 +102,7 @@ def open_pictures(path: str | Path, size: int) -> PictureSource:
         return _multimnist(folder, part, size)
     if not path.is_dir():
         raise GanvasError(f"There is no folder {path}.")
-    files = photos_in([path])
+    files = find_pictures([path])
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())

@@ -1,6 +1,6 @@
-"""Other people's checkpoints, recognised by their content and read without running anything in them.
+"""Readers of checkpoint files, which are recognised by their content and read without running anything in them.
 
-``read(path)`` says what a file holds; ``ganvas.load_generator(path)`` makes the generator of it. Pickles go through an
+``read(path)`` returns what a file holds; ``ganvas.load_generator(path)`` builds the generator. Pickles go through an
 interpreter of few opcodes with a list of allowed names (``_pickle``), never through Python's own or through torch.load.
 """
 
@@ -19,78 +19,76 @@ from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
 from ganvas.io.files import load_tensors, read_card
 
-__all__ = ["CARDS", "Checkpoint", "describe_file", "read", "read_state_dict", "read_tensors"]
+__all__ = ["CARD_SUFFIXES", "Checkpoint", "describe_file", "read", "read_state_dict", "read_tensors"]
 
 MAX_FILE_BYTES = 4 << 30
-"""Of a file (a training snapshot of 1024×1024 with its optimisers has 0.4 GB)."""
-CARDS = (".toml", ".json")
-"""What a card beside a state dict is called: as the state dict, with one of these endings."""
+"""The most bytes of a file (a training snapshot of 1024×1024 with its optimisers has 0.4 GB)."""
+CARD_SUFFIXES = (".toml", ".json")
+"""The suffixes of a card beside a state dict, whose name it has otherwise."""
 FORMATS = (
     "NVIDIA's StyleGAN2 pickles, rosinality's .pt, ganvas's own safetensors, random-face's wheel, and state dicts of "
     "DCGANs with a card"
 )
 PREFIXES = ("", "module.", "generator.", "netG.", "G.")
-"""What may stand before all names of a state dict."""
+"""Prefixes that all names of a state dict may have."""
 ZIP, PICKLE, LEGACY_TORCH = b"PK\x03\x04", b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def read(path: str | Path, card: str | Path | None = None) -> Checkpoint:
-    """What generator a file holds; ``card``: where the shape of a plain state dict stands, by default beside it.
+    """Read the generator in a file; ``card`` describes the architecture of a plain state dict, by default a file beside it.
 
-    Raises GanvasError for a file that is missing, too large, damaged or of another kind, or that asks for anything that no
+    Raises GanvasError for a file that is missing, too large, damaged or of another kind, or that refers to anything that no
     checkpoint needs; nothing in it is ever run.
     """
     path = Path(path)
     if _looks_like_safetensors(path):
-        return _own(path)
-    data, budget = _bytes(path), ReadBudget(str(path))
+        return _read_own(path)
+    data, budget = _read_bytes(path), ReadBudget(str(path))
     head = bytes(data[: len(LEGACY_TORCH)])
     if head.startswith(ZIP) and _is_wheel(data, budget):
-        return _wheel(path)
+        return _read_wheel(path)
     if head.startswith(ZIP) or head == LEGACY_TORCH:
-        return _state_dict(_torch.read_save(data, budget), path, card, budget)
+        return _read_state_dict(_torch.read_save(data, budget), path, card, budget)
     if head.startswith(PICKLE):
         from ganvas.checkpoints import nvidia
 
         return nvidia.read(data, budget)
-    raise GanvasError(f"{path} is no checkpoint that ganvas reads: {FORMATS}.")
+    raise GanvasError(f"{path} is not a checkpoint that ganvas reads: these are {FORMATS}.")
 
 
 def describe_file(path: str | Path, card: str | Path | None = None) -> list[str]:
-    """What a file is, for people, a line each: a generator, or another file that ganvas wrote."""
+    """Describe a file in lines of text: a generator, or another file that ganvas wrote."""
     path = Path(path)
     if _looks_like_safetensors(path):
-        about = load_tensors(path)[1]
-        owner = about.get("generator")
-        if about.get("kind", about.get("scorer")) not in (None, "generator"):
-            whose = (
-                f" for generator {owner.get('name')!r} ({str(owner.get('fingerprint'))[:12]})"
-                if isinstance(owner, dict)
-                else ""
-            )
-            return [f"{path.name}: a file of the kind {about.get('kind', 'scorer')!r} that ganvas wrote{whose}"]
-    found = read(path, card)
-    network = found.generator(path.stem)
+        metadata = load_tensors(path)[1]
+        owner = metadata.get("generator")
+        if metadata.get("kind", metadata.get("scorer")) not in (None, "generator"):
+            suffix = ""
+            if isinstance(owner, dict):
+                suffix = f" for generator {owner.get('name')!r} ({str(owner.get('fingerprint'))[:12]})"
+            return [f"{path.name}: a file of the kind {metadata.get('kind', 'scorer')!r} that ganvas wrote{suffix}"]
+    checkpoint = read(path, card)
+    network = checkpoint.build_generator(path.stem)
     rows = ", ".join(map(str, network.row_resolutions))
     labels = f", {network.num_labels} labels" if network.num_labels else ""
     lines = [
-        f"file         {found.origin}",
-        f"family       {found.family}",
+        f"file         {checkpoint.origin}",
+        f"family       {checkpoint.family}",
         f"resolution   {network.resolution}×{network.resolution}",
         f"spaces       z of {network.z_dim}{labels}; w of {network.w_dim}; w+ of {network.num_ws} rows, at {rows}",
         f"fingerprint  {network.fingerprint}",
-        f"weights      {sum(value.numel() for value in found.state.values()):,} numbers in {len(found.state)} tensors",
+        f"weights      {sum(value.numel() for value in checkpoint.state.values()):,} numbers in {len(checkpoint.state)} tensors",
     ]
-    if found.family == "stylegan2":
-        shape = found.about["shape"]
+    if checkpoint.family == "stylegan2":
+        shape = checkpoint.metadata["shape"]
         lines.insert(2, f"architecture {shape.architecture}, {'grey' if shape.colours == 1 else 'colour'}, widths "
                      f"{', '.join(map(str, shape.widths))}, {shape.mapping_layers} layers of mapping")  # fmt: skip
-    return lines + [f"note         {note}" for note in (*found.notes, *_told_labels(found.about))]
+    return lines + [f"note         {note}" for note in (*checkpoint.notes, *_describe_labels(checkpoint.metadata))]
 
 
-def _told_labels(about: Mapping[str, Any]) -> list[str]:
-    """What the labels of one of ganvas's own conditional generators stand for."""
-    training = about.get("training")
+def _describe_labels(metadata: Mapping[str, Any]) -> list[str]:
+    """Describe the labels of one of ganvas's own conditional generators."""
+    training = metadata.get("training")
     values = training.get("labels") if isinstance(training, dict) else None
     if not isinstance(values, list) or not values or not all(type(value) is int for value in values):
         return []
@@ -98,33 +96,33 @@ def _told_labels(about: Mapping[str, Any]) -> list[str]:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The floating-point tensors of the one state dict in a file that torch.save wrote, without torch.load.
+    """Read the floating-point tensors of the one state dict in a file that torch.save wrote, without torch.load.
 
     Raises GanvasError where there isn't exactly one, and as ``read`` does.
     """
-    data, budget = _bytes(Path(path)), ReadBudget(str(path))
-    found = list(_torch.state_dicts(_torch.read_save(data, budget)))
-    if len(found) != 1:
-        raise GanvasError(f"{path} has {len(found)} state dicts: one is needed.")
-    return _torch.tensors(found[0][1], budget)
+    data, budget = _read_bytes(Path(path)), ReadBudget(str(path))
+    dicts = list(_torch.find_state_dicts(_torch.read_save(data, budget)))
+    if len(dicts) != 1:
+        raise GanvasError(f"{path} has {len(dicts)} state dicts: exactly one is needed.")
+    return _torch.read_tensors(dicts[0][1], budget)
 
 
 def read_tensors(path: str | Path) -> Tensor | dict[str, Tensor] | None:
-    """The floating-point tensor that torch.save wrote, or those of a mapping by their names; None: it wrote neither.
+    """Read the floating-point tensor that torch.save wrote, or those of a mapping by name; None where it wrote neither.
 
     Raises GanvasError as ``read`` does.
     """
-    data, budget = _bytes(Path(path)), ReadBudget(str(path))
+    data, budget = _read_bytes(Path(path)), ReadBudget(str(path))
     value = _torch.read_save(data, budget)
     if isinstance(value, StoredTensor):
-        return _torch.tensors({"value": value}, budget).get("value")
+        return _torch.read_tensors({"value": value}, budget).get("value")
     plain = value if isinstance(value, dict) else {}
     named = {key: item for key, item in plain.items() if isinstance(key, str) and isinstance(item, StoredTensor)}
-    return _torch.tensors(named, budget) or None
+    return _torch.read_tensors(named, budget) or None
 
 
 def _looks_like_safetensors(path: Path) -> bool:
-    """Eight bytes of length, then a JSON object."""
+    """Return whether a file begins with eight bytes of length, then a JSON object."""
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -135,7 +133,7 @@ def _looks_like_safetensors(path: Path) -> bool:
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size
 
 
-def _bytes(path: Path) -> memoryview:
+def _read_bytes(path: Path) -> memoryview:
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
@@ -145,88 +143,80 @@ def _bytes(path: Path) -> memoryview:
         raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
 
 
-def _own(path: Path) -> Checkpoint:
-    state, about = load_tensors(path)
+def _read_own(path: Path) -> Checkpoint:
+    state, metadata = load_tensors(path)
     _torch.check_finite(state, str(path))
-    family = about.get("family")
-    if about.get("kind") == "generator" and about.get("version") == 1:
+    family, origin = metadata.get("family"), "ganvas's generator"
+    if metadata.get("kind") == "generator" and metadata.get("version") == 1:
         if family == "stylegan2":
             from ganvas.generators import stylegan2
 
-            return Checkpoint(
-                "stylegan2",
-                "ganvas's generator",
-                state,
-                about | {"shape": stylegan2.parse_architecture(about.get("shape"), path)},
-            )
+            shape = stylegan2.parse_architecture(metadata.get("shape"), path)
+            return Checkpoint("stylegan2", origin, state, metadata | {"shape": shape})
         if family == "dcgan":
             from ganvas.generators import dcgan
 
-            return Checkpoint(
-                "dcgan",
-                "ganvas's generator",
-                state,
-                about | {"shape": dcgan.parse_architecture(about.get("shape"), path)},
-            )
+            shape = dcgan.parse_architecture(metadata.get("shape"), path)
+            return Checkpoint("dcgan", origin, state, metadata | {"shape": shape})
         if family == "mobilestylegan":
-            return Checkpoint("mobilestylegan", "ganvas's generator", state, about)
-    raise GanvasError(f"{path} is a safetensors file, but no generator that ganvas wrote.")
+            return Checkpoint("mobilestylegan", origin, state, metadata)
+    raise GanvasError(f"{path} is a safetensors file, but not a generator that ganvas wrote.")
 
 
 def _is_wheel(data: memoryview, budget: ReadBudget) -> bool:
     return any(name.startswith("random_face/") for name in _torch.open_zip(data, budget).namelist())
 
 
-def _wheel(path: Path) -> Checkpoint:
-    from ganvas.generators import card, openvino_ir
+def _read_wheel(path: Path) -> Checkpoint:
+    from ganvas.generators import find_card, openvino_ir
     from ganvas.io import hub
 
-    weights = openvino_ir.convert(*hub.unpack_wheel(card("ffhq"), path))
-    about = {"kind": "generator", "family": "mobilestylegan", "version": 1}
+    weights = openvino_ir.convert(*hub.unpack_wheel(find_card("ffhq"), path))
+    metadata = {"kind": "generator", "family": "mobilestylegan", "version": 1}
     return Checkpoint(
-        "mobilestylegan", "random-face's wheel", weights, about, ("the same weights as the generator 'ffhq'",)
+        "mobilestylegan", "random-face's wheel", weights, metadata, ("the same weights as the generator 'ffhq'",)
     )
 
 
-def _state_dict(value: Any, path: Path, card: str | Path | None, budget: ReadBudget) -> Checkpoint:
+def _read_state_dict(value: Any, path: Path, card: str | Path | None, budget: ReadBudget) -> Checkpoint:
     from ganvas.checkpoints import rosinality
 
-    dicts = dict(_torch.state_dicts(value))
-    fitting = [name for name, state in dicts.items() if rosinality.fits(state)]
-    if fitting:
-        name = next((name for name in ("g_ema", "g") if name in fitting), fitting[0])
+    dicts = dict(_torch.find_state_dicts(value))
+    names = [name for name, state in dicts.items() if rosinality.is_generator(state)]
+    if names:
+        name = next((name for name in ("g_ema", "g") if name in names), names[0])
         average = value.get("latent_avg")
         return rosinality.read(dicts[name], average if isinstance(average, StoredTensor) else None, budget)
     if not dicts:
-        raise GanvasError(f"{path} holds no tensors by name: no generator can be made of it.")
-    return _with_card(dicts, path, card, budget)
+        raise GanvasError(f"{path} holds no named tensors, so it is no generator.")
+    return _read_with_card(dicts, path, card, budget)
 
 
-def _with_card(
+def _read_with_card(
     dicts: dict[str, dict[str, StoredTensor]], path: Path, card: str | Path | None, budget: ReadBudget
 ) -> Checkpoint:
     from ganvas.generators import dcgan
 
-    places = [Path(card)] if card is not None else [path.with_suffix(ending) for ending in CARDS]
+    places = [Path(card)] if card is not None else [path.with_suffix(suffix) for suffix in CARD_SUFFIXES]
     place = next((place for place in places if place.is_file()), None)
     if place is None:
         names = ", ".join(printable(name) for name in list(next(iter(dicts.values())))[:3])
         raise GanvasError(
-            f"{path} is a state dict ({names}, …) without a card: {' or '.join(place.name for place in places)} has to list "
-            "its layers."
+            f"{path} is a state dict ({names}, …) without a card: write one that lists its layers, "
+            f"{' or '.join(place.name for place in places)}."
         )
     shape = dcgan.parse_architecture(read_card(place), place)
-    needed = dcgan.weight_names(shape)
+    needed = dcgan.list_weights(shape)
     for state in dicts.values():
         for start in PREFIXES:
             if all(start + name in state for name in needed):
-                found = {name: name.removeprefix(start) for name in state if name.startswith(start)}
-                about = {"kind": dcgan.KIND, "family": dcgan.FAMILY, "version": dcgan.VERSION, "shape": shape}
-                weights = _torch.tensors(state, budget, found)
-                note = f"edits the space {'z' if shape.space == 'z' else 'of what leaves the first layer'}"
-                return Checkpoint("dcgan", "a state dict with a card", weights, about, (note,))
-    most = max(dicts.values(), key=lambda state: sum(name in state for name in needed))
-    missing = next(name for name in needed if name not in most)
+                names = {name: name.removeprefix(start) for name in state if name.startswith(start)}
+                metadata = {"kind": dcgan.KIND, "family": dcgan.FAMILY, "version": dcgan.VERSION, "shape": shape}
+                weights = _torch.read_tensors(state, budget, names)
+                note = f"edits the space {'z' if shape.space == 'z' else 'of the output of the first layer'}"
+                return Checkpoint("dcgan", "a state dict with a card", weights, metadata, (note,))
+    closest = max(dicts.values(), key=lambda state: sum(name in state for name in needed))
+    missing = next(name for name in needed if name not in closest)
     raise GanvasError(
-        f"{path} lacks {missing!r}, which {place.name} lists: it has {', '.join(map(printable, list(most)[:8]))}."
+        f"{path} lacks {missing!r}, which {place.name} lists: it has {', '.join(map(printable, list(closest)[:8]))}."
     )

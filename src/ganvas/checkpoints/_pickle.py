@@ -1,13 +1,13 @@
-"""An interpreter of pickles that runs nothing: few opcodes, and only the globals that a vocabulary lists.
+"""An interpreter of pickles that runs no code of theirs: few opcodes, and only the globals that a vocabulary lists.
 
 The opcodes: https://peps.python.org/pep-0307/, https://peps.python.org/pep-3154/ and Python's pickletools. A global is
-never looked up: it becomes a ``GlobalName``, and calling one runs ganvas's own function of that name in the vocabulary. What
-isn't listed is refused at the moment it is named, before anything after it is read.
+never looked up: it becomes a ``GlobalName``, and calling one runs ganvas's own function for that name in the vocabulary. A name
+that isn't listed is refused at once, before anything after it is read.
 
-``pickle.Unpickler`` with an allow-list, and ``torch.load(weights_only=True)``, keep code out and no more. Both hash a key
-that is a nest of shared tuples, n deep, in 2ⁿ steps; the first makes a memo as large as the index that a file puts something
-at, and the second calls ``bytearray`` with whatever size it is given. Nothing can be hooked in there, and to see it
-beforehand takes a stack and a memo, which is what this is. ``tests/test_hostile_sizes.py`` has files that they let through.
+``pickle.Unpickler`` with an allow-list, and ``torch.load(weights_only=True)``, keep out code, but not excessive memory or time.
+Both hash a key that is a nest of shared tuples, n deep, in 2ⁿ steps; the first allocates a memo as large as the largest index in
+the file, and the second calls ``bytearray`` with any size. Neither has hooks there, and a check beforehand would need a stack and a
+memo, which is this module. ``tests/test_hostile_sizes.py`` has files that both accept.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import Any
 from ganvas.checkpoints._budget import TOO_MANY, ReadBudget, printable
 
 MAX_STACK = 100_000
-"""Values that wait on the stack."""
+"""The most values on the stack."""
 MAX_MARKS = 100
-"""Containers open inside one another."""
+"""The most containers open inside one another."""
 MAX_INT_BYTES = 16
-"""Of the longest whole number: the magic number of torch's files has ten."""
+"""Bytes of the longest integer: the magic number of torch's files has ten."""
 
 Call = Callable[..., Any]
 Vocabulary = Mapping[tuple[str, str], "Call | None"]
-"""(module, name) -> what calling it does here; None where it may be named and not called."""
+"""(module, name) -> the function that replaces a call; None where the global may be named but not called."""
 
 
 @dataclass(frozen=True)
 class GlobalName:
-    """A global that the file named: two texts, and nothing else."""
+    """A global that the file named."""
 
     module: str
     name: str
@@ -44,16 +44,16 @@ class GlobalName:
 
 @dataclass
 class ObjectRecord:
-    """What an object of a class came with: its class's name and its attributes, no behaviour."""
+    """The class name and the attributes of an object in the file."""
 
     kind: str
     state: dict[Any, Any] = field(default_factory=dict)
 
 
 class PickleMachine:
-    """Reads one pickle of ``data``, from ``at`` on; ``at`` is then where it ended.
+    """A reader of the pickle in ``data`` that begins at ``at``, which is then where it ended.
 
-    ``persistent`` makes values of persistent ids; without it they are refused.
+    ``persistent`` converts persistent ids to values; without it they are refused.
     """
 
     def __init__(
@@ -70,24 +70,24 @@ class PickleMachine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        """The value of the pickle. Raises GanvasError for all that isn't a plain checkpoint's."""
+        """Return the value of the pickle. Raises GanvasError for anything that a plain checkpoint doesn't have."""
         try:
             while (code := self._take(1)[0]) != STOP:
                 self.budget.spend(1)
                 if len(self.stack) > MAX_STACK:
-                    raise self.budget.refused(TOO_MANY)
+                    raise self.budget.refusal(TOO_MANY)
                 if code not in OPCODES:
-                    raise self.budget.refused(f"uses the opcode {_opcode(code)}, which checkpoints don't need")
+                    raise self.budget.refusal(f"uses the opcode {_name_opcode(code)}, which checkpoints don't need")
                 OPCODES[code](self)
             return self._pop()
         except UnicodeDecodeError:
-            raise self.budget.damaged("it holds a text that isn't UTF-8") from None
+            raise self.budget.damage("it holds a text that isn't UTF-8") from None
 
-    # What opcodes are made of.
+    # Parts of opcodes.
 
     def _take(self, size: int) -> memoryview:
         if size > len(self.data) - self.at:
-            raise self.budget.damaged("it is cut short")
+            raise self.budget.damage("it is cut short")
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -95,143 +95,143 @@ class PickleMachine:
         return struct.unpack(form, self._take(struct.calcsize(form)))[0]
 
     def _line(self) -> str:
-        """A text up to the next line's end, of at most 300 characters."""
-        found = bytes(self.data[self.at : self.at + 300])
-        if b"\n" not in found:
-            raise self.budget.damaged("a name in it has no end")
-        return bytes(self._take(found.index(b"\n") + 1))[:-1].decode()
+        """Read a text up to the next line's end, of at most 300 characters."""
+        text = bytes(self.data[self.at : self.at + 300])
+        if b"\n" not in text:
+            raise self.budget.damage("a name in it has no end")
+        return bytes(self._take(text.index(b"\n") + 1))[:-1].decode()
 
     def _pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise self.budget.damaged("it takes values that it never gave")
+            raise self.budget.damage("it takes values from an empty stack")
         return self.stack.pop()
 
     def _to_mark(self) -> list[Any]:
         if not self.marks:
-            raise self.budget.damaged("it closes what it never opened")
+            raise self.budget.damage("it closes a container that it never opened")
         start = self.marks.pop()
-        found = self.stack[start:]
+        values = self.stack[start:]
         del self.stack[start:]
-        return found
+        return values
 
     def _top(self, *kinds: type) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0) or not isinstance(self.stack[-1], kinds):
-            raise self.budget.damaged("it fills what isn't a container")
+            raise self.budget.damage("it fills a value that isn't a container")
         return self.stack[-1]
 
     def _push(self, value: Any) -> None:
         self.stack.append(value)
 
-    # Opcodes, by what they do.
+    # Opcodes.
 
     def mark(self) -> None:
         """Open a container."""
         if len(self.marks) >= MAX_MARKS:
-            raise self.budget.refused(f"nests more than {MAX_MARKS} containers")
+            raise self.budget.refusal(f"nests more than {MAX_MARKS} containers")
         self.marks.append(len(self.stack))
 
     def protocol(self) -> None:
-        """Protocols 2 to 5 are read."""
+        """Check the protocol: 2 to 5 are read."""
         if not 2 <= (number := self._number("<B")) <= 5:
-            raise self.budget.refused(f"has pickle protocol {number}")
+            raise self.budget.refusal(f"has pickle protocol {number}")
 
     def long(self) -> None:
-        """A whole number of a few bytes."""
+        """Push an integer of a few bytes."""
         size = self._number("<B")
         if size > MAX_INT_BYTES:
-            raise self.budget.refused(f"holds a whole number of {size} bytes")
+            raise self.budget.refusal(f"holds an integer of {size} bytes")
         self._push(int.from_bytes(self._take(size), "little", signed=True))
 
     def tuple_(self, size: int | None = None) -> None:
-        """``size`` values, or those since the mark."""
+        """Push a tuple of ``size`` values, or of those since the mark."""
         values = self._to_mark() if size is None else [self._pop() for _ in range(size)][::-1]
         self._push(tuple(values))
 
     def append(self, many: bool) -> None:
-        """One value or all since the mark, to a list."""
+        """Append one value, or all since the mark, to a list."""
         values = self._to_mark() if many else [self._pop()]
         self._top(list).extend(values)
 
     def add(self) -> None:
-        """The values since the mark, to a set."""
+        """Add the values since the mark to a set."""
         values = self._to_mark()
         self._top(set).update(map(self._key, values))
 
     def set(self, many: bool) -> None:
-        """One pair or all since the mark, into a mapping."""
+        """Put one pair, or all since the mark, into a mapping."""
         values = self._to_mark() if many else [self._pop(), self._pop()][::-1]
         if len(values) % 2:
-            raise self.budget.damaged("a mapping in it has a key without a value")
+            raise self.budget.damage("a mapping in it has a key without a value")
         target = self._top(dict)
         for key, value in zip(values[::2], values[1::2], strict=True):
             target[self._key(key)] = value
 
     def _key(self, value: Any) -> str | int:
-        # Nothing else: hashing a nest of tuples would take for ever, or all of C's stack.
+        # Hashing nested tuples could take for ever, or all of C's stack.
         if type(value) not in (str, int):
-            raise self.budget.refused("has a mapping or set of other things than texts and whole numbers")
+            raise self.budget.refusal("has a mapping or set of other things than texts and integers")
         return value
 
     def remember(self, form: str = "") -> None:
-        """Put the top value into the memo, at the next place or at the one that follows."""
+        """Put the top value into the memo, at the next place or at the one that the file gives."""
         self.memo[self._number(form) if form else len(self.memo)] = self._top(object)
 
     def recall(self, form: str) -> None:
-        """A value of the memo."""
+        """Push a value of the memo."""
         place = self._number(form)
         if place not in self.memo:
-            raise self.budget.damaged("it recalls what it never had")
+            raise self.budget.damage("it recalls a value that it never stored")
         self._push(self.memo[place])
 
     def name(self, stacked: bool) -> None:
-        """A global, if the vocabulary has it."""
+        """Push a global, if the vocabulary has it."""
         if stacked:
             name, module = self._pop(), self._pop()
         else:
             module, name = self._line(), self._line()
         if not (type(module) is str and type(name) is str):
-            raise self.budget.damaged("it names something by what isn't a text")
+            raise self.budget.damage("the name of a global in it isn't a text")
         if (module, name) not in self.vocabulary:
-            raise self.budget.refused(f"asks for {printable(f'{module}.{name}')}, which no checkpoint needs")
+            raise self.budget.refusal(f"refers to {printable(f'{module}.{name}')}, which no checkpoint needs")
         self._push(GlobalName(module, name))
 
     def call(self) -> None:
-        """What the vocabulary says instead of a call."""
+        """Push the result of the vocabulary's function instead of a call."""
         arguments, target = self._pop(), self._pop()
         if not isinstance(target, GlobalName) or not isinstance(arguments, tuple):
-            raise self.budget.refused("calls something that isn't a name")
+            raise self.budget.refusal("calls something that isn't a name")
         action = self.vocabulary[target.module, target.name]
         if action is None:
-            raise self.budget.refused(f"calls {target}, which checkpoints only name")
+            raise self.budget.refusal(f"calls {target}, which checkpoints only name")
         try:
             self._push(action(*arguments))
-        except TypeError:  # as many arguments as it doesn't take, or of other types
-            raise self.budget.damaged(f"it calls {target} with what that doesn't take") from None
+        except TypeError:
+            raise self.budget.damage(f"it calls {target} with the wrong arguments") from None
 
     def build(self) -> None:
-        """Give an object its attributes: kept for records, dropped for mappings (a state dict's version numbers)."""
+        """Set an object's attributes; those of mappings (a state dict's version numbers) are dropped."""
         state, target = self._pop(), self._top(ObjectRecord, dict)
         if isinstance(target, ObjectRecord):
-            found = state if isinstance(state, dict) else {"state": state}
-            self.budget.spend(len(found))  # one mapping can be given to many objects
-            target.state.update(found)
+            attributes = state if isinstance(state, dict) else {"state": state}
+            self.budget.spend(len(attributes))  # one mapping can be given to many objects
+            target.state.update(attributes)
 
     def persist(self) -> None:
-        """A persistent id: torch's storages."""
+        """Push the value of a persistent id: torch's storages."""
         if self.persistent is None:
-            raise self.budget.refused("uses a persistent id where none belongs")
+            raise self.budget.refusal("uses a persistent id where none belongs")
         self._push(self.persistent(self._pop()))
 
     def text(self, form: str) -> None:
-        """Characters in UTF-8."""
+        """Push a text in UTF-8."""
         self._push(bytes(self._take(self._number(form))).decode())
 
     def octets(self, form: str) -> None:
-        """Bytes, without a copy."""
+        """Push bytes, without a copy."""
         self._push(self._take(self._number(form)))
 
     def frame(self) -> None:
-        """Only how much follows; each read checks that for itself."""
+        """Skip the size of a frame, since each read checks its own."""
         self._number("<Q")
 
 
@@ -283,7 +283,7 @@ OPCODES: dict[int, Callable[[PickleMachine], None]] = {
 }
 
 
-def _opcode(code: int) -> str:
+def _name_opcode(code: int) -> str:
     import pickletools
 
     names = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}

@@ -1,7 +1,7 @@
-"""What torch.save writes, read without torch.load: zip archives, and the older files of pickles and bytes in a row.
+"""Files of torch.save, read without torch.load: zip archives, and the older files of pickles and bytes in a row.
 
-https://pytorch.org/docs/stable/notes/serialization.html. Both say in a pickle which tensor lies where in which storage;
-that pickle goes through ``PickleMachine``, and storages are bytes that are looked at when a tensor is asked for.
+https://pytorch.org/docs/stable/notes/serialization.html. In both, a pickle lists which tensor lies where in which storage;
+that pickle goes through ``PickleMachine``, and storages are read when a tensor is.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ganvas.checkpoints._pickle import Call, GlobalName, ObjectRecord, PickleMac
 from ganvas.errors import GanvasError
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-"""What an older file begins with: two pickles of one number each."""
+"""The beginning of an older file: two pickles of one number each."""
 MAX_AXES = 8
 MAX_NUMBERS = 2**28
-"""In one tensor, and in all tensors of a network."""
+"""The most numbers in one tensor, and in all tensors of a network."""
 MAX_ENTRIES = 100_000
-"""Files in an archive."""
+"""The most files in an archive."""
 MAX_NESTED_ENTRIES = 16
-"""Files in an archive that a pickle carries: a single storage and torch's notes of it."""
-MOST_DEPTH, MOST_LETTERS = 12, 200
-"""Mappings inside one another where tensors are looked for, and the length of their names."""
+"""The most files in an archive inside a pickle: a single storage and torch's description of it."""
+MAX_DEPTH, MAX_NAME_LENGTH = 12, 200
+"""Mappings inside one another that are searched for tensors, and the length of their names."""
 DTYPES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -50,7 +50,7 @@ STORAGES: Vocabulary = {("torch", name): None for name in DTYPES}
 
 @dataclass
 class TorchStorage:
-    """``size`` numbers that lie somewhere in the file; ``read`` gets their bytes (an older file has them at its end)."""
+    """``size`` numbers somewhere in the file; ``read`` returns their bytes (an older file has them at its end)."""
 
     dtype: torch.dtype
     size: int
@@ -59,61 +59,62 @@ class TorchStorage:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor that hasn't been read yet."""
+    """A tensor that has not been read yet."""
 
     storage: TorchStorage
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
-    def tensor(self, budget: ReadBudget) -> Tensor:
-        """The numbers themselves. Raises GanvasError where the storage is cut short."""
+    def read(self, budget: ReadBudget) -> Tensor:
+        """Read the numbers. Raises GanvasError where the storage is cut short."""
         if 0 in self.shape:
             return torch.zeros(self.shape, dtype=self.storage.dtype)
         width = self.storage.dtype.itemsize
         data = self.storage.read() if self.storage.read else memoryview(b"")
         start, end = self.offset * width, (self.offset + _span(self.shape, self.stride)) * width
         if len(data) < end:
-            raise budget.damaged("a tensor's numbers are cut short")
+            raise budget.damage("a tensor's numbers are cut short")
         octets = torch.from_numpy(np.frombuffer(data[start:end], np.uint8).copy())
         return octets.view(self.storage.dtype).as_strided(self.shape, self.stride).contiguous()
 
 
 def _span(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
-    """Numbers from the first to the last that a tensor takes."""
+    """Return how many numbers a tensor spans from its first to its last."""
     return 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) if 0 not in shape else 0
 
 
-def vocabulary(budget: ReadBudget, nested: bool = False) -> Vocabulary:
-    """The globals of a file that torch.save wrote: tensors, mappings, and a training script's options."""
+def build_vocabulary(budget: ReadBudget, nested: bool = False) -> Vocabulary:
+    """Build the vocabulary of a file that torch.save wrote: tensors, mappings, and a training script's options."""
 
-    def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> StoredTensor:
-        if not isinstance(storage, TorchStorage) or not _sizes((offset,)) or not _sizes(shape) or not _sizes(stride):
-            raise budget.damaged("it describes a tensor that isn't one")
+    def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> StoredTensor:
+        sizes = _are_sizes((offset,)) and _are_sizes(shape) and _are_sizes(stride)
+        if not isinstance(storage, TorchStorage) or not sizes:
+            raise budget.damage("it describes a tensor by impossible values")
         if len(shape) != len(stride) or len(shape) > MAX_AXES:
-            raise budget.damaged(f"it describes a tensor with {len(shape)} axes")
+            raise budget.damage(f"it describes a tensor with {len(shape)} axes")
         numbers = math.prod(shape)
-        # A stride of 0 makes a huge tensor of one number: no network needs that.
+        # A stride of 0 makes a huge tensor from one number: no network needs that.
         if numbers > MAX_NUMBERS or numbers > _span(shape, stride) or offset + _span(shape, stride) > storage.size:
-            raise budget.refused(f"has a tensor of {numbers:,} numbers where {storage.size:,} are stored")
+            raise budget.refusal(f"has a tensor of {numbers:,} numbers where {storage.size:,} are stored")
         return StoredTensor(storage, offset, shape, stride)
 
-    found: dict[tuple[str, str], Call | None] = {
+    vocabulary: dict[tuple[str, str], Call | None] = {
         **STORAGES,
-        ("torch._utils", "_rebuild_tensor_v2"): tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
         ("torch._utils", "_rebuild_parameter"): lambda data, *rest: data,
         ("collections", "OrderedDict"): lambda: {},
         ("argparse", "Namespace"): lambda: ObjectRecord("Namespace"),
     }
-    return STORAGES if nested else found
+    return STORAGES if nested else vocabulary
 
 
-def _sizes(values: Any) -> bool:
+def _are_sizes(values: Any) -> bool:
     return isinstance(values, tuple) and all(type(n) is int and 0 <= n <= 2**40 for n in values)
 
 
 def read_save(data: memoryview, budget: ReadBudget, nested: bool = False) -> Any:
-    """What torch.save wrote into ``data``; ``nested``: a single storage, as pickles of tensors hold it.
+    """Read what torch.save wrote into ``data``; ``nested``: a single storage, as pickles of tensors hold it.
 
     Raises GanvasError for anything else.
     """
@@ -122,14 +123,14 @@ def read_save(data: memoryview, budget: ReadBudget, nested: bool = False) -> Any
     return _read_older(data, budget, nested)
 
 
-def storage_in(data: Any, budget: ReadBudget) -> TorchStorage:
-    """The storage in bytes that a pickle carries (``torch.storage._load_from_bytes``)."""
+def read_storage(data: Any, budget: ReadBudget) -> TorchStorage:
+    """Read the storage in bytes inside a pickle (``torch.storage._load_from_bytes``)."""
     if not isinstance(data, memoryview):
-        raise budget.damaged("it takes a storage from what isn't bytes")
-    found = read_save(data, budget, nested=True)
-    if not isinstance(found, TorchStorage):
-        raise budget.damaged("bytes in it hold no storage")
-    return found
+        raise budget.damage("it reads a storage from a value that isn't bytes")
+    storage = read_save(data, budget, nested=True)
+    if not isinstance(storage, TorchStorage):
+        raise budget.damage("bytes in it hold no storage")
+    return storage
 
 
 def _read_older(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
@@ -139,35 +140,37 @@ def _read_older(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
         heads.append(machine.run())
         at = machine.at
     if heads[:2] != [MAGIC, PROTOCOL] or not isinstance(heads[2], dict) or heads[2].get("little_endian") is not True:
-        raise budget.damaged("it isn't what torch.save writes")
+        raise budget.damage("it isn't a file of torch.save")
     storages: dict[str, TorchStorage] = {}
-    machine = PickleMachine(data, vocabulary(budget, nested), budget, lambda key: _storage(key, storages, budget), at)
+    machine = PickleMachine(
+        data, build_vocabulary(budget, nested), budget, lambda key: _get_storage(key, storages, budget), at
+    )
     value = machine.run()
     order = PickleMachine(data, {}, budget, at=machine.at)
     keys = order.run()
     if not isinstance(keys, list) or not all(type(key) is str for key in keys) or sorted(keys) != sorted(storages):
-        raise budget.damaged("its storages aren't those that it lists")
+        raise budget.damage("its storages aren't those that it lists")
     at = order.at
     for key in keys:
         storage = storages[key]
         size = storage.size * storage.dtype.itemsize
         if int.from_bytes(data[at : at + 8], "little") != storage.size or at + 8 + size > len(data):
-            raise budget.damaged("a tensor's numbers are cut short")
+            raise budget.damage("a tensor's numbers are cut short")
         storage.read = lambda start=at + 8, size=size: data[start : start + size]
         at += 8 + size
     return value
 
 
-def _storage(key: Any, known: dict[str, TorchStorage], budget: ReadBudget) -> TorchStorage:
-    """The storage of a persistent id: ("storage", its type, its name, the device it was on, its size, …)."""
+def _get_storage(key: Any, storages: dict[str, TorchStorage], budget: ReadBudget) -> TorchStorage:
+    """Return the storage of a persistent id: ("storage", its type, its name, the device it was on, its size, …)."""
     plain = isinstance(key, tuple) and len(key) in (5, 6) and key[0] == "storage" and key[5:] in ((), (None,))
     if not plain or not isinstance(key[1], GlobalName) or key[1].name not in DTYPES or type(key[2]) is not str:
-        raise budget.damaged("it has a persistent id that is no storage's")
+        raise budget.damage("it has a persistent id that is no storage's")
     if type(key[4]) is not int or not 0 <= key[4] <= 2**40:
-        raise budget.damaged("a storage in it has an impossible size")
-    storage = known.setdefault(key[2], TorchStorage(DTYPES[key[1].name], key[4]))
+        raise budget.damage("a storage in it has an impossible size")
+    storage = storages.setdefault(key[2], TorchStorage(DTYPES[key[1].name], key[4]))
     if (storage.dtype, storage.size) != (DTYPES[key[1].name], key[4]):
-        raise budget.damaged("it says two things of one storage")
+        raise budget.damage("it describes one storage in two ways")
     return storage
 
 
@@ -175,106 +178,108 @@ def _read_zip(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
     archive = open_zip(data, budget, nested)
     names = {info.filename: info for info in archive.infolist()}
     if sum(info.file_size for info in names.values()) > len(data):
-        raise budget.refused("is an archive that unpacks to more than it has")
+        raise budget.refusal("is an archive that unpacks to more than it has")
     heads = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(heads) != 1:
-        raise budget.damaged("it is an archive without the one data.pkl that torch.save writes")
+        raise budget.damage("it is an archive without the one data.pkl that torch.save writes")
     root = heads[0].removesuffix("data.pkl")
     if any(name.startswith(f"{root}code/") for name in names):
-        raise budget.refused("holds a TorchScript program")
-    if f"{root}byteorder" in names and member(archive, f"{root}byteorder", budget) != b"little":
-        raise budget.damaged("its numbers aren't little-endian")
-    known: dict[str, TorchStorage] = {}
-    read = cache(lambda name: memoryview(member(archive, name, budget)))
+        raise budget.refusal("holds a TorchScript program")
+    if f"{root}byteorder" in names and read_member(archive, f"{root}byteorder", budget) != b"little":
+        raise budget.damage("its numbers aren't little-endian")
+    storages: dict[str, TorchStorage] = {}
+    read = cache(lambda name: memoryview(read_member(archive, name, budget)))
 
     def persistent(key: Any) -> TorchStorage:
-        storage = _storage(key, known, budget)
+        storage = _get_storage(key, storages, budget)
         name = f"{root}data/{key[2]}"
         if name not in names or names[name].file_size < storage.size * storage.dtype.itemsize:
-            raise budget.damaged(f"the storage {printable(name)} is missing or cut short")
+            raise budget.damage(f"the storage {printable(name)} is missing or cut short")
         storage.read = lambda: read(name)
         return storage
 
-    head = memoryview(member(archive, heads[0], budget))
-    return PickleMachine(head, vocabulary(budget, nested), budget, persistent).run()
+    head = memoryview(read_member(archive, heads[0], budget))
+    return PickleMachine(head, build_vocabulary(budget, nested), budget, persistent).run()
 
 
 def open_zip(data: memoryview, budget: ReadBudget, nested: bool = False) -> zipfile.ZipFile:
-    """An archive whose files are stored as they are, inside it. Raises GanvasError for any other."""
-    # One that is inside a pickle can be opened again and again, and each time its copy is kept.
+    """Open a zip archive and check its names. Raises GanvasError for one that is damaged, or has too many files or odd paths."""
+    # An archive inside a pickle can be opened many times, and each copy stays in memory.
     budget.spend(len(data) >> (8 if nested else 12))
     octets = bytes(data)
     entries = octets.count(b"PK\x01\x02")
     budget.spend(entries)
     if entries > (MAX_NESTED_ENTRIES if nested else MAX_ENTRIES):
-        raise budget.refused("is an archive with too many files")
+        raise budget.refusal("is an archive with too many files")
     try:
         archive = zipfile.ZipFile(io.BytesIO(octets))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
-        raise budget.damaged(f"its archive can't be read ({printable(error)})") from None
+        raise budget.damage(f"its archive can't be read ({printable(error)})") from None
     entries = archive.infolist()
     names = [info.filename for info in entries]
     for name in names:
         if name.startswith("/") or "\\" in name or ".." in name.split("/") or ":" in name:
-            raise budget.refused(f"is an archive with the path {printable(name)}")
+            raise budget.refusal(f"is an archive with the path {printable(name)}")
     if len(set(names)) != len(names):
-        raise budget.refused("is an archive with two files of one name")
+        raise budget.refusal("is an archive with two files of one name")
     return archive
 
 
-def member(archive: zipfile.ZipFile, name: str, budget: ReadBudget) -> bytes:
-    """One file of an archive. Raises GanvasError where it's packed (it could unpack to anything) or damaged."""
+def read_member(archive: zipfile.ZipFile, name: str, budget: ReadBudget) -> bytes:
+    """Read one file of an archive. Raises GanvasError where it's compressed (it could unpack to any size) or damaged."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size != info.compress_size:
-        raise budget.refused(f"has {printable(name)} compressed or encrypted")
+        raise budget.refusal(f"has {printable(name)} compressed or encrypted")
     try:
         return archive.read(info)
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, OSError) as error:
-        raise budget.damaged(f"its archive can't be read ({printable(error)})") from None
+        raise budget.damage(f"its archive can't be read ({printable(error)})") from None
 
 
-def tensors(value: Mapping[Any, Any], budget: ReadBudget, names: Mapping[str, str] | None = None) -> dict[str, Tensor]:
-    """The tensors of a state dict by name, read now, in float32; ``names``: only these, under other names.
+def read_tensors(
+    value: Mapping[Any, Any], budget: ReadBudget, names: Mapping[str, str] | None = None
+) -> dict[str, Tensor]:
+    """Read the tensors of a state dict by name, in float32; ``names`` (old -> new): only these, under other names.
 
-    Raises GanvasError where all of them together are larger than a generator is.
+    Raises GanvasError where together they are larger than a generator can be.
     """
     stored = {
         key: item for key, item in value.items() if isinstance(item, StoredTensor) and (names is None or key in names)
     }
     total = sum(math.prod(item.shape) for item in stored.values())
     if total > MAX_NUMBERS:
-        raise budget.refused(f"has tensors of {total:,} numbers: more than {MAX_NUMBERS:,}")
-    taken = sum(_span(item.shape, item.stride) for item in stored.values())
-    there = sum({id(item.storage): item.storage.size for item in stored.values()}.values())
-    if taken > 2 * there:  # some share their numbers, but not again and again
-        raise budget.refused(f"has tensors of {taken:,} numbers where {there:,} are stored")
-    made = {
-        names[key] if names else key: item.tensor(budget).float()
+        raise budget.refusal(f"has tensors of {total:,} numbers: more than {MAX_NUMBERS:,}")
+    spanned = sum(_span(item.shape, item.stride) for item in stored.values())
+    available = sum({id(item.storage): item.storage.size for item in stored.values()}.values())
+    if spanned > 2 * available:  # some tensors share their numbers, but not many times
+        raise budget.refusal(f"has tensors of {spanned:,} numbers where {available:,} are stored")
+    result = {
+        names[key] if names else key: item.read(budget).float()
         for key, item in stored.items()
         if item.storage.dtype.is_floating_point
     }
-    check_finite(made, budget.origin)
-    return made
+    check_finite(result, budget.origin)
+    return result
 
 
 def check_finite(state: Mapping[str, Tensor], origin: str) -> None:
-    """Raises GanvasError where a weight is NaN or an infinity."""
+    """Raise GanvasError where a weight is NaN or infinite."""
     for key, item in state.items():
         if not torch.isfinite(item.float()).all():
             raise GanvasError(f"{origin} holds numbers that aren't finite, in {printable(key)}.")
 
 
-def state_dicts(value: Any) -> Iterator[tuple[str, dict[str, StoredTensor]]]:
-    """Every mapping of names to tensors in a value, once, with the keys that lead to it."""
+def find_state_dicts(value: Any) -> Iterator[tuple[str, dict[str, StoredTensor]]]:
+    """Yield every mapping of names to tensors in a value, once, with the keys that lead to it, joined by dots."""
     waiting: list[tuple[str, Any, int]] = [("", value, 0)]
-    seen: set[int] = set()
+    visited: set[int] = set()
     while waiting:
-        name, found, depth = waiting.pop()
-        if not isinstance(found, dict) or id(found) in seen or depth > MOST_DEPTH:
+        name, mapping, depth = waiting.pop()
+        if not isinstance(mapping, dict) or id(mapping) in visited or depth > MAX_DEPTH:
             continue
-        seen.add(id(found))
-        plain = {key: item for key, item in found.items() if isinstance(key, str) and len(key) <= MOST_LETTERS}
-        mine = {key: item for key, item in plain.items() if isinstance(item, StoredTensor)}
-        if mine:
-            yield name, mine
+        visited.add(id(mapping))
+        plain = {key: item for key, item in mapping.items() if isinstance(key, str) and len(key) <= MAX_NAME_LENGTH}
+        tensors = {key: item for key, item in plain.items() if isinstance(item, StoredTensor)}
+        if tensors:
+            yield name, tensors
         waiting += [(f"{name}.{key}" if name else str(key), item, depth + 1) for key, item in plain.items()]

@@ -1,4 +1,4 @@
-"""What a file turned out to hold: a generator's weights, before it is one."""
+"""A generator's weights as read from a file."""
 
 from __future__ import annotations
 
@@ -17,39 +17,42 @@ from ganvas.io.files import save_tensors
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """``state`` and ``about`` are what ``family`` needs; ``about["shape"]`` is its dataclass, where it has one."""
+    """Weights and metadata from which a generator of ``family`` is built.
+
+    ``metadata["shape"]`` is the family's architecture dataclass, where it has one.
+    """
 
     family: str
     origin: str
-    """The kind of file, for people."""
+    """The kind of file, for users."""
     state: Mapping[str, Tensor]
-    about: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     notes: tuple[str, ...] = ()
-    """What else a person should know of the file, a line each."""
+    """Remarks on the file for users, a line each."""
 
-    def generator(self, name: str, dtype: torch.dtype = torch.float32) -> Generator:
-        """The generator itself, on the CPU. Raises GanvasError where names or shapes of weights aren't the family's."""
+    def build_generator(self, name: str, dtype: torch.dtype = torch.float32) -> Generator:
+        """Build the generator on the CPU. Raises GanvasError where names or shapes of weights aren't the family's."""
         if self.family == "stylegan2":
             from ganvas.generators.stylegan2 import StyleGAN2
 
-            return StyleGAN2(self.state, self.about["shape"], name, dtype)
+            return StyleGAN2(self.state, self.metadata["shape"], name, dtype)
         if self.family == "dcgan":
             from ganvas.generators.dcgan import Dcgan
 
-            return Dcgan(self.state, self.about["shape"], name, dtype)
+            return Dcgan(self.state, self.metadata["shape"], name, dtype)
         if self.family == "mobilestylegan":
             from ganvas.generators.mobilestylegan import MobileStyleGAN
 
             return MobileStyleGAN(self.state, name, dtype)
-        raise GanvasError(f"There is no family of generators {self.family!r}.")
+        raise GanvasError(f"Generators of the family {self.family!r} can't be built from a checkpoint.")
 
     def save(self, path: str | Path) -> None:
-        """Write it as ganvas's own safetensors; equal weights give equal bytes."""
+        """Write a safetensors file in ganvas's own format; equal weights give equal bytes."""
         from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 
-        about, shape = dict(self.about), self.about.get("shape")
+        metadata, shape = dict(self.metadata), self.metadata.get("shape")
         if isinstance(shape, StyleGAN2Architecture):
-            about["shape"] = shape.as_plain()
+            metadata["shape"] = shape.to_dict()
         elif is_dataclass(shape) and not isinstance(shape, type):
-            about["shape"] = asdict(shape)
-        save_tensors(path, {name: value.float() for name, value in self.state.items()}, about)
+            metadata["shape"] = asdict(shape)
+        save_tensors(path, {name: value.float() for name, value in self.state.items()}, metadata)

@@ -1,4 +1,4 @@
-"""Load a generator by its name, or from a checkpoint's file."""
+"""Loading generators by name or from a checkpoint file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from ganvas.checkpoints import read
 from ganvas.errors import unknown
-from ganvas.generators import DTYPES, card, check_device
+from ganvas.generators import DTYPES, check_device, find_card
 from ganvas.generators.base import Generator
 from ganvas.precision import leave_inference_mode
 
@@ -18,15 +18,23 @@ from ganvas.precision import leave_inference_mode
 def load_generator(
     name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Generator:
-    """The generator ``name`` with its weights on ``device``, fetched the first time; or the one in a checkpoint's file.
+    """Load a pretrained generator by its name or from a checkpoint file.
 
-    A file is recognised by its content, and nothing in it is run: ``ganvas.checkpoints`` says which are known.
-    ``dtype`` is that of the synthesis; pictures are float32 whatever it is.
-    Raises GanvasError for an unknown name, device or dtype, where the weights can't be had, and for any other file.
+    Args:
+        name: A generator such as "ffhq", whose weights are downloaded and verified the first time, or the path of a checkpoint.
+            A file is recognised by its content, and no code in it is run; ``ganvas.checkpoints`` lists the formats.
+        device: The device of the weights, such as "cpu" or "cuda".
+        dtype: The dtype that synthesis computes in, ``torch.float32`` or ``torch.bfloat16``; pictures are float32 either way.
+
+    Returns:
+        The frozen generator.
+
+    Raises:
+        GanvasError: The name, device or dtype is unknown, weights can't be downloaded, or the file is damaged or of another kind.
     """
-    found, place = card(str(name)), check_device(device)
+    card, place = find_card(str(name)), check_device(device)
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, map(str, DTYPES))
-    if not found.family:
-        return read(name).generator(found.name, dtype).to(place)
-    return import_module(f"ganvas.generators.{found.family}").load(found, place, dtype)
+    if not card.family:
+        return read(name).build_generator(card.name, dtype).to(place)
+    return import_module(f"ganvas.generators.{card.family}").load(card, place, dtype)

@@ -2,7 +2,7 @@
 
 https://github.com/NVlabs/stylegan2-ada-pytorch (torch_utils/persistence.py, training/networks.py) and
 https://github.com/NVlabs/stylegan3 (training/networks_stylegan2.py). Such a pickle carries the source text of its classes
-for whoever runs it; here it is skipped: attributes and weights say all that is needed.
+to be run when it is loaded; here it is skipped, since attributes and weights are enough.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ganvas.checkpoints._budget import ReadBudget, printable
 from ganvas.checkpoints._pickle import Call, ObjectRecord, PickleMachine, Vocabulary
-from ganvas.checkpoints._torch import MOST_LETTERS, StoredTensor, TorchStorage, storage_in, tensors
-from ganvas.checkpoints._torch import vocabulary as torch_vocabulary
+from ganvas.checkpoints._torch import MAX_NAME_LENGTH, StoredTensor, TorchStorage, read_storage, read_tensors
+from ganvas.checkpoints._torch import build_vocabulary as build_torch_vocabulary
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
 from ganvas.generators.stylegan2 import KIND, VERSION
@@ -24,58 +24,56 @@ from ganvas.generators.stylegan2.architecture import MAX_WIDTH, RESOLUTIONS, Sty
 from ganvas.generators.stylegan2.resampling import TAPS
 
 NETWORKS = ("G_ema", "G")
-"""Which of a snapshot's networks is taken: the averaged one, if it's there."""
-NUMBERS = {"f8": "<f8", "f4": "<f4", "i8": "<i8", "i4": "<i4", "b1": "|b1"}
-MOST_DEPTH, MOST_MODULES = 8, 1000
-"""Modules inside one another, and altogether."""
+"""The networks of a snapshot that are taken, in order of preference: the averaged one first."""
+NUMPY_DTYPES = {"f8": "<f8", "f4": "<f4", "i8": "<i8", "i4": "<i4", "b1": "|b1"}
+MAX_DEPTH, MAX_MODULES = 8, 1000
+"""The most modules inside one another, and in all."""
 
 
 def read(data: memoryview, budget: ReadBudget) -> Checkpoint:
-    """The generator in a pickle. Raises GanvasError for any other pickle."""
-    value = PickleMachine(data, vocabulary(budget), budget).run()
-    found = value if isinstance(value, dict) else {"a network": value}
-    networks = {key: item for key, item in found.items() if _is_network(item)}
+    """Read the generator in a pickle. Raises GanvasError for any other pickle."""
+    value = PickleMachine(data, build_vocabulary(budget), budget).run()
+    items = value if isinstance(value, dict) else {"a network": value}
+    networks = {key: item for key, item in items.items() if _is_network(item)}
     name = next((name for name in (*NETWORKS, "a network") if name in networks), "")
     if not name or networks[name].kind != "Generator":
         held = ", ".join(f"{printable(k)} ({printable(v.kind)})" for k, v in list(networks.items())[:8]) or "no network"
         raise GanvasError(f"{budget.origin} is a pickle with {held}: a Generator named G_ema or G is needed.")
-    state, shape, notes = _generator(networks[name], budget)
-    about = {"kind": KIND, "family": "stylegan2", "version": VERSION}
-    held = ", ".join(printable(key) for key in list(found)[:8])
-    return Checkpoint(
-        "stylegan2", "NVIDIA's pickle", state, {**about, "shape": shape}, (f"holds {held}; {name} is read", *notes)
-    )
+    state, shape, notes = _read_generator(networks[name], budget)
+    metadata = {"kind": KIND, "family": "stylegan2", "version": VERSION, "shape": shape}
+    held = ", ".join(printable(key) for key in list(items)[:8])
+    return Checkpoint("stylegan2", "NVIDIA's pickle", state, metadata, (f"holds {held}; {name} is read", *notes))
 
 
-def vocabulary(budget: ReadBudget) -> Vocabulary:
-    """The globals of NVIDIA's pickles."""
+def build_vocabulary(budget: ReadBudget) -> Vocabulary:
+    """Build the vocabulary of NVIDIA's pickles."""
 
     def persistent(meta: Any) -> ObjectRecord:
         if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("class_name"), str):
-            raise budget.damaged("it has a persistent object that is no network")
+            raise budget.damage("it has a persistent object that is no network")
         state = meta.get("state")
         return ObjectRecord(meta["class_name"], state if isinstance(state, dict) else {})
 
     def load(data: Any) -> TorchStorage:
-        return storage_in(data, budget)
+        return read_storage(data, budget)
 
     def kind(code: Any, *rest: Any) -> ObjectRecord:
-        if type(code) is not str or code not in NUMBERS:
-            raise budget.refused(f"has numbers of NumPy's kind {printable(code)}")
+        if type(code) is not str or code not in NUMPY_DTYPES:
+            raise budget.refusal(f"has numbers of NumPy's type {printable(code)}")
         return ObjectRecord("dtype", {"code": code})
 
     def scalar(dtype: Any, data: Any) -> float:
         if not isinstance(dtype, ObjectRecord) or dtype.kind != "dtype" or not isinstance(data, memoryview):
-            raise budget.damaged("it has a number of NumPy that isn't one")
-        form = np.dtype(NUMBERS[dtype.state["code"]])
+            raise budget.damage("a number of NumPy in it has no type or no bytes")
+        form = np.dtype(NUMPY_DTYPES[dtype.state["code"]])
         if len(data) != form.itemsize:
-            raise budget.damaged("it has a number of NumPy that is cut short")
+            raise budget.damage("a number of NumPy in it is cut short")
         return np.frombuffer(data, form)[0].item()
 
     def names(*lists: Any) -> set[str]:
         values = lists[0] if lists else []
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise budget.damaged("it has a set that isn't of names")
+            raise budget.damage("it has a set that isn't of names")
         budget.spend(len(values))  # one list can be made into many sets
         return set(values)
 
@@ -91,48 +89,53 @@ def vocabulary(budget: ReadBudget) -> Vocabulary:
         ("dnnlib.util", "EasyDict"): mapping,
         ("builtins", "set"): names,
     }
-    found = torch_vocabulary(budget)
-    return {key: value for key, value in found.items() if key[0] in ("torch._utils", "collections")} | own
+    shared = build_torch_vocabulary(budget)
+    return {key: value for key, value in shared.items() if key[0] in ("torch._utils", "collections")} | own
 
 
 def _is_network(value: Any) -> TypeGuard[ObjectRecord]:
     return isinstance(value, ObjectRecord) and "_modules" in value.state
 
 
-def _generator(network: ObjectRecord, budget: ReadBudget) -> tuple[dict[str, Tensor], StyleGAN2Architecture, list[str]]:
+def _read_generator(
+    network: ObjectRecord, budget: ReadBudget
+) -> tuple[dict[str, Tensor], StyleGAN2Architecture, list[str]]:
     stored: dict[str, StoredTensor] = {}
     layers: dict[str, dict[str, Any]] = {}
     _walk(network, "", stored, layers, budget)
     synthesis, mapping = (layers.get(part, {}) for part in ("synthesis", "mapping"))
     if "synthesis.b4.const" not in stored:
-        what = "StyleGAN3" if any(name.startswith("synthesis.L0_") for name in layers) else "another kind"
-        raise GanvasError(f"{budget.origin} holds a generator of {what}: only StyleGAN2's can be read.")
-    resolution = _whole(synthesis, "img_resolution", budget)
+        family = "StyleGAN3" if any(name.startswith("synthesis.L0_") for name in layers) else "another kind"
+        raise GanvasError(f"{budget.origin} holds a generator of {family}: only StyleGAN2's can be read.")
+    resolution = _get_integer(synthesis, "img_resolution", budget)
     if resolution not in RESOLUTIONS:
-        raise GanvasError(f"{budget.origin} draws {resolution} pixels: pick one of {', '.join(map(str, RESOLUTIONS))}.")
-    w_dim, num_labels = (_whole(mapping, name, budget, MAX_WIDTH) for name in ("w_dim", "c_dim"))
-    embedded = _width(stored, "mapping.embed.weight", budget) if num_labels else w_dim
+        raise GanvasError(
+            f"{budget.origin} has resolution {resolution}: only {', '.join(map(str, RESOLUTIONS))} can be read."
+        )
+    w_dim, num_labels = (_get_integer(mapping, name, budget, MAX_WIDTH) for name in ("w_dim", "c_dim"))
+    embedded = _get_width(stored, "mapping.embed.weight", budget) if num_labels else w_dim
     shape = StyleGAN2Architecture(
         resolution,
-        tuple(_width(stored, f"synthesis.b{2**i}.conv1.weight", budget) for i in range(2, resolution.bit_length())),
-        z_dim=_whole(mapping, "z_dim", budget, MAX_WIDTH),
+        tuple(_get_width(stored, f"synthesis.b{2**i}.conv1.weight", budget) for i in range(2, resolution.bit_length())),
+        z_dim=_get_integer(mapping, "z_dim", budget, MAX_WIDTH),
         w_dim=w_dim,
         num_labels=num_labels,
-        colours=_whole(synthesis, "img_channels", budget, 3),
-        mapping_layers=_whole(mapping, "num_layers", budget, 100),
-        learning_rate_multiplier=_number(layers.get("mapping.fc0", {}).get("bias_gain"), budget),
-        architecture=_architecture(stored),
-        clamp=_clamp(layers, budget),
+        colours=_get_integer(synthesis, "img_channels", budget, 3),
+        mapping_layers=_get_integer(mapping, "num_layers", budget, 100),
+        learning_rate_multiplier=_check_number(layers.get("mapping.fc0", {}).get("bias_gain"), budget),
+        architecture=_find_architecture(stored),
+        clamp=_find_clamp(layers, budget),
         embed_features=None if embedded == w_dim else embedded,
     )
     _check_layers(layers, budget)
-    notes = _silence(stored, shape)
-    kept = {name: name for name in stored if not name.endswith("resample_filter")}
-    state = tensors(stored, budget, kept)
+    # Networks that were built without noise.
+    notes = [] if any(name.endswith("noise_const") for name in stored) else ["has no noise"]
+    weights = {name: name for name in stored if not name.endswith("resample_filter")}
+    state = read_tensors(stored, budget, weights)
     for name, size in shape.weight_shapes().items():
         if name.endswith(("noise_const", "noise_strength")) and notes:
             state[name] = torch.zeros(size)
-    _check_filters(tensors(stored, budget, {name: name for name in stored if name not in kept}), budget)
+    _check_filters(read_tensors(stored, budget, {name: name for name in stored if name not in weights}), budget)
     return state, shape, notes
 
 
@@ -143,59 +146,61 @@ def _walk(
     layers: dict[str, dict[str, Any]],
     budget: ReadBudget,
 ) -> None:
-    """Parameters and buffers by their names, and each module's plain attributes."""
-    if name.count(".") > MOST_DEPTH or len(layers) > MOST_MODULES:
-        raise budget.refused("nests more modules than a generator has")
+    """Collect parameters and buffers by name in ``stored``, and each module's plain attributes in ``layers``."""
+    if name.count(".") > MAX_DEPTH or len(layers) > MAX_MODULES:
+        raise budget.refusal("nests more modules than a generator has")
     layers[name] = network.state
     for part in ("_parameters", "_buffers"):
-        found = network.state.get(part)
-        for key, value in found.items() if isinstance(found, dict) else ():
-            if isinstance(value, StoredTensor) and len(str(key)) <= MOST_LETTERS:
+        items = network.state.get(part)
+        for key, value in items.items() if isinstance(items, dict) else ():
+            if isinstance(value, StoredTensor) and len(str(key)) <= MAX_NAME_LENGTH:
                 stored[f"{name}.{key}".lstrip(".")] = value
     modules = network.state.get("_modules")
     for key, value in modules.items() if isinstance(modules, dict) else ():
-        if isinstance(value, ObjectRecord) and len(str(key)) <= MOST_LETTERS:
+        if isinstance(value, ObjectRecord) and len(str(key)) <= MAX_NAME_LENGTH:
             if key == "" or "." in str(key):  # torch allows no such names, and depth is counted by dots
-                raise budget.refused(f"has a module called {printable(key)!r}")
+                raise budget.refusal(f"has a module called {printable(key)!r}")
             _walk(value, f"{name}.{key}".lstrip("."), stored, layers, budget)
 
 
-def _whole(state: dict[str, Any], name: str, budget: ReadBudget, most: int = 2**20) -> int:
+def _get_integer(state: dict[str, Any], name: str, budget: ReadBudget, maximum: int = 2**20) -> int:
     value = state.get(name)
-    if type(value) is not int or not 0 <= value <= most:
-        raise GanvasError(f"{budget.origin} says that its generator's {name} is {printable(value)}.")
+    if type(value) is not int or not 0 <= value <= maximum:
+        raise GanvasError(
+            f"{budget.origin} has a generator whose {name} is {printable(value)}: 0 to {maximum} is possible."
+        )
     return value
 
 
-def _number(value: Any, budget: ReadBudget) -> float:
+def _check_number(value: Any, budget: ReadBudget) -> float:
     if not isinstance(value, int | float) or not 0 < value < 1e6:
         raise GanvasError(f"{budget.origin} has a layer with a gain or clamp of {printable(value)}.")
     return float(value)
 
 
-def _width(stored: dict[str, StoredTensor], name: str, budget: ReadBudget) -> int:
+def _get_width(stored: dict[str, StoredTensor], name: str, budget: ReadBudget) -> int:
     if name not in stored or not stored[name].shape:
         raise GanvasError(f"{budget.origin} lacks the weights {name}: it isn't a whole StyleGAN2.")
     return stored[name].shape[0]
 
 
-def _architecture(stored: dict[str, StoredTensor]) -> str:
+def _find_architecture(stored: dict[str, StoredTensor]) -> str:
     if "synthesis.b4.torgb.weight" in stored:
         return "skip"
     return "resnet" if "synthesis.b8.skip.weight" in stored else "orig"
 
 
-def _clamp(layers: dict[str, dict[str, Any]], budget: ReadBudget) -> float | None:
+def _find_clamp(layers: dict[str, dict[str, Any]], budget: ReadBudget) -> float | None:
     parts = ("conv0", "conv1", "torgb")
-    found = [state.get("conv_clamp") for name, state in layers.items() if name.rpartition(".")[2] in parts]
-    values = {None if value is None else _number(value, budget) for value in found}
+    clamps = [state.get("conv_clamp") for name, state in layers.items() if name.rpartition(".")[2] in parts]
+    values = {None if value is None else _check_number(value, budget) for value in clamps}
     if len(values) != 1:
         raise GanvasError(f"{budget.origin} has layers with different clamps.")
     return values.pop()
 
 
 def _check_layers(layers: dict[str, dict[str, Any]], budget: ReadBudget) -> None:
-    """Raises GanvasError where a layer computes something else than StyleGAN2's do."""
+    """Raise GanvasError where a layer computes something else than StyleGAN2's do."""
     rate = layers.get("mapping.fc0", {}).get("bias_gain")
     for name, state in layers.items():
         last = name.rpartition(".")[2]
@@ -203,15 +208,12 @@ def _check_layers(layers: dict[str, dict[str, Any]], budget: ReadBudget) -> None
             activation = state.get("activation")
             if activation != "lrelu":
                 raise GanvasError(
-                    f"{budget.origin} has the activation {printable(activation)} in {printable(name)}: only lrelu is known."
+                    f"{budget.origin} has the activation {printable(activation)} in {printable(name)}: only lrelu can be read."
                 )
-        if name.startswith("mapping.fc") and _number(state.get("bias_gain"), budget) != rate:
-            raise GanvasError(f"{budget.origin} has a mapping network whose layers learned at different rates.")
-
-
-def _silence(stored: dict[str, StoredTensor], shape: StyleGAN2Architecture) -> list[str]:
-    """A note where the network was made without noise."""
-    return [] if any(name.endswith("noise_const") for name in stored) else ["has no noise"]
+        if name.startswith("mapping.fc") and _check_number(state.get("bias_gain"), budget) != rate:
+            raise GanvasError(
+                f"{budget.origin} has different learning rates in its mapping network, which can't be read."
+            )
 
 
 def _check_filters(filters: dict[str, Tensor], budget: ReadBudget) -> None:

@@ -38,7 +38,7 @@ def convert(
 
     files.check_output(out, (".safetensors",), [Path(path)])
     found = checkpoints.read(path, card)
-    network = found.generator(out.stem)
+    network = found.build_generator(out.stem)
     found.save(out)
     options.print_line(
         f"{out}: {found.family} of {network.resolution}×{network.resolution}, {network.fingerprint[:12]}"

@@ -61,7 +61,7 @@ def bench(
 
     if quick and share != 1:
         raise GanvasError("A quick report has no share: leave out --quick or --share.")
-    if counts_objects(load_scorer(scorer or generators.card(generator).scorer)):
+    if counts_objects(load_scorer(scorer or generators.find_card(generator).scorer)):
         others = {"methods": methods, "editor": editor, "attributes": attributes, "judges": judges, "labels": labels}
         others |= {"published": published, "share": share != 1}
         for name in (name for name, value in others.items() if value):

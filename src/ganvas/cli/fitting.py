@@ -9,7 +9,7 @@ import typer
 
 from ganvas.cli import options
 from ganvas.cli.options import CodesFile, Device, Dtype, EditorName, GeneratorName
-from ganvas.seeds import BENCH_SEED, LABEL_SEED
+from ganvas.seeds import EVALUATION_SEED, LABEL_SEED
 
 PANEL = "Learning and measuring"
 
@@ -207,7 +207,7 @@ def success(
     attributes: Annotated[str, typer.Option(help="The attributes to try.")] = "Eyeglasses,Male,Smiling,Young",
     n: Annotated[int, typer.Option("-n", help="Faces an attribute.")] = 256,
     psi: options.Psi = 1.0,
-    seed: options.Seed = BENCH_SEED,
+    seed: options.Seed = EVALUATION_SEED,
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:

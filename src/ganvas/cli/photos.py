@@ -40,7 +40,7 @@ def align(
     check_output(out / "face.png", (".png",))
     settings = batch.InversionConfig(most=most, most_pixels=max_pixels)
     refused = cli_inversion.RefusalLog()
-    found = batch.align_files(inversion.photos_in(photos), out, size, settings, refused)
+    found = batch.align_files(inversion.find_pictures(photos), out, size, settings, refused)
     options.print_line(f"{found} {'face' if found == 1 else 'faces'} in {out}")
     refused.end()
 
@@ -88,7 +88,7 @@ def invert(
     from ganvas.recipe.files import check_output
 
     check_output(out / batch.SUMMARY_FILE, (".json",))
-    found = inversion.photos_in(photos)
+    found = inversion.find_pictures(photos)
     edits = cli_inversion.edit_steps(set_values, shift_values, recipe)
     tools = loading.load_cli_tools(
         generator, dtype, device, editor=editor, attributes=loading.named_attributes(edits), codes=None

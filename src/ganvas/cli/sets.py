@@ -115,7 +115,7 @@ def balance(
         )
     if real is not None:
         editor = loading.editor_name(generator, editor)
-    named = editor or (generators.card(generator).editor or None if way != "draw" else None)
+    named = editor or (generators.find_card(generator).editor or None if way != "draw" else None)
     tools = loading.load_cli_tools(generator, dtype, device, editor=named, attributes=(), codes=None)
     judge = loading.load_scorer_for(generator, scorer, device)
     if real is not None:

@@ -26,7 +26,7 @@ from ganvas.data.codes import check_generator
 from ganvas.editors.base import Editor
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, round_labels, sample, truncate
+from ganvas.generators.base import Generator, assign_labels, sample, truncate
 from ganvas.types import Labels, Scores, W, WPlus
 
 CANDIDATES = 255
@@ -56,7 +56,7 @@ def sample_where(
     Code i depends on ``seed + i`` alone, not on ``n``. A value is the probe's reading; a range is met by each score with
     ``chance``, where there are such faces. ``psi`` truncates what the conditions leave free. ``data.label_files``
     (n, num_labels) are a
-    conditional generator's, by default ``round_labels``: a code is chosen among codes of its own label alone. A warning
+    conditional generator's, by default ``assign_labels``: a code is chosen among codes of its own label alone. A warning
     says how many codes are expected outside of what was asked for by more than ``TOLERANCE``, and how far the worst is.
     Raises GanvasError for an editor without a compact space or of another generator, an unknown attribute, an
     empty range, one where there are no faces, and labels that the generator doesn't take.
@@ -72,7 +72,7 @@ def sample_where(
     if not 0 < chance < 1:
         raise GanvasError(f"The chance to meet a range lies between 0 and 1, not at {chance}.")
     if labels is None:
-        labels = round_labels(generator, range(seed, seed + n))
+        labels = assign_labels(generator, range(seed, seed + n))
     elif len(labels) != n:
         raise GanvasError(f"{len(labels)} labels were given for {n} codes: give one a code.")
     sides = {name: value if isinstance(value, tuple) else (value, value) for name, value in where.items()}

@@ -35,7 +35,19 @@ class Source:
 
 @dataclass(frozen=True)
 class LatentDataset:
-    """``n`` codes with their scores. ``data.codes`` is (n, w_dim) in the space "w" or (n, num_ws, w_dim) in "w+"."""
+    """Codes with the scores of their pictures: what an editor learns from. It has ``len``, the number of codes.
+
+    Args:
+        codes: Codes (n, w_dim) in the space "w", or (n, num_ws, w_dim) in "w+".
+        scores: Scores (n, attributes), raw as the scorer gave them.
+        attributes: The names of the columns.
+        kinds: What each column holds: "probability" (logits), "count" or "value".
+        source: Where the codes come from.
+        generator: The generator's fingerprint.
+        scorer: The scorer's name and fingerprint, "name:sha256".
+        gaussianize: The map from scores to normally distributed ones.
+        probe: The linear map from codes to Gaussianised scores.
+    """
 
     codes: W | WPlus
     scores: Scores
@@ -43,9 +55,7 @@ class LatentDataset:
     kinds: tuple[str, ...]
     source: Source
     generator: str
-    """The generator's fingerprint."""
     scorer: str
-    """The scorer's name and fingerprint, "name:sha256"."""
     gaussianize: Gaussianize
     probe: Probe
 
@@ -54,18 +64,26 @@ class LatentDataset:
 
     @property
     def space(self) -> str:
-        """ "w" or "w+"."""
+        """The space of the codes, "w" or "w+"."""
         return "w" if self.codes.ndim == 2 else "w+"
 
     @property
     def w(self) -> W:
-        """One vector a code, (n, w_dim): the mean of its rows."""
+        """The codes as (n, w_dim): of W+ codes, the mean of the rows."""
         return _rows_mean(self.codes)
 
     def ws(self, index: Tensor | slice, num_ws: int) -> WPlus:
-        """The codes at ``index`` (row numbers, a mask or a slice) as W+ codes; a W code is expanded without copies.
+        """Return some codes as W+ codes; codes of W are expanded without copying memory.
 
-        Raises GanvasError where W+ codes have another number of rows.
+        Args:
+            index: Row numbers, a mask or a slice.
+            num_ws: The number of rows of the generator's W+ codes.
+
+        Returns:
+            Codes (rows, num_ws, w_dim).
+
+        Raises:
+            GanvasError: The dataset's W+ codes have another number of rows.
         """
         codes = self.codes[index]
         if codes.ndim == 2:
@@ -75,18 +93,39 @@ class LatentDataset:
         return codes
 
     def normals(self) -> Scores:
-        """Gaussianised scores, (n, attributes)."""
+        """Gaussianise the scores.
+
+        Returns:
+            Scores (n, attributes) in standard deviations.
+        """
         return self.gaussianize(self.scores)
 
     def subset(self, index: Tensor) -> LatentDataset:
-        """Some rows (row numbers or a mask), on the scale of the whole: ``data.gaussianize`` and ``data.probe`` stay."""
+        """Select some codes; ``gaussianize`` and ``probe`` stay those of the whole dataset.
+
+        Args:
+            index: Row numbers or a mask.
+
+        Returns:
+            A dataset of these rows.
+        """
         rows = torch.arange(len(self))[index]
         first = torch.equal(rows, torch.arange(len(rows)))
         source = self.source if first and self.source.codes is None else replace(self.source, seed=None, codes=None)
         return replace(self, codes=self.codes[rows], scores=self.scores[rows], source=source)
 
     def select(self, attributes: tuple[str, ...] | list[str]) -> LatentDataset:
-        """Some attributes, in the order given. Raises GanvasError for an unknown one."""
+        """Select some attributes.
+
+        Args:
+            attributes: Their names, in the order wanted.
+
+        Returns:
+            A dataset of the same codes with these columns.
+
+        Raises:
+            GanvasError: An attribute is unknown, or none is named.
+        """
         columns = find_columns(attributes, self.attributes)
         return replace(
             self,
@@ -98,9 +137,17 @@ class LatentDataset:
         )
 
     def split(self, fraction: float = 0.7, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """Row numbers for training (``fraction`` of the codes, by chance) and held out, each in rising order.
+        """Split the rows at random into a training set and a held-out set.
 
-        Raises GanvasError where either would be empty.
+        Args:
+            fraction: The part of the codes to train on, between 0 and 1.
+            seed: The seed of the random split.
+
+        Returns:
+            Row numbers to train on and row numbers held out, each in rising order.
+
+        Raises:
+            GanvasError: Either set would be empty.
         """
         first = round(fraction * len(self)) if 0 < fraction < 1 else 0
         if not 0 < first < len(self):
@@ -160,7 +207,7 @@ def probe_quality(data: LatentDataset, folds: int = 5) -> Tensor:
 
 
 def find_columns(wanted: tuple[str, ...] | list[str], attributes: tuple[str, ...]) -> list[int]:
-    """The columns of ``balance.score_ranges``. Raises GanvasError for a name that ``attributes`` lack, or none at all."""
+    """Find the columns of the attributes ``wanted``. Raises GanvasError for a name that ``attributes`` lack, or none at all."""
     if not wanted:
         raise GanvasError(f"No attributes are asked for: pick some of {', '.join(attributes)}.")
     for name in wanted:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, w_of_seeds
+from ganvas.generators.base import Generator, map_seeds
 from ganvas.seeds import DISTRIBUTION_SEED
 from ganvas.types import W, WPlus
 
@@ -89,5 +89,5 @@ def fit_distribution(generator: Generator, n: int = 20_000, seed: int = DISTRIBU
 def _draw(generator: Generator, seed: int, n: int) -> Tensor:
     """The codes of ``n`` seeds, float64 on the CPU."""
     starts = range(seed, seed + n, CHUNK)
-    chunks = [w_of_seeds(generator, range(s, min(s + CHUNK, seed + n))) for s in starts]
+    chunks = [map_seeds(generator, range(s, min(s + CHUNK, seed + n))) for s in starts]
     return torch.cat(chunks).double().cpu()

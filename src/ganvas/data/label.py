@@ -66,15 +66,29 @@ def label(
     progress: bool = False,
     _shard: int = SHARD,
 ) -> LatentDataset:
-    """Score the faces of ``label_seeds(n, seed)``; with ``out``, in a folder that a later call goes on with.
+    """Label the codes of ``n`` seeds with the scores of their pictures.
 
-    The scorer must be on the generator's device. ``keep_images`` keeps pictures of 256 pixels (or the generator's own
-    size, if smaller) as JPEG, and scores those, decoded: a folder that has pictures keeps them, and another scorer on
-    it only scores anew. A larger ``n`` adds faces; a smaller one lists fewer and deletes nothing. A folder takes one
-    run at a time.
+    With ``out``, scores are written in shards, so that a later call resumes an earlier one: a larger ``n`` adds codes, a smaller
+    one lists fewer and deletes nothing. A folder takes one run at a time.
 
-    Raises GanvasError, before anything is written, where ``n`` < 1, psi or a seed is impossible, the folder can't be
-    written or holds other labels (what differs is said); later for scores that aren't finite or the same everywhere.
+    Args:
+        generator: The generator whose pictures are scored.
+        scorer: The scorer, on the generator's device.
+        n: The number of codes, at least 1: those of ``ganvas.seeds.label_seeds(n, seed)``.
+        psi: The truncation of the codes; 1 draws them from all of W.
+        seed: The first seed.
+        out: The folder that keeps the labels; without it they are kept in memory only.
+        keep_images: Whether ``out`` also keeps the pictures, as JPEG of 256 pixels (or the generator's own size, if smaller). The
+            decoded pictures are scored, and another scorer on the same folder takes them, too, instead of rendering them. A
+            folder that has pictures keeps them.
+        progress: Whether progress is shown on stderr.
+
+    Returns:
+        The codes (n, w_dim) with their scores (n, attributes).
+
+    Raises:
+        GanvasError: ``n``, ``psi`` or a seed is out of range, the folder can't be written or holds other labels (before anything
+            is written), or scores aren't finite or have the same value everywhere.
     """
     _check(n, psi, seed)
     view = _View(generator, scorer, Source(seed, float(psi), None, _shard))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset, Source, make_dataset
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, truncate, w_of_seeds
+from ganvas.generators.base import Generator, map_seeds, truncate
 
 LABEL_LOGIT = 4.0
 """The logit that stands for a yes, its negative for a no: what is told by eye is 98 % sure."""
@@ -52,7 +52,7 @@ def read_label_csv(path: str | Path, generator: Generator, psi: float = 1.0) -> 
 
 @torch.no_grad()
 def _codes(generator: Generator, seeds: list[int], psi: float) -> Tensor:
-    return truncate(w_of_seeds(generator, seeds), generator.w_avg, psi).cpu()
+    return truncate(map_seeds(generator, seeds), generator.w_avg, psi).cpu()
 
 
 def _table(path: Path) -> tuple[list[str], list[int], Tensor, str]:

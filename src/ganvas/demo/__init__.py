@@ -23,7 +23,7 @@ from ganvas.evaluation import plots
 from ganvas.evaluation.html_page import PageSection, render_page
 from ganvas.evaluation.success import ATTRIBUTES, COMPONENTS, SuccessProtocol, run_success
 from ganvas.evaluation.tables import success_table
-from ganvas.generators import card
+from ganvas.generators import find_card
 from ganvas.io.files import atomic_write, write_text
 from ganvas.io.images import encode_png
 from ganvas.progress import show_count, track
@@ -93,7 +93,7 @@ def run_demo(
     check_output(out / "index.html", (".html",))
     with clock.step(console, "Loading the generator, its scorer and the labels"):
         tools = load_tools(generator, dtype, device)
-        scorer = load_scorer(card(generator).scorer).to(tools.generator.device)
+        scorer = load_scorer(find_card(generator).scorer).to(tools.generator.device)
         data = load_labels(labels or shipped_labels(generator, scorer.name), tools.generator)
     with (
         clock.step(console, f"Fitting the compact editor on {len(data):,} labelled faces"),

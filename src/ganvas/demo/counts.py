@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ganvas.evaluation.html_page import PageSection
-from ganvas.generators import card
+from ganvas.generators import find_card
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.recipe.files import draw_sheet
 from ganvas.recipe.model import EditStep, FromSeed, Recipe, Tools, load_tools, render
@@ -38,7 +38,7 @@ def draw_count_strip(
     out: Path, how: CountStripConfig = CountStripConfig(), watch: Callable[[Sequence[Any]], Iterable[Any]] = iter
 ) -> PageSection:
     """Draw it into ``out`` and say what is on it: with the editor and the scorer that the generator's card names."""
-    named = card(how.generator)
+    named = find_card(how.generator)
     return draw_strip_with(load_tools(how.generator, editor=named.editor), load_scorer(named.scorer), how, out, watch)
 
 

@@ -65,9 +65,23 @@ def describe_editor(name: str) -> str:
 
 @leave_inference_mode()
 def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) -> Editor:
-    """Fit an editor on labelled codes of ``generators.base``; the ``options`` of an editor are taken as they are.
+    """Fit an editor on labelled codes.
 
-    Raises GanvasError for an unknown method or option, impossible options, and codes of another generator.
+    Args:
+        method: The name of a method, a module of ``ganvas.editors`` such as "compact" or "interfacegan".
+        data: Codes of ``generator`` with their scores.
+        generator: The generator that the codes belong to.
+        **options: The options of the method's own ``fit``, and ``masked``: the rows of W+ that the editor
+            moves, and how many rows there are.
+
+    Returns:
+        The fitted editor, on the generator's device; ``report`` holds what was measured on held-out codes.
+
+    Raises:
+        GanvasError: The method or an option is unknown, an option's value is impossible, or the codes are another generator's.
+
+    References:
+        Each method's module names its paper.
     """
     learn, rows = _method(method).fit, options.pop(MASKED, None)
     check_generator("The data", "?", data.generator, generator)
@@ -84,10 +98,18 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
 
 @leave_inference_mode()
 def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
-    """An editor by the name of one that ships (``ffhq/compact``) or by its file; on the device of
-    ``generators.base``, where given.
+    """Load an editor by its name or from a file.
 
-    Raises GanvasError where there is none, its file is damaged, or it is for another generator than ``generators.base``.
+    Args:
+        name: An editor that comes with ganvas, such as "ffhq/compact", or the path of a file that ``ganvas.editors.save``
+            wrote.
+        generator: The generator that the editor must belong to, and whose device it is moved to; without one it is on the CPU.
+
+    Returns:
+        The editor.
+
+    Raises:
+        GanvasError: There is no such editor or file, the file is damaged, or the editor belongs to another generator.
     """
     shipped = isinstance(name, str) and name in editor_names()
     path = _assets() / f"{name}.safetensors" if shipped else Path(name)

@@ -112,7 +112,7 @@ def draw_rows(n: int, batch: int, random: torch.Generator, device: torch.device)
 def scorer_of_labels(data: LatentDataset) -> Scorer | None:
     """The scorer that made the labels, where ganvas has it."""
     name, _, fingerprint = data.scorer.rpartition(":")
-    if name not in scorers.scorer_names():
+    if name not in scorers.list_scorers():
         return None
     scorer = scorers.load_scorer(name)
     return scorer if scorer.fingerprint == fingerprint else None

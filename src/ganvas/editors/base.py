@@ -64,9 +64,9 @@ def editor_metadata(
 
 
 class Editor(nn.Module, ABC):
-    """Exists only fitted; holds no generator.
+    """A fitted map that moves codes so that named attributes change; it holds no generator.
 
-    A change of 1.0 is one standard deviation of an attribute's Gaussianised score, as the ``data.probe`` reads it, the same
+    A change of 1.0 is one standard deviation of an attribute's Gaussianised score, as ``probe`` reads it, the same
     probe for every method; for a count it is one object. A change of 0 is the identity, exactly.
     Codes may have any float dtype, in any autograd mode: they come back in the dtype given, readings are float32.
     """
@@ -74,9 +74,9 @@ class Editor(nn.Module, ABC):
     method: str
     attributes: tuple[str, ...]
     generator: str
-    """The fingerprint of the generator whose codes it moves."""
+    """The fingerprint of the generator whose codes are moved."""
     space: str
-    """Where it learned, "w" or "w+"; it edits both."""
+    """The space of the codes that it was fitted on, "w" or "w+"; both can be edited."""
     gaussianize: Gaussianize
     probe: Probe
     """Both have one column for each of ``attributes``."""
@@ -85,19 +85,23 @@ class Editor(nn.Module, ABC):
     generator_name: str = "?"
     scorer: str = "?"
     options: Mapping[str, Any] = {}
-    """What ``fit`` was told."""
+    """The options of ``fit``."""
     report: Mapping[str, Any] = {}
-    """What ``fit`` measured on held-out codes."""
+    """Measurements of ``fit`` on held-out codes."""
 
     input_dtype = torch.float32
-    """What codes are converted to; the sum of codes and shifts is as exact as codes are."""
+    """The dtype that shifts are computed in; the sum of codes and shifts is as exact as codes are."""
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
         accept_any_floats_in(cls, {"shift": None, "shifts": None, "read": torch.float32})
 
     def describe(self, about: EditorMetadata) -> None:
-        """Take on what every editor knows; constructors call it."""
+        """Set the attributes that all editors have; constructors call it.
+
+        Args:
+            about: Method, attributes, generator, probe and all else that is stored with an editor.
+        """
         for name, value in vars(about).items():
             setattr(self, name, value)
         # Modules of its own: they move with the editor, and leave those of the data where they are.
@@ -106,14 +110,31 @@ class Editor(nn.Module, ABC):
 
     @abstractmethod
     def shift(self, w: W, changes: Scores) -> W:
-        """What to add to each row of a code whose rows' mean is ``w`` (n, w_dim), for changes (n, attributes)."""
+        """Compute what is added to every row of a code.
+
+        Args:
+            w: The mean of each code's rows (n, w_dim).
+            changes: Changes (n, attributes), 1.0 a standard deviation (or an object).
+
+        Returns:
+            Shifts (n, w_dim).
+        """
 
     def edit(self, ws: WPlus, changes: Mapping[str, float | Tensor]) -> WPlus:
-        """Codes moved by ``changes`` (attribute -> number, or one number a code); ``ws`` is left as it is.
+        """Move codes so that attributes change, several together; ``ws`` itself is not modified.
 
-        Several attributes are moved together. Every row of a code moves by the shift found for the rows' mean, but for
-        editors that say otherwise.
-        Raises GanvasError for an unknown attribute, a change that isn't finite, or as many changes as there aren't codes.
+        All rows of a code move by the shift for the rows' mean, except with editors that override ``shifts``.
+
+        Args:
+            ws: Codes (n, num_ws, w_dim).
+            changes: Attribute -> change, one number or a tensor of one number for each code; 1.0 is one standard deviation of the
+                Gaussianised score (for a count, one object), and attributes that aren't named change by 0.
+
+        Returns:
+            The moved codes (n, num_ws, w_dim), in the dtype of ``ws``.
+
+        Raises:
+            GanvasError: An attribute is unknown, a change isn't finite, or there aren't as many changes as codes.
         """
         wanted = self.changes(changes, ws)
         moved = wanted.ne(0).any(1)
@@ -126,16 +147,42 @@ class Editor(nn.Module, ABC):
 
     @accept_any_float()
     def shifts(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
-        """What to add to codes: one row for all of theirs, or one for each. For editors that don't move all rows alike."""
+        """Compute what is added to codes; overridden by editors that don't move all rows alike.
+
+        Args:
+            ws: Codes (n, num_ws, w_dim).
+            changes: Changes (n, attributes).
+
+        Returns:
+            Shifts (n, 1, w_dim), the same for all rows, or (n, num_ws, w_dim).
+        """
         return self.shift(ws.mean(1), changes)[:, None]
 
     @accept_any_float(torch.float32)
     def read(self, ws: WPlus) -> Scores:
-        """Where codes stand, (n, attributes), in the units of ``changes``: set a value by editing ``target - read``."""
+        """Read the attributes of codes; to set a value, edit by ``target - read``.
+
+        Args:
+            ws: Codes (n, num_ws, w_dim).
+
+        Returns:
+            Readings (n, attributes) in the units of changes, float32.
+        """
         return self.probe(ws.mean(1))
 
     def changes(self, changes: Mapping[str, float | Tensor], ws: WPlus) -> Scores:
-        """``changes`` as a matrix (n, attributes), checked."""
+        """Check changes and convert them to a matrix.
+
+        Args:
+            changes: Attribute -> change, as in ``edit``.
+            ws: The codes (n, num_ws, w_dim) that are moved.
+
+        Returns:
+            Changes (n, attributes).
+
+        Raises:
+            GanvasError: As in ``edit``.
+        """
         matrix = ws.new_zeros(ws.shape[0], len(self.attributes), dtype=self.input_dtype)
         for name, change in changes.items():
             if name not in self.attributes:

@@ -24,7 +24,7 @@ from ganvas.editors.base import Editor, EditorMetadata, LinearEditor, response_g
 from ganvas.editors.masked import MaskedEditor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, sample
-from ganvas.generators.stylegan2.rows import is_stylegan2, stylegan2_rows
+from ganvas.generators.stylegan2.rows import is_stylegan2, list_row_resolutions
 from ganvas.io.files import load_tensors, read_npy
 from ganvas.seeds import LABEL_SEED
 from ganvas.types import W
@@ -142,7 +142,7 @@ def fit_rows(
     if not is_stylegan2(n):
         known = f"1, {len(own)} as {generator.name!r} has, or StyleGAN2's (18 for 1024 pixels, 2 less for each half)"
         raise GanvasError(f"{path} holds a direction of {n} rows: it must have {known}.")
-    foreign = torch.tensor(stylegan2_rows(n))
+    foreign = torch.tensor(list_row_resolutions(n))
     rows = []
     for resolution in own:
         apart = (foreign.log2() - log2(resolution)).abs()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganvas.data.pca import PCA
-from ganvas.generators.base import Generator, w_of_seeds
+from ganvas.generators.base import Generator, map_seeds
 from ganvas.io import figures
 from ganvas.io.images import downscale, to_bytes
 
@@ -29,7 +29,7 @@ def plot_variation(results: dict[str, Any]) -> bytes:
 @torch.no_grad()
 def draw_projection(generator: Generator, pca: PCA, seeds: Sequence[int], size: int) -> Tensor:
     """Figure 1 of Lesné et al., (height, width, 3), uint8: faces (psi 1), each beside its projection on the components."""
-    w = w_of_seeds(generator, seeds)
+    w = map_seeds(generator, seeds)
     codes = generator.expand(torch.stack((w, pca.unproject(pca.project(w))), 1).flatten(0, 1))
     size = min(size, generator.resolution)
     pictures = [to_bytes(downscale(generator.synthesis(ws[None]), size))[0] for ws in codes]

@@ -33,7 +33,7 @@ from ganvas.identity import WIDTH, FaceEmbedder
 from ganvas.io.files import write_json, write_text
 from ganvas.recipe.files import check_output
 from ganvas.recipe.model import load_tools
-from ganvas.scorers import load_scorer, scorer_names
+from ganvas.scorers import list_scorers, load_scorer
 from ganvas.scorers.base import Scorer
 from ganvas.scorers.networks.dlib_weights import SHA256
 
@@ -75,7 +75,7 @@ def evaluate(
     names = QUICK_METHODS if wanted.methods is None and wanted.plan == QUICK else wanted.methods
     entries = select_entries(names, wanted.files)
     tools = load_tools(wanted.generator, wanted.dtype, wanted.device)
-    own = load_scorer(wanted.scorer or generators.card(wanted.generator).scorer).to(tools.generator.device)
+    own = load_scorer(wanted.scorer or generators.find_card(wanted.generator).scorer).to(tools.generator.device)
     data = load_usable(wanted.labels or shipped_labels(wanted.generator, own.name), tools.generator, own)
     panel, gaps = panel_of(own, wanted.judges)
     directions = None
@@ -134,10 +134,10 @@ def panel_of(own: Scorer, names: Sequence[str] | None, faces: bool = True) -> tu
     Raises GanvasError for an unknown name.
     """
     judges, gaps = [], []
-    for name in names if names is not None else scorer_names():
+    for name in names if names is not None else list_scorers():
         if name == own.name:
             continue
-        if name not in scorer_names():
+        if name not in list_scorers():
             load_scorer(name)  # says which there are
         try:
             judge = load_scorer(name)

@@ -37,7 +37,7 @@ from ganvas.metrics import (
 from ganvas.progress import show_advance
 from ganvas.recipe.files import check_output
 from ganvas.scorers.base import Scorer
-from ganvas.seeds import BENCH_SEED
+from ganvas.seeds import EVALUATION_SEED
 from ganvas.stats import Estimate, bootstrap_mean
 
 DOWNWARDS = ("Young",)
@@ -56,7 +56,7 @@ class SuccessProtocol:
     """
 
     n: int = 256
-    seed: int = BENCH_SEED
+    seed: int = EVALUATION_SEED
     psi: float = 1.0
     ladder: StrengthLadder = StrengthLadder(0.5, 6.0, climb=True)  # noqa: RUF009 (frozen)
     batch: int = 8

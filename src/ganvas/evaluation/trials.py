@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ganvas.control.search import ScoredView
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, truncate, w_of_seeds
+from ganvas.generators.base import Generator, map_seeds, truncate
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.metrics import Trial, to_readable
-from ganvas.seeds import BENCH_SEED
+from ganvas.seeds import EVALUATION_SEED
 from ganvas.types import Scores, WPlus
 
 POOL_CHUNK = 64
@@ -47,12 +47,12 @@ class FacePool:
     """Scored fresh faces, one pool for all attributes: face ``i`` is seed ``seed + i`` at ``psi``."""
 
     scores: Scores
-    seed: int = BENCH_SEED
+    seed: int = EVALUATION_SEED
     psi: float = 1.0
 
     def codes(self, generator: Generator, index: Tensor) -> WPlus:
         """The codes of some of its faces, (len(index), num_ws, w_dim)."""
-        w = w_of_seeds(generator, (self.seed + index).tolist())
+        w = map_seeds(generator, (self.seed + index).tolist())
         return generator.expand(truncate(w, generator.w_avg, self.psi))
 
     def lacking(self, view: ScoredView, goal: EditGoal) -> Tensor:

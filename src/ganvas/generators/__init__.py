@@ -1,4 +1,4 @@
-"""One file a family of generators; ``cards.toml`` names the ones that ``load_generator`` knows."""
+"""Generators, one module or package a family; ``cards.toml`` lists those that ``load_generator`` loads by name."""
 
 from __future__ import annotations
 
@@ -16,27 +16,30 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 
 @cache
-def _cards() -> dict[str, Card]:
+def _read_cards() -> dict[str, Card]:
     rows = tomllib.loads(files("ganvas.generators").joinpath("cards.toml").read_text(encoding="utf-8"))
     return {name: Card(name=name, **(row | {"files": tuple(row.get("files", ()))})) for name, row in rows.items()}
 
 
-def generator_names() -> tuple[str, ...]:
-    """The names that ``load_generator`` knows."""
-    return tuple(_cards())
+def list_generators() -> tuple[str, ...]:
+    """List the names that ``load_generator`` takes."""
+    return tuple(_read_cards())
 
 
-def card(name: str) -> Card:
-    """What is known about a generator without loading it; nothing, of a file. Raises GanvasError for any other name."""
-    if name in _cards():
-        return _cards()[name]
+def find_card(name: str) -> Card:
+    """Return the card of a generator by its name; an almost empty one for the path of a file.
+
+    Raises GanvasError for a name that is neither.
+    """
+    if name in _read_cards():
+        return _read_cards()[name]
     if not Path(name).is_file():
-        raise unknown("generator", name, [*generator_names(), "the path of a checkpoint"])
+        raise unknown("generator", name, [*list_generators(), "the path of a checkpoint"])
     return Card(name=Path(name).stem, licence="", source=str(name), family="", about="", scorer="")
 
 
 def describe_torch() -> str:
-    """Describe what computes on this processor: PyTorch's version and build, its instruction set, its threads."""
+    """Describe PyTorch on this processor: its version and build, its instruction set, its threads."""
     capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
     text = f"torch {torch.__version__}, {capability}, {threads} thread{'s' * (threads != 1)}"
     # PyTorch gives bfloat16 convolutions to oneDNN only where the processor has instructions for them.
@@ -44,8 +47,8 @@ def describe_torch() -> str:
 
 
 def check_device(device: str | torch.device) -> torch.device:
-    """``device`` as torch's own, known to work here. Raises GanvasError where it isn't."""
-    here = [
+    """Convert ``device`` to a ``torch.device``. Raises GanvasError where this machine doesn't have it."""
+    available = [
         "cpu",
         *(["cuda"] if torch.cuda.is_available() else []),
         *(["mps"] if torch.backends.mps.is_available() else []),
@@ -53,9 +56,11 @@ def check_device(device: str | torch.device) -> torch.device:
     try:
         place = torch.device(device)
     except RuntimeError:
-        raise unknown("device", device, here) from None
-    if place.type not in here:
-        raise GanvasError(f"Device {str(device)!r} isn't available on this machine: pick one of {', '.join(here)}.")
+        raise unknown("device", device, available) from None
+    if place.type not in available:
+        raise GanvasError(
+            f"Device {str(device)!r} isn't available on this machine: pick one of {', '.join(available)}."
+        )
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise GanvasError(f"Device {str(device)!r} isn't there: this machine has {torch.cuda.device_count()} of them.")
+        raise GanvasError(f"Device {str(device)!r} isn't available: this machine has {torch.cuda.device_count()} GPUs.")
     return place

@@ -1,4 +1,4 @@
-"""What a generator is, and how codes are drawn for it."""
+"""The base class of generators, and drawing codes for them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,21 @@ class Generator(nn.Module, ABC):
 
     A generator without a W is one whose mapping is the identity, with ``num_ws = 1`` and no style weights.
     Both take codes of any float dtype in any autograd mode: codes come back in the dtype given, pictures are float32.
+
+    References:
+        Karras et al., *Analyzing and Improving the Image Quality of StyleGAN*, 2020, https://arxiv.org/abs/1912.04958
+        (W); Abdal et al., *Image2StyleGAN*, 2019, https://arxiv.org/abs/1904.03189 (W+).
     """
 
     name: str
     z_dim: int
     w_dim: int
     num_labels: int = 0
+    """Labels of a conditional generator; 0 for an unconditional one."""
     resolution: int
+    """The side of a picture in pixels."""
     dtype: torch.dtype = torch.float32
-    """What synthesis computes in, whatever codes are."""
+    """The dtype that synthesis computes in, whatever that of the codes."""
     row_resolutions: tuple[int, ...]
     """The resolution that each row of W+ acts at, coarse to fine."""
     w_avg: Tensor
@@ -42,7 +48,7 @@ class Generator(nn.Module, ABC):
 
     @property
     def input_dtype(self) -> torch.dtype:
-        """What codes are converted to."""
+        """The dtype that codes are converted to."""
         return self.w_avg.dtype
 
     @property
@@ -52,36 +58,71 @@ class Generator(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.w_avg.device
 
     @abstractmethod
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
-        """Codes of W for codes of Z."""
+        """Map codes of Z to codes of W.
+
+        Args:
+            z: Codes (n, z_dim), drawn from the standard normal distribution.
+            labels: One-hot or soft conditions (n, num_labels), which a conditional generator needs.
+
+        Returns:
+            Codes (n, w_dim), without truncation.
+
+        Raises:
+            GanvasError: A conditional generator got no labels, or another one got some.
+        """
 
     @abstractmethod
     def synthesis(self, ws: WPlus) -> Images:
-        """Pictures for codes; constant noise, so equal codes give equal pixels; differentiable in ``ws``."""
+        """Draw pictures for codes, with constant noise: equal codes give equal pixels.
+
+        Args:
+            ws: Codes (n, num_ws, w_dim), one row for each modulated layer.
+
+        Returns:
+            RGB pictures (n, 3, resolution, resolution), float32, about within [-1, 1]; differentiable in ``ws``.
+
+        Raises:
+            GanvasError: The codes have another number of rows or dimensions.
+        """
 
     @abstractmethod
     def style_weights(self) -> list[Tensor]:
-        """The matrices (channels, w_dim) that turn each row into a style, for closed-form methods; [] without styles."""
+        """Return the matrices that turn each row of a code into a style, for methods in closed form.
+
+        Returns:
+            One matrix (channels, w_dim) for each row of W+; [] for a generator without styles.
+        """
 
     def expand(self, w: W) -> WPlus:
-        """A W+ code with equal rows, without copying memory."""
+        """Repeat codes of W for every row of W+, without copying memory.
+
+        Args:
+            w: Codes (n, w_dim).
+
+        Returns:
+            Codes (n, num_ws, w_dim) with equal rows.
+        """
         return w.unsqueeze(1).expand(-1, self.num_ws, -1)
 
 
-def align(codes: Tensor) -> Tensor:
-    """Copy codes to memory of their own: some processors add in another order where numbers lie otherwise.
+def copy_contiguous(codes: Tensor) -> Tensor:
+    """Copy codes to contiguous memory of their own; differentiable.
 
-    So equal codes give equal pixels, whether they were expanded, sliced or read from a file; differentiable.
+    Some processors add in another order where numbers lie otherwise. With a copy, equal codes give equal pixels whether they were
+    expanded, sliced or read from a file.
     """
     return codes.clone(memory_format=torch.contiguous_format)
 
 
 def draw_z(generator: Generator, seeds: Iterable[int]) -> Z:
-    """One z a seed: ``RandomState(seed).randn(z_dim)``, as NVIDIA's scripts draw it, so that a seed is a face anywhere.
+    """Draw one z for each seed: ``RandomState(seed).randn(z_dim)``, as NVIDIA's scripts do.
+
+    So a seed is the same face on any device.
 
     Raises GanvasError for a seed outside 0 … 2³² - 1.
     """
@@ -95,39 +136,63 @@ def draw_z(generator: Generator, seeds: Iterable[int]) -> Z:
 
 
 def truncate(w: W, w_avg: Tensor, psi: float) -> W:
-    """The truncation trick: ``w_avg + psi (w - w_avg)``; psi 1 leaves w as it is, bit for bit (StyleGAN, section 3.2)."""
+    """Truncate codes to ``w_avg + psi (w - w_avg)``; psi 1 leaves them as they are, bit for bit.
+
+    Karras et al., *A Style-Based Generator Architecture for Generative Adversarial Networks*, 2019, appendix B,
+    https://arxiv.org/abs/1812.04948.
+    """
     return w if psi == 1 else torch.lerp(w_avg.to(w), w, psi)
 
 
-def one_hot(generator: Generator, label: int) -> tuple[float, ...]:
-    """A label of a conditional generator, counted from 0. Raises GanvasError for one that it doesn't have."""
+def encode_label(generator: Generator, label: int) -> tuple[float, ...]:
+    """Encode a label of a conditional generator, counted from 0, as a one-hot vector.
+
+    Raises GanvasError for a label that it doesn't have.
+    """
     if not 0 <= label < generator.num_labels:
-        known = f"its labels are 0 to {generator.num_labels - 1}" if generator.num_labels else "it takes no labels"
-        raise GanvasError(f"Generator {generator.name!r} has no label {label}: {known}.")
+        choices = f"its labels are 0 to {generator.num_labels - 1}" if generator.num_labels else "it takes no labels"
+        raise GanvasError(f"Generator {generator.name!r} has no label {label}: {choices}.")
     return tuple(float(k == label) for k in range(generator.num_labels))
 
 
-def round_labels(generator: Generator, seeds: Iterable[int]) -> Labels | None:
-    """The labels of a conditional generator where none are chosen: they go round with the seeds; None of any other."""
+def assign_labels(generator: Generator, seeds: Iterable[int]) -> Labels | None:
+    """Assign label ``seed % num_labels`` to each seed, one-hot (n, num_labels); None for an unconditional generator."""
     if not generator.num_labels:
         return None
     return torch.eye(generator.num_labels, device=generator.device)[[seed % generator.num_labels for seed in seeds]]
 
 
-def w_of_seeds(generator: Generator, seeds: Iterable[int], labels: Labels | None = None) -> W:
-    """The w of seeds; of a conditional generator by default with ``round_labels``. Raises GanvasError as ``draw_z`` does."""
+def map_seeds(generator: Generator, seeds: Iterable[int], labels: Labels | None = None) -> W:
+    """Map seeds to codes of W (n, w_dim), of a conditional generator by default with the labels of ``assign_labels``.
+
+    Raises GanvasError as ``draw_z`` does.
+    """
     seeds = list(seeds)
-    return generator.mapping(draw_z(generator, seeds), round_labels(generator, seeds) if labels is None else labels)
+    return generator.mapping(draw_z(generator, seeds), assign_labels(generator, seeds) if labels is None else labels)
 
 
 @torch.no_grad()
 def sample(generator: Generator, n: int, psi: float = 0.7, seed: int = 0, labels: Labels | None = None) -> WPlus:
-    """The codes of seeds ``seed … seed + n - 1`` after truncation, shape (n, num_ws, w_dim); rows are equal.
+    """Draw the codes of ``n`` consecutive seeds, truncated towards the mean of W.
 
-    ``data.label_files`` (n, num_labels) are a conditional generator's, by default ``round_labels``. Raises
-    GanvasError where ``n`` < 1 or a seed is out of range.
+    Args:
+        generator: The generator whose codes are drawn.
+        n: The number of codes, at least 1.
+        psi: The truncation: 1 leaves codes as they are, smaller values give more typical pictures of less variety.
+        seed: The first seed, from 0 to 2³² - 1; code ``i`` is that of ``seed + i``, the same on any device.
+        labels: Conditions (n, num_labels) of a conditional generator; by default label ``seed % num_labels`` for each.
+
+    Returns:
+        Codes (n, num_ws, w_dim) with equal rows, on the generator's device.
+
+    Raises:
+        GanvasError: ``n`` is less than 1, a seed is out of range, or labels don't fit the generator.
+
+    References:
+        Karras et al., *A Style-Based Generator Architecture for Generative Adversarial Networks*, 2019, appendix B,
+        https://arxiv.org/abs/1812.04948 (the truncation trick).
     """
     if n < 1:
         raise GanvasError(f"The number of codes must be at least 1, not {n}.")
-    w = w_of_seeds(generator, range(seed, seed + n), labels)
+    w = map_seeds(generator, range(seed, seed + n), labels)
     return generator.expand(truncate(w, generator.w_avg, psi))

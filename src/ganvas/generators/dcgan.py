@@ -1,4 +1,4 @@
-"""Generators without a W, like DCGAN's: a row of plain layers from z to the picture, as a small card lists them.
+"""Generators without a W, such as DCGAN: plain layers from z to the picture, as a small card lists them.
 
 Radford et al., *Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks*, 2016,
 https://arxiv.org/abs/1511.06434. The space to edit is z, or what leaves the first layer ("potentially any GAN": Lesné et
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.generators.base import Generator, align, draw_z
+from ganvas.generators.base import Generator, copy_contiguous, draw_z
 from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
 
@@ -26,17 +26,20 @@ KIND, FAMILY, VERSION = "generator", "dcgan", 1
 WEIGHTED = ("deconvolution", "convolution", "linear", "norm")
 PLAIN = ("relu", "leaky_relu", "tanh", "sigmoid", "reshape", "double")
 SPACES = ("z", "first")
-MOST_LAYERS, MOST = 200, 65_536
-"""Layers of a card, and numbers that a code may have."""
-MEAN_OF = 1024
+MAX_LAYERS = 200
+MAX_CODE_SIZE = 65_536
+"""The most numbers of a code."""
+W_AVG_SAMPLES = 1024
 """Codes whose mean is the centre of truncation, for the space "first"."""
-MOST_OF_PICTURE, MOST_AT_ONCE = MOST * 64 * 3, 2**26
-"""Numbers that a layer may make of one code, and that are held of all codes of a batch where they are many."""
+MAX_LAYER_SIZE = MAX_CODE_SIZE * 64 * 3
+"""The most numbers that a layer may give for one code."""
+MAX_BATCH_SIZE = 2**26
+"""The most numbers that a layer gives for a batch of codes while ``w_avg`` is computed."""
 
 
 @dataclass(frozen=True)
 class DcganLayer:
-    """One layer. ``name``: its weights' in the state dict, for the kinds of ``WEIGHTED``.
+    """One layer. ``name`` is that of its weights in the state dict, for the kinds of ``WEIGHTED``.
 
     "deconvolution" and "convolution" have a stride and a padding, "leaky_relu" a slope, "reshape" the shape (channels,
     height, width), "norm" an epsilon; "double" repeats each pixel 2×2 times.
@@ -64,9 +67,9 @@ class DcganLayer:
 
 @dataclass(frozen=True)
 class DcganArchitecture:
-    """What a card says: the layers, in their order, and the space to edit, z or what leaves the first layer.
+    """The content of a card: the layers, in their order, and the space to edit, z or the output of the first layer.
 
-    That is the first layer with what follows it up to the next one with a kernel: its norm and its activation.
+    The first layer includes what follows it up to the next one with a kernel: its norm and its activation.
     """
 
     z_dim: int
@@ -74,42 +77,40 @@ class DcganArchitecture:
     space: str = "z"
 
     def __post_init__(self) -> None:
-        if type(self.z_dim) is not int or not 1 <= self.z_dim <= MOST:
-            raise GanvasError(f"z_dim must be a whole number from 1 to {MOST}, not {self.z_dim}.")
+        if type(self.z_dim) is not int or not 1 <= self.z_dim <= MAX_CODE_SIZE:
+            raise GanvasError(f"z_dim must be a whole number from 1 to {MAX_CODE_SIZE}, not {self.z_dim}.")
         if self.space not in SPACES:
             raise unknown("space", self.space, SPACES)
-        if not 1 <= len(self.layers) <= MOST_LAYERS or not any(step.kind in WEIGHTED for step in self.layers):
-            raise GanvasError(f"A generator has 1 to {MOST_LAYERS} layers, some with weights, not {len(self.layers)}.")
+        if not 1 <= len(self.layers) <= MAX_LAYERS or not any(step.kind in WEIGHTED for step in self.layers):
+            raise GanvasError(f"A generator has 1 to {MAX_LAYERS} layers, some with weights, not {len(self.layers)}.")
 
     @property
     def first(self) -> int:
-        """How many layers make a code: 0 for the space "z"."""
+        """The number of layers before the space to edit: 0 for the space "z"."""
         heavy = [i for i, step in enumerate(self.layers) if step.kind in WEIGHTED[:3]]
         return 0 if self.space == "z" else (heavy[1] if len(heavy) > 1 else len(self.layers))
 
 
-def parse_architecture(found: Any, origin: str | Path) -> DcganArchitecture:
-    """The shape that a card or a file's description lists. Raises GanvasError for anything else, with what is wrong."""
-    if not isinstance(found, dict) or not set(found) <= {"z_dim", "layers", "space"} or "layers" not in found:
-        raise GanvasError(f"{origin} must say z_dim, space and layers of a generator, and nothing else.")
-    known = {field.name: type(field.default) for field in fields(DcganLayer)} | {"kind": str}
-    layers, steps = found["layers"], []
+def parse_architecture(value: Any, origin: str | Path) -> DcganArchitecture:
+    """Parse the architecture that a card or a file's metadata lists. Raises GanvasError, with the reason, for anything else."""
+    if not isinstance(value, dict) or not set(value) <= {"z_dim", "layers", "space"} or "layers" not in value:
+        raise GanvasError(f"{origin} must have z_dim, space and layers of a generator, and nothing else.")
+    types = {field.name: type(field.default) for field in fields(DcganLayer)} | {"kind": str}
+    layers, steps = value["layers"], []
     for row in layers if isinstance(layers, list) else [None]:
-        if not isinstance(row, dict) or "kind" not in row or not set(row) <= set(known):
+        if not isinstance(row, dict) or "kind" not in row or not set(row) <= set(types):
             raise GanvasError(f'{origin}: a layer is like {{kind = "deconvolution", name = "main.0", stride = 2}}.')
-        row = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-        for key, value in row.items():
-            inner = value if isinstance(value, tuple) else ()
-            good = isinstance(value, (int, float) if known[key] is float else known[key]) and not isinstance(
-                value, bool
-            )
-            if not good or not all(type(n) is int for n in inner):
-                raise GanvasError(f"{origin}: a layer's {key} can't be {row[key]!r}.")
-        steps.append(_told(origin, DcganLayer, row))
-    return _told(origin, DcganArchitecture, {**found, "layers": tuple(steps)})
+        row = {key: tuple(item) if isinstance(item, list) else item for key, item in row.items()}
+        for key, item in row.items():
+            inner = item if isinstance(item, tuple) else ()
+            expected = (int, float) if types[key] is float else types[key]
+            if not isinstance(item, expected) or isinstance(item, bool) or not all(type(n) is int for n in inner):
+                raise GanvasError(f"{origin}: a layer's {key} can't be {item!r}.")
+        steps.append(_construct(origin, DcganLayer, row))
+    return _construct(origin, DcganArchitecture, {**value, "layers": tuple(steps)})
 
 
-def _told(origin: str | Path, kind: Any, values: Mapping[str, Any]) -> Any:
+def _construct(origin: str | Path, kind: Any, values: Mapping[str, Any]) -> Any:
     try:
         return kind(**values)
     except GanvasError as error:
@@ -118,14 +119,14 @@ def _told(origin: str | Path, kind: Any, values: Mapping[str, Any]) -> Any:
         raise GanvasError(f"{origin} lacks something, or has it as another type: it needs z_dim and layers.") from None
 
 
-def weight_names(shape: DcganArchitecture) -> list[str]:
-    """The weights that ``shape`` needs; biases and a norm's scale may be missing."""
+def list_weights(shape: DcganArchitecture) -> list[str]:
+    """List the weights that ``shape`` needs; biases and a norm's scale may be missing."""
     needed = {"norm": ("running_mean", "running_var")}
     return [f"{s.name}.{part}" for s in shape.layers if s.name for part in needed.get(s.kind, ("weight",))]
 
 
 class Dcgan(Generator):
-    """The frozen network of ``shape``; its pictures are square, and grey ones repeat their channel."""
+    """The frozen network of ``shape``, with square pictures; grey ones repeat their channel."""
 
     def __init__(
         self,
@@ -134,53 +135,54 @@ class Dcgan(Generator):
         name: str = FAMILY,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Raises GanvasError where ``state`` lacks weights, or the layers don't follow from one another to a picture."""
+        """Raise GanvasError where ``state`` lacks weights, or the layers don't fit one another or don't end in a picture."""
         super().__init__()
         self.name, self.shape, self.dtype, self.z_dim = name, shape, dtype, shape.z_dim
-        for key in weight_names(shape):
+        for key in list_weights(shape):
             if key not in state:
                 raise GanvasError(f"These are not the weights that the card lists: {key!r} is missing.")
-        own = {key: value.float() for key, value in state.items() if key.rpartition(".")[0] in _named(shape)}
-        # The card decides what weights and codes mean: equal weights with another card are another generator.
+        names = {step.name for step in shape.layers if step.name}
+        own = {key: value.float() for key, value in state.items() if key.rpartition(".")[0] in names}
+        # The card decides what weights and codes mean: the same weights with another card are another generator.
         self.fingerprint = hash_weights({**own, json.dumps(asdict(shape), sort_keys=True): torch.zeros(0)}.items())
         self.weights = nn.ParameterDict({key.replace(".", "/"): nn.Parameter(value) for key, value in own.items()})
         self.requires_grad_(False)
-        self._try("meta")  # sizes alone, before anything of them is made
-        self.inner, picture, largest = self._try("cpu")
+        self._trace("meta")  # sizes alone, before memory is allocated
+        self.inner, picture, largest = self._trace("cpu")
         if len(picture) != 3 or picture[0] not in (1, 3) or picture[1] != picture[2]:
             raise GanvasError(f"The card's layers end in {picture}: a picture is 1 or 3 channels of a square.")
         self.resolution, self.row_resolutions = picture[1], (picture[1],)
         self.w_dim = torch.Size(self.inner).numel()
-        if self.w_dim > MOST:
+        if self.w_dim > MAX_CODE_SIZE:
             raise GanvasError(
-                f"What leaves the first layer has {self.w_dim:,} numbers: at most {MOST:,} can be edited."
+                f"The output of the first layer has {self.w_dim:,} numbers: at most {MAX_CODE_SIZE:,} can be edited."
             )
         self.w_avg = nn.Buffer(torch.zeros(self.w_dim))
         if shape.first:
             with torch.no_grad():
-                parts = draw_z(self, range(MEAN_OF)).split(max(1, MOST_AT_ONCE // largest))
+                parts = draw_z(self, range(W_AVG_SAMPLES)).split(max(1, MAX_BATCH_SIZE // largest))
                 self.w_avg.copy_(torch.cat([self.mapping(z) for z in parts]).mean(0))
 
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
-        """z itself, or what leaves the first layer, as one vector."""
+        """Return z itself, or the output of the first layer as one vector (n, w_dim)."""
         if labels is not None:
             raise GanvasError(f"Generator {self.name!r} is unconditional: it takes no labels.")
         return self._run(z, 0, self.shape.first, torch.float32).flatten(1) if self.shape.first else z
 
     def style_weights(self) -> list[Tensor]:
-        """[]: there are no styles."""
+        """Return []: there are no styles."""
         return []
 
     def synthesis(self, ws: WPlus) -> Images:
-        """Pictures (n, 3, resolution, resolution), float32."""
+        """Draw pictures (n, 3, resolution, resolution), float32."""
         if ws.shape[1:] != (1, self.w_dim):
             raise GanvasError(f"Codes for {self.name!r} have shape (n, 1, {self.w_dim}), not {tuple(ws.shape)}.")
-        x = align(ws).reshape(len(ws), *self.inner)
+        x = copy_contiguous(ws).reshape(len(ws), *self.inner)
         return self._run(x, self.shape.first, len(self.shape.layers), self.dtype).float().expand(-1, 3, -1, -1)
 
     @torch.no_grad()
-    def _try(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-        """The shapes of a code and of a picture, and the most numbers that a layer makes of one code.
+    def _trace(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+        """Return the shapes of a code and of a picture, and the most numbers that a layer gives for one code.
 
         Raises GanvasError where a layer doesn't fit the one before.
         """
@@ -191,11 +193,12 @@ class Dcgan(Generator):
             except (RuntimeError, IndexError, TypeError, ValueError):
                 what = f"{step.kind} {step.name}".strip()
                 raise GanvasError(
-                    f"The card's layer {i} ({what}) doesn't fit what comes in, {tuple(x.shape[1:])}."
+                    f"The card's layer {i} ({what}) doesn't fit its input of shape {tuple(x.shape[1:])}."
                 ) from None
-            if not 0 < x.numel() <= MOST_OF_PICTURE:
-                words = "too many" if x.numel() else "nothing is left"
-                raise GanvasError(f"The card's layer {i} makes {x.numel():,} numbers of a picture: {words}.")
+            if not 0 < x.numel() <= MAX_LAYER_SIZE:
+                raise GanvasError(
+                    f"The card's layer {i} gives {x.numel():,} numbers for a picture: 1 to {MAX_LAYER_SIZE:,} are possible."
+                )
             largest = max(largest, x.numel())
             inner = tuple(x.shape[1:]) if i + 1 == self.shape.first else inner
         return inner, tuple(x.shape[1:]), largest
@@ -229,7 +232,3 @@ class Dcgan(Generator):
         if step.kind == "leaky_relu":
             return F.leaky_relu(x, step.slope)
         return {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": lambda y: torch.sigmoid(y) * 2 - 1}[step.kind](x)
-
-
-def _named(shape: DcganArchitecture) -> set[str]:
-    return {step.name for step in shape.layers if step.name}

@@ -14,32 +14,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, align
+from ganvas.generators.base import Generator, copy_contiguous
 from ganvas.io import hub
 from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
 
 STRIP_ROWS = 64
-"""Rows computed at a time at high resolutions: what one strip needs stays in the processor's cache."""
-STRIP_FROM = 256
-"""The resolution from which strips pay; below it a whole layer fits."""
+"""Rows computed at a time at high resolutions, so that one strip stays in the processor's cache."""
+MIN_STRIP_RESOLUTION = 256
+"""The resolution from which strips are faster; below it a whole layer fits in the cache."""
 
 
 def load(card: hub.Card, device: torch.device, dtype: torch.dtype) -> MobileStyleGAN:
-    """The network that ``card`` names, on ``device``. Raises GanvasError where its weights can't be had."""
+    """Load the network that ``card`` describes, on ``device``. Raises GanvasError where its weights can't be downloaded."""
     return MobileStyleGAN(hub.load_weights(card), card.name, dtype).to(device)
 
 
 class MobileStyleGAN(Generator):
-    """``widths[i]`` channels leave the block at resolution 8·2ⁱ; the picture has twice the last block's resolution.
+    """A frozen MobileStyleGAN; ``widths[i]`` channels leave the block at resolution 8·2ⁱ.
 
-    W+ has one row a modulated layer: the first convolution, then (up, first, second) a block, then the output layer.
+    The picture has twice the last block's resolution.
+
+    W+ has one row for each modulated layer: the first convolution, then (up, first, second) a block, then the output layer.
     Weights keep the names of ``state``; the four subbands of a channel are stored band by band (LL, LH, HL, HH), not
     channel by channel, so that the inverse wavelet transform reads contiguous memory.
     """
 
     def __init__(self, state: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.float32) -> None:
-        """Raises GanvasError where ``state`` isn't the weights of such a network."""
+        """Raise GanvasError where ``state`` isn't the weights of such a network."""
         super().__init__()
         state = dict(state)
         self.name, self.dtype = name, dtype
@@ -53,7 +55,7 @@ class MobileStyleGAN(Generator):
             raise GanvasError(f"These are not MobileStyleGAN's weights: {error} is missing.") from None
         except IndexError:
             raise GanvasError(
-                "These are not MobileStyleGAN's weights: there are no blocks, or a matrix is flat."
+                "These are not MobileStyleGAN's weights: there are no blocks, or a matrix has one axis only."
             ) from None
         self.depth = _count(state, "mapping")
         _check(state, _shapes(self.widths, first, self.z_dim, self.w_dim, self.depth), self.w_avg)
@@ -67,7 +69,7 @@ class MobileStyleGAN(Generator):
         self.requires_grad_(False)
 
     def _place(self, key: str, value: Tensor) -> Tensor:
-        # Styles and codes stay in float32: they cost nothing, and an edit lives in their last digits.
+        # Styles and codes stay in float32: that is cheap, and rounding them would change small edits.
         if key.startswith(("mapping", "affine")):
             return value.float()
         value = value.to(self.dtype)
@@ -77,7 +79,7 @@ class MobileStyleGAN(Generator):
         return self.weights[key.replace(".", "/")]
 
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
-        """Eight equal layers with leaky ReLU after z is scaled to unit mean square (StyleGAN2)."""
+        """Scale z to unit mean square, then apply eight layers with leaky ReLU (StyleGAN2)."""
         if labels is not None:
             raise GanvasError(f"Generator {self.name!r} is unconditional: it takes no labels.")
         x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
@@ -87,18 +89,18 @@ class MobileStyleGAN(Generator):
         return x
 
     def style_weights(self) -> list[Tensor]:
-        """The affine layer of each row, (channels, w_dim)."""
+        """Return the affine layer of each row, (channels, w_dim)."""
         return [self._weight(f"affine.{i}.weight") for i in range(self.num_ws)]
 
     def synthesis(self, ws: WPlus) -> Images:
-        """Pictures (n, 3, resolution, resolution), float32, one code at a time: the batch size changes no pixel."""
+        """Draw pictures (n, 3, resolution, resolution), float32, one code at a time: the batch size changes no pixel."""
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise GanvasError(
                 f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
             )
-        return torch.cat([self._picture(align(code)) for code in ws])
+        return torch.cat([self._draw(copy_contiguous(code)) for code in ws])
 
-    def _picture(self, code: Tensor) -> Tensor:
+    def _draw(self, code: Tensor) -> Tensor:
         styles = [
             F.linear(row, self._weight(f"affine.{i}.weight"), self._weight(f"affine.{i}.bias"))
             for i, row in enumerate(code)
@@ -107,11 +109,11 @@ class MobileStyleGAN(Generator):
         x = F.conv2d(first, self._weight("conv.weight"), self._weight("conv.bias"), padding=1)
         x = F.leaky_relu_(x.add_(self._weight("conv.noise")), 0.2)
         for i in range(len(self.widths)):
-            x = self._block(x, i, styles[1 + 3 * i : 4 + 3 * i], styles[-1])
+            x = self._apply_block(x, i, styles[1 + 3 * i : 4 + 3 * i], styles[-1])
         return x.float()
 
-    def _block(self, x: Tensor, i: int, styles: list[Tensor], last: Tensor) -> Tensor:
-        """Block ``i`` on the whole of ``x``, or strip by strip; the last block ends in the picture."""
+    def _apply_block(self, x: Tensor, i: int, styles: list[Tensor], last: Tensor) -> Tensor:
+        """Apply block ``i`` to the whole of ``x``, or strip by strip; the last block gives the picture."""
         resolution = 2 * x.shape[2]
         up = (styles[0] / 2).to(self.dtype)[:, None, None]
         # Modulating 9 weights a channel costs less than scaling the activations of that channel.
@@ -125,7 +127,9 @@ class MobileStyleGAN(Generator):
             output = scaled.contiguous(memory_format=torch.channels_last), self._weight("to_img.bias") / 2
         # On a GPU and under autograd whole layers are faster; strips are for caches.
         strip = (
-            STRIP_ROWS if x.device.type == "cpu" and resolution >= STRIP_FROM and not x.requires_grad else resolution
+            STRIP_ROWS
+            if x.device.type == "cpu" and resolution >= MIN_STRIP_RESOLUTION and not x.requires_grad
+            else resolution
         )
         strips = []
         for top in range(0, resolution, strip):
@@ -143,12 +147,12 @@ class MobileStyleGAN(Generator):
 
 
 def inverse_haar(bands: Tensor) -> Tensor:
-    """The inverse Haar transform of twice the bands: (n, 4c, h, w), band by band, to (n, c, 2h, 2w)."""
+    """Apply the inverse Haar transform to twice the bands: (n, 4c, h, w), band by band, to (n, c, 2h, 2w)."""
     low, vertical, horizontal, diagonal = bands.chunk(4, 1)
     top, bottom = low + vertical, low - vertical
     left, right = horizontal + diagonal, horizontal - diagonal
     n, c, h, w = low.shape
-    # Written in place: stacking would lose the channels-last order that makes the convolutions after it fast.
+    # Written in place: stacking would lose the channels-last order that makes the next convolutions fast.
     pixels = torch.empty(
         (n, c, 2 * h, 2 * w), dtype=bands.dtype, device=bands.device, memory_format=torch.channels_last
     )
@@ -166,7 +170,7 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
 def _shapes(
     widths: list[int], first: tuple[int, ...], z_dim: int, w_dim: int, depth: int
 ) -> dict[str, tuple[int, ...]]:
-    """The name and shape of every weight; ``first``: the channels that leave and enter the first convolution."""
+    """List the name and shape of every weight; ``first``: the channels that leave and enter the first convolution."""
     channels, entering = first
     shapes: dict[str, tuple[int, ...]] = {"const": (1, entering, 4, 4), "conv.weight": (channels, entering, 3, 3)}
     shapes |= {"conv.bias": (channels,), "conv.noise": (1, 1, 4, 4), "w_avg": (w_dim,)}
@@ -185,11 +189,11 @@ def _shapes(
     return shapes | {"to_img.weight": (12, channels, 1, 1), "to_img.bias": (12,)}
 
 
-def _check(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], w_avg: Tensor) -> None:
-    """Raises GanvasError where names or shapes aren't the ``balance.score_ranges`` ones."""
-    found = {name: tuple(value.shape) for name, value in state.items()} | {"w_avg": tuple(w_avg.shape)}
-    for name in (*wanted, *found):
-        if found.get(name) != wanted.get(name):
-            told = "is missing" if name not in found else f"has shape {found[name]}, not {wanted.get(name)}"
-            told = told if name in wanted else "is one too many"
-            raise GanvasError(f"These are not MobileStyleGAN's weights: {name[:80]!r} {told}.")
+def _check(state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], w_avg: Tensor) -> None:
+    """Raise GanvasError where names or shapes aren't the expected ones."""
+    actual = {name: tuple(value.shape) for name, value in state.items()} | {"w_avg": tuple(w_avg.shape)}
+    for name in (*expected, *actual):
+        if actual.get(name) != expected.get(name):
+            problem = "is missing" if name not in actual else f"has shape {actual[name]}, not {expected.get(name)}"
+            problem = problem if name in expected else "isn't one of them"
+            raise GanvasError(f"These are not MobileStyleGAN's weights: {name[:80]!r} {problem}.")

@@ -21,11 +21,11 @@ from ganvas.generators.base import draw_z
 from ganvas.generators.mobilestylegan import MobileStyleGAN
 
 MAX_XML_BYTES = 4 << 20
-"""Bytes of XML that are read at most."""
+"""The most bytes of XML that are read."""
 ITEM_SIZES = {"f32": 4, "i64": 8, "i32": 4}
-"""Bytes of a number of each type that constants have here."""
+"""Bytes of a number of each type that constants may have."""
 W_AVG_SEEDS = 10_000
-"""The mean of W is taken over the codes of the seeds 0 … 9,999."""
+"""Seeds 0 … 9,999 give the codes whose mean is ``w_avg``."""
 
 NETWORK = re.compile(r"isc\+\+l(?:shsdc\+\+lsdc\+\+l)+sc\+h")
 """The steps of a MobileStyleGAN: constant input, style, convolution, + noise or bias, leaky ReLU, inverse Haar
@@ -34,7 +34,7 @@ transform, depthwise convolution."""
 
 @dataclass(frozen=True)
 class IrNode:
-    """One node: its type, its attributes, and the ids of the layers it reads from, in the order of its ports."""
+    """One layer: its type, its attributes, and the ids of the layers of its inputs, in the order of its ports."""
 
     kind: str
     attributes: dict[str, str]
@@ -43,35 +43,35 @@ class IrNode:
 
 @dataclass(frozen=True)
 class IrGraph:
-    """A network as read; every constant lies within ``data``."""
+    """A network; every constant lies within ``data``."""
 
     layers: dict[str, IrNode]
     data: bytes
 
     def kind(self, key: str) -> str:
-        """The type of a layer."""
+        """Return the type of a layer."""
         return self.layers[key].kind
 
     def inputs(self, key: str, count: int) -> tuple[str, ...]:
-        """The ``count`` layers that a layer reads from. Raises GanvasError where there are fewer or more."""
-        found = self.layers[key].inputs
-        if len(found) != count:
-            raise GanvasError(f"Layer {key} ({self.kind(key)}) of the IR has {len(found)} inputs instead of {count}.")
-        return found
+        """Return the ``count`` layers of a layer's inputs. Raises GanvasError where there are fewer or more."""
+        inputs = self.layers[key].inputs
+        if len(inputs) != count:
+            raise GanvasError(f"Layer {key} ({self.kind(key)}) of the IR has {len(inputs)} inputs instead of {count}.")
+        return inputs
 
     def constant(self, key: str) -> Tensor:
-        """The numbers of a constant. Raises GanvasError for another layer or type, or a number that isn't finite."""
+        """Return a constant as a tensor. Raises GanvasError for another layer or type, or a number that isn't finite."""
         layer = self.layers[key]
         if layer.kind != "Const" or layer.attributes["element_type"] != "f32":
             raise GanvasError(f"Layer {key} ({layer.kind}) of the IR should be a constant of float32.")
-        shape = _shape(layer.attributes)
+        shape = _parse_shape(layer.attributes)
         values = np.frombuffer(self.data, "<f4", prod(shape), int(layer.attributes["offset"])).reshape(shape)
         if not np.isfinite(values).all():
             raise GanvasError(f"Layer {key} of the IR holds numbers that aren't finite.")
         return torch.from_numpy(values.astype(np.float32))
 
     def split(self, key: str, *kinds: str) -> tuple[str, str]:
-        """The two inputs of a layer, the one of the given kinds first. Raises GanvasError where it has none."""
+        """Return the two inputs of a layer, one of the given kinds first. Raises GanvasError where it has none of them."""
         first, second = self.inputs(key, 2)
         if self.kind(first) in kinds:
             return first, second
@@ -80,29 +80,31 @@ class IrGraph:
         raise GanvasError(f"Layer {key} ({self.kind(key)}) of the IR has no input of the type {' or '.join(kinds)}.")
 
     def result(self) -> str:
-        """What the network gives. Raises GanvasError unless it gives one thing."""
-        found = [key for key, layer in self.layers.items() if layer.kind == "Result"]
-        if len(found) != 1:
-            raise GanvasError(f"The IR has {len(found)} results instead of 1.")
-        return self.inputs(found[0], 1)[0]
+        """Return the layer of the network's result. Raises GanvasError unless there is exactly one."""
+        results = [key for key, layer in self.layers.items() if layer.kind == "Result"]
+        if len(results) != 1:
+            raise GanvasError(f"The IR has {len(results)} results instead of 1.")
+        return self.inputs(results[0], 1)[0]
 
 
 def convert(mapping_xml: bytes, mapping_bin: bytes, synthesis_xml: bytes, synthesis_bin: bytes) -> dict[str, Tensor]:
-    """The weights that ``MobileStyleGAN`` takes, from its two networks; ``w_avg`` is computed.
+    """Convert the two networks of a MobileStyleGAN to the weights that ``MobileStyleGAN`` takes; ``w_avg`` is computed.
 
-    Raises GanvasError for files that aren't such networks, or not whole.
+    Raises GanvasError for files that aren't such networks, or are damaged.
     """
     weights = _mapping(read(mapping_xml, mapping_bin)) | _synthesis(read(synthesis_xml, synthesis_bin))
-    return weights | {"w_avg": _mean_w(weights)}
+    return weights | {"w_avg": _compute_w_avg(weights)}
 
 
 def read(xml: bytes, data: bytes) -> IrGraph:
-    """The graph in ``xml``, with the constants in ``data``. Raises GanvasError where it isn't sound."""
+    """Read the graph in ``xml``, with the constants in ``data``. Raises GanvasError where either is damaged."""
     try:
         text = xml.decode("utf-8")
-        # Declarations could name entities that grow without end or other files; IRs have none.
+        # Declarations could define entities that grow without end, or read other files; IRs have none.
         if len(xml) > MAX_XML_BYTES or "<!" in text:
-            raise GanvasError(f"The IR's XML has {len(xml)} bytes or a declaration: it isn't read.")
+            raise GanvasError(
+                f"The IR's XML isn't read: it has a declaration, or {len(xml)} of at most {MAX_XML_BYTES} bytes."
+            )
         root = ElementTree.fromstring(text)
     except (UnicodeDecodeError, ElementTree.ParseError) as error:
         raise GanvasError(f"The IR's XML is broken: {error}.") from None
@@ -112,30 +114,34 @@ def read(xml: bytes, data: bytes) -> IrGraph:
         )
     inputs: dict[str, dict[int, str]] = {}
     for edge in root.iterfind("edges/edge"):
-        inputs.setdefault(edge.get("to-layer", ""), {})[_whole(edge.get("to-port"))] = edge.get("from-layer", "")
+        inputs.setdefault(edge.get("to-layer", ""), {})[_parse_integer(edge.get("to-port"))] = edge.get(
+            "from-layer", ""
+        )
     layers = {}
     for layer in root.iterfind("layers/layer"):
-        key, found = layer.get("id", ""), layer.find("data")
+        key, data_element = layer.get("id", ""), layer.find("data")
         ports = inputs.get(key, {})
         sources = tuple(ports[port] for port in sorted(ports))
-        layers[key] = IrNode(layer.get("type", ""), dict(found.attrib) if found is not None else {}, sources)
+        layers[key] = IrNode(
+            layer.get("type", ""), dict(data_element.attrib) if data_element is not None else {}, sources
+        )
         if layers[key].kind == "Const":
             _check_constant(key, layers[key].attributes, len(data))
     missing = {source for layer in layers.values() for source in layer.inputs} - layers.keys()
     if missing:
-        raise GanvasError(f"The IR's edges start at layers that it doesn't have: {', '.join(sorted(missing)[:3])}.")
+        raise GanvasError(f"The IR has edges from layers that don't exist: {', '.join(sorted(missing)[:3])}.")
     return IrGraph(layers, data)
 
 
-def _whole(text: str | None) -> int:
+def _parse_integer(text: str | None) -> int:
     if text is None or not re.fullmatch(r"[0-9]{1,12}", text):
         raise GanvasError(f"The IR has {str(text)[:20]!r} where a whole number belongs.")
     return int(text)
 
 
-def _shape(attributes: dict[str, str]) -> tuple[int, ...]:
+def _parse_shape(attributes: dict[str, str]) -> tuple[int, ...]:
     text = attributes.get("shape", "")
-    return tuple(_whole(part.strip()) for part in text.split(",")) if text else ()
+    return tuple(_parse_integer(part.strip()) for part in text.split(",")) if text else ()
 
 
 def _check_constant(key: str, attributes: dict[str, str], length: int) -> None:
@@ -144,19 +150,19 @@ def _check_constant(key: str, attributes: dict[str, str], length: int) -> None:
         raise GanvasError(
             f"Constant {key} of the IR is {attributes.get('element_type')!r}, not {', '.join(ITEM_SIZES)}."
         )
-    offset, size = _whole(attributes.get("offset")), _whole(attributes.get("size"))
-    if size != item * prod(_shape(attributes)):
-        raise GanvasError(f"Constant {key} of the IR has {size} bytes, which isn't its shape.")
+    offset, size = _parse_integer(attributes.get("offset")), _parse_integer(attributes.get("size"))
+    if size != item * prod(_parse_shape(attributes)):
+        raise GanvasError(f"Constant {key} of the IR has {size} bytes, which doesn't fit its shape.")
     if offset + size > length:
         raise GanvasError(f"Constant {key} of the IR ends at byte {offset + size} of {length}: the BIN is cut short.")
 
 
 def _mapping(graph: IrGraph) -> dict[str, Tensor]:
-    """StyleGAN2's mapping network: (product, bias, leaky ReLU, gain of √2) a layer, after the normalisation of z."""
+    """Read StyleGAN2's mapping network: per layer (product, bias, leaky ReLU, gain of √2), after the normalisation of z."""
     layers = []
     gain, key = graph.split(graph.result(), "Const")
     while True:
-        _expect(graph, gain, 2**0.5)
+        _check_value(graph, gain, 2**0.5)
         summed = _before_leaky(graph, key)
         product, bias = graph.split(summed, "MatMul")
         if graph.kind(bias) == "Reshape":
@@ -175,12 +181,12 @@ def _mapping(graph: IrGraph) -> dict[str, Tensor]:
 
 
 def _synthesis(graph: IrGraph) -> dict[str, Tensor]:
-    """The steps from the constant input to the picture, under the names of ``MobileStyleGAN``."""
-    found = _steps(graph)
-    letters = "".join(letter for letter, *_ in found)
+    """Read the steps from the constant input to the picture, under the names of ``MobileStyleGAN``."""
+    all_steps = _list_steps(graph)
+    letters = "".join(letter for letter, *_ in all_steps)
     if not NETWORK.fullmatch(letters):
         raise GanvasError("The second IR isn't MobileStyleGAN's synthesis network.")
-    steps = deque(tensors for letter, *tensors in found if letter not in "lh")
+    steps = deque(tensors for letter, *tensors in all_steps if letter not in "lh")
     state: dict[str, Tensor] = {}
     rows = 0
 
@@ -194,7 +200,7 @@ def _synthesis(graph: IrGraph) -> dict[str, Tensor]:
     def convolution(prefix: str, kernel: str, banded: bool, noisy: bool = True) -> None:
         (weight,) = steps.popleft()
         added = [steps.popleft()[0] for _ in range(1 + noisy)]
-        if noisy:  # one map for all channels, and one number a channel: in either order
+        if noisy:  # one map for all channels, and one number for each channel: in either order
             state[f"{prefix}.noise"] = added.pop(0 if added[0].shape[1] == 1 else 1)
         bias = added[0].flatten()
         state[f"{prefix}.{kernel}"] = _bands(weight) if banded else weight
@@ -210,15 +216,15 @@ def _synthesis(graph: IrGraph) -> dict[str, Tensor]:
             style()
             (kernel,) = steps.popleft()
             state[f"blocks.{i}.{j}.depthwise"] = kernel.flatten(0, 1)
-            # What the next block transforms is stored band by band; the last block's channels are no bands.
+            # The input of the next block is stored band by band; the last block's channels are no bands.
             convolution(f"blocks.{i}.{j}", "pointwise", banded=j == 1 and i + 1 < blocks)
     style()
     convolution("to_img", "weight", banded=True, noisy=False)
     return state
 
 
-def _steps(graph: IrGraph) -> list[tuple]:
-    """(letter of ``NETWORK``, its tensors) for each step from the constant input to the picture."""
+def _list_steps(graph: IrGraph) -> list[tuple]:
+    """List (letter of ``NETWORK``, its tensors) for each step from the constant input to the picture."""
     steps: list[tuple] = []
     key = graph.result()
     while graph.kind(key) != "Const":
@@ -253,12 +259,12 @@ def _before_leaky(graph: IrGraph, key: str) -> str:
     if graph.kind(key) != "PReLU":
         raise GanvasError(f"Layer {key} of the IR is {graph.kind(key)!r} where a leaky ReLU belongs.")
     key, slope = graph.inputs(key, 2)
-    _expect(graph, slope, 0.2)
+    _check_value(graph, slope, 0.2)
     return key
 
 
 def _before_haar(graph: IrGraph, key: str) -> str:
-    """What an inverse Haar transform starts from: each band is convolved twice, and the four are added."""
+    """Return the input of an inverse Haar transform: each band is convolved twice, and the four are added."""
     for kind, count in (
         ("Add", 2),
         ("GroupConvolutionBackpropData", 2),
@@ -275,7 +281,7 @@ def _before_haar(graph: IrGraph, key: str) -> str:
 
 
 def _style(graph: IrGraph, key: str) -> tuple[Tensor, Tensor]:
-    """A style's affine layer, times the factor that demodulation leaves: (channels, w_dim) and (channels,)."""
+    """Return a style's affine layer times the factor of demodulation: (channels, w_dim) and (channels,)."""
     scale = torch.tensor(1.0)
     if graph.kind(key) == "Multiply":
         factor, key = graph.split(key, "Const")
@@ -290,24 +296,24 @@ def _style(graph: IrGraph, key: str) -> tuple[Tensor, Tensor]:
 def _matrix(graph: IrGraph, product: str, matrix: str) -> Tensor:
     attributes = graph.layers[product].attributes
     if attributes.get("transpose_a", "false") != "false" or attributes.get("transpose_b") != "true":
-        raise GanvasError(f"Layer {product} of the IR is a product of another form than x·Wᵀ.")
+        raise GanvasError(f"Layer {product} of the IR should be a product x·Wᵀ: transpose_a false, transpose_b true.")
     return graph.constant(matrix)
 
 
-def _expect(graph: IrGraph, key: str, value: float) -> None:
-    found = graph.constant(key)
-    if found.numel() != 1 or not isclose(found.item(), value, rel_tol=1e-6):
+def _check_value(graph: IrGraph, key: str, value: float) -> None:
+    constant = graph.constant(key)
+    if constant.numel() != 1 or not isclose(constant.item(), value, rel_tol=1e-6):
         raise GanvasError(f"Layer {key} of the IR should be {value:.4f}.")
 
 
 def _bands(tensor: Tensor) -> Tensor:
-    """Channels (LL of all, then LH, HL, HH of each) in the order LL of all, LH of all, HL of all, HH of all."""
+    """Reorder channels from (LL of all, then LH, HL, HH of each) to (LL of all, LH of all, HL of all, HH of all)."""
     low, high = tensor.tensor_split([len(tensor) // 4])
     return torch.cat((low, *(high[k::3] for k in range(3))))
 
 
-def _mean_w(state: dict[str, Tensor]) -> Tensor:
-    # In float64, so that rounding to float32 hides the order in which a machine adds.
+def _compute_w_avg(state: dict[str, Tensor]) -> Tensor:
+    # In float64, so that rounding to float32 gives the same on any machine, whatever order it adds in.
     network = MobileStyleGAN(state | {"w_avg": torch.zeros(len(state["affine.0.weight"][0]))}, "").double()
     with torch.no_grad():
         seeds = range(W_AVG_SEEDS)

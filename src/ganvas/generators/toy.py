@@ -1,6 +1,6 @@
-"""A generator with planted directions: what an editor should find is known, so tests can ask whether it did.
+"""A generator with planted directions, so that tests can check whether an editor finds them.
 
-Everything is made of whole numbers and halves, so weights and fingerprint are the same on every machine.
+Weights are integers and simple fractions, so they and the fingerprint are the same on every machine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, align
+from ganvas.generators.base import Generator, copy_contiguous
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.hub import Card
 from ganvas.precision import accept_any_float
@@ -23,21 +23,21 @@ DIM = 64
 ROWS = (4, 8, 16, 32)
 SIDE = ROWS[-1]
 NUISANCES = 3
-"""Styles a row that change the picture's texture and no attribute."""
+"""Styles per row that change the picture's texture and no attribute."""
 
 GREY, RED, PINK = (1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (0.5, -1.0, 0.5)
 """Three colours, orthogonal to one another: what is drawn in one is invisible in the others."""
 BRIGHT, STRIPES, REDNESS, TEXTURE = 0.3, 0.15, 0.15, 0.02
-"""How far a style moves the pixels at most; all of them together stay within [-1, 1]."""
+"""The most that a style moves the pixels; all of them together stay within [-1, 1]."""
 BLOB, WIDTH, WIDTH_SPAN, PLACE_SPAN = 0.4, 2.4, 0.8, 4.0
-"""The blob's height, its mean standard deviation in pixels, and how far that and its place (in pixels) go."""
+"""The blob's height, its mean standard deviation in pixels, and the ranges of that and of its place in pixels."""
 
 
 class PlantedAttribute(NamedTuple):
     """An attribute: the row of W+ that draws it, and how the distribution of W entangles it with another."""
 
     row: int
-    after: str = ""
+    other: str = ""
     correlation: float = 0.0
 
 
@@ -51,17 +51,19 @@ PLANTED = {
 """Bright: the upper half. Red: rather than blue. Big: the blob. Right: the blob's place. Striped: the lower half."""
 
 LEAKY_MEAN, LEAKY_STD = 0.319154, 0.646637
-"""Of leaky ReLU(0.2) of a standard normal variable: 0.8/√(2π), √(0.52 - mean²)."""
+"""Mean and standard deviation of leaky ReLU(0.2) of a standard normal variable: 0.8/√(2π), √(0.52 - mean²)."""
 
 
 def load(card: Card, device: torch.device, dtype: torch.dtype) -> Toy:
-    """The one toy there is."""
+    """Load the toy generator."""
     return Toy(card.name, dtype).to(device)
 
 
 class Toy(Generator):
-    """Adding ``planted[a]`` (a unit vector) to every row of a code moves attribute ``a`` by one standard deviation of
-    its distribution, and no other attribute; ``coordinates`` says where codes stand.
+    """A small generator whose attributes have known directions in W.
+
+    Adding ``planted[a]`` (a unit vector) to every row of a code moves attribute ``a`` by one standard deviation of its
+    distribution, and no other attribute; ``coordinates`` returns the attributes of codes.
 
     In W, Red goes with Bright (correlation 0.6) and Striped against Big (-0.6), so the difference between the means of
     codes with much and with little of one attribute is not its direction.
@@ -92,7 +94,7 @@ class Toy(Generator):
         )
 
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
-        """Two rotations, each with a leaky ReLU after it (so every w has one z), then the planted mixture."""
+        """Apply two rotations, each with a leaky ReLU after it (so every w has one z), then the planted mixture."""
         if labels is not None:
             raise GanvasError(f"Generator {self.name!r} is unconditional: it takes no labels.")
         for i in (0, 1):
@@ -101,22 +103,22 @@ class Toy(Generator):
 
     @accept_any_float(torch.float32)
     def coordinates(self, ws: WPlus) -> Tensor:
-        """Where codes stand, (n, attributes) in the order of ``PLANTED``, in standard deviations."""
+        """Return the attributes of codes, (n, attributes) in the order of ``PLANTED``, in standard deviations."""
         columns = [(ws[:, PLANTED[a].row] - self.w_avg) @ self.planted[a].to(ws) for a in PLANTED]
         return torch.stack(columns, 1)
 
     def style_weights(self) -> list[Tensor]:
-        """The affine layer of each row: its attributes' directions, then half as strong those of the texture."""
+        """Return the affine layer of each row: its attributes' directions, then half as strong those of the texture."""
         return [self.get_buffer(f"affine_{i}_weight") for i in range(len(ROWS))]
 
     def synthesis(self, ws: WPlus) -> Images:
-        """Pictures (n, 3, 32, 32): each style squashed by tanh, then drawn in its colour and place."""
+        """Draw pictures (n, 3, 32, 32): each style goes through tanh, then into its colour and place."""
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise GanvasError(
                 f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
             )
         styles, grey = {}, 0
-        for i, row in enumerate(align(ws).unbind(1)):
+        for i, row in enumerate(copy_contiguous(ws).unbind(1)):
             # Not by F.linear: a product's last digits could change with the batch.
             style = (row[:, None] * self.get_buffer(f"affine_{i}_weight")).sum(2) + self.get_buffer(f"affine_{i}_bias")
             style = torch.tanh(style / 2)[..., None, None]
@@ -136,19 +138,19 @@ class Toy(Generator):
 
 
 def pixel_grid(device: torch.device) -> tuple[Tensor, Tensor]:
-    """The pixels' centres from above (32, 1) and from the left (32,), in pixels."""
+    """Return the pixels' centres from above (32, 1) and from the left (32,), in pixels."""
     along = torch.arange(SIDE, device=device) + 0.5
     return along[:, None], along
 
 
 def stripe_pattern(device: torch.device) -> Tensor:
-    """The lower half in four bands of +1 and -1, 0 above, shape (32, 1)."""
+    """Return the lower half in four bands of +1 and -1, 0 above, shape (32, 1)."""
     y, _ = pixel_grid(device)
     return torch.where(y < SIDE / 2, 0.0, 1.0 - 2.0 * ((y / 4).floor() % 2))
 
 
 def _orthogonal(rng: np.random.RandomState) -> np.ndarray:
-    """A Hadamard matrix with rows and columns shuffled and signs flipped: orthogonal, and ±1/8 exactly."""
+    """Draw a Hadamard matrix with rows and columns shuffled and signs flipped: orthogonal, and ±1/8 exactly."""
     matrix = np.ones((1, 1))
     while len(matrix) < DIM:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
@@ -157,18 +159,18 @@ def _orthogonal(rng: np.random.RandomState) -> np.ndarray:
 
 
 def _mix(basis: np.ndarray) -> np.ndarray:
-    """Independent sources to W: attributes with variance 1 and their planted correlations, the rest ever weaker."""
+    """Build the map from independent sources to W: attributes with variance 1 and planted correlations, the rest ever weaker."""
     names = list(PLANTED)
     mix = basis / (1 + np.maximum(np.arange(DIM) - len(names), 0) / 8)
     for k, name in enumerate(names):
-        _, after, correlation = PLANTED[name]
-        if after:
-            mix[:, names.index(after)] += correlation * basis[:, k]
+        _, other, correlation = PLANTED[name]
+        if other:
+            mix[:, names.index(other)] += correlation * basis[:, k]
             mix[:, k] = 0.8 * basis[:, k]  # √(1 - 0.6²)
     return mix
 
 
 def _texture(rng: np.random.RandomState, side: int) -> np.ndarray:
-    """±1 in blocks of 32/side pixels; each row sums to 0, so that neither brightness nor stripes see it."""
+    """Draw ±1 in blocks of 32/side pixels; each row sums to 0, so that brightness and stripes are orthogonal to it."""
     signs = np.stack([rng.permutation([-1.0, 1.0] * (side // 2)) for _ in range(side)])
     return np.kron(signs, np.ones((SIDE // side, SIDE // side)))

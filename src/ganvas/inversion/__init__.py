@@ -16,7 +16,7 @@ from ganvas.inversion.optimization import OptimizationConfig
 from ganvas.inversion.pipeline import METHODS, SPACES, Inversion, invert, load_encoder
 from ganvas.inversion.quality import InversionQuality, fit_w_distribution, measure_inversion
 from ganvas.inversion.residual import put_back
-from ganvas.io.images import photos_in
+from ganvas.io.images import find_pictures
 from ganvas.io.images import read_picture as read_photo
 
 __all__ = [
@@ -28,12 +28,12 @@ __all__ = [
     "InversionQuality",
     "OptimizationConfig",
     "align",
+    "find_pictures",
     "fit_w_distribution",
     "invert",
     "load_encoder",
     "load_imported_codes",
     "measure_inversion",
-    "photos_in",
     "put_back",
     "read_encoder",
     "read_photo",

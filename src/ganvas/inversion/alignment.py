@@ -23,7 +23,7 @@ from torch import Tensor
 from ganvas.errors import GanvasError
 from ganvas.io.images import to_bytes
 from ganvas.scorers.celeba40 import match_softness
-from ganvas.scorers.networks.dlib_weights import weight_file
+from ganvas.scorers.networks.dlib_weights import find_weight_file
 from ganvas.types import Images
 
 LANDMARKS = "shape_predictor_68_face_landmarks.dat"
@@ -94,7 +94,7 @@ def _dlib() -> tuple[Any, Any]:
     except ImportError:
         raise GanvasError("Faces are found with dlib: pip install 'ganvas[faces]'.") from None
     library: Any = dlib  # its stubs don't name what is written in C++
-    return library.get_frontal_face_detector(), library.shape_predictor(str(weight_file(LANDMARKS, SHA256)))
+    return library.get_frontal_face_detector(), library.shape_predictor(str(find_weight_file(LANDMARKS, SHA256)))
 
 
 def oriented_square(landmarks: Float[Tensor, "68 2"]) -> Float[Tensor, "4 2"]:

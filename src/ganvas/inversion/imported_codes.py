@@ -17,7 +17,7 @@ from torch import Tensor
 from ganvas.data.distribution import Distribution
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
-from ganvas.generators.stylegan2.rows import FEWEST, MOST, is_stylegan2, stylegan2_rows
+from ganvas.generators.stylegan2.rows import FEWEST, MOST, is_stylegan2, list_row_resolutions
 from ganvas.inversion.optimization import WhitenedCoordinates
 from ganvas.inversion.quality import fit_w_distribution
 from ganvas.io.files import load_tensors, read_npy
@@ -41,7 +41,7 @@ def load_imported_codes(path: str | Path, generator: Generator) -> WPlus:
         raise GanvasError(f"{path} holds {tuple(codes.shape)}: W+ codes of a StyleGAN2 are {wanted}.")
     if not 0 < len(codes) <= MAX_CODES or not torch.isfinite(codes).all():
         raise GanvasError(f"{path} must hold 1 to {MAX_CODES:,} codes of finite numbers.")
-    return map_rows(codes.float().to(generator.device), stylegan2_rows(codes.shape[1]), generator.row_resolutions)
+    return map_rows(codes.float().to(generator.device), list_row_resolutions(codes.shape[1]), generator.row_resolutions)
 
 
 def shrink_to_w(

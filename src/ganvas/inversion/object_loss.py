@@ -45,8 +45,8 @@ def counter_features(counter: Counter) -> FeatureExtractor:
 
     def look(images: Images) -> CounterFeatures:
         with torch.autocast(images.device.type, torch.bfloat16):
-            places = network.places(to_network_input(images))
-            return CounterFeatures(places.float(), network.count(network.summed(places)).float())
+            places = network.map_positions(to_network_input(images))
+            return CounterFeatures(places.float(), network.count(network.sum_positions(places)).float())
 
     return look
 

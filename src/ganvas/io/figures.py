@@ -22,9 +22,9 @@ MARGIN = 8
 
 
 def draw_grid(pictures: Sequence[Tensor], rows: Sequence[str], columns: Sequence[str], *, size: int = 0) -> Tensor:
-    """Equal pictures (height, width, 3), uint8, row by row, with a text before each row and above each column.
+    """Draw pictures (height, width, 3), uint8, row by row, with a text before each row and above each column.
 
-    Returns one picture (height, width, 3), uint8. ``size`` sets the height of texts in pixels, by default from the
+    Returns one picture (height, width, 3), uint8. ``size`` is the height of texts in pixels; 0 derives it from the
     pictures. Raises GanvasError where there aren't as many pictures as cells, or they differ in size.
     """
     from PIL import Image, ImageDraw
@@ -34,9 +34,9 @@ def draw_grid(pictures: Sequence[Tensor], rows: Sequence[str], columns: Sequence
     height, width = pictures[0].shape[:2]
     if any(picture.shape != (height, width, 3) for picture in pictures):
         raise GanvasError("The pictures of a grid must all have the same size.")
-    font = _font(size or max(12, min(height // 12, 40)))
-    left = max(_extent(font, text)[0] for text in rows)
-    top = max(_extent(font, text)[1] for text in columns)
+    font = _load_font(size or max(12, min(height // 12, 40)))
+    left = max(_measure_text(font, text)[0] for text in rows)
+    top = max(_measure_text(font, text)[1] for text in columns)
     sheet = Image.new("RGB", (left + (width + GAP) * len(columns), top + (height + GAP) * len(rows)), "white")
     draw = ImageDraw.Draw(sheet)
     for i, text in enumerate(columns):
@@ -50,7 +50,7 @@ def draw_grid(pictures: Sequence[Tensor], rows: Sequence[str], columns: Sequence
 
 
 def draw_contact_sheet(pictures: Sequence[Tensor], columns: int = 8) -> Tensor:
-    """Equal pictures (height, width, 3), uint8, without texts, ``columns`` a row; the last row is filled with white."""
+    """Draw pictures (height, width, 3), uint8, of one size, ``columns`` a row; the last row is filled with white."""
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
     blank = torch.full_like(pictures[0], 255) if pictures else torch.zeros(1, 1, 3, dtype=torch.uint8)
@@ -61,7 +61,7 @@ def draw_contact_sheet(pictures: Sequence[Tensor], columns: int = 8) -> Tensor:
 def draw_heat_map(
     values: Tensor, rows: Sequence[str], columns: Sequence[str], title: str = "", limit: float = 0
 ) -> bytes:
-    """A matrix (rows, columns) as PNG bytes: red above 0, blue below, white at 0, full colour at ``limit``.
+    """Draw a matrix (rows, columns) as PNG: red above 0, blue below, white at 0, full colour at ``limit``.
 
     ``limit`` 0 takes the largest absolute value. Numbers are written into the cells of small matrices.
     """
@@ -86,7 +86,7 @@ def draw_heat_map(
 
 
 def encode_figure(figure) -> bytes:
-    """A matplotlib figure as PNG bytes without a date or a version, so that equal figures give equal bytes."""
+    """Encode a matplotlib figure as PNG without a date or a version, so that equal figures give equal bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
@@ -95,7 +95,10 @@ def encode_figure(figure) -> bytes:
 
 
 def encode_gif(frames: Sequence[Tensor], rate: float) -> bytes:
-    """Frames (height, width, 3), uint8, as a GIF that repeats; GIF counts time in hundredths of a second."""
+    """Encode frames (height, width, 3), uint8, as a GIF that repeats, at ``rate`` frames a second.
+
+    GIF counts time in hundredths of a second.
+    """
     from PIL import Image
 
     # One palette for all frames, or still parts of the face would flicker.
@@ -117,7 +120,10 @@ def encode_gif(frames: Sequence[Tensor], rate: float) -> bytes:
 
 
 def encode_mp4(frames: Sequence[Tensor], rate: float) -> bytes:
-    """Frames (height, width, 3), uint8, as H.264 in MP4. Raises GanvasError without ffmpeg, and where it fails."""
+    """Encode frames (height, width, 3), uint8, as H.264 in MP4, at ``rate`` frames a second.
+
+    Raises GanvasError where ffmpeg isn't installed or fails.
+    """
     height, width = (side // 2 * 2 for side in frames[0].shape[:2])  # H.264 halves the colours' resolution
     raw = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {rate:g} -i -"
     coded = "-c:v libx264 -crf 18 -pix_fmt yuv420p -map_metadata -1 -fflags +bitexact -flags:v +bitexact -f mp4"
@@ -145,16 +151,16 @@ def find_ffmpeg() -> str:
     return found
 
 
-def _font(size: int):
-    """DejaVu Sans, which comes with matplotlib and has σ; Pillow's own font hasn't."""
+def _load_font(size: int):
+    """Load DejaVu Sans, which comes with matplotlib and has σ; Pillow's own font hasn't."""
     from matplotlib import get_data_path
     from PIL import ImageFont
 
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
-def _extent(font, text: str) -> tuple[int, int]:
-    """The width and height in pixels that a text takes with its margins; an empty text takes a gap only."""
+def _measure_text(font, text: str) -> tuple[int, int]:
+    """Measure the width and height in pixels of a text with its margins; an empty text takes a gap only."""
     from PIL import Image, ImageDraw
 
     if not text:

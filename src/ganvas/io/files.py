@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and safetensors read with suspicion."""
+"""Reading and writing of files: atomic writes, and checks of all that is read."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from torch import Tensor
 from ganvas.errors import GanvasError
 
 METADATA_KEY = "ganvas"
-"""Where a safetensors file's metadata holds what ganvas says about it, as JSON."""
+"""The key of a safetensors file's metadata under which ganvas stores its own, as JSON."""
 MAX_CARD_BYTES = 1 << 20
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it doesn't.
+    """Yield a temporary path beside ``path`` that replaces it when the block succeeds, and is deleted when it fails.
 
     Raises GanvasError where the folder can't be written.
     """
@@ -49,7 +49,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -60,7 +60,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """The JSON in ``path``. Raises GanvasError where there is none, or where it holds NaN or an infinity."""
+    """Read JSON from ``path``. Raises GanvasError where there is none, or where it holds NaN or an infinity."""
     try:
         return parse_json(Path(path).read_text(encoding="utf-8"), path)
     except OSError as error:
@@ -70,7 +70,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def parse_json(text: str, origin: str | Path) -> Any:
-    """The JSON in ``text``, which came from ``origin``. Raises GanvasError as ``read_json`` does."""
+    """Parse JSON; messages name its ``origin``. Raises GanvasError as ``read_json`` does."""
 
     def refuse(constant: str) -> None:
         raise GanvasError(f"{origin} holds {constant}: numbers must be finite.")
@@ -79,15 +79,15 @@ def parse_json(text: str, origin: str | Path) -> Any:
         return json.loads(text, parse_constant=refuse)
     except GanvasError:
         raise
-    except (ValueError, RecursionError):  # a plain ValueError: a number of thousands of digits
+    except (ValueError, RecursionError):  # ValueError also for a number of thousands of digits
         raise GanvasError(f"{origin} isn't JSON.") from None
 
 
 def read_card(path: Path) -> Any:
-    """What a small file in JSON (by its ending) or TOML says. Raises GanvasError for anything else."""
+    """Read a small file in JSON (by its suffix) or TOML. Raises GanvasError for anything else."""
     try:
         if path.stat().st_size > MAX_CARD_BYTES:
-            raise GanvasError(f"{path} is too large for a card.")
+            raise GanvasError(f"{path} is too large for a card: at most {MAX_CARD_BYTES:,} bytes are read.")
         return read_json(path) if path.suffix == ".json" else tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
@@ -98,23 +98,26 @@ def read_card(path: Path) -> Any:
 
 
 def read_npy(path: str | Path) -> Any:
-    """The array in a .npy file. Raises GanvasError where it's missing, damaged, too large, or a pickle, which isn't opened."""
+    """Read the array in a .npy file.
+
+    Raises GanvasError where the file is missing, damaged, too large, or a pickle, which isn't opened.
+    """
     import numpy as np
 
     try:
-        found = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise GanvasError(f"There is no file {path}.") from None
     except (OSError, ValueError, EOFError, MemoryError, OverflowError):
         raise GanvasError(f"{path} isn't a whole .npy file of numbers.") from None
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise GanvasError(f"{path} isn't a whole .npy file of numbers.")
-    return found
+    return array
 
 
-def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors with ``about`` (JSON) as metadata; equal input gives equal bytes."""
-    text = json.dumps(about, sort_keys=True, allow_nan=False)
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and ``metadata`` (JSON) as safetensors; equal input gives equal bytes."""
+    text = json.dumps(metadata, sort_keys=True, allow_nan=False)
     plain = {k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}
     try:
         with atomic_write(path) as temporary:
@@ -124,19 +127,19 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a safetensors file and what ganvas wrote about them ({} in a file of other origin).
+    """Load the tensors of a safetensors file and the metadata that ganvas wrote ({} in a file of other origin).
 
-    Raises GanvasError for a file that is missing, cut short, or no safetensors, and for a description that isn't JSON.
+    Raises GanvasError for a file that is missing, cut short, or no safetensors, and for metadata that isn't JSON.
     """
     try:
         with safe_open(Path(path), "pt") as file:
-            about = parse_json((file.metadata() or {}).get(METADATA_KEY, "{}"), f"The description in {path}")
-            # Copied, for what lies anywhere in a file isn't aligned, and some processors then add in another order.
+            metadata = parse_json((file.metadata() or {}).get(METADATA_KEY, "{}"), f"The metadata of {path}")
+            # Copied: memory mapped from a file isn't aligned, and some processors then add in another order.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a dict)
     except FileNotFoundError:
         raise GanvasError(f"There is no file {path}.") from None
     except (OSError, SafetensorError) as error:
         raise GanvasError(f"{path} isn't a whole safetensors file: {str(error).splitlines()[0]}") from None
-    if not isinstance(about, dict):
-        raise GanvasError(f"{path} isn't a file that ganvas wrote: its description is no JSON object.")
-    return tensors, about
+    if not isinstance(metadata, dict):
+        raise GanvasError(f"{path} isn't a file that ganvas wrote: its metadata is no JSON object.")
+    return tensors, metadata

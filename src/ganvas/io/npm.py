@@ -1,4 +1,4 @@
-"""A package of the npm registry as the tarball that it was published as: through npm where it is installed, else https."""
+"""Downloads of packages from the npm registry: through npm where it is installed, else https."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ from pathlib import Path
 from ganvas.errors import GanvasError
 
 REGISTRY = "https://registry.npmjs.org"
-"""Where packages are when neither npm nor $NPM_CONFIG_REGISTRY names another place."""
+"""The registry where neither npm nor $NPM_CONFIG_REGISTRY names another one."""
 TIMEOUT_SECONDS = 60
-"""Seconds that the registry may stay silent."""
+"""How long the registry may take to answer."""
 MAX_PACKAGE_BYTES = 256 << 20
 """Larger tarballs are refused."""
 SPEC = re.compile(r"((?:@[a-z0-9._-]+/)?([a-z0-9._-]+))@([0-9A-Za-z.+-]+)")
 
 
 def download(spec: str, folder: Path) -> Path:
-    """The tarball of ``spec`` (``@scope/name@1.2.3``), in ``folder``; nothing in it is run. Check its hash.
+    """Download the tarball of ``spec`` (``@scope/name@1.2.3``) into ``folder``; nothing in it is run. Check its hash.
 
-    npm is asked first: it knows the user's registry, certificates and log-in. Raises GanvasError with what it, or the
-    registry, complained of.
+    npm comes first: it knows the user's registry, certificates and login. Raises GanvasError with the reason where
+    it, or the registry, fails.
     """
     match = SPEC.fullmatch(spec)
     if match is None:
-        raise GanvasError(f"{spec!r} isn't a package of npm: give NAME@VERSION.")
+        raise GanvasError(f"{spec!r} isn't an npm package: write it as NAME@VERSION.")
     if npm := shutil.which("npm"):
-        return _pack(npm, spec, folder)
+        return _run_pack(npm, spec, folder)
     name, base, version = match.groups()
     registry = (os.environ.get("NPM_CONFIG_REGISTRY") or REGISTRY).rstrip("/")
-    return _get(f"{registry}/{name}/-/{base}-{version}.tgz", folder / f"{base}-{version}.tgz")
+    return _fetch(f"{registry}/{name}/-/{base}-{version}.tgz", folder / f"{base}-{version}.tgz")
 
 
-def _pack(npm: str, spec: str, folder: Path) -> Path:
+def _run_pack(npm: str, spec: str, folder: Path) -> Path:
     command = [npm, "pack", spec, "--silent", "--ignore-scripts", "--pack-destination", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=folder)
-    found = sorted(folder.glob("*.tgz"))
-    if done.returncode or len(found) != 1:
-        raise GanvasError(_reason(done.stderr + done.stdout))
-    return found[0]
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=folder)
+    tarballs = sorted(folder.glob("*.tgz"))
+    if result.returncode or len(tarballs) != 1:
+        raise GanvasError(_summarize(result.stderr + result.stdout))
+    return tarballs[0]
 
 
-def _reason(complaint: str) -> str:
-    """npm's complaint in a few words."""
-    if re.search(r"ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT|ECONNRESET", complaint):
+def _summarize(message: str) -> str:
+    """Summarize an error message of npm in a few words."""
+    if re.search(r"ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT|ECONNRESET", message):
         return "there is no network, or npm's registry doesn't answer"
-    if "E404" in complaint or "ETARGET" in complaint:
+    if "E404" in message or "ETARGET" in message:
         return "npm's registry has no such package"
-    if "ENOSPC" in complaint:
+    if "ENOSPC" in message:
         return "the disk is full"
-    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else "npm said nothing"
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else "npm failed without a message"
 
 
-def _get(url: str, target: Path) -> Path:
+def _fetch(url: str, target: Path) -> Path:
     if not url.startswith(("https://", "http://")):
         raise GanvasError(f"npm's registry is a web address, not {url!r}")
     try:

@@ -1,4 +1,4 @@
-"""The files that labels grow in: scores and pictures of some faces, with their hash and what they were made of."""
+"""Shards of a label set: files with the scores or pictures of some codes, their hash, and what they were made from."""
 
 from __future__ import annotations
 
@@ -18,47 +18,54 @@ from ganvas.types import Images
 
 
 def scores_path(folder: Path, shard: int) -> Path:
-    """Where a folder keeps the scores of a shard."""
+    """Return the path of a shard's scores."""
     return folder / f"scores-{shard:05d}.safetensors"
 
 
 def images_path(folder: Path, shard: int) -> Path:
-    """Where a folder keeps the pictures of a shard."""
+    """Return the path of a shard's pictures."""
     return folder / f"images-{shard:05d}.safetensors"
 
 
-def save_shard(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors with what they were made of, and their hash."""
-    save_tensors(path, tensors, {**about, "sha256": _digest(tensors)})
+def save_shard(path: Path, tensors: Mapping[str, Tensor], origin: Mapping[str, Any]) -> None:
+    """Write tensors with their hash and ``origin``, what they were made from (JSON)."""
+    save_tensors(path, tensors, {**origin, "sha256": _hash_tensors(tensors)})
 
 
-def load_shard(path: Path, counted: str, about: Mapping[str, Any], rows: int) -> dict[str, Tensor] | None:
-    """A shard's tensors, if they are whole, made of ``about``, and at least ``generators.stylegan2.rows`` by the
-    tensor ``counted``."""
+def load_shard(path: Path, counted: str, origin: Mapping[str, Any], rows: int) -> dict[str, Tensor] | None:
+    """Load a shard's tensors; None where the file is missing or damaged, has another origin, or ends too early.
+
+    The tensor ``counted`` must have at least ``rows`` rows.
+    """
     try:
-        tensors, found = load_tensors(path)
+        tensors, metadata = load_tensors(path)
     except GanvasError:
         return None
-    whole = found == {**about, "sha256": _digest(tensors)}
+    whole = metadata == {**origin, "sha256": _hash_tensors(tensors)}
     return tensors if whole and len(tensors[counted]) >= rows else None
 
 
-def check_shard_owner(path: Path, about: Mapping[str, Any]) -> None:
-    """Raises GanvasError where ``path`` was not made of ``about``: it may have cost hours, and stays.
+def check_shard_owner(path: Path, origin: Mapping[str, Any]) -> None:
+    """Check that the shard at ``path`` has this origin; one that is missing or damaged passes, and may be made again.
 
-    A file that is missing or damaged may be made again.
+    Raises GanvasError for another origin: such a shard may have taken hours, so it is never replaced.
     """
     try:
-        _, found = load_tensors(path)
+        _, metadata = load_tensors(path)
     except GanvasError:
         return
-    for key, value in about.items():
-        if found.get(key) != value:
-            raise GanvasError(f"{path} has pictures whose {key} is {found.get(key)}, not {value}: use another folder.")
+    for key, value in origin.items():
+        if metadata.get(key) != value:
+            raise GanvasError(
+                f"{path} has pictures whose {key} is {metadata.get(key)}, not {value}: use another folder."
+            )
 
 
 def encode_pictures(pictures: Iterable[Images]) -> dict[str, Tensor]:
-    """Pictures (1, 3, height, width) as JPEG; a thread encodes one while the next is rendered."""
+    """Encode pictures (1, 3, height, width) as JPEG; a thread encodes one while the next is rendered.
+
+    Returns ``jpeg``, the files one after another (uint8), and ``sizes``, their lengths in bytes.
+    """
     with ThreadPoolExecutor(1) as thread:
         jobs = [thread.submit(encode_jpeg, to_bytes(picture)[0]) for picture in pictures]
     files = [job.result() for job in jobs]
@@ -67,16 +74,16 @@ def encode_pictures(pictures: Iterable[Images]) -> dict[str, Tensor]:
 
 
 def decode_pictures(images: Mapping[str, Tensor], rows: int) -> Iterator[Images]:
-    """The first ``generators.stylegan2.rows`` pictures, one at a time."""
+    """Decode the first ``rows`` pictures of ``encode_pictures``, one at a time."""
     ends = images["sizes"].cumsum(0)[:rows].tolist()
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         yield from_bytes(decode_jpeg(images["jpeg"][start:end].numpy().tobytes())[None])
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 of names, shapes and bytes, so that a file that rotted on its disk is found out."""
-    found = hashlib.sha256()
+def _hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Hash names, shapes and bytes by sha256, so that a file damaged on its disk is noticed."""
+    digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name}{tuple(tensor.shape)}".encode())
-        found.update(tensor.contiguous().numpy().data)
-    return found.hexdigest()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

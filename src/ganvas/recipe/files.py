@@ -17,7 +17,7 @@ from ganvas.data.codes import Codes
 from ganvas.errors import GanvasError
 from ganvas.io import figures
 from ganvas.io.files import atomic_write, parse_json, read_json
-from ganvas.io.images import encode_png, png_texts, to_bytes
+from ganvas.io.images import encode_png, read_png_texts, to_bytes
 from ganvas.recipe.json_format import from_json, to_json
 from ganvas.recipe.model import FromCodes, Recipe, Tools, load_tools, recipe_codes
 from ganvas.recipe.model import draw_code as draw_recipe
@@ -37,7 +37,7 @@ def load_recipe(path: str | Path) -> tuple[Recipe | Sheet, Any]:
     path = Path(path)
     if path.suffix.lower() != ".png":
         return from_json(read_json(path), path), None
-    texts = png_texts(path)
+    texts = read_png_texts(path)
     if RECIPE_TEXT not in texts:
         raise GanvasError(f"{path} carries no recipe: ganvas didn't draw it, or another program saved it again.")
     carried = texts.get(CODES_TEXT)
@@ -67,7 +67,7 @@ def load_recipe_tools(
             print_ = named.fingerprint[:12]
             raise GanvasError(f"The recipe needs the editor {editor!r} ({print_}): say where it is with --editor FILE.")
     drawn_by = picture.generator
-    if generator is None and drawn_by.name not in generators.generator_names():
+    if generator is None and drawn_by.name not in generators.list_generators():
         print_ = drawn_by.fingerprint[:12]
         raise GanvasError(
             f"Unknown generator {drawn_by.name!r} ({print_}): where it came from a file, name that with --generator FILE."

@@ -1,4 +1,4 @@
-"""One file a scorer, each with a function ``load(name)``; a new file is known at once.
+"""Scorers, one module each with a function ``load(name)``; a new module is discovered by its file.
 
 ``cards.toml`` says where the weights of scorers come from that others published.
 """
@@ -18,33 +18,43 @@ from ganvas.precision import leave_inference_mode
 from ganvas.scorers.base import Scorer
 
 FILES = {"count": "count", "examples": "_examples"}
-"""What a file says its scorer is -> the module that reads it; celeba40's reads the others."""
+"""The metadata entry "scorer" of a file -> the module that reads it; celeba40's reads the others."""
 
 
 @cache
-def scorer_names() -> tuple[str, ...]:
-    """The names that ``load_scorer`` knows."""
+def list_scorers() -> tuple[str, ...]:
+    """List the names that ``load_scorer`` takes."""
     return tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
 
 
 @cache
-def cards() -> dict[str, PublishedWeights]:
-    """Where the weights of the scorers come from that are fetched, by name."""
+def read_cards() -> dict[str, PublishedWeights]:
+    """Read ``cards.toml``: where the weights come from of scorers that are fetched, by name."""
     rows = tomllib.loads(files("ganvas.scorers").joinpath("cards.toml").read_text(encoding="utf-8"))
     return {name: PublishedWeights(name=name, **(row | {"files": tuple(row["files"])})) for name, row in rows.items()}
 
 
 @leave_inference_mode()
 def load_scorer(name: str) -> Scorer:
-    """The scorer ``name``, or the one in a file, on the CPU: one that ganvas wrote, or a classifier in ONNX with its card.
+    """Load a scorer by its name or from a file.
 
-    Raises GanvasError for a name that no file has, and where published weights can't be had.
+    Args:
+        name: A scorer such as "celeba40", or the path of a file that ganvas wrote (.safetensors) or of a classifier in ONNX
+            (.onnx), which needs a card beside it, a small .toml or .json file that names its outputs.
+
+    Returns:
+        The scorer, on the CPU.
+
+    Raises:
+        GanvasError: There is no such scorer, the file is damaged or holds something else, or weights can't be downloaded.
     """
     if name.endswith(".safetensors"):
         kind = FILES.get(str(load_tensors(name)[1].get("scorer")), "celeba40")
         return import_module(f"ganvas.scorers.{kind}").read(name)
     if name.endswith(".onnx"):
         return import_module("ganvas.scorers._classifier").read(name)
-    if name not in scorer_names():
-        raise unknown("scorer", name, [*scorer_names(), "a file of ganvas's (.safetensors), a classifier (.onnx)"])
+    if name not in list_scorers():
+        raise unknown(
+            "scorer", name, [*list_scorers(), "a file that ganvas wrote (.safetensors)", "a classifier (.onnx)"]
+        )
     return import_module(f"ganvas.scorers.{name}").load(name)

@@ -1,9 +1,9 @@
-"""Any classifier in ONNX, with a small card beside it: what its outputs are called, and how it wants its pictures.
+"""Any classifier in ONNX, with a small card beside it that names its outputs and describes its input.
 
-The card is CLASSIFIER.toml or .json: ``names`` (one an output; "" or "-" leaves one out) and ``size`` (pixels) are needed;
-``mean`` and ``std`` (one number a colour, of pixels from 0 to ``range``, 1 by default), ``order`` ("rgb" or "bgr"),
+The card is CLASSIFIER.toml or .json: ``names`` (one for each output; "" or "-" leaves one out) and ``size`` (pixels) are needed;
+``mean`` and ``std`` (one number for each colour, of pixels from 0 to ``range``, 1 by default), ``order`` ("rgb" or "bgr"),
 ``layout`` ("nchw" or "nhwc"), ``gives`` ("logits", "sigmoid", "softmax" or "values") and ``output`` (its name) may follow.
-It runs in onnxruntime, on the CPU, without gradients; what is asked of the file before that, ``_onnx_guard`` says.
+It runs in onnxruntime, on the CPU, without gradients, after the checks of ``_onnx_guard``.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.io.files import read_card as read_file
+from ganvas.io.files import read_card as read_card_file
 from ganvas.io.images import downscale
 from ganvas.scorers import _onnx_guard
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores
 
-MOST_BYTES, MOST_SIZE = 1 << 30, 2048
+MAX_FILE_BYTES = 1 << 30
+MAX_SIZE = 2048
+"""The largest side in pixels of a classifier's pictures."""
 OUTPUT_KINDS = ("logits", "sigmoid", "softmax", "values")
-CARDS = (".toml", ".json")
+CARD_SUFFIXES = (".toml", ".json")
 
 
 @dataclass(frozen=True)
 class ClassifierCard:
-    """What the card says."""
+    """The content of a classifier's card."""
 
     names: tuple[str, ...]
     size: int
@@ -44,76 +46,78 @@ class ClassifierCard:
     output: str = ""
 
     def __post_init__(self) -> None:
-        for name, known in (("order", ("rgb", "bgr")), ("layout", ("nchw", "nhwc")), ("gives", OUTPUT_KINDS)):
-            if getattr(self, name) not in known:
-                raise unknown(name, getattr(self, name), known)
-        kept = [name for name in self.names if name not in ("", "-")]
-        if not kept or len(set(kept)) != len(kept) or not 8 <= self.size <= MOST_SIZE:
-            raise GanvasError(f"A classifier's card has different names and a size of 8 to {MOST_SIZE}.")
+        for name, choices in (("order", ("rgb", "bgr")), ("layout", ("nchw", "nhwc")), ("gives", OUTPUT_KINDS)):
+            if getattr(self, name) not in choices:
+                raise unknown(name, getattr(self, name), choices)
+        names = [name for name in self.names if name not in ("", "-")]
+        if not names or len(set(names)) != len(names) or not 8 <= self.size <= MAX_SIZE:
+            raise GanvasError(
+                f"A classifier's card needs at least one name, no name twice, and a size of 8 to {MAX_SIZE}."
+            )
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0 or self.range <= 0:
             raise GanvasError(
-                "A classifier's card has a mean and a positive std of three numbers, and a positive range."
+                "A classifier's card needs a mean and a positive std of three numbers, and a positive range."
             )
 
 
 def read_card(path: Path) -> ClassifierCard:
-    """The card in a TOML or JSON file. Raises GanvasError for anything else."""
-    found = read_file(path)
-    known = [field.name for field in fields(ClassifierCard)]
-    if not isinstance(found, dict) or not {"names", "size"} <= set(found) <= set(known):
-        raise GanvasError(f"{path} must have names and size, and of the rest only {', '.join(known[2:])}.")
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    """Read the card in a TOML or JSON file. Raises GanvasError for anything else."""
+    values = read_card_file(path)
+    keys = [field.name for field in fields(ClassifierCard)]
+    if not isinstance(content, dict) or not {"names", "size"} <= set(content) <= set(keys):
+        raise GanvasError(f"{path} must have names and size, and may have {', '.join(keys[2:])}, but nothing else.")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
     kinds = {"names": str, "mean": int | float, "std": int | float}
     for key, kind in kinds.items():
         if key in values and not (isinstance(values[key], tuple) and all(isinstance(one, kind) for one in values[key])):
-            raise GanvasError(f"{path}: {key} must be a list, not {found[key]!r}.")
+            raise GanvasError(f"{path}: {key} must be a list, not {content[key]!r}.")
     if type(values["size"]) is not int or not isinstance(values.get("range", 1), int | float):
         raise GanvasError(f"{path}: size must be a whole number, and range a number.")
     return ClassifierCard(**values)
 
 
 def read(path: str | Path) -> OnnxClassifier:
-    """The classifier in an ONNX file with a card beside it. Raises GanvasError without either, or without onnxruntime."""
+    """Read the classifier in an ONNX file with a card beside it. Raises GanvasError without either, or without onnxruntime."""
     path = Path(path)
-    card = next((path.with_suffix(ending) for ending in CARDS if path.with_suffix(ending).is_file()), None)
+    card = next((place for suffix in CARD_SUFFIXES if (place := path.with_suffix(suffix)).is_file()), None)
     if not path.is_file():
         raise GanvasError(f"There is no file {path}.")
     if card is None:
-        raise GanvasError(f"{path} has no card: {path.stem}.toml has to say names and size.")
-    if path.stat().st_size > MOST_BYTES:
-        raise GanvasError(f"{path} has more than {MOST_BYTES >> 20} MiB.")
+        raise GanvasError(f"{path} has no card: write {path.stem}.toml with its names and size.")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise GanvasError(f"{path} is too large: a classifier may have {MAX_FILE_BYTES >> 20} MiB at most.")
     return OnnxClassifier(path.read_bytes(), read_card(card), path)
 
 
 @final
 class OnnxClassifier(Scorer):
-    """Columns are the card's names. Probabilities become logits; "values" are left as they are."""
+    """A classifier whose columns are the card's names. Probabilities become logits; "values" stay as they are."""
 
     def __init__(self, model: bytes, card: ClassifierCard, path: Path) -> None:
         super().__init__()
         self.card, self.name = card, path.stem
-        self.session, self.errors = _session(model, path)
-        self.kept = [k for k, name in enumerate(card.names) if name not in ("", "-")]
-        self.attributes = tuple(card.names[k] for k in self.kept)
-        self.kinds = ("value" if card.gives == "values" else "probability",) * len(self.kept)
+        self.session, self.errors = _create_session(model, path)
+        self.columns = [k for k, name in enumerate(card.names) if name not in ("", "-")]
+        self.attributes = tuple(card.names[k] for k in self.columns)
+        self.kinds = ("value" if card.gives == "values" else "probability",) * len(self.columns)
         self.fingerprint = hashlib.sha256(model + repr(card).encode()).hexdigest()
         outputs = [output.name for output in self.session.get_outputs()]
         if card.output and card.output not in outputs:
             raise unknown("output", card.output, outputs)
         self.output = card.output or outputs[0]
-        width = self._run(torch.zeros(1, 3, card.size, card.size)).shape
-        if width != (1, len(card.names)):
+        shape = self._run(torch.zeros(1, 3, card.size, card.size)).shape
+        if shape != (1, len(card.names)):
             raise GanvasError(
-                f"{path} gives {tuple(width[1:])} numbers a picture, and its card has {len(card.names)} names."
+                f"{path} gives {tuple(shape[1:])} numbers for each picture, but its card has {len(card.names)} names."
             )
 
     def forward(self, images: Images) -> Scores:
-        """(n, attributes), one picture at a time: many models take no other batch."""
+        """Score pictures, (n, attributes), one at a time: many models take no other batch."""
         x = downscale(images.detach().float().cpu(), self.card.size).clamp(-1, 1)
-        found = torch.cat([self._run(one[None]) for one in x]).to(images.device)
+        scores = torch.cat([self._run(one[None]) for one in x]).to(images.device)
         if self.card.gives in ("softmax", "sigmoid"):  # of a softmax, the logit of one class against all others
-            found = found.clamp(1e-6, 1 - 1e-6).logit()
-        return found[:, self.kept]
+            scores = scores.clamp(1e-6, 1 - 1e-6).logit()
+        return scores[:, self.columns]
 
     def _run(self, x: Tensor) -> Tensor:
         card = self.card
@@ -122,16 +126,18 @@ class OnnxClassifier(Scorer):
         x = x.flip(1) if card.order == "bgr" else x
         x = x.permute(0, 2, 3, 1) if card.layout == "nhwc" else x
         try:
-            found = self.session.run([self.output], {self.session.get_inputs()[0].name: x.contiguous().numpy()})[0]
+            output = self.session.run([self.output], {self.session.get_inputs()[0].name: x.contiguous().numpy()})[0]
         except self.errors as error:
-            raise GanvasError(f"{self.name} doesn't take such pictures: {str(error).splitlines()[0]}.") from None
-        if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub" or found.ndim < 2:
-            raise GanvasError(f"{self.name} gives no row of numbers for a picture in its output {self.output!r}.")
-        return torch.from_numpy(found).float().reshape(len(found), -1)
+            raise GanvasError(
+                f"{self.name} fails on pictures of its card's size: {str(error).splitlines()[0]}."
+            ) from None
+        if not isinstance(output, np.ndarray) or output.dtype.kind not in "fiub" or output.ndim < 2:
+            raise GanvasError(f"The output {self.output!r} of {self.name} isn't a row of numbers for each picture.")
+        return torch.from_numpy(output).float().reshape(len(output), -1)
 
 
-def _session(model: bytes, path: Path) -> tuple[Any, tuple[type[Exception], ...]]:
-    """What runs a model, and what it may raise: onnxruntime's errors share no base class of their own."""
+def _create_session(model: bytes, path: Path) -> tuple[Any, tuple[type[Exception], ...]]:
+    """Create the session that runs a model, and list what it may raise: onnxruntime's errors share no base class."""
     _onnx_guard.check(model, path)
     try:
         import onnxruntime
@@ -143,7 +149,7 @@ def _session(model: bytes, path: Path) -> tuple[Any, tuple[type[Exception], ...]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        # From bytes, so that the file can't name other files.
+        # From bytes, so that the file can't refer to other files.
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), errors
     except errors as error:
         raise GanvasError(f"{path} can't be run: {str(error).splitlines()[0]}.") from None

@@ -1,4 +1,4 @@
-"""The named tensors of an ONNX file: the few fields of its protocol buffer that hold weights, and nothing else.
+"""A reader of the named tensors in an ONNX file, by the few fields of its protocol buffer that hold weights.
 
 The format: https://onnx.ai/onnx/repo-docs/IR.html and onnx.proto beside it; the wire:
 https://protobuf.dev/programming-guides/encoding/.
@@ -22,60 +22,62 @@ FLOAT = 1
 """The data type of float32."""
 
 
-def tensors(data: bytes) -> dict[str, Tensor]:
-    """The float32 tensors that an ONNX file keeps as raw bytes, by name. Raises GanvasError for what isn't ONNX."""
-    found = {}
+def read_tensors(data: bytes) -> dict[str, Tensor]:
+    """Read the float32 tensors that an ONNX file stores as raw bytes, by name. Raises GanvasError for other files."""
+    tensors = {}
     try:
-        for graph in _messages(data, GRAPH):
-            for message in _messages(graph, INITIALIZER):
-                name, tensor = _tensor(message)
+        for graph in find_messages(data, GRAPH):
+            for message in find_messages(graph, INITIALIZER):
+                name, tensor = _read_tensor(message)
                 if tensor is not None:
-                    found[name] = tensor
+                    tensors[name] = tensor
     except (IndexError, TypeError, ValueError) as error:
         raise GanvasError(f"This isn't an ONNX file: {error}.") from None
-    return found
+    return tensors
 
 
-def _tensor(message: bytes) -> tuple[str, Tensor | None]:
+def _read_tensor(message: bytes) -> tuple[str, Tensor | None]:
     fields: dict[int, list[int | bytes]] = {}
-    for number, value in _fields(message):
+    for number, value in read_fields(message):
         fields.setdefault(number, []).append(value)
     name = bytes(fields[NAME][0]).decode() if NAME in fields else ""
     if fields.get(DATA_TYPE) != [FLOAT] or RAW_DATA not in fields:
         return name, None
     shape: list[int] = []
-    for value in fields.get(DIMS, []):  # one number each, or packed together
-        shape += [value] if isinstance(value, int) else _packed(value)
+    for value in fields.get(DIMS, []):  # one integer each, or packed together
+        shape += [value] if isinstance(value, int) else unpack_integers(value)
     values = np.frombuffer(bytes(fields[RAW_DATA][0]), "<f4").reshape(shape)
     return name, torch.from_numpy(values.copy())
 
 
-def _packed(data: bytes) -> list[int]:
+def unpack_integers(data: bytes) -> list[int]:
+    """Read integers that are packed together."""
     values, at = [], 0
     while at < len(data):
-        value, at = _varint(data, at)
+        value, at = _read_varint(data, at)
         values.append(value)
     return values
 
 
-def _messages(data: bytes, wanted: int) -> Iterator[bytes]:
-    for number, value in _fields(data):
-        if number == wanted and isinstance(value, bytes):
+def find_messages(data: bytes, field: int) -> Iterator[bytes]:
+    """Yield the values of a field that consist of bytes: messages, texts and packed numbers."""
+    for number, value in read_fields(data):
+        if number == field and isinstance(value, bytes):
             yield value
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """(field number, value) of a message; a value of fixed size is its bytes."""
+def read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Yield (field number, value) of a message; a value of fixed size is its bytes."""
     at = 0
     while at < len(data):
-        key, at = _varint(data, at)
+        key, at = _read_varint(data, at)
         wire = key & 7
         if wire == 0:
-            value, at = _varint(data, at)
+            value, at = _read_varint(data, at)
             yield key >> 3, value
             continue
         if wire == 2:
-            size, at = _varint(data, at)
+            size, at = _read_varint(data, at)
         elif wire in (1, 5):
             size = 8 if wire == 1 else 4
         else:
@@ -86,7 +88,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         at += size
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]

@@ -1,4 +1,4 @@
-"""Weights that TensorFlow.js wrote: a manifest (JSON) that lists tensors, and their bytes in one file, often quantised.
+"""A reader of TensorFlow.js's weights: a manifest (JSON) that lists tensors, and their bytes in one file, often quantised.
 
 The format: ``weights`` of https://github.com/tensorflow/tfjs/tree/master/tfjs-core/src/io; a quantised number q stands
 for ``q · scale + min``.
@@ -19,37 +19,37 @@ from ganvas.errors import GanvasError
 DTYPES = {"float32": "<f4", "uint8": "u1", "uint16": "<u2"}
 
 
-def tensors(manifest: bytes, data: bytes) -> dict[str, Tensor]:
-    """The tensors that ``manifest`` names, float32, by name. Raises GanvasError where the two don't fit each other."""
-    made, at = {}, 0
+def read_tensors(manifest: bytes, data: bytes) -> dict[str, Tensor]:
+    """Read the tensors that ``manifest`` lists, float32, by name. Raises GanvasError where the two don't fit each other."""
+    tensors, at = {}, 0
     try:
         for entry in [entry for group in json.loads(manifest) for entry in group["weights"]]:
-            values, at = _values(entry, data, at)
-            made[entry["name"]] = torch.from_numpy(values)
+            values, at = _read_values(entry, data, at)
+            tensors[entry["name"]] = torch.from_numpy(values)
     except (KeyError, TypeError, ValueError) as error:
-        raise GanvasError(f"This isn't a manifest of TensorFlow.js that its weights fit: {error}.") from None
+        raise GanvasError(f"The manifest of TensorFlow.js is damaged or doesn't fit its weights: {error}.") from None
     if at != len(data):
-        raise GanvasError(f"The manifest of TensorFlow.js lists {at} bytes of weights, and there are {len(data)}.")
-    return made
+        raise GanvasError(f"The manifest of TensorFlow.js lists {at} bytes of weights, but there are {len(data)}.")
+    return tensors
 
 
-def _values(entry: dict[str, Any], data: bytes, at: int) -> tuple[np.ndarray, int]:
-    """A tensor, and where the next one begins."""
+def _read_values(entry: dict[str, Any], data: bytes, at: int) -> tuple[np.ndarray, int]:
+    """Read a tensor, and return where the next one begins."""
     quantised = entry.get("quantization")
     dtype = np.dtype(DTYPES[(quantised or entry)["dtype"]])
     count = math.prod(entry["shape"])
     values = np.frombuffer(data, dtype, count, at).reshape(entry["shape"])
     if quantised:
-        # In float64, then rounded once: as JavaScript does it.
+        # In float64, then rounded once, as JavaScript does.
         values = values * float(quantised["scale"]) + float(quantised["min"])
     return values.astype("<f4"), at + count * dtype.itemsize
 
 
-def convolution(filters: Tensor) -> Tensor:
-    """Filters (height, width, inputs, outputs) in torch's order."""
+def permute_filters(filters: Tensor) -> Tensor:
+    """Convert filters (height, width, inputs, outputs) to torch's order of axes."""
     return filters.permute(3, 2, 0, 1).contiguous()
 
 
-def depthwise(filters: Tensor) -> Tensor:
-    """Filters (height, width, channels, 1) in torch's order."""
+def permute_depthwise_filters(filters: Tensor) -> Tensor:
+    """Convert filters (height, width, channels, 1) to torch's order of axes."""
     return filters.permute(2, 3, 0, 1).contiguous()

@@ -1,4 +1,4 @@
-"""What a scorer is: a network that reads attributes off pictures."""
+"""The base class of scorers: networks that read attributes off pictures."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ KINDS = ("probability", "count", "value")
 
 
 class Scorer(nn.Module, ABC):
-    """Frozen. ``kinds[k]`` says what column ``attributes[k]`` holds.
+    """A frozen network that reads attributes off pictures, one column an attribute.
 
-    "probability": a calibrated logit, whose sigmoid is the attribute's probability; "count": objects; "value": anything.
     Images may have any float dtype, in any autograd mode; scores are float32.
     """
 
     name: str
     attributes: tuple[str, ...]
+    """The names of the columns."""
     kinds: tuple[str, ...]
+    """The kind of each column: "probability", a calibrated logit, whose sigmoid is the attribute's probability; "count", objects;
+    "value", anything else."""
     fingerprint: str
     """sha256 of the float32 weights, so that labels say which scorer made them."""
 
     input_dtype = torch.float32
-    """What images are converted to."""
+    """The dtype that images are converted to."""
 
     def __init_subclass__(cls, **named: Any) -> None:
         super().__init_subclass__(**named)
@@ -37,15 +39,32 @@ class Scorer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Images) -> Scores:
-        """Scores of pictures of any size; what the network needs (framing, size, blur) happens inside."""
+        """Score pictures of any size; framing, resizing and blurring that the network needs happen inside.
+
+        Args:
+            images: RGB pictures (n, 3, height, width) in [-1, 1].
+
+        Returns:
+            Scores (n, attributes), in the units of ``kinds``: logits, numbers of objects, or values.
+        """
 
     def column(self, attribute: str) -> int:
-        """The column of an attribute. Raises GanvasError for a name that it doesn't have."""
+        """Return the column of an attribute.
+
+        Args:
+            attribute: One of ``attributes``.
+
+        Returns:
+            Its index, from 0.
+
+        Raises:
+            GanvasError: The scorer has no such attribute.
+        """
         if attribute not in self.attributes:
             raise unknown("attribute", attribute, self.attributes)
         return self.attributes.index(attribute)
 
 
 def probability(scores: Scores) -> Scores:
-    """The sigmoid of logits: columns of the kind "probability" as probabilities."""
+    """Convert logits, as columns of the kind "probability" hold them, to probabilities."""
     return torch.sigmoid(scores)

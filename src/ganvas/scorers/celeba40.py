@@ -5,10 +5,10 @@ learned from it, is for non-commercial research.
 
 One framing for two kinds of face. CelebA's aligned crop (178×218, eyes at 0.39 and 0.61 of its width and 0.51 of its
 height) shows more than an FFHQ face does: an FFHQ face is the part from 3 to 61 of 64 across and from 10 to 58 of 64
-down, wherever that crop was squeezed to a square. ``frame_celeba`` cuts that part; FFHQ faces are taken whole. The
-CelebA faces at hand are soft (they come out of an auto-encoder, nothing finer than a thirtieth of the face), so the
-first network learned on them sees generated faces blurred to match (``match_softness``). The shipped one was then
-trained on sharp generated faces beside the soft ones, and sees both as they are.
+down of that crop, squeezed to a square. ``frame_celeba`` crops that part; FFHQ faces are taken whole. The CelebA faces
+that were available are soft (they come out of an auto-encoder, nothing finer than a thirtieth of the face), so a network
+trained on them alone needs generated faces blurred to match (``match_softness``). The shipped one was trained on sharp
+generated faces, too, and takes both as they are.
 """
 
 from __future__ import annotations
@@ -38,28 +38,30 @@ ATTRIBUTES = tuple(
     Wearing_Necktie Young""".split()
 )
 SIZE = 80
-"""Side in pixels of what the network sees."""
+"""Side in pixels of the network's input."""
 BLUR_PIXELS = 1.2
 """Standard deviation in pixels, at SIZE, of the blur that gives generated faces the spectrum of the CelebA faces."""
 ENSEMBLE_SIZE = 128
-"""Side of what several networks are given together, each shrinks it to its own."""
-PLUS, MOST = "+", 8
-"""Between the names of architectures that read together, and how many can."""
-PART = (3 / 64, 10 / 64, 61 / 64, 58 / 64)
+"""Side in pixels of the input of an ensemble, whose networks shrink it to their own."""
+SEPARATOR = "+"
+"""Between the names of an ensemble's architectures."""
+MAX_NETWORKS = 8
+"""The most networks of an ensemble."""
+FFHQ_PART = (3 / 64, 10 / 64, 61 / 64, 58 / 64)
 """Left, top, right and bottom of an FFHQ face within CelebA's aligned crop."""
 
 
 def frame_celeba(pixels: Tensor, size: int = SIZE) -> Tensor:
-    """The part of an aligned CelebA picture (height, width, 3) that an FFHQ face shows: (3, size, size) uint8."""
+    """Crop an aligned CelebA picture (height, width, 3) to the part that an FFHQ face shows: (3, size, size), uint8."""
     height, width = pixels.shape[:2]
-    left, top, right, bottom = (round(edge * side) for edge, side in zip(PART, (width, height) * 2, strict=True))
+    left, top, right, bottom = (round(edge * side) for edge, side in zip(FFHQ_PART, (width, height) * 2, strict=True))
     part = pixels[top:bottom, left:right].permute(2, 0, 1)[None].float()
     framed = F.interpolate(part, (size, size), mode="bilinear", antialias=True, align_corners=False)
     return framed[0].round().clamp(0, 255).to(torch.uint8)
 
 
 def match_softness(images: Tensor, sigma: float = BLUR_PIXELS) -> Tensor:
-    """Pictures (n, c, h, w) blurred by a Gaussian of ``sigma`` pixels; 0 leaves them as they are."""
+    """Blur pictures (n, c, h, w) by a Gaussian of ``sigma`` pixels; 0 leaves them as they are."""
     if sigma == 0:
         return images
     radius = int(3 * sigma + 1)
@@ -72,8 +74,11 @@ def match_softness(images: Tensor, sigma: float = BLUR_PIXELS) -> Tensor:
 
 
 class AttributeNetwork(nn.Module):
-    """Features, then one spatial map and one linear reading for each attribute: on aligned faces a place has a meaning,
-    and an attribute that looks where it shows takes less from what it goes with (glasses from grey hair)."""
+    """Convolutional features, then one spatial map and one linear reading for each attribute.
+
+    On aligned faces a position has a meaning, and an attribute that is read where it shows depends less on correlated ones
+    (glasses on grey hair).
+    """
 
     arch, size = "efficientnet_lite0", SIZE
 
@@ -89,15 +94,17 @@ class AttributeNetwork(nn.Module):
         self.dropout = nn.Dropout(0.3)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
+        """Compute logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
         features = self.mix(self.features(images)).flatten(2)
         pooled = torch.einsum("nfp,ap->naf", features, self.maps.softmax(1))
         return (self.dropout(pooled) * self.weight).sum(2) + self.bias
 
 
 class PaperNetwork(nn.Module):
-    """EfficientNet-B3 with one linear reading for each attribute, as Lesné et al. label with (section 4.1); for whoever
-    has all of CelebA. It needs the package transformers."""
+    """EfficientNet-B3 with one linear reading for each attribute, the labelling network of Lesné et al. (section 4.1).
+
+    To train it takes all of CelebA. It needs the package transformers.
+    """
 
     arch, size = "efficientnet_b3", 300
 
@@ -118,12 +125,12 @@ class PaperNetwork(nn.Module):
         self.reading = nn.Linear(config.hidden_dim, attributes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
+        """Compute logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
         return self.reading(self.dropout(self.features(images).pooler_output))
 
 
 class NetworkEnsemble(nn.Module):
-    """The mean of several networks' calibrated logits: what one mistakes for an attribute, networks of other make don't.
+    """The mean of several networks' calibrated logits, since networks of different architectures make different errors.
 
     ``scales`` and ``offsets`` (networks, attributes) are each network's calibration.
     """
@@ -131,19 +138,22 @@ class NetworkEnsemble(nn.Module):
     def __init__(self, networks: Sequence[SingleNetwork], attributes: int = len(ATTRIBUTES)) -> None:
         super().__init__()
         self.features = nn.ModuleList(networks)
-        self.arch = PLUS.join(network.arch for network in networks)
+        self.arch = SEPARATOR.join(network.arch for network in networks)
         self.size = max(ENSEMBLE_SIZE, *(network.size for network in networks))
         self.scales = nn.Buffer(torch.ones(len(networks), attributes))
         self.offsets = nn.Buffer(torch.zeros(len(networks), attributes))
 
     @property
     def networks(self) -> list[SingleNetwork]:
-        """One after the other."""
+        """The networks in their order."""
         return [network for network in self.features if isinstance(network, SingleNetwork)]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
-        logits = [network(downscale(images, network.size).contiguous(memory_format=LAST)) for network in self.networks]
+        """Compute logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
+        logits = [
+            network(downscale(images, network.size).contiguous(memory_format=torch.channels_last))
+            for network in self.networks
+        ]
         return (torch.stack(logits, 1) * self.scales + self.offsets).mean(1)
 
 
@@ -152,12 +162,14 @@ Network = SingleNetwork | NetworkEnsemble
 NETWORKS: dict[str, type[SingleNetwork]] = {
     network.arch: network for network in (AttributeNetwork, PaperNetwork, CnnNetwork, FrozenNetwork)
 }
-LAST = torch.channels_last
 
 
 def build_network(arch: str) -> Network:
-    """A network with random weights; several, joined by "+", together. Raises GanvasError for an unknown architecture."""
-    names = arch.split(PLUS)
+    """Build a network with random weights, or an ensemble of several, joined by "+".
+
+    Raises GanvasError for an unknown architecture.
+    """
+    names = arch.split(SEPARATOR)
     for name in names:
         if name not in NETWORKS:
             raise unknown("architecture", name, NETWORKS)
@@ -165,8 +177,8 @@ def build_network(arch: str) -> Network:
     return NetworkEnsemble(networks) if len(networks) > 1 else networks[0]
 
 
-def channels_last(network: Network) -> Network:
-    """The network with its convolutions' weights in the order that is fast on CPUs."""
+def convert_channels_last(network: Network) -> Network:
+    """Convert the weights of convolutions to channels-last order, in place, which is faster on CPUs."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
@@ -174,33 +186,33 @@ def channels_last(network: Network) -> Network:
 
 
 class Celeba40(Scorer):
-    """``network`` gives logits; ``scale`` and ``offset`` (attributes,) calibrate them on held-out faces."""
+    """CelebA's 40 attributes by the logits of ``network``, which ``scale`` and ``offset`` (attributes,) calibrate."""
 
     def __init__(self, network: Network, scale: Tensor, offset: Tensor, name: str = "celeba40") -> None:
         super().__init__()
         self.name, self.attributes, self.kinds = name, ATTRIBUTES, ("probability",) * len(ATTRIBUTES)
-        self.network = channels_last(network.eval().requires_grad_(False))
+        self.network = convert_channels_last(network.eval().requires_grad_(False))
         self.scale, self.offset = nn.Buffer(scale), nn.Buffer(offset)
         self.fingerprint = hash_weights(self.state_dict().items())
 
     def forward(self, images: Images) -> Scores:
-        """Calibrated logits (n, 40) of FFHQ-framed faces; the mean over a picture and its mirror image."""
+        """Compute calibrated logits (n, 40) of FFHQ-aligned faces, the mean over a picture and its mirror image."""
         x = downscale(downscale(images.float()), self.network.size).contiguous(memory_format=torch.channels_last)
         return (self.network(x) + self.network(x.flip(3))) / 2 * self.scale + self.offset
 
 
 def load(name: str) -> Celeba40:
-    """A scorer that ships."""
+    """Load a scorer that ships."""
     return read(Path(__file__).parent.parent / "assets" / "scorers" / f"{name}.safetensors", name)
 
 
 def read(path: str | Path, name: str = "celeba40") -> Celeba40:
-    """The scorer in a file that ``ganvas train-scorer`` wrote. Raises GanvasError for any other."""
-    tensors, about = load_tensors(path)
-    names = str(about.get("arch")).split(PLUS)
-    if about.get("scorer") != "celeba40" or not set(names) <= NETWORKS.keys() or len(names) > MOST:
+    """Read the scorer in a file that ``ganvas train-scorer`` wrote. Raises GanvasError for any other file."""
+    tensors, metadata = load_tensors(path)
+    names = str(metadata.get("arch")).split(SEPARATOR)
+    if metadata.get("scorer") != "celeba40" or not set(names) <= NETWORKS.keys() or len(names) > MAX_NETWORKS:
         raise GanvasError(f"{path} holds no celeba40 scorer.")
-    network = build_network(about["arch"])
+    network = build_network(metadata["arch"])
     try:
         scale, offset = tensors.pop("scale").float(), tensors.pop("offset").float()
         network.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)

@@ -2,7 +2,7 @@
 
 For Doubinsky et al., *Contrôle de la cardinalité par navigation dans l'espace latent des GANs*, RFIAP 2022,
 https://cea.hal.science/cea-04852483, who label what their generator draws with pretrained image classifiers. A small
-residual network looks at 64×64 grey pixels, whatever the picture's size; ``ganvas train-counter`` trains it.
+residual network takes 64×64 grey pixels, whatever the picture's size; ``ganvas train-counter`` trains it.
 
 ``count`` and ``digit_0`` … ``digit_9`` are whole numbers, the most probable ones. ``sure`` is the logit of the probability
 that ``count`` is right. The other four come from the pixels by formulas, in pixels of 64: ``place_x`` and ``place_y``,
@@ -28,18 +28,18 @@ from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores
 
 SIDE = 64
-"""Side in pixels of what the network sees."""
+"""Side in pixels of the network's input."""
 MAX_COUNT = 6
-"""Counts go from 0 to this, which stands for more, too."""
+"""The highest count, which stands for more, too."""
 MAX_CLASS_COUNT = 4
 """The same for the digits of one class."""
 CLASSES = 10
 FEATURES = 128
-"""Penultimate features: what a Fréchet distance of digits is measured in."""
+"""The number of penultimate features, in which the Fréchet distance of digits is measured."""
 DIGITS = tuple(f"digit_{k}" for k in range(CLASSES))
 SHAPES = ("place_x", "place_y", "stroke", "slant")
-INK = 2.0
-"""The least ink, in white pixels, of a picture that place, stroke and slant are read from."""
+MIN_INK = 2.0
+"""The least ink, in white pixels, from which place, stroke and slant are measured."""
 
 Grey = Float[Tensor, "n 1 64 64"]
 Features = Float[Tensor, "n 128"]
@@ -53,7 +53,7 @@ class CountLogits(NamedTuple):
 
 
 class CounterBlock(nn.Module):
-    """Two convolutions with a path past them; the first may halve the side."""
+    """Two convolutions with a shortcut; the first may halve the side."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -64,14 +64,14 @@ class CounterBlock(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, side, side) to (n, outputs, side / stride, side / stride)."""
+        """Map (n, inputs, side, side) to (n, outputs, side / stride, side / stride)."""
         y = self.norms[1](self.second(F.relu(self.norms[0](self.first(x)))))
         x = F.avg_pool2d(x, self.stride) if self.stride > 1 else x
         return F.relu(y + (x if self.past is None else self.past(x)))
 
 
 class CounterNetwork(nn.Module):
-    """Features of 8×8 places are summed over the picture, as counts are, and read by one hidden layer."""
+    """A network that sums features of 8×8 positions over the picture, as counts add up, and reads them by one hidden layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,28 +88,31 @@ class CounterNetwork(nn.Module):
         self.count = nn.Linear(FEATURES, MAX_COUNT + 1)
         self.classes = nn.Linear(FEATURES, CLASSES * (MAX_CLASS_COUNT + 1))
 
-    def places(self, grey: Grey) -> Float[Tensor, "n 128 8 8"]:
-        """What is seen at each of 8×8 places."""
+    def map_positions(self, grey: Grey) -> Float[Tensor, "n 128 8 8"]:
+        """Compute the features of each of 8×8 positions."""
         return self.blocks(F.relu(self.norm(self.stem(F.pixel_unshuffle(grey, 2)))))
 
     def features(self, grey: Grey) -> Features:
-        """What the two readings are linear in."""
-        return self.summed(self.places(grey))
+        """Compute the features that both readings are linear in."""
+        return self.sum_positions(self.map_positions(grey))
 
-    def summed(self, places: Float[Tensor, "n 128 8 8"]) -> Features:
-        """The features of a picture whose ``places`` were seen."""
+    def sum_positions(self, maps: Float[Tensor, "n 128 8 8"]) -> Features:
+        """Compute the features of a picture from those of its positions."""
         # A sixteenth of the sum: near 1 where digits are.
-        return F.relu(self.hidden(places.sum((2, 3)) / 16))
+        return F.relu(self.hidden(maps.sum((2, 3)) / 16))
 
     def forward(self, grey: Grey) -> CountLogits:
-        """Logits of grey pictures from 0 (paper) to 1 (ink)."""
+        """Compute logits of grey pictures from 0 (paper) to 1 (ink)."""
         x = self.features(grey)
         return CountLogits(self.count(x), self.classes(x).unflatten(1, (CLASSES, MAX_CLASS_COUNT + 1)))
 
 
 @final
 class Counter(Scorer):
-    """``calibration`` (2,): what makes the margin of the most probable count the logit of being right: scale and offset."""
+    """Counts of digits, how sure they are, and place, stroke and slant.
+
+    ``calibration`` (2,), scale and offset, makes the margin of the most probable count the logit of being right.
+    """
 
     def __init__(self, network: CounterNetwork, calibration: Tensor, name: str = "count") -> None:
         super().__init__()
@@ -120,66 +123,66 @@ class Counter(Scorer):
         self.fingerprint = hash_weights((k, v) for k, v in self.state_dict().items() if "num_batches" not in k)
 
     def forward(self, images: Images) -> Scores:
-        """Scores (n, 16) of pictures of any size."""
+        """Score pictures of any size, (n, 16)."""
         grey = to_network_input(images)
         count, classes = self.network(grey)
-        sure = margin(count) * self.calibration[0] + self.calibration[1]
+        sure = compute_margin(count) * self.calibration[0] + self.calibration[1]
         whole = torch.cat((count.argmax(1, keepdim=True), classes.argmax(2)), 1)
         return torch.cat((whole.to(sure), sure[:, None], measure_shapes(grey)), 1)
 
     def features(self, images: Images) -> Features:
-        """The network's penultimate features, (n, 128); differentiable."""
+        """Compute the network's penultimate features, (n, 128); differentiable."""
         return self.network.features(to_network_input(images))
 
     def logits(self, images: Images) -> CountLogits:
-        """The network's logits; differentiable, where scores are whole numbers."""
+        """Compute the network's logits, which are differentiable while scores are integers."""
         return self.network(to_network_input(images))
 
 
 def to_network_input(images: Images) -> Grey:
-    """Pictures as the network sees them: grey from 0 to 1, 64×64."""
+    """Convert pictures to the network's input: grey from 0 to 1, 64×64."""
     return downscale(images.float(), SIDE).mean(1, keepdim=True).add(1).div(2)
 
 
-def margin(logits: Float[Tensor, "n counts"]) -> Float[Tensor, " n"]:
-    """The logit of the most probable count against all others together, (n,)."""
+def compute_margin(logits: Float[Tensor, "n counts"]) -> Float[Tensor, " n"]:
+    """Compute the logit of the most probable count against all others together, (n,)."""
     best, place = logits.max(1)
     return best - logits.scatter(1, place[:, None], -torch.inf).logsumexp(1)
 
 
 def measure_shapes(grey: Grey) -> Float[Tensor, "n 4"]:
-    """``SHAPES``, (n, 4), in closed form; the middle, no stroke and no slant where there is hardly any ink."""
+    """Measure ``SHAPES``, (n, 4), in closed form; with less ink than ``MIN_INK``, the middle, no stroke and no slant."""
     ink = grey[:, 0].clamp(0, 1)
     mass = ink.sum((1, 2))
     along = torch.arange(SIDE, device=grey.device) + 0.5
-    x, y = ((ink.sum(axis) * along).sum(1) / mass.clamp(min=INK) for axis in (1, 2))
+    x, y = ((ink.sum(axis) * along).sum(1) / mass.clamp(min=MIN_INK) for axis in (1, 2))
     across, down = ink[:, 1:-1, 2:] - ink[:, 1:-1, :-2], ink[:, 2:, 1:-1] - ink[:, :-2, 1:-1]
     square = across.square() + down.square()
     # The root's slope is infinite at 0, where the paper is blank.
     outline = torch.where(square > 0, torch.where(square > 0, square, 1).sqrt(), 0).sum((1, 2)) / 2
     # Along a stroke that leans by s, x = -s·y (y grows downwards), grey values don't change: down = s · across.
     slant = (across * down).sum((1, 2)) / across.square().sum((1, 2)).clamp(min=1e-3)
-    found = torch.stack((x, y, 2 * mass / outline.clamp(min=1e-3), slant), 1)
-    return torch.where(mass[:, None] >= INK, found, found.new_tensor([SIDE / 2, SIDE / 2, 0, 0]))
+    shapes = torch.stack((x, y, 2 * mass / outline.clamp(min=1e-3), slant), 1)
+    return torch.where(mass[:, None] >= MIN_INK, shapes, shapes.new_tensor([SIDE / 2, SIDE / 2, 0, 0]))
 
 
 def load(name: str) -> Counter:
-    """The scorer that ships."""
+    """Load the scorer that ships."""
     return read(Path(__file__).parent.parent / "assets" / "scorers" / f"{name}.safetensors")
 
 
 def read(path: str | Path) -> Counter:
-    """The scorer in a file that ``ganvas train-counter`` wrote. Raises GanvasError for any other."""
-    tensors, about = load_tensors(path)
+    """Read the scorer in a file that ``ganvas train-counter`` wrote. Raises GanvasError for any other file."""
+    tensors, metadata = load_tensors(path)
     tensors = {key: value.float() for key, value in tensors.items()}
-    if about.get("scorer") != "count":
+    if metadata.get("scorer") != "count":
         raise GanvasError(f"{path} holds no counter: `ganvas train-counter` writes one.")
     network = CounterNetwork()
-    wanted = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
+    expected = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
     calibration = tensors.pop("calibration", torch.empty(0))
-    fits = {key: value.shape for key, value in tensors.items()} == {key: value.shape for key, value in wanted.items()}
+    fits = {key: value.shape for key, value in tensors.items()} == {key: value.shape for key, value in expected.items()}
     finite = all(torch.isfinite(value).all() for value in (calibration, *tensors.values()))
     if not fits or calibration.shape != (2,) or not finite:
-        raise GanvasError(f"{path} isn't a whole counter: its weights are others.")
+        raise GanvasError(f"{path} isn't a whole counter: its weights have other names or shapes, or aren't finite.")
     network.load_state_dict(tensors, strict=False)
     return Counter(network, calibration)

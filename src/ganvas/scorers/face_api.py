@@ -2,12 +2,11 @@
 
 https://www.npmjs.com/package/@vladmandic/face-api (1.7.15) holds small networks for TensorFlow.js, quantised to a byte a
 weight: a tiny Xception (Chollet, 2017, https://arxiv.org/abs/1610.02357) for age and gender, four dense blocks of
-separable convolutions for expressions. None saw CelebA's labels, so they judge editors that learned from those.
+separable convolutions for expressions. None was trained on CelebA's labels, so they can judge editors that were.
 
-The package cuts the box of 68 landmarks, a fifth wider and higher, and fills it up to a square of 112. On FFHQ-aligned
-pictures the box hardly moves up or down, and sideways with the pose; its mean place is cut here, as a square: no
-landmarks, any device, differentiable; over 252 faces, age correlates 0.98 with that of the package's box, gender's logit
-0.97, Happy's 0.97, the rarer expressions' 0.87 to 0.97. A photograph has to be aligned first.
+The package crops the box of 68 landmarks, a fifth wider and higher, and pads it to a square of 112. On FFHQ-aligned
+pictures the box hardly moves up or down, and sideways with the pose; its mean position is cropped here, as a square:
+without landmarks, on any device, differentiable. A photograph has to be aligned first.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from ganvas.errors import GanvasError
 from ganvas.io import hub
 from ganvas.io.fingerprints import hash_weights
-from ganvas.scorers import _tfjs, cards
+from ganvas.scorers import _tfjs, read_cards
 from ganvas.scorers.base import Scorer
 from ganvas.scorers.networks.framing import crop_box
 from ganvas.types import Images, Scores
@@ -35,27 +34,27 @@ DENSE_BLOCKS = 4
 
 
 def convert(age_manifest: bytes, age: bytes, expression_manifest: bytes, expression: bytes) -> dict[str, Tensor]:
-    """The weights in the package's two manifests and their data, in torch's order of axes."""
-    made = {}
+    """Convert the weights in the package's two manifests and their data to torch's order of axes."""
+    weights = {}
     for network, files in (("age", (age_manifest, age)), ("expression", (expression_manifest, expression))):
-        for name, tensor in _tfjs.tensors(*files).items():
+        for name, tensor in _tfjs.read_tensors(*files).items():
             if name.endswith("depthwise_filter"):
-                tensor = _tfjs.depthwise(tensor)
+                tensor = _tfjs.permute_depthwise_filters(tensor)
             elif tensor.ndim == 4:
-                tensor = _tfjs.convolution(tensor)
+                tensor = _tfjs.permute_filters(tensor)
             elif tensor.ndim == 2:
                 tensor = tensor.T.contiguous()
-            made[f"{network}/{name}"] = tensor
-    return made
+            weights[f"{network}/{name}"] = tensor
+    return weights
 
 
 def load(name: str) -> FaceApi:
-    """The scorer; its weights are fetched the first time. Raises GanvasError where they can't be had."""
-    return FaceApi(hub.load_weights(cards()[name]), name)
+    """Load the scorer; its weights are downloaded the first time. Raises GanvasError where they can't be."""
+    return FaceApi(hub.load_weights(read_cards()[name]), name)
 
 
 class FaceApi(Scorer):
-    """Age in years; Male and the expressions as logits of the networks' own probabilities (not calibrated anew)."""
+    """Age in years; Male and the expressions as logits of the networks' own probabilities (not recalibrated)."""
 
     def __init__(self, weights: Mapping[str, Tensor], name: str = "face_api") -> None:
         super().__init__()
@@ -68,21 +67,21 @@ class FaceApi(Scorer):
         self.fingerprint = hash_weights(weights.items())
 
     def forward(self, images: Images) -> Scores:
-        """(n, 9) of FFHQ-aligned faces."""
+        """Score FFHQ-aligned faces, (n, 9)."""
         x = crop_box(images, BOX, SIZE) / 255
         age, gender = self.age_gender(x)
         expressions = self.expressions(x)
-        # The logit of one class of a softmax: its own number against the others' log-sum.
+        # The logit of one class of a softmax: its own logit minus the log-sum-exp of the others.
         others = [torch.cat((expressions[:, :k], expressions[:, k + 1 :]), 1).logsumexp(1) for k in range(7)]
         return torch.cat((age, gender[:, :1] - gender[:, 1:], expressions - torch.stack(others, 1)), 1)
 
     def age_gender(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Age (n, 1) in years and logits (n, 2) of male and female, of prepared squares (n, 3, 112, 112)."""
+        """Compute age (n, 1) in years and logits (n, 2) of male and female, of prepared squares (n, 3, 112, 112)."""
         x = self.age_map(x).mean((2, 3))
         return self._dense(x, "age/fc/age"), self._dense(x, "age/fc/gender")
 
     def age_map(self, x: Tensor) -> Tensor:
-        """What age and gender are read from, (n, 512, 4, 4)."""
+        """Compute the features of age and gender, (n, 512, 4, 4)."""
         x = self._convolution(x, "age/entry_flow/conv_in", 2).relu()
         x = self._reduction(x, "age/entry_flow/reduction_block_0", activate=False)
         x = self._reduction(x, "age/entry_flow/reduction_block_1")
@@ -95,11 +94,11 @@ class FaceApi(Scorer):
         return self._separable(x, "age/exit_flow/separable_conv").relu()
 
     def expressions(self, x: Tensor) -> Tensor:
-        """Logits (n, 7) of prepared squares (n, 3, 112, 112)."""
+        """Compute logits (n, 7) of the expressions, of prepared squares (n, 3, 112, 112)."""
         return self._dense(self.expression_map(x).mean((2, 3)), "expression/fc")
 
     def expression_map(self, x: Tensor) -> Tensor:
-        """What expressions are read from, (n, 256, 7, 7)."""
+        """Compute the features of expressions, (n, 256, 7, 7)."""
         for i in range(DENSE_BLOCKS):
             first = f"expression/dense{i}/conv0"
             x = (self._separable(x, first, 2) if i else self._convolution(x, first, 2)).relu()
@@ -112,24 +111,24 @@ class FaceApi(Scorer):
     def _reduction(self, x: Tensor, name: str, activate: bool = True) -> Tensor:
         y = self._separable(x.relu() if activate else x, f"{name}/separable_conv0")
         y = self._separable(y.relu(), f"{name}/separable_conv1")
-        y = F.max_pool2d(_same(y, 3, 2, -torch.inf), 3, 2)
+        y = F.max_pool2d(_pad_same(y, 3, 2, -torch.inf), 3, 2)
         return y + self._convolution(x, f"{name}/expansion_conv", 2)
 
     def _convolution(self, x: Tensor, name: str, stride: int) -> Tensor:
         weight = self.weights[f"{name}/filters"]
-        return F.conv2d(_same(x, weight.shape[2], stride), weight, self.weights[f"{name}/bias"], stride)
+        return F.conv2d(_pad_same(x, weight.shape[2], stride), weight, self.weights[f"{name}/bias"], stride)
 
     def _separable(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
         weight = self.weights[f"{name}/depthwise_filter"]
-        x = F.conv2d(_same(x, weight.shape[2], stride), weight, stride=stride, groups=len(weight))
+        x = F.conv2d(_pad_same(x, weight.shape[2], stride), weight, stride=stride, groups=len(weight))
         return F.conv2d(x, self.weights[f"{name}/pointwise_filter"], self.weights[f"{name}/bias"])
 
     def _dense(self, x: Tensor, name: str) -> Tensor:
         return F.linear(x, self.weights[f"{name}/weights"], self.weights[f"{name}/bias"])
 
 
-def _same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
-    """TensorFlow's padding "same" of a square: an odd pixel goes to the right and the bottom."""
+def _pad_same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
+    """Pad a square as TensorFlow's "same" does: an odd pixel goes to the right and the bottom."""
     side = x.shape[3]
     total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
     before, after = total // 2, total - total // 2

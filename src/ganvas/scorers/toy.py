@@ -27,18 +27,21 @@ from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores
 
 GAIN = 2.0
-"""Logits a standard deviation."""
+"""Logits per standard deviation."""
 EDGE = 0.9995
-"""Squashed styles are read up to ±EDGE: what lies beyond can't be told apart in a picture."""
+"""Styles after tanh are read up to ±EDGE: values beyond are indistinguishable in a picture."""
 
 
 def load(name: str) -> ToyScorer:
-    """The one toy scorer there is."""
+    """Load the toy scorer."""
     return ToyScorer(name)
 
 
 class ToyScorer(Scorer):
-    """Logits of Bright, Red, Big and Striped are twice their coordinates in W; Right is a place in pixels, -4 to 4."""
+    """The toy generator's attributes: logits of Bright, Red, Big and Striped, and Right, a position in pixels, -4 to 4.
+
+    The logits are twice the coordinates in W.
+    """
 
     def __init__(self, name: str = "toy") -> None:
         super().__init__()
@@ -50,27 +53,27 @@ class ToyScorer(Scorer):
         self.fingerprint = hash_weights([("colours", self.colours), ("constants", constants)])
 
     def forward(self, images: Images) -> Scores:
-        """Scores (n, 5) of pictures of any size."""
+        """Score pictures of any size, (n, 5)."""
         images = downscale(images.float(), SIDE)
         colours = self.colours / self.colours.square().sum(1, keepdim=True)
         grey, red, blob = (images[:, None] * colours[..., None, None]).sum(2).unbind(1)
         y, x = pixel_grid(images.device)
         upper, stripes = (y < SIDE / 2).expand(SIDE, SIDE).float(), stripe_pattern(images.device).expand(SIDE, SIDE)
-        # Against the margins, which the blob doesn't reach: JPEG shifts whole pictures a little.
+        # Relative to the margins, which the blob doesn't reach, since JPEG shifts whole pictures a little.
         blob = blob - torch.cat((blob[:, :3], blob[:, -3:]), 1).mean((1, 2), keepdim=True)
         mass = blob.sum((1, 2)).clamp(min=1e-3)
         width = (mass / (2 * torch.pi * BLOB)).sqrt()
         styles = {
-            "Bright": _mean(grey, upper) / BRIGHT,
+            "Bright": _correlate(grey, upper) / BRIGHT,
             "Red": red.mean((1, 2)) / REDNESS,
             "Big": (width - WIDTH) / WIDTH_SPAN,
-            "Striped": _mean(grey, stripes) / STRIPES,
+            "Striped": _correlate(grey, stripes) / STRIPES,
         }
         place = (blob * (x - SIDE / 2)).sum((1, 2)) / mass
         logits = {a: GAIN * 2 * torch.atanh(style.clamp(-EDGE, EDGE)) for a, style in styles.items()}
         return torch.stack([place if a == "Right" else logits[a] for a in self.attributes], 1)
 
 
-def _mean(values: Tensor, pattern: Tensor) -> Tensor:
-    """How much of a pattern of 0 and ±1 is in each picture (n, height, width)."""
+def _correlate(values: Tensor, pattern: Tensor) -> Tensor:
+    """Measure the amount of a pattern of 0 and ±1 in each picture (n, height, width)."""
     return (values * pattern).sum((1, 2)) / pattern.square().sum()

@@ -15,7 +15,7 @@ from torch import Tensor
 from ganvas.data.multimnist_files import MultiMnist, read_multimnist
 from ganvas.errors import GanvasError, unknown
 from ganvas.io.files import save_tensors
-from ganvas.scorers.count import MAX_COUNT, SIDE, Counter, CounterNetwork, CountLogits, margin, to_network_input
+from ganvas.scorers.count import MAX_COUNT, SIDE, Counter, CounterNetwork, CountLogits, compute_margin, to_network_input
 from ganvas.training import checkpoint as training_checkpoint
 from ganvas.training.digit_images import DigitImages, draw_augmented
 from ganvas.types import DTYPES
@@ -115,7 +115,7 @@ def calibrate(network: CounterNetwork, held: DigitImages, seed: int, n: int = 20
         with torch.no_grad():
             logits = network(x).count
         there = torch.rand(500, generator=random) < targets.chance
-        margins.append(margin(logits))
+        margins.append(compute_margin(logits))
         right.append(logits.argmax(1) == (targets.count + there).clamp(max=MAX_COUNT))
     x, y = torch.cat(margins).double(), torch.cat(right).double()
     found = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)

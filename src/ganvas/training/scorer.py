@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
 from ganvas.io.fingerprints import hash_weights
-from ganvas.scorers.celeba40 import ATTRIBUTES, Network, channels_last, match_softness
+from ganvas.scorers.celeba40 import ATTRIBUTES, Network, convert_channels_last, match_softness
 from ganvas.training import checkpoint as training_checkpoint
 from ganvas.training.augmentation import recolour_and_erase
 from ganvas.training.celeba import CALIBRATION, TEST, FaceSet
@@ -143,7 +143,7 @@ def train(
     """
     real = faces.part((faces.tenths != TEST) & (faces.tenths != CALIBRATION))
     weights = balance_weights(real.labels)
-    network = channels_last(network).train()
+    network = convert_channels_last(network).train()
     optimizer = _optimizer(network, options)
     share = options.generated_share if generated else 0.0
     count = round(options.batch * (1 - share))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, align
+from ganvas.generators.base import Generator, copy_contiguous
 from ganvas.generators.stylegan2 import layers
 from ganvas.generators.stylegan2.architecture import MAX_WIDTH, StyleGAN2Architecture
 from ganvas.io import hub
@@ -27,20 +27,23 @@ KIND, FAMILY, VERSION = "generator", "stylegan2", 1
 
 
 def load(card: hub.Card, device: torch.device, dtype: torch.dtype) -> StyleGAN2:
-    """The network that ``card`` names, on ``device``: its weights ship with the package. Raises GanvasError without them."""
+    """Load the network that ``card`` describes, on ``device``; its weights ship with the package.
+
+    Raises GanvasError where they are missing.
+    """
     path = Path(__file__).parent.parent / "assets" / "generators" / f"{card.name}.safetensors"
     return read_generator(path, card.name, dtype).to(device)
 
 
 def read_generator(path: str | Path, name: str = "", dtype: torch.dtype = torch.float32) -> StyleGAN2:
-    """The generator in a safetensors file that ``save_generator`` wrote; its name is by default the file's.
+    """Read the generator in a safetensors file that ``save_generator`` wrote; its name is by default the file's.
 
     Raises GanvasError for a file that is missing or damaged, or holds something else.
     """
-    state, about = load_tensors(path)
-    if (about.get("kind"), about.get("family"), about.get("version")) != (KIND, FAMILY, VERSION):
+    state, metadata = load_tensors(path)
+    if (metadata.get("kind"), metadata.get("family"), metadata.get("version")) != (KIND, FAMILY, VERSION):
         raise GanvasError(f"{path} isn't a StyleGAN2 generator that ganvas wrote.")
-    return StyleGAN2(state, parse_architecture(about.get("shape"), path), name or Path(path).stem, dtype)
+    return StyleGAN2(state, parse_architecture(metadata.get("shape"), path), name or Path(path).stem, dtype)
 
 
 def save_generator(
@@ -50,34 +53,41 @@ def save_generator(
     dtype: torch.dtype = torch.float32,
     training: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the weights of a generator in ``dtype``, with its shape and what is known of its training (JSON)."""
-    about = {"kind": KIND, "family": FAMILY, "version": VERSION, "shape": shape.as_plain(), "training": training or {}}
-    save_tensors(path, {name: value.to(dtype) for name, value in state.items()}, about)
+    """Write the weights of a generator in ``dtype``, with its architecture and a description of its training (JSON)."""
+    metadata = {
+        "kind": KIND,
+        "family": FAMILY,
+        "version": VERSION,
+        "shape": shape.to_dict(),
+        "training": training or {},
+    }
+    save_tensors(path, {name: value.to(dtype) for name, value in state.items()}, metadata)
 
 
-def parse_architecture(found: Any, path: str | Path) -> StyleGAN2Architecture:
-    """The shape that a file's description lists. Raises GanvasError where ``found`` isn't the JSON of a Shape."""
+def parse_architecture(value: Any, path: str | Path) -> StyleGAN2Architecture:
+    """Parse the architecture in a file's metadata. Raises GanvasError where ``value`` isn't what ``to_dict`` returns."""
     defaults = {field.name: field.default for field in fields(StyleGAN2Architecture)}
-    found = {"embed_features": None, **found} if isinstance(found, dict) else found
-    if not isinstance(found, dict) or set(found) != set(defaults) or not isinstance(found["widths"], list):
-        raise GanvasError(f"{path} is damaged: it doesn't say what its weights are.")
-    whole = {"resolution", "z_dim", "w_dim", "num_labels", "colours", "mapping_layers"}
-    whole |= {"embed_features"} if found["embed_features"] is not None else set()
-    values = [*found["widths"], *(found[name] for name in whole)]
-    if not all(type(value) is int and value <= MAX_WIDTH for value in values):
+    value = {"embed_features": None, **value} if isinstance(value, dict) else value
+    if not isinstance(value, dict) or set(value) != set(defaults) or not isinstance(value["widths"], list):
+        raise GanvasError(f"{path} is damaged: it doesn't describe the architecture of its weights.")
+    integers = {"resolution", "z_dim", "w_dim", "num_labels", "colours", "mapping_layers"}
+    integers |= {"embed_features"} if value["embed_features"] is not None else set()
+    sizes = [*value["widths"], *(value[name] for name in integers)]
+    if not all(type(size) is int and size <= MAX_WIDTH for size in sizes):
         raise GanvasError(f"{path} is damaged: its sizes aren't whole numbers up to {MAX_WIDTH}.")
-    if not all(type(found[name]) is bool for name in ("bounded", "shuffled")):
-        raise GanvasError(f"{path} is damaged: it doesn't say how its pictures are drawn.")
-    numbers = (found["learning_rate_multiplier"], *([] if found["clamp"] is None else [found["clamp"]]))
-    if not all(isinstance(value, int | float) and value > 0 for value in numbers):
+    if not all(type(value[name]) is bool for name in ("bounded", "shuffled")):
+        raise GanvasError(f"{path} is damaged: bounded and shuffled must be true or false.")
+    numbers = (value["learning_rate_multiplier"], *([] if value["clamp"] is None else [value["clamp"]]))
+    if not all(isinstance(number, int | float) and number > 0 for number in numbers):
         raise GanvasError(f"{path} is damaged: its learning rate multiplier or clamp isn't a positive number.")
-    return StyleGAN2Architecture(**{**found, "widths": tuple(found["widths"])})
+    return StyleGAN2Architecture(**{**value, "widths": tuple(value["widths"])})
 
 
 class StyleGAN2(Generator):
-    """A frozen StyleGAN2. W+ has one row a 3×3 convolution and one for the last output layer; with skips, the output
-    layer of a block shares its row with the convolution that follows, as NVIDIA's does.
+    """A frozen StyleGAN2.
 
+    W+ has one row for each 3×3 convolution and one for the last output layer; with skips, the output layer of a block
+    shares its row with the convolution that follows, as NVIDIA's does.
     ``state`` holds float32 (or float16) weights by the names of ``shape.weight_shapes()``.
     """
 
@@ -88,15 +98,15 @@ class StyleGAN2(Generator):
         name: str = FAMILY,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Raises GanvasError where ``state`` isn't the weights of such a network."""
+        """Raise GanvasError where ``state`` isn't the weights of such a network."""
         super().__init__()
         self.name, self.shape, self.dtype = name, shape, dtype
         self.z_dim, self.w_dim, self.num_labels = shape.z_dim, shape.w_dim, shape.num_labels
         self.resolution, self.row_resolutions = shape.resolution, shape.row_resolutions
         state = {name: value.float() for name, value in state.items()}
         _check(state, shape)
-        # Equal weights that are drawn in another way are another generator.
-        self.fingerprint = hash_weights([*state.items(), *((way, torch.zeros(0)) for way in shape.ways)])
+        # Equal weights that are used in another way are another generator.
+        self.fingerprint = hash_weights([*state.items(), *((way, torch.zeros(0)) for way in shape.unusual_settings)])
         self.w_avg = nn.Buffer(state["mapping.w_avg"].clone())
         with torch.no_grad():
             folded = layers.fold_weights(state, shape, dtype)
@@ -107,9 +117,11 @@ class StyleGAN2(Generator):
         return {key.replace("/", "."): value for key, value in self.weights.items()}
 
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
-        """Codes of W; a conditional generator needs labels (n, num_labels), and no other takes them."""
+        """Map codes of Z to W; a conditional generator needs labels (n, num_labels), and no other takes them."""
         if labels is None and self.num_labels:
-            raise GanvasError(f"Generator {self.name!r} is conditional: it needs {self.num_labels} labels a picture.")
+            raise GanvasError(
+                f"Generator {self.name!r} is conditional: give {self.num_labels} labels for each picture."
+            )
         if labels is not None and not self.num_labels:
             raise GanvasError(f"Generator {self.name!r} is unconditional: it takes no labels.")
         if labels is not None and labels.shape != (len(z), self.num_labels):
@@ -119,23 +131,23 @@ class StyleGAN2(Generator):
         return layers.mapping(self._folded(), self.shape, z, labels)
 
     def style_weights(self) -> list[Tensor]:
-        """The affine layer of each row's convolution, and for the last row that of the output layer."""
+        """Return the affine layer of each row's convolution, and for the last row that of the output layer."""
         names = [layer.name for layer in self.shape.layers()] + [list(self.shape.outputs())[-1].name]
         return [self.weights[f"{name}.affine.weight".replace(".", "/")] for name in names]
 
     def synthesis(self, ws: WPlus) -> Images:
-        """Pictures (n, 3, resolution, resolution), float32; a grey generator repeats its channel."""
+        """Draw pictures (n, 3, resolution, resolution), float32; a grey generator repeats its channel."""
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise GanvasError(
                 f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
             )
-        return layers.synthesis(self._folded(), self.shape, align(ws)).expand(-1, 3, -1, -1)
+        return layers.synthesis(self._folded(), self.shape, copy_contiguous(ws)).expand(-1, 3, -1, -1)
 
 
 def _check(state: Mapping[str, Tensor], shape: StyleGAN2Architecture) -> None:
-    """Raises GanvasError where names or shapes aren't those of ``shape``."""
-    wanted = shape.weight_shapes()
-    for name, size in wanted.items():
+    """Raise GanvasError where names or shapes aren't those of ``shape``."""
+    expected = shape.weight_shapes()
+    for name, size in expected.items():
         if name not in state:
             raise GanvasError(f"These are not the weights of such a StyleGAN2: {name!r} is missing.")
         if tuple(state[name].shape) != size:
@@ -143,5 +155,5 @@ def _check(state: Mapping[str, Tensor], shape: StyleGAN2Architecture) -> None:
                 f"These are not the weights of such a StyleGAN2: {name!r} has shape {tuple(state[name].shape)}, not {size}."
             )
     for name in state:
-        if name not in wanted:
-            raise GanvasError(f"These are not the weights of such a StyleGAN2: {name!r} is one too many.")
+        if name not in expected:
+            raise GanvasError(f"These are not the weights of such a StyleGAN2: {name!r} isn't one of them.")

@@ -1,4 +1,4 @@
-"""What a StyleGAN2 generator is before it has weights: its layers, and the name and shape of every tensor.
+"""The architecture of a StyleGAN2 generator: its layers, and the name and shape of every tensor.
 
 Karras et al., *Analyzing and Improving the Image Quality of StyleGAN*, 2020, https://arxiv.org/abs/1912.04958. Names are
 those of NVIDIA's stylegan2-ada-pytorch, https://github.com/NVlabs/stylegan2-ada-pytorch.
@@ -15,12 +15,12 @@ from ganvas.errors import GanvasError, unknown
 ARCHITECTURES = ("skip", "resnet", "orig")
 RESOLUTIONS = tuple(2**i for i in range(3, 11))
 MAX_WIDTH = 4096
-"""Channels, dimensions and labels that a generator may have, at most."""
+"""The most channels, dimensions and labels that a generator may have."""
 
 
 @dataclass(frozen=True)
 class StyleGAN2Architecture:
-    """What a StyleGAN2 generator is before it has weights. ``widths[i]``: channels at resolution 4·2ⁱ."""
+    """The architecture of a StyleGAN2 generator. ``widths[i]``: channels at resolution 4·2ⁱ."""
 
     resolution: int
     widths: tuple[int, ...]
@@ -31,18 +31,18 @@ class StyleGAN2Architecture:
     """1 for a grey generator."""
     mapping_layers: int = 8
     learning_rate_multiplier: float = 0.01
-    """Of the mapping network: its weights are stored divided by it."""
+    """The factor on the mapping network's learning rate: its weights are stored divided by it."""
     architecture: str = "skip"
     clamp: float | None = None
     """The largest activation, where the network was trained with one."""
     shuffled: bool = False
-    """Whether the last layers work at half of the picture's resolution and draw four pixels a place (pixel shuffle, Shi et al.,
-    https://arxiv.org/abs/1609.05158), as no published StyleGAN2's do: on a CPU, twice as many pictures a second."""
+    """Whether the last layers work at half of the picture's resolution and give four pixels for each of theirs (pixel shuffle,
+    Shi et al., https://arxiv.org/abs/1609.05158), which is faster on a CPU. No published StyleGAN2 does so."""
     bounded: bool = False
-    """Whether the picture goes through tanh, as no published StyleGAN2's does: for pictures that are mostly black or white,
-    exact ends of the range which a sum of filters meets nowhere."""
+    """Whether the picture goes through tanh: for pictures that are mostly black or white, as a sum of filters doesn't
+    reach the ends of the range exactly. No published StyleGAN2 does so."""
     embed_features: int | None = None
-    """How many numbers a label is embedded as; None: as many as w has."""
+    """The number of dimensions that labels are embedded in; None: as many as w has."""
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
@@ -68,8 +68,8 @@ class StyleGAN2Architecture:
             raise GanvasError(f"Widths must be at least 1 and labels 0, not {min(self.widths)} and {self.num_labels}.")
 
     @property
-    def ways(self) -> list[str]:
-        """How pictures are drawn, as far as weights don't say it and it isn't as published: like ["bounded=True"]."""
+    def unusual_settings(self) -> list[str]:
+        """The settings that weights don't show and that differ from the published networks', such as ["bounded=True"]."""
         names = ("learning_rate_multiplier", "clamp", "shuffled", "bounded")
         return [
             f"{name}={getattr(self, name)}"
@@ -77,8 +77,8 @@ class StyleGAN2Architecture:
             if getattr(self, name) != getattr(StyleGAN2Architecture, name)
         ]
 
-    def as_plain(self) -> dict[str, Any]:
-        """The values that a file stores; ``embed_features`` only where it is set, as files without it are older."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values that a file stores; ``embed_features`` only where it is set, since older files lack it."""
         plain = asdict(self)
         return plain if self.embed_features is not None else {k: v for k, v in plain.items() if k != "embed_features"}
 
@@ -89,11 +89,11 @@ class StyleGAN2Architecture:
 
     @property
     def row_resolutions(self) -> tuple[int, ...]:
-        """The resolution that each row of W+ acts at: 4, then two rows a block, then the output layer."""
+        """The resolution that each row of W+ acts at: 4, then two rows for each block, then the output layer."""
         return (4, *(r for r in self.blocks[1:] for _ in range(2)), self.blocks[-1])
 
     def layers(self) -> Iterator[StyledLayer]:
-        """The modulated 3×3 convolutions, coarse to fine: one row of W+ each."""
+        """Yield the modulated 3×3 convolutions, coarse to fine: one row of W+ each."""
         row = 0
         for i, r in enumerate(self.blocks):
             if r > 4:
@@ -103,15 +103,17 @@ class StyleGAN2Architecture:
             row += 1
 
     def outputs(self) -> Iterator[StyledLayer]:
-        """The output layers (1×1, no demodulation): one a block with skips, else the last; a row is shared with the
-        layer that follows."""
+        """Yield the output layers (1×1, no demodulation): one for each block with skips, else the last.
+
+        Each shares its row of W+ with the layer that follows.
+        """
         for i, r in enumerate(self.blocks):
             if self.architecture == "skip" or r == self.blocks[-1]:
-                drawn = self.colours * (4 if self.shuffled else 1)
-                yield StyledLayer(f"synthesis.b{r}.torgb", 2 * i + 1, self.widths[i], drawn, r, False)
+                channels = self.colours * (4 if self.shuffled else 1)
+                yield StyledLayer(f"synthesis.b{r}.torgb", 2 * i + 1, self.widths[i], channels, r, False)
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The name and shape of every tensor."""
+        """Return the name and shape of every tensor."""
         shapes: dict[str, tuple[int, ...]] = {"mapping.w_avg": (self.w_dim,)}
         wide = self.z_dim
         if self.num_labels:
@@ -137,7 +139,7 @@ class StyleGAN2Architecture:
 
 @dataclass(frozen=True)
 class StyledLayer:
-    """A modulated convolution: the row of W+ that styles it, its channels, and where it works."""
+    """A modulated convolution: the row of W+ that styles it, its channels and its resolution."""
 
     name: str
     row: int
@@ -147,7 +149,7 @@ class StyledLayer:
     up: bool
 
     def other_shapes(self, w_dim: int) -> dict[str, tuple[int, ...]]:
-        """Its tensors beside the kernel."""
+        """Return the names and shapes of its tensors other than the kernel."""
         return {
             f"{self.name}.bias": (self.outgoing,),
             f"{self.name}.affine.weight": (self.incoming, w_dim),

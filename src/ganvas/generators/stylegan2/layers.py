@@ -1,4 +1,4 @@
-"""StyleGAN2's layers as functions of weights: one core for training (weights that learn) and for use (weights folded once).
+"""StyleGAN2's layers as functions of weights, for training (weights with gradients) and for use (weights folded once).
 
 Karras et al., *Analyzing and Improving the Image Quality of StyleGAN*, 2020, https://arxiv.org/abs/1912.04958. Names and
 meaning of the weights are those of NVIDIA's stylegan2-ada-pytorch, https://github.com/NVlabs/stylegan2-ada-pytorch.
@@ -17,16 +17,16 @@ from ganvas.generators.stylegan2.architecture import StyledLayer, StyleGAN2Archi
 from ganvas.generators.stylegan2.resampling import blur, fold_up, join_phases, upsample
 
 GAIN = 2**0.5
-"""What follows every leaky ReLU, so that it keeps the variance."""
-SINGLE_FROM_RESOLUTION = 128
-"""The resolution from which pictures are drawn one by one, where nothing is learned: their kernels are smaller than they are."""
-FLOAT32_UP_TO = 16
-"""Up to this resolution layers are float32 for bfloat16, too, but in training."""
+"""The factor after every leaky ReLU, so that it keeps the variance."""
+MIN_SINGLE_RESOLUTION = 128
+"""The resolution from which pictures are drawn one by one without gradients: there, kernels are smaller than pictures."""
+MAX_FLOAT32_RESOLUTION = 16
+"""Layers up to this resolution are computed in float32 even for bfloat16, except in training."""
 Weights = Mapping[str, Tensor]
 
 
 def initial_weights(shape: StyleGAN2Architecture, random: torch.Generator) -> dict[str, Tensor]:
-    """Weights before training: standard normal, the gains that scale them being applied in use (equalised learning rates)."""
+    """Draw weights before training: standard normal, as gains are applied to them in use (equalised learning rates)."""
     weights = {}
     for name, size in shape.weight_shapes().items():
         if name.endswith("affine.bias"):
@@ -41,9 +41,9 @@ def initial_weights(shape: StyleGAN2Architecture, random: torch.Generator) -> di
 
 
 def fold_weights(weights: Weights, shape: StyleGAN2Architecture, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Everything that depends on the weights alone: gains applied, filters folded in, in ``dtype`` where it is used so.
+    """Compute all that depends on the weights alone: gains applied, filters folded in, activations' weights in ``dtype``.
 
-    Differentiable, so that training runs what is later used. Codes, styles and demodulation stay in float32.
+    Differentiable, so that training and use run the same code. Codes, styles and demodulation stay in float32.
     """
     folded = _fold_mapping(weights, shape)
     const = weights["synthesis.b4.const"][None]
@@ -61,16 +61,16 @@ def _fold_convolution(
     weights: Weights, shape: StyleGAN2Architecture, layer: StyledLayer, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     name, learned = layer.name, weights[f"{layer.name}.weight"].requires_grad
-    if layer.resolution <= FLOAT32_UP_TO and dtype == torch.bfloat16 and not learned:
-        # What is rounded in the first layers is wrong in all that follow, and they cost little.
+    if layer.resolution <= MAX_FLOAT32_RESOLUTION and dtype == torch.bfloat16 and not learned:
+        # Rounding errors of the first layers spread to all that follow, and float32 costs little there.
         dtype = torch.float32
     kernel = weights[f"{name}.weight"] / (9 * layer.incoming) ** 0.5
     folded = _affine(weights, layer, shape.w_dim) | {f"{name}.power": kernel.square().sum((2, 3))}
     if layer.up and dtype == torch.float32 and not learned:
-        # Four times the products cost more than the filter by itself, but for bfloat16, where products are cheap.
+        # Four times the products cost more than a separate filter, except in bfloat16, where products are cheap.
         folded[f"{name}.doubling"] = _place(kernel.transpose(0, 1), dtype)
     else:
-        # A kernel that styles go into is rounded after that.
+        # A kernel is rounded after the styles are multiplied into it.
         kept = torch.promote_types(dtype, torch.float32) if _is_large(layer) and not learned else dtype
         folded[f"{name}.weight"] = _place(fold_up(kernel) if layer.up else kernel, kept)
     sizes = (layer.incoming, layer.outgoing, layer.resolution)
@@ -107,13 +107,13 @@ def _place(kernel: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def mapping(folded: Weights, shape: StyleGAN2Architecture, z: Tensor, labels: Tensor | None) -> Tensor:
-    """z (n, z_dim), and labels (n, num_labels) of a conditional network, to w (n, w_dim)."""
+    """Map z (n, z_dim), and labels (n, num_labels) of a conditional network, to w (n, w_dim)."""
     x = _normalise(z)
     if labels is not None:
         embedded = F.linear(labels, folded["mapping.embed.weight"], folded["mapping.embed.bias"])
         x = torch.cat((x, _normalise(embedded)), 1)
     for i in range(shape.mapping_layers):
-        # The gain after the leaky ReLU is in the weights: a leaky ReLU lets positive factors through.
+        # The gain after the leaky ReLU is in the weights, since a leaky ReLU commutes with positive factors.
         x = F.leaky_relu(F.linear(x, folded[f"mapping.fc{i}.weight"], folded[f"mapping.fc{i}.bias"]), 0.2)
     return x
 
@@ -125,19 +125,19 @@ def _normalise(x: Tensor) -> Tensor:
 def synthesis(
     folded: Weights, shape: StyleGAN2Architecture, ws: Tensor, random: torch.Generator | None = None
 ) -> Tensor:
-    """Codes (n, num_ws, w_dim) to pictures (n, colours, resolution, resolution), float32.
+    """Draw pictures (n, colours, resolution, resolution), float32, for codes (n, num_ws, w_dim).
 
-    Noise is constant, or drawn anew for each picture where ``random`` is given (as in training). On a CPU pictures go one by
-    one from where they are large: there, styles can go into a picture's own kernels, which are the smaller part.
+    Noise is constant, or drawn anew for each picture where ``random`` is given (as in training). On a CPU, large layers run one
+    picture at a time: there, multiplying the styles into the kernels is cheaper than into the features.
     """
     constant = folded["synthesis.b4.const"].expand(len(ws), -1, -1, -1)
-    drawn = _draw_on(folded, shape, list(shape.layers()), constant, None, ws, random)
+    images = _continue_from(folded, shape, list(shape.layers()), constant, None, ws, random)
     if shape.shuffled:
-        drawn = F.pixel_shuffle(drawn, 2)
-    return drawn.tanh() if shape.bounded else drawn
+        images = F.pixel_shuffle(images, 2)
+    return images.tanh() if shape.bounded else images
 
 
-def _draw_on(
+def _continue_from(
     folded: Weights,
     shape: StyleGAN2Architecture,
     convolutions: Sequence[StyledLayer],
@@ -146,36 +146,36 @@ def _draw_on(
     ws: Tensor,
     random: torch.Generator | None,
 ) -> Tensor:
-    """Pictures, from the features ``x`` and the smaller pictures that the blocks before made, if they made some."""
+    """Draw pictures from the features ``x`` and the smaller pictures of the blocks before, where there are any."""
     outputs, skip = {layer.resolution: layer for layer in shape.outputs()}, None
     together = len(ws) <= 1 or random is not None or ws.requires_grad or x.requires_grad or x.device.type != "cpu"
     for i, layer in enumerate(convolutions):
-        if layer.resolution >= SINGLE_FROM_RESOLUTION and not together:
+        if layer.resolution >= MIN_SINGLE_RESOLUTION and not together:
             images = [None] * len(ws) if image is None else image.split(1)
             each = zip(x.split(1), images, ws.split(1), strict=True)
-            return torch.cat([_draw_on(folded, shape, convolutions[i:], *one, random) for one in each])
+            return torch.cat([_continue_from(folded, shape, convolutions[i:], *one, random) for one in each])
         if layer.up and shape.architecture == "resnet":
             kernel = folded[f"synthesis.b{layer.resolution}.skip.weight"]
             skip = join_phases(F.conv2d(x.to(kernel.dtype), kernel, padding=1))
         last = not layer.up
         half = last and skip is not None
-        noise = _noise(folded, layer, ws, random)
+        noise = _get_noise(folded, layer, ws, random)
         x = _convolve(folded, layer, x.to(noise.dtype), ws[:, layer.row], _clamp(shape, half), half, noise)
         if last and skip is not None:
             x, skip = x + skip, None
         if last and layer.resolution in outputs:
-            drawn = _draw(folded, outputs[layer.resolution], x, ws, shape.clamp)
-            image = drawn if image is None else upsample(image) + drawn
+            colours = _convert_to_colours(folded, outputs[layer.resolution], x, ws, shape.clamp)
+            image = colours if image is None else upsample(image) + colours
     return x if image is None else image
 
 
 def _clamp(shape: StyleGAN2Architecture, half: bool) -> float | None:
-    """The clamp of a layer; a residual block scales its branches by √½, and their clamps with them."""
+    """Return the clamp of a layer; a residual block scales its branches by √½, and their clamps with them."""
     return None if shape.clamp is None else shape.clamp * (0.5**0.5 if half else 1.0)
 
 
-def _noise(folded: Weights, layer: StyledLayer, ws: Tensor, random: torch.Generator | None) -> Tensor:
-    """(1 or n, height, width)."""
+def _get_noise(folded: Weights, layer: StyledLayer, ws: Tensor, random: torch.Generator | None) -> Tensor:
+    """Return noise (1 or n, height, width)."""
     noise = folded[f"{layer.name}.noise"]
     if random is None:
         return noise
@@ -186,7 +186,7 @@ def _noise(folded: Weights, layer: StyledLayer, ws: Tensor, random: torch.Genera
 def _convolve(
     folded: Weights, layer: StyledLayer, x: Tensor, w: Tensor, clamp: float | None, half: bool, noise: Tensor
 ) -> Tensor:
-    """A modulated, demodulated convolution with noise, bias and leaky ReLU (equations 1 and 3 of the paper).
+    """Apply a modulated, demodulated convolution with noise, bias and leaky ReLU (equations 1 and 3 of the paper).
 
     The style scales what goes into the convolution and the demodulation what comes out of it, which equals scaling the
     kernel for each picture and needs no grouped convolution.
@@ -194,46 +194,48 @@ def _convolve(
     name, gain = layer.name, 0.5**0.5 if half else 1.0
     style = F.linear(w, folded[f"{name}.affine.weight"], folded[f"{name}.affine.bias"])
     scale = GAIN * gain * torch.rsqrt(style.square() @ folded[f"{name}.power"].T + 1e-8)
-    added, learning = folded[f"{name}.added"] * gain, x.requires_grad or style.requires_grad
-    if learning:
-        x = _add(_times(_filtered(folded, layer, _times(x, style)), scale), added, noise)
+    added, with_gradients = folded[f"{name}.added"] * gain, x.requires_grad or style.requires_grad
+    if with_gradients:
+        x = _add(_scale(_filter(folded, layer, _scale(x, style)), scale), added, noise)
     else:
-        x = _weighed(folded, layer, x, style, scale, added[0]).addcmul_(noise[:, None], added[1][:, None, None])
+        x = _convolve_fast(folded, layer, x, style, scale, added[0]).addcmul_(noise[:, None], added[1][:, None, None])
     x = F.leaky_relu_(x, 0.2)
     if clamp is None:
         return x
-    return x.clamp(-clamp, clamp) if learning else x.clamp_(-clamp, clamp)
+    return x.clamp(-clamp, clamp) if with_gradients else x.clamp_(-clamp, clamp)
 
 
-def _filtered(folded: Weights, layer: StyledLayer, x: Tensor) -> Tensor:
-    """The convolution by itself, with the doubling before and the filter after it where there is one."""
+def _filter(folded: Weights, layer: StyledLayer, x: Tensor) -> Tensor:
+    """Apply the convolution alone, with the doubling before and the filter after it where the layer has them."""
     if f"{layer.name}.doubling" in folded:
         return blur(F.conv_transpose2d(x, folded[f"{layer.name}.doubling"], stride=2))
     x = F.conv2d(x, folded[f"{layer.name}.weight"].to(x.dtype), padding=1)
     return join_phases(x) if layer.up else x
 
 
-def _weighed(folded: Weights, layer: StyledLayer, x: Tensor, style: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """The convolution with style, demodulation and bias, the fastest way, where nothing is learned.
+def _convolve_fast(
+    folded: Weights, layer: StyledLayer, x: Tensor, style: Tensor, scale: Tensor, bias: Tensor
+) -> Tensor:
+    """Apply the convolution with style, demodulation and bias in the fastest way without gradients.
 
-    ``x`` may be written over: fresh memory costs more than what is done with it. The first layer's is a weight.
+    ``x`` may be overwritten, since new memory costs more than the computation, except in the first layer, where it is a weight.
     """
     if f"{layer.name}.winograd" in folded and x.device.type == "cpu" and x.dtype == torch.float32:
         return winograd.convolve(x, folded[f"{layer.name}.winograd"], style, scale, bias)
     if len(x) == 1 and _is_large(layer):
         return _convolve_one(folded, layer, x, style[0], scale[0], bias)
     style, scale = (factors.to(x.dtype)[:, :, None, None] for factors in (style, scale))
-    x = _filtered(folded, layer, x * style if layer.row == 0 else x.mul_(style))
+    x = _filter(folded, layer, x * style if layer.row == 0 else x.mul_(style))
     return torch.addcmul(bias[:, None, None], x, scale, out=x)
 
 
 def _is_large(layer: StyledLayer) -> bool:
-    """Whether what a layer makes of a picture has far more numbers than its kernel."""
-    return layer.resolution >= SINGLE_FROM_RESOLUTION and 36 * layer.outgoing <= layer.resolution**2
+    """Return whether a layer's output for one picture has far more numbers than its kernel."""
+    return layer.resolution >= MIN_SINGLE_RESOLUTION and 36 * layer.outgoing <= layer.resolution**2
 
 
 def _convolve_one(folded: Weights, layer: StyledLayer, x: Tensor, style: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """The convolution and bias of a single picture: style and demodulation go into the kernel, not over all pixels."""
+    """Apply the convolution and bias to a single picture: style and demodulation are multiplied into the kernel."""
     doubling = folded.get(f"{layer.name}.doubling")
     if doubling is not None:
         kernel = doubling * style[:, None, None, None] * scale[None, :, None, None]
@@ -245,15 +247,15 @@ def _convolve_one(folded: Weights, layer: StyledLayer, x: Tensor, style: Tensor,
     return join_phases(x) if layer.up else x
 
 
-def _times(x: Tensor, factors: Tensor) -> Tensor:
-    """x (n, channels, h, w) by a factor a channel, (n, channels)."""
+def _scale(x: Tensor, factors: Tensor) -> Tensor:
+    """Multiply x (n, channels, h, w) by a factor for each channel, (n, channels)."""
     return x * factors.to(x.dtype)[:, :, None, None]
 
 
 def _add(x: Tensor, added: Tensor, noise: Tensor) -> Tensor:
-    """Bias and strength of the noise, ``added`` (2, channels), on x (n, channels, h, w); noise (1 or n, h, w).
+    """Add bias and scaled noise to x (n, channels, h, w): ``added`` (2, channels) are bias and strength, noise is (1 or n, h, w).
 
-    As a product of matrices: with few channels, adding a value a pixel or a value a channel is slow on a CPU.
+    By a product of matrices: with few channels, broadcasting over pixels or channels is slow on a CPU.
     """
     n, c, h, w = x.shape
     values = torch.stack((torch.ones_like(noise), noise), 3).reshape(-1, h * w, 2).expand(n, -1, -1)
@@ -261,8 +263,8 @@ def _add(x: Tensor, added: Tensor, noise: Tensor) -> Tensor:
     return pixels.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
-def _draw(folded: Weights, layer: StyledLayer, x: Tensor, ws: Tensor, clamp: float | None) -> Tensor:
-    """The output layer: a modulated 1×1 convolution, in float32 from its result on."""
+def _convert_to_colours(folded: Weights, layer: StyledLayer, x: Tensor, ws: Tensor, clamp: float | None) -> Tensor:
+    """Apply an output layer: a modulated 1×1 convolution, with a float32 result."""
     name = layer.name
     style = F.linear(ws[:, layer.row], folded[f"{name}.affine.weight"], folded[f"{name}.affine.bias"])
     kernel = (folded[f"{name}.weight"] * style[:, None]).to(x.dtype)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 TAPS = (1.0, 3.0, 3.0, 1.0)
-"""The filter's, before they are scaled to the sum 1."""
+"""The filter's taps, before they are scaled to the sum 1."""
 
 
 @cache
 def _table(kind: str, size: int) -> Tensor:
-    """(2 phases, 3 offsets, size taps): what a tap of the kernel adds to a phase from each offset, in one dimension.
+    """Tabulate what a tap of the kernel adds to a phase from each offset, in one dimension: (2 phases, 3 offsets, size taps).
 
     With u the picture between zeros and f the filter, in the alignment that the published networks have:
     "up", size 3: out[j] = Σ f[t] w[a] x[i] where 2i + a = j + t - 1; "up", size 1: out[j] = Σ f[t] u[j + t - 2];
@@ -41,13 +41,13 @@ def _table(kind: str, size: int) -> Tensor:
 
 @cache
 def _product(kind: str, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``_table`` in two dimensions, as a matrix (size², 4·9)."""
+    """Compute ``_table`` in two dimensions, as a matrix (size², 4·9)."""
     table = _table(kind, size)
     return torch.einsum("pxa,qyb->abpqxy", table, table).reshape(size * size, 36).to(device, dtype)
 
 
-def _folded(kind: str, weight: Tensor) -> Tensor:
-    """(out, in, 4 phases, 3, 3)."""
+def _fold(kind: str, weight: Tensor) -> Tensor:
+    """Fold a kernel (out, in, size, size) to (out, in, 4 phases, 3, 3)."""
     size = weight.shape[-1]
     # One product of matrices: an einsum over six axes would cost as much as the convolution itself.
     flat = weight.reshape(-1, size * size) @ _product(kind, size, weight.dtype, weight.device)
@@ -55,28 +55,28 @@ def _folded(kind: str, weight: Tensor) -> Tensor:
 
 
 def fold_up(weight: Tensor) -> Tensor:
-    """A kernel (out, in, k, k), k 1 or 3, after doubling, as one (4·out, in, 3, 3), phase by phase, channels last."""
-    phases = _folded("up", weight).permute(2, 0, 3, 4, 1)
+    """Fold a kernel (out, in, k, k), k 1 or 3, after doubling to (4·out, in, 3, 3), phase by phase, channels last."""
+    phases = _fold("up", weight).permute(2, 0, 3, 4, 1)
     return phases.reshape(-1, 3, 3, weight.shape[1]).permute(0, 3, 1, 2)
 
 
 def fold_down(weight: Tensor) -> Tensor:
-    """A kernel (out, in, k, k), k 1 or 3, before halving, as one (out, 4·in, 3, 3), phase by phase, channels last."""
-    phases = _folded("down", weight).permute(0, 3, 4, 2, 1)
+    """Fold a kernel (out, in, k, k), k 1 or 3, before halving to (out, 4·in, 3, 3), phase by phase, channels last."""
+    phases = _fold("down", weight).permute(0, 3, 4, 2, 1)
     return phases.reshape(weight.shape[0], 3, 3, -1).permute(0, 3, 1, 2)
 
 
 def join_phases(x: Tensor) -> Tensor:
-    """(n, 4c, h, w), phase by phase, to (n, c, 2h, 2w); in channels-last order runs of 2c numbers are copied whole."""
+    """Join (n, 4c, h, w), phase by phase, to (n, c, 2h, 2w); in channels-last order runs of 2c numbers are copied whole."""
     n, c, h, w = x.shape[0], x.shape[1] // 4, x.shape[2], x.shape[3]
     rows = x.permute(0, 2, 3, 1).reshape(n, h, w, 2, 2 * c).transpose(2, 3)
     return rows.reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
 def blur(x: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(n, c, 2h + 1, 2w + 1), a picture between zeros after a 3×3 convolution, to (n, c, 2h, 2w): the filter by itself.
+    """Apply the filter to (n, c, 2h + 1, 2w + 1), a picture between zeros after a 3×3 convolution: (n, c, 2h, 2w).
 
-    ``bias`` (c,) is added to it.
+    ``bias`` (c,) is added.
     """
     taps = torch.tensor(TAPS, dtype=x.dtype, device=x.device) / (sum(TAPS) / 2)
     kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 4, 4)
@@ -84,14 +84,14 @@ def blur(x: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def split_phases(x: Tensor) -> Tensor:
-    """The inverse of ``join_phases``: (n, c, 2h, 2w) to (n, 4c, h, w)."""
+    """Split (n, c, 2h, 2w) to (n, 4c, h, w): the inverse of ``join_phases``."""
     n, c, h, w = x.shape[0], x.shape[1], x.shape[2] // 2, x.shape[3] // 2
     rows = x.permute(0, 2, 3, 1).reshape(n, h, 2, w, 2 * c).transpose(2, 3)
     return rows.reshape(n, h, w, 4 * c).permute(0, 3, 1, 2)
 
 
 def upsample(images: Tensor) -> Tensor:
-    """Pictures (n, c, h, w) at twice the size by the filter alone, each channel by itself."""
+    """Double pictures (n, c, h, w) by the filter alone, each channel by itself."""
     n, c, h, w = images.shape
     kernel = fold_up(images.new_ones(1, 1, 1, 1))
     phases = torch.conv2d(images.reshape(n * c, 1, h, w), kernel, padding=1)

@@ -1,7 +1,7 @@
-"""A small residual network from chance, for a judge that shares nothing with the default one but its faces.
+"""A small residual network without pretraining, for a judge that shares only its training faces with the default scorer.
 
 He, Zhang, Ren and Sun, *Deep Residual Learning for Image Recognition*, 2016, https://arxiv.org/abs/1512.03385: four
-blocks of two convolutions behind one wide one. No ImageNet, no attention, another size of picture.
+blocks of two convolutions after one wide one. No ImageNet, no attention, another picture size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 WIDTHS = (32, 32, 64, 88, 112)
 """Channels after the first convolution and after each block."""
 BLUR = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-"""What the pictures pass first, each way: the faces at hand are soft and generated ones sharp, and here they differ most."""
+"""The first filter, along each axis: the training faces are soft and generated ones sharp, and a blur removes that difference."""
 
 
 class ResidualBlock(nn.Module):
@@ -35,7 +35,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
+        """Map (n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
         return self.activation(self.layers(x) + self.shortcut(x))
 
 
@@ -53,7 +53,7 @@ class CnnNetwork(nn.Module):
         self.reading = nn.Linear(WIDTHS[-1] * 16, attributes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
+        """Compute logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
         kernel = torch.tensor(BLUR, dtype=images.dtype, device=images.device).expand(3, 1, 5)
         x = F.conv2d(F.pad(images, (2,) * 4, mode="reflect"), kernel[..., None], groups=3)
         x = F.conv2d(x, kernel[:, :, None], groups=3).contiguous(memory_format=torch.channels_last)

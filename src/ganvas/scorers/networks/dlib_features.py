@@ -1,7 +1,7 @@
-"""A linear reading of a network that learned something else from other faces: a judge of other make than the default scorer.
+"""A linear reading of dlib's face embedding network: a judge of another architecture and training than the default scorer.
 
 The features are those of dlib's face embedding (``scorers.networks.dlib_face``), two and one level before its end,
-on a 4×4 grid. Only the reading is learned, and only the reading is in the file.
+on a 4×4 grid. Only the linear layer is trained and stored.
 """
 
 from __future__ import annotations
@@ -10,33 +10,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas.scorers.networks.dlib_face import CHIP, face_network
+from ganvas.scorers.networks.dlib_face import CHIP_SIDE, load_face_network
 from ganvas.scorers.networks.framing import crop_box
 
 BOX = (44, 70, 213, 239)
-"""Left, top, right, bottom of 256: the mean place of dlib's chip in 23 faces of ``ffhq``."""
+"""Left, top, right, bottom of 256: the mean position of dlib's aligned face in 23 faces of ``ffhq``."""
 GRID = 4
 WIDTH = (128 + 256) * GRID**2
-"""Numbers that are read of a picture."""
+"""The number of features of a picture."""
 
 
 class FrozenNetwork(nn.Module):
-    """``reading`` of features (n, WIDTH)."""
+    """A linear layer ``reading`` on frozen features (n, WIDTH)."""
 
     arch, size = "dlib", 160
 
     def __init__(self, attributes: int = 40) -> None:
-        """Raises GanvasError where dlib's weights aren't installed."""
+        """Raise GanvasError where dlib's weights aren't installed."""
         super().__init__()
-        # In a tuple: it is no part of what is learned or saved.
-        self._frozen = (face_network(),)
+        # In a tuple, so that it is neither trained nor saved.
+        self._frozen = (load_face_network(),)
         self.reading = nn.Linear(WIDTH, attributes)
 
     def describe(self, images: Tensor) -> Tensor:
-        """Features (n, WIDTH) of pictures (n, 3, size, size) in [-1, 1]."""
-        levels = self._frozen[0].to(images.device).levels(crop_box(images, BOX, CHIP))
+        """Compute features (n, WIDTH) of pictures (n, 3, size, size) in [-1, 1]."""
+        levels = self._frozen[0].to(images.device).levels(crop_box(images, BOX, CHIP_SIDE))
         return torch.cat([F.adaptive_avg_pool2d(part, GRID).flatten(1) for part in levels[2:4]], 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
+        """Compute logits (n, attributes) of pictures (n, 3, size, size) in [-1, 1]."""
         return self.reading(self.describe(images))

