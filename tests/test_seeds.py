@@ -46,7 +46,7 @@ def test_seeds_of_a_million_on_are_said_once():
         for path, text in SOURCES.items()
         if re.search(r"seed(: \S+)? = [\d_]{7,}|range\([12]_?\d00_?000", text, re.I)
     }
-    assert found <= {"seeds.py", "_gan_finish.py", "_gan_judges.py"}
+    assert found <= {"seeds.py", "export.py", "distances.py"}
 
 
 @pytest.mark.parametrize("numbers", [papers.SUCCESS.values(), papers.IDENTITY.values()])
@@ -59,4 +59,5 @@ def test_numbers_of_papers_are_said_once(numbers):
 
 def test_no_processor_chooses_a_dtype():
     asked = re.compile(r"torch\.cpu\.|torch\.backends\.(cpu|mkldnn|cuda)|matmul_precision|torch\._C\b|_is_a(vx|mx)")
-    assert not [path for path, text in SOURCES.items() if asked.search(text)]
+    shown = "torch.backends.cpu.get_cpu_capability()"  # describe_torch prints it
+    assert not [path for path, text in SOURCES.items() if asked.search(text.replace(shown, ""))]

@@ -6,8 +6,8 @@ that isn't listed is refused at once, before anything after it is read.
 
 ``pickle.Unpickler`` with an allow-list, and ``torch.load(weights_only=True)``, keep out code, but not excessive memory or time.
 Both hash a key that is a nest of shared tuples, n deep, in 2ⁿ steps; the first allocates a memo as large as the largest index in
-the file, and the second calls ``bytearray`` with any size. Neither has hooks there, and a check beforehand would need a stack and a
-memo, which is this module. ``tests/test_hostile_sizes.py`` has files that both accept.
+the file, and the second calls ``bytearray`` with any size. Neither has hooks there, and a check beforehand would need a stack and
+a memo, which is this module. ``tests/test_hostile_sizes.py`` has files that both accept.
 """
 
 from __future__ import annotations

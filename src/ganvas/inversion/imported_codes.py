@@ -17,7 +17,7 @@ from torch import Tensor
 from ganvas.data.distribution import Distribution
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
-from ganvas.generators.stylegan2.rows import FEWEST, MOST, is_stylegan2, list_row_resolutions
+from ganvas.generators.stylegan2.rows import MAX_ROWS, MIN_ROWS, is_stylegan2, list_row_resolutions
 from ganvas.inversion.optimization import WhitenedCoordinates
 from ganvas.inversion.quality import fit_w_distribution
 from ganvas.io.files import load_tensors, read_npy
@@ -37,7 +37,7 @@ def load_imported_codes(path: str | Path, generator: Generator) -> WPlus:
     codes = _read(Path(path))
     codes = codes[None] if codes.ndim == 2 else codes
     if codes.ndim != 3 or codes.shape[2] != generator.w_dim or not is_stylegan2(codes.shape[1]):
-        wanted = f"(n, an even number of rows from {FEWEST} to {MOST}, {generator.w_dim})"
+        wanted = f"(n, an even number of rows from {MIN_ROWS} to {MAX_ROWS}, {generator.w_dim})"
         raise GanvasError(f"{path} holds {tuple(codes.shape)}: W+ codes of a StyleGAN2 are {wanted}.")
     if not 0 < len(codes) <= MAX_CODES or not torch.isfinite(codes).all():
         raise GanvasError(f"{path} must hold 1 to {MAX_CODES:,} codes of finite numbers.")

@@ -19,7 +19,7 @@ from ganvas.io.images import downscale
 from ganvas.io.shards import decode_pictures, images_path, load_shard
 from ganvas.scorers.celeba40 import (
     BLUR_PIXELS,
-    MOST,
+    MAX_NETWORKS,
     SIZE,
     AttributeNetwork,
     Network,
@@ -183,8 +183,10 @@ def join_celeba40(
         raise GanvasError(f"Weights are one positive number a scorer, {len(files)} in all, not {list(weights or ())}.")
     scorers = [read(file) for file in files]
     single = [one.network for one in scorers if not isinstance(one.network, NetworkEnsemble)]
-    if not 2 <= len(files) <= MOST or len(single) < len(files):
-        raise GanvasError(f"From 2 to {MOST} scorers of one network each can be joined, not these {len(files)}.")
+    if not 2 <= len(files) <= MAX_NETWORKS or len(single) < len(files):
+        raise GanvasError(
+            f"From 2 to {MAX_NETWORKS} scorers of one network each can be joined, not these {len(files)}."
+        )
     network = NetworkEnsemble(single).eval()
     shares = (shares / shares.mean())[:, None]
     network.scales.copy_(torch.stack([one.scale for one in scorers]) * shares)
