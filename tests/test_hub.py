@@ -57,7 +57,7 @@ def test_fetched_once_and_equal_ever_after(tiny_card, home, monkeypatch):
     made = hub.load_weights(tiny_card)
     for key, value in tiny_networks.state().items():
         assert torch.equal(made[key], value)
-    assert left(home) == ["generators/tiny_networks.safetensors"]
+    assert left(home) == ["generators/tiny.safetensors"]
     monkeypatch.delattr(hub, "_download")
     again = hub.load_weights(tiny_card)
     assert all(torch.equal(again[key], value) for key, value in made.items())
@@ -140,7 +140,7 @@ def test_a_full_disk(tiny_card, home, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(whole_files, "save_file", full)
-    with pytest.raises(GanvasError, match=r"Can't write .*tiny_networks.safetensors: No space left on device\.$"):
+    with pytest.raises(GanvasError, match=r"Can't write .*tiny.safetensors: No space left on device\.$"):
         hub.load_weights(tiny_card)
     assert left(home) == []
 

@@ -276,15 +276,15 @@ def test_a_classifier_in_onnx_reads_what_its_card_says(tmp_path):
 @pytest.mark.parametrize(
     ("card", "words"),
     [
-        ({"names": ["a"]}, "gives 2,? ?.*numbers a picture|has 1 names"),
+        ({"names": ["a"]}, "gives 2,? ?.*numbers for each picture|has 1 names"),
         ({"names": ["a", "a"]}, "different names"),
         ({"names": "ab"}, "must be a list"),
         ({"size": 4}, "size of 8"),
         ({"size": "8"}, "whole number"),
         ({"std": [1, 1, 0]}, "positive std"),
         ({"gives": "guesses"}, "Unknown gives"),
-        ({"more": 1}, "of the rest only"),
-        ({"layout": "nhwc"}, "doesn't take such pictures"),
+        ({"more": 1}, "but nothing else"),
+        ({"layout": "nhwc"}, "fails on pictures of its card"),
         ({"output": "z"}, "Unknown output 'z': pick one of y"),
     ],
 )

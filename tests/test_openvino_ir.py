@@ -67,11 +67,11 @@ CONST = '<net version="10"><layers><layer id="0" type="Const"><data {}/></layer>
         (b"<html/>", "'html'"),
         (CONST.format('element_type="f32" shape="4" offset="0" size="-16"').encode(), "'-16'"),
         (CONST.format('element_type="f32" shape="-4" offset="0" size="16"').encode(), "'-4'"),
-        (CONST.format('element_type="f32" shape="4" offset="0" size="8"').encode(), "isn't its shape"),
+        (CONST.format('element_type="f32" shape="4" offset="0" size="8"').encode(), "doesn't fit its shape"),
         (CONST.format('element_type="f32" shape="4" offset="1" size="16"').encode(), "ends at byte 17 of 16"),
         (
             CONST.format('element_type="f32" shape="999999999999, 999999999999" offset="0" size="8"').encode(),
-            "isn't its shape",
+            "doesn't fit its shape",
         ),
         (CONST.format('element_type="f64" shape="2" offset="0" size="16"').encode(), "'f64'"),
         (CONST.format('element_type="f32" shape="4" size="16"').encode(), "'None'"),
