@@ -79,7 +79,7 @@ CONST = '<net version="10"><layers><layer id="0" type="Const"><data {}/></layer>
         (
             b'<net version="10"><layers><layer id="1" type="Result"/></layers>'
             b'<edges><edge from-layer="9" to-layer="1" to-port="0"/></edges></net>',
-            "doesn't have: 9",
+            "don't exist: 9",
         ),
     ],
 )

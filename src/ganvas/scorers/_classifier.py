@@ -62,7 +62,7 @@ class ClassifierCard:
 
 def read_card(path: Path) -> ClassifierCard:
     """Read the card in a TOML or JSON file. Raises GanvasError for anything else."""
-    values = read_card_file(path)
+    content = read_card_file(path)
     keys = [field.name for field in fields(ClassifierCard)]
     if not isinstance(content, dict) or not {"names", "size"} <= set(content) <= set(keys):
         raise GanvasError(f"{path} must have names and size, and may have {', '.join(keys[2:])}, but nothing else.")
