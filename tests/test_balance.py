@@ -13,7 +13,8 @@ from ganvas.balance.score_ranges import score_ranges
 from ganvas.control.conditions import parse_condition
 from ganvas.io.images import png_texts, read_picture, to_bytes
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.model import NamedTool, Recipe, Tools, render
+from ganvas.recipe.model import NamedTool, Recipe
+from ganvas.recipe.rendering import Tools, render
 
 
 def tools(editor=None):

@@ -16,7 +16,8 @@ from ganvas.control.conditions import parse_condition
 from ganvas.data import gaussianize
 from ganvas.io.images import encode_png, read_picture, to_bytes
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.model import FromCodes, NamedTool, Tools, render
+from ganvas.recipe.model import FromCodes, NamedTool
+from ganvas.recipe.rendering import Tools, render
 
 
 @torch.no_grad()

@@ -28,7 +28,8 @@ from ganvas.generators.stylegan2 import layers, save_generator
 from ganvas.generators.toy import Toy
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import FromConditions, NamedTool, Recipe, Tools, recipe_codes
+from ganvas.recipe.model import FromConditions, NamedTool, Recipe
+from ganvas.recipe.rendering import Tools, recipe_codes
 from ganvas.scorers.base import Scorer
 from ganvas.training.gan import loop
 

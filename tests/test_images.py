@@ -18,7 +18,7 @@ from ganvas.data import label_csv
 from ganvas.errors import GanvasError
 from ganvas.io.images import from_bytes, read_picture, to_bytes
 from ganvas.photo import batch
-from ganvas.recipe.model import Tools
+from ganvas.recipe.rendering import Tools
 from ganvas.scorers import from_examples
 from ganvas.training.gan import loop
 

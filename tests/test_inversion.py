@@ -22,7 +22,8 @@ from ganvas.inversion.optimization import WhitenedCoordinates, refine
 from ganvas.io.images import encode_png, from_bytes, png_texts, to_bytes
 from ganvas.photo import batch
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Photo, Recipe, load_tools, render
+from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Recipe
+from ganvas.recipe.rendering import Photo, load_tools, render
 
 
 @pytest.fixture(scope="module")

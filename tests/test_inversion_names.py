@@ -12,7 +12,7 @@ from ganvas.inversion import OptimizationConfig
 from ganvas.io.images import encode_png, to_bytes
 from ganvas.photo import batch
 from ganvas.photo.file_names import ALIGNED, INVERTED, FileNames
-from ganvas.recipe.model import load_tools
+from ganvas.recipe.rendering import load_tools
 
 SETTINGS = batch.InversionConfig("w", "optimize", OptimizationConfig(steps=2), aligned=True)
 

@@ -18,19 +18,8 @@ from ganvas.io import figures
 from ganvas.io.images import encode_png, from_bytes, png_texts, read_picture, to_bytes
 from ganvas.recipe.files import draw_recipes, draw_sheet, load_recipe, save_picture
 from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import (
-    EditStep,
-    FromCodes,
-    FromConditions,
-    FromSeed,
-    Mix,
-    NamedTool,
-    Recipe,
-    Tools,
-    recipe_codes,
-    render,
-    step_changes,
-)
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool, Recipe
+from ganvas.recipe.rendering import Tools, recipe_codes, render, step_changes
 from ganvas.recipe.sheet import Sheet, animation, frames_between, render_frames, strength_grid
 
 TOY_NAME, PLANTED_NAME = NamedTool(TOY.name, TOY.fingerprint), NamedTool("planted", "f" * 64)
@@ -286,7 +275,7 @@ def test_png_that_carries_nothing_or_is_cut_is_refused(tmp_path):
 
 def test_a_text_that_unpacks_to_gigabytes_is_refused(tmp_path):
     path = tmp_path / "bomb.png"
-    path.write_bytes(encode_png(torch.zeros(8, 8, 3, dtype=torch.uint8), {"ganvas.recipe.model": "0" * (8 << 20)}))
+    path.write_bytes(encode_png(torch.zeros(8, 8, 3, dtype=torch.uint8), {"ganvas.recipe": "0" * (8 << 20)}))
     assert path.stat().st_size < 100_000
     with pytest.raises(GanvasError, match="isn't a whole PNG"):
         png_texts(path)

@@ -41,7 +41,8 @@ from ganvas.io.figures import draw_grid
 from ganvas.io.files import read_json
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import downscale, from_bytes, read_picture
-from ganvas.recipe.model import NamedTool, Tools
+from ganvas.recipe.model import NamedTool
+from ganvas.recipe.rendering import Tools
 from ganvas.scorers.count import SIDE, CounterBlock, to_network_input
 from ganvas.seeds import BENCH_SEED, PROOF_SEED
 from ganvas.stats import Estimate, bootstrap_mean

@@ -25,7 +25,8 @@ from ganvas.generators.base import Generator
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.recipe.json_format import to_json
-from ganvas.recipe.model import NamedTool, Recipe, Tools, editor_reference, recipe_codes
+from ganvas.recipe.model import NamedTool, Recipe
+from ganvas.recipe.rendering import Tools, editor_reference, recipe_codes
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, WPlus
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.data.codes import Codes
 from ganvas.errors import GanvasError, unknown
-from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start, Tools
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start
+from ganvas.recipe.rendering import Tools
 
 MAX_PSI = 2.0
 MAX_CHANGE = 4.0

@@ -31,7 +31,8 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import one_hot
 from ganvas.io.images import LABEL_SIDE, downscale, to_bytes
 from ganvas.metrics import to_readable
-from ganvas.recipe.model import EditStep, FromConditions, FromSeed, Recipe, Start, Tools, recipe_codes
+from ganvas.recipe.model import EditStep, FromConditions, FromSeed, Recipe, Start
+from ganvas.recipe.rendering import Tools, recipe_codes
 from ganvas.scorers.base import Scorer
 from ganvas.types import Scores, WPlus
 

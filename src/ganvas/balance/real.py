@@ -35,7 +35,8 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import LABEL_SIDE, downscale, from_bytes, photos_in, read_picture, to_bytes
-from ganvas.recipe.model import EditStep, FromCodes, Recipe, Tools, recipe_codes
+from ganvas.recipe.model import EditStep, FromCodes, Recipe
+from ganvas.recipe.rendering import Tools, recipe_codes
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores, WPlus
 

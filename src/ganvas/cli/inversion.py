@@ -12,7 +12,8 @@ from ganvas.io.images import read_picture
 from ganvas.photo.batch import InvertedFace
 from ganvas.progress import show_count
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.model import EditStep, FromCodes, Photo, Recipe, Tools
+from ganvas.recipe.model import EditStep, FromCodes, Recipe
+from ganvas.recipe.rendering import Photo, Tools
 from ganvas.recipe.sheet import Sheet
 
 

@@ -14,7 +14,7 @@ from ganvas.progress import show_count
 
 if TYPE_CHECKING:
     from ganvas.balance.generated import BalanceRequest
-    from ganvas.recipe.model import Tools
+    from ganvas.recipe.rendering import Tools
     from ganvas.scorers.base import Scorer
 
 PANEL = "Sets of pictures"

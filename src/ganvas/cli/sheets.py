@@ -26,7 +26,7 @@ from ganvas.errors import GanvasError
 from ganvas.progress import track
 
 if TYPE_CHECKING:
-    from ganvas.recipe.model import Tools
+    from ganvas.recipe.rendering import Tools
     from ganvas.recipe.sheet import Sheet
 
 PANEL = "Pictures"

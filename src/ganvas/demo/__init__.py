@@ -28,7 +28,8 @@ from ganvas.io.files import atomic_write, write_text
 from ganvas.io.images import encode_png
 from ganvas.progress import show_count, track
 from ganvas.recipe.files import check_output, draw_sheet
-from ganvas.recipe.model import EditStep, FromConditions, FromSeed, NamedTool, Range, Recipe, Start, Tools, load_tools
+from ganvas.recipe.model import EditStep, FromConditions, FromSeed, NamedTool, Range, Recipe, Start
+from ganvas.recipe.rendering import Tools, load_tools
 from ganvas.recipe.sheet import Sheet
 from ganvas.scorers import load_scorer
 

@@ -13,7 +13,8 @@ from ganvas.evaluation.html_page import PageSection
 from ganvas.generators import card
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.recipe.files import draw_sheet
-from ganvas.recipe.model import EditStep, FromSeed, Recipe, Tools, load_tools, render
+from ganvas.recipe.model import EditStep, FromSeed, Recipe
+from ganvas.recipe.rendering import Tools, load_tools, render
 from ganvas.recipe.sheet import Sheet
 from ganvas.scorers import load_scorer
 from ganvas.scorers.base import Scorer

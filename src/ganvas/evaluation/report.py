@@ -32,7 +32,7 @@ from ganvas.generators.base import Generator
 from ganvas.identity import WIDTH, FaceEmbedder
 from ganvas.io.files import write_json, write_text
 from ganvas.recipe.files import check_output
-from ganvas.recipe.model import load_tools
+from ganvas.recipe.rendering import load_tools
 from ganvas.scorers import load_scorer, scorer_names
 from ganvas.scorers.base import Scorer
 from ganvas.scorers.networks.dlib_weights import SHA256

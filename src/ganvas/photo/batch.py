@@ -29,8 +29,9 @@ from ganvas.io.images import MAX_PIXELS, encode_png, read_picture, to_bytes
 from ganvas.photo.file_names import ALIGNED, INVERTED, FileNames
 from ganvas.photo.file_names import SUMMARY_FILE as SUMMARY_FILE
 from ganvas.recipe.files import save_picture
-from ganvas.recipe.model import EditStep, FromCodes, Photo, Recipe, Tools, recipe_codes
-from ganvas.recipe.model import draw_code as draw_recipe
+from ganvas.recipe.model import EditStep, FromCodes, Recipe
+from ganvas.recipe.rendering import Photo, Tools, recipe_codes
+from ganvas.recipe.rendering import draw_code as draw_recipe
 from ganvas.types import Images
 
 VERSION = 1

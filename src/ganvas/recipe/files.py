@@ -19,12 +19,13 @@ from ganvas.io import figures
 from ganvas.io.files import atomic_write, parse_json, read_json
 from ganvas.io.images import encode_png, png_texts, to_bytes
 from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import FromCodes, Recipe, Tools, load_tools, recipe_codes
-from ganvas.recipe.model import draw_code as draw_recipe
+from ganvas.recipe.model import FromCodes, Recipe
+from ganvas.recipe.rendering import Tools, load_tools, recipe_codes
+from ganvas.recipe.rendering import draw_code as draw_recipe
 from ganvas.recipe.sheet import Sheet, render_frames
 
-RECIPE_TEXT = "ganvas.recipe.model"
-CODES_TEXT = "ganvas.data.codes"
+RECIPE_TEXT = "ganvas.recipe"
+CODES_TEXT = "ganvas.codes"
 MAX_TEXT_BYTES = 1 << 20
 """Characters: longer texts are refused by those who read PNG files, Pillow among them."""
 

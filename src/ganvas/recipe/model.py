@@ -1,26 +1,18 @@
-"""Recipes: everything about a picture as a value, and the picture of a recipe.
+"""Recipes: everything about a picture, as values.
 
 A face starts somewhere (a seed, conditions, a row of a codes file), may take a share of a second face, and is then
-edited step by step. ``recipe.json_format`` turns recipes into JSON and back, ``recipe.sheet`` puts several into one picture.
+edited step by step. ``recipe.rendering`` draws the picture, ``recipe.json_format`` turns recipes into JSON and back,
+``recipe.sheet`` puts several into one picture.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
-import torch
-
-from ganvas.control.target_values import solve_changes
-from ganvas.data.codes import Codes, check_generator, load_codes
-from ganvas.editors.base import Editor, fingerprint
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, sample
-from ganvas.io.images import downscale, from_bytes, to_bytes
-from ganvas.types import DTYPES, Images, WPlus
+from ganvas.types import DTYPES
 
 Range = tuple[float | None, float | None]
 """The lowest and the highest value that meet a condition; None where that side is open."""
@@ -147,188 +139,6 @@ class Recipe:
 def needs_editor(starts: tuple[Start, ...], edits: tuple[EditStep, ...]) -> bool:
     """Whether anything is edited or drawn by conditions."""
     return bool(edits) or any(isinstance(start, FromConditions) for start in starts)
-
-
-@dataclass(frozen=True)
-class Photo:
-    """An aligned photograph, (1, 3, resolution, resolution), known by the sha256 of its bytes as a picture."""
-
-    picture: Images
-    sha256: str
-
-    @classmethod
-    def of(cls, picture: Images, generator: Generator) -> Photo:
-        """A square picture at the generator's resolution. Raises GanvasError for any other."""
-        if len(picture) != 1 or picture.shape[2] != picture.shape[3]:
-            size = f"{picture.shape[3]}×{picture.shape[2]}"
-            raise GanvasError(
-                f"A photograph of {size} pixels isn't aligned: `ganvas align` cuts the square that is meant."
-            )
-        pixels = to_bytes(downscale(picture.float(), generator.resolution))
-        found = from_bytes(pixels).to(generator.device)
-        return cls(found, hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest())
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What recipes are rendered with, loaded once for many pictures."""
-
-    generator: Generator
-    dtype: str
-    editor: Editor | None = None
-    editor_name: NamedTool | None = None
-    codes: Codes | None = None
-    photo: Photo | None = None
-
-    @property
-    def generator_name(self) -> NamedTool:
-        """What a recipe says about the generator."""
-        return NamedTool(self.generator.name, self.generator.fingerprint)
-
-    def with_codes(self, codes: Codes) -> Tools:
-        """The same tools with these codes."""
-        return replace(self, codes=codes)
-
-    @property
-    def the_editor(self) -> Editor:
-        """The editor. Raises GanvasError where there is none."""
-        if self.editor is None:
-            raise GanvasError(f"Generator {self.generator.name!r} needs an editor for this: name one.")
-        return self.editor
-
-
-def load_tools(
-    generator: str,
-    dtype: str = "float32",
-    device: str = "cpu",
-    editor: str | Path | None = None,
-    codes: str | Path | None = None,
-) -> Tools:
-    """Load a generator by name, an editor by name or path, and a codes file.
-
-    Raises GanvasError for what doesn't exist, isn't whole, or belongs to another generator.
-    """
-
-    if dtype not in DTYPES:
-        raise GanvasError(f"Unknown dtype {dtype!r}: pick one of {', '.join(DTYPES)}.")
-    from ganvas.checkpoints.load import load_generator
-
-    network = load_generator(generator, device, getattr(torch, dtype))
-    tools = Tools(network, dtype, codes=None if codes is None else load_codes(codes, network))
-    if editor is None:
-        return tools
-    loaded, named = load_editor_for(network, editor)
-    return replace(tools, editor=loaded, editor_name=named)
-
-
-def load_editor_for(generator: Generator, editor: str | Path) -> tuple[Editor, NamedTool]:
-    """An editor by name or path, on the generator's device, and what recipes call it.
-
-    Raises GanvasError where there is none, or it's another generator's (both are named).
-    """
-    from ganvas import editors
-
-    loaded = editors.load_editor(editor, generator)
-    return loaded, NamedTool(editor_reference(editor), fingerprint(loaded))
-
-
-def editor_reference(editor: str | Path) -> str:
-    """What recipes call an editor given by name or path."""
-    # A path means nothing elsewhere, so a recipe keeps the file's name only; the fingerprint says which file it was.
-    return Path(editor).name if Path(editor).suffix else str(editor)
-
-
-@torch.no_grad()
-def recipe_codes(recipe: Recipe, tools: Tools) -> WPlus:
-    """The finished code of a recipe, (1, num_ws, w_dim).
-
-    Raises GanvasError where ``tools`` aren't those that the recipe names, or lack an attribute or row of it.
-    """
-    _check(recipe, tools)
-    ws = _start(recipe.start, tools)
-    if recipe.mix is not None:
-        ws = _mixed(ws, _start(recipe.mix.start, tools), recipe.mix)
-    for step in recipe.edits:
-        ws = tools.the_editor.edit(ws, step_changes(step, tools.the_editor, ws))
-    return ws
-
-
-@torch.no_grad()
-def render(recipe: Recipe, tools: Tools) -> Images:
-    """The one picture of a recipe, (1, 3, height, width). Raises GanvasError as ``recipe_codes`` does."""
-    return draw_code(recipe_codes(recipe, tools), recipe, tools)
-
-
-@torch.no_grad()
-def draw_code(ws: WPlus, recipe: Recipe, tools: Tools) -> Images:
-    """The picture of a recipe whose finished code is ``ws``, with what an inversion missed of its photograph put back.
-
-    Raises GanvasError where ``tools`` have another photograph, or none.
-    """
-    picture = tools.generator.synthesis(ws)
-    if recipe.photo is None:
-        return picture
-    if tools.photo is None:
-        raise GanvasError(
-            f"The recipe puts back what a photograph shows ({recipe.photo[:12]}…): give it with --photo FILE."
-        )
-    if tools.photo.sha256 != recipe.photo:
-        found = tools.photo.sha256[:12]
-        raise GanvasError(
-            f"The recipe puts back the aligned photograph {recipe.photo[:12]}…, and this one is {found}…."
-        )
-    from ganvas.inversion.residual import put_back
-
-    return put_back(picture, tools.generator.synthesis(_start(recipe.start, tools)), tools.photo.picture)
-
-
-def step_changes(step: EditStep, editor: Editor, ws: WPlus) -> dict[str, torch.Tensor | float]:
-    """The changes that shift what ``step`` shifts and bring codes to the values that it sets; ``amount`` scales both."""
-    found = solve_changes(editor, ws, step.set, step.shift) if step.set else {}
-    return {name: step.amount * change for name, change in (*step.shift.items(), *found.items())}
-
-
-def _check(recipe: Recipe, tools: Tools) -> None:
-    check_generator("The recipe", recipe.generator.name, recipe.generator.fingerprint, tools.generator)
-    if recipe.dtype != tools.dtype:
-        raise GanvasError(f"The recipe was rendered in {recipe.dtype}, not in {tools.dtype}.")
-    if recipe.editor is None:
-        return
-    if tools.editor_name is None or tools.editor_name.fingerprint != recipe.editor.fingerprint:
-        other = (
-            f"not {tools.editor_name.name!r} ({tools.editor_name.fingerprint[:12]})"
-            if tools.editor_name
-            else "not none"
-        )
-        whose = f"{recipe.editor.name!r} ({recipe.editor.fingerprint[:12]})"
-        raise GanvasError(f"The recipe needs editor {whose}, {other}.")
-
-
-def _start(start: Start, tools: Tools) -> WPlus:
-    if not isinstance(start, FromCodes):
-        labels = None if start.labels is None else torch.tensor([start.labels], device=tools.generator.device)
-        if isinstance(start, FromSeed):
-            return sample(tools.generator, 1, start.psi, start.seed, labels)
-        from ganvas.control.sampling import sample_where
-
-        editor, where = tools.the_editor, start.where
-        return sample_where(tools.generator, editor, where, 1, start.seed, psi=start.psi, labels=labels)
-    if tools.codes is None:
-        raise GanvasError(
-            f"The recipe starts from a codes file (sha256 {start.codes[:12]}…): give it with --codes FILE."
-        )
-    if tools.codes.sha256 != start.codes:
-        found = tools.codes.sha256[:12]
-        raise GanvasError(f"The recipe starts from the codes file with sha256 {start.codes[:12]}…, not {found}….")
-    return tools.codes.code(start.row)
-
-
-def _mixed(ws: WPlus, other: WPlus, mix: Mix) -> WPlus:
-    if max(mix.rows) >= ws.shape[1]:
-        raise GanvasError(f"There is no row {max(mix.rows)}: codes of this generator have rows 0 to {ws.shape[1] - 1}.")
-    ws, rows = ws.clone(), list(mix.rows)
-    ws[:, rows] = other[:, rows] if mix.amount == 1 else torch.lerp(ws[:, rows], other[:, rows], mix.amount)
-    return ws
 
 
 def _finite(what: str, *values: float) -> None:

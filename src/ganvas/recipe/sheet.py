@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError
 from ganvas.io.images import downscale, to_bytes
-from ganvas.recipe.model import EditStep, Mix, Recipe, Start, Tools, draw_code, recipe_codes
+from ganvas.recipe.model import EditStep, Mix, Recipe, Start
+from ganvas.recipe.rendering import Tools, draw_code, recipe_codes
 from ganvas.types import WPlus
 
 Frames = tuple[list[Tensor], WPlus]
