@@ -189,14 +189,14 @@ def test_a_recipe_with_its_photograph_is_drawn_again(toy, known, tmp_path):
     settings = batch.InversionConfig("w", "optimize", OptimizationConfig(steps=5), aligned=True)
     batch.PhotoBatch(tools, tmp_path / "out", settings).run([tmp_path / "a.png"], pytest.fail)
     codes = load_codes(tmp_path / "out" / "a.safetensors", tools.generator)
-    photo = Photo.of(inversion.read_photo(tmp_path / "out" / "a-photo.png"), tools.generator)
+    photo = Photo.from_picture(inversion.read_photo(tmp_path / "out" / "a-photo.png"), tools.generator)
     recipe = Recipe(tools.generator_name, FromCodes(codes.sha256, 0), photo=photo.sha256)
     full = replace(tools, codes=codes, photo=photo)
     assert torch.equal(to_bytes(render(recipe, full)), to_bytes(photo.picture)), "no edit is the photograph itself"
     with pytest.raises(GanvasError, match="--photo FILE"):
         render(recipe, tools.with_codes(codes))
     with pytest.raises(GanvasError, match="aligned photograph"):
-        render(recipe, replace(full, photo=Photo.of(pictures.flip(3), tools.generator)))
+        render(recipe, replace(full, photo=Photo.from_picture(pictures.flip(3), tools.generator)))
     with pytest.raises(GanvasError, match="starts from codes"):
         Recipe(tools.generator_name, FromSeed(1), photo=photo.sha256)
 

@@ -49,7 +49,7 @@ def test_a_photograph_is_never_written_over(tools, pictures, tmp_path):
         assert batch.PhotoBatch(tools, out, SETTINGS).run([photo], said.append) == []
         assert batch.align_files([photo], out, 64, SETTINGS, said.append) == 0
     assert everything(tmp_path / "ph") == before
-    assert len(said) == 6 and all("would be written over" in line and "--out" in line for line in said)
+    assert len(said) == 6 and all("would be overwritten" in line and "--out" in line for line in said)
 
 
 def test_what_lies_there_of_others_stays(tools, pictures, tmp_path):

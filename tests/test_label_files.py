@@ -152,7 +152,7 @@ def damage(path: Path, change: dict, tensors: dict | None = None) -> None:
     ("change", "message"),
     [
         ({"kind": "gone"}, "isn't a label pack"),
-        ({"version": 7}, "version 7 of labels: this ganvas reads 1"),
+        ({"version": 7}, "version 7 of labels: this version of ganvas reads 1"),
         ({"n": N + 1}, "aren't 601 × 5"),
         ({"n": 0}, "isn't complete"),
         ({"n": True}, "isn't complete"),
@@ -236,6 +236,6 @@ def test_labels_that_ship_go_by_name_and_are_never_written_over(tmp_path):
         find_labels(tmp_path)
     pack = tmp_path / "pack.safetensors"
     pack.write_bytes(b"labels")
-    with pytest.raises(GanvasError, match="would be written over"):
+    with pytest.raises(GanvasError, match="would be overwritten"):
         check_output(pack, (".safetensors",), [tmp_path / "." / "pack.safetensors"])
     assert pack.read_bytes() == b"labels"

@@ -82,8 +82,8 @@ class Scene:
         """Everything about the picture. Raises GanvasError for what the editor doesn't have."""
         for step in self.edits:
             for name in (*step.set, *step.shift):
-                if name not in tools.the_editor.attributes:
-                    raise unknown("attribute", name, tools.the_editor.attributes)
+                if name not in tools.required_editor.attributes:
+                    raise unknown("attribute", name, tools.required_editor.attributes)
         conditional = any(
             isinstance(start, FromConditions) for start in (self.start, *((self.mix.start,) if self.mix else ()))
         )

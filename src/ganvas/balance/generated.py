@@ -32,7 +32,7 @@ from ganvas.generators.base import one_hot
 from ganvas.io.images import LABEL_SIDE, downscale, to_bytes
 from ganvas.metrics import to_readable
 from ganvas.recipe.model import EditStep, FromConditions, FromSeed, Recipe, Start
-from ganvas.recipe.rendering import Tools, recipe_codes
+from ganvas.recipe.rendering import Tools, compute_code
 from ganvas.scorers.base import Scorer
 from ganvas.types import Scores, WPlus
 
@@ -141,10 +141,10 @@ class _Candidates:
                 start = FromConditions(where, seed, psi, labels)
             else:
                 plain = Recipe(tools.generator_name, start, tools.dtype)
-                edits = _steps(where, editor, editor.read(recipe_codes(plain, tools))[0])
+                edits = _steps(where, editor, editor.read(compute_code(plain, tools))[0])
         named = tools.editor_name if isinstance(start, FromConditions) or edits else None
         recipe = Recipe(tools.generator_name, start, tools.dtype, None, named, edits)
-        return recipe, recipe_codes(recipe, tools)
+        return recipe, compute_code(recipe, tools)
 
 
 def editor_ranges(conditions: Iterable[Condition], editor: Editor) -> dict[str, Range]:

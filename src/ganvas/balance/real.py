@@ -36,7 +36,7 @@ from ganvas.generators.base import Generator
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import LABEL_SIDE, downscale, from_bytes, photos_in, read_picture, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, Recipe
-from ganvas.recipe.rendering import Tools, recipe_codes
+from ganvas.recipe.rendering import Tools, compute_code
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores, WPlus
 
@@ -145,7 +145,7 @@ def balance_from(
     The labels have the picture that each came from (``source``), and what the judge had read there (``NAME_before``).
     Raises GanvasError for conditions that the editor can do nothing for, and a folder that holds another set.
     """
-    editor = tools.the_editor
+    editor = tools.required_editor
     if order.way is not None:
         raise GanvasError(f"Real pictures are edited: there is no choice of a way, like {order.way!r}.")
     if order.label is not None:
@@ -229,10 +229,10 @@ class _Work:
     def _brought(self, codes: Codes, row: int, real: Scores) -> tuple[Recipe, Images, Scores, bool]:
         """The recipe of a code that was edited as long as it helps, its picture, its scores, and whether the picture of the
         code itself had what the real one had."""
-        editor, tools = self.tools.the_editor, self.tools.with_codes(codes)
+        editor, tools = self.tools.required_editor, self.tools.with_codes(codes)
         start = FromCodes(codes.sha256, row)
         recipe = Recipe(tools.generator_name, start, tools.dtype, None, tools.editor_name)
-        picture = tools.generator.synthesis(recipe_codes(recipe, tools))
+        picture = tools.generator.synthesis(compute_code(recipe, tools))
         scores = self._scores(picture)
         names = self.wanted.ranges
         same = all(format_values(name, scores, self.scorer) == format_values(name, real, self.scorer) for name in names)
@@ -241,7 +241,7 @@ class _Work:
             if not shift:
                 break
             recipe = replace(recipe, edits=(*recipe.edits, EditStep(shift=shift)))
-            picture = tools.generator.synthesis(recipe_codes(recipe, tools))
+            picture = tools.generator.synthesis(compute_code(recipe, tools))
             scores = self._scores(picture)
         named = recipe.editor if recipe.edits else None
         return replace(recipe, editor=named), picture, scores, same

@@ -85,4 +85,4 @@ def with_photo(recipe: Recipe, tools: Tools, path: Path | None) -> tuple[Recipe,
 
 def with_photo_file(tools: Tools, path: Path | None) -> Tools:
     """The same tools with the aligned photograph at ``path``, if there is one."""
-    return tools if path is None else replace(tools, photo=Photo.of(read_picture(path), tools.generator))
+    return tools if path is None else replace(tools, photo=Photo.from_picture(read_picture(path), tools.generator))

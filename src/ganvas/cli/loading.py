@@ -228,7 +228,7 @@ def start_faces(
     if tools.codes is not None:
         return [FromCodes(tools.codes.sha256, row) for row in tools.codes.rows]
     if conditions:
-        where = condition_ranges(conditions, tools.the_editor)
+        where = condition_ranges(conditions, tools.required_editor)
         return [FromConditions(where, seed, psi, labels) for seed in seeds]
     return [FromSeed(seed, psi, labels) for seed in seeds]
 

@@ -244,7 +244,7 @@ class _Drawer:
         self, title: str, text: str, name: str, pictures: Sequence[Recipe], rows: Sequence[str], columns: Sequence[str]
     ) -> PageSection:
         sheet = Sheet("grid", tuple(pictures), tuple(rows), tuple(columns), self.settings.size)
-        draw_sheet(sheet, self.out / name, self.tools, watch=lambda faces: track(faces, "  faces"))
+        draw_sheet(sheet, self.out / name, self.tools, track=lambda faces: track(faces, "  faces"))
         return PageSection(title, text, name)
 
 

@@ -55,7 +55,7 @@ def draw_strip_with(
     pictures = [_recipe(tools, seed, change) for seed in seeds for change in how.changes]
     columns = tuple("as drawn" if change == 0 else f"{change:+d}" for change in how.changes)
     sheet = Sheet("grid", tuple(pictures), tuple(map(str, seeds)), columns, LABEL_SIDE)
-    draw_sheet(sheet, out / FILE, tools, watch=watch)
+    draw_sheet(sheet, out / FILE, tools, track=watch)
     column, found = scorer.column("count"), []
     for i, seed in enumerate(seeds):
         row = pictures[i * len(how.changes) : (i + 1) * len(how.changes)]

@@ -30,8 +30,7 @@ from ganvas.photo.file_names import ALIGNED, INVERTED, FileNames
 from ganvas.photo.file_names import SUMMARY_FILE as SUMMARY_FILE
 from ganvas.recipe.files import save_picture
 from ganvas.recipe.model import EditStep, FromCodes, Recipe
-from ganvas.recipe.rendering import Photo, Tools, recipe_codes
-from ganvas.recipe.rendering import draw_code as draw_recipe
+from ganvas.recipe.rendering import Photo, Tools, compute_code, draw_code
 from ganvas.types import Images
 
 VERSION = 1
@@ -88,7 +87,7 @@ class PhotoBatch:
         names = FileNames(self.out, paths, INVERTED, self._summary())
         for path, stem, face in each_face(paths, self.tools.generator.resolution, self.settings, report):
             try:
-                photo = Photo.of(face, self.tools.generator)
+                photo = Photo.from_picture(face, self.tools.generator)
                 name = names.of(stem, photo.sha256)
                 done.append(InvertedFace(name, self._one(name, photo, watch)))
             except REPORTED_ERRORS as error:
@@ -141,7 +140,7 @@ class PhotoBatch:
     def _save(self, name: str, recipe: Recipe, codes: Codes, photo: Photo | None = None) -> None:
         tools = replace(self.tools, codes=codes, photo=photo)
         with torch.no_grad():
-            picture = draw_recipe(recipe_codes(recipe, tools), recipe, tools)
+            picture = draw_code(compute_code(recipe, tools), recipe, tools)
         save_picture(self.out / name, to_bytes(picture)[0], recipe, codes)
 
     def _about(self, photo: Photo) -> dict[str, Any]:

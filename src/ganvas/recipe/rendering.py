@@ -26,21 +26,21 @@ class Photo:
     sha256: str
 
     @classmethod
-    def of(cls, picture: Images, generator: Generator) -> Photo:
-        """A square picture at the generator's resolution. Raises GanvasError for any other."""
+    def from_picture(cls, picture: Images, generator: Generator) -> Photo:
+        """Return a square picture at the generator's resolution. Raises GanvasError where it isn't one square picture."""
         if len(picture) != 1 or picture.shape[2] != picture.shape[3]:
             size = f"{picture.shape[3]}×{picture.shape[2]}"
             raise GanvasError(
-                f"A photograph of {size} pixels isn't aligned: `ganvas align` cuts the square that is meant."
+                f"A photograph of {size} pixels isn't aligned: `ganvas align` cuts out the square that the generator needs."
             )
         pixels = to_bytes(downscale(picture.float(), generator.resolution))
-        found = from_bytes(pixels).to(generator.device)
-        return cls(found, hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest())
+        aligned = from_bytes(pixels).to(generator.device)
+        return cls(aligned, hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest())
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What recipes are rendered with, loaded once for many pictures."""
+    """The generator, editor, codes and photograph that recipes are rendered with, loaded once for many pictures."""
 
     generator: Generator
     dtype: str
@@ -51,15 +51,15 @@ class Tools:
 
     @property
     def generator_name(self) -> NamedTool:
-        """What a recipe says about the generator."""
+        """The generator's name and fingerprint, as recipes store them."""
         return NamedTool(self.generator.name, self.generator.fingerprint)
 
     def with_codes(self, codes: Codes) -> Tools:
-        """The same tools with these codes."""
+        """Return the same tools with these codes."""
         return replace(self, codes=codes)
 
     @property
-    def the_editor(self) -> Editor:
+    def required_editor(self) -> Editor:
         """The editor. Raises GanvasError where there is none."""
         if self.editor is None:
             raise GanvasError(f"Generator {self.generator.name!r} needs an editor for this: name one.")
@@ -75,9 +75,8 @@ def load_tools(
 ) -> Tools:
     """Load a generator by name, an editor by name or path, and a codes file.
 
-    Raises GanvasError for what doesn't exist, isn't whole, or belongs to another generator.
+    Raises GanvasError where one doesn't exist, is damaged, or belongs to another generator.
     """
-
     if dtype not in DTYPES:
         raise GanvasError(f"Unknown dtype {dtype!r}: pick one of {', '.join(DTYPES)}.")
     from ganvas.checkpoints.load import load_generator
@@ -91,9 +90,9 @@ def load_tools(
 
 
 def load_editor_for(generator: Generator, editor: str | Path) -> tuple[Editor, NamedTool]:
-    """An editor by name or path, on the generator's device, and what recipes call it.
+    """Load an editor by name or path onto the generator's device, and return it with its name in recipes.
 
-    Raises GanvasError where there is none, or it's another generator's (both are named).
+    Raises GanvasError where there is none, or it belongs to another generator (both are named).
     """
     from ganvas import editors
 
@@ -102,97 +101,94 @@ def load_editor_for(generator: Generator, editor: str | Path) -> tuple[Editor, N
 
 
 def editor_reference(editor: str | Path) -> str:
-    """What recipes call an editor given by name or path."""
+    """Return the name that recipes store for an editor given by name or path."""
     # A path means nothing elsewhere, so a recipe keeps the file's name only; the fingerprint says which file it was.
     return Path(editor).name if Path(editor).suffix else str(editor)
 
 
 @torch.no_grad()
-def recipe_codes(recipe: Recipe, tools: Tools) -> WPlus:
-    """The finished code of a recipe, (1, num_ws, w_dim).
+def compute_code(recipe: Recipe, tools: Tools) -> WPlus:
+    """Compute the finished code of a recipe, (1, num_ws, w_dim).
 
-    Raises GanvasError where ``tools`` aren't those that the recipe names, or lack an attribute or row of it.
+    Raises GanvasError where ``tools`` aren't those that the recipe names, or lack one of its attributes or rows.
     """
-    _check(recipe, tools)
-    ws = _start(recipe.start, tools)
+    _check_tools(recipe, tools)
+    ws = _load_start(recipe.start, tools)
     if recipe.mix is not None:
-        ws = _mixed(ws, _start(recipe.mix.start, tools), recipe.mix)
+        ws = _mix_codes(ws, _load_start(recipe.mix.start, tools), recipe.mix)
     for step in recipe.edits:
-        ws = tools.the_editor.edit(ws, step_changes(step, tools.the_editor, ws))
+        ws = tools.required_editor.edit(ws, compute_changes(step, tools.required_editor, ws))
     return ws
 
 
 @torch.no_grad()
 def render(recipe: Recipe, tools: Tools) -> Images:
-    """The one picture of a recipe, (1, 3, height, width). Raises GanvasError as ``recipe_codes`` does."""
-    return draw_code(recipe_codes(recipe, tools), recipe, tools)
+    """Render the picture of a recipe, (1, 3, height, width). Raises GanvasError as ``compute_code`` does."""
+    return draw_code(compute_code(recipe, tools), recipe, tools)
 
 
 @torch.no_grad()
 def draw_code(ws: WPlus, recipe: Recipe, tools: Tools) -> Images:
-    """The picture of a recipe whose finished code is ``ws``, with what an inversion missed of its photograph put back.
+    """Draw the picture of a recipe whose finished code is ``ws``; if it names a photograph, add the inversion's residual.
 
-    Raises GanvasError where ``tools`` have another photograph, or none.
+    Raises GanvasError where ``tools`` hold another photograph, or none.
     """
     picture = tools.generator.synthesis(ws)
     if recipe.photo is None:
         return picture
     if tools.photo is None:
         raise GanvasError(
-            f"The recipe puts back what a photograph shows ({recipe.photo[:12]}…): give it with --photo FILE."
+            f"The recipe adds the residual of a photograph (sha256 {recipe.photo[:12]}…): give it with --photo FILE."
         )
     if tools.photo.sha256 != recipe.photo:
-        found = tools.photo.sha256[:12]
+        given = tools.photo.sha256[:12]
         raise GanvasError(
-            f"The recipe puts back the aligned photograph {recipe.photo[:12]}…, and this one is {found}…."
+            f"The recipe needs the aligned photograph with sha256 {recipe.photo[:12]}…, but this one has {given}…."
         )
     from ganvas.inversion.residual import put_back
 
-    return put_back(picture, tools.generator.synthesis(_start(recipe.start, tools)), tools.photo.picture)
+    return put_back(picture, tools.generator.synthesis(_load_start(recipe.start, tools)), tools.photo.picture)
 
 
-def step_changes(step: EditStep, editor: Editor, ws: WPlus) -> dict[str, torch.Tensor | float]:
-    """The changes that shift what ``step`` shifts and bring codes to the values that it sets; ``amount`` scales both."""
-    found = solve_changes(editor, ws, step.set, step.shift) if step.set else {}
-    return {name: step.amount * change for name, change in (*step.shift.items(), *found.items())}
+def compute_changes(step: EditStep, editor: Editor, ws: WPlus) -> dict[str, torch.Tensor | float]:
+    """Compute the changes that apply the shifts of ``step`` and bring codes to the values that it sets, both times ``amount``."""
+    solved = solve_changes(editor, ws, step.set, step.shift) if step.set else {}
+    return {name: step.amount * change for name, change in (*step.shift.items(), *solved.items())}
 
 
-def _check(recipe: Recipe, tools: Tools) -> None:
+def _check_tools(recipe: Recipe, tools: Tools) -> None:
     check_generator("The recipe", recipe.generator.name, recipe.generator.fingerprint, tools.generator)
     if recipe.dtype != tools.dtype:
         raise GanvasError(f"The recipe was rendered in {recipe.dtype}, not in {tools.dtype}.")
     if recipe.editor is None:
         return
     if tools.editor_name is None or tools.editor_name.fingerprint != recipe.editor.fingerprint:
-        other = (
-            f"not {tools.editor_name.name!r} ({tools.editor_name.fingerprint[:12]})"
-            if tools.editor_name
-            else "not none"
-        )
-        whose = f"{recipe.editor.name!r} ({recipe.editor.fingerprint[:12]})"
-        raise GanvasError(f"The recipe needs editor {whose}, {other}.")
+        given = tools.editor_name
+        other = f"not {given.name!r} ({given.fingerprint[:12]})" if given else "and none is given"
+        expected = f"{recipe.editor.name!r} ({recipe.editor.fingerprint[:12]})"
+        raise GanvasError(f"The recipe needs editor {expected}, {other}.")
 
 
-def _start(start: Start, tools: Tools) -> WPlus:
+def _load_start(start: Start, tools: Tools) -> WPlus:
     if not isinstance(start, FromCodes):
         labels = None if start.labels is None else torch.tensor([start.labels], device=tools.generator.device)
         if isinstance(start, FromSeed):
             return sample(tools.generator, 1, start.psi, start.seed, labels)
         from ganvas.control.sampling import sample_where
 
-        editor, where = tools.the_editor, start.where
+        editor, where = tools.required_editor, start.where
         return sample_where(tools.generator, editor, where, 1, start.seed, psi=start.psi, labels=labels)
     if tools.codes is None:
         raise GanvasError(
             f"The recipe starts from a codes file (sha256 {start.codes[:12]}…): give it with --codes FILE."
         )
     if tools.codes.sha256 != start.codes:
-        found = tools.codes.sha256[:12]
-        raise GanvasError(f"The recipe starts from the codes file with sha256 {start.codes[:12]}…, not {found}….")
+        given = tools.codes.sha256[:12]
+        raise GanvasError(f"The recipe starts from the codes file with sha256 {start.codes[:12]}…, not {given}….")
     return tools.codes.code(start.row)
 
 
-def _mixed(ws: WPlus, other: WPlus, mix: Mix) -> WPlus:
+def _mix_codes(ws: WPlus, other: WPlus, mix: Mix) -> WPlus:
     if max(mix.rows) >= ws.shape[1]:
         raise GanvasError(f"There is no row {max(mix.rows)}: codes of this generator have rows 0 to {ws.shape[1] - 1}.")
     ws, rows = ws.clone(), list(mix.rows)
