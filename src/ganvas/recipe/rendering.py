@@ -145,9 +145,9 @@ def draw_code(ws: WPlus, recipe: Recipe, tools: Tools) -> Images:
         raise GanvasError(
             f"The recipe needs the aligned photograph with sha256 {recipe.photo[:12]}…, but this one has {given}…."
         )
-    from ganvas.inversion.residual import put_back
+    from ganvas.inversion.residual import add_residual
 
-    return put_back(picture, tools.generator.synthesis(_load_start(recipe.start, tools)), tools.photo.picture)
+    return add_residual(picture, tools.generator.synthesis(_load_start(recipe.start, tools)), tools.photo.picture)
 
 
 def compute_changes(step: EditStep, editor: Editor, ws: WPlus) -> dict[str, torch.Tensor | float]:
