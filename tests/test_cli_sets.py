@@ -37,7 +37,7 @@ def test_make_multimnist(npz, tmp_path, capsys):
     assert len(read_multimnist(out, "test")) == 1
     for wrong, words in (
         (("--counts", "a-b"), "isn't a range"),
-        (("--counts", "4-1"), "Counts go"),
+        (("--counts", "4-1"), "Counts must be"),
         (("--size", 3), "The size"),
         (("--mnist", tmp_path / "nothing"), "no MNIST"),
     ):

@@ -105,7 +105,7 @@ def test_distance_is_that_of_the_covariance_and_the_farthest_row():
     torch.testing.assert_close(WITHIN.mahalanobis(ws), distances[:4])
     ws[:, 1] = w[4:8]
     torch.testing.assert_close(WITHIN.mahalanobis(ws), torch.maximum(distances[:4], distances[4:8]))
-    assert WITHIN.leading(5).bound < WITHIN.bound
+    assert WITHIN.select_leading(5).bound < WITHIN.bound
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, 1.5, float("nan")])
@@ -122,7 +122,7 @@ def test_refuses_unknown_names_and_ladders():
     with pytest.raises(GanvasError, match="at least 128 codes"):
         fit_distribution(TOY, 100)
     with pytest.raises(GanvasError, match="components"):
-        WITHIN.leading(65)
+        WITHIN.select_leading(65)
 
 
 def test_climbing_finds_what_passes_before_the_score_falls_again():

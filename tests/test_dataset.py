@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ganvas.data import gaussianize, probe
-from ganvas.data.dataset import LatentDataset, Source, make_dataset, probe_quality, smooth_scores
+from ganvas.data.dataset import LatentDataset, Source, make_dataset, measure_probe_quality, smooth_scores
 from ganvas.data.label import label
 from ganvas.errors import GanvasError
 from ganvas.generators.toy import Toy
@@ -110,11 +110,11 @@ def test_smooth_scores_are_nearer_the_truth() -> None:
 
 
 def test_probe_quality_is_honest() -> None:
-    assert probe_quality(dataset(1000, noise=0.0)).min() > 0.98
+    assert measure_probe_quality(dataset(1000, noise=0.0)).min() > 0.98
     expected = 1 / (1 + 0.7**2) ** 0.5
-    assert (probe_quality(dataset(2000, noise=0.7)) - expected).abs().max() < 0.05
+    assert (measure_probe_quality(dataset(2000, noise=0.7)) - expected).abs().max() < 0.05
     noise = replace(dataset(1000), scores=torch.randn(1000, 3, generator=torch.Generator().manual_seed(3)))
-    assert probe_quality(noise).max() < 0.1
+    assert measure_probe_quality(noise).max() < 0.1
 
 
 def test_toy_probe_reads_planted_coordinates(toy: LatentDataset) -> None:

@@ -103,9 +103,9 @@ def test_offsets_that_cost_more_stay_nearer_to_w(toy, known):
 
 def test_coordinates_are_undone(toy, known):
     ws, _ = targets(toy, 3)
-    coordinates = WhitenedCoordinates.of(known, toy.device)
-    assert torch.allclose(coordinates.back(coordinates.to(ws)), ws, atol=1e-4)
-    assert torch.allclose(coordinates.to(ws).norm(dim=-1).amax(1), known.mahalanobis(ws), rtol=1e-4)
+    coordinates = WhitenedCoordinates.from_distribution(known, toy.device)
+    assert torch.allclose(coordinates.unwhiten(coordinates.whiten(ws)), ws, atol=1e-4)
+    assert torch.allclose(coordinates.whiten(ws).norm(dim=-1).amax(1), known.mahalanobis(ws), rtol=1e-4)
 
 
 def test_refining_removes_an_encoders_constant_error(toy):

@@ -328,7 +328,7 @@ def test_a_damaged_index_is_said(tmp_path: Path) -> None:
     with pytest.raises(GanvasError, match=r"index\.json isn't JSON"):
         run(tmp_path, 20)
     (tmp_path / "index.json").write_text("{}")
-    with pytest.raises(GanvasError, match="doesn't describe labels"):
+    with pytest.raises(GanvasError, match="isn't a label file"):
         run(tmp_path, 20)
 
 

@@ -8,7 +8,7 @@ import torch
 from ganvas.data.codes import save_codes
 from ganvas.data.dataset import LatentDataset, Source, make_dataset
 from ganvas.data.label import label
-from ganvas.data.label_files import find_labels, label_names, load_labels, pack_labels, shipped_labels
+from ganvas.data.label_files import find_labels, label_names, load_labels, pack_labels, shipped_labels_path
 from ganvas.errors import GanvasError
 from ganvas.generators.toy import Toy
 from ganvas.io.files import load_tensors, read_json, save_tensors, write_json
@@ -154,20 +154,20 @@ def damage(path: Path, change: dict, tensors: dict | None = None) -> None:
         ({"kind": "gone"}, "isn't a label pack"),
         ({"version": 7}, "version 7 of labels: this version of ganvas reads 1"),
         ({"n": N + 1}, "aren't 601 × 5"),
-        ({"n": 0}, "isn't complete"),
-        ({"n": True}, "isn't complete"),
-        ({"seed": -1}, "isn't complete"),
-        ({"seed": 2**32 - 5}, "isn't complete"),
-        ({"psi": "1"}, "isn't complete"),
-        ({"psi": 10**400}, "isn't complete"),
-        ({"shard": 0}, "isn't complete"),
-        ({"codes": 5}, "isn't complete"),
-        ({"generator": "toy"}, "isn't complete"),
-        ({"scorer": "gone"}, "isn't complete"),
-        ({"attributes": []}, "isn't complete"),
-        ({"attributes": ["a", "a", "b", "c", "d"]}, "don't fit together"),
-        ({"kinds": ["value"]}, "don't fit together"),
-        ({"kinds": ["colour"] * 5}, "don't fit together"),
+        ({"n": 0}, "incomplete or invalid"),
+        ({"n": True}, "incomplete or invalid"),
+        ({"seed": -1}, "incomplete or invalid"),
+        ({"seed": 2**32 - 5}, "incomplete or invalid"),
+        ({"psi": "1"}, "incomplete or invalid"),
+        ({"psi": 10**400}, "incomplete or invalid"),
+        ({"shard": 0}, "incomplete or invalid"),
+        ({"codes": 5}, "incomplete or invalid"),
+        ({"generator": "toy"}, "incomplete or invalid"),
+        ({"scorer": "gone"}, "incomplete or invalid"),
+        ({"attributes": []}, "incomplete or invalid"),
+        ({"attributes": ["a", "a", "b", "c", "d"]}, "don't match"),
+        ({"kinds": ["value"]}, "don't match"),
+        ({"kinds": ["colour"] * 5}, "don't match"),
     ],
 )
 def test_a_damaged_description(toy, data, tmp_path: Path, change: dict, message: str) -> None:
@@ -229,7 +229,7 @@ def test_a_folder_that_is_not_finished(toy, tmp_path: Path) -> None:
 
 def test_labels_that_ship_go_by_name_and_are_never_written_over(tmp_path):
     assert {"ffhq-celeba40", "multimnist-count"} <= set(label_names())
-    assert find_labels("ffhq-celeba40") == shipped_labels("ffhq", "celeba40")
+    assert find_labels("ffhq-celeba40") == shipped_labels_path("ffhq", "celeba40")
     with pytest.raises(GanvasError, match="one of ffhq-celeba40"):
         find_labels("absent")
     with pytest.raises(GanvasError, match="isn't a label folder"):

@@ -11,7 +11,7 @@ import torch
 from fitted_editors import compact
 from planted_truth import TOY, PlantedEditor, disentangled
 
-from ganvas.data.codes import Codes, load_codes, pack, save_codes, unpack
+from ganvas.data.codes import Codes, load_codes, pack_codes, save_codes, unpack_codes
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
 from ganvas.io import figures
@@ -223,10 +223,10 @@ def test_a_picture_from_codes_carries_them(tmp_path):
     # The keys stay as they are: every picture that exists has them.
     assert {"ganvas.recipe", "ganvas.codes"} <= png_texts(path).keys()
     found, carried = load_recipe(path)
-    rows = unpack(carried, path, TOY)
+    rows = unpack_codes(carried, path, TOY)
     assert torch.equal(compute_code(found, TOOLS.with_codes(rows)), compute_code(recipe, TOOLS.with_codes(codes)))
     with pytest.raises(GanvasError, match="no row 1"):
-        rows.code(1)
+        rows.get_code(1)
     other = Codes(codes.ws, "b" * 64, codes.rows)
     with pytest.raises(GanvasError, match=r"sha256 .* not bbbb"):
         compute_code(recipe, TOOLS.with_codes(other))
@@ -237,13 +237,13 @@ def test_a_picture_from_codes_carries_them(tmp_path):
 )
 def test_damaged_carried_codes_are_refused(wrong):
     with pytest.raises(GanvasError, match="can't be read"):
-        unpack(wrong, "face.png", TOY)
+        unpack_codes(wrong, "face.png", TOY)
 
 
 def test_carried_codes_must_be_finite():
     codes = Codes(torch.full((1, TOY.num_ws, TOY.w_dim), float("nan")), "a", range(1))
     with pytest.raises(GanvasError, match="can't be read"):
-        unpack(pack(codes, [0]), "face.png", TOY)
+        unpack_codes(pack_codes(codes, [0]), "face.png", TOY)
 
 
 def test_codes_files_are_equal_bytes_and_know_their_generator(tmp_path):

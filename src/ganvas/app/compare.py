@@ -15,7 +15,7 @@ from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
 from ganvas.control.search import ScoredView, StrengthLadder, reach
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label_files import load_labels, shipped_labels
+from ganvas.data.label_files import load_labels, shipped_labels_path
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
@@ -74,7 +74,7 @@ class MethodEditors:
         key = (network.name, name, attribute)
         if key not in self._learned:
             if network.name not in self._labels:
-                pack = shipped_labels(network.name, generators.card(network.name).scorer)
+                pack = shipped_labels_path(network.name, generators.card(network.name).scorer)
                 self._labels = {network.name: load_labels(pack, network)}
             data = self._labels[network.name]
             self._learned[key] = editors.fit(name, data, network, attributes=[attribute])
@@ -87,7 +87,7 @@ class MethodEditors:
 def _labelled(generator: str) -> bool:
     if generator not in generators.generator_names():
         return False
-    return shipped_labels(generator, generators.card(generator).scorer).exists()
+    return shipped_labels_path(generator, generators.card(generator).scorer).exists()
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Labelled codes: a generator seen through a scorer. All that an editor learns from.
+"""Labelled codes: codes of a generator with the scores of their pictures. Editors learn from nothing else.
 
 ``data.label.label`` makes them, ``data.label_files.load_labels`` reads them back; both end in ``make_dataset``.
 """
@@ -21,9 +21,9 @@ from ganvas.types import Scores, W, WPlus
 
 @dataclass(frozen=True)
 class Source:
-    """Where codes come from: seeds at ``psi`` (``seeds.label_seeds`` from ``seed`` on), or a codes file known by its sha256.
+    """The source of codes: seeds at ``psi`` (``seeds.label_seeds`` from ``seed`` on), or the sha256 of a codes file.
 
-    ``batch``: so many codes at a time went through the mapping network, which changes their last bits.
+    ``batch``: how many codes at a time went through the mapping network, which changes their last bits.
     A selection of rows (``LatentDataset.subset``) has neither seed nor file.
     """
 
@@ -35,7 +35,7 @@ class Source:
 
 @dataclass(frozen=True)
 class LatentDataset:
-    """``n`` codes with their scores. ``data.codes`` is (n, w_dim) in the space "w" or (n, num_ws, w_dim) in "w+"."""
+    """``n`` codes with their scores. ``codes`` is (n, w_dim) in the space "w" or (n, num_ws, w_dim) in "w+"."""
 
     codes: W | WPlus
     scores: Scores
@@ -60,10 +60,10 @@ class LatentDataset:
     @property
     def w(self) -> W:
         """One vector a code, (n, w_dim): the mean of its rows."""
-        return _rows_mean(self.codes)
+        return _average_rows(self.codes)
 
     def ws(self, index: Tensor | slice, num_ws: int) -> WPlus:
-        """The codes at ``index`` (row numbers, a mask or a slice) as W+ codes; a W code is expanded without copies.
+        """Return the codes at ``index`` (row numbers, a mask or a slice) as W+ codes; W codes are expanded without copies.
 
         Raises GanvasError where W+ codes have another number of rows.
         """
@@ -71,22 +71,22 @@ class LatentDataset:
         if codes.ndim == 2:
             return codes.unsqueeze(1).expand(-1, num_ws, -1)
         if codes.shape[1] != num_ws:
-            raise GanvasError(f"These W+ codes have {codes.shape[1]} rows, the generator takes {num_ws}.")
+            raise GanvasError(f"These W+ codes have {codes.shape[1]} rows, but the generator takes {num_ws}.")
         return codes
 
     def normals(self) -> Scores:
-        """Gaussianised scores, (n, attributes)."""
+        """Return the Gaussianised scores, (n, attributes)."""
         return self.gaussianize(self.scores)
 
     def subset(self, index: Tensor) -> LatentDataset:
-        """Some rows (row numbers or a mask), on the scale of the whole: ``data.gaussianize`` and ``data.probe`` stay."""
+        """Select rows (row numbers or a mask); ``gaussianize`` and ``probe`` stay those of the whole."""
         rows = torch.arange(len(self))[index]
         first = torch.equal(rows, torch.arange(len(rows)))
         source = self.source if first and self.source.codes is None else replace(self.source, seed=None, codes=None)
         return replace(self, codes=self.codes[rows], scores=self.scores[rows], source=source)
 
     def select(self, attributes: tuple[str, ...] | list[str]) -> LatentDataset:
-        """Some attributes, in the order given. Raises GanvasError for an unknown one."""
+        """Select attributes, in the order given. Raises GanvasError for an unknown one."""
         columns = find_columns(attributes, self.attributes)
         return replace(
             self,
@@ -98,7 +98,7 @@ class LatentDataset:
         )
 
     def split(self, fraction: float = 0.7, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """Row numbers for training (``fraction`` of the codes, by chance) and held out, each in rising order.
+        """Split row numbers at random into training (``fraction`` of the codes) and held-out ones, each in rising order.
 
         Raises GanvasError where either would be empty.
         """
@@ -120,54 +120,54 @@ def make_dataset(
     generator: str,
     scorer: str,
 ) -> LatentDataset:
-    """A dataset with ``data.gaussianize`` and ``data.probe`` fitted; W+ codes are probed at the mean of their rows.
+    """Make a dataset, with ``gaussianize`` and ``probe`` fitted; W+ codes are probed at the mean of their rows.
 
-    Raises GanvasError where shapes or names disagree, a number isn't finite, or an attribute has one score everywhere.
+    Raises GanvasError where shapes or names disagree, a number isn't finite, or an attribute has the same score everywhere.
     """
     if scores.shape != (len(codes), len(attributes)) or len(kinds) != len(attributes):
         shapes = f"{tuple(scores.shape)} for {len(codes)} codes, {len(attributes)} attributes and {len(kinds)} kinds"
         raise GanvasError(f"Scores must have one row a code and one column an attribute, not {shapes}.")
     if len(set(attributes)) != len(attributes) or not attributes:
         raise GanvasError(
-            f"Attributes must be at least one and have different names, not {', '.join(attributes) or 'none'}."
+            f"There must be at least one attribute, and no two of one name, not {', '.join(attributes) or 'none'}."
         )
     for kind in kinds:
         if kind not in KINDS:
             raise unknown("kind of score", kind, KINDS)
     if not torch.isfinite(codes).all():
-        raise GanvasError("Some codes hold numbers that aren't finite: nothing can be learned from them.")
+        raise GanvasError("Some codes hold numbers that aren't finite: sample or invert them again.")
     normal = gaussianize.fit(scores, attributes)
-    fitted = probe.fit_probe(_rows_mean(codes), normal(scores))
+    fitted = probe.fit_probe(_average_rows(codes), normal(scores))
     return LatentDataset(codes, scores, attributes, kinds, source, generator, scorer, normal, fitted)
 
 
 def smooth_scores(data: LatentDataset, folds: int = 5) -> Scores:
-    """The scores (n, attributes) as the codes of other faces predict them: what a scorer saw, without its errors.
+    """Predict the scores (n, attributes) of each code from the other folds, which averages out a scorer's errors.
 
-    Out-of-fold ridge regression of the raw scores (logits) on 150 principal components; for training scorers anew.
+    Out-of-fold ridge regression of the raw scores (logits) on principal components, for training scorers anew.
     """
     return probe.predict_out_of_fold(data.w, data.scores, folds)
 
 
-def probe_quality(data: LatentDataset, folds: int = 5) -> Tensor:
-    """How well probes read attributes of codes that they have not seen, (attributes,): out-of-fold correlation."""
+def measure_probe_quality(data: LatentDataset, folds: int = 5) -> Tensor:
+    """Measure how well probes read attributes of held-out codes, (attributes,): out-of-fold correlation."""
     normals = data.normals()
-    pairs = [
+    centred = [
         x.double() - x.mean(0, dtype=torch.float64)
         for x in (normals, probe.predict_out_of_fold(data.w, normals, folds))
     ]
-    return torch.cosine_similarity(*pairs, dim=0).float()
+    return torch.cosine_similarity(*centred, dim=0).float()
 
 
-def find_columns(wanted: tuple[str, ...] | list[str], attributes: tuple[str, ...]) -> list[int]:
-    """The columns of ``balance.score_ranges``. Raises GanvasError for a name that ``attributes`` lack, or none at all."""
-    if not wanted:
-        raise GanvasError(f"No attributes are asked for: pick some of {', '.join(attributes)}.")
-    for name in wanted:
+def find_columns(names: tuple[str, ...] | list[str], attributes: tuple[str, ...]) -> list[int]:
+    """Find the columns of ``names`` in ``attributes``. Raises GanvasError for an unknown name, or no names."""
+    if not names:
+        raise GanvasError(f"No attributes are given: pick some of {', '.join(attributes)}.")
+    for name in names:
         if name not in attributes:
             raise unknown("attribute", name, attributes)
-    return [attributes.index(name) for name in wanted]
+    return [attributes.index(name) for name in names]
 
 
-def _rows_mean(codes: Tensor) -> Tensor:
+def _average_rows(codes: Tensor) -> Tensor:
     return codes if codes.ndim == 2 else codes.mean(1)

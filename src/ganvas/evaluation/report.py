@@ -13,7 +13,7 @@ import torch
 
 from ganvas import __version__, generators
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label_files import load_labels, shipped_labels
+from ganvas.data.label_files import load_labels, shipped_labels_path
 from ganvas.errors import GanvasError
 from ganvas.evaluation import published_directions
 from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig
@@ -76,7 +76,7 @@ def evaluate(
     entries = select_entries(names, wanted.files)
     tools = load_tools(wanted.generator, wanted.dtype, wanted.device)
     own = load_scorer(wanted.scorer or generators.card(wanted.generator).scorer).to(tools.generator.device)
-    data = load_usable(wanted.labels or shipped_labels(wanted.generator, own.name), tools.generator, own)
+    data = load_usable(wanted.labels or shipped_labels_path(wanted.generator, own.name), tools.generator, own)
     panel, gaps = panel_of(own, wanted.judges)
     directions = None
     if wanted.published:

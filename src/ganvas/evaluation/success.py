@@ -215,7 +215,7 @@ def _identity(generator: Generator, scorer: Scorer, editor: Editor) -> dict[str,
 def _summary(trial: Trial, editor: Editor, outcome: SuccessResult) -> dict[str, Any]:
     probabilities = torch.sigmoid(outcome.pool.scores[:, trial.column])
     wanted = edit_goal(trial.attribute)
-    tight = outcome.within.leading(min(COMPONENTS, len(outcome.within.bounds)))
+    tight = outcome.within.select_leading(min(COMPONENTS, len(outcome.within.bounds)))
     ours = [trial.attributes.index(a) for a in editor.attributes]
     seen = replace(
         trial,

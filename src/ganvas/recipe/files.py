@@ -75,7 +75,7 @@ def load_recipe_tools(
     source = owner.name if generator is None else str(generator)
     tools = load_tools(source, picture.dtype, device, None if named is None else editor, codes)
     if codes is None and carried is not None:
-        return tools.with_codes(code_files.unpack(carried, "The picture", tools.generator))
+        return tools.with_codes(code_files.unpack_codes(carried, "The picture", tools.generator))
     return tools
 
 
@@ -91,7 +91,7 @@ def save_picture(path: str | Path, pixels: Tensor, recipe: Recipe | Sheet, codes
     texts = {RECIPE_TEXT: text}
     rows = code_rows(recipe)
     if rows and codes is not None:
-        carried = json.dumps(code_files.pack(codes, rows))
+        carried = json.dumps(code_files.pack_codes(codes, rows))
         if len(carried) <= MAX_TEXT_LENGTH:  # a large grid of photographs is rendered with its codes file
             texts[CODES_TEXT] = carried
     save_with_recipe(path, (".png",), encode_png(pixels, texts), recipe)

@@ -185,7 +185,7 @@ def _load_start(start: Start, tools: Tools) -> WPlus:
     if tools.codes.sha256 != start.codes:
         given = tools.codes.sha256[:12]
         raise GanvasError(f"The recipe starts from the codes file with sha256 {start.codes[:12]}…, not {given}….")
-    return tools.codes.code(start.row)
+    return tools.codes.get_code(start.row)
 
 
 def _mix_codes(ws: WPlus, other: WPlus, mix: Mix) -> WPlus:
