@@ -113,7 +113,7 @@ def test_a_run_that_was_stopped_goes_on_and_more_may_be_asked(folder, tmp_path):
     assert {p.name: p.read_bytes() for p in parts.iterdir()} == {p.name: p.read_bytes() for p in whole.iterdir()}
     # The batch that was begun isn't inverted again.
     assert len(calls) == len(list(whole.glob("codes-*"))) - 1
-    with pytest.raises(GanvasError, match="otherwise"):
+    with pytest.raises(GanvasError, match="other conditions"):
         balance_from(kit(), JUDGE, order("count=2"), origin, Inverter("other", inverter.invert), parts)
 
 

@@ -189,7 +189,7 @@ def test_balanced_sets_are_of_the_label_that_is_asked_for(way, tmp_path):
     assert found == [seed % 3 for seed in seeds]
     balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 4, way=way, label=1), tmp_path / "one")
     assert labels_of(tmp_path / "one")[1] == [1] * 4
-    with pytest.raises(GanvasError, match="otherwise"):
+    with pytest.raises(GanvasError, match="other conditions"):
         balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 4, way=way, label=2), tmp_path / "one")
     with pytest.raises(GanvasError, match="has no label 3"):
         balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 4, way=way, label=3), tmp_path / "none")

@@ -132,7 +132,7 @@ def test_w_plus_codes_are_probed_at_their_mean() -> None:
     assert (one.space, many.space) == ("w", "w+")
     assert torch.allclose(one.probe.weight, many.probe.weight, atol=1e-3)
     assert torch.equal(many.ws(torch.tensor([3, 1]), 4), plus[[3, 1]])
-    with pytest.raises(GanvasError, match="have 4 rows, the generator takes 6"):
+    with pytest.raises(GanvasError, match="have 4 rows, but the generator takes 6"):
         many.ws(slice(3), 6)
 
 
@@ -193,11 +193,11 @@ def test_impossible_splits(fraction: float) -> None:
     [
         ({"attributes": ("a", "b")}, "one row a code"),
         ({"kinds": ("value",)}, "one row a code"),
-        ({"attributes": ("a", "b", "a")}, "different names"),
+        ({"attributes": ("a", "b", "a")}, "no two of one name"),
         ({"kinds": ("value", "value", "colour")}, "Unknown kind of score 'colour'"),
         ({"scores": torch.full((400, 3), float("nan"))}, "aren't finite"),
         ({"codes": torch.full((400, 20), float("inf"))}, "aren't finite"),
-        ({"scores": torch.ones(400, 3)}, "'a' has one score everywhere, nothing to learn from: select"),
+        ({"scores": torch.ones(400, 3)}, "'a' has the same score everywhere"),
     ],
 )
 def test_labels_that_do_not_fit(change: dict, message: str) -> None:

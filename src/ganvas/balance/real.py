@@ -3,7 +3,8 @@
 A picture that meets the conditions already is left out. Any other is inverted, and the judge, a scorer of pictures, says how
 far it is from the conditions: the editor moves it by that, and again by the rest, up to ``MAX_ATTEMPTS`` times.
 
-Pictures are taken ``BATCH_SIZE`` at a time; the codes of a batch are one file, which recipes refer to by its sha256, and each picture that is kept carries its own code.
+Pictures are taken ``BATCH_SIZE`` at a time; the codes of a batch are one file, which recipes refer to by
+its sha256, and each picture that is kept carries its own code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files of a balanced set: pictures with recipes, ``labels.parquet`` and ``balance.json``, so that a stopped run can be continued."""
+"""Files of a balanced set: pictures with recipes, ``labels.parquet`` and ``balance.json``, so that stopped runs can go on."""
 
 from __future__ import annotations
 
