@@ -150,20 +150,16 @@ def editor_ranges(conditions: Iterable[Condition], editor: Editor) -> dict[str, 
     """Convert the conditions on the editor's attributes to its units: most editors read counts as normal scores, too."""
     usable = []
     for condition in conditions:
-        if condition.attribute in editor.attributes:
-            column = editor.attributes.index(condition.attribute)
-            sides = (condition.low, condition.high)
-            if editor.kinds[column] == "count":
-                whole = (
-                    None if sides[0] is None else math.ceil(sides[0]),
-                    None if sides[1] is None else math.floor(sides[1]),
-                )
-                sides = (
-                    whole
-                    if counts_objects(editor)
-                    else tuple(None if s is None else normal_score(editor, column, s) for s in whole)
-                )
-            usable.append(replace(condition, low=sides[0], high=sides[1]))
+        if condition.attribute not in editor.attributes:
+            continue
+        column = editor.attributes.index(condition.attribute)
+        low, high = condition.low, condition.high
+        if editor.kinds[column] == "count":
+            low = None if low is None else math.ceil(low)
+            high = None if high is None else math.floor(high)
+            if not counts_objects(editor):
+                low, high = (None if side is None else normal_score(editor, column, side) for side in (low, high))
+        usable.append(replace(condition, low=low, high=high))
     return condition_ranges(usable, editor)
 
 

@@ -72,12 +72,11 @@ def invert(
     encoder = None if method == "optimize" else encoder or load_encoder(generator)
     if method == "encoder" and encoder is None:
         raise GanvasError(f"No encoder ships for generator {generator.name!r}: use the method 'optimize'.")
-    job = _InversionJob(generator, space, method, config, encoder, None)
+    coordinates = None
     if method != "encoder":
         fitted = distribution or fit_w_distribution(generator)
-        job = _InversionJob(
-            generator, space, method, config, encoder, WhitenedCoordinates.from_distribution(fitted, generator.device)
-        )
+        coordinates = WhitenedCoordinates.from_distribution(fitted, generator.device)
+    job = _InversionJob(generator, space, method, config, encoder, coordinates)
     total = len(images) * (1 if method == "encoder" else config.steps)
     each = total // len(images)
     rows = []
