@@ -368,7 +368,7 @@ def test_beyond_the_photograph_it_is_reflected():
     assert torch.isfinite(found).all() and found.abs().max() <= 1
     inside = alignment.cut_face(photo, torch.tensor([[20.0, 20.0], [20.0, 80.0], [80.0, 80.0], [80.0, 20.0]]), 30)
     assert (found[:, :, 25:54, 25:54] - inside[:, :, :29, :29]).abs().max() < 0.06, "what was there stays"
-    assert alignment._reflected(-3, 7, 4).tolist() == [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
+    assert alignment._reflect_indices(-3, 7, 4).tolist() == [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
 
 
 def test_no_face_is_one_line(tmp_path):
