@@ -43,7 +43,7 @@ def invert_face(face: Images, generator: Generator, within: Distribution, watch:
     from ganvas.inversion import OptimizationConfig
     from ganvas.inversion import invert as search
 
-    return search(face, generator, options=OptimizationConfig(steps=STEPS), distribution=within, progress=watch).ws
+    return search(face, generator, config=OptimizationConfig(steps=STEPS), distribution=within, progress=watch).ws
 
 
 class _Search:
