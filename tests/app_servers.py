@@ -1,4 +1,4 @@
-"""The web editor served in a process of its own: the toy, an editor of it, and squares that are planted_counts.
+"""The web editor served in a process of its own: the toy, an editor of it, and squares that are counted.
 
     python tests/served.py EDITOR [LOG]
 
