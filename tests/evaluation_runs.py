@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from learned import QUICK as SHORT
 from learned import labels
-from planted import SCORER, TOY
+from planted_truth import SCORER, TOY
 
 from ganvas.evaluation.config import EvaluationConfig
 from ganvas.evaluation.judges import FaceRecognizer, JudgePanel

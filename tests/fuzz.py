@@ -41,7 +41,7 @@ from test_stylegan2 import state_of
 from ganvas import editors, load_generator, sample
 from ganvas.checkpoints import rosinality
 from ganvas.data import label_csv
-from ganvas.data.codes import Codes, load_codes, save_codes, unpack
+from ganvas.data.codes import Codes, load_codes, save_codes, unpack_codes
 from ganvas.editors.base import Editor
 from ganvas.editors.masked import MaskedEditor
 from ganvas.editors.published import import_directions
@@ -50,7 +50,8 @@ from ganvas.io.files import save_tensors
 from ganvas.io.images import read_picture
 from ganvas.recipe.files import load_recipe, save_picture
 from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool, Recipe, Tools, render
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool, Recipe
+from ganvas.recipe.rendering import Tools, render
 from ganvas.recipe.sheet import Sheet, render_frames
 from ganvas.scorers import load_scorer
 from ganvas.scorers.celeba40 import ATTRIBUTES, build_network
@@ -112,7 +113,7 @@ def recipe_pictures() -> list[bytes]:
 def read_recipe(path: Path) -> None:
     recipe, carried = load_recipe(path)
     assert from_json(to_json(recipe), path) == recipe
-    own = tools() if carried is None else tools().with_codes(unpack(carried, path, TOY))
+    own = tools() if carried is None else tools().with_codes(unpack_codes(carried, path, TOY))
     if isinstance(recipe, Recipe):
         render(recipe, own)
     elif len(recipe.pictures) < 20:
@@ -213,7 +214,7 @@ KINDS = {
     "codes": Kind(
         ".safetensors",
         lambda: [written(lambda p, n=n: save_codes(p, sample(TOY, n), TOY), ".safetensors") for n in (1, 3)],
-        lambda path: TOY.synthesis(load_codes(path, TOY).code(0)),
+        lambda path: TOY.synthesis(load_codes(path, TOY).get_code(0)),
         damage.safetensors,
     ),
     "scorer": Kind(".safetensors", scorer_files, read_scorer, damage.safetensors),

@@ -25,7 +25,8 @@ from ganvas.app.work_queue import MAX_WAITING, Superseded, WorkQueue
 from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
 from ganvas.io.images import read_picture, read_png_texts, to_bytes
-from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool, render
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool
+from ganvas.recipe.rendering import render
 
 
 @pytest.fixture(scope="module")

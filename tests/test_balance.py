@@ -13,7 +13,8 @@ from ganvas.balance.score_ranges import score_ranges
 from ganvas.control.conditions import parse_condition
 from ganvas.io.images import read_picture, read_png_texts, to_bytes
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.model import NamedTool, Recipe, Tools, render
+from ganvas.recipe.model import NamedTool, Recipe
+from ganvas.recipe.rendering import Tools, render
 
 
 def tools(editor=None):
@@ -77,13 +78,13 @@ def test_a_run_that_was_stopped_goes_on_and_more_may_be_asked(tmp_path):
     assert rows_of(parts) == rows_of(whole)
     assert {p.name for p in parts.iterdir()} == {p.name for p in whole.iterdir()}
     assert (parts / "balance.json").read_bytes() == (whole / "balance.json").read_bytes()
-    with pytest.raises(GanvasError, match="otherwise"):
+    with pytest.raises(GanvasError, match="other conditions"):
         balance(kit, JUDGE, order("count=3", n=40), parts)
 
 
 def test_what_cannot_be_met_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("ganvas.balance.generated.FEWEST_TRIES", 64)
-    monkeypatch.setattr("ganvas.balance.generated.MOST_TRIES", 10)
+    monkeypatch.setattr("ganvas.balance.generated.MIN_TRIES", 64)
+    monkeypatch.setattr("ganvas.balance.generated.TRIES_PER_PICTURE", 10)
     kit = tools(counter_editor())
 
     def refused(words, *texts, n=2, tools=kit, **settings):
@@ -96,7 +97,7 @@ def test_what_cannot_be_met_is_one_line(tmp_path, monkeypatch):
     refused("way 'guess'", "count=2", way="guess")
     refused("attribute 'green'", "green=1")
     refused("whole number", "count=1.2..1.8")
-    refused("meets all", "count>3", "count<2")
+    refused("exclude each other", "count>3", "count<2")
     refused("no probability", "p(count)>0.5")
     refused("needs an editor", "bright>1")
     refused("use 'draw'", "red=1", way="edit")

@@ -16,7 +16,8 @@ from ganvas.control.conditions import parse_condition
 from ganvas.data import gaussianize
 from ganvas.io.images import encode_png, read_picture, to_bytes
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.model import FromCodes, NamedTool, Tools, render
+from ganvas.recipe.model import FromCodes, NamedTool
+from ganvas.recipe.rendering import Tools, render
 
 
 @torch.no_grad()
@@ -78,7 +79,7 @@ def test_every_picture_is_as_asked_comes_from_a_real_one_and_can_be_drawn_again(
         assert torch.equal(to_bytes(render(recipe, file)), to_bytes(read_picture(tmp_path / row["file"])))
         assert carried["sha256"] == recipe.start.codes
     lines = report_lines(report)
-    assert lines[0] == f"{report['kept']} kept of 70 candidates" and "as asked already" in lines[-2]
+    assert lines[0] == f"{report['kept']} kept of 70 candidates" and "met the conditions already" in lines[-2]
     assert json.loads((tmp_path / "balance.json").read_text()) == report
 
 
@@ -95,7 +96,7 @@ def test_a_run_that_was_stopped_goes_on_and_more_may_be_asked(folder, tmp_path):
     def counting(images):
         calls.append(len(images))
         assert torch.is_grad_enabled()
-        return inverter.codes(images)
+        return inverter.invert(images)
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     balance_from(kit(), JUDGE, order("count=2", n=30), origin, inverter, whole)
@@ -112,8 +113,8 @@ def test_a_run_that_was_stopped_goes_on_and_more_may_be_asked(folder, tmp_path):
     assert {p.name: p.read_bytes() for p in parts.iterdir()} == {p.name: p.read_bytes() for p in whole.iterdir()}
     # The batch that was begun isn't inverted again.
     assert len(calls) == len(list(whole.glob("codes-*"))) - 1
-    with pytest.raises(GanvasError, match="otherwise"):
-        balance_from(kit(), JUDGE, order("count=2"), origin, Inverter("other", inverter.codes), parts)
+    with pytest.raises(GanvasError, match="other conditions"):
+        balance_from(kit(), JUDGE, order("count=2"), origin, Inverter("other", inverter.invert), parts)
 
 
 def test_several_moves_are_tried_and_a_bad_inversion_is_told(tmp_path):
@@ -121,7 +122,7 @@ def test_several_moves_are_tried_and_a_bad_inversion_is_told(tmp_path):
     _, pictures = squares(40)
     origin = PictureSource("0" * 64, tuple(f"{i}.png" for i in range(40)), lambda i: pictures[i : i + 1])
     known = perfect()
-    more = Inverter("more", lambda images: known.codes(images) + SQUARES.along)
+    more = Inverter("more", lambda images: known.invert(images) + SQUARES.along)
     weak = editors.fit("mean_difference", labels(), SQUARES)
     report = balance_from(kit(weak), JUDGE, order("count=1..2", n=40), origin, more, tmp_path)
     three = int((JUDGE(pictures)[:, 0] == 3).sum())

@@ -22,7 +22,8 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import draw_z, sample, truncate
 from ganvas.generators.stylegan2 import StyleGAN2
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
-from ganvas.recipe.model import FromSeed, Recipe, load_tools, render
+from ganvas.recipe.model import FromSeed, Recipe
+from ganvas.recipe.rendering import load_tools, render
 
 SHAPES = {
     "skip": StyleGAN2Architecture(16, (12, 10, 8), 6, 7, mapping_layers=2),

@@ -37,7 +37,7 @@ def test_make_multimnist(npz, tmp_path, capsys):
     assert len(read_multimnist(out, "test")) == 1
     for wrong, words in (
         (("--counts", "a-b"), "isn't a range"),
-        (("--counts", "4-1"), "Counts go"),
+        (("--counts", "4-1"), "Counts must be"),
         (("--size", 3), "The size"),
         (("--mnist", tmp_path / "nothing"), "no MNIST"),
     ):
@@ -101,7 +101,7 @@ def test_balance_from_real_pictures(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(real, "inverter_of", lambda *_, **__: real.Inverter("optimize, planted", codes))
     assert run(*asked) == 0
     told = capsys.readouterr().out
-    assert "by optimisation" in told and "All 12 pictures" in told and "as asked already" in told
+    assert "by optimisation" in told and "All 12 pictures" in told and "met the conditions already" in told
     report = json.loads((out / "balance.json").read_text())
     assert report["kept"] > 0 and report["kept"] + report["already"] <= report["tried"] == 12
     assert run("balance", "toy", "--where", "p(Bright)>0.8", "--out", out, "--method", "both") == 1

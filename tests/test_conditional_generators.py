@@ -28,7 +28,8 @@ from ganvas.generators.stylegan2 import layers, save_generator
 from ganvas.generators.toy import Toy
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import FromConditions, NamedTool, Recipe, Tools, recipe_codes
+from ganvas.recipe.model import FromConditions, NamedTool, Recipe
+from ganvas.recipe.rendering import Tools, compute_code
 from ganvas.scorers.base import Scorer
 from ganvas.training.gan import loop
 
@@ -158,7 +159,7 @@ def test_all_candidates_for_conditions_are_of_the_label_that_is_asked_for(where)
         bright, asked = compact().read(told)[:, 0], where["Bright"]
         assert (bright > 0.7).all() if isinstance(asked, tuple) else (bright + 1).abs().max() < 0.1
         recipes = [FromConditions({"Red": (0.0, None)}, 4, 1.0, tuple(labels[0].tolist()))]
-        assert CLASSES.labels_of(recipe_codes(class_recipe(recipes[0]), CLASS_TOOLS)) == [k]
+        assert CLASSES.labels_of(compute_code(class_recipe(recipes[0]), CLASS_TOOLS)) == [k]
     with pytest.raises(GanvasError, match="2 labels were given for 6 codes"):
         sample_where(CLASSES, compact(), where, 6, 4, labels=torch.eye(3)[:2])
 
@@ -180,7 +181,7 @@ def test_balanced_sets_are_of_the_label_that_is_asked_for(way, tmp_path):
 
     def labels_of(folder):
         rows = parquet.read_table(folder / "labels.parquet").to_pylist()
-        codes = [recipe_codes(load_recipe(folder / row["file"])[0], CLASS_TOOLS) for row in rows]
+        codes = [compute_code(load_recipe(folder / row["file"])[0], CLASS_TOOLS) for row in rows]
         return [row["seed"] for row in rows], CLASSES.labels_of(torch.cat(codes))
 
     balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 6, way=way), tmp_path / "round")
@@ -188,7 +189,7 @@ def test_balanced_sets_are_of_the_label_that_is_asked_for(way, tmp_path):
     assert found == [seed % 3 for seed in seeds]
     balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 4, way=way, label=1), tmp_path / "one")
     assert labels_of(tmp_path / "one")[1] == [1] * 4
-    with pytest.raises(GanvasError, match="otherwise"):
+    with pytest.raises(GanvasError, match="other conditions"):
         balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 4, way=way, label=2), tmp_path / "one")
     with pytest.raises(GanvasError, match="has no label 3"):
         balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 4, way=way, label=3), tmp_path / "none")
@@ -205,7 +206,7 @@ def test_commands_with_conditions_know_labels(command, tmp_path, capsys, monkeyp
     for folder, label_of in (("one", lambda seed: 1), ("round", lambda seed: seed % 3)):
         recipes = [load_recipe(path)[0] for path in sorted((tmp_path / folder).glob("*.png"))]
         assert len(recipes) == 3 and all(isinstance(recipe.start, FromConditions) for recipe in recipes)
-        codes = torch.cat([recipe_codes(recipe, CLASS_TOOLS) for recipe in recipes])
+        codes = torch.cat([compute_code(recipe, CLASS_TOOLS) for recipe in recipes])
         assert CLASSES.labels_of(codes) == [label_of(recipe.start.seed) for recipe in recipes]
     assert run(*asked, "--label", 3, "--out", tmp_path / "none") == 1
     assert "has no label 3" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import pytest
 import torch
 from planted_truth import SCORER, TOY, VIEW, PlantedEditor, disentangled
 
-from ganvas.control.search import ScoredView, StrengthLadder, reach
+from ganvas.control.search import ScoredView, StrengthLadder, reach_target
 from ganvas.data.distribution import fit_distribution
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
@@ -33,7 +33,7 @@ def test_finds_the_same_rung_as_climbing(target, sign, gain):
     editor, ladder = PlantedEditor(gain * disentangled().directions), StrengthLadder(0.25, 5.0)
     ws = sample(TOY, 64, 1.0, 7)
     ws = ws[sign * VIEW(ws)[:, BRIGHT] < 0]
-    found = reach(editor, VIEW, ws, "Bright", target, ladder=ladder, within=WITHIN)
+    found = reach_target(editor, VIEW, ws, "Bright", target, ladder=ladder, within=WITHIN)
     goal = torch.logit(torch.tensor(target))
     strengths, arrived = climb(editor, ws, goal, sign, ladder, WITHIN)
     assert torch.equal(found.arrived, arrived)
@@ -46,8 +46,8 @@ def test_finds_the_same_rung_as_climbing(target, sign, gain):
 
 def test_counts_its_pictures():
     seen = []
-    view = ScoredView(TOY, SCORER, batch=3, watch=seen.append)
-    found = reach(disentangled(), view, sample(TOY, 10, 1.0), "Bright", 0.9, start=VIEW(sample(TOY, 10, 1.0)))
+    view = ScoredView(TOY, SCORER, batch=3, on_batch=seen.append)
+    found = reach_target(disentangled(), view, sample(TOY, 10, 1.0), "Bright", 0.9, start=VIEW(sample(TOY, 10, 1.0)))
     assert sum(seen) == found.renders.sum()
     assert max(seen) <= 3
 
@@ -56,7 +56,7 @@ def test_each_code_has_its_own_target_and_direction():
     ws = sample(TOY, 6, 1.0)
     start = VIEW(ws)
     target = torch.sigmoid(start[:, BRIGHT] + torch.tensor([1.0, -1, 1, -1, 1, -1]))
-    found = reach(disentangled(), VIEW, ws, "Bright", target, ladder=StrengthLadder(0.05, 3.0))
+    found = reach_target(disentangled(), VIEW, ws, "Bright", target, ladder=StrengthLadder(0.05, 3.0))
     assert found.arrived.all()
     # Two logits are one standard deviation: the way is half of one, within a rung.
     assert ((found.strengths.abs() - 0.5).abs() < 0.051).all()
@@ -65,7 +65,7 @@ def test_each_code_has_its_own_target_and_direction():
 
 def test_a_target_may_be_a_value():
     ws = sample(TOY, 8, 1.0)
-    found = reach(disentangled(), VIEW, ws, "Right", 2.0, ladder=StrengthLadder(0.1, 8.0))
+    found = reach_target(disentangled(), VIEW, ws, "Right", 2.0, ladder=StrengthLadder(0.1, 8.0))
     right = SCORER.column("Right")
     up = VIEW(ws)[:, right] < 2
     assert found.arrived.all()
@@ -76,7 +76,7 @@ def test_a_target_may_be_a_value():
 def test_an_editor_that_moves_nothing_never_arrives():
     ws = sample(TOY, 16, 1.0)
     ws = ws[VIEW(ws)[:, BRIGHT] < 0]
-    found = reach(PlantedEditor(torch.zeros(5, TOY.w_dim)), VIEW, ws, "Bright", 0.9, within=WITHIN)
+    found = reach_target(PlantedEditor(torch.zeros(5, TOY.w_dim)), VIEW, ws, "Bright", 0.9, within=WITHIN)
     assert not found.arrived.any()
     assert torch.equal(found.codes, ws)
 
@@ -87,9 +87,9 @@ def test_the_bound_stops_an_editor_that_leaves_the_distribution():
     away[0] = 0.02 * TOY.planted["Bright"] + WITHIN.whitening[:, -1] / WITHIN.whitening[:, -1].norm()
     ws = sample(TOY, 16, 1.0)
     ws = ws[VIEW(ws)[:, BRIGHT] < -1]
-    free = reach(PlantedEditor(away), VIEW, ws, "Bright", 0.9, ladder=StrengthLadder(1.0, 400.0))
+    free = reach_target(PlantedEditor(away), VIEW, ws, "Bright", 0.9, ladder=StrengthLadder(1.0, 400.0))
     assert free.arrived.all()
-    bound = reach(PlantedEditor(away), VIEW, ws, "Bright", 0.9, ladder=StrengthLadder(1.0, 400.0), within=WITHIN)
+    bound = reach_target(PlantedEditor(away), VIEW, ws, "Bright", 0.9, ladder=StrengthLadder(1.0, 400.0), within=WITHIN)
     assert not bound.arrived.any()
     assert bound.stopped.all()
     assert WITHIN.contains(bound.codes).all()
@@ -105,24 +105,24 @@ def test_distance_is_that_of_the_covariance_and_the_farthest_row():
     torch.testing.assert_close(WITHIN.mahalanobis(ws), distances[:4])
     ws[:, 1] = w[4:8]
     torch.testing.assert_close(WITHIN.mahalanobis(ws), torch.maximum(distances[:4], distances[4:8]))
-    assert WITHIN.leading(5).bound < WITHIN.bound
+    assert WITHIN.select_leading(5).bound < WITHIN.bound
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, 1.5, float("nan")])
 def test_refuses_an_impossible_probability(target):
     with pytest.raises(GanvasError, match="probability between 0 and 1"):
-        reach(disentangled(), VIEW, sample(TOY, 1), "Bright", target)
+        reach_target(disentangled(), VIEW, sample(TOY, 1), "Bright", target)
 
 
 def test_refuses_unknown_names_and_ladders():
     with pytest.raises(GanvasError, match="Unknown attribute 'smle'"):
-        reach(disentangled(), VIEW, sample(TOY, 1), "smle", 0.9)
+        reach_target(disentangled(), VIEW, sample(TOY, 1), "smle", 0.9)
     with pytest.raises(GanvasError, match="ladder"):
         StrengthLadder(0.0, 1.0)
     with pytest.raises(GanvasError, match="at least 128 codes"):
         fit_distribution(TOY, 100)
     with pytest.raises(GanvasError, match="components"):
-        WITHIN.leading(65)
+        WITHIN.select_leading(65)
 
 
 def test_climbing_finds_what_passes_before_the_score_falls_again():
@@ -136,7 +136,7 @@ def test_climbing_finds_what_passes_before_the_score_falls_again():
 
     ws = sample(TOY, 8, 1.0)
     view = ScoredView(TOY, Breaking())
-    climbed = reach(disentangled(), view, ws, "Bright", 0.9, ladder=StrengthLadder(0.25, 12.0, climb=True))
+    climbed = reach_target(disentangled(), view, ws, "Bright", 0.9, ladder=StrengthLadder(0.25, 12.0, climb=True))
     bright = climbed.scores[:, SCORER.column("Bright")]
     assert climbed.arrived.all()
     assert torch.equal(climbed.renders[climbed.strengths > 0], (climbed.strengths[climbed.strengths > 0] / 0.25).long())

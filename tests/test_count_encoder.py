@@ -20,7 +20,7 @@ from ganvas.data.multimnist import MultiMnistLayout, make_multimnist
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, sample
 from ganvas.inversion.batch_optimization import BatchOptimizationConfig, optimize_batch
-from ganvas.inversion.encoder import Encoder, EncoderSizes, encoder_for, read_encoder, save_encoder
+from ganvas.inversion.encoder import Encoder, EncoderSizes, make_encoder, read_encoder, save_encoder
 from ganvas.inversion.object_loss import CounterFeatures, ObjectLoss, counter_features
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import hash_weights
@@ -97,7 +97,7 @@ def begun():
 
 
 def encoder_of(network) -> Encoder:
-    return encoder_for(WINDOWS, copy.deepcopy(network))
+    return make_encoder(WINDOWS, copy.deepcopy(network))
 
 
 def test_planted_codes_are_found(begun):
@@ -222,10 +222,12 @@ def test_an_encoder_of_any_sizes_is_itself_after_saving(begun, tmp_path):
 @pytest.mark.parametrize("space", ["w", "w+"])
 def test_optimising_makes_no_inversion_worse(space):
     images = pictures(20, 400)
-    likeness = ObjectLoss.of(eye, images)
+    likeness = ObjectLoss.fit_scales(eye, images)
     start = sample(WINDOWS, 20, 0.5, 8000).contiguous()
     ws = optimize_batch(images, start, WINDOWS, likeness, space, BatchOptimizationConfig(steps=60, batch=8, prior=0.0))
-    before, after = (likeness.missed(WINDOWS.synthesis(codes), likeness.aim(images))[0] for codes in (start, ws))
+    before, after = (
+        likeness.compute_loss(WINDOWS.synthesis(codes), likeness.prepare_targets(images))[0] for codes in (start, ws)
+    )
     assert (after <= before + 1e-6).all() and after.mean() < 0.2 * before.mean()
     assert space == "w+" or torch.allclose(ws, ws[:, :1].expand_as(ws))
     assert torch.equal(optimize_batch(images, start, WINDOWS, likeness, space, BatchOptimizationConfig(steps=0)), start)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ganvas.data import gaussianize, probe
-from ganvas.data.dataset import LatentDataset, Source, make_dataset, probe_quality, smooth_scores
+from ganvas.data.dataset import LatentDataset, Source, make_dataset, measure_probe_quality, smooth_scores
 from ganvas.data.label import label
 from ganvas.errors import GanvasError
 from ganvas.generators.toy import Toy
@@ -110,11 +110,11 @@ def test_smooth_scores_are_nearer_the_truth() -> None:
 
 
 def test_probe_quality_is_honest() -> None:
-    assert probe_quality(dataset(1000, noise=0.0)).min() > 0.98
+    assert measure_probe_quality(dataset(1000, noise=0.0)).min() > 0.98
     expected = 1 / (1 + 0.7**2) ** 0.5
-    assert (probe_quality(dataset(2000, noise=0.7)) - expected).abs().max() < 0.05
+    assert (measure_probe_quality(dataset(2000, noise=0.7)) - expected).abs().max() < 0.05
     noise = replace(dataset(1000), scores=torch.randn(1000, 3, generator=torch.Generator().manual_seed(3)))
-    assert probe_quality(noise).max() < 0.1
+    assert measure_probe_quality(noise).max() < 0.1
 
 
 def test_toy_probe_reads_planted_coordinates(toy: LatentDataset) -> None:
@@ -132,7 +132,7 @@ def test_w_plus_codes_are_probed_at_their_mean() -> None:
     assert (one.space, many.space) == ("w", "w+")
     assert torch.allclose(one.probe.weight, many.probe.weight, atol=1e-3)
     assert torch.equal(many.ws(torch.tensor([3, 1]), 4), plus[[3, 1]])
-    with pytest.raises(GanvasError, match="have 4 rows, the generator takes 6"):
+    with pytest.raises(GanvasError, match="have 4 rows, but the generator takes 6"):
         many.ws(slice(3), 6)
 
 
@@ -193,11 +193,11 @@ def test_impossible_splits(fraction: float) -> None:
     [
         ({"attributes": ("a", "b")}, "one row a code"),
         ({"kinds": ("value",)}, "one row a code"),
-        ({"attributes": ("a", "b", "a")}, "different names"),
+        ({"attributes": ("a", "b", "a")}, "no two of one name"),
         ({"kinds": ("value", "value", "colour")}, "Unknown kind of score 'colour'"),
         ({"scores": torch.full((400, 3), float("nan"))}, "aren't finite"),
         ({"codes": torch.full((400, 20), float("inf"))}, "aren't finite"),
-        ({"scores": torch.ones(400, 3)}, "'a' has one score everywhere, nothing to learn from: select"),
+        ({"scores": torch.ones(400, 3)}, "'a' has the same score everywhere"),
     ],
 )
 def test_labels_that_do_not_fit(change: dict, message: str) -> None:

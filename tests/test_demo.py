@@ -18,7 +18,8 @@ from ganvas.evaluation.conditional_sampling import run_conditional
 from ganvas.evaluation.html_page import PageSection, render_page
 from ganvas.evaluation.success import SuccessProtocol
 from ganvas.recipe.files import load_recipe, load_recipe_tools
-from ganvas.recipe.model import NamedTool, Tools
+from ganvas.recipe.model import NamedTool
+from ganvas.recipe.rendering import Tools
 from ganvas.recipe.sheet import Sheet, render_frames
 
 QUICK = DemoConfig(

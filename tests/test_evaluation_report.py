@@ -229,14 +229,14 @@ def test_again_over_its_own_files_renders_nothing(whole, monkeypatch):
 def test_memory_is_of_one_panel_and_survives_damage(tmp_path):
     file, ws = tmp_path / "m.safetensors", sample(TOY, 3, 1.0)
     told = {"panel": 1}
-    first = ScoredView(TOY, SCORER, recall=ScoreCache(file, told, 5))(ws)
+    first = ScoredView(TOY, SCORER, cache=ScoreCache(file, told, 5))(ws)
     torch.testing.assert_close(first, VIEW(ws))
     assert len(ScoreCache(file, told, 5).rows) == 3
     assert not ScoreCache(file, {"panel": 2}, 5).rows
     assert not ScoreCache(file, told, 6).rows
     file.write_bytes(file.read_bytes()[:-5])
     assert not ScoreCache(file, told, 5).rows
-    twice = ScoredView(TOY, SCORER, recall=ScoreCache(None, told, 5))(torch.cat((ws, ws)))
+    twice = ScoredView(TOY, SCORER, cache=ScoreCache(None, told, 5))(torch.cat((ws, ws)))
     torch.testing.assert_close(twice, torch.cat((first, first)))
 
 

@@ -105,7 +105,7 @@ def test_scores_that_are_not_finite_are_named(bad: float) -> None:
 def test_one_score_everywhere_is_named() -> None:
     scores = skewed(10, 2)
     scores[:, 0] = 5
-    with pytest.raises(GanvasError, match="'a0' has one score everywhere"):
+    with pytest.raises(GanvasError, match="'a0' has the same score everywhere"):
         gaussianize.fit(scores, names(2))
 
 

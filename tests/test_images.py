@@ -18,7 +18,7 @@ from ganvas.data import label_csv
 from ganvas.errors import GanvasError
 from ganvas.io.images import from_bytes, read_picture, to_bytes
 from ganvas.photo import batch
-from ganvas.recipe.model import Tools
+from ganvas.recipe.rendering import Tools
 from ganvas.scorers import from_examples
 from ganvas.training.gan import loop
 
@@ -250,7 +250,7 @@ def test_rows_and_lines_of_a_table_are_bounded(tmp_path, monkeypatch):
     path, toy = tmp_path / "x.csv", load_generator("toy")
     path.write_text("index,a\n" + "".join(f"{i},{i % 2}\n" for i in range(20)))
     assert len(label_csv.read_label_csv(path, toy)) == 20
-    monkeypatch.setattr(label_csv, "MOST_ROWS", 10)
+    monkeypatch.setattr(label_csv, "MAX_ROWS", 10)
     with pytest.raises(GanvasError, match="more than 10 pictures"):
         label_csv.read_label_csv(path, toy)
     path.write_text("index,a\n1," + "0" * 70_000)

@@ -12,7 +12,7 @@ from ganvas.inversion import OptimizationConfig
 from ganvas.io.images import encode_png, to_bytes
 from ganvas.photo import batch
 from ganvas.photo.file_names import ALIGNED, INVERTED, FileNames
-from ganvas.recipe.model import load_tools
+from ganvas.recipe.rendering import load_tools
 
 SETTINGS = batch.InversionConfig("w", "optimize", OptimizationConfig(steps=2), aligned=True)
 
@@ -49,7 +49,7 @@ def test_a_photograph_is_never_written_over(tools, pictures, tmp_path):
         assert batch.PhotoBatch(tools, out, SETTINGS).run([photo], said.append) == []
         assert batch.align_files([photo], out, 64, SETTINGS, said.append) == 0
     assert everything(tmp_path / "ph") == before
-    assert len(said) == 6 and all("would be written over" in line and "--out" in line for line in said)
+    assert len(said) == 6 and all("would be overwritten" in line and "--out" in line for line in said)
 
 
 def test_what_lies_there_of_others_stays(tools, pictures, tmp_path):
@@ -74,9 +74,9 @@ def test_aligning_into_one_folder_again_loses_no_face(pictures, tmp_path):
 @pytest.mark.parametrize("names", [("a", "a-photo"), ("x-edited", "x"), ("inversions", "A", "a")])
 def test_no_two_faces_share_a_file(names, tmp_path):
     given = FileNames(tmp_path, [], INVERTED, {})
-    files = [f"{name}{end}".lower() for stem in names for name in [given.of(stem)] for end in INVERTED]
+    files = [f"{name}{end}".lower() for stem in names for name in [given.choose(stem)] for end in INVERTED]
     assert len(set(files)) == len(files) and batch.SUMMARY_FILE not in files
-    assert FileNames(tmp_path, [], ALIGNED).of("a-photo") == "a-photo"
+    assert FileNames(tmp_path, [], ALIGNED).choose("a-photo") == "a-photo"
 
 
 def test_photographs_of_one_name_keep_their_own_files_from_run_to_run(tools, pictures, tmp_path):
@@ -115,7 +115,7 @@ def test_a_stopped_run_finds_its_own_files_again(tools, pictures, tmp_path):
 
 
 def test_a_name_in_a_summary_is_no_path(tmp_path):
-    assert FileNames(tmp_path, [], INVERTED, {"../up": {"photo": "1"}, "b": {"photo": "2"}}).of("a", "1") == "a"
+    assert FileNames(tmp_path, [], INVERTED, {"../up": {"photo": "1"}, "b": {"photo": "2"}}).choose("a", "1") == "a"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("dlib\ncan't"), GanvasError("no face")])

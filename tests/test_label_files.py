@@ -8,7 +8,7 @@ import torch
 from ganvas.data.codes import save_codes
 from ganvas.data.dataset import LatentDataset, Source, make_dataset
 from ganvas.data.label import label
-from ganvas.data.label_files import find_labels, label_names, load_labels, pack_labels, shipped_labels
+from ganvas.data.label_files import find_labels, label_names, load_labels, pack_labels, shipped_labels_path
 from ganvas.errors import GanvasError
 from ganvas.generators.toy import Toy
 from ganvas.io.files import load_tensors, read_json, save_tensors, write_json
@@ -94,7 +94,7 @@ def test_attributes_are_selected_before_anything_is_fitted(toy, data, tmp_path: 
     tensors, about = load_tensors(tmp_path / "p.safetensors")
     tensors["table"][1, 0] = tensors["table"][0, 0]
     save_tensors(tmp_path / "flat.safetensors", tensors, about)
-    with pytest.raises(GanvasError, match="'Bright' has one score everywhere"):
+    with pytest.raises(GanvasError, match="'Bright' has the same score everywhere"):
         load_labels(tmp_path / "flat.safetensors", toy)
     assert load_labels(tmp_path / "flat.safetensors", toy, attributes=["Big"]).attributes == ("Big",)
     with pytest.raises(GanvasError, match="Unknown attribute 'smle'"):
@@ -120,7 +120,7 @@ def test_labels_over_a_codes_file(toy, data, tmp_path: Path) -> None:
     with pytest.raises(GanvasError, match=r"not .*other\.safetensors"):
         load_labels(tmp_path / "p.safetensors", toy, codes=tmp_path / "other.safetensors")
     pack_labels(data, tmp_path / "seeds.safetensors")
-    with pytest.raises(GanvasError, match="leave out the codes file"):
+    with pytest.raises(GanvasError, match="takes no codes file"):
         load_labels(tmp_path / "seeds.safetensors", toy, codes=tmp_path / "c.safetensors")
 
 
@@ -132,7 +132,7 @@ def test_another_generator_is_named(toy, data, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bits", [0, 7, 32])
 def test_impossible_bits_write_nothing(data, tmp_path: Path, bits: int) -> None:
-    with pytest.raises(GanvasError, match=f"8 or 16 bits, not {bits}"):
+    with pytest.raises(GanvasError, match=f"8 or 16, not {bits}"):
         pack_labels(data, tmp_path / "p.safetensors", bits=bits)
     assert not list(tmp_path.iterdir())
 
@@ -152,22 +152,22 @@ def damage(path: Path, change: dict, tensors: dict | None = None) -> None:
     ("change", "message"),
     [
         ({"kind": "gone"}, "isn't a label pack"),
-        ({"version": 7}, "version 7 of labels: this ganvas reads 1"),
+        ({"version": 7}, "version 7 of labels: this version of ganvas reads 1"),
         ({"n": N + 1}, "aren't 601 × 5"),
-        ({"n": 0}, "isn't complete"),
-        ({"n": True}, "isn't complete"),
-        ({"seed": -1}, "isn't complete"),
-        ({"seed": 2**32 - 5}, "isn't complete"),
-        ({"psi": "1"}, "isn't complete"),
-        ({"psi": 10**400}, "isn't complete"),
-        ({"shard": 0}, "isn't complete"),
-        ({"codes": 5}, "isn't complete"),
-        ({"generator": "toy"}, "isn't complete"),
-        ({"scorer": "gone"}, "isn't complete"),
-        ({"attributes": []}, "isn't complete"),
-        ({"attributes": ["a", "a", "b", "c", "d"]}, "don't fit together"),
-        ({"kinds": ["value"]}, "don't fit together"),
-        ({"kinds": ["colour"] * 5}, "don't fit together"),
+        ({"n": 0}, "incomplete or invalid"),
+        ({"n": True}, "incomplete or invalid"),
+        ({"seed": -1}, "incomplete or invalid"),
+        ({"seed": 2**32 - 5}, "incomplete or invalid"),
+        ({"psi": "1"}, "incomplete or invalid"),
+        ({"psi": 10**400}, "incomplete or invalid"),
+        ({"shard": 0}, "incomplete or invalid"),
+        ({"codes": 5}, "incomplete or invalid"),
+        ({"generator": "toy"}, "incomplete or invalid"),
+        ({"scorer": "gone"}, "incomplete or invalid"),
+        ({"attributes": []}, "incomplete or invalid"),
+        ({"attributes": ["a", "a", "b", "c", "d"]}, "don't match"),
+        ({"kinds": ["value"]}, "don't match"),
+        ({"kinds": ["colour"] * 5}, "don't match"),
     ],
 )
 def test_a_damaged_description(toy, data, tmp_path: Path, change: dict, message: str) -> None:
@@ -229,13 +229,13 @@ def test_a_folder_that_is_not_finished(toy, tmp_path: Path) -> None:
 
 def test_labels_that_ship_go_by_name_and_are_never_written_over(tmp_path):
     assert {"ffhq-celeba40", "multimnist-count"} <= set(label_names())
-    assert find_labels("ffhq-celeba40") == shipped_labels("ffhq", "celeba40")
+    assert find_labels("ffhq-celeba40") == shipped_labels_path("ffhq", "celeba40")
     with pytest.raises(GanvasError, match="one of ffhq-celeba40"):
         find_labels("absent")
     with pytest.raises(GanvasError, match="isn't a label folder"):
         find_labels(tmp_path)
     pack = tmp_path / "pack.safetensors"
     pack.write_bytes(b"labels")
-    with pytest.raises(GanvasError, match="would be written over"):
+    with pytest.raises(GanvasError, match="would be overwritten"):
         check_output(pack, (".safetensors",), [tmp_path / "." / "pack.safetensors"])
     assert pack.read_bytes() == b"labels"

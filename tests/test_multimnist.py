@@ -10,7 +10,7 @@ import torch
 from ganvas.data import mnist as mnist_files
 from ganvas.data.mnist import read_mnist
 from ganvas.data.multimnist import MultiMnistLayout, draw_picture, make_multimnist
-from ganvas.data.multimnist_files import read_about, read_multimnist
+from ganvas.data.multimnist_files import read_metadata, read_multimnist
 from ganvas.errors import GanvasError
 
 SMALL = MultiMnistLayout(32, (1, 3))
@@ -67,7 +67,7 @@ def test_a_set_is_what_it_says(made):
     assert (len(data), len(test), data.pixels.shape[1:]) == (30, 3, (32, 32))
     assert data.counts.bincount().tolist() == [0, 10, 10, 10]
     assert torch.equal(data.per_class.sum(1), data.counts)
-    about = read_about(made)
+    about = read_metadata(made)
     assert (about["size"], about["counts"], about["seed"], about["train"]) == (32, [1, 3], 3, 30)
     assert len(read_multimnist(made, "train", 7)) == 7
 
@@ -161,9 +161,9 @@ def test_mnist_that_is_wrong_is_one_line_and_nothing_is_written(folder, npz, tmp
     (idxs / "train-images-idx3-ubyte").unlink()
     (idxs / "train-images-idx3-ubyte.gz").write_bytes(b"not gzip")
     refused(idxs, "gzip")
-    monkeypatch.setattr(mnist_files, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(mnist_files, "MAX_FILE_BYTES", 10_000)
     refused(folder, "unpacks to more")
-    monkeypatch.setattr(mnist_files, "MOST_BYTES", 100)
+    monkeypatch.setattr(mnist_files, "MAX_FILE_BYTES", 100)
     refused(folder, "has more than")
     refused(npz, "has more than")
 
@@ -174,7 +174,7 @@ def test_a_set_that_cannot_be_finished_leaves_nothing(folder, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_multimnist(folder, tmp_path, layout=SMALL, n=30, watch=stop)
+        make_multimnist(folder, tmp_path, layout=SMALL, n=30, progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 

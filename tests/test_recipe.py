@@ -11,27 +11,16 @@ import torch
 from fitted_editors import compact
 from planted_truth import TOY, PlantedEditor, disentangled
 
-from ganvas.data.codes import Codes, load_codes, pack, save_codes, unpack
+from ganvas.data.codes import Codes, load_codes, pack_codes, save_codes, unpack_codes
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
 from ganvas.io import figures
 from ganvas.io.images import encode_png, from_bytes, read_picture, read_png_texts, to_bytes
 from ganvas.recipe.files import draw_recipes, draw_sheet, load_recipe, save_picture
 from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import (
-    EditStep,
-    FromCodes,
-    FromConditions,
-    FromSeed,
-    Mix,
-    NamedTool,
-    Recipe,
-    Tools,
-    recipe_codes,
-    render,
-    step_changes,
-)
-from ganvas.recipe.sheet import Sheet, animation, frames_between, render_frames, strength_grid
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool, Recipe
+from ganvas.recipe.rendering import Tools, compute_changes, compute_code, render
+from ganvas.recipe.sheet import Sheet, interpolate_frames, make_animation, make_strength_grid, render_frames
 
 TOY_NAME, PLANTED_NAME = NamedTool(TOY.name, TOY.fingerprint), NamedTool("planted", "f" * 64)
 TOOLS = Tools(TOY, "float32", disentangled(), PLANTED_NAME)
@@ -52,8 +41,8 @@ RECIPES = [
     replace(EDITED, start=FromCodes("a" * 64, 2), mix=Mix(FromSeed(8), (0, 2), 0.5)),
 ]
 SHEETS = [
-    strength_grid({"seed 7": EDITED}, ["Big"], [-1, 1], 32),
-    animation([PLAIN, EDITED], 32, 12.5, back=False),
+    make_strength_grid({"seed 7": EDITED}, ["Big"], [-1, 1], 32),
+    make_animation([PLAIN, EDITED], 32, 12.5, back=False),
 ]
 
 
@@ -146,9 +135,9 @@ def test_numbers_that_are_not_finite_never_get_into_a_recipe():
 
 
 def test_set_reaches_its_value_and_shift_moves_by_its_change():
-    before = TOOLS.the_editor.read(recipe_codes(PLAIN, TOOLS))[0]
-    after = TOOLS.the_editor.read(recipe_codes(EDITED, TOOLS))[0]
-    names = TOOLS.the_editor.attributes
+    before = TOOLS.required_editor.read(compute_code(PLAIN, TOOLS))[0]
+    after = TOOLS.required_editor.read(compute_code(EDITED, TOOLS))[0]
+    names = TOOLS.required_editor.attributes
     wanted = before.clone()
     wanted[names.index("Big")] = 1.5
     wanted[names.index("Red")] -= 1
@@ -163,38 +152,38 @@ def test_several_values_are_reached_though_each_move_also_moves_the_others():
     for editor in (crossed, compact()):
         targets = {"Big": 1.5, "Red": -1.0, "Bright": 0.5}
         columns = [editor.attributes.index(name) for name in targets]
-        after = editor.read(editor.edit(ws, step_changes(EditStep(targets), editor, ws)))[:, columns]
+        after = editor.read(editor.edit(ws, compute_changes(EditStep(targets), editor, ws)))[:, columns]
         assert (after - torch.tensor(list(targets.values()))).abs().max() < 0.05
-        shifted = editor.edit(ws, step_changes(EditStep({"Big": 1.5}, {"Red": 1.0}), editor, ws))
+        shifted = editor.edit(ws, compute_changes(EditStep({"Big": 1.5}, {"Red": 1.0}), editor, ws))
         assert (editor.read(shifted)[:, columns[0]] - 1.5).abs().max() < 0.05
-        alone = step_changes(EditStep({"Big": 1.5}, amount=0.5), editor, ws)["Big"]
+        alone = compute_changes(EditStep({"Big": 1.5}, amount=0.5), editor, ws)["Big"]
         torch.testing.assert_close(alone, 0.5 * (1.5 - editor.read(ws)[:, columns[0]]))
 
 
 def test_a_value_that_cannot_be_reached_stays_finite_and_unknown_names_are_refused():
     stuck = PlantedEditor(torch.zeros(5, 64))
     ws = sample(TOY, 2, 0.7, 7)
-    changes = step_changes(EditStep({"Big": 1.5, "Red": 1.0}), stuck, ws)
+    changes = compute_changes(EditStep({"Big": 1.5, "Red": 1.0}), stuck, ws)
     assert all(torch.isfinite(torch.as_tensor(change)).all() for change in changes.values())
     with pytest.raises(GanvasError, match="Unknown attribute 'Bg'"):
-        step_changes(EditStep({"Bg": 1.5}), stuck, ws)
+        compute_changes(EditStep({"Bg": 1.5}), stuck, ws)
 
 
 def test_no_edit_is_the_seed_itself():
-    assert torch.equal(recipe_codes(PLAIN, TOOLS), sample(TOY, 1, 0.7, 7))
+    assert torch.equal(compute_code(PLAIN, TOOLS), sample(TOY, 1, 0.7, 7))
     nothing = replace(EDITED, edits=(EditStep(shift={"Big": 0.0}), replace(EDITED.edits[0], amount=0.0)))
-    assert torch.equal(recipe_codes(nothing, TOOLS), sample(TOY, 1, 0.7, 7))
+    assert torch.equal(compute_code(nothing, TOOLS), sample(TOY, 1, 0.7, 7))
 
 
 def test_a_mix_takes_its_rows_from_the_second_face():
     a, b = sample(TOY, 1, 0.7, 7), sample(TOY, 1, 0.7, 8)
-    mixed = recipe_codes(replace(PLAIN, mix=Mix(FromSeed(8), (0, 3))), TOOLS)
+    mixed = compute_code(replace(PLAIN, mix=Mix(FromSeed(8), (0, 3))), TOOLS)
     assert torch.equal(mixed[:, [0, 3]], b[:, [0, 3]])
     assert torch.equal(mixed[:, 1:3], a[:, 1:3])
-    half = recipe_codes(replace(PLAIN, mix=Mix(FromSeed(8), (0, 1, 2, 3), 0.5)), TOOLS)
+    half = compute_code(replace(PLAIN, mix=Mix(FromSeed(8), (0, 1, 2, 3), 0.5)), TOOLS)
     assert torch.allclose(half, (a + b) / 2, atol=1e-6)
     with pytest.raises(GanvasError, match="no row 4"):
-        recipe_codes(replace(PLAIN, mix=Mix(FromSeed(8), (4,))), TOOLS)
+        compute_code(replace(PLAIN, mix=Mix(FromSeed(8), (4,))), TOOLS)
 
 
 def test_other_tools_than_the_recipe_names_are_refused():
@@ -231,14 +220,16 @@ def test_a_picture_from_codes_carries_them(tmp_path):
     recipe = replace(PLAIN, start=FromCodes(codes.sha256, 2), mix=Mix(FromCodes(codes.sha256, 0), (1,)))
     path = tmp_path / "face.png"
     draw_recipes([recipe], [path], TOOLS.with_codes(codes))
+    # The keys stay as they are: every picture that exists has them.
+    assert {"ganvas.recipe", "ganvas.codes"} <= png_texts(path).keys()
     found, carried = load_recipe(path)
-    rows = unpack(carried, path, TOY)
-    assert torch.equal(recipe_codes(found, TOOLS.with_codes(rows)), recipe_codes(recipe, TOOLS.with_codes(codes)))
+    rows = unpack_codes(carried, path, TOY)
+    assert torch.equal(compute_code(found, TOOLS.with_codes(rows)), compute_code(recipe, TOOLS.with_codes(codes)))
     with pytest.raises(GanvasError, match="no row 1"):
-        rows.code(1)
+        rows.get_code(1)
     other = Codes(codes.ws, "b" * 64, codes.rows)
     with pytest.raises(GanvasError, match=r"sha256 .* not bbbb"):
-        recipe_codes(recipe, TOOLS.with_codes(other))
+        compute_code(recipe, TOOLS.with_codes(other))
 
 
 @pytest.mark.parametrize(
@@ -246,13 +237,13 @@ def test_a_picture_from_codes_carries_them(tmp_path):
 )
 def test_damaged_carried_codes_are_refused(wrong):
     with pytest.raises(GanvasError, match="can't be read"):
-        unpack(wrong, "face.png", TOY)
+        unpack_codes(wrong, "face.png", TOY)
 
 
 def test_carried_codes_must_be_finite():
     codes = Codes(torch.full((1, TOY.num_ws, TOY.w_dim), float("nan")), "a", range(1))
     with pytest.raises(GanvasError, match="can't be read"):
-        unpack(pack(codes, [0]), "face.png", TOY)
+        unpack_codes(pack_codes(codes, [0]), "face.png", TOY)
 
 
 def test_codes_files_are_equal_bytes_and_know_their_generator(tmp_path):
@@ -286,7 +277,7 @@ def test_png_that_carries_nothing_or_is_cut_is_refused(tmp_path):
 
 def test_a_text_that_unpacks_to_gigabytes_is_refused(tmp_path):
     path = tmp_path / "bomb.png"
-    path.write_bytes(encode_png(torch.zeros(8, 8, 3, dtype=torch.uint8), {"ganvas.recipe.model": "0" * (8 << 20)}))
+    path.write_bytes(encode_png(torch.zeros(8, 8, 3, dtype=torch.uint8), {"ganvas.recipe": "0" * (8 << 20)}))
     assert path.stat().st_size < 100_000
     with pytest.raises(GanvasError, match="isn't a whole PNG"):
         read_png_texts(path)
@@ -303,7 +294,7 @@ def test_only_png_and_both_files_or_neither(tmp_path):
 
 
 def test_grids_are_rendered_again_to_the_same_bytes(tmp_path):
-    sheet = strength_grid({"seed 7": EDITED}, ["Big", "Red"], [-1, 0, 1], 32)
+    sheet = make_strength_grid({"seed 7": EDITED}, ["Big", "Red"], [-1, 0, 1], 32)
     assert len(sheet.pictures) == 6
     assert sheet.rows == ("seed 7: Big", "seed 7: Red")
     assert sheet.columns == ("-1", "+0", "+1")
@@ -316,8 +307,8 @@ def test_grids_are_rendered_again_to_the_same_bytes(tmp_path):
 
 
 def test_a_sheet_holds_its_pictures_in_order_and_draws_equal_ones_once():
-    frames = frames_between(PLAIN, FromSeed(8), TOY.num_ws, 5)
-    film = animation(frames, 32, 10, back=True)
+    frames = interpolate_frames(PLAIN, FromSeed(8), TOY.num_ws, 5)
+    film = make_animation(frames, 32, 10, back=True)
     drawn = []
     pictures, codes = render_frames(film, TOOLS, lambda jobs: drawn.extend(jobs) or jobs)
     assert len(pictures) == 8

@@ -115,7 +115,7 @@ def photographs(folder: Path, generator, inverted, methods: list[str], sheet: Pa
             shown = [target, found.pictures]
             for name, change in EDITS.items():
                 edited = generator.synthesis(editor.edit(found.ws, {name: change}))
-                shown.append(inversion.put_back(edited, found.pictures, target))
+                shown.append(inversion.add_residual(edited, found.pictures, target))
             for picture in shown:
                 small = downscale(picture, 256)
                 pictures.append(to_bytes(small)[0])

@@ -30,7 +30,7 @@ from experiments.multimnist.section import ReportSection, SectionTable, key_of
 from ganvas import editors
 from ganvas.balance.generated import BalanceRequest, balance
 from ganvas.balance.real import Inverter, PictureSource, balance_from
-from ganvas.balance.set_files import LABELS, REPORT
+from ganvas.balance.set_files import LABELS_FILE, REPORT_FILE
 from ganvas.control.conditions import Condition
 from ganvas.data.multimnist_files import MultiMnist, read_multimnist
 from ganvas.editors.base import Editor
@@ -41,7 +41,8 @@ from ganvas.io.figures import draw_grid
 from ganvas.io.files import read_json
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import downscale, from_bytes, read_picture
-from ganvas.recipe.model import NamedTool, Tools
+from ganvas.recipe.model import NamedTool
+from ganvas.recipe.rendering import Tools
 from ganvas.scorers.count import SIDE, CounterBlock, to_network_input
 from ganvas.seeds import BALANCING_SEED, EVALUATION_SEED
 from ganvas.stats import Estimate, bootstrap_mean
@@ -158,7 +159,7 @@ def _added(
         report = balance(tools, stage.counter, replace(order, way="draw"), folders["drawn"])
     except GanvasError:
         # Too rare: what there is by then is what the counter gets.
-        report = read_json(folders["drawn"] / REPORT)
+        report = read_json(folders["drawn"] / REPORT_FILE)
     stage.watch(f"Editing {len(fewer)} real pictures of {most - 1} …")
     names = tuple(f"train-{int(row):05d}" for row in fewer)
     origin = PictureSource(key, names, lambda i: downscale(_images(data, fewer[i : i + 1]), generator.resolution))
@@ -279,11 +280,11 @@ def _grey(images: Images) -> Grey:
 
 def _read(folder: Path) -> Grey:
     """The pictures of a balanced set, in the order of its labels."""
-    if not (folder / LABELS).exists():
+    if not (folder / LABELS_FILE).exists():
         return torch.zeros(0, SIDE, SIDE, dtype=torch.uint8)
     from pyarrow import parquet
 
-    files = parquet.read_table(folder / LABELS, columns=["file"]).to_pydict()["file"]
+    files = parquet.read_table(folder / LABELS_FILE, columns=["file"]).to_pydict()["file"]
     return _grey(torch.cat([read_picture(folder / file) for file in files]))
 
 

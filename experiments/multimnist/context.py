@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.multimnist.config import CountReportConfig
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.multimnist_files import read_about
+from ganvas.data.multimnist_files import read_metadata
 from ganvas.editors.cardinality import RECIPES
 from ganvas.errors import GanvasError
 from ganvas.evaluation.trials import dtype_name
@@ -47,7 +47,7 @@ class CountContext:
             "generator": self.generator.fingerprint,
             "counter": self.counter.fingerprint,
             "labels": [len(self.labels), self.labels.source.seed, self.labels.scorer],
-            "folder": None if self.folder is None else read_about(self.folder),
+            "folder": None if self.folder is None else read_metadata(self.folder),
             "dtype": dtype_name(self.generator),
             "recipes": RECIPES,
             "size": asdict(self.size),

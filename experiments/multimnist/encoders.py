@@ -14,7 +14,7 @@ from experiments.multimnist.section import ReportSection, key_of
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.multimnist_files import read_multimnist
 from ganvas.errors import GanvasError
-from ganvas.inversion.encoder import Encoder, encoder_for, read_encoder, save_encoder
+from ganvas.inversion.encoder import Encoder, make_encoder, read_encoder, save_encoder
 from ganvas.inversion.object_loss import counter_features
 from ganvas.io.images import to_bytes
 from ganvas.training.count_encoder import (
@@ -113,7 +113,7 @@ def train_kind(stage: CountContext, kind: EncoderKind, train: RealImages | None 
     )
     own = path.with_suffix(".checkpoint.safetensors")
     network = train_second_part(lesson, options, train_first_part(lesson, options, shared), own)
-    save_encoder(encoder_for(stage.generator, network), path, {"options": asdict(options)})
+    save_encoder(make_encoder(stage.generator, network), path, {"options": asdict(options)})
     own.unlink(missing_ok=True)
     return read_encoder(path, stage.generator)
 

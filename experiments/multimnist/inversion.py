@@ -81,7 +81,7 @@ def _polished(stage: CountContext, test: RealImages, kind: EncoderKind, one: Inv
     n = max(len(test) // SMALL_RUN_DIVISOR, min(len(test), stage.size.rows))
     stage.watch(f"Optimising {n} inversions in {kind.space.upper()} …")
     images = test.images[:n]
-    likeness = ObjectLoss.of(counter_features(stage.network), test.images[:256])
+    likeness = ObjectLoss.fit_scales(counter_features(stage.network), test.images[:256])
     ws = optimize_batch(images, one.ws[:n], stage.generator, likeness, kind.space)
     return InvertedImages(f"{one.name}, optimised", ws, encoders.draw_codes(stage, ws))
 

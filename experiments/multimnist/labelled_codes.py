@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.multimnist.context import CountContext
 from ganvas.data.dataset import LatentDataset, Source, make_dataset
 from ganvas.data.label import label
-from ganvas.data.label_files import shipped_labels
+from ganvas.data.label_files import shipped_labels_path
 from ganvas.errors import GanvasError
 from ganvas.evaluation.report import load_usable
 from ganvas.generators.base import Generator
@@ -57,7 +57,7 @@ def label_samples(generator: Generator, counter: Scorer, n: int, folder: Path) -
     Others are kept in ``folder``, and gone on with there. Attributes that are the same everywhere are left out.
     """
     try:
-        data = load_usable(shipped_labels(generator.name, counter.name), generator, counter)
+        data = load_usable(shipped_labels_path(generator.name, counter.name), generator, counter)
         if len(data) >= n and (data.scorer, data.source.seed) == (f"{counter.name}:{counter.fingerprint}", LABEL_SEED):
             return data.subset(torch.arange(n))
     except GanvasError:

@@ -25,7 +25,7 @@ from ganvas.evaluation.tables import format_estimate
 from ganvas.evaluation.trials import dtype_name
 from ganvas.io.files import atomic_write, write_json, write_text
 from ganvas.recipe.files import check_output
-from ganvas.recipe.model import load_tools
+from ganvas.recipe.rendering import load_tools
 from ganvas.scorers import load_scorer
 from ganvas.scorers.base import Scorer
 

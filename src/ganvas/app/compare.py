@@ -1,4 +1,4 @@
-"""Methods side by side on one face, each driven until the scorer sees the same change (``control.search.reach``)."""
+"""Methods side by side on one face, each driven until the scorer sees the same change (``control.search.reach_target``)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ganvas import generators
 from ganvas.app.component_values import encode_webp
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
-from ganvas.control.search import ScoredView, StrengthLadder, reach
+from ganvas.control.search import ScoredView, StrengthLadder, reach_target
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label_files import load_labels, shipped_labels
+from ganvas.data.label_files import load_labels, shipped_labels_path
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
@@ -74,7 +74,7 @@ class MethodEditors:
         key = (network.name, name, attribute)
         if key not in self._learned:
             if network.name not in self._labels:
-                pack = shipped_labels(network.name, generators.find_card(network.name).scorer)
+                pack = shipped_labels_path(network.name, generators.find_card(network.name).scorer)
                 self._labels = {network.name: load_labels(pack, network)}
             data = self._labels[network.name]
             self._learned[key] = editors.fit(name, data, network, attributes=[attribute])
@@ -87,7 +87,7 @@ class MethodEditors:
 def _labelled(generator: str) -> bool:
     if generator not in generators.list_generators():
         return False
-    return shipped_labels(generator, generators.find_card(generator).scorer).exists()
+    return shipped_labels_path(generator, generators.find_card(generator).scorer).exists()
 
 
 @torch.no_grad()
@@ -109,12 +109,12 @@ def compare(
     )
     if attribute not in editor.attributes or attribute not in bench.scorer.attributes:
         return MethodResult(name, None, f"{name}: doesn't know {attribute}")
-    view = ScoredView(tools.generator, bench.scorer, recall=lambda codes, render: draw(lambda: render(codes)))
+    view = ScoredView(tools.generator, bench.scorer, cache=lambda codes, render: draw(lambda: render(codes)))
     normal = found.gaussianize.select([found.attributes.index(attribute)])
     column = bench.scorer.column(attribute)
     goal = normal.inverse(normal(start[:, [column]]) + asked.change)[0, 0]
     target = torch.sigmoid(goal) if bench.scorer.kinds[column] == "probability" else goal
-    done = reach(editor, view, ws, attribute, target.to(ws), start=start, ladder=LADDER, within=bench.within)
+    done = reach_target(editor, view, ws, attribute, target.to(ws), start=start, ladder=LADDER, within=bench.within)
     image = draw(torch.no_grad()(lambda: tools.generator.synthesis(done.codes)))
     picture = encode_webp(downscale(image, min(PICTURE_SIDE, tools.generator.resolution)))
     others = _drift(found, bench.scorer.attributes, start, done.scores, attribute)

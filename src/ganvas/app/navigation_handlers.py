@@ -90,7 +90,7 @@ class NavigationHandlers:
                 if carried is None:
                     return None
                 network = self.shop.bench(self.scene_of(recipe)).generator
-                return code_files.unpack(carried, "The picture", network)
+                return code_files.unpack_codes(carried, "The picture", network)
 
             codes = await self.hands.ask(desk, unpack)
             scene = self.scene_of(recipe, codes)

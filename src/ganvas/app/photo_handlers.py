@@ -35,7 +35,7 @@ def read_face(path: Path, generator: Generator) -> Images:
     """The largest face of a photograph, aligned. Raises GanvasError for a file that is no picture, or shows no face."""
     from ganvas.inversion import align
 
-    return align(read_picture(path), generator.resolution, most=1)[0].picture
+    return align(read_picture(path), generator.resolution, max_faces=1)[0].picture
 
 
 def invert_face(face: Images, generator: Generator, within: Distribution, watch: Callable[[int, int], Any]) -> WPlus:
@@ -43,7 +43,7 @@ def invert_face(face: Images, generator: Generator, within: Distribution, watch:
     from ganvas.inversion import OptimizationConfig
     from ganvas.inversion import invert as search
 
-    return search(face, generator, options=OptimizationConfig(steps=STEPS), distribution=within, watch=watch).ws
+    return search(face, generator, config=OptimizationConfig(steps=STEPS), distribution=within, progress=watch).ws
 
 
 class _Search:

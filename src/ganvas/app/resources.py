@@ -25,7 +25,8 @@ from ganvas.generators.base import Generator
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.recipe.json_format import to_json
-from ganvas.recipe.model import NamedTool, Recipe, Tools, editor_reference, recipe_codes
+from ganvas.recipe.model import NamedTool, Recipe
+from ganvas.recipe.rendering import Tools, compute_code, editor_reference
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, WPlus
 
@@ -191,7 +192,7 @@ class AppResources:
         recipe = scene.recipe(tools)
 
         def make() -> Rendering:
-            ws = recipe_codes(recipe, tools)
+            ws = compute_code(recipe, tools)
             return Rendering(ws, tools.generator.synthesis(ws))
 
         return _remembered(self._rendered, MAX_CACHED_PICTURES, recipe, make)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.data.codes import Codes
 from ganvas.errors import GanvasError, unknown
-from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start, Tools
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start
+from ganvas.recipe.rendering import Tools
 
 MAX_PSI = 2.0
 MAX_CHANGE = 4.0
@@ -81,8 +82,8 @@ class Scene:
         """Everything about the picture. Raises GanvasError for what the editor doesn't have."""
         for step in self.edits:
             for name in (*step.set, *step.shift):
-                if name not in tools.the_editor.attributes:
-                    raise unknown("attribute", name, tools.the_editor.attributes)
+                if name not in tools.required_editor.attributes:
+                    raise unknown("attribute", name, tools.required_editor.attributes)
         conditional = any(
             isinstance(start, FromConditions) for start in (self.start, *((self.mix.start,) if self.mix else ()))
         )

@@ -93,8 +93,7 @@ def python_of(recipe: Recipe, editor: str, name: str) -> str:
     lines = [
         "import json",
         "",
-        "from ganvas.recipe.model import load_tools, render",
-        "from ganvas.recipe.json_format import from_json",
+        "from ganvas.recipe import from_json, load_tools, render",
         "",
         f"recipe = from_json(json.loads({text!r}), 'mine')",
     ]
@@ -109,10 +108,9 @@ def python_of(recipe: Recipe, editor: str, name: str) -> str:
 def _python_of_file(file: str, editor: str) -> str:
     named = f", editor={editor!r}" if Path(editor).suffix else ""
     return (
-        "from ganvas.recipe.model import render\n"
-        "from ganvas.recipe.files import load_recipe, tools_for\n\n"
+        "from ganvas.recipe import load_recipe, load_recipe_tools, render\n\n"
         f"recipe, codes = load_recipe({file!r})\n"
-        f"image = render(recipe, tools_for(recipe{named}, carried=codes))\n"
+        f"image = render(recipe, load_recipe_tools(recipe{named}, carried=codes))\n"
     )
 
 
@@ -121,7 +119,7 @@ def _in_words(recipe: Recipe, editor: str) -> str | None:
     start, step = recipe.start, recipe.edits[0] if recipe.edits else EditStep()
     if not isinstance(start, FromSeed) or recipe.mix is not None or len(recipe.edits) > 1 or step.amount != 1:
         return None
-    lines = ["import torch", "", "import ganvas", "from ganvas.control.target_values import reaching", ""]
+    lines = ["import torch", "", "import ganvas", "from ganvas.control.target_values import solve_changes", ""]
     lines.append(f"generator = ganvas.load_generator({recipe.generator.name!r}, dtype=torch.{recipe.dtype})")
     lines.append(f"ws = ganvas.sample(generator, 1, psi={start.psi!r}, seed={start.seed})")
     if step.set or step.shift:
@@ -129,10 +127,10 @@ def _in_words(recipe: Recipe, editor: str) -> str | None:
         lines.append(f"changes = {dict(step.shift)!r}")
         if step.set:
             lines.append(
-                f"changes |= reaching(editor, ws, {dict(step.set)!r}, changes)  # in σ: where they shall stand"
+                f"changes |= solve_changes(editor, ws, {dict(step.set)!r}, changes)  # in σ: where they shall stand"
             )
         lines.append("ws = editor.edit(ws, changes)")
     lines.append("image = generator.synthesis(ws)  # (1, 3, height, width): black -1 to white 1, not clipped")
     if not step.set:
-        lines.remove("from ganvas.control.target_values import reaching")
+        lines.remove("from ganvas.control.target_values import solve_changes")
     return "\n".join(lines) + "\n"

@@ -1,9 +1,9 @@
-"""Balancing a set: pictures that have the values asked for, with labels and recipes, and a count of what was discarded.
+"""Balance a set: make pictures that meet conditions, with labels and recipes, and count what was discarded.
 
 Doubinsky et al. (https://cea.hal.science/cea-04852483) want control of counts to "augment existing data sets where it's
 needed". Candidates come from seeds, in one of three ways: drawn from the conditions (editors with a compact space),
 drawn freely and then edited to the nearest value that meets them (any other editor), or drawn freely (no editor). Each is
-rendered and scored, and kept only where the scorer sees what was asked for; attributes that only the scorer has, like a
+rendered and scored, and kept only if its scores meet the conditions; attributes that only the scorer has, like a
 counter's ``sure``, are met by discarding alone. ``balance.real`` starts from real pictures instead of seeds.
 
 Conditions are written as for sampling; their units are those of ``balance.score_ranges``.
@@ -12,7 +12,7 @@ Conditions are written as for sampling; their units are those of ``balance.score
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,26 +31,26 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import encode_label
 from ganvas.io.images import LABEL_SIDE, downscale, to_bytes
 from ganvas.metrics import to_readable
-from ganvas.recipe.model import EditStep, FromConditions, FromSeed, Recipe, Start, Tools, recipe_codes
+from ganvas.progress import Progress
+from ganvas.recipe.model import EditStep, FromConditions, FromSeed, Recipe, Start
+from ganvas.recipe.rendering import Tools, compute_code
 from ganvas.scorers.base import Scorer
 from ganvas.types import Scores, WPlus
 
 KIND, VERSION = "balance", 1
 WAYS = ("conditions", "edit", "draw")
-BATCH = 32
+BATCH_SIZE = 32
 """Candidates between two writes of the report."""
-FEWEST_TRIES, MOST_TRIES = 1000, 100
-"""Candidates that are tried before giving up: the first at least, or the second for each picture asked for."""
-BalanceProgress = Callable[[int, int], object]
-"""Called with the number of pictures kept and of all."""
+MIN_TRIES, TRIES_PER_PICTURE = 1000, 100
+"""The most candidates: the first number, or the second times the number of pictures, whichever is larger."""
 
 
 @dataclass(frozen=True)
 class BalanceRequest:
-    """What is asked for: conditions, how many pictures, from which seed on, at which psi, and how (None: the best there is).
+    """A request: conditions, the number of pictures, the first seed, psi, and how candidates are made (None: the best way).
 
-    ``tries``: candidates at most, by default many. ``label``: of a conditional generator, the same for all candidates; by
-    default they go round with the seeds.
+    ``tries``: the most candidates. ``label``: of a conditional generator, for all candidates; by default labels cycle with
+    the seeds.
     """
 
     conditions: tuple[Condition, ...]
@@ -65,169 +65,165 @@ class BalanceRequest:
         if not self.conditions:
             raise GanvasError("A balanced set needs at least one condition, like count=4.")
         if not 1 <= self.n <= 1_000_000:
-            raise GanvasError(f"The number of pictures is 1 to 1,000,000, not {self.n}.")
+            raise GanvasError(f"The number of pictures must be from 1 to 1,000,000, not {self.n}.")
         if self.way is not None and self.way not in WAYS:
             raise unknown("way", self.way, WAYS)
 
 
 @torch.no_grad()
 def balance(
-    tools: Tools, scorer: Scorer, order: BalanceRequest, out: str | Path, watch: BalanceProgress = lambda kept, n: None
+    tools: Tools, scorer: Scorer, request: BalanceRequest, out: str | Path, progress: Progress = lambda kept, n: None
 ) -> dict[str, Any]:
-    """Fill the folder ``out`` with ``order.n`` pictures: PNG files that carry their recipes,
-    ``data.label_files.parquet`` (file, seed, and
-    every score as ``to_readable``) and ``balance.generated.json``, which is returned. A run that was stopped goes on.
+    """Fill the folder ``out`` with ``request.n`` pictures: PNG files with their recipes,
+    ``labels.parquet`` (file, seed, and every score as ``to_readable``) and ``balance.json``, which is returned. A run that was
+    stopped is continued. ``progress`` is called with the number of pictures kept and of all.
 
-    Raises GanvasError for conditions that neither scorer nor editor can meet, a folder that holds another set, and where
-    far too few candidates are as asked, and for a label that the generator doesn't have.
+    Raises GanvasError for conditions that neither scorer nor editor can meet, a folder that holds another set, a label that
+    the generator doesn't have, and where far too few candidates meet the conditions.
     """
-    if order.label is not None:
-        encode_label(tools.generator, order.label)
-    wanted, way = score_ranges(order.conditions, scorer, tools.editor), _way(order, tools)
-    kept = BalancedSetWriter.open(Path(out), request_key(order, way, tools, scorer))
-    candidates, state = _Candidates(tools, order, way), kept.state
-    while state["kept"] < order.n:
-        _give_up(state, order)
-        first = order.seed + state["tried"]
-        for seed in range(first, first + BATCH):
+    if request.label is not None:
+        encode_label(tools.generator, request.label)
+    ranges, way = score_ranges(request.conditions, scorer, tools.editor), _choose_way(request, tools)
+    writer = BalancedSetWriter.open(Path(out), request_key(request, way, tools, scorer))
+    candidates, state = _Candidates(tools, request, way), writer.state
+    while state["kept"] < request.n:
+        _check_progress(state, request)
+        first = request.seed + state["tried"]
+        for seed in range(first, first + BATCH_SIZE):
             recipe, ws = candidates.make(seed)
             picture = tools.generator.synthesis(ws)
             scores = scorer(downscale(picture, min(LABEL_SIDE, tools.generator.resolution)))
             state["tried"] += 1
-            missed = wanted.missed(dict(zip(scorer.attributes, scores[0].tolist(), strict=True)))
-            if missed is not None:
-                kept.discard(missed, format_values(missed, scores, scorer))
-                watch(state["kept"], order.n)
+            failed = ranges.find_failed(dict(zip(scorer.attributes, scores[0].tolist(), strict=True)))
+            if failed is not None:
+                writer.discard(failed, format_values(failed, scores, scorer))
+                progress(state["kept"], request.n)
                 continue
             row = {"seed": seed} | label_values(scores, scorer)
-            kept.keep(f"seed{seed:07d}.png", to_bytes(picture)[0], recipe, row)
-            watch(state["kept"], order.n)
-            if state["kept"] == order.n:
+            writer.keep(f"seed{seed:07d}.png", to_bytes(picture)[0], recipe, row)
+            progress(state["kept"], request.n)
+            if state["kept"] == request.n:
                 break
-        kept.write()
+        writer.write()
     return state
 
 
-def _way(order: BalanceRequest, tools: Tools) -> str:
-    """How candidates are made. Raises GanvasError for a way that there is no editor for."""
-    reachable = tools.editor is not None and any(c.attribute in tools.editor.attributes for c in order.conditions)
-    compact = reachable and isinstance(tools.editor, CompactEditor)
-    best = "conditions" if compact else "edit" if reachable else "draw"
-    way = order.way or best
-    if way == "conditions" and not compact or way == "edit" and not reachable:
+def _choose_way(request: BalanceRequest, tools: Tools) -> str:
+    """Choose how candidates are made. Raises GanvasError for a way that the editor doesn't allow."""
+    editable = tools.editor is not None and any(c.attribute in tools.editor.attributes for c in request.conditions)
+    compact = editable and isinstance(tools.editor, CompactEditor)
+    best = "conditions" if compact else "edit" if editable else "draw"
+    way = request.way or best
+    if way == "conditions" and not compact or way == "edit" and not editable:
         raise GanvasError(f"Candidates can't be made by {way!r} with this editor and these conditions: use {best!r}.")
     return way
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Makes the candidate of a seed."""
+    """Candidates by seed."""
 
     tools: Tools
-    order: BalanceRequest
+    request: BalanceRequest
     way: str
 
     def make(self, seed: int) -> tuple[Recipe, WPlus]:
-        """Its recipe and its finished code."""
-        tools, psi, label = self.tools, self.order.psi, self.order.label
+        """Make the recipe of a seed's candidate and its finished code."""
+        tools, psi, label = self.tools, self.request.psi, self.request.label
         labels = None if label is None else encode_label(tools.generator, label)
         start: Start = FromSeed(seed, psi, labels)
         edits: tuple[EditStep, ...] = ()
         editor = tools.editor if self.way != "draw" else None
         if editor is not None:
-            where = editor_ranges(self.order.conditions, editor)
+            where = editor_ranges(self.request.conditions, editor)
             if self.way == "conditions":
                 start = FromConditions(where, seed, psi, labels)
             else:
                 plain = Recipe(tools.generator_name, start, tools.dtype)
-                edits = _steps(where, editor, editor.read(recipe_codes(plain, tools))[0])
+                edits = _plan_edits(where, editor, editor.read(compute_code(plain, tools))[0])
         named = tools.editor_name if isinstance(start, FromConditions) or edits else None
         recipe = Recipe(tools.generator_name, start, tools.dtype, None, named, edits)
-        return recipe, recipe_codes(recipe, tools)
+        return recipe, compute_code(recipe, tools)
 
 
 def editor_ranges(conditions: Iterable[Condition], editor: Editor) -> dict[str, Range]:
-    """The conditions that the editor can see to, in its units: most editors read counts as normal scores, too."""
-    known = []
+    """Convert the conditions on the editor's attributes to its units: most editors read counts as normal scores, too."""
+    usable = []
     for condition in conditions:
-        if condition.attribute in editor.attributes:
-            column = editor.attributes.index(condition.attribute)
-            sides = (condition.low, condition.high)
-            if editor.kinds[column] == "count":
-                whole = (
-                    None if sides[0] is None else math.ceil(sides[0]),
-                    None if sides[1] is None else math.floor(sides[1]),
-                )
-                sides = (
-                    whole
-                    if counts_objects(editor)
-                    else tuple(None if s is None else normal_score(editor, column, s) for s in whole)
-                )
-            known.append(replace(condition, low=sides[0], high=sides[1]))
-    return condition_ranges(known, editor)
+        if condition.attribute not in editor.attributes:
+            continue
+        column = editor.attributes.index(condition.attribute)
+        low, high = condition.low, condition.high
+        if editor.kinds[column] == "count":
+            low = None if low is None else math.ceil(low)
+            high = None if high is None else math.floor(high)
+            if not counts_objects(editor):
+                low, high = (None if side is None else normal_score(editor, column, side) for side in (low, high))
+        usable.append(replace(condition, low=low, high=high))
+    return condition_ranges(usable, editor)
 
 
 def normal_score(editor: Editor, column: int, score: float) -> float:
-    """The editor's normal score of a score."""
+    """Convert a score to the editor's normal score."""
     return float(editor.gaussianize.select([column])(torch.tensor([[score]], dtype=torch.float64)))
 
 
 def counts_objects(editor: Editor) -> bool:
-    """Whether it reads and sets counts in objects."""
+    """Tell whether the editor reads and sets counts in objects."""
     return editor.method == cardinality.METHOD
 
 
-def _steps(where: Mapping[str, Range], editor: Editor, reading: Tensor) -> tuple[EditStep, ...]:
-    """The edit that brings what isn't as asked to the nearest value that is; () where all is, as far as it can be read."""
+def _plan_edits(where: Mapping[str, Range], editor: Editor, readings: Tensor) -> tuple[EditStep, ...]:
+    """Return the edit that brings readings outside their ranges to the nearest value inside; () where there are none."""
     targets = {}
     for name, (low, high) in where.items():
         column = editor.attributes.index(name)
-        here = float(reading[column])
+        reading = float(readings[column])
         if editor.kinds[column] == "count" and counts_objects(editor):
-            here = float(round(here))
-        goal = max(here, low) if low is not None else here
+            reading = float(round(reading))
+        goal = max(reading, low) if low is not None else reading
         goal = min(goal, high) if high is not None else goal
-        if goal != here:
+        if goal != reading:
             targets[name] = float(goal)
     return (EditStep(set=targets),) if targets else ()
 
 
-def request_key(order: BalanceRequest, way: str, tools: Tools, scorer: Scorer) -> dict[str, Any]:
-    """What decides which pictures a folder holds; ``n`` may grow."""
-    conditions = [vars(c) for c in order.conditions]
+def request_key(request: BalanceRequest, way: str, tools: Tools, scorer: Scorer) -> dict[str, Any]:
+    """Return all that decides which pictures a folder holds; ``n`` doesn't, since a set may grow."""
+    conditions = [vars(c) for c in request.conditions]
     editor = vars(tools.editor_name) if tools.editor_name and way != "draw" else None
     return {
         "kind": KIND,
         "version": VERSION,
         "where": conditions,
-        "seed": order.seed,
-        "psi": order.psi,
+        "seed": request.seed,
+        "psi": request.psi,
         "way": way,
         "generator": vars(tools.generator_name),
         "dtype": tools.dtype,
         "editor": editor,
         "scorer": {"name": scorer.name, "fingerprint": scorer.fingerprint},
-        # Only where there is one: folders that were begun without go on.
-        **({} if order.label is None else {"label": order.label}),
+        # Only if set, so that older folders can be continued.
+        **({} if request.label is None else {"label": request.label}),
     }
 
 
 def format_values(name: str, scores: Scores, scorer: Scorer) -> str:
-    """What a picture has, in a few characters: a count's number, a probability to a tenth, a value to a whole."""
+    """Format a picture's score in a few characters: a count or a value as an integer, a probability to a tenth."""
     k = scorer.column(name)
     value = float(to_readable(scores, scorer.kinds)[0, k])
     return f"{value:.1f}" if scorer.kinds[k] == "probability" else f"{value:.0f}"
 
 
 def label_values(scores: Scores, scorer: Scorer) -> dict[str, float]:
-    """One picture's scores (1, attributes), as labels have them."""
+    """Return one picture's scores (1, attributes) in readable units, by attribute."""
     return dict(zip(scorer.attributes, to_readable(scores, scorer.kinds)[0].tolist(), strict=True))
 
 
-def _give_up(state: dict[str, Any], order: BalanceRequest) -> None:
-    if state["tried"] >= (order.tries or max(FEWEST_TRIES, MOST_TRIES * order.n)):
+def _check_progress(state: dict[str, Any], request: BalanceRequest) -> None:
+    if state["tried"] >= (request.tries or max(MIN_TRIES, TRIES_PER_PICTURE * request.n)):
         raise GanvasError(
-            f"Only {state['kept']} of {state['tried']} candidates are as asked: ask for something less rare."
+            f"Only {state['kept']} of {state['tried']} candidates meet the conditions: ask for something less rare."
         )
-    if order.seed + state["tried"] + BATCH >= 2**32:
-        raise GanvasError(f"The seeds have come to an end with {state['kept']} pictures: start from a smaller one.")
+    if request.seed + state["tried"] + BATCH_SIZE >= 2**32:
+        raise GanvasError(f"There are no more seeds after {state['kept']} pictures: start from a smaller seed.")

@@ -1,4 +1,4 @@
-"""Conditions as a scorer sees them: which pictures are as asked.
+"""Conditions as ranges of a scorer's scores, to tell which pictures meet them.
 
 For a count they are in objects (``count=4``, ``digit_7>=1``), ``p(Smiling)>0.9`` is a probability, and everything else is in
 standard deviations of an editor's normal score, as for sampling.
@@ -18,7 +18,7 @@ from ganvas.errors import GanvasError
 from ganvas.scorers.base import Scorer
 
 COUNT_TOLERANCE = 0.25
-"""How near, in standard deviations, a score must come to a single value that was asked for."""
+"""How near, in standard deviations, a score must come to a condition's single value."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class ScoreRanges:
 
     ranges: Mapping[str, tuple[float, float]]
 
-    def missed(self, scores: Mapping[str, float]) -> str | None:
-        """The first attribute whose score isn't as asked for, None where all are."""
+    def find_failed(self, scores: Mapping[str, float]) -> str | None:
+        """Find the first attribute whose score is outside its range; None where there is none."""
         for name, (low, high) in self.ranges.items():
             if not low <= scores[name] <= high:
                 return name
@@ -36,37 +36,39 @@ class ScoreRanges:
 
 
 def score_ranges(conditions: Iterable[Condition], scorer: Scorer, editor: Editor | None) -> ScoreRanges:
-    """Conditions in the scorer's units; several on one attribute must all be met.
+    """Convert conditions to the scorer's units; several on one attribute must all be met.
 
     Raises GanvasError for an attribute that the scorer doesn't have, one in standard deviations that no editor knows,
     and ranges that are empty.
     """
-    found: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = {}
     for condition in conditions:
-        low, high = _in_scores(condition, scorer, editor)
-        old = found.get(condition.attribute, (-math.inf, math.inf))
-        found[condition.attribute] = (max(low, old[0]), min(high, old[1]))
-        if found[condition.attribute][0] > found[condition.attribute][1]:
-            raise GanvasError(f"No picture meets all that is asked of {condition.attribute!r}.")
-    return ScoreRanges(found)
+        low, high = _convert_to_scores(condition, scorer, editor)
+        old = ranges.get(condition.attribute, (-math.inf, math.inf))
+        ranges[condition.attribute] = (max(low, old[0]), min(high, old[1]))
+        if ranges[condition.attribute][0] > ranges[condition.attribute][1]:
+            raise GanvasError(
+                f"No picture can meet all conditions on {condition.attribute!r}: they exclude each other."
+            )
+    return ScoreRanges(ranges)
 
 
-def _in_scores(condition: Condition, scorer: Scorer, editor: Editor | None) -> tuple[float, float]:
+def _convert_to_scores(condition: Condition, scorer: Scorer, editor: Editor | None) -> tuple[float, float]:
     name, low, high = condition.attribute, condition.low, condition.high
     kind = scorer.kinds[scorer.column(name)]
     if condition.probability:
         if kind != "probability":
             raise GanvasError(f"Attribute {name!r} is a {kind}, it has no probability.")
-        return _logit(low, -math.inf), _logit(high, math.inf)
+        return _to_logit(low, -math.inf), _to_logit(high, math.inf)
     if kind == "count":
-        # Halves lie between two counts: > and >= mean what they say.
-        nothing = low is not None and high is not None and math.ceil(low) > math.floor(high)
-        if nothing:
+        # A bound like 2.5 lies between two counts.
+        empty = low is not None and high is not None and math.ceil(low) > math.floor(high)
+        if empty:
             raise GanvasError(f"A count is a whole number: no picture has {name!r} from {low:g} to {high:g}.")
         return (-math.inf if low is None else low), (math.inf if high is None else high)
     if editor is None or name not in editor.attributes:
         raise GanvasError(
-            f"{name!r} in standard deviations needs an editor that has it: name one, or write p({name})>0.5."
+            f"{name!r} in standard deviations needs an editor that has it: give one, or write p({name})>0.5."
         )
     if low is not None and low == high:
         low, high = low - COUNT_TOLERANCE, low + COUNT_TOLERANCE
@@ -76,7 +78,7 @@ def _in_scores(condition: Condition, scorer: Scorer, editor: Editor | None) -> t
     return (-math.inf if first is None else first), (math.inf if last is None else last)
 
 
-def _logit(probability: float | None, otherwise: float) -> float:
+def _to_logit(probability: float | None, otherwise: float) -> float:
     if probability is None:
         return otherwise
     if probability in (0, 1):

@@ -214,7 +214,7 @@ def success(
     """Measure how often an editor succeeds, as Lesné et al. define it, on faces that it never learned from."""
     from ganvas.cli import loading
     from ganvas.evaluation import success as bench
-    from ganvas.recipe.model import load_editor_for
+    from ganvas.recipe.rendering import load_editor_for
 
     protocol = bench.SuccessProtocol(n=n, seed=seed, psi=psi)
     judge, network = (

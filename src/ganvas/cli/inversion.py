@@ -12,7 +12,8 @@ from ganvas.io.images import read_picture
 from ganvas.photo.batch import InvertedFace
 from ganvas.progress import show_count
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.model import EditStep, FromCodes, Photo, Recipe, Tools
+from ganvas.recipe.model import EditStep, FromCodes, Recipe
+from ganvas.recipe.rendering import Photo, Tools
 from ganvas.recipe.sheet import Sheet
 
 
@@ -84,4 +85,4 @@ def with_photo(recipe: Recipe, tools: Tools, path: Path | None) -> tuple[Recipe,
 
 def with_photo_file(tools: Tools, path: Path | None) -> Tools:
     """The same tools with the aligned photograph at ``path``, if there is one."""
-    return tools if path is None else replace(tools, photo=Photo.of(read_picture(path), tools.generator))
+    return tools if path is None else replace(tools, photo=Photo.from_picture(read_picture(path), tools.generator))

@@ -15,7 +15,7 @@ from ganvas import editors, generators, scorers
 from ganvas.cli.options import parse_values
 from ganvas.control.conditions import Condition, condition_ranges
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label_files import label_names, load_labels, shipped_labels
+from ganvas.data.label_files import label_names, load_labels, shipped_labels_path
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, encode_label
@@ -23,7 +23,8 @@ from ganvas.io.images import read_picture
 from ganvas.metrics import to_readable
 from ganvas.progress import show_count
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start, Tools, load_tools
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start
+from ganvas.recipe.rendering import Tools, load_tools
 from ganvas.recipe.sheet import Sheet
 from ganvas.scorers.base import Scorer
 
@@ -112,7 +113,7 @@ def name_files(files: Sequence[Path], names: Sequence[str] | None) -> dict[str, 
 def load_labels_for(generator: Generator, path: Path | None) -> LatentDataset | None:
     """The labels at ``path``, else those that ship for the generator, else None."""
     if path is None and generator.name in generators.list_generators():
-        shipped = shipped_labels(generator.name, generators.find_card(generator.name).scorer)
+        shipped = shipped_labels_path(generator.name, generators.find_card(generator.name).scorer)
         path = shipped if shipped.exists() else None
     return None if path is None else load_labels(path, generator)
 
@@ -210,7 +211,7 @@ def start_face(tools: Tools, seed: int, psi: float, row: int, label: int | None 
         return FromSeed(seed, psi, None if label is None else encode_label(tools.generator, label))
     if label is not None:
         raise GanvasError("Give --label or --codes: finished codes have their label in them.")
-    tools.codes.code(row)
+    tools.codes.get_code(row)
     return FromCodes(tools.codes.sha256, row)
 
 
@@ -227,7 +228,7 @@ def start_faces(
     if tools.codes is not None:
         return [FromCodes(tools.codes.sha256, row) for row in tools.codes.rows]
     if conditions:
-        where = condition_ranges(conditions, tools.the_editor)
+        where = condition_ranges(conditions, tools.required_editor)
         return [FromConditions(where, seed, psi, labels) for seed in seeds]
     return [FromSeed(seed, psi, labels) for seed in seeds]
 

@@ -27,7 +27,8 @@ from ganvas.errors import GanvasError
 from ganvas.progress import track
 
 if TYPE_CHECKING:
-    from ganvas.recipe.model import Recipe, Tools
+    from ganvas.recipe.model import Recipe
+    from ganvas.recipe.rendering import Tools
 
 PANEL = "Pictures"
 

@@ -14,7 +14,7 @@ from ganvas.progress import show_count
 
 if TYPE_CHECKING:
     from ganvas.balance.generated import BalanceRequest
-    from ganvas.recipe.model import Tools
+    from ganvas.recipe.rendering import Tools
     from ganvas.scorers.base import Scorer
 
 PANEL = "Sets of pictures"
@@ -36,7 +36,7 @@ def make_multimnist(
 
     layout = multimnist.MultiMnistLayout(size, options.parse_range(counts))
     with show_count("Drawing") as watch:
-        multimnist.make_multimnist(mnist, out, layout=layout, n=n, test=test, seed=seed, watch=watch)
+        multimnist.make_multimnist(mnist, out, layout=layout, n=n, test=test, seed=seed, progress=watch)
     options.print_line(f"{n} pictures in {out}")
 
 

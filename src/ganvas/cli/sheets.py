@@ -26,7 +26,7 @@ from ganvas.errors import GanvasError
 from ganvas.progress import track
 
 if TYPE_CHECKING:
-    from ganvas.recipe.model import Tools
+    from ganvas.recipe.rendering import Tools
     from ganvas.recipe.sheet import Sheet
 
 PANEL = "Pictures"
@@ -60,7 +60,7 @@ def grid(
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=names, codes=codes)
     starts = loading.start_faces(tools, numbers, psi, [])
     faces = {loading.face_title(start): loading.make_recipe(tools, start) for start in starts}
-    draw(sheet.strength_grid(faces, names, columns, size), tools, out, save_codes)
+    draw(sheet.make_strength_grid(faces, names, columns, size), tools, out, save_codes)
 
 
 def animate(
@@ -97,8 +97,8 @@ def animate(
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=named, codes=codes)
     pictures = [loading.make_recipe(tools, loading.start_face(tools, seed, psi, row), step)]
     other = None if to is None else loading.parse_other_face(tools, to, psi)
-    pictures = sheet.frames_between(pictures[0], other, tools.generator.num_ws, frames)
-    draw(sheet.animation(pictures, size, rate, back), tools, out, save_codes)
+    pictures = sheet.interpolate_frames(pictures[0], other, tools.generator.num_ws, frames)
+    draw(sheet.make_animation(pictures, size, rate, back), tools, out, save_codes)
 
 
 def draw(sheet: Sheet, tools: Tools, out: Path, save_codes: Path | None) -> None:

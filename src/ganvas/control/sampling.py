@@ -1,12 +1,12 @@
-"""Codes that meet conditions: faces with chosen attribute values or ranges, everything else as it comes with them.
+"""Sample codes under conditions: faces with chosen attribute values or ranges, and the other attributes drawn jointly.
 
-Lesné et al. sample W conditionally by fixing codes c_k and drawing the others. Here what is fixed is what scores are
-expected, since a c_k is trained away from what goes with it. Of many codes of the generator's own the first is taken that
-meets the conditions, so that the rest comes as it comes with them. Where none does, the nearest is edited by what it lacks.
+Lesné et al. sample W conditionally by fixing codes c_k and drawing the others. Here the expected scores are fixed instead,
+since a c_k is trained to be independent of correlated attributes. Of many drawn codes the first that meets the conditions is
+taken, so that the other attributes have their conditional distribution. Where none does, the nearest is edited by its gap.
 
-A scorer's score scatters about what the code lets expect. Expected scores are therefore kept so far inside a range that
-each sample's score falls into it with the chance ``chance``. That isn't all: far out in W a scorer sees of a rare attribute
-less than is expected, so that codes are drawn a little nearer to the mean (``FREE_PSI``).
+A scorer's score scatters around the score that a code lets expect. Expected scores are therefore kept inside a range by a
+margin such that each sample's score falls into it with the probability ``chance``. Far out in W a scorer reads less of a rare
+attribute than is expected, so codes are drawn a little nearer to the mean (``FREE_PSI``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from ganvas.control.conditions import Range, _check, _check_reach, _column
+from ganvas.control.conditions import Range, check_range, check_reachable, find_attribute
 from ganvas.data.codes import check_generator
 from ganvas.editors.base import Editor
 from ganvas.editors.compact import CompactEditor
@@ -30,13 +30,13 @@ from ganvas.generators.base import Generator, assign_labels, sample, truncate
 from ganvas.types import Labels, Scores, W, WPlus
 
 CANDIDATES = 255
-"""Codes that are looked through for one that meets the conditions, beside the seed's own."""
+"""Codes that are drawn beside the seed's own to find one that meets the conditions."""
 CORRECTIONS = 4
-"""Times that a code is edited: what is expected isn't linear."""
+"""The most edits of a code, since expected scores aren't linear."""
 TOLERANCE = 0.05
-"""How far, in standard deviations, a code may be expected outside of what was asked for without a word."""
+"""How far outside its range, in standard deviations, an expected score may be without a warning."""
 FREE_PSI = 0.85
-"""The truncation psi of codes that are drawn, at the psi of 1 that is asked for."""
+"""The truncation psi of drawn codes at ``psi`` 1."""
 
 
 @torch.no_grad()
@@ -51,26 +51,25 @@ def sample_where(
     chance: float = 0.9,
     labels: Labels | None = None,
 ) -> WPlus:
-    """Codes (n, num_ws, w_dim) that meet ``where`` (attribute -> range or value, in the editor's units); rows are equal.
+    """Sample codes (n, num_ws, w_dim) that meet ``where`` (attribute -> range or value, in the editor's units); rows are equal.
 
-    Code i depends on ``seed + i`` alone, not on ``n``. A value is the probe's reading; a range is met by each score with
-    ``chance``, where there are such faces. ``psi`` truncates what the conditions leave free. ``data.label_files``
-    (n, num_labels) are a
-    conditional generator's, by default ``assign_labels``: a code is chosen among codes of its own label alone. A warning
-    says how many codes are expected outside of what was asked for by more than ``TOLERANCE``, and how far the worst is.
-    Raises GanvasError for an editor without a compact space or of another generator, an unknown attribute, an
-    empty range, one where there are no faces, and labels that the generator doesn't take.
+    Code i depends on ``seed + i`` alone, not on ``n``. A value is the probe's reading; each score is in its range with the
+    probability ``chance``, where there are such faces. ``psi`` truncates what the conditions leave free. ``labels``
+    (n, num_labels) are a conditional generator's, by default ``assign_labels``: a code is chosen among codes of its own label.
+    A warning says how many codes are expected outside their ranges by more than ``TOLERANCE``, and how far the worst is.
+    Raises GanvasError for an editor without a compact space or of another generator, an unknown attribute, a range that is
+    empty or without faces, and labels that the generator doesn't take.
     """
     if not isinstance(editor, CompactEditor):
         raise GanvasError(
-            f"Conditional sampling needs an editor with a compact space, not one of {editor.method!r}: `ganvas balance` draws"
-            " by any."
+            f"Conditional sampling needs an editor with a compact space, not one of {editor.method!r}: `ganvas balance`"
+            " works with any editor."
         )
     check_generator("The editor", editor.generator_name, editor.generator, generator)
     if n < 1:
         raise GanvasError(f"The number of codes must be at least 1, not {n}.")
     if not 0 < chance < 1:
-        raise GanvasError(f"The chance to meet a range lies between 0 and 1, not at {chance}.")
+        raise GanvasError(f"chance must be a probability between 0 and 1, not {chance}.")
     if labels is None:
         labels = assign_labels(generator, range(seed, seed + n))
     elif len(labels) != n:
@@ -78,94 +77,94 @@ def sample_where(
     sides = {name: value if isinstance(value, tuple) else (value, value) for name, value in where.items()}
     if not sides:
         raise GanvasError("Conditional sampling needs at least one condition, like Smiling>1.")
-    columns = [_column(editor, name) for name in sides]
+    columns = [find_attribute(editor, name) for name in sides]
     for name, (low, high) in sides.items():
-        _check(name, low, high)
-        _check_reach(name, low, high)
-    conditioning = _Conditioning(
-        generator, editor, columns, _Wanted.of(editor, columns, list(sides.values()), chance), psi
+        check_range(name, low, high)
+        check_reachable(name, low, high)
+    sampler = _ConditionalSampler(
+        generator, editor, columns, _TargetRanges.from_ranges(editor, columns, list(sides.values()), chance), psi
     )
     # One code at a time: a product's last digits would change with the batch.
-    w = torch.cat([conditioning.code(seed + i, None if labels is None else labels[i : i + 1]) for i in range(n)])
-    missed = conditioning.missed(w)
-    short, worst = missed.amax(1), list(sides)[int(missed.amax(0).argmax())]
-    if (short > TOLERANCE).any():
-        told = f"{int((short > TOLERANCE).sum())} of {n} codes from seed {seed} on are expected outside of what was asked for"
-        farthest = f"{worst} by up to {float(short.max()):.2f} σ"
-        warnings.warn(f"{told}, {farthest}: ask for less, or for fewer things at once.", stacklevel=3)
+    w = torch.cat([sampler.sample_code(seed + i, None if labels is None else labels[i : i + 1]) for i in range(n)])
+    miss = sampler.compute_miss(w)
+    misses, worst = miss.amax(1), list(sides)[int(miss.amax(0).argmax())]
+    if (misses > TOLERANCE).any():
+        count = f"{int((misses > TOLERANCE).sum())} of {n} codes from seed {seed} on are expected outside their ranges"
+        farthest = f"{worst} by up to {float(misses.max()):.2f} σ"
+        warnings.warn(f"{count}, {farthest}: ask for less, or for fewer things at once.", stacklevel=3)
     return generator.expand(w)
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """(conditions,) each: what is asked for lies from ``low`` to ``high``; a ``value`` is the probe's reading, the rest expected
+class _TargetRanges:
+    """Target ranges from ``low`` to ``high``, each (conditions,): of the probe's reading where ``value``, else of expected
     scores."""
 
     low: Tensor
     high: Tensor
     value: Tensor
     margin: Tensor
-    """How far ``low`` and ``high`` lie inside of what was asked for."""
+    """How far ``low`` and ``high`` lie inside the conditions' ranges."""
 
     @classmethod
-    def of(cls, editor: CompactEditor, columns: list[int], sides: list[Range], chance: float) -> _Wanted:
-        """With a margin inside of ranges, so wide that a score falls in with ``chance``, but never past their middle."""
+    def from_ranges(cls, editor: CompactEditor, columns: list[int], sides: list[Range], chance: float) -> _TargetRanges:
+        """Make targets with a margin, so that a score falls into its range with ``chance``, at most up to the range's middle."""
         margin = editor.get_buffer("doubt")[columns] * float(ndtri(chance))
         low = torch.tensor([-math.inf if low is None else low for low, _ in sides]).to(margin)
         high = torch.tensor([math.inf if high is None else high for _, high in sides]).to(margin)
         margin = torch.minimum(margin, (high - low) / 2)
         return cls(low + margin, high - margin, low == high, margin)
 
-    def lacking(self, found: Scores) -> Scores:
-        """How far to move, (n, conditions); 0 where the condition is met."""
-        return torch.minimum(torch.maximum(found, self.low), self.high) - found
+    def compute_gap(self, readings: Scores) -> Scores:
+        """Compute how far to move, (n, conditions); 0 where the condition is met."""
+        return torch.minimum(torch.maximum(readings, self.low), self.high) - readings
 
-    def missed(self, found: Scores) -> Scores:
-        """How far outside of what was asked for, (n, conditions), from 0 on."""
-        return (self.lacking(found).abs() - self.margin).clamp(min=0)
+    def compute_miss(self, readings: Scores) -> Scores:
+        """Compute how far outside the conditions' ranges readings are, (n, conditions), 0 or more."""
+        return (self.compute_gap(readings).abs() - self.margin).clamp(min=0)
 
 
 @dataclass(frozen=True)
-class _Conditioning:
-    """Codes of seeds, brought to what is ``balance.score_ranges``."""
+class _ConditionalSampler:
+    """Codes of seeds, brought to the targets."""
 
     generator: Generator
     editor: CompactEditor
     columns: list[int]
-    wanted: _Wanted
+    targets: _TargetRanges
     psi: float
 
-    def code(self, seed: int, label: Labels | None) -> W:
-        """The w of one seed, (1, w_dim), of the ``label`` (1, num_labels)."""
-        w = self._nearest(seed, label)
-        kept = w.new_zeros(1, len(self.editor.attributes))
-        kept[:, self.columns] = 1.0
+    def sample_code(self, seed: int, label: Labels | None) -> W:
+        """Sample the w of one seed, (1, w_dim), of the ``label`` (1, num_labels)."""
+        w = self._choose_candidate(seed, label)
+        constrained = w.new_zeros(1, len(self.editor.attributes))
+        constrained[:, self.columns] = 1.0
         for _ in range(CORRECTIONS):
-            lacking = self.lacking(w)
-            if not lacking.any():
+            gap = self.compute_gap(w)
+            if not gap.any():
                 break
             changes = w.new_zeros(1, len(self.editor.attributes))
-            changes[:, self.columns] = lacking
-            # What is met already must not be drawn in by what is still lacking.
-            w = w + self.editor.moved(w, changes, torch.maximum(changes.abs(), kept))
+            changes[:, self.columns] = gap
+            # Conditions that are met already must not be changed by the edit for the others.
+            w = w + self.editor.moved(w, changes, torch.maximum(changes.abs(), constrained))
         return w
 
-    def _nearest(self, seed: int, label: Labels | None) -> W:
-        """Of the seed's own code and ``CANDIDATES`` others of its label, truncated, the first that lacks least: (1, w_dim)."""
+    def _choose_candidate(self, seed: int, label: Labels | None) -> W:
+        """Choose the code with the least gap, of the seed's own and ``CANDIDATES`` others of its label, truncated: (1, w_dim)."""
         z = torch.from_numpy(np.random.default_rng((seed, 1)).standard_normal((CANDIDATES, self.generator.z_dim)))
         w = sample(self.generator, 1, 1.0, seed, label)[:, 0]
         w = torch.cat((w, self.generator.mapping(z.to(w), None if label is None else label.expand(len(z), -1))))
         w = truncate(w, self.generator.w_avg, self.psi * FREE_PSI)
-        return w[self.lacking(w).square().sum(1).argmin(0, keepdim=True)]
+        return w[self.compute_gap(w).square().sum(1).argmin(0, keepdim=True)]
 
-    def lacking(self, w: W) -> Scores:
-        """How far each condition is from being met, (n, conditions)."""
-        return self.wanted.lacking(self._found(w))
+    def compute_gap(self, w: W) -> Scores:
+        """Compute how far each condition is from being met, (n, conditions)."""
+        return self.targets.compute_gap(self._read_conditions(w))
 
-    def missed(self, w: W) -> Scores:
-        """How far outside of each condition codes are expected, (n, conditions)."""
-        return self.wanted.missed(self._found(w))
+    def compute_miss(self, w: W) -> Scores:
+        """Compute how far outside each condition codes are expected, (n, conditions)."""
+        return self.targets.compute_miss(self._read_conditions(w))
 
-    def _found(self, w: W) -> Scores:
+    def _read_conditions(self, w: W) -> Scores:
         readings, expected = self.editor.probe(w), self.editor.expect(w)
-        return torch.where(self.wanted.value, readings[:, self.columns], expected[:, self.columns])
+        return torch.where(self.targets.value, readings[:, self.columns], expected[:, self.columns])

@@ -1,4 +1,4 @@
-"""Bringing several readings to chosen values at once, where the move of one attribute also moves the others."""
+"""Solve for the changes that bring several readings to target values, where a change of one attribute also moves others."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from ganvas.editors.base import Editor
 from ganvas.types import WPlus
 
 MAX_ROUNDS = 6
-"""Corrections at most."""
+"""The most corrections."""
 TOLERANCE = 0.01
-"""Standard deviations from their target at which readings count as there: no eye sees them."""
+"""The distance from their targets, in standard deviations, at which readings are near enough: it is invisible."""
 RIDGE = 0.01
-"""What keeps changes small where two attributes hardly move apart."""
+"""Keeps changes small where two attributes hardly move independently."""
 
 
 @torch.no_grad()
 def solve_changes(
     editor: Editor, ws: WPlus, targets: Mapping[str, float], shifts: Mapping[str, float] | None = None
 ) -> dict[str, Tensor]:
-    """The changes, one number a code each, whose edit together with ``shifts`` brings readings to ``control.target_values``.
+    """Solve for the changes, one number a code each, whose edit together with ``shifts`` brings readings to ``targets``.
 
-    A change alone is what is lacking, as the editor is calibrated. Several start from there and are corrected by what is
-    then still lacking, through how far each moves each reading: at most ``MAX_ROUNDS`` times, each code by itself,
-    keeping the nearest changes and halving corrections that don't help.
+    A single change equals the gap, as the editor is calibrated. Several start from their gaps and are corrected by the
+    remaining gap times the inverse of the responses of readings to changes: at most ``MAX_ROUNDS`` times, each code by itself,
+    keeping the best changes and halving corrections that don't help.
     Raises GanvasError for an unknown attribute, or no targets.
     """
     names, shifts = tuple(targets), dict(shifts or {})
     columns = find_columns(names, editor.attributes)
-    goal, here = torch.tensor(list(targets.values())).to(ws), editor.read(ws)[:, columns]
-    best = goal - here
+    target, readings = torch.tensor(list(targets.values())).to(ws), editor.read(ws)[:, columns]
+    best = target - readings
     if len(names) + len(shifts) == 1:
         return dict(zip(names, best.T, strict=True))
 
-    def lacking(changes: Tensor) -> Tensor:
+    def compute_gap(changes: Tensor) -> Tensor:
         moved = editor.edit(ws, {**shifts, **dict(zip(names, changes.T, strict=True))})
-        return goal - editor.read(moved)[:, columns]
+        return target - editor.read(moved)[:, columns]
 
-    responses = torch.stack([editor.read(editor.edit(ws, {name: 1.0}))[:, columns] - here for name in names], 1)
-    correction = _inverse(responses)
-    left, share = lacking(best), torch.ones_like(best[:, :1])
+    responses = torch.stack([editor.read(editor.edit(ws, {name: 1.0}))[:, columns] - readings for name in names], 1)
+    correction = _invert_responses(responses)
+    gap, share = compute_gap(best), torch.ones_like(best[:, :1])
     for _ in range(MAX_ROUNDS):
-        far = left.abs().amax(1, keepdim=True)
-        if (far < TOLERANCE).all():
+        distance = gap.abs().amax(1, keepdim=True)
+        if (distance < TOLERANCE).all():
             break
-        tried = best + share * (far >= TOLERANCE) * torch.einsum("ni,nij->nj", left, correction)
-        rest = lacking(tried)
-        nearer = rest.abs().amax(1, keepdim=True) < far
-        best, left = torch.where(nearer, tried, best), torch.where(nearer, rest, left)
-        share = torch.where(nearer, share, share / 2)
+        trial = best + share * (distance >= TOLERANCE) * torch.einsum("ni,nij->nj", gap, correction)
+        trial_gap = compute_gap(trial)
+        improved = trial_gap.abs().amax(1, keepdim=True) < distance
+        best, gap = torch.where(improved, trial, best), torch.where(improved, trial_gap, gap)
+        share = torch.where(improved, share, share / 2)
     return dict(zip(names, best.T, strict=True))
 
 
-def _inverse(responses: Tensor) -> Tensor:
-    """From readings (n, k) to the changes that give them, (n, k, k); singular responses give small changes."""
+def _invert_responses(responses: Tensor) -> Tensor:
+    """Invert responses (n, k, k) by a ridge: maps readings to changes, which stay small where responses are singular."""
     r = responses.double()
     ridge = RIDGE * torch.eye(r.shape[1]).to(r)
     return (r.mT @ torch.linalg.inv(r @ r.mT + ridge)).to(responses)

@@ -1,1 +1,1 @@
-"""Labelled codes, how they are made and kept, and what is fitted on them alone."""
+"""Labelled codes: how they are made, stored and read, and the statistics that are fitted on them alone."""

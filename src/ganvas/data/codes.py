@@ -1,4 +1,4 @@
-"""Codes files: W+ codes as safetensors, which know their generator and are known by their sha256."""
+"""Codes files: W+ codes as safetensors with their generator's fingerprint; recipes refer to them by their sha256."""
 
 from __future__ import annotations
 
@@ -30,39 +30,41 @@ class Codes:
     sha256: str
     rows: Sequence[int]
 
-    def code(self, row: int) -> WPlus:
-        """One code, (1, num_ws, w_dim). Raises GanvasError where the file has no such row."""
+    def get_code(self, row: int) -> WPlus:
+        """Return the code of one row of the file, (1, num_ws, w_dim). Raises GanvasError where there is none."""
         if row not in self.rows:
             last = self.rows[-1]
             raise GanvasError(f"There is no row {row} among these codes: their rows go from {self.rows[0]} to {last}.")
         return self.ws[self.rows.index(row)][None]
 
     def to(self, device: torch.device) -> Codes:
-        """The same codes on another device."""
+        """Return the same codes on another device."""
         return Codes(self.ws.to(device), self.sha256, self.rows)
 
 
 def save_codes(path: str | Path, ws: WPlus, generator: Generator) -> None:
     """Write codes (n, num_ws, w_dim) in float32; equal codes give equal bytes, so an equal sha256."""
-    about = {
+    metadata = {
         "kind": KIND,
         "version": VERSION,
         "generator": {"name": generator.name, "fingerprint": generator.fingerprint},
     }
-    save_tensors(path, {"ws": ws.float()}, about)
+    save_tensors(path, {"ws": ws.float()}, metadata)
 
 
 def load_codes(path: str | Path, generator: Generator) -> Codes:
-    """All codes of a file, on the generator's device.
+    """Load all codes of a file, on the generator's device.
 
-    Raises GanvasError for a file that is missing, cut short, no codes file, or of another generator (both are named).
+    Raises GanvasError for a file that is missing, damaged, no codes file, or of another generator (both are named).
     """
-    tensors, about = load_tensors(path)
-    if about.get("kind") != KIND:
+    tensors, metadata = load_tensors(path)
+    if metadata.get("kind") != KIND:
         raise GanvasError(f"{path} isn't a codes file: --save-codes writes one.")
-    if about.get("version") != VERSION:
-        raise GanvasError(f"{path} has version {about.get('version')!r} of codes files: this ganvas reads {VERSION}.")
-    owner = about.get("generator")
+    if metadata.get("version") != VERSION:
+        raise GanvasError(
+            f"{path} has version {metadata.get('version')!r} of codes files: this version of ganvas reads {VERSION}."
+        )
+    owner = metadata.get("generator")
     owner = owner if isinstance(owner, dict) else {}
     check_generator(path, owner.get("name"), owner.get("fingerprint"), generator)
     ws = tensors.get("ws")
@@ -74,23 +76,23 @@ def load_codes(path: str | Path, generator: Generator) -> Codes:
     return Codes(ws.float().to(generator.device), digest, range(len(ws)))
 
 
-def check_generator(what: object, name: object, fingerprint: object, generator: Generator) -> None:
-    """Raises GanvasError, naming both, where the generator that ``what`` belongs to isn't ``generators.base``."""
+def check_generator(origin: object, name: object, fingerprint: object, generator: Generator) -> None:
+    """Raise GanvasError, naming both, where the generator that ``origin`` belongs to isn't ``generator``."""
     if fingerprint != generator.fingerprint:
-        other, this = f"{name!r} ({str(fingerprint)[:12]})", f"{generator.name!r} ({generator.fingerprint[:12]})"
-        raise GanvasError(f"{what} is for generator {other}, not for {this}.")
+        given, expected = f"{name!r} ({str(fingerprint)[:12]})", f"{generator.name!r} ({generator.fingerprint[:12]})"
+        raise GanvasError(f"{origin} is for generator {given}, not for {expected}.")
 
 
-def pack(codes: Codes, rows: Sequence[int]) -> dict[str, Any]:
-    """Some rows as a JSON value, bit for bit, for a picture that carries its codes."""
-    chosen = torch.cat([codes.code(row) for row in rows])
+def pack_codes(codes: Codes, rows: Sequence[int]) -> dict[str, Any]:
+    """Return some rows as a JSON value, bit for bit, for a picture that carries its codes."""
+    chosen = torch.cat([codes.get_code(row) for row in rows])
     data = chosen.detach().cpu().contiguous().numpy().astype("<f4").tobytes()
     return {"sha256": codes.sha256, "rows": list(rows), "ws": base64.b64encode(data).decode()}
 
 
-def unpack(value: Any, origin: object, generator: Generator) -> Codes:
-    """The inverse of ``pack``. Raises GanvasError where ``value`` isn't codes for this generator."""
-    damaged = GanvasError(f"{origin} carries codes that can't be read for generator {generator.name!r}.")
+def unpack_codes(value: Any, origin: object, generator: Generator) -> Codes:
+    """Read the value of ``pack_codes``. Raises GanvasError where ``value`` isn't codes for this generator."""
+    damaged = GanvasError(f"{origin} carries codes that are damaged or don't fit generator {generator.name!r}.")
     if not isinstance(value, dict) or value.keys() != {"sha256", "rows", "ws"}:
         raise damaged
     sha256, rows, text = value["sha256"], value["rows"], value["ws"]

@@ -1,4 +1,4 @@
-"""Labelled codes: a generator seen through a scorer. All that an editor learns from.
+"""Labelled codes: codes of a generator with the scores of their pictures. Editors learn from nothing else.
 
 ``data.label.label`` makes them, ``data.label_files.load_labels`` reads them back; both end in ``make_dataset``.
 """
@@ -21,9 +21,9 @@ from ganvas.types import Scores, W, WPlus
 
 @dataclass(frozen=True)
 class Source:
-    """Where codes come from: seeds at ``psi`` (``seeds.label_seeds`` from ``seed`` on), or a codes file known by its sha256.
+    """The source of codes: seeds at ``psi`` (``seeds.label_seeds`` from ``seed`` on), or the sha256 of a codes file.
 
-    ``batch``: so many codes at a time went through the mapping network, which changes their last bits.
+    ``batch``: how many codes at a time went through the mapping network, which changes their last bits.
     A selection of rows (``LatentDataset.subset``) has neither seed nor file.
     """
 
@@ -70,7 +70,7 @@ class LatentDataset:
     @property
     def w(self) -> W:
         """The codes as (n, w_dim): of W+ codes, the mean of the rows."""
-        return _rows_mean(self.codes)
+        return _average_rows(self.codes)
 
     def ws(self, index: Tensor | slice, num_ws: int) -> WPlus:
         """Return some codes as W+ codes; codes of W are expanded without copying memory.
@@ -89,7 +89,7 @@ class LatentDataset:
         if codes.ndim == 2:
             return codes.unsqueeze(1).expand(-1, num_ws, -1)
         if codes.shape[1] != num_ws:
-            raise GanvasError(f"These W+ codes have {codes.shape[1]} rows, the generator takes {num_ws}.")
+            raise GanvasError(f"These W+ codes have {codes.shape[1]} rows, but the generator takes {num_ws}.")
         return codes
 
     def normals(self) -> Scores:
@@ -167,54 +167,54 @@ def make_dataset(
     generator: str,
     scorer: str,
 ) -> LatentDataset:
-    """A dataset with ``data.gaussianize`` and ``data.probe`` fitted; W+ codes are probed at the mean of their rows.
+    """Make a dataset, with ``gaussianize`` and ``probe`` fitted; W+ codes are probed at the mean of their rows.
 
-    Raises GanvasError where shapes or names disagree, a number isn't finite, or an attribute has one score everywhere.
+    Raises GanvasError where shapes or names disagree, a number isn't finite, or an attribute has the same score everywhere.
     """
     if scores.shape != (len(codes), len(attributes)) or len(kinds) != len(attributes):
         shapes = f"{tuple(scores.shape)} for {len(codes)} codes, {len(attributes)} attributes and {len(kinds)} kinds"
         raise GanvasError(f"Scores must have one row a code and one column an attribute, not {shapes}.")
     if len(set(attributes)) != len(attributes) or not attributes:
         raise GanvasError(
-            f"Attributes must be at least one and have different names, not {', '.join(attributes) or 'none'}."
+            f"There must be at least one attribute, and no two of one name, not {', '.join(attributes) or 'none'}."
         )
     for kind in kinds:
         if kind not in KINDS:
             raise unknown("kind of score", kind, KINDS)
     if not torch.isfinite(codes).all():
-        raise GanvasError("Some codes hold numbers that aren't finite: nothing can be learned from them.")
+        raise GanvasError("Some codes hold numbers that aren't finite: sample or invert them again.")
     normal = gaussianize.fit(scores, attributes)
-    fitted = probe.fit_probe(_rows_mean(codes), normal(scores))
+    fitted = probe.fit_probe(_average_rows(codes), normal(scores))
     return LatentDataset(codes, scores, attributes, kinds, source, generator, scorer, normal, fitted)
 
 
 def smooth_scores(data: LatentDataset, folds: int = 5) -> Scores:
-    """The scores (n, attributes) as the codes of other faces predict them: what a scorer saw, without its errors.
+    """Predict the scores (n, attributes) of each code from the other folds, which averages out a scorer's errors.
 
-    Out-of-fold ridge regression of the raw scores (logits) on 150 principal components; for training scorers anew.
+    Out-of-fold ridge regression of the raw scores (logits) on principal components, for training scorers anew.
     """
     return probe.predict_out_of_fold(data.w, data.scores, folds)
 
 
-def probe_quality(data: LatentDataset, folds: int = 5) -> Tensor:
-    """How well probes read attributes of codes that they have not seen, (attributes,): out-of-fold correlation."""
+def measure_probe_quality(data: LatentDataset, folds: int = 5) -> Tensor:
+    """Measure how well probes read attributes of held-out codes, (attributes,): out-of-fold correlation."""
     normals = data.normals()
-    pairs = [
+    centred = [
         x.double() - x.mean(0, dtype=torch.float64)
         for x in (normals, probe.predict_out_of_fold(data.w, normals, folds))
     ]
-    return torch.cosine_similarity(*pairs, dim=0).float()
+    return torch.cosine_similarity(*centred, dim=0).float()
 
 
-def find_columns(wanted: tuple[str, ...] | list[str], attributes: tuple[str, ...]) -> list[int]:
-    """Find the columns of the attributes ``wanted``. Raises GanvasError for a name that ``attributes`` lack, or none at all."""
-    if not wanted:
-        raise GanvasError(f"No attributes are asked for: pick some of {', '.join(attributes)}.")
-    for name in wanted:
+def find_columns(names: tuple[str, ...] | list[str], attributes: tuple[str, ...]) -> list[int]:
+    """Find the columns of ``names`` in ``attributes``. Raises GanvasError for an unknown name, or no names."""
+    if not names:
+        raise GanvasError(f"No attributes are given: pick some of {', '.join(attributes)}.")
+    for name in names:
         if name not in attributes:
             raise unknown("attribute", name, attributes)
-    return [attributes.index(name) for name in wanted]
+    return [attributes.index(name) for name in names]
 
 
-def _rows_mean(codes: Tensor) -> Tensor:
+def _average_rows(codes: Tensor) -> Tensor:
     return codes if codes.ndim == 2 else codes.mean(1)

@@ -1,4 +1,4 @@
-"""How far a code lies from the codes that a generator draws: the bound that keeps edits honest."""
+"""The distribution of W: the Mahalanobis distance of codes from drawn codes, and its bound."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from ganvas.seeds import DISTRIBUTION_SEED
 from ganvas.types import W, WPlus
 
 PERCENTILE = 99.9
-"""Of a thousand sampled codes one lies beyond the bound."""
+"""The share of drawn codes within the bound, in percent."""
 RIDGE = 1e-3
-"""What is added to every eigenvalue of the covariance, as a share of their mean.
+"""Added to every eigenvalue of the covariance, as a share of their mean.
 
-W of StyleGAN2 has a long tail: half of its 512 directions hold 5 % of the variance, the smallest 1/2000 of the
-largest's. Those eigenvalues are small but real: 20,000 codes estimate them well (bound 33.2 on the codes fitted, 34.2
-on fresh ones), so they must count, or an edit could leave W through them. The ridge is 1/20 of the smallest; it moves
-the bound by 0.4 %, and only gives directions that hold no variance at all (a degenerate generator) a finite weight.
+W of StyleGAN2 has a long tail of small eigenvalues, which must count, or an edit could leave W through them. The ridge is far
+below the smallest: it only gives directions without any variance (of a degenerate generator) a finite weight.
 """
 CHUNK = 4096
 
@@ -47,24 +45,24 @@ class Distribution:
         return float(self.bounds[-1])
 
     def mahalanobis(self, codes: W | WPlus) -> Tensor:
-        """The Mahalanobis distance of each code from the mean, (n,); of a W+ code the largest of its rows'."""
+        """Compute the Mahalanobis distance of each code from the mean, (n,); of a W+ code the largest of its rows'."""
         if codes.ndim == 3 and torch.equal(codes, codes[:, :1].expand_as(codes)):
             codes = codes[:, 0]
         distances = ((codes - self.mean.to(codes)) @ self.whitening.to(codes)).norm(dim=-1)
         return distances if codes.ndim == 2 else distances.amax(1)
 
     def contains(self, codes: W | WPlus) -> Tensor:
-        """Which codes lie within the bound, (n,), bool."""
+        """Tell which codes lie within the bound, (n,), bool."""
         return self.mahalanobis(codes) <= self.bound
 
-    def leading(self, components: int) -> Distribution:
-        """The distribution over the leading principal components only, with its own bound.
+    def select_leading(self, components: int) -> Distribution:
+        """Return the distribution over the leading principal components only, with its own bound.
 
-        In 512 dimensions the bound is loose: the distance of an ordinary code is already 22, and one that moves 25
-        standard deviations along one direction stays within 34. Over 60 components it may move 10.
+        In many dimensions the bound is loose along a single direction, since the distance of an ordinary code is near it
+        already; over few components it is tight. Raises GanvasError for an impossible number of components.
         """
         if not 1 <= components <= len(self.bounds):
-            raise GanvasError(f"The number of components is 1 to {len(self.bounds)}, not {components}.")
+            raise GanvasError(f"The number of components must be from 1 to {len(self.bounds)}, not {components}.")
         return Distribution(self.mean, self.whitening[:, :components], self.bounds[:components], self.generator)
 
 
@@ -87,7 +85,7 @@ def fit_distribution(generator: Generator, n: int = 20_000, seed: int = DISTRIBU
 
 @torch.no_grad()
 def _draw(generator: Generator, seed: int, n: int) -> Tensor:
-    """The codes of ``n`` seeds, float64 on the CPU."""
+    """Draw the codes of ``n`` seeds, float64 on the CPU."""
     starts = range(seed, seed + n, CHUNK)
     chunks = [map_seeds(generator, range(s, min(s + CHUNK, seed + n))) for s in starts]
     return torch.cat(chunks).double().cpu()

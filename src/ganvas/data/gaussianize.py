@@ -1,6 +1,6 @@
 """Scores to normal scores and back: histogram equalisation, then the inverse normal distribution function.
 
-Lesné et al., section 4.1: logits and probabilities crowd at their ends, and a code learned from them would be bimodal.
+Lesné et al., section 4.1: logits and probabilities accumulate at their ends, and codes learned from them would be bimodal.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ganvas.types import Scores
 
 KNOTS = 1024
 TAIL = 0.5
-"""The line beyond the fitted range has the mean slope of this many standard deviations at its end.
+"""The standard deviations at each end whose mean slope the line beyond the fitted range has.
 
-The last two scores alone would not do: they may lie as near to each other, or as far apart, as chance has it.
+The distance of the last two scores alone would be random.
 """
 
 
@@ -34,7 +34,7 @@ class Gaussianize(nn.Module):
 
     def __init__(self, scores: Tensor, normals: Tensor) -> None:
         super().__init__()
-        # Files of editors name them by themselves.
+        # Editors' files store them under names of their own.
         self.register_buffer("scores", convert_to_normal(scores), persistent=False)
         self.register_buffer("normals", convert_to_normal(normals), persistent=False)
 
@@ -47,15 +47,15 @@ class Gaussianize(nn.Module):
         return self
 
     def forward(self, scores: Scores) -> Scores:
-        """Normal scores: over the fitted data each attribute is distributed as N(0, 1)."""
+        """Return normal scores; over the fitted data each attribute is distributed as N(0, 1)."""
         return _interpolate(scores, self.scores, self.normals)
 
     def inverse(self, normals: Scores) -> Scores:
-        """The scores that have these normal scores."""
+        """Return the scores that have these normal scores."""
         return _interpolate(normals, self.normals, self.scores)
 
     def select(self, columns: list[int]) -> Gaussianize:
-        """The map of some attributes only."""
+        """Return the map of some attributes only."""
         return Gaussianize(self.scores[:, columns], self.normals[:, columns])
 
 
@@ -71,25 +71,23 @@ def fit(scores: Scores, attributes: tuple[str, ...], knots: int = KNOTS) -> Gaus
 
 def _fit_column(values: np.ndarray, name: str, knots: int) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(values).all():
-        raise GanvasError(f"Attribute {name!r} has scores that aren't finite: nothing can be learned from them.")
+        raise GanvasError(f"Attribute {name!r} has scores that aren't finite: leave it out or score again.")
     x, counts = np.unique(values, return_counts=True)
     if len(x) < 2:
-        raise GanvasError(
-            f"Attribute {name!r} has one score everywhere, nothing to learn from: select the other attributes."
-        )
+        raise GanvasError(f"Attribute {name!r} has the same score everywhere, so nothing can be learned: leave it out.")
     middle = (np.cumsum(counts) - counts / 2) / len(values)
     normals = torch.special.ndtri(torch.from_numpy(middle)).numpy()
     if len(x) > knots:
         # Even in the normal score, so that the tails keep their knots.
-        wanted = np.interp(np.linspace(normals[0], normals[-1], knots), normals, np.arange(len(x)))
-        kept = np.unique(wanted.round().astype(int))
-        x, normals = x[kept], normals[kept]
+        places = np.interp(np.linspace(normals[0], normals[-1], knots), normals, np.arange(len(x)))
+        chosen = np.unique(places.round().astype(int))
+        x, normals = x[chosen], normals[chosen]
     # One knot beyond each end starts its line. Attributes share one matrix: short columns go on along the upper one.
     # Each line's slope spans at least TAIL, where the data does.
     upper = max(np.searchsorted(normals, normals[-1] - TAIL, "right") - 1, 0)
     lower = min(np.searchsorted(normals, normals[0] + TAIL), len(x) - 1)
-    beyond = np.arange(1, knots - len(x) + 2)
-    ends = [(2 * v[0] - v[lower], v[-1] + beyond * (v[-1] - v[upper])) for v in (x, normals)]
+    steps = np.arange(1, knots - len(x) + 2)
+    ends = [(2 * v[0] - v[lower], v[-1] + steps * (v[-1] - v[upper])) for v in (x, normals)]
     return np.hstack((ends[0][0], x, ends[0][1])), np.hstack((ends[1][0], normals, ends[1][1]))
 
 

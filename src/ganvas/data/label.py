@@ -1,9 +1,9 @@
-"""label(): a generator seen through a scorer, in shards that survive a kill at any moment.
+"""Label codes of a generator by a scorer, in shards, so that a run can be stopped at any moment.
 
-A folder holds ``index.json`` (what is labelled, by whom), ``scores-00000.safetensors`` … and, where pictures are kept,
+A folder holds ``index.json`` (the generator, scorer and seeds), ``scores-00000.safetensors`` … and, where pictures are kept,
 ``images-00000.safetensors`` …: ``jpeg``, JPEG files one after another, and ``sizes``, their lengths in bytes. Each
-shard says in its metadata what it was made of, and is taken up only by a run that would make the same; a damaged one
-is made again.
+shard's metadata says what it depends on, and only a run that would make the same shard reuses it; a damaged one is made
+again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ganvas.data.label_files import (
     draw_batch,
     draw_codes,
     load_labels,
-    read_about,
+    parse_header,
 )
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
@@ -46,12 +46,13 @@ from ganvas.scorers.base import Scorer
 from ganvas.seeds import LABEL_SEED, label_seeds
 from ganvas.types import Images, Scores
 
-SHARD = 256
-"""Faces a file: what a kill loses at most, and how many codes are drawn at a time."""
-BATCH = 32
-"""Pictures scored at a time: what any memory holds."""
+SHARD_SIZE = 256
+"""Faces a file: the most that a stopped run loses, and how many codes are drawn at a time."""
+BATCH_SIZE = 32
+"""Pictures scored at a time: they fit into any memory."""
 
-LabelProgress = Callable[[int], None]
+Advance = Callable[[int], None]
+"""Takes how many more faces are done."""
 
 
 def label(
@@ -64,7 +65,7 @@ def label(
     out: str | Path | None = None,
     keep_images: bool = False,
     progress: bool = False,
-    _shard: int = SHARD,
+    _shard: int = SHARD_SIZE,
 ) -> LatentDataset:
     """Label the codes of ``n`` seeds with the scores of their pictures.
 
@@ -90,35 +91,35 @@ def label(
         GanvasError: ``n``, ``psi`` or a seed is out of range, the folder can't be written or holds other labels (before anything
             is written), or scores aren't finite or have the same value everywhere.
     """
-    _check(n, psi, seed)
-    view = _View(generator, scorer, Source(seed, float(psi), None, _shard))
+    _check_arguments(n, psi, seed)
+    view = _ScoredGenerator(generator, scorer, Source(seed, float(psi), None, _shard))
     if out is not None:
-        _open(_Folder(view, Path(out), keep_images), n).make(n, progress)
+        _open_folder(_Folder(view, Path(out), keep_images), n).label_missing(n, progress)
         return load_labels(out, generator)
     if keep_images:
-        raise GanvasError("Pictures can only be kept in a folder: give out=….")
-    with _progress(n, n, progress) as tick:
+        raise GanvasError("keep_images needs a folder for the pictures: give out=….")
+    with _show_progress(n, n, progress) as advance:
         starts = range(0, n, _shard)
-        scores = torch.cat([view.score(view.render(start, min(_shard, n - start), tick)) for start in starts])
+        scores = torch.cat([view.score(view.render(start, min(_shard, n - start), advance)) for start in starts])
     codes, names = (draw_codes(generator, n, view.source), (scorer.attributes, scorer.kinds))
-    return make_dataset(codes, scores, *names, view.source, generator.fingerprint, view.scored_by)
+    return make_dataset(codes, scores, *names, view.source, generator.fingerprint, view.scorer_id)
 
 
 def render_batch(device: torch.device) -> int:
-    """Codes that are rendered at a time: one on a CPU, whose caches hold no more, and a batch where it takes that to be busy."""
-    return 1 if device.type == "cpu" else BATCH
+    """Return how many codes to render at a time: one on a CPU, whose caches hold no more, else a batch."""
+    return 1 if device.type == "cpu" else BATCH_SIZE
 
 
 @dataclass(frozen=True)
-class _View:
-    """A generator seen through a scorer."""
+class _ScoredGenerator:
+    """A generator whose pictures a scorer scores."""
 
     generator: Generator
     scorer: Scorer
     source: Source
 
     @property
-    def scored_by(self) -> str:
+    def scorer_id(self) -> str:
         return f"{self.scorer.name}:{self.scorer.fingerprint}"
 
     @property
@@ -131,26 +132,26 @@ class _View:
         return str(self.generator.dtype).removeprefix("torch.")
 
     @torch.no_grad()
-    def render(self, start: int, rows: int, tick: LabelProgress) -> Iterator[Images]:
-        """Pictures (1, 3, size, size), one after the other."""
+    def render(self, start: int, rows: int, advance: Advance) -> Iterator[Images]:
+        """Yield pictures (1, 3, size, size), one after the other."""
         ws = draw_batch(self.generator, self.source, start)[:rows]
         for codes in ws.split(render_batch(self.generator.device)):
             for picture in downscale(self.generator.synthesis(codes), self.size).split(1):
                 yield picture
-                tick(1)
+                advance(1)
 
     @torch.no_grad()
     def score(self, pictures: Iterable[Images]) -> Scores:
-        """Scores (rows, attributes), ``BATCH`` pictures at a time. Raises GanvasError where one isn't finite."""
+        """Score pictures, (rows, attributes), ``BATCH_SIZE`` at a time. Raises GanvasError where a score isn't finite."""
         rows, batch = [], []
         for picture in pictures:
             batch.append(picture)
-            if len(batch) == BATCH:
+            if len(batch) == BATCH_SIZE:
                 rows.append(self._score_batch(batch))
                 batch = []
         scores = torch.cat([*rows, self._score_batch(batch)] if batch else rows)
         if not torch.isfinite(scores).all():
-            raise GanvasError(f"Scorer {self.scorer.name!r} gave scores that aren't finite: they can't be labels.")
+            raise GanvasError(f"Scorer {self.scorer.name!r} gave scores that aren't finite: check its weights.")
         return scores
 
     def _score_batch(self, batch: list[Tensor]) -> Tensor:
@@ -159,21 +160,21 @@ class _View:
 
 @dataclass(frozen=True)
 class _Folder:
-    """Where shards go, with pictures or without."""
+    """A folder of shards, with pictures or without."""
 
-    view: _View
+    view: _ScoredGenerator
     path: Path
-    kept: bool
+    keep_images: bool
 
-    def index(self, n: int) -> dict[str, Any]:
-        """``index.json`` for ``n`` faces."""
+    def describe(self, n: int) -> dict[str, Any]:
+        """Return the content of ``index.json`` for ``n`` faces."""
         view, generator, scorer = self.view, self.view.generator, self.view.scorer
         names = (scorer.attributes, scorer.kinds)
-        labels = LabelScores(n, view.source, generator.name, generator.fingerprint, view.scored_by, *names)
-        return labels.about() | {"dtype": view.dtype, "keep_images": self.kept}
+        labels = LabelScores(n, view.source, generator.name, generator.fingerprint, view.scorer_id, *names)
+        return labels.describe() | {"dtype": view.dtype, "keep_images": self.keep_images}
 
-    def about_images(self, k: int) -> dict[str, Any]:
-        """What the pictures of shard ``k`` depend on: equal descriptions, equal bytes."""
+    def describe_images(self, k: int) -> dict[str, Any]:
+        """Describe all that the pictures of shard ``k`` depend on: equal descriptions, equal bytes."""
         source = self.view.source
         return {
             "kind": "images",
@@ -186,94 +187,94 @@ class _Folder:
             "size": self.view.size,
         }
 
-    def about_scores(self, k: int) -> dict[str, Any]:
-        """What the scores of shard ``k`` depend on."""
-        scorer = {"scorer": self.view.scored_by, "attributes": list(self.view.scorer.attributes), "batch": BATCH}
-        return self.about_images(k) | scorer | {"kind": "scores", "keep_images": self.kept}
+    def describe_scores(self, k: int) -> dict[str, Any]:
+        """Describe all that the scores of shard ``k`` depend on."""
+        scorer = {"scorer": self.view.scorer_id, "attributes": list(self.view.scorer.attributes), "batch": BATCH_SIZE}
+        return self.describe_images(k) | scorer | {"kind": "scores", "keep_images": self.keep_images}
 
-    def make(self, n: int, progress: bool) -> None:
-        """Make what is missing or damaged of ``n`` faces."""
+    def label_missing(self, n: int, progress: bool) -> None:
+        """Make the shards of ``n`` faces that are missing or damaged."""
         batch = self.view.source.batch
         rows = {k: min(batch, n - k * batch) for k in range(-(-n // batch))}
-        todo = [k for k in rows if not self._is_done(k, rows[k])]
-        with _progress(n, sum(rows[k] for k in todo), progress) as tick:
-            for k in todo:
-                self._make_shard(k, rows[k], tick)
+        remaining = [k for k in rows if not self._is_done(k, rows[k])]
+        with _show_progress(n, sum(rows[k] for k in remaining), progress) as advance:
+            for k in remaining:
+                self._make_shard(k, rows[k], advance)
 
     def _is_done(self, k: int, rows: int) -> bool:
-        scores = load_shard(scores_path(self.path, k), "scores", self.about_scores(k), rows)
-        return scores is not None and (not self.kept or self._load_images(k, rows) is not None)
+        scores = load_shard(scores_path(self.path, k), "scores", self.describe_scores(k), rows)
+        return scores is not None and (not self.keep_images or self._load_images(k, rows) is not None)
 
     def _load_images(self, k: int, rows: int) -> dict[str, Tensor] | None:
-        """The kept pictures of shard ``k``, if they are whole. Raises GanvasError where they are other pictures."""
-        path, about = images_path(self.path, k), self.about_images(k)
-        images = load_shard(path, "sizes", about, rows)
+        """Load the pictures of shard ``k``, None if missing or damaged. Raises GanvasError where they are other pictures."""
+        path, metadata = images_path(self.path, k), self.describe_images(k)
+        images = load_shard(path, "sizes", metadata, rows)
         if images is None:
-            check_shard_owner(path, about)
+            check_shard_owner(path, metadata)
         return images
 
-    def _make_shard(self, k: int, rows: int, tick: LabelProgress) -> None:
-        """Pictures first, if they are kept and not there, then scores."""
+    def _make_shard(self, k: int, rows: int, advance: Advance) -> None:
+        """Make the pictures, if they are kept and missing, then the scores."""
         view, start = self.view, k * self.view.source.batch
-        if not self.kept:
-            scores = view.score(view.render(start, rows, tick))
+        if not self.keep_images:
+            scores = view.score(view.render(start, rows, advance))
         elif images := self._load_images(k, rows):
             scores = view.score(decode_pictures(images, rows))
-            tick(rows)
+            advance(rows)
         else:
-            images = encode_pictures(view.render(start, rows, tick))
-            save_shard(images_path(self.path, k), images, self.about_images(k))
+            images = encode_pictures(view.render(start, rows, advance))
+            save_shard(images_path(self.path, k), images, self.describe_images(k))
             scores = view.score(decode_pictures(images, rows))
-        save_shard(scores_path(self.path, k), {"scores": scores}, self.about_scores(k))
+        save_shard(scores_path(self.path, k), {"scores": scores}, self.describe_scores(k))
 
 
-def _check(n: int, psi: float, seed: int) -> None:
+def _check_arguments(n: int, psi: float, seed: int) -> None:
     if n < 1:
         raise GanvasError(f"The number of faces must be at least 1, not {n}.")
     if not abs(psi) < MAX_PSI:
-        raise GanvasError(f"psi must be a number, 1 or less for natural faces, not {psi}.")
+        raise GanvasError(f"psi must be a finite number, 1 or less for natural faces, not {psi}.")
     if seed < 0 or label_seeds(1, seed, n - 1)[0] >= 2**32:
-        raise GanvasError(f"Seeds go from 0 to {2**32 - 1}: {n} of them can't start at {seed}.")
+        raise GanvasError(f"Seeds must be from 0 to {2**32 - 1}: {n} of them can't start at {seed}.")
 
 
-def _open(folder: _Folder, n: int) -> _Folder:
-    """The folder with its index written; one that has pictures goes on keeping them.
+def _open_folder(folder: _Folder, n: int) -> _Folder:
+    """Write the folder's index and return the folder; one that has pictures goes on keeping them.
 
     Raises GanvasError where it can't be written or holds other labels.
     """
     path = folder.path / INDEX
     if path.exists():
-        old = read_json(path)
-        read_about(old, path)
-        folder = _Folder(folder.view, folder.path, folder.kept or old.get("keep_images") is True)
-        _compare(old, folder.index(n), folder.path)
-    write_json(path, folder.index(n))
-    # What a killed run was writing; the names are those of files.whole.
+        stored_index = read_json(path)
+        parse_header(stored_index, path)
+        folder = _Folder(folder.view, folder.path, folder.keep_images or stored_index.get("keep_images") is True)
+        _check_same_labels(stored_index, folder.describe(n), folder.path)
+    write_json(path, folder.describe(n))
+    # Temporary files of a run that was stopped, as io.files.atomic_write names them.
     for pattern in ("scores-*", "images-*", INDEX):
         for leftover in folder.path.glob(f".{pattern}.*"):
             leftover.unlink(missing_ok=True)
     return folder
 
 
-def _compare(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
-    rest = [] if old.get("keep_images") else ["scorer", "attributes"]
-    for key in ["generator", "seed", "psi", "shard", "dtype", "keep_images", *rest]:
-        was, now = (_show(value.get(key)) for value in (old, new))
-        if was != now:
-            raise GanvasError(f"{folder} holds labels whose {key} is {was}, not {now}: use another folder.")
+def _check_same_labels(stored_index: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
+    more = [] if stored_index.get("keep_images") else ["scorer", "attributes"]
+    for key in ["generator", "seed", "psi", "shard", "dtype", "keep_images", *more]:
+        stored, given = (_format_value(value.get(key)) for value in (stored_index, new))
+        if stored != given:
+            raise GanvasError(f"{folder} holds labels whose {key} is {stored}, not {given}: use another folder.")
 
 
-def _show(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, dict):
         return f"{value['name']} ({value['fingerprint'][:12]})"
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 @contextmanager
-def _progress(n: int, todo: int, shown: bool) -> Iterator[LabelProgress]:
-    """``tick(k)`` says that ``k`` more of the ``todo`` faces are done."""
+def _show_progress(n: int, remaining: int, shown: bool) -> Iterator[Advance]:
+    """Yield a function that takes how many more of the ``remaining`` faces are done, and shows it."""
     if not shown:
         yield lambda k: None
         return
-    with show_advance("Faces", n, n - todo) as tick:
-        yield tick
+    with show_advance("Faces", n, n - remaining) as advance:
+        yield advance

@@ -1,7 +1,7 @@
-"""A person's own labels: a CSV of ``index,attribute,…``, a row a picture that ``ganvas sample`` drew.
+"""A user's own labels: a CSV of ``index,attribute,…``, one row for each picture that ``ganvas sample`` drew.
 
-``index`` is the picture's seed; a column of nothing but 0 and 1 says who has an attribute, any other holds values. Empty cells
-aren't read: leave such rows out.
+``index`` is the picture's seed; a column of only 0 and 1 says which pictures have an attribute, any other holds values. Cells
+must not be empty: leave such rows out.
 """
 
 from __future__ import annotations
@@ -22,65 +22,66 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, map_seeds, truncate
 
 LABEL_LOGIT = 4.0
-"""The logit that stands for a yes, its negative for a no: what is told by eye is 98 % sure."""
-MOST_BYTES, MOST_ROWS, MOST_LETTERS, BATCH = 1 << 26, 200_000, 1 << 16, 256
-"""Of the file, its pictures, a line's letters; and pictures whose codes are made at once."""
+"""The logit of a yes, and its negative of a no: a label by eye counts as 98 % sure."""
+MAX_FILE_BYTES, MAX_ROWS, MAX_LINE_LENGTH, BATCH_SIZE = 1 << 26, 200_000, 1 << 16, 256
+"""Limits of the file, its rows and a line's characters; and how many codes are mapped at a time."""
 
 
 def read_label_csv(path: str | Path, generator: Generator, psi: float = 1.0) -> LatentDataset:
-    """The codes of the seeds that a CSV lists, at ``psi`` (as the pictures were drawn), with its labels.
+    """Read a CSV of labels, and map the codes of its seeds at ``psi`` (as the pictures were drawn).
 
-    Raises GanvasError for a file that is missing or no such CSV, naming the line, and for attributes that never change.
+    Raises GanvasError for a file that is missing or no such CSV, naming the line, and for attributes that are the same
+    everywhere.
     """
-    names, seeds, scores, digest = _table(Path(path))
+    names, seeds, scores, digest = _read_table(Path(path))
     kinds = []
     for k in range(len(names)):
         yes_or_no = bool(((scores[:, k] == 0) | (scores[:, k] == 1)).all())
         kinds.append("probability" if yes_or_no else "value")
         if yes_or_no:
             scores[:, k] = (2 * scores[:, k] - 1) * LABEL_LOGIT
-    codes = torch.cat([_codes(generator, seeds[i : i + BATCH], psi) for i in range(0, len(seeds), BATCH)])
-    told = (
+    codes = torch.cat([_map_seeds(generator, seeds[i : i + BATCH_SIZE], psi) for i in range(0, len(seeds), BATCH_SIZE)])
+    labels = (
         tuple(names),
         tuple(kinds),
-        Source(None, psi, None, BATCH),
+        Source(None, psi, None, BATCH_SIZE),
         generator.fingerprint,
         f"{Path(path).name}:{digest}",
     )
-    return make_dataset(codes, scores, *told)
+    return make_dataset(codes, scores, *labels)
 
 
 @torch.no_grad()
-def _codes(generator: Generator, seeds: list[int], psi: float) -> Tensor:
+def _map_seeds(generator: Generator, seeds: list[int], psi: float) -> Tensor:
     return truncate(map_seeds(generator, seeds), generator.w_avg, psi).cpu()
 
 
-def _table(path: Path) -> tuple[list[str], list[int], Tensor, str]:
-    """The names of attributes, the seeds, the cells (rows, attributes), and the file's sha256."""
+def _read_table(path: Path) -> tuple[list[str], list[int], Tensor, str]:
+    """Read the names of attributes, the seeds, the values (rows, attributes), and the file's sha256."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise GanvasError(f"{path} has more than {MOST_BYTES >> 20} MiB.")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise GanvasError(f"{path} has more than {MAX_FILE_BYTES >> 20} MiB: give a smaller CSV.")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         with path.open(encoding="utf-8-sig") as file:
-            return *_rows(csv.reader(_lines(file, path)), path), digest
+            return *_parse_rows(csv.reader(_read_lines(file, path)), path), digest
     except OSError as error:
         raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise GanvasError(f"{path} isn't CSV: {error}.") from None
 
 
-def _lines(file: TextIO, path: Path) -> Iterator[str]:
-    while line := file.readline(MOST_LETTERS + 1):
-        if len(line) > MOST_LETTERS:
-            raise GanvasError(f"{path} has a line of more than {MOST_LETTERS:,} letters.")
+def _read_lines(file: TextIO, path: Path) -> Iterator[str]:
+    while line := file.readline(MAX_LINE_LENGTH + 1):
+        if len(line) > MAX_LINE_LENGTH:
+            raise GanvasError(f"{path} has a line of more than {MAX_LINE_LENGTH:,} characters: it isn't such a CSV.")
         yield line.removesuffix("\n")
 
 
-def _rows(lines: Iterator[list[str]], path: Path) -> tuple[list[str], list[int], Tensor]:
+def _parse_rows(lines: Iterator[list[str]], path: Path) -> tuple[list[str], list[int], Tensor]:
     head = [name.strip() for name in next(lines, [])]
     if len(head) < 2 or head[0] != "index" or not all(head) or len(set(head)) != len(head):
-        raise GanvasError(f"{path} must begin with a line like index,Smiling,Age: index is a picture's seed.")
+        raise GanvasError(f"{path} must begin with a header like index,Smiling,Age, where index is a picture's seed.")
     seeds, rows = array("q"), array("f")
     for number, line in enumerate(lines, 2):
         if not any(cell.strip() for cell in line):
@@ -92,8 +93,8 @@ def _rows(lines: Iterator[list[str]], path: Path) -> tuple[list[str], list[int],
             raise GanvasError(f"{path}, line {number}: {','.join(line)[:60]!r} isn't a seed and numbers.") from None
         if len(cells) != len(head) - 1 or not all(map(math.isfinite, cells)):
             raise GanvasError(f"{path}, line {number}: it needs {len(head) - 1} finite numbers after the index.")
-        if len(seeds) > MOST_ROWS:
-            raise GanvasError(f"{path} lists more than {MOST_ROWS:,} pictures.")
+        if len(seeds) > MAX_ROWS:
+            raise GanvasError(f"{path} lists more than {MAX_ROWS:,} pictures: give fewer.")
         rows.extend(cells)
     if len(set(seeds)) != len(seeds) or len(seeds) < 2:
         raise GanvasError(f"{path} must list at least two pictures, each once.")

@@ -1,4 +1,4 @@
-"""The files of a MultiMNIST set: a folder with ``train.parquet``, ``test.parquet`` and ``about.json``.
+"""Files of a MultiMNIST set: a folder with ``train.parquet``, ``test.parquet`` and ``about.json``.
 
 The columns are ``png`` (a grey PNG), ``count``, ``digits`` (their classes) and ``boxes`` (x0, y0, x1, y1 of each digit's ink;
 the last two are just outside it).
@@ -24,10 +24,10 @@ from ganvas.io.files import read_json
 KIND, VERSION = "multimnist", 1
 PARTS = ("train", "test")
 SIZES = (16, 1024)
-"""Of pictures, in pixels."""
+"""The smallest and largest side of pictures, in pixels."""
 MAX_FILE_BYTES = 2 << 30
-"""Larger parquet files are refused."""
-ROWS = 4096
+"""The largest parquet file that is read."""
+ROWS_PER_GROUP = 4096
 """Rows in one group of a parquet file."""
 
 
@@ -53,36 +53,36 @@ class MultiMnist:
 
     @cached_property
     def per_class(self) -> Tensor:
-        """(n, 10), int64: how many of each digit; their sum is the count."""
+        """The number of each digit, (n, 10), int64; their sum is the count."""
         return torch.stack([torch.bincount(torch.tensor(d, dtype=torch.long), minlength=10) for d in self.digits])
 
     @cached_property
     def counts(self) -> Tensor:
-        """(n,), int64: how many digits."""
+        """The number of digits, (n,), int64."""
         return torch.tensor([len(digits) for digits in self.digits])
 
 
-def read_multimnist(folder: str | Path, part: str, most: int | None = None) -> MultiMnist:
-    """The first ``most`` pictures of a part, "train" or "test". Raises GanvasError where it's missing, damaged or too large."""
+def read_multimnist(folder: str | Path, part: str, limit: int | None = None) -> MultiMnist:
+    """Read the first ``limit`` pictures of a part, "train" or "test". Raises GanvasError if missing, damaged or too large."""
     if part not in PARTS:
         raise unknown("part", part, PARTS)
-    about = read_about(folder)
-    path, size = Path(folder) / f"{part}.parquet", about["size"]
+    metadata = read_metadata(folder)
+    path, size = Path(folder) / f"{part}.parquet", metadata["size"]
     import pyarrow
     from pyarrow import parquet
 
     pixels, digits, boxes = [], [], []
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise GanvasError(
-                f"{path} has more than {MAX_FILE_BYTES >> 30} GiB: that's too large for a MultiMNIST set."
-            )
-        for batch in parquet.ParquetFile(path).iter_batches(ROWS, columns=["png", "count", "digits", "boxes"]):
-            for png, count, found, around in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                pixels.append(_decoded(png, size))
-                digits.append(_checked(found, around, count, size))
-                boxes.append(around)
-            if most is not None and len(pixels) >= most:
+            raise GanvasError(f"{path} has more than {MAX_FILE_BYTES >> 30} GiB: it is too large for a MultiMNIST set.")
+        for batch in parquet.ParquetFile(path).iter_batches(
+            ROWS_PER_GROUP, columns=["png", "count", "digits", "boxes"]
+        ):
+            for png, count, classes, corners in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                pixels.append(_decode_png(png, size))
+                digits.append(_check_digits(classes, corners, count, size))
+                boxes.append(corners)
+            if limit is not None and len(pixels) >= limit:
                 break
     except FileNotFoundError:
         raise GanvasError(f"There is no file {path}: `ganvas make-multimnist` makes it.") from None
@@ -100,25 +100,25 @@ def read_multimnist(folder: str | Path, part: str, most: int | None = None) -> M
         raise GanvasError(f"{path} isn't a whole MultiMNIST file.") from None
     if not pixels:
         raise GanvasError(f"{path} holds no pictures.")
-    return MultiMnist(torch.from_numpy(np.stack(pixels[:most])), digits[:most], boxes[:most])
+    return MultiMnist(torch.from_numpy(np.stack(pixels[:limit])), digits[:limit], boxes[:limit])
 
 
-def read_about(folder: str | Path) -> dict[str, Any]:
-    """A set's ``about.json``. Raises GanvasError where there is none, or it's of something else."""
+def read_metadata(folder: str | Path) -> dict[str, Any]:
+    """Read a set's ``about.json``. Raises GanvasError where there is none, or it doesn't describe such a set."""
     path = Path(folder) / "about.json"
-    about = read_json(path)
-    if not isinstance(about, dict) or about.get("kind") != KIND or about.get("version") != VERSION:
+    metadata = read_json(path)
+    if not isinstance(metadata, dict) or metadata.get("kind") != KIND or metadata.get("version") != VERSION:
         raise GanvasError(f"{path} doesn't describe a MultiMNIST set of version {VERSION}.")
-    size, counts = about.get("size"), about.get("counts")
+    size, counts = metadata.get("size"), metadata.get("counts")
     if type(size) is not int or not SIZES[0] <= size <= SIZES[1]:
         raise GanvasError(f"{path} is damaged: its size is {size!r}.")
     if not isinstance(counts, list) or len(counts) != 2 or not all(type(x) is int for x in counts):
         raise GanvasError(f"{path} is damaged: its counts are {counts!r}.")
-    return about
+    return metadata
 
 
-def write_part(path: Path, pictures: Iterable[DigitPicture], watch: Callable[[int], object]) -> None:
-    """A parquet file, a group of rows at a time."""
+def write_part(path: Path, pictures: Iterable[DigitPicture], on_picture: Callable[[int], object]) -> None:
+    """Write a parquet file, a group of rows at a time; ``on_picture`` is called with the number of pictures so far."""
     import pyarrow
     from pyarrow import parquet
 
@@ -131,32 +131,32 @@ def write_part(path: Path, pictures: Iterable[DigitPicture], watch: Callable[[in
         }
     )
     rows: list[dict[str, Any]] = []
-    # The pictures are compressed already.
+    # PNG is compressed already.
     with parquet.ParquetWriter(path, schema, compression="NONE") as file:
 
         def flush() -> None:
-            file.write_table(pyarrow.Table.from_pylist(rows, schema), row_group_size=ROWS)
+            file.write_table(pyarrow.Table.from_pylist(rows, schema), row_group_size=ROWS_PER_GROUP)
             rows.clear()
 
         for i, picture in enumerate(pictures, 1):
             boxes = [list(box) for box in picture.boxes]
             digits = list(picture.digits)
-            rows.append({"png": _encoded(picture.pixels), "count": len(digits), "digits": digits, "boxes": boxes})
-            if len(rows) == ROWS:
+            rows.append({"png": _encode_png(picture.pixels), "count": len(digits), "digits": digits, "boxes": boxes})
+            if len(rows) == ROWS_PER_GROUP:
                 flush()
-            watch(i)
+            on_picture(i)
         if rows:
             flush()
 
 
-def _encoded(pixels: np.ndarray) -> bytes:
+def _encode_png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _decoded(png: bytes, size: int) -> np.ndarray:
-    """Raises GanvasError where it isn't (size, size), before it's decoded."""
+def _decode_png(png: bytes, size: int) -> np.ndarray:
+    """Decode a picture. Raises GanvasError, before decoding, where it isn't grey and (size, size)."""
     with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
         if picture.size != (size, size) or picture.mode != "L":
             raise GanvasError(
@@ -165,8 +165,8 @@ def _decoded(png: bytes, size: int) -> np.ndarray:
         return np.array(picture)
 
 
-def _checked(digits: Any, boxes: Any, count: Any, size: int) -> list[int]:
-    """The digits. Raises ValueError or TypeError where they or their boxes aren't those of a picture."""
+def _check_digits(digits: Any, boxes: Any, count: Any, size: int) -> list[int]:
+    """Return the digits. Raises ValueError or TypeError where they or their boxes can't be those of a picture."""
     if len(digits) != count or len(boxes) != count or not set(digits) <= set(range(10)):
         raise ValueError
     for x0, y0, x1, y1 in boxes:

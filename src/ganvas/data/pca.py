@@ -1,4 +1,4 @@
-"""Principal components of W: the space that the compact editor works in, and the elbow that chose its size."""
+"""Principal components of W, in whose space the compact editor works."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class PCA:
     variances: Tensor
 
     def project(self, w: W) -> Float[Tensor, "n components"]:
-        """Coordinates along the components, not whitened."""
+        """Return coordinates along the components, not whitened."""
         return (w - self.mean.to(w)) @ self.components.to(w).T
 
     def unproject(self, x: Float[Tensor, "n components"]) -> W:
-        """The codes with these coordinates and nothing beyond them."""
+        """Return the codes that have these coordinates and lie in the span of the components."""
         return x @ self.components.to(x) + self.mean.to(x)
 
     @property
     def share(self) -> Tensor:
-        """The share of the variance that the first 1, 2, … components hold, (w_dim,): the elbow plot."""
+        """The share of the variance that the first 1, 2, … components hold, (w_dim,)."""
         return self.variances.cumsum(0) / self.variances.sum()
 
 
 def fit_pca(w: W, components: int) -> PCA:
-    """The first ``components`` principal components of codes; equal codes give equal signs.
+    """Fit the first ``components`` principal components of codes; equal codes give equal signs.
 
     Raises GanvasError where the codes don't vary in so many directions.
     """
@@ -53,6 +53,6 @@ def fit_pca(w: W, components: int) -> PCA:
     if not 1 <= components <= rank:
         raise GanvasError(f"The number of components must be from 1 to {rank} for these codes, not {components}.")
     axes = axes[:components]
-    # An eigenvector's sign is the solver's whim: the largest entry is made positive.
+    # The sign of an eigenvector is arbitrary: make its largest entry positive.
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
     return PCA(mean.float(), (axes * largest.sign()).float(), variances.float())

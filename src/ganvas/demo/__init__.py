@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ganvas import __version__, editors
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label_files import load_labels, shipped_labels
+from ganvas.data.label_files import load_labels, shipped_labels_path
 from ganvas.data.pca import PCA, fit_pca
 from ganvas.demo import counts
 from ganvas.demo.counts import CountStripConfig
@@ -28,7 +28,8 @@ from ganvas.io.files import atomic_write, write_text
 from ganvas.io.images import encode_png
 from ganvas.progress import show_count, track
 from ganvas.recipe.files import check_output, draw_sheet
-from ganvas.recipe.model import EditStep, FromConditions, FromSeed, NamedTool, Range, Recipe, Start, Tools, load_tools
+from ganvas.recipe.model import EditStep, FromConditions, FromSeed, NamedTool, Range, Recipe, Start
+from ganvas.recipe.rendering import Tools, load_tools
 from ganvas.recipe.sheet import Sheet
 from ganvas.scorers import load_scorer
 
@@ -94,7 +95,7 @@ def run_demo(
     with clock.step(console, "Loading the generator, its scorer and the labels"):
         tools = load_tools(generator, dtype, device)
         scorer = load_scorer(find_card(generator).scorer).to(tools.generator.device)
-        data = load_labels(labels or shipped_labels(generator, scorer.name), tools.generator)
+        data = load_labels(labels or shipped_labels_path(generator, scorer.name), tools.generator)
     with (
         clock.step(console, f"Fitting the compact editor on {len(data):,} labelled faces"),
         show_count("  steps") as watch,
@@ -243,7 +244,7 @@ class _Drawer:
         self, title: str, text: str, name: str, pictures: Sequence[Recipe], rows: Sequence[str], columns: Sequence[str]
     ) -> PageSection:
         sheet = Sheet("grid", tuple(pictures), tuple(rows), tuple(columns), self.settings.size)
-        draw_sheet(sheet, self.out / name, self.tools, watch=lambda faces: track(faces, "  faces"))
+        draw_sheet(sheet, self.out / name, self.tools, track=lambda faces: track(faces, "  faces"))
         return PageSection(title, text, name)
 
 

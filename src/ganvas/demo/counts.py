@@ -13,7 +13,8 @@ from ganvas.evaluation.html_page import PageSection
 from ganvas.generators import find_card
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.recipe.files import draw_sheet
-from ganvas.recipe.model import EditStep, FromSeed, Recipe, Tools, load_tools, render
+from ganvas.recipe.model import EditStep, FromSeed, Recipe
+from ganvas.recipe.rendering import Tools, load_tools, render
 from ganvas.recipe.sheet import Sheet
 from ganvas.scorers import load_scorer
 from ganvas.scorers.base import Scorer
@@ -54,7 +55,7 @@ def draw_strip_with(
     pictures = [_recipe(tools, seed, change) for seed in seeds for change in how.changes]
     columns = tuple("as drawn" if change == 0 else f"{change:+d}" for change in how.changes)
     sheet = Sheet("grid", tuple(pictures), tuple(map(str, seeds)), columns, LABEL_SIDE)
-    draw_sheet(sheet, out / FILE, tools, watch=watch)
+    draw_sheet(sheet, out / FILE, tools, track=watch)
     column, found = scorer.column("count"), []
     for i, seed in enumerate(seeds):
         row = pictures[i * len(how.changes) : (i + 1) * len(how.changes)]

@@ -48,7 +48,7 @@ def measure_readings(
     # A code whose reading hardly moves, or the wrong way, has no drift for each standard deviation.
     scale = torch.where(target > 0.1, target, torch.nan)
     others = torch.arange(changes.shape[1], device=changes.device) != k
-    tight = within.leading(min(COMPONENTS, len(within.bounds)))
+    tight = within.select_leading(min(COMPONENTS, len(within.bounds)))
     length = ((after - before) @ tight.whitening.to(after)).norm(dim=1)
     return {
         "target": bootstrap_mean(target),
@@ -86,7 +86,7 @@ def measure_middle_codes(editor: CompactEditor, w: Tensor, attribute: str, withi
     put[:, k] = place
     # Without residual, so that what is judged is what the decoder makes of it.
     here, there = editor.decode(c), editor.decode(put)
-    tight = within.leading(min(COMPONENTS, len(within.bounds)))
+    tight = within.select_leading(min(COMPONENTS, len(within.bounds)))
     spread = c[:, k].std().clamp(min=1e-6)
     near = ((c[:, k] - place).abs() < 0.25 * spread).float()
     return {

@@ -13,7 +13,7 @@ import torch
 
 from ganvas import __version__, generators
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label_files import load_labels, shipped_labels
+from ganvas.data.label_files import load_labels, shipped_labels_path
 from ganvas.errors import GanvasError
 from ganvas.evaluation import published_directions
 from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig
@@ -32,7 +32,7 @@ from ganvas.generators.base import Generator
 from ganvas.identity import WIDTH, FaceEmbedder
 from ganvas.io.files import write_json, write_text
 from ganvas.recipe.files import check_output
-from ganvas.recipe.model import load_tools
+from ganvas.recipe.rendering import load_tools
 from ganvas.scorers import list_scorers, load_scorer
 from ganvas.scorers.base import Scorer
 from ganvas.scorers.networks.dlib_weights import SHA256
@@ -76,7 +76,7 @@ def evaluate(
     entries = select_entries(names, wanted.files)
     tools = load_tools(wanted.generator, wanted.dtype, wanted.device)
     own = load_scorer(wanted.scorer or generators.find_card(wanted.generator).scorer).to(tools.generator.device)
-    data = load_usable(wanted.labels or shipped_labels(wanted.generator, own.name), tools.generator, own)
+    data = load_usable(wanted.labels or shipped_labels_path(wanted.generator, own.name), tools.generator, own)
     panel, gaps = panel_of(own, wanted.judges)
     directions = None
     if wanted.published:

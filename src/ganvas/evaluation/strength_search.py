@@ -1,6 +1,6 @@
 """One attribute of some faces under growing strength: every strength is rendered once, whatever asks for it.
 
-``control.search.reach`` brings codes to one target; a benchmark asks for several targets of the same faces (p > 0.9, +1 σ, +2 σ),
+``control.search.reach_target`` has one target; a benchmark asks for several targets of the same faces (p > 0.9, +1 σ, +2 σ),
 and each picture tells something about all of them. So the search is the same, by guesses and bisection, with a memory.
 """
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ganvas.control.search import ScoredView, StrengthLadder, reach
+from ganvas.control.search import ScoredView, StrengthLadder, reach_target
 from ganvas.data.distribution import PERCENTILE, Distribution, fit_distribution
 from ganvas.editors.base import Editor, fingerprint
 from ganvas.errors import GanvasError, unknown
@@ -103,7 +103,7 @@ def run_protocol(
     """The protocol on the first ``n`` faces of the pool that ``edit_goal`` can be tried on."""
     index = pool.lacking(view, goal)[:n]
     ws, before = pool.codes(view.generator, index), pool.scores[index]
-    found = reach(
+    found = reach_target(
         editor, view, ws, goal.attribute, goal.target(TARGET), start=before.to(ws), ladder=ladder, within=within
     )
     return Trial(
@@ -215,7 +215,7 @@ def _identity(generator: Generator, scorer: Scorer, editor: Editor) -> dict[str,
 def _summary(trial: Trial, editor: Editor, outcome: SuccessResult) -> dict[str, Any]:
     probabilities = torch.sigmoid(outcome.pool.scores[:, trial.column])
     wanted = edit_goal(trial.attribute)
-    tight = outcome.within.leading(min(COMPONENTS, len(outcome.within.bounds)))
+    tight = outcome.within.select_leading(min(COMPONENTS, len(outcome.within.bounds)))
     ours = [trial.attributes.index(a) for a in editor.attributes]
     seen = replace(
         trial,

@@ -1,12 +1,12 @@
-"""Photographs to codes: read, align, invert, measure, and put back what the inversion missed.
+"""Invert photographs to codes: read, align, invert, measure, and add the residual after an edit.
 
 photo = read_photo("me.jpg")                    # (1, 3, height, width), upright, RGB in [-1, 1]
 faces = align(photo, generator.resolution)      # the largest first; no face: GanvasError
 targets = torch.cat([face.picture for face in faces])
 inverted = invert(targets, generator, "w+")     # .ws (n, num_ws, w_dim), .pictures (n, 3, side, side), .steps
-told = measure(inverted.ws, inverted.pictures, targets, generator)   # one Measures a picture
+quality = measure_inversion(inverted.ws, inverted.pictures, targets, generator)   # one InversionQuality a picture
 edited = generator.synthesis(editor.edit(inverted.ws, {"Smiling": 2}))
-shown = put_back(edited, inverted.pictures, targets)
+result = add_residual(edited, inverted.pictures, targets)
 """
 
 from ganvas.inversion.alignment import Face, align
@@ -15,7 +15,7 @@ from ganvas.inversion.imported_codes import load_imported_codes, shrink_to_w
 from ganvas.inversion.optimization import OptimizationConfig
 from ganvas.inversion.pipeline import METHODS, SPACES, Inversion, invert, load_encoder
 from ganvas.inversion.quality import InversionQuality, fit_w_distribution, measure_inversion
-from ganvas.inversion.residual import put_back
+from ganvas.inversion.residual import add_residual
 from ganvas.io.images import find_pictures
 from ganvas.io.images import read_picture as read_photo
 
@@ -27,6 +27,7 @@ __all__ = [
     "Inversion",
     "InversionQuality",
     "OptimizationConfig",
+    "add_residual",
     "align",
     "find_pictures",
     "fit_w_distribution",
@@ -34,7 +35,6 @@ __all__ = [
     "load_encoder",
     "load_imported_codes",
     "measure_inversion",
-    "put_back",
     "read_encoder",
     "read_photo",
     "save_encoder",

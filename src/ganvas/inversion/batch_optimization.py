@@ -1,6 +1,6 @@
-"""Codes that an encoder found, made better by some steps of Adam, many pictures at a time.
+"""Refine codes of an encoder by some steps of Adam, many pictures at a time.
 
-For small pictures of objects; ``optimization`` does it for faces, one by one. Offsets of rows pay for their length, as in e4e.
+For small pictures of objects; ``optimization`` is for faces, one by one. Offsets of rows are penalised, as in e4e.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ganvas.types import Images, WPlus
 
 @dataclass(frozen=True)
 class BatchOptimizationConfig:
-    """How: ``rate`` in standard deviations of W a step; ``offset`` weighs the squared offsets, in variances of W, and
-    ``prior`` the squared distance of the whole code from where it began."""
+    """Settings: ``rate`` in standard deviations of W a step; ``offset`` weighs the squared offsets, in variances of W, and
+    ``prior`` the squared distance of the whole code from its start."""
 
     steps: int = 40
     batch: int = 50
@@ -30,63 +30,63 @@ class BatchOptimizationConfig:
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.batch < 1:
-            raise GanvasError(f"Steps are 0 or more and a batch 1 or more, not {self.steps} and {self.batch}.")
+            raise GanvasError(f"Steps must be at least 0 and a batch at least 1, not {self.steps} and {self.batch}.")
 
 
 def optimize_batch(
     images: Images,
     ws: WPlus,
     generator: Generator,
-    likeness: ObjectLoss,
+    object_loss: ObjectLoss,
     space: str = "w+",
-    options: BatchOptimizationConfig = BatchOptimizationConfig(),
+    config: BatchOptimizationConfig = BatchOptimizationConfig(),
 ) -> WPlus:
-    """Codes whose pictures are more like ``images`` than those of ``ws`` (n, num_ws, w_dim); no picture gets worse by its loss.
+    """Optimise codes ``ws`` (n, num_ws, w_dim) so that their pictures resemble ``images``; no picture's loss gets larger.
 
     ``space`` "w": all rows move together. Raises GanvasError for another space.
     """
     if space not in ("w", "w+"):
         raise unknown("space", space, ("w", "w+"))
     deviation = w_deviation(generator)
-    parts = zip(images.split(options.batch), ws.split(options.batch), strict=True)
-    return torch.cat([_part(x, codes, generator, likeness, space, options, deviation) for x, codes in parts])
+    parts = zip(images.split(config.batch), ws.split(config.batch), strict=True)
+    return torch.cat([_optimize_part(x, codes, generator, object_loss, space, config, deviation) for x, codes in parts])
 
 
 def w_deviation(generator: Generator, n: int = 2048) -> float:
-    """The root mean variance of W: the unit of steps and penalties."""
+    """Estimate the root mean variance of W, the unit of steps and penalties."""
     z = torch.randn(n, generator.z_dim, generator=torch.Generator().manual_seed(0)).to(generator.device)
     with torch.no_grad():
         return float(generator.mapping(z).var(0).mean().sqrt())
 
 
-def _part(
+def _optimize_part(
     images: Tensor,
     ws: Tensor,
     generator: Generator,
-    likeness: ObjectLoss,
+    object_loss: ObjectLoss,
     space: str,
-    options: BatchOptimizationConfig,
+    config: BatchOptimizationConfig,
     deviation: float,
 ) -> Tensor:
     start = ws.detach().mean(1, keepdim=True)
     base = torch.zeros_like(start).requires_grad_(True)
     offsets = ((ws.detach() - start) / deviation * (space == "w+")).requires_grad_(space == "w+")
     free = [base, offsets] if space == "w+" else [base]
-    optimizer = torch.optim.Adam(free, options.rate, (0.9, 0.95))
-    best, found = torch.full((len(ws),), math.inf, device=ws.device), ws.detach().clone()
-    aim = likeness.aim(images)
-    for step in range(options.steps + 1):
+    optimizer = torch.optim.Adam(free, config.rate, (0.9, 0.95))
+    best, best_codes = torch.full((len(ws),), math.inf, device=ws.device), ws.detach().clone()
+    targets = object_loss.prepare_targets(images)
+    for step in range(config.steps + 1):
         with torch.enable_grad():
             codes = start + deviation * (base + offsets).expand_as(ws)
-            missed, _ = likeness.missed(generator.synthesis(codes), aim)
-            loss = missed + options.offset * offsets.square().mean((1, 2)) + options.prior * base.square().mean((1, 2))
-        better = loss.detach() < best
-        best = torch.where(better, loss.detach(), best)
-        found = torch.where(better[:, None, None], codes.detach(), found)
-        if step == options.steps:
-            return found
-        optimizer.param_groups[0]["lr"] = options.rate * 0.5 * (1 + math.cos(math.pi * step / options.steps))
+            error, _ = object_loss.compute_loss(generator.synthesis(codes), targets)
+            loss = error + config.offset * offsets.square().mean((1, 2)) + config.prior * base.square().mean((1, 2))
+        improved = loss.detach() < best
+        best = torch.where(improved, loss.detach(), best)
+        best_codes = torch.where(improved[:, None, None], codes.detach(), best_codes)
+        if step == config.steps:
+            return best_codes
+        optimizer.param_groups[0]["lr"] = config.rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
         for value, slope in zip(free, torch.autograd.grad(loss.sum(), free), strict=True):
             value.grad = slope
         optimizer.step()
-    return found
+    return best_codes

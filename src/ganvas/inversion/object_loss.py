@@ -1,6 +1,6 @@
-"""How unlike two pictures of objects are: pixels at several sizes, and what a counter sees in them.
+"""A loss between pictures of objects: pixels at several sizes, and the features of a counter.
 
-For digits what ``perceptual_loss`` is for faces, of many pictures at a time.
+It is for digits what ``perceptual_loss`` is for faces, and takes many pictures at a time.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ganvas.scorers.count import Counter, to_network_input
 from ganvas.types import Images
 
 HALVINGS = 4
-"""Sizes at which pixels are compared: a stroke that lies elsewhere is told where to go by the coarse ones."""
+"""Sizes at which pixels are compared: the coarse ones give gradients to strokes that lie elsewhere."""
 MIN_VARIANCE = 1e-4
-"""Variances below count as this."""
+"""Smaller variances are raised to this."""
 
 
 class CounterFeatures(NamedTuple):
-    """``features`` (n, …), compared place by place, and ``counts`` (n, m): logits of 0 … m - 1 objects."""
+    """A counter's outputs: ``features`` (n, …), compared place by place, and ``counts`` (n, m): logits of 0 … m - 1 objects."""
 
     features: Tensor
     counts: Tensor
 
 
 class LossTargets(NamedTuple):
-    """Pictures at all sizes, and their features."""
+    """Target pictures at all sizes, and their features."""
 
     pixels: list[Tensor]
     features: Tensor
@@ -40,56 +40,60 @@ FeatureExtractor = Callable[[Images], CounterFeatures]
 
 
 def counter_features(counter: Counter) -> FeatureExtractor:
-    """What a counter sees at each place, and how many it counts; differentiable."""
+    """Make a differentiable function from pictures to a counter's features at each place and its count logits."""
     network = counter.network
 
-    def look(images: Images) -> CounterFeatures:
+    def extract_features(images: Images) -> CounterFeatures:
         with torch.autocast(images.device.type, torch.bfloat16):
             places = network.map_positions(to_network_input(images))
             return CounterFeatures(places.float(), network.count(network.sum_positions(places)).float())
 
-    return look
+    return extract_features
 
 
 @dataclass(frozen=True)
 class ObjectLoss:
-    """Squared errors as shares of what pictures vary: ``scales``, of the pixels at each size, then of the features."""
+    """Squared errors relative to the variances ``scales`` of the pixels at each size, then of the features."""
 
-    eye: FeatureExtractor
+    extractor: FeatureExtractor
     scales: tuple[float, ...]
     pixels: float = 1.0
     features: float = 1.0
 
     @staticmethod
     @torch.no_grad()
-    def of(eye: FeatureExtractor, images: Images, pixels: float = 1.0, features: float = 1.0) -> ObjectLoss:
-        """On the scale of these pictures' variances, with those weights."""
-        parts = [*pyramid(images), eye(images).features]
+    def fit_scales(
+        extractor: FeatureExtractor, images: Images, pixels: float = 1.0, features: float = 1.0
+    ) -> ObjectLoss:
+        """Make a loss with the variances of these pictures as scales, and with these weights."""
+        parts = [*pyramid(images), extractor(images).features]
         scales = tuple(max(float(x.var(0, correction=0).mean()), MIN_VARIANCE) for x in parts)
-        return ObjectLoss(eye, scales, pixels, features)
+        return ObjectLoss(extractor, scales, pixels, features)
 
     @torch.no_grad()
-    def aim(self, images: Images) -> LossTargets:
-        """What pictures should be like."""
-        return LossTargets(pyramid(images), self.eye(images).features)
+    def prepare_targets(self, images: Images) -> LossTargets:
+        """Prepare the targets that pictures are compared with."""
+        return LossTargets(pyramid(images), self.extractor(images).features)
 
-    def missed(self, images: Images, aim: LossTargets) -> tuple[Tensor, Tensor]:
-        """The loss of each picture, (n,), and the logits of its count; 0 for equal pictures, about 1 or 2 for any two."""
+    def compute_loss(self, images: Images, targets: LossTargets) -> tuple[Tensor, Tensor]:
+        """Compute each picture's loss, (n,), 0 for equal pictures and about 1 or 2 for any two, and the logits of its count."""
         levels = [
             mean_squared_error(x, y) / scale
-            for x, y, scale in zip(pyramid(images), aim.pixels, self.scales, strict=False)
+            for x, y, scale in zip(pyramid(images), targets.pixels, self.scales, strict=False)
         ]
-        seen = self.eye(images)
-        found = self.pixels * torch.stack(levels).mean(0)
-        return found + self.features * mean_squared_error(seen.features, aim.features) / self.scales[-1], seen.counts
+        outputs = self.extractor(images)
+        loss = self.pixels * torch.stack(levels).mean(0)
+        return loss + self.features * mean_squared_error(outputs.features, targets.features) / self.scales[
+            -1
+        ], outputs.counts
 
 
 def pyramid(images: Images) -> list[Tensor]:
-    """Pictures at their size, half of it, and so on."""
+    """Return pictures at their size, half of it, and so on."""
     side = images.shape[-1]
     return [downscale(images, side >> k) for k in range(HALVINGS) if side >> k]
 
 
 def mean_squared_error(x: Tensor, y: Tensor) -> Tensor:
-    """The mean squared error of each picture, (n,)."""
+    """Compute the mean squared error of each picture, (n,)."""
     return (x - y).square().flatten(1).mean(1)

@@ -1,10 +1,10 @@
-"""Codes found by optimisation: Adam on what tells the generator's picture from the photograph.
+"""Find codes by optimisation: Adam on a distance between the generator's picture and the photograph.
 
 Abdal, Qin and Wonka, *Image2StyleGAN*, 2019, https://arxiv.org/abs/1904.03189 (W+), and Karras et al., *Analyzing and
 Improving the Image Quality of StyleGAN*, 2020, https://arxiv.org/abs/1912.04958, appendix D (from w_avg, rates that
-rise and fall; noise stays as it is here). Codes are searched in whitened coordinates, where every step is as likely as
-any other and the distance from W is a norm: Zhu et al., *Improved StyleGAN Embedding: Where are the Good Latents?*,
-2020, https://arxiv.org/abs/2012.09036. In W+ each row has an offset from a common w, penalised as in e4e.
+rise and fall; the noise isn't optimised here). Codes are optimised in whitened coordinates, where all directions have
+the same variance and the distance from the mean of W is a norm: Zhu et al., *Improved StyleGAN Embedding: Where are the
+Good Latents?*, 2020, https://arxiv.org/abs/2012.09036. In W+ each row has an offset from a common w, penalised as in e4e.
 """
 
 from __future__ import annotations
@@ -24,115 +24,117 @@ from ganvas.types import WPlus
 
 StepCallback = Callable[[int], None]
 WARMUP_SHARE = 0.05
-"""The share of the steps in which the rate rises."""
+"""The share of the steps in which the learning rate rises."""
 
 
 @dataclass(frozen=True)
 class OptimizationConfig:
-    """How to search. ``steps`` at most: it ends sooner where ``patience`` steps made the loss no smaller than by the share
-    ``tolerance``."""
+    """Settings. At most ``steps``; fewer where the loss fell by less than the share ``tolerance`` in ``patience`` steps."""
 
     steps: int = 100
     learning_rate: float = 0.1
     tolerance: float = 0.01
     patience: int = 30
     prior: float = 0.02
-    """Weighs the squared distance of the common w from the mean of W, in units of what drawn codes have."""
+    """Weighs the squared distance of the common w from the mean of W, in units of that of drawn codes."""
     offset: float = 0.2
     """Weighs the squared offsets of rows from the common w, in the same units."""
     refine: int = 3
-    """How often the encoder looks at its own picture and corrects its code."""
+    """How often the encoder encodes the picture of its code, to correct the code."""
     pixels: float = 1.0
     features: float = 1.0
     seen: float = 0.3
-    """Weighs what the encoder sees, where there is one."""
+    """Weighs the distance between the encoder's features, where there is an encoder."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.patience < 1 or self.refine < 0:
-            raise GanvasError(f"Steps and patience are at least 1, not {self.steps} and {self.patience}.")
+            raise GanvasError(
+                f"Steps and patience must be at least 1, refine at least 0: not {self.steps}, {self.patience}, {self.refine}."
+            )
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise GanvasError(f"The learning rate is above 0, not {self.learning_rate}.")
+            raise GanvasError(f"The learning rate must be a finite number above 0, not {self.learning_rate}.")
 
 
 @dataclass(frozen=True)
 class WhitenedCoordinates:
-    """Whitened coordinates of W, one standard deviation each, and back."""
+    """Whitened coordinates of W: each has a standard deviation of 1."""
 
     mean: Tensor
-    whiten: Tensor
-    unwhiten: Tensor
+    whitening: Tensor
+    unwhitening: Tensor
 
     @staticmethod
-    def of(distribution: Distribution, device: torch.device) -> WhitenedCoordinates:
-        """Those of a fitted distribution: its whitening is of orthogonal columns."""
-        whiten = distribution.whitening.to(device)
-        unwhiten = (whiten / whiten.square().sum(0)).T
-        return WhitenedCoordinates(distribution.mean.to(device), whiten, unwhiten)
+    def from_distribution(distribution: Distribution, device: torch.device) -> WhitenedCoordinates:
+        """Make the coordinates of a fitted distribution, whose whitening has orthogonal columns."""
+        whitening = distribution.whitening.to(device)
+        unwhitening = (whitening / whitening.square().sum(0)).T
+        return WhitenedCoordinates(distribution.mean.to(device), whitening, unwhitening)
 
-    def to(self, codes: Tensor) -> Tensor:
-        """Coordinates of codes (…, w_dim)."""
-        return (codes - self.mean) @ self.whiten
+    def whiten(self, codes: Tensor) -> Tensor:
+        """Return the coordinates of codes (…, w_dim)."""
+        return (codes - self.mean) @ self.whitening
 
-    def back(self, coordinates: Tensor) -> Tensor:
-        """Codes (…, w_dim)."""
-        return self.mean + coordinates @ self.unwhiten
+    def unwhiten(self, coordinates: Tensor) -> Tensor:
+        """Return the codes (…, w_dim) of coordinates."""
+        return self.mean + coordinates @ self.unwhitening
 
 
-def optimize(
-    perception: PerceptualLoss,
+def optimize_code(
+    loss_function: PerceptualLoss,
     generator: Generator,
     start: WPlus,
     space: str,
     coordinates: WhitenedCoordinates,
-    options: OptimizationConfig,
-    tick: StepCallback = lambda step: None,
+    config: OptimizationConfig,
+    on_step: StepCallback = lambda step: None,
 ) -> tuple[WPlus, int]:
-    """The best code found for one picture from ``start`` (1, num_ws, w_dim), and after how many steps it ended."""
-    base = coordinates.to(start.mean(1)).detach().clone().requires_grad_(True)
-    offsets = coordinates.to(start) - base.detach()[:, None]
+    """Optimise the code of one picture from ``start`` (1, num_ws, w_dim); return the best code and the number of steps."""
+    base = coordinates.whiten(start.mean(1)).detach().clone().requires_grad_(True)
+    offsets = coordinates.whiten(start) - base.detach()[:, None]
     offsets = (offsets if space == "w+" else torch.zeros_like(offsets)).clone().requires_grad_(space == "w+")
-    optimizer = torch.optim.Adam([base, offsets] if space == "w+" else [base], options.learning_rate, (0.9, 0.95))
-    best, found, history = math.inf, start, []
-    for step in range(options.steps):
+    optimizer = torch.optim.Adam([base, offsets] if space == "w+" else [base], config.learning_rate, (0.9, 0.95))
+    best, best_ws, history = math.inf, start, []
+    for step in range(config.steps):
         for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * _rate(step, options.steps)
-        ws = coordinates.back(base[:, None] + offsets)
-        loss = perception.distance(generator.synthesis(ws))
-        loss = loss + options.prior * base.square().mean() + options.offset * offsets.square().mean()
+            group["lr"] = config.learning_rate * _rate_factor(step, config.steps)
+        ws = coordinates.unwhiten(base[:, None] + offsets)
+        loss = loss_function.compute_distance(generator.synthesis(ws))
+        loss = loss + config.prior * base.square().mean() + config.offset * offsets.square().mean()
         optimizer.zero_grad()
         loss.backward()
         if (value := loss.item()) < best:
-            best, found = value, ws.detach()
+            best, best_ws = value, ws.detach()
         history.append(best)
-        tick(step + 1)
-        if step >= options.patience and best > (1 - options.tolerance) * history[-1 - options.patience]:
-            return found, step + 1
+        on_step(step + 1)
+        if step >= config.patience and best > (1 - config.tolerance) * history[-1 - config.patience]:
+            return best_ws, step + 1
         optimizer.step()
-    return found, options.steps
+    return best_ws, config.steps
 
 
-def _rate(step: int, steps: int) -> float:
-    """Up in a twentieth of the steps, then down along a cosine."""
+def _rate_factor(step: int, steps: int) -> float:
+    """Return the factor of the learning rate: it rises over WARMUP_SHARE of the steps, then falls along a cosine."""
     up = min(1.0, (step + 1) / max(1, WARMUP_SHARE * steps))
     return up * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 @torch.no_grad()
-def refine(
-    target: Tensor, generator: Generator, encode: Callable[[Tensor], Tensor], ws: WPlus, times: int
+def refine_code(
+    target: Tensor, generator: Generator, encode: Callable[[Tensor], Tensor], ws: WPlus, rounds: int
 ) -> tuple[WPlus, Tensor]:
-    """A code corrected by what the encoder reads of its picture, and the picture (1, 3, side, side); the target may have another.
+    """Correct a code by the encoder's code of its picture; return it and its picture (1, 3, side, side).
 
-    An encoder's errors are alike for a picture and its own picture of it, so their difference corrects the code:
-    ``ws + encode(target) - encode(picture)``. A correction that leaves the picture less like the target is dropped.
+    An encoder makes similar errors for a picture and for the picture of its code, so their difference corrects the code:
+    ``ws + encode(target) - encode(picture)``. A correction that moves the picture away from the target is dropped.
+    The target's side may differ from the picture's.
     """
-    wanted, picture = encode(target), generator.synthesis(ws)
-    now = encode(picture)
-    for _ in range(times):
-        trial = ws + (wanted - now)
-        shown = generator.synthesis(trial)
-        seen = encode(shown)
-        if (seen - wanted).norm() >= (now - wanted).norm():
+    target_code, picture = encode(target), generator.synthesis(ws)
+    code = encode(picture)
+    for _ in range(rounds):
+        trial = ws + (target_code - code)
+        trial_picture = generator.synthesis(trial)
+        trial_code = encode(trial_picture)
+        if (trial_code - target_code).norm() >= (code - target_code).norm():
             break
-        ws, picture, now = trial, shown, seen
+        ws, picture, code = trial, trial_picture, trial_code
     return ws, picture

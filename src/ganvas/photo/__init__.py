@@ -1,1 +1,5 @@
-"""Photographs, from file to file."""
+"""Edit photographs, from file to file."""
+
+from ganvas.photo.batch import InversionConfig, InvertedFace, PhotoBatch, align_files
+
+__all__ = ["InversionConfig", "InvertedFace", "PhotoBatch", "align_files"]

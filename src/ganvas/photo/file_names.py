@@ -1,4 +1,4 @@
-"""Names for faces in a folder: no file of one is another's, an earlier run's, a stranger's, or a photograph itself."""
+"""Choose names for faces in a folder, so that no file overwrites another face, a foreign file, or a photograph."""
 
 from __future__ import annotations
 
@@ -12,57 +12,59 @@ from ganvas.errors import GanvasError
 SUMMARY_FILE = "inversions.json"
 ALIGNED = (".png",)
 INVERTED = (".png", ".json", ".safetensors", "-photo.png", "-edited.png", "-edited.json")
-"""What a face's files are called after its name."""
+"""The endings of a face's files after its name."""
 
 
 class FileNames:
-    """Hands out each name once; ``known``: what the folder's summary says of the names of earlier runs."""
+    """Chooses each name once; ``previous``: the entries of earlier runs in the folder's summary, by name."""
 
     def __init__(
-        self, out: Path, photos: Iterable[Path], endings: Sequence[str], known: Mapping[str, Any] | None = None
+        self, out: Path, photos: Iterable[Path], endings: Sequence[str], previous: Mapping[str, Any] | None = None
     ) -> None:
-        self.out, self.endings, self.known, self.given = out, endings, known or {}, set[str]()
-        self.photos = {_file(path) for path in photos} - {None}
-        self.taken = {SUMMARY_FILE, *(file for name in self.known for file in self._files(name))}
+        self.out, self.endings, self.previous, self.chosen = out, endings, previous or {}, set[str]()
+        self.photos = {_file_id(path) for path in photos} - {None}
+        self.taken = {SUMMARY_FILE, *(file for name in self.previous for file in self._list_files(name))}
 
-    def of(self, stem: str, photo: str = "", content: bytes | None = None) -> str:
-        """A name after ``stem``, or the one that a photograph of this sha256 got in an earlier run; a file that holds
-        ``content`` already is its own.
+    def choose(self, stem: str, photo: str = "", content: bytes | None = None) -> str:
+        """Choose a name after ``stem``, or the name that a photograph of this sha256 got in an earlier run.
 
-        Raises GanvasError where one of its files is a photograph that was given.
+        A file that already holds ``content`` counts as the face's own.
+        Raises GanvasError where one of its files is one of the photographs.
         """
-        again = (name for name, entry in self.known.items() if _is_of(entry, photo) and name not in self.given)
-        name = next((name for name in again if Path(name).name == name), None)
+        matching = (
+            name for name, entry in self.previous.items() if _is_entry_of(entry, photo) and name not in self.chosen
+        )
+        name = next((name for name in matching if Path(name).name == name), None)
         if name is None:
             name = stem
             while not self._is_free(name, content):
                 name += "_"
         self._refuse_photos(name)
-        self.given.add(name)
-        self.taken |= self._files(name)
+        self.chosen.add(name)
+        self.taken |= self._list_files(name)
         return name
 
-    def _files(self, name: str) -> set[str]:
-        # Some file systems know no capitals.
+    def _list_files(self, name: str) -> set[str]:
+        # Some file systems ignore case.
         return {f"{name}{ending}".casefold() for ending in self.endings}
 
     def _is_free(self, name: str, content: bytes | None) -> bool:
         self._refuse_photos(name)
-        strange = any(_is_anothers(self.out / f"{name}{end}", content) for end in self.endings)
-        return not strange and not self._files(name) & self.taken
+        foreign = any(_is_foreign(self.out / f"{name}{end}", content) for end in self.endings)
+        return not foreign and not self._list_files(name) & self.taken
 
     def _refuse_photos(self, name: str) -> None:
         for ending in self.endings:
-            if _file(path := self.out / f"{name}{ending}") in self.photos:
-                raise GanvasError(f"{path} is a photograph and would be written over: name another folder with --out.")
+            if _file_id(path := self.out / f"{name}{ending}") in self.photos:
+                raise GanvasError(f"{path} is a photograph and would be overwritten: give another folder with --out.")
 
 
-def _is_of(entry: Any, photo: str) -> bool:
+def _is_entry_of(entry: Any, photo: str) -> bool:
     return isinstance(entry, dict) and entry.get("photo") == photo
 
 
-def _file(path: Path) -> tuple[int, int] | None:
-    """What a file is by, whatever its path; None: there is none."""
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Return what identifies a file, whatever its path; None where there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -70,8 +72,8 @@ def _file(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _is_anothers(path: Path, content: bytes | None) -> bool:
-    """Whether a file is there that doesn't hold ``content``, or can't be read."""
+def _is_foreign(path: Path, content: bytes | None) -> bool:
+    """Tell whether a file exists that doesn't hold ``content`` or can't be read."""
     if content is None or not path.is_file() or path.stat().st_size != len(content):
         return os.path.lexists(path)
     try:

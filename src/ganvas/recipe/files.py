@@ -1,4 +1,4 @@
-"""Pictures that carry their recipes: PNG with the recipe in its text and as JSON beside it, and back."""
+"""Read and write pictures with their recipes: PNG files with the recipe in their text and as JSON beside them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from ganvas.io import figures
 from ganvas.io.files import atomic_write, parse_json, read_json
 from ganvas.io.images import encode_png, read_png_texts, to_bytes
 from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import FromCodes, Recipe, Tools, load_tools, recipe_codes
-from ganvas.recipe.model import draw_code as draw_recipe
+from ganvas.recipe.model import FromCodes, Recipe
+from ganvas.recipe.rendering import Tools, compute_code, draw_code, load_tools
 from ganvas.recipe.sheet import Sheet, render_frames
 
-RECIPE_TEXT = "ganvas.recipe.model"
-CODES_TEXT = "ganvas.data.codes"
-MAX_TEXT_BYTES = 1 << 20
-"""Characters: longer texts are refused by those who read PNG files, Pillow among them."""
+RECIPE_TEXT = "ganvas.recipe"
+CODES_TEXT = "ganvas.codes"
+"""The keys of texts in PNG files. Renaming one makes the pictures that exist unreadable."""
+MAX_TEXT_LENGTH = 1 << 20
+"""Characters. Pillow and other readers of PNG files refuse longer texts."""
 
 
 def load_recipe(path: str | Path) -> tuple[Recipe | Sheet, Any]:
-    """The recipe in a JSON file or a PNG, and what the PNG says about its codes (for ``load_recipe_tools``) or None.
+    """Load the recipe in a JSON file or a PNG, and the codes that the PNG carries (for ``load_recipe_tools``) or None.
 
-    Raises GanvasError for a file that is missing, isn't whole, or holds no recipe that this ganvas can read.
+    Raises GanvasError for a file that is missing, is damaged, or holds no recipe that this version can read.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
@@ -54,45 +55,44 @@ def load_recipe_tools(
     carried: Any = None,
     generator: str | Path | None = None,
 ) -> Tools:
-    """Load what a recipe names; ``generators.base``, ``editor`` and ``data.codes`` say where files lie, ``carried``
-    stands in for ``data.codes``.
+    """Load what a recipe names; ``generator``, ``editor`` and ``codes`` are paths, ``carried`` replaces ``codes``.
 
-    Raises GanvasError where something isn't there. Whether it's the right one is checked when the recipe is rendered.
+    Raises GanvasError where something is missing. Fingerprints are compared when the recipe is rendered.
     """
     picture = recipe.pictures[0] if isinstance(recipe, Sheet) else recipe
     named = picture.editor
     if editor is None and named is not None:
         editor = named.name
         if Path(editor).suffix and not Path(editor).is_file():
-            print_ = named.fingerprint[:12]
-            raise GanvasError(f"The recipe needs the editor {editor!r} ({print_}): say where it is with --editor FILE.")
-    drawn_by = picture.generator
-    if generator is None and drawn_by.name not in generators.list_generators():
-        print_ = drawn_by.fingerprint[:12]
+            sha256 = named.fingerprint[:12]
+            raise GanvasError(f"The recipe needs the editor {editor!r} ({sha256}): give its path with --editor FILE.")
+    owner = picture.generator
+    if generator is None and owner.name not in generators.list_generators():
+        sha256 = owner.fingerprint[:12]
         raise GanvasError(
-            f"Unknown generator {drawn_by.name!r} ({print_}): where it came from a file, name that with --generator FILE."
+            f"Unknown generator {owner.name!r} ({sha256}): if it was loaded from a file, give that with --generator FILE."
         )
-    place = drawn_by.name if generator is None else str(generator)
-    tools = load_tools(place, picture.dtype, device, None if named is None else editor, codes)
+    source = owner.name if generator is None else str(generator)
+    tools = load_tools(source, picture.dtype, device, None if named is None else editor, codes)
     if codes is None and carried is not None:
-        return tools.with_codes(code_files.unpack(carried, "The picture", tools.generator))
+        return tools.with_codes(code_files.unpack_codes(carried, "The picture", tools.generator))
     return tools
 
 
 def save_picture(path: str | Path, pixels: Tensor, recipe: Recipe | Sheet, codes: Codes | None = None) -> None:
     """Write a picture (height, width, 3), uint8, as PNG with its recipe, and the recipe as JSON beside it.
 
-    ``data.codes`` holds the rows that the recipe starts from. Raises GanvasError where ``path`` isn't a PNG's or can't be
+    ``codes`` holds the rows that the recipe starts from. Raises GanvasError where ``path`` doesn't end in .png or can't be
     written; then neither file is.
     """
     text = json.dumps(to_json(recipe), allow_nan=False, separators=(",", ":"))
-    if len(text) > MAX_TEXT_BYTES:
+    if len(text) > MAX_TEXT_LENGTH:
         raise GanvasError(f"The recipe of {path} is too long for a PNG: draw fewer pictures at once.")
     texts = {RECIPE_TEXT: text}
     rows = code_rows(recipe)
     if rows and codes is not None:
-        carried = json.dumps(code_files.pack(codes, rows))
-        if len(carried) <= MAX_TEXT_BYTES:  # a large grid of photographs is rendered with its codes file
+        carried = json.dumps(code_files.pack_codes(codes, rows))
+        if len(carried) <= MAX_TEXT_LENGTH:  # a large grid of photographs is rendered with its codes file
             texts[CODES_TEXT] = carried
     save_with_recipe(path, (".png",), encode_png(pixels, texts), recipe)
 
@@ -110,17 +110,17 @@ def draw_recipes(
     paths: Sequence[Path],
     tools: Tools,
     save_codes: Path | None = None,
-    watch: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+    track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> None:
-    """Render recipes to PNG files, and write their finished codes to one file where that is wanted.
+    """Render recipes to PNG files, and write their finished codes to the file ``save_codes``, if given.
 
-    All codes are found before the first picture is drawn, so a recipe that can't be followed leaves nothing behind.
-    ``watch`` passes the work on and may show progress. Raises GanvasError as ``recipe_codes`` and ``save_picture`` do.
+    All codes are computed before the first picture is drawn, so a recipe that fails leaves no files.
+    ``track`` iterates over the work and may show progress. Raises GanvasError as ``compute_code`` and ``save_picture`` do.
     """
-    codes = [recipe_codes(recipe, tools) for recipe in recipes]
+    codes = [compute_code(recipe, tools) for recipe in recipes]
     with torch.no_grad():
-        for ws, recipe, path in watch(list(zip(codes, recipes, paths, strict=True))):
-            save_picture(path, to_bytes(draw_recipe(ws, recipe, tools))[0], recipe, tools.codes)
+        for ws, recipe, path in track(list(zip(codes, recipes, paths, strict=True))):
+            save_picture(path, to_bytes(draw_code(ws, recipe, tools))[0], recipe, tools.codes)
     if save_codes is not None:
         code_files.save_codes(save_codes, torch.cat(codes), tools.generator)
 
@@ -130,10 +130,10 @@ def draw_sheet(
     path: Path,
     tools: Tools,
     save_codes: Path | None = None,
-    watch: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+    track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> None:
     """Render a grid to a PNG file, or an animation to a GIF or MP4 file (repeated pictures are rendered once)."""
-    pictures, codes = render_frames(sheet, tools, watch)
+    pictures, codes = render_frames(sheet, tools, track)
     if sheet.kind == "grid":
         save_picture(path, figures.draw_grid(pictures, sheet.rows, sheet.columns), sheet, tools.codes)
     else:
@@ -144,7 +144,7 @@ def draw_sheet(
 
 
 def check_outputs(paths: Sequence[Path], save_codes: Path | None, suffixes: Sequence[str] = (".png",)) -> None:
-    """Raises GanvasError where pictures, their recipes, or codes can't be written: asked before networks are loaded."""
+    """Check that pictures, their recipes and codes can be written, before networks are loaded. Raises GanvasError if not."""
     if save_codes is not None:
         check_output(save_codes, (".safetensors",))
     for path in paths:
@@ -152,27 +152,27 @@ def check_outputs(paths: Sequence[Path], save_codes: Path | None, suffixes: Sequ
 
 
 def check_picture(path: str | Path, suffixes: Sequence[str]) -> Path:
-    """``path``, where a picture and its recipe can be written. Raises GanvasError where they can't."""
+    """Return ``path`` if a picture and its recipe can be written there. Raises GanvasError if not."""
     check_output(Path(path).with_suffix(".json"), (".json",))
     return check_output(path, suffixes)
 
 
 def check_output(path: str | Path, suffixes: Sequence[str], inputs: Sequence[Path] = ()) -> Path:
-    """``path``, where a file can be written, and isn't one of ``inputs``. Raises GanvasError else: asked before long work."""
+    """Return ``path`` if a file can be written there and it isn't one of ``inputs``. Raises GanvasError if not."""
     path = Path(path)
     if any(each.exists() and path.exists() and each.samefile(path) for each in inputs):
-        raise GanvasError(f"{path} would be written over: it is what this is made from. Give another --out.")
+        raise GanvasError(f"{path} is an input and would be overwritten: give another --out.")
     if path.suffix.lower() not in suffixes:
         raise GanvasError(f"Can't write {path}: its name must end with {' or '.join(suffixes)}.")
     if path.is_dir():
         raise GanvasError(f"Can't write {path}: it is a folder.")
-    there = next(folder for folder in path.absolute().parents if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise GanvasError(f"Can't write {path}: {there} isn't a folder that can be written.")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise GanvasError(f"Can't write {path}: {parent} isn't a writable folder.")
     return path
 
 
 def code_rows(recipe: Recipe | Sheet) -> list[int]:
-    """The rows of a codes file that a recipe starts from, in order."""
+    """Return the rows of a codes file that a recipe starts from, in rising order."""
     pictures = recipe.pictures if isinstance(recipe, Sheet) else (recipe,)
     return sorted({start.row for picture in pictures for start in picture.starts if isinstance(start, FromCodes)})

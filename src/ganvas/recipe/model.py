@@ -1,26 +1,18 @@
-"""Recipes: everything about a picture as a value, and the picture of a recipe.
+"""Recipes: everything about a picture, as values.
 
 A face starts somewhere (a seed, conditions, a row of a codes file), may take a share of a second face, and is then
-edited step by step. ``recipe.json_format`` turns recipes into JSON and back, ``recipe.sheet`` puts several into one picture.
+edited step by step. ``recipe.rendering`` draws the picture, ``recipe.json_format`` turns recipes into JSON and back,
+``recipe.sheet`` puts several into one picture.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
-import torch
-
-from ganvas.control.target_values import solve_changes
-from ganvas.data.codes import Codes, check_generator, load_codes
-from ganvas.editors.base import Editor, fingerprint
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, sample
-from ganvas.io.images import downscale, from_bytes, to_bytes
-from ganvas.types import DTYPES, Images, WPlus
+from ganvas.types import DTYPES
 
 Range = tuple[float | None, float | None]
 """The lowest and the highest value that meet a condition; None where that side is open."""
@@ -28,7 +20,7 @@ Range = tuple[float | None, float | None]
 
 @dataclass(frozen=True)
 class NamedTool:
-    """A generator or an editor: what it's called, and the sha256 that says which one it really is."""
+    """A generator or an editor: its name, and the sha256 of its weights."""
 
     name: str
     fingerprint: str
@@ -36,22 +28,22 @@ class NamedTool:
 
 @dataclass(frozen=True)
 class FromSeed:
-    """The face of a seed, truncated by ``psi``; ``data.label_files`` are a conditional generator's."""
+    """The face of a seed, truncated by ``psi``; ``labels`` are a conditional generator's."""
 
     seed: int
     psi: float = 0.7
     labels: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        _seed(self.seed)
-        _finite("psi", self.psi, *(self.labels or ()))
+        _check_seed(self.seed)
+        _check_finite("psi", self.psi, *(self.labels or ()))
 
 
 @dataclass(frozen=True)
 class FromConditions:
     """A face drawn with ``seed`` among those that meet the conditions (attribute -> range, in the editor's units).
 
-    ``psi`` truncates what the conditions leave free; ``data.label_files`` are a conditional generator's.
+    ``psi`` truncates what the conditions leave free; ``labels`` are a conditional generator's.
     """
 
     where: Mapping[str, Range]
@@ -60,10 +52,10 @@ class FromConditions:
     labels: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        _seed(self.seed)
-        _finite("psi", self.psi, *(self.labels or ()))
+        _check_seed(self.seed)
+        _check_finite("psi", self.psi, *(self.labels or ()))
         for name, (low, high) in self.where.items():
-            _finite(f"The condition on {name!r}", *(side for side in (low, high) if side is not None))
+            _check_finite(f"The condition on {name!r}", *(side for side in (low, high) if side is not None))
             if low is not None and high is not None and low > high:
                 raise GanvasError(f"No face has {name!r} at least {low:g} and at most {high:g}.")
         if not self.where:
@@ -72,7 +64,7 @@ class FromConditions:
 
 @dataclass(frozen=True)
 class FromCodes:
-    """Row ``row`` of the codes file with this sha256; where that file lies is said when the recipe is rendered."""
+    """Row ``row`` of the codes file with this sha256; its path is given when the recipe is rendered."""
 
     codes: str
     row: int
@@ -87,39 +79,38 @@ Start = FromSeed | FromConditions | FromCodes
 
 @dataclass(frozen=True)
 class Mix:
-    """``generators.stylegan2.rows`` of the code come from a second face, by ``amount``: 1 is style mixing, all rows
-    at 0.5 is half-way."""
+    """Rows of the code that come from a second face, by ``amount``: 1 is style mixing, all rows at 0.5 is half-way."""
 
     start: Start
     rows: tuple[int, ...]
     amount: float = 1.0
 
     def __post_init__(self) -> None:
-        _finite("The amount of a mix", self.amount)
+        _check_finite("The amount of a mix", self.amount)
         if not self.rows or min(self.rows) < 0:
             raise GanvasError("A mix needs the rows that come from the second face, counted from 0.")
 
 
 @dataclass(frozen=True)
 class EditStep:
-    """One edit: attributes set to values and attributes shifted by changes (both in σ), all in one move."""
+    """One edit: attributes set to values and attributes shifted by changes (both in σ), all in one step."""
 
     set: Mapping[str, float] = field(default_factory=dict)
     shift: Mapping[str, float] = field(default_factory=dict)
     amount: float = 1.0
-    """The share of the way that is gone: the frames of an animation go from 0 to 1."""
+    """The share of the edit that is applied: the frames of an animation go from 0 to 1."""
 
     def __post_init__(self) -> None:
-        _finite("The amount of an edit", self.amount)
+        _check_finite("The amount of an edit", self.amount)
         for name, value in (*self.set.items(), *self.shift.items()):
-            _finite(f"The value of {name!r}", value)
+            _check_finite(f"The value of {name!r}", value)
         if both := sorted(self.set.keys() & self.shift.keys()):
             raise GanvasError(f"Attribute {both[0]!r} is both set and shifted in one edit: do one of them.")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One picture. ``editor`` is None where nothing needs one."""
+    """One picture. ``editor`` is None where nothing is edited or drawn by conditions."""
 
     generator: NamedTool
     start: Start
@@ -128,215 +119,35 @@ class Recipe:
     editor: NamedTool | None = None
     edits: tuple[EditStep, ...] = ()
     photo: str | None = None
-    """The sha256 of the aligned photograph that the code is an inversion of, where what that missed is put back."""
+    """The sha256 of the aligned photograph that the code inverts, where the inversion's residual is added to the picture."""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise GanvasError(f"Unknown dtype {self.dtype!r}: pick one of {', '.join(DTYPES)}.")
         if self.photo is not None and not isinstance(self.start, FromCodes):
-            raise GanvasError("What an inversion missed is put back only where a recipe starts from codes.")
+            raise GanvasError(
+                "A recipe with a photograph must start from codes: its residual belongs to one inversion."
+            )
         if self.editor is None and needs_editor(self.starts, self.edits):
             raise GanvasError("A recipe with edits or conditions must name its editor.")
 
     @property
     def starts(self) -> tuple[Start, ...]:
-        """Where its one or two faces start."""
+        """The starts of its one or two faces."""
         return (self.start,) if self.mix is None else (self.start, self.mix.start)
 
 
 def needs_editor(starts: tuple[Start, ...], edits: tuple[EditStep, ...]) -> bool:
-    """Whether anything is edited or drawn by conditions."""
+    """Tell whether anything is edited or drawn by conditions."""
     return bool(edits) or any(isinstance(start, FromConditions) for start in starts)
 
 
-@dataclass(frozen=True)
-class Photo:
-    """An aligned photograph, (1, 3, resolution, resolution), known by the sha256 of its bytes as a picture."""
-
-    picture: Images
-    sha256: str
-
-    @classmethod
-    def of(cls, picture: Images, generator: Generator) -> Photo:
-        """A square picture at the generator's resolution. Raises GanvasError for any other."""
-        if len(picture) != 1 or picture.shape[2] != picture.shape[3]:
-            size = f"{picture.shape[3]}×{picture.shape[2]}"
-            raise GanvasError(
-                f"A photograph of {size} pixels isn't aligned: `ganvas align` cuts the square that is meant."
-            )
-        pixels = to_bytes(downscale(picture.float(), generator.resolution))
-        found = from_bytes(pixels).to(generator.device)
-        return cls(found, hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest())
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What recipes are rendered with, loaded once for many pictures."""
-
-    generator: Generator
-    dtype: str
-    editor: Editor | None = None
-    editor_name: NamedTool | None = None
-    codes: Codes | None = None
-    photo: Photo | None = None
-
-    @property
-    def generator_name(self) -> NamedTool:
-        """What a recipe says about the generator."""
-        return NamedTool(self.generator.name, self.generator.fingerprint)
-
-    def with_codes(self, codes: Codes) -> Tools:
-        """The same tools with these codes."""
-        return replace(self, codes=codes)
-
-    @property
-    def the_editor(self) -> Editor:
-        """The editor. Raises GanvasError where there is none."""
-        if self.editor is None:
-            raise GanvasError(f"Generator {self.generator.name!r} needs an editor for this: name one.")
-        return self.editor
-
-
-def load_tools(
-    generator: str,
-    dtype: str = "float32",
-    device: str = "cpu",
-    editor: str | Path | None = None,
-    codes: str | Path | None = None,
-) -> Tools:
-    """Load a generator by name, an editor by name or path, and a codes file.
-
-    Raises GanvasError for what doesn't exist, isn't whole, or belongs to another generator.
-    """
-
-    if dtype not in DTYPES:
-        raise GanvasError(f"Unknown dtype {dtype!r}: pick one of {', '.join(DTYPES)}.")
-    from ganvas.checkpoints.load import load_generator
-
-    network = load_generator(generator, device, getattr(torch, dtype))
-    tools = Tools(network, dtype, codes=None if codes is None else load_codes(codes, network))
-    if editor is None:
-        return tools
-    loaded, named = load_editor_for(network, editor)
-    return replace(tools, editor=loaded, editor_name=named)
-
-
-def load_editor_for(generator: Generator, editor: str | Path) -> tuple[Editor, NamedTool]:
-    """An editor by name or path, on the generator's device, and what recipes call it.
-
-    Raises GanvasError where there is none, or it's another generator's (both are named).
-    """
-    from ganvas import editors
-
-    loaded = editors.load_editor(editor, generator)
-    return loaded, NamedTool(editor_reference(editor), fingerprint(loaded))
-
-
-def editor_reference(editor: str | Path) -> str:
-    """What recipes call an editor given by name or path."""
-    # A path means nothing elsewhere, so a recipe keeps the file's name only; the fingerprint says which file it was.
-    return Path(editor).name if Path(editor).suffix else str(editor)
-
-
-@torch.no_grad()
-def recipe_codes(recipe: Recipe, tools: Tools) -> WPlus:
-    """The finished code of a recipe, (1, num_ws, w_dim).
-
-    Raises GanvasError where ``tools`` aren't those that the recipe names, or lack an attribute or row of it.
-    """
-    _check(recipe, tools)
-    ws = _start(recipe.start, tools)
-    if recipe.mix is not None:
-        ws = _mixed(ws, _start(recipe.mix.start, tools), recipe.mix)
-    for step in recipe.edits:
-        ws = tools.the_editor.edit(ws, step_changes(step, tools.the_editor, ws))
-    return ws
-
-
-@torch.no_grad()
-def render(recipe: Recipe, tools: Tools) -> Images:
-    """The one picture of a recipe, (1, 3, height, width). Raises GanvasError as ``recipe_codes`` does."""
-    return draw_code(recipe_codes(recipe, tools), recipe, tools)
-
-
-@torch.no_grad()
-def draw_code(ws: WPlus, recipe: Recipe, tools: Tools) -> Images:
-    """The picture of a recipe whose finished code is ``ws``, with what an inversion missed of its photograph put back.
-
-    Raises GanvasError where ``tools`` have another photograph, or none.
-    """
-    picture = tools.generator.synthesis(ws)
-    if recipe.photo is None:
-        return picture
-    if tools.photo is None:
-        raise GanvasError(
-            f"The recipe puts back what a photograph shows ({recipe.photo[:12]}…): give it with --photo FILE."
-        )
-    if tools.photo.sha256 != recipe.photo:
-        found = tools.photo.sha256[:12]
-        raise GanvasError(
-            f"The recipe puts back the aligned photograph {recipe.photo[:12]}…, and this one is {found}…."
-        )
-    from ganvas.inversion.residual import put_back
-
-    return put_back(picture, tools.generator.synthesis(_start(recipe.start, tools)), tools.photo.picture)
-
-
-def step_changes(step: EditStep, editor: Editor, ws: WPlus) -> dict[str, torch.Tensor | float]:
-    """The changes that shift what ``step`` shifts and bring codes to the values that it sets; ``amount`` scales both."""
-    found = solve_changes(editor, ws, step.set, step.shift) if step.set else {}
-    return {name: step.amount * change for name, change in (*step.shift.items(), *found.items())}
-
-
-def _check(recipe: Recipe, tools: Tools) -> None:
-    check_generator("The recipe", recipe.generator.name, recipe.generator.fingerprint, tools.generator)
-    if recipe.dtype != tools.dtype:
-        raise GanvasError(f"The recipe was rendered in {recipe.dtype}, not in {tools.dtype}.")
-    if recipe.editor is None:
-        return
-    if tools.editor_name is None or tools.editor_name.fingerprint != recipe.editor.fingerprint:
-        other = (
-            f"not {tools.editor_name.name!r} ({tools.editor_name.fingerprint[:12]})"
-            if tools.editor_name
-            else "not none"
-        )
-        whose = f"{recipe.editor.name!r} ({recipe.editor.fingerprint[:12]})"
-        raise GanvasError(f"The recipe needs editor {whose}, {other}.")
-
-
-def _start(start: Start, tools: Tools) -> WPlus:
-    if not isinstance(start, FromCodes):
-        labels = None if start.labels is None else torch.tensor([start.labels], device=tools.generator.device)
-        if isinstance(start, FromSeed):
-            return sample(tools.generator, 1, start.psi, start.seed, labels)
-        from ganvas.control.sampling import sample_where
-
-        editor, where = tools.the_editor, start.where
-        return sample_where(tools.generator, editor, where, 1, start.seed, psi=start.psi, labels=labels)
-    if tools.codes is None:
-        raise GanvasError(
-            f"The recipe starts from a codes file (sha256 {start.codes[:12]}…): give it with --codes FILE."
-        )
-    if tools.codes.sha256 != start.codes:
-        found = tools.codes.sha256[:12]
-        raise GanvasError(f"The recipe starts from the codes file with sha256 {start.codes[:12]}…, not {found}….")
-    return tools.codes.code(start.row)
-
-
-def _mixed(ws: WPlus, other: WPlus, mix: Mix) -> WPlus:
-    if max(mix.rows) >= ws.shape[1]:
-        raise GanvasError(f"There is no row {max(mix.rows)}: codes of this generator have rows 0 to {ws.shape[1] - 1}.")
-    ws, rows = ws.clone(), list(mix.rows)
-    ws[:, rows] = other[:, rows] if mix.amount == 1 else torch.lerp(ws[:, rows], other[:, rows], mix.amount)
-    return ws
-
-
-def _finite(what: str, *values: float) -> None:
+def _check_finite(what: str, *values: float) -> None:
     for value in values:
         if not math.isfinite(value):
             raise GanvasError(f"{what} must be a finite number, not {value}.")
 
 
-def _seed(seed: int) -> None:
+def _check_seed(seed: int) -> None:
     if not 0 <= seed < 2**32:
         raise GanvasError(f"A seed is a whole number from 0 to {2**32 - 1}, not {seed}.")

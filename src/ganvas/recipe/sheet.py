@@ -11,14 +11,15 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError
 from ganvas.io.images import downscale, to_bytes
-from ganvas.recipe.model import EditStep, Mix, Recipe, Start, Tools, draw_code, recipe_codes
+from ganvas.recipe.model import EditStep, Mix, Recipe, Start
+from ganvas.recipe.rendering import Tools, compute_code, draw_code
 from ganvas.types import WPlus
 
 Frames = tuple[list[Tensor], WPlus]
 MAX_PICTURES = 1000
-"""In one sheet: its recipe must fit into a PNG's text."""
+"""Pictures in one sheet: its recipe must fit into a PNG's text."""
 MAX_PIXELS = 100_000_000
-"""In one sheet, all pictures together: they are held in memory."""
+"""Pixels of all pictures of one sheet: they are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Sheet:
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     size: int = 256
-    """The side of each picture in pixels, where the generator draws as many."""
+    """The side of each picture in pixels, at most the generator's resolution."""
     rate: float = 0.0
     """An animation's frames a second."""
 
@@ -39,22 +40,22 @@ class Sheet:
             raise GanvasError(f"Unknown kind {self.kind!r}: pick one of picture, grid, animation.")
         if not 0 < len(self.pictures) <= MAX_PICTURES:
             raise GanvasError(f"One sheet holds 1 to {MAX_PICTURES} pictures, not {len(self.pictures)}.")
-        wanted = len(self.rows) * len(self.columns) if self.kind == "grid" else len(self.pictures)
-        if len(self.pictures) != wanted:
+        expected = len(self.rows) * len(self.columns) if self.kind == "grid" else len(self.pictures)
+        if len(self.pictures) != expected:
             raise GanvasError(
                 f"A grid of {len(self.rows)}×{len(self.columns)} doesn't fit {len(self.pictures)} pictures."
             )
         if self.size < 1 or self.size**2 * len(self.pictures) > MAX_PIXELS:
-            most = int((MAX_PIXELS / len(self.pictures)) ** 0.5)
-            raise GanvasError(f"The side of {len(self.pictures)} pictures is 1 to {most} pixels, not {self.size}.")
+            limit = int((MAX_PIXELS / len(self.pictures)) ** 0.5)
+            raise GanvasError(f"The side of {len(self.pictures)} pictures is 1 to {limit} pixels, not {self.size}.")
         if not (0 < self.rate <= 100 if self.kind == "animation" else self.rate == 0):
             raise GanvasError(f"An animation has more than 0 and at most 100 frames a second, not {self.rate:g}.")
 
 
-def strength_grid(
+def make_strength_grid(
     faces: dict[str, Recipe], attributes: Sequence[str], strengths: Sequence[float], size: int = 256
 ) -> Sheet:
-    """Faces (text -> recipe) and attributes as rows, strengths as columns (Lesné et al., figure 3)."""
+    """Make a grid with faces (text -> recipe) and attributes as rows, strengths as columns (Lesné et al., figure 3)."""
     if not (faces and attributes and strengths):
         raise GanvasError("A grid needs at least one face, one attribute and one strength.")
     cells = [(face, name) for face in faces for name in attributes]
@@ -67,42 +68,42 @@ def strength_grid(
     return Sheet("grid", tuple(pictures), rows, tuple(f"{strength:+g}" for strength in strengths), size)
 
 
-def frames_between(recipe: Recipe, to: Start | None, num_ws: int, frames: int) -> list[Recipe]:
-    """``frames`` recipes from a face without its edits to the face with them, and straight to the face ``to`` if given.
+def interpolate_frames(recipe: Recipe, to: Start | None, num_ws: int, frames: int) -> list[Recipe]:
+    """Return ``frames`` recipes from a face without its edits to the face with them, and on a line to the face ``to`` if given.
 
     Raises GanvasError for fewer than two frames.
     """
     if frames < 2:
         raise GanvasError(f"An animation needs at least 2 frames, not {frames}.")
-    return [_between(recipe, to, num_ws, i / (frames - 1)) for i in range(frames)]
+    return [_interpolate(recipe, to, num_ws, i / (frames - 1)) for i in range(frames)]
 
 
-def _between(recipe: Recipe, to: Start | None, num_ws: int, share: float) -> Recipe:
+def _interpolate(recipe: Recipe, to: Start | None, num_ws: int, share: float) -> Recipe:
     edits = tuple(replace(step, amount=step.amount * share) for step in recipe.edits)
     mix = recipe.mix if to is None else Mix(to, tuple(range(num_ws)), share)
     return replace(recipe, edits=edits, mix=mix)
 
 
-def animation(pictures: Sequence[Recipe], size: int, rate: float, back: bool) -> Sheet:
-    """The frames as an animation that goes ``back`` the way it came, if wanted."""
+def make_animation(pictures: Sequence[Recipe], size: int, rate: float, back: bool) -> Sheet:
+    """Make an animation of the frames, with ``back`` followed by the same frames in reverse order."""
     frames = (*pictures, *pictures[-2:0:-1]) if back else tuple(pictures)
     return Sheet("animation", frames, (), (), size, rate)
 
 
 @torch.no_grad()
-def render_frames(sheet: Sheet, tools: Tools, watch: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> Frames:
-    """The pictures of a sheet, each (size, size, 3), uint8, and their codes; equal recipes are rendered once.
+def render_frames(sheet: Sheet, tools: Tools, track: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> Frames:
+    """Render the pictures of a sheet, each (size, size, 3), uint8, with their codes; equal recipes are rendered once.
 
-    All codes are found before the first picture is drawn. ``watch`` passes the work on and may show progress.
-    Raises GanvasError as ``recipe.model.recipe_codes`` does.
+    All codes are computed before the first picture is drawn. ``track`` iterates over the work and may show progress.
+    Raises GanvasError as ``recipe.rendering.compute_code`` does.
     """
     different: list[Recipe] = []
     for picture in sheet.pictures:
         if picture not in different:
             different.append(picture)
-    codes = [recipe_codes(recipe, tools) for recipe in different]
+    codes = [compute_code(recipe, tools) for recipe in different]
     size = min(sheet.size, tools.generator.resolution)
     jobs = list(zip(codes, different, strict=True))
-    done = [to_bytes(downscale(draw_code(ws, recipe, tools), size))[0] for ws, recipe in watch(jobs)]
+    drawn = [to_bytes(downscale(draw_code(ws, recipe, tools), size))[0] for ws, recipe in track(jobs)]
     places = [different.index(picture) for picture in sheet.pictures]
-    return [done[place] for place in places], torch.cat([codes[place] for place in places])
+    return [drawn[place] for place in places], torch.cat([codes[place] for place in places])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganvas.data import probe
 from ganvas.data.codes import check_generator
-from ganvas.data.label_files import INDEX, LabelScores, draw_codes, read_about
+from ganvas.data.label_files import INDEX, LabelScores, draw_codes, parse_header
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.files import load_tensors, read_json, save_tensors
@@ -65,7 +65,7 @@ def separation_matrix(logits: Tensor, labels: Tensor, strength: float = SEPARATI
 def check_generated(folder: Path, generator: Generator) -> LabelScores:
     """What a label folder says it holds. Raises GanvasError for another generator's, and for one without pictures."""
     index = read_json(folder / INDEX)
-    labels = read_about(index, folder / INDEX)
+    labels = parse_header(index, folder / INDEX)
     check_generator(folder, labels.generator, labels.fingerprint, generator)
     if index.get("keep_images") is not True or labels.source.seed is None:
         raise GanvasError(f"{folder} holds no kept pictures of seeds: make them with `ganvas label --keep-images`.")

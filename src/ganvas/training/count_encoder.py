@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ganvas.data.multimnist_files import read_multimnist
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
-from ganvas.inversion.encoder import Encoder, EncoderNetwork, encoder_for, save_encoder
+from ganvas.inversion.encoder import Encoder, EncoderNetwork, make_encoder, save_encoder
 from ganvas.inversion.object_loss import ObjectLoss, counter_features
 from ganvas.scorers.count import Counter
 from ganvas.training import checkpoint as training_checkpoint
@@ -86,7 +86,7 @@ def train_encoder(
     kept = [out.with_suffix(f".{part}.checkpoint.safetensors") for part in ("first", "second")]
     begun = train_first_part(lesson, options, kept[0], lambda step, _: watch(step, total))
     network = train_second_part(lesson, options, begun, kept[1], lambda step, _: watch(options.first + step, total))
-    encoder = encoder_for(generator, network)
+    encoder = make_encoder(generator, network)
     save_encoder(encoder, out, {"options": asdict(options)})
     for path in kept:
         path.unlink(missing_ok=True)
@@ -124,7 +124,9 @@ def train_second_part(
     school = CountEncoderTraining(lesson, options)
     network, judge = school.network(), school.judge()
     network.load_state_dict(begun.state_dict())
-    likeness = ObjectLoss.of(lesson.eye, lesson.material.images(slice(0, SCALE)), options.pixels, options.features)
+    likeness = ObjectLoss.fit_scales(
+        lesson.eye, lesson.material.images(slice(0, SCALE)), options.pixels, options.features
+    )
     rows: list[Tensor] = []
     """Mapped ones and encoded ones of this step: what the encoder's loss leaves for the discriminator's."""
 
@@ -136,7 +138,7 @@ def train_second_part(
         free = options.open(step, network.num_ws).to(offsets)
         offsets = offsets[: len(real)] * free
         ws = base[: len(real), None] + offsets
-        missed, counts = likeness.missed(school.synthesis(clip_gradient(ws)), likeness.aim(real))
+        missed, counts = likeness.compute_loss(school.synthesis(clip_gradient(ws)), likeness.prepare_targets(real))
         loss = missed.mean() + options.code * school.missed(base[len(real) :], codes)
         loss = loss + options.offset * offsets.square().mean() * network.num_ws / free.sum().clamp(min=1)
         if options.keep_count:

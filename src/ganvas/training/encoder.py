@@ -19,7 +19,7 @@ from torch import Tensor
 from ganvas.data.label_files import load_labels
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
-from ganvas.inversion.encoder import SIDE, Encoder, EncoderNetwork, encoder_for, save_encoder
+from ganvas.inversion.encoder import SIDE, Encoder, EncoderNetwork, make_encoder, save_encoder
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import downscale, from_bytes, to_bytes
@@ -87,7 +87,7 @@ def train_encoder(
     """
     out, options = Path(out), options or EncoderConfig()
     material = read_encoder_data(Path(folder), generator, options, out.with_suffix(".embeddings.safetensors"), report)
-    encoder = encoder_for(generator, fit_encoder(material, generator, options, out.with_suffix(".checkpoint"), report))
+    encoder = make_encoder(generator, fit_encoder(material, generator, options, out.with_suffix(".checkpoint"), report))
     save_encoder(encoder, out)
     out.with_suffix(".checkpoint").unlink(missing_ok=True)
     return encoder

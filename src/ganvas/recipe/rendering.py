@@ -1,0 +1,196 @@
+"""Render recipes: load the generator, editor and codes that they name, compute the code, draw the picture."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ganvas.control.target_values import solve_changes
+from ganvas.data.codes import Codes, check_generator, load_codes
+from ganvas.editors.base import Editor, fingerprint
+from ganvas.errors import GanvasError
+from ganvas.generators.base import Generator, sample
+from ganvas.io.images import downscale, from_bytes, to_bytes
+from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Mix, NamedTool, Recipe, Start
+from ganvas.types import DTYPES, Images, WPlus
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An aligned photograph, (1, 3, resolution, resolution), known by the sha256 of its bytes as a picture."""
+
+    picture: Images
+    sha256: str
+
+    @classmethod
+    def from_picture(cls, picture: Images, generator: Generator) -> Photo:
+        """Return a square picture at the generator's resolution. Raises GanvasError where it isn't one square picture."""
+        if len(picture) != 1 or picture.shape[2] != picture.shape[3]:
+            size = f"{picture.shape[3]}×{picture.shape[2]}"
+            raise GanvasError(
+                f"A photograph of {size} pixels isn't aligned: `ganvas align` cuts out the square that the generator needs."
+            )
+        pixels = to_bytes(downscale(picture.float(), generator.resolution))
+        aligned = from_bytes(pixels).to(generator.device)
+        return cls(aligned, hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest())
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The generator, editor, codes and photograph that recipes are rendered with, loaded once for many pictures."""
+
+    generator: Generator
+    dtype: str
+    editor: Editor | None = None
+    editor_name: NamedTool | None = None
+    codes: Codes | None = None
+    photo: Photo | None = None
+
+    @property
+    def generator_name(self) -> NamedTool:
+        """The generator's name and fingerprint, as recipes store them."""
+        return NamedTool(self.generator.name, self.generator.fingerprint)
+
+    def with_codes(self, codes: Codes) -> Tools:
+        """Return the same tools with these codes."""
+        return replace(self, codes=codes)
+
+    @property
+    def required_editor(self) -> Editor:
+        """The editor. Raises GanvasError where there is none."""
+        if self.editor is None:
+            raise GanvasError(f"Generator {self.generator.name!r} needs an editor for this: name one.")
+        return self.editor
+
+
+def load_tools(
+    generator: str,
+    dtype: str = "float32",
+    device: str = "cpu",
+    editor: str | Path | None = None,
+    codes: str | Path | None = None,
+) -> Tools:
+    """Load a generator by name, an editor by name or path, and a codes file.
+
+    Raises GanvasError where one doesn't exist, is damaged, or belongs to another generator.
+    """
+    if dtype not in DTYPES:
+        raise GanvasError(f"Unknown dtype {dtype!r}: pick one of {', '.join(DTYPES)}.")
+    from ganvas.checkpoints.load import load_generator
+
+    network = load_generator(generator, device, getattr(torch, dtype))
+    tools = Tools(network, dtype, codes=None if codes is None else load_codes(codes, network))
+    if editor is None:
+        return tools
+    loaded, named = load_editor_for(network, editor)
+    return replace(tools, editor=loaded, editor_name=named)
+
+
+def load_editor_for(generator: Generator, editor: str | Path) -> tuple[Editor, NamedTool]:
+    """Load an editor by name or path onto the generator's device, and return it with its name in recipes.
+
+    Raises GanvasError where there is none, or it belongs to another generator (both are named).
+    """
+    from ganvas import editors
+
+    loaded = editors.load_editor(editor, generator)
+    return loaded, NamedTool(editor_reference(editor), fingerprint(loaded))
+
+
+def editor_reference(editor: str | Path) -> str:
+    """Return the name that recipes store for an editor given by name or path."""
+    # A path means nothing elsewhere, so a recipe keeps the file's name only; the fingerprint says which file it was.
+    return Path(editor).name if Path(editor).suffix else str(editor)
+
+
+@torch.no_grad()
+def compute_code(recipe: Recipe, tools: Tools) -> WPlus:
+    """Compute the finished code of a recipe, (1, num_ws, w_dim).
+
+    Raises GanvasError where ``tools`` aren't those that the recipe names, or lack one of its attributes or rows.
+    """
+    _check_tools(recipe, tools)
+    ws = _load_start(recipe.start, tools)
+    if recipe.mix is not None:
+        ws = _mix_codes(ws, _load_start(recipe.mix.start, tools), recipe.mix)
+    for step in recipe.edits:
+        ws = tools.required_editor.edit(ws, compute_changes(step, tools.required_editor, ws))
+    return ws
+
+
+@torch.no_grad()
+def render(recipe: Recipe, tools: Tools) -> Images:
+    """Render the picture of a recipe, (1, 3, height, width). Raises GanvasError as ``compute_code`` does."""
+    return draw_code(compute_code(recipe, tools), recipe, tools)
+
+
+@torch.no_grad()
+def draw_code(ws: WPlus, recipe: Recipe, tools: Tools) -> Images:
+    """Draw the picture of a recipe whose finished code is ``ws``; if it names a photograph, add the inversion's residual.
+
+    Raises GanvasError where ``tools`` hold another photograph, or none.
+    """
+    picture = tools.generator.synthesis(ws)
+    if recipe.photo is None:
+        return picture
+    if tools.photo is None:
+        raise GanvasError(
+            f"The recipe adds the residual of a photograph (sha256 {recipe.photo[:12]}…): give it with --photo FILE."
+        )
+    if tools.photo.sha256 != recipe.photo:
+        given = tools.photo.sha256[:12]
+        raise GanvasError(
+            f"The recipe needs the aligned photograph with sha256 {recipe.photo[:12]}…, but this one has {given}…."
+        )
+    from ganvas.inversion.residual import add_residual
+
+    return add_residual(picture, tools.generator.synthesis(_load_start(recipe.start, tools)), tools.photo.picture)
+
+
+def compute_changes(step: EditStep, editor: Editor, ws: WPlus) -> dict[str, torch.Tensor | float]:
+    """Compute the changes that apply the shifts of ``step`` and bring codes to the values that it sets, both times ``amount``."""
+    solved = solve_changes(editor, ws, step.set, step.shift) if step.set else {}
+    return {name: step.amount * change for name, change in (*step.shift.items(), *solved.items())}
+
+
+def _check_tools(recipe: Recipe, tools: Tools) -> None:
+    check_generator("The recipe", recipe.generator.name, recipe.generator.fingerprint, tools.generator)
+    if recipe.dtype != tools.dtype:
+        raise GanvasError(f"The recipe was rendered in {recipe.dtype}, not in {tools.dtype}.")
+    if recipe.editor is None:
+        return
+    if tools.editor_name is None or tools.editor_name.fingerprint != recipe.editor.fingerprint:
+        given = tools.editor_name
+        other = f"not {given.name!r} ({given.fingerprint[:12]})" if given else "and none is given"
+        expected = f"{recipe.editor.name!r} ({recipe.editor.fingerprint[:12]})"
+        raise GanvasError(f"The recipe needs editor {expected}, {other}.")
+
+
+def _load_start(start: Start, tools: Tools) -> WPlus:
+    if not isinstance(start, FromCodes):
+        labels = None if start.labels is None else torch.tensor([start.labels], device=tools.generator.device)
+        if isinstance(start, FromSeed):
+            return sample(tools.generator, 1, start.psi, start.seed, labels)
+        from ganvas.control.sampling import sample_where
+
+        editor, where = tools.required_editor, start.where
+        return sample_where(tools.generator, editor, where, 1, start.seed, psi=start.psi, labels=labels)
+    if tools.codes is None:
+        raise GanvasError(
+            f"The recipe starts from a codes file (sha256 {start.codes[:12]}…): give it with --codes FILE."
+        )
+    if tools.codes.sha256 != start.codes:
+        given = tools.codes.sha256[:12]
+        raise GanvasError(f"The recipe starts from the codes file with sha256 {start.codes[:12]}…, not {given}….")
+    return tools.codes.get_code(start.row)
+
+
+def _mix_codes(ws: WPlus, other: WPlus, mix: Mix) -> WPlus:
+    if max(mix.rows) >= ws.shape[1]:
+        raise GanvasError(f"There is no row {max(mix.rows)}: codes of this generator have rows 0 to {ws.shape[1] - 1}.")
+    ws, rows = ws.clone(), list(mix.rows)
+    ws[:, rows] = other[:, rows] if mix.amount == 1 else torch.lerp(ws[:, rows], other[:, rows], mix.amount)
+    return ws
