@@ -35,7 +35,7 @@ def labels(n: int = 3000) -> LatentDataset:
 
 
 @cache
-def counted(n: int = 3000) -> LatentDataset:
+def count_labels(n: int = 3000) -> LatentDataset:
     """The same codes, their scores cut into counts from 0 to 4, a standard deviation each: for methods that count."""
     data = labels(n)
     counts = data.normals().round().clamp(-2, 2) + 2
@@ -43,9 +43,9 @@ def counted(n: int = 3000) -> LatentDataset:
     return make_dataset(data.codes, counts, NAMES, kinds, data.source, data.generator, data.scorer)
 
 
-def taught(method: str) -> LatentDataset:
+def labels_for(method: str) -> LatentDataset:
     """Labels of the kind that a method learns from."""
-    return counted() if editors.learnable_kinds(method) == ("count",) else labels()
+    return count_labels() if editors.learnable_kinds(method) == ("count",) else labels()
 
 
 @cache

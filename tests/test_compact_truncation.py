@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from ganvas.editors._compact_truncation import KEPT, MIN_DEVIATION, TypicalShell, shrink_to_shell
+from ganvas.editors._compact_truncation import MIN_RADIUS_SHARE, MIN_REST_SHARE, TypicalShell, shrink_to_shell
 
 RNG = torch.Generator().manual_seed(0)
 SHELL = TypicalShell(torch.linspace(3, 0.5, 12), torch.randn(12, 4, generator=RNG), 0.1)
@@ -63,12 +63,12 @@ def test_the_rest_is_inside_the_shell(strength):
     y = X + strength * MOVE
     white, start = (z / SHELL.deviations for z in (shrink_to_shell(X, y, NAMED, SHELL), X))
     moved = (strength * MOVE / SHELL.deviations).norm(dim=1)
-    radius = (1 - 0.1 * moved).clamp(min=MIN_DEVIATION) * start.square().sum(1).clamp(min=12)
+    radius = (1 - 0.1 * moved).clamp(min=MIN_RADIUS_SHARE) * start.square().sum(1).clamp(min=12)
     for row in range(len(X)):
         basis = torch.linalg.qr(SHELL.deviations[:, None] * SHELL.readings[:, NAMED[row] > 0]).Q
         kept = white[row] @ basis
         rest = white[row].square().sum() - kept.square().sum()
-        assert rest <= torch.maximum(radius[row] - kept.square().sum(), KEPT * radius[row]) * 1.03
+        assert rest <= torch.maximum(radius[row] - kept.square().sum(), MIN_REST_SHARE * radius[row]) * 1.03
 
 
 def test_truncated_codes_have_room():

@@ -147,7 +147,7 @@ class _Conditioning:
             changes = w.new_zeros(1, len(self.editor.attributes))
             changes[:, self.columns] = lacking
             # What is met already must not be drawn in by what is still lacking.
-            w = w + self.editor.moved(w, changes, torch.maximum(changes.abs(), kept))
+            w = w + self.editor.shift_named(w, changes, torch.maximum(changes.abs(), kept))
         return w
 
     def _nearest(self, seed: int, label: Labels | None) -> W:
@@ -167,5 +167,5 @@ class _Conditioning:
         return self.wanted.missed(self._found(w))
 
     def _found(self, w: W) -> Scores:
-        readings, expected = self.editor.probe(w), self.editor.expect(w)
+        readings, expected = self.editor.probe(w), self.editor.predict_scores(w)
         return torch.where(self.wanted.value, readings[:, self.columns], expected[:, self.columns])

@@ -14,14 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas.editors._fit import FitProgress, draw_rows, minimize
+from ganvas.editors._fit import draw_rows, minimize
+from ganvas.progress import Progress
 from ganvas.types import Scores
 
 SLOPE = 0.2
 """Of the leaky ReLU."""
 DROPOUT = 0.3
 """The share of hidden numbers that each step leaves out."""
-STOPPING = 0.1
+STOPPING_SHARE = 0.1
 """The share of the training codes that say when to stop."""
 EVALUATIONS = 10
 """How often they are asked."""
@@ -67,42 +68,42 @@ class ClassifierData:
 
 
 def fit_latent_classifier(
-    lesson: ClassifierData, width: int, steps: int, seed: int, watch: FitProgress = lambda step, steps: None
+    data: ClassifierData, width: int, steps: int, seed: int, progress: Progress = lambda step, steps: None
 ) -> LatentClassifier:
     """The classifier of ``lesson``: squared error, stopped where it was least on the tenth of the codes that it didn't see.
 
     Equal input gives equal weights on one machine; the global random state is left as it was.
     """
-    x, a = lesson.x, lesson.a
+    x, a = data.x, data.a
     random = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(x), generator=random).to(x.device)
-    seen = order[max(round(STOPPING * len(x)), 1) :]
-    unseen = order[: len(x) - len(seen)]
+    training_rows = order[max(round(STOPPING_SHARE * len(x)), 1) :]
+    stopping_rows = order[: len(x) - len(training_rows)]
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         torch.manual_seed(seed)
         network = LatentClassifier(x.shape[1], a.shape[1], width).to(x.device)
-        _start(network, x[seen], a[seen])
+        _initialize(network, x[training_rows], a[training_rows])
         best = [torch.inf, deepcopy(network.state_dict())]
 
         def loss(step: int) -> Tensor:
-            rows = seen[draw_rows(len(seen), BATCH, random, x.device)]
+            rows = training_rows[draw_rows(len(training_rows), BATCH, random, x.device)]
             return (network(x[rows]) - a[rows]).square().mean()
 
-        def look(step: int, steps: int) -> None:
-            watch(step, steps)
+        def evaluate(step: int, steps: int) -> None:
+            progress(step, steps)
             if step % max(steps // EVALUATIONS, 1) == 0 or step == steps:
                 with torch.no_grad():
-                    error = float((network.eval()(x[unseen]) - a[unseen]).square().mean())
+                    error = float((network.eval()(x[stopping_rows]) - a[stopping_rows]).square().mean())
                 network.train()
                 if error < best[0]:
                     best[:] = error, deepcopy(network.state_dict())
 
-        minimize(network.parameters(), loss, steps, RATE, DECAY, look)
+        minimize(network.parameters(), loss, steps, RATE, DECAY, evaluate)
     network.load_state_dict(best[1])
     return network.eval().requires_grad_(False)
 
 
-def _start(network: LatentClassifier, x: Tensor, a: Scores) -> None:
+def _initialize(network: LatentClassifier, x: Tensor, a: Scores) -> None:
     """Let the path be the ridge regression, and what is beside it nothing."""
     with torch.no_grad():
         gram = (x.T @ x).double() / len(x)

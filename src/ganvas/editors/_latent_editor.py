@@ -20,9 +20,9 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.types import Scores, W
 
-SHARE = 0.7
+TRAINING_SHARE = 0.7
 """Of the codes are trained on; the others are held out."""
-CALIBRATED_ON = 256
+CALIBRATION_CODES = 256
 """Held-out codes that gains are measured on."""
 PSI = 0.7
 """Every other of them is truncated to this: people edit such codes, and a map may move them more than the others."""
@@ -44,9 +44,9 @@ class WhitenedSpace(nn.Module):
         """The coordinates of codes."""
         return ((w - self.mean) @ self.components.T) / self.deviations
 
-    def unproject(self, moved: Components) -> W:
+    def unproject(self, displacement: Components) -> W:
         """What codes move by where their coordinates move by ``moved``."""
-        return (moved * self.deviations) @ self.components
+        return (displacement * self.deviations) @ self.components
 
 
 class LatentEditor(Editor, ABC):
@@ -55,11 +55,11 @@ class LatentEditor(Editor, ABC):
     ``response_gains`` (2, attributes), upwards and downwards: a map that follows normal scores, which W doesn't, may differ.
     """
 
-    def __init__(self, about: EditorMetadata, frame: WhitenedSpace) -> None:
+    def __init__(self, metadata: EditorMetadata, frame: WhitenedSpace) -> None:
         super().__init__()
-        self.describe(about)
+        self.set_metadata(metadata)
         self.frame = frame
-        self.gains = nn.Buffer(torch.ones(2, len(about.attributes)))
+        self.gains = nn.Buffer(torch.ones(2, len(metadata.attributes)))
 
     @abstractmethod
     def move(self, x: Components, changes: Scores) -> Components:
@@ -67,9 +67,9 @@ class LatentEditor(Editor, ABC):
 
     def shift(self, w: W, changes: Scores) -> W:
         """The map's own move, whatever lies beyond the components being carried along."""
-        return self.frame.unproject(self.move(self.frame.project(w), self.calibrated(changes)))
+        return self.frame.unproject(self.move(self.frame.project(w), self.scale_changes(changes)))
 
-    def calibrated(self, changes: Scores) -> Scores:
+    def scale_changes(self, changes: Scores) -> Scores:
         """Changes in the map's own units."""
         return changes * torch.where(changes > 0, self.gains[0], self.gains[1])
 
@@ -98,7 +98,7 @@ def prepare_fit(data: LatentDataset, generator: Generator, options: L) -> tuple[
     if len(data) < MIN_CODES:
         raise GanvasError(f"{len(data)} codes are too few: at least {MIN_CODES} are needed.")
     w, a = data.w.to(generator.device), data.normals().to(generator.device, torch.float32)
-    rows, held = (index.to(generator.device) for index in data.split(SHARE, options.seed))
+    rows, held = (index.to(generator.device) for index in data.split(TRAINING_SHARE, options.seed))
     options = replace(options, components=min(options.components, w.shape[1], len(rows) - 1))
     pca = fit_pca(w[rows], options.components)
     frame = fit_frame(pca)
@@ -112,85 +112,89 @@ def fit_frame(pca: PCA) -> WhitenedSpace:
 
 
 @torch.no_grad()
-def calibrate_gains(editor: LatentEditor, ground: FitData, codes: int = CALIBRATED_ON) -> None:
+def calibrate_gains(editor: LatentEditor, fit_data: FitData, codes: int = CALIBRATION_CODES) -> None:
     """Set the gains on held-out codes, so that a change of 1 moves the probe's reading by 1; twice, since the way is curved."""
     for _ in range(2):
-        response = measure_responses(editor, ground, codes)["response"]
+        response = measure_responses(editor, fit_data, codes)["response"]
         editor.gains.copy_((editor.gains * response_gains(response)).clamp(*GAINS))
 
 
 @torch.no_grad()
-def measure_responses(editor: LatentEditor, ground: FitData, codes: int = CALIBRATED_ON) -> dict[str, Tensor]:
+def measure_responses(editor: LatentEditor, fit_data: FitData, codes: int = CALIBRATION_CODES) -> dict[str, Tensor]:
     """Of a change of each attribute, for what a change of 1 does on average over held-out codes.
 
     "response" (2, K): how far its own reading moves, upwards and downwards. "length" (K,): the mean Mahalanobis length of
     the move. "others" (K,): the mean |change| of the other readings, as means over codes.
     """
-    x, k = ground.held_x[:codes].clone(), len(editor.attributes)
+    x, k = fit_data.held_x[:codes].clone(), len(editor.attributes)
     x[::2] *= PSI
-    weight = ground.frame.unproject(torch.eye(x.shape[1]).to(x)) @ editor.probe.weight.to(x)
+    weight = fit_data.frame.unproject(torch.eye(x.shape[1]).to(x)) @ editor.probe.weight.to(x)
     response, length, others = x.new_zeros(2, k), x.new_zeros(2, k), x.new_zeros(2, k)
     for j in range(k):
         for side, change in enumerate((1.0, -1.0)):
             wanted = x.new_zeros(len(x), k)
             wanted[:, j] = change
-            moved = editor.move(x, editor.calibrated(wanted))
-            readings = (moved @ weight).mean(0)
+            displacement = editor.move(x, editor.scale_changes(wanted))
+            readings = (displacement @ weight).mean(0)
             response[side, j] = readings[j] / change
-            length[side, j] = moved.norm(dim=1).mean()
+            length[side, j] = displacement.norm(dim=1).mean()
             others[side, j] = (readings.abs().sum() - readings[j].abs()) / max(k - 1, 1)
     return {"response": response, "length": length, "others": others}
 
 
 @torch.no_grad()
 def fit_report(
-    editor: LatentEditor, ground: FitData, classifier: LatentClassifier, codes: int = CALIBRATED_ON
+    editor: LatentEditor, fit_data: FitData, classifier: LatentClassifier, codes: int = CALIBRATION_CODES
 ) -> dict[str, Any]:
     """What ``fit`` says about held-out codes."""
 
-    def named(values: Tensor) -> dict[str, float]:
+    def round_values(values: Tensor) -> dict[str, float]:
         return {name: round(float(value), 4) for name, value in zip(editor.attributes, values, strict=True)}
 
-    found = classifier(ground.held_x)
-    read = torch.cosine_similarity(found - found.mean(0), ground.held_a - ground.held_a.mean(0), dim=0)
-    measured = {name: values.mean(0) for name, values in measure_responses(editor, ground, codes).items()}
+    readings = classifier(fit_data.held_x)
+    correlations = torch.cosine_similarity(
+        readings - readings.mean(0), fit_data.held_a - fit_data.held_a.mean(0), dim=0
+    )
+    measured = {name: values.mean(0) for name, values in measure_responses(editor, fit_data, codes).items()}
     return {
-        "trained_on": len(ground.x),
-        "held_out": len(ground.held_x),
-        "classifier_correlation": float(read.mean()),
-        "classifier": named(read),
-        "gain": named(editor.gains.mean(0)),
-        **{name: named(values) for name, values in measured.items()},
+        "trained_on": len(fit_data.x),
+        "held_out": len(fit_data.held_x),
+        "classifier_correlation": float(correlations.mean()),
+        "classifier": round_values(correlations),
+        "gain": round_values(editor.gains.mean(0)),
+        **{name: round_values(values) for name, values in measured.items()},
         "unresponsive": [n for n, r in zip(editor.attributes, measured["response"], strict=True) if not r >= 0.5],
     }
 
 
-def restore_editor(unfilled: Callable[[EditorMetadata], E], tensors: Mapping[str, Tensor], about: EditorMetadata) -> E:
+def restore_editor(
+    build_empty: Callable[[EditorMetadata], E], tensors: Mapping[str, Tensor], metadata: EditorMetadata
+) -> E:
     """The editor of a file: ``unfilled`` makes it from its options, on the "meta" device.
 
     Raises GanvasError where tensors and options don't belong together.
     """
     try:
         with torch.device("meta"):
-            editor = unfilled(about)
+            editor = build_empty(metadata)
     except KeyError as error:
         raise GanvasError(f"The editor's file is damaged: its options lack {error}.") from None
     except GanvasError:
         raise
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise GanvasError(f"The editor's file is damaged: its options aren't those of {about.method}.") from None
+        raise GanvasError(f"The editor's file is damaged: its options aren't those of {metadata.method}.") from None
     load_module(editor, tensors)
     return editor.eval()
 
 
-def read_config(kind: type[L], about: EditorMetadata) -> L:
+def read_config(kind: type[L], metadata: EditorMetadata) -> L:
     """The options that a file tells of. Raises KeyError or GanvasError where they aren't."""
-    return kind(**{name: about.options[name] for name in kind.__dataclass_fields__})
+    return kind(**{name: metadata.options[name] for name in kind.__dataclass_fields__})
 
 
-def make_empty_frame(about: EditorMetadata, options: FitConfig) -> WhitenedSpace:
+def make_empty_frame(metadata: EditorMetadata, options: FitConfig) -> WhitenedSpace:
     """A frame of the right sizes."""
-    w_dim = about.probe.weight.shape[0]
+    w_dim = metadata.probe.weight.shape[0]
     return WhitenedSpace(torch.empty(w_dim), torch.empty(options.components, w_dim), torch.empty(options.components))
 
 

@@ -36,7 +36,6 @@ from ganvas.data.dataset import LatentDataset
 from ganvas.editors._compact_network import correlation
 from ganvas.editors._fit import (
     FitConfig,
-    FitProgress,
     check_integer,
     check_number,
     draw_rows,
@@ -62,11 +61,12 @@ from ganvas.editors._latent_editor import (
 from ganvas.editors.base import EditorMetadata, editor_metadata
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
+from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
 from ganvas.types import Scores, W, WPlus
 
 NEEDS = "labels; with a scorer, pictures, too"
-"""What it learns from."""
+"""What the method learns from."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ class ResidualSteps(nn.Module):
         self.heads = nn.Parameter(torch.zeros(attributes, width + components, components))
         self.biases = nn.Parameter(torch.zeros(attributes, components))
 
-    def forward(self, x: Tensor, wanted: Tensor) -> Tensor:
+    def forward(self, x: Tensor, selected: Tensor) -> Tensor:
         """Residuals (wanted, n, components), at coordinates (n, components), or (wanted, n, components): one set each."""
         seen = torch.cat((torch.tanh(self.hidden(x)), x), -1)
-        seen = seen.expand(len(wanted), *seen.shape[-2:])
-        return torch.baddbmm(self.biases[wanted, None], seen, self.heads[wanted])
+        seen = seen.expand(len(selected), *seen.shape[-2:])
+        return torch.baddbmm(self.biases[selected, None], seen, self.heads[selected])
 
 
 @final
@@ -121,33 +121,33 @@ class GuidedStyle(LatentEditor):
     """``generators.stylegan2.rows`` (attributes, num_ws): 1 where an attribute moves a row, else 0."""
 
     def __init__(
-        self, about: EditorMetadata, frame: WhitenedSpace, residuals: ResidualSteps, num_ws: int, jumps: int
+        self, metadata: EditorMetadata, frame: WhitenedSpace, residuals: ResidualSteps, num_ws: int, jumps: int
     ) -> None:
-        super().__init__(about, frame)
+        super().__init__(metadata, frame)
         self.residuals, self.jumps = residuals, jumps
-        self.rows = nn.Buffer(torch.ones(len(about.attributes), num_ws))
+        self.rows = nn.Buffer(torch.ones(len(metadata.attributes), num_ws))
 
-    def ways(self, x: Components, changes: Scores, wanted: Tensor) -> Tensor:
+    def paths(self, x: Components, changes: Scores, selected: Tensor) -> Tensor:
         """What each of the ``balance.score_ranges`` attributes adds to coordinates along the common way, (wanted, n,
         components)."""
-        factors = changes[:, wanted].T[..., None] / self.jumps
-        done = x.new_zeros(len(wanted), *x.shape)
+        factors = changes[:, selected].T[..., None] / self.jumps
+        done = x.new_zeros(len(selected), *x.shape)
         for _ in range(self.jumps):
-            done = done + factors * self.residuals(x + done.sum(0), wanted)
+            done = done + factors * self.residuals(x + done.sum(0), selected)
         return done
 
     def move(self, x: Components, changes: Scores) -> Components:
         """The sum of the ways: what rows that all attributes move would move by."""
-        return self.ways(x, changes, changes.ne(0).any(0).nonzero()[:, 0]).sum(0)
+        return self.paths(x, changes, changes.ne(0).any(0).nonzero()[:, 0]).sum(0)
 
     def shift(self, w: W, changes: Scores) -> W:
         """What the mean of all rows moves by."""
-        return self._by_rows(w, changes).mean(1)
+        return self._shift_by_rows(w, changes).mean(1)
 
-    def shifts(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+    def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
         """Row by row. Raises GanvasError for codes of another number of rows."""
         self._check_rows(ws)
-        return self._by_rows(ws.mean(1), changes)
+        return self._shift_by_rows(ws.mean(1), changes)
 
     def read(self, ws: WPlus) -> Scores:
         """Where codes stand: each attribute is read off the mean of the rows that it moves."""
@@ -155,11 +155,11 @@ class GuidedStyle(LatentEditor):
         seen = torch.einsum("kr,nrw->nkw", (self.rows / self.rows.sum(1, keepdim=True)).to(ws), ws)
         return torch.einsum("nkw,wk->nk", seen, self.probe.weight.to(ws)) + self.probe.bias.to(ws)
 
-    def _by_rows(self, w: W, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
-        wanted = changes.ne(0).any(0).nonzero()[:, 0]
-        ways = self.ways(self.frame.project(w), self.calibrated(changes), wanted)
-        moves = self.frame.unproject(ways.flatten(0, 1)).unflatten(0, ways.shape[:2])
-        return torch.einsum("kr,knw->nrw", self.rows[wanted], moves)
+    def _shift_by_rows(self, w: W, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+        selected = changes.ne(0).any(0).nonzero()[:, 0]
+        paths = self.paths(self.frame.project(w), self.scale_changes(changes), selected)
+        moves = self.frame.unproject(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
+        return torch.einsum("kr,knw->nrw", self.rows[selected], moves)
 
     def _check_rows(self, ws: WPlus) -> None:
         if ws.shape[1] != self.rows.shape[1]:
@@ -172,7 +172,7 @@ def fit(
     *,
     attributes: tuple[str, ...] | list[str] | None = None,
     scorer: Scorer | str | None = None,
-    watch: FitProgress = lambda step, steps: None,
+    progress: Progress = lambda step, steps: None,
     **options: Any,
 ) -> GuidedStyle:
     """Learn residuals and layers of labelled codes; ``options`` are the fields of ``GuidedStyleConfig``.
@@ -184,64 +184,75 @@ def fit(
     """
     settings = parse_config(GuidedStyleConfig, options, "scorer")
     data = data if attributes is None else data.select(tuple(attributes))
-    ground, settings = prepare_fit(data, generator, settings)
+    fit_data, settings = prepare_fit(data, generator, settings)
     guide = scorer.name if isinstance(scorer, Scorer) else scorer
     scorer = scorers.load_scorer(scorer) if isinstance(scorer, str) else scorer
     judge = scorer or scorer_of_labels(data)
-    looking = None if judge is None else EditScorer.of(judge.to(generator.device), data, generator)
+    edit_scorer = None if judge is None else EditScorer.from_dataset(judge.to(generator.device), data, generator)
     classifier = fit_latent_classifier(
-        ClassifierData(ground.x, ground.a), settings.width, settings.knowledge, settings.seed
+        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
     )
-    known = config_to_json(settings) | {"scorer": guide}
+    stored_options = config_to_json(settings) | {"scorer": guide}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        editor = _made(
-            editor_metadata("guidedstyle", data, generator, known, {}), ground.frame, settings, generator.num_ws
+        editor = _build_editor(
+            editor_metadata("guidedstyle", data, generator, stored_options, {}),
+            fit_data.frame,
+            settings,
+            generator.num_ws,
         )
-    editor.to(ground.x.device)
-    _train(editor, classifier, ground, settings, watch)
-    calibrate_gains(editor, ground)
+    editor.to(fit_data.x.device)
+    _train(editor, classifier, fit_data, settings, progress)
+    calibrate_gains(editor, fit_data)
     seen = {"guide": "the latent classifier", "layers": "all: no pictures were looked at"}
-    if looking is not None and settings.pictures:
-        editor.rows.copy_(select_rows(measure_row_effects(looking, editor, ground, settings.pictures), settings.share))
-        seen["layers"] = f"chosen by {looking.scorer.name}, {settings.pictures} pictures an attribute"
-    if scorer is not None and looking is not None:
-        _train_on_pictures(editor, looking, ground, settings)
-        calibrate_gains(editor, ground)
-        seen["guide"] = f"the scorer {looking.scorer.name}, {settings.looks} pictures"
+    if edit_scorer is not None and settings.pictures:
+        editor.rows.copy_(
+            select_rows(measure_row_effects(edit_scorer, editor, fit_data, settings.pictures), settings.share)
+        )
+        seen["layers"] = f"chosen by {edit_scorer.scorer.name}, {settings.pictures} pictures an attribute"
+    if scorer is not None and edit_scorer is not None:
+        _train_on_pictures(editor, edit_scorer, fit_data, settings)
+        calibrate_gains(editor, fit_data)
+        seen["guide"] = f"the scorer {edit_scorer.scorer.name}, {settings.looks} pictures"
     counts = {name: int(n) for name, n in zip(editor.attributes, editor.rows.sum(1).tolist(), strict=True)}
-    editor.report = seen | fit_report(editor, ground, classifier) | {"rows": counts}
+    editor.report = seen | fit_report(editor, fit_data, classifier) | {"rows": counts}
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> GuidedStyle:
+def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> GuidedStyle:
     """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
 
-    def unfilled(about: EditorMetadata) -> GuidedStyle:
-        settings = read_config(GuidedStyleConfig, about)
+    def build_empty(metadata: EditorMetadata) -> GuidedStyle:
+        settings = read_config(GuidedStyleConfig, metadata)
         num_ws = tensors["rows"].shape[-1:].numel() if "rows" in tensors else 1
-        return _made(about, make_empty_frame(about, settings), settings, num_ws)
+        return _build_editor(metadata, make_empty_frame(metadata, settings), settings, num_ws)
 
-    return restore_editor(unfilled, tensors, about)
-
-
-def _made(about: EditorMetadata, frame: WhitenedSpace, settings: GuidedStyleConfig, num_ws: int) -> GuidedStyle:
-    residuals = ResidualSteps(settings.components, len(about.attributes), settings.width)
-    return GuidedStyle(about, frame, residuals, num_ws, settings.jumps)
+    return restore_editor(build_empty, tensors, metadata)
 
 
-def _held(ground: FitData, settings: GuidedStyleConfig) -> Tensor:
+def _build_editor(
+    metadata: EditorMetadata, frame: WhitenedSpace, settings: GuidedStyleConfig, num_ws: int
+) -> GuidedStyle:
+    residuals = ResidualSteps(settings.components, len(metadata.attributes), settings.width)
+    return GuidedStyle(metadata, frame, residuals, num_ws, settings.jumps)
+
+
+def _error_weights(fit_data: FitData, settings: GuidedStyleConfig) -> Tensor:
     """What a change of k (row) pays for one of i (column): 1 on the diagonal."""
-    prices = settings.hold * (1 - correlation(ground.a).abs())
-    return prices.fill_diagonal_(1.0)
+    weights = settings.hold * (1 - correlation(fit_data.a).abs())
+    return weights.fill_diagonal_(1.0)
 
 
 def _train(
-    editor: GuidedStyle, classifier: LatentClassifier, ground: FitData, settings: GuidedStyleConfig, watch: FitProgress
+    editor: GuidedStyle,
+    classifier: LatentClassifier,
+    fit_data: FitData,
+    settings: GuidedStyleConfig,
+    progress: Progress,
 ) -> None:
     """Descend L under the latent classifier: every attribute on every code of a batch."""
-    x, k = ground.x, len(editor.attributes)
-    before, prices, everything = classifier(x), _held(ground, settings), torch.arange(k, device=x.device)
+    x, k = fit_data.x, len(editor.attributes)
+    before, weights, everything = classifier(x), _error_weights(fit_data, settings), torch.arange(k, device=x.device)
     random = torch.Generator().manual_seed(settings.seed)
     with torch.no_grad():
         editor.residuals.biases.copy_(ascent_directions(classifier))
@@ -252,37 +263,39 @@ def _train(
         here = x[rows].expand(k, -1, -1)
         for _ in range(settings.jumps):
             here = here + changes[..., None] / settings.jumps * editor.residuals(here, everything)
-        missed = (
+        errors = (
             classifier(here.flatten(0, 1)).view(k, len(rows), k)
             - before[rows]
             - torch.diag_embed(changes.T).transpose(0, 1)
         )
-        far = (here - x[rows]).square().sum(2)
-        return ((missed.square() * prices[:, None]).sum(2) + settings.identity * far).mean(1).sum()
+        distances = (here - x[rows]).square().sum(2)
+        return ((errors.square() * weights[:, None]).sum(2) + settings.identity * distances).mean(1).sum()
 
-    minimize(editor.residuals.parameters(), loss, settings.steps, settings.rate, watch=watch)
+    minimize(editor.residuals.parameters(), loss, settings.steps, settings.rate, progress=progress)
     editor.residuals.requires_grad_(False)
 
 
-def _train_on_pictures(editor: GuidedStyle, looking: EditScorer, ground: FitData, settings: GuidedStyleConfig) -> None:
+def _train_on_pictures(
+    editor: GuidedStyle, edit_scorer: EditScorer, fit_data: FitData, settings: GuidedStyleConfig
+) -> None:
     """Descend L under the scorer: one attribute on one code a picture, in the rows that were chosen."""
-    x, k, prices = ground.x, len(editor.attributes), _held(ground, settings)
+    x, k, weights = fit_data.x, len(editor.attributes), _error_weights(fit_data, settings)
     random = torch.Generator().manual_seed(settings.seed)
-    each = looking.batch
+    each = edit_scorer.batch
 
     def loss(step: int) -> Tensor:
         rows = draw_rows(len(x), each, random, x.device)
-        asked = torch.randint(k, (len(rows),), generator=random)
+        chosen = torch.randint(k, (len(rows),), generator=random)
         changes = settings.reach * torch.randn(len(rows), generator=random)
-        changes = (F.one_hot(asked, k) * changes[:, None]).to(x)
-        wanted = asked.unique().to(x.device)
-        ways = editor.ways(x[rows], changes, wanted)
-        moves = ground.frame.unproject(ways.flatten(0, 1)).unflatten(0, ways.shape[:2])
-        ws = ground.w[rows, None] + torch.einsum("kr,knw->nrw", editor.rows[wanted], moves)
+        changes = (F.one_hot(chosen, k) * changes[:, None]).to(x)
+        selected = chosen.unique().to(x.device)
+        paths = editor.paths(x[rows], changes, selected)
+        moves = fit_data.frame.unproject(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
+        ws = fit_data.w[rows, None] + torch.einsum("kr,knw->nrw", editor.rows[selected], moves)
         with torch.no_grad():
-            before = looking.read(ground.w[rows, None].expand_as(ws))
-        missed = (looking.read(ws) - before - changes).square() * prices[asked.to(x.device)]
-        return (missed.sum(1) + settings.identity * ways.sum(0).square().sum(1)).mean()
+            before = edit_scorer.read(fit_data.w[rows, None].expand_as(ws))
+        errors = (edit_scorer.read(ws) - before - changes).square() * weights[chosen.to(x.device)]
+        return (errors.sum(1) + settings.identity * paths.sum(0).square().sum(1)).mean()
 
     editor.residuals.requires_grad_(True)
     minimize(editor.residuals.parameters(), loss, max(settings.looks // each, 1), settings.rate / 10)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors._compact_network import Perceptron
-from ganvas.editors._fit import FitConfig, FitProgress, check_integer, check_number, draw_rows, minimize, parse_config
+from ganvas.editors._fit import FitConfig, check_integer, check_number, draw_rows, minimize, parse_config
 from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
 from ganvas.editors._latent_editor import (
     Components,
@@ -42,10 +42,11 @@ from ganvas.editors._latent_editor import (
 )
 from ganvas.editors.base import EditorMetadata, editor_metadata
 from ganvas.generators.base import Generator
+from ganvas.progress import Progress
 from ganvas.types import Scores
 
 NEEDS = "labels"
-"""What it learns from."""
+"""What the method learns from."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,14 @@ class Latent2LatentConfig(FitConfig):
 class Latent2Latent(LatentEditor):
     """``mapper``: M, from components and changes side by side to components."""
 
-    def __init__(self, about: EditorMetadata, frame: WhitenedSpace, mapper: Perceptron) -> None:
-        super().__init__(about, frame)
+    def __init__(self, metadata: EditorMetadata, frame: WhitenedSpace, mapper: Perceptron) -> None:
+        super().__init__(metadata, frame)
         self.mapper = mapper
 
     def move(self, x: Components, changes: Scores) -> Components:
         """M(w, Δ) - M(w, 0)."""
-        wanted = torch.cat((x, changes), 1)
-        return self.mapper(wanted) - self.mapper(torch.cat((x, torch.zeros_like(changes)), 1))
+        inputs = torch.cat((x, changes), 1)
+        return self.mapper(inputs) - self.mapper(torch.cat((x, torch.zeros_like(changes)), 1))
 
 
 def fit(
@@ -89,7 +90,7 @@ def fit(
     generator: Generator,
     *,
     attributes: tuple[str, ...] | list[str] | None = None,
-    watch: FitProgress = lambda step, steps: None,
+    progress: Progress = lambda step, steps: None,
     **options: Any,
 ) -> Latent2Latent:
     """Learn the mapper of labelled codes; ``options`` are the fields of ``Latent2LatentConfig``.
@@ -100,48 +101,48 @@ def fit(
     """
     settings = parse_config(Latent2LatentConfig, options)
     data = data if attributes is None else data.select(tuple(attributes))
-    ground, settings = prepare_fit(data, generator, settings)
+    fit_data, settings = prepare_fit(data, generator, settings)
     classifier = fit_latent_classifier(
-        ClassifierData(ground.x, ground.a), settings.width, settings.knowledge, settings.seed
+        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        editor = _made(
-            editor_metadata("latent2latent", data, generator, config_to_json(settings), {}), ground.frame, settings
+        editor = _build_editor(
+            editor_metadata("latent2latent", data, generator, config_to_json(settings), {}), fit_data.frame, settings
         )
-    editor.to(ground.x.device)
-    _train(editor, classifier, ground, settings, watch)
-    calibrate_gains(editor, ground)
-    editor.report = fit_report(editor, ground, classifier)
+    editor.to(fit_data.x.device)
+    _train(editor, classifier, fit_data, settings, progress)
+    calibrate_gains(editor, fit_data)
+    editor.report = fit_report(editor, fit_data, classifier)
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> Latent2Latent:
+def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> Latent2Latent:
     """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
 
-    def unfilled(about: EditorMetadata) -> Latent2Latent:
-        settings = read_config(Latent2LatentConfig, about)
-        return _made(about, make_empty_frame(about, settings), settings)
+    def build_empty(metadata: EditorMetadata) -> Latent2Latent:
+        settings = read_config(Latent2LatentConfig, metadata)
+        return _build_editor(metadata, make_empty_frame(metadata, settings), settings)
 
-    return restore_editor(unfilled, tensors, about)
+    return restore_editor(build_empty, tensors, metadata)
 
 
-def _made(about: EditorMetadata, frame: WhitenedSpace, settings: Latent2LatentConfig) -> Latent2Latent:
+def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: Latent2LatentConfig) -> Latent2Latent:
     c = settings.components
     return Latent2Latent(
-        about, frame, Perceptron(c + len(about.attributes), c, settings.width, settings.depth, path=True)
+        metadata, frame, Perceptron(c + len(metadata.attributes), c, settings.width, settings.depth, path=True)
     )
 
 
 def _train(
     editor: Latent2Latent,
     classifier: LatentClassifier,
-    ground: FitData,
+    fit_data: FitData,
     settings: Latent2LatentConfig,
-    watch: FitProgress,
+    progress: Progress,
 ) -> None:
     """Descend L."""
-    x, k = ground.x, len(editor.attributes)
+    x, k = fit_data.x, len(editor.attributes)
     before = classifier(x)
     random = torch.Generator().manual_seed(settings.seed)
 
@@ -150,15 +151,15 @@ def _train(
         changes = draw_changes(len(rows), k, settings, random).to(x)
         weights = torch.where(changes != 0, 1.0, settings.preserve)
         moves = editor.move(x[rows], changes)
-        missed = classifier(x[rows] + moves) - before[rows] - changes
-        return (missed.square() * weights).sum(1).mean() + settings.identity * moves.square().sum(1).mean()
+        errors = classifier(x[rows] + moves) - before[rows] - changes
+        return (errors.square() * weights).sum(1).mean() + settings.identity * moves.square().sum(1).mean()
 
-    minimize(editor.mapper.parameters(), loss, settings.steps, settings.rate, watch=watch)
+    minimize(editor.mapper.parameters(), loss, settings.steps, settings.rate, progress=progress)
     editor.requires_grad_(False)
 
 
 def draw_changes(n: int, k: int, settings: Latent2LatentConfig, random: torch.Generator) -> Scores:
     """Changes to learn from, (n, k): one attribute for half of the codes, up to ``together`` for the others."""
-    most = torch.where(torch.arange(n) % 2 == 0, 1, torch.randint(1, settings.together + 1, (n,), generator=random))
+    count = torch.where(torch.arange(n) % 2 == 0, 1, torch.randint(1, settings.together + 1, (n,), generator=random))
     order = torch.rand(n, k, generator=random).argsort(1)
-    return torch.where(order < most[:, None], settings.reach * torch.randn(n, k, generator=random), 0.0)
+    return torch.where(order < count[:, None], settings.reach * torch.randn(n, k, generator=random), 0.0)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors._compact_network import correlation
-from ganvas.editors._fit import FitConfig, FitProgress, check_number, draw_rows, minimize, parse_config
+from ganvas.editors._fit import FitConfig, check_number, draw_rows, minimize, parse_config
 from ganvas.editors._latent_classifier import (
     STEEPNESS,
     ClassifierData,
@@ -53,10 +53,11 @@ from ganvas.editors._latent_editor import (
 )
 from ganvas.editors.base import EditorMetadata, editor_metadata
 from ganvas.generators.base import Generator
+from ganvas.progress import Progress
 from ganvas.types import Scores
 
 NEEDS = "labels"
-"""What it learns from."""
+"""What the method learns from."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,9 @@ class LatentTransformerConfig(FitConfig):
 class LatentTransformer(LatentEditor):
     """``maps`` (attributes, components, components) and ``biases`` (attributes, components): f of each attribute."""
 
-    def __init__(self, about: EditorMetadata, frame: WhitenedSpace) -> None:
-        super().__init__(about, frame)
-        k, c = len(about.attributes), len(frame.deviations)
+    def __init__(self, metadata: EditorMetadata, frame: WhitenedSpace) -> None:
+        super().__init__(metadata, frame)
+        k, c = len(metadata.attributes), len(frame.deviations)
         self.maps, self.biases = nn.Parameter(torch.zeros(k, c, c)), nn.Parameter(torch.zeros(k, c))
 
     def directions(self, x: Components) -> Tensor:
@@ -90,9 +91,9 @@ class LatentTransformer(LatentEditor):
 
     def move(self, x: Components, changes: Scores) -> Components:
         """The sum of α·f(x); attributes that no code changes are left out."""
-        wanted = changes.ne(0).any(0).nonzero()[:, 0]
-        found = torch.baddbmm(self.biases[wanted, None], x.expand(len(wanted), -1, -1), self.maps[wanted])
-        return torch.einsum("nk,knc->nc", changes[:, wanted], found)
+        changed = changes.ne(0).any(0).nonzero()[:, 0]
+        directions = torch.baddbmm(self.biases[changed, None], x.expand(len(changed), -1, -1), self.maps[changed])
+        return torch.einsum("nk,knc->nc", changes[:, changed], directions)
 
 
 def fit(
@@ -100,7 +101,7 @@ def fit(
     generator: Generator,
     *,
     attributes: tuple[str, ...] | list[str] | None = None,
-    watch: FitProgress = lambda step, steps: None,
+    progress: Progress = lambda step, steps: None,
     **options: Any,
 ) -> LatentTransformer:
     """Learn the maps of labelled codes; ``options`` are the fields of ``LatentTransformerConfig``.
@@ -111,38 +112,38 @@ def fit(
     """
     settings = parse_config(LatentTransformerConfig, options)
     data = data if attributes is None else data.select(tuple(attributes))
-    ground, settings = prepare_fit(data, generator, settings)
+    fit_data, settings = prepare_fit(data, generator, settings)
     classifier = fit_latent_classifier(
-        ClassifierData(ground.x, ground.a), settings.width, settings.knowledge, settings.seed
+        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
     )
     editor = LatentTransformer(
-        editor_metadata("latent_transformer", data, generator, config_to_json(settings), {}), ground.frame
+        editor_metadata("latent_transformer", data, generator, config_to_json(settings), {}), fit_data.frame
     )
-    editor.to(ground.x.device)
-    _train(editor, classifier, ground, settings, watch)
-    calibrate_gains(editor, ground)
-    editor.report = fit_report(editor, ground, classifier)
+    editor.to(fit_data.x.device)
+    _train(editor, classifier, fit_data, settings, progress)
+    calibrate_gains(editor, fit_data)
+    editor.report = fit_report(editor, fit_data, classifier)
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> LatentTransformer:
+def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> LatentTransformer:
     """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
     return restore_editor(
-        lambda a: LatentTransformer(a, make_empty_frame(a, read_config(LatentTransformerConfig, a))), tensors, about
+        lambda a: LatentTransformer(a, make_empty_frame(a, read_config(LatentTransformerConfig, a))), tensors, metadata
     )
 
 
 def _train(
     editor: LatentTransformer,
     classifier: LatentClassifier,
-    ground: FitData,
+    fit_data: FitData,
     settings: LatentTransformerConfig,
-    watch: FitProgress,
+    progress: Progress,
 ) -> None:
     """Descend L, summed over the maps: they share nothing, so each is trained as if alone."""
-    x, k = ground.x, len(editor.attributes)
+    x, k = fit_data.x, len(editor.attributes)
     before = classifier(x)
-    others = 1 - correlation(ground.a).abs()
+    others = 1 - correlation(fit_data.a).abs()
     others.fill_diagonal_(0)
     random = torch.Generator().manual_seed(settings.seed)
     with torch.no_grad():
@@ -154,11 +155,11 @@ def _train(
         targets = (chances < 0.5).to(x)
         moves = (targets - chances).T[..., None] * editor.directions(x[rows])
         after = classifier((x[rows] + moves).flatten(0, 1)).view(k, len(rows), k)
-        mine = after.diagonal(dim1=0, dim2=2) * STEEPNESS
-        cls = F.binary_cross_entropy_with_logits(mine, targets, reduction="sum")
+        logits = after.diagonal(dim1=0, dim2=2) * STEEPNESS
+        cls = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
         attr = ((after - before[rows]).square() * others[:, None]).sum()
         rec = moves.square().sum()
         return (cls + settings.preserve * attr + settings.identity * rec) / len(rows)
 
-    minimize([editor.maps, editor.biases], loss, settings.steps, settings.rate, watch=watch)
+    minimize([editor.maps, editor.biases], loss, settings.steps, settings.rate, progress=progress)
     editor.requires_grad_(False)

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._fit import FitConfig, FitProgress, check_integer, check_number, draw_rows, minimize, parse_config
+from ganvas.editors._fit import FitConfig, check_integer, check_number, draw_rows, minimize, parse_config
 from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
 from ganvas.editors._latent_editor import (
     Components,
@@ -49,19 +49,20 @@ from ganvas.editors._latent_editor import (
 from ganvas.editors.base import EditorMetadata, editor_metadata
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
+from ganvas.progress import Progress
 from ganvas.types import Scores
 
 NEEDS = "labels"
-"""What it learns from."""
+"""What the method learns from."""
 
-CLASSIFIER_STEPS = ("matching", "likelihood")
+OBJECTIVES = ("matching", "likelihood")
 TOLERANCE = 1e-2
 """Of zuko's adaptive solver, in learning by likelihood."""
-NOISE = 0.3
+READING_NOISE = 0.3
 """Its deviation, in standard deviations of an attribute."""
 FREQUENCIES = 3
 """Of the time, as cosines and sines, that v sees."""
-CALIBRATED_ON = 64
+CALIBRATION_CODES = 64
 """Held-out codes that gains are measured on: an edit costs more here."""
 
 
@@ -82,8 +83,8 @@ class StyleFlowConfig(FitConfig):
         check_integer("depth", self.depth, 1, 64)
         check_integer("solver", self.solver, 1, 1000)
         check_number("hold", self.hold)
-        if self.teach not in CLASSIFIER_STEPS:
-            raise unknown("teach", self.teach, CLASSIFIER_STEPS)
+        if self.teach not in OBJECTIVES:
+            raise unknown("teach", self.teach, OBJECTIVES)
 
 
 class Velocity(nn.Module):
@@ -105,8 +106,8 @@ class Velocity(nn.Module):
     def forward(self, t: Tensor, x: Tensor, a: Tensor) -> Tensor:
         """(n, components), at times (n,) or one for all."""
         phases = torch.pi * torch.arange(1, FREQUENCIES + 1).to(x) * t.expand(len(x))[:, None]
-        kept = ((2 * t - 1) / (t.square() + (1 - t).square())).expand(len(x))[:, None] * x
-        return kept + self.network(torch.cat((x, a, phases.cos(), phases.sin()), 1))
+        linear = ((2 * t - 1) / (t.square() + (1 - t).square())).expand(len(x))[:, None] * x
+        return linear + self.network(torch.cat((x, a, phases.cos(), phases.sin()), 1))
 
 
 class AffineFlow(nn.Module):
@@ -131,16 +132,16 @@ class StyleFlow(LatentEditor):
 
     def __init__(
         self,
-        about: EditorMetadata,
+        metadata: EditorMetadata,
         frame: WhitenedSpace,
         affine: AffineFlow,
         velocity: Velocity,
         classifier: LatentClassifier,
         solver: int,
     ) -> None:
-        super().__init__(about, frame)
+        super().__init__(metadata, frame)
         self.affine, self.velocity, self.classifier, self.solver = affine, velocity, classifier, solver
-        self.along = nn.Buffer(torch.eye(len(about.attributes)))
+        self.along = nn.Buffer(torch.eye(len(metadata.attributes)))
 
     def move(self, x: Components, changes: Scores) -> Components:
         """Φ⁻¹(Φ(x; a); a + Δ) - Φ⁻¹(Φ(x; a); a)."""
@@ -175,7 +176,7 @@ def fit(
     generator: Generator,
     *,
     attributes: tuple[str, ...] | list[str] | None = None,
-    watch: FitProgress = lambda step, steps: None,
+    progress: Progress = lambda step, steps: None,
     **options: Any,
 ) -> StyleFlow:
     """Learn the flow of labelled codes; ``options`` are the fields of ``StyleFlowConfig``.
@@ -186,40 +187,43 @@ def fit(
     """
     settings = parse_config(StyleFlowConfig, options)
     data = data if attributes is None else data.select(tuple(attributes))
-    ground, settings = prepare_fit(data, generator, settings)
+    fit_data, settings = prepare_fit(data, generator, settings)
     classifier = fit_latent_classifier(
-        ClassifierData(ground.x, ground.a), settings.width, settings.knowledge, settings.seed
+        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
     )
     random = torch.Generator().manual_seed(settings.seed)
-    readings = classifier(ground.x)
-    a = readings + NOISE * torch.randn(readings.shape, generator=random).to(readings)
-    affine, known = _affine(ground.x, a), editor_metadata("styleflow", data, generator, config_to_json(settings), {})
+    readings = classifier(fit_data.x)
+    a = readings + READING_NOISE * torch.randn(readings.shape, generator=random).to(readings)
+    affine, metadata = (
+        _fit_affine(fit_data.x, a),
+        editor_metadata("styleflow", data, generator, config_to_json(settings), {}),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         velocity = Velocity(settings.components, len(data.attributes), settings.width, settings.depth)
-        learn_velocity(velocity.to(a.device), affine(ground.x, a), a, settings, watch)
-    editor = StyleFlow(known, ground.frame, affine, velocity, classifier, settings.solver).to(a.device)
+        learn_velocity(velocity.to(a.device), affine(fit_data.x, a), a, settings, progress)
+    editor = StyleFlow(metadata, fit_data.frame, affine, velocity, classifier, settings.solver).to(a.device)
     editor.along.copy_(cheapest_changes(a, settings.hold))
-    calibrate_gains(editor, ground, CALIBRATED_ON)
-    editor.report = fit_report(editor, ground, classifier, CALIBRATED_ON)
+    calibrate_gains(editor, fit_data, CALIBRATION_CODES)
+    editor.report = fit_report(editor, fit_data, classifier, CALIBRATION_CODES)
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> StyleFlow:
+def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> StyleFlow:
     """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
 
-    def unfilled(about: EditorMetadata) -> StyleFlow:
-        settings, k = read_config(StyleFlowConfig, about), len(about.attributes)
+    def build_empty(metadata: EditorMetadata) -> StyleFlow:
+        settings, k = read_config(StyleFlowConfig, metadata), len(metadata.attributes)
         c = settings.components
         affine = AffineFlow(torch.empty(k, c), torch.empty(c), torch.empty(c, c), torch.empty(c, c))
         velocity = Velocity(c, k, settings.width, settings.depth)
         classifier = LatentClassifier(c, k, settings.width)
-        return StyleFlow(about, make_empty_frame(about, settings), affine, velocity, classifier, settings.solver)
+        return StyleFlow(metadata, make_empty_frame(metadata, settings), affine, velocity, classifier, settings.solver)
 
-    return restore_editor(unfilled, tensors, about)
+    return restore_editor(build_empty, tensors, metadata)
 
 
-def _affine(x: Tensor, a: Scores) -> AffineFlow:
+def _fit_affine(x: Tensor, a: Scores) -> AffineFlow:
     """The regression of coordinates on attributes, and what makes the rest white."""
     centre, mean = a.mean(0), x.mean(0)
     gram, shared = ((a - centre).T @ part for part in (a - centre, x - mean))
@@ -239,7 +243,7 @@ def cheapest_changes(a: Scores, hold: float) -> Tensor:
     return (found / found.diagonal()[:, None]).to(a)
 
 
-def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlowConfig, watch: FitProgress) -> None:
+def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlowConfig, progress: Progress) -> None:
     """Learn v on white codes. The global random state, which zuko draws from, is the caller's to keep."""
     random = torch.Generator().manual_seed(settings.seed)
 
@@ -261,5 +265,5 @@ def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlow
         return (normal.square().sum(1) / 2 - volume).mean() / x.shape[1]
 
     loss = matching if settings.teach == "matching" else likelihood
-    minimize(velocity.parameters(), loss, settings.steps, settings.rate, watch=watch)
+    minimize(velocity.parameters(), loss, settings.steps, settings.rate, progress=progress)
     velocity.eval().requires_grad_(False)
