@@ -57,9 +57,7 @@ class CompactConfig:
         if type(self.truncation) not in (int, float) or not 0 <= self.truncation <= 1:
             raise GanvasError(f"truncation must be a number from 0 to 1, not {self.truncation!r}.")
         if self.truncation and not self.residual:
-            raise GanvasError(
-                "truncation needs residual, without which a code is the decoder's output: set truncation=0 or residual=true."
-            )
+            raise GanvasError("truncation needs residual: set truncation=0 or residual=true.")
 
 
 def config_names(*classes: type) -> list[str]:

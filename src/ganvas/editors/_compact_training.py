@@ -81,7 +81,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 """The options of each recipe, where they aren't the paper's."""
 # hold=2: on ffhq's labels a change of 1 is 2.19 Mahalanobis lengths long on average and moves other readings by 0.205, where
 # moving c_k alone takes 4.64 and 0.246; a larger hold moves them a little less, by longer moves (experiments/ffhq/hold.py).
-# truncation=0.12: a move of 5 Mahalanobis lengths leaves the rest of a face (1 - 0.12 · 5)^½ = 0.63 of its distance from the mean.
+# truncation=0.12: a move of 5 Mahalanobis lengths leaves the rest of a code √(1 - 0.12 · 5) = 0.63 of its distance from the mean.
 
 
 def train_autoencoder(

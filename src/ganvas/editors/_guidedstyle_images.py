@@ -1,4 +1,4 @@
-"""What GuidedStyle learns from pictures: which rows of W+ show an attribute, and what a scorer says of an edit."""
+"""GuidedStyle's use of pictures: which rows of W+ show an attribute, and a scorer's readings of an edit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ganvas.scorers.base import Scorer
 from ganvas.types import Scores, W, WPlus
 
 PROBED_CHANGE = 2.0
-"""How far along an edit the rows are asked, in standard deviations."""
+"""The change, in standard deviations, at which the effects of rows are measured."""
 
 
 @dataclass(frozen=True)
 class EditScorer:
-    """A scorer that looks at pictures of codes, ``batch`` at a time, and says normal scores; differentiable."""
+    """Normal scores of the pictures of codes, ``batch`` at a time; differentiable."""
 
     generator: Generator
     scorer: Scorer
@@ -32,12 +32,12 @@ class EditScorer:
 
     @classmethod
     def from_dataset(cls, scorer: Scorer, data: LatentDataset, generator: Generator) -> EditScorer:
-        """For the attributes of ``data``. Raises GanvasError where the scorer lacks one."""
+        """Build it for the attributes of ``data``. Raises GanvasError where the scorer lacks one."""
         columns = find_columns(data.attributes, scorer.attributes)
         return cls(generator, scorer, columns, data.gaussianize, 16 if generator.device.type == "cuda" else 2)
 
     def read(self, ws: WPlus) -> Scores:
-        """Normal scores of the pictures of codes."""
+        """Render codes and return the normal scores of their pictures."""
         pictures = downscale(self.generator.synthesis(ws), min(LABEL_SIDE, self.generator.resolution))
         return self.gaussianize(self.scorer(pictures)[:, self.columns])
 
@@ -45,9 +45,10 @@ class EditScorer:
 def measure_row_effects(
     edit_scorer: EditScorer, editor: LatentEditor, fit_data: FitData, pictures: int
 ) -> Float[Tensor, "attributes num_ws"]:
-    """What each row adds to a change of each attribute, in its standard deviations, over ``io.images`` codes an attribute.
+    """Measure what each row adds to a change of each attribute, in its standard deviations, over ``pictures`` codes.
 
-    Half of the codes go up, half down, and each is asked at another place of its way, evenly spread.
+    Half of the codes change by ``PROBED_CHANGE``, half by its negative; the gradient of each is taken at another fraction
+    of its move, evenly spread.
     """
     k, num_ws = len(editor.attributes), edit_scorer.generator.num_ws
     effects = torch.zeros(k, num_ws, device=fit_data.x.device)
@@ -64,7 +65,7 @@ def measure_row_effects(
 
 
 def _sum_row_effects(edit_scorer: EditScorer, editor: LatentEditor, w: W, changes: Scores, fractions: Tensor) -> Tensor:
-    """What each row adds to the wanted changes, summed over codes: its gradient at ``places`` of the way, times its move."""
+    """Sum over codes what each row adds to changes: its gradient at ``fractions`` of the move, times its move."""
     with torch.no_grad():
         displacement = editor.frame.unproject(editor.move(editor.frame.project(w), editor.calibrated(changes)))
         ws = (w + fractions[:, None] * displacement)[:, None].repeat(1, edit_scorer.generator.num_ws, 1)
@@ -74,10 +75,10 @@ def _sum_row_effects(edit_scorer: EditScorer, editor: LatentEditor, w: W, change
 
 
 def select_rows(effects: Float[Tensor, "attributes num_ws"], share: float) -> Float[Tensor, "attributes num_ws"]:
-    """1 for the fewest rows that together add ``share`` of what the rows that help add, else 0; all, where none helps."""
+    """Select the fewest rows that together add ``share`` of all positive effects: 1, else 0; all rows, if none is positive."""
     helped = effects.clamp(min=0)
     values, order = helped.sort(dim=1, descending=True, stable=True)
-    # A row is needed where those before it don't suffice.
+    # A row is selected where those before it don't suffice.
     before = values.cumsum(1) - values
     needed = (before < share * values.sum(1, keepdim=True)) & (values > 0)
     rows = torch.zeros_like(effects).scatter_(1, order, needed.to(effects))

@@ -1,4 +1,4 @@
-"""What editors share that learn a map of codes: whitened components, gains, and what is measured on held-out codes."""
+"""The base of editors that learn a map of codes: whitened components, gains, and measurements on held-out codes."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from ganvas.generators.base import Generator
 from ganvas.types import Scores, W
 
 TRAINING_SHARE = 0.7
-"""Of the codes are trained on; the others are held out."""
+"""The share of the codes that is trained on; the others are held out."""
 CALIBRATION_CODES = 256
-"""Held-out codes that gains are measured on."""
+"""The number of held-out codes on which gains are measured."""
 PSI = 0.7
-"""Every other of them is truncated to this: people edit such codes, and a map may move them more than the others."""
+"""The truncation of every other of them: such codes are often edited, and a map may move them more than others."""
 MIN_CODES = 20
-"""Codes, at least."""
+"""The least number of codes to fit on."""
 Components = Float[Tensor, "n components"]
 E = TypeVar("E", bound="LatentEditor")
 L = TypeVar("L", bound=FitConfig)
 
 
 class WhitenedSpace(nn.Module):
-    """The leading principal components of W, whitened: x has mean 0 and variance 1 along each; the rest is left alone."""
+    """The leading principal components of W, whitened: coordinates x have mean 0 and variance 1 along each."""
 
     def __init__(self, mean: Tensor, components: Tensor, deviations: Tensor) -> None:
         super().__init__()
         self.mean, self.components, self.deviations = (nn.Buffer(t) for t in (mean, components, deviations))
 
     def project(self, w: W) -> Components:
-        """The coordinates of codes."""
+        """Return the coordinates of codes."""
         return ((w - self.mean) @ self.components.T) / self.deviations
 
     def unproject(self, displacement: Components) -> W:
-        """What codes move by where their coordinates move by ``moved``."""
+        """Return what codes move by when their coordinates move by ``displacement``."""
         return (displacement * self.deviations) @ self.components
 
 
 class LatentEditor(Editor, ABC):
-    """An editor whose map works on ``WhitenedSpace``; ``response_gains`` multiply changes, so that 1 moves the probe by 1.
+    """An editor with a map on ``WhitenedSpace``, its ``frame``; ``gains`` multiply changes, so that 1 moves the probe by 1.
 
-    ``response_gains`` (2, attributes), upwards and downwards: a map that follows normal scores, which W doesn't, may differ.
+    ``gains`` (2, attributes): for positive and negative changes, which a map that isn't linear may respond to differently.
     """
 
     def __init__(self, metadata: EditorMetadata, frame: WhitenedSpace) -> None:
@@ -63,22 +63,22 @@ class LatentEditor(Editor, ABC):
 
     @abstractmethod
     def move(self, x: Components, changes: Scores) -> Components:
-        """What to add to coordinates, for changes in the map's own units."""
+        """Return what to add to coordinates, for changes in the map's own units."""
 
     def shift(self, w: W, changes: Scores) -> W:
-        """The map's own move, whatever lies beyond the components being carried along."""
+        """Return the map's move as a move of w; what lies beyond the components doesn't change."""
         return self.frame.unproject(self.move(self.frame.project(w), self.scale_changes(changes)))
 
     def scale_changes(self, changes: Scores) -> Scores:
-        """Changes in the map's own units."""
+        """Convert changes to the map's own units, by the gains."""
         return changes * torch.where(changes > 0, self.gains[0], self.gains[1])
 
 
 @dataclass(frozen=True)
 class FitData:
-    """What is learned from: codes ``w`` (n, w_dim), their coordinates ``x`` (n, components) and normal scores ``a`` (n, K).
+    """The training and the held-out codes.
 
-    What is measured on, held-out codes, has as many rows as there are left.
+    ``w`` (n, w_dim), their coordinates ``x`` (n, components) and normal scores ``a`` (n, K); the same of held-out codes.
     """
 
     frame: WhitenedSpace
@@ -91,9 +91,9 @@ class FitData:
 
 
 def prepare_fit(data: LatentDataset, generator: Generator, options: L) -> tuple[FitData, L]:
-    """The whitened codes of ``data``, split by the seed; ``options`` with as many components as there can be.
+    """Whiten the codes of ``data`` and split them by the seed; return ``options`` with at most as many components as exist.
 
-    Raises GanvasError for fewer than FEWEST codes.
+    Raises GanvasError for fewer than ``MIN_CODES`` codes.
     """
     if len(data) < MIN_CODES:
         raise GanvasError(f"{len(data)} codes are too few: at least {MIN_CODES} are needed.")
@@ -107,13 +107,13 @@ def prepare_fit(data: LatentDataset, generator: Generator, options: L) -> tuple[
 
 
 def fit_frame(pca: PCA) -> WhitenedSpace:
-    """The frame of the components."""
+    """Build the whitened space of principal components."""
     return WhitenedSpace(pca.mean, pca.components, pca.variances[: len(pca.components)].sqrt())
 
 
 @torch.no_grad()
 def calibrate_gains(editor: LatentEditor, fit_data: FitData, codes: int = CALIBRATION_CODES) -> None:
-    """Set the gains on held-out codes, so that a change of 1 moves the probe's reading by 1; twice, since the way is curved."""
+    """Set the gains so that a change of 1 moves the mean reading of held-out codes by 1; twice, since maps aren't linear."""
     for _ in range(2):
         response = measure_responses(editor, fit_data, codes)["response"]
         editor.gains.copy_((editor.gains * response_gains(response)).clamp(*GAINS))
@@ -121,10 +121,10 @@ def calibrate_gains(editor: LatentEditor, fit_data: FitData, codes: int = CALIBR
 
 @torch.no_grad()
 def measure_responses(editor: LatentEditor, fit_data: FitData, codes: int = CALIBRATION_CODES) -> dict[str, Tensor]:
-    """Of a change of each attribute, for what a change of 1 does on average over held-out codes.
+    """Measure what changes of 1 and -1 of each attribute do on average over held-out codes, (2, K) each.
 
-    "response" (2, K): how far its own reading moves, upwards and downwards. "length" (K,): the mean Mahalanobis length of
-    the move. "others" (K,): the mean |change| of the other readings, as means over codes.
+    "response": how far its own reading moves, divided by the change. "length": the mean Mahalanobis length of the move.
+    "others": the mean |change| of the other readings, as means over codes.
     """
     x, k = fit_data.held_x[:codes].clone(), len(editor.attributes)
     x[::2] *= PSI
@@ -146,7 +146,7 @@ def measure_responses(editor: LatentEditor, fit_data: FitData, codes: int = CALI
 def fit_report(
     editor: LatentEditor, fit_data: FitData, classifier: LatentClassifier, codes: int = CALIBRATION_CODES
 ) -> dict[str, Any]:
-    """What ``fit`` says about held-out codes."""
+    """Measure the report on held-out codes."""
 
     def round_values(values: Tensor) -> dict[str, float]:
         return {name: round(float(value), 4) for name, value in zip(editor.attributes, values, strict=True)}
@@ -170,9 +170,9 @@ def fit_report(
 def restore_editor(
     build_empty: Callable[[EditorMetadata], E], tensors: Mapping[str, Tensor], metadata: EditorMetadata
 ) -> E:
-    """The editor of a file: ``unfilled`` makes it from its options, on the "meta" device.
+    """Build the editor from a file; ``build_empty`` builds it from its options, on the "meta" device.
 
-    Raises GanvasError where tensors and options don't belong together.
+    Raises GanvasError where its tensors and options don't match.
     """
     try:
         with torch.device("meta"):
@@ -188,16 +188,16 @@ def restore_editor(
 
 
 def read_config(kind: type[L], metadata: EditorMetadata) -> L:
-    """The options that a file tells of. Raises KeyError or GanvasError where they aren't."""
+    """Read a file's options. Raises KeyError or GanvasError where they are missing or impossible."""
     return kind(**{name: metadata.options[name] for name in kind.__dataclass_fields__})
 
 
 def make_empty_frame(metadata: EditorMetadata, options: FitConfig) -> WhitenedSpace:
-    """A frame of the right sizes."""
+    """Build a whitened space of the right sizes, without values."""
     w_dim = metadata.probe.weight.shape[0]
     return WhitenedSpace(torch.empty(w_dim), torch.empty(options.components, w_dim), torch.empty(options.components))
 
 
 def config_to_json(options: FitConfig) -> dict[str, Any]:
-    """Options as JSON."""
+    """Convert options to a JSON object."""
     return asdict(options)

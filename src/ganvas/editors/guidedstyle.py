@@ -2,22 +2,22 @@
 
 Xianxu Hou, Xiaokang Zhang, Hanbang Liang, Linlin Shen, Zhihui Lai and Jun Wan, *GuidedStyle: Attribute Knowledge Guided Style
 Manipulation for Semantic Face Editing*, Neural Networks 2022, https://arxiv.org/abs/2012.11856. A residual is added to the
-code, the knowledge network C says what it did, and an attention picks the layers that it is added in:
+code, the knowledge network C reads its effect, and an attention selects the layers that it is added in:
 
-    w_{t+1} = w_t + Δ_k/T · r_k(w_t)           T steps; the ways of several attributes add up at each step
+    w_{t+1} = w_t + Δ_k/T · r_k(w_t)           T steps; those of several attributes are added
     L = (C_k(w_T) - C_k(w_0) - Δ_k)² + λ_hold·Σ_{i≠k} (1 - γ_ik) (C_i(w_T) - C_i(w_0))² + λ_id·|w_T - w_0|²
 
 C reads normal scores, γ_ik is the labels' |correlation|, and |·| Mahalanobis's distance over the whitened components of W.
 
-The guide C is the latent classifier; or, with ``fit(…, scorer=)``, the scorer itself, which looks at ``looks`` pictures more
-to teach the residuals that the classifier taught first: minutes on a GPU, hours on a CPU. The report says which.
+C is the latent classifier; or, with ``fit(…, scorer=)``, the scorer itself: after the training with the classifier, the
+residuals are trained on ``looks`` more pictures, for minutes on a GPU and hours on a CPU. The report states which.
 
-Layers: a latent classifier sees w, not the layers that it goes to, and so do labels of W codes. So a few pictures are
-rendered (``io.images`` an attribute), and the scorer that made the labels, or ``scorers.base``, says what each row of W+ adds to
-the change: the integral along the way of its gradient times the row's move (Sundararajan et al. 2017,
+Layers: neither a latent classifier nor labels of W codes distinguish the layers that w goes to. So a few pictures are
+rendered (``pictures`` per attribute), and the scorer that made the labels, or ``scorer``, measures what each row of W+ adds
+to the change: the integral along the move of its gradient times the row's move (Sundararajan et al. 2017,
 https://arxiv.org/abs/1703.01365). An attribute moves only the fewest rows that together add ``share`` of what all add. With
-``pictures=0``, or labels of a scorer that ganvas doesn't know, all rows move. The paper learns a soft attention instead.
-A change of 1 moves the probe's reading of the chosen rows by 1, and ``read`` reads these.
+``pictures=0``, or labels of a scorer that ganvas doesn't have, all rows move. The paper learns a soft attention instead.
+A change of 1 moves the probe's reading of the selected rows by 1, and ``read`` reads these.
 """
 
 from __future__ import annotations
@@ -71,8 +71,11 @@ NEEDS = "labels; with a scorer, pictures, too"
 
 @dataclass(frozen=True)
 class GuidedStyleConfig(FitConfig):
-    """``hold`` and ``identity``: λ_hold and λ_id; ``jumps``: T; ``reach``: the deviation of the changes that it learns from;
-    ``batch``: codes in a step, for each of which every attribute is tried. ``io.images``, ``share``, ``looks``: see above."""
+    """Options of ``guidedstyle.fit``.
+
+    ``hold`` and ``identity``: λ_hold and λ_id; ``jumps``: T; ``reach``: the standard deviation of the changes in training;
+    ``batch``: codes in a step, each with a change of every attribute. ``pictures``, ``share``, ``looks``: see the module.
+    """
 
     steps: int = 600
     batch: int = 24
@@ -98,9 +101,9 @@ class GuidedStyleConfig(FitConfig):
 
 
 class ResidualSteps(nn.Module):
-    """r_k(x) of every attribute: one hidden layer that they share, and a linear layer each.
+    """r_k(x) of every attribute: a shared hidden layer, and a linear layer for each.
 
-    tanh, since its outputs are even about 0: the mean residual is the biases' alone, and doesn't fade with truncation.
+    tanh, since its outputs are symmetric about 0: the mean residual is the biases', and doesn't fade with truncation.
     """
 
     def __init__(self, components: int, attributes: int, width: int) -> None:
@@ -110,7 +113,7 @@ class ResidualSteps(nn.Module):
         self.biases = nn.Parameter(torch.zeros(attributes, components))
 
     def forward(self, x: Tensor, selected: Tensor) -> Tensor:
-        """Residuals (wanted, n, components), at coordinates (n, components), or (wanted, n, components): one set each."""
+        """Return residuals (selected, n, components) at coordinates (n, components), or (selected, n, components)."""
         seen = torch.cat((torch.tanh(self.hidden(x)), x), -1)
         seen = seen.expand(len(selected), *seen.shape[-2:])
         return torch.baddbmm(self.biases[selected, None], seen, self.heads[selected])
@@ -118,7 +121,7 @@ class ResidualSteps(nn.Module):
 
 @final
 class GuidedStyle(LatentEditor):
-    """``generators.stylegan2.rows`` (attributes, num_ws): 1 where an attribute moves a row, else 0."""
+    """A fitted GuidedStyle editor; ``rows`` (attributes, num_ws): 1 where an attribute moves a row, else 0."""
 
     def __init__(
         self, metadata: EditorMetadata, frame: WhitenedSpace, residuals: ResidualSteps, num_ws: int, jumps: int
@@ -127,9 +130,8 @@ class GuidedStyle(LatentEditor):
         self.residuals, self.jumps = residuals, jumps
         self.rows = nn.Buffer(torch.ones(len(metadata.attributes), num_ws))
 
-    def paths(self, x: Components, changes: Scores, selected: Tensor) -> Tensor:
-        """What each of the ``balance.score_ranges`` attributes adds to coordinates along the common way, (wanted, n,
-        components)."""
+    def sum_residuals(self, x: Components, changes: Scores, selected: Tensor) -> Tensor:
+        """Sum what each selected attribute adds to coordinates over all steps, (selected, n, components)."""
         factors = changes[:, selected].T[..., None] / self.jumps
         done = x.new_zeros(len(selected), *x.shape)
         for _ in range(self.jumps):
@@ -137,27 +139,27 @@ class GuidedStyle(LatentEditor):
         return done
 
     def move(self, x: Components, changes: Scores) -> Components:
-        """The sum of the ways: what rows that all attributes move would move by."""
-        return self.paths(x, changes, changes.ne(0).any(0).nonzero()[:, 0]).sum(0)
+        """Return the sum over attributes: what rows that all of them move would move by."""
+        return self.sum_residuals(x, changes, changes.ne(0).any(0).nonzero()[:, 0]).sum(0)
 
     def shift(self, w: W, changes: Scores) -> W:
-        """What the mean of all rows moves by."""
+        """Return what the mean of all rows moves by."""
         return self._shift_by_rows(w, changes).mean(1)
 
     def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
-        """Row by row. Raises GanvasError for codes of another number of rows."""
+        """Return the shift of each row. Raises GanvasError for codes of another number of rows."""
         self._check_rows(ws)
         return self._shift_by_rows(ws.mean(1), changes)
 
     def read(self, ws: WPlus) -> Scores:
-        """Where codes stand: each attribute is read off the mean of the rows that it moves."""
+        """Read each attribute from the mean of the rows that it moves."""
         self._check_rows(ws)
         seen = torch.einsum("kr,nrw->nkw", (self.rows / self.rows.sum(1, keepdim=True)).to(ws), ws)
         return torch.einsum("nkw,wk->nk", seen, self.probe.weight.to(ws)) + self.probe.bias.to(ws)
 
     def _shift_by_rows(self, w: W, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
         selected = changes.ne(0).any(0).nonzero()[:, 0]
-        paths = self.paths(self.frame.project(w), self.scale_changes(changes), selected)
+        paths = self.sum_residuals(self.frame.project(w), self.scale_changes(changes), selected)
         moves = self.frame.unproject(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
         return torch.einsum("kr,knw->nrw", self.rows[selected], moves)
 
@@ -175,11 +177,11 @@ def fit(
     progress: Progress = lambda step, steps: None,
     **options: Any,
 ) -> GuidedStyle:
-    """Learn residuals and layers of labelled codes; ``options`` are the fields of ``GuidedStyleConfig``.
+    """Fit residuals and layers on labelled codes; ``options`` are the fields of ``GuidedStyleConfig``.
 
-    ``attributes``: only these, in this order. ``scorers.base``: the guide is this scorer (or the one of this name), looking at
-    pictures. ``watch`` hears of each step under the latent classifier.
-    What was measured on held-out codes is the editor's ``fit_report``.
+    ``attributes``: only these, in this order. ``scorer``: C is this scorer (or the one of this name), on pictures.
+    ``progress`` is called after each step with the latent classifier.
+    Measurements on held-out codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, too few codes, and a scorer that lacks an attribute.
     """
     settings = parse_config(GuidedStyleConfig, options, "scorer")
@@ -220,7 +222,7 @@ def fit(
 
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> GuidedStyle:
-    """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
+    """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
 
     def build_empty(metadata: EditorMetadata) -> GuidedStyle:
         settings = read_config(GuidedStyleConfig, metadata)
@@ -238,7 +240,7 @@ def _build_editor(
 
 
 def _error_weights(fit_data: FitData, settings: GuidedStyleConfig) -> Tensor:
-    """What a change of k (row) pays for one of i (column): 1 on the diagonal."""
+    """Return the weight of the squared error of attribute i (column) for a change of k (row): 1 on the diagonal."""
     weights = settings.hold * (1 - correlation(fit_data.a).abs())
     return weights.fill_diagonal_(1.0)
 
@@ -250,7 +252,7 @@ def _train(
     settings: GuidedStyleConfig,
     progress: Progress,
 ) -> None:
-    """Descend L under the latent classifier: every attribute on every code of a batch."""
+    """Minimise L with the latent classifier: every attribute on every code of a batch."""
     x, k = fit_data.x, len(editor.attributes)
     before, weights, everything = classifier(x), _error_weights(fit_data, settings), torch.arange(k, device=x.device)
     random = torch.Generator().manual_seed(settings.seed)
@@ -278,7 +280,7 @@ def _train(
 def _train_on_pictures(
     editor: GuidedStyle, edit_scorer: EditScorer, fit_data: FitData, settings: GuidedStyleConfig
 ) -> None:
-    """Descend L under the scorer: one attribute on one code a picture, in the rows that were chosen."""
+    """Minimise L with the scorer: one attribute of one code per picture, in the selected rows."""
     x, k, weights = fit_data.x, len(editor.attributes), _error_weights(fit_data, settings)
     random = torch.Generator().manual_seed(settings.seed)
     each = edit_scorer.batch
@@ -289,7 +291,7 @@ def _train_on_pictures(
         changes = settings.reach * torch.randn(len(rows), generator=random)
         changes = (F.one_hot(chosen, k) * changes[:, None]).to(x)
         selected = chosen.unique().to(x.device)
-        paths = editor.paths(x[rows], changes, selected)
+        paths = editor.sum_residuals(x[rows], changes, selected)
         moves = fit_data.frame.unproject(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
         ws = fit_data.w[rows, None] + torch.einsum("kr,knw->nrw", editor.rows[selected], moves)
         with torch.no_grad():

@@ -3,15 +3,15 @@
 Siavash Khodadadeh, Shabnam Ghadar, Saeid Motiian, Wei-An Lin, Ladislau Bölöni and Ratheesh Kalarot, *Latent to Latent: A
 Learned Mapper for Identity Preserving Editing of Multiple Face Attributes in StyleGAN-generated Images*, WACV 2022,
 https://openaccess.thecvf.com/content/WACV2022/html/Khodadadeh_Latent_to_Latent_A_Learned_Mapper_for_Identity_Preserving_Editing_of_WACV_2022_paper.html.
-The labels of an attribute classifier teach it; wanted changes and conservation are terms of its loss:
+It is trained on the labels of an attribute classifier; the requested changes and preservation are terms of its loss:
 
     w' = w + M(w, Δ) - M(w, 0)
     L  = Σ_i (C_i(w') - C_i(w) - Δ_i)²·v_i + λ_id·|w' - w|²
 
-C is the latent classifier, which reads normal scores; v_i is 1 for what is to change, and ``preserve`` for what is to stay.
-|w' - w| stands for the identity of the face: the distance, Mahalanobis's over the whitened components of W, that it moves.
-Half of the codes are asked to change one attribute, the others up to ``together`` of them, by normal numbers of deviation
-``reach``. Subtracting M(w, 0) makes no change no move, and nearly none nearly none.
+C is the latent classifier, which predicts normal scores; v_i is 1 for what is to change, and ``preserve`` for what is to
+stay. |w' - w|, the Mahalanobis distance over the whitened components of W, stands for the identity of the face.
+In training, half of the codes change one attribute, the others up to ``together`` of them, by normal numbers of standard
+deviation ``reach``. Subtracting M(w, 0) makes a change of 0 no move, and a small change a small one.
 """
 
 from __future__ import annotations
@@ -51,8 +51,11 @@ NEEDS = "labels"
 
 @dataclass(frozen=True)
 class Latent2LatentConfig(FitConfig):
-    """``preserve``: v of what is to stay; ``identity``: λ_id; ``together``, ``reach``: the changes that it learns from;
-    ``depth``: dense layers."""
+    """Options of ``latent2latent.fit``.
+
+    ``preserve``: v of what is to stay; ``identity``: λ_id; ``together``, ``reach``: the changes in training; ``depth``: the
+    number of dense layers.
+    """
 
     steps: int = 1500
     depth: int = 4
@@ -73,14 +76,14 @@ class Latent2LatentConfig(FitConfig):
 
 @final
 class Latent2Latent(LatentEditor):
-    """``mapper``: M, from components and changes side by side to components."""
+    """A fitted latent-to-latent editor; ``mapper``: M, from concatenated components and changes to components."""
 
     def __init__(self, metadata: EditorMetadata, frame: WhitenedSpace, mapper: Perceptron) -> None:
         super().__init__(metadata, frame)
         self.mapper = mapper
 
     def move(self, x: Components, changes: Scores) -> Components:
-        """M(w, Δ) - M(w, 0)."""
+        """Return M(w, Δ) - M(w, 0)."""
         inputs = torch.cat((x, changes), 1)
         return self.mapper(inputs) - self.mapper(torch.cat((x, torch.zeros_like(changes)), 1))
 
@@ -93,10 +96,10 @@ def fit(
     progress: Progress = lambda step, steps: None,
     **options: Any,
 ) -> Latent2Latent:
-    """Learn the mapper of labelled codes; ``options`` are the fields of ``Latent2LatentConfig``.
+    """Fit the mapper on labelled codes; ``options`` are the fields of ``Latent2LatentConfig``.
 
-    ``attributes``: only these, in this order. ``watch`` hears of each step of the mapper. What was measured on held-out
-    codes is the editor's ``fit_report``.
+    ``attributes``: only these, in this order. ``progress`` is called after each step of the mapper. Measurements on held-out
+    codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
     settings = parse_config(Latent2LatentConfig, options)
@@ -118,7 +121,7 @@ def fit(
 
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> Latent2Latent:
-    """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
+    """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
 
     def build_empty(metadata: EditorMetadata) -> Latent2Latent:
         settings = read_config(Latent2LatentConfig, metadata)
@@ -141,7 +144,7 @@ def _train(
     settings: Latent2LatentConfig,
     progress: Progress,
 ) -> None:
-    """Descend L."""
+    """Minimise L."""
     x, k = fit_data.x, len(editor.attributes)
     before = classifier(x)
     random = torch.Generator().manual_seed(settings.seed)
@@ -159,7 +162,7 @@ def _train(
 
 
 def draw_changes(n: int, k: int, settings: Latent2LatentConfig, random: torch.Generator) -> Scores:
-    """Changes to learn from, (n, k): one attribute for half of the codes, up to ``together`` for the others."""
+    """Draw changes to train on, (n, k): of one attribute for half of the codes, of up to ``together`` for the others."""
     count = torch.where(torch.arange(n) % 2 == 0, 1, torch.randint(1, settings.together + 1, (n,), generator=random))
     order = torch.rand(n, k, generator=random).argsort(1)
     return torch.where(order < count[:, None], settings.reach * torch.randn(n, k, generator=random), 0.0)

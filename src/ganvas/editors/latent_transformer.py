@@ -9,12 +9,12 @@ Videos*, ICCV 2021, https://arxiv.org/abs/2106.11895. Section 3.2:
     L_rec  = |T(w, α) - w|²
     L      = L_cls + λ_attr·L_attr + λ_rec·L_rec
 
-y is the class that the code isn't in, and α = y - p_k(w), so that a code is brought across the boundary from where it is.
+y is the class that the code isn't in, and α = y - p_k(w), so that a code crosses the boundary from where it is.
 
-What differs here. C reads normal scores, and an attribute's classes are those above and below its median: so attributes of
-any kind have classes, evenly filled. L_rec is over the whitened components of W (the Mahalanobis distance): what goes far
-for the distribution of W is dear, not what is long; λ_rec is in its units. The maps of all attributes are trained at once.
-Several changes add up.
+Differences from the paper: C predicts normal scores, and an attribute's classes are above and below its median, so that
+attributes of any kind have balanced classes. L_rec is over the whitened components of W (the Mahalanobis distance), so that
+it penalises leaving the distribution of W; λ_rec is in its units. The maps of all attributes are trained at once. Several
+changes add up.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ NEEDS = "labels"
 
 @dataclass(frozen=True)
 class LatentTransformerConfig(FitConfig):
-    """``preserve`` and ``identity``: λ_attr and λ_rec. ``batch``: codes in a step, for each of which all maps are tried."""
+    """Options of ``latent_transformer.fit``.
+
+    ``preserve`` and ``identity``: λ_attr and λ_rec. ``batch``: codes in a step, each with a move of every attribute.
+    """
 
     steps: int = 1200
     batch: int = 24
@@ -78,19 +81,22 @@ class LatentTransformerConfig(FitConfig):
 
 @final
 class LatentTransformer(LatentEditor):
-    """``maps`` (attributes, components, components) and ``biases`` (attributes, components): f of each attribute."""
+    """A fitted latent transformer.
+
+    ``maps`` (attributes, components, components) and ``biases`` (attributes, components): f of each attribute.
+    """
 
     def __init__(self, metadata: EditorMetadata, frame: WhitenedSpace) -> None:
         super().__init__(metadata, frame)
         k, c = len(metadata.attributes), len(frame.deviations)
         self.maps, self.biases = nn.Parameter(torch.zeros(k, c, c)), nn.Parameter(torch.zeros(k, c))
 
-    def directions(self, x: Components) -> Tensor:
-        """f(x) of every attribute, (attributes, n, components)."""
+    def evaluate_directions(self, x: Components) -> Tensor:
+        """Evaluate f(x) of every attribute, (attributes, n, components)."""
         return torch.baddbmm(self.biases[:, None], x.expand(len(self.maps), -1, -1), self.maps)
 
     def move(self, x: Components, changes: Scores) -> Components:
-        """The sum of α·f(x); attributes that no code changes are left out."""
+        """Return the sum of α·f(x) over the attributes that change."""
         changed = changes.ne(0).any(0).nonzero()[:, 0]
         directions = torch.baddbmm(self.biases[changed, None], x.expand(len(changed), -1, -1), self.maps[changed])
         return torch.einsum("nk,knc->nc", changes[:, changed], directions)
@@ -104,10 +110,10 @@ def fit(
     progress: Progress = lambda step, steps: None,
     **options: Any,
 ) -> LatentTransformer:
-    """Learn the maps of labelled codes; ``options`` are the fields of ``LatentTransformerConfig``.
+    """Fit the maps on labelled codes; ``options`` are the fields of ``LatentTransformerConfig``.
 
-    ``attributes``: only these, in this order. ``watch`` hears of each step of the maps. What was measured on held-out codes
-    is the editor's ``fit_report``.
+    ``attributes``: only these, in this order. ``progress`` is called after each step of the maps. Measurements on held-out
+    codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
     settings = parse_config(LatentTransformerConfig, options)
@@ -127,7 +133,7 @@ def fit(
 
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> LatentTransformer:
-    """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
+    """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
     return restore_editor(
         lambda a: LatentTransformer(a, make_empty_frame(a, read_config(LatentTransformerConfig, a))), tensors, metadata
     )
@@ -140,7 +146,7 @@ def _train(
     settings: LatentTransformerConfig,
     progress: Progress,
 ) -> None:
-    """Descend L, summed over the maps: they share nothing, so each is trained as if alone."""
+    """Minimise L, summed over the maps; they share no weights, so each is trained independently."""
     x, k = fit_data.x, len(editor.attributes)
     before = classifier(x)
     others = 1 - correlation(fit_data.a).abs()
@@ -153,7 +159,7 @@ def _train(
         rows = draw_rows(len(x), settings.batch, random, x.device)
         chances = probabilities(before[rows])
         targets = (chances < 0.5).to(x)
-        moves = (targets - chances).T[..., None] * editor.directions(x[rows])
+        moves = (targets - chances).T[..., None] * editor.evaluate_directions(x[rows])
         after = classifier((x[rows] + moves).flatten(0, 1)).view(k, len(rows), k)
         logits = after.diagonal(dim1=0, dim2=2) * STEEPNESS
         cls = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
