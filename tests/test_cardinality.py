@@ -84,7 +84,7 @@ def test_a_climbing_editor_is_itself_after_saving(tmp_path):
 
 
 def test_climbing_has_no_gain():
-    with pytest.raises(GanvasError, match="no gain goes with climb"):
+    with pytest.raises(GanvasError, match="gain doesn't go with climb"):
         editors.fit("cardinality", labels(), SQUARES, attributes=["count"], gain="right", **CLIMB_OPTIONS)
 
 

@@ -220,7 +220,7 @@ def test_a_combination_is_its_parts(tmp_path):
         ("balanced", {"share": 0.7}, "share"),
         ("balanced", {"most": 3}, "most"),
         ("balanced", {"c": 0.0}, "c must be"),
-        ("balanced", {"share": 0.004, "against": ["Bright", "Big", "Striped"]}, "Too few faces"),
+        ("balanced", {"share": 0.004, "against": ["Bright", "Big", "Striped"]}, "Too few codes"),
         ("ganspace", {"components": 0}, "components"),
         ("ganspace", {"layers": "9"}, "rows 0 to 3"),
         ("sefa", {"eigenvectors": True}, "eigenvectors"),

@@ -115,7 +115,7 @@ def test_the_seed_decides(method):
         *[(method, {"components": 0}, "components must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"steps": 0}, "steps must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"rate": 0}, "rate must be a number above 0, not 0") for method in METHODS],
-        ("latent_transformer", {"identity": -1.0}, "identity must be a number from 0 on, not -1.0"),
+        ("latent_transformer", {"identity": -1.0}, "identity must be a number of at least 0, not -1.0"),
         ("latent_transformer", {"preserve": float("nan")}, "preserve must be a number"),
         ("latent2latent", {"depth": 1}, "depth must be a whole number of at least 2"),
         ("latent2latent", {"together": True}, "together must be a whole number"),

@@ -23,9 +23,7 @@ def select_extremes(scores: Float[Tensor, " n"], share: float, name: str) -> tup
     order = scores.argsort(stable=True)
     low, high = order[:n], order[len(order) - n :]
     if n == 0 or scores[low[0]] == scores[high[-1]]:
-        raise GanvasError(
-            f"Attribute {name!r} has the same score for every code, so there is nothing to learn: select other attributes."
-        )
+        raise GanvasError(f"Attribute {name!r} has one score everywhere, nothing to learn from: select the others.")
     lowest, highest = scores[low[-1]], scores[high[0]]
     if lowest >= highest:  # one score reaches into both ends: leave it out on the side where more codes remain
         candidates = (low, high[scores[high] > lowest]), (low[scores[low] < highest], high)

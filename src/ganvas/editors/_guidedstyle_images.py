@@ -67,7 +67,7 @@ def measure_row_effects(
 def _sum_row_effects(edit_scorer: EditScorer, editor: LatentEditor, w: W, changes: Scores, fractions: Tensor) -> Tensor:
     """Sum over codes what each row adds to changes: its gradient at ``fractions`` of the move, times its move."""
     with torch.no_grad():
-        displacement = editor.frame.unproject(editor.move(editor.frame.project(w), editor.calibrated(changes)))
+        displacement = editor.frame.unproject(editor.move(editor.frame.project(w), editor.scale_changes(changes)))
         ws = (w + fractions[:, None] * displacement)[:, None].repeat(1, edit_scorer.generator.num_ws, 1)
     with torch.enable_grad():
         (slope,) = torch.autograd.grad((edit_scorer.read(ws.requires_grad_()) * changes.sign()).sum(), ws)
@@ -76,8 +76,8 @@ def _sum_row_effects(edit_scorer: EditScorer, editor: LatentEditor, w: W, change
 
 def select_rows(effects: Float[Tensor, "attributes num_ws"], share: float) -> Float[Tensor, "attributes num_ws"]:
     """Select the fewest rows that together add ``share`` of all positive effects: 1, else 0; all rows, if none is positive."""
-    helped = effects.clamp(min=0)
-    values, order = helped.sort(dim=1, descending=True, stable=True)
+    positive = effects.clamp(min=0)
+    values, order = positive.sort(dim=1, descending=True, stable=True)
     # A row is selected where those before it don't suffice.
     before = values.cumsum(1) - values
     needed = (before < share * values.sum(1, keepdim=True)) & (values > 0)

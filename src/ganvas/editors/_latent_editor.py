@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.pca import PCA, fit_pca
+from ganvas.data.pca import fit_pca
 from ganvas.editors._fit import FitConfig
 from ganvas.editors._latent_classifier import LatentClassifier
 from ganvas.editors.base import GAINS, Editor, EditorMetadata, load_module, response_gains
@@ -101,14 +101,9 @@ def prepare_fit(data: LatentDataset, generator: Generator, options: L) -> tuple[
     rows, held = (index.to(generator.device) for index in data.split(TRAINING_SHARE, options.seed))
     options = replace(options, components=min(options.components, w.shape[1], len(rows) - 1))
     pca = fit_pca(w[rows], options.components)
-    frame = fit_frame(pca)
+    frame = WhitenedSpace(pca.mean, pca.components, pca.variances[: len(pca.components)].sqrt())
     x = frame.project(w)
     return FitData(frame, w[rows], x[rows], a[rows], w[held], x[held], a[held]), options
-
-
-def fit_frame(pca: PCA) -> WhitenedSpace:
-    """Build the whitened space of principal components."""
-    return WhitenedSpace(pca.mean, pca.components, pca.variances[: len(pca.components)].sqrt())
 
 
 @torch.no_grad()
@@ -132,9 +127,9 @@ def measure_responses(editor: LatentEditor, fit_data: FitData, codes: int = CALI
     response, length, others = x.new_zeros(2, k), x.new_zeros(2, k), x.new_zeros(2, k)
     for j in range(k):
         for side, change in enumerate((1.0, -1.0)):
-            wanted = x.new_zeros(len(x), k)
-            wanted[:, j] = change
-            displacement = editor.move(x, editor.scale_changes(wanted))
+            changes = x.new_zeros(len(x), k)
+            changes[:, j] = change
+            displacement = editor.move(x, editor.scale_changes(changes))
             readings = (displacement @ weight).mean(0)
             response[side, j] = readings[j] / change
             length[side, j] = displacement.norm(dim=1).mean()
@@ -196,8 +191,3 @@ def make_empty_frame(metadata: EditorMetadata, options: FitConfig) -> WhitenedSp
     """Build a whitened space of the right sizes, without values."""
     w_dim = metadata.probe.weight.shape[0]
     return WhitenedSpace(torch.empty(w_dim), torch.empty(options.components, w_dim), torch.empty(options.components))
-
-
-def config_to_json(options: FitConfig) -> dict[str, Any]:
-    """Convert options to a JSON object."""
-    return asdict(options)

@@ -23,7 +23,7 @@ A change of 1 moves the probe's reading of the selected rows by 1, and ``read`` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import torch
@@ -51,7 +51,6 @@ from ganvas.editors._latent_editor import (
     LatentEditor,
     WhitenedSpace,
     calibrate_gains,
-    config_to_json,
     fit_report,
     make_empty_frame,
     prepare_fit,
@@ -114,9 +113,9 @@ class ResidualSteps(nn.Module):
 
     def forward(self, x: Tensor, selected: Tensor) -> Tensor:
         """Return residuals (selected, n, components) at coordinates (n, components), or (selected, n, components)."""
-        seen = torch.cat((torch.tanh(self.hidden(x)), x), -1)
-        seen = seen.expand(len(selected), *seen.shape[-2:])
-        return torch.baddbmm(self.biases[selected, None], seen, self.heads[selected])
+        features = torch.cat((torch.tanh(self.hidden(x)), x), -1)
+        features = features.expand(len(selected), *features.shape[-2:])
+        return torch.baddbmm(self.biases[selected, None], features, self.heads[selected])
 
 
 @final
@@ -144,20 +143,20 @@ class GuidedStyle(LatentEditor):
 
     def shift(self, w: W, changes: Scores) -> W:
         """Return what the mean of all rows moves by."""
-        return self._shift_by_rows(w, changes).mean(1)
+        return self._shift_all_rows(w, changes).mean(1)
 
     def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
         """Return the shift of each row. Raises GanvasError for codes of another number of rows."""
         self._check_rows(ws)
-        return self._shift_by_rows(ws.mean(1), changes)
+        return self._shift_all_rows(ws.mean(1), changes)
 
     def read(self, ws: WPlus) -> Scores:
         """Read each attribute from the mean of the rows that it moves."""
         self._check_rows(ws)
-        seen = torch.einsum("kr,nrw->nkw", (self.rows / self.rows.sum(1, keepdim=True)).to(ws), ws)
-        return torch.einsum("nkw,wk->nk", seen, self.probe.weight.to(ws)) + self.probe.bias.to(ws)
+        means = torch.einsum("kr,nrw->nkw", (self.rows / self.rows.sum(1, keepdim=True)).to(ws), ws)
+        return torch.einsum("nkw,wk->nk", means, self.probe.weight.to(ws)) + self.probe.bias.to(ws)
 
-    def _shift_by_rows(self, w: W, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+    def _shift_all_rows(self, w: W, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
         selected = changes.ne(0).any(0).nonzero()[:, 0]
         paths = self.sum_residuals(self.frame.project(w), self.scale_changes(changes), selected)
         moves = self.frame.unproject(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
@@ -194,7 +193,7 @@ def fit(
     classifier = fit_latent_classifier(
         ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
     )
-    stored_options = config_to_json(settings) | {"scorer": guide}
+    stored_options = asdict(settings) | {"scorer": guide}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         editor = _build_editor(
@@ -206,18 +205,18 @@ def fit(
     editor.to(fit_data.x.device)
     _train(editor, classifier, fit_data, settings, progress)
     calibrate_gains(editor, fit_data)
-    seen = {"guide": "the latent classifier", "layers": "all: no pictures were looked at"}
+    choices = {"guide": "the latent classifier", "layers": "all: no pictures were looked at"}
     if edit_scorer is not None and settings.pictures:
         editor.rows.copy_(
             select_rows(measure_row_effects(edit_scorer, editor, fit_data, settings.pictures), settings.share)
         )
-        seen["layers"] = f"chosen by {edit_scorer.scorer.name}, {settings.pictures} pictures an attribute"
+        choices["layers"] = f"chosen by {edit_scorer.scorer.name}, {settings.pictures} pictures an attribute"
     if scorer is not None and edit_scorer is not None:
         _train_on_pictures(editor, edit_scorer, fit_data, settings)
         calibrate_gains(editor, fit_data)
-        seen["guide"] = f"the scorer {edit_scorer.scorer.name}, {settings.looks} pictures"
+        choices["guide"] = f"the scorer {edit_scorer.scorer.name}, {settings.looks} pictures"
     counts = {name: int(n) for name, n in zip(editor.attributes, editor.rows.sum(1).tolist(), strict=True)}
-    editor.report = seen | fit_report(editor, fit_data, classifier) | {"rows": counts}
+    editor.report = choices | fit_report(editor, fit_data, classifier) | {"rows": counts}
     return editor
 
 
@@ -254,7 +253,11 @@ def _train(
 ) -> None:
     """Minimise L with the latent classifier: every attribute on every code of a batch."""
     x, k = fit_data.x, len(editor.attributes)
-    before, weights, everything = classifier(x), _error_weights(fit_data, settings), torch.arange(k, device=x.device)
+    before, weights, all_attributes = (
+        classifier(x),
+        _error_weights(fit_data, settings),
+        torch.arange(k, device=x.device),
+    )
     random = torch.Generator().manual_seed(settings.seed)
     with torch.no_grad():
         editor.residuals.biases.copy_(ascent_directions(classifier))
@@ -264,7 +267,7 @@ def _train(
         changes = settings.reach * torch.randn(k, len(rows), generator=random).to(x)
         here = x[rows].expand(k, -1, -1)
         for _ in range(settings.jumps):
-            here = here + changes[..., None] / settings.jumps * editor.residuals(here, everything)
+            here = here + changes[..., None] / settings.jumps * editor.residuals(here, all_attributes)
         errors = (
             classifier(here.flatten(0, 1)).view(k, len(rows), k)
             - before[rows]

@@ -17,7 +17,7 @@ deviation ``reach``. Subtracting M(w, 0) makes a change of 0 no move, and a smal
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import torch
@@ -33,7 +33,6 @@ from ganvas.editors._latent_editor import (
     LatentEditor,
     WhitenedSpace,
     calibrate_gains,
-    config_to_json,
     fit_report,
     make_empty_frame,
     prepare_fit,
@@ -111,7 +110,7 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         editor = _build_editor(
-            editor_metadata("latent2latent", data, generator, config_to_json(settings), {}), fit_data.frame, settings
+            editor_metadata("latent2latent", data, generator, asdict(settings), {}), fit_data.frame, settings
         )
     editor.to(fit_data.x.device)
     _train(editor, classifier, fit_data, settings, progress)

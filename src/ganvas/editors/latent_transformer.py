@@ -20,7 +20,7 @@ changes add up.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import torch
@@ -44,7 +44,6 @@ from ganvas.editors._latent_editor import (
     LatentEditor,
     WhitenedSpace,
     calibrate_gains,
-    config_to_json,
     fit_report,
     make_empty_frame,
     prepare_fit,
@@ -123,7 +122,7 @@ def fit(
         ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
     )
     editor = LatentTransformer(
-        editor_metadata("latent_transformer", data, generator, config_to_json(settings), {}), fit_data.frame
+        editor_metadata("latent_transformer", data, generator, asdict(settings), {}), fit_data.frame
     )
     editor.to(fit_data.x.device)
     _train(editor, classifier, fit_data, settings, progress)

@@ -27,7 +27,7 @@ for 17 leaves W here. So Δ changes the others, too: of all changes with Δ_k = 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import torch
@@ -41,7 +41,6 @@ from ganvas.editors._latent_editor import (
     LatentEditor,
     WhitenedSpace,
     calibrate_gains,
-    config_to_json,
     fit_report,
     make_empty_frame,
     prepare_fit,
@@ -200,10 +199,8 @@ def fit(
     random = torch.Generator().manual_seed(settings.seed)
     readings = classifier(fit_data.x)
     a = readings + READING_NOISE * torch.randn(readings.shape, generator=random).to(readings)
-    affine, metadata = (
-        _fit_affine(fit_data.x, a),
-        editor_metadata("styleflow", data, generator, config_to_json(settings), {}),
-    )
+    affine = _fit_affine(fit_data.x, a)
+    metadata = editor_metadata("styleflow", data, generator, asdict(settings), {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         velocity = Velocity(settings.components, len(data.attributes), settings.width, settings.depth)
