@@ -21,7 +21,7 @@ CLIMB_OPTIONS = {"knowledge": 600, "classifiers": 2, "hidden": (32,), "climb": 3
 
 
 def success_rate(editor, change, ws=WS):
-    """The share of codes whose picture has ``change`` squares more, of those that can have them."""
+    """Return the share of codes whose picture gets ``change`` squares more, of those that can have them."""
     before = counts(ws)[:, 0]
     able = (before + change >= 1) & (before + change <= 4)
     after = counts(editor.edit(ws[able], {"count": float(change)}))[:, 0]
@@ -45,7 +45,7 @@ def climbing_editor() -> CardinalityEditor:
     return editor
 
 
-def test_each_code_climbs_by_itself_to_the_count_asked_for():
+def test_each_code_is_optimised_to_the_requested_count():
     editor = climbing_editor()
     for change in (1, -1, 2, -2):
         assert success_rate(editor, change) > 0.85
@@ -65,7 +65,7 @@ def test_a_code_that_has_the_most_stays_where_it_is():
 
 
 def test_climbing_keeps_what_was_there():
-    """Red squares and blue ones: an added one leaves the others' colours as they are."""
+    """An added square leaves the others' colours as they are."""
     free = editors.fit("cardinality", labels(), SQUARES, attributes=["count"], preserve=0.0, **CLIMB_OPTIONS)
     care = editors.fit("cardinality", labels(), SQUARES, attributes=["count"], preserve=2.0, **CLIMB_OPTIONS)
     lost = []
@@ -139,14 +139,14 @@ def test_w_plus_moves_each_row_by_itself(rows):
         editor.edit(ws[:, :3], {"count": 1.0})
 
 
-def test_what_was_there_stays_where_that_is_asked():
+def test_preserve_keeps_what_was_there():
     settings = {**QUICK, "recipe": "paper", "attributes": ["count"], "steps": 120}
     plain, keeping = (
         editors.fit("cardinality", labels(), SQUARES, **settings, preserve=weight) for weight in (0.0, 2.0)
     )
 
     def lost(editor):
-        """Red and blue squares that went where one was added."""
+        """Return how many red and blue squares were lost where one was added."""
         able = BEFORE < 4
         before, after = counts(WS[able])[:, 1:3], counts(editor.edit(WS[able], {"count": 1.0}))[:, 1:3]
         return float((before - after).clamp(min=0).sum(1).mean())
@@ -171,7 +171,7 @@ def test_without_names_all_counts_are_learned():
     assert isinstance(editor, CardinalityEditor) and len(editor.networks) == 1
 
 
-def test_labels_that_it_cannot_learn_from_are_one_line():
+def test_unusable_labels_are_refused_in_one_line():
     def refused(words, data=None, **options):
         data = data or labels()
         with pytest.raises(GanvasError, match=words) as caught:

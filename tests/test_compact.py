@@ -1,4 +1,4 @@
-"""The compact editor on planted truth: it finds the attributes, and holds still what goes with them."""
+"""The compact editor on planted truth: it recovers the attributes, and moves correlated ones less."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ WS = sample(TOY, 200, 1.0, 0)
 
 
 def leak(editor, name, other):
-    """How far ``other`` really moves where ``name`` really moves by 1."""
+    """Return how far the planted ``other`` moves where the planted ``name`` moves by 1."""
     moved = (TOY.coordinates(editor.edit(WS, {name: 1.0})) - TOY.coordinates(WS)).mean(0)
     return float((moved[NAMES.index(other)] / moved[NAMES.index(name)]).abs())
 
@@ -83,7 +83,7 @@ def test_codes_that_do_not_vary_have_a_shell():
     assert module._compute_deviations(torch.zeros(4), 3).tolist() == [1, 1, 1]
 
 
-def test_a_reading_comes_back_but_not_what_was_drawn_in():
+def test_a_reading_comes_back_but_not_what_was_truncated():
     editor, ws = compact(), sample(TOY, 64, 1.0, 0)
     back = editor.edit(editor.edit(ws, {"Red": 2.0}), {"Red": -2.0})
     off = (editor.read(back) - editor.read(ws))[:, NAMES.index("Red")].abs()
@@ -187,12 +187,12 @@ def test_impossible_options_are_refused(options, words):
 
 
 def alone():
-    """As ``compact()``, but c_k moves alone; as the command line says it."""
+    """Fit as ``compact()``, but with c_k moving alone; "none" as on the command line."""
     return editors.fit("compact", labels(), TOY, hold="none", **QUICK)
 
 
 def labels_with_scores(a, *names):
-    """The toy's codes with other scores."""
+    """Return the toy's codes with other scores."""
     known = labels()
     return make_dataset(known.w, a, names, ("value",) * len(names), Source(), TOY.fingerprint, known.scorer)
 
@@ -208,7 +208,7 @@ def test_hold_shortens_the_moves_of_twins_and_keeps_the_response():
         assert held.report["length"][name] < 0.7 * single.report["length"][name]
 
 
-def test_hold_is_told():
+def test_hold_is_reported():
     assert alone().options["hold"] is None
     assert compact().options["hold"] == 2.0
     assert editors.report_lines(alone())[0].split() == ["hold", "none"]

@@ -1,4 +1,4 @@
-"""Long moves of the compact editor are drawn in: what they name stays, the rest never leaves the shell."""
+"""Long moves of the compact editor are truncated: named readings stay, the rest never leaves the shell."""
 
 import itertools
 
@@ -20,7 +20,7 @@ def test_what_is_not_moved_stays():
     torch.testing.assert_close(shrink_to_shell(X, X, NAMED, SHELL), X)
 
 
-def test_without_truncation_nothing_is_drawn():
+def test_without_truncation_nothing_changes():
     shell = TypicalShell(SHELL.deviations, SHELL.readings, 0.0)
     assert torch.equal(shrink_to_shell(X, X + 9 * MOVE, NAMED, shell), X + 9 * MOVE)
 

@@ -1,4 +1,4 @@
-"""What every method's editor must do, over whatever is discovered; and their files."""
+"""The contract of editors, for every discovered method, and editor files."""
 
 import copy
 
@@ -34,12 +34,12 @@ METHODS = editors.method_names()
 
 
 def is_count_method(editor):
-    """Whether it's a method of counts: it reads with a classifier of its own, which stays near whole numbers."""
+    """Return whether it's a method of counts, whose own classifier reads nearly whole numbers."""
     return editors.learnable_kinds(editor.method) == ("count",)
 
 
 def reading_tolerance(editor):
-    """How near a change of 1 moves the mean reading by 1."""
+    """Return how exactly a change of 1 must move the mean reading by 1."""
     return 0.3 if is_count_method(editor) else 0.1
 
 
@@ -50,7 +50,7 @@ def editor(request):
     return editors.fit(request.param, labels_for(request.param), TOY, **OPTIONS.get(request.param, {}))
 
 
-def test_methods_are_found():
+def test_methods_are_discovered():
     assert {"compact", "mean_difference"} <= set(METHODS)
 
 
@@ -139,7 +139,7 @@ def test_same_data_same_bytes(editor, tmp_path):
 
 
 def again(editor, tmp_path):
-    """The bytes of an editor, and of another, fitted by the options in its file."""
+    """Return the bytes of an editor, and of another that is fitted by the options in its file."""
     editors.save(editor, tmp_path / "one.safetensors")
     metadata = editors.load_editor(tmp_path / "one.safetensors")
     fitted = editors.fit(
@@ -213,7 +213,7 @@ def test_changes_have_finite_gradients(editor):
 
 
 class Copies(TorchDispatchMode):
-    """Notes what is copied from one device to another."""
+    """Records copies from one device to another."""
 
     def __init__(self):
         super().__init__()
@@ -244,7 +244,7 @@ def test_some_attributes_in_their_order(editor):
     data = labels_for(editor.method)
     few = editors.fit(editor.method, data, TOY, attributes=["Big", "Red"], **OPTIONS.get(editor.method, {}))
     assert few.attributes == ("Big", "Red")
-    if not is_count_method(editor):  # these read with a network of their own, and learned it anew
+    if not is_count_method(editor):  # these read with a network of their own, which was trained again
         torch.testing.assert_close(few.read(WS), editor.read(WS)[:, [2, 1]], atol=1e-5, rtol=0)
     moved = (few.read(few.edit(WS, {"Big": 1.0})) - few.read(WS)).mean(0)
     assert moved[0] == pytest.approx(1.0, abs=reading_tolerance(few))
@@ -333,7 +333,7 @@ def test_shipped_editors_take_any_dtype_in_any_mode(name):
     check_any_float(editor.read, ws, torch.float32)
 
 
-def test_what_was_labelled_and_fitted_in_inference_mode_learns_later():
+def test_data_and_editors_made_in_inference_mode_have_gradients_later():
     data = labels_for("latent_transformer")
     with torch.inference_mode():
         parts = (data.codes[:200].clone(), data.scores[:200].clone(), data.attributes, data.kinds)
@@ -366,7 +366,7 @@ def test_gains_are_bounded():
     assert response_gains(responses).tolist() == pytest.approx([2.0, 0.5, 10.0, 0.2, 0.2, 0.2])
 
 
-def test_the_fingerprint_tells_editors_apart():
+def test_different_editors_have_different_fingerprints():
     prints = {editors.fingerprint(editors.fit("mean_difference", labels(), TOY, share=s)) for s in (0.1, 0.2)}
     assert len(prints | {editors.fingerprint(compact()), editors.fingerprint(disentangled())}) == 4
 

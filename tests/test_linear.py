@@ -1,4 +1,4 @@
-"""Editors that are directions: they find planted ones, say what they can't, and their algebra keeps its laws."""
+"""Linear editors: they recover planted directions, report errors, and their algebra has its laws."""
 
 import copy
 
@@ -16,7 +16,7 @@ SUPERVISED = ("interfacegan", "balanced")
 
 
 def planted_cosines(editor):
-    """|cos| of each attribute's direction with the planted one."""
+    """Return |cos| of each attribute's direction with the planted one."""
     linear = editor.inner if isinstance(editor, MaskedEditor) else editor
     planted = torch.stack([TOY.planted[name] for name in editor.attributes])
     return dict(zip(editor.attributes, torch.cosine_similarity(linear.directions, planted).abs().tolist(), strict=True))
@@ -29,7 +29,7 @@ def fit(method, **options):
 
 
 def rare_labels(positives, n=500, constant=False):
-    """Labels of one attribute that few codes have, and one that varies."""
+    """Return labels of one attribute that few codes have, and one that varies."""
     data = labels().subset(torch.arange(n))
     scores = data.scores[:, :2].clone()
     scores[:, 0] = 0.0
@@ -90,7 +90,7 @@ def test_balanced_sides_have_others_equally_often():
     assert len(low) <= 400
 
 
-def test_balancing_takes_what_goes_along_out_of_the_samples():
+def test_balancing_removes_a_correlated_attribute_from_the_samples():
     """Red goes with Bright: how far the two sides of Red are apart along Bright."""
     from ganvas.editors import balanced
 
@@ -105,7 +105,7 @@ def test_balancing_takes_what_goes_along_out_of_the_samples():
     assert apart[1].abs() < 0.6 * apart[0]
 
 
-def test_balanced_against_what_is_asked():
+def test_attributes_to_balance_against_can_be_given():
     few = fit("balanced", attributes=["Red"], against="Bright, Red")
     assert few.report["against"] == ["Red: Bright"]
     assert fit("balanced", attributes=["Red"], others=0).report["against"] == ["Red: none"]

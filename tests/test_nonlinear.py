@@ -1,4 +1,4 @@
-"""Editors that train networks on codes, on planted truth; and what they share."""
+"""Editors that train networks on codes, on planted truth, and their shared code."""
 
 from dataclasses import replace
 from functools import cache
@@ -29,7 +29,7 @@ def fit_short(method):
 
 
 def true_moves(editor, changes):
-    """How far each attribute really moves, (5,)."""
+    """Return how far each planted attribute moves, (5,)."""
     return (TOY.coordinates(editor.edit(WS, changes)) - TOY.coordinates(WS)).mean(0)
 
 
@@ -170,7 +170,7 @@ def test_the_classifier_stops_where_unseen_codes_are_read_best():
     assert network(fresh).square().mean() < 0.5  # one that went on would read the noise of what it saw
 
 
-def test_a_training_that_goes_astray_says_so():
+def test_a_training_that_diverges_is_an_error():
     weight = torch.nn.Parameter(torch.ones(1))
     with pytest.raises(GanvasError, match="lower rate than 0.1"):
         minimize([weight], lambda step: weight.log().sum() * float("inf"), 3, 0.1)
@@ -233,7 +233,7 @@ def test_styleflow_comes_back():
 @pytest.mark.numerics
 @pytest.mark.parametrize(("teach", "steps"), [("matching", 300), ("likelihood", 120)])
 def test_a_flow_makes_numbers_normal_given_the_attributes(teach, steps):
-    """The attribute decides how wide they are: the bound is far from what any seed gives, so from any processor's last bits."""
+    """The attribute decides the deviation; the bound is loose, so that no processor's rounding matters."""
     rng = torch.Generator().manual_seed(0)
     a, x = torch.randn(2000, 1, generator=rng), torch.randn(2000, 2, generator=rng)
     x[:, 0] *= torch.where(a[:, 0] > 0, 2.0, 0.5)
@@ -246,16 +246,16 @@ def test_a_flow_makes_numbers_normal_given_the_attributes(teach, steps):
     normal = integrate(velocity, x, a, 6, forwards=True)
     torch.testing.assert_close(integrate(velocity, normal, a, 6, forwards=False), x, atol=0.02, rtol=0.02)
     for side in (a[:, 0] > 0, a[:, 0] <= 0):
-        assert unlike_normal(normal[side, 0]) < 0.7 * unlike_normal(x[side, 0])
+        assert distance_from_normal(normal[side, 0]) < 0.7 * distance_from_normal(x[side, 0])
 
 
-def unlike_normal(values):
-    """The mean distance of sorted numbers from a normal distribution's quantiles."""
+def distance_from_normal(values):
+    """Return the mean distance of sorted numbers from a normal distribution's quantiles."""
     places = (torch.arange(len(values)) + 0.5) / len(values)
     return (values.sort().values - torch.special.ndtri(places)).abs().mean()
 
 
-def test_styleflow_holds_the_other_attributes_as_told():
+def test_styleflow_changes_the_other_attributes_less_with_hold():
     a = torch.randn(5000, 3, generator=torch.Generator().manual_seed(0))
     a[:, 1] = 0.8 * a[:, 0] + 0.6 * a[:, 1]
     free, held = (cheapest_changes(a, hold) for hold in (0.0, 1e6))

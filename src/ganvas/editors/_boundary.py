@@ -51,8 +51,8 @@ def boundary_normal(x: W, low: Tensor, high: Tensor, c: float) -> Float[Tensor, 
     sides = torch.arange(len(low) + len(high)).ge(len(low)).numpy()
     machine = LinearSVC(loss="hinge", C=c, random_state=0, max_iter=20_000)
     machine.fit(x[torch.cat((low, high))].double().cpu().numpy(), sides)
-    found = torch.tensor(machine.coef_[0]).to(x)
-    return found / found.norm().clamp(min=1e-12)
+    normal = torch.tensor(machine.coef_[0]).to(x)
+    return normal / normal.norm().clamp(min=1e-12)
 
 
 def scale_to_deviation(normals: Float[Tensor, "attributes w_dim"], w: W) -> Float[Tensor, "attributes w_dim"]:

@@ -139,10 +139,10 @@ def linear_start(x: Components, a: Tensor, mref: Tensor, dim: int) -> tuple[Tens
     first = first / (first * (s @ first)).sum(0).sqrt()
     first = first * (first * shared).sum(0).clamp(min=0.05)
     gram = first.T @ s @ first
-    kept = torch.eye(len(s)).to(s) - first @ torch.linalg.pinv(gram, hermitian=True) @ first.T @ s
-    variances, axes = torch.linalg.eigh(kept.T @ s @ kept)
+    projection = torch.eye(len(s)).to(s) - first @ torch.linalg.pinv(gram, hermitian=True) @ first.T @ s
+    variances, axes = torch.linalg.eigh(projection.T @ s @ projection)
     remaining = min(dim - k, int((variances > 1e-9 * s.trace()).sum()))
-    rest = kept @ axes[:, len(axes) - remaining :] / variances[len(axes) - remaining :].sqrt()
+    rest = projection @ axes[:, len(axes) - remaining :] / variances[len(axes) - remaining :].sqrt()
     encoder = torch.cat((first, rest, first.new_zeros(len(s), dim - k - remaining)), 1)
     decoder = torch.linalg.pinv(encoder.T @ s @ encoder, rtol=1e-9, hermitian=True) @ encoder.T @ s
     return encoder, decoder

@@ -188,7 +188,9 @@ class LinearEditor(Editor):
         rest = rest.view(directions.shape[1:])
         response = _average_rows(rest[None])[0] @ self.probe.weight[:, k].to(rest)
         if others and (response < 1e-2 or attribute in others):
-            raise GanvasError(f"Nothing of the direction of {attribute!r} is left beside {', '.join(others)}.")
+            raise GanvasError(
+                f"Nothing of the direction of {attribute!r} is left without {', '.join(others)}: name fewer."
+            )
         directions[k] = rest / response
         return LinearEditor(
             replace(metadata_of(self), options=self._add_option("without", attribute, list(others))), directions

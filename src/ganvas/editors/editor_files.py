@@ -79,14 +79,18 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
     Raises GanvasError where they differ, so that a damaged file can't make a network of another size.
     """
-    wanted = module.state_dict()
-    if wanted.keys() != tensors.keys():
-        name = sorted(wanted.keys() ^ tensors.keys())[0]
-        raise GanvasError(f"The editor's file is damaged: {name!r} is {'missing' if name in wanted else 'unexpected'}.")
-    for name, tensor in wanted.items():
+    expected = module.state_dict()
+    if expected.keys() != tensors.keys():
+        name = sorted(expected.keys() ^ tensors.keys())[0]
+        raise GanvasError(
+            f"The editor's file is damaged: {name!r} is {'missing' if name in expected else 'unexpected'}."
+        )
+    for name, tensor in expected.items():
         if tensors[name].shape != tensor.shape or tensors[name].dtype != tensor.dtype:
-            found, expected = tuple(tensors[name].shape), tuple(tensor.shape)
-            raise GanvasError(f"The editor's file is damaged: {name!r} is {found}, not {expected}, or of another type.")
+            shape, expected_shape = tuple(tensors[name].shape), tuple(tensor.shape)
+            raise GanvasError(
+                f"The editor's file is damaged: {name!r} is {shape}, not {expected_shape}, or of another type."
+            )
     module.load_state_dict(dict(tensors), assign=True)
     module.requires_grad_(False)
 

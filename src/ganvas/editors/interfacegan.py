@@ -119,6 +119,6 @@ def _remove_projection(normals: Tensor, needed: list[str], name: str, others: li
     rest = orthogonalize(normals, needed.index(name), [needed.index(other) for other in others])
     if rest.norm() < MIN_NORM:
         raise GanvasError(
-            f"Nothing of the direction of {name!r} is left beside {', '.join(others)}: condition on fewer."
+            f"Nothing of the direction of {name!r} is left without {', '.join(others)}: condition on fewer."
         )
     return rest / rest.norm()

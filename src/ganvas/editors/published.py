@@ -147,8 +147,8 @@ def fit_rows(
     foreign = torch.tensor(stylegan2_rows(n))
     rows = []
     for resolution in own:
-        apart = (foreign.log2() - log2(resolution)).abs()
-        rows.append(direction[apart == apart.min()].mean(0))
+        distances = (foreign.log2() - log2(resolution)).abs()
+        rows.append(direction[distances == distances.min()].mean(0))
     return torch.stack(rows).to(generator.device)
 
 

@@ -242,8 +242,8 @@ def cheapest_changes(a: Scores, hold: float) -> Tensor:
     """Solve for the cheapest changes of all attributes in which one changes by 1, (attributes, attributes): one per row."""
     centred = (a - a.mean(0)).double()
     inverse = torch.linalg.inv(centred.T @ centred / len(a))
-    found = torch.linalg.inv(inverse + hold * torch.eye(len(inverse)).to(inverse))
-    return (found / found.diagonal()[:, None]).to(a)
+    changes = torch.linalg.inv(inverse + hold * torch.eye(len(inverse)).to(inverse))
+    return (changes / changes.diagonal()[:, None]).to(a)
 
 
 def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlowConfig, progress: Progress) -> None:
