@@ -25,12 +25,11 @@ from ganvas.editors._count_classifier import (
     vote_counts,
 )
 from ganvas.editors._fit import minimize
-from ganvas.editors.base import GAINS as BOUNDS
-from ganvas.editors.base import response_gains
+from ganvas.editors.base import GAINS, response_gains
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
 
-GAINS = tuple(round(0.5 + 0.1 * i, 1) for i in range(16))
+TRIED_GAINS = tuple(round(0.5 + 0.1 * i, 1) for i in range(16))
 """The gains to try."""
 LARGE_DIMENSION = 2048
 """The length of vectors above which leading components come from random projections: an exact decomposition takes minutes."""
@@ -109,10 +108,8 @@ class CountTraining:
             amounts[:, k] = sign
             moved = self.places.unproject(moves.move_once(self.places.project(codes), amounts))
         right = self.classify_counts(codes + moved)[:, k] == before[:, k] + sign
-        change = (expected_counts(self.classifiers, codes + moved) - expected_counts(self.classifiers, codes))[
-            :, k
-        ] * sign
-        return right.float().mean(), moved.norm(dim=1).mean() / self.scale, change.nanmedian()
+        change = expected_counts(self.classifiers, codes + moved) - expected_counts(self.classifiers, codes)
+        return right.float().mean(), moved.norm(dim=1).mean() / self.scale, (change[:, k] * sign).nanmedian()
 
 
 def prepare_training(
@@ -128,11 +125,12 @@ def prepare_training(
     whole_names = {name for name in parts if is_sum(data, name, tuple(p for p in parts if p != name))}
     parts = tuple(name for name in parts if name not in whole_names)
     part_counts = integer_scores(data, parts) if parts else counts[:, :0]
-    rows, held_out = data.split(TRAINING_SHARE, options.seed)
+    training_rows, held_rows = data.split(TRAINING_SHARE, options.seed)
     groups, device = parse_groups(options, generator), generator.device
     codes = flatten(data.ws(slice(None), generator.num_ws), groups).to(device)
     training_set, held_out = (
-        CountTrainingCodes(codes[i], counts[i].to(device), part_counts[i].to(device)) for i in (rows, held_out)
+        CountTrainingCodes(codes[i], counts[i].to(device), part_counts[i].to(device))
+        for i in (training_rows, held_rows)
     )
     places = _build_vectors(training_set.codes, groups, options)
     ranges, config = find_ranges(training_set.counts, attributes), _classifier_config(options)
@@ -243,10 +241,10 @@ def _set_gains(training: CountTraining, moves: CountDirections) -> None:
                 change = torch.stack(
                     [training.measure_moves(moves, training.held_out, k, sign)[2] for sign in signs]
                 ).nanmean()
-                moves.gains[place] = float((moves.gains[place] * response_gains(change.nan_to_num(1.0))).clamp(*BOUNDS))
+                moves.gains[place] = float((moves.gains[place] * response_gains(change.nan_to_num(1.0))).clamp(*GAINS))
             continue
         candidates = []
-        for gain in GAINS:
+        for gain in TRIED_GAINS:
             moves.gains[place] = gain
             rates = [training.measure_moves(moves, training.held_out, k, sign)[0] for sign in signs]
             candidates.append((float(torch.stack(rates).nan_to_num(0).mean()), -abs(gain - 1), gain))
