@@ -62,7 +62,7 @@ def test_what_was_measured_is_what_an_edit_does():
 def test_the_shell_is_built_once(tmp_path, monkeypatch):
     editor, built = compact(), []
     made = module._compute_deviations
-    monkeypatch.setattr(module, "_deviations", lambda *arguments: built.append(1) or made(*arguments))
+    monkeypatch.setattr(module, "_compute_deviations", lambda *arguments: built.append(1) or made(*arguments))
     editors.save(editor, tmp_path / "one.safetensors")
     loaded = editors.load_editor(tmp_path / "one.safetensors", TOY)
     built.clear()

@@ -31,7 +31,7 @@ def measure(recipe: str, data: LatentDataset, generator: Generator, steps: int |
     """One row: what the editor reports, and the time that its training took."""
     ticks: list[float] = []
 
-    def progress(step: int, total: int) -> None:
+    def progress(step: int, total: int | None) -> None:
         ticks.append(time.perf_counter())
         if step % 1000 == 0:
             print(f"  {recipe}: step {step} of {total}, {ticks[-1] - start:.0f} s", flush=True)

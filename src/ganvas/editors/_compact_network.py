@@ -41,13 +41,13 @@ class Perceptron(nn.Module):
 class TrainablePerceptron(nn.Module):
     """A ``Perceptron`` in training: batch norm after each leaky ReLU and, with ``norm_output``, on the output.
 
-    With a path the last layer starts at zero: what the layers learn is added to a linear map. With ``bfloat16`` the
+    With a path the last layer starts at zero: what the layers learn is added to a linear map. With ``use_bfloat16`` the
     products of the layers are in that dtype; weights, norms, the path and all results are float32.
     """
 
-    def __init__(self, plain: Perceptron, norm_output: bool, bfloat16: bool) -> None:
+    def __init__(self, plain: Perceptron, norm_output: bool, use_bfloat16: bool) -> None:
         super().__init__()
-        self.plain, self.bfloat16 = plain, bfloat16
+        self.plain, self.use_bfloat16 = plain, use_bfloat16
         *hidden, last = plain.linears
         self.norms = [nn.BatchNorm1d(layer.out_features) for layer in hidden]
         self.code_norm = nn.BatchNorm1d(last.out_features) if norm_output else None
@@ -60,7 +60,7 @@ class TrainablePerceptron(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, inputs) to (n, outputs)."""
         *hidden, last = self.plain.linears
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.use_bfloat16):
             y = x
             for layer, norm in zip(hidden, self.norms, strict=True):
                 y = norm(F.leaky_relu(layer(y), SLOPE))

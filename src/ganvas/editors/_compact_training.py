@@ -92,12 +92,12 @@ def train_autoencoder(
     Equal input gives equal weights on one machine; the global random state is left as it was.
     Raises GanvasError where the last loss isn't finite.
     """
-    bfloat16 = training.dtype == "bfloat16"
+    use_bfloat16 = training.dtype == "bfloat16"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sizes = (x.shape[1], dim), (dim, x.shape[1])
         plain = [Perceptron(*size, training.width, training.depth, training.path).to(x.device) for size in sizes]
-    encoder, decoder = (TrainablePerceptron(p, p is plain[0], bfloat16).to(x.device) for p in plain)
+    encoder, decoder = (TrainablePerceptron(p, p is plain[0], use_bfloat16).to(x.device) for p in plain)
     if training.path:
         forward, backward = (matrix.float() for matrix in linear_start(x, a, mref, dim))
         encoder.initialize(forward, (x @ forward).std(0, correction=0).clamp(min=0.1))

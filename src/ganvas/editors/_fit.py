@@ -16,7 +16,7 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
 
-L = TypeVar("L")
+L = TypeVar("L", bound="FitConfig")
 WARMUP_SHARE = 0.1
 """The share of the steps over which the learning rate rises."""
 

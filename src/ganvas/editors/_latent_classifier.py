@@ -89,8 +89,8 @@ def fit_latent_classifier(
             rows = training_rows[draw_rows(len(training_rows), BATCH, random, x.device)]
             return (network(x[rows]) - a[rows]).square().mean()
 
-        def evaluate(step: int, steps: int) -> None:
-            progress(step, steps)
+        def evaluate(step: int, total: int | None) -> None:
+            progress(step, total)
             if step % max(steps // EVALUATIONS, 1) == 0 or step == steps:
                 with torch.no_grad():
                     error = float((network.eval()(x[stopping_rows]) - a[stopping_rows]).square().mean())
