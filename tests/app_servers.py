@@ -1,6 +1,6 @@
 """The web editor served in a process of its own: the toy, an editor of it, and squares that are counted.
 
-    python tests/served.py EDITOR [LOG]
+    python tests/app_servers.py EDITOR [LOG]
 
 Prints the address. ``LOG`` gets a line for each connection to another machine and each file opened for writing.
 """

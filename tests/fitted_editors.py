@@ -1,4 +1,4 @@
-"""The toy's labels and a compact editor that learned from them, for several test files."""
+"""The toy's labels and a compact editor fitted on them, for several test files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ NONLINEAR: dict[str, dict[str, Any]] = {
     "latent_transformer": _SMALL | {"steps": 150, "rate": 0.01},
     "styleflow": _SMALL | {"steps": 300, "rate": 0.01, "depth": 2, "solver": 4},
 }
-"""Methods that train networks on codes, cut short."""
+"""Options of a short training, for methods that train networks on codes."""
 
 
 @cache
 def labels(n: int = 3000) -> LatentDataset:
-    """Label seeds of the toy, scored."""
+    """Return labelled codes of the toy, from label seeds."""
     ws = sample(TOY, n, 1.0, 1_000_000)
     scores = SCORER(TOY.synthesis(ws))
     scored_by = f"{SCORER.name}:{SCORER.fingerprint}"
@@ -35,22 +35,22 @@ def labels(n: int = 3000) -> LatentDataset:
 
 
 @cache
-def counted(n: int = 3000) -> LatentDataset:
-    """The same codes, their scores cut into counts from 0 to 4, a standard deviation each: for methods that count."""
+def count_labels(n: int = 3000) -> LatentDataset:
+    """Return the same codes with scores rounded to counts from 0 to 4, a standard deviation each, for methods of counts."""
     data = labels(n)
     counts = data.normals().round().clamp(-2, 2) + 2
     kinds = ("count",) * len(NAMES)
     return make_dataset(data.codes, counts, NAMES, kinds, data.source, data.generator, data.scorer)
 
 
-def taught(method: str) -> LatentDataset:
-    """Labels of the kind that a method learns from."""
-    return counted() if editors.learnable_kinds(method) == ("count",) else labels()
+def labels_for(method: str) -> LatentDataset:
+    """Return labels of the kind that a method learns from."""
+    return count_labels() if editors.learnable_kinds(method) == ("count",) else labels()
 
 
 @cache
 def compact() -> CompactEditor:
-    """The fast recipe, cut short."""
+    """Fit the fast recipe by a short training."""
     editor = editors.fit("compact", labels(), TOY, **QUICK)
     assert isinstance(editor, CompactEditor)
     return editor

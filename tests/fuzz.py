@@ -32,7 +32,7 @@ from unittest import mock
 import mutations as damage
 import numpy as np
 import torch
-from fitted_editors import NONLINEAR, TOY, counted, labels
+from fitted_editors import NONLINEAR, TOY, count_labels, labels
 from nvidia_pickles import dumps, snapshot
 from PIL import Image, ImageCms
 from test_checkpoints import SHAPES, theirs
@@ -83,7 +83,7 @@ def fitted(method: str) -> Editor:
     brief: dict[str, dict[str, Any]] = {name: options | {"steps": 2, "width": 4} for name, options in NONLINEAR.items()}
     brief["compact"] = {"width": 8, "batch": 256, "epochs": 1}
     brief["cardinality"] = {"knowledge": 10, "steps": 2, "batch": 64, "classifiers": 1, "hidden": [4]}
-    data = counted(300) if editors.learnable_kinds(method) == ("count",) else labels(300)
+    data = count_labels(300) if editors.learnable_kinds(method) == ("count",) else labels(300)
     return editors.fit(method, data, TOY, **brief.get(method, {}))
 
 

@@ -1,4 +1,4 @@
-"""Editors whose truth is planted: they know the toy's directions, so tests know what they do."""
+"""Editors with planted truth: they have the toy's own directions."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ class PlantedEditor(Editor):
 
 
 def disentangled() -> PlantedEditor:
-    """The perfect editor: each attribute along its own direction."""
+    """Return the perfect editor: each attribute along its own direction."""
     return PlantedEditor(torch.stack(list(TOY.planted.values())))

@@ -17,11 +17,11 @@ WS = sample(SQUARES, 300, 1.0, 2_000_000)
 BEFORE = counts(WS)[:, 0]
 
 
-CLIMB = {"knowledge": 600, "classifiers": 2, "hidden": (32,), "climb": 30}
+CLIMB_OPTIONS = {"knowledge": 600, "classifiers": 2, "hidden": (32,), "climb": 30}
 
 
-def rate(editor, change, ws=WS):
-    """The share of codes whose picture has ``change`` squares more, of those that can have them."""
+def success_rate(editor, change, ws=WS):
+    """Return the share of codes whose picture gets ``change`` squares more, of those that can have them."""
     before = counts(ws)[:, 0]
     able = (before + change >= 1) & (before + change <= 4)
     after = counts(editor.edit(ws[able], {"count": float(change)}))[:, 0]
@@ -31,24 +31,24 @@ def rate(editor, change, ws=WS):
 def test_squares_are_added_and_removed_one_by_one():
     editor = counter_editor()
     for change in (1, -1):
-        assert rate(editor, change) > 0.9
+        assert success_rate(editor, change) > 0.9
     # Successive unit moves: from one square to four.
     for change in (2, 3, -2, -3):
-        assert rate(editor, change) > 0.7
+        assert success_rate(editor, change) > 0.7
     assert editor.report["added"]["count"] > 0.85 and editor.report["classifier_test"]["count"] > 0.85
 
 
 @cache
-def climbing() -> CardinalityEditor:
-    editor = editors.fit("cardinality", labels(), SQUARES, attributes=["count"], **CLIMB)
+def climbing_editor() -> CardinalityEditor:
+    editor = editors.fit("cardinality", labels(), SQUARES, attributes=["count"], **CLIMB_OPTIONS)
     assert isinstance(editor, CardinalityEditor)
     return editor
 
 
-def test_each_code_climbs_by_itself_to_the_count_asked_for():
-    editor = climbing()
+def test_each_code_is_optimised_to_the_requested_count():
+    editor = climbing_editor()
     for change in (1, -1, 2, -2):
-        assert rate(editor, change) > 0.85
+        assert success_rate(editor, change) > 0.85
     assert editor.report["added"]["count"] > 0.85
     # What else is in the batch doesn't matter, nor in which order.
     moved = editor.edit(WS, {"count": 1.0})
@@ -60,16 +60,16 @@ def test_each_code_climbs_by_itself_to_the_count_asked_for():
 
 
 def test_a_code_that_has_the_most_stays_where_it_is():
-    full = WS[(BEFORE == 4) & (climbing().read(WS)[:, 0] > 3.6)]
-    assert len(full) and torch.equal(climbing().edit(full, {"count": 1.0}), full)
+    full = WS[(BEFORE == 4) & (climbing_editor().read(WS)[:, 0] > 3.6)]
+    assert len(full) and torch.equal(climbing_editor().edit(full, {"count": 1.0}), full)
 
 
 def test_climbing_keeps_what_was_there():
-    """Red squares and blue ones: an added one leaves the others' colours as they are."""
-    free = editors.fit("cardinality", labels(), SQUARES, attributes=["count"], preserve=0.0, **CLIMB)
-    care = editors.fit("cardinality", labels(), SQUARES, attributes=["count"], preserve=2.0, **CLIMB)
+    """An added square leaves the others' colours as they are."""
+    free = editors.fit("cardinality", labels(), SQUARES, attributes=["count"], preserve=0.0, **CLIMB_OPTIONS)
+    care = editors.fit("cardinality", labels(), SQUARES, attributes=["count"], preserve=2.0, **CLIMB_OPTIONS)
     lost = []
-    assert min(rate(care, 1), rate(care, -1)) > 0.85
+    assert min(success_rate(care, 1), success_rate(care, -1)) > 0.85
     for editor in (free, care):
         before, after = counts(WS), counts(editor.edit(WS, {"count": 1.0}))
         lost.append(float((before - after)[:, 1:3].clamp(min=0).sum(1).mean()))
@@ -77,15 +77,15 @@ def test_climbing_keeps_what_was_there():
 
 
 def test_a_climbing_editor_is_itself_after_saving(tmp_path):
-    editors.save(climbing(), tmp_path / "e.safetensors")
+    editors.save(climbing_editor(), tmp_path / "e.safetensors")
     again = editors.load_editor(tmp_path / "e.safetensors", SQUARES)
-    moved = climbing().edit(WS, {"count": -1.0})
+    moved = climbing_editor().edit(WS, {"count": -1.0})
     torch.testing.assert_close(again.edit(WS, {"count": -1.0}), moved, rtol=0, atol=1e-5)
 
 
 def test_climbing_has_no_gain():
-    with pytest.raises(GanvasError, match="no gain goes with climb"):
-        editors.fit("cardinality", labels(), SQUARES, attributes=["count"], gain="right", **CLIMB)
+    with pytest.raises(GanvasError, match="gain doesn't go with climb"):
+        editors.fit("cardinality", labels(), SQUARES, attributes=["count"], gain="right", **CLIMB_OPTIONS)
 
 
 def test_it_reads_objects():
@@ -111,7 +111,7 @@ def test_more_than_one_is_successive_unit_moves_and_fractions_scale_the_last():
 
 @pytest.mark.parametrize("made", ["paper", "climbing"])
 def test_a_count_is_set(made):
-    editor = counter_editor() if made == "paper" else climbing()
+    editor = counter_editor() if made == "paper" else climbing_editor()
     for goal in (1.0, 3.0):
         set_ = editor.edit(WS, {"count": goal - editor.read(WS)[:, 0]})
         assert (counts(set_)[:, 0] == goal).float().mean() > 0.7
@@ -122,7 +122,7 @@ def test_a_count_is_set(made):
 )
 def test_other_ways_to_learn_it(options):
     editor = editors.fit("cardinality", labels(), SQUARES, recipe="paper", attributes=["count"], **QUICK, **options)
-    assert min(rate(editor, 1), rate(editor, -1)) > (0.5 if options.get("pca") else 0.65)
+    assert min(success_rate(editor, 1), success_rate(editor, -1)) > (0.5 if options.get("pca") else 0.65)
 
 
 @pytest.mark.parametrize("rows", ["free", "resolution"])
@@ -134,25 +134,25 @@ def test_w_plus_moves_each_row_by_itself(rows):
     assert editor.space == "w+"
     moved = editor.edit(ws[:50], {"count": 1.0}) - ws[:50]
     assert not torch.allclose(moved[:, 0], moved[:, 1], atol=1e-3)
-    assert min(rate(editor, 1, ws[:300]), rate(editor, -1, ws[:300])) > 0.6
+    assert min(success_rate(editor, 1, ws[:300]), success_rate(editor, -1, ws[:300])) > 0.6
     with pytest.raises(GanvasError, match="4 rows, not of 3"):
         editor.edit(ws[:, :3], {"count": 1.0})
 
 
-def test_what_was_there_stays_where_that_is_asked():
+def test_preserve_keeps_what_was_there():
     settings = {**QUICK, "recipe": "paper", "attributes": ["count"], "steps": 120}
     plain, keeping = (
         editors.fit("cardinality", labels(), SQUARES, **settings, preserve=weight) for weight in (0.0, 2.0)
     )
 
     def lost(editor):
-        """Red and blue squares that went where one was added."""
+        """Return how many red and blue squares were lost where one was added."""
         able = BEFORE < 4
         before, after = counts(WS[able])[:, 1:3], counts(editor.edit(WS[able], {"count": 1.0}))[:, 1:3]
         return float((before - after).clamp(min=0).sum(1).mean())
 
     assert lost(keeping) <= lost(plain) + 0.02
-    assert rate(keeping, 1) > 0.8
+    assert success_rate(keeping, 1) > 0.8
     assert keeping.options["preserve"] == 2.0
 
 
@@ -171,7 +171,7 @@ def test_without_names_all_counts_are_learned():
     assert isinstance(editor, CardinalityEditor) and len(editor.networks) == 1
 
 
-def test_labels_that_it_cannot_learn_from_are_one_line():
+def test_unusable_labels_are_refused_in_one_line():
     def refused(words, data=None, **options):
         data = data or labels()
         with pytest.raises(GanvasError, match=words) as caught:
@@ -207,7 +207,7 @@ def test_classifiers_are_the_papers_and_learn():
             data.codes[:1500], y[:1500], heads, CountClassifierConfig(loss, (64,), steps=400), 0
         )
         assert count_accuracy(network, data.codes[1500:], y[1500:]) > (0.85 if loss == "ce" else 0.7)
-        assert network.decided(data.codes[:9]).shape == (9, 1)
+        assert network.classify_counts(data.codes[:9]).shape == (9, 1)
         assert (network.losses(data.codes[:9], y[:9]) >= 0).all()
 
 

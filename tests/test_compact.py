@@ -1,4 +1,4 @@
-"""The compact editor on planted truth: it finds the attributes, and holds still what goes with them."""
+"""The compact editor on planted truth: it recovers the attributes, and moves correlated ones less."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ WS = sample(TOY, 200, 1.0, 0)
 
 
 def leak(editor, name, other):
-    """How far ``other`` really moves where ``name`` really moves by 1."""
+    """Return how far the planted ``other`` moves where the planted ``name`` moves by 1."""
     moved = (TOY.coordinates(editor.edit(WS, {name: 1.0})) - TOY.coordinates(WS)).mean(0)
     return float((moved[NAMES.index(other)] / moved[NAMES.index(name)]).abs())
 
@@ -61,29 +61,29 @@ def test_what_was_measured_is_what_an_edit_does():
 
 def test_the_shell_is_built_once(tmp_path, monkeypatch):
     editor, built = compact(), []
-    made = module._deviations
-    monkeypatch.setattr(module, "_deviations", lambda *arguments: built.append(1) or made(*arguments))
+    made = module._compute_deviations
+    monkeypatch.setattr(module, "_compute_deviations", lambda *arguments: built.append(1) or made(*arguments))
     editors.save(editor, tmp_path / "one.safetensors")
     loaded = editors.load_editor(tmp_path / "one.safetensors", TOY)
     built.clear()
     for one in (editor, loaded):
         one.edit(WS, {"Red": 1.0})
-        one.expect(WS.mean(1))
+        one.predict_scores(WS.mean(1))
     assert not built
     assert torch.equal(loaded.shell.deviations, editor.shell.deviations)
     assert torch.equal(loaded.shell.readings, editor.shell.readings)
     assert not [name for name in editor.state_dict() if "shell" in name]
     check_any_float(editor.encode, WS[:4].mean(1), None)
     check_any_float(editor.decode, editor.encode(WS[:4].mean(1)), None)
-    check_any_float(editor.expect, WS[:4].mean(1), torch.float32)
+    check_any_float(editor.predict_scores, WS[:4].mean(1), torch.float32)
 
 
 def test_codes_that_do_not_vary_have_a_shell():
-    assert module._deviations(torch.tensor([4.0, 1.0, 0.0, 9.0]), 3).tolist() == pytest.approx([2, 1, 2e-6])
-    assert module._deviations(torch.zeros(4), 3).tolist() == [1, 1, 1]
+    assert module._compute_deviations(torch.tensor([4.0, 1.0, 0.0, 9.0]), 3).tolist() == pytest.approx([2, 1, 2e-6])
+    assert module._compute_deviations(torch.zeros(4), 3).tolist() == [1, 1, 1]
 
 
-def test_a_reading_comes_back_but_not_what_was_drawn_in():
+def test_a_reading_comes_back_but_not_what_was_truncated():
     editor, ws = compact(), sample(TOY, 64, 1.0, 0)
     back = editor.edit(editor.edit(ws, {"Red": 2.0}), {"Red": -2.0})
     off = (editor.read(back) - editor.read(ws))[:, NAMES.index("Red")].abs()
@@ -146,7 +146,7 @@ def test_the_papers_recipe_is_the_papers():
         256,
     )
     assert (paper.rate, paper.path, paper.decay) == (2e-4, False, 0.0)
-    assert paper.count(140_000) == 150 * 546
+    assert paper.count_steps(140_000) == 150 * 546
     editor = editors.fit("compact", labels(), TOY, recipe="paper", steps=30, width=64)
     assert editor.options["recipe"] == "paper"
     assert editor.options["hold"] is None
@@ -168,7 +168,7 @@ def test_any_reference_matrix():
         ({"mref": "zero"}, "mref 'zero'"),
         ({"mref": [[1.0]]}, "5 rows"),
         ({"mref": [["x"]]}, "matrix of numbers"),
-        ({"hold": True}, 'from 0 on, or "none"'),
+        ({"hold": True}, 'at least 0, or "none"'),
         ({"hold": -1.0}, "not -1.0"),
         ({"hold": float("inf")}, "not inf"),
         ({"hold": "much"}, "not 'much'"),
@@ -187,12 +187,12 @@ def test_impossible_options_are_refused(options, words):
 
 
 def alone():
-    """As ``compact()``, but c_k moves alone; as the command line says it."""
+    """Fit as ``compact()``, but with c_k moving alone; "none" as on the command line."""
     return editors.fit("compact", labels(), TOY, hold="none", **QUICK)
 
 
-def planted(a, *names):
-    """The toy's codes with other scores."""
+def labels_with_scores(a, *names):
+    """Return the toy's codes with other scores."""
     known = labels()
     return make_dataset(known.w, a, names, ("value",) * len(names), Source(), TOY.fingerprint, known.scorer)
 
@@ -200,7 +200,7 @@ def planted(a, *names):
 def test_hold_shortens_the_moves_of_twins_and_keeps_the_response():
     x = fit_pca(labels().w, 2).project(labels().w)
     x = x / x.std(0)
-    twins = planted(torch.stack((x[:, 0], x[:, 0] + 0.2 * x[:, 1]), 1), "One", "Twin")
+    twins = labels_with_scores(torch.stack((x[:, 0], x[:, 0] + 0.2 * x[:, 1]), 1), "One", "Twin")
     single, held = (editors.fit("compact", twins, TOY, mref="labels", hold=hold, **QUICK) for hold in ("none", 2.0))
     for editor in (single, held):
         assert list(editor.report["response"].values()) == pytest.approx([1.0, 1.0], abs=0.05)
@@ -208,7 +208,7 @@ def test_hold_shortens_the_moves_of_twins_and_keeps_the_response():
         assert held.report["length"][name] < 0.7 * single.report["length"][name]
 
 
-def test_hold_is_told():
+def test_hold_is_reported():
     assert alone().options["hold"] is None
     assert compact().options["hold"] == 2.0
     assert editors.report_lines(alone())[0].split() == ["hold", "none"]
@@ -226,7 +226,7 @@ def test_hold_is_saved(tmp_path):
 @pytest.mark.parametrize("hold", [None, 2.0])
 def test_what_nothing_in_w_follows_moves_little(hold):
     a = torch.randn(len(labels()), 2, generator=torch.Generator().manual_seed(0))
-    noisy = planted(a, "Noise", "Chance")
+    noisy = labels_with_scores(a, "Noise", "Chance")
     editor = editors.fit("compact", noisy, TOY, hold=hold, **QUICK)
     assert editor.get_buffer("moves").isfinite().all()
     assert max(editor.report["length"].values()) <= MAX_LENGTH * 1.01
@@ -235,14 +235,14 @@ def test_what_nothing_in_w_follows_moves_little(hold):
 @pytest.mark.parametrize("hold", [None, 0.0, 2.0])
 def test_what_the_probe_cannot_read_is_bounded(hold):
     rng = torch.Generator().manual_seed(0)
-    decoder = TrainablePerceptron(Perceptron(6, 6, 16, 2, False), False, False).finish()
+    decoder = TrainablePerceptron(Perceptron(6, 6, 16, 2, False), False, False).fold_norms()
     for scale in (1e-9, 0.0, float("nan")):
         weight = torch.randn(6, 2, generator=rng) * torch.tensor([1.0, scale])
         shell = TypicalShell(torch.full((6,), 1e-3), weight, 0.0)
-        ground = MoveCalibrationSet(torch.zeros(64, 6), torch.randn(64, 6, generator=rng), decoder, shell, weight)
-        moves = calibrate_moves(ground, torch.eye(2, 6), hold)
+        calibration = MoveCalibrationSet(torch.zeros(64, 6), torch.randn(64, 6, generator=rng), decoder, shell, weight)
+        moves = calibrate_moves(calibration, torch.eye(2, 6), hold)
         assert moves.isfinite().all()
-        measured = measure_moves(ground, moves)
+        measured = measure_moves(calibration, moves)
         assert (measured.length <= MAX_LENGTH * 1.01).all()
         assert not measured.response[1] >= 0.5
         if hold is not None and scale == 1e-9:
@@ -316,11 +316,11 @@ def test_batch_norm_folds_into_the_layers():
     for path in (False, True):
         learner = TrainablePerceptron(Perceptron(6, 4, 16, 3, path), True, False)
         if path:
-            learner.start(torch.randn(6, 4, generator=rng), torch.ones(4))
+            learner.initialize(torch.randn(6, 4, generator=rng), torch.ones(4))
         for _ in range(5):
             learner(x + torch.randn(x.shape, generator=rng))
         expected = learner.eval()(x)
-        torch.testing.assert_close(learner.finish()(x), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(learner.fold_norms()(x), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dim", [3, 6, 10, 12])

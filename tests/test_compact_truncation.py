@@ -1,11 +1,11 @@
-"""Long moves of the compact editor are drawn in: what they name stays, the rest never leaves the shell."""
+"""Long moves of the compact editor are truncated: named readings stay, the rest never leaves the shell."""
 
 import itertools
 
 import pytest
 import torch
 
-from ganvas.editors._compact_truncation import KEPT, MIN_DEVIATION, TypicalShell, shrink_to_shell
+from ganvas.editors._compact_truncation import MIN_RADIUS_SHARE, MIN_REST_SHARE, TypicalShell, shrink_to_shell
 
 RNG = torch.Generator().manual_seed(0)
 SHELL = TypicalShell(torch.linspace(3, 0.5, 12), torch.randn(12, 4, generator=RNG), 0.1)
@@ -20,7 +20,7 @@ def test_what_is_not_moved_stays():
     torch.testing.assert_close(shrink_to_shell(X, X, NAMED, SHELL), X)
 
 
-def test_without_truncation_nothing_is_drawn():
+def test_without_truncation_nothing_changes():
     shell = TypicalShell(SHELL.deviations, SHELL.readings, 0.0)
     assert torch.equal(shrink_to_shell(X, X + 9 * MOVE, NAMED, shell), X + 9 * MOVE)
 
@@ -63,12 +63,12 @@ def test_the_rest_is_inside_the_shell(strength):
     y = X + strength * MOVE
     white, start = (z / SHELL.deviations for z in (shrink_to_shell(X, y, NAMED, SHELL), X))
     moved = (strength * MOVE / SHELL.deviations).norm(dim=1)
-    radius = (1 - 0.1 * moved).clamp(min=MIN_DEVIATION) * start.square().sum(1).clamp(min=12)
+    radius = (1 - 0.1 * moved).clamp(min=MIN_RADIUS_SHARE) * start.square().sum(1).clamp(min=12)
     for row in range(len(X)):
         basis = torch.linalg.qr(SHELL.deviations[:, None] * SHELL.readings[:, NAMED[row] > 0]).Q
         kept = white[row] @ basis
         rest = white[row].square().sum() - kept.square().sum()
-        assert rest <= torch.maximum(radius[row] - kept.square().sum(), KEPT * radius[row]) * 1.03
+        assert rest <= torch.maximum(radius[row] - kept.square().sum(), MIN_REST_SHARE * radius[row]) * 1.03
 
 
 def test_truncated_codes_have_room():

@@ -1,11 +1,11 @@
-"""What every method's editor must do, over whatever is discovered; and their files."""
+"""The contract of editors, for every discovered method, and editor files."""
 
 import copy
 
 import pytest
 import torch
 from autograd_modes import check_any_float
-from fitted_editors import NAMES, NONLINEAR, QUICK, TOY, compact, labels, taught
+from fitted_editors import NAMES, NONLINEAR, QUICK, TOY, compact, labels, labels_for
 from planted_truth import disentangled
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,24 +33,24 @@ WS = sample(TOY, 40, 0.7, 0)
 METHODS = editors.method_names()
 
 
-def counts(editor):
-    """Whether it's a method of counts: it reads with a classifier of its own, which stays near whole numbers."""
+def is_count_method(editor):
+    """Return whether it's a method of counts, whose own classifier reads nearly whole numbers."""
     return editors.learnable_kinds(editor.method) == ("count",)
 
 
-def near(editor):
-    """How near a change of 1 moves the mean reading by 1."""
-    return 0.3 if counts(editor) else 0.1
+def reading_tolerance(editor):
+    """Return how exactly a change of 1 must move the mean reading by 1."""
+    return 0.3 if is_count_method(editor) else 0.1
 
 
 @pytest.fixture(scope="module", params=METHODS)
 def editor(request):
     if request.param == "compact":
         return compact()
-    return editors.fit(request.param, taught(request.param), TOY, **OPTIONS.get(request.param, {}))
+    return editors.fit(request.param, labels_for(request.param), TOY, **OPTIONS.get(request.param, {}))
 
 
-def test_methods_are_found():
+def test_methods_are_discovered():
     assert {"compact", "mean_difference"} <= set(METHODS)
 
 
@@ -74,7 +74,7 @@ def test_a_change_moves_the_reading_by_as_much(editor):
         k = NAMES.index(name)
         for change in (-1.0, 1.0):
             moved = (editor.read(editor.edit(WS, {name: change})) - editor.read(WS))[:, k]
-            assert moved.mean() == pytest.approx(change, abs=near(editor))
+            assert moved.mean() == pytest.approx(change, abs=reading_tolerance(editor))
 
 
 def test_order_of_changes_and_of_codes_does_not_matter(editor):
@@ -132,17 +132,19 @@ def test_half_precision_is_half_and_stays(editor, tmp_path):
 
 def test_same_data_same_bytes(editor, tmp_path):
     with torch.inference_mode():  # fitting needs gradients, whatever the mode that it's called in
-        again = editors.fit(editor.method, taught(editor.method), TOY, **OPTIONS.get(editor.method, {}))
+        again = editors.fit(editor.method, labels_for(editor.method), TOY, **OPTIONS.get(editor.method, {}))
     for name, one in (("one", editor), ("two", again)):
         editors.save(one, tmp_path / f"{name}.safetensors")
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
 
 
 def again(editor, tmp_path):
-    """The bytes of an editor, and of another, fitted by the options in its file."""
+    """Return the bytes of an editor, and of another that is fitted by the options in its file."""
     editors.save(editor, tmp_path / "one.safetensors")
-    told = editors.load_editor(tmp_path / "one.safetensors")
-    fitted = editors.fit(told.method, taught(told.method), TOY, attributes=told.attributes, **told.options)
+    metadata = editors.load_editor(tmp_path / "one.safetensors")
+    fitted = editors.fit(
+        metadata.method, labels_for(metadata.method), TOY, attributes=metadata.attributes, **metadata.options
+    )
     editors.save(fitted, tmp_path / "two.safetensors")
     return [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("one", "two")]
 
@@ -173,7 +175,7 @@ SHORT = NONLINEAR["guidedstyle"] | {"steps": 3, "knowledge": 10}
     ],
 )
 def test_options_of_any_kind_are_taken_again(method, options, tmp_path):
-    one, two = again(editors.fit(method, taught(method), TOY, **options), tmp_path)
+    one, two = again(editors.fit(method, labels_for(method), TOY, **options), tmp_path)
     assert one == two
 
 
@@ -188,7 +190,7 @@ def test_codes_of_any_dtype_in_any_mode(editor):
     for one in (editor, MaskedEditor(editor, (0, 2), TOY.num_ws)):
         check_any_float(lambda ws, one=one: one.edit(ws, {"Red": 1.0, "Big": amounts[:, 0].to(ws)}), ws, None)
         check_any_float(lambda w, one=one: one.shift(w, amounts.to(w)), ws.mean(1), None)
-        check_any_float(lambda ws, one=one: one.shifts(ws, amounts.to(ws)), ws, None)
+        check_any_float(lambda ws, one=one: one.shift_rows(ws, amounts.to(ws)), ws, None)
         check_any_float(one.read, ws, torch.float32)
 
 
@@ -211,7 +213,7 @@ def test_changes_have_finite_gradients(editor):
 
 
 class Copies(TorchDispatchMode):
-    """Notes what is copied from one device to another."""
+    """Records copies from one device to another."""
 
     def __init__(self):
         super().__init__()
@@ -232,26 +234,26 @@ def test_all_that_an_editor_reads_with_moves_with_it(editor):
     with Copies() as copies:
         moved.read(elsewhere)
     assert not copies.found
-    assert not any(tensor.is_meta for tensor in (*editor.buffers(), taught(editor.method).probe.weight))
+    assert not any(tensor.is_meta for tensor in (*editor.buffers(), labels_for(editor.method).probe.weight))
     other = copy.deepcopy(editor).half()
     assert other.probe.weight.dtype == torch.float16
     assert torch.equal(other.gaussianize.scores, editor.gaussianize.scores)  # in float64: knots lie side by side
 
 
 def test_some_attributes_in_their_order(editor):
-    data = taught(editor.method)
+    data = labels_for(editor.method)
     few = editors.fit(editor.method, data, TOY, attributes=["Big", "Red"], **OPTIONS.get(editor.method, {}))
     assert few.attributes == ("Big", "Red")
-    if not counts(editor):  # these read with a network of their own, and learned it anew
+    if not is_count_method(editor):  # these read with a network of their own, which was trained again
         torch.testing.assert_close(few.read(WS), editor.read(WS)[:, [2, 1]], atol=1e-5, rtol=0)
     moved = (few.read(few.edit(WS, {"Big": 1.0})) - few.read(WS)).mean(0)
-    assert moved[0] == pytest.approx(1.0, abs=near(few))
+    assert moved[0] == pytest.approx(1.0, abs=reading_tolerance(few))
 
 
 def test_damaged_files_are_refused_in_one_line(editor, tmp_path):
     path = tmp_path / "whole.safetensors"
     editors.save(editor, path)
-    content, (tensors, told) = path.read_bytes(), load_tensors(path)
+    content, (tensors, metadata) = path.read_bytes(), load_tensors(path)
     bad = tmp_path / "bad.safetensors"
 
     def refused():
@@ -266,17 +268,17 @@ def test_damaged_files_are_refused_in_one_line(editor, tmp_path):
     for name, tensor in tensors.items():
         for wrong in (None, tensor[:-1].clone(), tensor.double() if tensor.dtype != torch.float64 else tensor.int()):
             others = {key: value for key, value in tensors.items() if key != name}
-            save_tensors(bad, others if wrong is None else others | {name: wrong}, told)
+            save_tensors(bad, others if wrong is None else others | {name: wrong}, metadata)
             if name.startswith("editor.") or wrong is None or len(wrong) < len(tensor):
                 refused()
-    for name in told:
-        save_tensors(bad, tensors, {key: value for key, value in told.items() if key != name})
+    for name in metadata:
+        save_tensors(bad, tensors, {key: value for key, value in metadata.items() if key != name})
         refused()
-        save_tensors(bad, tensors, told | {name: 7})
+        save_tensors(bad, tensors, metadata | {name: 7})
         refused()
-    save_tensors(bad, tensors | {"probe.bias": tensors["probe.bias"] * float("nan")}, told)
+    save_tensors(bad, tensors | {"probe.bias": tensors["probe.bias"] * float("nan")}, metadata)
     refused()
-    save_tensors(bad, tensors | {"editor.surplus": torch.ones(1)}, told)
+    save_tensors(bad, tensors | {"editor.surplus": torch.ones(1)}, metadata)
     refused()
     save_file({"x": torch.ones(2)}, bad)
     refused()
@@ -313,7 +315,7 @@ def test_an_editor_saved_where_nothing_can_be_written(tmp_path):
 
 
 def test_shipped_editors_are_small_and_whole():
-    root = editors._assets()
+    root = editors._assets_folder()
     assert sum(p.stat().st_size for p in root.glob("**/*") if p.is_file()) <= 7e6
     for name in editors.editor_names():
         assert editors.load_editor(name).method in METHODS
@@ -331,8 +333,8 @@ def test_shipped_editors_take_any_dtype_in_any_mode(name):
     check_any_float(editor.read, ws, torch.float32)
 
 
-def test_what_was_labelled_and_fitted_in_inference_mode_learns_later():
-    data = taught("latent_transformer")
+def test_data_and_editors_made_in_inference_mode_have_gradients_later():
+    data = labels_for("latent_transformer")
     with torch.inference_mode():
         parts = (data.codes[:200].clone(), data.scores[:200].clone(), data.attributes, data.kinds)
         made = make_dataset(*parts, Source(), data.generator, data.scorer)
@@ -342,7 +344,7 @@ def test_what_was_labelled_and_fitted_in_inference_mode_learns_later():
     assert leaf.grad.isfinite().all()
     linear, change = editors.fit("mean_difference", labels(), TOY), torch.ones(1, requires_grad=True)
     with torch.inference_mode():
-        linear = linear.without("Red", "Bright").combined("Both", {"Red": 1.0, "Big": 1.0})
+        linear = linear.orthogonalize("Red", "Bright").combine("Both", {"Red": 1.0, "Big": 1.0})
     linear.edit(WS, {"Both": change}).mean().backward()
     assert change.grad.isfinite().all()
 
@@ -350,13 +352,13 @@ def test_what_was_labelled_and_fitted_in_inference_mode_learns_later():
 def test_directions_made_orthogonal_to_others():
     linear = editors.fit("mean_difference", labels(), TOY)
     assert isinstance(linear, LinearEditor)
-    apart = linear.without("Red", "Bright")
+    apart = linear.orthogonalize("Red", "Bright")
     red, bright = (apart.directions[NAMES.index(name)] for name in ("Red", "Bright"))
     assert abs(torch.cosine_similarity(red, bright, dim=0)) < 1e-5
     assert (apart.read(apart.edit(WS, {"Red": 1.0})) - apart.read(WS))[:, 1].mean() == pytest.approx(1.0, abs=1e-3)
     assert torch.equal(linear.directions[0], apart.directions[0])
     with pytest.raises(GanvasError, match="Nothing"):
-        linear.without("Red", "Red")
+        linear.orthogonalize("Red", "Red")
 
 
 def test_gains_are_bounded():
@@ -364,7 +366,7 @@ def test_gains_are_bounded():
     assert response_gains(responses).tolist() == pytest.approx([2.0, 0.5, 10.0, 0.2, 0.2, 0.2])
 
 
-def test_the_fingerprint_tells_editors_apart():
+def test_different_editors_have_different_fingerprints():
     prints = {editors.fingerprint(editors.fit("mean_difference", labels(), TOY, share=s)) for s in (0.1, 0.2)}
     assert len(prints | {editors.fingerprint(compact()), editors.fingerprint(disentangled())}) == 4
 

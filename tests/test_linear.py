@@ -1,4 +1,4 @@
-"""Editors that are directions: they find planted ones, say what they can't, and their algebra keeps its laws."""
+"""Linear editors: they recover planted directions, report errors, and their algebra has its laws."""
 
 import copy
 
@@ -15,8 +15,8 @@ WS = sample(TOY, 40, 0.7, 0)
 SUPERVISED = ("interfacegan", "balanced")
 
 
-def found(editor):
-    """|cos| of each attribute's direction with the planted one."""
+def planted_cosines(editor):
+    """Return |cos| of each attribute's direction with the planted one."""
     linear = editor.inner if isinstance(editor, MaskedEditor) else editor
     planted = torch.stack([TOY.planted[name] for name in editor.attributes])
     return dict(zip(editor.attributes, torch.cosine_similarity(linear.directions, planted).abs().tolist(), strict=True))
@@ -28,8 +28,8 @@ def fit(method, **options):
     return editor
 
 
-def rare(positives, n=500, constant=False):
-    """Labels of one attribute that few codes have, and one that varies."""
+def rare_labels(positives, n=500, constant=False):
+    """Return labels of one attribute that few codes have, and one that varies."""
     data = labels().subset(torch.arange(n))
     scores = data.scores[:, :2].clone()
     scores[:, 0] = 0.0
@@ -40,15 +40,16 @@ def rare(positives, n=500, constant=False):
 
 @pytest.mark.parametrize("method", SUPERVISED)
 def test_planted_directions_are_found(method):
-    entangled = found(fit("mean_difference"))
-    for name, cos in found(fit(method)).items():
+    entangled = planted_cosines(fit("mean_difference"))
+    for name, cos in planted_cosines(fit(method)).items():
         assert cos > 0.88
         assert cos > entangled[name] or entangled[name] > 0.98
 
 
 def test_more_labels_find_them_better():
     few, many = (
-        min(found(editors.fit("interfacegan", labels().subset(torch.arange(n)), TOY)).values()) for n in (300, 3000)
+        min(planted_cosines(editors.fit("interfacegan", labels().subset(torch.arange(n)), TOY)).values())
+        for n in (300, 3000)
     )
     assert many > few + 0.1
 
@@ -80,14 +81,16 @@ def test_balanced_sides_have_others_equally_often():
     a = labels().normals()
     has = a > a.median(0).values
     order = a[:, 1].argsort(stable=True)
-    low, high = balanced._balanced((order[:900], order[-900:]), has[:, [0, 4]], balanced.BalancedConfig(0.3, 800, 0))
+    low, high = balanced._balance_sides(
+        (order[:900], order[-900:]), has[:, [0, 4]], balanced.BalancedConfig(0.3, 800, 0)
+    )
     cells = [torch.bincount(has[rows][:, [0, 4]].long() @ torch.tensor([1, 2]), minlength=4) for rows in (low, high)]
     assert torch.equal(*cells)
     assert len(set(cells[0].tolist())) == 1
     assert len(low) <= 400
 
 
-def test_balancing_takes_what_goes_along_out_of_the_samples():
+def test_balancing_removes_a_correlated_attribute_from_the_samples():
     """Red goes with Bright: how far the two sides of Red are apart along Bright."""
     from ganvas.editors import balanced
 
@@ -95,14 +98,14 @@ def test_balancing_takes_what_goes_along_out_of_the_samples():
     a = data.normals()
     order = a[:, red].argsort(stable=True)
     halves = order[:1500], order[1500:]
-    even = balanced._balanced(
+    even = balanced._balance_sides(
         halves, (a > a.median(0).values)[:, [NAMES.index("Bright")]], balanced.BalancedConfig(0.5, 3000, 0)
     )
     apart = [(data.w[high].mean(0) - data.w[low].mean(0)) @ TOY.planted["Bright"] for low, high in (halves, even)]
     assert apart[1].abs() < 0.6 * apart[0]
 
 
-def test_balanced_against_what_is_asked():
+def test_attributes_to_balance_against_can_be_given():
     few = fit("balanced", attributes=["Red"], against="Bright, Red")
     assert few.report["against"] == ["Red: Bright"]
     assert fit("balanced", attributes=["Red"], others=0).report["against"] == ["Red: none"]
@@ -121,7 +124,7 @@ def test_ganspace_finds_the_axes_of_the_distribution():
 @pytest.mark.parametrize(("row", "name"), [(0, "Bright"), (1, "Red"), (3, "Striped")])
 def test_sefa_finds_what_a_layer_draws(row, name):
     editor = fit("sefa", layers=[row])
-    assert found(editor)[name] > 0.999
+    assert planted_cosines(editor)[name] > 0.999
     assert editor.report["axis"][name] == 0
     assert name not in editor.report["unresponsive"]
     assert (editor.edit(WS, {name: 1.0}) != WS).any(2).any(0).nonzero().flatten().tolist() == [row]
@@ -173,9 +176,9 @@ def test_a_damaged_mask_is_refused(tmp_path):
     from ganvas.io.files import load_tensors, save_tensors
 
     editors.save(mask_editor(fit("mean_difference"), "1", TOY), tmp_path / "one.safetensors")
-    tensors, told = load_tensors(tmp_path / "one.safetensors")
+    tensors, metadata = load_tensors(tmp_path / "one.safetensors")
     for wrong in (7, [], [[9], 4], [[1, 0], 4], [[-1], 4], [["1"], 4], [[], 4], [[1], 2.5]):
-        save_tensors(tmp_path / "two.safetensors", tensors, told | {"options": {"masked": wrong}})
+        save_tensors(tmp_path / "two.safetensors", tensors, metadata | {"options": {"masked": wrong}})
         with pytest.raises(GanvasError, match="damaged"):
             editors.load_editor(tmp_path / "two.safetensors")
 
@@ -183,7 +186,7 @@ def test_a_damaged_mask_is_refused(tmp_path):
 def test_a_combination_is_its_parts(tmp_path):
     editor = fit("interfacegan")
     assert isinstance(editor, LinearEditor)
-    both = editor.combined("Vivid", {"Bright": 1.0, "Red": 0.5})
+    both = editor.combine("Vivid", {"Bright": 1.0, "Red": 0.5})
     torch.testing.assert_close(both.edit(WS, {"Vivid": 2.0}), editor.edit(WS, {"Bright": 2.0, "Red": 1.0}))
     torch.testing.assert_close(both.edit(WS, {"Big": 1.0}), editor.edit(WS, {"Big": 1.0}))
     moved = (both.read(both.edit(WS, {"Vivid": 1.0})) - both.read(WS))[:, -1]
@@ -201,7 +204,7 @@ def test_a_combination_is_its_parts(tmp_path):
         ("X", {"Big": 0.0}, "cancel"),
     ):
         with pytest.raises(GanvasError, match=words):
-            editor.combined(name, weights)
+            editor.combine(name, weights)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +220,7 @@ def test_a_combination_is_its_parts(tmp_path):
         ("balanced", {"share": 0.7}, "share"),
         ("balanced", {"most": 3}, "most"),
         ("balanced", {"c": 0.0}, "c must be"),
-        ("balanced", {"share": 0.004, "against": ["Bright", "Big", "Striped"]}, "Too few faces"),
+        ("balanced", {"share": 0.004, "against": ["Bright", "Big", "Striped"]}, "Too few codes"),
         ("ganspace", {"components": 0}, "components"),
         ("ganspace", {"layers": "9"}, "rows 0 to 3"),
         ("sefa", {"eigenvectors": True}, "eigenvectors"),
@@ -233,12 +236,12 @@ def test_bad_options_are_one_line(method, options, words):
 @pytest.mark.parametrize("method", SUPERVISED)
 def test_too_few_positives_and_constant_scores_are_named(method):
     with pytest.raises(GanvasError, match="'Rare' has too few positives: 4 of 500"):
-        editors.fit(method, rare(4), TOY)
+        editors.fit(method, rare_labels(4), TOY)
     with pytest.raises(GanvasError, match="'Rare' has too few negatives: 5 of 500"):
-        editors.fit(method, rare(495), TOY)
+        editors.fit(method, rare_labels(495), TOY)
     with pytest.raises(GanvasError, match="'Rare' has one score everywhere"):
-        editors.fit(method, rare(30, constant=True), TOY)
-    editors.fit(method, rare(30), TOY, attributes=["Rare"])
+        editors.fit(method, rare_labels(30, constant=True), TOY)
+    editors.fit(method, rare_labels(30), TOY, attributes=["Rare"])
 
 
 def test_sefa_needs_style_weights():

@@ -1,4 +1,4 @@
-"""Editors that train networks on codes, on planted truth; and what they share."""
+"""Editors that train networks on codes, on planted truth, and their shared code."""
 
 from dataclasses import replace
 from functools import cache
@@ -8,7 +8,7 @@ import torch
 from fitted_editors import NAMES, NONLINEAR, SCORER, TOY, labels
 
 from ganvas import GanvasError, editors, sample
-from ganvas.editors import _latent_classifier as knowledge
+from ganvas.editors import _latent_classifier as classifiers
 from ganvas.editors._fit import FitConfig, minimize
 from ganvas.editors._guidedstyle_images import select_rows
 from ganvas.editors._latent_classifier import ClassifierData, probabilities
@@ -24,12 +24,12 @@ PAIRS = (("Red", "Bright"), ("Bright", "Red"), ("Big", "Striped"), ("Striped", "
 
 
 @cache
-def learned(method):
+def fit_short(method):
     return editors.fit(method, labels(), TOY, **NONLINEAR[method])
 
 
-def truth(editor, changes):
-    """How far each attribute really moves, (5,)."""
+def true_moves(editor, changes):
+    """Return how far each planted attribute moves, (5,)."""
     return (TOY.coordinates(editor.edit(WS, changes)) - TOY.coordinates(WS)).mean(0)
 
 
@@ -37,7 +37,7 @@ def truth(editor, changes):
 def test_the_planted_attribute_moves_and_the_others_much_less(method):
     for k, name in enumerate(NAMES):
         for change in (-1.0, 1.0):
-            moved = truth(learned(method), {name: change})
+            moved = true_moves(fit_short(method), {name: change})
             others = moved.abs()[torch.arange(len(NAMES)) != k]
             assert moved[k] == pytest.approx(change, abs=0.25)
             assert others.max() < 0.45 * moved[k].abs()
@@ -48,54 +48,56 @@ def test_what_goes_with_an_attribute_moves_less_than_by_mean_difference(method):
     baseline = editors.fit("mean_difference", labels(), TOY)
     for name, other in PAIRS:
         k, o = NAMES.index(name), NAMES.index(other)
-        leaks = [(moved[o] / moved[k]).abs() for moved in (truth(e, {name: 1.0}) for e in (learned(method), baseline))]
+        leaks = [
+            (moved[o] / moved[k]).abs() for moved in (true_moves(e, {name: 1.0}) for e in (fit_short(method), baseline))
+        ]
         assert leaks[0] < 0.75 * leaks[1]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_two_at_once(method):
-    moved = truth(learned(method), {"Bright": 1.0, "Right": -1.0})
+    moved = true_moves(fit_short(method), {"Bright": 1.0, "Right": -1.0})
     assert moved[NAMES.index("Bright")] == pytest.approx(1.0, abs=0.35)
     assert moved[NAMES.index("Right")] == pytest.approx(-1.0, abs=0.35)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_code_is_edited_alike_whatever_is_beside_it(method):
-    together = learned(method).edit(WS[:8], {"Red": 1.0})
-    alone = torch.cat([learned(method).edit(WS[i : i + 1], {"Red": 1.0}) for i in range(8)])
+    together = fit_short(method).edit(WS[:8], {"Red": 1.0})
+    alone = torch.cat([fit_short(method).edit(WS[i : i + 1], {"Red": 1.0}) for i in range(8)])
     torch.testing.assert_close(alone, together, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_small_change_is_a_small_move(method):
-    editor = learned(method)
+    editor = fit_short(method)
     for change in (1e-3, -1e-3):
         assert (editor.edit(WS, {"Big": change}) - WS).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_was_measured_is_reported(method):
-    report = learned(method).report
+    report = fit_short(method).report
     assert (report["trained_on"], report["held_out"]) == (2100, 900)
     assert report["classifier_correlation"] > 0.9
     for table in ("classifier", "gain", "response", "length", "others"):
         assert set(report[table]) == set(NAMES)
     assert list(report["response"].values()) == pytest.approx([1.0] * 5, abs=0.05)
     assert report["unresponsive"] == []
-    assert any(line.startswith("Bright") for line in editors.report_lines(learned(method)))
+    assert any(line.startswith("Bright") for line in editors.report_lines(fit_short(method)))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_learning_leaves_no_traces(method):
-    heard = []
+    reported = []
     short = NONLINEAR[method] | {"steps": 3, "knowledge": 3}
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
     with torch.no_grad():
-        editor = editors.fit(method, labels(), TOY, watch=lambda done, of: heard.append((done, of)), **short)
+        editor = editors.fit(method, labels(), TOY, progress=lambda done, of: reported.append((done, of)), **short)
     assert torch.equal(torch.rand(3), expected)
-    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert reported == [(1, 3), (2, 3), (3, 3)]
     assert not any(p.requires_grad for p in editor.parameters())
     assert not editor.edit(WS, {"Red": 1.0}).requires_grad
 
@@ -113,7 +115,7 @@ def test_the_seed_decides(method):
         *[(method, {"components": 0}, "components must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"steps": 0}, "steps must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"rate": 0}, "rate must be a number above 0, not 0") for method in METHODS],
-        ("latent_transformer", {"identity": -1.0}, "identity must be a number from 0 on, not -1.0"),
+        ("latent_transformer", {"identity": -1.0}, "identity must be a number of at least 0, not -1.0"),
         ("latent_transformer", {"preserve": float("nan")}, "preserve must be a number"),
         ("latent2latent", {"depth": 1}, "depth must be a whole number of at least 2"),
         ("latent2latent", {"together": True}, "together must be a whole number"),
@@ -139,22 +141,22 @@ def test_too_few_codes_are_refused(method):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("damage", [{"width": "wide"}, {"components": 10**15}, {"seed": None}, {"surplus": 1}])
 def test_damaged_options_are_refused(method, damage):
-    module, editor = editors._method(method), learned(method)
-    told = replace(metadata_of(editor), options=dict(editor.options) | damage)
+    module, editor = editors._import_method(method), fit_short(method)
+    metadata = replace(metadata_of(editor), options=dict(editor.options) | damage)
     if "surplus" in damage:  # what a later version adds is no damage
-        again = module.from_tensors(editor.state_dict(), told).edit(WS, {"Red": 1.0})
+        again = module.from_tensors(editor.state_dict(), metadata).edit(WS, {"Red": 1.0})
         torch.testing.assert_close(again, editor.edit(WS, {"Red": 1.0}), rtol=0, atol=1e-5)
         return
     with pytest.raises(GanvasError):
-        module.from_tensors(editor.state_dict(), told)
+        module.from_tensors(editor.state_dict(), metadata)
 
 
 def test_the_classifier_reads_codes_that_it_has_not_seen():
-    ground, _ = prepare_fit(labels(), TOY, FitConfig())
-    network = knowledge.fit_latent_classifier(ClassifierData(ground.x, ground.a), 64, 100, 0)
-    found = network(ground.held_x)
+    fit_data, _ = prepare_fit(labels(), TOY, FitConfig())
+    network = classifiers.fit_latent_classifier(ClassifierData(fit_data.x, fit_data.a), 64, 100, 0)
+    found = network(fit_data.held_x)
     for k in range(len(NAMES)):
-        assert torch.corrcoef(torch.stack((found[:, k], ground.held_a[:, k])))[0, 1] > 0.9
+        assert torch.corrcoef(torch.stack((found[:, k], fit_data.held_a[:, k])))[0, 1] > 0.9
     assert not network.training
     chances = probabilities(found)
     assert ((chances > 0.5) == (found > 0)).all()
@@ -163,19 +165,19 @@ def test_the_classifier_reads_codes_that_it_has_not_seen():
 def test_the_classifier_stops_where_unseen_codes_are_read_best():
     noise = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
     x = torch.randn(400, 30, generator=torch.Generator().manual_seed(1))
-    network = knowledge.fit_latent_classifier(ClassifierData(x, noise), 128, 200, 0)
+    network = classifiers.fit_latent_classifier(ClassifierData(x, noise), 128, 200, 0)
     fresh = torch.randn(400, 30, generator=torch.Generator().manual_seed(2))
     assert network(fresh).square().mean() < 0.5  # one that went on would read the noise of what it saw
 
 
-def test_a_training_that_goes_astray_says_so():
+def test_a_training_that_diverges_is_an_error():
     weight = torch.nn.Parameter(torch.ones(1))
     with pytest.raises(GanvasError, match="lower rate than 0.1"):
         minimize([weight], lambda step: weight.log().sum() * float("inf"), 3, 0.1)
 
 
 def test_guidedstyle_finds_the_planted_row():
-    editor = learned("guidedstyle")
+    editor = fit_short("guidedstyle")
     assert editor.report["layers"] == "chosen by toy, 8 pictures an attribute"
     assert editor.report["guide"] == "the latent classifier"
     for k, name in enumerate(NAMES):
@@ -194,7 +196,7 @@ def test_guidedstyle_moves_all_rows_without_pictures():
 
 
 def test_guidedstyle_refuses_codes_of_other_rows():
-    for act in (learned("guidedstyle").read, lambda ws: learned("guidedstyle").edit(ws, {"Red": 1.0})):
+    for act in (fit_short("guidedstyle").read, lambda ws: fit_short("guidedstyle").edit(ws, {"Red": 1.0})):
         with pytest.raises(GanvasError, match="for codes of 4 rows, not of 3"):
             act(WS[:, :3])
 
@@ -206,7 +208,7 @@ def test_guidedstyle_learns_from_the_scorer_itself():
         assert editor.report["guide"] == "the scorer toy, 400 pictures"
         assert editor.options["scorer"] == "toy"
     for k, name in enumerate(NAMES):
-        moved = truth(editor, {name: 1.0})
+        moved = true_moves(editor, {name: 1.0})
         assert moved[k] == pytest.approx(1.0, abs=0.25)
     with pytest.raises(GanvasError, match="attribute 'Bright'"):
         editors.fit("guidedstyle", labels(), TOY, scorer=load_scorer("celeba40"), **options)
@@ -219,7 +221,7 @@ def test_the_fewest_rows_that_help_are_chosen():
 
 
 def test_styleflow_comes_back():
-    editor = learned("styleflow")
+    editor = fit_short("styleflow")
     x = editor.frame.project(WS[:, 0])
     a = editor.classifier(x)
     white = editor.affine(x, a)
@@ -231,7 +233,7 @@ def test_styleflow_comes_back():
 @pytest.mark.numerics
 @pytest.mark.parametrize(("teach", "steps"), [("matching", 300), ("likelihood", 120)])
 def test_a_flow_makes_numbers_normal_given_the_attributes(teach, steps):
-    """The attribute decides how wide they are: the bound is far from what any seed gives, so from any processor's last bits."""
+    """The attribute decides the deviation; the bound is loose, so that no processor's rounding matters."""
     rng = torch.Generator().manual_seed(0)
     a, x = torch.randn(2000, 1, generator=rng), torch.randn(2000, 2, generator=rng)
     x[:, 0] *= torch.where(a[:, 0] > 0, 2.0, 0.5)
@@ -244,16 +246,16 @@ def test_a_flow_makes_numbers_normal_given_the_attributes(teach, steps):
     normal = integrate(velocity, x, a, 6, forwards=True)
     torch.testing.assert_close(integrate(velocity, normal, a, 6, forwards=False), x, atol=0.02, rtol=0.02)
     for side in (a[:, 0] > 0, a[:, 0] <= 0):
-        assert unlike_normal(normal[side, 0]) < 0.7 * unlike_normal(x[side, 0])
+        assert distance_from_normal(normal[side, 0]) < 0.7 * distance_from_normal(x[side, 0])
 
 
-def unlike_normal(values):
-    """The mean distance of sorted numbers from a normal distribution's quantiles."""
+def distance_from_normal(values):
+    """Return the mean distance of sorted numbers from a normal distribution's quantiles."""
     places = (torch.arange(len(values)) + 0.5) / len(values)
     return (values.sort().values - torch.special.ndtri(places)).abs().mean()
 
 
-def test_styleflow_holds_the_other_attributes_as_told():
+def test_styleflow_changes_the_other_attributes_less_with_hold():
     a = torch.randn(5000, 3, generator=torch.Generator().manual_seed(0))
     a[:, 1] = 0.8 * a[:, 0] + 0.6 * a[:, 1]
     free, held = (cheapest_changes(a, hold) for hold in (0.0, 1e6))

@@ -1,4 +1,4 @@
-"""Directions that others published: read with suspicion, fitted to rows, calibrated, saved."""
+"""Published directions: read without running code, fitted to rows, calibrated, saved."""
 
 import os
 import pickle

@@ -42,7 +42,7 @@ def moved(editor: Editor, w: torch.Tensor, k: int) -> torch.Tensor:
     """How far codes go for a change of 1, (n, w_dim): rows that some attributes leave alone are taken as moved."""
     changes = torch.eye(len(editor.attributes))[k].expand(len(w), -1)
     if isinstance(editor, LatentEditor):
-        return editor.frame.unproject(editor.move(editor.frame.project(w), editor.calibrated(changes)))
+        return editor.frame.unproject(editor.move(editor.frame.project(w), editor.scale_changes(changes)))
     return editor.shift(w, changes)
 
 

@@ -101,16 +101,16 @@ def counts_of(data: LatentDataset) -> Tensor:
 
 
 def _measured(stage: CountContext, codes: CountedCodes, loss: str) -> dict[str, Any]:
-    knowing = CountClassifierConfig(loss, codes.hidden, editors.steps(stage)["knowledge"])
+    config = CountClassifierConfig(loss, codes.hidden, editors.steps(stage)["knowledge"])
     stage.watch(f"Learning a classifier of {codes.name} by {loss} …")
     with torch.enable_grad():
-        network = fit_count_classifier(codes.train, codes.train_counts, codes.heads, knowing, stage.seed % 2**31)
+        network = fit_count_classifier(codes.train, codes.train_counts, codes.heads, config, stage.seed % 2**31)
     shares = [count_accuracy(network, x, y)[0] for x, y in _parts(codes)]
     return {
         "name": codes.name,
         "space": codes.space,
         "loss": loss,
-        "steps": knowing.steps,
+        "steps": config.steps,
         "layers": [codes.train.shape[1], *codes.hidden],
         "train": float(shares[0]),
         "test": float(shares[1]),

@@ -86,14 +86,14 @@ def fit_with_progress(
     known = inspect.signature(import_module(f"ganvas.editors.{method}").fit).parameters
     for name, value in settings.items():
         _check_setting(name, value, known[name].default if name in known else None)
-    with show_count("Learning") as watch:
-        more = {"watch": watch} if "watch" in known else {}
+    with show_count("Learning") as progress:
+        more = {"progress": progress} if "progress" in known else {}
         only = {} if attributes is None or tuple(attributes) == data.attributes else {"attributes": list(attributes)}
         return editors.fit(method, data, generator, **settings, **only, **more)
 
 
 def _check_setting(name: str, value: Any, default: Any) -> None:
-    if name in ("attributes", "watch"):
+    if name in ("attributes", "progress"):
         raise GanvasError(f"{name!r} isn't a setting of a method: --attributes picks attributes.")
     same = type(value) is type(default) or (type(default), type(value)) == (float, int)
     if isinstance(default, bool | int | float | str) and not same:

@@ -146,7 +146,7 @@ class _ConditionalSampler:
             changes = w.new_zeros(1, len(self.editor.attributes))
             changes[:, self.columns] = gap
             # Conditions that are met already must not be changed by the edit for the others.
-            w = w + self.editor.moved(w, changes, torch.maximum(changes.abs(), constrained))
+            w = w + self.editor.shift_named(w, changes, torch.maximum(changes.abs(), constrained))
         return w
 
     def _choose_candidate(self, seed: int, label: Labels | None) -> W:
@@ -166,5 +166,5 @@ class _ConditionalSampler:
         return self.targets.compute_miss(self._read_conditions(w))
 
     def _read_conditions(self, w: W) -> Scores:
-        readings, expected = self.editor.probe(w), self.editor.expect(w)
+        readings, expected = self.editor.probe(w), self.editor.predict_scores(w)
         return torch.where(self.targets.value, readings[:, self.columns], expected[:, self.columns])

@@ -98,9 +98,9 @@ def run_demo(
         data = load_labels(labels or shipped_labels_path(generator, scorer.name), tools.generator)
     with (
         clock.step(console, f"Fitting the compact editor on {len(data):,} labelled faces"),
-        show_count("  steps") as watch,
+        show_count("  steps") as progress,
     ):
-        editor = compact.fit(data, tools.generator, watch=watch, **settings.fit)
+        editor = compact.fit(data, tools.generator, progress=progress, **settings.fit)
         editors.save(editor, out / EDITOR_FILE)
     named = NamedTool(EDITOR_FILE, editors.fingerprint(editor))
     drawer = _Drawer(out, Tools(tools.generator, dtype, editor, named), settings)

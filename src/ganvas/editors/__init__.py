@@ -1,6 +1,6 @@
-"""One file a method of editing, each with ``fit`` and ``from_tensors``; a new file is found by itself.
+"""Editing methods, one module each, with ``fit`` and ``from_tensors``; new modules are discovered.
 
-``fit(data, generator, **options) -> Editor`` learns an editor, ``from_tensors(tensors, about) -> Editor`` makes it anew from
+``fit(data, generator, **options) -> Editor`` fits an editor, ``from_tensors(tensors, metadata) -> Editor`` rebuilds it from
 its file. The editors that ship are under ``assets/editors``, named like ``ffhq/compact``.
 """
 
@@ -40,27 +40,27 @@ __all__ = [
 
 
 def method_names() -> tuple[str, ...]:
-    """The methods that ``fit`` knows."""
+    """Return the names of the methods that ``fit`` takes."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
 def learnable_kinds(method: str) -> tuple[str, ...]:
-    """The kinds of scores that a method learns from unless attributes are named: all, but for modules that list ``KINDS``."""
-    return vars(_method(method)).get("KINDS", KINDS)
+    """Return the kinds of scores that a method learns from by default: all, unless its module lists ``KINDS``."""
+    return vars(_import_method(method)).get("KINDS", KINDS)
 
 
 def editor_names() -> tuple[str, ...]:
-    """The editors that ship."""
-    root = _assets()
+    """Return the names of the editors that ship."""
+    root = _assets_folder()
     return tuple(sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.glob("*/*.safetensors")))
 
 
 def describe_editor(name: str) -> str:
-    """A line about an editor that ships. Raises GanvasError for a name that none has, or a damaged file."""
+    """Describe an editor that ships in one line. Raises GanvasError for an unknown name, or a damaged file."""
     if name not in editor_names():
         raise unknown("editor", name, editor_names() or ["none: no editor ships"])
-    _, told = read_editor(_assets() / f"{name}.safetensors")
-    return f"{told.method}, {len(told.attributes)} attributes, for {told.generator_name}"
+    _, metadata = read_editor(_assets_folder() / f"{name}.safetensors")
+    return f"{metadata.method}, {len(metadata.attributes)} attributes, for {metadata.generator_name}"
 
 
 @leave_inference_mode()
@@ -83,16 +83,16 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
     References:
         Each method's module names its paper.
     """
-    learn, rows = _method(method).fit, options.pop(MASKED, None)
+    fit_method, rows = _import_method(method).fit, options.pop(MASKED, None)
     check_generator("The data", "?", data.generator, generator)
-    known = inspect.signature(learn).parameters.values()
-    names = [p.name for p in known if p.kind is p.KEYWORD_ONLY]
-    if not any(p.kind is p.VAR_KEYWORD for p in known):
+    parameters = inspect.signature(fit_method).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for name in options:
             if name not in names:
                 raise unknown("option", name, names)
     data = replace(data, codes=convert_to_normal(data.codes), scores=convert_to_normal(data.scores))
-    editor = learn(data, generator, **options).to(generator.device)
+    editor = fit_method(data, generator, **options).to(generator.device)
     return editor if rows is None else mask_editor(editor, masked_rows(rows)[0], generator)
 
 
@@ -112,16 +112,16 @@ def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
         GanvasError: There is no such editor or file, the file is damaged, or the editor belongs to another generator.
     """
     shipped = isinstance(name, str) and name in editor_names()
-    path = _assets() / f"{name}.safetensors" if shipped else Path(name)
+    path = _assets_folder() / f"{name}.safetensors" if shipped else Path(name)
     if not path.is_file():
         raise unknown("editor", name, [*editor_names(), "the path of a file"])
-    tensors, told = read_editor(path)
+    tensors, metadata = read_editor(path)
     if generator is not None:
-        check_generator(f"Editor {str(name)!r}", told.generator_name, told.generator, generator)
+        check_generator(f"Editor {str(name)!r}", metadata.generator_name, metadata.generator, generator)
     try:
-        own, inner, rows = unwrap_masked(tensors, told)
-        home = LinearEditor if told.method == IMPORTED else _method(told.method)
-        editor = home.from_tensors(own, inner)
+        own, inner, rows = unwrap_masked(tensors, metadata)
+        factory = LinearEditor if metadata.method == IMPORTED else _import_method(metadata.method)
+        editor = factory.from_tensors(own, inner)
         editor = editor if rows is None else MaskedEditor(editor, *rows)
         return editor if generator is None else editor.to(generator.device)
     except GanvasError as error:
@@ -129,23 +129,23 @@ def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
 
 
 def report_lines(editor: Editor) -> list[str]:
-    """What the editor's ``fit`` measured, for people: a line a number, then a line for each attribute.
+    """Format the editor's report: one line for each number, then one for each attribute.
 
-    How a change is held, ``hold``, comes first, for methods that have it: the numbers are of it.
+    The option ``hold`` comes first, for methods that have it, since the numbers depend on it.
     """
     plain = {key: value for key, value in editor.report.items() if not isinstance(value, dict)}
     tables = {key: value for key, value in editor.report.items() if isinstance(value, dict)}
     if "hold" in editor.options:
         plain = {"hold": editor.options["hold"]} | plain
-    lines = [f"{key.replace('_', ' '):24} {_shown(value)}" for key, value in plain.items()]
+    lines = [f"{key.replace('_', ' '):24} {_format_value(value)}" for key, value in plain.items()]
     if tables:
         lines.append(f"{'':24} " + " ".join(f"{key:>11}" for key in tables))
     for name in editor.attributes if tables else ():
-        lines.append(f"{name:24} " + " ".join(f"{_shown(table.get(name), 3):>11}" for table in tables.values()))
+        lines.append(f"{name:24} " + " ".join(f"{_format_value(table.get(name), 3):>11}" for table in tables.values()))
     return lines
 
 
-def _shown(value: Any, digits: int = 4) -> str:
+def _format_value(value: Any, digits: int = 4) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     if value is None:
@@ -153,11 +153,11 @@ def _shown(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
-def _method(name: str) -> ModuleType:
+def _import_method(name: str) -> ModuleType:
     if name not in method_names():
         raise unknown("method", name, method_names())
     return import_module(f"ganvas.editors.{name}")
 
 
-def _assets() -> Path:
+def _assets_folder() -> Path:
     return Path(str(files("ganvas"))) / "assets" / "editors"

@@ -1,7 +1,7 @@
-"""Moves without H: each code climbs by itself to where the latent classifiers see the count that it is to have.
+"""Moves without H: each code is optimised by itself until the latent classifiers expect the requested count.
 
-What H is to learn for all codes at once is found for each one: gradient ascent, in coordinates, of the classifiers' mean
-log-probability of y + α, at the same cost of the way and with the same care for what was there as in learning H.
+Gradient descent, in coordinates, on the classifiers' mean loss for the count y + α, with the same costs of the move and of
+lost parts as in training H.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from ganvas.editors._count_classifier import CountClassifier, CountRanges, Count
 
 @dataclass(frozen=True)
 class Preservation:
-    """What stays. ``one_sided[k]``: attribute k is the parts' sum, so that none may fall where k grows, and none rise where
-    k falls; ``own[k]``: the column of attribute k among the parts, -1 where it isn't one."""
+    """Which parts must stay when an attribute moves.
+
+    ``one_sided[k]``: attribute k is the sum of the parts, so that none may fall where k grows, and none rise where k falls.
+    ``own[k]``: the column of attribute k among the parts, -1 where it isn't one.
+    """
 
     one_sided: tuple[bool, ...]
     own: tuple[int, ...]
 
-    def lost(self, change: Tensor, attribute: Tensor, sign: Tensor) -> Tensor:
-        """(n,): how many of the parts went, or came where objects were removed; of a part itself, how many others changed.
+    def sum_unwanted_changes(self, change: Tensor, attribute: Tensor, sign: Tensor) -> Tensor:
+        """Sum the unwanted changes of the parts, (n,).
 
-        ``change`` (n, parts) of the parts, where attribute ``attribute`` (n,) was moved by ``sign`` (n,).
+        ``change`` (n, parts): of the parts, where attribute ``attribute`` (n,) was moved by ``sign`` (n,). For a sum of the
+        parts, changes against ``sign`` are unwanted; for others, all changes of other parts.
         """
         others = change.new_ones(len(self.own), change.shape[1])
         for k, own in enumerate(self.own):
@@ -39,18 +43,21 @@ class Preservation:
 
 @dataclass(frozen=True)
 class MoveCosts:
-    """What moves cost beside the count's loss: ``weight`` (λ) of the length, ``density`` of leaving the distribution,
-    ``preserve`` of parts lost. ``scale``: the root mean square distance of codes from their mean."""
+    """The weights of what a move costs beside the loss of the count.
+
+    ``weight`` (λ): of its length; ``density``: of leaving the distribution; ``preserve``: of lost parts. ``scale``: the root
+    mean square distance of codes from their mean, the unit of length.
+    """
 
     weight: float
     density: float
     preserve: float
     scale: float
 
-    def of_way(self, x: Coordinates, step: Coordinates, moved: Vectors) -> Tensor:
-        """(n,): what it costs that coordinates ``x`` move by ``step``, and vectors by ``moved``."""
-        # The root's slope is infinite at 0, where every way begins.
-        cost = self.weight * (moved.square().sum(1) + 1e-12).sqrt() / self.scale
+    def compute_cost(self, x: Coordinates, step: Coordinates, displacement: Vectors) -> Tensor:
+        """Return the cost (n,) of a move of coordinates ``x`` by ``step``, and of vectors by ``displacement``."""
+        # The root's slope is infinite at 0, where every move begins.
+        cost = self.weight * (displacement.square().sum(1) + 1e-12).sqrt() / self.scale
         if self.density:
             cost = cost + self.density * ((x + step).square().mean(1) - x.square().mean(1)).clamp(min=0)
         return cost
@@ -58,59 +65,67 @@ class MoveCosts:
 
 @dataclass(frozen=True)
 class CodeOptimizer:
-    """``steps`` of Adam with ``rate``, in coordinates, at the same costs as in learning H."""
+    """Optimises codes by ``steps`` of Adam with ``rate``, in coordinates, with the same costs as in training H."""
 
     places: CodeVectors
     classifiers: list[CountClassifier]
     keeper: CountClassifier | None
-    care: Preservation
+    preservation: Preservation
     costs: MoveCosts
     steps: int
     rate: float
 
     @property
-    def heads(self) -> CountRanges:
+    def ranges(self) -> CountRanges:
         """The range of each count."""
-        return self.classifiers[0].heads
+        return self.classifiers[0].ranges
 
     def move(self, codes: Vectors, changes: Tensor) -> Vectors:
-        """What vectors move by for changes (n, attributes): successive unit moves, the last one in part; of several attributes,
-        each from where the one before led, in the attributes' order."""
+        """Return what vectors move by for changes (n, attributes): successive unit moves, the last one in part.
+
+        Several attributes move one after the other, in their order.
+        """
         start, left = codes, changes
         while left.ne(0).any():
-            now = left.clamp(-1, 1)
-            for k in now.ne(0).any(0).nonzero()[:, 0].tolist():
-                rows = now[:, k].ne(0).nonzero()[:, 0]
-                part = self.unit(codes[rows], k, now[rows, k].sign())
-                codes = codes.index_add(0, rows, part * now[rows, k].abs()[:, None])
-            left = left - now
+            amounts = left.clamp(-1, 1)
+            for k in amounts.ne(0).any(0).nonzero()[:, 0].tolist():
+                rows = amounts[:, k].ne(0).nonzero()[:, 0]
+                displacement = self.move_once(codes[rows], k, amounts[rows, k].sign())
+                codes = codes.index_add(0, rows, displacement * amounts[rows, k].abs()[:, None])
+            left = left - amounts
         return codes - start
 
-    def unit(self, codes: Vectors, k: int, sign: Tensor) -> Vectors:
-        """What vectors move by for one object more or less (``sign``, (n,)) of attribute ``k``; nothing where there's no such
-        count."""
+    def move_once(self, codes: Vectors, k: int, sign: Tensor) -> Vectors:
+        """Return what vectors move by for one object more or less (``sign``, (n,)) of attribute ``k``.
+
+        Codes whose count would leave the range don't move.
+        """
         before = vote_counts(self.classifiers, codes)
         target = before.clone()
         target[:, k] += sign.long()
-        able = self.heads.contains(target)[:, k]
-        target = self.heads.clamp(target)
+        possible = self.ranges.contains(target)[:, k]
+        target = self.ranges.clamp(target)
         codes = codes.detach()
         x = self.places.project(codes)
         with torch.enable_grad():
             step = torch.zeros_like(x).requires_grad_()
             optimizer = torch.optim.Adam([step], self.rate)
             for _ in range(self.steps):
-                # Of a sum each code's gradient is its own: what else is in the batch doesn't matter.
-                (loss,) = torch.autograd.grad(self._loss(codes, x, step, target, k, sign).sum(), step)
+                # Each code's gradient of a sum is its own: the result doesn't depend on the batch.
+                (loss,) = torch.autograd.grad(self._compute_loss(codes, x, step, target, k, sign).sum(), step)
                 step.grad = loss
                 optimizer.step()
-        return self.places.unproject(step.detach()) * able[:, None]
+        return self.places.unproject(step.detach()) * possible[:, None]
 
-    def _loss(self, codes: Vectors, x: Coordinates, step: Tensor, target: Counts, k: int, sign: Tensor) -> Tensor:
-        moved = self.places.unproject(step)
-        loss = torch.stack([network.losses(codes + moved, target)[:, k] for network in self.classifiers]).mean(0)
-        loss = loss + self.costs.of_way(x, step, moved)
+    def _compute_loss(
+        self, codes: Vectors, x: Coordinates, step: Tensor, target: Counts, k: int, sign: Tensor
+    ) -> Tensor:
+        displacement = self.places.unproject(step)
+        loss = torch.stack([network.losses(codes + displacement, target)[:, k] for network in self.classifiers]).mean(0)
+        loss = loss + self.costs.compute_cost(x, step, displacement)
         if self.keeper is not None:
-            change = self.keeper.expected(codes + moved) - self.keeper.expected(codes)
-            loss = loss + self.costs.preserve * self.care.lost(change, torch.full_like(target[:, 0], k), sign)
+            change = self.keeper.estimate_counts(codes + displacement) - self.keeper.estimate_counts(codes)
+            loss = loss + self.costs.preserve * self.preservation.sum_unwanted_changes(
+                change, torch.full_like(target[:, 0], k), sign
+            )
         return loss

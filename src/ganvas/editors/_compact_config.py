@@ -1,4 +1,4 @@
-"""What the compact editor's ``fit`` can be told, and how it is checked."""
+"""The compact editor's options, and how they are checked."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ganvas.editors._compact_training import RECIPES, CompactTraining
 from ganvas.errors import GanvasError, unknown
 from ganvas.types import Scores, W
 
-OWN = "own"
-"""The name of a recipe that has none, as editors remember it: their other options say all of it."""
+CUSTOM_RECIPE = "own"
+"""The name that editors store for a recipe that isn't one of ``RECIPES``: their other options state all of it."""
 AIMS = ("score", "probability")
 
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """What ``fit`` can be told, besides the fields of ``CompactTraining``.
+    """Options of ``compact.fit``, besides the fields of ``CompactTraining``.
 
-    ``components`` of W and ``dim`` of the code: at most, where W or the attributes ask for other numbers.
-    ``residual``: what lies beyond the components and what the auto-encoder doesn't reconstruct is carried through an edit;
-    without it an edited code is the decoder's alone, as in the paper (a change of 0 stays the identity).
-    ``hold``: how much a change keeps the other readings where they are; None moves c_k alone, as in the paper.
+    ``components`` of W and ``dim`` of the code: the most; fewer where W or the attributes have fewer.
+    ``residual``: an edit keeps what lies beyond the components and what the auto-encoder doesn't reconstruct; without it an
+    edited code is the decoder's output, as in the paper (a change of 0 is still the identity).
+    ``hold``: the weight with which a change keeps the other readings; None moves c_k alone, as in the paper.
     ``aim``: what moves are to change, the normal "score" (the paper's) or the "probability"; only with ``hold``.
-    ``truncation``: how much of the shell's squared radius each Mahalanobis length moved takes, from 0 (the paper's) to 1.
+    ``truncation``: the share of the shell's squared radius lost for each Mahalanobis length moved, from 0 (the paper's) to 1.
     ``mref``: M_ref of (5): "identity", "labels" (the labels' own correlation) or a K×K matrix in the attributes' order.
     """
 
@@ -51,64 +51,69 @@ class CompactConfig:
         if self.aim not in AIMS:
             raise unknown("aim", self.aim, AIMS)
         if self.aim == "probability" and self.hold is None:
-            raise GanvasError("aim=probability needs hold: without it a move is that of c_k alone.")
+            raise GanvasError(
+                "aim=probability needs hold, without which only c_k moves: give hold a number, or set aim=score."
+            )
         if type(self.truncation) not in (int, float) or not 0 <= self.truncation <= 1:
             raise GanvasError(f"truncation must be a number from 0 to 1, not {self.truncation!r}.")
         if self.truncation and not self.residual:
-            raise GanvasError("truncation needs residual: without it a code is the decoder's alone.")
+            raise GanvasError("truncation needs residual: set truncation=0 or residual=true.")
 
 
 def config_names(*classes: type) -> list[str]:
+    """Return the names of the fields of dataclasses."""
     return [field.name for cls in classes for field in fields(cls)]
 
 
 def recipe_name(recipe: str | Mapping[str, Any]) -> str:
-    """What an editor remembers of a recipe, given by its name or as its options."""
+    """Return the name that editors store for a recipe, given by its name or as its options."""
     if isinstance(recipe, str):
         return recipe
-    return next((name for name, known in RECIPES.items() if known == dict(recipe)), OWN)
+    return next((name for name, shipped in RECIPES.items() if shipped == dict(recipe)), CUSTOM_RECIPE)
 
 
 def parse_config(recipe: str | Mapping[str, Any], options: Mapping[str, Any]) -> tuple[CompactConfig, CompactTraining]:
-    """``options`` on top of the recipe's, told apart by their names. Raises GanvasError for a name that neither has."""
-    if isinstance(recipe, str) and recipe not in (*RECIPES, OWN):
+    """Build both configs from ``options`` on top of the recipe's. Raises GanvasError for a name that neither has."""
+    if isinstance(recipe, str) and recipe not in (*RECIPES, CUSTOM_RECIPE):
         raise unknown("recipe", recipe, RECIPES)
-    options = current(options)
-    wanted = {**(RECIPES.get(recipe, {}) if isinstance(recipe, str) else current(recipe)), **options}
-    for name in wanted:
+    options = update_options(options)
+    merged = {**(RECIPES.get(recipe, {}) if isinstance(recipe, str) else update_options(recipe)), **options}
+    for name in merged:
         if name not in config_names(CompactConfig, CompactTraining):
             raise unknown("option", name, ["recipe", "attributes", *config_names(CompactConfig, CompactTraining)])
-    if isinstance(rows := wanted.get("mref"), list | tuple):
-        wanted["mref"] = _numbers(rows)
-    wanted["hold"] = _price(wanted.get("hold"))
-    # A recipe's aim needs hold, and its truncation the residual: they go where an option takes these away.
-    if wanted["hold"] is None and "aim" not in options:
-        wanted.pop("aim", None)
-    if not wanted.get("residual", True) and "truncation" not in options:
-        wanted.pop("truncation", None)
-    own = {name: value for name, value in wanted.items() if name in config_names(CompactConfig)}
-    return CompactConfig(**own), CompactTraining(**{name: value for name, value in wanted.items() if name not in own})
+    if isinstance(rows := merged.get("mref"), list | tuple):
+        merged["mref"] = _parse_matrix(rows)
+    merged["hold"] = _parse_hold(merged.get("hold"))
+    # A recipe's aim needs hold, and its truncation the residual: without these they are dropped.
+    if merged["hold"] is None and "aim" not in options:
+        merged.pop("aim", None)
+    if not merged.get("residual", True) and "truncation" not in options:
+        merged.pop("truncation", None)
+    own_options = {name: value for name, value in merged.items() if name in config_names(CompactConfig)}
+    return CompactConfig(**own_options), CompactTraining(
+        **{name: value for name, value in merged.items() if name not in own_options}
+    )
 
 
-def current(options: Mapping[str, Any]) -> dict[str, Any]:
-    """``options`` with ``dtype`` in place of the ``bfloat16`` that older editors' files have."""
+def update_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the option ``bfloat16`` of older editors' files by ``dtype``."""
     renamed = {name: value for name, value in options.items() if name != "bfloat16"}
     if "bfloat16" in options:
         renamed["dtype"] = "bfloat16" if options["bfloat16"] else "float32"
     return renamed
 
 
-def _price(hold: Any) -> float | None:
-    """``hold`` checked; the text "none" is None, as the command line says it."""
+def _parse_hold(hold: Any) -> float | None:
+    """Check ``hold``; the text "none" is None, for the command line."""
     if hold is None or isinstance(hold, str) and hold.lower() == "none":
         return None
     if isinstance(hold, bool) or not isinstance(hold, int | float) or not 0 <= hold < float("inf"):
-        raise GanvasError(f'hold must be a number from 0 on, or "none" (c_k moves alone), not {hold!r}.')
+        raise GanvasError(f'hold must be a number of at least 0, or "none" (only c_k moves), not {hold!r}.')
     return hold
 
 
-def _numbers(rows: list[Any] | tuple[Any, ...]) -> tuple[tuple[float, ...], ...]:
-    """A matrix as tuples, () for what isn't rows. Raises GanvasError for an entry that isn't a number."""
+def _parse_matrix(rows: list[Any] | tuple[Any, ...]) -> tuple[tuple[float, ...], ...]:
+    """Convert a matrix to tuples, () for what isn't rows. Raises GanvasError for an entry that isn't a number."""
     if not all(isinstance(row, list | tuple) for row in rows):
         return ()
     try:
@@ -118,7 +123,7 @@ def _numbers(rows: list[Any] | tuple[Any, ...]) -> tuple[tuple[float, ...], ...]
 
 
 def fit_to_data(settings: CompactConfig, w: W, k: int) -> CompactConfig:
-    """The settings with as many components and codes as there can be."""
+    """Limit ``components`` and ``dim`` to what the data allow. Raises GanvasError where the code can't hold ``k`` attributes."""
     components = min(settings.components, w.shape[1], len(w) - 1)
     dim = settings.dim if components == settings.components else min(settings.dim, max(components, k))
     if dim < k:
@@ -127,7 +132,7 @@ def fit_to_data(settings: CompactConfig, w: W, k: int) -> CompactConfig:
 
 
 def check_reference(mref: Any, a: Scores) -> Tensor:
-    """M_ref, (K, K). Raises GanvasError where it isn't a correlation matrix."""
+    """Build M_ref, (K, K). Raises GanvasError where it isn't a correlation matrix."""
     k = a.shape[1]
     if mref == "identity":
         return torch.eye(k).to(a)

@@ -1,9 +1,8 @@
-"""How the compact editor's auto-encoder is trained: the paper's schedule, and a shorter one."""
+"""The training of the compact editor's auto-encoder: the paper's schedule, and a shorter one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,19 +11,17 @@ from torch import Tensor
 
 from ganvas.editors._compact_network import Perceptron, TrainablePerceptron, linear_start, losses
 from ganvas.errors import GanvasError, unknown
+from ganvas.progress import Progress
 from ganvas.types import DTYPES
-
-TrainingProgress = Callable[[int, int], object]
-"""Called with the number of steps done and of all steps, after each."""
 
 
 @dataclass(frozen=True)
 class CompactTraining:
-    """A network and its schedule; the defaults are the paper's. ``alpha`` and ``beta`` weigh (4) and (5) in (6).
+    """The architecture and schedule; the defaults are the paper's. ``alpha`` and ``beta`` weigh (4) and (5) in (6).
 
-    ``path``: a linear path beside the layers, which starts as the best linear encoder and decoder, and a learning rate
+    ``path``: a linear path beside the layers, initialised as the best linear encoder and decoder, and a learning rate
     that warms up and then falls to 0 as a cosine; else it is constant.
-    ``steps``: stop there, whatever ``epochs`` says. ``dtype``: of the products of the layers.
+    ``steps``: the most steps, whatever ``epochs`` is. ``dtype``: of the products of the layers.
     """
 
     depth: int = 8
@@ -52,14 +49,14 @@ class CompactTraining:
         for name in ("alpha", "beta", "rate", "decay"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise GanvasError(f"{name} must be a number from 0 on, not {value!r}.")
+                raise GanvasError(f"{name} must be a number of at least 0, not {value!r}.")
         if not isinstance(self.path, bool):
             raise GanvasError(f"path must be true or false, not {self.path!r}.")
         if self.dtype not in DTYPES:
             raise unknown("dtype", self.dtype, DTYPES)
 
-    def count(self, n: int) -> int:
-        """The number of steps on ``n`` codes; a batch that the codes don't fill is left out."""
+    def count_steps(self, n: int) -> int:
+        """Return the number of steps on ``n`` codes; the last batch of an epoch is left out if it isn't full."""
         steps = self.epochs * max(n // self.batch, 1)
         return steps if self.steps is None else min(steps, self.steps)
 
@@ -81,35 +78,34 @@ RECIPES: dict[str, dict[str, Any]] = {
         "truncation": 0.12,
     },
 }
-"""The options of each, where they aren't the paper's.
-
-``hold``: on ffhq's labels a change of 1 is 2.19 Mahalanobis lengths long on average and moves other readings by 0.205, where
-moving c_k alone takes 4.64 and 0.246; more hold moves them a little less and goes farther (experiments/ffhq/hold.py).
-``truncation``: a move of 5 Mahalanobis lengths leaves the rest of a face 0.63 of its distance from the mean."""
+"""The options of each recipe, where they aren't the paper's."""
+# hold=2: on ffhq's labels a change of 1 is 2.19 Mahalanobis lengths long on average and moves other readings by 0.205, where
+# moving c_k alone takes 4.64 and 0.246; a larger hold moves them a little less, by longer moves (experiments/ffhq/hold.py).
+# truncation=0.12: a move of 5 Mahalanobis lengths leaves the rest of a code √(1 - 0.12 · 5) = 0.63 of its distance from the mean.
 
 
 def train_autoencoder(
-    x: Tensor, a: Tensor, mref: Tensor, dim: int, training: CompactTraining, seed: int, watch: TrainingProgress
+    x: Tensor, a: Tensor, mref: Tensor, dim: int, training: CompactTraining, seed: int, progress: Progress
 ) -> tuple[Perceptron, Perceptron]:
-    """Encoder and decoder, trained on mean-free components ``x`` (n, components) and normal scores ``a`` (n, K).
+    """Train an encoder and a decoder on mean-free components ``x`` (n, components) and normal scores ``a`` (n, K).
 
     Equal input gives equal weights on one machine; the global random state is left as it was.
-    Raises GanvasError where the loss ends up not finite.
+    Raises GanvasError where the last loss isn't finite.
     """
-    short = training.dtype == "bfloat16"
+    use_bfloat16 = training.dtype == "bfloat16"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sizes = (x.shape[1], dim), (dim, x.shape[1])
         plain = [Perceptron(*size, training.width, training.depth, training.path).to(x.device) for size in sizes]
-    encoder, decoder = (TrainablePerceptron(p, p is plain[0], short).to(x.device) for p in plain)
+    encoder, decoder = (TrainablePerceptron(p, p is plain[0], use_bfloat16).to(x.device) for p in plain)
     if training.path:
         forward, backward = (matrix.float() for matrix in linear_start(x, a, mref, dim))
-        encoder.start(forward, (x @ forward).std(0, correction=0).clamp(min=0.1))
-        decoder.start(backward, forward)
-    loss = _descend(encoder, decoder, x, a, mref, training, seed, watch)
+        encoder.initialize(forward, (x @ forward).std(0, correction=0).clamp(min=0.1))
+        decoder.initialize(backward, forward)
+    loss = _descend(encoder, decoder, x, a, mref, training, seed, progress)
     if not math.isfinite(loss):
-        raise GanvasError(f"The training went astray (loss {loss}): a lower rate than {training.rate:g} may help.")
-    return encoder.finish(), decoder.finish()
+        raise GanvasError(f"The training diverged (loss {loss}): try a lower rate than {training.rate:g}.")
+    return encoder.fold_norms(), decoder.fold_norms()
 
 
 @torch.enable_grad()
@@ -121,15 +117,15 @@ def _descend(
     mref: Tensor,
     training: CompactTraining,
     seed: int,
-    watch: TrainingProgress,
+    progress: Progress,
 ) -> float:
-    """Adam on (6), under ``torch.no_grad`` too; the last step's loss."""
+    """Minimise (6) with AdamW, under ``torch.no_grad``, too, and return the last loss."""
     matrices = [p for net in (encoder, decoder) for p in net.parameters()]
     optimizer = torch.optim.AdamW(
         matrices, training.rate, weight_decay=training.decay, fused=x.device.type in ("cpu", "cuda")
     )
     rng, batch = torch.Generator().manual_seed(seed), min(training.batch, len(x))
-    steps, each, loss = training.count(len(x)), max(len(x) // training.batch, 1), torch.zeros(())
+    steps, each, loss = training.count_steps(len(x)), max(len(x) // training.batch, 1), torch.zeros(())
     for step in range(steps):
         if step % each == 0:
             order = torch.randperm(len(x), generator=rng).to(x.device)
@@ -137,18 +133,18 @@ def _descend(
         rows = slice(step % each * batch, (step % each + 1) * batch)
         if training.path:
             for group in optimizer.param_groups:
-                group["lr"] = training.rate * _slope(step, steps)
+                group["lr"] = training.rate * _rate_factor(step, steps)
         c = encoder(xs[rows])
         recons, attr, corr = losses(xs[rows], c, decoder(c), scores[rows], mref)
         loss = recons + training.alpha * attr + training.beta * corr
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        watch(step + 1, steps)
+        progress(step + 1, steps)
     return float(loss.detach())
 
 
-def _slope(step: int, steps: int) -> float:
-    """Up over the first tenth, then down as a cosine."""
+def _rate_factor(step: int, steps: int) -> float:
+    """Return the factor of the learning rate: up over the first tenth, then down as a cosine."""
     done = (step + 1) / steps
     return min(done / 0.1, 1) * (1 + math.cos(math.pi * done)) / 2

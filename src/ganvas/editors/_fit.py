@@ -1,4 +1,4 @@
-"""What methods that train networks on codes share: options that are checked, and one descent."""
+"""Checked options and one training loop, for methods that train networks on codes."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from torch import Tensor, nn
 from ganvas import scorers
 from ganvas.data.dataset import LatentDataset
 from ganvas.errors import GanvasError, unknown
+from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
 
-FitProgress = Callable[[int, int], object]
-"""Called with the number of steps done and of all steps, after each."""
-L = TypeVar("L", bound="Learning")
+L = TypeVar("L", bound="FitConfig")
 WARMUP_SHARE = 0.1
 """The share of the steps over which the learning rate rises."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """What ``fit`` of every such method can be told.
+    """Options of every method that trains a network on codes.
 
-    ``components``: the leading principal components of W that it sees and moves, at most; the rest of a code is carried
-    through. ``width`` of hidden layers. ``steps``, ``batch`` and ``rate`` of Adam; ``knowledge``: the steps of the latent
-    classifier that comes before it.
+    ``components``: the number of leading principal components of W that the network reads and moves, at most; the rest of
+    a code stays as it is. ``width``: of hidden layers. ``steps``, ``batch`` and ``rate``: of Adam. ``knowledge``: the
+    number of training steps of the latent classifier, which is trained first.
     """
 
     components: int = 128
@@ -45,29 +44,29 @@ class FitConfig:
         check_number("rate", self.rate, above=0)
 
 
-def check_integer(name: str, value: Any, least: int, most: float = math.inf) -> None:
-    """Raises GanvasError where ``value`` isn't a whole number of at least ``least`` and at most ``most``."""
-    if type(value) is not int or value < least:
-        raise GanvasError(f"{name} must be a whole number of at least {least}, not {value!r}.")
-    if value > most:
-        raise GanvasError(f"{name} must be at most {most}, not {value}.")
+def check_integer(name: str, value: Any, minimum: int, maximum: float = math.inf) -> None:
+    """Check that ``value`` is a whole number from ``minimum`` to ``maximum``. Raises GanvasError otherwise."""
+    if type(value) is not int or value < minimum:
+        raise GanvasError(f"{name} must be a whole number of at least {minimum}, not {value!r}.")
+    if value > maximum:
+        raise GanvasError(f"{name} must be at most {maximum}, not {value}.")
 
 
 def check_number(name: str, value: Any, above: float | None = None) -> None:
-    """Raises GanvasError where ``value`` isn't a finite number from 0 on, or beyond ``above``."""
-    fine = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-    if not fine or above is not None and value <= above:
+    """Check that ``value`` is a finite number of at least 0, or above ``above``. Raises GanvasError otherwise."""
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    if not valid or above is not None and value <= above:
         raise GanvasError(
-            f"{name} must be a number {'from 0 on' if above is None else f'above {above}'}, not {value!r}."
+            f"{name} must be a number {'of at least 0' if above is None else f'above {above}'}, not {value!r}."
         )
 
 
 def parse_config(kind: type[L], options: Mapping[str, Any], *others: str) -> L:
-    """``options`` as the dataclass ``kind``. Raises GanvasError for a name that neither it nor ``others`` have."""
-    known = [field.name for field in fields(kind)]
+    """Build the dataclass ``kind`` from ``options``. Raises GanvasError for a name that neither it nor ``others`` have."""
+    names = [field.name for field in fields(kind)]
     for name in options:
-        if name not in known:
-            raise unknown("option", name, ["attributes", *others, *known])
+        if name not in names:
+            raise unknown("option", name, ["attributes", *others, *names])
     return kind(**options)
 
 
@@ -77,11 +76,13 @@ def minimize(
     steps: int,
     rate: float,
     decay: float = 0.01,
-    watch: FitProgress = lambda step, steps: None,
+    progress: Progress = lambda step, steps: None,
 ) -> float:
-    """AdamW on ``loss(step)``, its rate rising over the first tenth and then falling to 0 as a cosine; the last loss.
+    """Minimise ``loss(step)`` with AdamW and return the last loss.
 
-    It learns wherever it is called, under ``torch.no_grad`` too. Raises GanvasError where the loss ends up not finite.
+    The learning rate rises over the first ``WARMUP_SHARE`` of the steps and then falls to 0 as a cosine. Gradients are
+    computed under ``torch.no_grad``, too. ``progress`` is called after each step.
+    Raises GanvasError where the last loss isn't finite.
     """
     weights = list(weights)
     optimizer = torch.optim.AdamW(weights, rate, weight_decay=decay, fused=weights[0].device.type in ("cpu", "cuda"))
@@ -94,23 +95,23 @@ def minimize(
             last = loss(step)
             optimizer.zero_grad()
             last.backward()
-        # Few codes, or a scorer that breaks off somewhere, may give a huge gradient once.
+        # Few codes, or a scorer that isn't smooth everywhere, may give a single huge gradient.
         nn.utils.clip_grad_norm_(weights, 10.0)
         optimizer.step()
-        watch(step + 1, steps)
+        progress(step + 1, steps)
     final = float(last.detach())
     if not math.isfinite(final):
-        raise GanvasError(f"The training went astray (loss {final}): a lower rate than {rate:g} may help.")
+        raise GanvasError(f"The training diverged (loss {final}): try a lower rate than {rate:g}.")
     return final
 
 
 def draw_rows(n: int, batch: int, random: torch.Generator, device: torch.device) -> Tensor:
-    """Row numbers of a batch, by chance; the generator is the CPU's, so that devices draw alike."""
+    """Draw the row numbers of a batch from ``n``; ``random`` is on the CPU, so that all devices draw the same."""
     return torch.randint(n, (min(batch, n),), generator=random).to(device)
 
 
 def scorer_of_labels(data: LatentDataset) -> Scorer | None:
-    """The scorer that made the labels, where ganvas has it."""
+    """Load the scorer that made the labels; None where ganvas doesn't have it, or has another version."""
     name, _, fingerprint = data.scorer.rpartition(":")
     if name not in scorers.list_scorers():
         return None

@@ -1,4 +1,4 @@
-"""What GuidedStyle learns from pictures: which rows of W+ show an attribute, and what a scorer says of an edit."""
+"""GuidedStyle's use of pictures: which rows of W+ show an attribute, and a scorer's readings of an edit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.scorers.base import Scorer
 from ganvas.types import Scores, W, WPlus
 
-CHANGE = 2.0
-"""How far along an edit the rows are asked, in standard deviations."""
+PROBED_CHANGE = 2.0
+"""The change, in standard deviations, at which the effects of rows are measured."""
 
 
 @dataclass(frozen=True)
 class EditScorer:
-    """A scorer that looks at pictures of codes, ``batch`` at a time, and says normal scores; differentiable."""
+    """Normal scores of the pictures of codes, ``batch`` at a time; differentiable."""
 
     generator: Generator
     scorer: Scorer
@@ -31,54 +31,55 @@ class EditScorer:
     batch: int
 
     @classmethod
-    def of(cls, scorer: Scorer, data: LatentDataset, generator: Generator) -> EditScorer:
-        """For the attributes of ``data``. Raises GanvasError where the scorer lacks one."""
+    def from_dataset(cls, scorer: Scorer, data: LatentDataset, generator: Generator) -> EditScorer:
+        """Build it for the attributes of ``data``. Raises GanvasError where the scorer lacks one."""
         columns = find_columns(data.attributes, scorer.attributes)
         return cls(generator, scorer, columns, data.gaussianize, 16 if generator.device.type == "cuda" else 2)
 
     def read(self, ws: WPlus) -> Scores:
-        """Normal scores of the pictures of codes."""
+        """Render codes and return the normal scores of their pictures."""
         pictures = downscale(self.generator.synthesis(ws), min(LABEL_SIDE, self.generator.resolution))
         return self.gaussianize(self.scorer(pictures)[:, self.columns])
 
 
 def measure_row_effects(
-    looking: EditScorer, editor: LatentEditor, ground: FitData, pictures: int
+    edit_scorer: EditScorer, editor: LatentEditor, fit_data: FitData, pictures: int
 ) -> Float[Tensor, "attributes num_ws"]:
-    """What each row adds to a change of each attribute, in its standard deviations, over ``io.images`` codes an attribute.
+    """Measure what each row adds to a change of each attribute, in its standard deviations, over ``pictures`` codes.
 
-    Half of the codes go up, half down, and each is asked at another place of its way, evenly spread.
+    Half of the codes change by ``PROBED_CHANGE``, half by its negative; the gradient of each is taken at another fraction
+    of its move, evenly spread.
     """
-    k, num_ws = len(editor.attributes), looking.generator.num_ws
-    added = torch.zeros(k, num_ws, device=ground.x.device)
-    index = torch.arange(pictures) % len(ground.held_x)
-    signs = torch.where(torch.arange(pictures) % 2 == 0, 1.0, -1.0).to(ground.x)
-    places = ((torch.arange(pictures) // 2 + 0.5) / ((pictures + 1) // 2)).to(ground.x)
-    w = ground.held_w[index.to(ground.x.device)]
+    k, num_ws = len(editor.attributes), edit_scorer.generator.num_ws
+    effects = torch.zeros(k, num_ws, device=fit_data.x.device)
+    index = torch.arange(pictures) % len(fit_data.held_x)
+    signs = torch.where(torch.arange(pictures) % 2 == 0, 1.0, -1.0).to(fit_data.x)
+    fractions = ((torch.arange(pictures) // 2 + 0.5) / ((pictures + 1) // 2)).to(fit_data.x)
+    w = fit_data.held_w[index.to(fit_data.x.device)]
     for j in range(k):
-        for part in torch.arange(pictures).split(looking.batch):
+        for part in torch.arange(pictures).split(edit_scorer.batch):
             changes = w.new_zeros(len(part), k)
-            changes[:, j] = CHANGE * signs[part]
-            added[j] += _added(looking, editor, w[part], changes, places[part])
-    return added / pictures
+            changes[:, j] = PROBED_CHANGE * signs[part]
+            effects[j] += _sum_row_effects(edit_scorer, editor, w[part], changes, fractions[part])
+    return effects / pictures
 
 
-def _added(looking: EditScorer, editor: LatentEditor, w: W, changes: Scores, places: Tensor) -> Tensor:
-    """What each row adds to the wanted changes, summed over codes: its gradient at ``places`` of the way, times its move."""
+def _sum_row_effects(edit_scorer: EditScorer, editor: LatentEditor, w: W, changes: Scores, fractions: Tensor) -> Tensor:
+    """Sum over codes what each row adds to changes: its gradient at ``fractions`` of the move, times its move."""
     with torch.no_grad():
-        way = editor.frame.unproject(editor.move(editor.frame.project(w), editor.calibrated(changes)))
-        ws = (w + places[:, None] * way)[:, None].repeat(1, looking.generator.num_ws, 1)
+        displacement = editor.frame.unproject(editor.move(editor.frame.project(w), editor.scale_changes(changes)))
+        ws = (w + fractions[:, None] * displacement)[:, None].repeat(1, edit_scorer.generator.num_ws, 1)
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad((looking.read(ws.requires_grad_()) * changes.sign()).sum(), ws)
-    return (slope * way[:, None]).sum((0, 2))
+        (slope,) = torch.autograd.grad((edit_scorer.read(ws.requires_grad_()) * changes.sign()).sum(), ws)
+    return (slope * displacement[:, None]).sum((0, 2))
 
 
-def select_rows(added: Float[Tensor, "attributes num_ws"], share: float) -> Float[Tensor, "attributes num_ws"]:
-    """1 for the fewest rows that together add ``share`` of what the rows that help add, else 0; all, where none helps."""
-    helped = added.clamp(min=0)
-    values, order = helped.sort(dim=1, descending=True, stable=True)
-    # A row is needed where those before it don't suffice.
+def select_rows(effects: Float[Tensor, "attributes num_ws"], share: float) -> Float[Tensor, "attributes num_ws"]:
+    """Select the fewest rows that together add ``share`` of all positive effects: 1, else 0; all rows, if none is positive."""
+    positive = effects.clamp(min=0)
+    values, order = positive.sort(dim=1, descending=True, stable=True)
+    # A row is selected where those before it don't suffice.
     before = values.cumsum(1) - values
     needed = (before < share * values.sum(1, keepdim=True)) & (values > 0)
-    rows = torch.zeros_like(added).scatter_(1, order, needed.to(added))
+    rows = torch.zeros_like(effects).scatter_(1, order, needed.to(effects))
     return torch.where(rows.any(1, keepdim=True), rows, 1.0)

@@ -1,9 +1,9 @@
-"""The latent classifier: attributes read off codes by a network, which is the knowledge that nonlinear editors learn from.
+"""The latent classifier: a network that predicts attributes from codes, which the losses of nonlinear editors use.
 
-A ridge regression, kept as a linear path, and a perceptron beside it that learns what the regression leaves over. On the
-shipped labels of ``ffhq`` its readings of held-out codes correlate 0.84 with the normal scores, the regression's 0.76
-(``python -m experiments.ffhq.nonlinear_editors LABELS``).
+The sum of a linear path, initialised by ridge regression, and a perceptron that is trained on its residual.
 """
+# On the shipped labels of ffhq its predictions for held-out codes correlate 0.84 with the normal scores, the regression's
+# 0.76: python -m experiments.ffhq.nonlinear_editors LABELS
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas.editors._fit import FitProgress, draw_rows, minimize
+from ganvas.editors._fit import draw_rows, minimize
+from ganvas.progress import Progress
 from ganvas.types import Scores
 
 SLOPE = 0.2
-"""Of the leaky ReLU."""
+"""The negative slope of the leaky ReLU."""
 DROPOUT = 0.3
-"""The share of hidden numbers that each step leaves out."""
-STOPPING = 0.1
-"""The share of the training codes that say when to stop."""
+"""The dropout rate of the hidden layers."""
+STOPPING_SHARE = 0.1
+"""The share of the training codes that is held out for early stopping."""
 EVALUATIONS = 10
-"""How often they are asked."""
+"""How often the error on them is computed."""
 BATCH, RATE, DECAY = 512, 2e-3, 0.05
 STEEPNESS = 1.702
 """The sigmoid of this times a normal number is near its cumulative probability (to 0.01)."""
 
 
 class LatentClassifier(nn.Module):
-    """Whitened components (n, components) to normal scores (n, attributes)."""
+    """A network from whitened components (n, components) to normal scores (n, attributes)."""
 
     def __init__(self, components: int, attributes: int, width: int) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class LatentClassifier(nn.Module):
         self.last = nn.Linear(width, attributes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normal scores: where the codes stand, in standard deviations of each attribute."""
+        """Predict normal scores, in standard deviations of each attribute."""
         dropped = DROPOUT if self.training else 0.0
         hidden = F.dropout(F.leaky_relu(self.first(x), SLOPE), dropped)
         hidden = F.dropout(F.leaky_relu(self.second(hidden), SLOPE), dropped)
@@ -48,62 +49,62 @@ class LatentClassifier(nn.Module):
 
 
 def ascent_directions(network: LatentClassifier) -> Tensor:
-    """The shortest moves (attributes, components) that raise each reading of the regression by 1: where maps start."""
+    """Return the shortest moves (attributes, components) that raise each reading of the linear path by 1, to initialise maps."""
     weight = network.path.weight
     return weight / weight.square().sum(1, keepdim=True).clamp(min=1e-2)
 
 
 def probabilities(readings: Tensor) -> Tensor:
-    """The probability of lying above the median of the data: the class of an attribute of any kind, evenly balanced."""
+    """Return the probability of lying above the data's median, which makes balanced classes of any kind of attribute."""
     return torch.sigmoid(STEEPNESS * readings)
 
 
 @dataclass(frozen=True)
 class ClassifierData:
-    """``x`` (n, components), whitened, and normal scores ``a`` (n, attributes), to learn from."""
+    """Whitened components ``x`` (n, components) and normal scores ``a`` (n, attributes) to train on."""
 
     x: Tensor
     a: Scores
 
 
 def fit_latent_classifier(
-    lesson: ClassifierData, width: int, steps: int, seed: int, watch: FitProgress = lambda step, steps: None
+    data: ClassifierData, width: int, steps: int, seed: int, progress: Progress = lambda step, steps: None
 ) -> LatentClassifier:
-    """The classifier of ``lesson``: squared error, stopped where it was least on the tenth of the codes that it didn't see.
+    """Train a classifier by squared error, and keep the weights with the least error on held-out codes.
 
     Equal input gives equal weights on one machine; the global random state is left as it was.
     """
-    x, a = lesson.x, lesson.a
+    x, a = data.x, data.a
     random = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(x), generator=random).to(x.device)
-    seen = order[max(round(STOPPING * len(x)), 1) :]
-    unseen = order[: len(x) - len(seen)]
+    training_rows = order[max(round(STOPPING_SHARE * len(x)), 1) :]
+    stopping_rows = order[: len(x) - len(training_rows)]
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         torch.manual_seed(seed)
         network = LatentClassifier(x.shape[1], a.shape[1], width).to(x.device)
-        _start(network, x[seen], a[seen])
+        _initialize(network, x[training_rows], a[training_rows])
         best = [torch.inf, deepcopy(network.state_dict())]
 
         def loss(step: int) -> Tensor:
-            rows = seen[draw_rows(len(seen), BATCH, random, x.device)]
+            rows = training_rows[draw_rows(len(training_rows), BATCH, random, x.device)]
             return (network(x[rows]) - a[rows]).square().mean()
 
-        def look(step: int, steps: int) -> None:
-            watch(step, steps)
+        def evaluate(step: int, total: int | None) -> None:
+            progress(step, total)
             if step % max(steps // EVALUATIONS, 1) == 0 or step == steps:
                 with torch.no_grad():
-                    error = float((network.eval()(x[unseen]) - a[unseen]).square().mean())
+                    error = float((network.eval()(x[stopping_rows]) - a[stopping_rows]).square().mean())
                 network.train()
                 if error < best[0]:
                     best[:] = error, deepcopy(network.state_dict())
 
-        minimize(network.parameters(), loss, steps, RATE, DECAY, look)
+        minimize(network.parameters(), loss, steps, RATE, DECAY, evaluate)
     network.load_state_dict(best[1])
     return network.eval().requires_grad_(False)
 
 
-def _start(network: LatentClassifier, x: Tensor, a: Scores) -> None:
-    """Let the path be the ridge regression, and what is beside it nothing."""
+def _initialize(network: LatentClassifier, x: Tensor, a: Scores) -> None:
+    """Initialise the path by ridge regression, and the output of the perceptron to 0."""
     with torch.no_grad():
         gram = (x.T @ x).double() / len(x)
         ridge = 1e-2 * gram.trace() / len(gram) * torch.eye(len(gram)).to(gram)

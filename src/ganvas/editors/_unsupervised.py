@@ -1,4 +1,4 @@
-"""What methods without labels share: each attribute gets the axis that moves it most, turned the right way."""
+"""Directions found without labels: each attribute gets the axis that moves it most, with the sign that raises it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ganvas.editors.base import Editor, LinearEditor, editor_metadata, response_
 from ganvas.editors.masked import Layers, mask_editor
 from ganvas.generators.base import Generator
 
-NAMED = 20
-"""First axes that the report names."""
+NAMED_AXES = 20
+"""The number of leading axes that the report lists."""
 MAX_LENGTH = 5.0
-"""Standard deviations along an axis that a change of 1 may take: beyond it no picture is left to respond."""
+"""The most standard deviations along an axis that a change of 1 may take: beyond them pictures come apart."""
 
 
 def name_directions(
@@ -28,35 +28,36 @@ def name_directions(
     options: dict[str, Any],
     layers: Layers | None,
 ) -> Editor:
-    """An editor whose attributes are the unit vectors ``axes`` that move them most, on some layers.
+    """Make an editor that moves each attribute along that of the unit vectors ``axes`` that moves it most.
 
-    A standard deviation of codes along an axis moves the probe's readings; the axis with the largest movement is the
-    attribute's, and may be another's, too. The report holds its number, the correlation of codes' places along it with
-    the scores, and for the first axes the attribute that each goes with most. A change takes at most ``MAX_LENGTH``:
-    attributes that then respond to less than half of it are "unresponsive".
+    An attribute's axis is the one on which a standard deviation of codes moves the probe's reading most; several
+    attributes may have the same. The report holds the axis' number, the correlation of the codes' coordinates along it
+    with the scores, and for the leading axes the attribute that each correlates with most. A change is limited to
+    ``MAX_LENGTH``: attributes that then respond to less than half of it are "unresponsive". ``layers``: the rows of W+
+    that edits move.
     """
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
     along = scale_to_deviation(axes, w)
     moved = along @ data.probe.weight.to(along)
     best = moved.abs().argmax(0)
-    found = _correlation(w @ axes.T, a)
+    correlations = _correlate(w @ axes.T, a)
     every = torch.arange(len(data.attributes), device=best.device)
     response = moved[best, every]
     gain = response_gains(response.abs()).clamp(max=MAX_LENGTH)
     directions = along[best] * (response.sign() * gain)[:, None]
-    most = found.abs().argmax(1).tolist()
+    most = correlations.abs().argmax(1).tolist()
     options = options | {"layers": layers if layers is None or isinstance(layers, str) else list(layers)}
     report = {
-        "axes": [f"{i} {data.attributes[k]} {found[i, k]:+.2f}" for i, k in enumerate(most[:NAMED])],
+        "axes": [f"{i} {data.attributes[k]} {correlations[i, k]:+.2f}" for i, k in enumerate(most[:NAMED_AXES])],
         "unresponsive": find_unresponsive(data.attributes, response.abs() * gain),
-        **format_report(data.attributes, axis=best, correlation=found[best, every], gain=gain),
+        **format_report(data.attributes, axis=best, correlation=correlations[best, every], gain=gain),
     }
     return mask_editor(
         LinearEditor(editor_metadata(method, data, generator, options, report), directions), layers, generator
     )
 
 
-def _correlation(x: Tensor, y: Tensor) -> Tensor:
-    """(axes, attributes)."""
+def _correlate(x: Tensor, y: Tensor) -> Tensor:
+    """Compute the correlation of every column of ``x`` with every one of ``y``, (axes, attributes)."""
     x, y = ((t - t.mean(0)) / t.std(0).clamp(min=1e-12) for t in (x, y))
     return x.T @ y / max(len(x) - 1, 1)

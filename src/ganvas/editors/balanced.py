@@ -5,14 +5,14 @@ Recognition Letters 2022, https://arxiv.org/abs/2111.00909. A generator repeats 
 age), and so do boundaries learned from its samples. Here codes are sampled so that every combination of attributes is
 equally frequent; then linear support vector machines are trained as by InterfaceGAN, and nothing is projected out.
 
-Exactly: a code has a side of the attribute to be learned (the ``share`` with the highest scores, or the ``share`` with the
-lowest), and has or lacks each attribute that it is balanced against (its score above or below the median, since few codes are
-positive for rare ones). That makes 2 · 2ᵐ cells for m others. From each the same number of codes is drawn by chance: as
-many as the smallest has, at most ``most`` over all cells.
+A code is on one side of the attribute to be learned (the ``share`` with the highest scores, or the ``share`` with the
+lowest), and has or lacks each attribute that it is balanced against (its score above or below the median, since few codes
+are positive for rare ones). That makes 2 · 2ᵐ cells for m others. From each the same number of codes is drawn at random:
+as many as the smallest has, at most ``most`` over all cells.
 
 The paper balances all its attributes at once, against each other (``against``); of forty no sample has all 2⁴⁰
-combinations. So an attribute is balanced against the ``others`` that its scores correlate with most, but for those that
-leave fewer codes than ``most``, or than a quarter of the codes on a side: what hardly ever goes without it is its synonym.
+combinations. So an attribute is balanced against the ``others`` that its scores correlate with most, except those that
+leave fewer codes than ``most``, or than a quarter of the codes on a side: such an attribute is nearly a synonym.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 
 NEEDS = "labels"
-"""What it learns from."""
+"""What the method learns from."""
 
 from_tensors = LinearEditor.from_tensors
 
 
 @dataclass(frozen=True)
 class BalancedConfig:
-    """How to sample: ``share`` of the codes a side, at most ``most`` in all, by chance from ``seed``."""
+    """How to sample: ``share`` of the codes on each side, at most ``most`` in all, drawn with ``seed``."""
 
     share: float
     most: int
@@ -64,13 +64,14 @@ def fit(
     seed: int = 0,
     attributes: tuple[str, ...] | list[str] | None = None,
 ) -> LinearEditor:
-    """``others``: balance against so many that correlate most; ``against``: against these instead, every one of them.
+    """Fit a linear boundary for each attribute, on balanced samples.
 
-    ``c``: the price of a code on the wrong side of a boundary. ``attributes``: only these, in this order; they are
-    balanced against any of ``data``.
+    ``others``: how many of the most correlated attributes to balance against; ``against``: balance against these instead.
+    ``share`` and ``most``: of codes, as in ``BalancedConfig``. ``c``: the penalty of a code on the wrong side of a boundary.
+    ``attributes``: only these, in this order; they are balanced against any of ``data``.
     Raises GanvasError for impossible options, too few codes on a side, and combinations of ``against`` that are too rare.
     """
-    _check(others, share, most, c)
+    _check_options(others, share, most, c)
     names = data.attributes if attributes is None else tuple(attributes)
     columns = find_columns(names, data.attributes)
     against = [part.strip() for part in against.split(",")] if isinstance(against, str) else against
@@ -78,34 +79,34 @@ def fit(
         raise GanvasError(f"against takes names of attributes, not {against!r}.")
     fixed = None if against is None else find_columns(list(against), data.attributes)
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
-    x, has, how = scale_codes(w), a > a.median(0).values, BalancedConfig(share, most, seed)
-    normals, codes, beside = [], [], []
+    x, has, config = scale_codes(w), a > a.median(0).values, BalancedConfig(share, most, seed)
+    normals, codes, balanced_columns = [], [], []
     for k, name in zip(columns, names, strict=True):
         sides = select_extremes(a[:, k], share, name)
         if fixed is None:
-            low, high, used = _as_many_as_can_be(sides, has, _related(a, k), others, how)
+            low, high, used = _balance_greedily(sides, has, _sort_by_correlation(a, k), others, config)
         else:
             used = [column for column in fixed if column != k]
-            low, high = _balanced(sides, has[:, used], how)
+            low, high = _balance_sides(sides, has[:, used], config)
             if not len(low):
                 rest = ", ".join(data.attributes[column] for column in used)
-                raise GanvasError(f"Too few faces have some combination of {name}, {rest}: balance against fewer.")
+                raise GanvasError(f"Too few codes have some combination of {name}, {rest}: balance against fewer.")
         normals.append(boundary_normal(x, low, high, c))
         codes.append(len(low))
-        beside.append([data.attributes[column] for column in used])
+        balanced_columns.append([data.attributes[column] for column in used])
     chosen = data.select(names)
     directions, gain = calibrate(scale_to_deviation(torch.stack(normals), w), chosen.probe)
-    counts = (torch.tensor([float(n) for n in column]) for column in (codes, map(len, beside)))
+    counts = (torch.tensor([float(n) for n in column]) for column in (codes, map(len, balanced_columns)))
     report: dict[str, Any] = {
-        "against": [f"{name}: {' + '.join(used) or 'none'}" for name, used in zip(names, beside, strict=True)]
+        "against": [f"{name}: {' + '.join(used) or 'none'}" for name, used in zip(names, balanced_columns, strict=True)]
     }
     report |= format_report(names, gain=gain, **dict(zip(("codes_a_side", "balanced_against"), counts, strict=True)))
     fixed_names = None if against is None else list(against)
-    options = {"others": others, "against": fixed_names, "c": c, **vars(how)}
+    options = {"others": others, "against": fixed_names, "c": c, **vars(config)}
     return LinearEditor(editor_metadata("balanced", chosen, generator, options, report), directions)
 
 
-def _check(others: int, share: float, most: int, c: float) -> None:
+def _check_options(others: int, share: float, most: int, c: float) -> None:
     if type(others) is not int or not 0 <= others <= 8:
         raise GanvasError(f"others must be a whole number from 0 to 8, not {others!r}: combinations double with each.")
     if not 0 < share <= 0.5:
@@ -116,33 +117,35 @@ def _check(others: int, share: float, most: int, c: float) -> None:
         raise GanvasError(f"c must be a number above 0, not {c}.")
 
 
-def _related(a: Tensor, k: int) -> list[int]:
-    """The other columns, by falling |correlation| with column ``k``."""
+def _sort_by_correlation(a: Tensor, k: int) -> list[int]:
+    """Return the other columns, sorted by falling |correlation| with column ``k``."""
     correlation = torch.corrcoef(a.T.double())[k].abs() if a.shape[1] > 1 else torch.zeros(1)
     return [column for column in correlation.argsort(descending=True, stable=True).tolist() if column != k]
 
 
-def _as_many_as_can_be(
-    sides: tuple[Tensor, Tensor], has: Tensor, wanted: list[int], others: int, how: BalancedConfig
+def _balance_greedily(
+    sides: tuple[Tensor, Tensor], has: Tensor, candidates: list[int], others: int, config: BalancedConfig
 ) -> tuple[Tensor, Tensor, list[int]]:
-    """Balanced rows of both sides and the columns that they are balanced against: the first of
-    ``balance.score_ranges`` that can be."""
+    """Balance both sides against as many of ``candidates`` as leave enough codes, at most ``others``, in their order.
+
+    Returns the rows of both sides and the columns that they are balanced against.
+    """
     used: list[int] = []
-    need = min(how.most // 2, *(len(rows) // 4 for rows in sides))
-    for column in wanted:
-        tried = [*used, column]
-        if len(used) < others and len(_balanced(sides, has[:, tried], how)[0]) >= need:
-            used = tried
-    return *_balanced(sides, has[:, used], how), used
+    minimum = min(config.most // 2, *(len(rows) // 4 for rows in sides))
+    for column in candidates:
+        trial = [*used, column]
+        if len(used) < others and len(_balance_sides(sides, has[:, trial], config)[0]) >= minimum:
+            used = trial
+    return *_balance_sides(sides, has[:, used], config), used
 
 
-def _balanced(sides: tuple[Tensor, Tensor], has: Tensor, how: BalancedConfig) -> tuple[Tensor, Tensor]:
-    """As many rows of each combination of ``has`` (n, others) on each side; none where a cell has fewer than ``MIN_CODES``."""
+def _balance_sides(sides: tuple[Tensor, Tensor], has: Tensor, config: BalancedConfig) -> tuple[Tensor, Tensor]:
+    """Draw as many rows of each combination of ``has`` (n, others) on each side; none if a cell has fewer than ``MIN_CODES``."""
     cells = 2 ** has.shape[1]
     which = has.long() @ (2 ** torch.arange(has.shape[1], device=has.device))
-    least = min(int(torch.bincount(which[rows], minlength=cells).min()) for rows in sides)
-    each = min(least, max(-(-how.most // (2 * cells)), MIN_CODES)) if least >= MIN_CODES else 0
-    chance = torch.Generator().manual_seed(how.seed)
-    shuffled = [rows[torch.randperm(len(rows), generator=chance).to(rows.device)] for rows in sides]
+    smallest = min(int(torch.bincount(which[rows], minlength=cells).min()) for rows in sides)
+    each = min(smallest, max(-(-config.most // (2 * cells)), MIN_CODES)) if smallest >= MIN_CODES else 0
+    random = torch.Generator().manual_seed(config.seed)
+    shuffled = [rows[torch.randperm(len(rows), generator=random).to(rows.device)] for rows in sides]
     low, high = (torch.cat([rows[which[rows] == cell][:each] for cell in range(cells)]) for rows in shuffled)
     return low, high

@@ -1,4 +1,4 @@
-"""What an editor is: it moves codes so that attributes change. Editors that are directions, and their algebra."""
+"""Editors: they move codes so that attributes change. Also linear editors, which can be combined and orthogonalised."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ __all__ = [
 
 T = TypeVar("T")
 GAINS = (0.2, 10.0)
-"""The bounds of what a change is multiplied with: an attribute that hardly responds isn't driven out of the distribution."""
+"""The bounds of a gain, so that an attribute that hardly responds doesn't drive codes out of the distribution."""
 
 
 def editor_metadata(
     method: str, data: LatentDataset, generator: Generator, options: Mapping[str, Any], report: Mapping[str, Any]
 ) -> EditorMetadata:
-    """What an editor fitted on ``data`` knows of itself."""
+    """Build the metadata of an editor that ``method`` fitted on ``data``."""
     return EditorMetadata(
         method,
         data.attributes,
@@ -79,9 +79,9 @@ class Editor(nn.Module, ABC):
     """The space of the codes that it was fitted on, "w" or "w+"; both can be edited."""
     gaussianize: Gaussianize
     probe: Probe
-    """Both have one column for each of ``attributes``."""
+    """Like ``gaussianize``, with one column for each of ``attributes``."""
     kinds: tuple[str, ...] = ()
-    """What the scorer's columns hold, as ``Scorer.kinds``."""
+    """The kinds of the scores, as ``Scorer.kinds``."""
     generator_name: str = "?"
     scorer: str = "?"
     options: Mapping[str, Any] = {}
@@ -92,21 +92,21 @@ class Editor(nn.Module, ABC):
     input_dtype = torch.float32
     """The dtype that shifts are computed in; the sum of codes and shifts is as exact as codes are."""
 
-    def __init_subclass__(cls, **named: Any) -> None:
-        super().__init_subclass__(**named)
-        accept_any_floats_in(cls, {"shift": None, "shifts": None, "read": torch.float32})
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        accept_any_floats_in(cls, {"shift": None, "shift_rows": None, "read": torch.float32})
 
-    def describe(self, about: EditorMetadata) -> None:
+    def set_metadata(self, metadata: EditorMetadata) -> None:
         """Set the attributes that all editors have; constructors call it.
 
         Args:
-            about: Method, attributes, generator, probe and all else that is stored with an editor.
+            metadata: Method, attributes, generator, probe and all else that is stored with an editor.
         """
-        for name, value in vars(about).items():
+        for name, value in vars(metadata).items():
             setattr(self, name, value)
-        # Modules of its own: they move with the editor, and leave those of the data where they are.
-        self.gaussianize = Gaussianize(about.gaussianize.scores, about.gaussianize.normals)
-        self.probe = Probe(about.probe.weight, about.probe.bias)
+        # Copies, so that moving the editor to a device doesn't move the data's modules.
+        self.gaussianize = Gaussianize(metadata.gaussianize.scores, metadata.gaussianize.normals)
+        self.probe = Probe(metadata.probe.weight, metadata.probe.bias)
 
     @abstractmethod
     def shift(self, w: W, changes: Scores) -> W:
@@ -123,7 +123,7 @@ class Editor(nn.Module, ABC):
     def edit(self, ws: WPlus, changes: Mapping[str, float | Tensor]) -> WPlus:
         """Move codes so that attributes change, several together; ``ws`` itself is not modified.
 
-        All rows of a code move by the shift for the rows' mean, except with editors that override ``shifts``.
+        All rows of a code move by the shift for the rows' mean, except with editors that override ``shift_rows``.
 
         Args:
             ws: Codes (n, num_ws, w_dim).
@@ -136,17 +136,17 @@ class Editor(nn.Module, ABC):
         Raises:
             GanvasError: An attribute is unknown, a change isn't finite, or there aren't as many changes as codes.
         """
-        wanted = self.changes(changes, ws)
-        moved = wanted.ne(0).any(1)
+        matrix = self.parse_changes(changes, ws)
+        moved = matrix.ne(0).any(1)
         if not moved.any():
             return ws
-        found = self.shifts(ws[moved].to(self.input_dtype), wanted[moved])
-        shifts = found.new_zeros(ws.shape[0], *found.shape[1:])
-        shifts[moved] = found
+        nonzero = self.shift_rows(ws[moved].to(self.input_dtype), matrix[moved])
+        shifts = nonzero.new_zeros(ws.shape[0], *nonzero.shape[1:])
+        shifts[moved] = nonzero
         return (ws + shifts).to(ws.dtype)
 
     @accept_any_float()
-    def shifts(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+    def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
         """Compute what is added to codes; overridden by editors that don't move all rows alike.
 
         Args:
@@ -170,7 +170,7 @@ class Editor(nn.Module, ABC):
         """
         return self.probe(ws.mean(1))
 
-    def changes(self, changes: Mapping[str, float | Tensor], ws: WPlus) -> Scores:
+    def parse_changes(self, changes: Mapping[str, float | Tensor], ws: WPlus) -> Scores:
         """Check changes and convert them to a matrix.
 
         Args:
@@ -191,95 +191,101 @@ class Editor(nn.Module, ABC):
             if not torch.isfinite(value).all():
                 raise GanvasError(f"The change of {name!r} is {change}: it must be a finite number.")
             if value.numel() not in (1, len(ws)):
-                raise GanvasError(f"{value.numel()} changes of {name!r} for {len(ws)} codes: give one, or one a code.")
+                raise GanvasError(
+                    f"{value.numel()} changes of {name!r} for {len(ws)} codes: give one, or one per code."
+                )
             matrix[:, self.attributes.index(name)] = value
         return matrix
 
 
 @final
 class LinearEditor(Editor):
-    """Moves every code along fixed ``directions``, of which each moves the probe's reading by 1.
+    """An editor that moves every code along fixed ``directions``, each of which moves the probe's reading by 1.
 
-    They are (attributes, w_dim), one for all rows of a code, or (attributes, num_ws, w_dim), one for each row.
+    They are (attributes, w_dim), the same for all rows of a code, or (attributes, num_ws, w_dim), one for each row.
     """
 
-    def __init__(self, about: EditorMetadata, directions: Float[Tensor, "attributes *rows w_dim"]) -> None:
+    def __init__(self, metadata: EditorMetadata, directions: Float[Tensor, "attributes *rows w_dim"]) -> None:
         super().__init__()
-        self.describe(about)
+        self.set_metadata(metadata)
         self.register_buffer("directions", convert_to_normal(directions))
 
     def shift(self, w: W, changes: Scores) -> W:
-        """The sum of the directions by their changes, wherever the code is."""
-        return changes @ _rows_mean(self.get_buffer("directions")).to(changes)
+        """Return the sum of the directions multiplied by their changes; it doesn't depend on the code."""
+        return changes @ _average_rows(self.get_buffer("directions")).to(changes)
 
-    def shifts(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
-        """The same, row by row. Raises GanvasError for codes of another number of rows than the directions have."""
+    def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+        """Return the shift of each row. Raises GanvasError for codes of another number of rows than the directions have."""
         directions = self.get_buffer("directions").to(changes)
         directions = directions if directions.ndim == 3 else directions[:, None]
         if directions.shape[1] not in (1, ws.shape[1]):
             raise GanvasError(f"These directions are for codes of {directions.shape[1]} rows, not of {ws.shape[1]}.")
         return torch.tensordot(changes, directions, 1)
 
-    def without(self, attribute: str, *others: str) -> LinearEditor:
-        """The editor whose direction of ``attribute`` is orthogonal to those of ``others``, at the same calibration.
+    def orthogonalize(self, attribute: str, *others: str) -> LinearEditor:
+        """Return a copy whose direction of ``attribute`` is orthogonal to those of ``others``, calibrated as before.
 
         InterfaceGAN's conditional manipulation (Shen et al., 2020, section 3.3).
         Raises GanvasError for unknown names, and where nothing of the direction is left.
         """
         self._check_names(attribute, *others)
         directions, k = self.get_buffer("directions").clone(), self.attributes.index(attribute)
-        rest = orthogonal(directions.flatten(1), k, [self.attributes.index(name) for name in others])
+        rest = orthogonalize(directions.flatten(1), k, [self.attributes.index(name) for name in others])
         rest = rest.view(directions.shape[1:])
-        response = _rows_mean(rest[None])[0] @ self.probe.weight[:, k].to(rest)
+        response = _average_rows(rest[None])[0] @ self.probe.weight[:, k].to(rest)
         if others and (response < 1e-2 or attribute in others):
-            raise GanvasError(f"Nothing of the direction of {attribute!r} is left beside {', '.join(others)}.")
+            raise GanvasError(
+                f"Nothing of the direction of {attribute!r} is left without {', '.join(others)}: name fewer."
+            )
         directions[k] = rest / response
         return LinearEditor(
-            replace(metadata_of(self), options=self._told("without", attribute, list(others))), directions
+            replace(metadata_of(self), options=self._add_option("without", attribute, list(others))), directions
         )
 
-    def combined(self, name: str, weights: Mapping[str, float]) -> LinearEditor:
-        """The editor with one more attribute, ``name``: a change x of it is a change of ``weights[a] · x`` of each a.
+    def combine(self, name: str, weights: Mapping[str, float]) -> LinearEditor:
+        """Return a copy with one more attribute, ``name``: a change x of it is a change of ``weights[a] · x`` of each a.
 
-        It reads the same combination, scaled so that a change of 1 moves it by 1; its "score" is that reading.
+        Its reading is the same combination, scaled so that a change of 1 moves it by 1; its "score" is that reading.
         Raises GanvasError for a name that is taken, unknown attributes, weights that aren't finite or cancel out.
         """
         self._check_names(*weights)
         if name in self.attributes or not name:
-            raise GanvasError(f"The new attribute needs a name of its own, not {name!r}.")
+            raise GanvasError(
+                f"The new attribute needs a name of its own, not {name!r}: pick one that the editor doesn't have."
+            )
         if not weights or not all(isfinite(weight) for weight in weights.values()):
             raise GanvasError(f"{name!r} needs attributes with finite weights, like Smiling=1, not {dict(weights)}.")
         directions, old = self.get_buffer("directions"), metadata_of(self)
         by = directions.new_tensor([weights.get(a, 0.0) for a in self.attributes])
         direction, reading = torch.tensordot(by, directions, 1), self.probe.weight.to(by) @ by
-        response = _rows_mean(direction[None])[0] @ reading
+        response = _average_rows(direction[None])[0] @ reading
         if response < 1e-2:
             raise GanvasError(
                 f"The directions of {', '.join(weights)} cancel each other out: nothing of {name!r} is left."
             )
-        probe = _joined(
+        probe = _append_columns(
             Probe, (self.probe.weight, reading / response), (self.probe.bias, self.probe.bias.to(by) @ by / response)
         )
         line = torch.linspace(-10, 10, len(self.gaussianize.scores)).to(self.gaussianize.scores)
-        normal = _joined(Gaussianize, (self.gaussianize.scores, line), (self.gaussianize.normals, line))
-        told = replace(
+        normal = _append_columns(Gaussianize, (self.gaussianize.scores, line), (self.gaussianize.normals, line))
+        metadata = replace(
             old,
             attributes=(*self.attributes, name),
             kinds=(*self.kinds, "value"),
             gaussianize=normal,
             probe=probe,
-            options=self._told("combined", name, dict(weights)),
+            options=self._add_option("combined", name, dict(weights)),
             report={key: value for key, value in self.report.items() if not isinstance(value, dict)},
         )
-        return LinearEditor(told, torch.cat((directions, direction[None])))
+        return LinearEditor(metadata, torch.cat((directions, direction[None])))
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], about: EditorMetadata) -> LinearEditor:
-        """The editor of a file. Raises GanvasError where its tensors are others."""
-        w_dim, k = about.probe.weight.shape
+    def from_tensors(cls, tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> LinearEditor:
+        """Build the editor from a file's tensors. Raises GanvasError for tensors of other names or shapes."""
+        w_dim, k = metadata.probe.weight.shape
         rows = tensors["directions"].shape[1:-1][:1] if "directions" in tensors else ()
         with torch.device("meta"):
-            editor = cls(about, torch.empty(k, *rows, w_dim))
+            editor = cls(metadata, torch.empty(k, *rows, w_dim))
         load_module(editor, tensors)
         return editor
 
@@ -288,50 +294,52 @@ class LinearEditor(Editor):
             if name not in self.attributes:
                 raise unknown("attribute", name, self.attributes)
 
-    def _told(self, what: str, name: str, value: Any) -> dict[str, Any]:
-        """The options with one more thing that was done to the directions."""
-        return {**self.options, what: {**self.options.get(what, {}), name: value}}
+    def _add_option(self, option: str, name: str, value: Any) -> dict[str, Any]:
+        """Return the options with one more entry under ``option``, which records a change of the directions."""
+        return {**self.options, option: {**self.options.get(option, {}), name: value}}
 
 
 def calibrate(directions: Float[Tensor, "attributes w_dim"], probe: Probe) -> tuple[Tensor, Tensor]:
-    """Directions scaled so that each moves the probe's reading of its attribute by 1, and the gains that did it.
+    """Scale directions so that each moves the probe's reading of its attribute by 1; return them and their gains.
 
-    ``directions`` come in natural units, a standard deviation of something each; gains are bounded by ``GAINS``.
+    ``directions`` are in natural units, such as a standard deviation of codes along each; gains are bounded by ``GAINS``.
     """
     gain = response_gains((directions * probe.weight.T.to(directions)).sum(1))
     return directions * gain[:, None], gain
 
 
-def orthogonal(directions: Float[Tensor, "attributes numbers"], k: int, others: list[int]) -> Float[Tensor, " numbers"]:
-    """What is left of direction ``k`` once its projection on the span of ``others`` is taken away."""
-    kept = directions[others]
-    return directions[k] - torch.linalg.pinv(kept) @ (kept @ directions[k])
+def orthogonalize(
+    directions: Float[Tensor, "attributes numbers"], k: int, others: list[int]
+) -> Float[Tensor, " numbers"]:
+    """Return direction ``k`` without its projection on the span of ``others``."""
+    span = directions[others]
+    return directions[k] - torch.linalg.pinv(span) @ (span @ directions[k])
 
 
 def response_gains(responses: Tensor) -> Tensor:
-    """What changes are multiplied with so that readings move by 1, from how far they move by themselves; bounded.
+    """Return the factors of changes with which readings move by 1, from how far they move without; bounded by ``GAINS``.
 
-    Where they move the wrong way no gain helps, and the least does the least harm.
+    Where a reading moves the wrong way no gain helps, and the smallest is taken.
     """
     return torch.where(responses > 0, 1 / responses.clamp(min=1e-6), GAINS[0]).clamp(*GAINS)
 
 
 def metadata_of(editor: Editor) -> EditorMetadata:
-    """The inverse of ``Editor.describe``."""
+    """Return the metadata of an editor, as ``Editor.set_metadata`` took it."""
     return EditorMetadata(**{name: getattr(editor, name) for name in EditorMetadata.__dataclass_fields__})
 
 
 def fingerprint(editor: Editor) -> str:
-    """sha256 of all that decides how an editor moves and reads codes: equal on any device, before and after saving."""
-    told = [editor.method, editor.attributes, editor.generator, editor.space, dict(editor.options)]
-    text = json.dumps(told, sort_keys=True)
+    """Return the sha256 of all that decides how an editor moves and reads codes: equal on any device, before and after saving."""
+    identity = [editor.method, editor.attributes, editor.generator, editor.space, dict(editor.options)]
+    text = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(
         (text + hash_weights((common_tensors(metadata_of(editor)) | editor.state_dict()).items())).encode()
     ).hexdigest()
 
 
 def save_editor(editor: Editor, path: str | Path, half: bool = False) -> None:
-    """Write an editor as one safetensors file; equal editors give equal bytes. ``half``: its matrices in float16.
+    """Write an editor as one safetensors file; equal editors give equal bytes. ``half``: save its matrices in float16.
 
     Raises GanvasError where the path can't be written, or a number is too large for float16.
     """
@@ -339,15 +347,15 @@ def save_editor(editor: Editor, path: str | Path, half: bool = False) -> None:
     if half:
         own = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in own.items()}
         if not all(torch.isfinite(tensor).all() for tensor in own.values()):
-            raise GanvasError("This editor has numbers too large for float16: save it in full.")
+            raise GanvasError("This editor has numbers too large for float16: save it with half=False.")
     write_editor(path, own, metadata_of(editor))
 
 
-def _rows_mean(directions: Tensor) -> Tensor:
-    """(attributes, w_dim): what the mean of a code's rows moves by."""
+def _average_rows(directions: Tensor) -> Tensor:
+    """Return what the mean of a code's rows moves by, (attributes, w_dim)."""
     return directions if directions.ndim == 2 else directions.mean(1)
 
 
-def _joined(kind: Callable[..., T], *columns: tuple[Tensor, Tensor]) -> T:
-    """A probe or a Gaussianisation with a column more in each of its tensors."""
+def _append_columns(kind: Callable[..., T], *columns: tuple[Tensor, Tensor]) -> T:
+    """Build a probe or a Gaussianisation with one more column in each of its tensors."""
     return kind(*(torch.cat((old, new[..., None].to(old)), -1) for old, new in columns))

@@ -1,8 +1,8 @@
 """GANSpace: the principal components of W, each named after the attribute that it moves most.
 
 Härkönen, Hertzmann, Lehtinen and Paris, *GANSpace: Discovering Interpretable GAN Controls*, NeurIPS 2020,
-https://arxiv.org/abs/2004.02546. Components need no labels; labels only name them, where people did in the paper. As
-there, a component can be applied to chosen layers: coarse ones turn heads, fine ones colour them.
+https://arxiv.org/abs/2004.02546. Components need no labels; here labels name them, which people did in the paper. As
+there, a component can be applied to chosen layers: coarse ones change the pose, fine ones colours.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 
 NEEDS = "codes alone; labels name its directions and set their scale"
-"""What it learns from."""
+"""What the method learns from."""
 
 from_tensors = LinearEditor.from_tensors
 
@@ -29,7 +29,7 @@ def fit(
     layers: Layers | None = None,
     attributes: tuple[str, ...] | list[str] | None = None,
 ) -> Editor:
-    """An attribute's direction is one of the first ``components`` (at most), turned so that it moves the attribute up.
+    """Fit an editor whose directions are among the first ``components`` (at most), with the sign that raises the attribute.
 
     ``layers``: the rows that edits move, like "0-3" or "4-32px" (``editors.masked.parse_rows``). ``attributes``: only these, in
     this order.

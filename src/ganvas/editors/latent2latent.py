@@ -3,21 +3,21 @@
 Siavash Khodadadeh, Shabnam Ghadar, Saeid Motiian, Wei-An Lin, Ladislau Bölöni and Ratheesh Kalarot, *Latent to Latent: A
 Learned Mapper for Identity Preserving Editing of Multiple Face Attributes in StyleGAN-generated Images*, WACV 2022,
 https://openaccess.thecvf.com/content/WACV2022/html/Khodadadeh_Latent_to_Latent_A_Learned_Mapper_for_Identity_Preserving_Editing_of_WACV_2022_paper.html.
-The labels of an attribute classifier teach it; wanted changes and conservation are terms of its loss:
+It is trained on the labels of an attribute classifier; the requested changes and preservation are terms of its loss:
 
     w' = w + M(w, Δ) - M(w, 0)
     L  = Σ_i (C_i(w') - C_i(w) - Δ_i)²·v_i + λ_id·|w' - w|²
 
-C is the latent classifier, which reads normal scores; v_i is 1 for what is to change, and ``preserve`` for what is to stay.
-|w' - w| stands for the identity of the face: the distance, Mahalanobis's over the whitened components of W, that it moves.
-Half of the codes are asked to change one attribute, the others up to ``together`` of them, by normal numbers of deviation
-``reach``. Subtracting M(w, 0) makes no change no move, and nearly none nearly none.
+C is the latent classifier, which predicts normal scores; v_i is 1 for what is to change, and ``preserve`` for what is to
+stay. |w' - w|, the Mahalanobis distance over the whitened components of W, stands for the identity of the face.
+In training, half of the codes change one attribute, the others up to ``together`` of them, by normal numbers of standard
+deviation ``reach``. Subtracting M(w, 0) makes a change of 0 no move, and a small change a small one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors._compact_network import Perceptron
-from ganvas.editors._fit import FitConfig, FitProgress, check_integer, check_number, draw_rows, minimize, parse_config
+from ganvas.editors._fit import FitConfig, check_integer, check_number, draw_rows, minimize, parse_config
 from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
 from ganvas.editors._latent_editor import (
     Components,
@@ -33,7 +33,6 @@ from ganvas.editors._latent_editor import (
     LatentEditor,
     WhitenedSpace,
     calibrate_gains,
-    config_to_json,
     fit_report,
     make_empty_frame,
     prepare_fit,
@@ -42,16 +41,20 @@ from ganvas.editors._latent_editor import (
 )
 from ganvas.editors.base import EditorMetadata, editor_metadata
 from ganvas.generators.base import Generator
+from ganvas.progress import Progress
 from ganvas.types import Scores
 
 NEEDS = "labels"
-"""What it learns from."""
+"""What the method learns from."""
 
 
 @dataclass(frozen=True)
 class Latent2LatentConfig(FitConfig):
-    """``preserve``: v of what is to stay; ``identity``: λ_id; ``together``, ``reach``: the changes that it learns from;
-    ``depth``: dense layers."""
+    """Options of ``latent2latent.fit``.
+
+    ``preserve``: v of what is to stay; ``identity``: λ_id; ``together``, ``reach``: the changes in training; ``depth``: the
+    number of dense layers.
+    """
 
     steps: int = 1500
     depth: int = 4
@@ -72,16 +75,16 @@ class Latent2LatentConfig(FitConfig):
 
 @final
 class Latent2Latent(LatentEditor):
-    """``mapper``: M, from components and changes side by side to components."""
+    """A fitted latent-to-latent editor; ``mapper``: M, from concatenated components and changes to components."""
 
-    def __init__(self, about: EditorMetadata, frame: WhitenedSpace, mapper: Perceptron) -> None:
-        super().__init__(about, frame)
+    def __init__(self, metadata: EditorMetadata, frame: WhitenedSpace, mapper: Perceptron) -> None:
+        super().__init__(metadata, frame)
         self.mapper = mapper
 
     def move(self, x: Components, changes: Scores) -> Components:
-        """M(w, Δ) - M(w, 0)."""
-        wanted = torch.cat((x, changes), 1)
-        return self.mapper(wanted) - self.mapper(torch.cat((x, torch.zeros_like(changes)), 1))
+        """Return M(w, Δ) - M(w, 0)."""
+        inputs = torch.cat((x, changes), 1)
+        return self.mapper(inputs) - self.mapper(torch.cat((x, torch.zeros_like(changes)), 1))
 
 
 def fit(
@@ -89,59 +92,59 @@ def fit(
     generator: Generator,
     *,
     attributes: tuple[str, ...] | list[str] | None = None,
-    watch: FitProgress = lambda step, steps: None,
+    progress: Progress = lambda step, steps: None,
     **options: Any,
 ) -> Latent2Latent:
-    """Learn the mapper of labelled codes; ``options`` are the fields of ``Latent2LatentConfig``.
+    """Fit the mapper on labelled codes; ``options`` are the fields of ``Latent2LatentConfig``.
 
-    ``attributes``: only these, in this order. ``watch`` hears of each step of the mapper. What was measured on held-out
-    codes is the editor's ``fit_report``.
+    ``attributes``: only these, in this order. ``progress`` is called after each step of the mapper. Measurements on held-out
+    codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
     settings = parse_config(Latent2LatentConfig, options)
     data = data if attributes is None else data.select(tuple(attributes))
-    ground, settings = prepare_fit(data, generator, settings)
+    fit_data, settings = prepare_fit(data, generator, settings)
     classifier = fit_latent_classifier(
-        ClassifierData(ground.x, ground.a), settings.width, settings.knowledge, settings.seed
+        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        editor = _made(
-            editor_metadata("latent2latent", data, generator, config_to_json(settings), {}), ground.frame, settings
+        editor = _build_editor(
+            editor_metadata("latent2latent", data, generator, asdict(settings), {}), fit_data.frame, settings
         )
-    editor.to(ground.x.device)
-    _train(editor, classifier, ground, settings, watch)
-    calibrate_gains(editor, ground)
-    editor.report = fit_report(editor, ground, classifier)
+    editor.to(fit_data.x.device)
+    _train(editor, classifier, fit_data, settings, progress)
+    calibrate_gains(editor, fit_data)
+    editor.report = fit_report(editor, fit_data, classifier)
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> Latent2Latent:
-    """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
+def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> Latent2Latent:
+    """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
 
-    def unfilled(about: EditorMetadata) -> Latent2Latent:
-        settings = read_config(Latent2LatentConfig, about)
-        return _made(about, make_empty_frame(about, settings), settings)
+    def build_empty(metadata: EditorMetadata) -> Latent2Latent:
+        settings = read_config(Latent2LatentConfig, metadata)
+        return _build_editor(metadata, make_empty_frame(metadata, settings), settings)
 
-    return restore_editor(unfilled, tensors, about)
+    return restore_editor(build_empty, tensors, metadata)
 
 
-def _made(about: EditorMetadata, frame: WhitenedSpace, settings: Latent2LatentConfig) -> Latent2Latent:
+def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: Latent2LatentConfig) -> Latent2Latent:
     c = settings.components
     return Latent2Latent(
-        about, frame, Perceptron(c + len(about.attributes), c, settings.width, settings.depth, path=True)
+        metadata, frame, Perceptron(c + len(metadata.attributes), c, settings.width, settings.depth, path=True)
     )
 
 
 def _train(
     editor: Latent2Latent,
     classifier: LatentClassifier,
-    ground: FitData,
+    fit_data: FitData,
     settings: Latent2LatentConfig,
-    watch: FitProgress,
+    progress: Progress,
 ) -> None:
-    """Descend L."""
-    x, k = ground.x, len(editor.attributes)
+    """Minimise L."""
+    x, k = fit_data.x, len(editor.attributes)
     before = classifier(x)
     random = torch.Generator().manual_seed(settings.seed)
 
@@ -150,15 +153,15 @@ def _train(
         changes = draw_changes(len(rows), k, settings, random).to(x)
         weights = torch.where(changes != 0, 1.0, settings.preserve)
         moves = editor.move(x[rows], changes)
-        missed = classifier(x[rows] + moves) - before[rows] - changes
-        return (missed.square() * weights).sum(1).mean() + settings.identity * moves.square().sum(1).mean()
+        errors = classifier(x[rows] + moves) - before[rows] - changes
+        return (errors.square() * weights).sum(1).mean() + settings.identity * moves.square().sum(1).mean()
 
-    minimize(editor.mapper.parameters(), loss, settings.steps, settings.rate, watch=watch)
+    minimize(editor.mapper.parameters(), loss, settings.steps, settings.rate, progress=progress)
     editor.requires_grad_(False)
 
 
 def draw_changes(n: int, k: int, settings: Latent2LatentConfig, random: torch.Generator) -> Scores:
-    """Changes to learn from, (n, k): one attribute for half of the codes, up to ``together`` for the others."""
-    most = torch.where(torch.arange(n) % 2 == 0, 1, torch.randint(1, settings.together + 1, (n,), generator=random))
+    """Draw changes to train on, (n, k): of one attribute for half of the codes, of up to ``together`` for the others."""
+    count = torch.where(torch.arange(n) % 2 == 0, 1, torch.randint(1, settings.together + 1, (n,), generator=random))
     order = torch.rand(n, k, generator=random).argsort(1)
-    return torch.where(order < most[:, None], settings.reach * torch.randn(n, k, generator=random), 0.0)
+    return torch.where(order < count[:, None], settings.reach * torch.randn(n, k, generator=random), 0.0)

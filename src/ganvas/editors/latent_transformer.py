@@ -9,18 +9,18 @@ Videos*, ICCV 2021, https://arxiv.org/abs/2106.11895. Section 3.2:
     L_rec  = |T(w, α) - w|²
     L      = L_cls + λ_attr·L_attr + λ_rec·L_rec
 
-y is the class that the code isn't in, and α = y - p_k(w), so that a code is brought across the boundary from where it is.
+y is the class that the code isn't in, and α = y - p_k(w), so that a code crosses the boundary from where it is.
 
-What differs here. C reads normal scores, and an attribute's classes are those above and below its median: so attributes of
-any kind have classes, evenly filled. L_rec is over the whitened components of W (the Mahalanobis distance): what goes far
-for the distribution of W is dear, not what is long; λ_rec is in its units. The maps of all attributes are trained at once.
-Several changes add up.
+Differences from the paper: C predicts normal scores, and an attribute's classes are above and below its median, so that
+attributes of any kind have balanced classes. L_rec is over the whitened components of W (the Mahalanobis distance), so that
+it penalises leaving the distribution of W; λ_rec is in its units. The maps of all attributes are trained at once. Several
+changes add up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors._compact_network import correlation
-from ganvas.editors._fit import FitConfig, FitProgress, check_number, draw_rows, minimize, parse_config
+from ganvas.editors._fit import FitConfig, check_number, draw_rows, minimize, parse_config
 from ganvas.editors._latent_classifier import (
     STEEPNESS,
     ClassifierData,
@@ -44,7 +44,6 @@ from ganvas.editors._latent_editor import (
     LatentEditor,
     WhitenedSpace,
     calibrate_gains,
-    config_to_json,
     fit_report,
     make_empty_frame,
     prepare_fit,
@@ -53,15 +52,19 @@ from ganvas.editors._latent_editor import (
 )
 from ganvas.editors.base import EditorMetadata, editor_metadata
 from ganvas.generators.base import Generator
+from ganvas.progress import Progress
 from ganvas.types import Scores
 
 NEEDS = "labels"
-"""What it learns from."""
+"""What the method learns from."""
 
 
 @dataclass(frozen=True)
 class LatentTransformerConfig(FitConfig):
-    """``preserve`` and ``identity``: λ_attr and λ_rec. ``batch``: codes in a step, for each of which all maps are tried."""
+    """Options of ``latent_transformer.fit``.
+
+    ``preserve`` and ``identity``: λ_attr and λ_rec. ``batch``: codes in a step, each with a move of every attribute.
+    """
 
     steps: int = 1200
     batch: int = 24
@@ -77,22 +80,25 @@ class LatentTransformerConfig(FitConfig):
 
 @final
 class LatentTransformer(LatentEditor):
-    """``maps`` (attributes, components, components) and ``biases`` (attributes, components): f of each attribute."""
+    """A fitted latent transformer.
 
-    def __init__(self, about: EditorMetadata, frame: WhitenedSpace) -> None:
-        super().__init__(about, frame)
-        k, c = len(about.attributes), len(frame.deviations)
+    ``maps`` (attributes, components, components) and ``biases`` (attributes, components): f of each attribute.
+    """
+
+    def __init__(self, metadata: EditorMetadata, frame: WhitenedSpace) -> None:
+        super().__init__(metadata, frame)
+        k, c = len(metadata.attributes), len(frame.deviations)
         self.maps, self.biases = nn.Parameter(torch.zeros(k, c, c)), nn.Parameter(torch.zeros(k, c))
 
-    def directions(self, x: Components) -> Tensor:
-        """f(x) of every attribute, (attributes, n, components)."""
+    def evaluate_directions(self, x: Components) -> Tensor:
+        """Evaluate f(x) of every attribute, (attributes, n, components)."""
         return torch.baddbmm(self.biases[:, None], x.expand(len(self.maps), -1, -1), self.maps)
 
     def move(self, x: Components, changes: Scores) -> Components:
-        """The sum of α·f(x); attributes that no code changes are left out."""
-        wanted = changes.ne(0).any(0).nonzero()[:, 0]
-        found = torch.baddbmm(self.biases[wanted, None], x.expand(len(wanted), -1, -1), self.maps[wanted])
-        return torch.einsum("nk,knc->nc", changes[:, wanted], found)
+        """Return the sum of α·f(x) over the attributes that change."""
+        changed = changes.ne(0).any(0).nonzero()[:, 0]
+        directions = torch.baddbmm(self.biases[changed, None], x.expand(len(changed), -1, -1), self.maps[changed])
+        return torch.einsum("nk,knc->nc", changes[:, changed], directions)
 
 
 def fit(
@@ -100,49 +106,49 @@ def fit(
     generator: Generator,
     *,
     attributes: tuple[str, ...] | list[str] | None = None,
-    watch: FitProgress = lambda step, steps: None,
+    progress: Progress = lambda step, steps: None,
     **options: Any,
 ) -> LatentTransformer:
-    """Learn the maps of labelled codes; ``options`` are the fields of ``LatentTransformerConfig``.
+    """Fit the maps on labelled codes; ``options`` are the fields of ``LatentTransformerConfig``.
 
-    ``attributes``: only these, in this order. ``watch`` hears of each step of the maps. What was measured on held-out codes
-    is the editor's ``fit_report``.
+    ``attributes``: only these, in this order. ``progress`` is called after each step of the maps. Measurements on held-out
+    codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
     settings = parse_config(LatentTransformerConfig, options)
     data = data if attributes is None else data.select(tuple(attributes))
-    ground, settings = prepare_fit(data, generator, settings)
+    fit_data, settings = prepare_fit(data, generator, settings)
     classifier = fit_latent_classifier(
-        ClassifierData(ground.x, ground.a), settings.width, settings.knowledge, settings.seed
+        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
     )
     editor = LatentTransformer(
-        editor_metadata("latent_transformer", data, generator, config_to_json(settings), {}), ground.frame
+        editor_metadata("latent_transformer", data, generator, asdict(settings), {}), fit_data.frame
     )
-    editor.to(ground.x.device)
-    _train(editor, classifier, ground, settings, watch)
-    calibrate_gains(editor, ground)
-    editor.report = fit_report(editor, ground, classifier)
+    editor.to(fit_data.x.device)
+    _train(editor, classifier, fit_data, settings, progress)
+    calibrate_gains(editor, fit_data)
+    editor.report = fit_report(editor, fit_data, classifier)
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> LatentTransformer:
-    """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
+def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> LatentTransformer:
+    """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
     return restore_editor(
-        lambda a: LatentTransformer(a, make_empty_frame(a, read_config(LatentTransformerConfig, a))), tensors, about
+        lambda a: LatentTransformer(a, make_empty_frame(a, read_config(LatentTransformerConfig, a))), tensors, metadata
     )
 
 
 def _train(
     editor: LatentTransformer,
     classifier: LatentClassifier,
-    ground: FitData,
+    fit_data: FitData,
     settings: LatentTransformerConfig,
-    watch: FitProgress,
+    progress: Progress,
 ) -> None:
-    """Descend L, summed over the maps: they share nothing, so each is trained as if alone."""
-    x, k = ground.x, len(editor.attributes)
+    """Minimise L, summed over the maps; they share no weights, so each is trained independently."""
+    x, k = fit_data.x, len(editor.attributes)
     before = classifier(x)
-    others = 1 - correlation(ground.a).abs()
+    others = 1 - correlation(fit_data.a).abs()
     others.fill_diagonal_(0)
     random = torch.Generator().manual_seed(settings.seed)
     with torch.no_grad():
@@ -152,13 +158,13 @@ def _train(
         rows = draw_rows(len(x), settings.batch, random, x.device)
         chances = probabilities(before[rows])
         targets = (chances < 0.5).to(x)
-        moves = (targets - chances).T[..., None] * editor.directions(x[rows])
+        moves = (targets - chances).T[..., None] * editor.evaluate_directions(x[rows])
         after = classifier((x[rows] + moves).flatten(0, 1)).view(k, len(rows), k)
-        mine = after.diagonal(dim1=0, dim2=2) * STEEPNESS
-        cls = F.binary_cross_entropy_with_logits(mine, targets, reduction="sum")
+        logits = after.diagonal(dim1=0, dim2=2) * STEEPNESS
+        cls = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
         attr = ((after - before[rows]).square() * others[:, None]).sum()
         rec = moves.square().sum()
         return (cls + settings.preserve * attr + settings.identity * rec) / len(rows)
 
-    minimize([editor.maps, editor.biases], loss, settings.steps, settings.rate, watch=watch)
+    minimize([editor.maps, editor.biases], loss, settings.steps, settings.rate, progress=progress)
     editor.requires_grad_(False)

@@ -1,6 +1,6 @@
-"""Directions that others published, as an editor: read with suspicion, fitted to a generator's rows, calibrated.
+"""Published directions as an editor: read without running code, fitted to a generator's rows, calibrated.
 
-They come as .npy, .pt or safetensors, of shape (w_dim,), (1, w_dim) or (rows, w_dim). The rows are the generator's own, or
+Files are .npy, .pt or safetensors, of shape (w_dim,), (1, w_dim) or (rows, w_dim). The rows are the generator's own, or
 those of a StyleGAN2 of any resolution: https://github.com/NVlabs/stylegan2, two for each resolution but the first.
 """
 
@@ -32,15 +32,15 @@ from ganvas.types import W
 IMPORTED = "imported"
 """The method of these editors."""
 SAMPLED_CODES = 4000
-"""Codes that a standard deviation is measured on where there are no labels."""
+"""The number of codes on which a standard deviation is measured where there are no labels."""
 READABLE = (".npy", ".pt", ".pth", ".safetensors")
 MIN_RESPONSE = 1e-3
-"""Of a natural unit: rows that add up to less have no direction in W."""
+"""As a share of the direction's norm: rows whose mean is shorter have no direction in W."""
 
 
 @dataclass(frozen=True)
 class DirectionScale:
-    """What a change of 1 is: a column of ``data.gaussianize`` and of ``data.probe`` (w_dim,), and in words."""
+    """A calibrated direction: what a change of 1 is, its probe and Gaussianisation (one column each), and in words."""
 
     direction: Tensor
     moved: float
@@ -49,7 +49,7 @@ class DirectionScale:
     bias: Tensor
     normal: Gaussianize
     kind: str
-    words: str
+    description: str
 
 
 def import_directions(
@@ -58,7 +58,7 @@ def import_directions(
     data: LatentDataset | None = None,
     like: Mapping[str, str] | None = None,
 ) -> Editor:
-    """An editor with one attribute for each name in ``io.files``.
+    """Make an editor with one attribute for each name in ``files``.
 
     A name that is one of ``data``'s attributes, or is ``like`` one, is calibrated as fitted editors are: a change of 1
     moves the probe's reading of that attribute by 1. Where the direction moves it down, ``name`` reads its opposite; but
@@ -68,35 +68,37 @@ def import_directions(
     Raises GanvasError for files that can't be read or don't fit the generator, and unknown names in ``like``.
     """
     like = dict(like or {})
-    known = data.attributes if data is not None else ()
+    known_attributes = data.attributes if data is not None else ()
     for name, attribute in like.items():
         if name not in files:
             raise unknown("direction", name, files)
-        if attribute not in known:
-            raise unknown("attribute", attribute, known or ["none: there are no labels for this generator"])
-    like = {name: name for name in files if name in known} | like
-    read = {name: read_direction(path, name) for name, path in files.items()}
-    fitted = {name: fit_rows(direction, generator, files[name]) for name, direction in read.items()}
+        if attribute not in known_attributes:
+            raise unknown("attribute", attribute, known_attributes or ["none: there are no labels for this generator"])
+    like = {name: name for name in files if name in known_attributes} | like
+    directions = {name: read_direction(path, name) for name, path in files.items()}
+    fitted = {name: fit_rows(direction, generator, files[name]) for name, direction in directions.items()}
     w = sample(generator, SAMPLED_CODES, 1.0, LABEL_SEED)[:, 0] if data is None else data.w.to(generator.device)
-    rows, every = _stacked(list(fitted.values()), generator.num_ws)
-    found = [
-        _scale(name, direction, rows, w, data, like.get(name)) for name, direction in zip(fitted, every, strict=True)
+    rows, stacked = _stack_directions(list(fitted.values()), generator.num_ws)
+    scales = [
+        _scale_direction(name, direction, rows, w, data, like.get(name))
+        for name, direction in zip(fitted, stacked, strict=True)
     ]
     editor = LinearEditor(
-        _about(generator, data, files, read, like, found), torch.stack([s.direction for s in found]).float()
+        _build_metadata(generator, data, files, directions, like, scales),
+        torch.stack([s.direction for s in scales]).float(),
     )
     return editor if len(rows) == generator.num_ws else MaskedEditor(editor, rows, generator.num_ws)
 
 
 def read_direction(path: str | Path, name: str = "") -> Float[Tensor, "rows w_dim"]:
-    """The direction in a file, one row or several. Of several tensors in a file the one called ``name`` is taken.
+    """Read the direction in a file, one row or several. Of several tensors in a file the one called ``name`` is taken.
 
-    Raises GanvasError where the file is missing, of another kind, damaged, would have to run code to be read, or holds
+    Raises GanvasError where the file is missing, of another format, damaged, would have to run code to be read, or holds
     anything but finite numbers that aren't all 0.
     """
     path = Path(path)
     if path.suffix.lower() not in READABLE:
-        raise GanvasError(f"{path} isn't a file of directions: it must end in {', '.join(READABLE)}.")
+        raise GanvasError(f"{path} isn't a file of directions: its name must end in one of {', '.join(READABLE)}.")
     if not path.is_file():
         raise GanvasError(f"There is no file {path}.")
     if path.suffix.lower() == ".safetensors":
@@ -127,10 +129,10 @@ def read_direction(path: str | Path, name: str = "") -> Float[Tensor, "rows w_di
 def fit_rows(
     direction: Float[Tensor, "rows w_dim"], generator: Generator, path: str | Path
 ) -> Float[Tensor, "num_ws w_dim"]:
-    """A direction with a row for each of the generator's, each the mean of the foreign rows at its resolution.
+    """Fit a direction to the generator's rows: each is the mean of the foreign rows at its resolution.
 
-    Where none acts there, the nearest resolution's are taken. Foreign rows are StyleGAN2's: 4, 8, 8, 16, 16, …, and the
-    largest once more. Raises GanvasError for another width, or a number of rows that neither has.
+    Where no foreign row acts at that resolution, those of the nearest are taken. Foreign rows are StyleGAN2's: 4, 8, 8,
+    16, 16, …, and the largest once more. Raises GanvasError for another width or number of rows.
     """
     n, width = direction.shape
     if width != generator.w_dim:
@@ -140,96 +142,100 @@ def fit_rows(
     if n in (1, len(own)):
         return direction.expand(len(own), -1).to(generator.device)
     if not is_stylegan2(n):
-        known = f"1, {len(own)} as {generator.name!r} has, or StyleGAN2's (18 for 1024 pixels, 2 less for each half)"
-        raise GanvasError(f"{path} holds a direction of {n} rows: it must have {known}.")
+        expected = f"1, {len(own)} as {generator.name!r} has, or StyleGAN2's (18 for 1024 pixels, 2 less for each half)"
+        raise GanvasError(f"{path} holds a direction of {n} rows: it must have {expected}.")
     foreign = torch.tensor(list_row_resolutions(n))
     rows = []
     for resolution in own:
-        apart = (foreign.log2() - log2(resolution)).abs()
-        rows.append(direction[apart == apart.min()].mean(0))
+        distances = (foreign.log2() - log2(resolution)).abs()
+        rows.append(direction[distances == distances.min()].mean(0))
     return torch.stack(rows).to(generator.device)
 
 
-def _stacked(directions: list[Tensor], num_ws: int) -> tuple[tuple[int, ...], Tensor]:
-    """Which rows any direction moves, and all directions: (n, w_dim) where each moves these rows alike, else by rows."""
-    every = torch.stack(directions)
-    rows = tuple(every.ne(0).any(2).any(0).nonzero().flatten().tolist())
-    alike = all(torch.equal(every[:, row], every[:, rows[0]]) for row in rows)
-    return rows, every[:, rows[0]] if alike else every
+def _stack_directions(directions: list[Tensor], num_ws: int) -> tuple[tuple[int, ...], Tensor]:
+    """Return the rows that any direction moves, and the directions: (n, w_dim) if these rows move alike, else by rows."""
+    stacked = torch.stack(directions)
+    rows = tuple(stacked.ne(0).any(2).any(0).nonzero().flatten().tolist())
+    alike = all(torch.equal(stacked[:, row], stacked[:, rows[0]]) for row in rows)
+    return rows, stacked[:, rows[0]] if alike else stacked
 
 
-def _scale(
+def _scale_direction(
     name: str, direction: Tensor, rows: tuple[int, ...], w: W, data: LatentDataset | None, like: str | None
 ) -> DirectionScale:
-    """``direction`` as long as a change of 1, and what that is."""
+    """Scale ``direction`` to a change of 1, by the attribute ``like`` of ``data`` or in natural units."""
     mean = direction if direction.ndim == 1 else direction[list(rows)].mean(0)
     if mean.norm() < MIN_RESPONSE * direction.norm() / len(rows) ** 0.5:
-        raise GanvasError(f"The rows of {name!r} cancel each other out: there is nothing in W to read it by.")
+        raise GanvasError(
+            f"The rows of {name!r} cancel each other out, so nothing of it can be read in W: leave it out."
+        )
     unit = mean / mean.norm()
     along = w @ unit
     natural = direction * (along.std() / mean.norm())
     if data is None or like is None:
         weight = (unit / along.std())[:, None]
-        words = f"{name}: natural units, a change of 1 is one standard deviation of W along it"
-        return DirectionScale(natural, 1.0, 1.0, weight, -(w.mean(0) @ weight), _line(data), "value", words)
+        description = f"{name}: natural units, a change of 1 is one standard deviation of W along it"
+        return DirectionScale(
+            natural, 1.0, 1.0, weight, -(w.mean(0) @ weight), _identity_gaussianize(data), "value", description
+        )
     k = data.attributes.index(like)
     moved = float(unit @ data.probe.weight[:, k].to(unit)) * float(along.std())
     turned = moved < 0 and name == like
     sign = -1.0 if moved < 0 else 1.0
     gain = float(response_gains(torch.tensor(abs(moved))))
-    words = f"{name}: a change of 1 moves {like} {'down' if moved < 0 and not turned else 'up'} by " + (
+    description = f"{name}: a change of 1 moves {like} {'down' if moved < 0 and not turned else 'up'} by " + (
         "1" if abs(gain * moved * sign - 1) < 0.01 else f"{abs(gain * moved):.2f} (it hardly responds)"
     )
-    words += "; it was turned around" if turned else ""
+    description += "; it was turned around" if turned else ""
     normal, probe, kind = data.gaussianize.select([k]), data.probe.select([k]), data.kinds[k]
     if sign < 0 and not turned:
         normal, probe = Gaussianize(-normal.scores.flip(0), -normal.normals.flip(0)), Probe(-probe.weight, -probe.bias)
         kind = kind if kind == "probability" else "value"
     scaled = natural * gain * (sign if turned else 1.0)
-    return DirectionScale(scaled, moved, gain, probe.weight, probe.bias, normal, kind, words)
+    return DirectionScale(scaled, moved, gain, probe.weight, probe.bias, normal, kind, description)
 
 
-def _line(data: LatentDataset | None) -> Gaussianize:
-    """For scores that are readings already, with as many knots as the data's."""
+def _identity_gaussianize(data: LatentDataset | None) -> Gaussianize:
+    """Make the identity, for scores that are readings already, with as many knots as the data's."""
     knots = 2 if data is None else len(data.gaussianize.scores)
     line = torch.linspace(-10, 10, knots, dtype=torch.float64)[:, None]
     return Gaussianize(line, line)
 
 
-def _about(
+def _build_metadata(
     generator: Generator,
     data: LatentDataset | None,
     files: Mapping[str, str | Path],
-    read: Mapping[str, Tensor],
+    directions: Mapping[str, Tensor],
     like: Mapping[str, str],
-    found: list[DirectionScale],
+    scales: list[DirectionScale],
 ) -> EditorMetadata:
-    def joined(parts: list[Tensor]) -> Tensor:
+    def concatenate(parts: list[Tensor]) -> Tensor:
         return torch.cat([part.cpu() for part in parts], -1)
 
     origins = {
         name: {
             "file": Path(path).name,
             "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
-            "shape": list(read[name].shape),
+            "shape": list(directions[name].shape),
         }
         for name, path in files.items()
     }
     report = {
-        "units": [s.words for s in found],
-        "moved": {name: round(s.moved, 4) for name, s in zip(files, found, strict=True)},
-        "gain": {name: round(s.gain, 4) for name, s in zip(files, found, strict=True)},
+        "units": [s.description for s in scales],
+        "moved": {name: round(s.moved, 4) for name, s in zip(files, scales, strict=True)},
+        "gain": {name: round(s.gain, 4) for name, s in zip(files, scales, strict=True)},
     }
     return EditorMetadata(
         IMPORTED,
         tuple(files),
-        tuple(s.kind for s in found),
+        tuple(s.kind for s in scales),
         generator.fingerprint,
         generator.name,
         data.scorer if data is not None else "none:none",
-        "w" if found[0].direction.ndim == 1 else "w+",
-        Gaussianize(joined([s.normal.scores for s in found]), joined([s.normal.normals for s in found])),
-        Probe(joined([s.weight for s in found]).float(), joined([s.bias for s in found]).float()),
+        "w" if scales[0].direction.ndim == 1 else "w+",
+        Gaussianize(concatenate([s.normal.scores for s in scales]), concatenate([s.normal.normals for s in scales])),
+        Probe(concatenate([s.weight for s in scales]).float(), concatenate([s.bias for s in scales]).float()),
         {"files": origins, "like": dict(like)},
         report,
     )

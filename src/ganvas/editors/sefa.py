@@ -2,8 +2,8 @@
 
 Shen and Zhou, *Closed-Form Factorization of Latent Semantics in GANs*, CVPR 2021, https://arxiv.org/abs/2007.06600. A
 layer makes a style of a code by an affine map with weight A; the unit vectors n that maximise |A n|² are the eigenvectors of
-AᵀA with the largest eigenvalues. The weights of the chosen layers are stacked. No sample and no label is needed; labels only
-name the eigenvectors, where people did in the paper.
+AᵀA with the largest eigenvalues. The weights of the chosen layers are stacked. The method needs no samples and no labels;
+here labels name the eigenvectors, which people did in the paper.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 
 NEEDS = "the style weights; labels name its directions and set their scale"
-"""What it learns from."""
+"""What the method learns from."""
 
 from_tensors = LinearEditor.from_tensors
 
@@ -31,9 +31,9 @@ def fit(
     layers: Layers | None = None,
     attributes: tuple[str, ...] | list[str] | None = None,
 ) -> Editor:
-    """An attribute's direction is one of the first ``eigenvectors`` (at most), turned so that it moves the attribute up.
+    """Fit an editor whose directions are among the first ``eigenvectors`` (at most), with the sign that raises the attribute.
 
-    ``layers``: whose weights are factorised, and the rows that edits move, like "0-3" or "4-32px"
+    ``layers``: those whose weights are factorised, and the rows that edits move, like "0-3" or "4-32px"
     (``editors.masked.parse_rows``); None: all. ``attributes``: only these, in this order.
     Raises GanvasError for a generator without style weights, fewer than 1 eigenvector, and layers that don't exist.
     """
@@ -46,7 +46,7 @@ def fit(
     rows = range(len(weights)) if layers is None else parse_rows(layers, generator)
     stacked = torch.cat([weights[row] for row in rows]).double()
     values, axes = torch.linalg.eigh(stacked.T @ stacked)
-    rank = int((values > 1e-9 * values[-1]).sum())  # beyond it a direction changes no style at all
+    rank = int((values > 1e-9 * values[-1]).sum())  # directions beyond it change no style
     axes = axes.flip(1).T[: min(eigenvectors, rank)]
-    signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # else the solver's whim
+    signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # the solver's signs are arbitrary
     return name_directions("sefa", data, generator, (axes * signs).float(), {"eigenvectors": len(axes)}, layers)

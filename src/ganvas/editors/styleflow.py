@@ -2,44 +2,45 @@
 
 Rameen Abdal, Peihao Zhu, Niloy J. Mitra and Peter Wonka, *StyleFlow: Attribute-conditioned Exploration of StyleGAN-Generated
 Images using Conditional Continuous Normalizing Flows*, ACM Transactions on Graphics 2021, https://arxiv.org/abs/2008.02401.
-A code and its attributes a become normal numbers, whatever a is. To edit, the code is taken there under the attributes that
-it has, and back under those that are wanted; the last term is w itself but for the solver's error, which so is carried:
+Given its attributes a, a code is mapped to normal numbers, independent of a. To edit, the code is mapped under the attributes
+that it has, and back under the requested ones; the last term is w itself except for the solver's error, which so cancels:
 
     w' = w + Φ⁻¹(Φ(w; a); a + Δ) - Φ⁻¹(Φ(w; a); a)
 
-Φ has two parts. First the codes' regression on a is taken off, and what is left is whitened (affine, in closed form; it
-takes the place of the paper's moving batch norm). Then dx/dt = v(x, t, a) from x(0) to x(1), with v zuko's network beside the
-velocity that leaves normal numbers normal, so that it learns only what isn't normal. A fixed number of Runge-Kutta steps
-solves it: a code's edit doesn't depend on its batch. ``teach`` says how v is learned. "matching" regresses it on the straight
-way from code to normal number (flow matching, Lipman et al. 2023, https://arxiv.org/abs/2210.02747), which needs no solver;
-"likelihood" maximises the likelihood of codes, as the paper does (zuko's solver, Hutchinson's trace), at a far dearer step.
+Φ has two parts. First the codes' regression on a is subtracted, and the residual is whitened (affine, in closed form; in
+place of the paper's moving batch norm). Then dx/dt = v(x, t, a) from x(0) to x(1), with v the sum of zuko's network and the
+velocity that leaves normal numbers normal, so that the network learns only the deviation from normal. It is solved by a
+fixed number of Runge-Kutta steps, so that a code's edit doesn't depend on its batch. ``teach``: how v is trained.
+"matching" regresses it on the straight line from code to normal number (flow matching, Lipman et al. 2023,
+https://arxiv.org/abs/2210.02747), which needs no solver; "likelihood" maximises the likelihood of codes, as the paper does
+(zuko's solver, Hutchinson's trace), with far slower steps.
 
-a is what a classifier reads, as in the paper, whose classifier sees the picture; here it is the latent classifier, so that
-an edit renders nothing. As w tells these readings exactly, the flow learns from readings with noise (NOISE) added.
+a is the prediction of a classifier, as in the paper, whose classifier takes the picture; here it is the latent classifier,
+so that an edit needs no rendering. Since these readings are a function of w, noise (``READING_NOISE``) is added to them in
+training.
 
-Forty attributes have far fewer independent directions, and no face lies where one changes and 39 stay: what the paper does
-for 17 goes out of W here. So Δ moves the others along, softly: of all changes with Δ_k = 1 it is the one that minimises
+Forty attributes have far fewer independent directions, and no face has one of them changed and 39 not: what the paper does
+for 17 leaves W here. So Δ changes the others, too: of all changes with Δ_k = 1 it is the one that minimises
 ``Δᵀ Cov(a)⁻¹ Δ + hold·Σ_{i≠k} Δ_i²``. A large ``hold`` is the paper's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._fit import FitConfig, FitProgress, check_integer, check_number, draw_rows, minimize, parse_config
+from ganvas.editors._fit import FitConfig, check_integer, check_number, draw_rows, minimize, parse_config
 from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
 from ganvas.editors._latent_editor import (
     Components,
     LatentEditor,
     WhitenedSpace,
     calibrate_gains,
-    config_to_json,
     fit_report,
     make_empty_frame,
     prepare_fit,
@@ -49,26 +50,30 @@ from ganvas.editors._latent_editor import (
 from ganvas.editors.base import EditorMetadata, editor_metadata
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
+from ganvas.progress import Progress
 from ganvas.types import Scores
 
 NEEDS = "labels"
-"""What it learns from."""
+"""What the method learns from."""
 
-CLASSIFIER_STEPS = ("matching", "likelihood")
+OBJECTIVES = ("matching", "likelihood")
 TOLERANCE = 1e-2
-"""Of zuko's adaptive solver, in learning by likelihood."""
-NOISE = 0.3
-"""Its deviation, in standard deviations of an attribute."""
+"""The tolerance of zuko's adaptive solver, in training by likelihood."""
+READING_NOISE = 0.3
+"""The standard deviation of the noise added to readings in training, in those of an attribute."""
 FREQUENCIES = 3
-"""Of the time, as cosines and sines, that v sees."""
-CALIBRATED_ON = 64
-"""Held-out codes that gains are measured on: an edit costs more here."""
+"""The number of frequencies of the time, as cosines and sines, in the input of v."""
+CALIBRATION_CODES = 64
+"""The number of held-out codes on which gains are measured: fewer than usual, since edits are slow."""
 
 
 @dataclass(frozen=True)
 class StyleFlowConfig(FitConfig):
-    """``depth``: hidden layers of v; ``solver``: Runge-Kutta steps each way; ``teach``: how v learns, one of
-    ``CLASSIFIER_STEPS``; ``hold``: see above."""
+    """Options of ``styleflow.fit``.
+
+    ``depth``: hidden layers of v; ``solver``: Runge-Kutta steps in each direction; ``teach``: how v is trained, one of
+    ``OBJECTIVES``; ``hold``: see the module.
+    """
 
     depth: int = 3
     steps: int = 1500
@@ -82,12 +87,12 @@ class StyleFlowConfig(FitConfig):
         check_integer("depth", self.depth, 1, 64)
         check_integer("solver", self.solver, 1, 1000)
         check_number("hold", self.hold)
-        if self.teach not in CLASSIFIER_STEPS:
-            raise unknown("teach", self.teach, CLASSIFIER_STEPS)
+        if self.teach not in OBJECTIVES:
+            raise unknown("teach", self.teach, OBJECTIVES)
 
 
 class Velocity(nn.Module):
-    """v(x, t, a): what keeps normal numbers normal on straight ways, and a network, at first nothing, for the rest."""
+    """v(x, t, a): the velocity that keeps normal numbers normal on straight lines, plus a network that is 0 at first."""
 
     def __init__(self, components: int, attributes: int, width: int, depth: int) -> None:
         super().__init__()
@@ -103,14 +108,14 @@ class Velocity(nn.Module):
         nn.init.zeros_(bias)
 
     def forward(self, t: Tensor, x: Tensor, a: Tensor) -> Tensor:
-        """(n, components), at times (n,) or one for all."""
+        """Return the velocity (n, components), at times (n,) or one for all."""
         phases = torch.pi * torch.arange(1, FREQUENCIES + 1).to(x) * t.expand(len(x))[:, None]
-        kept = ((2 * t - 1) / (t.square() + (1 - t).square())).expand(len(x))[:, None] * x
-        return kept + self.network(torch.cat((x, a, phases.cos(), phases.sin()), 1))
+        linear = ((2 * t - 1) / (t.square() + (1 - t).square())).expand(len(x))[:, None] * x
+        return linear + self.network(torch.cat((x, a, phases.cos(), phases.sin()), 1))
 
 
 class AffineFlow(nn.Module):
-    """The first part of Φ: x is ``a @ weight + bias`` and what is left, which ``whitening`` makes normal; (n, components)."""
+    """The first part of Φ: x minus ``a @ weight + bias``, multiplied by ``whitening``; ``colouring`` is its inverse."""
 
     def __init__(self, weight: Tensor, bias: Tensor, whitening: Tensor, colouring: Tensor) -> None:
         super().__init__()
@@ -118,32 +123,33 @@ class AffineFlow(nn.Module):
         self.whitening, self.colouring = nn.Buffer(whitening), nn.Buffer(colouring)
 
     def forward(self, x: Tensor, a: Tensor) -> Tensor:
-        """What is left of x, white."""
+        """Return the whitened residual of x, (n, components)."""
         return (x - a @ self.weight - self.bias) @ self.whitening
 
 
 @final
 class StyleFlow(LatentEditor):
-    """``affine`` and ``velocity``: Φ; ``classifier`` reads the attributes that a code has.
+    """A fitted StyleFlow editor.
 
-    ``along`` (attributes, attributes): the Δ of a change of each.
+    ``affine`` and ``velocity``: Φ; ``classifier`` reads the attributes that a code has; ``along`` (attributes, attributes):
+    the Δ of a change of 1 of each.
     """
 
     def __init__(
         self,
-        about: EditorMetadata,
+        metadata: EditorMetadata,
         frame: WhitenedSpace,
         affine: AffineFlow,
         velocity: Velocity,
         classifier: LatentClassifier,
         solver: int,
     ) -> None:
-        super().__init__(about, frame)
+        super().__init__(metadata, frame)
         self.affine, self.velocity, self.classifier, self.solver = affine, velocity, classifier, solver
-        self.along = nn.Buffer(torch.eye(len(about.attributes)))
+        self.along = nn.Buffer(torch.eye(len(metadata.attributes)))
 
     def move(self, x: Components, changes: Scores) -> Components:
-        """Φ⁻¹(Φ(x; a); a + Δ) - Φ⁻¹(Φ(x; a); a)."""
+        """Return Φ⁻¹(Φ(x; a); a + Δ) - Φ⁻¹(Φ(x; a); a)."""
         a, delta = self.classifier(x), changes @ self.along
         normal = integrate(self.velocity, self.affine(x, a), a, self.solver, forwards=True)
         twice = torch.cat((normal, normal))
@@ -153,7 +159,7 @@ class StyleFlow(LatentEditor):
 
 
 def integrate(velocity: nn.Module, x: Components, a: Scores, steps: int, forwards: bool) -> Components:
-    """x(1) of x(0), or the other way: Runge and Kutta's fourth-order method, in equal steps."""
+    """Integrate from x(0) to x(1), or backwards, by the classical fourth-order Runge-Kutta method, in equal steps."""
     step = (1 if forwards else -1) / steps
     time = 0.0 if forwards else 1.0
 
@@ -175,52 +181,53 @@ def fit(
     generator: Generator,
     *,
     attributes: tuple[str, ...] | list[str] | None = None,
-    watch: FitProgress = lambda step, steps: None,
+    progress: Progress = lambda step, steps: None,
     **options: Any,
 ) -> StyleFlow:
-    """Learn the flow of labelled codes; ``options`` are the fields of ``StyleFlowConfig``.
+    """Fit the flow on labelled codes; ``options`` are the fields of ``StyleFlowConfig``.
 
-    ``attributes``: only these, in this order. ``watch`` hears of each step of the flow. What was measured on held-out codes
-    is the editor's ``fit_report``.
+    ``attributes``: only these, in this order. ``progress`` is called after each step of the flow. Measurements on held-out
+    codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
     settings = parse_config(StyleFlowConfig, options)
     data = data if attributes is None else data.select(tuple(attributes))
-    ground, settings = prepare_fit(data, generator, settings)
+    fit_data, settings = prepare_fit(data, generator, settings)
     classifier = fit_latent_classifier(
-        ClassifierData(ground.x, ground.a), settings.width, settings.knowledge, settings.seed
+        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
     )
     random = torch.Generator().manual_seed(settings.seed)
-    readings = classifier(ground.x)
-    a = readings + NOISE * torch.randn(readings.shape, generator=random).to(readings)
-    affine, known = _affine(ground.x, a), editor_metadata("styleflow", data, generator, config_to_json(settings), {})
+    readings = classifier(fit_data.x)
+    a = readings + READING_NOISE * torch.randn(readings.shape, generator=random).to(readings)
+    affine = _fit_affine(fit_data.x, a)
+    metadata = editor_metadata("styleflow", data, generator, asdict(settings), {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         velocity = Velocity(settings.components, len(data.attributes), settings.width, settings.depth)
-        learn_velocity(velocity.to(a.device), affine(ground.x, a), a, settings, watch)
-    editor = StyleFlow(known, ground.frame, affine, velocity, classifier, settings.solver).to(a.device)
+        learn_velocity(velocity.to(a.device), affine(fit_data.x, a), a, settings, progress)
+    editor = StyleFlow(metadata, fit_data.frame, affine, velocity, classifier, settings.solver).to(a.device)
     editor.along.copy_(cheapest_changes(a, settings.hold))
-    calibrate_gains(editor, ground, CALIBRATED_ON)
-    editor.report = fit_report(editor, ground, classifier, CALIBRATED_ON)
+    calibrate_gains(editor, fit_data, CALIBRATION_CODES)
+    editor.report = fit_report(editor, fit_data, classifier, CALIBRATION_CODES)
     return editor
 
 
-def from_tensors(tensors: Mapping[str, Tensor], about: EditorMetadata) -> StyleFlow:
-    """The editor of a file. Raises GanvasError where tensors and options don't belong together."""
+def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> StyleFlow:
+    """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
 
-    def unfilled(about: EditorMetadata) -> StyleFlow:
-        settings, k = read_config(StyleFlowConfig, about), len(about.attributes)
+    def build_empty(metadata: EditorMetadata) -> StyleFlow:
+        settings, k = read_config(StyleFlowConfig, metadata), len(metadata.attributes)
         c = settings.components
         affine = AffineFlow(torch.empty(k, c), torch.empty(c), torch.empty(c, c), torch.empty(c, c))
         velocity = Velocity(c, k, settings.width, settings.depth)
         classifier = LatentClassifier(c, k, settings.width)
-        return StyleFlow(about, make_empty_frame(about, settings), affine, velocity, classifier, settings.solver)
+        return StyleFlow(metadata, make_empty_frame(metadata, settings), affine, velocity, classifier, settings.solver)
 
-    return restore_editor(unfilled, tensors, about)
+    return restore_editor(build_empty, tensors, metadata)
 
 
-def _affine(x: Tensor, a: Scores) -> AffineFlow:
-    """The regression of coordinates on attributes, and what makes the rest white."""
+def _fit_affine(x: Tensor, a: Scores) -> AffineFlow:
+    """Fit the regression of coordinates on attributes, and the whitening of its residual."""
     centre, mean = a.mean(0), x.mean(0)
     gram, shared = ((a - centre).T @ part for part in (a - centre, x - mean))
     weight = torch.linalg.solve(gram.double(), shared.double()).to(x)
@@ -232,15 +239,15 @@ def _affine(x: Tensor, a: Scores) -> AffineFlow:
 
 
 def cheapest_changes(a: Scores, hold: float) -> Tensor:
-    """The cheapest changes of all attributes in which one changes by 1, (attributes, attributes): one a row."""
+    """Solve for the cheapest changes of all attributes in which one changes by 1, (attributes, attributes): one per row."""
     centred = (a - a.mean(0)).double()
     inverse = torch.linalg.inv(centred.T @ centred / len(a))
-    found = torch.linalg.inv(inverse + hold * torch.eye(len(inverse)).to(inverse))
-    return (found / found.diagonal()[:, None]).to(a)
+    changes = torch.linalg.inv(inverse + hold * torch.eye(len(inverse)).to(inverse))
+    return (changes / changes.diagonal()[:, None]).to(a)
 
 
-def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlowConfig, watch: FitProgress) -> None:
-    """Learn v on white codes. The global random state, which zuko draws from, is the caller's to keep."""
+def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlowConfig, progress: Progress) -> None:
+    """Train v on whitened codes. It uses the global random state, which zuko draws from: the caller restores it."""
     random = torch.Generator().manual_seed(settings.seed)
 
     def matching(step: int) -> Tensor:
@@ -261,5 +268,5 @@ def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlow
         return (normal.square().sum(1) / 2 - volume).mean() / x.shape[1]
 
     loss = matching if settings.teach == "matching" else likelihood
-    minimize(velocity.parameters(), loss, settings.steps, settings.rate, watch=watch)
+    minimize(velocity.parameters(), loss, settings.steps, settings.rate, progress=progress)
     velocity.eval().requires_grad_(False)
