@@ -51,8 +51,8 @@ def test_faces_are_fresh_negatives_in_order_of_their_seeds():
 
 def test_downwards_goals_start_above_and_end_below():
     goal = EditGoal("Bright", up=False)
-    assert goal.lacking(torch.tensor([0.4, 0.6])).tolist() == [False, True]
-    assert goal.target(0.9) == pytest.approx(0.1)
+    assert goal.mask_lacking(torch.tensor([0.4, 0.6])).tolist() == [False, True]
+    assert goal.get_target(0.9) == pytest.approx(0.1)
 
 
 def test_goes_on_where_it_was_cut(tmp_path):

@@ -13,7 +13,7 @@ from ganvas.control import conditions, sampling
 from ganvas.control.search import ScoredView
 from ganvas.editors.compact import CompactEditor
 from ganvas.evaluation.success import ATTRIBUTES, FULL_PROTOCOL, SuccessProtocol, check_protocol
-from ganvas.evaluation.trials import THRESHOLD, FacePool, grow_pool
+from ganvas.evaluation.trials import PRESENCE_THRESHOLD, FacePool, grow_pool
 from ganvas.generators.base import Generator, sample
 from ganvas.io.files import write_json, write_text
 from ganvas.progress import show_advance
@@ -21,7 +21,7 @@ from ganvas.recipe.files import check_output
 from ganvas.scorers.base import Scorer
 from ganvas.types import W
 
-UNCONDITIONAL = 4096
+UNCONDITIONAL_CODES = 4096
 """Codes that the spread is compared with; they are not rendered."""
 
 
@@ -44,7 +44,7 @@ class ConditionalResult:
     spread_beyond: float | None
 
 
-def conditional_success(
+def measure_conditional_success(
     generator: Generator,
     scorer: Scorer,
     editor: CompactEditor,
@@ -61,11 +61,11 @@ def conditional_success(
     empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
     with show_advance("Scoring fresh faces") as watch:
         fresh = grow_pool(replace(view, watch=watch), [], protocol.n, empty, pool)
-    free = sample(generator, UNCONDITIONAL, protocol.psi, protocol.seed)[:, 0]
+    free = sample(generator, UNCONDITIONAL_CODES, protocol.psi, protocol.seed)[:, 0]
     conditions = []
     for attribute in attributes:
         for present in (True, False):
-            with show_advance(f"{attribute} {'>' if present else '<'} {THRESHOLD}", protocol.n) as watch:
+            with show_advance(f"{attribute} {'>' if present else '<'} {PRESENCE_THRESHOLD}", protocol.n) as watch:
                 watching = replace(view, watch=watch)
                 conditions.append(_try(watching, editor, attribute, present, protocol, fresh, free))
     return conditions
@@ -80,7 +80,7 @@ def _try(
     fresh: FacePool,
     free: W,
 ) -> ConditionalResult:
-    low, high = (THRESHOLD, None) if present else (None, THRESHOLD)
+    low, high = (PRESENCE_THRESHOLD, None) if present else (None, PRESENCE_THRESHOLD)
     where = conditions.condition_ranges([conditions.Condition(attribute, low, high, probability=True)], editor)
     ws = sampling.sample_where(view.generator, editor, where, protocol.n, protocol.seed, psi=protocol.psi)
     column = view.scorer.column(attribute)
@@ -92,7 +92,9 @@ def _try(
 
 def _share(logits: Tensor, present: bool) -> float:
     probabilities = torch.sigmoid(logits)
-    return float(((probabilities > THRESHOLD) if present else (probabilities < THRESHOLD)).double().mean())
+    return float(
+        ((probabilities > PRESENCE_THRESHOLD) if present else (probabilities < PRESENCE_THRESHOLD)).double().mean()
+    )
 
 
 @torch.no_grad()
@@ -117,13 +119,13 @@ def run_conditional(
     attributes: Sequence[str] = ATTRIBUTES,
     protocol: SuccessProtocol = FULL_PROTOCOL,
 ) -> list[ConditionalResult]:
-    """``conditional_success``, written to ``out``/conditional.json and conditional.md; fresh faces are kept.
+    """``measure_conditional_success``, written to ``out``/conditional.json and conditional.md; fresh faces are kept.
 
     Raises GanvasError as that, and where ``out`` can't be written.
     """
     out = Path(out)
     check_output(out / "conditional.json", (".json",))
-    conditions = conditional_success(generator, scorer, editor, attributes, protocol, out / "pool.safetensors")
+    conditions = measure_conditional_success(generator, scorer, editor, attributes, protocol, out / "pool.safetensors")
     write_json(out / "conditional.json", [asdict(condition) for condition in conditions])
     write_text(out / "conditional.md", markdown(conditions))
     return conditions
@@ -142,7 +144,7 @@ def markdown(conditions: Sequence[ConditionalResult]) -> str:
         sign = ">" if c.present else "<"
         spreads = [f"{s:.2f}" if s is not None else "-" for s in (c.spread_free, c.spread_others, c.spread_beyond)]
         cells = (
-            f"p({c.attribute}) {sign} {THRESHOLD}",
+            f"p({c.attribute}) {sign} {PRESENCE_THRESHOLD}",
             f"{c.met:.3f}",
             f"{c.base_rate:.3f}",
             *spreads,

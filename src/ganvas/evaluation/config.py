@@ -14,7 +14,7 @@ from ganvas.seeds import BENCH_SEED
 class EvaluationConfig:
     """Faces an attribute for each protocol, all drawn from ``seed`` upwards at ``psi``; 0 leaves a protocol out.
 
-    The defaults are the full report, which stays within 35,000 pictures with the methods of ``methods.TABLE``.
+    The defaults are the full report, which stays within 35,000 pictures with the methods of ``methods.METHOD_TABLE``.
     """
 
     first: int = 256
@@ -68,25 +68,25 @@ class EvaluationConfig:
         if not math.isfinite(self.psi):
             raise GanvasError(f"psi must be a finite number, not {self.psi}.")
 
-    def faces(self, group: str) -> tuple[int, int]:
+    def count_faces(self, group: str) -> tuple[int, int]:
         """Faces an attribute, for a method of ``group``: in the paper's protocol, and at equal changes."""
         pairs = {"first": (self.first, min(self.matched, self.first)), "ablation": (0, self.ablations)}
         return pairs.get(group, (self.rest, min(self.matched_rest, self.rest)))
 
-    def shared(self, share: float) -> EvaluationConfig:
-        """The same with a share of the faces, the first ones, and no fewer of any than ``MINIMUM``; the pictures of
+    def scale(self, share: float) -> EvaluationConfig:
+        """The same with a share of the faces, the first ones, and no fewer of any than ``MINIMUM_SIZES``; the pictures of
         a smaller share are known to a larger one that goes on in its folder.
 
         Raises GanvasError for a share that isn't above 0 and at most 1.
         """
         if not 0 < share <= 1:
             raise GanvasError(f"A share of the faces is above 0 and at most 1, not {share}.")
-        sizes = {name: getattr(self, name) for name in MINIMUM}
-        scaled = {name: min(n, max(MINIMUM[name], math.ceil(share * n))) for name, n in sizes.items()}
+        sizes = {name: getattr(self, name) for name in MINIMUM_SIZES}
+        scaled = {name: min(n, max(MINIMUM_SIZES[name], math.ceil(share * n))) for name, n in sizes.items()}
         return replace(self, **scaled, share=share)
 
 
-MINIMUM = {
+MINIMUM_SIZES = {
     "first": 16,
     "rest": 8,
     "ablations": 4,

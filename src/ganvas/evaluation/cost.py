@@ -31,7 +31,7 @@ class RenderCost:
 
     parts: dict[str, int]
     seconds: float
-    known: int
+    rendered: int
     """Pictures that an earlier run rendered."""
 
     @property
@@ -39,12 +39,12 @@ class RenderCost:
         """All parts'."""
         return sum(self.parts.values())
 
-    def lines(self) -> list[str]:
+    def format_lines(self) -> list[str]:
         """What is told before work begins."""
         parts = ", ".join(f"{count:,} {part}" for part, count in self.parts.items() if count)
-        left = max(self.pictures - self.known, 0)
-        known = f" {self.known:,} are there from before, maybe of other methods." if self.known else ""
-        minutes, more = left * self.seconds / 60, " or more" if self.known else ""
+        left = max(self.pictures - self.rendered, 0)
+        known = f" {self.rendered:,} are there from before, maybe of other methods." if self.rendered else ""
+        minutes, more = left * self.seconds / 60, " or more" if self.rendered else ""
         took = f"{minutes:.0f} minutes" if minutes >= 2 else f"{60 * minutes:.0f} seconds"
         return [
             f"About {self.pictures:,} pictures will be rendered: {parts}.{known}",
@@ -58,29 +58,32 @@ def estimate_cost(
     data: LatentDataset,
     entries: Sequence[MethodEntry],
     attributes: Sequence[str],
-    plan: EvaluationConfig,
+    config: EvaluationConfig,
     work: Path | None,
 ) -> RenderCost:
-    """Counted from the plan, with the means that were measured of pictures an edit; timed on a few faces of no use."""
+    """Counted from the config, with the means that were measured of pictures an edit; timed on a few faces of no use."""
     many, names = len(attributes), len(panel.own.attributes)
     first = [e for e in entries if e.group == "first"]
     shown = [e for e in entries if e.group != "ablation"]
-    faces = [plan.faces(e.group) for e in entries]
+    faces = [config.count_faces(e.group) for e in entries]
     climbed = sum(n for n, _ in faces) * many
     settled = (
-        sum(m * (len(plan.targets) * REFINE_PICTURES + (not n) * (SINGLE_PICTURES - REFINE_PICTURES)) for n, m in faces)
+        sum(
+            m * (len(config.targets) * REFINE_PICTURES + (not n) * (SINGLE_PICTURES - REFINE_PICTURES))
+            for n, m in faces
+        )
         * many
     )
-    wide = sum(e.everywhere for e in entries) * plan.everywhere * max(min(names, len(data.attributes)) - many, 0)
-    combined = (comb(many, 2) + comb(many, 3)) * plan.together * len(first)
+    wide = sum(e.everywhere for e in entries) * config.everywhere * max(min(names, len(data.attributes)) - many, 0)
+    combined = (comb(many, 2) + comb(many, 3)) * config.together * len(first)
     parts = {
-        "fresh faces": max(plan.pool, min(plan.pool_limit, 4 * plan.first)),
+        "fresh faces": max(config.pool, min(config.pool_limit, 4 * config.first)),
         "for the paper's protocol": round(SEARCH_PICTURES * climbed),
         "at equal changes": round(settled),
         "of other attributes": round(SINGLE_PICTURES * wide),
-        "of random moves": plan.floor * many * len(plan.targets),
+        "of random moves": config.floor * many * len(config.targets),
         "of several attributes at once": combined,
-        "for the sheets": many * plan.pictures * (1 + len(shown)) + 8 * many * (plan.pictures > 0),
+        "for the sheets": many * config.pictures * (1 + len(shown)) + 8 * many * (config.pictures > 0),
     }
     return RenderCost(parts, measure_seconds(generator, panel), count_rendered(work))
 

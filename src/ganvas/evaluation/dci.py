@@ -26,7 +26,7 @@ MIN_CODES = 100
 """Codes that regressions on tens of numbers need."""
 HELD_OUT_PARTS = 4
 """Every so many codes, one is left out for informativeness."""
-ALPHAS = 12
+ALPHA_COUNT = 12
 """Strengths of the lasso that cross-validation chooses from."""
 
 
@@ -39,7 +39,7 @@ class DCI:
     informativeness: Estimate
 
 
-def codes_of(editor: Editor, w: W) -> Tensor:
+def compute_codes(editor: Editor, w: W) -> Tensor:
     """An editor's codes, (n, codes): the compact code, or where a code stands along each unit direction.
 
     Raises GanvasError for an editor that has neither.
@@ -80,7 +80,7 @@ def measure_dci(codes: Tensor, factors: Tensor, draws: int, seed: int = 0) -> DC
     return DCI(*(Estimate(point[i], float(point[i] - half[i]), float(point[i] + half[i]), n) for i in range(3)))
 
 
-def scores_of_importance(importance: np.ndarray) -> tuple[float, float]:
+def score_importance(importance: np.ndarray) -> tuple[float, float]:
     """Disentanglement and completeness of R (codes, attributes); codes that matter to nothing don't count."""
     d, k = importance.shape
     total = importance.sum()
@@ -109,7 +109,7 @@ def _strengths(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     for column in y.T:
         centre = column[:cut].mean()
         target = column[:cut] - centre
-        alphas = np.abs(a.T @ target).max() / cut * np.geomspace(1, 1e-3, ALPHAS)
+        alphas = np.abs(a.T @ target).max() / cut * np.geomspace(1, 1e-3, ALPHA_COUNT)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             _, coefficients, _ = lasso_path(a, target, alphas=np.maximum(alphas, 1e-9))
@@ -139,7 +139,7 @@ def _once(
         wanted = (y_held[:, k] - y[:, k].mean()) / scale
         variance = max(wanted.var(), 1e-9)
         explained.append(1 - ((wanted - fitted.predict(x_held)) ** 2).mean() / variance)
-    return (*scores_of_importance(importance), float(np.mean(explained)))
+    return (*score_importance(importance), float(np.mean(explained)))
 
 
 def _scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,12 +11,19 @@ import torch
 from ganvas.evaluation.html_page import PageSection
 from ganvas.evaluation.papers import AGREEMENT
 from ganvas.evaluation.published_directions import AIMS
-from ganvas.evaluation.table_cells import MATCHED, Results, Row, format_matched, format_number, format_random_pairs
+from ganvas.evaluation.table_cells import (
+    JUDGE_MEASURES,
+    Results,
+    Row,
+    format_matched,
+    format_number,
+    format_random_pairs,
+)
 from ganvas.evaluation.tables import format_estimate
 from ganvas.stats import bootstrap_mean
 
 
-def further_sections(
+def build_further_sections(
     results: Results, timings: Results, pictures: Mapping[str, str], judges: Sequence[str]
 ) -> list[PageSection]:
     """All of them that there are results for."""
@@ -195,7 +202,7 @@ def _everywhere(results: Results, judges: Sequence[str]) -> list[PageSection]:
         return []
     titles = ["attribute", "method", "reached"]
     for judge in judges[:2]:
-        titles += [f"{what} ({judge})" for what in MATCHED]
+        titles += [f"{what} ({judge})" for what in JUDGE_MEASURES]
     titles += ["identity", "no face"]
     table = [titles, *rows, *format_random_pairs(results, titles)]
     return [PageSection("The other attributes, at the first change", "", table=table)]

@@ -12,7 +12,7 @@ from ganvas.evaluation.papers import IDENTITY, SUCCESS
 from ganvas.evaluation.summaries import mean_difference, measure_identity
 from ganvas.evaluation.table_cells import Results, Row, format_goal
 from ganvas.evaluation.tables import format_estimate
-from ganvas.evaluation.verdicts import ARRIVES
+from ganvas.evaluation.verdicts import MIN_ARRIVED_SHARE
 from ganvas.metrics import Trial, success
 from ganvas.stats import Estimate
 
@@ -89,7 +89,12 @@ def _best(
     for entry in entries:
         found = results["paper"].get(attribute, {}).get(entry.name)
         # An editor that hardly ever arrives has the identity of its easiest faces.
-        if entry.family == family and found and found[measure] is not None and found["success"].mean >= ARRIVES:
+        if (
+            entry.family == family
+            and found
+            and found[measure] is not None
+            and found["success"].mean >= MIN_ARRIVED_SHARE
+        ):
             means[entry.name] = found[measure].mean
     means = {name: mean for name, mean in means.items() if mean == mean}  # nan: nothing arrived
     if not means:
@@ -111,7 +116,7 @@ def _why(measure: str, trials: tuple[Trial, Trial], attribute: str, results: Res
     )
 
 
-def comparison_lines(rows: Sequence[Results]) -> list[str]:
+def format_comparisons(rows: Sequence[Results]) -> list[str]:
     """For people: on which rows ours is ahead, even or behind, beside what the paper found; why, where it is behind."""
     made = []
     for measure, papers in PAPERS.items():
@@ -143,7 +148,7 @@ def _grouped(verdicts: Mapping[str, str]) -> str:
     )
 
 
-def headline_table(results: Results) -> list[PageSection]:
+def build_headline_sections(results: Results) -> list[PageSection]:
     """The main table: both families' methods at the paper's protocol, with the paper's own numbers beside them."""
     names = [m["name"] for m in results["made"]["methods"] if m["family"] in FAMILIES]
     names = [name for name in names if any(name in rows for rows in results["paper"].values())]
@@ -165,7 +170,7 @@ def headline_table(results: Results) -> list[PageSection]:
     text = (
         "Brackets: 95 % bootstrap intervals over faces. The paper's numbers are of another generator and scorer, without a stated"
         " bound. Last: the best compact variant against the better InterfaceGAN, on the same faces; even where the interval"
-        f" of the difference holds 0.{chance} {' '.join(comparison_lines(results['verdicts']['paper']))}"
+        f" of the difference holds 0.{chance} {' '.join(format_comparisons(results['verdicts']['paper']))}"
     )
     titles = ("attribute", "measure", *names, "the paper's compact", "the paper's InterfaceGAN", "compact is")
     return [PageSection("The paper's protocol, beside the paper's numbers", text, table=[titles, *rows])]

@@ -13,59 +13,59 @@ from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
 from ganvas.evaluation.context import EvaluationContext
 from ganvas.evaluation.drift import mean_drift, target_change
-from ganvas.evaluation.method_trials import trial_of
-from ganvas.evaluation.success import edit_goal
-from ganvas.evaluation.summaries import faces_lost
+from ganvas.evaluation.method_trials import build_trial
+from ganvas.evaluation.success import make_goal
+from ganvas.evaluation.summaries import find_lost_faces
 from ganvas.metrics import identity_cosine
 from ganvas.stats import Estimate, bootstrap_mean
 from ganvas.types import WPlus
 
-CHANGE = 1.0
+JOINT_CHANGE = 1.0
 """Of each attribute, in the editor's own units."""
 
 
-def joint_changes(names: Sequence[str], change: float = CHANGE) -> dict[str, float]:
+def make_joint_changes(names: Sequence[str], change: float = JOINT_CHANGE) -> dict[str, float]:
     """The changes of several attributes, each in the direction in which it is tried."""
-    return {name: change if edit_goal(name).up else -change for name in names}
+    return {name: change if make_goal(name).up else -change for name in names}
 
 
 @torch.no_grad()
 def measure_joint_edits(
-    stage: EvaluationContext, editor: Editor, attributes: Sequence[str], scope: str, n: int
+    context: EvaluationContext, editor: Editor, attributes: Sequence[str], scope: str, n: int
 ) -> dict[str, dict[str, Any]]:
     """Every two and every three of ``success`` in one edit, on the first ``n`` faces of the pool, as pictures.
 
-    "achieved": the mean change of the edited attributes as the own scorer sees it, where ``CHANGE`` was asked of each;
+    "achieved": the mean change of the edited attributes as the own scorer sees it, where ``JOINT_CHANGE`` was asked of each;
     "least": of the one that changed least; drift of all others by every judge; identity.
     Raises GanvasError where the editor has fewer than two of them.
     """
     names = [name for name in attributes if name in editor.attributes]
     if len(names) < 2:
         raise GanvasError(f"It has {len(names)} of the attributes {', '.join(attributes)}: two are needed.")
-    ws, rows = stage.codes(torch.arange(min(n, len(stage.pool.scores))))
-    view, found = stage.view(scope, "together"), {}
+    ws, rows = context.make_codes(torch.arange(min(n, len(context.pool.scores))))
+    view, found = context.make_view(scope, "together"), {}
     for size in (2, 3):
         for edited in combinations(names, size):
-            moved = editor.edit(ws, joint_changes(edited))
+            moved = editor.edit(ws, make_joint_changes(edited))
             after = view(moved).cpu()
-            found[" + ".join(edited)] = _judged(stage, edited, (ws, moved), (rows, after))
+            found[" + ".join(edited)] = _judged(context, edited, (ws, moved), (rows, after))
     return found
 
 
 def _judged(
-    stage: EvaluationContext, edited: Sequence[str], codes: tuple[WPlus, WPlus], rows: tuple[Tensor, Tensor]
+    context: EvaluationContext, edited: Sequence[str], codes: tuple[WPlus, WPlus], rows: tuple[Tensor, Tensor]
 ) -> dict[str, Any]:
     before, after = rows
-    signs = [1.0 if edit_goal(name).up else -1.0 for name in edited]
-    own = stage.rulers[0]
+    signs = [1.0 if make_goal(name).up else -1.0 for name in edited]
+    own = context.scales[0]
     changes = torch.stack([target_change(own, before, after, a) * s for a, s in zip(edited, signs, strict=True)], 1)
-    seen = trial_of(stage, edited[0], codes, rows)
+    seen = build_trial(context, edited[0], codes, rows)
     return {
         "achieved": bootstrap_mean(changes.mean(1)),
         "least": bootstrap_mean(changes.amin(1)),
-        "drift": {ruler.name: bootstrap_mean(mean_drift(ruler, before, after, edited)) for ruler in stage.rulers},
-        "identity": bootstrap_mean(identity_cosine(seen)) if stage.panel.face is not None else None,
-        "no_face": int(faces_lost(seen).sum()) if stage.panel.face is not None else None,
+        "drift": {scale.name: bootstrap_mean(mean_drift(scale, before, after, edited)) for scale in context.scales},
+        "identity": bootstrap_mean(identity_cosine(seen)) if context.panel.face is not None else None,
+        "no_face": int(find_lost_faces(seen).sum()) if context.panel.face is not None else None,
     }
 
 
@@ -83,9 +83,10 @@ def measure_order_and_undo(editor: Editor, ws: WPlus, attributes: Sequence[str])
     order, at_once, undo = [], [], []
     for a, b in combinations(names, 2):
         first, second = (
-            editor.edit(editor.edit(ws, joint_changes(x)), joint_changes(y)) for x, y in (((a,), (b,)), ((b,), (a,)))
+            editor.edit(editor.edit(ws, make_joint_changes(x)), make_joint_changes(y))
+            for x, y in (((a,), (b,)), ((b,), (a,)))
         )
-        both = editor.edit(ws, joint_changes((a, b)))
+        both = editor.edit(ws, make_joint_changes((a, b)))
         order.append(_apart(first, second) / _apart(first, ws).clamp(min=1e-9))
         at_once.append(_apart(first, both) / _apart(both, ws).clamp(min=1e-9))
     for name in names:
@@ -96,8 +97,8 @@ def measure_order_and_undo(editor: Editor, ws: WPlus, attributes: Sequence[str])
 
 
 def _left(editor: Editor, ws: WPlus, names: Sequence[str]) -> Tensor:
-    there = editor.edit(ws, joint_changes(names, 2 * CHANGE))
-    back = editor.edit(there, joint_changes(names, -2 * CHANGE))
+    there = editor.edit(ws, make_joint_changes(names, 2 * JOINT_CHANGE))
+    back = editor.edit(there, make_joint_changes(names, -2 * JOINT_CHANGE))
     return _apart(back, ws) / _apart(there, ws).clamp(min=1e-9)
 
 

@@ -59,8 +59,8 @@ class JudgePanel(Scorer):
         self.attributes = (*own.attributes, *titles, *(f"face:{i}" for i in range(self.width)))
         kinds = [kind for judge in judges for kind in judge.kinds]
         self.kinds = (*own.kinds, *kinds, *("value",) * self.width)
-        told = [scorer.fingerprint for scorer in (own, *judges)] + ([faces.fingerprint] if faces else [])
-        self.fingerprint = hashlib.sha256(" ".join(told).encode()).hexdigest()
+        fingerprints = [scorer.fingerprint for scorer in (own, *judges)] + ([faces.fingerprint] if faces else [])
+        self.fingerprint = hashlib.sha256(" ".join(fingerprints).encode()).hexdigest()
 
     def forward(self, images: Images) -> Scores:
         """Everything that anybody reads off pictures, (n, columns)."""
@@ -69,11 +69,11 @@ class JudgePanel(Scorer):
             parts.append(self.face.embed(images))
         return torch.cat([part.to(parts[0]).nan_to_num(nan=0.0) for part in parts], 1)
 
-    def scores(self, rows: Tensor) -> Tensor:
+    def split_scores(self, rows: Tensor) -> Tensor:
         """The columns that scorers gave."""
         return rows[:, : rows.shape[1] - self.width]
 
-    def faces(self, rows: Tensor) -> Tensor | None:
+    def split_faces(self, rows: Tensor) -> Tensor | None:
         """The embeddings, nan where no face was found; None where nobody looked."""
         if self.face is None:
             return None
@@ -95,55 +95,55 @@ class JudgeScale:
     gaussianize: Gaussianize
     correlation: Tensor
 
-    def change(self, before: Tensor, after: Tensor) -> Tensor:
+    def measure_change(self, before: Tensor, after: Tensor) -> Tensor:
         """(n, attributes): how far normal scores moved, from the panel's rows."""
         columns = list(self.columns)
         return self.gaussianize(after[:, columns]) - self.gaussianize(before[:, columns])
 
-    def others(self, edited: Sequence[str]) -> Tensor:
+    def mask_others(self, edited: Sequence[str]) -> Tensor:
         """Which attributes are none of the edited ones, under any name; bool."""
         return torch.tensor([not any(is_same_attribute(name, a) for name in edited) for a in self.attributes])
 
-    def twin(self, attribute: str) -> tuple[int, float] | None:
+    def find_attribute(self, attribute: str) -> tuple[int, float] | None:
         """The place of an attribute under its own or its nearest other name, and 1, or -1 where that runs the other way.
 
         None where this judge doesn't see it.
         """
-        for wanted in (attribute.lower(), *EQUAL_NAMES.get(attribute, ())[:2]):
+        for candidate in (attribute.lower(), *EQUAL_NAMES.get(attribute, ())[:2]):
             for k, name in enumerate(self.attributes):
-                if name.lower() == wanted:
-                    return k, -1.0 if (attribute, wanted) in OPPOSITE_NAMES else 1.0
+                if name.lower() == candidate:
+                    return k, -1.0 if (attribute, candidate) in OPPOSITE_NAMES else 1.0
         return None
 
 
 def fit_judge_scales(
-    panel: JudgePanel, pool: Tensor, own: Gaussianize | None, known: Sequence[str]
+    panel: JudgePanel, pool: Tensor, own: Gaussianize | None, labelled: Sequence[str]
 ) -> tuple[list[JudgeScale], list[str]]:
-    """One ruler a scorer of the panel, and why some see nothing.
+    """One scale a scorer of the panel, and why some see nothing.
 
-    ``own`` normalises the own scorer's columns of ``known``, the labels' attributes, as labels do. The judges' normal scores
+    ``own`` normalises the own scorer's columns of ``labelled``, the labels' attributes, as labels do. The judges' normal scores
     (and the own scorer's, where ``own`` is None: the labels are another's) are fitted on ``pool``, fresh faces that the panel
     scored. An attribute whose score is the same everywhere is left out.
     Raises GanvasError where the own scorer sees nothing of what the labels know.
     """
-    found, gaps, start, mine = [], [], 0, pool[:, :0]
+    scales, gaps, start, own_scores = [], [], 0, pool[:, :0]
     for scorer in (panel.own, *panel.judges):
         columns = [c for c in range(start, start + len(scorer.attributes)) if pool[:, c].unique().numel() > 1]
         first, start = start, start + len(scorer.attributes)
         if first == 0:
-            columns = [c for c in columns if scorer.attributes[c] in known]
+            columns = [c for c in columns if scorer.attributes[c] in labelled]
         names = tuple(scorer.attributes[c - first] for c in columns)
         if not names and first == 0:
             raise GanvasError(f"Scorer {scorer.name!r} sees nothing in these faces that the labels know.")
         if not names:
             gaps.append(f"{scorer.name} gives every face the same scores.")
             continue
-        fitted = own.select([list(known).index(a) for a in names]) if own is not None and first == 0 else None
+        fitted = own.select([list(labelled).index(a) for a in names]) if own is not None and first == 0 else None
         normal = fitted or gaussianize.fit(pool[:, columns], names)
-        theirs = normal(pool[:, columns])
-        mine = theirs if first == 0 else mine
-        found.append(JudgeScale(scorer.name, names, tuple(columns), normal, _correlation(mine, theirs)))
-    return found, gaps
+        scores = normal(pool[:, columns])
+        own_scores = scores if first == 0 else own_scores
+        scales.append(JudgeScale(scorer.name, names, tuple(columns), normal, _correlation(own_scores, scores)))
+    return scales, gaps
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

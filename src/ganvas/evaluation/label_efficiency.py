@@ -31,7 +31,7 @@ def take_first_labels(data: LatentDataset, n: int, attributes: Sequence[str]) ->
 
 
 def measure_efficiency(
-    stage: EvaluationContext, entry: MethodEntry, attributes: Sequence[str], ws: WPlus, n: int
+    context: EvaluationContext, entry: MethodEntry, attributes: Sequence[str], ws: WPlus, n: int
 ) -> dict[str, Any]:
     """A method that learned from ``n`` labels, judged by the probe of all labels:
     ``latent_measures.measure_readings``, over attributes.
@@ -39,11 +39,11 @@ def measure_efficiency(
     "target": what a change of 1 does to the target; "others": what it does to the rest, for each that the target moved by.
     Raises GanvasError where there aren't so many labels or they don't suffice.
     """
-    if n > len(stage.data):
-        raise GanvasError(f"There are {len(stage.data):,} labels, not {n:,}.")
-    data = take_first_labels(stage.data, n, attributes)
-    editor = fit_entry(entry, data, stage.generator, attributes)
-    found = [measure_readings(editor, ws, name, stage.data, stage.within) for name in attributes]
+    if n > len(context.data):
+        raise GanvasError(f"There are {len(context.data):,} labels, not {n:,}.")
+    data = take_first_labels(context.data, n, attributes)
+    editor = fit_entry(entry, data, context.generator, attributes)
+    found = [measure_readings(editor, ws, name, context.data, context.within) for name in attributes]
     return {what: _over([values[what] for values in found]) for what in ("target", "others", "mahalanobis")}
 
 

@@ -13,7 +13,7 @@ from ganvas.data.distribution import Distribution
 from ganvas.editors.base import Editor
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError
-from ganvas.evaluation.success import COMPONENTS, edit_goal
+from ganvas.evaluation.success import LEADING_COMPONENTS, make_goal
 from ganvas.generators.base import Generator, sample
 from ganvas.seeds import LATENT_SEED
 from ganvas.stats import bootstrap_mean
@@ -23,7 +23,7 @@ TIMED_EDITS = 64
 """Codes that edits are timed on, one by one."""
 
 
-def latent_codes(generator: Generator, n: int, psi: float) -> WPlus:
+def sample_latent_codes(generator: Generator, n: int, psi: float) -> WPlus:
     """The codes that measures without pictures are taken on."""
     return sample(generator, n, psi, LATENT_SEED)
 
@@ -40,7 +40,7 @@ def measure_readings(
     """
     if attribute not in editor.attributes:
         raise GanvasError(f"It has no attribute {attribute!r}.")
-    k, sign = data.attributes.index(attribute), 1.0 if edit_goal(attribute).up else -1.0
+    k, sign = data.attributes.index(attribute), 1.0 if make_goal(attribute).up else -1.0
     moved = editor.edit(ws, {attribute: sign * change})
     before, after = ws.mean(1), moved.mean(1)
     changes = data.probe(after) - data.probe(before)
@@ -48,7 +48,7 @@ def measure_readings(
     # A code whose reading hardly moves, or the wrong way, has no drift for each standard deviation.
     scale = torch.where(target > 0.1, target, torch.nan)
     others = torch.arange(changes.shape[1], device=changes.device) != k
-    tight = within.leading(min(COMPONENTS, len(within.bounds)))
+    tight = within.leading(min(LEADING_COMPONENTS, len(within.bounds)))
     length = ((after - before) @ tight.whitening.to(after)).norm(dim=1)
     return {
         "target": bootstrap_mean(target),
@@ -86,7 +86,7 @@ def measure_middle_codes(editor: CompactEditor, w: Tensor, attribute: str, withi
     put[:, k] = place
     # Without residual, so that what is judged is what the decoder makes of it.
     here, there = editor.decode(c), editor.decode(put)
-    tight = within.leading(min(COMPONENTS, len(within.bounds)))
+    tight = within.leading(min(LEADING_COMPONENTS, len(within.bounds)))
     spread = c[:, k].std().clamp(min=1e-6)
     near = ((c[:, k] - place).abs() < 0.25 * spread).float()
     return {

@@ -45,10 +45,10 @@ class MethodEntry:
     def slug(self) -> str:
         """Its name in file names."""
         plain = "".join(c if c.isalnum() or c == "_" else "-" for c in self.name)
-        return plain if plain == self.name else f"{plain}-{_digest(self.name)[:6]}"
+        return plain if plain == self.name else f"{plain}-{_hash_text(self.name)[:6]}"
 
 
-TABLE: tuple[MethodEntry, ...] = (
+METHOD_TABLE: tuple[MethodEntry, ...] = (
     MethodEntry("compact", "compact", group="first", family="compact", everywhere=True),
     MethodEntry("compact paper", "compact", {"recipe": "paper", "residual": False}, "first", "compact"),
     MethodEntry("interfacegan", "interfacegan", group="first", family="interfacegan", everywhere=True),
@@ -74,7 +74,7 @@ TABLE: tuple[MethodEntry, ...] = (
     MethodEntry("compact without residual", "compact", {"residual": False}, "ablation"),
 )
 """Everything that the full report compares. A better variant of a method is one more row."""
-QUICK = ("compact", "interfacegan", "interfacegan conditional", "mean_difference")
+QUICK_METHODS = ("compact", "interfacegan", "interfacegan conditional", "mean_difference")
 """The four of a quick report."""
 UNGAUSSIANISED = "compact without Gaussianisation"
 """The row whose labels are standardised scores instead of normal scores."""
@@ -93,7 +93,7 @@ class FittedEntry:
 
 
 def select_entries(
-    names: Sequence[str] | None, files: Sequence[str] = (), table: Sequence[MethodEntry] = TABLE
+    names: Sequence[str] | None, files: Sequence[str] = (), table: Sequence[MethodEntry] = METHOD_TABLE
 ) -> list[MethodEntry]:
     """The rows of ``table`` with these names, all where there are none, and one for each editor of ``io.files``.
 
@@ -116,7 +116,7 @@ def prepare_entry(
     generator: Generator,
     attributes: Sequence[str],
     folder: Path | None = None,
-    watch: Callable[[str], object] = lambda doing: None,
+    log: Callable[[str], object] = lambda line: None,
 ) -> FittedEntry:
     """Fit or load an editor; what was fitted is kept in ``folder`` with the time that it took, and not fitted again.
 
@@ -124,10 +124,10 @@ def prepare_entry(
     """
     try:
         if entry.file:
-            made = FittedEntry(entry, editors.load_editor(entry.file, generator))
+            fit = FittedEntry(entry, editors.load_editor(entry.file, generator))
         else:
-            made = _fitted(entry, data, generator, attributes, folder, watch)
-        return replace(made, editor=made.editor and made.editor.to(generator.device))
+            fit = _fit_or_load(entry, data, generator, attributes, folder, log)
+        return replace(fit, editor=fit.editor and fit.editor.to(generator.device))
     except GanvasError as error:
         return FittedEntry(entry, None, format_failure(error))
 
@@ -153,33 +153,33 @@ def fit_entry(
         raise GanvasError(f"{entry.method} can't be learned from these labels: {error}") from None
 
 
-def _fitted(
+def _fit_or_load(
     entry: MethodEntry,
     data: LatentDataset,
     generator: Generator,
     attributes: Sequence[str],
     folder: Path | None,
-    watch: Callable[[str], object],
+    log: Callable[[str], object],
 ) -> FittedEntry:
     key = {
         "entry": [entry.name, entry.method, dict(entry.options), list(attributes) if entry.conditional else []],
-        "labels": labels_digest(data),
+        "labels": hash_labels(data),
         "generator": generator.fingerprint,
         "version": __version__,
-        "sources": _sources(),
+        "sources": _hash_sources(),
     }
     file, note = (folder and folder / f"{entry.slug}{suffix}" for suffix in (".safetensors", ".json"))
     if file and note and file.exists() and note.exists():
         try:
-            told = read_json(note)
-            if isinstance(told, dict) and told.get("key") == key:
+            saved = read_json(note)
+            if isinstance(saved, dict) and saved.get("key") == key:
                 editor = editors.load_editor(file, generator)
-                return FittedEntry(entry, editor, missing=told["missing"], seconds=float(told["seconds"]))
+                return FittedEntry(entry, editor, missing=saved["missing"], seconds=float(saved["seconds"]))
         except (GanvasError, KeyError, TypeError, ValueError):
             pass  # It is only a cache.
-    watch(f"Fitting {entry.name} on {len(data):,} labels")
+    log(f"Fitting {entry.name} on {len(data):,} labels")
     began = time.perf_counter()
-    editor, missing = _as_many_as_can_be(entry, data, generator, attributes)
+    editor, missing = _fit_possible_attributes(entry, data, generator, attributes)
     seconds = round(time.perf_counter() - began, 2)
     if file and note:
         editors.save(editor, file)
@@ -190,13 +190,13 @@ def _fitted(
 
 
 @cache
-def _sources() -> str:
+def _hash_sources() -> str:
     """What the methods' own code is known by: an editor that other code fitted is fitted anew."""
     folder = Path(editors.__file__).parent
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.py")))).hexdigest()
 
 
-def _as_many_as_can_be(
+def _fit_possible_attributes(
     entry: MethodEntry, data: LatentDataset, generator: Generator, attributes: Sequence[str]
 ) -> tuple[Editor, dict[str, str]]:
     """The editor of all attributes; where one of them can't be learned, of those of ``success`` that can."""
@@ -243,11 +243,11 @@ def standardise_labels(data: LatentDataset) -> LatentDataset:
     return replace(data, gaussianize=normal, probe=fitted)
 
 
-def labels_digest(data: LatentDataset) -> str:
+def hash_labels(data: LatentDataset) -> str:
     """What labels are known by: their scores, attributes, scorer and generator."""
     text = " ".join((data.generator, data.scorer, *data.attributes, str(data.source)))
     return hashlib.sha256(text.encode() + data.scores.contiguous().numpy().tobytes()).hexdigest()
 
 
-def _digest(text: str) -> str:
+def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

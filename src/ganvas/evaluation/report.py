@@ -20,8 +20,7 @@ from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig
 from ganvas.evaluation.figures import draw_figures
 from ganvas.evaluation.html_page import render_page
 from ganvas.evaluation.judges import FaceRecognizer, JudgePanel, is_same_attribute
-from ganvas.evaluation.methods import QUICK as QUICK_METHODS
-from ganvas.evaluation.methods import format_failure, labels_digest, select_entries
+from ganvas.evaluation.methods import QUICK_METHODS, format_failure, hash_labels, select_entries
 from ganvas.evaluation.result import EvaluationResult
 from ganvas.evaluation.runner import run_evaluation
 from ganvas.evaluation.sections import build_sections, to_markdown
@@ -45,7 +44,7 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "zuko", "d
 class EvaluationRequest:
     """What a benchmark is asked for; None takes what fits the generator.
 
-    ``methods``: names of ``methods.TABLE`` (a quick report has four of them); ``io.files``: editors to compare, too;
+    ``methods``: names of ``methods.METHOD_TABLE`` (a quick report has four of them); ``io.files``: editors to compare, too;
     ``judges``: other scorers; ``config``: how large; ``published_directions``: the folder with directions that others published.
     """
 
@@ -56,14 +55,14 @@ class EvaluationRequest:
     attributes: Sequence[str] | None = None
     labels: Path | None = None
     judges: Sequence[str] | None = None
-    plan: EvaluationConfig = FULL
+    config: EvaluationConfig = FULL
     device: str = "cpu"
     dtype: str = "float32"
     published: Path | None = None
 
 
 def evaluate(
-    wanted: EvaluationRequest, out: str | Path, command: str = "", say: Callable[[str], object] = lambda line: None
+    request: EvaluationRequest, out: str | Path, command: str = "", log: Callable[[str], object] = lambda line: None
 ) -> dict[str, Any]:
     """Run it and write ``out``/report.json, report.md, index.html and pictures; started again it goes on.
 
@@ -72,37 +71,43 @@ def evaluate(
     """
     out = Path(out)
     check_output(out / "report.json", (".json",))
-    names = QUICK_METHODS if wanted.methods is None and wanted.plan == QUICK else wanted.methods
-    entries = select_entries(names, wanted.files)
-    tools = load_tools(wanted.generator, wanted.dtype, wanted.device)
-    own = load_scorer(wanted.scorer or generators.card(wanted.generator).scorer).to(tools.generator.device)
-    data = load_usable(wanted.labels or shipped_labels(wanted.generator, own.name), tools.generator, own)
-    panel, gaps = panel_of(own, wanted.judges)
+    names = QUICK_METHODS if request.methods is None and request.config == QUICK else request.methods
+    entries = select_entries(names, request.files)
+    own = load_scorer(request.scorer or generators.card(request.generator).scorer)
+    if dict(zip(own.attributes, own.kinds, strict=True)).get("count") == "count":
+        raise GanvasError(
+            f"Scorer {own.name!r} counts objects, and editors are compared by probabilities:"
+            " for the report on counts run `python -m experiments.multimnist.report` in a checkout of ganvas."
+        )
+    tools = load_tools(request.generator, request.dtype, request.device)
+    own = own.to(tools.generator.device)
+    data = load_usable(request.labels or shipped_labels(request.generator, own.name), tools.generator, own)
+    panel, gaps = build_panel(own, request.judges)
     directions = None
-    if wanted.published:
+    if request.published:
         try:
-            directions = published_directions.read_published(wanted.published, tools.generator.w_dim)
+            directions = published_directions.read_published(request.published, tools.generator.w_dim)
         except GanvasError as error:
             gaps.append(f"published directions: {format_failure(error)}")
-    attributes = wanted.attributes or default_attributes(own)
-    outcome = run_evaluation(tools.generator, panel, data, entries, attributes, wanted.plan, out, say, directions)
-    say("Drawing figures")
+    attributes = request.attributes or choose_attributes(own)
+    outcome = run_evaluation(tools.generator, panel, data, entries, attributes, request.config, out, log, directions)
+    log("Drawing figures")
     return write_report(outcome, out, command or default_command(), gaps)
 
 
 def write_report(outcome: EvaluationResult, out: Path, command: str, missing: Sequence[str] = ()) -> dict[str, Any]:
     """Everything that people read, from a finished run; ``missing``: judges and directions that couldn't be had, and why."""
-    judges = [ruler.name for ruler in outcome.stage.rulers]
+    judges = [scale.name for scale in outcome.context.scales]
     outcome.results["gaps"] += [{"what": "input", "method": "", "attribute": "", "why": why} for why in missing]
     results = {"made": to_json(describe_versions(outcome, command)), "judges": judges, **outcome.results}
     pictures = draw_figures(outcome, out)
     write_json(out / "report.json", results)
     write_json(out / "timings.json", outcome.timings)
-    found = build_sections(results, outcome.timings, pictures, judges)
-    title = f"Editors of {outcome.stage.generator.name}, compared"
+    sections = build_sections(results, outcome.timings, pictures, judges)
+    title = f"Editors of {outcome.context.generator.name}, compared"
     about, end = describe_run(results), f"Made by `{command}`. " + format_versions(results["made"])
-    write_text(out / "report.md", to_markdown(title, about, found, end))
-    write_text(out / "index.html", render_page(title, about, found, end))
+    write_text(out / "report.md", to_markdown(title, about, sections, end))
+    write_text(out / "index.html", render_page(title, about, sections, end))
     return results
 
 
@@ -127,7 +132,7 @@ def load_usable(labels: str | Path, generator: Generator, scorer: Scorer) -> Lat
     return load_labels(labels, generator, attributes=usable)
 
 
-def panel_of(own: Scorer, names: Sequence[str] | None, faces: bool = True) -> tuple[JudgePanel, list[str]]:
+def build_panel(own: Scorer, names: Sequence[str] | None, faces: bool = True) -> tuple[JudgePanel, list[str]]:
     """The own scorer and its judges, on its device, and why some couldn't be had.
 
     Without ``names``: all other scorers that read one of its attributes, under its own or another name.
@@ -149,18 +154,18 @@ def panel_of(own: Scorer, names: Sequence[str] | None, faces: bool = True) -> tu
     embedder = None
     if faces and any(is_same_attribute("Male", a) for a in own.attributes):  # a scorer of faces
         try:
-            embedder = load_faces()
+            embedder = load_face_recognizer()
         except GanvasError as error:
             gaps.append(f"identity: {format_failure(error)}")
     return JudgePanel(own, judges, embedder), gaps
 
 
-def load_faces() -> FaceRecognizer:
+def load_face_recognizer() -> FaceRecognizer:
     """Who is in a picture, by dlib. Raises GanvasError where the extra isn't installed."""
     return FaceRecognizer(FaceEmbedder(), " ".join(SHA256.values()), WIDTH)
 
 
-def default_attributes(scorer: Scorer) -> list[str]:
+def choose_attributes(scorer: Scorer) -> list[str]:
     """The paper's four of those that the scorer has, or else all of its probabilities."""
     four = [name for name in ATTRIBUTES if name in scorer.attributes]
     probabilities = [a for a, kind in zip(scorer.attributes, scorer.kinds, strict=True) if kind == "probability"]
@@ -169,7 +174,7 @@ def default_attributes(scorer: Scorer) -> list[str]:
 
 def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]:
     """The command, versions and seeds."""
-    stage = outcome.stage
+    context = outcome.context
     versions = {"ganvas": __version__, "python": sys.version.split()[0]}
     for name in PACKAGES:
         try:
@@ -179,13 +184,13 @@ def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]
     return {
         "command": command,
         "versions": versions,
-        "generator": f"{stage.generator.name}:{stage.generator.fingerprint}",
-        "dtype": dtype_name(stage.generator),
-        "scorer": f"{stage.panel.own.name}:{stage.panel.own.fingerprint}",
-        "labels": {"n": len(stage.data), "scorer": stage.data.scorer, "digest": labels_digest(stage.data)},
-        "seed": stage.plan.seed,
-        "psi": stage.plan.psi,
-        "plan": asdict(stage.plan),
+        "generator": f"{context.generator.name}:{context.generator.fingerprint}",
+        "dtype": dtype_name(context.generator),
+        "scorer": f"{context.panel.own.name}:{context.panel.own.fingerprint}",
+        "labels": {"n": len(context.data), "scorer": context.data.scorer, "digest": hash_labels(context.data)},
+        "seed": context.config.seed,
+        "psi": context.config.psi,
+        "plan": asdict(context.config),
         "attributes": outcome.attributes,
         "methods": [
             {
@@ -204,13 +209,13 @@ def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]
 def describe_run(results: dict[str, Any]) -> str:
     """What a reader has to know first."""
     made, count = results["made"], results["looked"]
-    plan = made["plan"]
+    config = made["plan"]
     share = (
         ""
-        if plan["share"] == 1
+        if config["share"] == 1
         else (
-            f" This is a share of {plan['share']:g} of the full report (`--share`): {plan['first']} and {plan['rest']} faces an"
-            " attribute at the paper's protocol, for the first methods and the rest."
+            f" This is a share of {config['share']:g} of the full report (`--share`): {config['first']} and {config['rest']} faces"
+            " an attribute at the paper's protocol, for the first methods and the rest."
         )
     )
     return (

@@ -27,24 +27,24 @@ class MissingResult:
 class EvaluationResult:
     """What a run found. ``results`` is JSON, the same for equal input; ``timings`` are not."""
 
-    stage: EvaluationContext
+    context: EvaluationContext
     entries: list[MethodEntry]
     attributes: list[str]
-    contenders: dict[str, FittedEntry]
+    fits: dict[str, FittedEntry]
     cells: dict[tuple[str, str], MethodTrials] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
     gaps: list[MissingResult] = field(default_factory=list)
 
     @contextmanager
-    def marking(self, what: str, method: str, attribute: str = "") -> Iterator[None]:
+    def record_failures(self, what: str, method: str, attribute: str = "") -> Iterator[None]:
         """What goes wrong inside is marked, and the rest goes on."""
         try:
             yield
         except GanvasError as error:
             self.gaps.append(MissingResult(what, method, attribute, format_failure(error)))
 
-    def able(self, *groups: str) -> list[tuple[MethodEntry, FittedEntry]]:
+    def list_fitted(self, *groups: str) -> list[tuple[MethodEntry, FittedEntry]]:
         """Entries of some groups (of all, without any) that have an editor."""
-        pairs = [(entry, self.contenders[entry.name]) for entry in self.entries]
+        pairs = [(entry, self.fits[entry.name]) for entry in self.entries]
         return [(e, c) for e, c in pairs if c.editor is not None and (not groups or e.group in groups)]

@@ -22,23 +22,23 @@ SAVE_EVERY = 64
 class ScoreCache:
     """For ``View.recall``: asks for the codes that it doesn't know, and remembers what it was told.
 
-    ``about`` says what scores depend on (generator, precision, scorers); a file of another is made anew, as is a damaged
-    one: it is only a cache. ``asked``: what this run wanted, by digest.
+    ``metadata`` says what scores depend on (generator, precision, scorers); a file of another is made anew, as is a damaged
+    one: it is only a cache. ``requested``: what this run wanted, by digest.
     """
 
     def __init__(
-        self, file: Path | None, about: Mapping[str, Any], columns: int, asked: set[bytes] | None = None
+        self, file: Path | None, metadata: Mapping[str, Any], columns: int, requested: set[bytes] | None = None
     ) -> None:
-        self.file, self.about, self.columns = file, dict(about), columns
+        self.file, self.metadata, self.columns = file, dict(metadata), columns
         self.rows: dict[bytes, Tensor] = {}
-        self.asked = set[bytes]() if asked is None else asked
+        self.requested = set[bytes]() if requested is None else requested
         if file is not None:
             self._load(file)
 
     def __call__(self, ws: WPlus, render: Callable[[WPlus], Scores]) -> Scores:
         """The scores of codes, (n, columns)."""
         keys = [hash_code(code) for code in ws]
-        self.asked.update(keys)
+        self.requested.update(keys)
         missing = {key: i for i, key in enumerate(keys) if key not in self.rows}
         order = sorted(missing.values())
         for start in range(0, len(order), SAVE_EVERY):
@@ -54,15 +54,15 @@ class ScoreCache:
         if self.file is None:
             return
         keys = torch.frombuffer(bytearray(b"".join(self.rows)), dtype=torch.uint8).reshape(len(self.rows), -1)
-        save_tensors(self.file, {"keys": keys, "rows": torch.stack(list(self.rows.values()))}, self.about)
+        save_tensors(self.file, {"keys": keys, "rows": torch.stack(list(self.rows.values()))}, self.metadata)
 
     def _load(self, file: Path) -> None:
         try:
-            tensors, about = load_tensors(file)
+            tensors, metadata = load_tensors(file)
         except GanvasError:
             return
         keys, rows = tensors.get("keys"), tensors.get("rows")
-        if about != self.about or keys is None or rows is None or keys.dtype != torch.uint8:
+        if metadata != self.metadata or keys is None or rows is None or keys.dtype != torch.uint8:
             return
         if keys.ndim != 2 or rows.shape != (len(keys), self.columns) or rows.dtype != torch.float32:
             return

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ganvas.evaluation import papers
-from ganvas.evaluation.further_sections import further_sections
-from ganvas.evaluation.headline import headline_table
+from ganvas.evaluation.further_sections import build_further_sections
+from ganvas.evaluation.headline import build_headline_sections
 from ganvas.evaluation.html_page import PageSection
 from ganvas.evaluation.table_cells import (
-    MATCHED,
+    JUDGE_MEASURES,
     Results,
     Row,
     format_goal,
@@ -19,7 +19,7 @@ from ganvas.evaluation.table_cells import (
     format_verdict,
 )
 from ganvas.evaluation.tables import format_estimate
-from ganvas.evaluation.verdicts import DRIFT, SUCCESS
+from ganvas.evaluation.verdicts import DRIFT_AIM, SUCCESS_AIM
 
 INTERVALS_NOTE = " Brackets: 95 % bootstrap intervals over faces."
 
@@ -29,30 +29,32 @@ def build_sections(
 ) -> list[PageSection]:
     """Everything that there is to show, what was aimed at first. ``judges``: the own scorer, then the others."""
     made = [
-        *headline_table(results),
+        *build_headline_sections(results),
         *_verdicts(results),
         *_papers(results, judges),
-        *(PageSection(f"Figure 4: {n[9:]}", FIGURE_4, pictures[n]) for n in pictures if n.startswith("figure 4")),
+        *(PageSection(f"Figure 4: {n[9:]}", FIGURE_4_TEXT, pictures[n]) for n in pictures if n.startswith("figure 4")),
         *(
-            [PageSection("Figure 3: growing strength", FIGURE_3, pictures["figure 3"])]
+            [PageSection("Figure 3: growing strength", FIGURE_3_TEXT, pictures["figure 3"])]
             if "figure 3" in pictures
             else []
         ),
         *_matched(results, judges),
-        *(PageSection(f"All methods: {n[6:]}", SHEET, pictures[n]) for n in pictures if n.startswith("sheet")),
-        *([PageSection("Curves", CURVES, pictures["curves"])] if "curves" in pictures else []),
-        *further_sections(results, timings, pictures, judges),
+        *(PageSection(f"All methods: {n[6:]}", SHEET_TEXT, pictures[n]) for n in pictures if n.startswith("sheet")),
+        *([PageSection("Curves", CURVES_TEXT, pictures["curves"])] if "curves" in pictures else []),
+        *build_further_sections(results, timings, pictures, judges),
     ]
     return made
 
 
-FIGURE_3 = "Each attribute on one face, with growing strength, by both families; in standard deviations of the reading."
-FIGURE_4 = (
+FIGURE_3_TEXT = (
+    "Each attribute on one face, with growing strength, by both families; in standard deviations of the reading."
+)
+FIGURE_4_TEXT = (
     "Each row edits one attribute until the scorer is sure of it; colours say how much the probability of every attribute"
     " changed on average over the edits that arrived (equation 7). The ideal is one coloured cell a row."
 )
-SHEET = "The same faces under every method at the same change of the target; white where a method didn't bring the face there."
-CURVES = (
+SHEET_TEXT = "The same faces under every method at the same change of the target; white where a method didn't bring the face there."
+CURVES_TEXT = (
     "Drift and identity where the target has changed by so much, between the two rendered pictures around that place; bands"
     " are 95 % bootstrap intervals over the faces that were brought there."
 )
@@ -62,7 +64,7 @@ def _verdicts(results: Results) -> list[PageSection]:
     found = results["verdicts"]
     made = []
     if found["success"]:
-        text = f"At the paper's protocol the best editor is to succeed on {SUCCESS:g} of the faces, for each attribute."
+        text = f"At the paper's protocol the best editor is to succeed on {SUCCESS_AIM:g} of the faces, for each attribute."
         rows = [
             (
                 format_goal(r["attribute"]),
@@ -77,13 +79,13 @@ def _verdicts(results: Results) -> list[PageSection]:
         made.append(PageSection("Verdict: success", text, table=[titles, *rows]))
     if found["matched"]:
         text = (
-            f"At the same change of the target the best compact variant's drift is to be at most {DRIFT:g} of the better of the"
-            " InterfaceGANs', with identity no lower, on the faces that both brought there. The judges that made no labels"
+            f"At the same change of the target the best compact variant's drift is to be at most {DRIFT_AIM:g} of the better of"
+            " the InterfaceGANs', with identity no lower, on the faces that both brought there. The judges that made no labels"
             f" count; the one that made them is told beside. {' '.join(found['summary'])}" + INTERVALS_NOTE
         )
         made.append(
             PageSection(
-                "Verdict: drift at matched change", text, table=[_VERDICT_TITLES, *map(_verdict, found["matched"])]
+                "Verdict: drift at matched change", text, table=[VERDICT_TITLES, *map(_verdict, found["matched"])]
             )
         )
     if found["tried"]:
@@ -91,7 +93,7 @@ def _verdicts(results: Results) -> list[PageSection]:
             (r["method"], f"{r['change']:g} σ", str(r["faces"]), f"{r['drift']:.2f}", f"{r['holds']} of {r['rows']}")
             for r in found["tried"]
         ]
-        titles = ("variant", "change", "faces, at most", "drift, ratio", f"at most {DRIFT:g} on")
+        titles = ("variant", "change", "faces, at most", "drift, ratio", f"at most {DRIFT_AIM:g} on")
         made.append(PageSection("Verdict: what was tried", VARIANTS_NOTE, table=[titles, *rows]))
     return made
 
@@ -100,7 +102,7 @@ VARIANTS_NOTE = (
     "Variants of the compact editor against the better InterfaceGAN at matched change: the mean ratio of drifts over attributes"
     " and judges that made no labels, on the faces that both brought there; ablations on a few faces only."
 )
-_VERDICT_TITLES = (
+VERDICT_TITLES = (
     "attribute",
     "change",
     "judge",
@@ -199,7 +201,7 @@ def _matched(results: Results, judges: Sequence[str]) -> list[PageSection]:
     )
     titles = ["method", "reached"]
     for judge in judges:
-        titles += [f"{what} ({judge})" for what in MATCHED]
+        titles += [f"{what} ({judge})" for what in JUDGE_MEASURES]
     titles += ["identity", "no face", "distance", "moved", "left"]
     made = []
     for attribute, by_change in results["matched"].items():

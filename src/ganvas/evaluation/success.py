@@ -40,11 +40,11 @@ from ganvas.scorers.base import Scorer
 from ganvas.seeds import BENCH_SEED
 from ganvas.stats import Estimate, bootstrap_mean
 
-DOWNWARDS = ("Young",)
+DOWNWARD_ATTRIBUTES = ("Young",)
 """Attributes that are tried towards their absence: the paper's "age" makes faces older."""
-TARGET = 0.9
+TARGET_PROBABILITY = 0.9
 """The probability that ends an edit."""
-COMPONENTS = 60
+LEADING_COMPONENTS = 60
 """Success is also counted within these leading components, where the bound is tighter."""
 
 
@@ -73,9 +73,9 @@ FULL_PROTOCOL = SuccessProtocol()
 """The paper's size."""
 
 
-def edit_goal(attribute: str) -> EditGoal:
+def make_goal(attribute: str) -> EditGoal:
     """The direction in which an attribute is tried."""
-    return EditGoal(attribute, up=attribute not in DOWNWARDS)
+    return EditGoal(attribute, up=attribute not in DOWNWARD_ATTRIBUTES)
 
 
 def check_protocol(scorer: Scorer, editor: Editor, attributes: Sequence[str]) -> None:
@@ -100,11 +100,18 @@ def run_protocol(
     ladder: StrengthLadder,
     within: Distribution,
 ) -> Trial:
-    """The protocol on the first ``n`` faces of the pool that ``edit_goal`` can be tried on."""
-    index = pool.lacking(view, goal)[:n]
-    ws, before = pool.codes(view.generator, index), pool.scores[index]
+    """The protocol on the first ``n`` faces of the pool that ``make_goal`` can be tried on."""
+    index = pool.find_lacking(view, goal)[:n]
+    ws, before = pool.make_codes(view.generator, index), pool.scores[index]
     found = reach(
-        editor, view, ws, goal.attribute, goal.target(TARGET), start=before.to(ws), ladder=ladder, within=within
+        editor,
+        view,
+        ws,
+        goal.attribute,
+        goal.get_target(TARGET_PROBABILITY),
+        start=before.to(ws),
+        ladder=ladder,
+        within=within,
     )
     return Trial(
         attribute=goal.attribute,
@@ -149,17 +156,17 @@ def run_trials(
     empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
     within = fit_distribution(generator, protocol.measured)
     with show_advance("Scoring fresh faces") as watch:
-        goals = [edit_goal(a) for a in attributes]
+        goals = [make_goal(a) for a in attributes]
         pool = grow_pool(replace(view, watch=watch), goals, protocol.n, empty, out and out / "pool.safetensors")
     trials = []
-    for wanted in goals:
-        file = out and out / "trials" / f"{wanted.attribute}.safetensors"
-        key = {**_identity(generator, scorer, editor), "protocol": asdict(protocol), "up": wanted.up}
+    for goal in goals:
+        file = out and out / "trials" / f"{goal.attribute}.safetensors"
+        key = {**_list_fingerprints(generator, scorer, editor), "protocol": asdict(protocol), "up": goal.up}
         trial = load_trial(file, key) if file else None
         if trial is None:
-            with show_advance(f"Editing {wanted.attribute}") as watch:
+            with show_advance(f"Editing {goal.attribute}") as watch:
                 watching = replace(view, watch=watch)
-                trial = run_protocol(watching, editor, wanted, pool, protocol.n, protocol.ladder, within)
+                trial = run_protocol(watching, editor, goal, pool, protocol.n, protocol.ladder, within)
             if file:
                 save_trial(file, trial, key)
         trials.append(trial)
@@ -182,28 +189,28 @@ def run_success(
     # Before the first picture is rendered: a folder that can't be written should not cost minutes.
     check_output(out / "success.json", (".json",))
     outcome = run_trials(generator, scorer, editor, attributes, protocol, out)
-    results = success_report(generator, scorer, editor, protocol, outcome)
+    results = build_success_report(generator, scorer, editor, protocol, outcome)
     write_json(out / "success.json", results)
     write_text(out / "success.md", markdown(results))
     return results
 
 
-def success_report(
+def build_success_report(
     generator: Generator, scorer: Scorer, editor: Editor, protocol: SuccessProtocol, outcome: SuccessResult
 ) -> dict[str, Any]:
     """Every number of a run, as JSON holds it."""
     return {
-        **_identity(generator, scorer, editor),
+        **_list_fingerprints(generator, scorer, editor),
         "method": editor.method,
-        "protocol": {**asdict(protocol), "target": TARGET},
-        "bound": {"percentile": PERCENTILE, "distance": outcome.within.bound, "components": COMPONENTS},
+        "protocol": {**asdict(protocol), "target": TARGET_PROBABILITY},
+        "bound": {"percentile": PERCENTILE, "distance": outcome.within.bound, "components": LEADING_COMPONENTS},
         "pool": len(outcome.pool.scores),
         "seconds": round(outcome.seconds, 1),
-        "attributes": {trial.attribute: _summary(trial, editor, outcome) for trial in outcome.trials},
+        "attributes": {trial.attribute: _summarise_trial(trial, editor, outcome) for trial in outcome.trials},
     }
 
 
-def _identity(generator: Generator, scorer: Scorer, editor: Editor) -> dict[str, str]:
+def _list_fingerprints(generator: Generator, scorer: Scorer, editor: Editor) -> dict[str, str]:
     return {
         "generator": f"{generator.name}:{generator.fingerprint}",
         "dtype": dtype_name(generator),
@@ -212,16 +219,16 @@ def _identity(generator: Generator, scorer: Scorer, editor: Editor) -> dict[str,
     }
 
 
-def _summary(trial: Trial, editor: Editor, outcome: SuccessResult) -> dict[str, Any]:
+def _summarise_trial(trial: Trial, editor: Editor, outcome: SuccessResult) -> dict[str, Any]:
     probabilities = torch.sigmoid(outcome.pool.scores[:, trial.column])
-    wanted = edit_goal(trial.attribute)
-    tight = outcome.within.leading(min(COMPONENTS, len(outcome.within.bounds)))
-    ours = [trial.attributes.index(a) for a in editor.attributes]
-    seen = replace(
+    goal = make_goal(trial.attribute)
+    tight = outcome.within.leading(min(LEADING_COMPONENTS, len(outcome.within.bounds)))
+    columns = [trial.attributes.index(a) for a in editor.attributes]
+    narrowed = replace(
         trial,
         attributes=editor.attributes,
-        scores_before=trial.scores_before[:, ours],
-        scores_after=trial.scores_after[:, ours],
+        scores_before=trial.scores_before[:, columns],
+        scores_after=trial.scores_after[:, columns],
     )
     numbers = {
         "success": bootstrap_mean(success(trial)),
@@ -232,19 +239,19 @@ def _summary(trial: Trial, editor: Editor, outcome: SuccessResult) -> dict[str, 
         "mahalanobis_after": bootstrap_mean(mahalanobis_after(trial, outcome.within)),
     }
     if len(editor.attributes) > 1:
-        numbers["off_target_drift"] = bootstrap_mean(off_target_drift(seen, editor.gaussianize))
+        numbers["off_target_drift"] = bootstrap_mean(off_target_drift(narrowed, editor.gaussianize))
     row = variation_row(trial).tolist()
     return {
-        "towards": "present" if wanted.up else "absent",
+        "towards": "present" if goal.up else "absent",
         "n": len(trial),
         "base_rate": float((probabilities > 0.5).double().mean()),
         "failed": int((~trial.arrived).sum()),
         "failed_at_bound": int(trial.stopped.sum()) if trial.stopped is not None else None,
         "renders": int(trial.renders.sum()) if trial.renders is not None else None,
-        **{name: _finite(value) for name, value in numbers.items()},
+        **{name: _to_json(value) for name, value in numbers.items()},
         "variation": {a: v if math.isfinite(v) else None for a, v in zip(trial.attributes, row, strict=True)},
     }
 
 
-def _finite(value: Estimate) -> dict[str, float | int | None]:
+def _to_json(value: Estimate) -> dict[str, float | int | None]:
     return {k: v if math.isfinite(v) else None for k, v in asdict(value).items()}

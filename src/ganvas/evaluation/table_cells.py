@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ganvas.evaluation.success import edit_goal
+from ganvas.evaluation.success import make_goal
 from ganvas.evaluation.tables import format_estimate
 
 Results = Mapping[str, Any]
 Row = tuple[str, ...]
-MATCHED = ("target", "drift", "largest", "beyond")
+JUDGE_MEASURES = ("target", "drift", "largest", "beyond")
 """What each judge tells of a trial."""
 
 
@@ -18,7 +18,7 @@ def format_matched(name: str, row: Results, judges: Sequence[str]) -> Row:
     """A trial at matched change: what each judge saw, then identity and lengths."""
     cells = [name, format_estimate(row["success"], 2)]
     for judge in judges:
-        cells += [format_estimate(row[what].get(judge), 2) for what in MATCHED]
+        cells += [format_estimate(row[what].get(judge), 2) for what in JUDGE_MEASURES]
     cells += [format_estimate(row["identity"], 3), format_number(row["no_face"]), format_estimate(row["distance"], 1)]
     return (*cells, format_estimate(row["moved"], 1), format_estimate(row["left"], 2))
 
@@ -41,7 +41,7 @@ def format_random_pairs(results: Results, titles: Sequence[str]) -> list[Row]:
 
 def format_goal(attribute: str) -> str:
     """An attribute with the direction in which it is tried."""
-    return attribute if edit_goal(attribute).up else f"less {attribute}"
+    return attribute if make_goal(attribute).up else f"less {attribute}"
 
 
 def format_verdict(holds: bool | None) -> str:

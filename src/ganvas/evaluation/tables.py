@@ -26,13 +26,13 @@ def markdown(results: dict[str, Any]) -> str:
         " tighter one. Drift: mean |change| of the other attributes, in σ.",
         "",
     ]
-    head, *rows = success_table(results)
+    head, *rows = build_success_table(results)
     lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     lines += [f"| {' | '.join(cells)} |" for cells in rows]
     return "\n".join(lines) + "\n"
 
 
-def success_table(results: dict[str, Any]) -> list[tuple[str, ...]]:
+def build_success_table(results: dict[str, Any]) -> list[tuple[str, ...]]:
     """The titles, then one row an attribute."""
     within = f"within {results['bound']['components']}"
     titles = (

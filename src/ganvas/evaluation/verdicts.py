@@ -15,12 +15,12 @@ from ganvas.evaluation.summaries import mean_difference, mean_ratio, measure_ide
 from ganvas.metrics import Trial, success
 from ganvas.stats import Estimate, bootstrap_mean
 
-SUCCESS = 0.97
+SUCCESS_AIM = 0.97
 """What the best editor is to reach."""
-DRIFT = 0.7
+DRIFT_AIM = 0.7
 """The best compact variant's drift, at most, as a share of the better InterfaceGAN's."""
 
-ARRIVES = 0.5
+MIN_ARRIVED_SHARE = 0.5
 """The share of faces that an editor has to bring to a change, to stand for its family there."""
 
 Cells = Mapping[tuple[str, str], MethodTrials]
@@ -70,48 +70,48 @@ def judge_success(cells: Cells, entries: Sequence[MethodEntry], attributes: Sequ
         found = {name: bootstrap_mean(success(t)) for name, t in papers.items() if t is not None}
         if found:
             best = max(found, key=lambda name: found[name].mean)
-            rows.append(SuccessVerdict(attribute, best, found[best], found[best].mean >= SUCCESS))
+            rows.append(SuccessVerdict(attribute, best, found[best], found[best].mean >= SUCCESS_AIM))
     return rows
 
 
 def judge_matched(
-    stage: EvaluationContext, cells: Cells, entries: Sequence[MethodEntry], attributes: Sequence[str]
+    context: EvaluationContext, cells: Cells, entries: Sequence[MethodEntry], attributes: Sequence[str]
 ) -> list[MatchedVerdict]:
     """One row for each attribute, change and judge for which both families brought some faces there."""
     rows = []
     for attribute in attributes:
-        for change in stage.plan.targets:
-            for judge in range(len(stage.rulers)):
-                row = _row(stage, cells, entries, attribute, change, judge)
+        for change in context.config.targets:
+            for judge in range(len(context.scales)):
+                row = _row(context, cells, entries, attribute, change, judge)
                 if row is not None:
                     rows.append(row)
     return rows
 
 
 def summarise_variants(
-    stage: EvaluationContext, cells: Cells, entries: Sequence[MethodEntry], attributes: Sequence[str]
+    context: EvaluationContext, cells: Cells, entries: Sequence[MethodEntry], attributes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """What variants of the compact editor come to at matched change, the one that drifts least first.
 
     For each and each change the mean ratio of its drift to the better InterfaceGAN's, over attributes and judges that made no
-    labels, on the faces that both brought there, and on how many of these rows it is at most ``DRIFT``.
+    labels, on the faces that both brought there, and on how many of these rows it is at most ``DRIFT_AIM``.
     """
     found = []
     for entry in entries:
         if entry.method != "compact":
             continue
         alone = [replace(entry, family="compact"), *(e for e in entries if e.family == "interfacegan")]
-        for change in stage.plan.targets:
+        for change in context.config.targets:
             rows = [
-                _row(stage, cells, alone, attribute, change, judge)
+                _row(context, cells, alone, attribute, change, judge)
                 for attribute in attributes
-                for judge, ruler in enumerate(stage.rulers)
-                if _fresh(stage, ruler.name)
+                for judge, scale in enumerate(context.scales)
+                if _fresh(context, scale.name)
             ]
             shares = [row.drift for row in rows if row is not None and row.drift.n]
             if shares:
                 mean = sum(share.mean for share in shares) / len(shares)
-                holds = sum(share.mean <= DRIFT for share in shares)
+                holds = sum(share.mean <= DRIFT_AIM for share in shares)
                 faces = max(share.n for share in shares)
                 found.append(
                     {
@@ -126,20 +126,20 @@ def summarise_variants(
     return sorted(found, key=lambda row: (row["change"], row["drift"]))
 
 
-def _fresh(stage: EvaluationContext, judge: str) -> bool:
+def _fresh(context: EvaluationContext, judge: str) -> bool:
     """Whether a judge made no labels."""
-    return judge != stage.data.scorer.rpartition(":")[0]
+    return judge != context.data.scorer.rpartition(":")[0]
 
 
 def select_representatives(trials: Mapping[str, Trial]) -> dict[str, Trial]:
     """Those that may stand for their family: an editor that hardly ever arrives has the drift of its easiest faces. All, where
     none arrives often enough."""
-    often = {name: trial for name, trial in trials.items() if trial.arrived.float().mean() >= ARRIVES}
+    often = {name: trial for name, trial in trials.items() if trial.arrived.float().mean() >= MIN_ARRIVED_SHARE}
     return often or dict(trials)
 
 
 def _row(
-    stage: EvaluationContext, cells: Cells, entries: Sequence[MethodEntry], attribute: str, change: float, judge: int
+    context: EvaluationContext, cells: Cells, entries: Sequence[MethodEntry], attribute: str, change: float, judge: int
 ) -> MatchedVerdict | None:
     best: list[tuple[str, Trial]] = []
     for family in ("compact", "interfacegan"):
@@ -149,7 +149,7 @@ def _row(
             if e.family == family and (cell := cells.get((e.name, attribute))) is not None and change in cell.matched
         }
         drifts = {
-            name: measure_per_code(stage, trial, judge).nanmean()
+            name: measure_per_code(context, trial, judge).nanmean()
             for name, trial in select_representatives(trials).items()
         }
         drifts = {name: float(value) for name, value in drifts.items() if not value.isnan()}
@@ -158,20 +158,20 @@ def _row(
         name = min(drifts, key=lambda name: drifts[name])
         best.append((name, trials[name]))
     (ours, a), (theirs, b) = best
-    share = mean_ratio(measure_per_code(stage, a, judge), measure_per_code(stage, b, judge))
+    share = mean_ratio(measure_per_code(context, a, judge), measure_per_code(context, b, judge))
     kept, other = measure_identity(a), measure_identity(b)
     apart = None if kept is None or other is None else mean_difference(kept, other)
-    ruler = stage.rulers[judge]
+    scale = context.scales[judge]
     return MatchedVerdict(
         attribute,
         change,
-        ruler.name,
-        _fresh(stage, ruler.name),
+        scale.name,
+        _fresh(context, scale.name),
         ours,
         theirs,
         share,
         apart,
-        bool(share.n > 0 and share.mean <= DRIFT),
+        bool(share.n > 0 and share.mean <= DRIFT_AIM),
         None if apart is None or apart.n == 0 else bool(torch.tensor(apart.mean) >= 0),
     )
 
