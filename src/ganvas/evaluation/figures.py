@@ -116,11 +116,13 @@ def draw_curves(rows_by_attribute: Mapping[str, Any], changes: Sequence[float], 
     """Drift (as ``judge`` sees it) and identity against the change of the target; a column an attribute. PNG bytes."""
     from matplotlib.figure import Figure
 
-    measures = [m for m in (judge, "identity") if any(m in by for rows in found.values() for by in rows.values())]
-    names = list(dict.fromkeys(name for rows in found.values() for name in rows))
-    figure = Figure((3.4 * len(found) + 2, 3.2 * len(measures)), dpi=100, layout="constrained")
-    grid = figure.subplots(len(measures), len(found), squeeze=False)
-    for column, (attribute, rows) in enumerate(found.items()):
+    measures = [
+        m for m in (judge, "identity") if any(m in by for rows in rows_by_attribute.values() for by in rows.values())
+    ]
+    names = list(dict.fromkeys(name for rows in rows_by_attribute.values() for name in rows))
+    figure = Figure((3.4 * len(rows_by_attribute) + 2, 3.2 * len(measures)), dpi=100, layout="constrained")
+    grid = figure.subplots(len(measures), len(rows_by_attribute), squeeze=False)
+    for column, (attribute, rows) in enumerate(rows_by_attribute.items()):
         for row, measure in enumerate(measures):
             axes = grid[row][column]
             for k, name in enumerate(names):
@@ -140,13 +142,13 @@ def draw_curves(rows_by_attribute: Mapping[str, Any], changes: Sequence[float], 
     return figures.encode_figure(figure)
 
 
-def draw_efficiency(rows_by_attribute: Mapping[str, Any]) -> bytes:
+def draw_efficiency(rows_by_method: Mapping[str, Any]) -> bytes:
     """What else moves, against the number of labels, PNG bytes."""
     from matplotlib.figure import Figure
 
     figure = Figure((6, 3.4), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    for name, rows in found.items():
+    for name, rows in rows_by_method.items():
         points = [(int(n), row["others"]["mean"]) for n, row in rows.items() if row["others"]["mean"] is not None]
         axes.plot([n for n, _ in points], [v for _, v in points], marker="o", markersize=3, label=name)
     axes.set(xscale="log", xlabel="labels", ylabel="others' readings, σ for 1 σ of the target", ylim=(0, None))

@@ -214,8 +214,8 @@ def describe_run(results: dict[str, Any]) -> str:
         ""
         if config["share"] == 1
         else (
-            f" This is a share of {config['share']:g} of the full report (`--share`): {config['first']} and {config['rest']} faces"
-            " an attribute at the paper's protocol, for the first methods and the rest."
+            f" This is a share of {config['share']:g} of the full report (`--share`): {config['first']} and"
+            f" {config['rest']} faces an attribute at the paper's protocol, for the first methods and the rest."
         )
     )
     return (

@@ -53,7 +53,10 @@ FIGURE_4_TEXT = (
     "Each row edits one attribute until the scorer is sure of it; colours say how much the probability of every attribute"
     " changed on average over the edits that arrived (equation 7). The ideal is one coloured cell a row."
 )
-SHEET_TEXT = "The same faces under every method at the same change of the target; white where a method didn't bring the face there."
+SHEET_TEXT = (
+    "The same faces under every method at the same change of the target; white where a method didn't bring the face"
+    " there."
+)
 CURVES_TEXT = (
     "Drift and identity where the target has changed by so much, between the two rendered pictures around that place; bands"
     " are 95 % bootstrap intervals over the faces that were brought there."
