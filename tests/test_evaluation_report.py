@@ -117,7 +117,7 @@ def test_the_climb_finds_the_first_stride_that_passes(context):
     cell = run_method(context, disentangled(), EditGoal("Bright"), "planted", (8, 0))
     strengths = cell.paper.strengths
     assert cell.paper.arrived.all()
-    stride = TINY.search.step * TINY.grid.stride
+    stride = TINY.search.step * TINY.search.stride
     below = disentangled().edit(cell.paper.before.expand(-1, 4, -1), {"Bright": strengths - stride})
     assert (VIEW(below)[:, 0] < torch.tensor(0.9).logit()).all()
     assert (strengths / stride).round().mul(stride).sub(strengths).abs().max() < 1e-5

@@ -81,7 +81,7 @@ class FaceEmbedder:
         return torch.from_numpy(chip).permute(2, 0, 1).float()
 
     def _detect(self, image: Tensor, picture: Any) -> Any:
-        """Return the rectangle of the largest face of ``image`` in the coordinates of ``picture``, the same image resized, or None."""
+        """Return the rectangle of the largest face in the coordinates of ``picture``, which is ``image`` resized, or None."""
         for searched in (_to_pixels(image, DETECTION_SIDE), picture):
             if found := list(self._detector(searched, 0)):
                 largest = max(found, key=lambda box: box.area())
@@ -118,7 +118,7 @@ def face_missing(embeddings: Embeddings) -> Bool[Tensor, " n"]:
 
 
 def cosine(first: Tensor, second: Tensor) -> Values:
-    """Return the cosine of each pair of rows, equation (8) of Lesné et al. before its mean: 1 for equal faces; nan stays nan."""
+    """Return the cosine of each pair of rows, Lesné et al.'s equation (8) before its mean; nan stays nan."""
     _check_pairs(first, second)
     return F.cosine_similarity(first, second, dim=1)
 

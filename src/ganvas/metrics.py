@@ -109,7 +109,7 @@ def distance_moved(trial: Trial) -> Tensor:
 
 
 def identity_cosine(trial: Trial) -> Tensor:
-    """Return the cosines of face embeddings before and after, equation (8) of Lesné et al., (n,); nan where no face was found."""
+    """Return the cosines of face embeddings before and after, equation (8) of Lesné et al., (n,); nan without a face."""
     before, after = _get_faces(trial)
     return torch.where((before + after).isnan().any(1), torch.nan, torch.cosine_similarity(before, after, dim=1))
 

@@ -1,4 +1,4 @@
-"""What all protocols of a benchmark share: who judges, on which faces, by which scales; one value, made once."""
+"""What all protocols of an evaluation share: generator, judges, fresh faces and scales."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ from ganvas.generators.base import Generator
 from ganvas.types import Scores, WPlus
 
 POOL_STEP_FACES = 64
-"""Fresh faces that are added at a time."""
+"""Fresh faces that are scored at a time."""
 MIN_FACES = 8
 """Faces that a protocol needs, where its config asks for no fewer."""
 
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """Everything but the editors. ``pool`` has the panel's rows of fresh faces; ``scales[0]`` is the own scorer's."""
+    """Everything that protocols need but the editors.
+
+    ``pool`` has the panel's rows of fresh faces; ``scales[0]`` is the own scorer's; ``within`` is the typical set;
+    ``progress`` is called with the number of pictures rendered.
+    """
 
     generator: Generator
     panel: JudgePanel
@@ -43,14 +47,16 @@ class EvaluationContext:
     out: Path | None
     progress: Callable[[int], object] = lambda rendered: None
     requested: set[bytes] = field(default_factory=set)
-    """The pictures that a run looked at, rendered now or before, by their codes' digests."""
+    """Digests of the codes whose pictures the run used, whether rendered now or before."""
 
     def make_view(self, *scope: str) -> ScoredView:
-        """Codes as the panel sees them; what was rendered for ``scope`` before is known."""
+        """Make a view of codes through the panel, with the cache of ``scope``."""
         return make_view(self.generator, self.panel, self.config, self.out, scope, self.progress, self.requested)
 
     def select_faces(self, goal: EditGoal, n: int) -> tuple[torch.Tensor, str]:
-        """The first ``n`` faces of the pool that ``make_goal`` can be tried on, and the reason where they are too few."""
+        """Return the first ``n`` faces of the pool that ``goal`` can be tried on, and, where there are too few, no faces and the
+        reason.
+        """
         column = self.panel.column(goal.attribute)
         if self.panel.kinds[column] != "probability":
             return torch.zeros(
@@ -64,14 +70,14 @@ class EvaluationContext:
         return index[:n], ""
 
     def make_codes(self, index: torch.Tensor) -> tuple[WPlus, Scores]:
-        """Faces of the pool: their codes and the panel's rows."""
+        """Return the codes and the panel's rows of some faces of the pool."""
         return self.pool.make_codes(self.generator, index), self.pool.scores[index]
 
     def select_gaussianize(self, attribute: str) -> Gaussianize:
-        """The normal score of one attribute, as the own scorer's scale has it. Raises GanvasError where it hasn't."""
+        """Return the own scorer's normal score of one attribute. Raises GanvasError where it has none."""
         own = self.scales[0]
         if attribute not in own.attributes:
-            raise GanvasError(f"The labels don't know {attribute!r}, or its score is the same for every face.")
+            raise GanvasError(f"The labels have no attribute {attribute!r}, or its score is the same for every face.")
         return own.gaussianize.select([own.attributes.index(attribute)])
 
 
@@ -84,7 +90,7 @@ def prepare_context(
     out: Path | None,
     progress: Callable[[int], object] = lambda rendered: None,
 ) -> EvaluationContext:
-    """Score fresh faces until every attribute has enough that it can be tried on, or ``config.pool_limit`` were scored."""
+    """Score fresh faces until every attribute has enough to be tried on, or ``config.pool_limit`` were scored, and fit scales."""
     requested: set[bytes] = set()
     view = make_view(generator, panel, config, out, ("pool",), progress, requested)
     pool = FacePool(torch.zeros(0, len(panel.attributes)), config.seed, config.psi)
@@ -113,7 +119,7 @@ def make_view(
     progress: Callable[[int], object],
     requested: set[bytes],
 ) -> ScoredView:
-    """A view whose memory lies in ``out``/renders/``scope``."""
+    """Make a view of codes through the panel, whose cache is ``out``/renders/``scope``.safetensors."""
     metadata: dict[str, Any] = {
         "renders": 1,
         "generator": generator.fingerprint,

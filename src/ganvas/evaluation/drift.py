@@ -1,4 +1,4 @@
-"""What an edit did beside its target, as a judge sees it: one value a code, in standard deviations of normal scores."""
+"""Side effects of edits as a judge reads them: one value a code, in standard deviations of the judge's normal scores."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from ganvas.evaluation.judges import JudgeScale
 
 
 def mean_drift(scale: JudgeScale, before: Tensor, after: Tensor, edited: Sequence[str]) -> Tensor:
-    """(n,): the mean |change| of all attributes but the edited ones; nan where this judge sees no others."""
-    change = _others(scale, before, after, edited)
+    """Average |change| over all attributes but the edited ones, (n,); nan where this judge has no others."""
+    change = _measure_others(scale, before, after, edited)
     return change.mean(1) if change.shape[1] else change.new_full((len(change),), torch.nan)
 
 
 def largest_drift(scale: JudgeScale, before: Tensor, after: Tensor, edited: Sequence[str]) -> Tensor:
-    """(n,): the largest |change| of the other attributes."""
-    change = _others(scale, before, after, edited)
+    """Return the largest |change| of the other attributes, (n,); nan where this judge has no others."""
+    change = _measure_others(scale, before, after, edited)
     return change.amax(1) if change.shape[1] else change.new_full((len(change),), torch.nan)
 
 
 def unexplained_drift(
     scale: JudgeScale, before: Tensor, after: Tensor, target: Tensor, place: int, edited: Sequence[str]
 ) -> Tensor:
-    """(n,): the drift that correlation doesn't explain.
+    """Return the drift that correlation doesn't explain, (n,).
 
     Faces whose target differs by ``target`` (n,) standard deviations differ in another attribute by its correlation with
-    the target times that, on average. What a change has beyond this is averaged, and all of one that goes the other way.
-    ``place``: the target's row in ``Ruler.correlation``.
+    the target times that, on average. The part of each change beyond this is averaged, and all of one in the other
+    direction. ``place``: the target's row in ``JudgeScale.correlation``.
     """
     others = scale.mask_others(edited)
     change = scale.measure_change(before, after)[:, others]
@@ -40,7 +40,7 @@ def unexplained_drift(
 
 
 def target_change(scale: JudgeScale, before: Tensor, after: Tensor, attribute: str) -> Tensor:
-    """(n,): how far the target itself moved for this judge, under its own or another name; nan where it isn't seen."""
+    """Return the change of the target for this judge, under its own or another name, (n,); nan where the judge lacks it."""
     found = scale.find_attribute(attribute)
     if found is None:
         return torch.full((len(before),), torch.nan)
@@ -48,5 +48,5 @@ def target_change(scale: JudgeScale, before: Tensor, after: Tensor, attribute: s
     return scale.measure_change(before, after)[:, place] * sign
 
 
-def _others(scale: JudgeScale, before: Tensor, after: Tensor, edited: Sequence[str]) -> Tensor:
+def _measure_others(scale: JudgeScale, before: Tensor, after: Tensor, edited: Sequence[str]) -> Tensor:
     return scale.measure_change(before, after)[:, scale.mask_others(edited)].abs()

@@ -1,4 +1,4 @@
-"""The pictures of a report: the papers' figures 3 and 4, all methods on the same faces, and the curves."""
+"""Figures of a report: the papers' figures 3 and 4, all methods on the same faces, and the curves."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ganvas.io.images import downscale, encode_jpeg, to_bytes
 from ganvas.types import WPlus
 
 SHEET_SIDE = 144
-"""Of a picture on a sheet, in pixels: reports are committed."""
+"""Pixels of a picture's side on a sheet: reports are committed."""
 STRENGTHS = (-1.0, 1.0, 2.0, 3.0)
-"""Of figure 3, in standard deviations towards the goal."""
+"""Strengths of figure 3, in standard deviations towards the goal."""
 
 
 def draw_figures(outcome: EvaluationResult, out: Path) -> dict[str, str]:
-    """Write every picture that the outcome has material for; their names by what they show."""
+    """Write every figure that there are results for, and return their file names by what they show."""
     names: dict[str, str] = {}
     results, config = outcome.results, outcome.context.config
     if config.pictures:
@@ -51,7 +51,7 @@ def draw_figures(outcome: EvaluationResult, out: Path) -> dict[str, str]:
 
 
 def draw_side_by_side(outcome: EvaluationResult, attribute: str) -> Tensor | None:
-    """The same faces under every method at the largest equal change; white where a method didn't bring a face there."""
+    """Draw the same faces under every method at the largest equal change; white where a method didn't bring a face there."""
     change = outcome.context.config.targets[-1]
     trials = {
         entry.name: cell.matched[change]
@@ -77,7 +77,7 @@ def draw_side_by_side(outcome: EvaluationResult, attribute: str) -> Tensor | Non
 
 @torch.no_grad()
 def draw_figure_3(outcome: EvaluationResult) -> Tensor | None:
-    """Edits of growing strength by the best compact variant's family and InterfaceGAN, one face an attribute."""
+    """Draw edits of growing strength by the first compact variant and the first InterfaceGAN, one face an attribute."""
     pairs = outcome.list_fitted("first")
     shown = [next((p for p in pairs if p[0].family == family), None) for family in ("compact", "interfacegan")]
     pictures, rows = [], []
@@ -103,7 +103,7 @@ def _render(context: EvaluationContext, code: Tensor) -> Tensor:
 
 
 def draw_figure_4(rows: Mapping[str, Mapping[str, Any]], method: str) -> bytes:
-    """Figure 4: equation (7) of Lesné et al. as a heat map, PNG bytes; a row where no edit arrived is white."""
+    """Draw figure 4, equation (7) of Lesné et al., as a heat map, PNG bytes; a row where no edit arrived is white."""
     variations = [row["variation"] for row in rows.values()]
     columns = list(next(row for row in variations if row))
     values = [[(row or {}).get(a) or 0.0 for a in columns] for row in variations]
@@ -113,7 +113,7 @@ def draw_figure_4(rows: Mapping[str, Mapping[str, Any]], method: str) -> bytes:
 
 
 def draw_curves(rows_by_attribute: Mapping[str, Any], changes: Sequence[float], judge: str) -> bytes:
-    """Drift (as ``judge`` sees it) and identity against the change of the target; a column an attribute. PNG bytes."""
+    """Plot drift (by ``judge``) and identity against the change of the target, a column an attribute, PNG bytes."""
     from matplotlib.figure import Figure
 
     measures = [
@@ -143,7 +143,7 @@ def draw_curves(rows_by_attribute: Mapping[str, Any], changes: Sequence[float], 
 
 
 def draw_efficiency(rows_by_method: Mapping[str, Any]) -> bytes:
-    """What else moves, against the number of labels, PNG bytes."""
+    """Plot the other readings' change against the number of labels, PNG bytes."""
     from matplotlib.figure import Figure
 
     figure = Figure((6, 3.4), dpi=100, layout="constrained")
@@ -157,7 +157,7 @@ def draw_efficiency(rows_by_method: Mapping[str, Any]) -> bytes:
 
 
 def _choose_judge(results: Mapping[str, Any], outcome: EvaluationResult) -> str:
-    """The judge that the report leans on: the one with the most attributes that names no labels, else the own scorer."""
+    """Return the judge that made no labels and has the most attributes, else the own scorer."""
     maker = outcome.context.data.scorer.rpartition(":")[0]
     fresh = [scale for scale in outcome.context.scales if scale.name != maker]
     return max(fresh, key=lambda scale: len(scale.attributes)).name if fresh else outcome.context.scales[0].name

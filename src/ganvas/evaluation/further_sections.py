@@ -26,7 +26,7 @@ from ganvas.stats import bootstrap_mean
 def build_further_sections(
     results: Results, timings: Results, pictures: Mapping[str, str], judges: Sequence[str]
 ) -> list[PageSection]:
-    """All of them that there are results for."""
+    """Build all of these sections that there are results for."""
     return [
         *_together(results, judges),
         *_ways(results),
@@ -80,7 +80,7 @@ def _ways(results: Results) -> list[PageSection]:
 
 
 def _published(results: Results) -> list[PageSection]:
-    """|cos| with published directions, where their files were given."""
+    """Build the table of |cos| with published directions, where their files were given."""
     found = results.get("published") or {}
     if not found:
         return []

@@ -1,4 +1,4 @@
-"""The paper's protocol beside the paper's own numbers: success and identity of both families, and who is ahead."""
+"""The paper's protocol beside the paper's own numbers: success and identity of both families, and which is ahead."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ FAMILIES = ("compact", "interfacegan")
 class FamilyComparison:
     """The best compact variant and the better InterfaceGAN on one attribute by one measure, on the same faces.
 
-    ``mean_difference``: the first less the second, with its interval; identity's is over the faces that both brought there.
-    ``why``: what is known of the edits behind a loss.
+    ``difference``: the first minus the second, with its interval; identity's is over the faces that both brought there.
+    ``why``: facts about the edits that may explain a loss.
     """
 
     attribute: str
@@ -37,12 +37,12 @@ class FamilyComparison:
 
     @property
     def verdict(self) -> str:
-        """ "even" where the interval holds 0."""
+        """ "ahead", "behind", or "even" where the interval holds 0."""
         return format_difference(self.difference.low, self.difference.high)
 
 
 def format_difference(low: float, high: float) -> str:
-    """In a word, whether a difference lies above or below 0."""
+    """Return "ahead" or "behind" for a difference whose interval lies above or below 0, else "even"."""
     return "ahead" if low > 0 else "behind" if high < 0 else "even"
 
 
@@ -52,11 +52,11 @@ def compare_families(
     attributes: Sequence[str],
     results: Results,
 ) -> list[FamilyComparison]:
-    """A row for each attribute and measure that both families have trials of. ``results``: the numbers of these trials."""
+    """Compare the families on each attribute and measure that both have trials of. ``results``: the numbers of these trials."""
     rows = []
     for attribute in attributes:
         for measure in PAPERS:
-            best = [_best(cells, entries, attribute, family, measure, results) for family in FAMILIES]
+            best = [_choose_best(cells, entries, attribute, family, measure, results) for family in FAMILIES]
             if None in best:
                 continue
             (ours, a), (theirs, b) = [pair for pair in best if pair is not None]
@@ -71,13 +71,13 @@ def compare_families(
                             ours,
                             theirs,
                             apart,
-                            _why(measure, (a, b), attribute, results, (ours, theirs)),
+                            _explain(measure, (a, b), attribute, results, (ours, theirs)),
                         )
                     )
     return rows
 
 
-def _best(
+def _choose_best(
     cells: Mapping[tuple[str, str], MethodTrials],
     entries: Sequence[MethodEntry],
     attribute: str,
@@ -104,7 +104,9 @@ def _best(
     return None if trial is None else (name, trial)
 
 
-def _why(measure: str, trials: tuple[Trial, Trial], attribute: str, results: Results, names: tuple[str, str]) -> str:
+def _explain(
+    measure: str, trials: tuple[Trial, Trial], attribute: str, results: Results, names: tuple[str, str]
+) -> str:
     if measure == "success":
         failed = [int((~t.arrived).sum()) for t in trials]
         stopped = [int(t.stopped.sum()) if t.stopped is not None else 0 for t in trials]
@@ -117,19 +119,19 @@ def _why(measure: str, trials: tuple[Trial, Trial], attribute: str, results: Res
 
 
 def format_comparisons(rows: Sequence[Results]) -> list[str]:
-    """For people: on which rows ours is ahead, even or behind, beside what the paper found; why, where it is behind."""
+    """Format, for each measure, where ours is ahead, even or behind, beside the paper's result, and why it is behind."""
     made = []
     for measure, papers in PAPERS.items():
         mine = [row for row in rows if row["measure"] == measure]
         if not mine:
             continue
-        ours = _grouped({row["attribute"]: row["verdict"] for row in mine})
+        ours = _group_verdicts({row["attribute"]: row["verdict"] for row in mine})
         known = {
             a: format_difference(v[0] - v[1], v[0] - v[1])
             for a, v in papers.items()
             if a in {r["attribute"] for r in mine}
         }
-        paper = f" The paper's: {_grouped(known)}." if known else ""
+        paper = f" The paper's: {_group_verdicts(known)}." if known else ""
         lost = [f"{format_goal(r['attribute'])}: {r['why']}" for r in mine if r["verdict"] == "behind"]
         made.append(
             f"{measure.capitalize()}, compact against InterfaceGAN: {ours}.{paper}"
@@ -138,8 +140,8 @@ def format_comparisons(rows: Sequence[Results]) -> list[str]:
     return made
 
 
-def _grouped(verdicts: Mapping[str, str]) -> str:
-    """ "ahead on a, b; behind on c"."""
+def _group_verdicts(verdicts: Mapping[str, str]) -> str:
+    """Format verdicts by attribute like "ahead on a, b; behind on c"."""
     groups: dict[str, list[str]] = {}
     for attribute, verdict in verdicts.items():
         groups.setdefault(verdict, []).append(format_goal(attribute))
@@ -149,7 +151,7 @@ def _grouped(verdicts: Mapping[str, str]) -> str:
 
 
 def build_headline_sections(results: Results) -> list[PageSection]:
-    """The main table: both families' methods at the paper's protocol, with the paper's own numbers beside them."""
+    """Build the main table: both families' methods at the paper's protocol, with the paper's own numbers beside them."""
     names = [m["name"] for m in results["made"]["methods"] if m["family"] in FAMILIES]
     names = [name for name in names if any(name in rows for rows in results["paper"].values())]
     if not names:

@@ -1,4 +1,4 @@
-"""Label efficiency: what a method does that learned from 100 labels, from 300, … and from all of them."""
+"""Label efficiency: the quality of a method by the number of labels that it learns from."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ganvas.types import WPlus
 
 
 def take_first_labels(data: LatentDataset, n: int, attributes: Sequence[str]) -> LatentDataset:
-    """The first ``n`` labels as if there were no others: normal scores and probe are fitted on them alone.
+    """Return the first ``n`` labels as if there were no others: normal scores and probe are fitted on them alone.
 
-    Attributes of which so few have one score everywhere are left out, unless they are among ``success``.
+    Attributes with one score everywhere among so few are left out, unless they are among ``attributes``.
     Raises GanvasError where those are.
     """
     scores = data.scores[:n]
@@ -33,10 +33,10 @@ def take_first_labels(data: LatentDataset, n: int, attributes: Sequence[str]) ->
 def measure_efficiency(
     context: EvaluationContext, entry: MethodEntry, attributes: Sequence[str], ws: WPlus, n: int
 ) -> dict[str, Any]:
-    """A method that learned from ``n`` labels, judged by the probe of all labels:
-    ``latent_measures.measure_readings``, over attributes.
+    """Fit a method on ``n`` labels and measure its readings by the probe of all labels, over attributes.
 
-    "target": what a change of 1 does to the target; "others": what it does to the rest, for each that the target moved by.
+    "target": what a change of 1 does to the target; "others": what it does to the rest, for each that the target moved by
+    (``latent_measures.measure_readings``).
     Raises GanvasError where there aren't so many labels or they don't suffice.
     """
     if n > len(context.data):
@@ -44,9 +44,9 @@ def measure_efficiency(
     data = take_first_labels(context.data, n, attributes)
     editor = fit_entry(entry, data, context.generator, attributes)
     found = [measure_readings(editor, ws, name, context.data, context.within) for name in attributes]
-    return {what: _over([values[what] for values in found]) for what in ("target", "others", "mahalanobis")}
+    return {what: _average([values[what] for values in found]) for what in ("target", "others", "mahalanobis")}
 
 
-def _over(values: Sequence[Estimate]) -> Estimate:
-    """Over attributes: the bootstrap draws attributes."""
+def _average(values: Sequence[Estimate]) -> Estimate:
+    """Estimate the mean over attributes: the bootstrap draws attributes."""
     return bootstrap_mean(torch.tensor([value.mean for value in values]))

@@ -1,4 +1,4 @@
-"""Measures that need no picture: what an editor does to codes, as the labels' probe reads them."""
+"""Measures that need no picture: the effect of an editor on codes, by the labels' probe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMED_EDITS = 64
 
 
 def sample_latent_codes(generator: Generator, n: int, psi: float) -> WPlus:
-    """The codes that measures without pictures are taken on."""
+    """Sample the codes for measures without pictures."""
     return sample(generator, n, psi, LATENT_SEED)
 
 
@@ -32,14 +32,14 @@ def sample_latent_codes(generator: Generator, n: int, psi: float) -> WPlus:
 def measure_readings(
     editor: Editor, ws: WPlus, attribute: str, data: LatentDataset, within: Distribution, change: float = 1.0
 ) -> dict[str, Any]:
-    """What an edit by ``change`` does to codes.
+    """Measure the effect of an edit by ``change`` on codes.
 
     "target": how far the reading of ``attribute`` moves; "others": mean |change| of the other readings for each that the
     target moved by; "distance" in W and "mahalanobis" within the leading components: the length of the move for each, too;
     "left": the share of codes that leave the distribution.
     """
     if attribute not in editor.attributes:
-        raise GanvasError(f"It has no attribute {attribute!r}.")
+        raise GanvasError(f"The editor has no attribute {attribute!r}.")
     k, sign = data.attributes.index(attribute), 1.0 if make_goal(attribute).up else -1.0
     moved = editor.edit(ws, {attribute: sign * change})
     before, after = ws.mean(1), moved.mean(1)
@@ -61,7 +61,7 @@ def measure_readings(
 
 @torch.no_grad()
 def measure_milliseconds(editor: Editor, ws: WPlus, attribute: str) -> float:
-    """The median time of an edit of one code, in milliseconds, after some to warm up."""
+    """Measure the median time of an edit of one code, in milliseconds, after some to warm up."""
     times = []
     for code in ws[:TIMED_EDITS].split(1):
         began = time.perf_counter()
@@ -72,7 +72,7 @@ def measure_milliseconds(editor: Editor, ws: WPlus, attribute: str) -> float:
 
 @torch.no_grad()
 def measure_middle_codes(editor: CompactEditor, w: Tensor, attribute: str, within: Distribution) -> dict[str, Any]:
-    """Are codes with p = 0.5 plausible? The paper's reason for Gaussianisation (section 4.1) is that without it they are not.
+    """Measure whether codes with p = 0.5 are plausible: Lesné et al. say that without Gaussianisation they aren't (section 4.1).
 
     "crowd": how many codes lie within a quarter of a standard deviation of that place, beside those of a normal
     distribution at its mean. "farther": by how much the decoded code's Mahalanobis distance (leading components) grows when

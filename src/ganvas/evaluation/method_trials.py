@@ -1,4 +1,4 @@
-"""One method on one attribute: the paper's protocol, equal changes of the target, and the curves between them.
+"""Trials of one method on one attribute: the paper's protocol, equal changes of the target, and the curves between them.
 
 The paper's protocol (Lesné et al., section 4.3) climbs until p > 0.9, within the Mahalanobis bound. At matched change every
 method is brought to the same change of the target's normal score, wherever that takes it.
@@ -24,18 +24,20 @@ from ganvas.types import WPlus
 
 CHUNK_FACES = 32
 """Faces that are searched side by side."""
-EXHAUSTIVE_TRIALS, EXHAUSTIVE_SHARE = 8, 0.1
-"""Faces that a search gives up are climbed wholly until so many were, and on as long as this share of them arrives by it."""
+EXHAUSTIVE_TRIALS = 8
+"""Faces that a search gives up and that are climbed exhaustively before it is decided whether that is worth it."""
+EXHAUSTIVE_SHARE = 0.1
+"""The share of these that has to arrive for further ones to be climbed exhaustively."""
 FIRST_CHUNK_FACES = 8
-"""Faces that go first, alone: what they took tells where to look for the others."""
+"""Faces that are searched first, alone: the strengths that they took guide the search for the others."""
 
 
 @dataclass(frozen=True)
 class MethodTrials:
-    """What a method did to an attribute. ``matched`` and its trials are by change of the target, in standard deviations.
+    """The trials of a method on an attribute. ``matched`` is by change of the target, in standard deviations.
 
-    ``curves``: by what is measured ("identity" or a judge's name) one value a face and change of ``Plan.curve``, nan where the
-    face wasn't brought there.
+    ``curves``: by measure ("identity" or a judge's name) one value a face and change of ``EvaluationConfig.curve``, nan where
+    the face wasn't brought there.
     """
 
     goal: EditGoal
@@ -54,12 +56,13 @@ def run_method(
     faces: tuple[int, int],
     targets: Sequence[float] = (),
 ) -> MethodTrials:
-    """``faces``: how many climb, and how many of the first are brought to ``control.target_values``.
+    """Run an editor on one attribute's faces.
 
+    ``faces``: how many climb by the paper's protocol, and how many of the first are brought to each change in ``targets``.
     Raises GanvasError where the editor doesn't have the attribute, or too few faces can be tried on.
     """
     if goal.attribute not in editor.attributes:
-        raise GanvasError(f"It has no attribute {goal.attribute!r}.")
+        raise GanvasError(f"The editor has no attribute {goal.attribute!r}.")
     index, gap = context.select_faces(goal, max(faces))
     if gap:
         raise GanvasError(gap)
@@ -104,17 +107,17 @@ def run_method(
 
 
 def _count_true(faces: Tensor | None) -> int:
-    """How many of a mask there are."""
+    """Count the faces of a mask."""
     return 0 if faces is None else int(faces.sum())
 
 
 def _chunk_sizes(n: int) -> list[int]:
-    """Chunks of ``n`` faces."""
+    """Split ``n`` faces into chunks."""
     return [min(CHUNK_FACES, n - start) for start in range(0, n, CHUNK_FACES)]
 
 
 def build_search_trial(context: EvaluationContext, search: StrengthSearch, result: SearchResult) -> Trial:
-    """Where a search ended, as a trial of all scorers' columns."""
+    """Build the trial of all scorers' columns from where a search ended."""
     everything = torch.arange(len(search.ws))
     after = search.edit(everything, result.rung)
     return build_trial(
@@ -135,7 +138,7 @@ def build_trial(
     result: SearchResult | None = None,
     search: StrengthSearch | None = None,
 ) -> Trial:
-    """A trial of codes before and after and of what the panel saw of them; without ``found`` all have arrived."""
+    """Build a trial from codes before and after and the panel's rows of them; without ``result`` all have arrived."""
     panel, n = context.panel, len(codes[0])
     names = len(panel.attributes) - panel.width
     return Trial(
@@ -156,9 +159,9 @@ def build_trial(
 
 
 def measure_curve(context: EvaluationContext, search: StrengthSearch, changes: Sequence[float]) -> dict[str, Tensor]:
-    """Drift by every judge, and identity, where the target has changed by each of ``changes``: (n, changes) each.
+    """Measure drift by every judge, and identity, where the target has changed by each of ``changes``: (n, changes) each.
 
-    Between the two pictures around each change, linearly; nan where none lies beyond it.
+    Linear between the two pictures around each change; nan where none lies beyond it.
     """
     found: dict[str, list[Tensor]] = {}
     for change in changes:
@@ -174,7 +177,7 @@ def measure_curve(context: EvaluationContext, search: StrengthSearch, changes: S
 
 
 def _measure_at(context: EvaluationContext, search: StrengthSearch, *rungs: Tensor) -> dict[str, list[Tensor]]:
-    """Drift by judge, and identity, at some rungs."""
+    """Measure drift by judge, and identity, at some rungs."""
     before, found = search.rows[:, 0], {}
     for rung in rungs:
         after = search.get_rows(rung)
@@ -187,7 +190,7 @@ def _measure_at(context: EvaluationContext, search: StrengthSearch, *rungs: Tens
 
 
 def join_trials(trials: Sequence[Trial]) -> Trial:
-    """Trials of the same attribute, one after the other; of codes with equal rows one is kept, or memory wouldn't do."""
+    """Concatenate trials of the same attribute; of codes with equal rows one row is kept, to save memory."""
     first = trials[0]
     optional = ("stopped", "renders", "faces_before", "faces_after")
     required = ("scores_before", "scores_after", "arrived", "strengths")
@@ -205,5 +208,5 @@ def join_trials(trials: Sequence[Trial]) -> Trial:
 
 
 def _has_unequal_rows(ws: WPlus) -> bool:
-    """Whether some code's rows differ."""
+    """Return whether some code's rows differ."""
     return not torch.equal(ws, ws[:, :1].expand_as(ws))

@@ -1,4 +1,4 @@
-"""What is compared: one table of methods with their options, and how each becomes an editor."""
+"""Methods to compare: one table of methods with their options, and how each becomes an editor."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class MethodEntry:
     """A row of the report: ``method`` with ``options``, or the editor in ``file``.
 
     ``group``: "first" is tried on the most faces, then "rest"; an "ablation" is measured on codes, and on few faces.
-    ``family``: what verdicts compare, "compact" or "interfacegan". ``conditional_sampling``: the method's option of
-    that name is the attributes that are benched.
+    ``family``: what verdicts compare, "compact" or "interfacegan". ``conditional``: the method's option of that name is the
+    attributes that are evaluated. ``everywhere``: the scorer's other attributes are tried, too.
     """
 
     name: str
@@ -43,7 +43,7 @@ class MethodEntry:
 
     @property
     def slug(self) -> str:
-        """Its name in file names."""
+        """The name in file names."""
         plain = "".join(c if c.isalnum() or c == "_" else "-" for c in self.name)
         return plain if plain == self.name else f"{plain}-{_hash_text(self.name)[:6]}"
 
@@ -73,9 +73,9 @@ METHOD_TABLE: tuple[MethodEntry, ...] = (
     MethodEntry("compact with dim C 128", "compact", {"dim": 128}, "ablation"),
     MethodEntry("compact without residual", "compact", {"residual": False}, "ablation"),
 )
-"""Everything that the full report compares. A better variant of a method is one more row."""
+"""The methods of the full report. A variant of a method is one more row."""
 QUICK_METHODS = ("compact", "interfacegan", "interfacegan conditional", "mean_difference")
-"""The four of a quick report."""
+"""Names of the methods of a quick report."""
 UNGAUSSIANISED = "compact without Gaussianisation"
 """The row whose labels are standardised scores instead of normal scores."""
 
@@ -89,13 +89,13 @@ class FittedEntry:
     gap: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
-    """That its fit took, on whatever else the machine did meanwhile."""
+    """Seconds that its fit took, whatever else the machine did meanwhile."""
 
 
 def select_entries(
     names: Sequence[str] | None, files: Sequence[str] = (), table: Sequence[MethodEntry] = METHOD_TABLE
 ) -> list[MethodEntry]:
-    """The rows of ``table`` with these names, all where there are none, and one for each editor of ``io.files``.
+    """Return the rows of ``table`` with these names, or all where ``names`` is None, and one for each editor of ``files``.
 
     Raises GanvasError for a name that no row has, and for one that would come twice.
     """
@@ -118,9 +118,9 @@ def prepare_entry(
     folder: Path | None = None,
     log: Callable[[str], object] = lambda line: None,
 ) -> FittedEntry:
-    """Fit or load an editor; what was fitted is kept in ``folder`` with the time that it took, and not fitted again.
+    """Fit or load an editor; a fitted one is kept in ``folder`` with the time that it took, and not fitted again.
 
-    An editor that can't be had makes a contender with a gap.
+    A method that fails to fit has no editor, and the reason in ``gap``.
     """
     try:
         if entry.file:
@@ -139,7 +139,7 @@ def fit_entry(
     attributes: Sequence[str],
     only: Sequence[str] | None = None,
 ) -> Editor:
-    """The editor of an entry; ``success`` are those that are benched, ``only``: learn no others than these.
+    """Fit the editor of an entry. ``attributes`` are evaluated; ``only``: learn no others than these.
 
     Raises GanvasError as ``editors.fit``, and where equations can't be solved.
     """
@@ -161,6 +161,7 @@ def _fit_or_load(
     folder: Path | None,
     log: Callable[[str], object],
 ) -> FittedEntry:
+    """Return the editor that ``folder`` has for the same input, or fit it."""
     key = {
         "entry": [entry.name, entry.method, dict(entry.options), list(attributes) if entry.conditional else []],
         "labels": hash_labels(data),
@@ -191,7 +192,7 @@ def _fit_or_load(
 
 @cache
 def _hash_sources() -> str:
-    """What the methods' own code is known by: an editor that other code fitted is fitted anew."""
+    """Hash the code of the methods: an editor that other code fitted is fitted anew."""
     folder = Path(editors.__file__).parent
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.py")))).hexdigest()
 
@@ -199,7 +200,7 @@ def _hash_sources() -> str:
 def _fit_possible_attributes(
     entry: MethodEntry, data: LatentDataset, generator: Generator, attributes: Sequence[str]
 ) -> tuple[Editor, dict[str, str]]:
-    """The editor of all attributes; where one of them can't be learned, of those of ``success`` that can."""
+    """Fit the editor of all attributes; where one of them can't be learned, of those of ``attributes`` that can."""
     try:
         return fit_entry(entry, data, generator, attributes), {}
     except GanvasError as error:
@@ -218,7 +219,7 @@ def _fit_possible_attributes(
 
 
 def format_failure(error: GanvasError) -> str:
-    """What an error says, without this machine's folders."""
+    """Format an error as one line, without this machine's folders."""
     text = " ".join(str(error).split())
     for folder in (Path(editors.__file__).parent.parent, Path.cwd(), Path.home()):
         text = text.replace(f"{folder}/", "")
@@ -226,7 +227,7 @@ def format_failure(error: GanvasError) -> str:
 
 
 def standardise_labels(data: LatentDataset) -> LatentDataset:
-    """Labels whose "normal scores" are standardised probabilities: what learning is like without Gaussianisation.
+    """Return labels whose "normal scores" are standardised probabilities, to learn without Gaussianisation.
 
     Lesné et al., section 4.1: probabilities crowd at their ends. Counts and values are standardised as they are.
     """
@@ -244,7 +245,7 @@ def standardise_labels(data: LatentDataset) -> LatentDataset:
 
 
 def hash_labels(data: LatentDataset) -> str:
-    """What labels are known by: their scores, attributes, scorer and generator."""
+    """Hash the labels' scores, attributes, scorer and generator."""
     text = " ".join((data.generator, data.scorer, *data.attributes, str(data.source)))
     return hashlib.sha256(text.encode() + data.scores.contiguous().numpy().tobytes()).hexdigest()
 

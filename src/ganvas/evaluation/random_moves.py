@@ -1,4 +1,4 @@
-"""The floor to stand above: a random move of equal length, which knows nothing of any attribute."""
+"""The baseline of random moves: as long as an edit's, and blind to attributes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DIRECTION_SEED = 7
 
 @torch.no_grad()
 def move_randomly(context: EvaluationContext, matched: Trial, scope: str, n: int) -> Trial | None:
-    """The first ``n`` codes that arrived, each moved as far in W as ``matched`` moved it, in a random direction.
+    """Move the first ``n`` codes that arrived as far in W as ``matched`` moved them, in random directions.
 
     None where nothing arrived.
     """

@@ -1,4 +1,4 @@
-"""``ganvas bench``: runs the benchmark and writes its tables (Markdown, JSON), figures and page into one folder."""
+"""The report of an evaluation: tables (Markdown, JSON), figures and a page, in one folder."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from ganvas.scorers.base import Scorer
 from ganvas.scorers.networks.dlib_weights import SHA256
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "zuko", "dlib-bin")
-"""Whose versions a report tells, where they are installed."""
+"""Packages whose versions a report states, where they are installed."""
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What a benchmark is asked for; None takes what fits the generator.
+    """The input of an evaluation; None stands for what fits the generator.
 
-    ``methods``: names of ``methods.METHOD_TABLE`` (a quick report has four of them); ``io.files``: editors to compare, too;
-    ``judges``: other scorers; ``config``: how large; ``published_directions``: the folder with directions that others published.
+    ``methods``: names of ``methods.METHOD_TABLE`` (a quick report has four of them); ``files``: editors to compare, too;
+    ``judges``: other scorers; ``config``: the size; ``published``: the folder with directions that others published.
     """
 
     generator: str
@@ -64,10 +64,11 @@ class EvaluationRequest:
 def evaluate(
     request: EvaluationRequest, out: str | Path, command: str = "", log: Callable[[str], object] = lambda line: None
 ) -> dict[str, Any]:
-    """Run it and write ``out``/report.json, report.md, index.html and pictures; started again it goes on.
+    """Compare editors and write ``out``/report.json, report.md, index.html and pictures; started again it goes on.
 
-    Returns what the JSON holds. Raises GanvasError for unknown names, labels that aren't there or are of another generator,
-    a folder that can't be written, and where no attribute can be benched; all else is marked in the report.
+    ``log`` is called with lines for people. Returns what the JSON holds. Raises GanvasError for unknown names, labels that
+    are missing or of another generator, a scorer that counts, a folder that can't be written, and where no attribute can be
+    evaluated; all else that fails is listed in the report.
     """
     out = Path(out)
     check_output(out / "report.json", (".json",))
@@ -96,7 +97,7 @@ def evaluate(
 
 
 def write_report(outcome: EvaluationResult, out: Path, command: str, missing: Sequence[str] = ()) -> dict[str, Any]:
-    """Everything that people read, from a finished run; ``missing``: judges and directions that couldn't be had, and why."""
+    """Write the report of a finished run; ``missing``: judges and directions that couldn't be loaded, and why."""
     judges = [scale.name for scale in outcome.context.scales]
     outcome.results["gaps"] += [{"what": "input", "method": "", "attribute": "", "why": why} for why in missing]
     results = {"made": to_json(describe_versions(outcome, command)), "judges": judges, **outcome.results}
@@ -112,7 +113,7 @@ def write_report(outcome: EvaluationResult, out: Path, command: str, missing: Se
 
 
 def load_usable(labels: str | Path, generator: Generator, scorer: Scorer) -> LatentDataset:
-    """Labels without the attributes that nothing can be learned from, like one with the same score everywhere.
+    """Load labels without the attributes that nothing can be learned from, like one with the same score everywhere.
 
     Raises GanvasError where no attribute is usable, with what is wrong with all of them.
     """
@@ -133,7 +134,7 @@ def load_usable(labels: str | Path, generator: Generator, scorer: Scorer) -> Lat
 
 
 def build_panel(own: Scorer, names: Sequence[str] | None, faces: bool = True) -> tuple[JudgePanel, list[str]]:
-    """The own scorer and its judges, on its device, and why some couldn't be had.
+    """Build the panel of the own scorer and its judges, on its device, and list why some couldn't be loaded.
 
     Without ``names``: all other scorers that read one of its attributes, under its own or another name.
     Raises GanvasError for an unknown name.
@@ -143,7 +144,7 @@ def build_panel(own: Scorer, names: Sequence[str] | None, faces: bool = True) ->
         if name == own.name:
             continue
         if name not in scorer_names():
-            load_scorer(name)  # says which there are
+            load_scorer(name)  # raises, with the names that there are
         try:
             judge = load_scorer(name)
         except GanvasError as error:
@@ -161,19 +162,19 @@ def build_panel(own: Scorer, names: Sequence[str] | None, faces: bool = True) ->
 
 
 def load_face_recognizer() -> FaceRecognizer:
-    """Who is in a picture, by dlib. Raises GanvasError where the extra isn't installed."""
+    """Load dlib's face recognition. Raises GanvasError where the extra isn't installed."""
     return FaceRecognizer(FaceEmbedder(), " ".join(SHA256.values()), WIDTH)
 
 
 def choose_attributes(scorer: Scorer) -> list[str]:
-    """The paper's four of those that the scorer has, or else all of its probabilities."""
+    """Return the paper's four attributes of those that the scorer has, or else all of its probabilities."""
     four = [name for name in ATTRIBUTES if name in scorer.attributes]
     probabilities = [a for a, kind in zip(scorer.attributes, scorer.kinds, strict=True) if kind == "probability"]
     return four or probabilities
 
 
 def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]:
-    """The command, versions and seeds."""
+    """Return the command, versions, seeds and sizes of a run."""
     context = outcome.context
     versions = {"ganvas": __version__, "python": sys.version.split()[0]}
     for name in PACKAGES:
@@ -207,7 +208,7 @@ def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]
 
 
 def describe_run(results: dict[str, Any]) -> str:
-    """What a reader has to know first."""
+    """Describe a run in the sentences that open the report."""
     made, count = results["made"], results["looked"]
     config = made["plan"]
     share = (
@@ -227,11 +228,11 @@ def describe_run(results: dict[str, Any]) -> str:
 
 
 def format_versions(made: dict[str, Any]) -> str:
-    """Versions and seeds, as a line."""
+    """Format versions and seeds as a line."""
     versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
     return f"{versions}; {made['dtype']}; seeds from {made['seed']:,}; report.json has all of it."
 
 
 def default_command() -> str:
-    """As it was typed, without this machine's folders."""
+    """Return the command as it was typed, without this machine's folders."""
     return " ".join(["ganvas", *(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])])

@@ -1,4 +1,4 @@
-"""The benchmark: every method on every protocol, each number from pictures that are kept, then the report.
+"""The evaluation: every method on every protocol.
 
 Stopped and started again it goes on: pictures' scores lie in ``out``/work/renders, fitted editors in work/editors, what
 took long without pictures in work/cells. Everything else is computed anew from them, so that the results are the same.
@@ -58,11 +58,11 @@ def run_evaluation(
     log: Callable[[str], object] = lambda line: None,
     directions: Mapping[str, Tensor] | None = None,
 ) -> EvaluationResult:
-    """Everything but the report. ``log`` is told what is done, and at first how much there is to do.
+    """Run every method on every protocol, without writing the report.
 
-    ``directions``: published ones, that linear editors are compared with.
-
-    Raises GanvasError where no attribute can be benched at all; what fails for one method or attribute is marked.
+    ``log`` is called with what is done, and at first with how much there is to do. ``directions``: published ones that linear
+    editors are compared with.
+    Raises GanvasError where no attribute can be evaluated; what fails for one method or attribute is recorded as a gap.
     """
     work = out and out / "work"
     usable, gaps = _split_attributes(panel, data, attributes)
@@ -112,6 +112,7 @@ def run_evaluation(
 def _split_attributes(
     panel: JudgePanel, data: LatentDataset, attributes: Sequence[str]
 ) -> tuple[list[str], list[MissingResult]]:
+    """Return the attributes that can be evaluated, and why the others can't."""
     usable, gaps = [], []
     for name in attributes:
         if name not in panel.own.attributes:
@@ -128,7 +129,7 @@ def _split_attributes(
 
 
 def _run_pictures(outcome: EvaluationResult, work: Path | None) -> None:
-    """The paper's protocol, matched change and curves."""
+    """Run the paper's protocol, matched change and curves."""
     context, results = outcome.context, outcome.results
     papers, matched, curves, renders = {}, {}, {}, {}
     for entry, fit in outcome.list_fitted():
@@ -162,7 +163,7 @@ def _run_pictures(outcome: EvaluationResult, work: Path | None) -> None:
 
 
 def _run_other_attributes(outcome: EvaluationResult, work: Path | None) -> None:
-    """All other attributes, at the first change, for the methods marked so."""
+    """Run all other attributes, at the first change, for the methods marked so."""
     context, n = outcome.context, outcome.context.config.everywhere
     change, found = context.config.targets[:1], {}
     for entry, fit in outcome.list_fitted() if n else ():
@@ -179,7 +180,7 @@ def _run_other_attributes(outcome: EvaluationResult, work: Path | None) -> None:
 
 
 def _run_random_moves(outcome: EvaluationResult, work: Path | None) -> None:
-    """Random moves as long as those of the first InterfaceGAN, or else of the first method."""
+    """Run random moves as long as those of the first InterfaceGAN, or else of the first method."""
     context, found = outcome.context, {}
     pairs = outcome.list_fitted("first", "rest")
     reference = next((e for e, _ in pairs if e.family == "interfacegan"), pairs[0][0] if pairs else None)
@@ -195,6 +196,7 @@ def _run_random_moves(outcome: EvaluationResult, work: Path | None) -> None:
 
 
 def _run_joint_edits(outcome: EvaluationResult, work: Path | None) -> None:
+    """Run edits of several attributes at once."""
     context, found = outcome.context, {}
     for entry, fit in outcome.list_fitted("first"):
         if fit.editor is not None and context.config.together:
@@ -206,7 +208,7 @@ def _run_joint_edits(outcome: EvaluationResult, work: Path | None) -> None:
 
 
 def _measure_latent(outcome: EvaluationResult, work: Path | None) -> None:
-    """What needs no pictures: readings, order and undo, codes near p = 0.5; and how long an edit takes."""
+    """Measure what needs no pictures: readings, order and undo, codes near p = 0.5, and the time of an edit."""
     context, config = outcome.context, outcome.context.config
     ws = sample_latent_codes(context.generator, config.latent, config.psi)
     read, ways, middles, reports = {}, {}, {}, {}
@@ -235,6 +237,7 @@ def _measure_latent(outcome: EvaluationResult, work: Path | None) -> None:
 def _measure_times(
     outcome: EvaluationResult, entry: MethodEntry, fit: FittedEntry, ws: WPlus, work: Path | None
 ) -> dict[str, float | None]:
+    """Return the seconds of a fit and the milliseconds of an edit."""
     name = next((a for a in outcome.attributes if fit.editor is not None and a in fit.editor.attributes), None)
     if name is None or fit.editor is None:
         return {"fit_seconds": fit.seconds, "edit_ms": None}
@@ -242,6 +245,7 @@ def _measure_times(
 
 
 def _measure_dci(outcome: EvaluationResult, work: Path | None) -> None:
+    """Measure DCI of the editors' codes on the scored fresh faces."""
     context, found = outcome.context, {}
     draws, own = context.config.dci, context.scales[0]
     w = context.pool.make_codes(context.generator, torch.arange(len(context.pool.scores)))[:, 0]
@@ -260,6 +264,7 @@ def _measure_dci(outcome: EvaluationResult, work: Path | None) -> None:
 
 
 def _measure_efficiency(outcome: EvaluationResult, work: Path | None) -> None:
+    """Measure label efficiency."""
     context, found = outcome.context, {}
     counts = [n for n in context.config.labels if n <= len(context.data)]
     ws = sample_latent_codes(context.generator, context.config.latent, context.config.psi)
@@ -275,6 +280,7 @@ def _measure_efficiency(outcome: EvaluationResult, work: Path | None) -> None:
 
 
 def _judge_families(outcome: EvaluationResult, work: Path | None) -> None:
+    """Compare the families of methods."""
     entries = [e for e in outcome.entries if e.group != "ablation"]
     papers = headline.compare_families(outcome.cells, entries, outcome.attributes, outcome.results)
     matched = verdicts.judge_matched(outcome.context, outcome.cells, entries, outcome.attributes)
@@ -288,6 +294,7 @@ def _judge_families(outcome: EvaluationResult, work: Path | None) -> None:
 
 
 def _make_key(outcome: EvaluationResult, entry: MethodEntry) -> dict[str, Any]:
+    """Return what a cached value of an entry depends on."""
     from ganvas import __version__, editors
 
     editor = outcome.fits[entry.name].editor
@@ -302,7 +309,7 @@ def _make_key(outcome: EvaluationResult, entry: MethodEntry) -> dict[str, Any]:
 
 
 def _cache_json(file: Path | None, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-    """A JSON value from ``file`` where it is of ``key``, else computed and kept there."""
+    """Return the JSON value in ``file`` where it is of ``key``, else compute and keep it there."""
     if file is not None and file.exists():
         try:
             found = read_json(file)

@@ -1,4 +1,4 @@
-"""What was rendered once isn't rendered again: the scores of codes by their bytes, kept in a file that grows."""
+"""A cache of scores by the bytes of codes, in a file that grows: no code is rendered twice."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ganvas.io.files import load_tensors, save_tensors
 from ganvas.types import Scores, WPlus
 
 SAVE_EVERY = 64
-"""Pictures between two writes: what a cut costs is some seconds."""
+"""Pictures between two writes, at most lost when a run is stopped."""
 
 
 @final
 class ScoreCache:
-    """For ``View.recall``: asks for the codes that it doesn't know, and remembers what it was told.
+    """A cache for ``ScoredView.recall``: it has the missing codes rendered, and keeps their scores.
 
-    ``metadata`` says what scores depend on (generator, precision, scorers); a file of another is made anew, as is a damaged
-    one: it is only a cache. ``requested``: what this run wanted, by digest.
+    ``metadata`` says what scores depend on (generator, precision, scorers); a file with other metadata, or a damaged one, is
+    ignored and written anew. ``requested``: the digests of the codes that this run asked for.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ScoreCache:
             self._load(file)
 
     def __call__(self, ws: WPlus, render: Callable[[WPlus], Scores]) -> Scores:
-        """The scores of codes, (n, columns)."""
+        """Return the scores of codes, (n, columns)."""
         keys = [hash_code(code) for code in ws]
         self.requested.update(keys)
         missing = {key: i for i, key in enumerate(keys) if key not in self.rows}
@@ -71,6 +71,6 @@ class ScoreCache:
 
 
 def hash_code(code: Tensor) -> bytes:
-    """What a code is known by; a code of equal rows by one of them."""
+    """Hash a code; one of equal rows by its first."""
     rows = code[:1] if torch.equal(code, code[:1].expand_as(code)) else code
     return hashlib.sha256(rows.detach().cpu().float().contiguous().numpy().tobytes()).digest()

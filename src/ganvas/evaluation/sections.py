@@ -1,4 +1,4 @@
-"""A benchmark's results as titled tables, which Markdown and the page share."""
+"""Results as titled tables, which Markdown and the page share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INTERVALS_NOTE = " Brackets: 95 % bootstrap intervals over faces."
 def build_sections(
     results: Results, timings: Results, pictures: Mapping[str, str], judges: Sequence[str]
 ) -> list[PageSection]:
-    """Everything that there is to show, what was aimed at first. ``judges``: the own scorer, then the others."""
+    """Build all sections of a report, the main comparison first. ``judges``: the own scorer, then the others."""
     made = [
         *build_headline_sections(results),
         *_verdicts(results),
@@ -73,7 +73,7 @@ def _verdicts(results: Results) -> list[PageSection]:
                 format_goal(r["attribute"]),
                 r["method"],
                 format_estimate(r["success"], 3),
-                _pair(papers.SUCCESS, r["attribute"]),
+                _format_pair(papers.SUCCESS, r["attribute"]),
                 format_verdict(r["holds"]),
             )
             for r in found["success"]
@@ -184,7 +184,7 @@ def _paper(name: str, row: Results, judges: Sequence[str]) -> Row:
 
 
 def _paper_rows(attribute: str, width: int) -> list[Row]:
-    """The paper's own numbers, in the columns of ``_papers``."""
+    """Return the paper's own numbers, in the columns of ``_papers``."""
     if attribute not in papers.SUCCESS:
         return []
     rows = []
@@ -219,7 +219,7 @@ def _matched(results: Results, judges: Sequence[str]) -> list[PageSection]:
 
 
 def to_markdown(title: str, about: str, found: Sequence[PageSection], end: str) -> str:
-    """The same as a Markdown file, pictures included."""
+    """Format the sections as a Markdown file, pictures included."""
     parts = [f"# {title}", about]
     for section in found:
         parts += [f"## {section.title}", *([section.text] if section.text else [])]
@@ -236,5 +236,5 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _pair(known: Mapping[str, tuple[float, float]], attribute: str) -> str:
-    return " / ".join(f"{value:.3f}" for value in known[attribute]) if attribute in known else "-"
+def _format_pair(values: Mapping[str, tuple[float, float]], attribute: str) -> str:
+    return " / ".join(f"{value:.3f}" for value in values[attribute]) if attribute in values else "-"

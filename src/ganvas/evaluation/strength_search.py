@@ -1,7 +1,7 @@
-"""One attribute of some faces under growing strength: every strength is rendered once, whatever asks for it.
+"""Search for the strengths that bring faces to several targets; every strength is rendered once.
 
-``control.search.reach`` brings codes to one target; a benchmark asks for several targets of the same faces (p > 0.9, +1 σ, +2 σ),
-and each picture tells something about all of them. So the search is the same, by guesses and bisection, with a memory.
+``control.search.reach`` brings codes to one target; an evaluation has several targets for the same faces (p > 0.9, +1 σ,
++2 σ), and each picture helps with all of them. So the search is the same, by guesses and bisection, with a memory.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ganvas.types import Scores, WPlus
 
 @dataclass(frozen=True)
 class StrengthGrid:
-    """Strengths that may be tried: ``step``, 2 ``step``, … ``maximum``, in the units of ``Editor.edit``.
+    """Strengths to try: ``step``, 2 ``step``, … ``maximum``, in the units of ``Editor.edit``; number k is rung k.
 
-    ``stride``: the paper's protocol climbs so many steps at a time. ``patience``: it gives up after so many strides that
+    ``stride``: the paper's protocol climbs so many rungs at a time. ``patience``: it gives up after so many strides that
     brought the score no further: a face that comes apart has no smile. ``tolerance``: how near to an equal change of the
-    target counts as there, in standard deviations, within ``tries`` pictures.
+    target is near enough, in standard deviations, within ``tries`` pictures.
     """
 
     step: float = 0.05
@@ -38,31 +38,36 @@ class StrengthGrid:
 
     def __post_init__(self) -> None:
         if not 0 < self.step * self.stride <= self.maximum < float("inf") or self.stride < 1:
-            raise GanvasError(f"A search needs 0 < step · stride <= maximum, not {self}.")
+            raise GanvasError(
+                f"A grid of strengths needs 0 < step · stride <= maximum, not step {self.step}, stride {self.stride} and maximum"
+                f" {self.maximum}."
+            )
         if self.patience < 1 or self.tries < 1 or not self.tolerance > 0:
-            raise GanvasError(f"A search needs patience, tries and tolerance above 0, not {self}.")
+            raise GanvasError(
+                f"patience, tries and tolerance must be above 0, not {self.patience}, {self.tries} and {self.tolerance}."
+            )
 
     @property
     def rungs(self) -> int:
-        """How many strengths there are."""
+        """The number of strengths."""
         return int(self.maximum / self.step + 1e-9)
 
 
 PRIOR_FACES = 4.0
-"""How many faces of spread 1 the line of slope 1 counts for, against those that were seen."""
+"""Weight of the line of slope 1, as a number of faces of spread 1, against the faces measured."""
 
 
 @dataclass(frozen=True)
 class ResponseLine:
-    """The strength that a target takes, of what scorer and probe say that it takes: first guesses learn from earlier faces.
+    """A regression line from the strength that scorer and probe predict to the one that was needed, learned from earlier faces.
 
-    ``seen``: pairs (n, 2) of what was predicted and what it took.
+    ``pairs``: (n, 2) predicted and measured strengths.
     """
 
     pairs: Tensor = torch.zeros(0, 2, dtype=torch.float64)  # noqa: RUF009 (never written to)
 
     def __call__(self, predicted: Tensor) -> Tensor:
-        """The guess; what is predicted itself, where too few were seen."""
+        """Correct predicted strengths; without ``PRIOR_FACES`` pairs they are returned as they are."""
         if len(self.pairs) < PRIOR_FACES:
             return predicted
         middle = self.pairs.mean(0)
@@ -71,7 +76,7 @@ class ResponseLine:
         return middle[1] + slope * (predicted - middle[0])
 
     def extend(self, predicted: Tensor, measured: Tensor) -> ResponseLine:
-        """The line of these faces, too; nan where a face was never brought there."""
+        """Return the line with further faces; nan for those that never reached the target."""
         more = torch.stack((predicted, measured), 1)
         return ResponseLine(torch.cat((self.pairs, more[~more.isnan().any(1)])))
 
@@ -91,11 +96,11 @@ class SearchResult:
 
 
 class StrengthSearch:
-    """``n`` faces and what was seen of them: ``generators.stylegan2.rows`` (n, rungs + 1, columns), nan where
-    nothing was rendered.
+    """A search along the strengths of one attribute for ``n`` faces, with all that was rendered.
 
-    ``values`` (n, rungs + 1): the target's normal score, turned so that it is to rise. ``normal`` has the target's
-    column only; ``column`` is its place among the columns of ``view``.
+    ``rows`` (n, rungs + 1, columns): scores, nan where nothing was rendered. ``values`` (n, rungs + 1): the target's normal
+    score, with the sign that makes it rise towards the goal. ``gaussianize`` has the target's column only; ``column`` is its
+    place among the columns of ``view``.
     """
 
     def __init__(
@@ -118,7 +123,7 @@ class StrengthSearch:
         self._store(torch.arange(len(ws)), torch.zeros(len(ws), dtype=torch.long), rows)
 
     def take_first(self, n: int) -> StrengthSearch:
-        """The first ``n`` faces with what was seen of them, which both share."""
+        """Return a search of the first ``n`` faces that shares its memory with this one."""
         if n >= len(self.ws):
             return self
         subset = StrengthSearch(
@@ -128,24 +133,24 @@ class StrengthSearch:
         return subset
 
     def to_strength(self, rung: Tensor) -> Tensor:
-        """The signed changes that rungs stand for."""
+        """Convert rungs to signed changes."""
         return rung * (self.grid.step * self.sign)
 
     def edit(self, index: Tensor, rung: Tensor) -> WPlus:
-        """The codes of some faces at some rungs; the code itself at rung 0."""
+        """Edit some faces to some rungs; rung 0 is the code itself."""
         ws = self.ws[index]
         return self.editor.edit(ws, {self.goal.attribute: self.to_strength(rung).to(ws)})
 
     def get_rows(self, rung: Tensor) -> Scores:
-        """What was seen of each face at its rung, (n, columns)."""
+        """Return the scores of each face at its rung, (n, columns)."""
         return self.rows[torch.arange(len(rung)), rung]
 
     def climb(
         self, score: float, within: Distribution | None, line: ResponseLine = ResponseLine(), exhaustive: bool = True
     ) -> SearchResult:
-        """To the first stride whose score passes, as the paper's climb from below finds it where scores rise with strength.
+        """Find the first stride whose score passes, as the paper's climb from below does where scores rise with strength.
 
-        Strides are looked at from where the probe expects the target, upwards (by two where the score is far off) until
+        Strides are rendered from where the probe expects the target, upwards (by two where the score is far off) until
         one passes; then between it and the last that didn't, until these are neighbours. Where none does, ``exhaustive`` climbs
         all other strides, too: a score may fall and rise again.
         """
@@ -175,7 +180,7 @@ class StrengthSearch:
         )
 
     def _climb_remaining(self, target: Tensor, given_up: Tensor, high: Tensor, last: Tensor) -> Tensor:
-        """``high`` after all strides of faces that were given up, from the lowest on."""
+        """Climb all strides of faces that were given up, from the lowest on, and return ``high`` with the first that passes."""
         for place in range(1, int(last.max()) + 1 if len(last) else 0):
             index = (given_up & (high == 0) & (place <= last)).nonzero()[:, 0]
             rung = torch.full_like(index, place * self.grid.stride)
@@ -184,7 +189,7 @@ class StrengthSearch:
         return high
 
     def _next_stride(self, target: Tensor, low: Tensor, high: Tensor, last: Tensor) -> Tensor:
-        """Between the last stride that failed and the first that passed, or beyond: where the line through both is there."""
+        """Interpolate the next stride between the last that failed and the first that passed, or extrapolate beyond."""
         stride = self.grid.stride
         end = torch.where(high > 0, high, low)
         begin = torch.where(high > 0, low, 0)
@@ -196,16 +201,16 @@ class StrengthSearch:
         return torch.where(high > 0, between, beyond)
 
     def measure_strength(self, target: Tensor) -> Tensor:
-        """The strength at which each face's target was, between the rungs seen around it; nan where it wasn't."""
+        """Interpolate the strength at which each face reached its target, between rendered rungs; nan where it didn't."""
         low, high = self.bracket(target)
         at_low, at_high = self._values_at(low), self._values_at(high)
         place = low + (target - at_low) / (at_high - at_low) * (high - low)
         return torch.where(high > 0, place * self.grid.step, torch.nan)
 
     def match_change(self, change: float, line: ResponseLine = ResponseLine()) -> SearchResult:
-        """To where the target's normal score has risen by ``change`` from where it was: the nearest rung within tolerance.
+        """Find the rung, within tolerance, at which the target's normal score has risen by ``change``.
 
-        By interpolating between what was seen around the target, or beyond it, and every third time by halving.
+        By interpolating between the rendered rungs around the target, or beyond them, and every third time by halving.
         """
         target = self.values[:, 0] + change
         for attempt in range(self.grid.tries):
@@ -219,12 +224,13 @@ class StrengthSearch:
         return SearchResult(rung, near, torch.zeros_like(near))
 
     def _find_nearest(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each face's rendered rung nearest to the target, and whether it is within tolerance."""
         distance = (self.values - target[:, None]).abs().nan_to_num(nan=torch.inf)
         smallest, rung = distance.min(1)
         return rung, smallest <= self.grid.tolerance
 
     def _guess_rung(self, target: Tensor, line: ResponseLine, halve: bool) -> Tensor:
-        """The rung to look at next, 0 where there is none left."""
+        """Guess the rung to render next, 0 where there is none left."""
         low, high = self.bracket(target)
         passed, rungs = high > 0, self.grid.rungs
         at_low, at_high = self._values_at(low), self._values_at(high)
@@ -243,7 +249,7 @@ class StrengthSearch:
         return torch.where(passed, torch.where(high - low > 1, between, 0), beyond)
 
     def bracket(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The rungs seen on both sides of the first crossing of ``target``; ``high`` 0 where nothing passed."""
+        """Return the rendered rungs on both sides of the first crossing of ``target``; ``high`` is 0 where none passed."""
         seen, place = ~self.values.isnan(), torch.arange(self.values.shape[1])
         passed = seen & (self.values >= target[:, None]) & (place > 0)
         high = torch.where(passed.any(1), passed.long().argmax(1), 0)
@@ -254,25 +260,26 @@ class StrengthSearch:
         return self.values[torch.arange(len(rung)), rung]
 
     def to_target(self, score: float) -> Tensor:
-        """A score as each face's normal score, turned so that it is to rise, (n,)."""
+        """Convert a score to each face's target on the scale of ``values``, (n,)."""
         return self._to_rising(torch.tensor([score])).expand(len(self.ws))
 
     def predict_strength(self, target: Tensor) -> Tensor:
-        """The strength that should do, between what scorer and probe say: both err, and only in part by themselves."""
+        """Predict the strength to a target, from the mean of scorer and probe: their errors are in part independent."""
         k = self.editor.attributes.index(self.goal.attribute)
         reading = self.editor.read(self.ws)[:, k].cpu().double() * self.sign
         return target - (reading + self.values[:, 0]) / 2
 
     def _to_rising(self, scores: Tensor) -> Tensor:
+        """Convert scores to normal scores that rise towards the goal."""
         return self.gaussianize(scores.double()[:, None])[:, 0] * self.sign
 
     def _mask_strides(self, last: Tensor) -> Tensor:
-        """Which rungs belong to the climb, (n, rungs + 1)."""
+        """Return True for rungs that belong to the climb, (n, rungs + 1)."""
         place = torch.arange(self.values.shape[1])
         return (place % self.grid.stride == 0) & (place <= last[:, None] * self.grid.stride)
 
     def _find_last_stride(self, within: Distribution | None) -> Tensor:
-        """The last stride of each face before one that leaves the distribution; found without rendering."""
+        """Return the last stride of each face before one that leaves the distribution; nothing is rendered."""
         strides = self.grid.rungs // self.grid.stride
         limit = torch.full((len(self.ws),), strides)
         inside = torch.arange(len(self.ws))
@@ -288,7 +295,7 @@ class StrengthSearch:
         return limit
 
     def _render(self, index: Tensor, rung: Tensor) -> None:
-        """Render some faces at some rungs, unless they were seen there."""
+        """Render some faces at some rungs, unless they were rendered there."""
         unseen = self.values[index, rung].isnan()
         index, rung = index[unseen], rung[unseen]
         if len(index):
@@ -296,6 +303,7 @@ class StrengthSearch:
             self._store(index, rung, self.view(self.edit(index, rung)))
 
     def _store(self, index: Tensor, rung: Tensor, rows: Scores) -> None:
+        """Keep the scores of some faces at some rungs."""
         rows = rows.float().cpu()
         self.rows[index, rung] = rows
         # A score that isn't finite passes nothing and improves nothing; it must not count as unseen.

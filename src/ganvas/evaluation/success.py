@@ -1,4 +1,4 @@
-"""The protocol of Lesné et al., section 4.3, with bounds that keep it honest.
+"""The protocol of Lesné et al., section 4.3, within the bound of the typical set.
 
 A face with p < 0.5 is edited with growing strength until p > 0.9. Strength stops where the code's Mahalanobis distance
 from W passes the 99.9th percentile of sampled codes; what has not arrived by then is a failure. Age is CelebA's
@@ -45,7 +45,7 @@ DOWNWARD_ATTRIBUTES = ("Young",)
 TARGET_PROBABILITY = 0.9
 """The probability that ends an edit."""
 LEADING_COMPONENTS = 60
-"""Success is also counted within these leading components, where the bound is tighter."""
+"""Number of leading components within which success is also counted: the bound is tighter there."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,18 @@ FULL_PROTOCOL = SuccessProtocol()
 
 
 def make_goal(attribute: str) -> EditGoal:
-    """The direction in which an attribute is tried."""
+    """Return the goal of an attribute: the direction in which it is tried."""
     return EditGoal(attribute, up=attribute not in DOWNWARD_ATTRIBUTES)
 
 
 def check_protocol(scorer: Scorer, editor: Editor, attributes: Sequence[str]) -> None:
-    """Raises GanvasError where the protocol can't be run on an attribute, or there are none."""
+    """Raise GanvasError where the protocol can't be run on an attribute, or there are none."""
     if not attributes:
-        raise GanvasError(f"No attributes are asked for: pick some of {', '.join(editor.attributes)}.")
+        raise GanvasError(f"There are no attributes to try: name some of {', '.join(editor.attributes)}.")
     for attribute in attributes:
-        for known in (scorer.attributes, editor.attributes):
-            if attribute not in known:
-                raise unknown("attribute", attribute, known)
+        for names in (scorer.attributes, editor.attributes):
+            if attribute not in names:
+                raise unknown("attribute", attribute, names)
         kind = scorer.kinds[scorer.column(attribute)]
         if kind != "probability":
             raise GanvasError(f"{attribute!r} is a {kind}: this protocol needs a probability.")
@@ -100,7 +100,7 @@ def run_protocol(
     ladder: StrengthLadder,
     within: Distribution,
 ) -> Trial:
-    """The protocol on the first ``n`` faces of the pool that ``make_goal`` can be tried on."""
+    """Run the protocol on the first ``n`` faces of the pool that ``goal`` can be tried on."""
     index = pool.find_lacking(view, goal)[:n]
     ws, before = pool.make_codes(view.generator, index), pool.scores[index]
     found = reach(
@@ -130,7 +130,7 @@ def run_protocol(
 
 @dataclass(frozen=True)
 class SuccessResult:
-    """All trials of one editor, with what they were made on."""
+    """All trials of one editor, with the faces and the bound that they share."""
 
     trials: tuple[Trial, ...]
     pool: FacePool
@@ -146,7 +146,7 @@ def run_trials(
     protocol: SuccessProtocol,
     out: Path | None,
 ) -> SuccessResult:
-    """One trial an attribute. With ``out`` the pool's scores and finished trials are kept there and not made again.
+    """Run one trial an attribute. With ``out`` the pool's scores and finished trials are kept there and not made again.
 
     Raises GanvasError for an unknown attribute, or one that too few faces lack.
     """
@@ -181,7 +181,7 @@ def run_success(
     attributes: Sequence[str] = ATTRIBUTES,
     protocol: SuccessProtocol = FULL_PROTOCOL,
 ) -> dict[str, Any]:
-    """Run the protocol and write ``out``/success.json and success.md; started again it goes on where it was cut.
+    """Run the protocol and write ``out``/success.json and success.md; started again it goes on where it was stopped.
 
     Returns what the JSON holds. Raises GanvasError as ``run_trials``, and where ``out`` can't be written.
     """
@@ -198,7 +198,7 @@ def run_success(
 def build_success_report(
     generator: Generator, scorer: Scorer, editor: Editor, protocol: SuccessProtocol, outcome: SuccessResult
 ) -> dict[str, Any]:
-    """Every number of a run, as JSON holds it."""
+    """Return every number of a run, as JSON holds it."""
     return {
         **_list_fingerprints(generator, scorer, editor),
         "method": editor.method,
@@ -211,6 +211,7 @@ def build_success_report(
 
 
 def _list_fingerprints(generator: Generator, scorer: Scorer, editor: Editor) -> dict[str, str]:
+    """Return what a trial depends on."""
     return {
         "generator": f"{generator.name}:{generator.fingerprint}",
         "dtype": dtype_name(generator),
@@ -220,6 +221,7 @@ def _list_fingerprints(generator: Generator, scorer: Scorer, editor: Editor) -> 
 
 
 def _summarise_trial(trial: Trial, editor: Editor, outcome: SuccessResult) -> dict[str, Any]:
+    """Return the numbers of one attribute."""
     probabilities = torch.sigmoid(outcome.pool.scores[:, trial.column])
     goal = make_goal(trial.attribute)
     tight = outcome.within.leading(min(LEADING_COMPONENTS, len(outcome.within.bounds)))
@@ -254,4 +256,5 @@ def _summarise_trial(trial: Trial, editor: Editor, outcome: SuccessResult) -> di
 
 
 def _to_json(value: Estimate) -> dict[str, float | int | None]:
+    """Return an estimate with None for nan."""
     return {k: v if math.isfinite(v) else None for k, v in asdict(value).items()}

@@ -1,4 +1,4 @@
-"""From trials to the numbers of a report: estimates with their intervals, and their JSON."""
+"""Summaries of trials: estimates with their intervals, and their JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ganvas.stats import BOOTSTRAP_DRAWS, Estimate, bootstrap_mean
 
 
 def summarise_trial(context: EvaluationContext, trial: Trial) -> dict[str, Any]:
-    """Everything that is measured of a trial, over the edits that arrived (success: over all)."""
+    """Summarise every measure of a trial, over the edits that arrived (success: over all)."""
     before, after = trial.before, trial.after
     own = context.scales[0]
     row = variation_row(trial)[: len(context.panel.own.attributes)].tolist()
@@ -44,7 +44,10 @@ def summarise_trial(context: EvaluationContext, trial: Trial) -> dict[str, Any]:
 
 
 def measure_per_code(context: EvaluationContext, trial: Trial, judge: int, what: str = "drift") -> Tensor:
-    """One measure as one judge sees it, (n,); nan for what hasn't arrived."""
+    """Return one measure by one judge, (n,); nan for what hasn't arrived.
+
+    ``what``: "drift", "largest", "target" or "beyond".
+    """
     scale, own, edited = context.scales[judge], context.scales[0], (trial.attribute,)
     before, after = trial.scores_before, trial.scores_after
     if what == "target":
@@ -58,25 +61,24 @@ def measure_per_code(context: EvaluationContext, trial: Trial, judge: int, what:
 
 
 def measure_identity(trial: Trial) -> Tensor | None:
-    """Equation (8) a code, nan for what hasn't arrived or shows no face; None where nobody looked."""
+    """Return equation (8) a code, nan for what hasn't arrived or has no face; None without face embeddings."""
     return None if trial.faces_after is None else torch.where(trial.arrived, identity_cosine(trial).float(), torch.nan)
 
 
 def mean_ratio(a: Tensor, b: Tensor, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Estimate:
-    """The mean of ``a`` over that of ``b``, on the faces that have both; the bootstrap draws faces."""
+    """Estimate the mean of ``a`` over that of ``b``, on the faces that have both; the bootstrap draws faces."""
     return _compare_paired(a, b, draws, seed, lambda x, y: x / y)
 
 
 def mean_difference(a: Tensor, b: Tensor, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Estimate:
-    """The mean of ``a`` less that of ``b``, likewise."""
+    """Estimate the mean of ``a`` minus that of ``b``, on the faces that have both; the bootstrap draws faces."""
     return _compare_paired(a, b, draws, seed, lambda x, y: x - y)
 
 
 def measure_random_pairs(faces: Tensor | None, seed: int = 0) -> dict[str, Estimate] | None:
-    """The mean cosine ("identity") and dlib's distance ("identity_distance") of the embeddings (n, 128) of two different
-    faces: what they are when nothing is kept.
+    """Estimate the cosine ("identity") and dlib's distance ("identity_distance") of embeddings (n, 128) of different faces.
 
-    Each face is in two pairs, with faces drawn at random.
+    Each face is in two pairs, with faces drawn at random. None for fewer than two faces.
     """
     if faces is None or len(faces) < 2:
         return None
@@ -86,7 +88,7 @@ def measure_random_pairs(faces: Tensor | None, seed: int = 0) -> dict[str, Estim
 
 
 def to_json(value: Any) -> Any:
-    """Estimates, tensors and nan as JSON holds them."""
+    """Convert estimates, tuples and nan to what JSON holds."""
     if isinstance(value, Estimate):
         return to_json(asdict(value))
     if isinstance(value, Mapping):
@@ -101,6 +103,7 @@ def to_json(value: Any) -> Any:
 def _compare_paired(
     a: Tensor, b: Tensor, draws: int, seed: int, compare: Callable[[Tensor, Tensor], Tensor]
 ) -> Estimate:
+    """Estimate a comparison of two means on the faces that have both."""
     n = min(len(a), len(b))
     a, b = a[:n].double().cpu(), b[:n].double().cpu()
     both = ~(a.isnan() | b.isnan())
@@ -114,11 +117,12 @@ def _compare_paired(
 
 
 def _average_arrived(trial: Trial, values: Tensor) -> Estimate:
+    """Estimate a mean over the codes that arrived."""
     return bootstrap_mean(torch.where(trial.arrived, values.float(), torch.nan))
 
 
 def _measure_lengths(within: Distribution, moves: Tensor) -> Tensor:
-    """(n,): Mahalanobis lengths of moves in W+, of the row that moved farthest: some editors move a few rows only."""
+    """Return the Mahalanobis lengths of moves in W+, (n,), of the row that moved farthest: some editors move a few rows."""
     if torch.equal(moves, moves[:, :1].expand_as(moves)):
         moves = moves[:, :1]
     return (moves @ within.whitening.to(moves)).norm(dim=2).amax(1)
@@ -135,7 +139,7 @@ def _summarise_identity(trial: Trial) -> dict[str, Any]:
 
 
 def find_lost_faces(trial: Trial) -> Tensor:
-    """(n,) bool: where no face was found, before or after."""
+    """Return True where no face was found, before or after, (n,)."""
     if trial.faces_before is None or trial.faces_after is None:
         return torch.zeros(len(trial.arrived), dtype=torch.bool)
     return (trial.faces_before.isnan() | trial.faces_after.isnan()).any(1)

@@ -1,4 +1,4 @@
-"""Editors on trial: what every protocol shares is here, one protocol a module (``attributes``)."""
+"""Pools of fresh faces, goals, and the files of trials, which all protocols share."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ganvas.seeds import BENCH_SEED
 from ganvas.types import Scores, WPlus
 
 POOL_CHUNK = 64
-"""Faces scored between two saves: what a cut costs is some seconds."""
+"""Faces scored between two saves, at most lost when a run is stopped."""
 POOL_LIMIT = 40
-"""Fresh faces looked through for one that is needed, before an attribute counts as too one-sided."""
+"""Fresh faces scored for one that is needed, before an attribute counts as too one-sided."""
 PRESENCE_THRESHOLD = 0.5
 """Probability below which an attribute is absent."""
 
@@ -34,11 +34,11 @@ class EditGoal:
     up: bool = True
 
     def mask_lacking(self, probabilities: Tensor) -> Tensor:
-        """Which faces of these probabilities of the attribute aren't there yet, bool."""
+        """Return True for faces of these probabilities of the attribute that aren't at the goal yet."""
         return probabilities < PRESENCE_THRESHOLD if self.up else probabilities > PRESENCE_THRESHOLD
 
     def get_target(self, probability: float) -> float:
-        """The probability to pass."""
+        """Return the probability to pass, 1 minus it where the goal is absence."""
         return probability if self.up else 1 - probability
 
 
@@ -51,12 +51,12 @@ class FacePool:
     psi: float = 1.0
 
     def make_codes(self, generator: Generator, index: Tensor) -> WPlus:
-        """The codes of some of its faces, (len(index), num_ws, w_dim)."""
+        """Return the codes of some faces, (len(index), num_ws, w_dim)."""
         w = w_of_seeds(generator, (self.seed + index).tolist())
         return generator.expand(truncate(w, generator.w_avg, self.psi))
 
     def find_lacking(self, view: ScoredView, goal: EditGoal) -> Tensor:
-        """The faces that a goal can be tried on, in the order of their seeds."""
+        """Return the indices of the faces that a goal can be tried on, in the order of their seeds."""
         column = view.scorer.column(goal.attribute)
         return goal.mask_lacking(to_readable(self.scores, view.scorer.kinds)[:, column]).nonzero()[:, 0]
 
@@ -64,9 +64,9 @@ class FacePool:
 def grow_pool(
     view: ScoredView, goals: Sequence[EditGoal], n: int, empty: FacePool, file: Path | None = None
 ) -> FacePool:
-    """Grow ``empty`` to ``n`` faces, and until every goal has ``n`` to be tried on; kept in ``file`` and taken up from there.
+    """Grow ``empty`` to ``n`` faces, and until every goal has ``n`` to be tried on; kept in ``file`` and continued from there.
 
-    Raises GanvasError for an attribute that ``POOL_LIMIT`` faces for each one wanted don't suffice for.
+    Raises GanvasError for an attribute that ``POOL_LIMIT`` faces for each one needed don't suffice for.
     """
     metadata = {
         "pool": 2,
@@ -94,12 +94,12 @@ def grow_pool(
 
 
 def dtype_name(generator: Generator) -> str:
-    """What a generator computes in, like "bfloat16": pictures differ with it, so scores do."""
+    """Return the name of a generator's dtype, like "bfloat16": pictures differ with it, so scores do."""
     return str(generator.dtype).removeprefix("torch.")
 
 
 def _load_cache(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What ``file`` holds; nothing where it is missing or damaged: it is only a cache, what it lacks is made anew."""
+    """Load ``file``; nothing where it is missing or damaged: it is only a cache, and is made anew."""
     try:
         return load_tensors(file)
     except GanvasError:
@@ -107,15 +107,15 @@ def _load_cache(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _load_scores(file: Path, metadata: dict[str, Any], columns: int) -> Scores | None:
-    """The scores of a pool of ``metadata``; None where there is none, it's another's, or they are no scores."""
+    """Load the scores of a pool with this metadata; None where there are none, or others, or no finite numbers."""
     tensors, found = _load_cache(file)
     scores = tensors.get("scores")
     if found != metadata or scores is None or scores.dtype != torch.float32:
         return None
-    return scores if _finite(scores) and scores.ndim == 2 and scores.shape[1] == columns else None
+    return scores if _are_finite(scores) and scores.ndim == 2 and scores.shape[1] == columns else None
 
 
-def _finite(*tensors: Tensor) -> bool:
+def _are_finite(*tensors: Tensor) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
@@ -133,7 +133,7 @@ def save_trial(file: Path, trial: Trial, key: dict[str, Any]) -> None:
 
 
 def load_trial(file: Path, key: dict[str, Any]) -> Trial | None:
-    """The trial in ``file`` where it is one of ``key``; None where there is none, another, or a damaged one."""
+    """Load the trial in ``file`` where it is one of ``key``; None where there is none, another, or a damaged one."""
     tensors, metadata = _load_cache(file)
     if metadata.get("key") != key:
         return None
@@ -150,7 +150,7 @@ def load_trial(file: Path, key: dict[str, Any]) -> Trial | None:
 
 
 def _are_consistent(tensors: dict[str, Tensor], columns: int) -> bool:
-    """Whether a trial's tensors are of as many codes and hold finite numbers. Raises KeyError where one is missing."""
+    """Return whether a trial's tensors are of as many codes and hold finite numbers. Raises KeyError where one is missing."""
     n = len(tensors["arrived"])
     codes, scores = ([tensors[f"{what}{when}"] for when in ("before", "after")] for what in ("", "scores_"))
     return (
@@ -160,5 +160,5 @@ def _are_consistent(tensors: dict[str, Tensor], columns: int) -> bool:
         and codes[0].shape == codes[1].shape
         and all(part.shape == (n, columns) for part in scores)
         and tensors["strengths"].shape == (n,)
-        and _finite(*codes, *scores, tensors["strengths"])
+        and _are_finite(*codes, *scores, tensors["strengths"])
     )

@@ -1,4 +1,4 @@
-"""Verdicts, row by row: success, drift at matched change, identity, each beside what is aimed at and the paper's numbers."""
+"""Verdicts by attribute: success, drift at matched change, identity, each beside its aim and the paper's numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganvas.metrics import Trial, success
 from ganvas.stats import Estimate, bootstrap_mean
 
 SUCCESS_AIM = 0.97
-"""What the best editor is to reach."""
+"""Success that the best editor is to reach."""
 DRIFT_AIM = 0.7
 """The best compact variant's drift, at most, as a share of the better InterfaceGAN's."""
 
@@ -41,8 +41,8 @@ class SuccessVerdict:
 class MatchedVerdict:
     """One attribute at one change of the target, for one judge: the best compact variant and the better InterfaceGAN.
 
-    ``drift``: the compact's over InterfaceGAN's, on the faces that both brought there. ``measure_identity``: the compact's less
-    InterfaceGAN's, None where nobody looked. ``fresh``: the judge made no labels.
+    ``drift``: the compact's over InterfaceGAN's, on the faces that both brought there. ``identity``: the compact's minus
+    InterfaceGAN's, None without face embeddings. ``fresh``: the judge made no labels.
     """
 
     attribute: str
@@ -58,12 +58,12 @@ class MatchedVerdict:
 
     @property
     def holds(self) -> bool:
-        """Both."""
+        """Whether both drift and identity hold."""
         return self.drift_holds and self.identity_holds is not False
 
 
 def judge_success(cells: Cells, entries: Sequence[MethodEntry], attributes: Sequence[str]) -> list[SuccessVerdict]:
-    """One row an attribute that anything was tried on; the method with the highest mean, the first of equals."""
+    """Return one verdict an attribute that anything was tried on: the method with the highest mean, the first of equals."""
     rows = []
     for attribute in attributes:
         papers = {e.name: c.paper for e in entries if (c := cells.get((e.name, attribute))) is not None}
@@ -77,12 +77,12 @@ def judge_success(cells: Cells, entries: Sequence[MethodEntry], attributes: Sequ
 def judge_matched(
     context: EvaluationContext, cells: Cells, entries: Sequence[MethodEntry], attributes: Sequence[str]
 ) -> list[MatchedVerdict]:
-    """One row for each attribute, change and judge for which both families brought some faces there."""
+    """Return one verdict for each attribute, change and judge for which both families brought some faces there."""
     rows = []
     for attribute in attributes:
         for change in context.config.targets:
             for judge in range(len(context.scales)):
-                row = _row(context, cells, entries, attribute, change, judge)
+                row = _compare_at(context, cells, entries, attribute, change, judge)
                 if row is not None:
                     rows.append(row)
     return rows
@@ -91,7 +91,7 @@ def judge_matched(
 def summarise_variants(
     context: EvaluationContext, cells: Cells, entries: Sequence[MethodEntry], attributes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """What variants of the compact editor come to at matched change, the one that drifts least first.
+    """Summarise variants of the compact editor at matched change, the one that drifts least first.
 
     For each and each change the mean ratio of its drift to the better InterfaceGAN's, over attributes and judges that made no
     labels, on the faces that both brought there, and on how many of these rows it is at most ``DRIFT_AIM``.
@@ -103,10 +103,10 @@ def summarise_variants(
         alone = [replace(entry, family="compact"), *(e for e in entries if e.family == "interfacegan")]
         for change in context.config.targets:
             rows = [
-                _row(context, cells, alone, attribute, change, judge)
+                _compare_at(context, cells, alone, attribute, change, judge)
                 for attribute in attributes
                 for judge, scale in enumerate(context.scales)
-                if _fresh(context, scale.name)
+                if _is_fresh(context, scale.name)
             ]
             shares = [row.drift for row in rows if row is not None and row.drift.n]
             if shares:
@@ -126,21 +126,24 @@ def summarise_variants(
     return sorted(found, key=lambda row: (row["change"], row["drift"]))
 
 
-def _fresh(context: EvaluationContext, judge: str) -> bool:
-    """Whether a judge made no labels."""
+def _is_fresh(context: EvaluationContext, judge: str) -> bool:
+    """Return whether a judge made no labels."""
     return judge != context.data.scorer.rpartition(":")[0]
 
 
 def select_representatives(trials: Mapping[str, Trial]) -> dict[str, Trial]:
-    """Those that may stand for their family: an editor that hardly ever arrives has the drift of its easiest faces. All, where
-    none arrives often enough."""
+    """Select the trials that may stand for their family: an editor that hardly ever arrives has the drift of its easiest faces.
+
+    All, where none arrives often enough.
+    """
     often = {name: trial for name, trial in trials.items() if trial.arrived.float().mean() >= MIN_ARRIVED_SHARE}
     return often or dict(trials)
 
 
-def _row(
+def _compare_at(
     context: EvaluationContext, cells: Cells, entries: Sequence[MethodEntry], attribute: str, change: float, judge: int
 ) -> MatchedVerdict | None:
+    """Compare the families' best trials at one change by one judge; None where one has none."""
     best: list[tuple[str, Trial]] = []
     for family in ("compact", "interfacegan"):
         trials = {
@@ -166,7 +169,7 @@ def _row(
         attribute,
         change,
         scale.name,
-        _fresh(context, scale.name),
+        _is_fresh(context, scale.name),
         ours,
         theirs,
         share,
@@ -177,17 +180,18 @@ def _row(
 
 
 def summarise_verdicts(matched: Sequence[MatchedVerdict]) -> list[str]:
-    """For people: on how many rows it holds, for each judge that made no labels and each change, and where it doesn't."""
+    """Format, for each judge that made no labels and each change, on how many attributes it holds, and where it doesn't."""
     lines = []
     for judge, change in dict.fromkeys((m.judge, m.change) for m in matched if m.fresh):
         rows = [m for m in matched if (m.judge, m.change) == (judge, change)]
         lost = [m for m in rows if not m.holds]
         line = f"{judge}, {change:+g} σ: holds on {len(rows) - len(lost)} of {len(rows)} attributes."
-        lines.append(line + ("" if not lost else f" Not on {', '.join(_why(m) for m in lost)}."))
+        lines.append(line + ("" if not lost else f" Not on {', '.join(_explain(m) for m in lost)}."))
     return lines
 
 
-def _why(row: MatchedVerdict) -> str:
+def _explain(row: MatchedVerdict) -> str:
+    """Format why a verdict doesn't hold."""
     parts = [] if row.drift_holds else [f"drift {row.drift.mean:.2f} of {row.interfacegan}'s"]
     if row.identity_holds is False and row.identity is not None:
         parts.append(f"identity lower by {-row.identity.mean:.3f}")
