@@ -83,8 +83,8 @@ class FaceEmbedder:
     def _detect(self, image: Tensor, picture: Any) -> Any:
         """Return the rectangle of the largest face in the coordinates of ``picture``, which is ``image`` resized, or None."""
         for searched in (_to_pixels(image, DETECTION_SIDE), picture):
-            if found := list(self._detector(searched, 0)):
-                largest = max(found, key=lambda box: box.area())
+            if boxes := list(self._detector(searched, 0)):
+                largest = max(boxes, key=lambda box: box.area())
                 scale = max(picture.shape[:2]) / max(searched.shape[:2])
                 edges = (largest.left(), largest.top(), largest.right(), largest.bottom())
                 return self._dlib.rectangle(*(round(edge * scale) for edge in edges))
@@ -155,22 +155,22 @@ def measure_random_pairs(embeddings: Embeddings) -> PairStatistics:
 
     Raises GanvasError for fewer than two faces.
     """
-    found = embeddings[~face_missing(embeddings)]
-    if len(found) < 2:
+    faces = embeddings[~face_missing(embeddings)]
+    if len(faces) < 2:
         raise GanvasError(
-            f"A baseline takes two faces, and {len(found)} of {len(embeddings)} pictures have one: add pictures of faces."
+            f"A baseline takes two faces, and {len(faces)} of {len(embeddings)} pictures have one: add pictures of faces."
         )
-    pairs = torch.ones(len(found), len(found), dtype=torch.bool).triu(1)
-    unit = F.normalize(found, dim=1)
+    pairs = torch.ones(len(faces), len(faces), dtype=torch.bool).triu(1)
+    unit = F.normalize(faces, dim=1)
     cosines = (unit @ unit.T)[pairs]
-    distances = torch.cdist(found, found, compute_mode="donot_use_mm_for_euclid_dist")[pairs]
+    distances = torch.cdist(faces, faces, compute_mode="donot_use_mm_for_euclid_dist")[pairs]
     return PairStatistics(
         cosine=float(cosines.mean()),
         cosine_range=_compute_range(cosines),
         distance=float(distances.mean()),
         distance_range=_compute_range(distances),
-        faces=len(found),
-        missing=len(embeddings) - len(found),
+        faces=len(faces),
+        missing=len(embeddings) - len(faces),
     )
 
 

@@ -29,7 +29,7 @@ def bootstrap_mean(values: Tensor, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) 
     Raises GanvasError for values that aren't one-dimensional.
     """
     if values.ndim != 1:
-        raise GanvasError(f"An estimate is made of one value a code, not of shape {tuple(values.shape)}.")
+        raise GanvasError(f"An estimate takes one value a code, shape (n,), not {tuple(values.shape)}.")
     values = values[~values.isnan()].double().cpu()
     n = len(values)
     if not n:

@@ -41,10 +41,10 @@ def unexplained_drift(
 
 def target_change(scale: JudgeScale, before: Tensor, after: Tensor, attribute: str) -> Tensor:
     """Return the change of the target for this judge, under its own or another name, (n,); nan where the judge lacks it."""
-    found = scale.find_attribute(attribute)
-    if found is None:
+    match = scale.find_attribute(attribute)
+    if match is None:
         return torch.full((len(before),), torch.nan)
-    place, sign = found
+    place, sign = match
     return scale.measure_change(before, after)[:, place] * sign
 
 

@@ -60,17 +60,17 @@ def compare_families(
             if None in best:
                 continue
             (ours, a), (theirs, b) = [pair for pair in best if pair is not None]
-            kept = [success(t) if measure == "success" else measure_identity(t) for t in (a, b)]
-            if kept[0] is not None and kept[1] is not None:
-                apart = mean_difference(kept[0], kept[1])
-                if apart.n:
+            values = [success(t) if measure == "success" else measure_identity(t) for t in (a, b)]
+            if values[0] is not None and values[1] is not None:
+                difference = mean_difference(values[0], values[1])
+                if difference.n:
                     rows.append(
                         FamilyComparison(
                             attribute,
                             measure,
                             ours,
                             theirs,
-                            apart,
+                            difference,
                             _explain(measure, (a, b), attribute, results, (ours, theirs)),
                         )
                     )
@@ -87,15 +87,15 @@ def _choose_best(
 ) -> tuple[str, Trial] | None:
     means = {}
     for entry in entries:
-        found = results["paper"].get(attribute, {}).get(entry.name)
+        numbers = results["paper"].get(attribute, {}).get(entry.name)
         # An editor that hardly ever arrives has the identity of its easiest faces.
         if (
             entry.family == family
-            and found
-            and found[measure] is not None
-            and found["success"].mean >= MIN_ARRIVED_SHARE
+            and numbers
+            and numbers[measure] is not None
+            and numbers["success"].mean >= MIN_ARRIVED_SHARE
         ):
-            means[entry.name] = found[measure].mean
+            means[entry.name] = numbers[measure].mean
     means = {name: mean for name, mean in means.items() if mean == mean}  # nan: nothing arrived
     if not means:
         return None
@@ -111,33 +111,33 @@ def _explain(
         failed = [int((~t.arrived).sum()) for t in trials]
         stopped = [int(t.stopped.sum()) if t.stopped is not None else 0 for t in trials]
         return f"{failed[0]} failures, {stopped[0]} of them at the bound of W, against {failed[1]} and {stopped[1]}"
-    found = [results["paper"][attribute][name] for name in names]
+    numbers = [results["paper"][attribute][name] for name in names]
     return (
-        f"moves of {found[0]['moved'].mean:.1f} Mahalanobis lengths against {found[1]['moved'].mean:.1f},"
-        f" {found[0]['strength'].mean:+.2f} σ against {found[1]['strength'].mean:+.2f}"
+        f"moves of {numbers[0]['moved'].mean:.1f} Mahalanobis lengths against {numbers[1]['moved'].mean:.1f},"
+        f" {numbers[0]['strength'].mean:+.2f} σ against {numbers[1]['strength'].mean:+.2f}"
     )
 
 
 def format_comparisons(rows: Sequence[Results]) -> list[str]:
     """Format, for each measure, where ours is ahead, even or behind, beside the paper's result, and why it is behind."""
-    made = []
+    lines = []
     for measure, papers in PAPERS.items():
         mine = [row for row in rows if row["measure"] == measure]
         if not mine:
             continue
         ours = _group_verdicts({row["attribute"]: row["verdict"] for row in mine})
-        known = {
+        paper_verdicts = {
             a: format_difference(v[0] - v[1], v[0] - v[1])
             for a, v in papers.items()
             if a in {r["attribute"] for r in mine}
         }
-        paper = f" The paper's: {_group_verdicts(known)}." if known else ""
+        paper = f" The paper's: {_group_verdicts(paper_verdicts)}." if paper_verdicts else ""
         lost = [f"{format_goal(r['attribute'])}: {r['why']}" for r in mine if r["verdict"] == "behind"]
-        made.append(
+        lines.append(
             f"{measure.capitalize()}, compact against InterfaceGAN: {ours}.{paper}"
             + (f" Behind on {'; '.join(lost)}." if lost else "")
         )
-    return made
+    return lines
 
 
 def _group_verdicts(verdicts: Mapping[str, str]) -> str:
@@ -158,11 +158,11 @@ def build_headline_sections(results: Results) -> list[PageSection]:
         return []
     ahead = {(row["attribute"], row["measure"]): row["verdict"] for row in results["verdicts"]["paper"]}
     rows: list[Row] = []
-    for attribute, found in results["paper"].items():
+    for attribute, numbers in results["paper"].items():
         for measure, papers in PAPERS.items():
-            cells = [format_estimate(found[name][measure], 3) if name in found else "-" for name in names]
-            known = [f"{value:.3f}" for value in papers[attribute]] if attribute in papers else ["-", "-"]
-            rows.append((format_goal(attribute), measure, *cells, *known, ahead.get((attribute, measure), "-")))
+            cells = [format_estimate(numbers[name][measure], 3) if name in numbers else "-" for name in names]
+            paper_values = [f"{value:.3f}" for value in papers[attribute]] if attribute in papers else ["-", "-"]
+            rows.append((format_goal(attribute), measure, *cells, *paper_values, ahead.get((attribute, measure), "-")))
     pairs = results["random_pairs"]
     chance = (
         ""

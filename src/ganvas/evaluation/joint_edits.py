@@ -43,13 +43,13 @@ def measure_joint_edits(
     if len(names) < 2:
         raise GanvasError(f"The editor has {len(names)} of the attributes {', '.join(attributes)}: two are needed.")
     ws, rows = context.make_codes(torch.arange(min(n, len(context.pool.scores))))
-    view, found = context.make_view(scope, "together"), {}
+    view, results = context.make_view(scope, "together"), {}
     for size in (2, 3):
         for edited in combinations(names, size):
             moved = editor.edit(ws, make_joint_changes(edited))
             after = view(moved).cpu()
-            found[" + ".join(edited)] = _judge_edit(context, edited, (ws, moved), (rows, after))
-    return found
+            results[" + ".join(edited)] = _judge_edit(context, edited, (ws, moved), (rows, after))
+    return results
 
 
 def _judge_edit(

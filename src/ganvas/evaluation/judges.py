@@ -77,8 +77,8 @@ class JudgePanel(Scorer):
         """Return the embeddings of the panel's rows, nan where no face was found; None for a panel without face recognition."""
         if self.face is None:
             return None
-        found = rows[:, rows.shape[1] - self.width :]
-        return torch.where(found.norm(dim=1, keepdim=True) > 0, found, torch.nan)
+        embeddings = rows[:, rows.shape[1] - self.width :]
+        return torch.where(embeddings.norm(dim=1, keepdim=True) > 0, embeddings, torch.nan)
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ def take_first_labels(data: LatentDataset, n: int, attributes: Sequence[str]) ->
     Raises GanvasError where those are.
     """
     scores = data.scores[:n]
-    kept = [a for k, a in enumerate(data.attributes) if a in attributes or scores[:, k].unique().numel() > 1]
-    columns = [data.attributes.index(a) for a in kept]
+    usable = [a for k, a in enumerate(data.attributes) if a in attributes or scores[:, k].unique().numel() > 1]
+    columns = [data.attributes.index(a) for a in usable]
     kinds = tuple(data.kinds[k] for k in columns)
     source = data.subset(torch.arange(n)).source
-    return make_dataset(data.codes[:n], scores[:, columns], tuple(kept), kinds, source, data.generator, data.scorer)
+    return make_dataset(data.codes[:n], scores[:, columns], tuple(usable), kinds, source, data.generator, data.scorer)
 
 
 def measure_efficiency(
@@ -43,8 +43,8 @@ def measure_efficiency(
         raise GanvasError(f"There are {len(context.data):,} labels, not {n:,}.")
     data = take_first_labels(context.data, n, attributes)
     editor = fit_entry(entry, data, context.generator, attributes)
-    found = [measure_readings(editor, ws, name, context.data, context.within) for name in attributes]
-    return {what: _average([values[what] for values in found]) for what in ("target", "others", "mahalanobis")}
+    readings = [measure_readings(editor, ws, name, context.data, context.within) for name in attributes]
+    return {what: _average([values[what] for values in readings]) for what in ("target", "others", "mahalanobis")}
 
 
 def _average(values: Sequence[Estimate]) -> Estimate:

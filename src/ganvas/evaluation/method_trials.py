@@ -78,14 +78,14 @@ def run_method(
         if start < faces[0]:
             subset = search.take_first(faces[0] - start)
             score = torch.tensor(goal.get_target(TARGET_PROBABILITY)).logit().item()
-            found = subset.climb(
+            result = subset.climb(
                 score,
                 context.within,
                 lines[0.0],
                 exhaustive=given_up < EXHAUSTIVE_TRIALS or recovered >= EXHAUSTIVE_SHARE * given_up,
             )
-            given_up, recovered = given_up + _count_true(found.given_up), recovered + _count_true(found.recovered)
-            paper.append(build_search_trial(context, subset, found))
+            given_up, recovered = given_up + _count_true(result.given_up), recovered + _count_true(result.recovered)
+            paper.append(build_search_trial(context, subset, result))
             target = subset.to_target(score)
             lines[0.0] = lines[0.0].extend(subset.predict_strength(target), subset.measure_strength(target))
         if start < faces[1]:
@@ -163,7 +163,7 @@ def measure_curve(context: EvaluationContext, search: StrengthSearch, changes: S
 
     Linear between the two pictures around each change; nan where none lies beyond it.
     """
-    found: dict[str, list[Tensor]] = {}
+    measures: dict[str, list[Tensor]] = {}
     for change in changes:
         target = search.values[:, 0] + change
         low, high = search.bracket(target)
@@ -172,21 +172,23 @@ def measure_curve(context: EvaluationContext, search: StrengthSearch, changes: S
         share = ((target - at_low) / (at_high - at_low)).float().clamp(0, 1)
         share = torch.where(high > 0, share, torch.nan)
         for name, ends in _measure_at(context, search, low, high).items():
-            found.setdefault(name, []).append(torch.lerp(ends[0], ends[1], share))
-    return {name: torch.stack(values, 1) for name, values in found.items()}
+            measures.setdefault(name, []).append(torch.lerp(ends[0], ends[1], share))
+    return {name: torch.stack(values, 1) for name, values in measures.items()}
 
 
 def _measure_at(context: EvaluationContext, search: StrengthSearch, *rungs: Tensor) -> dict[str, list[Tensor]]:
     """Measure drift by judge, and identity, at some rungs."""
-    before, found = search.rows[:, 0], {}
+    before, measures = search.rows[:, 0], {}
     for rung in rungs:
         after = search.get_rows(rung)
         for scale in context.scales:
-            found.setdefault(scale.name, []).append(mean_drift(scale, before, after, (search.goal.attribute,)).float())
+            measures.setdefault(scale.name, []).append(
+                mean_drift(scale, before, after, (search.goal.attribute,)).float()
+            )
         if context.panel.face is not None:
             trial = build_trial(context, search.goal.attribute, (search.ws, search.ws), (before, after))
-            found.setdefault("identity", []).append(identity_cosine(trial).float())
-    return found
+            measures.setdefault("identity", []).append(identity_cosine(trial).float())
+    return measures
 
 
 def join_trials(trials: Sequence[Trial]) -> Trial:

@@ -99,11 +99,11 @@ def select_entries(
 
     Raises GanvasError for a name that no row has, and for one that would come twice.
     """
-    known = {entry.name: entry for entry in table}
+    rows_by_name = {entry.name: entry for entry in table}
     for name in names or ():
-        if name not in known:
-            raise unknown("method", name, known)
-    rows = [known[name] for name in names] if names is not None else list(table)
+        if name not in rows_by_name:
+            raise unknown("method", name, rows_by_name)
+    rows = [rows_by_name[name] for name in names] if names is not None else list(table)
     rows += [MethodEntry(f"editor {Path(file).stem if Path(file).suffix else file}", file=str(file)) for file in files]
     if twice := [row.name for i, row in enumerate(rows) if row.name in {other.name for other in rows[:i]}]:
         raise GanvasError(f"{twice[0]!r} would be compared twice: name it once.")

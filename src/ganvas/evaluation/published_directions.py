@@ -24,13 +24,13 @@ def read_published(folder: Path, width: int) -> dict[str, Tensor]:
 
     Raises GanvasError where a file is missing, damaged or of another width.
     """
-    found = {}
+    directions = {}
     for name, file in FILES.items():
         direction = read_direction(folder / file).mean(0)
         if len(direction) != width:
             raise GanvasError(f"{folder / file} has {len(direction)} numbers, and the generator's codes have {width}.")
-        found[name] = direction
-    return found
+        directions[name] = direction
+    return directions
 
 
 @torch.no_grad()

@@ -227,10 +227,10 @@ def describe_run(results: dict[str, Any]) -> str:
     )
 
 
-def format_versions(made: dict[str, Any]) -> str:
+def format_versions(run: dict[str, Any]) -> str:
     """Format versions and seeds as a line."""
-    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
-    return f"{versions}; {made['dtype']}; seeds from {made['seed']:,}; report.json has all of it."
+    versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    return f"{versions}; {run['dtype']}; seeds from {run['seed']:,}; report.json has all of it."
 
 
 def default_command() -> str:

@@ -103,7 +103,7 @@ def run_evaluation(
         if m.editor is not None
     }
     outcome.results["looked"] = len(context.requested)
-    outcome.results["published"] = {name: found for name, found in agree.items() if found}
+    outcome.results["published"] = {name: cosines for name, cosines in agree.items() if cosines}
     outcome.results["gaps"] = [asdict(gap) for gap in outcome.gaps]
     outcome.results = to_json(outcome.results)
     return outcome
@@ -165,7 +165,7 @@ def _run_pictures(outcome: EvaluationResult, work: Path | None) -> None:
 def _run_other_attributes(outcome: EvaluationResult, work: Path | None) -> None:
     """Run all other attributes, at the first change, for the methods marked so."""
     context, n = outcome.context, outcome.context.config.everywhere
-    change, found = context.config.targets[:1], {}
+    change, results = context.config.targets[:1], {}
     for entry, fit in outcome.list_fitted() if n else ():
         if not entry.everywhere or fit.editor is None:
             continue
@@ -175,13 +175,13 @@ def _run_other_attributes(outcome: EvaluationResult, work: Path | None) -> None:
             with outcome.record_failures("everywhere", entry.name, attribute):
                 goal = make_goal(attribute)
                 cell = run_method(context, fit.editor, goal, entry.slug, (0, n), change)
-                found.setdefault(attribute, {})[entry.name] = summarise_trial(context, cell.matched[change[0]])
-    outcome.results["everywhere"] = found
+                results.setdefault(attribute, {})[entry.name] = summarise_trial(context, cell.matched[change[0]])
+    outcome.results["everywhere"] = results
 
 
 def _run_random_moves(outcome: EvaluationResult, work: Path | None) -> None:
     """Run random moves as long as those of the first InterfaceGAN, or else of the first method."""
-    context, found = outcome.context, {}
+    context, results = outcome.context, {}
     pairs = outcome.list_fitted("first", "rest")
     reference = next((e for e, _ in pairs if e.family == "interfacegan"), pairs[0][0] if pairs else None)
     name = reference.name if reference else ""
@@ -191,20 +191,20 @@ def _run_random_moves(outcome: EvaluationResult, work: Path | None) -> None:
             with outcome.record_failures("floor", name, attribute):
                 moved = move_randomly(context, trial, f"{attribute}-{change:g}", context.config.floor)
                 if moved is not None:
-                    found.setdefault(attribute, {})[f"{change:g}"] = summarise_trial(context, moved)
-    outcome.results["floor"] = {"as_far_as": name, "attributes": found}
+                    results.setdefault(attribute, {})[f"{change:g}"] = summarise_trial(context, moved)
+    outcome.results["floor"] = {"as_far_as": name, "attributes": results}
 
 
 def _run_joint_edits(outcome: EvaluationResult, work: Path | None) -> None:
     """Run edits of several attributes at once."""
-    context, found = outcome.context, {}
+    context, results = outcome.context, {}
     for entry, fit in outcome.list_fitted("first"):
         if fit.editor is not None and context.config.together:
             with outcome.record_failures("together", entry.name):
-                found[entry.name] = measure_joint_edits(
+                results[entry.name] = measure_joint_edits(
                     context, fit.editor, outcome.attributes, entry.slug, context.config.together
                 )
-    outcome.results["together"] = found
+    outcome.results["together"] = results
 
 
 def _measure_latent(outcome: EvaluationResult, work: Path | None) -> None:
@@ -246,7 +246,7 @@ def _measure_times(
 
 def _measure_dci(outcome: EvaluationResult, work: Path | None) -> None:
     """Measure DCI of the editors' codes on the scored fresh faces."""
-    context, found = outcome.context, {}
+    context, results = outcome.context, {}
     draws, own = context.config.dci, context.scales[0]
     w = context.pool.make_codes(context.generator, torch.arange(len(context.pool.scores)))[:, 0]
     factors = own.gaussianize(context.pool.scores[:, list(own.columns)])
@@ -257,15 +257,15 @@ def _measure_dci(outcome: EvaluationResult, work: Path | None) -> None:
             codes = dci.compute_codes(fit.editor, w)
             key = {"pool": len(w), "seed": context.config.seed, **_make_key(outcome, entry), "draws": draws}
             file = work and work / "cells" / f"dci-{entry.slug}.json"
-            found[entry.name] = _cache_json(
+            results[entry.name] = _cache_json(
                 file, key, lambda c=codes: to_json(vars(dci.measure_dci(c, factors, draws)))
             )
-    outcome.results["dci"] = found
+    outcome.results["dci"] = results
 
 
 def _measure_efficiency(outcome: EvaluationResult, work: Path | None) -> None:
     """Measure label efficiency."""
-    context, found = outcome.context, {}
+    context, results = outcome.context, {}
     counts = [n for n in context.config.labels if n <= len(context.data)]
     ws = sample_latent_codes(context.generator, context.config.latent, context.config.psi)
     for entry in outcome.entries:
@@ -273,10 +273,10 @@ def _measure_efficiency(outcome: EvaluationResult, work: Path | None) -> None:
             with outcome.record_failures(f"{n:,} labels", entry.name):
                 file = work and work / "cells" / f"labels-{entry.slug}-{n}.json"
                 key = {**_make_key(outcome, entry), "labels": n, "latent": len(ws)}
-                found.setdefault(entry.name, {})[str(n)] = _cache_json(
+                results.setdefault(entry.name, {})[str(n)] = _cache_json(
                     file, key, lambda e=entry, n=n: to_json(measure_efficiency(context, e, outcome.attributes, ws, n))
                 )
-    outcome.results["labels"] = found
+    outcome.results["labels"] = results
 
 
 def _judge_families(outcome: EvaluationResult, work: Path | None) -> None:
@@ -312,11 +312,11 @@ def _cache_json(file: Path | None, key: Mapping[str, Any], compute: Callable[[],
     """Return the JSON value in ``file`` where it is of ``key``, else compute and keep it there."""
     if file is not None and file.exists():
         try:
-            found = read_json(file)
+            saved = read_json(file)
         except GanvasError:
-            found = None  # It is only a cache.
-        if isinstance(found, dict) and found.get("key") == key and "value" in found:
-            return found["value"]
+            saved = None  # It is only a cache.
+        if isinstance(saved, dict) and saved.get("key") == key and "value" in saved:
+            return saved["value"]
     value = compute()
     if file is not None:
         write_json(file, {"key": dict(key), "value": value})

@@ -28,22 +28,21 @@ def build_sections(
     results: Results, timings: Results, pictures: Mapping[str, str], judges: Sequence[str]
 ) -> list[PageSection]:
     """Build all sections of a report, the main comparison first. ``judges``: the own scorer, then the others."""
-    made = [
+    return [
         *build_headline_sections(results),
-        *_verdicts(results),
-        *_papers(results, judges),
+        *_build_verdict_sections(results),
+        *_build_paper_sections(results, judges),
         *(PageSection(f"Figure 4: {n[9:]}", FIGURE_4_TEXT, pictures[n]) for n in pictures if n.startswith("figure 4")),
         *(
             [PageSection("Figure 3: growing strength", FIGURE_3_TEXT, pictures["figure 3"])]
             if "figure 3" in pictures
             else []
         ),
-        *_matched(results, judges),
+        *_build_matched_sections(results, judges),
         *(PageSection(f"All methods: {n[6:]}", SHEET_TEXT, pictures[n]) for n in pictures if n.startswith("sheet")),
         *([PageSection("Curves", CURVES_TEXT, pictures["curves"])] if "curves" in pictures else []),
         *build_further_sections(results, timings, pictures, judges),
     ]
-    return made
 
 
 FIGURE_3_TEXT = (
@@ -63,10 +62,10 @@ CURVES_TEXT = (
 )
 
 
-def _verdicts(results: Results) -> list[PageSection]:
-    found = results["verdicts"]
-    made = []
-    if found["success"]:
+def _build_verdict_sections(results: Results) -> list[PageSection]:
+    verdicts = results["verdicts"]
+    sections = []
+    if verdicts["success"]:
         text = f"At the paper's protocol the best editor is to succeed on {SUCCESS_AIM:g} of the faces, for each attribute."
         rows = [
             (
@@ -76,29 +75,31 @@ def _verdicts(results: Results) -> list[PageSection]:
                 _format_pair(papers.SUCCESS, r["attribute"]),
                 format_verdict(r["holds"]),
             )
-            for r in found["success"]
+            for r in verdicts["success"]
         ]
         titles = ("attribute", "best editor", "success", "paper: compact / InterfaceGAN", "holds")
-        made.append(PageSection("Verdict: success", text, table=[titles, *rows]))
-    if found["matched"]:
+        sections.append(PageSection("Verdict: success", text, table=[titles, *rows]))
+    if verdicts["matched"]:
         text = (
             f"At the same change of the target the best compact variant's drift is to be at most {DRIFT_AIM:g} of the better of"
             " the InterfaceGANs', with identity no lower, on the faces that both brought there. The judges that made no labels"
-            f" count; the one that made them is told beside. {' '.join(found['summary'])}" + INTERVALS_NOTE
+            f" count; the one that made them is shown beside. {' '.join(verdicts['summary'])}" + INTERVALS_NOTE
         )
-        made.append(
+        sections.append(
             PageSection(
-                "Verdict: drift at matched change", text, table=[VERDICT_TITLES, *map(_verdict, found["matched"])]
+                "Verdict: drift at matched change",
+                text,
+                table=[VERDICT_TITLES, *map(_format_verdict_row, verdicts["matched"])],
             )
         )
-    if found["tried"]:
+    if verdicts["tried"]:
         rows = [
             (r["method"], f"{r['change']:g} σ", str(r["faces"]), f"{r['drift']:.2f}", f"{r['holds']} of {r['rows']}")
-            for r in found["tried"]
+            for r in verdicts["tried"]
         ]
         titles = ("variant", "change", "faces, at most", "drift, ratio", f"at most {DRIFT_AIM:g} on")
-        made.append(PageSection("Verdict: what was tried", VARIANTS_NOTE, table=[titles, *rows]))
-    return made
+        sections.append(PageSection("Verdict: what was tried", VARIANTS_NOTE, table=[titles, *rows]))
+    return sections
 
 
 VARIANTS_NOTE = (
@@ -119,7 +120,7 @@ VERDICT_TITLES = (
 )
 
 
-def _verdict(row: Results) -> Row:
+def _format_verdict_row(row: Results) -> Row:
     return (
         format_goal(row["attribute"]),
         f"{row['change']:g} σ",
@@ -134,7 +135,7 @@ def _verdict(row: Results) -> Row:
     )
 
 
-def _papers(results: Results, judges: Sequence[str]) -> list[PageSection]:
+def _build_paper_sections(results: Results, judges: Sequence[str]) -> list[PageSection]:
     text = (
         "Lesné et al., section 4.3: a face with p < 0.5 is edited with growing strength until p > 0.9, within the Mahalanobis"
         " bound of W; Young goes from p > 0.5 to p < 0.1. Identity: cosine of dlib's face embeddings before and after"
@@ -153,22 +154,22 @@ def _papers(results: Results, judges: Sequence[str]) -> list[PageSection]:
         *drifts,
         "Mahalanobis",
     )
-    made = []
+    sections = []
     for attribute, rows in results["paper"].items():
-        body = [_paper(name, row, judges) for name, row in rows.items()]
-        told = _paper_rows(attribute, len(titles))
-        made.append(
+        body = [_format_paper_row(name, row, judges) for name, row in rows.items()]
+        paper_rows = _list_paper_rows(attribute, len(titles))
+        sections.append(
             PageSection(
                 f"The paper's protocol: {format_goal(attribute)}",
                 text,
-                table=[titles, *body, *told, *format_random_pairs(results, titles)],
+                table=[titles, *body, *paper_rows, *format_random_pairs(results, titles)],
             )
         )
         text = ""
-    return made
+    return sections
 
 
-def _paper(name: str, row: Results, judges: Sequence[str]) -> Row:
+def _format_paper_row(name: str, row: Results, judges: Sequence[str]) -> Row:
     return (
         name,
         str(row["n"]),
@@ -183,7 +184,7 @@ def _paper(name: str, row: Results, judges: Sequence[str]) -> Row:
     )
 
 
-def _paper_rows(attribute: str, width: int) -> list[Row]:
+def _list_paper_rows(attribute: str, width: int) -> list[Row]:
     """Return the paper's own numbers, in the columns of ``_papers``."""
     if attribute not in papers.SUCCESS:
         return []
@@ -195,7 +196,7 @@ def _paper_rows(attribute: str, width: int) -> list[Row]:
     return rows
 
 
-def _matched(results: Results, judges: Sequence[str]) -> list[PageSection]:
+def _build_matched_sections(results: Results, judges: Sequence[str]) -> list[PageSection]:
     text = (
         "Every method brings the same faces to the same change of the target's normal score, wherever that takes them. Target:"
         " how far it moved for each judge. Beyond: the drift that correlation with the target doesn't explain. Moved: the"
@@ -206,33 +207,35 @@ def _matched(results: Results, judges: Sequence[str]) -> list[PageSection]:
     for judge in judges:
         titles += [f"{what} ({judge})" for what in JUDGE_MEASURES]
     titles += ["identity", "no face", "distance", "moved", "left"]
-    made = []
+    sections = []
     for attribute, by_change in results["matched"].items():
         for change, rows in by_change.items():
             floor = results["floor"]["attributes"].get(attribute, {}).get(change)
             body = [format_matched(name, row, judges) for name, row in rows.items()]
             body += [format_matched("random", floor, judges)] if floor else []
             title = f"Matched change: {format_goal(attribute)} by {change} σ"
-            made.append(PageSection(title, text, table=[tuple(titles), *body, *format_random_pairs(results, titles)]))
+            sections.append(
+                PageSection(title, text, table=[tuple(titles), *body, *format_random_pairs(results, titles)])
+            )
             text = ""
-    return made
+    return sections
 
 
-def to_markdown(title: str, about: str, found: Sequence[PageSection], end: str) -> str:
+def to_markdown(title: str, about: str, sections: Sequence[PageSection], end: str) -> str:
     """Format the sections as a Markdown file, pictures included."""
     parts = [f"# {title}", about]
-    for section in found:
+    for section in sections:
         parts += [f"## {section.title}", *([section.text] if section.text else [])]
         if section.table:
             head, *rows = section.table
             lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-            parts.append("\n".join([*lines, *(f"| {' | '.join(map(_escaped, row))} |" for row in rows)]))
+            parts.append("\n".join([*lines, *(f"| {' | '.join(map(_escape, row))} |" for row in rows)]))
         if section.picture:
             parts.append(f"![{section.title}]({section.picture})")
     return "\n\n".join([*parts, end]) + "\n"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("|", "\\|")
 
 

@@ -103,7 +103,7 @@ def run_protocol(
     """Run the protocol on the first ``n`` faces of the pool that ``goal`` can be tried on."""
     index = pool.find_lacking(view, goal)[:n]
     ws, before = pool.make_codes(view.generator, index), pool.scores[index]
-    found = reach(
+    reached = reach(
         editor,
         view,
         ws,
@@ -118,13 +118,13 @@ def run_protocol(
         attributes=view.scorer.attributes,
         kinds=view.scorer.kinds,
         before=ws,
-        after=found.codes,
+        after=reached.codes,
         scores_before=before,
-        scores_after=found.scores,
-        arrived=found.arrived,
-        strengths=found.strengths,
-        stopped=found.stopped,
-        renders=found.renders,
+        scores_after=reached.scores,
+        arrived=reached.arrived,
+        strengths=reached.strengths,
+        stopped=reached.stopped,
+        renders=reached.renders,
     )
 
 

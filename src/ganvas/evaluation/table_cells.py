@@ -32,11 +32,11 @@ def format_random_pairs(results: Results, titles: Sequence[str]) -> list[Row]:
     if pairs is None:
         return []
     # A distance of faces has three digits in these tables; the other column of that name is of codes.
-    found = {
+    cells = {
         "identity": format_estimate(pairs["identity"], 3),
         "dlib's distance": format_estimate(pairs["identity_distance"], 3),
     }
-    return [(DIFFERENT_FACES, *(found.get(title, "") for title in titles[1:]))]
+    return [(DIFFERENT_FACES, *(cells.get(title, "") for title in titles[1:]))]
 
 
 def format_goal(attribute: str) -> str:

@@ -108,9 +108,9 @@ def _load_cache(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _load_scores(file: Path, metadata: dict[str, Any], columns: int) -> Scores | None:
     """Load the scores of a pool with this metadata; None where there are none, or others, or no finite numbers."""
-    tensors, found = _load_cache(file)
+    tensors, saved = _load_cache(file)
     scores = tensors.get("scores")
-    if found != metadata or scores is None or scores.dtype != torch.float32:
+    if saved != metadata or scores is None or scores.dtype != torch.float32:
         return None
     return scores if _are_finite(scores) and scores.ndim == 2 and scores.shape[1] == columns else None
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from ganvas.evaluation.context import EvaluationContext
 from ganvas.evaluation.method_trials import MethodTrials
 from ganvas.evaluation.methods import MethodEntry
@@ -67,10 +65,10 @@ def judge_success(cells: Cells, entries: Sequence[MethodEntry], attributes: Sequ
     rows = []
     for attribute in attributes:
         papers = {e.name: c.paper for e in entries if (c := cells.get((e.name, attribute))) is not None}
-        found = {name: bootstrap_mean(success(t)) for name, t in papers.items() if t is not None}
-        if found:
-            best = max(found, key=lambda name: found[name].mean)
-            rows.append(SuccessVerdict(attribute, best, found[best], found[best].mean >= SUCCESS_AIM))
+        estimates = {name: bootstrap_mean(success(t)) for name, t in papers.items() if t is not None}
+        if estimates:
+            best = max(estimates, key=lambda name: estimates[name].mean)
+            rows.append(SuccessVerdict(attribute, best, estimates[best], estimates[best].mean >= SUCCESS_AIM))
     return rows
 
 
@@ -96,7 +94,7 @@ def summarise_variants(
     For each and each change the mean ratio of its drift to the better InterfaceGAN's, over attributes and judges that made no
     labels, on the faces that both brought there, and on how many of these rows it is at most ``DRIFT_AIM``.
     """
-    found = []
+    summaries = []
     for entry in entries:
         if entry.method != "compact":
             continue
@@ -113,7 +111,7 @@ def summarise_variants(
                 mean = sum(share.mean for share in shares) / len(shares)
                 holds = sum(share.mean <= DRIFT_AIM for share in shares)
                 faces = max(share.n for share in shares)
-                found.append(
+                summaries.append(
                     {
                         "method": entry.name,
                         "change": change,
@@ -123,7 +121,7 @@ def summarise_variants(
                         "faces": faces,
                     }
                 )
-    return sorted(found, key=lambda row: (row["change"], row["drift"]))
+    return sorted(summaries, key=lambda row: (row["change"], row["drift"]))
 
 
 def _is_fresh(context: EvaluationContext, judge: str) -> bool:
@@ -162,8 +160,10 @@ def _compare_at(
         best.append((name, trials[name]))
     (ours, a), (theirs, b) = best
     share = mean_ratio(measure_per_code(context, a, judge), measure_per_code(context, b, judge))
-    kept, other = measure_identity(a), measure_identity(b)
-    apart = None if kept is None or other is None else mean_difference(kept, other)
+    ours_identity, theirs_identity = measure_identity(a), measure_identity(b)
+    difference = None
+    if ours_identity is not None and theirs_identity is not None:
+        difference = mean_difference(ours_identity, theirs_identity)
     scale = context.scales[judge]
     return MatchedVerdict(
         attribute,
@@ -173,9 +173,9 @@ def _compare_at(
         ours,
         theirs,
         share,
-        apart,
+        difference,
         bool(share.n > 0 and share.mean <= DRIFT_AIM),
-        None if apart is None or apart.n == 0 else bool(torch.tensor(apart.mean) >= 0),
+        None if difference is None or difference.n == 0 else difference.mean >= 0,
     )
 
 
