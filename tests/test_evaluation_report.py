@@ -1,4 +1,4 @@
-"""The benchmark on the toy: what is planted is found, what fails is marked, and a run that was cut ends the same."""
+"""Evaluation on the toy: what is planted is found, what fails is recorded, and a run that was stopped ends the same."""
 
 import json
 from dataclasses import replace
@@ -37,7 +37,7 @@ def context() -> EvaluationContext:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    out = tmp_path_factory.mktemp("bench")
+    out = tmp_path_factory.mktemp("evaluation")
     return out, write_report(outcome(out), out, "ganvas evaluate toy")
 
 
@@ -187,7 +187,7 @@ def test_an_editor_moves_codes_to_the_same_bits_when_it_is_fitted_and_when_it_is
 
 
 class Stopped(Exception):
-    """Somebody pressed Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
 
 @pytest.mark.numerics
@@ -338,11 +338,11 @@ def test_from_names_to_a_report(tmp_path):
     config = replace(
         TINY, first=2, rest=2, matched=2, everywhere=0, together=0, floor=0, labels=(), dci=0, targets=(1.0,)
     )
-    wanted = EvaluationRequest(
+    request = EvaluationRequest(
         "toy", None, ["mean_difference"], labels=tmp_path / "labels", config=config, dtype="float32"
     )
     said = []
-    results = evaluate(wanted, tmp_path / "out", "this", said.append)
+    results = evaluate(request, tmp_path / "out", "this", said.append)
     assert results["made"]["command"] == "this" and results["made"]["versions"]["ganvas"]
     assert results["made"]["attributes"] == ["Bright", "Red", "Big", "Striped"]
     assert said[0].startswith("About ") and "pictures will be rendered" in said[0] and "s with all judges" in said[1]
@@ -353,7 +353,7 @@ def test_from_names_to_a_report(tmp_path):
         "timings.json",
     }
     with pytest.raises(GanvasError, match="Can't write"):
-        evaluate(wanted, tmp_path / "labels" / "index.json" / "out")
+        evaluate(request, tmp_path / "labels" / "index.json" / "out")
 
 
 def test_an_attribute_with_one_score_is_left_out(tmp_path):
@@ -386,5 +386,5 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
     ):
         with pytest.raises(SystemExit) as stop:
             main(["evaluate", "toy", "--out", str(tmp_path / "out"), "--dtype", "float32", *more])
-        told = capsys.readouterr().err
-        assert stop.value.code == 1 and told.startswith("Error: ") and told.count("\n") == 1 and message in told
+        error = capsys.readouterr().err
+        assert stop.value.code == 1 and error.startswith("Error: ") and error.count("\n") == 1 and message in error

@@ -103,9 +103,10 @@ def _build_dci(results: Results) -> list[PageSection]:
     if not rows:
         return []
     text = (
-        "Eastwood and Williams, 2018: does each number of the code tell one attribute (disentanglement), is each attribute told"
-        " by one number (completeness), and how much of it can be told at all (share of the variance on codes left out). Lasso,"
-        f" on {results['pool']['faces']:,} scored fresh faces. A linear editor's code: where a face stands along each direction."
+        "Eastwood and Williams, 2018: does each number of the code predict one attribute (disentanglement), is each attribute"
+        " predicted by one number (completeness), and how much of it can be predicted at all (share of the variance on"
+        f" codes left out). Lasso, on {results['pool']['faces']:,} scored fresh faces. A linear editor's code:"
+        " where a face stands along each direction."
     )
     return [PageSection("The codes: DCI", text, table=[("method", *columns), *rows])]
 

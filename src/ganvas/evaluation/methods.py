@@ -144,8 +144,8 @@ def fit_entry(
     Raises GanvasError as ``editors.fit``, and where equations can't be solved.
     """
     source = standardise_labels(data) if entry.name == UNGAUSSIANISED else data
-    benched = [a for a in attributes if a in data.attributes]
-    options = {**entry.options, **({"conditional": benched} if entry.conditional else {})}
+    evaluated = [a for a in attributes if a in data.attributes]
+    options = {**entry.options, **({"conditional": evaluated} if entry.conditional else {})}
     chosen_only = {} if only is None else {"attributes": list(only)}
     try:
         return editors.fit(entry.method, source, generator, **options, **chosen_only)

@@ -209,8 +209,8 @@ def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]
 
 def describe_run(results: dict[str, Any]) -> str:
     """Describe a run in the sentences that open the report."""
-    made, count = results["made"], results["looked"]
-    config = made["plan"]
+    run, count = results["made"], results["looked"]
+    config = run["plan"]
     share = (
         ""
         if config["share"] == 1
@@ -220,10 +220,10 @@ def describe_run(results: dict[str, Any]) -> str:
         )
     )
     return (
-        f"{len(made['methods'])} editors learned from the same {made['labels']['n']:,} labels (or from none), on the same fresh"
-        f" faces, which none of them learned from: seeds from {made['seed']:,} on, psi {made['psi']:g}. {count:,} pictures"
-        f" were looked at, and judged by {', '.join(results['judges'])}; the labels are"
-        f" {made['labels']['scorer'].partition(':')[0]}'s.{share}"
+        f"{len(run['methods'])} editors learned from the same {run['labels']['n']:,} labels (or from none), on the same fresh"
+        f" faces, which none of them learned from: seeds from {run['seed']:,} on, psi {run['psi']:g}. {count:,} pictures"
+        f" were judged by {', '.join(results['judges'])}; the labels are"
+        f" {run['labels']['scorer'].partition(':')[0]}'s.{share}"
     )
 
 
