@@ -30,7 +30,8 @@ Embeddings = Float[Tensor, "n 128"]
 """One row a picture; nan where no face was found."""
 Values = Float[Tensor, " n"]
 
-WIDTH = 128
+EMBEDDING_WIDTH = 128
+"""Numbers of a face embedding."""
 SAME_PERSON = 0.6
 """The distance below which dlib calls two faces one person."""
 DETECTION_SIDE = 256
@@ -63,7 +64,7 @@ class FaceEmbedder:
 
     def __call__(self, images: Images) -> Embeddings:
         """Embed one face a picture, (n, 128), float32; nan where no face was found (``face_missing`` tells where)."""
-        rows = torch.full((len(images), WIDTH), torch.nan)
+        rows = torch.full((len(images), EMBEDDING_WIDTH), torch.nan)
         for row, image in zip(rows, images, strict=True):
             chip = self._cut_face(image[None])
             if chip is not None:
@@ -109,7 +110,7 @@ def _to_pixels(image: Tensor, side: int) -> Any:
 def embed_faces(batches: Iterable[Tensor], embedder: FaceEmbedder | None = None) -> Embeddings:
     """Embed batches of pictures (n, 3, height, width) into one tensor of rows."""
     embedder = embedder or FaceEmbedder()
-    return torch.cat([torch.zeros(0, WIDTH), *(embedder(batch) for batch in batches)])
+    return torch.cat([torch.zeros(0, EMBEDDING_WIDTH), *(embedder(batch) for batch in batches)])
 
 
 def face_missing(embeddings: Embeddings) -> Bool[Tensor, " n"]:

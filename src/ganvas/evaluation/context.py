@@ -32,7 +32,7 @@ MIN_FACES = 8
 class EvaluationContext:
     """Everything that protocols need but the editors.
 
-    ``pool`` has the panel's rows of fresh faces; ``scales[0]`` is the own scorer's; ``within`` is the typical set;
+    ``pool`` has the panel's rows of fresh faces; ``scales[0]`` is the own scorer's; ``typical_set`` bounds plausible codes;
     ``progress`` is called with the number of pictures rendered.
     """
 
@@ -41,7 +41,7 @@ class EvaluationContext:
     data: LatentDataset
     config: EvaluationConfig
     pool: FacePool
-    within: Distribution
+    typical_set: Distribution
     scales: tuple[JudgeScale, ...]
     gaps: tuple[str, ...]
     out: Path | None
@@ -104,9 +104,9 @@ def prepare_context(
         pool = replace(pool, scores=torch.cat((pool.scores, more)))
     same = data.scorer == f"{panel.own.name}:{panel.own.fingerprint}"
     scales, gaps = fit_judge_scales(panel, pool.scores, data.gaussianize if same else None, data.attributes)
-    within = fit_distribution(generator, config.measured)
+    typical_set = fit_distribution(generator, config.measured)
     return EvaluationContext(
-        generator, panel, data, config, pool, within, tuple(scales), tuple(gaps), out, progress, requested
+        generator, panel, data, config, pool, typical_set, tuple(scales), tuple(gaps), out, progress, requested
     )
 
 

@@ -43,7 +43,7 @@ def measure_efficiency(
         raise GanvasError(f"There are {len(context.data):,} labels, not {n:,}.")
     data = take_first_labels(context.data, n, attributes)
     editor = fit_entry(entry, data, context.generator, attributes)
-    readings = [measure_readings(editor, ws, name, context.data, context.within) for name in attributes]
+    readings = [measure_readings(editor, ws, name, context.data, context.typical_set) for name in attributes]
     return {what: _average([values[what] for values in readings]) for what in ("target", "others", "mahalanobis")}
 
 

@@ -30,7 +30,7 @@ def sample_latent_codes(generator: Generator, n: int, psi: float) -> WPlus:
 
 @torch.no_grad()
 def measure_readings(
-    editor: Editor, ws: WPlus, attribute: str, data: LatentDataset, within: Distribution, change: float = 1.0
+    editor: Editor, ws: WPlus, attribute: str, data: LatentDataset, typical_set: Distribution, change: float = 1.0
 ) -> dict[str, Any]:
     """Measure the effect of an edit by ``change`` on codes.
 
@@ -48,14 +48,14 @@ def measure_readings(
     # A code whose reading hardly moves, or the wrong way, has no drift for each standard deviation.
     scale = torch.where(target > 0.1, target, torch.nan)
     others = torch.arange(changes.shape[1], device=changes.device) != k
-    tight = within.leading(min(LEADING_COMPONENTS, len(within.bounds)))
+    tight = typical_set.leading(min(LEADING_COMPONENTS, len(typical_set.bounds)))
     length = ((after - before) @ tight.whitening.to(after)).norm(dim=1)
     return {
         "target": bootstrap_mean(target),
         "others": bootstrap_mean(changes[:, others].abs().mean(1) / scale),
         "distance": bootstrap_mean((moved - ws).norm(dim=-1).mean(-1) / scale),
         "mahalanobis": bootstrap_mean(length / scale),
-        "left": bootstrap_mean((within.contains(before) & ~within.contains(after)).float()),
+        "left": bootstrap_mean((typical_set.contains(before) & ~typical_set.contains(after)).float()),
     }
 
 
@@ -71,7 +71,7 @@ def measure_milliseconds(editor: Editor, ws: WPlus, attribute: str) -> float:
 
 
 @torch.no_grad()
-def measure_middle_codes(editor: CompactEditor, w: Tensor, attribute: str, within: Distribution) -> dict[str, Any]:
+def measure_middle_codes(editor: CompactEditor, w: Tensor, attribute: str, typical_set: Distribution) -> dict[str, Any]:
     """Measure whether codes with p = 0.5 are plausible: Lesné et al. say that without Gaussianisation they aren't (section 4.1).
 
     "crowd": how many codes lie within a quarter of a standard deviation of that place, beside those of a normal
@@ -86,7 +86,7 @@ def measure_middle_codes(editor: CompactEditor, w: Tensor, attribute: str, withi
     put[:, k] = place
     # Without residual, so that what is judged is what the decoder makes of it.
     here, there = editor.decode(c), editor.decode(put)
-    tight = within.leading(min(LEADING_COMPONENTS, len(within.bounds)))
+    tight = typical_set.leading(min(LEADING_COMPONENTS, len(typical_set.bounds)))
     spread = c[:, k].std().clamp(min=1e-6)
     near = ((c[:, k] - place).abs() < 0.25 * spread).float()
     return {

@@ -80,7 +80,7 @@ def run_method(
             score = torch.tensor(goal.get_target(TARGET_PROBABILITY)).logit().item()
             result = subset.climb(
                 score,
-                context.within,
+                context.typical_set,
                 lines[0.0],
                 exhaustive=given_up < EXHAUSTIVE_TRIALS or recovered >= EXHAUSTIVE_SHARE * given_up,
             )

@@ -28,7 +28,7 @@ from ganvas.evaluation.success import ATTRIBUTES
 from ganvas.evaluation.summaries import to_json
 from ganvas.evaluation.trials import dtype_name
 from ganvas.generators.base import Generator
-from ganvas.identity import WIDTH, FaceEmbedder
+from ganvas.identity import EMBEDDING_WIDTH, FaceEmbedder
 from ganvas.io.files import write_json, write_text
 from ganvas.recipe.files import check_output
 from ganvas.recipe.model import load_tools
@@ -163,7 +163,7 @@ def build_panel(own: Scorer, names: Sequence[str] | None, faces: bool = True) ->
 
 def load_face_recognizer() -> FaceRecognizer:
     """Load dlib's face recognition. Raises GanvasError where the extra isn't installed."""
-    return FaceRecognizer(FaceEmbedder(), " ".join(SHA256.values()), WIDTH)
+    return FaceRecognizer(FaceEmbedder(), " ".join(SHA256.values()), EMBEDDING_WIDTH)
 
 
 def choose_attributes(scorer: Scorer) -> list[str]:

@@ -219,12 +219,12 @@ def _measure_latent(outcome: EvaluationResult, work: Path | None) -> None:
         for attribute in outcome.attributes:
             with outcome.record_failures("readings", entry.name, attribute):
                 read.setdefault(entry.name, {})[attribute] = measure_readings(
-                    editor, ws, attribute, context.data, context.within
+                    editor, ws, attribute, context.data, context.typical_set
                 )
             if isinstance(editor, CompactEditor) and entry.name in ("compact", UNGAUSSIANISED):
                 with outcome.record_failures("middle", entry.name, attribute):
                     middles.setdefault(entry.name, {})[attribute] = measure_middle_codes(
-                        editor, ws[:, 0], attribute, context.within
+                        editor, ws[:, 0], attribute, context.typical_set
                     )
         if entry.group != "ablation":
             with outcome.record_failures("order and undo", entry.name):

@@ -146,7 +146,11 @@ class StrengthSearch:
         return self.rows[torch.arange(len(rung)), rung]
 
     def climb(
-        self, score: float, within: Distribution | None, line: ResponseLine = ResponseLine(), exhaustive: bool = True
+        self,
+        score: float,
+        typical_set: Distribution | None,
+        line: ResponseLine = ResponseLine(),
+        exhaustive: bool = True,
     ) -> SearchResult:
         """Find the first stride whose score passes, as the paper's climb from below does where scores rise with strength.
 
@@ -155,7 +159,7 @@ class StrengthSearch:
         all other strides, too: a score may fall and rise again.
         """
         target, stride = self.to_target(score), self.grid.stride
-        last = self._find_last_stride(within)
+        last = self._find_last_stride(typical_set)
         guess = (line(self.predict_strength(target)) / self.grid.step / stride).round().clamp(-1e6, 1e6).long()
         low, high, at = torch.zeros_like(last), torch.zeros_like(last), torch.minimum(guess.clamp(min=1), last)
         best, stale = self.values[:, 0].clone(), torch.zeros_like(at)
@@ -278,16 +282,16 @@ class StrengthSearch:
         place = torch.arange(self.values.shape[1])
         return (place % self.grid.stride == 0) & (place <= last[:, None] * self.grid.stride)
 
-    def _find_last_stride(self, within: Distribution | None) -> Tensor:
+    def _find_last_stride(self, typical_set: Distribution | None) -> Tensor:
         """Return the last stride of each face before one that leaves the distribution; nothing is rendered."""
         strides = self.grid.rungs // self.grid.stride
         limit = torch.full((len(self.ws),), strides)
         inside = torch.arange(len(self.ws))
-        if within is None:
+        if typical_set is None:
             return limit
         for stride in range(1, strides + 1):
             rung = torch.full_like(inside, stride * self.grid.stride)
-            left = ~within.contains(self.edit(inside, rung)).cpu()
+            left = ~typical_set.contains(self.edit(inside, rung)).cpu()
             limit[inside[left]] = stride - 1
             inside = inside[~left]
             if not len(inside):

@@ -98,7 +98,7 @@ def run_protocol(
     pool: FacePool,
     n: int,
     ladder: StrengthLadder,
-    within: Distribution,
+    typical_set: Distribution,
 ) -> Trial:
     """Run the protocol on the first ``n`` faces of the pool that ``goal`` can be tried on."""
     index = pool.find_lacking(view, goal)[:n]
@@ -111,7 +111,7 @@ def run_protocol(
         goal.get_target(TARGET_PROBABILITY),
         start=before.to(ws),
         ladder=ladder,
-        within=within,
+        within=typical_set,
     )
     return Trial(
         attribute=goal.attribute,
@@ -134,7 +134,7 @@ class SuccessResult:
 
     trials: tuple[Trial, ...]
     pool: FacePool
-    within: Distribution
+    typical_set: Distribution
     seconds: float
 
 
@@ -154,7 +154,7 @@ def run_trials(
     began = time.monotonic()
     view = ScoredView(generator, scorer, protocol.batch)
     empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
-    within = fit_distribution(generator, protocol.measured)
+    typical_set = fit_distribution(generator, protocol.measured)
     with show_advance("Scoring fresh faces") as watch:
         goals = [make_goal(a) for a in attributes]
         pool = grow_pool(replace(view, watch=watch), goals, protocol.n, empty, out and out / "pool.safetensors")
@@ -166,11 +166,11 @@ def run_trials(
         if trial is None:
             with show_advance(f"Editing {goal.attribute}") as watch:
                 watching = replace(view, watch=watch)
-                trial = run_protocol(watching, editor, goal, pool, protocol.n, protocol.ladder, within)
+                trial = run_protocol(watching, editor, goal, pool, protocol.n, protocol.ladder, typical_set)
             if file:
                 save_trial(file, trial, key)
         trials.append(trial)
-    return SuccessResult(tuple(trials), pool, within, time.monotonic() - began)
+    return SuccessResult(tuple(trials), pool, typical_set, time.monotonic() - began)
 
 
 def run_success(
@@ -203,7 +203,7 @@ def build_success_report(
         **_list_fingerprints(generator, scorer, editor),
         "method": editor.method,
         "protocol": {**asdict(protocol), "target": TARGET_PROBABILITY},
-        "bound": {"percentile": PERCENTILE, "distance": outcome.within.bound, "components": LEADING_COMPONENTS},
+        "bound": {"percentile": PERCENTILE, "distance": outcome.typical_set.bound, "components": LEADING_COMPONENTS},
         "pool": len(outcome.pool.scores),
         "seconds": round(outcome.seconds, 1),
         "attributes": {trial.attribute: _summarise_trial(trial, editor, outcome) for trial in outcome.trials},
@@ -224,7 +224,7 @@ def _summarise_trial(trial: Trial, editor: Editor, outcome: SuccessResult) -> di
     """Return the numbers of one attribute."""
     probabilities = torch.sigmoid(outcome.pool.scores[:, trial.column])
     goal = make_goal(trial.attribute)
-    tight = outcome.within.leading(min(LEADING_COMPONENTS, len(outcome.within.bounds)))
+    tight = outcome.typical_set.leading(min(LEADING_COMPONENTS, len(outcome.typical_set.bounds)))
     columns = [trial.attributes.index(a) for a in editor.attributes]
     narrowed = replace(
         trial,
@@ -237,8 +237,8 @@ def _summarise_trial(trial: Trial, editor: Editor, outcome: SuccessResult) -> di
         "success_leading": bootstrap_mean(success_within(trial, tight)),
         "strength": bootstrap_mean(trial.strengths),
         "distance_moved": bootstrap_mean(distance_moved(trial)),
-        "mahalanobis_before": bootstrap_mean(outcome.within.mahalanobis(trial.before)),
-        "mahalanobis_after": bootstrap_mean(mahalanobis_after(trial, outcome.within)),
+        "mahalanobis_before": bootstrap_mean(outcome.typical_set.mahalanobis(trial.before)),
+        "mahalanobis_after": bootstrap_mean(mahalanobis_after(trial, outcome.typical_set)),
     }
     if len(editor.attributes) > 1:
         numbers["off_target_drift"] = bootstrap_mean(off_target_drift(narrowed, editor.gaussianize))

@@ -30,9 +30,11 @@ def summarise_trial(context: EvaluationContext, trial: Trial) -> dict[str, Any]:
         "renders": bootstrap_mean(trial.renders.float()) if trial.renders is not None else None,
         "strength": _average_arrived(trial, trial.strengths),
         "distance": _average_arrived(trial, distance_moved(trial)),
-        "mahalanobis": _average_arrived(trial, context.within.mahalanobis(after)),
-        "moved": _average_arrived(trial, _measure_lengths(context.within, after - before)),
-        "left": _average_arrived(trial, (context.within.contains(before) & ~context.within.contains(after)).float()),
+        "mahalanobis": _average_arrived(trial, context.typical_set.mahalanobis(after)),
+        "moved": _average_arrived(trial, _measure_lengths(context.typical_set, after - before)),
+        "left": _average_arrived(
+            trial, (context.typical_set.contains(before) & ~context.typical_set.contains(after)).float()
+        ),
         **_summarise_identity(trial),
         "target": _by_judge(context, trial, "target"),
         "drift": _by_judge(context, trial, "drift"),
@@ -121,11 +123,11 @@ def _average_arrived(trial: Trial, values: Tensor) -> Estimate:
     return bootstrap_mean(torch.where(trial.arrived, values.float(), torch.nan))
 
 
-def _measure_lengths(within: Distribution, moves: Tensor) -> Tensor:
+def _measure_lengths(typical_set: Distribution, moves: Tensor) -> Tensor:
     """Return the Mahalanobis lengths of moves in W+, (n,), of the row that moved farthest: some editors move a few rows."""
     if torch.equal(moves, moves[:, :1].expand_as(moves)):
         moves = moves[:, :1]
-    return (moves @ within.whitening.to(moves)).norm(dim=2).amax(1)
+    return (moves @ typical_set.whitening.to(moves)).norm(dim=2).amax(1)
 
 
 def _summarise_identity(trial: Trial) -> dict[str, Any]:
