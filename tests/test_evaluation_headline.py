@@ -17,7 +17,7 @@ from ganvas.evaluation.verdicts import select_representatives
 from ganvas.metrics import Trial
 
 
-def test_a_line_learns_what_targets_take():
+def test_the_response_line_learns_strengths():
     said = torch.linspace(0, 4, 40, dtype=torch.float64)
     assert torch.equal(ResponseLine()(said), said)
     took = 0.5 + 1.5 * said
@@ -80,7 +80,7 @@ def test_published_directions_are_compared_with_linear_editors(tmp_path):
         read_published(tmp_path, TOY.w_dim)
 
 
-def test_labels_are_read_of_what_settings_name_too():
+def test_labels_include_attributes_that_options_name():
     assert loading.select_attributes(None, {"conditional": "Male"}) is None
     assert loading.select_attributes(["Young"], {}) == ["Young"]
     assert loading.select_attributes(["Young"], {"conditional": "Male, Young", "c": 1}) == ["Young", "Male"]
@@ -90,7 +90,7 @@ def test_labels_are_read_of_what_settings_name_too():
     assert loading.select_attributes(["Young"], {"against": None, "conditional": ""}) == ["Young"]
 
 
-def test_who_hardly_ever_arrives_stands_for_no_family():
+def test_an_editor_that_rarely_arrives_represents_no_family():
     def arriving(*share: bool) -> Trial:
         n = len(share)
         codes, scores = torch.zeros(n, 1, 2), torch.zeros(n, 1)

@@ -25,7 +25,7 @@ def test_a_perfectly_disentangled_code_has_a_dci_of_1():
         assert estimate.mean > 0.98 and estimate.low > 0.98
 
 
-def test_a_mixed_code_tells_as_much_but_is_not_disentangled():
+def test_a_mixed_code_is_informative_but_not_disentangled():
     draw = torch.Generator().manual_seed(1)
     factors = torch.randn(600, 6, generator=draw)
     mixed, _ = torch.linalg.qr(torch.randn(6, 6, generator=draw))
@@ -34,7 +34,7 @@ def test_a_mixed_code_tells_as_much_but_is_not_disentangled():
     assert found.disentanglement.mean < 0.5 and found.completeness.mean < 0.5
 
 
-def test_a_code_of_noise_tells_nothing():
+def test_a_code_of_noise_is_uninformative():
     draw = torch.Generator().manual_seed(2)
     found = measure_dci(torch.randn(400, 5, generator=draw), torch.randn(400, 3, generator=draw), draws=5)
     assert found.informativeness.mean < 0.05
@@ -48,7 +48,7 @@ def test_an_interval_holds_its_point():
         assert estimate.low < estimate.mean < estimate.high
 
 
-def test_scores_of_importance_at_their_ends():
+def test_score_importance_at_its_ends():
     assert score_importance(np.eye(4)) == pytest.approx((1, 1))
     assert score_importance(np.ones((4, 4))) == pytest.approx((0, 0), abs=1e-9)
     assert score_importance(np.zeros((2, 2))) == (0, 0)
@@ -97,7 +97,7 @@ def test_lines_commute_and_go_back_and_curves_need_not():
         measure_order_and_undo(disentangled(), ws, ("Bright",))
 
 
-def test_fewer_labels_know_nothing_of_the_others():
+def test_fewer_labels_do_not_depend_on_the_others():
     few = take_first_labels(labels(), 200, PAIR)
     assert len(few) == 200 and few.attributes == labels().attributes
     assert not torch.equal(few.probe.weight, labels().probe.weight)

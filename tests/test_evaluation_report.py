@@ -138,7 +138,7 @@ def test_an_editor_that_moves_nothing_reaches_nothing(context):
     assert not cell.matched[1.0].arrived.any()
 
 
-def test_the_page_tells_everything_and_marks_what_fails(whole):
+def test_the_page_shows_all_results_and_failures(whole):
     out, results = whole
     html, text = ((out / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
     for words in (
@@ -176,7 +176,7 @@ def test_verdicts_compare_the_families_on_the_same_faces(whole):
 
 
 @pytest.mark.numerics
-def test_an_editor_moves_codes_to_the_same_bits_when_it_is_fitted_and_when_it_is_found(tmp_path):
+def test_a_loaded_editor_moves_codes_to_the_same_bits_as_a_fitted_one(tmp_path):
     """Also on a processor whose last bits depend on where numbers lie: a run that goes on finds its editors in files."""
     ws = sample(TOY, 8, 1.0)
     for entry in METHODS[:2]:
@@ -191,7 +191,7 @@ class Stopped(Exception):
 
 
 @pytest.mark.numerics
-def test_a_run_that_was_cut_ends_in_the_same_bytes(whole, tmp_path, monkeypatch):
+def test_a_stopped_run_ends_in_the_same_bytes(whole, tmp_path, monkeypatch):
     first, _ = whole
     left = 200
 
@@ -232,7 +232,7 @@ def test_again_over_its_own_files_renders_nothing(whole, monkeypatch):
     assert count == 4
 
 
-def test_memory_is_of_one_panel_and_survives_damage(tmp_path):
+def test_a_score_cache_is_of_one_panel_and_survives_damage(tmp_path):
     file, ws = tmp_path / "m.safetensors", sample(TOY, 3, 1.0)
     metadata = {"panel": 1}
     first = ScoredView(TOY, SCORER, recall=ScoreCache(file, metadata, 5))(ws)
@@ -294,7 +294,7 @@ def test_table_is_whole():
 
 
 @pytest.mark.parametrize("wrong", [{"first": 0}, {"targets": (0.0,)}, {"psi": float("nan")}])
-def test_impossible_plans_are_refused(wrong):
+def test_impossible_configs_are_refused(wrong):
     with pytest.raises(GanvasError):
         EvaluationConfig(**wrong)
 
@@ -305,7 +305,7 @@ def test_impossible_searches_are_refused(wrong):
         StrengthGrid(**wrong)
 
 
-def test_what_cannot_be_had_is_a_gap_and_the_rest_goes_on(tmp_path):
+def test_failures_are_gaps_and_the_rest_goes_on(tmp_path):
     made = outcome(entries=METHODS[1:3], attributes=("Right", "Bright", "smle"), config=replace(TINY, dci=0, labels=()))
     whys = {(gap["what"], gap["attribute"]): gap["why"] for gap in made.results["gaps"]}
     assert "is a value" in whys["attributes", "Right"] and "no attribute" in whys["attributes", "smle"]
@@ -316,7 +316,7 @@ def test_what_cannot_be_had_is_a_gap_and_the_rest_goes_on(tmp_path):
     assert foreign.editor is None and "is for generator" in foreign.gap
 
 
-def test_too_few_faces_are_said_to_be_few(context):
+def test_too_few_faces_are_an_error(context):
     sure = replace(context, pool=replace(context.pool, scores=context.pool.scores + 99))
     with pytest.raises(GanvasError, match=r"Only 0 of 112 faces lack Bright: at least 8"):
         run_method(sure, disentangled(), EditGoal("Bright"), "x", (8, 0))
@@ -376,7 +376,7 @@ def test_judges_are_other_scorers_of_the_same_things():
         build_panel(SCORER, ["nobody"])
 
 
-def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
+def test_errors_of_the_command_are_one_line(tmp_path, capsys):
     for more, message in (
         (["--methods", "compct"], "Unknown method 'compct'"),
         (["--labels", str(tmp_path / "nowhere")], "nowhere"),

@@ -185,7 +185,7 @@ def _fit_or_load(
     if file and note:
         editors.save(editor, file)
         write_json(note, {"key": key, "seconds": seconds, "missing": missing})
-        # A run that goes on has the file only: tensors that lie otherwise in memory give other last bits.
+        # A continued run loads the file: tensors with another layout in memory give other last bits.
         editor = editors.load_editor(file, generator)
     return FittedEntry(entry, editor, missing=missing, seconds=seconds)
 

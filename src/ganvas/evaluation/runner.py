@@ -135,7 +135,7 @@ def _run_pictures(outcome: EvaluationResult, work: Path | None) -> None:
     for entry, fit in outcome.list_fitted():
         n = context.config.count_faces(entry.group)
         for attribute in outcome.attributes if max(n) else ():
-            # What the fit said of the attribute is the reason already.
+            # The reason is recorded by the fit already.
             if attribute in fit.missing or fit.editor is None:
                 continue
             with outcome.record_failures("pictures", entry.name, attribute):

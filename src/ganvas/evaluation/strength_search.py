@@ -244,10 +244,10 @@ class StrengthSearch:
         rise = (at_low - self.values[:, 0]) / low.clamp(min=1)
         needed = torch.where(low > 0, (target - at_low) / rise, line(self.predict_strength(target)) / self.grid.step)
         needed = torch.where((low > 0) & ~(rise > 0), torch.inf, needed)
-        # No further than twice as far at once: a score that flattens would ask for the end of the ladder.
+        # No further than twice as far at once: a score that flattens would lead to the end of the grid at once.
         reach = torch.minimum(needed.nan_to_num(nan=1.0, posinf=1e6).clamp(1, 1e6), low.clamp(min=rungs // 3).double())
         beyond = torch.where(low < rungs, (low + reach.ceil().long()).clamp(max=rungs), 0)
-        # Where a lower rung had a better score than the last one, going on leads away.
+        # Where a lower rung had a better score than the last one, further rungs lead away from the target.
         falling = at_low < self.values.nan_to_num(nan=-torch.inf).amax(1) - 2 * self.grid.tolerance
         beyond = torch.where(falling, 0, beyond)
         return torch.where(passed, torch.where(high - low > 1, between, 0), beyond)
