@@ -244,7 +244,7 @@ class StrengthSearch:
         rise = (at_low - self.values[:, 0]) / low.clamp(min=1)
         needed = torch.where(low > 0, (target - at_low) / rise, line(self.predict_strength(target)) / self.grid.step)
         needed = torch.where((low > 0) & ~(rise > 0), torch.inf, needed)
-        # No further than twice as far at once: a score that flattens would lead to the end of the grid at once.
+        # No further than twice as far in one step: where a score flattens, the line points far beyond.
         reach = torch.minimum(needed.nan_to_num(nan=1.0, posinf=1e6).clamp(1, 1e6), low.clamp(min=rungs // 3).double())
         beyond = torch.where(low < rungs, (low + reach.ceil().long()).clamp(max=rungs), 0)
         # Where a lower rung had a better score than the last one, further rungs lead away from the target.
