@@ -1,10 +1,10 @@
-"""A benchmark of the toy: two judges that look through its own scorer's eyes, and faces that are where their codes are."""
+"""An evaluation of the toy: two judges that look through its own scorer's eyes, and faces that are where their codes are."""
 
 from __future__ import annotations
 
 import torch
-from learned import QUICK as SHORT
-from learned import labels
+from fitted_editors import QUICK as SHORT
+from fitted_editors import labels
 from planted_truth import SCORER, TOY
 
 from ganvas.evaluation.config import EvaluationConfig
@@ -68,5 +68,5 @@ def panel() -> JudgePanel:
 
 def outcome(out=None, **more) -> EvaluationResult:
     """A tiny run."""
-    told = {"entries": METHODS, "attributes": PAIR, "plan": TINY} | more
-    return run_evaluation(TOY, panel(), labels(), told["entries"], told["attributes"], told["plan"], out)
+    arguments = {"entries": METHODS, "attributes": PAIR, "plan": TINY} | more
+    return run_evaluation(TOY, panel(), labels(), arguments["entries"], arguments["attributes"], arguments["plan"], out)

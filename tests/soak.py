@@ -28,7 +28,7 @@ COMMANDS: dict[str, Callable[[Path], list[object]]] = {
         *(inputs / "pictures", "--preset", 16, "--images", 600, "--checkpoint", 60, "--flip"),
         *(f"--option={key}" for key in ("widths=[8,8,4]", "critic_widths=[8,8,4]", "batch=4", "w_dim=8", "z_dim=8")),
     ],
-    "bench": lambda inputs: [
+    "evaluate": lambda inputs: [
         *("toy", "--quick", "--methods", "compact,mean_difference", "--attributes", "Bright,Striped"),
         *("--labels", inputs / "labels", "--dtype", "float32"),
     ],

@@ -51,11 +51,11 @@ def test_faces_are_fresh_negatives_in_order_of_their_seeds():
 
 def test_downwards_goals_start_above_and_end_below():
     goal = EditGoal("Bright", up=False)
-    assert goal.lacking(torch.tensor([0.4, 0.6])).tolist() == [False, True]
-    assert goal.target(0.9) == pytest.approx(0.1)
+    assert goal.mask_lacking(torch.tensor([0.4, 0.6])).tolist() == [False, True]
+    assert goal.get_target(0.9) == pytest.approx(0.1)
 
 
-def test_goes_on_where_it_was_cut(tmp_path):
+def test_a_stopped_run_continues(tmp_path):
     first = run_success(TOY, SCORER, disentangled(), tmp_path, PAIR, QUICK)
     whole = (tmp_path / "success.json").read_text()
     (tmp_path / "trials" / "Striped.safetensors").unlink()
@@ -115,7 +115,7 @@ def test_damaged_and_foreign_files_are_made_anew(tmp_path, name):
         assert path.read_bytes() == whole
 
 
-def test_a_one_sided_attribute_is_said_to_be_one():
+def test_a_one_sided_attribute_is_an_error():
     class Sure(type(SCORER)):
         def forward(self, images):
             return super().forward(images).index_fill(1, torch.tensor([0]), 9.0)

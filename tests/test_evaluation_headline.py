@@ -9,7 +9,7 @@ from planted_truth import TOY
 from ganvas.cli import loading
 from ganvas.errors import GanvasError
 from ganvas.evaluation.config import FULL
-from ganvas.evaluation.headline import comparison_lines, format_difference
+from ganvas.evaluation.headline import format_comparisons, format_difference
 from ganvas.evaluation.published_directions import measure_agreement, read_published
 from ganvas.evaluation.strength_search import ResponseLine
 from ganvas.evaluation.summaries import measure_random_pairs
@@ -17,26 +17,26 @@ from ganvas.evaluation.verdicts import select_representatives
 from ganvas.metrics import Trial
 
 
-def test_a_line_learns_what_targets_take():
+def test_the_response_line_learns_strengths():
     said = torch.linspace(0, 4, 40, dtype=torch.float64)
     assert torch.equal(ResponseLine()(said), said)
     took = 0.5 + 1.5 * said
     took[3] = torch.nan  # a face that was never brought there
-    line = ResponseLine().more(said, took)
-    assert len(line.seen) == 39
+    line = ResponseLine().extend(said, took)
+    assert len(line.pairs) == 39
     assert (line(said) - (0.5 + 1.5 * said)).abs().max() < 0.15
     # Few faces move it little.
-    assert torch.equal(ResponseLine().more(said[:3], took[:3])(said), said)
+    assert torch.equal(ResponseLine().extend(said[:3], took[:3])(said), said)
 
 
 def test_a_share_has_the_first_faces_and_never_too_few():
-    half, least = FULL.shared(0.5), FULL.shared(1e-6)
+    half, least = FULL.scale(0.5), FULL.scale(1e-6)
     assert (half.first, half.rest, half.share) == (128, 32, 0.5)
     assert (least.first, least.rest, least.matched) == (16, 8, 16)
-    assert FULL.shared(1.0) == FULL
+    assert FULL.scale(1.0) == FULL
     for wrong in (0.0, 1.5, float("nan")):
         with pytest.raises(GanvasError, match="above 0 and at most 1"):
-            FULL.shared(wrong)
+            FULL.scale(wrong)
 
 
 def test_random_pairs_are_of_faces_that_are_no_neighbours():
@@ -57,12 +57,12 @@ def test_verdicts_say_who_is_ahead_and_why():
         {"attribute": "Male", "measure": "identity", "verdict": "behind", "why": "longer moves"},
         {"attribute": "Smiling", "measure": "identity", "verdict": "ahead", "why": "shorter moves"},
     ]
-    (line,) = comparison_lines(rows)
+    (line,) = format_comparisons(rows)
     assert line == (
         "Identity, compact against InterfaceGAN: ahead on Smiling; behind on Male. The paper's: behind on Male, Smiling."
         " Behind on Male: longer moves."
     )
-    assert comparison_lines([]) == []
+    assert format_comparisons([]) == []
 
 
 def test_published_directions_are_compared_with_linear_editors(tmp_path):
@@ -80,7 +80,7 @@ def test_published_directions_are_compared_with_linear_editors(tmp_path):
         read_published(tmp_path, TOY.w_dim)
 
 
-def test_labels_are_read_of_what_settings_name_too():
+def test_labels_include_attributes_that_options_name():
     assert loading.select_attributes(None, {"conditional": "Male"}) is None
     assert loading.select_attributes(["Young"], {}) == ["Young"]
     assert loading.select_attributes(["Young"], {"conditional": "Male, Young", "c": 1}) == ["Young", "Male"]
@@ -90,7 +90,7 @@ def test_labels_are_read_of_what_settings_name_too():
     assert loading.select_attributes(["Young"], {"against": None, "conditional": ""}) == ["Young"]
 
 
-def test_who_hardly_ever_arrives_stands_for_no_family():
+def test_an_editor_that_rarely_arrives_represents_no_family():
     def arriving(*share: bool) -> Trial:
         n = len(share)
         codes, scores = torch.zeros(n, 1, 2), torch.zeros(n, 1)

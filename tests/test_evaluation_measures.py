@@ -9,10 +9,10 @@ from planted_truth import TOY, PlantedEditor, disentangled
 
 from ganvas.data.distribution import fit_distribution
 from ganvas.errors import GanvasError
-from ganvas.evaluation.dci import codes_of, measure_dci, scores_of_importance
+from ganvas.evaluation.dci import compute_codes, measure_dci, score_importance
 from ganvas.evaluation.joint_edits import measure_order_and_undo
 from ganvas.evaluation.label_efficiency import take_first_labels
-from ganvas.evaluation.latent_measures import latent_codes, measure_middle_codes, measure_readings
+from ganvas.evaluation.latent_measures import measure_middle_codes, measure_readings, sample_latent_codes
 from ganvas.generators.toy import PLANTED
 
 WITHIN = fit_distribution(TOY, 300)
@@ -25,7 +25,7 @@ def test_a_perfectly_disentangled_code_has_a_dci_of_1():
         assert estimate.mean > 0.98 and estimate.low > 0.98
 
 
-def test_a_mixed_code_tells_as_much_but_is_not_disentangled():
+def test_a_mixed_code_is_informative_but_not_disentangled():
     draw = torch.Generator().manual_seed(1)
     factors = torch.randn(600, 6, generator=draw)
     mixed, _ = torch.linalg.qr(torch.randn(6, 6, generator=draw))
@@ -34,7 +34,7 @@ def test_a_mixed_code_tells_as_much_but_is_not_disentangled():
     assert found.disentanglement.mean < 0.5 and found.completeness.mean < 0.5
 
 
-def test_a_code_of_noise_tells_nothing():
+def test_a_code_of_noise_is_uninformative():
     draw = torch.Generator().manual_seed(2)
     found = measure_dci(torch.randn(400, 5, generator=draw), torch.randn(400, 3, generator=draw), draws=5)
     assert found.informativeness.mean < 0.05
@@ -48,26 +48,26 @@ def test_an_interval_holds_its_point():
         assert estimate.low < estimate.mean < estimate.high
 
 
-def test_scores_of_importance_at_their_ends():
-    assert scores_of_importance(np.eye(4)) == pytest.approx((1, 1))
-    assert scores_of_importance(np.ones((4, 4))) == pytest.approx((0, 0), abs=1e-9)
-    assert scores_of_importance(np.zeros((2, 2))) == (0, 0)
+def test_score_importance_at_its_ends():
+    assert score_importance(np.eye(4)) == pytest.approx((1, 1))
+    assert score_importance(np.ones((4, 4))) == pytest.approx((0, 0), abs=1e-9)
+    assert score_importance(np.zeros((2, 2))) == (0, 0)
     # Two numbers tell the first attribute: each tells nothing else, but neither tells it alone.
-    disentangled_, complete = scores_of_importance(np.array([[1.0, 0], [1, 0], [0, 1]]))
+    disentangled_, complete = score_importance(np.array([[1.0, 0], [1, 0], [0, 1]]))
     assert disentangled_ == pytest.approx(1) and complete < 1
 
 
 def test_codes_are_an_editors_own():
-    w = latent_codes(TOY, 4, 1.0)[:, 0]
-    assert codes_of(compact(), w).shape == (4, 60)
+    w = sample_latent_codes(TOY, 4, 1.0)[:, 0]
+    assert compute_codes(compact(), w).shape == (4, 60)
     with pytest.raises(GanvasError, match="none of its own"):
-        codes_of(disentangled(), w)
+        compute_codes(disentangled(), w)
     with pytest.raises(GanvasError, match="at least 100"):
         measure_dci(torch.zeros(50, 2), torch.zeros(50, 2), 2)
 
 
 def test_readings_of_the_planted_directions():
-    ws, data = latent_codes(TOY, 64, 1.0), labels()
+    ws, data = sample_latent_codes(TOY, 64, 1.0), labels()
     found = measure_readings(disentangled(), ws, "Big", data, WITHIN)
     assert found["target"].mean == pytest.approx(1, abs=0.1)
     assert found["others"].mean < 0.06
@@ -83,7 +83,7 @@ def test_readings_of_the_planted_directions():
 
 
 def test_lines_commute_and_go_back_and_curves_need_not():
-    ws = latent_codes(TOY, 8, 1.0)
+    ws = sample_latent_codes(TOY, 8, 1.0)
     for value in measure_order_and_undo(disentangled(), ws, PAIR).values():
         assert value.mean < 1e-5
 
@@ -97,7 +97,7 @@ def test_lines_commute_and_go_back_and_curves_need_not():
         measure_order_and_undo(disentangled(), ws, ("Bright",))
 
 
-def test_fewer_labels_know_nothing_of_the_others():
+def test_fewer_labels_do_not_depend_on_the_others():
     few = take_first_labels(labels(), 200, PAIR)
     assert len(few) == 200 and few.attributes == labels().attributes
     assert not torch.equal(few.probe.weight, labels().probe.weight)
@@ -105,7 +105,7 @@ def test_fewer_labels_know_nothing_of_the_others():
 
 
 def test_codes_in_the_middle_of_a_normal_code_are_plausible():
-    found = measure_middle_codes(compact(), latent_codes(TOY, 512, 1.0)[:, 0], "Bright", WITHIN)
+    found = measure_middle_codes(compact(), sample_latent_codes(TOY, 512, 1.0)[:, 0], "Bright", WITHIN)
     assert 0.3 < found["crowd"].mean < 1.5
     assert abs(found["farther"].mean) < 1
     assert found["left"].mean < 0.05

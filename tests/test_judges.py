@@ -96,7 +96,7 @@ def test_padding_is_tensorflows():
 
 
 @pytest.mark.parametrize("side", [1024, 256, 64])
-def test_a_square_is_cut_where_it_is_said(side):
+def test_a_square_is_cut_at_its_box(side):
     picture = -torch.ones(1, 3, side, side)
     box = (64, 128, 192, 256)
     picture[:, :, side // 2 :, side // 4 : side * 3 // 4] = 1
@@ -106,7 +106,7 @@ def test_a_square_is_cut_where_it_is_said(side):
         assert torch.equal(crop_box(picture * 2, box, 32), crop_box(picture, box, 32))
 
 
-def test_where_weights_come_from_is_known():
+def test_cards_say_where_weights_come_from():
     assert read_cards().keys() == {"age_gender", "face_api"} <= set(list_scorers())
     for name, card in read_cards().items():
         assert (card.kind, card.name) == ("scorers", name)

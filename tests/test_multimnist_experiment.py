@@ -273,14 +273,3 @@ def test_which_report_a_scorer_gets():
     assert counts_objects(JUDGE) and not counts_objects(SCORER)
     with pytest.raises(GanvasError, match="at least 1"):
         CountReportConfig(labels=0)
-
-
-def test_the_command_line_says_what_a_count_report_takes(tmp_path):
-    from ganvas.cli.evaluate import bench
-
-    with pytest.raises(GanvasError, match="--share isn't for a generator whose scorer counts"):
-        bench("multimnist", tmp_path, share=0.5)
-    with pytest.raises(GanvasError, match="isn't a MultiMNIST folder"):
-        bench("multimnist", tmp_path, quick=True, folder=tmp_path)
-    with pytest.raises(GanvasError, match="--folder is for generators whose scorer counts"):
-        bench("toy", tmp_path, folder=tmp_path)

@@ -22,7 +22,8 @@ Features = Float[Tensor, "n features"]
 
 
 def fid(x_features: Float[Tensor, "n features"], y_features: Float[Tensor, "m features"]) -> float:
-    """The squared Fréchet distance between Gaussians fitted to two sets of features:
+    """Return the squared Fréchet distance between Gaussians fitted to two sets of features.
+
     ``|μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)``, in float64. Raises GanvasError for fewer than two rows.
     """
     (mean_x, cov_x), (mean_y, cov_y) = _moments(x_features), _moments(y_features)
@@ -35,6 +36,7 @@ def fid(x_features: Float[Tensor, "n features"], y_features: Float[Tensor, "m fe
 
 
 def _moments(features: Features) -> tuple[Tensor, Tensor]:
+    """Return the mean, (features,), and the covariance, (features, features)."""
     if len(features) < 2:
         raise GanvasError(f"A Fréchet distance needs at least 2 pictures on either side, not {len(features)}.")
     x = features.double()
@@ -43,12 +45,12 @@ def _moments(features: Features) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def collect_features(pictures: Iterable[Images], network: Callable[[Images], Features]) -> Features:
-    """The features of batches of pictures, all rows."""
+    """Return the features of all rows of batches of pictures."""
     return torch.cat([network(batch) for batch in pictures])
 
 
 def load_inception(weights: str | Path) -> Callable[[Images], Features]:
-    """Inception's 2048 features, as torchmetrics computes them, with the user's own weights (torch-fidelity's file).
+    """Load Inception's 2048 features, as torchmetrics computes them, from the user's own weights (torch-fidelity's file).
 
     Raises GanvasError where the packages or the weights aren't there.
     """

@@ -1,12 +1,12 @@
-"""Who is in a picture: dlib's face embedding, compared by the cosine of Lesné et al.'s equation (8) or by dlib's distance.
+"""Identity of faces: dlib's face embedding, compared by the cosine of Lesné et al.'s equation (8) or by dlib's distance.
 
 King, *Dlib-ml*, 2009, https://www.jmlr.org/papers/v10/king09a.html; the network is dlib's ``face_recognition_resnet_model_v1``
 (http://blog.dlib.net/2017/02/high-quality-face-recognition-with-deep.html), 128 numbers a face, which the package
 face_recognition wraps, too. dlib calls two faces one person below a distance of 0.6.
 
-dlib finds the face and cuts it; its network is run by torch (``scorers.networks.dlib_face``), to the same numbers in
-a tenth of the time.
-Its cosines are high whoever is compared: embeddings share a large mean. So every value stands beside ``measure_random_pairs``.
+dlib detects the face and cuts it out; its network is computed by torch (``scorers.networks.dlib_face``), to the same
+numbers and faster. All embeddings share a large mean, so that even cosines of strangers are high: compare every value
+with ``measure_random_pairs``.
 """
 
 from __future__ import annotations
@@ -30,21 +30,27 @@ Embeddings = Float[Tensor, "n 128"]
 """One row a picture; nan where no face was found."""
 Values = Float[Tensor, " n"]
 
-WIDTH = 128
+EMBEDDING_WIDTH = 128
+"""Numbers of a face embedding."""
 SAME_PERSON = 0.6
 """The distance below which dlib calls two faces one person."""
-LOOK, CUT = 256, 512
-"""Sides in pixels: a face is looked for in a picture of LOOK (four times as fast as CUT), then, if there is none, of CUT;
-what is embedded is cut from CUT at most, which holds more than the 150 pixels that the network sees."""
+DETECTION_SIDE = 256
+"""Pixels of the longer side of the picture in which a face is looked for first, which is fast."""
+CROP_SIDE = 512
+"""Pixels of the longer side, at most, of the picture that faces are cut from, and looked for in where the smaller one
+shows none: more than enough for the CHIP pixels that the network takes."""
 PADDING = 0.25
-"""The margin of a cut face that the network was trained on."""
+"""The margin around a cut face that the network was trained on, as a share of its side."""
 
 
 class FaceEmbedder:
-    """Pictures to embeddings, on the CPU. The largest face counts where a picture has several."""
+    """A function from pictures to face embeddings, on the CPU. The largest face counts where a picture has several."""
 
     def __init__(self) -> None:
-        """Raises GanvasError where the extra ``ganvas[faces]`` isn't installed, or its weights aren't the known ones."""
+        """Load the detector and the networks.
+
+        Raises GanvasError where the extra ``ganvas[faces]`` isn't installed, or its weights aren't the known ones.
+        """
         try:
             import dlib
         except ImportError:
@@ -57,81 +63,84 @@ class FaceEmbedder:
         self._network = load_face_network()
 
     def __call__(self, images: Images) -> Embeddings:
-        """(n, 128), float32: one row a picture, nan where no face was found (``face_missing`` counts them)."""
-        rows = torch.full((len(images), WIDTH), torch.nan)
+        """Embed one face a picture, (n, 128), float32; nan where no face was found (``face_missing`` tells where)."""
+        rows = torch.full((len(images), EMBEDDING_WIDTH), torch.nan)
         for row, image in zip(rows, images, strict=True):
-            chip = self._chip(image[None])
+            chip = self._cut_face(image[None])
             if chip is not None:
                 # One by one: rounding would differ with the size of a batch.
                 row.copy_(self._network(chip[None])[0])
         return rows
 
-    def _chip(self, image: Tensor) -> Tensor | None:
-        """The largest face as the network sees it, (3, CHIP_SIDE, CHIP_SIDE) of 0 … 255; None where there is none."""
-        picture = _pixels(image, CUT)
-        box = self._find(image, picture)
+    def _cut_face(self, image: Tensor) -> Tensor | None:
+        """Cut out the largest face as the network expects it, (3, CHIP_SIDE, CHIP_SIDE) of 0 … 255; None where there is none."""
+        picture = _to_pixels(image, CROP_SIDE)
+        box = self._detect(image, picture)
         if box is None:
             return None
         chip = self._dlib.get_face_chip(picture, self._landmarks(picture, box), CHIP_SIDE, PADDING)
         return torch.from_numpy(chip).permute(2, 0, 1).float()
 
-    def _find(self, image: Tensor, picture: Any) -> Any:
-        """The rectangle of the largest face of ``image`` in ``picture``, which is it at another size, or None."""
-        for looked_at in (_pixels(image, LOOK), picture):
-            if found := list(self._detector(looked_at, 0)):
-                largest = max(found, key=lambda box: box.area())
-                scale = max(picture.shape[:2]) / max(looked_at.shape[:2])
+    def _detect(self, image: Tensor, picture: Any) -> Any:
+        """Return the rectangle of the largest face in the coordinates of ``picture``, which is ``image`` resized, or None."""
+        for searched in (_to_pixels(image, DETECTION_SIDE), picture):
+            if boxes := list(self._detector(searched, 0)):
+                largest = max(boxes, key=lambda box: box.area())
+                scale = max(picture.shape[:2]) / max(searched.shape[:2])
                 edges = (largest.left(), largest.top(), largest.right(), largest.bottom())
                 return self._dlib.rectangle(*(round(edge * scale) for edge in edges))
         return None
 
 
-def _pixels(image: Tensor, side: int) -> Any:
-    """One picture (1, 3, h, w) with a longer side of ``side``, or its own where that is between LOOK and ``side``, as
-    dlib takes it: uint8, (height, width, 3)."""
+def _to_pixels(image: Tensor, side: int) -> Any:
+    """Resize one picture (1, 3, h, w) to a longer side of at most ``side`` and at least DETECTION_SIDE, in dlib's layout:
+    uint8, (height, width, 3).
+    """
     height, width = image.shape[2:]
     longest = max(height, width)
-    wanted = max(min(longest, side), LOOK)
+    target = max(min(longest, side), DETECTION_SIDE)
     if height == width:
-        image = downscale(image.float(), wanted)
-    elif longest != wanted:
-        size = [max(1, round(edge * wanted / longest)) for edge in (height, width)]
+        image = downscale(image.float(), target)
+    elif longest != target:
+        size = [max(1, round(edge * target / longest)) for edge in (height, width)]
         image = F.interpolate(image.float(), size, mode="bilinear", antialias=True, align_corners=False)
     return to_bytes(image)[0].contiguous().numpy()
 
 
 def embed_faces(batches: Iterable[Tensor], embedder: FaceEmbedder | None = None) -> Embeddings:
-    """Embeddings of batches of pictures (n, 3, height, width), in one tensor."""
+    """Embed batches of pictures (n, 3, height, width) into one tensor of rows."""
     embedder = embedder or FaceEmbedder()
-    return torch.cat([torch.zeros(0, WIDTH), *(embedder(batch) for batch in batches)])
+    return torch.cat([torch.zeros(0, EMBEDDING_WIDTH), *(embedder(batch) for batch in batches)])
 
 
 def face_missing(embeddings: Embeddings) -> Bool[Tensor, " n"]:
-    """True where no face was found."""
+    """Return True for rows without a face."""
     return embeddings.isnan().any(1)
 
 
 def cosine(first: Tensor, second: Tensor) -> Values:
-    """Equation (8) of Lesné et al. before its mean: the cosine of each pair of rows, 1 for equal faces; nan stays nan."""
-    return F.cosine_similarity(_same(first, second), second, dim=1)
+    """Return the cosine of each pair of rows, Lesné et al.'s equation (8) before its mean; nan stays nan."""
+    _check_pairs(first, second)
+    return F.cosine_similarity(first, second, dim=1)
 
 
 def distance(first: Tensor, second: Tensor) -> Values:
-    """dlib's distance of each pair of rows, 0 for equal faces; nan stays nan."""
-    return (_same(first, second) - second).norm(dim=1)
+    """Return dlib's distance of each pair of rows, 0 for equal faces; nan stays nan."""
+    _check_pairs(first, second)
+    return (first - second).norm(dim=1)
 
 
-def _same(first: Tensor, second: Tensor) -> Tensor:
+def _check_pairs(first: Tensor, second: Tensor) -> None:
+    """Raise GanvasError where two sets of embeddings can't be compared row by row."""
     if first.shape != second.shape:
         raise GanvasError(f"{len(first)} faces can't be compared with {len(second)} one by one.")
-    return first
 
 
 @dataclass(frozen=True)
 class PairStatistics:
-    """What pairs of different people score: means, and the 5th and 95th percentiles, over all pairs of ``faces`` faces.
+    """Cosines and distances of pairs of different people: means, and the 5th and 95th percentiles, over all pairs of ``faces``.
 
-    ``face_missing`` pictures had no face.
+    ``missing`` pictures had no face.
     """
 
     cosine: float
@@ -143,28 +152,30 @@ class PairStatistics:
 
 
 def measure_random_pairs(embeddings: Embeddings) -> PairStatistics:
-    """The floor to stand above: every pair of different pictures, which show different people where seeds are faces.
+    """Compare every pair of different pictures, which show different people where seeds are faces: the baseline of identity.
 
     Raises GanvasError for fewer than two faces.
     """
-    found = embeddings[~face_missing(embeddings)]
-    if len(found) < 2:
-        raise GanvasError(f"A baseline takes two faces, and {len(found)} of {len(embeddings)} pictures have one.")
-    pairs = torch.ones(len(found), len(found), dtype=torch.bool).triu(1)
-    unit = F.normalize(found, dim=1)
+    faces = embeddings[~face_missing(embeddings)]
+    if len(faces) < 2:
+        raise GanvasError(
+            f"A baseline takes two faces, and {len(faces)} of {len(embeddings)} pictures have one: add pictures of faces."
+        )
+    pairs = torch.ones(len(faces), len(faces), dtype=torch.bool).triu(1)
+    unit = F.normalize(faces, dim=1)
     cosines = (unit @ unit.T)[pairs]
-    distances = torch.cdist(found, found, compute_mode="donot_use_mm_for_euclid_dist")[pairs]
+    distances = torch.cdist(faces, faces, compute_mode="donot_use_mm_for_euclid_dist")[pairs]
     return PairStatistics(
         cosine=float(cosines.mean()),
-        cosine_range=_range(cosines),
+        cosine_range=_compute_range(cosines),
         distance=float(distances.mean()),
-        distance_range=_range(distances),
-        faces=len(found),
-        missing=len(embeddings) - len(found),
+        distance_range=_compute_range(distances),
+        faces=len(faces),
+        missing=len(embeddings) - len(faces),
     )
 
 
-def _range(values: Tensor) -> tuple[float, float]:
+def _compute_range(values: Tensor) -> tuple[float, float]:
     # Not torch.quantile, which takes 16 million values at most.
     ordered = values.sort().values
     low, high = (float(ordered[round(share * (len(ordered) - 1))]) for share in (0.05, 0.95))

@@ -148,12 +148,12 @@ def _benched(lesson: LearnConfig, scorer: str, out: Path, say: Reporter) -> None
         scorer,
         files=(str(out / "editor.safetensors"),),
         labels=out / "labels",
-        plan=config.QUICK,
+        config=config.QUICK,
         device=lesson.device,
         dtype=lesson.dtype,
     )
     try:
-        gaps = evaluate(wanted, out / "bench", say=say)["gaps"]
+        gaps = evaluate(wanted, out / "bench", log=say)["gaps"]
     except GanvasError as error:
         say(f"Not benched: {error}")
         return

@@ -10,7 +10,7 @@ from torch import Tensor
 from ganvas.errors import GanvasError
 
 BOOTSTRAP_DRAWS = 1000
-"""Bootstrap resamples."""
+"""Number of bootstrap resamples."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,12 @@ class Estimate:
 
 
 def bootstrap_mean(values: Tensor, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Estimate:
-    """The mean of one value a code, (n,), nan left out; the percentile bootstrap over codes gives the interval."""
+    """Estimate the mean of one value a code, (n,), leaving nan out, with a percentile bootstrap interval over codes.
+
+    Raises GanvasError for values that aren't one-dimensional.
+    """
     if values.ndim != 1:
-        raise GanvasError(f"An estimate is made of one value a code, not of shape {tuple(values.shape)}.")
+        raise GanvasError(f"An estimate takes one value a code, shape (n,), not {tuple(values.shape)}.")
     values = values[~values.isnan()].double().cpu()
     n = len(values)
     if not n:

@@ -21,8 +21,8 @@ from ganvas.editors import compact
 from ganvas.editors.compact import CompactEditor
 from ganvas.evaluation import plots
 from ganvas.evaluation.html_page import PageSection, render_page
-from ganvas.evaluation.success import ATTRIBUTES, COMPONENTS, SuccessProtocol, run_success
-from ganvas.evaluation.tables import success_table
+from ganvas.evaluation.success import ATTRIBUTES, LEADING_COMPONENTS, SuccessProtocol, run_success
+from ganvas.evaluation.tables import build_success_table
 from ganvas.generators import find_card
 from ganvas.io.files import atomic_write, write_text
 from ganvas.io.images import encode_png
@@ -110,7 +110,7 @@ def run_demo(
         results = run_success(tools.generator, scorer, editor, out / "success", settings.attributes, settings.protocol)
         sections += [_success(results), drawer.variation(results), _learned(editor, settings.attributes)]
     with clock.step(console, "The space that the editor works in"):
-        pca = fit_pca(data.w, min(COMPONENTS, data.w.shape[1]))
+        pca = fit_pca(data.w, min(LEADING_COMPONENTS, data.w.shape[1]))
         sections += [drawer.projection(pca), drawer.elbow(pca)]
     if settings.counting is not None:
         with clock.step(console, "Adding and removing objects"):
@@ -264,7 +264,7 @@ def _success(results: dict[str, Any]) -> PageSection:
         " Strength stops where the code would leave the distribution of W, measured by its Mahalanobis distance; what has"
         " not arrived by then is a failure. Brackets are 95 % bootstrap intervals. `ganvas success` does the same on 256."
     )
-    return PageSection("How often it works", text, table=success_table(results))
+    return PageSection("How often it works", text, table=build_success_table(results))
 
 
 def _learned(editor: CompactEditor, attributes: Sequence[str]) -> PageSection:

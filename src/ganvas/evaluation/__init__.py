@@ -1,1 +1,1 @@
-"""Compare editors on faces that none learned from, and write the report."""
+"""Comparison of editors on faces that none learned from, and its report."""

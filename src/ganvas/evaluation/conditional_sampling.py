@@ -1,4 +1,4 @@
-"""Conditional sampling on trial: do samples meet their condition when a scorer sees them, and do they still differ?"""
+"""Evaluation of conditional sampling: whether samples meet their condition for a scorer, and how much they still vary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganvas.control import conditions, sampling
 from ganvas.control.search import ScoredView
 from ganvas.editors.compact import CompactEditor
 from ganvas.evaluation.success import ATTRIBUTES, FULL_PROTOCOL, SuccessProtocol, check_protocol
-from ganvas.evaluation.trials import THRESHOLD, FacePool, grow_pool
+from ganvas.evaluation.trials import PRESENCE_THRESHOLD, FacePool, grow_pool
 from ganvas.generators.base import Generator, sample
 from ganvas.io.files import write_json, write_text
 from ganvas.progress import show_advance
@@ -21,17 +21,17 @@ from ganvas.recipe.files import check_output
 from ganvas.scorers.base import Scorer
 from ganvas.types import W
 
-UNCONDITIONAL = 4096
-"""Codes that the spread is compared with; they are not rendered."""
+UNCONDITIONAL_CODES = 4096
+"""Number of codes that the spread is compared with; they are not rendered."""
 
 
 @dataclass(frozen=True)
 class ConditionalResult:
-    """What ``n`` samples did that were asked to have an attribute (p > 0.5) or to lack it (p < 0.5).
+    """Results of ``n`` samples of which an attribute was asked for (p > 0.5) or excluded (p < 0.5).
 
-    ``met``: the share that does in pictures, as the scorer sees them; ``base_rate``: that of unconditional faces. Spreads are
-    mean ratios of standard deviations to those of unconditional codes: over the code's dimensions that belong to no
-    attribute, over all of its dimensions but the attribute's, and over the principal components beyond the code's.
+    ``met``: the share of pictures that do so for the scorer; ``base_rate``: that of unconditional faces. Spreads are mean
+    ratios of standard deviations to those of unconditional codes: over the code's dimensions that belong to no attribute,
+    over all of its dimensions but the attribute's, and over the principal components beyond the code's.
     """
 
     attribute: str
@@ -44,7 +44,7 @@ class ConditionalResult:
     spread_beyond: float | None
 
 
-def conditional_success(
+def measure_conditional_success(
     generator: Generator,
     scorer: Scorer,
     editor: CompactEditor,
@@ -61,17 +61,17 @@ def conditional_success(
     empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
     with show_advance("Scoring fresh faces") as watch:
         fresh = grow_pool(replace(view, watch=watch), [], protocol.n, empty, pool)
-    free = sample(generator, UNCONDITIONAL, protocol.psi, protocol.seed)[:, 0]
+    free = sample(generator, UNCONDITIONAL_CODES, protocol.psi, protocol.seed)[:, 0]
     conditions = []
     for attribute in attributes:
         for present in (True, False):
-            with show_advance(f"{attribute} {'>' if present else '<'} {THRESHOLD}", protocol.n) as watch:
+            with show_advance(f"{attribute} {'>' if present else '<'} {PRESENCE_THRESHOLD}", protocol.n) as watch:
                 watching = replace(view, watch=watch)
-                conditions.append(_try(watching, editor, attribute, present, protocol, fresh, free))
+                conditions.append(_measure_condition(watching, editor, attribute, present, protocol, fresh, free))
     return conditions
 
 
-def _try(
+def _measure_condition(
     view: ScoredView,
     editor: CompactEditor,
     attribute: str,
@@ -80,31 +80,35 @@ def _try(
     fresh: FacePool,
     free: W,
 ) -> ConditionalResult:
-    low, high = (THRESHOLD, None) if present else (None, THRESHOLD)
+    """Sample, render and score the codes of one condition."""
+    low, high = (PRESENCE_THRESHOLD, None) if present else (None, PRESENCE_THRESHOLD)
     where = conditions.condition_ranges([conditions.Condition(attribute, low, high, probability=True)], editor)
     ws = sampling.sample_where(view.generator, editor, where, protocol.n, protocol.seed, psi=protocol.psi)
     column = view.scorer.column(attribute)
-    met, base = (_share(scores[:, column], present) for scores in (view(ws), fresh.scores))
-    spread, usual = ([codes.std(0) for codes in _parts(editor, w, attribute)] for w in (ws.mean(1), free))
-    ratios = [_ratio(a, b) for a, b in zip(spread, usual, strict=True)]
+    met, base = (_compute_share(scores[:, column], present) for scores in (view(ws), fresh.scores))
+    spread, usual = ([codes.std(0) for codes in _split_code(editor, w, attribute)] for w in (ws.mean(1), free))
+    ratios = [_mean_ratio(a, b) for a, b in zip(spread, usual, strict=True)]
     return ConditionalResult(attribute, present, protocol.n, met, base, ratios[0], ratios[1] or 0.0, ratios[2])
 
 
-def _share(logits: Tensor, present: bool) -> float:
+def _compute_share(logits: Tensor, present: bool) -> float:
+    """Return the share of logits whose probability is on the side asked for."""
     probabilities = torch.sigmoid(logits)
-    return float(((probabilities > THRESHOLD) if present else (probabilities < THRESHOLD)).double().mean())
+    return float(
+        ((probabilities > PRESENCE_THRESHOLD) if present else (probabilities < PRESENCE_THRESHOLD)).double().mean()
+    )
 
 
 @torch.no_grad()
-def _parts(editor: CompactEditor, w: W, attribute: str) -> tuple[Tensor, Tensor, Tensor]:
-    """The code's dimensions without a name, all of them but the attribute's, and what lies beyond the components."""
+def _split_code(editor: CompactEditor, w: W, attribute: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the code's dimensions without a name, all but the attribute's, and what lies beyond the components."""
     c, k = editor.encode(w), editor.attributes.index(attribute)
     others = torch.arange(c.shape[1], device=c.device) != k
     return c[:, len(editor.attributes) :], c[:, others], w - editor.pca.unproject(editor.pca.project(w))
 
 
-def _ratio(spread: Tensor, usual: Tensor) -> float | None:
-    """The mean ratio over dimensions that vary at all; None where none does."""
+def _mean_ratio(spread: Tensor, usual: Tensor) -> float | None:
+    """Return the mean ratio over dimensions that vary at all; None where none does."""
     varies = usual > 1e-4
     return float((spread[varies] / usual[varies]).mean()) if varies.any() else None
 
@@ -117,20 +121,20 @@ def run_conditional(
     attributes: Sequence[str] = ATTRIBUTES,
     protocol: SuccessProtocol = FULL_PROTOCOL,
 ) -> list[ConditionalResult]:
-    """``conditional_success``, written to ``out``/conditional.json and conditional.md; fresh faces are kept.
+    """Run ``measure_conditional_success`` and write ``out``/conditional.json and conditional.md; fresh faces' scores are kept.
 
     Raises GanvasError as that, and where ``out`` can't be written.
     """
     out = Path(out)
     check_output(out / "conditional.json", (".json",))
-    conditions = conditional_success(generator, scorer, editor, attributes, protocol, out / "pool.safetensors")
+    conditions = measure_conditional_success(generator, scorer, editor, attributes, protocol, out / "pool.safetensors")
     write_json(out / "conditional.json", [asdict(condition) for condition in conditions])
     write_text(out / "conditional.md", markdown(conditions))
     return conditions
 
 
 def markdown(conditions: Sequence[ConditionalResult]) -> str:
-    """The table that people read."""
+    """Format results as a Markdown table."""
     head = ("condition", "met", "base rate", "spread (free)", "spread (others)", "spread (beyond)")
     lines = [
         f"{conditions[0].n} samples a condition; spreads: standard deviations over those of unconditional codes.",
@@ -142,7 +146,7 @@ def markdown(conditions: Sequence[ConditionalResult]) -> str:
         sign = ">" if c.present else "<"
         spreads = [f"{s:.2f}" if s is not None else "-" for s in (c.spread_free, c.spread_others, c.spread_beyond)]
         cells = (
-            f"p({c.attribute}) {sign} {THRESHOLD}",
+            f"p({c.attribute}) {sign} {PRESENCE_THRESHOLD}",
             f"{c.met:.3f}",
             f"{c.base_rate:.3f}",
             *spreads,

@@ -1,4 +1,4 @@
-"""How large a benchmark is: the full one, a quick one, or any other, as one value."""
+"""Sizes of an evaluation: the full one, a quick one, or any other."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ from ganvas.seeds import EVALUATION_SEED
 class EvaluationConfig:
     """Faces an attribute for each protocol, all drawn from ``seed`` upwards at ``psi``; 0 leaves a protocol out.
 
-    The defaults are the full report, which stays within 35,000 pictures with the methods of ``methods.TABLE``.
+    The defaults are the full report, which stays within 35,000 pictures with the methods of ``methods.METHOD_TABLE``.
     """
 
     first: int = 256
-    """Of the paper's protocol, for methods of the group "first"."""
+    """Faces in the paper's protocol, for methods of the group "first"."""
     rest: int = 64
-    """The same, for the others."""
+    """Faces in the paper's protocol, for the other methods."""
     ablations: int = 8
     """Faces for the compact method's ablations, at equal changes only."""
     matched: int = 64
-    """Faces that are brought to equal changes of the target, for the group "first"; they are among those of above."""
+    """Faces that are brought to equal changes of the target, for the group "first": the first ones of ``first``."""
     matched_rest: int = 24
-    """The same, for the others."""
+    """Faces that are brought to equal changes of the target, for the other methods: the first ones of ``rest``."""
     everywhere: int = 32
-    """Of every other attribute of the scorer, for the methods marked ``everywhere``, at the first of
-    ``control.target_values`` only."""
+    """Faces for every other attribute of the scorer, for the methods marked ``everywhere``, at the first of ``targets`` only."""
     together: int = 8
-    """Of edits of two and three attributes at once, for methods of the group "first"."""
+    """Faces for edits of two and three attributes at once, for methods of the group "first"."""
     floor: int = 32
     """Random moves at each target."""
     pictures: int = 3
@@ -42,51 +41,51 @@ class EvaluationConfig:
     """Changes of the target at which the curves have a point; they cost no pictures."""
     search: StrengthGrid = StrengthGrid()  # noqa: RUF009 (frozen)
     pool: int = 1024
-    """Fresh faces that are scored at least."""
+    """Fresh faces to score at least."""
     pool_limit: int = 2048
-    """Fresh faces that are looked through at most for those that an attribute can be tried on."""
+    """Fresh faces to score at most, to find enough that an attribute can be tried on."""
     measured: int = 20_000
     """Codes that the covariance of W is fitted on."""
     latent: int = 512
-    """Codes that measures without pictures are taken on."""
+    """Codes for measures without pictures."""
     labels: tuple[int, ...] = (100, 300, 1_000, 3_000, 10_000, 30_000)
-    """Labels that methods learn from, for label efficiency."""
+    """Numbers of labels to learn from, for label efficiency."""
     dci: int = 50
     """Bootstrap resamples of DCI; each is as many regressions as there are attributes."""
     batch: int = 8
     seed: int = EVALUATION_SEED
     psi: float = 1.0
     share: float = 1.0
-    """Of the full report's faces, as ``shared`` has it: reports say so."""
+    """The share of the full report's faces, as ``scale`` sets it: reports state it."""
 
     def __post_init__(self) -> None:
         for name in ("first", "rest", "pool", "latent", "batch"):
             if getattr(self, name) < 1:
                 raise GanvasError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if not all(0 < change < math.inf for change in (*self.targets, *self.curve)):
-            raise GanvasError(f"Changes of the target must be above 0, not {(*self.targets, *self.curve)}.")
+            raise GanvasError(f"targets and curve must be finite and above 0, not {(*self.targets, *self.curve)}.")
         if not math.isfinite(self.psi):
             raise GanvasError(f"psi must be a finite number, not {self.psi}.")
 
-    def faces(self, group: str) -> tuple[int, int]:
-        """Faces an attribute, for a method of ``group``: in the paper's protocol, and at equal changes."""
+    def count_faces(self, group: str) -> tuple[int, int]:
+        """Return the faces an attribute for a method of ``group``: in the paper's protocol, and at equal changes."""
         pairs = {"first": (self.first, min(self.matched, self.first)), "ablation": (0, self.ablations)}
         return pairs.get(group, (self.rest, min(self.matched_rest, self.rest)))
 
-    def shared(self, share: float) -> EvaluationConfig:
-        """The same with a share of the faces, the first ones, and no fewer of any than ``MINIMUM``; the pictures of
-        a smaller share are known to a larger one that goes on in its folder.
+    def scale(self, share: float) -> EvaluationConfig:
+        """Return the same config with a share of the faces, the first ones, and no fewer of any than ``MINIMUM_SIZES``.
 
+        A larger share that goes on in the folder of a smaller one reuses its pictures.
         Raises GanvasError for a share that isn't above 0 and at most 1.
         """
         if not 0 < share <= 1:
             raise GanvasError(f"A share of the faces is above 0 and at most 1, not {share}.")
-        sizes = {name: getattr(self, name) for name in MINIMUM}
-        scaled = {name: min(n, max(MINIMUM[name], math.ceil(share * n))) for name, n in sizes.items()}
+        sizes = {name: getattr(self, name) for name in MINIMUM_SIZES}
+        scaled = {name: min(n, max(MINIMUM_SIZES[name], math.ceil(share * n))) for name, n in sizes.items()}
         return replace(self, **scaled, share=share)
 
 
-MINIMUM = {
+MINIMUM_SIZES = {
     "first": 16,
     "rest": 8,
     "ablations": 4,
@@ -99,7 +98,7 @@ MINIMUM = {
     "latent": 256,
     "dci": 10,
 }
-"""Of each protocol, however small the share."""
+"""The smallest size of each protocol, however small the share."""
 FULL = EvaluationConfig()
 """The report that ``docs/results`` holds."""
 QUICK = EvaluationConfig(
@@ -119,4 +118,4 @@ QUICK = EvaluationConfig(
     labels=(),
     dci=0,
 )
-"""Four methods on 16 faces, with strides of 1 σ: five minutes on two cores."""
+"""A report on four methods and 16 faces, with strides of 1 σ."""

@@ -11,29 +11,36 @@ import torch
 from ganvas.evaluation.html_page import PageSection
 from ganvas.evaluation.papers import AGREEMENT
 from ganvas.evaluation.published_directions import AIMS
-from ganvas.evaluation.table_cells import MATCHED, Results, Row, format_matched, format_number, format_random_pairs
+from ganvas.evaluation.table_cells import (
+    JUDGE_MEASURES,
+    Results,
+    Row,
+    format_matched,
+    format_number,
+    format_random_pairs,
+)
 from ganvas.evaluation.tables import format_estimate
 from ganvas.stats import bootstrap_mean
 
 
-def further_sections(
+def build_further_sections(
     results: Results, timings: Results, pictures: Mapping[str, str], judges: Sequence[str]
 ) -> list[PageSection]:
-    """All of them that there are results for."""
+    """Build all of these sections that there are results for."""
     return [
-        *_together(results, judges),
-        *_ways(results),
-        *_published(results),
-        *_dci(results),
-        *_labels(results, pictures),
-        *_readings(results, timings),
-        *_middle(results),
-        *_everywhere(results, judges),
-        *_gaps(results),
+        *_build_joint_edits(results, judges),
+        *_build_order_and_undo(results),
+        *_build_agreement(results),
+        *_build_dci(results),
+        *_build_label_efficiency(results, pictures),
+        *_build_readings(results, timings),
+        *_build_middle_codes(results),
+        *_build_other_attributes(results, judges),
+        *_build_gaps(results),
     ]
 
 
-def _together(results: Results, judges: Sequence[str]) -> list[PageSection]:
+def _build_joint_edits(results: Results, judges: Sequence[str]) -> list[PageSection]:
     rows = [
         (
             name,
@@ -44,8 +51,8 @@ def _together(results: Results, judges: Sequence[str]) -> list[PageSection]:
             format_estimate(row["identity"], 3),
             format_number(row["no_face"]),
         )
-        for name, found in results["together"].items()
-        for edited, row in found.items()
+        for name, entries in results["together"].items()
+        for edited, row in entries.items()
     ]
     if not rows:
         return []
@@ -59,51 +66,52 @@ def _together(results: Results, judges: Sequence[str]) -> list[PageSection]:
     ]
 
 
-def _ways(results: Results) -> list[PageSection]:
-    found = results["ways"]
-    if not found:
+def _build_order_and_undo(results: Results) -> list[PageSection]:
+    entries = results["ways"]
+    if not entries:
         return []
     text = (
         "Shares of the length of the whole move, on codes alone; 0 is what one wants. Order: between a then b and b then a."
         " Together: between a then b and both at once. Undo: what is left after +2 σ and -2 σ, of one attribute and of all."
     )
     columns = ("order", "together", "undo", "undo_all")
-    rows = [(name, *(format_estimate(row[what], 3) for what in columns)) for name, row in found.items()]
+    rows = [(name, *(format_estimate(row[what], 3) for what in columns)) for name, row in entries.items()]
     return [PageSection("Order and undo", text, table=[("method", "order", "together", "undo", "undo of all"), *rows])]
 
 
-def _published(results: Results) -> list[PageSection]:
-    """|cos| with published directions, where their files were given."""
-    found = results.get("published") or {}
-    if not found:
+def _build_agreement(results: Results) -> list[PageSection]:
+    """Build the table of |cos| with published directions, where their files were given."""
+    entries = results.get("published") or {}
+    if not entries:
         return []
     names = list(AIMS)
     text = (
         "|cos| of linear methods' directions with encoder4editing's (smile, age). Wanted of the SVM boundary: "
-        + ", ".join(f"{name} {least:g}" for name, least in AIMS.items())
+        + ", ".join(f"{name} {aim:g}" for name, aim in AIMS.items())
         + "; independent published directions agree with each other at "
         + " and ".join(f"{value:g}" for value in AGREEMENT.values())
         + ". The softness of InterfaceGAN's margin, its"
         " only free number, was set by this agreement, and is the same in all tables."
     )
-    rows = [(method, *(f"{row[n]:.3f}" if n in row else "-" for n in names)) for method, row in found.items()]
+    rows = [(method, *(f"{row[n]:.3f}" if n in row else "-" for n in names)) for method, row in entries.items()]
     return [PageSection("Agreement with published directions", text, table=[("method", *names), *rows])]
 
 
-def _dci(results: Results) -> list[PageSection]:
+def _build_dci(results: Results) -> list[PageSection]:
     columns = ("disentanglement", "completeness", "informativeness")
     rows = [(name, *(format_estimate(row[what], 3) for what in columns)) for name, row in results["dci"].items()]
     if not rows:
         return []
     text = (
-        "Eastwood and Williams, 2018: does each number of the code tell one attribute (disentanglement), is each attribute told"
-        " by one number (completeness), and how much of it can be told at all (share of the variance on codes left out). Lasso,"
-        f" on {results['pool']['faces']:,} scored fresh faces. A linear editor's code: where a face stands along each direction."
+        "Eastwood and Williams, 2018: does each number of the code predict one attribute (disentanglement), is each attribute"
+        " predicted by one number (completeness), and how much of it can be predicted at all (share of the variance on"
+        f" codes left out). Lasso, on {results['pool']['faces']:,} scored fresh faces. A linear editor's code:"
+        " where a face stands along each direction."
     )
     return [PageSection("The codes: DCI", text, table=[("method", *columns), *rows])]
 
 
-def _labels(results: Results, pictures: Mapping[str, str]) -> list[PageSection]:
+def _build_label_efficiency(results: Results, pictures: Mapping[str, str]) -> list[PageSection]:
     rows = [
         (
             name,
@@ -112,8 +120,8 @@ def _labels(results: Results, pictures: Mapping[str, str]) -> list[PageSection]:
             format_estimate(row["others"], 3),
             format_estimate(row["mahalanobis"], 2),
         )
-        for name, found in results["labels"].items()
-        for n, row in found.items()
+        for name, entries in results["labels"].items()
+        for n, row in entries.items()
     ]
     if not rows:
         return []
@@ -126,9 +134,10 @@ def _labels(results: Results, pictures: Mapping[str, str]) -> list[PageSection]:
     return [PageSection("Label efficiency", text, pictures.get("labels", ""), [titles, *rows])]
 
 
-def _readings(results: Results, timings: Results) -> list[PageSection]:
+def _build_readings(results: Results, timings: Results) -> list[PageSection]:
     rows = [
-        (name, *_reading(found.values()), *_cost(timings.get(name, {}))) for name, found in results["readings"].items()
+        (name, *_format_readings(entries.values()), *_format_cost(timings.get(name, {})))
+        for name, entries in results["readings"].items()
     ]
     if not rows:
         return []
@@ -143,22 +152,22 @@ def _readings(results: Results, timings: Results) -> list[PageSection]:
     return [PageSection("Readings, ablations and costs", text, table=[titles, *rows])]
 
 
-def _reading(rows: Any) -> Row:
-    found = list(rows)
+def _format_readings(rows: Any) -> Row:
+    entries = list(rows)
 
     def mean(what: str, digits: int) -> str:
-        values = [row[what]["mean"] for row in found if row[what]["mean"] is not None]
+        values = [row[what]["mean"] for row in entries if row[what]["mean"] is not None]
         return format_estimate(asdict(bootstrap_mean(torch.tensor(values))), digits) if values else "-"
 
     return (mean("target", 2), mean("others", 3), mean("distance", 2), mean("mahalanobis", 2), mean("left", 3))
 
 
-def _cost(row: Results) -> Row:
+def _format_cost(row: Results) -> Row:
     seconds, edit = row.get("fit_seconds"), row.get("edit_ms")
     return ("-" if seconds is None else f"{seconds:.1f}", "-" if edit is None else f"{edit:.2f}")
 
 
-def _middle(results: Results) -> list[PageSection]:
+def _build_middle_codes(results: Results) -> list[PageSection]:
     rows = [
         (
             name,
@@ -167,8 +176,8 @@ def _middle(results: Results) -> list[PageSection]:
             format_estimate(row["farther"], 2),
             format_estimate(row["left"], 3),
         )
-        for name, found in results["middle"].items()
-        for attribute, row in found.items()
+        for name, entries in results["middle"].items()
+        for attribute, row in entries.items()
     ]
     if not rows:
         return []
@@ -180,7 +189,7 @@ def _middle(results: Results) -> list[PageSection]:
     return [PageSection("Codes near p = 0.5", text, table=[("method", "attribute", "crowd", "farther", "left"), *rows])]
 
 
-def _everywhere(results: Results, judges: Sequence[str]) -> list[PageSection]:
+def _build_other_attributes(results: Results, judges: Sequence[str]) -> list[PageSection]:
     rows = [
         (
             attribute,
@@ -188,20 +197,20 @@ def _everywhere(results: Results, judges: Sequence[str]) -> list[PageSection]:
             format_estimate(row["identity"], 3),
             format_number(row["no_face"]),
         )
-        for attribute, found in results["everywhere"].items()
-        for name, row in found.items()
+        for attribute, entries in results["everywhere"].items()
+        for name, row in entries.items()
     ]
     if not rows:
         return []
     titles = ["attribute", "method", "reached"]
     for judge in judges[:2]:
-        titles += [f"{what} ({judge})" for what in MATCHED]
+        titles += [f"{what} ({judge})" for what in JUDGE_MEASURES]
     titles += ["identity", "no face"]
     table = [titles, *rows, *format_random_pairs(results, titles)]
     return [PageSection("The other attributes, at the first change", "", table=table)]
 
 
-def _gaps(results: Results) -> list[PageSection]:
+def _build_gaps(results: Results) -> list[PageSection]:
     rows = [(gap["what"], gap["method"], gap["attribute"], gap["why"]) for gap in results["gaps"]]
     if not rows:
         return []

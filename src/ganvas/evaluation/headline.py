@@ -1,4 +1,4 @@
-"""The paper's protocol beside the paper's own numbers: success and identity of both families, and who is ahead."""
+"""The paper's protocol beside the paper's own numbers: success and identity of both families, and which is ahead."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ganvas.evaluation.papers import IDENTITY, SUCCESS
 from ganvas.evaluation.summaries import mean_difference, measure_identity
 from ganvas.evaluation.table_cells import Results, Row, format_goal
 from ganvas.evaluation.tables import format_estimate
-from ganvas.evaluation.verdicts import ARRIVES
+from ganvas.evaluation.verdicts import MIN_ARRIVED_SHARE
 from ganvas.metrics import Trial, success
 from ganvas.stats import Estimate
 
@@ -24,8 +24,8 @@ FAMILIES = ("compact", "interfacegan")
 class FamilyComparison:
     """The best compact variant and the better InterfaceGAN on one attribute by one measure, on the same faces.
 
-    ``mean_difference``: the first less the second, with its interval; identity's is over the faces that both brought there.
-    ``why``: what is known of the edits behind a loss.
+    ``difference``: the first minus the second, with its interval; identity's is over the faces that both brought there.
+    ``why``: facts about the edits that may explain a loss.
     """
 
     attribute: str
@@ -37,12 +37,12 @@ class FamilyComparison:
 
     @property
     def verdict(self) -> str:
-        """ "even" where the interval holds 0."""
+        """ "ahead", "behind", or "even" where the interval holds 0."""
         return format_difference(self.difference.low, self.difference.high)
 
 
 def format_difference(low: float, high: float) -> str:
-    """In a word, whether a difference lies above or below 0."""
+    """Return "ahead" or "behind" for a difference whose interval lies above or below 0, else "even"."""
     return "ahead" if low > 0 else "behind" if high < 0 else "even"
 
 
@@ -52,32 +52,32 @@ def compare_families(
     attributes: Sequence[str],
     results: Results,
 ) -> list[FamilyComparison]:
-    """A row for each attribute and measure that both families have trials of. ``results``: the numbers of these trials."""
+    """Compare the families on each attribute and measure that both have trials of. ``results``: the numbers of these trials."""
     rows = []
     for attribute in attributes:
         for measure in PAPERS:
-            best = [_best(cells, entries, attribute, family, measure, results) for family in FAMILIES]
+            best = [_choose_best(cells, entries, attribute, family, measure, results) for family in FAMILIES]
             if None in best:
                 continue
             (ours, a), (theirs, b) = [pair for pair in best if pair is not None]
-            kept = [success(t) if measure == "success" else measure_identity(t) for t in (a, b)]
-            if kept[0] is not None and kept[1] is not None:
-                apart = mean_difference(kept[0], kept[1])
-                if apart.n:
+            values = [success(t) if measure == "success" else measure_identity(t) for t in (a, b)]
+            if values[0] is not None and values[1] is not None:
+                difference = mean_difference(values[0], values[1])
+                if difference.n:
                     rows.append(
                         FamilyComparison(
                             attribute,
                             measure,
                             ours,
                             theirs,
-                            apart,
-                            _why(measure, (a, b), attribute, results, (ours, theirs)),
+                            difference,
+                            _explain(measure, (a, b), attribute, results, (ours, theirs)),
                         )
                     )
     return rows
 
 
-def _best(
+def _choose_best(
     cells: Mapping[tuple[str, str], MethodTrials],
     entries: Sequence[MethodEntry],
     attribute: str,
@@ -87,10 +87,15 @@ def _best(
 ) -> tuple[str, Trial] | None:
     means = {}
     for entry in entries:
-        found = results["paper"].get(attribute, {}).get(entry.name)
+        numbers = results["paper"].get(attribute, {}).get(entry.name)
         # An editor that hardly ever arrives has the identity of its easiest faces.
-        if entry.family == family and found and found[measure] is not None and found["success"].mean >= ARRIVES:
-            means[entry.name] = found[measure].mean
+        if (
+            entry.family == family
+            and numbers
+            and numbers[measure] is not None
+            and numbers["success"].mean >= MIN_ARRIVED_SHARE
+        ):
+            means[entry.name] = numbers[measure].mean
     means = {name: mean for name, mean in means.items() if mean == mean}  # nan: nothing arrived
     if not means:
         return None
@@ -99,42 +104,44 @@ def _best(
     return None if trial is None else (name, trial)
 
 
-def _why(measure: str, trials: tuple[Trial, Trial], attribute: str, results: Results, names: tuple[str, str]) -> str:
+def _explain(
+    measure: str, trials: tuple[Trial, Trial], attribute: str, results: Results, names: tuple[str, str]
+) -> str:
     if measure == "success":
         failed = [int((~t.arrived).sum()) for t in trials]
         stopped = [int(t.stopped.sum()) if t.stopped is not None else 0 for t in trials]
         return f"{failed[0]} failures, {stopped[0]} of them at the bound of W, against {failed[1]} and {stopped[1]}"
-    found = [results["paper"][attribute][name] for name in names]
+    numbers = [results["paper"][attribute][name] for name in names]
     return (
-        f"moves of {found[0]['moved'].mean:.1f} Mahalanobis lengths against {found[1]['moved'].mean:.1f},"
-        f" {found[0]['strength'].mean:+.2f} σ against {found[1]['strength'].mean:+.2f}"
+        f"moves of {numbers[0]['moved'].mean:.1f} Mahalanobis lengths against {numbers[1]['moved'].mean:.1f},"
+        f" {numbers[0]['strength'].mean:+.2f} σ against {numbers[1]['strength'].mean:+.2f}"
     )
 
 
-def comparison_lines(rows: Sequence[Results]) -> list[str]:
-    """For people: on which rows ours is ahead, even or behind, beside what the paper found; why, where it is behind."""
-    made = []
+def format_comparisons(rows: Sequence[Results]) -> list[str]:
+    """Format, for each measure, where ours is ahead, even or behind, beside the paper's result, and why it is behind."""
+    lines = []
     for measure, papers in PAPERS.items():
         mine = [row for row in rows if row["measure"] == measure]
         if not mine:
             continue
-        ours = _grouped({row["attribute"]: row["verdict"] for row in mine})
-        known = {
+        ours = _group_verdicts({row["attribute"]: row["verdict"] for row in mine})
+        paper_verdicts = {
             a: format_difference(v[0] - v[1], v[0] - v[1])
             for a, v in papers.items()
             if a in {r["attribute"] for r in mine}
         }
-        paper = f" The paper's: {_grouped(known)}." if known else ""
+        paper = f" The paper's: {_group_verdicts(paper_verdicts)}." if paper_verdicts else ""
         lost = [f"{format_goal(r['attribute'])}: {r['why']}" for r in mine if r["verdict"] == "behind"]
-        made.append(
+        lines.append(
             f"{measure.capitalize()}, compact against InterfaceGAN: {ours}.{paper}"
             + (f" Behind on {'; '.join(lost)}." if lost else "")
         )
-    return made
+    return lines
 
 
-def _grouped(verdicts: Mapping[str, str]) -> str:
-    """ "ahead on a, b; behind on c"."""
+def _group_verdicts(verdicts: Mapping[str, str]) -> str:
+    """Format verdicts by attribute like "ahead on a, b; behind on c"."""
     groups: dict[str, list[str]] = {}
     for attribute, verdict in verdicts.items():
         groups.setdefault(verdict, []).append(format_goal(attribute))
@@ -143,19 +150,19 @@ def _grouped(verdicts: Mapping[str, str]) -> str:
     )
 
 
-def headline_table(results: Results) -> list[PageSection]:
-    """The main table: both families' methods at the paper's protocol, with the paper's own numbers beside them."""
+def build_headline_sections(results: Results) -> list[PageSection]:
+    """Build the main table: both families' methods at the paper's protocol, with the paper's own numbers beside them."""
     names = [m["name"] for m in results["made"]["methods"] if m["family"] in FAMILIES]
     names = [name for name in names if any(name in rows for rows in results["paper"].values())]
     if not names:
         return []
     ahead = {(row["attribute"], row["measure"]): row["verdict"] for row in results["verdicts"]["paper"]}
     rows: list[Row] = []
-    for attribute, found in results["paper"].items():
+    for attribute, numbers in results["paper"].items():
         for measure, papers in PAPERS.items():
-            cells = [format_estimate(found[name][measure], 3) if name in found else "-" for name in names]
-            known = [f"{value:.3f}" for value in papers[attribute]] if attribute in papers else ["-", "-"]
-            rows.append((format_goal(attribute), measure, *cells, *known, ahead.get((attribute, measure), "-")))
+            cells = [format_estimate(numbers[name][measure], 3) if name in numbers else "-" for name in names]
+            paper_values = [f"{value:.3f}" for value in papers[attribute]] if attribute in papers else ["-", "-"]
+            rows.append((format_goal(attribute), measure, *cells, *paper_values, ahead.get((attribute, measure), "-")))
     pairs = results["random_pairs"]
     chance = (
         ""
@@ -165,7 +172,7 @@ def headline_table(results: Results) -> list[PageSection]:
     text = (
         "Brackets: 95 % bootstrap intervals over faces. The paper's numbers are of another generator and scorer, without a stated"
         " bound. Last: the best compact variant against the better InterfaceGAN, on the same faces; even where the interval"
-        f" of the difference holds 0.{chance} {' '.join(comparison_lines(results['verdicts']['paper']))}"
+        f" of the difference holds 0.{chance} {' '.join(format_comparisons(results['verdicts']['paper']))}"
     )
     titles = ("attribute", "measure", *names, "the paper's compact", "the paper's InterfaceGAN", "compact is")
     return [PageSection("The paper's protocol, beside the paper's numbers", text, table=[titles, *rows])]

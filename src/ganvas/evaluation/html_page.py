@@ -30,7 +30,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: 1rem;
 
 @dataclass(frozen=True)
 class PageSection:
-    """A title, plain text, and what it's about: a picture (a path relative to the page), a table (titles first), or both."""
+    """A title and plain text, with a picture (a path relative to the page), a table (titles first), or both."""
 
     title: str
     text: str
@@ -39,8 +39,8 @@ class PageSection:
 
 
 def render_page(title: str, about: str, sections: Sequence[PageSection], end: str) -> str:
-    """The HTML; every text is escaped."""
-    body = "\n".join(_section(section) for section in sections)
+    """Render the HTML page; every text is escaped."""
+    body = "\n".join(_render_section(section) for section in sections)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -59,7 +59,7 @@ def render_page(title: str, about: str, sections: Sequence[PageSection], end: st
 """
 
 
-def _section(section: PageSection) -> str:
+def _render_section(section: PageSection) -> str:
     parts = [f"<h2>{escape(section.title)}</h2>", f"<p>{escape(section.text)}</p>"]
     if section.table:
         head, *rows = section.table

@@ -1,4 +1,4 @@
-"""Several judges of one picture: scorers of different origin, and who is in it, all read off the same pixels."""
+"""Judges of a picture: scorers of different origin, and face recognition, all on the same pixels."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ EQUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "Young": ("young", "age"),
     "Smiling": ("smiling", "happy", "neutral", "sad", "angry", "fearful", "disgusted", "surprised"),
 }
-"""Names that other scorers have for what an attribute changes by itself: their change isn't drift.
+"""Names that other scorers give to what an attribute changes by itself: their change isn't drift.
 
-Expressions are one softmax: who smiles more is less of all the others.
+Expressions are one softmax: more of a smile is less of all the others.
 """
 OPPOSITE_NAMES = (("Young", "age"),)
-"""Twins that fall where the attribute rises."""
+"""Pairs of names whose scores rise in opposite directions."""
 
 
 def is_same_attribute(attribute: str, other: str) -> bool:
-    """Whether another scorer's attribute is this one under its own name."""
+    """Return whether another scorer's attribute is this one under its own name."""
     return other.lower() in (attribute.lower(), *EQUAL_NAMES.get(attribute, ()))
 
 
 @dataclass(frozen=True)
 class FaceRecognizer:
-    """Who is in a picture: ``embed`` gives (n, ``width``) embeddings, nan rows where it finds no face."""
+    """Face recognition: ``embed`` gives (n, ``width``) embeddings, nan rows where it finds no face."""
 
     embed: Callable[[Images], Tensor]
     fingerprint: str
@@ -45,9 +45,9 @@ class FaceRecognizer:
 
 @final
 class JudgePanel(Scorer):
-    """The columns of ``own``, under their names; then those of each judge, as "judge:attribute"; then the embedding.
+    """All judges as one scorer: the own scorer's columns, then each judge's as "judge:attribute", then the face embedding.
 
-    A face that isn't found has an embedding of zeros, so that rows stay finite (``faces``).
+    A face that isn't found has an embedding of zeros, so that rows stay finite; ``split_faces`` gives nan for it.
     """
 
     def __init__(self, own: Scorer, judges: Sequence[Scorer] = (), faces: FaceRecognizer | None = None) -> None:
@@ -59,34 +59,34 @@ class JudgePanel(Scorer):
         self.attributes = (*own.attributes, *titles, *(f"face:{i}" for i in range(self.width)))
         kinds = [kind for judge in judges for kind in judge.kinds]
         self.kinds = (*own.kinds, *kinds, *("value",) * self.width)
-        told = [scorer.fingerprint for scorer in (own, *judges)] + ([faces.fingerprint] if faces else [])
-        self.fingerprint = hashlib.sha256(" ".join(told).encode()).hexdigest()
+        fingerprints = [scorer.fingerprint for scorer in (own, *judges)] + ([faces.fingerprint] if faces else [])
+        self.fingerprint = hashlib.sha256(" ".join(fingerprints).encode()).hexdigest()
 
     def forward(self, images: Images) -> Scores:
-        """Everything that anybody reads off pictures, (n, columns)."""
+        """Score pictures by all judges, (n, columns)."""
         parts = [self.own(images), *(judge(images) for judge in self.judges)]
         if self.face is not None:
             parts.append(self.face.embed(images))
         return torch.cat([part.to(parts[0]).nan_to_num(nan=0.0) for part in parts], 1)
 
-    def scores(self, rows: Tensor) -> Tensor:
-        """The columns that scorers gave."""
+    def split_scores(self, rows: Tensor) -> Tensor:
+        """Return the columns of scores of the panel's rows."""
         return rows[:, : rows.shape[1] - self.width]
 
-    def faces(self, rows: Tensor) -> Tensor | None:
-        """The embeddings, nan where no face was found; None where nobody looked."""
+    def split_faces(self, rows: Tensor) -> Tensor | None:
+        """Return the embeddings of the panel's rows, nan where no face was found; None for a panel without face recognition."""
         if self.face is None:
             return None
-        found = rows[:, rows.shape[1] - self.width :]
-        return torch.where(found.norm(dim=1, keepdim=True) > 0, found, torch.nan)
+        embeddings = rows[:, rows.shape[1] - self.width :]
+        return torch.where(embeddings.norm(dim=1, keepdim=True) > 0, embeddings, torch.nan)
 
 
 @dataclass(frozen=True)
 class JudgeScale:
-    """What one judge sees, in standard deviations of its own normal scores.
+    """One judge's attributes, in standard deviations of its own normal scores.
 
-    ``columns`` of the panel are its ``success``. ``correlation`` (own attributes, attributes): how each of its normal
-    scores goes with each of the own scorer's, over the pool.
+    ``columns``: where the panel has its ``attributes``. ``correlation`` (own attributes, attributes): of each of its normal
+    scores with each of the own scorer's, over the pool.
     """
 
     name: str
@@ -95,58 +95,60 @@ class JudgeScale:
     gaussianize: Gaussianize
     correlation: Tensor
 
-    def change(self, before: Tensor, after: Tensor) -> Tensor:
-        """(n, attributes): how far normal scores moved, from the panel's rows."""
+    def measure_change(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return the change of normal scores between two sets of the panel's rows, (n, attributes)."""
         columns = list(self.columns)
         return self.gaussianize(after[:, columns]) - self.gaussianize(before[:, columns])
 
-    def others(self, edited: Sequence[str]) -> Tensor:
-        """Which attributes are none of the edited ones, under any name; bool."""
+    def mask_others(self, edited: Sequence[str]) -> Tensor:
+        """Return True for attributes that are none of the edited ones, under any name."""
         return torch.tensor([not any(is_same_attribute(name, a) for name in edited) for a in self.attributes])
 
-    def twin(self, attribute: str) -> tuple[int, float] | None:
-        """The place of an attribute under its own or its nearest other name, and 1, or -1 where that runs the other way.
+    def find_attribute(self, attribute: str) -> tuple[int, float] | None:
+        """Return the place of an attribute under its own or its nearest other name, and 1, or -1 where that runs the other way.
 
-        None where this judge doesn't see it.
+        None where this judge lacks it.
         """
-        for wanted in (attribute.lower(), *EQUAL_NAMES.get(attribute, ())[:2]):
+        for candidate in (attribute.lower(), *EQUAL_NAMES.get(attribute, ())[:2]):
             for k, name in enumerate(self.attributes):
-                if name.lower() == wanted:
-                    return k, -1.0 if (attribute, wanted) in OPPOSITE_NAMES else 1.0
+                if name.lower() == candidate:
+                    return k, -1.0 if (attribute, candidate) in OPPOSITE_NAMES else 1.0
         return None
 
 
 def fit_judge_scales(
-    panel: JudgePanel, pool: Tensor, own: Gaussianize | None, known: Sequence[str]
+    panel: JudgePanel, pool: Tensor, own: Gaussianize | None, labelled: Sequence[str]
 ) -> tuple[list[JudgeScale], list[str]]:
-    """One ruler a scorer of the panel, and why some see nothing.
+    """Fit one scale for each scorer of the panel, and give the reasons why some have none.
 
-    ``own`` normalises the own scorer's columns of ``known``, the labels' attributes, as labels do. The judges' normal scores
-    (and the own scorer's, where ``own`` is None: the labels are another's) are fitted on ``pool``, fresh faces that the panel
-    scored. An attribute whose score is the same everywhere is left out.
-    Raises GanvasError where the own scorer sees nothing of what the labels know.
+    ``own`` normalises the own scorer's columns of ``labelled``, the labels' attributes, as labels do. The judges' normal
+    scores (and the own scorer's, where ``own`` is None: the labels are another's) are fitted on ``pool``, the panel's rows of
+    fresh faces. An attribute whose score is the same everywhere is left out.
+    Raises GanvasError where the own scorer has no usable attribute among the labels'.
     """
-    found, gaps, start, mine = [], [], 0, pool[:, :0]
+    scales, gaps, start, own_scores = [], [], 0, pool[:, :0]
     for scorer in (panel.own, *panel.judges):
         columns = [c for c in range(start, start + len(scorer.attributes)) if pool[:, c].unique().numel() > 1]
         first, start = start, start + len(scorer.attributes)
         if first == 0:
-            columns = [c for c in columns if scorer.attributes[c] in known]
+            columns = [c for c in columns if scorer.attributes[c] in labelled]
         names = tuple(scorer.attributes[c - first] for c in columns)
         if not names and first == 0:
-            raise GanvasError(f"Scorer {scorer.name!r} sees nothing in these faces that the labels know.")
+            raise GanvasError(
+                f"Scorer {scorer.name!r} scores none of the labels' attributes: use the scorer that made the labels."
+            )
         if not names:
             gaps.append(f"{scorer.name} gives every face the same scores.")
             continue
-        fitted = own.select([list(known).index(a) for a in names]) if own is not None and first == 0 else None
+        fitted = own.select([list(labelled).index(a) for a in names]) if own is not None and first == 0 else None
         normal = fitted or gaussianize.fit(pool[:, columns], names)
-        theirs = normal(pool[:, columns])
-        mine = theirs if first == 0 else mine
-        found.append(JudgeScale(scorer.name, names, tuple(columns), normal, _correlation(mine, theirs)))
-    return found, gaps
+        scores = normal(pool[:, columns])
+        own_scores = scores if first == 0 else own_scores
+        scales.append(JudgeScale(scorer.name, names, tuple(columns), normal, _correlation(own_scores, scores)))
+    return scales, gaps
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """(columns of a, columns of b)."""
+    """Return the correlations of columns, (columns of a, columns of b)."""
     a, b = ((x.double() - x.double().mean(0)) for x in (a, b))
     return (a.T @ b / (a.norm(dim=0)[:, None] * b.norm(dim=0)).clamp(min=1e-12)).float()

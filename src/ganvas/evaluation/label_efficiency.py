@@ -1,4 +1,4 @@
-"""Label efficiency: what a method does that learned from 100 labels, from 300, … and from all of them."""
+"""Label efficiency: the quality of a method by the number of labels that it learns from."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from ganvas.types import WPlus
 
 
 def take_first_labels(data: LatentDataset, n: int, attributes: Sequence[str]) -> LatentDataset:
-    """The first ``n`` labels as if there were no others: normal scores and probe are fitted on them alone.
+    """Return the first ``n`` labels as if there were no others: normal scores and probe are fitted on them alone.
 
-    Attributes of which so few have one score everywhere are left out, unless they are among ``success``.
+    Attributes with one score everywhere among so few are left out, unless they are among ``attributes``.
     Raises GanvasError where those are.
     """
     scores = data.scores[:n]
-    kept = [a for k, a in enumerate(data.attributes) if a in attributes or scores[:, k].unique().numel() > 1]
-    columns = [data.attributes.index(a) for a in kept]
+    usable = [a for k, a in enumerate(data.attributes) if a in attributes or scores[:, k].unique().numel() > 1]
+    columns = [data.attributes.index(a) for a in usable]
     kinds = tuple(data.kinds[k] for k in columns)
     source = data.subset(torch.arange(n)).source
-    return make_dataset(data.codes[:n], scores[:, columns], tuple(kept), kinds, source, data.generator, data.scorer)
+    return make_dataset(data.codes[:n], scores[:, columns], tuple(usable), kinds, source, data.generator, data.scorer)
 
 
 def measure_efficiency(
-    stage: EvaluationContext, entry: MethodEntry, attributes: Sequence[str], ws: WPlus, n: int
+    context: EvaluationContext, entry: MethodEntry, attributes: Sequence[str], ws: WPlus, n: int
 ) -> dict[str, Any]:
-    """A method that learned from ``n`` labels, judged by the probe of all labels:
-    ``latent_measures.measure_readings``, over attributes.
+    """Fit a method on ``n`` labels and measure its readings by the probe of all labels, over attributes.
 
-    "target": what a change of 1 does to the target; "others": what it does to the rest, for each that the target moved by.
+    "target": what a change of 1 does to the target; "others": what it does to the rest, for each that the target moved by
+    (``latent_measures.measure_readings``).
     Raises GanvasError where there aren't so many labels or they don't suffice.
     """
-    if n > len(stage.data):
-        raise GanvasError(f"There are {len(stage.data):,} labels, not {n:,}.")
-    data = take_first_labels(stage.data, n, attributes)
-    editor = fit_entry(entry, data, stage.generator, attributes)
-    found = [measure_readings(editor, ws, name, stage.data, stage.within) for name in attributes]
-    return {what: _over([values[what] for values in found]) for what in ("target", "others", "mahalanobis")}
+    if n > len(context.data):
+        raise GanvasError(f"There are {len(context.data):,} labels, not {n:,}.")
+    data = take_first_labels(context.data, n, attributes)
+    editor = fit_entry(entry, data, context.generator, attributes)
+    readings = [measure_readings(editor, ws, name, context.data, context.typical_set) for name in attributes]
+    return {what: _average([values[what] for values in readings]) for what in ("target", "others", "mahalanobis")}
 
 
-def _over(values: Sequence[Estimate]) -> Estimate:
-    """Over attributes: the bootstrap draws attributes."""
+def _average(values: Sequence[Estimate]) -> Estimate:
+    """Estimate the mean over attributes: the bootstrap draws attributes."""
     return bootstrap_mean(torch.tensor([value.mean for value in values]))

@@ -1,4 +1,4 @@
-"""Measures that need no picture: what an editor does to codes, as the labels' probe reads them."""
+"""Measures that need no picture: the effect of an editor on codes, by the labels' probe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganvas.data.distribution import Distribution
 from ganvas.editors.base import Editor
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError
-from ganvas.evaluation.success import COMPONENTS, edit_goal
+from ganvas.evaluation.success import LEADING_COMPONENTS, make_goal
 from ganvas.generators.base import Generator, sample
 from ganvas.seeds import LATENT_SEED
 from ganvas.stats import bootstrap_mean
@@ -23,24 +23,24 @@ TIMED_EDITS = 64
 """Codes that edits are timed on, one by one."""
 
 
-def latent_codes(generator: Generator, n: int, psi: float) -> WPlus:
-    """The codes that measures without pictures are taken on."""
+def sample_latent_codes(generator: Generator, n: int, psi: float) -> WPlus:
+    """Sample the codes for measures without pictures."""
     return sample(generator, n, psi, LATENT_SEED)
 
 
 @torch.no_grad()
 def measure_readings(
-    editor: Editor, ws: WPlus, attribute: str, data: LatentDataset, within: Distribution, change: float = 1.0
+    editor: Editor, ws: WPlus, attribute: str, data: LatentDataset, typical_set: Distribution, change: float = 1.0
 ) -> dict[str, Any]:
-    """What an edit by ``change`` does to codes.
+    """Measure the effect of an edit by ``change`` on codes.
 
     "target": how far the reading of ``attribute`` moves; "others": mean |change| of the other readings for each that the
     target moved by; "distance" in W and "mahalanobis" within the leading components: the length of the move for each, too;
     "left": the share of codes that leave the distribution.
     """
     if attribute not in editor.attributes:
-        raise GanvasError(f"It has no attribute {attribute!r}.")
-    k, sign = data.attributes.index(attribute), 1.0 if edit_goal(attribute).up else -1.0
+        raise GanvasError(f"The editor has no attribute {attribute!r}.")
+    k, sign = data.attributes.index(attribute), 1.0 if make_goal(attribute).up else -1.0
     moved = editor.edit(ws, {attribute: sign * change})
     before, after = ws.mean(1), moved.mean(1)
     changes = data.probe(after) - data.probe(before)
@@ -48,20 +48,20 @@ def measure_readings(
     # A code whose reading hardly moves, or the wrong way, has no drift for each standard deviation.
     scale = torch.where(target > 0.1, target, torch.nan)
     others = torch.arange(changes.shape[1], device=changes.device) != k
-    tight = within.select_leading(min(COMPONENTS, len(within.bounds)))
+    tight = typical_set.select_leading(min(LEADING_COMPONENTS, len(typical_set.bounds)))
     length = ((after - before) @ tight.whitening.to(after)).norm(dim=1)
     return {
         "target": bootstrap_mean(target),
         "others": bootstrap_mean(changes[:, others].abs().mean(1) / scale),
         "distance": bootstrap_mean((moved - ws).norm(dim=-1).mean(-1) / scale),
         "mahalanobis": bootstrap_mean(length / scale),
-        "left": bootstrap_mean((within.contains(before) & ~within.contains(after)).float()),
+        "left": bootstrap_mean((typical_set.contains(before) & ~typical_set.contains(after)).float()),
     }
 
 
 @torch.no_grad()
 def measure_milliseconds(editor: Editor, ws: WPlus, attribute: str) -> float:
-    """The median time of an edit of one code, in milliseconds, after some to warm up."""
+    """Measure the median time of an edit of one code, in milliseconds, after some to warm up."""
     times = []
     for code in ws[:TIMED_EDITS].split(1):
         began = time.perf_counter()
@@ -71,8 +71,8 @@ def measure_milliseconds(editor: Editor, ws: WPlus, attribute: str) -> float:
 
 
 @torch.no_grad()
-def measure_middle_codes(editor: CompactEditor, w: Tensor, attribute: str, within: Distribution) -> dict[str, Any]:
-    """Are codes with p = 0.5 plausible? The paper's reason for Gaussianisation (section 4.1) is that without it they are not.
+def measure_middle_codes(editor: CompactEditor, w: Tensor, attribute: str, typical_set: Distribution) -> dict[str, Any]:
+    """Measure whether codes with p = 0.5 are plausible: Lesné et al. say that without Gaussianisation they aren't (section 4.1).
 
     "crowd": how many codes lie within a quarter of a standard deviation of that place, beside those of a normal
     distribution at its mean. "farther": by how much the decoded code's Mahalanobis distance (leading components) grows when
@@ -86,7 +86,7 @@ def measure_middle_codes(editor: CompactEditor, w: Tensor, attribute: str, withi
     put[:, k] = place
     # Without residual, so that what is judged is what the decoder makes of it.
     here, there = editor.decode(c), editor.decode(put)
-    tight = within.select_leading(min(COMPONENTS, len(within.bounds)))
+    tight = typical_set.select_leading(min(LEADING_COMPONENTS, len(typical_set.bounds)))
     spread = c[:, k].std().clamp(min=1e-6)
     near = ((c[:, k] - place).abs() < 0.25 * spread).float()
     return {

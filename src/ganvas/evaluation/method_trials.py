@@ -1,4 +1,4 @@
-"""One method on one attribute: the paper's protocol, equal changes of the target, and the curves between them.
+"""Trials of one method on one attribute: the paper's protocol, equal changes of the target, and the curves between them.
 
 The paper's protocol (Lesné et al., section 4.3) climbs until p > 0.9, within the Mahalanobis bound. At matched change every
 method is brought to the same change of the target's normal score, wherever that takes it.
@@ -17,25 +17,27 @@ from ganvas.errors import GanvasError
 from ganvas.evaluation.context import EvaluationContext
 from ganvas.evaluation.drift import mean_drift
 from ganvas.evaluation.strength_search import ResponseLine, SearchResult, StrengthSearch
-from ganvas.evaluation.success import TARGET
+from ganvas.evaluation.success import TARGET_PROBABILITY
 from ganvas.evaluation.trials import EditGoal
 from ganvas.metrics import Trial, identity_cosine
 from ganvas.types import WPlus
 
-CHUNK = 32
+CHUNK_FACES = 32
 """Faces that are searched side by side."""
-TRIED, HELPS = 8, 0.1
-"""Faces that a search gives up are climbed wholly until so many were, and on as long as this share of them arrives by it."""
-LOOKAHEAD = 8
-"""Faces that go first, alone: what they took tells where to look for the others."""
+EXHAUSTIVE_TRIALS = 8
+"""Faces that a search gives up and that are climbed exhaustively before it is decided whether that is worth it."""
+EXHAUSTIVE_SHARE = 0.1
+"""The share of these that has to arrive for further ones to be climbed exhaustively."""
+FIRST_CHUNK_FACES = 8
+"""Faces that are searched first, alone: the strengths that they took guide the search for the others."""
 
 
 @dataclass(frozen=True)
 class MethodTrials:
-    """What a method did to an attribute. ``matched`` and its trials are by change of the target, in standard deviations.
+    """The trials of a method on an attribute. ``matched`` is by change of the target, in standard deviations.
 
-    ``curves``: by what is measured ("identity" or a judge's name) one value a face and change of ``Plan.curve``, nan where the
-    face wasn't brought there.
+    ``curves``: by measure ("identity" or a judge's name) one value a face and change of ``EvaluationConfig.curve``, nan where
+    the face wasn't brought there.
     """
 
     goal: EditGoal
@@ -47,47 +49,54 @@ class MethodTrials:
 
 @torch.no_grad()
 def run_method(
-    stage: EvaluationContext,
+    context: EvaluationContext,
     editor: Editor,
     goal: EditGoal,
     scope: str,
     faces: tuple[int, int],
     targets: Sequence[float] = (),
 ) -> MethodTrials:
-    """``faces``: how many climb, and how many of the first are brought to ``control.target_values``.
+    """Run an editor on one attribute's faces.
 
+    ``faces``: how many climb by the paper's protocol, and how many of the first are brought to each change in ``targets``.
     Raises GanvasError where the editor doesn't have the attribute, or too few faces can be tried on.
     """
     if goal.attribute not in editor.attributes:
-        raise GanvasError(f"It has no attribute {goal.attribute!r}.")
-    index, gap = stage.faces(goal, max(faces))
+        raise GanvasError(f"The editor has no attribute {goal.attribute!r}.")
+    index, gap = context.select_faces(goal, max(faces))
     if gap:
         raise GanvasError(gap)
-    view, plan, normal = stage.view(scope, goal.attribute), stage.plan, stage.normal(goal.attribute)
+    view, config = context.make_view(scope, goal.attribute), context.config
+    gaussianize = context.select_gaussianize(goal.attribute)
     paper: list[Trial] = []
     matched: dict[float, list[Trial]] = {change: [] for change in targets}
     curves: dict[str, list[Tensor]] = {}
-    given_up, late = 0, 0
+    given_up, recovered = 0, 0
     renders, start, lines = 0, 0, dict.fromkeys((0.0, *targets), ResponseLine())
-    for chunk in index.split([min(LOOKAHEAD, len(index)), *_sizes(len(index) - LOOKAHEAD)]):
-        track = StrengthSearch(view, editor, goal, *stage.codes(chunk), normal, plan.search)
+    for chunk in index.split([min(FIRST_CHUNK_FACES, len(index)), *_chunk_sizes(len(index) - FIRST_CHUNK_FACES)]):
+        search = StrengthSearch(view, editor, goal, *context.make_codes(chunk), gaussianize, config.search)
         if start < faces[0]:
-            part = track.part(faces[0] - start)
-            score = torch.tensor(goal.target(TARGET)).logit().item()
-            found = part.climb(score, stage.within, lines[0.0], wholly=given_up < TRIED or late >= HELPS * given_up)
-            given_up, late = given_up + _count(found.given_up), late + _count(found.late)
-            paper.append(search_trial(stage, part, found))
-            target = part.goal_of(score)
-            lines[0.0] = lines[0.0].more(part.said(target), part.took(target))
+            subset = search.take_first(faces[0] - start)
+            score = torch.tensor(goal.get_target(TARGET_PROBABILITY)).logit().item()
+            result = subset.climb(
+                score,
+                context.typical_set,
+                lines[0.0],
+                exhaustive=given_up < EXHAUSTIVE_TRIALS or recovered >= EXHAUSTIVE_SHARE * given_up,
+            )
+            given_up, recovered = given_up + _count_true(result.given_up), recovered + _count_true(result.recovered)
+            paper.append(build_search_trial(context, subset, result))
+            target = subset.to_target(score)
+            lines[0.0] = lines[0.0].extend(subset.predict_strength(target), subset.measure_strength(target))
         if start < faces[1]:
-            part = track.part(faces[1] - start)
+            subset = search.take_first(faces[1] - start)
             for change in targets:
-                matched[change].append(search_trial(stage, part, part.settle(change, lines[change])))
-                target = part.values[:, 0] + change
-                lines[change] = lines[change].more(part.said(target), part.took(target))
-            for name, values in measure_curve(stage, part, plan.curve).items():
+                matched[change].append(build_search_trial(context, subset, subset.match_change(change, lines[change])))
+                target = subset.values[:, 0] + change
+                lines[change] = lines[change].extend(subset.predict_strength(target), subset.measure_strength(target))
+            for name, values in measure_curve(context, subset, config.curve).items():
                 curves.setdefault(name, []).append(values)
-        renders, start = renders + int(track.renders.sum()), start + len(chunk)
+        renders, start = renders + int(search.renders.sum()), start + len(chunk)
     return MethodTrials(
         goal,
         join_trials(paper) if paper else None,
@@ -97,35 +106,40 @@ def run_method(
     )
 
 
-def _count(faces: Tensor | None) -> int:
-    """How many of a mask there are."""
+def _count_true(faces: Tensor | None) -> int:
+    """Count the faces of a mask."""
     return 0 if faces is None else int(faces.sum())
 
 
-def _sizes(n: int) -> list[int]:
-    """Chunks of ``n`` faces."""
-    return [min(CHUNK, n - start) for start in range(0, n, CHUNK)]
+def _chunk_sizes(n: int) -> list[int]:
+    """Split ``n`` faces into chunks."""
+    return [min(CHUNK_FACES, n - start) for start in range(0, n, CHUNK_FACES)]
 
 
-def search_trial(stage: EvaluationContext, track: StrengthSearch, found: SearchResult) -> Trial:
-    """Where a search ended, as a trial of all scorers' columns."""
-    everything = torch.arange(len(track.ws))
-    after = track.edit(everything, found.rung)
-    return trial_of(
-        stage, track.goal.attribute, (track.ws, after), (track.rows[:, 0], track.at(found.rung)), found, track
+def build_search_trial(context: EvaluationContext, search: StrengthSearch, result: SearchResult) -> Trial:
+    """Build the trial of all scorers' columns from where a search ended."""
+    everything = torch.arange(len(search.ws))
+    after = search.edit(everything, result.rung)
+    return build_trial(
+        context,
+        search.goal.attribute,
+        (search.ws, after),
+        (search.rows[:, 0], search.get_rows(result.rung)),
+        result,
+        search,
     )
 
 
-def trial_of(
-    stage: EvaluationContext,
+def build_trial(
+    context: EvaluationContext,
     attribute: str,
     codes: tuple[WPlus, WPlus],
     rows: tuple[Tensor, Tensor],
-    found: SearchResult | None = None,
-    track: StrengthSearch | None = None,
+    result: SearchResult | None = None,
+    search: StrengthSearch | None = None,
 ) -> Trial:
-    """A trial of codes before and after and of what the panel saw of them; without ``found`` all have arrived."""
-    panel, n = stage.panel, len(codes[0])
+    """Build a trial from codes before and after and the panel's rows of them; without ``result`` all have arrived."""
+    panel, n = context.panel, len(codes[0])
     names = len(panel.attributes) - panel.width
     return Trial(
         attribute=attribute,
@@ -133,62 +147,68 @@ def trial_of(
         kinds=panel.kinds[:names],
         before=codes[0].cpu(),
         after=codes[1].cpu(),
-        scores_before=panel.scores(rows[0]),
-        scores_after=panel.scores(rows[1]),
-        arrived=found.arrived if found else torch.ones(n, dtype=torch.bool),
-        strengths=track.strength(found.rung).float() if found and track else torch.zeros(n),
-        stopped=found.stopped if found else None,
-        renders=track.renders.clone() if track else None,
-        faces_before=panel.faces(rows[0]),
-        faces_after=panel.faces(rows[1]),
+        scores_before=panel.split_scores(rows[0]),
+        scores_after=panel.split_scores(rows[1]),
+        arrived=result.arrived if result else torch.ones(n, dtype=torch.bool),
+        strengths=search.to_strength(result.rung).float() if result and search else torch.zeros(n),
+        stopped=result.stopped if result else None,
+        renders=search.renders.clone() if search else None,
+        faces_before=panel.split_faces(rows[0]),
+        faces_after=panel.split_faces(rows[1]),
     )
 
 
-def measure_curve(stage: EvaluationContext, track: StrengthSearch, changes: Sequence[float]) -> dict[str, Tensor]:
-    """Drift by every judge, and identity, where the target has changed by each of ``changes``: (n, changes) each.
+def measure_curve(context: EvaluationContext, search: StrengthSearch, changes: Sequence[float]) -> dict[str, Tensor]:
+    """Measure drift by every judge, and identity, where the target has changed by each of ``changes``: (n, changes) each.
 
-    Between the two pictures around each change, linearly; nan where none lies beyond it.
+    Linear between the two pictures around each change; nan where none lies beyond it.
     """
-    found: dict[str, list[Tensor]] = {}
+    measures: dict[str, list[Tensor]] = {}
     for change in changes:
-        target = track.values[:, 0] + change
-        low, high = track.around(target)
+        target = search.values[:, 0] + change
+        low, high = search.bracket(target)
         everything = torch.arange(len(low))
-        at_low, at_high = track.values[everything, low], track.values[everything, high]
+        at_low, at_high = search.values[everything, low], search.values[everything, high]
         share = ((target - at_low) / (at_high - at_low)).float().clamp(0, 1)
         share = torch.where(high > 0, share, torch.nan)
-        for name, ends in _measured(stage, track, low, high).items():
-            found.setdefault(name, []).append(torch.lerp(ends[0], ends[1], share))
-    return {name: torch.stack(values, 1) for name, values in found.items()}
+        for name, ends in _measure_at(context, search, low, high).items():
+            measures.setdefault(name, []).append(torch.lerp(ends[0], ends[1], share))
+    return {name: torch.stack(values, 1) for name, values in measures.items()}
 
 
-def _measured(stage: EvaluationContext, track: StrengthSearch, *rungs: Tensor) -> dict[str, list[Tensor]]:
-    """Drift by judge, and identity, at some rungs."""
-    before, found = track.rows[:, 0], {}
+def _measure_at(context: EvaluationContext, search: StrengthSearch, *rungs: Tensor) -> dict[str, list[Tensor]]:
+    """Measure drift by judge, and identity, at some rungs."""
+    before, measures = search.rows[:, 0], {}
     for rung in rungs:
-        after = track.at(rung)
-        for ruler in stage.rulers:
-            found.setdefault(ruler.name, []).append(mean_drift(ruler, before, after, (track.goal.attribute,)).float())
-        if stage.panel.face is not None:
-            seen = trial_of(stage, track.goal.attribute, (track.ws, track.ws), (before, after))
-            found.setdefault("identity", []).append(identity_cosine(seen).float())
-    return found
+        after = search.get_rows(rung)
+        for scale in context.scales:
+            measures.setdefault(scale.name, []).append(
+                mean_drift(scale, before, after, (search.goal.attribute,)).float()
+            )
+        if context.panel.face is not None:
+            trial = build_trial(context, search.goal.attribute, (search.ws, search.ws), (before, after))
+            measures.setdefault("identity", []).append(identity_cosine(trial).float())
+    return measures
 
 
 def join_trials(trials: Sequence[Trial]) -> Trial:
-    """Trials of the same attribute, one after the other; of codes with equal rows one is kept, or memory wouldn't do."""
+    """Concatenate trials of the same attribute; of codes with equal rows one row is kept, to save memory."""
     first = trials[0]
     optional = ("stopped", "renders", "faces_before", "faces_after")
     required = ("scores_before", "scores_after", "arrived", "strengths")
     parts = {name: torch.cat([getattr(t, name) for t in trials]) for name in required}
     codes = {name: torch.cat([getattr(t, name) for t in trials]) for name in ("before", "after")}
-    parts |= codes if any(map(_unequal, codes.values())) else {name: ws[:, :1].clone() for name, ws in codes.items()}
+    parts |= (
+        codes
+        if any(map(_has_unequal_rows, codes.values()))
+        else {name: ws[:, :1].clone() for name, ws in codes.items()}
+    )
     parts |= {
         name: torch.cat([getattr(t, name) for t in trials]) for name in optional if getattr(first, name) is not None
     }
     return Trial(first.attribute, first.attributes, first.kinds, **parts)
 
 
-def _unequal(ws: WPlus) -> bool:
-    """Whether some code's rows differ."""
+def _has_unequal_rows(ws: WPlus) -> bool:
+    """Return whether some code's rows differ."""
     return not torch.equal(ws, ws[:, :1].expand_as(ws))

@@ -1,4 +1,4 @@
-"""What is compared: one table of methods with their options, and how each becomes an editor."""
+"""Methods to compare: one table of methods with their options, and how each becomes an editor."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class MethodEntry:
     """A row of the report: ``method`` with ``options``, or the editor in ``file``.
 
     ``group``: "first" is tried on the most faces, then "rest"; an "ablation" is measured on codes, and on few faces.
-    ``family``: what verdicts compare, "compact" or "interfacegan". ``conditional_sampling``: the method's option of
-    that name is the attributes that are benched.
+    ``family``: what verdicts compare, "compact" or "interfacegan". ``conditional``: the method's option of that name is the
+    attributes that are evaluated. ``everywhere``: the scorer's other attributes are tried, too.
     """
 
     name: str
@@ -43,12 +43,12 @@ class MethodEntry:
 
     @property
     def slug(self) -> str:
-        """Its name in file names."""
+        """The name in file names."""
         plain = "".join(c if c.isalnum() or c == "_" else "-" for c in self.name)
-        return plain if plain == self.name else f"{plain}-{_digest(self.name)[:6]}"
+        return plain if plain == self.name else f"{plain}-{_hash_text(self.name)[:6]}"
 
 
-TABLE: tuple[MethodEntry, ...] = (
+METHOD_TABLE: tuple[MethodEntry, ...] = (
     MethodEntry("compact", "compact", group="first", family="compact", everywhere=True),
     MethodEntry("compact paper", "compact", {"recipe": "paper", "residual": False}, "first", "compact"),
     MethodEntry("interfacegan", "interfacegan", group="first", family="interfacegan", everywhere=True),
@@ -73,9 +73,9 @@ TABLE: tuple[MethodEntry, ...] = (
     MethodEntry("compact with dim C 128", "compact", {"dim": 128}, "ablation"),
     MethodEntry("compact without residual", "compact", {"residual": False}, "ablation"),
 )
-"""Everything that the full report compares. A better variant of a method is one more row."""
-QUICK = ("compact", "interfacegan", "interfacegan conditional", "mean_difference")
-"""The four of a quick report."""
+"""The methods of the full report. A variant of a method is one more row."""
+QUICK_METHODS = ("compact", "interfacegan", "interfacegan conditional", "mean_difference")
+"""Names of the methods of a quick report."""
 UNGAUSSIANISED = "compact without Gaussianisation"
 """The row whose labels are standardised scores instead of normal scores."""
 
@@ -89,21 +89,21 @@ class FittedEntry:
     gap: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
-    """That its fit took, on whatever else the machine did meanwhile."""
+    """Seconds that its fit took, whatever else the machine did meanwhile."""
 
 
 def select_entries(
-    names: Sequence[str] | None, files: Sequence[str] = (), table: Sequence[MethodEntry] = TABLE
+    names: Sequence[str] | None, files: Sequence[str] = (), table: Sequence[MethodEntry] = METHOD_TABLE
 ) -> list[MethodEntry]:
-    """The rows of ``table`` with these names, all where there are none, and one for each editor of ``io.files``.
+    """Return the rows of ``table`` with these names, or all where ``names`` is None, and one for each editor of ``files``.
 
     Raises GanvasError for a name that no row has, and for one that would come twice.
     """
-    known = {entry.name: entry for entry in table}
+    rows_by_name = {entry.name: entry for entry in table}
     for name in names or ():
-        if name not in known:
-            raise unknown("method", name, known)
-    rows = [known[name] for name in names] if names is not None else list(table)
+        if name not in rows_by_name:
+            raise unknown("method", name, rows_by_name)
+    rows = [rows_by_name[name] for name in names] if names is not None else list(table)
     rows += [MethodEntry(f"editor {Path(file).stem if Path(file).suffix else file}", file=str(file)) for file in files]
     if twice := [row.name for i, row in enumerate(rows) if row.name in {other.name for other in rows[:i]}]:
         raise GanvasError(f"{twice[0]!r} would be compared twice: name it once.")
@@ -116,18 +116,18 @@ def prepare_entry(
     generator: Generator,
     attributes: Sequence[str],
     folder: Path | None = None,
-    watch: Callable[[str], object] = lambda doing: None,
+    log: Callable[[str], object] = lambda line: None,
 ) -> FittedEntry:
-    """Fit or load an editor; what was fitted is kept in ``folder`` with the time that it took, and not fitted again.
+    """Fit or load an editor; a fitted one is kept in ``folder`` with the time that it took, and not fitted again.
 
-    An editor that can't be had makes a contender with a gap.
+    A method that fails to fit has no editor, and the reason in ``gap``.
     """
     try:
         if entry.file:
-            made = FittedEntry(entry, editors.load_editor(entry.file, generator))
+            fit = FittedEntry(entry, editors.load_editor(entry.file, generator))
         else:
-            made = _fitted(entry, data, generator, attributes, folder, watch)
-        return replace(made, editor=made.editor and made.editor.to(generator.device))
+            fit = _fit_or_load(entry, data, generator, attributes, folder, log)
+        return replace(fit, editor=fit.editor and fit.editor.to(generator.device))
     except GanvasError as error:
         return FittedEntry(entry, None, format_failure(error))
 
@@ -139,13 +139,13 @@ def fit_entry(
     attributes: Sequence[str],
     only: Sequence[str] | None = None,
 ) -> Editor:
-    """The editor of an entry; ``success`` are those that are benched, ``only``: learn no others than these.
+    """Fit the editor of an entry. ``attributes`` are evaluated; ``only``: learn no others than these.
 
     Raises GanvasError as ``editors.fit``, and where equations can't be solved.
     """
     source = standardise_labels(data) if entry.name == UNGAUSSIANISED else data
-    benched = [a for a in attributes if a in data.attributes]
-    options = {**entry.options, **({"conditional": benched} if entry.conditional else {})}
+    evaluated = [a for a in attributes if a in data.attributes]
+    options = {**entry.options, **({"conditional": evaluated} if entry.conditional else {})}
     chosen_only = {} if only is None else {"attributes": list(only)}
     try:
         return editors.fit(entry.method, source, generator, **options, **chosen_only)
@@ -153,53 +153,54 @@ def fit_entry(
         raise GanvasError(f"{entry.method} can't be learned from these labels: {error}") from None
 
 
-def _fitted(
+def _fit_or_load(
     entry: MethodEntry,
     data: LatentDataset,
     generator: Generator,
     attributes: Sequence[str],
     folder: Path | None,
-    watch: Callable[[str], object],
+    log: Callable[[str], object],
 ) -> FittedEntry:
+    """Return the editor that ``folder`` has for the same input, or fit it."""
     key = {
         "entry": [entry.name, entry.method, dict(entry.options), list(attributes) if entry.conditional else []],
-        "labels": labels_digest(data),
+        "labels": hash_labels(data),
         "generator": generator.fingerprint,
         "version": __version__,
-        "sources": _sources(),
+        "sources": _hash_sources(),
     }
     file, note = (folder and folder / f"{entry.slug}{suffix}" for suffix in (".safetensors", ".json"))
     if file and note and file.exists() and note.exists():
         try:
-            told = read_json(note)
-            if isinstance(told, dict) and told.get("key") == key:
+            saved = read_json(note)
+            if isinstance(saved, dict) and saved.get("key") == key:
                 editor = editors.load_editor(file, generator)
-                return FittedEntry(entry, editor, missing=told["missing"], seconds=float(told["seconds"]))
+                return FittedEntry(entry, editor, missing=saved["missing"], seconds=float(saved["seconds"]))
         except (GanvasError, KeyError, TypeError, ValueError):
             pass  # It is only a cache.
-    watch(f"Fitting {entry.name} on {len(data):,} labels")
+    log(f"Fitting {entry.name} on {len(data):,} labels")
     began = time.perf_counter()
-    editor, missing = _as_many_as_can_be(entry, data, generator, attributes)
+    editor, missing = _fit_possible_attributes(entry, data, generator, attributes)
     seconds = round(time.perf_counter() - began, 2)
     if file and note:
         editors.save(editor, file)
         write_json(note, {"key": key, "seconds": seconds, "missing": missing})
-        # A run that goes on has the file only: tensors that lie otherwise in memory give other last bits.
+        # A continued run loads the file: tensors with another layout in memory give other last bits.
         editor = editors.load_editor(file, generator)
     return FittedEntry(entry, editor, missing=missing, seconds=seconds)
 
 
 @cache
-def _sources() -> str:
-    """What the methods' own code is known by: an editor that other code fitted is fitted anew."""
+def _hash_sources() -> str:
+    """Hash the code of the methods: an editor that other code fitted is fitted anew."""
     folder = Path(editors.__file__).parent
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.py")))).hexdigest()
 
 
-def _as_many_as_can_be(
+def _fit_possible_attributes(
     entry: MethodEntry, data: LatentDataset, generator: Generator, attributes: Sequence[str]
 ) -> tuple[Editor, dict[str, str]]:
-    """The editor of all attributes; where one of them can't be learned, of those of ``success`` that can."""
+    """Fit the editor of all attributes; where one of them can't be learned, of those of ``attributes`` that can."""
     try:
         return fit_entry(entry, data, generator, attributes), {}
     except GanvasError as error:
@@ -218,7 +219,7 @@ def _as_many_as_can_be(
 
 
 def format_failure(error: GanvasError) -> str:
-    """What an error says, without this machine's folders."""
+    """Format an error as one line, without this machine's folders."""
     text = " ".join(str(error).split())
     for folder in (Path(editors.__file__).parent.parent, Path.cwd(), Path.home()):
         text = text.replace(f"{folder}/", "")
@@ -226,7 +227,7 @@ def format_failure(error: GanvasError) -> str:
 
 
 def standardise_labels(data: LatentDataset) -> LatentDataset:
-    """Labels whose "normal scores" are standardised probabilities: what learning is like without Gaussianisation.
+    """Return labels whose "normal scores" are standardised probabilities, to learn without Gaussianisation.
 
     Lesné et al., section 4.1: probabilities crowd at their ends. Counts and values are standardised as they are.
     """
@@ -243,11 +244,11 @@ def standardise_labels(data: LatentDataset) -> LatentDataset:
     return replace(data, gaussianize=normal, probe=fitted)
 
 
-def labels_digest(data: LatentDataset) -> str:
-    """What labels are known by: their scores, attributes, scorer and generator."""
+def hash_labels(data: LatentDataset) -> str:
+    """Hash the labels' scores, attributes, scorer and generator."""
     text = " ".join((data.generator, data.scorer, *data.attributes, str(data.source)))
     return hashlib.sha256(text.encode() + data.scores.contiguous().numpy().tobytes()).hexdigest()
 
 
-def _digest(text: str) -> str:
+def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

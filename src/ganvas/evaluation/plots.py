@@ -1,4 +1,4 @@
-"""Pictures of results: the variation matrix, a face beside its projection, the elbow."""
+"""Plots of results: the variation matrix, faces beside their projections, the principal components' variance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ganvas.io.images import downscale, to_bytes
 
 
 def plot_variation(results: dict[str, Any]) -> bytes:
-    """Equation (7) of Lesné et al. as a heat map, PNG bytes; a row where no edit arrived is white.
+    """Plot equation (7) of Lesné et al. as a heat map, PNG bytes; a row where no edit arrived is white.
 
     ``results`` is what ``success.run_success`` returns. Colours are full at a change of 1.
     """
@@ -28,7 +28,7 @@ def plot_variation(results: dict[str, Any]) -> bytes:
 
 @torch.no_grad()
 def draw_projection(generator: Generator, pca: PCA, seeds: Sequence[int], size: int) -> Tensor:
-    """Figure 1 of Lesné et al., (height, width, 3), uint8: faces (psi 1), each beside its projection on the components."""
+    """Draw figure 1 of Lesné et al., (height, width, 3), uint8: faces (psi 1), each beside its projection on the components."""
     w = map_seeds(generator, seeds)
     codes = generator.expand(torch.stack((w, pca.unproject(pca.project(w))), 1).flatten(0, 1))
     size = min(size, generator.resolution)
@@ -38,7 +38,7 @@ def draw_projection(generator: Generator, pca: PCA, seeds: Sequence[int], size: 
 
 
 def plot_elbow(pca: PCA) -> bytes:
-    """The share of the variance that the first components hold, PNG bytes."""
+    """Plot the share of the variance that the first components hold, PNG bytes."""
     from matplotlib.figure import Figure
 
     figure = Figure((7, 3.5), dpi=120, layout="constrained")

@@ -1,4 +1,4 @@
-"""Do linear editors agree with directions that others published? For whoever has their files."""
+"""Agreement of linear editors with directions that others published, for users who have their files."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from ganvas.editors.published import read_direction
 from ganvas.errors import GanvasError
 
 FILES = {"Smiling": "smile.pt", "Young": "age.pt"}
-"""Of encoder4editing (https://github.com/omertov/encoder4editing, MIT), for StyleGAN2-FFHQ's W."""
+"""File names of encoder4editing (https://github.com/omertov/encoder4editing, MIT), for StyleGAN2-FFHQ's W."""
 AIMS = {"Smiling": 0.55, "Young": 0.4}
-"""|cos| of the SVM boundary."""
+"""|cos| that the SVM boundary is to reach."""
 
 
 def read_published(folder: Path, width: int) -> dict[str, Tensor]:
-    """The directions in ``folder``, one row each. Raises GanvasError where a file is missing, damaged or of another width."""
-    found = {}
+    """Read the directions in ``folder``, by attribute.
+
+    Raises GanvasError where a file is missing, damaged or of another width.
+    """
+    directions = {}
     for name, file in FILES.items():
         direction = read_direction(folder / file).mean(0)
         if len(direction) != width:
             raise GanvasError(f"{folder / file} has {len(direction)} numbers, and the generator's codes have {width}.")
-        found[name] = direction
-    return found
+        directions[name] = direction
+    return directions
 
 
 @torch.no_grad()
 def measure_agreement(editor: Editor, directions: Mapping[str, Tensor]) -> dict[str, float]:
-    """|cos| of the editor's directions with the published ones that it has; nothing for an editor that isn't linear."""
+    """Return |cos| of the editor's directions with the published ones by attribute; empty for an editor not linear."""
     if not isinstance(editor, LinearEditor):
         return {}
     rows: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The floor to stand above: a random move of equal length, which knows nothing of any attribute."""
+"""The baseline of random moves: as long as an edit's, and blind to attributes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import torch
 from ganvas.evaluation.context import EvaluationContext
 from ganvas.metrics import Trial, distance_moved
 
-SEED = 7
+DIRECTION_SEED = 7
 
 
 @torch.no_grad()
-def random_moves(stage: EvaluationContext, matched: Trial, scope: str, n: int) -> Trial | None:
-    """The first ``n`` codes that arrived, each moved as far in W as ``matched`` moved it, in a random direction.
+def move_randomly(context: EvaluationContext, matched: Trial, scope: str, n: int) -> Trial | None:
+    """Move the first ``n`` codes that arrived as far in W as ``matched`` moved them, in random directions.
 
     None where nothing arrived.
     """
@@ -20,11 +20,11 @@ def random_moves(stage: EvaluationContext, matched: Trial, scope: str, n: int) -
     if not len(index):
         return None
     # Trials keep one row of codes whose rows are equal.
-    ws, length = matched.before[index].expand(-1, stage.generator.num_ws, -1), distance_moved(matched)[index]
-    rng = torch.Generator().manual_seed(SEED)
+    ws, length = matched.before[index].expand(-1, context.generator.num_ws, -1), distance_moved(matched)[index]
+    rng = torch.Generator().manual_seed(DIRECTION_SEED)
     direction = torch.randn(len(matched), ws.shape[2], generator=rng)[index].to(ws)
     moved = ws + (direction / direction.norm(dim=1, keepdim=True) * length[:, None])[:, None]
-    after = stage.view("random", scope)(moved.to(stage.generator.device)).cpu()
+    after = context.make_view("random", scope)(moved.to(context.generator.device)).cpu()
     return Trial(
         matched.attribute,
         matched.attributes,
@@ -32,9 +32,9 @@ def random_moves(stage: EvaluationContext, matched: Trial, scope: str, n: int) -
         before=ws,
         after=moved,
         scores_before=matched.scores_before[index],
-        scores_after=stage.panel.scores(after),
+        scores_after=context.panel.split_scores(after),
         arrived=torch.ones(len(index), dtype=torch.bool),
         strengths=torch.zeros(len(index)),
         faces_before=None if matched.faces_before is None else matched.faces_before[index],
-        faces_after=stage.panel.faces(after),
+        faces_after=context.panel.split_faces(after),
     )

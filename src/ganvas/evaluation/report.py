@@ -1,4 +1,4 @@
-"""``ganvas bench``: runs the benchmark and writes its tables (Markdown, JSON), figures and page into one folder."""
+"""The report of an evaluation: tables (Markdown, JSON), figures and a page, in one folder."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig
 from ganvas.evaluation.figures import draw_figures
 from ganvas.evaluation.html_page import render_page
 from ganvas.evaluation.judges import FaceRecognizer, JudgePanel, is_same_attribute
-from ganvas.evaluation.methods import QUICK as QUICK_METHODS
-from ganvas.evaluation.methods import format_failure, labels_digest, select_entries
+from ganvas.evaluation.methods import QUICK_METHODS, format_failure, hash_labels, select_entries
 from ganvas.evaluation.result import EvaluationResult
 from ganvas.evaluation.runner import run_evaluation
 from ganvas.evaluation.sections import build_sections, to_markdown
@@ -29,7 +28,7 @@ from ganvas.evaluation.success import ATTRIBUTES
 from ganvas.evaluation.summaries import to_json
 from ganvas.evaluation.trials import dtype_name
 from ganvas.generators.base import Generator
-from ganvas.identity import WIDTH, FaceEmbedder
+from ganvas.identity import EMBEDDING_WIDTH, FaceEmbedder
 from ganvas.io.files import write_json, write_text
 from ganvas.recipe.files import check_output
 from ganvas.recipe.rendering import load_tools
@@ -38,15 +37,15 @@ from ganvas.scorers.base import Scorer
 from ganvas.scorers.networks.dlib_weights import SHA256
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "zuko", "dlib-bin")
-"""Whose versions a report tells, where they are installed."""
+"""Packages whose versions a report states, where they are installed."""
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What a benchmark is asked for; None takes what fits the generator.
+    """The input of an evaluation; None stands for what fits the generator.
 
-    ``methods``: names of ``methods.TABLE`` (a quick report has four of them); ``io.files``: editors to compare, too;
-    ``judges``: other scorers; ``config``: how large; ``published_directions``: the folder with directions that others published.
+    ``methods``: names of ``methods.METHOD_TABLE`` (a quick report has four of them); ``files``: editors to compare, too;
+    ``judges``: other scorers; ``config``: the size; ``published``: the folder with directions that others published.
     """
 
     generator: str
@@ -56,58 +55,65 @@ class EvaluationRequest:
     attributes: Sequence[str] | None = None
     labels: Path | None = None
     judges: Sequence[str] | None = None
-    plan: EvaluationConfig = FULL
+    config: EvaluationConfig = FULL
     device: str = "cpu"
     dtype: str = "float32"
     published: Path | None = None
 
 
 def evaluate(
-    wanted: EvaluationRequest, out: str | Path, command: str = "", say: Callable[[str], object] = lambda line: None
+    request: EvaluationRequest, out: str | Path, command: str = "", log: Callable[[str], object] = lambda line: None
 ) -> dict[str, Any]:
-    """Run it and write ``out``/report.json, report.md, index.html and pictures; started again it goes on.
+    """Compare editors and write ``out``/report.json, report.md, index.html and pictures; started again it goes on.
 
-    Returns what the JSON holds. Raises GanvasError for unknown names, labels that aren't there or are of another generator,
-    a folder that can't be written, and where no attribute can be benched; all else is marked in the report.
+    ``log`` is called with lines for people. Returns what the JSON holds. Raises GanvasError for unknown names, labels that
+    are missing or of another generator, a scorer that counts, a folder that can't be written, and where no attribute can be
+    evaluated; all else that fails is listed in the report.
     """
     out = Path(out)
     check_output(out / "report.json", (".json",))
-    names = QUICK_METHODS if wanted.methods is None and wanted.plan == QUICK else wanted.methods
-    entries = select_entries(names, wanted.files)
-    tools = load_tools(wanted.generator, wanted.dtype, wanted.device)
-    own = load_scorer(wanted.scorer or generators.find_card(wanted.generator).scorer).to(tools.generator.device)
-    data = load_usable(wanted.labels or shipped_labels_path(wanted.generator, own.name), tools.generator, own)
-    panel, gaps = panel_of(own, wanted.judges)
+    names = QUICK_METHODS if request.methods is None and request.config == QUICK else request.methods
+    entries = select_entries(names, request.files)
+    own = load_scorer(request.scorer or generators.find_card(request.generator).scorer)
+    if dict(zip(own.attributes, own.kinds, strict=True)).get("count") == "count":
+        raise GanvasError(
+            f"Scorer {own.name!r} counts objects, and editors are compared by probabilities:"
+            " for the report on counts run `python -m experiments.multimnist.report` in a checkout of ganvas."
+        )
+    tools = load_tools(request.generator, request.dtype, request.device)
+    own = own.to(tools.generator.device)
+    data = load_usable(request.labels or shipped_labels_path(request.generator, own.name), tools.generator, own)
+    panel, gaps = build_panel(own, request.judges)
     directions = None
-    if wanted.published:
+    if request.published:
         try:
-            directions = published_directions.read_published(wanted.published, tools.generator.w_dim)
+            directions = published_directions.read_published(request.published, tools.generator.w_dim)
         except GanvasError as error:
             gaps.append(f"published directions: {format_failure(error)}")
-    attributes = wanted.attributes or default_attributes(own)
-    outcome = run_evaluation(tools.generator, panel, data, entries, attributes, wanted.plan, out, say, directions)
-    say("Drawing figures")
+    attributes = request.attributes or choose_attributes(own)
+    outcome = run_evaluation(tools.generator, panel, data, entries, attributes, request.config, out, log, directions)
+    log("Drawing figures")
     return write_report(outcome, out, command or default_command(), gaps)
 
 
 def write_report(outcome: EvaluationResult, out: Path, command: str, missing: Sequence[str] = ()) -> dict[str, Any]:
-    """Everything that people read, from a finished run; ``missing``: judges and directions that couldn't be had, and why."""
-    judges = [ruler.name for ruler in outcome.stage.rulers]
+    """Write the report of a finished run; ``missing``: judges and directions that couldn't be loaded, and why."""
+    judges = [scale.name for scale in outcome.context.scales]
     outcome.results["gaps"] += [{"what": "input", "method": "", "attribute": "", "why": why} for why in missing]
     results = {"made": to_json(describe_versions(outcome, command)), "judges": judges, **outcome.results}
     pictures = draw_figures(outcome, out)
     write_json(out / "report.json", results)
     write_json(out / "timings.json", outcome.timings)
-    found = build_sections(results, outcome.timings, pictures, judges)
-    title = f"Editors of {outcome.stage.generator.name}, compared"
+    sections = build_sections(results, outcome.timings, pictures, judges)
+    title = f"Editors of {outcome.context.generator.name}, compared"
     about, end = describe_run(results), f"Made by `{command}`. " + format_versions(results["made"])
-    write_text(out / "report.md", to_markdown(title, about, found, end))
-    write_text(out / "index.html", render_page(title, about, found, end))
+    write_text(out / "report.md", to_markdown(title, about, sections, end))
+    write_text(out / "index.html", render_page(title, about, sections, end))
     return results
 
 
 def load_usable(labels: str | Path, generator: Generator, scorer: Scorer) -> LatentDataset:
-    """Labels without the attributes that nothing can be learned from, like one with the same score everywhere.
+    """Load labels without the attributes that nothing can be learned from, like one with the same score everywhere.
 
     Raises GanvasError where no attribute is usable, with what is wrong with all of them.
     """
@@ -127,8 +133,8 @@ def load_usable(labels: str | Path, generator: Generator, scorer: Scorer) -> Lat
     return load_labels(labels, generator, attributes=usable)
 
 
-def panel_of(own: Scorer, names: Sequence[str] | None, faces: bool = True) -> tuple[JudgePanel, list[str]]:
-    """The own scorer and its judges, on its device, and why some couldn't be had.
+def build_panel(own: Scorer, names: Sequence[str] | None, faces: bool = True) -> tuple[JudgePanel, list[str]]:
+    """Build the panel of the own scorer and its judges, on its device, and list why some couldn't be loaded.
 
     Without ``names``: all other scorers that read one of its attributes, under its own or another name.
     Raises GanvasError for an unknown name.
@@ -138,7 +144,7 @@ def panel_of(own: Scorer, names: Sequence[str] | None, faces: bool = True) -> tu
         if name == own.name:
             continue
         if name not in list_scorers():
-            load_scorer(name)  # says which there are
+            load_scorer(name)  # raises, with the names that there are
         try:
             judge = load_scorer(name)
         except GanvasError as error:
@@ -149,27 +155,27 @@ def panel_of(own: Scorer, names: Sequence[str] | None, faces: bool = True) -> tu
     embedder = None
     if faces and any(is_same_attribute("Male", a) for a in own.attributes):  # a scorer of faces
         try:
-            embedder = load_faces()
+            embedder = load_face_recognizer()
         except GanvasError as error:
             gaps.append(f"identity: {format_failure(error)}")
     return JudgePanel(own, judges, embedder), gaps
 
 
-def load_faces() -> FaceRecognizer:
-    """Who is in a picture, by dlib. Raises GanvasError where the extra isn't installed."""
-    return FaceRecognizer(FaceEmbedder(), " ".join(SHA256.values()), WIDTH)
+def load_face_recognizer() -> FaceRecognizer:
+    """Load dlib's face recognition. Raises GanvasError where the extra isn't installed."""
+    return FaceRecognizer(FaceEmbedder(), " ".join(SHA256.values()), EMBEDDING_WIDTH)
 
 
-def default_attributes(scorer: Scorer) -> list[str]:
-    """The paper's four of those that the scorer has, or else all of its probabilities."""
+def choose_attributes(scorer: Scorer) -> list[str]:
+    """Return the paper's four attributes of those that the scorer has, or else all of its probabilities."""
     four = [name for name in ATTRIBUTES if name in scorer.attributes]
     probabilities = [a for a, kind in zip(scorer.attributes, scorer.kinds, strict=True) if kind == "probability"]
     return four or probabilities
 
 
 def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]:
-    """The command, versions and seeds."""
-    stage = outcome.stage
+    """Return the command, versions, seeds and sizes of a run."""
+    context = outcome.context
     versions = {"ganvas": __version__, "python": sys.version.split()[0]}
     for name in PACKAGES:
         try:
@@ -179,13 +185,13 @@ def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]
     return {
         "command": command,
         "versions": versions,
-        "generator": f"{stage.generator.name}:{stage.generator.fingerprint}",
-        "dtype": dtype_name(stage.generator),
-        "scorer": f"{stage.panel.own.name}:{stage.panel.own.fingerprint}",
-        "labels": {"n": len(stage.data), "scorer": stage.data.scorer, "digest": labels_digest(stage.data)},
-        "seed": stage.plan.seed,
-        "psi": stage.plan.psi,
-        "plan": asdict(stage.plan),
+        "generator": f"{context.generator.name}:{context.generator.fingerprint}",
+        "dtype": dtype_name(context.generator),
+        "scorer": f"{context.panel.own.name}:{context.panel.own.fingerprint}",
+        "labels": {"n": len(context.data), "scorer": context.data.scorer, "digest": hash_labels(context.data)},
+        "seed": context.config.seed,
+        "psi": context.config.psi,
+        "plan": asdict(context.config),
         "attributes": outcome.attributes,
         "methods": [
             {
@@ -202,31 +208,31 @@ def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]
 
 
 def describe_run(results: dict[str, Any]) -> str:
-    """What a reader has to know first."""
-    made, count = results["made"], results["looked"]
-    plan = made["plan"]
+    """Describe a run in the sentences that open the report."""
+    run, count = results["made"], results["looked"]
+    config = run["plan"]
     share = (
         ""
-        if plan["share"] == 1
+        if config["share"] == 1
         else (
-            f" This is a share of {plan['share']:g} of the full report (`--share`): {plan['first']} and {plan['rest']} faces an"
-            " attribute at the paper's protocol, for the first methods and the rest."
+            f" This is a share of {config['share']:g} of the full report (`--share`): {config['first']} and"
+            f" {config['rest']} faces an attribute at the paper's protocol, for the first methods and the rest."
         )
     )
     return (
-        f"{len(made['methods'])} editors learned from the same {made['labels']['n']:,} labels (or from none), on the same fresh"
-        f" faces, which none of them learned from: seeds from {made['seed']:,} on, psi {made['psi']:g}. {count:,} pictures"
-        f" were looked at, and judged by {', '.join(results['judges'])}; the labels are"
-        f" {made['labels']['scorer'].partition(':')[0]}'s.{share}"
+        f"{len(run['methods'])} editors learned from the same {run['labels']['n']:,} labels (or from none), on the same fresh"
+        f" faces, which none of them learned from: seeds from {run['seed']:,} on, psi {run['psi']:g}. {count:,} pictures"
+        f" were judged by {', '.join(results['judges'])}; the labels are"
+        f" {run['labels']['scorer'].partition(':')[0]}'s.{share}"
     )
 
 
-def format_versions(made: dict[str, Any]) -> str:
-    """Versions and seeds, as a line."""
-    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
-    return f"{versions}; {made['dtype']}; seeds from {made['seed']:,}; report.json has all of it."
+def format_versions(run: dict[str, Any]) -> str:
+    """Format versions and seeds as a line."""
+    versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    return f"{versions}; {run['dtype']}; seeds from {run['seed']:,}; report.json has all of it."
 
 
 def default_command() -> str:
-    """As it was typed, without this machine's folders."""
+    """Return the command as it was typed, without this machine's folders."""
     return " ".join(["ganvas", *(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])])

@@ -1,4 +1,4 @@
-"""The benchmark: every method on every protocol, each number from pictures that are kept, then the report.
+"""The evaluation: every method on every protocol.
 
 Stopped and started again it goes on: pictures' scores lie in ``out``/work/renders, fitted editors in work/editors, what
 took long without pictures in work/cells. Everything else is computed anew from them, so that the results are the same.
@@ -17,21 +17,25 @@ from torch import Tensor
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError
-from ganvas.evaluation import dci as dci_of
-from ganvas.evaluation import headline, verdicts
+from ganvas.evaluation import dci, headline, verdicts
 from ganvas.evaluation.config import EvaluationConfig
 from ganvas.evaluation.context import prepare_context
 from ganvas.evaluation.cost import estimate_cost
 from ganvas.evaluation.joint_edits import measure_joint_edits, measure_order_and_undo
 from ganvas.evaluation.judges import JudgePanel
 from ganvas.evaluation.label_efficiency import measure_efficiency
-from ganvas.evaluation.latent_measures import latent_codes, measure_middle_codes, measure_milliseconds, measure_readings
+from ganvas.evaluation.latent_measures import (
+    measure_middle_codes,
+    measure_milliseconds,
+    measure_readings,
+    sample_latent_codes,
+)
 from ganvas.evaluation.method_trials import run_method
-from ganvas.evaluation.methods import UNGAUSSIANISED, FittedEntry, MethodEntry, labels_digest, prepare_entry
+from ganvas.evaluation.methods import UNGAUSSIANISED, FittedEntry, MethodEntry, hash_labels, prepare_entry
 from ganvas.evaluation.published_directions import measure_agreement
-from ganvas.evaluation.random_moves import random_moves
+from ganvas.evaluation.random_moves import move_randomly
 from ganvas.evaluation.result import EvaluationResult, MissingResult
-from ganvas.evaluation.success import edit_goal
+from ganvas.evaluation.success import make_goal
 from ganvas.evaluation.summaries import measure_random_pairs, summarise_trial, to_json
 from ganvas.generators.base import Generator
 from ganvas.io.files import read_json, write_json
@@ -41,7 +45,6 @@ from ganvas.types import WPlus
 
 EFFICIENCY_METHODS = ("compact", "interfacegan", "mean_difference")
 """Methods whose label efficiency is measured."""
-Reporter = Callable[[str], object]
 
 
 def run_evaluation(
@@ -50,55 +53,67 @@ def run_evaluation(
     data: LatentDataset,
     entries: Sequence[MethodEntry],
     attributes: Sequence[str],
-    plan: EvaluationConfig,
+    config: EvaluationConfig,
     out: Path | None,
-    say: Reporter = lambda line: None,
+    log: Callable[[str], object] = lambda line: None,
     directions: Mapping[str, Tensor] | None = None,
 ) -> EvaluationResult:
-    """Everything but the report. ``say`` is told what is done, and at first how much there is to do.
+    """Run every method on every protocol, without writing the report.
 
-    ``directions``: published ones, that linear editors are compared with.
-
-    Raises GanvasError where no attribute can be benched at all; what fails for one method or attribute is marked.
+    ``log`` is called with what is done, and at first with how much there is to do. ``directions``: published ones that linear
+    editors are compared with.
+    Raises GanvasError where no attribute can be evaluated; what fails for one method or attribute is recorded as a gap.
     """
     work = out and out / "work"
-    known, strange = _known(panel, data, attributes)
-    if not known:
+    usable, gaps = _split_attributes(panel, data, attributes)
+    if not usable:
         raise GanvasError(
-            f"None of the attributes can be benched: {'; '.join(gap.why for gap in strange) or 'none given'}"
+            f"None of the attributes can be evaluated: {'; '.join(gap.why for gap in gaps) or 'none given'}"
         )
-    planned = estimate_cost(generator, panel, data, entries, known, plan, work)
-    for line in planned.lines():
-        say(line)
-    with show_advance("Pictures", planned.pictures) as watch:
-        stage = prepare_context(generator, panel, data, known, plan, work, watch)
-        contenders = {}
+    planned = estimate_cost(generator, panel, data, entries, usable, config, work)
+    for line in planned.format_lines():
+        log(line)
+    with show_advance("Pictures", planned.pictures) as progress:
+        context = prepare_context(generator, panel, data, usable, config, work, progress)
+        fits = {}
         for entry in entries:
-            contenders[entry.name] = prepare_entry(entry, data, generator, known, work and work / "editors", say)
-        outcome = EvaluationResult(stage, list(entries), known, contenders, gaps=strange)
-        outcome.gaps += [MissingResult("judges", "", "", why) for why in stage.gaps]
+            fits[entry.name] = prepare_entry(entry, data, generator, usable, work and work / "editors", log)
+        outcome = EvaluationResult(context, list(entries), usable, fits, gaps=gaps)
+        outcome.gaps += [MissingResult("judges", "", "", why) for why in context.gaps]
         for entry in entries:
-            made = contenders[entry.name]
-            if made.editor is None:
-                outcome.gaps.append(MissingResult("fit", entry.name, "", made.gap))
-            outcome.gaps += [MissingResult("fit", entry.name, name, why) for name, why in made.missing.items()]
+            fit = fits[entry.name]
+            if fit.editor is None:
+                outcome.gaps.append(MissingResult("fit", entry.name, "", fit.gap))
+            outcome.gaps += [MissingResult("fit", entry.name, name, why) for name, why in fit.missing.items()]
         outcome.results["planned"] = {"pictures": planned.pictures, "parts": planned.parts}
-        for part in (_pictured, _everywhere, _floor, _together, _latent, _dci, _efficiency, _verdicts):
+        for part in (
+            _run_pictures,
+            _run_other_attributes,
+            _run_random_moves,
+            _run_joint_edits,
+            _measure_latent,
+            _measure_dci,
+            _measure_efficiency,
+            _judge_families,
+        ):
             part(outcome, work)
     agree = {
         e.name: measure_agreement(m.editor, directions or {})
-        for e, m in outcome.able("first", "rest")
+        for e, m in outcome.list_fitted("first", "rest")
         if m.editor is not None
     }
-    outcome.results["looked"] = len(stage.asked)
-    outcome.results["published"] = {name: found for name, found in agree.items() if found}
+    outcome.results["looked"] = len(context.requested)
+    outcome.results["published"] = {name: cosines for name, cosines in agree.items() if cosines}
     outcome.results["gaps"] = [asdict(gap) for gap in outcome.gaps]
     outcome.results = to_json(outcome.results)
     return outcome
 
 
-def _known(panel: JudgePanel, data: LatentDataset, attributes: Sequence[str]) -> tuple[list[str], list[MissingResult]]:
-    known, gaps = [], []
+def _split_attributes(
+    panel: JudgePanel, data: LatentDataset, attributes: Sequence[str]
+) -> tuple[list[str], list[MissingResult]]:
+    """Return the attributes that can be evaluated, and why the others can't."""
+    usable, gaps = [], []
     for name in attributes:
         if name not in panel.own.attributes:
             gaps.append(MissingResult("attributes", "", name, f"Scorer {panel.own.name!r} has no attribute {name!r}."))
@@ -109,28 +124,28 @@ def _known(panel: JudgePanel, data: LatentDataset, attributes: Sequence[str]) ->
                 MissingResult("attributes", "", name, f"{name!r} is a {kind}: these protocols need a probability.")
             )
         else:
-            known.append(name)
-    return known, gaps
+            usable.append(name)
+    return usable, gaps
 
 
-def _pictured(outcome: EvaluationResult, work: Path | None) -> None:
-    """The paper's protocol, matched change and curves."""
-    stage, results = outcome.stage, outcome.results
+def _run_pictures(outcome: EvaluationResult, work: Path | None) -> None:
+    """Run the paper's protocol, matched change and curves."""
+    context, results = outcome.context, outcome.results
     papers, matched, curves, renders = {}, {}, {}, {}
-    for entry, made in outcome.able():
-        n = stage.plan.faces(entry.group)
+    for entry, fit in outcome.list_fitted():
+        n = context.config.count_faces(entry.group)
         for attribute in outcome.attributes if max(n) else ():
-            # What the fit said of the attribute is the reason already.
-            if attribute in made.missing or made.editor is None:
+            # The reason is recorded by the fit already.
+            if attribute in fit.missing or fit.editor is None:
                 continue
-            with outcome.marking("pictures", entry.name, attribute):
-                cell = run_method(stage, made.editor, edit_goal(attribute), entry.slug, n, stage.plan.targets)
+            with outcome.record_failures("pictures", entry.name, attribute):
+                cell = run_method(context, fit.editor, make_goal(attribute), entry.slug, n, context.config.targets)
                 outcome.cells[entry.name, attribute] = cell
                 if cell.paper is not None:
-                    papers.setdefault(attribute, {})[entry.name] = summarise_trial(stage, cell.paper)
+                    papers.setdefault(attribute, {})[entry.name] = summarise_trial(context, cell.paper)
                 for change, trial in cell.matched.items():
                     matched.setdefault(attribute, {}).setdefault(f"{change:g}", {})[entry.name] = summarise_trial(
-                        stage, trial
+                        context, trial
                     )
                 curves.setdefault(attribute, {})[entry.name] = {
                     name: [bootstrap_mean(values[:, k]) for k in range(values.shape[1])]
@@ -138,162 +153,170 @@ def _pictured(outcome: EvaluationResult, work: Path | None) -> None:
                 }
                 renders[entry.name] = renders.get(entry.name, 0) + cell.renders
     results |= {"paper": papers, "matched": matched, "curves": curves, "renders": renders}
-    results["random_pairs"] = measure_random_pairs(stage.panel.faces(stage.pool.scores))
+    results["random_pairs"] = measure_random_pairs(context.panel.split_faces(context.pool.scores))
     results["pool"] = {
-        "faces": len(stage.pool.scores),
+        "faces": len(context.pool.scores),
         "base_rates": {
-            a: bootstrap_mean((stage.pool.scores[:, stage.panel.column(a)] > 0).float()) for a in outcome.attributes
+            a: bootstrap_mean((context.pool.scores[:, context.panel.column(a)] > 0).float()) for a in outcome.attributes
         },
     }
 
 
-def _everywhere(outcome: EvaluationResult, work: Path | None) -> None:
-    """All other attributes, at the first change, for the methods marked so."""
-    stage, n = outcome.stage, outcome.stage.plan.everywhere
-    change, found = stage.plan.targets[:1], {}
-    for entry, made in outcome.able() if n else ():
-        if not entry.everywhere or made.editor is None:
+def _run_other_attributes(outcome: EvaluationResult, work: Path | None) -> None:
+    """Run all other attributes, at the first change, for the methods marked so."""
+    context, n = outcome.context, outcome.context.config.everywhere
+    change, results = context.config.targets[:1], {}
+    for entry, fit in outcome.list_fitted() if n else ():
+        if not entry.everywhere or fit.editor is None:
             continue
-        for attribute in stage.rulers[0].attributes:
+        for attribute in context.scales[0].attributes:
             if attribute in outcome.attributes:
                 continue
-            with outcome.marking("everywhere", entry.name, attribute):
-                wanted = edit_goal(attribute)
-                cell = run_method(stage, made.editor, wanted, entry.slug, (0, n), change)
-                found.setdefault(attribute, {})[entry.name] = summarise_trial(stage, cell.matched[change[0]])
-    outcome.results["everywhere"] = found
+            with outcome.record_failures("everywhere", entry.name, attribute):
+                goal = make_goal(attribute)
+                cell = run_method(context, fit.editor, goal, entry.slug, (0, n), change)
+                results.setdefault(attribute, {})[entry.name] = summarise_trial(context, cell.matched[change[0]])
+    outcome.results["everywhere"] = results
 
 
-def _floor(outcome: EvaluationResult, work: Path | None) -> None:
-    """Random moves as long as those of the first InterfaceGAN, or else of the first method."""
-    stage, found = outcome.stage, {}
-    pairs = outcome.able("first", "rest")
+def _run_random_moves(outcome: EvaluationResult, work: Path | None) -> None:
+    """Run random moves as long as those of the first InterfaceGAN, or else of the first method."""
+    context, results = outcome.context, {}
+    pairs = outcome.list_fitted("first", "rest")
     reference = next((e for e, _ in pairs if e.family == "interfacegan"), pairs[0][0] if pairs else None)
     name = reference.name if reference else ""
-    for attribute in outcome.attributes if stage.plan.floor else ():
+    for attribute in outcome.attributes if context.config.floor else ():
         cell = outcome.cells.get((name, attribute))
         for change, trial in cell.matched.items() if cell else ():
-            with outcome.marking("floor", name, attribute):
-                moved = random_moves(stage, trial, f"{attribute}-{change:g}", stage.plan.floor)
+            with outcome.record_failures("floor", name, attribute):
+                moved = move_randomly(context, trial, f"{attribute}-{change:g}", context.config.floor)
                 if moved is not None:
-                    found.setdefault(attribute, {})[f"{change:g}"] = summarise_trial(stage, moved)
-    outcome.results["floor"] = {"as_far_as": name, "attributes": found}
+                    results.setdefault(attribute, {})[f"{change:g}"] = summarise_trial(context, moved)
+    outcome.results["floor"] = {"as_far_as": name, "attributes": results}
 
 
-def _together(outcome: EvaluationResult, work: Path | None) -> None:
-    stage, found = outcome.stage, {}
-    for entry, made in outcome.able("first"):
-        if made.editor is not None and stage.plan.together:
-            with outcome.marking("together", entry.name):
-                found[entry.name] = measure_joint_edits(
-                    stage, made.editor, outcome.attributes, entry.slug, stage.plan.together
+def _run_joint_edits(outcome: EvaluationResult, work: Path | None) -> None:
+    """Run edits of several attributes at once."""
+    context, results = outcome.context, {}
+    for entry, fit in outcome.list_fitted("first"):
+        if fit.editor is not None and context.config.together:
+            with outcome.record_failures("together", entry.name):
+                results[entry.name] = measure_joint_edits(
+                    context, fit.editor, outcome.attributes, entry.slug, context.config.together
                 )
-    outcome.results["together"] = found
+    outcome.results["together"] = results
 
 
-def _latent(outcome: EvaluationResult, work: Path | None) -> None:
-    """What needs no pictures: readings, order and undo, codes near p = 0.5; and how long an edit takes."""
-    stage, plan = outcome.stage, outcome.stage.plan
-    ws = latent_codes(stage.generator, plan.latent, plan.psi)
+def _measure_latent(outcome: EvaluationResult, work: Path | None) -> None:
+    """Measure what needs no pictures: readings, order and undo, codes near p = 0.5, and the time of an edit."""
+    context, config = outcome.context, outcome.context.config
+    ws = sample_latent_codes(context.generator, config.latent, config.psi)
     read, ways, middles, reports = {}, {}, {}, {}
-    for entry, made in outcome.able():
-        editor = made.editor
+    for entry, fit in outcome.list_fitted():
+        editor = fit.editor
         if editor is None:
             continue
         for attribute in outcome.attributes:
-            with outcome.marking("readings", entry.name, attribute):
+            with outcome.record_failures("readings", entry.name, attribute):
                 read.setdefault(entry.name, {})[attribute] = measure_readings(
-                    editor, ws, attribute, stage.data, stage.within
+                    editor, ws, attribute, context.data, context.typical_set
                 )
             if isinstance(editor, CompactEditor) and entry.name in ("compact", UNGAUSSIANISED):
-                with outcome.marking("middle", entry.name, attribute):
+                with outcome.record_failures("middle", entry.name, attribute):
                     middles.setdefault(entry.name, {})[attribute] = measure_middle_codes(
-                        editor, ws[:, 0], attribute, stage.within
+                        editor, ws[:, 0], attribute, context.typical_set
                     )
         if entry.group != "ablation":
-            with outcome.marking("order and undo", entry.name):
-                ways[entry.name] = measure_order_and_undo(editor, ws[: max(plan.latent // 4, 1)], outcome.attributes)
+            with outcome.record_failures("order and undo", entry.name):
+                ways[entry.name] = measure_order_and_undo(editor, ws[: max(config.latent // 4, 1)], outcome.attributes)
         reports[entry.name] = {k: v for k, v in sorted(editor.report.items()) if isinstance(v, int | float | str)}
-        outcome.timings[entry.name] = _timed(outcome, entry, made, ws, work)
+        outcome.timings[entry.name] = _measure_times(outcome, entry, fit, ws, work)
     outcome.results |= {"readings": read, "ways": ways, "middle": middles, "reports": reports}
 
 
-def _timed(
-    outcome: EvaluationResult, entry: MethodEntry, made: FittedEntry, ws: WPlus, work: Path | None
+def _measure_times(
+    outcome: EvaluationResult, entry: MethodEntry, fit: FittedEntry, ws: WPlus, work: Path | None
 ) -> dict[str, float | None]:
-    name = next((a for a in outcome.attributes if made.editor is not None and a in made.editor.attributes), None)
-    if name is None or made.editor is None:
-        return {"fit_seconds": made.seconds, "edit_ms": None}
-    return {"fit_seconds": made.seconds, "edit_ms": measure_milliseconds(made.editor, ws, name)}
+    """Return the seconds of a fit and the milliseconds of an edit."""
+    name = next((a for a in outcome.attributes if fit.editor is not None and a in fit.editor.attributes), None)
+    if name is None or fit.editor is None:
+        return {"fit_seconds": fit.seconds, "edit_ms": None}
+    return {"fit_seconds": fit.seconds, "edit_ms": measure_milliseconds(fit.editor, ws, name)}
 
 
-def _dci(outcome: EvaluationResult, work: Path | None) -> None:
-    stage, found = outcome.stage, {}
-    draws, own = stage.plan.dci, stage.rulers[0]
-    w = stage.pool.codes(stage.generator, torch.arange(len(stage.pool.scores)))[:, 0]
-    factors = own.gaussianize(stage.pool.scores[:, list(own.columns)])
-    for entry, made in outcome.able() if draws else ():
-        if made.editor is None:
+def _measure_dci(outcome: EvaluationResult, work: Path | None) -> None:
+    """Measure DCI of the editors' codes on the scored fresh faces."""
+    context, results = outcome.context, {}
+    draws, own = context.config.dci, context.scales[0]
+    w = context.pool.make_codes(context.generator, torch.arange(len(context.pool.scores)))[:, 0]
+    factors = own.gaussianize(context.pool.scores[:, list(own.columns)])
+    for entry, fit in outcome.list_fitted() if draws else ():
+        if fit.editor is None:
             continue
-        with outcome.marking("DCI", entry.name), torch.no_grad():
-            codes = dci_of.codes_of(made.editor, w)
-            key = {"pool": len(w), "seed": stage.plan.seed, **_key(outcome, entry), "draws": draws}
+        with outcome.record_failures("DCI", entry.name), torch.no_grad():
+            codes = dci.compute_codes(fit.editor, w)
+            key = {"pool": len(w), "seed": context.config.seed, **_make_key(outcome, entry), "draws": draws}
             file = work and work / "cells" / f"dci-{entry.slug}.json"
-            found[entry.name] = _kept(file, key, lambda c=codes: to_json(vars(dci_of.measure_dci(c, factors, draws))))
-    outcome.results["dci"] = found
+            results[entry.name] = _cache_json(
+                file, key, lambda c=codes: to_json(vars(dci.measure_dci(c, factors, draws)))
+            )
+    outcome.results["dci"] = results
 
 
-def _efficiency(outcome: EvaluationResult, work: Path | None) -> None:
-    stage, found = outcome.stage, {}
-    counts = [n for n in stage.plan.labels if n <= len(stage.data)]
-    ws = latent_codes(stage.generator, stage.plan.latent, stage.plan.psi)
+def _measure_efficiency(outcome: EvaluationResult, work: Path | None) -> None:
+    """Measure label efficiency."""
+    context, results = outcome.context, {}
+    counts = [n for n in context.config.labels if n <= len(context.data)]
+    ws = sample_latent_codes(context.generator, context.config.latent, context.config.psi)
     for entry in outcome.entries:
         for n in counts if entry.name in EFFICIENCY_METHODS else ():
-            with outcome.marking(f"{n:,} labels", entry.name):
+            with outcome.record_failures(f"{n:,} labels", entry.name):
                 file = work and work / "cells" / f"labels-{entry.slug}-{n}.json"
-                key = {**_key(outcome, entry), "labels": n, "latent": len(ws)}
-                found.setdefault(entry.name, {})[str(n)] = _kept(
-                    file, key, lambda e=entry, n=n: to_json(measure_efficiency(stage, e, outcome.attributes, ws, n))
+                key = {**_make_key(outcome, entry), "labels": n, "latent": len(ws)}
+                results.setdefault(entry.name, {})[str(n)] = _cache_json(
+                    file, key, lambda e=entry, n=n: to_json(measure_efficiency(context, e, outcome.attributes, ws, n))
                 )
-    outcome.results["labels"] = found
+    outcome.results["labels"] = results
 
 
-def _verdicts(outcome: EvaluationResult, work: Path | None) -> None:
+def _judge_families(outcome: EvaluationResult, work: Path | None) -> None:
+    """Compare the families of methods."""
     entries = [e for e in outcome.entries if e.group != "ablation"]
     papers = headline.compare_families(outcome.cells, entries, outcome.attributes, outcome.results)
-    matched = verdicts.judge_matched(outcome.stage, outcome.cells, entries, outcome.attributes)
+    matched = verdicts.judge_matched(outcome.context, outcome.cells, entries, outcome.attributes)
     outcome.results["verdicts"] = {
         "success": [asdict(row) for row in verdicts.judge_success(outcome.cells, entries, outcome.attributes)],
         "matched": [asdict(row) | {"holds": row.holds} for row in matched],
         "summary": verdicts.summarise_verdicts(matched),
-        "tried": verdicts.summarise_variants(outcome.stage, outcome.cells, outcome.entries, outcome.attributes),
+        "tried": verdicts.summarise_variants(outcome.context, outcome.cells, outcome.entries, outcome.attributes),
         "paper": [asdict(row) | {"verdict": row.verdict} for row in papers],
     }
 
 
-def _key(outcome: EvaluationResult, entry: MethodEntry) -> dict[str, Any]:
+def _make_key(outcome: EvaluationResult, entry: MethodEntry) -> dict[str, Any]:
+    """Return what a cached value of an entry depends on."""
     from ganvas import __version__, editors
 
-    editor = outcome.contenders[entry.name].editor
+    editor = outcome.fits[entry.name].editor
     return {
         "editor": None if editor is None else editors.fingerprint(editor),
         "entry": [entry.name, entry.method, dict(entry.options)],
-        "labels": labels_digest(outcome.stage.data),
-        "panel": outcome.stage.panel.fingerprint,
+        "labels": hash_labels(outcome.context.data),
+        "panel": outcome.context.panel.fingerprint,
         "attributes": outcome.attributes,
         "version": __version__,
     }
 
 
-def _kept(file: Path | None, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-    """A JSON value from ``file`` where it is of ``key``, else computed and kept there."""
+def _cache_json(file: Path | None, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    """Return the JSON value in ``file`` where it is of ``key``, else compute and keep it there."""
     if file is not None and file.exists():
         try:
-            found = read_json(file)
+            saved = read_json(file)
         except GanvasError:
-            found = None  # It is only a cache.
-        if isinstance(found, dict) and found.get("key") == key and "value" in found:
-            return found["value"]
+            saved = None  # It is only a cache.
+        if isinstance(saved, dict) and saved.get("key") == key and "value" in saved:
+            return saved["value"]
     value = compute()
     if file is not None:
         write_json(file, {"key": dict(key), "value": value})

@@ -1,4 +1,4 @@
-"""What was rendered once isn't rendered again: the scores of codes by their bytes, kept in a file that grows."""
+"""A cache of scores by the bytes of codes, in a file that grows: no code is rendered twice."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from ganvas.io.files import load_tensors, save_tensors
 from ganvas.types import Scores, WPlus
 
 SAVE_EVERY = 64
-"""Pictures between two writes: what a cut costs is some seconds."""
+"""Pictures between two writes, at most lost when a run is stopped."""
 
 
 @final
 class ScoreCache:
-    """For ``View.recall``: asks for the codes that it doesn't know, and remembers what it was told.
+    """A cache for ``ScoredView.recall``: it has the missing codes rendered, and keeps their scores.
 
-    ``about`` says what scores depend on (generator, precision, scorers); a file of another is made anew, as is a damaged
-    one: it is only a cache. ``asked``: what this run wanted, by digest.
+    ``metadata`` says what scores depend on (generator, precision, scorers); a file with other metadata, or a damaged one, is
+    ignored and written anew. ``requested``: the digests of the codes that this run asked for.
     """
 
     def __init__(
-        self, file: Path | None, about: Mapping[str, Any], columns: int, asked: set[bytes] | None = None
+        self, file: Path | None, metadata: Mapping[str, Any], columns: int, requested: set[bytes] | None = None
     ) -> None:
-        self.file, self.about, self.columns = file, dict(about), columns
+        self.file, self.metadata, self.columns = file, dict(metadata), columns
         self.rows: dict[bytes, Tensor] = {}
-        self.asked = set[bytes]() if asked is None else asked
+        self.requested = set[bytes]() if requested is None else requested
         if file is not None:
             self._load(file)
 
     def __call__(self, ws: WPlus, render: Callable[[WPlus], Scores]) -> Scores:
-        """The scores of codes, (n, columns)."""
+        """Return the scores of codes, (n, columns)."""
         keys = [hash_code(code) for code in ws]
-        self.asked.update(keys)
+        self.requested.update(keys)
         missing = {key: i for i, key in enumerate(keys) if key not in self.rows}
         order = sorted(missing.values())
         for start in range(0, len(order), SAVE_EVERY):
@@ -54,15 +54,15 @@ class ScoreCache:
         if self.file is None:
             return
         keys = torch.frombuffer(bytearray(b"".join(self.rows)), dtype=torch.uint8).reshape(len(self.rows), -1)
-        save_tensors(self.file, {"keys": keys, "rows": torch.stack(list(self.rows.values()))}, self.about)
+        save_tensors(self.file, {"keys": keys, "rows": torch.stack(list(self.rows.values()))}, self.metadata)
 
     def _load(self, file: Path) -> None:
         try:
-            tensors, about = load_tensors(file)
+            tensors, metadata = load_tensors(file)
         except GanvasError:
             return
         keys, rows = tensors.get("keys"), tensors.get("rows")
-        if about != self.about or keys is None or rows is None or keys.dtype != torch.uint8:
+        if metadata != self.metadata or keys is None or rows is None or keys.dtype != torch.uint8:
             return
         if keys.ndim != 2 or rows.shape != (len(keys), self.columns) or rows.dtype != torch.float32:
             return
@@ -71,6 +71,6 @@ class ScoreCache:
 
 
 def hash_code(code: Tensor) -> bytes:
-    """What a code is known by; a code of equal rows by one of them."""
+    """Hash a code; one of equal rows by its first."""
     rows = code[:1] if torch.equal(code, code[:1].expand_as(code)) else code
     return hashlib.sha256(rows.detach().cpu().float().contiguous().numpy().tobytes()).digest()

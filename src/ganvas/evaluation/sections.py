@@ -1,15 +1,15 @@
-"""A benchmark's results as titled tables, which Markdown and the page share."""
+"""Results as titled tables, which Markdown and the page share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from ganvas.evaluation import papers
-from ganvas.evaluation.further_sections import further_sections
-from ganvas.evaluation.headline import headline_table
+from ganvas.evaluation.further_sections import build_further_sections
+from ganvas.evaluation.headline import build_headline_sections
 from ganvas.evaluation.html_page import PageSection
 from ganvas.evaluation.table_cells import (
-    MATCHED,
+    JUDGE_MEASURES,
     Results,
     Row,
     format_goal,
@@ -19,7 +19,7 @@ from ganvas.evaluation.table_cells import (
     format_verdict,
 )
 from ganvas.evaluation.tables import format_estimate
-from ganvas.evaluation.verdicts import DRIFT, SUCCESS
+from ganvas.evaluation.verdicts import DRIFT_AIM, SUCCESS_AIM
 
 INTERVALS_NOTE = " Brackets: 95 % bootstrap intervals over faces."
 
@@ -27,80 +27,86 @@ INTERVALS_NOTE = " Brackets: 95 % bootstrap intervals over faces."
 def build_sections(
     results: Results, timings: Results, pictures: Mapping[str, str], judges: Sequence[str]
 ) -> list[PageSection]:
-    """Everything that there is to show, what was aimed at first. ``judges``: the own scorer, then the others."""
-    made = [
-        *headline_table(results),
-        *_verdicts(results),
-        *_papers(results, judges),
-        *(PageSection(f"Figure 4: {n[9:]}", FIGURE_4, pictures[n]) for n in pictures if n.startswith("figure 4")),
+    """Build all sections of a report, the main comparison first. ``judges``: the own scorer, then the others."""
+    return [
+        *build_headline_sections(results),
+        *_build_verdict_sections(results),
+        *_build_paper_sections(results, judges),
+        *(PageSection(f"Figure 4: {n[9:]}", FIGURE_4_TEXT, pictures[n]) for n in pictures if n.startswith("figure 4")),
         *(
-            [PageSection("Figure 3: growing strength", FIGURE_3, pictures["figure 3"])]
+            [PageSection("Figure 3: growing strength", FIGURE_3_TEXT, pictures["figure 3"])]
             if "figure 3" in pictures
             else []
         ),
-        *_matched(results, judges),
-        *(PageSection(f"All methods: {n[6:]}", SHEET, pictures[n]) for n in pictures if n.startswith("sheet")),
-        *([PageSection("Curves", CURVES, pictures["curves"])] if "curves" in pictures else []),
-        *further_sections(results, timings, pictures, judges),
+        *_build_matched_sections(results, judges),
+        *(PageSection(f"All methods: {n[6:]}", SHEET_TEXT, pictures[n]) for n in pictures if n.startswith("sheet")),
+        *([PageSection("Curves", CURVES_TEXT, pictures["curves"])] if "curves" in pictures else []),
+        *build_further_sections(results, timings, pictures, judges),
     ]
-    return made
 
 
-FIGURE_3 = "Each attribute on one face, with growing strength, by both families; in standard deviations of the reading."
-FIGURE_4 = (
+FIGURE_3_TEXT = (
+    "Each attribute on one face, with growing strength, by both families; in standard deviations of the reading."
+)
+FIGURE_4_TEXT = (
     "Each row edits one attribute until the scorer is sure of it; colours say how much the probability of every attribute"
     " changed on average over the edits that arrived (equation 7). The ideal is one coloured cell a row."
 )
-SHEET = "The same faces under every method at the same change of the target; white where a method didn't bring the face there."
-CURVES = (
+SHEET_TEXT = (
+    "The same faces under every method at the same change of the target; white where a method didn't bring the face"
+    " there."
+)
+CURVES_TEXT = (
     "Drift and identity where the target has changed by so much, between the two rendered pictures around that place; bands"
     " are 95 % bootstrap intervals over the faces that were brought there."
 )
 
 
-def _verdicts(results: Results) -> list[PageSection]:
-    found = results["verdicts"]
-    made = []
-    if found["success"]:
-        text = f"At the paper's protocol the best editor is to succeed on {SUCCESS:g} of the faces, for each attribute."
+def _build_verdict_sections(results: Results) -> list[PageSection]:
+    verdicts = results["verdicts"]
+    sections = []
+    if verdicts["success"]:
+        text = f"At the paper's protocol the best editor is to succeed on {SUCCESS_AIM:g} of the faces, for each attribute."
         rows = [
             (
                 format_goal(r["attribute"]),
                 r["method"],
                 format_estimate(r["success"], 3),
-                _pair(papers.SUCCESS, r["attribute"]),
+                _format_pair(papers.SUCCESS, r["attribute"]),
                 format_verdict(r["holds"]),
             )
-            for r in found["success"]
+            for r in verdicts["success"]
         ]
         titles = ("attribute", "best editor", "success", "paper: compact / InterfaceGAN", "holds")
-        made.append(PageSection("Verdict: success", text, table=[titles, *rows]))
-    if found["matched"]:
+        sections.append(PageSection("Verdict: success", text, table=[titles, *rows]))
+    if verdicts["matched"]:
         text = (
-            f"At the same change of the target the best compact variant's drift is to be at most {DRIFT:g} of the better of the"
-            " InterfaceGANs', with identity no lower, on the faces that both brought there. The judges that made no labels"
-            f" count; the one that made them is told beside. {' '.join(found['summary'])}" + INTERVALS_NOTE
+            f"At the same change of the target the best compact variant's drift is to be at most {DRIFT_AIM:g} of the better of"
+            " the InterfaceGANs', with identity no lower, on the faces that both brought there. The judges that made no labels"
+            f" count; the one that made them is shown beside. {' '.join(verdicts['summary'])}" + INTERVALS_NOTE
         )
-        made.append(
+        sections.append(
             PageSection(
-                "Verdict: drift at matched change", text, table=[_VERDICT_TITLES, *map(_verdict, found["matched"])]
+                "Verdict: drift at matched change",
+                text,
+                table=[VERDICT_TITLES, *map(_format_verdict_row, verdicts["matched"])],
             )
         )
-    if found["tried"]:
+    if verdicts["tried"]:
         rows = [
             (r["method"], f"{r['change']:g} σ", str(r["faces"]), f"{r['drift']:.2f}", f"{r['holds']} of {r['rows']}")
-            for r in found["tried"]
+            for r in verdicts["tried"]
         ]
-        titles = ("variant", "change", "faces, at most", "drift, ratio", f"at most {DRIFT:g} on")
-        made.append(PageSection("Verdict: what was tried", VARIANTS_NOTE, table=[titles, *rows]))
-    return made
+        titles = ("variant", "change", "faces, at most", "drift, ratio", f"at most {DRIFT_AIM:g} on")
+        sections.append(PageSection("Verdict: what was tried", VARIANTS_NOTE, table=[titles, *rows]))
+    return sections
 
 
 VARIANTS_NOTE = (
     "Variants of the compact editor against the better InterfaceGAN at matched change: the mean ratio of drifts over attributes"
     " and judges that made no labels, on the faces that both brought there; ablations on a few faces only."
 )
-_VERDICT_TITLES = (
+VERDICT_TITLES = (
     "attribute",
     "change",
     "judge",
@@ -114,7 +120,7 @@ _VERDICT_TITLES = (
 )
 
 
-def _verdict(row: Results) -> Row:
+def _format_verdict_row(row: Results) -> Row:
     return (
         format_goal(row["attribute"]),
         f"{row['change']:g} σ",
@@ -129,7 +135,7 @@ def _verdict(row: Results) -> Row:
     )
 
 
-def _papers(results: Results, judges: Sequence[str]) -> list[PageSection]:
+def _build_paper_sections(results: Results, judges: Sequence[str]) -> list[PageSection]:
     text = (
         "Lesné et al., section 4.3: a face with p < 0.5 is edited with growing strength until p > 0.9, within the Mahalanobis"
         " bound of W; Young goes from p > 0.5 to p < 0.1. Identity: cosine of dlib's face embeddings before and after"
@@ -148,22 +154,22 @@ def _papers(results: Results, judges: Sequence[str]) -> list[PageSection]:
         *drifts,
         "Mahalanobis",
     )
-    made = []
+    sections = []
     for attribute, rows in results["paper"].items():
-        body = [_paper(name, row, judges) for name, row in rows.items()]
-        told = _paper_rows(attribute, len(titles))
-        made.append(
+        body = [_format_paper_row(name, row, judges) for name, row in rows.items()]
+        paper_rows = _list_paper_rows(attribute, len(titles))
+        sections.append(
             PageSection(
                 f"The paper's protocol: {format_goal(attribute)}",
                 text,
-                table=[titles, *body, *told, *format_random_pairs(results, titles)],
+                table=[titles, *body, *paper_rows, *format_random_pairs(results, titles)],
             )
         )
         text = ""
-    return made
+    return sections
 
 
-def _paper(name: str, row: Results, judges: Sequence[str]) -> Row:
+def _format_paper_row(name: str, row: Results, judges: Sequence[str]) -> Row:
     return (
         name,
         str(row["n"]),
@@ -178,8 +184,8 @@ def _paper(name: str, row: Results, judges: Sequence[str]) -> Row:
     )
 
 
-def _paper_rows(attribute: str, width: int) -> list[Row]:
-    """The paper's own numbers, in the columns of ``_papers``."""
+def _list_paper_rows(attribute: str, width: int) -> list[Row]:
+    """Return the paper's own numbers, in the columns of ``_papers``."""
     if attribute not in papers.SUCCESS:
         return []
     rows = []
@@ -190,7 +196,7 @@ def _paper_rows(attribute: str, width: int) -> list[Row]:
     return rows
 
 
-def _matched(results: Results, judges: Sequence[str]) -> list[PageSection]:
+def _build_matched_sections(results: Results, judges: Sequence[str]) -> list[PageSection]:
     text = (
         "Every method brings the same faces to the same change of the target's normal score, wherever that takes them. Target:"
         " how far it moved for each judge. Beyond: the drift that correlation with the target doesn't explain. Moved: the"
@@ -199,37 +205,39 @@ def _matched(results: Results, judges: Sequence[str]) -> list[PageSection]:
     )
     titles = ["method", "reached"]
     for judge in judges:
-        titles += [f"{what} ({judge})" for what in MATCHED]
+        titles += [f"{what} ({judge})" for what in JUDGE_MEASURES]
     titles += ["identity", "no face", "distance", "moved", "left"]
-    made = []
+    sections = []
     for attribute, by_change in results["matched"].items():
         for change, rows in by_change.items():
             floor = results["floor"]["attributes"].get(attribute, {}).get(change)
             body = [format_matched(name, row, judges) for name, row in rows.items()]
             body += [format_matched("random", floor, judges)] if floor else []
             title = f"Matched change: {format_goal(attribute)} by {change} σ"
-            made.append(PageSection(title, text, table=[tuple(titles), *body, *format_random_pairs(results, titles)]))
+            sections.append(
+                PageSection(title, text, table=[tuple(titles), *body, *format_random_pairs(results, titles)])
+            )
             text = ""
-    return made
+    return sections
 
 
-def to_markdown(title: str, about: str, found: Sequence[PageSection], end: str) -> str:
-    """The same as a Markdown file, pictures included."""
+def to_markdown(title: str, about: str, sections: Sequence[PageSection], end: str) -> str:
+    """Format the sections as a Markdown file, pictures included."""
     parts = [f"# {title}", about]
-    for section in found:
+    for section in sections:
         parts += [f"## {section.title}", *([section.text] if section.text else [])]
         if section.table:
             head, *rows = section.table
             lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-            parts.append("\n".join([*lines, *(f"| {' | '.join(map(_escaped, row))} |" for row in rows)]))
+            parts.append("\n".join([*lines, *(f"| {' | '.join(map(_escape, row))} |" for row in rows)]))
         if section.picture:
             parts.append(f"![{section.title}]({section.picture})")
     return "\n\n".join([*parts, end]) + "\n"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _pair(known: Mapping[str, tuple[float, float]], attribute: str) -> str:
-    return " / ".join(f"{value:.3f}" for value in known[attribute]) if attribute in known else "-"
+def _format_pair(values: Mapping[str, tuple[float, float]], attribute: str) -> str:
+    return " / ".join(f"{value:.3f}" for value in values[attribute]) if attribute in values else "-"

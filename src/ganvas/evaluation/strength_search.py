@@ -1,7 +1,7 @@
-"""One attribute of some faces under growing strength: every strength is rendered once, whatever asks for it.
+"""Search for the strengths that bring faces to several targets; every strength is rendered once.
 
-``control.search.reach_target`` has one target; a benchmark asks for several targets of the same faces (p > 0.9, +1 σ, +2 σ),
-and each picture tells something about all of them. So the search is the same, by guesses and bisection, with a memory.
+``control.search.reach_target`` has one target; an evaluation has several targets for the same faces (p > 0.9, +1 σ,
++2 σ), and each picture helps with all of them. So the search is the same, by guesses and bisection, with a memory.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ganvas.types import Scores, WPlus
 
 @dataclass(frozen=True)
 class StrengthGrid:
-    """Strengths that may be tried: ``step``, 2 ``step``, … ``maximum``, in the units of ``Editor.edit``.
+    """Strengths to try: ``step``, 2 ``step``, … ``maximum``, in the units of ``Editor.edit``; number k is rung k.
 
-    ``stride``: the paper's protocol climbs so many steps at a time. ``patience``: it gives up after so many strides that
+    ``stride``: the paper's protocol climbs so many rungs at a time. ``patience``: it gives up after so many strides that
     brought the score no further: a face that comes apart has no smile. ``tolerance``: how near to an equal change of the
-    target counts as there, in standard deviations, within ``tries`` pictures.
+    target is near enough, in standard deviations, within ``tries`` pictures.
     """
 
     step: float = 0.05
@@ -38,64 +38,69 @@ class StrengthGrid:
 
     def __post_init__(self) -> None:
         if not 0 < self.step * self.stride <= self.maximum < float("inf") or self.stride < 1:
-            raise GanvasError(f"A search needs 0 < step · stride <= maximum, not {self}.")
+            raise GanvasError(
+                f"A grid of strengths needs 0 < step · stride <= maximum, not step {self.step}, stride {self.stride} and maximum"
+                f" {self.maximum}."
+            )
         if self.patience < 1 or self.tries < 1 or not self.tolerance > 0:
-            raise GanvasError(f"A search needs patience, tries and tolerance above 0, not {self}.")
+            raise GanvasError(
+                f"patience, tries and tolerance must be above 0, not {self.patience}, {self.tries} and {self.tolerance}."
+            )
 
     @property
     def rungs(self) -> int:
-        """How many strengths there are."""
+        """The number of strengths."""
         return int(self.maximum / self.step + 1e-9)
 
 
-PRIOR = 4.0
-"""How many faces of spread 1 the line of slope 1 counts for, against those that were seen."""
+PRIOR_FACES = 4.0
+"""Weight of the line of slope 1, as a number of faces of spread 1, against the faces measured."""
 
 
 @dataclass(frozen=True)
 class ResponseLine:
-    """The strength that a target takes, of what scorer and probe say that it takes: first guesses learn from earlier faces.
+    """A regression line from the strength that scorer and probe predict to the one that was needed, learned from earlier faces.
 
-    ``seen``: pairs (n, 2) of what was said and what it took.
+    ``pairs``: (n, 2) predicted and measured strengths.
     """
 
-    seen: Tensor = torch.zeros(0, 2, dtype=torch.float64)  # noqa: RUF009 (never written to)
+    pairs: Tensor = torch.zeros(0, 2, dtype=torch.float64)  # noqa: RUF009 (never written to)
 
-    def __call__(self, said: Tensor) -> Tensor:
-        """The guess; what is said itself, where too few were seen."""
-        if len(self.seen) < PRIOR:
-            return said
-        middle = self.seen.mean(0)
-        x, y = (self.seen - middle).T
-        slope = (x @ y + PRIOR) / (x @ x + PRIOR)
-        return middle[1] + slope * (said - middle[0])
+    def __call__(self, predicted: Tensor) -> Tensor:
+        """Correct predicted strengths; without ``PRIOR_FACES`` pairs they are returned as they are."""
+        if len(self.pairs) < PRIOR_FACES:
+            return predicted
+        middle = self.pairs.mean(0)
+        x, y = (self.pairs - middle).T
+        slope = (x @ y + PRIOR_FACES) / (x @ x + PRIOR_FACES)
+        return middle[1] + slope * (predicted - middle[0])
 
-    def more(self, said: Tensor, took: Tensor) -> ResponseLine:
-        """The line of these faces, too; nan where a face was never brought there."""
-        pairs = torch.stack((said, took), 1)
-        return ResponseLine(torch.cat((self.seen, pairs[~pairs.isnan().any(1)])))
+    def extend(self, predicted: Tensor, measured: Tensor) -> ResponseLine:
+        """Return the line with further faces; nan for those that never reached the target."""
+        more = torch.stack((predicted, measured), 1)
+        return ResponseLine(torch.cat((self.pairs, more[~more.isnan().any(1)])))
 
 
 @dataclass(frozen=True)
 class SearchResult:
     """Where each face stopped: its rung, whether the target was reached there, and whether the distribution ended it.
 
-    ``given_up``: the search found nothing, with strides left; ``late``: of these, those for which the other strides did.
+    ``given_up``: the search found nothing, with strides left; ``recovered``: of these, those for which the other strides did.
     """
 
     rung: Tensor
     arrived: Tensor
     stopped: Tensor
     given_up: Tensor | None = None
-    late: Tensor | None = None
+    recovered: Tensor | None = None
 
 
 class StrengthSearch:
-    """``n`` faces and what was seen of them: ``generators.stylegan2.rows`` (n, rungs + 1, columns), nan where
-    nothing was rendered.
+    """A search along the strengths of one attribute for ``n`` faces, with all that was rendered.
 
-    ``values`` (n, rungs + 1): the target's normal score, turned so that it is to rise. ``normal`` has the target's
-    column only; ``column`` is its place among the columns of ``view``.
+    ``rows`` (n, rungs + 1, columns): scores, nan where nothing was rendered. ``values`` (n, rungs + 1): the target's normal
+    score, with the sign that makes it rise towards the goal. ``gaussianize`` has the target's column only; ``column`` is its
+    place among the columns of ``view``.
     """
 
     def __init__(
@@ -105,198 +110,205 @@ class StrengthSearch:
         goal: EditGoal,
         ws: WPlus,
         rows: Scores,
-        normal: Gaussianize,
-        search: StrengthGrid,
+        gaussianize: Gaussianize,
+        grid: StrengthGrid,
     ) -> None:
-        self.view, self.editor, self.goal, self.ws, self.search = view, editor, goal, ws, search
-        self.column, self.normal = view.scorer.column(goal.attribute), normal
+        self.view, self.editor, self.goal, self.ws, self.grid = view, editor, goal, ws, grid
+        self.column, self.gaussianize = view.scorer.column(goal.attribute), gaussianize
         self.sign = 1.0 if goal.up else -1.0
-        size = (len(ws), search.rungs + 1)
+        size = (len(ws), grid.rungs + 1)
         self.rows = torch.full((*size, rows.shape[1]), torch.nan)
         self.values = torch.full(size, torch.nan, dtype=torch.float64)
         self.renders = torch.zeros(len(ws), dtype=torch.long)
-        self._note(torch.arange(len(ws)), torch.zeros(len(ws), dtype=torch.long), rows)
+        self._store(torch.arange(len(ws)), torch.zeros(len(ws), dtype=torch.long), rows)
 
-    def part(self, n: int) -> StrengthSearch:
-        """The first ``n`` faces with what was seen of them, which both share."""
+    def take_first(self, n: int) -> StrengthSearch:
+        """Return a search of the first ``n`` faces that shares its memory with this one."""
         if n >= len(self.ws):
             return self
-        made = StrengthSearch(
-            self.view, self.editor, self.goal, self.ws[:n], self.rows[:n, 0], self.normal, self.search
+        subset = StrengthSearch(
+            self.view, self.editor, self.goal, self.ws[:n], self.rows[:n, 0], self.gaussianize, self.grid
         )
-        made.rows, made.values, made.renders = self.rows[:n], self.values[:n], self.renders[:n]
-        return made
+        subset.rows, subset.values, subset.renders = self.rows[:n], self.values[:n], self.renders[:n]
+        return subset
 
-    def strength(self, rung: Tensor) -> Tensor:
-        """The signed changes that rungs stand for."""
-        return rung * (self.search.step * self.sign)
+    def to_strength(self, rung: Tensor) -> Tensor:
+        """Convert rungs to signed changes."""
+        return rung * (self.grid.step * self.sign)
 
     def edit(self, index: Tensor, rung: Tensor) -> WPlus:
-        """The codes of some faces at some rungs; the code itself at rung 0."""
+        """Edit some faces to some rungs; rung 0 is the code itself."""
         ws = self.ws[index]
-        return self.editor.edit(ws, {self.goal.attribute: self.strength(rung).to(ws)})
+        return self.editor.edit(ws, {self.goal.attribute: self.to_strength(rung).to(ws)})
 
-    def at(self, rung: Tensor) -> Scores:
-        """What was seen of each face at its rung, (n, columns)."""
+    def get_rows(self, rung: Tensor) -> Scores:
+        """Return the scores of each face at its rung, (n, columns)."""
         return self.rows[torch.arange(len(rung)), rung]
 
     def climb(
-        self, score: float, within: Distribution | None, line: ResponseLine = ResponseLine(), wholly: bool = True
+        self,
+        score: float,
+        typical_set: Distribution | None,
+        line: ResponseLine = ResponseLine(),
+        exhaustive: bool = True,
     ) -> SearchResult:
-        """To the first stride whose score passes, as the paper's climb from below finds it where scores rise with strength.
+        """Find the first stride whose score passes, as the paper's climb from below does where scores rise with strength.
 
-        Strides are looked at from where the probe expects the target, upwards (by two where the score is far off) until
-        one passes; then between it and the last that didn't, until these are neighbours. Where none does, ``wholly`` climbs
+        Strides are rendered from where the probe expects the target, upwards (by two where the score is far off) until
+        one passes; then between it and the last that didn't, until these are neighbours. Where none does, ``exhaustive`` climbs
         all other strides, too: a score may fall and rise again.
         """
-        target, stride = self.goal_of(score), self.search.stride
-        last = self._limit(within)
-        guess = (line(self.said(target)) / self.search.step / stride).round().clamp(-1e6, 1e6).long()
+        target, stride = self.to_target(score), self.grid.stride
+        last = self._find_last_stride(typical_set)
+        guess = (line(self.predict_strength(target)) / self.grid.step / stride).round().clamp(-1e6, 1e6).long()
         low, high, at = torch.zeros_like(last), torch.zeros_like(last), torch.minimum(guess.clamp(min=1), last)
         best, stale = self.values[:, 0].clone(), torch.zeros_like(at)
         open_ = last > 0
         while open_.any():
-            self._look(open_.nonzero()[:, 0], at[open_] * stride)
-            value = self._value(at * stride)
+            self._render(open_.nonzero()[:, 0], at[open_] * stride)
+            value = self._values_at(at * stride)
             passed, failed = open_ & (value > target), open_ & ~(value > target)
             high, low = torch.where(passed, at, high), torch.where(failed, at, low)
             stale = torch.where(failed & (value <= best), stale + 1, torch.where(failed, 0, stale))
             best = torch.where(failed, torch.maximum(best, value), best)
-            on = (high == 0) & (low < last) & (stale < self.search.patience)
+            on = (high == 0) & (low < last) & (stale < self.grid.patience)
             open_ = open_ & torch.where(high > 0, high - low > 1, on)
             at = self._next_stride(target, low, high, last)
-        given_up = (high == 0) & self._on_stride(last)[:, 1:].logical_and(self.values[:, 1:].isnan()).any(1)
-        high = self._rest(target, given_up, high, last) if wholly else high
+        given_up = (high == 0) & self._mask_strides(last)[:, 1:].logical_and(self.values[:, 1:].isnan()).any(1)
+        high = self._climb_remaining(target, given_up, high, last) if exhaustive else high
         arrived = high > 0
-        highest = self.values.where(self._on_stride(last), -torch.inf).nan_to_num(nan=-torch.inf).argmax(1)
-        stopped = ~arrived & (last < self.search.rungs // stride) & (low >= last)
+        highest = self.values.where(self._mask_strides(last), -torch.inf).nan_to_num(nan=-torch.inf).argmax(1)
+        stopped = ~arrived & (last < self.grid.rungs // stride) & (low >= last)
         return SearchResult(
             torch.where(arrived, high * stride, highest), arrived, stopped, given_up, given_up & arrived
         )
 
-    def _rest(self, target: Tensor, given_up: Tensor, high: Tensor, last: Tensor) -> Tensor:
-        """``high`` after all strides of faces that were given up, from the lowest on."""
+    def _climb_remaining(self, target: Tensor, given_up: Tensor, high: Tensor, last: Tensor) -> Tensor:
+        """Climb all strides of faces that were given up, from the lowest on, and return ``high`` with the first that passes."""
         for place in range(1, int(last.max()) + 1 if len(last) else 0):
             index = (given_up & (high == 0) & (place <= last)).nonzero()[:, 0]
-            rung = torch.full_like(index, place * self.search.stride)
-            self._look(index, rung)
+            rung = torch.full_like(index, place * self.grid.stride)
+            self._render(index, rung)
             high = high.index_fill(0, index[self.values[index, rung] > target[index]], place)
         return high
 
     def _next_stride(self, target: Tensor, low: Tensor, high: Tensor, last: Tensor) -> Tensor:
-        """Between the last stride that failed and the first that passed, or beyond: where the line through both is there."""
-        stride = self.search.stride
+        """Interpolate the next stride between the last that failed and the first that passed, or extrapolate beyond."""
+        stride = self.grid.stride
         end = torch.where(high > 0, high, low)
         begin = torch.where(high > 0, low, 0)
-        at_begin, at_end = self._value(begin * stride), self._value(end * stride)
+        at_begin, at_end = self._values_at(begin * stride), self._values_at(end * stride)
         share = ((target - at_begin) / (at_end - at_begin)).nan_to_num(nan=0.5, posinf=1e6, neginf=1e6)
         place = (begin + share.clamp(0, 1e6) * (end - begin)).round().long()
         between = torch.maximum(torch.minimum(place, high - 1), low + 1)
         beyond = torch.minimum(torch.minimum(torch.maximum(place, low + 1), low + 2), last)
         return torch.where(high > 0, between, beyond)
 
-    def took(self, target: Tensor) -> Tensor:
-        """The strength at which each face's target was, between the rungs seen around it; nan where it wasn't."""
-        low, high = self.around(target)
-        at_low, at_high = self._value(low), self._value(high)
+    def measure_strength(self, target: Tensor) -> Tensor:
+        """Interpolate the strength at which each face reached its target, between rendered rungs; nan where it didn't."""
+        low, high = self.bracket(target)
+        at_low, at_high = self._values_at(low), self._values_at(high)
         place = low + (target - at_low) / (at_high - at_low) * (high - low)
-        return torch.where(high > 0, place * self.search.step, torch.nan)
+        return torch.where(high > 0, place * self.grid.step, torch.nan)
 
-    def settle(self, change: float, line: ResponseLine = ResponseLine()) -> SearchResult:
-        """To where the target's normal score has risen by ``change`` from where it was: the nearest rung within tolerance.
+    def match_change(self, change: float, line: ResponseLine = ResponseLine()) -> SearchResult:
+        """Find the rung, within tolerance, at which the target's normal score has risen by ``change``.
 
-        By interpolating between what was seen around the target, or beyond it, and every third time by halving.
+        By interpolating between the rendered rungs around the target, or beyond them, and every third time by halving.
         """
         target = self.values[:, 0] + change
-        for attempt in range(self.search.tries):
-            rung, near = self._nearest(target)
-            guess = self._guess(target, line, halve=attempt % 3 == 2)
+        for attempt in range(self.grid.tries):
+            rung, near = self._find_nearest(target)
+            guess = self._guess_rung(target, line, halve=attempt % 3 == 2)
             index = (~near & (guess > 0)).nonzero()[:, 0]
             if not len(index):
                 break
-            self._look(index, guess[index])
-        rung, near = self._nearest(target)
+            self._render(index, guess[index])
+        rung, near = self._find_nearest(target)
         return SearchResult(rung, near, torch.zeros_like(near))
 
-    def _nearest(self, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _find_nearest(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each face's rendered rung nearest to the target, and whether it is within tolerance."""
         distance = (self.values - target[:, None]).abs().nan_to_num(nan=torch.inf)
         smallest, rung = distance.min(1)
-        return rung, smallest <= self.search.tolerance
+        return rung, smallest <= self.grid.tolerance
 
-    def _guess(self, target: Tensor, line: ResponseLine, halve: bool) -> Tensor:
-        """The rung to look at next, 0 where there is none left."""
-        low, high = self.around(target)
-        passed, rungs = high > 0, self.search.rungs
-        at_low, at_high = self._value(low), self._value(high)
+    def _guess_rung(self, target: Tensor, line: ResponseLine, halve: bool) -> Tensor:
+        """Guess the rung to render next, 0 where there is none left."""
+        low, high = self.bracket(target)
+        passed, rungs = high > 0, self.grid.rungs
+        at_low, at_high = self._values_at(low), self._values_at(high)
         share = (target - at_low) / (at_high - at_low)
         between = torch.where(torch.tensor(halve), (low + high) // 2, low + (share * (high - low)).round().long())
         between = torch.maximum(torch.minimum(between, high - 1), low + 1)
         rise = (at_low - self.values[:, 0]) / low.clamp(min=1)
-        needed = torch.where(low > 0, (target - at_low) / rise, line(self.said(target)) / self.search.step)
+        needed = torch.where(low > 0, (target - at_low) / rise, line(self.predict_strength(target)) / self.grid.step)
         needed = torch.where((low > 0) & ~(rise > 0), torch.inf, needed)
-        # No further than twice as far at once: a score that flattens would ask for the end of the ladder.
+        # No further than twice as far in one step: where a score flattens, the line points far beyond.
         reach = torch.minimum(needed.nan_to_num(nan=1.0, posinf=1e6).clamp(1, 1e6), low.clamp(min=rungs // 3).double())
         beyond = torch.where(low < rungs, (low + reach.ceil().long()).clamp(max=rungs), 0)
-        # Where a lower rung had a better score than the last one, going on leads away.
-        falling = at_low < self.values.nan_to_num(nan=-torch.inf).amax(1) - 2 * self.search.tolerance
+        # Where a lower rung had a better score than the last one, further rungs lead away from the target.
+        falling = at_low < self.values.nan_to_num(nan=-torch.inf).amax(1) - 2 * self.grid.tolerance
         beyond = torch.where(falling, 0, beyond)
         return torch.where(passed, torch.where(high - low > 1, between, 0), beyond)
 
-    def around(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The rungs seen on both sides of the first crossing of ``target``; ``high`` 0 where nothing passed."""
+    def bracket(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rendered rungs on both sides of the first crossing of ``target``; ``high`` is 0 where none passed."""
         seen, place = ~self.values.isnan(), torch.arange(self.values.shape[1])
         passed = seen & (self.values >= target[:, None]) & (place > 0)
         high = torch.where(passed.any(1), passed.long().argmax(1), 0)
         before = seen & ((place < high[:, None]) | (high == 0)[:, None])
         return (before * place).amax(1), high
 
-    def _value(self, rung: Tensor) -> Tensor:
+    def _values_at(self, rung: Tensor) -> Tensor:
         return self.values[torch.arange(len(rung)), rung]
 
-    def goal_of(self, score: float) -> Tensor:
-        """A score as each face's normal score, turned so that it is to rise, (n,)."""
-        return self._turned(torch.tensor([score])).expand(len(self.ws))
+    def to_target(self, score: float) -> Tensor:
+        """Convert a score to each face's target on the scale of ``values``, (n,)."""
+        return self._to_rising(torch.tensor([score])).expand(len(self.ws))
 
-    def said(self, target: Tensor) -> Tensor:
-        """The strength that should do, between what scorer and probe say: both err, and only in part by themselves."""
+    def predict_strength(self, target: Tensor) -> Tensor:
+        """Predict the strength to a target, from the mean of scorer and probe: their errors are in part independent."""
         k = self.editor.attributes.index(self.goal.attribute)
         reading = self.editor.read(self.ws)[:, k].cpu().double() * self.sign
         return target - (reading + self.values[:, 0]) / 2
 
-    def _turned(self, scores: Tensor) -> Tensor:
-        return self.normal(scores.double()[:, None])[:, 0] * self.sign
+    def _to_rising(self, scores: Tensor) -> Tensor:
+        """Convert scores to normal scores that rise towards the goal."""
+        return self.gaussianize(scores.double()[:, None])[:, 0] * self.sign
 
-    def _on_stride(self, last: Tensor) -> Tensor:
-        """Which rungs belong to the climb, (n, rungs + 1)."""
+    def _mask_strides(self, last: Tensor) -> Tensor:
+        """Return True for rungs that belong to the climb, (n, rungs + 1)."""
         place = torch.arange(self.values.shape[1])
-        return (place % self.search.stride == 0) & (place <= last[:, None] * self.search.stride)
+        return (place % self.grid.stride == 0) & (place <= last[:, None] * self.grid.stride)
 
-    def _limit(self, within: Distribution | None) -> Tensor:
-        """The last stride of each face before one that leaves the distribution; found without rendering."""
-        strides = self.search.rungs // self.search.stride
+    def _find_last_stride(self, typical_set: Distribution | None) -> Tensor:
+        """Return the last stride of each face before one that leaves the distribution; nothing is rendered."""
+        strides = self.grid.rungs // self.grid.stride
         limit = torch.full((len(self.ws),), strides)
         inside = torch.arange(len(self.ws))
-        if within is None:
+        if typical_set is None:
             return limit
         for stride in range(1, strides + 1):
-            rung = torch.full_like(inside, stride * self.search.stride)
-            left = ~within.contains(self.edit(inside, rung)).cpu()
+            rung = torch.full_like(inside, stride * self.grid.stride)
+            left = ~typical_set.contains(self.edit(inside, rung)).cpu()
             limit[inside[left]] = stride - 1
             inside = inside[~left]
             if not len(inside):
                 break
         return limit
 
-    def _look(self, index: Tensor, rung: Tensor) -> None:
-        """Render some faces at some rungs, unless they were seen there."""
+    def _render(self, index: Tensor, rung: Tensor) -> None:
+        """Render some faces at some rungs, unless they were rendered there."""
         unseen = self.values[index, rung].isnan()
         index, rung = index[unseen], rung[unseen]
         if len(index):
             self.renders[index] += 1
-            self._note(index, rung, self.view(self.edit(index, rung)))
+            self._store(index, rung, self.view(self.edit(index, rung)))
 
-    def _note(self, index: Tensor, rung: Tensor, rows: Scores) -> None:
+    def _store(self, index: Tensor, rung: Tensor, rows: Scores) -> None:
+        """Keep the scores of some faces at some rungs."""
         rows = rows.float().cpu()
         self.rows[index, rung] = rows
         # A score that isn't finite passes nothing and improves nothing; it must not count as unseen.
-        self.values[index, rung] = self._turned(rows[:, self.column]).nan_to_num(nan=-1e6, posinf=1e6, neginf=-1e6)
+        self.values[index, rung] = self._to_rising(rows[:, self.column]).nan_to_num(nan=-1e6, posinf=1e6, neginf=-1e6)

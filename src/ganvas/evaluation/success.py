@@ -1,4 +1,4 @@
-"""The protocol of Lesné et al., section 4.3, with bounds that keep it honest.
+"""The protocol of Lesné et al., section 4.3, within the bound of the typical set.
 
 A face with p < 0.5 is edited with growing strength until p > 0.9. Strength stops where the code's Mahalanobis distance
 from W passes the 99.9th percentile of sampled codes; what has not arrived by then is a failure. Age is CelebA's
@@ -40,12 +40,12 @@ from ganvas.scorers.base import Scorer
 from ganvas.seeds import EVALUATION_SEED
 from ganvas.stats import Estimate, bootstrap_mean
 
-DOWNWARDS = ("Young",)
+DOWNWARD_ATTRIBUTES = ("Young",)
 """Attributes that are tried towards their absence: the paper's "age" makes faces older."""
-TARGET = 0.9
+TARGET_PROBABILITY = 0.9
 """The probability that ends an edit."""
-COMPONENTS = 60
-"""Success is also counted within these leading components, where the bound is tighter."""
+LEADING_COMPONENTS = 60
+"""Number of leading components within which success is also counted: the bound is tighter there."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,19 @@ FULL_PROTOCOL = SuccessProtocol()
 """The paper's size."""
 
 
-def edit_goal(attribute: str) -> EditGoal:
-    """The direction in which an attribute is tried."""
-    return EditGoal(attribute, up=attribute not in DOWNWARDS)
+def make_goal(attribute: str) -> EditGoal:
+    """Return the goal of an attribute: the direction in which it is tried."""
+    return EditGoal(attribute, up=attribute not in DOWNWARD_ATTRIBUTES)
 
 
 def check_protocol(scorer: Scorer, editor: Editor, attributes: Sequence[str]) -> None:
-    """Raises GanvasError where the protocol can't be run on an attribute, or there are none."""
+    """Raise GanvasError where the protocol can't be run on an attribute, or there are none."""
     if not attributes:
-        raise GanvasError(f"No attributes are asked for: pick some of {', '.join(editor.attributes)}.")
+        raise GanvasError(f"There are no attributes to try: name some of {', '.join(editor.attributes)}.")
     for attribute in attributes:
-        for known in (scorer.attributes, editor.attributes):
-            if attribute not in known:
-                raise unknown("attribute", attribute, known)
+        for names in (scorer.attributes, editor.attributes):
+            if attribute not in names:
+                raise unknown("attribute", attribute, names)
         kind = scorer.kinds[scorer.column(attribute)]
         if kind != "probability":
             raise GanvasError(f"{attribute!r} is a {kind}: this protocol needs a probability.")
@@ -98,36 +98,43 @@ def run_protocol(
     pool: FacePool,
     n: int,
     ladder: StrengthLadder,
-    within: Distribution,
+    typical_set: Distribution,
 ) -> Trial:
-    """The protocol on the first ``n`` faces of the pool that ``edit_goal`` can be tried on."""
-    index = pool.lacking(view, goal)[:n]
-    ws, before = pool.codes(view.generator, index), pool.scores[index]
-    found = reach_target(
-        editor, view, ws, goal.attribute, goal.target(TARGET), start=before.to(ws), ladder=ladder, within=within
+    """Run the protocol on the first ``n`` faces of the pool that ``goal`` can be tried on."""
+    index = pool.find_lacking(view, goal)[:n]
+    ws, before = pool.make_codes(view.generator, index), pool.scores[index]
+    reached = reach_target(
+        editor,
+        view,
+        ws,
+        goal.attribute,
+        goal.get_target(TARGET_PROBABILITY),
+        start=before.to(ws),
+        ladder=ladder,
+        within=typical_set,
     )
     return Trial(
         attribute=goal.attribute,
         attributes=view.scorer.attributes,
         kinds=view.scorer.kinds,
         before=ws,
-        after=found.codes,
+        after=reached.codes,
         scores_before=before,
-        scores_after=found.scores,
-        arrived=found.arrived,
-        strengths=found.strengths,
-        stopped=found.stopped,
-        renders=found.renders,
+        scores_after=reached.scores,
+        arrived=reached.arrived,
+        strengths=reached.strengths,
+        stopped=reached.stopped,
+        renders=reached.renders,
     )
 
 
 @dataclass(frozen=True)
 class SuccessResult:
-    """All trials of one editor, with what they were made on."""
+    """All trials of one editor, with the faces and the bound that they share."""
 
     trials: tuple[Trial, ...]
     pool: FacePool
-    within: Distribution
+    typical_set: Distribution
     seconds: float
 
 
@@ -139,7 +146,7 @@ def run_trials(
     protocol: SuccessProtocol,
     out: Path | None,
 ) -> SuccessResult:
-    """One trial an attribute. With ``out`` the pool's scores and finished trials are kept there and not made again.
+    """Run one trial an attribute. With ``out`` the pool's scores and finished trials are kept there and not made again.
 
     Raises GanvasError for an unknown attribute, or one that too few faces lack.
     """
@@ -147,23 +154,23 @@ def run_trials(
     began = time.monotonic()
     view = ScoredView(generator, scorer, protocol.batch)
     empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
-    within = fit_distribution(generator, protocol.measured)
+    typical_set = fit_distribution(generator, protocol.measured)
     with show_advance("Scoring fresh faces") as watch:
-        goals = [edit_goal(a) for a in attributes]
+        goals = [make_goal(a) for a in attributes]
         pool = grow_pool(replace(view, watch=watch), goals, protocol.n, empty, out and out / "pool.safetensors")
     trials = []
-    for wanted in goals:
-        file = out and out / "trials" / f"{wanted.attribute}.safetensors"
-        key = {**_identity(generator, scorer, editor), "protocol": asdict(protocol), "up": wanted.up}
+    for goal in goals:
+        file = out and out / "trials" / f"{goal.attribute}.safetensors"
+        key = {**_list_fingerprints(generator, scorer, editor), "protocol": asdict(protocol), "up": goal.up}
         trial = load_trial(file, key) if file else None
         if trial is None:
-            with show_advance(f"Editing {wanted.attribute}") as watch:
+            with show_advance(f"Editing {goal.attribute}") as watch:
                 watching = replace(view, watch=watch)
-                trial = run_protocol(watching, editor, wanted, pool, protocol.n, protocol.ladder, within)
+                trial = run_protocol(watching, editor, goal, pool, protocol.n, protocol.ladder, typical_set)
             if file:
                 save_trial(file, trial, key)
         trials.append(trial)
-    return SuccessResult(tuple(trials), pool, within, time.monotonic() - began)
+    return SuccessResult(tuple(trials), pool, typical_set, time.monotonic() - began)
 
 
 def run_success(
@@ -174,7 +181,7 @@ def run_success(
     attributes: Sequence[str] = ATTRIBUTES,
     protocol: SuccessProtocol = FULL_PROTOCOL,
 ) -> dict[str, Any]:
-    """Run the protocol and write ``out``/success.json and success.md; started again it goes on where it was cut.
+    """Run the protocol and write ``out``/success.json and success.md; started again it goes on where it was stopped.
 
     Returns what the JSON holds. Raises GanvasError as ``run_trials``, and where ``out`` can't be written.
     """
@@ -182,28 +189,29 @@ def run_success(
     # Before the first picture is rendered: a folder that can't be written should not cost minutes.
     check_output(out / "success.json", (".json",))
     outcome = run_trials(generator, scorer, editor, attributes, protocol, out)
-    results = success_report(generator, scorer, editor, protocol, outcome)
+    results = build_success_report(generator, scorer, editor, protocol, outcome)
     write_json(out / "success.json", results)
     write_text(out / "success.md", markdown(results))
     return results
 
 
-def success_report(
+def build_success_report(
     generator: Generator, scorer: Scorer, editor: Editor, protocol: SuccessProtocol, outcome: SuccessResult
 ) -> dict[str, Any]:
-    """Every number of a run, as JSON holds it."""
+    """Return every number of a run, as JSON holds it."""
     return {
-        **_identity(generator, scorer, editor),
+        **_list_fingerprints(generator, scorer, editor),
         "method": editor.method,
-        "protocol": {**asdict(protocol), "target": TARGET},
-        "bound": {"percentile": PERCENTILE, "distance": outcome.within.bound, "components": COMPONENTS},
+        "protocol": {**asdict(protocol), "target": TARGET_PROBABILITY},
+        "bound": {"percentile": PERCENTILE, "distance": outcome.typical_set.bound, "components": LEADING_COMPONENTS},
         "pool": len(outcome.pool.scores),
         "seconds": round(outcome.seconds, 1),
-        "attributes": {trial.attribute: _summary(trial, editor, outcome) for trial in outcome.trials},
+        "attributes": {trial.attribute: _summarise_trial(trial, editor, outcome) for trial in outcome.trials},
     }
 
 
-def _identity(generator: Generator, scorer: Scorer, editor: Editor) -> dict[str, str]:
+def _list_fingerprints(generator: Generator, scorer: Scorer, editor: Editor) -> dict[str, str]:
+    """Return what a trial depends on."""
     return {
         "generator": f"{generator.name}:{generator.fingerprint}",
         "dtype": dtype_name(generator),
@@ -212,39 +220,41 @@ def _identity(generator: Generator, scorer: Scorer, editor: Editor) -> dict[str,
     }
 
 
-def _summary(trial: Trial, editor: Editor, outcome: SuccessResult) -> dict[str, Any]:
+def _summarise_trial(trial: Trial, editor: Editor, outcome: SuccessResult) -> dict[str, Any]:
+    """Return the numbers of one attribute."""
     probabilities = torch.sigmoid(outcome.pool.scores[:, trial.column])
-    wanted = edit_goal(trial.attribute)
-    tight = outcome.within.select_leading(min(COMPONENTS, len(outcome.within.bounds)))
-    ours = [trial.attributes.index(a) for a in editor.attributes]
-    seen = replace(
+    goal = make_goal(trial.attribute)
+    tight = outcome.typical_set.select_leading(min(LEADING_COMPONENTS, len(outcome.typical_set.bounds)))
+    columns = [trial.attributes.index(a) for a in editor.attributes]
+    narrowed = replace(
         trial,
         attributes=editor.attributes,
-        scores_before=trial.scores_before[:, ours],
-        scores_after=trial.scores_after[:, ours],
+        scores_before=trial.scores_before[:, columns],
+        scores_after=trial.scores_after[:, columns],
     )
     numbers = {
         "success": bootstrap_mean(success(trial)),
         "success_leading": bootstrap_mean(success_within(trial, tight)),
         "strength": bootstrap_mean(trial.strengths),
         "distance_moved": bootstrap_mean(distance_moved(trial)),
-        "mahalanobis_before": bootstrap_mean(outcome.within.mahalanobis(trial.before)),
-        "mahalanobis_after": bootstrap_mean(mahalanobis_after(trial, outcome.within)),
+        "mahalanobis_before": bootstrap_mean(outcome.typical_set.mahalanobis(trial.before)),
+        "mahalanobis_after": bootstrap_mean(mahalanobis_after(trial, outcome.typical_set)),
     }
     if len(editor.attributes) > 1:
-        numbers["off_target_drift"] = bootstrap_mean(off_target_drift(seen, editor.gaussianize))
+        numbers["off_target_drift"] = bootstrap_mean(off_target_drift(narrowed, editor.gaussianize))
     row = variation_row(trial).tolist()
     return {
-        "towards": "present" if wanted.up else "absent",
+        "towards": "present" if goal.up else "absent",
         "n": len(trial),
         "base_rate": float((probabilities > 0.5).double().mean()),
         "failed": int((~trial.arrived).sum()),
         "failed_at_bound": int(trial.stopped.sum()) if trial.stopped is not None else None,
         "renders": int(trial.renders.sum()) if trial.renders is not None else None,
-        **{name: _finite(value) for name, value in numbers.items()},
+        **{name: _to_json(value) for name, value in numbers.items()},
         "variation": {a: v if math.isfinite(v) else None for a, v in zip(trial.attributes, row, strict=True)},
     }
 
 
-def _finite(value: Estimate) -> dict[str, float | int | None]:
+def _to_json(value: Estimate) -> dict[str, float | int | None]:
+    """Return an estimate with None for nan."""
     return {k: v if math.isfinite(v) else None for k, v in asdict(value).items()}

@@ -1,9 +1,9 @@
-"""From trials to the numbers of a report: estimates with their intervals, and their JSON."""
+"""Summaries of trials: estimates with their intervals, and their JSON."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,65 +18,69 @@ from ganvas.metrics import Trial, distance_moved, identity_cosine, identity_dist
 from ganvas.stats import BOOTSTRAP_DRAWS, Estimate, bootstrap_mean
 
 
-def summarise_trial(stage: EvaluationContext, trial: Trial) -> dict[str, Any]:
-    """Everything that is measured of a trial, over the edits that arrived (success: over all)."""
+def summarise_trial(context: EvaluationContext, trial: Trial) -> dict[str, Any]:
+    """Summarise every measure of a trial, over the edits that arrived (success: over all)."""
     before, after = trial.before, trial.after
-    own = stage.rulers[0]
-    row = variation_row(trial)[: len(stage.panel.own.attributes)].tolist()
+    own = context.scales[0]
+    row = variation_row(trial)[: len(context.panel.own.attributes)].tolist()
     return {
         "n": len(trial),
         "success": bootstrap_mean(success(trial)),
         "stopped": int(trial.stopped.sum()) if trial.stopped is not None else None,
         "renders": bootstrap_mean(trial.renders.float()) if trial.renders is not None else None,
-        "strength": _arrived(trial, trial.strengths),
-        "distance": _arrived(trial, distance_moved(trial)),
-        "mahalanobis": _arrived(trial, stage.within.mahalanobis(after)),
-        "moved": _arrived(trial, _length(stage.within, after - before)),
-        "left": _arrived(trial, (stage.within.contains(before) & ~stage.within.contains(after)).float()),
-        **_identity(trial),
-        "target": _by_judge(stage, trial, "target"),
-        "drift": _by_judge(stage, trial, "drift"),
-        "largest": _by_judge(stage, trial, "largest"),
-        "beyond": _by_judge(stage, trial, "beyond"),
-        "variation": dict(zip(stage.panel.own.attributes, row, strict=True)) if trial.arrived.any() else None,
+        "strength": _average_arrived(trial, trial.strengths),
+        "distance": _average_arrived(trial, distance_moved(trial)),
+        "mahalanobis": _average_arrived(trial, context.typical_set.mahalanobis(after)),
+        "moved": _average_arrived(trial, _measure_lengths(context.typical_set, after - before)),
+        "left": _average_arrived(
+            trial, (context.typical_set.contains(before) & ~context.typical_set.contains(after)).float()
+        ),
+        **_summarise_identity(trial),
+        "target": _by_judge(context, trial, "target"),
+        "drift": _by_judge(context, trial, "drift"),
+        "largest": _by_judge(context, trial, "largest"),
+        "beyond": _by_judge(context, trial, "beyond"),
+        "variation": dict(zip(context.panel.own.attributes, row, strict=True)) if trial.arrived.any() else None,
         "judge": own.name,
     }
 
 
-def measure_per_code(stage: EvaluationContext, trial: Trial, judge: int, what: str = "drift") -> Tensor:
-    """One measure as one judge sees it, (n,); nan for what hasn't arrived."""
-    ruler, own, edited = stage.rulers[judge], stage.rulers[0], (trial.attribute,)
+def measure_per_code(context: EvaluationContext, trial: Trial, judge: int, what: str = "drift") -> Tensor:
+    """Return one measure by one judge, (n,); nan for what hasn't arrived.
+
+    ``what``: "drift", "largest", "target" or "beyond".
+    """
+    scale, own, edited = context.scales[judge], context.scales[0], (trial.attribute,)
     before, after = trial.scores_before, trial.scores_after
     if what == "target":
-        values = target_change(ruler, before, after, trial.attribute)
+        values = target_change(scale, before, after, trial.attribute)
     elif what == "beyond":
         moved = target_change(own, before, after, trial.attribute)
-        values = unexplained_drift(ruler, before, after, moved, own.attributes.index(trial.attribute), edited)
+        values = unexplained_drift(scale, before, after, moved, own.attributes.index(trial.attribute), edited)
     else:
-        values = {"drift": mean_drift, "largest": largest_drift}[what](ruler, before, after, edited)
+        values = {"drift": mean_drift, "largest": largest_drift}[what](scale, before, after, edited)
     return torch.where(trial.arrived, values.float(), torch.nan)
 
 
 def measure_identity(trial: Trial) -> Tensor | None:
-    """Equation (8) a code, nan for what hasn't arrived or shows no face; None where nobody looked."""
+    """Return equation (8) a code, nan for what hasn't arrived or has no face; None without face embeddings."""
     return None if trial.faces_after is None else torch.where(trial.arrived, identity_cosine(trial).float(), torch.nan)
 
 
 def mean_ratio(a: Tensor, b: Tensor, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Estimate:
-    """The mean of ``a`` over that of ``b``, on the faces that have both; the bootstrap draws faces."""
-    return _paired(a, b, draws, seed, lambda x, y: x / y)
+    """Estimate the mean of ``a`` over that of ``b``, on the faces that have both; the bootstrap draws faces."""
+    return _compare_paired(a, b, draws, seed, lambda x, y: x / y)
 
 
 def mean_difference(a: Tensor, b: Tensor, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Estimate:
-    """The mean of ``a`` less that of ``b``, likewise."""
-    return _paired(a, b, draws, seed, lambda x, y: x - y)
+    """Estimate the mean of ``a`` minus that of ``b``, on the faces that have both; the bootstrap draws faces."""
+    return _compare_paired(a, b, draws, seed, lambda x, y: x - y)
 
 
 def measure_random_pairs(faces: Tensor | None, seed: int = 0) -> dict[str, Estimate] | None:
-    """The mean cosine ("identity") and dlib's distance ("identity_distance") of the embeddings (n, 128) of two different
-    faces: what they are when nothing is kept.
+    """Estimate the cosine ("identity") and dlib's distance ("identity_distance") of embeddings (n, 128) of different faces.
 
-    Each face is in two pairs, with faces drawn at random.
+    Each face is in two pairs, with faces drawn at random. None for fewer than two faces.
     """
     if faces is None or len(faces) < 2:
         return None
@@ -86,7 +90,7 @@ def measure_random_pairs(faces: Tensor | None, seed: int = 0) -> dict[str, Estim
 
 
 def to_json(value: Any) -> Any:
-    """Estimates, tensors and nan as JSON holds them."""
+    """Convert estimates, tuples and nan to what JSON holds."""
     if isinstance(value, Estimate):
         return to_json(asdict(value))
     if isinstance(value, Mapping):
@@ -98,7 +102,10 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def _paired(a: Tensor, b: Tensor, draws: int, seed: int, how: Any) -> Estimate:
+def _compare_paired(
+    a: Tensor, b: Tensor, draws: int, seed: int, compare: Callable[[Tensor, Tensor], Tensor]
+) -> Estimate:
+    """Estimate a comparison of two means on the faces that have both."""
     n = min(len(a), len(b))
     a, b = a[:n].double().cpu(), b[:n].double().cpu()
     both = ~(a.isnan() | b.isnan())
@@ -107,37 +114,40 @@ def _paired(a: Tensor, b: Tensor, draws: int, seed: int, how: Any) -> Estimate:
         return Estimate(math.nan, math.nan, math.nan, 0)
     picks = torch.randint(len(a), (draws, len(a)), generator=torch.Generator().manual_seed(seed))
     ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    low, high = how(a[picks].mean(1), b[picks].mean(1)).nan_to_num(nan=0.0).quantile(ends).tolist()
-    return Estimate(float(how(a.mean(), b.mean())), low, high, len(a))
+    low, high = compare(a[picks].mean(1), b[picks].mean(1)).nan_to_num(nan=0.0).quantile(ends).tolist()
+    return Estimate(float(compare(a.mean(), b.mean())), low, high, len(a))
 
 
-def _arrived(trial: Trial, values: Tensor) -> Estimate:
+def _average_arrived(trial: Trial, values: Tensor) -> Estimate:
+    """Estimate a mean over the codes that arrived."""
     return bootstrap_mean(torch.where(trial.arrived, values.float(), torch.nan))
 
 
-def _length(within: Distribution, moves: Tensor) -> Tensor:
-    """(n,): Mahalanobis lengths of moves in W+, of the row that moved farthest: some editors move a few rows only."""
+def _measure_lengths(typical_set: Distribution, moves: Tensor) -> Tensor:
+    """Return the Mahalanobis lengths of moves in W+, (n,), of the row that moved farthest: some editors move a few rows."""
     if torch.equal(moves, moves[:, :1].expand_as(moves)):
         moves = moves[:, :1]
-    return (moves @ within.whitening.to(moves)).norm(dim=2).amax(1)
+    return (moves @ typical_set.whitening.to(moves)).norm(dim=2).amax(1)
 
 
-def _identity(trial: Trial) -> dict[str, Any]:
+def _summarise_identity(trial: Trial) -> dict[str, Any]:
     if trial.faces_before is None or trial.faces_after is None:
         return {"identity": None, "identity_distance": None, "no_face": None}
     return {
-        "identity": _arrived(trial, identity_cosine(trial)),
-        "identity_distance": _arrived(trial, identity_distance(trial)),
-        "no_face": int((trial.arrived & faces_lost(trial)).sum()),
+        "identity": _average_arrived(trial, identity_cosine(trial)),
+        "identity_distance": _average_arrived(trial, identity_distance(trial)),
+        "no_face": int((trial.arrived & find_lost_faces(trial)).sum()),
     }
 
 
-def faces_lost(trial: Trial) -> Tensor:
-    """(n,) bool: where no face was found, before or after."""
+def find_lost_faces(trial: Trial) -> Tensor:
+    """Return True where no face was found, before or after, (n,)."""
     if trial.faces_before is None or trial.faces_after is None:
         return torch.zeros(len(trial.arrived), dtype=torch.bool)
     return (trial.faces_before.isnan() | trial.faces_after.isnan()).any(1)
 
 
-def _by_judge(stage: EvaluationContext, trial: Trial, what: str) -> dict[str, Estimate]:
-    return {ruler.name: bootstrap_mean(measure_per_code(stage, trial, j, what)) for j, ruler in enumerate(stage.rulers)}
+def _by_judge(context: EvaluationContext, trial: Trial, what: str) -> dict[str, Estimate]:
+    return {
+        scale.name: bootstrap_mean(measure_per_code(context, trial, j, what)) for j, scale in enumerate(context.scales)
+    }

@@ -1,4 +1,4 @@
-"""Results of ``success`` as tables for people."""
+"""Tables of the results of ``success``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ganvas.evaluation.papers import SUCCESS
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The table that people read."""
+    """Format results as Markdown."""
     protocol, bound = results["protocol"], results["bound"]
     target, components = protocol["target"], bound["components"]
     lines = [
@@ -26,14 +26,14 @@ def markdown(results: dict[str, Any]) -> str:
         " tighter one. Drift: mean |change| of the other attributes, in σ.",
         "",
     ]
-    head, *rows = success_table(results)
+    head, *rows = build_success_table(results)
     lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     lines += [f"| {' | '.join(cells)} |" for cells in rows]
     return "\n".join(lines) + "\n"
 
 
-def success_table(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The titles, then one row an attribute."""
+def build_success_table(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the titles, then one row an attribute."""
     within = f"within {results['bound']['components']}"
     titles = (
         "attribute",
@@ -64,7 +64,7 @@ def _row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def format_estimate(value: Mapping[str, Any] | None, digits: int) -> str:
-    """An estimate as a mean with its interval; "-" where there is none."""
+    """Format an estimate as a mean with its interval; "-" where there is none."""
     if value is None or value["mean"] is None:
         return "-"
     return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"

@@ -1,4 +1,4 @@
-"""Editors on trial: what every protocol shares is here, one protocol a module (``attributes``)."""
+"""Pools of fresh faces, goals, and the files of trials, which all protocols share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ganvas.seeds import EVALUATION_SEED
 from ganvas.types import Scores, WPlus
 
 POOL_CHUNK = 64
-"""Faces scored between two saves: what a cut costs is some seconds."""
+"""Faces scored between two saves, at most lost when a run is stopped."""
 POOL_LIMIT = 40
-"""Fresh faces looked through for one that is needed, before an attribute counts as too one-sided."""
-THRESHOLD = 0.5
+"""Fresh faces scored for one that is needed, before an attribute counts as too one-sided."""
+PRESENCE_THRESHOLD = 0.5
 """Probability below which an attribute is absent."""
 
 
@@ -33,12 +33,12 @@ class EditGoal:
     attribute: str
     up: bool = True
 
-    def lacking(self, probabilities: Tensor) -> Tensor:
-        """Which faces of these probabilities of the attribute aren't there yet, bool."""
-        return probabilities < THRESHOLD if self.up else probabilities > THRESHOLD
+    def mask_lacking(self, probabilities: Tensor) -> Tensor:
+        """Return True for faces of these probabilities of the attribute that aren't at the goal yet."""
+        return probabilities < PRESENCE_THRESHOLD if self.up else probabilities > PRESENCE_THRESHOLD
 
-    def target(self, probability: float) -> float:
-        """The probability to pass."""
+    def get_target(self, probability: float) -> float:
+        """Return the probability to pass, 1 minus it where the goal is absence."""
         return probability if self.up else 1 - probability
 
 
@@ -50,25 +50,25 @@ class FacePool:
     seed: int = EVALUATION_SEED
     psi: float = 1.0
 
-    def codes(self, generator: Generator, index: Tensor) -> WPlus:
-        """The codes of some of its faces, (len(index), num_ws, w_dim)."""
+    def make_codes(self, generator: Generator, index: Tensor) -> WPlus:
+        """Return the codes of some faces, (len(index), num_ws, w_dim)."""
         w = map_seeds(generator, (self.seed + index).tolist())
         return generator.expand(truncate(w, generator.w_avg, self.psi))
 
-    def lacking(self, view: ScoredView, goal: EditGoal) -> Tensor:
-        """The faces that a goal can be tried on, in the order of their seeds."""
+    def find_lacking(self, view: ScoredView, goal: EditGoal) -> Tensor:
+        """Return the indices of the faces that a goal can be tried on, in the order of their seeds."""
         column = view.scorer.column(goal.attribute)
-        return goal.lacking(to_readable(self.scores, view.scorer.kinds)[:, column]).nonzero()[:, 0]
+        return goal.mask_lacking(to_readable(self.scores, view.scorer.kinds)[:, column]).nonzero()[:, 0]
 
 
 def grow_pool(
     view: ScoredView, goals: Sequence[EditGoal], n: int, empty: FacePool, file: Path | None = None
 ) -> FacePool:
-    """Grow ``empty`` to ``n`` faces, and until every goal has ``n`` to be tried on; kept in ``file`` and taken up from there.
+    """Grow ``empty`` to ``n`` faces, and until every goal has ``n`` to be tried on; kept in ``file`` and continued from there.
 
-    Raises GanvasError for an attribute that ``POOL_LIMIT`` faces for each one wanted don't suffice for.
+    Raises GanvasError for an attribute that ``POOL_LIMIT`` faces for each one needed don't suffice for.
     """
-    about = {
+    metadata = {
         "pool": 2,
         "generator": view.generator.fingerprint,
         "dtype": dtype_name(view.generator),
@@ -77,45 +77,45 @@ def grow_pool(
         "seed": empty.seed,
         "psi": empty.psi,
     }
-    scores = _kept_scores(file, about, len(view.scorer.attributes)) if file is not None else None
+    scores = _load_scores(file, metadata, len(view.scorer.attributes)) if file is not None else None
     pool = empty if scores is None else replace(empty, scores=scores)
-    while (short := [goal for goal in goals if len(pool.lacking(view, goal)) < n]) or len(pool.scores) < n:
+    while (short := [goal for goal in goals if len(pool.find_lacking(view, goal)) < n]) or len(pool.scores) < n:
         if short and len(pool.scores) >= POOL_LIMIT * n + POOL_CHUNK:
             raise GanvasError(
-                f"Only {len(pool.lacking(view, short[0]))} of {len(pool.scores)} faces can be tried on"
+                f"Only {len(pool.find_lacking(view, short[0]))} of {len(pool.scores)} faces can be tried on"
                 f" {short[0].attribute!r}, not {n}: ask for fewer, or for another attribute."
             )
         index = torch.arange(len(pool.scores), len(pool.scores) + min(POOL_CHUNK, 2 * n))
-        more = view(pool.codes(view.generator, index))
+        more = view(pool.make_codes(view.generator, index))
         pool = replace(pool, scores=torch.cat((pool.scores, more.to(pool.scores))))
         if file is not None:
-            save_tensors(file, {"scores": pool.scores}, about)
+            save_tensors(file, {"scores": pool.scores}, metadata)
     return pool
 
 
 def dtype_name(generator: Generator) -> str:
-    """What a generator computes in, like "bfloat16": pictures differ with it, so scores do."""
+    """Return the name of a generator's dtype, like "bfloat16": pictures differ with it, so scores do."""
     return str(generator.dtype).removeprefix("torch.")
 
 
-def _cached(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What ``file`` holds; nothing where it is missing or damaged: it is only a cache, what it lacks is made anew."""
+def _load_cache(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Load ``file``; nothing where it is missing or damaged: it is only a cache, and is made anew."""
     try:
         return load_tensors(file)
     except GanvasError:
         return {}, {}
 
 
-def _kept_scores(file: Path, about: dict[str, Any], columns: int) -> Scores | None:
-    """The scores of a pool of ``about``; None where there is none, it's another's, or they are no scores."""
-    tensors, found = _cached(file)
+def _load_scores(file: Path, metadata: dict[str, Any], columns: int) -> Scores | None:
+    """Load the scores of a pool with this metadata; None where there are none, or others, or no finite numbers."""
+    tensors, saved = _load_cache(file)
     scores = tensors.get("scores")
-    if found != about or scores is None or scores.dtype != torch.float32:
+    if saved != metadata or scores is None or scores.dtype != torch.float32:
         return None
-    return scores if _finite(scores) and scores.ndim == 2 and scores.shape[1] == columns else None
+    return scores if _are_finite(scores) and scores.ndim == 2 and scores.shape[1] == columns else None
 
 
-def _finite(*tensors: Tensor) -> bool:
+def _are_finite(*tensors: Tensor) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
@@ -133,24 +133,24 @@ def save_trial(file: Path, trial: Trial, key: dict[str, Any]) -> None:
 
 
 def load_trial(file: Path, key: dict[str, Any]) -> Trial | None:
-    """The trial in ``file`` where it is one of ``key``; None where there is none, another, or a damaged one."""
-    tensors, about = _cached(file)
-    if about.get("key") != key:
+    """Load the trial in ``file`` where it is one of ``key``; None where there is none, another, or a damaged one."""
+    tensors, metadata = _load_cache(file)
+    if metadata.get("key") != key:
         return None
     try:
         for name in ("before", "after"):
-            tensors[name] = tensors[name].expand(-1, about["num_ws"], -1)
-        names = about["trial"]
+            tensors[name] = tensors[name].expand(-1, metadata["num_ws"], -1)
+        names = metadata["trial"]
         attributes = tuple(names["attributes"])
-        if not _belong_together(tensors, len(attributes)):
+        if not _are_consistent(tensors, len(attributes)):
             return None
         return Trial(names["attribute"], attributes, tuple(names["kinds"]), **tensors)
     except (KeyError, TypeError, RuntimeError):  # torch's, for a shape that can't be expanded
         return None
 
 
-def _belong_together(tensors: dict[str, Tensor], columns: int) -> bool:
-    """Whether a trial's tensors are of as many codes and hold finite numbers. Raises KeyError where one is missing."""
+def _are_consistent(tensors: dict[str, Tensor], columns: int) -> bool:
+    """Return whether a trial's tensors are of as many codes and hold finite numbers. Raises KeyError where one is missing."""
     n = len(tensors["arrived"])
     codes, scores = ([tensors[f"{what}{when}"] for when in ("before", "after")] for what in ("", "scores_"))
     return (
@@ -160,5 +160,5 @@ def _belong_together(tensors: dict[str, Tensor], columns: int) -> bool:
         and codes[0].shape == codes[1].shape
         and all(part.shape == (n, columns) for part in scores)
         and tensors["strengths"].shape == (n,)
-        and _finite(*codes, *scores, tensors["strengths"])
+        and _are_finite(*codes, *scores, tensors["strengths"])
     )
