@@ -67,7 +67,7 @@ def test_what_cannot_be_joined(tmp_path):
         with pytest.raises(GanvasError, match="one positive number"):
             celeba40.join_celeba40(tmp_path / "celeba", files, tmp_path / "more.safetensors", weights)
     assert not (tmp_path / "more.safetensors").exists()
-    with pytest.raises(GanvasError, match="trained one by one"):
+    with pytest.raises(GanvasError, match="train each network by itself"):
         celeba40.train_celeba40(tmp_path / "celeba", tmp_path / "x.safetensors", arch="cnn+cnn")
     with pytest.raises(GanvasError, match="architecture 'vgg'"):
         build_network("cnn+vgg")
