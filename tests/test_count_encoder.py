@@ -110,11 +110,11 @@ def test_planted_codes_are_found(begun):
 
 def test_offsets_are_freed_one_after_the_other_coarse_to_fine():
     options = CountEncoderConfig(steps=100, freed=(0.2, 0.8))
-    opened = torch.stack([options.open(step, 4)[:, 0] for step in range(100)])
+    opened = torch.stack([options.free_offsets(step, 4)[:, 0] for step in range(100)])
     assert opened[:20].sum() == 0 and opened[-1].sum() == 4
     assert (opened.diff(dim=0) >= 0).all(), "once free, always free"
     assert (opened.diff(dim=1) <= 0).all(), "the coarse ones first"
-    assert replace(options, space="w").open(99, 4).sum() == 0
+    assert replace(options, space="w").free_offsets(99, 4).sum() == 0
 
 
 def test_offsets_are_zero_before_they_are_freed_and_help_afterwards(begun):
@@ -169,11 +169,11 @@ def test_the_discriminator_draws_codes_to_w():
     for _ in range(60):
         mapped, encoded = torch.randn(64, DIM, generator=random), torch.randn(64, DIM, generator=random) + 3
         optimizer.zero_grad()
-        judge.loss(mapped, encoded).backward()
+        judge.discriminator_loss(mapped, encoded).backward()
         optimizer.step()
     assert judge(mapped).mean() > judge(encoded).mean() + 1
     rows = encoded.clone().requires_grad_(True)
-    judge.deceived(rows).backward()
+    judge.encoder_loss(rows).backward()
     assert rows.grad is not None and (-rows.grad).sum() < 0, "towards what is mapped"
 
 

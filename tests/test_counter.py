@@ -148,8 +148,10 @@ def test_changed_pictures_still_show_what_is_told():
 
 def test_erased_digits_are_gone_and_faint_ones_in_between():
     pictures = read_digit_images(data(200))
-    first = pictures.part(torch.full((300,), 2))
-    images, more, chance, faded = digit_images._fade(first.grey / 255, first, torch.Generator().manual_seed(1))
+    first = pictures.select(torch.full((300,), 2))
+    images, more, chance, faded = digit_images._fade_first_digits(
+        first.grey / 255, first, torch.Generator().manual_seed(1)
+    )
     assert 0.25 < faded.float().mean() < 0.45 and (more == 1).all()
     left = images[:, 4:29, 10:19].sum((1, 2)) / images[~faded][0, 4:29, 10:19].sum()
     assert torch.equal(chance[~faded], torch.zeros(int((~faded).sum())))

@@ -194,7 +194,7 @@ def join_celeba40(
     single = [one.network for one in scorers if not isinstance(one.network, NetworkEnsemble)]
     if not 2 <= len(files) <= MOST or len(single) < len(files):
         raise GanvasError(
-            f"Give 2 to {MOST} scorers of one network each to join: {len(files)} files have {len(single)} such networks."
+            f"Give 2 to {MOST} scorers of a single network each: {len(single)} of these {len(files)} are such."
         )
     network = NetworkEnsemble(single).eval()
     shares = (shares / shares.mean())[:, None]

@@ -69,7 +69,7 @@ def balance_weights(labels: Tensor, max_weight: float = 8.0) -> Tensor:
 
 
 def leakage_penalty(logits: Tensor, labels: Tensor) -> Tensor:
-    """Measure how much logits predict other attributes' labels beyond their own: mean over attributes of summed squared correlations.
+    """Measure how much logits predict other attributes' labels beyond their own: squared correlations, summed per attribute.
 
     A logit's residual is its difference from the mean logit of its own label; the correlation expected by chance in a
     batch of this size is subtracted.
@@ -219,7 +219,7 @@ def calibrate(network: nn.Module, faces: FaceSet) -> tuple[Tensor, Tensor]:
 
 @torch.enable_grad()
 def fit_platt(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Fit (scale, offset), each (attributes,), that make logits (n, attributes) probabilities; scales are positive, so ranks stay."""
+    """Fit (scale, offset), each (attributes,), that make logits (n, attributes) probabilities; scales are positive."""
     logits, labels = logits.detach().double(), labels.double()
     log_scale = torch.zeros(logits.shape[1], dtype=torch.double, requires_grad=True)
     offset = torch.zeros(logits.shape[1], dtype=torch.double, requires_grad=True)
