@@ -446,7 +446,7 @@ def test_ctrl_c_is_one_line_and_130(monkeypatch, here, capsys):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "draw", stop)
+    monkeypatch.setattr(files, "draw_recipes", stop)
     assert run("edit", "toy") == 130
     assert capsys.readouterr().err == "Stopped.\n"
 

@@ -100,7 +100,7 @@ def test_balance_from_real_pictures(tmp_path, capsys, monkeypatch):
     def codes(images):
         return torch.stack([known[pixels.numpy().tobytes()] for pixels in to_bytes(images)])
 
-    monkeypatch.setattr(real, "inverter_of", lambda *_, **__: real.Inverter("optimize, planted", codes))
+    monkeypatch.setattr(real, "load_inverter", lambda *_, **__: real.Inverter("optimize, planted", codes))
     assert run(*asked) == 0
     told = capsys.readouterr().out
     assert "by optimisation" in told and "All 12 pictures" in told and "as asked already" in told

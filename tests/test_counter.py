@@ -162,7 +162,7 @@ def test_erased_digits_are_gone_and_faint_ones_in_between():
 
 
 def test_a_training_that_was_stopped_ends_like_one_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(counter, "CHUNK", 2)
+    monkeypatch.setattr(counter, "CHECKPOINT_STEPS", 2)
     pictures, options = read_digit_images(data()), CounterConfig(steps=4, batch=4)
     alone = train(pictures, options)
 

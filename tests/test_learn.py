@@ -45,7 +45,7 @@ def test_a_run_labels_fits_keeps_and_goes_on(tmp_path):
 
 def test_the_report_gets_the_editor_and_what_cant_be_benched_is_said(tmp_path, monkeypatch):
     wanted, said, gaps = [], [], [{"what": "pictures", "method": "compact", "why": "Too few faces."}]
-    monkeypatch.setattr(report, "bench", lambda asked, out, say: wanted.append((asked, out)) or {"gaps": gaps})
+    monkeypatch.setattr(report, "evaluate", lambda asked, out, say: wanted.append((asked, out)) or {"gaps": gaps})
     learn(LearnConfig(**LESSON | {"bench": True}), tmp_path, said.append)
     asked, out = wanted[0]
     assert (asked.generator, asked.scorer, asked.labels, out) == ("toy", "toy", tmp_path / "labels", tmp_path / "bench")
@@ -55,7 +55,7 @@ def test_the_report_gets_the_editor_and_what_cant_be_benched_is_said(tmp_path, m
     def refuse(asked, out, say):
         raise GanvasError("No attribute can be benched.")
 
-    monkeypatch.setattr(report, "bench", refuse)
+    monkeypatch.setattr(report, "evaluate", refuse)
     learn(LearnConfig(**LESSON | {"bench": True}), tmp_path, said.append)
     assert "Not benched: No attribute can be benched." in said
 
