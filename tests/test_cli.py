@@ -212,7 +212,7 @@ def test_every_method_says_what_it_needs():
     from ganvas import editors
     from ganvas.cli import loading
 
-    lines = dict(loading.list_things()["Methods"])
+    lines = dict(loading.list_available()["Methods"])
     assert set(lines) == set(editors.method_names()) and all("Needs " in line for line in lines.values())
 
 
@@ -311,7 +311,7 @@ BAD = {
     "mix rows": (("mix", "toy", "--with", 3, "--rows", "2-4"), "no row 4"),
     "second face": (("mix", "toy", "--with", "x", "--rows", "2"), "isn't a face"),
     "row of nothing": (("mix", "toy", "--with", "row:1", "--rows", "2"), "--codes FILE"),
-    "nothing moves": (("animate", "toy"), "Nothing moves"),
+    "nothing moves": (("animate", "toy"), "nothing to animate"),
     "frames": (("animate", "toy", "--to", 3, "--frames", 1), "at least 2 frames"),
     "two sources": (("sample", "toy", "--seeds", "1", "--where", "Big>1"), "Give one of"),
     "folder is a file": (("sample", "toy", "--out", "MADE/mean.safetensors"), "isn't a folder"),

@@ -1,4 +1,4 @@
-"""Commands about what there is: list, demo."""
+"""Commands that show what there is: list, demo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def list_() -> None:
     from ganvas.cli import loading
     from ganvas.generators import describe_torch
 
-    for title, rows in loading.list_things().items():
+    for title, rows in loading.list_available().items():
         options.print_line(f"{title}:")
         width = max((len(name) for name, _ in rows), default=0)
         for name, about in rows:
