@@ -42,7 +42,7 @@ def convert(
     network = checkpoint.generator(out.stem)
     checkpoint.save(out)
     options.print_line(
-        f"{out}: {found.family} of {network.resolution}×{network.resolution}, {network.fingerprint[:12]}"
+        f"{out}: {checkpoint.family} of {network.resolution}×{network.resolution}, {network.fingerprint[:12]}"
     )
 
 

@@ -89,7 +89,7 @@ def fit(
     editors.save(editor, out)
     for line in editors.report_lines(editor):
         options.print_line(line)
-    options.print_line(f"{out}: {method} of {len(editor.attributes)} attributes, fitted on {len(data)} faces")
+    options.print_line(f"{out}: {method} of {len(editor.attributes)} attributes, learned from {len(data)} faces")
 
 
 def import_direction(

@@ -161,19 +161,19 @@ def choose_scorer(images: list[Path]) -> str:
 
     Raises GanvasError for pictures of generators with different scorers.
     """
-    found = set()
+    found_names = set()
     for path in images:
         try:
             recipe, _ = load_recipe(path)
             single = recipe.pictures[0] if isinstance(recipe, Sheet) else recipe
-            found.add(generators.card(single.generator.name).scorer or "celeba40")
+            found_names.add(generators.card(single.generator.name).scorer or "celeba40")
         except GanvasError:
-            found.add("celeba40")
-    if len(found) > 1:
+            found_names.add("celeba40")
+    if len(found_names) > 1:
         raise GanvasError(
-            f"The pictures are of generators with scorers {', '.join(sorted(found))}: name one with --scorer."
+            f"The pictures are of generators with scorers {', '.join(sorted(found_names))}: name one with --scorer."
         )
-    return found.pop() if found else "celeba40"
+    return found_names.pop() if found_names else "celeba40"
 
 
 def score_pictures(images: list[Path], scorer: str, device: str) -> list[dict[str, float]]:

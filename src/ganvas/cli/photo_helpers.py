@@ -37,10 +37,10 @@ def parse_edits(set_: list[str] | None, shift: list[str] | None, recipe: Path | 
     edit = loading.parse_step(set_, shift)
     if recipe is None:
         return edit
-    found, _ = load_recipe(recipe)
-    if isinstance(found, Sheet):
-        raise GanvasError(f"{recipe} is the recipe of {len(found.pictures)} pictures: give that of a single picture.")
-    return (*found.edits, *edit)
+    base, _ = load_recipe(recipe)
+    if isinstance(base, Sheet):
+        raise GanvasError(f"{recipe} is the recipe of {len(base.pictures)} pictures: give that of a single picture.")
+    return (*base.edits, *edit)
 
 
 def train_count_encoder(
@@ -80,8 +80,8 @@ def attach_photo(recipe: Recipe, tools: Tools, path: Path | None) -> tuple[Recip
         return recipe, tools
     if not isinstance(recipe.start, FromCodes):
         raise GanvasError(f"--photo {path} needs the codes of its inversion: give them with --codes FILE.")
-    found = attach_photo_file(tools, path)
-    return (recipe if found.photo is None else replace(recipe, photo=found.photo.sha256)), found
+    tools = attach_photo_file(tools, path)
+    return (recipe if tools.photo is None else replace(recipe, photo=tools.photo.sha256)), tools
 
 
 def attach_photo_file(tools: Tools, path: Path | None) -> Tools:

@@ -149,20 +149,20 @@ def render(
     from ganvas.recipe import files
     from ganvas.recipe.sheet import Sheet
 
-    found, carried = files.load_recipe(recipe)
-    animated = isinstance(found, Sheet) and found.kind == "animation"
+    loaded, carried = files.load_recipe(recipe)
+    animated = isinstance(loaded, Sheet) and loaded.kind == "animation"
     if out is None:
-        again = recipe.with_name(f"{recipe.stem}-again.png")
-        out = again if recipe.suffix.lower() == ".png" else recipe.with_suffix(".gif" if animated else ".png")
+        copy = recipe.with_name(f"{recipe.stem}-again.png")
+        out = copy if recipe.suffix.lower() == ".png" else recipe.with_suffix(".gif" if animated else ".png")
     files.check_outputs([out], save_codes, sheets.ANIMATION_SUFFIXES if animated else (".png",))
     tools = files.load_recipe_tools(
-        found, device=device, editor=editor, codes=codes, carried=carried, generator=generator
+        loaded, device=device, editor=editor, codes=codes, carried=carried, generator=generator
     )
     tools = photo_helpers.attach_photo_file(tools, photo)
-    if isinstance(found, Sheet):
-        sheets.draw_sheet(found, tools, out, save_codes)
+    if isinstance(loaded, Sheet):
+        sheets.draw_sheet(loaded, tools, out, save_codes)
     else:
-        _draw_pictures([found], tools, [out], save_codes)
+        _draw_pictures([loaded], tools, [out], save_codes)
 
 
 COMMANDS = (edit, sample, mix, render)

@@ -121,7 +121,7 @@ def _balance_real(
     with show_count("Editing") as progress:
         report = balance_real.balance_from(tools, judge, order, source, inverter, out, progress)
     if report["kept"] < order.n:
-        options.print_line(f"All {len(origin.names)} pictures of {real} were tried.")
+        options.print_line(f"All {len(source.names)} pictures of {real} were tried.")
     return report
 
 

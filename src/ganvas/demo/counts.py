@@ -35,11 +35,11 @@ class CountStripConfig:
 
 
 def draw_count_strip(
-    out: Path, config: CountStripConfig = CountStripConfig(), watch: Callable[[Sequence[Any]], Iterable[Any]] = iter
+    out: Path, config: CountStripConfig = CountStripConfig(), track: Callable[[Sequence[Any]], Iterable[Any]] = iter
 ) -> PageSection:
     """Draw the strip into ``out``, with the editor and the scorer of the generator's card; return its section of the page."""
     named = card(config.generator)
-    return draw_strip(load_tools(config.generator, editor=named.editor), load_scorer(named.scorer), config, out, watch)
+    return draw_strip(load_tools(config.generator, editor=named.editor), load_scorer(named.scorer), config, out, track)
 
 
 def draw_strip(
@@ -47,25 +47,25 @@ def draw_strip(
     scorer: Scorer,
     config: CountStripConfig,
     out: Path,
-    watch: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+    track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> PageSection:
     """Draw the strip with these tools into ``out``, counted by ``scorer``; return its section of the page."""
     seeds = find_start_seeds(tools, scorer, config)
     pictures = [_make_recipe(tools, seed, change) for seed in seeds for change in config.changes]
     columns = tuple("as drawn" if change == 0 else f"{change:+d}" for change in config.changes)
     sheet = Sheet("grid", tuple(pictures), tuple(map(str, seeds)), columns, LABEL_SIDE)
-    draw_sheet(sheet, out / STRIP_FILE, tools, watch=watch)
-    column, found = scorer.column("count"), []
+    draw_sheet(sheet, out / STRIP_FILE, tools, watch=track)
+    column, rows = scorer.column("count"), []
     for i, seed in enumerate(seeds):
         row = pictures[i * len(config.changes) : (i + 1) * len(config.changes)]
-        found.append((str(seed), *(f"{float(_scores(tools, scorer, recipe)[column]):.0f}" for recipe in row)))
+        rows.append((str(seed), *(f"{float(_score_recipe(tools, scorer, recipe)[column]):.0f}" for recipe in row)))
     text = (
         f"{config.generator}, a generator of digits, and the cardinality editor (Doubinsky et al., 2022): a change of +1 is one"
         " object more, of +2 two, in successive unit moves. Rows are the first seeds of whose"
         f" {config.start} objects the counter is sure, or the first of all where there are none; the table has what it counts in"
         " each picture, right or wrong."
     )
-    return PageSection("Count control: digits added and removed", text, STRIP_FILE, [("seed", *columns), *found])
+    return PageSection("Count control: digits added and removed", text, STRIP_FILE, [("seed", *columns), *rows])
 
 
 def find_start_seeds(tools: Tools, scorer: Scorer, config: CountStripConfig) -> list[int]:
@@ -73,15 +73,15 @@ def find_start_seeds(tools: Tools, scorer: Scorer, config: CountStripConfig) -> 
 
     There may be fewer than ``rows``; where there are none, the first seeds of all.
     """
-    count, found = scorer.column("count"), []
+    count, seeds = scorer.column("count"), []
     for seed in range(MAX_SEEDS_SEARCHED):
         scores = _score_recipe(tools, scorer, _make_recipe(tools, seed, 0))
         sure = "sure" not in scorer.attributes or float(scores[scorer.column("sure")].sigmoid()) >= MIN_SURE_PROBABILITY
         if sure and float(scores[count]) == config.start:
-            found.append(seed)
-        if len(found) == config.rows:
+            seeds.append(seed)
+        if len(seeds) == config.rows:
             break
-    return found or list(range(config.rows))
+    return seeds or list(range(config.rows))
 
 
 def _make_recipe(tools: Tools, seed: int, change: int) -> Recipe:

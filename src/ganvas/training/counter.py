@@ -87,7 +87,7 @@ def train(
     data: DigitImages,
     config: CounterConfig = CounterConfig(),
     checkpoint: Path | None = None,
-    progress: Callable[[int, int], object] = lambda step, steps: None,
+    progress: Progress = lambda step, steps: None,
 ) -> CounterNetwork:
     """Train a network; a ``checkpoint`` is written every CHECKPOINT_STEPS steps.
 

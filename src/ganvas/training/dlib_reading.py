@@ -48,7 +48,7 @@ def fit_reading(features: Tensor, faces: FaceSet, network: FrozenNetwork) -> tup
     )
     if int(trained.sum()) < MIN_FACES:
         raise GanvasError(
-            f"Training takes at least {MIN_FACES} faces outside the held-out tenths, not {int(seen.sum())}."
+            f"Training takes at least {MIN_FACES} faces outside the held-out tenths, not {int(trained.sum())}."
         )
     x, labels = features[trained].float(), faces.labels[trained]
     # The 0.05 keeps a feature that hardly varies small.
