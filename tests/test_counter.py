@@ -137,7 +137,7 @@ def test_changed_pictures_still_show_what_is_told():
     x, targets = digit_images.draw_augmented(pictures, 200, torch.Generator().manual_seed(0))
     assert x.shape == (200, 1, 64, 64) and x.min() >= 0 and x.max() <= 1
     assert torch.equal(targets.classes.sum(1), targets.count) and targets.count.min() == 0
-    count, classes = targets.soft()
+    count, classes = targets.to_probabilities()
     torch.testing.assert_close(count.sum(1), torch.ones(200))
     torch.testing.assert_close(classes.sum(2), torch.ones(200, 10))
     # Where nothing fades, ink goes with the number of strokes.

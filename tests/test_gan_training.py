@@ -89,7 +89,7 @@ def test_a_report_spans_a_stop(tmp_path):
     assert rows[0] == rows[1]
 
 
-@pytest.mark.parametrize("part", ["save_generator", "samples", "encode_png"])
+@pytest.mark.parametrize("part", ["save_generator", "draw_sample_sheet", "encode_png"])
 def test_a_run_killed_while_it_writes_its_end_ends_all_the_same(tmp_path, monkeypatch, part):
     def judge(generator):
         return {"mean": float(generator.w_avg.mean())}
@@ -174,7 +174,7 @@ def test_a_run_that_is_stopped_by_hand_loses_nothing(tmp_path, monkeypatch, inte
         return step(run)
 
     said = []
-    watch = replace(quiet(), say=said.append)
+    watch = replace(quiet(), report_line=said.append)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -263,7 +263,7 @@ def test_the_mapping_learns_at_its_own_rate(tmp_path):
     for rate in (0.01, 1.0):
         options = changed(mapping_rate=rate, path_length=0.0)
         before = losses.initial_networks(options, 0, *pictures().moments)
-        run = loop.x(pictures(), tmp_path / str(rate), options, loop.Processes(), quiet())
+        run = loop._start_run(pictures(), tmp_path / str(rate), options, loop.Processes(), quiet())
         loop.train_step(run)
         weights = [n.generator["mapping.fc0.weight"].detach() * rate for n in (before, run.networks)]
         moved[rate] = float((weights[1] - weights[0]).abs().mean())
@@ -274,8 +274,8 @@ def test_the_mapping_learns_at_its_own_rate(tmp_path):
 def test_a_run_goes_on_with_a_slice_of_z(tmp_path, labels):
     data, wide, narrow = pictures(labels=labels), changed(), changed(z_dim=3)
     loop.train(data, tmp_path, wide, schedule(2), quiet())
-    before = loop.x(data, tmp_path, wide, loop.Processes(), quiet()).networks
-    after = loop.x(data, tmp_path, narrow, loop.Processes(), quiet()).networks
+    before = loop._start_run(data, tmp_path, wide, loop.Processes(), quiet()).networks
+    after = loop._start_run(data, tmp_path, narrow, loop.Processes(), quiet()).networks
     # A picture of a narrow z is the one of some wide z: the slice is orthonormal, and lengths don't matter to the mapping.
     one_hot = F.one_hot(torch.tensor([1]), labels).float() if labels else None
     v = torch.randn(1, 3, generator=torch.Generator().manual_seed(0))
@@ -294,8 +294,8 @@ def test_a_run_without_labels_goes_on_with_them(tmp_path):
     """At first no label changes a picture or a judgement; after a few steps they do."""
     plain, labelled, told = pictures(), pictures(labels=3), changed(condition="count")
     loop.train(plain, tmp_path, TINY, schedule(2), quiet())
-    before = loop.x(plain, tmp_path, TINY, loop.Processes(), quiet()).networks
-    run = loop.x(labelled, tmp_path, told, loop.Processes(), quiet())
+    before = loop._start_run(plain, tmp_path, TINY, loop.Processes(), quiet()).networks
+    run = loop._start_run(labelled, tmp_path, told, loop.Processes(), quiet())
     after, labels = run.networks, torch.eye(3)
     z = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     w = StyleGAN2(detached(before), before.generator_architecture).mapping(z)
@@ -321,7 +321,7 @@ def test_a_damaged_run_without_labels_is_one_line(tmp_path):
     for name, shape in shapes.items():
         for tensors in ({k: v for k, v in whole.items() if k != name}, whole | {name: torch.zeros(shape)}):
             save_tensors(path, tensors, about)
-            with pytest.raises(GanvasError, match="is damaged: remove it"):
+            with pytest.raises(GanvasError, match="is damaged: delete it"):
                 loop.train(pictures(labels=3), tmp_path, changed(condition="count"), schedule(4), quiet())
 
 
@@ -382,7 +382,7 @@ def test_a_step_goes_down_each_gradient(tmp_path):
     """Adam's first step has the size of the learning rate and the sign of the gradient, number by number: a gradient
     whose memory lies in another order than its parameter's must not be mixed up."""
     options = changed(widths=(8, 8, 8), critic_widths=(8, 8, 8), precision="float32")
-    run = loop.x(pictures(), tmp_path, options, loop.Processes(), quiet())
+    run = loop._start_run(pictures(), tmp_path, options, loop.Processes(), quiet())
     before = {name: value.detach().clone() for name, value in run.networks.generator.items()}
     wanted = losses.generator_gradients(run.networks, options, loop._draw_batch(run), 0).values
     loop.train_step(run)
@@ -579,7 +579,7 @@ def test_bad_input_gets_one_line(tmp_path):
         ("16", {"gama": 1}, "Unknown option 'gama'"),
         ("16", {"gamma": "much"}, "a value like 0"),
         ("16", {"gamma": -1}, "gamma must be at least 0"),
-        ("16", {"widths": [8, 8]}, "as many widths"),
+        ("16", {"widths": [8, 8]}, "equally many"),
         ("16", {"widths": [8, 8.5, 8]}, "a value like"),
         ("16", {"batch": 0}, "batch must be more than 0"),
         ("16", {"batch": True}, "a value like 32"),

@@ -42,7 +42,7 @@ for module in (pictures, sheets, photos, serve, fitting, learn, training, evalua
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 on success, 1 for bad input (one line), 2 for wrong usage, 130 on Ctrl-C."""
     try:
-        with warnings.catch_print_warningings():
+        with warnings.catch_warnings():
             warnings.showwarning = _print_warning
             app(args=None if arguments is None else list(arguments))
     except GanvasError as error:

@@ -198,7 +198,7 @@ def collect_attributes(steps: tuple[EditStep, ...], conditions: Iterable[Conditi
 
 def make_recipe(tools: Tools, start: Start, edits: tuple[EditStep, ...] = (), mix: Mix | None = None) -> Recipe:
     """Make a recipe with these tools."""
-    return Recipe(tools.generator_name, start, tools.dtype, mix, tools.choose_editor, edits)
+    return Recipe(tools.generator_name, start, tools.dtype, mix, tools.editor_name, edits)
 
 
 def create_start(tools: Tools, seed: int, psi: float, row: int, label: int | None = None) -> Start:

@@ -98,7 +98,7 @@ def sample(
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
     starts = loading.create_starts(tools, numbers, psi, conditions, label)
     recipes = [loading.make_recipe(tools, start, step) for start in starts]
-    _draw_pictures(recipes, tools, [out / f"{loading.file_stem(start)}.png" for start in starts], save_codes)
+    _draw_pictures(recipes, tools, [out / f"{loading.format_file_stem(start)}.png" for start in starts], save_codes)
 
 
 def mix(

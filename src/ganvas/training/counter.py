@@ -180,7 +180,7 @@ def _loss(network: CounterNetwork, data: DigitImages, config: CounterConfig, ran
     x, targets = draw_augmented(data, config.batch, random)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
         logits = CountLogits(*(part.float() for part in network(x.contiguous(memory_format=torch.channels_last))))
-    count, classes = targets.soft()
+    count, classes = targets.to_probabilities()
     of_count = F.cross_entropy(logits.count, count)
     of_classes = -(classes * logits.classes.log_softmax(2)).sum((1, 2)).mean()
     return of_count + config.class_weight * of_classes
