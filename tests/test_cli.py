@@ -12,7 +12,8 @@ import warnings
 import pytest
 import torch
 
-from ganvas import cli, generators
+from ganvas import cli
+from ganvas.checkpoints import load
 from ganvas.checkpoints.load import load_generator
 from ganvas.cli import options
 from ganvas.data.codes import load_codes, save_codes
@@ -331,7 +332,7 @@ BAD = {
     "faces are missing": (("train-scorer", "nowhere.parquet", "--out", "s.safetensors"), "no file nowhere.parquet"),
     "no kept pictures": (
         ("train-scorer", "x", "--generated", "MADE/labels", "--generator", "toy", "--out", "s.safetensors"),
-        "no kept pictures",
+        "no pictures of seeds",
     ),
     "another generator's codes": (
         ("edit", "toy", "--codes", "MADE/other-codes.safetensors"),
@@ -411,7 +412,7 @@ def test_unknown_attributes_are_refused_before_a_generator_is_loaded(arguments, 
     def slow(*_, **__):
         raise AssertionError("the generator was loaded")
 
-    monkeypatch.setattr(generators, "load_generator", slow)
+    monkeypatch.setattr(load, "load_generator", slow)
     assert run(arguments[0], "ffhq", *arguments[1:]) == 1
     said = capsys.readouterr().err
     assert "Unknown attribute 'Smilign': pick one of" in said and said.endswith("Did you mean 'Smiling'?\n")
