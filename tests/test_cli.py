@@ -12,7 +12,8 @@ import warnings
 import pytest
 import torch
 
-from ganvas import cli, generators
+from ganvas import cli
+from ganvas.checkpoints import load
 from ganvas.checkpoints.load import load_generator
 from ganvas.cli import options
 from ganvas.data.codes import load_codes, save_codes
@@ -212,7 +213,7 @@ def test_every_method_says_what_it_needs():
     from ganvas import editors
     from ganvas.cli import loading
 
-    lines = dict(loading.list_things()["Methods"])
+    lines = dict(loading.list_available()["Methods"])
     assert set(lines) == set(editors.method_names()) and all("Needs " in line for line in lines.values())
 
 
@@ -311,7 +312,7 @@ BAD = {
     "mix rows": (("mix", "toy", "--with", 3, "--rows", "2-4"), "no row 4"),
     "second face": (("mix", "toy", "--with", "x", "--rows", "2"), "isn't a face"),
     "row of nothing": (("mix", "toy", "--with", "row:1", "--rows", "2"), "--codes FILE"),
-    "nothing moves": (("animate", "toy"), "Nothing moves"),
+    "nothing moves": (("animate", "toy"), "nothing to animate"),
     "frames": (("animate", "toy", "--to", 3, "--frames", 1), "at least 2 frames"),
     "two sources": (("sample", "toy", "--seeds", "1", "--where", "Big>1"), "Give one of"),
     "folder is a file": (("sample", "toy", "--out", "MADE/mean.safetensors"), "isn't a folder"),
@@ -331,7 +332,7 @@ BAD = {
     "faces are missing": (("train-scorer", "nowhere.parquet", "--out", "s.safetensors"), "no file nowhere.parquet"),
     "no kept pictures": (
         ("train-scorer", "x", "--generated", "MADE/labels", "--generator", "toy", "--out", "s.safetensors"),
-        "no kept pictures",
+        "no pictures of seeds",
     ),
     "another generator's codes": (
         ("edit", "toy", "--codes", "MADE/other-codes.safetensors"),
@@ -411,7 +412,7 @@ def test_unknown_attributes_are_refused_before_a_generator_is_loaded(arguments, 
     def slow(*_, **__):
         raise AssertionError("the generator was loaded")
 
-    monkeypatch.setattr(generators, "load_generator", slow)
+    monkeypatch.setattr(load, "load_generator", slow)
     assert run(arguments[0], "ffhq", *arguments[1:]) == 1
     said = capsys.readouterr().err
     assert "Unknown attribute 'Smilign': pick one of" in said and said.endswith("Did you mean 'Smiling'?\n")
@@ -446,7 +447,7 @@ def test_ctrl_c_is_one_line_and_130(monkeypatch, here, capsys):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "draw", stop)
+    monkeypatch.setattr(files, "draw_recipes", stop)
     assert run("edit", "toy") == 130
     assert capsys.readouterr().err == "Stopped.\n"
 

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from experiments.multimnist import train_counter
 from ganvas import editors
 from ganvas.cli import main
 from ganvas.data.multimnist_files import read_multimnist
+from ganvas.errors import GanvasError
 from ganvas.training import counter
 
 
@@ -51,11 +53,11 @@ def test_train_counter(npz, tmp_path, capsys, monkeypatch):
     run("make-multimnist", "--mnist", npz, "--out", tmp_path / "m", "--size", 32, "-n", 20, "--test", 4)
     monkeypatch.setattr(counter, "calibrate", lambda network, held, seed: counter.torch.tensor([1.0, 0.0]))
     capsys.readouterr()
-    assert run("train-counter", tmp_path / "m", "--out", tmp_path / "c.safetensors", "--steps", 1) == 0
+    train_counter.main([tmp_path / "m"], tmp_path / "c.safetensors", steps=1)
     assert "m: n 4" in capsys.readouterr().out
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.safetensors", "m"]
-    assert run("train-counter", tmp_path / "nothing", "--out", tmp_path / "d.safetensors") == 1
-    assert "about.json" in capsys.readouterr().err
+    with pytest.raises(GanvasError, match=r"about\.json"):
+        train_counter.main([tmp_path / "nothing"], tmp_path / "d.safetensors")
 
 
 def test_balance(tmp_path, capsys):
@@ -98,7 +100,7 @@ def test_balance_from_real_pictures(tmp_path, capsys, monkeypatch):
     def codes(images):
         return torch.stack([known[pixels.numpy().tobytes()] for pixels in to_bytes(images)])
 
-    monkeypatch.setattr(real, "inverter_of", lambda *_, **__: real.Inverter("optimize, planted", codes))
+    monkeypatch.setattr(real, "load_inverter", lambda *_, **__: real.Inverter("optimize, planted", codes))
     assert run(*asked) == 0
     told = capsys.readouterr().out
     assert "by optimisation" in told and "All 12 pictures" in told and "met the conditions already" in told

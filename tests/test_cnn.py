@@ -56,7 +56,7 @@ def test_its_network_is_small_and_sees_sharp_and_soft_faces_alike():
 def test_it_is_trained_from_a_folder_of_faces(arch, tmp_path, monkeypatch):
     write_celeba(tmp_path / "celeba", 24)
     used = []
-    monkeypatch.setitem(celeba40.ROUND_ONES, arch, ScorerConfig(epochs=1, batch=8))
+    monkeypatch.setitem(celeba40.FIRST_ROUNDS, arch, ScorerConfig(epochs=1, batch=8))
     monkeypatch.setitem(scorer.AUGMENTATIONS, arch, lambda *args: used.append(1) or recolour_and_erase(*args))
     out = tmp_path / "s.safetensors"
     celeba40.train_celeba40(tmp_path / "celeba", out, arch=arch, report=lambda line: None)

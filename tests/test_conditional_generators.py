@@ -40,7 +40,7 @@ TINY = {"widths": (8, 8, 4), "critic_widths": (8, 8, 4), "z_dim": 8, "w_dim": 8,
 def weights(tmp_path_factory) -> Path:
     """A conditional generator with random weights, of four counts from 1 on."""
     path = tmp_path_factory.mktemp("conditional") / "told.safetensors"
-    shape = loop.GanConfig(**TINY).shape(1, 4)
+    shape = loop.GanConfig(**TINY).generator_architecture(1, 4)
     state = layers.initial_weights(shape, torch.Generator().manual_seed(0))
     save_generator(path, state, shape, training={"labels": [1, 2, 3, 4]})
     return path
@@ -121,7 +121,7 @@ def test_it_is_labelled_and_its_distribution_is_known(generator, tmp_path):
 
 
 def test_commands_know_labels(weights, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(loading, "scorer_of", lambda *_: Brightness())
+    monkeypatch.setattr(loading, "load_scorer_for", lambda *_: Brightness())
     assert run("info", weights) == 0
     told = capsys.readouterr().out
     assert "4 labels" in told and "--label 0 to 3 stand for counts of 1, 2, 3, 4" in told
@@ -198,8 +198,8 @@ def test_balanced_sets_are_of_the_label_that_is_asked_for(way, tmp_path):
 
 @pytest.mark.parametrize("command", ["sample", "balance"])
 def test_commands_with_conditions_know_labels(command, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(loading, "tools_of", lambda *_, **__: CLASS_TOOLS)
-    monkeypatch.setattr(loading, "scorer_of", lambda *_: SCORER)
+    monkeypatch.setattr(loading, "load_cli_tools", lambda *_, **__: CLASS_TOOLS)
+    monkeypatch.setattr(loading, "load_scorer_for", lambda *_: SCORER)
     asked = (command, "toy", "--where", "Bright>0.5", "-n", 3, "--psi", 1)
     assert run(*asked, "--label", 1, "--out", tmp_path / "one") == 0
     assert run(*asked, "--out", tmp_path / "round") == 0
@@ -230,7 +230,7 @@ def stage(work, generator, size=16, **more) -> CountContext:
 
 
 def test_the_report_asks_for_each_count_and_tells_of_every_way(weights, generator, tmp_path):
-    plain = loop.GanConfig(**TINY).shape(1, 0)
+    plain = loop.GanConfig(**TINY).generator_architecture(1, 0)
     free = loop.StyleGAN2(layers.initial_weights(plain, torch.Generator().manual_seed(1)), plain)
     asked = []
 
@@ -273,7 +273,7 @@ def test_what_is_missing_or_no_conditional_generator_is_one_line(tmp_path):
     with pytest.raises(GanvasError, match="train-gan MULTIMNIST --out RUN.*--condition count") as caught:
         conditional_gan.run(stage(tmp_path, SQUARES))
     assert "\n" not in str(caught.value)
-    shape = loop.GanConfig(**TINY).shape(1, 0)
+    shape = loop.GanConfig(**TINY).generator_architecture(1, 0)
     save_generator(
         tmp_path / "free.safetensors", layers.initial_weights(shape, torch.Generator().manual_seed(0)), shape
     )

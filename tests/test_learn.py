@@ -33,7 +33,7 @@ def test_a_run_labels_fits_keeps_and_goes_on(tmp_path):
     assert json.loads((tmp_path / "learned.json").read_text())["labels"]["n"] == 256
     shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "labels").glob("scores-*")}
     learn(LearnConfig(**LESSON), tmp_path, said.append)
-    assert any("there already" in line for line in said)
+    assert any("exists already" in line for line in said)
     assert all(path.stat().st_mtime_ns == then for path, then in shards.items())
     editor.unlink()  # as a stop before the end leaves it
     assert learn(LearnConfig(**LESSON), tmp_path).read_bytes() == first
@@ -57,7 +57,7 @@ def test_the_report_gets_the_editor_and_what_cant_be_benched_is_said(tmp_path, m
 
     monkeypatch.setattr(report, "evaluate", refuse)
     learn(LearnConfig(**LESSON | {"bench": True}), tmp_path, said.append)
-    assert "Not benched: No attribute can be benched." in said
+    assert "No report is written: No attribute can be benched." in said
 
 
 # One's own labels.
@@ -86,7 +86,7 @@ def test_a_csv_of_ones_own_labels_teaches_the_planted_direction(tmp_path):
     ws = sample(toy, 64, 1.0, 5000)
     moved = toy.coordinates(editor.edit(ws, {"Sunny": 1.0})) - toy.coordinates(ws)
     assert float(moved[:, 0].mean()) > 0.3
-    assert any("Not benched" in line for line in said)
+    assert any("No report is written" in line for line in said)
 
 
 @pytest.mark.parametrize(

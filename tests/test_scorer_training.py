@@ -97,10 +97,14 @@ def test_a_stopped_training_ends_like_one_left_alone(tmp_path) -> None:
     resumed = scorer.train(faces(), network(), options, checkpoint=checkpoint, report=lambda line: None)
     for key, value in alone.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
-    with pytest.raises(GanvasError, match=r"run.safetensors is damaged or of another training: delete it"):
+    with pytest.raises(
+        GanvasError, match=r"run.safetensors is damaged, or a checkpoint of another training: delete it"
+    ):
         scorer.train(faces(40), network(), options, checkpoint=checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
-    with pytest.raises(GanvasError, match=r"run.safetensors is damaged or of another training: delete it"):
+    with pytest.raises(
+        GanvasError, match=r"run.safetensors is damaged, or a checkpoint of another training: delete it"
+    ):
         scorer.train(faces(), network(), options, checkpoint=checkpoint)
 
 
@@ -234,21 +238,21 @@ def test_generated_faces_come_with_the_codes_that_the_index_tells(tmp_path) -> N
     with pytest.raises(GanvasError, match="images-00001.safetensors is damaged"):
         celeba40.read_generated(tmp_path, Toy(), 8, print)
     label(Toy(), ToyScorer(), 20, out=tmp_path / "bare")
-    with pytest.raises(GanvasError, match="no kept pictures"):
+    with pytest.raises(GanvasError, match="no pictures of seeds"):
         celeba40.check_generated(tmp_path / "bare", Toy())
 
 
 def test_a_scorer_is_trained_from_a_folder_of_faces(tmp_path, monkeypatch) -> None:
     write_celeba(tmp_path / "celeba", 24)
     monkeypatch.setattr(EfficientNetLite, "load_imagenet", lambda self: None)
-    monkeypatch.setattr(celeba40, "ROUND_ONE", ScorerConfig(epochs=1, batch=8))
+    monkeypatch.setattr(celeba40, "FIRST_ROUND", ScorerConfig(epochs=1, batch=8))
     out = tmp_path / "out" / "s.safetensors"
     lines: list[str] = []
     celeba40.train_celeba40(tmp_path / "celeba", out, report=lines.append)
     assert lines[0] == "24 real faces" and lines[1].startswith("epoch 1 of 1: loss ")
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     assert read(out)(torch.rand(1, 3, 64, 64)).isfinite().all()
-    monkeypatch.setattr(celeba40, "ROUND_ONE", ScorerConfig(epochs=1, batch=64))
+    monkeypatch.setattr(celeba40, "FIRST_ROUND", ScorerConfig(epochs=1, batch=64))
     with pytest.raises(GanvasError, match="at least 64 faces"):
         celeba40.train_celeba40(tmp_path / "celeba", out, report=lines.append)
 

@@ -26,7 +26,7 @@ import ganvas
 from ganvas.io.images import downscale, to_bytes
 from ganvas.scorers.celeba40 import ATTRIBUTES, Celeba40, load, read
 from ganvas.seeds import EVALUATION_SEED
-from ganvas.training.celeba import TEST, FaceSet, read_faces
+from ganvas.training.celeba import TEST_TENTH, FaceSet, read_faces
 
 EYE = Path(__file__).with_name("faces_by_eye.json")
 AGE = "Older than 45"
@@ -131,7 +131,7 @@ def main() -> None:
     console = Console()
     scorer = read(options.scorer) if options.scorer else load("celeba40")
     faces = read_faces(options.celeba, scorer.network.size)
-    report_real(scorer, faces.part(faces.tenths == TEST), console)
+    report_real(scorer, faces.select(faces.tenths == TEST_TENTH), console)
     if options.faces:
         scores, pictures = score_generated(scorer, EVALUATION_SEED, options.faces)
         report_generated(scores, console)

@@ -58,7 +58,7 @@ class RealImages:
     @property
     def images(self) -> Images:
         """(n, 3, side, side) in [-1, 1]."""
-        return self.material.images(slice(None))
+        return self.material.decode(slice(None))
 
 
 def caution(stage: CountContext) -> str:
@@ -77,7 +77,7 @@ def read_real_images(stage: CountContext, part: str) -> RealImages:
         raise GanvasError(NO_REAL_IMAGES)
     data = read_multimnist(stage.folder, part, stage.size.images if part == "train" else stage.size.held_out)
     material = read_count_images(data, stage.generator)
-    parts = [stage.counter(material.images(rows)).cpu() for rows in torch.arange(len(data)).split(BATCH)]
+    parts = [stage.counter(material.decode(rows)).cpu() for rows in torch.arange(len(data)).split(BATCH)]
     scores = torch.cat(parts)
     known = {"count": data.counts} | {f"digit_{k}": data.per_class[:, k] for k in range(data.per_class.shape[1])}
     for k, name in enumerate(stage.counter.attributes):

@@ -1,7 +1,7 @@
-"""From a checkpoint to controls in one call: label what it draws, fit an editor, see how good it is, keep all of it.
+"""From a checkpoint to an editor in one call: label its pictures, fit an editor, and compare it with others.
 
-A folder holds ``labels/``, ``editor.safetensors``, ``bench/`` and ``learned.json``, which says what the editor was made of;
-stopped at any moment, the same call goes on. A scorer from examples is kept there, too.
+The output folder has ``labels/``, ``editor.safetensors``, ``bench/`` and ``learned.json``, which describes what the editor was
+fitted on, and a scorer from examples; the same call continues a stopped one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ganvas.data import label_csv
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label import label
 from ganvas.editors import load_editor, report_lines, save
-from ganvas.errors import GanvasError
+from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.io.files import read_json, write_json
 from ganvas.recipe.files import check_output
@@ -32,8 +32,8 @@ FitFunction = Callable[[str, LatentDataset, Generator, dict[str, Any]], Any]
 
 @dataclass(frozen=True)
 class LearnConfig:
-    """What is to be learned. ``scorers.base``: a scorer's name or file, a CSV of labels, or a folder with positive/
-    and negative/."""
+    """What to fit an editor on. ``scorer``: a scorer's name or file, a CSV of labels, or a folder with positive/ and
+    negative/."""
 
     generator: str
     scorer: str
@@ -41,7 +41,7 @@ class LearnConfig:
     method: str = "compact"
     options: Mapping[str, Any] = field(default_factory=dict)
     features: str = "celeba40"
-    """What a scorer from examples reads."""
+    """The features of a scorer from examples."""
     psi: float = 1.0
     seed: int = LABEL_SEED
     bench: bool = True
@@ -50,114 +50,118 @@ class LearnConfig:
 
 
 def learn(
-    lesson: LearnConfig,
+    config: LearnConfig,
     out: str | Path,
-    say: Reporter = lambda line: None,
+    report: Reporter = lambda line: None,
     fit: FitFunction | None = None,
     progress: bool = False,
 ) -> Path:
-    """Do it, and return the editor's path; ``fit(method, data, generator, options)`` may show progress of its own.
+    """Label a generator, fit an editor, write its report, and return the editor's path.
 
-    Raises GanvasError for what doesn't exist or doesn't fit together, before anything is drawn where that can be known.
+    ``report`` takes lines for the user; ``fit(method, data, generator, options)`` replaces ``editors.fit``, say to show its
+    progress; ``progress`` shows that of labelling. Raises GanvasError for what doesn't exist or doesn't fit together, if
+    possible before anything is drawn.
     """
     out = Path(out)
     check_output(out / "learned.json", (".json",))
-    if lesson.method not in editors.method_names():
-        raise GanvasError(f"Unknown method {lesson.method!r}: pick one of {', '.join(editors.method_names())}.")
-    generator = load_generator(lesson.generator, lesson.device, getattr(torch, lesson.dtype))
-    say(f"{generator.name}: {generator.resolution}×{generator.resolution}, fingerprint {generator.fingerprint[:12]}")
+    if config.method not in editors.method_names():
+        raise unknown("method", config.method, editors.method_names())
+    generator = load_generator(config.generator, config.device, getattr(torch, config.dtype))
+    report(f"{generator.name}: {generator.resolution}×{generator.resolution}, fingerprint {generator.fingerprint[:12]}")
     scorer = ""
-    if lesson.scorer.lower().endswith(".csv"):
-        data = label_csv.read_label_csv(lesson.scorer, generator, lesson.psi)
+    if config.scorer.lower().endswith(".csv"):
+        data = label_csv.read_label_csv(config.scorer, generator, config.psi)
     else:
-        scorer = _scorer_file(lesson, out, say)
-        data = _labelled(lesson, scorer, generator, out, progress)
-    say(f"{len(data)} labelled pictures, {len(data.attributes)} attributes: {', '.join(data.attributes[:8])}")
-    editor = _fitted(lesson, data, generator, out, say, fit)
-    if lesson.bench:
-        _benched(lesson, scorer, out, say)
+        scorer = _prepare_scorer(config, out, report)
+        data = _label_generator(config, scorer, generator, out, progress)
+    report(f"{len(data)} labelled pictures, {len(data.attributes)} attributes: {', '.join(data.attributes[:8])}")
+    editor = _fit_editor(config, data, generator, out, report, fit)
+    if config.bench:
+        _write_report(config, scorer, out, report)
     return editor
 
 
-def _scorer_file(lesson: LearnConfig, out: Path, say: Reporter) -> str:
-    """The scorer's name, or its file: one from examples is fitted now, if it isn't there."""
-    if not Path(lesson.scorer).is_dir():
-        return lesson.scorer
-    scorer, told = from_examples.fit_examples_scorer(lesson.scorer, lesson.features)
+def _prepare_scorer(config: LearnConfig, out: Path, report: Reporter) -> str:
+    """Return the scorer's name or file; one from examples is fitted and saved first."""
+    if not Path(config.scorer).is_dir():
+        return config.scorer
+    scorer, summary = from_examples.fit_examples_scorer(config.scorer, config.features)
     path = out / "scorer.safetensors"
     from_examples.save_examples_scorer(scorer, path)
-    say(told)
+    report(summary)
     return str(path)
 
 
-def _labelled(lesson: LearnConfig, scorer: str, generator: Generator, out: Path, progress: bool) -> LatentDataset:
+def _label_generator(
+    config: LearnConfig, scorer: str, generator: Generator, out: Path, progress: bool
+) -> LatentDataset:
     from ganvas.evaluation.report import load_usable
 
     judge, folder = scorers.load_scorer(scorer).to(generator.device), out / "labels"
     try:
-        return label(generator, judge, lesson.n, psi=lesson.psi, seed=lesson.seed, out=folder, progress=progress)
+        return label(generator, judge, config.n, psi=config.psi, seed=config.seed, out=folder, progress=progress)
     except GanvasError:
         if not (folder / "index.json").exists():
             raise
-        # Labelled, perhaps, with an attribute that is the same everywhere: the others are learned.
+        # Perhaps an attribute has the same value everywhere: the editor is fitted on the others.
         data = load_usable(folder, generator, judge)
-        found = (data.scorer, len(data), data.source.seed, data.source.psi)
-        if found != (f"{judge.name}:{judge.fingerprint}", lesson.n, lesson.seed, lesson.psi):
+        source = (data.scorer, len(data), data.source.seed, data.source.psi)
+        if source != (f"{judge.name}:{judge.fingerprint}", config.n, config.seed, config.psi):
             raise
         return data
 
 
-def _fitted(
-    lesson: LearnConfig, data: LatentDataset, generator: Generator, out: Path, say: Reporter, fit: FitFunction | None
+def _fit_editor(
+    config: LearnConfig, data: LatentDataset, generator: Generator, out: Path, report: Reporter, fit: FitFunction | None
 ) -> Path:
     path, index = out / "editor.safetensors", out / "learned.json"
-    made = {
+    record = {
         "ganvas": __version__,
         "generator": {"name": generator.name, "fingerprint": generator.fingerprint},
         "scorer": data.scorer,
-        "labels": {"n": len(data), "psi": lesson.psi, "seed": data.source.seed, "attributes": list(data.attributes)},
-        "method": lesson.method,
-        "options": dict(lesson.options),
+        "labels": {"n": len(data), "psi": config.psi, "seed": data.source.seed, "attributes": list(data.attributes)},
+        "method": config.method,
+        "options": dict(config.options),
     }
-    if path.exists() and index.exists() and read_json(index) == made:
+    if path.exists() and index.exists() and read_json(index) == record:
         load_editor(path, generator)
-        say(f"{path} is there already")
+        report(f"{path} exists already")
         return path
     if fit is None:
-        editor = editors.fit(lesson.method, data, generator, **lesson.options)
+        editor = editors.fit(config.method, data, generator, **config.options)
     else:
-        editor = fit(lesson.method, data, generator, dict(lesson.options))
+        editor = fit(config.method, data, generator, dict(config.options))
     save(editor, path)
-    write_json(index, made)
+    write_json(index, record)
     for line in report_lines(editor):
-        say(line)
-    say(f"{path}: {lesson.method} of {len(editor.attributes)} attributes")
+        report(line)
+    report(f"{path}: {config.method} of {len(editor.attributes)} attributes")
     return path
 
 
-def _benched(lesson: LearnConfig, scorer: str, out: Path, say: Reporter) -> None:
-    """The quick report, where there is one: it needs a scorer that reads probabilities off pictures."""
-    from ganvas.evaluation import config
+def _write_report(config: LearnConfig, scorer: str, out: Path, report: Reporter) -> None:
+    """Write the quick report, which needs a scorer of pictures that gives probabilities."""
+    from ganvas.evaluation.config import QUICK
     from ganvas.evaluation.report import EvaluationRequest, evaluate
 
     if not scorer:
-        say("Not benched: labels of one's own come without a scorer that could judge edits.")
+        report("No report is written: labels from a CSV come without a scorer that could judge edits.")
         return
-    wanted = EvaluationRequest(
-        lesson.generator,
+    request = EvaluationRequest(
+        config.generator,
         scorer,
         files=(str(out / "editor.safetensors"),),
         labels=out / "labels",
-        config=config.QUICK,
-        device=lesson.device,
-        dtype=lesson.dtype,
+        config=QUICK,
+        device=config.device,
+        dtype=config.dtype,
     )
     try:
-        gaps = evaluate(wanted, out / "bench", log=say)["gaps"]
+        gaps = evaluate(request, out / "bench", log=report)["gaps"]
     except GanvasError as error:
-        say(f"Not benched: {error}")
+        report(f"No report is written: {error}")
         return
     if gaps:
-        one = gaps[0]
-        say(f"Not all could be measured ({len(gaps)} gaps): {one['what']} of {one['method']}: {one['why']}")
-    say(f"{out / 'bench' / 'index.html'}")
+        gap = gaps[0]
+        report(f"Not all could be measured ({len(gaps)} gaps): {gap['what']} of {gap['method']}: {gap['why']}")
+    report(f"{out / 'bench' / 'index.html'}")

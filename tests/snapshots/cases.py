@@ -46,7 +46,6 @@ from ganvas.data.dataset import LatentDataset, make_dataset
 from ganvas.data.label_files import label_names, load_labels
 from ganvas.inversion import read_encoder
 from ganvas.scorers import list_scorers
-from ganvas.training import counter as counter_training
 
 METHODS, EDITORS = editors.method_names, editors.editor_names
 fingerprint_of = editors.fingerprint
@@ -491,11 +490,9 @@ CLI: dict[str, tuple[object, ...]] = {
     "info": ("info", "generator.safetensors"),
     "info-editor": ("info", "editors/compact.safetensors"),
     "convert": ("convert", "generator.safetensors", "--out", "converted.safetensors"),
-    "fetch": ("fetch", "toy"),
     "finish-gan": ("finish-gan", "gan", "--out", "finished.safetensors"),
     "train-gan": ("train-gan", "multimnist", "--out", "gan", *GAN, "--images", 12),
     "make-multimnist": ("make-multimnist", "--mnist", "nowhere", "--out", "set"),
-    "train-counter-wrong": ("train-counter", "nowhere", "--out", "c.safetensors"),
     "train-encoder-wrong": ("train-encoder", "labels", "--generator", "toy", "--out", "c.safetensors"),
     "train-scorer-wrong": ("train-scorer", "nowhere.parquet", "--out", "s.safetensors"),
     "join-scorers-wrong": ("join-scorers", "nowhere.parquet", "a.safetensors", "--out", "s.safetensors"),
@@ -565,19 +562,6 @@ def _(folder: Path) -> Mapping[str, Value]:
     multimnist()
     made = ("make-multimnist", "--mnist", "mnist.npz", "--out", "set", "--size", 32, "-n", 12, "--counts", "2-3")
     return outcome(folder, made)
-
-
-@snapshot("cli/train-counter", slow=True)
-def _(folder: Path) -> Mapping[str, Value]:
-    """One step; what it is calibrated to takes minutes, and is put in its place."""
-    multimnist()
-    calibrate = counter_training.calibrate
-    counter_training.calibrate = lambda *_: torch.tensor([1.0, 0.0])
-    try:
-        found = outcome(folder, ("train-counter", "multimnist", "--out", "c.safetensors", "--steps", 1), True)
-    finally:
-        counter_training.calibrate = calibrate
-    return {key: value for key, value in found.items() if key != "out"}
 
 
 @snapshot("cli/train-encoder", slow=True)

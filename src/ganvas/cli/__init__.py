@@ -1,6 +1,6 @@
-"""The command ``ganvas``. Every command is a spelling of library calls; nothing is computed here.
+"""The command ``ganvas``. Every command calls the library; nothing is computed here.
 
-Modules of this package import nothing heavy at their top: ``ganvas --help`` answers at once.
+Its modules import nothing slow at their top, so that ``ganvas --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from ganvas.cli import (
     checkpoints,
     evaluate,
     fitting,
-    gan_training,
     inventory,
     learn,
     photos,
@@ -23,6 +22,7 @@ from ganvas.cli import (
     serve,
     sets,
     sheets,
+    training,
 )
 from ganvas.errors import GanvasError
 
@@ -33,17 +33,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (pictures, sheets, photos, serve, fitting, learn, gan_training, evaluate, sets, checkpoints, inventory):
+for module in (pictures, sheets, photos, serve, fitting, learn, training, evaluate, sets, checkpoints, inventory):
     for command in module.COMMANDS:
         name = command.__name__.strip("_").replace("_", "-")
         app.command(name, rich_help_panel=module.PANEL)(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 when all went well, 1 for bad input (one line), 2 for wrong usage, 130 if stopped."""
+    """Run one command and exit: 0 on success, 1 for bad input (one line), 2 for wrong usage, 130 on Ctrl-C."""
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _warn
+            warnings.showwarning = _print_warning
             app(args=None if arguments is None else list(arguments))
     except GanvasError as error:
         print("Error: " + " ".join(str(error).split()), file=sys.stderr)
@@ -54,6 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise
 
 
-def _warn(message: Warning | str, *_: object) -> None:
-    """One line, without the place in the code."""
+def _print_warning(message: Warning | str, *_: object) -> None:
+    """Print a warning as one line, without its place in the code."""
     print("Warning: " + " ".join(str(message).split()), file=sys.stderr)

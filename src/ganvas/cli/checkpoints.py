@@ -15,12 +15,13 @@ Checkpoint = Annotated[
     Path, typer.Argument(metavar="PATH", help="A .pkl of NVIDIA's, a .pt, a .safetensors, or random-face's wheel.")
 ]
 CardFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="What lists the layers of a plain state dict; by default beside it.")
+    Path | None,
+    typer.Option(metavar="FILE", help="The card with the layers of a plain state dict; by default beside it."),
 ]
 
 
 def info(path: Checkpoint, card: CardFile = None) -> None:
-    """Say what a file is: family, resolution, spaces, fingerprint; nothing in it is run."""
+    """Describe a file: family, resolution, spaces, fingerprint; nothing in it is run."""
     from ganvas import checkpoints
 
     for line in checkpoints.describe_file(path, card):
@@ -32,16 +33,16 @@ def convert(
     out: Annotated[Path, typer.Option(help="The generator (safetensors).")],
     card: CardFile = None,
 ) -> None:
-    """Write the generator of a checkpoint as a safetensors file, which holds numbers and nothing else."""
+    """Write the generator of a checkpoint as a safetensors file, which can't run code."""
     from ganvas import checkpoints
     from ganvas.recipe import files
 
     files.check_output(out, (".safetensors",), [Path(path)])
-    found = checkpoints.read(path, card)
-    network = found.build_generator(out.stem)
-    found.save(out)
+    checkpoint = checkpoints.read(path, card)
+    network = checkpoint.build_generator(out.stem)
+    checkpoint.save(out)
     options.print_line(
-        f"{out}: {found.family} of {network.resolution}×{network.resolution}, {network.fingerprint[:12]}"
+        f"{out}: {checkpoint.family} of {network.resolution}×{network.resolution}, {network.fingerprint[:12]}"
     )
 
 

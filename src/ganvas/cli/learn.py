@@ -42,10 +42,10 @@ def learn(
     from ganvas.cli import loading
 
     settings = options.parse_options(option)
-    lesson = ganvas_learn.LearnConfig(
+    config = ganvas_learn.LearnConfig(
         generator, scorer, n, method, settings, features, psi, seed, bench, device=device, dtype=dtype
     )
-    editor = ganvas_learn.learn(lesson, out, options.print_line, loading.fit_with_progress, progress=True)
+    editor = ganvas_learn.learn(config, out, options.print_line, loading.fit_with_progress, progress=True)
     options.print_line(f"ganvas edit {generator} --editor {editor} --shift NAME=2")
 
 

@@ -1,4 +1,4 @@
-"""From a command's options to recipes: tools are loaded, faces found, edits checked."""
+"""Load what the options of commands name, and make recipes of them."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from ganvas.recipe.rendering import Tools, load_tools
 from ganvas.recipe.sheet import Sheet
 from ganvas.scorers.base import Scorer
 
-OTHER_FACE_FORMS = ("conditional", "against")
-"""Settings of methods that name attributes beside those that are learned."""
+ATTRIBUTE_SETTINGS = ("conditional", "against")
+"""Settings of methods that name attributes beside those that are fitted."""
 
 
 def load_cli_tools(
     generator: str, dtype: str, device: str, *, editor: str | None, attributes: Iterable[str], codes: Path | None
 ) -> Tools:
-    """Load a generator, a codes file, and an editor if one is named or ``attributes`` need one (else the card's).
+    """Load a generator, a codes file, and an editor if one is named or ``attributes`` need one (by default the card's).
 
-    Raises GanvasError where something doesn't exist, the card names no editor, or the editor lacks an attribute: the last
-    two before the generator is loaded, which takes longest.
+    Raises GanvasError for what doesn't exist, a card without an editor, and an editor that lacks an attribute; the last
+    two before the generator is loaded, which is slow.
     """
     wanted = list(attributes)
-    name = editor_name(generator, editor) if wanted else editor
+    name = choose_editor(generator, editor) if wanted else editor
     if wanted and name is not None:
         known = editors.load_editor(name).attributes
         for attribute in wanted:
@@ -50,8 +50,8 @@ def load_cli_tools(
     return load_tools(generator, dtype, device, name, codes)
 
 
-def editor_name(generator: str, editor: str | None) -> str:
-    """The editor that was named, else the one of the generator's card. Raises GanvasError where there is none."""
+def choose_editor(generator: str, editor: str | None) -> str:
+    """Return the named editor, else the one of the generator's card. Raises GanvasError where there is none."""
     name = editor or generators.find_card(generator).editor
     if not name:
         raise GanvasError(f"Generator {generator!r} has no editor of its own: name one with --editor NAME or FILE.")
@@ -59,14 +59,14 @@ def editor_name(generator: str, editor: str | None) -> str:
 
 
 def select_attributes(names: Sequence[str] | None, settings: Mapping[str, Any]) -> list[str] | None:
-    """The attributes that labels are read of: ``names``, and those that the settings OTHERS name; None for all of them.
+    """Return the attributes to read from labels: ``names``, and those in the ATTRIBUTE_SETTINGS; None for all of them.
 
-    Only a plain text is looked into: for lists and mappings, all of them are read.
+    Names are only parsed from texts: for settings that are lists or mappings, all attributes are read.
     """
-    told = [settings[key] for key in OTHER_FACE_FORMS if settings.get(key)]
-    if names is None or "all" in told or not all(isinstance(text, str) for text in told):
+    texts = [settings[key] for key in ATTRIBUTE_SETTINGS if settings.get(key)]
+    if names is None or "all" in texts or not all(isinstance(text, str) for text in texts):
         return None
-    others = [name.strip() for text in told for name in text.split(",") if name.strip()]
+    others = [name.strip() for text in texts for name in text.split(",") if name.strip()]
     return list(dict.fromkeys([*names, *others]))
 
 
@@ -77,11 +77,11 @@ def fit_with_progress(
     settings: dict[str, Any],
     attributes: Sequence[str] | None = None,
 ) -> Editor:
-    """``editors.fit``, with a bar on the terminal for a method that says how far it is.
+    """Fit an editor as ``editors.fit`` does, with a progress bar where the method reports progress.
 
-    ``attributes``: only these of ``data``; the others may be named by settings.
+    ``attributes``: fit only these of ``data``; settings may name the others.
 
-    Raises GanvasError for settings that the method doesn't have, or of another type than it takes.
+    Raises GanvasError for unknown settings, and values of another type.
     """
     known = inspect.signature(import_module(f"ganvas.editors.{method}").fit).parameters
     for name, value in settings.items():
@@ -94,14 +94,14 @@ def fit_with_progress(
 
 def _check_setting(name: str, value: Any, default: Any) -> None:
     if name in ("attributes", "progress"):
-        raise GanvasError(f"{name!r} isn't a setting of a method: --attributes picks attributes.")
+        raise GanvasError(f"{name!r} isn't a setting of a method: choose attributes with --attributes.")
     same = type(value) is type(default) or (type(default), type(value)) == (float, int)
     if isinstance(default, bool | int | float | str) and not same:
         raise GanvasError(f"Option {name!r} takes a value like {default!r}, not {value!r}.")
 
 
-def name_files(files: Sequence[Path], names: Sequence[str] | None) -> dict[str, Path]:
-    """Files by their names, or by ``names`` in their order. Raises GanvasError for too many, too few, or equal names."""
+def name_directions(files: Sequence[Path], names: Sequence[str] | None) -> dict[str, Path]:
+    """Map ``names``, by default the files' own, to files. Raises GanvasError for too many, too few, or equal names."""
     names = [path.stem for path in files] if not names else [name.strip() for name in names]
     if len(names) != len(files) or len(set(names)) != len(names) or not all(names):
         raise GanvasError(
@@ -111,7 +111,7 @@ def name_files(files: Sequence[Path], names: Sequence[str] | None) -> dict[str, 
 
 
 def load_labels_for(generator: Generator, path: Path | None) -> LatentDataset | None:
-    """The labels at ``path``, else those that ship for the generator, else None."""
+    """Load the labels at ``path``, else those that ship for the generator, else None."""
     if path is None and generator.name in generators.list_generators():
         shipped = shipped_labels_path(generator.name, generators.find_card(generator.name).scorer)
         path = shipped if shipped.exists() else None
@@ -119,23 +119,23 @@ def load_labels_for(generator: Generator, path: Path | None) -> LatentDataset | 
 
 
 def check_method(method: str) -> None:
-    """Raises GanvasError for a method that doesn't exist: before a generator is loaded."""
+    """Raise GanvasError for an unknown method, before a generator is loaded."""
     if method not in editors.method_names():
         raise unknown("method", method, editors.method_names())
 
 
-def list_things() -> dict[str, list[tuple[str, str]]]:
-    """What there is, by kind: names, and a line about each."""
+def list_available() -> dict[str, list[tuple[str, str]]]:
+    """List what is available, by kind: names, and a line about each."""
     return {
         "Generators": [(name, generators.find_card(name).about) for name in generators.list_generators()],
         "Scorers": [(name, _first_line(f"ganvas.scorers.{name}")) for name in scorers.list_scorers()],
-        "Methods": [(name, _method(name)) for name in editors.method_names()],
+        "Methods": [(name, _describe_method(name)) for name in editors.method_names()],
         "Labels": [(name, "") for name in label_names()],
         "Editors": [(name, editors.describe_editor(name)) for name in editors.editor_names()],
     }
 
 
-def _method(name: str) -> str:
+def _describe_method(name: str) -> str:
     module = f"ganvas.editors.{name}"
     return f"{_first_line(module)} Needs {import_module(module).NEEDS}."
 
@@ -145,40 +145,40 @@ def _first_line(module: str) -> str:
 
 
 def load_generator_only(generator: str, device: str, dtype: str = "float32") -> Generator:
-    """The generator alone."""
+    """Load a generator without an editor or codes."""
     return load_tools(generator, dtype, device).generator
 
 
 def load_scorer_for(generator: str, scorer: str | None, device: str) -> Scorer:
-    """The scorer that was named, else the one of the generator's card."""
+    """Load the named scorer, else the one of the generator's card. Raises GanvasError where there is none."""
     name = scorer or generators.find_card(generator).scorer
     if not name:
         raise GanvasError(f"Generator {generator!r} has no scorer of its own: name one with --scorer.")
     return scorers.load_scorer(name).to(generators.check_device(device))
 
 
-def scorer_of_pictures(images: list[Path]) -> str:
-    """The scorer of the generators that the pictures' recipes name, or celeba40 for pictures without one.
+def choose_scorer(images: list[Path]) -> str:
+    """Return the scorer of the generators that the pictures' recipes name, celeba40 for pictures without a recipe.
 
     Raises GanvasError for pictures of generators with different scorers.
     """
-    found = set()
+    found_names = set()
     for path in images:
         try:
             recipe, _ = load_recipe(path)
-            made = recipe.pictures[0] if isinstance(recipe, Sheet) else recipe
-            found.add(generators.find_card(made.generator.name).scorer or "celeba40")
+            single = recipe.pictures[0] if isinstance(recipe, Sheet) else recipe
+            found_names.add(generators.find_card(single.generator.name).scorer or "celeba40")
         except GanvasError:
-            found.add("celeba40")
-    if len(found) > 1:
+            found_names.add("celeba40")
+    if len(found_names) > 1:
         raise GanvasError(
-            f"The pictures are of generators with scorers {', '.join(sorted(found))}: name one with --scorer."
+            f"The pictures are of generators with scorers {', '.join(sorted(found_names))}: name one with --scorer."
         )
-    return found.pop() if found else "celeba40"
+    return found_names.pop() if found_names else "celeba40"
 
 
 def score_pictures(images: list[Path], scorer: str, device: str) -> list[dict[str, float]]:
-    """What the scorer reads off each picture, attribute -> probability or value."""
+    """Score each picture: attribute -> probability, count or value."""
     judge = scorers.load_scorer(scorer).to(generators.check_device(device))
     pictures = [read_picture(path) for path in images]
     with torch.no_grad():
@@ -187,43 +187,43 @@ def score_pictures(images: list[Path], scorer: str, device: str) -> list[dict[st
 
 
 def parse_step(set_: list[str] | None, shift: list[str] | None) -> tuple[EditStep, ...]:
-    """The one edit that --set and --shift ask for, or none."""
+    """Return the edit of --set and --shift, or none."""
     step = EditStep(parse_values(set_), parse_values(shift))
     return (step,) if step.set or step.shift else ()
 
 
-def named_attributes(steps: tuple[EditStep, ...], conditions: Iterable[Condition] = ()) -> list[str]:
-    """All that edits and conditions name."""
+def collect_attributes(steps: tuple[EditStep, ...], conditions: Iterable[Condition] = ()) -> list[str]:
+    """Collect the attributes that edits and conditions name."""
     return [name for step in steps for name in (*step.set, *step.shift)] + [c.attribute for c in conditions]
 
 
 def make_recipe(tools: Tools, start: Start, edits: tuple[EditStep, ...] = (), mix: Mix | None = None) -> Recipe:
-    """A recipe with these tools."""
+    """Make a recipe with these tools."""
     return Recipe(tools.generator_name, start, tools.dtype, mix, tools.editor_name, edits)
 
 
-def start_face(tools: Tools, seed: int, psi: float, row: int, label: int | None = None) -> Start:
-    """Row ``row`` of the codes file if there is one, else the face of the seed, with the ``label`` of a conditional generator.
+def create_start(tools: Tools, seed: int, psi: float, row: int, label: int | None = None) -> Start:
+    """Return row ``row`` of the codes file if there is one, else the face of the seed, with a conditional generator's ``label``.
 
-    Raises GanvasError for a row or label that there isn't, and a label for a row.
+    Raises GanvasError for a row or label that doesn't exist, and a label for a row.
     """
     if tools.codes is None:
         return FromSeed(seed, psi, None if label is None else encode_label(tools.generator, label))
     if label is not None:
-        raise GanvasError("Give --label or --codes: finished codes have their label in them.")
+        raise GanvasError("Give only one of --label and --codes: codes already depend on a label.")
     tools.codes.get_code(row)
     return FromCodes(tools.codes.sha256, row)
 
 
-def start_faces(
+def create_starts(
     tools: Tools, seeds: Sequence[int], psi: float, conditions: list[Condition], label: int | None = None
 ) -> list[Start]:
-    """A face a seed, all meeting the conditions if there are some; or every row of the codes file.
+    """Return a face for each seed, all meeting the conditions if any are given; or every row of the codes file.
 
-    Raises GanvasError for a ``label`` that the generator doesn't have, and one for codes.
+    Raises GanvasError for a ``label`` that the generator doesn't have, and a label for codes.
     """
     if label is not None and tools.codes is not None:
-        raise GanvasError("Give --label or --codes: finished codes have their label in them.")
+        raise GanvasError("Give only one of --label and --codes: codes already depend on a label.")
     labels = None if label is None else encode_label(tools.generator, label)
     if tools.codes is not None:
         return [FromCodes(tools.codes.sha256, row) for row in tools.codes.rows]
@@ -234,7 +234,7 @@ def start_faces(
 
 
 def parse_other_face(tools: Tools, text: str, psi: float) -> Start:
-    """A second face: ``8`` is a seed, ``row:3`` a row of the codes file. Raises GanvasError for anything else."""
+    """Parse a second face: ``8`` is a seed, ``row:3`` a row of the codes file. Raises GanvasError for anything else."""
     match = re.fullmatch(r"(row:)?([0-9]{1,10})", text)
     if match is None:
         raise GanvasError(f"{text!r} isn't a face: give a seed like 8, or row:3 of --codes FILE.")
@@ -242,14 +242,14 @@ def parse_other_face(tools: Tools, text: str, psi: float) -> Start:
         return FromSeed(int(match[2]), psi)
     if tools.codes is None:
         raise GanvasError(f"{text!r} is a row of a codes file: give that with --codes FILE.")
-    return start_face(tools, 0, psi, int(match[2]))
+    return create_start(tools, 0, psi, int(match[2]))
 
 
-def file_stem(start: Start) -> str:
-    """A file name for the face: ``seed0007`` or ``row0003``."""
+def format_file_stem(start: Start) -> str:
+    """Format a file name for the face: ``seed0007`` or ``row0003``."""
     return f"row{start.row:04d}" if isinstance(start, FromCodes) else f"seed{start.seed:04d}"
 
 
-def face_title(start: Start) -> str:
-    """The face in a few characters, for people."""
+def format_title(start: Start) -> str:
+    """Format a short title of the face: ``seed 7`` or ``row 3``."""
     return f"row {start.row}" if isinstance(start, FromCodes) else f"seed {start.seed}"

@@ -1,4 +1,4 @@
-"""What commands share: options that mean the same everywhere, and the little languages of their values."""
+"""Options that several commands share, the parsers of their values, and printing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganvas.errors import GanvasError
 GeneratorName = Annotated[
     str, typer.Argument(metavar="GENERATOR", help="A generator, as `ganvas list` names them, or a file.")
 ]
-Seed = Annotated[int, typer.Option(help="Where chance starts; a seed is a face, on any device.")]
+Seed = Annotated[int, typer.Option(help="The random seed; a seed is a face, on any device.")]
 Psi = Annotated[
     float, typer.Option(help="Truncation: 1 draws all of the generator's faces, less draws more usual ones.")
 ]
@@ -56,11 +56,11 @@ ShiftValues = Annotated[
 Size = Annotated[int, typer.Option(help="The side of each picture in pixels.")]
 
 MAX_SEEDS = 1_000_000
-"""In one range."""
+"""The most seeds of one option."""
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``0-99``, ``7`` or ``1,5,10-12`` as numbers. Raises GanvasError for anything else."""
+    """Parse ``0-99``, ``7`` or ``1,5,10-12`` as numbers, each once. Raises GanvasError for anything else."""
     numbers: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,10})(?:-([0-9]{1,10}))?\s*", part)
@@ -76,7 +76,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_range(text: str) -> tuple[int, int]:
-    """``1-4`` as its two ends; ``3`` is 3-3. Raises GanvasError for anything else."""
+    """Parse ``1-4`` as its two ends; ``3`` is 3-3. Raises GanvasError for anything else."""
     match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", text)
     if match is None:
         raise GanvasError(f"{text!r} isn't a range of whole numbers like 1-4.")
@@ -84,17 +84,17 @@ def parse_range(text: str) -> tuple[int, int]:
 
 
 def parse_numbers(text: str) -> list[float]:
-    """``-2,0,2.5`` as numbers. Raises GanvasError for anything else."""
-    return [_number(part, text) for part in text.split(",")]
+    """Parse ``-2,0,2.5`` as numbers. Raises GanvasError for anything else."""
+    return [_parse_number(part, text) for part in text.split(",")]
 
 
 def parse_names(text: str) -> list[str]:
-    """``Male,Smiling`` as names, each once."""
+    """Parse ``Male,Smiling`` as names, each once."""
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def parse_values(items: Iterable[str] | None) -> dict[str, float]:
-    """``["Smiling=1", …]`` as a mapping. Raises GanvasError where a value is no finite number or a name comes twice."""
+    """Parse ``["Smiling=1", …]`` as a mapping. Raises GanvasError for values that aren't finite numbers and repeated names."""
     values: dict[str, float] = {}
     for item in items or ():
         name, equals, value = item.partition("=")
@@ -103,23 +103,23 @@ def parse_values(items: Iterable[str] | None) -> dict[str, float]:
             raise GanvasError(f"{item!r} isn't NAME=NUMBER, like Smiling=1.")
         if name in values:
             raise GanvasError(f"Attribute {name!r} is given twice: give it once.")
-        values[name] = _number(value, item)
+        values[name] = _parse_number(value, item)
     return values
 
 
 def parse_aliases(items: Iterable[str] | None, names: Sequence[str]) -> dict[str, str]:
-    """``["age=Young", …]`` as a mapping; of one name alone ``["Young"]``. Raises GanvasError for anything else."""
-    likes: dict[str, str] = {}
+    """Parse ``["age=Young", …]`` as a mapping, with a single name also ``["Young"]``. Raises GanvasError for anything else."""
+    aliases: dict[str, str] = {}
     for item in items or ():
         name, equals, attribute = item.partition("=") if "=" in item or len(names) != 1 else (names[0], "=", item)
-        if not (name.strip() and equals and attribute.strip()) or name.strip() in likes:
+        if not (name.strip() and equals and attribute.strip()) or name.strip() in aliases:
             raise GanvasError(f"{item!r} isn't NAME=ATTRIBUTE, once for a direction, like age=Young.")
-        likes[name.strip()] = attribute.strip()
-    return likes
+        aliases[name.strip()] = attribute.strip()
+    return aliases
 
 
 def parse_options(items: Iterable[str] | None) -> dict[str, Any]:
-    """``["epochs=40", "residual=false", …]`` as a mapping: values are JSON where they can be, else texts."""
+    """Parse ``["epochs=40", "residual=false", …]`` as a mapping: values are JSON where they can be, else texts."""
     options: dict[str, Any] = {}
     for item in items or ():
         key, equals, value = item.partition("=")
@@ -133,17 +133,17 @@ def parse_options(items: Iterable[str] | None) -> dict[str, Any]:
 
 
 def print_line(text: object) -> None:
-    """One line for the user."""
+    """Print one line for the user."""
     typer.echo(text)
 
 
 def print_json(value: Any) -> None:
-    """A JSON value for another program."""
+    """Print a JSON value for another program."""
     typer.echo(json.dumps(value, indent=2))
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table whose first column holds names and whose others hold numbers."""
+    """Print a table whose first column holds names and whose others hold numbers."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -156,7 +156,7 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(soft_wrap=True).print(table)
 
 
-def _number(text: str, whole: str) -> float:
+def _parse_number(text: str, whole: str) -> float:
     try:
         value = float(text)
     except ValueError:

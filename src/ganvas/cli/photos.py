@@ -16,7 +16,7 @@ PANEL = "Photographs"
 Photos = Annotated[
     list[Path], typer.Argument(metavar="PHOTO...", help="Pictures, or folders of pictures: JPEG, PNG, WebP, TIFF, BMP.")
 ]
-Most = Annotated[int | None, typer.Option("--most", metavar="N", help="The N largest faces of a photograph only.")]
+MaxFaces = Annotated[int | None, typer.Option("--most", metavar="N", help="The N largest faces of a photograph only.")]
 MaxPixels = Annotated[int, typer.Option("--max-pixels", help="Photographs of more pixels are refused.")]
 Generator = Annotated[str, typer.Option(help="A generator, as `ganvas list` names them.")]
 
@@ -25,7 +25,7 @@ def align(
     photos: Photos,
     out: Annotated[Path, typer.Option(help="The folder for the faces.")] = Path("aligned"),
     size: Annotated[int, typer.Option(help="The side of each face in pixels.")] = 1024,
-    most: Most = None,
+    most: MaxFaces = None,
     max_pixels: MaxPixels = 64_000_000,
 ) -> None:
     """Find the faces in photographs and cut them as FFHQ's are: a PNG a face.
@@ -33,16 +33,16 @@ def align(
     The landmarks are dlib's, learned from iBUG 300-W: for non-commercial use.
     """
     from ganvas import inversion
-    from ganvas.cli import inversion as cli_inversion
+    from ganvas.cli import photo_helpers
     from ganvas.photo import batch
     from ganvas.recipe.files import check_output
 
     check_output(out / "face.png", (".png",))
-    settings = batch.InversionConfig(most=most, most_pixels=max_pixels)
-    refused = cli_inversion.RefusalLog()
-    found = batch.align_files(inversion.find_pictures(photos), out, size, settings, refused)
-    options.print_line(f"{found} {'face' if found == 1 else 'faces'} in {out}")
-    refused.end()
+    config = batch.InversionConfig(most=most, most_pixels=max_pixels)
+    refused = photo_helpers.RefusalLog()
+    count = batch.align_files(inversion.find_pictures(photos), out, size, config, refused)
+    options.print_line(f"{count} {'face' if count == 1 else 'faces'} in {out}")
+    refused.exit()
 
 
 def invert(
@@ -71,7 +71,7 @@ def invert(
     encoder: Annotated[
         Path | None, typer.Option(metavar="FILE", help="An encoder of your own, as `ganvas train-encoder` writes it.")
     ] = None,
-    most: Most = None,
+    most: MaxFaces = None,
     max_pixels: MaxPixels = 64_000_000,
     device: Device = "cpu",
     dtype: Dtype = "bfloat16",
@@ -82,31 +82,28 @@ def invert(
     non-commercial use.
     """
     from ganvas import inversion
-    from ganvas.cli import inversion as cli_inversion
-    from ganvas.cli import loading
+    from ganvas.cli import loading, photo_helpers
     from ganvas.photo import batch
     from ganvas.recipe.files import check_output
 
     check_output(out / batch.SUMMARY_FILE, (".json",))
-    found = inversion.find_pictures(photos)
-    edits = cli_inversion.edit_steps(set_values, shift_values, recipe)
+    paths = inversion.find_pictures(photos)
+    edits = photo_helpers.parse_edits(set_values, shift_values, recipe)
     tools = loading.load_cli_tools(
-        generator, dtype, device, editor=editor, attributes=loading.named_attributes(edits), codes=None
+        generator, dtype, device, editor=editor, attributes=loading.collect_attributes(edits), codes=None
     )
-    own = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
-    settings = batch.InversionConfig(
-        space, method, inversion.OptimizationConfig(steps=steps), aligned, most, max_pixels
-    )
-    refused = cli_inversion.RefusalLog()
-    with show_count("Inverting") as watch:
-        done = batch.PhotoBatch(tools, out, settings, edits, residual, own).run(found, refused, watch)
+    own_encoder = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
+    config = batch.InversionConfig(space, method, inversion.OptimizationConfig(steps=steps), aligned, most, max_pixels)
+    refused = photo_helpers.RefusalLog()
+    with show_count("Inverting") as progress:
+        done = batch.PhotoBatch(tools, out, config, edits, residual, own_encoder).run(paths, refused, progress)
     if done:
         options.print_table(
             ("", "PSNR", "SSIM", "LPIPS", "identity", "distance from W"),
-            [cli_inversion.measures_row(face) for face in done],
+            [photo_helpers.format_quality(face) for face in done],
         )
     options.print_line(f"{len(done)} {'face' if len(done) == 1 else 'faces'} in {out}")
-    refused.end()
+    refused.exit()
 
 
 def import_codes(
@@ -154,14 +151,15 @@ def train_encoder(
 
     From labels with pictures it learns from drawn faces; from MultiMNIST, from real and drawn digits, as e4e does.
     """
-    from ganvas.cli import inversion as cli_inversion
-    from ganvas.cli import loading
+    from ganvas.cli import loading, photo_helpers
     from ganvas.recipe import files
     from ganvas.training import encoder
 
     files.check_output(out, (".safetensors",))
     if (folder / "train.parquet").exists():
-        cli_inversion.train_count_encoder(folder, generator, out, (space, keep_count, steps, dtype, seed))
+        photo_helpers.train_count_encoder(
+            folder, generator, out, space=space, keep_count=keep_count, steps=steps, dtype=dtype, seed=seed
+        )
     else:
         network = loading.load_generator_only(generator, "cpu")
         encoder.train_encoder(

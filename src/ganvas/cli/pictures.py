@@ -50,16 +50,16 @@ def edit(
     dtype: Dtype = "float32",
 ) -> None:
     """Draw one face, with attributes set or shifted."""
-    from ganvas.cli import inversion, loading
+    from ganvas.cli import loading, photo_helpers
     from ganvas.recipe import files
 
     step = loading.parse_step(set_values, shift_values)
     files.check_outputs([out], save_codes)
-    named = loading.named_attributes(step)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=named, codes=codes)
-    start = loading.start_face(tools, seed, psi, row, label)
-    recipe, tools = inversion.with_photo(loading.make_recipe(tools, start, step), tools, photo)
-    _draw([recipe], tools, [out], save_codes)
+    attributes = loading.collect_attributes(step)
+    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
+    start = loading.create_start(tools, seed, psi, row, label)
+    recipe, tools = photo_helpers.attach_photo(loading.make_recipe(tools, start, step), tools, photo)
+    _draw_pictures([recipe], tools, [out], save_codes)
 
 
 def sample(
@@ -95,11 +95,11 @@ def sample(
     numbers = range(seed, seed + n) if seeds is None else options.parse_seeds(seeds)
     conditions = [parse_condition(text) for text in where or ()]
     files.check_outputs([out / "face.png"], save_codes)
-    named = loading.named_attributes(step, conditions)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=named, codes=codes)
-    starts = loading.start_faces(tools, numbers, psi, conditions, label)
+    attributes = loading.collect_attributes(step, conditions)
+    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
+    starts = loading.create_starts(tools, numbers, psi, conditions, label)
     recipes = [loading.make_recipe(tools, start, step) for start in starts]
-    _draw(recipes, tools, [out / f"{loading.file_stem(start)}.png" for start in starts], save_codes)
+    _draw_pictures(recipes, tools, [out / f"{loading.format_file_stem(start)}.png" for start in starts], save_codes)
 
 
 def mix(
@@ -126,11 +126,11 @@ def mix(
     step = loading.parse_step(set_values, shift_values)
     chosen = tuple(options.parse_seeds(rows))
     files.check_outputs([out], save_codes)
-    named = loading.named_attributes(step)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=named, codes=codes)
+    attributes = loading.collect_attributes(step)
+    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
     mixed = Mix(loading.parse_other_face(tools, with_, psi), chosen)
-    start = loading.start_face(tools, seed, psi, row)
-    _draw([loading.make_recipe(tools, start, step, mixed)], tools, [out], save_codes)
+    start = loading.create_start(tools, seed, psi, row)
+    _draw_pictures([loading.make_recipe(tools, start, step, mixed)], tools, [out], save_codes)
 
 
 def render(
@@ -146,30 +146,30 @@ def render(
     device: Device = "cpu",
 ) -> None:
     """Draw the picture of a recipe again, pixel for pixel."""
-    from ganvas.cli import inversion, sheets
+    from ganvas.cli import photo_helpers, sheets
     from ganvas.recipe import files
     from ganvas.recipe.sheet import Sheet
 
-    found, carried = files.load_recipe(recipe)
-    animated = isinstance(found, Sheet) and found.kind == "animation"
+    loaded, carried = files.load_recipe(recipe)
+    animated = isinstance(loaded, Sheet) and loaded.kind == "animation"
     if out is None:
-        again = recipe.with_name(f"{recipe.stem}-again.png")
-        out = again if recipe.suffix.lower() == ".png" else recipe.with_suffix(".gif" if animated else ".png")
-    files.check_outputs([out], save_codes, sheets.ANIMATIONS if animated else (".png",))
+        copy = recipe.with_name(f"{recipe.stem}-again.png")
+        out = copy if recipe.suffix.lower() == ".png" else recipe.with_suffix(".gif" if animated else ".png")
+    files.check_outputs([out], save_codes, sheets.ANIMATION_SUFFIXES if animated else (".png",))
     tools = files.load_recipe_tools(
-        found, device=device, editor=editor, codes=codes, carried=carried, generator=generator
+        loaded, device=device, editor=editor, codes=codes, carried=carried, generator=generator
     )
-    tools = inversion.with_photo_file(tools, photo)
-    if isinstance(found, Sheet):
-        sheets.draw(found, tools, out, save_codes)
+    tools = photo_helpers.attach_photo_file(tools, photo)
+    if isinstance(loaded, Sheet):
+        sheets.draw_sheet(loaded, tools, out, save_codes)
     else:
-        _draw([found], tools, [out], save_codes)
+        _draw_pictures([loaded], tools, [out], save_codes)
 
 
 COMMANDS = (edit, sample, mix, render)
 
 
-def _draw(recipes: list[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None) -> None:
+def _draw_pictures(recipes: list[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None) -> None:
     from ganvas.recipe import files
 
     files.draw_recipes(recipes, paths, tools, save_codes, lambda jobs: track(jobs, "Drawing"))

@@ -37,14 +37,14 @@ def app(
     from ganvas.app import server
     from ganvas.app.resources import AppResources, discover_tools
 
-    # However it's ended, from here on: what was written is deleted.
+    # However the process ends from here on, temporary files are deleted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # (Not where it was started to outlive its terminal, as by nohup.)
+    # Not where it was started to outlive its terminal, as by nohup.
     if os.name == "posix" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     local = server.is_local(host)
-    shop = AppResources(discover_tools(dtype, device), editor or [])
-    with server.serve(shop, generator, site=server.Site(host, port, browser)) as address:
+    resources = AppResources(discover_tools(dtype, device), editor or [])
+    with server.serve(resources, generator, site=server.Site(host, port, browser)) as address:
         options.print_line(f"The editor is open at {address} (Ctrl-C ends it).")
         if not local:
             options.print_line(f"It listens on {host}: whoever reaches this machine can use it, without a password.")

@@ -1,4 +1,4 @@
-"""Commands about sets of pictures: make-multimnist, train-counter, balance."""
+"""Commands about sets of pictures: make-multimnist, balance."""
 
 from __future__ import annotations
 
@@ -38,25 +38,6 @@ def make_multimnist(
     with show_count("Drawing") as watch:
         multimnist.make_multimnist(mnist, out, layout=layout, n=n, test=test, seed=seed, progress=watch)
     options.print_line(f"{n} pictures in {out}")
-
-
-def train_counter(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Sets that `make-multimnist` made.")],
-    out: Annotated[Path, typer.Option(help="The counter (safetensors); a checkpoint lies beside it while it trains.")],
-    steps: Annotated[int, typer.Option(help="Batches of 128 pictures.")] = 1400,
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
-) -> None:
-    """Train the scorer that counts digits; stopped and started again, it goes on."""
-    from ganvas.recipe import files
-    from ganvas.training import counter
-
-    files.check_output(out, (".safetensors",))
-    with show_count("Learning") as watch:
-        found = counter.train_counter(folders, out, counter.CounterConfig(steps=steps, dtype=dtype, seed=seed), watch)
-    for name, values in found.items():
-        options.print_line(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
-    options.print_line(out)
 
 
 def balance(
@@ -110,40 +91,38 @@ def balance(
 
     order = balancing.BalanceRequest(tuple(parse_condition(text) for text in where), n, seed, psi, way, label=label)
     if real is None and (encoder or method):
-        raise GanvasError(
-            "--encoder and --method say how real pictures are inverted: name their folder with --from DIR."
-        )
+        raise GanvasError("--encoder and --method are for real pictures: name their folder with --from DIR.")
     if real is not None:
-        editor = loading.editor_name(generator, editor)
-    named = editor or (generators.find_card(generator).editor or None if way != "draw" else None)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=named, attributes=(), codes=None)
+        editor = loading.choose_editor(generator, editor)
+    editor_to_load = editor or (generators.find_card(generator).editor or None if way != "draw" else None)
+    tools = loading.load_cli_tools(generator, dtype, device, editor=editor_to_load, attributes=(), codes=None)
     judge = loading.load_scorer_for(generator, scorer, device)
     if real is not None:
-        report = _from(real, tools, judge, order, out, (method or "", encoder))
+        report = _balance_real(real, tools, judge, order, out, (method or "", encoder))
     else:
-        with show_count("Drawing") as watch:
-            report = balancing.balance(tools, judge, order, out, watch)
+        with show_count("Drawing") as progress:
+            report = balancing.balance(tools, judge, order, out, progress)
     for line in balancing.report_lines(report):
         options.print_line(line)
     options.print_line(out)
 
 
-def _from(
-    real: Path, tools: Tools, judge: Scorer, order: BalanceRequest, out: Path, how: tuple[str, Path | None]
+def _balance_real(
+    real: Path, tools: Tools, judge: Scorer, order: BalanceRequest, out: Path, inversion: tuple[str, Path | None]
 ) -> dict[str, Any]:
-    """``balance_from``, with what there is to say."""
+    """Balance a set by editing real pictures, and print what the user should know. ``inversion``: method and encoder."""
     from ganvas.balance import real as balance_real
 
-    method, encoder = how
-    origin = balance_real.open_pictures(real, tools.generator.resolution)
+    method, encoder = inversion
+    source = balance_real.open_pictures(real, tools.generator.resolution)
     inverter = balance_real.load_inverter(tools.generator, method, encoder=encoder)
     if not method and inverter.name.startswith("optimize"):
         options.print_line("No encoder ships for this generator: pictures are inverted by optimisation, which is slow.")
-    with show_count("Editing") as watch:
-        report = balance_real.balance_from(tools, judge, order, origin, inverter, out, watch)
+    with show_count("Editing") as progress:
+        report = balance_real.balance_from(tools, judge, order, source, inverter, out, progress)
     if report["kept"] < order.n:
-        options.print_line(f"All {len(origin.names)} pictures of {real} were tried.")
+        options.print_line(f"All {len(source.names)} pictures of {real} were tried.")
     return report
 
 
-COMMANDS = (make_multimnist, train_counter, balance)
+COMMANDS = (make_multimnist, balance)

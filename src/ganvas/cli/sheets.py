@@ -1,4 +1,4 @@
-"""Commands that put several pictures into one: grid, animate."""
+"""Commands that draw several pictures into one: grid, animate."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ganvas.recipe.sheet import Sheet
 
 PANEL = "Pictures"
-ANIMATIONS = (".gif", ".mp4")
+ANIMATION_SUFFIXES = (".gif", ".mp4")
 
 
 def grid(
@@ -58,9 +58,9 @@ def grid(
     numbers = [seed] if seeds is None else options.parse_seeds(seeds)
     files.check_outputs([out], save_codes)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=names, codes=codes)
-    starts = loading.start_faces(tools, numbers, psi, [])
-    faces = {loading.face_title(start): loading.make_recipe(tools, start) for start in starts}
-    draw(sheet.make_strength_grid(faces, names, columns, size), tools, out, save_codes)
+    starts = loading.create_starts(tools, numbers, psi, [])
+    faces = {loading.format_title(start): loading.make_recipe(tools, start) for start in starts}
+    draw_sheet(sheet.make_strength_grid(faces, names, columns, size), tools, out, save_codes)
 
 
 def animate(
@@ -90,22 +90,22 @@ def animate(
 
     step = loading.parse_step(set_values, shift_values)
     if not step and to is None:
-        raise GanvasError("Nothing moves: give --set, --shift or --to.")
-    files.check_outputs([out], save_codes, ANIMATIONS)
-    _check_film(out)
-    named = loading.named_attributes(step)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=named, codes=codes)
-    pictures = [loading.make_recipe(tools, loading.start_face(tools, seed, psi, row), step)]
+        raise GanvasError("There is nothing to animate: give --set, --shift or --to.")
+    files.check_outputs([out], save_codes, ANIMATION_SUFFIXES)
+    _check_video(out)
+    attributes = loading.collect_attributes(step)
+    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
+    pictures = [loading.make_recipe(tools, loading.create_start(tools, seed, psi, row), step)]
     other = None if to is None else loading.parse_other_face(tools, to, psi)
     pictures = sheet.interpolate_frames(pictures[0], other, tools.generator.num_ws, frames)
-    draw(sheet.make_animation(pictures, size, rate, back), tools, out, save_codes)
+    draw_sheet(sheet.make_animation(pictures, size, rate, back), tools, out, save_codes)
 
 
-def draw(sheet: Sheet, tools: Tools, out: Path, save_codes: Path | None) -> None:
+def draw_sheet(sheet: Sheet, tools: Tools, out: Path, save_codes: Path | None) -> None:
     """Render a sheet to a file, with its recipe beside it."""
     from ganvas.recipe import files
 
-    _check_film(out)
+    _check_video(out)
     files.draw_sheet(sheet, out, tools, save_codes, lambda pictures: track(pictures, "Drawing"))
     options.print_line(out)
 
@@ -113,7 +113,7 @@ def draw(sheet: Sheet, tools: Tools, out: Path, save_codes: Path | None) -> None
 COMMANDS = (grid, animate)
 
 
-def _check_film(out: Path) -> None:
+def _check_video(out: Path) -> None:
     from ganvas.io import figures
 
     if out.suffix.lower() == ".mp4":

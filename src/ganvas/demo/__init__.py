@@ -1,4 +1,4 @@
-"""The demo: from shipped labels to edited faces and counted digits in a few minutes, and a page that shows them."""
+"""The demo: edited faces and counted digits from shipped labels in a few minutes, on an HTML page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ganvas.recipe.sheet import Sheet
 from ganvas.scorers import load_scorer
 
 QUICK = SuccessProtocol(n=32)
-"""As the benchmark's, on fewer faces."""
+"""The evaluation's protocol on fewer faces."""
 EDITOR_FILE = "compact.safetensors"
 TITLE = "ganvas: named, independent controls"
 PAPER_NAME = "Lesné, Gousseau, Ladjal and Newson, a compact semantic latent space for disentangled editing, 2023"
@@ -42,11 +42,11 @@ PAPER_NAME = "Lesné, Gousseau, Ladjal and Newson, a compact semantic latent spa
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """What the demo draws; the defaults are for ``ffhq`` and keep within five minutes on two cores."""
+    """What the demo draws; the defaults are for ``ffhq``."""
 
     attributes: tuple[str, ...] = ATTRIBUTES
     values: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
-    """What the grid sets each attribute to, in standard deviations."""
+    """The values that the grid sets each attribute to, in standard deviations."""
     seeds: tuple[int, ...] = (7, 21, 34)
     """The faces of the grid."""
     several: tuple[Mapping[str, float], ...] = (
@@ -58,7 +58,7 @@ class DemoConfig:
         {"Eyeglasses": 0.7, "Young": -1.2},
         {"Eyeglasses": 0.7, "Smiling": 1.2, "Young": -1.2},
     )
-    """Values that the first face is set to, all of one picture in one edit."""
+    """Values that the first face is set to, one edit a picture."""
     conditions: tuple[Mapping[str, Range], ...] = (
         {"Eyeglasses": (0.7, None)},
         {"Smiling": (0.5, None), "Young": (None, -0.7)},
@@ -66,14 +66,14 @@ class DemoConfig:
         {"Male": (0.2, None), "Eyeglasses": (0.7, None)},
     )
     samples: int = 8
-    """Faces a condition."""
+    """The number of faces for each condition."""
     protocol: SuccessProtocol = QUICK
     fit: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the compact method; none is its shorter recipe."""
+    """Options of the compact method."""
     size: int = 256
     psi: float = 0.7
     counting: CountStripConfig | None = field(default_factory=CountStripConfig)
-    """The strip of counts, with a generator of its own; None leaves it out."""
+    """The strip of counts, with its own generator; None leaves it out."""
 
 
 def run_demo(
@@ -82,45 +82,46 @@ def run_demo(
     device: str = "cpu",
     dtype: str = "bfloat16",
     labels: str | Path | None = None,
-    settings: DemoConfig = DemoConfig(),
+    config: DemoConfig = DemoConfig(),
 ) -> Path:
-    """Fit the compact editor on the shipped labels (or ``data.label_files``), draw everything into ``out``, return
-    its index.html.
+    """Fit the compact editor on the shipped labels (or ``labels``), draw everything into ``out``, and return its index.html.
 
-    Run again it overwrites its own files; success on faces is taken up where it was cut.
-    Raises GanvasError where ``out`` can't be written, and for labels that aren't there or are of another generator.
+    A second run overwrites the files of the first, but continues its success measurement where it stopped.
+    Raises GanvasError where ``out`` can't be written, and for labels that don't exist or are another generator's.
     """
-    out, console, clock = Path(out), Console(stderr=True), _Clock()
+    out, console, timer = Path(out), Console(stderr=True), _StepTimer()
     check_output(out / "index.html", (".html",))
-    with clock.step(console, "Loading the generator, its scorer and the labels"):
+    with timer.time_step(console, "Loading the generator, its scorer and the labels"):
         tools = load_tools(generator, dtype, device)
         scorer = load_scorer(find_card(generator).scorer).to(tools.generator.device)
         data = load_labels(labels or shipped_labels_path(generator, scorer.name), tools.generator)
     with (
-        clock.step(console, f"Fitting the compact editor on {len(data):,} labelled faces"),
+        timer.time_step(console, f"Fitting the compact editor on {len(data):,} labelled faces"),
         show_count("  steps") as progress,
     ):
-        editor = compact.fit(data, tools.generator, progress=progress, **settings.fit)
+        editor = compact.fit(data, tools.generator, progress=progress, **config.fit)
         editors.save(editor, out / EDITOR_FILE)
     named = NamedTool(EDITOR_FILE, editors.fingerprint(editor))
-    drawer = _Drawer(out, Tools(tools.generator, dtype, editor, named), settings)
-    with clock.step(console, "Editing faces, and drawing faces by conditions"):
-        sections = [drawer.grid(), drawer.several(), drawer.samples()]
-    with clock.step(console, f"Success on {settings.protocol.n} faces an attribute"):
-        results = run_success(tools.generator, scorer, editor, out / "success", settings.attributes, settings.protocol)
-        sections += [_success(results), drawer.variation(results), _learned(editor, settings.attributes)]
-    with clock.step(console, "The space that the editor works in"):
+    drawer = _SectionDrawer(out, Tools(tools.generator, dtype, editor, named), config)
+    with timer.time_step(console, "Editing faces, and drawing faces by conditions"):
+        sections = [drawer.draw_grid(), drawer.draw_several(), drawer.draw_samples()]
+    with timer.time_step(console, f"Success on {config.protocol.n} faces an attribute"):
+        results = run_success(tools.generator, scorer, editor, out / "success", config.attributes, config.protocol)
+        sections += [_success_section(results), drawer.draw_variation(results), _fit_section(editor, config.attributes)]
+    with timer.time_step(console, "The space that the editor works in"):
         pca = fit_pca(data.w, min(LEADING_COMPONENTS, data.w.shape[1]))
-        sections += [drawer.projection(pca), drawer.elbow(pca)]
-    if settings.counting is not None:
-        with clock.step(console, "Adding and removing objects"):
-            sections.append(counts.draw_count_strip(out, settings.counting))
-    write_text(out / "index.html", render_page(TITLE, _about(data, generator), sections, clock.summary(data)))
-    console.print(f"Done in {clock.total:.0f} s: open {out / 'index.html'}")
+        sections += [drawer.draw_projection(pca), drawer.draw_elbow(pca)]
+    if config.counting is not None:
+        with timer.time_step(console, "Adding and removing objects"):
+            sections.append(counts.draw_count_strip(out, config.counting))
+    write_text(
+        out / "index.html", render_page(TITLE, _describe_run(data, generator), sections, timer.format_summary(data))
+    )
+    console.print(f"Done in {timer.total:.0f} s: open {out / 'index.html'}")
     return out / "index.html"
 
 
-def _about(data: LatentDataset, generator: str) -> str:
+def _describe_run(data: LatentDataset, generator: str) -> str:
     return (
         f"{generator}: every picture of a face below was made by the compact editor, fitted a moment ago on"
         f" {len(data):,} faces that ganvas itself drew and scored ({PAPER_NAME}). Numbers count standard deviations (σ)"
@@ -129,133 +130,135 @@ def _about(data: LatentDataset, generator: str) -> str:
     )
 
 
-class _Clock:
-    """How long each step took."""
+class _StepTimer:
+    """Measures how long each step takes."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[str, float]] = []
 
     @contextmanager
-    def step(self, console: Console, title: str) -> Iterator[None]:
-        began = time.monotonic()
+    def time_step(self, console: Console, title: str) -> Iterator[None]:
+        start = time.monotonic()
         console.print(f"{title} …")
         yield
-        self.steps.append((title, time.monotonic() - began))
+        self.steps.append((title, time.monotonic() - start))
 
     @property
     def total(self) -> float:
         return sum(seconds for _, seconds in self.steps)
 
-    def summary(self, data: LatentDataset) -> str:
-        """The page's last lines."""
+    def format_summary(self, data: LatentDataset) -> str:
+        """Format the page's last lines."""
         steps = "; ".join(f"{title}: {seconds:.0f} s" for title, seconds in self.steps)
         return f"ganvas {__version__}, labels by {data.scorer.split(':')[0]}. {steps}; {self.total:.0f} s in all."
 
 
 @dataclass(frozen=True)
-class _Drawer:
-    """Draws the demo's pictures into ``out`` and says what is on them."""
+class _SectionDrawer:
+    """Draws the demo's pictures into ``out``, each with its section of the page."""
 
     out: Path
     tools: Tools
-    settings: DemoConfig
+    config: DemoConfig
 
-    def grid(self) -> PageSection:
-        """Faces × values, attribute by attribute (figure 3 of the paper)."""
+    def draw_grid(self) -> PageSection:
+        """Draw faces × values, attribute by attribute (figure 3 of the paper)."""
         rows, pictures = [], []
-        for name in self.settings.attributes:
-            for seed in self.settings.seeds:
+        for name in self.config.attributes:
+            for seed in self.config.seeds:
                 rows.append(f"{name}, {seed}")
-                plain = self._face(seed)
-                pictures += [plain, *(self._face(seed, {name: value}) for value in self.settings.values)]
-        columns = ("as drawn", *(f"{value:+g} σ" for value in self.settings.values))
+                plain = self._seed_recipe(seed)
+                pictures += [plain, *(self._seed_recipe(seed, {name: value}) for value in self.config.values)]
+        columns = ("as drawn", *(f"{value:+g} σ" for value in self.config.values))
         text = (
             "Each row is one face (its seed beside it). The first column is the face as the generator draws it; in the"
             " others one attribute is set to a value, from rare to rare, and everything else should stay."
         )
-        return self._sheet("One attribute at a time", text, "grid.png", pictures, rows, columns)
+        return self._draw_sheet("One attribute at a time", text, "grid.png", pictures, rows, columns)
 
-    def several(self) -> PageSection:
-        """One face, several attributes in one edit."""
-        seed, edits = self.settings.seeds[0], self.settings.several
+    def draw_several(self) -> PageSection:
+        """Draw one face, with several attributes in one edit."""
+        seed, edits = self.config.seeds[0], self.config.several
         columns = ["\n".join(f"{a} {v:+g}" for a, v in values.items()) or "as drawn" for values in edits]
         text = (
             "One face. The editor moves any number of attributes in a single step, so that none undoes another;"
             " the values are set, in σ."
         )
-        return self._sheet(
-            "Several at once", text, "several.png", [self._face(seed, v) for v in edits], [str(seed)], columns
+        return self._draw_sheet(
+            "Several at once", text, "several.png", [self._seed_recipe(seed, v) for v in edits], [str(seed)], columns
         )
 
-    def samples(self) -> PageSection:
-        """Codes that meet conditions."""
-        count = self.settings.samples
-        rows = ["\n".join(_condition(a, r) for a, r in where.items()) for where in self.settings.conditions]
+    def draw_samples(self) -> PageSection:
+        """Draw faces whose codes meet conditions."""
+        count = self.config.samples
+        rows = ["\n".join(_format_condition(a, r) for a, r in where.items()) for where in self.config.conditions]
         pictures = [
-            self._recipe(FromConditions(where, seed)) for where in self.settings.conditions for seed in range(count)
+            self._make_recipe(FromConditions(where, seed)) for where in self.config.conditions for seed in range(count)
         ]
         text = (
             "New faces that meet the conditions at the left (in σ): what the conditions leave open is drawn from its own"
             " distribution given them, so the faces differ in all else."
         )
-        return self._sheet(
+        return self._draw_sheet(
             "Faces drawn by conditions", text, "samples.png", pictures, rows, [str(seed) for seed in range(count)]
         )
 
-    def variation(self, results: dict[str, Any]) -> PageSection:
-        """Equation (7) as a heat map."""
+    def draw_variation(self, results: dict[str, Any]) -> PageSection:
+        """Draw equation (7) as a heat map."""
         text = (
             "Each row edits one attribute until the scorer is sure of it; colours say how much the probability of every"
             " attribute changed on average over the edits that succeeded (equation 7). The ideal is one coloured cell a"
             " row: the attribute's own."
         )
-        return self._bytes("What else changes", text, "variation.png", plots.plot_variation(results))
+        return self._save_picture("What else changes", text, "variation.png", plots.plot_variation(results))
 
-    def projection(self, pca: PCA) -> PageSection:
-        """Figure 1: faces beside their projections."""
-        pixels = plots.draw_projection(self.tools.generator, pca, self.settings.seeds, self.settings.size)
-        kept = len(pca.components)
+    def draw_projection(self, pca: PCA) -> PageSection:
+        """Draw figure 1: faces beside their projections."""
+        pixels = plots.draw_projection(self.tools.generator, pca, self.config.seeds, self.config.size)
+        n_components = len(pca.components)
         text = (
-            f"Figure 1 of the paper: faces (psi 1) beside the same faces with only the first {kept} principal components"
+            f"Figure 1 of the paper: faces (psi 1) beside the same faces with only the first {n_components} principal components"
             " of their codes. The editor works in these, and carries the rest of the code along unchanged."
         )
-        title = f"{kept} of {len(pca.variances)} dimensions are nearly enough"
-        return self._bytes(title, text, "projection.png", encode_png(pixels))
+        title = f"{n_components} of {len(pca.variances)} dimensions are nearly enough"
+        return self._save_picture(title, text, "projection.png", encode_png(pixels))
 
-    def elbow(self, pca: PCA) -> PageSection:
-        """Variance held by the first components."""
-        kept = len(pca.components)
-        held = f"{pca.share[kept - 1]:.0%}"
-        text = f"The first {kept} principal components hold {held} of the variance of W (the paper: almost 80 %)."
-        return self._bytes("The elbow", text, "elbow.png", plots.plot_elbow(pca))
+    def draw_elbow(self, pca: PCA) -> PageSection:
+        """Plot the variance held by the first components."""
+        n_components = len(pca.components)
+        share = f"{pca.share[n_components - 1]:.0%}"
+        text = (
+            f"The first {n_components} principal components hold {share} of the variance of W (the paper: almost 80 %)."
+        )
+        return self._save_picture("The elbow", text, "elbow.png", plots.plot_elbow(pca))
 
-    def _bytes(self, title: str, text: str, name: str, data: bytes) -> PageSection:
+    def _save_picture(self, title: str, text: str, name: str, data: bytes) -> PageSection:
         with atomic_write(self.out / name) as file:
             file.write_bytes(data)
         return PageSection(title, text, name)
 
-    def _face(self, seed: int, values: Mapping[str, float] | None = None) -> Recipe:
-        return self._recipe(FromSeed(seed, self.settings.psi), (EditStep(set=values),) if values else ())
+    def _seed_recipe(self, seed: int, values: Mapping[str, float] | None = None) -> Recipe:
+        return self._make_recipe(FromSeed(seed, self.config.psi), (EditStep(set=values),) if values else ())
 
-    def _recipe(self, start: Start, edits: tuple[EditStep, ...] = ()) -> Recipe:
+    def _make_recipe(self, start: Start, edits: tuple[EditStep, ...] = ()) -> Recipe:
         return Recipe(self.tools.generator_name, start, self.tools.dtype, None, self.tools.editor_name, edits)
 
-    def _sheet(
+    def _draw_sheet(
         self, title: str, text: str, name: str, pictures: Sequence[Recipe], rows: Sequence[str], columns: Sequence[str]
     ) -> PageSection:
-        sheet = Sheet("grid", tuple(pictures), tuple(rows), tuple(columns), self.settings.size)
+        sheet = Sheet("grid", tuple(pictures), tuple(rows), tuple(columns), self.config.size)
         draw_sheet(sheet, self.out / name, self.tools, track=lambda faces: track(faces, "  faces"))
         return PageSection(title, text, name)
 
 
-def _condition(name: str, wanted: Range) -> str:
-    low, high = wanted
+def _format_condition(name: str, interval: Range) -> str:
+    low, high = interval
     if low is not None and high is not None:
         return f"{low:g} < {name} < {high:g}" if low < high else f"{name} = {low:g}"
     return f"{name} > {low:g}" if low is not None else f"{name} < {high:g}"
 
 
-def _success(results: dict[str, Any]) -> PageSection:
+def _success_section(results: dict[str, Any]) -> PageSection:
     protocol = results["protocol"]
     text = (
         f"The paper's protocol on {protocol['n']} fresh faces for each attribute: a face with p < 0.5 is edited with"
@@ -267,8 +270,8 @@ def _success(results: dict[str, Any]) -> PageSection:
     return PageSection("How often it works", text, table=build_success_table(results))
 
 
-def _learned(editor: CompactEditor, attributes: Sequence[str]) -> PageSection:
-    """What the fit measured on codes that it didn't train on."""
+def _fit_section(editor: CompactEditor, attributes: Sequence[str]) -> PageSection:
+    """Return the section with the fit's measures on codes that it wasn't fitted on."""
     report = editor.report
     rows = [
         (name, f"{report['correlation'][name]:.2f}", f"{report['response'][name]:.2f}")

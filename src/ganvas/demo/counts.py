@@ -1,4 +1,4 @@
-"""The demo's count strip: pictures of digits with one fewer, one more and two more, by the cardinality editor."""
+"""The demo's count strip: pictures of digits with fewer and more digits, by the cardinality editor."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ganvas.recipe.sheet import Sheet
 from ganvas.scorers import load_scorer
 from ganvas.scorers.base import Scorer
 
-FILE = "counts.png"
-SURE_PROBABILITY = 0.9
-SEEDS_SEARCHED = 500
-"""Seeds that are looked through for pictures to start from."""
+STRIP_FILE = "counts.png"
+MIN_SURE_PROBABILITY = 0.9
+MAX_SEEDS_SEARCHED = 500
+"""The most seeds among which pictures to start from are searched."""
 
 
 @dataclass(frozen=True)
 class CountStripConfig:
-    """What the strip shows: ``generators.stylegan2.rows`` pictures that have ``start`` objects, with each of ``changes`` more."""
+    """What the strip shows: ``rows`` pictures of ``start`` objects, with each of ``changes`` more."""
 
     generator: str = "multimnist"
     rows: int = 4
@@ -36,59 +36,61 @@ class CountStripConfig:
 
 
 def draw_count_strip(
-    out: Path, how: CountStripConfig = CountStripConfig(), watch: Callable[[Sequence[Any]], Iterable[Any]] = iter
+    out: Path, config: CountStripConfig = CountStripConfig(), track: Callable[[Sequence[Any]], Iterable[Any]] = iter
 ) -> PageSection:
-    """Draw it into ``out`` and say what is on it: with the editor and the scorer that the generator's card names."""
-    named = find_card(how.generator)
-    return draw_strip_with(load_tools(how.generator, editor=named.editor), load_scorer(named.scorer), how, out, watch)
+    """Draw the strip into ``out``, with the editor and the scorer of the generator's card; return its section of the page."""
+    named = find_card(config.generator)
+    return draw_strip(load_tools(config.generator, editor=named.editor), load_scorer(named.scorer), config, out, track)
 
 
-def draw_strip_with(
+def draw_strip(
     tools: Tools,
     scorer: Scorer,
-    how: CountStripConfig,
+    config: CountStripConfig,
     out: Path,
-    watch: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+    track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> PageSection:
-    """The strip of these tools, counted by ``scorers.base``."""
-    seeds = find_starts(tools, scorer, how)
-    pictures = [_recipe(tools, seed, change) for seed in seeds for change in how.changes]
-    columns = tuple("as drawn" if change == 0 else f"{change:+d}" for change in how.changes)
+    """Draw the strip with these tools into ``out``, counted by ``scorer``; return its section of the page."""
+    seeds = find_start_seeds(tools, scorer, config)
+    pictures = [_make_recipe(tools, seed, change) for seed in seeds for change in config.changes]
+    columns = tuple("as drawn" if change == 0 else f"{change:+d}" for change in config.changes)
     sheet = Sheet("grid", tuple(pictures), tuple(map(str, seeds)), columns, LABEL_SIDE)
-    draw_sheet(sheet, out / FILE, tools, track=watch)
-    column, found = scorer.column("count"), []
+    draw_sheet(sheet, out / STRIP_FILE, tools, track=track)
+    column, rows = scorer.column("count"), []
     for i, seed in enumerate(seeds):
-        row = pictures[i * len(how.changes) : (i + 1) * len(how.changes)]
-        found.append((str(seed), *(f"{float(_scores(tools, scorer, recipe)[column]):.0f}" for recipe in row)))
+        row = pictures[i * len(config.changes) : (i + 1) * len(config.changes)]
+        rows.append((str(seed), *(f"{float(_score_recipe(tools, scorer, recipe)[column]):.0f}" for recipe in row)))
     text = (
-        f"{how.generator}, a generator of digits, and the cardinality editor (Doubinsky et al., 2022): a change of +1 is one"
+        f"{config.generator}, a generator of digits, and the cardinality editor (Doubinsky et al., 2022): a change of +1 is one"
         " object more, of +2 two, in successive unit moves. Rows are the first seeds of whose"
-        f" {how.start} objects the counter is sure, or the first of all where there are none; the table has what it counts in"
+        f" {config.start} objects the counter is sure, or the first of all where there are none; the table has what it counts in"
         " each picture, right or wrong."
     )
-    return PageSection("Count control: digits added and removed", text, FILE, [("seed", *columns), *found])
+    return PageSection("Count control: digits added and removed", text, STRIP_FILE, [("seed", *columns), *rows])
 
 
-def find_starts(tools: Tools, scorer: Scorer, how: CountStripConfig) -> list[int]:
-    """The first seeds whose pictures have ``start`` objects, surely where the scorer says so; fewer, or any, where there are
-    none."""
-    count, found = scorer.column("count"), []
-    for seed in range(SEEDS_SEARCHED):
-        scores = _scores(tools, scorer, _recipe(tools, seed, 0))
-        sure = "sure" not in scorer.attributes or float(scores[scorer.column("sure")].sigmoid()) >= SURE_PROBABILITY
-        if sure and float(scores[count]) == how.start:
-            found.append(seed)
-        if len(found) == how.rows:
+def find_start_seeds(tools: Tools, scorer: Scorer, config: CountStripConfig) -> list[int]:
+    """Return the first seeds whose pictures have ``start`` objects, surely so where the scorer has ``sure``.
+
+    There may be fewer than ``rows``; where there are none, the first seeds of all.
+    """
+    count, seeds = scorer.column("count"), []
+    for seed in range(MAX_SEEDS_SEARCHED):
+        scores = _score_recipe(tools, scorer, _make_recipe(tools, seed, 0))
+        sure = "sure" not in scorer.attributes or float(scores[scorer.column("sure")].sigmoid()) >= MIN_SURE_PROBABILITY
+        if sure and float(scores[count]) == config.start:
+            seeds.append(seed)
+        if len(seeds) == config.rows:
             break
-    return found or list(range(how.rows))
+    return seeds or list(range(config.rows))
 
 
-def _recipe(tools: Tools, seed: int, change: int) -> Recipe:
+def _make_recipe(tools: Tools, seed: int, change: int) -> Recipe:
     edits = (EditStep(shift={"count": float(change)}),) if change else ()
     return Recipe(tools.generator_name, FromSeed(seed, 1.0), tools.dtype, None, tools.editor_name, edits)
 
 
 @torch.no_grad()
-def _scores(tools: Tools, scorer: Scorer, recipe: Recipe) -> torch.Tensor:
+def _score_recipe(tools: Tools, scorer: Scorer, recipe: Recipe) -> torch.Tensor:
     picture = render(recipe, tools)
     return scorer(downscale(picture, min(LABEL_SIDE, tools.generator.resolution)))[0]

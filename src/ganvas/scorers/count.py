@@ -2,7 +2,7 @@
 
 For Doubinsky et al., *Contrôle de la cardinalité par navigation dans l'espace latent des GANs*, RFIAP 2022,
 https://cea.hal.science/cea-04852483, who label what their generator draws with pretrained image classifiers. A small
-residual network takes 64×64 grey pixels, whatever the picture's size; ``ganvas train-counter`` trains it.
+residual network takes 64×64 grey pixels, whatever the picture's size; ``experiments.multimnist.train_counter`` trains it.
 
 ``count`` and ``digit_0`` … ``digit_9`` are whole numbers, the most probable ones. ``sure`` is the logit of the probability
 that ``count`` is right. The other four come from the pixels by formulas, in pixels of 64: ``place_x`` and ``place_y``,
@@ -172,11 +172,11 @@ def load(name: str) -> Counter:
 
 
 def read(path: str | Path) -> Counter:
-    """Read the scorer in a file that ``ganvas train-counter`` wrote. Raises GanvasError for any other file."""
+    """Read the scorer in a file that ``training.counter.save_counter`` wrote. Raises GanvasError for any other file."""
     tensors, metadata = load_tensors(path)
     tensors = {key: value.float() for key, value in tensors.items()}
     if metadata.get("scorer") != "count":
-        raise GanvasError(f"{path} holds no counter: `ganvas train-counter` writes one.")
+        raise GanvasError(f"{path} holds no counter: experiments/multimnist/train_counter.py writes one.")
     network = CounterNetwork()
     expected = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
     calibration = tensors.pop("calibration", torch.empty(0))

@@ -1,4 +1,4 @@
-"""How the second celeba40's faces are changed while it learns: nothing that the first one's ``augment`` leans on."""
+"""The augmentation of the cnn celeba40 scorer, which shares no distortion with ``scorer.augment``: errors of the two differ."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def recolour_and_erase(pixels: Tensor, random: torch.Generator) -> Tensor:
-    """Batches (n, 3, h, w) of 0 … 255 moved, mirrored, strongly recoloured, and half of them with a hole; in [-1, 1].
+    """Move, mirror and strongly recolour pictures (n, 3, h, w) of 0 … 255, and erase a box of half of them; in [-1, 1].
 
-    Holes as in DeVries and Taylor, *Improved Regularization of Convolutional Neural Networks with Cutout*, 2017,
+    Boxes as in DeVries and Taylor, *Improved Regularization of Convolutional Neural Networks with Cutout*, 2017,
     https://arxiv.org/abs/1708.04552. No blur and no noise.
     """
 

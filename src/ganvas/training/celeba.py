@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,36 +19,36 @@ from ganvas.scorers.celeba40 import ATTRIBUTES, frame_celeba
 if TYPE_CHECKING:
     import pyarrow
 
-TEST, CALIBRATION = 0, 1
-"""The tenths that are kept from training: one to test, one to calibrate probabilities."""
+TEST_TENTH, CALIBRATION_TENTH = 0, 1
+"""The tenths that no network is trained on: one tests, the other calibrates probabilities."""
 
 
 @dataclass(frozen=True)
 class FaceSet:
-    """``pixels`` (n, 3, size, size) uint8, already framed; ``data.label_files`` (n, 40) of 0 and 1, in the order of ATTRIBUTES;
-    ``tenths`` (n,) from 0 to 9, by a hash of the file name and so the same for every scorer."""
+    """Labelled faces: ``pixels`` (n, 3, size, size) uint8, already framed; ``labels`` (n, 40) of 0 and 1, in the order of
+    ATTRIBUTES; ``tenths`` (n,) from 0 to 9, by a hash of the file name and so the same for every scorer."""
 
     pixels: Tensor
     labels: Tensor
     tenths: Tensor
 
-    def part(self, mask: Tensor) -> FaceSet:
-        """The faces where ``mask`` (n,) is true."""
+    def select(self, mask: Tensor) -> FaceSet:
+        """Return the faces where ``mask`` (n,) is true."""
         return FaceSet(self.pixels[mask], self.labels[mask], self.tenths[mask])
 
 
 def hash_tenth(file_name: str) -> int:
-    """A tenth of all faces, from 0 to 9, that only the file's name decides."""
+    """Assign a file name to a tenth of all faces, 0 to 9, by a hash of the name."""
     return int(hashlib.sha256(file_name.encode()).hexdigest(), 16) % 10
 
 
-def read_faces(path: str | Path, size: int, progress: Callable[[Iterator], Iterator] = iter) -> FaceSet:
-    """Faces from CelebA's folder (``img_align_celeba/`` and ``list_attr_celeba.txt``) or from a parquet with ``file``,
+def read_faces(path: str | Path, size: int) -> FaceSet:
+    """Read faces from CelebA's folder (``img_align_celeba/`` and ``list_attr_celeba.txt``) or from a parquet with ``file``,
     ``jpeg`` and a bool column for each attribute. Raises GanvasError where ``path`` is neither, or is damaged."""
     path = Path(path)
-    rows = _celeba_rows(path) if path.is_dir() else _parquet_rows(path)
+    rows = _read_celeba_rows(path) if path.is_dir() else _read_parquet_rows(path)
     pixels, labels, tenths = [], [], []
-    for name, jpeg, row in progress(rows):
+    for name, jpeg, row in rows:
         pixels.append(frame_celeba(decode_jpeg(jpeg, f"{path}: {name}"), size))
         labels.append(row)
         tenths.append(hash_tenth(name))
@@ -57,7 +57,7 @@ def read_faces(path: str | Path, size: int, progress: Callable[[Iterator], Itera
     return FaceSet(torch.stack(pixels), torch.tensor(np.array(labels), dtype=torch.float32), torch.tensor(tenths))
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, bytes, np.ndarray]]:
+def _read_parquet_rows(path: Path) -> Iterator[tuple[str, bytes, np.ndarray]]:
     import pyarrow
     from pyarrow import parquet
 
@@ -72,12 +72,12 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, bytes, np.ndarray]]:
         raise GanvasError(f"{path} lacks the columns {', '.join(missing)}.")
     try:
         for batch in table.iter_batches(512, columns=["file", "jpeg", *ATTRIBUTES]):
-            yield from _batch_rows(path, batch)
+            yield from _read_batch_rows(path, batch)
     except (OSError, pyarrow.ArrowException):
         raise GanvasError(f"{path} isn't a whole parquet file.") from None
 
 
-def _batch_rows(path: Path, batch: pyarrow.RecordBatch) -> Iterator[tuple[str, bytes, np.ndarray]]:
+def _read_batch_rows(path: Path, batch: pyarrow.RecordBatch) -> Iterator[tuple[str, bytes, np.ndarray]]:
     for name in ATTRIBUTES:
         if batch.column(name).null_count:
             raise GanvasError(f"{path} has faces without a label: column {name} holds nulls.")
@@ -91,11 +91,11 @@ def _batch_rows(path: Path, batch: pyarrow.RecordBatch) -> Iterator[tuple[str, b
         yield file, jpeg, row
 
 
-def _celeba_rows(path: Path) -> Iterator[tuple[str, bytes, np.ndarray]]:
+def _read_celeba_rows(path: Path) -> Iterator[tuple[str, bytes, np.ndarray]]:
     listing, folder = path / "list_attr_celeba.txt", path / "img_align_celeba"
     if not listing.is_file() or not folder.is_dir():
         raise GanvasError(f"{path} holds no list_attr_celeba.txt beside img_align_celeba/.")
-    lines = _lines(listing)
+    lines = _read_lines(listing)
     count, header = (*lines, "", "")[:2]
     names, rows = header.split(), lines[2:]
     if sorted(names) != sorted(ATTRIBUTES):
@@ -116,8 +116,8 @@ def _celeba_rows(path: Path) -> Iterator[tuple[str, bytes, np.ndarray]]:
         yield name, jpeg, np.array(values, dtype=int)[order] > 0
 
 
-def _lines(listing: Path) -> list[str]:
-    """Its lines without blank ones at the end."""
+def _read_lines(listing: Path) -> list[str]:
+    """Return the lines of a file without blank ones at the end."""
     try:
         data = listing.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The two rounds that make the celeba40 scorer: on CelebA's labels, then on generated faces with smoothed scores too."""
+"""Train the celeba40 scorer in two rounds: on CelebA's labels, then on generated faces with smoothed scores too."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ from ganvas.scorers.celeba40 import (
 )
 from ganvas.scorers.networks.dlib_features import FrozenNetwork
 from ganvas.training import dlib_reading, scorer
-from ganvas.training.celeba import TEST, FaceSet, read_faces
+from ganvas.training.celeba import TEST_TENTH, FaceSet, read_faces
 from ganvas.training.scorer import GeneratedFaces, ScorerConfig
 
-SEPARATION = 0.6
-"""How far shared errors are taken apart before scores are smoothed: 0 leaves them, 1 makes them uncorrelated."""
-SMOOTHING = 0.5
-"""The share of the smoothed scores in what the second round learns. Smoothing takes errors of one picture away, and what
-attributes share then weighs more: with 1 the scores ranked faces best by eye and were most alike (mean |r| 0.32)."""
-AVERAGE = 0.8
-"""The share of the second round's weights in the network that is kept, the first round's being the rest: the average of
-two networks of one descent ranks held-out faces better than either (Wortsman et al., https://arxiv.org/abs/2109.01903)."""
-ROUND_ONE = ScorerConfig()
-ROUND_ONES = {"cnn": ScorerConfig(epochs=18, learning_rate=2e-3, weight_decay=0.05)}
-"""The first round of an architecture that doesn't take ROUND_ONE: one from chance needs more steps."""
-ROUND_TWO = ScorerConfig(epochs=4, learning_rate=7e-4, penalty=0.01)
+SEPARATION_STRENGTH = 0.6
+"""How far correlated errors are separated before scores are smoothed: 0 leaves them, 1 makes them uncorrelated."""
+SMOOTHED_SHARE = 0.5
+"""The share of the smoothed scores in the second round's targets. Smoothing removes the errors of single pictures, but scores
+of different attributes then correlate more."""
+SECOND_ROUND_SHARE = 0.8
+"""The share of the second round's weights in the final network, the first round's being the rest: the average of the weights
+of a network and its fine-tuned copy ranks held-out faces better than either (Wortsman et al., https://arxiv.org/abs/2109.01903)."""
+FIRST_ROUND = ScorerConfig()
+FIRST_ROUNDS = {"cnn": ScorerConfig(epochs=18, learning_rate=2e-3, weight_decay=0.05)}
+"""The first round of an architecture that isn't pretrained and needs more steps than FIRST_ROUND."""
+SECOND_ROUND = ScorerConfig(epochs=4, learning_rate=7e-4, penalty=0.01)
 
 
-def separation_matrix(logits: Tensor, labels: Tensor, strength: float = SEPARATION) -> Tensor:
-    """A matrix (attributes, attributes) that takes apart the errors that logits share, learned on real faces.
+def separation_matrix(logits: Tensor, labels: Tensor, strength: float = SEPARATION_STRENGTH) -> Tensor:
+    """Fit a matrix (attributes, attributes) that separates the correlated errors of logits, on real faces.
 
-    What a logit says beyond all labels is error; errors of different attributes correlate (they share light, pose,
-    skin). With R their correlation matrix, the matrix is R^(-strength / 2): near the identity, so that each attribute
-    stays itself. Labels decide what is error: nothing here has seen a generated face.
+    The error of a logit is its residual when it is predicted from all labels; errors of different attributes correlate
+    (by light, pose and skin). With R their correlation matrix, the matrix is R^(-strength / 2), which is near the
+    identity, so that each attribute keeps its meaning.
     """
     centred, y = (logits - logits.mean(0)).double(), (labels - labels.mean(0)).double()
     ridge = 20 * torch.eye(y.shape[1], dtype=torch.double)
@@ -63,26 +63,26 @@ def separation_matrix(logits: Tensor, labels: Tensor, strength: float = SEPARATI
 
 
 def check_generated(folder: Path, generator: Generator) -> LabelScores:
-    """What a label folder says it holds. Raises GanvasError for another generator's, and for one without pictures."""
+    """Read the index of a label folder. Raises GanvasError for another generator's, and for one without pictures."""
     index = read_json(folder / INDEX)
     labels = parse_header(index, folder / INDEX)
     check_generator(folder, labels.generator, labels.fingerprint, generator)
     if index.get("keep_images") is not True or labels.source.seed is None:
-        raise GanvasError(f"{folder} holds no kept pictures of seeds: make them with `ganvas label --keep-images`.")
+        raise GanvasError(f"{folder} holds no pictures of seeds: make it with `ganvas label --keep-images`.")
     return labels
 
 
 def read_generated(
     folder: Path, generator: Generator, size: int, report: Callable[[str], None]
 ) -> tuple[Tensor, Tensor]:
-    """The kept pictures of a label folder, (n, 3, size, size) uint8, and their codes (n, w_dim).
+    """Read the pictures of a label folder, (n, 3, size, size) uint8, and their codes (n, w_dim).
 
     Raises GanvasError as ``check_generated`` does, and where a shard is missing, damaged, or has other pictures.
     """
     labels, pixels = check_generated(folder, generator), []
     batch = labels.source.batch
     for start in range(0, labels.n, batch):
-        images = _images(images_path(folder, start // batch), labels, start)
+        images = _load_images(images_path(folder, start // batch), labels, start)
         pictures = torch.cat(
             [downscale(picture, size) for picture in decode_pictures(images, min(batch, labels.n - start))]
         )
@@ -92,26 +92,32 @@ def read_generated(
     return torch.cat(pixels), draw_codes(generator, labels.n, labels.source)
 
 
-def _images(path: Path, labels: LabelScores, start: int) -> dict[str, Tensor]:
-    """The shard of pictures that begins with row ``start``."""
+def _load_images(path: Path, labels: LabelScores, start: int) -> dict[str, Tensor]:
+    """Load the shard of pictures that begins with row ``start``."""
     source = labels.source
     seed = (source.seed or 0) + start
-    mine = {"kind": "images", "generator": labels.fingerprint, "psi": source.psi, "seed": seed, "shard": source.batch}
-    _, about = load_tensors(path)
-    rest = {key: value for key, value in about.items() if key != "sha256"}
-    images = load_shard(path, "sizes", rest | mine, min(source.batch, labels.n - start))
+    expected = {
+        "kind": "images",
+        "generator": labels.fingerprint,
+        "psi": source.psi,
+        "seed": seed,
+        "shard": source.batch,
+    }
+    _, metadata = load_tensors(path)
+    others = {key: value for key, value in metadata.items() if key != "sha256"}
+    images = load_shard(path, "sizes", others | expected, min(source.batch, labels.n - start))
     if images is None:
-        raise GanvasError(f"{path} is damaged or has other pictures: `ganvas label` makes it again.")
+        raise GanvasError(f"{path} is damaged or has other pictures: delete it, and `ganvas label` makes it again.")
     return images
 
 
 def smooth_targets(network: Network, faces: FaceSet, pixels: Tensor, w: Tensor) -> Tensor:
-    """What the second round learns on generated faces: separated logits, as a regression from W predicts them out of fold."""
-    real = faces.part(faces.tenths != TEST)
+    """Compute the second round's targets for generated faces: separated logits, mixed with a regression from W, out of fold."""
+    real = faces.select(faces.tenths != TEST_TENTH)
     matrix = separation_matrix(scorer.predict_logits(network, real.pixels), real.labels)
     separated = scorer.predict_logits(network, pixels, BLUR_PIXELS * network.size / SIZE) @ matrix.T
-    mixed = torch.lerp(separated, probe.predict_out_of_fold(w, separated), SMOOTHING)
-    # Smoothing draws scores to their mean: their spread is given back, or no face would be surely old.
+    mixed = torch.lerp(separated, probe.predict_out_of_fold(w, separated), SMOOTHED_SHARE)
+    # Smoothing shrinks scores towards their mean: without their former spread no face would be surely old.
     return separated.mean(0) + (mixed - mixed.mean(0)) * separated.std(0) / mixed.std(0)
 
 
@@ -127,7 +133,7 @@ def train_celeba40(
 ) -> None:
     """Train a network ``arch`` on the faces in ``path`` and write the scorer to ``out``; checkpoints lie beside it.
 
-    ``generated``: a folder that ``ganvas label --keep-images`` made of ``generators.base``, for the second round.
+    ``generated``: a folder that ``ganvas label --keep-images`` made of ``generator``, for the second round.
     Stopped and started again, it goes on after the last epoch that was finished.
     """
     out = Path(out)
@@ -136,31 +142,33 @@ def train_celeba40(
     torch.manual_seed(seed)
     network = build_network(arch)
     if isinstance(network, NetworkEnsemble):
-        raise GanvasError(f"Networks are trained one by one and then joined, not as {arch!r}.")
+        raise GanvasError(
+            f"Can't train {arch!r} at once: train each network by itself, then join them with `ganvas join-scorers`."
+        )
     faces = read_faces(path, network.size)
     if isinstance(network, AttributeNetwork):
         network.features.load_imagenet()
     report(f"{len(faces.labels)} real faces")
     if isinstance(network, FrozenNetwork):
         if generated is not None:
-            raise GanvasError(
-                f"A reading of frozen features, {arch!r}, has no second round: leave out the generated faces."
-            )
+            raise GanvasError(f"The network {arch!r} is trained on real faces alone: leave out --generated.")
         scale, offset = dlib_reading.train(faces, network, report)
         save_scorer(network, scale, offset, out)
         return
     first = out.with_suffix(".round-1.safetensors")
     network = scorer.train(
-        faces, network, replace(ROUND_ONES.get(arch, ROUND_ONE), seed=seed), checkpoint=first, report=report
+        faces, network, replace(FIRST_ROUNDS.get(arch, FIRST_ROUND), seed=seed), checkpoint=first, report=report
     )
     checkpoints = [first]
     if generated is not None and generator is not None:
         pixels, w = read_generated(generated, generator, network.size, report)
         targets = smooth_targets(network, faces, pixels, w)
         checkpoints.append(out.with_suffix(".round-2.safetensors"))
-        learned = GeneratedFaces(pixels, targets)
+        generated_faces = GeneratedFaces(pixels, targets)
         start = {key: value.clone() for key, value in network.state_dict().items()}
-        network = scorer.train(faces, network, replace(ROUND_TWO, seed=seed), learned, checkpoints[-1], report)
+        network = scorer.train(
+            faces, network, replace(SECOND_ROUND, seed=seed), generated_faces, checkpoints[-1], report
+        )
         network.load_state_dict(average_networks(start, network.state_dict()))
     scale, offset = scorer.calibrate(network, faces)
     save_scorer(network, scale, offset, out)
@@ -171,8 +179,7 @@ def train_celeba40(
 def join_celeba40(
     path: str | Path, files: Sequence[str | Path], out: str | Path, weights: Sequence[float] | None = None
 ) -> None:
-    """Write the scorer whose logits are the mean of those of the scorers in ``io.files``, calibrated anew on the
-    faces in ``path``.
+    """Write the scorer whose logits are the mean of those of the scorers in ``files``, calibrated anew on the faces in ``path``.
 
     ``weights``: how much each counts in the mean; equally by default.
     Raises GanvasError for fewer than two files, for one that holds no scorer of a single network, and for weights that
@@ -180,12 +187,14 @@ def join_celeba40(
     """
     shares = torch.tensor([1.0] * len(files) if weights is None else list(weights))
     if len(shares) != len(files) or not ((shares > 0) & shares.isfinite()).all():
-        raise GanvasError(f"Weights are one positive number a scorer, {len(files)} in all, not {list(weights or ())}.")
+        raise GanvasError(
+            f"Weights are one positive number for each scorer, {len(files)} in all, not {list(weights or ())}."
+        )
     scorers = [read(file) for file in files]
     single = [one.network for one in scorers if not isinstance(one.network, NetworkEnsemble)]
     if not 2 <= len(files) <= MAX_NETWORKS or len(single) < len(files):
         raise GanvasError(
-            f"From 2 to {MAX_NETWORKS} scorers of one network each can be joined, not these {len(files)}."
+            f"Give 2 to {MAX_NETWORKS} scorers of a single network each: {len(single)} of these {len(files)} are such."
         )
     network = NetworkEnsemble(single).eval()
     shares = (shares / shares.mean())[:, None]
@@ -196,9 +205,9 @@ def join_celeba40(
 
 
 def average_networks(
-    first: Mapping[str, Tensor], second: Mapping[str, Tensor], share: float = AVERAGE
+    first: Mapping[str, Tensor], second: Mapping[str, Tensor], share: float = SECOND_ROUND_SHARE
 ) -> dict[str, Tensor]:
-    """The weights between two networks' of one shape, ``share`` of the way to the second's; whole numbers are the second's."""
+    """Interpolate two networks' weights, ``share`` of the way to the second's; integer tensors are the second's."""
     return {
         key: torch.lerp(first[key], value, share) if value.is_floating_point() else value
         for key, value in second.items()

@@ -1,4 +1,4 @@
-"""Where a training stands after an epoch, as safetensors: a network's weights and AdamW's sums of each parameter."""
+"""Checkpoints of a training as safetensors files: a network's weights and AdamW's state of each parameter."""
 
 from __future__ import annotations
 
@@ -17,43 +17,45 @@ from ganvas.io.shards import load_shard, save_shard
 
 KIND, VERSION = "checkpoint", 1
 MOMENT_NAMES = ("exp_avg", "exp_avg_sq", "step")
-"""What AdamW keeps for a parameter."""
+"""AdamW's state of a parameter."""
 
 
 def save_checkpoint(path: Path, epoch: int, network: nn.Module, optimizer: Optimizer, run: Mapping[str, Any]) -> None:
-    """Write what goes on after ``epoch`` epochs; ``run`` (JSON): all that the training depends on."""
+    """Write a checkpoint after ``epoch`` epochs; ``run`` (JSON): all that the training depends on."""
     tensors: dict[str, Tensor] = {f"network.{key}": value for key, value in network.state_dict().items()}
     for i, parameter in enumerate(_parameters(optimizer)):
         tensors |= {f"optimizer.{i}.{key}": optimizer.state[parameter][key] for key in MOMENT_NAMES}
-    save_shard(path, tensors | {"epoch": torch.tensor([epoch])}, _about(run))
+    save_shard(path, tensors | {"epoch": torch.tensor([epoch])}, _metadata(run))
 
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer, run: Mapping[str, Any]) -> int:
-    """The number of finished epochs, with network and optimizer as they were then; 0 where there is no file.
+    """Restore network and optimizer, and return the number of finished epochs; 0 where there is no file.
 
     Raises GanvasError for a file that is damaged or of another run.
     """
     if not path.exists():
         return 0
-    tensors = load_shard(path, "epoch", _about(run), 1)
-    refused = GanvasError(f"{path} is damaged or of another training: delete it, or take another --out.")
+    tensors = load_shard(path, "epoch", _metadata(run), 1)
+    refusal = GanvasError(
+        f"{path} is damaged, or a checkpoint of another training: delete it, or choose another --out."
+    )
     if tensors is None:
-        raise refused
+        raise refusal
     try:
         state = {key: tensors[f"network.{key}"] for key in network.state_dict()}
         for i, parameter in enumerate(_parameters(optimizer)):
             step, sums = tensors[f"optimizer.{i}.step"], [tensors[f"optimizer.{i}.{key}"] for key in MOMENT_NAMES[:2]]
             # In the parameter's own memory order: another order may change the last bits.
-            kept = [torch.empty_like(parameter).copy_(value) for value in sums]
-            optimizer.state[parameter] = dict(zip(MOMENT_NAMES, (*kept, step), strict=True))
+            moments = [torch.empty_like(parameter).copy_(value) for value in sums]
+            optimizer.state[parameter] = dict(zip(MOMENT_NAMES, (*moments, step), strict=True))
         network.load_state_dict(state)
     except (KeyError, RuntimeError):
-        raise refused from None
+        raise refusal from None
     return int(tensors["epoch"])
 
 
 def advance_schedule(schedule: LRScheduler, steps: int) -> None:
-    """Bring a new schedule where it was after ``steps`` steps."""
+    """Advance a new schedule by ``steps`` steps."""
     with warnings.catch_warnings():
         # The optimizer's steps were another process's: torch can't know.
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
@@ -61,7 +63,7 @@ def advance_schedule(schedule: LRScheduler, steps: int) -> None:
             schedule.step()
 
 
-def _about(run: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(run: Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": KIND, "version": VERSION, "run": dict(run)}
 
 

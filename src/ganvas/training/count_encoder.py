@@ -1,13 +1,13 @@
-"""Trains an encoder of pictures with objects in the manner of e4e, on real pictures and on drawn ones whose codes are known.
+"""Train an encoder of pictures with objects in the manner of e4e, on real pictures and on generated ones with their codes.
 
 Tov, Alaluf, Nitzan, Patashnik and Cohen-Or, *Designing an Encoder for StyleGAN Image Manipulation*, SIGGRAPH 2021,
 https://arxiv.org/abs/2102.02766: one w for the whole code; offsets of its rows, freed one after the other, coarse to fine,
 with a penalty on their length; a latent discriminator; reconstruction in pixels and in features (here the counter's).
 
-Two things are ours. e4e learns from real pictures alone, for days on a GPU. Here a first part learns from drawn pictures,
-whose codes are known: it needs no gradient through the generator and sees thrice as many pictures a second; they go on
-beside the real ones afterwards. And ``keep_count`` weighs a loss that keeps the number of objects: the cross-entropy of what
-the counter counts in the reconstruction (planned by Doubinsky et al., RFIAP 2022, https://cea.hal.science/cea-04852483).
+It differs in two points. e4e is trained on real pictures alone, for days on a GPU. Here a first part is trained on generated
+pictures, whose codes are known: it needs no gradient through the generator and is faster; the second part uses real and
+generated ones. And ``keep_count`` weighs a loss that keeps the number of objects: the cross-entropy of the counter's logits
+on the reconstruction (planned by Doubinsky et al., RFIAP 2022, https://cea.hal.science/cea-04852483).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import Encoder, EncoderNetwork, make_encoder, save_encoder
 from ganvas.inversion.object_loss import ObjectLoss, counter_features
+from ganvas.progress import Progress
 from ganvas.scorers.count import Counter
 from ganvas.training import checkpoint as training_checkpoint
 from ganvas.training.count_encoder_data import (
@@ -51,18 +52,17 @@ __all__ = [
     "train_second_part",
 ]
 
-CHUNK = 50
+CHECKPOINT_STEPS = 50
 """Steps between checkpoints."""
-SCALE = 512
-"""Real pictures, at most, whose variances losses are shares of."""
+MAX_SCALE_IMAGES = 512
+"""Real pictures, at most, whose variances normalise the losses."""
 MAX_GRADIENT = 1.0
-"""The longest gradient by a real picture's code, in standard deviations."""
-SECOND_RATE = 0.3
-"""The learning rate of the second part, of the first's: it shall not forget."""
+"""The largest norm of the gradient by a real picture's code, in standard deviations."""
+SECOND_PART_RATE = 0.3
+"""The encoder's learning rate in the second part, as a share of the first's."""
 DISCRIMINATOR_RATE = 0.3
-"""The learning rate of the latent discriminator, of the encoder's."""
-TrainProgress = Callable[[int, int], object]
-Loss = Callable[[int, torch.Generator], Tensor]
+"""The latent discriminator's learning rate, as a share of the encoder's in the first part."""
+LossFunction = Callable[[int, torch.Generator], Tensor]
 
 
 def train_encoder(
@@ -70,154 +70,170 @@ def train_encoder(
     generator: Generator,
     counter: Counter,
     out: str | Path,
-    options: CountEncoderConfig | None = None,
-    watch: TrainProgress = lambda step, steps: None,
+    config: CountEncoderConfig | None = None,
+    progress: Progress = lambda step, steps: None,
 ) -> Encoder:
     """Train on the training part of a MultiMNIST folder, and write the encoder to ``out``.
 
-    Checkpoints beside ``out`` let a run that was stopped go on, to the same bytes. ``watch(step, steps)`` counts both parts.
+    ``progress`` takes the steps done and those of both parts. A stopped run continues from checkpoints beside ``out``, to
+    the same bytes.
     Raises GanvasError for a folder that holds no MultiMNIST, and checkpoints of another run.
     """
-    out, options = Path(out), options or CountEncoderConfig()
-    total = options.first + options.steps
-    lesson = CountEncoderData(
+    out, config = Path(out), config or CountEncoderConfig()
+    total = config.first + config.steps
+    data = CountEncoderData(
         generator, counter_features(counter), read_count_images(read_multimnist(folder, "train"), generator)
     )
-    kept = [out.with_suffix(f".{part}.checkpoint.safetensors") for part in ("first", "second")]
-    begun = train_first_part(lesson, options, kept[0], lambda step, _: watch(step, total))
-    network = train_second_part(lesson, options, begun, kept[1], lambda step, _: watch(options.first + step, total))
+    checkpoints = [out.with_suffix(f".{part}.checkpoint.safetensors") for part in ("first", "second")]
+    first_network = train_first_part(data, config, checkpoints[0], lambda step, _: progress(step, total))
+    network = train_second_part(
+        data, config, first_network, checkpoints[1], lambda step, _: progress(config.first + step, total)
+    )
     encoder = make_encoder(generator, network)
-    save_encoder(encoder, out, {"options": asdict(options)})
-    for path in kept:
+    save_encoder(encoder, out, {"options": asdict(config)})
+    for path in checkpoints:
         path.unlink(missing_ok=True)
     return encoder
 
 
 def train_first_part(
-    lesson: CountEncoderData,
-    options: CountEncoderConfig,
+    data: CountEncoderData,
+    config: CountEncoderConfig,
     checkpoint: Path | None = None,
-    watch: TrainProgress = lambda step, steps: None,
+    progress: Progress = lambda step, steps: None,
 ) -> EncoderNetwork:
-    """The network after the first part: w of drawn pictures, in standard deviations from the mean; the same for all spaces."""
-    school = CountEncoderTraining(lesson, options)
-    network = school.network()
+    """Train the first part: predict w of generated pictures, in standard deviations from the mean; the same for all spaces."""
+    training = CountEncoderTraining(data, config)
+    network = training.create_network()
 
     def loss(step: int, random: torch.Generator) -> Tensor:
-        codes, images = school.draw(options.drawn, random)
-        return school.missed(school.encode(network, images)[0], codes)
+        codes, images = training.draw_images(config.drawn, random)
+        return training.code_loss(training.encode(network, images)[0], codes)
 
-    run = {"part": "first", "first": options.first, "drawn": options.drawn, "rate": options.rate, "seed": options.seed}
-    run |= {"dtype": options.dtype}
-    _descend(school, [network], [loss], options.first, _Kept(checkpoint, run), watch)
+    run = {"part": "first", "first": config.first, "drawn": config.drawn, "rate": config.rate, "seed": config.seed}
+    run |= {"dtype": config.dtype}
+    _optimize(training, [network], [loss], config.first, _CheckpointFile(checkpoint, run), progress)
     return network
 
 
 def train_second_part(
-    lesson: CountEncoderData,
-    options: CountEncoderConfig,
-    begun: EncoderNetwork,
+    data: CountEncoderData,
+    config: CountEncoderConfig,
+    first_network: EncoderNetwork,
     checkpoint: Path | None = None,
-    watch: TrainProgress = lambda step, steps: None,
+    progress: Progress = lambda step, steps: None,
 ) -> EncoderNetwork:
-    """The finished network, from what ``train_first_part`` gave, which stays as it was."""
-    school = CountEncoderTraining(lesson, options)
-    network, judge = school.network(), school.judge()
-    network.load_state_dict(begun.state_dict())
-    likeness = ObjectLoss.fit_scales(
-        lesson.eye, lesson.material.images(slice(0, SCALE)), options.pixels, options.features
+    """Train the second part, from a copy of ``first_network``, and return the finished network."""
+    training = CountEncoderTraining(data, config)
+    network, discriminator = training.create_network(), training.create_discriminator()
+    network.load_state_dict(first_network.state_dict())
+    object_loss = ObjectLoss.fit_scales(
+        data.features, data.images.decode(slice(0, MAX_SCALE_IMAGES)), config.pixels, config.features
     )
     rows: list[Tensor] = []
-    """Mapped ones and encoded ones of this step: what the encoder's loss leaves for the discriminator's."""
+    """Mapped and encoded rows of this step, which the encoder's loss passes to the discriminator's."""
 
-    def of_encoder(step: int, random: torch.Generator) -> Tensor:
-        codes, drawn = school.draw(-(-options.batch // 2), random)
-        chosen = torch.randint(len(lesson.material.counts), (options.batch,), generator=random)
-        real = lesson.material.images(chosen).to(codes.device)
-        base, offsets = school.encode(network, torch.cat((real, drawn)))
-        free = options.open(step, network.num_ws).to(offsets)
+    def encoder_loss(step: int, random: torch.Generator) -> Tensor:
+        codes, drawn = training.draw_images(-(-config.batch // 2), random)
+        indices = torch.randint(len(data.images.counts), (config.batch,), generator=random)
+        real = data.images.decode(indices).to(codes.device)
+        base, offsets = training.encode(network, torch.cat((real, drawn)))
+        free = config.free_offsets(step, network.num_ws).to(offsets)
         offsets = offsets[: len(real)] * free
         ws = base[: len(real), None] + offsets
-        missed, counts = likeness.compute_loss(school.synthesis(clip_gradient(ws)), likeness.prepare_targets(real))
-        loss = missed.mean() + options.code * school.missed(base[len(real) :], codes)
-        loss = loss + options.offset * offsets.square().mean() * network.num_ws / free.sum().clamp(min=1)
-        if options.keep_count:
-            wanted = lesson.material.counts[chosen].clamp(max=counts.shape[1] - 1).to(counts.device)
-            loss = loss + options.keep_count * F.cross_entropy(counts, wanted)
-        some = select_rows(ws, random)
-        rows[:] = [codes, some.detach()]
-        return loss + options.judged * judge.deceived(some)
+        missed, counts = object_loss.compute_loss(training.synthesis(clip_gradient(ws)), object_loss.prepare_targets(real))
+        loss = missed.mean() + config.code * training.code_loss(base[len(real) :], codes)
+        loss = loss + config.offset * offsets.square().mean() * network.num_ws / free.sum().clamp(min=1)
+        if config.keep_count:
+            targets = data.images.counts[indices].clamp(max=counts.shape[1] - 1).to(counts.device)
+            loss = loss + config.keep_count * F.cross_entropy(counts, targets)
+        selected = select_rows(ws, random)
+        rows[:] = [codes, selected.detach()]
+        return loss + config.judged * discriminator.encoder_loss(selected)
 
-    def of_judge(step: int, random: torch.Generator) -> Tensor:
-        return judge.loss(*rows)
+    def discriminator_loss(step: int, random: torch.Generator) -> Tensor:
+        return discriminator.discriminator_loss(*rows)
 
-    run = {"part": "second", "options": asdict(options), "begun": float(begun.base.weight.detach().double().sum())}
-    run |= {"pictures": len(lesson.material.counts), "ink": int(lesson.material.pixels.sum())}
-    _descend(school, [network, judge], [of_encoder, of_judge], options.steps, _Kept(checkpoint, run), watch)
-    mean, deviation = school.mean.cpu(), school.deviation.cpu()
+    run = {
+        "part": "second",
+        "options": asdict(config),
+        "begun": float(first_network.base.weight.detach().double().sum()),
+    }
+    run |= {"pictures": len(data.images.counts), "ink": int(data.images.pixels.sum())}
+    _optimize(
+        training,
+        [network, discriminator],
+        [encoder_loss, discriminator_loss],
+        config.steps,
+        _CheckpointFile(checkpoint, run),
+        progress,
+    )
+    mean, deviation = training.mean.cpu(), training.deviation.cpu()
     return fold_whitening(network.cpu(), mean, deviation * torch.eye(network.w_dim)).requires_grad_(False)
 
 
 def clip_gradient(ws: Tensor) -> Tensor:
-    """The same codes (n, num_ws, w_dim); a mean loss over them moves none by a gradient of more than ``MAX_GRADIENT``.
+    """Return the same codes (n, num_ws, w_dim), clipping each one's gradient of a mean loss over them to ``MAX_GRADIENT``.
 
-    Pictures of a small generator change abruptly here and there, and one such gradient would undo what many others taught.
+    Pictures of a small generator change abruptly here and there, and one such gradient would outweigh many others.
     """
 
-    def limited(slope: Tensor) -> Tensor:
-        norms = slope.norm(dim=(1, 2), keepdim=True) * len(slope)
-        return slope * (MAX_GRADIENT / norms.clamp(min=1e-12)).clamp(max=1)
+    def limit(gradient: Tensor) -> Tensor:
+        norms = gradient.norm(dim=(1, 2), keepdim=True) * len(gradient)
+        return gradient * (MAX_GRADIENT / norms.clamp(min=1e-12)).clamp(max=1)
 
-    found = ws.view_as(ws)
-    if found.requires_grad:
-        found.register_hook(limited)
-    return found
+    same = ws.view_as(ws)
+    if same.requires_grad:
+        same.register_hook(limit)
+    return same
 
 
-class _Kept(NamedTuple):
-    """Where a checkpoint goes, and what else of the run must be the same to go on from it."""
+class _CheckpointFile(NamedTuple):
+    """The path of a checkpoint, and what else of the run must be equal to continue from it."""
 
     path: Path | None
     run: dict[str, Any]
 
 
-def _descend(
-    school: CountEncoderTraining,
+def _optimize(
+    training: CountEncoderTraining,
     networks: list[nn.Module],
-    losses: list[Loss],
+    losses: list[LossFunction],
     steps: int,
-    kept: _Kept,
-    watch: TrainProgress,
+    checkpoint: _CheckpointFile,
+    progress: Progress,
 ) -> None:
-    """Adam on each network by its own loss; a checkpoint every ``CHUNK`` steps, from which it goes on to the same weights."""
-    options = school.options
+    """Minimise each network's own loss by AdamW, with a checkpoint every CHECKPOINT_STEPS steps to continue from."""
+    config = training.config
     shares = (
-        [(networks[0], 1.0)] if len(networks) == 1 else zip(networks, (SECOND_RATE, DISCRIMINATOR_RATE), strict=True)
+        [(networks[0], 1.0)]
+        if len(networks) == 1
+        else zip(networks, (SECOND_PART_RATE, DISCRIMINATOR_RATE), strict=True)
     )
     groups = [{"params": list(network.parameters()), "share": share} for network, share in shares]
-    optimizer = torch.optim.AdamW(groups, options.rate, betas=(0.9, 0.99), weight_decay=0.0)
-    made_of = {"generator": school.generator.fingerprint, "sizes": asdict(school.lesson.sizes)}
-    # As JSON gives it back: lists, no tuples.
-    run, every = json.loads(json.dumps(kept.run | made_of)), nn.ModuleList(networks)
-    done = training_checkpoint.load_checkpoint(kept.path, every, optimizer, run) if kept.path else 0
-    for chunk in range(done, math.ceil(steps / CHUNK)):
-        random = torch.Generator().manual_seed(options.seed * 100_003 + chunk)
-        for step in range(chunk * CHUNK, min((chunk + 1) * CHUNK, steps)):
+    optimizer = torch.optim.AdamW(groups, config.rate, betas=(0.9, 0.99), weight_decay=0.0)
+    generator_run = {"generator": training.generator.fingerprint, "sizes": asdict(training.data.sizes)}
+    # As it is read from JSON: with lists, not tuples.
+    run, modules = json.loads(json.dumps(checkpoint.run | generator_run)), nn.ModuleList(networks)
+    done = training_checkpoint.load_checkpoint(checkpoint.path, modules, optimizer, run) if checkpoint.path else 0
+    for chunk in range(done, math.ceil(steps / CHECKPOINT_STEPS)):
+        random = torch.Generator().manual_seed(config.seed * 100_003 + chunk)
+        for step in range(chunk * CHECKPOINT_STEPS, min((chunk + 1) * CHECKPOINT_STEPS, steps)):
             for group, loss in zip(optimizer.param_groups, losses, strict=True):
-                group["lr"] = options.rate * group["share"] * warmup_cosine(step, steps)
-                _differentiate(loss(step, random), group["params"])
+                group["lr"] = config.rate * group["share"] * warmup_cosine(step, steps)
+                _set_gradients(loss(step, random), group["params"])
             optimizer.step()
-            watch(step + 1, steps)
-        if kept.path:
-            training_checkpoint.save_checkpoint(kept.path, chunk + 1, every, optimizer, run)
+            progress(step + 1, steps)
+        if checkpoint.path:
+            training_checkpoint.save_checkpoint(checkpoint.path, chunk + 1, modules, optimizer, run)
 
 
-def _differentiate(loss: Tensor, weights: Iterable[Tensor]) -> None:
-    """Give one network the gradients of its loss. Raises GanvasError where it isn't finite any more."""
+def _set_gradients(loss: Tensor, weights: Iterable[Tensor]) -> None:
+    """Set the gradients of one network's loss. Raises GanvasError where the loss isn't finite."""
     if not torch.isfinite(loss):
-        raise GanvasError(f"The training went astray (loss {float(loss.detach())}): lower its rate.")
+        raise GanvasError(f"The training diverged (loss {float(loss.detach())}): choose a lower learning rate.")
     weights = list(weights)
-    found = torch.autograd.grad(loss, weights, allow_unused=True)
-    for weight, gradient in zip(weights, found, strict=True):
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+    for weight, gradient in zip(weights, gradients, strict=True):
         weight.grad = torch.zeros_like(weight) if gradient is None else gradient
     nn.utils.clip_grad_norm_(weights, 10.0)

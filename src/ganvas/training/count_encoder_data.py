@@ -1,4 +1,4 @@
-"""What an encoder of pictures with objects learns from (``count_encoder``): options, real pictures, drawn ones."""
+"""The config and the training data of ``count_encoder``: real pictures, and generated ones."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from ganvas.training.latent_discriminator import LatentDiscriminator
 from ganvas.types import DTYPES
 
 SPACES = ("w", "w+")
-LABELLED_SHARE = 4096
-"""Codes whose mean and standard deviation are W's."""
-SLOPES, BLOCK = 1024, 4
-"""How many slopes tell what is seen of a code, and the side of the blocks of pixels that they are taken of."""
+STATISTICS_CODES = 4096
+"""Codes that the mean and the standard deviation of W are measured on."""
+N_GRADIENTS = 1024
+"""Codes whose pictures' gradients give the visibility of errors."""
+BLOCK_PIXELS = 4
+"""The side of the blocks of pixels that gradients are taken of."""
 
 
 @dataclass(frozen=True)
 class CountEncoderConfig:
-    """How to train; the weights are of shares of the variance that is missed, of pixels, features and drawn codes.
+    """How to train; ``pixels``, ``features`` and ``code`` weigh the unexplained variance of pixels, features and codes.
 
-    ``first``: steps on ``drawn`` pictures each; then ``steps`` on ``batch`` real ones and half as many drawn ones.
-    The defaults take four minutes on one core at 64×64.
+    ``first``: steps on ``drawn`` generated pictures each; then ``steps`` on ``batch`` real ones and half as many generated.
     ``judged``, ``offset`` and ``keep_count`` weigh the latent discriminator, the squared offsets (in variances of W) and
-    the count. The first offset is freed after the first of the shares ``freed`` of the steps, the last after the second.
+    the count. Of the shares ``freed`` of the steps, the first offset is freed after the first, the last after the second.
     ``dtype``: of convolutions.
     """
 
@@ -53,20 +54,20 @@ class CountEncoderConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("space", SPACES), ("dtype", DTYPES)):
-            if getattr(self, name) not in known:
-                raise unknown(name, getattr(self, name), known)
+        for name, names in (("space", SPACES), ("dtype", DTYPES)):
+            if getattr(self, name) not in names:
+                raise unknown(name, getattr(self, name), names)
         for name in ("steps", "drawn", "batch"):
             if getattr(self, name) < 1:
                 raise GanvasError(f"{name} must be at least 1, not {getattr(self, name)}.")
         for name in ("first", "rate", "pixels", "features", "code", "judged", "offset", "keep_count"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise GanvasError(f"{name} must be a number from 0 on, not {getattr(self, name)}.")
+                raise GanvasError(f"{name} must be at least 0, not {getattr(self, name)}.")
         if not 0 <= self.freed[0] <= self.freed[1] <= 1:
-            raise GanvasError(f"Offsets are freed between two shares of the steps, not {self.freed}.")
+            raise GanvasError(f"freed must be two shares of the steps from 0 to 1, in order, not {self.freed}.")
 
-    def open(self, step: int, num_ws: int) -> Tensor:
-        """Which offsets are free at a step: 1 or 0 for each row's, (num_ws, 1)."""
+    def free_offsets(self, step: int, num_ws: int) -> Tensor:
+        """Return which offsets are free at a step: 1 or 0 for each row's, (num_ws, 1)."""
         if self.space == "w":
             return torch.zeros(num_ws, 1)
         start, end = (share * self.steps for share in self.freed)
@@ -76,28 +77,28 @@ class CountEncoderConfig:
 
 @dataclass(frozen=True)
 class CountImages:
-    """Real ``pixels`` (n, side, side, 3), uint8, at the generator's size, and how many objects they have, (n,)."""
+    """Real ``pixels`` (n, side, side, 3), uint8, at the generator's size, and their numbers of objects ``counts`` (n,)."""
 
     pixels: Tensor
     counts: Tensor
 
-    def images(self, rows: Tensor | slice) -> Tensor:
-        """Pictures (n, 3, side, side) in [-1, 1]."""
+    def decode(self, rows: Tensor | slice) -> Tensor:
+        """Return pictures (n, 3, side, side) in [-1, 1]."""
         return from_bytes(self.pixels[rows])
 
 
 @dataclass(frozen=True)
 class CountEncoderData:
-    """What an encoder learns from: a generator, what sees its pictures, and real pictures."""
+    """What an encoder is trained on: a generator, the features of its pictures, real pictures, and the network's sizes."""
 
     generator: Generator
-    eye: FeatureExtractor
-    material: CountImages
+    features: FeatureExtractor
+    images: CountImages
     sizes: EncoderSizes = DIGIT_SIZES
 
 
 def read_count_images(data: MultiMnist, generator: Generator) -> CountImages:
-    """A part of a set, at the generator's size."""
+    """Resize a part of a MultiMNIST set to the generator's size."""
     parts = []
     for pixels in data.pixels.split(512):
         images = from_bytes(pixels[..., None].expand(-1, -1, -1, 3))
@@ -106,71 +107,72 @@ def read_count_images(data: MultiMnist, generator: Generator) -> CountImages:
 
 
 class CountEncoderTraining:
-    """What both parts share. Codes are in standard deviations (one number for all of W) from the mean of W."""
+    """What both parts of a training share. Codes are in standard deviations (one number for all of W) from the mean of W."""
 
-    def __init__(self, lesson: CountEncoderData, options: CountEncoderConfig) -> None:
-        self.lesson, self.options, self.generator = lesson, options, lesson.generator
-        z = torch.randn(LABELLED_SHARE, self.generator.z_dim, generator=torch.Generator().manual_seed(options.seed))
+    def __init__(self, data: CountEncoderData, config: CountEncoderConfig) -> None:
+        self.data, self.config, self.generator = data, config, data.generator
+        z = torch.randn(STATISTICS_CODES, self.generator.z_dim, generator=torch.Generator().manual_seed(config.seed))
         w = self.mapping(z)
         self.mean, self.deviation = w.mean(0), w.std(0).square().mean().sqrt()
-        self.shows = visible_error(self.generator, (w - self.mean) / self.deviation, self.synthesis, options.seed)
+        self.visibility = visible_error(self.generator, (w - self.mean) / self.deviation, self.synthesis, config.seed)
 
     @torch.no_grad()
     def mapping(self, z: Tensor) -> Tensor:
-        """Codes of W."""
+        """Map z to codes of W, without gradients."""
         return self.generator.mapping(z.to(self.generator.device))
 
-    def network(self) -> EncoderNetwork:
-        """A new encoder; the global random state is left as it was."""
+    def create_network(self) -> EncoderNetwork:
+        """Create an encoder; the global random state is restored."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.options.seed)
-            network = EncoderNetwork(self.generator.w_dim, self.generator.num_ws, self.lesson.sizes)
-        nn.init.normal_(network.base.weight, std=1e-3, generator=torch.Generator().manual_seed(self.options.seed))
+            torch.manual_seed(self.config.seed)
+            network = EncoderNetwork(self.generator.w_dim, self.generator.num_ws, self.data.sizes)
+        nn.init.normal_(network.base.weight, std=1e-3, generator=torch.Generator().manual_seed(self.config.seed))
         return network.to(self.generator.device, memory_format=torch.channels_last).train()  # pyright: ignore
 
-    def judge(self) -> LatentDiscriminator:
-        """A new latent discriminator."""
+    def create_discriminator(self) -> LatentDiscriminator:
+        """Create a latent discriminator."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.options.seed)
+            torch.manual_seed(self.config.seed)
             return LatentDiscriminator(self.generator.w_dim).to(self.generator.device)
 
-    def draw(self, n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """New codes and their pictures."""
+    def draw_images(self, n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw codes (n, w_dim) and their pictures."""
         w = self.mapping(torch.randn(n, self.generator.z_dim, generator=random))
         with torch.no_grad():
             images = self.generator.synthesis(self.generator.expand(w))
         return (w - self.mean) / self.deviation, images
 
-    def missed(self, found: Tensor, codes: Tensor) -> Tensor:
-        """The share of what codes (n, w_dim) show that is missed, on average."""
-        return ((found - codes) @ self.shows).square().sum(1).mean()
+    def code_loss(self, predicted: Tensor, codes: Tensor) -> Tensor:
+        """Compute the mean visible error of predicted codes (n, w_dim), as a share of its variance over codes."""
+        return ((predicted - codes) @ self.visibility).square().sum(1).mean()
 
     def synthesis(self, codes: Tensor) -> Tensor:
-        """Pictures of codes in standard deviations; differentiable."""
+        """Draw the pictures of codes in standard deviations; differentiable."""
         return self.generator.synthesis(self.mean + self.deviation * codes)
 
     def encode(self, network: EncoderNetwork, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network says."""
-        seen = downscale(images, network.sizes.side).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(seen.device.type, torch.bfloat16, enabled=self.options.dtype == "bfloat16"):
-            features = network.features(seen)
+        """Encode pictures as base codes (n, w_dim) and offsets of their rows (n, num_ws, w_dim)."""
+        resized = downscale(images, network.sizes.side).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(resized.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"):
+            features = network.features(resized)
         return network.read(features.float())
 
 
 def visible_error(generator: Generator, codes: Tensor, synthesis: Callable[[Tensor], Tensor], seed: int) -> Tensor:
-    """What turns an error of a code into what is seen of it, (w_dim, w_dim); all of ``data.codes`` (n, w_dim) have variance 1.
+    """Compute the matrix (w_dim, w_dim) that maps an error of a code to its visible effect; over ``codes`` (n, w_dim) that has
+    variance 1 in all.
 
-    Of hundreds of numbers of W, a small generator shows a few dozen: an encoder that has to know all of them learns none. So
-    errors count by how much pictures change, in blocks of pixels, along random slopes of the picture by the code. Each
-    slope counts alike: of a generator that isn't smooth, a few would outweigh all others.
+    A small generator's pictures depend on a few dozen of W's hundreds of dimensions, and an encoder that has to predict all
+    of them learns none. So errors are weighted by how much pictures change, in blocks of pixels, along gradients of random
+    projections of the picture. Gradients are normalised: of a generator that isn't smooth, a few would outweigh all others.
     """
-    random, slopes = torch.Generator().manual_seed(seed), []
-    for part in codes[:SLOPES].split(64):
+    random, gradients = torch.Generator().manual_seed(seed), []
+    for part in codes[:N_GRADIENTS].split(64):
         w = part.detach().requires_grad_(True)
-        images = downscale(synthesis(generator.expand(w)), max(generator.resolution // BLOCK, 1))
-        way = torch.randn(images.shape, generator=random).to(images)
-        (slope,) = torch.autograd.grad((images * way).sum(), w)
-        slopes.append(slope / slope.norm(dim=1, keepdim=True).clamp(min=1e-12))
-    values, vectors = torch.linalg.eigh(torch.cat(slopes).T @ torch.cat(slopes))
-    shows = vectors * values.clamp(min=0).sqrt()
-    return shows / (codes @ shows).var(0).sum().sqrt().clamp(min=1e-12)
+        images = downscale(synthesis(generator.expand(w)), max(generator.resolution // BLOCK_PIXELS, 1))
+        direction = torch.randn(images.shape, generator=random).to(images)
+        (gradient,) = torch.autograd.grad((images * direction).sum(), w)
+        gradients.append(gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12))
+    values, vectors = torch.linalg.eigh(torch.cat(gradients).T @ torch.cat(gradients))
+    visibility = vectors * values.clamp(min=0).sqrt()
+    return visibility / (codes @ visibility).var(0).sum().sqrt().clamp(min=1e-12)

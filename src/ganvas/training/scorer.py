@@ -1,11 +1,11 @@
-"""Trains the celeba40 scorer: on CelebA's labels, then on generated faces whose scores were smoothed through W.
+"""Train the celeba40 scorer: on CelebA's labels, then on generated faces whose scores were smoothed through W.
 
-Two things keep the 40 scores from being one score under forty names:
+Two things keep the 40 scores from being correlated more than the labels are:
 
 - each attribute's faces are weighted so that, among them, it is independent of Male, Young and Smiling;
-- what a logit says beyond its own label must not tell the other labels (a penalty on their correlation in the batch).
+- a logit's residual, given its own label, must not predict the other labels (a penalty on their correlation in the batch).
 
-Both see real faces and their labels only. A second round (``generated``) learns from generated faces too: their scores
+Both use real faces and their labels only. A second round (``generated``) learns from generated faces too: their scores
 by the first round's network, blurred to match (see ``scorers/celeba40.py``), are smoothed by a ridge regression from W,
 because W is smooth and a network's errors are not.
 """
@@ -26,12 +26,12 @@ from ganvas.io.fingerprints import hash_weights
 from ganvas.scorers.celeba40 import ATTRIBUTES, Network, convert_channels_last, match_softness
 from ganvas.training import checkpoint as training_checkpoint
 from ganvas.training.augmentation import recolour_and_erase
-from ganvas.training.celeba import CALIBRATION, TEST, FaceSet
+from ganvas.training.celeba import CALIBRATION_TENTH, TEST_TENTH, FaceSet
 
 ANCHORS = ("Male", "Young", "Smiling")
-BALANCE = {"Young": 0.6}
-"""The power of an attribute's weights where it isn't 1. There are 151 older women among the 6,151 faces at hand: weights
-that make up for all of that let these few decide what age looks like, and no face is surely old."""
+BALANCE_POWERS = {"Young": 0.6}
+"""The power of an attribute's weights where it isn't 1. Older women are rare: at full weight the few of them would decide
+what age looks like, and no face would be surely old."""
 LABEL_SMOOTHING = 0.04
 
 
@@ -45,12 +45,12 @@ class ScorerConfig:
     weight_decay: float = 0.02
     penalty: float = 0.003
     generated_share: float = 0.5
-    """Of a batch of the second round: generated faces."""
+    """The share of generated faces in a batch of the second round."""
     seed: int = 0
 
 
-def balance_weights(labels: Tensor, largest: float = 8.0) -> Tensor:
-    """Weights (n, attributes), of mean 1, under which each attribute is independent of Male, Young and Smiling.
+def balance_weights(labels: Tensor, max_weight: float = 8.0) -> Tensor:
+    """Compute weights (n, attributes), of mean 1, under which each attribute is independent of Male, Young and Smiling.
 
     ``p(anchors) p(attribute) / p(anchors, attribute)``, at most ``largest``, with counts smoothed by three.
     """
@@ -64,15 +64,15 @@ def balance_weights(labels: Tensor, largest: float = 8.0) -> Tensor:
         joint.index_put_((cells, values), torch.ones(len(labels)), accumulate=True)
         joint /= joint.sum()
         ratio = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True) / joint
-        weights[:, k] = ratio.clamp(max=largest)[cells, values] ** BALANCE.get(ATTRIBUTES[k], 1.0)
+        weights[:, k] = ratio.clamp(max=max_weight)[cells, values] ** BALANCE_POWERS.get(ATTRIBUTES[k], 1.0)
     return weights / weights.mean(0)
 
 
 def leakage_penalty(logits: Tensor, labels: Tensor) -> Tensor:
-    """How much the logits tell of other attributes' labels beyond their own: squared correlations, summed an attribute.
+    """Measure how much logits predict other attributes' labels beyond their own: squared correlations, summed per attribute.
 
-    A logit's residual is what is left when the mean logit of its own label is taken off; what chance gives in a batch
-    of this size is taken off too.
+    A logit's residual is its difference from the mean logit of its own label; the correlation expected by chance in a
+    batch of this size is subtracted.
     """
     on = (logits * labels).sum(0) / labels.sum(0).clamp(min=1)
     off = (logits * (1 - labels)).sum(0) / (1 - labels).sum(0).clamp(min=1)
@@ -85,7 +85,7 @@ def leakage_penalty(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
-    """Batches (n, 3, h, w) of 0 … 255 moved, mirrored, recoloured, blurred and made noisy; in [-1, 1]."""
+    """Move, mirror, recolour and blur pictures (n, 3, h, w) of 0 … 255 and add noise; in [-1, 1]."""
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=random) - 0.5
@@ -110,19 +110,19 @@ def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
 
 
 AUGMENTATIONS = {"cnn": recolour_and_erase}
-"""How an architecture's faces are changed where it isn't ``augment``."""
+"""The augmentation of an architecture where it isn't ``augment``."""
 
 
 @dataclass(frozen=True)
 class GeneratedFaces:
-    """``pixels`` (n, 3, SIZE, SIZE) uint8 and ``control.target_values`` (n, 40): smoothed logits to learn."""
+    """Generated ``pixels`` (n, 3, SIZE, SIZE) uint8 and their ``targets`` (n, 40): smoothed logits."""
 
     pixels: Tensor
     targets: Tensor
 
 
 def loss_on_labels(logits: Tensor, labels: Tensor, weights: Tensor, penalty: float) -> Tensor:
-    """Weighted cross-entropy with smoothed labels, and the leakage penalty."""
+    """Compute the weighted cross-entropy with smoothed labels plus the leakage penalty."""
     smooth = labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / 2
     entropy = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
     return (entropy * weights).mean() + penalty * leakage_penalty(logits, labels)
@@ -131,7 +131,7 @@ def loss_on_labels(logits: Tensor, labels: Tensor, weights: Tensor, penalty: flo
 def train(
     faces: FaceSet,
     network: Network,
-    options: ScorerConfig,
+    config: ScorerConfig,
     generated: GeneratedFaces | None = None,
     checkpoint: Path | None = None,
     report: Callable[[str], None] = print,
@@ -141,36 +141,36 @@ def train(
     With ``checkpoint``, goes on after the last epoch that a stopped run finished, and ends with the same weights.
     Raises GanvasError for a checkpoint that is damaged or of another run, and for fewer faces than a batch.
     """
-    real = faces.part((faces.tenths != TEST) & (faces.tenths != CALIBRATION))
+    real = faces.select((faces.tenths != TEST_TENTH) & (faces.tenths != CALIBRATION_TENTH))
     weights = balance_weights(real.labels)
     network = convert_channels_last(network).train()
-    optimizer = _optimizer(network, options)
-    share = options.generated_share if generated else 0.0
-    count = round(options.batch * (1 - share))
+    optimizer = _create_optimizer(network, config)
+    share = config.generated_share if generated else 0.0
+    count = round(config.batch * (1 - share))
     steps = len(real.pixels) // count
     if not steps:
         raise GanvasError(f"Training takes at least {count} faces outside the held-out tenths, not {len(real.pixels)}.")
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps * options.epochs, pct_start=0.2
+        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps * config.epochs, pct_start=0.2
     )
     spread = generated.targets.std(0) if generated else None
-    run = _run(network, options, real, generated)
+    run = _describe_run(network, config, real, generated)
     change = AUGMENTATIONS.get(network.arch, augment)
     done = training_checkpoint.load_checkpoint(checkpoint, network, optimizer, run) if checkpoint else 0
     training_checkpoint.advance_schedule(schedule, done * steps)
-    for epoch in range(done, options.epochs):
-        # One generator an epoch: a resumed run draws what the run left alone drew.
-        random = torch.Generator().manual_seed(options.seed * 10_007 + epoch)
-        torch.manual_seed(options.seed * 10_007 + epoch)
+    for epoch in range(done, config.epochs):
+        # One random generator an epoch: a resumed run draws the same numbers.
+        random = torch.Generator().manual_seed(config.seed * 10_007 + epoch)
+        torch.manual_seed(config.seed * 10_007 + epoch)
         order, total = torch.randperm(len(real.pixels), generator=random), 0.0
         for i in range(steps):
             index = order[i * count : (i + 1) * count]
             pixels = real.pixels[index]
             if generated:
-                other = torch.randint(len(generated.pixels), (options.batch - count,), generator=random)
+                other = torch.randint(len(generated.pixels), (config.batch - count,), generator=random)
                 pixels = torch.cat((pixels, generated.pixels[other]))
             logits = network(change(pixels, random))
-            loss = loss_on_labels(logits[:count], real.labels[index], weights[index], options.penalty)
+            loss = loss_on_labels(logits[:count], real.labels[index], weights[index], config.penalty)
             if generated:
                 error = (logits[count:] - generated.targets[other]) / spread
                 loss = loss + 0.5 * F.smooth_l1_loss(error, torch.zeros_like(error))
@@ -179,29 +179,31 @@ def train(
             optimizer.step()
             schedule.step()
             total += float(loss.detach())
-        report(f"epoch {epoch + 1} of {options.epochs}: loss {total / steps:.4f}")
+        report(f"epoch {epoch + 1} of {config.epochs}: loss {total / steps:.4f}")
         if checkpoint:
             training_checkpoint.save_checkpoint(checkpoint, epoch + 1, network, optimizer, run)
     return network.eval()
 
 
-def _optimizer(network: Network, options: ScorerConfig) -> torch.optim.Optimizer:
-    """AdamW; what reads the features starts from chance and learns faster."""
+def _create_optimizer(network: Network, config: ScorerConfig) -> torch.optim.Optimizer:
+    """Create AdamW; the layers after the features start from random weights and have three times their learning rate."""
     features = list(network.get_submodule("features").parameters())
-    inside = {id(parameter) for parameter in features}
+    feature_ids = {id(parameter) for parameter in features}
     return torch.optim.AdamW(
         [
-            {"params": features, "lr": options.learning_rate},
-            {"params": [p for p in network.parameters() if id(p) not in inside], "lr": 3 * options.learning_rate},
+            {"params": features, "lr": config.learning_rate},
+            {"params": [p for p in network.parameters() if id(p) not in feature_ids], "lr": 3 * config.learning_rate},
         ],
-        weight_decay=options.weight_decay,
+        weight_decay=config.weight_decay,
     )
 
 
-def _run(network: Network, options: ScorerConfig, real: FaceSet, generated: GeneratedFaces | None) -> dict[str, Any]:
-    """What a training depends on, as JSON: a checkpoint of another one is refused."""
+def _describe_run(
+    network: Network, config: ScorerConfig, real: FaceSet, generated: GeneratedFaces | None
+) -> dict[str, Any]:
+    """Describe what a training depends on, as JSON: a checkpoint of another one is refused."""
     return {
-        "options": asdict(options),
+        "options": asdict(config),
         "arch": network.arch,
         "faces": len(real.labels),
         "labels": hash_weights([("labels", real.labels)]),
@@ -210,14 +212,14 @@ def _run(network: Network, options: ScorerConfig, real: FaceSet, generated: Gene
 
 
 def calibrate(network: nn.Module, faces: FaceSet) -> tuple[Tensor, Tensor]:
-    """Platt's scaling on the calibration tenth, which has CelebA's own mix of faces: training's weights took that away."""
-    held_out = faces.part(faces.tenths == CALIBRATION)
+    """Fit Platt's scaling on the calibration tenth, which has CelebA's own mix of faces: training weighted them differently."""
+    held_out = faces.select(faces.tenths == CALIBRATION_TENTH)
     return fit_platt(predict_logits(network, held_out.pixels), held_out.labels)
 
 
 @torch.enable_grad()
 def fit_platt(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(scale, offset), each (attributes,), that make logits (n, attributes) probabilities; scales are positive, so ranks stay."""
+    """Fit (scale, offset), each (attributes,), that make logits (n, attributes) probabilities; scales are positive."""
     logits, labels = logits.detach().double(), labels.double()
     log_scale = torch.zeros(logits.shape[1], dtype=torch.double, requires_grad=True)
     offset = torch.zeros(logits.shape[1], dtype=torch.double, requires_grad=True)
@@ -226,7 +228,7 @@ def fit_platt(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     def closure() -> Tensor:
         optimizer.zero_grad()
         entropy = F.binary_cross_entropy_with_logits(logits * log_scale.exp() + offset, labels, reduction="none")
-        # A rare attribute has few positives here: the prior keeps its scale near the network's own.
+        # A rare attribute has few positives here: the prior keeps its scale near 1.
         loss = entropy.sum() + log_scale.square().sum()
         loss.backward()
         return loss
@@ -237,7 +239,7 @@ def fit_platt(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def predict_logits(network: nn.Module, pixels: Tensor, softness: float = 0.0, batch: int = 256) -> Tensor:
-    """Uncalibrated logits (n, attributes) of uint8 pictures (n, 3, SIZE, SIZE): means over each and its mirror image."""
+    """Predict uncalibrated logits (n, attributes) of uint8 pictures (n, 3, SIZE, SIZE): means over each and its mirror image."""
     network.eval()
     logits = []
     for part in pixels.split(batch):

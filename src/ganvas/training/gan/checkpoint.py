@@ -1,4 +1,4 @@
-"""Where a GAN's training stands, as one safetensors file: networks, Adam's sums, and what the run depends on. No pickle."""
+"""Checkpoints of a GAN's training as safetensors files: networks, Adam's state, and what the run depends on."""
 
 from __future__ import annotations
 
@@ -15,148 +15,153 @@ from ganvas.errors import GanvasError
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.training.gan.losses import GanNetworks, step_random
 
-KIND, VERSION, KEPT = "gan-training", 1, 2
+KIND, VERSION, MAX_CHECKPOINTS = "gan-training", 1, 2
 MOMENT_NAMES = ("exp_avg", "exp_avg_sq", "step")
-"""What Adam keeps for a parameter (β₁ = 0 keeps the last gradient)."""
-CHANGING = ("learning_rate", "average_images")
-"""What a run may go on with another value of: rates fall and averages lengthen towards a training's end."""
-NARROWED_NAMES = "z_dim"
-"""What a run may go on with less of: of z's directions, as many are kept, drawn at random. A narrow z is learned from fewer
-codes by all that reads them."""
-LABEL_NAMES = ("condition", "labels")
-"""What a run may go on with where it had none: labels. Conditional from its start, a short run draws one picture a label
-(Shahbazi et al., *Collapse by Conditioning*, https://arxiv.org/abs/2201.06578)."""
+"""Adam's state of a parameter (with β₁ = 0, exp_avg is the last gradient)."""
+CHANGEABLE_OPTIONS = ("learning_rate", "average_images")
+"""Options that may change between a stop and the next start: towards a training's end rates fall and averages lengthen."""
+NARROWABLE_OPTION = "z_dim"
+"""The option that may become smaller between a stop and the next start: a random subspace of z is kept. Editors and
+classifiers need fewer codes of a narrow z."""
+LABEL_OPTIONS = ("condition", "labels")
+"""Options of labels, which may be added between a stop and the next start. A short run that is conditional from its
+start collapses to one picture a label (Shahbazi et al., *Collapse by Conditioning*, https://arxiv.org/abs/2201.06578)."""
 
 
 def save_checkpoint(
     folder: Path,
     networks: GanNetworks,
     optimizers: Mapping[str, Optimizer],
-    where: Mapping[str, Any],
+    position: Mapping[str, Any],
     run: Mapping[str, Any],
 ) -> Path:
-    """Write a checkpoint; all but the last two are removed.
+    """Write a checkpoint, and delete all but the last two.
 
-    ``where``: ``step`` and ``seen``, the steps made and pictures seen, and ``logged``, the losses since the last report
-    as lists of name and value.
+    ``position``: ``step`` and ``seen``, the numbers of steps and of pictures seen, and ``logged``, the losses since the last
+    report as lists of name and value.
     """
-    tensors = {f"{part}.{name}": value for part, found in _parts(networks).items() for name, value in found.items()}
+    tensors = {
+        f"{part}.{name}": value for part, values in _named_tensors(networks).items() for name, value in values.items()
+    }
     tensors["path_mean"] = networks.path_mean
     for part, optimizer in optimizers.items():
         for name, parameter in _parameters(networks, part):
             tensors |= {f"adam.{part}.{name}.{key}": optimizer.state[parameter][key] for key in MOMENT_NAMES}
-    path = folder / f"checkpoint-{where['seen']:09d}.safetensors"
-    save_tensors(path, tensors, {"kind": KIND, "version": VERSION, **where, "run": dict(run)})
-    for old in checkpoint_paths(folder)[:-KEPT]:
+    path = folder / f"checkpoint-{position['seen']:09d}.safetensors"
+    save_tensors(path, tensors, {"kind": KIND, "version": VERSION, **position, "run": dict(run)})
+    for old in checkpoint_paths(folder)[:-MAX_CHECKPOINTS]:
         old.unlink(missing_ok=True)
     return path
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, the last one last."""
+    """Return the paths of a folder's checkpoints, the newest last."""
     return sorted(path for path in folder.glob("checkpoint-*.safetensors") if re.fullmatch(r".*-\d{9}", path.stem))
 
 
 def load_checkpoint(
     folder: Path, networks: GanNetworks, optimizers: Mapping[str, Optimizer], run: Mapping[str, Any]
 ) -> tuple[int, list[dict[str, float]]]:
-    """The steps made at the last whole checkpoint, with everything as it was then, and the losses since the last report.
+    """Restore the newest whole checkpoint; return its number of steps, 0 without one, and the losses since the last report.
 
-    Raises GanvasError where the checkpoint is of another run, saying what differs, and where none is whole.
+    Raises GanvasError for a checkpoint of another run, saying what differs, and where all checkpoints are damaged.
     """
-    found, damaged = checkpoint_paths(folder), None
-    for path in reversed(found):
+    damaged = None
+    for path in reversed(checkpoint_paths(folder)):
         try:
-            tensors, about = load_tensors(path)
+            tensors, metadata = load_tensors(path)
         except GanvasError as error:
             damaged = error
             continue
-        _check_run(path, about, run)
+        _check_run(path, metadata, run)
         try:
-            if (wide := about["run"][NARROWED_NAMES]) > run[NARROWED_NAMES]:
-                _narrow(tensors, wide, run[NARROWED_NAMES], run["seed"])
-            if run["labels"] and not about["run"].get("labels"):
-                _label(tensors, networks)
-            _restore(tensors, networks, optimizers)
+            if (wide := metadata["run"][NARROWABLE_OPTION]) > run[NARROWABLE_OPTION]:
+                _narrow_z(tensors, wide, run[NARROWABLE_OPTION], run["seed"])
+            if run["labels"] and not metadata["run"].get("labels"):
+                _add_labels(tensors, networks)
+            _copy_state(tensors, networks, optimizers)
             # In pairs, as a file's keys are sorted; checkpoints of older versions have none.
-            losses = [{str(name): float(value) for name, value in step} for step in about.get("logged", [])]
-            return int(about["step"]), losses
+            losses = [{str(name): float(value) for name, value in step} for step in metadata.get("logged", [])]
+            return int(metadata["step"]), losses
         except (IndexError, KeyError, RuntimeError, TypeError, ValueError):
-            raise GanvasError(f"{path} is damaged: remove it, and the training goes on from the one before.") from None
+            raise GanvasError(
+                f"{path} is damaged: delete it, and the training continues from the one before."
+            ) from None
     if damaged is not None:
         raise damaged
     return 0, []
 
 
-def _check_run(path: Path, about: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-    """Raises GanvasError where ``about`` isn't that of a checkpoint of this run."""
-    then = about.get("run")
-    if about.get("kind") != KIND or about.get("version") != VERSION or not isinstance(then, dict):
+def _check_run(path: Path, metadata: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """Raise GanvasError where ``metadata`` isn't that of a checkpoint of this run."""
+    saved_run = metadata.get("run")
+    if metadata.get("kind") != KIND or metadata.get("version") != VERSION or not isinstance(saved_run, dict):
         raise GanvasError(f"{path} isn't a checkpoint of a GAN's training.")
-    for key in (key for key in run if key not in CHANGING):
-        narrower = key == NARROWED_NAMES and type(then.get(key)) is int and then[key] > run[key]
-        labelled = key in LABEL_NAMES and not then.get(key)
-        if key in LABEL_NAMES and then.get(key) and not run[key]:
-            raise GanvasError(f"{path} was trained with --condition {then.get('condition') or 'count'}: say so again.")
-        if then.get(key) != run[key] and not narrower and not labelled:
+    for key in (key for key in run if key not in CHANGEABLE_OPTIONS):
+        is_narrower = key == NARROWABLE_OPTION and type(saved_run.get(key)) is int and saved_run[key] > run[key]
+        adds_labels = key in LABEL_OPTIONS and not saved_run.get(key)
+        if key in LABEL_OPTIONS and saved_run.get(key) and not run[key]:
+            condition = saved_run.get("condition") or "count"
+            raise GanvasError(f"{path} was trained with --condition {condition}: give that option again.")
+        if saved_run.get(key) != run[key] and not is_narrower and not adds_labels:
             raise GanvasError(
-                f"{path} was trained with {key} {then.get(key)!r}, not {run[key]!r}: take another --out, or what it had."
+                f"{path} was trained with {key} {saved_run.get(key)!r}, not {run[key]!r}: choose another --out, or that value."
             )
 
 
-def _narrow(tensors: dict[str, Tensor], wide: int, narrow: int, seed: int) -> None:
-    """Let the mapping's first layer see a random slice of z's sphere as all of it: every picture of the new z is one of the
-    old."""
+def _narrow_z(tensors: dict[str, Tensor], wide: int, narrow: int, seed: int) -> None:
+    """Restrict the mapping's first layer to a random subspace of z: every picture of the new z is one of the old."""
     basis, _ = torch.linalg.qr(torch.randn(wide, narrow, generator=step_random(seed, 0, 2**31 - 1)))
     for name in [name for name in tensors if "mapping.fc0.weight" in name and tensors[name].ndim == 2]:
-        seen, rest = tensors[name][:, :wide], tensors[name][:, wide:]
-        # Beside labels, gains are per number that comes in; gradients go with their inverse.
-        beside = ((narrow + rest.shape[1]) / (wide + rest.shape[1])) ** 0.5 if rest.shape[1] else 1.0
-        own = beside * (wide / narrow) ** 0.5 if rest.shape[1] else 1.0
+        z_columns, label_columns = tensors[name][:, :wide], tensors[name][:, wide:]
+        # With labels, gains depend on the number of inputs; gradients scale inversely.
+        n_labels = label_columns.shape[1]
+        label_gain = ((narrow + n_labels) / (wide + n_labels)) ** 0.5 if n_labels else 1.0
+        z_gain = label_gain * (wide / narrow) ** 0.5 if n_labels else 1.0
         power = -2 if name.endswith("exp_avg_sq") else -1 if name.endswith("exp_avg") else 1
-        # Of Adam's squares there are no directions: each new one has their mean.
-        kept = seen.mean(1, keepdim=True).expand(-1, narrow) if power == -2 else seen @ basis
-        tensors[name] = torch.cat((kept * own**power, rest * beside**power), 1)
+        # Adam's squared gradients can't be rotated: each new column has their mean.
+        narrowed = z_columns.mean(1, keepdim=True).expand(-1, narrow) if power == -2 else z_columns @ basis
+        tensors[name] = torch.cat((narrowed * z_gain**power, label_columns * label_gain**power), 1)
 
 
 @torch.no_grad()
-def _label(tensors: dict[str, Tensor], networks: GanNetworks) -> None:
-    """Let networks without labels see them, none of which changes a picture or a judgement yet.
+def _add_labels(tensors: dict[str, Tensor], networks: GanNetworks) -> None:
+    """Add labels to networks without them, such that no label changes a picture or a logit yet.
 
-    What is new begins as in a new run, but for the mapping's columns for the embedding, which are 0, and the critic's
-    embeddings, which are all alike: its one logit is along them. What changed its shape begins without Adam's sums.
+    New tensors begin as in a new run, but for the mapping's columns for the embedding, which are 0, and the discriminator's
+    embeddings, which are all equal: its one logit is along them. Tensors of another shape begin without Adam's state.
     """
     grown = {"generator": ["mapping.fc0.weight", "mapping.embed.weight", "mapping.embed.bias"]}
     grown["critic"] = ["b4.out.weight", "b4.out.bias", "embed.weight"]
-    first = torch.zeros_like(networks.generator["mapping.fc0.weight"])
+    initial = torch.zeros_like(networks.generator["mapping.fc0.weight"])
     for part in ("generator", "average"):
-        seen = tensors[f"{part}.mapping.fc0.weight"]
-        if seen.shape != (len(first), networks.shape.z_dim):
+        z_columns = tensors[f"{part}.mapping.fc0.weight"]
+        if z_columns.shape != (len(initial), networks.generator_architecture.z_dim):
             raise ValueError("another shape")
-        wide = first.clone()
-        wide[:, : seen.shape[1]] = seen * (wide.shape[1] / seen.shape[1]) ** 0.5
+        wide = initial.clone()
+        wide[:, : z_columns.shape[1]] = z_columns * (wide.shape[1] / z_columns.shape[1]) ** 0.5
         tensors |= {f"{part}.{name}": networks.generator[name].detach() for name in grown["generator"]}
         tensors[f"{part}.mapping.fc0.weight"] = wide
-    new = {name: networks.critic[name].detach().clone() for name in grown["critic"]}
-    along = torch.nn.functional.normalize(new["embed.weight"][:, :1], dim=0)
-    new["b4.out.weight"] += along * (tensors["critic.b4.out.weight"] - along.T @ new["b4.out.weight"])
-    new["b4.out.bias"] = along[:, 0] * tensors["critic.b4.out.bias"]
-    new["embed.weight"] = (along * len(along) ** 0.5).expand_as(new["embed.weight"])
+    new = {name: networks.discriminator[name].detach().clone() for name in grown["critic"]}
+    direction = torch.nn.functional.normalize(new["embed.weight"][:, :1], dim=0)
+    new["b4.out.weight"] += direction * (tensors["critic.b4.out.weight"] - direction.T @ new["b4.out.weight"])
+    new["b4.out.bias"] = direction[:, 0] * tensors["critic.b4.out.bias"]
+    new["embed.weight"] = (direction * len(direction) ** 0.5).expand_as(new["embed.weight"])
     tensors |= {f"critic.{name}": value for name, value in new.items()}
     for part, names in grown.items():
         for name in names:
-            like = _parts(networks)[part][name]
-            sums = (torch.zeros_like(like), torch.zeros_like(like), torch.zeros(()))
+            parameter = _named_tensors(networks)[part][name]
+            sums = (torch.zeros_like(parameter), torch.zeros_like(parameter), torch.zeros(()))
             tensors |= {f"adam.{part}.{name}.{key}": value for key, value in zip(MOMENT_NAMES, sums, strict=True)}
 
 
 @torch.no_grad()
-def _restore(tensors: Mapping[str, Tensor], networks: GanNetworks, optimizers: Mapping[str, Optimizer]) -> None:
-    """Raises KeyError and ValueError for tensors that are missing or have other shapes."""
-    for part, parameters in _parts(networks).items():
+def _copy_state(tensors: Mapping[str, Tensor], networks: GanNetworks, optimizers: Mapping[str, Optimizer]) -> None:
+    """Copy a checkpoint into networks and optimizers. Raises KeyError for missing tensors, ValueError for other shapes."""
+    for part, parameters in _named_tensors(networks).items():
         for name, value in parameters.items():
-            _fill(value, tensors[f"{part}.{name}"])
-    _fill(networks.path_mean, tensors["path_mean"])
+            _copy_checked(value, tensors[f"{part}.{name}"])
+    _copy_checked(networks.path_mean, tensors["path_mean"])
     for part, optimizer in optimizers.items():
         for name, parameter in _parameters(networks, part):
             sums = {key: tensors[f"adam.{part}.{name}.{key}"] for key in MOMENT_NAMES}
@@ -164,20 +169,20 @@ def _restore(tensors: Mapping[str, Tensor], networks: GanNetworks, optimizers: M
                 raise ValueError("another shape")
             for key in MOMENT_NAMES[:2]:
                 # In the parameter's own memory order: another order may change the last bits.
-                sums[key] = _fill(torch.empty_like(parameter), sums[key])
+                sums[key] = _copy_checked(torch.empty_like(parameter), sums[key])
             optimizer.state[parameter] = sums
 
 
-def _fill(to: Tensor, value: Tensor) -> Tensor:
+def _copy_checked(to: Tensor, value: Tensor) -> Tensor:
     if to.shape != value.shape:
         raise ValueError("another shape")
     return to.copy_(value)
 
 
-def _parts(networks: GanNetworks) -> dict[str, dict[str, Tensor]]:
-    return {"generator": networks.generator, "critic": networks.critic, "average": networks.average}
+def _named_tensors(networks: GanNetworks) -> dict[str, dict[str, Tensor]]:
+    return {"generator": networks.generator, "critic": networks.discriminator, "average": networks.average}
 
 
 def _parameters(networks: GanNetworks, part: str) -> list[tuple[str, Tensor]]:
-    names = networks.learned if part == "generator" else list(networks.critic)
-    return [(name, _parts(networks)[part][name]) for name in names]
+    names = networks.trainable if part == "generator" else list(networks.discriminator)
+    return [(name, _named_tensors(networks)[part][name]) for name in names]

@@ -1,4 +1,4 @@
-"""What a GAN's training depends on, and the sizes that are known to work."""
+"""The config of a GAN's training, and presets by resolution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganvas.types import DTYPES
 
 @dataclass(frozen=True)
 class GanConfig:
-    """How to train. Losses, their weights and intervals are StyleGAN2's (https://arxiv.org/abs/1912.04958)."""
+    """How to train a GAN. Losses, their weights and intervals are StyleGAN2's (https://arxiv.org/abs/1912.04958)."""
 
     widths: tuple[int, ...] = (128, 128, 64, 32, 16)
     """The generator's channels at 4, 8, … up to the resolution: as many as there are blocks."""
@@ -24,15 +24,15 @@ class GanConfig:
     mapping_layers: int = 2
     """StyleGAN2 has 8, and 2 in NVIDIA's settings for small sets."""
     mapping_rate: float = 0.01
-    """The mapping network's share of the learning rate, as published. In a run a hundredth as long as theirs it hardly learns
-    at 0.01, and pictures become a few kinds; at 1 they become one."""
+    """The mapping network's learning rate as a share of the others', as published. In much shorter runs it hardly changes at
+    0.01, and pictures become alike; at 1 the generator collapses."""
     batch: int = 32
     """Pictures a step, of all processes together."""
     learning_rate: float = 0.002
     gamma: float = 0.1
     """The weight of R1; it grows with resolution² / batch."""
     r1_every: int = 16
-    """Steps from one R1 penalty to the next; its weight makes up for those without."""
+    """Steps from one R1 penalty to the next; its weight is multiplied by as much."""
     path_length: float = 0.0
     """The weight of the path length regularisation (StyleGAN2: 2); 0 leaves it out."""
     path_every: int = 8
@@ -41,17 +41,16 @@ class GanConfig:
     average_images: float = 10_000.0
     """The half-life, in pictures seen, of the weights in the average that is kept."""
     noise: bool = True
-    """Learn how much noise to add, anew for each picture. MultiMNIST's presets learn without, so that codes alone say what is
-    drawn."""
+    """Add noise to each picture, of learned strength. MultiMNIST's presets don't, so that codes alone determine pictures."""
     shuffled: bool = False
-    """Draw and judge four pixels a place, at half of the resolution: ``widths`` then are those up to it."""
+    """Pack blocks of four pixels into channels, so that both networks work at half of the resolution: ``widths`` end there."""
     bounded: bool = False
-    """Let pictures go through tanh. Strokes on black need it: without, the discriminator sees every drawn background
-    ripple, and the generator, which can only answer with less of everything, draws all pictures alike."""
+    """Apply tanh to pictures. Strokes on black need it: without, generated backgrounds are never exactly black, by which the
+    discriminator recognises them, and the generator collapses."""
     flip: bool = False
-    """Show half of the pictures mirrored."""
+    """Mirror half of the pictures."""
     condition: str = ""
-    """"count": the generator is told how many objects to draw."""
+    """"count": the generator is conditional on the number of objects."""
     precision: str = "float32"
     seed: int = 0
 
@@ -62,7 +61,7 @@ class GanConfig:
             raise unknown("condition", self.condition, ("count",))
         if len(self.widths) != len(self.critic_widths):
             raise GanvasError(
-                f"Generator and discriminator need as many widths: there are {len(self.widths)} and {len(self.critic_widths)}."
+                f"widths and critic_widths must be equally many, not {len(self.widths)} and {len(self.critic_widths)}."
             )
         for name in ("batch", "r1_every", "path_every", "learning_rate", "mapping_rate", "average_images"):
             if not 0 < getattr(self, name) < float("inf"):
@@ -71,15 +70,15 @@ class GanConfig:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise GanvasError(f"{name} must be at least 0, not {getattr(self, name)}.")
         if not 0 <= self.mixing <= 1:
-            raise GanvasError(f"mixing is a share from 0 to 1, not {self.mixing}.")
+            raise GanvasError(f"mixing must be a share from 0 to 1, not {self.mixing}.")
 
     @property
     def resolution(self) -> int:
-        """The side of the pictures."""
+        """The side of the pictures in pixels."""
         return 4 << (len(self.widths) - 1 + self.shuffled)
 
-    def shape(self, colours: int, num_labels: int) -> StyleGAN2Architecture:
-        """The generator. Raises GanvasError for widths that make none."""
+    def generator_architecture(self, colours: int, num_labels: int) -> StyleGAN2Architecture:
+        """Return the generator's architecture. Raises GanvasError for widths that make none."""
         return StyleGAN2Architecture(
             self.resolution,
             self.widths,
@@ -93,12 +92,12 @@ class GanConfig:
             bounded=self.bounded,
         )
 
-    def critic(self, colours: int, num_labels: int) -> DiscriminatorArchitecture:
-        """The discriminator."""
+    def discriminator_architecture(self, colours: int, num_labels: int) -> DiscriminatorArchitecture:
+        """Return the discriminator's architecture."""
         return DiscriminatorArchitecture(self.resolution, self.critic_widths, colours, num_labels, self.shuffled)
 
-    def as_json(self) -> dict[str, Any]:
-        """The options as JSON has them."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as a JSON object."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
@@ -113,31 +112,30 @@ MULTIMNIST: dict[str, Any] = {
     "shuffled": True,
     "bounded": True,
 }
-"""On a CPU pictures are dear: small batches at a high rate learn more from as many, and codes that aren't mixed leave the place
-of a digit to all rows together. Of 512 directions of z each tells next to nothing: counts are read off a narrow one's codes
-better."""
+"""Small batches at a high rate learn more from as many pictures, which are expensive on a CPU. Without style mixing all rows
+together determine a digit's place. Counts are easier to read from the codes of a narrow z."""
 PRESETS = {
     "16": GanConfig(widths=(32, 32, 32), critic_widths=(32, 32, 32), z_dim=64, w_dim=64, mapping_layers=2, gamma=0.02),
     "32": GanConfig(widths=(128, 128, 64, 32), critic_widths=(128, 128, 64, 32), gamma=1.0),
     "64": GanConfig(**MULTIMNIST, widths=(128, 128, 64, 32), critic_widths=(128, 128, 64, 32)),
     "128": GanConfig(**MULTIMNIST, widths=(128, 128, 64, 32, 16), critic_widths=(128, 128, 64, 32, 16)),
 }
-"""By resolution, for two cores: 64 and 128 are those of MultiMNIST."""
+"""By resolution, for two cores: 64 and 128 are MultiMNIST's."""
 
 
 def load_preset(name: str, changes: dict[str, Any]) -> GanConfig:
-    """A preset with some options changed. Raises GanvasError for names that aren't known and values that can't be."""
+    """Return a preset with some options changed. Raises GanvasError for unknown names and invalid values."""
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
-    known = {field.name: type(getattr(PRESETS[name], field.name)) for field in fields(GanConfig)}
+    types = {field.name: type(getattr(PRESETS[name], field.name)) for field in fields(GanConfig)}
     for key, value in changes.items():
-        if key not in known:
-            raise unknown("option", key, known)
-        kind = known[key]
-        if kind is tuple:
-            good = isinstance(value, list | tuple) and all(type(x) is int for x in value)
+        if key not in types:
+            raise unknown("option", key, types)
+        expected = types[key]
+        if expected is tuple:
+            valid = isinstance(value, list | tuple) and all(type(x) is int for x in value)
         else:
-            good = type(value) is kind or (kind is float and type(value) is int)
-        if not good:
+            valid = type(value) is expected or (expected is float and type(value) is int)
+        if not valid:
             raise GanvasError(f"Option {key} takes a value like {getattr(PRESETS[name], key)!r}, not {value!r}.")
     return replace(PRESETS[name], **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()})

@@ -1,4 +1,4 @@
-"""Several processes that train one GAN, as torchrun starts them: each sees its share of a batch, gradients are averaged."""
+"""Data-parallel training of one GAN by processes that torchrun started: each has a share of a batch, gradients are averaged."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Processes:
-    """``index`` of ``count``; the first writes files."""
+    """This process's ``index`` of ``count``; the first one writes files."""
 
     index: int = 0
     count: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this one writes and reports."""
         return self.index == 0
 
 
 @contextmanager
 def join_processes() -> Iterator[Processes]:
-    """All processes that torchrun started, joined by gloo until the block ends; one by itself outside of torchrun."""
+    """Join the processes that torchrun started, by gloo, until the block ends; outside of torchrun there is one."""
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield Processes()
         return
@@ -42,31 +42,31 @@ def join_processes() -> Iterator[Processes]:
 
 @contextmanager
 def catch_interrupt(processes: Processes) -> Iterator[Callable[[], bool]]:
-    """Yields what says whether the user asked to stop (ctrl-C), so that a step isn't cut in two; a second time stops at once.
+    """Yield a function that says whether the user pressed Ctrl-C, so that a step is finished first; a second one stops at once.
 
-    Several processes are stopped at once: nothing says that they would be after the same step.
+    Several processes stop at once, as they may not be at the same step.
     """
-    asked: list[int] = []
+    interrupts: list[int] = []
 
-    def note(number: int, frame: object) -> None:
-        if asked:
+    def handle_interrupt(number: int, frame: object) -> None:
+        if interrupts:
             raise KeyboardInterrupt
-        asked.append(number)
+        interrupts.append(number)
 
-    # Who ignores ctrl-C, like a shell's background jobs, or sees to it, goes on doing so.
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if processes.count > 1 or threading.current_thread() is not threading.main_thread() or not usual:
+    # Processes that ignore Ctrl-C, like a shell's background jobs, or have a handler of their own, keep it.
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if processes.count > 1 or threading.current_thread() is not threading.main_thread() or not is_default:
         yield lambda: False
         return
-    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, handle_interrupt)
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(interrupts)
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def average_gradients(tensors: list[Tensor], processes: Processes) -> list[Tensor]:
-    """The means over all processes, in one message; the same tensors where there is one process."""
+    """Average tensors over all processes, in one message; return the same tensors where there is one process."""
     if processes.count == 1:
         return tensors
     flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
@@ -76,6 +76,6 @@ def average_gradients(tensors: list[Tensor], processes: Processes) -> list[Tenso
 
 
 def wait_for_all(processes: Processes) -> None:
-    """Until all processes are here."""
+    """Wait until all processes have come here."""
     if processes.count > 1:
         dist.barrier()

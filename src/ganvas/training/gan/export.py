@@ -1,4 +1,4 @@
-"""From a run to a generator that ships: half the bytes, and a mean of W that belongs to the weights that are kept."""
+"""Export a run's generator in float16, with the mean of W of its averaged weights."""
 
 from __future__ import annotations
 
@@ -13,35 +13,37 @@ from ganvas.generators.stylegan2 import StyleGAN2, read_generator, save_generato
 from ganvas.io.files import atomic_write, load_tensors
 from ganvas.io.images import encode_png
 
-CODES = 20_000
-"""What the mean of W is taken over."""
-CODES_SEED = 4_000_000
-"""Where their seeds start: beyond those of samples that are judged."""
+MEAN_CODES = 20_000
+"""Codes that the mean of W is taken over."""
+MEAN_CODES_SEED = 4_000_000
+"""The first of their seeds, after those of measured samples."""
 
 
 @torch.no_grad()
-def export_generator(weights: str | Path, out: str | Path, draw: Callable[[StyleGAN2], torch.Tensor]) -> StyleGAN2:
+def export_generator(
+    weights: str | Path, out: str | Path, draw_sheet: Callable[[StyleGAN2], torch.Tensor]
+) -> StyleGAN2:
     """Write the generator in ``weights`` to ``out`` in float16, and beside it (.png) the sheet (height, width, 3) uint8 that
-    ``draw`` makes.
+    ``draw_sheet`` returns.
 
-    While it trains, the mean of W follows the generator that learns, not the average of its weights that is kept: it is
-    taken anew. Raises GanvasError for a file that holds no such generator.
+    During training the mean of W follows the generator's current weights, not their average: it is computed anew.
+    Raises GanvasError for a file that holds no such generator.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
-        raise GanvasError(f"A generator is a .safetensors file, not {out.name!r}.")
+        raise GanvasError(f"Can't write a generator to {out.name!r}: give a name that ends in .safetensors.")
     generator = read_generator(weights)
-    state, about = load_tensors(weights)
+    state, metadata = load_tensors(weights)
     labels = None
     if n := generator.num_labels:
-        labels = torch.eye(n).repeat(CODES // n + 1, 1)[:CODES]
-    codes = draw_z(generator, range(CODES_SEED, CODES_SEED + CODES))
-    # From the weights as they will be read.
+        labels = torch.eye(n).repeat(MEAN_CODES // n + 1, 1)[:MEAN_CODES]
+    codes = draw_z(generator, range(MEAN_CODES_SEED, MEAN_CODES_SEED + MEAN_CODES))
+    # From the weights as they are read back.
     halved = {name: value.half().float() for name, value in state.items()}
     w = StyleGAN2(halved, generator.shape).mapping(codes, labels)
     halved["mapping.w_avg"] = w.double().mean(0).float()
-    save_generator(out, halved, generator.shape, torch.float16, about.get("training"))
-    made = read_generator(out)
+    save_generator(out, halved, generator.shape, torch.float16, metadata.get("training"))
+    exported = read_generator(out)
     with atomic_write(out.with_suffix(".png")) as path:
-        path.write_bytes(encode_png(draw(made)))
-    return made
+        path.write_bytes(encode_png(draw_sheet(exported)))
+    return exported

@@ -1,4 +1,4 @@
-"""The pictures that a GAN learns from: a MultiMNIST folder, or any folder of pictures."""
+"""The pictures that a GAN is trained on: a MultiMNIST folder, or any folder of pictures."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ganvas.io.images import PICTURE_SUFFIXES, downscale, read_picture, to_bytes
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """``pixels`` (n, colours, side, side) uint8; ``data.label_files`` (n, num_labels) one-hot, or None."""
+    """Training pictures: ``pixels`` (n, colours, side, side) uint8; ``labels`` (n, num_labels) one-hot, or None."""
 
     pixels: Tensor
     labels: Tensor | None = None
     values: tuple[int, ...] = ()
-    """What each label stands for: a count."""
+    """The count that each label stands for."""
 
     @property
     def colours(self) -> int:
-        """1 for grey pictures, else 3."""
+        """The number of colours: 1 for grey pictures, else 3."""
         return self.pixels.shape[1]
 
     @property
     def num_labels(self) -> int:
-        """0 without labels."""
+        """The number of labels, 0 without."""
         return 0 if self.labels is None else self.labels.shape[1]
 
     @property
@@ -45,34 +45,34 @@ class TrainingImages:
 
     @property
     def sha256(self) -> dict[str, str]:
-        """Of the ``io.images`` and their ``data.label_files``, "" without: a training goes on with those that it began with."""
-        found = {"pictures": self.pixels, "labels": self.labels}
+        """Hashes of the pictures and their labels ("" without): a run is only continued on the same ones."""
+        tensors = {"pictures": self.pixels, "labels": self.labels}
         return {
             name: "" if value is None else hashlib.sha256(value.numpy().tobytes()).hexdigest()
-            for name, value in found.items()
+            for name, value in tensors.items()
         }
 
-    def rows(self, start: int, n: int, seed: int) -> Tensor:
-        """Which pictures are the ``start``-th to ``start + n - 1``-th to be seen: each epoch has an order of its own."""
+    def draw_rows(self, start: int, n: int, seed: int) -> Tensor:
+        """Return the rows of the ``start``-th to ``start + n - 1``-th picture of a training; each epoch has its own order."""
         size = len(self.pixels)
-        places = range(start, start + n)
-        return torch.tensor([int(_order(size, seed, place // size)[place % size]) for place in places])
+        positions = range(start, start + n)
+        return torch.tensor([int(_shuffle(size, seed, position // size)[position % size]) for position in positions])
 
 
 @lru_cache(2)
-def _order(size: int, seed: int, epoch: int) -> np.ndarray:
+def _shuffle(size: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(size)
 
 
 def read_pictures(folder: str | Path, size: int, condition: str) -> TrainingImages:
-    """The training pictures of a MultiMNIST folder (grey), or all picture files below a folder.
+    """Read the training pictures of a MultiMNIST folder (grey), or all picture files below a folder.
 
     ``condition`` "count": with the count as label, the smallest first. Raises GanvasError for a folder without pictures,
-    pictures of another size (MultiMNIST) or that aren't square, and a condition that the folder doesn't know.
+    pictures of another size (MultiMNIST) or that aren't square, and a condition for pictures without counts.
     """
     folder = Path(folder)
     if (folder / "train.parquet").exists():
-        return _multimnist(folder, size, condition)
+        return _read_multimnist(folder, size, condition)
     if condition:
         raise GanvasError(f"{folder} holds no train.parquet with counts: --condition {condition} needs one.")
     if not folder.is_dir():
@@ -91,13 +91,13 @@ def read_pictures(folder: str | Path, size: int, condition: str) -> TrainingImag
     return TrainingImages(pixels[:, :1].clone() if grey else pixels)
 
 
-def _multimnist(folder: Path, size: int, condition: str) -> TrainingImages:
+def _read_multimnist(folder: Path, size: int, condition: str) -> TrainingImages:
     from ganvas.data.multimnist_files import read_multimnist
 
     data = read_multimnist(folder, "train")
     if data.pixels.shape[-1] != size:
         raise GanvasError(
-            f"{folder} has pictures of {data.pixels.shape[-1]} pixels, and the generator {size}: take another --preset."
+            f"{folder} has pictures of {data.pixels.shape[-1]} pixels, not {size}: choose another --preset."
         )
     pixels = data.pixels[:, None].contiguous()
     if not condition:

@@ -1,4 +1,4 @@
-"""What a training shows in TensorBoard, where that is installed and asked for."""
+"""The TensorBoard log of a training."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ganvas.errors import GanvasError
 
 
 class TensorBoardLog:
-    """Losses, rates, distances and sheets of samples by pictures seen; nothing where it isn't ``balance.score_ranges``."""
+    """Losses, rates, distances and sheets of samples by pictures seen; nothing unless ``enabled``."""
 
-    def __init__(self, folder: Path, wanted: bool) -> None:
-        """Raises GanvasError where TensorBoard is wanted and not installed."""
+    def __init__(self, folder: Path, enabled: bool) -> None:
+        """Open the log. Raises GanvasError where it is ``enabled`` and TensorBoard isn't installed."""
         self._writer: Any = None
-        if not wanted:
+        if not enabled:
             return
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -25,19 +25,19 @@ class TensorBoardLog:
             raise GanvasError("--tensorboard needs a package: pip install tensorboard.") from None
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
-    def numbers(self, values: Mapping[str, float], seen: int) -> None:
-        """One point on each curve."""
+    def add_scalars(self, values: Mapping[str, float], images_seen: int) -> None:
+        """Add one point to each curve."""
         if self._writer is not None:
             for name, value in values.items():
-                self._writer.add_scalar(name, value, seen)
+                self._writer.add_scalar(name, value, images_seen)
             self._writer.flush()
 
-    def picture(self, pixels: Tensor, seen: int) -> None:
-        """A sheet (height, width, 3) uint8."""
+    def add_image(self, pixels: Tensor, images_seen: int) -> None:
+        """Add a sheet of samples (height, width, 3) uint8."""
         if self._writer is not None:
-            self._writer.add_image("samples", pixels, seen, dataformats="HWC")
+            self._writer.add_image("samples", pixels, images_seen, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is buffered, and close the log."""
         if self._writer is not None:
             self._writer.close()

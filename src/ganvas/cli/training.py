@@ -1,0 +1,117 @@
+"""Commands that train scorers and GANs: train-scorer, join-scorers, train-gan, finish-gan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ganvas.cli import options
+from ganvas.cli.fitting import PANEL as PANEL
+
+
+def train_scorer(
+    faces: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CELEBA", help="CelebA: its folder (img_align_celeba/, list_attr_celeba.txt) or a parquet."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The scorer (safetensors); checkpoints lie beside it while it trains.")],
+    arch: Annotated[
+        str | None,
+        typer.Option(help="Another network: efficientnet_b3 (the paper's), cnn, dlib (linear on its features)."),
+    ] = None,
+    generated: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Labels with --keep-images, for a second round.")
+    ] = None,
+    generator: Annotated[str, typer.Option(help="The generator of --generated.")] = "ffhq",
+    seed: options.Seed = 0,
+) -> None:
+    """Train the celeba40 scorer; a stopped run continues."""
+    from ganvas.cli import loading
+    from ganvas.recipe import files as recipe_files
+    from ganvas.training.celeba40 import train_celeba40
+
+    recipe_files.check_output(out, (".safetensors",))
+    network = None if generated is None else loading.load_generator_only(generator, "cpu")
+    options_of_arch = {} if arch is None else {"arch": arch}
+    train_celeba40(faces, out, generated, network, seed=seed, report=options.print_line, **options_of_arch)
+    options.print_line(out)
+
+
+def join_scorers(
+    faces: Annotated[Path, typer.Argument(metavar="CELEBA", help="The faces that they were trained on, to calibrate.")],
+    scorers: Annotated[list[Path], typer.Argument(metavar="SCORER...", help="What `ganvas train-scorer` wrote.")],
+    out: Annotated[Path, typer.Option(help="The scorer (safetensors).")],
+    weight: Annotated[
+        list[float] | None, typer.Option(help="How much a scorer counts; once for each, in order.")
+    ] = None,
+) -> None:
+    """Join scorers into one: the mean of their logits, calibrated anew."""
+    from ganvas.recipe import files as recipe_files
+    from ganvas.training.celeba40 import join_celeba40
+
+    recipe_files.check_output(out, (".safetensors",))
+    join_celeba40(faces, scorers, out, weight)
+    options.print_line(out)
+
+
+def train_gan(
+    pictures: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of `ganvas make-multimnist`, or of square pictures.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder of the run; one that was stopped goes on there, exactly.")],
+    preset: Annotated[Literal["16", "32", "64", "128"], typer.Option(help="The size in pixels.")] = "64",
+    images: Annotated[int, typer.Option(help="Pictures to train on in all.")] = 1_000_000,
+    condition: Annotated[
+        str,
+        typer.Option(
+            metavar="count", help="Condition the generator on the number of objects; a run may begin without."
+        ),
+    ] = "",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A setting, like gamma=0.2 or widths=[128,64,32]. Repeatable."),
+    ] = None,
+    checkpoint: Annotated[int, typer.Option(help="Pictures from one checkpoint to the next.")] = 50_000,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the pictures.")] = False,
+    fid: Annotated[
+        Path | None, typer.Option(metavar="WEIGHTS", help="Measure FID at checkpoints, with Inception's weights.")
+    ] = None,
+    digits: Annotated[
+        bool, typer.Option("--digits", help="Measure the Fréchet distance in the digit counter's features instead.")
+    ] = False,
+    judged: Annotated[int, typer.Option(help="Samples that --fid and --digits take.")] = 5000,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, too.")] = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Train a StyleGAN2 on pictures; under torchrun, with several processes."""
+    from ganvas.training.gan import loop
+
+    changes = {"condition": condition, "flip": flip, "seed": seed} | options.parse_options(option)
+    config = loop.load_preset(preset, changes)
+    data = loop.read_pictures(pictures, config.resolution, config.condition)
+    measure = loop.distance_function(data, fid, digits, judged)
+    schedule, callbacks = (
+        loop.GanSchedule(images, checkpoint),
+        loop.GanCallbacks(options.print_line, measure, tensorboard),
+    )
+    options.print_line(loop.train(data, out, config, schedule, callbacks))
+
+
+def finish_gan(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run of train-gan.")],
+    out: Annotated[
+        Path, typer.Option(help="The generator (.safetensors, float16); a sheet of samples goes beside it.")
+    ],
+) -> None:
+    """Write the generator of a run as a small file that `load_generator` reads."""
+    from ganvas.training.gan import loop
+
+    generator = loop.export_generator(run / loop.GENERATOR, out, loop.draw_sample_sheet)
+    options.print_line(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {generator.fingerprint[:12]}")
+
+
+COMMANDS = (train_scorer, join_scorers, train_gan, finish_gan)
