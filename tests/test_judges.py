@@ -79,7 +79,7 @@ def test_tfjs_tensors_are_read_and_dequantised():
     assert found["a"].tolist() == plain.tolist()
     assert found["b"].tolist() == [-1, 0, 126.5]
     assert found["c"].tolist() == [2, 131070]
-    for wrong, message in ((data + b"x", "lists 23 bytes of weights, and there are 24"), (data[:-1], "fit")):
+    for wrong, message in ((data + b"x", "lists 23 bytes of weights, but there are 24"), (data[:-1], "fit")):
         with pytest.raises(GanvasError, match=message):
             _tfjs.read_tensors(about, wrong)
     for wrong in (b"[{}]", b"[1]", b"no", manifest(a={"shape": [1], "dtype": "string"})):
