@@ -2,8 +2,8 @@
 
     python benchmarks/app.py [--generator ffhq] [--people 10] [--edits 500]
 
-The server runs in this process and is asked over HTTP as browsers ask it. Each number stands beside the share of it that was
-synthesis; processor time stands beside the clock's, since other work on the machine slows the clock's alone.
+The server runs in this process and is asked over HTTP as browsers ask it. Each number stands background_queue the share of it that was
+synthesis; processor time stands background_queue the clock's, since other work on the machine slows the clock's alone.
 """
 
 from __future__ import annotations
@@ -135,15 +135,15 @@ def main() -> None:
     parser.add_argument("--edits", type=int, default=500)
     parser.add_argument("--alone", type=int, default=40, help="edits of one visitor alone")
     options = parser.parse_args()
-    shop = AppResources(discover_tools(options.dtype), options.editor)
-    network = shop.bench(Scene(options.generator, "", FromSeed(0), dtype=options.dtype)).generator
+    resources = AppResources(discover_tools(options.dtype), options.editor)
+    network = resources.load(Scene(options.generator, "", FromSeed(0), dtype=options.dtype)).generator
     synthesis = Timed(network.synthesis)
     network.synthesis = synthesis  # type: ignore[method-assign]
-    known = shop.choices[shop.default_editor(options.generator)].sliders
+    known = resources.choices[resources.get_default_editor(options.generator)].sliders
     sliders = [name for name in SLIDERS if name.removeprefix("slider-") in known] or [
         f"slider-{name}" for name in known
     ]
-    with server.serve(shop, options.generator) as address:
+    with server.serve(resources, options.generator) as address:
         alone(address, sliders, options.alone, synthesis)
         together(address, sliders, options.people, options.edits)
 

@@ -101,8 +101,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    shop = AppResources(discover_tools("bfloat16"), options.editor)
-    with server.serve(shop, options.generator) as address, sync_playwright() as playwright:
+    resources = AppResources(discover_tools("bfloat16"), options.editor)
+    with server.serve(resources, options.generator) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name in options.states:
             device, scheme, state = STATES[name]

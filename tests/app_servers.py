@@ -104,17 +104,17 @@ def main() -> None:
     from ganvas.checkpoints.load import load_generator
     from ganvas.scorers import load_scorer
 
-    abouts = {"toy": "planted directions", "squares": "planted counts"}
+    descriptions = {"toy": "planted directions", "squares": "planted counts"}
     makers = {
         "toy": lambda dtype: load_generator("toy", "cpu", getattr(torch, dtype)),
         "squares": lambda dtype: counted.SQUARES,
     }
     judges = {"toy": lambda: load_scorer("toy"), "squares": lambda: counted.JUDGE}
-    place = ToolSources(abouts, lambda name, dtype: makers[name](dtype), lambda name: judges[name]())
-    shop = AppResources(place, [sys.argv[1]], [counting()])
+    place = ToolSources(descriptions, lambda name, dtype: makers[name](dtype), lambda name: judges[name]())
+    resources = AppResources(place, [sys.argv[1]], [counting()])
     # As `ganvas app` does: however it is ended, it cleans up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with server.serve(shop, "toy") as address:
+    with server.serve(resources, "toy") as address:
         print(address, flush=True)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()

@@ -108,11 +108,11 @@ def test_an_upload_of_another_kind_is_deleted(visitor, site):
 
 
 def test_a_full_folder_takes_in_no_more(visitor, site):
-    from ganvas.app.request_filter import FREE_DISK_BYTES
+    from ganvas.app.request_filter import MAX_FOLDER_BYTES
 
-    full = site[1] / "desk-full"
+    full = site[1] / "session-full"
     with full.open("wb") as file:
-        file.truncate(FREE_DISK_BYTES)
+        file.truncate(MAX_FOLDER_BYTES)
     try:
         answer = visitor.http.post(f"{site[0]}/gradio_api/upload", files={"files": ("face.png", b"a photo")})
         assert answer.status_code == 503
