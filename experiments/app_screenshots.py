@@ -1,8 +1,8 @@
-"""Pictures of the web editor's main states, in Chromium: light, dark, and on a phone.
+"""Take screenshots of the web editor's main states, in Chromium: light, dark, and on a phone.
 
     python -m experiments.app_screenshots [--generator ffhq] [--out docs/images]
 
-Needs Debian's chromium and Playwright (`pip install playwright`). What is looked at are real states: nothing is staged.
+Needs Debian's chromium and Playwright (`pip install playwright`). The states are reached by clicks, as a visitor does.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from playwright.sync_api import expect, sync_playwright
 from ganvas.app import server
 from ganvas.app.resources import AppResources, discover_tools
 
-WAIT = 600_000
-"""Milliseconds."""
+TIMEOUT_MS = 600_000
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
 MOVES = {"ffhq": (("Smiling", 1.2), ("Young", -1.0)), "toy": (("Big", 1.5), ("Red", -1.0))}
-"""What is moved, by generator."""
+"""The edit that is shown, by generator."""
 
 
-def moved(page: Any, moves: tuple[tuple[str, float], ...]) -> None:
-    """Open the page's sliders and type values."""
+def move_sliders(page: Any, moves: tuple[tuple[str, float], ...]) -> None:
+    """Search for sliders and type their values."""
     for name, value in moves:
         page.get_by_label("Find a slider").fill(name)
         box = page.get_by_label(f"number input for {name}")
@@ -38,62 +37,62 @@ def moved(page: Any, moves: tuple[tuple[str, float], ...]) -> None:
     page.wait_for_timeout(3000)
 
 
-def edited(page: Any) -> None:
-    """The sliders, as they are."""
+def show_sliders(page: Any) -> None:
+    """Show the sliders."""
     page.wait_for_timeout(1000)
 
 
-def wiped(page: Any) -> None:
-    """Before and after."""
+def show_before_after(page: Any) -> None:
+    """Show the picture before and after, and the edit's effect."""
     page.get_by_role("tab", name="Before / after").click()
     page.wait_for_function("document.querySelectorAll('#wipe img').length == 2")
-    told(page)
+    show_effect(page)
 
 
-def told(page: Any) -> None:
-    """What else moved."""
+def show_effect(page: Any) -> None:
+    """Show the edit's effect."""
     page.get_by_role("tab", name="What moved").click()
     page.locator("#chart table").wait_for()
     page.wait_for_timeout(1500)
 
 
-def chosen(page: Any) -> None:
-    """The gallery, full, after a face like the one that is edited."""
+def show_faces(page: Any) -> None:
+    """Show the full gallery and the visited faces."""
     page.get_by_role("tab", name="Faces").click()
     page.wait_for_function("document.querySelectorAll('#gallery img').length >= 12")
     page.wait_for_function("document.querySelectorAll('#visited img').length >= 1")
     page.wait_for_timeout(1500)
 
 
-def taken(page: Any) -> None:
-    """Link, command and lines."""
+def show_downloads(page: Any) -> None:
+    """Show the link, the command and the Python lines."""
     page.get_by_role("tab", name="Take along").click()
     page.wait_for_function("document.querySelector('#link textarea')?.value.includes('recipe=')")
     page.wait_for_timeout(2500)
 
 
-def compared(page: Any) -> None:
-    """Methods side by side."""
+def show_comparison(page: Any) -> None:
+    """Show methods side by side."""
     page.get_by_role("tab", name="Compare").click()
     page.locator("#compare").click()
-    wanted = page.locator("#methods input:checked").count() + 1
-    page.wait_for_function(f"document.querySelectorAll('#compared img').length >= {wanted}")
+    expected = page.locator("#methods input:checked").count() + 1
+    page.wait_for_function(f"document.querySelectorAll('#compared img').length >= {expected}")
     page.wait_for_timeout(1500)
 
 
 STATES: dict[str, tuple[dict[str, Any], str, Callable[[Any], None]]] = {
-    "app": (DESKTOP, "light", edited),
-    "app-dark": (DESKTOP, "dark", wiped),
-    "app-faces": (DESKTOP, "light", chosen),
-    "app-compare": (DESKTOP, "light", compared),
-    "app-take": (DESKTOP, "dark", taken),
-    "app-phone": (PHONE, "light", edited),
-    "app-phone-dark": (PHONE, "dark", told),
+    "app": (DESKTOP, "light", show_sliders),
+    "app-dark": (DESKTOP, "dark", show_before_after),
+    "app-faces": (DESKTOP, "light", show_faces),
+    "app-compare": (DESKTOP, "light", show_comparison),
+    "app-take": (DESKTOP, "dark", show_downloads),
+    "app-phone": (PHONE, "light", show_sliders),
+    "app-phone-dark": (PHONE, "dark", show_effect),
 }
 
 
 def main() -> None:
-    """Draw them all."""
+    """Take all screenshots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", default="ffhq")
     parser.add_argument("--editor", action="append", default=[], help="an editor's file")
@@ -105,16 +104,16 @@ def main() -> None:
     with server.serve(resources, options.generator) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name in options.states:
-            device, scheme, state = STATES[name]
+            device, scheme, show_state = STATES[name]
             context = browser.new_context(**device, color_scheme=scheme)
-            context.set_default_timeout(WAIT)
-            expect.set_options(timeout=WAIT)
+            context.set_default_timeout(TIMEOUT_MS)
+            expect.set_options(timeout=TIMEOUT_MS)
             page = context.new_page()
             page.goto(address)
             page.wait_for_selector("#picture img[src^='data:']")
             expect(page.locator("#status")).to_contain_text("seed")
-            moved(page, MOVES.get(options.generator, ()))
-            state(page)
+            move_sliders(page, MOVES.get(options.generator, ()))
+            show_state(page)
             page.screenshot(path=options.out / f"{name}.jpg", type="jpeg", quality=82)
             print(options.out / f"{name}.jpg", flush=True)
             context.close()

@@ -1,4 +1,4 @@
-"""The web editor without a browser: scenes, queue, sessions, links, and what the worker draws."""
+"""The web editor without a browser: scenes, work queues, sessions, links and renderings."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
-from app_servers import counting, write_editor
+from app_servers import make_counting_editor, write_editor
 from planted_truth import SCORER, TOY, disentangled
 
 from ganvas.app import attribute_groups, charts, compare, rendering, server, sharing
@@ -43,25 +43,25 @@ def toys(dtype):
 def resources(editor):
     """The toy with an editor's file, and squares that are counted."""
     descriptions = {"toy": "planted directions", "squares": "planted counts"}
-    place = ToolSources(
+    sources = ToolSources(
         descriptions,
         lambda name, dtype: {"toy": toys(dtype), "squares": planted_counts.SQUARES}[name],
         {"toy": SCORER, "squares": planted_counts.JUDGE}.get,
     )
-    return AppResources(place, [str(editor)], [counting()])
+    return AppResources(sources, [str(editor)], [make_counting_editor()])
 
 
 @pytest.fixture
 def queue():
-    """One worker."""
-    made = WorkQueue()
-    yield made
-    made.close()
+    """A work queue."""
+    work_queue = WorkQueue()
+    yield work_queue
+    work_queue.close()
 
 
 @pytest.fixture
 def edit_handlers(resources, queue, tmp_path):
-    """Handlers."""
+    """Handlers of edits."""
     names = [
         name for found in attribute_groups.group_attributes(resources.list_attributes()).values() for name in found
     ]
@@ -91,21 +91,21 @@ def test_sliders_are_found_by_name_and_group():
     assert attribute_groups.format_attribute("5_o_Clock_Shadow") == "5 o'clock shadow"
 
 
-# Turns.
+# The work queue.
 
 
-def blocked(queue):
-    """A worker that waits for the event returned."""
+def block(queue):
+    """Block the queue; it goes on once the event that is returned is set."""
     go, started = threading.Event(), threading.Event()
-    queue.ask("blocker", lambda: (started.set(), go.wait()))
+    queue.submit("blocker", lambda: (started.set(), go.wait()))
     started.wait()
     return go
 
 
-def test_visitors_take_turns_whatever_they_ask(queue):
-    go, order = blocked(queue), []
-    futures = [queue.ask("a", lambda i=i: order.append(f"a{i}")) for i in range(3)]
-    futures += [queue.ask("b", lambda: order.append("b0")), queue.ask("c", lambda: order.append("c0"))]
+def test_owners_take_turns_whatever_they_submit(queue):
+    go, order = block(queue), []
+    futures = [queue.submit("a", lambda i=i: order.append(f"a{i}")) for i in range(3)]
+    futures += [queue.submit("b", lambda: order.append("b0")), queue.submit("c", lambda: order.append("c0"))]
     go.set()
     for future in futures:
         future.result(5)
@@ -113,9 +113,9 @@ def test_visitors_take_turns_whatever_they_ask(queue):
 
 
 def test_stale_work_is_not_done(queue):
-    go, done = blocked(queue), []
-    old = queue.ask("a", lambda: done.append("old"), lambda: True)
-    new = queue.ask("a", lambda: done.append("new"), lambda: False)
+    go, done = block(queue), []
+    old = queue.submit("a", lambda: done.append("old"), lambda: True)
+    new = queue.submit("a", lambda: done.append("new"), lambda: False)
     go.set()
     new.result(5)
     assert done == ["new"]
@@ -123,36 +123,36 @@ def test_stale_work_is_not_done(queue):
         old.result(5)
 
 
-def test_an_error_reaches_who_asked_and_the_worker_goes_on(queue):
+def test_an_error_is_raised_where_it_is_awaited_and_the_queue_goes_on(queue):
     def fail():
         raise GanvasError("no")
 
     with pytest.raises(GanvasError, match="no"):
-        queue.ask("a", fail).result(5)
-    assert queue.ask("a", lambda: 7).result(5) == 7
+        queue.submit("a", fail).result(5)
+    assert queue.submit("a", lambda: 7).result(5) == 7
 
 
-def test_what_one_visitor_may_have_waiting_is_bounded(queue):
-    go = blocked(queue)
+def test_what_one_owner_may_have_waiting_is_bounded(queue):
+    go = block(queue)
     for _ in range(MAX_WAITING):
-        queue.ask("a", lambda: None)
+        queue.submit("a", lambda: None)
     with pytest.raises(GanvasError, match="waiting already"):
-        queue.ask("a", lambda: None)
-    last = queue.ask("b", lambda: 1)
+        queue.submit("a", lambda: None)
+    last = queue.submit("b", lambda: 1)
     go.set()
     assert last.result(5) == 1
 
 
-def test_a_closed_worker_drops_what_waits(resources):
+def test_a_closed_queue_drops_what_waits():
     queue = WorkQueue()
-    go = blocked(queue)
-    waits = queue.ask("a", lambda: 1)
+    go = block(queue)
+    waits = queue.submit("a", lambda: 1)
     threading.Timer(0.1, go.set).start()
     queue.close()
     with pytest.raises(Superseded):
         waits.result(5)
     with pytest.raises(GanvasError, match="shut down"):
-        queue.ask("a", lambda: 1)
+        queue.submit("a", lambda: 1)
 
 
 # Scenes.
@@ -209,7 +209,7 @@ def test_another_editor_keeps_what_it_knows():
     assert earlier.with_editor("other", ("Red",)).edits == ()
 
 
-# Desks.
+# Sessions.
 
 
 def test_undo_and_redo():
@@ -335,7 +335,7 @@ def test_a_link_that_unpacks_to_much_is_refused():
         sharing.decode_token(bomb)
 
 
-# What the worker does.
+# Renderings.
 
 
 def test_a_planted_editor_moves_what_is_asked_and_nothing_else(resources):
@@ -343,11 +343,11 @@ def test_a_planted_editor_moves_what_is_asked_and_nothing_else(resources):
     planted.generator_name = "toy"
     resources.choices["planted"] = EditorChoice(planted, NamedTool("planted", "0" * 64), "the truth")
     scene = replace(FACE, editor="planted").with_value("Big", 1.5)
-    found = rendering.measure_effect(resources, scene)
-    before, after = found.bars["Big"]
+    effect = rendering.measure_effect(resources, scene)
+    before, after = effect.values["Big"]
     assert after == pytest.approx(1.5, abs=0.4)
-    assert found.drift < 0.1 < abs(after - before)
-    table = charts.draw_chart(found)
+    assert effect.drift < 0.1 < abs(after - before)
+    table = charts.draw_chart(effect)
     assert table.index("Big") < table.index("Striped")
     assert "Off-target drift" in table
     shown = rendering.render_full(resources, scene)
@@ -360,24 +360,24 @@ def test_a_planted_editor_moves_what_is_asked_and_nothing_else(resources):
 
 
 def test_names_in_a_chart_are_escaped():
-    told = charts.draw_chart(rendering.EditEffect({"<script>": (0.0, 1.0)}, (), None, None))
-    assert "<script>" not in told
+    table = charts.draw_chart(rendering.EditEffect({"<script>": (0.0, 1.0)}, (), None, None))
+    assert "<script>" not in table
 
 
 def test_methods_are_compared_at_the_same_change(resources):
     methods = compare.MethodEditors(resources)
-    assert methods.names("toy") == ["mean.safetensors"]
-    found = methods.learn(TOY, "mean.safetensors", "Big")
-    done = compare.compare(resources, FACE, "mean.safetensors", found, compare.ComparisonTarget("Big", 1.0))
-    assert done.picture is not None
-    assert "others moved" in done.told
+    assert methods.list_methods("toy") == ["mean.safetensors"]
+    found = methods.load_or_fit(TOY, "mean.safetensors", "Big")
+    result = compare.compare_method(resources, FACE, "mean.safetensors", found, compare.ComparisonTarget("Big", 1.0))
+    assert result.picture is not None
+    assert "others moved" in result.caption
     with pytest.raises(GanvasError, match="Unknown method"):
-        methods.learn(TOY, "nothing", "Big")
+        methods.load_or_fit(TOY, "nothing", "Big")
     with pytest.raises(GanvasError, match=r"0\.25 to 3"):
         compare.check_comparison(resources, FACE, "Big", 99.0, ["mean.safetensors"])
 
 
-def test_faces_as_asked_stand_where_the_sliders_are():
+def test_sampled_faces_are_near_the_sliders():
     faces = rendering.make_slider_scenes(FACE.with_value("Big", 1.0), 5, 3)
     assert [face.start.seed for face in faces] == [5, 6, 7]
     assert all(isinstance(face.start, FromConditions) for face in faces)
@@ -388,9 +388,11 @@ def test_faces_as_asked_stand_where_the_sliders_are():
 
 def test_one_generator_is_in_memory(resources):
     loaded = []
-    place = resources.sources
+    sources = resources.sources
     resources.sources = ToolSources(
-        place.descriptions, lambda *what: (loaded.append(what[0]), place.load(*what))[1], place.judge
+        sources.descriptions,
+        lambda *key: (loaded.append(key[0]), sources.load_generator(*key))[1],
+        sources.load_scorer,
     )
     squares = Scene("squares", "squares/counts", FromSeed(0))
     for scene in (FACE, FACE.with_value("Big", 1.0), squares, FACE):
@@ -402,7 +404,7 @@ def test_one_generator_is_in_memory(resources):
         resources.render(replace(FACE, editor="squares/counts"))
 
 
-def test_what_is_remembered_is_bounded(resources):
+def test_the_cache_of_pictures_is_bounded(resources):
     for seed in range(30):
         resources.render(replace(FACE, start=FromSeed(seed)))
     assert len(resources._rendered) == 8
@@ -454,7 +456,7 @@ def test_a_newer_position_cancels_the_older_ones_work(edit_handlers):
     move = edit_handlers.make_slider_handler("Big")
 
     async def play():
-        go = blocked(edit_handlers.generator_queue)
+        go = block(edit_handlers.generator_queue)
         older = [asyncio.create_task(move(value, session)) for value in (0.5, 1.0, 1.5)]
         await asyncio.sleep(0.05)
         go.set()

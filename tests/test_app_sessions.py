@@ -1,4 +1,4 @@
-"""What keeps visitors from harm, and from each other: sessions, files, workers, and what is said where something fails."""
+"""Visitors are kept from harm and from each other: sessions, files, work queues, and messages where something fails."""
 
 import asyncio
 import copy
@@ -15,7 +15,7 @@ pytest.importorskip("gradio", reason="the web editor needs gradio: pip install '
 
 import gradio as gr
 from planted_truth import TOY
-from test_app import FACE, blocked, edit_handlers, editor, queue, resources  # noqa: F401
+from test_app import FACE, block, edit_handlers, editor, queue, resources  # noqa: F401
 
 from ganvas.app import compare, photo_handlers, rendering, server, server_folder, validation
 from ganvas.app.edit_handlers import report_errors
@@ -40,7 +40,7 @@ def old(path, seconds=120):
 
 
 def test_uploads_that_lie_about_are_swept(tmp_path):
-    for name in ("sha", "session-a", "given-b"):
+    for name in ("sha", "session-a", "claim-b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "some.png").write_bytes(b"x")
         old(tmp_path / name / "some.png")
@@ -51,7 +51,7 @@ def test_uploads_that_lie_about_are_swept(tmp_path):
     server_folder.delete_uploads(tmp_path)
     old(tmp_path / "sha")
     server_folder.delete_uploads(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"session-a", "given-b", "tmpnew"}
+    assert {path.name for path in tmp_path.iterdir()} == {"session-a", "claim-b", "tmpnew"}
     assert (tmp_path / "session-a" / "some.png").exists()
 
 
@@ -87,10 +87,10 @@ def test_a_claimed_upload_is_nobody_elses_and_is_deleted(tmp_path):
     assert (tmp_path / "session-a" / "seed.png").exists()
 
 
-# Desks.
+# Sessions.
 
 
-def test_desks_are_kept_by_session_and_leave_with_their_files(tmp_path, monkeypatch):
+def test_sessions_are_kept_by_hash_and_removed_with_their_files(tmp_path, monkeypatch):
     sessions, now = SessionStore(tmp_path), [0.0]
     monkeypatch.setattr("ganvas.app.session_store.time.monotonic", lambda: now[0])
     first = Session(FACE)
@@ -110,12 +110,12 @@ def test_desks_are_kept_by_session_and_leave_with_their_files(tmp_path, monkeypa
     assert sessions.get(None) is None
 
 
-def test_a_handler_gets_the_desk_of_the_session_that_asks(tmp_path):
+def test_a_handler_gets_the_session_of_the_request(tmp_path):
     sessions, mine = SessionStore(tmp_path), Session(FACE)
     sessions.add("me", mine)
 
     @report_errors
-    async def ask(value, session: Session | None, event: gr.SelectData):
+    async def select(value, session: Session | None, event: gr.SelectData):
         return value, session, event
 
     @report_errors
@@ -123,7 +123,7 @@ def test_a_handler_gets_the_desk_of_the_session_that_asks(tmp_path):
         yield value, session
 
     request = SimpleNamespace(session_hash="me")
-    assert asyncio.run(sessions.bind_session(ask)(1, request, "event")) == (1, mine, "event")
+    assert asyncio.run(sessions.bind_session(select)(1, request, "event")) == (1, mine, "event")
 
     async def first():
         return [found async for found in sessions.bind_session(fill)(2, request)]
@@ -177,12 +177,13 @@ def test_a_face_that_cannot_be_drawn_traps_nobody(edit_handlers, resources, monk
     def fail(*_):
         raise GanvasError("no")
 
-    monkeypatch.setattr(rendering, "preview", fail)
+    monkeypatch.setattr(rendering, "render_preview", fail)
     with pytest.raises(gr.Error, match="no"):
         asyncio.run(edit_handlers.make_slider_handler("Big")(1.0, session))
     assert session.scene == shown
     session.gallery_faces = [replace(FACE, generator="cats")]
-    choose = TabHandlers(edit_handlers, compare.MethodEditors(resources), edit_handlers.generator_queue).chosen(False)
+    tab_handlers = TabHandlers(edit_handlers, compare.MethodEditors(resources), edit_handlers.generator_queue)
+    choose = tab_handlers.make_choice_handler(False)
     with pytest.raises(gr.Error):
         asyncio.run(choose(session, SimpleNamespace(index=0)))
     assert session.scene == shown
@@ -205,7 +206,7 @@ def test_a_click_while_a_gallery_is_refilled_opens_the_face_that_is_seen(edit_ha
 
     async def play():
         first = [shown async for shown in fill(0, 0.7, session)]
-        go = blocked(edit_handlers.generator_queue)
+        go = block(edit_handlers.generator_queue)
         again = asyncio.ensure_future(anext(fill(100, 0.7, session)))
         await asyncio.sleep(0.05)
         during = session.gallery_faces[0].start.seed
@@ -235,13 +236,13 @@ def test_a_click_on_a_visited_face_opens_the_one_that_is_seen(edit_handlers, res
     assert session.scene == FACE.unedited
 
 
-# Workers.
+# Work queues.
 
 
-def test_a_closed_worker_has_nothing_left_to_trip_over():
+def test_a_closed_queue_has_nothing_left():
     queue = WorkQueue()
-    go = blocked(queue)
-    gone, waits = queue.ask("a", lambda: 1), queue.ask("a", lambda: 2)
+    go = block(queue)
+    gone, waits = queue.submit("a", lambda: 1), queue.submit("a", lambda: 2)
     gone.cancel()
     threading.Timer(0.1, go.set).start()
     queue.close()
@@ -249,29 +250,31 @@ def test_a_closed_worker_has_nothing_left_to_trip_over():
         waits.result(5)
     for _ in range(2):
         with pytest.raises(GanvasError, match="shut down"):
-            queue.ask("b", lambda: 1)
+            queue.submit("b", lambda: 1)
     assert not queue._waiting
 
 
 def test_others_are_served_while_methods_are_compared(edit_handlers, resources):
-    with_method = resources.choices["mean.safetensors"].editor
+    editor = resources.choices["mean.safetensors"].editor
     pieces = []
 
-    def draw(run):
+    def run_with_generator(run):
         pieces.append(1)
-        return edit_handlers.generator_queue.ask("me", run).result()
+        return edit_handlers.generator_queue.submit("me", run).result()
 
-    done = compare.compare(resources, FACE, "mean.safetensors", with_method, compare.ComparisonTarget("Big", 1.0), draw)
-    assert done.picture is not None
+    result = compare.compare_method(
+        resources, FACE, "mean.safetensors", editor, compare.ComparisonTarget("Big", 1.0), run_with_generator
+    )
+    assert result.picture is not None
     assert len(pieces) > 2
-    assert done == compare.compare(
-        resources, FACE, "mean.safetensors", with_method, compare.ComparisonTarget("Big", 1.0)
+    assert result == compare.compare_method(
+        resources, FACE, "mean.safetensors", editor, compare.ComparisonTarget("Big", 1.0)
     )
 
 
 def test_a_newer_comparison_ends_the_older_one(edit_handlers, resources):
-    with_lessons = WorkQueue()
-    tab_handlers, session = TabHandlers(edit_handlers, compare.MethodEditors(resources), with_lessons), Session(FACE)
+    fitting_queue = WorkQueue()
+    tab_handlers, session = TabHandlers(edit_handlers, compare.MethodEditors(resources), fitting_queue), Session(FACE)
 
     async def play():
         older = tab_handlers.compare_methods("Big", 1.0, ["mean.safetensors"], session)
@@ -280,20 +283,20 @@ def test_a_newer_comparison_ends_the_older_one(edit_handlers, resources):
         return [shown async for shown in older], newer
 
     older, newer = asyncio.run(play())
-    with_lessons.close()
+    fitting_queue.close()
     assert older == [gr.skip()]
     assert len(newer[-1]) == 2
 
 
 def test_few_of_the_methods_learned_are_kept(resources, monkeypatch):
     methods = compare.MethodEditors(resources)
-    monkeypatch.setattr(methods, "names", lambda name: ["new"])
+    monkeypatch.setattr(methods, "list_methods", lambda name: ["new"])
     one = resources.choices["mean.safetensors"].editor
     monkeypatch.setattr("ganvas.editors.fit", lambda *_, attributes: one)
     methods._labels = {"toy": None}
     for i in range(compare.MAX_FITTED_EDITORS + 9):
-        assert methods.learn(TOY, "new", f"a{i}") is one
-    assert len(methods._learned) == compare.MAX_FITTED_EDITORS
+        assert methods.load_or_fit(TOY, "new", f"a{i}") is one
+    assert len(methods._fitted) == compare.MAX_FITTED_EDITORS
 
 
 # Photographs.
@@ -301,23 +304,23 @@ def test_few_of_the_methods_learned_are_kept(resources, monkeypatch):
 
 @pytest.fixture
 def photos(edit_handlers, monkeypatch):
-    """Their search is a loop that goes on until it is told to end; ``running`` are those that haven't."""
-    made = PhotoHandlers(edit_handlers)
-    made.running, made.most = [], 0
-    monkeypatch.setattr(photo_handlers, "read", lambda path, generator: torch.zeros(1, 3, 8, 8))
+    """Handlers of photographs whose inversion runs until it is cancelled; ``running``: those under way."""
+    handlers = PhotoHandlers(edit_handlers)
+    handlers.running, handlers.most = [], 0
+    monkeypatch.setattr(photo_handlers, "read_face", lambda path, generator: torch.zeros(1, 3, 8, 8))
 
-    def invert(face, generator, within, watch):
-        made.running.append(1)
-        made.most = max(made.most, len(made.running))
+    def invert(face, generator, distribution, progress):
+        handlers.running.append(1)
+        handlers.most = max(handlers.most, len(handlers.running))
         try:
             for i in range(10_000):
                 time.sleep(0.01)
-                watch(i, 10_000)
+                progress(i, 10_000)
         finally:
-            made.running.pop()
+            handlers.running.pop()
 
-    monkeypatch.setattr(photo_handlers, "invert", invert)
-    return made
+    monkeypatch.setattr(photo_handlers, "invert_face", invert)
+    return handlers
 
 
 def photograph(edit_handlers, name):
@@ -359,7 +362,7 @@ def test_an_inversion_ends_when_nobody_waits_and_the_next_one_starts_then(edit_h
 
 def test_a_page_holds_no_network(resources, queue, tmp_path, monkeypatch):
     sessions = SessionStore(tmp_path)
-    demo, _ = server._page(resources, (queue, queue, queue), sessions, FACE)
+    demo, _ = server._build_app(resources, (queue, queue, queue), sessions, FACE)
     copied = []
     monkeypatch.setattr(torch.Tensor, "__deepcopy__", lambda self, memo: copied.append(self))
     from gradio.utils import safe_deepcopy
@@ -376,7 +379,7 @@ def test_names_that_a_server_answers_to():
     assert server.list_allowed_hosts("0.0.0.0") is None
 
 
-def test_who_opens_the_page_gets_a_desk(edit_handlers):
+def test_who_opens_the_page_gets_a_session(edit_handlers):
     request = SimpleNamespace(query_params={}, session_hash="me", headers={})
     asyncio.run(NavigationHandlers(edit_handlers, FACE).open_page(request))
     assert edit_handlers.sessions.get("me").scene == FACE

@@ -297,7 +297,7 @@ class EditHandlers:
     # Pickers.
 
     def make_picker_updates(self, session: Session) -> list[Any]:
-        """Return values for ``EventWiring.picker_outputs``: generator, editor, note, counting, and attributes to count and compare."""
+        """Return values for ``EventWiring.picker_outputs``: generator, editor, note, counting, what to count and to compare."""
         scene = session.scene
         installed = self.resources.find_editors(scene.generator)
         picked = installed.get(scene.editor)

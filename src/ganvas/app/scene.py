@@ -106,7 +106,7 @@ def check_value(name: str, value: float) -> None:
 def check_scene(scene: Scene) -> Scene:
     """Return the scene where the page can show it. Raises GanvasError for numbers out of range."""
     if len(scene.edits) > MAX_EDITS:
-        raise GanvasError(f"A recipe with {len(scene.edits)} edits is too long for this page: {MAX_EDITS} at limit.")
+        raise GanvasError(f"A recipe with {len(scene.edits)} edits is too long for this page: {MAX_EDITS} at most.")
     for step in scene.edits:
         _check_within("The amount of an edit", step.amount, MAX_AMOUNT)
         for name, value in (*step.set.items(), *step.shift.items()):
@@ -140,4 +140,4 @@ def describe_scene(scene: Scene, labels: Mapping[str, str]) -> str:
 
 def _check_within(what: str, value: float, limit: float) -> None:
     if not -limit <= value <= limit:
-        raise GanvasError(f"{what} is at limit {limit:g} on this page, not {value:g}.")
+        raise GanvasError(f"{what} is at most {limit:g} on this page, not {value:g}.")
