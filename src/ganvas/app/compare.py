@@ -135,6 +135,7 @@ def compare_method(
 def _measure_drift(
     editor: Editor, attributes: tuple[str, ...], before: torch.Tensor, after: torch.Tensor, attribute: str
 ) -> float:
+    """Return the mean absolute change of the other attributes, in σ."""
     names = [name for name in editor.attributes if name in attributes and name != attribute]
     if not names:
         return 0.0

@@ -57,9 +57,9 @@ class Scene:
         """Return the scene with an attribute changed by ``by`` more, in its own units (objects, for a count)."""
         change = self.slider_edit.shift.get(name, 0.0) + by
         check_value(name, change)
-        kept = {key: value for key, value in self.slider_edit.set.items() if key != name}
+        values = {key: value for key, value in self.slider_edit.set.items() if key != name}
         shift = {key: value for key, value in self.slider_edit.shift.items() if key != name}
-        return self._with_slider_edit(EditStep(kept, shift | ({name: change} if change else {})))
+        return self._with_slider_edit(EditStep(values, shift | ({name: change} if change else {})))
 
     def without_changes(self, *names: str) -> Scene:
         """Return the scene with the changes of some attributes removed."""
@@ -76,9 +76,9 @@ class Scene:
     def with_editor(self, editor: str, attributes: tuple[str, ...]) -> Scene:
         """Return the scene with another editor; changes of attributes that it doesn't have are dropped."""
         unsupported = [name for name in self.changed_attributes if name not in attributes]
-        kept = self.without_changes(*unsupported)
-        supported = all(name in attributes for step in kept.edits for name in (*step.set, *step.shift))
-        return replace(kept, editor=editor, edits=kept.edits if supported else ())
+        scene = self.without_changes(*unsupported)
+        supported = all(name in attributes for step in scene.edits for name in (*step.set, *step.shift))
+        return replace(scene, editor=editor, edits=scene.edits if supported else ())
 
     def make_recipe(self, tools: Tools) -> Recipe:
         """Return the recipe of the picture. Raises GanvasError for attributes that the editor doesn't have."""
@@ -89,8 +89,8 @@ class Scene:
         conditional = any(
             isinstance(start, FromConditions) for start in (self.start, *((self.mix.start,) if self.mix else ()))
         )
-        named = tools.editor_name if self.edits or conditional else None
-        return Recipe(tools.generator_name, self.start, tools.dtype, self.mix, named, self.edits)
+        editor = tools.editor_name if self.edits or conditional else None
+        return Recipe(tools.generator_name, self.start, tools.dtype, self.mix, editor, self.edits)
 
     def _with_slider_edit(self, step: EditStep) -> Scene:
         earlier = self.edits[:-1] if self.edits and self.edits[-1].amount == 1 else self.edits
@@ -117,7 +117,9 @@ def check_scene(scene: Scene) -> Scene:
         if not isinstance(start, FromCodes):
             _check_within("psi", start.psi, MAX_PSI)
             if start.labels is not None:
-                raise GanvasError("This page draws no faces of conditional generators.")
+                raise GanvasError(
+                    "This page can't draw faces of conditional generators: draw the recipe with `ganvas render`."
+                )
     return scene
 
 
@@ -127,7 +129,7 @@ def format_title(scene: Scene) -> str:
     if isinstance(start, FromCodes):
         title = "your photo"
     else:
-        title = f"seed {start.seed}" if isinstance(start, FromSeed) else f"sampled, seed {start.seed}"
+        title = f"seed {start.seed}" if isinstance(start, FromSeed) else f"sampled face {start.seed}"
     return title if scene.mix is None else f"like {title}"
 
 
@@ -140,4 +142,4 @@ def describe_scene(scene: Scene, labels: Mapping[str, str]) -> str:
 
 def _check_within(what: str, value: float, limit: float) -> None:
     if not -limit <= value <= limit:
-        raise GanvasError(f"{what} is at most {limit:g} on this page, not {value:g}.")
+        raise GanvasError(f"{what} goes from {-limit:g} to {limit:g} on this page, not to {value:g}.")

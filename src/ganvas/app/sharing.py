@@ -70,22 +70,14 @@ def format_command(recipe: Recipe, editor: str, name: str) -> str:
     """Format the command line that draws the picture; from the recipe's file where options don't suffice."""
     start, step = recipe.start, recipe.edits[0] if recipe.edits else EditStep()
     options_suffice = isinstance(start, FromSeed) and recipe.mix is None and len(recipe.edits) <= 1 and step.amount == 1
-    editor_options = ["--editor", editor] if recipe.editor is not None else []
+    editor_args = ["--editor", editor] if recipe.editor is not None else []
     if not isinstance(start, FromSeed) or not options_suffice:
         file = f"{name}.png" if isinstance(start, FromCodes) else f"{name}.json"
         return shlex.join(
-            ["ganvas", "render", file, *(editor_options if Path(editor).suffix else []), "--out", f"{name}-again.png"]
+            ["ganvas", "render", file, *(editor_args if Path(editor).suffix else []), "--out", f"{name}-again.png"]
         )
-    parts = [
-        "ganvas",
-        "edit",
-        recipe.generator.name,
-        "--seed",
-        str(start.seed),
-        "--psi",
-        repr(start.psi),
-        *editor_options,
-    ]
+    seed = ["--seed", str(start.seed), "--psi", repr(start.psi)]
+    parts = ["ganvas", "edit", recipe.generator.name, *seed, *editor_args]
     for option, values in (("--set", step.set), ("--shift", step.shift)):
         for key, value in values.items():
             parts += [option, f"{key}={value!r}"]
@@ -107,9 +99,9 @@ def format_python(recipe: Recipe, editor: str, name: str) -> str:
         "",
         f"recipe = from_json(json.loads({text!r}), 'recipe')",
     ]
-    editor_options = f", editor={editor!r}" if recipe.editor is not None else ""
+    editor_args = f", editor={editor!r}" if recipe.editor is not None else ""
     lines += [
-        f"tools = load_tools({recipe.generator.name!r}, {recipe.dtype!r}{editor_options})",
+        f"tools = load_tools({recipe.generator.name!r}, {recipe.dtype!r}{editor_args})",
         "image = render(recipe, tools)  # (1, 3, height, width): black -1 to white 1, not clipped",
     ]
     return "\n".join(lines) + "\n"
