@@ -179,12 +179,8 @@ def _open_listener(config: ServerConfig) -> socket.socket:
             reason = str(error)
             continue
         return listener
-    where = (
-        f"{config.host}, ports {DEFAULT_PORTS[0]} to {DEFAULT_PORTS[-1]}"
-        if config.port is None
-        else f"{config.host}:{config.port}"
-    )
-    raise GanvasError(f"Can't listen on {where}: {reason}.")
+    ports = f"ports {DEFAULT_PORTS[0]} to {DEFAULT_PORTS[-1]}" if config.port is None else f"port {config.port}"
+    raise GanvasError(f"Can't listen on {config.host}, {ports}: {reason}. Give another host or port.")
 
 
 def _format_host(host: str) -> str:

@@ -122,7 +122,7 @@ def _format_python_steps(recipe: Recipe, editor: str) -> str | None:
     start, step = recipe.start, recipe.edits[0] if recipe.edits else EditStep()
     if not isinstance(start, FromSeed) or recipe.mix is not None or len(recipe.edits) > 1 or step.amount != 1:
         return None
-    lines = ["import torch", "", "import ganvas", "from ganvas.control.target_values import reaching", ""]
+    lines = ["import torch", "", "import ganvas", "from ganvas.control.target_values import solve_changes", ""]
     lines.append(f"generator = ganvas.load_generator({recipe.generator.name!r}, dtype=torch.{recipe.dtype})")
     lines.append(f"ws = ganvas.sample(generator, 1, psi={start.psi!r}, seed={start.seed})")
     if step.set or step.shift:
@@ -130,10 +130,10 @@ def _format_python_steps(recipe: Recipe, editor: str) -> str | None:
         lines.append(f"changes = {dict(step.shift)!r}")
         if step.set:
             lines.append(
-                f"changes |= reaching(editor, ws, {dict(step.set)!r}, changes)  # in σ: where they shall stand"
+                f"changes |= solve_changes(editor, ws, {dict(step.set)!r}, changes)  # in σ: where they shall stand"
             )
         lines.append("ws = editor.edit(ws, changes)")
     lines.append("image = generator.synthesis(ws)  # (1, 3, height, width): black -1 to white 1, not clipped")
     if not step.set:
-        lines.remove("from ganvas.control.target_values import reaching")
+        lines.remove("from ganvas.control.target_values import solve_changes")
     return "\n".join(lines) + "\n"
