@@ -1,8 +1,8 @@
-"""Take screenshots of the web editor's main states, in Chromium: light, dark, and on a phone.
+"""Pictures of the web editor's main states, in Chromium: light, dark, and on a phone.
 
     python -m experiments.app_screenshots [--generator ffhq] [--out docs/images]
 
-Needs Debian's chromium and Playwright (`pip install playwright`). The states are reached by clicks, as a visitor does.
+Needs Debian's chromium and Playwright (`pip install playwright`). The states are those of the running app.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ TIMEOUT_MS = 600_000
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
 MOVES = {"ffhq": (("Smiling", 1.2), ("Young", -1.0)), "toy": (("Big", 1.5), ("Red", -1.0))}
-"""The edit that is shown, by generator."""
+"""Generator -> the sliders that are moved, with their values."""
 
 
 def move_sliders(page: Any, moves: tuple[tuple[str, float], ...]) -> None:
-    """Search for sliders and type their values."""
+    """Find sliders and type their values."""
     for name, value in moves:
         page.get_by_label("Find a slider").fill(name)
         box = page.get_by_label(f"number input for {name}")
@@ -42,52 +42,52 @@ def show_sliders(page: Any) -> None:
     page.wait_for_timeout(1000)
 
 
-def show_before_after(page: Any) -> None:
-    """Show the picture before and after, and the edit's effect."""
+def show_before_and_after(page: Any) -> None:
+    """Show the pictures before and after, and what moved."""
     page.get_by_role("tab", name="Before / after").click()
     page.wait_for_function("document.querySelectorAll('#wipe img').length == 2")
-    show_effect(page)
+    show_changes(page)
 
 
-def show_effect(page: Any) -> None:
-    """Show the edit's effect."""
+def show_changes(page: Any) -> None:
+    """Show what else moved."""
     page.get_by_role("tab", name="What moved").click()
     page.locator("#chart table").wait_for()
     page.wait_for_timeout(1500)
 
 
-def show_faces(page: Any) -> None:
-    """Show the full gallery and the visited faces."""
+def show_gallery(page: Any) -> None:
+    """Show the gallery, full, after a face like the one that is edited."""
     page.get_by_role("tab", name="Faces").click()
     page.wait_for_function("document.querySelectorAll('#gallery img').length >= 12")
     page.wait_for_function("document.querySelectorAll('#visited img').length >= 1")
     page.wait_for_timeout(1500)
 
 
-def show_downloads(page: Any) -> None:
-    """Show the link, the command and the Python lines."""
+def show_recipe(page: Any) -> None:
+    """Show the recipe as a link, a command and lines of Python."""
     page.get_by_role("tab", name="Take along").click()
     page.wait_for_function("document.querySelector('#link textarea')?.value.includes('recipe=')")
     page.wait_for_timeout(2500)
 
 
-def show_comparison(page: Any) -> None:
+def show_methods(page: Any) -> None:
     """Show methods side by side."""
     page.get_by_role("tab", name="Compare").click()
     page.locator("#compare").click()
-    expected = page.locator("#methods input:checked").count() + 1
-    page.wait_for_function(f"document.querySelectorAll('#compared img').length >= {expected}")
+    pictures = page.locator("#methods input:checked").count() + 1
+    page.wait_for_function(f"document.querySelectorAll('#compared img').length >= {pictures}")
     page.wait_for_timeout(1500)
 
 
 STATES: dict[str, tuple[dict[str, Any], str, Callable[[Any], None]]] = {
     "app": (DESKTOP, "light", show_sliders),
-    "app-dark": (DESKTOP, "dark", show_before_after),
-    "app-faces": (DESKTOP, "light", show_faces),
-    "app-compare": (DESKTOP, "light", show_comparison),
-    "app-take": (DESKTOP, "dark", show_downloads),
+    "app-dark": (DESKTOP, "dark", show_before_and_after),
+    "app-faces": (DESKTOP, "light", show_gallery),
+    "app-compare": (DESKTOP, "light", show_methods),
+    "app-take": (DESKTOP, "dark", show_recipe),
     "app-phone": (PHONE, "light", show_sliders),
-    "app-phone-dark": (PHONE, "dark", show_effect),
+    "app-phone-dark": (PHONE, "dark", show_changes),
 }
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     with server.serve(resources, options.generator) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name in options.states:
-            device, scheme, show_state = STATES[name]
+            device, scheme, state = STATES[name]
             context = browser.new_context(**device, color_scheme=scheme)
             context.set_default_timeout(TIMEOUT_MS)
             expect.set_options(timeout=TIMEOUT_MS)
@@ -113,7 +113,7 @@ def main() -> None:
             page.wait_for_selector("#picture img[src^='data:']")
             expect(page.locator("#status")).to_contain_text("seed")
             move_sliders(page, MOVES.get(options.generator, ()))
-            show_state(page)
+            state(page)
             page.screenshot(path=options.out / f"{name}.jpg", type="jpeg", quality=82)
             print(options.out / f"{name}.jpg", flush=True)
             context.close()

@@ -109,8 +109,8 @@ def main() -> None:
         "toy": lambda dtype: load_generator("toy", "cpu", getattr(torch, dtype)),
         "squares": lambda dtype: planted_counts.SQUARES,
     }
-    scorers = {"toy": lambda: load_scorer("toy"), "squares": lambda: planted_counts.JUDGE}
-    sources = ToolSources(descriptions, lambda name, dtype: makers[name](dtype), lambda name: scorers[name]())
+    judges = {"toy": lambda: load_scorer("toy"), "squares": lambda: planted_counts.JUDGE}
+    sources = ToolSources(descriptions, lambda name, dtype: makers[name](dtype), lambda name: judges[name]())
     resources = AppResources(sources, [sys.argv[1]], [make_counting_editor()])
     # As `ganvas app` does: however it is ended, it cleans up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
