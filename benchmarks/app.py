@@ -1,9 +1,9 @@
-"""How quick the web editor is, and how it bears ten people: previews, full pictures, memory over 500 edits.
+"""Measure the web editor alone and with ten people: previews, full pictures, and memory over 500 edits.
 
     python benchmarks/app.py [--generator ffhq] [--people 10] [--edits 500]
 
-The server runs in this process and is asked over HTTP as browsers ask it. Each number stands beside the share of it that was
-synthesis; processor time stands beside the clock's, since other work on the machine slows the clock's alone.
+The server runs in this process and gets requests over HTTP as browsers send them. Each duration stands beside the share of it
+that was synthesis; processor time stands beside wall-clock time, since only the latter grows with other work on the machine.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ from ganvas.recipe.model import FromSeed
 SLIDERS = ("slider-Smiling", "slider-Young", "slider-Male", "slider-Eyeglasses")
 
 
-class Timed:
-    """What calls took, on the clock and of the processor."""
+class TimedCall:
+    """A function whose calls are timed, on the clock and of the processor."""
 
     def __init__(self, run: Callable[..., Any]) -> None:
         self.run, self.clock, self.processor = run, [], []
 
-    def __call__(self, *given: Any) -> Any:
+    def __call__(self, *args: Any) -> Any:
         began, busy = time.perf_counter(), time.process_time()
-        result = self.run(*given)
+        result = self.run(*args)
         self.clock.append(time.perf_counter() - began)
         self.processor.append(time.process_time() - busy)
         return result
 
 
-def resident() -> float:
-    """This process's memory in MiB."""
+def read_memory_mib() -> float:
+    """Return this process's resident memory in MiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
     return float("nan")
 
 
-def median(values: list[float]) -> str:
-    """Median and the slowest of twenty, in ms."""
+def format_times(values: list[float]) -> str:
+    """Format the median and the 95th percentile of durations, in ms."""
     ordered = sorted(values)
     return f"median {1000 * statistics.median(ordered):6.0f} ms, 95 % {1000 * ordered[int(0.95 * (len(ordered) - 1))]:6.0f} ms"
 
 
-def alone(address: str, sliders: list[str], edits: int, synthesis: Timed) -> None:
-    """One visitor moves sliders and rests."""
+def measure_one_visitor(address: str, sliders: list[str], edits: int, synthesis: TimedCall) -> None:
+    """Measure one visitor who moves sliders and rests."""
     visitor = AppClient(address)
     began = time.perf_counter()
     visitor.open()
@@ -68,21 +68,21 @@ def alone(address: str, sliders: list[str], edits: int, synthesis: Timed) -> Non
         visitor.send(slider, "input", round(-2 + 4 * ((i * 7) % edits) / edits, 2))
         busy.append(time.process_time() - start)
         previews.append(visitor.seconds)
-        visitor.after(slider, "input")
+        visitor.send_followup(slider, "input")
         fulls.append(previews[-1] + visitor.seconds)
     clock, processor = synthesis.clock[skipped:], synthesis.processor[skipped:]
-    print(f"preview                  {median(previews)}; synthesis {sum(clock) / sum(previews):.2f} of it")
+    print(f"preview                  {format_times(previews)}; synthesis {sum(clock) / sum(previews):.2f} of it")
     # Its picture is the preview's: synthesised once.
     print(
-        f"full picture, at rest    {median(fulls)}; synthesis {sum(clock) / sum(fulls):.2f} of it ({REST_SECONDS:g}"
+        f"full picture, at rest    {format_times(fulls)}; synthesis {sum(clock) / sum(fulls):.2f} of it ({REST_SECONDS:g}"
         f" s are the pause)"
     )
-    print(f"processor, a preview     {median(busy)}; synthesis {median(processor)}")
+    print(f"processor, a preview     {format_times(busy)}; synthesis {format_times(processor)}")
     visitor.close()
 
 
-def together(address: str, sliders: list[str], people: int, edits: int) -> None:
-    """Many visitors at once; memory is read every fifth of the way."""
+def measure_many_visitors(address: str, sliders: list[str], people: int, edits: int) -> None:
+    """Measure many visitors at once; memory is read every fifth of the way."""
     waits: list[list[float]] = [[] for _ in range(people)]
     failed: list[str] = []
     done = threading.Semaphore(0)
@@ -96,7 +96,7 @@ def together(address: str, sliders: list[str], people: int, edits: int) -> None:
                 visitor.send(slider, "input", round(-2 + 0.37 * ((i + number) % 10), 2))
                 waits[number].append(visitor.seconds)
                 if i % 5 == 4:
-                    visitor.after(slider, "input")
+                    visitor.send_followup(slider, "input")
                 done.release()
         except Exception as error:  # each is counted
             failed.append(repr(error))
@@ -106,18 +106,18 @@ def together(address: str, sliders: list[str], people: int, edits: int) -> None:
     threads = [threading.Thread(target=visit, args=(number,)) for number in range(people)]
     for thread in threads:
         thread.start()
-    marks = [resident()]
+    marks = [read_memory_mib()]
     for _ in range(5):
         for _ in range(edits // people * people // 5):
             while not done.acquire(timeout=1):
                 if not any(thread.is_alive() for thread in threads):
                     break
-        marks.append(resident())
+        marks.append(read_memory_mib())
     for thread in threads:
         thread.join()
     medians = [statistics.median(w) for w in waits if w]
     print(
-        f"{people} people, {sum(map(len, waits))} edits  {median([w for one in waits for w in one])}, {len(failed)} errors"
+        f"{people} people, {sum(map(len, waits))} edits  {format_times([w for one in waits for w in one])}, {len(failed)} errors"
     )
     print(f"  medians of the people  {1000 * min(medians):.0f} to {1000 * max(medians):.0f} ms")
     print(f"  memory                 {' '.join(f'{mark:.0f}' for mark in marks)} MiB")
@@ -126,7 +126,7 @@ def together(address: str, sliders: list[str], people: int, edits: int) -> None:
 
 
 def main() -> None:
-    """Print it all."""
+    """Run all measurements and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", default="ffhq")
     parser.add_argument("--editor", action="append", default=[], help="an editor's file")
@@ -135,17 +135,17 @@ def main() -> None:
     parser.add_argument("--edits", type=int, default=500)
     parser.add_argument("--alone", type=int, default=40, help="edits of one visitor alone")
     options = parser.parse_args()
-    shop = AppResources(discover_tools(options.dtype), options.editor)
-    network = shop.bench(Scene(options.generator, "", FromSeed(0), dtype=options.dtype)).generator
-    synthesis = Timed(network.synthesis)
+    resources = AppResources(discover_tools(options.dtype), options.editor)
+    network = resources.load(Scene(options.generator, "", FromSeed(0), dtype=options.dtype)).generator
+    synthesis = TimedCall(network.synthesis)
     network.synthesis = synthesis  # type: ignore[method-assign]
-    known = shop.choices[shop.default_editor(options.generator)].sliders
-    sliders = [name for name in SLIDERS if name.removeprefix("slider-") in known] or [
-        f"slider-{name}" for name in known
+    attributes = resources.choices[resources.get_default_editor(options.generator)].sliders
+    sliders = [name for name in SLIDERS if name.removeprefix("slider-") in attributes] or [
+        f"slider-{name}" for name in attributes
     ]
-    with server.serve(shop, options.generator) as address:
-        alone(address, sliders, options.alone, synthesis)
-        together(address, sliders, options.people, options.edits)
+    with server.serve(resources, options.generator) as address:
+        measure_one_visitor(address, sliders, options.alone, synthesis)
+        measure_many_visitors(address, sliders, options.people, options.edits)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,14 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parent
 
 
 @contextmanager
-def served(editor: Path, log: Path | None = None) -> Iterator[tuple[str, Popen]]:
-    """The address, and the process."""
+def serve_app(editor: Path, log: Path | None = None) -> Iterator[tuple[str, Popen]]:
+    """Serve the editor in a process; yields the address and the process."""
     command = [sys.executable, str(Path(__file__)), str(editor), *([str(log)] if log else [])]
-    sources = os.pathsep.join([str(HERE.parent / "src"), str(HERE), os.environ.get("PYTHONPATH", "")])
+    sources = os.pathsep.join([str(TESTS.parent / "src"), str(TESTS), os.environ.get("PYTHONPATH", "")])
     with Popen(command, stdout=PIPE, text=True, env={**os.environ, "PYTHONPATH": sources}) as process:
         try:
             assert process.stdout is not None
@@ -35,28 +35,26 @@ def served(editor: Path, log: Path | None = None) -> Iterator[tuple[str, Popen]]
             process.terminate()
 
 
-def _listen(log: str) -> None:
-    """Write down who is connected to, and what is written."""
+def _log_events(log: str) -> None:
+    """Log whom the process connects to, and what it writes."""
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def note(event: str, given: tuple) -> None:
+    def log_event(event: str, args: tuple) -> None:
         line = ""
-        if event == "socket.connect" and isinstance(given[1], tuple):
-            line = f"connect {given[1][0]}"
+        if event == "socket.connect" and isinstance(args[1], tuple):
+            line = f"connect {args[1][0]}"
         elif event == "socket.getaddrinfo":
-            line = f"look up {given[0]}"
-        elif (
-            event == "open" and isinstance(given[0], str) and isinstance(given[1], str) and set(given[1]) & set("wax+")
-        ):
-            line = f"write {given[0]}"
+            line = f"look up {args[0]}"
+        elif event == "open" and isinstance(args[0], str) and isinstance(args[1], str) and set(args[1]) & set("wax+"):
+            line = f"write {args[0]}"
         if line:
             os.write(out, f"{line}\n".encode())
 
-    sys.addaudithook(note)
+    sys.addaudithook(log_event)
 
 
 def write_editor(path: Path) -> Path:
-    """A file with an editor of the toy whose directions are the planted ones."""
+    """Write a file with an editor of the toy whose directions are the planted ones."""
     from dataclasses import replace
 
     from planted_truth import disentangled
@@ -65,13 +63,13 @@ def write_editor(path: Path) -> Path:
     from ganvas.editors.base import LinearEditor, metadata_of
 
     truth = disentangled()
-    about = replace(metadata_of(truth), method="mean_difference", generator_name="toy", kinds=("value",) * 5)
-    editors.save(LinearEditor(about, truth.directions), path)
+    metadata = replace(metadata_of(truth), method="mean_difference", generator_name="toy", kinds=("value",) * 5)
+    editors.save(LinearEditor(metadata, truth.directions), path)
     return path
 
 
-def counting() -> Any:
-    """An editor of the squares that adds them one by one, as they are planted."""
+def make_counting_editor() -> Any:
+    """Return an editor of the squares that adds them one by one, as they are planted."""
     import planted_counts
     import torch
 
@@ -87,15 +85,17 @@ def counting() -> Any:
     probe = Probe(along, planted_counts.MOST / 2 + 0.5 - squares.w_avg @ along)
     scores = planted_counts.counts(sample(squares, 200, 1.0, 1_000_000))[:, :1]
     normal = gaussianize.fit(scores + 1e-3 * torch.arange(200)[:, None], ("count",))
-    about = EditorMetadata("planted", ("count",), ("count",), squares.fingerprint, "squares", "?", "w", normal, probe)
-    editor = LinearEditor(about, along.T.contiguous())
+    metadata = EditorMetadata(
+        "planted", ("count",), ("count",), squares.fingerprint, "squares", "?", "w", normal, probe
+    )
+    editor = LinearEditor(metadata, along.T.contiguous())
     return EditorChoice(editor, NamedTool("squares/counts", fingerprint(editor)), "planted counts")
 
 
 def main() -> None:
     """Serve until terminated."""
     if len(sys.argv) > 2:
-        _listen(sys.argv[2])
+        _log_events(sys.argv[2])
     import planted_counts
     import torch
 
@@ -104,17 +104,17 @@ def main() -> None:
     from ganvas.checkpoints.load import load_generator
     from ganvas.scorers import load_scorer
 
-    abouts = {"toy": "planted directions", "squares": "planted counts"}
+    descriptions = {"toy": "planted directions", "squares": "planted counts"}
     makers = {
         "toy": lambda dtype: load_generator("toy", "cpu", getattr(torch, dtype)),
         "squares": lambda dtype: planted_counts.SQUARES,
     }
     judges = {"toy": lambda: load_scorer("toy"), "squares": lambda: planted_counts.JUDGE}
-    place = ToolSources(abouts, lambda name, dtype: makers[name](dtype), lambda name: judges[name]())
-    shop = AppResources(place, [sys.argv[1]], [counting()])
+    sources = ToolSources(descriptions, lambda name, dtype: makers[name](dtype), lambda name: judges[name]())
+    resources = AppResources(sources, [sys.argv[1]], [make_counting_editor()])
     # As `ganvas app` does: however it is ended, it cleans up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with server.serve(shop, "toy") as address:
+    with server.serve(resources, "toy") as address:
         print(address, flush=True)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()

@@ -1,4 +1,4 @@
-"""The web editor without a browser: scenes, turns, desks, links, and what the worker draws."""
+"""The web editor without a browser: scenes, work queues, sessions, links and renderings."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
-from app_servers import counting, write_editor
+from app_servers import make_counting_editor, write_editor
 from planted_truth import SCORER, TOY, disentangled
 
 from ganvas.app import attribute_groups, charts, compare, rendering, server, sharing
@@ -41,30 +41,32 @@ def toys(dtype):
 
 
 @pytest.fixture
-def shop(editor):
+def resources(editor):
     """The toy with an editor's file, and squares that are counted."""
-    abouts = {"toy": "planted directions", "squares": "planted counts"}
-    place = ToolSources(
-        abouts,
+    descriptions = {"toy": "planted directions", "squares": "planted counts"}
+    sources = ToolSources(
+        descriptions,
         lambda name, dtype: {"toy": toys(dtype), "squares": planted_counts.SQUARES}[name],
         {"toy": SCORER, "squares": planted_counts.JUDGE}.get,
     )
-    return AppResources(place, [str(editor)], [counting()])
+    return AppResources(sources, [str(editor)], [make_counting_editor()])
 
 
 @pytest.fixture
-def turns():
-    """One worker."""
-    made = WorkQueue()
-    yield made
-    made.close()
+def queue():
+    """A work queue."""
+    work_queue = WorkQueue()
+    yield work_queue
+    work_queue.close()
 
 
 @pytest.fixture
-def hands(shop, turns, tmp_path):
-    """Handlers."""
-    names = [name for found in attribute_groups.group_attributes(shop.attributes()).values() for name in found]
-    return EditHandlers(shop, turns, turns, SessionStore(tmp_path), names)
+def edit_handlers(resources, queue, tmp_path):
+    """Handlers of edits."""
+    names = [
+        name for found in attribute_groups.group_attributes(resources.list_attributes()).values() for name in found
+    ]
+    return EditHandlers(resources, queue, queue, SessionStore(tmp_path), names)
 
 
 FACE = Scene("toy", "mean.safetensors", FromSeed(3))
@@ -84,37 +86,37 @@ def test_every_attribute_has_one_group():
 
 
 def test_sliders_are_found_by_name_and_group():
-    assert attribute_groups.matches("Mouth_Slightly_Open", "Expression", "mouth OPEN")
-    assert attribute_groups.matches("Bangs", "Hair", "hair")
-    assert not attribute_groups.matches("Smiling", "Expression", "hair")
-    assert attribute_groups.label_of("5_o_Clock_Shadow") == "5 o'clock shadow"
+    assert attribute_groups.matches_search("Mouth_Slightly_Open", "Expression", "mouth OPEN")
+    assert attribute_groups.matches_search("Bangs", "Hair", "hair")
+    assert not attribute_groups.matches_search("Smiling", "Expression", "hair")
+    assert attribute_groups.format_attribute("5_o_Clock_Shadow") == "5 o'clock shadow"
 
 
-# Turns.
+# The work queue.
 
 
-def blocked(turns):
-    """A worker that waits for the event returned."""
+def block(queue):
+    """Block the queue; it goes on once the event that is returned is set."""
     go, started = threading.Event(), threading.Event()
-    turns.ask("blocker", lambda: (started.set(), go.wait()))
+    queue.submit("blocker", lambda: (started.set(), go.wait()))
     started.wait()
     return go
 
 
-def test_visitors_take_turns_whatever_they_ask(turns):
-    go, order = blocked(turns), []
-    futures = [turns.ask("a", lambda i=i: order.append(f"a{i}")) for i in range(3)]
-    futures += [turns.ask("b", lambda: order.append("b0")), turns.ask("c", lambda: order.append("c0"))]
+def test_owners_take_turns_whatever_they_submit(queue):
+    go, order = block(queue), []
+    futures = [queue.submit("a", lambda i=i: order.append(f"a{i}")) for i in range(3)]
+    futures += [queue.submit("b", lambda: order.append("b0")), queue.submit("c", lambda: order.append("c0"))]
     go.set()
     for future in futures:
         future.result(5)
     assert order == ["a0", "b0", "c0", "a1", "a2"]
 
 
-def test_stale_work_is_not_done(turns):
-    go, done = blocked(turns), []
-    old = turns.ask("a", lambda: done.append("old"), lambda: True)
-    new = turns.ask("a", lambda: done.append("new"), lambda: False)
+def test_stale_work_is_not_done(queue):
+    go, done = block(queue), []
+    old = queue.submit("a", lambda: done.append("old"), lambda: True)
+    new = queue.submit("a", lambda: done.append("new"), lambda: False)
     go.set()
     new.result(5)
     assert done == ["new"]
@@ -122,69 +124,69 @@ def test_stale_work_is_not_done(turns):
         old.result(5)
 
 
-def test_an_error_reaches_who_asked_and_the_worker_goes_on(turns):
+def test_an_error_is_raised_where_it_is_awaited_and_the_queue_goes_on(queue):
     def fail():
         raise GanvasError("no")
 
     with pytest.raises(GanvasError, match="no"):
-        turns.ask("a", fail).result(5)
-    assert turns.ask("a", lambda: 7).result(5) == 7
+        queue.submit("a", fail).result(5)
+    assert queue.submit("a", lambda: 7).result(5) == 7
 
 
-def test_what_one_visitor_may_have_waiting_is_bounded(turns):
-    go = blocked(turns)
+def test_what_one_owner_may_have_waiting_is_bounded(queue):
+    go = block(queue)
     for _ in range(MAX_WAITING):
-        turns.ask("a", lambda: None)
+        queue.submit("a", lambda: None)
     with pytest.raises(GanvasError, match="waiting already"):
-        turns.ask("a", lambda: None)
-    last = turns.ask("b", lambda: 1)
+        queue.submit("a", lambda: None)
+    last = queue.submit("b", lambda: 1)
     go.set()
     assert last.result(5) == 1
 
 
-def test_a_closed_worker_drops_what_waits(shop):
-    turns = WorkQueue()
-    go = blocked(turns)
-    waits = turns.ask("a", lambda: 1)
+def test_a_closed_queue_drops_what_waits():
+    queue = WorkQueue()
+    go = block(queue)
+    waits = queue.submit("a", lambda: 1)
     threading.Timer(0.1, go.set).start()
-    turns.close()
+    queue.close()
     with pytest.raises(Superseded):
         waits.result(5)
     with pytest.raises(GanvasError, match="shut down"):
-        turns.ask("a", lambda: 1)
+        queue.submit("a", lambda: 1)
 
 
 # Scenes.
 
 
 def test_sliders_make_one_step():
-    scene = FACE.setting("Big", 1.0).setting("Red", -0.5).setting("Big", 2.0)
+    scene = FACE.with_value("Big", 1.0).with_value("Red", -0.5).with_value("Big", 2.0)
     assert scene.edits == (EditStep({"Big": 2.0, "Red": -0.5}),)
-    assert scene.touched == ("Big", "Red")
-    assert scene.without("Big").edits == (EditStep({"Red": -0.5}),)
-    assert scene.without("Big", "Red") == scene.plain == FACE
-    assert scene.at(0.5).edits == (EditStep({"Big": 2.0, "Red": -0.5}, amount=0.5),)
+    assert scene.changed_attributes == ("Big", "Red")
+    assert scene.without_changes("Big").edits == (EditStep({"Red": -0.5}),)
+    assert scene.without_changes("Big", "Red") == scene.unedited == FACE
+    assert scene.with_amount(0.5).edits == (EditStep({"Big": 2.0, "Red": -0.5}, amount=0.5),)
     assert "Big at +2 σ" in describe_scene(scene, {})
 
 
 def test_counts_are_changed_not_set():
-    scene = FACE.shifting("count", 1).shifting("count", 1)
-    assert scene.step.shift == {"count": 2.0}
-    assert scene.shifting("count", -2) == FACE
-    assert scene.setting("count", 1.0).step == EditStep({"count": 1.0})
+    scene = FACE.with_shift("count", 1).with_shift("count", 1)
+    assert scene.slider_edit.shift == {"count": 2.0}
+    assert scene.with_shift("count", -2) == FACE
+    assert scene.with_value("count", 1.0).slider_edit == EditStep({"count": 1.0})
 
 
 def test_earlier_edits_are_left_alone():
     first = EditStep(shift={"Big": 1.0}, amount=0.5)
-    scene = replace(FACE, edits=(first,)).setting("Red", 1.0)
+    scene = replace(FACE, edits=(first,)).with_value("Red", 1.0)
     assert scene.edits == (first, EditStep({"Red": 1.0}))
-    assert scene.without("Red").edits == (first,)
+    assert scene.without_changes("Red").edits == (first,)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e9, -7.0])
 def test_values_without_faces_are_refused(value):
     with pytest.raises(GanvasError, match="goes from -6 to 6"):
-        FACE.setting("Big", value)
+        FACE.with_value("Big", value)
     with pytest.raises(GanvasError):
         check_scene(replace(FACE, edits=(EditStep(shift={"Big": 7.0}),)))
 
@@ -202,63 +204,63 @@ def test_bounds_of_recipes():
 
 
 def test_another_editor_keeps_what_it_knows():
-    scene = FACE.setting("Big", 1.0).setting("Red", 1.0)
-    assert scene.with_editor("other", ("Red",)).touched == ("Red",)
+    scene = FACE.with_value("Big", 1.0).with_value("Red", 1.0)
+    assert scene.with_editor("other", ("Red",)).changed_attributes == ("Red",)
     earlier = replace(scene, edits=(EditStep({"Big": 1.0}), *scene.edits))
     assert earlier.with_editor("other", ("Red",)).edits == ()
 
 
-# Desks.
+# Sessions.
 
 
 def test_undo_and_redo():
-    desk = Session(FACE)
-    one, two = FACE.setting("Big", 1.0), FACE.setting("Big", 2.0)
-    desk.look(one)
-    desk.keep()
-    desk.look(two)
-    desk.keep()
-    desk.undo()
-    assert desk.scene == one
-    desk.undo()
-    assert (desk.scene, desk.can_undo, desk.can_redo) == (FACE, False, True)
+    session = Session(FACE)
+    one, two = FACE.with_value("Big", 1.0), FACE.with_value("Big", 2.0)
+    session.set_scene(one)
+    session.commit()
+    session.set_scene(two)
+    session.commit()
+    session.undo()
+    assert session.scene == one
+    session.undo()
+    assert (session.scene, session.can_undo, session.can_redo) == (FACE, False, True)
     with pytest.raises(GanvasError, match="nothing to undo"):
-        desk.undo()
-    desk.redo()
-    assert desk.scene == one
-    desk.look(FACE.setting("Red", 1.0))
-    desk.keep()
+        session.undo()
+    session.redo()
+    assert session.scene == one
+    session.set_scene(FACE.with_value("Red", 1.0))
+    session.commit()
     with pytest.raises(GanvasError, match="nothing to redo"):
-        desk.redo()
+        session.redo()
 
 
 def test_a_slider_on_its_way_is_one_step():
-    desk = Session(FACE)
+    session = Session(FACE)
     for value in (0.1, 0.5, 1.0):
-        desk.look(FACE.setting("Big", value))
-    desk.keep()
-    desk.undo()
-    assert desk.scene == FACE
+        session.set_scene(FACE.with_value("Big", value))
+    session.commit()
+    session.undo()
+    assert session.scene == FACE
 
 
 def test_newer_requests_make_older_ones_stale():
-    desk = Session(FACE)
-    old = desk.look(FACE.setting("Big", 1.0))
+    session = Session(FACE)
+    old = session.set_scene(FACE.with_value("Big", 1.0))
     assert not old()
-    new = desk.touch()
+    new = session.start_request()
     assert old()
     assert not new()
 
 
 def test_visited_faces_are_kept_once_and_bounded():
-    desk = Session(FACE)
+    session = Session(FACE)
     for seed in (*range(40), 39):
-        desk.look(replace(FACE, start=FromSeed(seed)))
-        desk.keep()
-        desk.look(desk.scene.setting("Big", 1.0))
-        desk.keep()
-    assert len(desk.visited) == 24
-    assert desk.visited[0].start == FromSeed(39)
+        session.set_scene(replace(FACE, start=FromSeed(seed)))
+        session.commit()
+        session.set_scene(session.scene.with_value("Big", 1.0))
+        session.commit()
+    assert len(session.visited_faces) == 24
+    assert session.visited_faces[0].start == FromSeed(39)
 
 
 # The same pixels everywhere.
@@ -267,59 +269,61 @@ def test_visited_faces_are_kept_once_and_bounded():
 def scenes():
     return {
         "seed": FACE,
-        "edited": FACE.setting("Big", 1.5).setting("Red", -1.0),
-        "shifted": FACE.setting("Big", 1.5).shifting("Red", 1.0),
-        "bfloat16": replace(FACE, dtype="bfloat16").setting("Big", 1.5),
-        "mixed": replace(FACE, mix=Mix(FromSeed(8), (0, 1), 0.35)).setting("Big", 1.0),
+        "edited": FACE.with_value("Big", 1.5).with_value("Red", -1.0),
+        "shifted": FACE.with_value("Big", 1.5).with_shift("Red", 1.0),
+        "bfloat16": replace(FACE, dtype="bfloat16").with_value("Big", 1.5),
+        "mixed": replace(FACE, mix=Mix(FromSeed(8), (0, 1), 0.35)).with_value("Big", 1.0),
         "steps": replace(FACE, edits=(EditStep({"Big": 1.0}, amount=0.5), EditStep(shift={"Red": 1.0}))),
     }
 
 
 @pytest.mark.parametrize("kind", scenes())
-def test_command_python_link_and_page_make_the_same_pixels(kind, shop, editor, tmp_path, monkeypatch):
+def test_command_python_link_and_page_make_the_same_pixels(kind, resources, editor, tmp_path, monkeypatch):
     from ganvas import cli
     from ganvas.recipe.files import save_picture
 
     monkeypatch.chdir(tmp_path)
     scene = scenes()[kind]
-    recipe = shop.recipe(scene)
-    page = to_bytes(shop.render(scene).image)[0]
-    name = sharing.file_name(scene)
+    recipe = resources.make_recipe(scene)
+    page = to_bytes(resources.render(scene).image)[0]
+    name = sharing.make_file_name(scene)
     save_picture(f"{name}.png", page, recipe)
-    assert sharing.recipe_of_token(sharing.token_of(recipe)) == recipe
-    command = sharing.command_of(recipe, str(editor), name)
+    assert sharing.decode_token(sharing.encode_token(recipe)) == recipe
+    command = sharing.format_command(recipe, str(editor), name)
     with pytest.raises(SystemExit) as end:
         cli.main(__import__("shlex").split(command)[1:])
     assert end.value.code == 0
     drawn = command.rpartition("--out ")[2]
     assert torch.equal(to_bytes(read_picture(drawn))[0], page)
     known = {}
-    exec(sharing.python_of(recipe, str(editor), name), known)
+    exec(sharing.format_python(recipe, str(editor), name), known)
     assert torch.equal(to_bytes(known["image"])[0], page)
 
 
-def test_a_photographs_code_goes_with_its_png(shop, editor, tmp_path, monkeypatch):
+def test_a_photographs_code_goes_with_its_png(resources, editor, tmp_path, monkeypatch):
     from ganvas.recipe.files import save_picture
 
     monkeypatch.chdir(tmp_path)
-    scene = rendering.freeze_code(shop, replace(FACE, mix=Mix(FromSeed(8), (0, 1))), tmp_path).setting("Big", 1.0)
+    scene = rendering.freeze_code(resources, replace(FACE, mix=Mix(FromSeed(8), (0, 1))), tmp_path).with_value(
+        "Big", 1.0
+    )
     assert isinstance(scene.start, FromCodes)
-    recipe, page = shop.recipe(scene), to_bytes(shop.render(scene).image)[0]
+    recipe, page = resources.make_recipe(scene), to_bytes(resources.render(scene).image)[0]
     save_picture("photo.png", page, recipe, scene.codes)
     known = {}
-    exec(sharing.python_of(recipe, str(editor), "photo"), known)
+    exec(sharing.format_python(recipe, str(editor), "photo"), known)
     assert torch.equal(to_bytes(known["image"])[0], page)
-    assert "ganvas render photo.png" in sharing.command_of(recipe, str(editor), "photo")
+    assert "ganvas render photo.png" in sharing.format_command(recipe, str(editor), "photo")
     with pytest.raises(GanvasError, match="too long for a link"):
-        sharing.token_of(recipe)
+        sharing.encode_token(recipe)
 
 
 @pytest.mark.parametrize(
     "change", [lambda t: t[:-6], lambda t: "x" + t, lambda t: "é" * 9, lambda t: "", lambda t: t * 40]
 )
-def test_a_damaged_link_is_one_message(change, shop):
+def test_a_damaged_link_is_one_message(change, resources):
     with pytest.raises(GanvasError, match="link"):
-        sharing.recipe_of_token(change(sharing.token_of(shop.recipe(FACE))))
+        sharing.decode_token(change(sharing.encode_token(resources.make_recipe(FACE))))
 
 
 def test_a_link_that_unpacks_to_much_is_refused():
@@ -329,175 +333,179 @@ def test_a_link_that_unpacks_to_much_is_refused():
     bomb = base64.urlsafe_b64encode(zlib.compress(b" " * 3_000_000)).decode()
     assert len(bomb) < sharing.MAX_TOKEN_LENGTH * 2
     with pytest.raises(GanvasError, match="damaged"):
-        sharing.recipe_of_token(bomb)
+        sharing.decode_token(bomb)
 
 
-# What the worker does.
+# Renderings.
 
 
-def test_a_planted_editor_moves_what_is_asked_and_nothing_else(shop):
+def test_a_planted_editor_moves_what_is_asked_and_nothing_else(resources):
     planted = disentangled()
     planted.generator_name = "toy"
-    shop.choices["planted"] = EditorChoice(planted, NamedTool("planted", "0" * 64), "the truth")
-    scene = replace(FACE, editor="planted").setting("Big", 1.5)
-    found = rendering.measure_effect(shop, scene)
-    before, after = found.bars["Big"]
+    resources.choices["planted"] = EditorChoice(planted, NamedTool("planted", "0" * 64), "the truth")
+    scene = replace(FACE, editor="planted").with_value("Big", 1.5)
+    effect = rendering.measure_effect(resources, scene)
+    before, after = effect.values["Big"]
     assert after == pytest.approx(1.5, abs=0.4)
-    assert found.drift < 0.1 < abs(after - before)
-    table = charts.draw_chart(found)
+    assert effect.drift < 0.1 < abs(after - before)
+    table = charts.draw_chart(effect)
     assert table.index("Big") < table.index("Striped")
     assert "Off-target drift" in table
-    shown = rendering.render_full(shop, scene)
+    shown = rendering.render_full(resources, scene)
     assert shown.readings["Big"] == pytest.approx(1.5, abs=0.01)
     assert shown.distance < shown.bound
     far = rendering.render_full(
-        shop, replace(scene, edits=(EditStep(shift={"Big": 6.0}), EditStep(shift={"Right": 6.0, "Red": 6.0})))
+        resources, replace(scene, edits=(EditStep(shift={"Big": 6.0}), EditStep(shift={"Right": 6.0, "Red": 6.0})))
     )
     assert far.distance > far.bound
 
 
 def test_names_in_a_chart_are_escaped():
-    told = charts.draw_chart(rendering.EditEffect({"<script>": (0.0, 1.0)}, (), None, None))
-    assert "<script>" not in told
+    table = charts.draw_chart(rendering.EditEffect({"<script>": (0.0, 1.0)}, (), None, None))
+    assert "<script>" not in table
 
 
-def test_methods_are_compared_at_the_same_change(shop):
-    methods = compare.MethodEditors(shop)
-    assert methods.names("toy") == ["mean.safetensors"]
-    found = methods.learn(TOY, "mean.safetensors", "Big")
-    done = compare.compare(shop, FACE, "mean.safetensors", found, compare.ComparisonTarget("Big", 1.0))
-    assert done.picture is not None
-    assert "others moved" in done.told
+def test_methods_are_compared_at_the_same_change(resources):
+    methods = compare.MethodEditors(resources)
+    assert methods.list_methods("toy") == ["mean.safetensors"]
+    found = methods.load_or_fit(TOY, "mean.safetensors", "Big")
+    result = compare.compare_method(resources, FACE, "mean.safetensors", found, compare.ComparisonTarget("Big", 1.0))
+    assert result.picture is not None
+    assert "others moved" in result.caption
     with pytest.raises(GanvasError, match="Unknown method"):
-        methods.learn(TOY, "nothing", "Big")
+        methods.load_or_fit(TOY, "nothing", "Big")
     with pytest.raises(GanvasError, match=r"0\.25 to 3"):
-        compare.check_comparison(shop, FACE, "Big", 99.0, ["mean.safetensors"])
+        compare.check_comparison(resources, FACE, "Big", 99.0, ["mean.safetensors"])
 
 
-def test_faces_as_asked_stand_where_the_sliders_are():
-    faces = rendering.sample_at_sliders(FACE.setting("Big", 1.0), 5, 3)
+def test_sampled_faces_are_near_the_sliders():
+    faces = rendering.make_slider_scenes(FACE.with_value("Big", 1.0), 5, 3)
     assert [face.start.seed for face in faces] == [5, 6, 7]
     assert all(isinstance(face.start, FromConditions) for face in faces)
     assert faces[0].start.where == {"Big": (0.7, 1.3)}
     with pytest.raises(GanvasError, match="Move sliders first"):
-        rendering.sample_at_sliders(FACE, 0, 3)
+        rendering.make_slider_scenes(FACE, 0, 3)
 
 
-def test_one_generator_is_in_memory(shop):
+def test_one_generator_is_in_memory(resources):
     loaded = []
-    place = shop.place
-    shop.place = ToolSources(place.abouts, lambda *what: (loaded.append(what[0]), place.load(*what))[1], place.judge)
+    sources = resources.sources
+    resources.sources = ToolSources(
+        sources.descriptions,
+        lambda *key: (loaded.append(key[0]), sources.load_generator(*key))[1],
+        sources.load_scorer,
+    )
     squares = Scene("squares", "squares/counts", FromSeed(0))
-    for scene in (FACE, FACE.setting("Big", 1.0), squares, FACE):
-        shop.render(scene)
+    for scene in (FACE, FACE.with_value("Big", 1.0), squares, FACE):
+        resources.render(scene)
     assert loaded == ["toy", "squares", "toy"]
     with pytest.raises(GanvasError, match="Unknown generator 'cats'"):
-        shop.render(replace(FACE, generator="cats"))
+        resources.render(replace(FACE, generator="cats"))
     with pytest.raises(GanvasError, match="Unknown editor"):
-        shop.render(replace(FACE, editor="squares/counts"))
+        resources.render(replace(FACE, editor="squares/counts"))
 
 
-def test_what_is_remembered_is_bounded(shop):
+def test_the_cache_of_pictures_is_bounded(resources):
     for seed in range(30):
-        shop.render(replace(FACE, start=FromSeed(seed)))
-    assert len(shop._rendered) == 8
+        resources.render(replace(FACE, start=FromSeed(seed)))
+    assert len(resources._rendered) == 8
 
 
 # Handlers.
 
 
-def test_counting_appears_with_an_editor_that_counts_and_reads_back(hands):
+def test_counting_appears_with_an_editor_that_counts_and_reads_back(edit_handlers):
     from gradio import Error
 
-    desk = Session(Scene("squares", "squares/counts", FromSeed(0)))
+    session = Session(Scene("squares", "squares/counts", FromSeed(0)))
 
     async def play():
-        pickers = hands.pickers(desk)
-        start = await hands.show(desk, desk.touch())
-        plus = await hands.counter(1)(desk)
-        minus = await hands.counter(-1)(desk)
+        pickers = edit_handlers.make_picker_updates(session)
+        start = await edit_handlers.show_scene(session, session.start_request())
+        plus = await edit_handlers.make_count_handler(1)(session)
+        minus = await edit_handlers.make_count_handler(-1)(session)
         return pickers, start, plus, minus
 
     pickers, start, plus, minus = asyncio.run(play())
-    seen = int(planted_counts.counts(hands.shop.render(desk.scene.plain).ws)[0, 0])
+    seen = int(planted_counts.counts(edit_handlers.resources.render(session.scene.unedited).ws)[0, 0])
     assert pickers[3]["visible"] is True
     assert f"<b>{seen}</b> seen" in start[6]
     assert f"<b>{seen + 1}</b> seen" in plus[6] or seen == planted_counts.MOST
     assert f"<b>{seen}</b> seen" in minus[6]
-    assert hands.pickers(Session(FACE))[3]["visible"] is False
+    assert edit_handlers.make_picker_updates(Session(FACE))[3]["visible"] is False
     with pytest.raises(Error):
-        asyncio.run(hands.counter(1)(Session(FACE)))
+        asyncio.run(edit_handlers.make_count_handler(1)(Session(FACE)))
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e9, "1", None, True, [1.0]])
-def test_an_edited_request_is_one_message(value, hands):
+def test_an_edited_request_is_one_message(value, edit_handlers):
     from gradio import Error
 
-    desk = Session(FACE)
+    session = Session(FACE)
     with pytest.raises(Error) as error:
-        asyncio.run(hands.mover("Big")(value, desk))
+        asyncio.run(edit_handlers.make_slider_handler("Big")(value, session))
     assert "\n" not in str(error.value)
-    assert desk.scene == FACE
+    assert session.scene == FACE
     with pytest.raises(Error, match="Unknown attribute"):
-        asyncio.run(hands.mover("Wings")(1.0, desk))
+        asyncio.run(edit_handlers.make_slider_handler("Wings")(1.0, session))
     with pytest.raises(Error, match="reload"):
-        asyncio.run(hands.mover("Big")(1.0, None))
+        asyncio.run(edit_handlers.make_slider_handler("Big")(1.0, None))
 
 
-def test_a_newer_position_cancels_the_older_ones_work(hands):
-    desk = Session(FACE)
-    move = hands.mover("Big")
+def test_a_newer_position_cancels_the_older_ones_work(edit_handlers):
+    session = Session(FACE)
+    move = edit_handlers.make_slider_handler("Big")
 
     async def play():
-        go = blocked(hands.turns)
-        older = [asyncio.create_task(move(value, desk)) for value in (0.5, 1.0, 1.5)]
+        go = block(edit_handlers.generator_queue)
+        older = [asyncio.create_task(move(value, session)) for value in (0.5, 1.0, 1.5)]
         await asyncio.sleep(0.05)
         go.set()
         return await asyncio.gather(*older)
 
     results = asyncio.run(play())
     assert ["value" in r for r in results] == [False, False, True]
-    assert desk.scene.step.set == {"Big": 1.5}
+    assert session.scene.slider_edit.set == {"Big": 1.5}
 
 
-def test_the_full_picture_comes_at_rest_and_once(hands):
-    desk = Session(FACE)
+def test_the_full_picture_comes_at_rest_and_once(edit_handlers):
+    session = Session(FACE)
 
     async def play():
-        await hands.mover("Big")(1.0, desk)
-        waiting = asyncio.create_task(hands.settle(desk))
+        await edit_handlers.make_slider_handler("Big")(1.0, session)
+        waiting = asyncio.create_task(edit_handlers.render_at_rest(session))
         await asyncio.sleep(0.01)
-        await hands.mover("Big")(1.2, desk)
-        return await waiting, await hands.settle(desk), await hands.settle(desk)
+        await edit_handlers.make_slider_handler("Big")(1.2, session)
+        return await waiting, await edit_handlers.render_at_rest(session), await edit_handlers.render_at_rest(session)
 
     early, late, again = asyncio.run(play())
     assert early == again == {"__type__": "update"}
     assert late[0]["value"]["url"].startswith("data:image/webp")
     assert late[5] == ["Big"]
-    assert late[7 + hands.names.index("Big")] == {"__type__": "update"}
-    assert isinstance(late[7 + hands.names.index("Red")], float)
-    assert desk.can_undo
+    assert late[7 + edit_handlers.slider_names.index("Big")] == {"__type__": "update"}
+    assert isinstance(late[7 + edit_handlers.slider_names.index("Red")], float)
+    assert session.can_undo
 
 
-def test_reset_one_by_taking_it_out(hands):
-    desk = Session(FACE.setting("Big", 1.0).setting("Red", 1.0))
-    asyncio.run(hands.change(["Red"], desk))
-    assert desk.scene.touched == ("Red",)
-    asyncio.run(hands.change(["Red", "Striped"], desk))
-    assert desk.scene.touched == ("Red", "Striped")
+def test_reset_one_by_taking_it_out(edit_handlers):
+    session = Session(FACE.with_value("Big", 1.0).with_value("Red", 1.0))
+    asyncio.run(edit_handlers.change_attributes(["Red"], session))
+    assert session.scene.changed_attributes == ("Red",)
+    asyncio.run(edit_handlers.change_attributes(["Red", "Striped"], session))
+    assert session.scene.changed_attributes == ("Red", "Striped")
 
 
-def test_a_recipe_is_loaded_and_its_file_deleted(hands, shop, tmp_path):
+def test_a_recipe_is_loaded_and_its_file_deleted(edit_handlers, resources, tmp_path):
     from gradio import Error
 
     from ganvas.recipe.files import save_picture
 
-    scene = FACE.setting("Big", 1.0)
+    scene = FACE.with_value("Big", 1.0)
     path = tmp_path / "some.png"
-    save_picture(path, to_bytes(shop.render(scene).image)[0], shop.recipe(scene))
-    desk = Session(FACE)
-    asyncio.run(NavigationHandlers(hands, FACE).upload(str(path), desk))
-    assert desk.scene == scene
+    save_picture(path, to_bytes(resources.render(scene).image)[0], resources.make_recipe(scene))
+    session = Session(FACE)
+    asyncio.run(NavigationHandlers(edit_handlers, FACE).upload_recipe(str(path), session))
+    assert session.scene == scene
     assert not path.exists()
     bad = {
         "broken.json": b"{",
@@ -508,10 +516,10 @@ def test_a_recipe_is_loaded_and_its_file_deleted(hands, shop, tmp_path):
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(Error) as error:
-            asyncio.run(NavigationHandlers(hands, FACE).upload(str(tmp_path / name), desk))
+            asyncio.run(NavigationHandlers(edit_handlers, FACE).upload_recipe(str(tmp_path / name), session))
         assert str(tmp_path) not in str(error.value)
         assert not (tmp_path / name).exists()
-    assert desk.scene == scene
+    assert session.scene == scene
 
 
 @pytest.mark.parametrize(
@@ -523,17 +531,17 @@ def test_a_recipe_is_loaded_and_its_file_deleted(hands, shop, tmp_path):
         (lambda t: t.replace('"toy"', '"../../etc/passwd"'), "Unknown generator"),
     ],
 )
-def test_an_edited_recipe_is_one_message_and_changes_nothing(change, message, hands, shop, tmp_path):
+def test_an_edited_recipe_is_one_message_and_changes_nothing(change, message, edit_handlers, resources, tmp_path):
     from gradio import Error
 
     from ganvas.recipe.json_format import to_json
 
-    text = json.dumps(to_json(shop.recipe(FACE.setting("Big", 1.0))))
+    text = json.dumps(to_json(resources.make_recipe(FACE.with_value("Big", 1.0))))
     (tmp_path / "some.json").write_text(change(text))
-    desk = Session(FACE)
+    session = Session(FACE)
     with pytest.raises(Error, match=message):
-        asyncio.run(NavigationHandlers(hands, FACE).upload(str(tmp_path / "some.json"), desk))
-    assert desk.scene == FACE
+        asyncio.run(NavigationHandlers(edit_handlers, FACE).upload_recipe(str(tmp_path / "some.json"), session))
+    assert session.scene == FACE
 
 
 def test_addresses():
@@ -544,13 +552,13 @@ def test_addresses():
         server.is_local("here")
 
 
-def test_png_carries_the_recipe_that_the_page_shows(shop, tmp_path):
+def test_png_carries_the_recipe_that_the_page_shows(resources, tmp_path):
     from ganvas.recipe.files import RECIPE_TEXT, load_recipe, load_recipe_tools, save_picture
 
-    scene = FACE.setting("Big", 1.0)
+    scene = FACE.with_value("Big", 1.0)
     path = tmp_path / "face.png"
-    save_picture(path, to_bytes(shop.render(scene).image)[0], shop.recipe(scene))
+    save_picture(path, to_bytes(resources.render(scene).image)[0], resources.make_recipe(scene))
     assert RECIPE_TEXT in read_png_texts(path)
     recipe, carried = load_recipe(path)
-    tools = load_recipe_tools(recipe, editor=shop.paths["mean.safetensors"], carried=carried)
+    tools = load_recipe_tools(recipe, editor=resources.editor_paths["mean.safetensors"], carried=carried)
     assert torch.equal(to_bytes(render(recipe, tools)), to_bytes(read_picture(path)))

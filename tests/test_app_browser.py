@@ -15,25 +15,25 @@ BROWSER = next(
 )
 
 
-def _without(reason):
+def _skip(reason):
     if os.environ.get("GANVAS_REQUIRE_CHROMIUM"):
         raise RuntimeError(reason)
     pytest.skip(reason, allow_module_level=True)
 
 
 if BROWSER is None:
-    _without("no chromium here: apt-get install chromium")
+    _skip("no chromium here: apt-get install chromium")
 try:
     from playwright.sync_api import expect, sync_playwright
 except ImportError:
-    _without("no Playwright here: pip install playwright")
+    _skip("no Playwright here: pip install playwright")
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
-from app_servers import served, write_editor  # noqa: E402
+from app_servers import serve_app, write_editor  # noqa: E402
 
-WAIT = 120_000
-"""Milliseconds: the machine may do other work."""
-expect.set_options(timeout=WAIT)
+TIMEOUT_MS = 120_000
+"""Long: the machine may do other work."""
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def editor(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(editor):
     """A server."""
-    with served(editor) as (found, _):
+    with serve_app(editor) as (found, _):
         yield found
 
 
@@ -64,32 +64,32 @@ def chromium():
 @pytest.fixture
 def context(chromium):
     """A visitor's own cookies and downloads."""
-    made = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    made.set_default_timeout(WAIT)
-    yield made
-    made.close()
+    browser_context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    browser_context.set_default_timeout(TIMEOUT_MS)
+    yield browser_context
+    browser_context.close()
 
 
 @pytest.fixture
 def page(context, address):
     """The page, open."""
-    return opened(context.new_page(), address)
+    return open_page(context.new_page(), address)
 
 
-def opened(page, address):
-    """Go there and wait for the first picture."""
+def open_page(page, address):
+    """Open the page and wait for the first picture."""
     page.goto(address)
     page.wait_for_selector("#picture img[src^='data:']")
     expect(page.locator("#status")).to_contain_text("seed")
     return page
 
 
-def picture(page):
-    """What the page shows, as its pixels' file."""
+def picture_source(page):
+    """Return the source of the picture that the page shows."""
     return page.locator("#picture img").get_attribute("src")
 
 
-def changed(page, before):
+def wait_for_change(page, before):
     """Wait for another picture."""
     page.wait_for_function("old => document.querySelector('#picture img').src !== old", arg=before)
 
@@ -103,46 +103,46 @@ def move(page, name, steps=10):
     expect(page.locator("#status")).to_contain_text(f"{name} at {float(slider.input_value()):+.2f}")
 
 
-def through(page, name):
+def click_to_end(page, name):
     """Undo or redo to the end."""
     button = page.get_by_role("button", name=name)
     expect(button).to_be_enabled()
     while button.is_enabled():
-        before = picture(page)
+        before = picture_source(page)
         button.click()
-        changed(page, before)
+        wait_for_change(page, before)
         page.wait_for_timeout(500)
 
 
-def tab(page, name):
+def open_tab(page, name):
     """Open a tab."""
     page.get_by_role("tab", name=name).click()
 
 
 def test_a_slider_changes_the_picture_undo_and_redo_bring_it_back(page):
-    first = picture(page)
+    first = picture_source(page)
     slider = page.get_by_label("range slider for Big")
     start = float(slider.input_value())
     move(page, "Big", -20)
-    second = picture(page)
+    second = picture_source(page)
     assert second != first
     assert float(slider.input_value()) == pytest.approx(start - 1, abs=0.01)
     # On a slow machine the keys come so far apart that the slider rested in between: several steps.
-    through(page, "Undo")
-    assert picture(page) == first
+    click_to_end(page, "Undo")
+    assert picture_source(page) == first
     expect(slider).to_have_value(re.compile(rf"^{start:g}"))
-    through(page, "Redo")
-    assert picture(page) == second
+    click_to_end(page, "Redo")
+    assert picture_source(page) == second
 
 
 def test_dragging_with_the_mouse_previews(page):
-    first = picture(page)
+    first = picture_source(page)
     box = page.get_by_label("range slider for Bright").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
     page.mouse.down()
     for share in (0.4, 0.3, 0.2):
         page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2, steps=3)
-    changed(page, first)
+    wait_for_change(page, first)
     page.mouse.up()
     expect(page.locator("#status")).to_contain_text("Bright at -")
 
@@ -153,7 +153,7 @@ def test_sliders_are_found_and_reset_one_by_one(page):
     expect(page.get_by_label("range slider for Striped")).to_be_visible()
     page.get_by_label("Find a slider").fill("")
     expect(page.get_by_label("range slider for Big")).to_be_visible()
-    first = picture(page)
+    first = picture_source(page)
     move(page, "Big")
     move(page, "Red")
     page.locator("#changed").get_by_text("Big", exact=True).wait_for()
@@ -161,13 +161,13 @@ def test_sliders_are_found_and_reset_one_by_one(page):
     expect(page.locator("#status")).not_to_contain_text("Big at")
     page.get_by_role("button", name="Reset all").click()
     expect(page.locator("#status")).not_to_contain_text("Red at")
-    assert picture(page) == first
+    assert picture_source(page) == first
 
 
 def test_take_along_and_load_again(page, tmp_path):
     move(page, "Big")
-    edited = picture(page)
-    tab(page, "Take along")
+    edited = picture_source(page)
+    open_tab(page, "Take along")
     expect(page.locator("#link textarea")).to_have_value(re.compile("recipe="))
     with page.expect_download() as download:
         page.locator("#png").click()
@@ -182,14 +182,14 @@ def test_take_along_and_load_again(page, tmp_path):
     link = page.locator("#link textarea").input_value()
     for file in (png, recipe):
         page.get_by_role("button", name="Reset all").click()
-        changed(page, edited)
-        plain = picture(page)
+        wait_for_change(page, edited)
+        plain = picture_source(page)
         with page.expect_file_chooser() as chooser:
             page.get_by_role("button", name="Load a recipe").click()
         chooser.value.set_files(file)
-        changed(page, plain)
+        wait_for_change(page, plain)
         expect(page.locator("#status")).to_contain_text("Big at")
-        assert picture(page) == edited
+        assert picture_source(page) == edited
     other = page.context.new_page()
     other.goto(link)
     expect(other.locator("#status")).to_contain_text("Big at")
@@ -197,20 +197,20 @@ def test_take_along_and_load_again(page, tmp_path):
 
 
 def test_a_bad_file_is_one_clear_message(page, tmp_path):
-    before = picture(page)
+    before = picture_source(page)
     bad = tmp_path / "bad.json"
     bad.write_text("{")
-    tab(page, "Take along")
+    open_tab(page, "Take along")
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Load a recipe").click()
     chooser.value.set_files(bad)
     expect(page.get_by_text("bad.json isn't JSON")).to_be_visible()
-    tab(page, "Photo")
+    open_tab(page, "Photo")
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"nothing")
     page.locator("#photo input[type=file]").set_input_files(bad)
     expect(page.get_by_text("isn't a whole picture")).to_be_visible()
-    assert picture(page) == before
+    assert picture_source(page) == before
 
 
 def test_a_photo_without_a_face_is_one_clear_message(page, tmp_path):
@@ -220,37 +220,37 @@ def test_a_photo_without_a_face_is_one_clear_message(page, tmp_path):
     from ganvas.io.images import encode_png
 
     (tmp_path / "wall.png").write_bytes(encode_png(torch.full((96, 96, 3), 200, dtype=torch.uint8)))
-    tab(page, "Photo")
+    open_tab(page, "Photo")
     page.locator("#photo input[type=file]").set_input_files(tmp_path / "wall.png")
     expect(page.get_by_text("No face is found")).to_be_visible()
 
 
 def test_a_face_of_the_gallery_and_back(page):
-    first = picture(page)
-    tab(page, "Faces")
+    first = picture_source(page)
+    open_tab(page, "Faces")
     page.locator("#gallery").get_by_role("button").nth(4).click()
     expect(page.locator("#status")).to_contain_text("seed 4")
-    assert picture(page) != first
+    assert picture_source(page) != first
     page.locator("#visited").get_by_role("button").nth(1).wait_for()
     page.locator("#visited").get_by_role("button").nth(1).click()
     expect(page.locator("#status")).to_contain_text("seed 0")
-    assert picture(page) == first
-    before = picture(page)
+    assert picture_source(page) == first
+    before = picture_source(page)
     page.get_by_role("button", name="Surprise me").click()
-    changed(page, before)
+    wait_for_change(page, before)
     page.get_by_role("button", name="More like this").click()
     page.locator("#gallery").get_by_text("like seed").first.wait_for()
 
 
 def test_before_and_after_strip_and_what_moved(page):
     move(page, "Big")
-    tab(page, "Before / after")
+    open_tab(page, "Before / after")
     page.wait_for_function("document.querySelectorAll('#wipe img').length == 2")
     sources = [image.get_attribute("src") for image in page.locator("#wipe img").all()]
     assert len(set(sources)) == 2
-    tab(page, "Strip")
+    open_tab(page, "Strip")
     page.wait_for_function("document.querySelectorAll('#strip img').length >= 5")
-    tab(page, "What moved")
+    open_tab(page, "What moved")
     expect(page.locator("#chart")).to_contain_text("Off-target drift")
     expect(page.locator("#chart tbody tr, #chart table tr")).to_have_count(6)
 
@@ -269,7 +269,7 @@ def test_count_plus_one(page):
 
 
 def test_methods_are_compared(page):
-    tab(page, "Compare")
+    open_tab(page, "Compare")
     page.locator("#compare").click()
     page.locator("#compared").get_by_text("others moved").wait_for()
 
@@ -278,9 +278,9 @@ def test_no_request_leaves_the_machine(context, address):
     page, hosts, refused = context.new_page(), set(), []
     page.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
     page.on("request", lambda request: hosts.add(re.sub(r"^(\w+://[^/:]+).*|^(data|blob):.*", r"\1\2", request.url)))
-    opened(page, address)
+    open_page(page, address)
     for name in ("Faces", "What moved", "Compare", "Photo", "Take along"):
-        tab(page, name)
+        open_tab(page, name)
     expect(page.locator("#link textarea")).to_have_value(re.compile("recipe="))
     assert hosts <= {"http://127.0.0.1", "data", "blob"}
     # What the page asks for is let through.
@@ -308,15 +308,15 @@ def test_a_phone_in_light_and_dark(chromium, address, scheme):
     context = chromium.new_context(
         viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True, is_mobile=True
     )
-    context.set_default_timeout(WAIT)
-    page = opened(context.new_page(), address)
+    context.set_default_timeout(TIMEOUT_MS)
+    page = open_page(context.new_page(), address)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
     brightness = sum(map(float, re.findall(r"[\d.]+", colour)[:3]))
     assert brightness > 600 if scheme == "light" else brightness < 200
-    before = picture(page)
+    before = picture_source(page)
     move(page, "Striped", -10)
-    assert picture(page) != before
+    assert picture_source(page) != before
     # The slider and the picture that it moves are seen at once.
     for what in ("#picture img", "#slider-Striped"):
         box = page.locator(what).bounding_box()

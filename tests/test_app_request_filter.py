@@ -1,4 +1,4 @@
-"""What the web editor's server lets through: only what its page needs, and no file of anybody's but its own."""
+"""What the web editor's server lets through: only what its page needs, and no files but its own."""
 
 import json
 import os
@@ -15,7 +15,7 @@ pytest.importorskip("gradio", reason="the web editor needs gradio: pip install '
 
 import httpx
 from app_client import AppClient
-from app_servers import served, write_editor
+from app_servers import serve_app, write_editor
 
 from ganvas.errors import GanvasError
 
@@ -23,32 +23,32 @@ from ganvas.errors import GanvasError
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The address of a server, and its own folder."""
-    with served(write_editor(tmp_path_factory.mktemp("app") / "mean.safetensors")) as (address, process):
+    with serve_app(write_editor(tmp_path_factory.mktemp("app") / "mean.safetensors")) as (address, process):
         (folder,) = Path(tempfile.gettempdir()).glob(f"ganvas-app-{process.pid}-*")
         yield address, folder
 
 
 @pytest.fixture
 def visitor(site):
-    """Somebody who has opened the page."""
-    made = AppClient(site[0])
-    made.open()
-    yield made
-    made.close()
+    """A client that has opened the page."""
+    client = AppClient(site[0])
+    client.open()
+    yield client
+    client.close()
 
 
 def test_no_event_takes_a_file_from_elsewhere(visitor, site, tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
     before = set(site[1].rglob("*"))
-    for wired in visitor.config["dependencies"]:
+    for dependency in visitor.config["dependencies"]:
         for path in (str(secret), f"{site[1]}/../{secret.name}", "https://example.org/a.png", 7):
-            about = {"path": path, "meta": {"_type": "gradio.FileData"}}
-            asked = {"fn_index": wired["id"], "session_hash": visitor.session, "data": [about]}
-            answer = visitor.http.post(f"{site[0]}/gradio_api/queue/join", json=asked)
+            value = {"path": path, "meta": {"_type": "gradio.FileData"}}
+            event = {"fn_index": dependency["id"], "session_hash": visitor.session, "data": [value]}
+            answer = visitor.http.post(f"{site[0]}/gradio_api/queue/join", json=event)
             assert answer.status_code == 400
-            told = asked | {"data": [], "event_data": {"value": [about]}}
-            assert visitor.http.post(f"{site[0]}/gradio_api/queue/join", json=told).status_code == 400
+            selection = event | {"data": [], "event_data": {"value": [value]}}
+            assert visitor.http.post(f"{site[0]}/gradio_api/queue/join", json=selection).status_code == 400
     assert set(site[1].rglob("*")) == before
 
 
@@ -57,9 +57,9 @@ def test_gradio_itself_checks_paths_too(visitor, site, tmp_path):
     secret = tmp_path / "secret.json"
     secret.write_text("secret")
     (site[1] / "link.json").symlink_to(secret)
-    about = {"path": str(site[1] / "link.json"), "meta": {"_type": "gradio.FileData"}}
+    value = {"path": str(site[1] / "link.json"), "meta": {"_type": "gradio.FileData"}}
     with pytest.raises(GanvasError, match="not uploaded"):
-        visitor.send("load", "upload", about)
+        visitor.send("load", "upload", value)
     assert visitor.http.get(f"{site[0]}/gradio_api/file={site[1] / 'link.json'}").status_code == 404
     (site[1] / "link.json").unlink()
 
@@ -104,15 +104,15 @@ def test_an_upload_of_another_kind_is_deleted(visitor, site):
         with pytest.raises(GanvasError, match="another kind of file"):
             visitor.send(button, "upload", {"path": path, "meta": {"_type": "gradio.FileData"}})
         assert not Path(path).exists()
-        assert not list(site[1].glob("given-*"))
+        assert not list(site[1].glob("claim-*"))
 
 
 def test_a_full_folder_takes_in_no_more(visitor, site):
-    from ganvas.app.request_filter import FREE_DISK_BYTES
+    from ganvas.app.request_filter import MAX_FOLDER_BYTES
 
-    full = site[1] / "desk-full"
+    full = site[1] / "session-full"
     with full.open("wb") as file:
-        file.truncate(FREE_DISK_BYTES)
+        file.truncate(MAX_FOLDER_BYTES)
     try:
         answer = visitor.http.post(f"{site[0]}/gradio_api/upload", files={"files": ("face.png", b"a photo")})
         assert answer.status_code == 503
@@ -121,10 +121,10 @@ def test_a_full_folder_takes_in_no_more(visitor, site):
         full.unlink()
 
 
-def test_a_desk_outlives_what_gradio_keeps(visitor):
+def test_a_session_outlives_gradios_own_state(visitor):
     # Gradio's own state of the session is gone: nothing of it is needed.
     visitor.send("slider-Big", "input", 1.0)
-    visitor.after("slider-Big", "input")
+    visitor.send_followup("slider-Big", "input")
     assert not [part for part in visitor.config["components"] if part["type"] == "state"]
     assert visitor.send("undo", "click")["changed"] == []
     stranger = AppClient(visitor.address)
@@ -138,7 +138,7 @@ def test_a_desk_outlives_what_gradio_keeps(visitor):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_server_that_is_ended_while_it_starts_leaves_nothing(number):
     command = [sys.executable, "-m", "ganvas", "app", "toy"]
-    # Tests that are run under nohup hand its deafness on.
+    # Tests that are run under nohup pass on that it ignores the signal.
     with Popen(
         command, stdout=DEVNULL, stderr=DEVNULL, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)
     ) as process:

@@ -1,4 +1,4 @@
-"""The web editor over HTTP: what it answers, what it refuses, what it leaves behind, and whom it asks."""
+"""The web editor over HTTP: what it answers and refuses, which files it writes and deletes, and that it contacts nobody."""
 
 import json
 import tempfile
@@ -11,7 +11,7 @@ pytest.importorskip("gradio", reason="the web editor needs gradio: pip install '
 
 import httpx
 from app_client import AppClient
-from app_servers import served, write_editor
+from app_servers import serve_app, write_editor
 
 from ganvas.errors import GanvasError
 
@@ -24,28 +24,28 @@ def editor(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
-    """What the server connects to and writes."""
+    """The log of what the server connects to and writes."""
     return tmp_path_factory.mktemp("log") / "audit.txt"
 
 
 @pytest.fixture(scope="module")
 def site(editor, log):
     """The address of a server, and its process."""
-    with served(editor, log) as found:
+    with serve_app(editor, log) as found:
         yield found
 
 
 @pytest.fixture
 def visitor(site):
-    """Somebody who has opened the page."""
-    made = AppClient(site[0])
-    made.open()
-    yield made
-    made.close()
+    """A client that has opened the page."""
+    client = AppClient(site[0])
+    client.open()
+    yield client
+    client.close()
 
 
 def url(shown):
-    """The picture of a raw answer."""
+    """Return the picture's URL in a raw answer."""
     value = shown["picture"]
     return value["value"]["url"] if "value" in value else value["url"]
 
@@ -53,7 +53,7 @@ def url(shown):
 def test_a_slider_is_previewed_then_shown_in_full(visitor):
     preview = visitor.send("slider-Big", "input", 2.0)
     assert url(preview).startswith("data:image/webp;base64,")
-    full = visitor.after("slider-Big", "input")
+    full = visitor.send_followup("slider-Big", "input")
     assert full["changed"] == ["Big"]
     assert "Big at +2.00" in full["status"]
     assert isinstance(full["slider-Red"], float)
@@ -63,8 +63,8 @@ def test_a_slider_is_previewed_then_shown_in_full(visitor):
 
 def test_a_link_opens_the_page_in_its_state(visitor, site):
     visitor.send("slider-Big", "input", 2.0)
-    wanted = visitor.after("slider-Big", "input")
-    query = _taken(visitor)["link"].partition("?")[2]
+    wanted = visitor.send_followup("slider-Big", "input")
+    query = _open_downloads(visitor)["link"].partition("?")[2]
     other = AppClient(site[0])
     opened = other.open(f"?{query}")
     assert url(opened) == url(wanted)
@@ -76,8 +76,8 @@ def test_a_link_opens_the_page_in_its_state(visitor, site):
         one.close()
 
 
-def _taken(visitor):
-    """What the tab "Take along" shows."""
+def _open_downloads(visitor):
+    """Return what the tab "Take along" shows."""
     number = next(p["id"] for p in visitor.config["components"] if p["props"].get("label") == "Take along")
     wired = next(d for d in visitor.config["dependencies"] if [number, "select"] in [list(t) for t in d["targets"]])
     return visitor.call(wired["id"], [None] * len(wired["inputs"]), wired["outputs"])
@@ -93,18 +93,18 @@ def test_what_is_taken_along_is_the_same_picture(visitor, site, editor, tmp_path
 
     monkeypatch.chdir(tmp_path)
     visitor.send("slider-Big", "input", 1.5)
-    visitor.after("slider-Big", "input")
-    taken = _taken(visitor)
+    visitor.send_followup("slider-Big", "input")
+    downloads = _open_downloads(visitor)
     png = visitor.http.get(
-        taken["png"]["url"] if taken["png"]["url"].startswith("http") else site[0] + taken["png"]["url"]
+        downloads["png"]["url"] if downloads["png"]["url"].startswith("http") else site[0] + downloads["png"]["url"]
     )
     Path("page.png").write_bytes(png.raise_for_status().content)
     with pytest.raises(SystemExit) as end:
-        cli.main(shlex.split(taken["command"])[1:])
+        cli.main(shlex.split(downloads["command"])[1:])
     assert end.value.code == 0
-    assert Path(taken["command"].rpartition("--out ")[2]).read_bytes() == png.content
+    assert Path(downloads["command"].rpartition("--out ")[2]).read_bytes() == png.content
     known = {}
-    exec(taken["python"], known)
+    exec(downloads["python"], known)
     from ganvas.io.images import from_bytes, to_bytes
 
     assert torch.equal(from_bytes(to_bytes(known["image"])), read_picture("page.png"))
@@ -117,18 +117,18 @@ def test_an_edited_request_is_refused_and_the_server_stays(value, visitor):
     visitor.send("slider-Big", "input", 1.0)
 
 
-def answered(visitor, site, text):
-    """What a request with this body is answered: the page's message, or the status."""
+def post_event(visitor, site, text):
+    """Post a body as an event; return the page's message, or the status."""
     answer = visitor.http.post(
         f"{site[0]}/gradio_api/queue/join", content=text, headers={"content-type": "application/json"}
     )
     if answer.status_code != 200:
         return answer.status_code
-    return visitor._wait(answer.json()["event_id"])["output"]["error"]
+    return visitor._wait_for(answer.json()["event_id"])["output"]["error"]
 
 
 @pytest.mark.parametrize(
-    ("name", "event", "data", "said"),
+    ("name", "event", "data", "message"),
     [
         ("slider-Big", "input", "[NaN]", "finite number"),
         ("seed", "submit", "[NaN, 0.7]", "The first seed takes a finite number"),
@@ -145,17 +145,17 @@ def answered(visitor, site, text):
         ("photo", "upload", '[{"path": null}]', "upload it again"),
     ],
 )
-def test_every_edited_request_is_one_message(name, event, data, said, visitor, site):
-    number = visitor.wired(name, event)["id"]
-    told = answered(visitor, site, f'{{"data": {data}, "fn_index": {number}, "session_hash": "{visitor.session}"}}')
-    assert said in str(told)
-    assert "\n" not in str(told)
+def test_every_edited_request_is_one_message(name, event, data, message, visitor, site):
+    number = visitor.find_event(name, event)["id"]
+    answer = post_event(visitor, site, f'{{"data": {data}, "fn_index": {number}, "session_hash": "{visitor.session}"}}')
+    assert message in str(answer)
+    assert "\n" not in str(answer)
 
 
 def test_broken_requests_are_refused(visitor, site):
     for body in ('{"data": [1, null', "[]", "null", "[" * 100_000, "\xff", ""):
-        assert answered(visitor, site, body) == 400
-    assert answered(visitor, site, json.dumps({"data": ["x" * 10_000_000]})) == 413
+        assert post_event(visitor, site, body) == 400
+    assert post_event(visitor, site, json.dumps({"data": ["x" * 10_000_000]})) == 413
     for number in (-1, 10**6, "x"):
         answer = visitor.http.post(
             f"{site[0]}/gradio_api/queue/join", json={"data": [], "fn_index": number, "session_hash": visitor.session}
@@ -190,15 +190,15 @@ def test_files_of_the_machine_are_not_served(path, site):
 
 def test_an_upload_that_points_elsewhere_is_refused(visitor):
     for path in ("/etc/passwd", "../../etc/passwd", __file__):
-        about = {"path": path, "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}
+        value = {"path": path, "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}
         with pytest.raises(GanvasError):
-            visitor.send("load", "upload", about)
+            visitor.send("load", "upload", value)
         assert Path("/etc/passwd").exists()
         assert Path(__file__).exists()
 
 
 def upload(visitor, site, name, content):
-    """Send a file; the answer."""
+    """Upload a file and return the response."""
     return visitor.http.post(f"{site[0]}/gradio_api/upload", files={"files": (name, content)})
 
 
@@ -208,10 +208,10 @@ def test_bad_files_are_one_message_and_deleted(name, visitor, site):
     if answer.status_code != 200:
         return
     (path,) = answer.json()
-    about = {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+    value = {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
     for button in ("load", "photo"):
         with pytest.raises(GanvasError):
-            visitor.send(button, "upload", about)
+            visitor.send(button, "upload", value)
         assert not Path(path).exists()
     visitor.send("slider-Big", "input", 1.0)
 
@@ -223,14 +223,14 @@ def test_a_huge_file_is_refused(visitor, site):
 
 def test_a_recipe_is_loaded_from_its_png(visitor, site, tmp_path):
     visitor.send("slider-Big", "input", 1.5)
-    wanted = visitor.after("slider-Big", "input")
-    taken = _taken(visitor)
-    address = taken["png"]["url"]
+    wanted = visitor.send_followup("slider-Big", "input")
+    downloads = _open_downloads(visitor)
+    address = downloads["png"]["url"]
     data = visitor.http.get(address if address.startswith("http") else site[0] + address).content
     visitor.send("reset", "click")
     (path,) = upload(visitor, site, "mine.png", data).json()
-    about = {"path": path, "orig_name": "mine.png", "meta": {"_type": "gradio.FileData"}}
-    loaded = visitor.send("load", "upload", about)
+    value = {"path": path, "orig_name": "mine.png", "meta": {"_type": "gradio.FileData"}}
+    loaded = visitor.send("load", "upload", value)
     assert url(loaded) == url(wanted)
     assert not Path(path).exists()
 
@@ -261,7 +261,7 @@ def test_ten_people_at_once(site):
                 one.send("slider-Big", "input", (i - 4) / 2 + number / 10)
                 times.append(one.seconds)
             waits[number] = sum(times)
-            if f"Big at {1.5 + number / 10:+.2f}" not in one.after("slider-Big", "input")["status"]:
+            if f"Big at {1.5 + number / 10:+.2f}" not in one.send_followup("slider-Big", "input")["status"]:
                 failed.append((number, "another's value"))
         except Exception as error:
             failed.append((number, repr(error)))
@@ -291,9 +291,9 @@ def test_it_listens_on_this_machine_alone(site):
     assert site[0].startswith("http://127.0.0.1:")
 
 
-def test_the_server_asked_nobody_and_wrote_in_its_own_folder(site, visitor, log):
+def test_the_server_contacts_nobody_and_writes_in_its_own_folder(site, visitor, log):
     visitor.send("surprise", "click")
-    _taken(visitor)
+    _open_downloads(visitor)
     lines = set(log.read_text().splitlines())
     # Not even itself, as it starts.
     assert not {line for line in lines if line.split()[0] in ("connect", "look")}
@@ -303,10 +303,10 @@ def test_the_server_asked_nobody_and_wrote_in_its_own_folder(site, visitor, log)
 
 
 def test_its_folder_is_deleted_at_the_end(editor, tmp_path):
-    with served(editor, tmp_path / "log") as (address, process):
+    with serve_app(editor, tmp_path / "log") as (address, process):
         visitor = AppClient(address)
         visitor.open()
-        _taken(visitor)
+        _open_downloads(visitor)
         visitor.close()
         folders = [
             p for p in Path(tempfile.gettempdir()).glob("ganvas-app-*") if str(p) in (tmp_path / "log").read_text()

@@ -1,4 +1,4 @@
-"""Which slider stands where: attributes as people call them, in groups."""
+"""Groups of sliders: which attribute belongs to which group, and how it is labelled."""
 
 from __future__ import annotations
 
@@ -49,29 +49,29 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Wearing_Necktie",
     ),
 }
-"""CelebA's 40 attributes but for Blurry, which says something of the picture."""
+"""CelebA's 40 attributes without Blurry, which describes the picture and not the face."""
 OTHER_GROUP = "Other"
-"""The group of all that no group names."""
+"""The group of the attributes that are in no other."""
 OPEN_GROUPS = ("Age and gender", "Expression", OTHER_GROUP)
-"""Groups that are open at first."""
+"""Groups that are open when the page opens."""
 
 
 def group_attributes(attributes: Iterable[str]) -> dict[str, list[str]]:
-    """Attributes by group, groups and attributes in the order above, then the rest in their own; empty groups are left out."""
-    left = list(dict.fromkeys(attributes))
-    found = {group: [name for name in names if name in left] for group, names in GROUPS.items()}
-    known = {name for names in found.values() for name in names}
-    found[OTHER_GROUP] = [name for name in left if name not in known]
-    return {group: names for group, names in found.items() if names}
+    """Return the attributes by group, both in the order of ``GROUPS``, the rest last; empty groups are left out."""
+    remaining = list(dict.fromkeys(attributes))
+    grouped = {group: [name for name in names if name in remaining] for group, names in GROUPS.items()}
+    members = {name for names in grouped.values() for name in names}
+    grouped[OTHER_GROUP] = [name for name in remaining if name not in members]
+    return {group: names for group, names in grouped.items() if names}
 
 
-def label_of(attribute: str) -> str:
-    """``Mouth_Slightly_Open`` as ``Mouth slightly open``."""
+def format_attribute(attribute: str) -> str:
+    """Format an attribute as a label: ``Mouth_Slightly_Open`` becomes ``Mouth slightly open``."""
     text = attribute.replace("_", " ").strip()
     return (text[:1].upper() + text[1:].lower().replace("o clock", "o'clock")) if text else attribute
 
 
-def matches(attribute: str, group: str, search: str) -> bool:
-    """Whether each word of what is searched for is in the attribute's or its group's name."""
-    text = f"{attribute} {label_of(attribute)} {group}".lower()
+def matches_search(attribute: str, group: str, search: str) -> bool:
+    """Return whether each word of the search is part of the attribute's or its group's name."""
+    text = f"{attribute} {format_attribute(attribute)} {group}".lower()
     return all(word in text for word in search.lower().split())

@@ -1,4 +1,4 @@
-"""Methods side by side on one face, each driven until the scorer sees the same change (``control.search.reach_target``)."""
+"""Compare methods on one face, each at the strength at which the scorer reads the same change (``control.search.reach_target``)."""
 
 from __future__ import annotations
 
@@ -22,111 +22,120 @@ from ganvas.generators.base import Generator
 from ganvas.io.images import downscale
 
 FAST_METHODS = ("mean_difference", "interfacegan", "balanced")
-"""Methods that learn one attribute from the labels that ship while somebody waits."""
+"""Methods that fit one attribute on the shipped labels quickly enough to be waited for."""
 LADDER = StrengthLadder(step=0.25, maximum=6.0)
-PICTURE_SIDE = 256
-LEAST_CHANGE, MOST_CHANGE = 0.25, 3.0
-"""σ, either way."""
+PICTURE_SIDE_PIXELS = 256
+MIN_COMPARED_CHANGE, MAX_COMPARED_CHANGE = 0.25, 3.0
+"""Absolute changes that can be compared, in σ."""
 MAX_FITTED_EDITORS = 16
-"""Editors that are kept, of those learned here."""
+"""Fitted editors that are kept in memory."""
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What one method did; ``picture`` None where it couldn't be had."""
+    """One method's picture; ``picture`` is None where the method can't be applied, and ``caption`` says why."""
 
     name: str
     picture: bytes | None
-    told: str
+    caption: str
 
 
 @dataclass(frozen=True)
 class ComparisonTarget:
-    """What each method is driven to: ``change`` σ of the attribute."""
+    """The change that each method is brought to: ``change`` σ of the attribute."""
 
     attribute: str
     change: float
 
 
 class MethodEditors:
-    """Editors by name for one generator at a time: those that are here, and those that are learned when first asked for."""
+    """Editors by name, for one generator at a time: those that are installed, and those that are fitted when first needed."""
 
-    def __init__(self, shop: AppResources) -> None:
-        self._shop = shop
-        self._learned: OrderedDict[tuple[str, str, str], Editor] = OrderedDict()
+    def __init__(self, resources: AppResources) -> None:
+        self._resources = resources
+        self._fitted: OrderedDict[tuple[str, str, str], Editor] = OrderedDict()
         self._labels: dict[str, LatentDataset] = {}
 
-    def names(self, generator: str) -> list[str]:
-        """What can be compared."""
-        return [*self._shop.editors_of(generator), *(FAST_METHODS if _labelled(generator) else ())]
+    def list_methods(self, generator: str) -> list[str]:
+        """Return the names of the editors and methods that can be compared."""
+        return [*self._resources.find_editors(generator), *(FAST_METHODS if _has_labels(generator) else ())]
 
-    def learn(self, network: Generator, name: str, attribute: str) -> Editor:
-        """The editor called ``name``, which knows ``attribute``. Called by one thread beside the worker: others go on meanwhile.
+    def load_or_fit(self, network: Generator, name: str, attribute: str) -> Editor:
+        """Return the editor called ``name``, fitted on ``attribute`` where it isn't installed.
 
+        Only one thread may call it; it may be another than the generator's, which works for others meanwhile.
         Raises GanvasError for unknown names, and where the attribute can't be learned.
         """
-        if name in (here := self._shop.editors_of(network.name)):
-            return here[name].editor
-        if name not in self.names(network.name):
-            raise unknown("method", name, self.names(network.name))
+        if name in (installed := self._resources.find_editors(network.name)):
+            return installed[name].editor
+        if name not in self.list_methods(network.name):
+            raise unknown("method", name, self.list_methods(network.name))
         from ganvas import editors
 
         key = (network.name, name, attribute)
-        if key not in self._learned:
+        if key not in self._fitted:
             if network.name not in self._labels:
                 pack = shipped_labels_path(network.name, generators.find_card(network.name).scorer)
                 self._labels = {network.name: load_labels(pack, network)}
             data = self._labels[network.name]
-            self._learned[key] = editors.fit(name, data, network, attributes=[attribute])
-            while len(self._learned) > MAX_FITTED_EDITORS:
-                self._learned.popitem(last=False)
-        self._learned.move_to_end(key)
-        return self._learned[key]
+            self._fitted[key] = editors.fit(name, data, network, attributes=[attribute])
+            while len(self._fitted) > MAX_FITTED_EDITORS:
+                self._fitted.popitem(last=False)
+        self._fitted.move_to_end(key)
+        return self._fitted[key]
 
 
-def _labelled(generator: str) -> bool:
+def _has_labels(generator: str) -> bool:
     if generator not in generators.list_generators():
         return False
     return shipped_labels_path(generator, generators.find_card(generator).scorer).exists()
 
 
 @torch.no_grad()
-def compare(
-    shop: AppResources,
+def compare_method(
+    resources: AppResources,
     scene: Scene,
     name: str,
     editor: Editor,
-    asked: ComparisonTarget,
-    draw: Callable[[Callable[[], Any]], Any] = lambda run: run(),
+    target: ComparisonTarget,
+    run_with_generator: Callable[[Callable[[], Any]], Any] = lambda run: run(),
 ) -> MethodResult:
-    """Drive one method until the scorer sees the attribute ``change`` σ further than in the face itself.
+    """Edit the face with one method until the scorer reads the attribute ``change`` σ above the unedited face's.
 
-    ``draw`` calls what needs the generator: the search for a strength asks it for a few pictures, others come between.
+    ``run_with_generator`` runs a function in the generator's thread: the search for a strength calls it for a few pictures at a
+    time, so that other work comes between.
     """
-    attribute, found = asked.attribute, shop.choices[scene.editor].editor
-    bench, tools, ws, start = draw(
-        lambda: (shop.bench(scene), shop.tools(scene.plain), shop.render(scene.plain).ws, shop.scores(scene.plain))
+    attribute, scene_editor = target.attribute, resources.choices[scene.editor].editor
+    loaded, tools, ws, start = run_with_generator(
+        lambda: (
+            resources.load(scene),
+            resources.make_tools(scene.unedited),
+            resources.render(scene.unedited).ws,
+            resources.score(scene.unedited),
+        )
     )
-    if attribute not in editor.attributes or attribute not in bench.scorer.attributes:
-        return MethodResult(name, None, f"{name}: doesn't know {attribute}")
-    view = ScoredView(tools.generator, bench.scorer, cache=lambda codes, render: draw(lambda: render(codes)))
-    normal = found.gaussianize.select([found.attributes.index(attribute)])
-    column = bench.scorer.column(attribute)
-    goal = normal.inverse(normal(start[:, [column]]) + asked.change)[0, 0]
-    target = torch.sigmoid(goal) if bench.scorer.kinds[column] == "probability" else goal
-    done = reach_target(editor, view, ws, attribute, target.to(ws), start=start, ladder=LADDER, within=bench.within)
-    image = draw(torch.no_grad()(lambda: tools.generator.synthesis(done.codes)))
-    picture = encode_webp(downscale(image, min(PICTURE_SIDE, tools.generator.resolution)))
-    others = _drift(found, bench.scorer.attributes, start, done.scores, attribute)
-    there = "" if bool(done.arrived[0]) else ", not there yet"
-    return MethodResult(
-        name, picture, f"{name}: {float(done.strengths[0]):+.2f} σ asked{there}, others moved {others:.2f} σ"
+    if attribute not in editor.attributes or attribute not in loaded.scorer.attributes:
+        return MethodResult(name, None, f"{name} has no attribute {attribute}")
+    view = ScoredView(
+        tools.generator, loaded.scorer, cache=lambda codes, render: run_with_generator(lambda: render(codes))
     )
+    normal = scene_editor.gaussianize.select([scene_editor.attributes.index(attribute)])
+    column = loaded.scorer.column(attribute)
+    goal = normal.inverse(normal(start[:, [column]]) + target.change)[0, 0]
+    goal = torch.sigmoid(goal) if loaded.scorer.kinds[column] == "probability" else goal
+    done = reach_target(editor, view, ws, attribute, goal.to(ws), start=start, ladder=LADDER, within=loaded.distribution)
+    image = run_with_generator(torch.no_grad()(lambda: tools.generator.synthesis(done.codes)))
+    picture = encode_webp(downscale(image, min(PICTURE_SIDE_PIXELS, tools.generator.resolution)))
+    others = _measure_drift(scene_editor, loaded.scorer.attributes, start, done.scores, attribute)
+    reached = "" if bool(done.arrived[0]) else " (target not reached)"
+    caption = f"{name}: strength {float(done.strengths[0]):+.2f} σ{reached}, others moved {others:.2f} σ"
+    return MethodResult(name, picture, caption)
 
 
-def _drift(
+def _measure_drift(
     editor: Editor, attributes: tuple[str, ...], before: torch.Tensor, after: torch.Tensor, attribute: str
 ) -> float:
+    """Return the mean absolute change of the other attributes, in σ."""
     names = [name for name in editor.attributes if name in attributes and name != attribute]
     if not names:
         return 0.0
@@ -135,14 +144,15 @@ def _drift(
     return float((normal(after[:, columns]) - normal(before[:, columns])).abs().mean())
 
 
-def check_comparison(shop: AppResources, scene: Scene, attribute: str, change: float, names: list[str]) -> None:
-    """Raises GanvasError for what can't be compared."""
-    if not scene.editor or attribute not in shop.choices[scene.editor].sliders:
-        known = shop.choices[scene.editor].sliders if scene.editor else ["none: there is no editor"]
-        raise unknown("attribute", attribute, known)
-    if not LEAST_CHANGE <= abs(change) <= MOST_CHANGE:
+def check_comparison(resources: AppResources, scene: Scene, attribute: str, change: float, names: list[str]) -> None:
+    """Raise GanvasError for an attribute, a change or a list of methods that can't be compared."""
+    if not scene.editor or attribute not in resources.choices[scene.editor].sliders:
+        sliders = resources.choices[scene.editor].sliders if scene.editor else ["none: no editor is picked"]
+        raise unknown("attribute", attribute, sliders)
+    if not MIN_COMPARED_CHANGE <= abs(change) <= MAX_COMPARED_CHANGE:
         raise GanvasError(
-            f"Methods are compared at changes of {LEAST_CHANGE:g} to {MOST_CHANGE:g} σ either way, not {change:g}."
+            f"Methods are compared at changes of {MIN_COMPARED_CHANGE:g} to {MAX_COMPARED_CHANGE:g} σ either way,"
+            f" not {change:g}."
         )
     if not names:
         raise GanvasError("Pick the methods to compare.")

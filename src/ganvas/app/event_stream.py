@@ -1,8 +1,8 @@
-"""A page's stream of answers stays open as long as the page does.
+"""Keep a page's stream of answers open as long as the page is.
 
-Gradio ends it after what is the last answer at that moment. Where the page sends its next event just then, and hears that it
-was taken before it hears of the end, it believes the stream to be open: that answer would never come. So the end isn't
-passed on, and Gradio is asked for more as soon as there is another event.
+Gradio ends the stream after what is the last answer at that moment. A page that sends its next event just then, and hears that it
+was accepted before it hears of the end, believes the stream to be open, and would never get that event's answer. So the end
+isn't forwarded, and Gradio is asked for the stream again as soon as there is another event.
 """
 
 from __future__ import annotations
@@ -13,72 +13,74 @@ from typing import Any
 from urllib.parse import parse_qs
 
 POLL_SECONDS = 0.2
-"""Seconds between two looks whether the server is ending: it waits for a second."""
-END = b'"msg":"close_stream"'
-"""What Gradio's last message of a stream holds, and no other: quotes in texts are escaped."""
+"""Seconds between two checks whether the server is ending; it waits a second for its streams."""
+CLOSE_MESSAGE = b'"msg":"close_stream"'
+"""Part of Gradio's last message of a stream, and of no other: quotes in texts are escaped."""
 
 
 class EventStreams:
-    """``app`` answers requests for a stream with server-sent events, one message a chunk. ``ended``: the server is ending."""
+    """ASGI middleware for the stream of server-sent events of ``app``, one message a chunk. ``ended``: the server is ending."""
 
     def __init__(self, app: Any, ended: threading.Event) -> None:
         self.app, self.ended = app, ended
         self.waiting: dict[str, asyncio.Event] = {}
-        """By session, for its stream: there is more to ask for."""
+        """By session hash: set where the stream has more to answer."""
 
-    def joined(self, session: object) -> None:
-        """The session has sent an event, and it was taken."""
-        if isinstance(session, str) and session in self.waiting:
-            self.waiting[session].set()
+    def notify(self, session_hash: object) -> None:
+        """Note that the session's next event was accepted, so that its stream is asked for again."""
+        if isinstance(session_hash, str) and session_hash in self.waiting:
+            self.waiting[session_hash].set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One stream, until its page has gone."""
-        session = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
-        more, gone, begun = asyncio.Event(), asyncio.Event(), False
-        self.waiting[session] = more
+        """Answer one request for a stream, until its page disconnects."""
+        session_hash = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
+        has_more, disconnected, started = asyncio.Event(), asyncio.Event(), False
+        self.waiting[session_hash] = has_more
 
-        async def heard() -> Any:
+        async def receive_message() -> Any:
             message = await receive()
             if message["type"] == "http.disconnect":
-                gone.set()
+                disconnected.set()
             return message
 
-        async def passed(message: Any) -> None:
-            nonlocal begun
+        async def forward(message: Any) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
-                if begun:
+                if started:
                     return
-                begun = True
+                started = True
                 if message["status"] != 200:
-                    gone.set()
+                    disconnected.set()
             elif message["type"] == "http.response.body":
                 body = message.get("body", b"")
-                message = {**message, "body": b"" if END in body else body, "more_body": True}
+                message = {**message, "body": b"" if CLOSE_MESSAGE in body else body, "more_body": True}
             await send(message)
 
         try:
-            while not gone.is_set() and not self.ended.is_set():
-                more.clear()
-                await _first(self.app(dict(scope), heard, passed), self._end())
-                if not gone.is_set():
-                    await _first(more.wait(), _until(gone, heard), self._end())
+            while not disconnected.is_set() and not self.ended.is_set():
+                has_more.clear()
+                await _wait_for_first(self.app(dict(scope), receive_message, forward), self._wait_for_end())
+                if not disconnected.is_set():
+                    await _wait_for_first(
+                        has_more.wait(), _receive_until(disconnected, receive_message), self._wait_for_end()
+                    )
         finally:
-            if self.waiting.get(session) is more:
-                del self.waiting[session]
+            if self.waiting.get(session_hash) is has_more:
+                del self.waiting[session_hash]
         await send({"type": "http.response.body", "body": b""})
 
-    async def _end(self) -> None:
+    async def _wait_for_end(self) -> None:
         while not self.ended.is_set():
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _until(gone: asyncio.Event, heard: Any) -> None:
-    while not gone.is_set():
-        await heard()
+async def _receive_until(disconnected: asyncio.Event, receive_message: Any) -> None:
+    while not disconnected.is_set():
+        await receive_message()
 
 
-async def _first(*waits: Any) -> None:
-    """Until one of them is over, or fails; the others are left."""
+async def _wait_for_first(*waits: Any) -> None:
+    """Wait until one of the awaitables ends or fails, and cancel the others."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         over, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

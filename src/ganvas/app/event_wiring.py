@@ -1,4 +1,4 @@
-"""Which component calls which handler, and what the handler's values are shown in."""
+"""Connect the page's components and the handlers: which event calls which, with which inputs and outputs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import gradio as gr
 from gradio.data_classes import GradioRootModel
 
 from ganvas.app import validation
-from ganvas.app.edit_handlers import PAGE, EditHandlers, report_errors
+from ganvas.app.edit_handlers import FACES_PER_PAGE, EditHandlers, report_errors
 from ganvas.app.layout import Page
 from ganvas.app.navigation_handlers import NavigationHandlers
 from ganvas.app.photo_handlers import PhotoHandlers
 from ganvas.app.scene import Scene
 from ganvas.app.session import Session
-from ganvas.app.tab_handlers import SIDES, TAB_OUTPUTS, VIEWS, TabHandlers
+from ganvas.app.tab_handlers import DETAIL_TABS, PICTURE_TABS, TAB_OUTPUTS, TabHandlers
 
 SILENT_EVENT: dict[str, Any] = {
     "show_progress": "hidden",
@@ -26,175 +26,193 @@ SILENT_EVENT: dict[str, Any] = {
     "postprocess": False,
     "trigger_mode": "multiple",
 }
-"""Of events that answer at once: nothing spins. Each holds one of Gradio's jobs until ``work_queue`` has done its
-work. Handlers get what the request gave, as it is, and give what the browser gets.
+"""Options of events that show no progress. Each holds one of Gradio's jobs until the work queue has done its work. Handlers
+get the request's values unchecked, and return values as the browser gets them.
 
 By default Gradio drops an event while the one before it is under way: the full picture of a slider's last position would be
 dropped for one that is out of date already, and so would a second press of a button."""
 NEWEST_WINS: dict[str, Any] = SILENT_EVENT | {"trigger_mode": "always_last"}
-"""Of events of which the newest waits in the browser until the one before is done."""
+"""Options of events of which the newest waits in the browser until the one before is done."""
 SLOW_EVENT: dict[str, Any] = SILENT_EVENT | {"show_progress": "minimal"}
 
 
 class EventWiring:
-    """Wires a page."""
+    """The connections between a page's components and the handlers."""
 
     def __init__(
-        self, page: Page, hands: EditHandlers, doors: NavigationHandlers, looks: TabHandlers, photos: PhotoHandlers
+        self,
+        page: Page,
+        edit_handlers: EditHandlers,
+        navigation_handlers: NavigationHandlers,
+        tab_handlers: TabHandlers,
+        photo_handlers: PhotoHandlers,
     ) -> None:
-        self.page, self.hands, self.doors, self.looks, self.photos = page, hands, doors, looks, photos
-        stage, edit, further = page.stage, page.sliders, page.further
-        self.shown: list[Any] = [
-            stage.picture,
-            stage.status,
-            stage.undo,
-            stage.redo,
-            stage.reset,
-            edit.changed,
-            edit.count,
-            *edit.sliders.values(),
+        self.page, self.edit_handlers, self.navigation_handlers = page, edit_handlers, navigation_handlers
+        self.tab_handlers, self.photo_handlers = tab_handlers, photo_handlers
+        picture, panel, details = page.picture_area, page.slider_panel, page.details
+        self.view_outputs: list[Any] = [
+            picture.picture,
+            picture.status,
+            picture.undo,
+            picture.redo,
+            picture.reset,
+            panel.changed,
+            panel.count,
+            *panel.sliders.values(),
         ]
-        self.picked: list[Any] = [
-            page.top.generator,
-            page.top.editor,
-            edit.nothing,
-            edit.counting,
-            edit.what,
-            further.attribute,
+        self.picker_outputs: list[Any] = [
+            page.top_bar.generator,
+            page.top_bar.editor,
+            panel.no_editor,
+            panel.counting,
+            panel.counted,
+            details.attribute,
         ]
-        self.visible: list[Any] = [*edit.groups.values(), *edit.sliders.values()]
-        looked = {
-            "wipe": stage.wipe,
-            "strip": stage.strip,
-            "chart": further.chart,
-            "visited": page.choose.visited,
-            "png": further.png,
-            "json": further.json,
-            "link": further.link,
-            "command": further.command,
-            "python": further.python,
+        self.scene_outputs = [*self.picker_outputs, *self.view_outputs]
+        self.visibility_outputs: list[Any] = [*panel.groups.values(), *panel.sliders.values()]
+        self.gallery_inputs: list[Any] = [page.face_picker.seed, page.face_picker.psi]
+        components = {
+            "wipe": picture.wipe,
+            "strip": picture.strip,
+            "chart": details.chart,
+            "visited": page.face_picker.visited,
+            "png": details.png,
+            "json": details.json,
+            "link": details.link,
+            "command": details.command,
+            "python": details.python,
         }
-        self.looked: list[Any] = [looked[name] for name in TAB_OUTPUTS]
+        self.tab_outputs: list[Any] = [components[name] for name in TAB_OUTPUTS]
 
-    def wire(self, demo: gr.Blocks) -> None:
-        """All of it."""
-        opened = self._on(demo.load, self.doors.open, None, [*self.picked, *self.shown])
-        seeds = self.looks.gallery(self.looks.of_seeds)
-        self._on(self._arranged(opened).success, seeds, self._faces, self.page.choose.gallery)
-        self._edit()
-        self._stage()
-        self._choose()
-        self._further()
+    def connect_all(self, demo: gr.Blocks) -> None:
+        """Connect every event of the page."""
+        opened = self._connect(demo.load, self.navigation_handlers.open_page, None, self.scene_outputs)
+        arranged = self._then_arrange_sliders(opened)
+        self._connect_gallery(arranged.success, self.tab_handlers.list_seeds)
+        self._connect_sliders()
+        self._connect_picture_area()
+        self._connect_face_picker()
+        self._connect_details()
         for picker, handler in (
-            (self.page.top.generator, self.doors.pick_generator),
-            (self.page.top.editor, self.doors.pick_editor),
+            (self.page.top_bar.generator, self.navigation_handlers.pick_generator),
+            (self.page.top_bar.editor, self.navigation_handlers.pick_editor),
         ):
-            picked = self._on(picker.input, handler, picker, [*self.picked, *self.shown], SLOW_EVENT)
-            self._arranged(picked)
-            # What can't be drawn isn't what is looked at: the picker says so again.
-            self._on(picked.failure, _again(self.hands), None, self.picked)
+            picked = self._connect(picker.input, handler, picker, self.scene_outputs, SLOW_EVENT)
+            self._then_arrange_sliders(picked)
+            # Where the new choice can't be drawn, the picker shows the old one again.
+            self._connect(picked.failure, _make_picker_refresh(self.edit_handlers), None, self.picker_outputs)
 
-    def _on(self, event: Any, handler: Any, inputs: Any, outputs: Any, how: dict[str, Any] = SILENT_EVENT) -> Any:
-        """Wire one event: the handler gets the inputs, then the visitor's desk."""
-        return event(self.hands.desks.seated(handler), inputs, outputs, **how)
+    def _connect(
+        self, event: Any, handler: Any, inputs: Any, outputs: Any, options: dict[str, Any] = SILENT_EVENT
+    ) -> Any:
+        """Connect one event: the handler gets the inputs, then the visitor's session."""
+        return event(self.edit_handlers.sessions.bind_session(handler), inputs, outputs, **options)
 
-    @property
-    def _faces(self) -> list[Any]:
-        return [self.page.choose.seed, self.page.choose.psi]
+    def _connect_view(self, event: Any, handler: Any, inputs: Any = None) -> None:
+        """Connect an event whose handler shows the picture in full; the open tabs follow."""
+        self._then_refresh_tabs(self._connect(event, handler, inputs, self.view_outputs))
 
-    def _arranged(self, event: Any) -> Any:
-        """After an editor was picked."""
-        return self._look(self._on(event.success, self.looks.arrange, None, [*self.visible, self.page.further.methods]))
+    def _connect_gallery(self, event: Any, list_faces: Any) -> None:
+        """Connect an event that fills the gallery of faces."""
+        fill = self.tab_handlers.make_gallery_handler(list_faces)
+        self._connect(event, fill, self.gallery_inputs, self.page.face_picker.gallery)
 
-    def _look(self, event: Any) -> Any:
-        """Then the open tabs are brought up to date."""
-        self._on(event.success, self.looks.look, None, self.looked)
+    def _then_arrange_sliders(self, event: Any) -> Any:
+        """After an event that may bring another editor: show its sliders and methods, then refresh the open tabs."""
+        outputs = [*self.visibility_outputs, self.page.details.methods]
+        return self._then_refresh_tabs(self._connect(event.success, self.tab_handlers.arrange_sliders, None, outputs))
+
+    def _then_refresh_tabs(self, event: Any) -> Any:
+        """After an event: bring the open tabs up to date. Returns the event."""
+        self._connect(event.success, self.tab_handlers.refresh_tabs, None, self.tab_outputs)
         return event
 
-    def _edit(self) -> None:
-        edit, hands = self.page.sliders, self.hands
-        for name, slider in edit.sliders.items():
-            moved = self._on(slider.input, hands.mover(name), slider, self.page.stage.picture, NEWEST_WINS)
-            self._look(self._on(moved.success, hands.settle, None, self.shown))
-        self._on(edit.search.change, self.looks.find, edit.search, self.visible, NEWEST_WINS)
-        self._look(self._on(edit.changed.input, hands.change, edit.changed, self.shown))
-        self._look(self._on(edit.what.input, hands.count_what, edit.what, self.shown))
-        for button, by in ((edit.minus, -1), (edit.plus, 1)):
-            self._look(self._on(button.click, hands.counter(by), None, self.shown))
+    def _connect_sliders(self) -> None:
+        panel, edit_handlers, picture = self.page.slider_panel, self.edit_handlers, self.page.picture_area.picture
+        for name, slider in panel.sliders.items():
+            preview = edit_handlers.make_slider_handler(name)
+            moved = self._connect(slider.input, preview, slider, picture, NEWEST_WINS)
+            self._connect_view(moved.success, edit_handlers.render_at_rest)
+        search = self.tab_handlers.search_sliders
+        self._connect(panel.search.change, search, panel.search, self.visibility_outputs, NEWEST_WINS)
+        self._connect_view(panel.changed.input, edit_handlers.change_attributes, panel.changed)
+        self._connect_view(panel.counted.input, edit_handlers.pick_counted, panel.counted)
+        for button, by in ((panel.minus, -1), (panel.plus, 1)):
+            self._connect_view(button.click, edit_handlers.make_count_handler(by))
 
-    def _stage(self) -> None:
-        stage, hands = self.page.stage, self.hands
-        for button, handler in ((stage.undo, hands.undo), (stage.redo, hands.redo)):
+    def _connect_picture_area(self) -> None:
+        area, edit_handlers = self.page.picture_area, self.edit_handlers
+        for button, handler in ((area.undo, edit_handlers.undo), (area.redo, edit_handlers.redo)):
             # Undo may bring back another generator or editor: pickers follow.
-            done = self._on(button.click, handler, None, self.shown)
-            self._arranged(self._on(done.success, _again(hands), None, self.picked))
-        self._look(self._on(stage.reset.click, hands.step(_reset), None, self.shown))
-        self._look(self._on(stage.surprise.click, hands.step(hands.surprise), None, self.shown))
-        for tab, name in zip(stage.tabs, VIEWS, strict=True):
-            self._on(tab.select, self.looks.opened(name), None, self.looked)
+            done = self._connect(button.click, handler, None, self.view_outputs)
+            refresh = _make_picker_refresh(edit_handlers)
+            self._then_arrange_sliders(self._connect(done.success, refresh, None, self.picker_outputs))
+        self._connect_view(area.reset.click, edit_handlers.make_step_handler(_reset))
+        self._connect_view(area.surprise.click, edit_handlers.make_step_handler(edit_handlers.choose_random_face))
+        for tab, name in zip(area.tabs, PICTURE_TABS, strict=True):
+            self._connect(tab.select, self.tab_handlers.make_open_handler(name), None, self.tab_outputs)
 
-    def _choose(self) -> None:
-        choose, looks = self.page.choose, self.looks
-        seeds = looks.gallery(looks.of_seeds)
-        for event in (choose.psi.release, choose.seed.submit, choose.seed.blur):
-            self._on(event, seeds, self._faces, choose.gallery)
-        for button, by in ((choose.back, -PAGE), (choose.more, PAGE)):
-            turned = self._on(button.click, _turner(by), choose.seed, choose.seed)
-            self._on(turned.success, seeds, self._faces, choose.gallery)
-        self._on(choose.alike.click, looks.gallery(looks.alike), self._faces, choose.gallery)
-        outputs = [*self.picked, *self.shown]
-        for gallery, visited in ((choose.gallery, False), (choose.visited, True)):
-            self._arranged(self._on(gallery.select, looks.chosen(visited), None, outputs))
+    def _connect_face_picker(self) -> None:
+        picker, tab_handlers = self.page.face_picker, self.tab_handlers
+        for event in (picker.psi.release, picker.seed.submit, picker.seed.blur):
+            self._connect_gallery(event, tab_handlers.list_seeds)
+        for button, by in ((picker.earlier, -FACES_PER_PAGE), (picker.later, FACES_PER_PAGE)):
+            turned = self._connect(button.click, _make_page_turner(by), picker.seed, picker.seed)
+            self._connect_gallery(turned.success, tab_handlers.list_seeds)
+        self._connect_gallery(picker.similar.click, tab_handlers.list_similar)
+        for gallery, visited in ((picker.gallery, False), (picker.visited, True)):
+            choose = tab_handlers.make_choice_handler(visited)
+            self._then_arrange_sliders(self._connect(gallery.select, choose, None, self.scene_outputs))
 
-    def _further(self) -> None:
-        further, looks, choose = self.page.further, self.looks, self.page.choose
+    def _connect_details(self) -> None:
+        details, tab_handlers, panel = self.page.details, self.tab_handlers, self.page.slider_panel
         tabs = (
-            self.page.sliders.tab,
-            choose.tab,
-            further.moved_tab,
-            further.compare_tab,
-            further.photo_tab,
-            further.take_tab,
+            panel.tab,
+            self.page.face_picker.tab,
+            details.moved_tab,
+            details.compare_tab,
+            details.photo_tab,
+            details.take_tab,
         )
-        for tab, name in zip(tabs, SIDES, strict=True):
-            self._on(tab.select, looks.opened(name), None, self.looked)
-        asked = self._on(self.page.sliders.asked.click, looks.check_asked, None, self.page.tabs)
-        self._on(asked.success, looks.gallery(looks.asked), self._faces, choose.gallery)
-        compared = [further.attribute, further.change, further.methods]
-        self._on(further.compare.click, looks.compare, compared, further.compared, SLOW_EVENT)
-        outputs = [*self.picked, *self.shown]
-        for part in (further.photo, further.load):
-            # What comes is looked at by ``server_folder.claim_upload``; Gradio's own model of it fails without a message.
+        for tab, name in zip(tabs, DETAIL_TABS, strict=True):
+            self._connect(tab.select, tab_handlers.make_open_handler(name), None, self.tab_outputs)
+        checked = self._connect(panel.sample.click, tab_handlers.check_sampling, None, self.page.tabs)
+        self._connect_gallery(checked.success, tab_handlers.list_sampled)
+        compared = [details.attribute, details.change, details.methods]
+        self._connect(details.compare.click, tab_handlers.compare_methods, compared, details.compared, SLOW_EVENT)
+        for part in (details.photo, details.load):
+            # ``server_folder.claim_upload`` checks what comes; Gradio's own model of it fails without a message.
             part.data_model = RawPayload
-        upload = self.photos.upload(len(outputs))
-        self._arranged(
-            self._on(further.photo.upload, upload, further.photo, [further.photo, further.inverted, *outputs])
+        upload = self.photo_handlers.make_upload_handler(len(self.scene_outputs))
+        outputs = [details.photo, details.inverted, *self.scene_outputs]
+        self._then_arrange_sliders(self._connect(details.photo.upload, upload, details.photo, outputs))
+        load = self.navigation_handlers.upload_recipe
+        self._then_arrange_sliders(
+            self._connect(details.load.upload, load, details.load, self.scene_outputs, SLOW_EVENT)
         )
-        self._arranged(self._on(further.load.upload, self.doors.upload, further.load, outputs, SLOW_EVENT))
 
 
 class RawPayload(GradioRootModel):
-    """What came, as it came."""
+    """An upload's payload, unchecked."""
 
     root: Any
 
 
-def _reset(desk: Session) -> Scene:
-    return replace(desk.scene, edits=())
+def _reset(session: Session) -> Scene:
+    return replace(session.scene, edits=())
 
 
-def _turner(by: int) -> Any:
+def _make_page_turner(by: int) -> Any:
     @report_errors
     async def turn(seed: Any) -> int:
-        last = 2**32 - PAGE
         first = validation.check_integer("The first seed", 0 if seed is None else seed, 0, 2**32 - 1)
-        return max(0, min(first + by, last))
+        return max(0, min(first + by, 2**32 - FACES_PER_PAGE))
 
     return turn
 
 
-def _again(hands: EditHandlers) -> Any:
-    async def pick(desk: Session | None) -> Sequence[Any]:
-        return hands.pickers(hands.desk(desk))
+def _make_picker_refresh(edit_handlers: EditHandlers) -> Any:
+    async def refresh(session: Session | None) -> Sequence[Any]:
+        return edit_handlers.make_picker_updates(edit_handlers.require_session(session))
 
-    return report_errors(pick)
+    return report_errors(refresh)

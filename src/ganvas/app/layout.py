@@ -1,4 +1,4 @@
-"""The page: Gradio's components in their places, without what they do (``event_wiring``)."""
+"""The page's layout: Gradio's components in their places; ``event_wiring`` connects them to handlers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Literal
 
 import gradio as gr
 
-from ganvas.app.attribute_groups import OPEN_GROUPS, group_attributes, label_of
-from ganvas.app.server_folder import PHOTOS, RECIPES
+from ganvas.app.attribute_groups import OPEN_GROUPS, format_attribute, group_attributes
+from ganvas.app.server_folder import PHOTO_SUFFIXES, RECIPE_SUFFIXES
 
-SPAN = 4.0
+SLIDER_LIMIT = 4.0
 """σ at the ends of a slider."""
-STEP = 0.05
+SLIDER_STEP = 0.05
 TITLE = "ganvas"
 
 
 @dataclass(frozen=True)
 class TopBar:
-    """What is looked at, and with what."""
+    """The pickers of the generator and the editor."""
 
     generator: gr.Dropdown
     editor: gr.Dropdown
@@ -27,7 +27,7 @@ class TopBar:
 
 @dataclass(frozen=True)
 class PictureArea:
-    """The picture and what is done with it as a whole."""
+    """The picture, and the buttons for the whole of it."""
 
     picture: gr.Image
     wipe: gr.ImageSlider
@@ -42,39 +42,39 @@ class PictureArea:
 
 @dataclass(frozen=True)
 class SliderPanel:
-    """One slider an attribute, and what finds and resets them."""
+    """One slider an attribute, the search for sliders, and what resets them."""
 
     tab: gr.Tab
     search: gr.Textbox
     changed: gr.Dropdown
-    nothing: gr.Markdown
+    no_editor: gr.Markdown
     sliders: dict[str, gr.Slider]
     groups: dict[str, gr.Accordion]
     counting: gr.Group
-    what: gr.Dropdown
+    counted: gr.Dropdown
     minus: gr.Button
     plus: gr.Button
     count: gr.HTML
-    asked: gr.Button
+    sample: gr.Button
 
 
 @dataclass(frozen=True)
 class FacePicker:
-    """Faces to choose from."""
+    """Galleries of faces to choose from."""
 
     tab: gr.Tab
     psi: gr.Slider
     seed: gr.Number
-    back: gr.Button
-    more: gr.Button
-    alike: gr.Button
+    earlier: gr.Button
+    later: gr.Button
+    similar: gr.Button
     gallery: gr.Gallery
     visited: gr.Gallery
 
 
 @dataclass(frozen=True)
 class DetailTabs:
-    """What moved, methods compared, photographs, taking along."""
+    """The tabs of the edit's effect, of methods compared, of photographs and of what can be downloaded."""
 
     moved_tab: gr.Tab
     chart: gr.HTML
@@ -98,33 +98,33 @@ class DetailTabs:
 
 @dataclass(frozen=True)
 class Page:
-    """All of it."""
+    """All components of the page."""
 
-    top: TopBar
+    top_bar: TopBar
     tabs: gr.Tabs
-    stage: PictureArea
-    sliders: SliderPanel
-    choose: FacePicker
-    further: DetailTabs
+    picture_area: PictureArea
+    slider_panel: SliderPanel
+    face_picker: FacePicker
+    details: DetailTabs
 
 
 def build_page(generators: Sequence[tuple[str, str]], attributes: Sequence[str]) -> Page:
-    """Lay out the page inside the current ``gr.Blocks``. ``generators`` are lines about them and their names."""
+    """Lay out the page inside the current ``gr.Blocks``. ``generators``: (description, name) of each."""
     with gr.Row(elem_classes="gv-top", equal_height=True):
         gr.Markdown(f"# {TITLE}", elem_classes="gv-title")
         generator = gr.Dropdown(list(generators), label="Generator", value=None, min_width=220, scale=2)
         editor = gr.Dropdown([], label="Editor", value=None, min_width=220, scale=2)
     with gr.Row(equal_height=False):
-        with gr.Column(scale=5, min_width=320, elem_classes="gv-stage"):
-            stage = _stage()
+        with gr.Column(scale=5, min_width=320, elem_classes="gv-picture"):
+            picture_area = _build_picture_area()
         with gr.Column(scale=6, min_width=320), gr.Tabs(overflow_behavior="wrap") as tabs:
-            sliders = _sliders(attributes)
-            choose = _choose()
-            further = _further()
-    return Page(TopBar(generator, editor), tabs, stage, sliders, choose, further)
+            slider_panel = _build_slider_panel(attributes)
+            face_picker = _build_face_picker()
+            details = _build_details()
+    return Page(TopBar(generator, editor), tabs, picture_area, slider_panel, face_picker, details)
 
 
-def _stage() -> PictureArea:
+def _build_picture_area() -> PictureArea:
     with gr.Tabs():
         with gr.Tab("Picture") as first:
             picture = gr.Image(
@@ -154,14 +154,14 @@ def _stage() -> PictureArea:
     return PictureArea(picture, wipe, strip, (first, second, third), undo, redo, reset, surprise, status)
 
 
-def _sliders(attributes: Sequence[str]) -> SliderPanel:
+def _build_slider_panel(attributes: Sequence[str]) -> SliderPanel:
     with gr.Tab("Edit") as tab:
-        nothing = gr.Markdown(
-            "No editor for this generator is here: its faces can be drawn, but not edited.", visible=False
+        no_editor = gr.Markdown(
+            "There is no editor for this generator: its faces can be drawn, but not edited.", visible=False
         )
         with gr.Group(visible=False) as counting:
             with gr.Row():
-                what = gr.Dropdown([], label="What is counted", min_width=120)
+                counted = gr.Dropdown([], label="What is counted", min_width=120)
                 minus = gr.Button("− one", elem_id="minus", min_width=60)
                 plus = gr.Button("+ one", elem_id="plus", min_width=60)
             count = gr.HTML(elem_id="count", padding=True)
@@ -170,7 +170,7 @@ def _sliders(attributes: Sequence[str]) -> SliderPanel:
                 label="Find a slider", placeholder="smile, hair, age …", elem_id="search", min_width=140
             )
             changed = gr.Dropdown(
-                [(label_of(name), name) for name in attributes],
+                [(format_attribute(name), name) for name in attributes],
                 multiselect=True,
                 value=[],
                 label="Changed: take one out to reset it",
@@ -185,21 +185,21 @@ def _sliders(attributes: Sequence[str]) -> SliderPanel:
             ]:
                 for name in names:
                     sliders[name] = gr.Slider(
-                        -SPAN,
-                        SPAN,
+                        -SLIDER_LIMIT,
+                        SLIDER_LIMIT,
                         0,
-                        step=STEP,
-                        label=label_of(name),
+                        step=SLIDER_STEP,
+                        label=format_attribute(name),
                         visible=False,
                         buttons=[],
                         elem_id=f"slider-{name}",
                         elem_classes="gv-slider",
                     )
-        asked = gr.Button("Give me sixteen such faces", elem_id="asked")
-    return SliderPanel(tab, search, changed, nothing, sliders, groups, counting, what, minus, plus, count, asked)
+        sample = gr.Button("Sample sixteen such faces", elem_id="sample")
+    return SliderPanel(tab, search, changed, no_editor, sliders, groups, counting, counted, minus, plus, count, sample)
 
 
-def _choose() -> FacePicker:
+def _build_face_picker() -> FacePicker:
     with gr.Tab("Faces", id="faces") as tab:
         with gr.Row():
             psi = gr.Slider(
@@ -209,16 +209,16 @@ def _choose() -> FacePicker:
                 0, label="First seed", precision=0, minimum=0, maximum=2**32 - 1, elem_id="seed", min_width=100
             )
         with gr.Row(elem_classes="gv-buttons"):
-            back = gr.Button("Earlier seeds", size="sm", min_width=80)
-            more = gr.Button("More seeds", size="sm", min_width=80, elem_id="more")
-            alike = gr.Button("More like this", size="sm", min_width=100, elem_id="alike")
-        gallery = _gallery("Faces to choose from", 4, "gallery")
-        visited = _gallery("Where you have been", 6, "visited")
-    return FacePicker(tab, psi, seed, back, more, alike, gallery, visited)
+            earlier = gr.Button("Earlier seeds", size="sm", min_width=80)
+            later = gr.Button("More seeds", size="sm", min_width=80, elem_id="more")
+            similar = gr.Button("More like this", size="sm", min_width=100, elem_id="alike")
+        gallery = _build_gallery("Faces to choose from", 4, "gallery")
+        visited = _build_gallery("Where you have been", 6, "visited")
+    return FacePicker(tab, psi, seed, earlier, later, similar, gallery, visited)
 
 
-def _gallery(label: str, columns: int, name: str, enlarged: bool = False) -> gr.Gallery:
-    """Pictures to choose from, or, ``enlarged``, to look at."""
+def _build_gallery(label: str, columns: int, name: str, enlarged: bool = False) -> gr.Gallery:
+    """Build a gallery to choose from; with ``enlarged``, a click enlarges a picture instead."""
     return gr.Gallery(
         label=label,
         columns=columns,
@@ -230,8 +230,8 @@ def _gallery(label: str, columns: int, name: str, enlarged: bool = False) -> gr.
     )
 
 
-def _code(label: str, language: Literal["shell", "python"], name: str) -> gr.Code:
-    """Lines to copy."""
+def _build_code(label: str, language: Literal["shell", "python"], name: str) -> gr.Code:
+    """Build a box of lines to copy."""
     return gr.Code(
         label=label,
         language=language,
@@ -244,24 +244,26 @@ def _code(label: str, language: Literal["shell", "python"], name: str) -> gr.Cod
     )
 
 
-def _further() -> DetailTabs:
+def _build_details() -> DetailTabs:
     with gr.Tab("What moved") as moved_tab:
-        chart = gr.HTML("<p>Looking at both pictures …</p>", elem_id="chart")
+        chart = gr.HTML("<p>Comparing both pictures …</p>", elem_id="chart")
     with gr.Tab("Compare") as compare_tab:
-        gr.Markdown("The same face under several methods, each driven until the scorer sees the same change.")
+        gr.Markdown(
+            "The same face edited by several methods, each at the strength at which the scorer reads the same change."
+        )
         with gr.Row():
             attribute = gr.Dropdown([], label="Attribute", min_width=140, elem_id="compare-attribute")
             change = gr.Slider(-3, 3, 1, step=0.25, label="Change in σ", buttons=[], min_width=140)
         methods = gr.CheckboxGroup([], label="Methods", elem_id="methods")
         compare = gr.Button("Compare", elem_id="compare")
-        compared = _gallery("As drawn, then each method", 3, "compared", enlarged=True)
+        compared = _build_gallery("Unedited, then by each method", 3, "compared", enlarged=True)
     with gr.Tab("Photo") as photo_tab:
         gr.Markdown(
-            "Your photo is looked at on this machine and deleted at once; a face like it is then yours to edit."
+            "Your photo is processed on this machine and deleted at once; you then edit a generated face like it."
         )
         photo = gr.File(
             label="A photo with one face (PNG, JPEG or WebP)",
-            file_types=list(PHOTOS),
+            file_types=list(PHOTO_SUFFIXES),
             elem_id="photo",
             height=120,
         )
@@ -271,13 +273,13 @@ def _further() -> DetailTabs:
             png = gr.DownloadButton("Picture (PNG)", size="sm", elem_id="png", min_width=100)
             json = gr.DownloadButton("Recipe (JSON)", size="sm", elem_id="json", min_width=100)
             load = gr.UploadButton(
-                "Load a recipe …", size="sm", file_types=list(RECIPES), elem_id="load", min_width=100
+                "Load a recipe …", size="sm", file_types=list(RECIPE_SUFFIXES), elem_id="load", min_width=100
             )
         link = gr.Textbox(
             label="A link to this picture", buttons=["copy"], interactive=False, max_lines=2, elem_id="link"
         )
-        command = _code("On the command line", "shell", "command")
-        python = _code("In Python", "python", "python")
+        command = _build_code("On the command line", "shell", "command")
+        python = _build_code("In Python", "python", "python")
     return DetailTabs(
         moved_tab,
         chart,

@@ -1,4 +1,4 @@
-"""How visitors come to a scene from elsewhere: by opening the page, by a link, a recipe's file, another generator or editor."""
+"""Handlers that bring another scene: opening the page, links, recipe files, other generators and editors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import gradio as gr
 from ganvas.app import sharing, validation
 from ganvas.app.edit_handlers import EditHandlers, report_errors
 from ganvas.app.scene import Scene, check_scene
-from ganvas.app.server_folder import RECIPES, claim_upload
+from ganvas.app.server_folder import RECIPE_SUFFIXES, claim_upload
 from ganvas.app.session import Session
 from ganvas.data import codes as code_files
 from ganvas.errors import GanvasError
@@ -21,92 +21,102 @@ from ganvas.recipe.model import FromSeed, Recipe
 
 
 class NavigationHandlers:
-    """Handlers of what changes more than an edit; ``first`` is what a visitor without a link sees."""
+    """Handlers of changes beyond an edit. ``first``: the scene of a visitor without a link."""
 
-    def __init__(self, hands: EditHandlers, first: Scene) -> None:
-        self.hands, self.shop, self.first = hands, hands.shop, first
+    def __init__(self, edit_handlers: EditHandlers, first: Scene) -> None:
+        self.edit_handlers, self.resources, self.first = edit_handlers, edit_handlers.resources, first
 
     @report_errors
-    async def open(self, request: gr.Request) -> Any:
-        """A visitor comes, with a link or without: they get a desk. Values are pickers, then what ``updates`` gives."""
-        token, session = request.query_params.get(sharing.QUERY), request.session_hash
+    async def open_page(self, request: gr.Request) -> Any:
+        """Start a session, at a link's scene or the first. Returns values for ``EventWiring.scene_outputs``."""
+        token, session_hash = request.query_params.get(sharing.QUERY_PARAMETER), request.session_hash
         if token:
             try:
-                return await self._enter(Session(self.scene_of(sharing.recipe_of_token(token))), session)
+                return await self._start_session(Session(self.make_scene(sharing.decode_token(token))), session_hash)
             except GanvasError as error:
                 gr.Warning(escape(str(error), quote=False), title="The link", duration=10)
-        return await self._enter(Session(self.first), session)
+        return await self._start_session(Session(self.first), session_hash)
 
-    async def _enter(self, desk: Session, session: str | None) -> list[Any]:
-        shown = [*self.hands.pickers(desk), *await self.hands.show(desk, desk.touch())]
-        self.hands.desks.sit(session, desk)
-        return shown
+    async def _start_session(self, session: Session, session_hash: str | None) -> list[Any]:
+        updates = await self.edit_handlers.show_all(session, session.start_request())
+        self.edit_handlers.sessions.add(session_hash, session)
+        return updates
 
     @report_errors
-    async def pick_generator(self, name: Any, desk: Session | None) -> Any:
-        """Another generator: its first face."""
-        mine = self.hands.desk(desk)
-        self.shop.check(validation.check_text("The generator", name), "")
-        if name == mine.scene.generator:
+    async def pick_generator(self, name: Any, session: Session | None) -> Any:
+        """Change to another generator, at its first face."""
+        current = self.edit_handlers.require_session(session)
+        self.resources.check_names(validation.check_text("The generator", name), "")
+        if name == current.scene.generator:
             return gr.skip()
-        start = mine.scene.start if isinstance(mine.scene.start, FromSeed) else FromSeed(0)
-        stale = mine.look(Scene(name, self.shop.default_editor(name), start, dtype=self.first.dtype))
-        mine.faces = mine.wanted = []
-        return [*self.hands.pickers(mine), *await self.hands.show(mine, stale)]
+        start = current.scene.start if isinstance(current.scene.start, FromSeed) else FromSeed(0)
+        is_stale = current.set_scene(
+            Scene(name, self.resources.get_default_editor(name), start, dtype=self.first.dtype)
+        )
+        current.gallery_faces = current.pending_faces = []
+        return await self.edit_handlers.show_all(current, is_stale)
 
     @report_errors
-    async def pick_editor(self, name: Any, desk: Session | None) -> Any:
-        """Another editor for the same face; changes that it knows, too, are kept."""
-        mine = self.hands.desk(desk)
-        self.shop.check(mine.scene.generator, validation.check_text("The editor", name) or "none")
-        stale = mine.look(mine.scene.with_editor(name, self.shop.choices[name].editor.attributes))
-        return [*self.hands.pickers(mine), *await self.hands.show(mine, stale)]
+    async def pick_editor(self, name: Any, session: Session | None) -> Any:
+        """Change to another editor for the same face; changes of attributes that it has are kept."""
+        current = self.edit_handlers.require_session(session)
+        self.resources.check_names(current.scene.generator, validation.check_text("The editor", name) or "none")
+        is_stale = current.set_scene(current.scene.with_editor(name, self.resources.choices[name].editor.attributes))
+        return await self.edit_handlers.show_all(current, is_stale)
 
-    def scene_of(self, recipe: Recipe, codes: Any = None) -> Scene:
-        """The scene of a recipe. Raises GanvasError where it needs what isn't here."""
-        self.shop.check(recipe.generator.name, "")
+    def make_scene(self, recipe: Recipe, codes: Any = None) -> Scene:
+        """Return the scene of a recipe. Raises GanvasError where the recipe needs what isn't installed."""
+        self.resources.check_names(recipe.generator.name, "")
         if recipe.photo is not None:
-            raise GanvasError("The recipe puts back parts of a photograph, which isn't here: `ganvas render` draws it.")
-        editor = self.shop.default_editor(recipe.generator.name)
+            raise GanvasError(
+                "The recipe puts back parts of a photograph, which this page doesn't have: draw it with `ganvas render`."
+            )
+        editor = self.resources.get_default_editor(recipe.generator.name)
         if recipe.editor is not None:
-            here = self.shop.editors_of(recipe.generator.name)
-            same = [name for name, one in here.items() if one.named.fingerprint == recipe.editor.fingerprint]
-            if not same:
-                whose = f"{recipe.editor.name!r} ({recipe.editor.fingerprint[:12]})"
-                raise GanvasError(f"The recipe needs editor {whose}: start the page with --editor FILE for it.")
-            editor = same[0]
+            installed = self.resources.find_editors(recipe.generator.name)
+            matching = [
+                name for name, choice in installed.items() if choice.tool.fingerprint == recipe.editor.fingerprint
+            ]
+            if not matching:
+                missing = f"{recipe.editor.name!r} ({recipe.editor.fingerprint[:12]})"
+                raise GanvasError(
+                    f"The recipe needs editor {missing}: start the page with --editor FILE, the editor's file."
+                )
+            editor = matching[0]
         return check_scene(
             Scene(recipe.generator.name, editor, recipe.start, recipe.mix, recipe.edits, recipe.dtype, codes)
         )
 
-    async def load(self, desk: Session, path: Path) -> Callable[[], bool]:
-        """Look at the picture of a recipe's file."""
+    async def load_recipe_file(self, session: Session, path: Path) -> Callable[[], bool]:
+        """Set the session's scene to that of a recipe's file. Returns whether the request has become stale, as a
+        function.
+        """
         try:
-            found, carried = load_recipe(path)
-            recipe = sharing.picture_of(found)
-            self.shop.check(recipe.generator.name, "")
+            loaded, carried = load_recipe(path)
+            recipe = sharing.require_single_picture(loaded)
+            self.resources.check_names(recipe.generator.name, "")
 
             def unpack() -> Any:
                 if carried is None:
                     return None
-                network = self.shop.bench(self.scene_of(recipe)).generator
+                network = self.resources.load(self.make_scene(recipe)).generator
                 return code_files.unpack_codes(carried, "The picture", network)
 
-            codes = await self.hands.ask(desk, unpack)
-            scene = self.scene_of(recipe, codes)
-            # Whether it's the right generator, and has the codes: before anything changes.
-            await self.hands.ask(desk, lambda: self.shop.render(scene))
+            codes = await self.edit_handlers.run_with_generator(session, unpack)
+            scene = self.make_scene(recipe, codes)
+            # Rendered before anything changes: it fails for another generator's recipe, or without its codes.
+            await self.edit_handlers.run_with_generator(session, lambda: self.resources.render(scene))
         except GanvasError as error:
             raise GanvasError(str(error).replace(str(path), path.name)) from None
-        desk.keep()
-        return desk.look(scene)
+        session.commit()
+        return session.set_scene(scene)
 
     @report_errors
-    async def upload(self, file: Any, desk: Session | None) -> Any:
-        """A recipe is loaded; its file is deleted."""
+    async def upload_recipe(self, file: Any, session: Session | None) -> Any:
+        """Load an uploaded recipe; its file is deleted."""
         if not file:
             return gr.skip()
-        with claim_upload(file, self.hands.desks.folder, RECIPES) as path:
-            mine = self.hands.desk(desk)
-            stale = await self.load(mine, path)
-        return [*self.hands.pickers(mine), *await self.hands.show(mine, stale)]
+        with claim_upload(file, self.edit_handlers.sessions.folder, RECIPE_SUFFIXES) as path:
+            current = self.edit_handlers.require_session(session)
+            is_stale = await self.load_recipe_file(current, path)
+        return await self.edit_handlers.show_all(current, is_stale)

@@ -1,6 +1,6 @@
-"""A photograph becomes a face of the generator: aligned, inverted with progress, then a code like any other.
+"""Handlers of photographs: a photograph is aligned and inverted, and its code is then edited like any other.
 
-It runs beside the worker, one photograph at a time: others go on editing meanwhile.
+Inversion runs beside the generator's thread, one photograph at a time: others go on editing meanwhile.
 """
 
 from __future__ import annotations
@@ -16,136 +16,138 @@ import gradio as gr
 from ganvas.app import rendering
 from ganvas.app.edit_handlers import EditHandlers, report_errors
 from ganvas.app.scene import Scene
-from ganvas.app.server_folder import PHOTOS, claim_upload
+from ganvas.app.server_folder import PHOTO_SUFFIXES, claim_upload
 from ganvas.app.session import Session
 from ganvas.app.work_queue import Superseded
 from ganvas.data.distribution import Distribution
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.images import read_picture
+from ganvas.progress import Progress
 from ganvas.types import Images, WPlus
 
 UPDATE_SECONDS = 0.5
-"""Seconds between two words of progress."""
-STEPS = 100
-"""Of optimisation at most."""
+"""Seconds between two updates of the status."""
+MAX_STEPS = 100
+"""Steps of optimisation."""
 
 
 def read_face(path: Path, generator: Generator) -> Images:
-    """The largest face of a photograph, aligned. Raises GanvasError for a file that is no picture, or shows no face."""
+    """Read and align the largest face of a photograph. Raises GanvasError for no picture, and where it shows no face."""
     from ganvas.inversion import align
 
     return align(read_picture(path), generator.resolution, max_faces=1)[0].picture
 
 
-def invert_face(face: Images, generator: Generator, within: Distribution, watch: Callable[[int, int], Any]) -> WPlus:
-    """The code whose picture looks like the face, (1, num_ws, w_dim)."""
-    from ganvas.inversion import OptimizationConfig
-    from ganvas.inversion import invert as search
+def invert_face(face: Images, generator: Generator, distribution: Distribution, progress: Progress) -> WPlus:
+    """Return the code, (1, num_ws, w_dim), whose picture is most like the face."""
+    from ganvas.inversion import OptimizationConfig, invert
 
-    return search(face, generator, config=OptimizationConfig(steps=STEPS), distribution=within, progress=watch).ws
+    return invert(
+        face, generator, config=OptimizationConfig(steps=MAX_STEPS), distribution=distribution, progress=progress
+    ).ws
 
 
-class _Search:
-    """One photograph on its way to a code; ``said`` is how far it is, ``stop`` ends it."""
+class _Inversion:
+    """One photograph's inversion. ``status`` says how far it is; it ends once ``cancelled`` is set."""
 
     def __init__(self) -> None:
-        self.said, self.stop = "Waiting for its turn …", False
+        self.status, self.cancelled = "Waiting for its turn …", False
 
-    def watch(self, done: int, total: int) -> None:
-        """As ``invert_face`` calls it. Raises Superseded once nobody waits for it."""
-        self.check()
-        self.said = f"Searching for its code: step {done} of {total} at most"
+    def report_progress(self, done: int, total: int | None) -> None:
+        """Update the status. Raises Superseded once the inversion is cancelled."""
+        self.check_cancelled()
+        self.status = f"Searching for its code: step {done} of at most {total}"
 
-    def check(self) -> None:
-        """Raises Superseded once nobody waits for it."""
-        if self.stop:
+    def check_cancelled(self) -> None:
+        """Raise Superseded once the inversion is cancelled."""
+        if self.cancelled:
             raise Superseded
 
 
 class PhotoHandlers:
-    """Handlers of uploads."""
+    """Handlers of photographs that are uploaded."""
 
-    def __init__(self, hands: EditHandlers) -> None:
-        self.hands = hands
-        self._one = asyncio.Semaphore(1)
-        self._under_way: dict[asyncio.Task[WPlus], _Search] = {}
+    def __init__(self, edit_handlers: EditHandlers) -> None:
+        self.edit_handlers = edit_handlers
+        self._one_at_a_time = asyncio.Semaphore(1)
+        self._running: dict[asyncio.Task[WPlus], _Inversion] = {}
 
     def close(self) -> None:
-        """End what is under way."""
-        for search in list(self._under_way.values()):
-            search.stop = True
+        """Cancel the inversions under way."""
+        for inversion in list(self._running.values()):
+            inversion.cancelled = True
 
-    def upload(self, others: int) -> Callable[[Any, Session | None], AsyncIterator[Any]]:
-        """The handler. Its values: for the upload, the words of progress, then ``others`` of ``Hands.pickers`` and ``show``."""
-        rest = [gr.skip()] * others
+    def make_upload_handler(self, num_others: int) -> Callable[[Any, Session | None], AsyncIterator[Any]]:
+        """Make the handler. It yields values for the upload, the status, and ``num_others`` as ``EditHandlers.show_all`` does."""
+        rest = [gr.skip()] * num_others
 
         @report_errors
-        async def look(file: Any, desk: Session | None) -> AsyncIterator[Any]:
+        async def upload(file: Any, session: Session | None) -> AsyncIterator[Any]:
             if not file:
                 return
-            with claim_upload(file, self.hands.desks.folder, PHOTOS) as path:
-                mine = self.hands.desk(desk)
-                if mine.uploading:
-                    raise GanvasError("One photo at a time: yours before is still being looked at.")
-                mine.uploading, search, scene = True, _Search(), mine.scene
-                task = self._start(mine, scene, path, search)
+            with claim_upload(file, self.edit_handlers.sessions.folder, PHOTO_SUFFIXES) as path:
+                current = self.edit_handlers.require_session(session)
+                if current.uploading:
+                    raise GanvasError("One photo at a time: your last one is still being inverted.")
+                current.uploading, inversion, scene = True, _Inversion(), current.scene
+                task = self._start(current, scene, path, inversion)
                 try:
-                    said = ""
+                    status = ""
                     while not task.done():
-                        if search.said != said:
-                            said = search.said
-                            yield [gr.skip(), _words(said), *rest]
+                        if inversion.status != status:
+                            status = inversion.status
+                            yield [gr.skip(), _format_status(status), *rest]
                         await asyncio.wait([task], timeout=UPDATE_SECONDS)
-                    shown = await self._show(mine, scene, await task)
+                    shown = await self._show_code(current, scene, await task)
                     yield [
                         None,
-                        _words("Here it is, with its code: edit it like any other face. The photo is deleted."),
+                        _format_status("Here is the face: edit it like any other. The photo is deleted."),
                         *shown,
                     ]
                 except Superseded:
-                    yield [None, _words("Another face was chosen meanwhile; the photo is deleted."), *rest]
+                    yield [None, _format_status("Another face was chosen meanwhile; the photo is deleted."), *rest]
                 finally:
-                    mine.uploading, search.stop = False, True
+                    current.uploading, inversion.cancelled = False, True
 
-        return look
+        return upload
 
-    def _start(self, desk: Session, scene: Scene, path: Path, search: _Search) -> asyncio.Task[WPlus]:
-        task = asyncio.create_task(self._find(desk, scene, path, search))
-        self._under_way[task] = search
+    def _start(self, session: Session, scene: Scene, path: Path, inversion: _Inversion) -> asyncio.Task[WPlus]:
+        task = asyncio.create_task(self._invert(session, scene, path, inversion))
+        self._running[task] = inversion
 
-        def ended(done: asyncio.Task[WPlus]) -> None:
-            del self._under_way[done]
+        def remove(done: asyncio.Task[WPlus]) -> None:
+            del self._running[done]
             if not done.cancelled():
-                done.exception()  # whoever waited heard of it; where nobody does, it's no error
+                done.exception()  # retrieved, so that asyncio doesn't log an error that nobody awaits
 
-        task.add_done_callback(ended)
+        task.add_done_callback(remove)
         return task
 
-    async def _find(self, desk: Session, scene: Scene, path: Path, search: _Search) -> WPlus:
-        """The code. Nobody else's search starts before this one's thread has ended, even where nobody waits for it."""
-        async with self._one:
-            search.check()
-            network, within = await self.hands.ask(desk, lambda: self._tools(scene))
-            search.said = "Looking for a face …"
+    async def _invert(self, session: Session, scene: Scene, path: Path, inversion: _Inversion) -> WPlus:
+        """Return the photograph's code. An inversion's thread ends before the next one starts, even where it was cancelled."""
+        async with self._one_at_a_time:
+            inversion.check_cancelled()
+            loaded = await self.edit_handlers.run_with_generator(
+                session, lambda: self.edit_handlers.resources.load(scene)
+            )
+            network, distribution = loaded.generator, loaded.distribution
+            inversion.status = "Looking for a face …"
             face = await asyncio.to_thread(_read_once, path, network)
-            search.check()
-            return await asyncio.to_thread(invert_face, face, network, within, search.watch)
+            inversion.check_cancelled()
+            return await asyncio.to_thread(invert_face, face, network, distribution, inversion.report_progress)
 
-    async def _show(self, desk: Session, scene: Scene, ws: WPlus) -> list[Any]:
-        folder = self.hands.desks.files_of(desk)
-        found = await self.hands.ask(desk, lambda: rendering.view_code(self.hands.shop, scene, ws, folder))
-        desk.keep()
-        stale = desk.look(found)
-        return [*self.hands.pickers(desk), *await self.hands.show(desk, stale)]
-
-    def _tools(self, scene: Scene) -> tuple[Generator, Distribution]:
-        bench = self.hands.shop.bench(scene)
-        return bench.generator, bench.within
+    async def _show_code(self, session: Session, scene: Scene, ws: WPlus) -> list[Any]:
+        folder = self.edit_handlers.sessions.get_folder(session)
+        inverted = await self.edit_handlers.run_with_generator(
+            session, lambda: rendering.make_code_scene(self.edit_handlers.resources, scene, ws, folder)
+        )
+        session.commit()
+        return await self.edit_handlers.show_all(session, session.set_scene(inverted))
 
 
 def _read_once(path: Path, generator: Generator) -> Images:
-    """The face; the file is deleted whatever is in it."""
+    """Read the face, and delete the file whatever is in it."""
     try:
         return read_face(path, generator)
     except GanvasError as error:
@@ -154,5 +156,5 @@ def _read_once(path: Path, generator: Generator) -> Images:
         path.unlink(missing_ok=True)
 
 
-def _words(text: str) -> str:
+def _format_status(text: str) -> str:
     return f"<p role='status'>{escape(text)}</p>"

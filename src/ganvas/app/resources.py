@@ -1,6 +1,6 @@
-"""What pictures are made with: one generator in memory for all visitors, the editors, and what was rendered last.
+"""The generator in memory, the editors, and caches of what was rendered last, shared by all visitors.
 
-Everything here that touches a network is called by the worker of ``work_queue`` alone.
+The generator's thread alone calls what touches a network.
 """
 
 from __future__ import annotations
@@ -32,37 +32,38 @@ from ganvas.types import Images, WPlus
 
 T = TypeVar("T")
 MAX_CACHED_PICTURES = 8
-"""Renderings that are remembered, at full size: a preview's picture is the full picture's."""
+"""Renderings that are cached, at full size: previews are made from them."""
 MAX_CACHED_THUMBNAILS = 512
-"""Small pictures that are remembered: some 3 MB."""
-MAX_CACHED_CODES = 4096
-"""Codes that W is measured on, and as many that give its bound: fewer than a benchmark takes, since somebody waits."""
+"""Encoded thumbnails that are cached: some 3 MB."""
+DISTRIBUTION_CODES = 4096
+"""Codes that the distribution is fitted on, and as many that give its bound: fewer than an evaluation takes, since somebody
+waits."""
 
 
 @dataclass(frozen=True)
 class ToolSources:
     """Where generators and scorers come from; tests have their own."""
 
-    abouts: Mapping[str, str]
-    """A line about each generator."""
-    load: Callable[[str, str], Generator]
-    """By name and dtype."""
-    judge: Callable[[str], Scorer]
-    """The scorer of a generator's card."""
+    descriptions: Mapping[str, str]
+    """One line for each generator, by name."""
+    load_generator: Callable[[str, str], Generator]
+    """Takes the generator's name and dtype."""
+    load_scorer: Callable[[str], Scorer]
+    """Takes the generator's name."""
     dtype: str = "float32"
-    """What a visitor's first picture is drawn in; a recipe names its own."""
+    """The dtype of a visitor's first picture; a recipe names its own."""
 
 
 def discover_tools(dtype: str = "float32", device: str = "cpu") -> ToolSources:
-    """All generators that ganvas knows. Raises GanvasError for a device or dtype that isn't there."""
+    """Return the sources of all generators that ganvas has. Raises GanvasError for an unknown device or dtype."""
     if dtype not in ("float32", "bfloat16"):
         raise unknown("dtype", dtype, ("float32", "bfloat16"))
-    place = generators.check_device(device)
-    abouts = {name: generators.find_card(name).about for name in generators.list_generators()}
+    target = generators.check_device(device)
+    descriptions = {name: generators.find_card(name).about for name in generators.list_generators()}
     return ToolSources(
-        abouts,
-        lambda name, dtype: load_generator(name, place, getattr(torch, dtype)),
-        lambda name: scorers.load_scorer(generators.find_card(name).scorer).to(place),
+        descriptions,
+        lambda name, dtype: load_generator(name, target, getattr(torch, dtype)),
+        lambda name: scorers.load_scorer(generators.find_card(name).scorer).to(target),
         dtype,
     )
 
@@ -72,31 +73,31 @@ class EditorChoice:
     """An editor that can be picked."""
 
     editor: Editor
-    named: NamedTool
-    """What recipes call it."""
-    about: str
+    tool: NamedTool
+    """Its name and fingerprint in recipes."""
+    description: str
 
     @property
     def sliders(self) -> tuple[str, ...]:
-        """The attributes that are no counts."""
+        """The attributes with a slider: all but counts."""
         return tuple(name for name, kind in zip(self.editor.attributes, self.kinds, strict=True) if kind != "count")
 
     @property
     def counts(self) -> tuple[str, ...]:
-        """What can be counted."""
+        """The attributes that are counts."""
         return tuple(name for name in self.editor.attributes if name not in self.sliders)
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Of its attributes; those of an editor that doesn't say are no counts."""
+        """The kinds of its attributes; "value" for all where the editor doesn't say."""
         return self.editor.kinds or ("value",) * len(self.editor.attributes)
 
 
-def choose_editor(name: str) -> EditorChoice:
-    """An editor by name or file. Raises GanvasError where there is none."""
+def load_choice(name: str) -> EditorChoice:
+    """Load an editor by name or file. Raises GanvasError where there is none."""
     editor = shipped.load_editor(name)
-    about = f"{editor.method}, {len(editor.attributes)} attributes, for {editor.generator_name}"
-    return EditorChoice(editor, NamedTool(editor_reference(name), fingerprint(editor)), about)
+    description = f"{editor.method}, {len(editor.attributes)} attributes, for {editor.generator_name}"
+    return EditorChoice(editor, NamedTool(editor_reference(name), fingerprint(editor)), description)
 
 
 @dataclass(frozen=True)
@@ -107,113 +108,113 @@ class Rendering:
     image: Tensor
     """(1, 3, height, width)"""
 
-    def at(self, size: int) -> Tensor:
-        """The picture at ``size`` pixels, or its own where that is less."""
+    def resize(self, size: int) -> Tensor:
+        """Return the picture at ``size`` pixels, or its own where that is less."""
         return downscale(self.image, min(size, self.image.shape[-1]))
 
 
 class AppResources:
-    """``io.files``: editors beside those that ship. ``place``: where generators come from."""
+    """What all visitors share. ``files``: editors beside those that ship; ``sources``: where generators come from."""
 
-    def __init__(self, place: ToolSources, files: Sequence[str] = (), choices: Sequence[EditorChoice] = ()) -> None:
-        """Raises GanvasError for an editor that isn't there, or two of one name."""
-        self.place = place
+    def __init__(self, sources: ToolSources, files: Sequence[str] = (), choices: Sequence[EditorChoice] = ()) -> None:
+        """Load the editors. Raises GanvasError for one that is missing, and for two of one name."""
+        self.sources = sources
         self.choices: dict[str, EditorChoice] = {}
-        for found in (*(choose_editor(name) for name in (*shipped.editor_names(), *files)), *choices):
-            if found.named.name in self.choices:
-                raise GanvasError(f"Two editors are called {found.named.name!r}: give one of them another name.")
-            self.choices[found.named.name] = found
-        self.paths = {editor_reference(file): str(file) for file in files}
-        self._bench: _Bench | None = None
-        self._within: dict[str, Distribution] = {}
+        for choice in (*(load_choice(name) for name in (*shipped.editor_names(), *files)), *choices):
+            if choice.tool.name in self.choices:
+                raise GanvasError(f"Two editors are called {choice.tool.name!r}: give one of them another name.")
+            self.choices[choice.tool.name] = choice
+        self.editor_paths = {editor_reference(file): str(file) for file in files}
+        self._loaded: LoadedGenerator | None = None
+        self._distributions: dict[str, Distribution] = {}
         self._rendered: OrderedDict[str, Rendering] = OrderedDict()
-        self._thumbs: OrderedDict[str, bytes] = OrderedDict()
+        self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
         self._embedder: FaceEmbedder | None = None
 
-    def editors_of(self, generator: str) -> dict[str, EditorChoice]:
-        """The editors that are made for a generator, by name."""
-        return {name: found for name, found in self.choices.items() if found.editor.generator_name == generator}
+    def find_editors(self, generator: str) -> dict[str, EditorChoice]:
+        """Return the editors that were fitted for a generator, by name."""
+        return {name: choice for name, choice in self.choices.items() if choice.editor.generator_name == generator}
 
-    def default_editor(self, generator: str) -> str:
-        """The one of its card where that is among them, else the first, else ""."""
-        names = list(self.editors_of(generator))
+    def get_default_editor(self, generator: str) -> str:
+        """Return the name of the generator's own editor, else of the first that fits, else ""."""
+        names = list(self.find_editors(generator))
         return next((name for name in names if name.startswith(f"{generator}/")), names[0] if names else "")
 
-    def attributes(self) -> list[str]:
-        """All that any editor has a slider for."""
-        return list(dict.fromkeys(name for found in self.choices.values() for name in found.sliders))
+    def list_attributes(self) -> list[str]:
+        """Return the attributes that any editor has a slider for."""
+        return list(dict.fromkeys(name for choice in self.choices.values() for name in choice.sliders))
 
-    def check(self, generator: str, editor: str) -> None:
-        """Raises GanvasError for a generator or editor that can't be picked."""
-        if generator not in self.place.abouts:
-            raise unknown("generator", generator, self.place.abouts)
-        if editor and editor not in self.editors_of(generator):
-            names = list(self.editors_of(generator)) or [f"none: no editor for {generator!r} is here"]
+    def check_names(self, generator: str, editor: str) -> None:
+        """Raise GanvasError for a generator or editor that can't be picked."""
+        if generator not in self.sources.descriptions:
+            raise unknown("generator", generator, self.sources.descriptions)
+        if editor and editor not in self.find_editors(generator):
+            names = list(self.find_editors(generator)) or [f"none: there is no editor for {generator!r}"]
             raise unknown("editor", editor, names)
 
-    # What follows is the worker's.
+    # Called by the generator's thread alone.
 
-    def bench(self, scene: Scene) -> _Bench:
-        """The scene's generator with what belongs to it, loaded where it isn't the one in memory."""
-        wanted = (scene.generator, scene.dtype)
-        if self._bench is None or self._bench.key != wanted:
-            self.check(scene.generator, "")
-            self._bench = None  # before another is loaded: one at a time
+    def load(self, scene: Scene) -> LoadedGenerator:
+        """Return the scene's generator with its scorer and distribution, loaded where another is in memory."""
+        key = (scene.generator, scene.dtype)
+        if self._loaded is None or self._loaded.key != key:
+            self.check_names(scene.generator, "")
+            self._loaded = None  # before another is loaded: one at a time
             self._rendered.clear()
-            network = self.place.load(*wanted)
+            network = self.sources.load_generator(*key)
             # W is the same in any dtype, and takes a while to measure.
-            if network.fingerprint not in self._within:
-                self._within[network.fingerprint] = fit_distribution(network, max(MAX_CACHED_CODES, 2 * network.w_dim))
-            within = self._within[network.fingerprint]
-            self._bench = _Bench(wanted, network, self.place.judge(scene.generator), within)
-        return self._bench
+            if network.fingerprint not in self._distributions:
+                self._distributions[network.fingerprint] = fit_distribution(
+                    network, max(DISTRIBUTION_CODES, 2 * network.w_dim)
+                )
+            distribution = self._distributions[network.fingerprint]
+            self._loaded = LoadedGenerator(key, network, self.sources.load_scorer(scene.generator), distribution)
+        return self._loaded
 
-    def tools(self, scene: Scene) -> Tools:
-        """What the scene's recipe is rendered with. Raises GanvasError for an editor of another generator."""
-        network = self.bench(scene).generator
+    def make_tools(self, scene: Scene) -> Tools:
+        """Return the tools that render the scene's recipe. Raises GanvasError for another generator's editor."""
+        network = self.load(scene).generator
         tools = Tools(network, scene.dtype, codes=scene.codes)
         if not scene.editor:
             return tools
-        self.check(scene.generator, scene.editor)
-        found = self.choices[scene.editor]
-        if found.editor.generator != network.fingerprint:
-            raise GanvasError(f"Editor {scene.editor!r} is for another {scene.generator!r} than the one that is here.")
-        found.editor.to(network.device)
-        return Tools(network, tools.dtype, found.editor, found.named, scene.codes)
+        self.check_names(scene.generator, scene.editor)
+        choice = self.choices[scene.editor]
+        if choice.editor.generator != network.fingerprint:
+            raise GanvasError(
+                f"Editor {scene.editor!r} was fitted for other weights of {scene.generator!r} than these: pick another."
+            )
+        choice.editor.to(network.device)
+        return Tools(network, tools.dtype, choice.editor, choice.tool, scene.codes)
 
-    def recipe(self, scene: Scene) -> Recipe:
-        """The recipe of a scene."""
-        return scene.recipe(self.tools(scene))
+    def make_recipe(self, scene: Scene) -> Recipe:
+        """Return the recipe of a scene."""
+        return scene.make_recipe(self.make_tools(scene))
 
     @torch.no_grad()
     def render(self, scene: Scene) -> Rendering:
-        """The picture of a scene: exactly its recipe's. The last few are remembered."""
-        tools = self.tools(scene)
-        recipe = scene.recipe(tools)
+        """Render a scene, exactly as its recipe does. The last pictures are cached."""
+        tools = self.make_tools(scene)
+        recipe = scene.make_recipe(tools)
 
         def make() -> Rendering:
             ws = compute_code(recipe, tools)
             return Rendering(ws, tools.generator.synthesis(ws))
 
-        return _remembered(self._rendered, MAX_CACHED_PICTURES, recipe, make)
+        return _get_or_make(self._rendered, MAX_CACHED_PICTURES, recipe, make)
 
-    def thumb(self, scene: Scene, make: Callable[[], bytes]) -> bytes:
-        """A small picture of a scene, made where it isn't remembered."""
-        return _remembered(self._thumbs, MAX_CACHED_THUMBNAILS, self.recipe(scene), make)
+    def cache_thumbnail(self, scene: Scene, make: Callable[[], bytes]) -> bytes:
+        """Return the scene's thumbnail, made where it isn't cached."""
+        return _get_or_make(self._thumbnails, MAX_CACHED_THUMBNAILS, self.make_recipe(scene), make)
 
     @torch.no_grad()
-    def scores(self, scene: Scene) -> Tensor:
-        """What the generator's scorer reads off the picture, (1, attributes)."""
-        return self.scorer(scene)(self.render(scene).at(LABEL_SIDE))
+    def score(self, scene: Scene) -> Tensor:
+        """Score the picture of a scene, (1, attributes)."""
+        return self.load(scene).scorer(self.render(scene).resize(LABEL_SIDE))
 
-    def scorer(self, scene: Scene) -> Scorer:
-        """The scorer of the scene's generator."""
-        return self.bench(scene).scorer
+    def embed_face(self, image: Images) -> Tensor | None:
+        """Return the face's embedding, (1, 128), NaN where no face is detected; None where dlib isn't installed.
 
-    def faces(self, image: Images) -> Tensor | None:
-        """The embedding of the face, (1, 128), nan where none is found; None where dlib isn't installed.
-
-        It needs no generator, so another thread than the worker may call it, but only one.
+        It needs no generator, so one other thread than the generator's may call it.
         """
         if self._embedder is None:
             try:
@@ -223,22 +224,22 @@ class AppResources:
         return self._embedder(image)
 
 
-def _remembered(kept: OrderedDict[str, T], most: int, recipe: Recipe, make: Callable[[], T]) -> T:
-    """The value for a recipe among the last ``most``."""
+def _get_or_make(cache: OrderedDict[str, T], size: int, recipe: Recipe, make: Callable[[], T]) -> T:
+    """Return a recipe's value from a cache of the last ``size``."""
     key = json.dumps(to_json(recipe))
-    if key not in kept:
-        kept[key] = make()
-        while len(kept) > most:
-            kept.popitem(last=False)
-    kept.move_to_end(key)
-    return kept[key]
+    if key not in cache:
+        cache[key] = make()
+        while len(cache) > size:
+            cache.popitem(last=False)
+    cache.move_to_end(key)
+    return cache[key]
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """A generator, its scorer, and where its codes lie."""
+class LoadedGenerator:
+    """A generator, its scorer, and the distribution of its codes."""
 
     key: tuple[str, str]
     generator: Generator
     scorer: Scorer
-    within: Distribution
+    distribution: Distribution

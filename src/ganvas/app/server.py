@@ -1,4 +1,4 @@
-"""The page served: on this machine unless told otherwise, with nothing asked of others and nothing left behind."""
+"""Serve the page: on this machine unless configured otherwise, without requests to others, and without files left behind."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from ganvas.app.work_queue import WorkQueue
 
 LOCAL_HOST = "127.0.0.1"
-PORTS = range(7860, 7960)
-BACKLOG = 128
-MAX_QUEUED = 1000
-"""Events that Gradio holds: those that wait for ``work_queue`` are among them."""
-SWEEP_SECONDS = 10.0
-"""Seconds after which the folder is swept again."""
-# Read when gradio is imported: no telemetry, no look for a newer version, no saved runs.
-SETTINGS = {
+DEFAULT_PORTS = range(7860, 7960)
+LISTEN_BACKLOG = 128
+MAX_QUEUED_EVENTS = 1000
+"""Events that Gradio holds, those that wait for a work queue among them."""
+CLEANUP_SECONDS = 10.0
+"""Seconds between two cleanings of the folder and the sessions."""
+# Read when gradio is imported: no telemetry, no check for a newer version, no saved runs.
+GRADIO_ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
@@ -43,8 +43,8 @@ SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Site:
-    """Where the page is served; ``port`` None: the first free one from 7860 on."""
+class ServerConfig:
+    """Where the page is served. ``port`` None: the first free one from 7860 on. ``browser``: open it in one."""
 
     host: str = LOCAL_HOST
     port: int | None = None
@@ -52,62 +52,68 @@ class Site:
 
 
 @contextmanager
-def serve(shop: AppResources, generator: str, editor: str | None = None, site: Site = Site()) -> Iterator[str]:
-    """Serve the page while the block runs; yields its address. What it wrote is deleted at the end.
+def serve(
+    resources: AppResources, generator: str, editor: str | None = None, config: ServerConfig = ServerConfig()
+) -> Iterator[str]:
+    """Serve the page while the block runs, and yield its address. Its files are deleted at the end.
 
-    Raises GanvasError for a generator or editor that isn't there, a port that is taken, and where gradio isn't installed.
+    Raises GanvasError for an unknown generator or editor, a port that is taken, and where gradio isn't installed.
     """
-    shop.check(generator, editor or "")
+    resources.check_names(generator, editor or "")
     with (
-        closing(_listen(site)) as door,
+        closing(_open_listener(config)) as listener,
         create_folder() as folder,
-        _environment(folder),
-        _working(shop, folder, generator, editor) as demo,
-        _answering(demo, door, folder, site),
+        _set_environment(folder),
+        _start_app(resources, folder, generator, editor) as demo,
+        _run_server(demo, listener, folder, config),
     ):
-        port = door.getsockname()[1]
-        address = f"http://{_shown(site.host)}:{port}"
-        if site.browser:
+        port = listener.getsockname()[1]
+        address = f"http://{_format_host(config.host)}:{port}"
+        if config.browser:
             webbrowser.open(address)
         yield address
 
 
 @contextmanager
-def _working(shop: AppResources, folder: Path, generator: str, editor: str | None) -> Iterator[Any]:
-    """The page, and who works for it."""
+def _start_app(resources: AppResources, folder: Path, generator: str, editor: str | None) -> Iterator[Any]:
+    """Start the work queues, render the first picture, and yield the page."""
     from ganvas.app import rendering
     from ganvas.app.scene import Scene
     from ganvas.app.session_store import SessionStore
     from ganvas.app.work_queue import WorkQueue
     from ganvas.recipe.model import FromSeed
 
-    desks = SessionStore(folder)
-    first = Scene(generator, editor or shop.default_editor(generator), FromSeed(0), dtype=shop.place.dtype)
-    # The one that draws is closed first: others may be waiting for its pictures.
+    sessions = SessionStore(folder)
+    first = Scene(
+        generator, editor or resources.get_default_editor(generator), FromSeed(0), dtype=resources.sources.dtype
+    )
+    # The generator's queue is closed first: work in the others may be waiting for its pictures.
     with (
-        closing(WorkQueue()) as lessons,
-        closing(WorkQueue()) as beside,
-        closing(WorkQueue()) as turns,
-        _swept(folder, desks),
+        closing(WorkQueue()) as fitting_queue,
+        closing(WorkQueue()) as background_queue,
+        closing(WorkQueue()) as generator_queue,
+        _clean_periodically(folder, sessions),
     ):
-        # Before anybody opens the page: the generator loaded, its first face drawn.
-        turns.ask("the server", lambda: rendering.render_full(shop, first)).result()
-        demo, photos = _page(shop, (turns, beside, lessons), desks, first)
-        with closing(photos):
+        # The generator is loaded and its first face drawn before anybody opens the page.
+        generator_queue.submit("the server", lambda: rendering.render_full(resources, first)).result()
+        demo, photo_handlers = _build_app(
+            resources, (generator_queue, background_queue, fitting_queue), sessions, first
+        )
+        with closing(photo_handlers):
             yield demo
 
 
 @contextmanager
-def _swept(folder: Path, desks: SessionStore) -> Iterator[None]:
-    """Delete what was left lying, every now and then while the block runs."""
+def _clean_periodically(folder: Path, sessions: SessionStore) -> Iterator[None]:
+    """Delete stale uploads and sessions every ``CLEANUP_SECONDS`` while the block runs."""
     ended = threading.Event()
 
     def serve() -> None:
-        while not ended.wait(SWEEP_SECONDS):
+        while not ended.wait(CLEANUP_SECONDS):
             delete_uploads(folder)
-            desks.clear()
+            sessions.remove_expired()
 
-    thread = threading.Thread(target=serve, name="ganvas-app-sweeper", daemon=True)
+    thread = threading.Thread(target=serve, name="ganvas-app-cleaner", daemon=True)
     thread.start()
     try:
         yield
@@ -117,8 +123,8 @@ def _swept(folder: Path, desks: SessionStore) -> Iterator[None]:
 
 
 @contextmanager
-def _answering(demo: Any, door: socket.socket, folder: Path, site: Site) -> Iterator[None]:
-    """Serve a page on a socket. Not by ``launch``: that fails where a proxy is set, and on a machine that is busy."""
+def _run_server(demo: Any, listener: socket.socket, folder: Path, config: ServerConfig) -> Iterator[None]:
+    """Serve the page on a socket. Gradio's ``launch`` isn't used: it fails where a proxy is set, and on a busy machine."""
     import fastapi
     import gradio as gr
     import uvicorn
@@ -127,9 +133,9 @@ def _answering(demo: Any, door: socket.socket, folder: Path, site: Site) -> Iter
     from ganvas.app import theme
 
     ended = threading.Event()
-    guard = Middleware(RequestFilter, folder=folder, names=names_of(site.host), ended=ended)
+    request_filter = Middleware(RequestFilter, folder=folder, hosts=list_allowed_hosts(config.host), ended=ended)
     app = gr.mount_gradio_app(
-        fastapi.FastAPI(middleware=[guard], openapi_url=None),
+        fastapi.FastAPI(middleware=[request_filter], openapi_url=None),
         demo,
         path="",
         footer_links=[],
@@ -140,11 +146,11 @@ def _answering(demo: Any, door: socket.socket, folder: Path, site: Site) -> Iter
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
-        theme=theme.theme(),
+        theme=theme.make_theme(),
         css=theme.CSS,
     )
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="ganvas-app-server", daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="ganvas-app-server", daemon=True)
     thread.start()
     while not server.started and thread.is_alive():
         time.sleep(0.01)
@@ -158,54 +164,54 @@ def _answering(demo: Any, door: socket.socket, folder: Path, site: Site) -> Iter
         thread.join()
 
 
-def _listen(site: Site) -> socket.socket:
-    """A socket at the place. Raises GanvasError where there is none."""
-    family = socket.AF_INET6 if ":" in site.host else socket.AF_INET
+def _open_listener(config: ServerConfig) -> socket.socket:
+    """Open a socket at the configured address. Raises GanvasError where none is free."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     reason = ""
-    for port in PORTS if site.port is None else (site.port,):
-        door = socket.socket(family, socket.SOCK_STREAM)
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for port in DEFAULT_PORTS if config.port is None else (config.port,):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            door.bind((site.host, port))
-            door.listen(BACKLOG)
+            listener.bind((config.host, port))
+            listener.listen(LISTEN_BACKLOG)
         except (OSError, OverflowError) as error:
-            door.close()
+            listener.close()
             reason = str(error)
             continue
-        return door
-    where = f"{site.host}, ports {PORTS[0]} to {PORTS[-1]}" if site.port is None else f"{site.host}:{site.port}"
-    raise GanvasError(f"Can't listen on {where}: {reason}.")
+        return listener
+    ports = f"ports {DEFAULT_PORTS[0]} to {DEFAULT_PORTS[-1]}" if config.port is None else f"port {config.port}"
+    raise GanvasError(f"Can't listen on {config.host}, {ports}: {reason}. Give another host or port.")
 
 
-def _shown(host: str) -> str:
+def _format_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine reaches ``host``. Raises GanvasError for what is no address."""
+    """Return whether only this machine reaches ``host``. Raises GanvasError where it is no address."""
     if host == "localhost":
         return True
     try:
         return ip_address(host).is_loopback
     except ValueError:
         raise GanvasError(
-            f"{host!r} is no address to listen on: 127.0.0.1, 0.0.0.0, or one of this machine's."
+            f"{host!r} is no address to listen on: give 127.0.0.1, 0.0.0.0 or one of this machine's."
         ) from None
 
 
-def names_of(host: str) -> set[str] | None:
-    """What a server at ``host`` may be asked as. None: anything, where others reach it by names that aren't known here.
+def list_allowed_hosts(host: str) -> set[str] | None:
+    """Return the host names that requests to a server at ``host`` may carry; None for any, where others reach it.
 
-    Another site's page can have a browser ask this machine under that site's own name (DNS rebinding): not where the name
-    is looked at.
+    Another site's page can have a browser send requests to this machine under that site's own name (DNS rebinding); checking the
+    name prevents it.
     """
     return {host, LOCAL_HOST, "::1", "localhost"} if is_local(host) else None
 
 
-def _page(
-    shop: AppResources, workers: tuple[WorkQueue, WorkQueue, WorkQueue], desks: SessionStore, first: Scene
+def _build_app(
+    resources: AppResources, workers: tuple[WorkQueue, WorkQueue, WorkQueue], sessions: SessionStore, first: Scene
 ) -> tuple[Any, PhotoHandlers]:
-    """The page, wired, and its photographs. ``workers`` draw, write files and learn methods."""
+    """Build the page and connect its handlers. ``workers``: the generator's, the background's and the fitting queue."""
     import gradio as gr
 
     from ganvas.app.attribute_groups import group_attributes
@@ -218,31 +224,35 @@ def _page(
     from ganvas.app.session_store import MAX_SESSIONS
     from ganvas.app.tab_handlers import TabHandlers
 
-    turns, beside, lessons = workers
-    names = [name for group in group_attributes(shop.attributes()).values() for name in group]
-    hands = EditHandlers(shop, turns, beside, desks, names)
-    generators = [(f"{name}: {about}", name) for name, about in shop.place.abouts.items()]
-    photos = PhotoHandlers(hands)
+    generator_queue, background_queue, fitting_queue = workers
+    names = [name for group in group_attributes(resources.list_attributes()).values() for name in group]
+    edit_handlers = EditHandlers(resources, generator_queue, background_queue, sessions, names)
+    generators = [(f"{name}: {text}", name) for name, text in resources.sources.descriptions.items()]
+    photo_handlers = PhotoHandlers(edit_handlers)
     with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
         page = build_page(generators, names)
         EventWiring(
-            page, hands, NavigationHandlers(hands, first), TabHandlers(hands, MethodEditors(shop), lessons), photos
-        ).wire(demo)
+            page,
+            edit_handlers,
+            NavigationHandlers(edit_handlers, first),
+            TabHandlers(edit_handlers, MethodEditors(resources), fitting_queue),
+            photo_handlers,
+        ).connect_all(demo)
     # Events that wait for a worker hold a job each, but no thread: as many as may be queued.
-    demo.max_threads = MAX_QUEUED
-    demo.queue(default_concurrency_limit=None, max_size=MAX_QUEUED)
+    demo.max_threads = MAX_QUEUED_EVENTS
+    demo.queue(default_concurrency_limit=None, max_size=MAX_QUEUED_EVENTS)
     demo.state_session_capacity = MAX_SESSIONS
     # Only then does Gradio check which files a request may name; ``launch`` would say so.
     demo.has_launched = True
-    return demo, photos
+    return demo, photo_handlers
 
 
 @contextmanager
-def _environment(folder: Path) -> Iterator[None]:
-    """Gradio told to keep its files in the folder and to ask nobody anything; all put back at the end."""
-    wanted = {**SETTINGS, "GRADIO_TEMP_DIR": str(folder)}
-    old = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+def _set_environment(folder: Path) -> Iterator[None]:
+    """Have Gradio keep its files in the folder and send nothing; the environment is restored at the end."""
+    environment = {**GRADIO_ENVIRONMENT, "GRADIO_TEMP_DIR": str(folder)}
+    old = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
     try:
         _check_gradio()
         yield

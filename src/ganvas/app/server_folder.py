@@ -1,4 +1,4 @@
-"""The server's own folder: nothing else is written, uploads don't stay in it, and at the end it is gone."""
+"""The server's own folder: all files are written there, uploads are deleted soon, and the folder is deleted at the end."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from typing import Any
 
 from ganvas.errors import GanvasError
 
-PREFIX = "ganvas-app-"
-DESK, GIVEN = "desk-", "given-"
-"""What a visitor takes along, and what one gave and is being looked at; all else comes from uploads."""
-PHOTOS, RECIPES = (".png", ".jpg", ".jpeg", ".webp"), (".json", ".png")
-"""The kinds of files that are taken in."""
+FOLDER_PREFIX = "ganvas-app-"
+SESSION_PREFIX, CLAIM_PREFIX = "session-", "claim-"
+"""Folders of sessions, and of uploads that a handler is reading; all else comes from uploads."""
+PHOTO_SUFFIXES, RECIPE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp"), (".json", ".png")
+"""The kinds of files that are accepted."""
 UPLOAD_SECONDS = 60.0
-"""Seconds that an upload stays which nothing was done with."""
+"""Seconds after which an upload that no handler claimed is deleted."""
 
 
 @contextmanager
 def create_folder() -> Iterator[Path]:
-    """A new folder, deleted at the end, as are those of servers that were killed."""
+    """Create the folder, and delete it at the end, as well as those of servers that were killed."""
     delete_leftovers()
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")).resolve()
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-")).resolve()
     try:
         yield folder
     finally:
@@ -36,17 +36,17 @@ def create_folder() -> Iterator[Path]:
 
 
 def delete_leftovers() -> None:
-    """Delete what servers of this user left that aren't running any more."""
-    if os.name != "posix":  # where signal 0 isn't a question
+    """Delete the folders of this user's servers that aren't running any more."""
+    if os.name != "posix":  # elsewhere signal 0 doesn't just test for a process
         return
-    for found in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        owner = re.match(rf"{PREFIX}(\d+)-", found.name)
+    for path in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        owner = re.match(rf"{FOLDER_PREFIX}(\d+)-", path.name)
         with suppress(OSError):
-            if owner and not found.is_symlink() and found.stat().st_uid == os.getuid() and not _runs(int(owner[1])):
-                shutil.rmtree(found, ignore_errors=True)
+            if owner and not path.is_symlink() and path.stat().st_uid == os.getuid() and not _is_running(int(owner[1])):
+                shutil.rmtree(path, ignore_errors=True)
 
 
-def _runs(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -57,31 +57,31 @@ def _runs(process: int) -> bool:
 
 
 def delete_uploads(folder: Path) -> None:
-    """Delete uploads that lie about: of a kind that wasn't asked for, or by somebody who left."""
-    late = time.time() - UPLOAD_SECONDS
-    for found in folder.iterdir():
-        if found.name.startswith((DESK, GIVEN)):
+    """Delete old uploads that no handler claimed: of other kinds, or by visitors who left."""
+    oldest = time.time() - UPLOAD_SECONDS
+    for path in folder.iterdir():
+        if path.name.startswith((SESSION_PREFIX, CLAIM_PREFIX)):
             continue
-        for path in [*(found.iterdir() if found.is_dir() else ()), found]:
+        for old in [*(path.iterdir() if path.is_dir() else ()), path]:
             with suppress(OSError):  # not empty, or gone meanwhile
-                if path.stat().st_mtime < late:
-                    path.rmdir() if path.is_dir() else path.unlink()
+                if old.stat().st_mtime < oldest:
+                    old.rmdir() if old.is_dir() else old.unlink()
 
 
 @contextmanager
-def claim_upload(given: Any, folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    """An uploaded file where nobody else's of the same content and name is; deleted at the end.
+def claim_upload(upload: Any, folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    """Move an upload to a folder of its own, apart from others of the same content and name; it is deleted at the end.
 
-    Raises GanvasError for what is no upload, and for another kind of file than ``suffixes``; that is deleted, too.
+    Raises GanvasError for what is no upload, and for a file of another kind than ``suffixes``, which is deleted, too.
     """
-    path = given.get("path") if isinstance(given, dict) else given
+    path = upload.get("path") if isinstance(upload, dict) else upload
     if not isinstance(path, str):
         raise GanvasError("No file came with the request: upload it again.")
     path = Path(path)
     inside = path.resolve().is_relative_to(folder.resolve()) and path.resolve() != folder.resolve()
-    if not inside or path.resolve().relative_to(folder.resolve()).parts[0].startswith((DESK, GIVEN)):
+    if not inside or path.resolve().relative_to(folder.resolve()).parts[0].startswith((SESSION_PREFIX, CLAIM_PREFIX)):
         raise GanvasError(f"{path.name!r} is no file that was uploaded.")
-    own = folder / f"{GIVEN}{secrets.token_hex(8)}"
+    own = folder / f"{CLAIM_PREFIX}{secrets.token_hex(8)}"
     own.mkdir()
     try:
         if path.suffix.lower() not in suffixes:

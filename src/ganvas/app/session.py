@@ -1,4 +1,4 @@
-"""One visitor's place: what they look at, where they have been, and which of their requests is the newest.
+"""One visitor's session: the scene that is shown, its history, and which request is the newest.
 
 Handlers run in one event loop, so nothing here is locked.
 """
@@ -14,92 +14,92 @@ from ganvas.errors import GanvasError
 MAX_HISTORY = 200
 """Steps that can be undone."""
 MAX_VISITED = 24
-"""Faces that one can go back to."""
+"""Faces in the gallery of visited ones."""
 
 
 class Session:
-    """Starts at a scene."""
+    """A visitor's session, which starts at a scene."""
 
     def __init__(self, scene: Scene) -> None:
-        self.name = secrets.token_hex(8)
-        """For turns: not the session's own name, which others could guess no less but might use."""
+        self.key = secrets.token_hex(8)
+        """Names the session in work queues and folders: not the browser's session hash, which gives access to it."""
         self.scene = scene
         self.version = 0
         """Grows with every request: older ones are stale."""
-        self.settled = -1
+        self.rendered_version = -1
         """The version that was last shown in full."""
         self.search = ""
-        self.counted = ""
-        """What plus and minus count."""
-        self.open: set[str] = set()
+        self.counted_attribute = ""
+        """The attribute that the buttons for plus and minus one change."""
+        self.open_tabs: set[str] = set()
         """The tabs whose contents are kept up to date."""
-        self.faces: list[Scene] = []
-        """What the gallery shows."""
-        self.wanted: list[Scene] = []
-        """What it is being filled with."""
-        self.visited: list[Scene] = [scene.plain]
-        self.shown_visited: list[Scene] = []
-        """What the gallery of visited faces shows."""
-        self.comparing: object = None
+        self.gallery_faces: list[Scene] = []
+        """The faces in the gallery."""
+        self.pending_faces: list[Scene] = []
+        """The faces that the gallery is being filled with."""
+        self.visited_faces: list[Scene] = [scene.unedited]
+        self.shown_visited_faces: list[Scene] = []
+        """The faces in the gallery of visited ones, which may lag behind ``visited_faces``."""
+        self.comparison: object = None
         """The newest comparison of methods; others are stale."""
         self.uploading = False
-        """Whether a photograph is being looked at: one at a time."""
+        """Whether a photograph is being inverted: one at a time."""
         self._past: list[Scene] = []
         self._future: list[Scene] = []
-        self._kept = scene
+        self._committed = scene
 
-    def touch(self) -> Callable[[], bool]:
-        """A new request: all before it are stale. Returns what says whether this one is."""
+    def start_request(self) -> Callable[[], bool]:
+        """Make all earlier requests stale. Returns a function that says whether this one has become stale."""
         self.version += 1
-        mine = self.version
-        return lambda: self.version != mine
+        version = self.version
+        return lambda: self.version != version
 
-    def look(self, scene: Scene) -> Callable[[], bool]:
-        """Look at a scene, as a request: a slider on its way leaves no step to undo before ``keep`` is called."""
+    def set_scene(self, scene: Scene) -> Callable[[], bool]:
+        """Replace the scene, as a request. It can be undone once it is committed, so that a moving slider makes one step."""
         self.scene = scene
-        return self.touch()
+        return self.start_request()
 
-    def keep(self) -> None:
-        """What is looked at becomes a step that can be undone, unless it's the one before."""
-        if self.scene == self._kept:
+    def commit(self) -> None:
+        """Make the current scene a step that can be undone, unless it is the last one."""
+        if self.scene == self._committed:
             return
-        self._past = [*self._past, self._kept][-MAX_HISTORY:]
+        self._past = [*self._past, self._committed][-MAX_HISTORY:]
         self._future = []
-        self._kept = self.scene
-        face = self.scene.plain
-        if face not in self.visited:
-            self.visited = [face, *self.visited][:MAX_VISITED]
+        self._committed = self.scene
+        face = self.scene.unedited
+        if face not in self.visited_faces:
+            self.visited_faces = [face, *self.visited_faces][:MAX_VISITED]
 
-    def back(self) -> None:
-        """Look again at what was shown last: what is looked at can't be drawn."""
-        self.look(self._kept)
+    def restore(self) -> None:
+        """Return to the scene that was committed last, as when the current one can't be drawn."""
+        self.set_scene(self._committed)
 
     def undo(self) -> Callable[[], bool]:
-        """One step back. Raises GanvasError where there is none."""
-        self.keep()
+        """Go one step back. Raises GanvasError where there is none."""
+        self.commit()
         if not self._past:
             raise GanvasError("There is nothing to undo.")
-        self._future.append(self._kept)
-        return self._jump(self._past.pop())
+        self._future.append(self._committed)
+        return self._move_to(self._past.pop())
 
     def redo(self) -> Callable[[], bool]:
-        """One step forward again. Raises GanvasError where there is none."""
-        self.keep()
+        """Go one step forward again. Raises GanvasError where there is none."""
+        self.commit()
         if not self._future:
             raise GanvasError("There is nothing to redo.")
-        self._past.append(self._kept)
-        return self._jump(self._future.pop())
+        self._past.append(self._committed)
+        return self._move_to(self._future.pop())
 
     @property
     def can_undo(self) -> bool:
         """Whether there is a step back."""
-        return bool(self._past) or self.scene != self._kept
+        return bool(self._past) or self.scene != self._committed
 
     @property
     def can_redo(self) -> bool:
         """Whether there is a step forward."""
-        return bool(self._future) and self.scene == self._kept
+        return bool(self._future) and self.scene == self._committed
 
-    def _jump(self, scene: Scene) -> Callable[[], bool]:
-        self._kept = scene
-        return self.look(scene)
+    def _move_to(self, scene: Scene) -> Callable[[], bool]:
+        self._committed = scene
+        return self.set_scene(scene)

@@ -1,4 +1,4 @@
-"""The desks of all visitors, by session: a connection that drops, or an hour without a word, costs nobody their place."""
+"""The sessions of all visitors, by Gradio's session hash: they outlive dropped connections and hours without a request."""
 
 from __future__ import annotations
 
@@ -15,85 +15,84 @@ from typing import Any, get_type_hints
 
 import gradio as gr
 
-from ganvas.app.server_folder import DESK
+from ganvas.app.server_folder import SESSION_PREFIX
 from ganvas.app.session import Session
 
 MAX_SESSIONS = 200
-"""Visitors whose desks are kept; those who were away longest leave first."""
+"""Sessions that are kept; those that were used longest ago are removed first."""
 IDLE_SECONDS = 12 * 3600.0
-"""Seconds without a request after which a visitor has left."""
+"""Seconds without a request after which a session is removed."""
 
 
 class SessionStore:
-    """``server_folder`` is the server's own: a desk that is cleared takes its files along."""
+    """All sessions. ``folder`` is the server's own: a session that is removed takes its files along."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._kept: OrderedDict[str, tuple[Session, float]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[Session, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def sit(self, session: str | None, desk: Session) -> None:
-        """A visitor's desk."""
-        if session is not None:
-            self._use(session, desk)
-        self.clear()
+    def add(self, session_hash: str | None, session: Session) -> None:
+        """Store a session; one without a hash can't be found again and isn't stored."""
+        if session_hash is not None:
+            self._mark_used(session_hash, session)
+        self.remove_expired()
 
-    def of(self, session: str | None) -> Session | None:
-        """The desk of a session; None where it has none."""
-        found = self._kept.get(session or "")
-        if found is None:
+    def get(self, session_hash: str | None) -> Session | None:
+        """Return the session of a hash; None where there is none."""
+        entry = self._entries.get(session_hash or "")
+        if entry is None:
             return None
-        self._use(session or "", found[0])
-        return found[0]
+        self._mark_used(session_hash or "", entry[0])
+        return entry[0]
 
-    def files_of(self, desk: Session) -> Path:
-        """The desk's own folder."""
-        folder = self.folder / f"{DESK}{desk.name}"
+    def get_folder(self, session: Session) -> Path:
+        """Return the session's own folder, created where it is missing."""
+        folder = self.folder / f"{SESSION_PREFIX}{session.key}"
         folder.mkdir(exist_ok=True)
         return folder
 
-    def clear(self) -> None:
-        """Clear the desks of those who left."""
-        late = time.monotonic() - IDLE_SECONDS
+    def remove_expired(self) -> None:
+        """Remove the sessions that are idle, or too many, with their files."""
+        oldest = time.monotonic() - IDLE_SECONDS
         with self._lock:
-            gone = [session for session, (_, used) in self._kept.items() if used < late]
-            gone += [session for session in self._kept if session not in gone][
-                : max(0, len(self._kept) - len(gone) - MAX_SESSIONS)
-            ]
-            desks = [self._kept.pop(session)[0] for session in gone]
-        for desk in desks:
-            shutil.rmtree(self.folder / f"{DESK}{desk.name}", ignore_errors=True)
+            expired = [key for key, (_, last_used) in self._entries.items() if last_used < oldest]
+            active = [key for key in self._entries if key not in expired]
+            expired += active[: max(0, len(active) - MAX_SESSIONS)]
+            sessions = [self._entries.pop(key)[0] for key in expired]
+        for session in sessions:
+            shutil.rmtree(self.folder / f"{SESSION_PREFIX}{session.key}", ignore_errors=True)
 
-    def _use(self, session: str, desk: Session) -> None:
+    def _mark_used(self, session_hash: str, session: Session) -> None:
         with self._lock:
-            self._kept[session] = (desk, time.monotonic())
-            self._kept.move_to_end(session)
+            self._entries[session_hash] = (session, time.monotonic())
+            self._entries.move_to_end(session_hash)
 
-    def seated(self, handler: Callable[..., Any]) -> Callable[..., Any]:
-        """A handler as Gradio calls it: its parameter ``session`` is that of the session that asks."""
+    def bind_session(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a handler for Gradio: its parameter ``session`` gets the session of the request that is answered."""
         signature = inspect.signature(handler)
-        if "desk" not in signature.parameters:
+        if "session" not in signature.parameters:
             return handler
-        place = list(signature.parameters).index("desk")
+        position = list(signature.parameters).index("session")
 
-        def put(given: tuple[Any, ...]) -> list[Any]:
-            return [*given[:place], self.of(given[place].session_hash), *given[place + 1 :]]
+        def with_session(args: tuple[Any, ...]) -> list[Any]:
+            return [*args[:position], self.get(args[position].session_hash), *args[position + 1 :]]
 
         if inspect.isasyncgenfunction(handler):
 
-            async def shown(*given: Any) -> AsyncIterator[Any]:
-                async with aclosing(handler(*put(given))) as results:
+            async def stream(*args: Any) -> AsyncIterator[Any]:
+                async with aclosing(handler(*with_session(args))) as results:
                     async for value in results:
                         yield value
 
-            seat: Any = functools.wraps(handler)(shown)
+            bound: Any = functools.wraps(handler)(stream)
         else:
 
-            async def done(*given: Any) -> Any:
-                return await handler(*put(given))
+            async def call(*args: Any) -> Any:
+                return await handler(*with_session(args))
 
-            seat = functools.wraps(handler)(done)
-        # Gradio reads these: a parameter that is a request gets the one that is answered.
-        seat.__signature__ = signature
-        seat.__annotations__ = get_type_hints(handler) | {"desk": gr.Request}
-        return seat
+            bound = functools.wraps(handler)(call)
+        # Gradio reads these: a parameter annotated as a request gets the one that is answered.
+        bound.__signature__ = signature
+        bound.__annotations__ = get_type_hints(handler) | {"session": gr.Request}
+        return bound

@@ -1,4 +1,4 @@
-"""The tabs beside the picture: what is in them is drawn when they are open, and again when the picture changes."""
+"""Handlers of the tabs and galleries: a tab's contents are rendered when it opens, and again when the picture changes."""
 
 from __future__ import annotations
 
@@ -12,264 +12,298 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import gradio as gr
 
 from ganvas.app import charts, compare, component_values, rendering, sharing, validation
-from ganvas.app.attribute_groups import group_attributes, matches
-from ganvas.app.compare import MOST_CHANGE, MethodEditors
-from ganvas.app.edit_handlers import FACES_SHOWN, PAGE, EditHandlers, report_errors
-from ganvas.app.scene import MAX_PSI, Scene, describe_scene, title_of
+from ganvas.app.attribute_groups import group_attributes, matches_search
+from ganvas.app.compare import MAX_COMPARED_CHANGE, MethodEditors
+from ganvas.app.edit_handlers import FACES_PER_PAGE, SAMPLED_FACES, EditHandlers, report_errors
+from ganvas.app.scene import MAX_PSI, Scene, describe_scene, format_title
 from ganvas.app.session import Session
 from ganvas.app.work_queue import WorkQueue
 from ganvas.errors import GanvasError
 from ganvas.io.images import to_bytes
 from ganvas.recipe.files import save_picture
 
-METHODS_AT_ONCE = 4
+FACES_PER_UPDATE = 4
 """Faces of a gallery that appear together."""
 TAB_OUTPUTS = ("wipe", "strip", "chart", "visited", "png", "json", "link", "command", "python")
-"""What ``look`` gives values for: ``Wires.looked`` are the components."""
-VIEWS, SIDES = ("picture", "wipe", "strip"), ("edit", "faces", "moved", "compare", "photo", "take")
+"""Names of the values of ``refresh_tabs``; ``EventWiring.tab_outputs`` are the components."""
+PICTURE_TABS, DETAIL_TABS = ("picture", "wipe", "strip"), ("edit", "faces", "moved", "compare", "photo", "take")
 
 
 class TabHandlers:
-    """Handlers of the tabs; ``lessons`` is where methods are learned."""
+    """Handlers of the tabs. ``fitting_queue`` fits methods to compare."""
 
-    def __init__(self, hands: EditHandlers, methods: MethodEditors, lessons: WorkQueue) -> None:
-        self.hands, self.methods, self.lessons = hands, methods, lessons
+    def __init__(self, edit_handlers: EditHandlers, methods: MethodEditors, fitting_queue: WorkQueue) -> None:
+        self.edit_handlers, self.methods, self.fitting_queue = edit_handlers, methods, fitting_queue
 
-    def opened(self, tab: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """A tab is opened, another of its row closed."""
-        row = VIEWS if tab in VIEWS else SIDES
+    def make_open_handler(self, tab: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """Make the handler of a tab that opens, and closes the others of its row."""
+        row = PICTURE_TABS if tab in PICTURE_TABS else DETAIL_TABS
 
-        async def select(desk: Session | None, request: gr.Request) -> Any:
-            # A narrow page selects its tabs while it is still opening: what opens it brings them up to date.
-            if not isinstance(desk, Session):
+        async def select(session: Session | None, request: gr.Request) -> Any:
+            # A narrow page selects its tabs while it is still opening; they are refreshed once it is open.
+            if not isinstance(session, Session):
                 return [gr.skip() for _ in TAB_OUTPUTS]
-            desk.open = (desk.open - set(row)) | {tab}
-            return await self.look(desk, request)
+            session.open_tabs = (session.open_tabs - set(row)) | {tab}
+            return await self.refresh_tabs(session, request)
 
         return select
 
     @report_errors
-    async def look(self, desk: Session | None, request: gr.Request) -> Any:
-        """Values for ``TAB_OUTPUTS``; those of tabs that are open."""
-        mine = self.hands.desk(desk)
-        version, scene, shop = mine.version, mine.scene, self.hands.shop
+    async def refresh_tabs(self, session: Session | None, request: gr.Request) -> Any:
+        """Return values for ``TAB_OUTPUTS``, updated for the tabs that are open."""
+        current = self.edit_handlers.require_session(session)
+        version, scene, resources = current.version, current.scene, self.edit_handlers.resources
 
-        def stale() -> bool:
-            return mine.version != version
+        def is_stale() -> bool:
+            return current.version != version
 
-        found: dict[str, Any] = {}
-        if "wipe" in mine.open:
-            both = await self.hands.ask(mine, lambda: rendering.render_pair(shop, scene), stale)
-            # The component has no alternative text: its label says what both are.
-            told = f"Before and after: {describe_scene(scene, self.hands.labels)}"
-            found["wipe"] = gr.update(value=[component_values.image_value(data) for data in both], label=told)
-        if "strip" in mine.open:
-            found["strip"] = component_values.gallery_value(await self._strip(mine, scene, stale))
-        if "moved" in mine.open:
-            found["chart"] = await self._moved(mine, scene, stale)
-        if "faces" in mine.open:
-            visited = list(mine.visited)
-            found["visited"] = component_values.gallery_value(
-                [await self._thumb(mine, face, stale) for face in visited]
+        updates: dict[str, Any] = {}
+        if "wipe" in current.open_tabs:
+            pair = await self.edit_handlers.run_with_generator(
+                current, lambda: rendering.render_pair(resources, scene), is_stale
             )
-            mine.shown_visited = visited
-        if "take" in mine.open:
-            found |= await self._take(mine, scene, stale, request)
-        return [found.get(name, gr.skip()) for name in TAB_OUTPUTS]
+            # The component has no alternative text: its label says what both are.
+            label = f"Before and after: {describe_scene(scene, self.edit_handlers.labels)}"
+            updates["wipe"] = gr.update(value=[component_values.to_image_value(data) for data in pair], label=label)
+        if "strip" in current.open_tabs:
+            updates["strip"] = component_values.to_gallery_value(await self._render_strip(current, scene, is_stale))
+        if "moved" in current.open_tabs:
+            updates["chart"] = await self._draw_chart(current, scene, is_stale)
+        if "faces" in current.open_tabs:
+            visited = list(current.visited_faces)
+            updates["visited"] = component_values.to_gallery_value(
+                [await self._render_thumbnail(current, face, is_stale) for face in visited]
+            )
+            current.shown_visited_faces = visited
+        if "take" in current.open_tabs:
+            updates |= await self._export(current, scene, is_stale, request)
+        return [updates.get(name, gr.skip()) for name in TAB_OUTPUTS]
 
-    async def _moved(self, desk: Session, scene: Scene, stale: Callable[[], bool]) -> str:
-        """The chart. Faces are compared beside the worker."""
-        shop = self.hands.shop
+    async def _draw_chart(self, session: Session, scene: Scene, is_stale: Callable[[], bool]) -> str:
+        """Draw the chart of the edit's effect. Faces are compared in the background."""
+        resources = self.edit_handlers.resources
         if not scene.editor:
-            return "<p>What moved is told in an editor's σ.</p>"
-        found, before, after = await self.hands.ask(
-            desk,
-            lambda: (rendering.measure_effect(shop, scene), shop.render(scene.plain).image, shop.render(scene).image),
-            stale,
+            return "<p>What moved is measured in an editor's σ: pick an editor.</p>"
+        effect, before, after = await self.edit_handlers.run_with_generator(
+            session,
+            lambda: (
+                rendering.measure_effect(resources, scene),
+                resources.render(scene.unedited).image,
+                resources.render(scene).image,
+            ),
+            is_stale,
         )
         return charts.draw_chart(
-            await self.hands.ask_beside(desk, lambda: rendering.add_identity(shop, found, before, after), stale)
+            await self.edit_handlers.run_in_background(
+                session, lambda: rendering.add_identity(resources, effect, before, after), is_stale
+            )
         )
 
-    async def _thumb(self, desk: Session, scene: Scene, stale: Callable[[], bool]) -> tuple[bytes, str]:
-        return await self.hands.ask(desk, lambda: rendering.render_thumbnail(self.hands.shop, scene), stale), title_of(
-            scene
+    async def _render_thumbnail(
+        self, session: Session, scene: Scene, is_stale: Callable[[], bool]
+    ) -> tuple[bytes, str]:
+        resources = self.edit_handlers.resources
+        thumbnail = await self.edit_handlers.run_with_generator(
+            session, lambda: rendering.render_thumbnail(resources, scene), is_stale
         )
+        return thumbnail, format_title(scene)
 
-    async def _strip(self, desk: Session, scene: Scene, stale: Callable[[], bool]) -> list[tuple[bytes, str]]:
-        shares = rendering.STRIP if scene.edits else ()
-        return [((await self._thumb(desk, scene.at(share), stale))[0], f"{share:g} ×") for share in shares]
+    async def _render_strip(
+        self, session: Session, scene: Scene, is_stale: Callable[[], bool]
+    ) -> list[tuple[bytes, str]]:
+        amounts = rendering.STRIP_AMOUNTS if scene.edits else ()
+        return [
+            ((await self._render_thumbnail(session, scene.with_amount(amount), is_stale))[0], f"{amount:g} ×")
+            for amount in amounts
+        ]
 
-    async def _take(
-        self, desk: Session, scene: Scene, stale: Callable[[], bool], request: gr.Request
+    async def _export(
+        self, session: Session, scene: Scene, is_stale: Callable[[], bool], request: gr.Request
     ) -> dict[str, Any]:
-        shop, folder, version = self.hands.shop, self.hands.desks.files_of(desk) / "taken", desk.version
-        recipe, done = await self.hands.ask(desk, lambda: (shop.recipe(scene), shop.render(scene)), stale)
-        name = sharing.file_name(scene)
-        # A name of its own each time: browsers keep what they fetched once.
+        resources, version = self.edit_handlers.resources, session.version
+        folder = self.edit_handlers.sessions.get_folder(session) / "downloads"
+        recipe, rendered = await self.edit_handlers.run_with_generator(
+            session, lambda: (resources.make_recipe(scene), resources.render(scene)), is_stale
+        )
+        name = sharing.make_file_name(scene)
+        # Another path each time: browsers cache what they fetched.
         path = folder / f"{version}" / f"{name}.png"
 
         def write() -> None:
             shutil.rmtree(folder, ignore_errors=True)
-            save_picture(path, to_bytes(done.image)[0], recipe, scene.codes)
+            save_picture(path, to_bytes(rendered.image)[0], recipe, scene.codes)
 
-        await self.hands.ask_beside(desk, write, stale)
-        editor = shop.paths.get(scene.editor, scene.editor)
+        await self.edit_handlers.run_in_background(session, write, is_stale)
+        editor = resources.editor_paths.get(scene.editor, scene.editor)
         return {
-            "png": component_values.file_value(path),
-            "json": component_values.file_value(path.with_suffix(".json")),
-            "link": _link(recipe, request),
-            "command": sharing.command_of(recipe, editor, name),
-            "python": sharing.python_of(recipe, editor, name),
+            "png": component_values.to_file_value(path),
+            "json": component_values.to_file_value(path.with_suffix(".json")),
+            "link": _make_link(recipe, request),
+            "command": sharing.format_command(recipe, editor, name),
+            "python": sharing.format_python(recipe, editor, name),
         }
 
     # Faces to choose from.
 
-    def gallery(
-        self, faces: Callable[[Session, int, float], list[Scene]]
+    def make_gallery_handler(
+        self, list_faces: Callable[[Session, int, float], list[Scene]]
     ) -> Callable[[Any, Any, Session | None], AsyncIterator[Any]]:
-        """A handler that fills the gallery, some at a time."""
+        """Make a handler that fills the gallery with ``list_faces``, some at a time."""
 
         @report_errors
-        async def fill(seed: Any, psi: Any, desk: Session | None) -> AsyncIterator[Any]:
-            mine = self.hands.desk(desk)
+        async def fill(seed: Any, psi: Any, session: Session | None) -> AsyncIterator[Any]:
+            current = self.edit_handlers.require_session(session)
             first = validation.check_integer("The first seed", 0 if seed is None else seed, 0, 2**32 - 1)
-            within = validation.check_number("psi", psi, 0, MAX_PSI)
-            mine.wanted = wanted = await self.hands.ask(mine, lambda: faces(mine, first, within))
+            truncation = validation.check_number("psi", psi, 0, MAX_PSI)
+            current.pending_faces = pending = await self.edit_handlers.run_with_generator(
+                current, lambda: list_faces(current, first, truncation)
+            )
             shown: list[tuple[bytes, str]] = []
-            for i, face in enumerate(wanted):
-                shown.append(await self._thumb(mine, face, lambda: mine.wanted is not wanted))
-                if (i + 1) % METHODS_AT_ONCE == 0 or i + 1 == len(wanted):
-                    # Not before: until then the page shows other faces, and they are what is chosen.
-                    mine.faces = wanted
-                    yield component_values.gallery_value(shown)
+            for i, face in enumerate(pending):
+                shown.append(await self._render_thumbnail(current, face, lambda: current.pending_faces is not pending))
+                if (i + 1) % FACES_PER_UPDATE == 0 or i + 1 == len(pending):
+                    # Not before: until then the page shows other faces, and a click chooses one of them.
+                    current.gallery_faces = pending
+                    yield component_values.to_gallery_value(shown)
 
         return fill
 
-    def of_seeds(self, desk: Session, first: int, psi: float) -> list[Scene]:
-        """A page of seeds."""
-        return rendering.render_seeds(desk.scene, first, psi, PAGE)
+    def list_seeds(self, session: Session, first: int, psi: float) -> list[Scene]:
+        """Return the faces of a page of seeds."""
+        return rendering.make_seed_scenes(session.scene, first, psi, FACES_PER_PAGE)
 
-    def alike(self, desk: Session, first: int, psi: float) -> list[Scene]:
-        """Faces like the one that is looked at."""
-        return rendering.mix_similar(
-            self.hands.shop, desk.scene, desk.version * PAGE, PAGE, self.hands.desks.files_of(desk)
+    def list_similar(self, session: Session, first: int, psi: float) -> list[Scene]:
+        """Return faces like the present one."""
+        return rendering.make_similar_scenes(
+            self.edit_handlers.resources,
+            session.scene,
+            session.version * FACES_PER_PAGE,
+            FACES_PER_PAGE,
+            self.edit_handlers.sessions.get_folder(session),
         )
 
-    def asked(self, desk: Session, first: int, psi: float) -> list[Scene]:
-        """Faces as the sliders say."""
-        return rendering.sample_at_sliders(desk.scene, first, FACES_SHOWN)
+    def list_sampled(self, session: Session, first: int, psi: float) -> list[Scene]:
+        """Return faces sampled at the sliders' values."""
+        return rendering.make_slider_scenes(session.scene, first, SAMPLED_FACES)
 
     @report_errors
-    async def check_asked(self, desk: Session | None) -> Any:
-        """The tab of the gallery, where the sliders ask for something."""
-        rendering.sample_at_sliders(self.hands.desk(desk).scene, 0, 1)
+    async def check_sampling(self, session: Session | None) -> Any:
+        """Open the tab of the gallery. Fails where no slider was moved."""
+        rendering.make_slider_scenes(self.edit_handlers.require_session(session).scene, 0, 1)
         return gr.update(selected="faces")
 
-    def chosen(self, visited: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """A face of a gallery is looked at."""
+    def make_choice_handler(self, visited: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """Make the handler that shows a face chosen in a gallery."""
 
         @report_errors
-        async def choose(desk: Session | None, event: gr.SelectData) -> Any:
-            mine = self.hands.desk(desk)
-            faces = mine.shown_visited if visited else mine.faces
+        async def choose(session: Session | None, event: gr.SelectData) -> Any:
+            current = self.edit_handlers.require_session(session)
+            faces = current.shown_visited_faces if visited else current.gallery_faces
             if type(event.index) is not int or not 0 <= event.index < len(faces):
-                raise GanvasError("That face isn't there any more: pick another.")
-            face = faces[event.index]
-            mine.keep()
-            stale = mine.look(face)
-            return [*self.hands.pickers(mine), *await self.hands.show(mine, stale)]
+                raise GanvasError("That face isn't in the gallery any more: pick another.")
+            current.commit()
+            return await self.edit_handlers.show_all(current, current.set_scene(faces[event.index]))
 
         return choose
 
-    # Finding sliders, and comparing methods.
+    # Sliders and methods.
 
     @report_errors
-    async def find(self, search: Any, desk: Session | None) -> Any:
-        """The sliders that are searched for: visibility of groups, then of sliders."""
-        mine = self.hands.desk(desk)
-        mine.search = validation.check_text("The search", search)
-        return self.visible(mine)
+    async def search_sliders(self, search: Any, session: Session | None) -> Any:
+        """Return the visibility of groups and sliders for a search."""
+        current = self.edit_handlers.require_session(session)
+        current.search = validation.check_text("The search", search)
+        return self.make_visibility_updates(current)
 
-    def visible(self, desk: Session) -> list[Any]:
-        """Groups, then sliders: those that the editor has and the search names."""
-        found = self.hands.shop.choices.get(desk.scene.editor)
-        known = found.sliders if found else ()
-        groups = group_attributes(self.hands.names)
-        shown = {g: [n for n in names if n in known and matches(n, g, desk.search)] for g, names in groups.items()}
-        every = {name for names in shown.values() for name in names}
+    def make_visibility_updates(self, session: Session) -> list[Any]:
+        """Return the visibility of groups, then of sliders: those that the editor has and the search matches."""
+        choice = self.edit_handlers.resources.choices.get(session.scene.editor)
+        available = choice.sliders if choice else ()
+        groups = group_attributes(self.edit_handlers.slider_names)
+        shown = {
+            g: [n for n in names if n in available and matches_search(n, g, session.search)]
+            for g, names in groups.items()
+        }
+        visible = {name for names in shown.values() for name in names}
         return [
-            *(_unfolded(bool(names), bool(desk.search)) for names in shown.values()),
-            *(gr.update(visible=name in every) for name in self.hands.names),
+            *(_update_group(bool(names), bool(session.search)) for names in shown.values()),
+            *(gr.update(visible=name in visible) for name in self.edit_handlers.slider_names),
         ]
 
     @report_errors
-    async def arrange(self, desk: Session | None) -> Any:
-        """After another editor was picked: groups, sliders, and the methods to compare."""
-        mine = self.hands.desk(desk)
-        names = self.methods.names(mine.scene.generator)
-        return [*self.visible(mine), gr.update(choices=names, value=names[:3])]
+    async def arrange_sliders(self, session: Session | None) -> Any:
+        """Return the groups, sliders and methods to compare of the editor that was picked."""
+        current = self.edit_handlers.require_session(session)
+        names = self.methods.list_methods(current.scene.generator)
+        return [*self.make_visibility_updates(current), gr.update(choices=names, value=names[:3])]
 
     @report_errors
-    async def compare(self, attribute: Any, change: Any, methods: Any, desk: Session | None) -> AsyncIterator[Any]:
-        """Methods side by side, as they get ready."""
-        mine = self.hands.desk(desk)
-        scene, shop, names = mine.scene, self.hands.shop, validation.check_names("Methods", methods)
-        by = validation.check_number("The change", change, -MOST_CHANGE, MOST_CHANGE)
-        compare.check_comparison(shop, scene, validation.check_text("Attribute", attribute), by, names)
-        mine.comparing = this = object()
+    async def compare_methods(
+        self, attribute: Any, change: Any, methods: Any, session: Session | None
+    ) -> AsyncIterator[Any]:
+        """Yield the pictures of methods, each as it gets ready."""
+        current = self.edit_handlers.require_session(session)
+        scene, resources = current.scene, self.edit_handlers.resources
+        names = validation.check_names("Methods", methods)
+        by = validation.check_number("The change", change, -MAX_COMPARED_CHANGE, MAX_COMPARED_CHANGE)
+        compare.check_comparison(resources, scene, validation.check_text("Attribute", attribute), by, names)
+        target = compare.ComparisonTarget(attribute, by)
+        current.comparison = token = object()
 
-        def stale() -> bool:
-            return mine.comparing is not this
+        def is_stale() -> bool:
+            return current.comparison is not token
 
         try:
-            shown = [
-                (await self.hands.ask(mine, lambda: rendering.render_thumbnail(shop, scene.plain), stale), "as drawn")
-            ]
-            yield component_values.gallery_value(shown)
+            unedited = await self.edit_handlers.run_with_generator(
+                current, lambda: rendering.render_thumbnail(resources, scene.unedited), is_stale
+            )
+            shown = [(unedited, "unedited")]
+            yield component_values.to_gallery_value(shown)
             for name in names:
-                done = await self._compared(mine, scene, name, compare.ComparisonTarget(attribute, by), stale)
-                if done.picture is None:
-                    gr.Warning(escape(done.told, quote=False), title="Compare")
+                result = await self._compare_method(current, scene, name, target, is_stale)
+                if result.picture is None:
+                    gr.Warning(escape(result.caption, quote=False), title="Compare")
                     continue
-                shown = [*shown, (done.picture, done.told)]
-                yield component_values.gallery_value(shown)
+                shown = [*shown, (result.picture, result.caption)]
+                yield component_values.to_gallery_value(shown)
         finally:
-            # Whoever left waits for no more of it.
-            if not stale():
-                mine.comparing = None
+            # Where the visitor left: the work that waits for it becomes stale.
+            if not is_stale():
+                current.comparison = None
 
-    async def _compared(
-        self, desk: Session, scene: Scene, name: str, asked: compare.Asked, stale: Callable[[], bool]
-    ) -> compare.Compared:
-        """One method. It learns and searches beside the worker, which draws one picture at a time for it."""
-        shop = self.hands.shop
+    async def _compare_method(
+        self, session: Session, scene: Scene, name: str, target: compare.ComparisonTarget, is_stale: Callable[[], bool]
+    ) -> compare.MethodResult:
+        """Compare one method. It fits and searches beside the generator's thread, which renders one picture at a time for it."""
+        resources = self.edit_handlers.resources
 
         def work() -> compare.MethodResult:
-            def draw(run: Callable[[], Any]) -> Any:
-                return self.hands.turns.ask(desk.name, run, stale).result()
+            def run_with_generator(run: Callable[[], Any]) -> Any:
+                return self.edit_handlers.generator_queue.submit(session.key, run, is_stale).result()
 
-            network = draw(lambda: shop.bench(scene).generator)
-            editor = self.methods.learn(network, name, asked.attribute)
-            return compare.compare(shop, scene, name, editor, asked, draw)
+            network = run_with_generator(lambda: resources.load(scene).generator)
+            editor = self.methods.load_or_fit(network, name, target.attribute)
+            return compare.compare_method(resources, scene, name, editor, target, run_with_generator)
 
         try:
-            return await asyncio.wrap_future(self.lessons.ask(desk.name, work, stale))
+            return await asyncio.wrap_future(self.fitting_queue.submit(session.key, work, is_stale))
         except GanvasError as error:
             return compare.MethodResult(name, None, f"{name}: {error}")
 
 
-def _unfolded(visible: bool, searched: bool) -> dict[str, Any]:
-    """A group of sliders; unfolded where it has what is searched for."""
+def _update_group(visible: bool, searched: bool) -> dict[str, Any]:
+    """Return the update of a group of sliders, unfolded where a search matches some of them."""
     return gr.update(visible=visible, open=True) if visible and searched else gr.update(visible=visible)
 
 
-def _link(recipe: Any, request: gr.Request) -> str:
-    """The page's own address with the recipe; or why there is none."""
+def _make_link(recipe: Any, request: gr.Request) -> str:
+    """Return the page's own address with the recipe; or why there is none."""
     try:
-        token = sharing.token_of(recipe)
+        token = sharing.encode_token(recipe)
     except GanvasError as error:
         return str(error)
-    came = urlsplit(request.headers.get("referer") or "")
-    host = came.netloc or request.headers.get("host") or "127.0.0.1"
-    return urlunsplit((came.scheme or "http", host, came.path or "/", urlencode({sharing.QUERY: token}), ""))
+    referer = urlsplit(request.headers.get("referer") or "")
+    host = referer.netloc or request.headers.get("host") or "127.0.0.1"
+    return urlunsplit(
+        (referer.scheme or "http", host, referer.path or "/", urlencode({sharing.QUERY_PARAMETER: token}), "")
+    )

@@ -1,16 +1,16 @@
-"""The page's look: a theme of Gradio's with this machine's own fonts, and a little CSS."""
+"""The page's theme: Gradio's own with this machine's fonts, and a little CSS."""
 
 from __future__ import annotations
 
 import gradio as gr
 
 FONTS = ["system-ui", "sans-serif"]
-MONO = ["ui-monospace", "monospace"]
+MONO_FONTS = ["ui-monospace", "monospace"]
 
 
-def theme() -> gr.themes.Base:
-    """No fonts from elsewhere: none is asked for."""
-    return gr.themes.Default(primary_hue="indigo", neutral_hue="slate", font=FONTS, font_mono=MONO)
+def make_theme() -> gr.themes.Base:
+    """Make the theme, whose fonts are the system's: none is downloaded."""
+    return gr.themes.Default(primary_hue="indigo", neutral_hue="slate", font=FONTS, font_mono=MONO_FONTS)
 
 
 CSS = """
@@ -22,7 +22,7 @@ CSS = """
 #picture button, #picture .image-frame, #picture .image-container { width: 100%; }
 #picture .image-frame img { width: 100%; height: auto; aspect-ratio: 1; object-fit: contain; }
 .gv-top input { text-overflow: ellipsis; }
-.gv-stage { position: sticky; top: 8px; align-self: flex-start; }
+.gv-picture { position: sticky; top: 8px; align-self: flex-start; }
 .gv-buttons { gap: 8px; }
 .gv-slider { padding-block: 6px; }
 .gv-status { margin: 0; min-height: 1.4em; }
@@ -33,7 +33,7 @@ CSS = """
 .gv-moved table { width: 100%; border-collapse: collapse; table-layout: fixed; font-size: 0.9em; }
 .gv-moved th, .gv-moved td { text-align: left; font-weight: normal; padding: 2px 4px;
   border: none !important; overflow-wrap: anywhere; }
-.gv-moved thead th, .gv-asked th { font-weight: 600; }
+.gv-moved thead th, .gv-target th { font-weight: 600; }
 .gv-moved th:nth-child(1) { width: 34%; }
 .gv-moved td:nth-child(2), .gv-moved td:nth-child(3), .gv-moved th:nth-child(2), .gv-moved th:nth-child(3) {
   width: 13%; text-align: right; font-variant-numeric: tabular-nums; }
@@ -48,7 +48,7 @@ CSS = """
 .gv-key { display: inline-block; width: 12px; height: 8px; }
 @media (max-width: 767px) {
   /* The picture stays in sight while sliders below it are moved. */
-  .gv-stage { top: 0; z-index: 100; padding-bottom: 6px; gap: 4px; background: var(--body-background-fill); }
+  .gv-picture { top: 0; z-index: 100; padding-bottom: 6px; gap: 4px; background: var(--body-background-fill); }
   #picture .image-frame img { max-height: 38vh; }
 }
 """

@@ -1,4 +1,4 @@
-"""What requests give: read and checked here, since anybody may send anything."""
+"""Check the values in requests, which anybody may send."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 from ganvas.errors import GanvasError
 
 MAX_TEXT_LENGTH = 200
-"""Characters of a name, or of what is searched for."""
+"""Characters of a name or a search."""
 MAX_NAMES = 100
 
 
 def check_number(what: str, value: Any, low: float, high: float) -> float:
-    """A finite number between two. Raises GanvasError for anything else."""
+    """Return a finite number between two. Raises GanvasError for anything else."""
     if type(value) not in (int, float) or not low <= value <= high:
         raise GanvasError(
             f"{what} takes a finite number from {low:g} to {high:g}, not {repr(value)[:MAX_TEXT_LENGTH]}."
@@ -21,22 +21,22 @@ def check_number(what: str, value: Any, low: float, high: float) -> float:
 
 
 def check_integer(what: str, value: Any, low: int, high: int) -> int:
-    """A whole number between two. Raises GanvasError for anything else."""
-    found = check_number(what, value, low, high)
-    if found != int(found):
+    """Return a whole number between two. Raises GanvasError for anything else."""
+    number = check_number(what, value, low, high)
+    if number != int(number):
         raise GanvasError(f"{what} takes a whole number, not {value:g}.")
-    return int(found)
+    return int(number)
 
 
 def check_text(what: str, value: Any) -> str:
-    """A line of text. Raises GanvasError for anything else."""
+    """Return a line of text. Raises GanvasError for anything else."""
     if not isinstance(value, str) or len(value) > MAX_TEXT_LENGTH:
         raise GanvasError(f"{what} takes a text of {MAX_TEXT_LENGTH} characters at most.")
     return value
 
 
 def check_names(what: str, value: Any) -> list[str]:
-    """Names, each once; none of them for None. Raises GanvasError for anything else."""
+    """Return names without repetitions, none for None. Raises GanvasError for anything else."""
     if value is None:
         return []
     if not isinstance(value, list) or len(value) > MAX_NAMES:

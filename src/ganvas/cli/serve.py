@@ -44,7 +44,7 @@ def app(
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     local = server.is_local(host)
     resources = AppResources(discover_tools(dtype, device), editor or [])
-    with server.serve(resources, generator, site=server.Site(host, port, browser)) as address:
+    with server.serve(resources, generator, config=server.ServerConfig(host, port, browser)) as address:
         options.print_line(f"The editor is open at {address} (Ctrl-C ends it).")
         if not local:
             options.print_line(f"It listens on {host}: whoever reaches this machine can use it, without a password.")
