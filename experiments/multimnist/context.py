@@ -36,12 +36,12 @@ class CountContext:
     labels: LatentDataset
     folder: Path | None
     work: Path
-    size: CountReportConfig
+    config: CountReportConfig
     seed: int = BENCH_SEED
-    watch: Callable[[str], object] = lambda line: None
+    log: Callable[[str], object] = lambda line: None
 
     @property
-    def about(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """What every result depends on, as JSON: the key of what sections keep."""
         about = {
             "generator": self.generator.fingerprint,
@@ -50,7 +50,7 @@ class CountContext:
             "folder": None if self.folder is None else read_about(self.folder),
             "dtype": dtype_name(self.generator),
             "recipes": RECIPES,
-            "size": asdict(self.size),
+            "size": asdict(self.config),
             "seed": self.seed,
         }
         return json.loads(json.dumps(about))  # as it will be read back: lists for tuples
@@ -68,12 +68,12 @@ class CountContext:
         pairs = zip(self.counter.attributes, self.counter.kinds, strict=True)
         return tuple(name for name, kind in pairs if kind == "count" and name != "count")
 
-    def place(self, *names: str) -> Path:
+    def work_path(self, *names: str) -> Path:
         """A path under ``work``; its folder is made by what writes there."""
         return self.work.joinpath(*names)
 
 
-def sha256_of(path: Path) -> str | None:
+def hash_file(path: Path) -> str | None:
     """Of a file; None where there is none."""
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""Real images for the count report, the encoders that invert them, and their codes; all of it kept under the stage's folder."""
+"""Real images for the count report, the encoders that invert them, and their codes; all of it kept under the context's folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from torch import Tensor
 
 from experiments.multimnist.context import CountContext
 from experiments.multimnist.figure_2 import SMALL
-from experiments.multimnist.labelled_codes import COUNTED, PIXELS, SAME, EncoderKind, load_inverted, save_inverted
-from experiments.multimnist.section import ReportSection, key_of
+from experiments.multimnist.labelled_codes import (
+    W_COUNTED,
+    W_PLUS_COUNTED,
+    W_PLUS_PIXELS,
+    EncoderKind,
+    load_inverted_codes,
+    save_inverted_codes,
+)
+from experiments.multimnist.section import ReportSection, make_key
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.multimnist_files import read_multimnist
 from ganvas.errors import GanvasError
@@ -33,7 +40,7 @@ COUNT_LOSS_WEIGHT = 0.5
 """The weight of the loss that keeps the count, where there is one."""
 FIRST_PART_STEPS = 2
 """Steps of the part that all encoders share, for one step of the part that each has of its own."""
-CAUTION = (
+TRAINING_BIAS = (
     "Of the encoders of real images, the one that keeps the count learned from the cross-entropy of a counter on these same"
     " training images: how well its codes tell counts may be the encoder's doing, not the space's. The one of pixels alone never"
     " saw counts, nor what a counter sees."
@@ -42,14 +49,14 @@ CAUTION = (
 NO_REAL_IMAGES = "This needs real images, a MultiMNIST folder, and none was given: `ganvas make-multimnist` makes one."
 
 
-KINDS = (EncoderKind("w", False), SAME, EncoderKind("w+", False), COUNTED, PIXELS)
+ENCODER_KINDS = (EncoderKind("w", False), W_COUNTED, EncoderKind("w+", False), W_PLUS_COUNTED, W_PLUS_PIXELS)
 
 
 @dataclass(frozen=True)
 class RealImages:
     """Real images with their own labels in the counter's columns; what isn't known of them is what the counter says."""
 
-    material: CountImages
+    count_images: CountImages
     scores: Scores
 
     def __len__(self) -> int:
@@ -58,76 +65,81 @@ class RealImages:
     @property
     def images(self) -> Images:
         """(n, 3, side, side) in [-1, 1]."""
-        return self.material.images(slice(None))
+        return self.count_images.images(slice(None))
 
 
-def caution(stage: CountContext) -> str:
+def describe_training_bias(context: CountContext) -> str:
     """What to know of inverted codes, or why there are none."""
-    return f"Inverted codes are missing. {NO_REAL_IMAGES}" if stage.folder is None else CAUTION
+    return f"Inverted codes are missing. {NO_REAL_IMAGES}" if context.folder is None else TRAINING_BIAS
 
 
-def require_real_images(name: str, title: str) -> ReportSection:
+def missing_images_section(name: str, title: str) -> ReportSection:
     """What a section on real images says where there are none."""
     return ReportSection(name, title, NO_REAL_IMAGES)
 
 
-def read_real_images(stage: CountContext, part: str) -> RealImages:
+def read_real_images(context: CountContext, part: str) -> RealImages:
     """The first images of the training part (to learn from) or of the test part (held out). Raises GanvasError without."""
-    if stage.folder is None:
+    if context.folder is None:
         raise GanvasError(NO_REAL_IMAGES)
-    data = read_multimnist(stage.folder, part, stage.size.images if part == "train" else stage.size.held_out)
-    material = read_count_images(data, stage.generator)
-    parts = [stage.counter(material.images(rows)).cpu() for rows in torch.arange(len(data)).split(BATCH)]
+    data = read_multimnist(context.folder, part, context.config.images if part == "train" else context.config.held_out)
+    count_images = read_count_images(data, context.generator)
+    parts = [context.counter(count_images.images(rows)).cpu() for rows in torch.arange(len(data)).split(BATCH)]
     scores = torch.cat(parts)
     known = {"count": data.counts} | {f"digit_{k}": data.per_class[:, k] for k in range(data.per_class.shape[1])}
-    for k, name in enumerate(stage.counter.attributes):
+    for k, name in enumerate(context.counter.attributes):
         if name in known:
             scores[:, k] = known[name].to(scores)
-    return RealImages(material, scores)
+    return RealImages(count_images, scores)
 
 
-def train_kind(stage: CountContext, kind: EncoderKind, train: RealImages | None = None) -> Encoder:
+def train_kind(context: CountContext, kind: EncoderKind, train: RealImages | None = None) -> Encoder:
     """The encoder of a kind, trained or as it was kept; the part that learns from drawn pictures is shared."""
-    size = stage.size.encoder
+    size = context.config.encoder
     options = CountEncoderConfig(
         kind.space,
         first=FIRST_PART_STEPS * size,
         steps=size,
-        keep_count=COUNT_LOSS_WEIGHT * kind.keeps,
-        features=float(kind.features),
-        seed=stage.seed,
+        keep_count=COUNT_LOSS_WEIGHT * kind.keeps_count,
+        features=float(kind.sees_features),
+        seed=context.seed,
     )
-    made_of = [stage.generator.fingerprint, stage.counter.fingerprint, stage.about["folder"], stage.size.images]
-    path = stage.place("encoders", f"{key_of([made_of, asdict(options)])}.safetensors")
+    made_of = [
+        context.generator.fingerprint,
+        context.counter.fingerprint,
+        context.provenance["folder"],
+        context.config.images,
+    ]
+    path = context.work_path("encoders", f"{make_key([made_of, asdict(options)])}.safetensors")
     if path.exists():
         try:
-            return read_encoder(path, stage.generator)
+            return read_encoder(path, context.generator)
         except GanvasError:
             pass  # damaged: trained anew
-    lesson = CountEncoderData(
-        stage.generator, counter_features(stage.network), (train or read_real_images(stage, "train")).material
+    data = CountEncoderData(
+        context.generator, counter_features(context.network), (train or read_real_images(context, "train")).count_images
     )
-    stage.watch(f"Training the encoder {kind.name}: {options.first} steps that all share, then {options.steps} …")
+    context.log(f"Training the encoder {kind.name}: {options.first} steps that all share, then {options.steps} …")
     shared = path.with_name(
-        f"first-{key_of([made_of, asdict(replace(options, space='w', keep_count=0.0, features=1.0))])}.safetensors"
+        f"first-{make_key([made_of, asdict(replace(options, space='w', keep_count=0.0, features=1.0))])}.safetensors"
     )
     own = path.with_suffix(".checkpoint.safetensors")
-    network = train_second_part(lesson, options, train_first_part(lesson, options, shared), own)
-    save_encoder(encoder_for(stage.generator, network), path, {"options": asdict(options)})
+    network = train_second_part(data, options, train_first_part(data, options, shared), own)
+    save_encoder(encoder_for(context.generator, network), path, {"options": asdict(options)})
     own.unlink(missing_ok=True)
-    return read_encoder(path, stage.generator)
+    return read_encoder(path, context.generator)
 
 
 @torch.no_grad()
-def invert_images(stage: CountContext, network: Encoder, images: Images, space: str) -> WPlus:
+def invert_images(context: CountContext, network: Encoder, images: Images, space: str) -> WPlus:
     """Codes (n, num_ws, w_dim); in the space "w" with equal rows."""
     return torch.cat([network(part, space).contiguous() for part in images.split(BATCH)]).float()
 
 
 @torch.no_grad()
-def draw_codes(stage: CountContext, ws: WPlus) -> Images:
+def draw_codes(context: CountContext, ws: WPlus) -> Images:
     """Pictures of codes."""
-    return torch.cat([stage.generator.synthesis(part).float() for part in ws.split(BATCH)])
+    return torch.cat([context.generator.synthesis(part).float() for part in ws.split(BATCH)])
 
 
 def enlarge_pictures(images: Images) -> Tensor:
@@ -136,14 +148,16 @@ def enlarge_pictures(images: Images) -> Tensor:
     return pixels.repeat_interleave(times, 1).repeat_interleave(times, 2)
 
 
-def inverted_codes(stage: CountContext, train: RealImages | None = None, kind: EncoderKind = COUNTED) -> LatentDataset:
+def inverted_codes(
+    context: CountContext, train: RealImages | None = None, kind: EncoderKind = W_PLUS_COUNTED
+) -> LatentDataset:
     """The training images' codes with the images' own labels; made where they aren't kept. Raises GanvasError without."""
-    found = load_inverted(stage, kind)
+    found = load_inverted_codes(context, kind)
     if found is None:
-        train = train or read_real_images(stage, "train")
-        codes = invert_images(stage, train_kind(stage, kind, train), train.images, kind.space)
-        save_inverted(stage, codes, train.scores, kind)
-        found = load_inverted(stage, kind)
+        train = train or read_real_images(context, "train")
+        codes = invert_images(context, train_kind(context, kind, train), train.images, kind.space)
+        save_inverted_codes(context, codes, train.scores, kind)
+        found = load_inverted_codes(context, kind)
     if found is None:
-        raise GanvasError(f"The inverted codes in {stage.work} can't be read back.")
+        raise GanvasError(f"The inverted codes in {context.work} can't be read back.")
     return found

@@ -30,24 +30,24 @@ class EncoderKind:
     """
 
     space: str
-    keeps: bool
-    features: bool = True
+    keeps_count: bool
+    sees_features: bool = True
 
     @property
     def name(self) -> str:
         """For tables and pictures."""
-        ending = ", count kept" if self.keeps else "" if self.features else ", pixels alone"
+        ending = ", count kept" if self.keeps_count else "" if self.sees_features else ", pixels alone"
         return f"{self.space.upper()}{ending}"
 
     @property
-    def file(self) -> str:
-        """Where the codes of training images are kept, under the stage's ``work``."""
+    def file_name(self) -> str:
+        """Where the codes of training images are kept, under the context's ``work``."""
         return f"inverted-{self.name.lower().replace('+', '-plus').replace(', ', '-').replace(' ', '-')}.safetensors"
 
 
-COUNTED, SAME = EncoderKind("w+", True), EncoderKind("w", True)
+W_PLUS_COUNTED, W_COUNTED = EncoderKind("w+", True), EncoderKind("w", True)
 """Whose codes the paper's H and ours learn from in W+, and in W from the same images."""
-PIXELS = EncoderKind("w+", False, features=False)
+W_PLUS_PIXELS = EncoderKind("w+", False, sees_features=False)
 """That never saw a count."""
 
 
@@ -71,33 +71,35 @@ def label_samples(generator: Generator, counter: Scorer, n: int, folder: Path) -
         return data
 
 
-def save_inverted(stage: CountContext, codes: WPlus, scores: Scores, kind: EncoderKind = COUNTED) -> None:
+def save_inverted_codes(
+    context: CountContext, codes: WPlus, scores: Scores, kind: EncoderKind = W_PLUS_COUNTED
+) -> None:
     """Keep the codes of real training images with the *images'* own labels, (n, counter's attributes), for others.
 
     A column that isn't known of real images (``sure``, ``stroke``) holds what the counter says of the image.
     """
-    save_tensors(stage.place(kind.file), {"codes": codes, "scores": scores}, {"about": stage.about})
+    save_tensors(context.work_path(kind.file_name), {"codes": codes, "scores": scores}, {"about": context.provenance})
 
 
-def load_inverted(stage: CountContext, kind: EncoderKind = COUNTED) -> LatentDataset | None:
+def load_inverted_codes(context: CountContext, kind: EncoderKind = W_PLUS_COUNTED) -> LatentDataset | None:
     """Labelled inverted codes, in the encoder's space; None where no section has made them."""
     try:
-        tensors, about = load_tensors(stage.place(kind.file))
+        tensors, about = load_tensors(context.work_path(kind.file_name))
     except GanvasError:
         return None
-    if about.get("about") != stage.about or not _fit(tensors, stage):
+    if about.get("about") != context.provenance or not has_valid_shapes(tensors, context):
         return None
-    counter, scores = stage.counter, tensors["scores"]
+    counter, scores = context.counter, tensors["scores"]
     varied = [k for k in range(scores.shape[1]) if scores[:, k].ne(scores[0, k]).any()]
     names, kinds = (tuple(value[k] for k in varied) for value in (counter.attributes, counter.kinds))
     source, scorer = Source(None), f"{counter.name}:{counter.fingerprint}"
     codes = tensors["codes"] if kind.space == "w+" else tensors["codes"][:, 0].contiguous()
-    return make_dataset(codes, scores[:, varied], names, kinds, source, stage.generator.fingerprint, scorer)
+    return make_dataset(codes, scores[:, varied], names, kinds, source, context.generator.fingerprint, scorer)
 
 
-def _fit(tensors: dict[str, Tensor], stage: CountContext) -> bool:
+def has_valid_shapes(tensors: dict[str, Tensor], context: CountContext) -> bool:
     if set(tensors) != {"codes", "scores"}:
         return False
-    n, generator = len(tensors["codes"]), stage.generator
-    shapes = ((n, generator.num_ws, generator.w_dim), (n, len(stage.counter.attributes)))
+    n, generator = len(tensors["codes"]), context.generator
+    shapes = ((n, generator.num_ws, generator.w_dim), (n, len(context.counter.attributes)))
     return n > 0 and (tensors["codes"].shape, tensors["scores"].shape) == shapes

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.multimnist import editors, encoders
 from experiments.multimnist.context import CountContext
-from experiments.multimnist.labelled_codes import COUNTED, PIXELS, SAME, EncoderKind
+from experiments.multimnist.labelled_codes import W_COUNTED, W_PLUS_COUNTED, W_PLUS_PIXELS, EncoderKind
 from experiments.multimnist.section import ReportSection, SectionTable
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors._count_classifier import (
@@ -48,19 +48,19 @@ class CountedCodes:
     test_counts: Tensor
 
     @property
-    def heads(self) -> CountRanges:
+    def count_ranges(self) -> CountRanges:
         """The counts that there are."""
         return find_ranges(self.train_counts, ("count",))
 
 
-def run(stage: CountContext) -> ReportSection:
+def run(context: CountContext) -> ReportSection:
     """All codes with both losses; inverted ones only where there are real images."""
-    kinds = (COUNTED, PIXELS, SAME) if stage.folder is not None else ()
-    codes = [*(counted_inversions(stage, kind) for kind in kinds), counted_samples(stage)]
-    rows = [_measured(stage, one, loss) for one in codes for loss in ("mse", "ce")]
+    kinds = (W_PLUS_COUNTED, W_PLUS_PIXELS, W_COUNTED) if context.folder is not None else ()
+    codes = [*(counted_inversions(context, kind) for kind in kinds), counted_samples(context)]
+    rows = [measure_classifier(context, one, loss) for one in codes for loss in ("mse", "ce")]
     cells = []
     for row in rows:
-        same = row["name"] in (COUNTED.name, PIXELS.name, SAMPLED)
+        same = row["name"] in (W_PLUS_COUNTED.name, W_PLUS_PIXELS.name, SAMPLED)
         paper = COUNT_CLASSIFIERS[row["space"], row["loss"]] if same else ()
         layers = f"[{', '.join(map(str, row['layers']))}]"
         shares = [f"{share:.1%}" for share in (row["train"], row["test"], *paper)]
@@ -69,48 +69,57 @@ def run(stage: CountContext) -> ReportSection:
     note = " ".join(f"{one.name}: {one.source}." for one in codes)
     table = SectionTable("Share of codes whose count is right", head, cells, note)
     intro = (
-        f"A fully connected network reads the number of objects off a code, after {stage.size.knowledge:,} steps in either"
-        f" space. {encoders.caution(stage)}"
+        f"A fully connected network reads the number of objects off a code, after {context.config.knowledge:,} steps in either"
+        f" space. {encoders.describe_training_bias(context)}"
     )
     return ReportSection(NAME, TITLE, intro, (table,), data={"rows": rows})
 
 
-def counted_samples(stage: CountContext) -> CountedCodes:
+def counted_samples(context: CountContext) -> CountedCodes:
     """Sampled codes of W with what the counter says of their pictures."""
-    data = stage.labels
-    counts, cut = counts_of(data), len(data) - max(int(HELD_OUT_SHARE * len(data)), 1)
+    data = context.labels
+    counts, cut = select_counts(data), len(data) - max(int(HELD_OUT_SHARE * len(data)), 1)
     source = f"{cut:,} codes labelled through their pictures, and {len(data) - cut:,} held out"
     return CountedCodes(SAMPLED, "w", source, HIDDEN["w"], data.w[:cut], counts[:cut], data.w[cut:], counts[cut:])
 
 
-def counted_inversions(stage: CountContext, kind: EncoderKind) -> CountedCodes:
+def counted_inversions(context: CountContext, kind: EncoderKind) -> CountedCodes:
     """Codes of real images: the training ones to learn from, test images to be tested on."""
-    data, test = encoders.inverted_codes(stage, kind=kind), encoders.read_real_images(stage, "test")
-    ws = encoders.invert_images(stage, encoders.train_kind(stage, kind), test.images, kind.space)
-    counts = test.scores[:, [stage.counter.column("count")]].long()
+    data, test = encoders.inverted_codes(context, kind=kind), encoders.read_real_images(context, "test")
+    ws = encoders.invert_images(context, encoders.train_kind(context, kind), test.images, kind.space)
+    counts = test.scores[:, [context.counter.column("count")]].long()
     source = f"{len(data):,} training images and {len(test):,} test images, inverted"
     held_out = ws.flatten(1) if kind.space == "w+" else ws[:, 0]
     return CountedCodes(
-        kind.name, kind.space, source, stage.size.hidden, data.codes.flatten(1), counts_of(data), held_out, counts
+        kind.name,
+        kind.space,
+        source,
+        context.config.hidden,
+        data.codes.flatten(1),
+        select_counts(data),
+        held_out,
+        counts,
     )
 
 
-def counts_of(data: LatentDataset) -> Tensor:
+def select_counts(data: LatentDataset) -> Tensor:
     """(n, 1)."""
     return data.scores[:, [data.attributes.index("count")]].long()
 
 
-def _measured(stage: CountContext, codes: CountedCodes, loss: str) -> dict[str, Any]:
-    knowing = CountClassifierConfig(loss, codes.hidden, editors.steps(stage)["knowledge"])
-    stage.watch(f"Learning a classifier of {codes.name} by {loss} …")
+def measure_classifier(context: CountContext, codes: CountedCodes, loss: str) -> dict[str, Any]:
+    config = CountClassifierConfig(loss, codes.hidden, editors.training_steps(context)["knowledge"])
+    context.log(f"Learning a classifier of {codes.name} by {loss} …")
     with torch.enable_grad():
-        network = fit_count_classifier(codes.train, codes.train_counts, codes.heads, knowing, stage.seed % 2**31)
+        network = fit_count_classifier(
+            codes.train, codes.train_counts, codes.count_ranges, config, context.seed % 2**31
+        )
     shares = [count_accuracy(network, x, y)[0] for x, y in _parts(codes)]
     return {
         "name": codes.name,
         "space": codes.space,
         "loss": loss,
-        "steps": knowing.steps,
+        "steps": config.steps,
         "layers": [codes.train.shape[1], *codes.hidden],
         "train": float(shares[0]),
         "test": float(shares[1]),

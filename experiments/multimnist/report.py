@@ -68,13 +68,13 @@ def make_report(
         raise GanvasError(f"Scorer {counter.name!r} doesn't count objects: it has no count called 'count'.")
     say(f"Labelling {wanted.size.labels:,} sampled codes …")
     labels = label_samples(generator, counter, wanted.size.labels, out / "work" / "labels")
-    stage = CountContext(generator, counter, labels, wanted.folder, out / "work", wanted.size, watch=say)
-    return write_report(stage, run_sections(stage, wanted.sections, say), out, command or default_command())
+    context = CountContext(generator, counter, labels, wanted.folder, out / "work", wanted.size, watch=say)
+    return write_report(context, run_sections(context, wanted.sections, say), out, command or default_command())
 
 
-def write_report(stage: CountContext, found: ReportResult, out: Path, command: str) -> dict[str, Any]:
+def write_report(context: CountContext, found: ReportResult, out: Path, command: str) -> dict[str, Any]:
     """Everything that people read, from a finished run."""
-    made = describe_versions(stage, command)
+    made = describe_versions(context, command)
     aims = [aim for section in found.sections for aim in section.data.get("aims", ())]
     results = {
         "made": made,
@@ -87,22 +87,22 @@ def write_report(stage: CountContext, found: ReportResult, out: Path, command: s
             with atomic_write(out / f"{name}.png") as file:
                 file.write_bytes(encode_picture(picture))
     write_json(out / "report.json", results)
-    title = f"Counting objects in what {stage.generator.name} draws"
+    title = f"Counting objects in what {context.generator.name} draws"
     about = (
         "Doubinsky et al., Contrôle de la cardinalité par navigation dans l'espace latent des GANs (RFIAP 2022), rebuilt and"
-        f" taken further. {made['labels']['n']:,} sampled codes were labelled by the counter {stage.counter.name!r}, which looks"
-        f" at pictures; whatever is moved is drawn again and judged by it, on fresh codes (seeds from {stage.seed:,} on)."
+        f" taken further. {made['labels']['n']:,} sampled codes were labelled by the counter {context.counter.name!r}, which looks"
+        f" at pictures; whatever is moved is drawn again and judged by it, on fresh codes (seeds from {context.seed:,} on)."
         " Brackets: 95 % bootstrap intervals."
     )
     versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
-    end = f"Made by `{command}`. {versions}; {made['dtype']}; seeds from {stage.seed:,}; report.json has all of it."
+    end = f"Made by `{command}`. {versions}; {made['dtype']}; seeds from {context.seed:,}; report.json has all of it."
     shown = [*_aims(aims), *(part for section in found.sections for part in page_sections(section)), *_gaps(found.gaps)]
     write_text(out / "report.md", to_markdown(title, about, shown, end))
     write_text(out / "index.html", html_page.render_page(title, about, shown, end))
     return results
 
 
-def describe_versions(stage: CountContext, command: str) -> dict[str, Any]:
+def describe_versions(context: CountContext, command: str) -> dict[str, Any]:
     """The command, versions and seeds."""
     versions = {"ganvas": ganvas.__version__, "python": sys.version.split()[0]}
     for name in PACKAGES:
@@ -110,17 +110,17 @@ def describe_versions(stage: CountContext, command: str) -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    generator, labels = stage.generator, stage.labels
+    generator, labels = context.generator, context.labels
     return {
         "command": command,
         "versions": versions,
         "generator": f"{generator.name}:{generator.fingerprint}",
         "dtype": dtype_name(generator),
-        "scorer": f"{stage.counter.name}:{stage.counter.fingerprint}",
+        "scorer": f"{context.counter.name}:{context.counter.fingerprint}",
         "labels": {"n": len(labels), "seed": labels.source.seed, "psi": labels.source.psi},
-        "seed": stage.seed,
-        "size": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(stage.size).items()},
-        "folder": None if stage.folder is None else stage.folder.name,
+        "seed": context.seed,
+        "size": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(context.config).items()},
+        "folder": None if context.folder is None else context.folder.name,
     }
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 
-from experiments.multimnist.context import CONDITIONAL, CountContext, sha256_of
-from experiments.multimnist.section import ReportSection, key_of, load_section, save_section
+from experiments.multimnist.context import CONDITIONAL, CountContext, hash_file
+from experiments.multimnist.section import ReportSection, load_section, make_key, save_section
 from ganvas.errors import GanvasError
 
 SECTIONS = ("inverted", "classifiers", "umap", "moves", "ways", "real", "conditional", "proof")
@@ -26,17 +26,17 @@ class ReportResult:
 
 
 def run_sections(
-    stage: CountContext, names: Sequence[str] = SECTIONS, say: Reporter = lambda line: None
+    context: CountContext, names: Sequence[str] = SECTIONS, say: Reporter = lambda line: None
 ) -> ReportResult:
     """Everything but the report. ``say`` is told at first how much there is to do, then what is done.
 
     A section that fails for a reason of its own is a gap, and the others go on.
     """
-    keys = {name: _key(stage, name) for name in names}
-    kept = {name: load_section(stage.place("sections", name), keys[name]) for name in names}
-    for line in _planned(stage, kept):
+    keys = {name: _key(context, name) for name in names}
+    kept = {name: load_section(context.work_path("sections", name), keys[name]) for name in names}
+    for line in _planned(context, kept):
         say(line)
-    stage = replace(stage, watch=say)
+    context = replace(context, watch=say)
     sections, gaps, seconds = [], {}, {}
     for i, name in enumerate(names):
         found = kept[name]
@@ -44,8 +44,8 @@ def run_sections(
             say(f"[{i + 1}/{len(names)}] {name}")
             started = time.monotonic()
             try:
-                made = import_module(f"ganvas.bench.counts.{name}").run(stage)
-                found = save_section(made, stage.place("sections", name), keys[name])
+                made = import_module(f"ganvas.bench.counts.{name}").run(context)
+                found = save_section(made, context.work_path("sections", name), keys[name])
             except GanvasError as error:
                 gaps[name] = str(error)
                 say(f"    left out: {error}")
@@ -55,19 +55,19 @@ def run_sections(
     return ReportResult(tuple(sections), gaps, seconds)
 
 
-def _key(stage: CountContext, name: str) -> str:
+def _key(context: CountContext, name: str) -> str:
     """What a section depends on; one alone sees the conditional generator."""
-    seen = {"conditional": sha256_of(stage.place(CONDITIONAL))} if name == "conditional" else {}
-    return key_of(stage.about | seen)
+    seen = {"conditional": hash_file(context.work_path(CONDITIONAL))} if name == "conditional" else {}
+    return make_key(context.provenance | seen)
 
 
-def _planned(stage: CountContext, kept: dict[str, ReportSection | None]) -> list[str]:
+def _planned(context: CountContext, kept: dict[str, ReportSection | None]) -> list[str]:
     todo = [name for name, found in kept.items() if found is None]
-    size = stage.size
+    size = context.config
     lines = [f"{len(todo)} of {len(kept)} sections to make: {', '.join(todo) or 'none, all are kept'}."]
     if todo:
         lines.append(
-            f"{len(stage.labels):,} labelled codes, {size.moves:,} codes for each way to move, {size.images:,} real images;"
+            f"{len(context.labels):,} labelled codes, {size.moves:,} codes for each way to move, {size.images:,} real images;"
             f" {size.steps:,} steps an editor, {size.encoder:,} an encoder."
         )
     return lines

@@ -48,7 +48,7 @@ class ReportSection:
     """What a picture shows, for those that the title doesn't explain."""
 
 
-def key_of(about: Any) -> str:
+def make_key(about: Any) -> str:
     """A short name for what a section depends on (JSON)."""
     return hashlib.sha256(json.dumps([VERSION, about], sort_keys=True).encode()).hexdigest()[:16]
 
@@ -63,7 +63,7 @@ def save_section(section: ReportSection, folder: Path, key: str) -> ReportSectio
     for name, picture in section.pictures.items():
         with atomic_write(folder / f"{name}.png") as file:
             file.write_bytes(encode_picture(picture))
-    told = {
+    document = {
         "key": key,
         "name": section.name,
         "title": section.title,
@@ -71,9 +71,9 @@ def save_section(section: ReportSection, folder: Path, key: str) -> ReportSectio
         "tables": [asdict(table) for table in section.tables],
         "pictures": list(section.pictures),
         "captions": dict(section.captions),
-        "data": _plain(section.data),
+        "data": to_plain_data(section.data),
     }
-    write_json(folder / "section.json", told)
+    write_json(folder / "section.json", document)
     kept = load_section(folder, key)
     if kept is None:
         raise GanvasError(f"Section {section.name!r} can't be kept in {folder}.")
@@ -83,22 +83,28 @@ def save_section(section: ReportSection, folder: Path, key: str) -> ReportSectio
 def load_section(folder: Path, key: str) -> ReportSection | None:
     """The section that ``folder`` keeps under ``key``; None where there is none, another one, or a damaged one."""
     try:
-        told = read_json(folder / "section.json")
-        if not isinstance(told, dict) or told.get("key") != key:
+        document = read_json(folder / "section.json")
+        if not isinstance(document, dict) or document.get("key") != key:
             return None
-        tables = tuple(SectionTable(**table) for table in told["tables"])
-        pictures = {name: (folder / f"{name}.png").read_bytes() for name in told["pictures"]}
+        tables = tuple(SectionTable(**table) for table in document["tables"])
+        pictures = {name: (folder / f"{name}.png").read_bytes() for name in document["pictures"]}
         return ReportSection(
-            told["name"], told["title"], told["intro"], tables, pictures, told["data"], told["captions"]
+            document["name"],
+            document["title"],
+            document["intro"],
+            tables,
+            pictures,
+            document["data"],
+            document["captions"],
         )
     except (GanvasError, OSError, KeyError, TypeError):
         return None
 
 
-def _plain(value: Any) -> Any:
+def to_plain_data(value: Any) -> Any:
     """As JSON, tensors too."""
     if isinstance(value, Tensor):
         return to_json(value.tolist())
     if isinstance(value, Mapping):
-        return {str(key): _plain(v) for key, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else to_json(value)
+        return {str(key): to_plain_data(v) for key, v in value.items()}
+    return [to_plain_data(v) for v in value] if isinstance(value, list | tuple) else to_json(value)

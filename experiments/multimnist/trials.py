@@ -22,11 +22,11 @@ from ganvas.seeds import DISTRIBUTION_SEED
 from ganvas.stats import Estimate, bootstrap_mean
 from ganvas.types import Scores, WPlus
 
-LOW, HIGH = 1, 4
+MIN_COUNT, MAX_COUNT = 1, 4
 """The counts that moves stay within."""
 SURE_PROBABILITY = 0.9
 """The probability of being right from which on the counter is sure."""
-CODES_PER_CASE = 8
+MAX_SCREENED_PER_CODE = 8
 """Times as many fresh codes as are wanted that are looked through for those, at most."""
 BATCH = 64
 """Pictures rendered at a time."""
@@ -96,52 +96,52 @@ class MoveTrial:
         return MoveTrial(self.attribute, self.attributes, *rest)
 
 
-def score_codes(stage: CountContext, ws: WPlus) -> Scores:
+def score_codes(context: CountContext, ws: WPlus) -> Scores:
     """What the counter says of codes' pictures."""
-    return ScoredView(stage.generator, stage.counter, BATCH)(ws).cpu()
+    return ScoredView(context.generator, context.counter, BATCH)(ws).cpu()
 
 
-def is_sure(stage: CountContext, scores: Scores) -> Tensor:
+def find_sure(context: CountContext, scores: Scores) -> Tensor:
     """Which counts the counter is sure of, (n,) bool; all, of a counter that doesn't say."""
-    if "sure" not in stage.counter.attributes:
+    if "sure" not in context.counter.attributes:
         return torch.ones(len(scores), dtype=torch.bool)
-    return torch.sigmoid(scores[:, stage.counter.column("sure")]) >= SURE_PROBABILITY
+    return torch.sigmoid(scores[:, context.counter.column("sure")]) >= SURE_PROBABILITY
 
 
-def sample_sure_codes(stage: CountContext, n: int) -> TrialCodes:
-    """The first ``n`` codes from the stage's seed on whose count the counter is sure of, and from ``LOW`` to ``HIGH``.
+def sample_sure_codes(context: CountContext, n: int) -> TrialCodes:
+    """The first ``n`` codes from the context's seed on whose count the counter is sure of, and from ``MIN_COUNT`` to ``MAX_COUNT``.
 
-    Fewer where ``CODES_PER_CASE`` times as many don't have them. Raises GanvasError where there is none at all.
+    Fewer where ``MAX_SCREENED_PER_CODE`` times as many don't have them. Raises GanvasError where there is none at all.
     """
     codes, found, looked = [], [], []
-    seed, have = stage.seed, 0
-    while have < n and seed - stage.seed < CODES_PER_CASE * n:
-        ws = sample(stage.generator, 2 * BATCH, 1.0, seed)
-        scores = score_codes(stage, ws)
-        counts = scores[:, stage.counter.column("count")]
-        index = is_sure(stage, scores) & (counts >= LOW) & (counts <= HIGH)
+    seed, have = context.seed, 0
+    while have < n and seed - context.seed < MAX_SCREENED_PER_CODE * n:
+        ws = sample(context.generator, 2 * BATCH, 1.0, seed)
+        scores = score_codes(context, ws)
+        counts = scores[:, context.counter.column("count")]
+        index = find_sure(context, scores) & (counts >= MIN_COUNT) & (counts <= MAX_COUNT)
         codes.append(ws[index])
         found.append(scores[index])
         looked.append(scores)
         seed, have = seed + len(ws), have + int(index.sum())
     if not have:
-        raise GanvasError(f"The counter is sure of no count among {seed - stage.seed} codes: nothing can be moved.")
+        raise GanvasError(f"The counter is sure of no count among {seed - context.seed} codes: nothing can be moved.")
     return TrialCodes(torch.cat(codes)[:n], torch.cat(found)[:n], torch.cat(looked))
 
 
-def run_move(stage: CountContext, cases: TrialCodes, move: Move, alpha: int, attribute: str = "count") -> MoveTrial:
+def run_move(context: CountContext, cases: TrialCodes, move: Move, alpha: int, attribute: str = "count") -> MoveTrial:
     """Move all codes that can get ``alpha`` more, and look at what came out.
 
     A count can stay within its range; a class can have one more where the count can, and one less where there is one.
     """
-    counts = cases.scores[:, stage.counter.column("count")]
-    able = (counts + alpha >= LOW) & (counts + alpha <= HIGH)
-    able &= cases.scores[:, stage.counter.column(attribute)] + alpha >= 0
+    counts = cases.scores[:, context.counter.column("count")]
+    able = (counts + alpha >= MIN_COUNT) & (counts + alpha <= MAX_COUNT)
+    able &= cases.scores[:, context.counter.column(attribute)] + alpha >= 0
     ws, before = cases.ws[able], cases.scores[able]
     asked = torch.full((len(ws),), alpha)
     with torch.no_grad():
         moved = move(ws, asked) if len(ws) else ws
-    return MoveTrial(attribute, stage.counter.attributes, asked, ws, moved, before, score_codes(stage, moved))
+    return MoveTrial(attribute, context.counter.attributes, asked, ws, moved, before, score_codes(context, moved))
 
 
 def join_trials(trials: Sequence[MoveTrial]) -> MoveTrial:
@@ -152,19 +152,19 @@ def join_trials(trials: Sequence[MoveTrial]) -> MoveTrial:
     )
 
 
-def editor_move(editor: Editor, attribute: str = "count") -> Move:
+def make_editor_move(editor: Editor, attribute: str = "count") -> Move:
     """The moves that an editor makes."""
     return lambda ws, alpha: editor.edit(ws, {attribute: alpha.to(ws)})
 
 
-def random_move(stage: CountContext, like: Move, seed: int = 0) -> Move:
+def make_random_move(context: CountContext, like: Move, seed: int = 0) -> Move:
     """Moves as long as another's, each along the difference of two sampled codes: what a move does by itself."""
 
     def move(ws: WPlus, alpha: Tensor) -> WPlus:
         length = (like(ws, alpha) - ws).square().sum((1, 2), keepdim=True).sqrt()
-        random = torch.Generator().manual_seed(stage.seed + seed)
-        pairs = torch.randint(len(stage.labels), (2, len(ws)), generator=random)
-        one, other = (stage.labels.ws(rows, stage.generator.num_ws).to(ws) for rows in pairs)
+        random = torch.Generator().manual_seed(context.seed + seed)
+        pairs = torch.randint(len(context.labels), (2, len(ws)), generator=random)
+        one, other = (context.labels.ws(rows, context.generator.num_ws).to(ws) for rows in pairs)
         way = one - other
         return ws + way * length / way.square().sum((1, 2), keepdim=True).sqrt().clamp(min=1e-6)
 
@@ -177,7 +177,7 @@ def estimate_rate(values: Float[Tensor, " n"]) -> Estimate:
 
 
 def summarise_trials(
-    stage: CountContext, name: str, more: Sequence[MoveTrial], less: Sequence[MoveTrial]
+    context: CountContext, name: str, more: Sequence[MoveTrial], less: Sequence[MoveTrial]
 ) -> dict[str, Any]:
     """A way's numbers, as estimates: of one or several trials that asked for more, and as many that asked for less."""
 
@@ -190,9 +190,9 @@ def summarise_trials(
         "both": over(both, lambda t: t.right),
         "more": over(more, lambda t: t.right),
         "less": over(less, lambda t: t.right),
-        "kept": over(both, lambda t: t.kept(stage.classes)),
-        "sure": over(both, lambda t: is_sure(stage, t.after).float()),
-        "beyond": over(both, lambda t: has_left_w(stage, t)),
+        "kept": over(both, lambda t: t.measure_preservation(context.classes)),
+        "sure": over(both, lambda t: find_sure(context, t.after).float()),
+        "beyond": over(both, lambda t: find_left_w(context, t)),
         "length": over(both, lambda t: (t.moved - t.ws).square().sum(2).mean(1).sqrt()),
     }
 
@@ -208,13 +208,13 @@ def fit_code_distribution(generator: Generator, n: int) -> Distribution:
     return fit_distribution(generator, max(n, 2 * generator.w_dim), DISTRIBUTION_SEED)
 
 
-def has_left_w(stage: CountContext, tried: MoveTrial) -> Float[Tensor, " n"]:
+def find_left_w(context: CountContext, tried: MoveTrial) -> Float[Tensor, " n"]:
     """1 where a code has left the distribution of sampled codes (one row beyond the 99.9th percentile), else 0."""
-    return (~fit_code_distribution(stage.generator, stage.size.labels).contains(tried.moved)).float()
+    return (~fit_code_distribution(context.generator, context.config.labels).contains(tried.moved)).float()
 
 
-def row_spread(stage: CountContext, tried: MoveTrial) -> Float[Tensor, " n"]:
+def measure_row_spread(context: CountContext, tried: MoveTrial) -> Float[Tensor, " n"]:
     """How far the rows of a code stand from their mean, in root mean square distances of codes from theirs; 0 in W."""
-    w = stage.labels.w
+    w = context.labels.w
     scale = (w - w.mean(0)).square().sum(1).mean().sqrt()
     return (tried.moved - tried.moved.mean(1, keepdim=True)).square().sum(2).mean(1).sqrt() / scale
