@@ -280,7 +280,7 @@ def test_sections_on_real_images(stage, monkeypatch):
     def never(*arguments, **options):
         raise AssertionError("trained twice")
 
-    monkeypatch.setattr(encoders, "begin", never)
+    monkeypatch.setattr(encoders, "train_first_part", never)
     section = latent_classifiers.run(stage)
     table = section.tables[0]
     kinds = ("W+, count kept", "W+, pixels alone", "W, count kept", "W, sampled")
@@ -303,7 +303,7 @@ def test_an_encoder_of_pixels_alone_learns_nothing_of_the_counter(stage, monkeyp
 
     def codes(kind, factor):
         work = stage.work / f"{factor}"
-        monkeypatch.setattr(encoders, "eye_of", lambda network: eye(network, factor))
+        monkeypatch.setattr(encoders, "counter_features", lambda network: eye(network, factor))
         network = encoders.train_kind(replace(stage, work=work), kind)
         return encoders.invert_images(stage, network, encoders.read_real_images(stage, "test").images, kind.space)
 

@@ -2,22 +2,23 @@
 
 import json
 from dataclasses import replace
-from functools import cache
-from types import SimpleNamespace
+from functools import cache, partial
 
 import pytest
 import torch
+import typer
 from planted_counts import JUDGE, SQUARES, counts, labels
+from typer.testing import CliRunner
 
 from experiments.multimnist import editors as multimnist_editors
-from experiments.multimnist import extensions, fits, moves, trials
+from experiments.multimnist import extensions, fits, moves, report, trials
 from experiments.multimnist import labelled_codes as codes_kept
-from experiments.multimnist import runner as running
 from experiments.multimnist.config import QUICK, CountReportConfig
 from experiments.multimnist.context import CountContext
 from experiments.multimnist.figure_2 import add_frame, draw_figure_2, select_starts
 from experiments.multimnist.labelled_codes import W_COUNTED, W_PLUS_COUNTED, load_inverted_codes, save_inverted_codes
 from experiments.multimnist.report import counts_objects, write_report
+from experiments.multimnist.runner import SECTIONS, run_sections
 from experiments.multimnist.section import ReportSection, SectionTable, load_section, save_section
 from ganvas import GanvasError, editors, sample
 from ganvas.data.dataset import LABEL_SEED
@@ -153,35 +154,37 @@ def test_sections_are_kept_whole_and_by_key(tmp_path):
     assert load_section(tmp_path, "key") is None
 
 
-def test_a_stopped_report_goes_on_and_a_failing_section_is_a_gap(context, tmp_path, monkeypatch):
-    made, said = [], []
+def test_a_stopped_report_goes_on_and_a_failing_section_is_a_gap(context, tmp_path):
+    runs, lines = [], []
+    context = replace(context, log=lines.append)
 
-    def module(name):
-        def run(context):
-            if name.endswith("bad"):
-                raise GanvasError("No such thing.")
-            made.append(name)
-            aims = [{"what": "it", "aim": 0.5, "found": vars(trials.estimate_rate(torch.ones(3))), "holds": True}]
-            return ReportSection(
-                name.rpartition(".")[2], "Title", "Text.", (SectionTable("T", ("x",), [("1",)]),), data={"aims": aims}
-            )
+    def runners(*names):
+        return {name: partial(run, name) for name in names}
 
-        return SimpleNamespace(run=run)
+    def run(name, context):
+        if name == "bad":
+            raise GanvasError("No such thing.")
+        runs.append(name)
+        aims = [{"what": "it", "aim": 0.5, "found": vars(trials.estimate_rate(torch.ones(3))), "holds": True}]
+        return ReportSection(name, "Title", "Text.", (SectionTable("T", ("x",), [("1",)]),), data={"aims": aims})
 
-    monkeypatch.setattr(running, "import_module", module)
-    first = running.run_sections(context, ("one", "bad"), said.append)
-    assert len(first.sections) == 1 and first.gaps == {"bad": "No such thing."} and "2 of 2" in said[0]
-    second = running.run_sections(context, ("one", "two"), said.append)
-    assert made == ["ganvas.bench.counts.one", "ganvas.bench.counts.two"] and len(second.sections) == 2
-    write_report(context, first, tmp_path / "out", "ganvas bench squares")
+    first = run_sections(context, runners("one", "bad"))
+    assert len(first.sections) == 1 and first.gaps == {"bad": "No such thing."} and "2 of 2" in lines[0]
+    second = run_sections(context, runners("one", "two"))
+    assert runs == ["one", "two"] and len(second.sections) == 2
+    write_report(context, first, tmp_path / "out", "make report")
     results = json.loads((tmp_path / "out" / "report.json").read_text())
     assert results["gaps"] == first.gaps and results["aims"][0]["holds"] and results["made"]["seed"] == 2_000_000
     for name in ("report.md", "index.html"):
         text = (tmp_path / "out" / name).read_text()
-        assert "What was aimed at" in text and "No such thing." in text and "ganvas bench squares" in text
+        assert "What was aimed at" in text and "No such thing." in text and "make report" in text
     # Another size is another report.
-    running.run_sections(replace(context, size=replace(TINY, moves=61)), ("one",), said.append)
-    assert len(made) == 3
+    run_sections(replace(context, config=replace(TINY, moves=61)), runners("one"))
+    assert runs == ["one", "two", "one"]
+
+
+def test_sections_are_named_as_their_results():
+    assert list(SECTIONS) == ["inverted", "classifiers", "umap", "moves", "ways", "real", "conditional", "proof"]
 
 
 def test_inverted_codes_are_kept_for_other_sections(context):
@@ -198,7 +201,7 @@ def test_inverted_codes_are_kept_for_other_sections(context):
         and torch.equal(data.codes, ws)
         and multimnist_editors.paper_training_codes(context, "w") is context.labels
     )
-    assert load_inverted_codes(replace(context, size=CountReportConfig())) is None
+    assert load_inverted_codes(replace(context, config=CountReportConfig())) is None
     # In W the same images have codes of their own.
     assert multimnist_editors.paper_training_codes(context, "w", images=True) is context.labels
     save_inverted_codes(context, ws.mean(1, keepdim=True).expand_as(ws).contiguous(), counts(ws), W_COUNTED)
@@ -219,14 +222,14 @@ def test_an_h_has_the_same_chance_in_both_spaces(context, monkeypatch):
     """As many steps, for H and for its classifier, in W and in W+; from the same images also as wide and as many codes."""
     asked = {}
 
-    def fitted(context, name, data, method, options):
+    def stand_in(context, name, data, method, options):
         asked[name, len(data)] = (data, options)
         return idle_editor()
 
     ws = sample(SQUARES, 100, 1.0, 5)
     for kind in (W_PLUS_COUNTED, W_COUNTED):
         save_inverted_codes(context, ws, counts(ws), kind)
-    monkeypatch.setattr(multimnist_editors, "fitted", fitted)
+    monkeypatch.setattr(multimnist_editors, "fit_or_load", stand_in)
     for space, images in (("w", False), ("w+", True), ("w", True)):
         for loss in ("ce", "mse"):
             multimnist_editors.fit_paper(context, space, loss, images)
@@ -243,13 +246,13 @@ def test_an_h_has_the_same_chance_in_both_spaces(context, monkeypatch):
 def test_what_is_changed_in_w_plus_learns_as_long_as_in_w(name, context, monkeypatch):
     asked = []
 
-    def fitted(context, name, data, method, options):
+    def stand_in(context, name, data, method, options):
         asked.append(options)
         return idle_editor()
 
-    monkeypatch.setattr(extensions, "PLUS", {name: extensions.W_PLUS_VARIANTS[name]})
+    monkeypatch.setattr(extensions, "W_PLUS_VARIANTS", {name: extensions.W_PLUS_VARIANTS[name]})
     for module in (extensions, multimnist_editors):
-        monkeypatch.setattr(module, "fitted", fitted)
+        monkeypatch.setattr(module, "fit_or_load", stand_in)
     table, rows = extensions.compare_w_plus(context, trials.sample_sure_codes(context, 60))
     assert len(asked) == 2 and len(rows) == len(table.rows) == 3
     assert {(o["steps"], o["knowledge"]) for o in asked} == {(TINY.steps, TINY.knowledge)}
@@ -286,12 +289,16 @@ def test_which_report_a_scorer_gets():
         CountReportConfig(labels=0)
 
 
-def test_the_command_line_says_what_a_count_report_takes(tmp_path):
-    from ganvas.cli.evaluate import bench
-
-    with pytest.raises(GanvasError, match="--share isn't for a generator whose scorer counts"):
-        bench("multimnist", tmp_path, share=0.5)
-    with pytest.raises(GanvasError, match="isn't a MultiMNIST folder"):
-        bench("multimnist", tmp_path, quick=True, folder=tmp_path)
-    with pytest.raises(GanvasError, match="--folder is for generators whose scorer counts"):
-        bench("toy", tmp_path, folder=tmp_path)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["multimnist", "--folder", "nowhere", "--quick"], "nowhere isn't a MultiMNIST folder"),
+        (["toy"], "doesn't count objects"),
+        (["multimnist", "--scorer", "nobody"], "nobody"),
+    ],
+)
+def test_the_command_says_in_one_line_what_is_wrong(words, message, tmp_path):
+    app = typer.Typer()
+    app.command()(report.main)
+    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1 and message in result.stderr and result.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Whether balancing is worth it: small counters trained where pictures with the most objects are rare, balanced in three ways.
+"""The worth of balancing: small counters trained where pictures with the most objects are rare, balanced in three ways.
 
 Doubinsky et al. (https://cea.hal.science/cea-04852483) want counts under control to add to data sets what they lack. Here
 one real picture in ``RARE_DIVISOR`` has four objects. A counter learns from that as it is; with those few shown more often
@@ -6,8 +6,8 @@ one real picture in ``RARE_DIVISOR`` has four objects. A counter learns from tha
 What is added was made by ``balance.generated`` and ``balance.real``, as users make it, and is judged by the scorer. Real test
 pictures, as many of each count, judge the counters.
 
-Counters learn as ``training.counter`` teaches (optimiser, slope, precision), but from pictures as they are: its changes put
-pictures together, which makes fours of twos.
+Counters train as in ``training.counter`` (optimiser, schedule, precision), but without augmentation, which joins pictures and
+so makes fours of twos.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ Grey = UInt8[Tensor, "n 64 64"]
 
 @dataclass(frozen=True)
 class CounterTrainingSet:
-    """Pictures and counts; ``even``: each count is shown equally often."""
+    """Pictures and counts; ``balanced``: each count is shown equally often."""
 
     grey: Grey
     counts: Int[Tensor, " n"]
     balanced: bool = False
 
     def add(self, grey: Grey, count: int) -> CounterTrainingSet:
-        """With pictures of one count added."""
+        """Return the set with pictures of one count added."""
         return CounterTrainingSet(
             torch.cat((self.grey, grey)), torch.cat((self.counts, torch.full((len(grey),), count)))
         )
@@ -86,13 +86,13 @@ class SmallCounter(nn.Module):
         self.hidden, self.count = nn.Linear(4 * width, 4 * width), nn.Linear(4 * width, CLASSES)
 
     def forward(self, grey: Float[Tensor, "n 1 64 64"]) -> Float[Tensor, "n 8"]:
-        """Logits of counts."""
+        """Return logits of counts."""
         x = self.blocks(F.relu(self.norm(self.stem(F.pixel_unshuffle(grey, 2)))))
         return self.count(F.relu(self.hidden(x.sum((2, 3)) / 16)))
 
 
 def run(context: CountContext) -> ReportSection:
-    """With the encoder and the editor that other sections have."""
+    """Measure balancing with the encoder and the editor of other sections."""
     if context.folder is None:
         return encoders.missing_images_section(NAME, TITLE)
     editor = fit_best(context)
@@ -104,7 +104,7 @@ def run(context: CountContext) -> ReportSection:
 
 
 def measure_balancing(context: CountContext, editor: Editor, inverter: Inverter) -> ReportSection:
-    """The section. Raises GanvasError where the folder hasn't enough pictures."""
+    """Return the section. Raises GanvasError where the folder hasn't enough pictures."""
     if context.folder is None:
         raise GanvasError(encoders.NO_REAL_IMAGES)
     n = min(PICTURES, max(context.config.images // 4, 2 * RARE_DIVISOR))
@@ -113,35 +113,42 @@ def measure_balancing(context: CountContext, editor: Editor, inverter: Inverter)
     chosen = select_rare(data.counts, n)
     real = CounterTrainingSet(to_grey(to_images(data, chosen)), data.counts[chosen])
     missing = int((real.counts == most - 1).sum() - (real.counts == most).sum())
-    made, reports = make_added_pictures(context, editor, inverter, data, chosen[real.counts == most - 1], missing)
+    added, reports = make_added_pictures(context, editor, inverter, data, chosen[real.counts == most - 1], missing)
     training_sets = {
         "nothing added": real,
         "oversampling": CounterTrainingSet(real.grey, real.counts, balanced=True),
-        "drawn": real.add(made["drawn"], most),
-        "edited": real.add(made["edited"], most),
+        "drawn": real.add(added["drawn"], most),
+        "edited": real.add(added["edited"], most),
     }
     test = read_multimnist(context.folder, "test", 2 * n)
-    found = {name: test_counters(context, name, training_set, test) for name, training_set in training_sets.items()}
-    pictures = draw_examples(real.grey[real.counts == most], made)
-    return make_section(context, training_sets, test.counts, found, reports, pictures)
+    right = {name: judge_counters(context, name, training_set, test) for name, training_set in training_sets.items()}
+    pictures = draw_examples(real.grey[real.counts == most], added)
+    return make_section(context, training_sets, test.counts, right, reports, pictures)
 
 
 def select_rare(counts: Int[Tensor, " n"], n: int) -> Int[Tensor, " chosen"]:
-    """The first ``n`` pictures, one in ``RARE_DIVISOR`` with the highest count and as many of each other.
-    GanvasError if too few."""
+    """Return the first ``n`` rows with one in ``RARE_DIVISOR`` of the highest count, and as many of each other count.
+
+    Raises GanvasError where there are too few.
+    """
     values = counts.unique().tolist()
     few = max(n // RARE_DIVISOR, 1)
     each = (n - few) // max(len(values) - 1, 1)
     rows = [(counts == k).nonzero()[:, 0][: few if k == values[-1] else each] for k in values]
     if len(values) < 2 or min(map(len, rows)) < few or len(torch.cat(rows)) < n // 2:
-        raise GanvasError(f"The proof needs {n} pictures of several counts: there are {len(counts)}.")
+        raise GanvasError(
+            f"Balancing needs {n} pictures of several counts, and the folder gave {len(counts)}: make a larger set."
+        )
     return torch.cat(rows)
 
 
 def make_added_pictures(
     context: CountContext, editor: Editor, inverter: Inverter, data: MultiMnist, fewer: Tensor, missing: int
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Pictures that were made of the highest count, by way, and the reports of their making. ``fewer``: those with one less."""
+    """Make pictures of the highest count, drawn and edited; return them with the reports of balancing.
+
+    ``fewer``: the rows of real pictures with one object less, which are edited.
+    """
     most, generator = int(data.counts.max()), context.generator
     named = NamedTool("count", editors.fingerprint(editor))
     tools = Tools(generator, dtype_name(generator), editor, named)
@@ -164,39 +171,36 @@ def make_added_pictures(
     return {way: read_set(folder) for way, folder in folders.items()}, {"drawn": report, "edited": edited}
 
 
-def test_counters(
+def judge_counters(
     context: CountContext, name: str, training_set: CounterTrainingSet, test: MultiMnist
 ) -> Float[Tensor, "repeats n"]:
-    """Which test pictures each of several counters gets right, 1 or 0."""
+    """Train several counters, and return which test pictures each gets right, 1 or 0."""
     grey, right = to_grey(to_images(test, torch.arange(len(test)))), []
     for repeat in range(context.config.repeats):
         context.log(f"Training a counter: {name}, {repeat + 1} of {context.config.repeats} …")
         network = train_small_counter(training_set, context.config.counters, context.seed + repeat)
         with torch.no_grad():
-            found = torch.cat([network(part[:, None] / 255).argmax(1) for part in grey.split(256)])
-        right.append((found == test.counts).float())
+            counts = torch.cat([network(part[:, None] / 255).argmax(1) for part in grey.split(256)])
+        right.append((counts == test.counts).float())
     return torch.stack(right)
 
 
 def train_small_counter(training_set: CounterTrainingSet, steps: int, seed: int) -> SmallCounter:
-    """A counter; equal arguments give equal weights on one machine."""
+    """Train a counter; equal arguments give equal weights on one machine."""
     options = CounterConfig()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SmallCounter().to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(network.parameters(), options.rate, weight_decay=options.decay)
     random = torch.Generator().manual_seed(seed)
-    weights = (
-        1 / training_set.counts.bincount().float()[training_set.counts]
-        if training_set.balanced
-        else torch.ones(len(training_set.counts))
-    )
+    counts = training_set.counts
+    weights = 1 / counts.bincount().float()[counts] if training_set.balanced else torch.ones(len(counts))
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = options.rate * warmup_cosine(step, steps)
         rows = torch.multinomial(weights, BATCH, replacement=True, generator=random)
         grey = (training_set.grey[rows, None] / 255).contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(network(grey), training_set.counts[rows])
+        loss = F.cross_entropy(network(grey), counts[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -207,24 +211,22 @@ def make_section(
     context: CountContext,
     training_sets: Mapping[str, CounterTrainingSet],
     truth: Tensor,
-    found: Mapping[str, Tensor],
+    right: Mapping[str, Tensor],
     reports: Mapping[str, Any],
     pictures: Tensor,
 ) -> ReportSection:
+    """Return the tables and pictures. ``right``: training set -> which test pictures its counters get right."""
     most, rows, data = int(truth.max()), [], {}
-    for name, right in found.items():
-        made = training_sets[name]
-        fours, rest = right[:, truth == most], right[:, truth < most]
-        told = {
-            "most": estimate_over_pictures(fours),
-            "others": estimate_over_pictures(rest),
-            "all": estimate_over_pictures(right),
-        }
-        seeds = {key: values.mean(1) for key, values in (("most", fours), ("all", right))}
-        learned_from = {"pictures": len(made.counts), "most": int((made.counts == most).sum())}
-        data[name] = {**told, "by_seed": seeds, "learned_from": learned_from}
+    for name, correct in right.items():
+        counts = training_sets[name].counts
+        fours, rest = correct[:, truth == most], correct[:, truth < most]
+        parts = {"most": fours, "others": rest, "all": correct}
+        estimates = {key: estimate_over_pictures(part) for key, part in parts.items()}
+        seeds = {key: values.mean(1) for key, values in (("most", fours), ("all", correct))}
+        learned_from = {"pictures": len(counts), "most": int((counts == most).sum())}
+        data[name] = {**estimates, "by_seed": seeds, "learned_from": learned_from}
         spread = " ".join(f"{value:.3f}" for value in seeds["most"].tolist())
-        cells = [format_estimate(vars(value), 3) for value in told.values()]
+        cells = [format_estimate(vars(value), 3) for value in estimates.values()]
         rows.append((name, str(learned_from["pictures"]), str(learned_from["most"]), *cells, spread))
     head = (
         "with",
@@ -262,31 +264,33 @@ INTRO = (
 
 
 def balancing_table(reports: Mapping[str, Any], most: int) -> SectionTable:
-    """What balancing kept and discarded."""
+    """Return the table of pictures that balancing kept and discarded."""
     rows = []
     for way, report in reports.items():
-        reasons = {reason: sum(found.values()) for reason, found in report["discarded"].items()}
-        told = ", ".join(f"{times} for {reason}" for reason, times in reasons.items()) or "none"
-        rows.append((way, str(report["tried"]), str(report["kept"]), told))
+        reasons = {reason: sum(times.values()) for reason, times in report["discarded"].items()}
+        discarded = ", ".join(f"{times} for {reason}" for reason, times in reasons.items()) or "none"
+        rows.append((way, str(report["tried"]), str(report["kept"]), discarded))
     return SectionTable(f"Pictures of {most} that were made", ("way", "candidates", "kept", "discarded"), rows)
 
 
 def estimate_over_pictures(right: Float[Tensor, "repeats n"]) -> Estimate:
-    """The mean over counters, with an interval over pictures."""
+    """Return the mean over counters, with an interval over pictures."""
     return bootstrap_mean(right.mean(0))
 
 
 def to_images(data: MultiMnist, rows: Tensor) -> Images:
+    """Return some rows of a set as images."""
     return from_bytes(data.pixels[rows, :, :, None].expand(-1, -1, -1, 3))
 
 
 def to_grey(images: Images) -> Grey:
+    """Return images as the counters see them."""
     parts = [to_network_input(part)[:, 0].mul(255).round().clamp(0, 255).to(torch.uint8) for part in images.split(256)]
     return torch.cat(parts)
 
 
 def read_set(folder: Path) -> Grey:
-    """The pictures of a balanced set, in the order of its labels."""
+    """Read the pictures of a balanced set, in the order of its labels."""
     if not (folder / LABELS).exists():
         return torch.zeros(0, SIDE, SIDE, dtype=torch.uint8)
     from pyarrow import parquet
@@ -295,9 +299,9 @@ def read_set(folder: Path) -> Grey:
     return to_grey(torch.cat([read_picture(folder / file) for file in files]))
 
 
-def draw_examples(real: Tensor, made: Mapping[str, Tensor]) -> Tensor:
-    """A row of each kind, of pictures (n, 64, 64)."""
-    rows = {"real": real, **made}
+def draw_examples(real: Tensor, added: Mapping[str, Tensor]) -> Tensor:
+    """Draw a row for each kind of pictures (n, 64, 64)."""
+    rows = {"real": real, **added}
     blank = torch.full((1, SIDE, SIDE), 255, dtype=torch.uint8)
     cells = [
         picture[:, :, None].expand(-1, -1, 3).contiguous()

@@ -1,4 +1,4 @@
-"""A generator that is told the count, beside an editor that moves the count of one that isn't.
+"""A count-conditional generator, beside an editor that moves the count of an unconditional one.
 
 Saseendran, Skubch and Keuper, *Multi-Class Multi-Instance Count Conditioned Adversarial Image Generation*, ICCV 2021,
 https://arxiv.org/abs/2103.16795, condition a StyleGAN2 on counts; Doubinsky et al. (https://cea.hal.science/cea-04852483)
@@ -45,7 +45,7 @@ Features = Float[Tensor, "n features"]
 
 @dataclass(frozen=True)
 class GeneratedCounts:
-    """Pictures of a way that were asked for a count: what the counter says, its features, and the first of them."""
+    """Pictures that were to have one count: the counter's scores and features, and the first pictures."""
 
     scores: Scores
     features: Features
@@ -57,28 +57,30 @@ CodeSource = Callable[[int, int], WPlus]
 
 
 def run(context: CountContext) -> ReportSection:
-    """With the conditional generator in the context's ``work``. Raises GanvasError, with what makes it, where there is none."""
+    """Compare the conditional generator in the context's ``work``. Raises GanvasError where there is none."""
     path = context.work_path(CONDITIONAL)
     if not path.exists():
         raise GanvasError(describe_missing(path))
     editor = fit_best(context)
-    found = compare_generators(context, *load_conditional(path), lambda ws, change: editor.edit(ws, {"count": change}))
+    section = compare_generators(
+        context, *load_conditional(path), lambda ws, change: editor.edit(ws, {"count": change})
+    )
     images = read_training(path).get("images")
     return (
-        replace(found, intro=f"{found.intro} The conditional generator saw {images:,} pictures.")
+        replace(section, intro=f"{section.intro} The conditional generator saw {images:,} pictures.")
         if type(images) is int
-        else found
+        else section
     )
 
 
 def read_training(path: Path) -> Mapping[str, Any]:
-    """What a file says of how its generator was trained; nothing where it doesn't."""
-    told = load_tensors(path)[1].get("training") if path.suffix == ".safetensors" else None
-    return told if isinstance(told, dict) else {}
+    """Read how a file's generator was trained; nothing where the file doesn't say."""
+    training = load_tensors(path)[1].get("training") if path.suffix == ".safetensors" else None
+    return training if isinstance(training, dict) else {}
 
 
 def load_conditional(path: Path) -> tuple[Generator, tuple[int, ...]]:
-    """A conditional generator, and the count that each of its labels stands for. Raises GanvasError for any other."""
+    """Load a conditional generator, with the count that each of its labels stands for. Raises GanvasError for any other."""
     generator = load_generator(str(path))
     if not generator.num_labels:
         raise GanvasError(f"{path} isn't conditional: `ganvas train-gan --condition count` makes one that is.")
@@ -95,32 +97,32 @@ def load_conditional(path: Path) -> tuple[Generator, tuple[int, ...]]:
 def compare_generators(
     context: CountContext, conditional: Generator, counts: tuple[int, ...], move: Callable[[WPlus, Tensor], WPlus]
 ) -> ReportSection:
-    """Both ways, and drawing alone, asked for each count."""
+    """Compare pictures of each count by the conditional generator, by the editor, and by drawing alone."""
     asked = [k for k in counts if MIN_COUNT <= k <= MAX_COUNT]
-    n, free = max(context.config.moves // max(len(asked), 1), 2), make_counter(context)
+    n, count_objects = max(context.config.moves // max(len(asked), 1), 2), make_counter(context)
     seed = context.seed - BENCH_SEED + CONDITIONAL_SEED
 
-    def told(count: int, n: int) -> WPlus:
+    def sample_conditional(count: int, n: int) -> WPlus:
         one_hot = torch.eye(conditional.num_labels)[counts.index(count)].expand(n, -1)
         return sample(conditional, n, 1.0, seed + n * count, one_hot)
 
-    def moved(count: int, n: int) -> WPlus:
+    def sample_and_move(count: int, n: int) -> WPlus:
         ws = sample(context.generator, n, 1.0, seed + n * count)
-        return move(ws, count - free(ws))
+        return move(ws, count - count_objects(ws))
 
     ways: dict[str, tuple[Generator, CodeSource]] = {
-        "told the count": (conditional, told),
-        "drawn, counted, moved": (context.generator, moved),
+        "told the count": (conditional, sample_conditional),
+        "drawn, counted, moved": (context.generator, sample_and_move),
         "drawn": (context.generator, lambda count, n: sample(context.generator, n, 1.0, seed + n * count)),
     }
-    made: dict[str, dict[int, GeneratedCounts]] = {}
+    generated: dict[str, dict[int, GeneratedCounts]] = {}
     for name, (generator, way) in ways.items():
         context.log(f"Pictures of each count: {name} …")
-        made[name] = {count: score_pictures(context, generator, way(count, n)) for count in asked}
-    data = {name: summarise_counts(context, found) for name, found in made.items()}
-    distances = measure_distances(context, made, n * len(asked))
+        generated[name] = {count: score_pictures(context, generator, way(count, n)) for count in asked}
+    data = {name: summarise_counts(context, by_count) for name, by_count in generated.items()}
+    distances = measure_distances(context, generated, n * len(asked))
     tables = (counts_table(context, data, asked, n), overall_table(data, distances))
-    pictures = {"conditional": draw_samples({name: made[name] for name in list(ways)[:2]})}
+    pictures = {"conditional": draw_samples({name: generated[name] for name in list(ways)[:2]})}
     captions = {"conditional": "Not chosen: each row was asked for the count at its left."}
     return ReportSection(NAME, TITLE, INTRO, tables, pictures, {"ways": data, "digit_distance": distances}, captions)
 
@@ -134,6 +136,7 @@ INTRO = (
 
 
 def describe_missing(path: Path) -> str:
+    """Return the commands that make a conditional generator."""
     return (
         "No count-conditional generator to compare with: `ganvas train-gan MULTIMNIST --out RUN --images 360000`, the same with"
         f" `--condition count --images 560000`, and `ganvas finish-gan RUN --out {path.name}` in the report's work folder."
@@ -141,13 +144,14 @@ def describe_missing(path: Path) -> str:
 
 
 def make_counter(context: CountContext) -> Callable[[WPlus], Tensor]:
-    """What the counter counts in codes' pictures, (n,)."""
+    """Return a function of codes to the counts in their pictures, (n,)."""
     column = context.counter.column("count")
     return lambda ws: score_pictures(context, context.generator, ws).scores[:, column].to(ws)
 
 
 @torch.no_grad()
 def score_pictures(context: CountContext, generator: Generator, ws: WPlus) -> GeneratedCounts:
+    """Render codes and count what they show."""
     scores, features, shown = [], [], []
     for part in ws.split(BATCH):
         pictures = generator.synthesis(part).float()
@@ -158,15 +162,15 @@ def score_pictures(context: CountContext, generator: Generator, ws: WPlus) -> Ge
 
 
 def measure_diversity(features: Features) -> float:
-    """The mean distance of pairs; nan of fewer than two."""
+    """Return the mean distance of pairs; nan of fewer than two."""
     return float(torch.pdist(features).mean()) if len(features) > 1 else float("nan")
 
 
-def summarise_counts(context: CountContext, found: Mapping[int, GeneratedCounts]) -> dict[str, Any]:
-    """By count: the share of pictures that have it, of those that surely do, and the diversity of all."""
+def summarise_counts(context: CountContext, by_count: Mapping[int, GeneratedCounts]) -> dict[str, Any]:
+    """Return, by count, the share of pictures that have it, of those that surely do, and the diversity of all."""
     count, sure = context.counter.column("count"), context.counter.column("sure")
     rows = {}
-    for k, made in found.items():
+    for k, made in by_count.items():
         right = made.scores[:, count] == k
         surely = right & (made.scores[:, sure].sigmoid() >= SURE_PROBABILITY)
         rows[k] = {
@@ -175,34 +179,36 @@ def summarise_counts(context: CountContext, found: Mapping[int, GeneratedCounts]
             "diversity": measure_diversity(made.features),
             "diversity_right": measure_diversity(made.features[right]),
         }
-    every = torch.cat([(made.scores[:, count] == k).float() for k, made in found.items()])
+    every = torch.cat([(made.scores[:, count] == k).float() for k, made in by_count.items()])
     return {"counts": rows, "right": bootstrap_mean(every)}
 
 
 def measure_distances(
-    context: CountContext, made: Mapping[str, Mapping[int, GeneratedCounts]], n: int
+    context: CountContext, generated: Mapping[str, Mapping[int, GeneratedCounts]], n: int
 ) -> dict[str, float | None]:
-    """Each way's digit distance to real test pictures, and that of training pictures; None without a folder."""
-    names = [*made, "real"]
+    """Return the digit distance of each row, and of training pictures, to real test pictures; None without a folder."""
+    names = [*generated, "real"]
     if context.folder is None:
         return dict.fromkeys(names)
     test, train = (read_multimnist(context.folder, part, n).pixels for part in ("test", "train"))
     there, own = (collect_real_features(context, pixels) for pixels in (test, train))
-    found = {name: fid(there, torch.cat([part.features for part in parts.values()])) for name, parts in made.items()}
-    return {**found, "real": fid(there, own)}
+    features = {name: torch.cat([part.features for part in parts.values()]) for name, parts in generated.items()}
+    return {name: fid(there, values) for name, values in {**features, "real": own}.items()}
 
 
 @torch.no_grad()
 def collect_real_features(context: CountContext, pixels: Tensor) -> Features:
+    """Return the counter's features of real pictures (n, height, width) uint8."""
     parts = [part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for part in pixels.split(BATCH)]
     return torch.cat([context.network.features(part).cpu() for part in parts])
 
 
 def counts_table(context: CountContext, data: Mapping[str, Any], asked: Sequence[int], n: int) -> SectionTable:
+    """Return the table of rates and diversity, by count."""
     rows = []
-    for name, found in data.items():
+    for name, shares in data.items():
         for k in asked:
-            row = found["counts"][k]
+            row = shares["counts"][k]
             spread = (f"{row[key]:.2f}" for key in ("diversity", "diversity_right"))
             rows.append((name, str(k), format_estimate(vars(row["right"]), 3), f"{row['surely']:.3f}", *spread))
     head = (
@@ -218,6 +224,7 @@ def counts_table(context: CountContext, data: Mapping[str, Any], asked: Sequence
 
 
 def overall_table(data: Mapping[str, Any], distances: Mapping[str, float | None]) -> SectionTable:
+    """Return the table of all counts together."""
     rows = []
     for name, distance in distances.items():
         right = format_estimate(vars(data[name]["right"]), 3) if name in data else "-"
@@ -226,9 +233,9 @@ def overall_table(data: Mapping[str, Any], distances: Mapping[str, float | None]
     return SectionTable("All counts together", ("way", "right", "digit distance"), rows, note)
 
 
-def draw_samples(made: Mapping[str, Mapping[int, GeneratedCounts]]) -> Tensor:
-    """A row for each way and count."""
-    rows = {f"{name}: {k}": found.shown for name, by_count in made.items() for k, found in by_count.items()}
+def draw_samples(generated: Mapping[str, Mapping[int, GeneratedCounts]]) -> Tensor:
+    """Draw a row for each generator and count."""
+    rows = {f"{name}: {k}": part.shown for name, by_count in generated.items() for k, part in by_count.items()}
     columns, side = min(map(len, rows.values())), min(shown.shape[-1] for shown in rows.values())
     cells = [picture for shown in rows.values() for picture in to_bytes(downscale(shown, side))[:columns]]
     return draw_grid(cells, list(rows), [""] * columns, size=11)

@@ -1,4 +1,4 @@
-"""What all sections of the count report share, as one value."""
+"""What all sections of the count report share."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ganvas.scorers.count import Counter
 from ganvas.seeds import BENCH_SEED
 
 CONDITIONAL = "conditional.safetensors"
-"""Under ``work``, where there is one: the conditional generator to compare with."""
+"""The file under ``work`` with the conditional generator to compare with; there may be none."""
 
 
 @dataclass(frozen=True)
 class CountContext:
-    """``data.label_files``: sampled codes of the generator, scored by the counter. ``folder``: a MultiMNIST folder, or none.
+    """``labels``: sampled codes of the generator, scored by the counter. ``folder``: a MultiMNIST folder, or none.
 
-    ``work`` keeps what sections train and find. ``watch`` is told what is being done, a line each.
+    ``work``: the folder with what sections train and measure. ``log`` gets a line for each thing that is done.
     """
 
     generator: Generator
@@ -42,8 +42,8 @@ class CountContext:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What every result depends on, as JSON: the key of what sections keep."""
-        about = {
+        """What every result depends on, as JSON; stored results are keyed by it."""
+        values = {
             "generator": self.generator.fingerprint,
             "counter": self.counter.fingerprint,
             "labels": [len(self.labels), self.labels.source.seed, self.labels.scorer],
@@ -53,13 +53,15 @@ class CountContext:
             "size": asdict(self.config),
             "seed": self.seed,
         }
-        return json.loads(json.dumps(about))  # as it will be read back: lists for tuples
+        return json.loads(json.dumps(values))  # as it will be read back: lists for tuples
 
     @property
     def network(self) -> Counter:
-        """The counter, where its logits or features are needed. Raises GanvasError where the scorer isn't one of ours."""
+        """The counter as a network with logits and features. Raises GanvasError for a scorer of another kind."""
         if not isinstance(self.counter, Counter):
-            raise GanvasError(f"Scorer {self.counter.name!r} isn't a counter network: this needs its logits.")
+            raise GanvasError(
+                f"Scorer {self.counter.name!r} isn't a counter network, whose logits this needs: use the scorer 'count'."
+            )
         return self.counter
 
     @property
@@ -69,12 +71,12 @@ class CountContext:
         return tuple(name for name, kind in pairs if kind == "count" and name != "count")
 
     def work_path(self, *names: str) -> Path:
-        """A path under ``work``; its folder is made by what writes there."""
+        """Return a path under ``work``; what writes there makes its folder."""
         return self.work.joinpath(*names)
 
 
 def hash_file(path: Path) -> str | None:
-    """Of a file; None where there is none."""
+    """Return the SHA-256 of a file, in hexadecimal; None where there is no file."""
     if not path.exists():
         return None
     with path.open("rb") as file:

@@ -14,25 +14,25 @@ from ganvas.editors.base import Editor
 
 COUNT = ["count"]
 REGULARIZATION = {"dropout": 0.2, "noise": 0.1}
-"""What keeps a classifier smooth."""
+"""Options that keep a latent classifier smooth."""
 MAX_SAMPLED_PER_INVERTED = 3
-"""Sampled codes to an inverted one, at most, where both are learned from."""
+"""The largest ratio of sampled to inverted codes, where an editor learns from both."""
 
 
 def training_steps(context: CountContext) -> dict[str, int]:
-    """How long H and its classifier learn: as long in W+ as in W."""
+    """Return the steps that H and its classifier train for: as many in W+ as in W."""
     return {"steps": context.config.steps, "knowledge": context.config.knowledge}
 
 
 def paper_training_codes(context: CountContext, space: str, images: bool | None = None) -> LatentDataset:
-    """What the paper learns from: sampled codes in W, inverted ``images`` in W+; sampled ones where no images are there."""
+    """Return what the paper learns from: sampled codes in W, inverted ``images`` in W+, and sampled ones without images."""
     images = space == "w+" if images is None else images
     real = load_inverted_codes(context, W_PLUS_COUNTED if space == "w+" else W_COUNTED) if images else None
     return context.labels if real is None else real
 
 
 def mixed_training_codes(context: CountContext) -> LatentDataset:
-    """What ours learns from in W+: inverted codes, and at least as many sampled ones, whose rows are equal."""
+    """Return what ours learns from in W+: inverted codes, and more of sampled ones, whose rows are equal."""
     real, drawn = paper_training_codes(context, "w+"), context.labels
     if real is drawn:
         return drawn
@@ -45,7 +45,7 @@ def mixed_training_codes(context: CountContext) -> LatentDataset:
 
 
 def fit_paper(context: CountContext, space: str, loss: str, images: bool | None = None) -> Editor:
-    """The paper's H; with ``images`` in W it learns from the images that W+ learns from, by as large a classifier."""
+    """Fit the paper's H; with ``images`` in W it learns from the images that W+ learns from, by as large a classifier."""
     images = space == "w+" if images is None else images
     options: dict[str, Any] = {"recipe": "paper", "space": space, "loss": loss, "attributes": COUNT} | training_steps(
         context
@@ -57,7 +57,7 @@ def fit_paper(context: CountContext, space: str, loss: str, images: bool | None 
 
 
 def fit_two_directions(context: CountContext) -> Editor:
-    """The paper's H, but one that adds and another that removes, along leading components, taught by a smoother classifier."""
+    """Fit two of the paper's H, one that adds and one that removes, along leading components, by a smoother classifier."""
     options = {"recipe": "paper", "space": "w", "loss": "ce", "attributes": COUNT} | training_steps(context)
     return fit_or_load(
         context, "two", context.labels, "cardinality", options | {"signs": 2, "pca": 64, **REGULARIZATION}
@@ -65,16 +65,16 @@ def fit_two_directions(context: CountContext) -> Editor:
 
 
 def best_options(context: CountContext) -> dict[str, Any]:
-    """The options of the best of ours."""
+    """Return the options of the recipe "best"."""
     return {"recipe": "best", "classifiers": context.config.classifiers, "knowledge": 2 * context.config.knowledge}
 
 
 def fit_best(context: CountContext) -> Editor:
-    """The best of ours. It learns all counts at once: who has to tell digits apart counts them better, too."""
+    """Fit the recipe "best" on all counts at once: classifiers that tell digits apart count them better, too."""
     return fit_or_load(context, "best", context.labels, "cardinality", best_options(context))
 
 
 def fit_ensemble(context: CountContext) -> Editor:
-    """Ours with an H for all codes."""
+    """Fit the recipe "ensemble": one H for all codes."""
     options = {"recipe": "ensemble", "classifiers": context.config.classifiers} | training_steps(context)
     return fit_or_load(context, "ensemble", context.labels, "cardinality", options | {"attributes": COUNT})

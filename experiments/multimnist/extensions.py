@@ -52,16 +52,16 @@ W_PLUS_VARIANTS: dict[str, dict[str, Any]] = {
     "ours: each code climbs, rows tied by resolution": {"recipe": "best", "rows": "resolution"},
     MIXED_CODES: {"recipe": "best", "rows": "resolution", "attributes": None},
 }
-"""What each row of the table on W+ changes in the paper's recipe, with cross-entropy."""
+"""Row of the table on W+ -> the options that it changes in the paper's recipe with cross-entropy."""
 W_PLUS_AIM, CLASS_AIM = 0.7, 0.6
 PRESERVE_WEIGHT = 1.0
-"""The weight of the loss that keeps what was there."""
+"""The weight of the loss that preserves the objects of a picture."""
 SHAPES = ("place_x", "place_y", "stroke", "slant")
-"""What the compact space learns, too, and what a move of the count had better leave alone."""
+"""Attributes that the compact space learns, too, and that a move of the count should leave alone."""
 
 
 def run(context: CountContext) -> ReportSection:
-    """All four tables."""
+    """Make all four tables."""
     cases = sample_sure_codes(context, context.config.others)
     tables, data = [], {}
     for name, part in (
@@ -85,7 +85,7 @@ def run(context: CountContext) -> ReportSection:
 
 
 def compare_w_plus(context: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
-    """W+ by the paper's hypotheses; all learn for as many steps as in W."""
+    """Compare editors in W+ by the paper's hypotheses; all train for as many steps as in W."""
     data, rows = editors.paper_training_codes(context, "w+"), []
     base: dict[str, Any] = {"recipe": "paper", "space": "w+", "loss": "ce", "attributes": editors.COUNT}
     base |= {"hidden": list(context.config.hidden)} | editors.training_steps(context)
@@ -102,10 +102,8 @@ def compare_w_plus(context: CountContext, cases: TrialCodes) -> tuple[SectionTab
             editor = fit_or_load(context, f"plus-{len(rows)}", source, "cardinality", options)
         else:
             editor = editors.fit_paper(context, "w+", "ce")
-        rows.append(
-            try_move(context, cases, name, make_editor_move(editor))
-            | {"reads": estimate_rate(find_correct_readings(context, cases, editor))}
-        )
+        reads = estimate_rate(find_correct_readings(context, cases, editor))
+        rows.append(try_move(context, cases, name, make_editor_move(editor)) | {"reads": reads})
     random = make_random_move(context, make_editor_move(editor))
     rows.append(try_move(context, cases, "random, as long as the last", random) | {"reads": None})
     same = editors.fit_paper(context, "w", "ce", images=True)
@@ -115,27 +113,28 @@ def compare_w_plus(context: CountContext, cases: TrialCodes) -> tuple[SectionTab
     cells = [(row["name"], *map(format_rate, (row[k] for k in (*COLUMNS_SHOWN, "apart", "reads")))) for row in rows]
     learned = "codes of real images, inverted" if data is not context.labels else "sampled codes, whose rows are equal"
     note = (
-        f"Learned from {len(data):,} {learned}; one of ours also from sampled ones, {editors.MIXED_CODES} to one at most. Rows apart:"
-        " the distance of a moved code's rows from their mean, in those of codes from theirs. Reads fresh codes: the share of the"
-        f" codes to be moved whose count the latent classifiers know. An H learned for {base['steps']:,} steps, as in W, and"
-        f" classifiers for {base['knowledge']:,}, ours for {2 * context.config.knowledge:,}."
+        f"Learned from {len(data):,} {learned}; one of ours also from sampled ones,"
+        f" {editors.MAX_SAMPLED_PER_INVERTED} to one at most. Rows apart: the distance of a moved code's rows from their mean, in"
+        " those of codes from theirs. Reads fresh codes: the share of the codes to be moved whose count the latent"
+        f" classifiers know. An H learned for {base['steps']:,} steps, as in W, and classifiers for"
+        f" {base['knowledge']:,}, ours for {2 * context.config.knowledge:,}."
     )
     return SectionTable("W+: the paper's hypotheses", head, cells, note), rows
 
 
 def measure_classes(context: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
-    """A chosen class: one more of it, or one less."""
-    known = [name for name in context.classes if name in context.labels.attributes]
+    """Measure changes of the count of one class, by one."""
+    classes = [name for name in context.classes if name in context.labels.attributes]
     head = ("class", "right", "one more", "one less", "kept of the others", "sure", "beyond")
-    if not known:
+    if not classes:
         return SectionTable("A chosen class", head, [], "The counter tells no classes apart."), []
     editor = editors.fit_best(context)
     trials: dict[int, list[MoveTrial]] = {1: [], -1: []}
     rows = []
-    for name in known:
-        tried = {alpha: run_move(context, cases, make_editor_move(editor, name), alpha, name) for alpha in (1, -1)}
-        rows.append(summarise_unit_moves(context, name, tried))
-        for alpha, trial in tried.items():
+    for name in classes:
+        pair = {alpha: run_move(context, cases, make_editor_move(editor, name), alpha, name) for alpha in (1, -1)}
+        rows.append(summarise_unit_moves(context, name, pair))
+        for alpha, trial in pair.items():
             trials[alpha].append(trial)
     rows.append(summarise_trials(context, "all", trials[1], trials[-1]))
     cells = [(row["name"], *map(format_rate, (row[k] for k in COLUMNS_SHOWN))) for row in rows]
@@ -144,14 +143,16 @@ def measure_classes(context: CountContext, cases: TrialCodes) -> tuple[SectionTa
 
 
 def compare_preservation(context: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
-    """The paper's H and ours with a loss that keeps what was there, and without."""
+    """Compare the paper's H and ours with a loss that preserves the objects of a picture, and without."""
     options = {"recipe": "paper", "space": "w", "loss": "ce", "attributes": editors.COUNT, "preserve": PRESERVE_WEIGHT}
-    kept = fit_or_load(context, "keeping", context.labels, "cardinality", options | editors.training_steps(context))
+    preserving = fit_or_load(
+        context, "keeping", context.labels, "cardinality", options | editors.training_steps(context)
+    )
     loose = editors.best_options(context) | {"preserve": 0.0}
     free = fit_or_load(context, "free", context.labels, "cardinality", loose)
     ways = {
         "the paper's H, without": editors.fit_paper(context, "w", "ce"),
-        f"the paper's H, with, weight {PRESERVE_WEIGHT:g}": kept,
+        f"the paper's H, with, weight {PRESERVE_WEIGHT:g}": preserving,
         "ours, without": free,
         "ours, with": editors.fit_best(context),
     }
@@ -162,7 +163,7 @@ def compare_preservation(context: CountContext, cases: TrialCodes) -> tuple[Sect
 
 
 def compare_editors(context: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
-    """Which way to count is best: H, ours, the compact space."""
+    """Compare H, ours and the compact space."""
     names = [n for n in ("count", *context.classes, *SHAPES) if n in context.labels.attributes]
     compact = fit_or_load(context, "compact", context.labels, "compact", {"attributes": names})
     ways: dict[str, Move] = {
@@ -188,7 +189,7 @@ HEAD = ("right", "+1", "−1", "kept", "sure", "beyond")
 
 
 def make_normal_score_move(editor: Editor, context: CountContext, attribute: str = "count") -> Move:
-    """The moves of an editor whose changes are of normal scores: from the count that it reads, or its nearest, to the next."""
+    """Return the moves of an editor whose changes are of normal scores: from the count nearest to its reading, to the next."""
     column = editor.attributes.index(attribute)
     normal = editor.gaussianize.select([column])
 
@@ -203,12 +204,14 @@ def make_normal_score_move(editor: Editor, context: CountContext, attribute: str
 
 
 def try_move(context: CountContext, cases: TrialCodes, name: str, move: Move) -> dict[str, Any]:
+    """Return a move's estimates for changes by one."""
     context.log(f"Moving {len(cases.ws):,} codes: {name} …")
     return summarise_unit_moves(context, name, {alpha: run_move(context, cases, move, alpha) for alpha in (1, -1)})
 
 
-def summarise_unit_moves(context: CountContext, name: str, tried: Mapping[int, MoveTrial]) -> dict[str, Any]:
-    both = join_trials(list(tried.values()))
+def summarise_unit_moves(context: CountContext, name: str, trials: Mapping[int, MoveTrial]) -> dict[str, Any]:
+    """Return estimates of a trial that asked for one object more, and of one for one less."""
+    both = join_trials(list(trials.values()))
     scores, labels = context.labels.scores, context.labels.attributes
     moved = {
         shape: estimate_rate(
@@ -219,19 +222,20 @@ def summarise_unit_moves(context: CountContext, name: str, tried: Mapping[int, M
         if shape in labels
     }
     return (
-        summarise_trials(context, name, [tried[1]], [tried[-1]])
+        summarise_trials(context, name, [trials[1]], [trials[-1]])
         | moved
         | {"apart": estimate_rate(measure_row_spread(context, both))}
     )
 
 
 def find_correct_readings(context: CountContext, cases: TrialCodes, editor: Editor) -> Any:
-    """1 where an editor reads the count that the counter sees, else 0."""
+    """Return 1 where an editor reads the count that the counter sees, else 0; (n,)."""
     return (
         editor.read(cases.ws)[:, editor.attributes.index("count")].round().cpu()
         == cases.scores[:, context.counter.column("count")]
     ).float()
 
 
-def describe_aim(what: str, aim: float, found: Estimate) -> dict[str, Any]:
-    return {"what": what, "aim": aim, "found": found, "holds": found.mean >= aim}
+def describe_aim(what: str, aim: float, estimate: Estimate) -> dict[str, Any]:
+    """Return an aim and its result, as JSON."""
+    return {"what": what, "aim": aim, "found": estimate, "holds": estimate.mean >= aim}

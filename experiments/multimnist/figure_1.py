@@ -1,7 +1,7 @@
 """Figure 1a: codes on a plane, coloured by their count, in W and in W+.
 
 McInnes, Healy and Melville, *UMAP*, 2018, https://arxiv.org/abs/1802.03426, where the package umap-learn is installed (it
-comes with the extra ``figure_1``); else scikit-learn's t-SNE, and the report says so.
+comes with the extra ``umap``); else scikit-learn's t-SNE, and the report says so.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class CodePlane:
 
 
 def run(context: CountContext) -> ReportSection:
-    """Both spaces side by side; W+ only where there are real images, by an encoder that learned counts and one that didn't."""
+    """Draw sampled codes and, where there are real images, codes of W+ by an encoder that saw counts and by one that didn't."""
     sets = [(SAMPLED, context.labels)]
     if context.folder is not None:
         sets += [(kind.name, encoders.inverted_codes(context, kind=kind)) for kind in (W_PLUS_COUNTED, W_PLUS_PIXELS)]
@@ -64,12 +64,12 @@ def run(context: CountContext) -> ReportSection:
     return ReportSection(NAME, TITLE, intro, (table,), {"umap": draw_figure_1(planes)}, data)
 
 
-def make_plane(name: str, data: LatentDataset, most: int, seed: int) -> CodePlane:
-    """The first ``most`` codes laid out; equal input gives equal places."""
+def make_plane(name: str, data: LatentDataset, max_codes: int, seed: int) -> CodePlane:
+    """Lay out the first ``max_codes`` codes; equal input gives equal places."""
     from sklearn.decomposition import PCA
 
-    counts = select_counts(data).flatten()[:most]
-    vectors = data.codes[:most].flatten(1).numpy()
+    counts = select_counts(data).flatten()[:max_codes]
+    vectors = data.codes[:max_codes].flatten(1).numpy()
     codes = PCA(min(COMPONENTS, *vectors.shape), random_state=seed).fit_transform(vectors)
     places = lay_out(codes, seed)
     _, each = counts.unique(return_counts=True)
@@ -80,7 +80,7 @@ def make_plane(name: str, data: LatentDataset, most: int, seed: int) -> CodePlan
 
 
 def lay_out(codes: np.ndarray, seed: int) -> np.ndarray:
-    """Codes (n, numbers) on a plane, (n, 2)."""
+    """Return places (n, 2) on a plane for codes (n, numbers)."""
     try:
         from umap import UMAP
     except ImportError:
@@ -94,7 +94,7 @@ def lay_out(codes: np.ndarray, seed: int) -> np.ndarray:
 
 
 def neighbour_agreement(codes: np.ndarray, counts: Tensor) -> float:
-    """The share of nearest neighbours with the same count."""
+    """Return the share of nearest neighbours with the same count."""
     from sklearn.neighbors import NearestNeighbors
 
     k = min(NEIGHBOURS, len(codes) - 1)
@@ -103,7 +103,7 @@ def neighbour_agreement(codes: np.ndarray, counts: Tensor) -> float:
 
 
 def draw_figure_1(planes: list[CodePlane]) -> bytes:
-    """A PNG, a panel a kind of codes."""
+    """Draw a PNG with a panel for each kind of codes."""
     from matplotlib.figure import Figure
 
     drawn = Figure((4.5 * len(planes), 4.3), dpi=120, layout="constrained")

@@ -12,29 +12,29 @@ from ganvas.io.images import to_bytes
 from ganvas.types import WPlus
 
 MAX_MOVES = 3
-"""Successive moves either way."""
+"""Successive moves up and down."""
 MIN_SHOWN_SIDE = 128
-"""Smaller pictures are enlarged to about this side."""
+"""The side in pixels up to which smaller pictures are enlarged."""
 FRAME_COLOUR = (214, 40, 40)
 
 
 @torch.no_grad()
 def draw_enlarged(context: CountContext, ws: WPlus) -> Tensor:
-    """Pictures of codes as people see them, uint8 (n, height, width, 3); small ones enlarged by a whole number."""
+    """Draw codes as uint8 pixels (n, height, width, 3); small pictures are enlarged by a whole number."""
     images = torch.cat([to_bytes(context.generator.synthesis(codes)) for codes in ws.split(BATCH)])
     times = max(MIN_SHOWN_SIDE // images.shape[1], 1)
     return images.repeat_interleave(times, 1).repeat_interleave(times, 2)
 
 
 def add_frame(picture: Tensor, width: int = 4) -> Tensor:
-    """One picture with a red frame."""
+    """Return a picture with a red frame."""
     framed, colour = picture.clone(), torch.tensor(FRAME_COLOUR, dtype=torch.uint8)
     framed[:width], framed[-width:], framed[:, :width], framed[:, -width:] = (colour,) * 4
     return framed
 
 
 def select_starts(context: CountContext, codes: TrialCodes, n: int) -> Tensor:
-    """The first codes of each count in turn, (n,) row numbers: from two objects there is a way up and a way down."""
+    """Return the row numbers (n,) of the first codes of each count in turn, 2 and 3 first: these can go up and down."""
     counts = codes.scores[:, context.counter.column("count")]
     by_count = [(counts == value).nonzero()[:, 0].tolist() for value in (2, 3, 1, 4)]
     order = [rows[i] for i in range(len(counts)) for rows in by_count if i < len(rows)]
@@ -42,7 +42,7 @@ def select_starts(context: CountContext, codes: TrialCodes, n: int) -> Tensor:
 
 
 def draw_figure_2(context: CountContext, codes: TrialCodes, move: Move) -> Tensor:
-    """As the paper's figure 2: one row a code, from three objects less to three more; uint8 pixels."""
+    """Draw the paper's figure 2: one row a code, from three objects less to three more; uint8 pixels."""
     rows = select_starts(context, codes, context.config.rows)
     ws, amounts = codes.ws[rows], range(-MAX_MOVES, MAX_MOVES + 1)
     columns = []

@@ -1,4 +1,4 @@
-"""Editors that sections learn, kept as files: a report that goes on takes them up, and sections share them."""
+"""Editors that sections fit, stored as files: sections share them, and a report that goes on loads them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganvas.errors import GanvasError
 def fit_or_load(
     context: CountContext, name: str, data: LatentDataset, method: str, options: Mapping[str, Any]
 ) -> Editor:
-    """The editor of ``method`` learned from ``data`` with ``options``, or as it was kept."""
+    """Load the stored editor of ``method``, ``data`` and ``options``, or fit and store it."""
     source = [len(data), data.space, float(data.scores.double().sum()), float(data.codes.double().abs().sum())]
     key = make_key([context.generator.fingerprint, context.counter.fingerprint, source, method, dict(options)])
     file = context.work_path("editors", f"{name}-{key}.safetensors")
@@ -24,8 +24,8 @@ def fit_or_load(
         try:
             return editors.load_editor(file, context.generator)
         except GanvasError:
-            pass  # damaged: learned anew
-    context.log(f"Learning {name} from {len(data):,} codes …")
+            pass  # damaged: fitted again
+    context.log(f"Fitting {name} on {len(data):,} codes …")
     editor = editors.fit(method, data, context.generator, **options)
     editors.save(editor, file)
     return editor

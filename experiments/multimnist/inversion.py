@@ -1,4 +1,4 @@
-"""Inversion of real images: how near, how many counts survive, in W and W+, without and with a loss that keeps the count.
+"""Inversion of real images: errors, and how many counts survive, in W and W+, without and with a loss that keeps the count.
 
 Doubinsky et al. invert with e4e, https://arxiv.org/abs/2102.02766, and plan to "adapt inversion so that it controls the
 cardinality of real images better": the last sentence of https://cea.hal.science/cea-04852483.
@@ -6,6 +6,7 @@ cardinality of real images better": the last sentence of https://cea.hal.science
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ from ganvas.types import Images, WPlus
 
 NAME, TITLE = "inverted", "Real images, inverted"
 SMALL_RUN_DIVISOR = 5
-"""Optimisation looks at one of so many held-out images: it takes forty times as long."""
+"""One held-out image in so many is optimised, which takes far longer than an encoder."""
 
 
 @dataclass(frozen=True)
@@ -40,31 +41,28 @@ class InvertedImages:
 
 
 def run(context: CountContext) -> ReportSection:
-    """Train the encoders, invert held-out images, and keep the codes of the training images for the other sections."""
+    """Train the encoders, invert held-out images, and store the codes of the training images for the other sections."""
     if context.folder is None:
         return encoders.missing_images_section(NAME, TITLE)
     train, test = encoders.read_real_images(context, "train"), encoders.read_real_images(context, "test")
-    found = []
+    inverted = []
     for kind in encoders.ENCODER_KINDS:
         ws = encoders.invert_images(context, encoders.train_kind(context, kind, train), test.images, kind.space)
-        found.append(InvertedImages(kind.name, ws, encoders.draw_codes(context, ws)))
+        inverted.append(InvertedImages(kind.name, ws, encoders.draw_codes(context, ws)))
     for kind in (W_PLUS_COUNTED, W_PLUS_PIXELS, W_COUNTED):
         encoders.inverted_codes(context, train, kind)
-    better = [
-        optimise_inversions(context, test, kind, one)
-        for kind, one in zip(encoders.ENCODER_KINDS, found, strict=True)
-        if kind.keeps_count
-    ]
-    rows = [measure_inversions(context, test, one) for one in (*found, *better)]
+    pairs = zip(encoders.ENCODER_KINDS, inverted, strict=True)
+    inverted += [optimise_inversions(context, test, kind, one) for kind, one in pairs if kind.keeps_count]
+    rows = [measure_inversions(context, test, one) for one in inverted]
     head = ("encoder", "images", "mean squared error", "PSNR (dB)", "count survives", "beyond W")
     table = SectionTable(
         "Held-out test images",
         head,
         [(row["name"], str(row["n"]), f"{row['mse']:.4f}", f"{row['psnr']:.1f}", *row["cells"]) for row in rows],
-        f"Pixels are in [-1, 1]; the mean image has {measure_mean_image(test):.4f}. The count survives where the counter finds as many"
-        f" objects in the reconstruction as the image has; of the images themselves it counts {format_counter_accuracy(context, test)} right."
-        " Where the count is kept, that counter is the one that was learned from. Beyond W: codes with a row outside the 99.9th"
-        " percentile of sampled codes.",
+        f"Pixels are in [-1, 1]; the mean image has {measure_mean_image(test):.4f}. The count survives where the counter"
+        " finds as many objects in the reconstruction as the image has; of the images themselves it counts"
+        f" {measure_counter(context, test):.3f} right. Where the count is kept, that counter is the one that"
+        " was learned from. Beyond W: codes with a row outside the 99.9th percentile of sampled codes.",
     )
     return ReportSection(
         NAME,
@@ -74,7 +72,7 @@ def run(context: CountContext) -> ReportSection:
         " from the counter's cross-entropy on the reconstruction. Pixels alone: from nothing of the counter's."
         f" Optimised: {BatchOptimizationConfig().steps} steps of Adam on the pixels and the counter's features after it.",
         (table,),
-        {"inverted": draw_inversions(context, test, (*found, *better))},
+        {"inverted": draw_inversions(context, test, inverted)},
         {"rows": [{key: value for key, value in row.items() if key != "cells"} for row in rows]},
         {"inverted": "Held-out images and their inversions."},
     )
@@ -83,7 +81,7 @@ def run(context: CountContext) -> ReportSection:
 def optimise_inversions(
     context: CountContext, test: RealImages, kind: EncoderKind, one: InvertedImages
 ) -> InvertedImages:
-    """The inversions of the first images, optimised."""
+    """Optimise the inversions of the first images."""
     n = max(len(test) // SMALL_RUN_DIVISOR, min(len(test), context.config.rows))
     context.log(f"Optimising {n} inversions in {kind.space.upper()} …")
     images = test.images[:n]
@@ -94,7 +92,7 @@ def optimise_inversions(
 
 @torch.no_grad()
 def measure_inversions(context: CountContext, test: RealImages, one: InvertedImages) -> dict[str, Any]:
-    """One row's numbers; ``told``: those with intervals, as cells."""
+    """Return one row's numbers; ``cells``: those with intervals, as text."""
     images, column = test.images[: len(one.ws)], context.counter.column("count")
     counted = torch.cat([context.counter(part)[:, column] for part in one.pictures.split(encoders.BATCH)])
     wanted = test.scores[: len(one.ws), column]
@@ -115,21 +113,24 @@ def measure_inversions(context: CountContext, test: RealImages, one: InvertedIma
 
 
 def measure_mean_image(test: RealImages) -> float:
+    """Return the mean squared error of the mean image."""
     images = test.images
     return float((images - images.mean(0)).square().mean())
 
 
-def format_counter_accuracy(context: CountContext, test: RealImages) -> str:
-    """The share of real images that the counter counts right."""
+def measure_counter(context: CountContext, test: RealImages) -> float:
+    """Return the share of real images that the counter counts right."""
     column = context.counter.column("count")
     counted = torch.cat([context.counter(part)[:, column] for part in test.images.split(encoders.BATCH)]).cpu()
-    return f"{float((counted == test.scores[:, column]).float().mean()):.3f}"
+    return float((counted == test.scores[:, column]).float().mean())
 
 
-def draw_inversions(context: CountContext, test: RealImages, found: tuple[InvertedImages, ...]) -> Tensor:
-    """A row an image: itself, then each way's picture of it."""
-    n = min(context.config.rows, *(len(one.ws) for one in found))
-    columns = [encoders.enlarge_pictures(pictures[:n]) for pictures in (test.images, *(one.pictures for one in found))]
+def draw_inversions(context: CountContext, test: RealImages, inverted: Sequence[InvertedImages]) -> Tensor:
+    """Draw a row for each image: itself, then its inversions."""
+    n = min(context.config.rows, *(len(one.ws) for one in inverted))
+    columns = [
+        encoders.enlarge_pictures(pictures[:n]) for pictures in (test.images, *(one.pictures for one in inverted))
+    ]
     cells = [column[i] for i in range(n) for column in columns]
-    titles = ["image", *(one.name.replace(", ", "\n") for one in found)]
+    titles = ["image", *(one.name.replace(", ", "\n") for one in inverted)]
     return draw_grid(cells, [""] * n, titles)

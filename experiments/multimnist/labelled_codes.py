@@ -1,4 +1,4 @@
-"""Labelled codes that several sections learn from: sampled ones, and real images inverted, which one section makes for others."""
+"""Labelled codes that several sections learn from: sampled codes, and inverted real images."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ganvas.types import Scores, WPlus
 
 @dataclass(frozen=True)
 class EncoderKind:
-    """An encoder of real images: its space, and what its loss takes from the counter beside the images' pixels.
+    """An encoder of real images: its space, and the terms of its loss beside the images' pixels.
 
-    ``features``: the distance of the counter's features. ``keeps``: the cross-entropy of its count. Without both the
+    ``sees_features``: the distance of the counter's features. ``keeps_count``: the cross-entropy of its count. Without both the
     encoder never saw a count.
     """
 
@@ -35,26 +35,26 @@ class EncoderKind:
 
     @property
     def name(self) -> str:
-        """For tables and pictures."""
+        """The name in tables and pictures."""
         ending = ", count kept" if self.keeps_count else "" if self.sees_features else ", pixels alone"
         return f"{self.space.upper()}{ending}"
 
     @property
     def file_name(self) -> str:
-        """Where the codes of training images are kept, under the context's ``work``."""
+        """The file under the context's ``work`` with the codes of training images."""
         return f"inverted-{self.name.lower().replace('+', '-plus').replace(', ', '-').replace(' ', '-')}.safetensors"
 
 
 W_PLUS_COUNTED, W_COUNTED = EncoderKind("w+", True), EncoderKind("w", True)
-"""Whose codes the paper's H and ours learn from in W+, and in W from the same images."""
+"""The encoders whose codes the paper's H and ours learn from in W+, and in W from the same images."""
 W_PLUS_PIXELS = EncoderKind("w+", False, sees_features=False)
-"""That never saw a count."""
+"""The encoder that never saw a count."""
 
 
 def label_samples(generator: Generator, counter: Scorer, n: int, folder: Path) -> LatentDataset:
-    """``n`` sampled codes with what the counter says of their pictures: those that ship, if there are as many.
+    """Return ``n`` sampled codes with the counter's scores of their pictures: those that ship, if there are as many.
 
-    Others are kept in ``folder``, and gone on with there. Attributes that are the same everywhere are left out.
+    Otherwise they are labelled in ``folder``, where a stopped run goes on. Attributes that are the same everywhere are left out.
     """
     try:
         data = load_usable(shipped_labels(generator.name, counter.name), generator, counter)
@@ -74,7 +74,7 @@ def label_samples(generator: Generator, counter: Scorer, n: int, folder: Path) -
 def save_inverted_codes(
     context: CountContext, codes: WPlus, scores: Scores, kind: EncoderKind = W_PLUS_COUNTED
 ) -> None:
-    """Keep the codes of real training images with the *images'* own labels, (n, counter's attributes), for others.
+    """Store the codes of real training images with the *images'* own labels, (n, counter's attributes).
 
     A column that isn't known of real images (``sure``, ``stroke``) holds what the counter says of the image.
     """
@@ -82,7 +82,7 @@ def save_inverted_codes(
 
 
 def load_inverted_codes(context: CountContext, kind: EncoderKind = W_PLUS_COUNTED) -> LatentDataset | None:
-    """Labelled inverted codes, in the encoder's space; None where no section has made them."""
+    """Return labelled inverted codes, in the encoder's space; None where no section has stored them."""
     try:
         tensors, about = load_tensors(context.work_path(kind.file_name))
     except GanvasError:
@@ -98,6 +98,7 @@ def load_inverted_codes(context: CountContext, kind: EncoderKind = W_PLUS_COUNTE
 
 
 def has_valid_shapes(tensors: dict[str, Tensor], context: CountContext) -> bool:
+    """Return whether stored codes and scores fit the generator and the counter."""
     if set(tensors) != {"codes", "scores"}:
         return False
     n, generator = len(tensors["codes"]), context.generator

@@ -31,7 +31,7 @@ from ganvas.evaluation.papers import COUNT_CLASSIFIERS
 NAME, TITLE = "classifiers", "Classifiers of codes (table 1b)"
 SAMPLED = "W, sampled"
 HELD_OUT_SHARE = 0.2
-"""The share of sampled codes that isn't learned from."""
+"""The share of sampled codes that is held out."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class CountedCodes:
 
     @property
     def count_ranges(self) -> CountRanges:
-        """The counts that there are."""
+        """The counts in the training codes."""
         return find_ranges(self.train_counts, ("count",))
 
 
 def run(context: CountContext) -> ReportSection:
-    """All codes with both losses; inverted ones only where there are real images."""
+    """Train classifiers of all codes with both losses; of inverted ones only where there are real images."""
     kinds = (W_PLUS_COUNTED, W_PLUS_PIXELS, W_COUNTED) if context.folder is not None else ()
     codes = [*(counted_inversions(context, kind) for kind in kinds), counted_samples(context)]
     rows = [measure_classifier(context, one, loss) for one in codes for loss in ("mse", "ce")]
@@ -76,7 +76,7 @@ def run(context: CountContext) -> ReportSection:
 
 
 def counted_samples(context: CountContext) -> CountedCodes:
-    """Sampled codes of W with what the counter says of their pictures."""
+    """Return sampled codes of W with the counter's counts of their pictures."""
     data = context.labels
     counts, cut = select_counts(data), len(data) - max(int(HELD_OUT_SHARE * len(data)), 1)
     source = f"{cut:,} codes labelled through their pictures, and {len(data) - cut:,} held out"
@@ -84,7 +84,7 @@ def counted_samples(context: CountContext) -> CountedCodes:
 
 
 def counted_inversions(context: CountContext, kind: EncoderKind) -> CountedCodes:
-    """Codes of real images: the training ones to learn from, test images to be tested on."""
+    """Return codes of real images: training images to learn from, and test images, held out."""
     data, test = encoders.inverted_codes(context, kind=kind), encoders.read_real_images(context, "test")
     ws = encoders.invert_images(context, encoders.train_kind(context, kind), test.images, kind.space)
     counts = test.scores[:, [context.counter.column("count")]].long()
@@ -103,18 +103,20 @@ def counted_inversions(context: CountContext, kind: EncoderKind) -> CountedCodes
 
 
 def select_counts(data: LatentDataset) -> Tensor:
-    """(n, 1)."""
+    """Return the counts of labelled codes, (n, 1)."""
     return data.scores[:, [data.attributes.index("count")]].long()
 
 
 def measure_classifier(context: CountContext, codes: CountedCodes, loss: str) -> dict[str, Any]:
+    """Train a classifier, and return the shares of training and held-out codes that it gets right."""
     config = CountClassifierConfig(loss, codes.hidden, editors.training_steps(context)["knowledge"])
     context.log(f"Learning a classifier of {codes.name} by {loss} …")
     with torch.enable_grad():
         network = fit_count_classifier(
             codes.train, codes.train_counts, codes.count_ranges, config, context.seed % 2**31
         )
-    shares = [count_accuracy(network, x, y)[0] for x, y in _parts(codes)]
+    parts = ((codes.train, codes.train_counts), (codes.test, codes.test_counts))
+    shares = [count_accuracy(network, x, y)[0] for x, y in parts]
     return {
         "name": codes.name,
         "space": codes.space,
@@ -126,7 +128,3 @@ def measure_classifier(context: CountContext, codes: CountedCodes, loss: str) ->
         "n": [len(codes.train), len(codes.test)],
         "commonest": float(codes.test_counts.flatten().bincount().max()) / len(codes.test),
     }
-
-
-def _parts(codes: CountedCodes) -> tuple[tuple[Tensor, Tensor], ...]:
-    return (codes.train, codes.train_counts), (codes.test, codes.test_counts)

@@ -1,4 +1,4 @@
-"""Real images edited: held-out ones are inverted, given one object more or less, drawn, and counted."""
+"""Edits of real images: held-out images are inverted, given one object more or less, drawn, and counted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ALPHAS = (1, -1)
 
 @dataclass(frozen=True)
 class HeldOutImages:
-    """Held-out images, their codes in one space, and what the counter says of the codes' pictures."""
+    """Held-out images, their codes in one space, and the counter's scores of the codes' pictures."""
 
     space: str
     real: RealImages
@@ -46,7 +46,7 @@ class HeldOutImages:
 
 
 def run(context: CountContext) -> ReportSection:
-    """The paper's editors, and ours."""
+    """Edit held-out images by the paper's editors and ours."""
     if context.folder is None:
         return encoders.missing_images_section(NAME, TITLE)
     encoders.inverted_codes(context)  # what the paper learns from in W+
@@ -59,7 +59,7 @@ def run(context: CountContext) -> ReportSection:
 
 
 def edit_images(context: CountContext, moves: Mapping[str, Move]) -> ReportSection:
-    """Held-out images moved in each move, by its name, beside random moves as long as the last move's, which the strips show."""
+    """Move held-out images by each move, and by random moves as long as the last one's, which the strips show."""
     test, shown = encoders.read_real_images(context, "test"), list(moves)[-1]
     moves = {**moves, f"random, as long as {shown}": make_random_move(context, moves[shown])}
     rows, strips = [], {}
@@ -67,12 +67,12 @@ def edit_images(context: CountContext, moves: Mapping[str, Move]) -> ReportSecti
         held = invert_held_out(context, test, space)
         for name, move in moves.items():
             context.log(f"Editing real images in {space.upper()}: {name} …")
-            tried = {alpha: change_counts(context, held, move, alpha) for alpha in ALPHAS}
-            rows.append(summarise_edits(context, held, name, tried))
+            trials = {alpha: change_counts(context, held, move, alpha) for alpha in ALPHAS}
+            rows.append(summarise_edits(context, held, name, trials))
         strips[f"real-{space.replace('+', '-plus')}"] = draw_strip(context, held, moves[shown])
     head = ("codes", "way", "+1", "−1", "both", "of those whose count survived inversion", "objects kept")
-    told = ("more", "less", "both", "survived", "kept")
-    cells = [(row["space"].upper(), row["name"], *(format_estimate(vars(row[key]), 3) for key in told)) for row in rows]
+    keys = ("more", "less", "both", "survived", "kept")
+    cells = [(row["space"].upper(), row["name"], *(format_estimate(vars(row[key]), 3) for key in keys)) for row in rows]
     note = (
         f"{len(test):,} held-out test images, inverted by the encoders that keep the count; right is what has as many"
         f" objects by the counter as the image has by its own label, and one more or less (within {MIN_COUNT} to {MAX_COUNT})."
@@ -83,50 +83,50 @@ def edit_images(context: CountContext, moves: Mapping[str, Move]) -> ReportSecti
         name: f"Held-out images, their inversion in {space.upper()}, and {shown}: one less, one more."
         for name, space in zip(strips, SPACES, strict=True)
     }
-    intro = "Images that neither the generator nor the encoder has seen are inverted, moved and drawn."
+    intro = "Images that neither the generator nor the encoder was trained on are inverted, moved and drawn."
     return ReportSection(NAME, TITLE, intro, (table,), strips, {"rows": rows}, captions)
 
 
 def invert_held_out(context: CountContext, test: RealImages, space: str) -> HeldOutImages:
-    """Held-out images inverted by the encoder that keeps the count."""
+    """Invert held-out images by the encoder that keeps the count."""
     ws = encoders.invert_images(context, encoders.train_kind(context, EncoderKind(space, True)), test.images, space)
     return HeldOutImages(space, test, ws, score_codes(context, ws))
 
 
 def change_counts(context: CountContext, held: HeldOutImages, move: Move, alpha: int) -> MoveTrial:
-    """All images that can get ``alpha`` objects more; ``before`` is what they truly have."""
+    """Move all images that can get ``alpha`` objects more; ``before`` is what they truly have."""
     truth = held.real.scores
     wanted = truth[:, context.counter.column("count")] + alpha
     able = (wanted >= MIN_COUNT) & (wanted <= MAX_COUNT)
-    ws, asked = held.ws[able], torch.full((int(able.sum()),), alpha)
+    ws, changes = held.ws[able], torch.full((int(able.sum()),), alpha)
     with torch.no_grad():
-        moved = move(ws, asked) if len(ws) else ws
-    return MoveTrial("count", context.counter.attributes, asked, ws, moved, truth[able], score_codes(context, moved))
+        moved = move(ws, changes) if len(ws) else ws
+    return MoveTrial("count", context.counter.attributes, changes, ws, moved, truth[able], score_codes(context, moved))
 
 
 def summarise_edits(
-    context: CountContext, held: HeldOutImages, name: str, tried: Mapping[int, MoveTrial]
+    context: CountContext, held: HeldOutImages, name: str, trials: Mapping[int, MoveTrial]
 ) -> dict[str, Any]:
-    """One move's numbers."""
-    both, column = join_trials(list(tried.values())), context.counter.column("count")
+    """Return one move's estimates."""
+    both, column = join_trials(list(trials.values())), context.counter.column("count")
     survived = []
     for alpha in ALPHAS:
         wanted = held.real.scores[:, column] + alpha
         able = (wanted >= MIN_COUNT) & (wanted <= MAX_COUNT)
         survived.append((held.scores == held.real.scores)[able, column])
-    found: dict[str, Estimate] = {
-        "more": estimate_rate(tried[1].right),
-        "less": estimate_rate(tried[-1].right),
+    estimates: dict[str, Estimate] = {
+        "more": estimate_rate(trials[1].right),
+        "less": estimate_rate(trials[-1].right),
         "both": estimate_rate(both.right),
         "survived": estimate_rate(both.select(torch.cat(survived)).right),
         "kept": estimate_rate(both.measure_preservation(context.classes)),
     }
-    return {"space": held.space, "name": name, **found}
+    return {"space": held.space, "name": name, **estimates}
 
 
 @torch.no_grad()
 def draw_strip(context: CountContext, held: HeldOutImages, move: Move) -> Tensor:
-    """A row an image: itself, its inversion, one object less, one more."""
+    """Draw a row for each image: itself, its inversion, one object less, one more."""
     n = min(context.config.rows, len(held.ws))
     ws, count = held.ws[:n], held.real.scores[:n, context.counter.column("count")]
     less, more = (move(ws, torch.full((n,), alpha)) for alpha in (-1, 1))
