@@ -2,7 +2,7 @@
 
     python -m experiments.app_screenshots [--generator ffhq] [--out docs/images]
 
-Needs Debian's chromium and Playwright (`pip install playwright`). What is looked at are real states: nothing is staged.
+Needs Debian's chromium and Playwright (`pip install playwright`). The states are those of the running app.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from playwright.sync_api import expect, sync_playwright
 from ganvas.app import server
 from ganvas.app.resources import AppResources, discover_tools
 
-WAIT = 600_000
-"""Milliseconds."""
+TIMEOUT_MS = 600_000
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
 MOVES = {"ffhq": (("Smiling", 1.2), ("Young", -1.0)), "toy": (("Big", 1.5), ("Red", -1.0))}
-"""What is moved, by generator."""
+"""Generator -> the sliders that are moved, with their values."""
 
 
-def moved(page: Any, moves: tuple[tuple[str, float], ...]) -> None:
-    """Open the page's sliders and type values."""
+def move_sliders(page: Any, moves: tuple[tuple[str, float], ...]) -> None:
+    """Find sliders and type their values."""
     for name, value in moves:
         page.get_by_label("Find a slider").fill(name)
         box = page.get_by_label(f"number input for {name}")
@@ -38,62 +37,62 @@ def moved(page: Any, moves: tuple[tuple[str, float], ...]) -> None:
     page.wait_for_timeout(3000)
 
 
-def edited(page: Any) -> None:
-    """The sliders, as they are."""
+def show_sliders(page: Any) -> None:
+    """Show the sliders."""
     page.wait_for_timeout(1000)
 
 
-def wiped(page: Any) -> None:
-    """Before and after."""
+def show_before_and_after(page: Any) -> None:
+    """Show the pictures before and after, and what moved."""
     page.get_by_role("tab", name="Before / after").click()
     page.wait_for_function("document.querySelectorAll('#wipe img').length == 2")
-    told(page)
+    show_changes(page)
 
 
-def told(page: Any) -> None:
-    """What else moved."""
+def show_changes(page: Any) -> None:
+    """Show what else moved."""
     page.get_by_role("tab", name="What moved").click()
     page.locator("#chart table").wait_for()
     page.wait_for_timeout(1500)
 
 
-def chosen(page: Any) -> None:
-    """The gallery, full, after a face like the one that is edited."""
+def show_gallery(page: Any) -> None:
+    """Show the gallery, full, after a face like the one that is edited."""
     page.get_by_role("tab", name="Faces").click()
     page.wait_for_function("document.querySelectorAll('#gallery img').length >= 12")
     page.wait_for_function("document.querySelectorAll('#visited img').length >= 1")
     page.wait_for_timeout(1500)
 
 
-def taken(page: Any) -> None:
-    """Link, command and lines."""
+def show_recipe(page: Any) -> None:
+    """Show the recipe as a link, a command and lines of Python."""
     page.get_by_role("tab", name="Take along").click()
     page.wait_for_function("document.querySelector('#link textarea')?.value.includes('recipe=')")
     page.wait_for_timeout(2500)
 
 
-def compared(page: Any) -> None:
-    """Methods side by side."""
+def show_methods(page: Any) -> None:
+    """Show methods side by side."""
     page.get_by_role("tab", name="Compare").click()
     page.locator("#compare").click()
-    wanted = page.locator("#methods input:checked").count() + 1
-    page.wait_for_function(f"document.querySelectorAll('#compared img').length >= {wanted}")
+    pictures = page.locator("#methods input:checked").count() + 1
+    page.wait_for_function(f"document.querySelectorAll('#compared img').length >= {pictures}")
     page.wait_for_timeout(1500)
 
 
 STATES: dict[str, tuple[dict[str, Any], str, Callable[[Any], None]]] = {
-    "app": (DESKTOP, "light", edited),
-    "app-dark": (DESKTOP, "dark", wiped),
-    "app-faces": (DESKTOP, "light", chosen),
-    "app-compare": (DESKTOP, "light", compared),
-    "app-take": (DESKTOP, "dark", taken),
-    "app-phone": (PHONE, "light", edited),
-    "app-phone-dark": (PHONE, "dark", told),
+    "app": (DESKTOP, "light", show_sliders),
+    "app-dark": (DESKTOP, "dark", show_before_and_after),
+    "app-faces": (DESKTOP, "light", show_gallery),
+    "app-compare": (DESKTOP, "light", show_methods),
+    "app-take": (DESKTOP, "dark", show_recipe),
+    "app-phone": (PHONE, "light", show_sliders),
+    "app-phone-dark": (PHONE, "dark", show_changes),
 }
 
 
 def main() -> None:
-    """Draw them all."""
+    """Take all screenshots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", default="ffhq")
     parser.add_argument("--editor", action="append", default=[], help="an editor's file")
@@ -101,19 +100,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    shop = AppResources(discover_tools("bfloat16"), options.editor)
-    with server.serve(shop, options.generator) as address, sync_playwright() as playwright:
+    resources = AppResources(discover_tools("bfloat16"), options.editor)
+    with server.serve(resources, options.generator) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name in options.states:
             device, scheme, state = STATES[name]
             context = browser.new_context(**device, color_scheme=scheme)
-            context.set_default_timeout(WAIT)
-            expect.set_options(timeout=WAIT)
+            context.set_default_timeout(TIMEOUT_MS)
+            expect.set_options(timeout=TIMEOUT_MS)
             page = context.new_page()
             page.goto(address)
             page.wait_for_selector("#picture img[src^='data:']")
             expect(page.locator("#status")).to_contain_text("seed")
-            moved(page, MOVES.get(options.generator, ()))
+            move_sliders(page, MOVES.get(options.generator, ()))
             state(page)
             page.screenshot(path=options.out / f"{name}.jpg", type="jpeg", quality=82)
             print(options.out / f"{name}.jpg", flush=True)
