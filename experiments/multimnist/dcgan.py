@@ -1,7 +1,7 @@
 """A DCGAN trained on MultiMNIST, written as other people's are: a state dict and a card. ``ganvas learn`` takes it from there.
 
-Radford et al., https://arxiv.org/abs/1511.06434, at 64×64 and a quarter of its widths. Its discriminator has R1 (Mescheder et al.,
-https://arxiv.org/abs/1801.04406) in place of batch norms, with which it overpowered the generator. What is edited
+Radford et al., https://arxiv.org/abs/1511.06434, at 64×64 and a quarter of its widths. Its discriminator has R1 (Mescheder et
+al., https://arxiv.org/abs/1801.04406) in place of batch norms, with which it overpowered the generator. What is edited
 are its first layer's activations (--space z: its z). The sheet in docs/images is the last command's.
 
     ganvas make-multimnist out/mm64 --mnist MNIST
