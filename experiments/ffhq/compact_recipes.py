@@ -31,13 +31,13 @@ def measure_recipe(recipe: str, data: LatentDataset, generator: Generator, steps
     """Fit a recipe, and return its row: what the editor reports, and the time that its training took."""
     ticks: list[float] = []
 
-    def time_step(step: int, total: int | None) -> None:
+    def progress(step: int, total: int | None) -> None:
         ticks.append(time.perf_counter())
         if step % 1000 == 0:
             print(f"  {recipe}: step {step} of {total}, {ticks[-1] - start:.0f} s", flush=True)
 
     start = time.perf_counter()
-    editor = compact.fit(data, generator, recipe=recipe, steps=steps, seed=seed, watch=time_step)
+    editor = compact.fit(data, generator, recipe=recipe, steps=steps, seed=seed, watch=progress)
     whole = time.perf_counter() - start
     step = statistics.median(b - a for a, b in pairwise(ticks))
     options, report = editor.options, editor.report
