@@ -52,16 +52,16 @@ def folder(tmp_path_factory):
     return path
 
 
-def stage(folder, work, **size) -> CountContext:
+def make_context(folder, work, **config) -> CountContext:
     return CountContext(
-        SQUARES, Any(), labels(), folder, work, CountReportConfig(images=400, repeats=2, **size), seed=7
+        SQUARES, Any(), labels(), folder, work, CountReportConfig(images=400, repeats=2, **config), seed=7
     )
 
 
 @pytest.fixture(scope="module")
 def made(folder, tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
-    here = stage(folder, work, counters=40)
+    here = make_context(folder, work, counters=40)
     return here, measure_balancing(here, counter_editor(), Inverter("planted", codes))
 
 
@@ -119,4 +119,4 @@ def test_a_counter_learns_and_showing_rare_ones_more_often_helps():
 
 
 def test_without_a_folder_it_says_what_makes_one(tmp_path):
-    assert "make-multimnist" in balancing.run(stage(None, tmp_path)).intro
+    assert "make-multimnist" in balancing.run(make_context(None, tmp_path)).intro

@@ -13,8 +13,8 @@ import ganvas
 from experiments.multimnist import encoders, figure_1, inversion, latent_classifiers, real_images
 from experiments.multimnist.config import QUICK
 from experiments.multimnist.context import CountContext
-from experiments.multimnist.labelled_codes import PIXELS
-from experiments.multimnist.labelled_codes import load_inverted as kept_codes
+from experiments.multimnist.labelled_codes import W_PLUS_PIXELS
+from experiments.multimnist.labelled_codes import load_inverted_codes as kept_codes
 from ganvas.data.dataset import Source, make_dataset
 from ganvas.data.multimnist import MultiMnistLayout, make_multimnist
 from ganvas.errors import GanvasError
@@ -288,7 +288,7 @@ def test_sections_on_real_images(stage, monkeypatch):
     kinds = ("W+, count kept", "W+, pixels alone", "W, count kept", "W, sampled")
     assert [(row[0], row[2]) for row in table.rows] == [(kind, loss) for kind in kinds for loss in ("MSE", "CE")]
     assert table.rows[0][-1] == "100.0%" and table.rows[5][-1] == "-" and table.rows[7][-2:] == ("91.0%", "83.0%")
-    assert {row["steps"] for row in section.data["rows"]} == {stage.size.knowledge}
+    assert {row["steps"] for row in section.data["rows"]} == {stage.config.knowledge}
     assert section.data["rows"][0]["layers"][1:] == section.data["rows"][4]["layers"][1:] == [32]
 
 
@@ -318,8 +318,8 @@ def test_an_encoder_of_pixels_alone_learns_nothing_of_the_counter(stage, monkeyp
 
         return see
 
-    assert torch.equal(codes(PIXELS, 1), codes(PIXELS, 2))
-    assert not torch.equal(codes(encoders.KINDS[2], 1), codes(encoders.KINDS[2], 2))
+    assert torch.equal(codes(W_PLUS_PIXELS, 1), codes(W_PLUS_PIXELS, 2))
+    assert not torch.equal(codes(encoders.ENCODER_KINDS[2], 1), codes(encoders.ENCODER_KINDS[2], 2))
 
 
 def test_without_real_images_sections_say_so(stage):

@@ -27,8 +27,8 @@ from ganvas.generators.base import Generator
 PAPER_STEPS = 150 * (140_000 // 256)
 
 
-def measure(recipe: str, data: LatentDataset, generator: Generator, steps: int | None, seed: int) -> list[str]:
-    """One row: what the editor reports, and the time that its training took."""
+def measure_recipe(recipe: str, data: LatentDataset, generator: Generator, steps: int | None, seed: int) -> list[str]:
+    """Fit a recipe, and return its row: what the editor reports, and the time that its training took."""
     ticks: list[float] = []
 
     def progress(step: int, total: int | None) -> None:
@@ -40,13 +40,13 @@ def measure(recipe: str, data: LatentDataset, generator: Generator, steps: int |
     editor = compact.fit(data, generator, recipe=recipe, steps=steps, seed=seed, progress=progress)
     whole = time.perf_counter() - start
     step = statistics.median(b - a for a, b in pairwise(ticks))
-    told, report = editor.options, editor.report
+    options, report = editor.options, editor.report
     length, others = (statistics.mean(report[name].values()) for name in ("length", "others"))
     return [
         recipe,
-        "none" if told["hold"] is None else f"{told['hold']:g}",
-        f"{told['depth']}×{told['width']}",
-        f"{len(ticks)}×{told['batch']}",
+        "none" if options["hold"] is None else f"{options['hold']:g}",
+        f"{options['depth']}×{options['width']}",
+        f"{len(ticks)}×{options['batch']}",
         f"{whole:.0f}",
         f"{1000 * step:.1f}",
         f"{step * PAPER_STEPS / 60:.0f}" if recipe == "paper" else "",
@@ -92,12 +92,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="at most so many, for each recipe")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    told = parser.parse_args()
-    torch.set_num_threads(told.threads)
-    generator = load_generator(told.generator)
-    data = load_labels(told.labels, generator)
-    print(f"{len(data)} codes, {len(data.attributes)} attributes, {told.threads} threads", flush=True)
-    rows = [measure(recipe, data, generator, told.steps, told.seed) for recipe in told.recipes.split(",")]
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    generator = load_generator(args.generator)
+    data = load_labels(args.labels, generator)
+    print(f"{len(data)} codes, {len(data.attributes)} attributes, {args.threads} threads", flush=True)
+    rows = [measure_recipe(recipe, data, generator, args.steps, args.seed) for recipe in args.recipes.split(",")]
     for title, *values in zip(TITLES, *rows, strict=True):
         print(f"{title:18}" + "".join(f"{value:>14}" for value in values))
 

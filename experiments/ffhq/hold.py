@@ -33,9 +33,9 @@ def main() -> None:
         lengths, others = [], []
         for k in range(len(editor.attributes)):
             with torch.no_grad():
-                moved = editor.shift(w, torch.eye(len(editor.attributes))[k].expand(len(w), -1))
-            readings = (moved @ editor.probe.weight).mean(0).abs()
-            lengths.append(float((moved @ whitening).norm(dim=1).mean()))
+                shift = editor.shift(w, torch.eye(len(editor.attributes))[k].expand(len(w), -1))
+            readings = (shift @ editor.probe.weight).mean(0).abs()
+            lengths.append(float((shift @ whitening).norm(dim=1).mean()))
             others.append(float((readings.sum() - readings[k]) / (len(readings) - 1)))
         print(f"{hold!s:>6} {sum(lengths) / len(lengths):8.2f} {sum(others) / len(others):8.3f}", flush=True)
 

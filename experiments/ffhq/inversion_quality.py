@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ import ganvas
 from ganvas import identity, inversion
 from ganvas.editors import load_editor
 from ganvas.errors import GanvasError
+from ganvas.generators.base import Generator
 from ganvas.inversion import OptimizationConfig
 from ganvas.io.figures import draw_grid
 from ganvas.io.images import downscale, encode_png, to_bytes
@@ -30,6 +32,9 @@ from ganvas.seeds import EVALUATION_SEED
 
 EDITS = {"Smiling": 1.5, "Eyeglasses": 1.5, "Young": -1.5}
 Rows = list[tuple[inversion.InversionQuality, float]]
+"""Measures and CPU seconds of each face."""
+Inverter = Callable[[torch.Tensor, str], tuple[inversion.Inversion, inversion.InversionQuality, float]]
+"""A picture and a method, to its inversion, measures and CPU seconds."""
 
 
 def main() -> None:
@@ -41,27 +46,34 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--sheet", type=Path, default=Path("inversion.png"))
-    given = parser.parse_args()
-    methods = given.methods.split(",")
+    args = parser.parse_args()
+    methods = args.methods.split(",")
     generator = ganvas.load_generator("ffhq", dtype=torch.bfloat16)
-    encoder = inversion.read_encoder(given.encoder, generator) if given.encoder else inversion.load_encoder(generator)
-    known = inversion.fit_w_distribution(generator)
+    encoder = inversion.read_encoder(args.encoder, generator) if args.encoder else inversion.load_encoder(generator)
+    distribution = inversion.fit_w_distribution(generator)
 
-    def inverted(target: torch.Tensor, method: str) -> tuple[inversion.Inversion, inversion.InversionQuality, float]:
+    def invert(target: torch.Tensor, method: str) -> tuple[inversion.Inversion, inversion.InversionQuality, float]:
         start = time.process_time()
-        options = OptimizationConfig(steps=given.steps)
-        found = inversion.invert(target, generator, given.space, method, options, encoder=encoder, distribution=known)
+        options = OptimizationConfig(steps=args.steps)
+        inverted = inversion.invert(
+            target, generator, args.space, method, options, encoder=encoder, distribution=distribution
+        )
         seconds = time.process_time() - start
-        return found, inversion.measure_inversion(found.ws, found.pictures, target, generator, known)[0], seconds
+        return (
+            inverted,
+            inversion.measure_inversion(inverted.ws, inverted.pictures, target, generator, distribution)[0],
+            seconds,
+        )
 
-    print(f"ffhq, {given.space}, {given.steps} steps at most")
-    if given.n:
-        generated(given.n, generator, inverted, methods)
-    if given.photos:
-        photographs(given.photos, generator, inverted, methods, given.sheet)
+    print(f"ffhq, {args.space}, {args.steps} steps at most")
+    if args.n:
+        measure_generated(args.n, generator, invert, methods)
+    if args.photos:
+        measure_photographs(args.photos, generator, invert, methods, args.sheet)
 
 
-def generated(n: int, generator, inverted, methods: list[str]) -> None:
+def measure_generated(n: int, generator: Generator, invert: Inverter, methods: list[str]) -> None:
+    """Invert generated faces and print medians."""
     codes = ganvas.sample(generator, n, psi=1, seed=EVALUATION_SEED)
     with torch.no_grad():
         faces = [generator.synthesis(ws[None]) for ws in codes]
@@ -72,27 +84,30 @@ def generated(n: int, generator, inverted, methods: list[str]) -> None:
     for method in methods:
         rows: Rows = []
         for face in faces:
-            _, measures, seconds = inverted(face, method)
+            _, measures, seconds = invert(face, method)
             rows.append((measures, seconds))
-        tell(method, rows)
+        print_medians(method, rows)
 
 
-def tell(title: str, rows: Rows) -> None:
+def print_medians(title: str, rows: Rows) -> None:
+    """Print the medians of a method's rows."""
+
     def median(values: list[float]) -> float:
         return float(torch.tensor(values).median()) if values else float("nan")
 
-    told = [measures for measures, _ in rows]
-    same = [measures.identity for measures in told if measures.identity is not None]
+    qualities = [measures for measures, _ in rows]
+    same = [measures.identity for measures in qualities if measures.identity is not None]
     print(
         f"{title:10} n={len(rows)}: identity {median(same):.3f} ({len(same)} with a face), "
-        f"PSNR {median([m.psnr for m in told]):.1f}, SSIM {median([m.ssim for m in told]):.3f}, "
-        f"from W {median([m.mahalanobis for m in told]):.1f} of {told[0].bound:.1f}, "
+        f"PSNR {median([m.psnr for m in qualities]):.1f}, SSIM {median([m.ssim for m in qualities]):.3f}, "
+        f"from W {median([m.mahalanobis for m in qualities]):.1f} of {qualities[0].bound:.1f}, "
         f"{median([seconds for _, seconds in rows]):.1f} s of CPU",
         flush=True,
     )
 
 
-def photographs(folder: Path, generator, inverted, methods: list[str], sheet: Path) -> None:
+def measure_photographs(folder: Path, generator: Generator, invert: Inverter, methods: list[str], sheet: Path) -> None:
+    """Invert the largest face of each photograph, print measures, and draw the sheet."""
     editor, judge = load_editor("ffhq/compact", generator), load_scorer("celeba40")
     columns = [judge.attributes.index(name) for name in EDITS]
     pictures, names, targets, rows = [], [], [], {method: [] for method in methods}
@@ -104,18 +119,18 @@ def photographs(folder: Path, generator, inverted, methods: list[str], sheet: Pa
             continue
         line = path.name
         targets.append(target)
-        for method, kept in rows.items():
-            found, measures, seconds = inverted(target, method)
-            kept.append((measures, seconds))
+        for method, values in rows.items():
+            inverted, measures, seconds = invert(target, method)
+            values.append((measures, seconds))
             same = float("nan") if measures.identity is None else measures.identity
             line += f"   {method}: identity {same:.3f}, PSNR {measures.psnr:.1f}, from W {measures.mahalanobis:.1f}"
         print(line, flush=True)
         scores = []
         with torch.no_grad():
-            shown = [target, found.pictures]
+            shown = [target, inverted.pictures]
             for name, change in EDITS.items():
-                edited = generator.synthesis(editor.edit(found.ws, {name: change}))
-                shown.append(inversion.add_residual(edited, found.pictures, target))
+                edited = generator.synthesis(editor.edit(inverted.ws, {name: change}))
+                shown.append(inversion.add_residual(edited, inverted.pictures, target))
             for picture in shown:
                 small = downscale(picture, 256)
                 pictures.append(to_bytes(small)[0])
@@ -127,8 +142,8 @@ def photographs(folder: Path, generator, inverted, methods: list[str], sheet: Pa
         pairs = identity.measure_random_pairs(identity.embed_faces(targets))
         low, high = pairs.distance_range
         print(f"pairs of the {pairs.faces} photographs: distance {pairs.distance:.3f} ({low:.3f} to {high:.3f})")
-    for method, kept in rows.items():
-        tell(method, kept)
+    for method, values in rows.items():
+        print_medians(method, values)
 
 
 if __name__ == "__main__":

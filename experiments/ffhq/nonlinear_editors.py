@@ -29,17 +29,17 @@ METHODS = ("mean_difference", "compact", "latent_transformer", "latent2latent", 
 
 
 def ridge_correlation(data: LatentDataset) -> float:
-    """Of a ridge regression, on the codes that it has not seen."""
+    """Return the mean correlation of a ridge regression's readings with normal scores, on held-out codes."""
     rows, held = data.split()
     normals = data.normals()
-    found = probe.fit_probe(data.w[rows], normals[rows])(data.w[held])
-    pairs = [x - x.mean(0) for x in (found, normals[held])]
+    readings = probe.fit_probe(data.w[rows], normals[rows])(data.w[held])
+    pairs = [x - x.mean(0) for x in (readings, normals[held])]
     return float(torch.cosine_similarity(*pairs, dim=0).mean())
 
 
 @torch.no_grad()
-def moved(editor: Editor, w: torch.Tensor, k: int) -> torch.Tensor:
-    """How far codes go for a change of 1, (n, w_dim): rows that some attributes leave alone are taken as moved."""
+def compute_shift(editor: Editor, w: torch.Tensor, k: int) -> torch.Tensor:
+    """Return the shift of codes for a change of 1, (n, w_dim): rows that some attributes leave alone count as moved."""
     changes = torch.eye(len(editor.attributes))[k].expand(len(w), -1)
     if isinstance(editor, LatentEditor):
         return editor.frame.unproject(editor.move(editor.frame.project(w), editor.scale_changes(changes)))
@@ -69,9 +69,9 @@ def main() -> None:
         edit = (time.process_time() - start) * 50
         lengths, others = [], []
         for k in range(len(editor.attributes)):
-            way = moved(editor, ws[:, 0], k)
-            readings = (way @ editor.probe.weight).mean(0).abs()
-            lengths.append(float((way @ whitening).norm(dim=1).mean()))
+            shift = compute_shift(editor, ws[:, 0], k)
+            readings = (shift @ editor.probe.weight).mean(0).abs()
+            lengths.append(float((shift @ whitening).norm(dim=1).mean()))
             others.append(float((readings.sum() - readings[k]) / (len(readings) - 1)))
         read = f"{editor.report.get('classifier_correlation', float('nan')):.3f}"
         numbers = f"{seconds:8.1f} {edit:8.2f} {sum(lengths) / len(lengths):8.2f} {sum(others) / len(others):8.3f}"

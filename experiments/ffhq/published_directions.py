@@ -1,4 +1,4 @@
-"""Do directions learned from the shipped labels agree with those that others published?
+"""How directions learned from the shipped labels agree with those that others published.
 
     python -m experiments.ffhq.published_directions DIR
 
@@ -57,8 +57,8 @@ def main(folder: Path) -> None:
             cos = torch.cosine_similarity(editor.directions[row], direction, dim=0).abs()
             others = (moved[row].abs().sum() / moved[row, k].abs() - 1) / (len(data.attributes) - 1)
             cells.append(f"{cos:13.3f} {others:6.3f}")
-        told = " ".join(f"{key}={'four' if isinstance(value, list) else value}" for key, value in options.items())
-        print(f"{method + ' ' + told:50} {seconds:7.1f} " + " ".join(cells), flush=True)
+        shown = " ".join(f"{key}={'four' if isinstance(value, list) else value}" for key, value in options.items())
+        print(f"{method + ' ' + shown:50} {seconds:7.1f} " + " ".join(cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ attribute, to be looked at.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -28,18 +29,20 @@ from ganvas.scorers.celeba40 import ATTRIBUTES, Celeba40, load, read
 from ganvas.seeds import EVALUATION_SEED
 from ganvas.training.celeba import TEST_TENTH, FaceSet, read_faces
 
-EYE = Path(__file__).with_name("faces_by_eye.json")
+LABELS_BY_EYE = Path(__file__).with_name("faces_by_eye.json")
 AGE = "Older than 45"
-FEWEST = 5
-"""Faces of each kind below which a cell's AUC says nothing."""
+"""The label by eye that is compared with the reverse of Young."""
+MIN_FACES = 5
+"""Faces with an attribute, and without, that the AUC of a cell needs."""
 
 
-def auc(labels: Tensor, scores: Tensor) -> float:
+def measure_auc(labels: Tensor, scores: Tensor) -> float:
+    """Return the area under the ROC curve."""
     return float(roc_auc_score(labels.numpy(), scores.numpy()))
 
 
 def calibration_error(labels: Tensor, logits: Tensor, bins: int = 10) -> float:
-    """The expected calibration error over bins of equal count: mean |share of positives - mean probability|."""
+    """Return the expected calibration error over bins of equal count: mean |share of positives - mean probability|."""
     order = logits.argsort()
     groups = zip(labels[order].chunk(bins), torch.sigmoid(logits[order]).chunk(bins), strict=True)
     return float(np.mean([abs(float(y.mean() - p.mean())) for y, p in groups]))
@@ -47,12 +50,13 @@ def calibration_error(labels: Tensor, logits: Tensor, bins: int = 10) -> float:
 
 @torch.no_grad()
 def score_real(scorer: Celeba40, faces: FaceSet) -> Tensor:
+    """Return the logits of real faces."""
     return torch.cat([scorer(part.float() / 127.5 - 1) for part in faces.pixels.split(256)])
 
 
 @torch.no_grad()
 def score_generated(scorer: Celeba40, seed: int, n: int) -> tuple[Tensor, Tensor]:
-    """Scores and small pictures of the seeds' faces at psi 1."""
+    """Return scores and small pictures of the seeds' faces at psi 1."""
     generator = ganvas.load_generator("ffhq", dtype=torch.bfloat16)
     scores, pictures = [], []
     for i in track(range(n), f"{n} faces", console=Console(stderr=True)):
@@ -63,9 +67,10 @@ def score_generated(scorer: Celeba40, seed: int, n: int) -> tuple[Tensor, Tensor
 
 
 def report_real(scorer: Celeba40, faces: FaceSet, console: Console) -> None:
+    """Print AUC and calibration on held-out faces, and AUC within the cells of Male × Young."""
     logits, labels = score_real(scorer, faces), faces.labels
     table = Table("attribute", "AUC", "calibration error", title=f"{len(labels)} held-out faces")
-    aucs = [auc(labels[:, k], logits[:, k]) for k in range(len(ATTRIBUTES))]
+    aucs = [measure_auc(labels[:, k], logits[:, k]) for k in range(len(ATTRIBUTES))]
     errors = [calibration_error(labels[:, k], logits[:, k]) for k in range(len(ATTRIBUTES))]
     for name, area, error in zip(ATTRIBUTES, aucs, errors, strict=True):
         table.add_row(name, f"{area:.3f}", f"{error:.3f}")
@@ -79,13 +84,14 @@ def report_real(scorer: Celeba40, faces: FaceSet, console: Console) -> None:
         "young men": male & young,
     }.items():
         counts = labels[cell].sum(0)
-        enough = ((counts >= FEWEST) & (cell.sum() - counts >= FEWEST)).nonzero()[:, 0].tolist()
-        areas = [auc(labels[cell][:, k], logits[cell][:, k]) for k in enough]
+        columns = ((counts >= MIN_FACES) & (cell.sum() - counts >= MIN_FACES)).nonzero()[:, 0].tolist()
+        areas = [measure_auc(labels[cell][:, k], logits[cell][:, k]) for k in columns]
         mean = f"{np.mean(areas):.3f}" if areas else "too few faces"
         console.print(f"within {title} ({int(cell.sum())} faces, {len(areas)} attributes): mean AUC {mean}")
 
 
 def report_generated(scores: Tensor, console: Console) -> None:
+    """Print how correlated the logits of generated faces are."""
     correlation = torch.corrcoef(scores.T)
     k = len(ATTRIBUTES)
     mean = float((correlation.abs().sum() - k) / (k * (k - 1)))
@@ -93,19 +99,21 @@ def report_generated(scores: Tensor, console: Console) -> None:
     console.print(f"{len(scores)} generated faces: mean off-diagonal |correlation| {mean:.3f}, Male-Young {pair:.2f}")
 
 
-def report_eye(scorer: Celeba40, console: Console) -> None:
-    eye = json.loads(EYE.read_text())
-    scores, _ = score_generated(scorer, eye["seed"], eye["n"])
-    for name, found in eye["labels"].items():
+def report_by_eye(scorer: Celeba40, console: Console) -> None:
+    """Print the AUC against labels that a person made."""
+    by_eye = json.loads(LABELS_BY_EYE.read_text())
+    scores, _ = score_generated(scorer, by_eye["seed"], by_eye["n"])
+    for name, rows in by_eye["labels"].items():
         column = -scores[:, ATTRIBUTES.index("Young")] if name == AGE else scores[:, ATTRIBUTES.index(name)]
-        clear = torch.ones(eye["n"], dtype=torch.bool)
-        clear[found["unclear"]] = False
-        labels = torch.zeros(eye["n"])
-        labels[found["yes"]] = 1
-        console.print(f"by eye, {name}: AUC {auc(labels[clear], column[clear]):.3f} ({int(clear.sum())} faces)")
+        clear = torch.ones(by_eye["n"], dtype=torch.bool)
+        clear[rows["unclear"]] = False
+        labels = torch.zeros(by_eye["n"])
+        labels[rows["yes"]] = 1
+        console.print(f"by eye, {name}: AUC {measure_auc(labels[clear], column[clear]):.3f} ({int(clear.sum())} faces)")
 
 
 def draw_sheet(scores: Tensor, pictures: Tensor, out: Path) -> None:
+    """Draw the faces with the highest and lowest scores of each attribute."""
     from PIL import Image, ImageDraw
 
     side, rows = pictures.shape[1], []
@@ -121,24 +129,26 @@ def draw_sheet(scores: Tensor, pictures: Tensor, out: Path) -> None:
     sheet.save(out)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("celeba", help="CelebA's folder, or a parquet file")
-    parser.add_argument("--scorer", help="a scorer's file; by default the one that ships")
-    parser.add_argument("--faces", type=int, default=2000, help="generated faces to score; 0 for none")
-    parser.add_argument("--sheet", type=Path, help="draw the 8 highest and lowest faces of each attribute here")
-    options = parser.parse_args()
+def main(
+    celeba: Annotated[str, typer.Argument(help="CelebA's folder, or a parquet file.")],
+    scorer: Annotated[str | None, typer.Option(help="A scorer's file; by default the one that ships.")] = None,
+    faces: Annotated[int, typer.Option(help="Generated faces to score; 0 for none.")] = 2000,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Draw the 8 highest and lowest faces of each attribute here.")
+    ] = None,
+) -> None:
+    """Measure a celeba40 scorer."""
     console = Console()
-    scorer = read(options.scorer) if options.scorer else load("celeba40")
-    faces = read_faces(options.celeba, scorer.network.size)
-    report_real(scorer, faces.select(faces.tenths == TEST_TENTH), console)
-    if options.faces:
-        scores, pictures = score_generated(scorer, EVALUATION_SEED, options.faces)
+    network = read(scorer) if scorer else load("celeba40")
+    real = read_faces(celeba, network.network.size)
+    report_real(network, real.select(real.tenths == TEST_TENTH), console)
+    if faces:
+        scores, pictures = score_generated(network, EVALUATION_SEED, faces)
         report_generated(scores, console)
-        if options.sheet:
-            draw_sheet(scores, pictures, options.sheet)
-        report_eye(scorer, console)
+        if sheet:
+            draw_sheet(scores, pictures, sheet)
+        report_by_eye(network, console)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

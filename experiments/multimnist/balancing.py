@@ -1,4 +1,4 @@
-"""Whether balancing is worth it: small counters trained where pictures with the most objects are rare, balanced in three ways.
+"""The worth of balancing: small counters trained where pictures with the most objects are rare, balanced in three ways.
 
 Doubinsky et al. (https://cea.hal.science/cea-04852483) want counts under control to add to data sets what they lack. Here
 one real picture in ``RARE_DIVISOR`` has four objects. A counter learns from that as it is; with those few shown more often
@@ -6,8 +6,8 @@ one real picture in ``RARE_DIVISOR`` has four objects. A counter learns from tha
 What is added was made by ``balance.generated`` and ``balance.real``, as users make it, and is judged by the scorer. Real test
 pictures, as many of each count, judge the counters.
 
-Counters learn as ``training.counter`` teaches (optimiser, slope, precision), but from pictures as they are: its changes put
-pictures together, which makes fours of twos.
+Counters train as in ``training.counter`` (optimiser, schedule, precision), but without augmentation, which joins pictures and
+so makes fours of twos.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from experiments.multimnist import encoders
 from experiments.multimnist.context import CountContext
 from experiments.multimnist.editors import fit_best
-from experiments.multimnist.labelled_codes import COUNTED
-from experiments.multimnist.section import ReportSection, SectionTable, key_of
+from experiments.multimnist.labelled_codes import W_PLUS_COUNTED
+from experiments.multimnist.section import ReportSection, SectionTable, make_key
 from ganvas import editors
 from ganvas.balance.generated import BalanceRequest, balance
 from ganvas.balance.real import Inverter, PictureSource, balance_from
@@ -64,14 +64,14 @@ Grey = UInt8[Tensor, "n 64 64"]
 
 @dataclass(frozen=True)
 class CounterTrainingSet:
-    """Pictures and counts; ``even``: each count is shown equally often."""
+    """Pictures and counts; ``balanced``: each count is shown equally often."""
 
     grey: Grey
     counts: Int[Tensor, " n"]
-    even: bool = False
+    balanced: bool = False
 
-    def plus(self, grey: Grey, count: int) -> CounterTrainingSet:
-        """With pictures of one count added."""
+    def add(self, grey: Grey, count: int) -> CounterTrainingSet:
+        """Return the set with pictures of one count added."""
         return CounterTrainingSet(
             torch.cat((self.grey, grey)), torch.cat((self.counts, torch.full((len(grey),), count)))
         )
@@ -87,137 +87,147 @@ class SmallCounter(nn.Module):
         self.hidden, self.count = nn.Linear(4 * width, 4 * width), nn.Linear(4 * width, CLASSES)
 
     def forward(self, grey: Float[Tensor, "n 1 64 64"]) -> Float[Tensor, "n 8"]:
-        """Logits of counts."""
+        """Return logits of counts."""
         x = self.blocks(F.relu(self.norm(self.stem(F.pixel_unshuffle(grey, 2)))))
         return self.count(F.relu(self.hidden(x.sum((2, 3)) / 16)))
 
 
-def run(stage: CountContext) -> ReportSection:
-    """With the encoder and the editor that other sections have."""
-    if stage.folder is None:
-        return encoders.require_real_images(NAME, TITLE)
-    editor = fit_best(stage)
-    network = encoders.train_kind(stage, COUNTED)
+def run(context: CountContext) -> ReportSection:
+    """Measure balancing with the encoder and the editor of other sections."""
+    if context.folder is None:
+        return encoders.missing_images_section(NAME, TITLE)
+    editor = fit_best(context)
+    network = encoders.train_kind(context, W_PLUS_COUNTED)
     name = hash_weights(network.state_dict().items())[:12]
     return measure_balancing(
-        stage, editor, Inverter(name, lambda images: encoders.invert_images(stage, network, images, "w+"))
+        context, editor, Inverter(name, lambda images: encoders.invert_images(context, network, images, "w+"))
     )
 
 
-def measure_balancing(stage: CountContext, editor: Editor, inverter: Inverter) -> ReportSection:
-    """The section. Raises GanvasError where the folder hasn't enough pictures."""
-    if stage.folder is None:
+def measure_balancing(context: CountContext, editor: Editor, inverter: Inverter) -> ReportSection:
+    """Return the section. Raises GanvasError where the folder hasn't enough pictures."""
+    if context.folder is None:
         raise GanvasError(encoders.NO_REAL_IMAGES)
-    n = min(PICTURES, max(stage.size.images // 4, 2 * RARE_DIVISOR))
-    data = read_multimnist(stage.folder, "train", 2 * n)
+    n = min(PICTURES, max(context.config.images // 4, 2 * RARE_DIVISOR))
+    data = read_multimnist(context.folder, "train", 2 * n)
     most = int(data.counts.max())
     chosen = select_rare(data.counts, n)
-    real = CounterTrainingSet(_grey(_images(data, chosen)), data.counts[chosen])
-    lacking = int((real.counts == most - 1).sum() - (real.counts == most).sum())
-    made, reports = _added(stage, editor, inverter, data, chosen[real.counts == most - 1], lacking)
-    lessons = {
+    real = CounterTrainingSet(to_grey(to_images(data, chosen)), data.counts[chosen])
+    missing = int((real.counts == most - 1).sum() - (real.counts == most).sum())
+    added, reports = make_added_pictures(context, editor, inverter, data, chosen[real.counts == most - 1], missing)
+    training_sets = {
         "nothing added": real,
-        "oversampling": CounterTrainingSet(real.grey, real.counts, even=True),
-        "drawn": real.plus(made["drawn"], most),
-        "edited": real.plus(made["edited"], most),
+        "oversampling": CounterTrainingSet(real.grey, real.counts, balanced=True),
+        "drawn": real.add(added["drawn"], most),
+        "edited": real.add(added["edited"], most),
     }
-    test = read_multimnist(stage.folder, "test", 2 * n)
-    found = {name: _judged(stage, name, lesson, test) for name, lesson in lessons.items()}
-    pictures = _pictures(real.grey[real.counts == most], made)
-    return _section(stage, lessons, test.counts, found, reports, pictures)
+    test = read_multimnist(context.folder, "test", 2 * n)
+    right = {name: judge_counters(context, name, training_set, test) for name, training_set in training_sets.items()}
+    pictures = draw_examples(real.grey[real.counts == most], added)
+    return make_section(context, training_sets, test.counts, right, reports, pictures)
 
 
 def select_rare(counts: Int[Tensor, " n"], n: int) -> Int[Tensor, " chosen"]:
-    """The first ``n`` pictures, one in ``RARE_DIVISOR`` with the highest count and as many of each other.
-    GanvasError if too few."""
+    """Return the first ``n`` rows with one in ``RARE_DIVISOR`` of the highest count, and as many of each other count.
+
+    Raises GanvasError where there are too few.
+    """
     values = counts.unique().tolist()
     few = max(n // RARE_DIVISOR, 1)
     each = (n - few) // max(len(values) - 1, 1)
     rows = [(counts == k).nonzero()[:, 0][: few if k == values[-1] else each] for k in values]
     if len(values) < 2 or min(map(len, rows)) < few or len(torch.cat(rows)) < n // 2:
-        raise GanvasError(f"The proof needs {n} pictures of several counts: there are {len(counts)}.")
+        raise GanvasError(
+            f"Balancing needs {n} pictures of several counts, and the folder gave {len(counts)}: make a larger set."
+        )
     return torch.cat(rows)
 
 
-def _added(
-    stage: CountContext, editor: Editor, inverter: Inverter, data: MultiMnist, fewer: Tensor, lacking: int
+def make_added_pictures(
+    context: CountContext, editor: Editor, inverter: Inverter, data: MultiMnist, fewer: Tensor, missing: int
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Pictures that were made of the highest count, by way, and the reports of their making. ``fewer``: those with one less."""
-    most, generator = int(data.counts.max()), stage.generator
+    """Make pictures of the highest count, drawn and edited; return them with the reports of balancing.
+
+    ``fewer``: the rows of real pictures with one object less, which are edited.
+    """
+    most, generator = int(data.counts.max()), context.generator
     named = NamedTool("count", editors.fingerprint(editor))
     tools = Tools(generator, dtype_name(generator), editor, named)
     conditions = [Condition("count", most, most)]
-    if "sure" in stage.counter.attributes:
+    if "sure" in context.counter.attributes:
         conditions.append(Condition("sure", 0.9, None, probability=True))
-    order = BalanceRequest(
-        tuple(conditions), lacking, stage.seed - EVALUATION_SEED + BALANCING_SEED, tries=TRIES * lacking
-    )
-    key = key_of([stage.about, named.fingerprint, inverter.name, lacking])
-    folders = {way: stage.place("proof", f"{way}-{key}") for way in ("drawn", "edited")}
-    stage.watch(f"Drawing {lacking} pictures of {most} …")
+    order = BalanceRequest(tuple(conditions), missing, context.seed - EVALUATION_SEED + BALANCING_SEED, tries=TRIES * missing)
+    key = make_key([context.provenance, named.fingerprint, inverter.name, missing])
+    folders = {way: context.work_path("proof", f"{way}-{key}") for way in ("drawn", "edited")}
+    context.log(f"Drawing {missing} pictures of {most} …")
     try:
-        report = balance(tools, stage.counter, replace(order, way="draw"), folders["drawn"])
+        report = balance(tools, context.counter, replace(order, way="draw"), folders["drawn"])
     except GanvasError:
         # Too rare: what there is by then is what the counter gets.
         report = read_json(folders["drawn"] / REPORT_FILE)
-    stage.watch(f"Editing {len(fewer)} real pictures of {most - 1} …")
+    context.log(f"Editing {len(fewer)} real pictures of {most - 1} …")
     names = tuple(f"train-{int(row):05d}" for row in fewer)
-    origin = PictureSource(key, names, lambda i: downscale(_images(data, fewer[i : i + 1]), generator.resolution))
-    edited = balance_from(tools, stage.counter, order, origin, inverter, folders["edited"])
-    return {way: _read(folder) for way, folder in folders.items()}, {"drawn": report, "edited": edited}
+    origin = PictureSource(key, names, lambda i: downscale(to_images(data, fewer[i : i + 1]), generator.resolution))
+    edited = balance_from(tools, context.counter, order, origin, inverter, folders["edited"])
+    return {way: read_set(folder) for way, folder in folders.items()}, {"drawn": report, "edited": edited}
 
 
-def _judged(stage: CountContext, name: str, lesson: CounterTrainingSet, test: MultiMnist) -> Float[Tensor, "repeats n"]:
-    """Which test pictures each of several counters gets right, 1 or 0."""
-    grey, right = _grey(_images(test, torch.arange(len(test)))), []
-    for repeat in range(stage.size.repeats):
-        stage.watch(f"Training a counter: {name}, {repeat + 1} of {stage.size.repeats} …")
-        network = train_small_counter(lesson, stage.size.counters, stage.seed + repeat)
+def judge_counters(
+    context: CountContext, name: str, training_set: CounterTrainingSet, test: MultiMnist
+) -> Float[Tensor, "repeats n"]:
+    """Train several counters, and return which test pictures each gets right, 1 or 0."""
+    grey, right = to_grey(to_images(test, torch.arange(len(test)))), []
+    for repeat in range(context.config.repeats):
+        context.log(f"Training a counter: {name}, {repeat + 1} of {context.config.repeats} …")
+        network = train_small_counter(training_set, context.config.counters, context.seed + repeat)
         with torch.no_grad():
-            found = torch.cat([network(part[:, None] / 255).argmax(1) for part in grey.split(256)])
-        right.append((found == test.counts).float())
+            counts = torch.cat([network(part[:, None] / 255).argmax(1) for part in grey.split(256)])
+        right.append((counts == test.counts).float())
     return torch.stack(right)
 
 
-def train_small_counter(lesson: CounterTrainingSet, steps: int, seed: int) -> SmallCounter:
-    """A counter; equal arguments give equal weights on one machine."""
+def train_small_counter(training_set: CounterTrainingSet, steps: int, seed: int) -> SmallCounter:
+    """Train a counter; equal arguments give equal weights on one machine."""
     options = CounterConfig()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SmallCounter().to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(network.parameters(), options.rate, weight_decay=options.decay)
     random = torch.Generator().manual_seed(seed)
-    weights = 1 / lesson.counts.bincount().float()[lesson.counts] if lesson.even else torch.ones(len(lesson.counts))
+    counts = training_set.counts
+    weights = 1 / counts.bincount().float()[counts] if training_set.balanced else torch.ones(len(counts))
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = options.rate * warmup_cosine(step, steps)
         rows = torch.multinomial(weights, BATCH, replacement=True, generator=random)
-        grey = (lesson.grey[rows, None] / 255).contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(network(grey), lesson.counts[rows])
+        grey = (training_set.grey[rows, None] / 255).contiguous(memory_format=torch.channels_last)
+        loss = F.cross_entropy(network(grey), counts[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return network.eval().requires_grad_(False)
 
 
-def _section(
-    stage: CountContext,
-    lessons: Mapping[str, CounterTrainingSet],
+def make_section(
+    context: CountContext,
+    training_sets: Mapping[str, CounterTrainingSet],
     truth: Tensor,
-    found: Mapping[str, Tensor],
+    right: Mapping[str, Tensor],
     reports: Mapping[str, Any],
     pictures: Tensor,
 ) -> ReportSection:
+    """Return the tables and pictures. ``right``: training set -> which test pictures its counters get right."""
     most, rows, data = int(truth.max()), [], {}
-    for name, right in found.items():
-        made = lessons[name]
-        fours, rest = right[:, truth == most], right[:, truth < most]
-        told = {"most": _over(fours), "others": _over(rest), "all": _over(right)}
-        seeds = {key: values.mean(1) for key, values in (("most", fours), ("all", right))}
-        learned_from = {"pictures": len(made.counts), "most": int((made.counts == most).sum())}
-        data[name] = {**told, "by_seed": seeds, "learned_from": learned_from}
+    for name, correct in right.items():
+        counts = training_sets[name].counts
+        fours, rest = correct[:, truth == most], correct[:, truth < most]
+        parts = {"most": fours, "others": rest, "all": correct}
+        estimates = {key: estimate_over_pictures(part) for key, part in parts.items()}
+        seeds = {key: values.mean(1) for key, values in (("most", fours), ("all", correct))}
+        learned_from = {"pictures": len(counts), "most": int((counts == most).sum())}
+        data[name] = {**estimates, "by_seed": seeds, "learned_from": learned_from}
         spread = " ".join(f"{value:.3f}" for value in seeds["most"].tolist())
-        cells = [format_estimate(vars(value), 3) for value in told.values()]
+        cells = [format_estimate(vars(value), 3) for value in estimates.values()]
         rows.append((name, str(learned_from["pictures"]), str(learned_from["most"]), *cells, spread))
     head = (
         "with",
@@ -229,15 +239,15 @@ def _section(
         f"on {most}, by seed",
     )
     note = (
-        f"{len(truth):,} real test pictures, equally many of each count; {stage.size.repeats} counters a row,"
-        f" {stage.size.counters} steps of {BATCH}. Brackets: 95 % bootstrap intervals over test pictures."
+        f"{len(truth):,} real test pictures, equally many of each count; {context.config.repeats} counters a row,"
+        f" {context.config.counters} steps of {BATCH}. Brackets: 95 % bootstrap intervals over test pictures."
     )
     table = SectionTable(f"Counters trained where 1 picture in {RARE_DIVISOR} has {most}", head, rows, note)
     return ReportSection(
         NAME,
         TITLE,
         INTRO.format(most=most, less=most - 1),
-        (table, _making(reports, most)),
+        (table, balancing_table(reports, most)),
         {"proof": pictures},
         {"counters": data, "making": dict(reports)},
         {
@@ -254,43 +264,45 @@ INTRO = (
 )
 
 
-def _making(reports: Mapping[str, Any], most: int) -> SectionTable:
-    """What balancing kept and discarded."""
+def balancing_table(reports: Mapping[str, Any], most: int) -> SectionTable:
+    """Return the table of pictures that balancing kept and discarded."""
     rows = []
     for way, report in reports.items():
-        reasons = {reason: sum(found.values()) for reason, found in report["discarded"].items()}
-        told = ", ".join(f"{times} for {reason}" for reason, times in reasons.items()) or "none"
-        rows.append((way, str(report["tried"]), str(report["kept"]), told))
+        reasons = {reason: sum(times.values()) for reason, times in report["discarded"].items()}
+        discarded = ", ".join(f"{times} for {reason}" for reason, times in reasons.items()) or "none"
+        rows.append((way, str(report["tried"]), str(report["kept"]), discarded))
     return SectionTable(f"Pictures of {most} that were made", ("way", "candidates", "kept", "discarded"), rows)
 
 
-def _over(right: Float[Tensor, "repeats n"]) -> Estimate:
-    """The mean over counters, with an interval over pictures."""
+def estimate_over_pictures(right: Float[Tensor, "repeats n"]) -> Estimate:
+    """Return the mean over counters, with an interval over pictures."""
     return bootstrap_mean(right.mean(0))
 
 
-def _images(data: MultiMnist, rows: Tensor) -> Images:
+def to_images(data: MultiMnist, rows: Tensor) -> Images:
+    """Return some rows of a set as images."""
     return from_bytes(data.pixels[rows, :, :, None].expand(-1, -1, -1, 3))
 
 
-def _grey(images: Images) -> Grey:
+def to_grey(images: Images) -> Grey:
+    """Return images as the counters see them."""
     parts = [to_network_input(part)[:, 0].mul(255).round().clamp(0, 255).to(torch.uint8) for part in images.split(256)]
     return torch.cat(parts)
 
 
-def _read(folder: Path) -> Grey:
-    """The pictures of a balanced set, in the order of its labels."""
+def read_set(folder: Path) -> Grey:
+    """Read the pictures of a balanced set, in the order of its labels."""
     if not (folder / LABELS_FILE).exists():
         return torch.zeros(0, SIDE, SIDE, dtype=torch.uint8)
     from pyarrow import parquet
 
     files = parquet.read_table(folder / LABELS_FILE, columns=["file"]).to_pydict()["file"]
-    return _grey(torch.cat([read_picture(folder / file) for file in files]))
+    return to_grey(torch.cat([read_picture(folder / file) for file in files]))
 
 
-def _pictures(real: Tensor, made: Mapping[str, Tensor]) -> Tensor:
-    """A row of each kind, of pictures (n, 64, 64)."""
-    rows = {"real": real, **made}
+def draw_examples(real: Tensor, added: Mapping[str, Tensor]) -> Tensor:
+    """Draw a row for each kind of pictures (n, 64, 64)."""
+    rows = {"real": real, **added}
     blank = torch.full((1, SIDE, SIDE), 255, dtype=torch.uint8)
     cells = [
         picture[:, :, None].expand(-1, -1, 3).contiguous()

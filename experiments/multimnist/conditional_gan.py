@@ -1,4 +1,4 @@
-"""A generator that is told the count, beside an editor that moves the count of one that isn't.
+"""A count-conditional generator, beside an editor that moves the count of an unconditional one.
 
 Saseendran, Skubch and Keuper, *Multi-Class Multi-Instance Count Conditioned Adversarial Image Generation*, ICCV 2021,
 https://arxiv.org/abs/2103.16795, condition a StyleGAN2 on counts; Doubinsky et al. (https://cea.hal.science/cea-04852483)
@@ -24,7 +24,7 @@ from torch import Tensor
 from experiments.multimnist.context import CONDITIONAL, CountContext
 from experiments.multimnist.editors import fit_best
 from experiments.multimnist.section import ReportSection, SectionTable
-from experiments.multimnist.trials import BATCH, HIGH, LOW, SURE_PROBABILITY
+from experiments.multimnist.trials import BATCH, MAX_COUNT, MIN_COUNT, SURE_PROBABILITY
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.multimnist_files import read_multimnist
 from ganvas.errors import GanvasError
@@ -45,7 +45,7 @@ Features = Float[Tensor, "n features"]
 
 @dataclass(frozen=True)
 class GeneratedCounts:
-    """Pictures of a way that were asked for a count: what the counter says, its features, and the first of them."""
+    """Pictures that were to have one count: the counter's scores and features, and the first pictures."""
 
     scores: Scores
     features: Features
@@ -56,33 +56,35 @@ CodeSource = Callable[[int, int], WPlus]
 """A count and how many codes, to codes."""
 
 
-def run(stage: CountContext) -> ReportSection:
-    """With the conditional generator in the stage's ``work``. Raises GanvasError, with what makes it, where there is none."""
-    path = stage.place(CONDITIONAL)
+def run(context: CountContext) -> ReportSection:
+    """Compare the conditional generator in the context's ``work``. Raises GanvasError where there is none."""
+    path = context.work_path(CONDITIONAL)
     if not path.exists():
-        raise GanvasError(_missing(path))
-    editor = fit_best(stage)
-    found = compare_generators(stage, *load_conditional(path), lambda ws, change: editor.edit(ws, {"count": change}))
-    images = _training(path).get("images")
+        raise GanvasError(describe_missing(path))
+    editor = fit_best(context)
+    section = compare_generators(
+        context, *load_conditional(path), lambda ws, change: editor.edit(ws, {"count": change})
+    )
+    images = read_training(path).get("images")
     return (
-        replace(found, intro=f"{found.intro} The conditional generator saw {images:,} pictures.")
+        replace(section, intro=f"{section.intro} The conditional generator saw {images:,} pictures.")
         if type(images) is int
-        else found
+        else section
     )
 
 
-def _training(path: Path) -> Mapping[str, Any]:
-    """What a file says of how its generator was trained; nothing where it doesn't."""
-    told = load_tensors(path)[1].get("training") if path.suffix == ".safetensors" else None
-    return told if isinstance(told, dict) else {}
+def read_training(path: Path) -> Mapping[str, Any]:
+    """Read how a file's generator was trained; nothing where the file doesn't say."""
+    training = load_tensors(path)[1].get("training") if path.suffix == ".safetensors" else None
+    return training if isinstance(training, dict) else {}
 
 
 def load_conditional(path: Path) -> tuple[Generator, tuple[int, ...]]:
-    """A conditional generator, and the count that each of its labels stands for. Raises GanvasError for any other."""
+    """Load a conditional generator, with the count that each of its labels stands for. Raises GanvasError for any other."""
     generator = load_generator(str(path))
     if not generator.num_labels:
         raise GanvasError(f"{path} isn't conditional: `ganvas train-gan --condition count` makes one that is.")
-    counts = _training(path).get("labels") or range(LOW, LOW + generator.num_labels)
+    counts = read_training(path).get("labels") or range(MIN_COUNT, MIN_COUNT + generator.num_labels)
     if (
         not isinstance(counts, list | range)
         or len(counts) != generator.num_labels
@@ -93,34 +95,34 @@ def load_conditional(path: Path) -> tuple[Generator, tuple[int, ...]]:
 
 
 def compare_generators(
-    stage: CountContext, conditional: Generator, counts: tuple[int, ...], move: Callable[[WPlus, Tensor], WPlus]
+    context: CountContext, conditional: Generator, counts: tuple[int, ...], move: Callable[[WPlus, Tensor], WPlus]
 ) -> ReportSection:
-    """Both ways, and drawing alone, asked for each count."""
-    asked = [k for k in counts if LOW <= k <= HIGH]
-    n, free = max(stage.size.moves // max(len(asked), 1), 2), _free(stage)
-    seed = stage.seed - EVALUATION_SEED + CONDITIONAL_SEED
+    """Compare pictures of each count by the conditional generator, by the editor, and by drawing alone."""
+    asked = [k for k in counts if MIN_COUNT <= k <= MAX_COUNT]
+    n, count_objects = max(context.config.moves // max(len(asked), 1), 2), make_counter(context)
+    seed = context.seed - EVALUATION_SEED + CONDITIONAL_SEED
 
-    def told(count: int, n: int) -> WPlus:
+    def sample_conditional(count: int, n: int) -> WPlus:
         one_hot = torch.eye(conditional.num_labels)[counts.index(count)].expand(n, -1)
         return sample(conditional, n, 1.0, seed + n * count, one_hot)
 
-    def moved(count: int, n: int) -> WPlus:
-        ws = sample(stage.generator, n, 1.0, seed + n * count)
-        return move(ws, count - free(ws))
+    def sample_and_move(count: int, n: int) -> WPlus:
+        ws = sample(context.generator, n, 1.0, seed + n * count)
+        return move(ws, count - count_objects(ws))
 
     ways: dict[str, tuple[Generator, CodeSource]] = {
-        "told the count": (conditional, told),
-        "drawn, counted, moved": (stage.generator, moved),
-        "drawn": (stage.generator, lambda count, n: sample(stage.generator, n, 1.0, seed + n * count)),
+        "told the count": (conditional, sample_conditional),
+        "drawn, counted, moved": (context.generator, sample_and_move),
+        "drawn": (context.generator, lambda count, n: sample(context.generator, n, 1.0, seed + n * count)),
     }
-    made: dict[str, dict[int, GeneratedCounts]] = {}
+    generated: dict[str, dict[int, GeneratedCounts]] = {}
     for name, (generator, way) in ways.items():
-        stage.watch(f"Pictures of each count: {name} …")
-        made[name] = {count: _made(stage, generator, way(count, n)) for count in asked}
-    data = {name: _numbers(stage, found) for name, found in made.items()}
-    distances = _distances(stage, made, n * len(asked))
-    tables = (_table(stage, data, asked, n), _whole(data, distances))
-    pictures = {"conditional": _sheet({name: made[name] for name in list(ways)[:2]})}
+        context.log(f"Pictures of each count: {name} …")
+        generated[name] = {count: score_pictures(context, generator, way(count, n)) for count in asked}
+    data = {name: summarise_counts(context, by_count) for name, by_count in generated.items()}
+    distances = measure_distances(context, generated, n * len(asked))
+    tables = (counts_table(context, data, asked, n), overall_table(data, distances))
+    pictures = {"conditional": draw_samples({name: generated[name] for name in list(ways)[:2]})}
     captions = {"conditional": "Not chosen: each row was asked for the count at its left."}
     return ReportSection(NAME, TITLE, INTRO, tables, pictures, {"ways": data, "digit_distance": distances}, captions)
 
@@ -133,40 +135,42 @@ INTRO = (
 )
 
 
-def _missing(path: Path) -> str:
+def describe_missing(path: Path) -> str:
+    """Return the commands that make a conditional generator."""
     return (
         "No count-conditional generator to compare with: `ganvas train-gan MULTIMNIST --out RUN --images 360000`, the same with"
         f" `--condition count --images 560000`, and `ganvas finish-gan RUN --out {path.name}` in the report's work folder."
     )
 
 
-def _free(stage: CountContext) -> Callable[[WPlus], Tensor]:
-    """What the counter counts in codes' pictures, (n,)."""
-    column = stage.counter.column("count")
-    return lambda ws: _made(stage, stage.generator, ws).scores[:, column].to(ws)
+def make_counter(context: CountContext) -> Callable[[WPlus], Tensor]:
+    """Return a function of codes to the counts in their pictures, (n,)."""
+    column = context.counter.column("count")
+    return lambda ws: score_pictures(context, context.generator, ws).scores[:, column].to(ws)
 
 
 @torch.no_grad()
-def _made(stage: CountContext, generator: Generator, ws: WPlus) -> GeneratedCounts:
+def score_pictures(context: CountContext, generator: Generator, ws: WPlus) -> GeneratedCounts:
+    """Render codes and count what they show."""
     scores, features, shown = [], [], []
     for part in ws.split(BATCH):
         pictures = generator.synthesis(part).float()
-        scores.append(stage.counter(pictures).cpu())
-        features.append(stage.network.features(pictures).cpu())
+        scores.append(context.counter(pictures).cpu())
+        features.append(context.network.features(pictures).cpu())
         shown.append(pictures[: PICTURES_SHOWN if not shown else 0])
     return GeneratedCounts(torch.cat(scores), torch.cat(features), torch.cat(shown))
 
 
 def measure_diversity(features: Features) -> float:
-    """The mean distance of pairs; nan of fewer than two."""
+    """Return the mean distance of pairs; nan of fewer than two."""
     return float(torch.pdist(features).mean()) if len(features) > 1 else float("nan")
 
 
-def _numbers(stage: CountContext, found: Mapping[int, GeneratedCounts]) -> dict[str, Any]:
-    """By count: the share of pictures that have it, of those that surely do, and the diversity of all."""
-    count, sure = stage.counter.column("count"), stage.counter.column("sure")
+def summarise_counts(context: CountContext, by_count: Mapping[int, GeneratedCounts]) -> dict[str, Any]:
+    """Return, by count, the share of pictures that have it, of those that surely do, and the diversity of all."""
+    count, sure = context.counter.column("count"), context.counter.column("sure")
     rows = {}
-    for k, made in found.items():
+    for k, made in by_count.items():
         right = made.scores[:, count] == k
         surely = right & (made.scores[:, sure].sigmoid() >= SURE_PROBABILITY)
         rows[k] = {
@@ -175,34 +179,36 @@ def _numbers(stage: CountContext, found: Mapping[int, GeneratedCounts]) -> dict[
             "diversity": measure_diversity(made.features),
             "diversity_right": measure_diversity(made.features[right]),
         }
-    every = torch.cat([(made.scores[:, count] == k).float() for k, made in found.items()])
+    every = torch.cat([(made.scores[:, count] == k).float() for k, made in by_count.items()])
     return {"counts": rows, "right": bootstrap_mean(every)}
 
 
-def _distances(
-    stage: CountContext, made: Mapping[str, Mapping[int, GeneratedCounts]], n: int
+def measure_distances(
+    context: CountContext, generated: Mapping[str, Mapping[int, GeneratedCounts]], n: int
 ) -> dict[str, float | None]:
-    """Each way's digit distance to real test pictures, and that of training pictures; None without a folder."""
-    names = [*made, "real"]
-    if stage.folder is None:
+    """Return the digit distance of each row, and of training pictures, to real test pictures; None without a folder."""
+    names = [*generated, "real"]
+    if context.folder is None:
         return dict.fromkeys(names)
-    test, train = (read_multimnist(stage.folder, part, n).pixels for part in ("test", "train"))
-    there, own = (_real_features(stage, pixels) for pixels in (test, train))
-    found = {name: fid(there, torch.cat([part.features for part in parts.values()])) for name, parts in made.items()}
-    return {**found, "real": fid(there, own)}
+    test, train = (read_multimnist(context.folder, part, n).pixels for part in ("test", "train"))
+    there, own = (collect_real_features(context, pixels) for pixels in (test, train))
+    features = {name: torch.cat([part.features for part in parts.values()]) for name, parts in generated.items()}
+    return {name: fid(there, values) for name, values in {**features, "real": own}.items()}
 
 
 @torch.no_grad()
-def _real_features(stage: CountContext, pixels: Tensor) -> Features:
+def collect_real_features(context: CountContext, pixels: Tensor) -> Features:
+    """Return the counter's features of real pictures (n, height, width) uint8."""
     parts = [part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for part in pixels.split(BATCH)]
-    return torch.cat([stage.network.features(part).cpu() for part in parts])
+    return torch.cat([context.network.features(part).cpu() for part in parts])
 
 
-def _table(stage: CountContext, data: Mapping[str, Any], asked: Sequence[int], n: int) -> SectionTable:
+def counts_table(context: CountContext, data: Mapping[str, Any], asked: Sequence[int], n: int) -> SectionTable:
+    """Return the table of rates and diversity, by count."""
     rows = []
-    for name, found in data.items():
+    for name, shares in data.items():
         for k in asked:
-            row = found["counts"][k]
+            row = shares["counts"][k]
             spread = (f"{row[key]:.2f}" for key in ("diversity", "diversity_right"))
             rows.append((name, str(k), format_estimate(vars(row["right"]), 3), f"{row['surely']:.3f}", *spread))
     head = (
@@ -213,11 +219,12 @@ def _table(stage: CountContext, data: Mapping[str, Any], asked: Sequence[int], n
         "diversity",
         "diversity of the right ones",
     )
-    note = f"{n} pictures each, untruncated, none chosen; counted by {stage.counter.name}. Brackets: 95 % bootstrap intervals."
+    note = f"{n} pictures each, untruncated, none chosen; counted by {context.counter.name}. Brackets: 95 % bootstrap intervals."
     return SectionTable("Pictures of each count", head, rows, note)
 
 
-def _whole(data: Mapping[str, Any], distances: Mapping[str, float | None]) -> SectionTable:
+def overall_table(data: Mapping[str, Any], distances: Mapping[str, float | None]) -> SectionTable:
+    """Return the table of all counts together."""
     rows = []
     for name, distance in distances.items():
         right = format_estimate(vars(data[name]["right"]), 3) if name in data else "-"
@@ -226,9 +233,9 @@ def _whole(data: Mapping[str, Any], distances: Mapping[str, float | None]) -> Se
     return SectionTable("All counts together", ("way", "right", "digit distance"), rows, note)
 
 
-def _sheet(made: Mapping[str, Mapping[int, GeneratedCounts]]) -> Tensor:
-    """A row for each way and count."""
-    rows = {f"{name}: {k}": found.shown for name, by_count in made.items() for k, found in by_count.items()}
+def draw_samples(generated: Mapping[str, Mapping[int, GeneratedCounts]]) -> Tensor:
+    """Draw a row for each generator and count."""
+    rows = {f"{name}: {k}": part.shown for name, by_count in generated.items() for k, part in by_count.items()}
     columns, side = min(map(len, rows.values())), min(shown.shape[-1] for shown in rows.values())
     cells = [picture for shown in rows.values() for picture in to_bytes(downscale(shown, side))[:columns]]
     return draw_grid(cells, list(rows), [""] * columns, size=11)

@@ -1,4 +1,4 @@
-"""How large a count report is: the full one, a quick one, or any other, as one value."""
+"""The sizes of a count report: the full one and a quick one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ganvas.errors import GanvasError
 
 @dataclass(frozen=True)
 class CountReportConfig:
-    """How much of everything; the defaults are the full report."""
+    """How much of everything a count report does; the defaults are the full report."""
 
     labels: int = 60_000
     """Sampled codes that are labelled through pictures."""
     moves: int = 1_000
-    """Fresh codes that a way to move is judged on; those whose count the counter is sure of."""
+    """Fresh codes, of a count that the counter is sure of, that each editor is judged on."""
     others: int = 400
-    """The same, for the ways beyond the paper and for each class of object."""
+    """The same, for the extensions of the paper and for each class of object."""
     images: int = 8_000
     """Real images that are inverted to learn from."""
     held_out: int = 500
@@ -34,11 +34,11 @@ class CountReportConfig:
     counters: int = 800
     """Steps that each counter of the balancing proof is trained for."""
     repeats: int = 3
-    """Times that the balancing proof is run, from other seeds."""
+    """Counters, with seeds of their own, that the balancing proof trains on each set."""
     rows: int = 6
     """Rows of pictures."""
     classifiers: int = 3
-    """Latent classifiers that must agree, for the best of ours."""
+    """Latent classifiers that must agree, in the recipe "best"."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -1,4 +1,4 @@
-"""What all sections of the count report share, as one value."""
+"""What all sections of the count report share."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ganvas.scorers.count import Counter
 from ganvas.seeds import EVALUATION_SEED
 
 CONDITIONAL = "conditional.safetensors"
-"""Under ``work``, where there is one: the conditional generator to compare with."""
+"""The file under ``work`` with the conditional generator to compare with; there may be none."""
 
 
 @dataclass(frozen=True)
 class CountContext:
-    """``data.label_files``: sampled codes of the generator, scored by the counter. ``folder``: a MultiMNIST folder, or none.
+    """``labels``: sampled codes of the generator, scored by the counter. ``folder``: a MultiMNIST folder, or none.
 
-    ``work`` keeps what sections train and find. ``watch`` is told what is being done, a line each.
+    ``work``: the folder with what sections train and measure. ``log`` gets a line for each thing that is done.
     """
 
     generator: Generator
@@ -36,30 +36,32 @@ class CountContext:
     labels: LatentDataset
     folder: Path | None
     work: Path
-    size: CountReportConfig
+    config: CountReportConfig
     seed: int = EVALUATION_SEED
-    watch: Callable[[str], object] = lambda line: None
+    log: Callable[[str], object] = lambda line: None
 
     @property
-    def about(self) -> dict[str, Any]:
-        """What every result depends on, as JSON: the key of what sections keep."""
-        about = {
+    def provenance(self) -> dict[str, Any]:
+        """What every result depends on, as JSON; stored results are keyed by it."""
+        values = {
             "generator": self.generator.fingerprint,
             "counter": self.counter.fingerprint,
             "labels": [len(self.labels), self.labels.source.seed, self.labels.scorer],
             "folder": None if self.folder is None else read_metadata(self.folder),
             "dtype": dtype_name(self.generator),
             "recipes": RECIPES,
-            "size": asdict(self.size),
+            "size": asdict(self.config),
             "seed": self.seed,
         }
-        return json.loads(json.dumps(about))  # as it will be read back: lists for tuples
+        return json.loads(json.dumps(values))  # as it will be read back: lists for tuples
 
     @property
     def network(self) -> Counter:
-        """The counter, where its logits or features are needed. Raises GanvasError where the scorer isn't one of ours."""
+        """The counter as a network with logits and features. Raises GanvasError for a scorer of another kind."""
         if not isinstance(self.counter, Counter):
-            raise GanvasError(f"Scorer {self.counter.name!r} isn't a counter network: this needs its logits.")
+            raise GanvasError(
+                f"Scorer {self.counter.name!r} isn't a counter network, whose logits this needs: use the scorer 'count'."
+            )
         return self.counter
 
     @property
@@ -68,13 +70,13 @@ class CountContext:
         pairs = zip(self.counter.attributes, self.counter.kinds, strict=True)
         return tuple(name for name, kind in pairs if kind == "count" and name != "count")
 
-    def place(self, *names: str) -> Path:
-        """A path under ``work``; its folder is made by what writes there."""
+    def work_path(self, *names: str) -> Path:
+        """Return a path under ``work``; what writes there makes its folder."""
         return self.work.joinpath(*names)
 
 
-def sha256_of(path: Path) -> str | None:
-    """Of a file; None where there is none."""
+def hash_file(path: Path) -> str | None:
+    """Return the SHA-256 of a file, in hexadecimal; None where there is no file."""
     if not path.exists():
         return None
     with path.open("rb") as file:

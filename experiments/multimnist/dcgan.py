@@ -1,7 +1,7 @@
 """A DCGAN trained on MultiMNIST, written as other people's are: a state dict and a card. ``ganvas learn`` takes it from there.
 
-Radford et al., https://arxiv.org/abs/1511.06434, at 64×64 and a quarter of its widths. Its critic has R1 (Mescheder et al.,
-https://arxiv.org/abs/1801.04406) in place of batch norms, with which it won within 100 steps. What is edited
+Radford et al., https://arxiv.org/abs/1511.06434, at 64×64 and a quarter of its widths. Its discriminator has R1 (Mescheder et
+al., https://arxiv.org/abs/1801.04406) in place of batch norms, with which it overpowered the generator. What is edited
 are its first layer's activations (--space z: its z). The sheet in docs/images is the last command's.
 
     ganvas make-multimnist out/mm64 --mnist MNIST
@@ -30,12 +30,12 @@ from ganvas.training.gan.images import read_pictures
 
 Z_DIM, WIDTH = 64, 32
 GAMMA, R1_EVERY = 5.0, 8
-JUDGED = 3_000_000
-"""Where codes to judge start: `learn` labels those from 1,000,000 on, and its report takes those from 2,000,000 on."""
+JUDGE_SEED = 3_000_000
+"""The first seed of the codes to judge: `learn` labels those from 1,000,000 on, and its report takes those from 2,000,000 on."""
 
 
 def main() -> None:
-    """Train, then write."""
+    """Train the DCGAN and write its weights and card, or judge an editor of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "pictures", type=Path, nargs="?", default=Path("out/mm64"), help="a folder of `ganvas make-multimnist`, 64×64"
@@ -51,43 +51,43 @@ def main() -> None:
         return
     torch.manual_seed(0)
     data = read_pictures(options.pictures, 64, "")
-    generator, critic = networks()
-    adams = [torch.optim.Adam(net.parameters(), 5e-4, betas=(0.0, 0.99)) for net in (generator, critic)]
-    began = time.process_time()
+    generator, discriminator = make_networks()
+    optimizers = [torch.optim.Adam(net.parameters(), 5e-4, betas=(0.0, 0.99)) for net in (generator, discriminator)]
+    start = time.process_time()
     for step in range(options.steps):
         real = data.pixels[torch.randint(len(data.pixels), (options.batch,))].float() / 127.5 - 1
         with torch.autocast("cpu", torch.bfloat16):
             fake = generator(torch.randn(options.batch, Z_DIM, 1, 1))
             # Each network's loss is the other's with the sides changed (the non-saturating loss).
-            judged = critic(real.requires_grad_(step % R1_EVERY == 0))
-            loss = F.softplus(-judged).mean() + F.softplus(critic(fake.detach())).mean()
+            logits = discriminator(real.requires_grad_(step % R1_EVERY == 0))
+            loss = F.softplus(-logits).mean() + F.softplus(discriminator(fake.detach())).mean()
         if step % R1_EVERY == 0:
-            (slope,) = torch.autograd.grad(judged.sum(), real, create_graph=True)
-            loss = loss + GAMMA / 2 * R1_EVERY * slope.square().sum((1, 2, 3)).mean()
-        adams[1].zero_grad()
+            (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+            loss = loss + GAMMA / 2 * R1_EVERY * gradient.square().sum((1, 2, 3)).mean()
+        optimizers[1].zero_grad()
         loss.backward()
-        adams[1].step()
+        optimizers[1].step()
         with torch.autocast("cpu", torch.bfloat16):
-            other = F.softplus(-critic(fake)).mean()
-        adams[0].zero_grad()
-        other.backward()
-        adams[0].step()
+            generator_loss = F.softplus(-discriminator(fake)).mean()
+        optimizers[0].zero_grad()
+        generator_loss.backward()
+        optimizers[0].step()
         if step % 100 == 0:
-            print(f"step {step:5}  critic {loss.item():.3f}  generator {other.item():.3f}", flush=True)
+            print(f"step {step:5}  discriminator {loss.item():.3f}  generator {generator_loss.item():.3f}", flush=True)
         if (step + 1) % 1000 == 0 or step + 1 == options.steps:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             torch.save(generator.state_dict(), options.out)
-            write_text(options.out.with_suffix(".toml"), card(generator, options.space))
-    print(f"{options.out} and its card {options.out.with_suffix('.toml')}: {time.process_time() - began:.0f} s of CPU")
+            write_text(options.out.with_suffix(".toml"), format_card(generator, options.space))
+    print(f"{options.out} and its card {options.out.with_suffix('.toml')}: {time.process_time() - start:.0f} s of CPU")
 
 
 @torch.no_grad()
 def judge(
     path: Path, editor: Path, n: int = 1000, attributes: Sequence[str] = ("count", "place_x", "place_y", "stroke")
 ) -> None:
-    """What changes by -1 and 1 of each attribute change in the pictures of ``n`` fresh codes, as the counter reads them."""
+    """Print what changes by -1 and 1 of each attribute change in the pictures of ``n`` fresh codes, as the counter reads them."""
     generator, counter = load_generator(path), load_scorer("count")
-    ws, edits = sample(generator, n, 1.0, JUDGED), load_editor(editor, generator)
+    ws, edits = sample(generator, n, 1.0, JUDGE_SEED), load_editor(editor, generator)
     columns = [counter.attributes.index(name) for name in attributes]
 
     def read(codes: Tensor) -> Tensor:
@@ -105,27 +105,27 @@ def judge(
             print(f"  {name} {change:+g}: " + ", ".join(f"{value:+.2f}" for value in moved.tolist()))
 
 
-def networks() -> tuple[nn.Sequential, nn.Sequential]:
-    """The generator, z (n, Z_DIM, 1, 1) to grey pictures, and its critic, pictures to one number."""
+def make_networks() -> tuple[nn.Sequential, nn.Sequential]:
+    """Return the generator, z (n, Z_DIM, 1, 1) to grey pictures, and the discriminator, pictures to one number."""
     widths = [8 * WIDTH, 4 * WIDTH, 2 * WIDTH, WIDTH]
-    generator, critic = nn.Sequential(), nn.Sequential()
+    generator, discriminator = nn.Sequential(), nn.Sequential()
     for i, (wide, before) in enumerate(zip(widths, [Z_DIM, *widths], strict=False)):
         generator.extend([nn.ConvTranspose2d(before, wide, 4, 2 if i else 1, 1 if i else 0, bias=False)])
         generator.extend([nn.BatchNorm2d(wide), nn.ReLU(inplace=True)])
     generator.extend([nn.ConvTranspose2d(WIDTH, 1, 4, 2, 1), nn.Tanh()])
     for wide, before in zip(widths[::-1], [1, *widths[::-1]], strict=False):
-        critic.extend([nn.Conv2d(before, wide, 4, 2, 1), nn.LeakyReLU(0.2)])
-    critic.extend([nn.Conv2d(widths[0], 1, 4), nn.Flatten()])
+        discriminator.extend([nn.Conv2d(before, wide, 4, 2, 1), nn.LeakyReLU(0.2)])
+    discriminator.extend([nn.Conv2d(widths[0], 1, 4), nn.Flatten()])
     for layer in generator:
         if isinstance(layer, nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, 0.0, 0.02)
-    for network in (generator, critic):
+    for network in (generator, discriminator):
         network.to(memory_format=torch.channels_last)  # pyright: ignore
-    return generator, critic
+    return generator, discriminator
 
 
-def card(generator: nn.Sequential, space: str) -> str:
-    """The layers as a card lists them, in TOML."""
+def format_card(generator: nn.Sequential, space: str) -> str:
+    """Return the generator's card, which lists its layers, in TOML."""
     lines = [f"z_dim = {Z_DIM}", f'space = "{space}"']
     for i, layer in enumerate(generator):
         row = {"kind": '"tanh"' if isinstance(layer, nn.Tanh) else '"relu"'}

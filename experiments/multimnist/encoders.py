@@ -1,4 +1,4 @@
-"""Real images for the count report, the encoders that invert them, and their codes; all of it kept under the stage's folder."""
+"""Real images for the count report, the encoders that invert them, and their codes, stored under the context's ``work``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ import torch
 from torch import Tensor
 
 from experiments.multimnist.context import CountContext
-from experiments.multimnist.figure_2 import SMALL
-from experiments.multimnist.labelled_codes import COUNTED, PIXELS, SAME, EncoderKind, load_inverted, save_inverted
-from experiments.multimnist.section import ReportSection, key_of
+from experiments.multimnist.figure_2 import MIN_SHOWN_SIDE
+from experiments.multimnist.labelled_codes import (
+    W_COUNTED,
+    W_PLUS_COUNTED,
+    W_PLUS_PIXELS,
+    EncoderKind,
+    load_inverted_codes,
+    save_inverted_codes,
+)
+from experiments.multimnist.section import ReportSection, make_key
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.multimnist_files import read_multimnist
 from ganvas.errors import GanvasError
@@ -28,28 +35,28 @@ from ganvas.training.count_encoder import (
 from ganvas.types import Images, Scores, WPlus
 
 BATCH = 64
-"""Pictures inverted or drawn at a time."""
+"""Pictures inverted or rendered at a time."""
 COUNT_LOSS_WEIGHT = 0.5
 """The weight of the loss that keeps the count, where there is one."""
 FIRST_PART_STEPS = 2
 """Steps of the part that all encoders share, for one step of the part that each has of its own."""
-CAUTION = (
+TRAINING_BIAS = (
     "Of the encoders of real images, the one that keeps the count learned from the cross-entropy of a counter on these same"
     " training images: how well its codes tell counts may be the encoder's doing, not the space's. The one of pixels alone never"
     " saw counts, nor what a counter sees."
 )
-"""What is said wherever counts are read off inverted codes."""
+"""What a section says where it reads counts off inverted codes."""
 NO_REAL_IMAGES = "This needs real images, a MultiMNIST folder, and none was given: `ganvas make-multimnist` makes one."
 
 
-KINDS = (EncoderKind("w", False), SAME, EncoderKind("w+", False), COUNTED, PIXELS)
+ENCODER_KINDS = (EncoderKind("w", False), W_COUNTED, EncoderKind("w+", False), W_PLUS_COUNTED, W_PLUS_PIXELS)
 
 
 @dataclass(frozen=True)
 class RealImages:
-    """Real images with their own labels in the counter's columns; what isn't known of them is what the counter says."""
+    """Real images with their own labels in the counter's columns; unlabelled columns hold the counter's scores."""
 
-    material: CountImages
+    count_images: CountImages
     scores: Scores
 
     def __len__(self) -> int:
@@ -58,92 +65,105 @@ class RealImages:
     @property
     def images(self) -> Images:
         """(n, 3, side, side) in [-1, 1]."""
-        return self.material.decode(slice(None))
+        return self.count_images.decode(slice(None))
 
 
-def caution(stage: CountContext) -> str:
-    """What to know of inverted codes, or why there are none."""
-    return f"Inverted codes are missing. {NO_REAL_IMAGES}" if stage.folder is None else CAUTION
+def describe_training_bias(context: CountContext) -> str:
+    """Return what to know of inverted codes, or why there are none."""
+    return f"Inverted codes are missing. {NO_REAL_IMAGES}" if context.folder is None else TRAINING_BIAS
 
 
-def require_real_images(name: str, title: str) -> ReportSection:
-    """What a section on real images says where there are none."""
+def missing_images_section(name: str, title: str) -> ReportSection:
+    """Return the section on real images where there are none."""
     return ReportSection(name, title, NO_REAL_IMAGES)
 
 
-def read_real_images(stage: CountContext, part: str) -> RealImages:
-    """The first images of the training part (to learn from) or of the test part (held out). Raises GanvasError without."""
-    if stage.folder is None:
+def read_real_images(context: CountContext, part: str) -> RealImages:
+    """Read the first images of the training part, or of the test part (held out).
+
+    Raises GanvasError where no folder was given.
+    """
+    if context.folder is None:
         raise GanvasError(NO_REAL_IMAGES)
-    data = read_multimnist(stage.folder, part, stage.size.images if part == "train" else stage.size.held_out)
-    material = read_count_images(data, stage.generator)
-    parts = [stage.counter(material.decode(rows)).cpu() for rows in torch.arange(len(data)).split(BATCH)]
+    data = read_multimnist(context.folder, part, context.config.images if part == "train" else context.config.held_out)
+    count_images = read_count_images(data, context.generator)
+    parts = [context.counter(count_images.decode(rows)).cpu() for rows in torch.arange(len(data)).split(BATCH)]
     scores = torch.cat(parts)
-    known = {"count": data.counts} | {f"digit_{k}": data.per_class[:, k] for k in range(data.per_class.shape[1])}
-    for k, name in enumerate(stage.counter.attributes):
-        if name in known:
-            scores[:, k] = known[name].to(scores)
-    return RealImages(material, scores)
+    labels = {"count": data.counts} | {f"digit_{k}": data.per_class[:, k] for k in range(data.per_class.shape[1])}
+    for k, name in enumerate(context.counter.attributes):
+        if name in labels:
+            scores[:, k] = labels[name].to(scores)
+    return RealImages(count_images, scores)
 
 
-def train_kind(stage: CountContext, kind: EncoderKind, train: RealImages | None = None) -> Encoder:
-    """The encoder of a kind, trained or as it was kept; the part that learns from drawn pictures is shared."""
-    size = stage.size.encoder
+def train_kind(context: CountContext, kind: EncoderKind, train: RealImages | None = None) -> Encoder:
+    """Load the stored encoder of a kind, or train and store it; kinds share the part that learns from drawn pictures."""
+    size = context.config.encoder
     options = CountEncoderConfig(
         kind.space,
         first=FIRST_PART_STEPS * size,
         steps=size,
-        keep_count=COUNT_LOSS_WEIGHT * kind.keeps,
-        features=float(kind.features),
-        seed=stage.seed,
+        keep_count=COUNT_LOSS_WEIGHT * kind.keeps_count,
+        features=float(kind.sees_features),
+        seed=context.seed,
     )
-    made_of = [stage.generator.fingerprint, stage.counter.fingerprint, stage.about["folder"], stage.size.images]
-    path = stage.place("encoders", f"{key_of([made_of, asdict(options)])}.safetensors")
+    sources = [
+        context.generator.fingerprint,
+        context.counter.fingerprint,
+        context.provenance["folder"],
+        context.config.images,
+    ]
+    path = context.work_path("encoders", f"{make_key([sources, asdict(options)])}.safetensors")
     if path.exists():
         try:
-            return read_encoder(path, stage.generator)
+            return read_encoder(path, context.generator)
         except GanvasError:
-            pass  # damaged: trained anew
-    lesson = CountEncoderData(
-        stage.generator, counter_features(stage.network), (train or read_real_images(stage, "train")).material
+            pass  # damaged: trained again
+    data = CountEncoderData(
+        context.generator, counter_features(context.network), (train or read_real_images(context, "train")).count_images
     )
-    stage.watch(f"Training the encoder {kind.name}: {options.first} steps that all share, then {options.steps} …")
+    context.log(f"Training the encoder {kind.name}: {options.first} steps that all share, then {options.steps} …")
     shared = path.with_name(
-        f"first-{key_of([made_of, asdict(replace(options, space='w', keep_count=0.0, features=1.0))])}.safetensors"
+        f"first-{make_key([sources, asdict(replace(options, space='w', keep_count=0.0, features=1.0))])}.safetensors"
     )
     own = path.with_suffix(".checkpoint.safetensors")
-    network = train_second_part(lesson, options, train_first_part(lesson, options, shared), own)
-    save_encoder(make_encoder(stage.generator, network), path, {"options": asdict(options)})
+    network = train_second_part(data, options, train_first_part(data, options, shared), own)
+    save_encoder(make_encoder(context.generator, network), path, {"options": asdict(options)})
     own.unlink(missing_ok=True)
-    return read_encoder(path, stage.generator)
+    return read_encoder(path, context.generator)
 
 
 @torch.no_grad()
-def invert_images(stage: CountContext, network: Encoder, images: Images, space: str) -> WPlus:
-    """Codes (n, num_ws, w_dim); in the space "w" with equal rows."""
+def invert_images(context: CountContext, network: Encoder, images: Images, space: str) -> WPlus:
+    """Return codes (n, num_ws, w_dim) of images; in the space "w" with equal rows."""
     return torch.cat([network(part, space).contiguous() for part in images.split(BATCH)]).float()
 
 
 @torch.no_grad()
-def draw_codes(stage: CountContext, ws: WPlus) -> Images:
-    """Pictures of codes."""
-    return torch.cat([stage.generator.synthesis(part).float() for part in ws.split(BATCH)])
+def draw_codes(context: CountContext, ws: WPlus) -> Images:
+    """Render codes."""
+    return torch.cat([context.generator.synthesis(part).float() for part in ws.split(BATCH)])
 
 
 def enlarge_pictures(images: Images) -> Tensor:
-    """Pictures as people see them, uint8 (n, height, width, 3); small ones larger by a whole number."""
-    pixels, times = to_bytes(images), max(SMALL // images.shape[-1], 1)
+    """Return pictures as uint8 pixels (n, height, width, 3); small ones are enlarged by a whole number."""
+    pixels, times = to_bytes(images), max(MIN_SHOWN_SIDE // images.shape[-1], 1)
     return pixels.repeat_interleave(times, 1).repeat_interleave(times, 2)
 
 
-def inverted_codes(stage: CountContext, train: RealImages | None = None, kind: EncoderKind = COUNTED) -> LatentDataset:
-    """The training images' codes with the images' own labels; made where they aren't kept. Raises GanvasError without."""
-    found = load_inverted(stage, kind)
-    if found is None:
-        train = train or read_real_images(stage, "train")
-        codes = invert_images(stage, train_kind(stage, kind, train), train.images, kind.space)
-        save_inverted(stage, codes, train.scores, kind)
-        found = load_inverted(stage, kind)
-    if found is None:
-        raise GanvasError(f"The inverted codes in {stage.work} can't be read back.")
-    return found
+def inverted_codes(
+    context: CountContext, train: RealImages | None = None, kind: EncoderKind = W_PLUS_COUNTED
+) -> LatentDataset:
+    """Load the training images' codes with the images' own labels, or make and store them.
+
+    Raises GanvasError where no folder of images was given.
+    """
+    codes = load_inverted_codes(context, kind)
+    if codes is None:
+        train = train or read_real_images(context, "train")
+        ws = invert_images(context, train_kind(context, kind, train), train.images, kind.space)
+        save_inverted_codes(context, ws, train.scores, kind)
+        codes = load_inverted_codes(context, kind)
+    if codes is None:
+        raise GanvasError(f"The inverted codes in {context.work} can't be read back: check the disk, and run it again.")
+    return codes

@@ -17,12 +17,12 @@ from experiments.multimnist.trials import (
     Move,
     MoveTrial,
     TrialCodes,
-    editor_move,
     estimate_rate,
     format_rate,
     join_trials,
-    random_move,
-    row_spread,
+    make_editor_move,
+    make_random_move,
+    measure_row_spread,
     run_move,
     sample_sure_codes,
     summarise_trials,
@@ -32,8 +32,8 @@ from ganvas.stats import Estimate
 from ganvas.types import WPlus
 
 NAME, TITLE = "ways", "Beyond the paper"
-MIXED = "ours: each code climbs, rows tied, learned from sampled codes and all counts, too"
-PLUS: dict[str, dict[str, Any]] = {
+MIXED_CODES = "ours: each code climbs, rows tied, learned from sampled codes and all counts, too"
+W_PLUS_VARIANTS: dict[str, dict[str, Any]] = {
     "as the paper": {},
     "100 principal components": {"pca": 100},
     "100 components, density term": {"pca": 100, "density": 1.0},
@@ -50,19 +50,19 @@ PLUS: dict[str, dict[str, Any]] = {
     },
     "ours: each code climbs": {"recipe": "best"},
     "ours: each code climbs, rows tied by resolution": {"recipe": "best", "rows": "resolution"},
-    MIXED: {"recipe": "best", "rows": "resolution", "attributes": None},
+    MIXED_CODES: {"recipe": "best", "rows": "resolution", "attributes": None},
 }
-"""What each row of the table on W+ changes in the paper's recipe, with cross-entropy."""
-PLUS_AIM, CLASS_AIM = 0.7, 0.6
-KEEPING = 1.0
-"""The weight of the loss that keeps what was there."""
+"""Row of the table on W+ -> the options that it changes in the paper's recipe with cross-entropy."""
+W_PLUS_AIM, CLASS_AIM = 0.7, 0.6
+PRESERVE_WEIGHT = 1.0
+"""The weight of the loss that preserves the objects of a picture."""
 SHAPES = ("place_x", "place_y", "stroke", "slant")
-"""What the compact space learns, too, and what a move of the count had better leave alone."""
+"""Attributes that the compact space learns, too, and that a move of the count should leave alone."""
 
 
-def run(stage: CountContext) -> ReportSection:
-    """All four tables."""
-    cases = sample_sure_codes(stage, stage.size.others)
+def run(context: CountContext) -> ReportSection:
+    """Make all four tables."""
+    cases = sample_sure_codes(context, context.config.others)
     tables, data = [], {}
     for name, part in (
         ("plus", compare_w_plus),
@@ -70,13 +70,13 @@ def run(stage: CountContext) -> ReportSection:
         ("keeping", compare_preservation),
         ("best", compare_editors),
     ):
-        table, rows = part(stage, cases)
+        table, rows = part(context, cases)
         tables.append(table)
         data[name] = rows
-    best = max(data["plus"][: len(PLUS)], key=lambda row: row["both"].mean)
-    aims = [_aim("count right after ±1, the best in W+ (chosen on these codes)", PLUS_AIM, best["both"])]
+    best = max(data["plus"][: len(W_PLUS_VARIANTS)], key=lambda row: row["both"].mean)
+    aims = [describe_aim("count right after ±1, the best in W+ (chosen on these codes)", W_PLUS_AIM, best["both"])]
     if data["classes"]:
-        aims.append(_aim("a chosen class right after ±1, all classes", CLASS_AIM, data["classes"][-1]["both"]))
+        aims.append(describe_aim("a chosen class right after ±1, all classes", CLASS_AIM, data["classes"][-1]["both"]))
     intro = (
         f"Each way moved the same {len(cases.ws):,} fresh codes whose count the counter is sure of, and was judged by the counter"
         " on the pictures, as above."
@@ -84,92 +84,96 @@ def run(stage: CountContext) -> ReportSection:
     return ReportSection(NAME, TITLE, intro, tuple(tables), {}, {"aims": aims, **data})
 
 
-def compare_w_plus(stage: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
-    """W+ by the paper's hypotheses; all learn for as many steps as in W."""
-    data, rows = editors.paper_training_codes(stage, "w+"), []
+def compare_w_plus(context: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
+    """Compare editors in W+ by the paper's hypotheses; all train for as many steps as in W."""
+    data, rows = editors.paper_training_codes(context, "w+"), []
     base: dict[str, Any] = {"recipe": "paper", "space": "w+", "loss": "ce", "attributes": editors.COUNT}
-    base |= {"hidden": list(stage.size.hidden)} | editors.steps(stage)
-    for name, change in PLUS.items():
+    base |= {"hidden": list(context.config.hidden)} | editors.training_steps(context)
+    for name, change in W_PLUS_VARIANTS.items():
         options = base | change
         if change.get("recipe") == "best":
             options = (
-                editors.our_options(stage) | {"space": "w+", "attributes": editors.COUNT, "hidden": [256, 256]} | change
+                editors.best_options(context)
+                | {"space": "w+", "attributes": editors.COUNT, "hidden": [256, 256]}
+                | change
             )
-        source = editors.mixed_training_codes(stage) if name == MIXED else data
+        source = editors.mixed_training_codes(context) if name == MIXED_CODES else data
         if change:
-            editor = fit_or_load(stage, f"plus-{len(rows)}", source, "cardinality", options)
+            editor = fit_or_load(context, f"plus-{len(rows)}", source, "cardinality", options)
         else:
-            editor = editors.fit_paper(stage, "w+", "ce")
-        rows.append(
-            _row(stage, cases, name, editor_move(editor)) | {"reads": estimate_rate(_reads(stage, cases, editor))}
-        )
-    random = random_move(stage, editor_move(editor))
-    rows.append(_row(stage, cases, "random, as long as the last", random) | {"reads": None})
-    same = editors.fit_paper(stage, "w", "ce", images=True)
-    row = _row(stage, cases, "the same images in W, as the paper", editor_move(same))
-    rows.append(row | {"reads": estimate_rate(_reads(stage, cases, same))})
+            editor = editors.fit_paper(context, "w+", "ce")
+        reads = estimate_rate(find_correct_readings(context, cases, editor))
+        rows.append(try_move(context, cases, name, make_editor_move(editor)) | {"reads": reads})
+    random = make_random_move(context, make_editor_move(editor))
+    rows.append(try_move(context, cases, "random, as long as the last", random) | {"reads": None})
+    same = editors.fit_paper(context, "w", "ce", images=True)
+    row = try_move(context, cases, "the same images in W, as the paper", make_editor_move(same))
+    rows.append(row | {"reads": estimate_rate(find_correct_readings(context, cases, same))})
     head = ("W+", "right", "+1", "−1", "kept", "sure", "beyond", "rows apart", "reads fresh codes")
     cells = [(row["name"], *map(format_rate, (row[k] for k in (*COLUMNS_SHOWN, "apart", "reads")))) for row in rows]
-    learned = "codes of real images, inverted" if data is not stage.labels else "sampled codes, whose rows are equal"
+    learned = "codes of real images, inverted" if data is not context.labels else "sampled codes, whose rows are equal"
     note = (
-        f"Learned from {len(data):,} {learned}; one of ours also from sampled ones, {editors.MIXED} to one at most. Rows apart:"
-        " the distance of a moved code's rows from their mean, in those of codes from theirs. Reads fresh codes: the share of the"
-        f" codes to be moved whose count the latent classifiers know. An H learned for {base['steps']:,} steps, as in W, and"
-        f" classifiers for {base['knowledge']:,}, ours for {2 * stage.size.knowledge:,}."
+        f"Learned from {len(data):,} {learned}; one of ours also from sampled ones,"
+        f" {editors.MAX_SAMPLED_PER_INVERTED} to one at most. Rows apart: the distance of a moved code's rows from their mean, in"
+        " those of codes from theirs. Reads fresh codes: the share of the codes to be moved whose count the latent"
+        f" classifiers know. An H learned for {base['steps']:,} steps, as in W, and classifiers for"
+        f" {base['knowledge']:,}, ours for {2 * context.config.knowledge:,}."
     )
     return SectionTable("W+: the paper's hypotheses", head, cells, note), rows
 
 
-def measure_classes(stage: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
-    """A chosen class: one more of it, or one less."""
-    known = [name for name in stage.classes if name in stage.labels.attributes]
+def measure_classes(context: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
+    """Measure changes of the count of one class, by one."""
+    classes = [name for name in context.classes if name in context.labels.attributes]
     head = ("class", "right", "one more", "one less", "kept of the others", "sure", "beyond")
-    if not known:
+    if not classes:
         return SectionTable("A chosen class", head, [], "The counter tells no classes apart."), []
-    editor = editors.fit_best(stage)
+    editor = editors.fit_best(context)
     trials: dict[int, list[MoveTrial]] = {1: [], -1: []}
     rows = []
-    for name in known:
-        tried = {alpha: run_move(stage, cases, editor_move(editor, name), alpha, name) for alpha in (1, -1)}
-        rows.append(_told(stage, name, tried))
-        for alpha, trial in tried.items():
+    for name in classes:
+        pair = {alpha: run_move(context, cases, make_editor_move(editor, name), alpha, name) for alpha in (1, -1)}
+        rows.append(summarise_unit_moves(context, name, pair))
+        for alpha, trial in pair.items():
             trials[alpha].append(trial)
-    rows.append(summarise_trials(stage, "all", trials[1], trials[-1]))
+    rows.append(summarise_trials(context, "all", trials[1], trials[-1]))
     cells = [(row["name"], *map(format_rate, (row[k] for k in COLUMNS_SHOWN))) for row in rows]
     note = "Right: one more, or one less, of the class, by the counter's class counts; the whole count stays within its range."
     return SectionTable("A chosen class: add a 7, remove a 3", head, cells, note), rows
 
 
-def compare_preservation(stage: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
-    """The paper's H and ours with a loss that keeps what was there, and without."""
-    options = {"recipe": "paper", "space": "w", "loss": "ce", "attributes": editors.COUNT, "preserve": KEEPING}
-    kept = fit_or_load(stage, "keeping", stage.labels, "cardinality", options | editors.steps(stage))
-    loose = editors.our_options(stage) | {"preserve": 0.0}
-    free = fit_or_load(stage, "free", stage.labels, "cardinality", loose)
+def compare_preservation(context: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
+    """Compare the paper's H and ours with a loss that preserves the objects of a picture, and without."""
+    options = {"recipe": "paper", "space": "w", "loss": "ce", "attributes": editors.COUNT, "preserve": PRESERVE_WEIGHT}
+    preserving = fit_or_load(
+        context, "keeping", context.labels, "cardinality", options | editors.training_steps(context)
+    )
+    loose = editors.best_options(context) | {"preserve": 0.0}
+    free = fit_or_load(context, "free", context.labels, "cardinality", loose)
     ways = {
-        "the paper's H, without": editors.fit_paper(stage, "w", "ce"),
-        f"the paper's H, with, weight {KEEPING:g}": kept,
+        "the paper's H, without": editors.fit_paper(context, "w", "ce"),
+        f"the paper's H, with, weight {PRESERVE_WEIGHT:g}": preserving,
         "ours, without": free,
-        "ours, with": editors.fit_best(stage),
+        "ours, with": editors.fit_best(context),
     }
-    rows = [_row(stage, cases, name, editor_move(editor)) for name, editor in ways.items()]
+    rows = [try_move(context, cases, name, make_editor_move(editor)) for name, editor in ways.items()]
     cells = [(row["name"], *map(format_rate, (row[k] for k in COLUMNS_SHOWN))) for row in rows]
     note = "The loss punishes every class of which there are fewer after an addition, or more after a removal."
     return SectionTable("A loss that keeps what was there", ("way, and loss", *HEAD), cells, note), rows
 
 
-def compare_editors(stage: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
-    """Which way to count is best: H, ours, the compact space."""
-    names = [n for n in ("count", *stage.classes, *SHAPES) if n in stage.labels.attributes]
-    compact = fit_or_load(stage, "compact", stage.labels, "compact", {"attributes": names})
+def compare_editors(context: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
+    """Compare H, ours and the compact space."""
+    names = [n for n in ("count", *context.classes, *SHAPES) if n in context.labels.attributes]
+    compact = fit_or_load(context, "compact", context.labels, "compact", {"attributes": names})
     ways: dict[str, Move] = {
-        "the paper's H (W, cross-entropy)": editor_move(editors.fit_paper(stage, "w", "ce")),
-        "ours": editor_move(editors.fit_best(stage)),
-        "ours, with an H for all codes": editor_move(editors.fit_ensemble(stage)),
-        "the compact space": by_normal_score(compact, stage),
+        "the paper's H (W, cross-entropy)": make_editor_move(editors.fit_paper(context, "w", "ce")),
+        "ours": make_editor_move(editors.fit_best(context)),
+        "ours, with an H for all codes": make_editor_move(editors.fit_ensemble(context)),
+        "the compact space": make_normal_score_move(compact, context),
     }
-    rows = [_row(stage, cases, name, move) for name, move in ways.items()]
-    shapes = [name for name in SHAPES if name in stage.labels.attributes]
+    rows = [try_move(context, cases, name, move) for name, move in ways.items()]
+    shapes = [name for name in SHAPES if name in context.labels.attributes]
     head = ("way", *HEAD, *(f"moves {name}" for name in shapes))
     cells = [(row["name"], *map(format_rate, (row[k] for k in (*COLUMNS_SHOWN, *shapes)))) for row in rows]
     first = max(rows, key=lambda row: row["both"].mean)
@@ -184,13 +188,13 @@ COLUMNS_SHOWN = ("both", "more", "less", "kept", "sure", "beyond")
 HEAD = ("right", "+1", "−1", "kept", "sure", "beyond")
 
 
-def by_normal_score(editor: Editor, stage: CountContext, attribute: str = "count") -> Move:
-    """The moves of an editor whose changes are of normal scores: from the count that it reads, or its nearest, to the next."""
+def make_normal_score_move(editor: Editor, context: CountContext, attribute: str = "count") -> Move:
+    """Return the moves of an editor whose changes are of normal scores: from the count nearest to its reading, to the next."""
     column = editor.attributes.index(attribute)
     normal = editor.gaussianize.select([column])
 
     def move(ws: WPlus, alpha: Any) -> WPlus:
-        counts = stage.labels.scores[:, stage.labels.attributes.index(attribute)]
+        counts = context.labels.scores[:, context.labels.attributes.index(attribute)]
         values, readings = counts.unique(), editor.read(ws)[:, column].cpu()
         near = (normal(values[:, None])[:, 0] - readings[:, None]).abs().argmin(1)
         goal = (values[near] + alpha).clamp(values.min(), values.max())
@@ -199,14 +203,16 @@ def by_normal_score(editor: Editor, stage: CountContext, attribute: str = "count
     return move
 
 
-def _row(stage: CountContext, cases: TrialCodes, name: str, move: Move) -> dict[str, Any]:
-    stage.watch(f"Moving {len(cases.ws):,} codes: {name} …")
-    return _told(stage, name, {alpha: run_move(stage, cases, move, alpha) for alpha in (1, -1)})
+def try_move(context: CountContext, cases: TrialCodes, name: str, move: Move) -> dict[str, Any]:
+    """Return a move's estimates for changes by one."""
+    context.log(f"Moving {len(cases.ws):,} codes: {name} …")
+    return summarise_unit_moves(context, name, {alpha: run_move(context, cases, move, alpha) for alpha in (1, -1)})
 
 
-def _told(stage: CountContext, name: str, tried: Mapping[int, MoveTrial]) -> dict[str, Any]:
-    both = join_trials(list(tried.values()))
-    scores, labels = stage.labels.scores, stage.labels.attributes
+def summarise_unit_moves(context: CountContext, name: str, trials: Mapping[int, MoveTrial]) -> dict[str, Any]:
+    """Return estimates of a trial that asked for one object more, and of one for one less."""
+    both = join_trials(list(trials.values()))
+    scores, labels = context.labels.scores, context.labels.attributes
     moved = {
         shape: estimate_rate(
             (both.column(both.after, shape) - both.column(both.before, shape)).abs()
@@ -216,19 +222,20 @@ def _told(stage: CountContext, name: str, tried: Mapping[int, MoveTrial]) -> dic
         if shape in labels
     }
     return (
-        summarise_trials(stage, name, [tried[1]], [tried[-1]])
+        summarise_trials(context, name, [trials[1]], [trials[-1]])
         | moved
-        | {"apart": estimate_rate(row_spread(stage, both))}
+        | {"apart": estimate_rate(measure_row_spread(context, both))}
     )
 
 
-def _reads(stage: CountContext, cases: TrialCodes, editor: Editor) -> Any:
-    """1 where an editor reads the count that the counter sees, else 0."""
+def find_correct_readings(context: CountContext, cases: TrialCodes, editor: Editor) -> Any:
+    """Return 1 where an editor reads the count that the counter sees, else 0; (n,)."""
     return (
         editor.read(cases.ws)[:, editor.attributes.index("count")].round().cpu()
-        == cases.scores[:, stage.counter.column("count")]
+        == cases.scores[:, context.counter.column("count")]
     ).float()
 
 
-def _aim(what: str, aim: float, found: Estimate) -> dict[str, Any]:
-    return {"what": what, "aim": aim, "found": found, "holds": found.mean >= aim}
+def describe_aim(what: str, aim: float, estimate: Estimate) -> dict[str, Any]:
+    """Return an aim and its result, as JSON."""
+    return {"what": what, "aim": aim, "found": estimate, "holds": estimate.mean >= aim}

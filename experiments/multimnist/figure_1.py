@@ -1,7 +1,7 @@
 """Figure 1a: codes on a plane, coloured by their count, in W and in W+.
 
 McInnes, Healy and Melville, *UMAP*, 2018, https://arxiv.org/abs/1802.03426, where the package umap-learn is installed (it
-comes with the extra ``figure_1``); else scikit-learn's t-SNE, and the report says so.
+comes with the extra ``umap``); else scikit-learn's t-SNE, and the report says so.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from experiments.multimnist import encoders
 from experiments.multimnist.context import CountContext
-from experiments.multimnist.labelled_codes import COUNTED, PIXELS
-from experiments.multimnist.latent_classifiers import SAMPLED, counts_of
+from experiments.multimnist.labelled_codes import W_PLUS_COUNTED, W_PLUS_PIXELS
+from experiments.multimnist.latent_classifiers import SAMPLED, select_counts
 from experiments.multimnist.section import ReportSection, SectionTable
 from ganvas.data.dataset import LatentDataset
 from ganvas.io.figures import encode_figure
@@ -36,37 +36,40 @@ class CodePlane:
     name: str
     places: np.ndarray
     counts: Tensor
-    alike: tuple[float, float]
+    neighbour_agreement: tuple[float, float]
     chance: float
 
 
-def run(stage: CountContext) -> ReportSection:
-    """Both spaces side by side; W+ only where there are real images, by an encoder that learned counts and one that didn't."""
-    sets = [(SAMPLED, stage.labels)]
-    if stage.folder is not None:
-        sets += [(kind.name, encoders.inverted_codes(stage, kind=kind)) for kind in (COUNTED, PIXELS)]
+def run(context: CountContext) -> ReportSection:
+    """Draw sampled codes and, where there are real images, codes of W+ by an encoder that saw counts and by one that didn't."""
+    sets = [(SAMPLED, context.labels)]
+    if context.folder is not None:
+        sets += [(kind.name, encoders.inverted_codes(context, kind=kind)) for kind in (W_PLUS_COUNTED, W_PLUS_PIXELS)]
     way = "UMAP" if find_spec("umap") else "t-SNE (for UMAP, `pip install ganvas[umap]`)"
     planes = []
     for name, data in sets:
-        stage.watch(f"Laying out codes, {name}, by {way} …")
-        planes.append(make_plane(name, data, stage.size.umap, stage.seed % 2**31))
-    rows = [(p.name, f"{len(p.counts):,}", *(f"{x:.2f}" for x in (p.chance, *p.alike))) for p in planes]
+        context.log(f"Laying out codes, {name}, by {way} …")
+        planes.append(make_plane(name, data, context.config.umap, context.seed % 2**31))
+    rows = [(p.name, f"{len(p.counts):,}", *(f"{x:.2f}" for x in (p.chance, *p.neighbour_agreement))) for p in planes]
     head = ("codes", "how many", "by chance", "among codes", "on the plane")
     table = SectionTable(f"Share of a code's {NEIGHBOURS} nearest neighbours that have its count", head, rows)
     intro = (
         f"{way} of {COMPONENTS} principal components. W: sampled codes with the counter's count of their pictures; W+:"
-        f" codes of real images, inverted, with the images' own. {encoders.caution(stage)}"
+        f" codes of real images, inverted, with the images' own. {encoders.describe_training_bias(context)}"
     )
-    data = {"way": way, "planes": [{"name": p.name, "alike": p.alike, "chance": p.chance} for p in planes]}
+    data = {
+        "way": way,
+        "planes": [{"name": p.name, "alike": p.neighbour_agreement, "chance": p.chance} for p in planes],
+    }
     return ReportSection(NAME, TITLE, intro, (table,), {"umap": draw_figure_1(planes)}, data)
 
 
-def make_plane(name: str, data: LatentDataset, most: int, seed: int) -> CodePlane:
-    """The first ``most`` codes laid out; equal input gives equal places."""
+def make_plane(name: str, data: LatentDataset, max_codes: int, seed: int) -> CodePlane:
+    """Lay out the first ``max_codes`` codes; equal input gives equal places."""
     from sklearn.decomposition import PCA
 
-    counts = counts_of(data).flatten()[:most]
-    vectors = data.codes[:most].flatten(1).numpy()
+    counts = select_counts(data).flatten()[:max_codes]
+    vectors = data.codes[:max_codes].flatten(1).numpy()
     codes = PCA(min(COMPONENTS, *vectors.shape), random_state=seed).fit_transform(vectors)
     places = lay_out(codes, seed)
     _, each = counts.unique(return_counts=True)
@@ -77,7 +80,7 @@ def make_plane(name: str, data: LatentDataset, most: int, seed: int) -> CodePlan
 
 
 def lay_out(codes: np.ndarray, seed: int) -> np.ndarray:
-    """Codes (n, numbers) on a plane, (n, 2)."""
+    """Return places (n, 2) on a plane for codes (n, numbers)."""
     try:
         from umap import UMAP
     except ImportError:
@@ -91,7 +94,7 @@ def lay_out(codes: np.ndarray, seed: int) -> np.ndarray:
 
 
 def neighbour_agreement(codes: np.ndarray, counts: Tensor) -> float:
-    """The share of nearest neighbours with the same count."""
+    """Return the share of nearest neighbours with the same count."""
     from sklearn.neighbors import NearestNeighbors
 
     k = min(NEIGHBOURS, len(codes) - 1)
@@ -100,7 +103,7 @@ def neighbour_agreement(codes: np.ndarray, counts: Tensor) -> float:
 
 
 def draw_figure_1(planes: list[CodePlane]) -> bytes:
-    """A PNG, a panel a kind of codes."""
+    """Draw a PNG with a panel for each kind of codes."""
     from matplotlib.figure import Figure
 
     drawn = Figure((4.5 * len(planes), 4.3), dpi=120, layout="constrained")

@@ -1,4 +1,4 @@
-"""What a generator of MultiMNIST draws: how many digits, how surely told, how near to real pictures.
+"""What a generator of MultiMNIST draws: how many digits, how surely counted, and its distance to real pictures.
 
     ganvas make-multimnist --mnist MNIST --size 64 --out m64
     python -m experiments.multimnist.generator_quality multimnist m64 [-n 2000] [--judged 5000]
@@ -11,10 +11,11 @@ It is no FID: its scale is another.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -27,50 +28,54 @@ from ganvas.scorers.count import MAX_COUNT, Counter, load
 from ganvas.seeds import EVALUATION_SEED
 from ganvas.types import Images
 
-BATCH, SURE = 64, 0.9
+BATCH = 64
+SURE_PROBABILITY = 0.9
 
 
-def drawn(generator: Generator, n: int, psi: float) -> list[Images]:
+def draw_samples(generator: Generator, n: int, psi: float) -> list[Images]:
+    """Draw ``n`` samples, in batches; labels of a conditional generator go round."""
     labels = None
     if k := generator.num_labels:
         labels = torch.eye(k).repeat(n // k + 1, 1)[:n]
     return [generator.synthesis(ws) for ws in sample(generator, n, psi, EVALUATION_SEED, labels).split(BATCH)]
 
 
-def real(pixels: Tensor, n: int) -> list[Images]:
+def select_real(pixels: Tensor, n: int) -> list[Images]:
+    """Return ``n`` of the real pictures (all, height, width) uint8, in batches."""
     # At random: counts follow one another in a set's order.
     index = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:n]
     return [part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for part in pixels[index].split(BATCH)]
 
 
-def row(counter: Counter, pictures: list[Images]) -> list[str]:
+def count_pictures(counter: Counter, pictures: list[Images]) -> list[str]:
+    """Return the share of pictures with each count, then the share whose count the counter is sure of."""
     scores = torch.cat([counter(part) for part in pictures])
     counts = scores[:, counter.column("count")].long().bincount(minlength=MAX_COUNT + 1)
-    sure = (scores[:, counter.column("sure")].sigmoid() >= SURE).float().mean()
+    sure = (scores[:, counter.column("sure")].sigmoid() >= SURE_PROBABILITY).float().mean()
     return [*(f"{share:.3f}" for share in (counts / len(scores)).tolist()), f"{float(sure):.3f}"]
 
 
 @torch.no_grad()
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("generator", help="a name or a file")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("-n", type=int, default=2000)
-    parser.add_argument("--judged", type=int, default=5000)
-    told = parser.parse_args()
-    generator, counter, console = load_generator(told.generator), load("count"), Console()
-    train, test = (read_multimnist(told.folder, part).pixels for part in ("train", "test"))
-    table = Table("digits", *map(str, range(MAX_COUNT)), f"{MAX_COUNT}+", f"sure (p ≥ {SURE})")
+def main(
+    generator_name: Annotated[str, typer.Argument(metavar="GENERATOR", help="A name or a file.")],
+    folder: Annotated[Path, typer.Argument(help="A MultiMNIST folder.")],
+    n: Annotated[int, typer.Option("-n", help="Samples to count.")] = 2000,
+    judged: Annotated[int, typer.Option(help="Samples for the distance.")] = 5000,
+) -> None:
+    """Count and compare what a generator draws."""
+    generator, counter, console = load_generator(generator_name), load("count"), Console()
+    train, test = (read_multimnist(folder, part).pixels for part in ("train", "test"))
+    table = Table("digits", *map(str, range(MAX_COUNT)), f"{MAX_COUNT}+", f"sure (p ≥ {SURE_PROBABILITY})")
     for psi in (1.0, 0.7):
-        table.add_row(f"drawn, psi {psi:g}", *row(counter, drawn(generator, told.n, psi)))
-    table.add_row("real, test", *row(counter, real(test, told.n)))
+        table.add_row(f"drawn, psi {psi:g}", *count_pictures(counter, draw_samples(generator, n, psi)))
+    table.add_row("real, test", *count_pictures(counter, select_real(test, n)))
     console.print(table)
-    there = collect_features(real(train, told.judged), counter.features)
-    ours = fid(there, collect_features(drawn(generator, told.judged, 1.0), counter.features))
-    floor = fid(there, collect_features(real(test, told.judged), counter.features))
-    console.print(f"Fréchet distance in the counter's features to {len(there):,} training pictures: ", end="")
-    console.print(f"{told.judged:,} drawn {ours:.2f}, test pictures {floor:.2f}")
+    reference = collect_features(select_real(train, judged), counter.features)
+    distance = fid(reference, collect_features(draw_samples(generator, judged, 1.0), counter.features))
+    floor = fid(reference, collect_features(select_real(test, judged), counter.features))
+    console.print(f"Fréchet distance in the counter's features to {len(reference):,} training pictures: ", end="")
+    console.print(f"{judged:,} drawn {distance:.2f}, test pictures {floor:.2f}")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

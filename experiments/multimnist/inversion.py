@@ -1,4 +1,4 @@
-"""Inversion of real images: how near, how many counts survive, in W and W+, without and with a loss that keeps the count.
+"""Inversion of real images: errors, and how many counts survive, in W and W+, without and with a loss that keeps the count.
 
 Doubinsky et al. invert with e4e, https://arxiv.org/abs/2102.02766, and plan to "adapt inversion so that it controls the
 cardinality of real images better": the last sentence of https://cea.hal.science/cea-04852483.
@@ -6,6 +6,7 @@ cardinality of real images better": the last sentence of https://cea.hal.science
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from experiments.multimnist import encoders
 from experiments.multimnist.context import CountContext
 from experiments.multimnist.encoders import RealImages
-from experiments.multimnist.labelled_codes import COUNTED, PIXELS, SAME, EncoderKind
+from experiments.multimnist.labelled_codes import W_COUNTED, W_PLUS_COUNTED, W_PLUS_PIXELS, EncoderKind
 from experiments.multimnist.section import ReportSection, SectionTable
 from experiments.multimnist.trials import estimate_rate, fit_code_distribution
 from ganvas.evaluation.tables import format_estimate
@@ -27,7 +28,7 @@ from ganvas.types import Images, WPlus
 
 NAME, TITLE = "inverted", "Real images, inverted"
 SMALL_RUN_DIVISOR = 5
-"""Optimisation looks at one of so many held-out images: it takes forty times as long."""
+"""One held-out image in so many is optimised, which takes far longer than an encoder."""
 
 
 @dataclass(frozen=True)
@@ -39,28 +40,29 @@ class InvertedImages:
     pictures: Images
 
 
-def run(stage: CountContext) -> ReportSection:
-    """Train the encoders, invert held-out images, and keep the codes of the training images for the other sections."""
-    if stage.folder is None:
-        return encoders.require_real_images(NAME, TITLE)
-    train, test = encoders.read_real_images(stage, "train"), encoders.read_real_images(stage, "test")
-    found = []
-    for kind in encoders.KINDS:
-        ws = encoders.invert_images(stage, encoders.train_kind(stage, kind, train), test.images, kind.space)
-        found.append(InvertedImages(kind.name, ws, encoders.draw_codes(stage, ws)))
-    for kind in (COUNTED, PIXELS, SAME):
-        encoders.inverted_codes(stage, train, kind)
-    better = [_polished(stage, test, kind, one) for kind, one in zip(encoders.KINDS, found, strict=True) if kind.keeps]
-    rows = [_measured(stage, test, one) for one in (*found, *better)]
+def run(context: CountContext) -> ReportSection:
+    """Train the encoders, invert held-out images, and store the codes of the training images for the other sections."""
+    if context.folder is None:
+        return encoders.missing_images_section(NAME, TITLE)
+    train, test = encoders.read_real_images(context, "train"), encoders.read_real_images(context, "test")
+    inverted = []
+    for kind in encoders.ENCODER_KINDS:
+        ws = encoders.invert_images(context, encoders.train_kind(context, kind, train), test.images, kind.space)
+        inverted.append(InvertedImages(kind.name, ws, encoders.draw_codes(context, ws)))
+    for kind in (W_PLUS_COUNTED, W_PLUS_PIXELS, W_COUNTED):
+        encoders.inverted_codes(context, train, kind)
+    pairs = zip(encoders.ENCODER_KINDS, inverted, strict=True)
+    inverted += [optimise_inversions(context, test, kind, one) for kind, one in pairs if kind.keeps_count]
+    rows = [measure_inversions(context, test, one) for one in inverted]
     head = ("encoder", "images", "mean squared error", "PSNR (dB)", "count survives", "beyond W")
     table = SectionTable(
         "Held-out test images",
         head,
-        [(row["name"], str(row["n"]), f"{row['mse']:.4f}", f"{row['psnr']:.1f}", *row["told"]) for row in rows],
-        f"Pixels are in [-1, 1]; the mean image has {_blank(test):.4f}. The count survives where the counter finds as many"
-        f" objects in the reconstruction as the image has; of the images themselves it counts {_sight(stage, test)} right."
-        " Where the count is kept, that counter is the one that was learned from. Beyond W: codes with a row outside the 99.9th"
-        " percentile of sampled codes.",
+        [(row["name"], str(row["n"]), f"{row['mse']:.4f}", f"{row['psnr']:.1f}", *row["cells"]) for row in rows],
+        f"Pixels are in [-1, 1]; the mean image has {measure_mean_image(test):.4f}. The count survives where the counter"
+        " finds as many objects in the reconstruction as the image has; of the images themselves it counts"
+        f" {measure_counter(context, test):.3f} right. Where the count is kept, that counter is the one that"
+        " was learned from. Beyond W: codes with a row outside the 99.9th percentile of sampled codes.",
     )
     return ReportSection(
         NAME,
@@ -70,30 +72,32 @@ def run(stage: CountContext) -> ReportSection:
         " from the counter's cross-entropy on the reconstruction. Pixels alone: from nothing of the counter's."
         f" Optimised: {BatchOptimizationConfig().steps} steps of Adam on the pixels and the counter's features after it.",
         (table,),
-        {"inverted": _strip(stage, test, (*found, *better))},
-        {"rows": [{key: value for key, value in row.items() if key != "told"} for row in rows]},
+        {"inverted": draw_inversions(context, test, inverted)},
+        {"rows": [{key: value for key, value in row.items() if key != "cells"} for row in rows]},
         {"inverted": "Held-out images and their inversions."},
     )
 
 
-def _polished(stage: CountContext, test: RealImages, kind: EncoderKind, one: InvertedImages) -> InvertedImages:
-    """The inversions of the first images, optimised."""
-    n = max(len(test) // SMALL_RUN_DIVISOR, min(len(test), stage.size.rows))
-    stage.watch(f"Optimising {n} inversions in {kind.space.upper()} …")
+def optimise_inversions(
+    context: CountContext, test: RealImages, kind: EncoderKind, one: InvertedImages
+) -> InvertedImages:
+    """Optimise the inversions of the first images."""
+    n = max(len(test) // SMALL_RUN_DIVISOR, min(len(test), context.config.rows))
+    context.log(f"Optimising {n} inversions in {kind.space.upper()} …")
     images = test.images[:n]
-    likeness = ObjectLoss.fit_scales(counter_features(stage.network), test.images[:256])
-    ws = optimize_batch(images, one.ws[:n], stage.generator, likeness, kind.space)
-    return InvertedImages(f"{one.name}, optimised", ws, encoders.draw_codes(stage, ws))
+    likeness = ObjectLoss.fit_scales(counter_features(context.network), test.images[:256])
+    ws = optimize_batch(images, one.ws[:n], context.generator, likeness, kind.space)
+    return InvertedImages(f"{one.name}, optimised", ws, encoders.draw_codes(context, ws))
 
 
 @torch.no_grad()
-def _measured(stage: CountContext, test: RealImages, one: InvertedImages) -> dict[str, Any]:
-    """One row's numbers; ``told``: those with intervals, as cells."""
-    images, column = test.images[: len(one.ws)], stage.counter.column("count")
-    counted = torch.cat([stage.counter(part)[:, column] for part in one.pictures.split(encoders.BATCH)])
+def measure_inversions(context: CountContext, test: RealImages, one: InvertedImages) -> dict[str, Any]:
+    """Return one row's numbers; ``cells``: those with intervals, as text."""
+    images, column = test.images[: len(one.ws)], context.counter.column("count")
+    counted = torch.cat([context.counter(part)[:, column] for part in one.pictures.split(encoders.BATCH)])
     wanted = test.scores[: len(one.ws), column]
     survives = estimate_rate((counted.cpu() == wanted).float())
-    inside = fit_code_distribution(stage.generator, stage.size.labels).contains(one.ws.cpu())
+    inside = fit_code_distribution(context.generator, context.config.labels).contains(one.ws.cpu())
     beyond = estimate_rate((~inside).float())
     by_count = {int(c): float((counted.cpu() == c)[wanted == c].float().mean()) for c in wanted.unique()}
     return {
@@ -104,26 +108,29 @@ def _measured(stage: CountContext, test: RealImages, one: InvertedImages) -> dic
         "survives": survives,
         "survives_by_count": by_count,
         "beyond": beyond,
-        "told": (format_estimate(vars(survives), 3), f"{beyond.mean:.3f}"),
+        "cells": (format_estimate(vars(survives), 3), f"{beyond.mean:.3f}"),
     }
 
 
-def _blank(test: RealImages) -> float:
+def measure_mean_image(test: RealImages) -> float:
+    """Return the mean squared error of the mean image."""
     images = test.images
     return float((images - images.mean(0)).square().mean())
 
 
-def _sight(stage: CountContext, test: RealImages) -> str:
-    """The share of real images that the counter counts right."""
-    column = stage.counter.column("count")
-    counted = torch.cat([stage.counter(part)[:, column] for part in test.images.split(encoders.BATCH)]).cpu()
-    return f"{float((counted == test.scores[:, column]).float().mean()):.3f}"
+def measure_counter(context: CountContext, test: RealImages) -> float:
+    """Return the share of real images that the counter counts right."""
+    column = context.counter.column("count")
+    counted = torch.cat([context.counter(part)[:, column] for part in test.images.split(encoders.BATCH)]).cpu()
+    return float((counted == test.scores[:, column]).float().mean())
 
 
-def _strip(stage: CountContext, test: RealImages, found: tuple[InvertedImages, ...]) -> Tensor:
-    """A row an image: itself, then each way's picture of it."""
-    n = min(stage.size.rows, *(len(one.ws) for one in found))
-    columns = [encoders.enlarge_pictures(pictures[:n]) for pictures in (test.images, *(one.pictures for one in found))]
+def draw_inversions(context: CountContext, test: RealImages, inverted: Sequence[InvertedImages]) -> Tensor:
+    """Draw a row for each image: itself, then its inversions."""
+    n = min(context.config.rows, *(len(one.ws) for one in inverted))
+    columns = [
+        encoders.enlarge_pictures(pictures[:n]) for pictures in (test.images, *(one.pictures for one in inverted))
+    ]
     cells = [column[i] for i in range(n) for column in columns]
-    titles = ["image", *(one.name.replace(", ", "\n") for one in found)]
+    titles = ["image", *(one.name.replace(", ", "\n") for one in inverted)]
     return draw_grid(cells, [""] * n, titles)

@@ -1,4 +1,4 @@
-"""Labelled codes that several sections learn from: sampled ones, and real images inverted, which one section makes for others."""
+"""Labelled codes that several sections learn from: sampled codes, and inverted real images."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from ganvas.types import Scores, WPlus
 
 @dataclass(frozen=True)
 class EncoderKind:
-    """An encoder of real images: its space, and what its loss takes from the counter beside the images' pixels.
+    """An encoder of real images: its space, and the terms of its loss beside the images' pixels.
 
-    ``features``: the distance of the counter's features. ``keeps``: the cross-entropy of its count. Without both the
+    ``sees_features``: the distance of the counter's features. ``keeps_count``: the cross-entropy of its count. Without both the
     encoder never saw a count.
     """
 
     space: str
-    keeps: bool
-    features: bool = True
+    keeps_count: bool
+    sees_features: bool = True
 
     @property
     def name(self) -> str:
-        """For tables and pictures."""
-        ending = ", count kept" if self.keeps else "" if self.features else ", pixels alone"
+        """The name in tables and pictures."""
+        ending = ", count kept" if self.keeps_count else "" if self.sees_features else ", pixels alone"
         return f"{self.space.upper()}{ending}"
 
     @property
-    def file(self) -> str:
-        """Where the codes of training images are kept, under the stage's ``work``."""
+    def file_name(self) -> str:
+        """The file under the context's ``work`` with the codes of training images."""
         return f"inverted-{self.name.lower().replace('+', '-plus').replace(', ', '-').replace(' ', '-')}.safetensors"
 
 
-COUNTED, SAME = EncoderKind("w+", True), EncoderKind("w", True)
-"""Whose codes the paper's H and ours learn from in W+, and in W from the same images."""
-PIXELS = EncoderKind("w+", False, features=False)
-"""That never saw a count."""
+W_PLUS_COUNTED, W_COUNTED = EncoderKind("w+", True), EncoderKind("w", True)
+"""The encoders whose codes the paper's H and ours learn from in W+, and in W from the same images."""
+W_PLUS_PIXELS = EncoderKind("w+", False, sees_features=False)
+"""The encoder that never saw a count."""
 
 
 def label_samples(generator: Generator, counter: Scorer, n: int, folder: Path) -> LatentDataset:
-    """``n`` sampled codes with what the counter says of their pictures: those that ship, if there are as many.
+    """Return ``n`` sampled codes with the counter's scores of their pictures: those that ship, if there are as many.
 
-    Others are kept in ``folder``, and gone on with there. Attributes that are the same everywhere are left out.
+    Otherwise they are labelled in ``folder``, where a stopped run goes on. Attributes that are the same everywhere are left out.
     """
     try:
         data = load_usable(shipped_labels_path(generator.name, counter.name), generator, counter)
@@ -71,33 +71,36 @@ def label_samples(generator: Generator, counter: Scorer, n: int, folder: Path) -
         return data
 
 
-def save_inverted(stage: CountContext, codes: WPlus, scores: Scores, kind: EncoderKind = COUNTED) -> None:
-    """Keep the codes of real training images with the *images'* own labels, (n, counter's attributes), for others.
+def save_inverted_codes(
+    context: CountContext, codes: WPlus, scores: Scores, kind: EncoderKind = W_PLUS_COUNTED
+) -> None:
+    """Store the codes of real training images with the *images'* own labels, (n, counter's attributes).
 
     A column that isn't known of real images (``sure``, ``stroke``) holds what the counter says of the image.
     """
-    save_tensors(stage.place(kind.file), {"codes": codes, "scores": scores}, {"about": stage.about})
+    save_tensors(context.work_path(kind.file_name), {"codes": codes, "scores": scores}, {"about": context.provenance})
 
 
-def load_inverted(stage: CountContext, kind: EncoderKind = COUNTED) -> LatentDataset | None:
-    """Labelled inverted codes, in the encoder's space; None where no section has made them."""
+def load_inverted_codes(context: CountContext, kind: EncoderKind = W_PLUS_COUNTED) -> LatentDataset | None:
+    """Return labelled inverted codes, in the encoder's space; None where no section has stored them."""
     try:
-        tensors, about = load_tensors(stage.place(kind.file))
+        tensors, about = load_tensors(context.work_path(kind.file_name))
     except GanvasError:
         return None
-    if about.get("about") != stage.about or not _fit(tensors, stage):
+    if about.get("about") != context.provenance or not has_valid_shapes(tensors, context):
         return None
-    counter, scores = stage.counter, tensors["scores"]
+    counter, scores = context.counter, tensors["scores"]
     varied = [k for k in range(scores.shape[1]) if scores[:, k].ne(scores[0, k]).any()]
     names, kinds = (tuple(value[k] for k in varied) for value in (counter.attributes, counter.kinds))
     source, scorer = Source(None), f"{counter.name}:{counter.fingerprint}"
     codes = tensors["codes"] if kind.space == "w+" else tensors["codes"][:, 0].contiguous()
-    return make_dataset(codes, scores[:, varied], names, kinds, source, stage.generator.fingerprint, scorer)
+    return make_dataset(codes, scores[:, varied], names, kinds, source, context.generator.fingerprint, scorer)
 
 
-def _fit(tensors: dict[str, Tensor], stage: CountContext) -> bool:
+def has_valid_shapes(tensors: dict[str, Tensor], context: CountContext) -> bool:
+    """Return whether stored codes and scores fit the generator and the counter."""
     if set(tensors) != {"codes", "scores"}:
         return False
-    n, generator = len(tensors["codes"]), stage.generator
-    shapes = ((n, generator.num_ws, generator.w_dim), (n, len(stage.counter.attributes)))
+    n, generator = len(tensors["codes"]), context.generator
+    shapes = ((n, generator.num_ws, generator.w_dim), (n, len(context.counter.attributes)))
     return n > 0 and (tensors["codes"].shape, tensors["scores"].shape) == shapes

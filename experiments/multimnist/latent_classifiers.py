@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.multimnist import editors, encoders
 from experiments.multimnist.context import CountContext
-from experiments.multimnist.labelled_codes import COUNTED, PIXELS, SAME, EncoderKind
+from experiments.multimnist.labelled_codes import W_COUNTED, W_PLUS_COUNTED, W_PLUS_PIXELS, EncoderKind
 from experiments.multimnist.section import ReportSection, SectionTable
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors._count_classifier import (
@@ -31,7 +31,7 @@ from ganvas.evaluation.papers import COUNT_CLASSIFIERS
 NAME, TITLE = "classifiers", "Classifiers of codes (table 1b)"
 SAMPLED = "W, sampled"
 HELD_OUT_SHARE = 0.2
-"""The share of sampled codes that isn't learned from."""
+"""The share of sampled codes that is held out."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,19 @@ class CountedCodes:
     test_counts: Tensor
 
     @property
-    def heads(self) -> CountRanges:
-        """The counts that there are."""
+    def count_ranges(self) -> CountRanges:
+        """The counts in the training codes."""
         return find_ranges(self.train_counts, ("count",))
 
 
-def run(stage: CountContext) -> ReportSection:
-    """All codes with both losses; inverted ones only where there are real images."""
-    kinds = (COUNTED, PIXELS, SAME) if stage.folder is not None else ()
-    codes = [*(counted_inversions(stage, kind) for kind in kinds), counted_samples(stage)]
-    rows = [_measured(stage, one, loss) for one in codes for loss in ("mse", "ce")]
+def run(context: CountContext) -> ReportSection:
+    """Train classifiers of all codes with both losses; of inverted ones only where there are real images."""
+    kinds = (W_PLUS_COUNTED, W_PLUS_PIXELS, W_COUNTED) if context.folder is not None else ()
+    codes = [*(counted_inversions(context, kind) for kind in kinds), counted_samples(context)]
+    rows = [measure_classifier(context, one, loss) for one in codes for loss in ("mse", "ce")]
     cells = []
     for row in rows:
-        same = row["name"] in (COUNTED.name, PIXELS.name, SAMPLED)
+        same = row["name"] in (W_PLUS_COUNTED.name, W_PLUS_PIXELS.name, SAMPLED)
         paper = COUNT_CLASSIFIERS[row["space"], row["loss"]] if same else ()
         layers = f"[{', '.join(map(str, row['layers']))}]"
         shares = [f"{share:.1%}" for share in (row["train"], row["test"], *paper)]
@@ -69,43 +69,54 @@ def run(stage: CountContext) -> ReportSection:
     note = " ".join(f"{one.name}: {one.source}." for one in codes)
     table = SectionTable("Share of codes whose count is right", head, cells, note)
     intro = (
-        f"A fully connected network reads the number of objects off a code, after {stage.size.knowledge:,} steps in either"
-        f" space. {encoders.caution(stage)}"
+        f"A fully connected network reads the number of objects off a code, after {context.config.knowledge:,} steps in either"
+        f" space. {encoders.describe_training_bias(context)}"
     )
     return ReportSection(NAME, TITLE, intro, (table,), data={"rows": rows})
 
 
-def counted_samples(stage: CountContext) -> CountedCodes:
-    """Sampled codes of W with what the counter says of their pictures."""
-    data = stage.labels
-    counts, cut = counts_of(data), len(data) - max(int(HELD_OUT_SHARE * len(data)), 1)
+def counted_samples(context: CountContext) -> CountedCodes:
+    """Return sampled codes of W with the counter's counts of their pictures."""
+    data = context.labels
+    counts, cut = select_counts(data), len(data) - max(int(HELD_OUT_SHARE * len(data)), 1)
     source = f"{cut:,} codes labelled through their pictures, and {len(data) - cut:,} held out"
     return CountedCodes(SAMPLED, "w", source, HIDDEN["w"], data.w[:cut], counts[:cut], data.w[cut:], counts[cut:])
 
 
-def counted_inversions(stage: CountContext, kind: EncoderKind) -> CountedCodes:
-    """Codes of real images: the training ones to learn from, test images to be tested on."""
-    data, test = encoders.inverted_codes(stage, kind=kind), encoders.read_real_images(stage, "test")
-    ws = encoders.invert_images(stage, encoders.train_kind(stage, kind), test.images, kind.space)
-    counts = test.scores[:, [stage.counter.column("count")]].long()
+def counted_inversions(context: CountContext, kind: EncoderKind) -> CountedCodes:
+    """Return codes of real images: training images to learn from, and test images, held out."""
+    data, test = encoders.inverted_codes(context, kind=kind), encoders.read_real_images(context, "test")
+    ws = encoders.invert_images(context, encoders.train_kind(context, kind), test.images, kind.space)
+    counts = test.scores[:, [context.counter.column("count")]].long()
     source = f"{len(data):,} training images and {len(test):,} test images, inverted"
     held_out = ws.flatten(1) if kind.space == "w+" else ws[:, 0]
     return CountedCodes(
-        kind.name, kind.space, source, stage.size.hidden, data.codes.flatten(1), counts_of(data), held_out, counts
+        kind.name,
+        kind.space,
+        source,
+        context.config.hidden,
+        data.codes.flatten(1),
+        select_counts(data),
+        held_out,
+        counts,
     )
 
 
-def counts_of(data: LatentDataset) -> Tensor:
-    """(n, 1)."""
+def select_counts(data: LatentDataset) -> Tensor:
+    """Return the counts of labelled codes, (n, 1)."""
     return data.scores[:, [data.attributes.index("count")]].long()
 
 
-def _measured(stage: CountContext, codes: CountedCodes, loss: str) -> dict[str, Any]:
-    config = CountClassifierConfig(loss, codes.hidden, editors.steps(stage)["knowledge"])
-    stage.watch(f"Learning a classifier of {codes.name} by {loss} …")
+def measure_classifier(context: CountContext, codes: CountedCodes, loss: str) -> dict[str, Any]:
+    """Train a classifier, and return the shares of training and held-out codes that it gets right."""
+    config = CountClassifierConfig(loss, codes.hidden, editors.training_steps(context)["knowledge"])
+    context.log(f"Learning a classifier of {codes.name} by {loss} …")
     with torch.enable_grad():
-        network = fit_count_classifier(codes.train, codes.train_counts, codes.heads, config, stage.seed % 2**31)
-    shares = [count_accuracy(network, x, y)[0] for x, y in _parts(codes)]
+        network = fit_count_classifier(
+            codes.train, codes.train_counts, codes.count_ranges, config, context.seed % 2**31
+        )
+    parts = ((codes.train, codes.train_counts), (codes.test, codes.test_counts))
+    shares = [count_accuracy(network, x, y)[0] for x, y in parts]
     return {
         "name": codes.name,
         "space": codes.space,
@@ -117,7 +128,3 @@ def _measured(stage: CountContext, codes: CountedCodes, loss: str) -> dict[str, 
         "n": [len(codes.train), len(codes.test)],
         "commonest": float(codes.test_counts.flatten().bincount().max()) / len(codes.test),
     }
-
-
-def _parts(codes: CountedCodes) -> tuple[tuple[Tensor, Tensor], ...]:
-    return (codes.train, codes.train_counts), (codes.test, codes.test_counts)

@@ -1,24 +1,32 @@
-"""``ganvas bench`` of a generator whose scorer counts: runs the sections, writes their tables, figures and page into a folder."""
+"""The report on counts: Doubinsky et al.'s tables and figures for a generator whose scorer counts, and what goes beyond them.
+
+    python -m experiments.multimnist.report multimnist --folder m64 --out DIR
+
+Writes report.json, report.md, index.html and pictures. What a stopped report had done is in DIR/work: it goes on from there.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 import ganvas
-from experiments.multimnist.config import FULL, CountReportConfig
+from experiments.multimnist.config import FULL, QUICK, CountReportConfig
 from experiments.multimnist.context import CountContext
 from experiments.multimnist.labelled_codes import label_samples
-from experiments.multimnist.runner import SECTIONS, ReportResult, run_sections
+from experiments.multimnist.runner import ReportResult, run_sections
 from experiments.multimnist.section import ReportSection, encode_picture
 from ganvas import generators
+from ganvas.cli.options import Device, Dtype, GeneratorName
 from ganvas.errors import GanvasError
 from ganvas.evaluation import html_page
-from ganvas.evaluation.report import PACKAGES, default_command
+from ganvas.evaluation.report import PACKAGES
 from ganvas.evaluation.sections import to_markdown
 from ganvas.evaluation.table_cells import format_number, format_verdict
 from ganvas.evaluation.tables import format_estimate
@@ -29,114 +37,126 @@ from ganvas.recipe.rendering import load_tools
 from ganvas.scorers import load_scorer
 from ganvas.scorers.base import Scorer
 
-Reporter = Callable[[str], object]
-
 
 @dataclass(frozen=True)
 class CountReportRequest:
-    """What a count report is asked for. ``folder``: a MultiMNIST folder, for the sections on real images."""
+    """What to report on. ``folder``: a MultiMNIST folder, for the sections on real images."""
 
     generator: str
     scorer: str | None = None
     folder: Path | None = None
-    size: CountReportConfig = FULL
-    sections: Sequence[str] = SECTIONS
+    config: CountReportConfig = FULL
     device: str = "cpu"
     dtype: str = "float32"
 
 
 def counts_objects(scorer: Scorer) -> bool:
-    """Whether the report of a scorer is the count report."""
+    """Return whether a scorer has a count called "count"."""
     return dict(zip(scorer.attributes, scorer.kinds, strict=True)).get("count") == "count"
 
 
 def make_report(
-    wanted: CountReportRequest, out: str | Path, command: str = "", say: Reporter = lambda line: None
+    request: CountReportRequest,
+    out: str | Path,
+    command: str = "",
+    log: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:
-    """Run it and write ``out``/report.json, report.md, index.html and pictures; started again it goes on.
+    """Run all sections and write the report into the folder ``out``; started again it goes on. Returns what report.json holds.
 
-    Returns what the JSON holds. Raises GanvasError for unknown names, a scorer that doesn't count, a folder that isn't
-    MultiMNIST's or can't be written; what fails in a section is marked in the report.
+    Raises GanvasError for unknown names, a scorer that counts nothing, a folder that is not MultiMNIST's or can't be
+    written. A section that fails is listed in the report.
     """
     out = Path(out)
     check_output(out / "report.json", (".json",))
-    if wanted.folder is not None and not (wanted.folder / "train.parquet").is_file():
-        raise GanvasError(f"{wanted.folder} isn't a MultiMNIST folder: `ganvas make-multimnist` writes one.")
-    generator = load_tools(wanted.generator, wanted.dtype, wanted.device).generator
-    counter = load_scorer(wanted.scorer or generators.find_card(wanted.generator).scorer).to(generator.device)
+    if request.folder is not None and not (request.folder / "train.parquet").is_file():
+        raise GanvasError(f"{request.folder} isn't a MultiMNIST folder: `ganvas make-multimnist` writes one.")
+    counter_name = request.scorer or generators.find_card(request.generator).scorer
+    if not counter_name:
+        raise GanvasError(f"Generator {request.generator!r} has no scorer of its own: name one with --scorer.")
+    counter = load_scorer(counter_name)
     if not counts_objects(counter):
         raise GanvasError(f"Scorer {counter.name!r} doesn't count objects: it has no count called 'count'.")
-    say(f"Labelling {wanted.size.labels:,} sampled codes …")
-    labels = label_samples(generator, counter, wanted.size.labels, out / "work" / "labels")
-    stage = CountContext(generator, counter, labels, wanted.folder, out / "work", wanted.size, watch=say)
-    return write_report(stage, run_sections(stage, wanted.sections, say), out, command or default_command())
+    generator = load_tools(request.generator, request.dtype, request.device).generator
+    counter = counter.to(generator.device)
+    log(f"Labelling {request.config.labels:,} sampled codes …")
+    labels = label_samples(generator, counter, request.config.labels, out / "work" / "labels")
+    context = CountContext(generator, counter, labels, request.folder, out / "work", request.config, log=log)
+    return write_report(context, run_sections(context), out, command or read_command())
 
 
-def write_report(stage: CountContext, found: ReportResult, out: Path, command: str) -> dict[str, Any]:
-    """Everything that people read, from a finished run."""
-    made = describe_versions(stage, command)
-    aims = [aim for section in found.sections for aim in section.data.get("aims", ())]
+def write_report(context: CountContext, result: ReportResult, out: Path, command: str) -> dict[str, Any]:
+    """Write the JSON, the pages and the pictures of a finished run. Returns what the JSON holds."""
+    run = describe_run(context, command)
+    aims = [aim for section in result.sections for aim in section.data.get("aims", ())]
     results = {
-        "made": made,
+        "made": run,
         "aims": aims,
-        "gaps": found.gaps,
-        "sections": {section.name: dict(section.data) for section in found.sections},
+        "gaps": result.gaps,
+        "sections": {section.name: dict(section.data) for section in result.sections},
     }
-    for section in found.sections:
+    for section in result.sections:
         for name, picture in section.pictures.items():
             with atomic_write(out / f"{name}.png") as file:
                 file.write_bytes(encode_picture(picture))
     write_json(out / "report.json", results)
-    title = f"Counting objects in what {stage.generator.name} draws"
+    title = f"Counting objects in what {context.generator.name} draws"
     about = (
         "Doubinsky et al., Contrôle de la cardinalité par navigation dans l'espace latent des GANs (RFIAP 2022), rebuilt and"
-        f" taken further. {made['labels']['n']:,} sampled codes were labelled by the counter {stage.counter.name!r}, which looks"
-        f" at pictures; whatever is moved is drawn again and judged by it, on fresh codes (seeds from {stage.seed:,} on)."
-        " Brackets: 95 % bootstrap intervals."
+        f" taken further. {run['labels']['n']:,} sampled codes were labelled by the counter {context.counter.name!r}, which"
+        " looks at pictures; whatever is moved is drawn again and judged by it, on fresh codes (seeds from"
+        f" {context.seed:,} on). Brackets: 95 % bootstrap intervals."
     )
-    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
-    end = f"Made by `{command}`. {versions}; {made['dtype']}; seeds from {stage.seed:,}; report.json has all of it."
-    shown = [*_aims(aims), *(part for section in found.sections for part in page_sections(section)), *_gaps(found.gaps)]
-    write_text(out / "report.md", to_markdown(title, about, shown, end))
-    write_text(out / "index.html", html_page.render_page(title, about, shown, end))
+    versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    end = f"Made by `{command}`. {versions}; {run['dtype']}; seeds from {context.seed:,}; report.json has all of it."
+    sections = [part for section in result.sections for part in to_page_sections(section)]
+    page = [*make_aim_sections(aims), *sections, *make_gap_sections(result.gaps)]
+    write_text(out / "report.md", to_markdown(title, about, page, end))
+    write_text(out / "index.html", html_page.render_page(title, about, page, end))
     return results
 
 
-def describe_versions(stage: CountContext, command: str) -> dict[str, Any]:
-    """The command, versions and seeds."""
+def describe_run(context: CountContext, command: str) -> dict[str, Any]:
+    """Return the command, versions, fingerprints and seeds, as JSON."""
     versions = {"ganvas": ganvas.__version__, "python": sys.version.split()[0]}
     for name in PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    generator, labels = stage.generator, stage.labels
+    generator, labels = context.generator, context.labels
     return {
         "command": command,
         "versions": versions,
         "generator": f"{generator.name}:{generator.fingerprint}",
         "dtype": dtype_name(generator),
-        "scorer": f"{stage.counter.name}:{stage.counter.fingerprint}",
+        "scorer": f"{context.counter.name}:{context.counter.fingerprint}",
         "labels": {"n": len(labels), "seed": labels.source.seed, "psi": labels.source.psi},
-        "seed": stage.seed,
-        "size": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(stage.size).items()},
-        "folder": None if stage.folder is None else stage.folder.name,
+        "seed": context.seed,
+        "size": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(context.config).items()},
+        "folder": None if context.folder is None else context.folder.name,
     }
 
 
-def page_sections(section: ReportSection) -> list[html_page.PageSection]:
-    """A section as the page has it: its text, then its tables, then its pictures."""
-    tables = [(table, [table.head, *table.rows]) for table in section.tables]
-    made = [html_page.PageSection(section.title, section.intro)]
-    made += [html_page.PageSection(table.title, table.note, table=rows) for table, rows in tables]
+def read_command() -> str:
+    """Return the command as it was typed, without this machine's folders."""
+    words = (Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
+    return " ".join(["python -m experiments.multimnist.report", *words])
+
+
+def to_page_sections(section: ReportSection) -> list[html_page.PageSection]:
+    """Return a section as the page shows it: its text, then its tables, then its pictures."""
+    parts = [html_page.PageSection(section.title, section.intro)]
+    parts += [
+        html_page.PageSection(table.title, table.note, table=[table.head, *table.rows]) for table in section.tables
+    ]
     for name in section.pictures:
         caption = section.captions.get(name, "")
-        made.append(html_page.PageSection(f"{section.title}: {name}", caption, f"{name}.png"))
-    return made
+        parts.append(html_page.PageSection(f"{section.title}: {name}", caption, f"{name}.png"))
+    return parts
 
 
-def _aims(aims: Sequence[dict[str, Any]]) -> list[html_page.PageSection]:
-    """What was aimed at, and what came of it; each is {"what", "aim", "found" (an estimate), "holds"}."""
+def make_aim_sections(aims: Sequence[Mapping[str, Any]]) -> list[html_page.PageSection]:
+    """Return a table of aims and results; each aim is {"what", "aim", "found" (an estimate), "holds"}."""
     if not aims:
         return []
     rows = [
@@ -146,6 +166,35 @@ def _aims(aims: Sequence[dict[str, Any]]) -> list[html_page.PageSection]:
     return [html_page.PageSection("What was aimed at", "", table=[("what", "at least", "found", "holds"), *rows])]
 
 
-def _gaps(gaps: dict[str, str]) -> list[html_page.PageSection]:
+def make_gap_sections(gaps: Mapping[str, str]) -> list[html_page.PageSection]:
+    """Return a table of the sections that failed, and why."""
     rows = [("section", "why"), *gaps.items()]
     return [html_page.PageSection("What is missing", "", table=rows)] if gaps else []
+
+
+def main(
+    generator: GeneratorName,
+    out: Annotated[Path, typer.Option(help="The folder for the report; a run that was stopped goes on there.")],
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A MultiMNIST folder, for the sections on real images.")
+    ] = None,
+    scorer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The counter; by default the one that the generator's card names."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="All sections, small.")] = False,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+) -> None:
+    """Report on ways to move the count of objects in what a generator draws."""
+    request = CountReportRequest(generator, scorer, folder, QUICK if quick else FULL, device, dtype)
+    try:
+        make_report(request, out, log=lambda line: print(line, flush=True))
+    except GanvasError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    print(out / "index.html")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,73 +1,80 @@
-"""The count report: its sections one after the other, each kept when it's done, so that a stopped report goes on."""
+"""The sections of the count report one after the other, each stored when it is done, so that a stopped report goes on."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from importlib import import_module
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from experiments.multimnist.context import CONDITIONAL, CountContext, sha256_of
-from experiments.multimnist.section import ReportSection, key_of, load_section, save_section
+from experiments.multimnist import (
+    balancing,
+    conditional_gan,
+    extensions,
+    figure_1,
+    inversion,
+    latent_classifiers,
+    moves,
+    real_images,
+)
+from experiments.multimnist.context import CONDITIONAL, CountContext, hash_file
+from experiments.multimnist.section import ReportSection, load_section, make_key, save_section
 from ganvas.errors import GanvasError
 
-SECTIONS = ("inverted", "classifiers", "umap", "moves", "ways", "real", "conditional", "proof")
-"""The modules of the sections. What one learns for another comes first."""
-Reporter = Callable[[str], object]
+SectionRunner = Callable[[CountContext], ReportSection]
+MODULES = (inversion, latent_classifiers, figure_1, moves, extensions, real_images, conditional_gan, balancing)
+SECTIONS: Mapping[str, SectionRunner] = {module.NAME: module.run for module in MODULES}
+"""By name, in the order that they run in: a section that trains something for another comes first."""
 
 
 @dataclass(frozen=True)
 class ReportResult:
-    """``sections`` in order; ``gaps``: section -> why there is none; ``seconds``: what each took that was made now."""
+    """``sections`` in order; ``gaps``: section -> why there is none; ``seconds``: what each took that ran now."""
 
     sections: tuple[ReportSection, ...]
     gaps: dict[str, str]
     seconds: dict[str, float]
 
 
-def run_sections(
-    stage: CountContext, names: Sequence[str] = SECTIONS, say: Reporter = lambda line: None
-) -> ReportResult:
-    """Everything but the report. ``say`` is told at first how much there is to do, then what is done.
+def run_sections(context: CountContext, runners: Mapping[str, SectionRunner] = SECTIONS) -> ReportResult:
+    """Run the sections that are not stored under ``context.work``, and return all of them.
 
-    A section that fails for a reason of its own is a gap, and the others go on.
+    A section that raises GanvasError becomes a gap, and the others go on. ``context.log`` gets the plan, then lines of progress.
     """
-    keys = {name: _key(stage, name) for name in names}
-    kept = {name: load_section(stage.place("sections", name), keys[name]) for name in names}
-    for line in _planned(stage, kept):
-        say(line)
-    stage = replace(stage, watch=say)
+    keys = {name: make_section_key(context, name) for name in runners}
+    stored = {name: load_section(context.work_path("sections", name), keys[name]) for name in runners}
+    for line in describe_plan(context, stored):
+        context.log(line)
     sections, gaps, seconds = [], {}, {}
-    for i, name in enumerate(names):
-        found = kept[name]
-        if found is None:
-            say(f"[{i + 1}/{len(names)}] {name}")
-            started = time.monotonic()
+    for i, (name, run) in enumerate(runners.items(), 1):
+        section = stored[name]
+        if section is None:
+            context.log(f"[{i}/{len(runners)}] {name}")
+            start = time.monotonic()
             try:
-                made = import_module(f"ganvas.bench.counts.{name}").run(stage)
-                found = save_section(made, stage.place("sections", name), keys[name])
+                section = save_section(run(context), context.work_path("sections", name), keys[name])
             except GanvasError as error:
                 gaps[name] = str(error)
-                say(f"    left out: {error}")
+                context.log(f"    left out: {error}")
                 continue
-            seconds[name] = round(time.monotonic() - started, 1)
-        sections.append(found)
+            seconds[name] = round(time.monotonic() - start, 1)
+        sections.append(section)
     return ReportResult(tuple(sections), gaps, seconds)
 
 
-def _key(stage: CountContext, name: str) -> str:
-    """What a section depends on; one alone sees the conditional generator."""
-    seen = {"conditional": sha256_of(stage.place(CONDITIONAL))} if name == "conditional" else {}
-    return key_of(stage.about | seen)
+def make_section_key(context: CountContext, name: str) -> str:
+    """Return the key of all that a section depends on; the conditional generator concerns one section only."""
+    own = {name: hash_file(context.work_path(CONDITIONAL))} if name == conditional_gan.NAME else {}
+    return make_key(context.provenance | own)
 
 
-def _planned(stage: CountContext, kept: dict[str, ReportSection | None]) -> list[str]:
-    todo = [name for name, found in kept.items() if found is None]
-    size = stage.size
-    lines = [f"{len(todo)} of {len(kept)} sections to make: {', '.join(todo) or 'none, all are kept'}."]
+def describe_plan(context: CountContext, stored: Mapping[str, ReportSection | None]) -> list[str]:
+    """Return lines on how much there is to do."""
+    todo = [name for name, section in stored.items() if section is None]
+    config = context.config
+    lines = [f"{len(todo)} of {len(stored)} sections to make: {', '.join(todo) or 'none, all are stored'}."]
     if todo:
         lines.append(
-            f"{len(stage.labels):,} labelled codes, {size.moves:,} codes for each way to move, {size.images:,} real images;"
-            f" {size.steps:,} steps an editor, {size.encoder:,} an encoder."
+            f"{len(context.labels):,} labelled codes, {config.moves:,} codes for each way to move, {config.images:,} real"
+            f" images; {config.steps:,} steps an editor, {config.encoder:,} an encoder."
         )
     return lines

@@ -1,4 +1,4 @@
-"""A section of the count report: what it says, as tables, pictures and data; kept whole, so that a stopped report goes on."""
+"""A section of the count report: text, tables, pictures and data, stored whole, so that a stopped report goes on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ganvas.io.files import atomic_write, read_json, write_json
 from ganvas.io.images import encode_png
 
 VERSION = 1
-"""Of what is kept; what another version kept is made anew."""
+"""The version of stored sections; those of another version are made again."""
 
 
 @dataclass(frozen=True)
 class SectionTable:
-    """``generators.stylegan2.rows`` of cells below their titles, with a line of text before them."""
+    """``rows`` of cells below the titles in ``head``, with a line of text, ``note``, before them."""
 
     title: str
     head: Sequence[str]
@@ -32,7 +32,7 @@ class SectionTable:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """``intro`` is plain text. ``io.images``: file name without ending -> PNG bytes, or uint8 pixels (height, width, 3).
+    """``intro`` is plain text. ``pictures``: file name without ending -> PNG bytes, or uint8 pixels (height, width, 3).
 
     ``data`` holds the numbers behind the tables, for report.json: dictionaries, lists, numbers, texts, None, estimates and
     tensors; numbers that aren't finite are written as null.
@@ -45,25 +45,25 @@ class ReportSection:
     pictures: Mapping[str, bytes | Tensor] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     captions: Mapping[str, str] = field(default_factory=dict)
-    """What a picture shows, for those that the title doesn't explain."""
+    """Picture -> what it shows, for those that the title doesn't explain."""
 
 
-def key_of(about: Any) -> str:
-    """A short name for what a section depends on (JSON)."""
-    return hashlib.sha256(json.dumps([VERSION, about], sort_keys=True).encode()).hexdigest()[:16]
+def make_key(values: Any) -> str:
+    """Return a short hash of JSON values that a stored result depends on."""
+    return hashlib.sha256(json.dumps([VERSION, values], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def encode_picture(picture: bytes | Tensor) -> bytes:
-    """A picture's PNG."""
+    """Return the PNG of a picture."""
     return picture if isinstance(picture, bytes) else encode_png(picture)
 
 
 def save_section(section: ReportSection, folder: Path, key: str) -> ReportSection:
-    """Write a section into ``folder``, its pictures before its text; returned as it will be read back."""
+    """Write a section into ``folder``, its pictures before its text, and return it as it will be read back."""
     for name, picture in section.pictures.items():
         with atomic_write(folder / f"{name}.png") as file:
             file.write_bytes(encode_picture(picture))
-    told = {
+    document = {
         "key": key,
         "name": section.name,
         "title": section.title,
@@ -71,34 +71,42 @@ def save_section(section: ReportSection, folder: Path, key: str) -> ReportSectio
         "tables": [asdict(table) for table in section.tables],
         "pictures": list(section.pictures),
         "captions": dict(section.captions),
-        "data": _plain(section.data),
+        "data": to_plain_data(section.data),
     }
-    write_json(folder / "section.json", told)
-    kept = load_section(folder, key)
-    if kept is None:
-        raise GanvasError(f"Section {section.name!r} can't be kept in {folder}.")
-    return kept
+    write_json(folder / "section.json", document)
+    stored = load_section(folder, key)
+    if stored is None:
+        raise GanvasError(
+            f"Section {section.name!r} can't be read back from {folder}: check the disk, and run it again."
+        )
+    return stored
 
 
 def load_section(folder: Path, key: str) -> ReportSection | None:
-    """The section that ``folder`` keeps under ``key``; None where there is none, another one, or a damaged one."""
+    """Return the section that ``folder`` holds under ``key``; None where there is none, another one, or a damaged one."""
     try:
-        told = read_json(folder / "section.json")
-        if not isinstance(told, dict) or told.get("key") != key:
+        document = read_json(folder / "section.json")
+        if not isinstance(document, dict) or document.get("key") != key:
             return None
-        tables = tuple(SectionTable(**table) for table in told["tables"])
-        pictures = {name: (folder / f"{name}.png").read_bytes() for name in told["pictures"]}
+        tables = tuple(SectionTable(**table) for table in document["tables"])
+        pictures = {name: (folder / f"{name}.png").read_bytes() for name in document["pictures"]}
         return ReportSection(
-            told["name"], told["title"], told["intro"], tables, pictures, told["data"], told["captions"]
+            document["name"],
+            document["title"],
+            document["intro"],
+            tables,
+            pictures,
+            document["data"],
+            document["captions"],
         )
     except (GanvasError, OSError, KeyError, TypeError):
         return None
 
 
-def _plain(value: Any) -> Any:
-    """As JSON, tensors too."""
+def to_plain_data(value: Any) -> Any:
+    """Return a value as JSON; tensors become lists."""
     if isinstance(value, Tensor):
         return to_json(value.tolist())
     if isinstance(value, Mapping):
-        return {str(key): _plain(v) for key, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else to_json(value)
+        return {str(key): to_plain_data(v) for key, v in value.items()}
+    return [to_plain_data(v) for v in value] if isinstance(value, list | tuple) else to_json(value)

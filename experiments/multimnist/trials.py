@@ -1,4 +1,4 @@
-"""Ways to move a count, on trial: fresh codes are moved, rendered again, and judged by the counter that looks at pictures."""
+"""Trials of moves: fresh codes are moved, rendered again, and counted by the scorer."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from ganvas.seeds import DISTRIBUTION_SEED
 from ganvas.stats import Estimate, bootstrap_mean
 from ganvas.types import Scores, WPlus
 
-LOW, HIGH = 1, 4
+MIN_COUNT, MAX_COUNT = 1, 4
 """The counts that moves stay within."""
 SURE_PROBABILITY = 0.9
-"""The probability of being right from which on the counter is sure."""
-CODES_PER_CASE = 8
-"""Times as many fresh codes as are wanted that are looked through for those, at most."""
+"""The counter is sure from this probability of being right on."""
+MAX_SCREENED_PER_CODE = 8
+"""The largest ratio of screened codes to codes that are asked for."""
 BATCH = 64
 """Pictures rendered at a time."""
 Move = Callable[[WPlus, Tensor], WPlus]
-"""Codes, and how many objects each is to get (n,), to codes."""
+"""Codes (n, num_ws, w_dim) and the change of each one's count (n,), to codes."""
 
 
 @dataclass(frozen=True)
 class TrialCodes:
-    """Fresh codes whose count the counter is sure of. ``looked``: what it said of all that were looked through."""
+    """Fresh codes whose count the counter is sure of. ``screened``: the scores of all codes that were looked through."""
 
     ws: WPlus
     scores: Scores
-    looked: Float[Tensor, "looked attributes"]
+    screened: Float[Tensor, "screened attributes"]
 
 
 @dataclass(frozen=True)
 class MoveTrial:
-    """Codes that were asked for ``alpha`` (n,) objects more of ``attribute``, as they were and as they came out."""
+    """Codes whose ``attribute`` was to change by ``alpha`` (n,), with scores before and after."""
 
     attribute: str
     attributes: tuple[str, ...]
@@ -56,26 +56,26 @@ class MoveTrial:
     after: Scores
 
     def column(self, when: Scores, attribute: str = "") -> Tensor:
-        """One column of scores, (n,)."""
+        """Return one column of scores, (n,)."""
         return when[:, self.attributes.index(attribute or self.attribute)]
 
     @property
     def start(self) -> Tensor:
-        """(n,): how many there were."""
+        """The count before, (n,)."""
         return self.column(self.before)
 
     @property
     def right(self) -> Tensor:
-        """(n,): 1 where there are as many as were asked for, else 0."""
+        """1 where the count is as asked for, else 0; (n,)."""
         return (self.column(self.after) == self.start + self.alpha).float()
 
     @property
     def changed(self) -> Tensor:
-        """(n,): how many came."""
+        """The change of the count, (n,)."""
         return self.column(self.after) - self.start
 
-    def kept(self, classes: Sequence[str]) -> Tensor:
-        """(n,): the share of the objects that could stay that did, by their classes; nan where none could.
+    def measure_preservation(self, classes: Sequence[str]) -> Tensor:
+        """Return the share of the objects that could stay that did, by their classes, (n,); nan where none could.
 
         All of them can where objects were added, all but those to remove elsewhere; of a class, all of the others.
         """
@@ -91,80 +91,80 @@ class MoveTrial:
         return torch.where(can > 0, (stayed / can).clamp(max=1), torch.nan)
 
     def select(self, index: Tensor) -> MoveTrial:
-        """Some of them (a mask)."""
+        """Return the codes of a boolean mask."""
         rest = (value[index] for value in (self.alpha, self.ws, self.moved, self.before, self.after))
         return MoveTrial(self.attribute, self.attributes, *rest)
 
 
-def score_codes(stage: CountContext, ws: WPlus) -> Scores:
-    """What the counter says of codes' pictures."""
-    return ScoredView(stage.generator, stage.counter, BATCH)(ws).cpu()
+def score_codes(context: CountContext, ws: WPlus) -> Scores:
+    """Return the counter's scores of codes' pictures."""
+    return ScoredView(context.generator, context.counter, BATCH)(ws).cpu()
 
 
-def is_sure(stage: CountContext, scores: Scores) -> Tensor:
-    """Which counts the counter is sure of, (n,) bool; all, of a counter that doesn't say."""
-    if "sure" not in stage.counter.attributes:
+def find_sure(context: CountContext, scores: Scores) -> Tensor:
+    """Return which counts the counter is sure of, (n,) bool; all, of a counter that doesn't say."""
+    if "sure" not in context.counter.attributes:
         return torch.ones(len(scores), dtype=torch.bool)
-    return torch.sigmoid(scores[:, stage.counter.column("sure")]) >= SURE_PROBABILITY
+    return torch.sigmoid(scores[:, context.counter.column("sure")]) >= SURE_PROBABILITY
 
 
-def sample_sure_codes(stage: CountContext, n: int) -> TrialCodes:
-    """The first ``n`` codes from the stage's seed on whose count the counter is sure of, and from ``LOW`` to ``HIGH``.
+def sample_sure_codes(context: CountContext, n: int) -> TrialCodes:
+    """Return the first ``n`` codes from the context's seed on with a sure count from ``MIN_COUNT`` to ``MAX_COUNT``.
 
-    Fewer where ``CODES_PER_CASE`` times as many don't have them. Raises GanvasError where there is none at all.
+    Fewer where ``MAX_SCREENED_PER_CODE`` times as many don't have them. Raises GanvasError where there is none at all.
     """
-    codes, found, looked = [], [], []
-    seed, have = stage.seed, 0
-    while have < n and seed - stage.seed < CODES_PER_CASE * n:
-        ws = sample(stage.generator, 2 * BATCH, 1.0, seed)
-        scores = score_codes(stage, ws)
-        counts = scores[:, stage.counter.column("count")]
-        index = is_sure(stage, scores) & (counts >= LOW) & (counts <= HIGH)
+    codes, sure, screened = [], [], []
+    seed, have = context.seed, 0
+    while have < n and seed - context.seed < MAX_SCREENED_PER_CODE * n:
+        ws = sample(context.generator, 2 * BATCH, 1.0, seed)
+        scores = score_codes(context, ws)
+        counts = scores[:, context.counter.column("count")]
+        index = find_sure(context, scores) & (counts >= MIN_COUNT) & (counts <= MAX_COUNT)
         codes.append(ws[index])
-        found.append(scores[index])
-        looked.append(scores)
+        sure.append(scores[index])
+        screened.append(scores)
         seed, have = seed + len(ws), have + int(index.sum())
     if not have:
-        raise GanvasError(f"The counter is sure of no count among {seed - stage.seed} codes: nothing can be moved.")
-    return TrialCodes(torch.cat(codes)[:n], torch.cat(found)[:n], torch.cat(looked))
+        raise GanvasError(f"The counter is sure of no count among {seed - context.seed} codes: nothing can be moved.")
+    return TrialCodes(torch.cat(codes)[:n], torch.cat(sure)[:n], torch.cat(screened))
 
 
-def run_move(stage: CountContext, cases: TrialCodes, move: Move, alpha: int, attribute: str = "count") -> MoveTrial:
-    """Move all codes that can get ``alpha`` more, and look at what came out.
+def run_move(context: CountContext, cases: TrialCodes, move: Move, alpha: int, attribute: str = "count") -> MoveTrial:
+    """Move all codes that can get ``alpha`` more, and score what comes out.
 
     A count can stay within its range; a class can have one more where the count can, and one less where there is one.
     """
-    counts = cases.scores[:, stage.counter.column("count")]
-    able = (counts + alpha >= LOW) & (counts + alpha <= HIGH)
-    able &= cases.scores[:, stage.counter.column(attribute)] + alpha >= 0
+    counts = cases.scores[:, context.counter.column("count")]
+    able = (counts + alpha >= MIN_COUNT) & (counts + alpha <= MAX_COUNT)
+    able &= cases.scores[:, context.counter.column(attribute)] + alpha >= 0
     ws, before = cases.ws[able], cases.scores[able]
-    asked = torch.full((len(ws),), alpha)
+    changes = torch.full((len(ws),), alpha)
     with torch.no_grad():
-        moved = move(ws, asked) if len(ws) else ws
-    return MoveTrial(attribute, stage.counter.attributes, asked, ws, moved, before, score_codes(stage, moved))
+        moved = move(ws, changes) if len(ws) else ws
+    return MoveTrial(attribute, context.counter.attributes, changes, ws, moved, before, score_codes(context, moved))
 
 
 def join_trials(trials: Sequence[MoveTrial]) -> MoveTrial:
-    """Several trials as one."""
+    """Return several trials as one."""
     names = ("alpha", "ws", "moved", "before", "after")
     return MoveTrial(
         trials[0].attribute, trials[0].attributes, *(torch.cat([getattr(t, name) for t in trials]) for name in names)
     )
 
 
-def editor_move(editor: Editor, attribute: str = "count") -> Move:
-    """The moves that an editor makes."""
+def make_editor_move(editor: Editor, attribute: str = "count") -> Move:
+    """Return the moves of an editor."""
     return lambda ws, alpha: editor.edit(ws, {attribute: alpha.to(ws)})
 
 
-def random_move(stage: CountContext, like: Move, seed: int = 0) -> Move:
-    """Moves as long as another's, each along the difference of two sampled codes: what a move does by itself."""
+def make_random_move(context: CountContext, like: Move, seed: int = 0) -> Move:
+    """Return a baseline: moves as long as another's, each along the difference of two sampled codes."""
 
     def move(ws: WPlus, alpha: Tensor) -> WPlus:
         length = (like(ws, alpha) - ws).square().sum((1, 2), keepdim=True).sqrt()
-        random = torch.Generator().manual_seed(stage.seed + seed)
-        pairs = torch.randint(len(stage.labels), (2, len(ws)), generator=random)
-        one, other = (stage.labels.ws(rows, stage.generator.num_ws).to(ws) for rows in pairs)
+        random = torch.Generator().manual_seed(context.seed + seed)
+        pairs = torch.randint(len(context.labels), (2, len(ws)), generator=random)
+        one, other = (context.labels.ws(rows, context.generator.num_ws).to(ws) for rows in pairs)
         way = one - other
         return ws + way * length / way.square().sum((1, 2), keepdim=True).sqrt().clamp(min=1e-6)
 
@@ -172,49 +172,49 @@ def random_move(stage: CountContext, like: Move, seed: int = 0) -> Move:
 
 
 def estimate_rate(values: Float[Tensor, " n"]) -> Estimate:
-    """A mean with its bootstrap interval; without codes there is none."""
+    """Return a mean with its bootstrap interval."""
     return bootstrap_mean(values.float())
 
 
 def summarise_trials(
-    stage: CountContext, name: str, more: Sequence[MoveTrial], less: Sequence[MoveTrial]
+    context: CountContext, name: str, more: Sequence[MoveTrial], less: Sequence[MoveTrial]
 ) -> dict[str, Any]:
-    """A way's numbers, as estimates: of one or several trials that asked for more, and as many that asked for less."""
+    """Return estimates over trials that asked for more objects, and as many that asked for less."""
 
-    def over(trials: Sequence[MoveTrial], what: Callable[[MoveTrial], Tensor]) -> Estimate:
-        return estimate_rate(torch.cat([what(trial) for trial in trials]))
+    def estimate(trials: Sequence[MoveTrial], measure: Callable[[MoveTrial], Tensor]) -> Estimate:
+        return estimate_rate(torch.cat([measure(trial) for trial in trials]))
 
     both = [*more, *less]
     return {
         "name": name,
-        "both": over(both, lambda t: t.right),
-        "more": over(more, lambda t: t.right),
-        "less": over(less, lambda t: t.right),
-        "kept": over(both, lambda t: t.kept(stage.classes)),
-        "sure": over(both, lambda t: is_sure(stage, t.after).float()),
-        "beyond": over(both, lambda t: has_left_w(stage, t)),
-        "length": over(both, lambda t: (t.moved - t.ws).square().sum(2).mean(1).sqrt()),
+        "both": estimate(both, lambda t: t.right),
+        "more": estimate(more, lambda t: t.right),
+        "less": estimate(less, lambda t: t.right),
+        "kept": estimate(both, lambda t: t.measure_preservation(context.classes)),
+        "sure": estimate(both, lambda t: find_sure(context, t.after).float()),
+        "beyond": estimate(both, lambda t: find_left_w(context, t)),
+        "length": estimate(both, lambda t: (t.moved - t.ws).square().sum(2).mean(1).sqrt()),
     }
 
 
 def format_rate(value: Estimate | None, digits: int = 3) -> str:
-    """An estimate as a table's cell; "-" where there is none."""
+    """Format an estimate as a table's cell; "-" where there is none."""
     return "-" if value is None or value.n == 0 else format_estimate(vars(value), digits)
 
 
 @lru_cache(maxsize=2)
 def fit_code_distribution(generator: Generator, n: int) -> Distribution:
-    """Where sampled codes lie, fitted on at least as many codes as it needs."""
+    """Fit the distribution of sampled codes on at least ``2 * w_dim`` of them."""
     return fit_distribution(generator, max(n, 2 * generator.w_dim), DISTRIBUTION_SEED)
 
 
-def has_left_w(stage: CountContext, tried: MoveTrial) -> Float[Tensor, " n"]:
-    """1 where a code has left the distribution of sampled codes (one row beyond the 99.9th percentile), else 0."""
-    return (~fit_code_distribution(stage.generator, stage.size.labels).contains(tried.moved)).float()
+def find_left_w(context: CountContext, trial: MoveTrial) -> Float[Tensor, " n"]:
+    """Return 1 where a code has left the distribution of sampled codes (one row beyond the 99.9th percentile), else 0."""
+    return (~fit_code_distribution(context.generator, context.config.labels).contains(trial.moved)).float()
 
 
-def row_spread(stage: CountContext, tried: MoveTrial) -> Float[Tensor, " n"]:
-    """How far the rows of a code stand from their mean, in root mean square distances of codes from theirs; 0 in W."""
-    w = stage.labels.w
+def measure_row_spread(context: CountContext, trial: MoveTrial) -> Float[Tensor, " n"]:
+    """Return the distance of a code's rows from their mean, over the root mean square distance of codes from theirs; 0 in W."""
+    w = context.labels.w
     scale = (w - w.mean(0)).square().sum(1).mean().sqrt()
-    return (tried.moved - tried.moved.mean(1, keepdim=True)).square().sum(2).mean(1).sqrt() / scale
+    return (trial.moved - trial.moved.mean(1, keepdim=True)).square().sum(2).mean(1).sqrt() / scale
