@@ -59,7 +59,7 @@ def write_editor(path: Path) -> Path:
     """A file with an editor of the toy whose directions are the planted ones."""
     from dataclasses import replace
 
-    from planted import disentangled
+    from planted_truth import disentangled
 
     from ganvas import editors
     from ganvas.editors.base import LinearEditor, metadata_of

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from learned import QUICK as SHORT
-from learned import labels
-from planted import SCORER, TOY
+from fitted_editors import QUICK as SHORT
+from fitted_editors import labels
+from planted_truth import SCORER, TOY
 
 from ganvas.evaluation.config import EvaluationConfig
 from ganvas.evaluation.judges import FaceRecognizer, JudgePanel
