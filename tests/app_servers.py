@@ -1,6 +1,6 @@
 """The web editor served in a process of its own: the toy, an editor of it, and squares that are counted.
 
-    python tests/served.py EDITOR [LOG]
+    python tests/app_servers.py EDITOR [LOG]
 
 Prints the address. ``LOG`` gets a line for each connection to another machine and each file opened for writing.
 """
@@ -72,7 +72,7 @@ def write_editor(path: Path) -> Path:
 
 def counting() -> Any:
     """An editor of the squares that adds them one by one, as they are planted."""
-    import counted
+    import planted_counts
     import torch
 
     from ganvas.app.resources import EditorChoice
@@ -82,10 +82,10 @@ def counting() -> Any:
     from ganvas.generators.base import sample
     from ganvas.recipe.model import NamedTool
 
-    squares = counted.SQUARES
+    squares = planted_counts.SQUARES
     along = squares.along[:, None]
-    probe = Probe(along, counted.MOST / 2 + 0.5 - squares.w_avg @ along)
-    scores = counted.counts(sample(squares, 200, 1.0, 1_000_000))[:, :1]
+    probe = Probe(along, planted_counts.MOST / 2 + 0.5 - squares.w_avg @ along)
+    scores = planted_counts.counts(sample(squares, 200, 1.0, 1_000_000))[:, :1]
     normal = gaussianize.fit(scores + 1e-3 * torch.arange(200)[:, None], ("count",))
     about = EditorMetadata("planted", ("count",), ("count",), squares.fingerprint, "squares", "?", "w", normal, probe)
     editor = LinearEditor(about, along.T.contiguous())
@@ -96,7 +96,7 @@ def main() -> None:
     """Serve until terminated."""
     if len(sys.argv) > 2:
         _listen(sys.argv[2])
-    import counted
+    import planted_counts
     import torch
 
     from ganvas.app import server
@@ -107,9 +107,9 @@ def main() -> None:
     abouts = {"toy": "planted directions", "squares": "planted counts"}
     makers = {
         "toy": lambda dtype: load_generator("toy", "cpu", getattr(torch, dtype)),
-        "squares": lambda dtype: counted.SQUARES,
+        "squares": lambda dtype: planted_counts.SQUARES,
     }
-    judges = {"toy": lambda: load_scorer("toy"), "squares": lambda: counted.JUDGE}
+    judges = {"toy": lambda: load_scorer("toy"), "squares": lambda: planted_counts.JUDGE}
     place = ToolSources(abouts, lambda name, dtype: makers[name](dtype), lambda name: judges[name]())
     shop = AppResources(place, [sys.argv[1]], [counting()])
     # As `ganvas app` does: however it is ended, it cleans up.
