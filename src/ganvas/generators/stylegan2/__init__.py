@@ -28,7 +28,7 @@ KIND, FAMILY, VERSION = "generator", "stylegan2", 1
 
 def load(card: hub.Card, device: torch.device, dtype: torch.dtype) -> StyleGAN2:
     """The network that ``card`` names, on ``device``: its weights ship with the package. Raises GanvasError without them."""
-    path = Path(__file__).parent.parent / "assets" / "generators" / f"{card.name}.safetensors"
+    path = Path(__file__).parent.parent.parent / "assets" / "generators" / f"{card.name}.safetensors"
     return read_generator(path, card.name, dtype).to(device)
 
 
