@@ -23,8 +23,8 @@ from ganvas.recipe.model import FromCodes, Recipe, Tools, load_tools, recipe_cod
 from ganvas.recipe.model import draw_code as draw_recipe
 from ganvas.recipe.sheet import Sheet, render_frames
 
-RECIPE_TEXT = "ganvas.recipe.model"
-CODES_TEXT = "ganvas.data.codes"
+RECIPE_TEXT = "ganvas.recipe"
+CODES_TEXT = "ganvas.codes"
 MAX_TEXT_BYTES = 1 << 20
 """Characters: longer texts are refused by those who read PNG files, Pillow among them."""
 
