@@ -9,8 +9,11 @@ TORCH ?= torch
 BIN := .venv/bin
 # The constraints pin torch: no extra moves it.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+# Tests share the cores: as many workers, each on one thread (tests/conftest.py).
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test numerics slow snapshots fuzz soak full lint clean
+.PHONY: demo test numerics wheel slow snapshots fuzz soak full lint clean
 
 # Faces edited, as pictures and tables: some minutes.
 demo: .venv/base.stamp
@@ -19,19 +22,30 @@ demo: .venv/base.stamp
 
 # What must hold; a few minutes.
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # What depends on the processor's kernels, as other processors have them.
 numerics: .venv/dev.stamp
 	$(BIN)/python tests/numerics.py
 
+# The wheel as users get it: in a bare environment, with nothing of the checkout.
+wheel: .venv/dev.stamp
+	rm -rf dist .work/wheel
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	$(BIN)/twine check --strict dist/*.whl
+	find dist -name '*.whl' -size +60M -exec false {} +
+	$(PYTHON) -m venv .work/wheel
+	.work/wheel/bin/python -m pip install --quiet -c constraints.txt $(TORCH)
+	.work/wheel/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	cd .work && wheel/bin/ganvas list && wheel/bin/ganvas demo --small --out wheel/out
+
 # What takes long.
 slow: .venv/dev.stamp
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 # All snapshots of behaviour, those that take long, too.
 snapshots: .venv/dev.stamp
-	$(BIN)/python -m pytest -m 'snapshots or not snapshots' tests/test_snapshots.py
+	$(PYTEST) -m 'snapshots or not snapshots' tests/test_snapshots.py
 
 # 20,000 damaged files: each ends in a result or in one line. Minutes.
 fuzz: .venv/dev.stamp
@@ -42,7 +56,7 @@ soak: .venv/dev.stamp
 	$(BIN)/python tests/soak.py
 
 # Everything.
-full: lint test slow fuzz soak
+full: lint test numerics wheel slow snapshots fuzz soak
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
@@ -51,7 +65,7 @@ lint: .venv/dev.stamp
 	$(BIN)/lint-imports --no-logo
 
 clean:
-	rm -rf .venv out dist .pytest_cache .ruff_cache
+	rm -rf .venv .work/wheel out dist .pytest_cache .ruff_cache
 
 .venv/base.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ganvas needs Python 3.11 or later: make PYTHON=python3.12 ...")'

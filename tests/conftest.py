@@ -1,10 +1,15 @@
 """Shapes in the types are checked in every test: the hook has to come before the first import of ganvas."""
 
+import os
+
 from jaxtyping import install_import_hook
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores, so each has one thread; torch reads this when it is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 install_import_hook("ganvas", "type_checker.check")
 
-import os  # noqa: E402
 import random  # noqa: E402
 from typing import NoReturn  # noqa: E402
 

@@ -8,8 +8,10 @@ The variables are oneDNN's (convolutions), ATen's (everything that torch vectori
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from subprocess import PIPE, STDOUT, run
 
 import torch
 
@@ -20,20 +22,35 @@ VECTORS = {
 """Settings by the narrowest vectors of a processor that can have them, as ``torch.backends.cpu`` calls these."""
 
 
+def marked_files() -> list[str]:
+    """Return the files with marked tests; collecting the others takes longer than running these."""
+    files = sorted(Path(__file__).parent.glob("test_*.py"))
+    return [str(path) for path in files if "mark.numerics" in path.read_text(encoding="utf-8")]
+
+
+def run_tests(name: str, variables: dict[str, str], threads: int) -> bool:
+    """Run the marked tests with these settings, print what pytest says when they have ended, return whether all passed."""
+    command = [sys.executable, "-m", "pytest", "-m", "numerics and not slow", *sys.argv[1:], *marked_files()]
+    environment = {**os.environ, **variables, "OMP_NUM_THREADS": str(threads)}
+    result = run(command, env=environment, stdout=PIPE, stderr=STDOUT, text=True)
+    print(f"{name} with {threads} thread{'s' * (threads > 1)}\n{result.stdout}", flush=True)
+    return result.returncode == 0
+
+
 def main() -> int:
-    """How many settings failed."""
-    here, failed = torch.backends.cpu.get_cpu_capability(), []
-    reach = list(VECTORS).index(here) + 1 if here in VECTORS else 0
+    """Return how many settings failed."""
+    here = torch.backends.cpu.get_cpu_capability()
+    count = list(VECTORS).index(here) + 1 if here in VECTORS else 0
     # A processor without x86's vectors has its own way only.
-    settings = dict(list(VECTORS.items())[:reach]) or {here: {}}
+    settings = dict(list(VECTORS.items())[:count]) or {here: {}}
     for name in VECTORS.keys() - settings.keys():
         print(f"Left out: {name}, which this processor doesn't have.", flush=True)
-    for name, variables in settings.items():
-        for threads in (1, 2):
-            print(f"{name} with {threads} {'thread' if threads == 1 else 'threads'}", flush=True)
-            command = [sys.executable, "-m", "pytest", "-m", "numerics and not slow", *sys.argv[1:]]
-            if subprocess.run(command, env={**os.environ, **variables, "OMP_NUM_THREADS": str(threads)}).returncode:
-                failed.append(f"{name} with {threads}")
+    passed = {}
+    for threads in (1, 2):
+        with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // threads)) as pool:
+            for name, variables in settings.items():
+                passed[f"{name} with {threads}"] = pool.submit(run_tests, name, variables, threads)
+    failed = [name for name, future in passed.items() if not future.result()]
     print(f"Failed: {', '.join(failed)}." if failed else "All passed.", flush=True)
     return len(failed)
 

@@ -1,6 +1,7 @@
 """Generators that are told a label: how they are sampled, labelled and named, and what the count report says of them."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,11 @@ class Classes(Toy):
 
 
 CLASSES = Classes()
-CLASS_TOOLS = Tools(CLASSES, "float32", compact(), NamedTool("compact", "0" * 64))
+
+
+@cache
+def class_tools() -> Tools:
+    return Tools(CLASSES, "float32", compact(), NamedTool("compact", "0" * 64))
 
 
 def run(*arguments):
@@ -159,13 +164,13 @@ def test_all_candidates_for_conditions_are_of_the_label_that_is_asked_for(where)
         bright, asked = compact().read(told)[:, 0], where["Bright"]
         assert (bright > 0.7).all() if isinstance(asked, tuple) else (bright + 1).abs().max() < 0.1
         recipes = [FromConditions({"Red": (0.0, None)}, 4, 1.0, tuple(labels[0].tolist()))]
-        assert CLASSES.labels_of(compute_code(class_recipe(recipes[0]), CLASS_TOOLS)) == [k]
+        assert CLASSES.labels_of(compute_code(class_recipe(recipes[0]), class_tools())) == [k]
     with pytest.raises(GanvasError, match="2 labels were given for 6 codes"):
         sample_where(CLASSES, compact(), where, 6, 4, labels=torch.eye(3)[:2])
 
 
 def class_recipe(start):
-    return Recipe(CLASS_TOOLS.generator_name, start, "float32", None, CLASS_TOOLS.editor_name)
+    return Recipe(class_tools().generator_name, start, "float32", None, class_tools().editor_name)
 
 
 def test_a_recipe_with_conditions_keeps_its_label_and_without_one_is_written_as_ever():
@@ -181,24 +186,24 @@ def test_balanced_sets_are_of_the_label_that_is_asked_for(way, tmp_path):
 
     def labels_of(folder):
         rows = parquet.read_table(folder / "labels.parquet").to_pylist()
-        codes = [compute_code(load_recipe(folder / row["file"])[0], CLASS_TOOLS) for row in rows]
+        codes = [compute_code(load_recipe(folder / row["file"])[0], class_tools()) for row in rows]
         return [row["seed"] for row in rows], CLASSES.labels_of(torch.cat(codes))
 
-    balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 6, way=way), tmp_path / "round")
+    balance(class_tools(), SCORER, BalanceRequest(conditions, 6, way=way), tmp_path / "round")
     seeds, found = labels_of(tmp_path / "round")
     assert found == [seed % 3 for seed in seeds]
-    balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 4, way=way, label=1), tmp_path / "one")
+    balance(class_tools(), SCORER, BalanceRequest(conditions, 4, way=way, label=1), tmp_path / "one")
     assert labels_of(tmp_path / "one")[1] == [1] * 4
     with pytest.raises(GanvasError, match="other conditions"):
-        balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 4, way=way, label=2), tmp_path / "one")
+        balance(class_tools(), SCORER, BalanceRequest(conditions, 4, way=way, label=2), tmp_path / "one")
     with pytest.raises(GanvasError, match="has no label 3"):
-        balance(CLASS_TOOLS, SCORER, BalanceRequest(conditions, 4, way=way, label=3), tmp_path / "none")
+        balance(class_tools(), SCORER, BalanceRequest(conditions, 4, way=way, label=3), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("command", ["sample", "balance"])
 def test_commands_with_conditions_know_labels(command, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(loading, "load_cli_tools", lambda *_, **__: CLASS_TOOLS)
+    monkeypatch.setattr(loading, "load_cli_tools", lambda *_, **__: class_tools())
     monkeypatch.setattr(loading, "load_scorer_for", lambda *_: SCORER)
     asked = (command, "toy", "--where", "Bright>0.5", "-n", 3, "--psi", 1)
     assert run(*asked, "--label", 1, "--out", tmp_path / "one") == 0
@@ -206,7 +211,7 @@ def test_commands_with_conditions_know_labels(command, tmp_path, capsys, monkeyp
     for folder, label_of in (("one", lambda seed: 1), ("round", lambda seed: seed % 3)):
         recipes = [load_recipe(path)[0] for path in sorted((tmp_path / folder).glob("*.png"))]
         assert len(recipes) == 3 and all(isinstance(recipe.start, FromConditions) for recipe in recipes)
-        codes = torch.cat([compute_code(recipe, CLASS_TOOLS) for recipe in recipes])
+        codes = torch.cat([compute_code(recipe, class_tools()) for recipe in recipes])
         assert CLASSES.labels_of(codes) == [label_of(recipe.start.seed) for recipe in recipes]
     assert run(*asked, "--label", 3, "--out", tmp_path / "none") == 1
     assert "has no label 3" in capsys.readouterr().err

@@ -20,19 +20,22 @@ BANNED_NAMES = frozenset(
 VAGUE_CLASSES = frozenset("Options Stage Search Batch Model Data State".split())
 
 
+PATHS = {
+    ".".join(path.relative_to(SOURCES.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(SOURCES.rglob("*.py"))
+}
+"""Every module of the library by its dotted name."""
+
+
 @cache
-def modules() -> dict[str, tuple[Path, ast.Module]]:
-    """Every module of the library by its dotted name."""
-    found = {}
-    for path in sorted(SOURCES.rglob("*.py")):
-        name = ".".join(path.relative_to(SOURCES.parent).with_suffix("").parts).removesuffix(".__init__")
-        found[name] = path, ast.parse(path.read_text(encoding="utf-8"))
-    return found
+def modules() -> dict[str, ast.Module]:
+    """The syntax trees of all modules."""
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items()}
 
 
 def imports_of(name: str) -> Iterator[tuple[str, str, bool]]:
     """(module imported from, name, whether only for type checking) of every import from the library, wherever it stands."""
-    tree = modules()[name][1]
+    tree = modules()[name]
     typing_only = {
         id(inner)
         for node in ast.walk(tree)
@@ -47,7 +50,7 @@ def imports_of(name: str) -> Iterator[tuple[str, str, bool]]:
 
 def public_classes() -> dict[str, list[str]]:
     found = defaultdict(list)
-    for name, (_, tree) in modules().items():
+    for name, tree in modules().items():
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found[node.name].append(name)
@@ -66,13 +69,13 @@ def test_class_names_say_what_they_hold() -> None:
     assert sorted(VAGUE_CLASSES & public_classes().keys()) == []
 
 
-@pytest.mark.parametrize("name", sorted(modules()))
+@pytest.mark.parametrize("name", sorted(PATHS))
 def test_modules_and_functions_have_the_fields_names(name: str) -> None:
-    functions = [node.name for node in modules()[name][1].body if isinstance(node, ast.FunctionDef)]
+    functions = [node.name for node in modules()[name].body if isinstance(node, ast.FunctionDef)]
     assert BANNED_NAMES.isdisjoint([name.rpartition(".")[2], *functions])
 
 
-@pytest.mark.parametrize("name", sorted(modules()))
+@pytest.mark.parametrize("name", sorted(PATHS))
 def test_private_names_stay_in_their_package(name: str) -> None:
     package = name.split(".")[:2]
     foreign = [
@@ -115,7 +118,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 def test_library_code_asserts_nothing() -> None:
     places = [
         f"{name}:{node.lineno}"
-        for name, (_, tree) in modules().items()
+        for name, tree in modules().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Assert)
     ]

@@ -29,11 +29,15 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder for the pictures and their page.")] = Path("out"),
     device: options.Device = "cpu",
     dtype: options.Dtype = "bfloat16",
+    small: Annotated[
+        bool, typer.Option("--small", help="Few pictures by a hardly trained editor: does it work?")
+    ] = False,
 ) -> None:
     """Fit the compact editor, edit faces with it, and write a page that shows them."""
     from ganvas import demo as demonstration
 
-    options.print_line(demonstration.run_demo(out, device=device, dtype=dtype))
+    settings = demonstration.SMALL if small else demonstration.DemoConfig()
+    options.print_line(demonstration.run_demo(out, device=device, dtype=dtype, settings=settings))
 
 
 COMMANDS = (list_, demo)

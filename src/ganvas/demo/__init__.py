@@ -76,6 +76,19 @@ class DemoConfig:
     """The strip of counts, with its own generator; None leaves it out."""
 
 
+SMALL = DemoConfig(
+    values=(-1.0, 0.0, 1.0),
+    seeds=(7,),
+    several=({}, {"Eyeglasses": 0.7}, {"Eyeglasses": 0.7, "Smiling": 1.2}),
+    conditions=({"Smiling": (0.5, None)},),
+    samples=2,
+    protocol=SuccessProtocol(n=2),
+    fit={"width": 32, "epochs": 2},
+    counting=CountStripConfig(rows=1),
+)
+"""All parts of the demo with as few pictures as show that it works, and an editor that is hardly trained."""
+
+
 def run_demo(
     out: str | Path,
     generator: str = "ffhq",

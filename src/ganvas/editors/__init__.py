@@ -38,10 +38,14 @@ __all__ = [
     "save",
 ]
 
+NO_METHODS = frozenset({"base", "editor_files", "masked", "published"})
+"""Public modules of this package that fit nothing."""
+
 
 def method_names() -> tuple[str, ...]:
     """Return the names of the methods that ``fit`` takes."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
+    names = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
+    return tuple(sorted(names - NO_METHODS))
 
 
 def learnable_kinds(method: str) -> tuple[str, ...]:

@@ -17,14 +17,18 @@ from ganvas.io.hub import PublishedWeights
 from ganvas.precision import leave_inference_mode
 from ganvas.scorers.base import Scorer
 
-FILES = {"count": "count", "examples": "_examples"}
+FILES = {"count": "count", "examples": "from_examples"}
 """The metadata entry "scorer" of a file -> the module that reads it; celeba40's reads the others."""
+
+NO_SCORERS = frozenset({"base", "celeba40_reading", "from_examples", "networks"})
+"""Public modules of this package that ``load_scorer`` loads nothing from by their name."""
 
 
 @cache
 def list_scorers() -> tuple[str, ...]:
     """List the names that ``load_scorer`` takes."""
-    return tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
+    names = {module.name for module in iter_modules(__path__) if not module.name.startswith("_")}
+    return tuple(sorted(names - NO_SCORERS))
 
 
 @cache

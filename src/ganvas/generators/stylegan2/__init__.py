@@ -31,7 +31,7 @@ def load(card: hub.Card, device: torch.device, dtype: torch.dtype) -> StyleGAN2:
 
     Raises GanvasError where they are missing.
     """
-    path = Path(__file__).parent.parent / "assets" / "generators" / f"{card.name}.safetensors"
+    path = Path(__file__).parent.parent.parent / "assets" / "generators" / f"{card.name}.safetensors"
     return read_generator(path, card.name, dtype).to(device)
 
 
