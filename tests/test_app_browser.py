@@ -193,7 +193,7 @@ def test_take_along_and_load_again(page, tmp_path):
     other = page.context.new_page()
     other.goto(link)
     expect(other.locator("#status")).to_contain_text("Big at")
-    assert picture(other) == edited
+    assert picture_source(other) == edited
 
 
 def test_a_bad_file_is_one_clear_message(page, tmp_path):

@@ -221,7 +221,7 @@ def test_a_picture_from_codes_carries_them(tmp_path):
     path = tmp_path / "face.png"
     draw_recipes([recipe], [path], TOOLS.with_codes(codes))
     # The keys stay as they are: every picture that exists has them.
-    assert {"ganvas.recipe", "ganvas.codes"} <= png_texts(path).keys()
+    assert {"ganvas.recipe", "ganvas.codes"} <= read_png_texts(path).keys()
     found, carried = load_recipe(path)
     rows = unpack_codes(carried, path, TOY)
     assert torch.equal(compute_code(found, TOOLS.with_codes(rows)), compute_code(recipe, TOOLS.with_codes(codes)))

@@ -156,7 +156,9 @@ def make_added_pictures(
     conditions = [Condition("count", most, most)]
     if "sure" in context.counter.attributes:
         conditions.append(Condition("sure", 0.9, None, probability=True))
-    order = BalanceRequest(tuple(conditions), missing, context.seed - EVALUATION_SEED + BALANCING_SEED, tries=TRIES * missing)
+    order = BalanceRequest(
+        tuple(conditions), missing, context.seed - EVALUATION_SEED + BALANCING_SEED, tries=TRIES * missing
+    )
     key = make_key([context.provenance, named.fingerprint, inverter.name, missing])
     folders = {way: context.work_path("proof", f"{way}-{key}") for way in ("drawn", "edited")}
     context.log(f"Drawing {missing} pictures of {most} …")

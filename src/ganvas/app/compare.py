@@ -1,4 +1,4 @@
-"""Compare methods on one face, each at the strength at which the scorer reads the same change (``control.search.reach_target``)."""
+"""Compare methods on one face, each at the strength at which the scorer reads the same change (``reach_target``)."""
 
 from __future__ import annotations
 
@@ -123,7 +123,9 @@ def compare_method(
     column = loaded.scorer.column(attribute)
     goal = normal.inverse(normal(start[:, [column]]) + target.change)[0, 0]
     goal = torch.sigmoid(goal) if loaded.scorer.kinds[column] == "probability" else goal
-    done = reach_target(editor, view, ws, attribute, goal.to(ws), start=start, ladder=LADDER, within=loaded.distribution)
+    done = reach_target(
+        editor, view, ws, attribute, goal.to(ws), start=start, ladder=LADDER, within=loaded.distribution
+    )
     image = run_with_generator(torch.no_grad()(lambda: tools.generator.synthesis(done.codes)))
     picture = encode_webp(downscale(image, min(PICTURE_SIDE_PIXELS, tools.generator.resolution)))
     others = _measure_drift(scene_editor, loaded.scorer.attributes, start, done.scores, attribute)

