@@ -3,7 +3,7 @@
 Doubinsky et al. (https://cea.hal.science/cea-04852483) want counts under control to add to data sets what they lack. Here
 one real picture in ``RARE_DIVISOR`` has four objects. A counter learns from that as it is; with those few shown more often
 (oversampling); with drawn pictures of four added; with real pictures of three added that were inverted and given one more.
-What is added was made by ``balance.generated`` and ``balance.real``, as users make it, and is judged by the scorer. Real test
+What is added was made by ``ganvas.balance``, as users make it, and is judged by the scorer. Real test
 pictures, as many of each count, judge the counters.
 
 Counters train as in ``training.counter`` (optimiser, schedule, precision), but without augmentation, which joins pictures and

@@ -6,7 +6,7 @@ drawn freely and then edited to the nearest value that meets them (any other edi
 rendered and scored, and kept only if its scores meet the conditions; attributes that only the scorer has, like a
 counter's ``sure``, are met by discarding alone. ``balance.real`` starts from real pictures instead of seeds.
 
-Conditions are written as for sampling; their units are those of ``balance.score_ranges``.
+Conditions are written as for sampling; their units are those of ``score_ranges``.
 """
 
 from __future__ import annotations

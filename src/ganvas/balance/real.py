@@ -141,7 +141,7 @@ def balance_from(
     out: str | Path,
     progress: Progress = lambda kept, n: None,
 ) -> dict[str, Any]:
-    """Fill ``out`` as ``balance.generated`` does, but from real pictures, until there are no more. The request's seed isn't used.
+    """Fill ``out`` as ``balance`` does, but from real pictures, until there are no more. The request's seed isn't used.
 
     The labels have the picture that each came from (``source``), and the judge's scores of it (``NAME_before``).
     Raises GanvasError for conditions on attributes that the editor doesn't have, and a folder that holds another set.

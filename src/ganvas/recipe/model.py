@@ -2,7 +2,7 @@
 
 A face starts somewhere (a seed, conditions, a row of a codes file), may take a share of a second face, and is then
 edited step by step. ``recipe.rendering`` draws the picture, ``recipe.json_format`` turns recipes into JSON and back,
-``recipe.sheet`` puts several into one picture.
+``ganvas.recipe.sheet`` puts several into one picture.
 """
 
 from __future__ import annotations
