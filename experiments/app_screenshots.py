@@ -11,7 +11,7 @@ import argparse
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from playwright.sync_api import expect, sync_playwright
 
@@ -80,7 +80,7 @@ def show_methods(page: Any) -> None:
     page.wait_for_timeout(1500)
 
 
-STATES: dict[str, tuple[dict[str, Any], str, Callable[[Any], None]]] = {
+STATES: dict[str, tuple[dict[str, Any], Literal["light", "dark"], Callable[[Any], None]]] = {
     "app": (DESKTOP, "light", show_sliders),
     "app-dark": (DESKTOP, "dark", show_before_and_after),
     "app-faces": (DESKTOP, "light", show_gallery),

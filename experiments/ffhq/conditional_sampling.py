@@ -15,6 +15,7 @@ import torch
 import typer
 
 import ganvas
+from ganvas.editors.compact import CompactEditor
 from ganvas.evaluation.conditional_sampling import markdown, run_conditional
 from ganvas.evaluation.success import SuccessProtocol
 
@@ -26,6 +27,8 @@ def main(
     """Measure conditional sampling with what ships for ffhq."""
     generator = ganvas.load_generator("ffhq", dtype=torch.bfloat16)
     editor, scorer = ganvas.load_editor("ffhq/compact"), ganvas.load_scorer("celeba40")
+    if not isinstance(editor, CompactEditor):
+        raise TypeError("ffhq/compact is no compact editor.")
     print(markdown(run_conditional(generator, scorer, editor, out, protocol=SuccessProtocol(n=n))))
 
 

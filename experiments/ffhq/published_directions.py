@@ -50,11 +50,12 @@ def main(folder: Path) -> None:
         seconds = time.process_time() - start
         if not isinstance(editor, LinearEditor):
             raise TypeError(f"{method} is no linear editor.")
-        moved = editor.directions @ data.probe.weight
+        directions = editor.get_buffer("directions")
+        moved = directions @ data.probe.get_buffer("weight")
         cells = []
         for name, direction in published.items():
             row, k = editor.attributes.index(name), data.attributes.index(name)
-            cos = torch.cosine_similarity(editor.directions[row], direction, dim=0).abs()
+            cos = torch.cosine_similarity(directions[row], direction, dim=0).abs()
             others = (moved[row].abs().sum() / moved[row, k].abs() - 1) / (len(data.attributes) - 1)
             cells.append(f"{cos:13.3f} {others:6.3f}")
         shown = " ".join(f"{key}={'four' if isinstance(value, list) else value}" for key, value in options.items())

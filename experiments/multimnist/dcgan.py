@@ -36,7 +36,7 @@ JUDGE_SEED = 3_000_000
 
 def main() -> None:
     """Train the DCGAN and write its weights and card, or judge an editor of it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "pictures", type=Path, nargs="?", default=Path("out/mm64"), help="a folder of `ganvas make-multimnist`, 64×64"
     )

@@ -36,8 +36,8 @@ def demo(
     """Fit the compact editor, edit faces with it, and write a page that shows them."""
     from ganvas import demo as demonstration
 
-    settings = demonstration.SMALL if small else demonstration.DemoConfig()
-    options.print_line(demonstration.run_demo(out, device=device, dtype=dtype, settings=settings))
+    config = demonstration.SMALL if small else demonstration.DemoConfig()
+    options.print_line(demonstration.run_demo(out, device=device, dtype=dtype, config=config))
 
 
 COMMANDS = (list_, demo)

@@ -89,7 +89,7 @@ def fit_latent_classifier(
             rows = training_rows[draw_rows(len(training_rows), BATCH, random, x.device)]
             return (network(x[rows]) - a[rows]).square().mean()
 
-        def evaluate(step: int, total: int | None) -> None:
+        def evaluate(step: int, total: int) -> None:
             progress(step, total)
             if step % max(steps // EVALUATIONS, 1) == 0 or step == steps:
                 with torch.no_grad():
