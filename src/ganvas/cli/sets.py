@@ -35,8 +35,8 @@ def make_multimnist(
     from ganvas.data import multimnist
 
     layout = multimnist.MultiMnistLayout(size, options.parse_range(counts))
-    with show_count("Drawing") as watch:
-        multimnist.make_multimnist(mnist, out, layout=layout, n=n, test=test, seed=seed, progress=watch)
+    with show_count("Drawing") as progress:
+        multimnist.make_multimnist(mnist, out, layout=layout, n=n, test=test, seed=seed, progress=progress)
     options.print_line(f"{n} pictures in {out}")
 
 

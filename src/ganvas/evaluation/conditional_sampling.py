@@ -59,15 +59,15 @@ def measure_conditional_success(
     check_protocol(scorer, editor, attributes)
     view = ScoredView(generator, scorer, protocol.batch)
     empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
-    with show_advance("Scoring fresh faces") as watch:
-        fresh = grow_pool(replace(view, watch=watch), [], protocol.n, empty, pool)
+    with show_advance("Scoring fresh faces") as advance:
+        fresh = grow_pool(replace(view, on_batch=advance), [], protocol.n, empty, pool)
     free = sample(generator, UNCONDITIONAL_CODES, protocol.psi, protocol.seed)[:, 0]
     conditions = []
     for attribute in attributes:
         for present in (True, False):
-            with show_advance(f"{attribute} {'>' if present else '<'} {PRESENCE_THRESHOLD}", protocol.n) as watch:
-                watching = replace(view, watch=watch)
-                conditions.append(_measure_condition(watching, editor, attribute, present, protocol, fresh, free))
+            with show_advance(f"{attribute} {'>' if present else '<'} {PRESENCE_THRESHOLD}", protocol.n) as advance:
+                reporting = replace(view, on_batch=advance)
+                conditions.append(_measure_condition(reporting, editor, attribute, present, protocol, fresh, free))
     return conditions
 
 

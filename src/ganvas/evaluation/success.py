@@ -155,18 +155,18 @@ def run_trials(
     view = ScoredView(generator, scorer, protocol.batch)
     empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
     typical_set = fit_distribution(generator, protocol.measured)
-    with show_advance("Scoring fresh faces") as watch:
+    with show_advance("Scoring fresh faces") as advance:
         goals = [make_goal(a) for a in attributes]
-        pool = grow_pool(replace(view, watch=watch), goals, protocol.n, empty, out and out / "pool.safetensors")
+        pool = grow_pool(replace(view, on_batch=advance), goals, protocol.n, empty, out and out / "pool.safetensors")
     trials = []
     for goal in goals:
         file = out and out / "trials" / f"{goal.attribute}.safetensors"
         key = {**_list_fingerprints(generator, scorer, editor), "protocol": asdict(protocol), "up": goal.up}
         trial = load_trial(file, key) if file else None
         if trial is None:
-            with show_advance(f"Editing {goal.attribute}") as watch:
-                watching = replace(view, watch=watch)
-                trial = run_protocol(watching, editor, goal, pool, protocol.n, protocol.ladder, typical_set)
+            with show_advance(f"Editing {goal.attribute}") as advance:
+                reporting = replace(view, on_batch=advance)
+                trial = run_protocol(reporting, editor, goal, pool, protocol.n, protocol.ladder, typical_set)
             if file:
                 save_trial(file, trial, key)
         trials.append(trial)
