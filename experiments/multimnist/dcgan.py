@@ -4,7 +4,7 @@ Radford et al., https://arxiv.org/abs/1511.06434, at 64×64 and a quarter of its
 al., https://arxiv.org/abs/1801.04406) in place of batch norms, with which it overpowered the generator. What is edited
 are its first layer's activations (--space z: its z). The sheet in docs/images is the last command's.
 
-    ganvas make-multimnist out/mm64 --mnist MNIST
+    ganvas make-multimnist --mnist MNIST --out out/mm64
     python -m experiments.multimnist.dcgan out/mm64 --out out/dcgan.pt
     ganvas info out/dcgan.pt
     ganvas learn out/dcgan.pt --scorer count -n 20000 --out out/dcgan
