@@ -21,7 +21,7 @@ import typer
 from ganvas.errors import GanvasError
 from ganvas.io.files import read_json, write_json
 
-DONE = "done.json"
+DONE_FILE = "done.json"
 """The file with the steps that ended well: name -> ``ExperimentStep.key``."""
 
 
@@ -73,21 +73,21 @@ def run_steps(steps: list[ExperimentStep], out: Path) -> None:
     Raises GanvasError for a step that fails or that does not leave its files behind; later steps do not run.
     """
     out.mkdir(parents=True, exist_ok=True)
-    done = read_json(out / DONE) if (out / DONE).exists() else {}
+    done = read_json(out / DONE_FILE) if (out / DONE_FILE).exists() else {}
     for i, step in enumerate(steps, 1):
         head = f"[{i}/{len(steps)}] {step.name}"
         if done.get(step.name) == step.key and all((out / name).exists() for name in step.writes):
             print(f"{head}: done before", flush=True)
             continue
         done = {earlier.name: earlier.key for earlier in steps[: i - 1]}
-        write_json(out / DONE, done)
+        write_json(out / DONE_FILE, done)
         print(f"{head}: about {step.minutes:g} minutes of two cores\n  {' '.join(step.run)}", flush=True)
         code = subprocess.run(step.run, check=False).returncode
         if code:
             raise GanvasError(f"Step {step.name!r} ended with exit code {code}: run the same command to go on there.")
         if missing := [name for name in step.writes if not (out / name).exists()]:
             raise GanvasError(f"Step {step.name!r} did not write {missing[0]}.")
-        write_json(out / DONE, done | {step.name: step.key})
+        write_json(out / DONE_FILE, done | {step.name: step.key})
 
 
 def parse_inputs(texts: list[str]) -> dict[str, str]:

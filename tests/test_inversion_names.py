@@ -11,7 +11,7 @@ from ganvas.errors import GanvasError
 from ganvas.inversion import OptimizationConfig
 from ganvas.io.images import encode_png, to_bytes
 from ganvas.photo import batch
-from ganvas.photo.file_names import ALIGNED, INVERTED, FileNames
+from ganvas.photo.file_names import ALIGNED_ENDINGS, INVERTED_ENDINGS, FileNames
 from ganvas.recipe.rendering import load_tools
 
 SETTINGS = batch.InversionConfig("w", "optimize", OptimizationConfig(steps=2), aligned=True)
@@ -73,10 +73,10 @@ def test_aligning_into_one_folder_again_loses_no_face(pictures, tmp_path):
 
 @pytest.mark.parametrize("names", [("a", "a-photo"), ("x-edited", "x"), ("inversions", "A", "a")])
 def test_no_two_faces_share_a_file(names, tmp_path):
-    given = FileNames(tmp_path, [], INVERTED, {})
-    files = [f"{name}{end}".lower() for stem in names for name in [given.choose(stem)] for end in INVERTED]
+    given = FileNames(tmp_path, [], INVERTED_ENDINGS, {})
+    files = [f"{name}{end}".lower() for stem in names for name in [given.choose(stem)] for end in INVERTED_ENDINGS]
     assert len(set(files)) == len(files) and batch.SUMMARY_FILE not in files
-    assert FileNames(tmp_path, [], ALIGNED).choose("a-photo") == "a-photo"
+    assert FileNames(tmp_path, [], ALIGNED_ENDINGS).choose("a-photo") == "a-photo"
 
 
 def test_photographs_of_one_name_keep_their_own_files_from_run_to_run(tools, pictures, tmp_path):
@@ -115,7 +115,10 @@ def test_a_stopped_run_finds_its_own_files_again(tools, pictures, tmp_path):
 
 
 def test_a_name_in_a_summary_is_no_path(tmp_path):
-    assert FileNames(tmp_path, [], INVERTED, {"../up": {"photo": "1"}, "b": {"photo": "2"}}).choose("a", "1") == "a"
+    assert (
+        FileNames(tmp_path, [], INVERTED_ENDINGS, {"../up": {"photo": "1"}, "b": {"photo": "2"}}).choose("a", "1")
+        == "a"
+    )
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("dlib\ncan't"), GanvasError("no face")])

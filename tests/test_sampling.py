@@ -61,14 +61,14 @@ def test_conditions_that_no_code_meets_by_itself_are_met_together(psi):
 
 
 def test_what_could_not_be_met_is_told(monkeypatch):
-    monkeypatch.setattr("ganvas.control.sampling.CORRECTIONS", 0)
+    monkeypatch.setattr("ganvas.control.sampling.MAX_CORRECTIONS", 0)
     with pytest.warns(UserWarning, match=r"8 of 8 codes from seed 0 on .* by up to .* σ"):
         sample_where(TOY, compact(), {"Red": 5.5, "Bright": -5.5}, 8, 0, psi=0.3)
 
 
 def test_what_is_met_is_not_told(monkeypatch, recwarn):
     # Inside of what was asked for, but not by the margin that the chance asks for.
-    monkeypatch.setattr("ganvas.control.sampling.CORRECTIONS", 0)
+    monkeypatch.setattr("ganvas.control.sampling.MAX_CORRECTIONS", 0)
     sample_where(TOY, compact(), {"Red": (0.0, None)}, 8, 0, chance=0.999)
     assert not recwarn.list
 

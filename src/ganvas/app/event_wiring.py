@@ -118,12 +118,12 @@ class EventWiring:
         self._connect(event, fill, self.gallery_inputs, self.page.face_picker.gallery)
 
     def _then_arrange_sliders(self, event: Any) -> Any:
-        """After an event that may bring another editor: show its sliders and methods, then refresh the open tabs."""
+        """Show the editor's sliders and methods after an event that may bring another one, then refresh the open tabs."""
         outputs = [*self.visibility_outputs, self.page.details.methods]
         return self._then_refresh_tabs(self._connect(event.success, self.tab_handlers.arrange_sliders, None, outputs))
 
     def _then_refresh_tabs(self, event: Any) -> Any:
-        """After an event: bring the open tabs up to date. Returns the event."""
+        """Refresh the open tabs after an event. Returns the event."""
         self._connect(event.success, self.tab_handlers.refresh_tabs, None, self.tab_outputs)
         return event
 

@@ -42,7 +42,7 @@ class WorkQueue:
         self._thread.start()
 
     def submit(self, owner: str, run: Callable[[], T], is_stale: Callable[[], bool] = lambda: False) -> Future[T]:
-        """Have ``run`` called when it is the turn of ``owner``.
+        """Submit ``run``, to be called when it is the turn of ``owner``.
 
         ``is_stale`` is called right before: where it returns True, the future raises Superseded.
         Raises GanvasError where the owner has too much work waiting, or the queue is closed.

@@ -74,7 +74,9 @@ class BalanceRequest:
 def balance(
     tools: Tools, scorer: Scorer, request: BalanceRequest, out: str | Path, progress: Progress = lambda kept, n: None
 ) -> dict[str, Any]:
-    """Fill the folder ``out`` with ``request.n`` pictures: PNG files with their recipes,
+    """Fill the folder ``out`` with ``request.n`` pictures that meet the conditions.
+
+    It gets PNG files with their recipes,
     ``labels.parquet`` (file, seed, and every score as ``to_readable``) and ``balance.json``, which is returned. A run that was
     stopped is continued. ``progress`` is called with the number of pictures kept and of all.
 
@@ -169,7 +171,7 @@ def normal_score(editor: Editor, column: int, score: float) -> float:
 
 
 def counts_objects(editor: Editor) -> bool:
-    """Tell whether the editor reads and sets counts in objects."""
+    """Return whether the editor reads and sets counts in objects."""
     return editor.method == cardinality.METHOD
 
 

@@ -44,10 +44,10 @@ from ganvas.types import Images, Scores, WPlus
 WAY, BATCH_SIZE = "real", 8
 MAX_ATTEMPTS = 4
 """Edits of one picture."""
-INSIDE = 0.25
+RANGE_MARGIN_SIGMA = 0.25
 """How far, in standard deviations, an edit goes into a range, at most to its middle: at its border half of the pictures
 miss it."""
-ALREADY, LOST, UNREADABLE = "already", "inversion", "picture"
+ALREADY_KEY, INVERSION_KEY, UNREADABLE_KEY = "already", "inversion", "picture"
 """Keys of the report: pictures that meet the conditions already, inversions by whether they preserve the attributes,
 and pictures that can't be read."""
 
@@ -213,12 +213,12 @@ class _RealBalancer:
         state = self.writer.state
         state["tried"] += 1
         if judged.scores is None:
-            return self.writer.discard(UNREADABLE, "unreadable")
+            return self.writer.discard(UNREADABLE_KEY, "unreadable")
         if judged.codes is None or judged.row is None:
-            state[ALREADY] = state.get(ALREADY, 0) + 1
+            state[ALREADY_KEY] = state.get(ALREADY_KEY, 0) + 1
             return None
         recipe, picture, scores, preserved = self._edit_picture(judged.codes, judged.row, judged.scores)
-        inversions = state.setdefault(LOST, {"same": 0, "changed": 0})
+        inversions = state.setdefault(INVERSION_KEY, {"same": 0, "changed": 0})
         inversions["same" if preserved else "changed"] += 1
         failed = self._find_failed(scores)
         if failed is not None:
@@ -260,7 +260,7 @@ class _RealBalancer:
             k, score = editor.attributes.index(name), float(scores[0, self.scorer.column(name)])
             objects = editor.kinds[k] == "count" and counts_objects(editor)
             reading = score if objects else normal_score(editor, k, score)
-            inside = 0.0 if objects else INSIDE
+            inside = 0.0 if objects else RANGE_MARGIN_SIGMA
             if low is not None and high is not None:
                 inside = min(inside, (high - low) / 2)
             if low is not None and reading < low:

@@ -17,7 +17,7 @@ from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
 from ganvas.scorers.base import Scorer
 
-COUNT_TOLERANCE = 0.25
+VALUE_TOLERANCE_SIGMA = 0.25
 """How near, in standard deviations, a score must come to a condition's single value."""
 
 
@@ -71,7 +71,7 @@ def _convert_to_scores(condition: Condition, scorer: Scorer, editor: Editor | No
             f"{name!r} in standard deviations needs an editor that has it: give one, or write p({name})>0.5."
         )
     if low is not None and low == high:
-        low, high = low - COUNT_TOLERANCE, low + COUNT_TOLERANCE
+        low, high = low - VALUE_TOLERANCE_SIGMA, low + VALUE_TOLERANCE_SIGMA
     knots = editor.gaussianize.select([editor.attributes.index(name)])
     sides = (None if s is None else float(knots.inverse(torch.tensor([[s]], dtype=torch.float64))) for s in (low, high))
     first, last = sides

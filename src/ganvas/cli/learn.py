@@ -37,7 +37,7 @@ def learn(
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
-    """From a checkpoint to controls: label its pictures, fit an editor, compare it with others, keep all of it."""
+    """Learn controls for a checkpoint: label its pictures, fit an editor, compare it with others, keep all of it."""
     from ganvas import learn as ganvas_learn
     from ganvas.cli import loading
 

@@ -29,9 +29,9 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, assign_labels, sample, truncate
 from ganvas.types import Labels, Scores, W, WPlus
 
-CANDIDATES = 255
+NUM_CANDIDATES = 255
 """Codes that are drawn beside the seed's own to find one that meets the conditions."""
-CORRECTIONS = 4
+MAX_CORRECTIONS = 4
 """The most edits of a code, since expected scores aren't linear."""
 TOLERANCE = 0.05
 """How far outside its range, in standard deviations, an expected score may be without a warning."""
@@ -139,7 +139,7 @@ class _ConditionalSampler:
         w = self._choose_candidate(seed, label)
         constrained = w.new_zeros(1, len(self.editor.attributes))
         constrained[:, self.columns] = 1.0
-        for _ in range(CORRECTIONS):
+        for _ in range(MAX_CORRECTIONS):
             gap = self.compute_gap(w)
             if not gap.any():
                 break
@@ -150,8 +150,8 @@ class _ConditionalSampler:
         return w
 
     def _choose_candidate(self, seed: int, label: Labels | None) -> W:
-        """Choose the code with the least gap, of the seed's own and ``CANDIDATES`` others of its label, truncated: (1, w_dim)."""
-        z = torch.from_numpy(np.random.default_rng((seed, 1)).standard_normal((CANDIDATES, self.generator.z_dim)))
+        """Choose the code with the least gap of the seed's own and ``NUM_CANDIDATES`` of its label, truncated, (1, w_dim)."""
+        z = torch.from_numpy(np.random.default_rng((seed, 1)).standard_normal((NUM_CANDIDATES, self.generator.z_dim)))
         w = sample(self.generator, 1, 1.0, seed, label)[:, 0]
         w = torch.cat((w, self.generator.mapping(z.to(w), None if label is None else label.expand(len(z), -1))))
         w = truncate(w, self.generator.w_avg, self.psi * FREE_PSI)

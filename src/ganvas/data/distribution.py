@@ -52,7 +52,7 @@ class Distribution:
         return distances if codes.ndim == 2 else distances.amax(1)
 
     def contains(self, codes: W | WPlus) -> Tensor:
-        """Tell which codes lie within the bound, (n,), bool."""
+        """Return which codes lie within the bound, (n,), bool."""
         return self.mahalanobis(codes) <= self.bound
 
     def select_leading(self, components: int) -> Distribution:

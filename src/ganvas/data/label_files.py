@@ -23,7 +23,7 @@ from ganvas.types import Scores, W
 VERSION = 1
 INDEX = "index.json"
 PACK_BITS = (8, 16)
-MAX_SOURCE = {"n": 2**32, "shard": 2**16}
+MAX_SOURCE_NUMBERS = {"n": 2**32, "shard": 2**16}
 """A file with larger numbers is damaged; so is one whose psi exceeds ``MAX_PSI``."""
 MAX_PSI = 1e6
 ASSETS = Path(str(files("ganvas").joinpath("assets", "labels")))
@@ -246,7 +246,7 @@ def parse_header(metadata: Any, origin: Path) -> LabelScores:
     names: Any = metadata.get("attributes")
     kinds: Any = metadata.get("kinds")
     valid_numbers = all(
-        type(metadata.get(key)) is int and 1 <= metadata[key] <= limit for key, limit in MAX_SOURCE.items()
+        type(metadata.get(key)) is int and 1 <= metadata[key] <= limit for key, limit in MAX_SOURCE_NUMBERS.items()
     )
     valid_texts = all(isinstance(x, list) and x and all(isinstance(t, str) for t in x) for x in (names, kinds))
     tools: list[Any] = [metadata.get(key) for key in ("generator", "scorer")]

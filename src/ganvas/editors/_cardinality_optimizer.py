@@ -112,8 +112,8 @@ class CodeOptimizer:
             optimizer = torch.optim.Adam([step], self.rate)
             for _ in range(self.steps):
                 # Each code's gradient of a sum is its own: the result doesn't depend on the batch.
-                (loss,) = torch.autograd.grad(self._compute_loss(codes, x, step, target, k, sign).sum(), step)
-                step.grad = loss
+                (gradient,) = torch.autograd.grad(self._compute_loss(codes, x, step, target, k, sign).sum(), step)
+                step.grad = gradient
                 optimizer.step()
         return self.places.unproject(step.detach()) * possible[:, None]
 

@@ -33,7 +33,7 @@ TRIED_GAINS = tuple(round(0.5 + 0.1 * i, 1) for i in range(16))
 """The gains to try."""
 LARGE_DIMENSION = 2048
 """The length of vectors above which leading components come from random projections: an exact decomposition takes minutes."""
-JUDGED_CODES = 2000
+MAX_JUDGED_CODES = 2000
 """The most held-out codes on which gains and the report are measured."""
 
 
@@ -97,7 +97,7 @@ class CountTraining:
         Returns the share that gets the next count, the mean length, and the median change of the reading in that direction
         (readings near the ends of the range can't move); nan where there are no such codes.
         """
-        codes = data.codes[:JUDGED_CODES]
+        codes = data.codes[:MAX_JUDGED_CODES]
         before = self.classify_counts(codes)
         possible = _in_range(self.ranges, before, k, sign)
         codes, before = codes[possible], before[possible]

@@ -24,7 +24,7 @@ TRAINING_SHARE = 0.7
 """The share of the codes that is trained on; the others are held out."""
 CALIBRATION_CODES = 256
 """The number of held-out codes on which gains are measured."""
-PSI = 0.7
+CALIBRATION_PSI = 0.7
 """The truncation of every other of them: such codes are often edited, and a map may move them more than others."""
 MIN_CODES = 20
 """The least number of codes to fit on."""
@@ -122,7 +122,7 @@ def measure_responses(editor: LatentEditor, fit_data: FitData, codes: int = CALI
     "others": the mean |change| of the other readings, as means over codes.
     """
     x, k = fit_data.held_x[:codes].clone(), len(editor.attributes)
-    x[::2] *= PSI
+    x[::2] *= CALIBRATION_PSI
     weight = fit_data.frame.unproject(torch.eye(x.shape[1]).to(x)) @ editor.probe.weight.to(x)
     response, length, others = x.new_zeros(2, k), x.new_zeros(2, k), x.new_zeros(2, k)
     for j in range(k):

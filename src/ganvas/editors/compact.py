@@ -11,9 +11,9 @@ The loss (6) follows (3) to (5) as written, per sample, averaged over the batch:
 not whitened, (4) over attributes, (5) sums absolute values over the K×K matrix of the batch's correlation. Linear
 layers are followed by leaky ReLU and batch norm, the code by batch norm.
 
-Two recipes (``RECIPES``): "paper", as above; "fast" adds a linear path that is initialised as the best linear solution of
-the same problem and trains a smaller network beside it, with larger weights of (4) and (5) at the same ratio. By default
-edits of "fast" penalise changes of the other attributes (``hold``, below), and those of "paper" move c_k alone.
+Two recipes (``_compact_training.RECIPES``): "paper", as above; "fast" adds a linear path that is initialised as the best
+linear solution of the same problem and trains a smaller network beside it, with larger weights of (4) and (5) at the same
+ratio. By default edits of "fast" penalise changes of the other attributes (``hold``, below), and those of "paper" move c_k alone.
 
 The paper moves c_k and keeps the other codes constant. Forty attributes of a face have far fewer independent directions
 (Goatee and Mustache are read by nearly the same one), so keeping 39 codes constant drives an edit along directions of
@@ -28,7 +28,7 @@ codes, where faces come apart, ``truncation`` moves everything but the changed a
 the larger the change (``_compact_truncation``).
 
 A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so each attribute's move is scaled,
-on held-out codes. No move is longer than ``MAX_LENGTH``; an attribute that then hardly responds is reported.
+on held-out codes. No move is longer than ``_compact_moves.MAX_LENGTH``; an attribute that then hardly responds is reported.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ganvas.scorers.base import KINDS
 
 KIND, VERSION = "editor", 1
 """The kind and version that a file's metadata states."""
-STATE = "editor."
+TENSOR_PREFIX = "editor."
 """The prefix of the names of a method's own tensors in a file."""
 
 
@@ -49,7 +49,9 @@ def write_editor(path: str | Path, own: Mapping[str, Tensor], metadata: EditorMe
     description = {
         name: value for name, value in fields.items() if name not in ("gaussianize", "probe", "generator_name")
     }
-    save_tensors(path, common_tensors(metadata) | {STATE + name: tensor for name, tensor in own.items()}, description)
+    save_tensors(
+        path, common_tensors(metadata) | {TENSOR_PREFIX + name: tensor for name, tensor in own.items()}, description
+    )
 
 
 def read_editor(path: str | Path) -> tuple[dict[str, Tensor], EditorMetadata]:
@@ -70,7 +72,9 @@ def read_editor(path: str | Path) -> tuple[dict[str, Tensor], EditorMetadata]:
         metadata = _parse_metadata(description, tensors)
     except (KeyError, TypeError, IndexError):
         raise GanvasError(f"{path} is damaged: its description or tensors aren't an editor's.") from None
-    own = {name.removeprefix(STATE): tensor for name, tensor in tensors.items() if name.startswith(STATE)}
+    own = {
+        name.removeprefix(TENSOR_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(TENSOR_PREFIX)
+    }
     return {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in own.items()}, metadata
 
 

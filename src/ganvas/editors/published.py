@@ -33,7 +33,7 @@ IMPORTED = "imported"
 """The method of these editors."""
 SAMPLED_CODES = 4000
 """The number of codes on which a standard deviation is measured where there are no labels."""
-READABLE = (".npy", ".pt", ".pth", ".safetensors")
+READABLE_SUFFIXES = (".npy", ".pt", ".pth", ".safetensors")
 MIN_RESPONSE = 1e-3
 """As a share of the direction's norm: rows whose mean is shorter have no direction in W."""
 
@@ -97,8 +97,10 @@ def read_direction(path: str | Path, name: str = "") -> Float[Tensor, "rows w_di
     anything but finite numbers that aren't all 0.
     """
     path = Path(path)
-    if path.suffix.lower() not in READABLE:
-        raise GanvasError(f"{path} isn't a file of directions: its name must end in one of {', '.join(READABLE)}.")
+    if path.suffix.lower() not in READABLE_SUFFIXES:
+        raise GanvasError(
+            f"{path} isn't a file of directions: its name must end in one of {', '.join(READABLE_SUFFIXES)}."
+        )
     if not path.is_file():
         raise GanvasError(f"There is no file {path}.")
     if path.suffix.lower() == ".safetensors":

@@ -307,7 +307,7 @@ class StrengthSearch:
             self._store(index, rung, self.view(self.edit(index, rung)))
 
     def _store(self, index: Tensor, rung: Tensor, rows: Scores) -> None:
-        """Keep the scores of some faces at some rungs."""
+        """Store the scores of some faces at some rungs."""
         rows = rows.float().cpu()
         self.rows[index, rung] = rows
         # A score that isn't finite passes nothing and improves nothing; it must not count as unseen.

@@ -20,7 +20,7 @@ from ganvas.types import Scores, WPlus
 
 POOL_CHUNK = 64
 """Faces scored between two saves, at most lost when a run is stopped."""
-POOL_LIMIT = 40
+MAX_POOL_PER_FACE = 40
 """Fresh faces scored for one that is needed, before an attribute counts as too one-sided."""
 PRESENCE_THRESHOLD = 0.5
 """Probability below which an attribute is absent."""
@@ -66,7 +66,7 @@ def grow_pool(
 ) -> FacePool:
     """Grow ``empty`` to ``n`` faces, and until every goal has ``n`` to be tried on; kept in ``file`` and continued from there.
 
-    Raises GanvasError for an attribute that ``POOL_LIMIT`` faces for each one needed don't suffice for.
+    Raises GanvasError for an attribute that ``MAX_POOL_PER_FACE`` faces for each one needed don't suffice for.
     """
     metadata = {
         "pool": 2,
@@ -80,7 +80,7 @@ def grow_pool(
     scores = _load_scores(file, metadata, len(view.scorer.attributes)) if file is not None else None
     pool = empty if scores is None else replace(empty, scores=scores)
     while (short := [goal for goal in goals if len(pool.find_lacking(view, goal)) < n]) or len(pool.scores) < n:
-        if short and len(pool.scores) >= POOL_LIMIT * n + POOL_CHUNK:
+        if short and len(pool.scores) >= MAX_POOL_PER_FACE * n + POOL_CHUNK:
             raise GanvasError(
                 f"Only {len(pool.find_lacking(view, short[0]))} of {len(pool.scores)} faces can be tried on"
                 f" {short[0].attribute!r}, not {n}: ask for fewer, or for another attribute."

@@ -139,7 +139,7 @@ def encode_mp4(frames: Sequence[Tensor], rate: float) -> bytes:
 
 
 def find_ffmpeg() -> str:
-    """An ffmpeg program: imageio-ffmpeg's, or the one on PATH. Raises GanvasError where there is neither."""
+    """Find an ffmpeg program: imageio-ffmpeg's, or the one on PATH. Raises GanvasError where there is neither."""
     try:
         from imageio_ffmpeg import get_ffmpeg_exe
 

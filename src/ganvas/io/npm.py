@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 60
 """How long the registry may take to answer."""
 MAX_PACKAGE_BYTES = 256 << 20
 """Larger tarballs are refused."""
-SPEC = re.compile(r"((?:@[a-z0-9._-]+/)?([a-z0-9._-]+))@([0-9A-Za-z.+-]+)")
+SPEC_PATTERN = re.compile(r"((?:@[a-z0-9._-]+/)?([a-z0-9._-]+))@([0-9A-Za-z.+-]+)")
 
 
 def download(spec: str, folder: Path) -> Path:
@@ -27,7 +27,7 @@ def download(spec: str, folder: Path) -> Path:
     npm comes first: it knows the user's registry, certificates and login. Raises GanvasError with the reason where
     it, or the registry, fails.
     """
-    match = SPEC.fullmatch(spec)
+    match = SPEC_PATTERN.fullmatch(spec)
     if match is None:
         raise GanvasError(f"{spec!r} isn't an npm package: write it as NAME@VERSION.")
     if npm := shutil.which("npm"):
@@ -42,12 +42,12 @@ def _run_pack(npm: str, spec: str, folder: Path) -> Path:
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=folder)
     tarballs = sorted(folder.glob("*.tgz"))
     if result.returncode or len(tarballs) != 1:
-        raise GanvasError(_summarize(result.stderr + result.stdout))
+        raise GanvasError(_summarise(result.stderr + result.stdout))
     return tarballs[0]
 
 
-def _summarize(message: str) -> str:
-    """Summarize an error message of npm in a few words."""
+def _summarise(message: str) -> str:
+    """Summarise an error message of npm in a few words."""
     if re.search(r"ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT|ECONNRESET", message):
         return "there is no network, or npm's registry doesn't answer"
     if "E404" in message or "ETARGET" in message:

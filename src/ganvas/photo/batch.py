@@ -26,7 +26,7 @@ from ganvas.inversion.quality import InversionQuality, fit_w_distribution, measu
 from ganvas.io.files import atomic_write, read_json, write_json
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import MAX_PIXELS, encode_png, read_picture, to_bytes
-from ganvas.photo.file_names import ALIGNED, INVERTED, FileNames
+from ganvas.photo.file_names import ALIGNED_ENDINGS, INVERTED_ENDINGS, FileNames
 from ganvas.photo.file_names import SUMMARY_FILE as SUMMARY_FILE
 from ganvas.progress import Progress
 from ganvas.recipe.files import save_picture
@@ -85,7 +85,7 @@ class PhotoBatch:
     def run(self, paths: Sequence[Path], report: ErrorReporter, progress: Progress | None = None) -> list[InvertedFace]:
         """Process every face of every photograph. ``report`` is called with a line for each photograph that fails."""
         done: list[InvertedFace] = []
-        names = FileNames(self.out, paths, INVERTED, self._read_summary())
+        names = FileNames(self.out, paths, INVERTED_ENDINGS, self._read_summary())
         for path, stem, face in iterate_faces(paths, self.tools.generator.resolution, self.settings, report):
             try:
                 photo = Photo.from_picture(face, self.tools.generator)
@@ -219,7 +219,7 @@ def align_file(path: Path, size: int, settings: InversionConfig) -> list[Images]
 
 def align_files(paths: Sequence[Path], out: Path, size: int, settings: InversionConfig, report: ErrorReporter) -> int:
     """Write the faces of photographs as PNG files without metadata; return their number."""
-    count, names = 0, FileNames(out, paths, ALIGNED)
+    count, names = 0, FileNames(out, paths, ALIGNED_ENDINGS)
     for path, stem, face in iterate_faces(paths, size, settings, report):
         try:
             content = encode_png(to_bytes(face)[0])

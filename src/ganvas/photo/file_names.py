@@ -10,8 +10,8 @@ from typing import Any
 from ganvas.errors import GanvasError
 
 SUMMARY_FILE = "inversions.json"
-ALIGNED = (".png",)
-INVERTED = (".png", ".json", ".safetensors", "-photo.png", "-edited.png", "-edited.json")
+ALIGNED_ENDINGS = (".png",)
+INVERTED_ENDINGS = (".png", ".json", ".safetensors", "-photo.png", "-edited.png", "-edited.json")
 """The endings of a face's files after its name."""
 
 
@@ -73,7 +73,7 @@ def _file_id(path: Path) -> tuple[int, int] | None:
 
 
 def _is_foreign(path: Path, content: bytes | None) -> bool:
-    """Tell whether a file exists that doesn't hold ``content`` or can't be read."""
+    """Return whether a file exists that doesn't hold ``content`` or can't be read."""
     if content is None or not path.is_file() or path.stat().st_size != len(content):
         return os.path.lexists(path)
     try:

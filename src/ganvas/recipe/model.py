@@ -138,7 +138,7 @@ class Recipe:
 
 
 def needs_editor(starts: tuple[Start, ...], edits: tuple[EditStep, ...]) -> bool:
-    """Tell whether anything is edited or drawn by conditions."""
+    """Return whether anything is edited or drawn by conditions."""
     return bool(edits) or any(isinstance(start, FromConditions) for start in starts)
 
 

@@ -187,7 +187,7 @@ def _loss(network: CounterNetwork, data: DigitImages, config: CounterConfig, ran
 
 
 def _is_held_out(data: DigitImages) -> Tensor:
-    """Test which pictures are held out, (n,) bool: the last ones of a set."""
+    """Return which pictures are held out, (n,) bool: the last ones of a set."""
     return torch.arange(len(data)) >= len(data) - min(MAX_HELD_OUT, len(data) // 10)
 
 

@@ -109,7 +109,7 @@ def _distort(x: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _overlap(first: Tensor, second: Tensor, gap: float = 1.0) -> Tensor:
-    """Test whether any two boxes of the pairs (n, digits, 4) are nearer than ``gap``, (n,) bool; empty ones never are."""
+    """Return whether any two boxes of the pairs (n, digits, 4) are nearer than ``gap``, (n,) bool; empty ones never are."""
     a, b = first[:, :, None], second[:, None]
     apart = (a[..., 2] + gap <= b[..., 0]) | (b[..., 2] + gap <= a[..., 0])
     apart |= (a[..., 3] + gap <= b[..., 1]) | (b[..., 3] + gap <= a[..., 1])

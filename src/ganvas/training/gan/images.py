@@ -45,7 +45,7 @@ class TrainingImages:
 
     @property
     def sha256(self) -> dict[str, str]:
-        """Hashes of the pictures and their labels ("" without): a run is only continued on the same ones."""
+        """The hashes of the pictures and their labels ("" without): a run is only continued on the same ones."""
         tensors = {"pictures": self.pixels, "labels": self.labels}
         return {
             name: "" if value is None else hashlib.sha256(value.numpy().tobytes()).hexdigest()

@@ -140,7 +140,7 @@ def _report_line(run: GanRun, text: str) -> None:
 
 
 def _has_passed(run: GanRun, every: int) -> bool:
-    """Test whether the last step passed a multiple of ``every`` pictures."""
+    """Return whether the last step passed a multiple of ``every`` pictures."""
     return run.images_seen // every > (run.images_seen - run.config.batch) // every
 
 
