@@ -1,7 +1,7 @@
 # Needs Python >= 3.11 and make, nothing else: every target sets up .venv by itself.
 
 PYTHON ?= python3
-# Where pip is given CPU wheels, this takes one (2 GB less than CUDA's). On Linux elsewhere PyPI's wheel brings CUDA along;
+# Where pip is given CPU wheels, this takes one (3 GB less than CUDA's). On Linux elsewhere PyPI's wheel brings CUDA along;
 # without an NVIDIA card take the small one:
 #   make demo TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
 TORCH ?= torch

@@ -76,9 +76,9 @@ def balance(
 ) -> dict[str, Any]:
     """Fill the folder ``out`` with ``request.n`` pictures that meet the conditions.
 
-    It gets PNG files with their recipes,
-    ``labels.parquet`` (file, seed, and every score as ``to_readable``) and ``balance.json``, which is returned. A run that was
-    stopped is continued. ``progress`` is called with the number of pictures kept and of all.
+    It gets PNG files with their recipes, ``labels.parquet`` (file, seed, and every score as ``to_readable``) and
+    ``balance.json``, which is returned. A run that was stopped is continued. ``progress`` is called with the number of
+    pictures written and of all.
 
     Raises GanvasError for conditions that neither scorer nor editor can meet, a folder that holds another set, a label that
     the generator doesn't have, and where far too few candidates meet the conditions.

@@ -30,7 +30,7 @@ from ganvas.generators.base import Generator
 from ganvas.progress import Progress
 
 TRIED_GAINS = tuple(round(0.5 + 0.1 * i, 1) for i in range(16))
-"""The gains to try."""
+"""The gains that are tried."""
 LARGE_DIMENSION = 2048
 """The length of vectors above which leading components come from random projections: an exact decomposition takes minutes."""
 MAX_JUDGED_CODES = 2000
