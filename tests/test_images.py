@@ -179,7 +179,7 @@ def test_every_entry_reads_all_files_alike(entry, tmp_path, monkeypatch):
 
 def test_a_transparent_pictures_profile_is_heeded(tmp_path, monkeypatch):
     seen, profile = [], ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    monkeypatch.setattr("ganvas.io.images._in_srgb", lambda picture, profile: seen.append(profile) or picture)
+    monkeypatch.setattr("ganvas.io.images._convert_to_srgb", lambda picture, profile: seen.append(profile) or picture)
     for mode in ("RGB", "RGBA"):
         Image.new(mode, (8, 8), "red").save(tmp_path / f"{mode}.png", icc_profile=profile)
         read_picture(tmp_path / f"{mode}.png")
