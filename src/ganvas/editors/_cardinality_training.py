@@ -25,7 +25,7 @@ from ganvas.editors._count_classifier import (
     vote_counts,
 )
 from ganvas.editors._fit import minimize
-from ganvas.editors.base import GAINS, response_gains
+from ganvas.editors.base import GAIN_BOUNDS, response_gains
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
 
@@ -241,7 +241,9 @@ def _set_gains(training: CountTraining, moves: CountDirections) -> None:
                 change = torch.stack(
                     [training.measure_moves(moves, training.held_out, k, sign)[2] for sign in signs]
                 ).nanmean()
-                moves.gains[place] = float((moves.gains[place] * response_gains(change.nan_to_num(1.0))).clamp(*GAINS))
+                moves.gains[place] = float(
+                    (moves.gains[place] * response_gains(change.nan_to_num(1.0))).clamp(*GAIN_BOUNDS)
+                )
             continue
         candidates = []
         for gain in TRIED_GAINS:

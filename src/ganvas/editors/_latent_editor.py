@@ -15,7 +15,7 @@ from ganvas.data.dataset import LatentDataset
 from ganvas.data.pca import fit_pca
 from ganvas.editors._fit import FitConfig
 from ganvas.editors._latent_classifier import LatentClassifier
-from ganvas.editors.base import GAINS, Editor, EditorMetadata, load_module, response_gains
+from ganvas.editors.base import GAIN_BOUNDS, Editor, EditorMetadata, load_module, response_gains
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.types import Scores, W
@@ -111,7 +111,7 @@ def calibrate_gains(editor: LatentEditor, fit_data: FitData, codes: int = CALIBR
     """Set the gains so that a change of 1 moves the mean reading of held-out codes by 1; twice, since maps aren't linear."""
     for _ in range(2):
         response = measure_responses(editor, fit_data, codes)["response"]
-        editor.gains.copy_((editor.gains * response_gains(response)).clamp(*GAINS))
+        editor.gains.copy_((editor.gains * response_gains(response)).clamp(*GAIN_BOUNDS))
 
 
 @torch.no_grad()

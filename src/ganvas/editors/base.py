@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-GAINS = (0.2, 10.0)
+GAIN_BOUNDS = (0.2, 10.0)
 """The bounds of a gain, so that an attribute that hardly responds doesn't drive codes out of the distribution."""
 
 
@@ -302,7 +302,7 @@ class LinearEditor(Editor):
 def calibrate(directions: Float[Tensor, "attributes w_dim"], probe: Probe) -> tuple[Tensor, Tensor]:
     """Scale directions so that each moves the probe's reading of its attribute by 1; return them and their gains.
 
-    ``directions`` are in natural units, such as a standard deviation of codes along each; gains are bounded by ``GAINS``.
+    ``directions`` are in natural units, such as a standard deviation of codes along each; gains are bounded by ``GAIN_BOUNDS``.
     """
     gain = response_gains((directions * probe.weight.T.to(directions)).sum(1))
     return directions * gain[:, None], gain
@@ -317,11 +317,11 @@ def orthogonalize(
 
 
 def response_gains(responses: Tensor) -> Tensor:
-    """Return the factors of changes with which readings move by 1, from how far they move without; bounded by ``GAINS``.
+    """Return the factors of changes with which readings move by 1, from how far they move without; bounded by ``GAIN_BOUNDS``.
 
     Where a reading moves the wrong way no gain helps, and the smallest is taken.
     """
-    return torch.where(responses > 0, 1 / responses.clamp(min=1e-6), GAINS[0]).clamp(*GAINS)
+    return torch.where(responses > 0, 1 / responses.clamp(min=1e-6), GAIN_BOUNDS[0]).clamp(*GAIN_BOUNDS)
 
 
 def metadata_of(editor: Editor) -> EditorMetadata:
