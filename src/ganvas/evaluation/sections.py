@@ -185,7 +185,7 @@ def _format_paper_row(name: str, row: Results, judges: Sequence[str]) -> Row:
 
 
 def _list_paper_rows(attribute: str, width: int) -> list[Row]:
-    """Return the paper's own numbers, in the columns of ``_papers``."""
+    """Return the paper's own numbers, in the columns of ``_build_paper_sections``."""
     if attribute not in papers.SUCCESS:
         return []
     rows = []
