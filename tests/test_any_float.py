@@ -126,9 +126,7 @@ def scorer(request) -> Scorer:
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("kind", ["smooth", "blank"])
-def test_scorers_read_pictures_of_any_dtype_in_any_mode(scorer, kind):
+def test_scorers_read_pictures_of_any_dtype_in_any_mode(scorer):
     x = torch.linspace(-0.9, 0.9, 64)
-    picture = torch.stack((x[:, None] * x, (3 * x).sin().expand(64, 64), x[:, None].expand(64, 64).abs()))
-    images = torch.stack((picture, -picture)) if kind == "smooth" else torch.full((2, 3, 64, 64), -1.0)
-    check_any_float(scorer, images, torch.float32)
+    smooth = torch.stack((x[:, None] * x, (3 * x).sin().expand(64, 64), x[:, None].expand(64, 64).abs()))
+    check_any_float(scorer, torch.stack((smooth, torch.full((3, 64, 64), -1.0))), torch.float32)

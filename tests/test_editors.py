@@ -155,8 +155,11 @@ SHORT = NONLINEAR["guidedstyle"] | {"steps": 3, "knowledge": 10}
     [
         ("balanced", {"against": "Bright", "attributes": ["Red", "Big"]}),
         ("balanced", {"others": 1, "attributes": ["Red", "Bright"]}),
-        ("cardinality", COUNTING | {"recipe": "best", "preserve": 0.5, "gain": "", "knowledge": 50, "steps": 20}),
-        ("cardinality", COUNTING | {"recipe": "paper", "space": "w+", "rows": "resolution", "steps": 20}),
+        ("cardinality", COUNTING | {"recipe": "best", "preserve": 0.5, "gain": "", "knowledge": 20, "steps": 5}),
+        (
+            "cardinality",
+            COUNTING | {"recipe": "paper", "space": "w+", "rows": "resolution", "knowledge": 20, "steps": 5},
+        ),
         ("compact", QUICK | {"recipe": "paper", "mref": torch.eye(5).tolist(), "residual": False, "steps": 5}),
         ("compact", {"recipe": {"width": 32, "path": True}, "steps": 5, "dtype": "bfloat16"}),
         ("compact", {"recipe": RECIPES["fast"], "hold": "none", "steps": 5, "width": 32}),
