@@ -97,7 +97,7 @@ def test_an_editor_file_in_the_working_folder_is_found_by_the_recipe(made, here,
     assert run("render", "face.png") == 0
     (here / "mine.safetensors").unlink()
     assert run("render", "face.png") == 1
-    assert "say where it is with --editor FILE" in capsys.readouterr().err
+    assert "give its path with --editor FILE" in capsys.readouterr().err
     assert run("render", "face.png", "--editor", made / "compact.safetensors") == 1
     assert "The recipe needs editor 'mine.safetensors'" in capsys.readouterr().err
 
@@ -315,8 +315,8 @@ BAD = {
     "nothing moves": (("animate", "toy"), "nothing to animate"),
     "frames": (("animate", "toy", "--to", 3, "--frames", 1), "at least 2 frames"),
     "two sources": (("sample", "toy", "--seeds", "1", "--where", "Big>1"), "Give one of"),
-    "folder is a file": (("sample", "toy", "--out", "MADE/mean.safetensors"), "isn't a folder"),
-    "folder below a file": (("edit", "toy", "--out", "MADE/mean.safetensors/x/face.png"), "isn't a folder"),
+    "folder is a file": (("sample", "toy", "--out", "MADE/mean.safetensors"), "isn't a writable folder"),
+    "folder below a file": (("edit", "toy", "--out", "MADE/mean.safetensors/x/face.png"), "isn't a writable folder"),
     "labels into a file": (("label", "toy", "-n", 4, "--out", "MADE/mean.safetensors"), "Can't write"),
     "picture is a folder": (("edit", "toy", "--out", "MADE/folder.png"), "is a folder"),
     "codes into a folder": (("edit", "toy", "--save-codes", "MADE/folder.safetensors"), "is a folder"),
