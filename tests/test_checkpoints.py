@@ -332,7 +332,7 @@ def test_a_state_dict_without_a_card_says_what_it_needs(tmp_path):
     with pytest.raises(GanvasError, match=r"main.0.weight.* without a card: .*g.toml or g.json"):
         load_generator(tmp_path / "g.pt")
     torch.save({"x": 1}, tmp_path / "g.pt")
-    with pytest.raises(GanvasError, match="no tensors"):
+    with pytest.raises(GanvasError, match="no named tensors"):
         load_generator(tmp_path / "g.pt")
 
 

@@ -361,7 +361,7 @@ def test_an_attribute_with_one_score_is_left_out(tmp_path):
         def forward(self, images):
             return super().forward(images).index_fill(1, torch.tensor([0]), 0.0)
 
-    with pytest.raises(GanvasError, match="one score everywhere"):
+    with pytest.raises(GanvasError, match="same score everywhere"):
         label(TOY, Constant(), 300, out=tmp_path)  # the files are whole
     data = load_usable(tmp_path, TOY, SCORER)
     assert data.attributes == ("Red", "Big", "Right", "Striped")

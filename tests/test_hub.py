@@ -162,7 +162,7 @@ def test_a_disk_that_ends_within_the_file(tmp_path):
 def test_a_cache_that_can_not_be_written(tiny_card, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("GANVAS_HOME", str(tmp_path / "file"))
-    with pytest.raises(GanvasError, match=r"Can't write .* GANVAS_HOME names another folder"):
+    with pytest.raises(GanvasError, match=r"Can't write .* Set GANVAS_HOME to another folder"):
         hub.load_weights(tiny_card)
 
 
@@ -185,7 +185,7 @@ def test_a_download_that_fails(home, monkeypatch, stderr, complaint):
     done = subprocess.CompletedProcess([], 1, "", stderr)
     monkeypatch.setattr(hub.subprocess, "run", lambda *_, **__: done)
     with pytest.raises(
-        GanvasError, match=f"Can't download random-face==2021.7.21.1: .*{complaint}.*--wheel FILE"
+        GanvasError, match=f"Can't download random-face==2021.7.21.1: .*{complaint}.*hub.fetch_weights"
     ) as error:
         load_generator("ffhq")
     assert "\n" not in str(error.value)
@@ -203,5 +203,5 @@ def test_no_network(home, monkeypatch):
 
 
 def test_a_generator_without_weights(home):
-    with pytest.raises(GanvasError, match=r"'toy' .* nothing to fetch"):
+    with pytest.raises(GanvasError, match=r"'toy' needs no download"):
         hub.fetch_weights(find_card("toy"))

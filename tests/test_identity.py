@@ -133,5 +133,5 @@ def test_the_network_gives_dlibs_numbers(embedder):
 
 @pytest.mark.parametrize("data", [b"", b"\x01\x05con_4\x01\x02" * 29], ids=["empty", "cut"])
 def test_another_file_is_no_network_of_faces(data):
-    with pytest.raises(GanvasError, match="isn't dlib's network of faces"):
+    with pytest.raises(GanvasError, match="isn't dlib's face embedding network"):
         dlib_face.read_network(data)

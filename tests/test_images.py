@@ -241,7 +241,7 @@ def test_a_file_of_examples_whose_weights_dont_fit_is_one_line(weight, tmp_path,
     monkeypatch.setitem(from_examples.FEATURES, "plain", lambda: frozen)
     about = {"scorer": "examples", "attribute": "a", "features": "plain", "frozen": "plain"}
     save_tensors(tmp_path / "s.safetensors", {"weight": weight, "bias": torch.tensor(0.0)}, about)
-    with pytest.raises(GanvasError, match="aren't 3 finite numbers"):
+    with pytest.raises(GanvasError, match="must be 3 finite numbers"):
         from_examples.read(tmp_path / "s.safetensors")
 
 

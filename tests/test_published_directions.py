@@ -131,7 +131,7 @@ def test_bad_files_are_one_line(tmp_path):
         "list.pt": ([1.0], "tensor of numbers"),
         "two.pt": ({"a": torch.ones(64), "b": torch.ones(64)}, "2 tensors"),
         "cancel.npy": (torch.stack((RED, -RED, RED, -RED)), "cancel"),
-        "evil.pt": (Evil(), "Nothing of it was run"),
+        "evil.pt": (Evil(), "Nothing in it was run"),
     }
     for name, (value, words) in cases.items():
         path = tmp_path / name

@@ -54,7 +54,7 @@ def test_conditions_that_no_code_meets_by_itself_are_met_together(psi):
     # Each correction draws in what it doesn't name: what was met before must stay met.
     where = {"Red": (1.5, 2.0), "Big": -1.5, "Striped": (1.0, None)}
     ws = sample_where(TOY, compact(), where, 40, 3, psi=psi)
-    read, expected = compact().read(ws), compact().expect(ws[:, 0])
+    read, expected = compact().read(ws), compact().predict_scores(ws[:, 0])
     assert (read[:, NAMES.index("Big")] + 1.5).abs().max() < 0.05
     assert expected[:, NAMES.index("Red")].min() > 1.4
     assert expected[:, NAMES.index("Striped")].min() > 0.9

@@ -218,7 +218,7 @@ def test_labels_change_a_conditional_generator_and_are_asked_for():
     first, second = torch.eye(3)[[0, 0]], torch.eye(3)[[1, 1]]
     assert not torch.allclose(generator.mapping(z, first), generator.mapping(z, second))
     assert sample(generator, 2, labels=first).shape == (2, generator.num_ws, 7)
-    with pytest.raises(GanvasError, match="needs 3 labels"):
+    with pytest.raises(GanvasError, match="give 3 labels"):
         generator.mapping(z)
     with pytest.raises(GanvasError, match="takes no labels"):
         made().mapping(torch.randn(2, 6), first)

@@ -20,7 +20,7 @@ from ganvas.scorers.base import Scorer
 FILES = {"count": "count", "examples": "from_examples"}
 """The metadata entry "scorer" of a file -> the module that reads it; celeba40's reads the others."""
 
-NO_SCORERS = frozenset({"base", "celeba40_reading", "from_examples", "networks"})
+NO_SCORERS = frozenset({"base", "from_examples", "networks"})
 """Public modules of this package that ``load_scorer`` loads nothing from by their name."""
 
 
