@@ -144,7 +144,7 @@ MASKS = (
     (re.compile(r"[\d.]+ a second"), "<rate>"),
     (re.compile(r"\s+"), " "),
 )
-PASSING = re.compile(r"Triggered internally|^[A-Z][\w ]*: [\d,]+ of [\d,]+")
+PASSING = re.compile(r"Triggered internally|^Computes with torch |^[A-Z][\w ]*: [\d,]+ of [\d,]+")
 HASH = re.compile(r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{12,64}\b")
 
 
