@@ -222,7 +222,7 @@ def test_a_photo_without_a_face_is_one_clear_message(page, tmp_path):
     (tmp_path / "wall.png").write_bytes(encode_png(torch.full((96, 96, 3), 200, dtype=torch.uint8)))
     open_tab(page, "Photo")
     page.locator("#photo input[type=file]").set_input_files(tmp_path / "wall.png")
-    expect(page.get_by_text("No face is found")).to_be_visible()
+    expect(page.get_by_text("No face was found")).to_be_visible()
 
 
 def test_a_face_of_the_gallery_and_back(page):
