@@ -42,7 +42,7 @@ WAYS = ("conditions", "edit", "draw")
 BATCH_SIZE = 32
 """Candidates between two writes of the report."""
 MIN_TRIES, TRIES_PER_PICTURE = 1000, 100
-"""The most candidates: the first number, or the second times the number of pictures, whichever is larger."""
+"""The limit on candidates is ``TRIES_PER_PICTURE`` times the number of pictures, and never less than ``MIN_TRIES``."""
 
 
 @dataclass(frozen=True)
