@@ -1,5 +1,6 @@
 """Photographs and tables that were read wrong, or took too much: profiles, pages, pixels, rows."""
 
+import contextlib
 import struct
 import zlib
 from types import SimpleNamespace
@@ -175,6 +176,23 @@ def test_every_entry_reads_all_files_alike(entry, tmp_path, monkeypatch):
         alone.parent.mkdir()
         path.rename(alone)
         assert off_by(ENTRIES[entry](alone, monkeypatch), shown) <= off, name
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_a_png_without_one_of_its_chunks_is_a_picture_or_one_line(mode, tmp_path):
+    picture = Image.fromarray(COLOURS)
+    whole = tmp_path / "whole.png"
+    options = {"transparency": 0} if mode == "P" else {}
+    (picture.convert("I").convert(mode) if mode == "I;16" else picture.convert(mode)).save(whole, **options)
+    data, starts, at = whole.read_bytes(), [], 8
+    while at < len(data):
+        starts.append(at)
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
+        part = tmp_path / "part.png"
+        part.write_bytes(data[:start] + data[end:])
+        with contextlib.suppress(GanvasError):
+            assert read_picture(part).shape == (1, 3, SIDE, SIDE)
 
 
 def test_a_transparent_pictures_profile_is_heeded(tmp_path, monkeypatch):

@@ -33,6 +33,11 @@ CAMERA_FORMAT = "MPO"
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 BACKGROUND = (255, 255, 255)
 """The colour behind transparent pixels: white."""
+PILLOW_ERRORS = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error),
+    *(AssertionError, AttributeError, ZeroDivisionError),
+)
+"""What Pillow's readers raise on damaged files of one format or another."""
 
 
 def downscale(images: Images, size: int = LABEL_SIDE) -> Float[Tensor, "n 3 {size} {size}"]:
@@ -158,8 +163,7 @@ def open_picture(
         raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
     except Image.DecompressionBombError:
         raise GanvasError(f"{path} has more than {MAX_DECODED_PIXELS:,} pixels, which is too large.") from None
-    # What Pillow's readers raise on damaged files, by format.
-    except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, OverflowError, struct.error):
+    except PILLOW_ERRORS:
         raise GanvasError(f"{path} isn't a whole {what}.") from None
 
 
