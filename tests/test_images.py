@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+import tracemalloc
 import zlib
 from types import SimpleNamespace
 
@@ -193,6 +194,20 @@ def test_a_png_without_one_of_its_chunks_is_a_picture_or_one_line(mode, tmp_path
         part.write_bytes(data[:start] + data[end:])
         with contextlib.suppress(GanvasError):
             assert read_picture(part).shape == (1, 3, SIDE, SIDE)
+
+
+def test_a_chunk_that_claims_gigabytes_takes_no_memory(tmp_path):
+    claim, whole = tmp_path / "claim.png", tmp_path / "whole.png"
+    Image.fromarray(COLOURS).save(whole)
+    data = whole.read_bytes()
+    for name in (b"IDAT", b"IEND"):
+        at = data.index(name) - 4
+        claim.write_bytes(data[:at] + (2**31 - 1).to_bytes(4, "big") + data[at + 4 :])
+        tracemalloc.start()
+        with contextlib.suppress(GanvasError):
+            read_picture(claim)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+        tracemalloc.stop()
 
 
 def test_a_transparent_pictures_profile_is_heeded(tmp_path, monkeypatch):

@@ -146,8 +146,11 @@ def open_picture(
     path, several = origin or str(source), ", ".join(formats)
     what = f"picture ({several})" if len(formats) > 3 else f"{' or '.join(formats)} picture"
     try:
-        if not isinstance(source, io.BytesIO) and Path(source).stat().st_size > max_bytes:
-            raise GanvasError(f"{path} is too large: a picture may have {max_bytes >> 20} MiB at most.")
+        if not isinstance(source, io.BytesIO):
+            if Path(source).stat().st_size > max_bytes:
+                raise GanvasError(f"{path} is too large: a picture may have {max_bytes >> 20} MiB at most.")
+            # A chunk may claim to be longer than the file: an open file would set memory aside for all of it.
+            source = io.BytesIO(Path(source).read_bytes())
         with warnings.catch_warnings():
             # Pillow warns above a limit of its own; ours is checked here.
             warnings.simplefilter("ignore")
