@@ -15,7 +15,6 @@ from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import DIGIT_SIZES, EncoderNetwork, EncoderSizes
 from ganvas.inversion.object_loss import FeatureExtractor
 from ganvas.io.images import downscale, from_bytes, to_bytes
-from ganvas.training.latent_discriminator import LatentDiscriminator
 from ganvas.types import DTYPES
 
 SPACES = ("w", "w+")
@@ -128,12 +127,6 @@ class CountEncoderTraining:
             network = EncoderNetwork(self.generator.w_dim, self.generator.num_ws, self.data.sizes)
         nn.init.normal_(network.base.weight, std=1e-3, generator=torch.Generator().manual_seed(self.config.seed))
         return network.to(self.generator.device, memory_format=torch.channels_last).train()  # pyright: ignore
-
-    def create_discriminator(self) -> LatentDiscriminator:
-        """Create a latent discriminator."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            return LatentDiscriminator(self.generator.w_dim).to(self.generator.device)
 
     def draw_images(self, n: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw codes (n, w_dim) and their pictures."""
