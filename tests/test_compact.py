@@ -13,9 +13,10 @@ from ganvas.data.pca import fit_pca
 from ganvas.editors import compact as module
 from ganvas.editors._compact_config import parse_config
 from ganvas.editors._compact_moves import MAX_LENGTH, MoveCalibrationSet, calibrate_moves, measure_moves
-from ganvas.editors._compact_network import Perceptron, TrainablePerceptron, correlation, linear_start, losses
+from ganvas.editors._compact_network import TrainablePerceptron, linear_start, losses
 from ganvas.editors._compact_training import RECIPES, CompactTraining
 from ganvas.editors._compact_truncation import TypicalShell
+from ganvas.editors._networks import Perceptron, correlation
 from ganvas.editors.base import metadata_of
 from ganvas.editors.compact import from_tensors
 

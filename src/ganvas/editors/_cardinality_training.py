@@ -24,7 +24,7 @@ from ganvas.editors._count_classifier import (
     fit_count_classifier,
     vote_counts,
 )
-from ganvas.editors._fit import minimize
+from ganvas.editors._networks import fit_network
 from ganvas.editors.base import GAIN_BOUNDS, response_gains
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
@@ -180,7 +180,7 @@ def train_directions(training: CountTraining, progress: Progress) -> CountDirect
             _compute_loss(training, moves, _MoveBatch(codes[rows], before[rows], keys[:, 0], keys[:, 1])) * attributes
         )
 
-    minimize([p for p in moves.parameters() if p.requires_grad], loss, options.steps, options.rate, 0.0, progress)
+    fit_network([p for p in moves.parameters() if p.requires_grad], loss, options.steps, options.rate, 0.0, progress)
     moves.requires_grad_(False)
     if options.gain:
         _set_gains(training, moves)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganvas.editors._compact_network import correlation
 from ganvas.editors._compact_training import RECIPES, CompactTraining
+from ganvas.editors._networks import correlation
 from ganvas.errors import GanvasError, unknown
 from ganvas.types import Scores, W
 

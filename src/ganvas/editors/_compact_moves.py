@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ganvas.editors._compact_network import Perceptron
 from ganvas.editors._compact_truncation import TypicalShell, shrink_to_shell
+from ganvas.editors._networks import Perceptron
 from ganvas.editors.base import response_gains
 
 MAX_LENGTH = 30.0

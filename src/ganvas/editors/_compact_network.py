@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-SLOPE = 0.2
-"""The negative slope of the leaky ReLU."""
+from ganvas.editors._networks import SLOPE, Perceptron, correlation
+
 Codes = Float[Tensor, "n dim"]
 Components = Float[Tensor, "n components"]
-
-
-class Perceptron(nn.Module):
-    """``depth`` linear layers with leaky ReLU between them; with ``path``, a linear layer from input to output is added."""
-
-    def __init__(self, inputs: int, outputs: int, width: int, depth: int, path: bool) -> None:
-        super().__init__()
-        sizes = [inputs, *[width] * (depth - 1), outputs]
-        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
-        self.path = nn.Linear(inputs, outputs, bias=False) if path else None
-
-    @property
-    def linears(self) -> list[nn.Linear]:
-        """The layers, without the path."""
-        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, inputs) to (n, outputs)."""
-        *hidden, last = self.linears
-        y = x
-        for layer in hidden:
-            y = F.leaky_relu(layer(y), SLOPE)
-        return last(y) if self.path is None else last(y) + self.path(x)
 
 
 class TrainablePerceptron(nn.Module):
@@ -96,13 +71,6 @@ class TrainablePerceptron(nn.Module):
 def _norm_to_affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     scale = norm.weight / (norm.get_buffer("running_var") + norm.eps).sqrt()
     return scale, norm.bias - norm.get_buffer("running_mean") * scale
-
-
-def correlation(c: Codes) -> Float[Tensor, "dim dim"]:
-    """Return the correlation matrix of the columns."""
-    centred = c - c.mean(0)
-    unit = centred / centred.norm(dim=0).clamp(min=1e-12)
-    return unit.T @ unit
 
 
 def losses(x: Components, c: Codes, y: Components, a: Tensor, mref: Tensor) -> tuple[Tensor, Tensor, Tensor]:

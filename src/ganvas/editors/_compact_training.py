@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganvas.editors._compact_network import Perceptron, TrainablePerceptron, linear_start, losses
+from ganvas.editors._compact_network import TrainablePerceptron, linear_start, losses
+from ganvas.editors._networks import Perceptron, fit_network
 from ganvas.errors import GanvasError, unknown
 from ganvas.progress import Progress
+from ganvas.training_loop import constant, warmup_cosine
 from ganvas.types import DTYPES
 
 
@@ -102,49 +104,26 @@ def train_autoencoder(
         forward, backward = (matrix.float() for matrix in linear_start(x, a, mref, dim))
         encoder.initialize(forward, (x @ forward).std(0, correction=0).clamp(min=0.1))
         decoder.initialize(backward, forward)
-    loss = _descend(encoder, decoder, x, a, mref, training, seed, progress)
-    if not math.isfinite(loss):
-        raise GanvasError(f"The training diverged (loss {loss}): try a lower rate than {training.rate:g}.")
-    return encoder.fold_norms(), decoder.fold_norms()
+    random, batch = torch.Generator().manual_seed(seed), min(training.batch, len(x))
+    each, order = max(len(x) // training.batch, 1), torch.arange(len(x))
 
-
-@torch.enable_grad()
-def _descend(
-    encoder: TrainablePerceptron,
-    decoder: TrainablePerceptron,
-    x: Tensor,
-    a: Tensor,
-    mref: Tensor,
-    training: CompactTraining,
-    seed: int,
-    progress: Progress,
-) -> float:
-    """Minimise (6) with AdamW, under ``torch.no_grad``, too, and return the last loss."""
-    matrices = [p for net in (encoder, decoder) for p in net.parameters()]
-    optimizer = torch.optim.AdamW(
-        matrices, training.rate, weight_decay=training.decay, fused=x.device.type in ("cpu", "cuda")
-    )
-    rng, batch = torch.Generator().manual_seed(seed), min(training.batch, len(x))
-    steps, each, loss = training.count_steps(len(x)), max(len(x) // training.batch, 1), torch.zeros(())
-    for step in range(steps):
+    def loss(step: int) -> Tensor:
+        nonlocal order
         if step % each == 0:
-            order = torch.randperm(len(x), generator=rng).to(x.device)
-            xs, scores = x[order], a[order]
-        rows = slice(step % each * batch, (step % each + 1) * batch)
-        if training.path:
-            for group in optimizer.param_groups:
-                group["lr"] = training.rate * _rate_factor(step, steps)
-        c = encoder(xs[rows])
-        recons, attr, corr = losses(xs[rows], c, decoder(c), scores[rows], mref)
-        loss = recons + training.alpha * attr + training.beta * corr
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        progress(step + 1, steps)
-    return float(loss.detach())
+            order = torch.randperm(len(x), generator=random).to(x.device)
+        rows = order[step % each * batch :][:batch]
+        c = encoder(x[rows])
+        recons, attr, corr = losses(x[rows], c, decoder(c), a[rows], mref)
+        return recons + training.alpha * attr + training.beta * corr
 
-
-def _rate_factor(step: int, steps: int) -> float:
-    """Return the factor of the learning rate: up over the first tenth, then down as a cosine."""
-    done = (step + 1) / steps
-    return min(done / 0.1, 1) * (1 + math.cos(math.pi * done)) / 2
+    fit_network(
+        [*encoder.parameters(), *decoder.parameters()],
+        loss,
+        training.count_steps(len(x)),
+        training.rate,
+        training.decay,
+        progress,
+        schedule=warmup_cosine if training.path else constant,
+        max_norm=None,
+    )
+    return encoder.fold_norms(), decoder.fold_norms()

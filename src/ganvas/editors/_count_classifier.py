@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ganvas.editors._fit import check_integer, check_number, draw_rows, minimize
+from ganvas.editors._fit import check_integer, check_number
+from ganvas.editors._networks import draw_rows, fit_network
 from ganvas.errors import GanvasError, unknown
 from ganvas.progress import Progress
 
@@ -187,7 +188,7 @@ def fit_count_classifier(
                 x = x + config.noise * network.deviations * torch.randn(x.shape, generator=random).to(x)
             return network.losses(x, counts[rows]).sum(1).mean()
 
-        minimize(network.parameters(), loss, config.steps, config.rate, config.decay, progress)
+        fit_network(network.parameters(), loss, config.steps, config.rate, config.decay, progress)
     return network.eval().requires_grad_(False)
 
 

@@ -37,7 +37,8 @@ from ganvas.editors._cardinality_moves import CodeVectors, CountDirections
 from ganvas.editors._cardinality_optimizer import CodeOptimizer, MoveCosts, Preservation
 from ganvas.editors._cardinality_training import CountTraining, prepare_training, train_directions
 from ganvas.editors._count_classifier import HIDDEN, CountClassifier, CountRanges, expected_counts
-from ganvas.editors.base import Editor, EditorMetadata, editor_metadata, load_module
+from ganvas.editors._fit import restore_editor
+from ganvas.editors.base import Editor, EditorMetadata, editor_metadata, format_report
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
@@ -164,15 +165,7 @@ def fit(
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> CardinalityEditor:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    try:
-        with torch.device("meta"):
-            editor = _build_empty(metadata)
-    except KeyError as error:
-        raise GanvasError(f"The editor's file is damaged: its options lack {error}.") from None
-    except (TypeError, ValueError, OverflowError, RuntimeError, AttributeError):
-        raise GanvasError("The editor's file is damaged: its options aren't a cardinality editor's.") from None
-    load_module(editor, tensors)
-    return editor.eval()
+    return restore_editor(lambda: _build_empty(metadata), tensors, metadata.method)
 
 
 def _collect_options(training: CountTraining, recipe: str) -> dict[str, Any]:
@@ -261,15 +254,11 @@ def _build_keeper(
 def _measure_report(editor: CardinalityEditor, training: CountTraining) -> dict[str, Any]:
     """Measure the report: how often classifiers are right, and how often unit moves are, as they judge."""
 
-    def round_values(values: Tensor) -> dict[str, float]:
-        return {name: round(float(value), 4) for name, value in zip(editor.attributes, values, strict=True)}
-
     training_set, held_out = training.training_set, training.held_out
-    report: dict[str, Any] = {"trained_on": len(training_set.codes), "held_out": len(held_out.codes)}
-    report["classifier_train"] = round_values(training.measure_accuracy(training_set))
-    report["classifier_test"] = round_values(training.measure_accuracy(held_out))
+    tables = {"classifier_train": training.measure_accuracy(training_set)}
+    tables["classifier_test"] = training.measure_accuracy(held_out)
     for sign, name in ((1, "added"), (-1, "removed")):
         rates = [training.measure_moves(editor.moves, held_out, k, sign) for k in range(len(editor.attributes))]
-        report[name] = round_values(torch.stack([rate[0] for rate in rates]))
-        report[f"length_{name}"] = round_values(torch.stack([rate[1] for rate in rates]))
-    return report
+        tables[name], tables[f"length_{name}"] = (torch.stack([rate[i] for rate in rates]) for i in range(2))
+    sizes = {"trained_on": len(training_set.codes), "held_out": len(held_out.codes)}
+    return sizes | format_report(editor.attributes, **tables)

@@ -55,11 +55,12 @@ from ganvas.editors._compact_config import (
     update_options,
 )
 from ganvas.editors._compact_moves import MoveCalibrationSet, MoveStatistics, calibrate_moves, measure_moves
-from ganvas.editors._compact_network import Perceptron, correlation, losses, off_diagonal
+from ganvas.editors._compact_network import losses, off_diagonal
 from ganvas.editors._compact_training import CompactTraining, train_autoencoder
 from ganvas.editors._compact_truncation import TypicalShell, shrink_to_shell
-from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
-from ganvas.editors.base import Editor, EditorMetadata, editor_metadata, load_module
+from ganvas.editors._fit import restore_editor
+from ganvas.editors._networks import LatentClassifier, Perceptron, correlation, fit_latent_classifier
+from ganvas.editors.base import Editor, EditorMetadata, editor_metadata, find_unresponsive, format_report
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.precision import accept_any_float
@@ -177,7 +178,7 @@ def fit(
     encoder, decoder = train_autoencoder(x[rows], a[rows], mref, settings.dim, training, settings.seed, progress)
     deviations = _compute_deviations(pca.variances, x.shape[1])
     steps = min(READER_STEPS, 10 + len(rows) // 10)
-    reader = fit_latent_classifier(ClassifierData(x[rows] / deviations, a[rows]), READER_WIDTH, steps, settings.seed)
+    reader = fit_latent_classifier(x[rows] / deviations, a[rows], READER_WIDTH, steps, settings.seed)
     with torch.no_grad():
         stored_options = {"recipe": recipe_name(recipe)} | asdict(settings) | asdict(training)
         editor = CompactEditor(
@@ -194,16 +195,7 @@ def fit(
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> CompactEditor:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    try:
-        editor = _build_empty(metadata)
-    except KeyError as error:
-        raise GanvasError(f"The editor's file lacks the option {error}: fit it again with this version.") from None
-    except GanvasError:
-        raise
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise GanvasError("The editor's file is damaged: its options aren't a compact editor's.") from None
-    load_module(editor, tensors)
-    return editor
+    return restore_editor(lambda: _build_empty(metadata), tensors, metadata.method)
 
 
 def _build_empty(metadata: EditorMetadata) -> CompactEditor:
@@ -213,12 +205,11 @@ def _build_empty(metadata: EditorMetadata) -> CompactEditor:
         CUSTOM_RECIPE, {name: options[name] for name in config_names(CompactConfig, CompactTraining)}
     )
     w_dim, k = metadata.probe.weight.shape
-    with torch.device("meta"):
-        sizes = (settings.components, settings.dim), (settings.dim, settings.components)
-        encoder, decoder = (Perceptron(*size, training.width, training.depth, training.path) for size in sizes)
-        pca = PCA(torch.empty(w_dim), torch.empty(settings.components, w_dim), torch.empty(w_dim))
-        parts = CompactNetworks(encoder, decoder, LatentClassifier(settings.components, k, READER_WIDTH))
-        return CompactEditor(metadata, pca, parts)
+    sizes = (settings.components, settings.dim), (settings.dim, settings.components)
+    encoder, decoder = (Perceptron(*size, training.width, training.depth, training.path) for size in sizes)
+    pca = PCA(torch.empty(w_dim), torch.empty(settings.components, w_dim), torch.empty(w_dim))
+    parts = CompactNetworks(encoder, decoder, LatentClassifier(settings.components, k, READER_WIDTH))
+    return CompactEditor(metadata, pca, parts)
 
 
 def _build_shell(editor: CompactEditor) -> TypicalShell:
@@ -266,9 +257,6 @@ def _measure_report(
     centred = [t - t.mean(0) for t in (c[:, :k], a)]
     correlations = torch.cosine_similarity(*centred, dim=0)
 
-    def round_values(values: Tensor) -> dict[str, float]:
-        return {name: round(float(value), 4) for name, value in zip(editor.attributes, values, strict=True)}
-
     return {
         "held_out": len(x),
         "variance_in_components": float(editor.pca.share[x.shape[1] - 1]),
@@ -279,7 +267,6 @@ def _measure_report(
         "mean_correlation": float(correlations.mean()),
         "codes_off_diagonal": off_diagonal(correlation(c[:, :k])),
         "labels_off_diagonal": off_diagonal(correlation(a)),
-        "correlation": round_values(correlations),
-        **{name: round_values(values) for name, values in vars(measured).items()},
-        "unresponsive": [name for name, r in zip(editor.attributes, measured.response, strict=True) if not r >= 0.5],
+        **format_report(editor.attributes, correlation=correlations, **vars(measured)),
+        "unresponsive": find_unresponsive(editor.attributes, measured.response),
     }

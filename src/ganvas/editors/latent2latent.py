@@ -17,31 +17,30 @@ deviation ``reach``. Subtracting M(w, 0) makes a change of 0 no move, and a smal
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._compact_network import Perceptron
-from ganvas.editors._fit import FitConfig, check_integer, check_number, draw_rows, minimize, parse_config
-from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
-from ganvas.editors._latent_editor import (
+from ganvas.editors._fit import (
     Components,
+    FitConfig,
     FitData,
     LatentEditor,
     WhitenedSpace,
-    calibrate_gains,
-    fit_report,
-    make_empty_frame,
-    prepare_fit,
-    read_config,
-    restore_editor,
+    check_integer,
+    check_number,
+    fit_network_editor,
+    parse_config,
+    restore_network_editor,
 )
-from ganvas.editors.base import EditorMetadata, editor_metadata
+from ganvas.editors._networks import Perceptron, draw_rows
+from ganvas.editors.base import EditorMetadata
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
+from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
 
 NEEDS = "labels"
@@ -103,30 +102,12 @@ def fit(
     """
     settings = parse_config(Latent2LatentConfig, options)
     data = data if attributes is None else data.select(tuple(attributes))
-    fit_data, settings = prepare_fit(data, generator, settings)
-    classifier = fit_latent_classifier(
-        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        editor = _build_editor(
-            editor_metadata("latent2latent", data, generator, asdict(settings), {}), fit_data.frame, settings
-        )
-    editor.to(fit_data.x.device)
-    _train(editor, classifier, fit_data, settings, progress)
-    calibrate_gains(editor, fit_data)
-    editor.report = fit_report(editor, fit_data, classifier)
-    return editor
+    return fit_network_editor("latent2latent", data, generator, settings, _build_editor, _create_loss, progress).editor
 
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> Latent2Latent:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-
-    def build_empty(metadata: EditorMetadata) -> Latent2Latent:
-        settings = read_config(Latent2LatentConfig, metadata)
-        return _build_editor(metadata, make_empty_frame(metadata, settings), settings)
-
-    return restore_editor(build_empty, tensors, metadata)
+    return restore_network_editor(Latent2LatentConfig, _build_editor, tensors, metadata)
 
 
 def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: Latent2LatentConfig) -> Latent2Latent:
@@ -136,15 +117,9 @@ def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: Late
     )
 
 
-def _train(
-    editor: Latent2Latent,
-    classifier: LatentClassifier,
-    fit_data: FitData,
-    settings: Latent2LatentConfig,
-    progress: Progress,
-) -> None:
-    """Minimise L."""
-    x, k = fit_data.x, len(editor.attributes)
+def _create_loss(editor: Latent2Latent, fit_data: FitData, settings: Latent2LatentConfig) -> LossFunction:
+    """Return L."""
+    x, k, classifier = fit_data.x, len(editor.attributes), fit_data.classifier
     before = classifier(x)
     random = torch.Generator().manual_seed(settings.seed)
 
@@ -156,8 +131,7 @@ def _train(
         errors = classifier(x[rows] + moves) - before[rows] - changes
         return (errors.square() * weights).sum(1).mean() + settings.identity * moves.square().sum(1).mean()
 
-    minimize(editor.mapper.parameters(), loss, settings.steps, settings.rate, progress=progress)
-    editor.requires_grad_(False)
+    return loss
 
 
 def draw_changes(n: int, k: int, settings: Latent2LatentConfig, random: torch.Generator) -> Scores:

@@ -20,7 +20,7 @@ changes add up.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -28,31 +28,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._compact_network import correlation
-from ganvas.editors._fit import FitConfig, check_number, draw_rows, minimize, parse_config
-from ganvas.editors._latent_classifier import (
-    STEEPNESS,
-    ClassifierData,
-    LatentClassifier,
-    ascent_directions,
-    fit_latent_classifier,
-    probabilities,
-)
-from ganvas.editors._latent_editor import (
+from ganvas.editors._fit import (
     Components,
+    FitConfig,
     FitData,
     LatentEditor,
     WhitenedSpace,
-    calibrate_gains,
-    fit_report,
-    make_empty_frame,
-    prepare_fit,
-    read_config,
-    restore_editor,
+    check_number,
+    fit_network_editor,
+    parse_config,
+    restore_network_editor,
 )
-from ganvas.editors.base import EditorMetadata, editor_metadata
+from ganvas.editors._networks import STEEPNESS, ascent_directions, correlation, draw_rows, probabilities
+from ganvas.editors.base import EditorMetadata
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
+from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
 
 NEEDS = "labels"
@@ -117,36 +108,25 @@ def fit(
     """
     settings = parse_config(LatentTransformerConfig, options)
     data = data if attributes is None else data.select(tuple(attributes))
-    fit_data, settings = prepare_fit(data, generator, settings)
-    classifier = fit_latent_classifier(
-        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
-    )
-    editor = LatentTransformer(
-        editor_metadata("latent_transformer", data, generator, asdict(settings), {}), fit_data.frame
-    )
-    editor.to(fit_data.x.device)
-    _train(editor, classifier, fit_data, settings, progress)
-    calibrate_gains(editor, fit_data)
-    editor.report = fit_report(editor, fit_data, classifier)
-    return editor
+    return fit_network_editor(
+        "latent_transformer", data, generator, settings, _build_editor, _create_loss, progress
+    ).editor
 
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> LatentTransformer:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    return restore_editor(
-        lambda a: LatentTransformer(a, make_empty_frame(a, read_config(LatentTransformerConfig, a))), tensors, metadata
-    )
+    return restore_network_editor(LatentTransformerConfig, _build_editor, tensors, metadata)
 
 
-def _train(
-    editor: LatentTransformer,
-    classifier: LatentClassifier,
-    fit_data: FitData,
-    settings: LatentTransformerConfig,
-    progress: Progress,
-) -> None:
-    """Minimise L, summed over the maps; they share no weights, so each is trained independently."""
-    x, k = fit_data.x, len(editor.attributes)
+def _build_editor(
+    metadata: EditorMetadata, frame: WhitenedSpace, settings: LatentTransformerConfig
+) -> LatentTransformer:
+    return LatentTransformer(metadata, frame)
+
+
+def _create_loss(editor: LatentTransformer, fit_data: FitData, settings: LatentTransformerConfig) -> LossFunction:
+    """Return L, summed over the maps; they share no weights, so each is trained independently."""
+    x, k, classifier = fit_data.x, len(editor.attributes), fit_data.classifier
     before = classifier(x)
     others = 1 - correlation(fit_data.a).abs()
     others.fill_diagonal_(0)
@@ -166,5 +146,4 @@ def _train(
         rec = moves.square().sum()
         return (cls + settings.preserve * attr + settings.identity * rec) / len(rows)
 
-    minimize([editor.maps, editor.biases], loss, settings.steps, settings.rate, progress=progress)
-    editor.requires_grad_(False)
+    return loss

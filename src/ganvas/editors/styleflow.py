@@ -27,30 +27,31 @@ for 17 leaves W here. So Δ changes the others, too: of all changes with Δ_k = 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._fit import FitConfig, check_integer, check_number, draw_rows, minimize, parse_config
-from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
-from ganvas.editors._latent_editor import (
+from ganvas.editors._fit import (
     Components,
+    FitConfig,
+    FitData,
     LatentEditor,
     WhitenedSpace,
-    calibrate_gains,
-    fit_report,
-    make_empty_frame,
-    prepare_fit,
-    read_config,
-    restore_editor,
+    check_integer,
+    check_number,
+    fit_network_editor,
+    parse_config,
+    restore_network_editor,
 )
-from ganvas.editors.base import EditorMetadata, editor_metadata
+from ganvas.editors._networks import LatentClassifier, draw_rows
+from ganvas.editors.base import EditorMetadata
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
+from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
 
 NEEDS = "labels"
@@ -192,38 +193,33 @@ def fit(
     """
     settings = parse_config(StyleFlowConfig, options)
     data = data if attributes is None else data.select(tuple(attributes))
-    fit_data, settings = prepare_fit(data, generator, settings)
-    classifier = fit_latent_classifier(
-        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
-    )
-    random = torch.Generator().manual_seed(settings.seed)
-    readings = classifier(fit_data.x)
-    a = readings + READING_NOISE * torch.randn(readings.shape, generator=random).to(readings)
-    affine = _fit_affine(fit_data.x, a)
-    metadata = editor_metadata("styleflow", data, generator, asdict(settings), {})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        velocity = Velocity(settings.components, len(data.attributes), settings.width, settings.depth)
-        learn_velocity(velocity.to(a.device), affine(fit_data.x, a), a, settings, progress)
-    editor = StyleFlow(metadata, fit_data.frame, affine, velocity, classifier, settings.solver).to(a.device)
-    editor.along.copy_(cheapest_changes(a, settings.hold))
-    calibrate_gains(editor, fit_data, CALIBRATION_CODES)
-    editor.report = fit_report(editor, fit_data, classifier, CALIBRATION_CODES)
-    return editor
+    return fit_network_editor(
+        "styleflow", data, generator, settings, _build_editor, _create_loss, progress, codes=CALIBRATION_CODES
+    ).editor
 
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> StyleFlow:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
+    return restore_network_editor(StyleFlowConfig, _build_editor, tensors, metadata)
 
-    def build_empty(metadata: EditorMetadata) -> StyleFlow:
-        settings, k = read_config(StyleFlowConfig, metadata), len(metadata.attributes)
-        c = settings.components
-        affine = AffineFlow(torch.empty(k, c), torch.empty(c), torch.empty(c, c), torch.empty(c, c))
-        velocity = Velocity(c, k, settings.width, settings.depth)
+
+def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: StyleFlowConfig) -> StyleFlow:
+    c, k = settings.components, len(metadata.attributes)
+    affine = AffineFlow(torch.empty(k, c), torch.empty(c), torch.empty(c, c), torch.empty(c, c))
+    velocity = Velocity(c, k, settings.width, settings.depth)
+    with torch.random.fork_rng(devices=[]):  # its weights are replaced
         classifier = LatentClassifier(c, k, settings.width)
-        return StyleFlow(metadata, make_empty_frame(metadata, settings), affine, velocity, classifier, settings.solver)
+    return StyleFlow(metadata, frame, affine, velocity, classifier, settings.solver)
 
-    return restore_editor(build_empty, tensors, metadata)
+
+def _create_loss(editor: StyleFlow, fit_data: FitData, settings: StyleFlowConfig) -> LossFunction:
+    """Fit all that has a closed form, and return the loss of v."""
+    random = torch.Generator().manual_seed(settings.seed)
+    readings = fit_data.classifier(fit_data.x)
+    a = readings + READING_NOISE * torch.randn(readings.shape, generator=random).to(readings)
+    editor.affine, editor.classifier = _fit_affine(fit_data.x, a), fit_data.classifier
+    editor.along.copy_(cheapest_changes(a, settings.hold))
+    return velocity_loss(editor.velocity, editor.affine(fit_data.x, a), a, settings)
 
 
 def _fit_affine(x: Tensor, a: Scores) -> AffineFlow:
@@ -246,8 +242,8 @@ def cheapest_changes(a: Scores, hold: float) -> Tensor:
     return (changes / changes.diagonal()[:, None]).to(a)
 
 
-def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlowConfig, progress: Progress) -> None:
-    """Train v on whitened codes. It uses the global random state, which zuko draws from: the caller restores it."""
+def velocity_loss(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlowConfig) -> LossFunction:
+    """Return the loss of v on whitened codes. It uses the global random state, which zuko draws from: the caller restores it."""
     random = torch.Generator().manual_seed(settings.seed)
 
     def matching(step: int) -> Tensor:
@@ -267,6 +263,4 @@ def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlow
         normal, volume = flow.call_and_ladj(x[rows])
         return (normal.square().sum(1) / 2 - volume).mean() / x.shape[1]
 
-    loss = matching if settings.teach == "matching" else likelihood
-    minimize(velocity.parameters(), loss, settings.steps, settings.rate, progress=progress)
-    velocity.eval().requires_grad_(False)
+    return matching if settings.teach == "matching" else likelihood
