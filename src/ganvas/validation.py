@@ -12,7 +12,16 @@ from dataclasses import field, fields
 from functools import cache
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, Field, StrictBool, StrictFloat, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs, ErrorDetails
 
@@ -60,12 +69,27 @@ def validated(kind: type[T]) -> type[T]:
     return made
 
 
-def parse(kind: type[T], value: object) -> T:
-    """Build a validated dataclass from a JSON object. Raises GanvasError with the path of what is invalid."""
+def _keep(value: Any, check: Any) -> Any:
+    check(value)
+    return value
+
+
+Real = Annotated[float, Field(strict=True), WrapValidator(_keep)]
+"""A number as it is written, so that 1 stays 1: for files whose fingerprint depends on it."""
+PositiveReal = Annotated[float, Field(strict=True, gt=0), WrapValidator(_keep)]
+
+
+def parse(kind: type[T], value: object, origin: object = None, complete: bool = False) -> T:
+    """Build a validated dataclass from the JSON object ``value``.
+
+    ``complete``: no key may be missing but those of the class's ``WRITTEN_IF_SET``, so that no default changes what a file
+    means. Raises GanvasError with ``origin`` and the path of what is invalid.
+    """
     try:
-        return _make_adapter(kind).validate_python(value)
+        return _make_adapter(kind).validate_python(value, context={"complete": complete})
     except ValidationError as error:
-        raise GanvasError(_describe(error.errors(include_url=False)[0], kind)) from None
+        message = _describe(error.errors(include_url=False)[0], kind)
+        raise GanvasError(message if origin is None else f"{origin}: {message}") from None
 
 
 @cache
@@ -73,13 +97,18 @@ def _make_adapter(kind: type) -> Any:
     return TypeAdapter(kind)
 
 
-def _check_names(cls: Any, value: Any) -> Any:
-    """Raise GanvasError for a name that isn't a field's."""
-    values = value.kwargs if isinstance(value, ArgsKwargs) else value
+def _check_names(cls: Any, value: Any, info: Any) -> Any:
+    """Raise GanvasError for a name that isn't a field's, and for one that is missing in what must be complete."""
+    arguments = isinstance(value, ArgsKwargs)
+    values = value.kwargs if arguments else value
     names = [each.name for each in fields(cls)]
-    for name in values if isinstance(values, Mapping) else ():
+    for name in values or () if isinstance(values, Mapping) else ():
         if name not in names:
-            raise unknown("key" if values is value else "option", name, names)
+            raise unknown("option" if arguments else "key", name, names)
+    if info.context and info.context["complete"] and isinstance(value, Mapping):
+        for name in names:
+            if name not in value and name not in getattr(cls, "WRITTEN_IF_SET", ()):
+                raise GanvasError(f"{name} is missing.")
     return value
 
 
@@ -91,11 +120,12 @@ def _describe(error: ErrorDetails, kind: Any) -> str:
     at = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
     bound = next((key for key in _BOUNDS if key in context), "")
     if code == "value_error":
-        return f"{at}: {context['error']}" if at else str(context["error"])
+        message = str(context["error"])
+        return f"{at}: {message}" if at and not message.startswith(at) else message
     if code == "missing":
         return f"{at} is missing."
     if code == "literal_error":
-        return str(unknown(at, error["input"], re.findall(r"'([^']*)'", context["expected"])))
+        return str(unknown(at, error["input"], [each.strip("'") for each in re.split(", | or ", context["expected"])]))
     if code in ("too_short", "too_long"):
         limit = f"at least {context['min_length']}" if code == "too_short" else f"at most {context['max_length']}"
         return f"{at} must have {limit} values, not {context['actual_length']}."

@@ -82,7 +82,7 @@ def _parse_start(value: object) -> object:
     kind = value.get("from") if isinstance(value, dict) else value
     if not isinstance(value, dict) or kind not in tuple(STARTS):
         raise unknown("start", kind, STARTS)
-    return parse(STARTS[kind], {key: item for key, item in value.items() if key != "from"})
+    return parse(STARTS[kind], {key: item for key, item in value.items() if key != "from"}, complete=True)
 
 
 Start = Annotated[FromSeed | FromConditions | FromCodes, BeforeValidator(_parse_start)]
@@ -183,9 +183,7 @@ def from_json(value: Any, origin: object) -> Recipe | Sheet:
             raise unknown("kind", kind, ("picture", "grid", "animation"))
         omitted = ("version", "kind") if kind == "picture" else ("version",)
         rest = {key: item for key, item in value.items() if key not in omitted}
-        recipe = parse(Recipe if kind == "picture" else Sheet, rest)
-        _check_complete(value, to_json(recipe))
-        return recipe
+        return parse(Recipe if kind == "picture" else Sheet, rest, complete=True)
     except GanvasError as error:
         raise GanvasError(f"Recipe {origin}: {error}") from None
 
@@ -200,16 +198,3 @@ def _to_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _to_plain(item) for key, item in value.items()}
     return [_to_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _check_complete(value: Any, complete: Any, at: str = "") -> None:
-    """Raise GanvasError where a key of ``complete`` is missing in ``value``: no default may change what a file means."""
-    if isinstance(complete, list):
-        for i, item in enumerate(complete):
-            _check_complete(value[i], item, f"{at}[{i}]")
-    elif isinstance(complete, dict):
-        for key, item in complete.items():
-            path = f"{at}.{key}".removeprefix(".")
-            if key not in value:
-                raise GanvasError(f"{path} is missing.")
-            _check_complete(value[key], item, path)
