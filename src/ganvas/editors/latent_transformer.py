@@ -20,7 +20,6 @@ changes add up.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -34,9 +33,7 @@ from ganvas.editors._fit import (
     FitData,
     LatentEditor,
     WhitenedSpace,
-    check_number,
     fit_network_editor,
-    parse_config,
     restore_network_editor,
 )
 from ganvas.editors._networks import STEEPNESS, ascent_directions, correlation, draw_rows, probabilities
@@ -45,28 +42,24 @@ from ganvas.generators.base import Generator
 from ganvas.progress import Progress
 from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
+from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
 
 
-@dataclass(frozen=True)
+@validated
 class LatentTransformerConfig(FitConfig):
     """Options of ``latent_transformer.fit``.
 
     ``preserve`` and ``identity``: λ_attr and λ_rec. ``batch``: codes in a step, each with a move of every attribute.
     """
 
-    steps: int = 1200
-    batch: int = 24
-    rate: float = 1e-3
-    preserve: float = 1.0
-    identity: float = 0.25
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("preserve", self.preserve)
-        check_number("identity", self.identity)
+    steps: PositiveInt = 1200
+    batch: PositiveInt = 24
+    rate: Positive = 1e-3
+    preserve: NonNegative = 1.0
+    identity: NonNegative = 0.25
 
 
 @final
@@ -106,7 +99,7 @@ def fit(
     codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
-    settings = parse_config(LatentTransformerConfig, options)
+    settings = LatentTransformerConfig(**options)
     data = data if attributes is None else data.select(tuple(attributes))
     return fit_network_editor(
         "latent_transformer", data, generator, settings, _build_editor, _create_loss, progress

@@ -27,10 +27,10 @@ for 17 leaves W here. So Δ changes the others, too: of all changes with Δ_k = 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Annotated, Any, Literal, final
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
@@ -40,24 +40,22 @@ from ganvas.editors._fit import (
     FitData,
     LatentEditor,
     WhitenedSpace,
-    check_integer,
-    check_number,
     fit_network_editor,
-    parse_config,
     restore_network_editor,
 )
 from ganvas.editors._networks import LatentClassifier, draw_rows
 from ganvas.editors.base import EditorMetadata
-from ganvas.errors import GanvasError, unknown
+from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
 from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
+from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
 
-OBJECTIVES = ("matching", "likelihood")
+Objective = Literal["matching", "likelihood"]
 TOLERANCE = 1e-2
 """The tolerance of zuko's adaptive solver, in training by likelihood."""
 READING_NOISE = 0.3
@@ -68,28 +66,20 @@ CALIBRATION_CODES = 64
 """The number of held-out codes on which gains are measured: fewer than usual, since edits are slow."""
 
 
-@dataclass(frozen=True)
+@validated
 class StyleFlowConfig(FitConfig):
     """Options of ``styleflow.fit``.
 
     ``depth``: hidden layers of v; ``solver``: Runge-Kutta steps in each direction; ``teach``: how v is trained, one of
-    ``OBJECTIVES``; ``hold``: see the module.
+    ``Objective``; ``hold``: see the module.
     """
 
-    depth: int = 3
-    steps: int = 1500
-    rate: float = 1e-3
-    solver: int = 6
-    teach: str = "matching"
-    hold: float = 3.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_integer("depth", self.depth, 1, 64)
-        check_integer("solver", self.solver, 1, 1000)
-        check_number("hold", self.hold)
-        if self.teach not in OBJECTIVES:
-            raise unknown("teach", self.teach, OBJECTIVES)
+    depth: Annotated[int, Field(strict=True, ge=1, le=64)] = 3
+    steps: PositiveInt = 1500
+    rate: Positive = 1e-3
+    solver: Annotated[int, Field(strict=True, ge=1, le=1000)] = 6
+    teach: Objective = "matching"
+    hold: NonNegative = 3.0
 
 
 class Velocity(nn.Module):
@@ -191,7 +181,7 @@ def fit(
     codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
-    settings = parse_config(StyleFlowConfig, options)
+    settings = StyleFlowConfig(**options)
     data = data if attributes is None else data.select(tuple(attributes))
     return fit_network_editor(
         "styleflow", data, generator, settings, _build_editor, _create_loss, progress, codes=CALIBRATION_CODES

@@ -18,7 +18,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ganvas.data.multimnist_files import MultiMnist, read_multimnist
-from ganvas.errors import unknown
 from ganvas.io.files import save_tensors
 from ganvas.progress import Progress
 from ganvas.scorers.count import (
@@ -33,7 +32,8 @@ from ganvas.scorers.count import (
     to_network_input,
 )
 from ganvas.training_loop import Checkpoint, Epochs, minimize, solve_convex
-from ganvas.types import DTYPES
+from ganvas.types import Dtype
+from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
 MAX_HELD_OUT = 2000
 """Pictures of the training set, at most a tenth of it, that only calibrate probabilities."""
@@ -43,21 +43,17 @@ FAINT_RANGE = (0.15, 0.5)
 """A digit whose remaining share of ink is at most the first counts as absent, from the second on as present."""
 
 
-@dataclass(frozen=True)
+@validated
 class CounterConfig:
     """How to train the counter; ``dtype`` is that of convolutions."""
 
-    steps: int = 1400
-    batch: int = 128
-    rate: float = 3e-3
-    decay: float = 0.02
-    class_weight: float = 0.5
-    dtype: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise unknown("dtype", self.dtype, DTYPES)
+    steps: PositiveInt = 1400
+    batch: PositiveInt = 128
+    rate: Positive = 3e-3
+    decay: NonNegative = 0.02
+    class_weight: NonNegative = 0.5
+    dtype: Dtype = "float32"
+    seed: Natural = 0
 
 
 @dataclass(frozen=True)

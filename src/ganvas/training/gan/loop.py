@@ -30,22 +30,18 @@ from ganvas.training.gan.distributed import Processes
 from ganvas.training.gan.images import TrainingImages
 from ganvas.training.gan.losses import GanBatch, GanNetworks
 from ganvas.training.gan.outputs import DistanceFunction, TensorBoardLog, draw_sample_sheet
+from ganvas.validation import PositiveInt, validated
 
 LOG, GENERATOR = "log.jsonl", "generator.safetensors"
 
 
-@dataclass(frozen=True)
+@validated
 class GanSchedule:
     """How long to train, in pictures seen, and after how many to write and to report."""
 
-    images: int = 1_000_000
-    checkpoint: int = 50_000
-    report: int = 2_000
-
-    def __post_init__(self) -> None:
-        for name in ("images", "checkpoint", "report"):
-            if getattr(self, name) < 1:
-                raise GanvasError(f"The number of images ({name}) must be at least 1, not {getattr(self, name)}.")
+    images: PositiveInt = 1_000_000
+    checkpoint: PositiveInt = 50_000
+    report: PositiveInt = 2_000
 
 
 @dataclass(frozen=True)
