@@ -8,9 +8,14 @@ from planted_counts import KINDS, NAMES, QUICK, SQUARES, counter_editor, counts,
 
 from ganvas import GanvasError, editors, sample
 from ganvas.data.dataset import Source, make_dataset
-from ganvas.editors import _count_classifier as classifier
-from ganvas.editors._cardinality_moves import CountDirections
-from ganvas.editors._count_classifier import CountClassifierConfig, count_accuracy, find_ranges, fit_count_classifier
+from ganvas.editors import _cardinality_networks as classifier
+from ganvas.editors._cardinality_networks import (
+    CountClassifierConfig,
+    CountDirections,
+    count_accuracy,
+    find_ranges,
+    fit_count_classifier,
+)
 from ganvas.editors.cardinality import CardinalityEditor
 
 WS = sample(SQUARES, 300, 1.0, 2_000_000)

@@ -9,8 +9,7 @@ from test_scorer_training import write_celeba
 from ganvas.scorers.celeba40 import NETWORKS, read
 from ganvas.scorers.networks.cnn import CnnNetwork
 from ganvas.training import celeba40, scorer
-from ganvas.training.augmentation import recolour_and_erase
-from ganvas.training.scorer import ScorerConfig
+from ganvas.training.scorer import ScorerConfig, recolour_and_erase
 
 
 def changed(pixels: torch.Tensor, seed: int = 0) -> torch.Tensor:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from ganvas.editors._compact_truncation import MIN_RADIUS_SHARE, MIN_REST_SHARE, TypicalShell, shrink_to_shell
+from ganvas.editors.compact import MIN_RADIUS_SHARE, MIN_REST_SHARE, TypicalShell, shrink_to_shell
 
 RNG = torch.Generator().manual_seed(0)
 SHELL = TypicalShell(torch.linspace(3, 0.5, 12), torch.randn(12, 4, generator=RNG), 0.1)

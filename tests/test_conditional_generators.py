@@ -28,11 +28,10 @@ from ganvas.generators.base import assign_labels, encode_label, map_seeds, sampl
 from ganvas.generators.stylegan2 import layers, save_generator
 from ganvas.generators.toy import Toy
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import FromConditions, NamedTool, Recipe
+from ganvas.recipe.model import FromConditions, NamedTool, Recipe, from_json, to_json
 from ganvas.recipe.rendering import Tools, compute_code
 from ganvas.scorers.base import Scorer
-from ganvas.training.gan import loop
+from ganvas.training.gan import loop, outputs
 
 TINY = {"widths": (8, 8, 4), "critic_widths": (8, 8, 4), "z_dim": 8, "w_dim": 8, "batch": 4}
 
@@ -222,9 +221,9 @@ def test_training_says_what_labels_stand_for_and_finishing_keeps_it(tmp_path):
     pixels = torch.randint(0, 256, (12, 1, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     data = loop.TrainingImages(pixels, one_hots, (2, 3, 4))
     options = loop.GanConfig(**TINY, condition="count", mapping_layers=2)
-    path = loop.train(data, tmp_path / "run", options, loop.GanSchedule(4), loop.GanCallbacks(lambda line: None))
+    path = loop.train_gan(data, tmp_path / "run", options, loop.GanSchedule(4), loop.GanCallbacks(lambda line: None))
     assert load_conditional(path)[1] == (2, 3, 4)
-    loop.export_generator(path, tmp_path / "small.safetensors", loop.draw_sample_sheet)
+    outputs.export_generator(path, tmp_path / "small.safetensors")
     generator, counts = load_conditional(tmp_path / "small.safetensors")
     assert counts == (2, 3, 4) and generator.num_labels == 3
 

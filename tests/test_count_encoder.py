@@ -26,15 +26,8 @@ from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import to_bytes
 from ganvas.training import count_encoder
-from ganvas.training.count_encoder import (
-    CountEncoderConfig,
-    CountEncoderData,
-    CountImages,
-    train_first_part,
-    train_second_part,
-)
-from ganvas.training.count_encoder_data import visible_error
-from ganvas.training.latent_discriminator import LatentDiscriminator
+from ganvas.training.count_encoder import LatentDiscriminator, train_first_part, train_second_part
+from ganvas.training.count_encoder_data import CountEncoderConfig, CountEncoderData, CountImages, visible_error
 
 SIDE, DIM, ROWS = 16, 4, (4, 8, 16, 16)
 SIZES = EncoderSizes(SIDE, 1, 8, (8, 16), (1, 1), (8, 8), 8, 0.0)

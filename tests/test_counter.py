@@ -12,8 +12,8 @@ from ganvas.io.files import load_tensors, save_tensors
 from ganvas.scorers import count as counting
 from ganvas.scorers import load_scorer
 from ganvas.scorers.count import DIGITS, FEATURES, SHAPES, Counter, CounterNetwork, compute_margin
-from ganvas.training import counter, digit_images
-from ganvas.training.counter import CounterConfig, read_digit_images, save_counter, train
+from ganvas.training import counter
+from ganvas.training.counter import CounterConfig, read_digit_images, save_counter, train_counter_network
 
 COUNT = load_scorer("count")
 
@@ -134,7 +134,7 @@ def data(n=24, most=3):
 
 def test_changed_pictures_still_show_what_is_told():
     pictures = read_digit_images(data(60))
-    x, targets = digit_images.draw_augmented(pictures, 200, torch.Generator().manual_seed(0))
+    x, targets = counter.draw_augmented(pictures, 200, torch.Generator().manual_seed(0))
     assert x.shape == (200, 1, 64, 64) and x.min() >= 0 and x.max() <= 1
     assert torch.equal(targets.classes.sum(1), targets.count) and targets.count.min() == 0
     count, classes = targets.to_probabilities()
@@ -149,39 +149,35 @@ def test_changed_pictures_still_show_what_is_told():
 def test_erased_digits_are_gone_and_faint_ones_in_between():
     pictures = read_digit_images(data(200))
     first = pictures.select(torch.full((300,), 2))
-    images, more, chance, faded = digit_images._fade_first_digits(
-        first.grey / 255, first, torch.Generator().manual_seed(1)
-    )
+    images, more, chance, faded = counter._fade_first_digits(first.grey / 255, first, torch.Generator().manual_seed(1))
     assert 0.25 < faded.float().mean() < 0.45 and (more == 1).all()
     left = images[:, 4:29, 10:19].sum((1, 2)) / images[~faded][0, 4:29, 10:19].sum()
     assert torch.equal(chance[~faded], torch.zeros(int((~faded).sum())))
-    expected = (
-        (left - digit_images.FAINT_RANGE[0]) / (digit_images.FAINT_RANGE[1] - digit_images.FAINT_RANGE[0])
-    ).clamp(0, 1)
+    expected = ((left - counter.FAINT_RANGE[0]) / (counter.FAINT_RANGE[1] - counter.FAINT_RANGE[0])).clamp(0, 1)
     torch.testing.assert_close(chance[faded], expected[faded], atol=0.02, rtol=0)
 
 
 def test_a_training_that_was_stopped_ends_like_one_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(counter, "CHECKPOINT_STEPS", 2)
     pictures, options = read_digit_images(data()), CounterConfig(steps=4, batch=4)
-    alone = train(pictures, options)
+    alone = train_counter_network(pictures, options)
 
     def stop(step, steps):
         if step == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(pictures, options, tmp_path / "c.safetensors", stop)
-    resumed = train(pictures, options, tmp_path / "c.safetensors")
+        train_counter_network(pictures, options, tmp_path / "c.safetensors", stop)
+    resumed = train_counter_network(pictures, options, tmp_path / "c.safetensors")
     for (name, one), other in zip(alone.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
     with pytest.raises(GanvasError, match="another training"):
-        train(pictures, CounterConfig(steps=4, batch=4, seed=1), tmp_path / "c.safetensors")
+        train_counter_network(pictures, CounterConfig(steps=4, batch=4, seed=1), tmp_path / "c.safetensors")
 
 
 def test_probabilities_are_calibrated_and_measured():
     pictures = read_digit_images(data(40))
-    found = counter.calibrate(COUNT.network, pictures, 0, 500)
+    found = counter.calibrate_counter(COUNT.network, pictures, 0, 500)
     assert found.shape == (2,) and found[0] > 0
     measured = counter.measure_counter(COUNT, data(12, 2))
     assert measured["count"] == measured["classes"] == measured["digits_found"] == 1.0

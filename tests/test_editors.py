@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ganvas import GanvasError, editors, sample
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.dataset import Source, make_dataset
-from ganvas.editors._compact_training import RECIPES
+from ganvas.editors._compact_network import RECIPES
 from ganvas.editors.base import LinearEditor, response_gains, save_editor
 from ganvas.editors.masked import MaskedEditor
 from ganvas.io.files import load_tensors, save_tensors

@@ -21,7 +21,9 @@ from ganvas.generators.base import sample
 from ganvas.generators.stylegan2 import StyleGAN2, read_generator
 from ganvas.generators.stylegan2.resampling import TAPS
 from ganvas.io.files import load_tensors, save_tensors
-from ganvas.training.gan import loop, losses
+from ganvas.training.gan import config as gan_config
+from ganvas.training.gan import images as gan_images
+from ganvas.training.gan import loop, losses, outputs
 from ganvas.training.gan.config import PRESETS, GanConfig
 from ganvas.training.gan.discriminator import DiscriminatorArchitecture, minibatch_deviation
 from ganvas.training.gan.images import TrainingImages
@@ -66,12 +68,12 @@ def changed(**changes) -> GanConfig:
 )
 def test_a_stopped_run_goes_on_exactly(tmp_path, changes):
     options, data = changed(**changes), pictures(labels=3 if "condition" in changes else 0)
-    alone = loop.train(data, tmp_path / "alone", options, schedule(8), quiet())
+    alone = loop.train_gan(data, tmp_path / "alone", options, schedule(8), quiet())
     # Stopped after the fifth step: what the log said beyond the checkpoint is forgotten.
-    loop.train(data, tmp_path / "stopped", options, schedule(5), quiet())
+    loop.train_gan(data, tmp_path / "stopped", options, schedule(5), quiet())
     with (tmp_path / "stopped" / loop.LOG).open("a") as file:
         file.write('{"step": 6, "images": 24}\n')
-    again = loop.train(data, tmp_path / "stopped", options, schedule(8), quiet())
+    again = loop.train_gan(data, tmp_path / "stopped", options, schedule(8), quiet())
     assert logged(tmp_path / "stopped") == logged(tmp_path / "alone")
     assert len(logged(tmp_path / "alone")) == 8
     assert again.read_bytes() == alone.read_bytes()
@@ -80,11 +82,11 @@ def test_a_stopped_run_goes_on_exactly(tmp_path, changes):
 def test_a_report_spans_a_stop(tmp_path):
     """The losses before a checkpoint count in the report after it."""
     every_third = loop.GanSchedule(4 * 7, 4, 4 * 3)
-    loop.train(pictures(), tmp_path / "alone", TINY, every_third, quiet())
-    loop.train(pictures(), tmp_path / "stopped", TINY, replace(every_third, images=4 * 5), quiet())
+    loop.train_gan(pictures(), tmp_path / "alone", TINY, every_third, quiet())
+    loop.train_gan(pictures(), tmp_path / "stopped", TINY, replace(every_third, images=4 * 5), quiet())
     path = tmp_path / "stopped" / "checkpoint-000000020.safetensors"
     path.unlink()  # as a run that was killed before its last report left it
-    loop.train(pictures(), tmp_path / "stopped", TINY, every_third, quiet())
+    loop.train_gan(pictures(), tmp_path / "stopped", TINY, every_third, quiet())
     rows = [[list(row.items()) for row in logged(tmp_path / name)] for name in ("stopped", "alone")]
     assert rows[0] == rows[1]
 
@@ -95,7 +97,7 @@ def test_a_run_killed_while_it_writes_its_end_ends_all_the_same(tmp_path, monkey
         return {"mean": float(generator.w_avg.mean())}
 
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    loop.train(pictures(), alone, TINY, schedule(4, 2), quiet(judge))
+    loop.train_gan(pictures(), alone, TINY, schedule(4, 2), quiet(judge))
 
     class Killed(BaseException):
         pass
@@ -103,22 +105,22 @@ def test_a_run_killed_while_it_writes_its_end_ends_all_the_same(tmp_path, monkey
     def kill(*arguments, **named):
         raise Killed
 
-    loop.train(pictures(), killed, TINY, schedule(2, 2), quiet(judge))
+    loop.train_gan(pictures(), killed, TINY, schedule(2, 2), quiet(judge))
     with monkeypatch.context() as patch:
         patch.setattr(loop, part, kill)
         with pytest.raises(Killed):
-            loop.train(pictures(), killed, TINY, schedule(4, 2), quiet(judge))
-    loop.train(pictures(), killed, TINY, schedule(4, 2), quiet(judge))
+            loop.train_gan(pictures(), killed, TINY, schedule(4, 2), quiet(judge))
+    loop.train_gan(pictures(), killed, TINY, schedule(4, 2), quiet(judge))
     assert logged(killed) == logged(alone)
     for file in alone.iterdir():
         assert file.name == loop.LOG or file.read_bytes() == (killed / file.name).read_bytes()
 
 
 def test_seeds_and_pictures_decide_what_is_learned(tmp_path):
-    first = loop.train(pictures(), tmp_path / "a", TINY, schedule(2), quiet()).read_bytes()
-    assert loop.train(pictures(), tmp_path / "b", TINY, schedule(2), quiet()).read_bytes() == first
-    assert loop.train(pictures(), tmp_path / "c", changed(seed=1), schedule(2), quiet()).read_bytes() != first
-    assert loop.train(pictures(23), tmp_path / "d", TINY, schedule(2), quiet()).read_bytes() != first
+    first = loop.train_gan(pictures(), tmp_path / "a", TINY, schedule(2), quiet()).read_bytes()
+    assert loop.train_gan(pictures(), tmp_path / "b", TINY, schedule(2), quiet()).read_bytes() == first
+    assert loop.train_gan(pictures(), tmp_path / "c", changed(seed=1), schedule(2), quiet()).read_bytes() != first
+    assert loop.train_gan(pictures(23), tmp_path / "d", TINY, schedule(2), quiet()).read_bytes() != first
 
 
 def test_a_run_is_a_folder_of_whole_files(tmp_path):
@@ -128,7 +130,7 @@ def test_a_run_is_a_folder_of_whole_files(tmp_path):
         found.append(generator.fingerprint)
         return {"distance": 1.5}
 
-    path = loop.train(pictures(), tmp_path, TINY, schedule(6, 2), quiet(judge))
+    path = loop.train_gan(pictures(), tmp_path, TINY, schedule(6, 2), quiet(judge))
     names = sorted(file.name for file in tmp_path.iterdir())
     # The last two checkpoints, and a sheet for each that there was.
     assert names == [
@@ -147,11 +149,11 @@ def test_a_run_is_a_folder_of_whole_files(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path):
-    loop.train(pictures(), tmp_path / "alone", TINY, schedule(6), quiet())
-    loop.train(pictures(), tmp_path / "hurt", TINY, schedule(4, 2), quiet())
+    loop.train_gan(pictures(), tmp_path / "alone", TINY, schedule(6), quiet())
+    loop.train_gan(pictures(), tmp_path / "hurt", TINY, schedule(4, 2), quiet())
     last = tmp_path / "hurt" / "checkpoint-000000016.safetensors"
     last.write_bytes(last.read_bytes()[:1000])
-    loop.train(pictures(), tmp_path / "hurt", TINY, schedule(6), quiet())
+    loop.train_gan(pictures(), tmp_path / "hurt", TINY, schedule(6), quiet())
     assert logged(tmp_path / "hurt") == logged(tmp_path / "alone")
 
 
@@ -164,7 +166,7 @@ def interruptible():
 
 
 def test_a_run_that_is_stopped_by_hand_loses_nothing(tmp_path, monkeypatch, interruptible):
-    loop.train(pictures(), tmp_path / "alone", TINY, schedule(5, 5), quiet())
+    loop.train_gan(pictures(), tmp_path / "alone", TINY, schedule(5, 5), quiet())
     steps, step = [], loop.train_step
 
     def interrupted(run):
@@ -178,28 +180,28 @@ def test_a_run_that_is_stopped_by_hand_loses_nothing(tmp_path, monkeypatch, inte
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            loop.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
+            loop.train_gan(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
     assert steps == [0, 1, 2] and said[-1] == "stopped and saved after 12 images"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    loop.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
+    loop.train_gan(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
     assert "goes on after 12 images" in said
     same = [(tmp_path / name / loop.GENERATOR).read_bytes() for name in ("alone", "stopped")]
     assert same[0] == same[1]
-    loop.train(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
+    loop.train_gan(pictures(), tmp_path / "stopped", TINY, schedule(5, 5), watch)
     assert said[-1].startswith("has seen 20 images already")
 
 
 def test_another_run_is_not_gone_on_with(tmp_path):
-    loop.train(pictures(), tmp_path, TINY, schedule(1), quiet())
+    loop.train_gan(pictures(), tmp_path, TINY, schedule(1), quiet())
     with pytest.raises(GanvasError, match=r"trained with gamma 0\.1, not 0\.5"):
-        loop.train(pictures(), tmp_path, changed(gamma=0.5), schedule(2), quiet())
+        loop.train_gan(pictures(), tmp_path, changed(gamma=0.5), schedule(2), quiet())
     with pytest.raises(GanvasError, match="trained with pictures"):
-        loop.train(pictures(23), tmp_path, TINY, schedule(2), quiet())
+        loop.train_gan(pictures(23), tmp_path, TINY, schedule(2), quiet())
 
 
 def test_a_run_goes_on_at_another_rate(tmp_path):
-    before = read_generator(loop.train(pictures(), tmp_path, TINY, schedule(2), quiet()))
-    after = read_generator(loop.train(pictures(), tmp_path, changed(learning_rate=1e-9), schedule(4), quiet()))
+    before = read_generator(loop.train_gan(pictures(), tmp_path, TINY, schedule(2), quiet()))
+    after = read_generator(loop.train_gan(pictures(), tmp_path, changed(learning_rate=1e-9), schedule(4), quiet()))
     ws = torch.randn(2, before.num_ws, 8)
     assert len(logged(tmp_path)) == 4
     # The average may still come closer to weights that hardly move any more.
@@ -215,7 +217,7 @@ def test_learning_finds_what_all_pictures_share(tmp_path):
         images = generator.synthesis(sample(generator, 16, psi=1.0))
         return float(images[..., :8].mean() - images[..., 8:].mean())
 
-    path = loop.train(data, tmp_path, options, loop.GanSchedule(480), quiet())
+    path = loop.train_gan(data, tmp_path, options, loop.GanSchedule(480), quiet())
     start = losses.initial_networks(options, 0, *data.moments)
     assert abs(lean(StyleGAN2(start.generator, start.generator_architecture))) < 0.5 < 1 < lean(read_generator(path))
 
@@ -255,7 +257,7 @@ def test_shuffled_training_is_that_of_pictures_with_four_pixels_a_place(tmp_path
         plain.fold_weights(made.discriminator, torch.float32), F.pixel_unshuffle(images[:4, :1], 2)
     )
     torch.testing.assert_close(judged, expected)
-    assert read_generator(loop.train(pictures(), tmp_path, options, schedule(2), quiet())).resolution == 16
+    assert read_generator(loop.train_gan(pictures(), tmp_path, options, schedule(2), quiet())).resolution == 16
 
 
 def test_the_mapping_learns_at_its_own_rate(tmp_path):
@@ -273,7 +275,7 @@ def test_the_mapping_learns_at_its_own_rate(tmp_path):
 @pytest.mark.parametrize("labels", [0, 3])
 def test_a_run_goes_on_with_a_slice_of_z(tmp_path, labels):
     data, wide, narrow = pictures(labels=labels), changed(), changed(z_dim=3)
-    loop.train(data, tmp_path, wide, schedule(2), quiet())
+    loop.train_gan(data, tmp_path, wide, schedule(2), quiet())
     before = loop._start_run(data, tmp_path, wide, loop.Processes(), quiet()).networks
     after = loop._start_run(data, tmp_path, narrow, loop.Processes(), quiet()).networks
     # A picture of a narrow z is the one of some wide z: the slice is orthonormal, and lengths don't matter to the mapping.
@@ -284,16 +286,16 @@ def test_a_run_goes_on_with_a_slice_of_z(tmp_path, labels):
     torch.testing.assert_close(
         found, StyleGAN2(detached(before), before.generator_architecture).mapping(v @ basis.T, one_hot)
     )
-    loop.train(data, tmp_path, narrow, schedule(4), quiet())
+    loop.train_gan(data, tmp_path, narrow, schedule(4), quiet())
     assert read_generator(tmp_path / loop.GENERATOR).z_dim == 3
     with pytest.raises(GanvasError, match="z_dim 3, not 8"):
-        loop.train(data, tmp_path, wide, schedule(6), quiet())
+        loop.train_gan(data, tmp_path, wide, schedule(6), quiet())
 
 
 def test_a_run_without_labels_goes_on_with_them(tmp_path):
     """At first no label changes a picture or a judgement; after a few steps they do."""
     plain, labelled, told = pictures(), pictures(labels=3), changed(condition="count")
-    loop.train(plain, tmp_path, TINY, schedule(2), quiet())
+    loop.train_gan(plain, tmp_path, TINY, schedule(2), quiet())
     before = loop._start_run(plain, tmp_path, TINY, loop.Processes(), quiet()).networks
     run = loop._start_run(labelled, tmp_path, told, loop.Processes(), quiet())
     after, labels = run.networks, torch.eye(3)
@@ -304,17 +306,17 @@ def test_a_run_without_labels_goes_on_with_them(tmp_path):
     one, other = (n.discriminator_architecture.fold_weights(n.discriminator, torch.float32) for n in (before, after))
     judged = before.discriminator_architecture.compute_logits(one, images)
     torch.testing.assert_close(after.discriminator_architecture.compute_logits(other, images, labels), judged)
-    loop.train(labelled, tmp_path, told, schedule(4), quiet())
-    loop.train(labelled, tmp_path, told, schedule(6), quiet())
+    loop.train_gan(labelled, tmp_path, told, schedule(4), quiet())
+    loop.train_gan(labelled, tmp_path, told, schedule(6), quiet())
     generator = read_generator(tmp_path / loop.GENERATOR)
     assert generator.num_labels == 3
     assert (generator.mapping(z[:1].expand(3, -1), labels).std(0) > 0).any()
     with pytest.raises(GanvasError, match="--condition count: give that option again"):
-        loop.train(plain, tmp_path, TINY, schedule(8), quiet())
+        loop.train_gan(plain, tmp_path, TINY, schedule(8), quiet())
 
 
 def test_a_damaged_run_without_labels_is_one_line(tmp_path):
-    loop.train(pictures(), tmp_path, TINY, schedule(2), quiet())
+    loop.train_gan(pictures(), tmp_path, TINY, schedule(2), quiet())
     path = next(tmp_path.glob("checkpoint-*"))
     whole, about = load_tensors(path)
     shapes = {"generator.mapping.fc0.weight": (8, 3), "critic.b4.out.weight": (2,), "average.mapping.fc0.weight": ()}
@@ -322,7 +324,7 @@ def test_a_damaged_run_without_labels_is_one_line(tmp_path):
         for tensors in ({k: v for k, v in whole.items() if k != name}, whole | {name: torch.zeros(shape)}):
             save_tensors(path, tensors, about)
             with pytest.raises(GanvasError, match="is damaged: delete it"):
-                loop.train(pictures(labels=3), tmp_path, changed(condition="count"), schedule(4), quiet())
+                loop.train_gan(pictures(labels=3), tmp_path, changed(condition="count"), schedule(4), quiet())
 
 
 def detached(networks: losses.GanNetworks) -> dict[str, torch.Tensor]:
@@ -330,8 +332,8 @@ def detached(networks: losses.GanNetworks) -> dict[str, torch.Tensor]:
 
 
 def test_without_noise_none_is_learned(tmp_path):
-    generator = read_generator(loop.train(pictures(), tmp_path, changed(noise=False), schedule(3), quiet()))
-    other = read_generator(loop.train(pictures(), tmp_path / "noise", TINY, schedule(3), quiet()))
+    generator = read_generator(loop.train_gan(pictures(), tmp_path, changed(noise=False), schedule(3), quiet()))
+    other = read_generator(loop.train_gan(pictures(), tmp_path / "noise", TINY, schedule(3), quiet()))
     for layer in generator.shape.layers():
         key = f"{layer.name}.added".replace(".", "/")
         assert not generator.weights[key][1].any()
@@ -513,7 +515,7 @@ def test_fid_says_what_it_lacks(tmp_path):
     with pytest.raises(GanvasError, match="no file"):
         load_inception(tmp_path / "none.pth")
     with pytest.raises(GanvasError, match="only one of --fid and --digits"):
-        loop.distance_function(pictures(), tmp_path, True, 10)
+        outputs.create_distance(pictures(), tmp_path, True, 10)
 
 
 # Data
@@ -530,10 +532,10 @@ def test_any_folder_of_square_pictures_will_do(tmp_path):
     save(tmp_path / "a.png", np.full((16, 16), 7, np.uint8))
     save(tmp_path / "more" / "b.png", np.full((32, 32), 9, np.uint8))
     (tmp_path / "notes.txt").write_text("none")
-    found = loop.read_pictures(tmp_path, 16, "")
+    found = gan_images.read_training_images(tmp_path, 16, "")
     assert found.colours == 1 and found.pixels[:, 0, 0, 0].tolist() == [7, 9]
     save(tmp_path / "c.jpg", np.random.RandomState(0).randint(0, 255, (16, 16, 3)).astype(np.uint8), "JPEG")
-    assert loop.read_pictures(tmp_path, 16, "").colours == 3
+    assert gan_images.read_training_images(tmp_path, 16, "").colours == 3
 
 
 def test_multimnist_folders_give_grey_pictures_and_counts(tmp_path):
@@ -545,30 +547,30 @@ def test_multimnist_folders_give_grey_pictures_and_counts(tmp_path):
     sets = {"x_train": digits, "y_train": np.arange(40) % 10, "x_test": digits, "y_test": np.arange(40) % 10}
     np.savez(tmp_path / "mnist.npz", **{key: value.astype(np.uint8) for key, value in sets.items()})
     make_multimnist(tmp_path / "mnist.npz", tmp_path / "set", layout=MultiMnistLayout(32, (1, 3)), n=9)
-    data = loop.read_pictures(tmp_path / "set", 32, "count")
+    data = gan_images.read_training_images(tmp_path / "set", 32, "count")
     assert data.pixels.shape == (9, 1, 32, 32) and data.num_labels == 3
     assert data.labels is not None and data.labels.argmax(1).tolist() == [0, 1, 2] * 3
-    assert loop.read_pictures(tmp_path / "set", 32, "").labels is None
+    assert gan_images.read_training_images(tmp_path / "set", 32, "").labels is None
     with pytest.raises(GanvasError, match="pictures of 32 pixels"):
-        loop.read_pictures(tmp_path / "set", 64, "")
+        gan_images.read_training_images(tmp_path / "set", 64, "")
 
 
 def test_bad_input_gets_one_line(tmp_path):
     with pytest.raises(GanvasError, match="no folder"):
-        loop.read_pictures(tmp_path / "none", 16, "")
+        gan_images.read_training_images(tmp_path / "none", 16, "")
     with pytest.raises(GanvasError, match="neither"):
-        loop.read_pictures(tmp_path, 16, "")
+        gan_images.read_training_images(tmp_path, 16, "")
     with pytest.raises(GanvasError, match="needs one"):
-        loop.read_pictures(tmp_path, 16, "count")
+        gan_images.read_training_images(tmp_path, 16, "count")
     save(tmp_path / "a.png", np.zeros((16, 20), np.uint8))
     with pytest.raises(GanvasError, match="must be square"):
-        loop.read_pictures(tmp_path, 16, "")
+        gan_images.read_training_images(tmp_path, 16, "")
     (tmp_path / "a.png").write_bytes(b"none")
     with pytest.raises(GanvasError, match="isn't a whole"):
-        loop.read_pictures(tmp_path, 16, "")
+        gan_images.read_training_images(tmp_path, 16, "")
     with pytest.raises(GanvasError, match="32 pixels a side, and the generator 16"):
-        loop.train(pictures(side=32), tmp_path, TINY, schedule(1), quiet())
-    with pytest.raises(GanvasError, match="must be at least 1"):
+        loop.train_gan(pictures(side=32), tmp_path, TINY, schedule(1), quiet())
+    with pytest.raises(GanvasError, match="images must be a whole number of at least 1"):
         loop.GanSchedule(0)
 
 
@@ -577,37 +579,37 @@ def test_bad_input_gets_one_line(tmp_path):
     [
         ("48", {}, "Unknown preset"),
         ("16", {"gama": 1}, "Unknown option 'gama'"),
-        ("16", {"gamma": "much"}, "a value like 0"),
-        ("16", {"gamma": -1}, "gamma must be at least 0"),
+        ("16", {"gamma": "much"}, "gamma must be a finite number, not 'much'"),
+        ("16", {"gamma": -1}, "gamma must be a number of at least 0, not -1"),
         ("16", {"widths": [8, 8]}, "equally many"),
-        ("16", {"widths": [8, 8.5, 8]}, "a value like"),
-        ("16", {"batch": 0}, "batch must be more than 0"),
-        ("16", {"batch": True}, "a value like 32"),
-        ("16", {"mixing": 2.0}, "share from 0 to 1"),
+        ("16", {"widths": [8, 8.5, 8]}, r"widths\[1\] must be a whole number, not 8.5"),
+        ("16", {"batch": 0}, "batch must be a whole number of at least 1, not 0"),
+        ("16", {"batch": True}, "batch must be a whole number, not True"),
+        ("16", {"mixing": 2.0}, "mixing must be a number of at most 1, not 2"),
         ("16", {"precision": "float8"}, "Unknown precision"),
         ("16", {"condition": "class"}, "Unknown condition"),
     ],
 )
 def test_impossible_options_are_refused(name, changes, words):
     with pytest.raises(GanvasError, match=words):
-        loop.load_preset(name, changes)
+        gan_config.load_preset(name, changes)
 
 
 def test_presets_are_of_the_size_in_their_name():
     assert all(options.resolution == int(name) for name, options in PRESETS.items())
-    assert loop.load_preset("16", {"widths": [4, 4, 4], "gamma": 1}).widths == (4, 4, 4)
+    assert gan_config.load_preset("16", {"widths": [4, 4, 4], "gamma": 1}).widths == (4, 4, 4)
 
 
 def test_a_training_that_diverges_stops(tmp_path):
     with pytest.raises(GanvasError, match="diverged"):
-        loop.train(pictures(), tmp_path, changed(learning_rate=1e30), schedule(9), quiet())
+        loop.train_gan(pictures(), tmp_path, changed(learning_rate=1e30), schedule(9), quiet())
 
 
 def test_curves_and_sheets_go_to_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    loop.train(pictures(), tmp_path, TINY, schedule(3), loop.GanCallbacks(lambda text: None, tensorboard=True))
+    loop.train_gan(pictures(), tmp_path, TINY, schedule(3), loop.GanCallbacks(lambda text: None, tensorboard=True))
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert {"generator", "critic", "images_per_second"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("critic")] == [4, 8, 12]
@@ -641,7 +643,7 @@ import sys, torch
 sys.path[:0] = [{tests!r}]
 from test_gan_training import TINY, pictures, quiet, schedule
 from ganvas.training.gan import loop
-loop.train(pictures(), {out!r}, TINY, schedule({steps}), quiet())
+loop.train_gan(pictures(), {out!r}, TINY, schedule({steps}), quiet())
 """
 
 
@@ -663,4 +665,4 @@ def test_two_processes_train_one_network_and_go_on_exactly(tmp_path):
     together(tmp_path, "stopped", 6)
     assert logged(tmp_path / "stopped") == logged(tmp_path / "alone")
     with pytest.raises(GanvasError, match="trained with processes 2, not 1"):
-        loop.train(pictures(), tmp_path / "alone", TINY, schedule(7), quiet())
+        loop.train_gan(pictures(), tmp_path / "alone", TINY, schedule(7), quiet())

@@ -21,7 +21,7 @@ from ganvas.io.images import from_bytes, read_picture, to_bytes
 from ganvas.photo import batch
 from ganvas.recipe.rendering import Tools
 from ganvas.scorers import from_examples
-from ganvas.training.gan import loop
+from ganvas.training.gan import images as gan_images
 
 SIDE = 16
 COLOURS = np.random.RandomState(0).randint(30, 225, (2, 2, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
@@ -130,7 +130,7 @@ def score(path, monkeypatch):
 
 
 def train(path, monkeypatch):
-    pixels = loop.read_pictures(path.parent, SIDE, "").pixels
+    pixels = gan_images.read_training_images(path.parent, SIDE, "").pixels
     return from_bytes(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1))
 
 

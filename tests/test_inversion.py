@@ -502,4 +502,4 @@ def test_an_encoder_learns_and_a_stopped_run_goes_on(toy, tmp_path):
     training.train_encoder(tmp_path / "labels", toy, tmp_path / "b.safetensors", options, said.append)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     with pytest.raises(GanvasError, match="keep-images"):
-        training.read_pictures(tmp_path, 5, 256)
+        training.read_label_pictures(tmp_path, 5, 256)

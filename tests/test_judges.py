@@ -226,7 +226,7 @@ def test_the_two_celeba40_are_two(pictures):
 
 def test_a_reading_finds_what_is_planted_in_features():
     from ganvas.scorers.networks.dlib_features import WIDTH, FrozenNetwork
-    from ganvas.training import dlib_reading
+    from ganvas.training import celeba40
     from ganvas.training.celeba import FaceSet
 
     fetched("celeba40_reading")
@@ -236,11 +236,11 @@ def test_a_reading_finds_what_is_planted_in_features():
     features[:, :4000] += 3 * labels.repeat(1, 100)
     faces = FaceSet(torch.zeros(400, 1), labels, torch.arange(400) % 10)
     network = FrozenNetwork()
-    scale, offset = dlib_reading.fit_reading(features.half(), faces, network)
+    scale, offset = celeba40.fit_reading(features.half(), faces, network)
     test = faces.tenths == 0
     found = network.reading(features[test]) * scale + offset > 0
     assert (found == (labels[test] > 0.5)).float().mean() > 0.9
     assert set(network.state_dict()) == {"reading.weight", "reading.bias"}
     few = FaceSet(torch.zeros(50, 1), labels[:50], torch.arange(50) % 10)
     with pytest.raises(GanvasError, match="at least 100 faces"):
-        dlib_reading.fit_reading(features[:50].half(), few, network)
+        celeba40.fit_reading(features[:50].half(), few, network)

@@ -14,7 +14,7 @@ from ganvas.generators import find_card
 from ganvas.generators.base import sample
 from ganvas.generators.stylegan2 import StyleGAN2, layers, read_generator, save_generator
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
-from ganvas.training.gan import loop
+from ganvas.training.gan import outputs
 
 ASSET = Path(ganvas.__file__).parent / "assets" / "generators" / "multimnist.safetensors"
 
@@ -68,4 +68,4 @@ def test_a_finished_generator_is_half_the_size_and_has_its_own_mean(tmp_path):
     assert out.stat().st_size < 0.7 * (tmp_path / "run" / loop.GENERATOR).stat().st_size
     assert out.with_suffix(".png").exists()
     with pytest.raises(GanvasError):
-        loop.export_generator(tmp_path / "none.safetensors", out, loop.draw_sample_sheet)
+        outputs.export_generator(tmp_path / "none.safetensors", out)

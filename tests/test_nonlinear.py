@@ -8,13 +8,11 @@ import torch
 from fitted_editors import NAMES, NONLINEAR, SCORER, TOY, labels
 
 from ganvas import GanvasError, editors, sample
-from ganvas.editors import _latent_classifier as classifiers
-from ganvas.editors._fit import FitConfig, minimize
+from ganvas.editors._fit import FitConfig, prepare_fit
 from ganvas.editors._guidedstyle_images import select_rows
-from ganvas.editors._latent_classifier import ClassifierData, probabilities
-from ganvas.editors._latent_editor import prepare_fit
+from ganvas.editors._networks import fit_latent_classifier, fit_network, probabilities
 from ganvas.editors.base import metadata_of
-from ganvas.editors.styleflow import StyleFlowConfig, Velocity, cheapest_changes, integrate, learn_velocity
+from ganvas.editors.styleflow import StyleFlowConfig, Velocity, cheapest_changes, integrate, velocity_loss
 from ganvas.generators.toy import PLANTED
 from ganvas.scorers import load_scorer
 
@@ -116,13 +114,13 @@ def test_the_seed_decides(method):
         *[(method, {"steps": 0}, "steps must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"rate": 0}, "rate must be a number above 0, not 0") for method in METHODS],
         ("latent_transformer", {"identity": -1.0}, "identity must be a number of at least 0, not -1.0"),
-        ("latent_transformer", {"preserve": float("nan")}, "preserve must be a number"),
+        ("latent_transformer", {"preserve": float("nan")}, "preserve must be a finite number, not nan"),
         ("latent2latent", {"depth": 1}, "depth must be a whole number of at least 2"),
         ("latent2latent", {"together": True}, "together must be a whole number"),
         ("latent2latent", {"reach": 0.0}, "reach must be a number above 0"),
         ("styleflow", {"teach": "rote"}, "teach 'rote': pick one of matching, likelihood"),
         ("styleflow", {"solver": 0}, "solver must be"),
-        ("guidedstyle", {"share": 1.5}, "share must be above 0 and at most 1, not 1.5"),
+        ("guidedstyle", {"share": 1.5}, "share must be a number of at most 1, not 1.5"),
         ("guidedstyle", {"pictures": -1}, "pictures must be a whole number of at least 0"),
         ("guidedstyle", {"scorer": "toi"}, "scorer 'toi'"),
     ],
@@ -152,8 +150,8 @@ def test_damaged_options_are_refused(method, damage):
 
 
 def test_the_classifier_reads_codes_that_it_has_not_seen():
-    fit_data, _ = prepare_fit(labels(), TOY, FitConfig())
-    network = classifiers.fit_latent_classifier(ClassifierData(fit_data.x, fit_data.a), 64, 100, 0)
+    fit_data, _ = prepare_fit(labels(), TOY, FitConfig(width=64, knowledge=100))
+    network = fit_data.classifier
     found = network(fit_data.held_x)
     for k in range(len(NAMES)):
         assert torch.corrcoef(torch.stack((found[:, k], fit_data.held_a[:, k])))[0, 1] > 0.9
@@ -165,7 +163,7 @@ def test_the_classifier_reads_codes_that_it_has_not_seen():
 def test_the_classifier_stops_where_unseen_codes_are_read_best():
     noise = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
     x = torch.randn(400, 30, generator=torch.Generator().manual_seed(1))
-    network = classifiers.fit_latent_classifier(ClassifierData(x, noise), 128, 200, 0)
+    network = fit_latent_classifier(x, noise, 128, 200, 0)
     fresh = torch.randn(400, 30, generator=torch.Generator().manual_seed(2))
     assert network(fresh).square().mean() < 0.5  # one that went on would read the noise of what it saw
 
@@ -173,7 +171,7 @@ def test_the_classifier_stops_where_unseen_codes_are_read_best():
 def test_a_training_that_diverges_is_an_error():
     weight = torch.nn.Parameter(torch.ones(1))
     with pytest.raises(GanvasError, match="lower rate than 0.1"):
-        minimize([weight], lambda step: weight.log().sum() * float("inf"), 3, 0.1)
+        fit_network([weight], lambda step: weight.log().sum() * float("inf"), 3, 0.1)
 
 
 def test_guidedstyle_finds_the_planted_row():
@@ -240,9 +238,9 @@ def test_a_flow_makes_numbers_normal_given_the_attributes(teach, steps):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         velocity = Velocity(2, 1, 64, 2)
-        learn_velocity(
-            velocity, x, a, StyleFlowConfig(steps=steps, rate=0.01, batch=256, teach=teach), lambda step, steps: None
-        )
+        config = StyleFlowConfig(steps=steps, rate=0.01, batch=256, teach=teach)
+        fit_network(velocity.parameters(), velocity_loss(velocity, x, a, config), steps, config.rate)
+    velocity.requires_grad_(False)
     normal = integrate(velocity, x, a, 6, forwards=True)
     torch.testing.assert_close(integrate(velocity, normal, a, 6, forwards=False), x, atol=0.02, rtol=0.02)
     for side in (a[:, 0] > 0, a[:, 0] <= 0):

@@ -20,7 +20,7 @@ from ganvas.scorers.networks.efficientnet_lite import EfficientNetLite
 from ganvas.scorers.toy import ToyScorer
 from ganvas.training import celeba40, scorer
 from ganvas.training.celeba import FaceSet, hash_tenth, read_faces
-from ganvas.training.scorer import ScorerConfig, balance_weights, calibrate, leakage_penalty
+from ganvas.training.scorer import ScorerConfig, balance_weights, calibrate_network, leakage_penalty
 
 MALE, YOUNG, HAT = (ATTRIBUTES.index(name) for name in ("Male", "Young", "Wearing_Hat"))
 
@@ -81,7 +81,7 @@ def test_a_stopped_training_ends_like_one_left_alone(tmp_path) -> None:
         torch.manual_seed(0)
         return AttributeNetwork()
 
-    alone = scorer.train(faces(), network(), options, report=lambda line: None)
+    alone = scorer.train_network(faces(), network(), options, report=lambda line: None)
 
     class Stop(Exception):
         pass
@@ -93,19 +93,19 @@ def test_a_stopped_training_ends_like_one_left_alone(tmp_path) -> None:
 
     checkpoint = tmp_path / "run.safetensors"
     with pytest.raises(Stop):
-        scorer.train(faces(), network(), options, checkpoint=checkpoint, report=stop)
-    resumed = scorer.train(faces(), network(), options, checkpoint=checkpoint, report=lambda line: None)
+        scorer.train_network(faces(), network(), options, checkpoint=checkpoint, report=stop)
+    resumed = scorer.train_network(faces(), network(), options, checkpoint=checkpoint, report=lambda line: None)
     for key, value in alone.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
     with pytest.raises(
         GanvasError, match=r"run.safetensors is damaged, or a checkpoint of another training: delete it"
     ):
-        scorer.train(faces(40), network(), options, checkpoint=checkpoint)
+        scorer.train_network(faces(40), network(), options, checkpoint=checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with pytest.raises(
         GanvasError, match=r"run.safetensors is damaged, or a checkpoint of another training: delete it"
     ):
-        scorer.train(faces(), network(), options, checkpoint=checkpoint)
+        scorer.train_network(faces(), network(), options, checkpoint=checkpoint)
 
 
 def test_calibration_finds_planted_scales() -> None:
@@ -123,7 +123,7 @@ def test_calibration_finds_planted_scales() -> None:
     pixels[..., : len(ATTRIBUTES)] = (truth[:, None, None] / 10).clamp(-1, 1)
     pixels[..., len(ATTRIBUTES) :] = pixels[..., : len(ATTRIBUTES)].flip(3)
     held_out = FaceSet(((pixels + 1) * 127.5).round().to(torch.uint8), labels, torch.ones(n, dtype=torch.long))
-    scale, offset = calibrate(Planted(), held_out)
+    scale, offset = calibrate_network(Planted(), held_out)
     assert scale.median() == pytest.approx(10 / 3, rel=0.1)
     assert (offset + scale).abs().median() < 0.2
 

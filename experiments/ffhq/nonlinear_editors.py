@@ -21,7 +21,7 @@ from ganvas.data import probe
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.distribution import fit_distribution
 from ganvas.data.label_files import load_labels
-from ganvas.editors._latent_editor import LatentEditor
+from ganvas.editors._fit import LatentEditor
 from ganvas.editors.base import Editor
 from ganvas.seeds import EVALUATION_SEED
 

@@ -46,7 +46,8 @@ from ganvas.recipe.rendering import Tools
 from ganvas.scorers.count import SIDE, CounterBlock, to_network_input
 from ganvas.seeds import BALANCING_SEED, EVALUATION_SEED
 from ganvas.stats import Estimate, bootstrap_mean
-from ganvas.training.counter import CounterConfig, warmup_cosine
+from ganvas.training.counter import CounterConfig
+from ganvas.training_loop import minimize
 from ganvas.types import Images
 
 NAME, TITLE = "proof", "Balancing, and what it is worth"
@@ -194,19 +195,17 @@ def train_small_counter(training_set: CounterTrainingSet, steps: int, seed: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SmallCounter().to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
-    optimizer = torch.optim.AdamW(network.parameters(), options.rate, weight_decay=options.decay)
     random = torch.Generator().manual_seed(seed)
     counts = training_set.counts
     weights = 1 / counts.bincount().float()[counts] if training_set.balanced else torch.ones(len(counts))
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = options.rate * warmup_cosine(step, steps)
+
+    def loss(step: int) -> Tensor:
         rows = torch.multinomial(weights, BATCH, replacement=True, generator=random)
         grey = (training_set.grey[rows, None] / 255).contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(network(grey), counts[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        return F.cross_entropy(network(grey), counts[rows])
+
+    optimizer = torch.optim.AdamW(network.parameters(), options.rate, weight_decay=options.decay)
+    minimize(loss, optimizer, steps)
     return network.eval().requires_grad_(False)
 
 

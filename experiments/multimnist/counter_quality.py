@@ -21,8 +21,7 @@ from torch import Tensor
 
 from ganvas.data.multimnist_files import MultiMnist, read_multimnist
 from ganvas.scorers.count import MAX_COUNT, Counter, load, read
-from ganvas.training.counter import measure_counter, read_digit_images
-from ganvas.training.digit_images import draw_augmented
+from ganvas.training.counter import draw_augmented, measure_counter, read_digit_images
 
 
 def score_pictures(counter: Counter, data: MultiMnist) -> Tensor:

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from ganvas import load_editor, load_generator, load_scorer, sample
 from ganvas.io.files import write_text
-from ganvas.training.gan.images import read_pictures
+from ganvas.training.gan.images import read_training_images
+from ganvas.training_loop import train
 
 Z_DIM, WIDTH = 64, 32
 GAMMA, R1_EVERY = 5.0, 8
@@ -50,11 +51,12 @@ def main() -> None:
         judge(options.out, options.judge)
         return
     torch.manual_seed(0)
-    data = read_pictures(options.pictures, 64, "")
+    data = read_training_images(options.pictures, 64, "")
     generator, discriminator = make_networks()
     optimizers = [torch.optim.Adam(net.parameters(), 5e-4, betas=(0.0, 0.99)) for net in (generator, discriminator)]
     start = time.process_time()
-    for step in range(options.steps):
+
+    def train_step(step: int) -> None:
         real = data.pixels[torch.randint(len(data.pixels), (options.batch,))].float() / 127.5 - 1
         with torch.autocast("cpu", torch.bfloat16):
             fake = generator(torch.randn(options.batch, Z_DIM, 1, 1))
@@ -74,10 +76,13 @@ def main() -> None:
         optimizers[0].step()
         if step % 100 == 0:
             print(f"step {step:5}  discriminator {loss.item():.3f}  generator {generator_loss.item():.3f}", flush=True)
-        if (step + 1) % 1000 == 0 or step + 1 == options.steps:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(generator.state_dict(), options.out)
-            write_text(options.out.with_suffix(".toml"), format_card(generator, options.space))
+
+    def save(done: int) -> None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(generator.state_dict(), options.out)
+        write_text(options.out.with_suffix(".toml"), format_card(generator, options.space))
+
+    train(train_step, options.steps, save=save, is_due=lambda done: done % 1000 == 0)
     print(f"{options.out} and its card {options.out.with_suffix('.toml')}: {time.process_time() - start:.0f} s of CPU")
 
 

@@ -24,14 +24,8 @@ from ganvas.errors import GanvasError
 from ganvas.inversion.encoder import Encoder, make_encoder, read_encoder, save_encoder
 from ganvas.inversion.object_loss import counter_features
 from ganvas.io.images import to_bytes
-from ganvas.training.count_encoder import (
-    CountEncoderConfig,
-    CountEncoderData,
-    CountImages,
-    read_count_images,
-    train_first_part,
-    train_second_part,
-)
+from ganvas.training.count_encoder import train_first_part, train_second_part
+from ganvas.training.count_encoder_data import CountEncoderConfig, CountEncoderData, CountImages, read_count_images
 from ganvas.types import Images, Scores, WPlus
 
 BATCH = 64

@@ -18,7 +18,7 @@ from experiments.multimnist.context import CountContext
 from experiments.multimnist.labelled_codes import W_COUNTED, W_PLUS_COUNTED, W_PLUS_PIXELS, EncoderKind
 from experiments.multimnist.section import ReportSection, SectionTable
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._count_classifier import (
+from ganvas.editors._cardinality_networks import (
     HIDDEN,
     CountClassifierConfig,
     CountRanges,

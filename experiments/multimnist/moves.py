@@ -25,7 +25,7 @@ from experiments.multimnist.trials import (
     sample_sure_codes,
     summarise_trials,
 )
-from ganvas.editors._count_classifier import HIDDEN
+from ganvas.editors._cardinality_networks import HIDDEN
 from ganvas.evaluation.tables import format_estimate
 
 NAME, TITLE = "moves", "Moving the count"

@@ -61,7 +61,7 @@ def train_count_encoder(
     if steps is not None:
         config = replace(config, first=2 * steps, steps=steps)
     with show_count("Training") as progress:
-        count_encoder.train_encoder(folder, network, counter, out, config, progress)
+        count_encoder.train_count_encoder(folder, network, counter, out, config, progress)
 
 
 def format_quality(face: InvertedFace) -> tuple[str, ...]:

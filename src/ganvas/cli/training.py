@@ -88,17 +88,19 @@ def train_gan(
     seed: options.Seed = 0,
 ) -> None:
     """Train a StyleGAN2 on pictures; under torchrun, with several processes."""
-    from ganvas.training.gan import loop
+    from ganvas.training.gan import config as gan_config
+    from ganvas.training.gan import images as gan_images
+    from ganvas.training.gan import loop, outputs
 
     changes = {"condition": condition, "flip": flip, "seed": seed} | options.parse_options(option)
-    config = loop.load_preset(preset, changes)
-    data = loop.read_pictures(pictures, config.resolution, config.condition)
-    measure = loop.distance_function(data, fid, digits, judged)
+    config = gan_config.load_preset(preset, changes)
+    data = gan_images.read_training_images(pictures, config.resolution, config.condition)
+    measure = outputs.create_distance(data, fid, digits, judged)
     schedule, callbacks = (
         loop.GanSchedule(images, checkpoint),
         loop.GanCallbacks(options.print_line, measure, tensorboard),
     )
-    options.print_line(loop.train(data, out, config, schedule, callbacks))
+    options.print_line(loop.train_gan(data, out, config, schedule, callbacks))
 
 
 def finish_gan(
@@ -108,9 +110,10 @@ def finish_gan(
     ],
 ) -> None:
     """Write the generator of a run as a small file that `load_generator` reads."""
-    from ganvas.training.gan import loop
+    from ganvas.training.gan.loop import GENERATOR
+    from ganvas.training.gan.outputs import export_generator
 
-    generator = loop.export_generator(run / loop.GENERATOR, out, loop.draw_sample_sheet)
+    generator = export_generator(run / GENERATOR, out)
     options.print_line(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {generator.fingerprint[:12]}")
 
 

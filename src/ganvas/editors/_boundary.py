@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.types import Scores, W
+from ganvas.types import W
 
 MIN_CODES = 10
 """The least number of codes on each side of a boundary."""
@@ -58,15 +58,3 @@ def boundary_normal(x: W, low: Tensor, high: Tensor, c: float) -> Float[Tensor, 
 def scale_to_deviation(normals: Float[Tensor, "attributes w_dim"], w: W) -> Float[Tensor, "attributes w_dim"]:
     """Scale each unit normal to one standard deviation of the codes along it, as ``editors.base.calibrate`` takes them."""
     return normals * (w @ normals.T).std(0)[:, None]
-
-
-def format_report(names: tuple[str, ...], **columns: Tensor | Scores) -> dict[str, dict[str, float]]:
-    """Return the tables of a report: from each column's name to one rounded number per attribute."""
-    return {
-        key: dict(zip(names, [round(x, 4) for x in column.tolist()], strict=True)) for key, column in columns.items()
-    }
-
-
-def find_unresponsive(names: tuple[str, ...], moved: Float[Tensor, " attributes"]) -> list[str]:
-    """Return the attributes whose readings ``moved`` by less than half of a change."""
-    return [name for name, change in zip(names, moved.tolist(), strict=True) if not change >= 0.5]

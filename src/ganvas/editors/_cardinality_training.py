@@ -1,40 +1,253 @@
-"""The cardinality editor's training: the classifiers of counts, then H, then gains."""
+"""The cardinality editor's options, what its moves are trained for, and their training."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Int
+from pydantic import Field
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.pca import fit_pca
-from ganvas.editors._cardinality_config import TRAINING_SHARE, CardinalityConfig, integer_scores, is_sum, parse_groups
-from ganvas.editors._cardinality_moves import CodeVectors, Coordinates, CountDirections, Groups, Vectors, flatten
-from ganvas.editors._cardinality_optimizer import CodeOptimizer, MoveCosts, Preservation
-from ganvas.editors._count_classifier import (
+from ganvas.editors._cardinality_networks import (
+    HIDDEN,
+    CodeVectors,
+    Coordinates,
     CountClassifier,
     CountClassifierConfig,
+    CountDirections,
     CountRanges,
     Counts,
-    count_accuracy,
+    Groups,
+    Vectors,
     expected_counts,
     find_ranges,
     fit_count_classifier,
+    flatten_groups,
     vote_counts,
 )
-from ganvas.editors._fit import minimize
+from ganvas.editors._networks import fit_network
 from ganvas.editors.base import GAIN_BOUNDS, response_gains
+from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
+from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
+TRAINING_SHARE = 0.8
+"""The share of the codes that is trained on; the others are held out."""
+MIN_CODES = 50
+"""The least number of codes to fit on."""
+DERIVED_OPTIONS = ("groups", "coordinates", "lows", "highs")
+DERIVED_CLIMB_OPTIONS = ("one_sided", "own", "scale", "kept_lows", "kept_highs")
+"""What editors store beside their options: values computed from the labels. More of them with ``climb``."""
 TRIED_GAINS = tuple(round(0.5 + 0.1 * i, 1) for i in range(16))
 """The gains that are tried."""
 LARGE_DIMENSION = 2048
 """The length of vectors above which leading components come from random projections: an exact decomposition takes minutes."""
 MAX_JUDGED_CODES = 2000
 """The most held-out codes on which gains and the report are measured."""
+
+
+@validated
+class CardinalityConfig(CountClassifierConfig):
+    """Options of ``cardinality.fit``. The defaults are the paper's, where it states them.
+
+    ``space``: "w", "w+", or "" for that of the data. ``weight``: λ. ``pca``: the number of leading components, 0 for the
+    whole space, along its own axes. ``gain``: none (""), "right" or "reading". ``climb``: the number of optimisation
+    steps for each code, instead of H; 0 for H. ``knowledge``: the training steps of each classifier; ``steps``, ``batch``
+    and ``rate`` are those of H (``rate`` also that of ``climb``).
+    """
+
+    space: Literal["", "w", "w+"] = ""
+    rows: Literal["free", "resolution"] = "free"
+    weight: NonNegative = 0.5
+    preserve: NonNegative = 0.0
+    parts: tuple[str, ...] = ()
+    density: NonNegative = 0.0
+    pca: Natural = 0
+    signs: Literal[1, 2] = 1
+    width: Natural = 0
+    pieces: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    classifiers: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    gain: Literal["", "right", "reading"] = ""
+    climb: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
+    knowledge: PositiveInt = 1500
+    steps: PositiveInt = 1500
+    batch: PositiveInt = 128
+    rate: Positive = 2e-3
+    seed: Natural = 0
+
+    def __post_init__(self) -> None:
+        if self.climb and self.gain:
+            raise GanvasError("gain doesn't go with climb, which has no H to scale: leave one of them out.")
+
+
+def parse_options(options: Mapping[str, Any]) -> CardinalityConfig:
+    """Build a ``CardinalityConfig`` from options, or from all that an editor stores, without its derived values."""
+    stored = options.keys() >= set(DERIVED_OPTIONS)
+    derived = DERIVED_OPTIONS + DERIVED_CLIMB_OPTIONS if stored else ()
+    return CardinalityConfig(**{name: value for name, value in options.items() if name not in derived})
+
+
+def complete_config(options: CardinalityConfig, data: LatentDataset, generator: Generator) -> CardinalityConfig:
+    """Fill in the options that depend on the data. Raises GanvasError for too few codes and unknown parts."""
+    if len(data) < MIN_CODES:
+        raise GanvasError(f"{len(data)} codes are too few: at least {MIN_CODES} are needed.")
+    space = options.space or data.space
+    groups = parse_groups(replace(options, space=space), generator)
+    # Codes with equal rows vary in w_dim directions only.
+    rank = min(generator.w_dim * (1 if data.space == "w" else len(groups)), round(TRAINING_SHARE * len(data)) - 1)
+    for name in options.parts:
+        if name not in data.attributes:
+            raise unknown("attribute", name, data.attributes)
+    return replace(options, space=space, hidden=options.hidden or HIDDEN[space], pca=min(options.pca, rank))
+
+
+def parse_groups(options: CardinalityConfig, generator: Generator) -> Groups:
+    """Return the groups of rows that move together."""
+    rows, resolutions = range(generator.num_ws), generator.row_resolutions
+    if options.space == "w":
+        return (tuple(rows),)
+    if options.rows == "free":
+        return tuple((row,) for row in rows)
+    return tuple(tuple(row for row in rows if resolutions[row] == r) for r in dict.fromkeys(resolutions))
+
+
+def _read_counts(data: LatentDataset, attributes: tuple[str, ...]) -> Counts:
+    """Return scores as integers, (n, attributes). Raises GanvasError where they aren't whole numbers."""
+    scores = data.select(attributes).scores
+    for name, column in zip(attributes, scores.T, strict=True):
+        if not torch.equal(column, column.round()):
+            raise GanvasError(f"Attribute {name!r} isn't a count: its scores aren't whole numbers. Leave it out.")
+    return scores.round().long()
+
+
+def _is_sum(data: LatentDataset, name: str, parts: tuple[str, ...]) -> bool:
+    """Return whether an attribute is the sum of ``parts``, for most codes."""
+    if name in parts or len(parts) < 2:
+        return False
+    total, each = (data.scores[:, [data.attributes.index(p) for p in names]].sum(1) for names in ((name,), parts))
+    return bool((total == each).float().mean() > 0.5)
+
+
+@dataclass(frozen=True)
+class Preservation:
+    """Which parts must stay when an attribute moves.
+
+    ``one_sided[k]``: attribute k is the sum of the parts, so that none may fall where k grows, and none rise where k falls.
+    ``own[k]``: the column of attribute k among the parts, -1 where it isn't one.
+    """
+
+    one_sided: tuple[bool, ...]
+    own: tuple[int, ...]
+
+    def sum_unwanted_changes(self, change: Tensor, attribute: Tensor, sign: Tensor) -> Tensor:
+        """Sum the unwanted changes of the parts, (n,).
+
+        ``change`` (n, parts): of the parts, where attribute ``attribute`` (n,) was moved by ``sign`` (n,). For a sum of the
+        parts, changes against ``sign`` are unwanted; for others, all changes of other parts.
+        """
+        others = change.new_ones(len(self.own), change.shape[1])
+        for k, own in enumerate(self.own):
+            if own >= 0:
+                others[k, own] = 0
+        one_sided = torch.tensor(self.one_sided, device=change.device)[attribute, None]
+        lost = torch.where(one_sided, (-change * sign[:, None]).clamp(min=0), change.abs())
+        return (lost * others[attribute]).sum(1)
+
+
+@dataclass(frozen=True)
+class CountObjective:
+    """What a move of codes is trained or optimised for: the next count, as ``classifiers`` read it, at little cost.
+
+    ``weight`` (λ): of the move's length; ``density``: of leaving the distribution; ``preserve``: of lost parts, as ``keeper``
+    reads them. ``scale``: the root mean square distance of codes from their mean, the unit of length.
+    """
+
+    places: CodeVectors
+    classifiers: list[CountClassifier]
+    keeper: CountClassifier | None
+    preservation: Preservation
+    weight: float
+    density: float
+    preserve: float
+    scale: float
+
+    @property
+    def ranges(self) -> CountRanges:
+        """The range of each count."""
+        return self.classifiers[0].ranges
+
+    def compute_loss(
+        self, codes: Vectors, step: Coordinates, target: Counts, attribute: Tensor, sign: Tensor
+    ) -> Tensor:
+        """Compute the loss (n,) of moving ``codes`` by ``step``, for the ``target`` of each code's ``attribute`` (n,).
+
+        ``sign`` (n,): whether an object is added (1) or removed (-1).
+        """
+        displacement, column = self.places.unproject(step), attribute[:, None]
+        losses = [network.losses(codes + displacement, target).gather(1, column)[:, 0] for network in self.classifiers]
+        # The root's slope is infinite at 0, where every move begins.
+        cost = self.weight * (displacement.square().sum(1) + 1e-12).sqrt() / self.scale
+        if self.density:
+            x = self.places.project(codes)
+            cost = cost + self.density * ((x + step).square().mean(1) - x.square().mean(1)).clamp(min=0)
+        loss = torch.stack(losses).mean(0) + cost
+        if self.keeper is not None:
+            with torch.no_grad():
+                before = self.keeper.estimate_counts(codes)
+            change = self.keeper.estimate_counts(codes + displacement) - before
+            loss = loss + self.preserve * self.preservation.sum_unwanted_changes(change, attribute, sign)
+        return loss
+
+
+@dataclass(frozen=True)
+class CodeOptimizer:
+    """Moves without H: each code is optimised by itself by ``steps`` of Adam with ``rate``, in coordinates."""
+
+    objective: CountObjective
+    steps: int
+    rate: float
+
+    def move(self, codes: Vectors, changes: Tensor) -> Vectors:
+        """Return what vectors move by for changes (n, attributes): successive unit moves, the last one in part.
+
+        Several attributes move one after the other, in their order.
+        """
+        start, left = codes, changes
+        while left.ne(0).any():
+            amounts = left.clamp(-1, 1)
+            for k in amounts.ne(0).any(0).nonzero()[:, 0].tolist():
+                rows = amounts[:, k].ne(0).nonzero()[:, 0]
+                displacement = self.move_once(codes[rows], k, amounts[rows, k].sign())
+                codes = codes.index_add(0, rows, displacement * amounts[rows, k].abs()[:, None])
+            left = left - amounts
+        return codes - start
+
+    def move_once(self, codes: Vectors, k: int, sign: Tensor) -> Vectors:
+        """Return what vectors move by for one object more or less (``sign``, (n,)) of attribute ``k``.
+
+        Codes whose count would leave the range don't move.
+        """
+        classifiers, places = self.objective.classifiers, self.objective.places
+        ranges, codes = self.objective.ranges, codes.detach()
+        target = vote_counts(classifiers, codes)
+        target[:, k] += sign.long()
+        possible = ranges.contains(target)[:, k]
+        target, attribute = ranges.clamp(target), torch.full_like(target[:, 0], k)
+        with torch.enable_grad():
+            step = torch.zeros_like(places.project(codes)).requires_grad_()
+            optimizer = torch.optim.Adam([step], self.rate)
+            for _ in range(self.steps):
+                # Each code's gradient of a sum is its own: the result doesn't depend on the batch.
+                loss = self.objective.compute_loss(codes, step, target, attribute, sign).sum()
+                (step.grad,) = torch.autograd.grad(loss, step)
+                optimizer.step()
+        return places.unproject(step.detach()) * possible[:, None]
 
 
 @dataclass(frozen=True)
@@ -48,45 +261,16 @@ class CountTrainingCodes:
 
 @dataclass(frozen=True)
 class CountTraining:
-    """Everything that H is trained with, or codes are optimised with. ``keeper`` is the classifier of the parts."""
+    """Everything that H is trained with, or codes are optimised with."""
 
-    options: CardinalityConfig
-    places: CodeVectors
-    classifiers: list[CountClassifier]
-    keeper: CountClassifier | None
-    preservation: Preservation
+    config: CardinalityConfig
+    objective: CountObjective
     training_set: CountTrainingCodes
     held_out: CountTrainingCodes
-    parts: tuple[str, ...]
-    """The attributes that the keeper reads."""
-    scale: float
-    """The root mean square distance of codes from their mean."""
-
-    @property
-    def ranges(self) -> CountRanges:
-        """The range of each count."""
-        return self.classifiers[0].ranges
 
     def classify_counts(self, codes: Vectors) -> Counts:
         """Return the counts that the classifiers vote for."""
-        return torch.cat([vote_counts(self.classifiers, part) for part in codes.split(4096)])
-
-    def measure_accuracy(self, data: CountTrainingCodes) -> Tensor:
-        """Return the first classifier's accuracy, (attributes,)."""
-        return count_accuracy(self.classifiers[0], data.codes, data.counts)
-
-    @property
-    def costs(self) -> MoveCosts:
-        """The weights of what moves cost."""
-        return MoveCosts(self.options.weight, self.options.density, self.options.preserve, self.scale)
-
-    @property
-    def optimizer(self) -> CodeOptimizer:
-        """The optimiser of codes under these classifiers."""
-        options = self.options
-        return CodeOptimizer(
-            self.places, self.classifiers, self.keeper, self.preservation, self.costs, options.climb, options.rate
-        )
+        return torch.cat([vote_counts(self.objective.classifiers, part) for part in codes.split(4096)])
 
     @torch.no_grad()
     def measure_moves(
@@ -97,134 +281,103 @@ class CountTraining:
         Returns the share that gets the next count, the mean length, and the median change of the reading in that direction
         (readings near the ends of the range can't move); nan where there are no such codes.
         """
-        codes = data.codes[:MAX_JUDGED_CODES]
+        codes, places = data.codes[:MAX_JUDGED_CODES], self.objective.places
         before = self.classify_counts(codes)
-        possible = _in_range(self.ranges, before, k, sign)
+        possible = _in_range(self.objective.ranges, before, k, sign)
         codes, before = codes[possible], before[possible]
         if moves is None:
-            moved = self.optimizer.move_once(codes, k, torch.full((len(codes),), sign).to(codes))
+            optimizer = CodeOptimizer(self.objective, self.config.climb, self.config.rate)
+            moved = optimizer.move_once(codes, k, torch.full((len(codes),), sign).to(codes))
         else:
-            amounts = torch.zeros(len(codes), len(self.ranges.lows)).to(codes)
+            amounts = torch.zeros(len(codes), before.shape[1]).to(codes)
             amounts[:, k] = sign
-            moved = self.places.unproject(moves.move_once(self.places.project(codes), amounts))
+            moved = places.unproject(moves.move_once(places.project(codes), amounts))
         right = self.classify_counts(codes + moved)[:, k] == before[:, k] + sign
-        change = expected_counts(self.classifiers, codes + moved) - expected_counts(self.classifiers, codes)
-        return right.float().mean(), moved.norm(dim=1).mean() / self.scale, (change[:, k] * sign).nanmedian()
+        after, now = (expected_counts(self.objective.classifiers, each) for each in (codes + moved, codes))
+        change = (after - now)[:, k] * sign
+        return right.float().mean(), moved.norm(dim=1).mean() / self.objective.scale, change.nanmedian()
 
 
 def prepare_training(
     data: LatentDataset, generator: Generator, attributes: tuple[str, ...], options: CardinalityConfig
 ) -> CountTraining:
     """Train the classifiers and fit the space that H works in. Raises GanvasError for scores that aren't whole numbers."""
-    counts = integer_scores(data, attributes)
+    counts = _read_counts(data, attributes)
     parts = options.parts or tuple(
         name for name, kind in zip(data.attributes, data.kinds, strict=True) if kind == "count"
     )
     parts = parts if options.preserve else ()
     # An attribute that is the sum of all others isn't a part.
-    whole_names = {name for name in parts if is_sum(data, name, tuple(p for p in parts if p != name))}
+    whole_names = {name for name in parts if _is_sum(data, name, tuple(p for p in parts if p != name))}
     parts = tuple(name for name in parts if name not in whole_names)
-    part_counts = integer_scores(data, parts) if parts else counts[:, :0]
+    part_counts = _read_counts(data, parts) if parts else counts[:, :0]
     training_rows, held_rows = data.split(TRAINING_SHARE, options.seed)
     groups, device = parse_groups(options, generator), generator.device
-    codes = flatten(data.ws(slice(None), generator.num_ws), groups).to(device)
+    codes = flatten_groups(data.ws(slice(None), generator.num_ws), groups).to(device)
     training_set, held_out = (
         CountTrainingCodes(codes[i], counts[i].to(device), part_counts[i].to(device))
         for i in (training_rows, held_rows)
     )
-    places = _build_vectors(training_set.codes, groups, options)
-    ranges, config = find_ranges(training_set.counts, attributes), _classifier_config(options)
-    classifiers = [
-        fit_count_classifier(training_set.codes, training_set.counts, ranges, config, options.seed + 1000 * i)
-        for i in range(options.classifiers)
-    ]
-    keeper = None
-    if parts:
-        keeper = fit_count_classifier(
-            training_set.codes,
-            training_set.part_counts,
-            find_ranges(training_set.part_counts, parts),
-            config,
-            options.seed + 1,
-        )
-    scale = float((training_set.codes - training_set.codes.mean(0)).square().sum(1).mean().sqrt())
-    sums = tuple(bool(parts) and is_sum(data, name, parts) for name in attributes)
-    own = tuple(parts.index(name) if name in parts else -1 for name in attributes)
-    return CountTraining(
-        options, places, classifiers, keeper, Preservation(sums, own), training_set, held_out, parts, scale
+    codes = training_set.codes
+    names = ("loss", "hidden", "decay", "dropout", "noise")
+    config = CountClassifierConfig(steps=options.knowledge, **{name: getattr(options, name) for name in names})
+
+    def fit_classifier(counts: Counts, names: tuple[str, ...], seed: int) -> CountClassifier:
+        return fit_count_classifier(codes, counts, find_ranges(counts, names), config, options.seed + seed)
+
+    objective = CountObjective(
+        _build_vectors(codes, groups, options),
+        [fit_classifier(training_set.counts, attributes, 1000 * i) for i in range(options.classifiers)],
+        fit_classifier(training_set.part_counts, parts, 1) if parts else None,
+        Preservation(
+            tuple(bool(parts) and _is_sum(data, name, parts) for name in attributes),
+            tuple(parts.index(name) if name in parts else -1 for name in attributes),
+        ),
+        options.weight,
+        options.density,
+        options.preserve,
+        float((codes - codes.mean(0)).square().sum(1).mean().sqrt()),
     )
+    return CountTraining(options, objective, training_set, held_out)
 
 
 def train_directions(training: CountTraining, progress: Progress) -> CountDirections:
     """Train H of all attributes at once; they share no weights, so each is trained independently."""
-    options, codes = training.options, training.training_set.codes
+    config, objective, codes = training.config, training.objective, training.training_set.codes
+    k, places = len(objective.ranges.lows), objective.places
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        attributes, coordinates = len(training.ranges.lows), len(training.places.deviations)
-        moves = CountDirections(attributes, coordinates, options.signs, options.width, options.pieces).to(codes.device)
-    before, random = training.classify_counts(codes), torch.Generator().manual_seed(options.seed)
+        torch.manual_seed(config.seed)
+        moves = CountDirections(k, len(places.deviations), config.signs, config.width, config.pieces).to(codes.device)
+    before, random = training.classify_counts(codes), torch.Generator().manual_seed(config.seed)
     # Codes that can be moved, by attribute and sign.
     possible = {
-        (k, s): _in_range(training.ranges, before, k, s).nonzero()[:, 0].cpu()
-        for k in range(attributes)
-        for s in (1, -1)
+        (i, sign): _in_range(objective.ranges, before, i, sign).nonzero()[:, 0].cpu()
+        for i in range(k)
+        for sign in (1, -1)
     }
     possible = {key: rows for key, rows in possible.items() if len(rows)}
-    each = max(options.batch // 2, 1)
-    keys = torch.tensor(list(possible)).repeat_interleave(each, 0).to(codes.device)
+    each = max(config.batch // 2, 1)
+    attribute, sign = torch.tensor(list(possible)).repeat_interleave(each, 0).to(codes.device).T
+    alpha = torch.zeros(len(sign), k, dtype=torch.long, device=codes.device).scatter(
+        1, attribute[:, None], sign[:, None]
+    )
+    # A batch is sorted by attribute: each H gets its own codes only.
+    sizes = attribute.unique_consecutive(return_counts=True)[1].tolist()
 
     def loss(step: int) -> Tensor:
         drawn = [rows[torch.randint(len(rows), (each,), generator=random)] for rows in possible.values()]
         rows = torch.cat(drawn).to(codes.device)
-        return (
-            _compute_loss(training, moves, _MoveBatch(codes[rows], before[rows], keys[:, 0], keys[:, 1])) * attributes
-        )
+        x = places.project(codes[rows])
+        parts = zip(x.split(sizes), alpha.to(x).split(sizes), strict=True)
+        step_of_codes = torch.cat([moves.move_once(part, amounts) for part, amounts in parts])
+        return k * objective.compute_loss(codes[rows], step_of_codes, before[rows] + alpha, attribute, sign).mean()
 
-    minimize([p for p in moves.parameters() if p.requires_grad], loss, options.steps, options.rate, 0.0, progress)
+    trained = [p for p in moves.parameters() if p.requires_grad]
+    fit_network(trained, loss, config.steps, config.rate, 0.0, progress)
     moves.requires_grad_(False)
-    if options.gain:
+    if config.gain:
         _set_gains(training, moves)
     return moves
-
-
-@dataclass(frozen=True)
-class _MoveBatch:
-    """Codes with their counts, and for each the attribute that is moved, and α, 1 or -1."""
-
-    codes: Vectors
-    before: Counts
-    attribute: Int[Tensor, " n"]
-    sign: Int[Tensor, " n"]
-
-
-def _compute_loss(training: CountTraining, moves: CountDirections, batch: _MoveBatch) -> Tensor:
-    """Compute L under the classifiers, averaged over the batch."""
-    x = training.places.project(batch.codes)
-    step, moved, alpha = _apply_moves(training, moves, batch, x)
-    after, target = batch.codes + moved, batch.before + alpha
-    attribute = batch.attribute[:, None]
-    count = torch.stack([c.losses(after, target).gather(1, attribute)[:, 0] for c in training.classifiers]).mean(0)
-    loss = count + training.costs.compute_cost(x, step, moved)
-    if training.keeper is not None:
-        with torch.no_grad():
-            counts_before = training.keeper.estimate_counts(batch.codes)
-        loss = loss + training.options.preserve * training.preservation.sum_unwanted_changes(
-            training.keeper.estimate_counts(after) - counts_before, batch.attribute, batch.sign
-        )
-    return loss.mean()
-
-
-def _apply_moves(
-    training: CountTraining, moves: CountDirections, batch: _MoveBatch, x: Coordinates
-) -> tuple[Coordinates, Vectors, Tensor]:
-    """Return what coordinates ``x`` and vectors move by, and α of each attribute."""
-    alpha = torch.zeros(batch.before.shape, dtype=torch.long, device=x.device)
-    alpha = alpha.scatter(1, batch.attribute[:, None], batch.sign[:, None])
-    # The batch is sorted by attribute: each H gets its own codes only.
-    sizes = batch.attribute.unique_consecutive(return_counts=True)[1].tolist()
-    parts = zip(x.split(sizes), alpha.to(x).split(sizes), strict=True)
-    step = torch.cat([moves.move_once(part, amounts) for part, amounts in parts])
-    return step, training.places.unproject(step), alpha
 
 
 @torch.no_grad()
@@ -236,7 +389,7 @@ def _set_gains(training: CountTraining, moves: CountDirections) -> None:
     """
     for place in range(len(moves.gains)):
         k, signs = place // moves.signs, (1, -1) if moves.signs == 1 else ((1, -1)[place % 2],)
-        if training.options.gain == "reading":
+        if training.config.gain == "reading":
             for _ in range(3):  # the response isn't linear
                 change = torch.stack(
                     [training.measure_moves(moves, training.held_out, k, sign)[2] for sign in signs]
@@ -257,11 +410,6 @@ def _in_range(ranges: CountRanges, counts: Counts, k: int, sign: int | Tensor) -
     """Return whether each count of attribute ``k`` plus ``sign`` is in its range, (n,) bool."""
     goal = counts[:, k] + sign
     return (goal >= ranges.lows[k]) & (goal <= ranges.highs[k])
-
-
-def _classifier_config(options: CardinalityConfig) -> CountClassifierConfig:
-    names = ("loss", "hidden", "decay", "dropout", "noise")
-    return CountClassifierConfig(steps=options.knowledge, **{name: getattr(options, name) for name in names})
 
 
 def _build_vectors(codes: Vectors, groups: Groups, options: CardinalityConfig) -> CodeVectors:

@@ -1,41 +1,180 @@
-"""The compact editor's networks, its losses, and the linear maps that they may be initialised with."""
+"""The compact editor's options, networks, losses and training."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
-SLOPE = 0.2
-"""The negative slope of the leaky ReLU."""
+from ganvas.editors._networks import SLOPE, Perceptron, correlation, fit_network
+from ganvas.errors import GanvasError, unknown
+from ganvas.progress import Progress
+from ganvas.training_loop import constant, warmup_cosine
+from ganvas.types import Dtype, Scores, W
+from ganvas.validation import Flag, Natural, NonNegative, PositiveInt, Share, validated
+
 Codes = Float[Tensor, "n dim"]
 Components = Float[Tensor, "n components"]
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "fast": {
+        "depth": 4,
+        "width": 256,
+        "alpha": 0.1,
+        "beta": 0.1,
+        "epochs": 30,
+        "batch": 1024,
+        "rate": 2e-3,
+        "decay": 0.01,
+        "path": True,
+        "hold": 2.0,
+        "aim": "probability",
+        "truncation": 0.12,
+    },
+}
+"""The options of each recipe, where they aren't the paper's."""
+# hold=2: on ffhq's labels a change of 1 is 2.19 Mahalanobis lengths long on average and moves other readings by 0.205, where
+# moving c_k alone takes 4.64 and 0.246; a larger hold moves them a little less, by longer moves (experiments/ffhq/hold.py).
+# truncation=0.12: a move of 5 Mahalanobis lengths leaves the rest of a code √(1 - 0.12 · 5) = 0.63 of its distance from the mean.
 
 
-class Perceptron(nn.Module):
-    """``depth`` linear layers with leaky ReLU between them; with ``path``, a linear layer from input to output is added."""
+CUSTOM_RECIPE = "own"
+"""The name that editors store for a recipe that isn't one of ``RECIPES``: their other options state all of it."""
 
-    def __init__(self, inputs: int, outputs: int, width: int, depth: int, path: bool) -> None:
-        super().__init__()
-        sizes = [inputs, *[width] * (depth - 1), outputs]
-        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
-        self.path = nn.Linear(inputs, outputs, bias=False) if path else None
 
-    @property
-    def linears(self) -> list[nn.Linear]:
-        """The layers, without the path."""
-        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+def _parse_hold(hold: Any) -> Any:
+    """Convert the text "none" to None, for the command line."""
+    return None if isinstance(hold, str) and hold.lower() == "none" else hold
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, inputs) to (n, outputs)."""
-        *hidden, last = self.linears
-        y = x
-        for layer in hidden:
-            y = F.leaky_relu(layer(y), SLOPE)
-        return last(y) if self.path is None else last(y) + self.path(x)
+
+def _parse_matrix(rows: Any) -> Any:
+    """Convert a matrix to tuples, () for what isn't rows. Raises GanvasError for an entry that isn't a number."""
+    if not isinstance(rows, list | tuple):
+        return rows
+    if not all(isinstance(row, list | tuple) for row in rows):
+        return ()
+    try:
+        return tuple(tuple(map(float, row)) for row in rows)
+    except (TypeError, ValueError, OverflowError):
+        raise GanvasError("mref must be a matrix of numbers, or one of identity, labels.") from None
+
+
+@validated
+class CompactConfig:
+    """Options of ``compact.fit``; the defaults are the paper's.
+
+    ``components`` of W and ``dim`` of the code: the most; fewer where W or the attributes have fewer.
+    ``residual``: an edit keeps what lies beyond the components and what the auto-encoder doesn't reconstruct; without it an
+    edited code is the decoder's output, as in the paper (a change of 0 is still the identity).
+    ``hold``: the weight with which a change keeps the other readings; None moves c_k alone, as in the paper.
+    ``aim``: what moves are to change, the normal "score" (the paper's) or the "probability"; only with ``hold``.
+    ``truncation``: the share of the shell's squared radius lost for each Mahalanobis length moved, from 0 (the paper's) to 1.
+    ``mref``: M_ref of (5): "identity", "labels" (the labels' own correlation) or a K×K matrix in the attributes' order.
+    ``alpha`` and ``beta`` weigh (4) and (5) in (6). ``path``: a linear path beside the layers, initialised as the best linear
+    encoder and decoder, and a learning rate that warms up and then falls to 0 as a cosine; else it is constant.
+    ``steps``: the most steps, whatever ``epochs`` is. ``dtype``: of the products of the layers.
+    """
+
+    components: PositiveInt = 60
+    dim: PositiveInt = 60
+    residual: Flag = True
+    mref: Annotated[Any, BeforeValidator(_parse_matrix)] = "identity"
+    hold: Annotated[NonNegative | None, BeforeValidator(_parse_hold)] = None
+    aim: Literal["score", "probability"] = "score"
+    truncation: Share = 0.0
+    seed: Natural = 0
+    depth: Annotated[int, Field(strict=True, ge=2, le=64)] = 8
+    width: PositiveInt = 512
+    alpha: NonNegative = 1e-5
+    beta: NonNegative = 1e-5
+    epochs: PositiveInt = 150
+    batch: Annotated[int, Field(strict=True, ge=2)] = 256
+    rate: NonNegative = 2e-4
+    decay: NonNegative = 0.0
+    path: Flag = False
+    steps: PositiveInt | None = None
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        if self.aim == "probability" and self.hold is None:
+            raise GanvasError(
+                "aim=probability needs hold, without which only c_k moves: give hold a number, or set aim=score."
+            )
+        if self.truncation and not self.residual:
+            raise GanvasError("truncation needs residual: set truncation=0 or residual=true.")
+
+    def count_steps(self, n: int) -> int:
+        """Return the number of steps on ``n`` codes; the last batch of an epoch is left out if it isn't full."""
+        steps = self.epochs * max(n // self.batch, 1)
+        return steps if self.steps is None else min(steps, self.steps)
+
+
+def recipe_name(recipe: str | Mapping[str, Any]) -> str:
+    """Return the name that editors store for a recipe, given by its name or as its options."""
+    if isinstance(recipe, str):
+        return recipe
+    return next((name for name, shipped in RECIPES.items() if shipped == dict(recipe)), CUSTOM_RECIPE)
+
+
+def parse_recipe(recipe: str | Mapping[str, Any], options: Mapping[str, Any]) -> CompactConfig:
+    """Build the config from ``options`` on top of the recipe's. Raises GanvasError for unknown names and impossible values."""
+    if isinstance(recipe, str) and recipe not in (*RECIPES, CUSTOM_RECIPE):
+        raise unknown("recipe", recipe, RECIPES)
+    options = update_options(options)
+    merged = {**(RECIPES.get(recipe, {}) if isinstance(recipe, str) else update_options(recipe)), **options}
+    # A recipe's aim needs hold, and its truncation the residual: without these they are dropped.
+    if _parse_hold(merged.get("hold")) is None and "aim" not in options:
+        merged.pop("aim", None)
+    if not merged.get("residual", True) and "truncation" not in options:
+        merged.pop("truncation", None)
+    return CompactConfig(**merged)
+
+
+def update_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the option ``bfloat16`` of older editors' files by ``dtype``."""
+    renamed = {name: value for name, value in options.items() if name != "bfloat16"}
+    if "bfloat16" in options:
+        renamed["dtype"] = "bfloat16" if options["bfloat16"] else "float32"
+    return renamed
+
+
+def fit_to_data(settings: CompactConfig, w: W, k: int) -> CompactConfig:
+    """Limit ``components`` and ``dim`` to what the data allow. Raises GanvasError where the code can't hold ``k`` attributes."""
+    components = min(settings.components, w.shape[1], len(w) - 1)
+    dim = settings.dim if components == settings.components else min(settings.dim, max(components, k))
+    if dim < k:
+        raise GanvasError(f"A code of {dim} numbers can't hold {k} attributes: raise dim, or pick fewer attributes.")
+    return replace(settings, components=components, dim=dim)
+
+
+def build_reference(mref: Any, a: Scores) -> Tensor:
+    """Build M_ref, (K, K). Raises GanvasError where it isn't a correlation matrix."""
+    k = a.shape[1]
+    if mref == "identity":
+        return torch.eye(k).to(a)
+    if mref == "labels":
+        return correlation(a)
+    if isinstance(mref, str):
+        raise unknown("mref", mref, ["identity", "labels", "a matrix"])
+    try:
+        matrix = torch.tensor(mref, dtype=torch.float64)
+    except (TypeError, ValueError):
+        matrix = torch.empty(0)
+    if matrix.shape != (k, k) or not torch.isfinite(matrix).all():
+        raise GanvasError(f"mref must be a matrix of {k} rows and {k} columns, for {k} attributes.")
+    if (
+        (matrix - matrix.T).abs().max() > 1e-6
+        or (matrix.diagonal() - 1).abs().max() > 1e-6
+        or matrix.abs().max() > 1.001
+    ):
+        raise GanvasError("mref must be a correlation matrix: symmetric, from -1 to 1, with 1 on its diagonal.")
+    return matrix.to(a)
 
 
 class TrainablePerceptron(nn.Module):
@@ -98,13 +237,6 @@ def _norm_to_affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.get_buffer("running_mean") * scale
 
 
-def correlation(c: Codes) -> Float[Tensor, "dim dim"]:
-    """Return the correlation matrix of the columns."""
-    centred = c - c.mean(0)
-    unit = centred / centred.norm(dim=0).clamp(min=1e-12)
-    return unit.T @ unit
-
-
 def losses(x: Components, c: Codes, y: Components, a: Tensor, mref: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compute (3), (4) and (5): sums over dimensions, attributes and pairs as written; (3) and (4) averaged over codes."""
     attributes = c[:, : a.shape[1]]
@@ -152,3 +284,46 @@ def _raise_matrix(matrix: Tensor, exponent: float) -> Tensor:
     # Small eigenvalues, of attributes that are nearly equal, are noise: clamped, so that it isn't amplified further.
     values, axes = torch.linalg.eigh(matrix)
     return axes @ (values.clamp(min=0.02) ** exponent)[:, None].mul(axes.T)
+
+
+def train_autoencoder(
+    x: Tensor, a: Tensor, mref: Tensor, config: CompactConfig, progress: Progress
+) -> tuple[Perceptron, Perceptron]:
+    """Train an encoder and a decoder on mean-free components ``x`` (n, components) and normal scores ``a`` (n, K).
+
+    Equal input gives equal weights on one machine; the global random state is left as it was.
+    Raises GanvasError where the last loss isn't finite.
+    """
+    use_bfloat16 = config.dtype == "bfloat16"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        sizes = (x.shape[1], config.dim), (config.dim, x.shape[1])
+        plain = [Perceptron(*size, config.width, config.depth, config.path).to(x.device) for size in sizes]
+    encoder, decoder = (TrainablePerceptron(p, p is plain[0], use_bfloat16).to(x.device) for p in plain)
+    if config.path:
+        forward, backward = (matrix.float() for matrix in linear_start(x, a, mref, config.dim))
+        encoder.initialize(forward, (x @ forward).std(0, correction=0).clamp(min=0.1))
+        decoder.initialize(backward, forward)
+    random, batch = torch.Generator().manual_seed(config.seed), min(config.batch, len(x))
+    each, order = max(len(x) // config.batch, 1), torch.arange(len(x))
+
+    def loss(step: int) -> Tensor:
+        nonlocal order
+        if step % each == 0:
+            order = torch.randperm(len(x), generator=random).to(x.device)
+        rows = order[step % each * batch :][:batch]
+        c = encoder(x[rows])
+        recons, attr, corr = losses(x[rows], c, decoder(c), a[rows], mref)
+        return recons + config.alpha * attr + config.beta * corr
+
+    fit_network(
+        [*encoder.parameters(), *decoder.parameters()],
+        loss,
+        config.count_steps(len(x)),
+        config.rate,
+        config.decay,
+        progress,
+        schedule=warmup_cosine if config.path else constant,
+        max_norm=None,
+    )
+    return encoder.fold_norms(), decoder.fold_norms()

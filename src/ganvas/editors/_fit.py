@@ -1,27 +1,51 @@
-"""Checked options and one training loop, for methods that train networks on codes."""
+"""Methods that train a network on codes: options, whitened components, one way to fit, gains and reports."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from ganvas import scorers
 from ganvas.data.dataset import LatentDataset
-from ganvas.errors import GanvasError, unknown
+from ganvas.data.pca import fit_pca
+from ganvas.editors._networks import LatentClassifier, fit_latent_classifier, fit_network
+from ganvas.editors.base import (
+    GAIN_BOUNDS,
+    Editor,
+    EditorMetadata,
+    editor_metadata,
+    find_unresponsive,
+    format_report,
+    load_module,
+    response_gains,
+)
+from ganvas.errors import GanvasError
+from ganvas.generators.base import Generator
 from ganvas.progress import Progress
-from ganvas.scorers.base import Scorer
+from ganvas.training_loop import LossFunction
+from ganvas.types import Scores, W
+from ganvas.validation import Natural, Positive, PositiveInt, validated
 
 L = TypeVar("L", bound="FitConfig")
-WARMUP_SHARE = 0.1
-"""The share of the steps over which the learning rate rises."""
+TRAINING_SHARE = 0.7
+"""The share of the codes that is trained on; the others are held out."""
+CALIBRATION_CODES = 256
+"""The number of held-out codes on which gains are measured."""
+CALIBRATION_PSI = 0.7
+"""The truncation of every other of them: such codes are often edited, and a map may move them more than others."""
+MIN_CODES = 20
+"""The least number of codes to fit on."""
+Components = Float[Tensor, "n components"]
+E = TypeVar("E", bound="LatentEditor")
+AnyEditor = TypeVar("AnyEditor", bound=Editor)
 
 
-@dataclass(frozen=True)
+@validated
 class FitConfig:
     """Options of every method that trains a network on codes.
 
@@ -30,90 +54,210 @@ class FitConfig:
     number of training steps of the latent classifier, which is trained first.
     """
 
-    components: int = 128
-    width: int = 256
-    steps: int = 1000
-    batch: int = 512
-    rate: float = 2e-3
-    knowledge: int = 800
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("components", "width", "steps", "knowledge", "batch", "seed"):
-            check_integer(name, getattr(self, name), int(name != "seed"))
-        check_number("rate", self.rate, above=0)
+    components: PositiveInt = 128
+    width: PositiveInt = 256
+    steps: PositiveInt = 1000
+    batch: PositiveInt = 512
+    rate: Positive = 2e-3
+    knowledge: PositiveInt = 800
+    seed: Natural = 0
 
 
-def check_integer(name: str, value: Any, minimum: int, maximum: float = math.inf) -> None:
-    """Check that ``value`` is a whole number from ``minimum`` to ``maximum``. Raises GanvasError otherwise."""
-    if type(value) is not int or value < minimum:
-        raise GanvasError(f"{name} must be a whole number of at least {minimum}, not {value!r}.")
-    if value > maximum:
-        raise GanvasError(f"{name} must be at most {maximum}, not {value}.")
+class WhitenedSpace(nn.Module):
+    """The leading principal components of W, whitened: coordinates x have mean 0 and variance 1 along each."""
+
+    def __init__(self, mean: Tensor, components: Tensor, deviations: Tensor) -> None:
+        super().__init__()
+        self.mean, self.components, self.deviations = (nn.Buffer(t) for t in (mean, components, deviations))
+
+    def project(self, w: W) -> Components:
+        """Return the coordinates of codes."""
+        return ((w - self.mean) @ self.components.T) / self.deviations
+
+    def unproject(self, displacement: Components) -> W:
+        """Return what codes move by when their coordinates move by ``displacement``."""
+        return (displacement * self.deviations) @ self.components
 
 
-def check_number(name: str, value: Any, above: float | None = None) -> None:
-    """Check that ``value`` is a finite number of at least 0, or above ``above``. Raises GanvasError otherwise."""
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-    if not valid or above is not None and value <= above:
-        raise GanvasError(
-            f"{name} must be a number {'of at least 0' if above is None else f'above {above}'}, not {value!r}."
-        )
+class LatentEditor(Editor, ABC):
+    """An editor with a map on ``WhitenedSpace``, its ``frame``; ``gains`` multiply changes, so that 1 moves the probe by 1.
 
-
-def parse_config(kind: type[L], options: Mapping[str, Any], *others: str) -> L:
-    """Build the dataclass ``kind`` from ``options``. Raises GanvasError for a name that neither it nor ``others`` have."""
-    names = [field.name for field in fields(kind)]
-    for name in options:
-        if name not in names:
-            raise unknown("option", name, ["attributes", *others, *names])
-    return kind(**options)
-
-
-def minimize(
-    weights: Iterable[nn.Parameter],
-    loss: Callable[[int], Tensor],
-    steps: int,
-    rate: float,
-    decay: float = 0.01,
-    progress: Progress = lambda step, steps: None,
-) -> float:
-    """Minimise ``loss(step)`` with AdamW and return the last loss.
-
-    The learning rate rises over the first ``WARMUP_SHARE`` of the steps and then falls to 0 as a cosine. Gradients are
-    computed under ``torch.no_grad``, too. ``progress`` is called after each step.
-    Raises GanvasError where the last loss isn't finite.
+    ``gains`` (2, attributes): for positive and negative changes, which a map that isn't linear may respond to differently.
     """
-    weights = list(weights)
-    optimizer = torch.optim.AdamW(weights, rate, weight_decay=decay, fused=weights[0].device.type in ("cpu", "cuda"))
-    last = torch.zeros(())
-    for step in range(steps):
-        done = (step + 1) / steps
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(done / WARMUP_SHARE, 1) * (1 + math.cos(math.pi * done)) / 2
-        with torch.enable_grad():
-            last = loss(step)
-            optimizer.zero_grad()
-            last.backward()
-        # Few codes, or a scorer that isn't smooth everywhere, may give a single huge gradient.
-        nn.utils.clip_grad_norm_(weights, 10.0)
-        optimizer.step()
-        progress(step + 1, steps)
-    final = float(last.detach())
-    if not math.isfinite(final):
-        raise GanvasError(f"The training diverged (loss {final}): try a lower rate than {rate:g}.")
-    return final
+
+    def __init__(self, metadata: EditorMetadata, frame: WhitenedSpace) -> None:
+        super().__init__()
+        self.set_metadata(metadata)
+        self.frame = frame
+        self.gains = nn.Buffer(torch.ones(2, len(metadata.attributes)))
+
+    @abstractmethod
+    def move(self, x: Components, changes: Scores) -> Components:
+        """Return what to add to coordinates, for changes in the map's own units."""
+
+    def shift(self, w: W, changes: Scores) -> W:
+        """Return the map's move as a move of w; what lies beyond the components doesn't change."""
+        return self.frame.unproject(self.move(self.frame.project(w), self.scale_changes(changes)))
+
+    def scale_changes(self, changes: Scores) -> Scores:
+        """Convert changes to the map's own units, by the gains."""
+        return changes * torch.where(changes > 0, self.gains[0], self.gains[1])
 
 
-def draw_rows(n: int, batch: int, random: torch.Generator, device: torch.device) -> Tensor:
-    """Draw the row numbers of a batch from ``n``; ``random`` is on the CPU, so that all devices draw the same."""
-    return torch.randint(n, (min(batch, n),), generator=random).to(device)
+@dataclass(frozen=True)
+class FitData:
+    """The training and the held-out codes, and the latent classifier, which was fitted on the former.
+
+    ``w`` (n, w_dim), their coordinates ``x`` (n, components) and normal scores ``a`` (n, K); the same of held-out codes.
+    """
+
+    frame: WhitenedSpace
+    classifier: LatentClassifier
+    w: Tensor
+    x: Tensor
+    a: Tensor
+    held_w: Tensor
+    held_x: Tensor
+    held_a: Tensor
 
 
-def scorer_of_labels(data: LatentDataset) -> Scorer | None:
-    """Load the scorer that made the labels; None where ganvas doesn't have it, or has another version."""
-    name, _, fingerprint = data.scorer.rpartition(":")
-    if name not in scorers.list_scorers():
-        return None
-    scorer = scorers.load_scorer(name)
-    return scorer if scorer.fingerprint == fingerprint else None
+@dataclass(frozen=True)
+class NetworkFit(Generic[E, L]):
+    """A fitted editor, the data that it was fitted on, and its config with as many components as there are."""
+
+    editor: E
+    data: FitData
+    config: L
+
+
+def fit_network_editor(
+    method: str,
+    data: LatentDataset,
+    generator: Generator,
+    config: L,
+    build: Callable[[EditorMetadata, WhitenedSpace, L], E],
+    create_loss: Callable[[E, FitData, L], LossFunction],
+    progress: Progress = lambda step, steps: None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    codes: int = CALIBRATION_CODES,
+) -> NetworkFit[E, L]:
+    """Fit an editor that trains a network: a latent classifier first, then the network, then gains and the report.
+
+    ``build`` makes the untrained editor; all its parameters that require gradients are trained on what ``create_loss`` returns,
+    with the global random state seeded, and restored at the end. ``options`` are stored beside the config's. Gains and report
+    are measured on ``codes`` held-out codes.
+    Raises GanvasError for fewer than ``MIN_CODES`` codes, and where the loss isn't finite.
+    """
+    fit_data, config = prepare_fit(data, generator, config)
+    metadata = editor_metadata(method, data, generator, asdict(config) | dict(options or {}), {})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        editor = build(metadata, fit_data.frame, config).to(generator.device)
+        loss = create_loss(editor, fit_data, config)
+        trained = [parameter for parameter in editor.parameters() if parameter.requires_grad]
+        fit_network(trained, loss, config.steps, config.rate, progress=progress)
+    editor.eval().requires_grad_(False)
+    calibrate_gains(editor, fit_data, codes)
+    editor.report = measure_report(editor, fit_data, codes)
+    return NetworkFit(editor, fit_data, config)
+
+
+def prepare_fit(data: LatentDataset, generator: Generator, config: L) -> tuple[FitData, L]:
+    """Whiten the codes of ``data``, split them by the seed, and fit the latent classifier.
+
+    Returns ``config`` with at most as many components as exist. Raises GanvasError for fewer than ``MIN_CODES`` codes.
+    """
+    if len(data) < MIN_CODES:
+        raise GanvasError(f"{len(data)} codes are too few: at least {MIN_CODES} are needed.")
+    w, a = data.w.to(generator.device), data.normals().to(generator.device, torch.float32)
+    rows, held = (index.to(generator.device) for index in data.split(TRAINING_SHARE, config.seed))
+    config = replace(config, components=min(config.components, w.shape[1], len(rows) - 1))
+    pca = fit_pca(w[rows], config.components)
+    frame = WhitenedSpace(pca.mean, pca.components, pca.variances[: len(pca.components)].sqrt())
+    x = frame.project(w)
+    classifier = fit_latent_classifier(x[rows], a[rows], config.width, config.knowledge, config.seed)
+    return FitData(frame, classifier, w[rows], x[rows], a[rows], w[held], x[held], a[held]), config
+
+
+@torch.no_grad()
+def calibrate_gains(editor: LatentEditor, fit_data: FitData, codes: int = CALIBRATION_CODES) -> None:
+    """Set the gains so that a change of 1 moves the mean reading of held-out codes by 1; twice, since maps aren't linear."""
+    for _ in range(2):
+        response = measure_responses(editor, fit_data, codes)["response"]
+        editor.gains.copy_((editor.gains * response_gains(response)).clamp(*GAIN_BOUNDS))
+
+
+@torch.no_grad()
+def measure_responses(editor: LatentEditor, fit_data: FitData, codes: int = CALIBRATION_CODES) -> dict[str, Tensor]:
+    """Measure what changes of 1 and -1 of each attribute do on average over held-out codes, (2, K) each.
+
+    "response": how far its own reading moves, divided by the change. "length": the mean Mahalanobis length of the move.
+    "others": the mean |change| of the other readings, as means over codes.
+    """
+    x, k = fit_data.held_x[:codes].clone(), len(editor.attributes)
+    x[::2] *= CALIBRATION_PSI
+    weight = fit_data.frame.unproject(torch.eye(x.shape[1]).to(x)) @ editor.probe.weight.to(x)
+    response, length, others = x.new_zeros(2, k), x.new_zeros(2, k), x.new_zeros(2, k)
+    for j in range(k):
+        for side, change in enumerate((1.0, -1.0)):
+            changes = x.new_zeros(len(x), k)
+            changes[:, j] = change
+            displacement = editor.move(x, editor.scale_changes(changes))
+            readings = (displacement @ weight).mean(0)
+            response[side, j] = readings[j] / change
+            length[side, j] = displacement.norm(dim=1).mean()
+            others[side, j] = (readings.abs().sum() - readings[j].abs()) / max(k - 1, 1)
+    return {"response": response, "length": length, "others": others}
+
+
+@torch.no_grad()
+def measure_report(editor: LatentEditor, fit_data: FitData, codes: int = CALIBRATION_CODES) -> dict[str, Any]:
+    """Measure the report on held-out codes."""
+    readings = fit_data.classifier(fit_data.held_x)
+    correlations = torch.cosine_similarity(
+        readings - readings.mean(0), fit_data.held_a - fit_data.held_a.mean(0), dim=0
+    )
+    measured = {name: values.mean(0) for name, values in measure_responses(editor, fit_data, codes).items()}
+    return {
+        "trained_on": len(fit_data.x),
+        "held_out": len(fit_data.held_x),
+        "classifier_correlation": float(correlations.mean()),
+        **format_report(editor.attributes, classifier=correlations, gain=editor.gains.mean(0), **measured),
+        "unresponsive": find_unresponsive(editor.attributes, measured["response"]),
+    }
+
+
+def restore_network_editor(
+    kind: type[L],
+    build: Callable[[EditorMetadata, WhitenedSpace, L], E],
+    tensors: Mapping[str, Tensor],
+    metadata: EditorMetadata,
+) -> E:
+    """Build an editor of ``fit_network_editor`` from a file. Raises GanvasError where its tensors and options don't match."""
+
+    def build_empty() -> E:
+        config = kind(**{name: metadata.options[name] for name in kind.__dataclass_fields__})
+        w_dim = metadata.probe.weight.shape[0]
+        frame = WhitenedSpace(torch.empty(w_dim), torch.empty(config.components, w_dim), torch.empty(config.components))
+        return build(metadata, frame, config)
+
+    return restore_editor(build_empty, tensors, metadata.method)
+
+
+def restore_editor(build_empty: Callable[[], AnyEditor], tensors: Mapping[str, Tensor], method: str) -> AnyEditor:
+    """Build an editor from a file; ``build_empty`` builds it from its options, on the "meta" device.
+
+    Raises GanvasError where its tensors and options don't match.
+    """
+    try:
+        with torch.device("meta"):
+            editor = build_empty()
+    except KeyError as error:
+        raise GanvasError(f"The editor's file is damaged: its options lack {error}.") from None
+    except GanvasError:
+        raise
+    except (TypeError, ValueError, OverflowError, RuntimeError, AttributeError):
+        raise GanvasError(f"The editor's file is damaged: its options aren't those of {method}.") from None
+    load_module(editor, tensors)
+    return editor.eval()

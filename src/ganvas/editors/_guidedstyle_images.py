@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ganvas import scorers
 from ganvas.data.dataset import LatentDataset, find_columns
 from ganvas.data.gaussianize import Gaussianize
-from ganvas.editors._latent_editor import FitData, LatentEditor
+from ganvas.editors._fit import FitData, LatentEditor
 from ganvas.generators.base import Generator
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.scorers.base import Scorer
@@ -40,6 +41,15 @@ class EditScorer:
         """Render codes and return the normal scores of their pictures."""
         pictures = downscale(self.generator.synthesis(ws), min(LABEL_SIDE, self.generator.resolution))
         return self.gaussianize(self.scorer(pictures)[:, self.columns])
+
+
+def load_scorer_of_labels(data: LatentDataset) -> Scorer | None:
+    """Load the scorer that made the labels; None where ganvas doesn't have it, or has another version."""
+    name, _, fingerprint = data.scorer.rpartition(":")
+    if name not in scorers.list_scorers():
+        return None
+    scorer = scorers.load_scorer(name)
+    return scorer if scorer.fingerprint == fingerprint else None
 
 
 def measure_row_effects(

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._boundary import find_unresponsive, format_report, scale_to_deviation
-from ganvas.editors.base import Editor, LinearEditor, editor_metadata, response_gains
+from ganvas.editors._boundary import scale_to_deviation
+from ganvas.editors.base import Editor, LinearEditor, editor_metadata, find_unresponsive, format_report, response_gains
 from ganvas.editors.masked import Layers, mask_editor
 from ganvas.generators.base import Generator
 

@@ -31,7 +31,9 @@ __all__ = [
     "LinearEditor",
     "calibrate",
     "editor_metadata",
+    "find_unresponsive",
     "fingerprint",
+    "format_report",
     "load_module",
     "metadata_of",
     "read_editor",
@@ -322,6 +324,18 @@ def response_gains(responses: Tensor) -> Tensor:
     Where a reading moves the wrong way no gain helps, and the smallest is taken.
     """
     return torch.where(responses > 0, 1 / responses.clamp(min=1e-6), GAIN_BOUNDS[0]).clamp(*GAIN_BOUNDS)
+
+
+def format_report(names: tuple[str, ...], **columns: Tensor) -> dict[str, dict[str, float]]:
+    """Return the tables of a report: from each column's name to one rounded number per attribute."""
+    return {
+        key: dict(zip(names, [round(x, 4) for x in column.tolist()], strict=True)) for key, column in columns.items()
+    }
+
+
+def find_unresponsive(names: tuple[str, ...], moved: Float[Tensor, " attributes"]) -> list[str]:
+    """Return the attributes whose readings ``moved`` by less than half of a change."""
+    return [name for name, change in zip(names, moved.tolist(), strict=True) if not change >= 0.5]
 
 
 def metadata_of(editor: Editor) -> EditorMetadata:

@@ -32,12 +32,27 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._cardinality_config import complete_config, parse_config
-from ganvas.editors._cardinality_moves import CodeVectors, CountDirections
-from ganvas.editors._cardinality_optimizer import CodeOptimizer, MoveCosts, Preservation
-from ganvas.editors._cardinality_training import CountTraining, prepare_training, train_directions
-from ganvas.editors._count_classifier import HIDDEN, CountClassifier, CountRanges, expected_counts
-from ganvas.editors.base import Editor, EditorMetadata, editor_metadata, load_module
+from ganvas.editors._cardinality_networks import (
+    HIDDEN,
+    CodeVectors,
+    CountClassifier,
+    CountDirections,
+    CountRanges,
+    count_accuracy,
+    expected_counts,
+)
+from ganvas.editors._cardinality_training import (
+    CodeOptimizer,
+    CountObjective,
+    CountTraining,
+    Preservation,
+    complete_config,
+    parse_options,
+    prepare_training,
+    train_directions,
+)
+from ganvas.editors._fit import restore_editor
+from ganvas.editors.base import Editor, EditorMetadata, editor_metadata, format_report
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
@@ -116,8 +131,10 @@ class CardinalityEditor(Editor):
         """The optimiser of codes, with ``climb``."""
         o = self.options
         preservation = Preservation(tuple(o["one_sided"]), tuple(o["own"]))
-        costs = MoveCosts(o["weight"], o["density"], o["preserve"], o["scale"])
-        return CodeOptimizer(self.places, self.networks, self.keeper, preservation, costs, o["climb"], o["rate"])
+        costs = (o[name] for name in ("weight", "density", "preserve", "scale"))
+        return CodeOptimizer(
+            CountObjective(self.places, self.networks, self.keeper, preservation, *costs), o["climb"], o["rate"]
+        )
 
     def _vectors(self, ws: WPlus) -> Tensor:
         rows = sum(map(len, self.places.groups))
@@ -143,7 +160,7 @@ def fit(
     """
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
-    settings = complete_config(parse_config({**RECIPES[recipe], **options}), data, generator)
+    settings = complete_config(parse_options({**RECIPES[recipe], **options}), data, generator)
     if attributes is None:
         attributes = [name for name, kind in zip(data.attributes, data.kinds, strict=True) if kind in KINDS]
         if not attributes:
@@ -153,9 +170,13 @@ def fit(
     metadata = editor_metadata(
         METHOD, data.select(tuple(attributes)), generator, _collect_options(training, recipe), {}
     )
-    keeper = training.keeper if settings.climb else None
+    objective = training.objective
     editor = CardinalityEditor(
-        replace(metadata, space=settings.space), training.places, moves, training.classifiers, keeper
+        replace(metadata, space=settings.space),
+        objective.places,
+        moves,
+        objective.classifiers,
+        objective.keeper if settings.climb else None,
     )
     editor.to(generator.device).requires_grad_(False)
     editor.report = _measure_report(editor, training)
@@ -164,43 +185,28 @@ def fit(
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> CardinalityEditor:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    try:
-        with torch.device("meta"):
-            editor = _build_empty(metadata)
-    except KeyError as error:
-        raise GanvasError(f"The editor's file is damaged: its options lack {error}.") from None
-    except (TypeError, ValueError, OverflowError, RuntimeError, AttributeError):
-        raise GanvasError("The editor's file is damaged: its options aren't a cardinality editor's.") from None
-    load_module(editor, tensors)
-    return editor.eval()
+    return restore_editor(lambda: _build_empty(metadata), tensors, metadata.method)
 
 
 def _collect_options(training: CountTraining, recipe: str) -> dict[str, Any]:
-    settings, ranges = asdict(training.options), training.classifiers[0].ranges
-    sizes = {
-        "groups": [list(group) for group in training.places.groups],
-        "coordinates": len(training.places.deviations),
-    }
-    range_options = {"lows": list(ranges.lows), "highs": list(ranges.highs)}
-    climbing: dict[str, Any] = {}
-    if training.options.climb:
-        climbing = {
-            "one_sided": list(training.preservation.one_sided),
-            "own": list(training.preservation.own),
-            "scale": training.scale,
-        }
-        if training.keeper is not None:
-            kept = training.keeper.ranges
-            climbing |= {"kept_lows": list(kept.lows), "kept_highs": list(kept.highs)}
-    return {
+    """Return what an editor stores: the config, and what was computed from the labels."""
+    config, objective = asdict(training.config), training.objective
+    options = config | {
         "recipe": recipe,
-        **settings,
-        **sizes,
-        **range_options,
-        **climbing,
-        "hidden": list(settings["hidden"]),
-        "parts": list(settings["parts"]),
+        "groups": [list(group) for group in objective.places.groups],
+        "coordinates": len(objective.places.deviations),
+        "lows": list(objective.ranges.lows),
+        "highs": list(objective.ranges.highs),
+        "hidden": list(config["hidden"]),
+        "parts": list(config["parts"]),
     }
+    if training.config.climb:
+        preservation = objective.preservation
+        options |= {"one_sided": list(preservation.one_sided), "own": list(preservation.own), "scale": objective.scale}
+        if objective.keeper is not None:
+            kept = objective.keeper.ranges
+            options |= {"kept_lows": list(kept.lows), "kept_highs": list(kept.highs)}
+    return options
 
 
 def _build_empty(metadata: EditorMetadata) -> CardinalityEditor:
@@ -261,15 +267,11 @@ def _build_keeper(
 def _measure_report(editor: CardinalityEditor, training: CountTraining) -> dict[str, Any]:
     """Measure the report: how often classifiers are right, and how often unit moves are, as they judge."""
 
-    def round_values(values: Tensor) -> dict[str, float]:
-        return {name: round(float(value), 4) for name, value in zip(editor.attributes, values, strict=True)}
-
     training_set, held_out = training.training_set, training.held_out
-    report: dict[str, Any] = {"trained_on": len(training_set.codes), "held_out": len(held_out.codes)}
-    report["classifier_train"] = round_values(training.measure_accuracy(training_set))
-    report["classifier_test"] = round_values(training.measure_accuracy(held_out))
+    parts, first = {"classifier_train": training_set, "classifier_test": held_out}, editor.networks[0]
+    tables = {name: count_accuracy(first, part.codes, part.counts) for name, part in parts.items()}
     for sign, name in ((1, "added"), (-1, "removed")):
         rates = [training.measure_moves(editor.moves, held_out, k, sign) for k in range(len(editor.attributes))]
-        report[name] = round_values(torch.stack([rate[0] for rate in rates]))
-        report[f"length_{name}"] = round_values(torch.stack([rate[1] for rate in rates]))
-    return report
+        tables[name], tables[f"length_{name}"] = (torch.stack([rate[i] for rate in rates]) for i in range(2))
+    sizes = {"trained_on": len(training_set.codes), "held_out": len(held_out.codes)}
+    return sizes | format_report(editor.attributes, **tables)

@@ -11,7 +11,7 @@ The loss (6) follows (3) to (5) as written, per sample, averaged over the batch:
 not whitened, (4) over attributes, (5) sums absolute values over the K×K matrix of the batch's correlation. Linear
 layers are followed by leaky ReLU and batch norm, the code by batch norm.
 
-Two recipes (``_compact_training.RECIPES``): "paper", as above; "fast" adds a linear path that is initialised as the best
+Two recipes (``RECIPES``): "paper", as above; "fast" adds a linear path that is initialised as the best
 linear solution of the same problem and trains a smaller network beside it, with larger weights of (4) and (5) at the same
 ratio. By default edits of "fast" penalise changes of the other attributes (``hold``, below), and those of "paper" move c_k alone.
 
@@ -25,10 +25,10 @@ with ``residual=False`` is the paper's own edit, except for the scale of a chang
 "fast" has two more differences. A move aims at the attribute's probability (``aim``), by a second ridge regression: for a
 rare attribute, most of the variance of a normal score is among faces without it. And since a long move leaves the shell of
 codes, where faces come apart, ``truncation`` moves everything but the changed attributes towards the mean of W, the more
-the larger the change (``_compact_truncation``).
+the larger the change (``shrink_to_shell``).
 
 A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so each attribute's move is scaled,
-on held-out codes. No move is longer than ``_compact_moves.MAX_LENGTH``; an attribute that then hardly responds is reported.
+on held-out codes. No move is longer than ``MAX_LENGTH``; an attribute that then hardly responds is reported.
 """
 
 from __future__ import annotations
@@ -38,28 +38,34 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganvas.data import probe
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.pca import PCA, fit_pca
-from ganvas.editors._compact_config import (
+from ganvas.editors._compact_network import (
     CUSTOM_RECIPE,
+    Codes,
     CompactConfig,
-    check_reference,
-    config_names,
+    build_reference,
     fit_to_data,
-    parse_config,
+    losses,
+    off_diagonal,
+    parse_recipe,
     recipe_name,
+    train_autoencoder,
     update_options,
 )
-from ganvas.editors._compact_moves import MoveCalibrationSet, MoveStatistics, calibrate_moves, measure_moves
-from ganvas.editors._compact_network import Perceptron, correlation, losses, off_diagonal
-from ganvas.editors._compact_training import CompactTraining, train_autoencoder
-from ganvas.editors._compact_truncation import TypicalShell, shrink_to_shell
-from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
-from ganvas.editors.base import Editor, EditorMetadata, editor_metadata, load_module
+from ganvas.editors._fit import restore_editor
+from ganvas.editors._networks import LatentClassifier, Perceptron, correlation, fit_latent_classifier
+from ganvas.editors.base import (
+    Editor,
+    EditorMetadata,
+    editor_metadata,
+    find_unresponsive,
+    format_report,
+    response_gains,
+)
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.precision import accept_any_float
@@ -76,7 +82,32 @@ CALIBRATION_CODES = 512
 CHUNK_CODES = 4096
 READER_WIDTH, READER_STEPS = 128, 1200
 """The width and the most steps of the network that predicts scores; fewer steps for few codes."""
-Codes = Float[Tensor, "n dim"]
+MAX_LENGTH = 30.0
+"""The largest Mahalanobis length of a change of 1 before truncation: what no reading follows would need endless moves."""
+# On ffhq moves are 5 long on average even with hold=None (experiments/ffhq/hold.py).
+DIFFERENCE_STEP = 0.25
+"""The step of a code for finite differences of the decoder."""
+MIN_RADIUS_SHARE = 0.1
+"""The least share of the squared radius that is left, however large the change."""
+MIN_REST_SHARE = 0.1
+"""The share of it that the rest keeps where the changed attributes alone fill the shell."""
+HALF_KEPT_CHANGE = 0.1
+"""The change, in standard deviations, with which an attribute's reading is kept by half: too small to be visible."""
+
+
+class TypicalShell(nn.Module):
+    """The shell of codes: ``deviations`` (components,) whiten, ``readings`` (components, K) read the attributes; see the option
+    ``truncation``."""
+
+    deviations: Tensor
+    readings: Tensor
+
+    def __init__(self, deviations: Tensor, readings: Tensor, truncation: float) -> None:
+        super().__init__()
+        # Not saved: both follow from what an editor's file holds.
+        self.register_buffer("deviations", deviations, persistent=False)
+        self.register_buffer("readings", readings, persistent=False)
+        self.truncation = truncation
 
 
 @dataclass(frozen=True)
@@ -157,36 +188,36 @@ def fit(
     progress: Progress = lambda step, steps: None,
     **options: Any,
 ) -> CompactEditor:
-    """Fit the compact space of labelled codes; ``options`` are the fields of ``CompactConfig`` and of ``CompactTraining``.
+    """Fit the compact space of labelled codes; ``options`` are the fields of ``CompactConfig``.
 
     ``recipe``: the name of one of ``RECIPES``, or any such options; ``options`` take precedence over it.
     ``attributes``: only these, in this order. ``progress`` is called after each step. Measurements on held-out codes are in
     the editor's ``report``.
     Raises GanvasError for unknown or impossible options and for fewer than 10 codes.
     """
-    settings, training = parse_config(recipe, options)
+    config = parse_recipe(recipe, options)
     data = data if attributes is None else data.select(tuple(attributes))
     if len(data) < 10:
         raise GanvasError(f"{len(data)} codes are too few: at least 10 are needed.")
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
-    rows, held = (index.to(generator.device) for index in data.split(TRAINING_SHARE, settings.seed))
-    settings = fit_to_data(settings, w[rows], a.shape[1])
-    pca = fit_pca(w[rows], settings.components)
-    mref = check_reference(settings.mref, a[rows])
+    rows, held = (index.to(generator.device) for index in data.split(TRAINING_SHARE, config.seed))
+    config = fit_to_data(config, w[rows], a.shape[1])
+    pca = fit_pca(w[rows], config.components)
+    mref = build_reference(config.mref, a[rows])
     x = pca.project(w)
-    encoder, decoder = train_autoencoder(x[rows], a[rows], mref, settings.dim, training, settings.seed, progress)
+    encoder, decoder = train_autoencoder(x[rows], a[rows], mref, config, progress)
     deviations = _compute_deviations(pca.variances, x.shape[1])
     steps = min(READER_STEPS, 10 + len(rows) // 10)
-    reader = fit_latent_classifier(ClassifierData(x[rows] / deviations, a[rows]), READER_WIDTH, steps, settings.seed)
+    reader = fit_latent_classifier(x[rows] / deviations, a[rows], READER_WIDTH, steps, config.seed)
     with torch.no_grad():
-        stored_options = {"recipe": recipe_name(recipe)} | asdict(settings) | asdict(training)
+        stored_options = {"recipe": recipe_name(recipe)} | asdict(config)
         editor = CompactEditor(
             editor_metadata("compact", data, generator, stored_options, {}),
             pca,
             CompactNetworks(encoder, decoder, reader),
         )
         editor.get_buffer("doubt").copy_((editor.predict_scores(w[held]) - a[held]).square().mean(0).sqrt())
-        aims = _fit_aims(data, w, rows) if settings.aim == "probability" else editor.probe.weight
+        aims = _fit_aims(data, w, rows) if config.aim == "probability" else editor.probe.weight
         measured = _calibrate_moves(editor, x[held][:CALIBRATION_CODES], aims)
         editor.report = _measure_report(editor, x[held], a[held], mref, measured) | {"trained_on": len(rows)}
     return editor
@@ -194,31 +225,19 @@ def fit(
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> CompactEditor:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    try:
-        editor = _build_empty(metadata)
-    except KeyError as error:
-        raise GanvasError(f"The editor's file lacks the option {error}: fit it again with this version.") from None
-    except GanvasError:
-        raise
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise GanvasError("The editor's file is damaged: its options aren't a compact editor's.") from None
-    load_module(editor, tensors)
-    return editor
+    return restore_editor(lambda: _build_empty(metadata), tensors, metadata.method)
 
 
 def _build_empty(metadata: EditorMetadata) -> CompactEditor:
     """Build an editor by ``metadata.options``, on the "meta" device."""
     options = update_options(metadata.options)
-    settings, training = parse_config(
-        CUSTOM_RECIPE, {name: options[name] for name in config_names(CompactConfig, CompactTraining)}
-    )
+    config = parse_recipe(CUSTOM_RECIPE, {name: options[name] for name in CompactConfig.__dataclass_fields__})
     w_dim, k = metadata.probe.weight.shape
-    with torch.device("meta"):
-        sizes = (settings.components, settings.dim), (settings.dim, settings.components)
-        encoder, decoder = (Perceptron(*size, training.width, training.depth, training.path) for size in sizes)
-        pca = PCA(torch.empty(w_dim), torch.empty(settings.components, w_dim), torch.empty(w_dim))
-        parts = CompactNetworks(encoder, decoder, LatentClassifier(settings.components, k, READER_WIDTH))
-        return CompactEditor(metadata, pca, parts)
+    sizes = (config.components, config.dim), (config.dim, config.components)
+    encoder, decoder = (Perceptron(*size, config.width, config.depth, config.path) for size in sizes)
+    pca = PCA(torch.empty(w_dim), torch.empty(config.components, w_dim), torch.empty(w_dim))
+    parts = CompactNetworks(encoder, decoder, LatentClassifier(config.components, k, READER_WIDTH))
+    return CompactEditor(metadata, pca, parts)
 
 
 def _build_shell(editor: CompactEditor) -> TypicalShell:
@@ -266,9 +285,6 @@ def _measure_report(
     centred = [t - t.mean(0) for t in (c[:, :k], a)]
     correlations = torch.cosine_similarity(*centred, dim=0)
 
-    def round_values(values: Tensor) -> dict[str, float]:
-        return {name: round(float(value), 4) for name, value in zip(editor.attributes, values, strict=True)}
-
     return {
         "held_out": len(x),
         "variance_in_components": float(editor.pca.share[x.shape[1] - 1]),
@@ -279,7 +295,137 @@ def _measure_report(
         "mean_correlation": float(correlations.mean()),
         "codes_off_diagonal": off_diagonal(correlation(c[:, :k])),
         "labels_off_diagonal": off_diagonal(correlation(a)),
-        "correlation": round_values(correlations),
-        **{name: round_values(values) for name, values in vars(measured).items()},
-        "unresponsive": [name for name, r in zip(editor.attributes, measured.response, strict=True) if not r >= 0.5],
+        **format_report(editor.attributes, correlation=correlations, **vars(measured)),
+        "unresponsive": find_unresponsive(editor.attributes, measured.response),
     }
+
+
+@dataclass(frozen=True)
+class MoveCalibrationSet:
+    """The codes and networks that moves are calibrated on.
+
+    ``x``: components of W (n, components); ``codes``: their compact codes (n, dim); ``decoder``: back to components;
+    ``shell``: what moves are truncated to; ``aims`` (components, K): the linear readings that moves are to change.
+    """
+
+    x: Tensor
+    codes: Tensor
+    decoder: Perceptron
+    shell: TypicalShell
+    aims: Tensor
+
+    def apply_move(self, moves: Tensor, k: int, change: float) -> Tensor:
+        """Return what a change of attribute k moves components by, (n, components)."""
+        straight = self.decoder(self.codes + change * moves[k]) - self.decoder(self.codes)
+        named = torch.zeros(1, len(moves)).to(moves)
+        named[:, k] = abs(change)
+        return shrink_to_shell(self.x, self.x + straight, named, self.shell) - self.x
+
+
+@dataclass(frozen=True)
+class MoveStatistics:
+    """What a change of 1 of each attribute does, (K,) each.
+
+    ``response``: how far its own reading moves, by least squares over changes of ±1 and ±2. ``length``: the mean Mahalanobis
+    length of the move. ``others``: the mean |change| of the other readings.
+    """
+
+    response: Tensor
+    length: Tensor
+    others: Tensor
+
+
+def calibrate_moves(calibration: MoveCalibrationSet, moves: Tensor, hold: float | None) -> Tensor:
+    """Scale moves (K, dim) so that each moves its reading by 1, as far as ``MAX_LENGTH`` allows; always finite.
+
+    ``moves`` are those for ``hold=None``. They are scaled twice, since the response isn't linear.
+    """
+    moves = _bound_lengths(calibration, moves if hold is None else _solve_cheapest(calibration, hold))
+    for _ in range(2):
+        moves = _bound_lengths(calibration, moves * response_gains(measure_moves(calibration, moves).response)[:, None])
+    return moves
+
+
+def measure_moves(calibration: MoveCalibrationSet, moves: Tensor) -> MoveStatistics:
+    """Measure what the moves do on average."""
+    k = len(moves)
+    response, length, others = (moves.new_zeros(k) for _ in range(3))
+    for j in range(k):
+        for change in (-2.0, -1.0, 1.0, 2.0):
+            moved = calibration.apply_move(moves, j, change)
+            readings = (moved @ calibration.shell.readings).mean(0)
+            response[j] += change * readings[j] / 10
+            if change == 1:
+                length[j] = (moved / calibration.shell.deviations).norm(dim=1).mean()
+                others[j] = (readings.abs().sum() - readings[j].abs()) / max(k - 1, 1)
+    return MoveStatistics(response, length, others)
+
+
+def _measure_lengths(calibration: MoveCalibrationSet, moves: Tensor) -> Tensor:
+    """Measure the mean Mahalanobis lengths of moves before truncation."""
+    before = calibration.decoder(calibration.codes)
+    parts = [(calibration.decoder(calibration.codes + move) - before) / calibration.shell.deviations for move in moves]
+    return torch.stack([part.norm(dim=1).mean() for part in parts])
+
+
+def _bound_lengths(calibration: MoveCalibrationSet, moves: Tensor) -> Tensor:
+    """Shorten moves to ``MAX_LENGTH``; 0 where they aren't finite or can't be measured."""
+    moves = torch.where(moves.isfinite().all(1, keepdim=True), moves, 0.0)
+    for _ in range(5):  # lengths aren't linear in the move: once may leave some too long
+        excess = _measure_lengths(calibration, moves).nan_to_num(nan=torch.inf, posinf=torch.inf) / MAX_LENGTH
+        if (excess <= 1).all():
+            break
+        moves = moves / excess.clamp(min=1)[:, None]
+    return moves
+
+
+def _solve_cheapest(calibration: MoveCalibrationSet, hold: float) -> Tensor:
+    """Solve for the cheapest moves that change one reading by 1 each (see ``compact``); not finite where nothing does."""
+    c, before = calibration.codes, calibration.decoder(calibration.codes)
+    steps = DIFFERENCE_STEP * torch.eye(c.shape[1]).to(c)
+    jacobian = torch.stack([(calibration.decoder(c + step) - before) / DIFFERENCE_STEP for step in steps]).double()
+    whitened = jacobian / calibration.shell.deviations  # (dim, n, components)
+    length = torch.einsum("ink,jnk->ij", whitened, whitened) / len(c)
+    # Keeps the matrix regular where the decoder ignores a code.
+    length += 1e-6 * length.trace() / len(length) * torch.eye(len(length)).to(length)
+    readings, aims = (
+        (jacobian.mean(1) @ weight.double()).T for weight in (calibration.shell.readings, calibration.aims)
+    )  # (K, dim)
+    # The cost leaves out the reading that the move is for, so each attribute has its own matrix.
+    others = readings.T @ readings - torch.einsum("ki,kj->kij", readings, readings)
+    cheapest = torch.linalg.solve_ex(length + hold * others, aims[:, :, None]).result[:, :, 0]
+    return (cheapest / (cheapest * readings).sum(1, keepdim=True)).to(c)
+
+
+def shrink_to_shell(x: Tensor, y: Tensor, named: Tensor, shell: TypicalShell) -> Tensor:
+    """Shrink moved components ``y`` (n, components) into the shell of those of ``x``.
+
+    The radius is the code's own, or the mean one of codes where that is larger (so truncated codes have room); its square
+    shrinks by ``truncation`` for each Mahalanobis length moved. ``named`` (n, K), at least 0: how much the reading of each
+    attribute is kept as it is in ``y``, by half at ``HALF_KEPT_CHANGE`` and nearly all at 1; where those readings alone
+    leave the shell, so does the result. It is a continuous function of its arguments, so tiny changes have tiny effects.
+    """
+    if not shell.truncation:
+        return y
+    before, after = x / shell.deviations, y / shell.deviations
+    share = (1 - shell.truncation * (after - before).norm(dim=1, keepdim=True)).clamp(min=MIN_RADIUS_SHARE)
+    radius = share * before.square().sum(1, keepdim=True).clamp(min=x.shape[1])
+    kept = _project_on_readings(after, named, shell.deviations[:, None] * shell.readings)
+    rest = after - kept
+    room = torch.maximum(radius - kept.square().sum(1, keepdim=True), MIN_REST_SHARE * radius)
+    shrunk = rest * (room / rest.square().sum(1, keepdim=True).clamp(min=1e-12)).sqrt().clamp(max=1)
+    return (kept + shrunk) * shell.deviations
+
+
+def _project_on_readings(x: Tensor, named: Tensor, readings: Tensor) -> Tensor:
+    """Project each row of ``x`` on the directions of the ``named`` readings, by a ridge projection."""
+    used = named.ne(0).any(0)
+    if not used.any():
+        return torch.zeros_like(x)
+    directions = torch.nn.functional.normalize(readings[:, used], dim=0).to(x)
+    weights = named[:, used]
+    gram = weights[:, :, None] * weights[:, None] * (directions.T @ directions) + HALF_KEPT_CHANGE**2 * torch.eye(
+        len(weights.T), dtype=x.dtype, device=x.device
+    )
+    right = weights * (x @ directions)
+    return (weights * torch.linalg.solve(gram, right[:, :, None])[:, :, 0]) @ directions.T

@@ -23,52 +23,44 @@ A change of 1 moves the probe's reading of the selected rows by 1, and ``read`` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, final
+from functools import partial
+from typing import Annotated, Any, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from ganvas import scorers
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._compact_network import correlation
 from ganvas.editors._fit import (
-    FitConfig,
-    check_integer,
-    check_number,
-    draw_rows,
-    minimize,
-    parse_config,
-    scorer_of_labels,
-)
-from ganvas.editors._guidedstyle_images import EditScorer, measure_row_effects, select_rows
-from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, ascent_directions, fit_latent_classifier
-from ganvas.editors._latent_editor import (
     Components,
+    FitConfig,
     FitData,
     LatentEditor,
     WhitenedSpace,
     calibrate_gains,
-    fit_report,
-    make_empty_frame,
-    prepare_fit,
-    read_config,
-    restore_editor,
+    fit_network_editor,
+    measure_report,
+    restore_network_editor,
 )
-from ganvas.editors.base import EditorMetadata, editor_metadata
+from ganvas.editors._guidedstyle_images import EditScorer, load_scorer_of_labels, measure_row_effects, select_rows
+from ganvas.editors._networks import ascent_directions, correlation, draw_rows, fit_network
+from ganvas.editors.base import EditorMetadata
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
+from ganvas.training_loop import LossFunction
 from ganvas.types import Scores, W, WPlus
+from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels; with a scorer, pictures, too"
 """What the method learns from."""
 
 
-@dataclass(frozen=True)
+@validated
 class GuidedStyleConfig(FitConfig):
     """Options of ``guidedstyle.fit``.
 
@@ -76,27 +68,15 @@ class GuidedStyleConfig(FitConfig):
     ``batch``: codes in a step, each with a change of every attribute. ``pictures``, ``share``, ``looks``: see the module.
     """
 
-    steps: int = 600
-    batch: int = 24
-    hold: float = 1.0
-    identity: float = 0.25
-    jumps: int = 4
-    reach: float = 2.5
-    pictures: int = 8
-    share: float = 0.9
-    looks: int = 4000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_integer("jumps", self.jumps, 1, 1000)
-        check_integer("looks", self.looks, 1)
-        check_integer("pictures", self.pictures, 0)
-        for name in ("hold", "identity"):
-            check_number(name, getattr(self, name))
-        for name in ("reach", "share"):
-            check_number(name, getattr(self, name), above=0)
-        if self.share > 1:
-            raise GanvasError(f"share must be above 0 and at most 1, not {self.share!r}.")
+    steps: PositiveInt = 600
+    batch: PositiveInt = 24
+    hold: NonNegative = 1.0
+    identity: NonNegative = 0.25
+    jumps: Annotated[int, Field(strict=True, ge=1, le=1000)] = 4
+    reach: Positive = 2.5
+    pictures: Natural = 8
+    share: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.9
+    looks: PositiveInt = 4000
 
 
 class ResidualSteps(nn.Module):
@@ -183,28 +163,23 @@ def fit(
     Measurements on held-out codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, too few codes, and a scorer that lacks an attribute.
     """
-    settings = parse_config(GuidedStyleConfig, options, "scorer")
+    settings = GuidedStyleConfig(**options)
     data = data if attributes is None else data.select(tuple(attributes))
-    fit_data, settings = prepare_fit(data, generator, settings)
     guide = scorer.name if isinstance(scorer, Scorer) else scorer
     scorer = scorers.load_scorer(scorer) if isinstance(scorer, str) else scorer
-    judge = scorer or scorer_of_labels(data)
+    judge = scorer or load_scorer_of_labels(data)
     edit_scorer = None if judge is None else EditScorer.from_dataset(judge.to(generator.device), data, generator)
-    classifier = fit_latent_classifier(
-        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
+    fitted = fit_network_editor(
+        "guidedstyle",
+        data,
+        generator,
+        settings,
+        partial(_build_editor, num_ws=generator.num_ws),
+        _create_loss,
+        progress,
+        options={"scorer": guide},
     )
-    stored_options = asdict(settings) | {"scorer": guide}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        editor = _build_editor(
-            editor_metadata("guidedstyle", data, generator, stored_options, {}),
-            fit_data.frame,
-            settings,
-            generator.num_ws,
-        )
-    editor.to(fit_data.x.device)
-    _train(editor, classifier, fit_data, settings, progress)
-    calibrate_gains(editor, fit_data)
+    editor, fit_data, settings = fitted.editor, fitted.data, fitted.config
     choices = {"guide": "the latent classifier", "layers": "all: no pictures were looked at"}
     if edit_scorer is not None and settings.pictures:
         editor.rows.copy_(
@@ -216,19 +191,14 @@ def fit(
         calibrate_gains(editor, fit_data)
         choices["guide"] = f"the scorer {edit_scorer.scorer.name}, {settings.looks} pictures"
     counts = {name: int(n) for name, n in zip(editor.attributes, editor.rows.sum(1).tolist(), strict=True)}
-    editor.report = choices | fit_report(editor, fit_data, classifier) | {"rows": counts}
+    editor.report = choices | measure_report(editor, fit_data) | {"rows": counts}
     return editor
 
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> GuidedStyle:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-
-    def build_empty(metadata: EditorMetadata) -> GuidedStyle:
-        settings = read_config(GuidedStyleConfig, metadata)
-        num_ws = tensors["rows"].shape[-1:].numel() if "rows" in tensors else 1
-        return _build_editor(metadata, make_empty_frame(metadata, settings), settings, num_ws)
-
-    return restore_editor(build_empty, tensors, metadata)
+    num_ws = tensors["rows"].shape[-1:].numel() if "rows" in tensors else 1
+    return restore_network_editor(GuidedStyleConfig, partial(_build_editor, num_ws=num_ws), tensors, metadata)
 
 
 def _build_editor(
@@ -244,20 +214,11 @@ def _error_weights(fit_data: FitData, settings: GuidedStyleConfig) -> Tensor:
     return weights.fill_diagonal_(1.0)
 
 
-def _train(
-    editor: GuidedStyle,
-    classifier: LatentClassifier,
-    fit_data: FitData,
-    settings: GuidedStyleConfig,
-    progress: Progress,
-) -> None:
-    """Minimise L with the latent classifier: every attribute on every code of a batch."""
-    x, k = fit_data.x, len(editor.attributes)
-    before, weights, all_attributes = (
-        classifier(x),
-        _error_weights(fit_data, settings),
-        torch.arange(k, device=x.device),
-    )
+def _create_loss(editor: GuidedStyle, fit_data: FitData, settings: GuidedStyleConfig) -> LossFunction:
+    """Return L with the latent classifier: every attribute on every code of a batch."""
+    x, k, classifier = fit_data.x, len(editor.attributes), fit_data.classifier
+    before, weights = classifier(x), _error_weights(fit_data, settings)
+    all_attributes = torch.arange(k, device=x.device)
     random = torch.Generator().manual_seed(settings.seed)
     with torch.no_grad():
         editor.residuals.biases.copy_(ascent_directions(classifier))
@@ -276,8 +237,7 @@ def _train(
         distances = (here - x[rows]).square().sum(2)
         return ((errors.square() * weights[:, None]).sum(2) + settings.identity * distances).mean(1).sum()
 
-    minimize(editor.residuals.parameters(), loss, settings.steps, settings.rate, progress=progress)
-    editor.residuals.requires_grad_(False)
+    return loss
 
 
 def _train_on_pictures(
@@ -303,5 +263,5 @@ def _train_on_pictures(
         return (errors.sum(1) + settings.identity * paths.sum(0).square().sum(1)).mean()
 
     editor.residuals.requires_grad_(True)
-    minimize(editor.residuals.parameters(), loss, max(settings.looks // each, 1), settings.rate / 10)
+    fit_network(editor.residuals.parameters(), loss, max(settings.looks // each, 1), settings.rate / 10)
     editor.residuals.requires_grad_(False)

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset, find_columns
-from ganvas.editors._boundary import (
-    boundary_normal,
+from ganvas.editors._boundary import boundary_normal, scale_codes, scale_to_deviation, select_extremes
+from ganvas.editors.base import (
+    LinearEditor,
+    calibrate,
+    editor_metadata,
     find_unresponsive,
     format_report,
-    scale_codes,
-    scale_to_deviation,
-    select_extremes,
+    orthogonalize,
 )
-from ganvas.editors.base import LinearEditor, calibrate, editor_metadata, orthogonalize
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 

@@ -17,38 +17,35 @@ deviation ``reach``. Subtracting M(w, 0) makes a change of 0 no move, and a smal
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._compact_network import Perceptron
-from ganvas.editors._fit import FitConfig, check_integer, check_number, draw_rows, minimize, parse_config
-from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
-from ganvas.editors._latent_editor import (
+from ganvas.editors._fit import (
     Components,
+    FitConfig,
     FitData,
     LatentEditor,
     WhitenedSpace,
-    calibrate_gains,
-    fit_report,
-    make_empty_frame,
-    prepare_fit,
-    read_config,
-    restore_editor,
+    fit_network_editor,
+    restore_network_editor,
 )
-from ganvas.editors.base import EditorMetadata, editor_metadata
+from ganvas.editors._networks import Perceptron, draw_rows
+from ganvas.editors.base import EditorMetadata
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
+from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
+from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
 
 
-@dataclass(frozen=True)
+@validated
 class Latent2LatentConfig(FitConfig):
     """Options of ``latent2latent.fit``.
 
@@ -56,21 +53,13 @@ class Latent2LatentConfig(FitConfig):
     number of dense layers.
     """
 
-    steps: int = 1500
-    depth: int = 4
-    rate: float = 1e-3
-    preserve: float = 0.5
-    identity: float = 0.25
-    together: int = 3
-    reach: float = 2.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_integer("depth", self.depth, 2, 64)
-        check_integer("together", self.together, 1)
-        check_number("preserve", self.preserve)
-        check_number("identity", self.identity)
-        check_number("reach", self.reach, above=0)
+    steps: PositiveInt = 1500
+    depth: Annotated[int, Field(strict=True, ge=2, le=64)] = 4
+    rate: Positive = 1e-3
+    preserve: NonNegative = 0.5
+    identity: NonNegative = 0.25
+    together: PositiveInt = 3
+    reach: Positive = 2.5
 
 
 @final
@@ -101,32 +90,14 @@ def fit(
     codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
-    settings = parse_config(Latent2LatentConfig, options)
+    settings = Latent2LatentConfig(**options)
     data = data if attributes is None else data.select(tuple(attributes))
-    fit_data, settings = prepare_fit(data, generator, settings)
-    classifier = fit_latent_classifier(
-        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        editor = _build_editor(
-            editor_metadata("latent2latent", data, generator, asdict(settings), {}), fit_data.frame, settings
-        )
-    editor.to(fit_data.x.device)
-    _train(editor, classifier, fit_data, settings, progress)
-    calibrate_gains(editor, fit_data)
-    editor.report = fit_report(editor, fit_data, classifier)
-    return editor
+    return fit_network_editor("latent2latent", data, generator, settings, _build_editor, _create_loss, progress).editor
 
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> Latent2Latent:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-
-    def build_empty(metadata: EditorMetadata) -> Latent2Latent:
-        settings = read_config(Latent2LatentConfig, metadata)
-        return _build_editor(metadata, make_empty_frame(metadata, settings), settings)
-
-    return restore_editor(build_empty, tensors, metadata)
+    return restore_network_editor(Latent2LatentConfig, _build_editor, tensors, metadata)
 
 
 def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: Latent2LatentConfig) -> Latent2Latent:
@@ -136,15 +107,9 @@ def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: Late
     )
 
 
-def _train(
-    editor: Latent2Latent,
-    classifier: LatentClassifier,
-    fit_data: FitData,
-    settings: Latent2LatentConfig,
-    progress: Progress,
-) -> None:
-    """Minimise L."""
-    x, k = fit_data.x, len(editor.attributes)
+def _create_loss(editor: Latent2Latent, fit_data: FitData, settings: Latent2LatentConfig) -> LossFunction:
+    """Return L."""
+    x, k, classifier = fit_data.x, len(editor.attributes), fit_data.classifier
     before = classifier(x)
     random = torch.Generator().manual_seed(settings.seed)
 
@@ -156,8 +121,7 @@ def _train(
         errors = classifier(x[rows] + moves) - before[rows] - changes
         return (errors.square() * weights).sum(1).mean() + settings.identity * moves.square().sum(1).mean()
 
-    minimize(editor.mapper.parameters(), loss, settings.steps, settings.rate, progress=progress)
-    editor.requires_grad_(False)
+    return loss
 
 
 def draw_changes(n: int, k: int, settings: Latent2LatentConfig, random: torch.Generator) -> Scores:

@@ -20,7 +20,6 @@ changes add up.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import torch
@@ -28,54 +27,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._compact_network import correlation
-from ganvas.editors._fit import FitConfig, check_number, draw_rows, minimize, parse_config
-from ganvas.editors._latent_classifier import (
-    STEEPNESS,
-    ClassifierData,
-    LatentClassifier,
-    ascent_directions,
-    fit_latent_classifier,
-    probabilities,
-)
-from ganvas.editors._latent_editor import (
+from ganvas.editors._fit import (
     Components,
+    FitConfig,
     FitData,
     LatentEditor,
     WhitenedSpace,
-    calibrate_gains,
-    fit_report,
-    make_empty_frame,
-    prepare_fit,
-    read_config,
-    restore_editor,
+    fit_network_editor,
+    restore_network_editor,
 )
-from ganvas.editors.base import EditorMetadata, editor_metadata
+from ganvas.editors._networks import STEEPNESS, ascent_directions, correlation, draw_rows, probabilities
+from ganvas.editors.base import EditorMetadata
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
+from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
+from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
 
 
-@dataclass(frozen=True)
+@validated
 class LatentTransformerConfig(FitConfig):
     """Options of ``latent_transformer.fit``.
 
     ``preserve`` and ``identity``: λ_attr and λ_rec. ``batch``: codes in a step, each with a move of every attribute.
     """
 
-    steps: int = 1200
-    batch: int = 24
-    rate: float = 1e-3
-    preserve: float = 1.0
-    identity: float = 0.25
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("preserve", self.preserve)
-        check_number("identity", self.identity)
+    steps: PositiveInt = 1200
+    batch: PositiveInt = 24
+    rate: Positive = 1e-3
+    preserve: NonNegative = 1.0
+    identity: NonNegative = 0.25
 
 
 @final
@@ -115,38 +99,27 @@ def fit(
     codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
-    settings = parse_config(LatentTransformerConfig, options)
+    settings = LatentTransformerConfig(**options)
     data = data if attributes is None else data.select(tuple(attributes))
-    fit_data, settings = prepare_fit(data, generator, settings)
-    classifier = fit_latent_classifier(
-        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
-    )
-    editor = LatentTransformer(
-        editor_metadata("latent_transformer", data, generator, asdict(settings), {}), fit_data.frame
-    )
-    editor.to(fit_data.x.device)
-    _train(editor, classifier, fit_data, settings, progress)
-    calibrate_gains(editor, fit_data)
-    editor.report = fit_report(editor, fit_data, classifier)
-    return editor
+    return fit_network_editor(
+        "latent_transformer", data, generator, settings, _build_editor, _create_loss, progress
+    ).editor
 
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> LatentTransformer:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    return restore_editor(
-        lambda a: LatentTransformer(a, make_empty_frame(a, read_config(LatentTransformerConfig, a))), tensors, metadata
-    )
+    return restore_network_editor(LatentTransformerConfig, _build_editor, tensors, metadata)
 
 
-def _train(
-    editor: LatentTransformer,
-    classifier: LatentClassifier,
-    fit_data: FitData,
-    settings: LatentTransformerConfig,
-    progress: Progress,
-) -> None:
-    """Minimise L, summed over the maps; they share no weights, so each is trained independently."""
-    x, k = fit_data.x, len(editor.attributes)
+def _build_editor(
+    metadata: EditorMetadata, frame: WhitenedSpace, settings: LatentTransformerConfig
+) -> LatentTransformer:
+    return LatentTransformer(metadata, frame)
+
+
+def _create_loss(editor: LatentTransformer, fit_data: FitData, settings: LatentTransformerConfig) -> LossFunction:
+    """Return L, summed over the maps; they share no weights, so each is trained independently."""
+    x, k, classifier = fit_data.x, len(editor.attributes), fit_data.classifier
     before = classifier(x)
     others = 1 - correlation(fit_data.a).abs()
     others.fill_diagonal_(0)
@@ -166,5 +139,4 @@ def _train(
         rec = moves.square().sum()
         return (cls + settings.preserve * attr + settings.identity * rec) / len(rows)
 
-    minimize([editor.maps, editor.biases], loss, settings.steps, settings.rate, progress=progress)
-    editor.requires_grad_(False)
+    return loss

@@ -27,36 +27,35 @@ for 17 leaves W here. So Δ changes the others, too: of all changes with Δ_k = 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, final
+from typing import Annotated, Any, Literal, final
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._fit import FitConfig, check_integer, check_number, draw_rows, minimize, parse_config
-from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
-from ganvas.editors._latent_editor import (
+from ganvas.editors._fit import (
     Components,
+    FitConfig,
+    FitData,
     LatentEditor,
     WhitenedSpace,
-    calibrate_gains,
-    fit_report,
-    make_empty_frame,
-    prepare_fit,
-    read_config,
-    restore_editor,
+    fit_network_editor,
+    restore_network_editor,
 )
-from ganvas.editors.base import EditorMetadata, editor_metadata
-from ganvas.errors import GanvasError, unknown
+from ganvas.editors._networks import LatentClassifier, draw_rows
+from ganvas.editors.base import EditorMetadata
+from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
+from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
+from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
 
-OBJECTIVES = ("matching", "likelihood")
+Objective = Literal["matching", "likelihood"]
 TOLERANCE = 1e-2
 """The tolerance of zuko's adaptive solver, in training by likelihood."""
 READING_NOISE = 0.3
@@ -67,28 +66,20 @@ CALIBRATION_CODES = 64
 """The number of held-out codes on which gains are measured: fewer than usual, since edits are slow."""
 
 
-@dataclass(frozen=True)
+@validated
 class StyleFlowConfig(FitConfig):
     """Options of ``styleflow.fit``.
 
     ``depth``: hidden layers of v; ``solver``: Runge-Kutta steps in each direction; ``teach``: how v is trained, one of
-    ``OBJECTIVES``; ``hold``: see the module.
+    ``Objective``; ``hold``: see the module.
     """
 
-    depth: int = 3
-    steps: int = 1500
-    rate: float = 1e-3
-    solver: int = 6
-    teach: str = "matching"
-    hold: float = 3.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_integer("depth", self.depth, 1, 64)
-        check_integer("solver", self.solver, 1, 1000)
-        check_number("hold", self.hold)
-        if self.teach not in OBJECTIVES:
-            raise unknown("teach", self.teach, OBJECTIVES)
+    depth: Annotated[int, Field(strict=True, ge=1, le=64)] = 3
+    steps: PositiveInt = 1500
+    rate: Positive = 1e-3
+    solver: Annotated[int, Field(strict=True, ge=1, le=1000)] = 6
+    teach: Objective = "matching"
+    hold: NonNegative = 3.0
 
 
 class Velocity(nn.Module):
@@ -190,40 +181,35 @@ def fit(
     codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
-    settings = parse_config(StyleFlowConfig, options)
+    settings = StyleFlowConfig(**options)
     data = data if attributes is None else data.select(tuple(attributes))
-    fit_data, settings = prepare_fit(data, generator, settings)
-    classifier = fit_latent_classifier(
-        ClassifierData(fit_data.x, fit_data.a), settings.width, settings.knowledge, settings.seed
-    )
-    random = torch.Generator().manual_seed(settings.seed)
-    readings = classifier(fit_data.x)
-    a = readings + READING_NOISE * torch.randn(readings.shape, generator=random).to(readings)
-    affine = _fit_affine(fit_data.x, a)
-    metadata = editor_metadata("styleflow", data, generator, asdict(settings), {})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        velocity = Velocity(settings.components, len(data.attributes), settings.width, settings.depth)
-        learn_velocity(velocity.to(a.device), affine(fit_data.x, a), a, settings, progress)
-    editor = StyleFlow(metadata, fit_data.frame, affine, velocity, classifier, settings.solver).to(a.device)
-    editor.along.copy_(cheapest_changes(a, settings.hold))
-    calibrate_gains(editor, fit_data, CALIBRATION_CODES)
-    editor.report = fit_report(editor, fit_data, classifier, CALIBRATION_CODES)
-    return editor
+    return fit_network_editor(
+        "styleflow", data, generator, settings, _build_editor, _create_loss, progress, codes=CALIBRATION_CODES
+    ).editor
 
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> StyleFlow:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
+    return restore_network_editor(StyleFlowConfig, _build_editor, tensors, metadata)
 
-    def build_empty(metadata: EditorMetadata) -> StyleFlow:
-        settings, k = read_config(StyleFlowConfig, metadata), len(metadata.attributes)
-        c = settings.components
-        affine = AffineFlow(torch.empty(k, c), torch.empty(c), torch.empty(c, c), torch.empty(c, c))
-        velocity = Velocity(c, k, settings.width, settings.depth)
+
+def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: StyleFlowConfig) -> StyleFlow:
+    c, k = settings.components, len(metadata.attributes)
+    affine = AffineFlow(torch.empty(k, c), torch.empty(c), torch.empty(c, c), torch.empty(c, c))
+    velocity = Velocity(c, k, settings.width, settings.depth)
+    with torch.random.fork_rng(devices=[]):  # its weights are replaced
         classifier = LatentClassifier(c, k, settings.width)
-        return StyleFlow(metadata, make_empty_frame(metadata, settings), affine, velocity, classifier, settings.solver)
+    return StyleFlow(metadata, frame, affine, velocity, classifier, settings.solver)
 
-    return restore_editor(build_empty, tensors, metadata)
+
+def _create_loss(editor: StyleFlow, fit_data: FitData, settings: StyleFlowConfig) -> LossFunction:
+    """Fit all that has a closed form, and return the loss of v."""
+    random = torch.Generator().manual_seed(settings.seed)
+    readings = fit_data.classifier(fit_data.x)
+    a = readings + READING_NOISE * torch.randn(readings.shape, generator=random).to(readings)
+    editor.affine, editor.classifier = _fit_affine(fit_data.x, a), fit_data.classifier
+    editor.along.copy_(cheapest_changes(a, settings.hold))
+    return velocity_loss(editor.velocity, editor.affine(fit_data.x, a), a, settings)
 
 
 def _fit_affine(x: Tensor, a: Scores) -> AffineFlow:
@@ -246,8 +232,8 @@ def cheapest_changes(a: Scores, hold: float) -> Tensor:
     return (changes / changes.diagonal()[:, None]).to(a)
 
 
-def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlowConfig, progress: Progress) -> None:
-    """Train v on whitened codes. It uses the global random state, which zuko draws from: the caller restores it."""
+def velocity_loss(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlowConfig) -> LossFunction:
+    """Return the loss of v on whitened codes. It uses the global random state, which zuko draws from: the caller restores it."""
     random = torch.Generator().manual_seed(settings.seed)
 
     def matching(step: int) -> Tensor:
@@ -267,6 +253,4 @@ def learn_velocity(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlow
         normal, volume = flow.call_and_ladj(x[rows])
         return (normal.square().sum(1) / 2 - volume).mean() / x.shape[1]
 
-    loss = matching if settings.teach == "matching" else likelihood
-    minimize(velocity.parameters(), loss, settings.steps, settings.rate, progress=progress)
-    velocity.eval().requires_grad_(False)
+    return matching if settings.teach == "matching" else likelihood

@@ -28,8 +28,8 @@ from ganvas.scorers.celeba40 import (
     read,
 )
 from ganvas.scorers.networks.dlib_features import FrozenNetwork
-from ganvas.training import dlib_reading, scorer
-from ganvas.training.celeba import TEST_TENTH, FaceSet, read_faces
+from ganvas.training import scorer
+from ganvas.training.celeba import CALIBRATION_TENTH, TEST_TENTH, FaceSet, read_faces
 from ganvas.training.scorer import GeneratedFaces, ScorerConfig
 
 SEPARATION_STRENGTH = 0.6
@@ -44,6 +44,12 @@ FIRST_ROUND = ScorerConfig()
 FIRST_ROUNDS = {"cnn": ScorerConfig(epochs=18, learning_rate=2e-3, weight_decay=0.05)}
 """The first round of an architecture that isn't pretrained and needs more steps than FIRST_ROUND."""
 SECOND_ROUND = ScorerConfig(epochs=4, learning_rate=7e-4, penalty=0.01)
+READING_PENALTY = 2.0
+"""The weight of the squared coefficients, for standardised features divided by the root of their number."""
+READING_STEEPNESS = 8.0
+"""Logits for each 1 of the regression's prediction, before they are calibrated."""
+MIN_READING_FACES = 100
+"""The fewest faces that a linear layer is trained on."""
 
 
 def separation_matrix(logits: Tensor, labels: Tensor, strength: float = SEPARATION_STRENGTH) -> Tensor:
@@ -152,11 +158,12 @@ def train_celeba40(
     if isinstance(network, FrozenNetwork):
         if generated is not None:
             raise GanvasError(f"The network {arch!r} is trained on real faces alone: leave out --generated.")
-        scale, offset = dlib_reading.train(faces, network, report)
+        # Without augmentation, so features are computed once.
+        scale, offset = fit_reading(extract_features(network, faces.pixels, report), faces, network)
         save_scorer(network, scale, offset, out)
         return
     first = out.with_suffix(".round-1.safetensors")
-    network = scorer.train(
+    network = scorer.train_network(
         faces, network, replace(FIRST_ROUNDS.get(arch, FIRST_ROUND), seed=seed), checkpoint=first, report=report
     )
     checkpoints = [first]
@@ -166,11 +173,11 @@ def train_celeba40(
         checkpoints.append(out.with_suffix(".round-2.safetensors"))
         generated_faces = GeneratedFaces(pixels, targets)
         start = {key: value.clone() for key, value in network.state_dict().items()}
-        network = scorer.train(
+        network = scorer.train_network(
             faces, network, replace(SECOND_ROUND, seed=seed), generated_faces, checkpoints[-1], report
         )
         network.load_state_dict(average_networks(start, network.state_dict()))
-    scale, offset = scorer.calibrate(network, faces)
+    scale, offset = scorer.calibrate_network(network, faces)
     save_scorer(network, scale, offset, out)
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
@@ -200,7 +207,7 @@ def join_celeba40(
     shares = (shares / shares.mean())[:, None]
     network.scales.copy_(torch.stack([one.scale for one in scorers]) * shares)
     network.offsets.copy_(torch.stack([one.offset for one in scorers]) * shares)
-    scale, offset = scorer.calibrate(network, read_faces(path, network.size))
+    scale, offset = scorer.calibrate_network(network, read_faces(path, network.size))
     save_scorer(network, scale, offset, Path(out))
 
 
@@ -220,3 +227,41 @@ def save_scorer(network: Network, scale: Tensor, offset: Tensor, out: Path) -> N
     save_tensors(
         out, state | {"scale": scale.float(), "offset": offset.float()}, {"scorer": "celeba40", "arch": network.arch}
     )
+
+
+def extract_features(network: FrozenNetwork, pixels: Tensor, report: Callable[[str], None], batch: int = 64) -> Tensor:
+    """Compute the features (n, WIDTH), float16, of uint8 pictures (n, 3, size, size)."""
+    features = []
+    with torch.no_grad():
+        for part in pixels.split(batch):
+            features.append(network.describe(part.float() / 127.5 - 1).half())
+            if len(features) % 20 == 0:
+                report(f"computed the features of {sum(map(len, features))} faces")
+    return torch.cat(features)
+
+
+@torch.no_grad()
+def fit_reading(features: Tensor, faces: FaceSet, network: FrozenNetwork) -> tuple[Tensor, Tensor]:
+    """Fit ``network.reading`` on the features of the faces outside the test and calibration tenths, by ridge regression.
+
+    Returns scale and offset as ``fit_platt``. Raises GanvasError for too few faces.
+    """
+    trained, held_out = (
+        (faces.tenths != TEST_TENTH) & (faces.tenths != CALIBRATION_TENTH),
+        faces.tenths == CALIBRATION_TENTH,
+    )
+    if int(trained.sum()) < MIN_READING_FACES:
+        raise GanvasError(
+            f"Training takes at least {MIN_READING_FACES} faces outside the held-out tenths, not {int(trained.sum())}."
+        )
+    x, labels = features[trained].float(), faces.labels[trained]
+    # The 0.05 keeps a feature that hardly varies small.
+    mean, spread = x.mean(0), (x.std(0) + 0.05) * x.shape[1] ** 0.5
+    x, y = (x - mean) / spread, labels - labels.mean(0)
+    # With more features than faces the dual system is the smaller one.
+    factor = torch.linalg.cholesky(x @ x.T + READING_PENALTY * torch.eye(len(x)))
+    weight = (x.T @ torch.cholesky_solve(y, factor)).T / spread
+    # Ridge regression predicts about a probability, from 0 to 1: logits are steeper.
+    network.reading.weight.copy_(READING_STEEPNESS * weight)
+    network.reading.bias.copy_(READING_STEEPNESS * (labels.mean(0) - 0.5 - weight @ mean))
+    return scorer.fit_platt(network.reading(features[held_out].float()), faces.labels[held_out])

@@ -17,15 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.data.label_files import load_labels
-from ganvas.errors import GanvasError, unknown
+from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import SIDE, Encoder, EncoderNetwork, make_encoder, save_encoder
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.io.shards import decode_pictures, images_path
-from ganvas.training import checkpoint as training_checkpoint
-from ganvas.types import DTYPES
+from ganvas.training_loop import Checkpoint, Epochs, minimize, one_cycle
+from ganvas.types import Dtype
+from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
 HELD_OUT_FACES = 512
 """The last faces, which are not trained on: each epoch is measured on them."""
@@ -34,28 +35,24 @@ PICTURE_COMPONENTS = 256
 RIDGE = 100.0
 
 
-@dataclass(frozen=True)
+@validated
 class EncoderConfig:
     """How to train; ``dtype`` is that of convolutions.
 
     ``code``, ``pixels``, ``identity`` and ``attributes`` weigh the unexplained share of each one's variance."""
 
-    epochs: int = 8
-    batch: int = 96
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    code: float = 1.0
-    pixels: float = 1.0
-    identity: float = 2.0
-    attributes: float = 0.5
-    faces: int = 10_000
+    epochs: PositiveInt = 8
+    batch: PositiveInt = 96
+    learning_rate: Positive = 2e-3
+    weight_decay: NonNegative = 0.02
+    code: NonNegative = 1.0
+    pixels: NonNegative = 1.0
+    identity: NonNegative = 2.0
+    attributes: NonNegative = 0.5
+    faces: PositiveInt = 10_000
     """Faces whose identity is embedded, for the regression from W to it."""
-    dtype: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise unknown("dtype", self.dtype, DTYPES)
+    dtype: Dtype = "float32"
+    seed: Natural = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,9 @@ def train_encoder(
     """
     out, config = Path(out), config or EncoderConfig()
     data = read_encoder_data(Path(folder), generator, config, out.with_suffix(".embeddings.safetensors"), report)
-    encoder = make_encoder(generator, fit_encoder(data, generator, config, out.with_suffix(".checkpoint"), report))
+    encoder = make_encoder(
+        generator, train_encoder_network(data, generator, config, out.with_suffix(".checkpoint"), report)
+    )
     save_encoder(encoder, out)
     out.with_suffix(".checkpoint").unlink(missing_ok=True)
     return encoder
@@ -98,7 +97,7 @@ def read_encoder_data(
     data = load_labels(folder, generator)
     if len(data) < 2 * HELD_OUT_FACES:
         raise GanvasError(f"An encoder needs at least {2 * HELD_OUT_FACES} faces to learn from, not {len(data)}.")
-    pixels = read_pictures(folder, len(data), data.source.batch)
+    pixels = read_label_pictures(folder, len(data), data.source.batch)
     n_trained = len(data) - HELD_OUT_FACES
     w = data.w.double()
     mean = w.mean(0)
@@ -120,7 +119,7 @@ def read_encoder_data(
     return EncoderData(pixels, data.w, mean.float(), whiten.float(), unwhiten.float(), torch.cat(parts, 1))
 
 
-def read_pictures(folder: Path, n: int, shard: int) -> Tensor:
+def read_label_pictures(folder: Path, n: int, shard: int) -> Tensor:
     """Read the first ``n`` pictures of a label folder, (n, 3, SIDE, SIDE), uint8."""
     pixels = torch.empty(n, 3, SIDE, SIDE, dtype=torch.uint8)
     for i, picture in enumerate(_iterate_pictures(folder, n, shard)):
@@ -171,7 +170,7 @@ def _embed_pictures(folder: Path, n: int, shard: int, cache: Path, report: Calla
     return embeddings
 
 
-def fit_encoder(
+def train_encoder_network(
     data: EncoderData, generator: Generator, config: EncoderConfig, checkpoint: Path, report: Callable[[str], object]
 ) -> EncoderNetwork:
     """Train a network for ``config.epochs``, with one random generator an epoch: a resumed run draws the same numbers."""
@@ -179,36 +178,41 @@ def fit_encoder(
     network = EncoderNetwork(generator.w_dim, generator.num_ws).to(memory_format=torch.channels_last)  # pyright: ignore
     n_trained = len(data.w) - HELD_OUT_FACES
     steps = n_trained // config.batch
-    optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps * config.epochs, pct_start=0.15
-    )
     codes = (data.w - data.mean) @ data.whiten
     run = {"options": asdict(config), "faces": len(codes), "codes": hash_weights([("w", data.w)])}
-    done = training_checkpoint.load_checkpoint(checkpoint, network, optimizer, run)
-    training_checkpoint.advance_schedule(schedule, done * steps)
-    for epoch in range(done, config.epochs):
-        random = torch.Generator().manual_seed(config.seed * 10_007 + epoch)
-        torch.manual_seed(config.seed * 10_007 + epoch)
-        order, total = torch.randperm(n_trained, generator=random), 0.0
+    order = torch.arange(n_trained)
+
+    def begin() -> None:
+        nonlocal order
+        order = torch.randperm(n_trained, generator=epochs.random)
         network.train()
-        for rows in order[: steps * config.batch].split(config.batch):
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                features = network.features(augment(data.pixels[rows], random))
-            error = network.base(features.float()) - codes[rows]
-            loss = (error @ data.visibility).square().sum(1).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item()
-        training_checkpoint.save_checkpoint(checkpoint, epoch + 1, network, optimizer, run)
-        held_out = _held_out_loss(network, data, codes)
-        report(f"epoch {epoch + 1} of {config.epochs}: loss {total / steps:.4f}, held out {held_out:.4f}")
+
+    def loss(step: int) -> Tensor:
+        rows = order[step % steps * config.batch :][: config.batch]
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
+            features = network.features(augment_face(data.pixels[rows], epochs.random))
+        error = network.base(features.float()) - codes[rows]
+        return (error @ data.visibility).square().sum(1).mean()
+
+    def end(epoch: int, mean_loss: float) -> None:
+        held_out = _compute_held_out_loss(network, data, codes)
+        report(f"epoch {epoch} of {config.epochs}: loss {mean_loss:.4f}, held out {held_out:.4f}")
+
+    epochs = Epochs(steps, config.seed * 10_007, begin, end)
+    rate, momentum = one_cycle(0.15)
+    minimize(
+        loss,
+        torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay),
+        steps * config.epochs,
+        schedule=rate,
+        momentum=momentum,
+        epochs=epochs,
+        checkpoint=Checkpoint(checkpoint, network, run),
+    )
     return fold_whitening(network, data.mean, data.unwhiten)
 
 
-def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
+def augment_face(pixels: Tensor, random: torch.Generator) -> Tensor:
     """Move, soften and relight pictures (n, 3, SIDE, SIDE) of 0 … 255 a little and add noise, as in photographs; in [-1, 1].
 
     They are neither mirrored nor recoloured, which would change their codes.
@@ -225,7 +229,7 @@ def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _held_out_loss(network: EncoderNetwork, data: EncoderData, codes: Tensor) -> float:
+def _compute_held_out_loss(network: EncoderNetwork, data: EncoderData, codes: Tensor) -> float:
     """Compute the loss on the held-out faces, without augmentation."""
     network.eval()
     total = 0.0

@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from ganvas.errors import GanvasError
 from ganvas.io.fingerprints import hash_weights
 from ganvas.scorers.celeba40 import ATTRIBUTES, Network, convert_channels_last, match_softness
-from ganvas.training import checkpoint as training_checkpoint
-from ganvas.training.augmentation import recolour_and_erase
 from ganvas.training.celeba import CALIBRATION_TENTH, TEST_TENTH, FaceSet
+from ganvas.training_loop import Checkpoint, Epochs, minimize, one_cycle, solve_convex
 
 ANCHORS = ("Male", "Young", "Smiling")
 BALANCE_POWERS = {"Young": 0.6}
@@ -84,7 +83,7 @@ def leakage_penalty(logits: Tensor, labels: Tensor) -> Tensor:
     return beyond_chance.fill_diagonal_(0).sum() / labels.shape[1]
 
 
-def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
+def augment_softly(pixels: Tensor, random: torch.Generator) -> Tensor:
     """Move, mirror, recolour and blur pictures (n, 3, h, w) of 0 … 255 and add noise; in [-1, 1]."""
 
     def uniform(*shape: int) -> Tensor:
@@ -109,8 +108,39 @@ def augment(pixels: Tensor, random: torch.Generator) -> Tensor:
     return (x + noise).clamp(-1, 1).contiguous(memory_format=torch.channels_last)
 
 
+def recolour_and_erase(pixels: Tensor, random: torch.Generator) -> Tensor:
+    """Move, mirror and strongly recolour pictures (n, 3, h, w) of 0 … 255, and erase a box of half of them; in [-1, 1].
+
+    Boxes as in DeVries and Taylor, *Improved Regularization of Convolutional Neural Networks with Cutout*, 2017,
+    https://arxiv.org/abs/1708.04552. No blur and no noise.
+    """
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=random)
+
+    n, (height, width) = len(pixels), pixels.shape[2:]
+    x = (pixels.float() / 255).clamp(1e-3, 1) ** uniform(0.6, 1.6, n, 1, 1, 1)
+    matrix = torch.zeros(n, 2, 3)
+    # Each axis has its own scale, and no picture is turned: faces are aligned.
+    matrix[:, 0, 0] = uniform(0.85, 1.15, n) * uniform(-1, 1, n).sign()
+    matrix[:, 1, 1] = uniform(0.85, 1.15, n)
+    matrix[:, :, 2] = uniform(-0.1, 0.1, n, 2)
+    grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
+    x = F.grid_sample(x, grid, padding_mode="border", align_corners=False) * 2 - 1
+    grey = x.mean(1, keepdim=True)
+    x = grey + (x - grey) * uniform(0, 1.6, n, 1, 1, 1)
+    x = x * uniform(0.6, 1.4, n, 1, 1, 1) * uniform(0.85, 1.15, n, 3, 1, 1) + uniform(-0.2, 0.2, n, 1, 1, 1)
+    side = uniform(0.15, 0.4, 2, n) * (uniform(0, 1, n) < 0.5)
+    middle = uniform(0, 1, 2, n)
+    rows, columns = torch.arange(height)[:, None] / height, torch.arange(width)[None] / width
+    inside = (rows - middle[0, :, None, None]).abs() < side[0, :, None, None] / 2
+    inside = inside & ((columns - middle[1, :, None, None]).abs() < side[1, :, None, None] / 2)
+    x = torch.where(inside[:, None], uniform(-1, 1, n, 3, 1, 1), x)
+    return x.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
+
+
 AUGMENTATIONS = {"cnn": recolour_and_erase}
-"""The augmentation of an architecture where it isn't ``augment``."""
+"""The augmentation of an architecture where it isn't ``augment_softly``."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +158,7 @@ def loss_on_labels(logits: Tensor, labels: Tensor, weights: Tensor, penalty: flo
     return (entropy * weights).mean() + penalty * leakage_penalty(logits, labels)
 
 
-def train(
+def train_network(
     faces: FaceSet,
     network: Network,
     config: ScorerConfig,
@@ -144,44 +174,46 @@ def train(
     real = faces.select((faces.tenths != TEST_TENTH) & (faces.tenths != CALIBRATION_TENTH))
     weights = balance_weights(real.labels)
     network = convert_channels_last(network).train()
-    optimizer = _create_optimizer(network, config)
     share = config.generated_share if generated else 0.0
     count = round(config.batch * (1 - share))
     steps = len(real.pixels) // count
     if not steps:
         raise GanvasError(f"Training takes at least {count} faces outside the held-out tenths, not {len(real.pixels)}.")
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps * config.epochs, pct_start=0.2
-    )
     spread = generated.targets.std(0) if generated else None
-    run = _describe_run(network, config, real, generated)
-    change = AUGMENTATIONS.get(network.arch, augment)
-    done = training_checkpoint.load_checkpoint(checkpoint, network, optimizer, run) if checkpoint else 0
-    training_checkpoint.advance_schedule(schedule, done * steps)
-    for epoch in range(done, config.epochs):
-        # One random generator an epoch: a resumed run draws the same numbers.
-        random = torch.Generator().manual_seed(config.seed * 10_007 + epoch)
-        torch.manual_seed(config.seed * 10_007 + epoch)
-        order, total = torch.randperm(len(real.pixels), generator=random), 0.0
-        for i in range(steps):
-            index = order[i * count : (i + 1) * count]
-            pixels = real.pixels[index]
-            if generated:
-                other = torch.randint(len(generated.pixels), (config.batch - count,), generator=random)
-                pixels = torch.cat((pixels, generated.pixels[other]))
-            logits = network(change(pixels, random))
-            loss = loss_on_labels(logits[:count], real.labels[index], weights[index], config.penalty)
-            if generated:
-                error = (logits[count:] - generated.targets[other]) / spread
-                loss = loss + 0.5 * F.smooth_l1_loss(error, torch.zeros_like(error))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach())
-        report(f"epoch {epoch + 1} of {config.epochs}: loss {total / steps:.4f}")
-        if checkpoint:
-            training_checkpoint.save_checkpoint(checkpoint, epoch + 1, network, optimizer, run)
+    change, order = AUGMENTATIONS.get(network.arch, augment_softly), torch.arange(len(real.pixels))
+
+    def begin() -> None:
+        nonlocal order
+        order = torch.randperm(len(real.pixels), generator=epochs.random)
+
+    def loss(step: int) -> Tensor:
+        index, random = order[step % steps * count :][:count], epochs.random
+        pixels = real.pixels[index]
+        if generated:
+            other = torch.randint(len(generated.pixels), (config.batch - count,), generator=random)
+            pixels = torch.cat((pixels, generated.pixels[other]))
+        logits = network(change(pixels, random))
+        value = loss_on_labels(logits[:count], real.labels[index], weights[index], config.penalty)
+        if generated:
+            error = (logits[count:] - generated.targets[other]) / spread
+            value = value + 0.5 * F.smooth_l1_loss(error, torch.zeros_like(error))
+        return value
+
+    epochs = Epochs(
+        steps, config.seed * 10_007, begin, lambda n, mean: report(f"epoch {n} of {config.epochs}: loss {mean:.4f}")
+    )
+    rate, momentum = one_cycle(0.2)
+    minimize(
+        loss,
+        _create_optimizer(network, config),
+        steps * config.epochs,
+        schedule=rate,
+        momentum=momentum,
+        epochs=epochs,
+        checkpoint=Checkpoint(checkpoint, network, _describe_run(network, config, real, generated))
+        if checkpoint
+        else None,
+    )
     return network.eval()
 
 
@@ -211,29 +243,24 @@ def _describe_run(
     }
 
 
-def calibrate(network: nn.Module, faces: FaceSet) -> tuple[Tensor, Tensor]:
+def calibrate_network(network: nn.Module, faces: FaceSet) -> tuple[Tensor, Tensor]:
     """Fit Platt's scaling on the calibration tenth, which has CelebA's own mix of faces: training weighted them differently."""
     held_out = faces.select(faces.tenths == CALIBRATION_TENTH)
     return fit_platt(predict_logits(network, held_out.pixels), held_out.labels)
 
 
-@torch.enable_grad()
 def fit_platt(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Fit (scale, offset), each (attributes,), that make logits (n, attributes) probabilities; scales are positive."""
     logits, labels = logits.detach().double(), labels.double()
     log_scale = torch.zeros(logits.shape[1], dtype=torch.double, requires_grad=True)
     offset = torch.zeros(logits.shape[1], dtype=torch.double, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_scale, offset], max_iter=200, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
+    def loss() -> Tensor:
         entropy = F.binary_cross_entropy_with_logits(logits * log_scale.exp() + offset, labels, reduction="none")
         # A rare attribute has few positives here: the prior keeps its scale near 1.
-        loss = entropy.sum() + log_scale.square().sum()
-        loss.backward()
-        return loss
+        return entropy.sum() + log_scale.square().sum()
 
-    optimizer.step(closure)
+    solve_convex(loss, [log_scale, offset], 200)
     return log_scale.detach().exp().float(), offset.detach().float()
 
 

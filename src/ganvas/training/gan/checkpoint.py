@@ -14,10 +14,9 @@ from torch.optim import Optimizer
 from ganvas.errors import GanvasError
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.training.gan.losses import GanNetworks, step_random
+from ganvas.training_loop import MOMENT_NAMES, collect_moments, copy_checked, restore_moments
 
 KIND, VERSION, MAX_CHECKPOINTS = "gan-training", 1, 2
-MOMENT_NAMES = ("exp_avg", "exp_avg_sq", "step")
-"""Adam's state of a parameter (with β₁ = 0, exp_avg is the last gradient)."""
 CHANGEABLE_OPTIONS = ("learning_rate", "average_images")
 """Options that may change between a stop and the next start: towards a training's end rates fall and averages lengthen."""
 NARROWABLE_OPTION = "z_dim"
@@ -45,8 +44,7 @@ def save_checkpoint(
     }
     tensors["path_mean"] = networks.path_mean
     for part, optimizer in optimizers.items():
-        for name, parameter in _parameters(networks, part):
-            tensors |= {f"adam.{part}.{name}.{key}": optimizer.state[parameter][key] for key in MOMENT_NAMES}
+        tensors |= collect_moments(optimizer, f"adam.{part}", _trained_tensors(networks, part))
     path = folder / f"checkpoint-{position['seen']:09d}.safetensors"
     save_tensors(path, tensors, {"kind": KIND, "version": VERSION, **position, "run": dict(run)})
     for old in checkpoint_paths(folder)[:-MAX_CHECKPOINTS]:
@@ -155,34 +153,20 @@ def _add_labels(tensors: dict[str, Tensor], networks: GanNetworks) -> None:
             tensors |= {f"adam.{part}.{name}.{key}": value for key, value in zip(MOMENT_NAMES, sums, strict=True)}
 
 
-@torch.no_grad()
 def _copy_state(tensors: Mapping[str, Tensor], networks: GanNetworks, optimizers: Mapping[str, Optimizer]) -> None:
     """Copy a checkpoint into networks and optimizers. Raises KeyError for missing tensors, ValueError for other shapes."""
     for part, parameters in _named_tensors(networks).items():
         for name, value in parameters.items():
-            _copy_checked(value, tensors[f"{part}.{name}"])
-    _copy_checked(networks.path_mean, tensors["path_mean"])
+            copy_checked(value, tensors[f"{part}.{name}"])
+    copy_checked(networks.path_mean, tensors["path_mean"])
     for part, optimizer in optimizers.items():
-        for name, parameter in _parameters(networks, part):
-            sums = {key: tensors[f"adam.{part}.{name}.{key}"] for key in MOMENT_NAMES}
-            if sums["step"].ndim:
-                raise ValueError("another shape")
-            for key in MOMENT_NAMES[:2]:
-                # In the parameter's own memory order: another order may change the last bits.
-                sums[key] = _copy_checked(torch.empty_like(parameter), sums[key])
-            optimizer.state[parameter] = sums
-
-
-def _copy_checked(to: Tensor, value: Tensor) -> Tensor:
-    if to.shape != value.shape:
-        raise ValueError("another shape")
-    return to.copy_(value)
+        restore_moments(optimizer, f"adam.{part}", _trained_tensors(networks, part), tensors)
 
 
 def _named_tensors(networks: GanNetworks) -> dict[str, dict[str, Tensor]]:
     return {"generator": networks.generator, "critic": networks.discriminator, "average": networks.average}
 
 
-def _parameters(networks: GanNetworks, part: str) -> list[tuple[str, Tensor]]:
-    names = networks.trainable if part == "generator" else list(networks.discriminator)
-    return [(name, _named_tensors(networks)[part][name]) for name in names]
+def _trained_tensors(networks: GanNetworks, part: str) -> dict[str, Tensor]:
+    tensors = _named_tensors(networks)[part]
+    return {name: tensors[name] for name in networks.trainable} if part == "generator" else tensors

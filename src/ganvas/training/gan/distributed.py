@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -38,31 +36,6 @@ def join_processes() -> Iterator[Processes]:
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
-
-
-@contextmanager
-def catch_interrupt(processes: Processes) -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether the user pressed Ctrl-C, so that a step is finished first; a second one stops at once.
-
-    Several processes stop at once, as they may not be at the same step.
-    """
-    interrupts: list[int] = []
-
-    def handle_interrupt(number: int, frame: object) -> None:
-        if interrupts:
-            raise KeyboardInterrupt
-        interrupts.append(number)
-
-    # Processes that ignore Ctrl-C, like a shell's background jobs, or have a handler of their own, keep it.
-    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if processes.count > 1 or threading.current_thread() is not threading.main_thread() or not is_default:
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, handle_interrupt)
-    try:
-        yield lambda: bool(interrupts)
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def average_gradients(tensors: list[Tensor], processes: Processes) -> list[Tensor]:

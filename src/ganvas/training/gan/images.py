@@ -64,7 +64,7 @@ def _shuffle(size: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(size)
 
 
-def read_pictures(folder: str | Path, size: int, condition: str) -> TrainingImages:
+def read_training_images(folder: str | Path, size: int, condition: str) -> TrainingImages:
     """Read the training pictures of a MultiMNIST folder (grey), or all picture files below a folder.
 
     ``condition`` "count": with the count as label, the smallest first. Raises GanvasError for a folder without pictures,

@@ -17,43 +17,31 @@ from typing import Any
 import torch
 from torch.optim import Adam
 
+from ganvas import training_loop
 from ganvas.errors import GanvasError
 from ganvas.generators.stylegan2 import StyleGAN2, save_generator
 from ganvas.io.files import atomic_write, write_text
-from ganvas.io.images import encode_png, to_bytes
+from ganvas.io.images import encode_png
 from ganvas.training.gan import checkpoint as gan_checkpoint
 from ganvas.training.gan import distributed
 from ganvas.training.gan import losses as gan_losses
 from ganvas.training.gan.config import GanConfig
-from ganvas.training.gan.config import load_preset as load_preset
-from ganvas.training.gan.distances import DistanceFunction
-from ganvas.training.gan.distances import distance_function as distance_function
 from ganvas.training.gan.distributed import Processes
-from ganvas.training.gan.export import export_generator as export_generator
 from ganvas.training.gan.images import TrainingImages
-from ganvas.training.gan.images import read_pictures as read_pictures
 from ganvas.training.gan.losses import GanBatch, GanNetworks
-from ganvas.training.gan.tensorboard_log import TensorBoardLog
-from ganvas.types import Labels
+from ganvas.training.gan.outputs import DistanceFunction, TensorBoardLog, draw_sample_sheet
+from ganvas.validation import PositiveInt, validated
 
 LOG, GENERATOR = "log.jsonl", "generator.safetensors"
-SHEET_SIDE = 8
-"""Rows and columns of a sheet of samples."""
-SHEET_SEED = 77
 
 
-@dataclass(frozen=True)
+@validated
 class GanSchedule:
     """How long to train, in pictures seen, and after how many to write and to report."""
 
-    images: int = 1_000_000
-    checkpoint: int = 50_000
-    report: int = 2_000
-
-    def __post_init__(self) -> None:
-        for name in ("images", "checkpoint", "report"):
-            if getattr(self, name) < 1:
-                raise GanvasError(f"The number of images ({name}) must be at least 1, not {getattr(self, name)}.")
+    images: PositiveInt = 1_000_000
+    checkpoint: PositiveInt = 50_000
+    report: PositiveInt = 2_000
 
 
 @dataclass(frozen=True)
@@ -87,7 +75,7 @@ class GanRun:
         return self.step * self.config.batch
 
 
-def train(
+def train_gan(
     images: TrainingImages,
     out: str | Path,
     config: GanConfig,
@@ -103,22 +91,35 @@ def train(
     with distributed.join_processes() as processes:
         run = _start_run(images, Path(out), config, processes, callbacks)
         _report_line(run, _describe_start(run, schedule))
-        start_step, start_time = run.step, time.monotonic()
-        with distributed.catch_interrupt(processes) as stopped:
-            while run.images_seen < schedule.images:
-                run.losses.append(train_step(run))
-                is_last = run.images_seen >= schedule.images
-                if is_last or _has_passed(run, schedule.report):
-                    _log_losses(run, (run.step - start_step) * config.batch / (time.monotonic() - start_time))
-                if is_last or _has_passed(run, schedule.checkpoint):
-                    save_milestone(run)
-                elif stopped():
-                    _save_checkpoint(run)
-                if stopped():
-                    _report_line(run, f"stopped and saved after {run.images_seen:,} images")
-                    raise KeyboardInterrupt
-                if not run.losses:
-                    start_step, start_time = run.step, time.monotonic()
+        steps, clock = -(-schedule.images // config.batch), (run.step, time.monotonic())
+
+        def step(_: int) -> None:
+            nonlocal clock
+            if not run.losses:
+                clock = run.step, time.monotonic()
+            run.losses.append(train_step(run))
+            if run.step == steps or _has_passed(run, schedule.report):
+                _log_losses(run, (run.step - clock[0]) * config.batch / (time.monotonic() - clock[1]))
+
+        def save(done: int) -> None:
+            if done == steps or _has_passed(run, schedule.checkpoint):
+                save_milestone(run)
+            else:
+                _save_checkpoint(run)
+
+        try:
+            training_loop.train(
+                step,
+                steps,
+                start=run.step,
+                save=save,
+                is_due=lambda done: _has_passed(run, schedule.checkpoint),
+                # Several processes may not be at the same step.
+                interruptible=processes.count == 1,
+            )
+        except training_loop.TrainingStopped:
+            _report_line(run, f"stopped and saved after {run.images_seen:,} images")
+            raise
         run.tensorboard.close()
         return run.folder / GENERATOR
 
@@ -240,24 +241,6 @@ def save_milestone(run: GanRun) -> None:
             _write_log(run, {name: float(value) for name, value in run.callbacks.measure(generator).items()})
         _save_checkpoint(run)  # last: a run that is killed before this writes the others again
     distributed.wait_for_all(run.processes)
-
-
-@torch.no_grad()
-def draw_sample_sheet(generator: StyleGAN2, side: int = SHEET_SIDE) -> torch.Tensor:
-    """Draw a sheet (height, width, 3) uint8 of side × side untruncated samples, with a label a column where it has labels."""
-    z = torch.randn(side * side, generator.z_dim, generator=torch.Generator().manual_seed(SHEET_SEED))
-    w = generator.mapping(z, columns_labels(generator.num_labels, side))
-    images = torch.cat([to_bytes(generator.synthesis(generator.expand(part))) for part in w.split(side)])
-    rows = images.unflatten(0, (side, side)).permute(0, 2, 1, 3, 4)
-    return rows.reshape(side * images.shape[1], side * images.shape[2], 3)
-
-
-def columns_labels(num_labels: int, side: int) -> Labels | None:
-    """Return one-hot labels for a sheet, repeated along each row; None without labels."""
-    if not num_labels:
-        return None
-    index = torch.arange(side) % num_labels
-    return torch.nn.functional.one_hot(index, num_labels).float().repeat(side, 1)
 
 
 def _log_losses(run: GanRun, rate: float) -> None:

@@ -1,5 +1,6 @@
-"""The latent classifier of counts: it predicts from a code how many objects its picture has.
+"""The cardinality editor's networks: vectors of codes, the classifier of their counts, and H, which moves them.
 
+The classifier predicts from a code how many objects its picture has.
 Doubinsky et al., *Contrôle de la cardinalité par navigation dans l'espace latent des GANs*, RFIAP 2022,
 https://cea.hal.science/cea-04852483, table 1b: fully connected, of sizes [6144, 2048, 512] on W+ and [512, 256] on W, the
 first being the code's; trained as a regression (MSE) or with a class for each count (cross-entropy).
@@ -10,17 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
-from ganvas.editors._fit import check_integer, check_number, draw_rows, minimize
-from ganvas.errors import GanvasError, unknown
+from ganvas.editors._networks import draw_rows, fit_network
+from ganvas.errors import GanvasError
 from ganvas.progress import Progress
+from ganvas.types import WPlus
+from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
-LOSSES = ("ce", "mse")
+Loss = Literal["ce", "mse"]
 HIDDEN = {"w": (256,), "w+": (2048, 512)}
 """The paper's hidden layers, by space."""
 MASKED_LOGIT = -1e4
@@ -31,6 +36,9 @@ MAX_CLASSES = 256
 
 Vectors = Float[Tensor, "n numbers"]
 Counts = Int[Tensor, "n attributes"]
+Coordinates = Float[Tensor, "n coordinates"]
+Groups = tuple[tuple[int, ...], ...]
+"""Rows of W+ that move together."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ def find_ranges(counts: Counts, attributes: tuple[str, ...]) -> CountRanges:
     return CountRanges(tuple(lows), tuple(highs))
 
 
-@dataclass(frozen=True)
+@validated
 class CountClassifierConfig:
     """The architecture and training of a latent classifier; ``hidden``: widths of its layers, () for the paper's.
 
@@ -86,27 +94,14 @@ class CountClassifierConfig:
     classifier smooth for the moves that are learned from it.
     """
 
-    loss: str = "ce"
-    hidden: tuple[int, ...] = ()
-    steps: int = 1500
-    batch: int = 256
-    rate: float = 3e-3
-    decay: float = 0.01
-    dropout: float = 0.0
-    noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown("loss", self.loss, LOSSES)
-        for width in self.hidden:
-            check_integer("hidden", width, 1)
-        for name in ("steps", "batch"):
-            check_integer(name, getattr(self, name), 1)
-        for name in ("decay", "dropout", "noise"):
-            check_number(name, getattr(self, name))
-        check_number("rate", self.rate, above=0)
-        if self.dropout >= 1:
-            raise GanvasError(f"dropout must be below 1, not {self.dropout}.")
+    loss: Loss = "ce"
+    hidden: tuple[PositiveInt, ...] = ()
+    steps: PositiveInt = 1500
+    batch: PositiveInt = 256
+    rate: Positive = 3e-3
+    decay: NonNegative = 0.01
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    noise: NonNegative = 0.0
 
 
 class CountClassifier(nn.Module):
@@ -187,7 +182,7 @@ def fit_count_classifier(
                 x = x + config.noise * network.deviations * torch.randn(x.shape, generator=random).to(x)
             return network.losses(x, counts[rows]).sum(1).mean()
 
-        minimize(network.parameters(), loss, config.steps, config.rate, config.decay, progress)
+        fit_network(network.parameters(), loss, config.steps, config.rate, config.decay, progress)
     return network.eval().requires_grad_(False)
 
 
@@ -209,3 +204,91 @@ def count_accuracy(network: CountClassifier, codes: Vectors, counts: Counts) -> 
     """Return the share of codes whose count is right, for each attribute (table 1b)."""
     right = [network.classify_counts(x) == y for x, y in zip(codes.split(4096), counts.split(4096), strict=True)]
     return torch.cat(right).float().mean(0)
+
+
+class CodeVectors(nn.Module):
+    """The map from codes to vectors, the concatenated means of each group's rows, and to coordinates of variance 1 each.
+
+    Coordinates are along the leading principal components or, with ``basis`` None, along the vectors' own axes.
+    """
+
+    def __init__(self, groups: Groups, mean: Tensor, deviations: Tensor, basis: Tensor | None) -> None:
+        super().__init__()
+        self.groups = groups
+        self.mean, self.deviations = nn.Buffer(mean), nn.Buffer(deviations)
+        self.basis = None if basis is None else nn.Buffer(basis)
+
+    def flatten(self, ws: WPlus) -> Vectors:
+        """Return codes as vectors, (n, groups · w_dim)."""
+        return flatten_groups(ws, self.groups)
+
+    def expand_rows(self, displacement: Vectors) -> Float[Tensor, "n rows w_dim"]:
+        """Return what each row of a code moves by when its vector moves; a single row if all rows are one group."""
+        rows = displacement.unflatten(1, (len(self.groups), -1))
+        if len(self.groups) == 1:
+            return rows
+        owner = [k for _, k in sorted((row, k) for k, group in enumerate(self.groups) for row in group)]
+        return rows[:, owner]
+
+    def project(self, codes: Vectors) -> Coordinates:
+        """Return the coordinates of vectors."""
+        centred = codes - self.mean
+        return (centred if self.basis is None else centred @ self.basis.T) / self.deviations
+
+    def unproject(self, displacement: Coordinates) -> Vectors:
+        """Return what vectors move by when their coordinates move by ``displacement``."""
+        scaled = displacement * self.deviations
+        return scaled if self.basis is None else scaled @ self.basis
+
+
+def flatten_groups(ws: WPlus, groups: Groups) -> Vectors:
+    """Concatenate the means of each group's rows."""
+    return torch.cat([ws[:, list(group)].mean(1) for group in groups], 1)
+
+
+class CountDirections(nn.Module):
+    """H(z) for each attribute, in coordinates: linear, plus a network with a hidden layer of ``width``, if not 0.
+
+    ``signs``: 1, the same H adds and removes (the paper's α·H(z)); 2, one adds and another removes. ``pieces``: the number
+    of small steps in a unit move, each from where the last one ended.
+    """
+
+    def __init__(self, attributes: int, coordinates: int, signs: int, width: int, pieces: int) -> None:
+        super().__init__()
+        k, c = attributes * signs, coordinates
+        self.signs, self.pieces = signs, pieces
+        self.maps, self.biases = nn.Parameter(torch.zeros(k, c, c)), nn.Parameter(torch.zeros(k, c))
+        self.first = nn.Parameter(torch.randn(k, c, width) / c**0.5) if width else None
+        self.second = nn.Parameter(torch.zeros(k, width, c)) if width else None
+        self.gains = nn.Buffer(torch.ones(k))
+
+    def evaluate_direction(self, x: Coordinates, k: int) -> Coordinates:
+        """Evaluate the ``k``-th H at ``x``."""
+        direction = torch.addmm(self.biases[k], x, self.maps[k])
+        if self.first is not None and self.second is not None:
+            direction = direction + torch.relu(x @ self.first[k]) @ self.second[k]
+        return direction * self.gains[k]
+
+    def move_once(self, x: Coordinates, amounts: Float[Tensor, "n attributes"]) -> Coordinates:
+        """Return what coordinates move by for ``amounts`` of -1 to 1 objects of each attribute, moved together."""
+        start = x
+        attributes = amounts.ne(0).any(0).nonzero()[:, 0].tolist()
+        for _ in range(self.pieces):
+            step = torch.zeros_like(x)
+            for k in attributes:
+                part = amounts[:, k : k + 1] / self.pieces
+                if self.signs == 1:
+                    step = step + part * self.evaluate_direction(x, k)
+                else:
+                    adding, removing = self.evaluate_direction(x, 2 * k), self.evaluate_direction(x, 2 * k + 1)
+                    step = step + part.clamp(min=0) * adding - part.clamp(max=0) * removing
+            x = x + step
+        return x - start
+
+    def move(self, x: Coordinates, changes: Float[Tensor, "n attributes"]) -> Coordinates:
+        """Return what coordinates move by for any changes: successive unit moves, the last one in part."""
+        start, left = x, changes
+        while left.ne(0).any():
+            amounts = left.clamp(-1, 1)
+            x, left = x + self.move_once(x, amounts), left - amounts
+        return x - start

@@ -1,21 +1,24 @@
-"""The latent classifier: a network that predicts attributes from codes, which the losses of nonlinear editors use.
+"""The networks that several methods share, and how networks of codes are trained.
 
-The sum of a linear path, initialised by ridge regression, and a perceptron that is trained on its residual.
+The latent classifier predicts attributes from codes, for the losses of nonlinear editors: the sum of a linear path, initialised
+by ridge regression, and a perceptron that is trained on its residual.
 """
 # On the shipped labels of ffhq its predictions for held-out codes correlate 0.84 with the normal scores, the regression's
 # 0.76: python -m experiments.ffhq.nonlinear_editors LABELS
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from ganvas.editors._fit import draw_rows, minimize
 from ganvas.progress import Progress
+from ganvas.training_loop import LossFunction, Schedule, minimize
 from ganvas.types import Scores
 
 SLOPE = 0.2
@@ -29,6 +32,31 @@ EVALUATIONS = 10
 BATCH, RATE, DECAY = 512, 2e-3, 0.05
 STEEPNESS = 1.702
 """The sigmoid of this times a normal number is near its cumulative probability (to 0.01)."""
+MAX_NORM = 10.0
+"""The norm that gradients are clipped to: few codes, or a scorer that isn't smooth everywhere, may give a single huge one."""
+
+
+class Perceptron(nn.Module):
+    """``depth`` linear layers with leaky ReLU between them; with ``path``, a linear layer from input to output is added."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, depth: int, path: bool) -> None:
+        super().__init__()
+        sizes = [inputs, *[width] * (depth - 1), outputs]
+        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
+        self.path = nn.Linear(inputs, outputs, bias=False) if path else None
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The layers, without the path."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, inputs) to (n, outputs)."""
+        *hidden, last = self.linears
+        y = x
+        for layer in hidden:
+            y = F.leaky_relu(layer(y), SLOPE)
+        return last(y) if self.path is None else last(y) + self.path(x)
 
 
 class LatentClassifier(nn.Module):
@@ -59,22 +87,35 @@ def probabilities(readings: Tensor) -> Tensor:
     return torch.sigmoid(STEEPNESS * readings)
 
 
-@dataclass(frozen=True)
-class ClassifierData:
-    """Whitened components ``x`` (n, components) and normal scores ``a`` (n, attributes) to train on."""
+def fit_network(
+    weights: Iterable[Tensor],
+    loss: LossFunction,
+    steps: int,
+    rate: float,
+    decay: float = 0.01,
+    progress: Progress = lambda step, steps: None,
+    *,
+    schedule: Schedule | None = None,
+    max_norm: float | None = MAX_NORM,
+) -> None:
+    """Minimise ``loss(step)`` with AdamW, as ``training_loop.minimize`` does. Raises GanvasError where the loss isn't finite."""
+    weights = list(weights)
+    optimizer = torch.optim.AdamW(weights, rate, weight_decay=decay, fused=weights[0].device.type in ("cpu", "cuda"))
+    minimize(loss, optimizer, steps, schedule=schedule, max_norm=max_norm, progress=progress)
 
-    x: Tensor
-    a: Scores
+
+def draw_rows(n: int, batch: int, random: torch.Generator, device: torch.device) -> Tensor:
+    """Draw the row numbers of a batch from ``n``; ``random`` is on the CPU, so that all devices draw the same."""
+    return torch.randint(n, (min(batch, n),), generator=random).to(device)
 
 
-def fit_latent_classifier(
-    data: ClassifierData, width: int, steps: int, seed: int, progress: Progress = lambda step, steps: None
-) -> LatentClassifier:
-    """Train a classifier by squared error, and keep the weights with the least error on held-out codes.
+def fit_latent_classifier(x: Tensor, a: Scores, width: int, steps: int, seed: int) -> LatentClassifier:
+    """Train a classifier of whitened components ``x`` (n, components) by squared error to normal scores ``a`` (n, attributes).
+
+    The weights with the least error on held-out codes are kept.
 
     Equal input gives equal weights on one machine; the global random state is left as it was.
     """
-    x, a = data.x, data.a
     random = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(x), generator=random).to(x.device)
     training_rows = order[max(round(STOPPING_SHARE * len(x)), 1) :]
@@ -90,7 +131,6 @@ def fit_latent_classifier(
             return (network(x[rows]) - a[rows]).square().mean()
 
         def evaluate(step: int, total: int) -> None:
-            progress(step, total)
             if step % max(steps // EVALUATIONS, 1) == 0 or step == steps:
                 with torch.no_grad():
                     error = float((network.eval()(x[stopping_rows]) - a[stopping_rows]).square().mean())
@@ -98,7 +138,7 @@ def fit_latent_classifier(
                 if error < best[0]:
                     best[:] = error, deepcopy(network.state_dict())
 
-        minimize(network.parameters(), loss, steps, RATE, DECAY, evaluate)
+        fit_network(network.parameters(), loss, steps, RATE, DECAY, evaluate)
     network.load_state_dict(best[1])
     return network.eval().requires_grad_(False)
 
@@ -112,3 +152,10 @@ def _initialize(network: LatentClassifier, x: Tensor, a: Scores) -> None:
         network.path.bias.copy_(a.mean(0))
     nn.init.zeros_(network.last.weight)
     nn.init.zeros_(network.last.bias)
+
+
+def correlation(c: Float[Tensor, "n dim"]) -> Float[Tensor, "dim dim"]:
+    """Return the correlation matrix of the columns."""
+    centred = c - c.mean(0)
+    unit = centred / centred.norm(dim=0).clamp(min=1e-12)
+    return unit.T @ unit
