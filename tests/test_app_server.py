@@ -258,8 +258,8 @@ def test_ten_people_at_once(app_site):
         try:
             one.open()
             times = []
-            for i in range(8):
-                one.send("slider-Big", "input", (i - 4) / 2 + number / 10)
+            for i in range(4):
+                one.send("slider-Big", "input", i / 2 + number / 10)
                 times.append(one.seconds)
             waits[number] = sum(times)
             if f"Big at {1.5 + number / 10:+.2f}" not in one.send_followup("slider-Big", "input")["status"]:
