@@ -139,6 +139,8 @@ def main() -> None:
         print(address, flush=True)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
+    # The folder is deleted: the interpreter's own end would take seconds.
+    os._exit(0)
 
 
 if __name__ == "__main__":
