@@ -1,7 +1,7 @@
 """A client of the web editor without a browser, for tests and benchmarks: it speaks the protocol of Gradio's queue.
 
 https://github.com/gradio-app/gradio/blob/main/client/js/src/utils/submit.ts: an event is joined to the queue (POST), its
-messages come as server-sent events (GET).
+messages come as server-sent events (GET) in one stream, which is opened with the first event.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -30,6 +32,8 @@ class AppClient:
         self.config: dict[str, Any] = {}
         self.seconds = 0.0
         """Duration of the last event, from its request to its last message."""
+        self._stream = ExitStack()
+        self._lines: Iterator[str] | None = None
 
     def open(self, query: str = "") -> dict[str, Any]:
         """Load the page and send its first event; returns the values that it showed, by ``elem_id``."""
@@ -88,18 +92,20 @@ class AppClient:
         return {names[number]: value for number, value in zip(outputs, done["output"]["data"], strict=True)}
 
     def _wait_for(self, event_id: str) -> dict[str, Any]:
-        address = f"{self.address}/gradio_api/queue/data"
-        with self.http.stream("GET", address, params={"session_hash": self.session}) as stream:
-            for line in stream.iter_lines():
-                if not line.startswith("data:"):
-                    continue
-                message = json.loads(line.removeprefix("data:"))
-                if message.get("event_id") == event_id and message["msg"] == "process_completed":
-                    return message
-                if message["msg"] in ("unexpected_error", "server_stopped"):
-                    raise GanvasError(str(message.get("message")))
+        if self._lines is None:
+            address, query = f"{self.address}/gradio_api/queue/data", {"session_hash": self.session}
+            self._lines = self._stream.enter_context(self.http.stream("GET", address, params=query)).iter_lines()
+        for line in self._lines:
+            if not line.startswith("data:"):
+                continue
+            message = json.loads(line.removeprefix("data:"))
+            if message.get("event_id") == event_id and message["msg"] == "process_completed":
+                return message
+            if message["msg"] in ("unexpected_error", "server_stopped"):
+                raise GanvasError(str(message.get("message")))
         raise GanvasError("The server closed the stream before the event's answer.")
 
     def close(self) -> None:
         """Close the connections."""
+        self._stream.close()
         self.http.close()

@@ -10,14 +10,35 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
 TESTS = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class AppSite:
+    """A server: its address, its own folder, its editor's file, and the log of what it connects to and writes."""
+
+    address: str
+    folder: Path
+    editor: Path
+    log: Path
+
+
+@contextmanager
+def serve_site(folder: Path) -> Iterator[AppSite]:
+    """Serve a toy editor in a process; ``folder`` gets the editor's file and the log."""
+    editor, log = write_editor(folder / "mean.safetensors"), folder / "audit.txt"
+    with serve_app(editor, log) as (address, process):
+        (own,) = Path(tempfile.gettempdir()).glob(f"ganvas-app-{process.pid}-*")
+        yield AppSite(address, own, editor, log)
 
 
 @contextmanager
@@ -118,6 +139,8 @@ def main() -> None:
         print(address, flush=True)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
+    # The folder is deleted: the interpreter's own end would take seconds.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -60,3 +60,12 @@ def home(tmp_path, monkeypatch):
     """An empty cache folder."""
     monkeypatch.setenv("GANVAS_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def app_site(tmp_path_factory):
+    """The web editor, served once for all tests of this process."""
+    from app_servers import serve_site
+
+    with serve_site(tmp_path_factory.mktemp("site")) as site:
+        yield site

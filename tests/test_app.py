@@ -14,14 +14,12 @@ pytest.importorskip("gradio", reason="the web editor needs gradio: pip install '
 from app_servers import make_counting_editor, write_editor
 from planted_truth import SCORER, TOY, disentangled
 
-from ganvas.app import attribute_groups, charts, compare, rendering, server, sharing
+from ganvas.app import attribute_groups, compare, rendering, server, sharing
 from ganvas.app.edit_handlers import EditHandlers
-from ganvas.app.navigation_handlers import NavigationHandlers
 from ganvas.app.resources import AppResources, EditorChoice, ToolSources
 from ganvas.app.scene import Scene, check_scene, describe_scene
-from ganvas.app.session import Session
-from ganvas.app.session_store import SessionStore
-from ganvas.app.work_queue import MAX_WAITING, Superseded, WorkQueue
+from ganvas.app.scene_handlers import SceneHandlers
+from ganvas.app.session import MAX_WAITING, Session, Superseded, WorkQueue
 from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
 from ganvas.io.images import read_picture, read_png_texts, to_bytes
@@ -66,7 +64,7 @@ def edit_handlers(resources, queue, tmp_path):
     names = [
         name for found in attribute_groups.group_attributes(resources.list_attributes()).values() for name in found
     ]
-    return EditHandlers(resources, queue, queue, SessionStore(tmp_path), names)
+    return EditHandlers(resources, queue, queue, tmp_path, names)
 
 
 FACE = Scene("toy", "mean.safetensors", FromSeed(3))
@@ -98,62 +96,69 @@ def test_sliders_are_found_by_name_and_group():
 def block(queue):
     """Block the queue; it goes on once the event that is returned is set."""
     go, started = threading.Event(), threading.Event()
-    queue.submit("blocker", lambda: (started.set(), go.wait()))
+    queue.submit(lambda: (started.set(), go.wait()))
     started.wait()
     return go
 
 
-def test_owners_take_turns_whatever_they_submit(queue):
-    go, order = block(queue), []
-    futures = [queue.submit("a", lambda i=i: order.append(f"a{i}")) for i in range(3)]
-    futures += [queue.submit("b", lambda: order.append("b0")), queue.submit("c", lambda: order.append("c0"))]
-    go.set()
-    for future in futures:
-        future.result(5)
+def run_in_turns(queue, submitted):
+    """Run (session, work, is_stale) of a list, all submitted while the queue is blocked; returns results and errors."""
+
+    async def run():
+        go = block(queue)
+        tasks = [asyncio.create_task(queue.run(*each)) for each in submitted]
+        await asyncio.sleep(0.05)
+        go.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    return asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_sessions_take_turns_whatever_they_submit(queue):
+    order, sessions = [], {name: Session(FACE) for name in "abc"}
+    names = ["a0", "a1", "a2", "b0", "c0"]
+    run_in_turns(queue, [(sessions[name[0]], lambda name=name: order.append(name)) for name in names])
     assert order == ["a0", "b0", "c0", "a1", "a2"]
 
 
 def test_stale_work_is_not_done(queue):
-    go, done = block(queue), []
-    old = queue.submit("a", lambda: done.append("old"), lambda: True)
-    new = queue.submit("a", lambda: done.append("new"), lambda: False)
-    go.set()
-    new.result(5)
+    done, session = [], Session(FACE)
+    old, new = run_in_turns(
+        queue, [(session, lambda: done.append("old"), lambda: True), (session, lambda: done.append("new"))]
+    )
     assert done == ["new"]
-    with pytest.raises(Superseded):
-        old.result(5)
+    assert isinstance(old, Superseded)
+    assert new is None
 
 
 def test_an_error_is_raised_where_it_is_awaited_and_the_queue_goes_on(queue):
     def fail():
         raise GanvasError("no")
 
-    with pytest.raises(GanvasError, match="no"):
-        queue.submit("a", fail).result(5)
-    assert queue.submit("a", lambda: 7).result(5) == 7
+    session = Session(FACE)
+    error, result = run_in_turns(queue, [(session, fail), (session, lambda: 7)])
+    assert str(error) == "no"
+    assert result == 7
 
 
-def test_what_one_owner_may_have_waiting_is_bounded(queue):
-    go = block(queue)
-    for _ in range(MAX_WAITING):
-        queue.submit("a", lambda: None)
-    with pytest.raises(GanvasError, match="waiting already"):
-        queue.submit("a", lambda: None)
-    last = queue.submit("b", lambda: 1)
-    go.set()
-    assert last.result(5) == 1
+def test_what_one_session_may_have_waiting_is_bounded(queue):
+    session = Session(FACE)
+    *mine, other = run_in_turns(queue, [*[(session, lambda: 0)] * (MAX_WAITING + 1), (Session(FACE), lambda: 1)])
+    assert mine[:-1] == [0] * MAX_WAITING
+    assert "waiting already" in str(mine[-1])
+    assert other == 1
+    assert session.num_waiting == 0
 
 
 def test_a_closed_queue_drops_what_waits():
     queue = WorkQueue()
     go = block(queue)
-    waits = queue.submit("a", lambda: 1)
+    waits = queue.submit(lambda: 1)
     threading.Timer(0.1, go.set).start()
     queue.close()
+    assert waits.cancelled()
     with pytest.raises(Superseded):
-        waits.result(5)
-    with pytest.raises(GanvasError, match="shut down"):
-        queue.submit("a", lambda: 1)
+        queue.submit(lambda: 1)
 
 
 # Scenes.
@@ -348,7 +353,7 @@ def test_a_planted_editor_moves_what_is_asked_and_nothing_else(resources):
     before, after = effect.values["Big"]
     assert after == pytest.approx(1.5, abs=0.4)
     assert effect.drift < 0.1 < abs(after - before)
-    table = charts.draw_chart(effect)
+    table = rendering.draw_chart(effect)
     assert table.index("Big") < table.index("Striped")
     assert "Off-target drift" in table
     shown = rendering.render_full(resources, scene)
@@ -361,7 +366,7 @@ def test_a_planted_editor_moves_what_is_asked_and_nothing_else(resources):
 
 
 def test_names_in_a_chart_are_escaped():
-    table = charts.draw_chart(rendering.EditEffect({"<script>": (0.0, 1.0)}, (), None, None))
+    table = rendering.draw_chart(rendering.EditEffect({"<script>": (0.0, 1.0)}, (), None, None))
     assert "<script>" not in table
 
 
@@ -429,9 +434,9 @@ def test_counting_appears_with_an_editor_that_counts_and_reads_back(edit_handler
     pickers, start, plus, minus = asyncio.run(play())
     seen = int(planted_counts.counts(edit_handlers.resources.render(session.scene.unedited).ws)[0, 0])
     assert pickers[3]["visible"] is True
-    assert f"<b>{seen}</b> seen" in start[6]
-    assert f"<b>{seen + 1}</b> seen" in plus[6] or seen == planted_counts.MOST
-    assert f"<b>{seen}</b> seen" in minus[6]
+    assert f"<b>{seen}</b> seen" in start[7]
+    assert f"<b>{seen + 1}</b> seen" in plus[7] or seen == planted_counts.MOST
+    assert f"<b>{seen}</b> seen" in minus[7]
     assert edit_handlers.make_picker_updates(Session(FACE))[3]["visible"] is False
     with pytest.raises(Error):
         asyncio.run(edit_handlers.make_count_handler(1)(Session(FACE)))
@@ -480,10 +485,10 @@ def test_the_full_picture_comes_at_rest_and_once(edit_handlers):
 
     early, late, again = asyncio.run(play())
     assert early == again == {"__type__": "update"}
-    assert late[0]["value"]["url"].startswith("data:image/webp")
-    assert late[5] == ["Big"]
-    assert late[7 + edit_handlers.slider_names.index("Big")] == {"__type__": "update"}
-    assert isinstance(late[7 + edit_handlers.slider_names.index("Red")], float)
+    assert late[1]["value"]["url"].startswith("data:image/webp")
+    assert late[6] == ["Big"]
+    assert late[8 + edit_handlers.slider_names.index("Big")] == {"__type__": "update"}
+    assert isinstance(late[8 + edit_handlers.slider_names.index("Red")], float)
     assert session.can_undo
 
 
@@ -504,7 +509,7 @@ def test_a_recipe_is_loaded_and_its_file_deleted(edit_handlers, resources, tmp_p
     path = tmp_path / "some.png"
     save_picture(path, to_bytes(resources.render(scene).image)[0], resources.make_recipe(scene))
     session = Session(FACE)
-    asyncio.run(NavigationHandlers(edit_handlers, FACE).upload_recipe(str(path), session))
+    asyncio.run(SceneHandlers(edit_handlers, FACE).upload_recipe(str(path), session))
     assert session.scene == scene
     assert not path.exists()
     bad = {
@@ -516,7 +521,7 @@ def test_a_recipe_is_loaded_and_its_file_deleted(edit_handlers, resources, tmp_p
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(Error) as error:
-            asyncio.run(NavigationHandlers(edit_handlers, FACE).upload_recipe(str(tmp_path / name), session))
+            asyncio.run(SceneHandlers(edit_handlers, FACE).upload_recipe(str(tmp_path / name), session))
         assert str(tmp_path) not in str(error.value)
         assert not (tmp_path / name).exists()
     assert session.scene == scene
@@ -540,7 +545,7 @@ def test_an_edited_recipe_is_one_message_and_changes_nothing(change, message, ed
     (tmp_path / "some.json").write_text(change(text))
     session = Session(FACE)
     with pytest.raises(Error, match=message):
-        asyncio.run(NavigationHandlers(edit_handlers, FACE).upload_recipe(str(tmp_path / "some.json"), session))
+        asyncio.run(SceneHandlers(edit_handlers, FACE).upload_recipe(str(tmp_path / "some.json"), session))
     assert session.scene == FACE
 
 

@@ -29,7 +29,6 @@ except ImportError:
     _skip("no Playwright here: pip install playwright")
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
-from app_servers import serve_app, write_editor  # noqa: E402
 
 TIMEOUT_MS = 120_000
 """Long: the machine may do other work."""
@@ -40,16 +39,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def editor(tmp_path_factory):
-    """A toy editor's file."""
-    return write_editor(tmp_path_factory.mktemp("app") / "mean.safetensors")
-
-
-@pytest.fixture(scope="module")
-def address(editor):
+def address(app_site):
     """A server."""
-    with serve_app(editor) as (found, _):
-        yield found
+    return app_site.address
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,10 @@
 """The web editor over HTTP: what it answers and refuses, which files it writes and deletes, and that it contacts nobody."""
 
 import json
+import os
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,34 +13,28 @@ pytest.importorskip("gradio", reason="the web editor needs gradio: pip install '
 
 import httpx
 from app_client import AppClient
-from app_servers import serve_app, write_editor
+from test_app import editor, resources  # noqa: F401
 
+from ganvas.app import server
+from ganvas.app.request_checks import FILE_SECONDS
 from ganvas.errors import GanvasError
 
-
-@pytest.fixture(scope="module")
-def editor(tmp_path_factory):
-    """A toy editor's file."""
-    return write_editor(tmp_path_factory.mktemp("app") / "mean.safetensors")
+# ruff: noqa: F811
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory):
-    """The log of what the server connects to and writes."""
-    return tmp_path_factory.mktemp("log") / "audit.txt"
-
-
-@pytest.fixture(scope="module")
-def site(editor, log):
-    """The address of a server, and its process."""
-    with serve_app(editor, log) as found:
-        yield found
+def visitor(app_site):
+    """A client that has opened the page, for all tests here."""
+    client = AppClient(app_site.address)
+    client.open()
+    yield client
+    client.close()
 
 
 @pytest.fixture
-def visitor(site):
-    """A client that has opened the page."""
-    client = AppClient(site[0])
+def newcomer(app_site):
+    """A client that has just opened the page."""
+    client = AppClient(app_site.address)
     client.open()
     yield client
     client.close()
@@ -50,26 +46,26 @@ def url(shown):
     return value["value"]["url"] if "value" in value else value["url"]
 
 
-def test_a_slider_is_previewed_then_shown_in_full(visitor):
-    preview = visitor.send("slider-Big", "input", 2.0)
+def test_a_slider_is_previewed_then_shown_in_full(newcomer):
+    preview = newcomer.send("slider-Big", "input", 2.0)
     assert url(preview).startswith("data:image/webp;base64,")
-    full = visitor.send_followup("slider-Big", "input")
+    full = newcomer.send_followup("slider-Big", "input")
     assert full["changed"] == ["Big"]
     assert "Big at +2.00" in full["status"]
     assert isinstance(full["slider-Red"], float)
     assert full["undo"]["interactive"] is True
-    assert visitor.send("undo", "click")["changed"] == []
+    assert newcomer.send("undo", "click")["changed"] == []
 
 
-def test_a_link_opens_the_page_in_its_state(visitor, site):
-    visitor.send("slider-Big", "input", 2.0)
-    wanted = visitor.send_followup("slider-Big", "input")
-    query = _open_downloads(visitor)["link"].partition("?")[2]
-    other = AppClient(site[0])
+def test_a_link_opens_the_page_in_its_state(newcomer, app_site):
+    newcomer.send("slider-Big", "input", 2.0)
+    wanted = newcomer.send_followup("slider-Big", "input")
+    query = _open_downloads(newcomer)["link"].partition("?")[2]
+    other = AppClient(app_site.address)
     opened = other.open(f"?{query}")
     assert url(opened) == url(wanted)
     assert opened["slider-Big"] == 2.0
-    bad = AppClient(site[0])
+    bad = AppClient(app_site.address)
     shown = bad.open("?recipe=nonsense")
     assert shown["changed"] == []
     for one in (other, bad):
@@ -83,7 +79,7 @@ def _open_downloads(visitor):
     return visitor.call(wired["id"], [None] * len(wired["inputs"]), wired["outputs"])
 
 
-def test_what_is_taken_along_is_the_same_picture(visitor, site, editor, tmp_path, monkeypatch):
+def test_what_is_taken_along_is_the_same_picture(newcomer, app_site, tmp_path, monkeypatch):
     import shlex
 
     import torch
@@ -92,11 +88,13 @@ def test_what_is_taken_along_is_the_same_picture(visitor, site, editor, tmp_path
     from ganvas.io.images import read_picture
 
     monkeypatch.chdir(tmp_path)
-    visitor.send("slider-Big", "input", 1.5)
-    visitor.send_followup("slider-Big", "input")
-    downloads = _open_downloads(visitor)
-    png = visitor.http.get(
-        downloads["png"]["url"] if downloads["png"]["url"].startswith("http") else site[0] + downloads["png"]["url"]
+    newcomer.send("slider-Big", "input", 1.5)
+    newcomer.send_followup("slider-Big", "input")
+    downloads = _open_downloads(newcomer)
+    png = newcomer.http.get(
+        downloads["png"]["url"]
+        if downloads["png"]["url"].startswith("http")
+        else app_site.address + downloads["png"]["url"]
     )
     Path("page.png").write_bytes(png.raise_for_status().content)
     with pytest.raises(SystemExit) as end:
@@ -117,10 +115,10 @@ def test_an_edited_request_is_refused_and_the_server_stays(value, visitor):
     visitor.send("slider-Big", "input", 1.0)
 
 
-def post_event(visitor, site, text):
+def post_event(visitor, app_site, text):
     """Post a body as an event; return the page's message, or the status."""
     answer = visitor.http.post(
-        f"{site[0]}/gradio_api/queue/join", content=text, headers={"content-type": "application/json"}
+        f"{app_site.address}/gradio_api/queue/join", content=text, headers={"content-type": "application/json"}
     )
     if answer.status_code != 200:
         return answer.status_code
@@ -130,35 +128,38 @@ def post_event(visitor, site, text):
 @pytest.mark.parametrize(
     ("name", "event", "data", "message"),
     [
-        ("slider-Big", "input", "[NaN]", "finite number"),
-        ("seed", "submit", "[NaN, 0.7]", "The first seed takes a finite number"),
-        ("seed", "submit", "[1e300, 0.7]", "The first seed takes"),
-        ("psi", "release", '[0, "x"]', "psi takes a finite number"),
-        ("psi", "release", "[0, Infinity]", "psi takes a finite number"),
-        ("more", "click", "[[1]]", "The first seed takes"),
-        ("compare", "click", '["Big", null, ["mean.safetensors"]]', "The change takes"),
-        ("compare", "click", '[{"a": 1}, 1, ["mean.safetensors"]]', "Attribute takes a text"),
-        ("compare", "click", '["Big", 1, [[]]]', "Methods takes a text"),
-        ("changed", "input", "[7]", "What is changed takes a list"),
-        ("search", "change", '["%s"]' % ("x" * 1000), "The search takes a text of 200"),
-        ("load", "upload", "[7]", "upload it again"),
-        ("photo", "upload", '[{"path": null}]', "upload it again"),
+        ("slider-Big", "input", "[NaN, null]", "finite number"),
+        ("seed", "submit", "[NaN, 0.7, null]", "The first seed takes a finite number"),
+        ("seed", "submit", "[1e300, 0.7, null]", "The first seed takes"),
+        ("psi", "release", '[0, "x", null]', "psi takes a finite number"),
+        ("psi", "release", "[0, Infinity, null]", "psi takes a finite number"),
+        ("more", "click", "[[1], null]", "The first seed takes"),
+        ("compare", "click", '["Big", null, ["mean.safetensors"], null]', "The change takes"),
+        ("compare", "click", '[{"a": 1}, 1, ["mean.safetensors"], null]', "Attribute takes a text"),
+        ("compare", "click", '["Big", 1, [[]], null]', "Methods takes a text"),
+        ("changed", "input", "[7, null]", "What is changed takes a list"),
+        ("search", "change", '["%s", null]' % ("x" * 1000), "The search takes a text of 200"),
+        ("load", "upload", "[7, null]", "upload it again"),
+        ("photo", "upload", '[{"path": null}, null]', "upload it again"),
     ],
 )
-def test_every_edited_request_is_one_message(name, event, data, message, visitor, site):
+def test_every_edited_request_is_one_message(name, event, data, message, visitor, app_site):
     number = visitor.find_event(name, event)["id"]
-    answer = post_event(visitor, site, f'{{"data": {data}, "fn_index": {number}, "session_hash": "{visitor.session}"}}')
+    answer = post_event(
+        visitor, app_site, f'{{"data": {data}, "fn_index": {number}, "session_hash": "{visitor.session}"}}'
+    )
     assert message in str(answer)
     assert "\n" not in str(answer)
 
 
-def test_broken_requests_are_refused(visitor, site):
+def test_broken_requests_are_refused(visitor, app_site):
     for body in ('{"data": [1, null', "[]", "null", "[" * 100_000, "\xff", ""):
-        assert post_event(visitor, site, body) == 400
-    assert post_event(visitor, site, json.dumps({"data": ["x" * 10_000_000]})) == 413
+        assert post_event(visitor, app_site, body) == 400
+    assert post_event(visitor, app_site, json.dumps({"data": ["x" * 10_000_000]})) == 413
     for number in (-1, 10**6, "x"):
         answer = visitor.http.post(
-            f"{site[0]}/gradio_api/queue/join", json={"data": [], "fn_index": number, "session_hash": visitor.session}
+            f"{app_site.address}/gradio_api/queue/join",
+            json={"data": [], "fn_index": number, "session_hash": visitor.session},
         )
         assert answer.status_code != 200 or "event_id" in answer.json()
     visitor.send("slider-Big", "input", 1.0)
@@ -181,9 +182,9 @@ PATHS = (
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_files_of_the_machine_are_not_served(path, site):
+def test_files_of_the_machine_are_not_served(path, app_site):
     for prefix in ("/gradio_api/file=", "/file=", "/file/", "/static/", "/assets/"):
-        answer = httpx.get(site[0] + prefix + path, trust_env=False, follow_redirects=True)
+        answer = httpx.get(app_site.address + prefix + path, trust_env=False, follow_redirects=True)
         assert b"root:" not in answer.content
         assert b"[project]" not in answer.content
 
@@ -197,14 +198,14 @@ def test_an_upload_that_points_elsewhere_is_refused(visitor):
         assert Path(__file__).exists()
 
 
-def upload(visitor, site, name, content):
+def upload(visitor, app_site, name, content):
     """Upload a file and return the response."""
-    return visitor.http.post(f"{site[0]}/gradio_api/upload", files={"files": (name, content)})
+    return visitor.http.post(f"{app_site.address}/gradio_api/upload", files={"files": (name, content)})
 
 
 @pytest.mark.parametrize("name", ["face.png", "../../../face.png", "a/b\\c.png", "x" * 300 + ".png", "face.json"])
-def test_bad_files_are_one_message_and_deleted(name, visitor, site):
-    answer = upload(visitor, site, name, b"no picture at all")
+def test_bad_files_are_one_message_and_deleted(name, visitor, app_site):
+    answer = upload(visitor, app_site, name, b"no picture at all")
     if answer.status_code != 200:
         return
     (path,) = answer.json()
@@ -216,49 +217,49 @@ def test_bad_files_are_one_message_and_deleted(name, visitor, site):
     visitor.send("slider-Big", "input", 1.0)
 
 
-def test_a_huge_file_is_refused(visitor, site):
-    assert upload(visitor, site, "huge.png", b"\0" * (21 << 20)).status_code == 413
+def test_a_huge_file_is_refused(visitor, app_site):
+    assert upload(visitor, app_site, "huge.png", b"\0" * (21 << 20)).status_code == 413
     visitor.send("slider-Big", "input", 1.0)
 
 
-def test_a_recipe_is_loaded_from_its_png(visitor, site, tmp_path):
-    visitor.send("slider-Big", "input", 1.5)
-    wanted = visitor.send_followup("slider-Big", "input")
-    downloads = _open_downloads(visitor)
+def test_a_recipe_is_loaded_from_its_png(newcomer, app_site, tmp_path):
+    newcomer.send("slider-Big", "input", 1.5)
+    wanted = newcomer.send_followup("slider-Big", "input")
+    downloads = _open_downloads(newcomer)
     address = downloads["png"]["url"]
-    data = visitor.http.get(address if address.startswith("http") else site[0] + address).content
-    visitor.send("reset", "click")
-    (path,) = upload(visitor, site, "mine.png", data).json()
+    data = newcomer.http.get(address if address.startswith("http") else app_site.address + address).content
+    newcomer.send("reset", "click")
+    (path,) = upload(newcomer, app_site, "mine.png", data).json()
     value = {"path": path, "orig_name": "mine.png", "meta": {"_type": "gradio.FileData"}}
-    loaded = visitor.send("load", "upload", value)
+    loaded = newcomer.send("load", "upload", value)
     assert url(loaded) == url(wanted)
     assert not Path(path).exists()
 
 
-def test_counting_is_there_where_an_editor_counts(visitor):
-    generators = next(p for p in visitor.config["components"] if p["props"].get("label") == "Generator")
+def test_counting_is_there_where_an_editor_counts(newcomer):
+    generators = next(p for p in newcomer.config["components"] if p["props"].get("label") == "Generator")
     wired = next(
-        d for d in visitor.config["dependencies"] if [generators["id"], "input"] in [list(t) for t in d["targets"]]
+        d for d in newcomer.config["dependencies"] if [generators["id"], "input"] in [list(t) for t in d["targets"]]
     )
-    shown = visitor.call(wired["id"], ["squares"], wired["outputs"])
+    shown = newcomer.call(wired["id"], ["squares", None], wired["outputs"])
     assert "seen (Count)" in shown["count"]
     before = shown["count"]
     step = "plus" if "<b>4</b>" not in before else "minus"
-    after = visitor.send(step, "click")["count"]
+    after = newcomer.send(step, "click")["count"]
     assert after != before
     assert "changed by" in after
 
 
-def test_ten_people_at_once(site):
+def test_ten_people_at_once(app_site):
     failed, waits = [], {}
 
     def visit(number):
-        one = AppClient(site[0])
+        one = AppClient(app_site.address)
         try:
             one.open()
             times = []
-            for i in range(8):
-                one.send("slider-Big", "input", (i - 4) / 2 + number / 10)
+            for i in range(4):
+                one.send("slider-Big", "input", i / 2 + number / 10)
                 times.append(one.seconds)
             waits[number] = sum(times)
             if f"Big at {1.5 + number / 10:+.2f}" not in one.send_followup("slider-Big", "input")["status"]:
@@ -278,8 +279,8 @@ def test_ten_people_at_once(site):
     assert max(waits.values()) < 6 * min(waits.values())
 
 
-def test_browsers_are_told_to_load_nothing_from_elsewhere(site):
-    answer = httpx.get(site[0], trust_env=False)
+def test_browsers_are_told_to_load_nothing_from_elsewhere(app_site):
+    answer = httpx.get(app_site.address, trust_env=False)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "http:" not in policy
@@ -287,14 +288,14 @@ def test_browsers_are_told_to_load_nothing_from_elsewhere(site):
     assert answer.headers["referrer-policy"] == "same-origin"
 
 
-def test_it_listens_on_this_machine_alone(site):
-    assert site[0].startswith("http://127.0.0.1:")
+def test_it_listens_on_this_machine_alone(app_site):
+    assert app_site.address.startswith("http://127.0.0.1:")
 
 
-def test_the_server_contacts_nobody_and_writes_in_its_own_folder(site, visitor, log):
+def test_the_server_contacts_nobody_and_writes_in_its_own_folder(app_site, visitor):
     visitor.send("surprise", "click")
     _open_downloads(visitor)
-    lines = set(log.read_text().splitlines())
+    lines = set(app_site.log.read_text().splitlines())
     # Not even itself, as it starts.
     assert not {line for line in lines if line.split()[0] in ("connect", "look")}
     written = {line.removeprefix("write ") for line in lines if line.startswith("write ")}
@@ -302,20 +303,29 @@ def test_the_server_contacts_nobody_and_writes_in_its_own_folder(site, visitor, 
     assert {path for path in elsewhere if not path.endswith((".pyc",)) and "__pycache__" not in path} == set()
 
 
-def test_its_folder_is_deleted_at_the_end(editor, tmp_path):
-    with serve_app(editor, tmp_path / "log") as (address, process):
+def test_files_are_deleted_in_time_and_all_at_the_end_though_a_page_is_open(resources, capfd, monkeypatch):
+    from gradio.route_utils import delete_files_created_by_app
+
+    own, pages, build = f"ganvas-app-{os.getpid()}-*", [], server.build_app
+    monkeypatch.setattr(server, "build_app", lambda *args: pages.append(build(*args)) or pages[0])
+    with server.serve(resources, "toy") as address:
         visitor = AppClient(address)
         visitor.open()
+        (folder,) = Path(tempfile.gettempdir()).glob(own)
         _open_downloads(visitor)
-        visitor.close()
-        folders = [
-            p for p in Path(tempfile.gettempdir()).glob("ganvas-app-*") if str(p) in (tmp_path / "log").read_text()
-        ]
-        assert folders
-        assert all(folder.exists() for folder in folders)
-        process.terminate()
-        process.wait(60)
-    assert not any(folder.exists() for folder in folders)
+        (path,) = visitor.http.post(f"{address}/gradio_api/upload", files={"files": ("face.png", b"a photo")}).json()
+        assert {p.suffix for p in folder.glob("session-*/*/*")} == {".png", ".json"}
+        assert Path(path).exists()
+        delete_files_created_by_app(pages[0], server.CLEANUP_SECONDS)
+        assert Path(path).exists()
+        delete_files_created_by_app(pages[0], -1)
+        assert not [p for p in folder.rglob("*") if p.is_file()]
+        assert pages[0].delete_cache == (server.CLEANUP_SECONDS, FILE_SECONDS)
+        began = time.monotonic()
+    assert time.monotonic() - began < 30
+    assert not list(Path(tempfile.gettempdir()).glob(own))
+    assert "ERROR" not in capfd.readouterr().err
+    visitor.close()
 
 
 def test_answers_are_json_of_finite_numbers(visitor):

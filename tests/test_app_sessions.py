@@ -17,15 +17,13 @@ import gradio as gr
 from planted_truth import TOY
 from test_app import FACE, block, edit_handlers, editor, queue, resources  # noqa: F401
 
-from ganvas.app import compare, photo_handlers, rendering, server, server_folder, validation
-from ganvas.app.edit_handlers import report_errors
-from ganvas.app.navigation_handlers import NavigationHandlers
-from ganvas.app.photo_handlers import PhotoHandlers
-from ganvas.app.session import Session
-from ganvas.app.session_store import IDLE_SECONDS, MAX_SESSIONS, SessionStore
+from ganvas.app import compare, rendering, request_checks, scene_handlers, server
+from ganvas.app.layout import SESSION_SECONDS
+from ganvas.app.scene_handlers import SceneHandlers
+from ganvas.app.session import Session, Superseded, report_errors
 from ganvas.app.tab_handlers import TabHandlers
-from ganvas.app.work_queue import Superseded, WorkQueue
 from ganvas.errors import GanvasError
+from ganvas.recipe.model import FromSeed
 
 # ruff: noqa: F811
 
@@ -33,25 +31,21 @@ from ganvas.errors import GanvasError
 # Files.
 
 
-def old(path, seconds=120):
+def old(path, seconds=request_checks.FILE_SECONDS + 60):
     """As if it had been written so long ago."""
     os.utime(path, (time.time() - seconds,) * 2)
     return path
 
 
-def test_uploads_that_lie_about_are_swept(tmp_path):
-    for name in ("sha", "session-a", "claim-b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "some.png").write_bytes(b"x")
-        old(tmp_path / name / "some.png")
-    (tmp_path / "tmpnew").write_bytes(b"")
-    old(tmp_path / "sha")
-    (tmp_path / "tmpold").write_bytes(b"")
-    old(tmp_path / "tmpold")
-    server_folder.delete_uploads(tmp_path)
-    old(tmp_path / "sha")
-    server_folder.delete_uploads(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"session-a", "claim-b", "tmpnew"}
+def test_uploads_that_were_broken_off_are_deleted(tmp_path):
+    for name in ("session-a/some.png", "sha/some.png", "tmpold", "tmpnew"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+        if name != "tmpnew":
+            old(path)
+    assert request_checks._count_bytes(tmp_path) > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"session-a", "sha", "tmpnew"}
     assert (tmp_path / "session-a" / "some.png").exists()
 
 
@@ -60,7 +54,7 @@ def test_what_killed_servers_left_is_deleted(tmp_path, monkeypatch):
     names = [f"ganvas-app-{os.getpid()}-x", "ganvas-app-999999999-x", "ganvas-app-99999999999999999999-x", "other-1-x"]
     for name in names:
         (tmp_path / name).mkdir()
-    with server_folder.create_folder() as own:
+    with server.create_folder() as own:
         assert own.name.startswith(f"ganvas-app-{os.getpid()}-")
         left = {path.name for path in tmp_path.iterdir()} - {own.name}
     assert left == {names[0], names[3]}
@@ -71,18 +65,18 @@ def test_a_claimed_upload_is_nobody_elses_and_is_deleted(tmp_path):
     path = tmp_path / "sha" / "face.PNG"
     path.parent.mkdir()
     path.write_bytes(b"x")
-    with server_folder.claim_upload({"path": str(path)}, tmp_path, (".png",)) as mine:
+    with request_checks.claim_upload({"path": str(path)}, tmp_path, (".png",)) as mine:
         assert mine.read_bytes() == b"x"
         with (
             pytest.raises(GanvasError, match="upload it again"),
-            server_folder.claim_upload(str(path), tmp_path, (".png",)),
+            request_checks.claim_upload(str(path), tmp_path, (".png",)),
         ):
             pass
     assert not mine.exists()
     (tmp_path / "session-a").mkdir()
     (tmp_path / "session-a" / "seed.png").write_bytes(b"x")
     for other in (__file__, str(tmp_path), str(tmp_path / "session-a" / "seed.png"), None, 7):
-        with pytest.raises(GanvasError), server_folder.claim_upload(other, tmp_path, (".png", ".py")):
+        with pytest.raises(GanvasError), request_checks.claim_upload(other, tmp_path, (".png", ".py")):
             pass
     assert (tmp_path / "session-a" / "seed.png").exists()
 
@@ -90,49 +84,43 @@ def test_a_claimed_upload_is_nobody_elses_and_is_deleted(tmp_path):
 # Sessions.
 
 
-def test_sessions_are_kept_by_hash_and_removed_with_their_files(tmp_path, monkeypatch):
-    sessions, now = SessionStore(tmp_path), [0.0]
-    monkeypatch.setattr("ganvas.app.session_store.time.monotonic", lambda: now[0])
-    first = Session(FACE)
-    sessions.add("first", first)
-    files = sessions.get_folder(first)
-    for i in range(MAX_SESSIONS - 1):
-        sessions.add(f"s{i}", Session(FACE))
-    assert sessions.get("first") is first
-    sessions.add("one more", Session(FACE))
-    assert sessions.get("s0") is None
-    assert sessions.get("first") is first
-    assert files.exists()
-    now[0] = IDLE_SECONDS + 1
-    sessions.remove_expired()
-    assert sessions.get("first") is None
-    assert not files.exists()
-    assert sessions.get(None) is None
+def test_gradio_keeps_sessions_apart_and_ends_them_with_their_files(resources, queue, tmp_path, monkeypatch):
+    """By Gradio's own state: of so many visitors, for so long after the last picture."""
+    import datetime
+
+    from gradio import state_holder
+
+    demo = server.build_app(resources, (queue, queue), tmp_path, FACE)
+    holder = state_holder.StateHolder()
+    holder.set_blocks(demo)
+    (state,) = (block for block in demo.blocks.values() if isinstance(block, gr.State))
+    assert holder["stranger"][state._id] is None
+    sessions = {name: Session(FACE) for name in ("one", "two")}
+    folders = {name: tmp_path / f"session-{session.key}" for name, session in sessions.items()}
+    for name, session in sessions.items():
+        holder[name][state._id] = session
+        folders[name].mkdir()
+    assert holder["one"][state._id] is sessions["one"]
+    holder["one"]._state_ttl[state._id] = (
+        SESSION_SECONDS,
+        datetime.datetime.now() - datetime.timedelta(seconds=SESSION_SECONDS + 1),
+    )
+    is_stale = sessions["one"].start_request()
+    holder.delete_all_expired_state()
+    assert holder["one"][state._id] is None
+    assert is_stale()
+    assert holder["two"][state._id] is sessions["two"]
+    assert [folder.exists() for folder in folders.values()] == [False, True]
+    for i in range(server.MAX_SESSIONS):
+        assert holder[f"s{i}"][state._id] is None
+    assert "two" not in holder
+    assert len(holder.session_data) == server.MAX_SESSIONS
 
 
-def test_a_handler_gets_the_session_of_the_request(tmp_path):
-    sessions, mine = SessionStore(tmp_path), Session(FACE)
-    sessions.add("me", mine)
-
-    @report_errors
-    async def select(value, session: Session | None, event: gr.SelectData):
-        return value, session, event
-
-    @report_errors
-    async def fill(value, session: Session | None):
-        yield value, session
-
-    request = SimpleNamespace(session_hash="me")
-    assert asyncio.run(sessions.bind_session(select)(1, request, "event")) == (1, mine, "event")
-
-    async def first():
-        return [found async for found in sessions.bind_session(fill)(2, request)]
-
-    assert asyncio.run(first()) == [(2, mine)]
-    from gradio.helpers import special_args
-
-    given, *_ = special_args(sessions.bind_session(fill), [2], request)
-    assert given == [2, request]
+def test_a_new_picture_renews_the_session(edit_handlers):
+    session = Session(FACE)
+    shown = asyncio.run(edit_handlers.make_step_handler(edit_handlers.choose_random_face)(session))
+    assert shown[0] is session
 
 
 # What fails is one message, and traps nobody.
@@ -161,9 +149,9 @@ def test_an_error_that_nobody_foresaw_is_one_message(caplog):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", None, True, [1], 5, -5, 10**400])
 def test_numbers_are_read_with_care(value):
     with pytest.raises(GanvasError, match="psi takes a finite number from 0 to 2"):
-        validation.check_number("psi", value, 0, 2)
+        request_checks.check_number("psi", value, 0, 2)
     with pytest.raises(GanvasError):
-        validation.check_integer("seed", 0.5, 0, 2)
+        request_checks.check_integer("seed", 0.5, 0, 2)
 
 
 def test_a_face_that_cannot_be_drawn_traps_nobody(edit_handlers, resources, monkeypatch):
@@ -182,7 +170,7 @@ def test_a_face_that_cannot_be_drawn_traps_nobody(edit_handlers, resources, monk
         asyncio.run(edit_handlers.make_slider_handler("Big")(1.0, session))
     assert session.scene == shown
     session.gallery_faces = [replace(FACE, generator="cats")]
-    tab_handlers = TabHandlers(edit_handlers, compare.MethodEditors(resources), edit_handlers.generator_queue)
+    tab_handlers = TabHandlers(edit_handlers, compare.MethodEditors(resources))
     choose = tab_handlers.make_choice_handler(False)
     with pytest.raises(gr.Error):
         asyncio.run(choose(session, SimpleNamespace(index=0)))
@@ -199,7 +187,7 @@ def test_a_preview_says_what_it_shows(edit_handlers):
 
 def test_a_click_while_a_gallery_is_refilled_opens_the_face_that_is_seen(edit_handlers, resources):
     tab_handlers, session = (
-        TabHandlers(edit_handlers, compare.MethodEditors(resources), edit_handlers.generator_queue),
+        TabHandlers(edit_handlers, compare.MethodEditors(resources)),
         Session(FACE),
     )
     fill = tab_handlers.make_gallery_handler(tab_handlers.list_seeds)
@@ -221,7 +209,7 @@ def test_a_click_while_a_gallery_is_refilled_opens_the_face_that_is_seen(edit_ha
 
 def test_a_click_on_a_visited_face_opens_the_one_that_is_seen(edit_handlers, resources):
     tab_handlers, session = (
-        TabHandlers(edit_handlers, compare.MethodEditors(resources), edit_handlers.generator_queue),
+        TabHandlers(edit_handlers, compare.MethodEditors(resources)),
         Session(FACE),
     )
     session.open_tabs = {"faces"}
@@ -236,22 +224,7 @@ def test_a_click_on_a_visited_face_opens_the_one_that_is_seen(edit_handlers, res
     assert session.scene == FACE.unedited
 
 
-# Work queues.
-
-
-def test_a_closed_queue_has_nothing_left():
-    queue = WorkQueue()
-    go = block(queue)
-    gone, waits = queue.submit("a", lambda: 1), queue.submit("a", lambda: 2)
-    gone.cancel()
-    threading.Timer(0.1, go.set).start()
-    queue.close()
-    with pytest.raises(Superseded):
-        waits.result(5)
-    for _ in range(2):
-        with pytest.raises(GanvasError, match="shut down"):
-            queue.submit("b", lambda: 1)
-    assert not queue._waiting
+# Comparisons.
 
 
 def test_others_are_served_while_methods_are_compared(edit_handlers, resources):
@@ -260,7 +233,7 @@ def test_others_are_served_while_methods_are_compared(edit_handlers, resources):
 
     def run_with_generator(run):
         pieces.append(1)
-        return edit_handlers.generator_queue.submit("me", run).result()
+        return edit_handlers.generator_queue.submit(run).result()
 
     result = compare.compare_method(
         resources, FACE, "mean.safetensors", editor, compare.ComparisonTarget("Big", 1.0), run_with_generator
@@ -272,20 +245,30 @@ def test_others_are_served_while_methods_are_compared(edit_handlers, resources):
     )
 
 
-def test_a_newer_comparison_ends_the_older_one(edit_handlers, resources):
-    fitting_queue = WorkQueue()
-    tab_handlers, session = TabHandlers(edit_handlers, compare.MethodEditors(resources), fitting_queue), Session(FACE)
+def test_a_comparison_ends_where_its_visitor_leaves(edit_handlers, resources, monkeypatch):
+    tab_handlers = TabHandlers(edit_handlers, compare.MethodEditors(resources))
+    started, ended = threading.Event(), []
+
+    def compare_slowly(resources, scene, name, editor, target, run_with_generator):
+        started.set()
+        try:
+            while True:
+                run_with_generator(lambda: time.sleep(0.01))
+        except Superseded:
+            ended.append(name)
+            raise
 
     async def play():
-        older = tab_handlers.compare_methods("Big", 1.0, ["mean.safetensors"], session)
-        await anext(older)
-        newer = [shown async for shown in tab_handlers.compare_methods("Big", -1.0, ["mean.safetensors"], session)]
-        return [shown async for shown in older], newer
+        shown = tab_handlers.compare_methods("Big", 1.0, ["mean.safetensors"], Session(FACE))
+        await anext(shown)
+        task = asyncio.ensure_future(anext(shown))
+        await asyncio.to_thread(started.wait)
+        task.cancel()
+        await asyncio.wait([task])
 
-    older, newer = asyncio.run(play())
-    fitting_queue.close()
-    assert older == [gr.skip()]
-    assert len(newer[-1]) == 2
+    monkeypatch.setattr(compare, "compare_method", compare_slowly)
+    asyncio.run(play())
+    assert ended == ["mean.safetensors"]
 
 
 def test_few_of_the_methods_learned_are_kept(resources, monkeypatch):
@@ -302,67 +285,56 @@ def test_few_of_the_methods_learned_are_kept(resources, monkeypatch):
 # Photographs.
 
 
-@pytest.fixture
-def photos(edit_handlers, monkeypatch):
-    """Handlers of photographs whose inversion runs until it is cancelled; ``running``: those under way."""
-    handlers = PhotoHandlers(edit_handlers)
-    handlers.running, handlers.most = [], 0
-    monkeypatch.setattr(photo_handlers, "read_face", lambda path, generator: torch.zeros(1, 3, 8, 8))
+def test_an_inversion_ends_when_nobody_waits_and_its_photograph_is_deleted(edit_handlers, monkeypatch):
+    running = []
 
-    def invert(face, generator, distribution, progress):
-        handlers.running.append(1)
-        handlers.most = max(handlers.most, len(handlers.running))
+    def invert(face, loaded, progress):
+        running.append(1)
         try:
             for i in range(10_000):
                 time.sleep(0.01)
                 progress(i, 10_000)
         finally:
-            handlers.running.pop()
+            running.pop()
 
-    monkeypatch.setattr(photo_handlers, "invert_face", invert)
-    return handlers
-
-
-def photograph(edit_handlers, name):
-    """An uploaded one."""
-    path = edit_handlers.sessions.folder / f"{name}.png"
+    monkeypatch.setattr(scene_handlers, "read_face", lambda path, generator: torch.zeros(1, 3, 8, 8))
+    monkeypatch.setattr(scene_handlers, "invert_face", invert)
+    path = edit_handlers.folder / "one.png"
     path.write_bytes(b"x")
-    return str(path)
-
-
-def test_an_inversion_ends_when_nobody_waits_and_the_next_one_starts_then(edit_handlers, photos):
-    sessions = [Session(FACE), Session(FACE)]
-
-    async def begin(session, name):
-        going = photos.make_upload_handler(3)(photograph(edit_handlers, name), session)
-        async for values in going:
-            if "Searching" in str(values[1]):
-                return going
-        raise AssertionError("It never began.")
 
     async def play():
-        first = await begin(sessions[0], "one")
-        with pytest.raises(gr.Error, match="One photo at a time"):
-            await anext(photos.make_upload_handler(3)(photograph(edit_handlers, "two"), sessions[0]))
-        await first.aclose()
-        second = await begin(sessions[1], "three")
-        photos.close()
-        return [values async for values in second]
+        going = SceneHandlers(edit_handlers, FACE).make_photo_handler(3)(str(path), Session(FACE))
+        async for values in going:
+            if "Searching" in str(values[1]):
+                break
+        await going.aclose()
 
-    ended = asyncio.run(play())
-    assert "deleted" in ended[-1][1]
-    assert photos.most == 1
-    assert not photos.running
-    assert not sessions[0].uploading
-    assert not list(edit_handlers.sessions.folder.rglob("*.png"))
+    asyncio.run(play())
+    assert not running
+    assert not list(edit_handlers.folder.rglob("*.png"))
+
+
+def test_an_inverted_photograph_is_shown(edit_handlers, resources, monkeypatch):
+    ws = resources.render(replace(FACE, start=FromSeed(9))).ws
+    monkeypatch.setattr(scene_handlers, "read_face", lambda path, generator: torch.zeros(1, 3, 8, 8))
+    monkeypatch.setattr(scene_handlers, "invert_face", lambda face, loaded, progress: ws)
+    path, session = edit_handlers.folder / "one.png", Session(FACE)
+    path.write_bytes(b"x")
+
+    async def play():
+        return [values async for values in SceneHandlers(edit_handlers, FACE).make_photo_handler(3)(str(path), session)]
+
+    *_, shown = asyncio.run(play())
+    assert "Here is the face" in shown[1]
+    assert torch.equal(resources.render(session.scene).ws, ws)
+    assert not list(edit_handlers.folder.rglob("*"))
 
 
 # The page.
 
 
 def test_a_page_holds_no_network(resources, queue, tmp_path, monkeypatch):
-    sessions = SessionStore(tmp_path)
-    demo, _ = server._build_app(resources, (queue, queue, queue), sessions, FACE)
+    demo = server.build_app(resources, (queue, queue), tmp_path, FACE)
     copied = []
     monkeypatch.setattr(torch.Tensor, "__deepcopy__", lambda self, memo: copied.append(self))
     from gradio.utils import safe_deepcopy
@@ -374,19 +346,26 @@ def test_a_page_holds_no_network(resources, queue, tmp_path, monkeypatch):
     assert demo._queue.max_thread_count >= 1000
 
 
+def test_a_page_takes_one_connection_for_good(resources, queue, tmp_path):
+    """Browsers have six to a server: with Gradio's heartbeat as well, three open pages would take them all."""
+    assert not server.build_app(resources, (queue, queue), tmp_path, FACE).get_config_file()["connect_heartbeat"]
+
+
 def test_names_that_a_server_answers_to():
     assert "localhost" in server.list_allowed_hosts("127.0.0.1")
     assert server.list_allowed_hosts("0.0.0.0") is None
 
 
 def test_who_opens_the_page_gets_a_session(edit_handlers):
-    request = SimpleNamespace(query_params={}, session_hash="me", headers={})
-    asyncio.run(NavigationHandlers(edit_handlers, FACE).open_page(request))
-    assert edit_handlers.sessions.get("me").scene == FACE
+    request = SimpleNamespace(query_params={}, headers={})
+    handlers = SceneHandlers(edit_handlers, FACE)
+    mine, other = (asyncio.run(handlers.open_page(request))[6] for _ in range(2))
+    assert mine.scene == FACE
+    assert mine is not other
 
 
 def test_a_tab_that_is_selected_while_the_page_opens_is_no_error(edit_handlers, resources):
     """A narrow page does that: it selects its tabs before it has a session."""
-    tab_handlers = TabHandlers(edit_handlers, compare.MethodEditors(resources), edit_handlers.generator_queue)
+    tab_handlers = TabHandlers(edit_handlers, compare.MethodEditors(resources))
     found = asyncio.run(tab_handlers.make_open_handler("wipe")(None, SimpleNamespace(session_hash="new")))
     assert len(found) == 9

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from ganvas import inversion, load_generator, scorers
-from ganvas.app import photo_handlers as app_photo
+from ganvas.app import scene_handlers as app_photo
 from ganvas.balance import real
 from ganvas.cli import loading, options
 from ganvas.data import label_csv

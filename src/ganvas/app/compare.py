@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from ganvas import generators
-from ganvas.app.component_values import encode_webp
+from ganvas.app.rendering import encode_webp
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
 from ganvas.control.search import ScoredView, StrengthLadder, reach_target
@@ -55,6 +56,7 @@ class MethodEditors:
         self._resources = resources
         self._fitted: OrderedDict[tuple[str, str, str], Editor] = OrderedDict()
         self._labels: dict[str, LatentDataset] = {}
+        self._lock = threading.Lock()
 
     def list_methods(self, generator: str) -> list[str]:
         """Return the names of the editors and methods that can be compared."""
@@ -63,7 +65,7 @@ class MethodEditors:
     def load_or_fit(self, network: Generator, name: str, attribute: str) -> Editor:
         """Return the editor called ``name``, fitted on ``attribute`` where it isn't installed.
 
-        Only one thread may call it; it may be another than the generator's, which works for others meanwhile.
+        Any thread may call it; others wait.
         Raises GanvasError for unknown names, and where the attribute can't be learned.
         """
         if name in (installed := self._resources.find_editors(network.name)):
@@ -73,16 +75,17 @@ class MethodEditors:
         from ganvas import editors
 
         key = (network.name, name, attribute)
-        if key not in self._fitted:
-            if network.name not in self._labels:
-                pack = shipped_labels_path(network.name, generators.find_card(network.name).scorer)
-                self._labels = {network.name: load_labels(pack, network)}
-            data = self._labels[network.name]
-            self._fitted[key] = editors.fit(name, data, network, attributes=[attribute])
-            while len(self._fitted) > MAX_FITTED_EDITORS:
-                self._fitted.popitem(last=False)
-        self._fitted.move_to_end(key)
-        return self._fitted[key]
+        with self._lock:
+            if key not in self._fitted:
+                if network.name not in self._labels:
+                    pack = shipped_labels_path(network.name, generators.find_card(network.name).scorer)
+                    self._labels = {network.name: load_labels(pack, network)}
+                data = self._labels[network.name]
+                self._fitted[key] = editors.fit(name, data, network, attributes=[attribute])
+                while len(self._fitted) > MAX_FITTED_EDITORS:
+                    self._fitted.popitem(last=False)
+            self._fitted.move_to_end(key)
+            return self._fitted[key]
 
 
 def _has_labels(generator: str) -> bool:

@@ -1,32 +1,29 @@
 """Handlers of sliders and buttons: each changes a session's scene, renders it, and returns what the page shows.
 
-Gradio calls them as coroutines of one event loop; they wait for a work queue without holding a thread.
+Gradio calls them as coroutines of one event loop; they wait for a work queue without holding a thread. They get values as
+requests have them, unchecked, and return values as the browser gets them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
-import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+import shutil
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
 
-from ganvas.app import component_values, rendering, validation
+from ganvas.app import rendering, request_checks
 from ganvas.app.attribute_groups import format_attribute
 from ganvas.app.layout import SLIDER_LIMIT, SLIDER_STEP
 from ganvas.app.rendering import RenderedView
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene, check_scene, describe_scene, format_title
-from ganvas.app.session import Session
-from ganvas.app.session_store import SessionStore
-from ganvas.app.work_queue import Superseded, WorkQueue
+from ganvas.app.session import Session, Superseded, WorkQueue, report_errors
 from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.errors import GanvasError, unknown
 from ganvas.recipe.model import FromSeed
@@ -38,56 +35,10 @@ FACES_PER_PAGE = 12
 """Faces on a page of the gallery."""
 SAMPLED_FACES = 16
 """Faces that are sampled at the sliders' values."""
-SESSION_ENDED = "This page's session has ended: reload the page."
-
-
-def report_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a handler so that its errors are one clear message, and superseded work changes nothing."""
-    if inspect.isasyncgenfunction(handler):
-
-        @functools.wraps(handler)
-        async def stream(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            with _convert_errors():
-                try:
-                    async with aclosing(handler(*args, **kwargs)) as results:
-                        async for value in results:
-                            yield value
-                except Superseded:
-                    yield gr.skip()
-
-        return stream
-
-    @functools.wraps(handler)
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        with _convert_errors():
-            try:
-                return await handler(*args, **kwargs)
-            except Superseded:
-                return gr.skip()
-
-    return call
-
-
-@contextmanager
-def _convert_errors() -> Iterator[None]:
-    """Convert errors to Gradio's. Unexpected ones are logged: the server goes on for all others."""
-    try:
-        yield
-    except (GanvasError, gr.Error) as error:
-        raise (format_error(error) if isinstance(error, GanvasError) else error) from None
-    except Exception:
-        logging.getLogger(__name__).exception("A handler failed.")
-        raise format_error(GanvasError("Something went wrong; the server's log has the details.")) from None
-
-
-def format_error(error: GanvasError) -> gr.Error:
-    """Format an error for the page."""
-    text = escape(" ".join(str(error).split()), quote=False)
-    return gr.Error(text, duration=10, title="That can't be done", print_exception=False)
 
 
 class EditHandlers:
-    """Handlers of edits, and what all handlers need: queues, sessions, and ways to show a scene.
+    """Handlers of edits, and what all handlers need: queues, the server's folder, and ways to show a scene.
 
     ``generator_queue`` runs what needs the generator, ``background_queue`` what doesn't; ``names``: attributes with a slider.
     """
@@ -97,24 +48,22 @@ class EditHandlers:
         resources: AppResources,
         generator_queue: WorkQueue,
         background_queue: WorkQueue,
-        sessions: SessionStore,
+        folder: Path,
         names: Sequence[str],
     ) -> None:
-        self.resources, self.sessions, self.slider_names = resources, sessions, tuple(names)
-        self.generator_queue, self.background_queue = generator_queue, background_queue
+        self.resources, self.folder, self.slider_names = resources, folder, tuple(names)
+        self.run_with_generator, self.run_in_background = generator_queue.run, background_queue.run
+        self.generator_queue = generator_queue
         self.labels = {name: format_attribute(name) for name in names}
 
-    async def run_with_generator(
-        self, session: Session, work: Callable[[], T], is_stale: Callable[[], bool] = lambda: False
-    ) -> T:
-        """Run ``work`` in the generator's thread, at the session's turn."""
-        return await asyncio.wrap_future(self.generator_queue.submit(session.key, work, is_stale))
+    def get_session_folder(self, session: Session) -> Path:
+        """Return the path of the session's own folder."""
+        return self.folder / f"{request_checks.SESSION_PREFIX}{session.key}"
 
-    async def run_in_background(
-        self, session: Session, work: Callable[[], T], is_stale: Callable[[], bool] = lambda: False
-    ) -> T:
-        """Run ``work`` while the generator's thread works for others."""
-        return await asyncio.wrap_future(self.background_queue.submit(session.key, work, is_stale))
+    def delete_session(self, session: Session) -> None:
+        """Delete the files of a session that has ended, and make what it has waiting stale."""
+        session.start_request()
+        shutil.rmtree(self.get_session_folder(session), ignore_errors=True)
 
     async def draw_or_restore(self, session: Session, work: Callable[[], T], is_stale: Callable[[], bool]) -> T:
         """Render the session's scene; where that fails, the session returns to the scene that was shown last."""
@@ -125,16 +74,10 @@ class EditHandlers:
                 session.restore()
             raise
 
-    def require_session(self, session: Session | None) -> Session:
-        """Return the session. Raises GanvasError where it is gone."""
-        if not isinstance(session, Session):
-            raise GanvasError(SESSION_ENDED)
-        return session
-
     # Showing scenes.
 
     async def show_scene(self, session: Session, is_stale: Callable[[], bool]) -> list[Any]:
-        """Render the scene in full and make it a step that can be undone. Returns values for ``EventWiring.view_outputs``."""
+        """Render the scene in full and make it a step that can be undone. Returns values for ``view_outputs``."""
         scene = session.scene
         shown = await self.draw_or_restore(session, lambda: rendering.render_full(self.resources, scene), is_stale)
         if is_stale():
@@ -144,15 +87,19 @@ class EditHandlers:
         return self.make_view_updates(session, shown)
 
     async def show_all(self, session: Session, is_stale: Callable[[], bool]) -> list[Any]:
-        """Show the scene and its pickers. Returns values for ``EventWiring.scene_outputs``."""
+        """Show the scene and its pickers. Returns values for ``scene_outputs``."""
         return [*self.make_picker_updates(session), *await self.show_scene(session, is_stale)]
 
     def make_view_updates(self, session: Session, shown: RenderedView) -> list[Any]:
-        """Return values for ``EventWiring.view_outputs``: picture, status, undo, redo, reset, changed, count, sliders."""
+        """Return values for ``view_outputs``: session, picture, status, undo, redo, reset, changed, count, sliders.
+
+        The session is among them since Gradio keeps it for a time after it was last returned.
+        """
         scene = session.scene
         alt = describe_scene(scene, self.labels)
         return [
-            gr.update(value=component_values.to_image_value(shown.picture), alt_text=alt),
+            session,
+            gr.update(value=rendering.to_image_value(shown.picture), alt_text=alt),
             self._format_status(scene, shown),
             gr.update(interactive=session.can_undo),
             gr.update(interactive=session.can_redo),
@@ -195,18 +142,15 @@ class EditHandlers:
         """Make the handler of one slider while it moves, which shows a preview."""
 
         @report_errors
-        async def move(value: Any, session: Session | None) -> Any:
-            current = self.require_session(session)
-            number = validation.check_number(repr(format_attribute(name)), value, -MAX_DEVIATIONS, MAX_DEVIATIONS)
-            self._check_attribute(current.scene, name)
-            is_stale = current.set_scene(current.scene.with_value(name, number))
-            scene = current.scene
+        async def move(value: Any, session: Session) -> Any:
+            number = request_checks.check_number(repr(format_attribute(name)), value, -MAX_DEVIATIONS, MAX_DEVIATIONS)
+            self._check_attribute(session.scene, name)
+            is_stale = session.set_scene(session.scene.with_value(name, number))
+            scene = session.scene
             preview = await self.draw_or_restore(
-                current, lambda: rendering.render_preview(self.resources, scene), is_stale
+                session, lambda: rendering.render_preview(self.resources, scene), is_stale
             )
-            return gr.update(
-                value=component_values.to_image_value(preview), alt_text=describe_scene(scene, self.labels)
-            )
+            return gr.update(value=rendering.to_image_value(preview), alt_text=describe_scene(scene, self.labels))
 
         return move
 
@@ -216,17 +160,16 @@ class EditHandlers:
             raise unknown("attribute", name, names or ["none: there is no editor"])
 
     @report_errors
-    async def render_at_rest(self, session: Session | None) -> Any:
+    async def render_at_rest(self, session: Session) -> Any:
         """Show the picture in full after a preview, where no newer request came meanwhile."""
-        current = self.require_session(session)
-        version = current.version
+        version = session.version
         await asyncio.sleep(REST_SECONDS)
-        if current.version != version or current.rendered_version == version:
+        if session.version != version or session.rendered_version == version:
             return gr.skip()
-        shown = await self.show_scene(current, lambda: current.version != version)
+        shown = await self.show_scene(session, lambda: session.version != version)
         # Moved sliders are left alone: they may be moving again, which the browser knows first.
         return shown[: -len(self.slider_names)] + [
-            gr.skip() if name in current.scene.slider_edit.set else value
+            gr.skip() if name in session.scene.slider_edit.set else value
             for name, value in zip(self.slider_names, shown[-len(self.slider_names) :], strict=True)
         ]
 
@@ -236,40 +179,37 @@ class EditHandlers:
         """Make a handler that shows another scene."""
 
         @report_errors
-        async def show(session: Session | None) -> Any:
-            current = self.require_session(session)
-            current.commit()
-            return await self.show_scene(current, current.set_scene(check_scene(change(current))))
+        async def show(session: Session) -> Any:
+            session.commit()
+            return await self.show_scene(session, session.set_scene(check_scene(change(session))))
 
         return show
 
     @report_errors
-    async def undo(self, session: Session | None) -> Any:
+    async def undo(self, session: Session) -> Any:
         """Go one step back."""
-        current = self.require_session(session)
-        return await self.show_scene(current, current.undo())
+        return await self.show_scene(session, session.undo())
 
     @report_errors
-    async def redo(self, session: Session | None) -> Any:
+    async def redo(self, session: Session) -> Any:
         """Go one step forward."""
-        current = self.require_session(session)
-        return await self.show_scene(current, current.redo())
+        return await self.show_scene(session, session.redo())
 
     @report_errors
-    async def change_attributes(self, changed: Any, session: Session | None) -> Any:
+    async def change_attributes(self, changed: Any, session: Session) -> Any:
         """Reset the attributes that aren't in ``changed`` any more, and hold new ones at their present value."""
-        current, names = self.require_session(session), validation.check_names("What is changed", changed)
-        scene = current.scene
+        names = request_checks.check_names("What is changed", changed)
+        scene = session.scene
         scene = scene.without_changes(*(name for name in scene.changed_attributes if name not in names))
         added = [name for name in names if name not in scene.changed_attributes]
         if added:
             for name in added:
                 self._check_attribute(scene, name)
-            shown = await self.run_with_generator(current, lambda: rendering.render_full(self.resources, current.scene))
+            shown = await self.run_with_generator(session, lambda: rendering.render_full(self.resources, session.scene))
             for name in added:
                 scene = scene.with_value(name, self._slider_value(scene, shown, name))
-        current.commit()
-        return await self.show_scene(current, current.set_scene(scene))
+        session.commit()
+        return await self.show_scene(session, session.set_scene(scene))
 
     def make_count_handler(self, by: int) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Make the handler that changes the counted attribute by ``by``."""
@@ -281,12 +221,11 @@ class EditHandlers:
         return self.make_step_handler(change)
 
     @report_errors
-    async def pick_counted(self, name: Any, session: Session | None) -> Any:
+    async def pick_counted(self, name: Any, session: Session) -> Any:
         """Choose the attribute that plus and minus change."""
-        current = self.require_session(session)
-        self._check_attribute(current.scene, validation.check_text("What is counted", name))
-        current.counted_attribute = name
-        return await self.show_scene(current, current.start_request())
+        self._check_attribute(session.scene, request_checks.check_text("What is counted", name))
+        session.counted_attribute = name
+        return await self.show_scene(session, session.start_request())
 
     def choose_random_face(self, session: Session) -> Scene:
         """Return the scene of a random seed."""
@@ -296,8 +235,13 @@ class EditHandlers:
 
     # Pickers.
 
+    @report_errors
+    async def refresh_pickers(self, session: Session) -> Any:
+        """Return the values of the pickers as they are."""
+        return self.make_picker_updates(session)
+
     def make_picker_updates(self, session: Session) -> list[Any]:
-        """Return values for ``EventWiring.picker_outputs``: generator, editor, note, counting, what to count and to compare."""
+        """Return values for ``picker_outputs``: generator, editor, note, counting, what to count and to compare."""
         scene = session.scene
         installed = self.resources.find_editors(scene.generator)
         picked = installed.get(scene.editor)

@@ -1,20 +1,32 @@
-"""Previews, full pictures, edits' effects and faces to choose from; all but ``add_identity`` run in the generator's thread."""
+"""Previews, full pictures, edits' effects and faces to choose from, as the page's components show them.
+
+What takes ``resources`` runs in the generator's thread, except ``add_identity``. Pictures are WebP in the message itself: Gradio
+would write a file for each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import io
+import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import torch
+from gradio.data_classes import FileData, ImageData
+from PIL import Image
 
-from ganvas.app.component_values import encode_webp
+from ganvas.app.attribute_groups import format_attribute
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
 from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.data.codes import load_codes, save_codes
 from ganvas.errors import GanvasError
 from ganvas.identity import SAME_PERSON
+from ganvas.io.images import to_bytes
 from ganvas.recipe.model import FromCodes, FromConditions, FromSeed, Mix
 from ganvas.types import Images, WPlus
 
@@ -28,6 +40,42 @@ SAMPLE_MARGIN_SIGMA = 0.3
 """How far sampled faces may lie from the sliders' values, in σ."""
 SAMPLE_PSI = 0.85
 """The truncation of sampled faces."""
+WEBP_QUALITY = 85
+WEBP_METHOD = 0
+"""The fastest: a slider's preview is waited for, and slower methods save few bytes."""
+MAX_BAR_SIGMA = 3.0
+"""σ at the ends of a chart's bars."""
+
+
+# Values of components.
+
+
+def encode_webp(image: Images) -> bytes:
+    """Encode one picture, (1, 3, height, width) in [-1, 1], as WebP for a screen."""
+    buffer = io.BytesIO()
+    Image.fromarray(to_bytes(image)[0].contiguous().numpy()).save(
+        buffer, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD
+    )
+    return buffer.getvalue()
+
+
+def to_image_value(data: bytes) -> dict[str, Any]:
+    """Return the value of a ``gr.Image`` for an encoded picture; two of them in a list are a ``gr.ImageSlider``'s."""
+    url = "data:image/webp;base64," + base64.b64encode(data).decode()
+    return ImageData(url=url, mime_type="image/webp").model_dump()
+
+
+def to_gallery_value(shown: Iterable[tuple[bytes, str]]) -> list[dict[str, Any]]:
+    """Return the value of a ``gr.Gallery`` for encoded pictures and their captions."""
+    return [{"image": to_image_value(data), "caption": caption} for data, caption in shown]
+
+
+def to_file_value(path: Path) -> dict[str, Any]:
+    """Return the value of a ``gr.DownloadButton`` for a file."""
+    return FileData(path=str(path), orig_name=path.name).model_dump()
+
+
+# Pictures.
 
 
 @dataclass(frozen=True)
@@ -125,6 +173,49 @@ def add_identity(resources: AppResources, effect: EditEffect, before: Images, af
     return replace(effect, cosine=cosine, distance=float((first - second).norm(dim=1)[0]))
 
 
+def draw_chart(effect: EditEffect) -> str:
+    """Draw a table of all attributes before and after an edit, as HTML: its targets first, then what changed most."""
+    order = sorted(
+        effect.values, key=lambda n: (n not in effect.targets, -abs(effect.values[n][1] - effect.values[n][0]))
+    )
+    rows = "".join(_draw_row(name, *effect.values[name], name in effect.targets) for name in order)
+    head = "<tr><th scope='col'>Attribute</th><th scope='col'>Before</th><th scope='col'>After</th>"
+    key = "<span class='gv-key gv-before'></span> before <span class='gv-key gv-after'></span> after"
+    return (
+        f"<div class='gv-moved'>{_summarize(effect)}<p class='gv-legend'>{key}; ticks at 0 and ±{MAX_BAR_SIGMA:g} σ</p>"
+        f"<table>{head}<th scope='col'><span class='gv-hidden'>Bars</span></th></tr>{rows}</table></div>"
+    )
+
+
+def _draw_row(name: str, before: float, after: float, is_target: bool) -> str:
+    kind = " class='gv-target'" if is_target else ""
+    bars = f"<div class='gv-bars' aria-hidden='true'>{_draw_bar(before, 'before')}{_draw_bar(after, 'after')}</div>"
+    return (
+        f"<tr{kind}><th scope='row'>{escape(format_attribute(name))}</th><td>{before:+.1f}</td><td>{after:+.1f}</td>"
+        f"<td>{bars}</td></tr>"
+    )
+
+
+def _draw_bar(value: float, kind: str) -> str:
+    share = 50 * max(-1.0, min(1.0, value / MAX_BAR_SIGMA))
+    left, width = (50.0, share) if share >= 0 else (50 + share, -share)
+    return f"<i class='gv-{kind}' style='left:{left:.1f}%;width:{max(width, 0.6):.1f}%'></i>"
+
+
+def _summarize(effect: EditEffect) -> str:
+    lines = []
+    if not effect.targets:
+        lines.append("Nothing is changed yet.")
+    if effect.drift is not None:
+        lines.append(f"<b>Off-target drift</b> {effect.drift:.2f} σ: the mean change of what wasn't asked for.")
+    if effect.cosine is not None and effect.distance is not None:
+        identity = "one person" if effect.same_person else "another person"
+        lines.append(
+            f"<b>Identity</b> {effect.cosine:.3f} (cosine), distance {effect.distance:.2f}: dlib takes them for {identity}."
+        )
+    return "".join(f"<p>{text}</p>" for text in lines)
+
+
 # Faces to choose from, as scenes.
 
 
@@ -148,10 +239,11 @@ def freeze_code(resources: AppResources, scene: Scene, folder: Path) -> Scene:
 
 def make_code_scene(resources: AppResources, scene: Scene, ws: WPlus, folder: Path) -> Scene:
     """Return the scene of one code, (1, num_ws, w_dim), which the scene carries as a codes file does."""
-    network, path = resources.load(scene).generator, folder / "code.safetensors"
-    save_codes(path, ws, network)
-    codes = load_codes(path, network)
-    path.unlink()
+    network = resources.load(scene).generator
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        path = Path(own, "code.safetensors")
+        save_codes(path, ws, network)
+        codes = load_codes(path, network)
     return replace(scene.unedited, start=FromCodes(codes.sha256, 0), mix=None, codes=codes)
 
 

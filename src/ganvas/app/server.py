@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import shutil
 import socket
+import tempfile
 import threading
 import time
 import webbrowser
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganvas.app.request_filter import MAX_UPLOAD_BYTES, RequestFilter
-from ganvas.app.server_folder import create_folder, delete_uploads
 from ganvas.errors import GanvasError
 
 if TYPE_CHECKING:
-    from ganvas.app.photo_handlers import PhotoHandlers
     from ganvas.app.resources import AppResources
     from ganvas.app.scene import Scene
-    from ganvas.app.session_store import SessionStore
-    from ganvas.app.work_queue import WorkQueue
+    from ganvas.app.session import WorkQueue
 
 LOCAL_HOST = "127.0.0.1"
 DEFAULT_PORTS = range(7860, 7960)
 LISTEN_BACKLOG = 128
 MAX_QUEUED_EVENTS = 1000
 """Events that Gradio holds, those that wait for a work queue among them."""
-CLEANUP_SECONDS = 10.0
-"""Seconds between two cleanings of the folder and the sessions."""
+MAX_SESSIONS = 200
+"""Sessions that are kept; those that were used longest ago are removed first."""
+CLEANUP_SECONDS = 60
+"""Seconds between two deletions of old files."""
+FOLDER_PREFIX = "ganvas-app-"
 # Read when gradio is imported: no telemetry, no check for a newer version, no saved runs.
 GRADIO_ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -67,8 +70,7 @@ def serve(
         _start_app(resources, folder, generator, editor) as demo,
         _run_server(demo, listener, folder, config),
     ):
-        port = listener.getsockname()[1]
-        address = f"http://{_format_host(config.host)}:{port}"
+        address = f"http://{_format_host(config.host)}:{listener.getsockname()[1]}"
         if config.browser:
             webbrowser.open(address)
         yield address
@@ -77,49 +79,17 @@ def serve(
 @contextmanager
 def _start_app(resources: AppResources, folder: Path, generator: str, editor: str | None) -> Iterator[Any]:
     """Start the work queues, render the first picture, and yield the page."""
-    from ganvas.app import rendering
+    from ganvas.app.rendering import render_full
     from ganvas.app.scene import Scene
-    from ganvas.app.session_store import SessionStore
-    from ganvas.app.work_queue import WorkQueue
+    from ganvas.app.session import WorkQueue
     from ganvas.recipe.model import FromSeed
 
-    sessions = SessionStore(folder)
-    first = Scene(
-        generator, editor or resources.get_default_editor(generator), FromSeed(0), dtype=resources.sources.dtype
-    )
-    # The generator's queue is closed first: work in the others may be waiting for its pictures.
-    with (
-        closing(WorkQueue()) as fitting_queue,
-        closing(WorkQueue()) as background_queue,
-        closing(WorkQueue()) as generator_queue,
-        _clean_periodically(folder, sessions),
-    ):
+    editor = editor or resources.get_default_editor(generator)
+    first = Scene(generator, editor, FromSeed(0), dtype=resources.sources.dtype)
+    with closing(WorkQueue()) as background_queue, closing(WorkQueue()) as generator_queue:
         # The generator is loaded and its first face drawn before anybody opens the page.
-        generator_queue.submit("the server", lambda: rendering.render_full(resources, first)).result()
-        demo, photo_handlers = _build_app(
-            resources, (generator_queue, background_queue, fitting_queue), sessions, first
-        )
-        with closing(photo_handlers):
-            yield demo
-
-
-@contextmanager
-def _clean_periodically(folder: Path, sessions: SessionStore) -> Iterator[None]:
-    """Delete stale uploads and sessions every ``CLEANUP_SECONDS`` while the block runs."""
-    ended = threading.Event()
-
-    def serve() -> None:
-        while not ended.wait(CLEANUP_SECONDS):
-            delete_uploads(folder)
-            sessions.remove_expired()
-
-    thread = threading.Thread(target=serve, name="ganvas-app-cleaner", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+        generator_queue.submit(lambda: render_full(resources, first)).result()
+        yield build_app(resources, (generator_queue, background_queue), folder, first)
 
 
 @contextmanager
@@ -130,10 +100,10 @@ def _run_server(demo: Any, listener: socket.socket, folder: Path, config: Server
     import uvicorn
     from starlette.middleware import Middleware
 
-    from ganvas.app import theme
+    from ganvas.app import layout
+    from ganvas.app.request_checks import MAX_UPLOAD_BYTES, RequestFilter
 
-    ended = threading.Event()
-    request_filter = Middleware(RequestFilter, folder=folder, hosts=list_allowed_hosts(config.host), ended=ended)
+    request_filter = Middleware(RequestFilter, folder=folder, hosts=list_allowed_hosts(config.host))
     app = gr.mount_gradio_app(
         fastapi.FastAPI(middleware=[request_filter], openapi_url=None),
         demo,
@@ -146,8 +116,8 @@ def _run_server(demo: Any, listener: socket.socket, folder: Path, config: Server
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
-        theme=theme.make_theme(),
-        css=theme.CSS,
+        theme=layout.make_theme(),
+        css=layout.CSS,
     )
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="ganvas-app-server", daemon=True)
@@ -159,7 +129,8 @@ def _run_server(demo: Any, listener: socket.socket, folder: Path, config: Server
             raise GanvasError("The web editor's server did not start: its log above says why.")
         yield
     finally:
-        ended.set()
+        # Pages that are still open are cut off: no error.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         server.should_exit = True
         thread.join()
 
@@ -208,43 +179,85 @@ def list_allowed_hosts(host: str) -> set[str] | None:
     return {host, LOCAL_HOST, "::1", "localhost"} if is_local(host) else None
 
 
-def _build_app(
-    resources: AppResources, workers: tuple[WorkQueue, WorkQueue, WorkQueue], sessions: SessionStore, first: Scene
-) -> tuple[Any, PhotoHandlers]:
-    """Build the page and connect its handlers. ``workers``: the generator's, the background's and the fitting queue."""
+class _PendingEvents(dict[str, set[str]]):
+    """Gradio's pending events by session hash, never none while a page is open.
+
+    Gradio ends a page's stream of answers when nothing is pending. A page that sends its next event just then, and hears that
+    it was accepted before it hears of the end, believes the stream to be open, and would not get that event's answer.
+    """
+
+    def __setitem__(self, session_hash: str, events: set[str]) -> None:
+        # Gradio sets a page's events when its first one comes, and again when the page has left.
+        page = {"page"}
+        super().__setitem__(session_hash, events - page if session_hash in self else events | page)
+
+
+def build_app(resources: AppResources, queues: tuple[WorkQueue, WorkQueue], folder: Path, first: Scene) -> Any:
+    """Build the page and connect its handlers. ``queues``: the generator's and the background's."""
     import gradio as gr
 
     from ganvas.app.attribute_groups import group_attributes
     from ganvas.app.compare import MethodEditors
     from ganvas.app.edit_handlers import EditHandlers
     from ganvas.app.event_wiring import EventWiring
-    from ganvas.app.layout import TITLE, build_page
-    from ganvas.app.navigation_handlers import NavigationHandlers
-    from ganvas.app.photo_handlers import PhotoHandlers
-    from ganvas.app.session_store import MAX_SESSIONS
+    from ganvas.app.layout import TITLE, Page
+    from ganvas.app.request_checks import FILE_SECONDS
+    from ganvas.app.scene_handlers import SceneHandlers
     from ganvas.app.tab_handlers import TabHandlers
 
-    generator_queue, background_queue, fitting_queue = workers
+    class App(gr.Blocks):
+        def get_config_file(self) -> Any:
+            # A browser has six connections to a server, and a page's heartbeat would take a second one for good.
+            return super().get_config_file() | {"connect_heartbeat": False}
+
     names = [name for group in group_attributes(resources.list_attributes()).values() for name in group]
-    edit_handlers = EditHandlers(resources, generator_queue, background_queue, sessions, names)
+    edit_handlers = EditHandlers(resources, *queues, folder, names)
     generators = [(f"{name}: {text}", name) for name, text in resources.sources.descriptions.items()]
-    photo_handlers = PhotoHandlers(edit_handlers)
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as demo:
-        page = build_page(generators, names)
-        EventWiring(
-            page,
-            edit_handlers,
-            NavigationHandlers(edit_handlers, first),
-            TabHandlers(edit_handlers, MethodEditors(resources), fitting_queue),
-            photo_handlers,
-        ).connect_all(demo)
-    # Events that wait for a worker hold a job each, but no thread: as many as may be queued.
+    with App(title=TITLE, analytics_enabled=False, delete_cache=(CLEANUP_SECONDS, FILE_SECONDS)) as demo:
+        # A function, since Gradio copies its components' options deeply: of a method, with all that its object holds.
+        page = Page(generators, names, lambda session: edit_handlers.delete_session(session))
+        tab_handlers = TabHandlers(edit_handlers, MethodEditors(resources))
+        EventWiring(page, edit_handlers, SceneHandlers(edit_handlers, first), tab_handlers).connect_all(demo)
+    # Events that wait for a work queue hold a job each, but no thread: as many as may be queued.
     demo.max_threads = MAX_QUEUED_EVENTS
     demo.queue(default_concurrency_limit=None, max_size=MAX_QUEUED_EVENTS)
+    demo._queue.pending_event_ids_session = _PendingEvents()
     demo.state_session_capacity = MAX_SESSIONS
     # Only then does Gradio check which files a request may name; ``launch`` would say so.
     demo.has_launched = True
-    return demo, photo_handlers
+    return demo
+
+
+@contextmanager
+def create_folder() -> Iterator[Path]:
+    """Create the server's own folder, and delete it at the end, as well as those of servers that were killed."""
+    delete_leftovers()
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-")).resolve()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_leftovers() -> None:
+    """Delete the folders of this user's servers that aren't running any more."""
+    if os.name != "posix":  # elsewhere signal 0 doesn't just test for a process
+        return
+    for path in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        owner = re.match(rf"{FOLDER_PREFIX}(\d+)-", path.name)
+        with suppress(OSError):
+            if owner and not path.is_symlink() and path.stat().st_uid == os.getuid() and not _is_running(int(owner[1])):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @contextmanager

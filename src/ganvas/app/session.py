@@ -1,28 +1,42 @@
-"""One visitor's session: the scene that is shown, its history, and which request is the newest.
+"""One visitor's session, the queue in which all sessions' work is done, and what all handlers have in common.
 
 Handlers run in one event loop, so nothing here is locked.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
+import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing, contextmanager
+from html import escape
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import gradio as gr
 
 from ganvas.app.scene import Scene
 from ganvas.errors import GanvasError
 
+T = TypeVar("T")
 MAX_HISTORY = 200
 """Steps that can be undone."""
 MAX_VISITED = 24
 """Faces in the gallery of visited ones."""
+MAX_WAITING = 24
+"""Pieces of work that one session may have waiting."""
 
 
 class Session:
-    """A visitor's session, which starts at a scene."""
+    """A visitor's session, which starts at a scene: what is shown, its history, and which request is the newest."""
 
     def __init__(self, scene: Scene) -> None:
         self.key = secrets.token_hex(8)
-        """Names the session in work queues and folders: not the browser's session hash, which gives access to it."""
+        """Names the session's folder: not the browser's session hash, which gives access to it."""
         self.scene = scene
         self.version = 0
         """Grows with every request: older ones are stale."""
@@ -40,10 +54,8 @@ class Session:
         self.visited_faces: list[Scene] = [scene.unedited]
         self.shown_visited_faces: list[Scene] = []
         """The faces in the gallery of visited ones, which may lag behind ``visited_faces``."""
-        self.comparison: object = None
-        """The newest comparison of methods; others are stale."""
-        self.uploading = False
-        """Whether a photograph is being inverted: one at a time."""
+        self.num_waiting = 0
+        """Pieces of work that wait for their turn."""
         self._past: list[Scene] = []
         self._future: list[Scene] = []
         self._committed = scene
@@ -103,3 +115,108 @@ class Session:
     def _move_to(self, scene: Scene) -> Callable[[], bool]:
         self._committed = scene
         return self.set_scene(scene)
+
+
+class Superseded(Exception):
+    """The visitor has moved on, or the server is ending, and the result isn't needed any more. No error."""
+
+
+class WorkQueue:
+    """One thread that works for all sessions, which take turns: each has one piece of work in line at a time.
+
+    Gradio's own queue can't: it is first come, first served, so that a whole gallery would come before others' sliders.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "ganvas-app")
+        self._turns: WeakKeyDictionary[Session, asyncio.Lock] = WeakKeyDictionary()
+
+    async def run(self, session: Session, work: Callable[[], T], is_stale: Callable[[], bool] = lambda: False) -> T:
+        """Run ``work`` in the thread when it is the session's turn, and return its result.
+
+        Raises Superseded where it is stale by then, and GanvasError where the session has too much work waiting.
+        """
+        if session.num_waiting >= MAX_WAITING:
+            raise GanvasError(f"You have {MAX_WAITING} pictures waiting already: one moment, please.")
+        session.num_waiting += 1
+        try:
+            async with self._turns.setdefault(session, asyncio.Lock()):
+                if is_stale():
+                    raise Superseded
+                return await asyncio.wrap_future(self.submit(work, is_stale))
+        finally:
+            session.num_waiting -= 1
+
+    def submit(self, work: Callable[[], T], is_stale: Callable[[], bool] = lambda: False) -> Future[T]:
+        """Put ``work`` in line: for other threads than the event loop's."""
+
+        def run() -> T:
+            if is_stale():
+                raise Superseded
+            return work()
+
+        try:
+            return self._thread.submit(run)
+        except RuntimeError:  # closed
+            raise Superseded from None
+
+    def close(self) -> None:
+        """Finish the work under way and drop what waits."""
+        self._thread.shutdown(cancel_futures=True)
+
+
+def report_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a handler so that its errors are one clear message, and superseded work changes nothing.
+
+    Where it takes a ``session``, a page whose session has ended gets a message, too.
+    """
+    names = list(inspect.signature(handler).parameters)
+    position = names.index("session") if "session" in names else None
+
+    def check_session(args: tuple[Any, ...]) -> None:
+        if position is not None and not isinstance(args[position], Session):
+            raise GanvasError("This page's session has ended: reload the page.")
+
+    if inspect.isasyncgenfunction(handler):
+
+        @functools.wraps(handler)
+        async def stream(*args: Any) -> AsyncIterator[Any]:
+            with _convert_errors():
+                check_session(args)
+                try:
+                    async with aclosing(handler(*args)) as results:
+                        async for value in results:
+                            yield value
+                except Superseded:
+                    yield gr.skip()
+
+        return stream
+
+    @functools.wraps(handler)
+    async def call(*args: Any) -> Any:
+        with _convert_errors():
+            check_session(args)
+            try:
+                return await handler(*args)
+            except Superseded:
+                return gr.skip()
+
+    return call
+
+
+@contextmanager
+def _convert_errors() -> Iterator[None]:
+    """Convert errors to Gradio's. Unexpected ones are logged: the server goes on for all others."""
+    try:
+        yield
+    except (GanvasError, gr.Error) as error:
+        raise (format_error(error) if isinstance(error, GanvasError) else error) from None
+    except Exception:
+        logging.getLogger(__name__).exception("A handler failed.")
+        raise format_error(GanvasError("Something went wrong; the server's log has the details.")) from None
+
+
+def format_error(error: GanvasError) -> gr.Error:
+    """Format an error for the page."""
+    text = escape(" ".join(str(error).split()), quote=False)
+    return gr.Error(text, duration=10, title="That can't be done", print_exception=False)

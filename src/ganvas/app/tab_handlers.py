@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from html import escape
 from typing import Any
@@ -11,29 +12,30 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import gradio as gr
 
-from ganvas.app import charts, compare, component_values, rendering, sharing, validation
+from ganvas.app import compare, rendering, request_checks, sharing
 from ganvas.app.attribute_groups import group_attributes, matches_search
 from ganvas.app.compare import MAX_COMPARED_CHANGE, MethodEditors
-from ganvas.app.edit_handlers import FACES_PER_PAGE, SAMPLED_FACES, EditHandlers, report_errors
+from ganvas.app.edit_handlers import FACES_PER_PAGE, SAMPLED_FACES, EditHandlers
 from ganvas.app.scene import MAX_PSI, Scene, describe_scene, format_title
-from ganvas.app.session import Session
-from ganvas.app.work_queue import WorkQueue
+from ganvas.app.session import Session, report_errors
 from ganvas.errors import GanvasError
 from ganvas.io.images import to_bytes
 from ganvas.recipe.files import save_picture
+from ganvas.types import Images
 
 FACES_PER_UPDATE = 4
 """Faces of a gallery that appear together."""
 TAB_OUTPUTS = ("wipe", "strip", "chart", "visited", "png", "json", "link", "command", "python")
-"""Names of the values of ``refresh_tabs``; ``EventWiring.tab_outputs`` are the components."""
+"""Names of the values of ``refresh_tabs``; ``tab_outputs`` are the components."""
 PICTURE_TABS, DETAIL_TABS = ("picture", "wipe", "strip"), ("edit", "faces", "moved", "compare", "photo", "take")
 
 
 class TabHandlers:
-    """Handlers of the tabs. ``fitting_queue`` fits methods to compare."""
+    """Handlers of the tabs. ``methods``: the editors to compare."""
 
-    def __init__(self, edit_handlers: EditHandlers, methods: MethodEditors, fitting_queue: WorkQueue) -> None:
-        self.edit_handlers, self.methods, self.fitting_queue = edit_handlers, methods, fitting_queue
+    def __init__(self, edit_handlers: EditHandlers, methods: MethodEditors) -> None:
+        self.edit_handlers, self.resources, self.methods = edit_handlers, edit_handlers.resources, methods
+        self.run_with_generator = edit_handlers.run_with_generator
 
     def make_open_handler(self, tab: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Make the handler of a tab that opens, and closes the others of its row."""
@@ -49,95 +51,78 @@ class TabHandlers:
         return select
 
     @report_errors
-    async def refresh_tabs(self, session: Session | None, request: gr.Request) -> Any:
+    async def refresh_tabs(self, session: Session, request: gr.Request) -> Any:
         """Return values for ``TAB_OUTPUTS``, updated for the tabs that are open."""
-        current = self.edit_handlers.require_session(session)
-        version, scene, resources = current.version, current.scene, self.edit_handlers.resources
+        version, scene, updates = session.version, session.scene, {}
 
         def is_stale() -> bool:
-            return current.version != version
+            return session.version != version
 
-        updates: dict[str, Any] = {}
-        if "wipe" in current.open_tabs:
-            pair = await self.edit_handlers.run_with_generator(
-                current, lambda: rendering.render_pair(resources, scene), is_stale
+        if "wipe" in session.open_tabs:
+            pair = await self.run_with_generator(
+                session, lambda: rendering.render_pair(self.resources, scene), is_stale
             )
             # The component has no alternative text: its label says what both are.
             label = f"Before and after: {describe_scene(scene, self.edit_handlers.labels)}"
-            updates["wipe"] = gr.update(value=[component_values.to_image_value(data) for data in pair], label=label)
-        if "strip" in current.open_tabs:
-            updates["strip"] = component_values.to_gallery_value(await self._render_strip(current, scene, is_stale))
-        if "moved" in current.open_tabs:
-            updates["chart"] = await self._draw_chart(current, scene, is_stale)
-        if "faces" in current.open_tabs:
-            visited = list(current.visited_faces)
-            updates["visited"] = component_values.to_gallery_value(
-                [await self._render_thumbnail(current, face, is_stale) for face in visited]
-            )
-            current.shown_visited_faces = visited
-        if "take" in current.open_tabs:
-            updates |= await self._export(current, scene, is_stale, request)
+            updates["wipe"] = gr.update(value=[rendering.to_image_value(data) for data in pair], label=label)
+        if "strip" in session.open_tabs:
+            amounts = rendering.STRIP_AMOUNTS if scene.edits else ()
+            strip = [
+                (await self._render_thumbnail(session, scene.with_amount(amount), is_stale), f"{amount:g} ×")
+                for amount in amounts
+            ]
+            updates["strip"] = rendering.to_gallery_value(strip)
+        if "moved" in session.open_tabs:
+            updates["chart"] = await self._draw_chart(session, scene, is_stale)
+        if "faces" in session.open_tabs:
+            faces = list(session.visited_faces)
+            visited = [(await self._render_thumbnail(session, face, is_stale), format_title(face)) for face in faces]
+            updates["visited"] = rendering.to_gallery_value(visited)
+            session.shown_visited_faces = faces
+        if "take" in session.open_tabs:
+            updates |= await self._export(session, scene, is_stale, request)
         return [updates.get(name, gr.skip()) for name in TAB_OUTPUTS]
+
+    async def _render_thumbnail(self, session: Session, scene: Scene, is_stale: Callable[[], bool]) -> bytes:
+        return await self.run_with_generator(
+            session, lambda: rendering.render_thumbnail(self.resources, scene), is_stale
+        )
 
     async def _draw_chart(self, session: Session, scene: Scene, is_stale: Callable[[], bool]) -> str:
         """Draw the chart of the edit's effect. Faces are compared in the background."""
-        resources = self.edit_handlers.resources
+        resources = self.resources
         if not scene.editor:
             return "<p>What moved is measured in an editor's σ: pick an editor.</p>"
-        effect, before, after = await self.edit_handlers.run_with_generator(
-            session,
-            lambda: (
-                rendering.measure_effect(resources, scene),
-                resources.render(scene.unedited).image,
-                resources.render(scene).image,
-            ),
-            is_stale,
-        )
-        return charts.draw_chart(
-            await self.edit_handlers.run_in_background(
-                session, lambda: rendering.add_identity(resources, effect, before, after), is_stale
-            )
-        )
 
-    async def _render_thumbnail(
-        self, session: Session, scene: Scene, is_stale: Callable[[], bool]
-    ) -> tuple[bytes, str]:
-        resources = self.edit_handlers.resources
-        thumbnail = await self.edit_handlers.run_with_generator(
-            session, lambda: rendering.render_thumbnail(resources, scene), is_stale
-        )
-        return thumbnail, format_title(scene)
+        def measure() -> tuple[rendering.EditEffect, Images, Images]:
+            images = resources.render(scene.unedited).image, resources.render(scene).image
+            return rendering.measure_effect(resources, scene), *images
 
-    async def _render_strip(
-        self, session: Session, scene: Scene, is_stale: Callable[[], bool]
-    ) -> list[tuple[bytes, str]]:
-        amounts = rendering.STRIP_AMOUNTS if scene.edits else ()
-        return [
-            ((await self._render_thumbnail(session, scene.with_amount(amount), is_stale))[0], f"{amount:g} ×")
-            for amount in amounts
-        ]
+        effect, before, after = await self.run_with_generator(session, measure, is_stale)
+        effect = await self.edit_handlers.run_in_background(
+            session, lambda: rendering.add_identity(resources, effect, before, after), is_stale
+        )
+        return rendering.draw_chart(effect)
 
     async def _export(
         self, session: Session, scene: Scene, is_stale: Callable[[], bool], request: gr.Request
     ) -> dict[str, Any]:
-        resources, version = self.edit_handlers.resources, session.version
-        folder = self.edit_handlers.sessions.get_folder(session) / "downloads"
-        recipe, rendered = await self.edit_handlers.run_with_generator(
-            session, lambda: (resources.make_recipe(scene), resources.render(scene)), is_stale
+        recipe, rendered = await self.run_with_generator(
+            session, lambda: (self.resources.make_recipe(scene), self.resources.render(scene)), is_stale
         )
-        name = sharing.make_file_name(scene)
+        name, folder = sharing.make_file_name(scene), self.edit_handlers.get_session_folder(session)
         # Another path each time: browsers cache what they fetched.
-        path = folder / f"{version}" / f"{name}.png"
+        path = folder / f"{session.version}" / f"{name}.png"
 
         def write() -> None:
             shutil.rmtree(folder, ignore_errors=True)
             save_picture(path, to_bytes(rendered.image)[0], recipe, scene.codes)
 
         await self.edit_handlers.run_in_background(session, write, is_stale)
-        editor = resources.editor_paths.get(scene.editor, scene.editor)
+        editor = self.resources.editor_paths.get(scene.editor, scene.editor)
         return {
-            "png": component_values.to_file_value(path),
-            "json": component_values.to_file_value(path.with_suffix(".json")),
+            "png": rendering.to_file_value(path),
+            "json": rendering.to_file_value(path.with_suffix(".json")),
             "link": _make_link(recipe, request),
             "command": sharing.format_command(recipe, editor, name),
             "python": sharing.format_python(recipe, editor, name),
@@ -147,24 +132,24 @@ class TabHandlers:
 
     def make_gallery_handler(
         self, list_faces: Callable[[Session, int, float], list[Scene]]
-    ) -> Callable[[Any, Any, Session | None], AsyncIterator[Any]]:
+    ) -> Callable[[Any, Any, Session], AsyncIterator[Any]]:
         """Make a handler that fills the gallery with ``list_faces``, some at a time."""
 
         @report_errors
-        async def fill(seed: Any, psi: Any, session: Session | None) -> AsyncIterator[Any]:
-            current = self.edit_handlers.require_session(session)
-            first = validation.check_integer("The first seed", 0 if seed is None else seed, 0, 2**32 - 1)
-            truncation = validation.check_number("psi", psi, 0, MAX_PSI)
-            current.pending_faces = pending = await self.edit_handlers.run_with_generator(
-                current, lambda: list_faces(current, first, truncation)
+        async def fill(seed: Any, psi: Any, session: Session) -> AsyncIterator[Any]:
+            first = request_checks.check_integer("The first seed", 0 if seed is None else seed, 0, 2**32 - 1)
+            truncation = request_checks.check_number("psi", psi, 0, MAX_PSI)
+            session.pending_faces = pending = await self.run_with_generator(
+                session, lambda: list_faces(session, first, truncation)
             )
             shown: list[tuple[bytes, str]] = []
             for i, face in enumerate(pending):
-                shown.append(await self._render_thumbnail(current, face, lambda: current.pending_faces is not pending))
+                thumbnail = await self._render_thumbnail(session, face, lambda: session.pending_faces is not pending)
+                shown.append((thumbnail, format_title(face)))
                 if (i + 1) % FACES_PER_UPDATE == 0 or i + 1 == len(pending):
                     # Not before: until then the page shows other faces, and a click chooses one of them.
-                    current.gallery_faces = pending
-                    yield component_values.to_gallery_value(shown)
+                    session.gallery_faces = pending
+                    yield rendering.to_gallery_value(shown)
 
         return fill
 
@@ -175,11 +160,11 @@ class TabHandlers:
     def list_similar(self, session: Session, first: int, psi: float) -> list[Scene]:
         """Return faces like the present one."""
         return rendering.make_similar_scenes(
-            self.edit_handlers.resources,
+            self.resources,
             session.scene,
             session.version * FACES_PER_PAGE,
             FACES_PER_PAGE,
-            self.edit_handlers.sessions.get_folder(session),
+            self.edit_handlers.folder,
         )
 
     def list_sampled(self, session: Session, first: int, psi: float) -> list[Scene]:
@@ -187,37 +172,35 @@ class TabHandlers:
         return rendering.make_slider_scenes(session.scene, first, SAMPLED_FACES)
 
     @report_errors
-    async def check_sampling(self, session: Session | None) -> Any:
+    async def check_sampling(self, session: Session) -> Any:
         """Open the tab of the gallery. Fails where no slider was moved."""
-        rendering.make_slider_scenes(self.edit_handlers.require_session(session).scene, 0, 1)
+        rendering.make_slider_scenes(session.scene, 0, 1)
         return gr.update(selected="faces")
 
     def make_choice_handler(self, visited: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Make the handler that shows a face chosen in a gallery."""
 
         @report_errors
-        async def choose(session: Session | None, event: gr.SelectData) -> Any:
-            current = self.edit_handlers.require_session(session)
-            faces = current.shown_visited_faces if visited else current.gallery_faces
+        async def choose(session: Session, event: gr.SelectData) -> Any:
+            faces = session.shown_visited_faces if visited else session.gallery_faces
             if type(event.index) is not int or not 0 <= event.index < len(faces):
                 raise GanvasError("That face isn't in the gallery any more: pick another.")
-            current.commit()
-            return await self.edit_handlers.show_all(current, current.set_scene(faces[event.index]))
+            session.commit()
+            return await self.edit_handlers.show_all(session, session.set_scene(faces[event.index]))
 
         return choose
 
     # Sliders and methods.
 
     @report_errors
-    async def search_sliders(self, search: Any, session: Session | None) -> Any:
+    async def search_sliders(self, search: Any, session: Session) -> Any:
         """Return the visibility of groups and sliders for a search."""
-        current = self.edit_handlers.require_session(session)
-        current.search = validation.check_text("The search", search)
-        return self.make_visibility_updates(current)
+        session.search = request_checks.check_text("The search", search)
+        return self.make_visibility_updates(session)
 
     def make_visibility_updates(self, session: Session) -> list[Any]:
         """Return the visibility of groups, then of sliders: those that the editor has and the search matches."""
-        choice = self.edit_handlers.resources.choices.get(session.scene.editor)
+        choice = self.resources.choices.get(session.scene.editor)
         available = choice.sliders if choice else ()
         groups = group_attributes(self.edit_handlers.slider_names)
         shown = {
@@ -231,62 +214,45 @@ class TabHandlers:
         ]
 
     @report_errors
-    async def arrange_sliders(self, session: Session | None) -> Any:
+    async def arrange_sliders(self, session: Session) -> Any:
         """Return the groups, sliders and methods to compare of the editor that was picked."""
-        current = self.edit_handlers.require_session(session)
-        names = self.methods.list_methods(current.scene.generator)
-        return [*self.make_visibility_updates(current), gr.update(choices=names, value=names[:3])]
+        names = self.methods.list_methods(session.scene.generator)
+        return [*self.make_visibility_updates(session), gr.update(choices=names, value=names[:3])]
 
     @report_errors
-    async def compare_methods(
-        self, attribute: Any, change: Any, methods: Any, session: Session | None
-    ) -> AsyncIterator[Any]:
+    async def compare_methods(self, attribute: Any, change: Any, methods: Any, session: Session) -> AsyncIterator[Any]:
         """Yield the pictures of methods, each as it gets ready."""
-        current = self.edit_handlers.require_session(session)
-        scene, resources = current.scene, self.edit_handlers.resources
-        names = validation.check_names("Methods", methods)
-        by = validation.check_number("The change", change, -MAX_COMPARED_CHANGE, MAX_COMPARED_CHANGE)
-        compare.check_comparison(resources, scene, validation.check_text("Attribute", attribute), by, names)
+        scene, resources, ended = session.scene, self.resources, threading.Event()
+        names = request_checks.check_names("Methods", methods)
+        by = request_checks.check_number("The change", change, -MAX_COMPARED_CHANGE, MAX_COMPARED_CHANGE)
+        compare.check_comparison(resources, scene, request_checks.check_text("Attribute", attribute), by, names)
         target = compare.ComparisonTarget(attribute, by)
-        current.comparison = token = object()
-
-        def is_stale() -> bool:
-            return current.comparison is not token
-
         try:
-            unedited = await self.edit_handlers.run_with_generator(
-                current, lambda: rendering.render_thumbnail(resources, scene.unedited), is_stale
-            )
-            shown = [(unedited, "unedited")]
-            yield component_values.to_gallery_value(shown)
+            shown = [(await self._render_thumbnail(session, scene.unedited, ended.is_set), "unedited")]
+            yield rendering.to_gallery_value(shown)
             for name in names:
-                result = await self._compare_method(current, scene, name, target, is_stale)
+                result = await asyncio.to_thread(self._compare_method, scene, name, target, ended.is_set)
                 if result.picture is None:
                     gr.Warning(escape(result.caption, quote=False), title="Compare")
                     continue
                 shown = [*shown, (result.picture, result.caption)]
-                yield component_values.to_gallery_value(shown)
+                yield rendering.to_gallery_value(shown)
         finally:
-            # Where the visitor left: the work that waits for it becomes stale.
-            if not is_stale():
-                current.comparison = None
+            # Where the visitor left: the thread that compares for it ends.
+            ended.set()
 
-    async def _compare_method(
-        self, session: Session, scene: Scene, name: str, target: compare.ComparisonTarget, is_stale: Callable[[], bool]
+    def _compare_method(
+        self, scene: Scene, name: str, target: compare.ComparisonTarget, is_stale: Callable[[], bool]
     ) -> compare.MethodResult:
-        """Compare one method. It fits and searches beside the generator's thread, which renders one picture at a time for it."""
-        resources = self.edit_handlers.resources
+        """Compare one method, beside the generator's thread, which renders one picture at a time for it."""
 
-        def work() -> compare.MethodResult:
-            def run_with_generator(run: Callable[[], Any]) -> Any:
-                return self.edit_handlers.generator_queue.submit(session.key, run, is_stale).result()
-
-            network = run_with_generator(lambda: resources.load(scene).generator)
-            editor = self.methods.load_or_fit(network, name, target.attribute)
-            return compare.compare_method(resources, scene, name, editor, target, run_with_generator)
+        def run_with_generator(work: Callable[[], Any]) -> Any:
+            return self.edit_handlers.generator_queue.submit(work, is_stale).result()
 
         try:
-            return await asyncio.wrap_future(self.fitting_queue.submit(session.key, work, is_stale))
+            network = run_with_generator(lambda: self.resources.load(scene).generator)
+            editor = self.methods.load_or_fit(network, name, target.attribute)
+            return compare.compare_method(self.resources, scene, name, editor, target, run_with_generator)
         except GanvasError as error:
             return compare.MethodResult(name, None, f"{name}: {error}")
 
