@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 
+from ganvas import editors, generators, scorers
 from ganvas.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +111,23 @@ def test_wrong_commands_are_found() -> None:
     text = "ganvas edit ffhq --shift Smiling=-1 --smile 2  # --nothing\nganvas paint ffhq\nganvas label --out x\n"
     found = [complaint for words in read_commands(text) for complaint in check_command(words)]
     assert found == ["edit has no option --smile", "there is no command 'paint'", "label needs its argument first"]
+
+
+def test_generated_pages_name_all_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import_module("generate").write_pages(tmp_path)
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.md")}
+    named = {
+        "commands": COMMANDS.keys(),
+        "editors": editors.method_names(),
+        "generators": generators.list_generators(),
+        "scorers": scorers.list_scorers(),
+        "formats": ["nvidia", "rosinality", "dcgan"],
+    }
+    assert pages.keys() == named.keys()
+    assert [(page, name) for page, names in named.items() for name in names if name not in pages[page]] == []
+    options = {option for command in COMMANDS.values() for p in command.params for option in p.opts if option[0] == "-"}
+    assert [option for option in sorted(options) if option not in pages["commands"]] == []
 
 
 def test_the_version_is_one() -> None:
