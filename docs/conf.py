@@ -27,11 +27,9 @@ author = "The ganvas authors"
 version = release = ganvas.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb"]
 exclude_patterns = ["results/*/work", "results/*/report.md", "development"]
-language = "en"
 
 html_theme = "furo"
 html_title = f"ganvas {version}"
-html_static_path = []
 html_theme_options = {"navigation_with_keys": True}
 html_show_copyright = False
 
@@ -50,7 +48,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_type_aliases = {name: name for name in ("Images", "Labels", "Scores", "W", "WPlus", "Z")}
-napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
 
