@@ -13,12 +13,17 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test numerics wheel slow snapshots fuzz soak full lint clean
+.PHONY: demo docs test numerics wheel slow snapshots fuzz soak full lint clean
 
 # Faces edited, as pictures and tables: some minutes.
 demo: .venv/base.stamp
 	$(BIN)/ganvas demo --out out
 	@echo "The demo's pictures are in out/: open out/index.html."
+
+# The site, with its tutorials run; GANVAS_DOCS=small runs them at small sizes. What didn't change isn't run again.
+docs: .venv/docs.stamp
+	$(BIN)/python -m sphinx -W -b html docs out/docs
+	@echo "Open out/docs/index.html."
 
 # What must hold; a few minutes.
 test: .venv/dev.stamp
@@ -56,7 +61,7 @@ soak: .venv/dev.stamp
 	$(BIN)/python tests/soak.py
 
 # Everything.
-full: lint test numerics wheel slow snapshots fuzz soak
+full: lint test numerics wheel docs slow snapshots fuzz soak
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
@@ -65,7 +70,7 @@ lint: .venv/dev.stamp
 	$(BIN)/lint-imports --no-logo
 
 clean:
-	rm -rf .venv .work/wheel out dist .pytest_cache .ruff_cache
+	rm -rf .venv .work/wheel .work/docs-cache-* out dist docs/generated .pytest_cache .ruff_cache
 
 .venv/base.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ganvas needs Python 3.11 or later: make PYTHON=python3.12 ...")'
@@ -76,4 +81,8 @@ clean:
 
 .venv/dev.stamp: .venv/base.stamp
 	$(PIP_INSTALL) --editable '.[dev]'
+	touch $@
+
+.venv/docs.stamp: .venv/base.stamp
+	$(PIP_INSTALL) --editable '.[docs]'
 	touch $@

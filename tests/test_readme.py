@@ -18,11 +18,3 @@ def test_the_quickstart_runs(ffhq) -> None:
         exec(compile(source[1], str(README), "exec"), found)
     assert found["image"].shape == (1, 3, 1024, 1024)
     assert found["scores"].shape == (1, 40)
-
-
-def test_the_commands_exist() -> None:
-    from ganvas.cli import app
-
-    known = {(command.name or "") for command in app.registered_commands}
-    used = set(re.findall(r"^ganvas ([a-z-]+)", README.read_text(encoding="utf-8"), re.M))
-    assert used and used <= known
