@@ -215,7 +215,7 @@ def test_files_that_are_no_labels(toy, data, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_finished(toy, tmp_path: Path) -> None:
-    label(toy, ToyScorer(), 40, out=tmp_path, _shard=16)
+    label(toy, ToyScorer(), 40, out=tmp_path, shard_size=16)
     (tmp_path / "scores-00001.safetensors").rename(tmp_path / "kept")
     with pytest.raises(GanvasError, match=r"isn't finished: scores-00001\.safetensors is missing"):
         load_labels(tmp_path, toy)

@@ -14,8 +14,9 @@ from ganvas.data.codes import check_generator, load_codes
 from ganvas.data.dataset import LatentDataset, Source, find_columns, make_dataset
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, map_seeds, truncate
-from ganvas.io.files import load_tensors, read_json, save_tensors
-from ganvas.io.shards import scores_path
+from ganvas.io.files import load_tensors, save_tensors
+from ganvas.io.shards import scores_name
+from ganvas.io.store import Store, is_url
 from ganvas.scorers.base import KINDS
 from ganvas.seeds import label_seeds
 from ganvas.types import Scores, W
@@ -23,7 +24,8 @@ from ganvas.types import Scores, W
 VERSION = 1
 INDEX = "index.json"
 PACK_BITS = (8, 16)
-MAX_SOURCE_NUMBERS = {"n": 2**32, "shard": 2**16}
+MAX_SHARD_SIZE = 2**16
+MAX_SOURCE_NUMBERS = {"n": 2**32, "shard": MAX_SHARD_SIZE}
 """A file with larger numbers is damaged; so is one whose psi exceeds ``MAX_PSI``."""
 MAX_PSI = 1e6
 ASSETS = Path(str(files("ganvas").joinpath("assets", "labels")))
@@ -92,7 +94,7 @@ def load_labels(
     file that is damaged or no label file, a missing or another codes file, and an unknown attribute.
     """
     path = find_labels(path)
-    labels, scores = (_read_folder if path.is_dir() else _read_pack)(path, generator)
+    labels, scores = _read_pack(path, generator) if Path(path).is_file() else _read_folder(Store(path), generator)
     columns = find_columns(attributes or labels.attributes, labels.attributes)
     source_codes = _load_codes(labels, path, generator, codes)
     names, kinds = (tuple(values[k] for k in columns) for values in (labels.attributes, labels.kinds))
@@ -106,8 +108,10 @@ def label_names() -> list[str]:
     return sorted(path.name.removesuffix(".safetensors") for path in ASSETS.iterdir() if path.suffix == ".safetensors")
 
 
-def find_labels(path: str | Path) -> Path:
-    """Find a label folder or pack by its path, or by the name of one that ships. Raises GanvasError if there is none."""
+def find_labels(path: str | Path) -> str | Path:
+    """Find labels by their path or URL, or by the name of a pack that ships. Raises GanvasError if there are none."""
+    if is_url(path):
+        return str(path)
     path = Path(path)
     if path.is_dir() and not (path / INDEX).exists():
         raise GanvasError(f"{path} isn't a label folder: `ganvas label` makes one.")
@@ -198,7 +202,7 @@ def _decode(stored: Tensor, table: Tensor) -> Scores:
     return torch.lerp(low, high, place - below).float()
 
 
-def _read_pack(path: Path, generator: Generator) -> tuple[LabelScores, Scores]:
+def _read_pack(path: str | Path, generator: Generator) -> tuple[LabelScores, Scores]:
     tensors, metadata = load_tensors(path)
     if metadata.get("kind") != "labels":
         raise GanvasError(f"{path} isn't a label pack.")
@@ -214,28 +218,29 @@ def _read_pack(path: Path, generator: Generator) -> tuple[LabelScores, Scores]:
     return labels, _decode(stored, table)
 
 
-def _read_folder(path: Path, generator: Generator) -> tuple[LabelScores, Scores]:
-    labels = parse_header(read_json(path / INDEX), path / INDEX)
-    check_generator(path, labels.generator, labels.fingerprint, generator)
-    rows = []
-    for start in range(0, labels.n, labels.source.batch):
-        shard = scores_path(path, start // labels.source.batch)
-        if not shard.exists():
+def _read_folder(store: Store, generator: Generator) -> tuple[LabelScores, Scores]:
+    index = store.locate(INDEX)
+    labels = parse_header(store.read_json(INDEX), index)
+    check_generator(store.target, labels.generator, labels.fingerprint, generator)
+    source, names, rows = labels.source, store.list_names(), []
+    origin = {"generator": labels.fingerprint, "scorer": labels.scorer, "attributes": list(labels.attributes)}
+    origin |= {"psi": source.psi, "shard": source.batch}
+    for start in range(0, labels.n, source.batch):
+        name, needed = scores_name(start // source.batch), min(source.batch, labels.n - start)
+        tensors, stored = store.read(name) or ({}, {})
+        scores, expected = tensors.get("scores"), origin | {"seed": (source.seed or 0) + start}
+        if scores is None or any(stored.get(key) != value for key, value in expected.items()) or len(scores) < needed:
+            state = "is damaged or has other faces or labels" if name in names else "is missing"
             raise GanvasError(
-                f"{path} isn't finished: {shard.name} is missing. Run `ganvas label` again with the same --out."
+                f"{store.target} isn't finished: {name} {state}. Run `ganvas label` again with the same --out."
             )
-        rows_needed, (tensors, metadata) = (min(labels.source.batch, labels.n - start), load_tensors(shard))
-        scores = tensors.get("scores")
-        same = metadata.get("scorer") == labels.scorer and metadata.get("attributes") == list(labels.attributes)
-        if scores is None or not same or scores.shape[1:] != (len(labels.attributes),) or len(scores) < rows_needed:
-            raise GanvasError(
-                f"{path} isn't finished: {shard.name} has other faces or labels. Run `ganvas label` again with the same --out."
-            )
-        rows.append(scores[:rows_needed].float())
+        if scores.shape[1:] != (len(labels.attributes),):
+            raise GanvasError(f"{store.target} is damaged: {name} has scores of the wrong shape.")
+        rows.append(scores[:needed].float())
     return labels, torch.cat(rows)
 
 
-def parse_header(metadata: Any, origin: Path) -> LabelScores:
+def parse_header(metadata: Any, origin: str | Path) -> LabelScores:
     """Parse the header of a labels file. Raises GanvasError where it isn't one, is damaged, or has an unknown version."""
     if not isinstance(metadata, dict) or "version" not in metadata:
         raise GanvasError(f"{origin} isn't a label file: it has no version.")
@@ -271,7 +276,7 @@ def _is_source(metadata: dict[str, Any]) -> bool:
     return valid and isinstance(psi, int | float) and abs(psi) < MAX_PSI
 
 
-def _load_codes(labels: LabelScores, path: Path, generator: Generator, codes: str | Path | None) -> Tensor:
+def _load_codes(labels: LabelScores, path: str | Path, generator: Generator, codes: str | Path | None) -> Tensor:
     expected = labels.source.codes
     if expected is None:
         if codes is not None:
