@@ -151,10 +151,9 @@ class _ShardRunner:
         """Make a shard; return why it failed (a line, then the traceback), or nothing."""
         try:
             if self.worker is None:
-                import torch
-
-                torch.set_num_threads(self.threads)
                 self.worker = pickle.loads(self.payload)  # from the process that started this one, by no file
+                if "torch" in sys.modules:  # which takes seconds to import, and not every worker needs
+                    sys.modules["torch"].set_num_threads(self.threads)
             self.worker(shard, advance)
         except Exception as error:
             return f"{_describe_error(error)}\n{traceback.format_exc()}"

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.io.files import atomic_write, load_tensors, read_json, write_json
+from ganvas.io.files import METADATA_KEY, atomic_write, load_tensors, read_json, write_json
 from ganvas.io.shards import load_shard, read_shard, save_shard
 
 
@@ -33,6 +33,16 @@ def compute_key(origin: Mapping[str, Any]) -> str:
     """Compute the sha256 of ``origin`` as canonical JSON: equal origins, equal keys."""
     text = json.dumps(origin, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _key_table(table: Any, origin: Mapping[str, Any]) -> bytes:
+    import pyarrow
+
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    values = hashlib.sha256(sink.getvalue()).hexdigest()
+    return compute_key({**origin, "sha256": values}).encode()
 
 
 @dataclass(frozen=True)
@@ -106,16 +116,18 @@ class Store:
         with self._read(name) as path:
             try:
                 table = parquet.read_table(path, memory_map=False, page_checksum_verification=True)
-            except (OSError, pyarrow.ArrowException):
+            except (OSError, UnicodeDecodeError, pyarrow.ArrowException):
                 return None
-        stored = (table.schema.metadata or {}).get(b"ganvas")
-        return table.replace_schema_metadata() if stored == compute_key(origin).encode() else None
+        stored = (table.schema.metadata or {}).get(METADATA_KEY.encode())
+        table = table.replace_schema_metadata()
+        return table if stored == _key_table(table, origin) else None
 
     def save_table(self, name: str, table: Any, origin: Mapping[str, Any]) -> None:
-        """Write a table (pyarrow) as Parquet with checksums and its origin's key."""
+        """Write a table (pyarrow) as Parquet with a hash of its values and its origin."""
         from pyarrow import parquet
 
-        keyed = table.replace_schema_metadata({"ganvas": compute_key(origin)})
+        table = table.replace_schema_metadata()
+        keyed = table.replace_schema_metadata({METADATA_KEY: _key_table(table, origin)})
         with self._write(name) as path, atomic_write(path) as temporary:
             parquet.write_table(keyed, temporary, write_page_checksum=True)
 
@@ -199,8 +211,8 @@ class KeyedRows:
 
     def recall(self, keys: Sequence[bytes], compute: Callable[[list[int]], Tensor]) -> Tensor:
         """Return the rows (n, columns) of ``keys``; ``compute`` gets the indices of those that aren't stored, once each."""
-        missing = {key: i for i, key in enumerate(keys) if key not in self.rows}
-        indices = sorted(missing.values())
+        first = {key: len(keys) - 1 - i for i, key in enumerate(reversed(keys))}
+        indices = sorted(i for key, i in first.items() if key not in self.rows)
         for start in range(0, len(indices), self.SHARD_ROWS):
             chosen = indices[start : start + self.SHARD_ROWS]
             rows = compute(chosen).detach().float().cpu()
