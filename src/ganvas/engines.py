@@ -143,6 +143,7 @@ class _ShardRunner:
 
     def __init__(self, payload: bytes, threads: int) -> None:
         self.payload, self.threads, self.worker = payload, threads, None
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # PyTorch reads it when it is imported
 
     def check(self) -> None:
         """Do nothing: an actor that answers has been started."""
@@ -252,7 +253,6 @@ def _serve_shards(connection: Connection, threads: int, gpu: str | None) -> None
     """Make the shards that a connection names, until it names none or closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # temporary files are deleted on the way out
-    os.environ["OMP_NUM_THREADS"] = str(threads)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     try:
@@ -285,9 +285,8 @@ def _run_on_ray(payload: bytes, queue: _ShardQueue, workers: int | None, threads
         ray.init(log_to_driver=False)
     resources = ray.cluster_resources()
     workers = workers or max(1, int(resources.get("GPU", 0) if gpu else resources.get("CPU", 0) // threads))
-    variables = {"OMP_NUM_THREADS": str(threads)}
-    options = {"num_cpus": threads, "num_gpus": int(gpu), "runtime_env": {"env_vars": variables}}
-    actor_class, stored = ray.remote(_ShardRunner).options(**options), ray.put(payload)
+    actor_class = ray.remote(_ShardRunner).options(num_cpus=threads, num_gpus=int(gpu))
+    stored = ray.put(payload)
     running: dict[Any, tuple[Any, int | None]] = {}  # the result -> the actor and its shard, None while it starts
     lost_starts = 0
 
