@@ -49,8 +49,17 @@ from ganvas.errors import GanvasError
 from ganvas.io.files import save_tensors
 from ganvas.io.images import read_picture
 from ganvas.recipe.files import load_recipe, save_picture
-from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool, Recipe
+from ganvas.recipe.model import (
+    EditStep,
+    FromCodes,
+    FromConditions,
+    FromSeed,
+    Mix,
+    NamedTool,
+    Recipe,
+    from_json,
+    to_json,
+)
 from ganvas.recipe.rendering import Tools, render
 from ganvas.recipe.sheet import Sheet, render_frames
 from ganvas.scorers import load_scorer

@@ -534,7 +534,7 @@ def test_a_recipe_is_loaded_and_its_file_deleted(edit_handlers, resources, tmp_p
 def test_an_edited_recipe_is_one_message_and_changes_nothing(change, message, edit_handlers, resources, tmp_path):
     from gradio import Error
 
-    from ganvas.recipe.json_format import to_json
+    from ganvas.recipe.model import to_json
 
     text = json.dumps(to_json(resources.make_recipe(FACE.with_value("Big", 1.0))))
     (tmp_path / "some.json").write_text(change(text))

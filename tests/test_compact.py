@@ -168,7 +168,7 @@ def test_any_reference_matrix():
         ({"mref": "zero"}, "mref 'zero'"),
         ({"mref": [[1.0]]}, "5 rows"),
         ({"mref": [["x"]]}, "matrix of numbers"),
-        ({"hold": True}, 'at least 0, or "none"'),
+        ({"hold": True}, "hold must be a finite number, not True"),
         ({"hold": -1.0}, "not -1.0"),
         ({"hold": float("inf")}, "not inf"),
         ({"hold": "much"}, "not 'much'"),

@@ -28,8 +28,7 @@ from ganvas.generators.base import assign_labels, encode_label, map_seeds, sampl
 from ganvas.generators.stylegan2 import layers, save_generator
 from ganvas.generators.toy import Toy
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import FromConditions, NamedTool, Recipe
+from ganvas.recipe.model import FromConditions, NamedTool, Recipe, from_json, to_json
 from ganvas.recipe.rendering import Tools, compute_code
 from ganvas.scorers.base import Scorer
 from ganvas.training.gan import loop

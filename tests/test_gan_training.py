@@ -568,7 +568,7 @@ def test_bad_input_gets_one_line(tmp_path):
         loop.read_pictures(tmp_path, 16, "")
     with pytest.raises(GanvasError, match="32 pixels a side, and the generator 16"):
         loop.train(pictures(side=32), tmp_path, TINY, schedule(1), quiet())
-    with pytest.raises(GanvasError, match="must be at least 1"):
+    with pytest.raises(GanvasError, match="images must be a whole number of at least 1"):
         loop.GanSchedule(0)
 
 
@@ -577,13 +577,13 @@ def test_bad_input_gets_one_line(tmp_path):
     [
         ("48", {}, "Unknown preset"),
         ("16", {"gama": 1}, "Unknown option 'gama'"),
-        ("16", {"gamma": "much"}, "a value like 0"),
-        ("16", {"gamma": -1}, "gamma must be at least 0"),
+        ("16", {"gamma": "much"}, "gamma must be a finite number, not 'much'"),
+        ("16", {"gamma": -1}, "gamma must be a number of at least 0, not -1"),
         ("16", {"widths": [8, 8]}, "equally many"),
-        ("16", {"widths": [8, 8.5, 8]}, "a value like"),
-        ("16", {"batch": 0}, "batch must be more than 0"),
-        ("16", {"batch": True}, "a value like 32"),
-        ("16", {"mixing": 2.0}, "share from 0 to 1"),
+        ("16", {"widths": [8, 8.5, 8]}, r"widths\[1\] must be a whole number, not 8.5"),
+        ("16", {"batch": 0}, "batch must be a whole number of at least 1, not 0"),
+        ("16", {"batch": True}, "batch must be a whole number, not True"),
+        ("16", {"mixing": 2.0}, "mixing must be a number of at most 1, not 2"),
         ("16", {"precision": "float8"}, "Unknown precision"),
         ("16", {"condition": "class"}, "Unknown condition"),
     ],

@@ -13,9 +13,15 @@ from ganvas.generators import dcgan
     ("changes", "words"),
     [
         ({"layers": [{"kind": "double"}, *LAYERS]}, "layer 0 .double. doesn't fit"),
-        ({"layers": [{"kind": "reshape", "shape": [5, 1.0, 1]}, *LAYERS]}, "shape can't be"),
-        ({"layers": [{"kind": "reshape", "shape": [5, "1", 1]}, *LAYERS]}, "shape can't be"),
-        ({"layers": [{"kind": "reshape", "shape": [5, 0, 1]}, *LAYERS]}, "needs a shape like"),
+        (
+            {"layers": [{"kind": "reshape", "shape": [5, 1.0, 1]}, *LAYERS]},
+            r"layers\[0\].shape\[1\] must be a whole number",
+        ),
+        (
+            {"layers": [{"kind": "reshape", "shape": [5, "1", 1]}, *LAYERS]},
+            r"layers\[0\].shape\[1\] must be a whole number",
+        ),
+        ({"layers": [{"kind": "reshape", "shape": [5, 0, 1]}, *LAYERS]}, "of at least 1, not 0"),
         ({"z_dim": 5.0}, "z_dim must be a whole number|another type"),
         ({"z_dim": True}, "z_dim must be a whole number|another type"),
         ({"layers": [{"kind": "norm", "name": "main.4"}, *LAYERS]}, "layer 0 .norm main.4. doesn't fit"),

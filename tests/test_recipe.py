@@ -17,8 +17,17 @@ from ganvas.generators.base import sample
 from ganvas.io import figures
 from ganvas.io.images import encode_png, from_bytes, read_picture, read_png_texts, to_bytes
 from ganvas.recipe.files import draw_recipes, draw_sheet, load_recipe, save_picture
-from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool, Recipe
+from ganvas.recipe.model import (
+    EditStep,
+    FromCodes,
+    FromConditions,
+    FromSeed,
+    Mix,
+    NamedTool,
+    Recipe,
+    from_json,
+    to_json,
+)
 from ganvas.recipe.rendering import Tools, compute_changes, compute_code, render
 from ganvas.recipe.sheet import Sheet, interpolate_frames, make_animation, make_strength_grid, render_frames
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from textwrap import shorten
 
 
 class GanvasError(ValueError):
@@ -16,7 +17,7 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> GanvasError:
 
     For example: ``Unknown attribute 'smle': pick one of Smiling, …. Did you mean 'Smiling'?``
     """
-    names = list(choices)
-    near = get_close_matches(str(name).lower(), [each.lower() for each in names], 1)
+    names, given = list(choices), shorten(str(name), 80, placeholder="…")
+    near = get_close_matches(given.lower(), [each.lower() for each in names], 1)
     hint = [f" Did you mean {each!r}?" for each in names if [each.lower()] == near]
-    return GanvasError(f"Unknown {kind} {str(name)!r}: pick one of {', '.join(names)}.{hint[0] if hint else ''}")
+    return GanvasError(f"Unknown {kind} {given!r}: pick one of {', '.join(names)}.{hint[0] if hint else ''}")

@@ -1,9 +1,12 @@
 """The shapes of codes, pictures and scores, as jaxtyping aliases."""
 
+from typing import Literal, get_args
+
 from jaxtyping import Float
 from torch import Tensor
 
-DTYPES = ("float32", "bfloat16")
+Dtype = Literal["float32", "bfloat16"]
+DTYPES: tuple[str, ...] = get_args(Dtype)
 """The names of the dtypes that networks compute in; the first is the default everywhere."""
 Z = Float[Tensor, "n z_dim"]
 """Codes of the first latent space, normally distributed."""

@@ -24,8 +24,7 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import LABEL_SIDE, downscale
-from ganvas.recipe.json_format import to_json
-from ganvas.recipe.model import NamedTool, Recipe
+from ganvas.recipe.model import NamedTool, Recipe, to_json
 from ganvas.recipe.rendering import Tools, compute_code, editor_reference
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, WPlus

@@ -12,8 +12,7 @@ from pathlib import Path
 from ganvas.app.scene import Scene
 from ganvas.errors import GanvasError
 from ganvas.io.files import parse_json
-from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Recipe
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Recipe, from_json, to_json
 from ganvas.recipe.sheet import Sheet
 
 QUERY_PARAMETER = "recipe"

@@ -18,6 +18,7 @@ from ganvas.checkpoints._torch import StoredTensor
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
 from ganvas.io.files import load_tensors, read_card
+from ganvas.validation import parse
 
 __all__ = ["CARD_SUFFIXES", "Checkpoint", "describe_file", "read", "read_state_dict", "read_tensors"]
 
@@ -151,12 +152,12 @@ def _read_own(path: Path) -> Checkpoint:
         if family == "stylegan2":
             from ganvas.generators import stylegan2
 
-            shape = stylegan2.parse_architecture(metadata.get("shape"), path)
+            shape = parse(stylegan2.StyleGAN2Architecture, metadata.get("shape"), f"{path} is damaged", complete=True)
             return Checkpoint("stylegan2", origin, state, metadata | {"shape": shape})
         if family == "dcgan":
             from ganvas.generators import dcgan
 
-            shape = dcgan.parse_architecture(metadata.get("shape"), path)
+            shape = parse(dcgan.DcganArchitecture, metadata.get("shape"), path)
             return Checkpoint("dcgan", origin, state, metadata | {"shape": shape})
         if family == "mobilestylegan":
             return Checkpoint("mobilestylegan", origin, state, metadata)
@@ -205,7 +206,7 @@ def _read_with_card(
             f"{path} is a state dict ({names}, …) without a card: write one that lists its layers, "
             f"{' or '.join(place.name for place in places)}."
         )
-    shape = dcgan.parse_architecture(read_card(place), place)
+    shape = parse(dcgan.DcganArchitecture, read_card(place), place)
     needed = dcgan.list_weights(shape)
     for state in dicts.values():
         for start in PREFIXES:

@@ -11,8 +11,9 @@ import torch
 
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
+from ganvas.validation import Number
 
-Range = tuple[float | None, float | None]
+Range = tuple[Number | None, Number | None]
 """The lowest and the highest value that meet a condition; None where that side is open."""
 MAX_DEVIATIONS = 6.0
 """The largest deviation of a face: one in a billion has a larger one."""

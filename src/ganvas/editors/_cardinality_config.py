@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors._cardinality_moves import Groups
 from ganvas.editors._count_classifier import HIDDEN, CountClassifierConfig, Counts
-from ganvas.editors._fit import check_integer, check_number
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
+from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
 TRAINING_SHARE = 0.8
 """The share of the codes that is trained on; the others are held out."""
@@ -22,10 +23,9 @@ MIN_CODES = 50
 DERIVED_OPTIONS = ("groups", "coordinates", "lows", "highs")
 DERIVED_CLIMB_OPTIONS = ("one_sided", "own", "scale", "kept_lows", "kept_highs")
 """What editors store beside their options: values computed from the labels. More of them with ``climb``."""
-SPACES, ROWS, GAINS = ("", "w", "w+"), ("free", "resolution"), ("", "right", "reading")
 
 
-@dataclass(frozen=True)
+@validated
 class CardinalityConfig(CountClassifierConfig):
     """Options of ``cardinality.fit``. The defaults are the paper's, where it states them.
 
@@ -35,63 +35,35 @@ class CardinalityConfig(CountClassifierConfig):
     and ``rate`` are those of H (``rate`` also that of ``climb``).
     """
 
-    space: str = ""
-    rows: str = "free"
-    weight: float = 0.5
-    preserve: float = 0.0
+    space: Literal["", "w", "w+"] = ""
+    rows: Literal["free", "resolution"] = "free"
+    weight: NonNegative = 0.5
+    preserve: NonNegative = 0.0
     parts: tuple[str, ...] = ()
-    density: float = 0.0
-    pca: int = 0
-    signs: int = 1
-    width: int = 0
-    pieces: int = 1
-    classifiers: int = 1
-    gain: str = ""
-    climb: int = 0
-    knowledge: int = 1500
-    steps: int = 1500
-    batch: int = 128
-    rate: float = 2e-3
-    seed: int = 0
+    density: NonNegative = 0.0
+    pca: Natural = 0
+    signs: Literal[1, 2] = 1
+    width: Natural = 0
+    pieces: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    classifiers: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    gain: Literal["", "right", "reading"] = ""
+    climb: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
+    knowledge: PositiveInt = 1500
+    steps: PositiveInt = 1500
+    batch: PositiveInt = 128
+    rate: Positive = 2e-3
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        object.__setattr__(self, "parts", tuple(self.parts))
-        super().__post_init__()
-        for name, choices in (("space", SPACES), ("rows", ROWS), ("gain", GAINS)):
-            if getattr(self, name) not in choices:
-                raise unknown(name, getattr(self, name), [repr(each) for each in choices])
-        for name in ("weight", "preserve", "density"):
-            check_number(name, getattr(self, name))
-        for name in ("pca", "width", "climb", "seed"):
-            check_integer(name, getattr(self, name), 0)
-        for name in ("pieces", "classifiers", "knowledge"):
-            check_integer(name, getattr(self, name), 1)
-        if self.signs not in (1, 2):
-            raise GanvasError(f"signs must be 1 or 2, not {self.signs!r}.")
         if self.climb and self.gain:
             raise GanvasError("gain doesn't go with climb, which has no H to scale: leave one of them out.")
-        if self.climb > 1000:
-            raise GanvasError(f"climb must be at most 1000 steps, not {self.climb}.")
-        if self.pieces > 100 or self.classifiers > 100:
-            raise GanvasError(f"pieces and classifiers must be at most 100, not {self.pieces} and {self.classifiers}.")
 
 
 def parse_config(options: Mapping[str, Any]) -> CardinalityConfig:
-    """Build a ``CardinalityConfig`` from options, or from all that an editor stores, without its derived values.
-
-    Raises GanvasError for an unknown name, or an impossible value.
-    """
-    choices = [field.name for field in fields(CardinalityConfig)]
-    if options.keys() >= set(DERIVED_OPTIONS):
-        options = {
-            name: value for name, value in options.items() if name not in DERIVED_OPTIONS + DERIVED_CLIMB_OPTIONS
-        }
-    for name in options:
-        if name not in choices:
-            raise unknown("option", name, ["attributes", "recipe", *choices])
-    plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
-    return CardinalityConfig(**plain)
+    """Build a ``CardinalityConfig`` from options, or from all that an editor stores, without its derived values."""
+    stored = options.keys() >= set(DERIVED_OPTIONS)
+    derived = DERIVED_OPTIONS + DERIVED_CLIMB_OPTIONS if stored else ()
+    return CardinalityConfig(**{name: value for name, value in options.items() if name not in derived})
 
 
 def complete_config(options: CardinalityConfig, data: LatentDataset, generator: Generator) -> CardinalityConfig:

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import fields, replace
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from ganvas.editors._compact_network import correlation
 from ganvas.editors._compact_training import RECIPES, CompactTraining
 from ganvas.errors import GanvasError, unknown
 from ganvas.types import Scores, W
+from ganvas.validation import Flag, Natural, NonNegative, PositiveInt, Share, validated
 
 CUSTOM_RECIPE = "own"
 """The name that editors store for a recipe that isn't one of ``RECIPES``: their other options state all of it."""
-AIMS = ("score", "probability")
 
 
-@dataclass(frozen=True)
+def _parse_hold(hold: Any) -> Any:
+    """Convert the text "none" to None, for the command line."""
+    return None if isinstance(hold, str) and hold.lower() == "none" else hold
+
+
+def _parse_matrix(rows: Any) -> Any:
+    """Convert a matrix to tuples, () for what isn't rows. Raises GanvasError for an entry that isn't a number."""
+    if not isinstance(rows, list | tuple):
+        return rows
+    if not all(isinstance(row, list | tuple) for row in rows):
+        return ()
+    try:
+        return tuple(tuple(map(float, row)) for row in rows)
+    except (TypeError, ValueError, OverflowError):
+        raise GanvasError("mref must be a matrix of numbers, or one of identity, labels.") from None
+
+
+@validated
 class CompactConfig:
     """Options of ``compact.fit``, besides the fields of ``CompactTraining``.
 
@@ -32,30 +50,20 @@ class CompactConfig:
     ``mref``: M_ref of (5): "identity", "labels" (the labels' own correlation) or a K×K matrix in the attributes' order.
     """
 
-    components: int = 60
-    dim: int = 60
-    residual: bool = True
-    mref: str | tuple[tuple[float, ...], ...] = "identity"
-    hold: float | None = None
-    aim: str = "score"
-    truncation: float = 0.0
-    seed: int = 0
+    components: PositiveInt = 60
+    dim: PositiveInt = 60
+    residual: Flag = True
+    mref: Annotated[Any, BeforeValidator(_parse_matrix)] = "identity"
+    hold: Annotated[NonNegative | None, BeforeValidator(_parse_hold)] = None
+    aim: Literal["score", "probability"] = "score"
+    truncation: Share = 0.0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        for name in ("components", "dim", "seed"):
-            value = getattr(self, name)
-            if type(value) is not int or value < (name != "seed"):
-                raise GanvasError(f"{name} must be a whole number of at least {int(name != 'seed')}, not {value!r}.")
-        if not isinstance(self.residual, bool):
-            raise GanvasError(f"residual must be true or false, not {self.residual!r}.")
-        if self.aim not in AIMS:
-            raise unknown("aim", self.aim, AIMS)
         if self.aim == "probability" and self.hold is None:
             raise GanvasError(
                 "aim=probability needs hold, without which only c_k moves: give hold a number, or set aim=score."
             )
-        if type(self.truncation) not in (int, float) or not 0 <= self.truncation <= 1:
-            raise GanvasError(f"truncation must be a number from 0 to 1, not {self.truncation!r}.")
         if self.truncation and not self.residual:
             raise GanvasError("truncation needs residual: set truncation=0 or residual=true.")
 
@@ -81,11 +89,8 @@ def parse_config(recipe: str | Mapping[str, Any], options: Mapping[str, Any]) ->
     for name in merged:
         if name not in config_names(CompactConfig, CompactTraining):
             raise unknown("option", name, ["recipe", "attributes", *config_names(CompactConfig, CompactTraining)])
-    if isinstance(rows := merged.get("mref"), list | tuple):
-        merged["mref"] = _parse_matrix(rows)
-    merged["hold"] = _parse_hold(merged.get("hold"))
     # A recipe's aim needs hold, and its truncation the residual: without these they are dropped.
-    if merged["hold"] is None and "aim" not in options:
+    if _parse_hold(merged.get("hold")) is None and "aim" not in options:
         merged.pop("aim", None)
     if not merged.get("residual", True) and "truncation" not in options:
         merged.pop("truncation", None)
@@ -101,25 +106,6 @@ def update_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if "bfloat16" in options:
         renamed["dtype"] = "bfloat16" if options["bfloat16"] else "float32"
     return renamed
-
-
-def _parse_hold(hold: Any) -> float | None:
-    """Check ``hold``; the text "none" is None, for the command line."""
-    if hold is None or isinstance(hold, str) and hold.lower() == "none":
-        return None
-    if isinstance(hold, bool) or not isinstance(hold, int | float) or not 0 <= hold < float("inf"):
-        raise GanvasError(f'hold must be a number of at least 0, or "none" (only c_k moves), not {hold!r}.')
-    return hold
-
-
-def _parse_matrix(rows: list[Any] | tuple[Any, ...]) -> tuple[tuple[float, ...], ...]:
-    """Convert a matrix to tuples, () for what isn't rows. Raises GanvasError for an entry that isn't a number."""
-    if not all(isinstance(row, list | tuple) for row in rows):
-        return ()
-    try:
-        return tuple(tuple(map(float, row)) for row in rows)
-    except (TypeError, ValueError, OverflowError):
-        raise GanvasError("mref must be a matrix of numbers, or one of identity, labels.") from None
 
 
 def fit_to_data(settings: CompactConfig, w: W, k: int) -> CompactConfig:

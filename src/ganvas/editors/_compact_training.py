@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ganvas.editors._compact_network import Perceptron, TrainablePerceptron, linear_start, losses
-from ganvas.errors import GanvasError, unknown
+from ganvas.errors import GanvasError
 from ganvas.progress import Progress
-from ganvas.types import DTYPES
+from ganvas.types import Dtype
+from ganvas.validation import Flag, NonNegative, PositiveInt, validated
 
 
-@dataclass(frozen=True)
+@validated
 class CompactTraining:
     """The architecture and schedule; the defaults are the paper's. ``alpha`` and ``beta`` weigh (4) and (5) in (6).
 
@@ -24,36 +25,17 @@ class CompactTraining:
     ``steps``: the most steps, whatever ``epochs`` is. ``dtype``: of the products of the layers.
     """
 
-    depth: int = 8
-    width: int = 512
-    alpha: float = 1e-5
-    beta: float = 1e-5
-    epochs: int = 150
-    batch: int = 256
-    rate: float = 2e-4
-    decay: float = 0.0
-    path: bool = False
-    steps: int | None = None
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        for name in ("width", "epochs", "steps"):
-            value = getattr(self, name)
-            if not (type(value) is int and value >= 1 or name == "steps" and value is None):
-                raise GanvasError(f"{name} must be a whole number of at least 1, not {value!r}.")
-        for name in ("depth", "batch"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 2:
-                raise GanvasError(f"{name} must be a whole number of at least 2, not {getattr(self, name)!r}.")
-        if self.depth > 64:
-            raise GanvasError(f"depth must be at most 64, not {self.depth}.")
-        for name in ("alpha", "beta", "rate", "decay"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise GanvasError(f"{name} must be a number of at least 0, not {value!r}.")
-        if not isinstance(self.path, bool):
-            raise GanvasError(f"path must be true or false, not {self.path!r}.")
-        if self.dtype not in DTYPES:
-            raise unknown("dtype", self.dtype, DTYPES)
+    depth: Annotated[int, Field(strict=True, ge=2, le=64)] = 8
+    width: PositiveInt = 512
+    alpha: NonNegative = 1e-5
+    beta: NonNegative = 1e-5
+    epochs: PositiveInt = 150
+    batch: Annotated[int, Field(strict=True, ge=2)] = 256
+    rate: NonNegative = 2e-4
+    decay: NonNegative = 0.0
+    path: Flag = False
+    steps: PositiveInt | None = None
+    dtype: Dtype = "float32"
 
     def count_steps(self, n: int) -> int:
         """Return the number of steps on ``n`` codes; the last batch of an epoch is left out if it isn't full."""

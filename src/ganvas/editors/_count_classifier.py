@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
-from ganvas.editors._fit import check_integer, check_number, draw_rows, minimize
-from ganvas.errors import GanvasError, unknown
+from ganvas.editors._fit import draw_rows, minimize
+from ganvas.errors import GanvasError
 from ganvas.progress import Progress
+from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
-LOSSES = ("ce", "mse")
+Loss = Literal["ce", "mse"]
 HIDDEN = {"w": (256,), "w+": (2048, 512)}
 """The paper's hidden layers, by space."""
 MASKED_LOGIT = -1e4
@@ -78,7 +81,7 @@ def find_ranges(counts: Counts, attributes: tuple[str, ...]) -> CountRanges:
     return CountRanges(tuple(lows), tuple(highs))
 
 
-@dataclass(frozen=True)
+@validated
 class CountClassifierConfig:
     """The architecture and training of a latent classifier; ``hidden``: widths of its layers, () for the paper's.
 
@@ -86,27 +89,14 @@ class CountClassifierConfig:
     classifier smooth for the moves that are learned from it.
     """
 
-    loss: str = "ce"
-    hidden: tuple[int, ...] = ()
-    steps: int = 1500
-    batch: int = 256
-    rate: float = 3e-3
-    decay: float = 0.01
-    dropout: float = 0.0
-    noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown("loss", self.loss, LOSSES)
-        for width in self.hidden:
-            check_integer("hidden", width, 1)
-        for name in ("steps", "batch"):
-            check_integer(name, getattr(self, name), 1)
-        for name in ("decay", "dropout", "noise"):
-            check_number(name, getattr(self, name))
-        check_number("rate", self.rate, above=0)
-        if self.dropout >= 1:
-            raise GanvasError(f"dropout must be below 1, not {self.dropout}.")
+    loss: Loss = "ce"
+    hidden: tuple[PositiveInt, ...] = ()
+    steps: PositiveInt = 1500
+    batch: PositiveInt = 256
+    rate: Positive = 3e-3
+    decay: NonNegative = 0.01
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    noise: NonNegative = 0.0
 
 
 class CountClassifier(nn.Module):

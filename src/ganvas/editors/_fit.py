@@ -1,27 +1,25 @@
-"""Checked options and one training loop, for methods that train networks on codes."""
+"""Validated options and one training loop, for methods that train networks on codes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 from ganvas import scorers
 from ganvas.data.dataset import LatentDataset
-from ganvas.errors import GanvasError, unknown
+from ganvas.errors import GanvasError
 from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
+from ganvas.validation import Natural, Positive, PositiveInt, validated
 
-L = TypeVar("L", bound="FitConfig")
 WARMUP_SHARE = 0.1
 """The share of the steps over which the learning rate rises."""
 
 
-@dataclass(frozen=True)
+@validated
 class FitConfig:
     """Options of every method that trains a network on codes.
 
@@ -30,44 +28,13 @@ class FitConfig:
     number of training steps of the latent classifier, which is trained first.
     """
 
-    components: int = 128
-    width: int = 256
-    steps: int = 1000
-    batch: int = 512
-    rate: float = 2e-3
-    knowledge: int = 800
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("components", "width", "steps", "knowledge", "batch", "seed"):
-            check_integer(name, getattr(self, name), int(name != "seed"))
-        check_number("rate", self.rate, above=0)
-
-
-def check_integer(name: str, value: Any, minimum: int, maximum: float = math.inf) -> None:
-    """Check that ``value`` is a whole number from ``minimum`` to ``maximum``. Raises GanvasError otherwise."""
-    if type(value) is not int or value < minimum:
-        raise GanvasError(f"{name} must be a whole number of at least {minimum}, not {value!r}.")
-    if value > maximum:
-        raise GanvasError(f"{name} must be at most {maximum}, not {value}.")
-
-
-def check_number(name: str, value: Any, above: float | None = None) -> None:
-    """Check that ``value`` is a finite number of at least 0, or above ``above``. Raises GanvasError otherwise."""
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-    if not valid or above is not None and value <= above:
-        raise GanvasError(
-            f"{name} must be a number {'of at least 0' if above is None else f'above {above}'}, not {value!r}."
-        )
-
-
-def parse_config(kind: type[L], options: Mapping[str, Any], *others: str) -> L:
-    """Build the dataclass ``kind`` from ``options``. Raises GanvasError for a name that neither it nor ``others`` have."""
-    names = [field.name for field in fields(kind)]
-    for name in options:
-        if name not in names:
-            raise unknown("option", name, ["attributes", *others, *names])
-    return kind(**options)
+    components: PositiveInt = 128
+    width: PositiveInt = 256
+    steps: PositiveInt = 1000
+    batch: PositiveInt = 512
+    rate: Positive = 2e-3
+    knowledge: PositiveInt = 800
+    seed: Natural = 0
 
 
 def minimize(

@@ -23,12 +23,13 @@ A change of 1 moves the probe's reading of the selected rows by 1, and ``read`` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, final
+from dataclasses import asdict
+from typing import Annotated, Any, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from ganvas import scorers
@@ -36,11 +37,8 @@ from ganvas.data.dataset import LatentDataset
 from ganvas.editors._compact_network import correlation
 from ganvas.editors._fit import (
     FitConfig,
-    check_integer,
-    check_number,
     draw_rows,
     minimize,
-    parse_config,
     scorer_of_labels,
 )
 from ganvas.editors._guidedstyle_images import EditScorer, measure_row_effects, select_rows
@@ -63,12 +61,13 @@ from ganvas.generators.base import Generator
 from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
 from ganvas.types import Scores, W, WPlus
+from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels; with a scorer, pictures, too"
 """What the method learns from."""
 
 
-@dataclass(frozen=True)
+@validated
 class GuidedStyleConfig(FitConfig):
     """Options of ``guidedstyle.fit``.
 
@@ -76,27 +75,15 @@ class GuidedStyleConfig(FitConfig):
     ``batch``: codes in a step, each with a change of every attribute. ``pictures``, ``share``, ``looks``: see the module.
     """
 
-    steps: int = 600
-    batch: int = 24
-    hold: float = 1.0
-    identity: float = 0.25
-    jumps: int = 4
-    reach: float = 2.5
-    pictures: int = 8
-    share: float = 0.9
-    looks: int = 4000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_integer("jumps", self.jumps, 1, 1000)
-        check_integer("looks", self.looks, 1)
-        check_integer("pictures", self.pictures, 0)
-        for name in ("hold", "identity"):
-            check_number(name, getattr(self, name))
-        for name in ("reach", "share"):
-            check_number(name, getattr(self, name), above=0)
-        if self.share > 1:
-            raise GanvasError(f"share must be above 0 and at most 1, not {self.share!r}.")
+    steps: PositiveInt = 600
+    batch: PositiveInt = 24
+    hold: NonNegative = 1.0
+    identity: NonNegative = 0.25
+    jumps: Annotated[int, Field(strict=True, ge=1, le=1000)] = 4
+    reach: Positive = 2.5
+    pictures: Natural = 8
+    share: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.9
+    looks: PositiveInt = 4000
 
 
 class ResidualSteps(nn.Module):
@@ -183,7 +170,7 @@ def fit(
     Measurements on held-out codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, too few codes, and a scorer that lacks an attribute.
     """
-    settings = parse_config(GuidedStyleConfig, options, "scorer")
+    settings = GuidedStyleConfig(**options)
     data = data if attributes is None else data.select(tuple(attributes))
     fit_data, settings = prepare_fit(data, generator, settings)
     guide = scorer.name if isinstance(scorer, Scorer) else scorer

@@ -17,15 +17,16 @@ deviation ``reach``. Subtracting M(w, 0) makes a change of 0 no move, and a smal
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, final
+from dataclasses import asdict
+from typing import Annotated, Any, final
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors._compact_network import Perceptron
-from ganvas.editors._fit import FitConfig, check_integer, check_number, draw_rows, minimize, parse_config
+from ganvas.editors._fit import FitConfig, draw_rows, minimize
 from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
 from ganvas.editors._latent_editor import (
     Components,
@@ -43,12 +44,13 @@ from ganvas.editors.base import EditorMetadata, editor_metadata
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
 from ganvas.types import Scores
+from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
 
 
-@dataclass(frozen=True)
+@validated
 class Latent2LatentConfig(FitConfig):
     """Options of ``latent2latent.fit``.
 
@@ -56,21 +58,13 @@ class Latent2LatentConfig(FitConfig):
     number of dense layers.
     """
 
-    steps: int = 1500
-    depth: int = 4
-    rate: float = 1e-3
-    preserve: float = 0.5
-    identity: float = 0.25
-    together: int = 3
-    reach: float = 2.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_integer("depth", self.depth, 2, 64)
-        check_integer("together", self.together, 1)
-        check_number("preserve", self.preserve)
-        check_number("identity", self.identity)
-        check_number("reach", self.reach, above=0)
+    steps: PositiveInt = 1500
+    depth: Annotated[int, Field(strict=True, ge=2, le=64)] = 4
+    rate: Positive = 1e-3
+    preserve: NonNegative = 0.5
+    identity: NonNegative = 0.25
+    together: PositiveInt = 3
+    reach: Positive = 2.5
 
 
 @final
@@ -101,7 +95,7 @@ def fit(
     codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
-    settings = parse_config(Latent2LatentConfig, options)
+    settings = Latent2LatentConfig(**options)
     data = data if attributes is None else data.select(tuple(attributes))
     fit_data, settings = prepare_fit(data, generator, settings)
     classifier = fit_latent_classifier(

@@ -20,7 +20,7 @@ changes add up.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, final
 
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors._compact_network import correlation
-from ganvas.editors._fit import FitConfig, check_number, draw_rows, minimize, parse_config
+from ganvas.editors._fit import FitConfig, draw_rows, minimize
 from ganvas.editors._latent_classifier import (
     STEEPNESS,
     ClassifierData,
@@ -54,28 +54,24 @@ from ganvas.editors.base import EditorMetadata, editor_metadata
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
 from ganvas.types import Scores
+from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
 
 
-@dataclass(frozen=True)
+@validated
 class LatentTransformerConfig(FitConfig):
     """Options of ``latent_transformer.fit``.
 
     ``preserve`` and ``identity``: λ_attr and λ_rec. ``batch``: codes in a step, each with a move of every attribute.
     """
 
-    steps: int = 1200
-    batch: int = 24
-    rate: float = 1e-3
-    preserve: float = 1.0
-    identity: float = 0.25
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("preserve", self.preserve)
-        check_number("identity", self.identity)
+    steps: PositiveInt = 1200
+    batch: PositiveInt = 24
+    rate: Positive = 1e-3
+    preserve: NonNegative = 1.0
+    identity: NonNegative = 0.25
 
 
 @final
@@ -115,7 +111,7 @@ def fit(
     codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
-    settings = parse_config(LatentTransformerConfig, options)
+    settings = LatentTransformerConfig(**options)
     data = data if attributes is None else data.select(tuple(attributes))
     fit_data, settings = prepare_fit(data, generator, settings)
     classifier = fit_latent_classifier(

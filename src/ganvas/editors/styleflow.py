@@ -27,14 +27,15 @@ for 17 leaves W here. So Δ changes the others, too: of all changes with Δ_k = 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, final
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, final
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._fit import FitConfig, check_integer, check_number, draw_rows, minimize, parse_config
+from ganvas.editors._fit import FitConfig, draw_rows, minimize
 from ganvas.editors._latent_classifier import ClassifierData, LatentClassifier, fit_latent_classifier
 from ganvas.editors._latent_editor import (
     Components,
@@ -48,15 +49,16 @@ from ganvas.editors._latent_editor import (
     restore_editor,
 )
 from ganvas.editors.base import EditorMetadata, editor_metadata
-from ganvas.errors import GanvasError, unknown
+from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
 from ganvas.types import Scores
+from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
 
-OBJECTIVES = ("matching", "likelihood")
+Objective = Literal["matching", "likelihood"]
 TOLERANCE = 1e-2
 """The tolerance of zuko's adaptive solver, in training by likelihood."""
 READING_NOISE = 0.3
@@ -67,28 +69,20 @@ CALIBRATION_CODES = 64
 """The number of held-out codes on which gains are measured: fewer than usual, since edits are slow."""
 
 
-@dataclass(frozen=True)
+@validated
 class StyleFlowConfig(FitConfig):
     """Options of ``styleflow.fit``.
 
     ``depth``: hidden layers of v; ``solver``: Runge-Kutta steps in each direction; ``teach``: how v is trained, one of
-    ``OBJECTIVES``; ``hold``: see the module.
+    ``Objective``; ``hold``: see the module.
     """
 
-    depth: int = 3
-    steps: int = 1500
-    rate: float = 1e-3
-    solver: int = 6
-    teach: str = "matching"
-    hold: float = 3.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_integer("depth", self.depth, 1, 64)
-        check_integer("solver", self.solver, 1, 1000)
-        check_number("hold", self.hold)
-        if self.teach not in OBJECTIVES:
-            raise unknown("teach", self.teach, OBJECTIVES)
+    depth: Annotated[int, Field(strict=True, ge=1, le=64)] = 3
+    steps: PositiveInt = 1500
+    rate: Positive = 1e-3
+    solver: Annotated[int, Field(strict=True, ge=1, le=1000)] = 6
+    teach: Objective = "matching"
+    hold: NonNegative = 3.0
 
 
 class Velocity(nn.Module):
@@ -190,7 +184,7 @@ def fit(
     codes are in the editor's ``report``.
     Raises GanvasError for unknown or impossible options, and for too few codes.
     """
-    settings = parse_config(StyleFlowConfig, options)
+    settings = StyleFlowConfig(**options)
     data = data if attributes is None else data.select(tuple(attributes))
     fit_data, settings = prepare_fit(data, generator, settings)
     classifier = fit_latent_classifier(

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, copy_contiguous, draw_z
 from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
+from ganvas.validation import Real, validated
 
 KIND, FAMILY, VERSION = "generator", "dcgan", 1
 WEIGHTED = ("deconvolution", "convolution", "linear", "norm")
 PLAIN = ("relu", "leaky_relu", "tanh", "sigmoid", "reshape", "double")
-SPACES = ("z", "first")
 MAX_LAYERS = 200
 MAX_CODE_SIZE = 65_536
 """The most numbers of a code."""
@@ -37,7 +37,7 @@ MAX_BATCH_SIZE = 2**26
 """The most numbers that a layer gives for a batch of codes while ``w_avg`` is computed."""
 
 
-@dataclass(frozen=True)
+@validated
 class DcganLayer:
     """One layer. ``name`` is that of its weights in the state dict, for the kinds of ``WEIGHTED``.
 
@@ -47,76 +47,41 @@ class DcganLayer:
 
     kind: str
     name: str = ""
-    stride: int = 1
-    padding: int = 0
-    slope: float = 0.2
-    epsilon: float = 1e-5
-    shape: tuple[int, ...] = ()
+    stride: Annotated[int, Field(strict=True, ge=1, le=8)] = 1
+    padding: Annotated[int, Field(strict=True, ge=0, le=64)] = 0
+    slope: Real = 0.2
+    epsilon: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1e-5
+    shape: tuple[Annotated[int, Field(strict=True, ge=1, le=4096)], ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in WEIGHTED + PLAIN:
             raise unknown("kind of layer", self.kind, WEIGHTED + PLAIN)
         if (self.kind in WEIGHTED) != bool(self.name):
             raise GanvasError(f"A layer {self.kind!r} {'needs' if self.kind in WEIGHTED else 'has no'} name.")
-        if not 1 <= self.stride <= 8 or not 0 <= self.padding <= 64 or not 0 < self.epsilon < 1:
-            raise GanvasError(f"A layer {self.kind!r} has an impossible stride, padding or epsilon.")
-        sides = len(self.shape) == 3 and all(1 <= n <= 4096 for n in self.shape)
-        if self.kind == "reshape" and not sides:
+        if self.kind == "reshape" and len(self.shape) != 3:
             raise GanvasError(f"A layer 'reshape' needs a shape like [512, 4, 4], not {list(self.shape)}.")
 
 
-@dataclass(frozen=True)
+@validated
 class DcganArchitecture:
     """The content of a card: the layers, in their order, and the space to edit, z or the output of the first layer.
 
     The first layer includes what follows it up to the next one with a kernel: its norm and its activation.
     """
 
-    z_dim: int
-    layers: tuple[DcganLayer, ...]
-    space: str = "z"
+    z_dim: Annotated[int, Field(strict=True, ge=1, le=MAX_CODE_SIZE)]
+    layers: Annotated[tuple[DcganLayer, ...], Field(min_length=1, max_length=MAX_LAYERS)]
+    space: Literal["z", "first"] = "z"
 
     def __post_init__(self) -> None:
-        if type(self.z_dim) is not int or not 1 <= self.z_dim <= MAX_CODE_SIZE:
-            raise GanvasError(f"z_dim must be a whole number from 1 to {MAX_CODE_SIZE}, not {self.z_dim}.")
-        if self.space not in SPACES:
-            raise unknown("space", self.space, SPACES)
-        if not 1 <= len(self.layers) <= MAX_LAYERS or not any(step.kind in WEIGHTED for step in self.layers):
-            raise GanvasError(f"A generator has 1 to {MAX_LAYERS} layers, some with weights, not {len(self.layers)}.")
+        if not any(step.kind in WEIGHTED for step in self.layers):
+            raise GanvasError("A generator needs layers with weights.")
 
     @property
     def first(self) -> int:
         """The number of layers before the space to edit: 0 for the space "z"."""
         heavy = [i for i, step in enumerate(self.layers) if step.kind in WEIGHTED[:3]]
         return 0 if self.space == "z" else (heavy[1] if len(heavy) > 1 else len(self.layers))
-
-
-def parse_architecture(value: Any, origin: str | Path) -> DcganArchitecture:
-    """Parse the architecture that a card or a file's metadata lists. Raises GanvasError, with the reason, for anything else."""
-    if not isinstance(value, dict) or not set(value) <= {"z_dim", "layers", "space"} or "layers" not in value:
-        raise GanvasError(f"{origin} must have z_dim, space and layers of a generator, and nothing else.")
-    types = {field.name: type(field.default) for field in fields(DcganLayer)} | {"kind": str}
-    layers, steps = value["layers"], []
-    for row in layers if isinstance(layers, list) else [None]:
-        if not isinstance(row, dict) or "kind" not in row or not set(row) <= set(types):
-            raise GanvasError(f'{origin}: a layer is like {{kind = "deconvolution", name = "main.0", stride = 2}}.')
-        row = {key: tuple(item) if isinstance(item, list) else item for key, item in row.items()}
-        for key, item in row.items():
-            inner = item if isinstance(item, tuple) else ()
-            expected = (int, float) if types[key] is float else types[key]
-            if not isinstance(item, expected) or isinstance(item, bool) or not all(type(n) is int for n in inner):
-                raise GanvasError(f"{origin}: a layer's {key} can't be {item!r}.")
-        steps.append(_construct(origin, DcganLayer, row))
-    return _construct(origin, DcganArchitecture, {**value, "layers": tuple(steps)})
-
-
-def _construct(origin: str | Path, kind: Any, values: Mapping[str, Any]) -> Any:
-    try:
-        return kind(**values)
-    except GanvasError as error:
-        raise GanvasError(f"{origin}: {error}") from None
-    except TypeError:
-        raise GanvasError(f"{origin} lacks something, or has it as another type: it needs z_dim and layers.") from None
 
 
 def list_weights(shape: DcganArchitecture) -> list[str]:

@@ -6,31 +6,27 @@ For small pictures of objects; ``optimization`` is for faces, one by one. Offset
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ganvas.errors import GanvasError, unknown
+from ganvas.errors import unknown
 from ganvas.generators.base import Generator
 from ganvas.inversion.object_loss import ObjectLoss
 from ganvas.types import Images, WPlus
+from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
 
-@dataclass(frozen=True)
+@validated
 class BatchOptimizationConfig:
     """Settings: ``rate`` in standard deviations of W a step; ``offset`` weighs the squared offsets, in variances of W, and
     ``prior`` the squared distance of the whole code from its start."""
 
-    steps: int = 40
-    batch: int = 50
-    rate: float = 0.05
-    offset: float = 0.3
-    prior: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.steps < 0 or self.batch < 1:
-            raise GanvasError(f"Steps must be at least 0 and a batch at least 1, not {self.steps} and {self.batch}.")
+    steps: Natural = 40
+    batch: PositiveInt = 50
+    rate: Positive = 0.05
+    offset: NonNegative = 0.3
+    prior: NonNegative = 0.1
 
 
 def optimize_batch(

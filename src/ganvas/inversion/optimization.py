@@ -17,42 +17,34 @@ import torch
 from torch import Tensor
 
 from ganvas.data.distribution import Distribution
-from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.inversion.perceptual_loss import PerceptualLoss
 from ganvas.types import WPlus
+from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
 StepCallback = Callable[[int], None]
 WARMUP_SHARE = 0.05
 """The share of the steps in which the learning rate rises."""
 
 
-@dataclass(frozen=True)
+@validated
 class OptimizationConfig:
     """Settings. At most ``steps``; fewer where the loss fell by less than the share ``tolerance`` in ``patience`` steps."""
 
-    steps: int = 100
-    learning_rate: float = 0.1
-    tolerance: float = 0.01
-    patience: int = 30
-    prior: float = 0.02
+    steps: PositiveInt = 100
+    learning_rate: Positive = 0.1
+    tolerance: NonNegative = 0.01
+    patience: PositiveInt = 30
+    prior: NonNegative = 0.02
     """Weighs the squared distance of the common w from the mean of W, in units of that of drawn codes."""
-    offset: float = 0.2
+    offset: NonNegative = 0.2
     """Weighs the squared offsets of rows from the common w, in the same units."""
-    refine: int = 3
+    refine: Natural = 3
     """How often the encoder encodes the picture of its code, to correct the code."""
-    pixels: float = 1.0
-    features: float = 1.0
-    seen: float = 0.3
+    pixels: NonNegative = 1.0
+    features: NonNegative = 1.0
+    seen: NonNegative = 0.3
     """Weighs the distance between the encoder's features, where there is an encoder."""
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.patience < 1 or self.refine < 0:
-            raise GanvasError(
-                f"Steps and patience must be at least 1, refine at least 0: not {self.steps}, {self.patience}, {self.refine}."
-            )
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise GanvasError(f"The learning rate must be a finite number above 0, not {self.learning_rate}.")
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,19 @@
 """Recipes: everything about a picture as a value, its JSON and PNG forms, and the picture drawn from it."""
 
 from ganvas.recipe.files import load_recipe, load_recipe_tools, save_picture
-from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool, Recipe
+from ganvas.recipe.model import (
+    EditStep,
+    FromCodes,
+    FromConditions,
+    FromSeed,
+    Mix,
+    NamedTool,
+    Recipe,
+    Sheet,
+    from_json,
+    to_json,
+)
 from ganvas.recipe.rendering import Photo, Tools, load_tools, render
-from ganvas.recipe.sheet import Sheet
 
 __all__ = [
     "EditStep",

@@ -18,10 +18,9 @@ from ganvas.errors import GanvasError
 from ganvas.io import figures
 from ganvas.io.files import atomic_write, parse_json, read_json
 from ganvas.io.images import encode_png, read_png_texts, to_bytes
-from ganvas.recipe.json_format import from_json, to_json
-from ganvas.recipe.model import FromCodes, Recipe
+from ganvas.recipe.model import FromCodes, Recipe, Sheet, from_json, to_json
 from ganvas.recipe.rendering import Tools, compute_code, draw_code, load_tools
-from ganvas.recipe.sheet import Sheet, render_frames
+from ganvas.recipe.sheet import render_frames
 
 RECIPE_TEXT = "ganvas.recipe"
 CODES_TEXT = "ganvas.codes"

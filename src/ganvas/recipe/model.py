@@ -1,45 +1,43 @@
-"""Recipes: everything about a picture, as values.
+"""Recipes: everything about a picture, as values that are validated, and their JSON.
 
 A face starts somewhere (a seed, conditions, a row of a codes file), may take a share of a second face, and is then
-edited step by step. ``recipe.rendering`` draws the picture, ``recipe.json_format`` turns recipes into JSON and back,
-``ganvas.recipe.sheet`` puts several into one picture.
+edited step by step. ``recipe.rendering`` draws the picture, ``recipe.sheet`` puts several into one picture.
 """
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field, fields, is_dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
-from ganvas.errors import GanvasError
-from ganvas.types import DTYPES
+from pydantic import BeforeValidator, Field
 
-Range = tuple[float | None, float | None]
-"""The lowest and the highest value that meet a condition; None where that side is open."""
+from ganvas.control.conditions import Range, check_range
+from ganvas.errors import GanvasError, unknown
+from ganvas.io.fingerprints import NamedTool
+from ganvas.types import Dtype
+from ganvas.validation import Natural, Number, PositiveInt, parse, validated
+
+VERSION = 1
+MAX_PICTURES = 1000
+"""Pictures in one sheet: its recipe must fit into a PNG's text."""
+MAX_PIXELS = 100_000_000
+"""Pixels of all pictures of one sheet: they are held in memory."""
+
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
 
-@dataclass(frozen=True)
-class NamedTool:
-    """A generator or an editor: its name, and the sha256 of its weights."""
-
-    name: str
-    fingerprint: str
-
-
-@dataclass(frozen=True)
+@validated
 class FromSeed:
     """The face of a seed, truncated by ``psi``; ``labels`` are a conditional generator's."""
 
-    seed: int
-    psi: float = 0.7
-    labels: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        _check_seed(self.seed)
-        _check_finite("psi", self.psi, *(self.labels or ()))
+    seed: Seed
+    psi: Number = 0.7
+    labels: tuple[Number, ...] | None = None
 
 
-@dataclass(frozen=True)
+@validated
 class FromConditions:
     """A face drawn with ``seed`` among those that meet the conditions (attribute -> range, in the editor's units).
 
@@ -47,88 +45,86 @@ class FromConditions:
     """
 
     where: Mapping[str, Range]
-    seed: int
-    psi: float = 0.7
-    labels: tuple[float, ...] | None = None
+    seed: Seed
+    psi: Number = 0.7
+    labels: tuple[Number, ...] | None = None
+    WRITTEN_IF_SET: ClassVar = ("labels",)
 
     def __post_init__(self) -> None:
-        _check_seed(self.seed)
-        _check_finite("psi", self.psi, *(self.labels or ()))
         for name, (low, high) in self.where.items():
-            _check_finite(f"The condition on {name!r}", *(side for side in (low, high) if side is not None))
-            if low is not None and high is not None and low > high:
-                raise GanvasError(f"No face has {name!r} at least {low:g} and at most {high:g}.")
+            check_range(name, low, high)
         if not self.where:
             raise GanvasError("Conditional sampling needs at least one condition, like Smiling>1.")
 
 
-@dataclass(frozen=True)
+@validated
 class FromCodes:
     """Row ``row`` of the codes file with this sha256; its path is given when the recipe is rendered."""
 
     codes: str
-    row: int
-
-    def __post_init__(self) -> None:
-        if self.row < 0:
-            raise GanvasError(f"A row of a codes file is a whole number from 0 on, not {self.row}.")
+    row: Natural
 
 
-Start = FromSeed | FromConditions | FromCodes
+STARTS = {"seed": FromSeed, "conditions": FromConditions, "codes": FromCodes}
+"""The kinds of starts by their names in JSON."""
 
 
-@dataclass(frozen=True)
+def _parse_start(value: object) -> object:
+    if isinstance(value, FromSeed | FromConditions | FromCodes):
+        return value
+    kind = value.get("from") if isinstance(value, dict) else value
+    if not isinstance(value, dict) or kind not in tuple(STARTS):
+        raise unknown("start", kind, STARTS)
+    return parse(STARTS[kind], {key: item for key, item in value.items() if key != "from"}, complete=True)
+
+
+Start = Annotated[FromSeed | FromConditions | FromCodes, BeforeValidator(_parse_start)]
+
+
+@validated
 class Mix:
     """Rows of the code that come from a second face, by ``amount``: 1 is style mixing, all rows at 0.5 is half-way."""
 
     start: Start
-    rows: tuple[int, ...]
-    amount: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_finite("The amount of a mix", self.amount)
-        if not self.rows or min(self.rows) < 0:
-            raise GanvasError("A mix needs the rows that come from the second face, counted from 0.")
+    rows: Annotated[tuple[Natural, ...], Field(min_length=1)]
+    amount: Number = 1.0
 
 
-@dataclass(frozen=True)
+@validated
 class EditStep:
     """One edit: attributes set to values and attributes shifted by changes (both in σ), all in one step."""
 
-    set: Mapping[str, float] = field(default_factory=dict)
-    shift: Mapping[str, float] = field(default_factory=dict)
-    amount: float = 1.0
+    set: Mapping[str, Number] = field(default_factory=dict)
+    shift: Mapping[str, Number] = field(default_factory=dict)
+    amount: Number = 1.0
     """The share of the edit that is applied: the frames of an animation go from 0 to 1."""
 
     def __post_init__(self) -> None:
-        _check_finite("The amount of an edit", self.amount)
-        for name, value in (*self.set.items(), *self.shift.items()):
-            _check_finite(f"The value of {name!r}", value)
         if both := sorted(self.set.keys() & self.shift.keys()):
             raise GanvasError(f"Attribute {both[0]!r} is both set and shifted in one edit: do one of them.")
 
 
-@dataclass(frozen=True)
+@validated
 class Recipe:
     """One picture. ``editor`` is None where nothing is edited or drawn by conditions."""
 
     generator: NamedTool
     start: Start
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     mix: Mix | None = None
     editor: NamedTool | None = None
     edits: tuple[EditStep, ...] = ()
     photo: str | None = None
     """The sha256 of the aligned photograph that the code inverts, where the inversion's residual is added to the picture."""
+    WRITTEN_IF_SET: ClassVar = ("photo",)
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise GanvasError(f"Unknown dtype {self.dtype!r}: pick one of {', '.join(DTYPES)}.")
         if self.photo is not None and not isinstance(self.start, FromCodes):
             raise GanvasError(
                 "A recipe with a photograph must start from codes: its residual belongs to one inversion."
             )
-        if self.editor is None and needs_editor(self.starts, self.edits):
+        drawn = any(isinstance(start, FromConditions) for start in self.starts)
+        if self.editor is None and (self.edits or drawn):
             raise GanvasError("A recipe with edits or conditions must name its editor.")
 
     @property
@@ -137,17 +133,61 @@ class Recipe:
         return (self.start,) if self.mix is None else (self.start, self.mix.start)
 
 
-def needs_editor(starts: tuple[Start, ...], edits: tuple[EditStep, ...]) -> bool:
-    """Return whether anything is edited or drawn by conditions."""
-    return bool(edits) or any(isinstance(start, FromConditions) for start in starts)
+@validated
+class Sheet:
+    """Several pictures in one: a labelled "grid" (row by row), or the frames of an "animation" (one row)."""
+
+    kind: Literal["grid", "animation"]
+    pictures: Annotated[tuple[Recipe, ...], Field(min_length=1, max_length=MAX_PICTURES)]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    size: PositiveInt = 256
+    """The side of each picture in pixels, at most the generator's resolution."""
+    rate: Number = 0.0
+    """An animation's frames a second."""
+
+    def __post_init__(self) -> None:
+        n = len(self.pictures)
+        if self.kind == "grid" and n != len(self.rows) * len(self.columns):
+            raise GanvasError(f"A grid of {len(self.rows)}×{len(self.columns)} doesn't fit {n} pictures.")
+        if self.size**2 * n > MAX_PIXELS:
+            raise GanvasError(
+                f"The side of {n} pictures is 1 to {int((MAX_PIXELS / n) ** 0.5)} pixels, not {self.size}."
+            )
+        if not (0 < self.rate <= 100 if self.kind == "animation" else self.rate == 0):
+            raise GanvasError(f"An animation has more than 0 and at most 100 frames a second, not {self.rate:g}.")
 
 
-def _check_finite(what: str, *values: float) -> None:
-    for value in values:
-        if not math.isfinite(value):
-            raise GanvasError(f"{what} must be a finite number, not {value}.")
+def to_json(recipe: Recipe | Sheet) -> dict[str, Any]:
+    """Return the recipe as a JSON object, the inverse of ``from_json``. Equal recipes give equal text: 1 is written as 1.0."""
+    kind = recipe.kind if isinstance(recipe, Sheet) else "picture"
+    return {"version": VERSION, "kind": kind} | _to_plain(recipe)
 
 
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise GanvasError(f"A seed is a whole number from 0 to {2**32 - 1}, not {seed}.")
+def from_json(value: Any, origin: object) -> Recipe | Sheet:
+    """Parse the recipe in a JSON object that came from ``origin``. Raises GanvasError for anything invalid, with its path."""
+    try:
+        if not isinstance(value, dict):
+            raise GanvasError("a recipe is a JSON object.")
+        version, kind = value.get("version"), value.get("kind")
+        if type(version) is not int or version != VERSION:
+            raise GanvasError(f"unknown version {reprlib.repr(version)}: this version of ganvas reads {VERSION}.")
+        if kind not in ("picture", "grid", "animation"):
+            raise unknown("kind", kind, ("picture", "grid", "animation"))
+        omitted = ("version", "kind") if kind == "picture" else ("version",)
+        rest = {key: item for key, item in value.items() if key not in omitted}
+        return parse(Recipe if kind == "picture" else Sheet, rest, complete=True)
+    except GanvasError as error:
+        raise GanvasError(f"Recipe {origin}: {error}") from None
+
+
+def _to_plain(value: Any) -> Any:
+    """Convert values to those of JSON, without what is written only if set."""
+    if is_dataclass(value):
+        omitted = [name for name in getattr(value, "WRITTEN_IF_SET", ()) if getattr(value, name) is None]
+        items = [(each.name, getattr(value, each.name)) for each in fields(value) if each.name not in omitted]
+        start = [("from", name) for name, kind in STARTS.items() if isinstance(value, kind)]
+        return {name: _to_plain(item) for name, item in (*start, *items)}
+    if isinstance(value, Mapping):
+        return {key: _to_plain(item) for key, item in value.items()}
+    return [_to_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,45 +11,11 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError
 from ganvas.io.images import downscale, to_bytes
-from ganvas.recipe.model import EditStep, Mix, Recipe, Start
+from ganvas.recipe.model import EditStep, Mix, Recipe, Sheet, Start
 from ganvas.recipe.rendering import Tools, compute_code, draw_code
 from ganvas.types import WPlus
 
 Frames = tuple[list[Tensor], WPlus]
-MAX_PICTURES = 1000
-"""Pictures in one sheet: its recipe must fit into a PNG's text."""
-MAX_PIXELS = 100_000_000
-"""Pixels of all pictures of one sheet: they are held in memory."""
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """Several pictures in one: a labelled "grid" (row by row), or the frames of an "animation" (one row)."""
-
-    kind: str
-    pictures: tuple[Recipe, ...]
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    size: int = 256
-    """The side of each picture in pixels, at most the generator's resolution."""
-    rate: float = 0.0
-    """An animation's frames a second."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("grid", "animation"):
-            raise GanvasError(f"Unknown kind {self.kind!r}: pick one of picture, grid, animation.")
-        if not 0 < len(self.pictures) <= MAX_PICTURES:
-            raise GanvasError(f"One sheet holds 1 to {MAX_PICTURES} pictures, not {len(self.pictures)}.")
-        expected = len(self.rows) * len(self.columns) if self.kind == "grid" else len(self.pictures)
-        if len(self.pictures) != expected:
-            raise GanvasError(
-                f"A grid of {len(self.rows)}×{len(self.columns)} doesn't fit {len(self.pictures)} pictures."
-            )
-        if self.size < 1 or self.size**2 * len(self.pictures) > MAX_PIXELS:
-            limit = int((MAX_PIXELS / len(self.pictures)) ** 0.5)
-            raise GanvasError(f"The side of {len(self.pictures)} pictures is 1 to {limit} pixels, not {self.size}.")
-        if not (0 < self.rate <= 100 if self.kind == "animation" else self.rate == 0):
-            raise GanvasError(f"An animation has more than 0 and at most 100 frames a second, not {self.rate:g}.")
 
 
 def make_strength_grid(

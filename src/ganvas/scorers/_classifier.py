@@ -9,12 +9,12 @@ It runs in onnxruntime, on the CPU, without gradients, after the checks of ``_on
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, final
+from typing import Annotated, Any, Literal, final
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ganvas.errors import GanvasError, unknown
@@ -23,57 +23,38 @@ from ganvas.io.images import downscale
 from ganvas.scorers import _onnx_guard
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores
+from ganvas.validation import Real, parse, validated
 
 MAX_FILE_BYTES = 1 << 30
-MAX_SIZE = 2048
-"""The largest side in pixels of a classifier's pictures."""
-OUTPUT_KINDS = ("logits", "sigmoid", "softmax", "values")
 CARD_SUFFIXES = (".toml", ".json")
 
 
-@dataclass(frozen=True)
+@validated
 class ClassifierCard:
     """The content of a classifier's card."""
 
     names: tuple[str, ...]
-    size: int
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    range: float = 1.0
-    order: str = "rgb"
-    layout: str = "nchw"
-    gives: str = "logits"
+    size: Annotated[int, Field(strict=True, ge=8, le=2048)]
+    """The side of its pictures in pixels."""
+    mean: tuple[Real, Real, Real] = (0.0, 0.0, 0.0)
+    std: tuple[Real, Real, Real] = (1.0, 1.0, 1.0)
+    range: Real = 1.0
+    order: Literal["rgb", "bgr"] = "rgb"
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    gives: Literal["logits", "sigmoid", "softmax", "values"] = "logits"
     output: str = ""
 
     def __post_init__(self) -> None:
-        for name, choices in (("order", ("rgb", "bgr")), ("layout", ("nchw", "nhwc")), ("gives", OUTPUT_KINDS)):
-            if getattr(self, name) not in choices:
-                raise unknown(name, getattr(self, name), choices)
         names = [name for name in self.names if name not in ("", "-")]
-        if not names or len(set(names)) != len(names) or not 8 <= self.size <= MAX_SIZE:
-            raise GanvasError(
-                f"A classifier's card needs at least one name, no name twice, and a size of 8 to {MAX_SIZE}."
-            )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0 or self.range <= 0:
-            raise GanvasError(
-                "A classifier's card needs a mean and a positive std of three numbers, and a positive range."
-            )
+        if not names or len(set(names)) != len(names):
+            raise GanvasError("A classifier's card needs at least one name, and no name twice.")
+        if min(self.std) <= 0 or self.range <= 0:
+            raise GanvasError("A classifier's card needs a positive std and a positive range.")
 
 
 def read_card(path: Path) -> ClassifierCard:
     """Read the card in a TOML or JSON file. Raises GanvasError for anything else."""
-    content = read_card_file(path)
-    keys = [field.name for field in fields(ClassifierCard)]
-    if not isinstance(content, dict) or not {"names", "size"} <= set(content) <= set(keys):
-        raise GanvasError(f"{path} must have names and size, and may have {', '.join(keys[2:])}, but nothing else.")
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-    kinds = {"names": str, "mean": int | float, "std": int | float}
-    for key, kind in kinds.items():
-        if key in values and not (isinstance(values[key], tuple) and all(isinstance(one, kind) for one in values[key])):
-            raise GanvasError(f"{path}: {key} must be a list, not {content[key]!r}.")
-    if type(values["size"]) is not int or not isinstance(values.get("range", 1), int | float):
-        raise GanvasError(f"{path}: size must be a whole number, and range a number.")
-    return ClassifierCard(**values)
+    return parse(ClassifierCard, read_card_file(path), path)
 
 
 def read(path: str | Path) -> OnnxClassifier:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ganvas.data.multimnist_files import MultiMnist
-from ganvas.errors import GanvasError, unknown
+from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import DIGIT_SIZES, EncoderNetwork, EncoderSizes
 from ganvas.inversion.object_loss import FeatureExtractor
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.training.latent_discriminator import LatentDiscriminator
-from ganvas.types import DTYPES
+from ganvas.types import Dtype
+from ganvas.validation import Natural, NonNegative, PositiveInt, Share, validated
 
 SPACES = ("w", "w+")
 STATISTICS_CODES = 4096
@@ -27,7 +28,7 @@ BLOCK_PIXELS = 4
 """The side of the blocks of pixels that gradients are taken of."""
 
 
-@dataclass(frozen=True)
+@validated
 class CountEncoderConfig:
     """How to train; ``pixels``, ``features`` and ``code`` weigh the unexplained variance of pixels, features and codes.
 
@@ -37,33 +38,24 @@ class CountEncoderConfig:
     ``dtype``: of convolutions.
     """
 
-    space: str = "w+"
-    first: int = 450
-    steps: int = 250
-    drawn: int = 64
-    batch: int = 32
-    rate: float = 2e-3
-    pixels: float = 1.0
-    features: float = 1.0
-    code: float = 2.0
-    judged: float = 0.05
-    offset: float = 1.0
-    keep_count: float = 0.0
-    freed: tuple[float, float] = (0.1, 0.6)
-    dtype: str = "float32"
-    seed: int = 0
+    space: Literal["w", "w+"] = "w+"
+    first: Natural = 450
+    steps: PositiveInt = 250
+    drawn: PositiveInt = 64
+    batch: PositiveInt = 32
+    rate: NonNegative = 2e-3
+    pixels: NonNegative = 1.0
+    features: NonNegative = 1.0
+    code: NonNegative = 2.0
+    judged: NonNegative = 0.05
+    offset: NonNegative = 1.0
+    keep_count: NonNegative = 0.0
+    freed: tuple[Share, Share] = (0.1, 0.6)
+    dtype: Dtype = "float32"
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        for name, names in (("space", SPACES), ("dtype", DTYPES)):
-            if getattr(self, name) not in names:
-                raise unknown(name, getattr(self, name), names)
-        for name in ("steps", "drawn", "batch"):
-            if getattr(self, name) < 1:
-                raise GanvasError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("first", "rate", "pixels", "features", "code", "judged", "offset", "keep_count"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise GanvasError(f"{name} must be at least 0, not {getattr(self, name)}.")
-        if not 0 <= self.freed[0] <= self.freed[1] <= 1:
+        if self.freed[0] > self.freed[1]:
             raise GanvasError(f"freed must be two shares of the steps from 0 to 1, in order, not {self.freed}.")
 
     def free_offsets(self, step: int, num_ws: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.data.multimnist_files import MultiMnist, read_multimnist
-from ganvas.errors import GanvasError, unknown
+from ganvas.errors import GanvasError
 from ganvas.io.files import save_tensors
 from ganvas.progress import Progress
 from ganvas.scorers.count import MAX_COUNT, SIDE, Counter, CounterNetwork, CountLogits, compute_margin, to_network_input
 from ganvas.training import checkpoint as training_checkpoint
 from ganvas.training.digit_images import DigitImages, draw_augmented
-from ganvas.types import DTYPES
+from ganvas.types import Dtype
+from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
 MAX_HELD_OUT = 2000
 """Pictures of the training set, at most a tenth of it, that only calibrate probabilities."""
@@ -27,21 +28,17 @@ CHECKPOINT_STEPS = 100
 """Steps between checkpoints."""
 
 
-@dataclass(frozen=True)
+@validated
 class CounterConfig:
     """How to train the counter; ``dtype`` is that of convolutions."""
 
-    steps: int = 1400
-    batch: int = 128
-    rate: float = 3e-3
-    decay: float = 0.02
-    class_weight: float = 0.5
-    dtype: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise unknown("dtype", self.dtype, DTYPES)
+    steps: PositiveInt = 1400
+    batch: PositiveInt = 128
+    rate: Positive = 3e-3
+    decay: NonNegative = 0.02
+    class_weight: NonNegative = 0.5
+    dtype: Dtype = "float32"
+    seed: Natural = 0
 
 
 def read_digit_images(data: MultiMnist) -> DigitImages:

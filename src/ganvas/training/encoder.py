@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.data.label_files import load_labels
-from ganvas.errors import GanvasError, unknown
+from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import SIDE, Encoder, EncoderNetwork, make_encoder, save_encoder
 from ganvas.io.files import load_tensors, save_tensors
@@ -25,7 +25,8 @@ from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.io.shards import decode_pictures, images_path
 from ganvas.training import checkpoint as training_checkpoint
-from ganvas.types import DTYPES
+from ganvas.types import Dtype
+from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
 HELD_OUT_FACES = 512
 """The last faces, which are not trained on: each epoch is measured on them."""
@@ -34,28 +35,24 @@ PICTURE_COMPONENTS = 256
 RIDGE = 100.0
 
 
-@dataclass(frozen=True)
+@validated
 class EncoderConfig:
     """How to train; ``dtype`` is that of convolutions.
 
     ``code``, ``pixels``, ``identity`` and ``attributes`` weigh the unexplained share of each one's variance."""
 
-    epochs: int = 8
-    batch: int = 96
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    code: float = 1.0
-    pixels: float = 1.0
-    identity: float = 2.0
-    attributes: float = 0.5
-    faces: int = 10_000
+    epochs: PositiveInt = 8
+    batch: PositiveInt = 96
+    learning_rate: Positive = 2e-3
+    weight_decay: NonNegative = 0.02
+    code: NonNegative = 1.0
+    pixels: NonNegative = 1.0
+    identity: NonNegative = 2.0
+    attributes: NonNegative = 0.5
+    faces: PositiveInt = 10_000
     """Faces whose identity is embedded, for the regression from W to it."""
-    dtype: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise unknown("dtype", self.dtype, DTYPES)
+    dtype: Dtype = "float32"
+    seed: Natural = 0
 
 
 @dataclass(frozen=True)

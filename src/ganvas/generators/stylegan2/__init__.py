@@ -7,7 +7,6 @@ the names and meaning of NVIDIA's stylegan2-ada-pytorch; what is computed with t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ from torch import Tensor, nn
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, copy_contiguous
 from ganvas.generators.stylegan2 import layers
-from ganvas.generators.stylegan2.architecture import MAX_WIDTH, StyleGAN2Architecture
+from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 from ganvas.io import hub
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
+from ganvas.validation import parse
 
 KIND, FAMILY, VERSION = "generator", "stylegan2", 1
 
@@ -43,7 +43,8 @@ def read_generator(path: str | Path, name: str = "", dtype: torch.dtype = torch.
     state, metadata = load_tensors(path)
     if (metadata.get("kind"), metadata.get("family"), metadata.get("version")) != (KIND, FAMILY, VERSION):
         raise GanvasError(f"{path} isn't a StyleGAN2 generator that ganvas wrote.")
-    return StyleGAN2(state, parse_architecture(metadata.get("shape"), path), name or Path(path).stem, dtype)
+    shape = parse(StyleGAN2Architecture, metadata.get("shape"), f"{path} is damaged", complete=True)
+    return StyleGAN2(state, shape, name or Path(path).stem, dtype)
 
 
 def save_generator(
@@ -62,25 +63,6 @@ def save_generator(
         "training": training or {},
     }
     save_tensors(path, {name: value.to(dtype) for name, value in state.items()}, metadata)
-
-
-def parse_architecture(value: Any, path: str | Path) -> StyleGAN2Architecture:
-    """Parse the architecture in a file's metadata. Raises GanvasError where ``value`` isn't what ``to_dict`` returns."""
-    defaults = {field.name: field.default for field in fields(StyleGAN2Architecture)}
-    value = {"embed_features": None, **value} if isinstance(value, dict) else value
-    if not isinstance(value, dict) or set(value) != set(defaults) or not isinstance(value["widths"], list):
-        raise GanvasError(f"{path} is damaged: it doesn't describe the architecture of its weights.")
-    integers = {"resolution", "z_dim", "w_dim", "num_labels", "colours", "mapping_layers"}
-    integers |= {"embed_features"} if value["embed_features"] is not None else set()
-    sizes = [*value["widths"], *(value[name] for name in integers)]
-    if not all(type(size) is int and size <= MAX_WIDTH for size in sizes):
-        raise GanvasError(f"{path} is damaged: its sizes aren't whole numbers up to {MAX_WIDTH}.")
-    if not all(type(value[name]) is bool for name in ("bounded", "shuffled")):
-        raise GanvasError(f"{path} is damaged: bounded and shuffled must be true or false.")
-    numbers = (value["learning_rate_multiplier"], *([] if value["clamp"] is None else [value["clamp"]]))
-    if not all(isinstance(number, int | float) and number > 0 for number in numbers):
-        raise GanvasError(f"{path} is damaged: its learning rate multiplier or clamp isn't a positive number.")
-    return StyleGAN2Architecture(**{**value, "widths": tuple(value["widths"])})
 
 
 class StyleGAN2(Generator):

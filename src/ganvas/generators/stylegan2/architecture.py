@@ -8,64 +8,54 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from ganvas.errors import GanvasError, unknown
+from pydantic import Field
 
-ARCHITECTURES = ("skip", "resnet", "orig")
+from ganvas.errors import GanvasError
+from ganvas.validation import Flag, PositiveReal, validated
+
 RESOLUTIONS = tuple(2**i for i in range(3, 11))
 MAX_WIDTH = 4096
 """The most channels, dimensions and labels that a generator may have."""
+Size = Annotated[int, Field(strict=True, ge=1, le=MAX_WIDTH)]
 
 
-@dataclass(frozen=True)
+@validated
 class StyleGAN2Architecture:
     """The architecture of a StyleGAN2 generator. ``widths[i]``: channels at resolution 4·2ⁱ."""
 
-    resolution: int
-    widths: tuple[int, ...]
-    z_dim: int = 512
-    w_dim: int = 512
-    num_labels: int = 0
-    colours: int = 3
+    resolution: Literal[8, 16, 32, 64, 128, 256, 512, 1024]
+    widths: tuple[Size, ...]
+    z_dim: Size = 512
+    w_dim: Size = 512
+    num_labels: Annotated[int, Field(strict=True, ge=0, le=MAX_WIDTH)] = 0
+    colours: Literal[1, 3] = 3
     """1 for a grey generator."""
-    mapping_layers: int = 8
-    learning_rate_multiplier: float = 0.01
+    mapping_layers: Size = 8
+    learning_rate_multiplier: PositiveReal = 0.01
     """The factor on the mapping network's learning rate: its weights are stored divided by it."""
-    architecture: str = "skip"
-    clamp: float | None = None
+    architecture: Literal["skip", "resnet", "orig"] = "skip"
+    clamp: PositiveReal | None = None
     """The largest activation, where the network was trained with one."""
-    shuffled: bool = False
+    shuffled: Flag = False
     """Whether the last layers work at half of the picture's resolution and give four pixels for each of theirs (pixel shuffle,
     Shi et al., https://arxiv.org/abs/1609.05158), which is faster on a CPU. No published StyleGAN2 does so."""
-    bounded: bool = False
+    bounded: Flag = False
     """Whether the picture goes through tanh: for pictures that are mostly black or white, as a sum of filters doesn't
     reach the ends of the range exactly. No published StyleGAN2 does so."""
-    embed_features: int | None = None
+    embed_features: Size | None = None
     """The number of dimensions that labels are embedded in; None: as many as w has."""
+    WRITTEN_IF_SET: ClassVar = ("embed_features",)
 
     def __post_init__(self) -> None:
-        if self.resolution not in RESOLUTIONS:
-            raise unknown("resolution", self.resolution, map(str, RESOLUTIONS))
-        if self.architecture not in ARCHITECTURES:
-            raise unknown("architecture", self.architecture, ARCHITECTURES)
-        if self.colours not in (1, 3):
-            raise GanvasError(f"A picture has 1 or 3 colours, not {self.colours}.")
         if len(self.widths) != len(self.blocks):
             raise GanvasError(
                 f"A generator of {self.resolution}×{self.resolution} needs {len(self.blocks)} widths (for "
                 f"{', '.join(map(str, self.blocks))}), not {len(self.widths)}."
             )
-        for name in ("z_dim", "w_dim", "mapping_layers"):
-            if getattr(self, name) < 1:
-                raise GanvasError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.embed_features is not None and (self.embed_features < 1 or not self.num_labels):
-            raise GanvasError(f"Labels can't be embedded as {self.embed_features} numbers ({self.num_labels} labels).")
-        sizes = (*self.widths, self.z_dim, self.w_dim, self.num_labels, self.mapping_layers, self.embed_features or 0)
-        if max(sizes) > MAX_WIDTH:
-            raise GanvasError(f"A generator's sizes are {MAX_WIDTH} at most, not {max(sizes)}.")
-        if min(self.widths) < 1 or self.num_labels < 0:
-            raise GanvasError(f"Widths must be at least 1 and labels 0, not {min(self.widths)} and {self.num_labels}.")
+        if self.embed_features is not None and not self.num_labels:
+            raise GanvasError(f"Labels can't be embedded as {self.embed_features} numbers: there are no labels.")
 
     @property
     def unusual_settings(self) -> list[str]:

@@ -2,75 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, Literal
 
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 from ganvas.training.gan.discriminator import DiscriminatorArchitecture
-from ganvas.types import DTYPES
+from ganvas.types import Dtype
+from ganvas.validation import Flag, Natural, NonNegative, Positive, PositiveInt, Share, validated
 
 
-@dataclass(frozen=True)
+@validated
 class GanConfig:
     """How to train a GAN. Losses, their weights and intervals are StyleGAN2's (https://arxiv.org/abs/1912.04958)."""
 
-    widths: tuple[int, ...] = (128, 128, 64, 32, 16)
+    widths: tuple[PositiveInt, ...] = (128, 128, 64, 32, 16)
     """The generator's channels at 4, 8, … up to the resolution: as many as there are blocks."""
-    critic_widths: tuple[int, ...] = (128, 128, 64, 32, 16)
+    critic_widths: tuple[PositiveInt, ...] = (128, 128, 64, 32, 16)
     """The discriminator's."""
-    z_dim: int = 512
-    w_dim: int = 512
-    mapping_layers: int = 2
+    z_dim: PositiveInt = 512
+    w_dim: PositiveInt = 512
+    mapping_layers: PositiveInt = 2
     """StyleGAN2 has 8, and 2 in NVIDIA's settings for small sets."""
-    mapping_rate: float = 0.01
+    mapping_rate: Positive = 0.01
     """The mapping network's learning rate as a share of the others', as published. In much shorter runs it hardly changes at
     0.01, and pictures become alike; at 1 the generator collapses."""
-    batch: int = 32
+    batch: PositiveInt = 32
     """Pictures a step, of all processes together."""
-    learning_rate: float = 0.002
-    gamma: float = 0.1
+    learning_rate: Positive = 0.002
+    gamma: NonNegative = 0.1
     """The weight of R1; it grows with resolution² / batch."""
-    r1_every: int = 16
+    r1_every: PositiveInt = 16
     """Steps from one R1 penalty to the next; its weight is multiplied by as much."""
-    path_length: float = 0.0
+    path_length: NonNegative = 0.0
     """The weight of the path length regularisation (StyleGAN2: 2); 0 leaves it out."""
-    path_every: int = 8
-    mixing: float = 0.9
+    path_every: PositiveInt = 8
+    mixing: Share = 0.9
     """The share of pictures with two codes, one for the coarse rows and one for the fine."""
-    average_images: float = 10_000.0
+    average_images: Positive = 10_000.0
     """The half-life, in pictures seen, of the weights in the average that is kept."""
-    noise: bool = True
+    noise: Flag = True
     """Add noise to each picture, of learned strength. MultiMNIST's presets don't, so that codes alone determine pictures."""
-    shuffled: bool = False
+    shuffled: Flag = False
     """Pack blocks of four pixels into channels, so that both networks work at half of the resolution: ``widths`` end there."""
-    bounded: bool = False
+    bounded: Flag = False
     """Apply tanh to pictures. Strokes on black need it: without, generated backgrounds are never exactly black, by which the
     discriminator recognises them, and the generator collapses."""
-    flip: bool = False
+    flip: Flag = False
     """Mirror half of the pictures."""
-    condition: str = ""
+    condition: Literal["", "count"] = ""
     """"count": the generator is conditional on the number of objects."""
-    precision: str = "float32"
-    seed: int = 0
+    precision: Dtype = "float32"
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        if self.precision not in DTYPES:
-            raise unknown("precision", self.precision, DTYPES)
-        if self.condition not in ("", "count"):
-            raise unknown("condition", self.condition, ("count",))
         if len(self.widths) != len(self.critic_widths):
             raise GanvasError(
                 f"widths and critic_widths must be equally many, not {len(self.widths)} and {len(self.critic_widths)}."
             )
-        for name in ("batch", "r1_every", "path_every", "learning_rate", "mapping_rate", "average_images"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise GanvasError(f"{name} must be more than 0, not {getattr(self, name)}.")
-        for name in ("gamma", "path_length"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise GanvasError(f"{name} must be at least 0, not {getattr(self, name)}.")
-        if not 0 <= self.mixing <= 1:
-            raise GanvasError(f"mixing must be a share from 0 to 1, not {self.mixing}.")
 
     @property
     def resolution(self) -> int:
@@ -127,15 +116,4 @@ def load_preset(name: str, changes: dict[str, Any]) -> GanConfig:
     """Return a preset with some options changed. Raises GanvasError for unknown names and invalid values."""
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
-    types = {field.name: type(getattr(PRESETS[name], field.name)) for field in fields(GanConfig)}
-    for key, value in changes.items():
-        if key not in types:
-            raise unknown("option", key, types)
-        expected = types[key]
-        if expected is tuple:
-            valid = isinstance(value, list | tuple) and all(type(x) is int for x in value)
-        else:
-            valid = type(value) is expected or (expected is float and type(value) is int)
-        if not valid:
-            raise GanvasError(f"Option {key} takes a value like {getattr(PRESETS[name], key)!r}, not {value!r}.")
-    return replace(PRESETS[name], **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()})
+    return replace(PRESETS[name], **changes)

@@ -35,6 +35,7 @@ from ganvas.training.gan.images import read_pictures as read_pictures
 from ganvas.training.gan.losses import GanBatch, GanNetworks
 from ganvas.training.gan.tensorboard_log import TensorBoardLog
 from ganvas.types import Labels
+from ganvas.validation import PositiveInt, validated
 
 LOG, GENERATOR = "log.jsonl", "generator.safetensors"
 SHEET_SIDE = 8
@@ -42,18 +43,13 @@ SHEET_SIDE = 8
 SHEET_SEED = 77
 
 
-@dataclass(frozen=True)
+@validated
 class GanSchedule:
     """How long to train, in pictures seen, and after how many to write and to report."""
 
-    images: int = 1_000_000
-    checkpoint: int = 50_000
-    report: int = 2_000
-
-    def __post_init__(self) -> None:
-        for name in ("images", "checkpoint", "report"):
-            if getattr(self, name) < 1:
-                raise GanvasError(f"The number of images ({name}) must be at least 1, not {getattr(self, name)}.")
+    images: PositiveInt = 1_000_000
+    checkpoint: PositiveInt = 50_000
+    report: PositiveInt = 2_000
 
 
 @dataclass(frozen=True)
