@@ -104,7 +104,7 @@ def test_processes_make_the_same_labels(tmp_path: Path) -> None:
 
 def test_labels_are_the_same_when_a_worker_is_killed(tmp_path: Path) -> None:
     alone = label_folder(tmp_path / "alone")
-    run = LabelRun.plan(Toy(), ToyScorer(), N, out=tmp_path / "killed", keep_images=True, shard_size=SHARD)
+    run = LabelRun(Toy(), ToyScorer(), N, out=tmp_path / "killed", keep_images=True, shard_size=SHARD).resume()
     killed = KilledOnce(run.make_shard, 2, tmp_path / "marker")
     run_shards(killed, run.find_missing(), engine="processes", workers=2)
     assert (tmp_path / "marker").exists()
@@ -113,7 +113,7 @@ def test_labels_are_the_same_when_a_worker_is_killed(tmp_path: Path) -> None:
 
 def test_parts_make_the_same_labels(tmp_path: Path) -> None:
     alone = label_folder(tmp_path / "alone")
-    run = LabelRun.plan(Toy(), ToyScorer(), N, out=tmp_path / "parts", keep_images=True, shard_size=SHARD)
+    run = LabelRun(Toy(), ToyScorer(), N, out=tmp_path / "parts", keep_images=True, shard_size=SHARD).resume()
     calls = []
     for part in ((2, 3), (1, 3)):
         run.make_missing(part, threads=1, progress=lambda *counts: calls.append(counts))
@@ -130,7 +130,7 @@ def test_parts_make_the_same_labels(tmp_path: Path) -> None:
 
 def test_an_estimate_writes_nothing(tmp_path: Path) -> None:
     toy, scorer, out = Toy(), ToyScorer(), tmp_path / "out"
-    run = LabelRun.plan(toy, scorer, N, out=out, keep_images=True, shard_size=SHARD)
+    run = LabelRun(toy, scorer, N, out=out, keep_images=True, shard_size=SHARD).resume()
     estimate = run.estimate(run.find_missing())
     assert not out.exists()
     assert (estimate.shards, estimate.faces) == (10, N)
@@ -197,7 +197,7 @@ def test_an_interrupted_label_command_leaves_whole_shards(tmp_path: Path) -> Non
     assert b"Traceback" not in errors
     names = {path.name for path in out.iterdir()}
     assert not [name for name in names if name.startswith(".")]
-    run = LabelRun.plan(Toy(), ToyScorer(), 100_000, out=out, keep_images=True, shard_size=32)
+    run = LabelRun(Toy(), ToyScorer(), 100_000, out=out, keep_images=True, shard_size=32).resume()
     whole = {k for k in range(200) if f"scores-{k:05d}.safetensors" in names}
     assert len(whole) >= 2 and not whole & run.find_missing().keys()
 
@@ -243,6 +243,6 @@ def test_ray_tries_again_and_replaces_dead_actors(cluster, tmp_path: Path) -> No
     with pytest.raises(GanvasError, match="Shard 1 failed 1 times: its actor died"):
         run_shards(FileWorker(tmp_path, deadly=(1, 9)), SHARDS, engine="ray", workers=2, retries=0)
     label_folder(tmp_path / "alone")
-    run = LabelRun.plan(Toy(), ToyScorer(), N, out=tmp_path / "killed", keep_images=True, shard_size=SHARD)
+    run = LabelRun(Toy(), ToyScorer(), N, out=tmp_path / "killed", keep_images=True, shard_size=SHARD).resume()
     run_shards(KilledOnce(run.make_shard, 2, tmp_path / "marker"), run.find_missing(), engine="ray", workers=2)
     assert label_folder(tmp_path / "killed") == contents(tmp_path / "alone")

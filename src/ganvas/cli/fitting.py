@@ -74,14 +74,14 @@ def label(
         loading.load_scorer_for(generator, scorer, device),
         loading.load_generator_only(generator, device, dtype),
     )
-    run = LabelRun.plan(network, judge, n, psi=psi, seed=seed, out=out, keep_images=keep_images, shard_size=shard_size)
+    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size).resume()
     if dry_run:
         count = count_workers(engine, workers, threads, network.device.type == "cuda")
         estimate = run.estimate(run.find_missing(range_of_seeds), count, threads if engine == "local" else threads or 1)
         options.print_line(f"{estimate} with {count} worker{'s' * (count != 1)} (an estimate)")
         return
     with show_count("Faces") as progress:
-        run.make_missing(range_of_seeds, engine=engine, workers=workers, threads=threads, progress=progress)
+        run.make_missing(range_of_seeds, progress=progress, engine=engine, workers=workers, threads=threads)
     faces = sum(run.count_rows(range_of_seeds).values())
     options.print_line(f"{faces} faces with {len(judge.attributes)} attributes in {out}")
     if pack is not None:

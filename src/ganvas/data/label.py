@@ -24,7 +24,7 @@ from ganvas.data.label_files import (
     MAX_PSI,
     MAX_SHARD_SIZE,
     VERSION,
-    LabelScores,
+    LabelHeader,
     draw_batch,
     draw_codes,
     load_labels,
@@ -33,6 +33,7 @@ from ganvas.data.label_files import (
 from ganvas.engines import run_shards, use_threads
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
+from ganvas.io.fingerprints import NamedTool
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.io.shards import decode_pictures, encode_pictures, images_name, scores_name
 from ganvas.io.store import Store
@@ -95,11 +96,9 @@ def label(
         GanvasError: ``n``, ``psi`` or a seed is out of range, the folder can't be written or holds other labels (before anything
             is written), a shard fails repeatedly, or scores aren't finite or have the same value everywhere.
     """
-    run = LabelRun.plan(
-        generator, scorer, n, psi=psi, seed=seed, out=out, keep_images=keep_images, shard_size=shard_size
-    )
+    run = LabelRun(generator, scorer, n, psi, seed, out, keep_images, shard_size)
     if out is not None:
-        run.make_missing(engine=engine, workers=workers, threads=threads, progress=progress)
+        run.resume().make_missing(progress=progress, engine=engine, workers=workers, threads=threads)
         return load_labels(out, generator)
     if keep_images or engine != "local":
         name = "keep_images" if keep_images else f"The engine {engine!r}"
@@ -110,9 +109,9 @@ def label(
         parts[shard] = run.score_shard(shard, advance)
 
     run_shards(keep_scores, run.count_rows(), threads=threads, progress=progress)
-    scores, names = torch.cat([parts[k] for k in sorted(parts)]), (scorer.attributes, scorer.kinds)
-    codes = draw_codes(generator, n, run.source)
-    return make_dataset(codes, scores, *names, run.source, generator.fingerprint, run.scorer_id)
+    codes, scores = draw_codes(generator, n, run.source), torch.cat([parts[k] for k in sorted(parts)])
+    names = (scorer.attributes, scorer.kinds)
+    return make_dataset(codes, scores, *names, run.source, generator.fingerprint, run.header.scorer_id)
 
 
 def render_batch(device: torch.device) -> int:
@@ -137,64 +136,66 @@ class LabelEstimate:
 
 @dataclass(frozen=True)
 class LabelRun:
-    """The labelling of ``n`` codes of a generator in a store; ``make_shard`` is the worker function of engines."""
+    """The labelling of ``n`` codes; the fields are the arguments of ``label``, and ``make_shard`` is the worker of engines."""
 
     generator: Generator
     scorer: Scorer
     n: int
-    source: Source
-    store: Store | None
-    keep_images: bool
+    psi: float = 1.0
+    seed: int = LABEL_SEED
+    out: str | Path | None = None
+    keep_images: bool = False
+    shard_size: int = SHARD_SIZE
 
-    @classmethod
-    def plan(
-        cls,
-        generator: Generator,
-        scorer: Scorer,
-        n: int,
-        *,
-        psi: float = 1.0,
-        seed: int = LABEL_SEED,
-        out: str | Path | None = None,
-        keep_images: bool = False,
-        shard_size: int = SHARD_SIZE,
-    ) -> LabelRun:
-        """Check the arguments, which are those of ``label``, and the store; nothing is written.
-
-        Raises GanvasError where a number is out of range, or the store holds other labels.
-        """
-        if n < 1:
-            raise GanvasError(f"The number of faces must be at least 1, not {n}.")
-        if not abs(psi) < MAX_PSI:
-            raise GanvasError(f"psi must be a finite number, 1 or less for natural faces, not {psi}.")
-        if seed < 0 or label_seeds(1, seed, n - 1)[0] >= 2**32:
-            raise GanvasError(f"Seeds must be from 0 to {2**32 - 1}: {n} of them can't start at {seed}.")
-        if not 1 <= shard_size <= MAX_SHARD_SIZE:
-            raise GanvasError(f"A shard has 1 to {MAX_SHARD_SIZE:,} faces, not {shard_size}.")
-        store = None if out is None else Store(out)
-        run = cls(generator, scorer, n, Source(seed, float(psi), None, shard_size), store, keep_images)
-        if store is None or INDEX not in store.list_names():
-            return run
-        stored_index = store.read_json(INDEX)
-        parse_header(stored_index, store.locate(INDEX))
-        run = replace(run, keep_images=keep_images or stored_index.get("keep_images") is True)
-        _check_same_labels(stored_index, run.describe(), store.target)
-        return run
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise GanvasError(f"The number of faces must be at least 1, not {self.n}.")
+        if not abs(self.psi) < MAX_PSI:
+            raise GanvasError(f"psi must be a finite number, 1 or less for natural faces, not {self.psi}.")
+        if self.seed < 0 or label_seeds(1, self.seed, self.n - 1)[0] >= 2**32:
+            raise GanvasError(f"Seeds must be from 0 to {2**32 - 1}: {self.n} of them can't start at {self.seed}.")
+        if not 1 <= self.shard_size <= MAX_SHARD_SIZE:
+            raise GanvasError(f"A shard has 1 to {MAX_SHARD_SIZE:,} faces, not {self.shard_size}.")
 
     @property
-    def scorer_id(self) -> str:
-        """The scorer's name and fingerprint, "name:sha256"."""
-        return f"{self.scorer.name}:{self.scorer.fingerprint}"
+    def source(self) -> Source:
+        """The source of the codes."""
+        return Source(self.seed, float(self.psi), None, self.shard_size)
+
+    @property
+    def header(self) -> LabelHeader:
+        """The header of the labels."""
+        tools = [NamedTool(tool.name, tool.fingerprint) for tool in (self.generator, self.scorer)]
+        names = (self.scorer.attributes, self.scorer.kinds)
+        return LabelHeader(self.n, self.seed, float(self.psi), None, self.shard_size, *tools, *names)
+
+    @property
+    def store(self) -> Store:
+        """The store of the shards. Raises GanvasError where there is none."""
+        if self.out is None:
+            raise GanvasError("These labels have no folder: give out=….")
+        return Store(self.out)
 
     def describe(self) -> dict[str, Any]:
         """Return the content of ``index.json``."""
-        generator, names = self.generator, (self.scorer.attributes, self.scorer.kinds)
-        labels = LabelScores(self.n, self.source, generator.name, generator.fingerprint, self.scorer_id, *names)
-        return labels.describe() | {"dtype": self._dtype, "keep_images": self.keep_images}
+        return self.header.describe() | {"dtype": self._dtype, "keep_images": self.keep_images}
+
+    def resume(self) -> LabelRun:
+        """Return this run as it goes on in its store: one that has pictures keeps them. Nothing is written.
+
+        Raises GanvasError where the store holds other labels.
+        """
+        if INDEX not in self.store.list_names():
+            return self
+        stored_index = self.store.read_json(INDEX)
+        parse_header(stored_index, self.store.locate(INDEX))
+        run = replace(self, keep_images=self.keep_images or stored_index.get("keep_images") is True)
+        _check_same_labels(stored_index, run.describe(), self.store.target)
+        return run
 
     def count_rows(self, part: tuple[int, int] = (1, 1)) -> dict[int, int]:
         """Count the faces of each shard; ``part`` (k, m) selects the k-th of m ranges of shards, from 1."""
-        batch, (k, m) = self.source.batch, part
+        batch, (k, m) = self.shard_size, part
         if not 1 <= k <= m:
             raise GanvasError(f"A part is one of 1/{m} to {m}/{m}, not {k}/{m}.")
         shards = -(-self.n // batch)
@@ -204,46 +205,30 @@ class LabelRun:
         """Count the faces of each shard that is missing, damaged or has another origin."""
         return {k: rows for k, rows in self.count_rows(part).items() if not self._is_done(k, rows)}
 
-    def make_missing(
-        self,
-        part: tuple[int, int] = (1, 1),
-        *,
-        engine: str = "local",
-        workers: int | None = None,
-        threads: int | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        """Make the missing shards of a part.
+    def make_missing(self, part: tuple[int, int] = (1, 1), *, progress: Progress | None = None, **engine: Any) -> None:
+        """Make the missing shards of a part; several parts of one run may be made at the same time.
 
-        Several parts of one run may be made at the same time. Raises GanvasError as ``label`` does.
+        ``progress`` is called with the faces that are done and those of the part; ``engine``: options of ``run_shards``.
+        Raises GanvasError as ``label`` does.
         """
-        store, faces = self._open_store(), self.count_rows(part)
-        if engine != "local" and self.generator.device.index:
-            raise GanvasError(
-                f"The engine {engine!r} takes every GPU: give the device cuda, not {self.generator.device}."
-            )
+        store, faces, device = self.store, self.count_rows(part), self.generator.device
+        if engine.get("engine", "local") != "local" and device.index:
+            raise GanvasError(f"The engine {engine['engine']!r} takes every GPU: give the device cuda, not {device}.")
         store.write_json(INDEX, self.describe())
         # A temporary index may be another part's, which is being written.
         names = [name(k) for k in faces for name in (scores_name, images_name)] + [INDEX] * (part == (1, 1))
         store.remove_leftovers(names)
         missing, total = self.find_missing(part), sum(faces.values())
         before = total - sum(missing.values())
+        callback = None if progress is None else lambda done, _: progress(before + done, total)
         try:
-            run_shards(
-                self.make_shard,
-                missing,
-                engine=engine,
-                workers=workers,
-                threads=threads,
-                gpu=self.generator.device.type == "cuda",
-                progress=None if progress is None else lambda done, _: progress(before + done, total),
-            )
+            run_shards(self.make_shard, missing, gpu=device.type == "cuda", progress=callback, **engine)
         finally:
             store.remove_leftovers(names)
 
     def make_shard(self, k: int, advance: Advance) -> str:
         """Make shard ``k``: the pictures, if they are kept and missing, then the scores, whose name is returned."""
-        store, rows = self._open_store(), min(self.source.batch, self.n - k * self.source.batch)
+        store, rows = self.store, min(self.shard_size, self.n - k * self.shard_size)
         if not self.keep_images:
             scores = self.score_shard(k, advance)
         else:
@@ -259,7 +244,7 @@ class LabelRun:
 
     def score_shard(self, k: int, advance: Advance) -> Scores:
         """Render and score the faces of shard ``k``, (rows, attributes)."""
-        return self._score(self._render(k, min(self.source.batch, self.n - k * self.source.batch), advance))
+        return self._score(self._render(k, min(self.shard_size, self.n - k * self.shard_size), advance))
 
     def estimate(self, missing: dict[int, int], workers: int = 1, threads: int | None = None) -> LabelEstimate:
         """Estimate how many bytes and hours shards take, by labelling a few faces twice: the first time warms up."""
@@ -290,11 +275,6 @@ class LabelRun:
     def _dtype(self) -> str:
         return str(self.generator.dtype).removeprefix("torch.")
 
-    def _open_store(self) -> Store:
-        if self.store is None:
-            raise GanvasError("These labels have no folder: give out=….")
-        return self.store
-
     def _describe_images(self, k: int) -> dict[str, Any]:
         """Describe all that the pictures of shard ``k`` depend on: equal descriptions, equal bytes."""
         return {
@@ -302,19 +282,19 @@ class LabelRun:
             "version": VERSION,
             "generator": self.generator.fingerprint,
             "dtype": self._dtype,
-            "psi": self.source.psi,
-            "seed": (self.source.seed or 0) + k * self.source.batch,
-            "shard": self.source.batch,
+            "psi": float(self.psi),
+            "seed": self.seed + k * self.shard_size,
+            "shard": self.shard_size,
             "size": self._size,
         }
 
     def _describe_scores(self, k: int) -> dict[str, Any]:
         """Describe all that the scores of shard ``k`` depend on."""
-        scorer = {"scorer": self.scorer_id, "attributes": list(self.scorer.attributes), "batch": BATCH_SIZE}
+        scorer = {"scorer": self.header.scorer_id, "attributes": list(self.scorer.attributes), "batch": BATCH_SIZE}
         return self._describe_images(k) | scorer | {"kind": "scores", "keep_images": self.keep_images}
 
     def _is_done(self, k: int, rows: int) -> bool:
-        scores = self._open_store().load(scores_name(k), self._describe_scores(k), "scores", rows)
+        scores = self.store.load(scores_name(k), self._describe_scores(k), "scores", rows)
         return scores is not None and (not self.keep_images or self._load_images(k, rows) is not None)
 
     def _load_images(self, k: int, rows: int) -> dict[str, Tensor] | None:
@@ -322,7 +302,7 @@ class LabelRun:
 
         Pictures may have taken hours, so that others are never replaced.
         """
-        store, name, origin = self._open_store(), images_name(k), self._describe_images(k)
+        store, name, origin = self.store, images_name(k), self._describe_images(k)
         images = store.load(name, origin, "sizes", rows)
         if images is None:
             store.check_origin(name, origin)
@@ -331,7 +311,7 @@ class LabelRun:
     @torch.no_grad()
     def _render(self, k: int, rows: int, advance: Advance) -> Iterator[Images]:
         """Yield the first ``rows`` pictures (1, 3, size, size) of shard ``k``, one after the other."""
-        ws = draw_batch(self.generator, self.source, k * self.source.batch)[:rows]
+        ws = draw_batch(self.generator, self.source, k * self.shard_size)[:rows]
         for codes in ws.split(render_batch(self.generator.device)):
             for picture in downscale(self.generator.synthesis(codes), self._size).split(1):
                 yield picture
@@ -360,4 +340,4 @@ def _check_same_labels(stored_index: dict[str, Any], new: dict[str, Any], folder
 def _format_value(value: Any) -> str:
     if isinstance(value, dict):
         return f"{value['name']} ({value['fingerprint'][:12]})"
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    return ", ".join(value) if isinstance(value, list | tuple) else str(value)

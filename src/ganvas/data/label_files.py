@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,37 +33,6 @@ MAX_PSI = 1e6
 ASSETS = Path(str(files("ganvas").joinpath("assets", "labels")))
 
 
-@dataclass(frozen=True)
-class LabelScores:
-    """The description of ``n`` labels, without codes and scores: the header of both kinds of files."""
-
-    n: int
-    source: Source
-    generator: str
-    """The generator's name; its identity is the fingerprint."""
-    fingerprint: str
-    scorer: str
-    """The scorer's "name:fingerprint"."""
-    attributes: tuple[str, ...]
-    kinds: tuple[str, ...]
-
-    def describe(self) -> dict[str, Any]:
-        """Return the description as JSON."""
-        scorer, _, scorer_fingerprint = self.scorer.rpartition(":")
-        return {
-            "version": VERSION,
-            "n": self.n,
-            "seed": self.source.seed,
-            "psi": self.source.psi,
-            "codes": self.source.codes,
-            "shard": self.source.batch,
-            "generator": {"name": self.generator, "fingerprint": self.fingerprint},
-            "scorer": {"name": scorer, "fingerprint": scorer_fingerprint},
-            "attributes": list(self.attributes),
-            "kinds": list(self.kinds),
-        }
-
-
 @validated
 class LabelHeader:
     """What both kinds of files state of their labels; there is more, which depends on the kind."""
@@ -83,6 +52,20 @@ class LabelHeader:
             raise GanvasError(f"there are no {self.n} seeds from {self.seed} on.")
         if len(set(self.attributes)) != len(self.attributes) or len(self.kinds) != len(self.attributes):
             raise GanvasError("the attributes must differ, and have one kind each.")
+
+    @property
+    def source(self) -> Source:
+        """The source of the codes."""
+        return Source(None if self.codes else self.seed, self.psi, self.codes, self.shard)
+
+    @property
+    def scorer_id(self) -> str:
+        """The scorer's name and fingerprint, "name:sha256"."""
+        return f"{self.scorer.name}:{self.scorer.fingerprint}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return the header as JSON."""
+        return {"version": VERSION, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -121,9 +104,8 @@ def load_labels(
     columns = find_columns(attributes or labels.attributes, labels.attributes)
     source_codes = _load_codes(labels, path, generator, codes)
     names, kinds = (tuple(values[k] for k in columns) for values in (labels.attributes, labels.kinds))
-    return make_dataset(
-        source_codes, scores[:, columns], names, kinds, labels.source, labels.fingerprint, labels.scorer
-    )
+    fingerprint = labels.generator.fingerprint
+    return make_dataset(source_codes, scores[:, columns], names, kinds, labels.source, fingerprint, labels.scorer_id)
 
 
 def label_names() -> list[str]:
@@ -185,8 +167,11 @@ def pack_labels(data: LatentDataset, path: str | Path, *, bits: int = 16, genera
     stored, table = _quantize_evenly(data.scores) if bits == 16 else _quantize_by_table(data)
     error = (_decode(stored, table) - data.scores).double().abs()
     storage = PackingError(Path(path), len(data), bits, error.max().item(), error.square().mean().sqrt().item())
-    labels = LabelScores(len(data), data.source, generator, data.generator, data.scorer, data.attributes, data.kinds)
-    metadata = labels.describe() | {
+    source, tools = data.source, (NamedTool(generator, data.generator), NamedTool(*data.scorer.rsplit(":", 1)))
+    header = LabelHeader(
+        len(data), source.seed, source.psi, source.codes, source.batch, *tools, data.attributes, data.kinds
+    )
+    metadata = header.describe() | {
         "kind": "labels",
         "bits": bits,
         "error": {"max": storage.largest, "rms": storage.rms},
@@ -225,12 +210,12 @@ def _decode(stored: Tensor, table: Tensor) -> Scores:
     return torch.lerp(low, high, place - below).float()
 
 
-def _read_pack(path: str | Path, generator: Generator) -> tuple[LabelScores, Scores]:
+def _read_pack(path: str | Path, generator: Generator) -> tuple[LabelHeader, Scores]:
     tensors, metadata = load_tensors(path)
     if metadata.get("kind") != "labels":
         raise GanvasError(f"{path} isn't a label pack.")
     labels = parse_header(metadata, path)
-    check_generator(path, labels.generator, labels.fingerprint, generator)
+    check_generator(path, labels.generator.name, labels.generator.fingerprint, generator)
     stored, table = tensors.get("scores"), tensors.get("table")
     if stored is None or table is None or stored.shape != (labels.n, len(labels.attributes)):
         raise GanvasError(f"{path} is damaged: its scores aren't {labels.n} × {len(labels.attributes)}.")
@@ -241,13 +226,13 @@ def _read_pack(path: str | Path, generator: Generator) -> tuple[LabelScores, Sco
     return labels, _decode(stored, table)
 
 
-def _read_folder(store: Store, generator: Generator) -> tuple[LabelScores, Scores]:
+def _read_folder(store: Store, generator: Generator) -> tuple[LabelHeader, Scores]:
     index = store.locate(INDEX)
     labels = parse_header(store.read_json(INDEX), index)
-    check_generator(store.target, labels.generator, labels.fingerprint, generator)
+    check_generator(store.target, labels.generator.name, labels.generator.fingerprint, generator)
     source, names, rows = labels.source, store.list_names(), []
-    origin = {"generator": labels.fingerprint, "scorer": labels.scorer, "attributes": list(labels.attributes)}
-    origin |= {"psi": source.psi, "shard": source.batch}
+    origin = {"generator": labels.generator.fingerprint, "psi": source.psi, "shard": source.batch}
+    origin |= {"scorer": labels.scorer_id, "attributes": list(labels.attributes)}
     for start in range(0, labels.n, source.batch):
         name, needed = scores_name(start // source.batch), min(source.batch, labels.n - start)
         tensors, stored = store.read(name) or ({}, {})
@@ -263,7 +248,7 @@ def _read_folder(store: Store, generator: Generator) -> tuple[LabelScores, Score
     return labels, torch.cat(rows)
 
 
-def parse_header(metadata: Any, origin: str | Path) -> LabelScores:
+def parse_header(metadata: Any, origin: str | Path) -> LabelHeader:
     """Parse the header of a labels file. Raises GanvasError where it isn't one, is damaged, or has an unknown version."""
     if not isinstance(metadata, dict) or "version" not in metadata:
         raise GanvasError(f"{origin} isn't a label file: it has no version.")
@@ -272,14 +257,10 @@ def parse_header(metadata: Any, origin: str | Path) -> LabelScores:
             f"{origin} has version {metadata['version']!r} of labels: this version of ganvas reads {VERSION}."
         )
     names = [each.name for each in fields(LabelHeader)]
-    header = parse(LabelHeader, {key: metadata[key] for key in names if key in metadata}, origin, complete=True)
-    source = Source(None if header.codes else header.seed, header.psi, header.codes, header.shard)
-    scorer = f"{header.scorer.name}:{header.scorer.fingerprint}"
-    owner = header.generator
-    return LabelScores(header.n, source, owner.name, owner.fingerprint, scorer, header.attributes, header.kinds)
+    return parse(LabelHeader, {key: metadata[key] for key in names if key in metadata}, origin, complete=True)
 
 
-def _load_codes(labels: LabelScores, path: str | Path, generator: Generator, codes: str | Path | None) -> Tensor:
+def _load_codes(labels: LabelHeader, path: str | Path, generator: Generator, codes: str | Path | None) -> Tensor:
     expected = labels.source.codes
     if expected is None:
         if codes is not None:
