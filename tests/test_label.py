@@ -48,7 +48,7 @@ class Half(ToyScorer):
 
 def run(folder: Path, n: int = N, **options) -> LatentDataset:
     options = {"generator": Toy(), "scorer": ToyScorer()} | options
-    return label(n=n, out=folder, _shard=SHARD, **options)
+    return label(n=n, out=folder, shard_size=SHARD, **options)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -78,7 +78,7 @@ def test_pictures_are_rendered_one_by_one_on_a_cpu_and_in_batches_elsewhere(monk
     monkeypatch.setattr(data_label, "render_batch", lambda device: 32)
     for out, keep in ((None, False), (tmp_path / "scores", False), (tmp_path / "both", True)):
         sizes.clear()
-        together = label(Toy(), ToyScorer(), N, out=out, keep_images=keep, _shard=40)
+        together = label(Toy(), ToyScorer(), N, out=out, keep_images=keep, shard_size=40)
         assert sizes == [32, 8, 32, 8, 20]
         assert torch.equal(together.codes, alone.codes)
         if not keep:  # JPEG's losses aside
@@ -346,7 +346,8 @@ def test_progress_shows_only_when_asked(tmp_path: Path, capsys, monkeypatch) -> 
     monkeypatch.setattr(progress, "LINE_INTERVAL_SECONDS", 0.0)
     run(tmp_path / "a", 20)
     assert capsys.readouterr() == ("", "")
-    run(tmp_path / "b", 20, progress=True)
+    with progress.show_count("Faces") as callback:
+        run(tmp_path / "b", 20, progress=callback)
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("Faces: ") and " of 20, " in shown.err

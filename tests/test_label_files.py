@@ -215,7 +215,7 @@ def test_files_that_are_no_labels(toy, data, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_finished(toy, tmp_path: Path) -> None:
-    label(toy, ToyScorer(), 40, out=tmp_path, _shard=16)
+    label(toy, ToyScorer(), 40, out=tmp_path, shard_size=16)
     (tmp_path / "scores-00001.safetensors").rename(tmp_path / "kept")
     with pytest.raises(GanvasError, match=r"isn't finished: scores-00001\.safetensors is missing"):
         load_labels(tmp_path, toy)
@@ -239,3 +239,18 @@ def test_labels_that_ship_go_by_name_and_are_never_written_over(tmp_path):
     with pytest.raises(GanvasError, match="would be overwritten"):
         check_output(pack, (".safetensors",), [tmp_path / "." / "pack.safetensors"])
     assert pack.read_bytes() == b"labels"
+
+
+def test_a_flipped_bit_in_a_folder_is_noticed(toy, tmp_path: Path) -> None:
+    label(toy, ToyScorer(), 40, out=tmp_path, shard_size=16)
+    path = tmp_path / "scores-00001.safetensors"
+    whole = bytearray(path.read_bytes())
+    whole[-9] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(GanvasError, match=r"isn't finished: scores-00001\.safetensors is damaged"):
+        load_labels(tmp_path, toy)
+    label(toy, ToyScorer(), 40, out=tmp_path, shard_size=16)
+    other = tmp_path / "scores-00000.safetensors"
+    path.write_bytes(other.read_bytes())  # of other seeds
+    with pytest.raises(GanvasError, match=r"scores-00001\.safetensors is damaged or has other faces"):
+        load_labels(tmp_path, toy)

@@ -222,7 +222,7 @@ def test_broken_parquets_are_one_line(tmp_path) -> None:
 
 
 def test_generated_faces_come_with_the_codes_that_the_index_tells(tmp_path) -> None:
-    data = label(Toy(), ToyScorer(), 20, psi=0.5, seed=7, out=tmp_path, keep_images=True, _shard=16)
+    data = label(Toy(), ToyScorer(), 20, psi=0.5, seed=7, out=tmp_path, keep_images=True, shard_size=16)
     pixels, w = celeba40.read_generated(tmp_path, Toy(), 8, print)
     assert torch.equal(w, data.codes)
     picture = downscale(Toy().synthesis(Toy().expand(w[17:18])), 8)

@@ -16,6 +16,7 @@ from ganvas.errors import GanvasError
 from ganvas.evaluation.report import load_usable
 from ganvas.generators.base import Generator
 from ganvas.io.files import load_tensors, save_tensors
+from ganvas.progress import show_count
 from ganvas.scorers.base import Scorer
 from ganvas.seeds import LABEL_SEED
 from ganvas.types import Scores, WPlus
@@ -63,7 +64,8 @@ def label_samples(generator: Generator, counter: Scorer, n: int, folder: Path) -
     except GanvasError:
         pass  # none ship, or of another generator
     try:
-        return label(generator, counter, n, seed=LABEL_SEED, out=folder, progress=True)
+        with show_count("Faces") as progress:
+            return label(generator, counter, n, seed=LABEL_SEED, out=folder, progress=progress)
     except GanvasError:
         data = load_usable(folder, generator, counter)
         if len(data) != n or data.scorer != f"{counter.name}:{counter.fingerprint}":

@@ -7,6 +7,7 @@ fitted on, and a scorer from examples; the same call continues a stopped one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ganvas.editors import load_editor, report_lines, save
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.io.files import read_json, write_json
+from ganvas.progress import show_count
 from ganvas.recipe.files import check_output
 from ganvas.scorers import from_examples
 from ganvas.seeds import LABEL_SEED
@@ -99,7 +101,8 @@ def _label_generator(
 
     judge, folder = scorers.load_scorer(scorer).to(generator.device), out / "labels"
     try:
-        return label(generator, judge, config.n, psi=config.psi, seed=config.seed, out=folder, progress=progress)
+        with show_count("Faces") if progress else nullcontext() as callback:
+            return label(generator, judge, config.n, psi=config.psi, seed=config.seed, out=folder, progress=callback)
     except GanvasError:
         if not (folder / "index.json").exists():
             raise

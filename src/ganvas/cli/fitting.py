@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from ganvas.cli import options
 from ganvas.cli.options import CodesFile, Device, Dtype, EditorName, GeneratorName
+from ganvas.errors import GanvasError
+from ganvas.progress import show_count
 from ganvas.seeds import EVALUATION_SEED, LABEL_SEED
 
 PANEL = "Learning and measuring"
@@ -21,7 +23,13 @@ ScorerName = Annotated[
 
 def label(
     generator: GeneratorName,
-    out: Annotated[Path, typer.Option(help="The folder for the labels; a run that was stopped goes on there.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER|URL",
+            help="Where the labels go; a run that was stopped goes on there. A URL, such as s3://…, needs fsspec.",
+        ),
+    ],
     scorer: ScorerName = None,
     n: Annotated[int, typer.Option("-n", help="How many faces.")] = 30_000,
     psi: options.Psi = 1.0,
@@ -33,31 +41,57 @@ def label(
         Path | None, typer.Option(metavar="FILE", help="Then write the scores as one small file, too (safetensors).")
     ] = None,
     bits: Annotated[int, typer.Option(help="Bits of a score in --pack: 8 or 16.")] = 16,
+    engine: Annotated[
+        Literal["local", "processes", "ray"], typer.Option(help="One process, several of this machine, or Ray's.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="How many processes or Ray actors; by default one a GPU, or a core.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each worker; by default 1, of local all.")] = None,
+    shard_size: Annotated[int, typer.Option(help="Faces a file.")] = 256,
+    part: Annotated[
+        str, typer.Option(metavar="K/M", help="Only the K-th of M ranges of seeds; other machines take the others.")
+    ] = "1/1",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many shards, bytes and hours it takes.")] = (
+        False
+    ),
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
     """Draw faces and score them, as labels that editors are fitted on."""
     from ganvas.cli import loading
-    from ganvas.data import label_files
-    from ganvas.data.label import label as label_generator
+    from ganvas.data.label import LabelRun
+    from ganvas.data.label_files import load_labels, pack_labels
+    from ganvas.engines import count_workers
     from ganvas.recipe import files as recipe_files
 
+    range_of_seeds = options.parse_part(part)
     if pack is not None:
         recipe_files.check_output(pack, (".safetensors",))
+        if range_of_seeds != (1, 1):
+            raise GanvasError("--pack needs all labels: leave out --part, once all parts are made.")
     judge, network = (
         loading.load_scorer_for(generator, scorer, device),
         loading.load_generator_only(generator, device, dtype),
     )
-    data = label_generator(network, judge, n, psi=psi, seed=seed, out=out, keep_images=keep_images, progress=True)
-    options.print_line(f"{len(data)} faces with {len(data.attributes)} attributes in {out}")
+    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size).resume()
+    if dry_run:
+        count = count_workers(engine, workers, threads, network.device.type == "cuda")
+        estimate = run.estimate(run.find_missing(range_of_seeds), count, threads if engine == "local" else threads or 1)
+        options.print_line(f"{estimate} with {count} worker{'s' * (count != 1)} (an estimate)")
+        return
+    with show_count("Faces") as progress:
+        run.make_missing(range_of_seeds, progress=progress, engine=engine, workers=workers, threads=threads)
+    faces = sum(run.count_rows(range_of_seeds).values())
+    options.print_line(f"{faces} faces with {len(judge.attributes)} attributes in {out}")
     if pack is not None:
-        options.print_line(label_files.pack_labels(data, pack, bits=bits, generator=network.name))
+        options.print_line(pack_labels(load_labels(out, network), pack, bits=bits, generator=network.name))
 
 
 def fit(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="A method, as `ganvas list` names them.")],
     labels: Annotated[
-        Path, typer.Argument(metavar="LABELS", help="A label folder, a label pack, or the name of one that ships.")
+        str, typer.Argument(metavar="LABELS", help="A label folder, a label pack, or the name of one that ships.")
     ],
     out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
     generator: Annotated[str, typer.Option(help="The generator that was labelled.")] = "ffhq",
@@ -78,11 +112,11 @@ def fit(
 
     settings = options.parse_options(option) | ({} if seed is None else {"seed": seed})
     loading.check_method(method)
-    labels = find_labels(labels)
-    recipe_files.check_output(out, (".safetensors",), [labels])
+    path = find_labels(labels)
+    recipe_files.check_output(out, (".safetensors",), [Path(path)])
     network = loading.load_generator_only(generator, device)
     names = None if attributes is None else options.parse_names(attributes)
-    data = load_labels(labels, network, codes=codes, attributes=loading.select_attributes(names, settings))
+    data = load_labels(path, network, codes=codes, attributes=loading.select_attributes(names, settings))
     editor = loading.fit_with_progress(method, data, network, settings, names)
     editors.save(editor, out)
     for line in editors.report_lines(editor):

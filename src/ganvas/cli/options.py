@@ -72,6 +72,14 @@ def parse_range(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
+def parse_part(text: str) -> tuple[int, int]:
+    """Parse ``3/64``, the third of 64 parts. Raises GanvasError for anything else."""
+    match = re.fullmatch(r"\s*([0-9]{1,9})/([0-9]{1,9})\s*", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise GanvasError(f"{text!r} isn't a part like 3/64, from 1/64 to 64/64.")
+    return int(match[1]), int(match[2])
+
+
 def parse_numbers(text: str) -> list[float]:
     """Parse ``-2,0,2.5`` as numbers. Raises GanvasError for anything else."""
     return [_parse_number(part, text) for part in text.split(",")]

@@ -1,4 +1,4 @@
-"""Label codes of a generator by a scorer, in shards, so that a run can be stopped at any moment.
+"""Label codes of a generator by a scorer, in shards, so that a run can be stopped at any moment and be shared by many machines.
 
 A folder holds ``index.json`` (the generator, scorer and seeds), ``scores-00000.safetensors`` … and, where pictures are kept,
 ``images-00000.safetensors`` …: ``jpeg``, JPEG files one after another, and ``sizes``, their lengths in bytes. Each
@@ -8,9 +8,10 @@ again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +22,34 @@ from ganvas.data.dataset import LatentDataset, Source, make_dataset
 from ganvas.data.label_files import (
     INDEX,
     MAX_PSI,
+    MAX_SHARD_SIZE,
     VERSION,
-    LabelScores,
+    LabelHeader,
     draw_batch,
     draw_codes,
     load_labels,
     parse_header,
 )
+from ganvas.engines import run_shards, use_threads
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
-from ganvas.io.files import read_json, write_json
+from ganvas.io.fingerprints import NamedTool
 from ganvas.io.images import LABEL_SIDE, downscale
-from ganvas.io.shards import (
-    check_shard_owner,
-    decode_pictures,
-    encode_pictures,
-    images_path,
-    load_shard,
-    save_shard,
-    scores_path,
-)
-from ganvas.progress import show_advance
+from ganvas.io.shards import decode_pictures, encode_pictures, images_name, scores_name
+from ganvas.io.store import Store
+from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
 from ganvas.seeds import LABEL_SEED, label_seeds
 from ganvas.types import Images, Scores
 
 SHARD_SIZE = 256
-"""Faces a file: the most that a stopped run loses, and how many codes are drawn at a time."""
+"""Faces a shard: the most that a stopped run loses, and how many codes are drawn at a time."""
 BATCH_SIZE = 32
 """Pictures scored at a time: they fit into any memory."""
+HEADER_BYTES = 2048
+"""About the bytes of a shard's header, for estimates."""
 
-Advance = Callable[[int], None]
+Advance = Callable[[int], object]
 """Takes how many more faces are done."""
 
 
@@ -64,13 +62,16 @@ def label(
     seed: int = LABEL_SEED,
     out: str | Path | None = None,
     keep_images: bool = False,
-    progress: bool = False,
-    _shard: int = SHARD_SIZE,
+    shard_size: int = SHARD_SIZE,
+    engine: str = "local",
+    workers: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> LatentDataset:
     """Label the codes of ``n`` seeds with the scores of their pictures.
 
     With ``out``, scores are written in shards, so that a later call resumes an earlier one: a larger ``n`` adds codes, a smaller
-    one lists fewer and deletes nothing. A folder takes one run at a time.
+    one lists fewer and deletes nothing.
 
     Args:
         generator: The generator whose pictures are scored.
@@ -78,31 +79,39 @@ def label(
         n: The number of codes, at least 1: those of ``ganvas.seeds.label_seeds(n, seed)``.
         psi: The truncation of the codes; 1 draws them from all of W.
         seed: The first seed.
-        out: The folder that keeps the labels; without it they are kept in memory only.
+        out: The folder or fsspec URL that keeps the labels; without it they are kept in memory only.
         keep_images: Whether ``out`` also keeps the pictures, as JPEG of 256 pixels (or the generator's own size, if smaller). The
             decoded pictures are scored, and another scorer on the same folder takes them, too, instead of rendering them. A
             folder that has pictures keeps them.
-        progress: Whether progress is shown on stderr.
+        shard_size: The number of faces a shard.
+        engine: What makes the shards of ``out``: "local", "processes" or "ray" (see ``ganvas.engines.run_shards``).
+        workers: The number of processes or Ray actors.
+        threads: The threads of each worker.
+        progress: Is called with the faces that are done and with ``n``.
 
     Returns:
         The codes (n, w_dim) with their scores (n, attributes).
 
     Raises:
         GanvasError: ``n``, ``psi`` or a seed is out of range, the folder can't be written or holds other labels (before anything
-            is written), or scores aren't finite or have the same value everywhere.
+            is written), a shard fails repeatedly, or scores aren't finite or have the same value everywhere.
     """
-    _check_arguments(n, psi, seed)
-    view = _ScoredGenerator(generator, scorer, Source(seed, float(psi), None, _shard))
+    run = LabelRun(generator, scorer, n, psi, seed, out, keep_images, shard_size)
     if out is not None:
-        _open_folder(_Folder(view, Path(out), keep_images), n).label_missing(n, progress)
+        run.resume().make_missing(progress=progress, engine=engine, workers=workers, threads=threads)
         return load_labels(out, generator)
-    if keep_images:
-        raise GanvasError("keep_images needs a folder for the pictures: give out=….")
-    with _show_progress(n, n, progress) as advance:
-        starts = range(0, n, _shard)
-        scores = torch.cat([view.score(view.render(start, min(_shard, n - start), advance)) for start in starts])
-    codes, names = (draw_codes(generator, n, view.source), (scorer.attributes, scorer.kinds))
-    return make_dataset(codes, scores, *names, view.source, generator.fingerprint, view.scorer_id)
+    if keep_images or engine != "local":
+        name = "keep_images" if keep_images else f"The engine {engine!r}"
+        raise GanvasError(f"{name} needs a folder for the shards: give out=….")
+    parts: dict[int, Scores] = {}
+
+    def keep_scores(shard: int, advance: Advance) -> None:
+        parts[shard] = run.score_shard(shard, advance)
+
+    run_shards(keep_scores, run.count_rows(), threads=threads, progress=progress)
+    codes, scores = draw_codes(generator, n, run.source), torch.cat([parts[k] for k in sorted(parts)])
+    names = (scorer.attributes, scorer.kinds)
+    return make_dataset(codes, scores, *names, run.source, generator.fingerprint, run.header.scorer_id)
 
 
 def render_batch(device: torch.device) -> int:
@@ -111,152 +120,216 @@ def render_batch(device: torch.device) -> int:
 
 
 @dataclass(frozen=True)
-class _ScoredGenerator:
-    """A generator whose pictures a scorer scores."""
+class LabelEstimate:
+    """The size of the shards that are missing, from a short timed run."""
+
+    shards: int
+    faces: int
+    bytes: int
+    hours: float
+    """With all workers, each as fast as the one that was timed."""
+
+    def __str__(self) -> str:
+        size = f"{self.bytes / 1e9:.2f} GB" if self.bytes >= 1e9 else f"{self.bytes / 1e6:.2f} MB"
+        return f"{self.shards:,} shards of {self.faces:,} faces to make: about {size} and {self.hours:.2g} hours"
+
+
+@dataclass(frozen=True)
+class LabelRun:
+    """The labelling of ``n`` codes; the fields are the arguments of ``label``, and ``make_shard`` is the worker of engines."""
 
     generator: Generator
     scorer: Scorer
-    source: Source
+    n: int
+    psi: float = 1.0
+    seed: int = LABEL_SEED
+    out: str | Path | None = None
+    keep_images: bool = False
+    shard_size: int = SHARD_SIZE
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise GanvasError(f"The number of faces must be at least 1, not {self.n}.")
+        if not abs(self.psi) < MAX_PSI:
+            raise GanvasError(f"psi must be a finite number, 1 or less for natural faces, not {self.psi}.")
+        if self.seed < 0 or label_seeds(1, self.seed, self.n - 1)[0] >= 2**32:
+            raise GanvasError(f"Seeds must be from 0 to {2**32 - 1}: {self.n} of them can't start at {self.seed}.")
+        if not 1 <= self.shard_size <= MAX_SHARD_SIZE:
+            raise GanvasError(f"A shard has 1 to {MAX_SHARD_SIZE:,} faces, not {self.shard_size}.")
 
     @property
-    def scorer_id(self) -> str:
-        return f"{self.scorer.name}:{self.scorer.fingerprint}"
+    def source(self) -> Source:
+        """The source of the codes."""
+        return Source(self.seed, float(self.psi), None, self.shard_size)
 
     @property
-    def size(self) -> int:
+    def header(self) -> LabelHeader:
+        """The header of the labels."""
+        tools = [NamedTool(tool.name, tool.fingerprint) for tool in (self.generator, self.scorer)]
+        names = (self.scorer.attributes, self.scorer.kinds)
+        return LabelHeader(self.n, self.seed, float(self.psi), None, self.shard_size, *tools, *names)
+
+    @property
+    def store(self) -> Store:
+        """The store of the shards. Raises GanvasError where there is none."""
+        if self.out is None:
+            raise GanvasError("These labels have no folder: give out=….")
+        return Store(self.out)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the content of ``index.json``."""
+        return self.header.describe() | {"dtype": self._dtype, "keep_images": self.keep_images}
+
+    def resume(self) -> LabelRun:
+        """Return this run as it goes on in its store: one that has pictures keeps them. Nothing is written.
+
+        Raises GanvasError where the store holds other labels.
+        """
+        if INDEX not in self.store.list_names():
+            return self
+        stored_index = self.store.read_json(INDEX)
+        parse_header(stored_index, self.store.locate(INDEX))
+        run = replace(self, keep_images=self.keep_images or stored_index.get("keep_images") is True)
+        _check_same_labels(stored_index, run.describe(), self.store.target)
+        return run
+
+    def count_rows(self, part: tuple[int, int] = (1, 1)) -> dict[int, int]:
+        """Count the faces of each shard; ``part`` (k, m) selects the k-th of m ranges of shards, from 1."""
+        batch, (k, m) = self.shard_size, part
+        if not 1 <= k <= m:
+            raise GanvasError(f"A part is one of 1/{m} to {m}/{m}, not {k}/{m}.")
+        shards = -(-self.n // batch)
+        return {i: min(batch, self.n - i * batch) for i in range(shards * (k - 1) // m, shards * k // m)}
+
+    def find_missing(self, part: tuple[int, int] = (1, 1)) -> dict[int, int]:
+        """Count the faces of each shard that is missing, damaged or has another origin."""
+        return {k: rows for k, rows in self.count_rows(part).items() if not self._is_done(k, rows)}
+
+    def make_missing(self, part: tuple[int, int] = (1, 1), *, progress: Progress | None = None, **engine: Any) -> None:
+        """Make the missing shards of a part; several parts of one run may be made at the same time.
+
+        ``progress`` is called with the faces that are done and those of the part; ``engine``: options of ``run_shards``.
+        Raises GanvasError as ``label`` does.
+        """
+        store, faces, device = self.store, self.count_rows(part), self.generator.device
+        if engine.get("engine", "local") != "local" and device.index:
+            raise GanvasError(f"The engine {engine['engine']!r} takes every GPU: give the device cuda, not {device}.")
+        store.write_json(INDEX, self.describe())
+        # A temporary index may be another part's, which is being written.
+        names = [name(k) for k in faces for name in (scores_name, images_name)] + [INDEX] * (part == (1, 1))
+        store.remove_leftovers(names)
+        missing, total = self.find_missing(part), sum(faces.values())
+        before = total - sum(missing.values())
+        callback = None if progress is None else lambda done, _: progress(before + done, total)
+        try:
+            run_shards(self.make_shard, missing, gpu=device.type == "cuda", progress=callback, **engine)
+        finally:
+            store.remove_leftovers(names)
+
+    def make_shard(self, k: int, advance: Advance) -> str:
+        """Make shard ``k``: the pictures, if they are kept and missing, then the scores, whose name is returned."""
+        store, rows = self.store, min(self.shard_size, self.n - k * self.shard_size)
+        if not self.keep_images:
+            scores = self.score_shard(k, advance)
+        else:
+            images = self._load_images(k, rows)
+            if images is None:
+                images = encode_pictures(self._render(k, rows, advance))
+                store.save(images_name(k), images, self._describe_images(k))
+            else:
+                advance(rows)
+            scores = self._score(decode_pictures(images, rows))
+        store.save(scores_name(k), {"scores": scores}, self._describe_scores(k))
+        return scores_name(k)
+
+    def score_shard(self, k: int, advance: Advance) -> Scores:
+        """Render and score the faces of shard ``k``, (rows, attributes)."""
+        return self._score(self._render(k, min(self.shard_size, self.n - k * self.shard_size), advance))
+
+    def estimate(self, missing: dict[int, int], workers: int = 1, threads: int | None = None) -> LabelEstimate:
+        """Estimate how many bytes and hours shards take, by labelling a few faces twice: the first time warms up."""
+        faces, attributes = sum(missing.values()), len(self.scorer.attributes)
+        if not missing:
+            return LabelEstimate(0, 0, 0, 0.0)
+        shard = next(iter(missing))
+        timed, seconds, jpeg_bytes = min(BATCH_SIZE, missing[shard]), 0.0, 0
+        for _ in range(2):
+            start = time.perf_counter()
+            with use_threads(threads):
+                pictures = self._render(shard, timed, lambda rows: None)
+                if self.keep_images:
+                    images = encode_pictures(pictures)
+                    jpeg_bytes, pictures = len(images["jpeg"]), decode_pictures(images, timed)
+                self._score(pictures)
+            seconds = time.perf_counter() - start
+        headers = len(missing) * HEADER_BYTES * (1 + self.keep_images)
+        size = round(faces * (4 * attributes + (jpeg_bytes / timed + 8) * self.keep_images)) + headers
+        return LabelEstimate(len(missing), faces, size, seconds / timed * faces / workers / 3600)
+
+    @property
+    def _size(self) -> int:
         """The side of the pictures that are scored; small ones aren't enlarged."""
         return min(LABEL_SIDE, self.generator.resolution)
 
     @property
-    def dtype(self) -> str:
+    def _dtype(self) -> str:
         return str(self.generator.dtype).removeprefix("torch.")
 
+    def _describe_images(self, k: int) -> dict[str, Any]:
+        """Describe all that the pictures of shard ``k`` depend on: equal descriptions, equal bytes."""
+        return {
+            "kind": "images",
+            "version": VERSION,
+            "generator": self.generator.fingerprint,
+            "dtype": self._dtype,
+            "psi": float(self.psi),
+            "seed": self.seed + k * self.shard_size,
+            "shard": self.shard_size,
+            "size": self._size,
+        }
+
+    def _describe_scores(self, k: int) -> dict[str, Any]:
+        """Describe all that the scores of shard ``k`` depend on."""
+        scorer = {"scorer": self.header.scorer_id, "attributes": list(self.scorer.attributes), "batch": BATCH_SIZE}
+        return self._describe_images(k) | scorer | {"kind": "scores", "keep_images": self.keep_images}
+
+    def _is_done(self, k: int, rows: int) -> bool:
+        scores = self.store.load(scores_name(k), self._describe_scores(k), "scores", rows)
+        return scores is not None and (not self.keep_images or self._load_images(k, rows) is not None)
+
+    def _load_images(self, k: int, rows: int) -> dict[str, Tensor] | None:
+        """Load the pictures of shard ``k``, None if missing or damaged. Raises GanvasError where they are other pictures.
+
+        Pictures may have taken hours, so that others are never replaced.
+        """
+        store, name, origin = self.store, images_name(k), self._describe_images(k)
+        images = store.load(name, origin, "sizes", rows)
+        if images is None:
+            store.check_origin(name, origin)
+        return images
+
     @torch.no_grad()
-    def render(self, start: int, rows: int, advance: Advance) -> Iterator[Images]:
-        """Yield pictures (1, 3, size, size), one after the other."""
-        ws = draw_batch(self.generator, self.source, start)[:rows]
+    def _render(self, k: int, rows: int, advance: Advance) -> Iterator[Images]:
+        """Yield the first ``rows`` pictures (1, 3, size, size) of shard ``k``, one after the other."""
+        ws = draw_batch(self.generator, self.source, k * self.shard_size)[:rows]
         for codes in ws.split(render_batch(self.generator.device)):
-            for picture in downscale(self.generator.synthesis(codes), self.size).split(1):
+            for picture in downscale(self.generator.synthesis(codes), self._size).split(1):
                 yield picture
                 advance(1)
 
     @torch.no_grad()
-    def score(self, pictures: Iterable[Images]) -> Scores:
+    def _score(self, pictures: Iterable[Images]) -> Scores:
         """Score pictures, (rows, attributes), ``BATCH_SIZE`` at a time. Raises GanvasError where a score isn't finite."""
-        rows, batch = [], []
-        for picture in pictures:
-            batch.append(picture)
-            if len(batch) == BATCH_SIZE:
-                rows.append(self._score_batch(batch))
-                batch = []
-        scores = torch.cat([*rows, self._score_batch(batch)] if batch else rows)
+        rows, pictures = [], iter(pictures)
+        while batch := list(islice(pictures, BATCH_SIZE)):
+            rows.append(self.scorer(torch.cat(batch).to(self.generator.device)).float().cpu())
+        scores = torch.cat(rows)
         if not torch.isfinite(scores).all():
             raise GanvasError(f"Scorer {self.scorer.name!r} gave scores that aren't finite: check its weights.")
         return scores
 
-    def _score_batch(self, batch: list[Tensor]) -> Tensor:
-        return self.scorer(torch.cat(batch).to(self.generator.device)).float().cpu()
 
-
-@dataclass(frozen=True)
-class _Folder:
-    """A folder of shards, with pictures or without."""
-
-    view: _ScoredGenerator
-    path: Path
-    keep_images: bool
-
-    def describe(self, n: int) -> dict[str, Any]:
-        """Return the content of ``index.json`` for ``n`` faces."""
-        view, generator, scorer = self.view, self.view.generator, self.view.scorer
-        names = (scorer.attributes, scorer.kinds)
-        labels = LabelScores(n, view.source, generator.name, generator.fingerprint, view.scorer_id, *names)
-        return labels.describe() | {"dtype": view.dtype, "keep_images": self.keep_images}
-
-    def describe_images(self, k: int) -> dict[str, Any]:
-        """Describe all that the pictures of shard ``k`` depend on: equal descriptions, equal bytes."""
-        source = self.view.source
-        return {
-            "kind": "images",
-            "version": VERSION,
-            "generator": self.view.generator.fingerprint,
-            "dtype": self.view.dtype,
-            "psi": source.psi,
-            "seed": (source.seed or 0) + k * source.batch,
-            "shard": source.batch,
-            "size": self.view.size,
-        }
-
-    def describe_scores(self, k: int) -> dict[str, Any]:
-        """Describe all that the scores of shard ``k`` depend on."""
-        scorer = {"scorer": self.view.scorer_id, "attributes": list(self.view.scorer.attributes), "batch": BATCH_SIZE}
-        return self.describe_images(k) | scorer | {"kind": "scores", "keep_images": self.keep_images}
-
-    def label_missing(self, n: int, progress: bool) -> None:
-        """Make the shards of ``n`` faces that are missing or damaged."""
-        batch = self.view.source.batch
-        rows = {k: min(batch, n - k * batch) for k in range(-(-n // batch))}
-        remaining = [k for k in rows if not self._is_done(k, rows[k])]
-        with _show_progress(n, sum(rows[k] for k in remaining), progress) as advance:
-            for k in remaining:
-                self._make_shard(k, rows[k], advance)
-
-    def _is_done(self, k: int, rows: int) -> bool:
-        scores = load_shard(scores_path(self.path, k), "scores", self.describe_scores(k), rows)
-        return scores is not None and (not self.keep_images or self._load_images(k, rows) is not None)
-
-    def _load_images(self, k: int, rows: int) -> dict[str, Tensor] | None:
-        """Load the pictures of shard ``k``, None if missing or damaged. Raises GanvasError where they are other pictures."""
-        path, metadata = images_path(self.path, k), self.describe_images(k)
-        images = load_shard(path, "sizes", metadata, rows)
-        if images is None:
-            check_shard_owner(path, metadata)
-        return images
-
-    def _make_shard(self, k: int, rows: int, advance: Advance) -> None:
-        """Make the pictures, if they are kept and missing, then the scores."""
-        view, start = self.view, k * self.view.source.batch
-        if not self.keep_images:
-            scores = view.score(view.render(start, rows, advance))
-        elif images := self._load_images(k, rows):
-            scores = view.score(decode_pictures(images, rows))
-            advance(rows)
-        else:
-            images = encode_pictures(view.render(start, rows, advance))
-            save_shard(images_path(self.path, k), images, self.describe_images(k))
-            scores = view.score(decode_pictures(images, rows))
-        save_shard(scores_path(self.path, k), {"scores": scores}, self.describe_scores(k))
-
-
-def _check_arguments(n: int, psi: float, seed: int) -> None:
-    if n < 1:
-        raise GanvasError(f"The number of faces must be at least 1, not {n}.")
-    if not abs(psi) < MAX_PSI:
-        raise GanvasError(f"psi must be a finite number, 1 or less for natural faces, not {psi}.")
-    if seed < 0 or label_seeds(1, seed, n - 1)[0] >= 2**32:
-        raise GanvasError(f"Seeds must be from 0 to {2**32 - 1}: {n} of them can't start at {seed}.")
-
-
-def _open_folder(folder: _Folder, n: int) -> _Folder:
-    """Write the folder's index and return the folder; one that has pictures goes on keeping them.
-
-    Raises GanvasError where it can't be written or holds other labels.
-    """
-    path = folder.path / INDEX
-    if path.exists():
-        stored_index = read_json(path)
-        parse_header(stored_index, path)
-        folder = _Folder(folder.view, folder.path, folder.keep_images or stored_index.get("keep_images") is True)
-        _check_same_labels(stored_index, folder.describe(n), folder.path)
-    write_json(path, folder.describe(n))
-    # Temporary files of a run that was stopped, as io.files.atomic_write names them.
-    for pattern in ("scores-*", "images-*", INDEX):
-        for leftover in folder.path.glob(f".{pattern}.*"):
-            leftover.unlink(missing_ok=True)
-    return folder
-
-
-def _check_same_labels(stored_index: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
+def _check_same_labels(stored_index: dict[str, Any], new: dict[str, Any], folder: str | Path) -> None:
     more = [] if stored_index.get("keep_images") else ["scorer", "attributes"]
     for key in ["generator", "seed", "psi", "shard", "dtype", "keep_images", *more]:
         stored, given = (_format_value(value.get(key)) for value in (stored_index, new))
@@ -267,14 +340,4 @@ def _check_same_labels(stored_index: dict[str, Any], new: dict[str, Any], folder
 def _format_value(value: Any) -> str:
     if isinstance(value, dict):
         return f"{value['name']} ({value['fingerprint'][:12]})"
-    return ", ".join(value) if isinstance(value, list) else str(value)
-
-
-@contextmanager
-def _show_progress(n: int, remaining: int, shown: bool) -> Iterator[Advance]:
-    """Yield a function that takes how many more of the ``remaining`` faces are done, and shows it."""
-    if not shown:
-        yield lambda k: None
-        return
-    with show_advance("Faces", n, n - remaining) as advance:
-        yield advance
+    return ", ".join(value) if isinstance(value, list | tuple) else str(value)

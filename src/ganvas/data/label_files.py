@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +15,10 @@ from ganvas.data.codes import check_generator, load_codes
 from ganvas.data.dataset import LatentDataset, Source, find_columns, make_dataset
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, map_seeds, truncate
-from ganvas.io.files import load_tensors, read_json, save_tensors
+from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import NamedTool
-from ganvas.io.shards import scores_path
+from ganvas.io.shards import scores_name
+from ganvas.io.store import Store, is_url
 from ganvas.scorers.base import Kind
 from ganvas.seeds import label_seeds
 from ganvas.types import Scores, W
@@ -26,40 +27,10 @@ from ganvas.validation import parse, validated
 VERSION = 1
 INDEX = "index.json"
 PACK_BITS = (8, 16)
+MAX_SHARD_SIZE = 2**16
 MAX_PSI = 1e6
 """A file with a larger psi is damaged."""
 ASSETS = Path(str(files("ganvas").joinpath("assets", "labels")))
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """The description of ``n`` labels, without codes and scores: the header of both kinds of files."""
-
-    n: int
-    source: Source
-    generator: str
-    """The generator's name; its identity is the fingerprint."""
-    fingerprint: str
-    scorer: str
-    """The scorer's "name:fingerprint"."""
-    attributes: tuple[str, ...]
-    kinds: tuple[str, ...]
-
-    def describe(self) -> dict[str, Any]:
-        """Return the description as JSON."""
-        scorer, _, scorer_fingerprint = self.scorer.rpartition(":")
-        return {
-            "version": VERSION,
-            "n": self.n,
-            "seed": self.source.seed,
-            "psi": self.source.psi,
-            "codes": self.source.codes,
-            "shard": self.source.batch,
-            "generator": {"name": self.generator, "fingerprint": self.fingerprint},
-            "scorer": {"name": scorer, "fingerprint": scorer_fingerprint},
-            "attributes": list(self.attributes),
-            "kinds": list(self.kinds),
-        }
 
 
 @validated
@@ -70,7 +41,7 @@ class LabelHeader:
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] | None
     psi: Annotated[float, Field(strict=True, gt=-MAX_PSI, lt=MAX_PSI)]
     codes: str | None
-    shard: Annotated[int, Field(strict=True, ge=1, le=2**16)]
+    shard: Annotated[int, Field(strict=True, ge=1, le=MAX_SHARD_SIZE)]
     generator: NamedTool
     scorer: NamedTool
     attributes: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -81,6 +52,20 @@ class LabelHeader:
             raise GanvasError(f"there are no {self.n} seeds from {self.seed} on.")
         if len(set(self.attributes)) != len(self.attributes) or len(self.kinds) != len(self.attributes):
             raise GanvasError("the attributes must differ, and have one kind each.")
+
+    @property
+    def source(self) -> Source:
+        """The source of the codes."""
+        return Source(None if self.codes else self.seed, self.psi, self.codes, self.shard)
+
+    @property
+    def scorer_id(self) -> str:
+        """The scorer's name and fingerprint, "name:sha256"."""
+        return f"{self.scorer.name}:{self.scorer.fingerprint}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return the header as JSON."""
+        return {"version": VERSION, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -115,13 +100,12 @@ def load_labels(
     file that is damaged or no label file, a missing or another codes file, and an unknown attribute.
     """
     path = find_labels(path)
-    labels, scores = (_read_folder if path.is_dir() else _read_pack)(path, generator)
+    labels, scores = _read_pack(path, generator) if Path(path).is_file() else _read_folder(Store(path), generator)
     columns = find_columns(attributes or labels.attributes, labels.attributes)
     source_codes = _load_codes(labels, path, generator, codes)
     names, kinds = (tuple(values[k] for k in columns) for values in (labels.attributes, labels.kinds))
-    return make_dataset(
-        source_codes, scores[:, columns], names, kinds, labels.source, labels.fingerprint, labels.scorer
-    )
+    fingerprint = labels.generator.fingerprint
+    return make_dataset(source_codes, scores[:, columns], names, kinds, labels.source, fingerprint, labels.scorer_id)
 
 
 def label_names() -> list[str]:
@@ -129,8 +113,10 @@ def label_names() -> list[str]:
     return sorted(path.name.removesuffix(".safetensors") for path in ASSETS.iterdir() if path.suffix == ".safetensors")
 
 
-def find_labels(path: str | Path) -> Path:
-    """Find a label folder or pack by its path, or by the name of one that ships. Raises GanvasError if there is none."""
+def find_labels(path: str | Path) -> str | Path:
+    """Find labels by their path or URL, or by the name of a pack that ships. Raises GanvasError if there are none."""
+    if is_url(path):
+        return str(path)
     path = Path(path)
     if path.is_dir() and not (path / INDEX).exists():
         raise GanvasError(f"{path} isn't a label folder: `ganvas label` makes one.")
@@ -181,8 +167,11 @@ def pack_labels(data: LatentDataset, path: str | Path, *, bits: int = 16, genera
     stored, table = _quantize_evenly(data.scores) if bits == 16 else _quantize_by_table(data)
     error = (_decode(stored, table) - data.scores).double().abs()
     storage = PackingError(Path(path), len(data), bits, error.max().item(), error.square().mean().sqrt().item())
-    labels = LabelScores(len(data), data.source, generator, data.generator, data.scorer, data.attributes, data.kinds)
-    metadata = labels.describe() | {
+    source, tools = data.source, (NamedTool(generator, data.generator), NamedTool(*data.scorer.rsplit(":", 1)))
+    header = LabelHeader(
+        len(data), source.seed, source.psi, source.codes, source.batch, *tools, data.attributes, data.kinds
+    )
+    metadata = header.describe() | {
         "kind": "labels",
         "bits": bits,
         "error": {"max": storage.largest, "rms": storage.rms},
@@ -221,12 +210,12 @@ def _decode(stored: Tensor, table: Tensor) -> Scores:
     return torch.lerp(low, high, place - below).float()
 
 
-def _read_pack(path: Path, generator: Generator) -> tuple[LabelScores, Scores]:
+def _read_pack(path: str | Path, generator: Generator) -> tuple[LabelHeader, Scores]:
     tensors, metadata = load_tensors(path)
     if metadata.get("kind") != "labels":
         raise GanvasError(f"{path} isn't a label pack.")
     labels = parse_header(metadata, path)
-    check_generator(path, labels.generator, labels.fingerprint, generator)
+    check_generator(path, labels.generator.name, labels.generator.fingerprint, generator)
     stored, table = tensors.get("scores"), tensors.get("table")
     if stored is None or table is None or stored.shape != (labels.n, len(labels.attributes)):
         raise GanvasError(f"{path} is damaged: its scores aren't {labels.n} × {len(labels.attributes)}.")
@@ -237,28 +226,29 @@ def _read_pack(path: Path, generator: Generator) -> tuple[LabelScores, Scores]:
     return labels, _decode(stored, table)
 
 
-def _read_folder(path: Path, generator: Generator) -> tuple[LabelScores, Scores]:
-    labels = parse_header(read_json(path / INDEX), path / INDEX)
-    check_generator(path, labels.generator, labels.fingerprint, generator)
-    rows = []
-    for start in range(0, labels.n, labels.source.batch):
-        shard = scores_path(path, start // labels.source.batch)
-        if not shard.exists():
+def _read_folder(store: Store, generator: Generator) -> tuple[LabelHeader, Scores]:
+    index = store.locate(INDEX)
+    labels = parse_header(store.read_json(INDEX), index)
+    check_generator(store.target, labels.generator.name, labels.generator.fingerprint, generator)
+    source, names, rows = labels.source, store.list_names(), []
+    origin = {"generator": labels.generator.fingerprint, "psi": source.psi, "shard": source.batch}
+    origin |= {"scorer": labels.scorer_id, "attributes": list(labels.attributes)}
+    for start in range(0, labels.n, source.batch):
+        name, needed = scores_name(start // source.batch), min(source.batch, labels.n - start)
+        tensors, stored = store.read(name) or ({}, {})
+        scores, expected = tensors.get("scores"), origin | {"seed": (source.seed or 0) + start}
+        if scores is None or any(stored.get(key) != value for key, value in expected.items()) or len(scores) < needed:
+            state = "is damaged or has other faces or labels" if name in names else "is missing"
             raise GanvasError(
-                f"{path} isn't finished: {shard.name} is missing. Run `ganvas label` again with the same --out."
+                f"{store.target} isn't finished: {name} {state}. Run `ganvas label` again with the same --out."
             )
-        rows_needed, (tensors, metadata) = (min(labels.source.batch, labels.n - start), load_tensors(shard))
-        scores = tensors.get("scores")
-        same = metadata.get("scorer") == labels.scorer and metadata.get("attributes") == list(labels.attributes)
-        if scores is None or not same or scores.shape[1:] != (len(labels.attributes),) or len(scores) < rows_needed:
-            raise GanvasError(
-                f"{path} isn't finished: {shard.name} has other faces or labels. Run `ganvas label` again with the same --out."
-            )
-        rows.append(scores[:rows_needed].float())
+        if scores.shape[1:] != (len(labels.attributes),):
+            raise GanvasError(f"{store.target} is damaged: {name} has scores of the wrong shape.")
+        rows.append(scores[:needed].float())
     return labels, torch.cat(rows)
 
 
-def parse_header(metadata: Any, origin: Path) -> LabelScores:
+def parse_header(metadata: Any, origin: str | Path) -> LabelHeader:
     """Parse the header of a labels file. Raises GanvasError where it isn't one, is damaged, or has an unknown version."""
     if not isinstance(metadata, dict) or "version" not in metadata:
         raise GanvasError(f"{origin} isn't a label file: it has no version.")
@@ -267,14 +257,10 @@ def parse_header(metadata: Any, origin: Path) -> LabelScores:
             f"{origin} has version {metadata['version']!r} of labels: this version of ganvas reads {VERSION}."
         )
     names = [each.name for each in fields(LabelHeader)]
-    header = parse(LabelHeader, {key: metadata[key] for key in names if key in metadata}, origin, complete=True)
-    source = Source(None if header.codes else header.seed, header.psi, header.codes, header.shard)
-    scorer = f"{header.scorer.name}:{header.scorer.fingerprint}"
-    owner = header.generator
-    return LabelScores(header.n, source, owner.name, owner.fingerprint, scorer, header.attributes, header.kinds)
+    return parse(LabelHeader, {key: metadata[key] for key in names if key in metadata}, origin, complete=True)
 
 
-def _load_codes(labels: LabelScores, path: Path, generator: Generator, codes: str | Path | None) -> Tensor:
+def _load_codes(labels: LabelHeader, path: str | Path, generator: Generator, codes: str | Path | None) -> Tensor:
     expected = labels.source.codes
     if expected is None:
         if codes is not None:

@@ -1,4 +1,4 @@
-"""Shards of a label set: files with the scores or pictures of some codes, their hash, and what they were made from."""
+"""Shards: safetensors files with a hash of their bytes and what they were made from, and packs of pictures."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ from ganvas.io.images import decode_jpeg, encode_jpeg, from_bytes, to_bytes
 from ganvas.types import Images
 
 
-def scores_path(folder: Path, shard: int) -> Path:
-    """Return the path of a shard's scores."""
-    return folder / f"scores-{shard:05d}.safetensors"
+def scores_name(shard: int) -> str:
+    """Return the name of a label shard's scores."""
+    return f"scores-{shard:05d}.safetensors"
+
+
+def images_name(shard: int) -> str:
+    """Return the name of a label shard's pictures."""
+    return f"images-{shard:05d}.safetensors"
 
 
 def images_path(folder: Path, shard: int) -> Path:
-    """Return the path of a shard's pictures."""
-    return folder / f"images-{shard:05d}.safetensors"
+    """Return the path of a label shard's pictures."""
+    return folder / images_name(shard)
 
 
 def save_shard(path: Path, tensors: Mapping[str, Tensor], origin: Mapping[str, Any]) -> None:
@@ -32,33 +37,23 @@ def save_shard(path: Path, tensors: Mapping[str, Tensor], origin: Mapping[str, A
     save_tensors(path, tensors, {**origin, "sha256": _hash_tensors(tensors)})
 
 
+def read_shard(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read a shard's tensors and its origin; None where the file is missing, damaged or no shard."""
+    try:
+        tensors, origin = load_tensors(path)
+    except GanvasError:
+        return None
+    return (tensors, origin) if origin.pop("sha256", None) == _hash_tensors(tensors) else None
+
+
 def load_shard(path: Path, counted: str, origin: Mapping[str, Any], rows: int) -> dict[str, Tensor] | None:
     """Load a shard's tensors; None where the file is missing or damaged, has another origin, or ends too early.
 
     The tensor ``counted`` must have at least ``rows`` rows.
     """
-    try:
-        tensors, metadata = load_tensors(path)
-    except GanvasError:
-        return None
-    whole = metadata == {**origin, "sha256": _hash_tensors(tensors)}
-    return tensors if whole and len(tensors[counted]) >= rows else None
-
-
-def check_shard_owner(path: Path, origin: Mapping[str, Any]) -> None:
-    """Check that the shard at ``path`` has this origin; one that is missing or damaged passes, and may be made again.
-
-    Raises GanvasError for another origin: such a shard may have taken hours, so it is never replaced.
-    """
-    try:
-        _, metadata = load_tensors(path)
-    except GanvasError:
-        return
-    for key, value in origin.items():
-        if metadata.get(key) != value:
-            raise GanvasError(
-                f"{path} has pictures whose {key} is {metadata.get(key)}, not {value}: use another folder."
-            )
+    tensors, stored_origin = read_shard(path) or ({}, {})
+    whole = counted in tensors and stored_origin == dict(origin) and len(tensors[counted]) >= rows
+    return tensors if whole else None
 
 
 def encode_pictures(pictures: Iterable[Images]) -> dict[str, Tensor]:

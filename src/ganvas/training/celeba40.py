@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganvas.data import probe
 from ganvas.data.codes import check_generator
-from ganvas.data.label_files import INDEX, LabelScores, draw_codes, parse_header
+from ganvas.data.label_files import INDEX, LabelHeader, draw_codes, parse_header
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.files import load_tensors, read_json, save_tensors
@@ -68,11 +68,11 @@ def separation_matrix(logits: Tensor, labels: Tensor, strength: float = SEPARATI
     return (root * spread[:, None] / spread).float()
 
 
-def check_generated(folder: Path, generator: Generator) -> LabelScores:
+def check_generated(folder: Path, generator: Generator) -> LabelHeader:
     """Read the index of a label folder. Raises GanvasError for another generator's, and for one without pictures."""
     index = read_json(folder / INDEX)
     labels = parse_header(index, folder / INDEX)
-    check_generator(folder, labels.generator, labels.fingerprint, generator)
+    check_generator(folder, labels.generator.name, labels.generator.fingerprint, generator)
     if index.get("keep_images") is not True or labels.source.seed is None:
         raise GanvasError(f"{folder} holds no pictures of seeds: make it with `ganvas label --keep-images`.")
     return labels
@@ -98,13 +98,13 @@ def read_generated(
     return torch.cat(pixels), draw_codes(generator, labels.n, labels.source)
 
 
-def _load_images(path: Path, labels: LabelScores, start: int) -> dict[str, Tensor]:
+def _load_images(path: Path, labels: LabelHeader, start: int) -> dict[str, Tensor]:
     """Load the shard of pictures that begins with row ``start``."""
     source = labels.source
     seed = (source.seed or 0) + start
     expected = {
         "kind": "images",
-        "generator": labels.fingerprint,
+        "generator": labels.generator.fingerprint,
         "psi": source.psi,
         "seed": seed,
         "shard": source.batch,
