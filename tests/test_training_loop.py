@@ -10,8 +10,8 @@ from torch import nn
 
 from ganvas.errors import GanvasError
 from ganvas.training_loop import (
-    Checkpoint,
     Epochs,
+    TrainingCheckpoint,
     TrainingStopped,
     constant,
     minimize,
@@ -61,7 +61,7 @@ class Run:
             torch.optim.AdamW(self.network.parameters(), rate),
             STEPS,
             epochs=self.epochs,
-            checkpoint=Checkpoint(path, self.network, {"rate": rate}) if path else None,
+            checkpoint=TrainingCheckpoint(path, self.network, {"rate": rate}) if path else None,
             progress=progress,
         )
 

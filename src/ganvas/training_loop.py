@@ -81,7 +81,7 @@ def minimize(
     momentum: Schedule | None = None,
     max_norm: float | None = None,
     epochs: Epochs | None = None,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: TrainingCheckpoint | None = None,
     progress: Progress = lambda done, steps: None,
 ) -> None:
     """Minimise a loss, or a loss of its own for each of the optimizer's groups, one after the other in each step.
@@ -245,7 +245,7 @@ class Epochs:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TrainingCheckpoint:
     """The file of a training as it stands: weights, Adam's state, random states. ``run`` (JSON): all that it depends on."""
 
     path: Path

@@ -24,7 +24,7 @@ from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.io.shards import decode_pictures, images_path
-from ganvas.training_loop import Checkpoint, Epochs, minimize, one_cycle
+from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize, one_cycle
 from ganvas.types import Dtype
 from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
@@ -207,7 +207,7 @@ def train_encoder_network(
         schedule=rate,
         momentum=momentum,
         epochs=epochs,
-        checkpoint=Checkpoint(checkpoint, network, run),
+        checkpoint=TrainingCheckpoint(checkpoint, network, run),
     )
     return fold_whitening(network, data.mean, data.unwhiten)
 

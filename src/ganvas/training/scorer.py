@@ -25,7 +25,7 @@ from ganvas.errors import GanvasError
 from ganvas.io.fingerprints import hash_weights
 from ganvas.scorers.celeba40 import ATTRIBUTES, Network, convert_channels_last, match_softness
 from ganvas.training.celeba import CALIBRATION_TENTH, TEST_TENTH, FaceSet
-from ganvas.training_loop import Checkpoint, Epochs, minimize, one_cycle, solve_convex
+from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize, one_cycle, solve_convex
 
 ANCHORS = ("Male", "Young", "Smiling")
 BALANCE_POWERS = {"Young": 0.6}
@@ -210,7 +210,7 @@ def train_network(
         schedule=rate,
         momentum=momentum,
         epochs=epochs,
-        checkpoint=Checkpoint(checkpoint, network, _describe_run(network, config, real, generated))
+        checkpoint=TrainingCheckpoint(checkpoint, network, _describe_run(network, config, real, generated))
         if checkpoint
         else None,
     )
