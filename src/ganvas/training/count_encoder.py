@@ -14,7 +14,6 @@ on the reconstruction (planned by Doubinsky et al., RFIAP 2022, https://cea.hal.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -228,5 +227,4 @@ def _make_checkpoint(
     training: CountEncoderTraining, path: Path | None, network: nn.Module, run: dict[str, Any]
 ) -> TrainingCheckpoint | None:
     run |= {"generator": training.generator.fingerprint, "sizes": asdict(training.data.sizes)}
-    # As it is read from JSON: with lists, not tuples.
-    return TrainingCheckpoint(path, network, json.loads(json.dumps(run))) if path else None
+    return TrainingCheckpoint(path, network, run) if path else None
