@@ -9,9 +9,9 @@ from fitted_editors import NAMES, NONLINEAR, SCORER, TOY, labels
 
 from ganvas import GanvasError, editors, sample
 from ganvas.editors._fit import FitConfig, prepare_fit
-from ganvas.editors._guidedstyle_images import select_rows
 from ganvas.editors._networks import fit_latent_classifier, fit_network, probabilities
 from ganvas.editors.base import metadata_of
+from ganvas.editors.guidedstyle import select_rows
 from ganvas.editors.styleflow import StyleFlowConfig, Velocity, cheapest_changes, integrate, velocity_loss
 from ganvas.generators.toy import PLANTED
 from ganvas.scorers import load_scorer

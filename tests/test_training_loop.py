@@ -10,8 +10,8 @@ from torch import nn
 
 from ganvas.errors import GanvasError
 from ganvas.training_loop import (
-    Checkpoint,
     Epochs,
+    TrainingCheckpoint,
     TrainingStopped,
     constant,
     minimize,
@@ -43,15 +43,11 @@ class Run:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.network = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1))
-        self.epochs = Epochs(EPOCH, 7, self.begin, lambda epoch, loss: self.means.append((epoch, loss)))
+        self.epochs = Epochs(EPOCH, 7, len(X), lambda epoch, loss: self.means.append((epoch, loss)))
         self.means: list[tuple[int, float]] = []
-        self.order = torch.arange(len(X))
-
-    def begin(self) -> None:
-        self.order = torch.randperm(len(X), generator=self.epochs.random)
 
     def loss(self, step: int) -> torch.Tensor:
-        x = X[self.order[step % EPOCH * 6 :][:6]]
+        x = X[self.epochs.select_rows(step, 6)]
         noise = torch.randn(x.shape, generator=self.epochs.random)
         return (self.network(x + 0.1 * noise)[:, 0] - x.sum(1)).square().mean()
 
@@ -61,7 +57,7 @@ class Run:
             torch.optim.AdamW(self.network.parameters(), rate),
             STEPS,
             epochs=self.epochs,
-            checkpoint=Checkpoint(path, self.network, {"rate": rate}) if path else None,
+            checkpoint=TrainingCheckpoint(path, self.network, {"rate": rate}) if path else None,
             progress=progress,
         )
 

@@ -5,6 +5,7 @@ It stands below the packages because ``editors`` train networks, too; what is tr
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import threading
@@ -81,7 +82,7 @@ def minimize(
     momentum: Schedule | None = None,
     max_norm: float | None = None,
     epochs: Epochs | None = None,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: TrainingCheckpoint | None = None,
     progress: Progress = lambda done, steps: None,
 ) -> None:
     """Minimise a loss, or a loss of its own for each of the optimizer's groups, one after the other in each step.
@@ -204,18 +205,22 @@ def one_cycle(share: float) -> tuple[Schedule, Schedule]:
 
 @dataclass
 class Epochs:
-    """Parts of ``length`` steps, each of which is seeded by ``seed`` plus its number.
+    """Parts of ``length`` steps, each of which is seeded by ``seed`` plus its number, and has its own order of ``rows``.
 
-    ``begin`` draws what an epoch needs from ``random``, such as an order of rows; it is called again when a run continues
-    within an epoch. ``end`` takes the number of finished epochs and the mean loss of the last one.
+    ``random`` draws all else. ``end`` takes the number of finished epochs and the mean loss of the last one.
     """
 
     length: int
     seed: int
-    begin: Callable[[], object] = lambda: None
+    rows: int = 0
     end: Callable[[int, float], object] = lambda epoch, loss: None
     random: torch.Generator = field(default_factory=torch.Generator)
+    order: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     loss_sum: float = 0.0
+
+    def select_rows(self, step: int, batch: int) -> Tensor:
+        """Return the row numbers of a step's batch."""
+        return self.order[step % self.length * batch :][:batch]
 
     def enter_step(self, step: int) -> None:
         """Seed the first step of an epoch."""
@@ -241,11 +246,12 @@ class Epochs:
         self.random.manual_seed(seed)
         torch.manual_seed(seed)
         self.loss_sum = 0.0
-        self.begin()
+        if self.rows:
+            self.order = torch.randperm(self.rows, generator=self.random)
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TrainingCheckpoint:
     """The file of a training as it stands: weights, Adam's state, random states. ``run`` (JSON): all that it depends on."""
 
     path: Path
@@ -287,7 +293,8 @@ class Checkpoint:
 
     @property
     def _metadata(self) -> dict[str, Any]:
-        return {"kind": KIND, "version": VERSION, "run": dict(self.run)}
+        # As it is read from JSON: with lists, not tuples.
+        return {"kind": KIND, "version": VERSION, "run": json.loads(json.dumps(dict(self.run)))}
 
 
 def collect_moments(optimizer: Optimizer, prefix: str, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -48,6 +48,10 @@ class CountRanges:
     lows: tuple[int, ...]
     highs: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if not all(low < high < low + MAX_CLASSES for low, high in zip(self.lows, self.highs, strict=True)):
+            raise ValueError("ranges of counts that don't rise, or are too wide")
+
     @property
     def classes(self) -> int:
         """The number of counts of the attribute with the widest range."""

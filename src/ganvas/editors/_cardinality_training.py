@@ -35,15 +35,12 @@ from ganvas.editors.base import GAIN_BOUNDS, response_gains
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
-from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
+from ganvas.validation import Flag, Natural, NonNegative, Positive, PositiveInt, validated
 
 TRAINING_SHARE = 0.8
 """The share of the codes that is trained on; the others are held out."""
 MIN_CODES = 50
 """The least number of codes to fit on."""
-DERIVED_OPTIONS = ("groups", "coordinates", "lows", "highs")
-DERIVED_CLIMB_OPTIONS = ("one_sided", "own", "scale", "kept_lows", "kept_highs")
-"""What editors store beside their options: values computed from the labels. More of them with ``climb``."""
 TRIED_GAINS = tuple(round(0.5 + 0.1 * i, 1) for i in range(16))
 """The gains that are tried."""
 LARGE_DIMENSION = 2048
@@ -86,11 +83,26 @@ class CardinalityConfig(CountClassifierConfig):
             raise GanvasError("gain doesn't go with climb, which has no H to scale: leave one of them out.")
 
 
+@validated
+class StoredCardinality(CardinalityConfig):
+    """What an editor's file stores: the config, and what was computed from the labels (from ``one_sided`` on: with ``climb``)."""
+
+    groups: tuple[tuple[Natural, ...], ...] = ()
+    coordinates: PositiveInt = 1
+    lows: tuple[int, ...] = ()
+    highs: tuple[int, ...] = ()
+    one_sided: tuple[Flag, ...] = ()
+    own: tuple[int, ...] = ()
+    scale: Positive = 1.0
+    kept_lows: tuple[int, ...] = ()
+    kept_highs: tuple[int, ...] = ()
+
+
 def parse_options(options: Mapping[str, Any]) -> CardinalityConfig:
     """Build a ``CardinalityConfig`` from options, or from all that an editor stores, without its derived values."""
-    stored = options.keys() >= set(DERIVED_OPTIONS)
-    derived = DERIVED_OPTIONS + DERIVED_CLIMB_OPTIONS if stored else ()
-    return CardinalityConfig(**{name: value for name, value in options.items() if name not in derived})
+    own = CardinalityConfig.__dataclass_fields__
+    stored = StoredCardinality.__dataclass_fields__.keys() if "groups" in options else ()
+    return CardinalityConfig(**{name: value for name, value in options.items() if name in own or name not in stored})
 
 
 def complete_config(options: CardinalityConfig, data: LatentDataset, generator: Generator) -> CardinalityConfig:

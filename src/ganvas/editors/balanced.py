@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset, find_columns
-from ganvas.editors._boundary import MIN_CODES, boundary_normal, scale_codes, scale_to_deviation, select_extremes
+from ganvas.editors._directions import MIN_CODES, boundary_normal, scale_codes, scale_to_deviation, select_extremes
 from ganvas.editors.base import LinearEditor, calibrate, editor_metadata, format_report
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator

@@ -42,10 +42,12 @@ from ganvas.editors._cardinality_networks import (
     expected_counts,
 )
 from ganvas.editors._cardinality_training import (
+    CardinalityConfig,
     CodeOptimizer,
     CountObjective,
     CountTraining,
     Preservation,
+    StoredCardinality,
     complete_config,
     parse_options,
     prepare_training,
@@ -210,63 +212,31 @@ def _collect_options(training: CountTraining, recipe: str) -> dict[str, Any]:
 
 
 def _build_empty(metadata: EditorMetadata) -> CardinalityEditor:
-    """Build an editor by ``metadata.options``. Raises KeyError, TypeError or ValueError where they are damaged."""
-    o, k = metadata.options, len(metadata.attributes)
-    groups, coordinates = tuple(tuple(map(int, group)) for group in o["groups"]), o["coordinates"]
-    ranges = CountRanges(tuple(map(int, o["lows"])), tuple(map(int, o["highs"])))
-    numbers = len(groups) * metadata.probe.weight.shape[0]
-    rows = sorted(row for group in groups for row in group)
-    if len(ranges.lows) != k or len(ranges.highs) != k or not rows or rows != list(range(len(rows))):
+    """Build an editor by ``metadata.options``. Raises KeyError, GanvasError or ValueError where they are damaged."""
+    required = CardinalityConfig.__dataclass_fields__
+    names = [each for each in StoredCardinality.__dataclass_fields__ if each in required or each in metadata.options]
+    o = StoredCardinality(**{name: metadata.options[name] for name in names})
+    k, numbers = len(metadata.attributes), len(o.groups) * metadata.probe.weight.shape[0]
+    ranges, rows = CountRanges(o.lows, o.highs), sorted(row for group in o.groups for row in group)
+    if len(o.lows) != k or not rows or rows != list(range(len(rows))) or o.coordinates > numbers:
         raise ValueError
-    if any(high <= low for low, high in zip(ranges.lows, ranges.highs, strict=True)) or not 1 <= coordinates <= numbers:
+    basis = torch.empty(o.coordinates, numbers) if o.pca else None
+    places = CodeVectors(o.groups, torch.empty(numbers), torch.empty(o.coordinates), basis)
+    hidden = o.hidden or HIDDEN[o.space]
+    networks = [CountClassifier(numbers, ranges, o.loss, hidden) for _ in range(o.classifiers)]
+    if not o.climb:
+        return CardinalityEditor(
+            metadata, places, CountDirections(k, o.coordinates, o.signs, o.width, o.pieces), networks
+        )
+    if len(o.one_sided) != k or len(o.own) != k or not all(-1 <= own < len(o.kept_lows) for own in o.own):
         raise ValueError
-    if (
-        o["signs"] not in (1, 2)
-        or not 1 <= o["classifiers"] <= 100
-        or not 1 <= o["pieces"] <= 100
-        or ranges.classes > 300
-    ):
-        raise ValueError
-    basis = torch.empty(coordinates, numbers) if o["pca"] else None
-    places = CodeVectors(groups, torch.empty(numbers), torch.empty(coordinates), basis)
-    moves = None if o["climb"] else CountDirections(k, coordinates, o["signs"], o["width"], o["pieces"])
-    hidden = tuple(map(int, o["hidden"])) or HIDDEN[o["space"]]
-    networks = [CountClassifier(numbers, ranges, o["loss"], hidden) for _ in range(o["classifiers"])]
-    return CardinalityEditor(metadata, places, moves, networks, _build_keeper(o, numbers, k, hidden))
-
-
-def _build_keeper(
-    o: Mapping[str, Any], numbers: int, attributes: int, hidden: tuple[int, ...]
-) -> CountClassifier | None:
-    """Build the classifier of the parts, with ``climb``. Raises KeyError, TypeError or ValueError where ``o`` is damaged."""
-    if not o["climb"]:
-        return None
-    costs = (o["rate"], o["weight"], o["density"], o["preserve"], o["scale"])
-    if (
-        type(o["climb"]) is not int
-        or not 1 <= o["climb"] <= 1000
-        or not all(0 <= cost < float("inf") for cost in costs)
-        or o["scale"] <= 0
-    ):
-        raise ValueError
-    if len(o["one_sided"]) != attributes or not all(type(flag) is bool for flag in o["one_sided"]):
-        raise ValueError
-    if len(o["own"]) != attributes or not all(type(own) is int for own in o["own"]):
-        raise ValueError
-    if "kept_lows" not in o:
-        return None
-    ranges = CountRanges(tuple(map(int, o["kept_lows"])), tuple(map(int, o["kept_highs"])))
-    if len(ranges.lows) != len(ranges.highs) or not all(-1 <= own < len(ranges.lows) for own in o["own"]):
-        raise ValueError
-    if any(high <= low for low, high in zip(ranges.lows, ranges.highs, strict=True)) or ranges.classes > 300:
-        raise ValueError
-    return CountClassifier(numbers, ranges, o["loss"], hidden)
+    keeper = CountClassifier(numbers, CountRanges(o.kept_lows, o.kept_highs), o.loss, hidden) if o.kept_lows else None
+    return CardinalityEditor(metadata, places, None, networks, keeper)
 
 
 @torch.no_grad()
 def _measure_report(editor: CardinalityEditor, training: CountTraining) -> dict[str, Any]:
     """Measure the report: how often classifiers are right, and how often unit moves are, as they judge."""
-
     training_set, held_out = training.training_set, training.held_out
     parts, first = {"classifier_train": training_set, "classifier_test": held_out}, editor.networks[0]
     tables = {name: count_accuracy(first, part.codes, part.counts) for name, part in parts.items()}

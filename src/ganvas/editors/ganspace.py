@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.pca import fit_pca
-from ganvas.editors._unsupervised import name_directions
+from ganvas.editors._directions import name_directions
 from ganvas.editors.base import Editor, LinearEditor
 from ganvas.editors.masked import Layers
 from ganvas.errors import GanvasError

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset, find_columns
-from ganvas.editors._boundary import boundary_normal, scale_codes, scale_to_deviation, select_extremes
+from ganvas.editors._directions import boundary_normal, scale_codes, scale_to_deviation, select_extremes
 from ganvas.editors.base import (
     LinearEditor,
     calibrate,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._boundary import select_extremes
+from ganvas.editors._directions import select_extremes
 from ganvas.editors.base import LinearEditor, calibrate, editor_metadata
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._unsupervised import name_directions
+from ganvas.editors._directions import name_directions
 from ganvas.editors.base import Editor, LinearEditor
 from ganvas.editors.masked import Layers, parse_rows
 from ganvas.errors import GanvasError

@@ -14,7 +14,6 @@ on the reconstruction (planned by Doubinsky et al., RFIAP 2022, https://cea.hal.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -37,7 +36,7 @@ from ganvas.training.count_encoder_data import (
     read_count_images,
 )
 from ganvas.training.encoder import fold_whitening
-from ganvas.training_loop import Checkpoint, Epochs, minimize
+from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize
 
 CHECKPOINT_STEPS = 50
 """Steps between checkpoints."""
@@ -226,7 +225,6 @@ def select_rows(codes: Tensor, random: torch.Generator) -> Tensor:
 
 def _make_checkpoint(
     training: CountEncoderTraining, path: Path | None, network: nn.Module, run: dict[str, Any]
-) -> Checkpoint | None:
+) -> TrainingCheckpoint | None:
     run |= {"generator": training.generator.fingerprint, "sizes": asdict(training.data.sizes)}
-    # As it is read from JSON: with lists, not tuples.
-    return Checkpoint(path, network, json.loads(json.dumps(run))) if path else None
+    return TrainingCheckpoint(path, network, run) if path else None

@@ -31,7 +31,7 @@ from ganvas.scorers.count import (
     compute_margin,
     to_network_input,
 )
-from ganvas.training_loop import Checkpoint, Epochs, minimize, solve_convex
+from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize, solve_convex
 from ganvas.types import Dtype
 from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
@@ -148,7 +148,7 @@ def train_counter_network(
         torch.optim.AdamW(network.parameters(), config.rate, weight_decay=config.decay),
         config.steps,
         epochs=epochs,
-        checkpoint=Checkpoint(checkpoint, network, run) if checkpoint else None,
+        checkpoint=TrainingCheckpoint(checkpoint, network, run) if checkpoint else None,
         progress=progress,
     )
     return network.eval().requires_grad_(False)

@@ -24,7 +24,7 @@ from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.io.shards import decode_pictures, images_path
-from ganvas.training_loop import Checkpoint, Epochs, minimize, one_cycle
+from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize, one_cycle
 from ganvas.types import Dtype
 from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
@@ -180,15 +180,9 @@ def train_encoder_network(
     steps = n_trained // config.batch
     codes = (data.w - data.mean) @ data.whiten
     run = {"options": asdict(config), "faces": len(codes), "codes": hash_weights([("w", data.w)])}
-    order = torch.arange(n_trained)
-
-    def begin() -> None:
-        nonlocal order
-        order = torch.randperm(n_trained, generator=epochs.random)
-        network.train()
 
     def loss(step: int) -> Tensor:
-        rows = order[step % steps * config.batch :][: config.batch]
+        rows = epochs.select_rows(step, config.batch)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
             features = network.features(augment_face(data.pixels[rows], epochs.random))
         error = network.base(features.float()) - codes[rows]
@@ -196,9 +190,10 @@ def train_encoder_network(
 
     def end(epoch: int, mean_loss: float) -> None:
         held_out = _compute_held_out_loss(network, data, codes)
+        network.train()
         report(f"epoch {epoch} of {config.epochs}: loss {mean_loss:.4f}, held out {held_out:.4f}")
 
-    epochs = Epochs(steps, config.seed * 10_007, begin, end)
+    epochs = Epochs(steps, config.seed * 10_007, n_trained, end)
     rate, momentum = one_cycle(0.15)
     minimize(
         loss,
@@ -207,7 +202,7 @@ def train_encoder_network(
         schedule=rate,
         momentum=momentum,
         epochs=epochs,
-        checkpoint=Checkpoint(checkpoint, network, run),
+        checkpoint=TrainingCheckpoint(checkpoint, network, run),
     )
     return fold_whitening(network, data.mean, data.unwhiten)
 

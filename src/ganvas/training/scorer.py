@@ -25,7 +25,7 @@ from ganvas.errors import GanvasError
 from ganvas.io.fingerprints import hash_weights
 from ganvas.scorers.celeba40 import ATTRIBUTES, Network, convert_channels_last, match_softness
 from ganvas.training.celeba import CALIBRATION_TENTH, TEST_TENTH, FaceSet
-from ganvas.training_loop import Checkpoint, Epochs, minimize, one_cycle, solve_convex
+from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize, one_cycle, solve_convex
 
 ANCHORS = ("Male", "Young", "Smiling")
 BALANCE_POWERS = {"Young": 0.6}
@@ -180,14 +180,10 @@ def train_network(
     if not steps:
         raise GanvasError(f"Training takes at least {count} faces outside the held-out tenths, not {len(real.pixels)}.")
     spread = generated.targets.std(0) if generated else None
-    change, order = AUGMENTATIONS.get(network.arch, augment_softly), torch.arange(len(real.pixels))
-
-    def begin() -> None:
-        nonlocal order
-        order = torch.randperm(len(real.pixels), generator=epochs.random)
+    change = AUGMENTATIONS.get(network.arch, augment_softly)
 
     def loss(step: int) -> Tensor:
-        index, random = order[step % steps * count :][:count], epochs.random
+        index, random = epochs.select_rows(step, count), epochs.random
         pixels = real.pixels[index]
         if generated:
             other = torch.randint(len(generated.pixels), (config.batch - count,), generator=random)
@@ -199,9 +195,11 @@ def train_network(
             value = value + 0.5 * F.smooth_l1_loss(error, torch.zeros_like(error))
         return value
 
-    epochs = Epochs(
-        steps, config.seed * 10_007, begin, lambda n, mean: report(f"epoch {n} of {config.epochs}: loss {mean:.4f}")
-    )
+    def end(epoch: int, mean_loss: float) -> None:
+        report(f"epoch {epoch} of {config.epochs}: loss {mean_loss:.4f}")
+
+    epochs = Epochs(steps, config.seed * 10_007, len(real.pixels), end)
+    run = _describe_run(network, config, real, generated)
     rate, momentum = one_cycle(0.2)
     minimize(
         loss,
@@ -210,9 +208,7 @@ def train_network(
         schedule=rate,
         momentum=momentum,
         epochs=epochs,
-        checkpoint=Checkpoint(checkpoint, network, _describe_run(network, config, real, generated))
-        if checkpoint
-        else None,
+        checkpoint=TrainingCheckpoint(checkpoint, network, run) if checkpoint else None,
     )
     return network.eval()
 
