@@ -58,8 +58,9 @@ class Store:
     def list_names(self) -> set[str]:
         """List the names of all files, without leftovers of writes that were stopped."""
         if is_url(self.target):
-            paths = self._files.find(self.target, maxdepth=1)
-            return {path.rpartition("/")[2] for path in paths}
+            files = self._files
+            files.invalidate_cache()
+            return {path.rpartition("/")[2] for path in files.find(str(self.target), maxdepth=1)}
         folder = Path(self.target)
         return {path.name for path in folder.iterdir() if path.name[0] != "."} if folder.is_dir() else set()
 
@@ -185,8 +186,12 @@ class Store:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / name
             yield copy
-            self._files.makedirs(str(self.target), exist_ok=True)
-            self._files.put_file(str(copy), self.locate(name))
+            files = self._files
+            try:
+                files.put_file(str(copy), self.locate(name))
+            except FileNotFoundError:  # object stores have no folders, others need them
+                files.makedirs(str(self.target), exist_ok=True)
+                files.put_file(str(copy), self.locate(name))
 
 
 class KeyedRows:
