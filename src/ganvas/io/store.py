@@ -20,8 +20,11 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.io.files import METADATA_KEY, atomic_write, load_tensors, read_json, write_json
+from ganvas.io.files import atomic_write, load_tensors, read_json, write_json
 from ganvas.io.shards import load_shard, read_shard, save_shard
+
+TABLE_KEY = b"ganvas.key"
+"""The key of a table's metadata with the hash of its values and origin."""
 
 
 def is_url(target: str | Path) -> bool:
@@ -58,8 +61,9 @@ class Store:
     def list_names(self) -> set[str]:
         """List the names of all files, without leftovers of writes that were stopped."""
         if is_url(self.target):
-            paths = self._files.find(self.target, maxdepth=1)
-            return {path.rpartition("/")[2] for path in paths}
+            files = self._files
+            files.invalidate_cache()
+            return {path.rpartition("/")[2] for path in files.find(str(self.target), maxdepth=1)}
         folder = Path(self.target)
         return {path.name for path in folder.iterdir() if path.name[0] != "."} if folder.is_dir() else set()
 
@@ -118,18 +122,18 @@ class Store:
                 table = parquet.read_table(path, memory_map=False, page_checksum_verification=True)
             except (OSError, UnicodeDecodeError, pyarrow.ArrowException):
                 return None
-        stored = (table.schema.metadata or {}).get(METADATA_KEY.encode())
-        table = table.replace_schema_metadata()
-        return table if stored == _key_table(table, origin) else None
+        metadata = dict(table.schema.metadata or {})
+        key = metadata.pop(TABLE_KEY, None)
+        table = table.replace_schema_metadata(metadata or None)
+        return table if key == _key_table(table, origin) else None
 
     def save_table(self, name: str, table: Any, origin: Mapping[str, Any]) -> None:
-        """Write a table (pyarrow) as Parquet with a hash of its values and its origin."""
+        """Write a table (pyarrow) with its schema's metadata as Parquet, with a hash of both and its origin."""
         from pyarrow import parquet
 
-        table = table.replace_schema_metadata()
-        keyed = table.replace_schema_metadata({METADATA_KEY: _key_table(table, origin)})
+        metadata = {**(table.schema.metadata or {}), TABLE_KEY: _key_table(table, origin)}
         with self._write(name) as path, atomic_write(path) as temporary:
-            parquet.write_table(keyed, temporary, write_page_checksum=True)
+            parquet.write_table(table.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file. Raises GanvasError where there is none."""
@@ -185,8 +189,12 @@ class Store:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / name
             yield copy
-            self._files.makedirs(str(self.target), exist_ok=True)
-            self._files.put_file(str(copy), self.locate(name))
+            files = self._files
+            try:
+                files.put_file(str(copy), self.locate(name))
+            except FileNotFoundError:  # object stores have no folders, others need them
+                files.makedirs(str(self.target), exist_ok=True)
+                files.put_file(str(copy), self.locate(name))
 
 
 class KeyedRows:
