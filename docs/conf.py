@@ -6,11 +6,15 @@ GANVAS_DOCS=small runs the tutorials at sizes that only show that they work, as 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
 
+from docutils.nodes import SkipNode, math, math_block
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
@@ -33,7 +37,9 @@ html_title = f"ganvas {version}"
 html_theme_options = {"navigation_with_keys": True}
 html_show_copyright = False
 
-myst_enable_extensions = ["amsmath", "dollarmath", "html_image"]
+html_math_renderer = "mathml"
+
+myst_enable_extensions = ["dollarmath", "html_image"]
 myst_heading_anchors = 3
 
 nb_execution_mode = "cache"
@@ -58,6 +64,17 @@ def copy_reports(app: Sphinx, failure: Exception | None) -> None:
         shutil.copytree(DOCS / "results", Path(app.outdir) / "results", ignore=ignore, dirs_exist_ok=True)
 
 
+def draw_formula(translator: HTML5Translator, node: math | math_block) -> None:
+    """Write a formula as MathML, with the number of its ``\\tag``: browsers draw it, and no script is fetched."""
+    is_block = isinstance(node, math_block)
+    number = re.search(r"\\tag\{(\w+)\}", node.astext())
+    formula = tex2mathml(re.sub(r"\\tag\{\w+\}", "", node.astext()), as_block=is_block)
+    tag = f'<span class="eqno">({number[1]})</span>' if number else ""
+    translator.body.append(f'<div class="formula">{tag}{formula}</div>' if is_block else formula)
+    raise SkipNode
+
+
 def setup(app: Sphinx) -> None:
-    """Connect the copying of reports to the end of the build."""
+    """Connect the drawing of formulas, and the copying of reports to the end of the build."""
+    app.add_html_math_renderer("mathml", (draw_formula, None), (draw_formula, None))
     app.connect("build-finished", copy_reports)
