@@ -68,5 +68,7 @@ def panel() -> JudgePanel:
 
 def outcome(out=None, **more) -> EvaluationResult:
     """A tiny run."""
-    arguments = {"entries": METHODS, "attributes": PAIR, "plan": TINY} | more
-    return run_evaluation(TOY, panel(), labels(), arguments["entries"], arguments["attributes"], arguments["plan"], out)
+    arguments = {"entries": METHODS, "attributes": PAIR, "config": TINY} | more
+    return run_evaluation(
+        TOY, panel(), labels(), arguments["entries"], arguments["attributes"], arguments["config"], out
+    )

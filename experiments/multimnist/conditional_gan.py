@@ -28,7 +28,7 @@ from experiments.multimnist.trials import BATCH, MAX_COUNT, MIN_COUNT, SURE_PROB
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.multimnist_files import read_multimnist
 from ganvas.errors import GanvasError
-from ganvas.evaluation.tables import format_estimate
+from ganvas.evaluation.pages import format_estimate
 from ganvas.fid import fid
 from ganvas.generators.base import Generator, sample
 from ganvas.io.figures import draw_grid

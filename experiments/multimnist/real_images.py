@@ -25,7 +25,7 @@ from experiments.multimnist.trials import (
     make_random_move,
     score_codes,
 )
-from ganvas.evaluation.tables import format_estimate
+from ganvas.evaluation.pages import format_estimate
 from ganvas.io.figures import draw_grid
 from ganvas.stats import Estimate
 from ganvas.types import Images, WPlus

@@ -16,7 +16,7 @@ from ganvas.control.search import ScoredView
 from ganvas.data.distribution import Distribution, fit_distribution
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
-from ganvas.evaluation.tables import format_estimate
+from ganvas.evaluation.pages import format_estimate
 from ganvas.generators.base import Generator, sample
 from ganvas.seeds import DISTRIBUTION_SEED
 from ganvas.stats import Estimate, bootstrap_mean

@@ -16,7 +16,7 @@ from ganvas.data.distribution import Distribution
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
-from ganvas.evaluation.trials import EditGoal
+from ganvas.evaluation.faces import EditGoal
 from ganvas.types import Scores, WPlus
 
 
@@ -91,8 +91,8 @@ class SearchResult:
     rung: Tensor
     arrived: Tensor
     stopped: Tensor
-    given_up: Tensor | None = None
-    recovered: Tensor | None = None
+    given_up: Tensor
+    recovered: Tensor
 
 
 class StrengthSearch:
@@ -225,7 +225,7 @@ class StrengthSearch:
                 break
             self._render(index, guess[index])
         rung, near = self._find_nearest(target)
-        return SearchResult(rung, near, torch.zeros_like(near))
+        return SearchResult(rung, near, *[torch.zeros_like(near)] * 3)
 
     def _find_nearest(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return each face's rendered rung nearest to the target, and whether it is within tolerance."""
