@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError
+from ganvas.evaluation.analysis import FAMILIES, RowAnalysis
 from ganvas.evaluation.context import EvaluationContext
 from ganvas.evaluation.faces import format_goal, make_goal
 from ganvas.evaluation.pages import PageSection
 from ganvas.evaluation.protocols import edit_pool
-from ganvas.evaluation.tables import FAMILIES, RowTables
+from ganvas.evaluation.tables import build_labels
 from ganvas.io import figures
 from ganvas.io.files import atomic_write
 from ganvas.io.images import downscale, encode_jpeg, to_bytes
@@ -56,16 +57,16 @@ def use_style() -> Iterator[None]:
         yield
 
 
-def draw_figures(tables: RowTables, out: Path) -> list[PageSection]:
+def draw_figures(analysis: RowAnalysis, out: Path) -> list[PageSection]:
     """Write every figure that there are results for, and return their sections."""
     sections = []
-    if tables.result.context.config.pictures:
-        pixels = draw_growing_strength(tables)
+    if analysis.result.context.config.pictures:
+        pixels = draw_growing_strength(analysis)
         if pixels is not None:
             text = "Each attribute on one face, with growing strength, by both families; in σ of the reading."
             sections.append(_write(out, "figure-3.jpg", "Figure 3: growing strength", text, encode_jpeg(pixels)))
-        for attribute in tables.result.attributes[:MAX_SHEETS]:
-            pixels = draw_side_by_side(tables, attribute)
+        for attribute in analysis.result.attributes[:MAX_SHEETS]:
+            pixels = draw_side_by_side(analysis, attribute)
             if pixels is not None:
                 text = (
                     "The same faces under every method at the same change of the target; white where a method didn't bring the"
@@ -75,9 +76,9 @@ def draw_figures(tables: RowTables, out: Path) -> list[PageSection]:
                 sections.append(_write(out, f"methods-{attribute}.jpg", title, text, encode_jpeg(pixels)))
     with use_style():
         plots = (
-            ("variation.png", "Figure 4: what else changes", VARIATION_TEXT, plot_variation(tables)),
-            ("curves.png", "Effects by the change of the target", CURVES_TEXT, plot_curves(tables)),
-            ("labels.png", "Effects by the number of labels", LABELS_TEXT, plot_efficiency(tables)),
+            ("variation.png", "Figure 4: what else changes", VARIATION_TEXT, plot_variation(analysis)),
+            ("curves.png", "Effects by the change of the target", CURVES_TEXT, plot_curves(analysis)),
+            ("labels.png", "Effects by the number of labels", LABELS_TEXT, plot_efficiency(analysis)),
         )
         for name, title, text, figure in plots:
             if figure is not None:
@@ -90,21 +91,23 @@ VARIATION_TEXT = (
     " changed on average over the edits that arrived (equation 7). The ideal is one coloured cell a row."
 )
 CURVES_TEXT = (
-    "Drift by a judge that made no labels, where there is one, at exactly this change of the target by the same judge; identity at"
-    " the change by the labels' scorer. Bands: 95 % bootstrap intervals over the faces that were brought there."
+    "Drift by a judge that made no labels, where there is one, at exactly this change of the target by the same judge; identity"
+    " at the change by the labels' scorer. Bands: 95 % bootstrap intervals over the faces that were brought there."
 )
 LABELS_TEXT = (
     "The other attributes' readings, for 1 σ of the target, by the number of labels that a method learned from."
 )
 
 
-def draw_side_by_side(tables: RowTables, attribute: str) -> Tensor | None:
+def draw_side_by_side(analysis: RowAnalysis, attribute: str) -> Tensor | None:
     """Draw the same faces under every method at the largest equal change; white where a method didn't bring a face there."""
-    context = tables.result.context
+    context = analysis.result.context
     change = context.config.targets[-1]
-    rows = tables.select("matched", "success", attribute=attribute, change=change)
+    rows = analysis.select("matched", "success", attribute=attribute, change=change)
     fitted = [
-        (e.name, editor) for e, editor in tables.result.list_fitted("first", "rest") if (rows["method"] == e.name).any()
+        (e.name, editor)
+        for e, editor in analysis.result.list_fitted("first", "rest")
+        if (rows["method"] == e.name).any()
     ]
     if not fitted:
         return None
@@ -130,12 +133,12 @@ def draw_side_by_side(tables: RowTables, attribute: str) -> Tensor | None:
 
 
 @torch.no_grad()
-def draw_growing_strength(tables: RowTables) -> Tensor | None:
+def draw_growing_strength(analysis: RowAnalysis) -> Tensor | None:
     """Draw edits of growing strength by the first compact variant and the first InterfaceGAN, one face an attribute."""
-    context, pairs = tables.result.context, tables.result.list_fitted("first")
+    context, pairs = analysis.result.context, analysis.result.list_fitted("first")
     shown = [pair for family in FAMILIES for pair in [p for p in pairs if p[0].family == family][:1]]
     pictures, rows = [], []
-    for attribute in tables.result.attributes:
+    for attribute in analysis.result.attributes:
         try:
             ws, _ = context.make_codes(context.select_faces(make_goal(attribute), 1))
         except GanvasError:
@@ -158,19 +161,19 @@ def _render(context: EvaluationContext, code: Tensor) -> Tensor:
     return to_bytes(downscale(context.generator.synthesis(ws), min(SHEET_SIDE, context.generator.resolution)))[0]
 
 
-def plot_variation(tables: RowTables) -> Figure | None:
+def plot_variation(analysis: RowAnalysis) -> Figure | None:
     """Plot figure 4 of Lesné et al., equation (7), for the first method of each family; a row where no edit arrived is white."""
     from matplotlib.figure import Figure
 
-    rows = tables.select("paper", "variation", judge=tables.judges[0])
+    rows = analysis.select("paper", "variation", judge=analysis.judges[0])
     rows = rows[rows["reached"]]
-    names = [name for family in FAMILIES for name in tables.list_methods(family=family)[:1]] or tables.list_methods()[
-        :1
-    ]
+    names = [
+        name for family in FAMILIES for name in analysis.list_methods(family=family)[:1]
+    ] or analysis.list_methods()[:1]
     names = [name for name in names if (rows["method"] == name).any()]
     if not names:
         return None
-    columns, attributes = list(tables.result.context.scales[0].attributes), tables.result.attributes
+    columns, attributes = list(analysis.result.context.scales[0].attributes), analysis.result.attributes
     figure = Figure((2.5 + 0.25 * len(columns), len(names) * (1.6 + 0.25 * len(attributes))))
     for axes, name in zip(figure.subplots(len(names), 1, squeeze=False).flat, names, strict=True):
         mine = rows[rows["method"] == name].groupby(["attribute", "of"], observed=True)["value"].mean().unstack()
@@ -184,23 +187,23 @@ def plot_variation(tables: RowTables) -> Figure | None:
     return figure
 
 
-def plot_curves(tables: RowTables) -> Figure | None:
+def plot_curves(analysis: RowAnalysis) -> Figure | None:
     """Plot drift by one judge, and identity, against the change of the target, a column an attribute."""
-    scales = tables.result.context.scales
-    fresh = [scale for scale in scales if scale.name in tables.result.fresh_judges]
+    scales = analysis.result.context.scales
+    fresh = [scale for scale in scales if scale.name in analysis.result.fresh_judges]
     judge = max(fresh or scales[:1], key=lambda scale: len(scale.attributes)).name
-    measures = [m for m in (("drift", judge), ("identity", "")) if ("equal", m[0]) in tables.parts]
-    attributes = tables.result.attributes
+    measures = [m for m in (("drift", judge), ("identity", "")) if ("equal", m[0]) in analysis.parts]
+    attributes = analysis.result.attributes
     if not measures:
         return None
     figure, grid = _make_figure(len(measures), len(attributes), (3.4, 3.2), 2)
     for column, attribute in enumerate(attributes):
         for row, (metric, by) in enumerate(measures):
             axes = grid[row][column]
-            rows = tables.select("equal", metric, attribute=attribute, judge=by)
-            for k, name in enumerate(tables.list_methods()):
+            rows = analysis.select("equal", metric, attribute=attribute, judge=by)
+            for k, name in enumerate(analysis.list_methods()):
                 mine = rows[rows["method"] == name]
-                points = [(float(c), tables.estimate("equal", metric, part)) for c, part in mine.groupby("change")]
+                points = [(float(c), analysis.estimate("equal", metric, part)) for c, part in mine.groupby("change")]
                 _plot_line(axes, [p for p in points if p[1].n], name, k)
             axes.set(title=format_goal(attribute), xlabel="change of the target, σ")
             axes.set_ylabel("identity, cosine" if metric == "identity" else f"drift, σ ({judge})")
@@ -208,9 +211,9 @@ def plot_curves(tables: RowTables) -> Figure | None:
     return figure
 
 
-def plot_efficiency(tables: RowTables) -> Figure | None:
+def plot_efficiency(analysis: RowAnalysis) -> Figure | None:
     """Plot the other readings' change against the number of labels."""
-    rows = [row for row in tables.build_labels().rows if row[3] is not None]
+    rows = [row for row in build_labels(analysis).rows if row[3] is not None]
     if not rows:
         return None
     figure, grid = _make_figure(1, 1, (4.5, 3.4), 1.5)

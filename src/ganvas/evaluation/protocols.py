@@ -12,12 +12,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ganvas.control.search import SearchResult, StrengthSearch, find_crossing
 from ganvas.data.dataset import LatentDataset, make_dataset
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
@@ -25,7 +27,6 @@ from ganvas.evaluation.context import EvaluationContext
 from ganvas.evaluation.faces import TARGET_PROBABILITY, EditGoal, make_goal
 from ganvas.evaluation.judges import JudgeScale
 from ganvas.evaluation.rows import RowBlocks
-from ganvas.evaluation.strength_search import ResponseLine, SearchResult, StrengthSearch
 from ganvas.generators.base import sample
 from ganvas.metrics import Trial
 from ganvas.seeds import LATENT_SEED
@@ -42,6 +43,34 @@ EXHAUSTIVE_SHARE = 0.1
 DIRECTION_SEED = 7
 JOINT_CHANGE = 1.0
 """The change of each attribute of a joint edit, in the editor's own units."""
+
+
+PRIOR_FACES = 4.0
+"""Weight of the line of slope 1, as a number of faces of spread 1, against the faces measured."""
+
+
+@dataclass(frozen=True)
+class ResponseLine:
+    """A regression line from the strength that scorer and probe predict to the one that was needed, learned from earlier faces.
+
+    ``pairs``: (n, 2) predicted and measured strengths.
+    """
+
+    pairs: Tensor = torch.zeros(0, 2, dtype=torch.float64)  # noqa: RUF009 (never written to)
+
+    def __call__(self, predicted: Tensor) -> Tensor:
+        """Correct predicted strengths; without ``PRIOR_FACES`` pairs they are returned as they are."""
+        if len(self.pairs) < PRIOR_FACES:
+            return predicted
+        middle = self.pairs.mean(0)
+        x, y = (self.pairs - middle).T
+        slope = (x @ y + PRIOR_FACES) / (x @ x + PRIOR_FACES)
+        return middle[1] + slope * (predicted - middle[0])
+
+    def extend(self, predicted: Tensor, measured: Tensor) -> ResponseLine:
+        """Return the line with further faces; nan for those that never reached the target."""
+        more = torch.stack((predicted, measured), 1)
+        return ResponseLine(torch.cat((self.pairs, more[~more.isnan().any(1)])))
 
 
 @torch.no_grad()
@@ -73,6 +102,7 @@ def run_pictures(
     if goal.attribute not in editor.attributes:
         raise GanvasError(f"The editor has no attribute {goal.attribute!r}.")
     index = context.select_faces(goal, max(faces))
+    grid = context.config.search
     view, cache = context.make_view(scope, goal.attribute)
     gaussianize = context.select_gaussianize(goal.attribute)
     score = torch.tensor(goal.get_target(TARGET_PROBABILITY)).logit().item()
@@ -80,28 +110,40 @@ def run_pictures(
     lines = dict.fromkeys((0.0, *targets), ResponseLine())
     searches: list[tuple[StrengthSearch, Tensor]] = []
     for chunk in index.split(split_chunks(len(index))):
-        search = StrengthSearch(view, editor, goal, *context.make_codes(chunk), gaussianize, context.config.search)
+        ws, rows = context.make_codes(chunk)
+        sign = torch.full((len(chunk),), goal.sign)
+        search = StrengthSearch(view, editor, goal.attribute, sign, ws, rows, gaussianize, grid.ladder)
         if start < faces[0]:
             subset = search.take_first(faces[0] - start)
-            exhaustive = given_up < EXHAUSTIVE_TRIALS or recovered >= EXHAUSTIVE_SHARE * given_up
-            result = subset.climb(score, context.typical_set, lines[0.0], exhaustive=exhaustive)
-            given_up, recovered = given_up + int(result.given_up.sum()), recovered + int(result.recovered.sum())
-            _add_trial(
-                context, blocks, "paper", _make_search_trial(context, subset, result), [goal], chunk[: len(subset.ws)]
+            target = subset.to_target(torch.full((len(subset.ws),), score))
+            predicted = subset.predict_strength(target)
+            found = subset.find_first(
+                target,
+                lines[0.0](predicted),
+                context.typical_set,
+                stride=grid.stride,
+                patience=grid.patience,
+                exhaustive=given_up < EXHAUSTIVE_TRIALS or recovered >= EXHAUSTIVE_SHARE * given_up,
             )
-            lines[0.0] = _extend_line(lines[0.0], subset, subset.to_target(score))
+            given_up, recovered = given_up + int(found.given_up.sum()), recovered + int(found.recovered.sum())
+            trial = _make_search_trial(context, subset, found)
+            _add_trial(context, blocks, "paper", trial, [goal], chunk[: len(trial)])
+            lines[0.0] = lines[0.0].extend(predicted, subset.measure_strength(target))
         if start < faces[1]:
             subset = search.take_first(faces[1] - start)
             for change in targets:
-                trial = _make_search_trial(context, subset, subset.match_change(change, lines[change]))
-                _add_trial(context, blocks, "matched", trial, [goal], chunk[: len(subset.ws)], change=change)
-                lines[change] = _extend_line(lines[change], subset, subset.values[:, 0] + change)
+                target = subset.values[:, 0] + change
+                predicted = subset.predict_strength(target)
+                found = subset.find_nearest(target, lines[change](predicted), grid.tolerance, grid.tries)
+                trial = _make_search_trial(context, subset, found)
+                _add_trial(context, blocks, "matched", trial, [goal], chunk[: len(trial)], change=change)
+                lines[change] = lines[change].extend(predicted, subset.measure_strength(target))
             searches.append((subset, chunk[: len(subset.ws)]))
         start += len(chunk)
     # When all is rendered: other judges' targets may lie at pictures of any change.
     for subset, codes in searches:
         for change in sorted({*targets, *curve}):
-            _add_equal(context, blocks, subset, codes, change)
+            _add_equal(context, blocks, subset, goal, codes, change)
     blocks.pictures += len(cache.requested)
 
 
@@ -111,16 +153,12 @@ def split_chunks(n: int) -> list[int]:
     return [first, *(min(CHUNK_FACES, n - start) for start in range(first, n, CHUNK_FACES))]
 
 
-def _extend_line(line: ResponseLine, search: StrengthSearch, target: Tensor) -> ResponseLine:
-    return line.extend(search.predict_strength(target), search.measure_strength(target))
-
-
 def _make_search_trial(context: EvaluationContext, search: StrengthSearch, result: SearchResult) -> Trial:
     """Make the trial of all scorers' columns from where a search ended."""
     after = search.edit(torch.arange(len(search.ws)), result.rung)
     return make_trial(
         context,
-        search.goal.attribute,
+        search.attribute,
         (search.ws, after),
         (search.rows[:, 0], search.get_rows(result.rung)),
         arrived=result.arrived,
@@ -178,15 +216,15 @@ def _add_trial(
 
 
 def _add_equal(
-    context: EvaluationContext, blocks: RowBlocks, search: StrengthSearch, codes: Tensor, change: float
+    context: EvaluationContext, blocks: RowBlocks, search: StrengthSearch, goal: EditGoal, codes: Tensor, change: float
 ) -> None:
     """Add the rows at exactly ``change`` by each judge that has the attribute; what isn't judged is by the own scorer's change.
 
     Linear between the two rendered pictures around the first place where the target has changed by so much.
     """
-    everyone, goals = torch.arange(len(codes)), [search.goal]
+    everyone = torch.arange(len(codes))
     for judge, scale in enumerate(context.scales):
-        readings = _read_target(scale, search)
+        readings = _read_target(scale, search, goal)
         if readings is None:
             continue
         low, high = find_crossing(readings, torch.full((len(codes),), change, dtype=readings.dtype))
@@ -196,7 +234,7 @@ def _add_equal(
         ends = [
             make_trial(
                 context,
-                search.goal.attribute,
+                goal.attribute,
                 (search.ws, search.edit(everyone, rung)),
                 (search.rows[:, 0], search.get_rows(rung)),
                 arrived=high > 0,
@@ -206,36 +244,24 @@ def _add_equal(
         ]
         if judge == 0:
             blocks.add_trial("equal", codes, ends, share=share, change=change)
-        seen = [next(view for name, view in context.view_by_judges(end, goals) if name == scale.name) for end in ends]
+        seen = [next(view for name, view in context.view_by_judges(end, [goal]) if name == scale.name) for end in ends]
         blocks.add_trial("equal", codes, seen, judge=scale.name, share=share, change=change)
 
 
-def _read_target(scale: JudgeScale, search: StrengthSearch) -> Tensor | None:
+def _read_target(scale: JudgeScale, search: StrengthSearch, goal: EditGoal) -> Tensor | None:
     """Return the target's change towards the goal for a judge at each rung, (n, rungs + 1), nan where nothing was rendered.
 
     None for a judge without the attribute.
     """
-    match = scale.find_attribute(search.goal.attribute)
+    match = scale.find_attribute(goal.attribute)
     if match is None:
         return None
     rendered = ~search.values.isnan()
     before = search.rows[:, :1].expand_as(search.rows)[rendered]
-    change = scale.measure_change(before, search.rows[rendered])[:, match[0]] * match[1] * search.goal.sign
+    change = scale.measure_change(before, search.rows[rendered])[:, match[0]] * match[1] * goal.sign
     readings = torch.full_like(search.values, torch.nan)
     readings[rendered] = change.to(readings)
     return readings
-
-
-def find_crossing(values: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the columns on both sides of where rows of ``values``, (n, columns), first reach ``target``, (n,).
-
-    Columns of nan are passed over; the second is 0 where none reaches it.
-    """
-    rendered, place = ~values.isnan(), torch.arange(values.shape[1])
-    passed = rendered & (values >= target[:, None]) & (place > 0)
-    high = torch.where(passed.any(1), passed.long().argmax(1), 0)
-    before = rendered & ((place < high[:, None]) | (high == 0)[:, None])
-    return (before * place).amax(1), high
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ from ganvas import __version__, generators
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label_files import load_labels, shipped_labels_path
 from ganvas.errors import GanvasError
-from ganvas.evaluation import published_directions
+from ganvas.evaluation import claims, published_directions, tables
+from ganvas.evaluation.analysis import RowAnalysis
 from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig
 from ganvas.evaluation.faces import dtype_name
 from ganvas.evaluation.figures import draw_figures
@@ -25,7 +26,6 @@ from ganvas.evaluation.pages import PageSection, render_markdown, render_page, t
 from ganvas.evaluation.papers import ATTRIBUTES
 from ganvas.evaluation.rows import write_table
 from ganvas.evaluation.runner import EvaluationResult, MissingResult, run_evaluation
-from ganvas.evaluation.tables import RowTables
 from ganvas.generators.base import Generator
 from ganvas.identity import EMBEDDING_WIDTH, FaceEmbedder
 from ganvas.io.files import write_json, write_text
@@ -37,6 +37,21 @@ from ganvas.scorers.networks.dlib_weights import SHA256
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "zuko", "dlib-bin")
 """Packages whose versions a report states, where they are installed."""
+
+TABLES = (
+    claims.build_headline,
+    claims.build_success_claims,
+    claims.build_families,
+    tables.build_paper,
+    tables.build_matched,
+    tables.build_judged,
+    claims.build_variants,
+    tables.build_joint,
+    tables.build_codes,
+    tables.build_labels,
+    tables.build_agreement,
+)
+"""What builds the report's tables, in their order; costs come last."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +112,13 @@ def evaluate(
 
 def write_report(result: EvaluationResult, out: Path, command: str, missing: Sequence[str] = ()) -> dict[str, Any]:
     """Write the report of a finished run; ``missing``: judges and directions that couldn't be loaded, and why."""
-    tables = RowTables(result)
+    analysis = RowAnalysis(result)
     gaps = [asdict(gap) for gap in (*result.gaps, *(MissingResult("input", "", "", why) for why in missing))]
-    built = tables.build()
+    built = [table for build in TABLES if (table := build(analysis)).rows]
     results = to_json(
         {
             "made": describe_versions(result, command),
-            "judges": tables.judges,
+            "judges": analysis.judges,
             "planned": result.planned,
             "pictures": result.pictures,
             "tables": {table.name: table.to_json() for table in built},
@@ -113,11 +128,11 @@ def write_report(result: EvaluationResult, out: Path, command: str, missing: Seq
     write_table(out / "rows.parquet", result.table)
     write_json(out / "report.json", results)
     write_json(out / "timings.json", result.timings)
-    pictures = draw_figures(tables, out)
-    sections = [table.to_section() for table in [*built, tables.build_costs()]]
+    pictures = draw_figures(analysis, out)
+    sections = [table.to_section() for table in [*built, tables.build_costs(analysis)]]
     # What is claimed first, then pictures, then all that was measured.
-    claims = len([table for table in built if table.name in ("headline", "success", "families")])
-    sections[claims:claims] = pictures
+    first = sum(table.name in ("headline", "success", "families") for table in built)
+    sections[first:first] = pictures
     if gaps:
         lines = [
             " ".join(filter(None, (gap["what"], gap["method"], gap["attribute"]))) + f": {gap['why']}" for gap in gaps

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ganvas import __version__, editors
-from ganvas.control.search import ScoredView
+from ganvas.control import search
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
@@ -237,7 +237,7 @@ def _add_cell(
 @cache
 def _hash_sources() -> str:
     """Hash the code of the protocols: rows that other code made are made anew."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(search.__file__)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -417,7 +417,7 @@ def plan_pictures(
 
 def _format_plan(planned: Mapping[str, int], generator: Generator, panel: JudgePanel, work: Path | None) -> list[str]:
     """Format the pictures to render, and the time that they take here, as lines for people."""
-    view, codes = ScoredView(generator, panel), sample(generator, 2 * TIMED_PICTURES, 1.0, 0)
+    view, codes = search.ScoredView(generator, panel), sample(generator, 2 * TIMED_PICTURES, 1.0, 0)
     view(codes[:TIMED_PICTURES])
     start = time.perf_counter()
     view(codes[TIMED_PICTURES:])

@@ -182,7 +182,9 @@ def run_success(
     write_json(out / "success.json", results)
     title = f"Success of {results['method']} on {generator.name}"
     section = PageSection("By attribute", "", table=build_success_table(results))
-    write_text(out / "success.md", render_markdown(title, describe_protocol(results), [section], ""))
+    write_text(
+        out / "success.md", render_markdown(title, describe_protocol(results), [section], "success.json has all of it.")
+    )
     return results
 
 
