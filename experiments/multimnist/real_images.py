@@ -117,9 +117,9 @@ def summarise_edits(
     estimates: dict[str, Estimate] = {
         "more": estimate_rate(trials[1].right),
         "less": estimate_rate(trials[-1].right),
-        "both": estimate_rate(both.right),
+        "both": estimate_rate(both.right, both.ws),
         "survived": estimate_rate(both.select(torch.cat(survived)).right),
-        "kept": estimate_rate(both.measure_preservation(context.classes)),
+        "kept": estimate_rate(both.measure_preservation(context.classes), both.ws),
     }
     return {"space": held.space, "name": name, **estimates}
 
