@@ -196,8 +196,8 @@ def test_claims_compare_the_families_on_the_same_faces_and_hold_by_their_interva
     assert {r["judge"]: r["made the labels"] for r in rows} == {"toy": "yes", "judge": "no"}
     for r in rows:
         ratio = r["drift, ratio"]
-        if ratio["mean"] is not None:
-            assert r["drift holds"] == ("yes" if ratio["high"] <= 0.7 else "no" if ratio["low"] > 0.7 else "open")
+        # Half of eight faces: too few for any claim.
+        assert ratio["n"] <= 4 and r["drift holds"] == r["identity holds"] == "open"
     best = {row[0]: row for row in whole[1]["tables"]["success"]["rows"]}
     assert best["Bright"][2]["mean"] == 1 and best["Bright"][2]["low"] < 0.97 and best["Bright"][3] == "open"
 
@@ -240,7 +240,7 @@ def test_a_metric_of_the_wrong_shape_is_a_gap(context, monkeypatch):
 
 def test_a_cell_is_one_of_its_input_and_survives_damage(tmp_path):
     blocks = RowBlocks("m", "a")
-    blocks.add("paper", "success", torch.arange(3), torch.tensor([1.0, 0.5, torch.nan]), change=0.3, judge="j")
+    blocks.add("paper", "success", torch.arange(3), torch.tensor([1.0, 0.5, 0.25]), change=0.3, judge="j")
     file = tmp_path / "c.parquet"
     cell = save_cell(file, blocks, {"faces": (1, 2)})
     found = load_cell(file, {"faces": (1, 2)})

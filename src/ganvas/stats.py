@@ -19,6 +19,8 @@ from ganvas.errors import GanvasError
 
 BOOTSTRAP_DRAWS = 1000
 """Number of bootstrap resamples."""
+MIN_CLAIM_CODES = 8
+"""Codes that a claim needs: a bootstrap of a few is far too sure."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,11 @@ def in_selection_half(codes: Tensor) -> Tensor:
 
 
 def judge_claim(estimate: Estimate | None, at_least: float = -math.inf, at_most: float = math.inf) -> str:
-    """Return "yes" where the whole interval is within the bounds, "no" where it is wholly outside, else "open"."""
-    if estimate is None or not estimate.n:
+    """Return "yes" where the whole interval is within the bounds, "no" where it is wholly outside, else "open".
+
+    It is open for fewer than ``MIN_CLAIM_CODES`` codes, too.
+    """
+    if estimate is None or estimate.n < MIN_CLAIM_CODES:
         return "open"
     if at_least <= estimate.low and estimate.high <= at_most:
         return "yes"

@@ -13,6 +13,7 @@ from ganvas.evaluation.faces import format_goal
 from ganvas.evaluation.pages import format_estimate
 from ganvas.evaluation.tables import STRANGERS_PROTOCOL, Row, Table
 from ganvas.stats import (
+    MIN_CLAIM_CODES,
     Estimate,
     bootstrap_absolute_means,
     bootstrap_difference,
@@ -33,7 +34,7 @@ DRIFT_AIM = 0.7
 PAPERS = {"success": papers.SUCCESS, "identity": papers.IDENTITY}
 HALVES_NOTE = (
     "Which of several methods is best is decided on every other face, and the numbers are of the remaining ones. Yes and no: the"
-    " whole 95 % interval is on that side; open: it isn't."
+    " whole 95 % interval is on that side; open: it isn't, or there are fewer than 8 faces."
 )
 
 
@@ -174,6 +175,6 @@ def build_variants(analysis: RowAnalysis) -> Table:
 
 def describe_difference(difference: Estimate) -> str:
     """Return "ahead" or "behind" for a difference whose interval lies above or below 0, else "even"."""
-    if not difference.n:
-        return "-"
+    if difference.n < MIN_CLAIM_CODES:
+        return "open" if difference.n else "-"
     return "ahead" if difference.low > 0 else "behind" if difference.high < 0 else "even"

@@ -77,9 +77,8 @@ QUICK_METHODS = ("compact", "interfacegan", "interfacegan conditional", "mean_di
 
 @dataclass(frozen=True)
 class FittedEntry:
-    """An entry with its editor, or with the reason why there is none, in one line; ``missing``: the same by attribute."""
+    """An entry's editor, or the reason why there is none, in one line; ``missing``: the same by attribute."""
 
-    entry: MethodEntry
     editor: Editor | None
     gap: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -130,12 +129,12 @@ def prepare_entry(
     """
     try:
         if entry.file:
-            fit = FittedEntry(entry, editors.load_editor(entry.file, generator))
+            fit = FittedEntry(editors.load_editor(entry.file, generator))
         else:
             fit = _fit_or_load(entry, data, generator, attributes, folder, log)
         return replace(fit, editor=fit.editor and fit.editor.to(generator.device))
     except GanvasError as error:
-        return FittedEntry(entry, None, format_failure(error))
+        return FittedEntry(None, format_failure(error))
 
 
 def fit_entry(
@@ -181,7 +180,7 @@ def _fit_or_load(
             saved = read_json(note)
             if isinstance(saved, dict) and saved.get("key") == key:
                 editor = editors.load_editor(file, generator)
-                return FittedEntry(entry, editor, missing=saved["missing"], seconds=float(saved["seconds"]))
+                return FittedEntry(editor, missing=saved["missing"], seconds=float(saved["seconds"]))
         except (GanvasError, KeyError, TypeError, ValueError):
             pass  # It is only a cache.
     log(f"Fitting {entry.name} on {len(data):,} labels")
@@ -193,7 +192,7 @@ def _fit_or_load(
         write_json(note, {"key": key, "seconds": seconds, "missing": missing})
         # A continued run loads the file: tensors with another layout in memory give other last bits.
         editor = editors.load_editor(file, generator)
-    return FittedEntry(entry, editor, missing=missing, seconds=seconds)
+    return FittedEntry(editor, missing=missing, seconds=seconds)
 
 
 @cache

@@ -137,14 +137,14 @@ def run_trials(
                 goal.attribute,
                 scorer.attributes,
                 scorer.kinds,
-                before=ws,
-                after=reached.codes,
+                before=ws.cpu(),
+                after=reached.codes.cpu(),
                 scores_before=before,
-                scores_after=reached.scores,
-                arrived=reached.arrived,
-                strengths=reached.strengths,
-                stopped=reached.stopped,
-                renders=reached.renders,
+                scores_after=reached.scores.cpu(),
+                arrived=reached.arrived.cpu(),
+                strengths=reached.strengths.cpu(),
+                stopped=reached.stopped.cpu(),
+                renders=reached.renders.cpu(),
                 typical_set=typical_set,
             )
         )
@@ -193,10 +193,13 @@ def _summarise_trial(trial: Trial, editor: Editor, result: SuccessResult) -> dic
     typical_set = result.typical_set
     tight = typical_set.select_leading(min(LEADING_COMPONENTS, len(typical_set.bounds)))
     columns = [trial.attributes.index(a) for a in editor.attributes]
-    scores = [scores[:, columns] for scores in (trial.scores_before, trial.scores_after)]
+    device = editor.gaussianize.scores.device
+    before, after = (
+        editor.gaussianize(scores[:, columns].to(device)).cpu() for scores in (trial.scores_before, trial.scores_after)
+    )
     seen = replace(
         trial,
-        changes=editor.gaussianize(scores[1]) - editor.gaussianize(scores[0]),
+        changes=after - before,
         others=torch.tensor([name != trial.attribute for name in editor.attributes]),
     )
     numbers = {
