@@ -7,11 +7,10 @@ from fitted_editors import QUICK as SHORT
 from fitted_editors import labels
 from planted_truth import SCORER, TOY
 
-from ganvas.evaluation.config import EvaluationConfig
+from ganvas.evaluation.config import EvaluationConfig, StrengthGrid
 from ganvas.evaluation.judges import FaceRecognizer, JudgePanel
 from ganvas.evaluation.methods import MethodEntry
 from ganvas.evaluation.runner import EvaluationResult, run_evaluation
-from ganvas.evaluation.strength_search import StrengthGrid
 from ganvas.scorers.base import Scorer
 
 TINY = EvaluationConfig(
@@ -68,5 +67,7 @@ def panel() -> JudgePanel:
 
 def outcome(out=None, **more) -> EvaluationResult:
     """A tiny run."""
-    arguments = {"entries": METHODS, "attributes": PAIR, "plan": TINY} | more
-    return run_evaluation(TOY, panel(), labels(), arguments["entries"], arguments["attributes"], arguments["plan"], out)
+    arguments = {"entries": METHODS, "attributes": PAIR, "config": TINY} | more
+    return run_evaluation(
+        TOY, panel(), labels(), arguments["entries"], arguments["attributes"], arguments["config"], out
+    )

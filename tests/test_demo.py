@@ -7,6 +7,7 @@ import torch
 from planted_counts import JUDGE, SQUARES, counter_editor
 from planted_truth import SCORER, TOY
 
+from experiments.ffhq.conditional_sampling import run_conditional
 from ganvas.control.search import StrengthLadder
 from ganvas.data.label import label
 from ganvas.demo import DemoConfig, run_demo
@@ -14,8 +15,7 @@ from ganvas.demo.counts import CountStripConfig, draw_count_strip, draw_strip
 from ganvas.editors import load_editor
 from ganvas.editors.base import Editor, fingerprint
 from ganvas.errors import GanvasError
-from ganvas.evaluation.conditional_sampling import run_conditional
-from ganvas.evaluation.html_page import PageSection, render_page
+from ganvas.evaluation.pages import PageSection, render_page
 from ganvas.evaluation.success import SuccessProtocol
 from ganvas.recipe.files import load_recipe, load_recipe_tools
 from ganvas.recipe.model import NamedTool

@@ -1,5 +1,7 @@
 """Measures without pictures, with planted truths."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,15 @@ from evaluation_runs import PAIR
 from fitted_editors import compact, labels
 from planted_truth import TOY, PlantedEditor, disentangled
 
-from ganvas.data.distribution import fit_distribution
+from ganvas.data.dataset import LatentDataset
+from ganvas.data.distribution import Distribution, fit_distribution
 from ganvas.errors import GanvasError
 from ganvas.evaluation.dci import compute_codes, measure_dci, score_importance
-from ganvas.evaluation.joint_edits import measure_order_and_undo
-from ganvas.evaluation.label_efficiency import take_first_labels
-from ganvas.evaluation.latent_measures import measure_middle_codes, measure_readings, sample_latent_codes
+from ganvas.evaluation.protocols import run_codes, run_order, take_first_labels
+from ganvas.evaluation.rows import RowBlocks, to_frame
+from ganvas.generators.base import sample
 from ganvas.generators.toy import PLANTED
+from ganvas.seeds import LATENT_SEED
 
 WITHIN = fit_distribution(TOY, 300)
 
@@ -58,7 +62,7 @@ def test_score_importance_at_its_ends():
 
 
 def test_codes_are_an_editors_own():
-    w = sample_latent_codes(TOY, 4, 1.0)[:, 0]
+    w = sample(TOY, 4, 1.0, LATENT_SEED)[:, 0]
     assert compute_codes(compact(), w).shape == (4, 60)
     with pytest.raises(GanvasError, match="none of its own"):
         compute_codes(disentangled(), w)
@@ -66,35 +70,48 @@ def test_codes_are_an_editors_own():
         measure_dci(torch.zeros(50, 2), torch.zeros(50, 2), 2)
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What reading codes needs of an evaluation."""
+
+    data: LatentDataset
+    typical_set: Distribution
+
+
+def measure(run, *arguments) -> dict[str, float]:
+    """The mean of each metric."""
+    blocks = RowBlocks("planted", "")
+    run(*arguments, blocks)
+    return to_frame(blocks.to_table()).groupby("metric", observed=True)["value"].mean().to_dict()
+
+
 def test_readings_of_the_planted_directions():
-    ws, data = sample_latent_codes(TOY, 64, 1.0), labels()
-    found = measure_readings(disentangled(), ws, "Big", data, WITHIN)
-    assert found["target"].mean == pytest.approx(1, abs=0.1)
-    assert found["others"].mean < 0.06
-    assert found["distance"].mean == pytest.approx(1, abs=0.15)
+    ws, shared = sample(TOY, 64, 1.0, LATENT_SEED), Shared(labels(), WITHIN)
+    found = measure(run_codes, shared, disentangled(), "Big", ws)
+    assert found["target_change"] == pytest.approx(1, abs=0.1)
+    assert found["drift"] < 0.06
+    assert found["distance"] == pytest.approx(1, abs=0.15)
     leaky = torch.stack(list(TOY.planted.values()))
     leaky[list(PLANTED).index("Big")] += leaky[0]
     # All of one of the four others comes along.
-    assert measure_readings(PlantedEditor(leaky), ws, "Big", data, WITHIN)["others"].mean == pytest.approx(
-        0.25, abs=0.05
-    )
+    assert measure(run_codes, shared, PlantedEditor(leaky), "Big", ws)["drift"] == pytest.approx(0.25, abs=0.05)
     with pytest.raises(GanvasError, match="no attribute 'smle'"):
-        measure_readings(disentangled(), ws, "smle", data, WITHIN)
+        measure(run_codes, shared, disentangled(), "smle", ws)
 
 
 def test_lines_commute_and_go_back_and_curves_need_not():
-    ws = sample_latent_codes(TOY, 8, 1.0)
-    for value in measure_order_and_undo(disentangled(), ws, PAIR).values():
-        assert value.mean < 1e-5
+    ws = sample(TOY, 8, 1.0, LATENT_SEED)
+    found = measure(run_order, disentangled(), PAIR, ws)
+    assert found.keys() == {"order", "together", "undo", "undo_all"} and max(found.values()) < 1e-5
 
     class Curved(PlantedEditor):
         def shift(self, w, changes):
             return super().shift(w, changes) * (1 + (w - TOY.w_avg).norm(dim=1, keepdim=True))
 
-    found = measure_order_and_undo(Curved(torch.stack(list(TOY.planted.values()))), ws, PAIR)
-    assert found["order"].mean > 0.01 and found["undo"].mean > 0.01
+    found = measure(run_order, Curved(torch.stack(list(TOY.planted.values()))), PAIR, ws)
+    assert found["order"] > 0.01 and found["undo"] > 0.01
     with pytest.raises(GanvasError, match="two are needed"):
-        measure_order_and_undo(disentangled(), ws, ("Bright",))
+        measure(run_order, disentangled(), ("Bright",), ws)
 
 
 def test_fewer_labels_do_not_depend_on_the_others():
@@ -102,10 +119,3 @@ def test_fewer_labels_do_not_depend_on_the_others():
     assert len(few) == 200 and few.attributes == labels().attributes
     assert not torch.equal(few.probe.weight, labels().probe.weight)
     assert not torch.equal(few.gaussianize.scores, labels().gaussianize.scores)
-
-
-def test_codes_in_the_middle_of_a_normal_code_are_plausible():
-    found = measure_middle_codes(compact(), sample_latent_codes(TOY, 512, 1.0)[:, 0], "Bright", WITHIN)
-    assert 0.3 < found["crowd"].mean < 1.5
-    assert abs(found["farther"].mean) < 1
-    assert found["left"].mean < 0.05

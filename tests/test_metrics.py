@@ -1,24 +1,17 @@
 """Metrics of trials whose outcome is known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from ganvas.data import gaussianize
 from ganvas.data.distribution import Distribution
 from ganvas.errors import GanvasError
-from ganvas.metrics import (
-    Trial,
-    distance_moved,
-    mahalanobis_after,
-    off_target_drift,
-    success,
-    success_within,
-    to_readable,
-    variation,
-    variation_row,
-)
+from ganvas.metrics import Trial, list_metrics, metric, to_readable
+from ganvas.metrics.codes import distance, left_w, mahalanobis, mahalanobis_length
+from ganvas.metrics.effects import drift, success, target_change, unexplained_drift, variation
+from ganvas.metrics.identity import identity, no_face
 from ganvas.stats import bootstrap_mean
 
 SCORES = torch.tensor([[-1.0, 0, 3], [-2.0, 1, 3], [-3.0, 2, 4], [-1.0, 2, 5]])
@@ -45,29 +38,69 @@ def test_success_is_the_share_that_arrived():
     assert bootstrap_mean(success(trial([1, 0, 0]))).mean == 0.75
 
 
-def test_variation_is_in_probabilities_and_over_finished_edits():
-    found = trial([3, 0, 2])
-    expected = (torch.sigmoid(SCORES[:3, 0] + 3) - torch.sigmoid(SCORES[:3, 0])).mean()
-    torch.testing.assert_close(variation_row(found), torch.tensor([expected, 0, 2]))
-    assert variation(found)[3].isnan().all()
-    assert variation_row(trial([1, 0, 0], (False,) * 4)).isnan().all()
+def test_variation_is_in_probabilities():
+    found = variation(trial([3, 0, 2]))
+    expected = torch.sigmoid(SCORES[:, 0] + 3) - torch.sigmoid(SCORES[:, 0])
+    torch.testing.assert_close(found, torch.stack((expected, torch.zeros(4), torch.full((4,), 2.0)), 1))
+
+
+def judged(change: list[float], towards=(-1.0, 0.0, 0.0)) -> Trial:
+    """The same trial as a judge sees it: its normal scores are the scores."""
+    asked = torch.tensor(towards)
+    changes = torch.tensor(change).float().expand(4, 3)
+    return replace(trial(change), changes=changes, towards=asked, others=asked == 0)
 
 
 def test_drift_leaves_the_target_out():
-    # A straight line of one unit a standard deviation.
-    line = torch.linspace(-9, 9, 5, dtype=torch.float64)[:, None].expand(-1, 3)
-    unit = gaussianize.Gaussianize(line, line)
-    assert bootstrap_mean(off_target_drift(trial([5, 0, 0]), unit)).mean == 0
-    assert bootstrap_mean(off_target_drift(trial([5, 1, -0.5]), unit)).mean == pytest.approx(0.75)
-    with pytest.raises(GanvasError, match="2 normal scores for a trial of 3"):
-        off_target_drift(trial([0, 0, 0]), unit.select([0, 1]))
+    assert drift(judged([5, 0, 0])).tolist() == [0] * 4
+    assert drift(judged([5, 1, -0.5])).tolist() == pytest.approx([0.75] * 4)
+    assert drift(judged([5, 1, 1], (1, 1, -1))).isnan().all(), "there are no others"
+    with pytest.raises(GanvasError, match="no normal scores"):
+        drift(trial([1, 0, 0]))
+
+
+def test_the_targets_change_is_towards_the_goal():
+    assert target_change(judged([-2, 1, 0])).tolist() == [2] * 4
+    assert target_change(judged([-2, 1, 0], (-1, 1, 0))).tolist() == [1.5] * 4
+    assert target_change(judged([-2, 1, 0], (0, 0, 0))).isnan().all(), "this judge lacks the attribute"
+
+
+def test_what_goes_against_correlation_is_beyond_it():
+    for change, beyond in ((0.6, 0.0), (-0.6, 0.3), (1.0, 0.2), (0.3, 0.0)):
+        seen = replace(
+            judged([2, change, 0]), correlation=torch.tensor([1.0, 0.3, 0]), target_change=torch.full((4,), 2.0)
+        )
+        assert unexplained_drift(seen).tolist() == pytest.approx([beyond] * 4, abs=1e-6)
 
 
 def test_distances():
     unit = Distribution(torch.zeros(3), torch.eye(3), torch.tensor([1.0, 1.5, 1.9]), "g")
-    assert distance_moved(trial([0, 0, 0])).tolist() == [2] * 4
-    assert mahalanobis_after(trial([0, 0, 0]), unit).tolist() == [2] * 4
-    assert success_within(trial([0, 0, 0]), unit).tolist() == [0] * 4
+    seen = replace(trial([0, 0, 0]), typical_set=unit)
+    assert distance(seen).tolist() == mahalanobis(seen).tolist() == mahalanobis_length(seen).tolist() == [2] * 4
+    assert left_w(seen).tolist() == [1] * 4
+    with pytest.raises(GanvasError, match="no typical set"):
+        left_w(trial([0, 0, 0]))
+
+
+def test_a_face_that_is_not_found_has_no_identity():
+    seen = replace(trial([0, 0, 0]), faces_before=torch.eye(4), faces_after=torch.eye(4)[[0, 2, 1, 3]])
+    seen.faces_after[3] = torch.nan
+    assert identity(seen)[:3].tolist() == [1, 0, 0] and identity(seen)[3].isnan()
+    assert no_face(seen).tolist() == [0, 0, 0, 1]
+    with pytest.raises(GanvasError, match="no face embeddings"):
+        identity(trial([0, 0, 0]))
+
+
+def test_metrics_are_registered_by_their_names():
+    assert {"success", "drift", "identity", "left_w"} <= list_metrics().keys()
+    assert list_metrics()["drift"].judged and not list_metrics()["identity"].judged
+    assert list_metrics()["drift"].text == "Mean |change| of the attributes that weren't asked for, in σ."
+
+    def drift(trial):
+        """Another."""
+
+    with pytest.raises(GanvasError, match="two metrics 'drift'"):
+        metric()(drift)
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():

@@ -35,8 +35,8 @@ from ganvas.control.conditions import Condition
 from ganvas.data.multimnist_files import MultiMnist, read_multimnist
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
-from ganvas.evaluation.tables import format_estimate
-from ganvas.evaluation.trials import dtype_name
+from ganvas.evaluation.faces import dtype_name
+from ganvas.evaluation.pages import format_estimate
 from ganvas.io.figures import draw_grid
 from ganvas.io.files import read_json
 from ganvas.io.fingerprints import hash_weights

@@ -28,14 +28,14 @@ from experiments.multimnist.trials import BATCH, MAX_COUNT, MIN_COUNT, SURE_PROB
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.multimnist_files import read_multimnist
 from ganvas.errors import GanvasError
-from ganvas.evaluation.tables import format_estimate
+from ganvas.evaluation.pages import format_estimate
 from ganvas.fid import fid
 from ganvas.generators.base import Generator, sample
 from ganvas.io.figures import draw_grid
 from ganvas.io.files import load_tensors
 from ganvas.io.images import downscale, to_bytes
 from ganvas.seeds import CONDITIONAL_SEED, EVALUATION_SEED
-from ganvas.stats import bootstrap_mean
+from ganvas.stats import estimate_proportion
 from ganvas.types import Images, Scores, WPlus
 
 NAME, TITLE = "conditional", "A count-conditional GAN, and an editor of one without"
@@ -174,13 +174,13 @@ def summarise_counts(context: CountContext, by_count: Mapping[int, GeneratedCoun
         right = made.scores[:, count] == k
         surely = right & (made.scores[:, sure].sigmoid() >= SURE_PROBABILITY)
         rows[k] = {
-            "right": bootstrap_mean(right.float()),
+            "right": estimate_proportion(right.float()),
             "surely": float(surely.float().mean()),
             "diversity": measure_diversity(made.features),
             "diversity_right": measure_diversity(made.features[right]),
         }
     every = torch.cat([(made.scores[:, count] == k).float() for k, made in by_count.items()])
-    return {"counts": rows, "right": bootstrap_mean(every)}
+    return {"counts": rows, "right": estimate_proportion(every)}
 
 
 def measure_distances(

@@ -14,7 +14,7 @@ from ganvas.data.dataset import LatentDataset
 from ganvas.data.multimnist_files import read_metadata
 from ganvas.editors.cardinality import RECIPES
 from ganvas.errors import GanvasError
-from ganvas.evaluation.trials import dtype_name
+from ganvas.evaluation.faces import dtype_name
 from ganvas.generators.base import Generator
 from ganvas.scorers.base import Scorer
 from ganvas.scorers.count import Counter

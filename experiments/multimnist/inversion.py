@@ -19,7 +19,7 @@ from experiments.multimnist.encoders import RealImages
 from experiments.multimnist.labelled_codes import W_COUNTED, W_PLUS_COUNTED, W_PLUS_PIXELS, EncoderKind
 from experiments.multimnist.section import ReportSection, SectionTable
 from experiments.multimnist.trials import estimate_rate, fit_code_distribution
-from ganvas.evaluation.tables import format_estimate
+from ganvas.evaluation.pages import format_estimate
 from ganvas.inversion.batch_optimization import BatchOptimizationConfig, optimize_batch
 from ganvas.inversion.object_loss import ObjectLoss, counter_features
 from ganvas.inversion.quality import psnr

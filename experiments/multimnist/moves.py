@@ -26,7 +26,7 @@ from experiments.multimnist.trials import (
     summarise_trials,
 )
 from ganvas.editors._cardinality_networks import HIDDEN
-from ganvas.evaluation.tables import format_estimate
+from ganvas.evaluation.pages import format_estimate
 
 NAME, TITLE = "moves", "Moving the count"
 SUCCESSIVE_CHANGES = (1, 2, 3)

@@ -25,7 +25,7 @@ from experiments.multimnist.trials import (
     make_random_move,
     score_codes,
 )
-from ganvas.evaluation.tables import format_estimate
+from ganvas.evaluation.pages import format_estimate
 from ganvas.io.figures import draw_grid
 from ganvas.stats import Estimate
 from ganvas.types import Images, WPlus
@@ -117,9 +117,9 @@ def summarise_edits(
     estimates: dict[str, Estimate] = {
         "more": estimate_rate(trials[1].right),
         "less": estimate_rate(trials[-1].right),
-        "both": estimate_rate(both.right),
+        "both": estimate_rate(both.right, both.ws),
         "survived": estimate_rate(both.select(torch.cat(survived)).right),
-        "kept": estimate_rate(both.measure_preservation(context.classes)),
+        "kept": estimate_rate(both.measure_preservation(context.classes), both.ws),
     }
     return {"space": held.space, "name": name, **estimates}
 

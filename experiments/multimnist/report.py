@@ -25,12 +25,10 @@ from experiments.multimnist.section import ReportSection, encode_picture
 from ganvas import generators
 from ganvas.cli.options import Device, Dtype, GeneratorName
 from ganvas.errors import GanvasError
-from ganvas.evaluation import html_page
+from ganvas.evaluation import pages
+from ganvas.evaluation.faces import dtype_name
+from ganvas.evaluation.pages import format_estimate, format_number, format_verdict
 from ganvas.evaluation.report import PACKAGES
-from ganvas.evaluation.sections import to_markdown
-from ganvas.evaluation.table_cells import format_number, format_verdict
-from ganvas.evaluation.tables import format_estimate
-from ganvas.evaluation.trials import dtype_name
 from ganvas.io.files import atomic_write, write_json, write_text
 from ganvas.recipe.files import check_output
 from ganvas.recipe.rendering import load_tools
@@ -110,8 +108,8 @@ def write_report(context: CountContext, result: ReportResult, out: Path, command
     end = f"Made by `{command}`. {versions}; {run['dtype']}; seeds from {context.seed:,}; report.json has all of it."
     sections = [part for section in result.sections for part in to_page_sections(section)]
     page = [*make_aim_sections(aims), *sections, *make_gap_sections(result.gaps)]
-    write_text(out / "report.md", to_markdown(title, about, page, end))
-    write_text(out / "index.html", html_page.render_page(title, about, page, end))
+    write_text(out / "report.md", pages.render_markdown(title, about, page, end))
+    write_text(out / "index.html", pages.render_page(title, about, page, end))
     return results
 
 
@@ -143,19 +141,17 @@ def read_command() -> str:
     return " ".join(["python -m experiments.multimnist.report", *words])
 
 
-def to_page_sections(section: ReportSection) -> list[html_page.PageSection]:
+def to_page_sections(section: ReportSection) -> list[pages.PageSection]:
     """Return a section as the page shows it: its text, then its tables, then its pictures."""
-    parts = [html_page.PageSection(section.title, section.intro)]
-    parts += [
-        html_page.PageSection(table.title, table.note, table=[table.head, *table.rows]) for table in section.tables
-    ]
+    parts = [pages.PageSection(section.title, section.intro)]
+    parts += [pages.PageSection(table.title, table.note, table=[table.head, *table.rows]) for table in section.tables]
     for name in section.pictures:
         caption = section.captions.get(name, "")
-        parts.append(html_page.PageSection(f"{section.title}: {name}", caption, f"{name}.png"))
+        parts.append(pages.PageSection(f"{section.title}: {name}", caption, f"{name}.png"))
     return parts
 
 
-def make_aim_sections(aims: Sequence[Mapping[str, Any]]) -> list[html_page.PageSection]:
+def make_aim_sections(aims: Sequence[Mapping[str, Any]]) -> list[pages.PageSection]:
     """Return a table of aims and results; each aim is {"what", "aim", "found" (an estimate), "holds"}."""
     if not aims:
         return []
@@ -163,13 +159,13 @@ def make_aim_sections(aims: Sequence[Mapping[str, Any]]) -> list[html_page.PageS
         (aim["what"], format_number(aim["aim"]), format_estimate(aim["found"], 3), format_verdict(aim["holds"]))
         for aim in aims
     ]
-    return [html_page.PageSection("What was aimed at", "", table=[("what", "at least", "found", "holds"), *rows])]
+    return [pages.PageSection("What was aimed at", "", table=[("what", "at least", "found", "holds"), *rows])]
 
 
-def make_gap_sections(gaps: Mapping[str, str]) -> list[html_page.PageSection]:
+def make_gap_sections(gaps: Mapping[str, str]) -> list[pages.PageSection]:
     """Return a table of the sections that failed, and why."""
     rows = [("section", "why"), *gaps.items()]
-    return [html_page.PageSection("What is missing", "", table=rows)] if gaps else []
+    return [pages.PageSection("What is missing", "", table=rows)] if gaps else []
 
 
 def main(

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.evaluation.summaries import to_json
+from ganvas.evaluation.pages import to_json
 from ganvas.io.files import atomic_write, read_json, write_json
 from ganvas.io.images import encode_png
 

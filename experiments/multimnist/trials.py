@@ -16,10 +16,10 @@ from ganvas.control.search import ScoredView
 from ganvas.data.distribution import Distribution, fit_distribution
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
-from ganvas.evaluation.tables import format_estimate
+from ganvas.evaluation.pages import format_estimate
 from ganvas.generators.base import Generator, sample
 from ganvas.seeds import DISTRIBUTION_SEED
-from ganvas.stats import Estimate, bootstrap_mean
+from ganvas.stats import Estimate, bootstrap_mean, estimate_proportion
 from ganvas.types import Scores, WPlus
 
 MIN_COUNT, MAX_COUNT = 1, 4
@@ -171,9 +171,11 @@ def make_random_move(context: CountContext, like: Move, seed: int = 0) -> Move:
     return move
 
 
-def estimate_rate(values: Float[Tensor, " n"]) -> Estimate:
-    """Return a mean with its bootstrap interval."""
-    return bootstrap_mean(values.float())
+def estimate_rate(values: Float[Tensor, " n"], ws: WPlus | None = None) -> Estimate:
+    """Return a mean with its interval: Wilson's for 0 and 1; ``ws`` are the codes of the values, where one may have several."""
+    codes = None if ws is None else ws.flatten(1).unique(dim=0, return_inverse=True)[1]
+    is_share = bool(((values == 0) | (values == 1) | values.isnan()).all())
+    return (estimate_proportion if is_share else bootstrap_mean)(values.float(), codes)
 
 
 def summarise_trials(
@@ -182,7 +184,8 @@ def summarise_trials(
     """Return estimates over trials that asked for more objects, and as many that asked for less."""
 
     def estimate(trials: Sequence[MoveTrial], measure: Callable[[MoveTrial], Tensor]) -> Estimate:
-        return estimate_rate(torch.cat([measure(trial) for trial in trials]))
+        # What was asked for more and for less is the same codes.
+        return estimate_rate(torch.cat([measure(trial) for trial in trials]), torch.cat([trial.ws for trial in trials]))
 
     both = [*more, *less]
     return {

@@ -15,14 +15,13 @@ from ganvas import __version__, editors
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label_files import load_labels, shipped_labels_path
 from ganvas.data.pca import PCA, fit_pca
-from ganvas.demo import counts
+from ganvas.demo import counts, plots
 from ganvas.demo.counts import CountStripConfig
 from ganvas.editors import compact
 from ganvas.editors.compact import CompactEditor
-from ganvas.evaluation import plots
-from ganvas.evaluation.html_page import PageSection, render_page
-from ganvas.evaluation.success import ATTRIBUTES, LEADING_COMPONENTS, SuccessProtocol, run_success
-from ganvas.evaluation.tables import build_success_table
+from ganvas.evaluation.pages import PageSection, render_page
+from ganvas.evaluation.papers import ATTRIBUTES
+from ganvas.evaluation.success import LEADING_COMPONENTS, SuccessProtocol, build_success_table, run_success
 from ganvas.generators import find_card
 from ganvas.io.files import atomic_write, write_text
 from ganvas.io.images import encode_png
@@ -278,7 +277,7 @@ def _success_section(results: dict[str, Any]) -> PageSection:
         f" growing strength until the scorer gives p > {protocol['target']:g}; Young goes from p > 0.5 to"
         " p < 0.1, towards old."
         " Strength stops where the code would leave the distribution of W, measured by its Mahalanobis distance; what has"
-        " not arrived by then is a failure. Brackets are 95 % bootstrap intervals. `ganvas success` does the same on 256."
+        " not arrived by then is a failure. Brackets are 95 % intervals. `ganvas success` does the same on 256."
     )
     return PageSection("How often it works", text, table=build_success_table(results))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ganvas.evaluation.html_page import PageSection
+from ganvas.evaluation.pages import PageSection
 from ganvas.generators import find_card
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.recipe.files import draw_sheet

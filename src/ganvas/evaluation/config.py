@@ -5,9 +5,42 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from ganvas.control.search import StrengthLadder
 from ganvas.errors import GanvasError
-from ganvas.evaluation.strength_search import StrengthGrid
 from ganvas.seeds import EVALUATION_SEED
+
+
+@dataclass(frozen=True)
+class StrengthGrid:
+    """Strengths to try: ``step``, 2 ``step``, … ``maximum``, in the units of ``Editor.edit``; number k is rung k.
+
+    ``stride``: the paper's protocol climbs so many rungs at a time. ``patience``: it gives up after so many strides that
+    brought the score no further: a face that comes apart has no smile. ``tolerance``: how near to an equal change of the
+    target is near enough, in standard deviations, within ``tries`` pictures.
+    """
+
+    step: float = 0.05
+    maximum: float = 6.0
+    stride: int = 10
+    patience: int = 2
+    tolerance: float = 0.15
+    tries: int = 6
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step * self.stride <= self.maximum < float("inf") or self.stride < 1:
+            raise GanvasError(
+                f"A grid of strengths needs 0 < step · stride <= maximum, not step {self.step}, stride {self.stride} and maximum"
+                f" {self.maximum}."
+            )
+        if self.patience < 1 or self.tries < 1 or not self.tolerance > 0:
+            raise GanvasError(
+                f"patience, tries and tolerance must be above 0, not {self.patience}, {self.tries} and {self.tolerance}."
+            )
+
+    @property
+    def ladder(self) -> StrengthLadder:
+        """All strengths."""
+        return StrengthLadder(self.step, self.maximum)
 
 
 @dataclass(frozen=True)
@@ -39,7 +72,7 @@ class EvaluationConfig:
     """Equal changes of the target's normal score, in standard deviations."""
     curve: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
     """Changes of the target at which the curves have a point; they cost no pictures."""
-    search: StrengthGrid = StrengthGrid()  # noqa: RUF009 (frozen)
+    search: StrengthGrid = StrengthGrid()
     pool: int = 1024
     """Fresh faces to score at least."""
     pool_limit: int = 2048

@@ -1,169 +1,253 @@
-"""Figures of a report: the papers' figures 3 and 4, all methods on the same faces, and the curves."""
+"""Figures of a report: the papers' figures 3 and 4, all methods on the same faces, and curves; at most eight."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ganvas.errors import GanvasError
+from ganvas.evaluation.analysis import FAMILIES, RowAnalysis
 from ganvas.evaluation.context import EvaluationContext
-from ganvas.evaluation.result import EvaluationResult
-from ganvas.evaluation.success import make_goal
+from ganvas.evaluation.faces import format_goal, make_goal
+from ganvas.evaluation.pages import PageSection
+from ganvas.evaluation.protocols import edit_pool
+from ganvas.evaluation.tables import build_labels
 from ganvas.io import figures
 from ganvas.io.files import atomic_write
 from ganvas.io.images import downscale, encode_jpeg, to_bytes
-from ganvas.types import WPlus
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHEET_SIDE = 144
 """Pixels of a picture's side on a sheet: reports are committed."""
+MAX_SHEETS = 4
+"""Attributes that have a sheet of all methods."""
 STRENGTHS = (-1.0, 1.0, 2.0, 3.0)
 """Strengths of figure 3, in standard deviations towards the goal."""
+STYLE = {
+    "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3,
+    "legend.frameon": False,
+    "image.cmap": "RdBu_r",
+}
+"""The one style of all plots."""
 
 
-def draw_figures(outcome: EvaluationResult, out: Path) -> dict[str, str]:
-    """Write every figure that there are results for, and return their file names by what they show."""
-    names: dict[str, str] = {}
-    results, config = outcome.results, outcome.context.config
-    if config.pictures:
-        for attribute in outcome.attributes:
-            pixels = draw_side_by_side(outcome, attribute)
-            if pixels is not None:
-                names[f"sheet {attribute}"] = _write(out / f"methods-{attribute}.jpg", encode_jpeg(pixels))
-        pixels = draw_figure_3(outcome)
+@contextmanager
+def use_style() -> Iterator[None]:
+    """Plot in the report's style inside."""
+    from matplotlib import rc_context
+
+    with rc_context(STYLE):
+        yield
+
+
+def draw_figures(analysis: RowAnalysis, out: Path) -> list[PageSection]:
+    """Write every figure that there are results for, and return their sections."""
+    sections = []
+    if analysis.result.context.config.pictures:
+        pixels = draw_growing_strength(analysis)
         if pixels is not None:
-            names["figure 3"] = _write(out / "figure-3.jpg", encode_jpeg(pixels))
-    for entry, _ in outcome.list_fitted("first"):
-        rows = {a: found[entry.name] for a, found in results["paper"].items() if entry.name in found}
-        if any(row["variation"] for row in rows.values()):
-            names[f"figure 4 {entry.name}"] = _write(
-                out / f"variation-{entry.slug}.png", draw_figure_4(rows, entry.name)
-            )
-    if any(found for found in results["curves"].values()):
-        names["curves"] = _write(
-            out / "curves.png", draw_curves(results["curves"], config.curve, _choose_judge(results, outcome))
+            text = "Each attribute on one face, with growing strength, by both families; in σ of the reading."
+            sections.append(_write(out, "figure-3.jpg", "Figure 3: growing strength", text, encode_jpeg(pixels)))
+        for attribute in analysis.result.attributes[:MAX_SHEETS]:
+            pixels = draw_side_by_side(analysis, attribute)
+            if pixels is not None:
+                text = (
+                    "The same faces under every method at the same change of the target; white where a method didn't bring the"
+                    " face there."
+                )
+                title = f"All methods: {format_goal(attribute)}"
+                sections.append(_write(out, f"methods-{attribute}.jpg", title, text, encode_jpeg(pixels)))
+    with use_style():
+        plots = (
+            ("variation.png", "Figure 4: what else changes", VARIATION_TEXT, plot_variation(analysis)),
+            ("curves.png", "Effects by the change of the target", CURVES_TEXT, plot_curves(analysis)),
+            ("labels.png", "Effects by the number of labels", LABELS_TEXT, plot_efficiency(analysis)),
         )
-    if results["labels"]:
-        names["labels"] = _write(out / "labels.png", draw_efficiency(results["labels"]))
-    return names
+        for name, title, text, figure in plots:
+            if figure is not None:
+                sections.append(_write(out, name, title, text, figures.encode_figure(figure)))
+    return sections
 
 
-def draw_side_by_side(outcome: EvaluationResult, attribute: str) -> Tensor | None:
+VARIATION_TEXT = (
+    "Each row edits one attribute until the labels' scorer is sure of it; colours say how much the probability of every attribute"
+    " changed on average over the edits that arrived (equation 7). The ideal is one coloured cell a row."
+)
+CURVES_TEXT = (
+    "Drift by a judge that made no labels, where there is one, at exactly this change of the target by the same judge; identity"
+    " at the change by the labels' scorer. Bands: 95 % bootstrap intervals over the faces that were brought there."
+)
+LABELS_TEXT = (
+    "The other attributes' readings, for 1 σ of the target, by the number of labels that a method learned from."
+)
+
+
+def draw_side_by_side(analysis: RowAnalysis, attribute: str) -> Tensor | None:
     """Draw the same faces under every method at the largest equal change; white where a method didn't bring a face there."""
-    change = outcome.context.config.targets[-1]
-    trials = {
-        entry.name: cell.matched[change]
-        for entry, _ in outcome.list_fitted("first", "rest")
-        if (cell := outcome.cells.get((entry.name, attribute))) is not None and change in cell.matched
-    }
-    if not trials:
+    context = analysis.result.context
+    change = context.config.targets[-1]
+    rows = analysis.select("matched", "success", attribute=attribute, change=change)
+    fitted = [
+        (e.name, editor)
+        for e, editor in analysis.result.list_fitted("first", "rest")
+        if (rows["method"] == e.name).any()
+    ]
+    if not fitted:
         return None
-    n = min(len(t) for t in trials.values())
-    arrived = torch.stack([t.arrived[:n] for t in trials.values()]).sum(0)
-    chosen = arrived.argsort(descending=True, stable=True)[: outcome.context.config.pictures].sort().values.tolist()
-    first = next(iter(trials.values()))
-    pictures = []
-    for i in chosen:
-        pictures.append(_render(outcome.context, first.before[i]))
-        for t in trials.values():
-            blank = torch.full_like(pictures[0], 255)
-            pictures.append(_render(outcome.context, t.after[i]) if t.arrived[i] else blank)
-    sign = "+" if make_goal(attribute).up else "-"
-    columns = ["as drawn", *(name.replace(" ", "\n").replace("_", "\n") for name in trials)]
-    return figures.draw_grid(pictures, [f"{attribute}\n{sign}{change:g} σ"] * len(chosen), columns)
+    wide = rows.pivot(index="code_id", columns="method", values="reached")[[name for name, _ in fitted]].dropna()
+    counts = wide.astype(int).sum(axis=1).to_numpy()
+    chosen = np.sort(np.argsort(-counts, kind="stable")[: context.config.pictures])
+    codes = wide.index.to_numpy()[chosen]
+    columns: list[list[Tensor]] = []
+    for name, editor in fitted:
+        mine = rows[rows["method"] == name].set_index("code_id").loc[codes]
+        ws, moved, _ = edit_pool(context, editor, attribute, codes, mine["strength"].to_numpy())
+        if not columns:
+            columns.append([_render(context, code) for code in ws])
+        blank = torch.full_like(columns[0][0], 255)
+        columns.append(
+            [_render(context, c) if there else blank for c, there in zip(moved, mine["reached"], strict=True)]
+        )
+    titles = ["as drawn", *(name.replace(" ", "\n").replace("_", "\n") for name, _ in fitted)]
+    side = f"{attribute}\n{make_goal(attribute).sign * change:+g} σ"
+    return figures.draw_grid(
+        [picture for row in zip(*columns, strict=True) for picture in row], [side] * len(codes), titles
+    )
 
 
 @torch.no_grad()
-def draw_figure_3(outcome: EvaluationResult) -> Tensor | None:
+def draw_growing_strength(analysis: RowAnalysis) -> Tensor | None:
     """Draw edits of growing strength by the first compact variant and the first InterfaceGAN, one face an attribute."""
-    pairs = outcome.list_fitted("first")
-    shown = [next((p for p in pairs if p[0].family == family), None) for family in ("compact", "interfacegan")]
+    context, pairs = analysis.result.context, analysis.result.list_fitted("first")
+    shown = [pair for family in FAMILIES for pair in [p for p in pairs if p[0].family == family][:1]]
     pictures, rows = [], []
-    for attribute in outcome.attributes:
-        index, gap = outcome.context.select_faces(make_goal(attribute), 1)
-        for entry, fit in [pair for pair in shown if pair is not None]:
-            if gap or fit.editor is None or attribute not in fit.editor.attributes:
-                continue
-            ws, _ = outcome.context.make_codes(index)
-            sign = 1 if make_goal(attribute).up else -1
-            pictures.append(_render(outcome.context, ws[0]))
-            for strength in STRENGTHS:
-                pictures.append(_render(outcome.context, fit.editor.edit(ws, {attribute: sign * strength})[0]))
-            rows.append(f"{'' if sign > 0 else 'less '}{attribute}\n{entry.name}")
+    for attribute in analysis.result.attributes:
+        try:
+            ws, _ = context.make_codes(context.select_faces(make_goal(attribute), 1))
+        except GanvasError:
+            continue  # Recorded where it was tried.
+        for entry, editor in shown:
+            if attribute in editor.attributes:
+                pictures.append(_render(context, ws[0]))
+                for strength in STRENGTHS:
+                    pictures.append(
+                        _render(context, editor.edit(ws, {attribute: make_goal(attribute).sign * strength})[0])
+                    )
+                rows.append(f"{format_goal(attribute)}\n{entry.name}")
     columns = ["as drawn", *(f"{strength:+g} σ" for strength in STRENGTHS)]
     return figures.draw_grid(pictures, rows, columns) if pictures else None
 
 
 @torch.no_grad()
 def _render(context: EvaluationContext, code: Tensor) -> Tensor:
-    ws: WPlus = code.to(context.generator.device).expand(context.generator.num_ws, -1)[None]
+    ws = code.to(context.generator.device)[None]
     return to_bytes(downscale(context.generator.synthesis(ws), min(SHEET_SIDE, context.generator.resolution)))[0]
 
 
-def draw_figure_4(rows: Mapping[str, Mapping[str, Any]], method: str) -> bytes:
-    """Draw figure 4, equation (7) of Lesné et al., as a heat map, PNG bytes; a row where no edit arrived is white."""
-    variations = [row["variation"] for row in rows.values()]
-    columns = list(next(row for row in variations if row))
-    values = [[(row or {}).get(a) or 0.0 for a in columns] for row in variations]
-    names = [name if make_goal(name).up else f"less {name}" for name in rows]
-    title = f"{method}: mean change of probability, equation (7)"
-    return figures.draw_heat_map(torch.tensor(values), names, columns, title, 1.0)
-
-
-def draw_curves(rows_by_attribute: Mapping[str, Any], changes: Sequence[float], judge: str) -> bytes:
-    """Plot drift (by ``judge``) and identity against the change of the target, a column an attribute, PNG bytes."""
+def plot_variation(analysis: RowAnalysis) -> Figure | None:
+    """Plot figure 4 of Lesné et al., equation (7), for the first method of each family; a row where no edit arrived is white."""
     from matplotlib.figure import Figure
 
-    measures = [
-        m for m in (judge, "identity") if any(m in by for rows in rows_by_attribute.values() for by in rows.values())
-    ]
-    names = list(dict.fromkeys(name for rows in rows_by_attribute.values() for name in rows))
-    figure = Figure((3.4 * len(rows_by_attribute) + 2, 3.2 * len(measures)), dpi=100, layout="constrained")
-    grid = figure.subplots(len(measures), len(rows_by_attribute), squeeze=False)
-    for column, (attribute, rows) in enumerate(rows_by_attribute.items()):
-        for row, measure in enumerate(measures):
+    rows = analysis.select("paper", "variation", judge=analysis.judges[0])
+    rows = rows[rows["reached"]]
+    names = [
+        name for family in FAMILIES for name in analysis.list_methods(family=family)[:1]
+    ] or analysis.list_methods()[:1]
+    names = [name for name in names if (rows["method"] == name).any()]
+    if not names:
+        return None
+    columns, attributes = list(analysis.result.context.scales[0].attributes), analysis.result.attributes
+    figure = Figure((2.5 + 0.25 * len(columns), len(names) * (1.6 + 0.25 * len(attributes))))
+    for axes, name in zip(figure.subplots(len(names), 1, squeeze=False).flat, names, strict=True):
+        mine = rows[rows["method"] == name].groupby(["attribute", "of"], observed=True)["value"].mean().unstack()
+        matrix = mine.reindex(index=attributes, columns=columns).fillna(0.0).to_numpy(np.float64)
+        image = axes.imshow(matrix, vmin=-1, vmax=1, aspect="equal")
+        axes.set_xticks(range(len(columns)), columns, rotation=90)
+        axes.set_yticks(range(len(attributes)), [format_goal(a) for a in attributes])
+        axes.grid(visible=False)
+        axes.set_title(f"{name}: mean change of probability, equation (7)")
+        figure.colorbar(image, ax=axes, shrink=0.8)
+    return figure
+
+
+def plot_curves(analysis: RowAnalysis) -> Figure | None:
+    """Plot drift by one judge, and identity, against the change of the target, a column an attribute."""
+    scales = analysis.result.context.scales
+    fresh = [scale for scale in scales if scale.name in analysis.result.fresh_judges]
+    judge = max(fresh or scales[:1], key=lambda scale: len(scale.attributes)).name
+    measures = [m for m in (("drift", judge), ("identity", "")) if ("equal", m[0]) in analysis.parts]
+    attributes = analysis.result.attributes
+    if not measures:
+        return None
+    figure, grid = _make_figure(len(measures), len(attributes), (3.4, 3.2), 2)
+    for column, attribute in enumerate(attributes):
+        for row, (metric, by) in enumerate(measures):
             axes = grid[row][column]
-            for k, name in enumerate(names):
-                values = rows.get(name, {}).get(measure)
-                points = [(x, v) for x, v in zip(changes, values or (), strict=False) if v["mean"] is not None]
-                if points:
-                    style = {"color": f"C{k % 10}", "linestyle": ("-", "--", ":")[k // 10 % 3], "linewidth": 1.3}
-                    axes.plot([x for x, _ in points], [v["mean"] for _, v in points], label=name, **style)
-                    low, high = ([v[end] for _, v in points] for end in ("low", "high"))
-                    axes.fill_between([x for x, _ in points], low, high, color=f"C{k % 10}", alpha=0.08, linewidth=0)
-            axes.set_title(attribute if make_goal(attribute).up else f"less {attribute}", fontsize=9)
-            axes.set_xlabel("change of the target, σ", fontsize=8)
-            axes.set_ylabel("identity, cosine" if measure == "identity" else f"drift, σ ({measure})", fontsize=8)
-            axes.tick_params(labelsize=7)
-    handles = {text: line for axes in grid.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=7)
-    return figures.encode_figure(figure)
+            rows = analysis.select("equal", metric, attribute=attribute, judge=by)
+            for k, name in enumerate(analysis.list_methods()):
+                mine = rows[rows["method"] == name]
+                points = [(float(c), analysis.estimate("equal", metric, part)) for c, part in mine.groupby("change")]
+                _plot_line(axes, [p for p in points if p[1].n], name, k)
+            axes.set(title=format_goal(attribute), xlabel="change of the target, σ")
+            axes.set_ylabel("identity, cosine" if metric == "identity" else f"drift, σ ({judge})")
+    _add_legend(figure, grid)
+    return figure
 
 
-def draw_efficiency(rows_by_method: Mapping[str, Any]) -> bytes:
-    """Plot the other readings' change against the number of labels, PNG bytes."""
+def plot_efficiency(analysis: RowAnalysis) -> Figure | None:
+    """Plot the other readings' change against the number of labels."""
+    rows = [row for row in build_labels(analysis).rows if row[3] is not None]
+    if not rows:
+        return None
+    figure, grid = _make_figure(1, 1, (4.5, 3.4), 1.5)
+    for k, name in enumerate(dict.fromkeys(row[0] for row in rows)):
+        _plot_line(
+            grid[0][0], [(int(str(row[1]).replace(",", "")), row[3]) for row in rows if row[0] == name], str(name), k
+        )
+    grid[0][0].set(xscale="log", xlabel="labels", ylabel="others' readings, σ for 1 σ of the target", ylim=(0, None))
+    _add_legend(figure, grid)
+    return figure
+
+
+def _make_figure(rows: int, columns: int, size: tuple[float, float], margin: float) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure((6, 3.4), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
-    for name, rows in rows_by_method.items():
-        points = [(int(n), row["others"]["mean"]) for n, row in rows.items() if row["others"]["mean"] is not None]
-        axes.plot([n for n, _ in points], [v for _, v in points], marker="o", markersize=3, label=name)
-    axes.set(xscale="log", xlabel="labels", ylabel="others' readings, σ for 1 σ of the target", ylim=(0, None))
-    axes.legend(fontsize=8)
-    return figures.encode_figure(figure)
+    figure = Figure((size[0] * columns + margin, size[1] * rows))
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _choose_judge(results: Mapping[str, Any], outcome: EvaluationResult) -> str:
-    """Return the judge that made no labels and has the most attributes, else the own scorer."""
-    maker = outcome.context.data.scorer.rpartition(":")[0]
-    fresh = [scale for scale in outcome.context.scales if scale.name != maker]
-    return max(fresh, key=lambda scale: len(scale.attributes)).name if fresh else outcome.context.scales[0].name
+def _plot_line(axes: Any, points: Sequence[tuple[float, Any]], name: str, k: int) -> None:
+    """Plot estimates with their intervals; ``k`` numbers the lines of a figure."""
+    if points:
+        style = {"color": f"C{k % 10}", "linestyle": ("-", "--", ":")[k // 10 % 3]}
+        x = [x for x, _ in points]
+        axes.plot(x, [e.mean for _, e in points], label=name, marker="o", **style)
+        axes.fill_between(x, [e.low for _, e in points], [e.high for _, e in points], color=style["color"], alpha=0.08)
 
 
-def _write(path: Path, data: bytes) -> str:
-    with atomic_write(path) as file:
+def _add_legend(figure: Figure, grid: Any) -> None:
+    handles = {text: line for axes in grid.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper")
+
+
+def _write(out: Path, name: str, title: str, text: str, data: bytes) -> PageSection:
+    with atomic_write(out / name) as file:
         file.write_bytes(data)
-    return path.name
+    return PageSection(title, text, name)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 from torch import Tensor
 
 from ganvas.data import gaussianize
+from ganvas.data.distribution import Distribution
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.errors import GanvasError
+from ganvas.evaluation.faces import EditGoal
+from ganvas.metrics import Trial
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores
 
@@ -114,6 +117,34 @@ class JudgeScale:
                 if name.lower() == candidate:
                     return k, -1.0 if (attribute, candidate) in OPPOSITE_NAMES else 1.0
         return None
+
+
+def view_trial(
+    scales: Sequence[JudgeScale], judge: int, trial: Trial, goals: Sequence[EditGoal], typical_set: Distribution | None
+) -> Trial:
+    """Return a trial of the panel's columns as one judge sees it, in the units of its own normal scores."""
+    scale, own = scales[judge], scales[0]
+    columns = list(scale.columns)
+    towards = torch.zeros(len(columns))
+    for goal in goals:
+        match = scale.find_attribute(goal.attribute)
+        if match is not None:
+            towards[match[0]] = match[1] * goal.sign
+    place = own.find_attribute(goals[0].attribute) if len(goals) == 1 else None
+    own_change = None if place is None else own.measure_change(trial.scores_before, trial.scores_after)[:, place[0]]
+    return replace(
+        trial,
+        attributes=scale.attributes,
+        kinds=tuple(trial.kinds[c] for c in columns),
+        scores_before=trial.scores_before[:, columns],
+        scores_after=trial.scores_after[:, columns],
+        changes=scale.measure_change(trial.scores_before, trial.scores_after).float(),
+        towards=towards,
+        others=scale.mask_others([goal.attribute for goal in goals]),
+        correlation=None if place is None else scale.correlation[place[0]],
+        target_change=own_change,
+        typical_set=typical_set,
+    )
 
 
 def fit_judge_scales(

@@ -1,4 +1,4 @@
-"""Methods to compare: one table of methods with their options, and how each becomes an editor."""
+"""Methods to compare: all that are discovered, with variants of some, and how each becomes an editor."""
 
 from __future__ import annotations
 
@@ -48,43 +48,37 @@ class MethodEntry:
         return plain if plain == self.name else f"{plain}-{_hash_text(self.name)[:6]}"
 
 
-METHOD_TABLE: tuple[MethodEntry, ...] = (
+FEATURED: tuple[MethodEntry, ...] = (
     MethodEntry("compact", "compact", group="first", family="compact", everywhere=True),
     MethodEntry("compact paper", "compact", {"recipe": "paper", "residual": False}, "first", "compact"),
     MethodEntry("interfacegan", "interfacegan", group="first", family="interfacegan", everywhere=True),
     MethodEntry("interfacegan conditional", "interfacegan", {}, "first", "interfacegan", conditional=True),
-    MethodEntry("mean_difference", "mean_difference"),
-    MethodEntry("balanced", "balanced"),
-    MethodEntry("ganspace", "ganspace"),
-    MethodEntry("sefa", "sefa"),
-    MethodEntry("styleflow", "styleflow"),
-    MethodEntry("latent_transformer", "latent_transformer"),
-    MethodEntry("latent2latent", "latent2latent"),
-    MethodEntry("guidedstyle", "guidedstyle"),
-    MethodEntry("compact with c_k alone", "compact", {"hold": None}, "ablation"),
-    MethodEntry("compact with straight moves", "compact", {"truncation": 0.0, "aim": "score"}, "ablation"),
-    MethodEntry("compact without Gaussianisation", "compact", {}, "ablation"),
-    MethodEntry("compact without L_corr", "compact", {"beta": 0.0}, "ablation"),
-    MethodEntry("compact with M_ref of the labels", "compact", {"mref": "labels"}, "ablation"),
-    MethodEntry("compact with 20 components", "compact", {"components": 20}, "ablation"),
-    MethodEntry("compact with 128 components", "compact", {"components": 128}, "ablation"),
-    MethodEntry("compact with 512 components", "compact", {"components": 512}, "ablation"),
-    MethodEntry("compact with dim C 40", "compact", {"dim": 40}, "ablation"),
-    MethodEntry("compact with dim C 128", "compact", {"dim": 128}, "ablation"),
-    MethodEntry("compact without residual", "compact", {"residual": False}, "ablation"),
 )
-"""The methods of the full report. A variant of a method is one more row."""
-QUICK_METHODS = ("compact", "interfacegan", "interfacegan conditional", "mean_difference")
-"""Names of the methods of a quick report."""
+"""The families that the papers compare."""
 UNGAUSSIANISED = "compact without Gaussianisation"
 """The row whose labels are standardised scores instead of normal scores."""
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "compact with c_k alone": {"hold": None},
+    "compact with straight moves": {"truncation": 0.0, "aim": "score"},
+    UNGAUSSIANISED: {},
+    "compact without L_corr": {"beta": 0.0},
+    "compact with M_ref of the labels": {"mref": "labels"},
+    "compact with 20 components": {"components": 20},
+    "compact with 128 components": {"components": 128},
+    "compact with 512 components": {"components": 512},
+    "compact with dim C 40": {"dim": 40},
+    "compact with dim C 128": {"dim": 128},
+    "compact without residual": {"residual": False},
+}
+"""Options of the compact method, by the name of their row."""
+QUICK_METHODS = ("compact", "interfacegan", "interfacegan conditional", "mean_difference")
+"""Names of the methods of a quick report."""
 
 
 @dataclass(frozen=True)
 class FittedEntry:
-    """An entry with its editor, or with the reason why there is none, in one line; ``missing``: the same by attribute."""
+    """An entry's editor, or the reason why there is none, in one line; ``missing``: the same by attribute."""
 
-    entry: MethodEntry
     editor: Editor | None
     gap: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -92,13 +86,24 @@ class FittedEntry:
     """Seconds that its fit took, whatever else the machine did meanwhile."""
 
 
-def select_entries(
-    names: Sequence[str] | None, files: Sequence[str] = (), table: Sequence[MethodEntry] = METHOD_TABLE
-) -> list[MethodEntry]:
-    """Return the rows of ``table`` with these names, or all where ``names`` is None, and one for each editor of ``files``.
+def list_entries() -> list[MethodEntry]:
+    """Return the rows of the full report: one for every method that learns from probabilities, and variants of some."""
+    listed = {entry.name for entry in FEATURED}
+    others = [
+        MethodEntry(name, name)
+        for name in editors.method_names()
+        if name not in listed and "probability" in editors.learnable_kinds(name)
+    ]
+    ablations = [MethodEntry(name, "compact", options, "ablation") for name, options in ABLATIONS.items()]
+    return [*FEATURED, *others, *ablations]
+
+
+def select_entries(names: Sequence[str] | None, files: Sequence[str] = ()) -> list[MethodEntry]:
+    """Return the rows of ``list_entries`` with these names, or all where ``names`` is None, and one for each editor of ``files``.
 
     Raises GanvasError for a name that no row has, and for one that would come twice.
     """
+    table = list_entries()
     rows_by_name = {entry.name: entry for entry in table}
     for name in names or ():
         if name not in rows_by_name:
@@ -124,12 +129,12 @@ def prepare_entry(
     """
     try:
         if entry.file:
-            fit = FittedEntry(entry, editors.load_editor(entry.file, generator))
+            fit = FittedEntry(editors.load_editor(entry.file, generator))
         else:
             fit = _fit_or_load(entry, data, generator, attributes, folder, log)
         return replace(fit, editor=fit.editor and fit.editor.to(generator.device))
     except GanvasError as error:
-        return FittedEntry(entry, None, format_failure(error))
+        return FittedEntry(None, format_failure(error))
 
 
 def fit_entry(
@@ -175,7 +180,7 @@ def _fit_or_load(
             saved = read_json(note)
             if isinstance(saved, dict) and saved.get("key") == key:
                 editor = editors.load_editor(file, generator)
-                return FittedEntry(entry, editor, missing=saved["missing"], seconds=float(saved["seconds"]))
+                return FittedEntry(editor, missing=saved["missing"], seconds=float(saved["seconds"]))
         except (GanvasError, KeyError, TypeError, ValueError):
             pass  # It is only a cache.
     log(f"Fitting {entry.name} on {len(data):,} labels")
@@ -187,7 +192,7 @@ def _fit_or_load(
         write_json(note, {"key": key, "seconds": seconds, "missing": missing})
         # A continued run loads the file: tensors with another layout in memory give other last bits.
         editor = editors.load_editor(file, generator)
-    return FittedEntry(entry, editor, missing=missing, seconds=seconds)
+    return FittedEntry(editor, missing=missing, seconds=seconds)
 
 
 @cache

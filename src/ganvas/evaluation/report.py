@@ -1,4 +1,4 @@
-"""The report of an evaluation: tables (Markdown, JSON), figures and a page, in one folder."""
+"""The report of an evaluation: its rows (Parquet), tables (Markdown, JSON), figures and a page, in one folder."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from ganvas import __version__, generators
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label_files import load_labels, shipped_labels_path
 from ganvas.errors import GanvasError
-from ganvas.evaluation import published_directions
+from ganvas.evaluation import claims, published_directions, tables
+from ganvas.evaluation.analysis import RowAnalysis
 from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig
+from ganvas.evaluation.faces import dtype_name
 from ganvas.evaluation.figures import draw_figures
-from ganvas.evaluation.html_page import render_page
 from ganvas.evaluation.judges import FaceRecognizer, JudgePanel, is_same_attribute
 from ganvas.evaluation.methods import QUICK_METHODS, format_failure, hash_labels, select_entries
-from ganvas.evaluation.result import EvaluationResult
-from ganvas.evaluation.runner import run_evaluation
-from ganvas.evaluation.sections import build_sections, to_markdown
-from ganvas.evaluation.success import ATTRIBUTES
-from ganvas.evaluation.summaries import to_json
-from ganvas.evaluation.trials import dtype_name
+from ganvas.evaluation.pages import PageSection, render_markdown, render_page, to_json
+from ganvas.evaluation.papers import ATTRIBUTES
+from ganvas.evaluation.rows import write_table
+from ganvas.evaluation.runner import EvaluationResult, MissingResult, run_evaluation
 from ganvas.generators.base import Generator
 from ganvas.identity import EMBEDDING_WIDTH, FaceEmbedder
 from ganvas.io.files import write_json, write_text
@@ -39,12 +38,27 @@ from ganvas.scorers.networks.dlib_weights import SHA256
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "safetensors", "zuko", "dlib-bin")
 """Packages whose versions a report states, where they are installed."""
 
+TABLES = (
+    claims.build_headline,
+    claims.build_success_claims,
+    claims.build_families,
+    tables.build_paper,
+    tables.build_matched,
+    tables.build_judged,
+    claims.build_variants,
+    tables.build_joint,
+    tables.build_codes,
+    tables.build_labels,
+    tables.build_agreement,
+)
+"""What builds the report's tables, in their order; costs come last."""
+
 
 @dataclass(frozen=True)
 class EvaluationRequest:
     """The input of an evaluation; None stands for what fits the generator.
 
-    ``methods``: names of ``methods.METHOD_TABLE`` (a quick report has four of them); ``files``: editors to compare, too;
+    ``methods``: names of ``methods.list_entries`` (a quick report has four of them); ``files``: editors to compare, too;
     ``judges``: other scorers; ``config``: the size; ``published``: the folder with directions that others published.
     """
 
@@ -64,7 +78,7 @@ class EvaluationRequest:
 def evaluate(
     request: EvaluationRequest, out: str | Path, command: str = "", log: Callable[[str], object] = lambda line: None
 ) -> dict[str, Any]:
-    """Compare editors and write ``out``/report.json, report.md, index.html and pictures; started again it goes on.
+    """Compare editors and write ``out``/rows.parquet, report.json, report.md, index.html and figures; started again it goes on.
 
     ``log`` is called with lines for people. Returns what the JSON holds. Raises GanvasError for unknown names, labels that
     are missing or of another generator, a scorer that counts, a folder that can't be written, and where no attribute can be
@@ -91,24 +105,47 @@ def evaluate(
         except GanvasError as error:
             gaps.append(f"published directions: {format_failure(error)}")
     attributes = request.attributes or choose_attributes(own)
-    outcome = run_evaluation(tools.generator, panel, data, entries, attributes, request.config, out, log, directions)
+    result = run_evaluation(tools.generator, panel, data, entries, attributes, request.config, out, log, directions)
     log("Drawing figures")
-    return write_report(outcome, out, command or default_command(), gaps)
+    return write_report(result, out, command or default_command(), gaps)
 
 
-def write_report(outcome: EvaluationResult, out: Path, command: str, missing: Sequence[str] = ()) -> dict[str, Any]:
+def write_report(result: EvaluationResult, out: Path, command: str, missing: Sequence[str] = ()) -> dict[str, Any]:
     """Write the report of a finished run; ``missing``: judges and directions that couldn't be loaded, and why."""
-    judges = [scale.name for scale in outcome.context.scales]
-    outcome.results["gaps"] += [{"what": "input", "method": "", "attribute": "", "why": why} for why in missing]
-    results = {"made": to_json(describe_versions(outcome, command)), "judges": judges, **outcome.results}
-    pictures = draw_figures(outcome, out)
+    analysis = RowAnalysis(result)
+    gaps = [asdict(gap) for gap in (*result.gaps, *(MissingResult("input", "", "", why) for why in missing))]
+    built = [table for build in TABLES if (table := build(analysis)).rows]
+    results = to_json(
+        {
+            "made": describe_versions(result, command),
+            "judges": analysis.judges,
+            "planned": result.planned,
+            "pictures": result.pictures,
+            "tables": {table.name: table.to_json() for table in built},
+            "gaps": gaps,
+        }
+    )
+    write_table(out / "rows.parquet", result.table)
     write_json(out / "report.json", results)
-    write_json(out / "timings.json", outcome.timings)
-    sections = build_sections(results, outcome.timings, pictures, judges)
-    title = f"Editors of {outcome.context.generator.name}, compared"
-    about, end = describe_run(results), f"Made by `{command}`. " + format_versions(results["made"])
-    write_text(out / "report.md", to_markdown(title, about, sections, end))
-    write_text(out / "index.html", render_page(title, about, sections, end))
+    write_json(out / "timings.json", result.timings)
+    pictures = draw_figures(analysis, out)
+    sections = [table.to_section() for table in [*built, tables.build_costs(analysis)]]
+    # What is claimed first, then pictures, then all that was measured.
+    first = sum(table.name in ("headline", "success", "families") for table in built)
+    sections[first:first] = pictures
+    if gaps:
+        lines = [
+            " ".join(filter(None, (gap["what"], gap["method"], gap["attribute"]))) + f": {gap['why']}" for gap in gaps
+        ]
+        sections.append(PageSection("What could not be measured", " · ".join(lines)))
+    page = (
+        f"Editors of {result.context.generator.name}, compared",
+        describe_run(results),
+        sections,
+        f"Made by `{command}`. " + format_versions(results["made"]),
+    )
+    write_text(out / "report.md", render_markdown(*page))
+    write_text(out / "index.html", render_page(*page))
     return results
 
 
@@ -173,9 +210,9 @@ def choose_attributes(scorer: Scorer) -> list[str]:
     return four or probabilities
 
 
-def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]:
+def describe_versions(result: EvaluationResult, command: str) -> dict[str, Any]:
     """Return the command, versions, seeds and sizes of a run."""
-    context = outcome.context
+    context = result.context
     versions = {"ganvas": __version__, "python": sys.version.split()[0]}
     for name in PACKAGES:
         try:
@@ -192,7 +229,7 @@ def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]
         "seed": context.config.seed,
         "psi": context.config.psi,
         "plan": asdict(context.config),
-        "attributes": outcome.attributes,
+        "attributes": result.attributes,
         "methods": [
             {
                 "name": e.name,
@@ -202,14 +239,14 @@ def describe_versions(outcome: EvaluationResult, command: str) -> dict[str, Any]
                 "family": e.family,
                 "file": Path(e.file).name,
             }
-            for e in outcome.entries
+            for e in result.entries
         ],
     }
 
 
 def describe_run(results: dict[str, Any]) -> str:
     """Describe a run in the sentences that open the report."""
-    run, count = results["made"], results["looked"]
+    run, count = results["made"], results["pictures"]
     config = run["plan"]
     share = (
         ""

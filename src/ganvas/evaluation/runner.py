@@ -1,50 +1,126 @@
-"""The evaluation: every method on every protocol.
+"""The evaluation: every method by every protocol, as tidy rows.
 
-Stopped and started again it goes on: pictures' scores lie in ``out``/work/renders, fitted editors in work/editors, what
-took long without pictures in work/cells. Everything else is computed anew from them, so that the results are the same.
+Stopped and started again it goes on: pictures' scores lie in ``out``/work/renders, fitted editors in work/editors, and the rows
+of a finished cell (a method on an attribute, say) in work/rows, one Parquet file each, which is written whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cache, partial
+from math import comb
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ganvas import __version__, editors
+from ganvas.control import search
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors.compact import CompactEditor
+from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
-from ganvas.evaluation import dci, headline, verdicts
+from ganvas.evaluation import dci, protocols
 from ganvas.evaluation.config import EvaluationConfig
-from ganvas.evaluation.context import prepare_context
-from ganvas.evaluation.cost import estimate_cost
-from ganvas.evaluation.joint_edits import measure_joint_edits, measure_order_and_undo
+from ganvas.evaluation.context import EvaluationContext, prepare_context
+from ganvas.evaluation.faces import make_goal
 from ganvas.evaluation.judges import JudgePanel
-from ganvas.evaluation.label_efficiency import measure_efficiency
-from ganvas.evaluation.latent_measures import (
-    measure_middle_codes,
-    measure_milliseconds,
-    measure_readings,
-    sample_latent_codes,
-)
-from ganvas.evaluation.method_trials import run_method
-from ganvas.evaluation.methods import UNGAUSSIANISED, FittedEntry, MethodEntry, hash_labels, prepare_entry
+from ganvas.evaluation.methods import FittedEntry, MethodEntry, fit_entry, format_failure, hash_labels, prepare_entry
 from ganvas.evaluation.published_directions import measure_agreement
-from ganvas.evaluation.random_moves import move_randomly
-from ganvas.evaluation.result import EvaluationResult, MissingResult
-from ganvas.evaluation.success import make_goal
-from ganvas.evaluation.summaries import measure_random_pairs, summarise_trial, to_json
-from ganvas.generators.base import Generator
+from ganvas.evaluation.rows import RowBlocks, RowCell, hash_metrics, join_cells, load_cell, save_cell, to_frame
+from ganvas.generators.base import Generator, sample
+from ganvas.identity import cosine, distance
 from ganvas.io.files import read_json, write_json
 from ganvas.progress import show_advance
-from ganvas.stats import bootstrap_mean
 from ganvas.types import WPlus
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 EFFICIENCY_METHODS = ("compact", "interfacegan", "mean_difference")
 """Methods whose label efficiency is measured."""
+RANDOM = "random moves"
+"""The name of the method of random moves in rows."""
+STRANGERS = "two different faces"
+"""The name of the method, in rows, of comparing different faces."""
+SEARCH_PICTURES, MATCH_PICTURES, SINGLE_PICTURES = 2.6, 1.3, 2.2
+"""Pictures for an edit of ffhq by the paper's protocol, for an equal change after it, and for one alone."""
+TIMED_PICTURES = 2
+"""Pictures that time is measured on, after as many to warm up."""
+TIMED_EDITS = 64
+"""Codes that edits are timed on, one by one."""
+
+
+@dataclass(frozen=True)
+class MissingResult:
+    """A result that could not be measured, and why, in one line. ``attribute`` "": all of them."""
+
+    what: str
+    method: str
+    attribute: str
+    why: str
+
+
+@dataclass
+class EvaluationResult:
+    """The rows of a run, and what isn't in rows. All but ``timings`` is the same for equal input.
+
+    ``fits`` is by the entry's name; ``dci`` and ``agreement`` (with published directions) are by method.
+    """
+
+    context: EvaluationContext
+    entries: list[MethodEntry]
+    attributes: list[str]
+    fits: dict[str, FittedEntry]
+    planned: dict[str, int]
+    cells: list[RowCell] = field(default_factory=list)
+    gaps: list[MissingResult] = field(default_factory=list)
+    dci: dict[str, Any] = field(default_factory=dict)
+    agreement: dict[str, dict[str, float]] = field(default_factory=dict)
+    timings: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+    @property
+    def table(self) -> pa.Table:
+        """All rows."""
+        return join_cells(self.cells)
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """All rows, as a data frame."""
+        return to_frame(self.table)
+
+    @property
+    def pictures(self) -> int:
+        """The number of pictures that were judged."""
+        return len(self.context.pool.scores) + sum(cell.pictures for cell in self.cells)
+
+    @property
+    def label_scorer(self) -> str:
+        """The name of the scorer that made the labels."""
+        return self.context.data.scorer.rpartition(":")[0]
+
+    @property
+    def fresh_judges(self) -> list[str]:
+        """The names of the judges that made no labels."""
+        return [scale.name for scale in self.context.scales if scale.name != self.label_scorer]
+
+    @contextmanager
+    def record_failures(self, what: str, method: str, attribute: str = "") -> Iterator[None]:
+        """Record a GanvasError raised inside as a gap, and go on."""
+        try:
+            yield
+        except GanvasError as error:
+            self.gaps.append(MissingResult(what, method, attribute, format_failure(error)))
+
+    def list_fitted(self, *groups: str) -> list[tuple[MethodEntry, Editor]]:
+        """Return the entries of some groups (of all, without any) that have an editor, with it."""
+        pairs = [(entry, self.fits[entry.name].editor) for entry in self.entries]
+        return [(e, editor) for e, editor in pairs if editor is not None and (not groups or e.group in groups)]
 
 
 def run_evaluation(
@@ -58,11 +134,24 @@ def run_evaluation(
     log: Callable[[str], object] = lambda line: None,
     directions: Mapping[str, Tensor] | None = None,
 ) -> EvaluationResult:
-    """Run every method on every protocol, without writing the report.
+    """Run every method by every protocol, without writing the report.
 
-    ``log`` is called with what is done, and at first with how much there is to do. ``directions``: published ones that linear
-    editors are compared with.
-    Raises GanvasError where no attribute can be evaluated; what fails for one method or attribute is recorded as a gap.
+    Args:
+        generator: The generator.
+        panel: The judges.
+        data: The labels that methods learn from.
+        entries: The methods.
+        attributes: The attributes to edit.
+        config: The size.
+        out: The folder of the report, in whose work/ a stopped run goes on; None keeps nothing.
+        log: Called with what is done, and at first with how much there is to do.
+        directions: Published ones that linear editors are compared with.
+
+    Returns:
+        The rows; what fails for one method or attribute is a gap.
+
+    Raises:
+        GanvasError: Where no attribute can be evaluated.
     """
     work = out and out / "work"
     usable, gaps = _split_attributes(panel, data, attributes)
@@ -70,43 +159,26 @@ def run_evaluation(
         raise GanvasError(
             f"None of the attributes can be evaluated: {'; '.join(gap.why for gap in gaps) or 'none given'}"
         )
-    planned = estimate_cost(generator, panel, data, entries, usable, config, work)
-    for line in planned.format_lines():
+    planned = plan_pictures(panel, data, entries, usable, config)
+    for line in _format_plan(planned, generator, panel, work):
         log(line)
-    with show_advance("Pictures", planned.pictures) as progress:
+    with show_advance("Pictures", sum(planned.values())) as progress:
         context = prepare_context(generator, panel, data, usable, config, work, progress)
-        fits = {}
-        for entry in entries:
-            fits[entry.name] = prepare_entry(entry, data, generator, usable, work and work / "editors", log)
-        outcome = EvaluationResult(context, list(entries), usable, fits, gaps=gaps)
-        outcome.gaps += [MissingResult("judges", "", "", why) for why in context.gaps]
-        for entry in entries:
-            fit = fits[entry.name]
-            if fit.editor is None:
-                outcome.gaps.append(MissingResult("fit", entry.name, "", fit.gap))
-            outcome.gaps += [MissingResult("fit", entry.name, name, why) for name, why in fit.missing.items()]
-        outcome.results["planned"] = {"pictures": planned.pictures, "parts": planned.parts}
-        for part in (
-            _run_pictures,
-            _run_other_attributes,
-            _run_random_moves,
-            _run_joint_edits,
-            _measure_latent,
-            _measure_dci,
-            _measure_efficiency,
-            _judge_families,
-        ):
-            part(outcome, work)
-    agree = {
-        e.name: measure_agreement(m.editor, directions or {})
-        for e, m in outcome.list_fitted("first", "rest")
-        if m.editor is not None
-    }
-    outcome.results["looked"] = len(context.requested)
-    outcome.results["published"] = {name: cosines for name, cosines in agree.items() if cosines}
-    outcome.results["gaps"] = [asdict(gap) for gap in outcome.gaps]
-    outcome.results = to_json(outcome.results)
-    return outcome
+        fits = {e.name: prepare_entry(e, data, generator, usable, work and work / "editors", log) for e in entries}
+        result = EvaluationResult(context, list(entries), usable, fits, planned, gaps=gaps)
+        result.gaps += [MissingResult("judges", "", "", why) for why in context.gaps]
+        for name, fit in fits.items():
+            result.gaps += [MissingResult("fit", name, "", fit.gap)] if fit.editor is None else []
+            result.gaps += [MissingResult("fit", name, attribute, why) for attribute, why in fit.missing.items()]
+        for part in (_run_pictures, _run_random, _run_joint, _run_codes, _run_labels, _run_dci):
+            part(result, work)
+    for entry, editor in result.list_fitted("first", "rest"):
+        cosines = measure_agreement(editor, directions or {})
+        result.agreement |= {entry.name: cosines} if cosines else {}
+    missing = {name: why for cell in result.cells for name, why in cell.missing.items()}
+    measured = set().union(*(cell.table["metric"].unique().to_pylist() for cell in result.cells))
+    result.gaps += [MissingResult("metric", "", name, why) for name, why in missing.items() if name not in measured]
+    return result
 
 
 def _split_attributes(
@@ -115,209 +187,261 @@ def _split_attributes(
     """Return the attributes that can be evaluated, and why the others can't."""
     usable, gaps = [], []
     for name in attributes:
+        why = ""
         if name not in panel.own.attributes:
-            gaps.append(MissingResult("attributes", "", name, f"Scorer {panel.own.name!r} has no attribute {name!r}."))
+            why = f"Scorer {panel.own.name!r} has no attribute {name!r}."
         elif name not in data.attributes:
-            gaps.append(MissingResult("attributes", "", name, f"The labels have no usable scores of {name!r}."))
+            why = f"The labels have no usable scores of {name!r}."
         elif (kind := panel.own.kinds[panel.own.column(name)]) != "probability":
-            gaps.append(
-                MissingResult("attributes", "", name, f"{name!r} is a {kind}: these protocols need a probability.")
-            )
+            why = f"{name!r} is a {kind}: these protocols need a probability."
+        if why:
+            gaps.append(MissingResult("attributes", "", name, why))
         else:
             usable.append(name)
     return usable, gaps
 
 
-def _run_pictures(outcome: EvaluationResult, work: Path | None) -> None:
-    """Run the paper's protocol, matched change and curves."""
-    context, results = outcome.context, outcome.results
-    papers, matched, curves, renders = {}, {}, {}, {}
-    for entry, fit in outcome.list_fitted():
-        n = context.config.count_faces(entry.group)
-        for attribute in outcome.attributes if max(n) else ():
-            # The reason is recorded by the fit already.
-            if attribute in fit.missing or fit.editor is None:
-                continue
-            with outcome.record_failures("pictures", entry.name, attribute):
-                cell = run_method(context, fit.editor, make_goal(attribute), entry.slug, n, context.config.targets)
-                outcome.cells[entry.name, attribute] = cell
-                if cell.paper is not None:
-                    papers.setdefault(attribute, {})[entry.name] = summarise_trial(context, cell.paper)
-                for change, trial in cell.matched.items():
-                    matched.setdefault(attribute, {}).setdefault(f"{change:g}", {})[entry.name] = summarise_trial(
-                        context, trial
-                    )
-                curves.setdefault(attribute, {})[entry.name] = {
-                    name: [bootstrap_mean(values[:, k]) for k in range(values.shape[1])]
-                    for name, values in cell.curves.items()
-                }
-                renders[entry.name] = renders.get(entry.name, 0) + cell.renders
-    results |= {"paper": papers, "matched": matched, "curves": curves, "renders": renders}
-    results["random_pairs"] = measure_random_pairs(context.panel.split_faces(context.pool.scores))
-    results["pool"] = {
-        "faces": len(context.pool.scores),
-        "base_rates": {
-            a: bootstrap_mean((context.pool.scores[:, context.panel.column(a)] > 0).float()) for a in outcome.attributes
-        },
+def _add_cell(
+    result: EvaluationResult,
+    work: Path | None,
+    place: tuple[str, ...],
+    method: str,
+    attribute: str,
+    depends: Mapping[str, Any],
+    fill: Callable[[RowBlocks], None],
+) -> None:
+    """Add the cell in work/rows/``place`` where it is there and of the same input, else let ``fill`` make it."""
+    context = result.context
+    key = {
+        "cell": [method, attribute, dict(depends)],
+        "labels": hash_labels(context.data),
+        "panel": context.panel.fingerprint,
+        "generator": context.generator.fingerprint,
+        "faces": [context.config.seed, context.config.psi, context.config.batch, len(context.pool.scores)],
+        "measured": context.config.measured,
+        "search": asdict(context.config.search),
+        "version": __version__,
+        "sources": _hash_sources(),
+        "metrics": hash_metrics(),
     }
+    file = work and work.joinpath("rows", *place[:-1], f"{place[-1]}.parquet")
+    with result.record_failures(place[0], method, attribute):
+        cell = load_cell(file, key)
+        if cell is None:
+            blocks = RowBlocks(method, attribute)
+            fill(blocks)
+            cell = save_cell(file, blocks, key)
+        result.cells.append(cell)
 
 
-def _run_other_attributes(outcome: EvaluationResult, work: Path | None) -> None:
-    """Run all other attributes, at the first change, for the methods marked so."""
-    context, n = outcome.context, outcome.context.config.everywhere
-    change, results = context.config.targets[:1], {}
-    for entry, fit in outcome.list_fitted() if n else ():
-        if not entry.everywhere or fit.editor is None:
-            continue
-        for attribute in context.scales[0].attributes:
-            if attribute in outcome.attributes:
-                continue
-            with outcome.record_failures("everywhere", entry.name, attribute):
-                goal = make_goal(attribute)
-                cell = run_method(context, fit.editor, goal, entry.slug, (0, n), change)
-                results.setdefault(attribute, {})[entry.name] = summarise_trial(context, cell.matched[change[0]])
-    outcome.results["everywhere"] = results
+@cache
+def _hash_sources() -> str:
+    """Hash the code of the protocols: rows that other code made are made anew."""
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(search.__file__)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _run_random_moves(outcome: EvaluationResult, work: Path | None) -> None:
+def _run_pictures(result: EvaluationResult, work: Path | None) -> None:
+    """Run the paper's protocol and equal changes; other attributes of the scorer at the first change, for methods marked so."""
+    context, config = result.context, result.context.config
+    for entry, editor in result.list_fitted():
+        tried = [(a, config.count_faces(entry.group), config.targets, config.curve) for a in result.attributes]
+        if entry.everywhere:
+            others = [a for a in context.scales[0].attributes if a not in result.attributes]
+            tried += [(a, (0, config.everywhere), config.targets[:1], ()) for a in others]
+        for attribute, *size in tried:
+            # The reason is recorded by the fit already.
+            if max(size[0]) and attribute not in result.fits[entry.name].missing:
+                fill = partial(protocols.run_pictures, context, editor, make_goal(attribute), entry.slug, *size)
+                depends = {"editor": editors.fingerprint(editor), "size": size}
+                _add_cell(result, work, ("pictures", entry.slug, attribute), entry.name, attribute, depends, fill)
+    faces = context.panel.split_faces(context.pool.scores)
+    if faces is not None and len(faces) > 1:
+        _add_cell(result, None, ("strangers",), STRANGERS, "", {}, partial(_compare_strangers, faces))
+
+
+def _compare_strangers(faces: Tensor, blocks: RowBlocks) -> None:
+    """Add the identity of random different faces: each face is in two pairs, with faces drawn at random."""
+    order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))
+    a, b = faces[order], faces[order.roll(1)]
+    blocks.add("strangers", "identity", order, cosine(a, b))
+    blocks.add("strangers", "identity_distance", order, distance(a, b))
+
+
+def _run_random(result: EvaluationResult, work: Path | None) -> None:
     """Run random moves as long as those of the first InterfaceGAN, or else of the first method."""
-    context, results = outcome.context, {}
-    pairs = outcome.list_fitted("first", "rest")
-    reference = next((e for e, _ in pairs if e.family == "interfacegan"), pairs[0][0] if pairs else None)
-    name = reference.name if reference else ""
-    for attribute in outcome.attributes if context.config.floor else ():
-        cell = outcome.cells.get((name, attribute))
-        for change, trial in cell.matched.items() if cell else ():
-            with outcome.record_failures("floor", name, attribute):
-                moved = move_randomly(context, trial, f"{attribute}-{change:g}", context.config.floor)
-                if moved is not None:
-                    results.setdefault(attribute, {})[f"{change:g}"] = summarise_trial(context, moved)
-    outcome.results["floor"] = {"as_far_as": name, "attributes": results}
+    config = result.context.config
+    pairs = result.list_fitted("first", "rest")
+    reference = next((pair for pair in pairs if pair[0].family == "interfacegan"), pairs[0] if pairs else None)
+    if reference is None or not config.floor:
+        return
+    entry, editor = reference
+    rows = result.rows
+    rows = rows[(rows["method"] == entry.name) & (rows["protocol"] == "matched") & (rows["metric"] == "success")]
+    for attribute in result.attributes:
+        for change in config.targets:
+            there = rows[(rows["attribute"] == attribute) & (rows["change"].sub(change).abs() < 1e-6) & rows["reached"]]
+            codes, strengths = (there[name].to_numpy()[: config.floor] for name in ("code_id", "strength"))
+            if not len(codes):
+                continue
+            depends = {"editor": editors.fingerprint(editor), "codes": codes.tolist(), "strengths": strengths.tolist()}
+            fill = partial(protocols.run_random, result.context, editor, make_goal(attribute), change, codes, strengths)
+            _add_cell(result, work, ("random", f"{attribute}-{change:g}"), RANDOM, attribute, depends, fill)
 
 
-def _run_joint_edits(outcome: EvaluationResult, work: Path | None) -> None:
+def _run_joint(result: EvaluationResult, work: Path | None) -> None:
     """Run edits of several attributes at once."""
-    context, results = outcome.context, {}
-    for entry, fit in outcome.list_fitted("first"):
-        if fit.editor is not None and context.config.together:
-            with outcome.record_failures("together", entry.name):
-                results[entry.name] = measure_joint_edits(
-                    context, fit.editor, outcome.attributes, entry.slug, context.config.together
-                )
-    outcome.results["together"] = results
+    n = result.context.config.together
+    for entry, editor in result.list_fitted("first") if n else ():
+        depends = {"editor": editors.fingerprint(editor), "faces": n, "attributes": result.attributes}
+        fill = partial(protocols.run_joint, result.context, editor, result.attributes, entry.slug, n)
+        _add_cell(result, work, ("joint", entry.slug), entry.name, "", depends, fill)
 
 
-def _measure_latent(outcome: EvaluationResult, work: Path | None) -> None:
-    """Measure what needs no pictures: readings, order and undo, codes near p = 0.5, and the time of an edit."""
-    context, config = outcome.context, outcome.context.config
-    ws = sample_latent_codes(context.generator, config.latent, config.psi)
-    read, ways, middles, reports = {}, {}, {}, {}
-    for entry, fit in outcome.list_fitted():
-        editor = fit.editor
-        if editor is None:
-            continue
-        for attribute in outcome.attributes:
-            with outcome.record_failures("readings", entry.name, attribute):
-                read.setdefault(entry.name, {})[attribute] = measure_readings(
-                    editor, ws, attribute, context.data, context.typical_set
-                )
-            if isinstance(editor, CompactEditor) and entry.name in ("compact", UNGAUSSIANISED):
-                with outcome.record_failures("middle", entry.name, attribute):
-                    middles.setdefault(entry.name, {})[attribute] = measure_middle_codes(
-                        editor, ws[:, 0], attribute, context.typical_set
-                    )
+def _run_codes(result: EvaluationResult, work: Path | None) -> None:
+    """Measure what needs no pictures: readings of edits, order and undo, and the time of an edit."""
+    context, ws = result.context, protocols.sample_latent_codes(result.context)
+    some = ws[: max(len(ws) // 4, 1)]
+    for entry, editor in result.list_fitted():
+        depends = {"editor": editors.fingerprint(editor), "codes": len(ws)}
+        for attribute in result.attributes:
+            fill = partial(protocols.run_codes, context, editor, attribute, ws)
+            _add_cell(result, work, ("codes", entry.slug, attribute), entry.name, attribute, depends, fill)
         if entry.group != "ablation":
-            with outcome.record_failures("order and undo", entry.name):
-                ways[entry.name] = measure_order_and_undo(editor, ws[: max(config.latent // 4, 1)], outcome.attributes)
-        reports[entry.name] = {k: v for k, v in sorted(editor.report.items()) if isinstance(v, int | float | str)}
-        outcome.timings[entry.name] = _measure_times(outcome, entry, fit, ws, work)
-    outcome.results |= {"readings": read, "ways": ways, "middle": middles, "reports": reports}
+            depends |= {"attributes": result.attributes}
+            fill = partial(protocols.run_order, editor, result.attributes, some)
+            _add_cell(result, work, ("order", entry.slug), entry.name, "", depends, fill)
+        name = next((a for a in result.attributes if a in editor.attributes), None)
+        milliseconds = None if name is None else measure_milliseconds(editor, ws, name)
+        result.timings[entry.name] = {"fit_seconds": result.fits[entry.name].seconds, "edit_ms": milliseconds}
 
 
-def _measure_times(
-    outcome: EvaluationResult, entry: MethodEntry, fit: FittedEntry, ws: WPlus, work: Path | None
-) -> dict[str, float | None]:
-    """Return the seconds of a fit and the milliseconds of an edit."""
-    name = next((a for a in outcome.attributes if fit.editor is not None and a in fit.editor.attributes), None)
-    if name is None or fit.editor is None:
-        return {"fit_seconds": fit.seconds, "edit_ms": None}
-    return {"fit_seconds": fit.seconds, "edit_ms": measure_milliseconds(fit.editor, ws, name)}
+@torch.no_grad()
+def measure_milliseconds(editor: Editor, ws: WPlus, attribute: str) -> float:
+    """Measure the median time of an edit of one code, in milliseconds, after some to warm up."""
+    times = []
+    for code in ws[:TIMED_EDITS].split(1):
+        began = time.perf_counter()
+        editor.edit(code, {attribute: 1.0})
+        times.append(time.perf_counter() - began)
+    return round(1000 * float(torch.tensor(times[len(times) // 8 :]).median()), 3)
 
 
-def _measure_dci(outcome: EvaluationResult, work: Path | None) -> None:
+def _run_labels(result: EvaluationResult, work: Path | None) -> None:
+    """Measure label efficiency: methods that learned from fewer labels, read by the probe of all."""
+    ws, counts = protocols.sample_latent_codes(result.context), result.context.config.labels
+    for entry in result.entries:
+        for n in counts if entry.name in EFFICIENCY_METHODS else ():
+            if n <= len(result.context.data):
+                depends = {
+                    "entry": [entry.method, dict(entry.options)],
+                    "codes": len(ws),
+                    "attributes": result.attributes,
+                }
+                fill = partial(_learn_from_fewer, result, entry, n, ws)
+                _add_cell(result, work, ("labels", entry.slug, str(n)), entry.name, "", depends | {"labels": n}, fill)
+
+
+def _learn_from_fewer(result: EvaluationResult, entry: MethodEntry, n: int, ws: WPlus, blocks: RowBlocks) -> None:
+    """Fit a method on the first ``n`` labels, and add its readings."""
+    context = result.context
+    data = protocols.take_first_labels(context.data, n, result.attributes)
+    editor = fit_entry(entry, data, context.generator, result.attributes)
+    for attribute in result.attributes:
+        protocols.run_codes(context, editor, attribute, ws, blocks, labels=n)
+
+
+def _run_dci(result: EvaluationResult, work: Path | None) -> None:
     """Measure DCI of the editors' codes on the scored fresh faces."""
-    context, results = outcome.context, {}
-    draws, own = context.config.dci, context.scales[0]
+    context, draws, own = result.context, result.context.config.dci, result.context.scales[0]
     w = context.pool.make_codes(context.generator, torch.arange(len(context.pool.scores)))[:, 0]
     factors = own.gaussianize(context.pool.scores[:, list(own.columns)])
-    for entry, fit in outcome.list_fitted() if draws else ():
-        if fit.editor is None:
-            continue
-        with outcome.record_failures("DCI", entry.name), torch.no_grad():
-            codes = dci.compute_codes(fit.editor, w)
-            key = {"pool": len(w), "seed": context.config.seed, **_make_key(outcome, entry), "draws": draws}
-            file = work and work / "cells" / f"dci-{entry.slug}.json"
-            results[entry.name] = _cache_json(
-                file, key, lambda c=codes: to_json(vars(dci.measure_dci(c, factors, draws)))
-            )
-    outcome.results["dci"] = results
+    for entry, editor in result.list_fitted() if draws else ():
+        with result.record_failures("DCI", entry.name), torch.no_grad():
+            codes = dci.compute_codes(editor, w)
+            key = {
+                "editor": editors.fingerprint(editor),
+                "faces": [context.config.seed, context.config.psi, len(w)],
+                "labels": hash_labels(context.data),
+                "panel": context.panel.fingerprint,
+                "draws": draws,
+                "sources": _hash_sources(),
+            }
+            file = work and work / "rows" / f"dci-{entry.slug}.json"
+            saved = _load_json(file, key)
+            if saved is None:
+                estimates = vars(dci.measure_dci(codes, factors, draws))
+                saved = {name: asdict(estimate) for name, estimate in estimates.items()}
+                if file is not None:
+                    write_json(file, {"key": key, "value": saved})
+            result.dci[entry.name] = saved
 
 
-def _measure_efficiency(outcome: EvaluationResult, work: Path | None) -> None:
-    """Measure label efficiency."""
-    context, results = outcome.context, {}
-    counts = [n for n in context.config.labels if n <= len(context.data)]
-    ws = sample_latent_codes(context.generator, context.config.latent, context.config.psi)
-    for entry in outcome.entries:
-        for n in counts if entry.name in EFFICIENCY_METHODS else ():
-            with outcome.record_failures(f"{n:,} labels", entry.name):
-                file = work and work / "cells" / f"labels-{entry.slug}-{n}.json"
-                key = {**_make_key(outcome, entry), "labels": n, "latent": len(ws)}
-                results.setdefault(entry.name, {})[str(n)] = _cache_json(
-                    file, key, lambda e=entry, n=n: to_json(measure_efficiency(context, e, outcome.attributes, ws, n))
-                )
-    outcome.results["labels"] = results
+def _load_json(file: Path | None, key: Mapping[str, Any]) -> Any:
+    """Load the value in ``file`` where it is of ``key``, else None."""
+    if file is None or not file.exists():
+        return None
+    try:
+        saved = read_json(file)
+    except GanvasError:
+        return None  # It is only a cache.
+    return saved.get("value") if isinstance(saved, dict) and saved.get("key") == key else None
 
 
-def _judge_families(outcome: EvaluationResult, work: Path | None) -> None:
-    """Compare the families of methods."""
-    entries = [e for e in outcome.entries if e.group != "ablation"]
-    papers = headline.compare_families(outcome.cells, entries, outcome.attributes, outcome.results)
-    matched = verdicts.judge_matched(outcome.context, outcome.cells, entries, outcome.attributes)
-    outcome.results["verdicts"] = {
-        "success": [asdict(row) for row in verdicts.judge_success(outcome.cells, entries, outcome.attributes)],
-        "matched": [asdict(row) | {"holds": row.holds} for row in matched],
-        "summary": verdicts.summarise_verdicts(matched),
-        "tried": verdicts.summarise_variants(outcome.context, outcome.cells, outcome.entries, outcome.attributes),
-        "paper": [asdict(row) | {"verdict": row.verdict} for row in papers],
-    }
-
-
-def _make_key(outcome: EvaluationResult, entry: MethodEntry) -> dict[str, Any]:
-    """Return what a cached value of an entry depends on."""
-    from ganvas import __version__, editors
-
-    editor = outcome.fits[entry.name].editor
+def plan_pictures(
+    panel: JudgePanel,
+    data: LatentDataset,
+    entries: Sequence[MethodEntry],
+    attributes: Sequence[str],
+    config: EvaluationConfig,
+) -> dict[str, int]:
+    """Estimate the number of pictures of each part, from the mean number for an edit."""
+    n = len(attributes)
+    faces = [config.count_faces(entry.group) for entry in entries]
+    matched = sum(
+        m * (MATCH_PICTURES * len(config.targets) + (not c) * (SINGLE_PICTURES - MATCH_PICTURES)) for c, m in faces
+    )
+    first, shown = (sum(entry.group in groups for entry in entries) for groups in (["first"], ["first", "rest"]))
+    others = max(min(len(panel.own.attributes), len(data.attributes)) - n, 0)
+    everywhere = sum(entry.everywhere for entry in entries) * config.everywhere * others
     return {
-        "editor": None if editor is None else editors.fingerprint(editor),
-        "entry": [entry.name, entry.method, dict(entry.options)],
-        "labels": hash_labels(outcome.context.data),
-        "panel": outcome.context.panel.fingerprint,
-        "attributes": outcome.attributes,
-        "version": __version__,
+        "fresh faces": max(config.pool, min(config.pool_limit, 4 * config.first)),
+        "for the paper's protocol": round(SEARCH_PICTURES * n * sum(climbed for climbed, _ in faces)),
+        "at equal changes": round(n * matched),
+        "of other attributes": round(SINGLE_PICTURES * everywhere),
+        "of random moves": config.floor * n * len(config.targets),
+        "of several attributes at once": (comb(n, 2) + comb(n, 3)) * config.together * first,
+        "for the sheets": n * config.pictures * (1 + shown) + 8 * n * (config.pictures > 0),
     }
 
 
-def _cache_json(file: Path | None, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-    """Return the JSON value in ``file`` where it is of ``key``, else compute and keep it there."""
-    if file is not None and file.exists():
+def _format_plan(planned: Mapping[str, int], generator: Generator, panel: JudgePanel, work: Path | None) -> list[str]:
+    """Format the pictures to render, and the time that they take here, as lines for people."""
+    view, codes = search.ScoredView(generator, panel), sample(generator, 2 * TIMED_PICTURES, 1.0, 0)
+    view(codes[:TIMED_PICTURES])
+    start = time.perf_counter()
+    view(codes[TIMED_PICTURES:])
+    seconds = (time.perf_counter() - start) / TIMED_PICTURES
+    rendered, total = count_rendered(work), sum(planned.values())
+    parts = ", ".join(f"{count:,} {part}" for part, count in planned.items() if count)
+    left = max(total - rendered, 0) * seconds
+    known_before = f" {rendered:,} are there from before, maybe of other methods." if rendered else ""
+    took = f"{left / 60:.0f} minutes" if left >= 120 else f"{left:.0f} seconds"
+    return [
+        f"About {total:,} pictures will be rendered: {parts}.{known_before}",
+        f"One takes {seconds:.3f} s with all judges here: about {took}{' or more' if rendered else ''}, besides learning.",
+    ]
+
+
+def count_rendered(work: Path | None) -> int:
+    """Count the pictures whose scores an earlier run kept."""
+    from safetensors import SafetensorError, safe_open
+
+    count = 0
+    for file in sorted((work / "renders").rglob("*.safetensors")) if work else ():
         try:
-            saved = read_json(file)
-        except GanvasError:
-            saved = None  # It is only a cache.
-        if isinstance(saved, dict) and saved.get("key") == key and "value" in saved:
-            return saved["value"]
-    value = compute()
-    if file is not None:
-        write_json(file, {"key": dict(key), "value": value})
-    return value
+            with safe_open(file, "pt") as opened:
+                count += opened.get_slice("rows").get_shape()[0]
+        except (OSError, SafetensorError):
+            continue
+    return count

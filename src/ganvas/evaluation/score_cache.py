@@ -20,18 +20,16 @@ SAVE_EVERY = 64
 
 @final
 class ScoreCache:
-    """A cache for ``ScoredView.recall``: it has the missing codes rendered, and keeps their scores.
+    """A cache for ``ScoredView.cache``: it has the missing codes rendered, and keeps their scores.
 
     ``metadata`` says what scores depend on (generator, precision, scorers); a file with other metadata, or a damaged one, is
-    ignored and written anew. ``requested``: the digests of the codes that this run asked for.
+    ignored and written anew. ``requested``: the digests of the codes that were asked for, whether rendered now or before.
     """
 
-    def __init__(
-        self, file: Path | None, metadata: Mapping[str, Any], columns: int, requested: set[bytes] | None = None
-    ) -> None:
+    def __init__(self, file: Path | None, metadata: Mapping[str, Any], columns: int) -> None:
         self.file, self.metadata, self.columns = file, dict(metadata), columns
         self.rows: dict[bytes, Tensor] = {}
-        self.requested = set[bytes]() if requested is None else requested
+        self.requested = set[bytes]()
         if file is not None:
             self._load(file)
 

@@ -1,0 +1,143 @@
+"""What tables and figures ask of rows: selections, group-bys, pairs of methods on the same codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganvas.evaluation.judges import is_same_attribute
+from ganvas.evaluation.runner import EvaluationResult
+from ganvas.metrics import list_metrics
+from ganvas.stats import (
+    Estimate,
+    bootstrap_mean,
+    estimate_proportion,
+    in_selection_half,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+MIN_ARRIVED_SHARE = 0.5
+"""The share of faces that an editor has to bring to a change, to stand for its family there."""
+FAMILIES = ("compact", "interfacegan")
+"""The families of methods that the papers compare."""
+
+
+@dataclass(frozen=True)
+class RowAnalysis:
+    """The rows of a finished run, with what tables and figures ask of them."""
+
+    result: EvaluationResult
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """All rows."""
+        return self.result.rows
+
+    @cached_property
+    def parts(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """The rows by protocol and metric."""
+        return dict(iter(self.rows.groupby(["protocol", "metric"], observed=True)))
+
+    @cached_property
+    def judges(self) -> list[str]:
+        """The judges' names, the own scorer's first."""
+        return [scale.name for scale in self.result.context.scales]
+
+    def select(self, protocol: str, metric: str, **equal: Any) -> pd.DataFrame:
+        """Return the rows of one metric in one protocol whose columns are ``equal``."""
+        rows = self.parts.get((protocol, metric))
+        if rows is None:
+            return self.rows.iloc[:0]
+        for column, value in equal.items():
+            rows = rows[rows[column] == (np.float32(value) if column == "change" else value)]
+        return rows
+
+    def list_methods(self, *groups: str, family: str = "") -> list[str]:
+        """Return the names of the methods of some groups (all but ablations without any), or of a family."""
+        entries = [e for e in self.result.entries if e.group in (groups or ("first", "rest"))]
+        return [e.name for e in entries if not family or e.family == family]
+
+    def choose_best(self, protocol: str, metric: str, names: Sequence[str], larger: bool, **equal: Any) -> str | None:
+        """Return the method of ``names`` that is best on the half of the codes that serves to choose; the first of equals.
+
+        Of those that reached the target on enough of these codes, where any did: an editor that hardly ever arrives has the
+        drift and the identity of its easiest faces.
+        """
+        rows = self.select(protocol, metric, **equal)
+        rows = rows[in_selection_half(to_tensor(rows["code_id"])).numpy()]
+        every = list_metrics()[metric].every_code
+        means, often = {}, set()
+        for name in names:
+            mine = rows[rows["method"] == name]
+            values = (mine if every else mine[mine["reached"]])["value"].dropna()
+            if len(values):
+                means[name] = float(values.mean()) * (1 if larger else -1)
+                often |= {name} if every or mine["reached"].mean() >= MIN_ARRIVED_SHARE else set()
+        means = {name: mean for name, mean in means.items() if name in often} or means
+        return max(means, key=lambda name: means[name]) if means else None
+
+    def pair(
+        self, protocol: str, metric: str, a: str, b: str, reported: bool = True, **equal: Any
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the values of two methods on the same codes, the codes, and the attributes as strata.
+
+        nan for what didn't arrive, unless the metric is of every code. ``reported``: only codes that didn't serve to choose.
+        """
+        rows = self.select(protocol, metric, **equal)
+        if not list_metrics()[metric].every_code:
+            rows = rows[rows["reached"]]
+        keys = ["attribute", "judge", "code_id"]
+        sides = [rows[rows["method"] == name].drop_duplicates(keys).set_index(keys)["value"] for name in (a, b)]
+        both = sides[0].to_frame("a").join(sides[1].to_frame("b"), how="inner").sort_index().reset_index()
+        if reported:
+            both = both[~in_selection_half(to_tensor(both["code_id"])).numpy()]
+        strata = both.groupby(["attribute", "judge"], observed=True).ngroup()
+        return to_tensor(both["a"]), to_tensor(both["b"]), to_tensor(both["code_id"]), to_tensor(strata)
+
+    def pivot_changes(self, method: str, change: float, **equal: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a method's signed changes of what wasn't asked for, (n, attributes), the codes, and the edited attributes."""
+        rows = self.select("equal", "change", method=method, change=change, **equal)
+        rows = rows[rows["reached"]]
+        pairs = rows[["attribute", "of"]].drop_duplicates()
+        asked = [of for attribute, of in pairs.itertuples(index=False) if is_same_attribute(attribute, of)]
+        keys = list(zip(rows["attribute"], rows["of"], strict=True))
+        entailed = {(a, of) for a, of in pairs.itertuples(index=False) if is_same_attribute(a, of)} if asked else set()
+        rows = rows[[key not in entailed for key in keys]]
+        wide = rows.pivot(index=["attribute", "code_id"], columns="of", values="value") if len(rows) else None
+        if wide is None:
+            return torch.zeros(0, 1), torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+        index = wide.index.to_frame(index=False)
+        return (
+            torch.from_numpy(wide.to_numpy(np.float64).copy()),
+            to_tensor(index["code_id"]),
+            encode_texts(index["attribute"]),
+        )
+
+    def estimate(self, protocol: str, metric: str, rows: pd.DataFrame | None = None, **equal: Any) -> Estimate:
+        """Estimate one metric of the selected rows, over its own denominator; attributes weigh alike."""
+        rows = self.select(protocol, metric, **equal) if rows is None else rows
+        registered = list_metrics().get(metric)
+        if registered is None or not registered.every_code:
+            rows = rows[rows["reached"]]
+        function = estimate_proportion if registered is not None and registered.share else bootstrap_mean
+        return function(to_tensor(rows["value"]), to_tensor(rows["code_id"]), encode_texts(rows["attribute"]))
+
+
+def to_tensor(column: pd.Series) -> Tensor:
+    """Return a column of numbers."""
+    values = column.to_numpy()
+    return torch.from_numpy(values.astype(np.float64 if values.dtype.kind == "f" else np.int64))
+
+
+def encode_texts(column: pd.Series) -> Tensor:
+    """Return a number for each text, in the order of texts."""
+    return torch.from_numpy(np.unique(column.astype(str).to_numpy(), return_inverse=True)[1].astype(np.int64))

@@ -1,0 +1,204 @@
+"""Results as tidy rows, in Parquet: one for each method, attribute, protocol, change, judge, metric and code."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganvas.errors import GanvasError
+from ganvas.io.files import atomic_write
+from ganvas.metrics import Trial, list_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+METADATA_KEY = b"ganvas"
+TEXT_COLUMNS = ("method", "attribute", "protocol", "judge", "metric", "of")
+NUMBER_COLUMNS = {
+    "labels": np.int32,
+    "change": np.float32,
+    "code_id": np.int32,
+    "value": np.float32,
+    "reached": np.bool_,
+    "strength": np.float32,
+}
+
+
+@dataclass
+class RowBlocks:
+    """Rows of one cell, a method on an attribute, collected block by block.
+
+    ``missing``: by metric, why it has no values. ``pictures``: how many different ones were used.
+    """
+
+    method: str
+    attribute: str
+    blocks: list[tuple[tuple[str, ...], dict[str, Any], int]] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    pictures: int = 0
+
+    def add(
+        self,
+        protocol: str,
+        metric: str,
+        codes: Tensor,
+        values: Tensor,
+        *,
+        change: float = math.nan,
+        judge: str = "",
+        of: str = "",
+        reached: Tensor | None = None,
+        strengths: Tensor | None = None,
+        labels: int = 0,
+        attribute: str = "",
+    ) -> None:
+        """Add one value a code, (n,), of one metric; ``of`` is the attribute measured, where it has one value for each."""
+        n = len(codes)
+        texts = (self.method, attribute or self.attribute, protocol, judge, metric, of)
+        numbers = {
+            "labels": labels,
+            "change": change,
+            "code_id": codes.cpu().numpy(),
+            "value": values.detach().float().cpu().numpy(),
+            "reached": True if reached is None else reached.cpu().numpy(),
+            "strength": math.nan if strengths is None else strengths.float().cpu().numpy(),
+        }
+        self.blocks.append((texts, numbers, n))
+
+    def add_trial(
+        self,
+        protocol: str,
+        codes: Tensor,
+        trials: Sequence[Trial],
+        *,
+        judge: str = "",
+        share: Tensor | None = None,
+        **more: Any,
+    ) -> None:
+        """Add the values of every registered metric of a trial, of the judged ones where there is a ``judge``, else of the rest.
+
+        Of two trials it is the value between them, at ``share`` (n,) of the way.
+        """
+        ends = [self._measure(protocol, trial, bool(judge)) for trial in trials]
+        first = trials[0]
+        for name, of in ends[0]:
+            if all((name, of) in end for end in ends):
+                values = [end[name, of] for end in ends]
+                value = values[0] if share is None else torch.lerp(values[0], values[1], share)
+                self.add(
+                    protocol,
+                    name,
+                    codes,
+                    value,
+                    judge=judge,
+                    of=of,
+                    **{"reached": first.arrived, "strengths": first.strengths, **more},
+                )
+
+    def _measure(self, protocol: str, trial: Trial, judged: bool) -> dict[tuple[str, str], Tensor]:
+        """Return the values of metrics, (n,) each, by metric and attribute measured."""
+        found = {}
+        for name, metric in list_metrics().items():
+            if metric.judged != judged or (metric.protocols and protocol not in metric.protocols):
+                continue
+            try:
+                values = metric.function(trial).float().cpu()
+            except GanvasError as error:
+                self.missing[name] = str(error)
+                continue
+            shape = (len(trial), len(trial.attributes)) if metric.each else (len(trial),)
+            if values.shape != shape:
+                self.missing[name] = f"Its values have the shape {tuple(values.shape)}, not {shape}."
+            elif metric.each:
+                found |= {(name, attribute): values[:, k] for k, attribute in enumerate(trial.attributes)}
+            else:
+                found[name, ""] = values
+        return found
+
+    def to_table(self) -> pa.Table:
+        """Return the rows as an Arrow table."""
+        import pyarrow as pa
+
+        counts = [n for _, _, n in self.blocks]
+        columns: dict[str, Any] = {}
+        for k, name in enumerate(TEXT_COLUMNS):
+            values, index = np.unique([texts[k] for texts, _, _ in self.blocks] or [""], return_inverse=True)
+            places = np.repeat(index.astype(np.int32), counts) if counts else np.zeros(0, np.int32)
+            columns[name] = pa.DictionaryArray.from_arrays(places, values.tolist()).cast(pa.string())
+        for name, kind in NUMBER_COLUMNS.items():
+            parts = [np.broadcast_to(np.asarray(numbers[name], dtype=kind), n) for _, numbers, n in self.blocks]
+            columns[name] = np.concatenate(parts) if parts else np.zeros(0, kind)
+        return pa.table(columns)
+
+
+@dataclass(frozen=True)
+class RowCell:
+    """The finished rows of a cell, with what ``RowBlocks`` says of them."""
+
+    table: pa.Table
+    missing: Mapping[str, str]
+    pictures: int
+
+
+def save_cell(file: Path | None, blocks: RowBlocks, key: Mapping[str, Any]) -> RowCell:
+    """Write a cell's file, whole or not at all, with ``key`` saying what it depends on, and return the cell."""
+    cell = RowCell(blocks.to_table(), dict(blocks.missing), blocks.pictures)
+    if file is not None:
+        about = json.dumps({"key": key, "missing": cell.missing, "pictures": cell.pictures}, sort_keys=True)
+        write_table(file, cell.table.replace_schema_metadata({METADATA_KEY: about.encode()}))
+    return cell
+
+
+def load_cell(file: Path | None, key: Mapping[str, Any]) -> RowCell | None:
+    """Load the cell in ``file`` where it is one of ``key``; None where there is none, another, or a damaged one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if file is None or not file.exists():
+        return None
+    try:
+        table = pq.read_table(file)
+        about = json.loads((table.schema.metadata or {})[METADATA_KEY])
+        # Through JSON, as the file's: tuples are lists there.
+        if about["key"] != json.loads(json.dumps(key)) or table.column_names != [*TEXT_COLUMNS, *NUMBER_COLUMNS]:
+            return None
+        return RowCell(table.replace_schema_metadata(None), about["missing"], about["pictures"])
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+        return None  # It is only a cache.
+
+
+def write_table(file: Path, table: pa.Table) -> None:
+    """Write a Parquet file, whole or not at all."""
+    import pyarrow.parquet as pq
+
+    with atomic_write(file) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def join_cells(cells: Sequence[RowCell]) -> pa.Table:
+    """Concatenate the rows of cells."""
+    import pyarrow as pa
+
+    return pa.concat_tables([cell.table for cell in cells]) if cells else RowBlocks("", "").to_table()
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return rows as a data frame, whose texts are categories."""
+    return table.to_pandas(categories=list(TEXT_COLUMNS))
+
+
+def hash_metrics() -> str:
+    """Hash the code of all registered metrics: rows of others are measured anew."""
+    sources = [inspect.getsource(metric.function) for metric in list_metrics().values()]
+    return hashlib.sha256("".join(sources).encode()).hexdigest()
