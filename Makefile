@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo docs test numerics wheel slow snapshots fuzz soak full lint clean
+.PHONY: demo docs test numerics wheel slow snapshots fuzz soak mutants full lint clean
 
 # Faces edited, as pictures and tables: some minutes.
 demo: .venv/base.stamp
@@ -60,8 +60,12 @@ fuzz: .venv/dev.stamp
 soak: .venv/dev.stamp
 	$(BIN)/python tests/soak.py
 
+# 200 random changes of the code, one at a time: the tests notice most of them. Hours; goes on where it stopped.
+mutants: .venv/dev.stamp
+	$(BIN)/python tests/code_mutants.py
+
 # Everything.
-full: lint test numerics wheel docs slow snapshots fuzz soak
+full: lint test numerics wheel docs slow snapshots fuzz soak mutants
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
