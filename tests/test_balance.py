@@ -8,9 +8,9 @@ from planted_counts import JUDGE, SQUARES, counter_editor, labels
 from pyarrow import parquet
 
 from ganvas import GanvasError, editors
-from ganvas.balance.generated import BalanceRequest, balance, report_lines
-from ganvas.balance.score_ranges import score_ranges
-from ganvas.control.conditions import parse_condition
+from ganvas.balance.generated import _plan_edits, balance
+from ganvas.balance.sets import BalanceRequest, report_lines
+from ganvas.control.conditions import parse_condition, score_ranges
 from ganvas.io.images import read_picture, read_png_texts, to_bytes
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import NamedTool, Recipe
@@ -92,8 +92,8 @@ def test_what_cannot_be_met_is_one_line(tmp_path, monkeypatch):
             balance(tools, JUDGE, order(*texts, n=n, **settings), tmp_path / "out")
         assert "\n" not in str(caught.value)
 
-    refused("at least one condition")
-    refused("1 to 1,000,000", "count=2", n=0)
+    refused("conditions must have at least 1")
+    refused("n must be a whole number of at least 1", "count=2", n=0)
     refused("way 'guess'", "count=2", way="guess")
     refused("attribute 'green'", "green=1")
     refused("whole number", "count=1.2..1.8")
@@ -110,11 +110,25 @@ def test_conditions_are_in_the_units_of_the_scorer():
     from fitted_editors import SCORER, compact
 
     editor = compact()
-    found = score_ranges([parse_condition(t) for t in ("p(Bright)>0.9", "Red>1", "Big=0")], SCORER, editor).ranges
+    found = score_ranges([parse_condition(t) for t in ("p(Bright)>0.9", "Red>1", "Big=0")], SCORER, editor)
     assert found["Bright"] == (pytest.approx(2.197, abs=1e-3), float("inf"))
     knots = editor.gaussianize.select([1])
     assert float(knots(torch.tensor([[found["Red"][0]]], dtype=torch.float64))) == pytest.approx(1, abs=1e-6)
     assert found["Big"][0] < found["Big"][1]
+
+
+@pytest.mark.parametrize(
+    ("reading", "side", "goal"),
+    [(0.0, (1.0, None), 1.25), (3.0, (None, 1.0), 0.75), (0.0, (1.0, 1.2), 1.1), (0.0, (1.0, 1.0), 1.0)],
+)
+def test_edits_aim_inside_a_range_not_at_its_border(reading, side, goal):
+    # Scores scatter around what an editor reads: at the border half of the pictures miss the range.
+    editor = editors.fit("mean_difference", labels(), SQUARES)
+    readings = torch.full((len(editor.attributes),), reading)
+    (step,) = _plan_edits({editor.attributes[0]: side}, editor, readings)
+    assert step.set == {editor.attributes[0]: pytest.approx(goal)}
+    inside = torch.full_like(readings, goal)
+    assert _plan_edits({editor.attributes[0]: side}, editor, inside) == ()
 
 
 def test_editors_that_read_normal_scores_are_told_counts_in_them(tmp_path):

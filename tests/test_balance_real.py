@@ -9,9 +9,8 @@ from planted_truth import SCORER, TOY, PlantedEditor
 from pyarrow import parquet
 
 from ganvas import GanvasError, editors, sample
-from ganvas.balance.generated import BalanceRequest
 from ganvas.balance.real import Inverter, PictureSource, balance_from, load_inverter, open_pictures
-from ganvas.balance.set_files import report_lines
+from ganvas.balance.sets import BalanceRequest, report_lines
 from ganvas.control.conditions import parse_condition
 from ganvas.data import gaussianize
 from ganvas.io.images import encode_png, read_picture, to_bytes

@@ -16,7 +16,8 @@ from experiments.multimnist.conditional_gan import compare_generators, load_cond
 from experiments.multimnist.config import CountReportConfig
 from experiments.multimnist.context import CountContext
 from ganvas import cli
-from ganvas.balance.generated import BalanceRequest, balance
+from ganvas.balance.generated import balance
+from ganvas.balance.sets import BalanceRequest
 from ganvas.checkpoints.load import load_generator
 from ganvas.cli import loading
 from ganvas.control.conditions import parse_condition

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 from ganvas import inversion, load_generator, scorers
 from ganvas.app import photo_handlers as app_photo
 from ganvas.balance import real
-from ganvas.cli import loading, options, photo_helpers
+from ganvas.cli import loading, options
 from ganvas.data import label_csv
 from ganvas.errors import GanvasError
 from ganvas.io.images import from_bytes, read_picture, to_bytes
@@ -151,7 +151,7 @@ def upload(path, monkeypatch):
 
 
 def put_back(path, monkeypatch):
-    return photo_helpers.attach_photo_file(Tools(small_toy(), "float32"), path).photo.picture
+    return loading.attach_photo_file(Tools(small_toy(), "float32"), path).photo.picture
 
 
 ENTRIES = {

@@ -28,9 +28,9 @@ from experiments.multimnist.editors import fit_best
 from experiments.multimnist.labelled_codes import W_PLUS_COUNTED
 from experiments.multimnist.section import ReportSection, SectionTable, make_key
 from ganvas import editors
-from ganvas.balance.generated import BalanceRequest, balance
+from ganvas.balance.generated import balance
 from ganvas.balance.real import Inverter, PictureSource, balance_from
-from ganvas.balance.set_files import LABELS_FILE, REPORT_FILE
+from ganvas.balance.sets import LABELS_FILE, REPORT_FILE, BalanceRequest
 from ganvas.control.conditions import Condition
 from ganvas.data.multimnist_files import MultiMnist, read_multimnist
 from ganvas.editors.base import Editor

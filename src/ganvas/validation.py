@@ -124,6 +124,9 @@ def _describe(error: ErrorDetails, kind: Any) -> str:
         return f"{at}: {message}" if at and not message.startswith(at) else message
     if code == "missing":
         return f"{at} is missing."
+    if code == "literal_error" and path[-1] == "version":
+        version = reprlib.repr(error["input"])
+        return f"it has version {version}, and this version of ganvas reads {context['expected']}."
     if code == "literal_error":
         return str(unknown(at, error["input"], [each.strip("'") for each in re.split(", | or ", context["expected"])]))
     if code in ("too_short", "too_long"):

@@ -17,36 +17,23 @@ from typing import Any
 
 import torch
 
-from ganvas.balance.generated import (
-    BalanceRequest,
-    counts_objects,
-    editor_ranges,
-    format_values,
-    label_values,
-    normal_score,
-    request_key,
-)
-from ganvas.balance.score_ranges import ScoreRanges, score_ranges
-from ganvas.balance.set_files import BalancedSetWriter
-from ganvas.control.conditions import Range
+from ganvas.balance.sets import BalancedSet, BalanceRequest, counts_objects
+from ganvas.control.conditions import RANGE_MARGIN_SIGMA, Range, aim_inside, normal_score, object_ranges
 from ganvas.data.codes import Codes, load_codes, save_codes
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.fingerprints import hash_weights
-from ganvas.io.images import LABEL_SIDE, downscale, find_pictures, from_bytes, read_picture, to_bytes
+from ganvas.io.images import downscale, find_pictures, from_bytes, read_picture
 from ganvas.progress import Progress
 from ganvas.recipe.model import EditStep, FromCodes, Recipe
 from ganvas.recipe.rendering import Tools, compute_code
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores, WPlus
 
-WAY, BATCH_SIZE = "real", 8
+BATCH_SIZE = 8
 MAX_ATTEMPTS = 4
 """Edits of one picture."""
-RANGE_MARGIN_SIGMA = 0.25
-"""How far, in standard deviations, an edit goes into a range, at most to its middle: at its border half of the pictures
-miss it."""
 ALREADY_KEY, INVERSION_KEY, UNREADABLE_KEY = "already", "inversion", "picture"
 """Keys of the report: pictures that meet the conditions already, inversions by whether they preserve the attributes,
 and pictures that can't be read."""
@@ -151,133 +138,107 @@ def balance_from(
         raise GanvasError(f"Real pictures are always edited: there is no choice of a way, like {request.way!r}.")
     if request.label is not None:
         raise GanvasError("Real pictures have no label of a generator: leave it out.")
-    ranges = score_ranges(request.conditions, scorer, editor)
-    if not any(c.attribute in editor.attributes for c in request.conditions):
+    if not any(condition.attribute in editor.attributes for condition in request.conditions):
         raise GanvasError(f"The editor has none of these attributes: it knows {', '.join(editor.attributes)}.")
-    key = request_key(replace(request, seed=0), WAY, tools, scorer) | {"from": origin.sha256, "inverter": inverter.name}
-    writer = BalancedSetWriter.open(Path(out), key)
-    balancer = _RealBalancer(tools, scorer, ranges, editor_ranges(request.conditions, editor), origin, inverter, writer)
-    while writer.state["kept"] < request.n and writer.state["tried"] < len(origin.names):
-        for judged in balancer.load_batch(writer.state["tried"]):
-            balancer.process_picture(judged)
-            progress(writer.state["kept"], request.n)
-            if writer.state["kept"] == request.n:
+    made = BalancedSet.open(
+        out, replace(request, seed=0), "real", tools, scorer, **{"from": origin.sha256, "inverter": inverter.name}
+    )
+    targets = object_ranges(request.conditions, editor, counts_objects(editor))
+    balancer = _RealBalancer(tools, made, targets, origin, inverter)
+    while not made.full and made.state["tried"] < len(origin.names):
+        for number, scores, code in balancer.load_batch(made.state["tried"]):
+            balancer.process_picture(number, scores, code)
+            progress(made.state["kept"], request.n)
+            if made.full:
                 break
-        writer.write()
-    return writer.state
+        made.write()
+    return made.state
 
 
-@dataclass(frozen=True)
-class _JudgedPicture:
-    """A picture of the batch, with the judge's scores, and the row of its code, None where it isn't edited."""
-
-    number: int
-    scores: Scores | None
-    codes: Codes | None = None
-    row: int | None = None
+Code = tuple[Codes, int]
+"""A codes file, and a row of it."""
 
 
 @dataclass(frozen=True)
 class _RealBalancer:
-    """The tools, judge and conditions that all pictures are edited with."""
+    """The tools, set and ranges (in the editor's units) that all pictures are edited with."""
 
     tools: Tools
-    scorer: Scorer
-    ranges: ScoreRanges
-    editor_targets: Mapping[str, Range]
+    made: BalancedSet
+    targets: Mapping[str, Range]
     origin: PictureSource
     inverter: Inverter
-    writer: BalancedSetWriter
 
-    def load_batch(self, start: int) -> list[_JudgedPicture]:
-        """Load the pictures from ``start`` to the end of its batch, and invert those that must be edited."""
-        k, tools = start // BATCH_SIZE, self.tools
-        read = [self._read_picture(i) for i in range(k * BATCH_SIZE, min((k + 1) * BATCH_SIZE, len(self.origin.names)))]
-        failing = [
-            i for i, (_, scores) in enumerate(read) if scores is not None and self._find_failed(scores) is not None
-        ]
-        file = self.writer.out / f"codes-{k:05d}.safetensors"
+    def load_batch(self, start: int) -> list[tuple[int, Scores | None, Code | None]]:
+        """Load the pictures from ``start`` to the end of its batch, and invert those that must be edited.
+
+        Returns their numbers, their scores (None: unreadable), and their codes (None: not to be edited).
+        """
+        tools, first = self.tools, start - start % BATCH_SIZE
+        read = {i: self._read_picture(i) for i in range(first, min(first + BATCH_SIZE, len(self.origin.names)))}
+        failing = {i: both[0] for i, both in read.items() if both and self.made.find_failed(both[1]) is not None}
+        file = self.made.out / f"codes-{first // BATCH_SIZE:05d}.safetensors"
         # In the middle of a batch its codes exist already.
-        if failing and (start % BATCH_SIZE == 0 or not file.exists()):
-            pictures = [picture for picture, _ in (read[i] for i in failing) if picture is not None]
+        if failing and (start == first or not file.exists()):
             with torch.enable_grad():  # optimisation needs it
-                inverted = self.inverter.invert(torch.cat(pictures).to(tools.generator.device))
+                inverted = self.inverter.invert(torch.cat(list(failing.values())).to(tools.generator.device))
             save_codes(file, inverted, tools.generator)
         codes = load_codes(file, tools.generator) if failing else None
-        rows = {i: row for row, i in enumerate(failing)}
-        judged = [_JudgedPicture(k * BATCH_SIZE + i, scores, codes, rows.get(i)) for i, (_, scores) in enumerate(read)]
-        return judged[start - k * BATCH_SIZE :]
+        rows = {i: (codes, row) for row, i in enumerate(failing) if codes is not None}
+        return [(i, both and both[1], rows.get(i)) for i, both in read.items() if i >= start]
 
-    def process_picture(self, judged: _JudgedPicture) -> None:
+    def process_picture(self, number: int, real: Scores | None, code: Code | None) -> None:
         """Edit a picture, then keep or discard it."""
-        state = self.writer.state
+        made, state = self.made, self.made.state
         state["tried"] += 1
-        if judged.scores is None:
-            return self.writer.discard(UNREADABLE_KEY, "unreadable")
-        if judged.codes is None or judged.row is None:
+        if real is None:
+            return made.discard(UNREADABLE_KEY, "unreadable")
+        if code is None:
             state[ALREADY_KEY] = state.get(ALREADY_KEY, 0) + 1
             return None
-        recipe, picture, scores, preserved = self._edit_picture(judged.codes, judged.row, judged.scores)
+        codes, source = code[0], self.origin.names[number]
+        recipe, picture, scores, preserved = self._edit_picture(codes, code[1], real)
         inversions = state.setdefault(INVERSION_KEY, {"same": 0, "changed": 0})
         inversions["same" if preserved else "changed"] += 1
-        failed = self._find_failed(scores)
-        if failed is not None:
-            return self.writer.discard(failed, format_values(failed, scores, self.scorer))
-        before = label_values(judged.scores, self.scorer)
-        row = {"source": self.origin.names[judged.number]} | label_values(scores, self.scorer)
-        row |= {f"{name}_before": before[name] for name in self.ranges.ranges}
-        name = f"{Path(self.origin.names[judged.number]).stem}-{judged.number:05d}.png"
-        return self.writer.keep(name, to_bytes(picture)[0], recipe, row, judged.codes)
+        before = {f"{name}_before": value for name, value in made.label_values(real).items() if name in made.ranges}
+        name = f"{Path(source).stem}-{number:05d}.png"
+        return made.add(name, picture, scores, recipe, {"source": source}, before, codes)
 
     def _edit_picture(self, codes: Codes, row: int, real: Scores) -> tuple[Recipe, Images, Scores, bool]:
         """Edit a code until it meets the conditions or ``MAX_ATTEMPTS`` are over.
 
         Returns its recipe, its picture, its scores, and whether the inversion preserved the attributes of the real picture.
         """
-        editor, tools = self.tools.required_editor, self.tools.with_codes(codes)
-        start = FromCodes(codes.sha256, row)
-        recipe = Recipe(tools.generator_name, start, tools.dtype, None, tools.editor_name)
+        made, tools = self.made, self.tools.with_codes(codes)
+        recipe = Recipe(tools.generator_name, FromCodes(codes.sha256, row), tools.dtype, None, tools.editor_name)
         picture = tools.generator.synthesis(compute_code(recipe, tools))
-        scores = self._score(picture)
-        names = self.ranges.ranges
-        preserved = all(
-            format_values(name, scores, self.scorer) == format_values(name, real, self.scorer) for name in names
-        )
+        scores = made.score(picture)
+        preserved = all(made.format_value(name, scores) == made.format_value(name, real) for name in made.ranges)
         for _ in range(MAX_ATTEMPTS):
-            shift = {} if self._find_failed(scores) is None else self._compute_shifts(scores, editor)
+            shift = {} if made.find_failed(scores) is None else self._compute_shifts(scores, tools.required_editor)
             if not shift:
                 break
             recipe = replace(recipe, edits=(*recipe.edits, EditStep(shift=shift)))
             picture = tools.generator.synthesis(compute_code(recipe, tools))
-            scores = self._score(picture)
-        editor_name = recipe.editor if recipe.edits else None
-        return replace(recipe, editor=editor_name), picture, scores, preserved
+            scores = made.score(picture)
+        return recipe if recipe.edits else replace(recipe, editor=None), picture, scores, preserved
 
     def _compute_shifts(self, scores: Scores, editor: Editor) -> dict[str, float]:
         """Compute how far each attribute must change, in the editor's units, for the judge's scores to meet the conditions."""
         shifts = {}
-        for name, (low, high) in self.editor_targets.items():
-            k, score = editor.attributes.index(name), float(scores[0, self.scorer.column(name)])
+        for name, (low, high) in self.targets.items():
+            k, reading = editor.attributes.index(name), float(scores[0, self.made.scorer.column(name)])
             objects = editor.kinds[k] == "count" and counts_objects(editor)
-            reading = score if objects else normal_score(editor, k, score)
-            inside = 0.0 if objects else RANGE_MARGIN_SIGMA
-            if low is not None and high is not None:
-                inside = min(inside, (high - low) / 2)
-            if low is not None and reading < low:
-                shifts[name] = low + inside - reading
-            if high is not None and reading > high:
-                shifts[name] = high - inside - reading
+            reading = reading if objects else normal_score(editor, k, reading)
+            shift = aim_inside(reading, low, high, 0.0 if objects else RANGE_MARGIN_SIGMA) - reading
+            if shift:
+                shifts[name] = shift
         return shifts
 
-    def _read_picture(self, i: int) -> tuple[Images | None, Scores | None]:
+    def _read_picture(self, i: int) -> tuple[Images, Scores] | None:
+        """Read and score a picture; None where it is damaged."""
         try:
             picture = self.origin.read(i)
         except GanvasError:
-            return None, None
-        return picture, self._score(picture.to(self.tools.generator.device))
-
-    def _score(self, picture: Images) -> Scores:
-        return self.scorer(downscale(picture, min(LABEL_SIDE, self.tools.generator.resolution)))
-
-    def _find_failed(self, scores: Scores) -> str | None:
-        return self.ranges.find_failed(dict(zip(self.scorer.attributes, scores[0].tolist(), strict=True)))
+            return None
+        return picture, self.made.score(picture.to(self.tools.generator.device))

@@ -21,7 +21,6 @@ from ganvas.cli import (
     pictures,
     serve,
     sets,
-    sheets,
     training,
 )
 from ganvas.errors import GanvasError
@@ -33,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (pictures, sheets, photos, serve, fitting, learn, training, evaluate, sets, checkpoints, inventory):
+for module in (pictures, photos, serve, fitting, learn, training, evaluate, sets, checkpoints, inventory):
     for command in module.COMMANDS:
         name = command.__name__.strip("_").replace("_", "-")
         app.command(name, rich_help_panel=module.PANEL)(command)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from ganvas.cli import options
 
 PANEL = "Checkpoints"
 
 Checkpoint = Annotated[
-    Path, typer.Argument(metavar="PATH", help="A .pkl of NVIDIA's, a .pt, a .safetensors, or random-face's wheel.")
+    Path, Argument(metavar="PATH", help="NVIDIA's .pkl, a .pt, a .safetensors, or random-face's wheel.")
 ]
-CardFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="The card with the layers of a plain state dict; by default beside it."),
-]
+CardFile = Annotated[Path | None, Option(metavar="FILE", help="The card of a plain state dict; by default beside it.")]
 
 
 def info(path: Checkpoint, card: CardFile = None) -> None:
@@ -30,7 +27,7 @@ def info(path: Checkpoint, card: CardFile = None) -> None:
 
 def convert(
     path: Checkpoint,
-    out: Annotated[Path, typer.Option(help="The generator (safetensors).")],
+    out: Annotated[Path, Option(help="The generator (safetensors).")],
     card: CardFile = None,
 ) -> None:
     """Write the generator of a checkpoint as a safetensors file, which can't run code."""

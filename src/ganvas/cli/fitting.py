@@ -65,9 +65,7 @@ def fit(
         str | None,
         typer.Option(help="Only these: Eyeglasses,Male; by default all. Options like conditional may name others."),
     ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the method, like epochs=40. Repeatable.")
-    ] = None,
+    option: options.MethodSettings = None,
     seed: Annotated[int | None, typer.Option(help="The random seed, for methods that take one.")] = None,
     codes: CodesFile = None,
     device: Device = "cpu",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from ganvas.cli import options
 
@@ -26,12 +26,10 @@ def list_() -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="The folder for the pictures and their page.")] = Path("out"),
+    out: Annotated[Path, Option(help="The folder for the pictures and their page.")] = Path("out"),
     device: options.Device = "cpu",
     dtype: options.Dtype = "bfloat16",
-    small: Annotated[
-        bool, typer.Option("--small", help="Few pictures by a hardly trained editor: does it work?")
-    ] = False,
+    small: Annotated[bool, Option("--small", help="Few pictures by a hardly trained editor: does it work?")] = False,
 ) -> None:
     """Fit the compact editor, edit faces with it, and write a page that shows them."""
     from ganvas import demo as demonstration

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Option
 
 from ganvas.cli import options
 from ganvas.cli.fitting import PANEL as PANEL
@@ -17,23 +17,21 @@ def learn(
     generator: GeneratorName,
     scorer: Annotated[
         str,
-        typer.Option(
+        Option(
             metavar="NAME|FILE|DIR",
             help="A scorer; an .onnx with its card; a .csv of index,attribute,…; or a folder with positive/ and negative/.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The folder for all of it; a run that was stopped goes on there.")],
-    n: Annotated[int, typer.Option("-n", help="How many pictures to label.")] = 20_000,
-    method: Annotated[str, typer.Option(help="A method, as `ganvas list` names them.")] = "compact",
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the method, like epochs=40. Repeatable.")
-    ] = None,
+    out: Annotated[Path, Option(help="The folder for all of it; a run that was stopped goes on there.")],
+    n: Annotated[int, Option("-n", help="How many pictures to label.")] = 20_000,
+    method: Annotated[str, Option(help="A method, as `ganvas list` names them.")] = "compact",
+    option: options.MethodSettings = None,
     features: Annotated[
-        Literal["celeba40", "imagenet"], typer.Option(help="What a scorer from examples reads: of faces, of anything.")
+        Literal["celeba40", "imagenet"], Option(help="What a scorer from examples reads.")
     ] = "celeba40",
     psi: options.Psi = 1.0,
     seed: options.Seed = LABEL_SEED,
-    bench: Annotated[bool, typer.Option(help="Compare the editor with others at the end.")] = True,
+    bench: Annotated[bool, Option(help="Compare the editor with others at the end.")] = True,
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:

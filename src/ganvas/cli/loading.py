@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,8 @@ from ganvas.io.images import read_picture
 from ganvas.metrics import to_readable
 from ganvas.progress import show_count
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start
-from ganvas.recipe.rendering import Tools, load_tools
-from ganvas.recipe.sheet import Sheet
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Sheet, Start
+from ganvas.recipe.rendering import Photo, Tools, load_tools
 from ganvas.scorers.base import Scorer
 
 ATTRIBUTE_SETTINGS = ("conditional", "against")
@@ -192,6 +192,17 @@ def parse_step(set_: list[str] | None, shift: list[str] | None) -> tuple[EditSte
     return (step,) if step.set or step.shift else ()
 
 
+def parse_edits(set_: list[str] | None, shift: list[str] | None, recipe: Path | None) -> tuple[EditStep, ...]:
+    """Return the edits of a recipe, then that of --set and --shift. Raises GanvasError for a sheet's recipe."""
+    edit = parse_step(set_, shift)
+    if recipe is None:
+        return edit
+    base, _ = load_recipe(recipe)
+    if isinstance(base, Sheet):
+        raise GanvasError(f"{recipe} is the recipe of {len(base.pictures)} pictures: give that of a single picture.")
+    return (*base.edits, *edit)
+
+
 def collect_attributes(steps: tuple[EditStep, ...], conditions: Iterable[Condition] = ()) -> list[str]:
     """Collect the attributes that edits and conditions name."""
     return [name for step in steps for name in (*step.set, *step.shift)] + [c.attribute for c in conditions]
@@ -243,6 +254,24 @@ def parse_other_face(tools: Tools, text: str, psi: float) -> Start:
     if tools.codes is None:
         raise GanvasError(f"{text!r} is a row of a codes file: give that with --codes FILE.")
     return create_start(tools, 0, psi, int(match[2]))
+
+
+def attach_photo(recipe: Recipe, tools: Tools, path: Path | None) -> tuple[Recipe, Tools]:
+    """Return a recipe that adds the residual of the photograph at ``path``, and tools with that photograph.
+
+    Raises GanvasError where the recipe doesn't start from codes, or the picture isn't aligned.
+    """
+    if path is None:
+        return recipe, tools
+    if not isinstance(recipe.start, FromCodes):
+        raise GanvasError(f"--photo {path} needs the codes of its inversion: give them with --codes FILE.")
+    tools = attach_photo_file(tools, path)
+    return (recipe if tools.photo is None else replace(recipe, photo=tools.photo.sha256)), tools
+
+
+def attach_photo_file(tools: Tools, path: Path | None) -> Tools:
+    """Return the same tools with the aligned photograph at ``path``, if there is one."""
+    return tools if path is None else replace(tools, photo=Photo.from_picture(read_picture(path), tools.generator))
 
 
 def format_file_stem(start: Start) -> str:

@@ -10,50 +10,39 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer import Argument, Option
 
 from ganvas.errors import GanvasError
 
-GeneratorName = Annotated[
-    str, typer.Argument(metavar="GENERATOR", help="A generator, as `ganvas list` names them, or a file.")
-]
-Seed = Annotated[int, typer.Option(help="The random seed; a seed is a face, on any device.")]
-Psi = Annotated[
-    float, typer.Option(help="Truncation: 1 draws all of the generator's faces, less draws more usual ones.")
-]
-Label = Annotated[
-    int | None,
-    typer.Option(
-        metavar="K", help="Of a conditional generator: its label, counted from 0; by default they go round with seeds."
-    ),
-]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[Literal["float32", "bfloat16"], typer.Option(help="What networks compute in; bfloat16 is faster.")]
+GeneratorName = Annotated[str, Argument(metavar="GENERATOR", help="A generator of `ganvas list`, or a file.")]
+Seed = Annotated[int, Option(help="The random seed; a seed is a face, on any device.")]
+Psi = Annotated[float, Option(help="Truncation: 1 draws all of the generator's faces, less draws more usual ones.")]
+Label = Annotated[int | None, Option(metavar="K", help="A conditional generator's label, from 0; by default by seed.")]
+Device = Annotated[str, Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[Literal["float32", "bfloat16"], Option(help="What networks compute in; bfloat16 is faster.")]
 EditorName = Annotated[
-    str | None,
-    typer.Option(
-        "--editor", metavar="NAME|FILE", help="An editor; by default the one that the generator's card names."
-    ),
+    str | None, Option("--editor", metavar="NAME|FILE", help="An editor; by default the generator's own.")
 ]
-CodesFile = Annotated[Path | None, typer.Option("--codes", metavar="FILE", help="Start from codes in this file.")]
-Row = Annotated[int, typer.Option(help="Which of the codes in --codes, counted from 0.")]
+CodesFile = Annotated[Path | None, Option("--codes", metavar="FILE", help="Start from codes in this file.")]
+Row = Annotated[int, Option(help="Which of the codes in --codes, counted from 0.")]
 PhotoFile = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--photo", metavar="FILE", help="Put back what the inversion missed of this aligned photograph: NAME-photo.png."
     ),
 ]
-SaveCodes = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the finished codes, too (safetensors).")]
+SaveCodes = Annotated[Path | None, Option(metavar="FILE", help="Write the finished codes, too (safetensors).")]
 SetValues = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="Bring an attribute to a value, in standard deviations. Repeatable."
-    ),
+    list[str] | None, Option("--set", metavar="NAME=VALUE", help="Bring an attribute to a value, in σ. Repeatable.")
 ]
 ShiftValues = Annotated[
-    list[str] | None,
-    typer.Option("--shift", metavar="NAME=CHANGE", help="Change an attribute by standard deviations. Repeatable."),
+    list[str] | None, Option("--shift", metavar="NAME=CHANGE", help="Change an attribute, in σ. Repeatable.")
 ]
-Size = Annotated[int, typer.Option(help="The side of each picture in pixels.")]
+MethodSettings = Annotated[
+    list[str] | None,
+    Option("--option", metavar="KEY=VALUE", help="A setting of the method, like epochs=40. Repeatable."),
+]
+Size = Annotated[int, Option(help="The side of each picture in pixels.")]
 
 MAX_SEEDS = 1_000_000
 """The most seeds of one option."""

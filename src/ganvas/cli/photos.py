@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
 from ganvas.cli import options
 from ganvas.cli.options import Device, Dtype, EditorName, SetValues, ShiftValues
+from ganvas.errors import GanvasError
 from ganvas.progress import show_count
+
+if TYPE_CHECKING:
+    from ganvas.photo.batch import InvertedFace
 
 PANEL = "Photographs"
 
-Photos = Annotated[
-    list[Path], typer.Argument(metavar="PHOTO...", help="Pictures, or folders of pictures: JPEG, PNG, WebP, TIFF, BMP.")
-]
-MaxFaces = Annotated[int | None, typer.Option("--most", metavar="N", help="The N largest faces of a photograph only.")]
-MaxPixels = Annotated[int, typer.Option("--max-pixels", help="Photographs of more pixels are refused.")]
-Generator = Annotated[str, typer.Option(help="A generator, as `ganvas list` names them.")]
+Photos = Annotated[list[Path], Argument(metavar="PHOTO...", help="Pictures, or folders: JPEG, PNG, WebP, TIFF, BMP.")]
+MaxFaces = Annotated[int | None, Option("--most", metavar="N", help="The N largest faces of a photograph only.")]
+MaxPixels = Annotated[int, Option("--max-pixels", help="Photographs of more pixels are refused.")]
+Generator = Annotated[str, Option(help="A generator, as `ganvas list` names them.")]
 
 
 def align(
     photos: Photos,
-    out: Annotated[Path, typer.Option(help="The folder for the faces.")] = Path("aligned"),
-    size: Annotated[int, typer.Option(help="The side of each face in pixels.")] = 1024,
+    out: Annotated[Path, Option(help="The folder for the faces.")] = Path("aligned"),
+    size: Annotated[int, Option(help="The side of each face in pixels.")] = 1024,
     most: MaxFaces = None,
     max_pixels: MaxPixels = 64_000_000,
 ) -> None:
@@ -33,13 +37,12 @@ def align(
     The landmarks are dlib's, learned from iBUG 300-W: for non-commercial use.
     """
     from ganvas import inversion
-    from ganvas.cli import photo_helpers
     from ganvas.photo import batch
     from ganvas.recipe.files import check_output
 
     check_output(out / "face.png", (".png",))
     config = batch.InversionConfig(most=most, most_pixels=max_pixels)
-    refused = photo_helpers.RefusalLog()
+    refused = _RefusalLog()
     count = batch.align_files(inversion.find_pictures(photos), out, size, config, refused)
     options.print_line(f"{count} {'face' if count == 1 else 'faces'} in {out}")
     refused.exit()
@@ -48,28 +51,20 @@ def align(
 def invert(
     photos: Photos,
     generator: Generator = "ffhq",
-    out: Annotated[Path, typer.Option(help="The folder for codes and pictures; a stopped run goes on there.")] = Path(
+    out: Annotated[Path, Option(help="The folder for codes and pictures; a stopped run goes on there.")] = Path(
         "inverted"
     ),
-    space: Annotated[
-        Literal["w", "w+"], typer.Option(help="One w, or a row for each layer: nearer, less editable.")
-    ] = "w+",
-    method: Annotated[
-        Literal["encoder", "optimize", "both"], typer.Option(help="encoder: a second. optimize: from the mean face.")
-    ] = "both",
-    steps: Annotated[int, typer.Option(help="Of optimisation, at most.")] = 100,
+    space: Annotated[Literal["w", "w+"], Option(help="One w, or a row for each layer: nearer, less editable.")] = "w+",
+    method: Annotated[Literal["encoder", "optimize", "both"], Option(help="optimize: from the mean face.")] = "both",
+    steps: Annotated[int, Option(help="Of optimisation, at most.")] = 100,
     set_values: SetValues = None,
     shift_values: ShiftValues = None,
-    recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Edit every face as this recipe (JSON or PNG) does.")
-    ] = None,
-    residual: Annotated[
-        bool, typer.Option(help="Put back what the inversion missed, where the edit left the picture alone.")
-    ] = True,
+    recipe: Annotated[Path | None, Option(metavar="FILE", help="Edit faces as this recipe (JSON or PNG).")] = None,
+    residual: Annotated[bool, Option(help="Put back what the inversion missed outside of the edit.")] = True,
     editor: EditorName = None,
-    aligned: Annotated[bool, typer.Option("--aligned", help="The pictures are aligned already.")] = False,
+    aligned: Annotated[bool, Option("--aligned", help="The pictures are aligned already.")] = False,
     encoder: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="An encoder of your own, as `ganvas train-encoder` writes it.")
+        Path | None, Option(metavar="FILE", help="An encoder that `ganvas train-encoder` wrote.")
     ] = None,
     most: MaxFaces = None,
     max_pixels: MaxPixels = 64_000_000,
@@ -82,40 +77,36 @@ def invert(
     non-commercial use.
     """
     from ganvas import inversion
-    from ganvas.cli import loading, photo_helpers
+    from ganvas.cli import loading
     from ganvas.photo import batch
     from ganvas.recipe.files import check_output
 
     check_output(out / batch.SUMMARY_FILE, (".json",))
     paths = inversion.find_pictures(photos)
-    edits = photo_helpers.parse_edits(set_values, shift_values, recipe)
+    edits = loading.parse_edits(set_values, shift_values, recipe)
     tools = loading.load_cli_tools(
         generator, dtype, device, editor=editor, attributes=loading.collect_attributes(edits), codes=None
     )
     own_encoder = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
     config = batch.InversionConfig(space, method, inversion.OptimizationConfig(steps=steps), aligned, most, max_pixels)
-    refused = photo_helpers.RefusalLog()
+    refused = _RefusalLog()
     with show_count("Inverting") as progress:
         done = batch.PhotoBatch(tools, out, config, edits, residual, own_encoder).run(paths, refused, progress)
     if done:
         options.print_table(
             ("", "PSNR", "SSIM", "LPIPS", "identity", "distance from W"),
-            [photo_helpers.format_quality(face) for face in done],
+            [_format_quality(face) for face in done],
         )
     options.print_line(f"{len(done)} {'face' if len(done) == 1 else 'faces'} in {out}")
     refused.exit()
 
 
 def import_codes(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="W+ codes of a StyleGAN2: .npy or .safetensors.")],
-    out: Annotated[Path, typer.Option(help="The codes file (safetensors), for --codes.")],
+    file: Annotated[Path, Argument(metavar="FILE", help="W+ codes of a StyleGAN2: .npy or .safetensors.")],
+    out: Annotated[Path, Option(help="The codes file (safetensors), for --codes.")],
     generator: Generator = "ffhq",
-    spread: Annotated[
-        float, typer.Option(help="The share of the differences between rows that is kept; 1 keeps all.")
-    ] = 0.15,
-    reach: Annotated[
-        float, typer.Option(help="How far from the mean of W codes may lie, in standard deviations.")
-    ] = 15.0,
+    spread: Annotated[float, Option(help="The share of the differences between rows that is kept.")] = 0.15,
+    reach: Annotated[float, Option(help="How far from the mean of W codes may lie, in standard deviations.")] = 15.0,
 ) -> None:
     """Take over W+ codes of photographs that others inverted: rows are mapped by the resolution that they act at."""
     from ganvas import inversion
@@ -131,19 +122,13 @@ def import_codes(
 
 
 def train_encoder(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Labels made with --keep-images, or a MultiMNIST folder.")
-    ],
-    out: Annotated[Path, typer.Option(help="The encoder (safetensors); a checkpoint lies beside it while it trains.")],
+    folder: Annotated[Path, Argument(metavar="FOLDER", help="Labels made with --keep-images, or a MultiMNIST folder.")],
+    out: Annotated[Path, Option(help="The encoder (safetensors); a checkpoint lies beside it while it trains.")],
     generator: Generator = "ffhq",
-    epochs: Annotated[int, typer.Option(help="Labels: how often each face is seen.")] = 8,
-    space: Annotated[
-        Literal["w", "w+"], typer.Option(help="MultiMNIST: one w, or with offsets of its rows, as e4e's.")
-    ] = "w+",
-    keep_count: Annotated[
-        float, typer.Option(help="MultiMNIST: the weight of a loss that keeps the number of digits.")
-    ] = 0.0,
-    steps: Annotated[int | None, typer.Option(help="MultiMNIST: steps; about one a second on one core.")] = None,
+    epochs: Annotated[int, Option(help="Labels: how often each face is seen.")] = 8,
+    space: Annotated[Literal["w", "w+"], Option(help="MultiMNIST: one w, or with offsets of its rows.")] = "w+",
+    keep_count: Annotated[float, Option(help="MultiMNIST: the weight of a loss of the number of digits.")] = 0.0,
+    steps: Annotated[int | None, Option(help="MultiMNIST: steps; about one a second on one core.")] = None,
     dtype: Dtype = "float32",
     seed: options.Seed = 0,
 ) -> None:
@@ -151,15 +136,13 @@ def train_encoder(
 
     From labels with pictures it learns from drawn faces; from MultiMNIST, from real and drawn digits, as e4e does.
     """
-    from ganvas.cli import loading, photo_helpers
+    from ganvas.cli import loading
     from ganvas.recipe import files
     from ganvas.training import encoder
 
     files.check_output(out, (".safetensors",))
     if (folder / "train.parquet").exists():
-        photo_helpers.train_count_encoder(
-            folder, generator, out, space=space, keep_count=keep_count, steps=steps, dtype=dtype, seed=seed
-        )
+        _train_count_encoder(folder, generator, out, steps, space=space, keep_count=keep_count, dtype=dtype, seed=seed)
     else:
         network = loading.load_generator_only(generator, "cpu")
         encoder.train_encoder(
@@ -169,3 +152,46 @@ def train_encoder(
 
 
 COMMANDS = (align, invert, import_codes, train_encoder)
+
+
+class _RefusalLog:
+    """Prints an error for each photograph that is refused, and exits with 1 in the end if there was one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, line: str) -> None:
+        self.count += 1
+        print("Error: " + " ".join(line.split()), file=sys.stderr)
+
+    def exit(self) -> None:
+        """Raise SystemExit(1) where something was refused."""
+        if self.count:
+            sys.exit(1)
+
+
+def _format_quality(face: InvertedFace) -> tuple[str, ...]:
+    """Format the quality of a face's inversion as a row of a table."""
+    quality = face.measures
+    lpips, identity = ("-" if value is None else f"{value:.2f}" for value in (quality.lpips, quality.identity))
+    distance = f"{quality.mahalanobis:.1f} of {quality.bound:.1f}"
+    return face.name, f"{quality.psnr:.1f}", f"{quality.ssim:.3f}", lpips, identity, distance
+
+
+def _train_count_encoder(folder: Path, generator: str, out: Path, steps: int | None, **settings: Any) -> None:
+    """Train an encoder on a MultiMNIST folder; ``steps`` None: the default. ``settings``: those of ``CountEncoderConfig``."""
+    from ganvas.cli import loading
+    from ganvas.scorers.count import Counter
+    from ganvas.training import count_encoder
+
+    config = count_encoder.CountEncoderConfig(**settings)
+    network = loading.load_generator_only(generator, "cpu", config.dtype)
+    counter = loading.load_scorer_for(generator, None, "cpu")
+    if not isinstance(counter, Counter):
+        raise GanvasError(
+            f"Scorer {counter.name!r} of generator {generator!r} doesn't count digits: choose another --generator."
+        )
+    if steps is not None:
+        config = replace(config, first=2 * steps, steps=steps)
+    with show_count("Training") as progress:
+        count_encoder.train_count_encoder(folder, network, counter, out, config, progress)

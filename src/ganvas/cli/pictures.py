@@ -1,86 +1,73 @@
-"""Commands that make single pictures: edit, sample, mix, render."""
+"""Commands that draw pictures: edit, sample, mix, render, and several in one: grid, animate."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from ganvas.cli import options
-from ganvas.cli.options import (
-    CodesFile,
-    Device,
-    Dtype,
-    EditorName,
-    GeneratorName,
-    Label,
-    PhotoFile,
-    Psi,
-    Row,
-    SaveCodes,
-    Seed,
-    SetValues,
-    ShiftValues,
-)
 from ganvas.errors import GanvasError
 from ganvas.progress import track
 
 if TYPE_CHECKING:
-    from ganvas.recipe.model import Recipe
+    from ganvas.recipe.model import Recipe, Sheet
     from ganvas.recipe.rendering import Tools
 
 PANEL = "Pictures"
+ANIMATION_SUFFIXES = (".gif", ".mp4")
+PictureFile = Annotated[Path, Option(help="The picture, a PNG that carries its recipe.")]
 
 
 def edit(
-    generator: GeneratorName,
-    out: Annotated[Path, typer.Option(help="The picture, a PNG that carries its recipe.")] = Path("face.png"),
-    set_values: SetValues = None,
-    shift_values: ShiftValues = None,
-    editor: EditorName = None,
-    seed: Seed = 0,
-    psi: Psi = 0.7,
-    label: Label = None,
-    codes: CodesFile = None,
-    row: Row = 0,
-    photo: PhotoFile = None,
-    save_codes: SaveCodes = None,
-    device: Device = "cpu",
-    dtype: Dtype = "float32",
+    generator: options.GeneratorName,
+    out: PictureFile = Path("face.png"),
+    set_values: options.SetValues = None,
+    shift_values: options.ShiftValues = None,
+    editor: options.EditorName = None,
+    seed: options.Seed = 0,
+    psi: options.Psi = 0.7,
+    label: options.Label = None,
+    codes: options.CodesFile = None,
+    row: options.Row = 0,
+    photo: options.PhotoFile = None,
+    save_codes: options.SaveCodes = None,
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "float32",
 ) -> None:
     """Draw one face, with attributes set or shifted."""
-    from ganvas.cli import loading, photo_helpers
+    from ganvas.cli import loading
     from ganvas.recipe import files
 
     step = loading.parse_step(set_values, shift_values)
     files.check_outputs([out], save_codes)
     attributes = loading.collect_attributes(step)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
-    start = loading.create_start(tools, seed, psi, row, label)
-    recipe, tools = photo_helpers.attach_photo(loading.make_recipe(tools, start, step), tools, photo)
+    recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step)
+    recipe, tools = loading.attach_photo(recipe, tools, photo)
     _draw_pictures([recipe], tools, [out], save_codes)
 
 
 def sample(
-    generator: GeneratorName,
-    out: Annotated[Path, typer.Option(help="The folder for the pictures.")] = Path("samples"),
-    n: Annotated[int, typer.Option("-n", help="How many faces.")] = 16,
+    generator: options.GeneratorName,
+    out: Annotated[Path, Option(help="The folder for the pictures.")] = Path("samples"),
+    n: Annotated[int, Option("-n", help="How many faces.")] = 16,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="CONDITION", help="Smiling>1, Male=-1, Young=-1..1, p(Smiling)>0.9. Repeatable."),
+        Option(metavar="CONDITION", help="Smiling>1, Male=-1, Young=-1..1, p(Smiling)>0.9. Repeatable."),
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="The faces of these seeds: 0-99, or 1,5,10-12.")] = None,
-    set_values: SetValues = None,
-    shift_values: ShiftValues = None,
-    editor: EditorName = None,
-    seed: Seed = 0,
-    psi: Psi = 0.7,
-    label: Label = None,
-    codes: CodesFile = None,
-    save_codes: SaveCodes = None,
-    device: Device = "cpu",
-    dtype: Dtype = "float32",
+    seeds: Annotated[str | None, Option(help="The faces of these seeds: 0-99, or 1,5,10-12.")] = None,
+    set_values: options.SetValues = None,
+    shift_values: options.ShiftValues = None,
+    editor: options.EditorName = None,
+    seed: options.Seed = 0,
+    psi: options.Psi = 0.7,
+    label: options.Label = None,
+    codes: options.CodesFile = None,
+    save_codes: options.SaveCodes = None,
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "float32",
 ) -> None:
     """Draw many faces: of seeds, of a codes file, or such as meet conditions."""
     from ganvas.cli import loading
@@ -98,33 +85,32 @@ def sample(
     attributes = loading.collect_attributes(step, conditions)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
     starts = loading.create_starts(tools, numbers, psi, conditions, label)
-    recipes = [loading.make_recipe(tools, start, step) for start in starts]
-    _draw_pictures(recipes, tools, [out / f"{loading.format_file_stem(start)}.png" for start in starts], save_codes)
+    paths = [out / f"{loading.format_file_stem(start)}.png" for start in starts]
+    _draw_pictures([loading.make_recipe(tools, start, step) for start in starts], tools, paths, save_codes)
 
 
 def mix(
-    generator: GeneratorName,
-    with_: Annotated[str, typer.Option("--with", metavar="FACE", help="The second face: a seed, or row:N of --codes.")],
-    rows: Annotated[str, typer.Option(help="Rows of the code that come from the second face: 0-5 (coarse) … or 6,8.")],
-    out: Annotated[Path, typer.Option(help="The picture, a PNG that carries its recipe.")] = Path("mix.png"),
-    set_values: SetValues = None,
-    shift_values: ShiftValues = None,
-    editor: EditorName = None,
-    seed: Seed = 0,
-    psi: Psi = 0.7,
-    codes: CodesFile = None,
-    row: Row = 0,
-    save_codes: SaveCodes = None,
-    device: Device = "cpu",
-    dtype: Dtype = "float32",
+    generator: options.GeneratorName,
+    with_: Annotated[str, Option("--with", metavar="FACE", help="The second face: a seed, or row:N of --codes.")],
+    rows: Annotated[str, Option(help="Rows of the code that come from the second face: 0-5 (coarse) … or 6,8.")],
+    out: PictureFile = Path("mix.png"),
+    set_values: options.SetValues = None,
+    shift_values: options.ShiftValues = None,
+    editor: options.EditorName = None,
+    seed: options.Seed = 0,
+    psi: options.Psi = 0.7,
+    codes: options.CodesFile = None,
+    row: options.Row = 0,
+    save_codes: options.SaveCodes = None,
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "float32",
 ) -> None:
     """Mix the styles of two faces: some rows of the code from one, the others from the other."""
     from ganvas.cli import loading
     from ganvas.recipe import files
     from ganvas.recipe.model import Mix
 
-    step = loading.parse_step(set_values, shift_values)
-    chosen = tuple(options.parse_seeds(rows))
+    step, chosen = loading.parse_step(set_values, shift_values), tuple(options.parse_seeds(rows))
     files.check_outputs([out], save_codes)
     attributes = loading.collect_attributes(step)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
@@ -134,39 +120,101 @@ def mix(
 
 
 def render(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (JSON), or a PNG that carries one.")],
-    out: Annotated[Path | None, typer.Option(help="The picture; by default beside the recipe.")] = None,
-    generator: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the generator lies, if it came from a file.")
-    ] = None,
-    editor: EditorName = None,
-    codes: CodesFile = None,
-    photo: PhotoFile = None,
-    save_codes: SaveCodes = None,
-    device: Device = "cpu",
+    recipe: Annotated[Path, Argument(metavar="RECIPE", help="A recipe (JSON), or a PNG that carries one.")],
+    out: Annotated[Path | None, Option(help="The picture; by default beside the recipe.")] = None,
+    generator: Annotated[Path | None, Option(metavar="FILE", help="The generator, if it came from a file.")] = None,
+    editor: options.EditorName = None,
+    codes: options.CodesFile = None,
+    photo: options.PhotoFile = None,
+    save_codes: options.SaveCodes = None,
+    device: options.Device = "cpu",
 ) -> None:
     """Draw the picture of a recipe again, pixel for pixel."""
-    from ganvas.cli import photo_helpers, sheets
+    from ganvas.cli import loading
     from ganvas.recipe import files
-    from ganvas.recipe.sheet import Sheet
+    from ganvas.recipe.model import Sheet
 
     loaded, carried = files.load_recipe(recipe)
     animated = isinstance(loaded, Sheet) and loaded.kind == "animation"
     if out is None:
         copy = recipe.with_name(f"{recipe.stem}-again.png")
         out = copy if recipe.suffix.lower() == ".png" else recipe.with_suffix(".gif" if animated else ".png")
-    files.check_outputs([out], save_codes, sheets.ANIMATION_SUFFIXES if animated else (".png",))
+    files.check_outputs([out], save_codes, ANIMATION_SUFFIXES if animated else (".png",))
     tools = files.load_recipe_tools(
         loaded, device=device, editor=editor, codes=codes, carried=carried, generator=generator
     )
-    tools = photo_helpers.attach_photo_file(tools, photo)
+    tools = loading.attach_photo_file(tools, photo)
     if isinstance(loaded, Sheet):
-        sheets.draw_sheet(loaded, tools, out, save_codes)
+        _draw_sheet(loaded, tools, out, save_codes)
     else:
         _draw_pictures([loaded], tools, [out], save_codes)
 
 
-COMMANDS = (edit, sample, mix, render)
+def grid(
+    generator: options.GeneratorName,
+    attributes: Annotated[str, Option(help="Attributes to change, one row each: Eyeglasses,Male.")],
+    out: PictureFile = Path("grid.png"),
+    seeds: Annotated[str | None, Option(help="The faces: 0-3, or 1,5,10-12; without it the one of --seed.")] = None,
+    strengths: Annotated[str, Option(help="The columns, in standard deviations.")] = "-2.5,-1.25,0,1.25,2.5",
+    editor: options.EditorName = None,
+    seed: options.Seed = 0,
+    psi: options.Psi = 0.7,
+    codes: options.CodesFile = None,
+    save_codes: options.SaveCodes = None,
+    size: options.Size = 256,
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "float32",
+) -> None:
+    """Draw faces × strengths: what each attribute does to each face. With --codes, the faces of that file."""
+    from ganvas.cli import loading
+    from ganvas.recipe import files, sheet
+
+    names, columns = options.parse_names(attributes), options.parse_numbers(strengths)
+    numbers = [seed] if seeds is None else options.parse_seeds(seeds)
+    files.check_outputs([out], save_codes)
+    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=names, codes=codes)
+    starts = loading.create_starts(tools, numbers, psi, [])
+    faces = {loading.format_title(start): loading.make_recipe(tools, start) for start in starts}
+    _draw_sheet(sheet.make_strength_grid(faces, names, columns, size), tools, out, save_codes)
+
+
+def animate(
+    generator: options.GeneratorName,
+    out: Annotated[Path, Option(help="A .gif, or a .mp4 (needs ffmpeg).")] = Path("animation.gif"),
+    set_values: options.SetValues = None,
+    shift_values: options.ShiftValues = None,
+    to: Annotated[str | None, Option(metavar="FACE", help="Turn into this face: a seed, or row:N of --codes.")] = None,
+    frames: Annotated[int, Option(help="Pictures from one end to the other.")] = 24,
+    rate: Annotated[float, Option(help="Pictures a second.")] = 12.0,
+    back: Annotated[bool, Option(help="Go back the same way, so that it can repeat.")] = True,
+    editor: options.EditorName = None,
+    seed: options.Seed = 0,
+    psi: options.Psi = 0.7,
+    codes: options.CodesFile = None,
+    row: options.Row = 0,
+    save_codes: options.SaveCodes = None,
+    size: options.Size = 512,
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "float32",
+) -> None:
+    """Animate an edit that grows (--set, --shift), or one face that turns into another (--to)."""
+    from ganvas.cli import loading
+    from ganvas.recipe import files, sheet
+
+    step = loading.parse_step(set_values, shift_values)
+    if not step and to is None:
+        raise GanvasError("There is nothing to animate: give --set, --shift or --to.")
+    files.check_outputs([out], save_codes, ANIMATION_SUFFIXES)
+    _check_video(out)
+    attributes = loading.collect_attributes(step)
+    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
+    recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row), step)
+    other = None if to is None else loading.parse_other_face(tools, to, psi)
+    pictures = sheet.interpolate_frames(recipe, other, tools.generator.num_ws, frames)
+    _draw_sheet(sheet.make_animation(pictures, size, rate, back), tools, out, save_codes)
+
+
+COMMANDS = (edit, sample, mix, render, grid, animate)
 
 
 def _draw_pictures(recipes: list[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None) -> None:
@@ -174,3 +222,19 @@ def _draw_pictures(recipes: list[Recipe], tools: Tools, paths: list[Path], save_
 
     files.draw_recipes(recipes, paths, tools, save_codes, lambda jobs: track(jobs, "Drawing"))
     options.print_line(paths[0] if len(paths) == 1 else f"{len(paths)} pictures in {paths[0].parent}")
+
+
+def _draw_sheet(sheet: Sheet, tools: Tools, out: Path, save_codes: Path | None) -> None:
+    """Render a sheet to a file, with its recipe beside it."""
+    from ganvas.recipe import files
+
+    _check_video(out)
+    files.draw_sheet(sheet, out, tools, save_codes, lambda pictures: track(pictures, "Drawing"))
+    options.print_line(out)
+
+
+def _check_video(out: Path) -> None:
+    from ganvas.io import figures
+
+    if out.suffix.lower() == ".mp4":
+        figures.find_ffmpeg()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from ganvas.cli import options
 
@@ -12,22 +12,17 @@ PANEL = "Pictures"
 
 
 def app(
-    generator: Annotated[
-        str, typer.Argument(metavar="GENERATOR", help="The one to start with; all can be picked on the page.")
-    ] = "ffhq",
+    generator: Annotated[str, Argument(metavar="GENERATOR", help="The one to start with; the page has all.")] = "ffhq",
     editor: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="An editor's file, to be picked beside those that ship. Repeatable."),
+        list[str] | None, Option(metavar="FILE", help="An editor's file, beside those that ship. Repeatable.")
     ] = None,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; with another than 127.0.0.1, others reach the page, too.")
+        str, Option(help="The address to listen on; beyond 127.0.0.1 others reach the page, too.")
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="The port; by default the first free one from 7860 on.")] = None,
-    browser: Annotated[bool, typer.Option(help="Open the page in this machine's browser.")] = False,
+    port: Annotated[int | None, Option(help="The port; by default the first free one from 7860 on.")] = None,
+    browser: Annotated[bool, Option(help="Open the page in this machine's browser.")] = False,
     device: options.Device = "cpu",
-    dtype: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="Precision of the synthesis; bfloat16 is faster.")
-    ] = "bfloat16",
+    dtype: options.Dtype = "bfloat16",
 ) -> None:
     """Edit faces in a web page on this machine."""
     import os

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Option
 
 from ganvas.cli import options
+from ganvas.cli.fitting import ScorerName
 from ganvas.cli.options import Device, Dtype, EditorName, GeneratorName, Label, Psi, Seed
 from ganvas.errors import GanvasError
 from ganvas.progress import show_count
 
 if TYPE_CHECKING:
-    from ganvas.balance.generated import BalanceRequest
+    from ganvas.balance.sets import BalanceRequest
     from ganvas.recipe.rendering import Tools
     from ganvas.scorers.base import Scorer
 
@@ -21,14 +22,12 @@ PANEL = "Sets of pictures"
 
 
 def make_multimnist(
-    mnist: Annotated[Path, typer.Option(metavar="PATH", help="MNIST: a folder of its four idx files, or an npz.")],
-    out: Annotated[Path, typer.Option(help="The folder: train.parquet, test.parquet and about.json.")],
-    size: Annotated[int, typer.Option(help="The side of each picture in pixels.")] = 128,
-    n: Annotated[int, typer.Option("-n", "--n", help="How many pictures to train on.")] = 40_000,
-    test: Annotated[int | None, typer.Option(help="How many to test on; by default a tenth of -n.")] = None,
-    counts: Annotated[
-        str, typer.Option(help="The least and the greatest number of digits, all equally frequent.")
-    ] = "1-4",
+    mnist: Annotated[Path, Option(metavar="PATH", help="MNIST: a folder of its four idx files, or an npz.")],
+    out: Annotated[Path, Option(help="The folder: train.parquet, test.parquet and about.json.")],
+    size: Annotated[int, Option(help="The side of each picture in pixels.")] = 128,
+    n: Annotated[int, Option("-n", "--n", help="How many pictures to train on.")] = 40_000,
+    test: Annotated[int | None, Option(help="How many to test on; by default a tenth of -n.")] = None,
+    counts: Annotated[str, Option(help="The least and the greatest number of digits, all equally frequent.")] = "1-4",
     seed: Seed = 0,
 ) -> None:
     """Make pictures with a few of MNIST's digits each, which don't overlap; digits, boxes and counts are kept."""
@@ -42,41 +41,22 @@ def make_multimnist(
 
 def balance(
     generator: GeneratorName,
-    where: Annotated[
-        list[str],
-        typer.Option(
-            metavar="CONDITION", help="count=4, digit_7>=1, p(sure)>0.9, Smiling>1. Repeatable: all must be met."
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option(help="The folder: pictures, labels.parquet, balance.json. A stopped run goes on.")
-    ],
-    n: Annotated[int, typer.Option("-n", help="How many pictures.")] = 500,
+    where: Annotated[list[str], Option(metavar="CONDITION", help="count=4, p(sure)>0.9, Smiling>1. Repeatable.")],
+    out: Annotated[Path, Option(help="The folder: pictures, labels.parquet, balance.json. A stopped run goes on.")],
+    n: Annotated[int, Option("-n", help="How many pictures.")] = 500,
     editor: EditorName = None,
-    scorer: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The judge; by default the one that the generator's card names."),
-    ] = None,
-    way: Annotated[
-        str | None,
-        typer.Option(help="How candidates are made: conditions, edit or draw; by default the best for the editor."),
-    ] = None,
+    scorer: ScorerName = None,
+    way: Annotated[str | None, Option(help="Make candidates by conditions, edit or draw; by default the best.")] = None,
     real: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--from",
             metavar="DIR",
-            help="Edit real pictures: a folder of squares framed as the generator's, or a MultiMNIST folder or parquet.",
+            help="Edit real pictures: squares framed as the generator's, or a MultiMNIST folder or parquet.",
         ),
     ] = None,
-    encoder: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Invert --from with this encoder; by default the one that ships."),
-    ] = None,
-    method: Annotated[
-        Literal["encoder", "optimize", "both"] | None,
-        typer.Option(help="How --from is inverted; by default encoder, and optimize where there is none."),
-    ] = None,
+    encoder: Annotated[Path | None, Option(metavar="FILE", help="Invert --from with this encoder.")] = None,
+    method: Annotated[Literal["encoder", "optimize", "both"] | None, Option(help="How --from is inverted.")] = None,
     seed: Seed = 0,
     psi: Psi = 1.0,
     label: Label = None,
@@ -85,11 +65,13 @@ def balance(
 ) -> None:
     """Fill a folder with pictures that have the values asked for, with labels and recipes."""
     from ganvas import generators
-    from ganvas.balance import generated as balancing
+    from ganvas.balance import BalanceRequest
+    from ganvas.balance import balance as balance_generated
+    from ganvas.balance.sets import report_lines
     from ganvas.cli import loading
     from ganvas.control.conditions import parse_condition
 
-    order = balancing.BalanceRequest(tuple(parse_condition(text) for text in where), n, seed, psi, way, label=label)
+    order = BalanceRequest(tuple(parse_condition(text) for text in where), n, seed, psi, way, label=label)
     if real is None and (encoder or method):
         raise GanvasError("--encoder and --method are for real pictures: name their folder with --from DIR.")
     if real is not None:
@@ -101,8 +83,8 @@ def balance(
         report = _balance_real(real, tools, judge, order, out, (method or "", encoder))
     else:
         with show_count("Drawing") as progress:
-            report = balancing.balance(tools, judge, order, out, progress)
-    for line in balancing.report_lines(report):
+            report = balance_generated(tools, judge, order, out, progress)
+    for line in report_lines(report):
         options.print_line(line)
     options.print_line(out)
 

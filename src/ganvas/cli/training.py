@@ -5,28 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from ganvas.cli import options
 from ganvas.cli.fitting import PANEL as PANEL
 
 
 def train_scorer(
-    faces: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CELEBA", help="CelebA: its folder (img_align_celeba/, list_attr_celeba.txt) or a parquet."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="The scorer (safetensors); checkpoints lie beside it while it trains.")],
-    arch: Annotated[
-        str | None,
-        typer.Option(help="Another network: efficientnet_b3 (the paper's), cnn, dlib (linear on its features)."),
-    ] = None,
-    generated: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Labels with --keep-images, for a second round.")
-    ] = None,
-    generator: Annotated[str, typer.Option(help="The generator of --generated.")] = "ffhq",
+    faces: Annotated[Path, Argument(metavar="CELEBA", help="CelebA: its folder, or a parquet.")],
+    out: Annotated[Path, Option(help="The scorer (safetensors); checkpoints lie beside it while it trains.")],
+    arch: Annotated[str | None, Option(help="Another network: efficientnet_b3 (the paper's), cnn, dlib.")] = None,
+    generated: Annotated[Path | None, Option(metavar="DIR", help="Labels with --keep-images: a second round.")] = None,
+    generator: Annotated[str, Option(help="The generator of --generated.")] = "ffhq",
     seed: options.Seed = 0,
 ) -> None:
     """Train the celeba40 scorer; a stopped run continues."""
@@ -42,12 +32,10 @@ def train_scorer(
 
 
 def join_scorers(
-    faces: Annotated[Path, typer.Argument(metavar="CELEBA", help="The faces that they were trained on, to calibrate.")],
-    scorers: Annotated[list[Path], typer.Argument(metavar="SCORER...", help="What `ganvas train-scorer` wrote.")],
-    out: Annotated[Path, typer.Option(help="The scorer (safetensors).")],
-    weight: Annotated[
-        list[float] | None, typer.Option(help="How much a scorer counts; once for each, in order.")
-    ] = None,
+    faces: Annotated[Path, Argument(metavar="CELEBA", help="The faces that they were trained on, to calibrate.")],
+    scorers: Annotated[list[Path], Argument(metavar="SCORER...", help="What `ganvas train-scorer` wrote.")],
+    out: Annotated[Path, Option(help="The scorer (safetensors).")],
+    weight: Annotated[list[float] | None, Option(help="How much a scorer counts; once for each, in order.")] = None,
 ) -> None:
     """Join scorers into one: the mean of their logits, calibrated anew."""
     from ganvas.recipe import files as recipe_files
@@ -59,32 +47,20 @@ def join_scorers(
 
 
 def train_gan(
-    pictures: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder of `ganvas make-multimnist`, or of square pictures.")
-    ],
-    out: Annotated[Path, typer.Option(help="The folder of the run; one that was stopped goes on there, exactly.")],
-    preset: Annotated[Literal["16", "32", "64", "128"], typer.Option(help="The size in pixels.")] = "64",
-    images: Annotated[int, typer.Option(help="Pictures to train on in all.")] = 1_000_000,
-    condition: Annotated[
-        str,
-        typer.Option(
-            metavar="count", help="Condition the generator on the number of objects; a run may begin without."
-        ),
-    ] = "",
+    pictures: Annotated[Path, Argument(metavar="DIR", help="From `ganvas make-multimnist`, or square pictures.")],
+    out: Annotated[Path, Option(help="The folder of the run; one that was stopped goes on there, exactly.")],
+    preset: Annotated[Literal["16", "32", "64", "128"], Option(help="The size in pixels.")] = "64",
+    images: Annotated[int, Option(help="Pictures to train on in all.")] = 1_000_000,
+    condition: Annotated[str, Option(metavar="count", help="Condition the generator on the number of objects.")] = "",
     option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="A setting, like gamma=0.2 or widths=[128,64,32]. Repeatable."),
+        list[str] | None, Option(metavar="KEY=VALUE", help="A setting, like gamma=0.2 or widths=[64,32]. Repeatable.")
     ] = None,
-    checkpoint: Annotated[int, typer.Option(help="Pictures from one checkpoint to the next.")] = 50_000,
-    flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the pictures.")] = False,
-    fid: Annotated[
-        Path | None, typer.Option(metavar="WEIGHTS", help="Measure FID at checkpoints, with Inception's weights.")
-    ] = None,
-    digits: Annotated[
-        bool, typer.Option("--digits", help="Measure the Fréchet distance in the digit counter's features instead.")
-    ] = False,
-    judged: Annotated[int, typer.Option(help="Samples that --fid and --digits take.")] = 5000,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, too.")] = False,
+    checkpoint: Annotated[int, Option(help="Pictures from one checkpoint to the next.")] = 50_000,
+    flip: Annotated[bool, Option("--flip", help="Mirror half of the pictures.")] = False,
+    fid: Annotated[Path | None, Option(metavar="WEIGHTS", help="Measure FID, with Inception's weights.")] = None,
+    digits: Annotated[bool, Option("--digits", help="Measure it in the digit counter's features.")] = False,
+    judged: Annotated[int, Option(help="Samples that --fid and --digits take.")] = 5000,
+    tensorboard: Annotated[bool, Option("--tensorboard", help="Write curves for TensorBoard, too.")] = False,
     seed: options.Seed = 0,
 ) -> None:
     """Train a StyleGAN2 on pictures; under torchrun, with several processes."""
@@ -104,10 +80,8 @@ def train_gan(
 
 
 def finish_gan(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run of train-gan.")],
-    out: Annotated[
-        Path, typer.Option(help="The generator (.safetensors, float16); a sheet of samples goes beside it.")
-    ],
+    run: Annotated[Path, Argument(metavar="RUN", help="The folder of a run of train-gan.")],
+    out: Annotated[Path, Option(help="The generator (.safetensors, float16); a sheet of samples goes beside it.")],
 ) -> None:
     """Write the generator of a run as a small file that `load_generator` reads."""
     from ganvas.training.gan.loop import GENERATOR

@@ -6,20 +6,38 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.files import load_tensors, save_tensors
+from ganvas.io.fingerprints import NamedTool
 from ganvas.types import WPlus
+from ganvas.validation import Natural, parse, validated
 
-KIND = "codes"
-VERSION = 1
+
+@validated
+class CodesHeader:
+    """What a codes file states beside its codes."""
+
+    generator: NamedTool
+    kind: Literal["codes"] = "codes"
+    version: Literal[1] = 1
+
+
+@validated
+class CarriedCodes:
+    """Rows of a codes file in JSON, for a picture that carries its codes: ``ws`` are their float32 bytes in base64."""
+
+    sha256: str
+    rows: Annotated[tuple[Natural, ...], Field(min_length=1)]
+    ws: str
 
 
 @dataclass(frozen=True)
@@ -44,12 +62,8 @@ class Codes:
 
 def save_codes(path: str | Path, ws: WPlus, generator: Generator) -> None:
     """Write codes (n, num_ws, w_dim) in float32; equal codes give equal bytes, so an equal sha256."""
-    metadata = {
-        "kind": KIND,
-        "version": VERSION,
-        "generator": {"name": generator.name, "fingerprint": generator.fingerprint},
-    }
-    save_tensors(path, {"ws": ws.float()}, metadata)
+    header = CodesHeader(NamedTool(generator.name, generator.fingerprint))
+    save_tensors(path, {"ws": ws.float()}, asdict(header))
 
 
 def load_codes(path: str | Path, generator: Generator) -> Codes:
@@ -58,15 +72,10 @@ def load_codes(path: str | Path, generator: Generator) -> Codes:
     Raises GanvasError for a file that is missing, damaged, no codes file, or of another generator (both are named).
     """
     tensors, metadata = load_tensors(path)
-    if metadata.get("kind") != KIND:
+    if metadata.get("kind") != "codes":
         raise GanvasError(f"{path} isn't a codes file: --save-codes writes one.")
-    if metadata.get("version") != VERSION:
-        raise GanvasError(
-            f"{path} has version {metadata.get('version')!r} of codes files: this version of ganvas reads {VERSION}."
-        )
-    owner = metadata.get("generator")
-    owner = owner if isinstance(owner, dict) else {}
-    check_generator(path, owner.get("name"), owner.get("fingerprint"), generator)
+    owner = parse(CodesHeader, metadata, path, complete=True).generator
+    check_generator(path, owner.name, owner.fingerprint, generator)
     ws = tensors.get("ws")
     if ws is None or ws.shape[1:] != (generator.num_ws, generator.w_dim) or not len(ws) or not ws.is_floating_point():
         raise GanvasError(f"{path} holds no codes (n, {generator.num_ws}, {generator.w_dim}) for {generator.name!r}.")
@@ -93,18 +102,12 @@ def pack_codes(codes: Codes, rows: Sequence[int]) -> dict[str, Any]:
 def unpack_codes(value: Any, origin: object, generator: Generator) -> Codes:
     """Read the value of ``pack_codes``. Raises GanvasError where ``value`` isn't codes for this generator."""
     damaged = GanvasError(f"{origin} carries codes that are damaged or don't fit generator {generator.name!r}.")
-    if not isinstance(value, dict) or value.keys() != {"sha256", "rows", "ws"}:
-        raise damaged
-    sha256, rows, text = value["sha256"], value["rows"], value["ws"]
-    if not (isinstance(sha256, str) and isinstance(text, str) and isinstance(rows, list)):
-        raise damaged
-    if not rows or not all(type(row) is int for row in rows):
-        raise damaged
     try:
-        numbers = np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
-        ws = torch.from_numpy(numbers.reshape(len(rows), generator.num_ws, generator.w_dim))
-    except (ValueError, binascii.Error):
+        carried = parse(CarriedCodes, value)
+        numbers = np.frombuffer(base64.b64decode(carried.ws, validate=True), "<f4").astype(np.float32)
+        ws = torch.from_numpy(numbers.reshape(len(carried.rows), generator.num_ws, generator.w_dim))
+    except (ValueError, binascii.Error):  # GanvasError is a ValueError, too
         raise damaged from None
     if not torch.isfinite(ws).all():
         raise damaged
-    return Codes(ws.to(generator.device), sha256, tuple(rows))
+    return Codes(ws.to(generator.device), carried.sha256, carried.rows)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ganvas.data.codes import check_generator, load_codes
@@ -15,17 +16,18 @@ from ganvas.data.dataset import LatentDataset, Source, find_columns, make_datase
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, map_seeds, truncate
 from ganvas.io.files import load_tensors, read_json, save_tensors
+from ganvas.io.fingerprints import NamedTool
 from ganvas.io.shards import scores_path
-from ganvas.scorers.base import KINDS
+from ganvas.scorers.base import Kind
 from ganvas.seeds import label_seeds
 from ganvas.types import Scores, W
+from ganvas.validation import parse, validated
 
 VERSION = 1
 INDEX = "index.json"
 PACK_BITS = (8, 16)
-MAX_SOURCE_NUMBERS = {"n": 2**32, "shard": 2**16}
-"""A file with larger numbers is damaged; so is one whose psi exceeds ``MAX_PSI``."""
 MAX_PSI = 1e6
+"""A file with a larger psi is damaged."""
 ASSETS = Path(str(files("ganvas").joinpath("assets", "labels")))
 
 
@@ -58,6 +60,27 @@ class LabelScores:
             "attributes": list(self.attributes),
             "kinds": list(self.kinds),
         }
+
+
+@validated
+class LabelHeader:
+    """What both kinds of files state of their labels; there is more, which depends on the kind."""
+
+    n: Annotated[int, Field(strict=True, ge=1, le=2**32)]
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] | None
+    psi: Annotated[float, Field(strict=True, gt=-MAX_PSI, lt=MAX_PSI)]
+    codes: str | None
+    shard: Annotated[int, Field(strict=True, ge=1, le=2**16)]
+    generator: NamedTool
+    scorer: NamedTool
+    attributes: Annotated[tuple[str, ...], Field(min_length=1)]
+    kinds: tuple[Kind, ...]
+
+    def __post_init__(self) -> None:
+        if self.codes is None and (self.seed is None or self.seed + self.n > 2**32):
+            raise GanvasError(f"there are no {self.n} seeds from {self.seed} on.")
+        if len(set(self.attributes)) != len(self.attributes) or len(self.kinds) != len(self.attributes):
+            raise GanvasError("the attributes must differ, and have one kind each.")
 
 
 @dataclass(frozen=True)
@@ -243,32 +266,12 @@ def parse_header(metadata: Any, origin: Path) -> LabelScores:
         raise GanvasError(
             f"{origin} has version {metadata['version']!r} of labels: this version of ganvas reads {VERSION}."
         )
-    names: Any = metadata.get("attributes")
-    kinds: Any = metadata.get("kinds")
-    valid_numbers = all(
-        type(metadata.get(key)) is int and 1 <= metadata[key] <= limit for key, limit in MAX_SOURCE_NUMBERS.items()
-    )
-    valid_texts = all(isinstance(x, list) and x and all(isinstance(t, str) for t in x) for x in (names, kinds))
-    tools: list[Any] = [metadata.get(key) for key in ("generator", "scorer")]
-    valid_tools = all(
-        isinstance(x, dict) and all(isinstance(x.get(k), str) for k in ("name", "fingerprint")) for x in tools
-    )
-    if not (valid_numbers and valid_texts and valid_tools and _is_source(metadata)):
-        raise GanvasError(f"{origin} is damaged: its header is incomplete or invalid.")
-    if len(names) != len(set(names)) or len(kinds) != len(names) or not set(kinds) <= set(KINDS):
-        raise GanvasError(f"{origin} is damaged: its attributes and kinds don't match.")
-    codes = metadata.get("codes")
-    source = Source(None if codes else metadata["seed"], float(metadata["psi"]), codes, metadata["shard"])
-    (name, fingerprint), (scorer, scorer_fingerprint) = ((x["name"], x["fingerprint"]) for x in tools)
-    return LabelScores(
-        metadata["n"], source, name, fingerprint, f"{scorer}:{scorer_fingerprint}", tuple(names), tuple(kinds)
-    )
-
-
-def _is_source(metadata: dict[str, Any]) -> bool:
-    seed, psi, codes = (metadata.get(key) for key in ("seed", "psi", "codes"))
-    valid = type(seed) is int and 0 <= seed <= 2**32 - metadata["n"] if codes is None else isinstance(codes, str)
-    return valid and isinstance(psi, int | float) and abs(psi) < MAX_PSI
+    names = [each.name for each in fields(LabelHeader)]
+    header = parse(LabelHeader, {key: metadata[key] for key in names if key in metadata}, origin, complete=True)
+    source = Source(None if header.codes else header.seed, header.psi, header.codes, header.shard)
+    scorer = f"{header.scorer.name}:{header.scorer.fingerprint}"
+    owner = header.generator
+    return LabelScores(header.n, source, owner.name, owner.fingerprint, scorer, header.attributes, header.kinds)
 
 
 def _load_codes(labels: LabelScores, path: Path, generator: Generator, codes: str | Path | None) -> Tensor:

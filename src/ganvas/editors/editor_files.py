@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,14 @@ from ganvas.data.gaussianize import Gaussianize
 from ganvas.data.probe import Probe
 from ganvas.errors import GanvasError
 from ganvas.io.files import load_tensors, save_tensors
-from ganvas.scorers.base import KINDS
+from ganvas.io.fingerprints import NamedTool
+from ganvas.scorers.base import Kind
+from ganvas.validation import parse, validated
 
-KIND, VERSION = "editor", 1
-"""The kind and version that a file's metadata states."""
+HEADER_FIELDS = ("method", "attributes", "kinds", "scorer", "space", "options", "report")
+"""What a header states of the metadata as it is."""
+COMMON_TENSORS = ("gaussianize.scores", "gaussianize.normals", "probe.weight", "probe.bias")
+"""The names of the tensors that every editor has."""
 TENSOR_PREFIX = "editor."
 """The prefix of the names of a method's own tensors in a file."""
 
@@ -39,19 +43,33 @@ class EditorMetadata:
     report: Mapping[str, Any] = field(default_factory=dict)
 
 
+@validated
+class EditorHeader:
+    """The part of the metadata that a file states as JSON."""
+
+    method: str
+    attributes: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    generator: NamedTool
+    scorer: str
+    space: Literal["w", "w+"]
+    options: dict[str, Any]
+    report: dict[str, Any]
+    kind: Literal["editor"] = "editor"
+    version: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        if len(set(self.attributes)) != len(self.attributes) or len(self.kinds) != len(self.attributes):
+            raise GanvasError("an editor's attributes differ and have one kind each.")
+
+
 def write_editor(path: str | Path, own: Mapping[str, Tensor], metadata: EditorMetadata) -> None:
     """Write an editor's own tensors and its metadata. Raises GanvasError where the path can't be written."""
-    fields = vars(metadata) | {
-        "kind": KIND,
-        "version": VERSION,
-        "generator": {"name": metadata.generator_name, "fingerprint": metadata.generator},
-    }
-    description = {
-        name: value for name, value in fields.items() if name not in ("gaussianize", "probe", "generator_name")
-    }
-    save_tensors(
-        path, common_tensors(metadata) | {TENSOR_PREFIX + name: tensor for name, tensor in own.items()}, description
-    )
+    owner = NamedTool(metadata.generator_name, metadata.generator)
+    stated = {name: getattr(metadata, name) for name in HEADER_FIELDS}
+    header = EditorHeader(**stated | {"generator": owner})
+    tensors = {TENSOR_PREFIX + name: tensor for name, tensor in own.items()}
+    save_tensors(path, common_tensors(metadata) | tensors, asdict(header))
 
 
 def read_editor(path: str | Path) -> tuple[dict[str, Tensor], EditorMetadata]:
@@ -60,18 +78,14 @@ def read_editor(path: str | Path) -> tuple[dict[str, Tensor], EditorMetadata]:
     Raises GanvasError for a file that is missing, cut short, or isn't an editor.
     """
     tensors, description = load_tensors(path)
-    if description.get("kind") != KIND:
+    if description.get("kind") != "editor":
         raise GanvasError(f"{path} isn't an editor file of ganvas.")
-    if description.get("version") != VERSION:
-        raise GanvasError(
-            f"{path} has version {description.get('version')!r} of editor files: this ganvas reads {VERSION}."
-        )
+    header = parse(EditorHeader, description, path, complete=True)
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise GanvasError(f"{path} holds numbers that aren't finite.")
-    try:
-        metadata = _parse_metadata(description, tensors)
-    except (KeyError, TypeError, IndexError):
-        raise GanvasError(f"{path} is damaged: its description or tensors aren't an editor's.") from None
+    metadata = _add_tensors(header, tensors)
+    if metadata is None:
+        raise GanvasError(f"{path} is damaged: it lacks tensors that every editor has, or their shapes don't fit.")
     own = {
         name.removeprefix(TENSOR_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(TENSOR_PREFIX)
     }
@@ -101,47 +115,23 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def common_tensors(metadata: EditorMetadata) -> dict[str, Tensor]:
     """Return the tensors that every editor has, by their names in files."""
-    return {
-        "gaussianize.scores": metadata.gaussianize.scores,
-        "gaussianize.normals": metadata.gaussianize.normals,
-        "probe.weight": metadata.probe.weight,
-        "probe.bias": metadata.probe.bias,
-    }
+    normal, probe = metadata.gaussianize, metadata.probe
+    return dict(zip(COMMON_TENSORS, (normal.scores, normal.normals, probe.weight, probe.bias), strict=True))
 
 
-def _parse_metadata(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> EditorMetadata:
-    """Build metadata from a file's description. Raises KeyError, TypeError or IndexError where it is damaged."""
-    normal = Gaussianize(tensors["gaussianize.scores"], tensors["gaussianize.normals"])
-    probe = Probe(tensors["probe.weight"], tensors["probe.bias"])
-    attributes, kinds, owner = tuple(description["attributes"]), tuple(description["kinds"]), description["generator"]
-    texts = (
-        description["method"],
-        description["scorer"],
-        description["space"],
-        owner["name"],
-        owner["fingerprint"],
-        *attributes,
-    )
-    k = len(attributes)
-    if (
-        not all(isinstance(text, str) for text in texts)
-        or len(set(attributes)) != k
-        or description["space"] not in ("w", "w+")
-    ):
-        raise TypeError
-    if (
-        len(kinds) != k
-        or not set(kinds) <= set(KINDS)
-        or not all(isinstance(description[x], dict) for x in ("options", "report"))
-    ):
-        raise TypeError
-    knots = normal.scores.shape
-    if knots != normal.normals.shape or len(knots) != 2 or knots[0] < 2 or knots[1] != k:
-        raise TypeError
-    if not all((x.diff(dim=0) > 0).all() for x in (normal.scores, normal.normals)):
-        raise TypeError
-    if probe.weight.ndim != 2 or probe.weight.shape[1] != k or probe.bias.shape != (k,):
-        raise TypeError
-    description = dict(description) | {"attributes": attributes, "kinds": kinds, "gaussianize": normal, "probe": probe}
-    description |= {"generator": owner["fingerprint"], "generator_name": owner["name"]}
-    return EditorMetadata(**{name: description[name] for name in EditorMetadata.__dataclass_fields__})
+def _add_tensors(header: EditorHeader, tensors: Mapping[str, Tensor]) -> EditorMetadata | None:
+    """Build metadata from a file's header and tensors; None where tensors are missing or don't fit."""
+    common, k = [tensors.get(name) for name in COMMON_TENSORS], len(header.attributes)
+    scores, normals, weight, bias = common
+    if scores is None or normals is None or weight is None or bias is None:
+        return None
+    knots = scores.shape
+    if knots != normals.shape or len(knots) != 2 or knots[0] < 2 or knots[1] != k:
+        return None
+    if not all((x.diff(dim=0) > 0).all() for x in (scores, normals)):
+        return None
+    if weight.ndim != 2 or weight.shape[1] != k or bias.shape != (k,):
+        return None
+    stated = {name: getattr(header, name) for name in HEADER_FIELDS}
+    owner = {"generator": header.generator.fingerprint, "generator_name": header.generator.name}
+    return EditorMetadata(**stated, **owner, gaussianize=Gaussianize(scores, normals), probe=Probe(weight, bias))

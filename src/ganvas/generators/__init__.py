@@ -18,7 +18,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 @cache
 def _read_cards() -> dict[str, Card]:
     rows = tomllib.loads(files("ganvas.generators").joinpath("cards.toml").read_text(encoding="utf-8"))
-    return {name: Card(name=name, **(row | {"files": tuple(row.get("files", ()))})) for name, row in rows.items()}
+    return {name: Card(name=name, **row) for name, row in rows.items()}
 
 
 def list_generators() -> tuple[str, ...]:
@@ -35,7 +35,7 @@ def find_card(name: str) -> Card:
         return _read_cards()[name]
     if not Path(name).is_file():
         raise unknown("generator", name, [*list_generators(), "the path of a checkpoint"])
-    return Card(name=Path(name).stem, licence="", source=str(name), family="", about="", scorer="")
+    return Card(name=Path(name).stem, licence="", source=str(name))
 
 
 def describe_torch() -> str:

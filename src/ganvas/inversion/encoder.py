@@ -9,13 +9,14 @@ generated faces, whose codes have equal rows, so it has no offsets there (``ffhq
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ganvas.data.codes import check_generator
@@ -25,36 +26,44 @@ from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.images import downscale
 from ganvas.scorers.networks.cnn import ResidualBlock
 from ganvas.types import Images, WPlus
+from ganvas.validation import parse, validated
 
 KIND, VERSION = "encoder", 1
 
 
-@dataclass(frozen=True)
+MAX_DEPTH = 64
+"""The most blocks that a network may have."""
+Size = Annotated[int, Field(strict=True, ge=1, le=4096)]
+
+
+@validated
 class EncoderSizes:
     """Sizes of an encoder's network; the defaults are for faces."""
 
-    side: int = 128
+    side: Size = 128
     """The side of the network's input pictures, in pixels."""
-    stride: int = 2
+    stride: Size = 2
     """The stride of the first convolution, whose input has 2×2 pixels as channels of one."""
-    stem: int = 64
-    widths: tuple[int, ...] = (64, 96, 144, 208)
+    stem: Size = 64
+    widths: Annotated[tuple[Size, ...], Field(min_length=2, max_length=8)] = (64, 96, 144, 208)
     """Channels of the stages, each at half the side of the one before."""
-    depths: tuple[int, ...] = (1, 2, 2, 2)
+    depths: tuple[Size, ...] = (1, 2, 2, 2)
     """Blocks of the stages."""
-    necks: tuple[int, int] = (16, 96)
+    necks: tuple[Size, Size] = (16, 96)
     """Channels that the code is read from: of the last stage but one, and of the last."""
-    rank: int = 0
+    rank: Annotated[int, Field(strict=True, ge=0, le=4096)] = 0
     """The rank of the map from features to the offsets of the rows; 0: no offsets, all rows are w."""
-    dropout: float = 0.1
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != len(self.depths) or sum(self.depths) > MAX_DEPTH:
+            raise GanvasError(f"an encoder has as many depths as widths, and {MAX_DEPTH} blocks at most.")
 
 
 FACE_SIZES = EncoderSizes()
 SIDE = FACE_SIZES.side
 DIGIT_SIZES = EncoderSizes(64, 2, 64, (64, 128, 192), (1, 1, 1), (32, 96), 128, 0.0)
 """For digits of 64×64 pixels. Codes are read from a finer grid, since they hold the place of each of several digits."""
-MAX_CHANNELS, MAX_DEPTH = 4096, 64
-"""The largest sizes and the most blocks that a file may have."""
 
 
 class EncoderNetwork(nn.Module):
@@ -168,7 +177,7 @@ def read_encoder(path: str | Path, generator: Generator) -> Encoder:
     owner = metadata.get("generator")
     owner = owner if isinstance(owner, dict) else {}
     check_generator(path, owner.get("name"), owner.get("fingerprint"), generator)
-    sizes = _parse_sizes(metadata, path)
+    sizes = parse(EncoderSizes, metadata.get("sizes"), f"{path} isn't a whole encoder", complete=True)
     # Shapes first, which take no memory: what a file says of its sizes isn't trusted.
     with torch.device("meta"):
         network = EncoderNetwork(generator.w_dim, generator.num_ws, sizes)
@@ -179,25 +188,6 @@ def read_encoder(path: str | Path, generator: Generator) -> Encoder:
     encoder = make_encoder(generator, sizes=sizes)
     encoder.network.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
     return encoder
-
-
-def _parse_sizes(metadata: dict[str, Any], path: str | Path) -> EncoderSizes:
-    """Parse the sizes in a file's metadata. Raises GanvasError where they are damaged."""
-    given: Any = metadata.get("sizes")
-    try:
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
-        sizes = EncoderSizes(**values)
-        numbers = [sizes.side, sizes.stride, sizes.stem, *sizes.widths, *sizes.depths, *sizes.necks]
-        valid = (
-            all(type(x) is int and 1 <= x <= MAX_CHANNELS for x in numbers)
-            and len(sizes.widths) == len(sizes.depths) <= 8
-        )
-        valid = valid and sum(sizes.depths) <= MAX_DEPTH and type(sizes.rank) is int and 0 <= sizes.rank <= MAX_CHANNELS
-        if valid and len(sizes.necks) == 2 <= len(sizes.widths) and 0 <= sizes.dropout < 1:
-            return sizes
-    except (AttributeError, TypeError):
-        pass
-    raise GanvasError(f"{path} isn't a whole encoder: its sizes are missing or invalid.")
 
 
 def shipped_encoder_path(generator: Generator) -> Path:

@@ -8,6 +8,16 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ganvas.validation import validated
+
+
+@validated
+class NamedTool:
+    """A generator, an editor or a scorer: its name, and the sha256 of its weights."""
+
+    name: str
+    fingerprint: str
+
 
 def hash_weights(named: Iterable[tuple[str, Tensor]]) -> str:
     """Hash names, shapes and float32 values, sorted by name, by sha256; independent of device, dtype and storage order."""

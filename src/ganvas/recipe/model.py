@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from ganvas.control.conditions import Range, check_range
 from ganvas.errors import GanvasError, unknown
+from ganvas.io.fingerprints import NamedTool
 from ganvas.types import Dtype
 from ganvas.validation import Natural, Number, PositiveInt, parse, validated
 
@@ -25,14 +26,6 @@ MAX_PIXELS = 100_000_000
 """Pixels of all pictures of one sheet: they are held in memory."""
 
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
-
-
-@validated
-class NamedTool:
-    """A generator or an editor: its name, and the sha256 of its weights."""
-
-    name: str
-    fingerprint: str
 
 
 @validated

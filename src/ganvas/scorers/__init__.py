@@ -35,7 +35,7 @@ def list_scorers() -> tuple[str, ...]:
 def read_cards() -> dict[str, PublishedWeights]:
     """Read ``cards.toml``: where the weights come from of scorers that are fetched, by name."""
     rows = tomllib.loads(files("ganvas.scorers").joinpath("cards.toml").read_text(encoding="utf-8"))
-    return {name: PublishedWeights(name=name, **(row | {"files": tuple(row["files"])})) for name, row in rows.items()}
+    return {name: PublishedWeights(name=name, **row) for name, row in rows.items()}
 
 
 @leave_inference_mode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -12,7 +12,8 @@ from ganvas.errors import unknown
 from ganvas.precision import accept_any_floats_in
 from ganvas.types import Images, Scores
 
-KINDS = ("probability", "count", "value")
+Kind = Literal["probability", "count", "value"]
+KINDS: tuple[str, ...] = get_args(Kind)
 
 
 class Scorer(nn.Module, ABC):
