@@ -355,7 +355,7 @@ def test_learning_where_gradients_are_off():
 
 def test_truncation_is_a_share_and_needs_the_residual():
     for wrong in (-0.1, 1.5, float("nan")):
-        with pytest.raises(GanvasError, match="truncation must be a number from 0 to 1"):
+        with pytest.raises(GanvasError, match="truncation must be a (finite )?number"):
             parse_recipe("fast", {"truncation": wrong})
     with pytest.raises(GanvasError, match="truncation needs residual"):
         parse_recipe("fast", {"truncation": 0.1, "residual": False})

@@ -140,7 +140,7 @@ def train_celeba40(
     """Train a network ``arch`` on the faces in ``path`` and write the scorer to ``out``; checkpoints lie beside it.
 
     ``generated``: a folder that ``ganvas label --keep-images`` made of ``generator``, for the second round.
-    Stopped and started again, it goes on after the last epoch that was finished.
+    Stopped and started again, it goes on.
     """
     out = Path(out)
     if generated is not None and generator is not None:

@@ -77,7 +77,7 @@ def train_encoder(
 ) -> Encoder:
     """Train on a label folder with pictures (``ganvas label --keep-images``), and write the encoder to ``out``.
 
-    A stopped run continues after its last epoch, from a checkpoint and the embeddings beside ``out``.
+    A stopped run continues from a checkpoint and the embeddings beside ``out``.
     Raises GanvasError where the folder has no pictures, or those of another generator.
     """
     out, config = Path(out), config or EncoderConfig()

@@ -168,7 +168,7 @@ def train_network(
 ) -> Network:
     """Train ``network`` on the faces outside the test and calibration tenths, and return it.
 
-    With ``checkpoint``, goes on after the last epoch that a stopped run finished, and ends with the same weights.
+    With ``checkpoint``, a stopped run goes on, and ends with the same weights.
     Raises GanvasError for a checkpoint that is damaged or of another run, and for fewer faces than a batch.
     """
     real = faces.select((faces.tenths != TEST_TENTH) & (faces.tenths != CALIBRATION_TENTH))

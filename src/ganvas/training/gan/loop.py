@@ -85,8 +85,8 @@ def train_gan(
     """Train, or continue a stopped run, and return the path of the generator.
 
     Under torchrun every process calls this; the batch is shared among them. Raises GanvasError for a folder with
-    another run, pictures that don't fit the config, and a training that diverged; KeyboardInterrupt, after a checkpoint, where
-    the user pressed Ctrl-C.
+    another run, pictures that don't fit the config, and a training that diverged; TrainingStopped, after a checkpoint, where
+    SIGINT or SIGTERM arrived.
     """
     with distributed.join_processes() as processes:
         run = _start_run(images, Path(out), config, processes, callbacks)
