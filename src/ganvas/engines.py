@@ -213,7 +213,8 @@ def _run_processes(worker: Worker, queue: _ShardQueue, workers: int | None, thre
         for slot in range(min(workers, len(queue.waiting))):
             start(slot)
         while processes:
-            for connection in wait(list(processes)):
+            ready = wait(list(processes))
+            for connection in [each for each in processes if each in ready]:
                 process, slot, shard = processes[connection]
                 try:
                     message = connection.recv()
