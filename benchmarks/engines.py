@@ -69,8 +69,7 @@ def main() -> None:
     parser.add_argument("--spin", action="store_true", help="compute instead of sleeping")
     options = parser.parse_args()
     failed = False
-    # Ray's workers import this file, too.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # for Ray's workers
     for engine in options.engine or ("processes", "ray"):
         overhead = measure_overhead(engine, options.shards, options.seconds, options.workers, options.spin)
         print(

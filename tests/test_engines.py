@@ -15,6 +15,7 @@ import torch
 from shard_workers import FileWorker, KilledOnce
 
 from ganvas import engines, load_generator, sample
+from ganvas.cli import main
 from ganvas.data.label import LabelRun, label
 from ganvas.data.label_files import load_labels
 from ganvas.engines import run_shards
@@ -139,6 +140,30 @@ def test_an_estimate_writes_nothing(tmp_path: Path) -> None:
     assert estimate.bytes == pytest.approx(size, rel=0.5)
     assert 0 < estimate.hours < 1
     assert str(run.estimate(run.find_missing())).startswith("0 shards of 0 faces")
+
+
+def run_command(arguments: list[str]) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+def test_the_command_takes_parts_and_estimates(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ["label", "toy", "-n", "100", "--shard-size", "32", "--out", str(tmp_path / "labels")]
+    assert run_command([*command, "--dry-run"]) == 0
+    assert "4 shards of 100 faces to make: about 0.0" in capsys.readouterr().out
+    assert not (tmp_path / "labels").exists()
+    assert run_command([*command, "--part", "2/2"]) == 0
+    assert "36 faces with 5 attributes in" in capsys.readouterr().out
+    assert run_command([*command, "--dry-run", "--engine", "processes", "--workers", "3"]) == 0
+    assert "2 shards of 64 faces" in (text := capsys.readouterr().out) and "with 3 workers (an estimate)" in text
+    for wrong in ("3/2", "0/2", "half"):
+        assert run_command([*command, "--part", wrong]) == 1
+        assert f"'{wrong}' isn't a part like 3/64" in capsys.readouterr().err
+    assert run_command([*command, "--part", "1/2", "--pack", str(tmp_path / "pack.safetensors")]) == 1
+    assert "--pack needs all labels" in capsys.readouterr().err
+    assert run_command([*command, "--pack", str(tmp_path / "pack.safetensors")]) == 0
+    assert len(load_labels(tmp_path / "pack.safetensors", Toy())) == 100
 
 
 def is_running(pid: int) -> bool:

@@ -73,7 +73,7 @@ def run_shards(
         _run_locally(worker, queue, threads)
         return
     run = {"processes": _run_processes, "ray": _run_on_ray}[engine]
-    run(_pickle_worker(worker), queue, workers, threads or 1, gpu)
+    run(worker, queue, workers, threads or 1, gpu)
 
 
 def count_workers(engine: str, workers: int | None = None, threads: int | None = None, gpu: bool = False) -> int:
@@ -166,9 +166,9 @@ def _describe_error(error: BaseException) -> str:
     return text if isinstance(error, GanvasError) else f"{type(error).__name__}: {text}"
 
 
-def _pickle_worker(worker: Worker) -> bytes:
+def _pickle_worker(worker: Worker, dumps: Callable[[Any], bytes]) -> bytes:
     try:
-        return pickle.dumps(worker)
+        return dumps(worker)
     except Exception as error:  # pickle passes on whatever the object's own methods raise
         raise GanvasError(
             f"The worker can't be sent to other processes ({_describe_error(error)}): take the engine 'local'."
@@ -186,7 +186,8 @@ def _run_locally(worker: Worker, queue: _ShardQueue, threads: int | None) -> Non
                 queue.finish(shard)
 
 
-def _run_processes(payload: bytes, queue: _ShardQueue, workers: int | None, threads: int, gpu: bool) -> None:
+def _run_processes(worker: Worker, queue: _ShardQueue, workers: int | None, threads: int, gpu: bool) -> None:
+    payload = _pickle_worker(worker, pickle.dumps)
     context = get_context("spawn")  # a fork of a process with threads or a GPU may hang
     gpus = _list_gpus() if gpu else []
     workers = count_workers("processes", workers, threads, gpu)
@@ -212,7 +213,8 @@ def _run_processes(payload: bytes, queue: _ShardQueue, workers: int | None, thre
         for slot in range(min(workers, len(queue.waiting))):
             start(slot)
         while processes:
-            for connection in wait(list(processes)):
+            ready = wait(list(processes))
+            for connection in [each for each in processes if each in ready]:
                 process, slot, shard = processes[connection]
                 try:
                     message = connection.recv()
@@ -275,11 +277,12 @@ def _list_gpus() -> list[str]:
     return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
 
 
-def _run_on_ray(payload: bytes, queue: _ShardQueue, workers: int | None, threads: int, gpu: bool) -> None:
+def _run_on_ray(worker: Worker, queue: _ShardQueue, workers: int | None, threads: int, gpu: bool) -> None:
     try:
         import ray
     except ImportError:
         raise GanvasError("The engine 'ray' needs a package: pip install 'ganvas[ray]'.") from None
+    payload = _pickle_worker(worker, ray.cloudpickle.dumps)  # classes of the user's own script, too
     starts_ray = not ray.is_initialized()
     if starts_ray:
         ray.init(log_to_driver=False)

@@ -165,9 +165,9 @@ class LabelRun:
     @property
     def header(self) -> LabelHeader:
         """The header of the labels."""
-        tools = [NamedTool(tool.name, tool.fingerprint) for tool in (self.generator, self.scorer)]
+        generator, scorer = (NamedTool(tool.name, tool.fingerprint) for tool in (self.generator, self.scorer))
         names = (self.scorer.attributes, self.scorer.kinds)
-        return LabelHeader(self.n, self.seed, float(self.psi), None, self.shard_size, *tools, *names)
+        return LabelHeader(self.n, self.seed, float(self.psi), None, self.shard_size, generator, scorer, *names)
 
     @property
     def store(self) -> Store:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field
@@ -167,10 +167,9 @@ def pack_labels(data: LatentDataset, path: str | Path, *, bits: int = 16, genera
     stored, table = _quantize_evenly(data.scores) if bits == 16 else _quantize_by_table(data)
     error = (_decode(stored, table) - data.scores).double().abs()
     storage = PackingError(Path(path), len(data), bits, error.max().item(), error.square().mean().sqrt().item())
-    source, tools = data.source, (NamedTool(generator, data.generator), NamedTool(*data.scorer.rsplit(":", 1)))
-    header = LabelHeader(
-        len(data), source.seed, source.psi, source.codes, source.batch, *tools, data.attributes, data.kinds
-    )
+    source, kinds = data.source, cast("tuple[Kind, ...]", data.kinds)
+    tools = (NamedTool(generator, data.generator), NamedTool(*data.scorer.rsplit(":", 1)))
+    header = LabelHeader(len(data), source.seed, source.psi, source.codes, source.batch, *tools, data.attributes, kinds)
     metadata = header.describe() | {
         "kind": "labels",
         "bits": bits,
