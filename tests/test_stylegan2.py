@@ -318,7 +318,7 @@ def test_wrong_files_and_weights_are_refused_in_one_line(tmp_path):
         ({"widths": (4, 4)}, "needs 3 widths"),
         ({"widths": (4, 4, 0)}, "at least 1"),
         ({"architecture": "dense"}, "Unknown architecture"),
-        ({"colours": 2}, "Unknown colours '2': pick one of 1, 3"),
+        ({"colours": 2}, "1 or 3 colours"),
         ({"z_dim": 0}, "z_dim must be a whole number of at least 1"),
         ({"num_labels": 3, "embed_features": 0}, "embed_features must be a whole number of at least 1"),
         ({"embed_features": 4}, "can't be embedded"),

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +48,7 @@ from ganvas.seeds import BALANCING_SEED, EVALUATION_SEED
 from ganvas.stats import Estimate, bootstrap_mean
 from ganvas.training.counter import CounterConfig
 from ganvas.training_loop import minimize
-from ganvas.types import Images
+from ganvas.types import Dtype, Images
 
 NAME, TITLE = "proof", "Balancing, and what it is worth"
 RARE_DIVISOR = 20
@@ -153,7 +153,7 @@ def make_added_pictures(
     """
     most, generator = int(data.counts.max()), context.generator
     named = NamedTool("count", editors.fingerprint(editor))
-    tools = Tools(generator, dtype_name(generator), editor, named)
+    tools = Tools(generator, cast(Dtype, dtype_name(generator)), editor, named)
     conditions = [Condition("count", most, most)]
     if "sure" in context.counter.attributes:
         conditions.append(Condition("sure", 0.9, None, probability=True))

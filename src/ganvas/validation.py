@@ -15,8 +15,6 @@ from typing import Annotated, Any, TypeVar, dataclass_transform
 from pydantic import (
     ConfigDict,
     Field,
-    StrictBool,
-    StrictFloat,
     TypeAdapter,
     ValidationError,
     WrapValidator,
@@ -28,7 +26,8 @@ from pydantic_core import ArgsKwargs, ErrorDetails
 from ganvas.errors import GanvasError, unknown
 
 T = TypeVar("T")
-Flag, Number = StrictBool, StrictFloat
+Flag = Annotated[bool, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
 Natural = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 PositiveInt = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
 NonNegative = Annotated[float, Field(strict=True, ge=0)]
@@ -55,7 +54,8 @@ def validated(kind: type[T]) -> type[T]:
 
     ``__post_init__`` checks what no single field shows, and raises GanvasError, too.
     """
-    setattr(kind, "_check_names", model_validator(mode="before")(classmethod(_check_names)))  # noqa: B010 (no such field)
+    check: Any = model_validator(mode="before")
+    setattr(kind, "_check_names", check(classmethod(_check_names)))  # noqa: B010 (no such field)
     made: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(kind)
     construct = made.__init__
 

@@ -10,6 +10,7 @@ from ganvas.data.codes import Codes
 from ganvas.errors import GanvasError, unknown
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start
 from ganvas.recipe.rendering import Tools
+from ganvas.types import Dtype
 
 MAX_PSI = 2.0
 MAX_AMOUNT = 4.0
@@ -29,7 +30,7 @@ class Scene:
     start: Start
     mix: Mix | None = None
     edits: tuple[EditStep, ...] = ()
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     codes: Codes | None = field(default=None, compare=False)
     """The codes file that ``start`` is a row of, where it is a photograph's; ``start`` has its sha256."""
 

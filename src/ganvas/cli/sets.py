@@ -46,7 +46,7 @@ def balance(
     n: Annotated[int, Option("-n", help="How many pictures.")] = 500,
     editor: EditorName = None,
     scorer: ScorerName = None,
-    way: Annotated[str | None, Option(help="Make candidates by conditions, edit or draw; by default the best.")] = None,
+    way: Annotated[Literal["conditions", "edit", "draw"] | None, Option(help="By default the best.")] = None,
     real: Annotated[
         Path | None,
         Option(

@@ -31,6 +31,7 @@ from ganvas.recipe.model import EditStep, FromConditions, FromSeed, NamedTool, R
 from ganvas.recipe.rendering import Tools, load_tools
 from ganvas.recipe.sheet import Sheet
 from ganvas.scorers import load_scorer
+from ganvas.types import Dtype
 
 QUICK = SuccessProtocol(n=32)
 """The evaluation's protocol on fewer faces."""
@@ -92,7 +93,7 @@ def run_demo(
     out: str | Path,
     generator: str = "ffhq",
     device: str = "cpu",
-    dtype: str = "bfloat16",
+    dtype: Dtype = "bfloat16",
     labels: str | Path | None = None,
     config: DemoConfig = DemoConfig(),
 ) -> Path:

@@ -66,8 +66,8 @@ class EditorHeader:
 def write_editor(path: str | Path, own: Mapping[str, Tensor], metadata: EditorMetadata) -> None:
     """Write an editor's own tensors and its metadata. Raises GanvasError where the path can't be written."""
     owner = NamedTool(metadata.generator_name, metadata.generator)
-    stated = {name: getattr(metadata, name) for name in HEADER_FIELDS}
-    header = EditorHeader(**stated | {"generator": owner})
+    stated: dict[str, Any] = {name: getattr(metadata, name) for name in HEADER_FIELDS}
+    header = EditorHeader(**stated, generator=owner)
     tensors = {TENSOR_PREFIX + name: tensor for name, tensor in own.items()}
     save_tensors(path, common_tensors(metadata) | tensors, asdict(header))
 
@@ -132,6 +132,6 @@ def _add_tensors(header: EditorHeader, tensors: Mapping[str, Tensor]) -> EditorM
         return None
     if weight.ndim != 2 or weight.shape[1] != k or bias.shape != (k,):
         return None
-    stated = {name: getattr(header, name) for name in HEADER_FIELDS}
-    owner = {"generator": header.generator.fingerprint, "generator_name": header.generator.name}
-    return EditorMetadata(**stated, **owner, gaussianize=Gaussianize(scores, normals), probe=Probe(weight, bias))
+    stated: dict[str, Any] = {name: getattr(header, name) for name in HEADER_FIELDS}
+    stated |= {"generator": header.generator.fingerprint, "generator_name": header.generator.name}
+    return EditorMetadata(**stated, gaussianize=Gaussianize(scores, normals), probe=Probe(weight, bias))

@@ -75,7 +75,7 @@ def _parse_start(value: object) -> object:
     kind = value.get("from") if isinstance(value, dict) else value
     if not isinstance(value, dict) or kind not in tuple(STARTS):
         raise unknown("start", kind, STARTS)
-    return parse(STARTS[kind], {key: item for key, item in value.items() if key != "from"}, complete=True)
+    return parse(STARTS[str(kind)], {key: item for key, item in value.items() if key != "from"}, complete=True)
 
 
 Start = Annotated[FromSeed | FromConditions | FromCodes, BeforeValidator(_parse_start)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -15,7 +16,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, sample
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Mix, NamedTool, Recipe, Start
-from ganvas.types import DTYPES, Images, WPlus
+from ganvas.types import DTYPES, Dtype, Images, WPlus
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Tools:
     """The generator, editor, codes and photograph that recipes are rendered with, loaded once for many pictures."""
 
     generator: Generator
-    dtype: str
+    dtype: Dtype
     editor: Editor | None = None
     editor_name: NamedTool | None = None
     codes: Codes | None = None
@@ -82,7 +83,7 @@ def load_tools(
     from ganvas.checkpoints.load import load_generator
 
     network = load_generator(generator, device, getattr(torch, dtype))
-    tools = Tools(network, dtype, codes=None if codes is None else load_codes(codes, network))
+    tools = Tools(network, cast(Dtype, dtype), codes=None if codes is None else load_codes(codes, network))
     if editor is None:
         return tools
     loaded, named = load_editor_for(network, editor)

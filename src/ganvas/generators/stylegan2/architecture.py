@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ganvas.errors import GanvasError
+from ganvas.errors import GanvasError, unknown
 from ganvas.validation import Flag, PositiveReal, validated
 
 RESOLUTIONS = tuple(2**i for i in range(3, 11))
@@ -25,12 +25,12 @@ Size = Annotated[int, Field(strict=True, ge=1, le=MAX_WIDTH)]
 class StyleGAN2Architecture:
     """The architecture of a StyleGAN2 generator. ``widths[i]``: channels at resolution 4·2ⁱ."""
 
-    resolution: Literal[8, 16, 32, 64, 128, 256, 512, 1024]
+    resolution: Size
     widths: tuple[Size, ...]
     z_dim: Size = 512
     w_dim: Size = 512
     num_labels: Annotated[int, Field(strict=True, ge=0, le=MAX_WIDTH)] = 0
-    colours: Literal[1, 3] = 3
+    colours: Size = 3
     """1 for a grey generator."""
     mapping_layers: Size = 8
     learning_rate_multiplier: PositiveReal = 0.01
@@ -49,6 +49,10 @@ class StyleGAN2Architecture:
     WRITTEN_IF_SET: ClassVar = ("embed_features",)
 
     def __post_init__(self) -> None:
+        if self.resolution not in RESOLUTIONS:
+            raise unknown("resolution", self.resolution, map(str, RESOLUTIONS))
+        if self.colours not in (1, 3):
+            raise GanvasError(f"A picture has 1 or 3 colours, not {self.colours}.")
         if len(self.widths) != len(self.blocks):
             raise GanvasError(
                 f"A generator of {self.resolution}×{self.resolution} needs {len(self.blocks)} widths (for "
