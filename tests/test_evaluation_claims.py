@@ -107,5 +107,5 @@ def test_what_is_chosen_on_some_codes_is_reported_on_others():
     tables = RowAnalysis(Rows(lucky=[1.0, 9, 1, 9, 1, 9], steady=[2.0, 2, 2, 2, 2, 2]))
     equal = {"attribute": "a", "change": 1.0, "judge": "j"}
     assert tables.choose_best("equal", "drift", ["lucky", "steady"], False, **equal) == "lucky"
-    a, b, codes, _ = tables.pair("equal", "drift", "lucky", "steady", **equal)
+    a, b, codes = tables.pair("equal", "drift", "lucky", "steady", **equal)
     assert (a.tolist(), b.tolist(), codes.tolist()) == ([9] * 3, [2] * 3, [1, 3, 5])
