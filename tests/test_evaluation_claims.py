@@ -13,8 +13,8 @@ from ganvas.evaluation.claims import describe_difference
 from ganvas.evaluation.config import FULL
 from ganvas.evaluation.protocols import ResponseLine
 from ganvas.evaluation.published_directions import measure_agreement, read_published
-from ganvas.evaluation.rows import RowBlocks, join_cells, save_cell, to_frame
-from ganvas.evaluation.runner import STRANGERS, _compare_strangers
+from ganvas.evaluation.rows import RowBlocks, save_cell, to_frame
+from ganvas.evaluation.runner import STRANGERS, EvaluationResult, _compare_strangers
 from ganvas.stats import Estimate
 
 
@@ -80,17 +80,16 @@ def test_labels_include_attributes_that_options_name():
     assert loading.select_attributes(["Young"], {"against": None, "conditional": ""}) == ["Young"]
 
 
-class Rows:
+class Rows(EvaluationResult):
     """The rows of methods with a value for each code; nan where a code didn't arrive."""
 
     def __init__(self, **values: list[float]) -> None:
-        cells = []
+        self.cells = []
         for method, numbers in values.items():
             blocks, found = RowBlocks(method, "a"), torch.tensor(numbers)
             reached = ~found.isnan()
             blocks.add("equal", "drift", torch.arange(len(found)), found, change=1.0, judge="j", reached=reached)
-            cells.append(save_cell(None, blocks, {}))
-        self.rows = to_frame(join_cells(cells))
+            self.cells.append(save_cell(None, blocks, {}))
 
 
 def test_an_editor_that_rarely_arrives_represents_no_family():
@@ -107,5 +106,5 @@ def test_what_is_chosen_on_some_codes_is_reported_on_others():
     tables = RowAnalysis(Rows(lucky=[1.0, 9, 1, 9, 1, 9], steady=[2.0, 2, 2, 2, 2, 2]))
     equal = {"attribute": "a", "change": 1.0, "judge": "j"}
     assert tables.choose_best("equal", "drift", ["lucky", "steady"], False, **equal) == "lucky"
-    a, b, codes, _ = tables.pair("equal", "drift", "lucky", "steady", **equal)
+    a, b, codes = tables.pair("equal", "drift", "lucky", "steady", **equal)
     assert (a.tolist(), b.tolist(), codes.tolist()) == ([9] * 3, [2] * 3, [1, 3, 5])

@@ -1,7 +1,5 @@
 """Measures without pictures, with planted truths."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
@@ -9,9 +7,9 @@ from evaluation_runs import PAIR
 from fitted_editors import compact, labels
 from planted_truth import TOY, PlantedEditor, disentangled
 
-from ganvas.data.dataset import LatentDataset
-from ganvas.data.distribution import Distribution, fit_distribution
+from ganvas.data.distribution import fit_distribution
 from ganvas.errors import GanvasError
+from ganvas.evaluation.context import EvaluationContext
 from ganvas.evaluation.dci import compute_codes, measure_dci, score_importance
 from ganvas.evaluation.protocols import run_codes, run_order, take_first_labels
 from ganvas.evaluation.rows import RowBlocks, to_frame
@@ -70,12 +68,11 @@ def test_codes_are_an_editors_own():
         measure_dci(torch.zeros(50, 2), torch.zeros(50, 2), 2)
 
 
-@dataclass(frozen=True)
-class Shared:
+class Shared(EvaluationContext):
     """What reading codes needs of an evaluation."""
 
-    data: LatentDataset
-    typical_set: Distribution
+    def __init__(self) -> None:
+        vars(self).update(data=labels(), typical_set=WITHIN)
 
 
 def measure(run, *arguments) -> dict[str, float]:
@@ -86,7 +83,7 @@ def measure(run, *arguments) -> dict[str, float]:
 
 
 def test_readings_of_the_planted_directions():
-    ws, shared = sample(TOY, 64, 1.0, LATENT_SEED), Shared(labels(), WITHIN)
+    ws, shared = sample(TOY, 64, 1.0, LATENT_SEED), Shared()
     found = measure(run_codes, shared, disentangled(), "Big", ws)
     assert found["target_change"] == pytest.approx(1, abs=0.1)
     assert found["drift"] < 0.06

@@ -44,7 +44,8 @@ def estimate_proportion(values: Tensor, codes: Tensor | None = None, strata: Ten
     if not point.n:
         return point
     interval = binomtest(round(point.mean * point.n), point.n).proportion_ci(method="wilson")
-    return Estimate(point.mean, min(interval.low, point.mean), max(interval.high, point.mean), point.n)
+    low, high = float(interval.low), float(interval.high)
+    return Estimate(point.mean, min(low, point.mean), max(high, point.mean), point.n)
 
 
 def bootstrap_mean(

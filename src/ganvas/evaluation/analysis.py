@@ -85,42 +85,33 @@ class RowAnalysis:
         means = {name: mean for name, mean in means.items() if name in often} or means
         return max(means, key=lambda name: means[name]) if means else None
 
-    def pair(
-        self, protocol: str, metric: str, a: str, b: str, reported: bool = True, **equal: Any
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the values of two methods on the same codes, the codes, and the attributes as strata.
+    def pair(self, protocol: str, metric: str, a: str, b: str, **equal: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the values of two methods on the same codes, and the codes, of those that didn't serve to choose.
 
-        nan for what didn't arrive, unless the metric is of every code. ``reported``: only codes that didn't serve to choose.
+        Only codes that both brought there, unless the metric is of every code.
         """
         rows = self.select(protocol, metric, **equal)
+        rows = rows[~in_selection_half(to_tensor(rows["code_id"])).numpy()]
         if not list_metrics()[metric].every_code:
             rows = rows[rows["reached"]]
-        keys = ["attribute", "judge", "code_id"]
-        sides = [rows[rows["method"] == name].drop_duplicates(keys).set_index(keys)["value"] for name in (a, b)]
+        sides = [rows[rows["method"] == name].set_index("code_id")["value"] for name in (a, b)]
         both = sides[0].to_frame("a").join(sides[1].to_frame("b"), how="inner").sort_index().reset_index()
-        if reported:
-            both = both[~in_selection_half(to_tensor(both["code_id"])).numpy()]
-        strata = both.groupby(["attribute", "judge"], observed=True).ngroup()
-        return to_tensor(both["a"]), to_tensor(both["b"]), to_tensor(both["code_id"]), to_tensor(strata)
+        return to_tensor(both["a"]), to_tensor(both["b"]), to_tensor(both["code_id"])
 
     def pivot_changes(self, method: str, change: float, **equal: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return a method's signed changes of what wasn't asked for, (n, attributes), the codes, and the edited attributes."""
         rows = self.select("equal", "change", method=method, change=change, **equal)
-        rows = rows[rows["reached"]]
-        pairs = rows[["attribute", "of"]].drop_duplicates()
-        asked = [of for attribute, of in pairs.itertuples(index=False) if is_same_attribute(attribute, of)]
-        keys = list(zip(rows["attribute"], rows["of"], strict=True))
-        entailed = {(a, of) for a, of in pairs.itertuples(index=False) if is_same_attribute(a, of)} if asked else set()
-        rows = rows[[key not in entailed for key in keys]]
-        wide = rows.pivot(index=["attribute", "code_id"], columns="of", values="value") if len(rows) else None
-        if wide is None:
-            return torch.zeros(0, 1), torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
-        index = wide.index.to_frame(index=False)
-        return (
-            torch.from_numpy(wide.to_numpy(np.float64).copy()),
-            to_tensor(index["code_id"]),
-            encode_texts(index["attribute"]),
+        rows = rows[rows["reached"] & rows["attribute"].isin(self.result.attributes)]
+        pairs = rows[["attribute", "of"]].drop_duplicates().itertuples(index=False)
+        entailed = {(attribute, of) for attribute, of in pairs if is_same_attribute(attribute, of)}
+        others = [pair not in entailed for pair in zip(rows["attribute"], rows["of"], strict=True)]
+        rows = rows[np.array(others, dtype=bool)]
+        wide = rows.astype({"attribute": str, "of": str}).pivot(
+            index=["attribute", "code_id"], columns="of", values="value"
         )
+        index = wide.index.to_frame(index=False)
+        changes = torch.from_numpy(wide.to_numpy(np.float64).copy())
+        return changes, to_tensor(index["code_id"]), encode_texts(index["attribute"])
 
     def estimate(self, protocol: str, metric: str, rows: pd.DataFrame | None = None, **equal: Any) -> Estimate:
         """Estimate one metric of the selected rows, over its own denominator; attributes weigh alike."""

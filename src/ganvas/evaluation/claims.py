@@ -17,6 +17,7 @@ from ganvas.stats import (
     Estimate,
     bootstrap_absolute_means,
     bootstrap_difference,
+    bootstrap_mean,
     bootstrap_ratio,
     estimate_proportion,
     in_selection_half,
@@ -73,7 +74,7 @@ def _compare_best(analysis: RowAnalysis, metric: str, attribute: str) -> Row:
     ]
     if best[0] is None or best[1] is None:
         return ("-", None, "-")
-    a, b, codes, _ = analysis.pair("paper", metric, best[0], best[1], attribute=attribute)
+    a, b, codes = analysis.pair("paper", metric, best[0], best[1], attribute=attribute)
     difference = bootstrap_difference(a, b, codes)
     return (f"{best[0]} / {best[1]}", difference, describe_difference(difference))
 
@@ -125,12 +126,12 @@ def _compare_families(analysis: RowAnalysis, attribute: str, change: float, judg
     if best[0] is None or best[1] is None:
         return None
     ours, theirs = best[0], best[1]
-    a, b, codes, _ = analysis.pair("equal", "drift", ours, theirs, judge=judge, **equal)
+    a, b, codes = analysis.pair("equal", "drift", ours, theirs, judge=judge, **equal)
     drift = bootstrap_ratio(a, b, codes)
     side = compare_side_effects(analysis, ours, theirs, change, attribute=attribute, judge=judge)
     identity = None
     if ("matched", "identity") in analysis.parts:
-        a, b, codes, _ = analysis.pair("matched", "identity", ours, theirs, **equal)
+        a, b, codes = analysis.pair("matched", "identity", ours, theirs, **equal)
         identity = bootstrap_difference(a, b, codes)
     return (
         *(format_goal(attribute), f"{change:g} σ", judge, "no" if judge in analysis.result.fresh_judges else "yes"),
@@ -143,6 +144,8 @@ def compare_side_effects(analysis: RowAnalysis, ours: str, theirs: str, change: 
     """Estimate the ratio of two methods' side effects, on the codes that both brought to the change."""
     (a, codes, _), (b, others, _) = (analysis.pivot_changes(name, change, **equal) for name in (ours, theirs))
     shared = codes[torch.isin(codes, others) & ~in_selection_half(codes)]
+    if not len(shared):
+        return bootstrap_mean(torch.zeros(0))
     mine, rival = (values[torch.searchsorted(places, shared)] for values, places in ((a, codes), (b, others)))
     return bootstrap_absolute_means(mine, shared, against=rival)
 
@@ -159,7 +162,7 @@ def build_variants(analysis: RowAnalysis) -> Table:
                     equal = {"attribute": attribute, "change": change, "judge": judge}
                     rival = analysis.choose_best("equal", "drift", rivals, False, **equal)
                     if rival is not None:
-                        parts.append(analysis.pair("equal", "drift", entry.name, rival, **equal)[:3])
+                        parts.append(analysis.pair("equal", "drift", entry.name, rival, **equal))
             strata = torch.cat([torch.full((len(p[0]),), k) for k, p in enumerate(parts)]) if parts else torch.zeros(0)
             if len(strata):
                 a, b, codes = (torch.cat(values) for values in zip(*parts, strict=True))

@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
 from ganvas.evaluation import papers
 from ganvas.evaluation.analysis import RowAnalysis, encode_texts, to_tensor
 from ganvas.evaluation.faces import format_goal
@@ -129,12 +126,11 @@ def build_judged(analysis: RowAnalysis) -> Table:
             if any(cell.n for cell in cells):
                 tried = analysis.select(protocol, "drift", method=method, **equal)
                 tried = tried[tried["attribute"].isin(analysis.result.attributes)]
-                reached = estimate_proportion(
-                    torch.from_numpy(tried["reached"].to_numpy(np.float64).copy()),
-                    to_tensor(tried["code_id"]),
-                    encode_texts(tried["attribute"]),
-                )
-                rows.append((method, judge, reached, _estimate_side_effects(analysis, method, change, judge), *cells))
+                reached = to_tensor(tried["reached"].astype(float))
+                share = estimate_proportion(reached, to_tensor(tried["code_id"]), encode_texts(tried["attribute"]))
+                # Of random moves there are no rows by attribute.
+                side = bootstrap_absolute_means(*analysis.pivot_changes(method, change, judge=judge))
+                rows.append((method, judge, share, side, *cells))
     text = (
         f"Every face at exactly {change:+g} σ of the target by the same judge, between the two rendered pictures around that"
         " place. Means over the attributes that the judge has; arrived: over the faces that were brought there. Side effects:"
@@ -143,19 +139,6 @@ def build_judged(analysis: RowAnalysis) -> Table:
     )
     head = ("method", "judge", "reached (all)", "side effects (arrived)", *map(_title, shown))
     return Table("judged", "An equal change: effects by each judge", text, head, rows, _digits(shown))
-
-
-def _estimate_side_effects(analysis: RowAnalysis, method: str, change: float, judge: str) -> Estimate | None:
-    if method == RANDOM:
-        return None
-    rows = analysis.select("equal", "change", method=method, change=change, judge=judge)
-    if not len(rows):
-        return None
-    values, codes, attributes = analysis.pivot_changes(method, change, judge=judge)
-    names = sorted(rows[rows["reached"]]["attribute"].unique())
-    main = torch.tensor([k for k, name in enumerate(names) if name in analysis.result.attributes], dtype=torch.long)
-    keep = torch.isin(attributes, main)
-    return bootstrap_absolute_means(values[keep], codes[keep], attributes[keep])
 
 
 def build_joint(analysis: RowAnalysis) -> Table:
