@@ -28,7 +28,6 @@ from ganvas.progress import Progress
 from ganvas.recipe.model import EditStep, FromConditions, FromSeed, Recipe
 from ganvas.recipe.rendering import Tools, compute_code
 from ganvas.scorers.base import Scorer
-from ganvas.types import Labels
 
 BATCH_SIZE = 32
 """Candidates between two writes of the report."""
@@ -78,7 +77,9 @@ def _choose_way(request: BalanceRequest, tools: Tools) -> str:
     return way
 
 
-def _make_candidate(tools: Tools, request: BalanceRequest, way: str, seed: int, labels: Labels | None) -> Recipe:
+def _make_candidate(
+    tools: Tools, request: BalanceRequest, way: str, seed: int, labels: tuple[float, ...] | None
+) -> Recipe:
     """Make the recipe of a seed's candidate."""
     plain = Recipe(tools.generator_name, FromSeed(seed, request.psi, labels), tools.dtype)
     editor = tools.editor
