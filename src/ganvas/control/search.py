@@ -370,7 +370,9 @@ class StrengthSearch:
         """Find the last stride of each code before one that leaves the distribution; nothing is rendered."""
         strides = self.ladder.rungs // stride
         limit, inside = torch.full((len(self.ws),), strides), torch.arange(len(self.ws))
-        for place in range(1, strides + 1) if within is not None else ():
+        if within is None:
+            return limit
+        for place in range(1, strides + 1):
             left = ~within.contains(self.edit(inside, torch.full_like(inside, place * stride))).cpu()
             limit[inside[left]] = place - 1
             inside = inside[~left]

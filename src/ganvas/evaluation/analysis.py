@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ganvas.evaluation.judges import is_same_attribute
+from ganvas.evaluation.rows import Frame
 from ganvas.evaluation.runner import EvaluationResult
 from ganvas.metrics import list_metrics
 from ganvas.stats import (
@@ -20,10 +21,6 @@ from ganvas.stats import (
     estimate_proportion,
     in_selection_half,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 MIN_ARRIVED_SHARE = 0.5
 """The share of faces that an editor has to bring to a change, to stand for its family there."""
@@ -38,12 +35,12 @@ class RowAnalysis:
     result: EvaluationResult
 
     @cached_property
-    def rows(self) -> pd.DataFrame:
+    def rows(self) -> Frame:
         """All rows."""
         return self.result.rows
 
     @cached_property
-    def parts(self) -> dict[tuple[str, str], pd.DataFrame]:
+    def parts(self) -> dict[tuple[str, str], Frame]:
         """The rows by protocol and metric."""
         return dict(iter(self.rows.groupby(["protocol", "metric"], observed=True)))
 
@@ -52,7 +49,7 @@ class RowAnalysis:
         """The judges' names, the own scorer's first."""
         return [scale.name for scale in self.result.context.scales]
 
-    def select(self, protocol: str, metric: str, **equal: Any) -> pd.DataFrame:
+    def select(self, protocol: str, metric: str, **equal: Any) -> Frame:
         """Return the rows of one metric in one protocol whose columns are ``equal``."""
         rows = self.parts.get((protocol, metric))
         if rows is None:
@@ -113,22 +110,22 @@ class RowAnalysis:
         changes = torch.from_numpy(wide.to_numpy(np.float64).copy())
         return changes, to_tensor(index["code_id"]), encode_texts(index["attribute"])
 
-    def estimate(self, protocol: str, metric: str, rows: pd.DataFrame | None = None, **equal: Any) -> Estimate:
+    def estimate(self, protocol: str, metric: str, rows: Frame | None = None, **equal: Any) -> Estimate:
         """Estimate one metric of the selected rows, over its own denominator; attributes weigh alike."""
-        rows = self.select(protocol, metric, **equal) if rows is None else rows
+        chosen: Frame = self.select(protocol, metric, **equal) if rows is None else rows
         registered = list_metrics().get(metric)
         if registered is None or not registered.every_code:
-            rows = rows[rows["reached"]]
+            chosen = chosen[chosen["reached"]]
         function = estimate_proportion if registered is not None and registered.share else bootstrap_mean
-        return function(to_tensor(rows["value"]), to_tensor(rows["code_id"]), encode_texts(rows["attribute"]))
+        return function(to_tensor(chosen["value"]), to_tensor(chosen["code_id"]), encode_texts(chosen["attribute"]))
 
 
-def to_tensor(column: pd.Series) -> Tensor:
+def to_tensor(column: Frame) -> Tensor:
     """Return a column of numbers."""
     values = column.to_numpy()
     return torch.from_numpy(values.astype(np.float64 if values.dtype.kind == "f" else np.int64))
 
 
-def encode_texts(column: pd.Series) -> Tensor:
+def encode_texts(column: Frame) -> Tensor:
     """Return a number for each text, in the order of texts."""
     return torch.from_numpy(np.unique(column.astype(str).to_numpy(), return_inverse=True)[1].astype(np.int64))

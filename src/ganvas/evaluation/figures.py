@@ -31,7 +31,7 @@ MAX_SHEETS = 4
 """Attributes that have a sheet of all methods."""
 STRENGTHS = (-1.0, 1.0, 2.0, 3.0)
 """Strengths of figure 3, in standard deviations towards the goal."""
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,
     "font.size": 8,

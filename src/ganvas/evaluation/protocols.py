@@ -230,7 +230,8 @@ def _add_equal(
         low, high = find_crossing(readings, torch.full((len(codes),), change, dtype=readings.dtype))
         at_low, at_high = readings[everyone, low], readings[everyone, high]
         share = torch.where(high > 0, ((change - at_low) / (at_high - at_low)).float().clamp(0, 1), torch.nan)
-        strengths = torch.lerp(*(search.to_strength(rung).float() for rung in (low, high)), share)
+        ends_at = [search.to_strength(rung).float() for rung in (low, high)]
+        strengths = torch.lerp(ends_at[0], ends_at[1], share)
         ends = [
             make_trial(
                 context,

@@ -230,17 +230,7 @@ def describe_versions(result: EvaluationResult, command: str) -> dict[str, Any]:
         "psi": context.config.psi,
         "plan": asdict(context.config),
         "attributes": result.attributes,
-        "methods": [
-            {
-                "name": e.name,
-                "method": e.method,
-                "options": dict(e.options),
-                "group": e.group,
-                "family": e.family,
-                "file": Path(e.file).name,
-            }
-            for e in result.entries
-        ],
+        "methods": [{**asdict(entry), "file": Path(entry.file).name} for entry in result.entries],
     }
 
 

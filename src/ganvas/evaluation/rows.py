@@ -20,9 +20,10 @@ from ganvas.io.files import atomic_write
 from ganvas.metrics import Trial, list_metrics
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
+Frame = Any
+"""A data frame or series of pandas, whose own types are too vague for a type checker."""
 METADATA_KEY = b"ganvas"
 TEXT_COLUMNS = ("method", "attribute", "protocol", "judge", "metric", "of")
 NUMBER_COLUMNS = {
@@ -193,7 +194,7 @@ def join_cells(cells: Sequence[RowCell]) -> pa.Table:
     return pa.concat_tables([cell.table for cell in cells]) if cells else RowBlocks("", "").to_table()
 
 
-def to_frame(table: pa.Table) -> pd.DataFrame:
+def to_frame(table: pa.Table) -> Frame:
     """Return rows as a data frame, whose texts are categories."""
     return table.to_pandas(categories=list(TEXT_COLUMNS))
 

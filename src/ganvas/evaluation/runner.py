@@ -31,7 +31,7 @@ from ganvas.evaluation.faces import make_goal
 from ganvas.evaluation.judges import JudgePanel
 from ganvas.evaluation.methods import FittedEntry, MethodEntry, fit_entry, format_failure, hash_labels, prepare_entry
 from ganvas.evaluation.published_directions import measure_agreement
-from ganvas.evaluation.rows import RowBlocks, RowCell, hash_metrics, join_cells, load_cell, save_cell, to_frame
+from ganvas.evaluation.rows import Frame, RowBlocks, RowCell, hash_metrics, join_cells, load_cell, save_cell, to_frame
 from ganvas.generators.base import Generator, sample
 from ganvas.identity import cosine, distance
 from ganvas.io.files import read_json, write_json
@@ -39,7 +39,6 @@ from ganvas.progress import show_advance
 from ganvas.types import WPlus
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 EFFICIENCY_METHODS = ("compact", "interfacegan", "mean_difference")
@@ -90,7 +89,7 @@ class EvaluationResult:
         return join_cells(self.cells)
 
     @property
-    def rows(self) -> pd.DataFrame:
+    def rows(self) -> Frame:
         """All rows, as a data frame."""
         return to_frame(self.table)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ganvas.evaluation import papers
 from ganvas.evaluation.analysis import RowAnalysis, encode_texts, to_tensor
 from ganvas.evaluation.faces import format_goal
 from ganvas.evaluation.pages import PageSection, format_estimate, to_json
 from ganvas.evaluation.published_directions import AIMS
+from ganvas.evaluation.rows import Frame
 from ganvas.evaluation.runner import RANDOM, STRANGERS
 from ganvas.metrics import Metric, list_metrics
 from ganvas.stats import (
@@ -20,10 +21,6 @@ from ganvas.stats import (
     bootstrap_ratio,
     estimate_proportion,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 STRANGERS_PROTOCOL = "strangers"
 READING_TITLES = ("target (σ)", "others for 1 σ", "distance for 1 σ", "Mahalanobis length for 1 σ", "left W")
@@ -180,14 +177,14 @@ def build_codes(analysis: RowAnalysis) -> Table:
         " the code predict one attribute, is each attribute predicted by one number, and how much of it can be predicted."
     )
     head = ("method", *READING_TITLES, "order", "together", "undo", "undo of all", *dci)
-    digits = dict.fromkeys(("others for 1 σ", "left W", "order", "together", "undo", "undo of all", *dci), 3)
-    return Table("codes", "Codes alone: readings, order and undo, DCI", text, head, rows, digits)
+    shares = ["others for 1 σ", "left W", "order", "together", "undo", "undo of all", *dci]
+    return Table("codes", "Codes alone: readings, order and undo, DCI", text, head, rows, dict.fromkeys(shares, 3))
 
 
 def _estimate_readings(analysis: RowAnalysis, method: str, labels: int) -> Row:
     """Return the columns of ``READING_TITLES`` for a method that learned from so many labels (0: all)."""
 
-    def get(metric: str) -> pd.DataFrame:
+    def get(metric: str) -> Frame:
         return analysis.select("codes", metric, method=method, labels=labels).sort_values(["attribute", "code_id"])
 
     target = get("target_change")
