@@ -58,7 +58,8 @@ def test_downwards_goals_start_above_and_end_below():
 def test_a_stopped_run_continues(tmp_path):
     first = run_success(TOY, SCORER, disentangled(), tmp_path, PAIR, QUICK)
     whole = (tmp_path / "success.json").read_text()
-    (tmp_path / "trials" / "Striped.safetensors").unlink()
+    for path in (tmp_path / "trials").glob("Striped-*"):
+        path.unlink()
 
     class Blind(type(SCORER)):
         """A scorer that may look at no more than a few pictures."""
@@ -89,16 +90,16 @@ def test_another_dtype_is_another_trial(tmp_path):
     half.dtype = torch.bfloat16  # a name is enough: pictures of one dtype are not taken for another's
     results = run_success(half, SCORER, disentangled(), tmp_path, ("Bright",), QUICK)
     assert results["dtype"] == "bfloat16"
-    _, pool = load_tensors(tmp_path / "pool.safetensors")
-    _, trial = load_tensors(tmp_path / "trials" / "Bright.safetensors")
-    assert pool["dtype"] == trial["dtype"] == "bfloat16"
-    assert pool["batch"] == QUICK.batch
+    for name in ("pool-*-00000.safetensors", "trials/Bright-*-00000.safetensors"):
+        about = [load_tensors(path)[1] for path in tmp_path.glob(name)]
+        assert {each["dtype"] for each in about} == {"float32", "bfloat16"}
+        assert {each["batch"] for each in about} == {QUICK.batch}
 
 
-@pytest.mark.parametrize("name", ["pool.safetensors", "trials/Bright.safetensors"])
+@pytest.mark.parametrize("name", ["pool-*-00000.safetensors", "trials/Bright-*-00000.safetensors"])
 def test_damaged_and_foreign_files_are_made_anew(tmp_path, name):
     first = run_success(TOY, SCORER, disentangled(), tmp_path, ("Bright",), QUICK)
-    path = tmp_path / name
+    (path,) = tmp_path.glob(name)
     whole, (tensors, about) = path.read_bytes(), load_tensors(path)
     broken = [
         lambda: path.write_bytes(whole[:-9]),

@@ -17,7 +17,7 @@ from ganvas.cli import main
 from ganvas.control.search import ScoredView, StrengthSearch
 from ganvas.data.label import label
 from ganvas.errors import GanvasError
-from ganvas.evaluation import methods, score_cache
+from ganvas.evaluation import methods
 from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig, StrengthGrid
 from ganvas.evaluation.context import EvaluationContext, prepare_context
 from ganvas.evaluation.faces import EditGoal
@@ -36,6 +36,7 @@ from ganvas.evaluation.rows import RowBlocks, load_cell, save_cell, to_frame
 from ganvas.evaluation.runner import count_rendered
 from ganvas.evaluation.score_cache import ScoreCache
 from ganvas.generators.base import sample
+from ganvas.io.store import KeyedRows
 from ganvas.metrics import base, metric
 
 
@@ -284,7 +285,7 @@ def test_a_stopped_run_ends_in_the_same_bytes(whole, tmp_path, monkeypatch):
 
     plain = ScoredView._render
     monkeypatch.setattr(ScoredView, "_render", counting)
-    monkeypatch.setattr(score_cache, "SAVE_EVERY", 16)
+    monkeypatch.setattr(KeyedRows, "SHARD_ROWS", 16)
     with pytest.raises(Stopped):
         outcome(tmp_path)
     assert 0 < count_rendered(tmp_path / "work") <= 200
@@ -314,15 +315,16 @@ def test_again_over_its_own_files_renders_nothing(whole, monkeypatch):
 
 
 def test_a_score_cache_is_of_one_panel_and_survives_damage(tmp_path):
-    file, ws = tmp_path / "m.safetensors", sample(TOY, 3, 1.0)
+    path, ws = tmp_path / "m", sample(TOY, 3, 1.0)
     metadata = {"panel": 1}
-    first = ScoredView(TOY, SCORER, cache=ScoreCache(file, metadata, 5))(ws)
+    first = ScoredView(TOY, SCORER, cache=ScoreCache(path, metadata, 5))(ws)
     torch.testing.assert_close(first, VIEW(ws))
-    assert len(ScoreCache(file, metadata, 5).rows) == 3
-    assert not ScoreCache(file, {"panel": 2}, 5).rows
-    assert not ScoreCache(file, metadata, 6).rows
+    assert len(ScoreCache(path, metadata, 5).scores.rows) == 3
+    assert not ScoreCache(path, {"panel": 2}, 5).scores.rows
+    assert not ScoreCache(path, metadata, 6).scores.rows
+    (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-5])
-    assert not ScoreCache(file, metadata, 5).rows
+    assert not ScoreCache(path, metadata, 5).scores.rows
     twice = ScoredView(TOY, SCORER, cache=ScoreCache(None, metadata, 5))(torch.cat((ws, ws)))
     torch.testing.assert_close(twice, torch.cat((first, first)))
 

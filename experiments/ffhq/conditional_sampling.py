@@ -139,7 +139,7 @@ def run_conditional(
     """
     out = Path(out)
     check_output(out / "conditional.json", (".json",))
-    conditions = measure_conditional_success(generator, scorer, editor, attributes, protocol, out / "pool.safetensors")
+    conditions = measure_conditional_success(generator, scorer, editor, attributes, protocol, out / "pool")
     write_json(out / "conditional.json", [asdict(condition) for condition in conditions])
     write_text(out / "conditional.md", markdown(conditions))
     return conditions

@@ -48,9 +48,9 @@ class EvaluationContext:
     progress: Callable[[int], object] = lambda rendered: None
 
     def make_view(self, *scope: str) -> tuple[ScoredView, ScoreCache]:
-        """Make a view of codes through the panel, and its cache, whose file is ``out``/renders/``scope``.safetensors."""
-        file = self.out and self.out.joinpath("renders", *scope[:-1], f"{scope[-1]}.safetensors")
-        return make_view(self.generator, self.panel, self.config.batch, file, self.progress)
+        """Make a view of codes through the panel, and its cache, whose files are ``out``/renders/``scope``-*."""
+        path = self.out and self.out.joinpath("renders", *scope)
+        return make_view(self.generator, self.panel, self.config.batch, path, self.progress)
 
     def select_faces(self, goal: EditGoal, n: int) -> Tensor:
         """Return the first ``n`` faces of the pool that ``goal`` can be tried on.
@@ -96,8 +96,8 @@ def prepare_context(
     progress: Callable[[int], object] = lambda rendered: None,
 ) -> EvaluationContext:
     """Score fresh faces until every attribute has enough to be tried on, or ``config.pool_limit`` were scored, and fit scales."""
-    file = out and out / "renders" / "pool.safetensors"
-    view, _ = make_view(generator, panel, config.batch, file, progress)
+    path = out and out / "renders" / "pool"
+    view, _ = make_view(generator, panel, config.batch, path, progress)
     empty = FacePool(torch.zeros(0, len(panel.attributes)), config.seed, config.psi)
     goals = [make_goal(a) for a in attributes if panel.kinds[panel.column(a)] == "probability"]
     pool = grow_pool(view, goals, config.first, empty, config.pool, config.pool_limit)
@@ -113,10 +113,10 @@ def make_view(
     generator: Generator,
     scorer: Scorer,
     batch: int,
-    file: Path | None,
+    path: Path | None,
     progress: Callable[[int], object] = lambda rendered: None,
 ) -> tuple[ScoredView, ScoreCache]:
-    """Make a view of codes that keeps scores in ``file``, and its cache."""
+    """Make a view of codes that keeps scores under ``path`` (see ``ScoreCache``), and its cache."""
     metadata: dict[str, Any] = {
         "renders": 1,
         "generator": generator.fingerprint,
@@ -124,5 +124,5 @@ def make_view(
         "batch": batch,
         "panel": scorer.fingerprint,
     }
-    cache = ScoreCache(file, metadata, len(scorer.attributes))
+    cache = ScoreCache(path, metadata, len(scorer.attributes))
     return ScoredView(generator, scorer, batch, progress, cache), cache

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError
 from ganvas.io.files import atomic_write
+from ganvas.io.store import Store
 from ganvas.metrics import Trial, list_metrics
 
 if TYPE_CHECKING:
@@ -153,30 +154,22 @@ class RowCell:
 
 
 def save_cell(file: Path | None, blocks: RowBlocks, key: Mapping[str, Any]) -> RowCell:
-    """Write a cell's file, whole or not at all, with ``key`` saying what it depends on, and return the cell."""
+    """Store a cell's rows under what they depend on, ``key``, and return the cell."""
     cell = RowCell(blocks.to_table(), dict(blocks.missing), blocks.pictures)
     if file is not None:
-        about = json.dumps({"key": key, "missing": cell.missing, "pictures": cell.pictures}, sort_keys=True)
-        write_table(file, cell.table.replace_schema_metadata({METADATA_KEY: about.encode()}))
+        about = json.dumps({"missing": cell.missing, "pictures": cell.pictures}, sort_keys=True)
+        table = cell.table.replace_schema_metadata({METADATA_KEY: about.encode()})
+        Store(file.parent).save_table(file.name, table, key)
     return cell
 
 
 def load_cell(file: Path | None, key: Mapping[str, Any]) -> RowCell | None:
     """Load the cell in ``file`` where it is one of ``key``; None where there is none, another, or a damaged one."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if file is None or not file.exists():
+    table = None if file is None else Store(file.parent).load_table(file.name, key)
+    if table is None:
         return None
-    try:
-        table = pq.read_table(file)
-        about = json.loads((table.schema.metadata or {})[METADATA_KEY])
-        # Through JSON, as the file's: tuples are lists there.
-        if about["key"] != json.loads(json.dumps(key)) or table.column_names != [*TEXT_COLUMNS, *NUMBER_COLUMNS]:
-            return None
-        return RowCell(table.replace_schema_metadata(None), about["missing"], about["pictures"])
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
-        return None  # It is only a cache.
+    about = json.loads(table.schema.metadata[METADATA_KEY])
+    return RowCell(table.replace_schema_metadata(None), about["missing"], about["pictures"])
 
 
 def write_table(file: Path, table: pa.Table) -> None:

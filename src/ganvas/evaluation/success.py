@@ -106,7 +106,7 @@ def run_trials(
     typical_set = fit_distribution(generator, protocol.measured)
     goals = [make_goal(attribute) for attribute in attributes]
     with show_advance("Scoring fresh faces") as advance:
-        view, _ = make_view(generator, scorer, protocol.batch, out and out / "pool.safetensors", advance)
+        view, _ = make_view(generator, scorer, protocol.batch, out and out / "pool", advance)
         empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
         step = min(POOL_STEP_FACES, 2 * protocol.n)
         limit = MAX_POOL_PER_FACE * protocol.n + POOL_STEP_FACES
@@ -121,10 +121,10 @@ def run_trials(
             )
         ws, before = pool.make_codes(generator, index), pool.scores[index]
         with show_advance(f"Editing {goal.attribute}") as advance:
-            file = out and out / "trials" / f"{goal.attribute}.safetensors"
+            path = out and out / "trials" / goal.attribute
             reached = reach_target(
                 editor,
-                make_view(generator, scorer, protocol.batch, file, advance)[0],
+                make_view(generator, scorer, protocol.batch, path, advance)[0],
                 ws,
                 goal.attribute,
                 goal.get_target(TARGET_PROBABILITY),
