@@ -104,6 +104,7 @@ def test_an_interval_of_absolute_means_holds_its_value():
     noise = torch.randn(20, 30, generator=random(1))
     found = bootstrap_absolute_means(noise)
     assert found.low < found.mean < found.high
+    assert bootstrap_absolute_means(noise[:4, :1]).low >= 0, "an average of absolute values isn't below 0"
 
 
 def test_estimates_do_not_depend_on_the_order_of_rows():

@@ -181,7 +181,8 @@ def _bootstrap(
         return Estimate(point, point, point, n)
     if centred:
         half = 1.96 * float(drawn.std(unbiased=False))
-        return Estimate(point, point - half, point + half, n)
+        # What is centred is an average of absolute values.
+        return Estimate(point, max(point - half, 0.0), point + half, n)
     low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Estimate(point, low, high, n)
 

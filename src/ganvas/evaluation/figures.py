@@ -174,7 +174,7 @@ def plot_variation(analysis: RowAnalysis) -> Figure | None:
     if not names:
         return None
     columns, attributes = list(analysis.result.context.scales[0].attributes), analysis.result.attributes
-    figure = Figure((2.5 + 0.25 * len(columns), len(names) * (1.6 + 0.25 * len(attributes))))
+    figure = Figure((2.5 + 0.25 * len(columns), len(names) * (2.0 + 0.25 * len(attributes))))
     for axes, name in zip(figure.subplots(len(names), 1, squeeze=False).flat, names, strict=True):
         mine = rows[rows["method"] == name].groupby(["attribute", "of"], observed=True)["value"].mean().unstack()
         matrix = mine.reindex(index=attributes, columns=columns).fillna(0.0).to_numpy(np.float64)
