@@ -36,7 +36,7 @@ READ_FORMATS = {
     "Data sets": ("data.mnist", "data.multimnist_files"),
 }
 """Title -> the modules whose documentation describes a format that is read."""
-WRITTEN_FORMATS = ("data.label", "editors.editor_files", "recipe.files", "recipe.json_format")
+WRITTEN_FORMATS = ("data.label", "editors.editor_files", "recipe.files", "recipe.model")
 MEASURES = {
     "success": "success",
     "identity": "identity",

@@ -51,7 +51,7 @@ def test_make_multimnist(npz, tmp_path, capsys):
 
 def test_train_counter(npz, tmp_path, capsys, monkeypatch):
     run("make-multimnist", "--mnist", npz, "--out", tmp_path / "m", "--size", 32, "-n", 20, "--test", 4)
-    monkeypatch.setattr(counter, "calibrate", lambda network, held, seed: counter.torch.tensor([1.0, 0.0]))
+    monkeypatch.setattr(counter, "calibrate_counter", lambda network, held, seed: counter.torch.tensor([1.0, 0.0]))
     capsys.readouterr()
     train_counter.main([tmp_path / "m"], tmp_path / "c.safetensors", steps=1)
     assert "m: n 4" in capsys.readouterr().out

@@ -15,6 +15,7 @@ from ganvas.generators.base import sample
 from ganvas.generators.stylegan2 import StyleGAN2, layers, read_generator, save_generator
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 from ganvas.training.gan import outputs
+from ganvas.training.gan.loop import GENERATOR
 
 ASSET = Path(ganvas.__file__).parent / "assets" / "generators" / "multimnist.safetensors"
 
@@ -54,7 +55,7 @@ def test_a_finished_generator_is_half_the_size_and_has_its_own_mean(tmp_path):
     shape = StyleGAN2Architecture(8, (8, 6), 6, 6, colours=1, mapping_layers=2, bounded=True)
     state = layers.initial_weights(shape, torch.Generator().manual_seed(0))
     (tmp_path / "run").mkdir()
-    save_generator(tmp_path / "run" / loop.GENERATOR, state, shape, training={"images": 3})
+    save_generator(tmp_path / "run" / GENERATOR, state, shape, training={"images": 3})
     out = tmp_path / "small.safetensors"
     for path, code in ((tmp_path / "small.png", 1), (out, 0)):
         with pytest.raises(SystemExit) as stop:
@@ -65,7 +66,7 @@ def test_a_finished_generator_is_half_the_size_and_has_its_own_mean(tmp_path):
     assert float(((w.mean(0) - found.w_avg) / w.std(0)).abs().max()) < 0.05
     ws = torch.randn(3, found.num_ws, 6)
     torch.testing.assert_close(found.synthesis(ws), StyleGAN2(state, shape).synthesis(ws), rtol=0, atol=0.05)
-    assert out.stat().st_size < 0.7 * (tmp_path / "run" / loop.GENERATOR).stat().st_size
+    assert out.stat().st_size < 0.7 * (tmp_path / "run" / GENERATOR).stat().st_size
     assert out.with_suffix(".png").exists()
     with pytest.raises(GanvasError):
         outputs.export_generator(tmp_path / "none.safetensors", out)
