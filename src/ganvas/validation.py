@@ -5,6 +5,7 @@ Numbers are taken as they are: neither texts nor ``True`` count as numbers, and 
 
 from __future__ import annotations
 
+import gc
 import re
 import reprlib
 from collections.abc import Mapping
@@ -12,18 +13,17 @@ from dataclasses import field, fields
 from functools import cache
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    WrapValidator,
-    model_validator,
-)
-from pydantic.dataclasses import dataclass
-from pydantic_core import ArgsKwargs, ErrorDetails
-
 from ganvas.errors import GanvasError, unknown
+
+_COLLECTS = gc.isenabled()
+gc.disable()  # pydantic's many classes would set off a collection of all of PyTorch's objects, which takes longer than the import
+try:
+    from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, model_validator
+    from pydantic.dataclasses import dataclass
+    from pydantic_core import ArgsKwargs, ErrorDetails
+finally:
+    if _COLLECTS:
+        gc.enable()
 
 T = TypeVar("T")
 Flag = Annotated[bool, Field(strict=True)]
@@ -56,7 +56,7 @@ def validated(kind: type[T]) -> type[T]:
     """
     check: Any = model_validator(mode="before")
     setattr(kind, "_check_names", check(classmethod(_check_names)))  # noqa: B010 (no such field)
-    made: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(kind)
+    made: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True))(kind)
     construct = made.__init__
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
