@@ -119,6 +119,13 @@ def test_an_upload_of_many_files_is_bounded_as_one(visitor, app_site):
     assert visitor.http.post(f"{app_site.address}/gradio_api/upload", files=files).status_code == 413
 
 
+def test_a_body_in_chunks_is_refused_whatever_length_it_claims(visitor, app_site):
+    headers = {"content-length": "10", "transfer-encoding": "chunked"}
+    for path in ("upload", "queue/join"):
+        answer = visitor.http.post(f"{app_site.address}/gradio_api/{path}", content=iter([b"0" * 20]), headers=headers)
+        assert answer.status_code in (400, 413)
+
+
 def test_a_stranger_has_no_session(visitor):
     stranger = AppClient(visitor.address)
     stranger.config = visitor.config

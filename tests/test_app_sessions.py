@@ -75,7 +75,9 @@ def test_a_claimed_upload_is_nobody_elses_and_is_deleted(tmp_path):
     assert not mine.exists()
     (tmp_path / "session-a").mkdir()
     (tmp_path / "session-a" / "seed.png").write_bytes(b"x")
-    for other in (__file__, str(tmp_path), str(tmp_path / "session-a" / "seed.png"), None, 7):
+    (tmp_path / "folder.png").mkdir()
+    names = ("", "session-a/seed.png", "folder.png")
+    for other in (__file__, *(str(tmp_path / name) for name in names), None, 7):
         with pytest.raises(GanvasError), request_checks.claim_upload(other, tmp_path, (".png", ".py")):
             pass
     assert (tmp_path / "session-a" / "seed.png").exists()

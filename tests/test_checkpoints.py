@@ -309,7 +309,10 @@ def test_a_card_in_toml_beside_or_elsewhere(tmp_path):
         ({"layers": [{"kind": "norm"}]}, "needs name|needs a name|needs"),
         ({"layers": [*LAYERS[:-4], {"kind": "linear", "name": "main.6"}]}, "doesn't fit|channels of a square"),
         ({"layers": [*LAYERS, {"kind": "deconvolution", "name": "main.9"}]}, "lacks 'main.9.weight'"),
-        ({"layers": [{"kind": "deconvolution", "name": "main.0", "stride": "2"}]}, r"layers\[0\]\.stride must be a whole number, not '2'"),
+        (
+            {"layers": [{"kind": "deconvolution", "name": "main.0", "stride": "2"}]},
+            r"layers\[0\]\.stride must be a whole number, not '2'",
+        ),
         ({"layers": LAYERS + [{"kind": "double"}] * 30}, "are possible"),
         ({"layers": [*LAYERS[:3], {"kind": "relu"}]}, "channels of a square"),
         ({"z_dim": 10**9}, "z_dim must be"),

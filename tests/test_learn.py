@@ -43,6 +43,19 @@ def test_a_run_labels_fits_keeps_and_goes_on(tmp_path):
         learn(LearnConfig(**LESSON | {"psi": 0.5}), tmp_path)
 
 
+def test_a_run_that_stops_before_its_record_leaves_no_other_methods_record(tmp_path, monkeypatch):
+    first = learn(LearnConfig(**LESSON), tmp_path).read_bytes()
+
+    def stop(path, record):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ganvas.learn.write_json", stop)
+        with pytest.raises(KeyboardInterrupt):
+            learn(LearnConfig(**LESSON | {"method": "interfacegan"}), tmp_path)
+    assert learn(LearnConfig(**LESSON), tmp_path).read_bytes() == first
+
+
 def test_the_report_gets_the_editor_and_what_cant_be_benched_is_said(tmp_path, monkeypatch):
     wanted, said, gaps = [], [], [{"what": "pictures", "method": "compact", "why": "Too few faces."}]
     monkeypatch.setattr(report, "evaluate", lambda asked, out, log: wanted.append((asked, out)) or {"gaps": gaps})

@@ -134,6 +134,7 @@ def _fit_editor(
         editor = editors.fit(config.method, data, generator, **config.options)
     else:
         editor = fit(config.method, data, generator, dict(config.options))
+    index.unlink(missing_ok=True)  # a run that is stopped between the two leaves no record of another editor
     save(editor, path)
     write_json(index, record)
     for line in report_lines(editor):

@@ -110,7 +110,8 @@ class RequestFilter:
             # Gradio bounds each file of a request, but neither their number nor an event.
             most = MAX_EVENT_BYTES + (MAX_UPLOAD_BYTES if path == UPLOAD_PATH else 0)
             size = headers.get("content-length", "")
-            if not size.isdecimal() or int(size) > most:
+            # In chunks a body may be longer than the header says.
+            if "transfer-encoding" in headers or not size.isdecimal() or int(size) > most:
                 return 413, f"A request has {MAX_EVENT_BYTES >> 10} kB at most, and a file {MAX_UPLOAD_BYTES >> 20} MB."
         if path == UPLOAD_PATH and _count_bytes(self.folder) + MAX_UPLOAD_BYTES > MAX_FOLDER_BYTES:
             return 503, "Too many files are waiting here: try again later."
@@ -191,7 +192,7 @@ def claim_upload(upload: Any, folder: Path, suffixes: Collection[str]) -> Iterat
     path, folder = Path(path), folder.resolve()
     if path.resolve() == folder or not path.resolve().is_relative_to(folder):
         raise GanvasError(f"{path.name!r} is no file that was uploaded.")
-    if path.resolve().relative_to(folder).parts[0].startswith((SESSION_PREFIX, CLAIM_PREFIX)):
+    if path.is_dir() or path.resolve().relative_to(folder).parts[0].startswith((SESSION_PREFIX, CLAIM_PREFIX)):
         raise GanvasError(f"{path.name!r} is no file that was uploaded.")
     own = folder / f"{CLAIM_PREFIX}{secrets.token_hex(8)}"
     own.mkdir()
