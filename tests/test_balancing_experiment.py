@@ -65,6 +65,7 @@ def made(folder, tmp_path_factory):
     return here, measure_balancing(here, counter_editor(), Inverter("planted", codes))
 
 
+@pytest.mark.slow
 def test_each_counter_learns_from_what_it_should(made):
     _, section = made
     found = section.data["counters"]
@@ -80,6 +81,7 @@ def test_each_counter_learns_from_what_it_should(made):
         assert value["most"].low <= value["most"].mean <= value["most"].high
 
 
+@pytest.mark.slow
 def test_it_is_told_as_tables_and_pictures_and_can_be_kept(made, tmp_path):
     _, section = made
     assert [len(table.rows) for table in section.tables] == [4, 2]
@@ -87,6 +89,7 @@ def test_it_is_told_as_tables_and_pictures_and_can_be_kept(made, tmp_path):
     assert save_section(section, tmp_path, "key").tables[0].rows
 
 
+@pytest.mark.slow
 def test_again_it_is_the_same_and_nothing_is_made_anew(made, monkeypatch):
     here, section = made
     before = {path: path.stat().st_mtime_ns for path in here.work.rglob("*.png")}
@@ -105,6 +108,7 @@ def test_rare_pictures_are_rare():
         select_rare(counts, 900)
 
 
+@pytest.mark.slow
 def test_a_counter_learns_and_showing_rare_ones_more_often_helps():
     random = np.random.RandomState(1)
     drawn = [picture(k, random) for k in [1] * 40 + [2] * 40 + [3] * 40 + [4] * 3]
