@@ -198,7 +198,10 @@ def test_claims_compare_the_families_on_the_same_faces_and_hold_by_their_interva
     for r in rows:
         ratio = r["drift, ratio"]
         # Half of eight faces: too few for any claim.
-        assert ratio["n"] < 8 and r["drift holds"] == r["identity holds"] == "open"
+        assert ratio["n"] < 8 and r["drift holds"] == "open"
+        # Faces are compared where the labels' scorer sees the change, so that other judges have no identity.
+        is_own = r["judge"] == "toy"
+        assert (r["identity, difference"] is not None) == is_own and r["identity holds"] == ("open" if is_own else "-")
     best = {row[0]: row for row in whole[1]["tables"]["success"]["rows"]}
     assert best["Bright"][2]["mean"] == 1 and best["Bright"][2]["low"] < 0.97 and best["Bright"][3] == "open"
 
