@@ -3,6 +3,7 @@
 import importlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pandas
 import pytest
@@ -18,6 +19,7 @@ from ganvas.control.search import ScoredView, StrengthSearch
 from ganvas.data.label import label
 from ganvas.errors import GanvasError
 from ganvas.evaluation import methods
+from ganvas.evaluation import rows as rows_module
 from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig, StrengthGrid
 from ganvas.evaluation.context import EvaluationContext, prepare_context
 from ganvas.evaluation.faces import EditGoal
@@ -37,7 +39,7 @@ from ganvas.evaluation.runner import count_rendered
 from ganvas.evaluation.score_cache import ScoreCache
 from ganvas.generators.base import sample
 from ganvas.io.store import KeyedRows
-from ganvas.metrics import base, metric
+from ganvas.metrics import Trial, base, metric
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +259,65 @@ def test_a_cell_is_one_of_its_input_and_survives_damage(tmp_path):
         file.write_bytes(damaged)
         assert load_cell(file, {"faces": (1, 2)}) is None
     assert len(save_cell(None, RowBlocks("m", "a"), {}).table) == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("editors/compact.py", "metrics/effects.py", "identity.py", "control/search.py", "evaluation/dci.py"),
+        *("data/probe.py", "data/distribution.py", "data/gaussianize.py", "training_loop.py"),
+    ],
+)
+def test_rows_and_editors_are_of_the_code_that_made_them(tmp_path, name):
+    package = Path(rows_module.__file__).parent.parent
+    assert (package / name).is_file()
+    folders = [tmp_path / "before", tmp_path / "after"]
+    for folder in folders:
+        (folder / name).parent.mkdir(parents=True)
+        (folder / "app.py").write_text(str(folder))
+    (folders[0] / name).write_text("SHIFT = 1\n")
+    (folders[1] / name).write_text("SHIFT = 1\n")
+    assert rows_module.hash_sources(folders[0]) == rows_module.hash_sources(folders[1])
+    (folders[1] / name).write_text("SHIFT = 2\n")
+    rows_module.hash_sources.cache_clear()
+    assert rows_module.hash_sources(folders[0]) != rows_module.hash_sources(folders[1])
+
+
+def test_a_metric_without_a_source_file_is_known_by_its_code(monkeypatch):
+    monkeypatch.setattr(base, "METRICS", dict(base.METRICS))
+    monkeypatch.setattr(metrics, "METRICS", base.METRICS)
+    found = []
+    for factor in (1, 1, 2):
+        typed: dict = {"metric": metric, "__name__": "typed"}
+        exec(f"@metric()\ndef typed(trial):\n    return (lambda x: x * {factor})(trial.strengths)\n", typed)
+        found.append(rows_module.hash_metrics())
+    assert found[0] == found[1] != found[2]
+
+
+def test_between_two_pictures_shares_stay_0_or_1(monkeypatch):
+    monkeypatch.setattr(base, "METRICS", {})
+    monkeypatch.setattr(metrics, "METRICS", base.METRICS)
+
+    @metric(share=True)
+    def binary(trial):
+        """0 or 1."""
+        return trial.strengths
+
+    @metric()
+    def plain(trial):
+        """Any number."""
+        return trial.strengths
+
+    w, scores, arrived = torch.zeros(4, 1, 2), torch.zeros(4, 1), torch.ones(4, dtype=torch.bool)
+    ends = [
+        Trial("a", ("a",), ("probability",), w, w, scores, scores, arrived, torch.tensor(strengths))
+        for strengths in ([0.0, 0, 0, 1], [1.0, 1, 1, 0])
+    ]
+    blocks = RowBlocks("m", "a")
+    blocks.add_trial("equal", torch.arange(4), ends, share=torch.tensor([0.2, 0.8, torch.nan, 0.9]))
+    found = to_frame(blocks.to_table())
+    assert found[found["metric"] == "binary"]["value"].tolist() == pytest.approx([0, 1, torch.nan, 0], nan_ok=True)
+    assert found[found["metric"] == "plain"]["value"].tolist() == pytest.approx([0.2, 0.8, torch.nan, 0.1], nan_ok=True)
 
 
 @pytest.mark.numerics
