@@ -152,6 +152,7 @@ def test_an_editor_that_moves_nothing_reaches_nothing(context):
 
 def test_the_page_shows_all_results_and_failures(whole):
     out, results = whole
+    assert "others" not in results["tables"], "every shipped metric is in another table"
     html, text = ((out / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
     for words in (
         "Claim",
@@ -212,7 +213,12 @@ def test_a_new_metric_and_a_new_editor_are_in_the_report(tmp_path, monkeypatch):
     """Each in its own file: nothing else names them."""
     (tmp_path / "ganvas_sum.py").write_text(
         "from ganvas.metrics import metric\n\n\n@metric()\ndef row_sum(trial):\n"
-        '    """Sum of the edited code."""\n    return trial.after.sum((1, 2))\n'
+        '    """Sum of the edited code."""\n    return trial.after.sum((1, 2))\n\n\n'
+        "@metric(judged=True, each=True, digits=1)\ndef score_of_each(trial):\n"
+        '    """Three."""\n    return 0 * trial.scores_after + 3\n\n\n'
+        '@metric(judged=True, protocols=("paper",))\ndef judged_on_paper(trial):\n'
+        '    """Four."""\n    return 0 * trial.strengths + 4\n\n\n'
+        '@metric(protocols=("codes",))\ndef on_codes(trial):\n    """Five."""\n    return 0 * trial.strengths + 5\n'
     )
     monkeypatch.setattr(base, "METRICS", dict(base.METRICS))
     monkeypatch.setattr(metrics, "METRICS", base.METRICS)
@@ -222,6 +228,7 @@ def test_a_new_metric_and_a_new_editor_are_in_the_report(tmp_path, monkeypatch):
     monkeypatch.setattr(methods.editors, "learnable_kinds", lambda name: ("probability",))
     entries = {entry.name: entry for entry in list_entries()}
     assert entries["nudge"].method == "nudge"
+    assert methods.list_quick_names() == [*methods.QUICK_METHODS, "nudge"]
     monkeypatch.setattr(methods.editors, "fit", lambda name, data, generator, **options: disentangled())
     small = replace(TINY, everywhere=0, together=0, floor=0, labels=(), dci=0, pictures=0)
     result = outcome(entries=[entries["nudge"]], attributes=PAIR[:1], config=small)
@@ -229,6 +236,11 @@ def test_a_new_metric_and_a_new_editor_are_in_the_report(tmp_path, monkeypatch):
     assert "row sum (arrived)" in results["tables"]["matched"]["head"]
     assert "Row sum: Sum of the edited code." in (tmp_path / "out" / "report.md").read_text()
     assert results["tables"]["matched"]["rows"][0][1] == "nudge"
+    others = {tuple(row[:4]): row[4]["mean"] for row in results["tables"]["others"]["rows"]}
+    assert others["score of each (arrived)", "paper", "nudge", "judge"] == 3
+    assert others["judged on paper (arrived)", "paper", "nudge", "toy"] == 4
+    assert others["on codes (arrived)", "codes", "nudge", "-"] == 5
+    assert {name for name, *_ in others} == {f"{n} (arrived)" for n in ("score of each", "judged on paper", "on codes")}
 
 
 def test_a_metric_of_the_wrong_shape_is_a_gap(context, monkeypatch):

@@ -72,7 +72,11 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 }
 """Options of the compact method, by the name of their row."""
 QUICK_METHODS = ("compact", "interfacegan", "interfacegan conditional", "mean_difference")
-"""Names of the methods of a quick report."""
+"""Names of the shipped methods of a quick report."""
+LEFT_OUT_OF_QUICK = (
+    *("balanced", "cardinality", "ganspace", "guidedstyle", "latent2latent", "latent_transformer", "sefa", "styleflow"),
+)
+"""Shipped methods that a quick report leaves out; it has every method that is in neither list, so that new ones appear."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,12 @@ def list_entries() -> list[MethodEntry]:
     ]
     ablations = [MethodEntry(name, "compact", options, "ablation") for name, options in ABLATIONS.items()]
     return [*FEATURED, *others, *ablations]
+
+
+def list_quick_names() -> list[str]:
+    """Return the names of the rows of a quick report: ``QUICK_METHODS`` and every new method."""
+    known_methods = (*QUICK_METHODS, *LEFT_OUT_OF_QUICK)
+    return [*QUICK_METHODS, *(entry.name for entry in list_entries() if entry.method not in known_methods)]
 
 
 def select_entries(names: Sequence[str] | None, files: Sequence[str] = ()) -> list[MethodEntry]:
