@@ -223,18 +223,20 @@ def build_others(analysis: RowAnalysis) -> Table:
     """Show registered metrics that no other table has: of every attribute measured, or of one protocol only."""
     shown = {metric.name for protocol, judged in SHOWN for metric in list_shown(analysis, protocol, judged)}
     others = [m for m in list_metrics().values() if m.name not in shown | SUMMARISED]
-    changes = (analysis.result.context.config.targets[0], JOINT_CHANGE)
+    first = analysis.result.context.config.targets[0]
     rows: list[Row] = []
     digits = max([metric.digits for metric in others], default=2)
     for metric in others:
         for protocol in sorted(p for p, name in analysis.parts if name == metric.name):
             mine = analysis.parts[protocol, metric.name]
-            mine = mine[mine["change"].isna() | mine["change"].isin(np.float32(changes))]
-            mine = mine[mine["labels"] == 0]
+            change = JOINT_CHANGE if protocol in ("joint", "codes") else first
+            mine = mine[(mine["labels"] == 0) & (mine["change"].isna() | (mine["change"] == np.float32(change)))]
+            if protocol != "joint":  # whose attributes are several in one
+                mine = mine[mine["attribute"].isin(analysis.result.attributes)]
             for (method, judge), group in mine.groupby(["method", "judge"], observed=True):
                 rows.append((_title(metric), protocol, method, judge or "-", analysis.estimate("", metric.name, group)))
     text = (
-        f"Means over the attributes, at a change of {changes[0]:g} σ where a protocol has equal changes; of a metric with a value"
+        f"Means over the attributes, at a change of {first:g} σ where a protocol has equal changes; of a metric with a value"
         f" for each attribute of the judge, over these, too. {_explain(others)}"
     )
     head = ("metric", "protocol", "method", "judge", "mean")
