@@ -9,8 +9,9 @@ from planted_truth import TOY
 from ganvas.cli import loading
 from ganvas.errors import GanvasError
 from ganvas.evaluation.analysis import RowAnalysis
-from ganvas.evaluation.claims import describe_difference
+from ganvas.evaluation.claims import _compare_best, describe_difference
 from ganvas.evaluation.config import FULL
+from ganvas.evaluation.methods import MethodEntry
 from ganvas.evaluation.protocols import ResponseLine
 from ganvas.evaluation.published_directions import measure_agreement, read_published
 from ganvas.evaluation.rows import RowBlocks, save_cell, to_frame
@@ -83,12 +84,13 @@ def test_labels_include_attributes_that_options_name():
 class Rows(EvaluationResult):
     """The rows of methods with a value for each code; nan where a code didn't arrive."""
 
-    def __init__(self, **values: list[float]) -> None:
+    def __init__(self, protocol: str = "equal", metric: str = "drift", /, **values: list[float]) -> None:
         self.cells = []
+        self.entries = [MethodEntry(name, family=name) for name in values]
         for method, numbers in values.items():
             blocks, found = RowBlocks(method, "a"), torch.tensor(numbers)
             reached = ~found.isnan()
-            blocks.add("equal", "drift", torch.arange(len(found)), found, change=1.0, judge="j", reached=reached)
+            blocks.add(protocol, metric, torch.arange(len(found)), found, change=1.0, judge="j", reached=reached)
             self.cells.append(save_cell(None, blocks, {}))
 
 
@@ -108,3 +110,10 @@ def test_what_is_chosen_on_some_codes_is_reported_on_others():
     assert tables.choose_best("equal", "drift", ["lucky", "steady"], False, **equal) == "lucky"
     a, b, codes = tables.pair("equal", "drift", "lucky", "steady", **equal)
     assert (a.tolist(), b.tolist(), codes.tolist()) == ([9] * 3, [2] * 3, [1, 3, 5])
+
+
+def test_two_methods_that_always_succeed_differ_by_an_interval():
+    tables = RowAnalysis(Rows("paper", "success", compact=[1.0] * 256, interfacegan=[1.0] * 256))
+    names, difference, verdict = _compare_best(tables, "success", "a")
+    assert (names, verdict, difference.n) == ("compact / interfacegan", "even", 128)
+    assert difference.mean == 0 and difference.low < -0.02 and difference.high > 0.02

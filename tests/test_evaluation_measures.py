@@ -48,6 +48,7 @@ def test_an_interval_holds_its_point():
     codes = torch.cat((factors + 0.5 * torch.randn(160, 4, generator=draw), torch.randn(160, 20, generator=draw)), 1)
     for estimate in vars(measure_dci(codes, factors, draws=10)).values():
         assert estimate.low < estimate.mean < estimate.high
+        assert estimate.high - estimate.mean == pytest.approx(estimate.mean - estimate.low)
 
 
 def test_score_importance_at_its_ends():

@@ -3,6 +3,7 @@
 import importlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pandas
 import pytest
@@ -18,6 +19,7 @@ from ganvas.control.search import ScoredView, StrengthSearch
 from ganvas.data.label import label
 from ganvas.errors import GanvasError
 from ganvas.evaluation import methods
+from ganvas.evaluation import rows as rows_module
 from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig, StrengthGrid
 from ganvas.evaluation.context import EvaluationContext, prepare_context
 from ganvas.evaluation.faces import EditGoal
@@ -37,7 +39,7 @@ from ganvas.evaluation.runner import count_rendered
 from ganvas.evaluation.score_cache import ScoreCache
 from ganvas.generators.base import sample
 from ganvas.io.store import KeyedRows
-from ganvas.metrics import base, metric
+from ganvas.metrics import Trial, base, metric
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +152,7 @@ def test_an_editor_that_moves_nothing_reaches_nothing(context):
 
 def test_the_page_shows_all_results_and_failures(whole):
     out, results = whole
+    assert "others" not in results["tables"], "every shipped metric is in another table"
     html, text = ((out / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
     for words in (
         "Claim",
@@ -198,7 +201,10 @@ def test_claims_compare_the_families_on_the_same_faces_and_hold_by_their_interva
     for r in rows:
         ratio = r["drift, ratio"]
         # Half of eight faces: too few for any claim.
-        assert ratio["n"] < 8 and r["drift holds"] == r["identity holds"] == "open"
+        assert ratio["n"] < 8 and r["drift holds"] == "open"
+        # Faces are compared where the labels' scorer sees the change, so that other judges have no identity.
+        is_own = r["judge"] == "toy"
+        assert (r["identity, difference"] is not None) == is_own and r["identity holds"] == ("open" if is_own else "-")
     best = {row[0]: row for row in whole[1]["tables"]["success"]["rows"]}
     assert best["Bright"][2]["mean"] == 1 and best["Bright"][2]["low"] < 0.97 and best["Bright"][3] == "open"
 
@@ -207,7 +213,12 @@ def test_a_new_metric_and_a_new_editor_are_in_the_report(tmp_path, monkeypatch):
     """Each in its own file: nothing else names them."""
     (tmp_path / "ganvas_sum.py").write_text(
         "from ganvas.metrics import metric\n\n\n@metric()\ndef row_sum(trial):\n"
-        '    """Sum of the edited code."""\n    return trial.after.sum((1, 2))\n'
+        '    """Sum of the edited code."""\n    return trial.after.sum((1, 2))\n\n\n'
+        "@metric(judged=True, each=True, digits=1)\ndef score_of_each(trial):\n"
+        '    """Three."""\n    return 0 * trial.scores_after + 3\n\n\n'
+        '@metric(judged=True, protocols=("paper",))\ndef judged_on_paper(trial):\n'
+        '    """Four."""\n    return 0 * trial.strengths + 4\n\n\n'
+        '@metric(protocols=("codes",))\ndef on_codes(trial):\n    """Five."""\n    return 0 * trial.strengths + 5\n'
     )
     monkeypatch.setattr(base, "METRICS", dict(base.METRICS))
     monkeypatch.setattr(metrics, "METRICS", base.METRICS)
@@ -217,6 +228,7 @@ def test_a_new_metric_and_a_new_editor_are_in_the_report(tmp_path, monkeypatch):
     monkeypatch.setattr(methods.editors, "learnable_kinds", lambda name: ("probability",))
     entries = {entry.name: entry for entry in list_entries()}
     assert entries["nudge"].method == "nudge"
+    assert methods.list_quick_names() == [*methods.QUICK_METHODS, "nudge"]
     monkeypatch.setattr(methods.editors, "fit", lambda name, data, generator, **options: disentangled())
     small = replace(TINY, everywhere=0, together=0, floor=0, labels=(), dci=0, pictures=0)
     result = outcome(entries=[entries["nudge"]], attributes=PAIR[:1], config=small)
@@ -224,6 +236,11 @@ def test_a_new_metric_and_a_new_editor_are_in_the_report(tmp_path, monkeypatch):
     assert "row sum (arrived)" in results["tables"]["matched"]["head"]
     assert "Row sum: Sum of the edited code." in (tmp_path / "out" / "report.md").read_text()
     assert results["tables"]["matched"]["rows"][0][1] == "nudge"
+    others = {tuple(row[:4]): row[4]["mean"] for row in results["tables"]["others"]["rows"]}
+    assert others["score of each (arrived)", "paper", "nudge", "judge"] == 3
+    assert others["judged on paper (arrived)", "paper", "nudge", "toy"] == 4
+    assert others["on codes (arrived)", "codes", "nudge", "-"] == 5
+    assert {name for name, *_ in others} == {f"{n} (arrived)" for n in ("score of each", "judged on paper", "on codes")}
 
 
 def test_a_metric_of_the_wrong_shape_is_a_gap(context, monkeypatch):
@@ -254,6 +271,65 @@ def test_a_cell_is_one_of_its_input_and_survives_damage(tmp_path):
         file.write_bytes(damaged)
         assert load_cell(file, {"faces": (1, 2)}) is None
     assert len(save_cell(None, RowBlocks("m", "a"), {}).table) == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("editors/compact.py", "metrics/effects.py", "identity.py", "control/search.py", "evaluation/dci.py"),
+        *("data/probe.py", "data/distribution.py", "data/gaussianize.py", "training_loop.py"),
+    ],
+)
+def test_rows_and_editors_are_of_the_code_that_made_them(tmp_path, name):
+    package = Path(rows_module.__file__).parent.parent
+    assert (package / name).is_file()
+    folders = [tmp_path / "before", tmp_path / "after"]
+    for folder in folders:
+        (folder / name).parent.mkdir(parents=True)
+        (folder / "app.py").write_text(str(folder))
+    (folders[0] / name).write_text("SHIFT = 1\n")
+    (folders[1] / name).write_text("SHIFT = 1\n")
+    assert rows_module.hash_sources(folders[0]) == rows_module.hash_sources(folders[1])
+    (folders[1] / name).write_text("SHIFT = 2\n")
+    rows_module.hash_sources.cache_clear()
+    assert rows_module.hash_sources(folders[0]) != rows_module.hash_sources(folders[1])
+
+
+def test_a_metric_without_a_source_file_is_known_by_its_code(monkeypatch):
+    monkeypatch.setattr(base, "METRICS", dict(base.METRICS))
+    monkeypatch.setattr(metrics, "METRICS", base.METRICS)
+    found = []
+    for factor in (1, 1, 2):
+        typed: dict = {"metric": metric, "__name__": "typed"}
+        exec(f"@metric()\ndef typed(trial):\n    return (lambda x: x * {factor})(trial.strengths)\n", typed)
+        found.append(rows_module.hash_metrics())
+    assert found[0] == found[1] != found[2]
+
+
+def test_between_two_pictures_shares_stay_0_or_1(monkeypatch):
+    monkeypatch.setattr(base, "METRICS", {})
+    monkeypatch.setattr(metrics, "METRICS", base.METRICS)
+
+    @metric(share=True)
+    def binary(trial):
+        """0 or 1."""
+        return trial.strengths
+
+    @metric()
+    def plain(trial):
+        """Any number."""
+        return trial.strengths
+
+    w, scores, arrived = torch.zeros(4, 1, 2), torch.zeros(4, 1), torch.ones(4, dtype=torch.bool)
+    ends = [
+        Trial("a", ("a",), ("probability",), w, w, scores, scores, arrived, torch.tensor(strengths))
+        for strengths in ([0.0, 0, 0, 1], [1.0, 1, 1, 0])
+    ]
+    blocks = RowBlocks("m", "a")
+    blocks.add_trial("equal", torch.arange(4), ends, share=torch.tensor([0.2, 0.8, torch.nan, 0.9]))
+    found = to_frame(blocks.to_table())
+    assert found[found["metric"] == "binary"]["value"].tolist() == pytest.approx([0, 1, torch.nan, 0], nan_ok=True)
+    assert found[found["metric"] == "plain"]["value"].tolist() == pytest.approx([0.2, 0.8, torch.nan, 0.1], nan_ok=True)
 
 
 @pytest.mark.numerics

@@ -13,6 +13,7 @@ from ganvas.stats import (
     bootstrap_mean,
     bootstrap_ratio,
     estimate_proportion,
+    estimate_proportion_difference,
     in_selection_half,
     judge_claim,
 )
@@ -34,7 +35,7 @@ def test_a_share_of_all_is_not_certain():
     found = estimate_proportion(torch.ones(256))
     assert (found.mean, found.high, found.n) == (1, 1, 256) and 0.98 < found.low < 0.99
     expected = binomtest(256, 256).proportion_ci(method="wilson")
-    assert (found.low, found.high) == (expected.low, expected.high)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert estimate_proportion(torch.zeros(20)).high > 0.1
     assert estimate_proportion(torch.full((3,), math.nan)).n == 0
 
@@ -51,6 +52,43 @@ def test_intervals_of_proportions_cover_the_truth():
         )
         >= 0.9
     )
+
+
+def draw_strata(seed: int, shares=(0.5, 1.0), sizes=(8, 256)) -> tuple[torch.Tensor, None, torch.Tensor]:
+    """Return other codes in each stratum, with its own share."""
+    p = torch.cat([torch.full((n,), share) for share, n in zip(shares, sizes, strict=True)])
+    strata = torch.cat([torch.full((n,), k) for k, n in enumerate(sizes)])
+    return torch.bernoulli(p, generator=random(seed)), None, strata
+
+
+def test_a_small_stratum_widens_a_proportion():
+    assert count_covered(draw_strata, estimate_proportion, 0.75) >= 0.9
+    values, strata = torch.tensor([1.0, 0]).repeat(4), torch.zeros(8)
+    values, strata = torch.cat((values, torch.ones(256))), torch.cat((strata, torch.ones(256)))
+    found = estimate_proportion(values, strata=strata)
+    assert found.mean == 0.75 and found.n == 264 and found.high - found.low > 0.28
+    # The same codes in both strata are as many trials as one stratum has.
+    twice = estimate_proportion(torch.ones(40), torch.arange(20).repeat(2), torch.arange(2).repeat_interleave(20))
+    assert twice == estimate_proportion(torch.ones(20))
+
+
+def test_a_difference_of_shares_that_are_alike_is_not_certain():
+    found = estimate_proportion_difference(torch.ones(128), torch.ones(128))
+    assert (found.mean, found.n) == (0, 128) and -0.04 < found.low < -0.02 and 0.02 < found.high < 0.04
+    a, b = draw_pairs(3)
+    there, back = estimate_proportion_difference(a, b), estimate_proportion_difference(b, a)
+    assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
+    assert estimate_proportion_difference(torch.full((3,), math.nan), torch.ones(3)).n == 0
+
+
+def draw_pairs(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return pairs that are alike as codes are easy or hard, with shares of 0.95 and 0.9."""
+    difficulty = torch.rand(40, generator=random(seed))
+    return (difficulty < 0.95).float(), ((difficulty + 0.05) % 1 < 0.9).float()
+
+
+def test_intervals_of_differences_of_shares_cover_the_truth():
+    assert count_covered(draw_pairs, estimate_proportion_difference, 0.05) >= 0.93
 
 
 def repeated(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,6 +119,19 @@ def test_a_ratio_is_that_of_the_means_and_over_strata_geometric():
     a, b = torch.tensor([1.0, 3, 1, 1]), torch.tensor([1.0, 1, 2, 2])
     assert bootstrap_ratio(a, b).mean == pytest.approx(6 / 6)
     assert bootstrap_ratio(a, b, strata=torch.tensor([0, 0, 1, 1])).mean == pytest.approx(math.sqrt(2 * 0.5))
+
+
+def test_a_stratum_that_goes_the_wrong_way_is_not_left_out():
+    a, strata = torch.ones(40), torch.arange(40) % 2
+    for b in (torch.where(strata == 0, 1.0, -2.0), torch.where(strata == 0, 1.0, 0.0)):
+        found = bootstrap_ratio(a, b, strata=strata)
+        assert math.isnan(found.mean) and math.isnan(found.low) and judge_claim(found, at_most=2) == "open"
+    idle = torch.where(strata == 0, 1.0, 0.0)
+    assert math.isnan(bootstrap_ratio(idle, idle, strata=strata).mean), "0 of 0 is not left out, either"
+    # Its mean is above 0 by chance only.
+    noise = torch.where(strata == 0, 1.0, torch.tensor([3.0, -2.9]).repeat_interleave(2).repeat(10))
+    assert math.isnan(bootstrap_ratio(a, noise, strata=strata).mean)
+    assert bootstrap_ratio(0 * a, a, strata=strata).mean == 0
 
 
 def test_strata_weigh_alike_and_are_not_drawn():

@@ -20,12 +20,14 @@ from ganvas.errors import GanvasError
 BOOTSTRAP_DRAWS = 1000
 """Number of bootstrap resamples."""
 MIN_CLAIM_CODES = 8
-"""Codes that a claim needs: a bootstrap of a few is far too sure."""
+"""Codes that a claim needs: with fewer, bootstrap intervals are too narrow."""
+Z = 1.959963984540054
+"""The standard normal's 97.5 % quantile."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval, over ``n`` codes; all nan where no code counts."""
+    """A value with its 95 % interval, over ``n`` codes; nan where no code counts, and where the value isn't defined."""
 
     mean: float
     low: float
@@ -36,16 +38,51 @@ class Estimate:
 def estimate_proportion(values: Tensor, codes: Tensor | None = None, strata: Tensor | None = None) -> Estimate:
     """Estimate the share of ones among 0 and 1, (n,), leaving nan out, with Wilson's interval.
 
-    A code with several values counts as one trial, which is the safe side.
+    Strata weigh alike, so that codes weigh differently: the interval is that of Kish's effective number of codes, in which a
+    code with several values, in one stratum or in several, is one trial.
     """
-    from scipy.stats import binomtest
+    _check_values(values)
+    table = _tabulate(values[:, None], codes, strata)
+    n = len(table)
+    if not n:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    mean = float(_divide(table.sum(0))[..., 0].mean())
+    counts = table[:, 1, :, 0]
+    weights = (counts / counts.sum(0)).mean(1)
+    return Estimate(mean, *_compute_wilson(mean, 1 / float(weights.square().sum())), n)
 
-    point = bootstrap_mean(values, codes, strata, draws=1)
-    if not point.n:
-        return point
-    interval = binomtest(round(point.mean * point.n), point.n).proportion_ci(method="wilson")
-    low, high = float(interval.low), float(interval.high)
-    return Estimate(point.mean, min(low, point.mean), max(high, point.mean), point.n)
+
+def estimate_proportion_difference(a: Tensor, b: Tensor) -> Estimate:
+    """Estimate the share of ones in ``a`` minus that in ``b``, (n,) 0 and 1 of the same codes, over codes that have both.
+
+    The interval is Newcombe's paired score interval (Statistics in Medicine 17, 1998, method 10), which has a width
+    where all pairs are alike, too.
+    """
+    _check_values(a, b)
+    both = ~(a.isnan() | b.isnan())
+    a, b, n = a[both].double(), b[both].double(), int(both.sum())
+    if not n:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    p, q = float(a.mean()), float(b.mean())
+    (p_low, p_high), (q_low, q_high) = _compute_wilson(p, n), _compute_wilson(q, n)
+    covariance = float((a * b).mean()) - p * q
+    if covariance > 0:  # Newcombe's continuity correction
+        covariance = max(covariance - 0.5 / n, 0.0)
+    scale = math.sqrt(p * (1 - p) * q * (1 - q))
+    correlation = covariance / scale if scale else 0.0
+    below, above = (
+        math.sqrt(max(x * x - 2 * correlation * x * y + y * y, 0.0))
+        for x, y in ((p - p_low, q_high - q), (p_high - p, q - q_low))
+    )
+    return Estimate(p - q, p - q - below, p - q + above, n)
+
+
+def _compute_wilson(mean: float, n: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share of ``n`` trials, which needn't be a whole number."""
+    shrink = 1 + Z**2 / n
+    centre = (mean + Z**2 / (2 * n)) / shrink
+    half = Z / shrink * math.sqrt(mean * (1 - mean) / n + Z**2 / (4 * n**2))
+    return max(min(centre - half, mean), 0.0), min(max(centre + half, mean), 1.0)
 
 
 def bootstrap_mean(
@@ -81,7 +118,11 @@ def bootstrap_difference(a: Tensor, b: Tensor, codes: Tensor | None = None, stra
 
 
 def bootstrap_ratio(a: Tensor, b: Tensor, codes: Tensor | None = None, strata: Tensor | None = None) -> Estimate:
-    """Estimate the mean of ``a`` over that of ``b``, paired; over several strata the geometric mean of their ratios."""
+    """Estimate the mean of ``a`` over that of ``b``, paired; over several strata the geometric mean of their ratios.
+
+    It is nan where that isn't defined: for strata whose ratios aren't all positive, nor all 0, or where this is so in more
+    than 2.5 % of the resamples.
+    """
     _check_values(a, b)
     pairs = torch.stack((a, b), 1).double()
     pairs = torch.where(pairs.isnan().any(1, keepdim=True), torch.nan, pairs)
@@ -116,6 +157,12 @@ def bootstrap_absolute_means(
     return _bootstrap(table, lambda m: _mean_ratio(average(m[..., :width]), average(m[..., width:])), centred=True)
 
 
+def estimate_from_draws(point: float, drawn: Tensor, n: int) -> Estimate:
+    """Return a value with 1.96 standard deviations of its resamples, (draws,), on each side: where percentiles may miss it."""
+    half = Z * float(drawn.std(unbiased=False))
+    return Estimate(point, point - half, point + half, n)
+
+
 def in_selection_half(codes: Tensor) -> Tensor:
     """Return which codes serve to choose the best of several, (n,) bool; results are reported on the others."""
     return codes % 2 == 0
@@ -140,8 +187,16 @@ def _check_values(*values: Tensor) -> None:
 
 
 def _mean_ratio(a: Tensor, b: Tensor) -> Tensor:
-    """Return a / b of one stratum, else the geometric mean of the strata's ratios, over the last dimension."""
-    return (a / b)[..., 0] if a.shape[-1] == 1 else (a / b).log().nanmean(-1).exp()
+    """Return a / b of one stratum, else the geometric mean of the strata's ratios, over the last dimension.
+
+    nan where a ratio isn't positive, unless all are 0: a stratum that goes the wrong way isn't left out.
+    """
+    ratios = a / b
+    if ratios.shape[-1] == 1:
+        return ratios[..., 0]
+    missing = a.isnan() | b.isnan()
+    defined = (missing | (ratios > 0) & ratios.isfinite()).all(-1) | (missing | (ratios == 0)).all(-1)
+    return torch.where(defined, ratios.log().nanmean(-1).exp(), torch.nan)
 
 
 def _tabulate(values: Tensor, codes: Tensor | None, strata: Tensor | None) -> Tensor:
@@ -176,13 +231,14 @@ def _bootstrap(
     point = float(statistic(_divide(table.sum(0))))
     sums = (_draw_weights(n, draws, seed) @ table.reshape(n, -1)).reshape(draws, *table.shape[1:])
     drawn = statistic(_divide(sums))
-    drawn = drawn[~drawn.isnan()]
-    if not len(drawn):
-        return Estimate(point, point, point, n)
+    undefined = drawn.isnan()
+    if math.isnan(point) or undefined.double().mean() > 0.025:
+        return Estimate(math.nan, math.nan, math.nan, n)
+    drawn = drawn[~undefined]
     if centred:
-        half = 1.96 * float(drawn.std(unbiased=False))
+        found = estimate_from_draws(point, drawn, n)
         # What is centred is an average of absolute values.
-        return Estimate(point, max(point - half, 0.0), point + half, n)
+        return Estimate(point, max(found.low, 0.0), found.high, n)
     low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Estimate(point, low, high, n)
 

@@ -242,7 +242,8 @@ class StrengthSearch:
             within: No rung is tried from the first on at which the code leaves this distribution.
             stride: Only every so manieth rung is tried.
             patience: With it two strides are leapt over at most, and a search is given up after so many that brought the score
-                no further: what comes apart passes nothing. 0: leaps are as long as the scores suggest, and none is given up.
+                no further: a degraded picture doesn't reach the target. 0: leaps are as long as the scores suggest, and none is
+                given up.
             exhaustive: Climb all other rungs for codes that were given up: a score may fall and rise again.
 
         Returns:

@@ -15,7 +15,7 @@ class StrengthGrid:
     """Strengths to try: ``step``, 2 ``step``, … ``maximum``, in the units of ``Editor.edit``; number k is rung k.
 
     ``stride``: the paper's protocol climbs so many rungs at a time. ``patience``: it gives up after so many strides that
-    brought the score no further: a face that comes apart has no smile. ``tolerance``: how near to an equal change of the
+    brought the score no further: a degraded picture doesn't reach the target. ``tolerance``: how near to an equal change of the
     target is near enough, in standard deviations, within ``tries`` pictures.
     """
 
@@ -47,7 +47,7 @@ class StrengthGrid:
 class EvaluationConfig:
     """Faces an attribute for each protocol, all drawn from ``seed`` upwards at ``psi``; 0 leaves a protocol out.
 
-    The defaults are the full report, which stays within 35,000 pictures with the methods of ``methods.METHOD_TABLE``.
+    The defaults are the full report, on the methods of ``methods.list_entries``.
     """
 
     first: int = 256

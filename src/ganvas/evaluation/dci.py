@@ -16,12 +16,13 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ganvas.editors.base import Editor, LinearEditor
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError
-from ganvas.stats import Estimate
+from ganvas.stats import Estimate, estimate_from_draws
 from ganvas.types import W
 
 MIN_CODES = 100
@@ -78,10 +79,10 @@ def measure_dci(codes: Tensor, factors: Tensor, draws: int, seed: int = 0) -> DC
         # Resampled within each part: no row is both learned from and left out.
         a, b = (rng.choice(np.flatnonzero(mask), mask.sum()) for mask in (~held, held))
         drawn.append(_fit_and_score(x[a], y[a], x[b], y[b], alphas))
-    # A normal interval about the point: rows that repeat in a resample shift what a lasso finds, so that quantiles may miss
-    # the point; their spread is what the bootstrap is for.
-    half = 1.96 * np.std(np.array(drawn), axis=0)
-    return DCI(*(Estimate(point[i], float(point[i] - half[i]), float(point[i] + half[i]), n) for i in range(3)))
+    # Rows that repeat in a resample shift what a lasso finds, so that percentiles may miss the point.
+    return DCI(
+        *(estimate_from_draws(p, torch.tensor(d), n) for p, d in zip(point, zip(*drawn, strict=True), strict=True))
+    )
 
 
 def score_importance(importance: np.ndarray) -> tuple[float, float]:

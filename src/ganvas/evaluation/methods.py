@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ganvas.data.dataset import LatentDataset
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
+from ganvas.evaluation.rows import hash_sources
 from ganvas.generators.base import Generator
 from ganvas.io.files import read_json, write_json
 from ganvas.metrics import to_readable
@@ -72,7 +72,11 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 }
 """Options of the compact method, by the name of their row."""
 QUICK_METHODS = ("compact", "interfacegan", "interfacegan conditional", "mean_difference")
-"""Names of the methods of a quick report."""
+"""Names of the shipped methods of a quick report."""
+LEFT_OUT_OF_QUICK = (
+    *("balanced", "cardinality", "ganspace", "guidedstyle", "latent2latent", "latent_transformer", "sefa", "styleflow"),
+)
+"""Shipped methods that a quick report leaves out; it has every method that is in neither list, so that new ones appear."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,12 @@ def list_entries() -> list[MethodEntry]:
     ]
     ablations = [MethodEntry(name, "compact", options, "ablation") for name, options in ABLATIONS.items()]
     return [*FEATURED, *others, *ablations]
+
+
+def list_quick_names() -> list[str]:
+    """Return the names of the rows of a quick report: ``QUICK_METHODS`` and every new method."""
+    known_methods = (*QUICK_METHODS, *LEFT_OUT_OF_QUICK)
+    return [*QUICK_METHODS, *(entry.name for entry in list_entries() if entry.method not in known_methods)]
 
 
 def select_entries(names: Sequence[str] | None, files: Sequence[str] = ()) -> list[MethodEntry]:
@@ -172,7 +182,7 @@ def _fit_or_load(
         "labels": hash_labels(data),
         "generator": generator.fingerprint,
         "version": __version__,
-        "sources": _hash_sources(),
+        "sources": hash_sources(),
     }
     file, note = (folder and folder / f"{entry.slug}{suffix}" for suffix in (".safetensors", ".json"))
     if file and note and file.exists() and note.exists():
@@ -193,13 +203,6 @@ def _fit_or_load(
         # A continued run loads the file: tensors with another layout in memory give other last bits.
         editor = editors.load_editor(file, generator)
     return FittedEntry(editor, missing=missing, seconds=seconds)
-
-
-@cache
-def _hash_sources() -> str:
-    """Hash the code of the methods: an editor that other code fitted is fitted anew."""
-    folder = Path(editors.__file__).parent
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.py")))).hexdigest()
 
 
 def _fit_possible_attributes(

@@ -284,7 +284,7 @@ def run_random(
     strengths: np.ndarray,
     blocks: RowBlocks,
 ) -> None:
-    """Move codes as far in W as ``editor`` did by these strengths, in random directions: what being blind to attributes costs."""
+    """Move codes as far in W as ``editor`` did by these strengths, in random directions, as a baseline."""
     ws, edited, rows = edit_pool(context, editor, goal.attribute, codes, strengths)
     length = (edited - ws).norm(dim=-1).mean(-1)
     random = torch.Generator().manual_seed(DIRECTION_SEED)
@@ -372,7 +372,7 @@ def run_codes(
 
 @torch.no_grad()
 def run_order(editor: Editor, attributes: Sequence[str], ws: WPlus, blocks: RowBlocks) -> None:
-    """Measure how much edits depend on their order, on codes alone, as shares of the whole move's length: 0 is what one wants.
+    """Measure how much edits depend on their order, on codes alone, as shares of the whole move's length: 0 is best.
 
     "order": between a then b and b then a, over all pairs; "together": between a then b and both in one edit; "undo": what is
     left after an edit by +2 and one by -2; "undo_all": the same for all attributes in one edit.

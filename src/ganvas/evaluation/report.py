@@ -21,7 +21,7 @@ from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig
 from ganvas.evaluation.faces import dtype_name
 from ganvas.evaluation.figures import draw_figures
 from ganvas.evaluation.judges import FaceRecognizer, JudgePanel, is_same_attribute
-from ganvas.evaluation.methods import QUICK_METHODS, format_failure, hash_labels, select_entries
+from ganvas.evaluation.methods import format_failure, hash_labels, list_quick_names, select_entries
 from ganvas.evaluation.pages import PageSection, render_markdown, render_page, to_json
 from ganvas.evaluation.papers import ATTRIBUTES
 from ganvas.evaluation.rows import write_table
@@ -50,6 +50,7 @@ TABLES = (
     tables.build_codes,
     tables.build_labels,
     tables.build_agreement,
+    tables.build_others,
 )
 """What builds the report's tables, in their order; costs come last."""
 
@@ -58,8 +59,8 @@ TABLES = (
 class EvaluationRequest:
     """The input of an evaluation; None stands for what fits the generator.
 
-    ``methods``: names of ``methods.list_entries`` (a quick report has four of them); ``files``: editors to compare, too;
-    ``judges``: other scorers; ``config``: the size; ``published``: the folder with directions that others published.
+    ``methods``: names of ``methods.list_entries`` (a quick report has four, and every new one); ``files``: editors to compare,
+    too; ``judges``: other scorers; ``config``: the size; ``published``: the folder with directions that others published.
     """
 
     generator: str
@@ -86,7 +87,7 @@ def evaluate(
     """
     out = Path(out)
     check_output(out / "report.json", (".json",))
-    names = QUICK_METHODS if request.methods is None and request.config == QUICK else request.methods
+    names = list_quick_names() if request.methods is None and request.config == QUICK else request.methods
     entries = select_entries(names, request.files)
     own = load_scorer(request.scorer or generators.find_card(request.generator).scorer)
     if dict(zip(own.attributes, own.kinds, strict=True)).get("count") == "count":

@@ -6,9 +6,11 @@ import hashlib
 import inspect
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +29,8 @@ Frame = Any
 """A data frame or series of pandas, whose own types are too vague for a type checker."""
 METADATA_KEY = b"ganvas"
 TEXT_COLUMNS = ("method", "attribute", "protocol", "judge", "metric", "of")
+SOURCES = ("editors", "metrics", "data", "control", "evaluation", "identity.py", "stats.py", "training_loop.py")
+"""Files and folders of the package whose code fits editors or makes rows."""
 NUMBER_COLUMNS = {
     "labels": np.int32,
     "change": np.float32,
@@ -90,14 +94,14 @@ class RowBlocks:
     ) -> None:
         """Add the values of every registered metric of a trial, of the judged ones where there is a ``judge``, else of the rest.
 
-        Of two trials it is the value between them, at ``share`` (n,) of the way.
+        Of two trials it is the value between them, at ``share`` (n,) of the way; of a metric that is 0 or 1, the nearer trial's.
         """
         ends = [self._measure(protocol, trial, bool(judge)) for trial in trials]
         first = trials[0]
         for name, of in ends[0]:
             if all((name, of) in end for end in ends):
                 values = [end[name, of] for end in ends]
-                value = values[0] if share is None else torch.lerp(values[0], values[1], share)
+                value = values[0] if share is None else _interpolate(values, share, list_metrics()[name].share)
                 self.add(
                     protocol,
                     name,
@@ -142,6 +146,13 @@ class RowBlocks:
             parts = [np.broadcast_to(np.asarray(numbers[name], dtype=kind), n) for _, numbers, n in self.blocks]
             columns[name] = np.concatenate(parts) if parts else np.zeros(0, kind)
         return pa.table(columns)
+
+
+def _interpolate(ends: Sequence[Tensor], share: Tensor, binary: bool) -> Tensor:
+    """Return the values at ``share`` of the way between two, or the nearer ones where they are ``binary``."""
+    if not binary:
+        return torch.lerp(ends[0], ends[1], share)
+    return torch.where(share.isnan(), torch.nan, torch.where(share < 0.5, ends[0], ends[1]))
 
 
 @dataclass(frozen=True)
@@ -192,7 +203,30 @@ def to_frame(table: pa.Table) -> Frame:
     return table.to_pandas(categories=list(TEXT_COLUMNS))
 
 
+@cache
+def hash_sources(folder: Path = Path(__file__).parent.parent) -> str:
+    """Hash the package's code that fits editors and makes rows: what other code made is made anew."""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.rglob("*.py") if file.relative_to(folder).parts[0] in SOURCES):
+        digest.update(file.relative_to(folder).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 def hash_metrics() -> str:
-    """Hash the code of all registered metrics: rows of others are measured anew."""
-    sources = [inspect.getsource(metric.function) for metric in list_metrics().values()]
-    return hashlib.sha256("".join(sources).encode()).hexdigest()
+    """Hash the code of all registered metrics, those outside of the package included: rows of others are measured anew."""
+    sources = [_read_source(metric.function) for metric in list_metrics().values()]
+    return hashlib.sha256("\n".join(sources).encode()).hexdigest()
+
+
+def _read_source(function: Callable[..., Any]) -> str:
+    """Return a function's source, or, where no file has it (as in an interactive session), its code."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return _format_code(inspect.unwrap(function).__code__)
+
+
+def _format_code(code: CodeType) -> str:
+    """Return the instructions, names and constants of code, without addresses in memory."""
+    constants = [_format_code(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
+    return " ".join((code.co_code.hex(), *code.co_names, *constants))

@@ -6,12 +6,11 @@ of a finished cell (a method on an attribute, say) in work/rows, one Parquet fil
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import partial
 from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,17 @@ from ganvas.evaluation.faces import make_goal
 from ganvas.evaluation.judges import JudgePanel
 from ganvas.evaluation.methods import FittedEntry, MethodEntry, fit_entry, format_failure, hash_labels, prepare_entry
 from ganvas.evaluation.published_directions import measure_agreement
-from ganvas.evaluation.rows import Frame, RowBlocks, RowCell, hash_metrics, join_cells, load_cell, save_cell, to_frame
+from ganvas.evaluation.rows import (
+    Frame,
+    RowBlocks,
+    RowCell,
+    hash_metrics,
+    hash_sources,
+    join_cells,
+    load_cell,
+    save_cell,
+    to_frame,
+)
 from ganvas.generators.base import Generator, sample
 from ganvas.identity import cosine, distance
 from ganvas.io.files import read_json, write_json
@@ -220,7 +229,7 @@ def _add_cell(
         "measured": context.config.measured,
         "search": asdict(context.config.search),
         "version": __version__,
-        "sources": _hash_sources(),
+        "sources": hash_sources(),
         "metrics": hash_metrics(),
     }
     file = work and work.joinpath("rows", *place[:-1], f"{place[-1]}.parquet")
@@ -231,13 +240,6 @@ def _add_cell(
             fill(blocks)
             cell = save_cell(file, blocks, key)
         result.cells.append(cell)
-
-
-@cache
-def _hash_sources() -> str:
-    """Hash the code of the protocols: rows that other code made are made anew."""
-    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(search.__file__)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _run_pictures(result: EvaluationResult, work: Path | None) -> None:
@@ -364,7 +366,7 @@ def _run_dci(result: EvaluationResult, work: Path | None) -> None:
                 "labels": hash_labels(context.data),
                 "panel": context.panel.fingerprint,
                 "draws": draws,
-                "sources": _hash_sources(),
+                "sources": hash_sources(),
             }
             file = work and work / "rows" / f"dci-{entry.slug}.json"
             saved = _load_json(file, key)

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ganvas.evaluation import papers
 from ganvas.evaluation.analysis import RowAnalysis, encode_texts, to_tensor
 from ganvas.evaluation.faces import format_goal
 from ganvas.evaluation.pages import PageSection, format_estimate, to_json
+from ganvas.evaluation.protocols import JOINT_CHANGE
 from ganvas.evaluation.published_directions import AIMS
 from ganvas.evaluation.rows import Frame
 from ganvas.evaluation.runner import RANDOM, STRANGERS
@@ -23,6 +26,10 @@ from ganvas.stats import (
 )
 
 STRANGERS_PROTOCOL = "strangers"
+SHOWN = (("paper", False), ("matched", False), ("equal", True))
+"""The protocols, judged or not, of which tables show every metric with one value a code."""
+SUMMARISED = frozenset(("change", "variation"))
+"""Metrics that figures and the column of side effects show."""
 READING_TITLES = ("target (σ)", "others for 1 σ", "distance for 1 σ", "Mahalanobis length for 1 σ", "left W")
 
 Cell = str | int | float | Estimate | None
@@ -171,10 +178,11 @@ def build_codes(analysis: RowAnalysis) -> Table:
             rows.append((method, *row))
     text = (
         f"{analysis.result.context.config.latent} codes, edited by a change of 1 and read by the labels' probe; means over the"
-        " attributes, per σ: ratios of means. Order, together, undo: shares of the length of the whole move, 0 is what one"
-        " wants: between a then b and b then a, between a then b and both at once, what is left after +2 σ and -2 σ of one"
-        " attribute and of all. DCI (Eastwood and Williams, 2018), by a lasso on the scored fresh faces: does each number of"
-        " the code predict one attribute, is each attribute predicted by one number, and how much of it can be predicted."
+        " attributes; for 1 σ: the geometric mean over the attributes of ratios of means, - where an attribute's target moves the"
+        " wrong way. Order, together, undo: shares of the length of the whole move, 0 is best: between a then b and b then a,"
+        " between a then b and both at once, what is left after +2 σ and -2 σ of one attribute and of all. DCI (Eastwood and"
+        " Williams, 2018), by a lasso on the scored fresh faces: does each number of the code predict one attribute, is each"
+        " attribute predicted by one number, and how much of it can be predicted."
     )
     head = ("method", *READING_TITLES, "order", "together", "undo", "undo of all", *dci)
     shares = ["others for 1 σ", "left W", "order", "together", "undo", "undo of all", *dci]
@@ -209,6 +217,30 @@ def build_labels(analysis: RowAnalysis) -> Table:
     )
     head = ("method", "labels", *READING_TITLES)
     return Table("labels", "Label efficiency", text, head, rows, {"others for 1 σ": 3, "left W": 3})
+
+
+def build_others(analysis: RowAnalysis) -> Table:
+    """Show registered metrics that no other table has: of every attribute measured, or of one protocol only."""
+    shown = {metric.name for protocol, judged in SHOWN for metric in list_shown(analysis, protocol, judged)}
+    others = [m for m in list_metrics().values() if m.name not in shown | SUMMARISED]
+    first = analysis.result.context.config.targets[0]
+    rows: list[Row] = []
+    digits = max([metric.digits for metric in others], default=2)
+    for metric in others:
+        for protocol in sorted(p for p, name in analysis.parts if name == metric.name):
+            mine = analysis.parts[protocol, metric.name]
+            change = JOINT_CHANGE if protocol in ("joint", "codes") else first
+            mine = mine[(mine["labels"] == 0) & (mine["change"].isna() | (mine["change"] == np.float32(change)))]
+            if protocol != "joint":  # whose attributes are several in one
+                mine = mine[mine["attribute"].isin(analysis.result.attributes)]
+            for (method, judge), group in mine.groupby(["method", "judge"], observed=True):
+                rows.append((_title(metric), protocol, method, judge or "-", analysis.estimate("", metric.name, group)))
+    text = (
+        f"Means over the attributes, at a change of {first:g} σ where a protocol has equal changes; of a metric with a value"
+        f" for each attribute of the judge, over these, too. {_explain(others)}"
+    )
+    head = ("metric", "protocol", "method", "judge", "mean")
+    return Table("others", "Other registered metrics", text, head, rows, {"mean": digits})
 
 
 def build_agreement(analysis: RowAnalysis) -> Table:
