@@ -11,7 +11,7 @@ from ganvas.data.label import label
 from ganvas.data.label_files import load_labels
 from ganvas.errors import GanvasError
 from ganvas.generators.toy import Toy
-from ganvas.io.files import save_tensors
+from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.store import KeyedRows, Store, compute_key, is_url
 from ganvas.scorers.toy import ToyScorer
 
@@ -70,6 +70,31 @@ def test_foreign_and_damaged_files_are_made_again(tmp_path: Path) -> None:
         damage(path)
         store.recall(ORIGIN, lambda: tensors)
         assert path.read_bytes() == whole
+
+
+def test_hashes_are_of_bytes_of_any_dtype(tmp_path: Path) -> None:
+    matrix = torch.arange(6.0).reshape(2, 3)
+    tensors = {
+        "a": matrix,
+        "b": torch.tensor(2.5),
+        "e": torch.zeros(0, 3),
+        "i": torch.arange(4),
+        "m": torch.tensor([True, False]),
+        "t": matrix.T,
+    }
+    store = Store(tmp_path)
+    store.save("x.safetensors", tensors, ORIGIN)
+    # Files that were saved keep their hash.
+    stored = load_tensors(tmp_path / "x.safetensors")[1]["sha256"]
+    assert stored == "e256cce8e8235d34d41fcb4479749b39c181e48fb268abbbb99870d32c48cd13"
+    for dtype in (torch.bfloat16, torch.float8_e4m3fn):
+        other = {"a": matrix.to(dtype).requires_grad_(), "b": torch.tensor(2.5).to(dtype)}
+        store.save("y.safetensors", other, ORIGIN)
+        read = store.load("y.safetensors", ORIGIN, "a", 2)
+        assert read["a"].dtype == dtype and torch.equal(read["a"].float(), other["a"].float())
+        save_tensors(tmp_path / "z.safetensors", other, ORIGIN)
+        assert store.read("z.safetensors") is None
+    assert store.load("x.safetensors", ORIGIN, "b") is None  # has no rows
 
 
 @pytest.mark.parametrize("target", ["folder", "memory://tables"])
