@@ -9,6 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganvas.errors import GanvasError
+
+
+class UnreachableStore(GanvasError, OSError):
+    """As of a store at a URL."""
+
 
 @dataclass(frozen=True)
 class FileWorker:
@@ -18,6 +24,7 @@ class FileWorker:
     broken: tuple[int, int] = (-1, 0)
     deadly: tuple[int, int] = (-1, 0)
     seconds: float = 0.0
+    error: type[Exception] = RuntimeError
 
     def __call__(self, shard: int, advance: Callable[[int], object]) -> str:
         attempt = len(list(self.folder.glob(f"attempt-{shard}-*")))
@@ -27,7 +34,7 @@ class FileWorker:
         if shard == self.deadly[0] and attempt < self.deadly[1]:
             os.kill(os.getpid(), signal.SIGKILL)
         if shard == self.broken[0] and attempt < self.broken[1]:
-            raise RuntimeError(f"attempt {attempt}\nof two lines")
+            raise self.error(f"attempt {attempt}\nof two lines")
         advance(1)
         (self.folder / f"shard-{shard}").write_text(str(shard))
         return f"shard-{shard}"

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from shard_workers import FileWorker, KilledOnce
+from shard_workers import FileWorker, KilledOnce, UnreachableStore
 
 from ganvas import engines, load_generator, sample
 from ganvas.cli import main
@@ -52,6 +53,56 @@ def test_a_failure_names_its_shard(tmp_path: Path, engine: str) -> None:
     with pytest.raises(GanvasError, match=r"^Shard 3 failed 2 times: RuntimeError: attempt 1 of two lines"):
         run_shards(FileWorker(tmp_path, broken=(3, 9)), SHARDS, engine=engine, retries=1)
     assert not (tmp_path / "shard-3").exists()
+
+
+@pytest.mark.parametrize("engine", ["local", "processes"])
+def test_bad_input_is_not_tried_again(tmp_path: Path, engine: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(GanvasError, match=r"^Shard 3 can't be made: attempt 0 of two lines"):
+        run_shards(FileWorker(tmp_path, broken=(3, 1), error=GanvasError), SHARDS, engine=engine, workers=1)
+    assert len(list(tmp_path.glob("attempt-3-*"))) == 1 and "again" not in caplog.text
+    run_shards(FileWorker(tmp_path, broken=(4, 1), error=UnreachableStore), SHARDS, engine=engine, workers=1)
+    assert "Shard 4 is tried again: attempt 0 of two lines" in caplog.text
+
+
+def test_processes_need_the_gpus_they_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for workers in (None, 2):
+        with pytest.raises(GanvasError, match="PyTorch finds no GPU"):
+            run_shards(FileWorker(tmp_path), SHARDS, engine="processes", workers=workers, gpu=True)
+    assert not contents(tmp_path)
+
+
+def test_an_engine_that_leaves_shards_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_run_locally", lambda worker, queue, threads: queue.finish(2))
+    with pytest.raises(GanvasError, match="'local' ended without 5 of 6 shards"):
+        run_shards(FileWorker(tmp_path), SHARDS)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_ray_is_not_asked_for_actors_that_no_node_can_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connected: bool
+) -> None:
+    calls = []
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8.0}},
+        {"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    ray = SimpleNamespace(
+        cloudpickle=pickle,
+        is_initialized=lambda: connected,
+        init=lambda **_: calls.append("init"),
+        shutdown=lambda: calls.append("shutdown"),
+        nodes=lambda: nodes,
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    for threads, gpu, message in ((16, False, r"16 CPUs \(at most 8 CPUs\)"), (4, True, "4 CPUs and a GPU")):
+        with pytest.raises(GanvasError, match=f"No node of Ray's cluster has what a worker needs, {message}"):
+            run_shards(FileWorker(tmp_path), SHARDS, engine="ray", threads=threads, gpu=gpu)
+    assert calls == ([] if connected else ["init", "shutdown"] * 2) and not contents(tmp_path)
+    monkeypatch.setattr(engines, "_run_actors", lambda ray, payload, queue, *_: [queue.finish(k) for k in SHARDS])
+    for threads, gpu in ((8, False), (2, True)):
+        run_shards(FileWorker(tmp_path), SHARDS, engine="ray", threads=threads, gpu=gpu)
 
 
 def test_a_process_that_dies_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -256,6 +307,14 @@ def cluster():
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_ray_makes_the_same_labels(cluster, tmp_path: Path, workers: int) -> None:
     assert label_folder(tmp_path / "a", engine="ray", workers=workers) == label_folder(tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_ray_ends_at_once_where_it_can_not_go_on(cluster, tmp_path: Path) -> None:
+    with pytest.raises(GanvasError, match="16 CPUs"):
+        run_shards(FileWorker(tmp_path), SHARDS, engine="ray", threads=16)
+    with pytest.raises(GanvasError, match=r"^Shard 3 can't be made: attempt 0"):
+        run_shards(FileWorker(tmp_path, broken=(3, 9), error=GanvasError), SHARDS, engine="ray", workers=1)
 
 
 @pytest.mark.slow

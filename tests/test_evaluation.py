@@ -90,16 +90,16 @@ def test_another_dtype_is_another_trial(tmp_path):
     half.dtype = torch.bfloat16  # a name is enough: pictures of one dtype are not taken for another's
     results = run_success(half, SCORER, disentangled(), tmp_path, ("Bright",), QUICK)
     assert results["dtype"] == "bfloat16"
-    for name in ("pool-*-00000.safetensors", "trials/Bright-*-00000.safetensors"):
+    for name in ("pool-*.safetensors", "trials/Bright-*.safetensors"):
         about = [load_tensors(path)[1] for path in tmp_path.glob(name)]
         assert {each["dtype"] for each in about} == {"float32", "bfloat16"}
         assert {each["batch"] for each in about} == {QUICK.batch}
 
 
-@pytest.mark.parametrize("name", ["pool-*-00000.safetensors", "trials/Bright-*-00000.safetensors"])
+@pytest.mark.parametrize("name", ["pool-*.safetensors", "trials/Bright-*.safetensors"])
 def test_damaged_and_foreign_files_are_made_anew(tmp_path, name):
     first = run_success(TOY, SCORER, disentangled(), tmp_path, ("Bright",), QUICK)
-    (path,) = tmp_path.glob(name)
+    path = min(tmp_path.glob(name))
     whole, (tensors, about) = path.read_bytes(), load_tensors(path)
     broken = [
         lambda: path.write_bytes(whole[:-9]),

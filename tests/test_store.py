@@ -11,7 +11,7 @@ from ganvas.data.label import label
 from ganvas.data.label_files import load_labels
 from ganvas.errors import GanvasError
 from ganvas.generators.toy import Toy
-from ganvas.io.files import save_tensors
+from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.store import KeyedRows, Store, compute_key, is_url
 from ganvas.scorers.toy import ToyScorer
 
@@ -72,6 +72,31 @@ def test_foreign_and_damaged_files_are_made_again(tmp_path: Path) -> None:
         assert path.read_bytes() == whole
 
 
+def test_hashes_are_of_bytes_of_any_dtype(tmp_path: Path) -> None:
+    matrix = torch.arange(6.0).reshape(2, 3)
+    tensors = {
+        "a": matrix,
+        "b": torch.tensor(2.5),
+        "e": torch.zeros(0, 3),
+        "i": torch.arange(4),
+        "m": torch.tensor([True, False]),
+        "t": matrix.T,
+    }
+    store = Store(tmp_path)
+    store.save("x.safetensors", tensors, ORIGIN)
+    # Files that were saved keep their hash.
+    stored = load_tensors(tmp_path / "x.safetensors")[1]["sha256"]
+    assert stored == "e256cce8e8235d34d41fcb4479749b39c181e48fb268abbbb99870d32c48cd13"
+    for dtype in (torch.bfloat16, torch.float8_e4m3fn):
+        other = {"a": matrix.to(dtype).requires_grad_(), "b": torch.tensor(2.5).to(dtype)}
+        store.save("y.safetensors", other, ORIGIN)
+        read = store.load("y.safetensors", ORIGIN, "a", 2)
+        assert read["a"].dtype == dtype and torch.equal(read["a"].float(), other["a"].float())
+        save_tensors(tmp_path / "z.safetensors", other, ORIGIN)
+        assert store.read("z.safetensors") is None
+    assert store.load("x.safetensors", ORIGIN, "b") is None  # has no rows
+
+
 @pytest.mark.parametrize("target", ["folder", "memory://tables"])
 def test_tables_are_checked_too(tmp_path: Path, target: str) -> None:
     import pyarrow
@@ -122,6 +147,18 @@ def test_rows_are_computed_once_and_survive_damage(tmp_path: Path, monkeypatch: 
     assert len(computed) == 10
 
 
+def test_rows_that_two_add_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    keys = [bytes([i]) * 4 for i in range(4)]
+    one, other = (KeyedRows(Store(tmp_path), ORIGIN, 1) for _ in range(2))
+    one.recall(keys[:2], lambda indices: torch.zeros(2, 1))
+    other.recall(keys[2:], lambda indices: torch.ones(2, 1))
+    both = KeyedRows(Store(tmp_path), ORIGIN, 1)
+    assert both.recall(keys, lambda indices: pytest.fail("computed again")).flatten().tolist() == [0, 0, 1, 1]
+    names = {path.name for path in tmp_path.iterdir()}
+    one.recall(keys[2:], lambda indices: torch.ones(2, 1))  # as another process that saw none of the others' rows
+    assert {path.name for path in tmp_path.iterdir()} == names and len(names) == 2
+
+
 def test_only_leftovers_of_given_names_are_deleted(tmp_path: Path) -> None:
     for name in (".scores-00001.safetensors.abc.safetensors", ".scores-00002.safetensors.abc.safetensors", ".other"):
         (tmp_path / name).touch()
@@ -155,3 +192,55 @@ def test_labels_at_a_url(tmp_path: Path) -> None:
 def test_an_unknown_protocol_is_said() -> None:
     with pytest.raises(GanvasError, match="Can't open nothing://x: "):
         Store("nothing://x").list_names()
+
+
+def test_urls_that_can_not_be_reached_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class ClientError(Exception):
+        """As of a protocol's own package."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ClientError("Forbidden\n(403).")
+
+    store = Store("memory://closed")
+    for method in ("get_file", "put_file", "find"):
+        monkeypatch.setattr(MemoryFileSystem, method, refuse)
+    for call in (
+        store.list_names,
+        lambda: store.read("x.safetensors"),
+        lambda: store.write_json("index.json", {}),
+        lambda: Store("ftp://127.0.0.1:1/x").list_names(),
+    ):
+        with pytest.raises(GanvasError, match=r"^Can't reach (memory://closed: Forbidden \(403\)|ftp://.* refused)\.$"):
+            call()
+    monkeypatch.undo()
+    with pytest.raises(KeyError), store._read("x"):  # what is done with a file is not the URL's fault
+        raise KeyError
+
+
+@pytest.mark.parametrize("renames", [True, False])
+def test_files_are_replaced_as_a_whole_at_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: bool) -> None:
+    from fsspec.implementations.local import LocalFileSystem
+
+    move = LocalFileSystem.mv
+
+    def move_to_nothing(self, source, target):
+        if Path(target).exists():
+            raise FileExistsError(target)
+        move(self, source, target)
+
+    def send_half(self, source, target, **_):
+        Path(target).write_bytes(Path(source).read_bytes()[:3])
+        raise TimeoutError
+
+    if not renames:
+        monkeypatch.setattr(LocalFileSystem, "mv", move_to_nothing)
+    store = Store(f"file://{tmp_path}/new/folder")
+    for value in ([1, 2, 3], [4, 5, 6]):
+        store.write_json("index.json", value)
+        assert store.read_json("index.json") == value and store.list_names() == {"index.json"}
+    monkeypatch.setattr(LocalFileSystem, "put_file", send_half)
+    with pytest.raises(GanvasError, match=r"^Can't reach file://.*: TimeoutError\.$"):
+        store.write_json("index.json", [7])
+    assert store.read_json("index.json") == [4, 5, 6] and store.list_names() == {"index.json"}

@@ -3,12 +3,15 @@
 import os
 import signal
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 
+from ganvas import training_loop
 from ganvas.errors import GanvasError
+from ganvas.io.shards import read_shard, save_shard
 from ganvas.training_loop import (
     Epochs,
     TrainingCheckpoint,
@@ -111,6 +114,15 @@ def test_a_second_interrupt_stops_at_once(tmp_path):
     assert not isinstance(stopped.value, TrainingStopped) and not (tmp_path / "c.safetensors").exists()
 
 
+def test_a_signal_between_two_questions_is_not_lost_and_the_state_is_saved(monkeypatch):
+    answers = iter([False, True, True])
+    monkeypatch.setattr(training_loop, "_catch_signals", lambda enabled: nullcontext(lambda: next(answers)))
+    saved = []
+    with pytest.raises(TrainingStopped):
+        train(lambda step: None, 3, save=saved.append)
+    assert saved == [2]
+
+
 def test_what_saves_nothing_or_is_not_the_main_thread_is_interrupted_as_ever():
     def interrupt(done: int, steps: int) -> None:
         signal.raise_signal(signal.SIGINT)
@@ -151,12 +163,47 @@ def test_a_loss_that_is_not_finite_is_an_error_and_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_callers_random_state_is_left_as_it_was():
+def test_the_callers_random_state_is_left_as_it_was(tmp_path):
     torch.manual_seed(3)
     expected = torch.rand(2)
-    torch.manual_seed(3)
-    Run().train()
-    assert torch.equal(torch.rand(2), expected)
+    for path in (None, tmp_path / "c.safetensors", tmp_path / "c.safetensors"):  # the last one resumes
+        torch.manual_seed(3)
+        Run().train(path)
+        assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize("name", ["random", "global_random", "step", "loss_sum"])
+def test_a_state_of_another_dtype_or_shape_is_refused(tmp_path, name):
+    path = tmp_path / "c.safetensors"
+    Run().train(path)
+    tensors, origin = read_shard(path)
+    save_shard(path, tensors | {name: tensors[name].float().expand(2, *tensors[name].shape)}, origin)
+    with pytest.raises(GanvasError, match="is damaged, or a checkpoint of another training"):
+        Run().train(path)
+
+
+def test_a_network_in_bfloat16_is_continued(tmp_path):
+    def fit(progress=lambda done, steps: None):
+        torch.manual_seed(0)
+        network = nn.Linear(5, 1).bfloat16()
+        minimize(
+            lambda step: network(X.bfloat16()).square().mean(),
+            torch.optim.Adam(network.parameters(), 0.01),
+            4,
+            checkpoint=TrainingCheckpoint(tmp_path / "c.safetensors", network, {}),
+            progress=progress,
+        )
+        return network.weight.detach()
+
+    def interrupt(done: int, steps: int) -> None:
+        if done == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    alone = fit()
+    (tmp_path / "c.safetensors").unlink()
+    with pytest.raises(TrainingStopped):
+        fit(interrupt)
+    assert torch.equal(fit(), alone)
 
 
 def test_each_group_has_its_own_loss_and_rate():

@@ -57,7 +57,8 @@ def run_shards(
         progress: Is called with the rows that are done and the rows of all missing shards.
 
     Raises:
-        GanvasError: An option is out of range, a package is missing, or a shard failed too often (it is named).
+        GanvasError: An option is out of range, a package, a GPU or CPUs are missing, or a shard failed too often, or once by a
+            GanvasError (it is named).
     """
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
@@ -71,9 +72,13 @@ def run_shards(
         return
     if engine == "local":
         _run_locally(worker, queue, threads)
-        return
-    run = {"processes": _run_processes, "ray": _run_on_ray}[engine]
-    run(worker, queue, workers, threads or 1, gpu)
+    else:
+        run = {"processes": _run_processes, "ray": _run_on_ray}[engine]
+        run(worker, queue, workers, threads or 1, gpu)
+    if queue.unfinished:
+        raise GanvasError(
+            f"The engine {engine!r} ended without {len(queue.unfinished)} of {len(missing)} shards: try again."
+        )
 
 
 def count_workers(engine: str, workers: int | None = None, threads: int | None = None, gpu: bool = False) -> int:
@@ -120,13 +125,14 @@ class _ShardQueue:
         self.done += self.rows[shard]
         self._report()
 
-    def fail(self, shard: int, reason: str, error: BaseException | None = None) -> None:
-        """Let a shard wait once more. Raises GanvasError where it has failed too often."""
+    def fail(self, shard: int, reason: str, error: BaseException | None = None, is_final: bool = False) -> None:
+        """Let a shard wait once more. Raises GanvasError where it has failed too often, or would fail again."""
         self.partly_done.pop(shard, None)
         self.failures[shard] += 1
         summary, _, details = reason.partition("\n")
-        if self.failures[shard] > self.retries:
-            failure = GanvasError(f"Shard {shard} failed {self.failures[shard]} times: {summary}")
+        if is_final or self.failures[shard] > self.retries:
+            what = "can't be made" if is_final else f"failed {self.failures[shard]} times"
+            failure = GanvasError(f"Shard {shard} {what}: {summary}")
             if details:
                 failure.add_note(details)
             raise failure from error
@@ -148,8 +154,8 @@ class _ShardRunner:
     def check(self) -> None:
         """Do nothing: an actor that answers has been started."""
 
-    def run(self, shard: int, advance: Callable[[int], object] = lambda rows: None) -> str:
-        """Make a shard; return why it failed (a line, then the traceback), or nothing."""
+    def run(self, shard: int, advance: Callable[[int], object] = lambda rows: None) -> tuple[str, bool]:
+        """Make a shard; return why it failed (a line, then the traceback; or nothing), and whether it would fail again."""
         try:
             if self.worker is None:
                 self.worker = pickle.loads(self.payload)  # from the process that started this one, by no file
@@ -157,8 +163,13 @@ class _ShardRunner:
                     sys.modules["torch"].set_num_threads(self.threads)
             self.worker(shard, advance)
         except Exception as error:
-            return f"{_describe_error(error)}\n{traceback.format_exc()}"
-        return ""
+            return f"{_describe_error(error)}\n{traceback.format_exc()}", _is_final(error)
+        return "", False
+
+
+def _is_final(error: BaseException) -> bool:
+    """Return whether a worker would fail again: bad input stays bad, but a store that can't be reached (OSError) may return."""
+    return isinstance(error, GanvasError) and not isinstance(error, OSError)
 
 
 def _describe_error(error: BaseException) -> str:
@@ -181,7 +192,7 @@ def _run_locally(worker: Worker, queue: _ShardQueue, threads: int | None) -> Non
             try:
                 worker(shard, partial(queue.advance, shard))
             except Exception as error:
-                queue.fail(shard, _describe_error(error), error)
+                queue.fail(shard, _describe_error(error), error, _is_final(error))
             else:
                 queue.finish(shard)
 
@@ -227,8 +238,9 @@ def _run_processes(worker: Worker, queue: _ShardQueue, workers: int | None, thre
                 if isinstance(message, int):
                     queue.advance(shard, message)
                     continue
-                if message:
-                    queue.fail(shard, message)
+                reason, is_final = message
+                if reason:
+                    queue.fail(shard, reason, is_final=is_final)
                 else:
                     queue.finish(shard)
                 shard = queue.take()
@@ -273,8 +285,23 @@ def _count_cores() -> int:
 def _list_gpus() -> list[str]:
     import torch
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    visible, count = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count()
+    if not count:
+        raise GanvasError("PyTorch finds no GPU on this machine: give the device cpu.")
+    return visible.split(",") if visible else [str(i) for i in range(count)]
+
+
+def _check_nodes(nodes: list[dict[str, Any]], threads: int, gpu: bool) -> None:
+    """Check that a node of Ray's cluster can hold an actor, for which Ray would wait for ever."""
+    needs = {"CPU": threads, "GPU": int(gpu)}
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    if not any(all(node.get(name, 0) >= count for name, count in needs.items()) for node in alive):
+        most = max((int(node.get("CPU", 0)) for node in alive), default=0)
+        needed = f"{threads} CPUs and a GPU" if gpu else f"{threads} CPUs"
+        raise GanvasError(
+            f"No node of Ray's cluster has what a worker needs, {needed} (at most {most} CPUs): "
+            "take fewer threads or another device."
+        )
 
 
 def _run_on_ray(worker: Worker, queue: _ShardQueue, workers: int | None, threads: int, gpu: bool) -> None:
@@ -286,6 +313,15 @@ def _run_on_ray(worker: Worker, queue: _ShardQueue, workers: int | None, threads
     starts_ray = not ray.is_initialized()
     if starts_ray:
         ray.init(log_to_driver=False)
+    try:
+        _check_nodes(ray.nodes(), threads, gpu)
+        _run_actors(ray, payload, queue, workers, threads, gpu)
+    finally:
+        if starts_ray:
+            ray.shutdown()
+
+
+def _run_actors(ray: Any, payload: bytes, queue: _ShardQueue, workers: int | None, threads: int, gpu: bool) -> None:
     resources = ray.cluster_resources()
     workers = workers or max(1, int(resources.get("GPU", 0) if gpu else resources.get("CPU", 0) // threads))
     actor_class = ray.remote(_ShardRunner).options(num_cpus=threads, num_gpus=int(gpu))
@@ -312,8 +348,8 @@ def _run_on_ray(worker: Worker, queue: _ShardQueue, workers: int | None, threads
                     raise GanvasError(f"Ray's actors don't start: {_describe_error(error)[:500]}") from error
                 start()
                 continue
-            if shard is not None and message:
-                queue.fail(shard, message)
+            if shard is not None and message[0]:
+                queue.fail(shard, message[0], is_final=message[1])
             elif shard is not None:
                 queue.finish(shard)
             shard = queue.take()
@@ -322,5 +358,3 @@ def _run_on_ray(worker: Worker, queue: _ShardQueue, workers: int | None, threads
     finally:
         for actor, _ in running.values():
             ray.kill(actor)
-        if starts_ray:
-            ray.shutdown()

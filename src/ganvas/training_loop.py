@@ -69,8 +69,8 @@ def train(
             progress(done, steps)
             if save is not None and (done == steps or is_due(done) or is_stopped()):
                 save(done)
-            if is_stopped():
-                raise TrainingStopped
+                if is_stopped():  # a signal that arrives after the condition waits for the next step, which is saved
+                    raise TrainingStopped
 
 
 def minimize(
@@ -145,8 +145,8 @@ def minimize(
         if checkpoint:
             checkpoint.save(done, optimizer, epochs)
 
-    start = checkpoint.load(optimizer, epochs) if checkpoint else 0
     with torch.random.fork_rng(devices=[]) if epochs else nullcontext():
+        start = checkpoint.load(optimizer, epochs) if checkpoint else 0
         if epochs and start % epochs.length:
             epochs.resume(start)
         train(
@@ -285,11 +285,11 @@ class TrainingCheckpoint:
                 epochs.random.set_state(tensors["random"])
                 epochs.loss_sum = float(tensors["loss_sum"])
                 torch.set_rng_state(tensors["global_random"])
-        except (KeyError, RuntimeError, ValueError):
+            return int(tensors["step"])
+        except (KeyError, RuntimeError, TypeError, ValueError):
             raise GanvasError(
                 f"{self.path} is damaged, or a checkpoint of another training: delete it, or choose another --out."
             ) from None
-        return int(tensors["step"])
 
     @property
     def _metadata(self) -> dict[str, Any]:

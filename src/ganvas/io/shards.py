@@ -52,8 +52,9 @@ def load_shard(path: Path, counted: str, origin: Mapping[str, Any], rows: int) -
     The tensor ``counted`` must have at least ``rows`` rows.
     """
     tensors, stored_origin = read_shard(path) or ({}, {})
-    whole = counted in tensors and stored_origin == dict(origin) and len(tensors[counted]) >= rows
-    return tensors if whole else None
+    if counted not in tensors or stored_origin != dict(origin):
+        return None
+    return tensors if tensors[counted].ndim and len(tensors[counted]) >= rows else None
 
 
 def encode_pictures(pictures: Iterable[Images]) -> dict[str, Tensor]:
@@ -80,5 +81,6 @@ def _hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().data)
+        # As bytes: NumPy lacks bfloat16 and float8.
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

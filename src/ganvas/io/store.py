@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,12 @@ from ganvas.io.shards import load_shard, read_shard, save_shard
 
 TABLE_KEY = b"ganvas.key"
 """The key of a table's metadata with the hash of its values and origin."""
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
+"""fsspec's protocols at which a file that is sent appears when it is whole."""
+
+
+class StoreUnreachableError(GanvasError, OSError):
+    """A URL can't be reached, now; another try may succeed, which ``OSError`` says to engines."""
 
 
 def is_url(target: str | Path) -> bool:
@@ -61,9 +68,13 @@ class Store:
     def list_names(self) -> set[str]:
         """List the names of all files, without leftovers of writes that were stopped."""
         if is_url(self.target):
-            files = self._files
-            files.invalidate_cache()
-            return {path.rpartition("/")[2] for path in files.find(str(self.target), maxdepth=1)}
+            with self._reach() as (files, root):
+                files.invalidate_cache()
+                try:
+                    names = {path.rpartition("/")[2] for path in files.find(root, maxdepth=1)}
+                except FileNotFoundError:
+                    return set()
+            return {name for name in names if name[:1] != "."}
         folder = Path(self.target)
         return {path.name for path in folder.iterdir() if path.name[0] != "."} if folder.is_dir() else set()
 
@@ -155,16 +166,24 @@ class Store:
             if path.name[1:].removesuffix(path.suffix).rpartition(".")[0] in names:
                 path.unlink(missing_ok=True)
 
-    @property
-    def _files(self) -> Any:
+    @contextmanager
+    def _reach(self) -> Iterator[tuple[Any, str]]:
+        """Yield the URL's file system, and the target in it. Raises GanvasError for all that goes wrong within the block."""
         try:
             from fsspec.core import url_to_fs
         except ImportError:
             raise GanvasError(f"{self.target} needs a package: pip install 'ganvas[remote]'.") from None
         try:
-            return url_to_fs(str(self.target))[0]
-        except (ImportError, ValueError) as error:  # the protocol's own package, such as s3fs
-            raise GanvasError(f"Can't open {self.target}: {error}.") from None
+            try:
+                files, root = url_to_fs(str(self.target))
+            except (ImportError, ValueError) as error:  # the protocol's own package, such as s3fs
+                raise GanvasError(f"Can't open {self.target}: {error}.") from None
+            yield files, root
+        except GanvasError:
+            raise
+        except Exception as error:  # each protocol's package has errors of its own
+            text = " ".join(str(error).split()) or type(error).__name__
+            raise StoreUnreachableError(f"Can't reach {self.target}: {text.rstrip('.')}.") from error
 
     @contextmanager
     def _read(self, name: str) -> Iterator[Path]:
@@ -174,10 +193,11 @@ class Store:
             return
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / name
-            try:
-                self._files.get_file(self.locate(name), str(copy))
-            except FileNotFoundError:
-                copy.unlink(missing_ok=True)
+            with self._reach() as (files, root):
+                try:
+                    files.get_file(f"{root.rstrip('/')}/{name}", str(copy))
+                except FileNotFoundError:
+                    copy.unlink(missing_ok=True)
             yield copy
 
     @contextmanager
@@ -186,15 +206,31 @@ class Store:
         if not is_url(self.target):
             yield Path(self.target) / name
             return
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / name
+        with tempfile.TemporaryDirectory() as local:
+            copy = Path(local) / name
             yield copy
-            files = self._files
-            try:
-                files.put_file(str(copy), self.locate(name))
-            except FileNotFoundError:  # object stores have no folders, others need them
-                files.makedirs(str(self.target), exist_ok=True)
-                files.put_file(str(copy), self.locate(name))
+            with self._reach() as (files, root):
+                protocols = {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
+                is_atomic = not protocols.isdisjoint(OBJECT_STORES)
+                folder = root.rstrip("/")
+                sent = f"{folder}/{name}" if is_atomic else f"{folder}/.{name}.{secrets.token_hex(8)}{copy.suffix}"
+                try:
+                    files.put_file(str(copy), sent)
+                except FileNotFoundError:  # object stores have no folders, others need them
+                    files.makedirs(root, exist_ok=True)
+                    files.put_file(str(copy), sent)
+                if not is_atomic:
+                    _replace_file(files, sent, f"{folder}/{name}")
+
+
+def _replace_file(files: Any, source: str, target: str) -> None:
+    try:
+        files.mv(source, target)
+    except Exception:  # some file systems don't rename a file to one that is there
+        if not files.exists(target):
+            raise
+        files.rm_file(target)
+        files.mv(source, target)
 
 
 class KeyedRows:
@@ -212,7 +248,7 @@ class KeyedRows:
     def __init__(self, store: Store | None, origin: Mapping[str, Any], columns: int) -> None:
         self.store, self.origin, self.columns = store, dict(origin), columns
         self.rows: dict[bytes, Tensor] = {}
-        self._prefix, self._used = f"{origin['kind']}-{compute_key(origin)[:32]}-", set[str]()
+        self._prefix = f"{origin['kind']}-{compute_key(origin)[:32]}-"
         for name in sorted(store.list_names()) if store is not None else ():
             if name.startswith(self._prefix):
                 self._load(name)
@@ -231,16 +267,14 @@ class KeyedRows:
     def _save(self, keys: Sequence[bytes], rows: Tensor) -> None:
         if self.store is None:
             return
-        number = 0
-        while (name := f"{self._prefix}{number:05d}.safetensors") in self._used:
-            number += 1
-        self._used.add(name)
-        stacked = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).reshape(len(keys), -1)
+        joined = b"".join(keys)
+        # Of the keys, so that processes that add rows at the same time never replace each other's.
+        name = f"{self._prefix}{hashlib.sha256(joined).hexdigest()[:32]}.safetensors"
+        stacked = torch.frombuffer(bytearray(joined), dtype=torch.uint8).reshape(len(keys), -1)
         self.store.save(name, {"keys": stacked, "rows": rows}, self.origin)
 
     def _load(self, name: str) -> None:
         tensors = (self.store.load(name, self.origin, "rows") if self.store is not None else None) or {}
         keys, rows = tensors.get("keys"), tensors.get("rows")
         if keys is not None and rows is not None and rows.shape == (len(keys), self.columns):
-            self._used.add(name)
             self.rows |= {bytes(key.tolist()): row for key, row in zip(keys, rows, strict=True)}
