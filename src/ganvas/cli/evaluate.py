@@ -18,7 +18,7 @@ def evaluate(
     generator: GeneratorName,
     out: Annotated[Path, typer.Option(help="The folder for the report; a run that was stopped goes on there.")],
     scorer: ScorerName = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Four methods on 16 faces: five minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A few methods, and any that you added, on 16 faces.")] = False,
     share: Annotated[
         float, typer.Option(help="The share of the faces to try; a larger share goes on with a smaller one's pictures.")
     ] = 1.0,

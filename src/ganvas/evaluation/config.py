@@ -151,4 +151,4 @@ QUICK = EvaluationConfig(
     labels=(),
     dci=0,
 )
-"""A report on four methods and 16 faces, with strides of 1 σ."""
+"""A report on a few methods and 16 faces, with strides of 1 σ."""
