@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ class EncoderKind:
     encoder never saw a count.
     """
 
-    space: str
+    space: Literal["w", "w+"]
     keeps_count: bool
     sees_features: bool = True
 

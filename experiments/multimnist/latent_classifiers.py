@@ -8,7 +8,7 @@ by an encoder that never saw counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -53,11 +53,14 @@ class CountedCodes:
         return find_ranges(self.train_counts, ("count",))
 
 
+LOSSES: tuple[Literal["mse", "ce"], ...] = ("mse", "ce")
+
+
 def run(context: CountContext) -> ReportSection:
     """Train classifiers of all codes with both losses; of inverted ones only where there are real images."""
     kinds = (W_PLUS_COUNTED, W_PLUS_PIXELS, W_COUNTED) if context.folder is not None else ()
     codes = [*(counted_inversions(context, kind) for kind in kinds), counted_samples(context)]
-    rows = [measure_classifier(context, one, loss) for one in codes for loss in ("mse", "ce")]
+    rows = [measure_classifier(context, one, loss) for one in codes for loss in LOSSES]
     cells = []
     for row in rows:
         same = row["name"] in (W_PLUS_COUNTED.name, W_PLUS_PIXELS.name, SAMPLED)
@@ -107,7 +110,7 @@ def select_counts(data: LatentDataset) -> Tensor:
     return data.scores[:, [data.attributes.index("count")]].long()
 
 
-def measure_classifier(context: CountContext, codes: CountedCodes, loss: str) -> dict[str, Any]:
+def measure_classifier(context: CountContext, codes: CountedCodes, loss: Literal["ce", "mse"]) -> dict[str, Any]:
     """Train a classifier, and return the shares of training and held-out codes that it gets right."""
     config = CountClassifierConfig(loss, codes.hidden, editors.training_steps(context)["knowledge"])
     context.log(f"Learning a classifier of {codes.name} by {loss} …")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ from ganvas.stats import Estimate
 from ganvas.types import Images, WPlus
 
 NAME, TITLE = "real", "Real images, edited"
-SPACES = ("w", "w+")
+SPACES: tuple[Literal["w", "w+"], ...] = ("w", "w+")
 ALPHAS = (1, -1)
 
 
@@ -87,7 +87,7 @@ def edit_images(context: CountContext, moves: Mapping[str, Move]) -> ReportSecti
     return ReportSection(NAME, TITLE, intro, (table,), strips, {"rows": rows}, captions)
 
 
-def invert_held_out(context: CountContext, test: RealImages, space: str) -> HeldOutImages:
+def invert_held_out(context: CountContext, test: RealImages, space: Literal["w", "w+"]) -> HeldOutImages:
     """Invert held-out images by the encoder that keeps the count."""
     ws = encoders.invert_images(context, encoders.train_kind(context, EncoderKind(space, True)), test.images, space)
     return HeldOutImages(space, test, ws, score_codes(context, ws))

@@ -27,7 +27,7 @@ from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.recipe.model import NamedTool, Recipe, to_json
 from ganvas.recipe.rendering import Tools, compute_code, editor_reference
 from ganvas.scorers.base import Scorer
-from ganvas.types import Images, WPlus
+from ganvas.types import Dtype, Images, WPlus
 
 T = TypeVar("T")
 MAX_CACHED_PICTURES = 8
@@ -49,11 +49,11 @@ class ToolSources:
     """Takes the generator's name and dtype."""
     load_scorer: Callable[[str], Scorer]
     """Takes the generator's name."""
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     """The dtype of a visitor's first picture; a recipe names its own."""
 
 
-def discover_tools(dtype: str = "float32", device: str = "cpu") -> ToolSources:
+def discover_tools(dtype: Dtype = "float32", device: str = "cpu") -> ToolSources:
     """Return the sources of all generators that ganvas has. Raises GanvasError for an unknown device or dtype."""
     if dtype not in ("float32", "bfloat16"):
         raise unknown("dtype", dtype, ("float32", "bfloat16"))

@@ -7,7 +7,7 @@ to be run when it is loaded; here it is skipped, since attributes and weights ar
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -184,7 +184,7 @@ def _get_width(stored: dict[str, StoredTensor], name: str, budget: ReadBudget) -
     return stored[name].shape[0]
 
 
-def _find_architecture(stored: dict[str, StoredTensor]) -> str:
+def _find_architecture(stored: dict[str, StoredTensor]) -> Literal["skip", "resnet", "orig"]:
     if "synthesis.b4.torgb.weight" in stored:
         return "skip"
     return "resnet" if "synthesis.b8.skip.weight" in stored else "orig"

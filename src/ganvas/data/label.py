@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.io.shards import decode_pictures, encode_pictures, images_name, scores_name
 from ganvas.io.store import Store
 from ganvas.progress import Progress
-from ganvas.scorers.base import Scorer
+from ganvas.scorers.base import Kind, Scorer
 from ganvas.seeds import LABEL_SEED, label_seeds
 from ganvas.types import Images, Scores
 
@@ -166,7 +166,7 @@ class LabelRun:
     def header(self) -> LabelHeader:
         """The header of the labels."""
         generator, scorer = (NamedTool(tool.name, tool.fingerprint) for tool in (self.generator, self.scorer))
-        names = (self.scorer.attributes, self.scorer.kinds)
+        names = (self.scorer.attributes, cast(tuple[Kind, ...], self.scorer.kinds))
         return LabelHeader(self.n, self.seed, float(self.psi), None, self.shard_size, generator, scorer, *names)
 
     @property
