@@ -56,7 +56,7 @@ def validated(kind: type[T]) -> type[T]:
     """
     check: Any = model_validator(mode="before")
     setattr(kind, "_check_names", check(classmethod(_check_names)))  # noqa: B010 (no such field)
-    made: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True))(kind)
+    made: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(kind)
     construct = made.__init__
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
