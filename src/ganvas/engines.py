@@ -16,7 +16,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -310,7 +309,8 @@ def _run_on_ray(worker: Worker, queue: _ShardQueue, workers: int | None, threads
         import ray
     except ImportError:
         raise GanvasError("The engine 'ray' needs a package: pip install 'ganvas[ray]'.") from None
-    payload = _pickle_worker(worker, import_module("ray.cloudpickle").dumps)  # classes of the user's own script, too
+    dumps = ray.cloudpickle.dumps  # pyright: ignore[reportAttributeAccessIssue]
+    payload = _pickle_worker(worker, dumps)  # classes of the user's own script, too
     starts_ray = not ray.is_initialized()
     if starts_ray:
         ray.init(log_to_driver=False)
