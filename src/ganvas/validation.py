@@ -8,22 +8,31 @@ from __future__ import annotations
 import gc
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import field, fields
 from functools import cache
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from ganvas.errors import GanvasError, unknown
 
-_COLLECTS = gc.isenabled()
-gc.disable()  # pydantic's many classes would set off a collection of all of PyTorch's objects, which takes longer than the import
-try:
+
+@contextmanager
+def _pause_collection() -> Iterator[None]:
+    """Keep many new objects from setting off a collection of all of PyTorch's, which takes longer than making them."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+with _pause_collection():
     from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, model_validator
     from pydantic.dataclasses import dataclass
     from pydantic_core import ArgsKwargs, ErrorDetails
-finally:
-    if _COLLECTS:
-        gc.enable()
 
 T = TypeVar("T")
 Flag = Annotated[bool, Field(strict=True)]
@@ -56,7 +65,8 @@ def validated(kind: type[T]) -> type[T]:
     """
     check: Any = model_validator(mode="before")
     setattr(kind, "_check_names", check(classmethod(_check_names)))  # noqa: B010 (no such field)
-    made: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(kind)
+    with _pause_collection():
+        made: Any = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(kind)
     construct = made.__init__
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
