@@ -1,7 +1,7 @@
 """A reader of TensorFlow.js's weights: a manifest (JSON) that lists tensors, and their bytes in one file, often quantised.
 
-The format: ``weights`` of https://github.com/tensorflow/tfjs/tree/master/tfjs-core/src/io; a quantised number q stands
-for ``q · scale + min``.
+The format: ``weights`` of https://github.com/tensorflow/tfjs/tree/master/tfjs-core/src/io; a quantised integer q stands
+for ``q · scale + min``, and half precision for itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError
 
-DTYPES = {"float32": "<f4", "uint8": "u1", "uint16": "<u2"}
+DTYPES = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "uint8": "u1", "uint16": "<u2"}
 
 
 def read_tensors(manifest: bytes, data: bytes) -> dict[str, Tensor]:
@@ -39,7 +39,7 @@ def _read_values(entry: dict[str, Any], data: bytes, at: int) -> tuple[np.ndarra
     dtype = np.dtype(DTYPES[(quantised or entry)["dtype"]])
     count = math.prod(entry["shape"])
     values = np.frombuffer(data, dtype, count, at).reshape(entry["shape"])
-    if quantised:
+    if quantised and dtype.kind == "u":
         # In float64, then rounded once, as JavaScript does.
         values = values * float(quantised["scale"]) + float(quantised["min"])
     return values.astype("<f4"), at + count * dtype.itemsize
