@@ -59,6 +59,25 @@ def test_equal_codes_equal_pixels_however_they_lie_in_memory(generator):
             assert torch.equal(images, generator.synthesis(ws))
 
 
+def test_smaller_pictures_show_the_same(generator):
+    ws = sample(generator, 1, seed=3)
+    with torch.no_grad():
+        whole = generator.synthesis(ws)
+        assert torch.equal(generator.synthesis(ws, resolution=generator.resolution), whole)
+        for size in (generator.resolution // 2, generator.resolution // 4):
+            small = generator.synthesis(ws, resolution=size)
+            assert small.shape == (1, 3, size, size)
+            assert small.dtype == torch.float32
+            expected = downscale(whole, size)
+            assert (small - expected).square().mean() < 0.1 * expected.var()
+
+
+@pytest.mark.parametrize("size", [0, -8, 7, 2048])
+def test_bad_resolution(generator, size):
+    with pytest.raises(GanvasError, match=f"resolution.*{size}.*pick one of.*{generator.resolution}"):
+        generator.synthesis(sample(generator, 1), resolution=size)
+
+
 def test_a_seed_is_a_picture(generator):
     batch = sample(generator, 4, seed=10)
     for i in range(4):

@@ -7,7 +7,9 @@ import torch
 from ganvas.errors import GanvasError
 from ganvas.generators import mobilestylegan
 from ganvas.generators.base import draw_z, sample
+from ganvas.generators.early_head import EarlyHead, read_heads, save_heads
 from ganvas.generators.mobilestylegan import MobileStyleGAN, inverse_haar
+from ganvas.io.files import save_tensors
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,72 @@ def test_bfloat16_is_the_same_picture(codes, network):
     exact, rough = network.synthesis(codes), half.synthesis(codes)
     assert rough.dtype == torch.float32
     assert (rough - exact).square().mean() < 1e-3 * exact.square().mean()
+
+
+@pytest.fixture
+def early(network):
+    """A network with a head for 32 pixels, which passes random weights on."""
+    torch.manual_seed(0)
+    head = EarlyHead(8, 8 + 2 + 8 + 8, 4)
+    other = MobileStyleGAN(tiny_networks.state(blocks=3) | {"w_avg": torch.zeros(tiny_networks.DIM)}, "tiny")
+    other.add_heads({32: head})
+    return other
+
+
+def test_a_head_draws_early_and_changes_nothing_else(network, early, codes):
+    assert early.fingerprint == network.fingerprint
+    assert torch.equal(early.synthesis(codes), network.synthesis(codes))
+    small = early.synthesis(codes, resolution=32)
+    assert small.shape == (3, 3, 32, 32)
+    assert not torch.allclose(small, network.synthesis(codes, resolution=32), atol=1e-3)
+    # Without a head of its size a picture is the whole one, shrunken.
+    assert torch.equal(early.synthesis(codes, resolution=16), network.synthesis(codes, resolution=16))
+    assert torch.equal(small[1:2], early.synthesis(codes[1:2], resolution=32))
+
+
+def test_a_head_sees_every_row(early, codes):
+    leaf = codes.clone().requires_grad_()
+    picture = early.synthesis(leaf, resolution=32)
+    assert torch.allclose(picture, early.synthesis(codes, resolution=32), atol=1e-5)
+    picture.square().mean().backward()
+    assert (leaf.grad.norm(dim=2) > 0).all()
+
+
+def test_a_trained_head_draws_the_shrunken_picture(network, codes):
+    """A network whose last block only doubles: a head can learn it exactly."""
+    head, parts = EarlyHead(8, 8 + 2 + 8 + 8, 24), []
+    for code in torch.randn(24, network.num_ws, network.w_dim, generator=torch.Generator().manual_seed(1)):
+        styles = network.compute_styles(code)
+        for x, following in network.iterate_features(styles):
+            if x.shape[2] == 16:
+                parts.append((x, torch.cat(following)[None]))
+        parts[-1] = (*parts[-1], network.synthesis(code[None], resolution=32))
+    x, following, pictures = (torch.cat(part) for part in zip(*parts, strict=True))
+    optimizer = torch.optim.Adam(head.parameters(), 1e-2)
+    with torch.enable_grad():
+        for _ in range(150):
+            optimizer.zero_grad()
+            loss = (inverse_haar(head(x, following)) - pictures).square().mean()
+            loss.backward()
+            optimizer.step()
+    assert loss.item() < 0.25 * float(pictures.var())
+
+
+def test_heads_are_saved_and_read(early, codes, tmp_path):
+    path = tmp_path / "heads.safetensors"
+    early.heads["32"].half().float()
+    save_heads(path, {32: early.heads["32"]}, early.fingerprint)
+    before = early.synthesis(codes, resolution=32)
+    early.add_heads(read_heads(path, early.fingerprint))
+    assert torch.equal(early.synthesis(codes, resolution=32), before)
+    with pytest.raises(GanvasError, match="another generator"):
+        read_heads(path, "0" * 64)
+    save_tensors(path, {"32.enter.weight": torch.zeros(4, 8, 1, 1)}, {"kind": "early heads", "fingerprint": "a"})
+    with pytest.raises(GanvasError, match="is damaged"):
+        read_heads(path, "a")
+    save_tensors(path, {"x": torch.zeros(1)}, {})
+    with pytest.raises(GanvasError, match="no early heads"):
+        read_heads(path, "a")
 
 
 def test_inverse_haar_keeps_energy_and_flat_areas():

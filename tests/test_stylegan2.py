@@ -118,6 +118,19 @@ def test_pictures_are_those_of_the_published_network(kind):
     torch.testing.assert_close(generator.synthesis(ws), wanted.expand(-1, 3, -1, -1), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", SHAPES)
+def test_smaller_pictures_are_the_output_layers_so_far(kind):
+    generator, shape = made(kind), SHAPES[kind]
+    ws = codes(generator)
+    if shape.architecture == "skip" and shape.resolution == 16:
+        wanted = reference(state_of(shape), replace(shape, resolution=8, widths=shape.widths[:-1]), ws)
+    else:  # grey and labelled ones have 8 pixels already; others have one output layer
+        wanted = F.avg_pool2d(generator.synthesis(ws), shape.resolution // 8)
+    torch.testing.assert_close(
+        generator.synthesis(ws, resolution=8), wanted.expand(-1, 3, -1, -1), rtol=1e-4, atol=1e-4
+    )
+
+
 @pytest.mark.numerics
 @pytest.mark.parametrize("kind", SHAPES)
 def test_bfloat16_draws_nearly_the_same(kind):

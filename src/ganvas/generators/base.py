@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas.errors import GanvasError
+from ganvas.errors import GanvasError, unknown
 from ganvas.precision import accept_any_floats_in
 from ganvas.types import Images, Labels, W, WPlus, Z
+
+MIN_RESOLUTION = 8
+"""The smallest picture in pixels that can be asked for."""
 
 
 class Generator(nn.Module, ABC):
@@ -77,17 +81,20 @@ class Generator(nn.Module, ABC):
         """
 
     @abstractmethod
-    def synthesis(self, ws: WPlus) -> Images:
+    def synthesis(self, ws: WPlus, resolution: int | None = None) -> Images:
         """Draw pictures for codes, with constant noise: equal codes give equal pixels.
 
         Args:
             ws: Codes (n, num_ws, w_dim), one row for each modulated layer.
+            resolution: The side of the pictures in pixels, where it isn't the generator's own. Smaller pictures cost less where
+                the generator can draw them early (from the features of a block); else the whole ones are shrunk.
 
         Returns:
             RGB pictures (n, 3, resolution, resolution), float32, about within [-1, 1]; differentiable in ``ws``.
 
         Raises:
-            GanvasError: The codes have another number of rows or dimensions.
+            GanvasError: The codes have another number of rows or dimensions, or the generator's resolution can't be halved to
+                the one asked for.
         """
 
     @abstractmethod
@@ -108,6 +115,24 @@ class Generator(nn.Module, ABC):
             Codes (n, num_ws, w_dim) with equal rows.
         """
         return w.unsqueeze(1).expand(-1, self.num_ws, -1)
+
+
+def check_resolution(generator: Generator, resolution: int | None) -> int:
+    """Return the side of the pictures to draw, by default the generator's.
+
+    Raises GanvasError where that can't be halved to ``resolution``.
+    """
+    sizes = [generator.resolution]
+    while sizes[-1] % 2 == 0 and sizes[-1] > MIN_RESOLUTION:
+        sizes.append(sizes[-1] // 2)
+    if resolution is None or resolution in sizes:
+        return resolution or generator.resolution
+    raise unknown("resolution", resolution, map(str, sizes))
+
+
+def shrink(images: Tensor, size: int) -> Tensor:
+    """Shrink pictures to ``size`` by block means; they stay as they are where they have it."""
+    return F.avg_pool2d(images, images.shape[-1] // size) if images.shape[-1] != size else images
 
 
 def copy_contiguous(codes: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.generators.base import Generator, copy_contiguous, draw_z
+from ganvas.generators.base import Generator, check_resolution, copy_contiguous, draw_z, shrink
 from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
 from ganvas.validation import Real, validated
@@ -138,12 +138,13 @@ class Dcgan(Generator):
         """Return []: there are no styles."""
         return []
 
-    def synthesis(self, ws: WPlus) -> Images:
+    def synthesis(self, ws: WPlus, resolution: int | None = None) -> Images:
         """Draw pictures (n, 3, resolution, resolution), float32."""
         if ws.shape[1:] != (1, self.w_dim):
             raise GanvasError(f"Codes for {self.name!r} have shape (n, 1, {self.w_dim}), not {tuple(ws.shape)}.")
         x = copy_contiguous(ws).reshape(len(ws), *self.inner)
-        return self._run(x, self.shape.first, len(self.shape.layers), self.dtype).float().expand(-1, 3, -1, -1)
+        images = self._run(x, self.shape.first, len(self.shape.layers), self.dtype).float().expand(-1, 3, -1, -1)
+        return shrink(images, check_resolution(self, resolution))
 
     @torch.no_grad()
     def _trace(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...], int]:

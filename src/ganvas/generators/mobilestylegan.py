@@ -7,14 +7,16 @@ depthwise-separable convolutions whose input is scaled by the style; demodulatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, copy_contiguous
+from ganvas.generators.base import Generator, check_resolution, copy_contiguous, shrink
+from ganvas.generators.early_head import EarlyHead, read_heads
 from ganvas.io import hub
 from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
@@ -27,7 +29,11 @@ MIN_STRIP_RESOLUTION = 256
 
 def load(card: hub.Card, device: torch.device, dtype: torch.dtype) -> MobileStyleGAN:
     """Load the network that ``card`` describes, on ``device``. Raises GanvasError where its weights can't be downloaded."""
-    return MobileStyleGAN(hub.load_weights(card), card.name, dtype).to(device)
+    generator = MobileStyleGAN(hub.load_weights(card), card.name, dtype)
+    heads = Path(__file__).parent.parent / "assets" / "generators" / f"{card.name}-early.safetensors"
+    if heads.is_file():
+        generator.add_heads(read_heads(heads, generator.fingerprint))
+    return generator.to(device)
 
 
 class MobileStyleGAN(Generator):
@@ -66,7 +72,12 @@ class MobileStyleGAN(Generator):
         self.weights = nn.ParameterDict(
             {k.replace(".", "/"): nn.Parameter(self._place(k, v)) for k, v in state.items()}
         )
+        self.heads = nn.ModuleDict()
         self.requires_grad_(False)
+
+    def add_heads(self, heads: Mapping[int, EarlyHead]) -> None:
+        """Add heads that draw early pictures, by their resolution; the fingerprint stays."""
+        self.heads = nn.ModuleDict({str(size): head.convert(self.dtype) for size, head in heads.items()})
 
     def _place(self, key: str, value: Tensor) -> Tensor:
         # Styles and codes stay in float32: that is cheap, and rounding them would change small edits.
@@ -92,25 +103,40 @@ class MobileStyleGAN(Generator):
         """Return the affine layer of each row, (channels, w_dim)."""
         return [self._weight(f"affine.{i}.weight") for i in range(self.num_ws)]
 
-    def synthesis(self, ws: WPlus) -> Images:
-        """Draw pictures (n, 3, resolution, resolution), float32, one code at a time: the batch size changes no pixel."""
+    def synthesis(self, ws: WPlus, resolution: int | None = None) -> Images:
+        """Draw pictures (n, 3, resolution, resolution), float32, one code at a time: the batch size changes no pixel.
+
+        Smaller ones come from a head, where there is one for their resolution.
+        """
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise GanvasError(
                 f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
             )
-        return torch.cat([self._draw(copy_contiguous(code)) for code in ws])
+        size = check_resolution(self, resolution)
+        return torch.cat([self._draw(copy_contiguous(code), size) for code in ws])
 
-    def _draw(self, code: Tensor) -> Tensor:
-        styles = [
+    def _draw(self, code: Tensor, size: int) -> Tensor:
+        styles = self.compute_styles(code)
+        for x, following in self.iterate_features(styles):
+            if x.shape[2] == size // 2 and str(size) in self.heads:
+                return inverse_haar(self.heads[str(size)](x, torch.cat(following)[None])).float()
+        return shrink(x.float(), size)
+
+    def compute_styles(self, code: Tensor) -> list[Tensor]:
+        """Compute the style of each row of a code (num_ws, w_dim)."""
+        return [
             F.linear(row, self._weight(f"affine.{i}.weight"), self._weight(f"affine.{i}.bias"))
             for i, row in enumerate(code)
         ]
+
+    def iterate_features(self, styles: list[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Yield the features that leave each block, with the styles of all layers that still follow; the picture at last."""
         first = self._weight("const") * styles[0][:, None, None].to(self.dtype)
         x = F.conv2d(first, self._weight("conv.weight"), self._weight("conv.bias"), padding=1)
         x = F.leaky_relu_(x.add_(self._weight("conv.noise")), 0.2)
         for i in range(len(self.widths)):
             x = self._apply_block(x, i, styles[1 + 3 * i : 4 + 3 * i], styles[-1])
-        return x.float()
+            yield x, styles[4 + 3 * i :]
 
     def _apply_block(self, x: Tensor, i: int, styles: list[Tensor], last: Tensor) -> Tensor:
         """Apply block ``i`` to the whole of ``x``, or strip by strip; the last block gives the picture."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, copy_contiguous
+from ganvas.generators.base import Generator, check_resolution, copy_contiguous, shrink
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.hub import Card
 from ganvas.precision import accept_any_float
@@ -111,8 +111,8 @@ class Toy(Generator):
         """Return the affine layer of each row: its attributes' directions, then half as strong those of the texture."""
         return [self.get_buffer(f"affine_{i}_weight") for i in range(len(ROWS))]
 
-    def synthesis(self, ws: WPlus) -> Images:
-        """Draw pictures (n, 3, 32, 32): each style goes through tanh, then into its colour and place."""
+    def synthesis(self, ws: WPlus, resolution: int | None = None) -> Images:
+        """Draw pictures (n, 3, 32, 32), or smaller ones: each style goes through tanh, then into its colour and place."""
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise GanvasError(
                 f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
@@ -134,7 +134,7 @@ class Toy(Generator):
         red = (REDNESS * styles["Red"]).expand_as(blob)
         colours = torch.tensor([GREY, RED, PINK], device=ws.device)[..., None, None]
         layers = torch.stack((grey.float(), red, blob), 1)[:, :, None] * colours
-        return layers.to(self.dtype).sum(1).float()
+        return shrink(layers.to(self.dtype).sum(1).float(), check_resolution(self, resolution))
 
 
 def pixel_grid(device: torch.device) -> tuple[Tensor, Tensor]:

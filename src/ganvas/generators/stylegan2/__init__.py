@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, copy_contiguous
+from ganvas.generators.base import Generator, check_resolution, copy_contiguous, shrink
 from ganvas.generators.stylegan2 import layers
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 from ganvas.io import hub
@@ -117,13 +117,18 @@ class StyleGAN2(Generator):
         names = [layer.name for layer in self.shape.layers()] + [list(self.shape.outputs())[-1].name]
         return [self.weights[f"{name}.affine.weight".replace(".", "/")] for name in names]
 
-    def synthesis(self, ws: WPlus) -> Images:
-        """Draw pictures (n, 3, resolution, resolution), float32; a grey generator repeats its channel."""
+    def synthesis(self, ws: WPlus, resolution: int | None = None) -> Images:
+        """Draw pictures (n, 3, resolution, resolution), float32; a grey generator repeats its channel.
+
+        With skips, smaller pictures are the sum of the output layers up to their resolution.
+        """
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise GanvasError(
                 f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
             )
-        return layers.synthesis(self._folded(), self.shape, copy_contiguous(ws)).expand(-1, 3, -1, -1)
+        size = check_resolution(self, resolution)
+        images = layers.synthesis(self._folded(), self.shape, copy_contiguous(ws), resolution=size)
+        return shrink(images, size).expand(-1, 3, -1, -1)
 
 
 def _check(state: Mapping[str, Tensor], shape: StyleGAN2Architecture) -> None:

@@ -123,15 +123,24 @@ def _normalise(x: Tensor) -> Tensor:
 
 
 def synthesis(
-    folded: Weights, shape: StyleGAN2Architecture, ws: Tensor, random: torch.Generator | None = None
+    folded: Weights,
+    shape: StyleGAN2Architecture,
+    ws: Tensor,
+    random: torch.Generator | None = None,
+    resolution: int | None = None,
 ) -> Tensor:
     """Draw pictures (n, colours, resolution, resolution), float32, for codes (n, num_ws, w_dim).
 
+    A smaller ``resolution`` stops after its output layer, where the network has one; else pictures have their full size.
     Noise is constant, or drawn anew for each picture where ``random`` is given (as in training). On a CPU, large layers run one
     picture at a time: there, multiplying the styles into the kernels is cheaper than into the features.
     """
     constant = folded["synthesis.b4.const"].expand(len(ws), -1, -1, -1)
-    images = _continue_from(folded, shape, list(shape.layers()), constant, None, ws, random)
+    end = (resolution or shape.resolution) >> shape.shuffled
+    if end not in {layer.resolution for layer in shape.outputs()}:
+        end = shape.blocks[-1]
+    convolutions = [layer for layer in shape.layers() if layer.resolution <= end]
+    images = _continue_from(folded, shape, convolutions, constant, None, ws, random)
     if shape.shuffled:
         images = F.pixel_shuffle(images, 2)
     return images.tanh() if shape.bounded else images
