@@ -40,6 +40,7 @@ from ganvas.evaluation.score_cache import ScoreCache
 from ganvas.generators.base import sample
 from ganvas.io.store import KeyedRows
 from ganvas.metrics import Trial, base, metric
+from ganvas.scorers import load_scorer
 
 
 @pytest.fixture(scope="module")
@@ -518,6 +519,16 @@ def test_an_attribute_with_one_score_is_left_out(tmp_path):
     assert data.attributes == ("Red", "Big", "Right", "Striped")
     with pytest.raises(GanvasError, match="nowhere"):
         load_usable(tmp_path / "nowhere", TOY, SCORER)
+
+
+@pytest.mark.parametrize("name", ["celeba40", "face_attributes"])
+def test_no_judge_shares_a_network_with_the_labeller(name):
+    """The judges that are chosen when none is named."""
+    own = load_scorer(name)
+    panel, _ = build_panel(own, None, faces=False)
+    assert own.networks
+    for judge in panel.judges:
+        assert not judge.networks & own.networks, judge.name
 
 
 def test_judges_are_other_scorers_of_the_same_things():

@@ -174,7 +174,7 @@ def load_usable(labels: str | Path, generator: Generator, scorer: Scorer) -> Lat
 def build_panel(own: Scorer, names: Sequence[str] | None, faces: bool = True) -> tuple[JudgePanel, list[str]]:
     """Build the panel of the own scorer and its judges, on its device, and list why some couldn't be loaded.
 
-    Without ``names``: all other scorers that read one of its attributes, under its own or another name.
+    Without ``names``: all other scorers that read one of its attributes, under its own or another name, by other networks.
     Raises GanvasError for an unknown name.
     """
     judges, gaps = [], []
@@ -188,7 +188,8 @@ def build_panel(own: Scorer, names: Sequence[str] | None, faces: bool = True) ->
         except GanvasError as error:
             gaps.append(f"{name}: {format_failure(error)}")
             continue
-        if names is not None or any(is_same_attribute(a, b) for a in own.attributes for b in judge.attributes):
+        related = any(is_same_attribute(a, b) for a in own.attributes for b in judge.attributes)
+        if names is not None or (related and not own.networks & judge.networks):
             judges.append(judge.to(next(own.buffers(), torch.empty(0)).device))
     embedder = None
     if faces and any(is_same_attribute("Male", a) for a in own.attributes):  # a scorer of faces

@@ -31,6 +31,9 @@ class Scorer(nn.Module, ABC):
     fingerprint: str
     """sha256 of the float32 weights, so that labels say which scorer made them."""
 
+    networks: frozenset[str] = frozenset()
+    """The names of the pretrained networks that it reads: a judge shares none with the scorer that made the labels."""
+
     input_dtype = torch.float32
     """The dtype that images are converted to."""
 

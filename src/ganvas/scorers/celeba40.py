@@ -191,6 +191,7 @@ class Celeba40(Scorer):
     def __init__(self, network: Network, scale: Tensor, offset: Tensor, name: str = "celeba40") -> None:
         super().__init__()
         self.name, self.attributes, self.kinds = name, ATTRIBUTES, ("probability",) * len(ATTRIBUTES)
+        self.networks = frozenset({"dlib"} if FrozenNetwork.arch in network.arch.split(SEPARATOR) else {"celeba40"})
         self.network = convert_channels_last(network.eval().requires_grad_(False))
         self.scale, self.offset = nn.Buffer(scale), nn.Buffer(offset)
         self.fingerprint = hash_weights(self.state_dict().items())

@@ -40,6 +40,8 @@ NETWORK_PREFIX = "faceres."
 class FaceAttributes(Scorer):
     """46 attributes of faces by linear layers ``weight`` (attributes, FEATURES) and ``bias`` on the features of ``describe``."""
 
+    networks = frozenset({"celeba40", "faceres"})
+
     def __init__(
         self, celeba40: Celeba40, faceres: FaceRes, weight: Tensor, bias: Tensor, name: str = "face_attributes"
     ) -> None:

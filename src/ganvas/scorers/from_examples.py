@@ -88,6 +88,7 @@ class ExamplesScorer(Scorer):
         super().__init__()
         self.name, self.attributes, self.kinds = KIND, (attribute,), ("probability",)
         self.features, self.frozen, self.network = features, frozen, frozen.network
+        self.networks = frozenset({features})
         self.weight, self.bias = nn.Buffer(weight), nn.Buffer(bias)
         own = {"weight": weight, "bias": bias, f"{attribute} {frozen.fingerprint}": torch.zeros(0)}
         self.fingerprint = hash_weights(own.items())

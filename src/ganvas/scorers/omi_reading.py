@@ -1,8 +1,8 @@
 """What people see in faces, read linearly from dlib's face embedding network: a judge of another make than ``face_attributes``.
 
 Fitted to people's mean ratings of the One Million Impressions set (CC BY-NC-SA 4.0; Peterson et al., *Deep models of superficial
-face judgments*, 2022, https://doi.org/10.1073/pnas.2115228119). It shares these ratings with a part of ``face_attributes``, and its
-features with ``celeba40_reading`` and ``identity``. It needs ``ganvas[faces]``.
+face judgments*, 2022, https://doi.org/10.1073/pnas.2115228119). It shares these ratings with a part of ``face_attributes``, and
+its features with ``celeba40_reading`` and ``identity``. It needs ``ganvas[faces]``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ ATTRIBUTES = ("Age", "Male", "Smiling", "Weight", "Long_Hair", "Hair_Lightness",
 
 class OmiReading(Scorer):
     """Seven ratings by a linear layer on frozen features."""
+
+    networks = frozenset({"dlib"})
 
     def __init__(self, weight: Tensor, bias: Tensor, name: str = "omi_reading") -> None:
         super().__init__()
