@@ -224,13 +224,13 @@ def test_a_new_metric_and_a_new_editor_are_in_the_report(tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "METRICS", base.METRICS)
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("ganvas_sum")
-    monkeypatch.setattr(methods.editors, "method_names", lambda: ("compact", "mean_difference", "nudge"))
-    monkeypatch.setattr(methods.editors, "learnable_kinds", lambda name: ("probability",))
+    monkeypatch.setattr(methods.editors, "list_methods", lambda: ("compact", "mean_difference", "nudge"))
+    monkeypatch.setattr(methods.editors, "get_learnable_kinds", lambda name: ("probability",))
     entries = {entry.name: entry for entry in list_entries()}
     assert entries["nudge"].method == "nudge"
     assert methods.list_quick_names() == [*methods.QUICK_METHODS, "nudge"]
     monkeypatch.setattr(methods.editors, "fit", lambda name, data, generator, **options: disentangled())
-    small = replace(TINY, everywhere=0, together=0, floor=0, labels=(), dci=0, pictures=0)
+    small = replace(TINY, other_attribute_faces=0, joint_edit_faces=0, random_moves=0, labels=(), dci=0, pictures=0)
     result = outcome(entries=[entries["nudge"]], attributes=PAIR[:1], config=small)
     results = write_report(result, tmp_path / "out", "this")
     assert "row sum (arrived)" in results["tables"]["matched"]["head"]
@@ -428,7 +428,7 @@ def test_names_of_other_scorers():
 def test_table_is_whole():
     table = list_entries()
     assert len({entry.slug for entry in table}) == len({entry.name for entry in table}) == len(table)
-    learnable = {name for name in editors.method_names() if "probability" in editors.learnable_kinds(name)}
+    learnable = {name for name in editors.list_methods() if "probability" in editors.get_learnable_kinds(name)}
     assert {entry.method for entry in table} == learnable
     assert [entry.name for entry in select_entries(["compact", "sefa"], ["a/mine.safetensors"])][2] == "editor mine"
     with pytest.raises(GanvasError, match="Unknown method 'compct'"):
@@ -486,7 +486,16 @@ def test_without_gaussianisation_labels_are_standardised():
 def test_from_names_to_a_report(tmp_path):
     label(TOY, SCORER, 400, out=tmp_path / "labels")
     config = replace(
-        TINY, first=2, rest=2, matched=2, everywhere=0, together=0, floor=0, labels=(), dci=0, targets=(1.0,)
+        TINY,
+        first=2,
+        rest=2,
+        matched=2,
+        other_attribute_faces=0,
+        joint_edit_faces=0,
+        random_moves=0,
+        labels=(),
+        dci=0,
+        targets=(1.0,),
     )
     request = EvaluationRequest(
         "toy", None, ["mean_difference"], labels=tmp_path / "labels", config=config, dtype="float32"

@@ -25,7 +25,7 @@ from ganvas.training.gan import config as gan_config
 from ganvas.training.gan import images as gan_images
 from ganvas.training.gan import loop, losses, outputs
 from ganvas.training.gan.config import PRESETS, GanConfig
-from ganvas.training.gan.discriminator import DiscriminatorArchitecture, minibatch_deviation
+from ganvas.training.gan.discriminator import DiscriminatorArchitecture, compute_minibatch_deviation
 from ganvas.training.gan.images import TrainingImages
 
 TINY = GanConfig(
@@ -218,7 +218,7 @@ def test_learning_finds_what_all_pictures_share(tmp_path):
         return float(images[..., :8].mean() - images[..., 8:].mean())
 
     path = loop.train_gan(data, tmp_path, options, loop.GanSchedule(480), quiet())
-    start = losses.initial_networks(options, 0, *data.moments)
+    start = losses.initialize_networks(options, 0, *data.moments)
     assert abs(lean(StyleGAN2(start.generator, start.generator_architecture))) < 0.5 < 1 < lean(read_generator(path))
 
 
@@ -228,14 +228,14 @@ def test_a_generator_starts_with_the_mean_and_spread_of_the_pictures():
     pixels = data.pixels.double() / 127.5 - 1
     torch.testing.assert_close(mean.double(), pixels.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(deviation.double(), pixels.std((0, 2, 3), correction=0), rtol=1e-5, atol=1e-6)
-    made = losses.initial_networks(changed(widths=(64, 64, 64), critic_widths=(8, 8, 8)), 0, mean, deviation)
+    made = losses.initialize_networks(changed(widths=(64, 64, 64), critic_widths=(8, 8, 8)), 0, mean, deviation)
     images = StyleGAN2(made.generator, made.generator_architecture).synthesis(torch.randn(64, 6, 8))
     assert float((images.mean((0, 2, 3)) - mean).abs().max()) < 0.4
     assert float((images.std((0, 2, 3)) / deviation - 1).abs().max()) < 0.5
 
 
 def test_a_bounded_generator_starts_near_the_mean_and_never_leaves_the_range():
-    made = losses.initial_networks(
+    made = losses.initialize_networks(
         changed(bounded=True, widths=(64, 64, 64)), 0, torch.tensor([-0.88]), torch.tensor([0.4])
     )
     images = StyleGAN2(made.generator, made.generator_architecture).synthesis(torch.randn(64, 6, 8))
@@ -245,13 +245,13 @@ def test_a_bounded_generator_starts_near_the_mean_and_never_leaves_the_range():
 
 def test_shuffled_training_is_that_of_pictures_with_four_pixels_a_place(tmp_path):
     options = changed(widths=(64, 64), critic_widths=(8, 8), shuffled=True)
-    made = losses.initial_networks(options, 0, torch.tensor([-0.8]), torch.tensor([0.3]))
+    made = losses.initialize_networks(options, 0, torch.tensor([-0.8]), torch.tensor([0.3]))
     assert options.resolution == 16 and made.generator_architecture.row_resolutions == (4, 8, 8, 8)
     images = StyleGAN2(made.generator, made.generator_architecture).synthesis(torch.randn(64, 4, 8))
     assert images.shape == (64, 3, 16, 16)
     assert abs(float(images.mean()) + 0.8) < 0.2 and abs(float(images.std()) / 0.3 - 1) < 0.5
     plain, wide = DiscriminatorArchitecture(8, (8, 8), 4), made.discriminator_architecture
-    assert plain.weight_shapes() == wide.weight_shapes()
+    assert plain.list_weight_shapes() == wide.list_weight_shapes()
     judged = wide.compute_logits(wide.fold_weights(made.discriminator, torch.float32), images[:4, :1])
     expected = plain.compute_logits(
         plain.fold_weights(made.discriminator, torch.float32), F.pixel_unshuffle(images[:4, :1], 2)
@@ -264,7 +264,7 @@ def test_the_mapping_learns_at_its_own_rate(tmp_path):
     moved = {}
     for rate in (0.01, 1.0):
         options = changed(mapping_rate=rate, path_length=0.0)
-        before = losses.initial_networks(options, 0, *pictures().moments)
+        before = losses.initialize_networks(options, 0, *pictures().moments)
         run = loop._start_run(pictures(), tmp_path / str(rate), options, loop.Processes(), quiet())
         loop.train_step(run)
         weights = [n.generator["mapping.fc0.weight"].detach() * rate for n in (before, run.networks)]
@@ -281,7 +281,7 @@ def test_a_run_goes_on_with_a_slice_of_z(tmp_path, labels):
     # A picture of a narrow z is the one of some wide z: the slice is orthonormal, and lengths don't matter to the mapping.
     one_hot = F.one_hot(torch.tensor([1]), labels).float() if labels else None
     v = torch.randn(1, 3, generator=torch.Generator().manual_seed(0))
-    basis, _ = torch.linalg.qr(torch.randn(8, 3, generator=losses.step_random(wide.seed, 0, 2**31 - 1)))
+    basis, _ = torch.linalg.qr(torch.randn(8, 3, generator=losses.create_random(wide.seed, 0, 2**31 - 1)))
     found = StyleGAN2(detached(after), after.generator_architecture).mapping(v, one_hot)
     torch.testing.assert_close(
         found, StyleGAN2(detached(before), before.generator_architecture).mapping(v @ basis.T, one_hot)
@@ -334,7 +334,7 @@ def detached(networks: losses.GanNetworks) -> dict[str, torch.Tensor]:
 def test_without_noise_none_is_learned(tmp_path):
     generator = read_generator(loop.train_gan(pictures(), tmp_path, changed(noise=False), schedule(3), quiet()))
     other = read_generator(loop.train_gan(pictures(), tmp_path / "noise", TINY, schedule(3), quiet()))
-    for layer in generator.shape.layers():
+    for layer in generator.shape.iterate_layers():
         key = f"{layer.name}.added".replace(".", "/")
         assert not generator.weights[key][1].any()
         assert other.weights[key][1].any()
@@ -344,19 +344,19 @@ def test_without_noise_none_is_learned(tmp_path):
 
 
 def networks(options: GanConfig = TINY, labels: int = 0) -> losses.GanNetworks:
-    return losses.initial_networks(options, labels, torch.zeros(1), torch.ones(1))
+    return losses.initialize_networks(options, labels, torch.zeros(1), torch.ones(1))
 
 
 def batch_of(data: TrainingImages, n: int = 4) -> losses.GanBatch:
     real = data.pixels[:n].float() / 127.5 - 1
-    return losses.GanBatch(real, None if data.labels is None else data.labels[:n], losses.step_random(0, 0, 0))
+    return losses.GanBatch(real, None if data.labels is None else data.labels[:n], losses.create_random(0, 0, 0))
 
 
 def test_gradients_are_those_of_the_two_losses():
     options = changed(precision="float32", gamma=0.3, mixing=0.0)
     made = networks(options)
-    of_g = losses.generator_gradients(made, options, batch_of(pictures()), 0)
-    of_d = losses.discriminator_gradients(made, options, batch_of(pictures()), 0)
+    of_g = losses.compute_generator_gradients(made, options, batch_of(pictures()), 0)
+    of_d = losses.compute_discriminator_gradients(made, options, batch_of(pictures()), 0)
     batch, shape = batch_of(pictures()), made.generator_architecture
     g, d = (
         losses.layers.fold_weights(made.generator, shape, torch.float32),
@@ -386,7 +386,7 @@ def test_a_step_goes_down_each_gradient(tmp_path):
     options = changed(widths=(8, 8, 8), critic_widths=(8, 8, 8), precision="float32")
     run = loop._start_run(pictures(), tmp_path, options, loop.Processes(), quiet())
     before = {name: value.detach().clone() for name, value in run.networks.generator.items()}
-    wanted = losses.generator_gradients(run.networks, options, loop._draw_batch(run), 0).values
+    wanted = losses.compute_generator_gradients(run.networks, options, loop._draw_batch(run), 0).values
     loop.train_step(run)
     for name, gradient in zip(run.networks.trainable, wanted, strict=True):
         clear = gradient.abs() > 1e-5
@@ -398,7 +398,7 @@ def test_penalties_come_once_in_a_number_of_steps():
     made, options = networks(), changed(path_length=2.0)
     for step, names in ((0, {"r1", "path"}), (1, set()), (2, {"path"}), (3, {"r1"})):
         found: set[str] = set()
-        for gradients in (losses.generator_gradients, losses.discriminator_gradients):
+        for gradients in (losses.compute_generator_gradients, losses.compute_discriminator_gradients):
             found |= gradients(made, options, batch_of(pictures()), step).losses.keys()
         assert found - {"generator", "critic", "real", "fake"} == names
 
@@ -463,7 +463,7 @@ def plain_critic(
         name = f"b{4 << i}"
         skip = conv(x, f"{name}.skip", act=False, down=True, gain=0.5**0.5)
         x = conv(conv(x, f"{name}.conv0"), f"{name}.conv1", down=True, gain=0.5**0.5) + skip
-    x = conv(torch.cat((x, minibatch_deviation(x)), 1), "b4.conv")
+    x = conv(torch.cat((x, compute_minibatch_deviation(x)), 1), "b4.conv")
     return full(F.leaky_relu(full(x.flatten(1), "b4.fc"), 0.2) * 2**0.5, "b4.out")[:, 0]
 
 
@@ -480,11 +480,11 @@ def test_the_discriminator_is_the_published_one():
 
 def test_deviation_is_that_of_groups():
     x = torch.randn(8, 3, 4, 4)
-    found = minibatch_deviation(x)
+    found = compute_minibatch_deviation(x)
     group = x[[0, 2, 4, 6]]
     torch.testing.assert_close(found[2], (group.var(0, correction=0) + 1e-8).sqrt().mean().expand(1, 4, 4))
-    assert float(minibatch_deviation(x[:1].expand(4, -1, -1, -1)).max()) < 1e-3
-    assert minibatch_deviation(x[:3]).shape == (3, 1, 4, 4)
+    assert float(compute_minibatch_deviation(x[:1].expand(4, -1, -1, -1)).max()) < 1e-3
+    assert compute_minibatch_deviation(x[:3]).shape == (3, 1, 4, 4)
 
 
 def test_a_conditional_discriminator_hears_the_label():

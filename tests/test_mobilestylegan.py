@@ -7,7 +7,7 @@ import torch
 from ganvas.errors import GanvasError
 from ganvas.generators import mobilestylegan
 from ganvas.generators.base import draw_z, sample
-from ganvas.generators.mobilestylegan import MobileStyleGAN, inverse_haar
+from ganvas.generators.mobilestylegan import MobileStyleGAN, invert_haar
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +77,10 @@ def test_bfloat16_is_the_same_picture(codes, network):
 def test_inverse_haar_keeps_energy_and_flat_areas():
     bands = torch.randn(2, 12, 5, 5, generator=torch.Generator().manual_seed(0))
     # It takes half the bands: the transform itself is orthogonal.
-    assert torch.isclose(inverse_haar(bands / 2).square().sum(), bands.square().sum())
+    assert torch.isclose(invert_haar(bands / 2).square().sum(), bands.square().sum())
     flat = torch.zeros(1, 4, 2, 2)
     flat[:, 0] = 1
-    assert (inverse_haar(flat) == 1).all()
+    assert (invert_haar(flat) == 1).all()
 
 
 def test_codes_of_another_shape(network):

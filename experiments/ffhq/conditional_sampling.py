@@ -94,7 +94,7 @@ def _measure_condition(
 ) -> ConditionalResult:
     """Sample, render and score the codes of one condition."""
     low, high = (PRESENCE_THRESHOLD, None) if present else (None, PRESENCE_THRESHOLD)
-    where = conditions.condition_ranges([conditions.Condition(attribute, low, high, probability=True)], editor)
+    where = conditions.compute_condition_ranges([conditions.Condition(attribute, low, high, probability=True)], editor)
     ws = sampling.sample_where(view.generator, editor, where, protocol.n, protocol.seed, psi=protocol.psi)
     column = view.scorer.column(attribute)
     met, base = (_compute_share(scores[:, column], present) for scores in (view(ws), fresh.scores))

@@ -24,7 +24,7 @@ from torch import Tensor
 from experiments.multimnist.context import CONDITIONAL, CountContext
 from experiments.multimnist.editors import fit_best
 from experiments.multimnist.section import ReportSection, SectionTable
-from experiments.multimnist.trials import BATCH, MAX_COUNT, MIN_COUNT, SURE_PROBABILITY
+from experiments.multimnist.trials import BATCH_SIZE, MAX_COUNT, MIN_COUNT, SURE_PROBABILITY
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.multimnist_files import read_multimnist
 from ganvas.errors import GanvasError
@@ -153,10 +153,10 @@ def make_counter(context: CountContext) -> Callable[[WPlus], Tensor]:
 def score_pictures(context: CountContext, generator: Generator, ws: WPlus) -> GeneratedCounts:
     """Render codes and count what they show."""
     scores, features, shown = [], [], []
-    for part in ws.split(BATCH):
+    for part in ws.split(BATCH_SIZE):
         pictures = generator.synthesis(part).float()
         scores.append(context.counter(pictures).cpu())
-        features.append(context.network.features(pictures).cpu())
+        features.append(context.network.compute_features(pictures).cpu())
         shown.append(pictures[: PICTURES_SHOWN if not shown else 0])
     return GeneratedCounts(torch.cat(scores), torch.cat(features), torch.cat(shown))
 
@@ -199,8 +199,8 @@ def measure_distances(
 @torch.no_grad()
 def collect_real_features(context: CountContext, pixels: Tensor) -> Features:
     """Return the counter's features of real pictures (n, height, width) uint8."""
-    parts = [part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for part in pixels.split(BATCH)]
-    return torch.cat([context.network.features(part).cpu() for part in parts])
+    parts = [part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for part in pixels.split(BATCH_SIZE)]
+    return torch.cat([context.network.compute_features(part).cpu() for part in parts])
 
 
 def counts_table(context: CountContext, data: Mapping[str, Any], asked: Sequence[int], n: int) -> SectionTable:

@@ -26,7 +26,7 @@ from ganvas import generators
 from ganvas.cli.options import Device, Dtype, GeneratorName
 from ganvas.errors import GanvasError
 from ganvas.evaluation import pages
-from ganvas.evaluation.faces import dtype_name
+from ganvas.evaluation.faces import get_dtype_name
 from ganvas.evaluation.pages import format_estimate, format_number, format_verdict
 from ganvas.evaluation.report import PACKAGES
 from ganvas.io.files import atomic_write, write_json, write_text
@@ -126,7 +126,7 @@ def describe_run(context: CountContext, command: str) -> dict[str, Any]:
         "command": command,
         "versions": versions,
         "generator": f"{generator.name}:{generator.fingerprint}",
-        "dtype": dtype_name(generator),
+        "dtype": get_dtype_name(generator),
         "scorer": f"{context.counter.name}:{context.counter.fingerprint}",
         "labels": {"n": len(labels), "seed": labels.source.seed, "psi": labels.source.psi},
         "seed": context.seed,

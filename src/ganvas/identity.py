@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError
 from ganvas.io.images import downscale, to_bytes
-from ganvas.scorers.networks.dlib_face import CHIP_SIDE, load_face_network
+from ganvas.scorers.networks.dlib_face import FACE_SIDE, load_face_network
 from ganvas.scorers.networks.dlib_weights import SHA256, find_embedding_weights
 from ganvas.types import Images
 
@@ -32,14 +32,14 @@ Values = Float[Tensor, " n"]
 
 EMBEDDING_WIDTH = 128
 """Numbers of a face embedding."""
-SAME_PERSON = 0.6
+SAME_PERSON_DISTANCE = 0.6
 """The distance below which dlib calls two faces one person."""
 DETECTION_SIDE = 256
 """Pixels of the longer side of the picture in which a face is looked for first, which is fast."""
-CROP_SIDE = 512
+MAX_DETECTION_SIDE = 512
 """Pixels of the longer side, at most, of the picture that faces are cut from, and looked for in where the smaller one
 shows none: more than enough for the CHIP pixels that the network takes."""
-PADDING = 0.25
+FACE_MARGIN_SHARE = 0.25
 """The margin around a cut face that the network was trained on, as a share of its side."""
 
 
@@ -63,23 +63,23 @@ class FaceEmbedder:
         self._network = load_face_network()
 
     def __call__(self, images: Images) -> Embeddings:
-        """Embed one face a picture, (n, 128), float32; nan where no face was found (``face_missing`` tells where)."""
+        """Embed one face a picture, (n, 128), float32; nan where no face was found (``is_face_missing`` tells where)."""
         rows = torch.full((len(images), EMBEDDING_WIDTH), torch.nan)
         for row, image in zip(rows, images, strict=True):
-            chip = self._cut_face(image[None])
-            if chip is not None:
+            face = self._cut_face(image[None])
+            if face is not None:
                 # One by one: rounding would differ with the size of a batch.
-                row.copy_(self._network(chip[None])[0])
+                row.copy_(self._network(face[None])[0])
         return rows
 
     def _cut_face(self, image: Tensor) -> Tensor | None:
-        """Cut out the largest face as the network expects it, (3, CHIP_SIDE, CHIP_SIDE) of 0 … 255; None where there is none."""
-        picture = _to_pixels(image, CROP_SIDE)
+        """Cut out the largest face as the network expects it, (3, FACE_SIDE, FACE_SIDE) of 0 … 255; None where there is none."""
+        picture = _to_pixels(image, MAX_DETECTION_SIDE)
         box = self._detect(image, picture)
         if box is None:
             return None
-        chip = self._dlib.get_face_chip(picture, self._landmarks(picture, box), CHIP_SIDE, PADDING)
-        return torch.from_numpy(chip).permute(2, 0, 1).float()
+        face = self._dlib.get_face_chip(picture, self._landmarks(picture, box), FACE_SIDE, FACE_MARGIN_SHARE)
+        return torch.from_numpy(face).permute(2, 0, 1).float()
 
     def _detect(self, image: Tensor, picture: Any) -> Any:
         """Return the rectangle of the largest face in the coordinates of ``picture``, which is ``image`` resized, or None."""
@@ -113,18 +113,18 @@ def embed_faces(batches: Iterable[Tensor], embedder: FaceEmbedder | None = None)
     return torch.cat([torch.zeros(0, EMBEDDING_WIDTH), *(embedder(batch) for batch in batches)])
 
 
-def face_missing(embeddings: Embeddings) -> Bool[Tensor, " n"]:
+def is_face_missing(embeddings: Embeddings) -> Bool[Tensor, " n"]:
     """Return True for rows without a face."""
     return embeddings.isnan().any(1)
 
 
-def cosine(first: Tensor, second: Tensor) -> Values:
+def compute_cosine(first: Tensor, second: Tensor) -> Values:
     """Return the cosine of each pair of rows, Lesné et al.'s equation (8) before its mean; nan stays nan."""
     _check_pairs(first, second)
     return F.cosine_similarity(first, second, dim=1)
 
 
-def distance(first: Tensor, second: Tensor) -> Values:
+def compute_distance(first: Tensor, second: Tensor) -> Values:
     """Return dlib's distance of each pair of rows, 0 for equal faces; nan stays nan."""
     _check_pairs(first, second)
     return (first - second).norm(dim=1)
@@ -156,7 +156,7 @@ def measure_random_pairs(embeddings: Embeddings) -> PairStatistics:
 
     Raises GanvasError for fewer than two faces.
     """
-    faces = embeddings[~face_missing(embeddings)]
+    faces = embeddings[~is_face_missing(embeddings)]
     if len(faces) < 2:
         raise GanvasError(
             f"A baseline takes two faces, and {len(faces)} of {len(embeddings)} pictures have one: add pictures of faces."

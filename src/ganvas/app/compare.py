@@ -16,7 +16,7 @@ from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
 from ganvas.control.search import ScoredView, StrengthLadder, reach_target
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label_files import load_labels, shipped_labels_path
+from ganvas.data.label_files import find_shipped_labels, load_labels
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
@@ -78,7 +78,7 @@ class MethodEditors:
         with self._lock:
             if key not in self._fitted:
                 if network.name not in self._labels:
-                    pack = shipped_labels_path(network.name, generators.find_card(network.name).scorer)
+                    pack = find_shipped_labels(network.name, generators.find_card(network.name).scorer)
                     self._labels = {network.name: load_labels(pack, network)}
                 data = self._labels[network.name]
                 self._fitted[key] = editors.fit(name, data, network, attributes=[attribute])
@@ -91,7 +91,7 @@ class MethodEditors:
 def _has_labels(generator: str) -> bool:
     if generator not in generators.list_generators():
         return False
-    return shipped_labels_path(generator, generators.find_card(generator).scorer).exists()
+    return find_shipped_labels(generator, generators.find_card(generator).scorer).exists()
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ class ReadBudget:
         return GanvasError(f"{self.origin} isn't read: it {reason}. Nothing in it was run.")
 
 
-def printable(value: object) -> str:
+def format_printable(value: object) -> str:
     """Format a text or number of a file for a message: short, and without control characters."""
     if not isinstance(value, str | int | float | Exception | None):
         return f"a {type(value).__name__}"  # nested lists could be very long

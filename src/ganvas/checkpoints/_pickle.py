@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ganvas.checkpoints._budget import TOO_MANY, ReadBudget, printable
+from ganvas.checkpoints._budget import TOO_MANY, ReadBudget, format_printable
 
 MAX_STACK = 100_000
 """The most values on the stack."""
@@ -192,7 +192,7 @@ class PickleMachine:
         if not (type(module) is str and type(name) is str):
             raise self.budget.damage("the name of a global in it isn't a text")
         if (module, name) not in self.vocabulary:
-            raise self.budget.refusal(f"refers to {printable(f'{module}.{name}')}, which no checkpoint needs")
+            raise self.budget.refusal(f"refers to {format_printable(f'{module}.{name}')}, which no checkpoint needs")
         self._push(GlobalName(module, name))
 
     def call(self) -> None:

@@ -29,7 +29,7 @@ def align(
     photos: Photos,
     out: Annotated[Path, Option(help="The folder for the faces.")] = Path("aligned"),
     size: Annotated[int, Option(help="The side of each face in pixels.")] = 1024,
-    most: MaxFaces = None,
+    max_faces: MaxFaces = None,
     max_pixels: MaxPixels = 64_000_000,
 ) -> None:
     """Find the faces in photographs and cut them as FFHQ's are: a PNG a face.
@@ -41,7 +41,7 @@ def align(
     from ganvas.recipe.files import check_output
 
     check_output(out / "face.png", (".png",))
-    config = batch.InversionConfig(most=most, most_pixels=max_pixels)
+    config = batch.InversionConfig(max_faces=max_faces, max_pixels=max_pixels)
     refused = _RefusalLog()
     count = batch.align_files(inversion.find_pictures(photos), out, size, config, refused)
     options.print_line(f"{count} {'face' if count == 1 else 'faces'} in {out}")
@@ -66,7 +66,7 @@ def invert(
     encoder: Annotated[
         Path | None, Option(metavar="FILE", help="An encoder that `ganvas train-encoder` wrote.")
     ] = None,
-    most: MaxFaces = None,
+    max_faces: MaxFaces = None,
     max_pixels: MaxPixels = 64_000_000,
     device: Device = "cpu",
     dtype: Dtype = "bfloat16",
@@ -88,7 +88,9 @@ def invert(
         generator, dtype, device, editor=editor, attributes=loading.collect_attributes(edits), codes=None
     )
     own_encoder = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
-    config = batch.InversionConfig(space, method, inversion.OptimizationConfig(steps=steps), aligned, most, max_pixels)
+    config = batch.InversionConfig(
+        space, method, inversion.OptimizationConfig(steps=steps), aligned, max_faces, max_pixels
+    )
     refused = _RefusalLog()
     with show_count("Inverting") as progress:
         done = batch.PhotoBatch(tools, out, config, edits, residual, own_encoder).run(paths, refused, progress)

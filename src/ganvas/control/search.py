@@ -319,12 +319,12 @@ class StrengthSearch:
         place = low + (target - at_low) / (at_high - at_low) * (high - low)
         return torch.where(high > 0, place * self.ladder.step, torch.nan)
 
-    def find_nearest(self, target: Tensor, predicted: Tensor, tolerance: float, tries: int) -> SearchResult:
-        """Find a rung within ``tolerance`` of a target, in so many pictures.
+    def find_nearest(self, target: Tensor, predicted: Tensor, tolerance: float, max_pictures: int) -> SearchResult:
+        """Find a rung within ``tolerance`` of a target, in at most ``max_pictures``.
 
         By interpolating between the rendered rungs around the target, or beyond them, and every third time by halving.
         """
-        for attempt in range(tries):
+        for attempt in range(max_pictures):
             rung, near = self._select_nearest(target, tolerance)
             guess = self._guess_nearest(target, predicted, tolerance, halve=attempt % 3 == 2)
             index = (~near & (guess > 0)).nonzero()[:, 0]

@@ -16,7 +16,7 @@ from ganvas.data.distribution import Distribution, fit_distribution
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.errors import GanvasError
 from ganvas.evaluation.config import EvaluationConfig
-from ganvas.evaluation.faces import EditGoal, FacePool, dtype_name, grow_pool, make_goal
+from ganvas.evaluation.faces import EditGoal, FacePool, get_dtype_name, grow_pool, make_goal
 from ganvas.evaluation.judges import JudgePanel, JudgeScale, fit_judge_scales, view_trial
 from ganvas.evaluation.score_cache import ScoreCache
 from ganvas.generators.base import Generator
@@ -32,7 +32,7 @@ MIN_FACES = 8
 class EvaluationContext:
     """Everything that protocols need but the editors.
 
-    ``pool`` has the panel's rows of fresh faces; ``scales[0]`` is the own scorer's; ``typical_set`` bounds plausible codes;
+    ``pool`` has the panel's rows of fresh faces; ``scales[0]`` is the label scorer's; ``typical_set`` bounds plausible codes;
     ``progress`` is called with the number of pictures rendered.
     """
 
@@ -74,7 +74,7 @@ class EvaluationContext:
         return self.pool.make_codes(self.generator, index), self.pool.scores[index]
 
     def select_gaussianize(self, attribute: str) -> Gaussianize:
-        """Return the own scorer's normal score of one attribute. Raises GanvasError where it has none."""
+        """Return the label scorer's normal score of one attribute. Raises GanvasError where it has none."""
         own = self.scales[0]
         if attribute not in own.attributes:
             raise GanvasError(f"The labels have no attribute {attribute!r}, or its score is the same for every face.")
@@ -101,7 +101,7 @@ def prepare_context(
     empty = FacePool(torch.zeros(0, len(panel.attributes)), config.seed, config.psi)
     goals = [make_goal(a) for a in attributes if panel.kinds[panel.column(a)] == "probability"]
     pool = grow_pool(view, goals, config.first, empty, config.pool, config.pool_limit)
-    same = data.scorer == f"{panel.own.name}:{panel.own.fingerprint}"
+    same = data.scorer == f"{panel.label_scorer.name}:{panel.label_scorer.fingerprint}"
     scales, gaps = fit_judge_scales(panel, pool.scores, data.gaussianize if same else None, data.attributes)
     typical_set = fit_distribution(generator, config.measured)
     return EvaluationContext(
@@ -120,7 +120,7 @@ def make_view(
     metadata: dict[str, Any] = {
         "renders": 1,
         "generator": generator.fingerprint,
-        "dtype": dtype_name(generator),
+        "dtype": get_dtype_name(generator),
         "batch": batch,
         "panel": scorer.fingerprint,
     }

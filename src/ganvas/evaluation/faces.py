@@ -94,6 +94,6 @@ def grow_pool(
     return pool
 
 
-def dtype_name(generator: Generator) -> str:
+def get_dtype_name(generator: Generator) -> str:
     """Return the name of a generator's dtype, like "bfloat16": pictures differ with it, so scores do."""
     return str(generator.dtype).removeprefix("torch.")

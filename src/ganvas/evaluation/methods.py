@@ -29,7 +29,7 @@ class MethodEntry:
 
     ``group``: "first" is tried on the most faces, then "rest"; an "ablation" is measured on codes, and on few faces.
     ``family``: what verdicts compare, "compact" or "interfacegan". ``conditional``: the method's option of that name is the
-    attributes that are evaluated. ``everywhere``: the scorer's other attributes are tried, too.
+    attributes that are evaluated. ``tries_all_attributes``: the scorer's other attributes are tried, too.
     """
 
     name: str
@@ -38,7 +38,7 @@ class MethodEntry:
     group: str = "rest"
     family: str = ""
     conditional: bool = False
-    everywhere: bool = False
+    tries_all_attributes: bool = False
     file: str = ""
 
     @property
@@ -49,9 +49,9 @@ class MethodEntry:
 
 
 FEATURED: tuple[MethodEntry, ...] = (
-    MethodEntry("compact", "compact", group="first", family="compact", everywhere=True),
+    MethodEntry("compact", "compact", group="first", family="compact", tries_all_attributes=True),
     MethodEntry("compact paper", "compact", {"recipe": "paper", "residual": False}, "first", "compact"),
-    MethodEntry("interfacegan", "interfacegan", group="first", family="interfacegan", everywhere=True),
+    MethodEntry("interfacegan", "interfacegan", group="first", family="interfacegan", tries_all_attributes=True),
     MethodEntry("interfacegan conditional", "interfacegan", {}, "first", "interfacegan", conditional=True),
 )
 """The families that the papers compare."""
@@ -95,8 +95,8 @@ def list_entries() -> list[MethodEntry]:
     listed = {entry.name for entry in FEATURED}
     others = [
         MethodEntry(name, name)
-        for name in editors.method_names()
-        if name not in listed and "probability" in editors.learnable_kinds(name)
+        for name in editors.list_methods()
+        if name not in listed and "probability" in editors.get_learnable_kinds(name)
     ]
     ablations = [MethodEntry(name, "compact", options, "ablation") for name, options in ABLATIONS.items()]
     return [*FEATURED, *others, *ablations]
@@ -212,7 +212,7 @@ def _fit_possible_attributes(
     try:
         return fit_entry(entry, data, generator, attributes), {}
     except GanvasError as error:
-        if entry.method not in editors.method_names():
+        if entry.method not in editors.list_methods():
             raise
         whole, missing = error, {}
     for name in attributes:

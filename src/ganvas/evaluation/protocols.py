@@ -134,7 +134,7 @@ def run_pictures(
             for change in targets:
                 target = subset.values[:, 0] + change
                 predicted = subset.predict_strength(target)
-                found = subset.find_nearest(target, lines[change](predicted), grid.tolerance, grid.tries)
+                found = subset.find_nearest(target, lines[change](predicted), grid.tolerance, grid.max_pictures)
                 trial = _make_search_trial(context, subset, found)
                 _add_trial(context, blocks, "matched", trial, [goal], chunk[: len(trial)], change=change)
                 lines[change] = lines[change].extend(predicted, subset.measure_strength(target))
@@ -218,7 +218,7 @@ def _add_trial(
 def _add_equal(
     context: EvaluationContext, blocks: RowBlocks, search: StrengthSearch, goal: EditGoal, codes: Tensor, change: float
 ) -> None:
-    """Add the rows at exactly ``change`` by each judge that has the attribute; what isn't judged is by the own scorer's change.
+    """Add the rows at exactly ``change`` by each judge that has the attribute; what isn't judged is by the label scorer's change.
 
     Linear between the two rendered pictures around the first place where the target has changed by so much.
     """

@@ -21,7 +21,7 @@ from ganvas.data.distribution import PERCENTILE, Distribution, fit_distribution
 from ganvas.editors.base import Editor, fingerprint
 from ganvas.errors import GanvasError, unknown
 from ganvas.evaluation.context import make_view
-from ganvas.evaluation.faces import POOL_STEP_FACES, TARGET_PROBABILITY, FacePool, dtype_name, grow_pool, make_goal
+from ganvas.evaluation.faces import POOL_STEP_FACES, TARGET_PROBABILITY, FacePool, get_dtype_name, grow_pool, make_goal
 from ganvas.evaluation.pages import PageSection, format_estimate, render_markdown, to_json
 from ganvas.evaluation.papers import ATTRIBUTES, SUCCESS
 from ganvas.generators.base import Generator
@@ -169,7 +169,7 @@ def run_success(
     result = run_trials(generator, scorer, editor, attributes, protocol, out)
     results = {
         "generator": f"{generator.name}:{generator.fingerprint}",
-        "dtype": dtype_name(generator),
+        "dtype": get_dtype_name(generator),
         "scorer": f"{scorer.name}:{scorer.fingerprint}",
         "editor": f"{editor.method}:{fingerprint(editor)}",
         "method": editor.method,

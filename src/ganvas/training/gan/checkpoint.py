@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from ganvas.errors import GanvasError
 from ganvas.io.files import load_tensors, save_tensors
-from ganvas.training.gan.losses import GanNetworks, step_random
+from ganvas.training.gan.losses import GanNetworks, create_random
 from ganvas.training_loop import MOMENT_NAMES, collect_moments, copy_checked, restore_moments
 
 KIND, VERSION, MAX_CHECKPOINTS = "gan-training", 1, 2
@@ -47,12 +47,12 @@ def save_checkpoint(
         tensors |= collect_moments(optimizer, f"adam.{part}", _trained_tensors(networks, part))
     path = folder / f"checkpoint-{position['seen']:09d}.safetensors"
     save_tensors(path, tensors, {"kind": KIND, "version": VERSION, **position, "run": dict(run)})
-    for old in checkpoint_paths(folder)[:-MAX_CHECKPOINTS]:
+    for old in list_checkpoints(folder)[:-MAX_CHECKPOINTS]:
         old.unlink(missing_ok=True)
     return path
 
 
-def checkpoint_paths(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """Return the paths of a folder's checkpoints, the newest last."""
     return sorted(path for path in folder.glob("checkpoint-*.safetensors") if re.fullmatch(r".*-\d{9}", path.stem))
 
@@ -65,7 +65,7 @@ def load_checkpoint(
     Raises GanvasError for a checkpoint of another run, saying what differs, and where all checkpoints are damaged.
     """
     damaged = None
-    for path in reversed(checkpoint_paths(folder)):
+    for path in reversed(list_checkpoints(folder)):
         try:
             tensors, metadata = load_tensors(path)
         except GanvasError as error:
@@ -109,7 +109,7 @@ def _check_run(path: Path, metadata: Mapping[str, Any], run: Mapping[str, Any]) 
 
 def _narrow_z(tensors: dict[str, Tensor], wide: int, narrow: int, seed: int) -> None:
     """Restrict the mapping's first layer to a random subspace of z: every picture of the new z is one of the old."""
-    basis, _ = torch.linalg.qr(torch.randn(wide, narrow, generator=step_random(seed, 0, 2**31 - 1)))
+    basis, _ = torch.linalg.qr(torch.randn(wide, narrow, generator=create_random(seed, 0, 2**31 - 1)))
     for name in [name for name in tensors if "mapping.fc0.weight" in name and tensors[name].ndim == 2]:
         z_columns, label_columns = tensors[name][:, :wide], tensors[name][:, wide:]
         # With labels, gains depend on the number of inputs; gradients scale inversely.

@@ -66,7 +66,7 @@ class GanConfig:
         """The side of the pictures in pixels."""
         return 4 << (len(self.widths) - 1 + self.shuffled)
 
-    def generator_architecture(self, colours: int, num_labels: int) -> StyleGAN2Architecture:
+    def build_generator_architecture(self, colours: int, num_labels: int) -> StyleGAN2Architecture:
         """Return the generator's architecture. Raises GanvasError for widths that make none."""
         return StyleGAN2Architecture(
             self.resolution,
@@ -81,7 +81,7 @@ class GanConfig:
             bounded=self.bounded,
         )
 
-    def discriminator_architecture(self, colours: int, num_labels: int) -> DiscriminatorArchitecture:
+    def build_discriminator_architecture(self, colours: int, num_labels: int) -> DiscriminatorArchitecture:
         """Return the discriminator's architecture."""
         return DiscriminatorArchitecture(self.resolution, self.critic_widths, colours, num_labels, self.shuffled)
 
