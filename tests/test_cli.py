@@ -193,7 +193,7 @@ def test_scores_of_pictures(here, capsys):
 
 
 def test_success_hands_the_protocol_over(made, here, capsys, monkeypatch):
-    from ganvas.evaluation import success as bench
+    from ganvas.evaluation import success
 
     asked = {}
 
@@ -201,7 +201,7 @@ def test_success_hands_the_protocol_over(made, here, capsys, monkeypatch):
         asked.update(locals())
         (out / "success.md").write_text("the table")
 
-    monkeypatch.setattr(bench, "run_success", stand_in)
+    monkeypatch.setattr(success, "run_success", stand_in)
     where = ("--attributes", "Big", "-n", 4, "--editor", made / "mean.safetensors", "--out", here)
     assert run("success", "toy", *where) == 0
     assert "the table" in capsys.readouterr().out

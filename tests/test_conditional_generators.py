@@ -34,7 +34,7 @@ from ganvas.recipe.rendering import Tools, compute_code
 from ganvas.scorers.base import Scorer
 from ganvas.training.gan import loop, outputs
 
-TINY = {"widths": (8, 8, 4), "critic_widths": (8, 8, 4), "z_dim": 8, "w_dim": 8, "batch": 4}
+TINY = {"widths": (8, 8, 4), "discriminator_widths": (8, 8, 4), "z_dim": 8, "w_dim": 8, "batch": 4}
 
 
 @pytest.fixture(scope="module")

@@ -226,9 +226,11 @@ def test_a_new_metric_and_a_new_editor_are_in_the_report(tmp_path, monkeypatch):
     importlib.import_module("ganvas_sum")
     monkeypatch.setattr(methods.editors, "list_methods", lambda: ("compact", "mean_difference", "nudge"))
     monkeypatch.setattr(methods.editors, "get_learnable_kinds", lambda name: ("probability",))
+    monkeypatch.setattr(methods.editors, "get_reports", lambda name: ("quick",))
     entries = {entry.name: entry for entry in list_entries()}
     assert entries["nudge"].method == "nudge"
-    assert methods.list_quick_names() == [*methods.QUICK_METHODS, "nudge"]
+    quick = ["compact", "interfacegan", "interfacegan conditional", "mean_difference", "nudge"]
+    assert methods.list_quick_names() == quick
     monkeypatch.setattr(methods.editors, "fit", lambda name, data, generator, **options: disentangled())
     small = replace(TINY, other_attribute_faces=0, joint_edit_faces=0, random_moves=0, labels=(), dci=0, pictures=0)
     result = outcome(entries=[entries["nudge"]], attributes=PAIR[:1], config=small)

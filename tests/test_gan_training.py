@@ -29,7 +29,14 @@ from ganvas.training.gan.discriminator import DiscriminatorArchitecture, compute
 from ganvas.training.gan.images import TrainingImages
 
 TINY = GanConfig(
-    widths=(8, 8, 4), critic_widths=(8, 8, 4), z_dim=8, w_dim=8, mapping_layers=2, batch=4, r1_every=3, path_every=2
+    widths=(8, 8, 4),
+    discriminator_widths=(8, 8, 4),
+    z_dim=8,
+    w_dim=8,
+    mapping_layers=2,
+    batch=4,
+    r1_every=3,
+    path_every=2,
 )
 
 
@@ -77,6 +84,23 @@ def test_a_stopped_run_goes_on_exactly(tmp_path, changes):
     assert logged(tmp_path / "stopped") == logged(tmp_path / "alone")
     assert len(logged(tmp_path / "alone")) == 8
     assert again.read_bytes() == alone.read_bytes()
+
+
+def test_a_checkpoint_with_former_names_goes_on(tmp_path):
+    """The discriminator was called critic, in tensors, options and losses."""
+    loop.train_gan(pictures(), tmp_path / "whole", TINY, schedule(4), quiet())
+    loop.train_gan(pictures(), tmp_path / "old", TINY, schedule(2), quiet())
+    path = next((tmp_path / "old").glob("checkpoint-*"))
+    tensors, metadata = load_tensors(path)
+    renamed = {name.replace("discriminator.", "critic."): value for name, value in tensors.items()}
+    metadata["run"]["critic_widths"] = metadata["run"].pop("discriminator_widths")
+    metadata["logged"] = [[["critic", value] for _, value in step] for step in metadata["logged"]]
+    save_tensors(path, renamed, metadata)
+    loop.train_gan(pictures(), tmp_path / "old", TINY, schedule(4), quiet())
+    files = [tmp_path / name / loop.GENERATOR for name in ("whole", "old")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    old, new = ({name: (8, 8, 8)} for name in ("critic_widths", "discriminator_widths"))
+    assert gan_config.load_preset("16", old) == gan_config.load_preset("16", new)
 
 
 def test_a_report_spans_a_stop(tmp_path):
@@ -228,7 +252,7 @@ def test_a_generator_starts_with_the_mean_and_spread_of_the_pictures():
     pixels = data.pixels.double() / 127.5 - 1
     torch.testing.assert_close(mean.double(), pixels.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(deviation.double(), pixels.std((0, 2, 3), correction=0), rtol=1e-5, atol=1e-6)
-    made = losses.initialize_networks(changed(widths=(64, 64, 64), critic_widths=(8, 8, 8)), 0, mean, deviation)
+    made = losses.initialize_networks(changed(widths=(64, 64, 64), discriminator_widths=(8, 8, 8)), 0, mean, deviation)
     images = StyleGAN2(made.generator, made.generator_architecture).synthesis(torch.randn(64, 6, 8))
     assert float((images.mean((0, 2, 3)) - mean).abs().max()) < 0.4
     assert float((images.std((0, 2, 3)) / deviation - 1).abs().max()) < 0.5
@@ -244,7 +268,7 @@ def test_a_bounded_generator_starts_near_the_mean_and_never_leaves_the_range():
 
 
 def test_shuffled_training_is_that_of_pictures_with_four_pixels_a_place(tmp_path):
-    options = changed(widths=(64, 64), critic_widths=(8, 8), shuffled=True)
+    options = changed(widths=(64, 64), discriminator_widths=(8, 8), shuffled=True)
     made = losses.initialize_networks(options, 0, torch.tensor([-0.8]), torch.tensor([0.3]))
     assert options.resolution == 16 and made.generator_architecture.row_resolutions == (4, 8, 8, 8)
     images = StyleGAN2(made.generator, made.generator_architecture).synthesis(torch.randn(64, 4, 8))
@@ -319,7 +343,11 @@ def test_a_damaged_run_without_labels_is_one_line(tmp_path):
     loop.train_gan(pictures(), tmp_path, TINY, schedule(2), quiet())
     path = next(tmp_path.glob("checkpoint-*"))
     whole, about = load_tensors(path)
-    shapes = {"generator.mapping.fc0.weight": (8, 3), "critic.b4.out.weight": (2,), "average.mapping.fc0.weight": ()}
+    shapes = {
+        "generator.mapping.fc0.weight": (8, 3),
+        "discriminator.b4.out.weight": (2,),
+        "average.mapping.fc0.weight": (),
+    }
     for name, shape in shapes.items():
         for tensors in ({k: v for k, v in whole.items() if k != name}, whole | {name: torch.zeros(shape)}):
             save_tensors(path, tensors, about)
@@ -383,7 +411,7 @@ def test_gradients_are_those_of_the_two_losses():
 def test_a_step_goes_down_each_gradient(tmp_path):
     """Adam's first step has the size of the learning rate and the sign of the gradient, number by number: a gradient
     whose memory lies in another order than its parameter's must not be mixed up."""
-    options = changed(widths=(8, 8, 8), critic_widths=(8, 8, 8), precision="float32")
+    options = changed(widths=(8, 8, 8), discriminator_widths=(8, 8, 8), precision="float32")
     run = loop._start_run(pictures(), tmp_path, options, loop.Processes(), quiet())
     before = {name: value.detach().clone() for name, value in run.networks.generator.items()}
     wanted = losses.compute_generator_gradients(run.networks, options, loop._draw_batch(run), 0).values
@@ -400,7 +428,7 @@ def test_penalties_come_once_in_a_number_of_steps():
         found: set[str] = set()
         for gradients in (losses.compute_generator_gradients, losses.compute_discriminator_gradients):
             found |= gradients(made, options, batch_of(pictures()), step).losses.keys()
-        assert found - {"generator", "critic", "real", "fake"} == names
+        assert found - {"generator", "discriminator", "real", "fake"} == names
 
 
 def test_mixed_codes_change_once_from_coarse_to_fine():
@@ -438,8 +466,8 @@ def test_an_epoch_shows_each_picture_once_in_an_order_of_its_own():
 # The discriminator
 
 
-def plain_critic(
-    critic: DiscriminatorArchitecture, state: dict[str, torch.Tensor], images: torch.Tensor
+def compute_plain_logits(
+    discriminator: DiscriminatorArchitecture, state: dict[str, torch.Tensor], images: torch.Tensor
 ) -> torch.Tensor:
     """As published: a filter pass, then a convolution of stride 2."""
 
@@ -459,7 +487,7 @@ def plain_critic(
         return F.linear(x, weight / weight.shape[1] ** 0.5, state[f"{name}.bias"])
 
     x = conv(images, "fromrgb")
-    for i in range(len(critic.widths) - 1, 0, -1):
+    for i in range(len(discriminator.widths) - 1, 0, -1):
         name = f"b{4 << i}"
         skip = conv(x, f"{name}.skip", act=False, down=True, gain=0.5**0.5)
         x = conv(conv(x, f"{name}.conv0"), f"{name}.conv1", down=True, gain=0.5**0.5) + skip
@@ -468,14 +496,14 @@ def plain_critic(
 
 
 def test_the_discriminator_is_the_published_one():
-    critic = DiscriminatorArchitecture(16, (6, 5, 4), 3)
-    state = critic.initialize(torch.Generator().manual_seed(0))
+    discriminator = DiscriminatorArchitecture(16, (6, 5, 4), 3)
+    state = discriminator.initialize(torch.Generator().manual_seed(0))
     for name, value in state.items():
         if name.endswith("bias"):
             value.add_(0.3)
     images = torch.randn(4, 3, 16, 16)
-    judged = critic.compute_logits(critic.fold_weights(state, torch.float32), images)
-    torch.testing.assert_close(judged, plain_critic(critic, state, images), rtol=1e-4, atol=1e-4)
+    judged = discriminator.compute_logits(discriminator.fold_weights(state, torch.float32), images)
+    torch.testing.assert_close(judged, compute_plain_logits(discriminator, state, images), rtol=1e-4, atol=1e-4)
 
 
 def test_deviation_is_that_of_groups():
@@ -488,10 +516,10 @@ def test_deviation_is_that_of_groups():
 
 
 def test_a_conditional_discriminator_hears_the_label():
-    critic = DiscriminatorArchitecture(8, (6, 5), 1, num_labels=3)
-    folded = critic.fold_weights(critic.initialize(torch.Generator().manual_seed(0)), torch.float32)
+    discriminator = DiscriminatorArchitecture(8, (6, 5), 1, num_labels=3)
+    folded = discriminator.fold_weights(discriminator.initialize(torch.Generator().manual_seed(0)), torch.float32)
     images = torch.randn(2, 1, 8, 8)
-    one, other = (critic.compute_logits(folded, images, torch.eye(3)[[k, k]]) for k in (0, 1))
+    one, other = (discriminator.compute_logits(folded, images, torch.eye(3)[[k, k]]) for k in (0, 1))
     assert not torch.allclose(one, other)
 
 
@@ -514,7 +542,7 @@ def test_fid_of_equal_sets_is_none_and_of_gaussians_as_the_formula_says():
 def test_fid_says_what_it_lacks(tmp_path):
     with pytest.raises(GanvasError, match="no file"):
         load_inception(tmp_path / "none.pth")
-    with pytest.raises(GanvasError, match="only one of --fid and --digits"):
+    with pytest.raises(GanvasError, match="leave out --fid or --digits"):
         outputs.create_distance(pictures(), tmp_path, True, 10)
 
 
@@ -611,8 +639,8 @@ def test_curves_and_sheets_go_to_tensorboard(tmp_path):
 
     loop.train_gan(pictures(), tmp_path, TINY, schedule(3), loop.GanCallbacks(lambda text: None, tensorboard=True))
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert {"generator", "critic", "images_per_second"} <= set(events.Tags()["scalars"])
-    assert [event.step for event in events.Scalars("critic")] == [4, 8, 12]
+    assert {"generator", "discriminator", "images_per_second"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("discriminator")] == [4, 8, 12]
     assert events.Tags()["images"] == ["samples"]
 
 
@@ -627,7 +655,9 @@ def test_the_command_trains_and_says_where_the_generator_is(tmp_path, capsys):
     folder.mkdir()
     for i, picture in enumerate(pictures(6).pixels):
         save(folder / f"{i}.png", picture[0].numpy())
-    small = [f"--option={key}" for key in ("widths=[8,8,4]", "critic_widths=[8,8,4]", "batch=4", "w_dim=8", "z_dim=8")]
+    small = [
+        f"--option={key}" for key in ("widths=[8,8,4]", "discriminator_widths=[8,8,4]", "batch=4", "w_dim=8", "z_dim=8")
+    ]
     assert command(folder, "--out", out, "--preset", "16", "--images", 8, "--flip", *small) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == str(out / "generator.safetensors")

@@ -56,7 +56,7 @@ def test_a_run_that_stops_before_its_record_leaves_no_other_methods_record(tmp_p
     assert learn(LearnConfig(**LESSON), tmp_path).read_bytes() == first
 
 
-def test_the_report_gets_the_editor_and_what_cant_be_benched_is_said(tmp_path, monkeypatch):
+def test_the_report_gets_the_editor_and_what_cant_be_compared_is_said(tmp_path, monkeypatch):
     wanted, said, gaps = [], [], [{"what": "pictures", "method": "compact", "why": "Too few faces."}]
     monkeypatch.setattr(report, "evaluate", lambda asked, out, log: wanted.append((asked, out)) or {"gaps": gaps})
     learn(LearnConfig(**LESSON | {"report": True}), tmp_path, said.append)
@@ -71,11 +71,11 @@ def test_the_report_gets_the_editor_and_what_cant_be_benched_is_said(tmp_path, m
     assert "Not all could be measured (1 gaps): pictures of compact: Too few faces." in said
 
     def refuse(asked, out, log):
-        raise GanvasError("No attribute can be benched.")
+        raise GanvasError("No attribute can be compared.")
 
     monkeypatch.setattr(report, "evaluate", refuse)
     learn(LearnConfig(**LESSON | {"report": True}), tmp_path, said.append)
-    assert "No report is written: No attribute can be benched." in said
+    assert "No report is written: No attribute can be compared." in said
 
 
 # One's own labels.

@@ -102,7 +102,7 @@ def write_report(context: CountContext, result: ReportResult, out: Path, command
         "Doubinsky et al., Contrôle de la cardinalité par navigation dans l'espace latent des GANs (RFIAP 2022), rebuilt and"
         f" taken further. {run['labels']['n']:,} sampled codes were labelled by the counter {context.counter.name!r}, which"
         " looks at pictures; whatever is moved is drawn again and judged by it, on fresh codes (seeds from"
-        f" {context.seed:,} on). Brackets: 95 % bootstrap intervals."
+        f" {context.seed:,} on). Brackets: 95 % intervals, Wilson's for shares, else by a bootstrap."
     )
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
     end = f"Made by `{command}`. {versions}; {run['dtype']}; seeds from {context.seed:,}; report.json has all of it."

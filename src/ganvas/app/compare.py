@@ -22,8 +22,6 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.io.images import downscale
 
-FAST_METHODS = ("mean_difference", "interfacegan", "balanced")
-"""Methods that fit one attribute on the shipped labels quickly enough to be waited for."""
 LADDER = StrengthLadder(step=0.25, maximum=6.0)
 PICTURE_SIDE_PIXELS = 256
 MIN_COMPARED_CHANGE, MAX_COMPARED_CHANGE = 0.25, 3.0
@@ -60,7 +58,10 @@ class MethodEditors:
 
     def list_methods(self, generator: str) -> list[str]:
         """Return the names of the editors and methods that can be compared."""
-        return [*self._resources.find_editors(generator), *(FAST_METHODS if _has_labels(generator) else ())]
+        from ganvas import editors
+
+        fast = [method for method in editors.list_methods() if editors.is_fast(method)]
+        return [*self._resources.find_editors(generator), *(fast if _has_labels(generator) else [])]
 
     def load_or_fit(self, network: Generator, name: str, attribute: str) -> Editor:
         """Return the editor called ``name``, fitted on ``attribute`` where it isn't installed.

@@ -32,6 +32,8 @@ __all__ = [
     "fit",
     "format_report_lines",
     "get_learnable_kinds",
+    "get_reports",
+    "is_fast",
     "list_editors",
     "list_methods",
     "load_editor",
@@ -51,6 +53,19 @@ def list_methods() -> tuple[str, ...]:
 def get_learnable_kinds(method: str) -> tuple[str, ...]:
     """Return the kinds of scores that a method learns from by default: all, unless its module lists ``KINDS``."""
     return vars(_import_method(method)).get("KINDS", KINDS)
+
+
+def get_reports(method: str) -> tuple[str, ...]:
+    """Return the parts of reports that a method is in beside the full comparison, as its module lists them in ``REPORTS``.
+
+    "quick": the quick report, also of a module that lists nothing; "labels": label efficiency.
+    """
+    return vars(_import_method(method)).get("REPORTS", ("quick",))
+
+
+def is_fast(method: str) -> bool:
+    """Return whether a method is fitted within seconds, so that the web app offers it; its module's ``IS_FAST``."""
+    return vars(_import_method(method)).get("IS_FAST", False)
 
 
 def list_editors() -> tuple[str, ...]:

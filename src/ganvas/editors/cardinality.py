@@ -62,6 +62,8 @@ from ganvas.types import Scores, W, WPlus
 
 NEEDS = "labels that are whole numbers"
 """What the method learns from."""
+REPORTS = ()
+"""The parts of reports that the method is in beside the full comparison: none."""
 
 METHOD, KINDS = "cardinality", ("count",)
 """The method's name, and the kinds of scores that it learns from unless attributes are named."""

@@ -73,6 +73,8 @@ from ganvas.types import Scores, W
 
 NEEDS = "labels"
 """What the method learns from."""
+REPORTS = ("quick", "labels")
+"""The parts of reports that the method is in beside the full comparison."""
 
 TRAINING_SHARE = 0.7
 """The share of the codes that is trained on; the others are held out."""

@@ -60,6 +60,8 @@ from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, valid
 
 NEEDS = "labels; with a scorer, pictures, too"
 """What the method learns from."""
+REPORTS = ()
+"""The parts of reports that the method is in beside the full comparison: none."""
 
 PROBED_CHANGE = 2.0
 """The change, in standard deviations, at which the effects of rows are measured."""

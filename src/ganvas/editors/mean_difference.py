@@ -16,6 +16,10 @@ from ganvas.generators.base import Generator
 
 NEEDS = "labels"
 """What the method learns from."""
+REPORTS = ("quick", "labels")
+"""The parts of reports that the method is in beside the full comparison."""
+IS_FAST = True
+"""The method is fitted within seconds."""
 
 from_tensors = LinearEditor.from_tensors
 

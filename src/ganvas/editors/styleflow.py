@@ -54,6 +54,8 @@ from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
+REPORTS = ()
+"""The parts of reports that the method is in beside the full comparison: none."""
 
 Objective = Literal["matching", "likelihood"]
 TOLERANCE = 1e-2

@@ -24,8 +24,6 @@ from ganvas.stats import (
 
 MIN_ARRIVED_SHARE = 0.5
 """The share of faces that an editor has to bring to a change, to stand for its family there."""
-FAMILIES = ("compact", "interfacegan")
-"""The families of methods that the papers compare."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ganvas.evaluation import papers
-from ganvas.evaluation.analysis import FAMILIES, RowAnalysis, to_tensor
+from ganvas.evaluation.analysis import RowAnalysis, to_tensor
 from ganvas.evaluation.faces import format_goal
+from ganvas.evaluation.methods import FAMILIES
 from ganvas.evaluation.pages import format_estimate
 from ganvas.evaluation.tables import STRANGERS_PROTOCOL, Table, TableRow
 from ganvas.metrics import list_metrics

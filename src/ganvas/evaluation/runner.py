@@ -50,8 +50,6 @@ from ganvas.types import WPlus
 if TYPE_CHECKING:
     import pyarrow as pa
 
-EFFICIENCY_METHODS = ("compact", "interfacegan", "mean_difference")
-"""Methods whose label efficiency is measured."""
 RANDOM_METHOD = "random moves"
 """The name of the method of random moves in rows."""
 STRANGERS_METHOD = "two different faces"
@@ -332,7 +330,7 @@ def _run_labels(result: EvaluationResult, work: Path | None) -> None:
     """Measure label efficiency: methods that learned from fewer labels, read by the probe of all."""
     ws, counts = protocols.sample_latent_codes(result.context), result.context.config.labels
     for entry in result.entries:
-        for n in counts if entry.name in EFFICIENCY_METHODS else ():
+        for n in counts if _is_measured_by_labels(entry) else ():
             if n <= len(result.context.data):
                 depends = {
                     "entry": [entry.method, dict(entry.options)],
@@ -341,6 +339,11 @@ def _run_labels(result: EvaluationResult, work: Path | None) -> None:
                 }
                 fill = partial(_learn_from_fewer, result, entry, n, ws)
                 _add_cell(result, work, ("labels", entry.slug, str(n)), entry.name, "", depends | {"labels": n}, fill)
+
+
+def _is_measured_by_labels(entry: MethodEntry) -> bool:
+    is_plain = entry.name == entry.method and entry.method in editors.list_methods()
+    return is_plain and "labels" in editors.get_reports(entry.method)
 
 
 def _learn_from_fewer(result: EvaluationResult, entry: MethodEntry, n: int, ws: WPlus, blocks: RowBlocks) -> None:

@@ -51,7 +51,7 @@ class ScorerConfig:
 def balance_weights(labels: Tensor, max_weight: float = 8.0) -> Tensor:
     """Compute weights (n, attributes), of mean 1, under which each attribute is independent of Male, Young and Smiling.
 
-    ``p(anchors) p(attribute) / p(anchors, attribute)``, at most ``largest``, with counts smoothed by three.
+    ``p(anchors) p(attribute) / p(anchors, attribute)``, at most ``max_weight``, with counts smoothed by three.
     """
     anchors = [ATTRIBUTES.index(name) for name in ANCHORS]
     weights = torch.ones_like(labels)

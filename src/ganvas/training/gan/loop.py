@@ -160,7 +160,7 @@ def _start_run(
     trainable = [networks.generator[name] for name in networks.trainable]
     optimizers = {
         "generator": Adam(trainable, rate, betas, fused=True),
-        "critic": Adam(list(networks.discriminator.values()), rate, betas, fused=True),
+        "discriminator": Adam(list(networks.discriminator.values()), rate, betas, fused=True),
     }
     tensorboard = TensorBoardLog(folder, callbacks.tensorboard and processes.is_first)
     run = GanRun(images, config, folder, processes, networks, optimizers, callbacks, tensorboard)
@@ -183,7 +183,7 @@ def train_step(run: GanRun) -> dict[str, float]:
     batch, losses = _draw_batch(run), {}
     for name, gradients in (
         ("generator", gan_losses.compute_generator_gradients),
-        ("critic", gan_losses.compute_discriminator_gradients),
+        ("discriminator", gan_losses.compute_discriminator_gradients),
     ):
         result, optimizer = gradients(run.networks, run.config, batch, run.step), run.optimizers[name]
         losses |= result.losses

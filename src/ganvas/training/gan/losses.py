@@ -119,7 +119,7 @@ def compute_discriminator_gradients(networks: GanNetworks, config: GanConfig, ba
     logits = shape.compute_logits(folded, fake, batch.labels)
     real_logits = shape.compute_logits(folded, real, batch.labels)
     loss = F.softplus(logits).mean() + F.softplus(-real_logits).mean()
-    losses = {"critic": loss, "real": real_logits.mean(), "fake": logits.mean()}
+    losses = {"discriminator": loss, "real": real_logits.mean(), "fake": logits.mean()}
     if penalised:
         (gradient,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
         losses["r1"] = gradient.square().sum((1, 2, 3)).mean()

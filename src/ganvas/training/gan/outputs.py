@@ -84,7 +84,7 @@ def create_distance(pictures: TrainingImages, weights: Path | None, digits: bool
     Raises GanvasError for both at once, for fewer than 2 pictures, and where a network can't be loaded.
     """
     if weights is not None and digits:
-        raise GanvasError("Give only one of --fid and --digits.")
+        raise GanvasError("A training measures FID or the digit distance, not both: leave out --fid or --digits.")
     if n < 2:
         raise GanvasError(f"A Fréchet distance needs at least 2 pictures and 2 samples, not {n}.")
     if weights is not None:
@@ -139,7 +139,7 @@ class TensorBoardLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise GanvasError("--tensorboard needs a package: pip install tensorboard.") from None
+            raise GanvasError("A TensorBoard log needs a package: pip install 'ganvas[gan]'.") from None
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def add_scalars(self, values: Mapping[str, float], images_seen: int) -> None:
