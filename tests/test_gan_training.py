@@ -16,7 +16,7 @@ from PIL import Image
 
 from ganvas import cli
 from ganvas.errors import GanvasError
-from ganvas.fid import fid, load_inception
+from ganvas.fid import compute_frechet_distance, load_inception
 from ganvas.generators.base import sample
 from ganvas.generators.stylegan2 import StyleGAN2, read_generator
 from ganvas.generators.stylegan2.resampling import TAPS
@@ -529,14 +529,14 @@ def test_a_conditional_discriminator_hears_the_label():
 def test_fid_of_equal_sets_is_none_and_of_gaussians_as_the_formula_says():
     x = torch.from_numpy(np.random.RandomState(0).randn(4000, 3))
     x = (x - x.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
-    assert fid(x, x) == pytest.approx(0, abs=1e-9)
-    assert fid(x, x.flip(0) + torch.tensor([1.0, 2.0, 0.0])) == pytest.approx(5)
+    assert compute_frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert compute_frechet_distance(x, x.flip(0) + torch.tensor([1.0, 2.0, 0.0])) == pytest.approx(5)
     # Commuting covariances: the sum of the squared differences of standard deviations.
     scale = torch.tensor([1.0, 2.0, 3.0])
-    assert fid(x, x * scale) == pytest.approx(1 + 4)
-    assert fid(x, x * scale) == pytest.approx(fid(x * scale, x))
+    assert compute_frechet_distance(x, x * scale) == pytest.approx(1 + 4)
+    assert compute_frechet_distance(x, x * scale) == pytest.approx(compute_frechet_distance(x * scale, x))
     with pytest.raises(GanvasError, match="at least 2 pictures"):
-        fid(x[:1], x)
+        compute_frechet_distance(x[:1], x)
 
 
 def test_fid_says_what_it_lacks(tmp_path):

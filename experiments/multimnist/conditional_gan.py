@@ -29,7 +29,7 @@ from ganvas.checkpoints.load import load_generator
 from ganvas.data.multimnist_files import read_multimnist
 from ganvas.errors import GanvasError
 from ganvas.evaluation.pages import format_estimate
-from ganvas.fid import fid
+from ganvas.fid import compute_frechet_distance
 from ganvas.generators.base import Generator, sample
 from ganvas.io.figures import draw_grid
 from ganvas.io.files import load_tensors
@@ -193,7 +193,7 @@ def measure_distances(
     test, train = (read_multimnist(context.folder, part, n).pixels for part in ("test", "train"))
     there, own = (collect_real_features(context, pixels) for pixels in (test, train))
     features = {name: torch.cat([part.features for part in parts.values()]) for name, parts in generated.items()}
-    return {name: fid(there, values) for name, values in {**features, "real": own}.items()}
+    return {name: compute_frechet_distance(there, values) for name, values in {**features, "real": own}.items()}
 
 
 @torch.no_grad()
@@ -219,7 +219,7 @@ def counts_table(context: CountContext, data: Mapping[str, Any], asked: Sequence
         "diversity",
         "diversity of the right ones",
     )
-    note = f"{n} pictures each, untruncated, none chosen; counted by {context.counter.name}. Brackets: 95 % bootstrap intervals."
+    note = f"{n} pictures each, untruncated, none chosen; counted by {context.counter.name}. Brackets: 95 % intervals, Wilson's."
     return SectionTable("Pictures of each count", head, rows, note)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.multimnist_files import read_multimnist
-from ganvas.fid import collect_features, fid
+from ganvas.fid import collect_features, compute_frechet_distance
 from ganvas.generators.base import Generator, sample
 from ganvas.scorers.count import MAX_COUNT, Counter, load
 from ganvas.seeds import EVALUATION_SEED
@@ -71,8 +71,10 @@ def main(
     table.add_row("real, test", *count_pictures(counter, select_real(test, n)))
     console.print(table)
     reference = collect_features(select_real(train, judged), counter.compute_features)
-    distance = fid(reference, collect_features(draw_samples(generator, judged, 1.0), counter.compute_features))
-    floor = fid(reference, collect_features(select_real(test, judged), counter.compute_features))
+    distance = compute_frechet_distance(
+        reference, collect_features(draw_samples(generator, judged, 1.0), counter.compute_features)
+    )
+    floor = compute_frechet_distance(reference, collect_features(select_real(test, judged), counter.compute_features))
     console.print(f"Fréchet distance in the counter's features to {len(reference):,} training pictures: ", end="")
     console.print(f"{judged:,} drawn {distance:.2f}, test pictures {floor:.2f}")
 

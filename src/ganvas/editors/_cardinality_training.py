@@ -52,32 +52,44 @@ MAX_JUDGED_CODES = 2000
 
 @validated
 class CardinalityConfig(CountClassifierConfig):
-    """Options of ``cardinality.fit``. The defaults are the paper's, where it states them.
-
-    ``space``: "w", "w+", or "" for that of the data. ``weight``: λ. ``pca``: the number of leading components, 0 for the
-    whole space, along its own axes. ``gain``: none (""), "right" or "reading". ``optimization_steps``: the number of optimisation
-    steps for each code, instead of H; 0 for H. ``classifier_steps``: the training steps of each classifier; ``steps``, ``batch``
-    and ``rate`` are those of H (``rate`` also that of ``optimization_steps``).
-    """
+    """Options of ``cardinality.fit``. The defaults are the paper's, where it states them."""
 
     space: Literal["", "w", "w+"] = ""
+    """The space of the moves; "": that of the data."""
     rows: Literal["free", "resolution"] = "free"
+    """Whether rows of W+ move freely, or those of one resolution together."""
     weight: NonNegative = 0.5
+    """λ, the weight of a move's length."""
     preserve: NonNegative = 0.0
+    """The weight of changes of the parts that are to stay."""
     parts: tuple[str, ...] = ()
+    """The counted attributes that are to stay; (): all counts."""
     density: NonNegative = 0.0
+    """The weight of how much farther from the mean codes get."""
     pca: Natural = 0
+    """The number of leading principal components that codes move along; 0: the whole space, along its own axes."""
     signs: Literal[1, 2] = 1
+    """1: one H adds and removes, as in the paper; 2: one adds and another removes."""
     width: Natural = 0
+    """The width of a hidden layer that H has beside its linear map; 0: none."""
     pieces: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    """The number of successive small steps in a move by one object."""
     classifiers: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    """The number of classifiers whose losses are averaged."""
     gain: Literal["", "right", "reading"] = ""
+    """The factor of H: none, the one with which most moves are "right", or the one with which the "reading" moves by 1."""
     optimization_steps: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
+    """The steps in which each code is optimised by itself, instead of H; 0 for H."""
     classifier_steps: PositiveInt = 1500
+    """The training steps of each classifier."""
     steps: PositiveInt = 1500
+    """The training steps of H."""
     batch: PositiveInt = 128
+    """The codes of each attribute in a step of H, half of them for each sign."""
     rate: Positive = 2e-3
+    """The learning rate of H, or of the codes' optimisation."""
     seed: Natural = 0
+    """The seed of the split of codes, of initial weights and of batches."""
 
     def __post_init__(self) -> None:
         if self.optimization_steps and self.gain:

@@ -40,22 +40,23 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 """The options of each recipe, where they aren't the paper's."""
-# hold=2: on ffhq's labels a change of 1 is 2.19 Mahalanobis lengths long on average and moves other readings by 0.205, where
-# moving c_k alone takes 4.64 and 0.246; a larger hold moves them a little less, by longer moves (experiments/ffhq/hold.py).
-# truncation=0.12: a move of 5 Mahalanobis lengths leaves the rest of a code √(1 - 0.12 · 5) = 0.63 of its distance from the mean.
-
+# hold: moves are shorter than with c_k alone and change other readings less; a larger one lengthens them again for little
+# (experiments/ffhq/hold.py). truncation: even a long move leaves the rest of a code more than half of its distance from the mean.
 
 CUSTOM_RECIPE = "own"
 """The name that editors store for a recipe that isn't one of ``RECIPES``: their other options state all of it."""
 
 
 def _parse_hold(hold: Any) -> Any:
-    """Convert the text "none" to None, for the command line."""
+    """Convert the text "none", which the command line gives, to None."""
     return None if isinstance(hold, str) and hold.lower() == "none" else hold
 
 
 def _parse_matrix(rows: Any) -> Any:
-    """Convert a matrix to tuples, () for what isn't rows. Raises GanvasError for an entry that isn't a number."""
+    """Convert lists of rows to tuples; other values stay, and () stands for rows that aren't lists.
+
+    Raises GanvasError for an entry that isn't a number.
+    """
     if not isinstance(rows, list | tuple):
         return rows
     if not all(isinstance(row, list | tuple) for row in rows):
@@ -68,7 +69,7 @@ def _parse_matrix(rows: Any) -> Any:
 
 @validated
 class CompactConfig:
-    """Options of ``compact.fit``; the defaults are the paper's.
+    """Options of ``compact.fit``; the defaults are the paper's, whose equations have the numbers in parentheses.
 
     ``components`` of W and ``dim`` of the code: the most; fewer where W or the attributes have fewer.
     ``residual``: an edit keeps what lies beyond the components and what the auto-encoder doesn't reconstruct; without it an
@@ -231,7 +232,11 @@ def _norm_to_affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
 
 
 def compute_losses(x: Components, c: Codes, y: Components, a: Tensor, mref: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute (3), (4) and (5): sums over dimensions, attributes and pairs as written; (3) and (4) averaged over codes."""
+    """Compute the losses of the paper's equations (3), (4) and (5): of reconstruction, attributes and correlations.
+
+    ``x``: components; ``c``: their codes; ``y``: the components decoded from these; ``a``: normal scores. Sums over dimensions,
+    attributes and pairs are as written; (3) and (4) are averaged over codes.
+    """
     attributes = c[:, : a.shape[1]]
     recons = (x - y).square().sum(1).mean()
     attr = (a - attributes).square().sum(1).mean()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.fid import collect_features, fid, load_inception
+from ganvas.fid import collect_features, compute_frechet_distance, load_inception
 from ganvas.generators.base import draw_z
 from ganvas.generators.stylegan2 import StyleGAN2, read_generator, save_generator
 from ganvas.io.files import atomic_write, load_tensors
@@ -109,7 +109,9 @@ def create_frechet_distance(
     def measure(generator: StyleGAN2) -> dict[str, float]:
         if not real:
             real.append(collect_features(_iterate_real(pictures, index), network))
-        return {name: fid(real[0], collect_features(draw_samples(generator, pictures, index), network))}
+        return {
+            name: compute_frechet_distance(real[0], collect_features(draw_samples(generator, pictures, index), network))
+        }
 
     return measure
 
