@@ -15,7 +15,7 @@ from unstable_sums import UnsteadySums
 
 from ganvas import editors, metrics
 from ganvas.cli import main
-from ganvas.control.search import ScoredView, StrengthSearch
+from ganvas.control.search import CodeScorer, StrengthSearch
 from ganvas.data.label import label
 from ganvas.errors import GanvasError
 from ganvas.evaluation import methods
@@ -354,15 +354,15 @@ def test_a_stopped_run_ends_in_the_same_bytes(whole, tmp_path, monkeypatch):
     first, _ = whole
     left = 200
 
-    def counting(view, ws):
+    def counting(code_scorer, ws):
         nonlocal left
         left -= len(ws)
         if left < 0:
             raise Stopped
-        return plain(view, ws)
+        return plain(code_scorer, ws)
 
-    plain = ScoredView._render
-    monkeypatch.setattr(ScoredView, "_render", counting)
+    plain = CodeScorer._render
+    monkeypatch.setattr(CodeScorer, "_render", counting)
     monkeypatch.setattr(KeyedRows, "SHARD_ROWS", 16)
     with pytest.raises(Stopped):
         outcome(tmp_path)
@@ -380,13 +380,13 @@ def test_again_over_its_own_files_renders_nothing(whole, monkeypatch):
     out, _ = whole
     before, count = [(out / name).read_bytes() for name in ("report.json", "rows.parquet")], 0
 
-    def counting(view, ws):
+    def counting(code_scorer, ws):
         nonlocal count
         count += len(ws)
-        return plain(view, ws)
+        return plain(code_scorer, ws)
 
-    plain = ScoredView._render
-    monkeypatch.setattr(ScoredView, "_render", counting)
+    plain = CodeScorer._render
+    monkeypatch.setattr(CodeScorer, "_render", counting)
     write_report(outcome(out), out, "ganvas evaluate toy")
     assert [(out / name).read_bytes() for name in ("report.json", "rows.parquet")] == before
     assert count == 4
@@ -395,7 +395,7 @@ def test_again_over_its_own_files_renders_nothing(whole, monkeypatch):
 def test_a_score_cache_is_of_one_panel_and_survives_damage(tmp_path):
     path, ws = tmp_path / "m", sample(TOY, 3, 1.0)
     metadata = {"panel": 1}
-    first = ScoredView(TOY, SCORER, cache=ScoreCache(path, metadata, 5))(ws)
+    first = CodeScorer(TOY, SCORER, cache=ScoreCache(path, metadata, 5))(ws)
     torch.testing.assert_close(first, VIEW(ws))
     assert len(ScoreCache(path, metadata, 5).scores.rows) == 3
     assert not ScoreCache(path, {"panel": 2}, 5).scores.rows
@@ -403,7 +403,7 @@ def test_a_score_cache_is_of_one_panel_and_survives_damage(tmp_path):
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-5])
     assert not ScoreCache(path, metadata, 5).scores.rows
-    twice = ScoredView(TOY, SCORER, cache=ScoreCache(None, metadata, 5))(torch.cat((ws, ws)))
+    twice = CodeScorer(TOY, SCORER, cache=ScoreCache(None, metadata, 5))(torch.cat((ws, ws)))
     torch.testing.assert_close(twice, torch.cat((first, first)))
 
 

@@ -14,7 +14,7 @@ from ganvas import generators
 from ganvas.app.rendering import encode_webp
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
-from ganvas.control.search import ScoredView, StrengthLadder, reach_target
+from ganvas.control.search import CodeScorer, StrengthLadder, reach_target
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label_files import find_shipped_labels, load_labels
 from ganvas.editors.base import Editor
@@ -120,7 +120,7 @@ def compare_method(
     )
     if attribute not in editor.attributes or attribute not in loaded.scorer.attributes:
         return MethodResult(name, None, f"{name} has no attribute {attribute}")
-    view = ScoredView(
+    code_scorer = CodeScorer(
         tools.generator, loaded.scorer, cache=lambda codes, render: run_with_generator(lambda: render(codes))
     )
     normal = scene_editor.gaussianize.select([scene_editor.attributes.index(attribute)])
@@ -128,7 +128,7 @@ def compare_method(
     goal = normal.inverse(normal(start[:, [column]]) + target.change)[0, 0]
     goal = torch.sigmoid(goal) if loaded.scorer.kinds[column] == "probability" else goal
     done = reach_target(
-        editor, view, ws, attribute, goal.to(ws), start=start, ladder=LADDER, within=loaded.distribution
+        editor, code_scorer, ws, attribute, goal.to(ws), start=start, ladder=LADDER, within=loaded.distribution
     )
     image = run_with_generator(torch.no_grad()(lambda: tools.generator.synthesis(done.codes)))
     picture = encode_webp(downscale(image, min(PICTURE_SIDE_PIXELS, tools.generator.resolution)))

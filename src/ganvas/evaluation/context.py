@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganvas.control.search import ScoredView
+from ganvas.control.search import CodeScorer
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.distribution import Distribution, fit_distribution
 from ganvas.data.gaussianize import Gaussianize
@@ -47,10 +47,10 @@ class EvaluationContext:
     out: Path | None
     progress: Callable[[int], object] = lambda rendered: None
 
-    def make_view(self, *scope: str) -> tuple[ScoredView, ScoreCache]:
+    def make_code_scorer(self, *scope: str) -> tuple[CodeScorer, ScoreCache]:
         """Make a view of codes through the panel, and its cache, whose files are ``out``/renders/``scope``-*."""
         path = self.out and self.out.joinpath("renders", *scope)
-        return make_view(self.generator, self.panel, self.config.batch, path, self.progress)
+        return make_code_scorer(self.generator, self.panel, self.config.batch, path, self.progress)
 
     def select_faces(self, goal: EditGoal, n: int) -> Tensor:
         """Return the first ``n`` faces of the pool that ``goal`` can be tried on.
@@ -97,10 +97,10 @@ def prepare_context(
 ) -> EvaluationContext:
     """Score fresh faces until every attribute has enough to be tried on, or ``config.pool_limit`` were scored, and fit scales."""
     path = out and out / "renders" / "pool"
-    view, _ = make_view(generator, panel, config.batch, path, progress)
+    code_scorer, _ = make_code_scorer(generator, panel, config.batch, path, progress)
     empty = FacePool(torch.zeros(0, len(panel.attributes)), config.seed, config.psi)
     goals = [make_goal(a) for a in attributes if panel.kinds[panel.column(a)] == "probability"]
-    pool = grow_pool(view, goals, config.first, empty, config.pool, config.pool_limit)
+    pool = grow_pool(code_scorer, goals, config.first, empty, config.pool, config.pool_limit)
     same = data.scorer == f"{panel.label_scorer.name}:{panel.label_scorer.fingerprint}"
     scales, gaps = fit_judge_scales(panel, pool.scores, data.gaussianize if same else None, data.attributes)
     typical_set = fit_distribution(generator, config.measured)
@@ -109,13 +109,13 @@ def prepare_context(
     )
 
 
-def make_view(
+def make_code_scorer(
     generator: Generator,
     scorer: Scorer,
     batch: int,
     path: Path | None,
     progress: Callable[[int], object] = lambda rendered: None,
-) -> tuple[ScoredView, ScoreCache]:
+) -> tuple[CodeScorer, ScoreCache]:
     """Make a view of codes that keeps scores under ``path`` (see ``ScoreCache``), and its cache."""
     metadata: dict[str, Any] = {
         "renders": 1,
@@ -125,4 +125,4 @@ def make_view(
         "panel": scorer.fingerprint,
     }
     cache = ScoreCache(path, metadata, len(scorer.attributes))
-    return ScoredView(generator, scorer, batch, progress, cache), cache
+    return CodeScorer(generator, scorer, batch, progress, cache), cache

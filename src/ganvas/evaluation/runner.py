@@ -422,10 +422,10 @@ def plan_pictures(
 
 def _format_plan(planned: Mapping[str, int], generator: Generator, panel: JudgePanel, work: Path | None) -> list[str]:
     """Format the pictures to render, and the time that they take here, as lines for people."""
-    view, codes = search.ScoredView(generator, panel), sample(generator, 2 * TIMED_PICTURES, 1.0, 0)
-    view(codes[:TIMED_PICTURES])
+    code_scorer, codes = search.CodeScorer(generator, panel), sample(generator, 2 * TIMED_PICTURES, 1.0, 0)
+    code_scorer(codes[:TIMED_PICTURES])
     start = time.perf_counter()
-    view(codes[TIMED_PICTURES:])
+    code_scorer(codes[TIMED_PICTURES:])
     seconds = (time.perf_counter() - start) / TIMED_PICTURES
     rendered, total = count_rendered(work), sum(planned.values())
     parts = ", ".join(f"{count:,} {part}" for part, count in planned.items() if count)
