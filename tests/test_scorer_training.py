@@ -64,14 +64,14 @@ def test_separation_takes_shared_errors_apart_and_keeps_attributes() -> None:
     random = torch.Generator().manual_seed(4)
     shared = torch.randn(4000, 1, generator=random)
     logits = 2 * labels + torch.randn(labels.shape, generator=random) + shared
-    matrix = celeba40.separation_matrix(logits, labels, 1.0)
+    matrix = celeba40.build_separation_matrix(logits, labels, 1.0)
     errors = (logits - 2 * labels) @ matrix.T
     off = torch.corrcoef(errors.T) - torch.eye(len(ATTRIBUTES))
     assert off.abs().mean() < 0.1 < (torch.corrcoef((logits - 2 * labels).T) - torch.eye(len(ATTRIBUTES))).abs().mean()
     mixed = logits @ matrix.T
     own = torch.stack([torch.corrcoef(torch.stack((mixed[:, k], logits[:, k])))[0, 1] for k in range(len(ATTRIBUTES))])
     assert own.min() > 0.6
-    assert torch.allclose(celeba40.separation_matrix(logits, labels, 0.0), torch.eye(len(ATTRIBUTES)), atol=1e-4)
+    assert torch.allclose(celeba40.build_separation_matrix(logits, labels, 0.0), torch.eye(len(ATTRIBUTES)), atol=1e-4)
 
 
 def test_a_stopped_training_ends_like_one_left_alone(tmp_path) -> None:
