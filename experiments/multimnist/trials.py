@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments.multimnist.context import CountContext
-from ganvas.control.search import ScoredView
+from ganvas.control.search import CodeScorer
 from ganvas.data.distribution import Distribution, fit_distribution
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
@@ -98,7 +98,7 @@ class MoveTrial:
 
 def score_codes(context: CountContext, ws: WPlus) -> Scores:
     """Return the counter's scores of codes' pictures."""
-    return ScoredView(context.generator, context.counter, BATCH_SIZE)(ws).cpu()
+    return CodeScorer(context.generator, context.counter, BATCH_SIZE)(ws).cpu()
 
 
 def find_sure(context: CountContext, scores: Scores) -> Tensor:
