@@ -68,7 +68,7 @@ def main() -> None:
 def weights(shape: StyleGAN2Architecture) -> dict[str, Tensor]:
     """Random weights, with noise and biases that are not 0."""
     random = torch.Generator().manual_seed(0)
-    state = layers.initial_weights(shape, random)
+    state = layers.initialize_weights(shape, random)
     for name, value in state.items():
         if name.endswith(("bias", "noise_strength")):
             value.add_(torch.randn(value.shape, generator=random) / 10)
@@ -81,8 +81,8 @@ def weights(shape: StyleGAN2Architecture) -> dict[str, Tensor]:
 def rival(state: dict[str, Tensor], shape: StyleGAN2Architecture, ws: Tensor) -> Tensor:
     """Pictures (n, 3, resolution, resolution) as NVIDIA's code makes them where its own kernels can't be compiled."""
     x, image = state["synthesis.b4.const"].expand(len(ws), -1, -1, -1), None
-    outputs = {layer.resolution: layer for layer in shape.outputs()}
-    for layer in shape.layers():
+    outputs = {layer.resolution: layer for layer in shape.iterate_outputs()}
+    for layer in shape.iterate_layers():
         x = modulated(state, layer, x, ws[:, layer.row], shape)
         if not layer.up and layer.resolution in outputs:
             output = outputs[layer.resolution]
@@ -132,7 +132,7 @@ def zeros_between(x: Tensor) -> Tensor:
 def bare(shape: StyleGAN2Architecture, dtype: torch.dtype) -> Draw:
     """The 3×3 convolutions of the network and nothing else, in the order of memory that is fast: stride 2 where it doubles."""
     jobs = []
-    for layer in shape.layers():
+    for layer in shape.iterate_layers():
         side = layer.resolution // 2 if layer.up else layer.resolution
         sizes = (layer.incoming, layer.outgoing) if layer.up else (layer.outgoing, layer.incoming)
         kernel = torch.randn(*sizes, 3, 3).to(dtype).contiguous(memory_format=torch.channels_last)

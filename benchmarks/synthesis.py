@@ -109,7 +109,7 @@ def plain(network: MobileStyleGAN, code: Tensor, layout: torch.memory_format) ->
         x = F.conv2d(x, weight(f"{prefix}.{kernel}"), weight(f"{prefix}.bias"), padding=padding)
         return F.leaky_relu_(x.add_(weight(f"{prefix}.noise")), 0.2)
 
-    haar = mobilestylegan.inverse_haar if layout == torch.channels_last else planar_haar
+    haar = mobilestylegan.invert_haar if layout == torch.channels_last else planar_haar
     x = convolved(styled(weight("const"), 0), "conv", "weight", padding=1)
     for i in range(len(network.widths)):
         x = haar(styled(x, 1 + 3 * i) / 2)

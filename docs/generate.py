@@ -93,9 +93,9 @@ def _describe_command(name: str, command: Any) -> str:
 
 def write_editors() -> str:
     """List the methods, and what the report measured of each at the paper's protocol."""
-    methods = [(name, importlib.import_module(f"ganvas.editors.{name}")) for name in editors.method_names()]
+    methods = [(name, importlib.import_module(f"ganvas.editors.{name}")) for name in editors.list_methods()]
     rows = [[_code(name), _escape(_summary(module)), _link_papers(module), module.NEEDS] for name, module in methods]
-    shipped = [[_code(name), editors.describe_editor(name)] for name in editors.editor_names()]
+    shipped = [[_code(name), editors.describe_editor(name)] for name in editors.list_editors()]
     return "\n\n".join(
         [
             "`ganvas.fit(NAME, labels, generator)` and `ganvas fit NAME LABELS --out FILE` fit each of these.",
@@ -177,7 +177,7 @@ def write_generators() -> str:
         ]
         for name, card in cards.items()
     ]
-    labels = [[_code(name)] for name in label_files.label_names()]
+    labels = [[_code(name)] for name in label_files.list_labels()]
     return "\n\n".join(
         [
             "`ganvas.load_generator(NAME)` loads these; it also opens [other people's checkpoints](formats.md), and those that "

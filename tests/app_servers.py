@@ -81,10 +81,10 @@ def write_editor(path: Path) -> Path:
     from planted_truth import disentangled
 
     from ganvas import editors
-    from ganvas.editors.base import LinearEditor, metadata_of
+    from ganvas.editors.base import LinearEditor, collect_metadata
 
     truth = disentangled()
-    metadata = replace(metadata_of(truth), method="mean_difference", generator_name="toy", kinds=("value",) * 5)
+    metadata = replace(collect_metadata(truth), method="mean_difference", generator_name="toy", kinds=("value",) * 5)
     editors.save(LinearEditor(metadata, truth.directions), path)
     return path
 

@@ -19,9 +19,9 @@ TINY = EvaluationConfig(
     ablations=2,
     matched=8,
     matched_rest=4,
-    everywhere=2,
-    together=2,
-    floor=4,
+    other_attribute_faces=2,
+    joint_edit_faces=2,
+    random_moves=4,
     pictures=1,
     targets=(1.0, 1.5),
     curve=(0.5, 1.0),
@@ -35,7 +35,7 @@ TINY = EvaluationConfig(
 )
 PAIR = ("Bright", "Striped")
 METHODS = (
-    MethodEntry("compact", "compact", SHORT, "first", "compact", everywhere=True),
+    MethodEntry("compact", "compact", SHORT, "first", "compact", tries_all_attributes=True),
     MethodEntry("mean_difference", "mean_difference", group="first", family="interfacegan"),
     MethodEntry("absent", "absent"),
     MethodEntry("mean_difference of many", "mean_difference", {"share": 0.3}, "ablation"),

@@ -15,7 +15,7 @@ from ganvas.scorers import load_scorer
 TOY, SCORER = load_generator("toy"), load_scorer("toy")
 QUICK: dict[str, Any] = {"width": 32, "batch": 256, "epochs": 8}
 NAMES = tuple(PLANTED)
-_SMALL: dict[str, Any] = {"components": 24, "width": 64, "knowledge": 100}
+_SMALL: dict[str, Any] = {"components": 24, "width": 64, "classifier_steps": 100}
 NONLINEAR: dict[str, dict[str, Any]] = {
     "guidedstyle": _SMALL | {"steps": 200, "rate": 0.005},
     "latent2latent": _SMALL | {"steps": 250, "batch": 128, "rate": 0.003},
@@ -45,7 +45,7 @@ def count_labels(n: int = 3000) -> LatentDataset:
 
 def labels_for(method: str) -> LatentDataset:
     """Return labels of the kind that a method learns from."""
-    return count_labels() if editors.learnable_kinds(method) == ("count",) else labels()
+    return count_labels() if editors.get_learnable_kinds(method) == ("count",) else labels()
 
 
 @cache

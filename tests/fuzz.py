@@ -91,8 +91,8 @@ def fitted(method: str) -> Editor:
     """A method's editor, barely fitted."""
     brief: dict[str, dict[str, Any]] = {name: options | {"steps": 2, "width": 4} for name, options in NONLINEAR.items()}
     brief["compact"] = {"width": 8, "batch": 256, "epochs": 1}
-    brief["cardinality"] = {"knowledge": 10, "steps": 2, "batch": 64, "classifiers": 1, "hidden": [4]}
-    data = count_labels(300) if editors.learnable_kinds(method) == ("count",) else labels(300)
+    brief["cardinality"] = {"classifier_steps": 10, "steps": 2, "batch": 64, "classifiers": 1, "hidden": [4]}
+    data = count_labels(300) if editors.get_learnable_kinds(method) == ("count",) else labels(300)
     return editors.fit(method, data, TOY, **brief.get(method, {}))
 
 
@@ -131,7 +131,7 @@ def read_recipe(path: Path) -> None:
 
 def editor_files() -> list[bytes]:
     """One of each method, one of a direction of one's own and one that keeps to some rows."""
-    made = [fitted(method) for method in editors.method_names()]
+    made = [fitted(method) for method in editors.list_methods()]
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "a.npy", np.ones(TOY.w_dim, np.float32))
         made.append(import_directions({"a": Path(folder) / "a.npy"}, TOY, labels(300), {}))
@@ -141,7 +141,7 @@ def editor_files() -> list[bytes]:
 
 def read_editor(path: Path) -> None:
     editor, ws = editors.load_editor(path, TOY), sample(TOY, 2)
-    editors.report_lines(editor)
+    editors.format_report_lines(editor)
     editor.edit(ws, {editor.attributes[-1]: 1.0})
     editor.read(ws)
 

@@ -21,7 +21,7 @@ from ganvas.scorers.base import Scorer
 
 DIM, ROWS, SIDE, MOST = 16, (4, 8, 16, 32), 32, 4
 NAMES, KINDS = ("count", "red", "blue", "bright"), ("count", "count", "count", "value")
-QUICK: dict[str, Any] = {"steps": 250, "knowledge": 500, "hidden": [64], "classifiers": 1, "rate": 0.01}
+QUICK: dict[str, Any] = {"steps": 250, "classifier_steps": 500, "hidden": [64], "classifiers": 1, "rate": 0.01}
 
 
 class Squares(Generator):

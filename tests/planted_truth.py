@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ganvas.checkpoints.load import load_generator
-from ganvas.control.search import ScoredView
+from ganvas.control.search import CodeScorer
 from ganvas.data import gaussianize
 from ganvas.data.probe import Probe
 from ganvas.editors.base import Editor
@@ -15,7 +15,7 @@ from ganvas.generators.toy import PLANTED
 from ganvas.scorers import load_scorer
 
 TOY, SCORER = load_generator("toy"), load_scorer("toy")
-VIEW = ScoredView(TOY, SCORER)
+VIEW = CodeScorer(TOY, SCORER)
 
 
 class PlantedEditor(Editor):

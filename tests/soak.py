@@ -26,7 +26,10 @@ COMMANDS: dict[str, Callable[[Path], list[object]]] = {
     "label": lambda inputs: ["toy", "-n", 3000, "--keep-images", "--dtype", "float32"],
     "train-gan": lambda inputs: [
         *(inputs / "pictures", "--preset", 16, "--images", 600, "--checkpoint", 60, "--flip"),
-        *(f"--option={key}" for key in ("widths=[8,8,4]", "critic_widths=[8,8,4]", "batch=4", "w_dim=8", "z_dim=8")),
+        *(
+            f"--option={key}"
+            for key in ("widths=[8,8,4]", "discriminator_widths=[8,8,4]", "batch=4", "w_dim=8", "z_dim=8")
+        ),
     ],
     "evaluate": lambda inputs: [
         *("toy", "--quick", "--methods", "compact,mean_difference", "--attributes", "Bright,Striped"),

@@ -51,7 +51,7 @@ def make_generator(family: str, dtype: torch.dtype) -> Generator:
         return MobileStyleGAN(tiny_networks.state() | {"w_avg": torch.zeros(tiny_networks.DIM)}, "tiny", dtype)
     if family.startswith("dcgan"):
         return make_dcgan(family.removeprefix("dcgan "))
-    state = layers.initial_weights(SHAPES[family], torch.Generator().manual_seed(0))
+    state = layers.initialize_weights(SHAPES[family], torch.Generator().manual_seed(0))
     return StyleGAN2(state, SHAPES[family], family, dtype)
 
 

@@ -9,8 +9,8 @@ from pyarrow import parquet
 
 from ganvas import GanvasError, editors
 from ganvas.balance.generated import _plan_edits, balance
-from ganvas.balance.sets import BalanceRequest, report_lines
-from ganvas.control.conditions import parse_condition, score_ranges
+from ganvas.balance.sets import BalanceRequest, format_report_lines
+from ganvas.control.conditions import compute_score_ranges, parse_condition
 from ganvas.io.images import read_picture, read_png_texts, to_bytes
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import NamedTool, Recipe
@@ -43,7 +43,7 @@ def test_every_picture_is_as_asked_and_its_recipe_gives_it_back(way, tmp_path):
         assert torch.equal(to_bytes(render(recipe, kit)), to_bytes(read_picture(tmp_path / row["file"])))
         assert JUDGE(read_picture(tmp_path / row["file"]))[0, 0] == 4
     assert json.loads((tmp_path / "balance.json").read_text()) == report
-    assert report_lines(report)[0] == f"6 kept of {report['tried']} candidates"
+    assert format_report_lines(report)[0] == f"6 kept of {report['tried']} candidates"
 
 
 def test_editing_discards_less_than_drawing(tmp_path):
@@ -83,8 +83,8 @@ def test_a_run_that_was_stopped_goes_on_and_more_may_be_asked(tmp_path):
 
 
 def test_what_cannot_be_met_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("ganvas.balance.generated.MIN_TRIES", 64)
-    monkeypatch.setattr("ganvas.balance.generated.TRIES_PER_PICTURE", 10)
+    monkeypatch.setattr("ganvas.balance.generated.MIN_CANDIDATES", 64)
+    monkeypatch.setattr("ganvas.balance.generated.CANDIDATES_PER_PICTURE", 10)
     kit = tools(counter_editor())
 
     def refused(words, *texts, n=2, tools=kit, **settings):
@@ -110,7 +110,7 @@ def test_conditions_are_in_the_units_of_the_scorer():
     from fitted_editors import SCORER, compact
 
     editor = compact()
-    found = score_ranges([parse_condition(t) for t in ("p(Bright)>0.9", "Red>1", "Big=0")], SCORER, editor)
+    found = compute_score_ranges([parse_condition(t) for t in ("p(Bright)>0.9", "Red>1", "Big=0")], SCORER, editor)
     assert found["Bright"] == (pytest.approx(2.197, abs=1e-3), float("inf"))
     knots = editor.gaussianize.select([1])
     assert float(knots(torch.tensor([[found["Red"][0]]], dtype=torch.float64))) == pytest.approx(1, abs=1e-6)

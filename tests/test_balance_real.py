@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from ganvas import GanvasError, editors, sample
 from ganvas.balance.real import Inverter, PictureSource, balance_from, load_inverter, open_pictures
-from ganvas.balance.sets import BalanceRequest, report_lines
+from ganvas.balance.sets import BalanceRequest, format_report_lines
 from ganvas.control.conditions import parse_condition
 from ganvas.data import gaussianize
 from ganvas.io.images import encode_png, read_picture, to_bytes
@@ -77,7 +77,7 @@ def test_every_picture_is_as_asked_comes_from_a_real_one_and_can_be_drawn_again(
         file = tools_for_squares(recipe, batch)
         assert torch.equal(to_bytes(render(recipe, file)), to_bytes(read_picture(tmp_path / row["file"])))
         assert carried["sha256"] == recipe.start.codes
-    lines = report_lines(report)
+    lines = format_report_lines(report)
     assert lines[0] == f"{report['kept']} kept of 70 candidates" and "met the conditions already" in lines[-2]
     assert json.loads((tmp_path / "balance.json").read_text()) == report
 

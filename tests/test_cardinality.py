@@ -12,9 +12,9 @@ from ganvas.editors import _cardinality_networks as classifier
 from ganvas.editors._cardinality_networks import (
     CountClassifierConfig,
     CountDirections,
-    count_accuracy,
     find_ranges,
     fit_count_classifier,
+    measure_count_accuracy,
 )
 from ganvas.editors.cardinality import CardinalityEditor
 
@@ -22,7 +22,7 @@ WS = sample(SQUARES, 300, 1.0, 2_000_000)
 BEFORE = counts(WS)[:, 0]
 
 
-CLIMB_OPTIONS = {"knowledge": 600, "classifiers": 2, "hidden": (32,), "climb": 30}
+CLIMB_OPTIONS = {"classifier_steps": 600, "classifiers": 2, "hidden": (32,), "optimization_steps": 30}
 
 
 def success_rate(editor, change, ws=WS):
@@ -89,7 +89,7 @@ def test_a_climbing_editor_is_itself_after_saving(tmp_path):
 
 
 def test_climbing_has_no_gain():
-    with pytest.raises(GanvasError, match="gain doesn't go with climb"):
+    with pytest.raises(GanvasError, match="gain doesn't go with optimization_steps"):
         editors.fit("cardinality", labels(), SQUARES, attributes=["count"], gain="right", **CLIMB_OPTIONS)
 
 
@@ -170,7 +170,7 @@ def test_a_class_is_counted_by_itself():
 
 
 def test_without_names_all_counts_are_learned():
-    quick = {**QUICK, "steps": 20, "knowledge": 20}
+    quick = {**QUICK, "steps": 20, "classifier_steps": 20}
     editor = editors.fit("cardinality", labels(), SQUARES, **quick)
     assert editor.attributes == ("count", "red", "blue") and editor.kinds == ("count",) * 3
     assert isinstance(editor, CardinalityEditor) and len(editor.networks) == 1
@@ -211,9 +211,9 @@ def test_classifiers_are_the_papers_and_learn():
         network = fit_count_classifier(
             data.codes[:1500], y[:1500], heads, CountClassifierConfig(loss, (64,), steps=400), 0
         )
-        assert count_accuracy(network, data.codes[1500:], y[1500:]) > (0.85 if loss == "ce" else 0.7)
+        assert measure_count_accuracy(network, data.codes[1500:], y[1500:]) > (0.85 if loss == "ce" else 0.7)
         assert network.classify_counts(data.codes[:9]).shape == (9, 1)
-        assert (network.losses(data.codes[:9], y[:9]) >= 0).all()
+        assert (network.compute_losses(data.codes[:9], y[:9]) >= 0).all()
 
 
 def test_moves_add_up():

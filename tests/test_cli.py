@@ -134,7 +134,7 @@ def test_samples_meet_their_conditions_and_come_again(made, here):
     where = ("--where", "Big>1", "--where", "Red=-1", "-n", 3, "--seed", 5, "--editor", made / "compact.safetensors")
     assert run("sample", "toy", *where, "--out", "many", "--save-codes", "codes.safetensors") == 0
     assert len(names(here / "many")) == 6
-    found = TOY.coordinates(load_codes("codes.safetensors", TOY).ws)
+    found = TOY.compute_coordinates(load_codes("codes.safetensors", TOY).ws)
     assert found.mean(0)[2] > 0.3  # Big
     assert run("render", "many/seed0006.json", "--editor", made / "compact.safetensors", "--out", "again.png") == 0
     assert (here / "again.png").read_bytes() == (here / "many/seed0006.png").read_bytes()
@@ -193,7 +193,7 @@ def test_scores_of_pictures(here, capsys):
 
 
 def test_success_hands_the_protocol_over(made, here, capsys, monkeypatch):
-    from ganvas.evaluation import success as bench
+    from ganvas.evaluation import success
 
     asked = {}
 
@@ -201,7 +201,7 @@ def test_success_hands_the_protocol_over(made, here, capsys, monkeypatch):
         asked.update(locals())
         (out / "success.md").write_text("the table")
 
-    monkeypatch.setattr(bench, "run_success", stand_in)
+    monkeypatch.setattr(success, "run_success", stand_in)
     where = ("--attributes", "Big", "-n", 4, "--editor", made / "mean.safetensors", "--out", here)
     assert run("success", "toy", *where) == 0
     assert "the table" in capsys.readouterr().out
@@ -214,7 +214,7 @@ def test_every_method_says_what_it_needs():
     from ganvas.cli import loading
 
     lines = dict(loading.list_available()["Methods"])
-    assert set(lines) == set(editors.method_names()) and all("Needs " in line for line in lines.values())
+    assert set(lines) == set(editors.list_methods()) and all("Needs " in line for line in lines.values())
 
 
 def test_list_names_what_there_is(capsys):

@@ -15,12 +15,12 @@ from ganvas.editors._compact_network import (
     RECIPES,
     CompactConfig,
     TrainablePerceptron,
-    linear_start,
-    losses,
+    compute_losses,
     parse_recipe,
+    solve_linear_start,
 )
-from ganvas.editors._networks import Perceptron, correlation
-from ganvas.editors.base import metadata_of
+from ganvas.editors._networks import Perceptron, compute_correlation
+from ganvas.editors.base import collect_metadata
 from ganvas.editors.compact import (
     MAX_LENGTH,
     MoveCalibrationSet,
@@ -35,7 +35,7 @@ WS = sample(TOY, 200, 1.0, 0)
 
 def leak(editor, name, other):
     """Return how far the planted ``other`` moves where the planted ``name`` moves by 1."""
-    moved = (TOY.coordinates(editor.edit(WS, {name: 1.0})) - TOY.coordinates(WS)).mean(0)
+    moved = (TOY.compute_coordinates(editor.edit(WS, {name: 1.0})) - TOY.compute_coordinates(WS)).mean(0)
     return float((moved[NAMES.index(other)] / moved[NAMES.index(name)]).abs())
 
 
@@ -51,7 +51,7 @@ def test_what_goes_with_an_attribute_moves_less_than_by_mean_difference(mref, ho
 
 def test_the_planted_attribute_moves():
     for k, name in enumerate(NAMES):
-        moved = TOY.coordinates(compact().edit(WS, {name: 1.0})) - TOY.coordinates(WS)
+        moved = TOY.compute_coordinates(compact().edit(WS, {name: 1.0})) - TOY.compute_coordinates(WS)
         assert moved.mean(0)[k] == pytest.approx(1.0, abs=0.25)
 
 
@@ -120,7 +120,7 @@ def test_what_was_measured_is_reported():
     assert report["codes_off_diagonal"] < 0.06 < report["labels_off_diagonal"]
     assert set(report["correlation"]) == set(report["length"]) == set(report["others"]) == set(NAMES)
     assert report["unresponsive"] == []
-    lines = editors.report_lines(compact())
+    lines = editors.format_report_lines(compact())
     assert any(line.startswith("Bright") for line in lines)
     assert lines[0].split() == ["hold", "2.0000"]
 
@@ -128,7 +128,7 @@ def test_what_was_measured_is_reported():
 def test_codes_are_attributes_and_come_back():
     editor, w = compact(), WS[:, 0]
     c = editor.encode(w)
-    truth = TOY.coordinates(WS)
+    truth = TOY.compute_coordinates(WS)
     for k in range(len(NAMES)):
         assert torch.corrcoef(torch.stack((c[:, k], truth[:, k])))[0, 1] > 0.8
     inside = editor.pca.unproject(editor.pca.project(w))
@@ -168,7 +168,7 @@ def test_any_reference_matrix():
     wanted = torch.eye(5)
     wanted[0, 1] = wanted[1, 0] = -0.4
     editor = editors.fit("compact", labels(), TOY, mref=wanted.tolist(), **QUICK)
-    found = correlation(editor.encode(labels().w)[:, :5])
+    found = compute_correlation(editor.encode(labels().w)[:, :5])
     assert (found - wanted).abs().max() < 0.15
 
 
@@ -222,7 +222,7 @@ def test_hold_shortens_the_moves_of_twins_and_keeps_the_response():
 def test_hold_is_reported():
     assert alone().options["hold"] is None
     assert compact().options["hold"] == 2.0
-    assert editors.report_lines(alone())[0].split() == ["hold", "none"]
+    assert editors.format_report_lines(alone())[0].split() == ["hold", "none"]
 
 
 def test_hold_is_saved(tmp_path):
@@ -264,7 +264,7 @@ def test_what_the_probe_cannot_read_is_bounded(hold):
     "damage", [{"mref": [["x"]]}, {"width": 10**30}, {"hold": "much"}, {"dim": None}, {"rate": [1]}, {"path": 3}]
 )
 def test_damaged_options_are_refused(damage):
-    known = metadata_of(compact())
+    known = collect_metadata(compact())
     with pytest.raises(GanvasError):
         from_tensors(compact().state_dict(), replace(known, options=dict(known.options) | damage))
 
@@ -286,7 +286,7 @@ def test_a_recipe_is_its_name():
 def test_files_of_before_dtype_are_read(tmp_path):
     for short, dtype in ((True, "bfloat16"), (False, "float32")):
         old = {name: value for name, value in compact().options.items() if name != "dtype"} | {"bfloat16": short}
-        known = replace(metadata_of(compact()), options=old)
+        known = replace(collect_metadata(compact()), options=old)
         editors.save(from_tensors(compact().state_dict(), known), tmp_path / "old.safetensors")
         read = editors.load_editor(tmp_path / "old.safetensors", TOY)
         assert read.options == old
@@ -317,7 +317,7 @@ def test_components_come_back_and_keep_their_signs():
 def test_losses_as_written():
     x, y, a = (torch.tensor(rows) for rows in ([[1.0, 2.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]], [[1.0], [3.0]]))
     c = torch.tensor([[1.0, 5.0], [2.0, 5.0]])
-    recons, attr, corr = losses(x, c, y, a, torch.eye(1))
+    recons, attr, corr = compute_losses(x, c, y, a, torch.eye(1))
     assert (float(recons), float(attr), float(corr)) == pytest.approx((2.5, 0.5, 0.0), abs=1e-5)
 
 
@@ -340,9 +340,9 @@ def test_the_linear_start_is_right(dim):
     x = torch.randn(4000, 10, generator=rng) * torch.linspace(2, 0.5, 10)
     x = x - x.mean(0)
     a = x @ torch.randn(10, 3, generator=rng) + torch.randn(4000, 3, generator=rng)
-    encoder, decoder = (m.float() for m in linear_start(x, a, torch.eye(3), dim))
+    encoder, decoder = (m.float() for m in solve_linear_start(x, a, torch.eye(3), dim))
     c = x @ encoder
-    assert (correlation(c[:, :3]) - torch.eye(3)).abs().max() < 1e-3
+    assert (compute_correlation(c[:, :3]) - torch.eye(3)).abs().max() < 1e-3
     lost = (c @ decoder - x).square().sum() / x.square().sum()
     assert lost < 1e-4 if dim >= 10 else lost < 0.8
 

@@ -34,15 +34,15 @@ from ganvas.recipe.rendering import Tools, compute_code
 from ganvas.scorers.base import Scorer
 from ganvas.training.gan import loop, outputs
 
-TINY = {"widths": (8, 8, 4), "critic_widths": (8, 8, 4), "z_dim": 8, "w_dim": 8, "batch": 4}
+TINY = {"widths": (8, 8, 4), "discriminator_widths": (8, 8, 4), "z_dim": 8, "w_dim": 8, "batch": 4}
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
     """A conditional generator with random weights, of four counts from 1 on."""
     path = tmp_path_factory.mktemp("conditional") / "told.safetensors"
-    shape = loop.GanConfig(**TINY).generator_architecture(1, 4)
-    state = layers.initial_weights(shape, torch.Generator().manual_seed(0))
+    shape = loop.GanConfig(**TINY).build_generator_architecture(1, 4)
+    state = layers.initialize_weights(shape, torch.Generator().manual_seed(0))
     save_generator(path, state, shape, training={"labels": [1, 2, 3, 4]})
     return path
 
@@ -235,8 +235,8 @@ def stage(work, generator, size=16, **more) -> CountContext:
 
 
 def test_the_report_asks_for_each_count_and_tells_of_every_way(weights, generator, tmp_path):
-    plain = loop.GanConfig(**TINY).generator_architecture(1, 0)
-    free = loop.StyleGAN2(layers.initial_weights(plain, torch.Generator().manual_seed(1)), plain)
+    plain = loop.GanConfig(**TINY).build_generator_architecture(1, 0)
+    free = loop.StyleGAN2(layers.initialize_weights(plain, torch.Generator().manual_seed(1)), plain)
     asked = []
 
     def move(ws, change):
@@ -278,9 +278,9 @@ def test_what_is_missing_or_no_conditional_generator_is_one_line(tmp_path):
     with pytest.raises(GanvasError, match="train-gan MULTIMNIST --out RUN.*--condition count") as caught:
         conditional_gan.run(stage(tmp_path, SQUARES))
     assert "\n" not in str(caught.value)
-    shape = loop.GanConfig(**TINY).generator_architecture(1, 0)
+    shape = loop.GanConfig(**TINY).build_generator_architecture(1, 0)
     save_generator(
-        tmp_path / "free.safetensors", layers.initial_weights(shape, torch.Generator().manual_seed(0)), shape
+        tmp_path / "free.safetensors", layers.initialize_weights(shape, torch.Generator().manual_seed(0)), shape
     )
     with pytest.raises(GanvasError, match="isn't conditional"):
         load_conditional(tmp_path / "free.safetensors")

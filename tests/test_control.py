@@ -4,7 +4,7 @@ import pytest
 import torch
 from planted_truth import SCORER, TOY, VIEW, PlantedEditor, disentangled
 
-from ganvas.control.search import ScoredView, StrengthLadder, reach_target
+from ganvas.control.search import CodeScorer, StrengthLadder, reach_target
 from ganvas.data.distribution import fit_distribution
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
@@ -46,8 +46,10 @@ def test_finds_the_same_rung_as_climbing(target, sign, gain):
 
 def test_counts_its_pictures():
     seen = []
-    view = ScoredView(TOY, SCORER, batch=3, on_batch=seen.append)
-    found = reach_target(disentangled(), view, sample(TOY, 10, 1.0), "Bright", 0.9, start=VIEW(sample(TOY, 10, 1.0)))
+    code_scorer = CodeScorer(TOY, SCORER, batch=3, on_batch=seen.append)
+    found = reach_target(
+        disentangled(), code_scorer, sample(TOY, 10, 1.0), "Bright", 0.9, start=VIEW(sample(TOY, 10, 1.0))
+    )
     assert sum(seen) == found.renders.sum()
     assert max(seen) <= 3
 
@@ -135,8 +137,10 @@ def test_climbing_finds_what_passes_before_the_score_falls_again():
             return 3.0 - (SCORER(images) - 4.0).abs()
 
     ws = sample(TOY, 8, 1.0)
-    view = ScoredView(TOY, Breaking())
-    climbed = reach_target(disentangled(), view, ws, "Bright", 0.9, ladder=StrengthLadder(0.25, 12.0, climb=True))
+    code_scorer = CodeScorer(TOY, Breaking())
+    climbed = reach_target(
+        disentangled(), code_scorer, ws, "Bright", 0.9, ladder=StrengthLadder(0.25, 12.0, climb=True)
+    )
     bright = climbed.scores[:, SCORER.column("Bright")]
     assert climbed.arrived.all()
     assert torch.equal(climbed.renders[climbed.strengths > 0], (climbed.strengths[climbed.strengths > 0] / 0.25).long())

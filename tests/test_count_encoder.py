@@ -21,13 +21,13 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, sample
 from ganvas.inversion.batch_optimization import BatchOptimizationConfig, optimize_batch
 from ganvas.inversion.encoder import Encoder, EncoderSizes, make_encoder, read_encoder, save_encoder
-from ganvas.inversion.object_loss import CounterFeatures, ObjectLoss, counter_features
+from ganvas.inversion.object_loss import CounterFeatures, ObjectLoss, extract_counter_features
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import to_bytes
 from ganvas.training import count_encoder
 from ganvas.training.count_encoder import LatentDiscriminator, train_first_part, train_second_part
-from ganvas.training.count_encoder_data import CountEncoderConfig, CountEncoderData, CountImages, visible_error
+from ganvas.training.count_encoder_data import CountEncoderConfig, CountEncoderData, CountImages, compute_visible_error
 
 SIDE, DIM, ROWS = 16, 4, (4, 8, 16, 16)
 SIZES = EncoderSizes(SIDE, 1, 8, (8, 16), (1, 1), (8, 8), 8, 0.0)
@@ -103,11 +103,11 @@ def test_planted_codes_are_found(begun):
 
 def test_offsets_are_freed_one_after_the_other_coarse_to_fine():
     options = CountEncoderConfig(steps=100, freed=(0.2, 0.8))
-    opened = torch.stack([options.free_offsets(step, 4)[:, 0] for step in range(100)])
+    opened = torch.stack([options.compute_free_offsets(step, 4)[:, 0] for step in range(100)])
     assert opened[:20].sum() == 0 and opened[-1].sum() == 4
     assert (opened.diff(dim=0) >= 0).all(), "once free, always free"
     assert (opened.diff(dim=1) <= 0).all(), "the coarse ones first"
-    assert replace(options, space="w").free_offsets(99, 4).sum() == 0
+    assert replace(options, space="w").compute_free_offsets(99, 4).sum() == 0
 
 
 def test_offsets_are_zero_before_they_are_freed_and_help_afterwards(begun):
@@ -150,7 +150,7 @@ def test_no_picture_outweighs_the_others():
 def test_errors_count_as_they_show():
     # A generator that shows one coordinate of four: errors of the others cost nothing, and knowing nothing costs 1.
     codes = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))
-    found = visible_error(WINDOWS, codes, lambda ws: ws[:, 0, 1, None, None, None].expand(-1, 3, SIDE, SIDE), 0)
+    found = compute_visible_error(WINDOWS, codes, lambda ws: ws[:, 0, 1, None, None, None].expand(-1, 3, SIDE, SIDE), 0)
     assert torch.allclose((codes @ found).square().sum(1).mean(), torch.tensor(1.0), atol=0.02)
     assert (torch.tensor([[5.0, 0, -3, 2]]) @ found).norm() < 1e-3
 
@@ -162,11 +162,11 @@ def test_the_discriminator_draws_codes_to_w():
     for _ in range(60):
         mapped, encoded = torch.randn(64, DIM, generator=random), torch.randn(64, DIM, generator=random) + 3
         optimizer.zero_grad()
-        judge.discriminator_loss(mapped, encoded).backward()
+        judge.compute_discriminator_loss(mapped, encoded).backward()
         optimizer.step()
     assert judge(mapped).mean() > judge(encoded).mean() + 1
     rows = encoded.clone().requires_grad_(True)
-    judge.encoder_loss(rows).backward()
+    judge.compute_encoder_loss(rows).backward()
     assert rows.grad is not None and (-rows.grad).sum() < 0, "towards what is mapped"
 
 
@@ -256,7 +256,16 @@ def stage(folder, tmp_path_factory):
     names, kinds = (tuple(value[k] for k in varied) for value in (counter.attributes, counter.kinds))
     labels = make_dataset(ws[:, 0].clone(), scores[:, varied], names, kinds, Source(), generator.fingerprint, scorer)
     size = replace(
-        QUICK, images=60, held_out=12, encoder=2, knowledge=10, steps=10, hidden=(32,), umap=60, rows=2, labels=300
+        QUICK,
+        images=60,
+        held_out=12,
+        encoder=2,
+        classifier_steps=10,
+        steps=10,
+        hidden=(32,),
+        umap=60,
+        rows=2,
+        labels=300,
     )
     return CountContext(generator, counter, labels, folder, tmp_path_factory.mktemp("work"), size)
 
@@ -281,7 +290,7 @@ def test_sections_on_real_images(stage, monkeypatch):
     kinds = ("W+, count kept", "W+, pixels alone", "W, count kept", "W, sampled")
     assert [(row[0], row[2]) for row in table.rows] == [(kind, loss) for kind in kinds for loss in ("MSE", "CE")]
     assert table.rows[0][-1] == "100.0%" and table.rows[5][-1] == "-" and table.rows[7][-2:] == ("91.0%", "83.0%")
-    assert {row["steps"] for row in section.data["rows"]} == {stage.config.knowledge}
+    assert {row["steps"] for row in section.data["rows"]} == {stage.config.classifier_steps}
     assert section.data["rows"][0]["layers"][1:] == section.data["rows"][4]["layers"][1:] == [32]
 
 
@@ -298,12 +307,12 @@ def test_an_encoder_of_pixels_alone_learns_nothing_of_the_counter(stage, monkeyp
 
     def codes(kind, factor):
         work = stage.work / f"{factor}"
-        monkeypatch.setattr(encoders, "counter_features", lambda network: eye(network, factor))
+        monkeypatch.setattr(encoders, "extract_counter_features", lambda network: eye(network, factor))
         network = encoders.train_kind(replace(stage, work=work), kind)
         return encoders.invert_images(stage, network, encoders.read_real_images(stage, "test").images, kind.space)
 
     def eye(network, factor):
-        plain = counter_features(network)
+        plain = extract_counter_features(network)
 
         def see(images):
             seen = plain(images)

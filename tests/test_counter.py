@@ -59,9 +59,9 @@ def test_scores_are_whole_and_features_can_be_descended():
     images = torch.cat([strokes(PLACES[:2]), strokes(PLACES[:3], slant=0.3)]).requires_grad_()
     scores = COUNT(images)
     assert torch.equal(scores[:, :11], scores[:, :11].round())
-    features = COUNT.features(images)
+    features = COUNT.compute_features(images)
     assert features.shape == (2, FEATURES)
-    logits = COUNT.logits(images)
+    logits = COUNT.compute_logits(images)
     assert logits.count.argmax(1).tolist() == [2, 3] and logits.classes.shape == (2, 10, 5)
     (slope,) = torch.autograd.grad(logits.count[0, 3] + features.sum(), images)
     assert slope.abs().sum() > 0

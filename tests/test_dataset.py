@@ -119,7 +119,7 @@ def test_probe_quality_is_honest() -> None:
 
 def test_toy_probe_reads_planted_coordinates(toy: LatentDataset) -> None:
     generator = Toy()
-    truth = generator.coordinates(generator.expand(toy.w))
+    truth = generator.compute_coordinates(generator.expand(toy.w))
     pairs = zip(toy.probe(toy.w).T, truth.T, strict=True)
     assert min(torch.corrcoef(torch.stack(pair))[0, 1].item() for pair in pairs) > 0.98
 

@@ -119,7 +119,7 @@ def test_generated_pages_name_all_there_is(tmp_path: Path, monkeypatch: pytest.M
     pages = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.md")}
     named = {
         "commands": COMMANDS.keys(),
-        "editors": editors.method_names(),
+        "editors": editors.list_methods(),
         "generators": generators.list_generators(),
         "scorers": scorers.list_scorers(),
         "formats": ["nvidia", "rosinality", "dcgan"],

@@ -14,12 +14,12 @@ from ganvas import GanvasError, editors, sample
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.dataset import Source, make_dataset
 from ganvas.editors._compact_network import RECIPES
-from ganvas.editors.base import LinearEditor, response_gains, save_editor
+from ganvas.editors.base import LinearEditor, compute_response_gains, save_editor
 from ganvas.editors.masked import MaskedEditor
 from ganvas.io.files import load_tensors, save_tensors
 
 COUNTING = {
-    "knowledge": 300,
+    "classifier_steps": 300,
     "steps": 150,
     "batch": 64,
     "classifiers": 1,
@@ -30,12 +30,12 @@ COUNTING = {
 }
 OPTIONS = {"compact": QUICK, "cardinality": COUNTING} | NONLINEAR
 WS = sample(TOY, 40, 0.7, 0)
-METHODS = editors.method_names()
+METHODS = editors.list_methods()
 
 
 def is_count_method(editor):
     """Return whether it's a method of counts, whose own classifier reads nearly whole numbers."""
-    return editors.learnable_kinds(editor.method) == ("count",)
+    return editors.get_learnable_kinds(editor.method) == ("count",)
 
 
 def reading_tolerance(editor):
@@ -147,7 +147,7 @@ def test_same_data_and_the_options_of_a_file_make_the_same_bytes(editor, tmp_pat
     assert one == two
 
 
-SHORT = NONLINEAR["guidedstyle"] | {"steps": 3, "knowledge": 10}
+SHORT = NONLINEAR["guidedstyle"] | {"steps": 3, "classifier_steps": 10}
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ SHORT = NONLINEAR["guidedstyle"] | {"steps": 3, "knowledge": 10}
     [
         ("balanced", {"against": "Bright", "attributes": ["Red", "Big"]}),
         ("balanced", {"others": 1, "attributes": ["Red", "Bright"]}),
-        ("cardinality", COUNTING | {"recipe": "best", "preserve": 0.5, "gain": "", "knowledge": 20, "steps": 5}),
+        ("cardinality", COUNTING | {"recipe": "best", "preserve": 0.5, "gain": "", "classifier_steps": 20, "steps": 5}),
         (
             "cardinality",
-            COUNTING | {"recipe": "paper", "space": "w+", "rows": "resolution", "knowledge": 20, "steps": 5},
+            COUNTING | {"recipe": "paper", "space": "w+", "rows": "resolution", "classifier_steps": 20, "steps": 5},
         ),
         ("compact", QUICK | {"recipe": "paper", "mref": torch.eye(5).tolist(), "residual": False, "steps": 5}),
         ("compact", {"recipe": {"width": 32, "path": True}, "steps": 5, "dtype": "bfloat16"}),
@@ -313,12 +313,12 @@ def test_an_editor_saved_where_nothing_can_be_written(tmp_path):
 def test_shipped_editors_are_small_and_whole():
     root = editors._assets_folder()
     assert sum(p.stat().st_size for p in root.glob("**/*") if p.is_file()) <= 7e6
-    for name in editors.editor_names():
+    for name in editors.list_editors():
         assert editors.load_editor(name).method in METHODS
         assert editors.describe_editor(name)
 
 
-@pytest.mark.parametrize("name", editors.editor_names())
+@pytest.mark.parametrize("name", editors.list_editors())
 def test_shipped_editors_take_any_dtype_in_any_mode(name):
     try:
         generator = load_generator(name.partition("/")[0])
@@ -334,7 +334,7 @@ def test_data_and_editors_made_in_inference_mode_have_gradients_later():
     with torch.inference_mode():
         parts = (data.codes[:200].clone(), data.scores[:200].clone(), data.attributes, data.kinds)
         made = make_dataset(*parts, Source(), data.generator, data.scorer)
-        editor = editors.fit("latent_transformer", made, TOY, components=8, width=8, knowledge=5, steps=5)
+        editor = editors.fit("latent_transformer", made, TOY, components=8, width=8, classifier_steps=5, steps=5)
     leaf = WS.clone().requires_grad_()
     (editor.edit(leaf, {"Red": 1.0}).mean() + editor.read(leaf).mean()).backward()
     assert leaf.grad.isfinite().all()
@@ -359,7 +359,7 @@ def test_directions_made_orthogonal_to_others():
 
 def test_gains_are_bounded():
     responses = torch.tensor([0.5, 2.0, 1e-9, 100.0, 0.0, -1.0])
-    assert response_gains(responses).tolist() == pytest.approx([2.0, 0.5, 10.0, 0.2, 0.2, 0.2])
+    assert compute_response_gains(responses).tolist() == pytest.approx([2.0, 0.5, 10.0, 0.2, 0.2, 0.2])
 
 
 def test_different_editors_have_different_fingerprints():
@@ -370,6 +370,6 @@ def test_different_editors_have_different_fingerprints():
 def test_a_report_that_lacks_something_is_shown_all_the_same():
     editor = disentangled()
     editor.report = {"mean": None, "correlation": {NAMES[0]: 0.5, NAMES[1]: "strong"}}
-    first, _, *rows = editors.report_lines(editor)
+    first, _, *rows = editors.format_report_lines(editor)
     assert first.split() == ["mean", "none"]
     assert [row.split()[1] for row in rows] == ["0.500", "strong", *["none"] * (len(NAMES) - 2)]

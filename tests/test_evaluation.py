@@ -8,7 +8,7 @@ import pytest
 import torch
 from planted_truth import SCORER, TOY, VIEW, PlantedEditor, disentangled
 
-from ganvas.control.search import ScoredView
+from ganvas.control.search import CodeScorer
 from ganvas.errors import GanvasError
 from ganvas.evaluation.faces import EditGoal, FacePool, grow_pool
 from ganvas.evaluation.success import SuccessProtocol, run_success, run_trials
@@ -120,8 +120,8 @@ def test_a_one_sided_attribute_is_an_error():
         def forward(self, images):
             return super().forward(images).index_fill(1, torch.tensor([0]), 9.0)
 
-    view = replace(VIEW, scorer=Sure())
-    assert len(grow_pool(view, [EditGoal("Bright")], 2, FacePool(torch.zeros(0, 5)), 8, 100).scores) == 100
+    code_scorer = replace(VIEW, scorer=Sure())
+    assert len(grow_pool(code_scorer, [EditGoal("Bright")], 2, FacePool(torch.zeros(0, 5)), 8, 100).scores) == 100
     with pytest.raises(GanvasError, match=r"Only 0 of 144 faces can be tried on 'Bright', not 2"):
         run_trials(TOY, Sure(), disentangled(), ("Bright",), replace(QUICK, n=2), None)
 
@@ -142,4 +142,4 @@ def test_refuses_no_faces():
 
 def test_view_batches_change_nothing():
     ws = sample(TOY, 7, 1.0)
-    torch.testing.assert_close(ScoredView(TOY, SCORER, batch=2)(ws), VIEW(ws))
+    torch.testing.assert_close(CodeScorer(TOY, SCORER, batch=2)(ws), VIEW(ws))

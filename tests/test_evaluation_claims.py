@@ -15,7 +15,7 @@ from ganvas.evaluation.methods import MethodEntry
 from ganvas.evaluation.protocols import ResponseLine
 from ganvas.evaluation.published_directions import measure_agreement, read_published
 from ganvas.evaluation.rows import RowBlocks, save_cell, to_frame
-from ganvas.evaluation.runner import STRANGERS, EvaluationResult, _compare_strangers
+from ganvas.evaluation.runner import STRANGERS_METHOD, EvaluationResult, _compare_strangers
 from ganvas.stats import Estimate
 
 
@@ -43,7 +43,7 @@ def test_a_share_has_the_first_faces_and_never_too_few():
 
 def test_strangers_are_faces_that_are_no_neighbours():
     # Neighbours are equal, two by two; strangers are at right angles.
-    blocks = RowBlocks(STRANGERS, "")
+    blocks = RowBlocks(STRANGERS_METHOD, "")
     _compare_strangers(torch.eye(64).repeat_interleave(2, 0), blocks)
     rows = to_frame(blocks.to_table())
     assert len(rows) == 256

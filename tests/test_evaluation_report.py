@@ -15,7 +15,7 @@ from unstable_sums import UnsteadySums
 
 from ganvas import editors, metrics
 from ganvas.cli import main
-from ganvas.control.search import ScoredView, StrengthSearch
+from ganvas.control.search import CodeScorer, StrengthSearch
 from ganvas.data.label import label
 from ganvas.errors import GanvasError
 from ganvas.evaluation import methods
@@ -225,13 +225,15 @@ def test_a_new_metric_and_a_new_editor_are_in_the_report(tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "METRICS", base.METRICS)
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("ganvas_sum")
-    monkeypatch.setattr(methods.editors, "method_names", lambda: ("compact", "mean_difference", "nudge"))
-    monkeypatch.setattr(methods.editors, "learnable_kinds", lambda name: ("probability",))
+    monkeypatch.setattr(methods.editors, "list_methods", lambda: ("compact", "mean_difference", "nudge"))
+    monkeypatch.setattr(methods.editors, "get_learnable_kinds", lambda name: ("probability",))
+    monkeypatch.setattr(methods.editors, "get_reports", lambda name: ("quick",))
     entries = {entry.name: entry for entry in list_entries()}
     assert entries["nudge"].method == "nudge"
-    assert methods.list_quick_names() == [*methods.QUICK_METHODS, "nudge"]
+    quick = ["compact", "interfacegan", "interfacegan conditional", "mean_difference", "nudge"]
+    assert methods.list_quick_names() == quick
     monkeypatch.setattr(methods.editors, "fit", lambda name, data, generator, **options: disentangled())
-    small = replace(TINY, everywhere=0, together=0, floor=0, labels=(), dci=0, pictures=0)
+    small = replace(TINY, other_attribute_faces=0, joint_edit_faces=0, random_moves=0, labels=(), dci=0, pictures=0)
     result = outcome(entries=[entries["nudge"]], attributes=PAIR[:1], config=small)
     results = write_report(result, tmp_path / "out", "this")
     assert "row sum (arrived)" in results["tables"]["matched"]["head"]
@@ -353,15 +355,15 @@ def test_a_stopped_run_ends_in_the_same_bytes(whole, tmp_path, monkeypatch):
     first, _ = whole
     left = 200
 
-    def counting(view, ws):
+    def counting(code_scorer, ws):
         nonlocal left
         left -= len(ws)
         if left < 0:
             raise Stopped
-        return plain(view, ws)
+        return plain(code_scorer, ws)
 
-    plain = ScoredView._render
-    monkeypatch.setattr(ScoredView, "_render", counting)
+    plain = CodeScorer._render
+    monkeypatch.setattr(CodeScorer, "_render", counting)
     monkeypatch.setattr(KeyedRows, "SHARD_ROWS", 16)
     with pytest.raises(Stopped):
         outcome(tmp_path)
@@ -379,13 +381,13 @@ def test_again_over_its_own_files_renders_nothing(whole, monkeypatch):
     out, _ = whole
     before, count = [(out / name).read_bytes() for name in ("report.json", "rows.parquet")], 0
 
-    def counting(view, ws):
+    def counting(code_scorer, ws):
         nonlocal count
         count += len(ws)
-        return plain(view, ws)
+        return plain(code_scorer, ws)
 
-    plain = ScoredView._render
-    monkeypatch.setattr(ScoredView, "_render", counting)
+    plain = CodeScorer._render
+    monkeypatch.setattr(CodeScorer, "_render", counting)
     write_report(outcome(out), out, "ganvas evaluate toy")
     assert [(out / name).read_bytes() for name in ("report.json", "rows.parquet")] == before
     assert count == 4
@@ -394,7 +396,7 @@ def test_again_over_its_own_files_renders_nothing(whole, monkeypatch):
 def test_a_score_cache_is_of_one_panel_and_survives_damage(tmp_path):
     path, ws = tmp_path / "m", sample(TOY, 3, 1.0)
     metadata = {"panel": 1}
-    first = ScoredView(TOY, SCORER, cache=ScoreCache(path, metadata, 5))(ws)
+    first = CodeScorer(TOY, SCORER, cache=ScoreCache(path, metadata, 5))(ws)
     torch.testing.assert_close(first, VIEW(ws))
     assert len(ScoreCache(path, metadata, 5).scores.rows) == 3
     assert not ScoreCache(path, {"panel": 2}, 5).scores.rows
@@ -402,7 +404,7 @@ def test_a_score_cache_is_of_one_panel_and_survives_damage(tmp_path):
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-5])
     assert not ScoreCache(path, metadata, 5).scores.rows
-    twice = ScoredView(TOY, SCORER, cache=ScoreCache(None, metadata, 5))(torch.cat((ws, ws)))
+    twice = CodeScorer(TOY, SCORER, cache=ScoreCache(None, metadata, 5))(torch.cat((ws, ws)))
     torch.testing.assert_close(twice, torch.cat((first, first)))
 
 
@@ -429,7 +431,7 @@ def test_names_of_other_scorers():
 def test_table_is_whole():
     table = list_entries()
     assert len({entry.slug for entry in table}) == len({entry.name for entry in table}) == len(table)
-    learnable = {name for name in editors.method_names() if "probability" in editors.learnable_kinds(name)}
+    learnable = {name for name in editors.list_methods() if "probability" in editors.get_learnable_kinds(name)}
     assert {entry.method for entry in table} == learnable
     assert [entry.name for entry in select_entries(["compact", "sefa"], ["a/mine.safetensors"])][2] == "editor mine"
     with pytest.raises(GanvasError, match="Unknown method 'compct'"):
@@ -487,7 +489,16 @@ def test_without_gaussianisation_labels_are_standardised():
 def test_from_names_to_a_report(tmp_path):
     label(TOY, SCORER, 400, out=tmp_path / "labels")
     config = replace(
-        TINY, first=2, rest=2, matched=2, everywhere=0, together=0, floor=0, labels=(), dci=0, targets=(1.0,)
+        TINY,
+        first=2,
+        rest=2,
+        matched=2,
+        other_attribute_faces=0,
+        joint_edit_faces=0,
+        random_moves=0,
+        labels=(),
+        dci=0,
+        targets=(1.0,),
     )
     request = EvaluationRequest(
         "toy", None, ["mean_difference"], labels=tmp_path / "labels", config=config, dtype="float32"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ganvas import cli
 from ganvas.errors import GanvasError
-from ganvas.fid import fid, load_inception
+from ganvas.fid import compute_frechet_distance, load_inception
 from ganvas.generators.base import sample
 from ganvas.generators.stylegan2 import StyleGAN2, read_generator
 from ganvas.generators.stylegan2.resampling import TAPS
@@ -25,11 +25,18 @@ from ganvas.training.gan import config as gan_config
 from ganvas.training.gan import images as gan_images
 from ganvas.training.gan import loop, losses, outputs
 from ganvas.training.gan.config import PRESETS, GanConfig
-from ganvas.training.gan.discriminator import DiscriminatorArchitecture, minibatch_deviation
+from ganvas.training.gan.discriminator import DiscriminatorArchitecture, compute_minibatch_deviation
 from ganvas.training.gan.images import TrainingImages
 
 TINY = GanConfig(
-    widths=(8, 8, 4), critic_widths=(8, 8, 4), z_dim=8, w_dim=8, mapping_layers=2, batch=4, r1_every=3, path_every=2
+    widths=(8, 8, 4),
+    discriminator_widths=(8, 8, 4),
+    z_dim=8,
+    w_dim=8,
+    mapping_layers=2,
+    batch=4,
+    r1_every=3,
+    path_every=2,
 )
 
 
@@ -77,6 +84,23 @@ def test_a_stopped_run_goes_on_exactly(tmp_path, changes):
     assert logged(tmp_path / "stopped") == logged(tmp_path / "alone")
     assert len(logged(tmp_path / "alone")) == 8
     assert again.read_bytes() == alone.read_bytes()
+
+
+def test_a_checkpoint_with_former_names_goes_on(tmp_path):
+    """The discriminator was called critic, in tensors, options and losses."""
+    loop.train_gan(pictures(), tmp_path / "whole", TINY, schedule(4), quiet())
+    loop.train_gan(pictures(), tmp_path / "old", TINY, schedule(2), quiet())
+    path = next((tmp_path / "old").glob("checkpoint-*"))
+    tensors, metadata = load_tensors(path)
+    renamed = {name.replace("discriminator.", "critic."): value for name, value in tensors.items()}
+    metadata["run"]["critic_widths"] = metadata["run"].pop("discriminator_widths")
+    metadata["logged"] = [[["critic", value] for _, value in step] for step in metadata["logged"]]
+    save_tensors(path, renamed, metadata)
+    loop.train_gan(pictures(), tmp_path / "old", TINY, schedule(4), quiet())
+    files = [tmp_path / name / loop.GENERATOR for name in ("whole", "old")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    old, new = ({name: (8, 8, 8)} for name in ("critic_widths", "discriminator_widths"))
+    assert gan_config.load_preset("16", old) == gan_config.load_preset("16", new)
 
 
 def test_a_report_spans_a_stop(tmp_path):
@@ -218,7 +242,7 @@ def test_learning_finds_what_all_pictures_share(tmp_path):
         return float(images[..., :8].mean() - images[..., 8:].mean())
 
     path = loop.train_gan(data, tmp_path, options, loop.GanSchedule(480), quiet())
-    start = losses.initial_networks(options, 0, *data.moments)
+    start = losses.initialize_networks(options, 0, *data.moments)
     assert abs(lean(StyleGAN2(start.generator, start.generator_architecture))) < 0.5 < 1 < lean(read_generator(path))
 
 
@@ -228,14 +252,14 @@ def test_a_generator_starts_with_the_mean_and_spread_of_the_pictures():
     pixels = data.pixels.double() / 127.5 - 1
     torch.testing.assert_close(mean.double(), pixels.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(deviation.double(), pixels.std((0, 2, 3), correction=0), rtol=1e-5, atol=1e-6)
-    made = losses.initial_networks(changed(widths=(64, 64, 64), critic_widths=(8, 8, 8)), 0, mean, deviation)
+    made = losses.initialize_networks(changed(widths=(64, 64, 64), discriminator_widths=(8, 8, 8)), 0, mean, deviation)
     images = StyleGAN2(made.generator, made.generator_architecture).synthesis(torch.randn(64, 6, 8))
     assert float((images.mean((0, 2, 3)) - mean).abs().max()) < 0.4
     assert float((images.std((0, 2, 3)) / deviation - 1).abs().max()) < 0.5
 
 
 def test_a_bounded_generator_starts_near_the_mean_and_never_leaves_the_range():
-    made = losses.initial_networks(
+    made = losses.initialize_networks(
         changed(bounded=True, widths=(64, 64, 64)), 0, torch.tensor([-0.88]), torch.tensor([0.4])
     )
     images = StyleGAN2(made.generator, made.generator_architecture).synthesis(torch.randn(64, 6, 8))
@@ -244,14 +268,14 @@ def test_a_bounded_generator_starts_near_the_mean_and_never_leaves_the_range():
 
 
 def test_shuffled_training_is_that_of_pictures_with_four_pixels_a_place(tmp_path):
-    options = changed(widths=(64, 64), critic_widths=(8, 8), shuffled=True)
-    made = losses.initial_networks(options, 0, torch.tensor([-0.8]), torch.tensor([0.3]))
+    options = changed(widths=(64, 64), discriminator_widths=(8, 8), shuffled=True)
+    made = losses.initialize_networks(options, 0, torch.tensor([-0.8]), torch.tensor([0.3]))
     assert options.resolution == 16 and made.generator_architecture.row_resolutions == (4, 8, 8, 8)
     images = StyleGAN2(made.generator, made.generator_architecture).synthesis(torch.randn(64, 4, 8))
     assert images.shape == (64, 3, 16, 16)
     assert abs(float(images.mean()) + 0.8) < 0.2 and abs(float(images.std()) / 0.3 - 1) < 0.5
     plain, wide = DiscriminatorArchitecture(8, (8, 8), 4), made.discriminator_architecture
-    assert plain.weight_shapes() == wide.weight_shapes()
+    assert plain.list_weight_shapes() == wide.list_weight_shapes()
     judged = wide.compute_logits(wide.fold_weights(made.discriminator, torch.float32), images[:4, :1])
     expected = plain.compute_logits(
         plain.fold_weights(made.discriminator, torch.float32), F.pixel_unshuffle(images[:4, :1], 2)
@@ -264,7 +288,7 @@ def test_the_mapping_learns_at_its_own_rate(tmp_path):
     moved = {}
     for rate in (0.01, 1.0):
         options = changed(mapping_rate=rate, path_length=0.0)
-        before = losses.initial_networks(options, 0, *pictures().moments)
+        before = losses.initialize_networks(options, 0, *pictures().moments)
         run = loop._start_run(pictures(), tmp_path / str(rate), options, loop.Processes(), quiet())
         loop.train_step(run)
         weights = [n.generator["mapping.fc0.weight"].detach() * rate for n in (before, run.networks)]
@@ -281,7 +305,7 @@ def test_a_run_goes_on_with_a_slice_of_z(tmp_path, labels):
     # A picture of a narrow z is the one of some wide z: the slice is orthonormal, and lengths don't matter to the mapping.
     one_hot = F.one_hot(torch.tensor([1]), labels).float() if labels else None
     v = torch.randn(1, 3, generator=torch.Generator().manual_seed(0))
-    basis, _ = torch.linalg.qr(torch.randn(8, 3, generator=losses.step_random(wide.seed, 0, 2**31 - 1)))
+    basis, _ = torch.linalg.qr(torch.randn(8, 3, generator=losses.create_random(wide.seed, 0, 2**31 - 1)))
     found = StyleGAN2(detached(after), after.generator_architecture).mapping(v, one_hot)
     torch.testing.assert_close(
         found, StyleGAN2(detached(before), before.generator_architecture).mapping(v @ basis.T, one_hot)
@@ -319,7 +343,11 @@ def test_a_damaged_run_without_labels_is_one_line(tmp_path):
     loop.train_gan(pictures(), tmp_path, TINY, schedule(2), quiet())
     path = next(tmp_path.glob("checkpoint-*"))
     whole, about = load_tensors(path)
-    shapes = {"generator.mapping.fc0.weight": (8, 3), "critic.b4.out.weight": (2,), "average.mapping.fc0.weight": ()}
+    shapes = {
+        "generator.mapping.fc0.weight": (8, 3),
+        "discriminator.b4.out.weight": (2,),
+        "average.mapping.fc0.weight": (),
+    }
     for name, shape in shapes.items():
         for tensors in ({k: v for k, v in whole.items() if k != name}, whole | {name: torch.zeros(shape)}):
             save_tensors(path, tensors, about)
@@ -334,7 +362,7 @@ def detached(networks: losses.GanNetworks) -> dict[str, torch.Tensor]:
 def test_without_noise_none_is_learned(tmp_path):
     generator = read_generator(loop.train_gan(pictures(), tmp_path, changed(noise=False), schedule(3), quiet()))
     other = read_generator(loop.train_gan(pictures(), tmp_path / "noise", TINY, schedule(3), quiet()))
-    for layer in generator.shape.layers():
+    for layer in generator.shape.iterate_layers():
         key = f"{layer.name}.added".replace(".", "/")
         assert not generator.weights[key][1].any()
         assert other.weights[key][1].any()
@@ -344,19 +372,19 @@ def test_without_noise_none_is_learned(tmp_path):
 
 
 def networks(options: GanConfig = TINY, labels: int = 0) -> losses.GanNetworks:
-    return losses.initial_networks(options, labels, torch.zeros(1), torch.ones(1))
+    return losses.initialize_networks(options, labels, torch.zeros(1), torch.ones(1))
 
 
 def batch_of(data: TrainingImages, n: int = 4) -> losses.GanBatch:
     real = data.pixels[:n].float() / 127.5 - 1
-    return losses.GanBatch(real, None if data.labels is None else data.labels[:n], losses.step_random(0, 0, 0))
+    return losses.GanBatch(real, None if data.labels is None else data.labels[:n], losses.create_random(0, 0, 0))
 
 
 def test_gradients_are_those_of_the_two_losses():
     options = changed(precision="float32", gamma=0.3, mixing=0.0)
     made = networks(options)
-    of_g = losses.generator_gradients(made, options, batch_of(pictures()), 0)
-    of_d = losses.discriminator_gradients(made, options, batch_of(pictures()), 0)
+    of_g = losses.compute_generator_gradients(made, options, batch_of(pictures()), 0)
+    of_d = losses.compute_discriminator_gradients(made, options, batch_of(pictures()), 0)
     batch, shape = batch_of(pictures()), made.generator_architecture
     g, d = (
         losses.layers.fold_weights(made.generator, shape, torch.float32),
@@ -383,10 +411,10 @@ def test_gradients_are_those_of_the_two_losses():
 def test_a_step_goes_down_each_gradient(tmp_path):
     """Adam's first step has the size of the learning rate and the sign of the gradient, number by number: a gradient
     whose memory lies in another order than its parameter's must not be mixed up."""
-    options = changed(widths=(8, 8, 8), critic_widths=(8, 8, 8), precision="float32")
+    options = changed(widths=(8, 8, 8), discriminator_widths=(8, 8, 8), precision="float32")
     run = loop._start_run(pictures(), tmp_path, options, loop.Processes(), quiet())
     before = {name: value.detach().clone() for name, value in run.networks.generator.items()}
-    wanted = losses.generator_gradients(run.networks, options, loop._draw_batch(run), 0).values
+    wanted = losses.compute_generator_gradients(run.networks, options, loop._draw_batch(run), 0).values
     loop.train_step(run)
     for name, gradient in zip(run.networks.trainable, wanted, strict=True):
         clear = gradient.abs() > 1e-5
@@ -398,9 +426,9 @@ def test_penalties_come_once_in_a_number_of_steps():
     made, options = networks(), changed(path_length=2.0)
     for step, names in ((0, {"r1", "path"}), (1, set()), (2, {"path"}), (3, {"r1"})):
         found: set[str] = set()
-        for gradients in (losses.generator_gradients, losses.discriminator_gradients):
+        for gradients in (losses.compute_generator_gradients, losses.compute_discriminator_gradients):
             found |= gradients(made, options, batch_of(pictures()), step).losses.keys()
-        assert found - {"generator", "critic", "real", "fake"} == names
+        assert found - {"generator", "discriminator", "real", "fake"} == names
 
 
 def test_mixed_codes_change_once_from_coarse_to_fine():
@@ -438,8 +466,8 @@ def test_an_epoch_shows_each_picture_once_in_an_order_of_its_own():
 # The discriminator
 
 
-def plain_critic(
-    critic: DiscriminatorArchitecture, state: dict[str, torch.Tensor], images: torch.Tensor
+def compute_plain_logits(
+    discriminator: DiscriminatorArchitecture, state: dict[str, torch.Tensor], images: torch.Tensor
 ) -> torch.Tensor:
     """As published: a filter pass, then a convolution of stride 2."""
 
@@ -459,39 +487,39 @@ def plain_critic(
         return F.linear(x, weight / weight.shape[1] ** 0.5, state[f"{name}.bias"])
 
     x = conv(images, "fromrgb")
-    for i in range(len(critic.widths) - 1, 0, -1):
+    for i in range(len(discriminator.widths) - 1, 0, -1):
         name = f"b{4 << i}"
         skip = conv(x, f"{name}.skip", act=False, down=True, gain=0.5**0.5)
         x = conv(conv(x, f"{name}.conv0"), f"{name}.conv1", down=True, gain=0.5**0.5) + skip
-    x = conv(torch.cat((x, minibatch_deviation(x)), 1), "b4.conv")
+    x = conv(torch.cat((x, compute_minibatch_deviation(x)), 1), "b4.conv")
     return full(F.leaky_relu(full(x.flatten(1), "b4.fc"), 0.2) * 2**0.5, "b4.out")[:, 0]
 
 
 def test_the_discriminator_is_the_published_one():
-    critic = DiscriminatorArchitecture(16, (6, 5, 4), 3)
-    state = critic.initialize(torch.Generator().manual_seed(0))
+    discriminator = DiscriminatorArchitecture(16, (6, 5, 4), 3)
+    state = discriminator.initialize(torch.Generator().manual_seed(0))
     for name, value in state.items():
         if name.endswith("bias"):
             value.add_(0.3)
     images = torch.randn(4, 3, 16, 16)
-    judged = critic.compute_logits(critic.fold_weights(state, torch.float32), images)
-    torch.testing.assert_close(judged, plain_critic(critic, state, images), rtol=1e-4, atol=1e-4)
+    judged = discriminator.compute_logits(discriminator.fold_weights(state, torch.float32), images)
+    torch.testing.assert_close(judged, compute_plain_logits(discriminator, state, images), rtol=1e-4, atol=1e-4)
 
 
 def test_deviation_is_that_of_groups():
     x = torch.randn(8, 3, 4, 4)
-    found = minibatch_deviation(x)
+    found = compute_minibatch_deviation(x)
     group = x[[0, 2, 4, 6]]
     torch.testing.assert_close(found[2], (group.var(0, correction=0) + 1e-8).sqrt().mean().expand(1, 4, 4))
-    assert float(minibatch_deviation(x[:1].expand(4, -1, -1, -1)).max()) < 1e-3
-    assert minibatch_deviation(x[:3]).shape == (3, 1, 4, 4)
+    assert float(compute_minibatch_deviation(x[:1].expand(4, -1, -1, -1)).max()) < 1e-3
+    assert compute_minibatch_deviation(x[:3]).shape == (3, 1, 4, 4)
 
 
 def test_a_conditional_discriminator_hears_the_label():
-    critic = DiscriminatorArchitecture(8, (6, 5), 1, num_labels=3)
-    folded = critic.fold_weights(critic.initialize(torch.Generator().manual_seed(0)), torch.float32)
+    discriminator = DiscriminatorArchitecture(8, (6, 5), 1, num_labels=3)
+    folded = discriminator.fold_weights(discriminator.initialize(torch.Generator().manual_seed(0)), torch.float32)
     images = torch.randn(2, 1, 8, 8)
-    one, other = (critic.compute_logits(folded, images, torch.eye(3)[[k, k]]) for k in (0, 1))
+    one, other = (discriminator.compute_logits(folded, images, torch.eye(3)[[k, k]]) for k in (0, 1))
     assert not torch.allclose(one, other)
 
 
@@ -501,20 +529,20 @@ def test_a_conditional_discriminator_hears_the_label():
 def test_fid_of_equal_sets_is_none_and_of_gaussians_as_the_formula_says():
     x = torch.from_numpy(np.random.RandomState(0).randn(4000, 3))
     x = (x - x.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T
-    assert fid(x, x) == pytest.approx(0, abs=1e-9)
-    assert fid(x, x.flip(0) + torch.tensor([1.0, 2.0, 0.0])) == pytest.approx(5)
+    assert compute_frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert compute_frechet_distance(x, x.flip(0) + torch.tensor([1.0, 2.0, 0.0])) == pytest.approx(5)
     # Commuting covariances: the sum of the squared differences of standard deviations.
     scale = torch.tensor([1.0, 2.0, 3.0])
-    assert fid(x, x * scale) == pytest.approx(1 + 4)
-    assert fid(x, x * scale) == pytest.approx(fid(x * scale, x))
+    assert compute_frechet_distance(x, x * scale) == pytest.approx(1 + 4)
+    assert compute_frechet_distance(x, x * scale) == pytest.approx(compute_frechet_distance(x * scale, x))
     with pytest.raises(GanvasError, match="at least 2 pictures"):
-        fid(x[:1], x)
+        compute_frechet_distance(x[:1], x)
 
 
 def test_fid_says_what_it_lacks(tmp_path):
     with pytest.raises(GanvasError, match="no file"):
         load_inception(tmp_path / "none.pth")
-    with pytest.raises(GanvasError, match="only one of --fid and --digits"):
+    with pytest.raises(GanvasError, match="leave out --fid or --digits"):
         outputs.create_distance(pictures(), tmp_path, True, 10)
 
 
@@ -611,8 +639,8 @@ def test_curves_and_sheets_go_to_tensorboard(tmp_path):
 
     loop.train_gan(pictures(), tmp_path, TINY, schedule(3), loop.GanCallbacks(lambda text: None, tensorboard=True))
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert {"generator", "critic", "images_per_second"} <= set(events.Tags()["scalars"])
-    assert [event.step for event in events.Scalars("critic")] == [4, 8, 12]
+    assert {"generator", "discriminator", "images_per_second"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("discriminator")] == [4, 8, 12]
     assert events.Tags()["images"] == ["samples"]
 
 
@@ -627,7 +655,9 @@ def test_the_command_trains_and_says_where_the_generator_is(tmp_path, capsys):
     folder.mkdir()
     for i, picture in enumerate(pictures(6).pixels):
         save(folder / f"{i}.png", picture[0].numpy())
-    small = [f"--option={key}" for key in ("widths=[8,8,4]", "critic_widths=[8,8,4]", "batch=4", "w_dim=8", "z_dim=8")]
+    small = [
+        f"--option={key}" for key in ("widths=[8,8,4]", "discriminator_widths=[8,8,4]", "batch=4", "w_dim=8", "z_dim=8")
+    ]
     assert command(folder, "--out", out, "--preset", "16", "--images", 8, "--flip", *small) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == str(out / "generator.safetensors")

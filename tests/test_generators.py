@@ -176,7 +176,7 @@ class TestToy:
 
     def test_the_scorer_reads_what_is_planted(self, toy, scorer):
         ws = sample(toy, 256, psi=1)
-        expected = 2 * toy.coordinates(ws)
+        expected = 2 * toy.compute_coordinates(ws)
         right = scorer.column("Right")
         expected[:, right] = 4 * torch.tanh(expected[:, right] / 4)
         assert torch.allclose(scorer(toy.synthesis(ws)), expected, atol=0.05)
@@ -184,11 +184,11 @@ class TestToy:
     def test_a_direction_moves_its_attribute_alone(self, toy):
         ws = sample(toy, 8, psi=1)
         for k, direction in enumerate(toy.planted.values()):
-            moved = toy.coordinates(ws + direction) - toy.coordinates(ws)
+            moved = toy.compute_coordinates(ws + direction) - toy.compute_coordinates(ws)
             assert torch.allclose(moved, torch.eye(len(PLANTED))[k].expand(8, -1), atol=1e-5)
 
     def test_the_distribution_entangles(self, toy):
-        coordinates = toy.coordinates(sample(toy, 4000, psi=1))
+        coordinates = toy.compute_coordinates(sample(toy, 4000, psi=1))
         assert torch.allclose(coordinates.std(0), torch.ones(len(PLANTED)), atol=0.1)
         names, found = list(PLANTED), torch.corrcoef(coordinates.T)
         expected = torch.eye(len(names))

@@ -17,6 +17,35 @@ BANNED_NAMES = frozenset(
     "told look looks see said found made known about kept ask hand hands watch doors lesson knowledge doubt wanted given desk "
     "desks visitor turns wires".split()
 )
+BANNED_CONSTANTS = frozenset("AIMS BATCH DECAY GAIN PADDING RANDOM RATE".split())
+"""They say neither a unit nor a role."""
+BANNED_WORDS = frozenset("MOST LEAST FEWEST CLOSE MANY FEW TRIES".split())
+"""Words that no constant has: MAX, MIN and a noun say it."""
+VERBS = frozenset(
+    "accept add advance aim align append apply assign augment average balance blur bootstrap build cache calibrate call check "
+    "choose claim clamp classify clip close collect combine commit compare complete compute connect convert convolve copy count "
+    "create crop cut damage decode delete describe discard discover download downscale draw edit embed encode enter estimate "
+    "evaluate expand export extend extract fail fetch find fingerprint finish fit flatten fold format frame freeze get group "
+    "grow hash import initialize integrate interpolate invert iterate join judge label learn leave list load locate make map "
+    "mark mask match measure minimize move name normalize open optimize orthogonalize pack pair parse permute persist pivot plan "
+    "plot predict prepare process project reach read recall recolour record redo refine remember remove render report require "
+    "resample reset resize restore resume run sample save scale score select serve set shift show shrink smooth solve spend "
+    "split standardise start submit sum take time track train transform truncate undo unpack unproject unwhiten unwrap update "
+    "upsample use validate view vote wait whiten write".split()
+)
+"""What a public function or method begins with: another verb may be added, a noun not."""
+PREPOSITIONS = frozenset("from to with without".split())
+"""Conversions, and copies with something changed."""
+PREDICATES = frozenset("contains counts has is matches".split())
+TERMS = frozenset(
+    "column constant fid forward inverse mahalanobis mapping metric normals one_cycle psnr ssim style_weights subset synthesis "
+    "unknown validated warmup_cosine ws atomic_write".split()
+)
+"""Names of PyTorch and of the field, decorators, and methods that the documentation names."""
+OPCODES = frozenset("long octets protocol text tuple_ refusal".split())
+"""Names in the reader of pickles."""
+READINGS = frozenset("age_logits gender_logits age_gender age_map expressions expression_map".split())
+"""The outputs of networks that were published so."""
 VAGUE_CLASSES = frozenset("Options Stage Search Batch Model Data State".split())
 
 
@@ -73,6 +102,40 @@ def test_class_names_say_what_they_hold() -> None:
 def test_modules_and_functions_have_the_fields_names(name: str) -> None:
     functions = [node.name for node in modules()[name].body if isinstance(node, ast.FunctionDef)]
     assert BANNED_NAMES.isdisjoint([name.rpartition(".")[2], *functions])
+
+
+def public_functions(body: list[ast.stmt]) -> Iterator[str]:
+    """The public functions and methods of a module, without properties and metrics, which are nouns."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from public_functions(node.body)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            decorators = {ast.unparse(each).partition("(")[0] for each in node.decorator_list}
+            if decorators.isdisjoint({"property", "cached_property", "metric"}):
+                yield node.name
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PATHS if not name.startswith("ganvas.cli")))
+def test_functions_begin_with_a_verb(name: str) -> None:
+    """Those of ``cli`` are commands, whose names are users'."""
+    first_words = VERBS | PREPOSITIONS | PREDICATES
+    nouns = {each for each in public_functions(modules()[name].body) if each.split("_")[0] not in first_words}
+    assert sorted(nouns - TERMS - OPCODES - READINGS) == []
+
+
+@pytest.mark.parametrize("name", sorted(PATHS))
+def test_constants_say_their_unit_or_role(name: str) -> None:
+    targets = [
+        target
+        for node in modules()[name].body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    ]
+    names = {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+    vague = {
+        each for each in names if each in BANNED_CONSTANTS or each.isupper() and BANNED_WORDS & set(each.split("_"))
+    }
+    assert sorted(vague) == []
 
 
 @pytest.mark.parametrize("name", sorted(PATHS))

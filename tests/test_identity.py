@@ -10,7 +10,14 @@ import torch
 
 from ganvas import identity, sample
 from ganvas.errors import GanvasError
-from ganvas.identity import FaceEmbedder, cosine, distance, embed_faces, face_missing, measure_random_pairs
+from ganvas.identity import (
+    FaceEmbedder,
+    compute_cosine,
+    compute_distance,
+    embed_faces,
+    is_face_missing,
+    measure_random_pairs,
+)
 from ganvas.io.images import downscale
 from ganvas.scorers.networks import dlib_face, dlib_weights
 
@@ -23,16 +30,16 @@ def people(n: int = 40, shared: float = 2.0) -> torch.Tensor:
 
 def test_equal_faces_are_equal_whatever_the_length_of_their_embedding():
     a = people()
-    assert torch.allclose(cosine(a, 3 * a), torch.ones(40), atol=1e-6)
-    assert torch.equal(distance(a, a), torch.zeros(40))
-    assert torch.allclose(distance(a, a + 1), torch.full((40,), 128**0.5))
+    assert torch.allclose(compute_cosine(a, 3 * a), torch.ones(40), atol=1e-6)
+    assert torch.equal(compute_distance(a, a), torch.zeros(40))
+    assert torch.allclose(compute_distance(a, a + 1), torch.full((40,), 128**0.5))
 
 
 def test_a_face_that_was_not_found_stays_so():
     a, b = people(), people() + 1
     b[3] = torch.nan
-    assert face_missing(b).nonzero().tolist() == [[3]]
-    assert cosine(a, b).isnan().nonzero().tolist() == distance(a, b).isnan().nonzero().tolist() == [[3]]
+    assert is_face_missing(b).nonzero().tolist() == [[3]]
+    assert compute_cosine(a, b).isnan().nonzero().tolist() == compute_distance(a, b).isnan().nonzero().tolist() == [[3]]
     assert measure_random_pairs(b).missing == 1 and measure_random_pairs(b).faces == 39
 
 
@@ -41,8 +48,8 @@ def test_random_pairs_are_the_means_over_all_pairs():
     pairs = [(i, j) for i in range(6) for j in range(i)]
     first, second = (a[[pair[k] for pair in pairs]] for k in (0, 1))
     found = measure_random_pairs(a)
-    assert found.cosine == pytest.approx(float(cosine(first, second).mean()), abs=1e-6)
-    assert found.distance == pytest.approx(float(distance(first, second).mean()), rel=1e-5)
+    assert found.cosine == pytest.approx(float(compute_cosine(first, second).mean()), abs=1e-6)
+    assert found.distance == pytest.approx(float(compute_distance(first, second).mean()), rel=1e-5)
     # What all share makes strangers alike: the reason for a baseline.
     assert measure_random_pairs(people()).cosine == pytest.approx(0.8, abs=0.05)
     assert measure_random_pairs(people(shared=0)).cosine == pytest.approx(0, abs=0.05)
@@ -52,7 +59,7 @@ def test_random_pairs_are_the_means_over_all_pairs():
 
 def test_what_can_not_be_compared_is_one_line():
     with pytest.raises(GanvasError, match="3 faces can't be compared with 2"):
-        cosine(people(3), people(2))
+        compute_cosine(people(3), people(2))
     lost = torch.full((3, 128), torch.nan)
     lost[0] = 1
     with pytest.raises(GanvasError, match="takes two faces, and 1 of 3 pictures"):
@@ -107,17 +114,17 @@ def test_one_face_is_one_person_and_two_are_two(embedder, faces):
     found = embedder(faces)
     assert found.shape == (2, 128) and torch.equal(found, embedder(faces))
     assert torch.equal(found, embed_faces([faces[:1], faces[1:]], embedder))
-    assert (distance(found, embedder(faces.flip(3))) < identity.SAME_PERSON / 2).all()
-    assert (cosine(found, embedder(downscale(faces, 256))) > 0.98).all()
+    assert (compute_distance(found, embedder(faces.flip(3))) < identity.SAME_PERSON_DISTANCE / 2).all()
+    assert (compute_cosine(found, embedder(downscale(faces, 256))) > 0.98).all()
     # In a picture that isn't square, too.
     wide = torch.cat((torch.zeros_like(faces[:, :, :, :300]), faces), 3)
-    assert (distance(found, embedder(wide)) < identity.SAME_PERSON / 2).all()
-    assert distance(found[:1], found[1:]) > identity.SAME_PERSON
+    assert (compute_distance(found, embedder(wide)) < identity.SAME_PERSON_DISTANCE / 2).all()
+    assert compute_distance(found[:1], found[1:]) > identity.SAME_PERSON_DISTANCE
 
 
 def test_no_face_is_a_row_of_nan(embedder, faces):
     found = embedder(torch.cat((torch.zeros_like(faces[:1]), faces[:1])))
-    assert face_missing(found).tolist() == [True, False]
+    assert is_face_missing(found).tolist() == [True, False]
     assert embedder(faces[:0]).shape == (0, 128)
 
 

@@ -56,7 +56,7 @@ def test_the_code_of_a_generators_own_picture_is_found(toy, known, space):
         OptimizationConfig(steps=200, patience=200, learning_rate=0.15, prior=0.001, offset=0.02),
         distribution=known,
     )
-    away = (toy.coordinates(found.ws) - toy.coordinates(ws)).abs().max()
+    away = (toy.compute_coordinates(found.ws) - toy.compute_coordinates(ws)).abs().max()
     assert away < 0.25, "in standard deviations of each attribute"
     told = inversion.measure_inversion(found.ws, found.pictures, pictures, toy, known)[0]
     assert told.psnr > 45 and told.ssim > 0.98 and told.mahalanobis < told.bound
@@ -488,8 +488,8 @@ def test_an_encoder_learns_and_a_stopped_run_goes_on(toy, tmp_path):
     losses = [float(line.rsplit(" ", 1)[1]) for line in said]
     assert losses[-1] < losses[0]
     ws, pictures = targets(toy, 32)
-    errors = (toy.coordinates(first(pictures)) - toy.coordinates(ws)).square().mean()
-    assert errors < 0.8 * toy.coordinates(ws).square().mean(), "better than the mean code"
+    errors = (toy.compute_coordinates(first(pictures)) - toy.compute_coordinates(ws)).square().mean()
+    assert errors < 0.8 * toy.compute_coordinates(ws).square().mean(), "better than the mean code"
 
     class Stopped(Exception):
         pass

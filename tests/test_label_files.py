@@ -8,7 +8,7 @@ import torch
 from ganvas.data.codes import save_codes
 from ganvas.data.dataset import LatentDataset, Source, make_dataset
 from ganvas.data.label import label
-from ganvas.data.label_files import find_labels, label_names, load_labels, pack_labels, shipped_labels_path
+from ganvas.data.label_files import find_labels, find_shipped_labels, list_labels, load_labels, pack_labels
 from ganvas.errors import GanvasError
 from ganvas.generators.toy import Toy
 from ganvas.io.files import load_tensors, read_json, save_tensors, write_json
@@ -228,8 +228,8 @@ def test_a_folder_that_is_not_finished(toy, tmp_path: Path) -> None:
 
 
 def test_labels_that_ship_go_by_name_and_are_never_written_over(tmp_path):
-    assert {"ffhq-celeba40", "multimnist-count"} <= set(label_names())
-    assert find_labels("ffhq-celeba40") == shipped_labels_path("ffhq", "celeba40")
+    assert {"ffhq-celeba40", "multimnist-count"} <= set(list_labels())
+    assert find_labels("ffhq-celeba40") == find_shipped_labels("ffhq", "celeba40")
     with pytest.raises(GanvasError, match="one of ffhq-celeba40"):
         find_labels("absent")
     with pytest.raises(GanvasError, match="isn't a label folder"):

@@ -22,7 +22,7 @@ from ganvas.io.images import read_picture
 from ganvas.learn import LearnConfig, learn
 from ganvas.scorers import _classifier, from_examples
 
-LESSON = {"generator": "toy", "scorer": "toy", "n": 256, "method": "mean_difference", "bench": False}
+LESSON = {"generator": "toy", "scorer": "toy", "n": 256, "method": "mean_difference", "report": False}
 
 
 def test_a_run_labels_fits_keeps_and_goes_on(tmp_path):
@@ -56,21 +56,26 @@ def test_a_run_that_stops_before_its_record_leaves_no_other_methods_record(tmp_p
     assert learn(LearnConfig(**LESSON), tmp_path).read_bytes() == first
 
 
-def test_the_report_gets_the_editor_and_what_cant_be_benched_is_said(tmp_path, monkeypatch):
+def test_the_report_gets_the_editor_and_what_cant_be_compared_is_said(tmp_path, monkeypatch):
     wanted, said, gaps = [], [], [{"what": "pictures", "method": "compact", "why": "Too few faces."}]
     monkeypatch.setattr(report, "evaluate", lambda asked, out, log: wanted.append((asked, out)) or {"gaps": gaps})
-    learn(LearnConfig(**LESSON | {"bench": True}), tmp_path, said.append)
+    learn(LearnConfig(**LESSON | {"report": True}), tmp_path, said.append)
     asked, out = wanted[0]
-    assert (asked.generator, asked.scorer, asked.labels, out) == ("toy", "toy", tmp_path / "labels", tmp_path / "bench")
+    assert (asked.generator, asked.scorer, asked.labels, out) == (
+        "toy",
+        "toy",
+        tmp_path / "labels",
+        tmp_path / "report",
+    )
     assert asked.files == (str(tmp_path / "editor.safetensors"),)
     assert "Not all could be measured (1 gaps): pictures of compact: Too few faces." in said
 
     def refuse(asked, out, log):
-        raise GanvasError("No attribute can be benched.")
+        raise GanvasError("No attribute can be compared.")
 
     monkeypatch.setattr(report, "evaluate", refuse)
-    learn(LearnConfig(**LESSON | {"bench": True}), tmp_path, said.append)
-    assert "No report is written: No attribute can be benched." in said
+    learn(LearnConfig(**LESSON | {"report": True}), tmp_path, said.append)
+    assert "No report is written: No attribute can be compared." in said
 
 
 # One's own labels.
@@ -94,10 +99,10 @@ def test_a_csv_of_ones_own_labels_teaches_the_planted_direction(tmp_path):
     assert data.attributes == ("Sunny", "Place") and data.kinds == ("probability", "value")
     torch.testing.assert_close(data.codes[0], sample(toy, 1, 1.0, 199)[0, 0], rtol=1e-4, atol=1e-5)
     editor = load_editor(
-        learn(LearnConfig(**LESSON | {"scorer": str(path), "bench": True}), tmp_path / "out", said.append), toy
+        learn(LearnConfig(**LESSON | {"scorer": str(path), "report": True}), tmp_path / "out", said.append), toy
     )
     ws = sample(toy, 64, 1.0, 5000)
-    moved = toy.coordinates(editor.edit(ws, {"Sunny": 1.0})) - toy.coordinates(ws)
+    moved = toy.compute_coordinates(editor.edit(ws, {"Sunny": 1.0})) - toy.compute_coordinates(ws)
     assert float(moved[:, 0].mean()) > 0.3
     assert any("No report is written" in line for line in said)
 

@@ -128,7 +128,7 @@ def test_sefa_finds_what_a_layer_draws(row, name):
     assert editor.report["axis"][name] == 0
     assert name not in editor.report["unresponsive"]
     assert (editor.edit(WS, {name: 1.0}) != WS).any(2).any(0).nonzero().flatten().tolist() == [row]
-    moved = TOY.coordinates(editor.edit(WS, {name: 1.0})) - TOY.coordinates(WS)
+    moved = TOY.compute_coordinates(editor.edit(WS, {name: 1.0})) - TOY.compute_coordinates(WS)
     assert moved[:, NAMES.index(name)].mean() > 0.8
 
 
@@ -195,7 +195,7 @@ def test_a_combination_is_its_parts(tmp_path):
     loaded = editors.load_editor(tmp_path / "both.safetensors", TOY)
     assert loaded.attributes == (*NAMES, "Vivid")
     assert editors.fingerprint(loaded) == editors.fingerprint(both)
-    editors.report_lines(loaded)
+    editors.format_report_lines(loaded)
     for name, weights, words in (
         ("Red", {"Big": 1.0}, "name of its own"),
         ("X", {}, "finite weights"),
@@ -218,7 +218,7 @@ def test_a_combination_is_its_parts(tmp_path):
         ("balanced", {"others": -1}, "others"),
         ("balanced", {"against": ["Rde"]}, "'Rde'"),
         ("balanced", {"share": 0.7}, "share"),
-        ("balanced", {"most": 3}, "most"),
+        ("balanced", {"max_codes": 3}, "max_codes"),
         ("balanced", {"c": 0.0}, "c must be"),
         ("balanced", {"share": 0.004, "against": ["Bright", "Big", "Striped"]}, "Too few codes"),
         ("ganspace", {"components": 0}, "components"),

@@ -8,7 +8,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators import mobilestylegan
 from ganvas.generators.base import draw_z, sample
 from ganvas.generators.early_head import EarlyHead, read_heads, save_heads
-from ganvas.generators.mobilestylegan import MobileStyleGAN, inverse_haar
+from ganvas.generators.mobilestylegan import MobileStyleGAN, invert_haar
 from ganvas.io.files import save_tensors
 
 
@@ -119,7 +119,7 @@ def test_a_trained_head_draws_the_shrunken_picture(network, codes):
     with torch.enable_grad():
         for _ in range(150):
             optimizer.zero_grad()
-            loss = (inverse_haar(head(x, following)) - pictures).square().mean()
+            loss = (invert_haar(head(x, following)) - pictures).square().mean()
             loss.backward()
             optimizer.step()
     assert loss.item() < 0.25 * float(pictures.var())
@@ -142,13 +142,13 @@ def test_heads_are_saved_and_read(early, codes, tmp_path):
         read_heads(path, "a")
 
 
-def test_inverse_haar_keeps_energy_and_flat_areas():
+def test_invert_haar_keeps_energy_and_flat_areas():
     bands = torch.randn(2, 12, 5, 5, generator=torch.Generator().manual_seed(0))
     # It takes half the bands: the transform itself is orthogonal.
-    assert torch.isclose(inverse_haar(bands / 2).square().sum(), bands.square().sum())
+    assert torch.isclose(invert_haar(bands / 2).square().sum(), bands.square().sum())
     flat = torch.zeros(1, 4, 2, 2)
     flat[:, 0] = 1
-    assert (inverse_haar(flat) == 1).all()
+    assert (invert_haar(flat) == 1).all()
 
 
 def test_codes_of_another_shape(network):

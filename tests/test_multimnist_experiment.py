@@ -23,7 +23,9 @@ from experiments.multimnist.section import ReportSection, SectionTable, load_sec
 from ganvas import GanvasError, editors, sample
 from ganvas.data.dataset import LABEL_SEED
 
-TINY = replace(QUICK, labels=600, moves=60, others=40, steps=150, knowledge=300, hidden=(64,), classifiers=1, rows=2)
+TINY = replace(
+    QUICK, labels=600, moves=60, others=40, steps=150, classifier_steps=300, hidden=(64,), classifiers=1, rows=2
+)
 
 
 @pytest.fixture
@@ -216,7 +218,9 @@ def test_inverted_codes_are_kept_for_other_sections(context):
 
 @cache
 def idle_editor():
-    return editors.fit("cardinality", labels(), SQUARES, recipe="paper", attributes=["count"], steps=1, knowledge=1)
+    return editors.fit(
+        "cardinality", labels(), SQUARES, recipe="paper", attributes=["count"], steps=1, classifier_steps=1
+    )
 
 
 def test_an_h_has_the_same_chance_in_both_spaces(context, monkeypatch):
@@ -234,7 +238,7 @@ def test_an_h_has_the_same_chance_in_both_spaces(context, monkeypatch):
     for space, images in (("w", False), ("w+", True), ("w", True)):
         for loss in ("ce", "mse"):
             multimnist_editors.fit_paper(context, space, loss, images)
-    assert {(o["steps"], o["knowledge"]) for _, o in asked.values()} == {(TINY.steps, TINY.knowledge)}
+    assert {(o["steps"], o["classifier_steps"]) for _, o in asked.values()} == {(TINY.steps, TINY.classifier_steps)}
     for loss in ("ce", "mse"):
         (w, of_w), (plus, of_plus) = asked[f"paper-w-{loss}", 100], asked[f"paper-w-plus-{loss}", 100]
         assert {**of_w, "space": "w+"} == of_plus and of_w["hidden"] == list(TINY.hidden)
@@ -256,7 +260,7 @@ def test_what_is_changed_in_w_plus_learns_as_long_as_in_w(name, context, monkeyp
         monkeypatch.setattr(module, "fit_or_load", stand_in)
     table, rows = extensions.compare_w_plus(context, trials.sample_sure_codes(context, 60))
     assert len(asked) == 2 and len(rows) == len(table.rows) == 3
-    assert {(o["steps"], o["knowledge"]) for o in asked} == {(TINY.steps, TINY.knowledge)}
+    assert {(o["steps"], o["classifier_steps"]) for o in asked} == {(TINY.steps, TINY.classifier_steps)}
 
 
 def test_sampled_labels_that_ship_are_not_drawn_again(monkeypatch, tmp_path):
@@ -273,7 +277,7 @@ def test_sampled_labels_that_ship_are_not_drawn_again(monkeypatch, tmp_path):
 
 
 def test_a_damaged_editor_is_learned_again(context):
-    options = {"recipe": "paper", "attributes": ["count"], "steps": 5, "knowledge": 5}
+    options = {"recipe": "paper", "attributes": ["count"], "steps": 5, "classifier_steps": 5}
     first = fits.fit_or_load(context, "x", labels(), "cardinality", options)
     (file,) = context.work_path("editors").glob("x-*.safetensors")
     file.write_bytes(b"damaged")

@@ -53,7 +53,7 @@ def test_it_draws_one_to_four_digits_on_black(generator):
 
 def test_a_finished_generator_is_half_the_size_and_has_its_own_mean(tmp_path):
     shape = StyleGAN2Architecture(8, (8, 6), 6, 6, colours=1, mapping_layers=2, bounded=True)
-    state = layers.initial_weights(shape, torch.Generator().manual_seed(0))
+    state = layers.initialize_weights(shape, torch.Generator().manual_seed(0))
     (tmp_path / "run").mkdir()
     save_generator(tmp_path / "run" / GENERATOR, state, shape, training={"images": 3})
     out = tmp_path / "small.safetensors"

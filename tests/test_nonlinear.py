@@ -9,10 +9,10 @@ from fitted_editors import NAMES, NONLINEAR, SCORER, TOY, labels
 
 from ganvas import GanvasError, editors, sample
 from ganvas.editors._fit import FitConfig, prepare_fit
-from ganvas.editors._networks import fit_latent_classifier, fit_network, probabilities
-from ganvas.editors.base import metadata_of
+from ganvas.editors._networks import compute_probabilities, fit_latent_classifier, fit_network
+from ganvas.editors.base import collect_metadata
 from ganvas.editors.guidedstyle import select_rows
-from ganvas.editors.styleflow import StyleFlowConfig, Velocity, cheapest_changes, integrate, velocity_loss
+from ganvas.editors.styleflow import StyleFlowConfig, Velocity, compute_velocity_loss, find_cheapest_changes, integrate
 from ganvas.generators.toy import PLANTED
 from ganvas.scorers import load_scorer
 
@@ -28,7 +28,7 @@ def fit_short(method):
 
 def true_moves(editor, changes):
     """Return how far each planted attribute moves, (5,)."""
-    return (TOY.coordinates(editor.edit(WS, changes)) - TOY.coordinates(WS)).mean(0)
+    return (TOY.compute_coordinates(editor.edit(WS, changes)) - TOY.compute_coordinates(WS)).mean(0)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -82,13 +82,13 @@ def test_what_was_measured_is_reported(method):
         assert set(report[table]) == set(NAMES)
     assert list(report["response"].values()) == pytest.approx([1.0] * 5, abs=0.05)
     assert report["unresponsive"] == []
-    assert any(line.startswith("Bright") for line in editors.report_lines(fit_short(method)))
+    assert any(line.startswith("Bright") for line in editors.format_report_lines(fit_short(method)))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_learning_leaves_no_traces(method):
     reported = []
-    short = NONLINEAR[method] | {"steps": 3, "knowledge": 3}
+    short = NONLINEAR[method] | {"steps": 3, "classifier_steps": 3}
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
@@ -102,7 +102,7 @@ def test_learning_leaves_no_traces(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_seed_decides(method):
-    short = NONLINEAR[method] | {"steps": 3, "knowledge": 3}
+    short = NONLINEAR[method] | {"steps": 3, "classifier_steps": 3}
     prints = {editors.fingerprint(editors.fit(method, labels(), TOY, seed=seed, **short)) for seed in (0, 0, 1)}
     assert len(prints) == 2
 
@@ -116,7 +116,7 @@ def test_the_seed_decides(method):
         ("latent_transformer", {"identity": -1.0}, "identity must be a number of at least 0, not -1.0"),
         ("latent_transformer", {"preserve": float("nan")}, "preserve must be a finite number, not nan"),
         ("latent2latent", {"depth": 1}, "depth must be a whole number of at least 2"),
-        ("latent2latent", {"together": True}, "together must be a whole number"),
+        ("latent2latent", {"max_attributes": True}, "max_attributes must be a whole number"),
         ("latent2latent", {"reach": 0.0}, "reach must be a number above 0"),
         ("styleflow", {"teach": "rote"}, "teach 'rote': pick one of matching, likelihood"),
         ("styleflow", {"solver": 0}, "solver must be"),
@@ -140,7 +140,7 @@ def test_too_few_codes_are_refused(method):
 @pytest.mark.parametrize("damage", [{"width": "wide"}, {"components": 10**15}, {"seed": None}, {"surplus": 1}])
 def test_damaged_options_are_refused(method, damage):
     module, editor = editors._import_method(method), fit_short(method)
-    metadata = replace(metadata_of(editor), options=dict(editor.options) | damage)
+    metadata = replace(collect_metadata(editor), options=dict(editor.options) | damage)
     if "surplus" in damage:  # what a later version adds is no damage
         again = module.from_tensors(editor.state_dict(), metadata).edit(WS, {"Red": 1.0})
         torch.testing.assert_close(again, editor.edit(WS, {"Red": 1.0}), rtol=0, atol=1e-5)
@@ -150,13 +150,13 @@ def test_damaged_options_are_refused(method, damage):
 
 
 def test_the_classifier_reads_codes_that_it_has_not_seen():
-    fit_data, _ = prepare_fit(labels(), TOY, FitConfig(width=64, knowledge=100))
+    fit_data, _ = prepare_fit(labels(), TOY, FitConfig(width=64, classifier_steps=100))
     network = fit_data.classifier
     found = network(fit_data.held_x)
     for k in range(len(NAMES)):
         assert torch.corrcoef(torch.stack((found[:, k], fit_data.held_a[:, k])))[0, 1] > 0.9
     assert not network.training
-    chances = probabilities(found)
+    chances = compute_probabilities(found)
     assert ((chances > 0.5) == (found > 0)).all()
 
 
@@ -239,7 +239,7 @@ def test_a_flow_makes_numbers_normal_given_the_attributes(teach, steps):
         torch.manual_seed(0)
         velocity = Velocity(2, 1, 64, 2)
         config = StyleFlowConfig(steps=steps, rate=0.01, batch=256, teach=teach)
-        fit_network(velocity.parameters(), velocity_loss(velocity, x, a, config), steps, config.rate)
+        fit_network(velocity.parameters(), compute_velocity_loss(velocity, x, a, config), steps, config.rate)
     velocity.requires_grad_(False)
     normal = integrate(velocity, x, a, 6, forwards=True)
     torch.testing.assert_close(integrate(velocity, normal, a, 6, forwards=False), x, atol=0.02, rtol=0.02)
@@ -256,6 +256,6 @@ def distance_from_normal(values):
 def test_styleflow_changes_the_other_attributes_less_with_hold():
     a = torch.randn(5000, 3, generator=torch.Generator().manual_seed(0))
     a[:, 1] = 0.8 * a[:, 0] + 0.6 * a[:, 1]
-    free, held = (cheapest_changes(a, hold) for hold in (0.0, 1e6))
+    free, held = (find_cheapest_changes(a, hold) for hold in (0.0, 1e6))
     assert free[0].tolist() == pytest.approx([1.0, 0.8, 0.0], abs=0.05)
     torch.testing.assert_close(held, torch.eye(3), atol=1e-4, rtol=0)

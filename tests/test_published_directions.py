@@ -95,7 +95,9 @@ def test_rows_of_nothing_stay(tmp_path):
     editor = import_directions({"red": write(tmp_path / "x.pt", direction)}, TOY, labels(), {"red": "Red"})
     assert isinstance(editor, MaskedEditor) and editor.rows == (1,)
     moved = editor.edit(WS, {"red": 1.0})
-    assert (TOY.coordinates(moved) - TOY.coordinates(WS))[:, NAMES.index("Red")].mean() == pytest.approx(1.0, abs=0.2)
+    assert (TOY.compute_coordinates(moved) - TOY.compute_coordinates(WS))[
+        :, NAMES.index("Red")
+    ].mean() == pytest.approx(1.0, abs=0.2)
     editors.save(editor, tmp_path / "e.safetensors")
     loaded = editors.load_editor(tmp_path / "e.safetensors", TOY)
     torch.testing.assert_close(loaded.edit(WS, {"red": 1.0}), moved, rtol=0, atol=1e-5)
@@ -110,7 +112,7 @@ def test_several_are_saved_and_loaded(tmp_path):
     torch.testing.assert_close(loaded.edit(WS, changes), editor.edit(WS, changes), rtol=0, atol=1e-5)
     torch.testing.assert_close(loaded.read(WS), editor.read(WS), rtol=1e-5, atol=1e-5)
     assert editors.fingerprint(loaded) == editors.fingerprint(editor)
-    editors.report_lines(loaded)
+    editors.format_report_lines(loaded)
     with pytest.raises(GanvasError, match="4 rows"):
         loaded.edit(WS[:, :3], changes)
 

@@ -6,7 +6,7 @@ from fitted_editors import NAMES, SCORER, TOY, compact
 from planted_truth import disentangled
 
 from ganvas import GanvasError, sample
-from ganvas.control.conditions import Condition, condition_ranges, parse_condition
+from ganvas.control.conditions import Condition, compute_condition_ranges, parse_condition
 from ganvas.control.sampling import sample_where
 
 
@@ -18,7 +18,7 @@ def test_conditions_are_met_by_scores():
     met = {}
     for name in ("Bright", "Red", "Big", "Striped"):
         for sign in "<>":
-            where = condition_ranges([parse_condition(f"p({name}){sign}0.5")], compact())
+            where = compute_condition_ranges([parse_condition(f"p({name}){sign}0.5")], compact())
             ws = sample_where(TOY, compact(), where, 96, 0)
             met[name + sign] = float(((probability(ws, name) > 0.5) == (sign == ">")).float().mean())
     # The toy's W is far from normal: its readings err more where codes were moved.
@@ -35,8 +35,8 @@ def test_what_is_free_stays_free():
 
 
 def test_what_goes_with_a_condition_comes_with_it():
-    truth = TOY.coordinates(sample_where(TOY, compact(), {"Red": 1.5}, 200, 0)).mean(0)
-    usual = TOY.coordinates(sample(TOY, 2000, 1.0, 0)).mean(0)
+    truth = TOY.compute_coordinates(sample_where(TOY, compact(), {"Red": 1.5}, 200, 0)).mean(0)
+    usual = TOY.compute_coordinates(sample(TOY, 2000, 1.0, 0)).mean(0)
     assert truth[NAMES.index("Bright")] - usual[NAMES.index("Bright")] > 0.5
     assert abs(truth[NAMES.index("Right")] - usual[NAMES.index("Right")]) < 0.25
 
@@ -125,13 +125,13 @@ def test_conditions_that_are_none(text):
 
 
 def test_conditions_are_joined():
-    found = condition_ranges([parse_condition(t) for t in ("Red>0", "Red<1", "p(Bright)>0.5")], compact())
+    found = compute_condition_ranges([parse_condition(t) for t in ("Red>0", "Red<1", "p(Bright)>0.5")], compact())
     assert found["Red"] == (0.0, 1.0)
     assert found["Bright"][1] is None
     with pytest.raises(GanvasError, match="No face"):
-        condition_ranges([parse_condition(t) for t in ("Red>1", "Red<0")], compact())
+        compute_condition_ranges([parse_condition(t) for t in ("Red>1", "Red<0")], compact())
     with pytest.raises(GanvasError, match="is a value"):
-        condition_ranges([parse_condition("p(Right)>0.5")], compact())
+        compute_condition_ranges([parse_condition("p(Right)>0.5")], compact())
 
 
 @pytest.mark.parametrize(

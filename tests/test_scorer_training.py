@@ -20,7 +20,7 @@ from ganvas.scorers.networks.efficientnet_lite import EfficientNetLite
 from ganvas.scorers.toy import ToyScorer
 from ganvas.training import celeba40, scorer
 from ganvas.training.celeba import FaceSet, hash_tenth, read_faces
-from ganvas.training.scorer import ScorerConfig, balance_weights, calibrate_network, leakage_penalty
+from ganvas.training.scorer import ScorerConfig, balance_weights, calibrate_network, compute_leakage_penalty
 
 MALE, YOUNG, HAT = (ATTRIBUTES.index(name) for name in ("Male", "Young", "Wearing_Hat"))
 
@@ -55,8 +55,8 @@ def test_leakage_finds_a_logit_that_reads_another_label() -> None:
     clean = 4 * labels + noise
     leaking = clean.clone()
     leaking[:, HAT] += 4 * labels[:, MALE]
-    assert leakage_penalty(clean, labels) < 0.02
-    assert leakage_penalty(leaking, labels) > 2 * leakage_penalty(clean, labels)
+    assert compute_leakage_penalty(clean, labels) < 0.02
+    assert compute_leakage_penalty(leaking, labels) > 2 * compute_leakage_penalty(clean, labels)
 
 
 def test_separation_takes_shared_errors_apart_and_keeps_attributes() -> None:
@@ -64,14 +64,14 @@ def test_separation_takes_shared_errors_apart_and_keeps_attributes() -> None:
     random = torch.Generator().manual_seed(4)
     shared = torch.randn(4000, 1, generator=random)
     logits = 2 * labels + torch.randn(labels.shape, generator=random) + shared
-    matrix = celeba40.separation_matrix(logits, labels, 1.0)
+    matrix = celeba40.build_separation_matrix(logits, labels, 1.0)
     errors = (logits - 2 * labels) @ matrix.T
     off = torch.corrcoef(errors.T) - torch.eye(len(ATTRIBUTES))
     assert off.abs().mean() < 0.1 < (torch.corrcoef((logits - 2 * labels).T) - torch.eye(len(ATTRIBUTES))).abs().mean()
     mixed = logits @ matrix.T
     own = torch.stack([torch.corrcoef(torch.stack((mixed[:, k], logits[:, k])))[0, 1] for k in range(len(ATTRIBUTES))])
     assert own.min() > 0.6
-    assert torch.allclose(celeba40.separation_matrix(logits, labels, 0.0), torch.eye(len(ATTRIBUTES)), atol=1e-4)
+    assert torch.allclose(celeba40.build_separation_matrix(logits, labels, 0.0), torch.eye(len(ATTRIBUTES)), atol=1e-4)
 
 
 def test_a_stopped_training_ends_like_one_left_alone(tmp_path) -> None:

@@ -14,7 +14,7 @@ from ganvas.stats import (
     bootstrap_ratio,
     estimate_proportion,
     estimate_proportion_difference,
-    in_selection_half,
+    is_in_selection_half,
     judge_claim,
 )
 
@@ -167,7 +167,7 @@ def test_estimates_do_not_depend_on_the_order_of_rows():
 
 def test_the_best_of_many_alike_is_no_better_on_other_codes():
     codes = torch.arange(100)
-    half = in_selection_half(codes)
+    half = is_in_selection_half(codes)
     assert half.sum() == 50
     gains = []
     for seed in range(60):

@@ -39,7 +39,7 @@ def test_urls_and_paths(target: str | Path, expected: bool) -> None:
     assert is_url(target) is expected
 
 
-@pytest.mark.parametrize("target", ["folder", "memory://recall"])
+@pytest.mark.parametrize("target", ["folder", "memory://store"])
 def test_what_is_stored_is_not_made_again(tmp_path: Path, target: str) -> None:
     store, calls = Store(target if is_url(target) else tmp_path / target), []
 
@@ -48,16 +48,16 @@ def test_what_is_stored_is_not_made_again(tmp_path: Path, target: str) -> None:
         return {"weights": torch.arange(3.0)}
 
     for _ in range(2):
-        assert torch.equal(store.recall(ORIGIN, make)["weights"], torch.arange(3.0))
+        assert torch.equal(store.load_or_make(ORIGIN, make)["weights"], torch.arange(3.0))
     assert len(calls) == 1 and len(store.list_names()) == 1
-    store.recall(ORIGIN | {"psi": 0.7}, make)
+    store.load_or_make(ORIGIN | {"psi": 0.7}, make)
     assert len(calls) == 2 and len(store.list_names()) == 2
 
 
 def test_foreign_and_damaged_files_are_made_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     tensors = {"weights": torch.arange(3.0)}
-    store.recall(ORIGIN, lambda: tensors)
+    store.load_or_make(ORIGIN, lambda: tensors)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
     for damage in (
@@ -68,7 +68,7 @@ def test_foreign_and_damaged_files_are_made_again(tmp_path: Path) -> None:
         lambda path: store.save(path.name, tensors, ORIGIN | {"psi": 9}),  # under another's name
     ):
         damage(path)
-        store.recall(ORIGIN, lambda: tensors)
+        store.load_or_make(ORIGIN, lambda: tensors)
         assert path.read_bytes() == whole
 
 
@@ -130,32 +130,34 @@ def test_rows_are_computed_once_and_survive_damage(tmp_path: Path, monkeypatch: 
     rows = KeyedRows(Store(tmp_path), ORIGIN, 2)
     expected = compute(list(range(5)))
     computed.clear()
-    assert torch.equal(rows.recall([*keys, keys[1]], compute), torch.cat((expected, expected[1:2])))
+    assert torch.equal(rows.load_or_compute([*keys, keys[1]], compute), torch.cat((expected, expected[1:2])))
     assert sorted(computed) == list(range(5))
     whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(whole) == 3
     computed.clear()
-    assert torch.equal(KeyedRows(Store(tmp_path), ORIGIN, 2).recall(keys, compute), expected)
-    assert KeyedRows(Store(tmp_path), ORIGIN, 2).recall([], compute).shape == (0, 2)
+    assert torch.equal(KeyedRows(Store(tmp_path), ORIGIN, 2).load_or_compute(keys, compute), expected)
+    assert KeyedRows(Store(tmp_path), ORIGIN, 2).load_or_compute([], compute).shape == (0, 2)
     assert not computed
     flip(sorted(tmp_path.iterdir())[1])
-    assert torch.equal(KeyedRows(Store(tmp_path), ORIGIN, 2).recall(keys, compute), expected)
+    assert torch.equal(KeyedRows(Store(tmp_path), ORIGIN, 2).load_or_compute(keys, compute), expected)
     assert len(computed) == 2 and {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
     computed.clear()
     for other in (KeyedRows(Store(tmp_path), ORIGIN | {"psi": 1}, 2), KeyedRows(None, ORIGIN, 2)):
-        assert torch.equal(other.recall(keys, compute), expected)
+        assert torch.equal(other.load_or_compute(keys, compute), expected)
     assert len(computed) == 10
 
 
 def test_rows_that_two_add_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     keys = [bytes([i]) * 4 for i in range(4)]
     one, other = (KeyedRows(Store(tmp_path), ORIGIN, 1) for _ in range(2))
-    one.recall(keys[:2], lambda indices: torch.zeros(2, 1))
-    other.recall(keys[2:], lambda indices: torch.ones(2, 1))
+    one.load_or_compute(keys[:2], lambda indices: torch.zeros(2, 1))
+    other.load_or_compute(keys[2:], lambda indices: torch.ones(2, 1))
     both = KeyedRows(Store(tmp_path), ORIGIN, 1)
-    assert both.recall(keys, lambda indices: pytest.fail("computed again")).flatten().tolist() == [0, 0, 1, 1]
+    assert both.load_or_compute(keys, lambda indices: pytest.fail("computed again")).flatten().tolist() == [0, 0, 1, 1]
     names = {path.name for path in tmp_path.iterdir()}
-    one.recall(keys[2:], lambda indices: torch.ones(2, 1))  # as another process that saw none of the others' rows
+    one.load_or_compute(
+        keys[2:], lambda indices: torch.ones(2, 1)
+    )  # as another process that saw none of the others' rows
     assert {path.name for path in tmp_path.iterdir()} == names and len(names) == 2
 
 

@@ -27,7 +27,7 @@ SHAPES = {
 def state_of(shape: StyleGAN2Architecture, seed: int = 0) -> dict[str, torch.Tensor]:
     """Weights that use everything: noise, biases and the mean of W are not 0."""
     random = torch.Generator().manual_seed(seed)
-    state = layers.initial_weights(shape, random)
+    state = layers.initialize_weights(shape, random)
     for name, value in state.items():
         if name.endswith(("bias", "noise_strength", "w_avg")):
             value.add_(torch.randn(value.shape, generator=random) / 4)
@@ -196,7 +196,7 @@ def test_each_row_acts_and_gradients_agree_with_differences(kind):
 
 def test_demodulation_takes_the_scale_of_a_style_away():
     shape = SHAPES["skip"]
-    state, layer = state_of(shape), next(shape.layers())
+    state, layer = state_of(shape), next(shape.iterate_layers())
     scaled = dict(state)
     for part in ("weight", "bias"):
         scaled[f"{layer.name}.affine.{part}"] = 7 * state[f"{layer.name}.affine.{part}"]
@@ -358,7 +358,7 @@ def test_all_resolutions_draw():
 
 def test_equal_weights_drawn_otherwise_are_another_generator():
     shape = StyleGAN2Architecture(8, (8, 8), z_dim=8, w_dim=8, mapping_layers=1)
-    state = {name: torch.zeros(size) for name, size in shape.weight_shapes().items()}
+    state = {name: torch.zeros(size) for name, size in shape.list_weight_shapes().items()}
     changed = ({}, {"bounded": True}, {"clamp": 1.0}, {"learning_rate_multiplier": 0.1})
     ways = [replace(shape, **change) for change in changed]
     assert len({StyleGAN2(state, way).fingerprint for way in ways}) == len(ways)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from ganvas.generators.stylegan2 import StyleGAN2, winograd
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
-from ganvas.generators.stylegan2.layers import initial_weights
+from ganvas.generators.stylegan2.layers import initialize_weights
 
 pytestmark = pytest.mark.numerics
 
@@ -47,7 +47,7 @@ def test_a_generator_draws_the_same_with_it_and_with_gradients():
     random = torch.Generator().manual_seed(0)
     state = {
         name: value + 0.3 * torch.randn(value.shape, generator=random) * name.endswith(("bias", "noise_strength"))
-        for name, value in initial_weights(shape, random).items()
+        for name, value in initialize_weights(shape, random).items()
     }
     network = StyleGAN2(state, shape)
     assert [name for name in network.weights if name.endswith("winograd")] == ["synthesis/b32/conv1/winograd"]

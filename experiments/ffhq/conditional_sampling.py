@@ -19,9 +19,9 @@ from torch import Tensor
 
 import ganvas
 from ganvas.control import conditions, sampling
-from ganvas.control.search import ScoredView
+from ganvas.control.search import CodeScorer
 from ganvas.editors.compact import CompactEditor
-from ganvas.evaluation.context import make_view
+from ganvas.evaluation.context import make_code_scorer
 from ganvas.evaluation.faces import PRESENCE_THRESHOLD, FacePool, grow_pool
 from ganvas.evaluation.papers import ATTRIBUTES
 from ganvas.evaluation.success import FULL_PROTOCOL, SuccessProtocol, check_protocol
@@ -68,23 +68,23 @@ def measure_conditional_success(
     Raises GanvasError for an attribute that scorer or editor lack, or that has no probability.
     """
     check_protocol(scorer, editor, attributes)
-    view = ScoredView(generator, scorer, protocol.batch)
+    code_scorer = CodeScorer(generator, scorer, protocol.batch)
     empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
     with show_advance("Scoring fresh faces") as advance:
-        pooled, _ = make_view(generator, scorer, protocol.batch, pool, advance)
+        pooled, _ = make_code_scorer(generator, scorer, protocol.batch, pool, advance)
         fresh = grow_pool(pooled, [], protocol.n, empty, protocol.n, protocol.n)
     free = sample(generator, UNCONDITIONAL_CODES, protocol.psi, protocol.seed)[:, 0]
     conditions = []
     for attribute in attributes:
         for present in (True, False):
             with show_advance(f"{attribute} {'>' if present else '<'} {PRESENCE_THRESHOLD}", protocol.n) as advance:
-                reporting = replace(view, on_batch=advance)
+                reporting = replace(code_scorer, on_batch=advance)
                 conditions.append(_measure_condition(reporting, editor, attribute, present, protocol, fresh, free))
     return conditions
 
 
 def _measure_condition(
-    view: ScoredView,
+    code_scorer: CodeScorer,
     editor: CompactEditor,
     attribute: str,
     present: bool,
@@ -94,10 +94,10 @@ def _measure_condition(
 ) -> ConditionalResult:
     """Sample, render and score the codes of one condition."""
     low, high = (PRESENCE_THRESHOLD, None) if present else (None, PRESENCE_THRESHOLD)
-    where = conditions.condition_ranges([conditions.Condition(attribute, low, high, probability=True)], editor)
-    ws = sampling.sample_where(view.generator, editor, where, protocol.n, protocol.seed, psi=protocol.psi)
-    column = view.scorer.column(attribute)
-    met, base = (_compute_share(scores[:, column], present) for scores in (view(ws), fresh.scores))
+    where = conditions.compute_condition_ranges([conditions.Condition(attribute, low, high, probability=True)], editor)
+    ws = sampling.sample_where(code_scorer.generator, editor, where, protocol.n, protocol.seed, psi=protocol.psi)
+    column = code_scorer.scorer.column(attribute)
+    met, base = (_compute_share(scores[:, column], present) for scores in (code_scorer(ws), fresh.scores))
     spread, usual = ([codes.std(0) for codes in _split_code(editor, w, attribute)] for w in (ws.mean(1), free))
     ratios = [_mean_ratio(a, b) for a, b in zip(spread, usual, strict=True)]
     return ConditionalResult(attribute, present, protocol.n, met, base, ratios[0], ratios[1] or 0.0, ratios[2])

@@ -24,7 +24,7 @@ from ganvas import load_generator, load_scorer
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample, shrink
 from ganvas.generators.early_head import EarlyHead, save_heads
-from ganvas.generators.mobilestylegan import MobileStyleGAN, inverse_haar
+from ganvas.generators.mobilestylegan import MobileStyleGAN, invert_haar
 from ganvas.io.images import to_bytes
 from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize, warmup_cosine
 from ganvas.types import Images
@@ -110,7 +110,7 @@ def compute_loss(head: nn.Module, parts: tuple[Tensor, Tensor, Tensor], random: 
     """Compute the squared error of pictures at three scales: a false colour counts more than a lost pore."""
     features, styles, pictures = crop(parts, random)
     edge = 2 * BORDER
-    drawn = inverse_haar(head(features.contiguous(memory_format=torch.channels_last), styles))
+    drawn = invert_haar(head(features.contiguous(memory_format=torch.channels_last), styles))
     error = (drawn - pictures)[:, :, edge:-edge, edge:-edge]
     loss = error.square().mean()
     for scale in (4, 16):

@@ -19,7 +19,7 @@ import torch
 
 import ganvas
 from ganvas import editors
-from ganvas.data.label_files import load_labels, shipped_labels_path
+from ganvas.data.label_files import find_shipped_labels, load_labels
 from ganvas.editors.base import LinearEditor
 from ganvas.editors.published import read_direction
 from ganvas.evaluation.papers import ATTRIBUTES
@@ -42,7 +42,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
 def main(folder: Path) -> None:
     generator = ganvas.load_generator("ffhq")
     published = {name: read_direction(folder / file)[0] for name, file in FILES.items()}
-    data = load_labels(shipped_labels_path("ffhq", "celeba40"), generator)
+    data = load_labels(find_shipped_labels("ffhq", "celeba40"), generator)
     print(f"{'method':50} {'seconds':>7} " + " ".join(f"{'|cos| ' + name:>13} {'others':>6}" for name in published))
     for method, options in METHODS:
         start = time.process_time()

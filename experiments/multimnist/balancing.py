@@ -35,7 +35,7 @@ from ganvas.control.conditions import Condition
 from ganvas.data.multimnist_files import MultiMnist, read_multimnist
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
-from ganvas.evaluation.faces import dtype_name
+from ganvas.evaluation.faces import get_dtype_name
 from ganvas.evaluation.pages import format_estimate
 from ganvas.io.figures import draw_grid
 from ganvas.io.files import read_json
@@ -57,7 +57,7 @@ PICTURES = 2000
 """Real ones that counters learn from; in a small report a quarter of the images that are inverted."""
 CLASSES = 8
 """Counts that a network tells apart, from 0."""
-BATCH, TRIES = 32, 8
+BATCH_SIZE, CANDIDATES_PER_PICTURE = 32, 8
 """Pictures a step; candidates for each picture that is wanted, at most."""
 PICTURES_SHOWN = 8
 Grey = UInt8[Tensor, "n 64 64"]
@@ -153,12 +153,15 @@ def make_added_pictures(
     """
     most, generator = int(data.counts.max()), context.generator
     named = NamedTool("count", editors.fingerprint(editor))
-    tools = Tools(generator, cast(Dtype, dtype_name(generator)), editor, named)
+    tools = Tools(generator, cast(Dtype, get_dtype_name(generator)), editor, named)
     conditions = [Condition("count", most, most)]
     if "sure" in context.counter.attributes:
         conditions.append(Condition("sure", 0.9, None, probability=True))
     order = BalanceRequest(
-        tuple(conditions), missing, context.seed - EVALUATION_SEED + BALANCING_SEED, tries=TRIES * missing
+        tuple(conditions),
+        missing,
+        context.seed - EVALUATION_SEED + BALANCING_SEED,
+        max_candidates=CANDIDATES_PER_PICTURE * missing,
     )
     key = make_key([context.provenance, named.fingerprint, inverter.name, missing])
     folders = {way: context.work_path("proof", f"{way}-{key}") for way in ("drawn", "edited")}
@@ -200,7 +203,7 @@ def train_small_counter(training_set: CounterTrainingSet, steps: int, seed: int)
     weights = 1 / counts.bincount().float()[counts] if training_set.balanced else torch.ones(len(counts))
 
     def loss(step: int) -> Tensor:
-        rows = torch.multinomial(weights, BATCH, replacement=True, generator=random)
+        rows = torch.multinomial(weights, BATCH_SIZE, replacement=True, generator=random)
         grey = (training_set.grey[rows, None] / 255).contiguous(memory_format=torch.channels_last)
         return F.cross_entropy(network(grey), counts[rows])
 
@@ -241,7 +244,7 @@ def make_section(
     )
     note = (
         f"{len(truth):,} real test pictures, equally many of each count; {context.config.repeats} counters a row,"
-        f" {context.config.counters} steps of {BATCH}. Brackets: 95 % bootstrap intervals over test pictures."
+        f" {context.config.counters} steps of {BATCH_SIZE}. Brackets: 95 % bootstrap intervals over test pictures."
     )
     table = SectionTable(f"Counters trained where 1 picture in {RARE_DIVISOR} has {most}", head, rows, note)
     return ReportSection(

@@ -24,12 +24,12 @@ from torch import Tensor
 from experiments.multimnist.context import CONDITIONAL, CountContext
 from experiments.multimnist.editors import fit_best
 from experiments.multimnist.section import ReportSection, SectionTable
-from experiments.multimnist.trials import BATCH, MAX_COUNT, MIN_COUNT, SURE_PROBABILITY
+from experiments.multimnist.trials import BATCH_SIZE, MAX_COUNT, MIN_COUNT, SURE_PROBABILITY
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.multimnist_files import read_multimnist
 from ganvas.errors import GanvasError
 from ganvas.evaluation.pages import format_estimate
-from ganvas.fid import fid
+from ganvas.fid import compute_frechet_distance
 from ganvas.generators.base import Generator, sample
 from ganvas.io.figures import draw_grid
 from ganvas.io.files import load_tensors
@@ -153,10 +153,10 @@ def make_counter(context: CountContext) -> Callable[[WPlus], Tensor]:
 def score_pictures(context: CountContext, generator: Generator, ws: WPlus) -> GeneratedCounts:
     """Render codes and count what they show."""
     scores, features, shown = [], [], []
-    for part in ws.split(BATCH):
+    for part in ws.split(BATCH_SIZE):
         pictures = generator.synthesis(part).float()
         scores.append(context.counter(pictures).cpu())
-        features.append(context.network.features(pictures).cpu())
+        features.append(context.network.compute_features(pictures).cpu())
         shown.append(pictures[: PICTURES_SHOWN if not shown else 0])
     return GeneratedCounts(torch.cat(scores), torch.cat(features), torch.cat(shown))
 
@@ -193,14 +193,14 @@ def measure_distances(
     test, train = (read_multimnist(context.folder, part, n).pixels for part in ("test", "train"))
     there, own = (collect_real_features(context, pixels) for pixels in (test, train))
     features = {name: torch.cat([part.features for part in parts.values()]) for name, parts in generated.items()}
-    return {name: fid(there, values) for name, values in {**features, "real": own}.items()}
+    return {name: compute_frechet_distance(there, values) for name, values in {**features, "real": own}.items()}
 
 
 @torch.no_grad()
 def collect_real_features(context: CountContext, pixels: Tensor) -> Features:
     """Return the counter's features of real pictures (n, height, width) uint8."""
-    parts = [part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for part in pixels.split(BATCH)]
-    return torch.cat([context.network.features(part).cpu() for part in parts])
+    parts = [part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for part in pixels.split(BATCH_SIZE)]
+    return torch.cat([context.network.compute_features(part).cpu() for part in parts])
 
 
 def counts_table(context: CountContext, data: Mapping[str, Any], asked: Sequence[int], n: int) -> SectionTable:
@@ -219,7 +219,7 @@ def counts_table(context: CountContext, data: Mapping[str, Any], asked: Sequence
         "diversity",
         "diversity of the right ones",
     )
-    note = f"{n} pictures each, untruncated, none chosen; counted by {context.counter.name}. Brackets: 95 % bootstrap intervals."
+    note = f"{n} pictures each, untruncated, none chosen; counted by {context.counter.name}. Brackets: 95 % intervals, Wilson's."
     return SectionTable("Pictures of each count", head, rows, note)
 
 

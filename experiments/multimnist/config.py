@@ -23,7 +23,7 @@ class CountReportConfig:
     """Real images, held out, that are inverted, edited and judged."""
     encoder: int = 300
     """Steps that each encoder is trained for, after twice as many that they share."""
-    knowledge: int = 1_500
+    classifier_steps: int = 1_500
     """Steps that a latent classifier is trained for, in W and in W+."""
     steps: int = 1_500
     """Steps that an H is trained for, in W and in W+."""
@@ -56,7 +56,7 @@ QUICK = CountReportConfig(
     images=400,
     held_out=60,
     encoder=6,
-    knowledge=200,
+    classifier_steps=200,
     steps=150,
     hidden=(256, 128),
     umap=600,

@@ -14,7 +14,7 @@ from ganvas.data.dataset import LatentDataset
 from ganvas.data.multimnist_files import read_metadata
 from ganvas.editors.cardinality import RECIPES
 from ganvas.errors import GanvasError
-from ganvas.evaluation.faces import dtype_name
+from ganvas.evaluation.faces import get_dtype_name
 from ganvas.generators.base import Generator
 from ganvas.scorers.base import Scorer
 from ganvas.scorers.count import Counter
@@ -48,7 +48,7 @@ class CountContext:
             "counter": self.counter.fingerprint,
             "labels": [len(self.labels), self.labels.source.seed, self.labels.scorer],
             "folder": None if self.folder is None else read_metadata(self.folder),
-            "dtype": dtype_name(self.generator),
+            "dtype": get_dtype_name(self.generator),
             "recipes": RECIPES,
             "size": asdict(self.config),
             "seed": self.seed,

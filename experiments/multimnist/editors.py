@@ -21,7 +21,7 @@ MAX_SAMPLED_PER_INVERTED = 3
 
 def training_steps(context: CountContext) -> dict[str, int]:
     """Return the steps that H and its classifier train for: as many in W+ as in W."""
-    return {"steps": context.config.steps, "knowledge": context.config.knowledge}
+    return {"steps": context.config.steps, "classifier_steps": context.config.classifier_steps}
 
 
 def paper_training_codes(context: CountContext, space: str, images: bool | None = None) -> LatentDataset:
@@ -66,7 +66,11 @@ def fit_two_directions(context: CountContext) -> Editor:
 
 def best_options(context: CountContext) -> dict[str, Any]:
     """Return the options of the recipe "best"."""
-    return {"recipe": "best", "classifiers": context.config.classifiers, "knowledge": 2 * context.config.knowledge}
+    return {
+        "recipe": "best",
+        "classifiers": context.config.classifiers,
+        "classifier_steps": 2 * context.config.classifier_steps,
+    }
 
 
 def fit_best(context: CountContext) -> Editor:

@@ -22,13 +22,13 @@ from ganvas.data.dataset import LatentDataset
 from ganvas.data.multimnist_files import read_multimnist
 from ganvas.errors import GanvasError
 from ganvas.inversion.encoder import Encoder, make_encoder, read_encoder, save_encoder
-from ganvas.inversion.object_loss import counter_features
+from ganvas.inversion.object_loss import extract_counter_features
 from ganvas.io.images import to_bytes
 from ganvas.training.count_encoder import train_first_part, train_second_part
 from ganvas.training.count_encoder_data import CountEncoderConfig, CountEncoderData, CountImages, read_count_images
 from ganvas.types import Images, Scores, WPlus
 
-BATCH = 64
+BATCH_SIZE = 64
 """Pictures inverted or rendered at a time."""
 COUNT_LOSS_WEIGHT = 0.5
 """The weight of the loss that keeps the count, where there is one."""
@@ -81,7 +81,7 @@ def read_real_images(context: CountContext, part: str) -> RealImages:
         raise GanvasError(NO_REAL_IMAGES)
     data = read_multimnist(context.folder, part, context.config.images if part == "train" else context.config.held_out)
     count_images = read_count_images(data, context.generator)
-    parts = [context.counter(count_images.decode(rows)).cpu() for rows in torch.arange(len(data)).split(BATCH)]
+    parts = [context.counter(count_images.decode(rows)).cpu() for rows in torch.arange(len(data)).split(BATCH_SIZE)]
     scores = torch.cat(parts)
     labels = {"count": data.counts} | {f"digit_{k}": data.per_class[:, k] for k in range(data.per_class.shape[1])}
     for k, name in enumerate(context.counter.attributes):
@@ -114,7 +114,9 @@ def train_kind(context: CountContext, kind: EncoderKind, train: RealImages | Non
         except GanvasError:
             pass  # damaged: trained again
     data = CountEncoderData(
-        context.generator, counter_features(context.network), (train or read_real_images(context, "train")).count_images
+        context.generator,
+        extract_counter_features(context.network),
+        (train or read_real_images(context, "train")).count_images,
     )
     context.log(f"Training the encoder {kind.name}: {options.first} steps that all share, then {options.steps} …")
     shared = path.with_name(
@@ -130,13 +132,13 @@ def train_kind(context: CountContext, kind: EncoderKind, train: RealImages | Non
 @torch.no_grad()
 def invert_images(context: CountContext, network: Encoder, images: Images, space: str) -> WPlus:
     """Return codes (n, num_ws, w_dim) of images; in the space "w" with equal rows."""
-    return torch.cat([network(part, space).contiguous() for part in images.split(BATCH)]).float()
+    return torch.cat([network(part, space).contiguous() for part in images.split(BATCH_SIZE)]).float()
 
 
 @torch.no_grad()
 def draw_codes(context: CountContext, ws: WPlus) -> Images:
     """Render codes."""
-    return torch.cat([context.generator.synthesis(part).float() for part in ws.split(BATCH)])
+    return torch.cat([context.generator.synthesis(part).float() for part in ws.split(BATCH_SIZE)])
 
 
 def enlarge_pictures(images: Images) -> Tensor:

@@ -117,7 +117,7 @@ def compare_w_plus(context: CountContext, cases: TrialCodes) -> tuple[SectionTab
         f" {editors.MAX_SAMPLED_PER_INVERTED} to one at most. Rows apart: the distance of a moved code's rows from their mean, in"
         " those of codes from theirs. Reads fresh codes: the share of the codes to be moved whose count the latent"
         f" classifiers know. An H learned for {base['steps']:,} steps, as in W, and classifiers for"
-        f" {base['knowledge']:,}, ours for {2 * context.config.knowledge:,}."
+        f" {base['classifier_steps']:,}, ours for {2 * context.config.classifier_steps:,}."
     )
     return SectionTable("W+: the paper's hypotheses", head, cells, note), rows
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from experiments.multimnist.context import CountContext
-from experiments.multimnist.trials import BATCH, Move, TrialCodes
+from experiments.multimnist.trials import BATCH_SIZE, Move, TrialCodes
 from ganvas.io.figures import draw_grid
 from ganvas.io.images import to_bytes
 from ganvas.types import WPlus
@@ -21,7 +21,7 @@ FRAME_COLOUR = (214, 40, 40)
 @torch.no_grad()
 def draw_enlarged(context: CountContext, ws: WPlus) -> Tensor:
     """Draw codes as uint8 pixels (n, height, width, 3); small pictures are enlarged by a whole number."""
-    images = torch.cat([to_bytes(context.generator.synthesis(codes)) for codes in ws.split(BATCH)])
+    images = torch.cat([to_bytes(context.generator.synthesis(codes)) for codes in ws.split(BATCH_SIZE)])
     times = max(MIN_SHOWN_SIDE // images.shape[1], 1)
     return images.repeat_interleave(times, 1).repeat_interleave(times, 2)
 

@@ -22,13 +22,13 @@ from torch import Tensor
 
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.multimnist_files import read_multimnist
-from ganvas.fid import collect_features, fid
+from ganvas.fid import collect_features, compute_frechet_distance
 from ganvas.generators.base import Generator, sample
 from ganvas.scorers.count import MAX_COUNT, Counter, load
 from ganvas.seeds import EVALUATION_SEED
 from ganvas.types import Images
 
-BATCH = 64
+BATCH_SIZE = 64
 SURE_PROBABILITY = 0.9
 
 
@@ -37,14 +37,14 @@ def draw_samples(generator: Generator, n: int, psi: float) -> list[Images]:
     labels = None
     if k := generator.num_labels:
         labels = torch.eye(k).repeat(n // k + 1, 1)[:n]
-    return [generator.synthesis(ws) for ws in sample(generator, n, psi, EVALUATION_SEED, labels).split(BATCH)]
+    return [generator.synthesis(ws) for ws in sample(generator, n, psi, EVALUATION_SEED, labels).split(BATCH_SIZE)]
 
 
 def select_real(pixels: Tensor, n: int) -> list[Images]:
     """Return ``n`` of the real pictures (all, height, width) uint8, in batches."""
     # At random: counts follow one another in a set's order.
     index = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:n]
-    return [part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for part in pixels[index].split(BATCH)]
+    return [part[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for part in pixels[index].split(BATCH_SIZE)]
 
 
 def count_pictures(counter: Counter, pictures: list[Images]) -> list[str]:
@@ -70,9 +70,11 @@ def main(
         table.add_row(f"drawn, psi {psi:g}", *count_pictures(counter, draw_samples(generator, n, psi)))
     table.add_row("real, test", *count_pictures(counter, select_real(test, n)))
     console.print(table)
-    reference = collect_features(select_real(train, judged), counter.features)
-    distance = fid(reference, collect_features(draw_samples(generator, judged, 1.0), counter.features))
-    floor = fid(reference, collect_features(select_real(test, judged), counter.features))
+    reference = collect_features(select_real(train, judged), counter.compute_features)
+    distance = compute_frechet_distance(
+        reference, collect_features(draw_samples(generator, judged, 1.0), counter.compute_features)
+    )
+    floor = compute_frechet_distance(reference, collect_features(select_real(test, judged), counter.compute_features))
     console.print(f"Fréchet distance in the counter's features to {len(reference):,} training pictures: ", end="")
     console.print(f"{judged:,} drawn {distance:.2f}, test pictures {floor:.2f}")
 

@@ -21,7 +21,7 @@ from experiments.multimnist.section import ReportSection, SectionTable
 from experiments.multimnist.trials import estimate_rate, fit_code_distribution
 from ganvas.evaluation.pages import format_estimate
 from ganvas.inversion.batch_optimization import BatchOptimizationConfig, optimize_batch
-from ganvas.inversion.object_loss import ObjectLoss, counter_features
+from ganvas.inversion.object_loss import ObjectLoss, extract_counter_features
 from ganvas.inversion.quality import psnr
 from ganvas.io.figures import draw_grid
 from ganvas.types import Images, WPlus
@@ -85,7 +85,7 @@ def optimise_inversions(
     n = max(len(test) // SMALL_RUN_DIVISOR, min(len(test), context.config.rows))
     context.log(f"Optimising {n} inversions in {kind.space.upper()} …")
     images = test.images[:n]
-    likeness = ObjectLoss.fit_scales(counter_features(context.network), test.images[:256])
+    likeness = ObjectLoss.fit_scales(extract_counter_features(context.network), test.images[:256])
     ws = optimize_batch(images, one.ws[:n], context.generator, likeness, kind.space)
     return InvertedImages(f"{one.name}, optimised", ws, encoders.draw_codes(context, ws))
 
@@ -94,7 +94,7 @@ def optimise_inversions(
 def measure_inversions(context: CountContext, test: RealImages, one: InvertedImages) -> dict[str, Any]:
     """Return one row's numbers; ``cells``: those with intervals, as text."""
     images, column = test.images[: len(one.ws)], context.counter.column("count")
-    counted = torch.cat([context.counter(part)[:, column] for part in one.pictures.split(encoders.BATCH)])
+    counted = torch.cat([context.counter(part)[:, column] for part in one.pictures.split(encoders.BATCH_SIZE)])
     wanted = test.scores[: len(one.ws), column]
     survives = estimate_rate((counted.cpu() == wanted).float())
     inside = fit_code_distribution(context.generator, context.config.labels).contains(one.ws.cpu())
@@ -121,7 +121,7 @@ def measure_mean_image(test: RealImages) -> float:
 def measure_counter(context: CountContext, test: RealImages) -> float:
     """Return the share of real images that the counter counts right."""
     column = context.counter.column("count")
-    counted = torch.cat([context.counter(part)[:, column] for part in test.images.split(encoders.BATCH)]).cpu()
+    counted = torch.cat([context.counter(part)[:, column] for part in test.images.split(encoders.BATCH_SIZE)]).cpu()
     return float((counted == test.scores[:, column]).float().mean())
 
 

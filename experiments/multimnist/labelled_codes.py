@@ -12,7 +12,7 @@ from torch import Tensor
 from experiments.multimnist.context import CountContext
 from ganvas.data.dataset import LatentDataset, Source, make_dataset
 from ganvas.data.label import label
-from ganvas.data.label_files import shipped_labels_path
+from ganvas.data.label_files import find_shipped_labels
 from ganvas.errors import GanvasError
 from ganvas.evaluation.report import load_usable
 from ganvas.generators.base import Generator
@@ -59,7 +59,7 @@ def label_samples(generator: Generator, counter: Scorer, n: int, folder: Path) -
     Otherwise they are labelled in ``folder``, where a stopped run goes on. Attributes that are the same everywhere are left out.
     """
     try:
-        data = load_usable(shipped_labels_path(generator.name, counter.name), generator, counter)
+        data = load_usable(find_shipped_labels(generator.name, counter.name), generator, counter)
         if len(data) >= n and (data.scorer, data.source.seed) == (f"{counter.name}:{counter.fingerprint}", LABEL_SEED):
             return data.subset(torch.arange(n))
     except GanvasError:

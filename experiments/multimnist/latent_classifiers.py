@@ -22,9 +22,9 @@ from ganvas.editors._cardinality_networks import (
     HIDDEN,
     CountClassifierConfig,
     CountRanges,
-    count_accuracy,
     find_ranges,
     fit_count_classifier,
+    measure_count_accuracy,
 )
 from ganvas.evaluation.papers import COUNT_CLASSIFIERS
 
@@ -71,8 +71,9 @@ def run(context: CountContext) -> ReportSection:
     head = ("codes", "layers", "loss", "train", "test", "paper's train", "paper's test")
     note = " ".join(f"{one.name}: {one.source}." for one in codes)
     table = SectionTable("Share of codes whose count is right", head, cells, note)
+    steps = context.config.classifier_steps
     intro = (
-        f"A fully connected network reads the number of objects off a code, after {context.config.knowledge:,} steps in either"
+        f"A fully connected network reads the number of objects off a code, after {steps:,} steps in either"
         f" space. {encoders.describe_training_bias(context)}"
     )
     return ReportSection(NAME, TITLE, intro, (table,), data={"rows": rows})
@@ -112,14 +113,14 @@ def select_counts(data: LatentDataset) -> Tensor:
 
 def measure_classifier(context: CountContext, codes: CountedCodes, loss: Literal["ce", "mse"]) -> dict[str, Any]:
     """Train a classifier, and return the shares of training and held-out codes that it gets right."""
-    config = CountClassifierConfig(loss, codes.hidden, editors.training_steps(context)["knowledge"])
+    config = CountClassifierConfig(loss, codes.hidden, editors.training_steps(context)["classifier_steps"])
     context.log(f"Learning a classifier of {codes.name} by {loss} …")
     with torch.enable_grad():
         network = fit_count_classifier(
             codes.train, codes.train_counts, codes.count_ranges, config, context.seed % 2**31
         )
     parts = ((codes.train, codes.train_counts), (codes.test, codes.test_counts))
-    shares = [count_accuracy(network, x, y)[0] for x, y in parts]
+    shares = [measure_count_accuracy(network, x, y)[0] for x, y in parts]
     return {
         "name": codes.name,
         "space": codes.space,

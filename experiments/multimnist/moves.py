@@ -34,7 +34,7 @@ SUCCESSIVE_CHANGES = (1, 2, 3)
 PAPER, BEST = "paper: W, cross-entropy", "ours"
 TWO = "two of the paper's H: one adds, one removes, along 64 components"
 SAME_IMAGES = "same images as W+"
-AIMS = {PAPER: 0.7, BEST: 0.85}
+AIMED_SHARES = {PAPER: 0.7, BEST: 0.85}
 """The share that is to be right, by move."""
 
 
@@ -75,9 +75,9 @@ def measure_moves(context: CountContext, moves: Mapping[str, Move]) -> ReportSec
         for name in shown
     }
     aims = [
-        {"what": f"count right after ±1, {row['name']}", "aim": AIMS[row["name"]], "found": row["both"],
-         "holds": row["both"].mean >= AIMS[row["name"]]}
-        for row in rows if row["name"] in AIMS
+        {"what": f"count right after ±1, {row['name']}", "aim": AIMED_SHARES[row["name"]], "found": row["both"],
+         "holds": row["both"].mean >= AIMED_SHARES[row["name"]]}
+        for row in rows if row["name"] in AIMED_SHARES
     ]  # fmt: skip
     tables = (
         counts_table(context, cases),
@@ -166,7 +166,7 @@ def describe_training(context: CountContext) -> str:
     config, learned = context.config, editors.paper_training_codes(context, "w+")
     narrow, wide = (", ".join(map(str, layers)) for layers in (HIDDEN["w"], config.hidden))
     return (
-        f"In W and in W+ alike an H learned for {config.steps:,} steps, and its classifier for {config.knowledge:,}."
+        f"In W and in W+ alike an H learned for {config.steps:,} steps, and its classifier for {config.classifier_steps:,}."
         f" The paper's learned in W from {len(context.labels):,} sampled codes, with {narrow} hidden numbers, and in W+"
         f" from {len(learned):,} {'inverted images' if learned is not context.labels else 'sampled codes'}, with {wide}."
         f" {SAME_IMAGES.capitalize()}: in W, from the codes of those images, with {wide}."

@@ -26,7 +26,7 @@ from ganvas import generators
 from ganvas.cli.options import Device, Dtype, GeneratorName
 from ganvas.errors import GanvasError
 from ganvas.evaluation import pages
-from ganvas.evaluation.faces import dtype_name
+from ganvas.evaluation.faces import get_dtype_name
 from ganvas.evaluation.pages import format_estimate, format_number, format_verdict
 from ganvas.evaluation.report import PACKAGES
 from ganvas.io.files import atomic_write, write_json, write_text
@@ -102,7 +102,7 @@ def write_report(context: CountContext, result: ReportResult, out: Path, command
         "Doubinsky et al., Contrôle de la cardinalité par navigation dans l'espace latent des GANs (RFIAP 2022), rebuilt and"
         f" taken further. {run['labels']['n']:,} sampled codes were labelled by the counter {context.counter.name!r}, which"
         " looks at pictures; whatever is moved is drawn again and judged by it, on fresh codes (seeds from"
-        f" {context.seed:,} on). Brackets: 95 % bootstrap intervals."
+        f" {context.seed:,} on). Brackets: 95 % intervals, Wilson's for shares, else by a bootstrap."
     )
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
     end = f"Made by `{command}`. {versions}; {run['dtype']}; seeds from {context.seed:,}; report.json has all of it."
@@ -126,7 +126,7 @@ def describe_run(context: CountContext, command: str) -> dict[str, Any]:
         "command": command,
         "versions": versions,
         "generator": f"{generator.name}:{generator.fingerprint}",
-        "dtype": dtype_name(generator),
+        "dtype": get_dtype_name(generator),
         "scorer": f"{context.counter.name}:{context.counter.fingerprint}",
         "labels": {"n": len(labels), "seed": labels.source.seed, "psi": labels.source.psi},
         "seed": context.seed,

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments.multimnist.context import CountContext
-from ganvas.control.search import ScoredView
+from ganvas.control.search import CodeScorer
 from ganvas.data.distribution import Distribution, fit_distribution
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
@@ -28,7 +28,7 @@ SURE_PROBABILITY = 0.9
 """The counter is sure from this probability of being right on."""
 MAX_SCREENED_PER_CODE = 8
 """The largest ratio of screened codes to codes that are asked for."""
-BATCH = 64
+BATCH_SIZE = 64
 """Pictures rendered at a time."""
 Move = Callable[[WPlus, Tensor], WPlus]
 """Codes (n, num_ws, w_dim) and the change of each one's count (n,), to codes."""
@@ -98,7 +98,7 @@ class MoveTrial:
 
 def score_codes(context: CountContext, ws: WPlus) -> Scores:
     """Return the counter's scores of codes' pictures."""
-    return ScoredView(context.generator, context.counter, BATCH)(ws).cpu()
+    return CodeScorer(context.generator, context.counter, BATCH_SIZE)(ws).cpu()
 
 
 def find_sure(context: CountContext, scores: Scores) -> Tensor:
@@ -116,7 +116,7 @@ def sample_sure_codes(context: CountContext, n: int) -> TrialCodes:
     codes, sure, screened = [], [], []
     seed, have = context.seed, 0
     while have < n and seed - context.seed < MAX_SCREENED_PER_CODE * n:
-        ws = sample(context.generator, 2 * BATCH, 1.0, seed)
+        ws = sample(context.generator, 2 * BATCH_SIZE, 1.0, seed)
         scores = score_codes(context, ws)
         counts = scores[:, context.counter.column("count")]
         index = find_sure(context, scores) & (counts >= MIN_COUNT) & (counts <= MAX_COUNT)

@@ -1,6 +1,6 @@
 """ganvas: give any pretrained GAN named, independent controls.
 
-The public names are listed in ``__init__.pyi`` and imported when they are first used, since torch alone takes a second.
+The public names are listed in ``__init__.pyi`` and imported when they are first used, since importing PyTorch is slow.
 """
 
 import lazy_loader

@@ -24,6 +24,7 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.progress import Progress
 
 ENGINES = ("local", "processes", "ray")
+"""Where workers run: in this process, in processes of this machine, or as actors of Ray."""
 RETRIES = 2
 """How often a shard that failed is tried again."""
 STOP_SECONDS = 5.0
@@ -155,7 +156,7 @@ class _ShardRunner:
         """Do nothing: an actor that answers has been started."""
 
     def run(self, shard: int, advance: Callable[[int], object] = lambda rows: None) -> tuple[str, bool]:
-        """Make a shard; return why it failed (a line, then the traceback; or nothing), and whether it would fail again."""
+        """Make a shard; return the reason of its failure (a line, then the traceback; "" for none), and whether it is final."""
         try:
             if self.worker is None:
                 self.worker = pickle.loads(self.payload)  # from the process that started this one, by no file
@@ -209,16 +210,16 @@ def _run_processes(worker: Worker, queue: _ShardQueue, workers: int | None, thre
         shard = queue.take()
         if shard is None:
             return
-        ours, theirs = context.Pipe()
+        connection, child_connection = context.Pipe()
         device = gpus[slot % len(gpus)] if gpus else None
-        process = context.Process(target=_serve_shards, args=(theirs, threads, device), daemon=True)
+        process = context.Process(target=_serve_shards, args=(child_connection, threads, device), daemon=True)
         process.start()
-        theirs.close()  # so that its end is seen
+        child_connection.close()  # so that the connection ends with the process
         started.append(process)
-        processes[ours] = (process, slot, shard)
+        processes[connection] = (process, slot, shard)
         with suppress(OSError):  # of a process that is dead already: its connection says so
-            ours.send_bytes(payload)
-            ours.send(shard)
+            connection.send_bytes(payload)
+            connection.send(shard)
 
     try:
         for slot in range(min(workers, len(queue.waiting))):
@@ -296,10 +297,10 @@ def _check_nodes(nodes: list[dict[str, Any]], threads: int, gpu: bool) -> None:
     needs = {"CPU": threads, "GPU": int(gpu)}
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     if not any(all(node.get(name, 0) >= count for name, count in needs.items()) for node in alive):
-        most = max((int(node.get("CPU", 0)) for node in alive), default=0)
+        max_cpus = max((int(node.get("CPU", 0)) for node in alive), default=0)
         needed = f"{threads} CPUs and a GPU" if gpu else f"{threads} CPUs"
         raise GanvasError(
-            f"No node of Ray's cluster has what a worker needs, {needed} (at most {most} CPUs): "
+            f"No node of Ray's cluster has what a worker needs, {needed} (at most {max_cpus} CPUs): "
             "take fewer threads or another device."
         )
 

@@ -1,8 +1,8 @@
 """The Fréchet distance between two sets of pictures, in the features of a network.
 
 Heusel et al., *GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium*, 2017,
-https://arxiv.org/abs/1706.08500, equation 6. It is called FID in Inception's features alone: in the features of a
-digit counter (``digit_distance``) it has another scale, and compares generators of digits with one another only.
+https://arxiv.org/abs/1706.08500, equation 6. In the features of Inception it is the FID; in those of another network, such
+as a digit counter, it has another scale, and only values of the same network can be compared.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ganvas.types import Images
 Features = Float[Tensor, "n features"]
 
 
-def fid(x_features: Float[Tensor, "n features"], y_features: Float[Tensor, "m features"]) -> float:
+def compute_frechet_distance(x_features: Float[Tensor, "n features"], y_features: Float[Tensor, "m features"]) -> float:
     """Return the squared Fréchet distance between Gaussians fitted to two sets of features.
 
     ``|μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)``, in float64. Raises GanvasError for fewer than two rows.
     """
-    (mean_x, cov_x), (mean_y, cov_y) = _moments(x_features), _moments(y_features)
+    (mean_x, cov_x), (mean_y, cov_y) = _compute_moments(x_features), _compute_moments(y_features)
     # Σ₁ Σ₂ has the eigenvalues of the symmetric A Σ₂ A with A = Σ₁^½.
     values, vectors = torch.linalg.eigh(cov_x)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -35,7 +35,7 @@ def fid(x_features: Float[Tensor, "n features"], y_features: Float[Tensor, "m fe
     return max(float(distance), 0.0)
 
 
-def _moments(features: Features) -> tuple[Tensor, Tensor]:
+def _compute_moments(features: Features) -> tuple[Tensor, Tensor]:
     """Return the mean, (features,), and the covariance, (features, features)."""
     if len(features) < 2:
         raise GanvasError(f"A Fréchet distance needs at least 2 pictures on either side, not {len(features)}.")
@@ -61,7 +61,7 @@ def load_inception(weights: str | Path) -> Callable[[Images], Features]:
 
         network = FrechetInceptionDistance(2048, feature_extractor_weights_path=str(weights)).inception
     except ModuleNotFoundError:
-        raise GanvasError("FID needs two packages: pip install torchmetrics torch-fidelity.") from None
+        raise GanvasError("FID needs two packages: pip install 'ganvas[gan]'.") from None
     except (OSError, RuntimeError, ValueError, KeyError):
-        raise GanvasError(f"{weights} isn't a whole file of torch-fidelity's Inception weights.") from None
+        raise GanvasError(f"{weights} is damaged, or isn't torch-fidelity's file of Inception weights.") from None
     return lambda images: network(to_bytes(images).permute(0, 3, 1, 2))

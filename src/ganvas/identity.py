@@ -5,8 +5,8 @@ King, *Dlib-ml*, 2009, https://www.jmlr.org/papers/v10/king09a.html; the network
 face_recognition wraps, too. dlib calls two faces one person below a distance of 0.6.
 
 dlib detects the face and cuts it out; its network is computed by torch (``scorers.networks.dlib_face``), to the same
-numbers and faster. All embeddings share a large mean, so that even cosines of strangers are high: compare every value
-with ``measure_random_pairs``.
+numbers and faster. All embeddings share a large mean, so that even cosines of different people are high: compare each value
+with those of random pairs (``measure_random_pairs``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ganvas.errors import GanvasError
 from ganvas.io.images import downscale, to_bytes
-from ganvas.scorers.networks.dlib_face import CHIP_SIDE, load_face_network
+from ganvas.scorers.networks.dlib_face import FACE_SIDE, load_face_network
 from ganvas.scorers.networks.dlib_weights import SHA256, find_embedding_weights
 from ganvas.types import Images
 
@@ -32,15 +32,15 @@ Values = Float[Tensor, " n"]
 
 EMBEDDING_WIDTH = 128
 """Numbers of a face embedding."""
-SAME_PERSON = 0.6
+SAME_PERSON_DISTANCE = 0.6
 """The distance below which dlib calls two faces one person."""
 DETECTION_SIDE = 256
-"""Pixels of the longer side of the picture in which a face is looked for first, which is fast."""
-CROP_SIDE = 512
-"""Pixels of the longer side, at most, of the picture that faces are cut from, and looked for in where the smaller one
-shows none: more than enough for the CHIP pixels that the network takes."""
-PADDING = 0.25
-"""The margin around a cut face that the network was trained on, as a share of its side."""
+"""Pixels of the longer side that a picture is first resized to, to detect faces fast."""
+MAX_DETECTION_SIDE = 512
+"""The limit on the longer side, in pixels, of the picture that faces are cut from; they are detected in it where the smaller
+one shows none."""
+FACE_MARGIN_SHARE = 0.25
+"""The margin around a face, as a share of its side, that the network was trained with."""
 
 
 class FaceEmbedder:
@@ -63,30 +63,30 @@ class FaceEmbedder:
         self._network = load_face_network()
 
     def __call__(self, images: Images) -> Embeddings:
-        """Embed one face a picture, (n, 128), float32; nan where no face was found (``face_missing`` tells where)."""
+        """Embed one face a picture, (n, 128), float32; nan where no face was found (see ``is_face_missing``)."""
         rows = torch.full((len(images), EMBEDDING_WIDTH), torch.nan)
         for row, image in zip(rows, images, strict=True):
-            chip = self._cut_face(image[None])
-            if chip is not None:
+            face = self._cut_face(image[None])
+            if face is not None:
                 # One by one: rounding would differ with the size of a batch.
-                row.copy_(self._network(chip[None])[0])
+                row.copy_(self._network(face[None])[0])
         return rows
 
     def _cut_face(self, image: Tensor) -> Tensor | None:
-        """Cut out the largest face as the network expects it, (3, CHIP_SIDE, CHIP_SIDE) of 0 … 255; None where there is none."""
-        picture = _to_pixels(image, CROP_SIDE)
-        box = self._detect(image, picture)
+        """Cut out the largest face as the network expects it, (3, FACE_SIDE, FACE_SIDE) of 0 … 255; None where there is none."""
+        pixels = _to_pixels(image, MAX_DETECTION_SIDE)
+        box = self._detect(image, pixels)
         if box is None:
             return None
-        chip = self._dlib.get_face_chip(picture, self._landmarks(picture, box), CHIP_SIDE, PADDING)
-        return torch.from_numpy(chip).permute(2, 0, 1).float()
+        face = self._dlib.get_face_chip(pixels, self._landmarks(pixels, box), FACE_SIDE, FACE_MARGIN_SHARE)
+        return torch.from_numpy(face).permute(2, 0, 1).float()
 
-    def _detect(self, image: Tensor, picture: Any) -> Any:
-        """Return the rectangle of the largest face in the coordinates of ``picture``, which is ``image`` resized, or None."""
-        for searched in (_to_pixels(image, DETECTION_SIDE), picture):
+    def _detect(self, image: Tensor, pixels: Any) -> Any:
+        """Return the rectangle of the largest face in the coordinates of ``pixels``, which is ``image`` resized, or None."""
+        for searched in (_to_pixels(image, DETECTION_SIDE), pixels):
             if boxes := list(self._detector(searched, 0)):
                 largest = max(boxes, key=lambda box: box.area())
-                scale = max(picture.shape[:2]) / max(searched.shape[:2])
+                scale = max(pixels.shape[:2]) / max(searched.shape[:2])
                 edges = (largest.left(), largest.top(), largest.right(), largest.bottom())
                 return self._dlib.rectangle(*(round(edge * scale) for edge in edges))
         return None
@@ -113,18 +113,18 @@ def embed_faces(batches: Iterable[Tensor], embedder: FaceEmbedder | None = None)
     return torch.cat([torch.zeros(0, EMBEDDING_WIDTH), *(embedder(batch) for batch in batches)])
 
 
-def face_missing(embeddings: Embeddings) -> Bool[Tensor, " n"]:
+def is_face_missing(embeddings: Embeddings) -> Bool[Tensor, " n"]:
     """Return True for rows without a face."""
     return embeddings.isnan().any(1)
 
 
-def cosine(first: Tensor, second: Tensor) -> Values:
+def compute_cosine(first: Tensor, second: Tensor) -> Values:
     """Return the cosine of each pair of rows, Lesné et al.'s equation (8) before its mean; nan stays nan."""
     _check_pairs(first, second)
     return F.cosine_similarity(first, second, dim=1)
 
 
-def distance(first: Tensor, second: Tensor) -> Values:
+def compute_distance(first: Tensor, second: Tensor) -> Values:
     """Return dlib's distance of each pair of rows, 0 for equal faces; nan stays nan."""
     _check_pairs(first, second)
     return (first - second).norm(dim=1)
@@ -138,9 +138,9 @@ def _check_pairs(first: Tensor, second: Tensor) -> None:
 
 @dataclass(frozen=True)
 class PairStatistics:
-    """Cosines and distances of pairs of different people: means, and the 5th and 95th percentiles, over all pairs of ``faces``.
+    """Cosines and distances of pairs of different people: means, and ranges from the 5th to the 95th percentile, over all pairs.
 
-    ``missing`` pictures had no face.
+    ``faces``: the number of pictures with a face; ``missing``: of those without.
     """
 
     cosine: float
@@ -156,7 +156,7 @@ def measure_random_pairs(embeddings: Embeddings) -> PairStatistics:
 
     Raises GanvasError for fewer than two faces.
     """
-    faces = embeddings[~face_missing(embeddings)]
+    faces = embeddings[~is_face_missing(embeddings)]
     if len(faces) < 2:
         raise GanvasError(
             f"A baseline takes two faces, and {len(faces)} of {len(embeddings)} pictures have one: add pictures of faces."

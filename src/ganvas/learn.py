@@ -1,6 +1,6 @@
 """From a checkpoint to an editor in one call: label its pictures, fit an editor, and compare it with others.
 
-The output folder has ``labels/``, ``editor.safetensors``, ``bench/`` and ``learned.json``, which describes what the editor was
+The output folder has ``labels/``, ``editor.safetensors``, ``report/`` and ``learned.json``, which describes what the editor was
 fitted on, and a scorer from examples; the same call continues a stopped one.
 """
 
@@ -19,7 +19,7 @@ from ganvas.checkpoints.load import load_generator
 from ganvas.data import label_csv
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label import label
-from ganvas.editors import load_editor, report_lines, save
+from ganvas.editors import format_report_lines, load_editor, save
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.io.files import read_json, write_json
@@ -28,7 +28,7 @@ from ganvas.recipe.files import check_output
 from ganvas.scorers import from_examples
 from ganvas.seeds import LABEL_SEED
 
-Reporter = Callable[[str], object]
+LogFunction = Callable[[str], object]
 FitFunction = Callable[[str, LatentDataset, Generator, dict[str, Any]], Any]
 
 
@@ -46,7 +46,8 @@ class LearnConfig:
     """The features of a scorer from examples."""
     psi: float = 1.0
     seed: int = LABEL_SEED
-    bench: bool = True
+    report: bool = True
+    """Compare the editor with others at the end, in the folder ``report``."""
     device: str = "cpu"
     dtype: str = "float32"
 
@@ -54,43 +55,43 @@ class LearnConfig:
 def learn(
     config: LearnConfig,
     out: str | Path,
-    report: Reporter = lambda line: None,
+    log: LogFunction = lambda line: None,
     fit: FitFunction | None = None,
     progress: bool = False,
 ) -> Path:
     """Label a generator, fit an editor, write its report, and return the editor's path.
 
-    ``report`` takes lines for the user; ``fit(method, data, generator, options)`` replaces ``editors.fit``, say to show its
+    ``log`` takes lines for the user; ``fit(method, data, generator, options)`` replaces ``editors.fit``, say to show its
     progress; ``progress`` shows that of labelling. Raises GanvasError for what doesn't exist or doesn't fit together, if
     possible before anything is drawn.
     """
     out = Path(out)
     check_output(out / "learned.json", (".json",))
-    if config.method not in editors.method_names():
-        raise unknown("method", config.method, editors.method_names())
+    if config.method not in editors.list_methods():
+        raise unknown("method", config.method, editors.list_methods())
     generator = load_generator(config.generator, config.device, getattr(torch, config.dtype))
-    report(f"{generator.name}: {generator.resolution}×{generator.resolution}, fingerprint {generator.fingerprint[:12]}")
+    log(f"{generator.name}: {generator.resolution}×{generator.resolution}, fingerprint {generator.fingerprint[:12]}")
     scorer = ""
     if config.scorer.lower().endswith(".csv"):
         data = label_csv.read_label_csv(config.scorer, generator, config.psi)
     else:
-        scorer = _prepare_scorer(config, out, report)
+        scorer = _prepare_scorer(config, out, log)
         data = _label_generator(config, scorer, generator, out, progress)
-    report(f"{len(data)} labelled pictures, {len(data.attributes)} attributes: {', '.join(data.attributes[:8])}")
-    editor = _fit_editor(config, data, generator, out, report, fit)
-    if config.bench:
-        _write_report(config, scorer, out, report)
+    log(f"{len(data)} labelled pictures, {len(data.attributes)} attributes: {', '.join(data.attributes[:8])}")
+    editor = _fit_editor(config, data, generator, out, log, fit)
+    if config.report:
+        _write_report(config, scorer, out, log)
     return editor
 
 
-def _prepare_scorer(config: LearnConfig, out: Path, report: Reporter) -> str:
+def _prepare_scorer(config: LearnConfig, out: Path, log: LogFunction) -> str:
     """Return the scorer's name or file; one from examples is fitted and saved first."""
     if not Path(config.scorer).is_dir():
         return config.scorer
     scorer, summary = from_examples.fit_examples_scorer(config.scorer, config.features)
     path = out / "scorer.safetensors"
     from_examples.save_examples_scorer(scorer, path)
-    report(summary)
+    log(summary)
     return str(path)
 
 
@@ -115,7 +116,7 @@ def _label_generator(
 
 
 def _fit_editor(
-    config: LearnConfig, data: LatentDataset, generator: Generator, out: Path, report: Reporter, fit: FitFunction | None
+    config: LearnConfig, data: LatentDataset, generator: Generator, out: Path, log: LogFunction, fit: FitFunction | None
 ) -> Path:
     path, index = out / "editor.safetensors", out / "learned.json"
     record = {
@@ -128,7 +129,7 @@ def _fit_editor(
     }
     if path.exists() and index.exists() and read_json(index) == record:
         load_editor(path, generator)
-        report(f"{path} exists already")
+        log(f"{path} exists already")
         return path
     if fit is None:
         editor = editors.fit(config.method, data, generator, **config.options)
@@ -137,19 +138,19 @@ def _fit_editor(
     index.unlink(missing_ok=True)  # a run that is stopped between the two leaves no record of another editor
     save(editor, path)
     write_json(index, record)
-    for line in report_lines(editor):
-        report(line)
-    report(f"{path}: {config.method} of {len(editor.attributes)} attributes")
+    for line in format_report_lines(editor):
+        log(line)
+    log(f"{path}: {config.method} of {len(editor.attributes)} attributes")
     return path
 
 
-def _write_report(config: LearnConfig, scorer: str, out: Path, report: Reporter) -> None:
+def _write_report(config: LearnConfig, scorer: str, out: Path, log: LogFunction) -> None:
     """Write the quick report, which needs a scorer of pictures that gives probabilities."""
     from ganvas.evaluation.config import QUICK
     from ganvas.evaluation.report import EvaluationRequest, evaluate
 
     if not scorer:
-        report("No report is written: labels from a CSV come without a scorer that could judge edits.")
+        log("No report is written: labels from a CSV come without a scorer that could judge edits.")
         return
     request = EvaluationRequest(
         config.generator,
@@ -161,11 +162,11 @@ def _write_report(config: LearnConfig, scorer: str, out: Path, report: Reporter)
         dtype=config.dtype,
     )
     try:
-        gaps = evaluate(request, out / "bench", log=report)["gaps"]
+        gaps = evaluate(request, out / "report", log=log)["gaps"]
     except GanvasError as error:
-        report(f"No report is written: {error}")
+        log(f"No report is written: {error}")
         return
     if gaps:
         gap = gaps[0]
-        report(f"Not all could be measured ({len(gaps)} gaps): {gap['what']} of {gap['method']}: {gap['why']}")
-    report(f"{out / 'bench' / 'index.html'}")
+        log(f"Not all could be measured ({len(gaps)} gaps): {gap['what']} of {gap['method']}: {gap['why']}")
+    log(f"{out / 'report' / 'index.html'}")

@@ -163,7 +163,7 @@ def estimate_from_draws(point: float, drawn: Tensor, n: int) -> Estimate:
     return Estimate(point, point - half, point + half, n)
 
 
-def in_selection_half(codes: Tensor) -> Tensor:
+def is_in_selection_half(codes: Tensor) -> Tensor:
     """Return which codes serve to choose the best of several, (n,) bool; results are reported on the others."""
     return codes % 2 == 0
 

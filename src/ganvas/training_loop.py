@@ -123,13 +123,7 @@ def minimize(
         optimizer.zero_grad()
         last = torch.zeros(())
         for function, parameters in zip(losses, parts, strict=True):
-            with torch.enable_grad():
-                value = function(number)
-                value.backward(inputs=parameters)
-            last = last + value.detach()
-            for parameter in parameters:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
+            last = last + _compute_gradients(function, number, parameters)
             if max_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, max_norm)
         optimizer.step()
@@ -158,6 +152,17 @@ def minimize(
             progress=progress,
         )
     check()
+
+
+def _compute_gradients(loss: LossFunction, step: int, parameters: Sequence[Tensor]) -> Tensor:
+    """Compute a loss and its gradients, zeros where it doesn't depend on a parameter; return the loss, detached."""
+    with torch.enable_grad():
+        value = loss(step)
+        value.backward(inputs=list(parameters))
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return value.detach()
 
 
 def solve_convex(loss: Callable[[], Tensor], parameters: Sequence[Tensor], iterations: int) -> None:

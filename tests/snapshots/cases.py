@@ -43,11 +43,11 @@ from ganvas import cli, editors
 from ganvas.cli import main
 from ganvas.data.codes import load_codes
 from ganvas.data.dataset import LatentDataset, make_dataset
-from ganvas.data.label_files import label_names, load_labels
+from ganvas.data.label_files import list_labels, load_labels
 from ganvas.inversion import read_encoder
 from ganvas.scorers import list_scorers
 
-METHODS, EDITORS = editors.method_names, editors.editor_names
+METHODS, EDITORS = editors.list_methods, editors.list_editors
 fingerprint_of = editors.fingerprint
 FLOAT32 = {"bfloat16": False}
 """Of the compact method, which else asks the processor."""
@@ -85,10 +85,17 @@ def succeed(name: str, *arguments: object) -> None:
 # Editors on the toy.
 
 NAMES = ("Bright", "Red", "Big")
-_SMALL = {"components": 16, "width": 24, "knowledge": 60}
+_SMALL = {"components": 16, "width": 24, "classifier_steps": 60}
 FITS: dict[str, dict[str, Any]] = {
     "compact": {"components": 24, "width": 24, "depth": 3, "batch": 256, "epochs": 6} | FLOAT32,
-    "cardinality": {"knowledge": 100, "steps": 60, "batch": 64, "classifiers": 1, "hidden": [32], "recipe": "ensemble"}
+    "cardinality": {
+        "classifier_steps": 100,
+        "steps": 60,
+        "batch": 64,
+        "classifiers": 1,
+        "hidden": [32],
+        "recipe": "ensemble",
+    }
     | {"gain": "reading", "rate": 0.01},
     "guidedstyle": _SMALL | {"steps": 60, "rate": 0.005},
     "latent2latent": _SMALL | {"steps": 80, "batch": 128, "rate": 0.003},
@@ -289,7 +296,7 @@ def _(_: Path) -> Mapping[str, Value]:
 
 @snapshot("assets/labels", slow=True)
 def _(_: Path) -> Mapping[str, Value]:
-    return labels_of({"multimnist-count": "multimnist"}) | {"names": Exact(label_names())}
+    return labels_of({"multimnist-count": "multimnist"}) | {"names": Exact(list_labels())}
 
 
 @snapshot("assets/ffhq", slow=True, needs=["ffhq"])

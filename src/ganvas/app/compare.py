@@ -14,16 +14,14 @@ from ganvas import generators
 from ganvas.app.rendering import encode_webp
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
-from ganvas.control.search import ScoredView, StrengthLadder, reach_target
+from ganvas.control.search import CodeScorer, StrengthLadder, reach_target
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label_files import load_labels, shipped_labels_path
+from ganvas.data.label_files import find_shipped_labels, load_labels
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.io.images import downscale
 
-FAST_METHODS = ("mean_difference", "interfacegan", "balanced")
-"""Methods that fit one attribute on the shipped labels quickly enough to be waited for."""
 LADDER = StrengthLadder(step=0.25, maximum=6.0)
 PICTURE_SIDE_PIXELS = 256
 MIN_COMPARED_CHANGE, MAX_COMPARED_CHANGE = 0.25, 3.0
@@ -60,7 +58,10 @@ class MethodEditors:
 
     def list_methods(self, generator: str) -> list[str]:
         """Return the names of the editors and methods that can be compared."""
-        return [*self._resources.find_editors(generator), *(FAST_METHODS if _has_labels(generator) else ())]
+        from ganvas import editors
+
+        fast = [method for method in editors.list_methods() if editors.is_fast(method)]
+        return [*self._resources.find_editors(generator), *(fast if _has_labels(generator) else [])]
 
     def load_or_fit(self, network: Generator, name: str, attribute: str) -> Editor:
         """Return the editor called ``name``, fitted on ``attribute`` where it isn't installed.
@@ -78,7 +79,7 @@ class MethodEditors:
         with self._lock:
             if key not in self._fitted:
                 if network.name not in self._labels:
-                    pack = shipped_labels_path(network.name, generators.find_card(network.name).scorer)
+                    pack = find_shipped_labels(network.name, generators.find_card(network.name).scorer)
                     self._labels = {network.name: load_labels(pack, network)}
                 data = self._labels[network.name]
                 self._fitted[key] = editors.fit(name, data, network, attributes=[attribute])
@@ -91,7 +92,7 @@ class MethodEditors:
 def _has_labels(generator: str) -> bool:
     if generator not in generators.list_generators():
         return False
-    return shipped_labels_path(generator, generators.find_card(generator).scorer).exists()
+    return find_shipped_labels(generator, generators.find_card(generator).scorer).exists()
 
 
 @torch.no_grad()
@@ -119,7 +120,7 @@ def compare_method(
     )
     if attribute not in editor.attributes or attribute not in loaded.scorer.attributes:
         return MethodResult(name, None, f"{name} has no attribute {attribute}")
-    view = ScoredView(
+    code_scorer = CodeScorer(
         tools.generator, loaded.scorer, cache=lambda codes, render: run_with_generator(lambda: render(codes))
     )
     normal = scene_editor.gaussianize.select([scene_editor.attributes.index(attribute)])
@@ -127,7 +128,7 @@ def compare_method(
     goal = normal.inverse(normal(start[:, [column]]) + target.change)[0, 0]
     goal = torch.sigmoid(goal) if loaded.scorer.kinds[column] == "probability" else goal
     done = reach_target(
-        editor, view, ws, attribute, goal.to(ws), start=start, ladder=LADDER, within=loaded.distribution
+        editor, code_scorer, ws, attribute, goal.to(ws), start=start, ladder=LADDER, within=loaded.distribution
     )
     image = run_with_generator(torch.no_grad()(lambda: tools.generator.synthesis(done.codes)))
     picture = encode_webp(downscale(image, min(PICTURE_SIDE_PIXELS, tools.generator.resolution)))

@@ -25,7 +25,7 @@ from ganvas.app.scene import Scene
 from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.data.codes import load_codes, save_codes
 from ganvas.errors import GanvasError
-from ganvas.identity import SAME_PERSON
+from ganvas.identity import SAME_PERSON_DISTANCE
 from ganvas.io.images import to_bytes
 from ganvas.recipe.model import FromCodes, FromConditions, FromSeed, Mix
 from ganvas.types import Images, WPlus
@@ -143,7 +143,7 @@ class EditEffect:
     @property
     def same_person(self) -> bool | None:
         """Whether dlib takes both faces for one person; None without dlib or without faces."""
-        return None if self.distance is None else self.distance < SAME_PERSON
+        return None if self.distance is None else self.distance < SAME_PERSON_DISTANCE
 
 
 @torch.no_grad()

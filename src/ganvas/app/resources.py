@@ -25,7 +25,7 @@ from ganvas.generators.base import Generator
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.recipe.model import NamedTool, Recipe, to_json
-from ganvas.recipe.rendering import Tools, compute_code, editor_reference
+from ganvas.recipe.rendering import Tools, build_editor_reference, compute_code
 from ganvas.scorers.base import Scorer
 from ganvas.types import Dtype, Images, WPlus
 
@@ -96,7 +96,7 @@ def load_choice(name: str) -> EditorChoice:
     """Load an editor by name or file. Raises GanvasError where there is none."""
     editor = shipped.load_editor(name)
     description = f"{editor.method}, {len(editor.attributes)} attributes, for {editor.generator_name}"
-    return EditorChoice(editor, NamedTool(editor_reference(name), fingerprint(editor)), description)
+    return EditorChoice(editor, NamedTool(build_editor_reference(name), fingerprint(editor)), description)
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,11 @@ class AppResources:
         """Load the editors. Raises GanvasError for one that is missing, and for two of one name."""
         self.sources = sources
         self.choices: dict[str, EditorChoice] = {}
-        for choice in (*(load_choice(name) for name in (*shipped.editor_names(), *files)), *choices):
+        for choice in (*(load_choice(name) for name in (*shipped.list_editors(), *files)), *choices):
             if choice.tool.name in self.choices:
                 raise GanvasError(f"Two editors are called {choice.tool.name!r}: give one of them another name.")
             self.choices[choice.tool.name] = choice
-        self.editor_paths = {editor_reference(file): str(file) for file in files}
+        self.editor_paths = {build_editor_reference(file): str(file) for file in files}
         self._loaded: LoadedGenerator | None = None
         self._distributions: dict[str, Distribution] = {}
         self._rendered: OrderedDict[str, Rendering] = OrderedDict()

@@ -6,7 +6,7 @@ drawn freely and then edited to the nearest value that meets them (any other edi
 Attributes that only the scorer has, like a counter's ``sure``, are met by discarding alone. ``balance.real`` starts from
 real pictures instead of seeds.
 
-Conditions are written as for sampling; their units are those of ``control.conditions.score_ranges``.
+Conditions are written as for sampling; their units are those of ``control.conditions.compute_score_ranges``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ganvas.balance.sets import BalancedSet, BalanceRequest, counts_objects
-from ganvas.control.conditions import RANGE_MARGIN_SIGMA, Range, aim_inside, object_ranges
+from ganvas.control.conditions import RANGE_MARGIN_SIGMA, Range, aim_inside, compute_object_ranges
 from ganvas.editors.base import Editor
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError
@@ -31,8 +31,8 @@ from ganvas.scorers.base import Scorer
 
 BATCH_SIZE = 32
 """Candidates between two writes of the report."""
-MIN_TRIES, TRIES_PER_PICTURE = 1000, 100
-"""The limit on candidates is ``TRIES_PER_PICTURE`` times the number of pictures, and never less than ``MIN_TRIES``."""
+MIN_CANDIDATES, CANDIDATES_PER_PICTURE = 1000, 100
+"""The limit on candidates is ``CANDIDATES_PER_PICTURE`` times the number of pictures, and never less than ``MIN_CANDIDATES``."""
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def _make_candidate(
     editor = tools.editor
     if editor is None or way == "draw":
         return plain
-    where = object_ranges(request.conditions, editor, counts_objects(editor))
+    where = compute_object_ranges(request.conditions, editor, counts_objects(editor))
     if way == "conditions":
         start = FromConditions(where, seed, request.psi, labels)
         return Recipe(tools.generator_name, start, tools.dtype, None, tools.editor_name)
@@ -107,7 +107,7 @@ def _plan_edits(where: Mapping[str, Range], editor: Editor, readings: Tensor) ->
 
 
 def _check_progress(state: Mapping[str, Any], request: BalanceRequest) -> None:
-    if state["tried"] >= (request.tries or max(MIN_TRIES, TRIES_PER_PICTURE * request.n)):
+    if state["tried"] >= (request.max_candidates or max(MIN_CANDIDATES, CANDIDATES_PER_PICTURE * request.n)):
         raise GanvasError(
             f"Only {state['kept']} of {state['tried']} candidates meet the conditions: ask for something less rare."
         )

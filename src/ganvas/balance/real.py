@@ -18,7 +18,13 @@ from typing import Any
 import torch
 
 from ganvas.balance.sets import BalancedSet, BalanceRequest, counts_objects
-from ganvas.control.conditions import RANGE_MARGIN_SIGMA, Range, aim_inside, normal_score, object_ranges
+from ganvas.control.conditions import (
+    RANGE_MARGIN_SIGMA,
+    Range,
+    aim_inside,
+    compute_object_ranges,
+    convert_to_normal_score,
+)
 from ganvas.data.codes import Codes, load_codes, save_codes
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
@@ -143,7 +149,7 @@ def balance_from(
     made = BalancedSet.open(
         out, replace(request, seed=0), "real", tools, scorer, **{"from": origin.sha256, "inverter": inverter.name}
     )
-    targets = object_ranges(request.conditions, editor, counts_objects(editor))
+    targets = compute_object_ranges(request.conditions, editor, counts_objects(editor))
     balancer = _RealBalancer(tools, made, targets, origin, inverter)
     while not made.full and made.state["tried"] < len(origin.names):
         for number, scores, code in balancer.load_batch(made.state["tried"]):
@@ -229,7 +235,7 @@ class _RealBalancer:
         for name, (low, high) in self.targets.items():
             k, reading = editor.attributes.index(name), float(scores[0, self.made.scorer.column(name)])
             objects = editor.kinds[k] == "count" and counts_objects(editor)
-            reading = reading if objects else normal_score(editor, k, reading)
+            reading = reading if objects else convert_to_normal_score(editor, k, reading)
             shift = aim_inside(reading, low, high, 0.0 if objects else RANGE_MARGIN_SIGMA) - reading
             if shift:
                 shifts[name] = shift

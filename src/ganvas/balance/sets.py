@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ganvas.control.conditions import Condition, score_ranges
+from ganvas.control.conditions import Condition, compute_score_ranges
 from ganvas.data.codes import Codes
 from ganvas.editors import cardinality
 from ganvas.editors.base import Editor
@@ -37,7 +37,7 @@ REPORT_FILE, LABELS_FILE = "balance.json", "labels.parquet"
 class BalanceRequest:
     """A request: conditions, the number of pictures, the first seed, psi, and how candidates are made (None: the best way).
 
-    ``tries``: the most candidates. ``label``: of a conditional generator, for all candidates; by default labels cycle with
+    ``max_candidates``: the limit on them. ``label``: of a conditional generator, for all candidates; by default labels cycle with
     the seeds.
     """
 
@@ -46,7 +46,7 @@ class BalanceRequest:
     seed: Seed = 0
     psi: Number = 1.0
     way: Literal["conditions", "edit", "draw"] | None = None
-    tries: PositiveInt | None = None
+    max_candidates: PositiveInt | None = None
     label: Natural | None = None
 
 
@@ -76,7 +76,7 @@ class BalancedSet:
         Raises GanvasError for conditions that can't be met, a folder with another set, and damaged files.
         """
         path, key = Path(out) / REPORT_FILE, _make_key(request, way, tools, scorer) | origin
-        ranges = score_ranges(request.conditions, scorer, tools.editor)
+        ranges = compute_score_ranges(request.conditions, scorer, tools.editor)
         side, state, rows = min(LABEL_SIDE, tools.generator.resolution), {"asked": key, "tried": 0, "kept": 0}, []
         state["discarded"] = {}
         if path.exists():
@@ -154,7 +154,7 @@ def counts_objects(editor: Editor) -> bool:
     return editor.method == cardinality.METHOD
 
 
-def report_lines(report: Mapping[str, Any]) -> list[str]:
+def format_report_lines(report: Mapping[str, Any]) -> list[str]:
     """Format the report: how many candidates were kept, and how many discarded, by reason and values."""
     lines = [f"{report['kept']} kept of {report['tried']} candidates"]
     for name, counts in report["discarded"].items():

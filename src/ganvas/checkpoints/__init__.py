@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ganvas.checkpoints import _torch
-from ganvas.checkpoints._budget import ReadBudget, printable
+from ganvas.checkpoints._budget import ReadBudget, format_printable
 from ganvas.checkpoints._torch import StoredTensor
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
@@ -201,7 +201,7 @@ def _read_with_card(
     places = [Path(card)] if card is not None else [path.with_suffix(suffix) for suffix in CARD_SUFFIXES]
     place = next((place for place in places if place.is_file()), None)
     if place is None:
-        names = ", ".join(printable(name) for name in list(next(iter(dicts.values())))[:3])
+        names = ", ".join(format_printable(name) for name in list(next(iter(dicts.values())))[:3])
         raise GanvasError(
             f"{path} is a state dict ({names}, …) without a card: write one that lists its layers, "
             f"{' or '.join(place.name for place in places)}."
@@ -219,5 +219,5 @@ def _read_with_card(
     closest = max(dicts.values(), key=lambda state: sum(name in state for name in needed))
     missing = next(name for name in needed if name not in closest)
     raise GanvasError(
-        f"{path} lacks {missing!r}, which {place.name} lists: it has {', '.join(map(printable, list(closest)[:8]))}."
+        f"{path} lacks {missing!r}, which {place.name} lists: it has {', '.join(map(format_printable, list(closest)[:8]))}."
     )

@@ -8,7 +8,7 @@ from ganvas.errors import GanvasError
 
 MAX_STEPS = 2_000_000
 """The most opcodes in one file, including pickles inside it (StyleGAN2-FFHQ takes 20,000)."""
-TOO_MANY = "has more steps or values than a checkpoint has"
+STEP_LIMIT_REASON = "has more steps or values than a checkpoint has"
 
 
 @dataclass
@@ -22,7 +22,7 @@ class ReadBudget:
         """Subtract ``steps`` from those left. Raises GanvasError where too few are left."""
         self.steps -= steps
         if self.steps < 0:
-            raise self.refusal(TOO_MANY)
+            raise self.refusal(STEP_LIMIT_REASON)
 
     def damage(self, reason: str) -> GanvasError:
         """Return the error for a file that can't be read."""
@@ -33,7 +33,7 @@ class ReadBudget:
         return GanvasError(f"{self.origin} isn't read: it {reason}. Nothing in it was run.")
 
 
-def printable(value: object) -> str:
+def format_printable(value: object) -> str:
     """Format a text or number of a file for a message: short, and without control characters."""
     if not isinstance(value, str | int | float | Exception | None):
         return f"a {type(value).__name__}"  # nested lists could be very long

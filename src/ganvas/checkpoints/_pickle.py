@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ganvas.checkpoints._budget import TOO_MANY, ReadBudget, printable
+from ganvas.checkpoints._budget import STEP_LIMIT_REASON, ReadBudget, format_printable
 
 MAX_STACK = 100_000
 """The most values on the stack."""
@@ -75,7 +75,7 @@ class PickleMachine:
             while (code := self._take(1)[0]) != STOP:
                 self.budget.spend(1)
                 if len(self.stack) > MAX_STACK:
-                    raise self.budget.refusal(TOO_MANY)
+                    raise self.budget.refusal(STEP_LIMIT_REASON)
                 if code not in OPCODES:
                     raise self.budget.refusal(f"uses the opcode {_name_opcode(code)}, which checkpoints don't need")
                 OPCODES[code](self)
@@ -192,7 +192,7 @@ class PickleMachine:
         if not (type(module) is str and type(name) is str):
             raise self.budget.damage("the name of a global in it isn't a text")
         if (module, name) not in self.vocabulary:
-            raise self.budget.refusal(f"refers to {printable(f'{module}.{name}')}, which no checkpoint needs")
+            raise self.budget.refusal(f"refers to {format_printable(f'{module}.{name}')}, which no checkpoint needs")
         self._push(GlobalName(module, name))
 
     def call(self) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganvas.checkpoints._budget import ReadBudget, printable
+from ganvas.checkpoints._budget import ReadBudget, format_printable
 from ganvas.checkpoints._pickle import Call, GlobalName, ObjectRecord, PickleMachine, Vocabulary
 from ganvas.errors import GanvasError
 
@@ -194,7 +194,7 @@ def _read_zip(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
         storage = _get_storage(key, storages, budget)
         name = f"{root}data/{key[2]}"
         if name not in names or names[name].file_size < storage.size * storage.dtype.itemsize:
-            raise budget.damage(f"the storage {printable(name)} is missing or cut short")
+            raise budget.damage(f"the storage {format_printable(name)} is missing or cut short")
         storage.read = lambda: read(name)
         return storage
 
@@ -214,12 +214,12 @@ def open_zip(data: memoryview, budget: ReadBudget, nested: bool = False) -> zipf
     try:
         archive = zipfile.ZipFile(io.BytesIO(octets))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
-        raise budget.damage(f"its archive can't be read ({printable(error)})") from None
+        raise budget.damage(f"its archive can't be read ({format_printable(error)})") from None
     entries = archive.infolist()
     names = [info.filename for info in entries]
     for name in names:
         if name.startswith("/") or "\\" in name or ".." in name.split("/") or ":" in name:
-            raise budget.refusal(f"is an archive with the path {printable(name)}")
+            raise budget.refusal(f"is an archive with the path {format_printable(name)}")
     if len(set(names)) != len(names):
         raise budget.refusal("is an archive with two files of one name")
     return archive
@@ -229,11 +229,11 @@ def read_member(archive: zipfile.ZipFile, name: str, budget: ReadBudget) -> byte
     """Read one file of an archive. Raises GanvasError where it's compressed (it could unpack to any size) or damaged."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size != info.compress_size:
-        raise budget.refusal(f"has {printable(name)} compressed or encrypted")
+        raise budget.refusal(f"has {format_printable(name)} compressed or encrypted")
     try:
         return archive.read(info)
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, OSError) as error:
-        raise budget.damage(f"its archive can't be read ({printable(error)})") from None
+        raise budget.damage(f"its archive can't be read ({format_printable(error)})") from None
 
 
 def read_tensors(
@@ -266,7 +266,7 @@ def check_finite(state: Mapping[str, Tensor], origin: str) -> None:
     """Raise GanvasError where a weight is NaN or infinite."""
     for key, item in state.items():
         if not torch.isfinite(item.float()).all():
-            raise GanvasError(f"{origin} holds numbers that aren't finite, in {printable(key)}.")
+            raise GanvasError(f"{origin} holds numbers that aren't finite, in {format_printable(key)}.")
 
 
 def find_state_dicts(value: Any) -> Iterator[tuple[str, dict[str, StoredTensor]]]:

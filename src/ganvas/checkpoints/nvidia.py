@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganvas.checkpoints._budget import ReadBudget, printable
+from ganvas.checkpoints._budget import ReadBudget, format_printable
 from ganvas.checkpoints._pickle import Call, ObjectRecord, PickleMachine, Vocabulary
 from ganvas.checkpoints._torch import MAX_NAME_LENGTH, StoredTensor, TorchStorage, read_storage, read_tensors
 from ganvas.checkpoints._torch import build_vocabulary as build_torch_vocabulary
@@ -37,11 +37,14 @@ def read(data: memoryview, budget: ReadBudget) -> Checkpoint:
     networks = {key: item for key, item in items.items() if _is_network(item)}
     name = next((name for name in (*NETWORKS, "a network") if name in networks), "")
     if not name or networks[name].kind != "Generator":
-        held = ", ".join(f"{printable(k)} ({printable(v.kind)})" for k, v in list(networks.items())[:8]) or "no network"
+        held = (
+            ", ".join(f"{format_printable(k)} ({format_printable(v.kind)})" for k, v in list(networks.items())[:8])
+            or "no network"
+        )
         raise GanvasError(f"{budget.origin} is a pickle with {held}: a Generator named G_ema or G is needed.")
     state, shape, notes = _read_generator(networks[name], budget)
     metadata = {"kind": KIND, "family": "stylegan2", "version": VERSION, "shape": shape}
-    held = ", ".join(printable(key) for key in list(items)[:8])
+    held = ", ".join(format_printable(key) for key in list(items)[:8])
     return Checkpoint("stylegan2", "NVIDIA's pickle", state, metadata, (f"holds {held}; {name} is read", *notes))
 
 
@@ -59,7 +62,7 @@ def build_vocabulary(budget: ReadBudget) -> Vocabulary:
 
     def kind(code: Any, *rest: Any) -> ObjectRecord:
         if type(code) is not str or code not in NUMPY_DTYPES:
-            raise budget.refusal(f"has numbers of NumPy's type {printable(code)}")
+            raise budget.refusal(f"has numbers of NumPy's type {format_printable(code)}")
         return ObjectRecord("dtype", {"code": code})
 
     def scalar(dtype: Any, data: Any) -> float:
@@ -132,7 +135,7 @@ def _read_generator(
     notes = [] if any(name.endswith("noise_const") for name in stored) else ["has no noise"]
     weights = {name: name for name in stored if not name.endswith("resample_filter")}
     state = read_tensors(stored, budget, weights)
-    for name, size in shape.weight_shapes().items():
+    for name, size in shape.list_weight_shapes().items():
         if name.endswith(("noise_const", "noise_strength")) and notes:
             state[name] = torch.zeros(size)
     _check_filters(read_tensors(stored, budget, {name: name for name in stored if name not in weights}), budget)
@@ -159,7 +162,7 @@ def _walk(
     for key, value in modules.items() if isinstance(modules, dict) else ():
         if isinstance(value, ObjectRecord) and len(str(key)) <= MAX_NAME_LENGTH:
             if key == "" or "." in str(key):  # torch allows no such names, and depth is counted by dots
-                raise budget.refusal(f"has a module called {printable(key)!r}")
+                raise budget.refusal(f"has a module called {format_printable(key)!r}")
             _walk(value, f"{name}.{key}".lstrip("."), stored, layers, budget)
 
 
@@ -167,14 +170,14 @@ def _get_integer(state: dict[str, Any], name: str, budget: ReadBudget, maximum: 
     value = state.get(name)
     if type(value) is not int or not 0 <= value <= maximum:
         raise GanvasError(
-            f"{budget.origin} has a generator whose {name} is {printable(value)}: 0 to {maximum} is possible."
+            f"{budget.origin} has a generator whose {name} is {format_printable(value)}: 0 to {maximum} is possible."
         )
     return value
 
 
 def _check_number(value: Any, budget: ReadBudget) -> float:
     if not isinstance(value, int | float) or not 0 < value < 1e6:
-        raise GanvasError(f"{budget.origin} has a layer with a gain or clamp of {printable(value)}.")
+        raise GanvasError(f"{budget.origin} has a layer with a gain or clamp of {format_printable(value)}.")
     return float(value)
 
 
@@ -208,7 +211,8 @@ def _check_layers(layers: dict[str, dict[str, Any]], budget: ReadBudget) -> None
             activation = state.get("activation")
             if activation != "lrelu":
                 raise GanvasError(
-                    f"{budget.origin} has the activation {printable(activation)} in {printable(name)}: only lrelu can be read."
+                    f"{budget.origin} has the activation {format_printable(activation)} in {format_printable(name)}:"
+                    " only lrelu can be read."
                 )
         if name.startswith("mapping.fc") and _check_number(state.get("bias_gain"), budget) != rate:
             raise GanvasError(
@@ -220,4 +224,4 @@ def _check_filters(filters: dict[str, Tensor], budget: ReadBudget) -> None:
     taps = torch.tensor(TAPS) / sum(TAPS)
     for name, value in filters.items():
         if value.shape != (4, 4) or not torch.allclose(value, taps[:, None] * taps, atol=1e-6):
-            raise GanvasError(f"{budget.origin} resamples by another filter than 1-3-3-1, in {printable(name)}.")
+            raise GanvasError(f"{budget.origin} resamples by another filter than 1-3-3-1, in {format_printable(name)}.")

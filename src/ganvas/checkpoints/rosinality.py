@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganvas.checkpoints._budget import ReadBudget, printable
+from ganvas.checkpoints._budget import ReadBudget, format_printable
 from ganvas.checkpoints._torch import StoredTensor, read_tensors
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
@@ -53,7 +53,7 @@ def read(state: Mapping[str, StoredTensor], average: Any, budget: ReadBudget) ->
     weights, notes = read_tensors(state, budget, {name: name for name in state}), []
     names = _list_names(shape)
     own = {new: _reshape(weights, old, size, budget) for new, (old, size) in names.items() if old in weights}
-    for layer, name in zip(shape.layers(), (f"noises.noise_{i}" for i in range(99)), strict=False):
+    for layer, name in zip(shape.iterate_layers(), (f"noises.noise_{i}" for i in range(99)), strict=False):
         if name not in weights:  # older files have none, and drew it anew each time
             random = torch.Generator().manual_seed(layer.row)
             side = (layer.resolution, layer.resolution)
@@ -63,7 +63,7 @@ def read(state: Mapping[str, StoredTensor], average: Any, budget: ReadBudget) ->
     for name in weights:
         if name not in expected and not name.endswith(".kernel"):
             raise GanvasError(
-                f"{budget.origin} has a weight {printable(name)!r}, which rosinality's generator doesn't have."
+                f"{budget.origin} has a weight {format_printable(name)!r}, which rosinality's generator doesn't have."
             )
     if isinstance(average, StoredTensor):
         own["mapping.w_avg"] = read_tensors({"latent_avg": average}, budget)["latent_avg"].reshape(-1)
@@ -85,16 +85,16 @@ def _list_names(shape: StyleGAN2Architecture) -> dict[str, tuple[str, tuple[int,
     names = {"synthesis.b4.const": "input.input"}
     for i in range(shape.mapping_layers):
         names |= {f"mapping.fc{i}.{part}": f"style.{i + 1}.{part}" for part in ("weight", "bias")}
-    for i, layer in enumerate(shape.layers()):
+    for i, layer in enumerate(shape.iterate_layers()):
         there = f"convs.{i - 1}" if i else "conv1"
         names |= _affine(layer.name, there)
         names[f"{layer.name}.bias"] = f"{there}.activate.bias"
         names[f"{layer.name}.noise_strength"] = f"{there}.noise.weight"
         names[f"{layer.name}.noise_const"] = f"noises.noise_{i}"
-    for i, layer in enumerate(shape.outputs()):
+    for i, layer in enumerate(shape.iterate_outputs()):
         there = f"to_rgbs.{i - 1}" if i else "to_rgb1"
         names |= _affine(layer.name, there) | {f"{layer.name}.bias": f"{there}.bias"}
-    sizes = shape.weight_shapes()
+    sizes = shape.list_weight_shapes()
     return {new: (old, sizes[new]) for new, old in names.items()}
 
 

@@ -119,7 +119,7 @@ def fit(
     data = load_labels(path, network, codes=codes, attributes=loading.select_attributes(names, settings))
     editor = loading.fit_with_progress(method, data, network, settings, names)
     editors.save(editor, out)
-    for line in editors.report_lines(editor):
+    for line in editors.format_report_lines(editor):
         options.print_line(line)
     options.print_line(f"{out}: {method} of {len(editor.attributes)} attributes, learned from {len(data)} faces")
 

@@ -31,7 +31,7 @@ def learn(
     ] = "celeba40",
     psi: options.Psi = 1.0,
     seed: options.Seed = LABEL_SEED,
-    bench: Annotated[bool, Option(help="Compare the editor with others at the end.")] = True,
+    report: Annotated[bool, Option("--bench/--no-bench", help="Compare the editor with others at the end.")] = True,
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
@@ -41,7 +41,7 @@ def learn(
 
     settings = options.parse_options(option)
     config = ganvas_learn.LearnConfig(
-        generator, scorer, n, method, settings, features, psi, seed, bench, device=device, dtype=dtype
+        generator, scorer, n, method, settings, features, psi, seed, report, device=device, dtype=dtype
     )
     editor = ganvas_learn.learn(config, out, options.print_line, loading.fit_with_progress, progress=True)
     options.print_line(f"ganvas edit {generator} --editor {editor} --shift NAME=2")

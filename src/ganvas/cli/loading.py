@@ -14,9 +14,9 @@ import torch
 
 from ganvas import editors, generators, scorers
 from ganvas.cli.options import parse_values
-from ganvas.control.conditions import Condition, condition_ranges
+from ganvas.control.conditions import Condition, compute_condition_ranges
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label_files import label_names, load_labels, shipped_labels_path
+from ganvas.data.label_files import find_shipped_labels, list_labels, load_labels
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, encode_label
@@ -113,15 +113,15 @@ def name_directions(files: Sequence[Path], names: Sequence[str] | None) -> dict[
 def load_labels_for(generator: Generator, path: Path | None) -> LatentDataset | None:
     """Load the labels at ``path``, else those that ship for the generator, else None."""
     if path is None and generator.name in generators.list_generators():
-        shipped = shipped_labels_path(generator.name, generators.find_card(generator.name).scorer)
+        shipped = find_shipped_labels(generator.name, generators.find_card(generator.name).scorer)
         path = shipped if shipped.exists() else None
     return None if path is None else load_labels(path, generator)
 
 
 def check_method(method: str) -> None:
     """Raise GanvasError for an unknown method, before a generator is loaded."""
-    if method not in editors.method_names():
-        raise unknown("method", method, editors.method_names())
+    if method not in editors.list_methods():
+        raise unknown("method", method, editors.list_methods())
 
 
 def list_available() -> dict[str, list[tuple[str, str]]]:
@@ -129,9 +129,9 @@ def list_available() -> dict[str, list[tuple[str, str]]]:
     return {
         "Generators": [(name, generators.find_card(name).about) for name in generators.list_generators()],
         "Scorers": [(name, _first_line(f"ganvas.scorers.{name}")) for name in scorers.list_scorers()],
-        "Methods": [(name, _describe_method(name)) for name in editors.method_names()],
-        "Labels": [(name, "") for name in label_names()],
-        "Editors": [(name, editors.describe_editor(name)) for name in editors.editor_names()],
+        "Methods": [(name, _describe_method(name)) for name in editors.list_methods()],
+        "Labels": [(name, "") for name in list_labels()],
+        "Editors": [(name, editors.describe_editor(name)) for name in editors.list_editors()],
     }
 
 
@@ -239,7 +239,7 @@ def create_starts(
     if tools.codes is not None:
         return [FromCodes(tools.codes.sha256, row) for row in tools.codes.rows]
     if conditions:
-        where = condition_ranges(conditions, tools.required_editor)
+        where = compute_condition_ranges(conditions, tools.required_editor)
         return [FromConditions(where, seed, psi, labels) for seed in seeds]
     return [FromSeed(seed, psi, labels) for seed in seeds]
 

@@ -22,14 +22,14 @@ PANEL = "Photographs"
 Photos = Annotated[list[Path], Argument(metavar="PHOTO...", help="Pictures, or folders: JPEG, PNG, WebP, TIFF, BMP.")]
 MaxFaces = Annotated[int | None, Option("--most", metavar="N", help="The N largest faces of a photograph only.")]
 MaxPixels = Annotated[int, Option("--max-pixels", help="Photographs of more pixels are refused.")]
-Generator = Annotated[str, Option(help="A generator, as `ganvas list` names them.")]
+GeneratorOption = Annotated[str, Option(help="A generator, as `ganvas list` names them.")]
 
 
 def align(
     photos: Photos,
     out: Annotated[Path, Option(help="The folder for the faces.")] = Path("aligned"),
     size: Annotated[int, Option(help="The side of each face in pixels.")] = 1024,
-    most: MaxFaces = None,
+    max_faces: MaxFaces = None,
     max_pixels: MaxPixels = 64_000_000,
 ) -> None:
     """Find the faces in photographs and cut them as FFHQ's are: a PNG a face.
@@ -41,7 +41,7 @@ def align(
     from ganvas.recipe.files import check_output
 
     check_output(out / "face.png", (".png",))
-    config = batch.InversionConfig(most=most, most_pixels=max_pixels)
+    config = batch.InversionConfig(max_faces=max_faces, max_pixels=max_pixels)
     refused = _RefusalLog()
     count = batch.align_files(inversion.find_pictures(photos), out, size, config, refused)
     options.print_line(f"{count} {'face' if count == 1 else 'faces'} in {out}")
@@ -50,7 +50,7 @@ def align(
 
 def invert(
     photos: Photos,
-    generator: Generator = "ffhq",
+    generator: GeneratorOption = "ffhq",
     out: Annotated[Path, Option(help="The folder for codes and pictures; a stopped run goes on there.")] = Path(
         "inverted"
     ),
@@ -66,7 +66,7 @@ def invert(
     encoder: Annotated[
         Path | None, Option(metavar="FILE", help="An encoder that `ganvas train-encoder` wrote.")
     ] = None,
-    most: MaxFaces = None,
+    max_faces: MaxFaces = None,
     max_pixels: MaxPixels = 64_000_000,
     device: Device = "cpu",
     dtype: Dtype = "bfloat16",
@@ -88,23 +88,25 @@ def invert(
         generator, dtype, device, editor=editor, attributes=loading.collect_attributes(edits), codes=None
     )
     own_encoder = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
-    config = batch.InversionConfig(space, method, inversion.OptimizationConfig(steps=steps), aligned, most, max_pixels)
+    config = batch.InversionConfig(
+        space, method, inversion.OptimizationConfig(steps=steps), aligned, max_faces, max_pixels
+    )
     refused = _RefusalLog()
     with show_count("Inverting") as progress:
-        done = batch.PhotoBatch(tools, out, config, edits, residual, own_encoder).run(paths, refused, progress)
-    if done:
+        faces = batch.PhotoBatch(tools, out, config, edits, residual, own_encoder).run(paths, refused, progress)
+    if faces:
         options.print_table(
             ("", "PSNR", "SSIM", "LPIPS", "identity", "distance from W"),
-            [_format_quality(face) for face in done],
+            [_format_quality(face) for face in faces],
         )
-    options.print_line(f"{len(done)} {'face' if len(done) == 1 else 'faces'} in {out}")
+    options.print_line(f"{len(faces)} {'face' if len(faces) == 1 else 'faces'} in {out}")
     refused.exit()
 
 
 def import_codes(
     file: Annotated[Path, Argument(metavar="FILE", help="W+ codes of a StyleGAN2: .npy or .safetensors.")],
     out: Annotated[Path, Option(help="The codes file (safetensors), for --codes.")],
-    generator: Generator = "ffhq",
+    generator: GeneratorOption = "ffhq",
     spread: Annotated[float, Option(help="The share of the differences between rows that is kept.")] = 0.15,
     reach: Annotated[float, Option(help="How far from the mean of W codes may lie, in standard deviations.")] = 15.0,
 ) -> None:
@@ -124,7 +126,7 @@ def import_codes(
 def train_encoder(
     folder: Annotated[Path, Argument(metavar="FOLDER", help="Labels made with --keep-images, or a MultiMNIST folder.")],
     out: Annotated[Path, Option(help="The encoder (safetensors); a checkpoint lies beside it while it trains.")],
-    generator: Generator = "ffhq",
+    generator: GeneratorOption = "ffhq",
     epochs: Annotated[int, Option(help="Labels: how often each face is seen.")] = 8,
     space: Annotated[Literal["w", "w+"], Option(help="MultiMNIST: one w, or with offsets of its rows.")] = "w+",
     keep_count: Annotated[float, Option(help="MultiMNIST: the weight of a loss of the number of digits.")] = 0.0,

@@ -67,7 +67,7 @@ def balance(
     from ganvas import generators
     from ganvas.balance import BalanceRequest
     from ganvas.balance import balance as balance_generated
-    from ganvas.balance.sets import report_lines
+    from ganvas.balance.sets import format_report_lines
     from ganvas.cli import loading
     from ganvas.control.conditions import parse_condition
 
@@ -84,7 +84,7 @@ def balance(
     else:
         with show_count("Drawing") as progress:
             report = balance_generated(tools, judge, order, out, progress)
-    for line in report_lines(report):
+    for line in format_report_lines(report):
         options.print_line(line)
     options.print_line(out)
 

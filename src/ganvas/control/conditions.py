@@ -55,7 +55,7 @@ def parse_condition(text: str) -> Condition:
     return Condition(match[2].strip(), low, high, match[1] is not None)
 
 
-def condition_ranges(conditions: Iterable[Condition], editor: Editor) -> dict[str, Range]:
+def compute_condition_ranges(conditions: Iterable[Condition], editor: Editor) -> dict[str, Range]:
     """Convert conditions to ranges in the editor's units; several on one attribute must all be met.
 
     Raises GanvasError for an unknown attribute, an empty range, and the probability of an attribute that has none.
@@ -66,13 +66,16 @@ def condition_ranges(conditions: Iterable[Condition], editor: Editor) -> dict[st
         column = find_attribute(editor, name)
         if condition.probability:
             _check_probability(name, editor.kinds[column])
-            low, high = (None if s in (None, 0, 1) else normal_score(editor, column, _to_logit(s)) for s in (low, high))
+            low, high = (
+                None if s in (None, 0, 1) else convert_to_normal_score(editor, column, _to_logit(s))
+                for s in (low, high)
+            )
         ranges[name] = _intersect(ranges.get(name, (None, None)), (low, high))
         check_range(name, *ranges[name])
     return ranges
 
 
-def object_ranges(conditions: Iterable[Condition], editor: Editor, counts_objects: bool) -> dict[str, Range]:
+def compute_object_ranges(conditions: Iterable[Condition], editor: Editor, counts_objects: bool) -> dict[str, Range]:
     """Convert conditions on pictures, which state counts in objects, to ranges in the editor's units, as far as it has them.
 
     ``counts_objects``: the editor reads counts in objects, too; most editors read them as normal scores.
@@ -85,13 +88,15 @@ def object_ranges(conditions: Iterable[Condition], editor: Editor, counts_object
                 low = None if condition.low is None else math.ceil(condition.low)
                 high = None if condition.high is None else math.floor(condition.high)
                 if not counts_objects:
-                    low, high = (None if side is None else normal_score(editor, column, side) for side in (low, high))
+                    low, high = (
+                        None if side is None else convert_to_normal_score(editor, column, side) for side in (low, high)
+                    )
                 condition = replace(condition, low=low, high=high)
             usable.append(condition)
-    return condition_ranges(usable, editor)
+    return compute_condition_ranges(usable, editor)
 
 
-def score_ranges(
+def compute_score_ranges(
     conditions: Iterable[Condition], scorer: Scorer, editor: Editor | None
 ) -> dict[str, tuple[float, float]]:
     """Convert conditions on pictures to ranges in the scorer's units, objects or logits; an open side is infinite.
@@ -145,7 +150,7 @@ def aim_inside(reading: float, low: float | None, high: float | None, margin: fl
     return high - margin if high is not None and reading > high else reading
 
 
-def normal_score(editor: Editor, column: int, score: float) -> float:
+def convert_to_normal_score(editor: Editor, column: int, score: float) -> float:
     """Convert a score to the editor's normal score."""
     return float(editor.gaussianize.select([column])(torch.tensor([[score]], dtype=torch.float64)))
 

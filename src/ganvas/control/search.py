@@ -18,13 +18,13 @@ from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.scorers.base import Scorer
 from ganvas.types import Scores, WPlus
 
-STALLED_GUESSES = 3
+MAX_SLOW_GUESSES = 3
 """Guesses in a row that exclude less than half of the rungs before the search bisects."""
 
 
 @dataclass(frozen=True)
-class ScoredView:
-    """Scores of codes' pictures, which are rendered in batches, downscaled as for labels, and scored.
+class CodeScorer:
+    """A function from codes to the scores of their pictures, which are rendered in batches and downscaled as for labels.
 
     ``on_batch`` is called with the size of each batch. ``cache`` takes codes and the function that renders and scores them,
     and may have some scores already (``evaluation.score_cache``).
@@ -92,7 +92,7 @@ class ReachResult:
 
 def reach_target(
     editor: Editor,
-    view: ScoredView,
+    code_scorer: CodeScorer,
     ws: WPlus,
     attribute: str,
     target: float | Tensor,
@@ -113,14 +113,14 @@ def reach_target(
     climbing finds. Where it doesn't, codes that arrive would arrive by climbing, too, but some that climbing brings there
     don't: success is never overestimated.
     """
-    for names in (view.scorer.attributes, editor.attributes):
+    for names in (code_scorer.scorer.attributes, editor.attributes):
         if attribute not in names:
             raise unknown("attribute", attribute, names)
-    score = _convert_target(view.scorer, attribute, target, ws)
-    start = view(ws) if start is None else start
-    sign = torch.where(score >= start[:, view.scorer.column(attribute)].to(score), 1.0, -1.0)
+    score = _convert_target(code_scorer.scorer, attribute, target, ws)
+    start = code_scorer(ws) if start is None else start
+    sign = torch.where(score >= start[:, code_scorer.scorer.column(attribute)].to(score), 1.0, -1.0)
     gaussianize = editor.gaussianize.select([editor.attributes.index(attribute)])
-    search = StrengthSearch(view, editor, attribute, sign, ws, start, gaussianize, ladder)
+    search = StrengthSearch(code_scorer, editor, attribute, sign, ws, start, gaussianize, ladder)
     goal = search.to_target(score)
     result = search.find_first(goal, search.predict_strength(goal), within)
     return ReachResult(
@@ -170,7 +170,7 @@ class StrengthSearch:
 
     def __init__(
         self,
-        view: ScoredView,
+        code_scorer: CodeScorer,
         editor: Editor,
         attribute: str,
         sign: Tensor,
@@ -179,8 +179,8 @@ class StrengthSearch:
         gaussianize: Gaussianize,
         ladder: StrengthLadder,
     ) -> None:
-        self.view, self.editor, self.attribute, self.ws, self.ladder = view, editor, attribute, ws, ladder
-        self.column, self.gaussianize, self.sign = view.scorer.column(attribute), gaussianize, sign.cpu()
+        self.code_scorer, self.editor, self.attribute, self.ws, self.ladder = code_scorer, editor, attribute, ws, ladder
+        self.column, self.gaussianize, self.sign = code_scorer.scorer.column(attribute), gaussianize, sign.cpu()
         size = (len(ws), ladder.rungs + 1)
         self.rows = torch.full((*size, rows.shape[1]), torch.nan)
         self.values = torch.full(size, torch.nan, dtype=torch.float64)
@@ -250,7 +250,7 @@ class StrengthSearch:
             Where each code stopped; of those that didn't arrive, where the score was best.
         """
         last = self._find_last_stride(within, stride)
-        low, high, stalled, stale = (torch.zeros_like(last) for _ in range(4))
+        low, high, slow_guesses, flat_strides = (torch.zeros_like(last) for _ in range(4))
         guess = (predicted / self.ladder.step / stride).nan_to_num(nan=1e6)
         at = _to_places(guess.round() if patience else guess.ceil()).clamp(min=1)
         at = torch.minimum(torch.ones_like(last) if self.ladder.climb else at, last)
@@ -261,12 +261,12 @@ class StrengthSearch:
             value = self._values_at(at * stride)
             passed, failed = open_ & (value > target), open_ & ~(value > target)
             high, low = torch.where(passed, at, high), torch.where(failed, at, low)
-            stale = torch.where(failed & (value <= best), stale + 1, torch.where(failed, 0, stale))
+            flat_strides = torch.where(failed & (value <= best), flat_strides + 1, torch.where(failed, 0, flat_strides))
             best = torch.where(failed, torch.maximum(best, value), best)
-            stalled = (2 * _count_open(low, high, last) > width).long() * (stalled + 1)
-            going = (high == 0) & (low < last) & ((stale < patience) | (patience == 0))
+            slow_guesses = (2 * _count_open(low, high, last) > width).long() * (slow_guesses + 1)
+            going = (high == 0) & (low < last) & ((flat_strides < patience) | (patience == 0))
             open_ = open_ & torch.where(high > 0, high - low > 1, going)
-            at = self._guess_next(target, low, high, last, stalled, stride, cautious=patience > 0)
+            at = self._guess_next(target, low, high, last, slow_guesses, stride, cautious=patience > 0)
         tried = self._mask_strides(last, stride)
         given_up = (high == 0) & tried[:, 1:].logical_and(self.values[:, 1:].isnan()).any(1)
         high = self._climb_remaining(target, given_up, high, last, stride) if exhaustive else high
@@ -277,7 +277,7 @@ class StrengthSearch:
         return SearchResult(rung, arrived, stopped, given_up, given_up & arrived)
 
     def _guess_next(
-        self, target: Tensor, low: Tensor, high: Tensor, last: Tensor, stalled: Tensor, stride: int, cautious: bool
+        self, target: Tensor, low: Tensor, high: Tensor, last: Tensor, slow_guesses: Tensor, stride: int, cautious: bool
     ) -> Tensor:
         """Guess the next stride: between the last that failed and the first that passed, or beyond where none did."""
         if self.ladder.climb:
@@ -296,10 +296,10 @@ class StrengthSearch:
             beyond = torch.minimum(torch.maximum(place, low + 1), low + 2)
         else:
             # Where nothing passed yet, a flattening score would lead to ever smaller steps: grow by at least half.
-            beyond = torch.where(stalled >= STALLED_GUESSES, last, torch.maximum(place, low + low // 2)).clamp(
+            beyond = torch.where(slow_guesses >= MAX_SLOW_GUESSES, last, torch.maximum(place, low + low // 2)).clamp(
                 min=low + 1
             )
-            place = torch.where(stalled >= STALLED_GUESSES, (low + high) // 2, place)
+            place = torch.where(slow_guesses >= MAX_SLOW_GUESSES, (low + high) // 2, place)
         between = torch.maximum(torch.minimum(place, high - 1), low + 1)
         return torch.where(passed, between, torch.minimum(beyond, last))
 
@@ -319,12 +319,12 @@ class StrengthSearch:
         place = low + (target - at_low) / (at_high - at_low) * (high - low)
         return torch.where(high > 0, place * self.ladder.step, torch.nan)
 
-    def find_nearest(self, target: Tensor, predicted: Tensor, tolerance: float, tries: int) -> SearchResult:
-        """Find a rung within ``tolerance`` of a target, in so many pictures.
+    def find_nearest(self, target: Tensor, predicted: Tensor, tolerance: float, max_pictures: int) -> SearchResult:
+        """Find a rung within ``tolerance`` of a target, in at most ``max_pictures``.
 
         By interpolating between the rendered rungs around the target, or beyond them, and every third time by halving.
         """
-        for attempt in range(tries):
+        for attempt in range(max_pictures):
             rung, near = self._select_nearest(target, tolerance)
             guess = self._guess_nearest(target, predicted, tolerance, halve=attempt % 3 == 2)
             index = (~near & (guess > 0)).nonzero()[:, 0]
@@ -387,7 +387,7 @@ class StrengthSearch:
         index, rung = index[unseen], rung[unseen]
         if len(index):
             self.renders[index] += 1
-            self._store(index, rung, self.view(self.edit(index, rung)))
+            self._store(index, rung, self.code_scorer(self.edit(index, rung)))
 
     def _store(self, index: Tensor, rung: Tensor, rows: Scores) -> None:
         """Store the scores of some codes at some rungs."""

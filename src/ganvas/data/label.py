@@ -35,7 +35,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.fingerprints import NamedTool
 from ganvas.io.images import LABEL_SIDE, downscale
-from ganvas.io.shards import decode_pictures, encode_pictures, images_name, scores_name
+from ganvas.io.shards import decode_pictures, encode_pictures, format_images_name, format_scores_name
 from ganvas.io.store import Store
 from ganvas.progress import Progress
 from ganvas.scorers.base import Kind, Scorer
@@ -216,7 +216,9 @@ class LabelRun:
             raise GanvasError(f"The engine {engine['engine']!r} takes every GPU: give the device cuda, not {device}.")
         store.write_json(INDEX, self.describe())
         # A temporary index may be another part's, which is being written.
-        names = [name(k) for k in faces for name in (scores_name, images_name)] + [INDEX] * (part == (1, 1))
+        names = [name(k) for k in faces for name in (format_scores_name, format_images_name)] + [INDEX] * (
+            part == (1, 1)
+        )
         store.remove_leftovers(names)
         missing, total = self.find_missing(part), sum(faces.values())
         before = total - sum(missing.values())
@@ -235,12 +237,12 @@ class LabelRun:
             images = self._load_images(k, rows)
             if images is None:
                 images = encode_pictures(self._render(k, rows, advance))
-                store.save(images_name(k), images, self._describe_images(k))
+                store.save(format_images_name(k), images, self._describe_images(k))
             else:
                 advance(rows)
             scores = self._score(decode_pictures(images, rows))
-        store.save(scores_name(k), {"scores": scores}, self._describe_scores(k))
-        return scores_name(k)
+        store.save(format_scores_name(k), {"scores": scores}, self._describe_scores(k))
+        return format_scores_name(k)
 
     def score_shard(self, k: int, advance: Advance) -> Scores:
         """Render and score the faces of shard ``k``, (rows, attributes)."""
@@ -294,7 +296,7 @@ class LabelRun:
         return self._describe_images(k) | scorer | {"kind": "scores", "keep_images": self.keep_images}
 
     def _is_done(self, k: int, rows: int) -> bool:
-        scores = self.store.load(scores_name(k), self._describe_scores(k), "scores", rows)
+        scores = self.store.load(format_scores_name(k), self._describe_scores(k), "scores", rows)
         return scores is not None and (not self.keep_images or self._load_images(k, rows) is not None)
 
     def _load_images(self, k: int, rows: int) -> dict[str, Tensor] | None:
@@ -302,7 +304,7 @@ class LabelRun:
 
         Pictures may have taken hours, so that others are never replaced.
         """
-        store, name, origin = self.store, images_name(k), self._describe_images(k)
+        store, name, origin = self.store, format_images_name(k), self._describe_images(k)
         images = store.load(name, origin, "sizes", rows)
         if images is None:
             store.check_origin(name, origin)

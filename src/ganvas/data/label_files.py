@@ -17,7 +17,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, map_seeds, truncate
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import NamedTool
-from ganvas.io.shards import scores_name
+from ganvas.io.shards import format_scores_name
 from ganvas.io.store import Store, is_url
 from ganvas.scorers.base import Kind
 from ganvas.seeds import label_seeds
@@ -108,7 +108,7 @@ def load_labels(
     return make_dataset(source_codes, scores[:, columns], names, kinds, labels.source, fingerprint, labels.scorer_id)
 
 
-def label_names() -> list[str]:
+def list_labels() -> list[str]:
     """Return the names of the label packs that ship."""
     return sorted(path.name.removesuffix(".safetensors") for path in ASSETS.iterdir() if path.suffix == ".safetensors")
 
@@ -122,14 +122,14 @@ def find_labels(path: str | Path) -> str | Path:
         raise GanvasError(f"{path} isn't a label folder: `ganvas label` makes one.")
     if path.exists():
         return path
-    if str(path) in label_names():
+    if str(path) in list_labels():
         return ASSETS / f"{path}.safetensors"
     raise GanvasError(
-        f"There are no labels {path}: give a label folder, a label pack, or one of {', '.join(label_names())}."
+        f"There are no labels {path}: give a label folder, a label pack, or one of {', '.join(list_labels())}."
     )
 
 
-def shipped_labels_path(generator: str, scorer: str) -> Path:
+def find_shipped_labels(generator: str, scorer: str) -> Path:
     """Return the path of the pack that ships for a generator and a scorer, by name; it exists only where one does."""
     return ASSETS / f"{generator}-{scorer}.safetensors"
 
@@ -233,7 +233,7 @@ def _read_folder(store: Store, generator: Generator) -> tuple[LabelHeader, Score
     origin = {"generator": labels.generator.fingerprint, "psi": source.psi, "shard": source.batch}
     origin |= {"scorer": labels.scorer_id, "attributes": list(labels.attributes)}
     for start in range(0, labels.n, source.batch):
-        name, needed = scores_name(start // source.batch), min(source.batch, labels.n - start)
+        name, needed = format_scores_name(start // source.batch), min(source.batch, labels.n - start)
         tensors, stored = store.read(name) or ({}, {})
         scores, expected = tensors.get("scores"), origin | {"seed": (source.seed or 0) + start}
         if scores is None or any(stored.get(key) != value for key, value in expected.items()) or len(scores) < needed:

@@ -32,7 +32,7 @@ MIN_DIGIT_SHARE = 20 / 64
 GAP = 2 / 64
 """The share of the side that stays free between two digits' boxes, at least."""
 MAX_COUNT, MAX_PICTURES = 16, 10_000_000
-MAX_TRIES = 1000
+MAX_PLACEMENTS = 1000
 """Arrangements that are tried before a picture counts as too full."""
 
 
@@ -72,7 +72,7 @@ def draw_picture(mnist: Mnist, layout: MultiMnistLayout, seed: int, part: str, i
     low, high = layout.counts
     chosen = [int(k) for k in rng.integers(0, len(mnist.labels), low + i % (high - low + 1))]
     inks = [_cut_ink(mnist.images[k], layout.scale) for k in chosen]
-    for _ in range(MAX_TRIES):
+    for _ in range(MAX_PLACEMENTS):
         if (boxes := _place_boxes([ink.shape for ink in inks], layout, rng)) is not None:
             break
     else:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ganvas import __version__, editors
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label_files import load_labels, shipped_labels_path
+from ganvas.data.label_files import find_shipped_labels, load_labels
 from ganvas.data.pca import PCA, fit_pca
 from ganvas.demo import counts, plots
 from ganvas.demo.counts import CountStripConfig
@@ -107,7 +107,7 @@ def run_demo(
     with timer.time_step(console, "Loading the generator, its scorer and the labels"):
         tools = load_tools(generator, dtype, device)
         scorer = load_scorer(find_card(generator).scorer).to(tools.generator.device)
-        data = load_labels(labels or shipped_labels_path(generator, scorer.name), tools.generator)
+        data = load_labels(labels or find_shipped_labels(generator, scorer.name), tools.generator)
     with (
         timer.time_step(console, f"Fitting the compact editor on {len(data):,} labelled faces"),
         show_count("  steps") as progress,

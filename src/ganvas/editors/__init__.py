@@ -19,7 +19,7 @@ from ganvas.data.codes import check_generator
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors.base import Editor, LinearEditor, fingerprint, read_editor
 from ganvas.editors.base import save_editor as save
-from ganvas.editors.masked import MASKED, MaskedEditor, mask_editor, masked_rows, unwrap_masked
+from ganvas.editors.masked import MASKED, MaskedEditor, get_masked_rows, mask_editor, unwrap_masked
 from ganvas.editors.published import IMPORTED
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
@@ -28,13 +28,15 @@ from ganvas.scorers.base import KINDS
 
 __all__ = [
     "describe_editor",
-    "editor_names",
     "fingerprint",
     "fit",
-    "learnable_kinds",
+    "format_report_lines",
+    "get_learnable_kinds",
+    "get_reports",
+    "is_fast",
+    "list_editors",
+    "list_methods",
     "load_editor",
-    "method_names",
-    "report_lines",
     "save",
 ]
 
@@ -42,18 +44,31 @@ NO_METHODS = frozenset({"base", "editor_files", "masked", "published"})
 """Public modules of this package that fit nothing."""
 
 
-def method_names() -> tuple[str, ...]:
+def list_methods() -> tuple[str, ...]:
     """Return the names of the methods that ``fit`` takes."""
     names = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
     return tuple(sorted(names - NO_METHODS))
 
 
-def learnable_kinds(method: str) -> tuple[str, ...]:
+def get_learnable_kinds(method: str) -> tuple[str, ...]:
     """Return the kinds of scores that a method learns from by default: all, unless its module lists ``KINDS``."""
     return vars(_import_method(method)).get("KINDS", KINDS)
 
 
-def editor_names() -> tuple[str, ...]:
+def get_reports(method: str) -> tuple[str, ...]:
+    """Return the parts of reports that a method is in beside the full comparison, as its module lists them in ``REPORTS``.
+
+    "quick": the quick report, also of a module that lists nothing; "labels": label efficiency.
+    """
+    return vars(_import_method(method)).get("REPORTS", ("quick",))
+
+
+def is_fast(method: str) -> bool:
+    """Return whether a method is fitted within seconds, so that the web app offers it; its module's ``IS_FAST``."""
+    return vars(_import_method(method)).get("IS_FAST", False)
+
+
+def list_editors() -> tuple[str, ...]:
     """Return the names of the editors that ship."""
     root = _assets_folder()
     return tuple(sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.glob("*/*.safetensors")))
@@ -61,8 +76,8 @@ def editor_names() -> tuple[str, ...]:
 
 def describe_editor(name: str) -> str:
     """Describe an editor that ships in one line. Raises GanvasError for an unknown name, or a damaged file."""
-    if name not in editor_names():
-        raise unknown("editor", name, editor_names() or ["none: no editor ships"])
+    if name not in list_editors():
+        raise unknown("editor", name, list_editors() or ["none: no editor ships"])
     _, metadata = read_editor(_assets_folder() / f"{name}.safetensors")
     return f"{metadata.method}, {len(metadata.attributes)} attributes, for {metadata.generator_name}"
 
@@ -97,7 +112,7 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
                 raise unknown("option", name, names)
     data = replace(data, codes=convert_to_normal(data.codes), scores=convert_to_normal(data.scores))
     editor = fit_method(data, generator, **options).to(generator.device)
-    return editor if rows is None else mask_editor(editor, masked_rows(rows)[0], generator)
+    return editor if rows is None else mask_editor(editor, get_masked_rows(rows)[0], generator)
 
 
 @leave_inference_mode()
@@ -115,10 +130,10 @@ def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
     Raises:
         GanvasError: There is no such editor or file, the file is damaged, or the editor belongs to another generator.
     """
-    shipped = isinstance(name, str) and name in editor_names()
+    shipped = isinstance(name, str) and name in list_editors()
     path = _assets_folder() / f"{name}.safetensors" if shipped else Path(name)
     if not path.is_file():
-        raise unknown("editor", name, [*editor_names(), "the path of a file"])
+        raise unknown("editor", name, [*list_editors(), "the path of a file"])
     tensors, metadata = read_editor(path)
     if generator is not None:
         check_generator(f"Editor {str(name)!r}", metadata.generator_name, metadata.generator, generator)
@@ -132,7 +147,7 @@ def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
         raise GanvasError(f"{path}: {error}") from None
 
 
-def report_lines(editor: Editor) -> list[str]:
+def format_report_lines(editor: Editor) -> list[str]:
     """Format the editor's report: one line for each number, then one for each attribute.
 
     The option ``hold`` comes first, for methods that have it, since the numbers depend on it.
@@ -158,8 +173,8 @@ def _format_value(value: Any, digits: int = 4) -> str:
 
 
 def _import_method(name: str) -> ModuleType:
-    if name not in method_names():
-        raise unknown("method", name, method_names())
+    if name not in list_methods():
+        raise unknown("method", name, list_methods())
     return import_module(f"ganvas.editors.{name}")
 
 

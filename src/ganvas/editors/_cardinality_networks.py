@@ -147,7 +147,7 @@ class CountClassifier(nn.Module):
             return self.ranges.clamp(outputs[..., 0].round().long())
         return outputs.argmax(2) + self._lows(outputs).long()
 
-    def losses(self, codes: Vectors, counts: Counts) -> Float[Tensor, "n attributes"]:
+    def compute_losses(self, codes: Vectors, counts: Counts) -> Float[Tensor, "n attributes"]:
         """Return the loss of each code and attribute."""
         outputs = self(codes)
         if self.loss_name == "mse":
@@ -184,13 +184,13 @@ def fit_count_classifier(
             x = codes[rows]
             if config.noise:
                 x = x + config.noise * network.deviations * torch.randn(x.shape, generator=random).to(x)
-            return network.losses(x, counts[rows]).sum(1).mean()
+            return network.compute_losses(x, counts[rows]).sum(1).mean()
 
         fit_network(network.parameters(), loss, config.steps, config.rate, config.decay, progress)
     return network.eval().requires_grad_(False)
 
 
-def expected_counts(classifiers: Sequence[CountClassifier], codes: Vectors) -> Float[Tensor, "n attributes"]:
+def compute_expected_counts(classifiers: Sequence[CountClassifier], codes: Vectors) -> Float[Tensor, "n attributes"]:
     """Return the mean of several classifiers' expected numbers of objects."""
     return torch.stack([network.estimate_counts(codes) for network in classifiers]).mean(0)
 
@@ -200,11 +200,11 @@ def vote_counts(classifiers: Sequence[CountClassifier], codes: Vectors) -> Count
     """Return the counts that classifiers vote for: those of a single one, or the nearest to what several expect."""
     if len(classifiers) == 1:
         return classifiers[0].classify_counts(codes)
-    return classifiers[0].ranges.clamp(expected_counts(classifiers, codes).round().long())
+    return classifiers[0].ranges.clamp(compute_expected_counts(classifiers, codes).round().long())
 
 
 @torch.no_grad()
-def count_accuracy(network: CountClassifier, codes: Vectors, counts: Counts) -> Float[Tensor, " attributes"]:
+def measure_count_accuracy(network: CountClassifier, codes: Vectors, counts: Counts) -> Float[Tensor, " attributes"]:
     """Return the share of codes whose count is right, for each attribute (table 1b)."""
     right = [network.classify_counts(x) == y for x, y in zip(codes.split(4096), counts.split(4096), strict=True)]
     return torch.cat(right).float().mean(0)

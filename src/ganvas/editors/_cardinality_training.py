@@ -24,14 +24,15 @@ from ganvas.editors._cardinality_networks import (
     Counts,
     Groups,
     Vectors,
-    expected_counts,
+    compute_expected_counts,
     find_ranges,
     fit_count_classifier,
     flatten_groups,
     vote_counts,
 )
+from ganvas.editors._fit import update_options
 from ganvas.editors._networks import fit_network
-from ganvas.editors.base import GAIN_BOUNDS, response_gains
+from ganvas.editors.base import GAIN_BOUNDS, compute_response_gains
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
@@ -51,48 +52,65 @@ MAX_JUDGED_CODES = 2000
 
 @validated
 class CardinalityConfig(CountClassifierConfig):
-    """Options of ``cardinality.fit``. The defaults are the paper's, where it states them.
-
-    ``space``: "w", "w+", or "" for that of the data. ``weight``: λ. ``pca``: the number of leading components, 0 for the
-    whole space, along its own axes. ``gain``: none (""), "right" or "reading". ``climb``: the number of optimisation
-    steps for each code, instead of H; 0 for H. ``knowledge``: the training steps of each classifier; ``steps``, ``batch``
-    and ``rate`` are those of H (``rate`` also that of ``climb``).
-    """
+    """Options of ``cardinality.fit``. The defaults are the paper's, where it states them."""
 
     space: Literal["", "w", "w+"] = ""
+    """The space of the moves; "": that of the data."""
     rows: Literal["free", "resolution"] = "free"
+    """Whether rows of W+ move freely, or those of one resolution together."""
     weight: NonNegative = 0.5
+    """λ, the weight of a move's length."""
     preserve: NonNegative = 0.0
+    """The weight of changes of the parts that are to stay."""
     parts: tuple[str, ...] = ()
+    """The counted attributes that are to stay; (): all counts."""
     density: NonNegative = 0.0
+    """The weight of how much farther from the mean codes get."""
     pca: Natural = 0
+    """The number of leading principal components that codes move along; 0: the whole space, along its own axes."""
     signs: Literal[1, 2] = 1
+    """1: one H adds and removes, as in the paper; 2: one adds and another removes."""
     width: Natural = 0
+    """The width of a hidden layer that H has beside its linear map; 0: none."""
     pieces: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    """The number of successive small steps in a move by one object."""
     classifiers: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    """The number of classifiers whose losses are averaged."""
     gain: Literal["", "right", "reading"] = ""
-    climb: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
-    knowledge: PositiveInt = 1500
+    """The factor of H: none, the one with which most moves are "right", or the one with which the "reading" moves by 1."""
+    optimization_steps: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
+    """The steps in which each code is optimised by itself, instead of H; 0 for H."""
+    classifier_steps: PositiveInt = 1500
+    """The training steps of each classifier."""
     steps: PositiveInt = 1500
+    """The training steps of H."""
     batch: PositiveInt = 128
+    """The codes of each attribute in a step of H, half of them for each sign."""
     rate: Positive = 2e-3
+    """The learning rate of H, or of the codes' optimisation."""
     seed: Natural = 0
+    """The seed of the split of codes, of initial weights and of batches."""
 
     def __post_init__(self) -> None:
-        if self.climb and self.gain:
-            raise GanvasError("gain doesn't go with climb, which has no H to scale: leave one of them out.")
+        if self.optimization_steps and self.gain:
+            raise GanvasError(
+                "gain doesn't go with optimization_steps, which has no H to scale: leave one of them out."
+            )
 
 
 @validated
 class StoredCardinality(CardinalityConfig):
-    """What an editor's file stores: the config, and what was computed from the labels (from ``one_sided`` on: with ``climb``)."""
+    """What an editor's file stores: the config, and what was computed from the labels.
+
+    What follows ``one_sided`` is stored with ``optimization_steps`` only.
+    """
 
     groups: tuple[tuple[Natural, ...], ...] = ()
     coordinates: PositiveInt = 1
     lows: tuple[int, ...] = ()
     highs: tuple[int, ...] = ()
     one_sided: tuple[Flag, ...] = ()
-    own: tuple[int, ...] = ()
+    part_columns: tuple[int, ...] = ()
     scale: Positive = 1.0
     kept_lows: tuple[int, ...] = ()
     kept_highs: tuple[int, ...] = ()
@@ -100,9 +118,9 @@ class StoredCardinality(CardinalityConfig):
 
 def parse_options(options: Mapping[str, Any]) -> CardinalityConfig:
     """Build a ``CardinalityConfig`` from options, or from all that an editor stores, without its derived values."""
-    own = CardinalityConfig.__dataclass_fields__
+    options, fields = update_options(options), CardinalityConfig.__dataclass_fields__
     stored = StoredCardinality.__dataclass_fields__.keys() if "groups" in options else ()
-    return CardinalityConfig(**{name: value for name, value in options.items() if name in own or name not in stored})
+    return CardinalityConfig(**{name: value for name, value in options.items() if name in fields or name not in stored})
 
 
 def complete_config(options: CardinalityConfig, data: LatentDataset, generator: Generator) -> CardinalityConfig:
@@ -151,11 +169,11 @@ class Preservation:
     """Which parts must stay when an attribute moves.
 
     ``one_sided[k]``: attribute k is the sum of the parts, so that none may fall where k grows, and none rise where k falls.
-    ``own[k]``: the column of attribute k among the parts, -1 where it isn't one.
+    ``part_columns[k]``: the column of attribute k among the parts, -1 where it isn't one.
     """
 
     one_sided: tuple[bool, ...]
-    own: tuple[int, ...]
+    part_columns: tuple[int, ...]
 
     def sum_unwanted_changes(self, change: Tensor, attribute: Tensor, sign: Tensor) -> Tensor:
         """Sum the unwanted changes of the parts, (n,).
@@ -163,10 +181,10 @@ class Preservation:
         ``change`` (n, parts): of the parts, where attribute ``attribute`` (n,) was moved by ``sign`` (n,). For a sum of the
         parts, changes against ``sign`` are unwanted; for others, all changes of other parts.
         """
-        others = change.new_ones(len(self.own), change.shape[1])
-        for k, own in enumerate(self.own):
-            if own >= 0:
-                others[k, own] = 0
+        others = change.new_ones(len(self.part_columns), change.shape[1])
+        for k, column in enumerate(self.part_columns):
+            if column >= 0:
+                others[k, column] = 0
         one_sided = torch.tensor(self.one_sided, device=change.device)[attribute, None]
         lost = torch.where(one_sided, (-change * sign[:, None]).clamp(min=0), change.abs())
         return (lost * others[attribute]).sum(1)
@@ -176,13 +194,13 @@ class Preservation:
 class CountObjective:
     """What a move of codes is trained or optimised for: the next count, as ``classifiers`` read it, at little cost.
 
-    ``weight`` (λ): of the move's length; ``density``: of leaving the distribution; ``preserve``: of lost parts, as ``keeper``
-    reads them. ``scale``: the root mean square distance of codes from their mean, the unit of length.
+    ``weight`` (λ): of the move's length; ``density``: of leaving the distribution; ``preserve``: of lost parts, as
+    ``part_classifier`` reads them. ``scale``: the root mean square distance of codes from their mean, the unit of length.
     """
 
-    places: CodeVectors
+    code_vectors: CodeVectors
     classifiers: list[CountClassifier]
-    keeper: CountClassifier | None
+    part_classifier: CountClassifier | None
     preservation: Preservation
     weight: float
     density: float
@@ -201,18 +219,20 @@ class CountObjective:
 
         ``sign`` (n,): whether an object is added (1) or removed (-1).
         """
-        displacement, column = self.places.unproject(step), attribute[:, None]
-        losses = [network.losses(codes + displacement, target).gather(1, column)[:, 0] for network in self.classifiers]
+        displacement, column = self.code_vectors.unproject(step), attribute[:, None]
+        losses = [
+            network.compute_losses(codes + displacement, target).gather(1, column)[:, 0] for network in self.classifiers
+        ]
         # The root's slope is infinite at 0, where every move begins.
         cost = self.weight * (displacement.square().sum(1) + 1e-12).sqrt() / self.scale
         if self.density:
-            x = self.places.project(codes)
+            x = self.code_vectors.project(codes)
             cost = cost + self.density * ((x + step).square().mean(1) - x.square().mean(1)).clamp(min=0)
         loss = torch.stack(losses).mean(0) + cost
-        if self.keeper is not None:
+        if self.part_classifier is not None:
             with torch.no_grad():
-                before = self.keeper.estimate_counts(codes)
-            change = self.keeper.estimate_counts(codes + displacement) - before
+                before = self.part_classifier.estimate_counts(codes)
+            change = self.part_classifier.estimate_counts(codes + displacement) - before
             loss = loss + self.preserve * self.preservation.sum_unwanted_changes(change, attribute, sign)
         return loss
 
@@ -245,21 +265,21 @@ class CodeOptimizer:
 
         Codes whose count would leave the range don't move.
         """
-        classifiers, places = self.objective.classifiers, self.objective.places
+        classifiers, code_vectors = self.objective.classifiers, self.objective.code_vectors
         ranges, codes = self.objective.ranges, codes.detach()
         target = vote_counts(classifiers, codes)
         target[:, k] += sign.long()
         possible = ranges.contains(target)[:, k]
         target, attribute = ranges.clamp(target), torch.full_like(target[:, 0], k)
         with torch.enable_grad():
-            step = torch.zeros_like(places.project(codes)).requires_grad_()
+            step = torch.zeros_like(code_vectors.project(codes)).requires_grad_()
             optimizer = torch.optim.Adam([step], self.rate)
             for _ in range(self.steps):
                 # Each code's gradient of a sum is its own: the result doesn't depend on the batch.
                 loss = self.objective.compute_loss(codes, step, target, attribute, sign).sum()
                 (step.grad,) = torch.autograd.grad(loss, step)
                 optimizer.step()
-        return places.unproject(step.detach()) * possible[:, None]
+        return code_vectors.unproject(step.detach()) * possible[:, None]
 
 
 @dataclass(frozen=True)
@@ -293,19 +313,19 @@ class CountTraining:
         Returns the share that gets the next count, the mean length, and the median change of the reading in that direction
         (readings near the ends of the range can't move); nan where there are no such codes.
         """
-        codes, places = data.codes[:MAX_JUDGED_CODES], self.objective.places
+        codes, code_vectors = data.codes[:MAX_JUDGED_CODES], self.objective.code_vectors
         before = self.classify_counts(codes)
         possible = _in_range(self.objective.ranges, before, k, sign)
         codes, before = codes[possible], before[possible]
         if moves is None:
-            optimizer = CodeOptimizer(self.objective, self.config.climb, self.config.rate)
+            optimizer = CodeOptimizer(self.objective, self.config.optimization_steps, self.config.rate)
             moved = optimizer.move_once(codes, k, torch.full((len(codes),), sign).to(codes))
         else:
             amounts = torch.zeros(len(codes), before.shape[1]).to(codes)
             amounts[:, k] = sign
-            moved = places.unproject(moves.move_once(places.project(codes), amounts))
+            moved = code_vectors.unproject(moves.move_once(code_vectors.project(codes), amounts))
         right = self.classify_counts(codes + moved)[:, k] == before[:, k] + sign
-        after, now = (expected_counts(self.objective.classifiers, each) for each in (codes + moved, codes))
+        after, now = (compute_expected_counts(self.objective.classifiers, each) for each in (codes + moved, codes))
         change = (after - now)[:, k] * sign
         return right.float().mean(), moved.norm(dim=1).mean() / self.objective.scale, change.nanmedian()
 
@@ -332,7 +352,7 @@ def prepare_training(
     )
     codes = training_set.codes
     names = ("loss", "hidden", "decay", "dropout", "noise")
-    config = CountClassifierConfig(steps=options.knowledge, **{name: getattr(options, name) for name in names})
+    config = CountClassifierConfig(steps=options.classifier_steps, **{name: getattr(options, name) for name in names})
 
     def fit_classifier(counts: Counts, names: tuple[str, ...], seed: int) -> CountClassifier:
         return fit_count_classifier(codes, counts, find_ranges(counts, names), config, options.seed + seed)
@@ -356,10 +376,12 @@ def prepare_training(
 def train_directions(training: CountTraining, progress: Progress) -> CountDirections:
     """Train H of all attributes at once; they share no weights, so each is trained independently."""
     config, objective, codes = training.config, training.objective, training.training_set.codes
-    k, places = len(objective.ranges.lows), objective.places
+    k, code_vectors = len(objective.ranges.lows), objective.code_vectors
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        moves = CountDirections(k, len(places.deviations), config.signs, config.width, config.pieces).to(codes.device)
+        moves = CountDirections(k, len(code_vectors.deviations), config.signs, config.width, config.pieces).to(
+            codes.device
+        )
     before, random = training.classify_counts(codes), torch.Generator().manual_seed(config.seed)
     # Codes that can be moved, by attribute and sign.
     possible = {
@@ -379,7 +401,7 @@ def train_directions(training: CountTraining, progress: Progress) -> CountDirect
     def loss(step: int) -> Tensor:
         drawn = [rows[torch.randint(len(rows), (each,), generator=random)] for rows in possible.values()]
         rows = torch.cat(drawn).to(codes.device)
-        x = places.project(codes[rows])
+        x = code_vectors.project(codes[rows])
         parts = zip(x.split(sizes), alpha.to(x).split(sizes), strict=True)
         step_of_codes = torch.cat([moves.move_once(part, amounts) for part, amounts in parts])
         return k * objective.compute_loss(codes[rows], step_of_codes, before[rows] + alpha, attribute, sign).mean()
@@ -407,7 +429,7 @@ def _set_gains(training: CountTraining, moves: CountDirections) -> None:
                     [training.measure_moves(moves, training.held_out, k, sign)[2] for sign in signs]
                 ).nanmean()
                 moves.gains[place] = float(
-                    (moves.gains[place] * response_gains(change.nan_to_num(1.0))).clamp(*GAIN_BOUNDS)
+                    (moves.gains[place] * compute_response_gains(change.nan_to_num(1.0))).clamp(*GAIN_BOUNDS)
                 )
             continue
         candidates = []

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
-from ganvas.editors._networks import SLOPE, Perceptron, correlation, fit_network
+from ganvas.editors._fit import update_options
+from ganvas.editors._networks import SLOPE, Perceptron, compute_correlation, fit_network
 from ganvas.errors import GanvasError, unknown
 from ganvas.progress import Progress
 from ganvas.training_loop import constant, warmup_cosine
@@ -39,22 +40,23 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 """The options of each recipe, where they aren't the paper's."""
-# hold=2: on ffhq's labels a change of 1 is 2.19 Mahalanobis lengths long on average and moves other readings by 0.205, where
-# moving c_k alone takes 4.64 and 0.246; a larger hold moves them a little less, by longer moves (experiments/ffhq/hold.py).
-# truncation=0.12: a move of 5 Mahalanobis lengths leaves the rest of a code √(1 - 0.12 · 5) = 0.63 of its distance from the mean.
-
+# hold: moves are shorter than with c_k alone and change other readings less; a larger one lengthens them again for little
+# (experiments/ffhq/hold.py). truncation: even a long move leaves the rest of a code more than half of its distance from the mean.
 
 CUSTOM_RECIPE = "own"
 """The name that editors store for a recipe that isn't one of ``RECIPES``: their other options state all of it."""
 
 
 def _parse_hold(hold: Any) -> Any:
-    """Convert the text "none" to None, for the command line."""
+    """Convert the text "none", which the command line gives, to None."""
     return None if isinstance(hold, str) and hold.lower() == "none" else hold
 
 
 def _parse_matrix(rows: Any) -> Any:
-    """Convert a matrix to tuples, () for what isn't rows. Raises GanvasError for an entry that isn't a number."""
+    """Convert lists of rows to tuples; other values stay, and () stands for rows that aren't lists.
+
+    Raises GanvasError for an entry that isn't a number.
+    """
     if not isinstance(rows, list | tuple):
         return rows
     if not all(isinstance(row, list | tuple) for row in rows):
@@ -67,7 +69,7 @@ def _parse_matrix(rows: Any) -> Any:
 
 @validated
 class CompactConfig:
-    """Options of ``compact.fit``; the defaults are the paper's.
+    """Options of ``compact.fit``; the defaults are the paper's, whose equations have the numbers in parentheses.
 
     ``components`` of W and ``dim`` of the code: the most; fewer where W or the attributes have fewer.
     ``residual``: an edit keeps what lies beyond the components and what the auto-encoder doesn't reconstruct; without it an
@@ -115,7 +117,7 @@ class CompactConfig:
         return steps if self.steps is None else min(steps, self.steps)
 
 
-def recipe_name(recipe: str | Mapping[str, Any]) -> str:
+def find_recipe_name(recipe: str | Mapping[str, Any]) -> str:
     """Return the name that editors store for a recipe, given by its name or as its options."""
     if isinstance(recipe, str):
         return recipe
@@ -136,14 +138,6 @@ def parse_recipe(recipe: str | Mapping[str, Any], options: Mapping[str, Any]) ->
     return CompactConfig(**merged)
 
 
-def update_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the option ``bfloat16`` of older editors' files by ``dtype``."""
-    renamed = {name: value for name, value in options.items() if name != "bfloat16"}
-    if "bfloat16" in options:
-        renamed["dtype"] = "bfloat16" if options["bfloat16"] else "float32"
-    return renamed
-
-
 def fit_to_data(settings: CompactConfig, w: W, k: int) -> CompactConfig:
     """Limit ``components`` and ``dim`` to what the data allow. Raises GanvasError where the code can't hold ``k`` attributes."""
     components = min(settings.components, w.shape[1], len(w) - 1)
@@ -159,7 +153,7 @@ def build_reference(mref: Any, a: Scores) -> Tensor:
     if mref == "identity":
         return torch.eye(k).to(a)
     if mref == "labels":
-        return correlation(a)
+        return compute_correlation(a)
     if isinstance(mref, str):
         raise unknown("mref", mref, ["identity", "labels", "a matrix"])
     try:
@@ -237,21 +231,25 @@ def _norm_to_affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.get_buffer("running_mean") * scale
 
 
-def losses(x: Components, c: Codes, y: Components, a: Tensor, mref: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute (3), (4) and (5): sums over dimensions, attributes and pairs as written; (3) and (4) averaged over codes."""
+def compute_losses(x: Components, c: Codes, y: Components, a: Tensor, mref: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the losses of the paper's equations (3), (4) and (5): of reconstruction, attributes and correlations.
+
+    ``x``: components; ``c``: their codes; ``y``: the components decoded from these; ``a``: normal scores. Sums over dimensions,
+    attributes and pairs are as written; (3) and (4) are averaged over codes.
+    """
     attributes = c[:, : a.shape[1]]
     recons = (x - y).square().sum(1).mean()
     attr = (a - attributes).square().sum(1).mean()
-    return recons, attr, (correlation(attributes) - mref).abs().sum()
+    return recons, attr, (compute_correlation(attributes) - mref).abs().sum()
 
 
-def off_diagonal(matrix: Tensor) -> float:
+def measure_off_diagonal(matrix: Tensor) -> float:
     """Return the mean absolute value off the diagonal; 0 for a 1×1 matrix."""
     k = len(matrix)
     return float((matrix - matrix.diagonal().diag()).abs().sum() / max(k * (k - 1), 1))
 
 
-def linear_start(x: Components, a: Tensor, mref: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+def solve_linear_start(x: Components, a: Tensor, mref: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Solve for the best linear encoder and decoder, (components, dim) and (dim, components), for mean-free ``x``.
 
     The first K columns: attributes predicted by regression, changed as little as possible to the correlation ``mref``
@@ -301,7 +299,7 @@ def train_autoencoder(
         plain = [Perceptron(*size, config.width, config.depth, config.path).to(x.device) for size in sizes]
     encoder, decoder = (TrainablePerceptron(p, p is plain[0], use_bfloat16).to(x.device) for p in plain)
     if config.path:
-        forward, backward = (matrix.float() for matrix in linear_start(x, a, mref, config.dim))
+        forward, backward = (matrix.float() for matrix in solve_linear_start(x, a, mref, config.dim))
         encoder.initialize(forward, (x @ forward).std(0, correction=0).clamp(min=0.1))
         decoder.initialize(backward, forward)
     random, batch = torch.Generator().manual_seed(config.seed), min(config.batch, len(x))
@@ -313,7 +311,7 @@ def train_autoencoder(
             order = torch.randperm(len(x), generator=random).to(x.device)
         rows = order[step % each * batch :][:batch]
         c = encoder(x[rows])
-        recons, attr, corr = losses(x[rows], c, decoder(c), a[rows], mref)
+        recons, attr, corr = compute_losses(x[rows], c, decoder(c), a[rows], mref)
         return recons + config.alpha * attr + config.beta * corr
 
     fit_network(

@@ -12,7 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors.base import Editor, LinearEditor, editor_metadata, find_unresponsive, format_report, response_gains
+from ganvas.editors.base import (
+    Editor,
+    LinearEditor,
+    build_metadata,
+    compute_response_gains,
+    find_unresponsive,
+    format_report,
+)
 from ganvas.editors.masked import Layers, mask_editor
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
@@ -49,11 +56,11 @@ def select_extremes(scores: Float[Tensor, " n"], share: float, name: str) -> tup
 
 
 def scale_codes(w: W) -> W:
-    """Centre codes and scale them to a total variance of 1, so that ``c`` of ``boundary_normal`` means the same in any W."""
+    """Centre codes and scale them to a total variance of 1, so that ``c`` of ``fit_boundary_normal`` means the same in any W."""
     return (w - w.mean(0)) / w.var(0).sum().sqrt().clamp(min=1e-12)
 
 
-def boundary_normal(x: W, low: Tensor, high: Tensor, c: float) -> Float[Tensor, " w_dim"]:
+def fit_boundary_normal(x: W, low: Tensor, high: Tensor, c: float) -> Float[Tensor, " w_dim"]:
     """Fit a linear support vector machine between two sets of rows and return its unit normal, towards ``high``.
 
     ``c`` is the penalty of a code on the wrong side; ``x`` has mean 0. The order in which liblinear visits codes is fixed
@@ -96,7 +103,7 @@ def name_directions(
     correlations = _correlate(w @ axes.T, a)
     every = torch.arange(len(data.attributes), device=best.device)
     response = moved[best, every]
-    gain = response_gains(response.abs()).clamp(max=MAX_LENGTH)
+    gain = compute_response_gains(response.abs()).clamp(max=MAX_LENGTH)
     directions = along[best] * (response.sign() * gain)[:, None]
     most = correlations.abs().argmax(1).tolist()
     options = options | {"layers": layers if layers is None or isinstance(layers, str) else list(layers)}
@@ -106,7 +113,7 @@ def name_directions(
         **format_report(data.attributes, axis=best, correlation=correlations[best, every], gain=gain),
     }
     return mask_editor(
-        LinearEditor(editor_metadata(method, data, generator, options, report), directions), layers, generator
+        LinearEditor(build_metadata(method, data, generator, options, report), directions), layers, generator
     )
 
 

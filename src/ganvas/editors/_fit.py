@@ -18,11 +18,11 @@ from ganvas.editors.base import (
     GAIN_BOUNDS,
     Editor,
     EditorMetadata,
-    editor_metadata,
+    build_metadata,
+    compute_response_gains,
     find_unresponsive,
     format_report,
     load_module,
-    response_gains,
 )
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
@@ -40,6 +40,13 @@ CALIBRATION_PSI = 0.7
 """The truncation of every other of them: such codes are often edited, and a map may move them more than others."""
 MIN_CODES = 20
 """The least number of codes to fit on."""
+RENAMED_OPTIONS = {
+    "climb": "optimization_steps",
+    "knowledge": "classifier_steps",
+    "own": "part_columns",
+    "together": "max_attributes",
+}
+"""Options of editors' files by their former names."""
 Components = Float[Tensor, "n components"]
 E = TypeVar("E", bound="LatentEditor")
 AnyEditor = TypeVar("AnyEditor", bound=Editor)
@@ -50,7 +57,7 @@ class FitConfig:
     """Options of every method that trains a network on codes.
 
     ``components``: the number of leading principal components of W that the network reads and moves, at most; the rest of
-    a code stays as it is. ``width``: of hidden layers. ``steps``, ``batch`` and ``rate``: of Adam. ``knowledge``: the
+    a code stays as it is. ``width``: of hidden layers. ``steps``, ``batch`` and ``rate``: of Adam. ``classifier_steps``: the
     number of training steps of the latent classifier, which is trained first.
     """
 
@@ -59,8 +66,16 @@ class FitConfig:
     steps: PositiveInt = 1000
     batch: PositiveInt = 512
     rate: Positive = 2e-3
-    knowledge: PositiveInt = 800
+    classifier_steps: PositiveInt = 800
     seed: Natural = 0
+
+
+def update_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the options of an older editor's file, and replace ``bfloat16`` by ``dtype``."""
+    renamed = {RENAMED_OPTIONS.get(name, name): value for name, value in options.items()}
+    if "bfloat16" in renamed:
+        renamed["dtype"] = "bfloat16" if renamed.pop("bfloat16") else "float32"
+    return renamed
 
 
 class WhitenedSpace(nn.Module):
@@ -150,7 +165,7 @@ def fit_network_editor(
     Raises GanvasError for fewer than ``MIN_CODES`` codes, and where the loss isn't finite.
     """
     fit_data, config = prepare_fit(data, generator, config)
-    metadata = editor_metadata(method, data, generator, asdict(config) | dict(options or {}), {})
+    metadata = build_metadata(method, data, generator, asdict(config) | dict(options or {}), {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         editor = build(metadata, fit_data.frame, config).to(generator.device)
@@ -176,7 +191,7 @@ def prepare_fit(data: LatentDataset, generator: Generator, config: L) -> tuple[F
     pca = fit_pca(w[rows], config.components)
     frame = WhitenedSpace(pca.mean, pca.components, pca.variances[: len(pca.components)].sqrt())
     x = frame.project(w)
-    classifier = fit_latent_classifier(x[rows], a[rows], config.width, config.knowledge, config.seed)
+    classifier = fit_latent_classifier(x[rows], a[rows], config.width, config.classifier_steps, config.seed)
     return FitData(frame, classifier, w[rows], x[rows], a[rows], w[held], x[held], a[held]), config
 
 
@@ -185,7 +200,7 @@ def calibrate_gains(editor: LatentEditor, fit_data: FitData, codes: int = CALIBR
     """Set the gains so that a change of 1 moves the mean reading of held-out codes by 1; twice, since maps aren't linear."""
     for _ in range(2):
         response = measure_responses(editor, fit_data, codes)["response"]
-        editor.gains.copy_((editor.gains * response_gains(response)).clamp(*GAIN_BOUNDS))
+        editor.gains.copy_((editor.gains * compute_response_gains(response)).clamp(*GAIN_BOUNDS))
 
 
 @torch.no_grad()
@@ -237,7 +252,8 @@ def restore_network_editor(
     """Build an editor of ``fit_network_editor`` from a file. Raises GanvasError where its tensors and options don't match."""
 
     def build_empty() -> E:
-        config = kind(**{name: metadata.options[name] for name in kind.__dataclass_fields__})
+        options = update_options(metadata.options)
+        config = kind(**{name: options[name] for name in kind.__dataclass_fields__})
         w_dim = metadata.probe.weight.shape[0]
         frame = WhitenedSpace(torch.empty(w_dim), torch.empty(config.components, w_dim), torch.empty(config.components))
         return build(metadata, frame, config)

@@ -29,7 +29,7 @@ STOPPING_SHARE = 0.1
 """The share of the training codes that is held out for early stopping."""
 EVALUATIONS = 10
 """How often the error on them is computed."""
-BATCH, RATE, DECAY = 512, 2e-3, 0.05
+CLASSIFIER_BATCH_SIZE, CLASSIFIER_LEARNING_RATE, CLASSIFIER_WEIGHT_DECAY = 512, 2e-3, 0.05
 STEEPNESS = 1.702
 """The sigmoid of this times a normal number is near its cumulative probability (to 0.01)."""
 MAX_NORM = 10.0
@@ -76,13 +76,13 @@ class LatentClassifier(nn.Module):
         return self.path(x) + self.last(hidden)
 
 
-def ascent_directions(network: LatentClassifier) -> Tensor:
+def compute_ascent_directions(network: LatentClassifier) -> Tensor:
     """Return the shortest moves (attributes, components) that raise each reading of the linear path by 1, to initialise maps."""
     weight = network.path.weight
     return weight / weight.square().sum(1, keepdim=True).clamp(min=1e-2)
 
 
-def probabilities(readings: Tensor) -> Tensor:
+def compute_probabilities(readings: Tensor) -> Tensor:
     """Return the probability of lying above the data's median, which makes balanced classes of any kind of attribute."""
     return torch.sigmoid(STEEPNESS * readings)
 
@@ -127,7 +127,7 @@ def fit_latent_classifier(x: Tensor, a: Scores, width: int, steps: int, seed: in
         best = [torch.inf, deepcopy(network.state_dict())]
 
         def loss(step: int) -> Tensor:
-            rows = training_rows[draw_rows(len(training_rows), BATCH, random, x.device)]
+            rows = training_rows[draw_rows(len(training_rows), CLASSIFIER_BATCH_SIZE, random, x.device)]
             return (network(x[rows]) - a[rows]).square().mean()
 
         def evaluate(step: int, total: int) -> None:
@@ -138,7 +138,7 @@ def fit_latent_classifier(x: Tensor, a: Scores, width: int, steps: int, seed: in
                 if error < best[0]:
                     best[:] = error, deepcopy(network.state_dict())
 
-        fit_network(network.parameters(), loss, steps, RATE, DECAY, evaluate)
+        fit_network(network.parameters(), loss, steps, CLASSIFIER_LEARNING_RATE, CLASSIFIER_WEIGHT_DECAY, evaluate)
     network.load_state_dict(best[1])
     return network.eval().requires_grad_(False)
 
@@ -154,7 +154,7 @@ def _initialize(network: LatentClassifier, x: Tensor, a: Scores) -> None:
     nn.init.zeros_(network.last.bias)
 
 
-def correlation(c: Float[Tensor, "n dim"]) -> Float[Tensor, "dim dim"]:
+def compute_correlation(c: Float[Tensor, "n dim"]) -> Float[Tensor, "dim dim"]:
     """Return the correlation matrix of the columns."""
     centred = c - c.mean(0)
     unit = centred / centred.norm(dim=0).clamp(min=1e-12)

@@ -8,11 +8,11 @@ equally frequent; then linear support vector machines are trained as by Interfac
 A code is on one side of the attribute to be learned (the ``share`` with the highest scores, or the ``share`` with the
 lowest), and has or lacks each attribute that it is balanced against (its score above or below the median, since few codes
 are positive for rare ones). That makes 2 · 2ᵐ cells for m others. From each the same number of codes is drawn at random:
-as many as the smallest has, at most ``most`` over all cells.
+as many as the smallest has, at most ``max_codes`` over all cells.
 
 The paper balances all its attributes at once, against each other (``against``); of forty no sample has all 2⁴⁰
 combinations. So an attribute is balanced against the ``others`` that its scores correlate with most, except those that
-leave fewer codes than ``most``, or than a quarter of the codes on a side: such an attribute is nearly a synonym.
+leave fewer codes than ``max_codes``, or than a quarter of the codes on a side: such an attribute is nearly a synonym.
 """
 
 from __future__ import annotations
@@ -25,23 +25,27 @@ import torch
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset, find_columns
-from ganvas.editors._directions import MIN_CODES, boundary_normal, scale_codes, scale_to_deviation, select_extremes
-from ganvas.editors.base import LinearEditor, calibrate, editor_metadata, format_report
+from ganvas.editors._directions import MIN_CODES, fit_boundary_normal, scale_codes, scale_to_deviation, select_extremes
+from ganvas.editors.base import LinearEditor, build_metadata, calibrate, format_report
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 
 NEEDS = "labels"
 """What the method learns from."""
+REPORTS = ()
+"""The parts of reports that the method is in beside the full comparison: none."""
+IS_FAST = True
+"""The method is fitted within seconds."""
 
 from_tensors = LinearEditor.from_tensors
 
 
 @dataclass(frozen=True)
 class BalancedConfig:
-    """How to sample: ``share`` of the codes on each side, at most ``most`` in all, drawn with ``seed``."""
+    """How to sample: ``share`` of the codes on each side, at most ``max_codes`` in all, drawn with ``seed``."""
 
     share: float
-    most: int
+    max_codes: int
     seed: int
 
 
@@ -52,7 +56,7 @@ def fit(
     others: int = 3,
     against: Sequence[str] | str | None = None,
     share: float = 0.2,
-    most: int = 1200,
+    max_codes: int = 1200,
     c: float = 0.1,
     seed: int = 0,
     attributes: tuple[str, ...] | list[str] | None = None,
@@ -60,11 +64,11 @@ def fit(
     """Fit a linear boundary for each attribute, on balanced samples.
 
     ``others``: how many of the most correlated attributes to balance against; ``against``: balance against these instead.
-    ``share`` and ``most``: of codes, as in ``BalancedConfig``. ``c``: the penalty of a code on the wrong side of a boundary.
+    ``share`` and ``max_codes``: of codes, as in ``BalancedConfig``. ``c``: the penalty of a code on the wrong side of a boundary.
     ``attributes``: only these, in this order; they are balanced against any of ``data``.
     Raises GanvasError for impossible options, too few codes on a side, and combinations of ``against`` that are too rare.
     """
-    _check_options(others, share, most, c)
+    _check_options(others, share, max_codes, c)
     names = data.attributes if attributes is None else tuple(attributes)
     columns = find_columns(names, data.attributes)
     against = [part.strip() for part in against.split(",")] if isinstance(against, str) else against
@@ -72,7 +76,7 @@ def fit(
         raise GanvasError(f"against takes names of attributes, not {against!r}.")
     fixed = None if against is None else find_columns(list(against), data.attributes)
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
-    x, has, config = scale_codes(w), a > a.median(0).values, BalancedConfig(share, most, seed)
+    x, has, config = scale_codes(w), a > a.median(0).values, BalancedConfig(share, max_codes, seed)
     normals, codes, balanced_columns = [], [], []
     for k, name in zip(columns, names, strict=True):
         sides = select_extremes(a[:, k], share, name)
@@ -84,7 +88,7 @@ def fit(
             if not len(low):
                 rest = ", ".join(data.attributes[column] for column in used)
                 raise GanvasError(f"Too few codes have some combination of {name}, {rest}: balance against fewer.")
-        normals.append(boundary_normal(x, low, high, c))
+        normals.append(fit_boundary_normal(x, low, high, c))
         codes.append(len(low))
         balanced_columns.append([data.attributes[column] for column in used])
     chosen = data.select(names)
@@ -96,16 +100,16 @@ def fit(
     report |= format_report(names, gain=gain, **dict(zip(("codes_a_side", "balanced_against"), counts, strict=True)))
     fixed_names = None if against is None else list(against)
     options = {"others": others, "against": fixed_names, "c": c, **vars(config)}
-    return LinearEditor(editor_metadata("balanced", chosen, generator, options, report), directions)
+    return LinearEditor(build_metadata("balanced", chosen, generator, options, report), directions)
 
 
-def _check_options(others: int, share: float, most: int, c: float) -> None:
+def _check_options(others: int, share: float, max_codes: int, c: float) -> None:
     if type(others) is not int or not 0 <= others <= 8:
         raise GanvasError(f"others must be a whole number from 0 to 8, not {others!r}: combinations double with each.")
     if not 0 < share <= 0.5:
         raise GanvasError(f"share must be above 0 and at most 0.5, not {share}.")
-    if type(most) is not int or most < 2 * MIN_CODES:
-        raise GanvasError(f"most must be a whole number of at least {2 * MIN_CODES}, not {most!r}.")
+    if type(max_codes) is not int or max_codes < 2 * MIN_CODES:
+        raise GanvasError(f"max_codes must be a whole number of at least {2 * MIN_CODES}, not {max_codes!r}.")
     if not 0 < c < float("inf"):
         raise GanvasError(f"c must be a number above 0, not {c}.")
 
@@ -124,7 +128,7 @@ def _balance_greedily(
     Returns the rows of both sides and the columns that they are balanced against.
     """
     used: list[int] = []
-    minimum = min(config.most // 2, *(len(rows) // 4 for rows in sides))
+    minimum = min(config.max_codes // 2, *(len(rows) // 4 for rows in sides))
     for column in candidates:
         trial = [*used, column]
         if len(used) < others and len(_balance_sides(sides, has[:, trial], config)[0]) >= minimum:
@@ -137,7 +141,7 @@ def _balance_sides(sides: tuple[Tensor, Tensor], has: Tensor, config: BalancedCo
     cells = 2 ** has.shape[1]
     which = has.long() @ (2 ** torch.arange(has.shape[1], device=has.device))
     smallest = min(int(torch.bincount(which[rows], minlength=cells).min()) for rows in sides)
-    each = min(smallest, max(-(-config.most // (2 * cells)), MIN_CODES)) if smallest >= MIN_CODES else 0
+    each = min(smallest, max(-(-config.max_codes // (2 * cells)), MIN_CODES)) if smallest >= MIN_CODES else 0
     random = torch.Generator().manual_seed(config.seed)
     shuffled = [rows[torch.randperm(len(rows), generator=random).to(rows.device)] for rows in sides]
     low, high = (torch.cat([rows[which[rows] == cell][:each] for cell in range(cells)]) for rows in shuffled)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.data.probe import Probe
-from ganvas.editors.editor_files import EditorMetadata, common_tensors, load_module, read_editor, write_editor
+from ganvas.editors.editor_files import EditorMetadata, collect_common_tensors, load_module, read_editor, write_editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.io.fingerprints import hash_weights
@@ -29,15 +29,15 @@ __all__ = [
     "Editor",
     "EditorMetadata",
     "LinearEditor",
+    "build_metadata",
     "calibrate",
-    "editor_metadata",
+    "collect_metadata",
+    "compute_response_gains",
     "find_unresponsive",
     "fingerprint",
     "format_report",
     "load_module",
-    "metadata_of",
     "read_editor",
-    "response_gains",
     "save_editor",
 ]
 
@@ -46,7 +46,7 @@ GAIN_BOUNDS = (0.2, 10.0)
 """The bounds of a gain, so that an attribute that hardly responds doesn't drive codes out of the distribution."""
 
 
-def editor_metadata(
+def build_metadata(
     method: str, data: LatentDataset, generator: Generator, options: Mapping[str, Any], report: Mapping[str, Any]
 ) -> EditorMetadata:
     """Build the metadata of an editor that ``method`` fitted on ``data``."""
@@ -241,7 +241,7 @@ class LinearEditor(Editor):
             )
         directions[k] = rest / response
         return LinearEditor(
-            replace(metadata_of(self), options=self._add_option("without", attribute, list(others))), directions
+            replace(collect_metadata(self), options=self._add_option("without", attribute, list(others))), directions
         )
 
     def combine(self, name: str, weights: Mapping[str, float]) -> LinearEditor:
@@ -257,7 +257,7 @@ class LinearEditor(Editor):
             )
         if not weights or not all(isfinite(weight) for weight in weights.values()):
             raise GanvasError(f"{name!r} needs attributes with finite weights, like Smiling=1, not {dict(weights)}.")
-        directions, old = self.get_buffer("directions"), metadata_of(self)
+        directions, old = self.get_buffer("directions"), collect_metadata(self)
         by = directions.new_tensor([weights.get(a, 0.0) for a in self.attributes])
         direction, reading = torch.tensordot(by, directions, 1), self.probe.weight.to(by) @ by
         response = _average_rows(direction[None])[0] @ reading
@@ -306,7 +306,7 @@ def calibrate(directions: Float[Tensor, "attributes w_dim"], probe: Probe) -> tu
 
     ``directions`` are in natural units, such as a standard deviation of codes along each; gains are bounded by ``GAIN_BOUNDS``.
     """
-    gain = response_gains((directions * probe.weight.T.to(directions)).sum(1))
+    gain = compute_response_gains((directions * probe.weight.T.to(directions)).sum(1))
     return directions * gain[:, None], gain
 
 
@@ -318,7 +318,7 @@ def orthogonalize(
     return directions[k] - torch.linalg.pinv(span) @ (span @ directions[k])
 
 
-def response_gains(responses: Tensor) -> Tensor:
+def compute_response_gains(responses: Tensor) -> Tensor:
     """Return the factors of changes with which readings move by 1, from how far they move without; bounded by ``GAIN_BOUNDS``.
 
     Where a reading moves the wrong way no gain helps, and the smallest is taken.
@@ -338,7 +338,7 @@ def find_unresponsive(names: tuple[str, ...], moved: Float[Tensor, " attributes"
     return [name for name, change in zip(names, moved.tolist(), strict=True) if not change >= 0.5]
 
 
-def metadata_of(editor: Editor) -> EditorMetadata:
+def collect_metadata(editor: Editor) -> EditorMetadata:
     """Return the metadata of an editor, as ``Editor.set_metadata`` took it."""
     return EditorMetadata(**{name: getattr(editor, name) for name in EditorMetadata.__dataclass_fields__})
 
@@ -348,7 +348,7 @@ def fingerprint(editor: Editor) -> str:
     identity = [editor.method, editor.attributes, editor.generator, editor.space, dict(editor.options)]
     text = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(
-        (text + hash_weights((common_tensors(metadata_of(editor)) | editor.state_dict()).items())).encode()
+        (text + hash_weights((collect_common_tensors(collect_metadata(editor)) | editor.state_dict()).items())).encode()
     ).hexdigest()
 
 
@@ -362,7 +362,7 @@ def save_editor(editor: Editor, path: str | Path, half: bool = False) -> None:
         own = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in own.items()}
         if not all(torch.isfinite(tensor).all() for tensor in own.values()):
             raise GanvasError("This editor has numbers too large for float16: save it with half=False.")
-    write_editor(path, own, metadata_of(editor))
+    write_editor(path, own, collect_metadata(editor))
 
 
 def _average_rows(directions: Tensor) -> Tensor:

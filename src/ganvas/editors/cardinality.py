@@ -13,8 +13,8 @@ Three recipes: "paper" as above, in W or W+ (``space``); "ensemble" adds what th
 H for adding apart from H for removing, several classifiers, regularised, whose loss is averaged, moves along the leading
 principal components only (``pca``), in small successive steps (``pieces``), and gains with which most moves of held-out
 codes are right (or, ``gain=reading``, with which the reading moves by 1); "best" has no H: each code is optimised by itself
-until such classifiers expect the requested count (``climb``). λ is per root mean square distance of codes from their mean,
-so that it means the same for any generator.
+until such classifiers expect the requested count (``optimization_steps``). λ is per root mean square distance of codes
+from their mean, so that it means the same for any generator.
 ``preserve`` weighs a loss that keeps what was there: where objects are added, the number of none of the ``parts`` (other
 counted attributes, like digits of each class) may fall, and where they're removed, none may rise; where the moved
 attribute isn't their sum, they stay. ``density`` weighs how much farther from the mean (in Mahalanobis distance over the
@@ -38,8 +38,8 @@ from ganvas.editors._cardinality_networks import (
     CountClassifier,
     CountDirections,
     CountRanges,
-    count_accuracy,
-    expected_counts,
+    compute_expected_counts,
+    measure_count_accuracy,
 )
 from ganvas.editors._cardinality_training import (
     CardinalityConfig,
@@ -53,8 +53,8 @@ from ganvas.editors._cardinality_training import (
     prepare_training,
     train_directions,
 )
-from ganvas.editors._fit import restore_editor
-from ganvas.editors.base import Editor, EditorMetadata, editor_metadata, format_report
+from ganvas.editors._fit import restore_editor, update_options
+from ganvas.editors.base import Editor, EditorMetadata, build_metadata, format_report
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
@@ -62,6 +62,8 @@ from ganvas.types import Scores, W, WPlus
 
 NEEDS = "labels that are whole numbers"
 """What the method learns from."""
+REPORTS = ()
+"""The parts of reports that the method is in beside the full comparison: none."""
 
 METHOD, KINDS = "cardinality", ("count",)
 """The method's name, and the kinds of scores that it learns from unless attributes are named."""
@@ -71,7 +73,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},
     "ensemble": {"signs": 2, "classifiers": 3, "dropout": 0.2, "noise": 0.1, "pca": 100, "pieces": 2, "gain": "right"},
     "best": {
-        "climb": 40,
+        "optimization_steps": 40,
         "rate": 0.1,
         "pca": 64,
         "classifiers": 3,
@@ -79,7 +81,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "dropout": 0.2,
         "decay": 0.1,
         "noise": 0.1,
-        "knowledge": 3000,
+        "classifier_steps": 3000,
         "preserve": 0.5,
     },
 }
@@ -89,8 +91,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 class CardinalityEditor(Editor):
     """A fitted cardinality editor.
 
-    ``places``: the map from codes to vectors; ``classifiers``: C; ``moves``: H, None with ``climb``; ``keeper``: with
-    ``climb``, the classifier of the parts that are to stay.
+    ``places``: the map from codes to vectors; ``classifiers``: C; ``moves``: H, None with ``optimization_steps``;
+    ``keeper``: with these, the classifier of the parts that are to stay. Tensors in files have these modules' names.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class CardinalityEditor(Editor):
 
     def read(self, ws: WPlus) -> Scores:
         """Return how many objects the classifiers expect, with a fraction where they aren't sure."""
-        return expected_counts(self.networks, self._vectors(ws))
+        return compute_expected_counts(self.networks, self._vectors(ws))
 
     @property
     def networks(self) -> list[CountClassifier]:
@@ -130,12 +132,14 @@ class CardinalityEditor(Editor):
 
     @property
     def optimizer(self) -> CodeOptimizer:
-        """The optimiser of codes, with ``climb``."""
-        o = self.options
-        preservation = Preservation(tuple(o["one_sided"]), tuple(o["own"]))
+        """The optimiser of codes, with ``optimization_steps``."""
+        o = update_options(self.options)
+        preservation = Preservation(tuple(o["one_sided"]), tuple(o["part_columns"]))
         costs = (o[name] for name in ("weight", "density", "preserve", "scale"))
         return CodeOptimizer(
-            CountObjective(self.places, self.networks, self.keeper, preservation, *costs), o["climb"], o["rate"]
+            CountObjective(self.places, self.networks, self.keeper, preservation, *costs),
+            o["optimization_steps"],
+            o["rate"],
         )
 
     def _vectors(self, ws: WPlus) -> Tensor:
@@ -168,17 +172,15 @@ def fit(
         if not attributes:
             raise GanvasError("The labels have no counts: name attributes whose scores are whole numbers.")
     training = prepare_training(data, generator, tuple(attributes), settings)
-    moves = None if settings.climb else train_directions(training, progress)
-    metadata = editor_metadata(
-        METHOD, data.select(tuple(attributes)), generator, _collect_options(training, recipe), {}
-    )
+    moves = None if settings.optimization_steps else train_directions(training, progress)
+    metadata = build_metadata(METHOD, data.select(tuple(attributes)), generator, _collect_options(training, recipe), {})
     objective = training.objective
     editor = CardinalityEditor(
         replace(metadata, space=settings.space),
-        objective.places,
+        objective.code_vectors,
         moves,
         objective.classifiers,
-        objective.keeper if settings.climb else None,
+        objective.part_classifier if settings.optimization_steps else None,
     )
     editor.to(generator.device).requires_grad_(False)
     editor.report = _measure_report(editor, training)
@@ -195,27 +197,28 @@ def _collect_options(training: CountTraining, recipe: str) -> dict[str, Any]:
     config, objective = asdict(training.config), training.objective
     options = config | {
         "recipe": recipe,
-        "groups": [list(group) for group in objective.places.groups],
-        "coordinates": len(objective.places.deviations),
+        "groups": [list(group) for group in objective.code_vectors.groups],
+        "coordinates": len(objective.code_vectors.deviations),
         "lows": list(objective.ranges.lows),
         "highs": list(objective.ranges.highs),
         "hidden": list(config["hidden"]),
         "parts": list(config["parts"]),
     }
-    if training.config.climb:
+    if training.config.optimization_steps:
         preservation = objective.preservation
-        options |= {"one_sided": list(preservation.one_sided), "own": list(preservation.own), "scale": objective.scale}
-        if objective.keeper is not None:
-            kept = objective.keeper.ranges
+        options |= {"one_sided": list(preservation.one_sided), "part_columns": list(preservation.part_columns)}
+        options["scale"] = objective.scale
+        if objective.part_classifier is not None:
+            kept = objective.part_classifier.ranges
             options |= {"kept_lows": list(kept.lows), "kept_highs": list(kept.highs)}
     return options
 
 
 def _build_empty(metadata: EditorMetadata) -> CardinalityEditor:
     """Build an editor by ``metadata.options``. Raises KeyError, GanvasError or ValueError where they are damaged."""
-    required = CardinalityConfig.__dataclass_fields__
-    names = [each for each in StoredCardinality.__dataclass_fields__ if each in required or each in metadata.options]
-    o = StoredCardinality(**{name: metadata.options[name] for name in names})
+    required, options = CardinalityConfig.__dataclass_fields__, update_options(metadata.options)
+    names = [each for each in StoredCardinality.__dataclass_fields__ if each in required or each in options]
+    o = StoredCardinality(**{name: options[name] for name in names})
     k, numbers = len(metadata.attributes), len(o.groups) * metadata.probe.weight.shape[0]
     ranges, rows = CountRanges(o.lows, o.highs), sorted(row for group in o.groups for row in group)
     if len(o.lows) != k or not rows or rows != list(range(len(rows))) or o.coordinates > numbers:
@@ -224,14 +227,15 @@ def _build_empty(metadata: EditorMetadata) -> CardinalityEditor:
     places = CodeVectors(o.groups, torch.empty(numbers), torch.empty(o.coordinates), basis)
     hidden = o.hidden or HIDDEN[o.space]
     networks = [CountClassifier(numbers, ranges, o.loss, hidden) for _ in range(o.classifiers)]
-    if not o.climb:
+    if not o.optimization_steps:
         return CardinalityEditor(
             metadata, places, CountDirections(k, o.coordinates, o.signs, o.width, o.pieces), networks
         )
-    if len(o.one_sided) != k or len(o.own) != k or not all(-1 <= own < len(o.kept_lows) for own in o.own):
+    columns, kept = o.part_columns, CountRanges(o.kept_lows, o.kept_highs)
+    if len(o.one_sided) != k or len(columns) != k or not all(-1 <= column < len(kept.lows) for column in columns):
         raise ValueError
-    keeper = CountClassifier(numbers, CountRanges(o.kept_lows, o.kept_highs), o.loss, hidden) if o.kept_lows else None
-    return CardinalityEditor(metadata, places, None, networks, keeper)
+    part_classifier = CountClassifier(numbers, kept, o.loss, hidden) if kept.lows else None
+    return CardinalityEditor(metadata, places, None, networks, part_classifier)
 
 
 @torch.no_grad()
@@ -239,7 +243,7 @@ def _measure_report(editor: CardinalityEditor, training: CountTraining) -> dict[
     """Measure the report: how often classifiers are right, and how often unit moves are, as they judge."""
     training_set, held_out = training.training_set, training.held_out
     parts, first = {"classifier_train": training_set, "classifier_test": held_out}, editor.networks[0]
-    tables = {name: count_accuracy(first, part.codes, part.counts) for name, part in parts.items()}
+    tables = {name: measure_count_accuracy(first, part.codes, part.counts) for name, part in parts.items()}
     for sign, name in ((1, "added"), (-1, "removed")):
         rates = [training.measure_moves(editor.moves, held_out, k, sign) for k in range(len(editor.attributes))]
         tables[name], tables[f"length_{name}"] = (torch.stack([rate[i] for rate in rates]) for i in range(2))

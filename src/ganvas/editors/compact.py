@@ -48,23 +48,22 @@ from ganvas.editors._compact_network import (
     Codes,
     CompactConfig,
     build_reference,
+    compute_losses,
+    find_recipe_name,
     fit_to_data,
-    losses,
-    off_diagonal,
+    measure_off_diagonal,
     parse_recipe,
-    recipe_name,
     train_autoencoder,
-    update_options,
 )
-from ganvas.editors._fit import restore_editor
-from ganvas.editors._networks import LatentClassifier, Perceptron, correlation, fit_latent_classifier
+from ganvas.editors._fit import restore_editor, update_options
+from ganvas.editors._networks import LatentClassifier, Perceptron, compute_correlation, fit_latent_classifier
 from ganvas.editors.base import (
     Editor,
     EditorMetadata,
-    editor_metadata,
+    build_metadata,
+    compute_response_gains,
     find_unresponsive,
     format_report,
-    response_gains,
 )
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
@@ -74,6 +73,8 @@ from ganvas.types import Scores, W
 
 NEEDS = "labels"
 """What the method learns from."""
+REPORTS = ("quick", "labels")
+"""The parts of reports that the method is in beside the full comparison."""
 
 TRAINING_SHARE = 0.7
 """The share of the codes that is trained on; the others are held out."""
@@ -210,9 +211,9 @@ def fit(
     steps = min(READER_STEPS, 10 + len(rows) // 10)
     reader = fit_latent_classifier(x[rows] / deviations, a[rows], READER_WIDTH, steps, config.seed)
     with torch.no_grad():
-        stored_options = {"recipe": recipe_name(recipe)} | asdict(config)
+        stored_options = {"recipe": find_recipe_name(recipe)} | asdict(config)
         editor = CompactEditor(
-            editor_metadata("compact", data, generator, stored_options, {}),
+            build_metadata("compact", data, generator, stored_options, {}),
             pca,
             CompactNetworks(encoder, decoder, reader),
         )
@@ -280,7 +281,7 @@ def _measure_report(
     """Measure the report on held-out codes; "response", "length" and "others" are those of ``MoveStatistics``."""
     parts = [(editor.encoder(rows), editor.decoder(editor.encoder(rows))) for rows in x.split(CHUNK_CODES)]
     c, y = (torch.cat(part) for part in zip(*parts, strict=True))
-    recons, attr, corr = (float(loss) for loss in losses(x, c, y, a, mref))
+    recons, attr, corr = (float(loss) for loss in compute_losses(x, c, y, a, mref))
     k = a.shape[1]
     centred = [t - t.mean(0) for t in (c[:, :k], a)]
     correlations = torch.cosine_similarity(*centred, dim=0)
@@ -293,8 +294,8 @@ def _measure_report(
         "l_corr": corr,
         "reconstructed": 1 - recons / float(x.var(0, correction=0).sum()),
         "mean_correlation": float(correlations.mean()),
-        "codes_off_diagonal": off_diagonal(correlation(c[:, :k])),
-        "labels_off_diagonal": off_diagonal(correlation(a)),
+        "codes_off_diagonal": measure_off_diagonal(compute_correlation(c[:, :k])),
+        "labels_off_diagonal": measure_off_diagonal(compute_correlation(a)),
         **format_report(editor.attributes, correlation=correlations, **vars(measured)),
         "unresponsive": find_unresponsive(editor.attributes, measured.response),
     }
@@ -342,7 +343,9 @@ def calibrate_moves(calibration: MoveCalibrationSet, moves: Tensor, hold: float 
     """
     moves = _bound_lengths(calibration, moves if hold is None else _solve_cheapest(calibration, hold))
     for _ in range(2):
-        moves = _bound_lengths(calibration, moves * response_gains(measure_moves(calibration, moves).response)[:, None])
+        moves = _bound_lengths(
+            calibration, moves * compute_response_gains(measure_moves(calibration, moves).response)[:, None]
+        )
     return moves
 
 

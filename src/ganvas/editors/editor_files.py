@@ -69,7 +69,7 @@ def write_editor(path: str | Path, own: Mapping[str, Tensor], metadata: EditorMe
     stated: dict[str, Any] = {name: getattr(metadata, name) for name in HEADER_FIELDS}
     header = EditorHeader(**stated, generator=owner)
     tensors = {TENSOR_PREFIX + name: tensor for name, tensor in own.items()}
-    save_tensors(path, common_tensors(metadata) | tensors, asdict(header))
+    save_tensors(path, collect_common_tensors(metadata) | tensors, asdict(header))
 
 
 def read_editor(path: str | Path) -> tuple[dict[str, Tensor], EditorMetadata]:
@@ -113,7 +113,7 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     module.requires_grad_(False)
 
 
-def common_tensors(metadata: EditorMetadata) -> dict[str, Tensor]:
+def collect_common_tensors(metadata: EditorMetadata) -> dict[str, Tensor]:
     """Return the tensors that every editor has, by their names in files."""
     normal, probe = metadata.gaussianize, metadata.probe
     return dict(zip(COMMON_TENSORS, (normal.scores, normal.normals, probe.weight, probe.bias), strict=True))

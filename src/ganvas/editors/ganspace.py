@@ -17,6 +17,8 @@ from ganvas.generators.base import Generator
 
 NEEDS = "codes alone; labels name its directions and set their scale"
 """What the method learns from."""
+REPORTS = ()
+"""The parts of reports that the method is in beside the full comparison: none."""
 
 from_tensors = LinearEditor.from_tensors
 

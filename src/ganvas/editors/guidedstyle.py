@@ -47,7 +47,7 @@ from ganvas.editors._fit import (
     measure_report,
     restore_network_editor,
 )
-from ganvas.editors._networks import ascent_directions, correlation, draw_rows, fit_network
+from ganvas.editors._networks import compute_ascent_directions, compute_correlation, draw_rows, fit_network
 from ganvas.editors.base import EditorMetadata
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
@@ -60,6 +60,8 @@ from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, valid
 
 NEEDS = "labels; with a scorer, pictures, too"
 """What the method learns from."""
+REPORTS = ()
+"""The parts of reports that the method is in beside the full comparison: none."""
 
 PROBED_CHANGE = 2.0
 """The change, in standard deviations, at which the effects of rows are measured."""
@@ -215,7 +217,7 @@ def _build_editor(
 
 def _error_weights(fit_data: FitData, settings: GuidedStyleConfig) -> Tensor:
     """Return the weight of the squared error of attribute i (column) for a change of k (row): 1 on the diagonal."""
-    weights = settings.hold * (1 - correlation(fit_data.a).abs())
+    weights = settings.hold * (1 - compute_correlation(fit_data.a).abs())
     return weights.fill_diagonal_(1.0)
 
 
@@ -226,7 +228,7 @@ def _create_loss(editor: GuidedStyle, fit_data: FitData, settings: GuidedStyleCo
     all_attributes = torch.arange(k, device=x.device)
     random = torch.Generator().manual_seed(settings.seed)
     with torch.no_grad():
-        editor.residuals.biases.copy_(ascent_directions(classifier))
+        editor.residuals.biases.copy_(compute_ascent_directions(classifier))
 
     def loss(step: int) -> Tensor:
         rows = draw_rows(len(x), settings.batch, random, x.device)

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset, find_columns
-from ganvas.editors._directions import boundary_normal, scale_codes, scale_to_deviation, select_extremes
+from ganvas.editors._directions import fit_boundary_normal, scale_codes, scale_to_deviation, select_extremes
 from ganvas.editors.base import (
     LinearEditor,
+    build_metadata,
     calibrate,
-    editor_metadata,
     find_unresponsive,
     format_report,
     orthogonalize,
@@ -33,6 +33,10 @@ from ganvas.generators.base import Generator
 
 NEEDS = "labels"
 """What the method learns from."""
+REPORTS = ("quick", "labels")
+"""The parts of reports that the method is in beside the full comparison."""
+IS_FAST = True
+"""The method is fitted within seconds."""
 
 Conditions = Mapping[str, Sequence[str] | str] | Sequence[str] | str
 MIN_NORM = 0.05
@@ -79,7 +83,7 @@ def fit(
     moved = (calibrated * chosen.probe.weight.T.to(calibrated)).sum(1)
     report = {"unresponsive": find_unresponsive(names, moved)}
     report |= format_report(names, gain=gain, **({"kept": kept} if options["conditional"] else {}))
-    return LinearEditor(editor_metadata("interfacegan", chosen, generator, options, report), calibrated)
+    return LinearEditor(build_metadata("interfacegan", chosen, generator, options, report), calibrated)
 
 
 def _fit_normals(
@@ -87,7 +91,7 @@ def _fit_normals(
 ) -> Tensor:
     x = scale_codes(w)
     columns = [(name, a[:, attributes.index(name)]) for name in needed]
-    return torch.stack([boundary_normal(x, *select_extremes(column, share, name), c) for name, column in columns])
+    return torch.stack([fit_boundary_normal(x, *select_extremes(column, share, name), c) for name, column in columns])
 
 
 def _parse_conditions(

@@ -10,7 +10,7 @@ It is trained on the labels of an attribute classifier; the requested changes an
 
 C is the latent classifier, which predicts normal scores; v_i is 1 for what is to change, and ``preserve`` for what is to
 stay. |w' - w|, the Mahalanobis distance over the whitened components of W, stands for the identity of the face.
-In training, half of the codes change one attribute, the others up to ``together`` of them, by normal numbers of standard
+In training, half of the codes change one attribute, the others up to ``max_attributes`` of them, by normal numbers of standard
 deviation ``reach``. Subtracting M(w, 0) makes a change of 0 no move, and a small change a small one.
 """
 
@@ -43,13 +43,15 @@ from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
+REPORTS = ()
+"""The parts of reports that the method is in beside the full comparison: none."""
 
 
 @validated
 class Latent2LatentConfig(FitConfig):
     """Options of ``latent2latent.fit``.
 
-    ``preserve``: v of what is to stay; ``identity``: λ_id; ``together``, ``reach``: the changes in training; ``depth``: the
+    ``preserve``: v of what is to stay; ``identity``: λ_id; ``max_attributes``, ``reach``: the changes in training; ``depth``: the
     number of dense layers.
     """
 
@@ -58,7 +60,7 @@ class Latent2LatentConfig(FitConfig):
     rate: Positive = 1e-3
     preserve: NonNegative = 0.5
     identity: NonNegative = 0.25
-    together: PositiveInt = 3
+    max_attributes: PositiveInt = 3
     reach: Positive = 2.5
 
 
@@ -125,7 +127,9 @@ def _create_loss(editor: Latent2Latent, fit_data: FitData, settings: Latent2Late
 
 
 def draw_changes(n: int, k: int, settings: Latent2LatentConfig, random: torch.Generator) -> Scores:
-    """Draw changes to train on, (n, k): of one attribute for half of the codes, of up to ``together`` for the others."""
-    count = torch.where(torch.arange(n) % 2 == 0, 1, torch.randint(1, settings.together + 1, (n,), generator=random))
+    """Draw changes to train on, (n, k): of one attribute for half of the codes, of up to ``max_attributes`` for the others."""
+    count = torch.where(
+        torch.arange(n) % 2 == 0, 1, torch.randint(1, settings.max_attributes + 1, (n,), generator=random)
+    )
     order = torch.rand(n, k, generator=random).argsort(1)
     return torch.where(order < count[:, None], settings.reach * torch.randn(n, k, generator=random), 0.0)

@@ -36,7 +36,13 @@ from ganvas.editors._fit import (
     fit_network_editor,
     restore_network_editor,
 )
-from ganvas.editors._networks import STEEPNESS, ascent_directions, correlation, draw_rows, probabilities
+from ganvas.editors._networks import (
+    STEEPNESS,
+    compute_ascent_directions,
+    compute_correlation,
+    compute_probabilities,
+    draw_rows,
+)
 from ganvas.editors.base import EditorMetadata
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
@@ -46,6 +52,8 @@ from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
+REPORTS = ()
+"""The parts of reports that the method is in beside the full comparison: none."""
 
 
 @validated
@@ -121,15 +129,15 @@ def _create_loss(editor: LatentTransformer, fit_data: FitData, settings: LatentT
     """Return L, summed over the maps; they share no weights, so each is trained independently."""
     x, k, classifier = fit_data.x, len(editor.attributes), fit_data.classifier
     before = classifier(x)
-    others = 1 - correlation(fit_data.a).abs()
+    others = 1 - compute_correlation(fit_data.a).abs()
     others.fill_diagonal_(0)
     random = torch.Generator().manual_seed(settings.seed)
     with torch.no_grad():
-        editor.biases.copy_(ascent_directions(classifier))
+        editor.biases.copy_(compute_ascent_directions(classifier))
 
     def loss(step: int) -> Tensor:
         rows = draw_rows(len(x), settings.batch, random, x.device)
-        chances = probabilities(before[rows])
+        chances = compute_probabilities(before[rows])
         targets = (chances < 0.5).to(x)
         moves = (targets - chances).T[..., None] * editor.evaluate_directions(x[rows])
         after = classifier((x[rows] + moves).flatten(0, 1)).view(k, len(rows), k)

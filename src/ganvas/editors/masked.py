@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ganvas.editors.base import Editor, EditorMetadata, metadata_of
+from ganvas.editors.base import Editor, EditorMetadata, collect_metadata
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.types import Scores, W, WPlus
@@ -62,7 +62,7 @@ class MaskedEditor(Editor):
     def __init__(self, inner: Editor, rows: tuple[int, ...], num_ws: int) -> None:
         """Restrict ``inner`` to ``rows``: numbers below ``num_ws``, the number of rows of the generator's codes."""
         super().__init__()
-        self.set_metadata(metadata_of(inner))
+        self.set_metadata(collect_metadata(inner))
         if isinstance(inner, MaskedEditor):
             rows = tuple(row for row in rows if row in inner.rows)
             if not rows:
@@ -109,12 +109,12 @@ def unwrap_masked(
     """
     if MASKED not in metadata.options:
         return dict(tensors), metadata, None
-    rows = masked_rows(metadata.options[MASKED])
+    rows = get_masked_rows(metadata.options[MASKED])
     inner = replace(metadata, options={key: value for key, value in metadata.options.items() if key != MASKED})
     return {key.removeprefix("inner."): value for key, value in tensors.items()}, inner, rows
 
 
-def masked_rows(option: Any) -> tuple[tuple[int, ...], int]:
+def get_masked_rows(option: Any) -> tuple[tuple[int, ...], int]:
     """Parse the option ``MASKED``: the rows, and how many there are. Raises GanvasError where it's damaged."""
     rows, num_ws = option if isinstance(option, list) and len(option) == 2 else ([], 0)
     numbers = isinstance(rows, list) and all(type(x) is int for x in (num_ws, *rows)) and rows == sorted(set(rows))

@@ -10,12 +10,16 @@ import torch
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors._directions import select_extremes
-from ganvas.editors.base import LinearEditor, calibrate, editor_metadata
+from ganvas.editors.base import LinearEditor, build_metadata, calibrate
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 
 NEEDS = "labels"
 """What the method learns from."""
+REPORTS = ("quick", "labels")
+"""The parts of reports that the method is in beside the full comparison."""
+IS_FAST = True
+"""The method is fitted within seconds."""
 
 from_tensors = LinearEditor.from_tensors
 
@@ -42,5 +46,5 @@ def fit(
         directions.append((w[high].mean(0) - w[low].mean(0)) / distance)
     calibrated, gain = calibrate(torch.stack(directions), data.probe)
     report = {"gain": dict(zip(data.attributes, gain.tolist(), strict=True))}
-    metadata = editor_metadata("mean_difference", data, generator, {"share": share}, report)
+    metadata = build_metadata("mean_difference", data, generator, {"share": share}, report)
     return LinearEditor(metadata, calibrated)

@@ -20,7 +20,7 @@ from torch import Tensor
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.data.probe import Probe
-from ganvas.editors.base import Editor, EditorMetadata, LinearEditor, response_gains
+from ganvas.editors.base import Editor, EditorMetadata, LinearEditor, compute_response_gains
 from ganvas.editors.masked import MaskedEditor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, sample
@@ -184,7 +184,7 @@ def _scale_direction(
     moved = float(unit @ data.probe.weight[:, k].to(unit)) * float(along.std())
     turned = moved < 0 and name == like
     sign = -1.0 if moved < 0 else 1.0
-    gain = float(response_gains(torch.tensor(abs(moved))))
+    gain = float(compute_response_gains(torch.tensor(abs(moved))))
     description = f"{name}: a change of 1 moves {like} {'down' if moved < 0 and not turned else 'up'} by " + (
         "1" if abs(gain * moved * sign - 1) < 0.01 else f"{abs(gain * moved):.2f} (it hardly responds)"
     )

@@ -1,9 +1,9 @@
 """SeFa: the directions that change styles most, in closed form from the generator's weights.
 
 Shen and Zhou, *Closed-Form Factorization of Latent Semantics in GANs*, CVPR 2021, https://arxiv.org/abs/2007.06600. A
-layer makes a style of a code by an affine map with weight A; the unit vectors n that maximise |A n|² are the eigenvectors of
-AᵀA with the largest eigenvalues. The weights of the chosen layers are stacked. The method needs no samples and no labels;
-here labels name the eigenvectors, which people did in the paper.
+layer computes its style from a code by an affine map with weight A; the unit vectors n that maximise |A n|² are the
+eigenvectors of AᵀA with the largest eigenvalues. The weights of the chosen layers are stacked. The method needs no samples and
+no labels; here labels name the eigenvectors, which people did in the paper.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from ganvas.generators.base import Generator
 
 NEEDS = "the style weights; labels name its directions and set their scale"
 """What the method learns from."""
+REPORTS = ()
+"""The parts of reports that the method is in beside the full comparison: none."""
 
 from_tensors = LinearEditor.from_tensors
 
@@ -46,7 +48,7 @@ def fit(
     rows = range(len(weights)) if layers is None else parse_rows(layers, generator)
     stacked = torch.cat([weights[row] for row in rows]).double()
     values, axes = torch.linalg.eigh(stacked.T @ stacked)
-    rank = int((values > 1e-9 * values[-1]).sum())  # directions beyond it change no style
+    rank = int((values > 1e-9 * values[-1]).sum())  # directions beyond the rank change no style
     axes = axes.flip(1).T[: min(eigenvectors, rank)]
     signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # the solver's signs are arbitrary
     return name_directions("sefa", data, generator, (axes * signs).float(), {"eigenvectors": len(axes)}, layers)

@@ -54,6 +54,8 @@ from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
+REPORTS = ()
+"""The parts of reports that the method is in beside the full comparison: none."""
 
 Objective = Literal["matching", "likelihood"]
 TOLERANCE = 1e-2
@@ -208,8 +210,8 @@ def _create_loss(editor: StyleFlow, fit_data: FitData, settings: StyleFlowConfig
     readings = fit_data.classifier(fit_data.x)
     a = readings + READING_NOISE * torch.randn(readings.shape, generator=random).to(readings)
     editor.affine, editor.classifier = _fit_affine(fit_data.x, a), fit_data.classifier
-    editor.along.copy_(cheapest_changes(a, settings.hold))
-    return velocity_loss(editor.velocity, editor.affine(fit_data.x, a), a, settings)
+    editor.along.copy_(find_cheapest_changes(a, settings.hold))
+    return compute_velocity_loss(editor.velocity, editor.affine(fit_data.x, a), a, settings)
 
 
 def _fit_affine(x: Tensor, a: Scores) -> AffineFlow:
@@ -224,7 +226,7 @@ def _fit_affine(x: Tensor, a: Scores) -> AffineFlow:
     return AffineFlow(weight, mean - centre @ weight, whitening.to(x), colouring.to(x))
 
 
-def cheapest_changes(a: Scores, hold: float) -> Tensor:
+def find_cheapest_changes(a: Scores, hold: float) -> Tensor:
     """Solve for the cheapest changes of all attributes in which one changes by 1, (attributes, attributes): one per row."""
     centred = (a - a.mean(0)).double()
     inverse = torch.linalg.inv(centred.T @ centred / len(a))
@@ -232,7 +234,7 @@ def cheapest_changes(a: Scores, hold: float) -> Tensor:
     return (changes / changes.diagonal()[:, None]).to(a)
 
 
-def velocity_loss(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlowConfig) -> LossFunction:
+def compute_velocity_loss(velocity: Velocity, x: Tensor, a: Scores, settings: StyleFlowConfig) -> LossFunction:
     """Return the loss of v on whitened codes. It uses the global random state, which zuko draws from: the caller restores it."""
     random = torch.Generator().manual_seed(settings.seed)
 

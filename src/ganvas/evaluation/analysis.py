@@ -19,13 +19,11 @@ from ganvas.stats import (
     Estimate,
     bootstrap_mean,
     estimate_proportion,
-    in_selection_half,
+    is_in_selection_half,
 )
 
 MIN_ARRIVED_SHARE = 0.5
 """The share of faces that an editor has to bring to a change, to stand for its family there."""
-FAMILIES = ("compact", "interfacegan")
-"""The families of methods that the papers compare."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class RowAnalysis:
 
     @cached_property
     def judges(self) -> list[str]:
-        """The judges' names, the own scorer's first."""
+        """The judges' names, the label scorer's first."""
         return [scale.name for scale in self.result.context.scales]
 
     def select(self, protocol: str, metric: str, **equal: Any) -> Frame:
@@ -70,7 +68,7 @@ class RowAnalysis:
         drift and the identity of its easiest faces.
         """
         rows = self.select(protocol, metric, **equal)
-        rows = rows[in_selection_half(to_tensor(rows["code_id"])).numpy()]
+        rows = rows[is_in_selection_half(to_tensor(rows["code_id"])).numpy()]
         every = list_metrics()[metric].every_code
         means, often = {}, set()
         for name in names:
@@ -88,7 +86,7 @@ class RowAnalysis:
         Only codes that both brought there, unless the metric is of every code.
         """
         rows = self.select(protocol, metric, **equal)
-        rows = rows[~in_selection_half(to_tensor(rows["code_id"])).numpy()]
+        rows = rows[~is_in_selection_half(to_tensor(rows["code_id"])).numpy()]
         if not list_metrics()[metric].every_code:
             rows = rows[rows["reached"]]
         sides = [rows[rows["method"] == name].set_index("code_id")["value"] for name in (a, b)]

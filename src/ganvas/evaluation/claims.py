@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ganvas.evaluation import papers
-from ganvas.evaluation.analysis import FAMILIES, RowAnalysis, to_tensor
+from ganvas.evaluation.analysis import RowAnalysis, to_tensor
 from ganvas.evaluation.faces import format_goal
+from ganvas.evaluation.methods import FAMILIES
 from ganvas.evaluation.pages import format_estimate
-from ganvas.evaluation.tables import STRANGERS_PROTOCOL, Row, Table
+from ganvas.evaluation.tables import STRANGERS_PROTOCOL, Table, TableRow
 from ganvas.metrics import list_metrics
 from ganvas.stats import (
     MIN_CLAIM_CODES,
@@ -22,7 +23,7 @@ from ganvas.stats import (
     bootstrap_ratio,
     estimate_proportion,
     estimate_proportion_difference,
-    in_selection_half,
+    is_in_selection_half,
     judge_claim,
 )
 
@@ -40,7 +41,7 @@ HALVES_NOTE = (
 def build_headline(analysis: RowAnalysis) -> Table:
     """Compare both families by the paper's protocol, beside the paper's own numbers."""
     names = [name for family in FAMILIES for name in analysis.list_methods(family=family)]
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for attribute in analysis.result.attributes:
         for metric, numbers in PAPERS.items():
             cells = [analysis.estimate("paper", metric, attribute=attribute, method=name) for name in names]
@@ -64,7 +65,7 @@ def build_headline(analysis: RowAnalysis) -> Table:
     )
 
 
-def _compare_best(analysis: RowAnalysis, metric: str, attribute: str) -> Row:
+def _compare_best(analysis: RowAnalysis, metric: str, attribute: str) -> TableRow:
     """Compare the families' best by the paper's protocol: their names, the difference, and where it lies."""
     best = [
         analysis.choose_best("paper", metric, analysis.list_methods(family=family), True, attribute=attribute)
@@ -80,12 +81,12 @@ def _compare_best(analysis: RowAnalysis, metric: str, attribute: str) -> Row:
 
 def build_success_claims(analysis: RowAnalysis) -> Table:
     """Judge whether the best editor succeeds often enough."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for attribute in analysis.result.attributes:
         best = analysis.choose_best("paper", "success", analysis.list_methods(), True, attribute=attribute)
         if best is not None:
             mine = analysis.select("paper", "success", attribute=attribute, method=best)
-            mine = mine[~in_selection_half(to_tensor(mine["code_id"])).numpy()]
+            mine = mine[~is_in_selection_half(to_tensor(mine["code_id"])).numpy()]
             found = estimate_proportion(to_tensor(mine["value"]), to_tensor(mine["code_id"]))
             rows.append((format_goal(attribute), best, found, judge_claim(found, at_least=SUCCESS_AIM)))
     text = f"The best editor is to succeed on {SUCCESS_AIM:g} of all faces, for each attribute. {HALVES_NOTE}"
@@ -95,7 +96,7 @@ def build_success_claims(analysis: RowAnalysis) -> Table:
 
 def build_families(analysis: RowAnalysis) -> Table:
     """Compare both families at an equal change by each judge."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for attribute in analysis.result.attributes:
         for change in analysis.result.context.config.targets:
             for judge in analysis.judges:
@@ -117,7 +118,7 @@ def build_families(analysis: RowAnalysis) -> Table:
     return Table("families", "Claim: effects at an equal change", text, head, rows, digits)
 
 
-def _compare_families(analysis: RowAnalysis, attribute: str, change: float, judge: str) -> Row | None:
+def _compare_families(analysis: RowAnalysis, attribute: str, change: float, judge: str) -> TableRow | None:
     equal = {"attribute": attribute, "change": change}
     best = [
         analysis.choose_best("equal", "drift", analysis.list_methods(family=family), False, judge=judge, **equal)
@@ -145,7 +146,7 @@ def _compare_families(analysis: RowAnalysis, attribute: str, change: float, judg
 def compare_side_effects(analysis: RowAnalysis, ours: str, theirs: str, change: float, **equal: Any) -> Estimate:
     """Estimate the ratio of two methods' side effects, on the codes that both brought to the change."""
     (a, codes, _), (b, others, _) = (analysis.pivot_changes(name, change, **equal) for name in (ours, theirs))
-    shared = codes[torch.isin(codes, others) & ~in_selection_half(codes)]
+    shared = codes[torch.isin(codes, others) & ~is_in_selection_half(codes)]
     if not len(shared):
         return bootstrap_mean(torch.zeros(0))
     mine, rival = (values[torch.searchsorted(places, shared)] for values, places in ((a, codes), (b, others)))
@@ -155,7 +156,7 @@ def compare_side_effects(analysis: RowAnalysis, ours: str, theirs: str, change: 
 def build_variants(analysis: RowAnalysis) -> Table:
     """Compare variants of the compact editor with the better InterfaceGAN."""
     rivals = analysis.list_methods(family="interfacegan")
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for change in analysis.result.context.config.targets:
         for entry in analysis.result.entries:
             parts: list[tuple[Tensor, Tensor, Tensor]] = []

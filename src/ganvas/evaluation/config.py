@@ -16,7 +16,7 @@ class StrengthGrid:
 
     ``stride``: the paper's protocol climbs so many rungs at a time. ``patience``: it gives up after so many strides that
     brought the score no further: a degraded picture doesn't reach the target. ``tolerance``: how near to an equal change of the
-    target is near enough, in standard deviations, within ``tries`` pictures.
+    target is near enough, in standard deviations, within ``max_pictures`` pictures.
     """
 
     step: float = 0.05
@@ -24,7 +24,7 @@ class StrengthGrid:
     stride: int = 10
     patience: int = 2
     tolerance: float = 0.15
-    tries: int = 6
+    max_pictures: int = 6
 
     def __post_init__(self) -> None:
         if not 0 < self.step * self.stride <= self.maximum < float("inf") or self.stride < 1:
@@ -32,9 +32,10 @@ class StrengthGrid:
                 f"A grid of strengths needs 0 < step · stride <= maximum, not step {self.step}, stride {self.stride} and maximum"
                 f" {self.maximum}."
             )
-        if self.patience < 1 or self.tries < 1 or not self.tolerance > 0:
+        if self.patience < 1 or self.max_pictures < 1 or not self.tolerance > 0:
             raise GanvasError(
-                f"patience, tries and tolerance must be above 0, not {self.patience}, {self.tries} and {self.tolerance}."
+                f"patience, max_pictures and tolerance must be above 0, not {self.patience}, {self.max_pictures}"
+                f" and {self.tolerance}."
             )
 
     @property
@@ -60,11 +61,11 @@ class EvaluationConfig:
     """Faces that are brought to equal changes of the target, for the group "first": the first ones of ``first``."""
     matched_rest: int = 24
     """Faces that are brought to equal changes of the target, for the other methods: the first ones of ``rest``."""
-    everywhere: int = 32
-    """Faces for every other attribute of the scorer, for the methods marked ``everywhere``, at the first of ``targets`` only."""
-    together: int = 8
+    other_attribute_faces: int = 32
+    """Faces for every other attribute of the scorer, for methods that try all, at the first of ``targets`` only."""
+    joint_edit_faces: int = 8
     """Faces for edits of two and three attributes at once, for methods of the group "first"."""
-    floor: int = 32
+    random_moves: int = 32
     """Random moves at each target."""
     pictures: int = 3
     """Faces an attribute on the picture sheets."""
@@ -124,9 +125,9 @@ MINIMUM_SIZES = {
     "ablations": 4,
     "matched": 16,
     "matched_rest": 8,
-    "everywhere": 8,
-    "together": 4,
-    "floor": 8,
+    "other_attribute_faces": 8,
+    "joint_edit_faces": 4,
+    "random_moves": 8,
     "pool": 384,
     "latent": 256,
     "dci": 10,
@@ -140,9 +141,9 @@ QUICK = EvaluationConfig(
     ablations=0,
     matched=8,
     matched_rest=8,
-    everywhere=0,
-    together=0,
-    floor=4,
+    other_attribute_faces=0,
+    joint_edit_faces=0,
+    random_moves=4,
     pictures=1,
     targets=(1.0,),
     search=StrengthGrid(stride=20),

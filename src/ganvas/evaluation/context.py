@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganvas.control.search import ScoredView
+from ganvas.control.search import CodeScorer
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.distribution import Distribution, fit_distribution
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.errors import GanvasError
 from ganvas.evaluation.config import EvaluationConfig
-from ganvas.evaluation.faces import EditGoal, FacePool, dtype_name, grow_pool, make_goal
+from ganvas.evaluation.faces import EditGoal, FacePool, get_dtype_name, grow_pool, make_goal
 from ganvas.evaluation.judges import JudgePanel, JudgeScale, fit_judge_scales, view_trial
 from ganvas.evaluation.score_cache import ScoreCache
 from ganvas.generators.base import Generator
@@ -32,7 +32,7 @@ MIN_FACES = 8
 class EvaluationContext:
     """Everything that protocols need but the editors.
 
-    ``pool`` has the panel's rows of fresh faces; ``scales[0]`` is the own scorer's; ``typical_set`` bounds plausible codes;
+    ``pool`` has the panel's rows of fresh faces; ``scales[0]`` is the label scorer's; ``typical_set`` bounds plausible codes;
     ``progress`` is called with the number of pictures rendered.
     """
 
@@ -47,10 +47,10 @@ class EvaluationContext:
     out: Path | None
     progress: Callable[[int], object] = lambda rendered: None
 
-    def make_view(self, *scope: str) -> tuple[ScoredView, ScoreCache]:
+    def make_code_scorer(self, *scope: str) -> tuple[CodeScorer, ScoreCache]:
         """Make a view of codes through the panel, and its cache, whose files are ``out``/renders/``scope``-*."""
         path = self.out and self.out.joinpath("renders", *scope)
-        return make_view(self.generator, self.panel, self.config.batch, path, self.progress)
+        return make_code_scorer(self.generator, self.panel, self.config.batch, path, self.progress)
 
     def select_faces(self, goal: EditGoal, n: int) -> Tensor:
         """Return the first ``n`` faces of the pool that ``goal`` can be tried on.
@@ -74,7 +74,7 @@ class EvaluationContext:
         return self.pool.make_codes(self.generator, index), self.pool.scores[index]
 
     def select_gaussianize(self, attribute: str) -> Gaussianize:
-        """Return the own scorer's normal score of one attribute. Raises GanvasError where it has none."""
+        """Return the label scorer's normal score of one attribute. Raises GanvasError where it has none."""
         own = self.scales[0]
         if attribute not in own.attributes:
             raise GanvasError(f"The labels have no attribute {attribute!r}, or its score is the same for every face.")
@@ -97,11 +97,11 @@ def prepare_context(
 ) -> EvaluationContext:
     """Score fresh faces until every attribute has enough to be tried on, or ``config.pool_limit`` were scored, and fit scales."""
     path = out and out / "renders" / "pool"
-    view, _ = make_view(generator, panel, config.batch, path, progress)
+    code_scorer, _ = make_code_scorer(generator, panel, config.batch, path, progress)
     empty = FacePool(torch.zeros(0, len(panel.attributes)), config.seed, config.psi)
     goals = [make_goal(a) for a in attributes if panel.kinds[panel.column(a)] == "probability"]
-    pool = grow_pool(view, goals, config.first, empty, config.pool, config.pool_limit)
-    same = data.scorer == f"{panel.own.name}:{panel.own.fingerprint}"
+    pool = grow_pool(code_scorer, goals, config.first, empty, config.pool, config.pool_limit)
+    same = data.scorer == f"{panel.label_scorer.name}:{panel.label_scorer.fingerprint}"
     scales, gaps = fit_judge_scales(panel, pool.scores, data.gaussianize if same else None, data.attributes)
     typical_set = fit_distribution(generator, config.measured)
     return EvaluationContext(
@@ -109,20 +109,20 @@ def prepare_context(
     )
 
 
-def make_view(
+def make_code_scorer(
     generator: Generator,
     scorer: Scorer,
     batch: int,
     path: Path | None,
     progress: Callable[[int], object] = lambda rendered: None,
-) -> tuple[ScoredView, ScoreCache]:
+) -> tuple[CodeScorer, ScoreCache]:
     """Make a view of codes that keeps scores under ``path`` (see ``ScoreCache``), and its cache."""
     metadata: dict[str, Any] = {
         "renders": 1,
         "generator": generator.fingerprint,
-        "dtype": dtype_name(generator),
+        "dtype": get_dtype_name(generator),
         "batch": batch,
         "panel": scorer.fingerprint,
     }
     cache = ScoreCache(path, metadata, len(scorer.attributes))
-    return ScoredView(generator, scorer, batch, progress, cache), cache
+    return CodeScorer(generator, scorer, batch, progress, cache), cache

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ganvas.control.search import ScoredView
+from ganvas.control.search import CodeScorer
 from ganvas.generators.base import Generator, map_seeds, truncate
 from ganvas.metrics import to_readable
 from ganvas.seeds import EVALUATION_SEED
@@ -68,14 +68,14 @@ class FacePool:
         w = map_seeds(generator, (self.seed + index).tolist())
         return generator.expand(truncate(w, generator.w_avg, self.psi))
 
-    def find_lacking(self, view: ScoredView, goal: EditGoal) -> Tensor:
+    def find_lacking(self, code_scorer: CodeScorer, goal: EditGoal) -> Tensor:
         """Return the indices of the faces that a goal can be tried on, in the order of their seeds."""
-        column = view.scorer.column(goal.attribute)
-        return goal.mask_lacking(to_readable(self.scores, view.scorer.kinds)[:, column]).nonzero()[:, 0]
+        column = code_scorer.scorer.column(goal.attribute)
+        return goal.mask_lacking(to_readable(self.scores, code_scorer.scorer.kinds)[:, column]).nonzero()[:, 0]
 
 
 def grow_pool(
-    view: ScoredView,
+    code_scorer: CodeScorer,
     goals: Sequence[EditGoal],
     n: int,
     pool: FacePool,
@@ -85,15 +85,15 @@ def grow_pool(
 ) -> FacePool:
     """Score fresh faces, ``at_least`` so many, until every goal has ``n`` to be tried on, or ``limit`` were scored."""
     while len(pool.scores) < at_least or (
-        len(pool.scores) < limit and any(len(pool.find_lacking(view, goal)) < n for goal in goals)
+        len(pool.scores) < limit and any(len(pool.find_lacking(code_scorer, goal)) < n for goal in goals)
     ):
         end = at_least if len(pool.scores) < at_least else limit
         index = torch.arange(len(pool.scores), min(len(pool.scores) + step, end))
-        more = view(pool.make_codes(view.generator, index)).cpu().to(pool.scores)
+        more = code_scorer(pool.make_codes(code_scorer.generator, index)).cpu().to(pool.scores)
         pool = replace(pool, scores=torch.cat((pool.scores, more)))
     return pool
 
 
-def dtype_name(generator: Generator) -> str:
+def get_dtype_name(generator: Generator) -> str:
     """Return the name of a generator's dtype, like "bfloat16": pictures differ with it, so scores do."""
     return str(generator.dtype).removeprefix("torch.")

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.evaluation.analysis import FAMILIES, RowAnalysis
+from ganvas.evaluation.analysis import RowAnalysis
 from ganvas.evaluation.context import EvaluationContext
 from ganvas.evaluation.faces import format_goal, make_goal
+from ganvas.evaluation.methods import FAMILIES
 from ganvas.evaluation.pages import PageSection
 from ganvas.evaluation.protocols import edit_pool
 from ganvas.evaluation.tables import build_labels

@@ -48,26 +48,30 @@ class FaceRecognizer:
 
 @final
 class JudgePanel(Scorer):
-    """All judges as one scorer: the own scorer's columns, then each judge's as "judge:attribute", then the face embedding.
+    """All judges as one scorer: the label scorer's columns, then each judge's as "judge:attribute", then the face embedding.
 
-    A face that isn't found has an embedding of zeros, so that rows stay finite; ``split_faces`` gives nan for it.
+    The label scorer made the labels, or stands in for the one that did. A face that isn't found has an embedding of zeros,
+    so that rows stay finite; ``split_faces`` gives nan for it.
     """
 
-    def __init__(self, own: Scorer, judges: Sequence[Scorer] = (), faces: FaceRecognizer | None = None) -> None:
+    def __init__(
+        self, label_scorer: Scorer, judges: Sequence[Scorer] = (), faces: FaceRecognizer | None = None
+    ) -> None:
         super().__init__()
-        self.own, self.judges, self.face = own, tuple(judges), faces
-        self.name = "+".join((own.name, *(judge.name for judge in judges)))
+        self.label_scorer, self.judges, self.face = label_scorer, tuple(judges), faces
+        self.name = "+".join((label_scorer.name, *(judge.name for judge in judges)))
         self.width = faces.width if faces is not None else 0
         titles = [f"{judge.name}:{attribute}" for judge in judges for attribute in judge.attributes]
-        self.attributes = (*own.attributes, *titles, *(f"face:{i}" for i in range(self.width)))
+        self.attributes = (*label_scorer.attributes, *titles, *(f"face:{i}" for i in range(self.width)))
         kinds = [kind for judge in judges for kind in judge.kinds]
-        self.kinds = (*own.kinds, *kinds, *("value",) * self.width)
-        fingerprints = [scorer.fingerprint for scorer in (own, *judges)] + ([faces.fingerprint] if faces else [])
+        self.kinds = (*label_scorer.kinds, *kinds, *("value",) * self.width)
+        fingerprints = [scorer.fingerprint for scorer in (label_scorer, *judges)]
+        fingerprints += [faces.fingerprint] if faces else []
         self.fingerprint = hashlib.sha256(" ".join(fingerprints).encode()).hexdigest()
 
     def forward(self, images: Images) -> Scores:
         """Score pictures by all judges, (n, columns)."""
-        parts = [self.own(images), *(judge(images) for judge in self.judges)]
+        parts = [self.label_scorer(images), *(judge(images) for judge in self.judges)]
         if self.face is not None:
             parts.append(self.face.embed(images))
         return torch.cat([part.to(parts[0]).nan_to_num(nan=0.0) for part in parts], 1)
@@ -89,7 +93,7 @@ class JudgeScale:
     """One judge's attributes, in standard deviations of its own normal scores.
 
     ``columns``: where the panel has its ``attributes``. ``correlation`` (own attributes, attributes): of each of its normal
-    scores with each of the own scorer's, over the pool.
+    scores with each of the label scorer's, over the pool.
     """
 
     name: str
@@ -152,13 +156,13 @@ def fit_judge_scales(
 ) -> tuple[list[JudgeScale], list[str]]:
     """Fit one scale for each scorer of the panel, and give the reasons why some have none.
 
-    ``own`` normalises the own scorer's columns of ``labelled``, the labels' attributes, as labels do. The judges' normal
-    scores (and the own scorer's, where ``own`` is None: the labels are another's) are fitted on ``pool``, the panel's rows of
+    ``own`` normalises the label scorer's columns of ``labelled``, the labels' attributes, as labels do. The judges' normal
+    scores (and the label scorer's, where ``own`` is None: the labels are another's) are fitted on ``pool``, the panel's rows of
     fresh faces. An attribute whose score is the same everywhere is left out.
-    Raises GanvasError where the own scorer has no usable attribute among the labels'.
+    Raises GanvasError where the label scorer has no usable attribute among the labels'.
     """
     scales, gaps, start, own_scores = [], [], 0, pool[:, :0]
-    for scorer in (panel.own, *panel.judges):
+    for scorer in (panel.label_scorer, *panel.judges):
         columns = [c for c in range(start, start + len(scorer.attributes)) if pool[:, c].unique().numel() > 1]
         first, start = start, start + len(scorer.attributes)
         if first == 0:

@@ -29,7 +29,8 @@ class MethodEntry:
 
     ``group``: "first" is tried on the most faces, then "rest"; an "ablation" is measured on codes, and on few faces.
     ``family``: what verdicts compare, "compact" or "interfacegan". ``conditional``: the method's option of that name is the
-    attributes that are evaluated. ``everywhere``: the scorer's other attributes are tried, too.
+    attributes that are evaluated. ``tries_all_attributes``: the scorer's other attributes are tried, too. ``quick``: it is in
+    the quick report.
     """
 
     name: str
@@ -38,7 +39,8 @@ class MethodEntry:
     group: str = "rest"
     family: str = ""
     conditional: bool = False
-    everywhere: bool = False
+    tries_all_attributes: bool = False
+    quick: bool = False
     file: str = ""
 
     @property
@@ -49,12 +51,15 @@ class MethodEntry:
 
 
 FEATURED: tuple[MethodEntry, ...] = (
-    MethodEntry("compact", "compact", group="first", family="compact", everywhere=True),
+    MethodEntry("compact", "compact", group="first", family="compact", tries_all_attributes=True, quick=True),
     MethodEntry("compact paper", "compact", {"recipe": "paper", "residual": False}, "first", "compact"),
-    MethodEntry("interfacegan", "interfacegan", group="first", family="interfacegan", everywhere=True),
-    MethodEntry("interfacegan conditional", "interfacegan", {}, "first", "interfacegan", conditional=True),
+    MethodEntry(
+        "interfacegan", "interfacegan", group="first", family="interfacegan", tries_all_attributes=True, quick=True
+    ),
+    MethodEntry("interfacegan conditional", "interfacegan", {}, "first", "interfacegan", conditional=True, quick=True),
 )
 """The families that the papers compare."""
+FAMILIES = tuple(dict.fromkeys(entry.family for entry in FEATURED))
 UNGAUSSIANISED = "compact without Gaussianisation"
 """The row whose labels are standardised scores instead of normal scores."""
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
@@ -71,12 +76,6 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "compact without residual": {"residual": False},
 }
 """Options of the compact method, by the name of their row."""
-QUICK_METHODS = ("compact", "interfacegan", "interfacegan conditional", "mean_difference")
-"""Names of the shipped methods of a quick report."""
-LEFT_OUT_OF_QUICK = (
-    *("balanced", "cardinality", "ganspace", "guidedstyle", "latent2latent", "latent_transformer", "sefa", "styleflow"),
-)
-"""Shipped methods that a quick report leaves out; it has every method that is in neither list, so that new ones appear."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +93,17 @@ def list_entries() -> list[MethodEntry]:
     """Return the rows of the full report: one for every method that learns from probabilities, and variants of some."""
     listed = {entry.name for entry in FEATURED}
     others = [
-        MethodEntry(name, name)
-        for name in editors.method_names()
-        if name not in listed and "probability" in editors.learnable_kinds(name)
+        MethodEntry(name, name, quick="quick" in editors.get_reports(name))
+        for name in editors.list_methods()
+        if name not in listed and "probability" in editors.get_learnable_kinds(name)
     ]
     ablations = [MethodEntry(name, "compact", options, "ablation") for name, options in ABLATIONS.items()]
     return [*FEATURED, *others, *ablations]
 
 
 def list_quick_names() -> list[str]:
-    """Return the names of the rows of a quick report: ``QUICK_METHODS`` and every new method."""
-    known_methods = (*QUICK_METHODS, *LEFT_OUT_OF_QUICK)
-    return [*QUICK_METHODS, *(entry.name for entry in list_entries() if entry.method not in known_methods)]
+    """Return the names of the rows of a quick report."""
+    return [entry.name for entry in list_entries() if entry.quick]
 
 
 def select_entries(names: Sequence[str] | None, files: Sequence[str] = ()) -> list[MethodEntry]:
@@ -212,7 +210,7 @@ def _fit_possible_attributes(
     try:
         return fit_entry(entry, data, generator, attributes), {}
     except GanvasError as error:
-        if entry.method not in editors.method_names():
+        if entry.method not in editors.list_methods():
             raise
         whole, missing = error, {}
     for name in attributes:

@@ -103,7 +103,7 @@ def run_pictures(
         raise GanvasError(f"The editor has no attribute {goal.attribute!r}.")
     index = context.select_faces(goal, max(faces))
     grid = context.config.search
-    view, cache = context.make_view(scope, goal.attribute)
+    code_scorer, cache = context.make_code_scorer(scope, goal.attribute)
     gaussianize = context.select_gaussianize(goal.attribute)
     score = torch.tensor(goal.get_target(TARGET_PROBABILITY)).logit().item()
     given_up = recovered = start = 0
@@ -112,7 +112,7 @@ def run_pictures(
     for chunk in index.split(split_chunks(len(index))):
         ws, rows = context.make_codes(chunk)
         sign = torch.full((len(chunk),), goal.sign)
-        search = StrengthSearch(view, editor, goal.attribute, sign, ws, rows, gaussianize, grid.ladder)
+        search = StrengthSearch(code_scorer, editor, goal.attribute, sign, ws, rows, gaussianize, grid.ladder)
         if start < faces[0]:
             subset = search.take_first(faces[0] - start)
             target = subset.to_target(torch.full((len(subset.ws),), score))
@@ -134,7 +134,7 @@ def run_pictures(
             for change in targets:
                 target = subset.values[:, 0] + change
                 predicted = subset.predict_strength(target)
-                found = subset.find_nearest(target, lines[change](predicted), grid.tolerance, grid.tries)
+                found = subset.find_nearest(target, lines[change](predicted), grid.tolerance, grid.max_pictures)
                 trial = _make_search_trial(context, subset, found)
                 _add_trial(context, blocks, "matched", trial, [goal], chunk[: len(trial)], change=change)
                 lines[change] = lines[change].extend(predicted, subset.measure_strength(target))
@@ -218,7 +218,7 @@ def _add_trial(
 def _add_equal(
     context: EvaluationContext, blocks: RowBlocks, search: StrengthSearch, goal: EditGoal, codes: Tensor, change: float
 ) -> None:
-    """Add the rows at exactly ``change`` by each judge that has the attribute; what isn't judged is by the own scorer's change.
+    """Add the rows at exactly ``change`` by each judge that has the attribute; what isn't judged is by the label scorer's change.
 
     Linear between the two rendered pictures around the first place where the target has changed by so much.
     """
@@ -245,7 +245,9 @@ def _add_equal(
         ]
         if judge == 0:
             blocks.add_trial("equal", codes, ends, share=share, change=change)
-        seen = [next(view for name, view in context.view_by_judges(end, [goal]) if name == scale.name) for end in ends]
+        seen = [
+            next(trial for name, trial in context.view_by_judges(end, [goal]) if name == scale.name) for end in ends
+        ]
         blocks.add_trial("equal", codes, seen, judge=scale.name, share=share, change=change)
 
 
@@ -293,8 +295,8 @@ def run_random(
         torch.from_numpy(codes.astype(np.int64))
     ]
     moved = ws + (directions / directions.norm(dim=1, keepdim=True)).to(ws)[:, None] * length[:, None, None]
-    view, cache = context.make_view("random", f"{goal.attribute}-{change:g}")
-    trial = make_trial(context, goal.attribute, (ws, moved), (rows, view(moved).cpu()))
+    code_scorer, cache = context.make_code_scorer("random", f"{goal.attribute}-{change:g}")
+    trial = make_trial(context, goal.attribute, (ws, moved), (rows, code_scorer(moved).cpu()))
     _add_trial(context, blocks, "random", trial, [goal], torch.from_numpy(codes.copy()), change=change)
     blocks.pictures += len(cache.requested)
 
@@ -322,10 +324,10 @@ def run_joint(
     """
     names, codes = _list_pairable(editor, attributes), torch.arange(min(n, len(context.pool.scores)))
     ws, rows = context.make_codes(codes)
-    view, cache = context.make_view(scope, "together")
+    code_scorer, cache = context.make_code_scorer(scope, "together")
     for edited in (*combinations(names, 2), *combinations(names, 3)):
         moved = editor.edit(ws, _make_changes(edited))
-        trial = make_trial(context, edited[0], (ws, moved), (rows, view(moved).cpu()))
+        trial = make_trial(context, edited[0], (ws, moved), (rows, code_scorer(moved).cpu()))
         goals, title = [make_goal(name) for name in edited], " + ".join(edited)
         _add_trial(context, blocks, "joint", trial, goals, codes, change=JOINT_CHANGE, attribute=title)
     blocks.pictures += len(cache.requested)

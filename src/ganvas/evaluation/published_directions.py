@@ -15,7 +15,7 @@ from ganvas.errors import GanvasError
 
 FILES = {"Smiling": "smile.pt", "Young": "age.pt"}
 """File names of encoder4editing (https://github.com/omertov/encoder4editing, MIT), for StyleGAN2-FFHQ's W."""
-AIMS = {"Smiling": 0.55, "Young": 0.4}
+AIMED_COSINES = {"Smiling": 0.55, "Young": 0.4}
 """|cos| that the SVM boundary is to reach."""
 
 

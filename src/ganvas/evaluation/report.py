@@ -13,12 +13,12 @@ import torch
 
 from ganvas import __version__, generators
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label_files import load_labels, shipped_labels_path
+from ganvas.data.label_files import find_shipped_labels, load_labels
 from ganvas.errors import GanvasError
 from ganvas.evaluation import claims, published_directions, tables
 from ganvas.evaluation.analysis import RowAnalysis
 from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig
-from ganvas.evaluation.faces import dtype_name
+from ganvas.evaluation.faces import get_dtype_name
 from ganvas.evaluation.figures import draw_figures
 from ganvas.evaluation.judges import FaceRecognizer, JudgePanel, is_same_attribute
 from ganvas.evaluation.methods import format_failure, hash_labels, list_quick_names, select_entries
@@ -97,7 +97,7 @@ def evaluate(
         )
     tools = load_tools(request.generator, request.dtype, request.device)
     own = own.to(tools.generator.device)
-    data = load_usable(request.labels or shipped_labels_path(request.generator, own.name), tools.generator, own)
+    data = load_usable(request.labels or find_shipped_labels(request.generator, own.name), tools.generator, own)
     panel, gaps = build_panel(own, request.judges)
     directions = None
     if request.published:
@@ -108,7 +108,7 @@ def evaluate(
     attributes = request.attributes or choose_attributes(own)
     result = run_evaluation(tools.generator, panel, data, entries, attributes, request.config, out, log, directions)
     log("Drawing figures")
-    return write_report(result, out, command or default_command(), gaps)
+    return write_report(result, out, command or format_default_command(), gaps)
 
 
 def write_report(result: EvaluationResult, out: Path, command: str, missing: Sequence[str] = ()) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def load_usable(labels: str | Path, generator: Generator, scorer: Scorer) -> Lat
 
 
 def build_panel(own: Scorer, names: Sequence[str] | None, faces: bool = True) -> tuple[JudgePanel, list[str]]:
-    """Build the panel of the own scorer and its judges, on its device, and list why some couldn't be loaded.
+    """Build the panel of the label scorer and its judges, on its device, and list why some couldn't be loaded.
 
     Without ``names``: all other scorers that read one of its attributes, under its own or another name, by other networks.
     Raises GanvasError for an unknown name.
@@ -225,8 +225,8 @@ def describe_versions(result: EvaluationResult, command: str) -> dict[str, Any]:
         "command": command,
         "versions": versions,
         "generator": f"{context.generator.name}:{context.generator.fingerprint}",
-        "dtype": dtype_name(context.generator),
-        "scorer": f"{context.panel.own.name}:{context.panel.own.fingerprint}",
+        "dtype": get_dtype_name(context.generator),
+        "scorer": f"{context.panel.label_scorer.name}:{context.panel.label_scorer.fingerprint}",
         "labels": {"n": len(context.data), "scorer": context.data.scorer, "digest": hash_labels(context.data)},
         "seed": context.config.seed,
         "psi": context.config.psi,
@@ -262,6 +262,6 @@ def format_versions(run: dict[str, Any]) -> str:
     return f"{versions}; {run['dtype']}; seeds from {run['seed']:,}; report.json has all of it."
 
 
-def default_command() -> str:
+def format_default_command() -> str:
     """Return the command as it was typed, without this machine's folders."""
     return " ".join(["ganvas", *(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])])

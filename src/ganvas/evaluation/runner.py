@@ -42,7 +42,7 @@ from ganvas.evaluation.rows import (
     to_frame,
 )
 from ganvas.generators.base import Generator, sample
-from ganvas.identity import cosine, distance
+from ganvas.identity import compute_cosine, compute_distance
 from ganvas.io.files import read_json, write_json
 from ganvas.progress import show_advance
 from ganvas.types import WPlus
@@ -50,13 +50,11 @@ from ganvas.types import WPlus
 if TYPE_CHECKING:
     import pyarrow as pa
 
-EFFICIENCY_METHODS = ("compact", "interfacegan", "mean_difference")
-"""Methods whose label efficiency is measured."""
-RANDOM = "random moves"
+RANDOM_METHOD = "random moves"
 """The name of the method of random moves in rows."""
-STRANGERS = "two different faces"
+STRANGERS_METHOD = "two different faces"
 """The name of the method, in rows, of comparing different faces."""
-SEARCH_PICTURES, MATCH_PICTURES, SINGLE_PICTURES = 2.6, 1.3, 2.2
+PICTURES_PER_SEARCH, PICTURES_PER_MATCH, PICTURES_PER_SINGLE_CHANGE = 2.6, 1.3, 2.2
 """Pictures for an edit of ffhq by the paper's protocol, for an equal change after it, and for one alone."""
 TIMED_PICTURES = 2
 """Pictures that time is measured on, after as many to warm up."""
@@ -196,11 +194,11 @@ def _split_attributes(
     usable, gaps = [], []
     for name in attributes:
         why = ""
-        if name not in panel.own.attributes:
-            why = f"Scorer {panel.own.name!r} has no attribute {name!r}."
+        if name not in panel.label_scorer.attributes:
+            why = f"Scorer {panel.label_scorer.name!r} has no attribute {name!r}."
         elif name not in data.attributes:
             why = f"The labels have no usable scores of {name!r}."
-        elif (kind := panel.own.kinds[panel.own.column(name)]) != "probability":
+        elif (kind := panel.label_scorer.kinds[panel.label_scorer.column(name)]) != "probability":
             why = f"{name!r} is a {kind}: these protocols need a probability."
         if why:
             gaps.append(MissingResult("attributes", "", name, why))
@@ -247,9 +245,9 @@ def _run_pictures(result: EvaluationResult, work: Path | None) -> None:
     context, config = result.context, result.context.config
     for entry, editor in result.list_fitted():
         tried = [(a, config.count_faces(entry.group), config.targets, config.curve) for a in result.attributes]
-        if entry.everywhere:
+        if entry.tries_all_attributes:
             others = [a for a in context.scales[0].attributes if a not in result.attributes]
-            tried += [(a, (0, config.everywhere), config.targets[:1], ()) for a in others]
+            tried += [(a, (0, config.other_attribute_faces), config.targets[:1], ()) for a in others]
         for attribute, *size in tried:
             # The reason is recorded by the fit already.
             if max(size[0]) and attribute not in result.fits[entry.name].missing:
@@ -258,15 +256,15 @@ def _run_pictures(result: EvaluationResult, work: Path | None) -> None:
                 _add_cell(result, work, ("pictures", entry.slug, attribute), entry.name, attribute, depends, fill)
     faces = context.panel.split_faces(context.pool.scores)
     if faces is not None and len(faces) > 1:
-        _add_cell(result, None, ("strangers",), STRANGERS, "", {}, partial(_compare_strangers, faces))
+        _add_cell(result, None, ("strangers",), STRANGERS_METHOD, "", {}, partial(_compare_strangers, faces))
 
 
 def _compare_strangers(faces: Tensor, blocks: RowBlocks) -> None:
     """Add the identity of random different faces: each face is in two pairs, with faces drawn at random."""
     order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))
     a, b = faces[order], faces[order.roll(1)]
-    blocks.add("strangers", "identity", order, cosine(a, b))
-    blocks.add("strangers", "identity_distance", order, distance(a, b))
+    blocks.add("strangers", "identity", order, compute_cosine(a, b))
+    blocks.add("strangers", "identity_distance", order, compute_distance(a, b))
 
 
 def _run_random(result: EvaluationResult, work: Path | None) -> None:
@@ -274,7 +272,7 @@ def _run_random(result: EvaluationResult, work: Path | None) -> None:
     config = result.context.config
     pairs = result.list_fitted("first", "rest")
     reference = next((pair for pair in pairs if pair[0].family == "interfacegan"), pairs[0] if pairs else None)
-    if reference is None or not config.floor:
+    if reference is None or not config.random_moves:
         return
     entry, editor = reference
     rows = result.rows
@@ -282,17 +280,17 @@ def _run_random(result: EvaluationResult, work: Path | None) -> None:
     for attribute in result.attributes:
         for change in config.targets:
             there = rows[(rows["attribute"] == attribute) & (rows["change"].sub(change).abs() < 1e-6) & rows["reached"]]
-            codes, strengths = (there[name].to_numpy()[: config.floor] for name in ("code_id", "strength"))
+            codes, strengths = (there[name].to_numpy()[: config.random_moves] for name in ("code_id", "strength"))
             if not len(codes):
                 continue
             depends = {"editor": editors.fingerprint(editor), "codes": codes.tolist(), "strengths": strengths.tolist()}
             fill = partial(protocols.run_random, result.context, editor, make_goal(attribute), change, codes, strengths)
-            _add_cell(result, work, ("random", f"{attribute}-{change:g}"), RANDOM, attribute, depends, fill)
+            _add_cell(result, work, ("random", f"{attribute}-{change:g}"), RANDOM_METHOD, attribute, depends, fill)
 
 
 def _run_joint(result: EvaluationResult, work: Path | None) -> None:
     """Run edits of several attributes at once."""
-    n = result.context.config.together
+    n = result.context.config.joint_edit_faces
     for entry, editor in result.list_fitted("first") if n else ():
         depends = {"editor": editors.fingerprint(editor), "faces": n, "attributes": result.attributes}
         fill = partial(protocols.run_joint, result.context, editor, result.attributes, entry.slug, n)
@@ -332,7 +330,7 @@ def _run_labels(result: EvaluationResult, work: Path | None) -> None:
     """Measure label efficiency: methods that learned from fewer labels, read by the probe of all."""
     ws, counts = protocols.sample_latent_codes(result.context), result.context.config.labels
     for entry in result.entries:
-        for n in counts if entry.name in EFFICIENCY_METHODS else ():
+        for n in counts if _is_measured_by_labels(entry) else ():
             if n <= len(result.context.data):
                 depends = {
                     "entry": [entry.method, dict(entry.options)],
@@ -341,6 +339,11 @@ def _run_labels(result: EvaluationResult, work: Path | None) -> None:
                 }
                 fill = partial(_learn_from_fewer, result, entry, n, ws)
                 _add_cell(result, work, ("labels", entry.slug, str(n)), entry.name, "", depends | {"labels": n}, fill)
+
+
+def _is_measured_by_labels(entry: MethodEntry) -> bool:
+    is_plain = entry.name == entry.method and entry.method in editors.list_methods()
+    return is_plain and "labels" in editors.get_reports(entry.method)
 
 
 def _learn_from_fewer(result: EvaluationResult, entry: MethodEntry, n: int, ws: WPlus, blocks: RowBlocks) -> None:
@@ -400,28 +403,29 @@ def plan_pictures(
     n = len(attributes)
     faces = [config.count_faces(entry.group) for entry in entries]
     matched = sum(
-        m * (MATCH_PICTURES * len(config.targets) + (not c) * (SINGLE_PICTURES - MATCH_PICTURES)) for c, m in faces
+        m * (PICTURES_PER_MATCH * len(config.targets) + (not c) * (PICTURES_PER_SINGLE_CHANGE - PICTURES_PER_MATCH))
+        for c, m in faces
     )
     first, shown = (sum(entry.group in groups for entry in entries) for groups in (["first"], ["first", "rest"]))
-    others = max(min(len(panel.own.attributes), len(data.attributes)) - n, 0)
-    everywhere = sum(entry.everywhere for entry in entries) * config.everywhere * others
+    others = max(min(len(panel.label_scorer.attributes), len(data.attributes)) - n, 0)
+    others_rendered = sum(entry.tries_all_attributes for entry in entries) * config.other_attribute_faces * others
     return {
         "fresh faces": max(config.pool, min(config.pool_limit, 4 * config.first)),
-        "for the paper's protocol": round(SEARCH_PICTURES * n * sum(climbed for climbed, _ in faces)),
+        "for the paper's protocol": round(PICTURES_PER_SEARCH * n * sum(climbed for climbed, _ in faces)),
         "at equal changes": round(n * matched),
-        "of other attributes": round(SINGLE_PICTURES * everywhere),
-        "of random moves": config.floor * n * len(config.targets),
-        "of several attributes at once": (comb(n, 2) + comb(n, 3)) * config.together * first,
+        "of other attributes": round(PICTURES_PER_SINGLE_CHANGE * others_rendered),
+        "of random moves": config.random_moves * n * len(config.targets),
+        "of several attributes at once": (comb(n, 2) + comb(n, 3)) * config.joint_edit_faces * first,
         "for the sheets": n * config.pictures * (1 + shown) + 8 * n * (config.pictures > 0),
     }
 
 
 def _format_plan(planned: Mapping[str, int], generator: Generator, panel: JudgePanel, work: Path | None) -> list[str]:
     """Format the pictures to render, and the time that they take here, as lines for people."""
-    view, codes = search.ScoredView(generator, panel), sample(generator, 2 * TIMED_PICTURES, 1.0, 0)
-    view(codes[:TIMED_PICTURES])
+    code_scorer, codes = search.CodeScorer(generator, panel), sample(generator, 2 * TIMED_PICTURES, 1.0, 0)
+    code_scorer(codes[:TIMED_PICTURES])
     start = time.perf_counter()
-    view(codes[TIMED_PICTURES:])
+    code_scorer(codes[TIMED_PICTURES:])
     seconds = (time.perf_counter() - start) / TIMED_PICTURES
     rendered, total = count_rendered(work), sum(planned.values())
     parts = ", ".join(f"{count:,} {part}" for part, count in planned.items() if count)

@@ -16,7 +16,7 @@ from ganvas.types import Scores, WPlus
 
 @final
 class ScoreCache:
-    """A cache for ``ScoredView.cache``: it has the missing codes rendered, and keeps their scores.
+    """A cache for ``CodeScorer.cache``: it has the missing codes rendered, and keeps their scores.
 
     ``path`` is the folder of its files and how their names begin; None keeps scores in memory only. ``metadata`` says what
     they depend on (generator, precision, scorers). ``requested``: the hashes of the codes that were asked for, whether
@@ -32,7 +32,7 @@ class ScoreCache:
         """Return the scores of codes, (n, columns)."""
         keys = [hash_code(code) for code in ws]
         self.requested.update(keys)
-        return self.scores.recall(keys, lambda index: render(ws[index])).to(ws)
+        return self.scores.load_or_compute(keys, lambda index: render(ws[index])).to(ws)
 
 
 def hash_code(code: Tensor) -> bytes:

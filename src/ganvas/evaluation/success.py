@@ -20,8 +20,8 @@ from ganvas.control.search import StrengthLadder, reach_target
 from ganvas.data.distribution import PERCENTILE, Distribution, fit_distribution
 from ganvas.editors.base import Editor, fingerprint
 from ganvas.errors import GanvasError, unknown
-from ganvas.evaluation.context import make_view
-from ganvas.evaluation.faces import POOL_STEP_FACES, TARGET_PROBABILITY, FacePool, dtype_name, grow_pool, make_goal
+from ganvas.evaluation.context import make_code_scorer
+from ganvas.evaluation.faces import POOL_STEP_FACES, TARGET_PROBABILITY, FacePool, get_dtype_name, grow_pool, make_goal
 from ganvas.evaluation.pages import PageSection, format_estimate, render_markdown, to_json
 from ganvas.evaluation.papers import ATTRIBUTES, SUCCESS
 from ganvas.generators.base import Generator
@@ -106,14 +106,14 @@ def run_trials(
     typical_set = fit_distribution(generator, protocol.measured)
     goals = [make_goal(attribute) for attribute in attributes]
     with show_advance("Scoring fresh faces") as advance:
-        view, _ = make_view(generator, scorer, protocol.batch, out and out / "pool", advance)
+        code_scorer, _ = make_code_scorer(generator, scorer, protocol.batch, out and out / "pool", advance)
         empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
         step = min(POOL_STEP_FACES, 2 * protocol.n)
         limit = MAX_POOL_PER_FACE * protocol.n + POOL_STEP_FACES
-        pool = grow_pool(view, goals, protocol.n, empty, step, limit, step)
+        pool = grow_pool(code_scorer, goals, protocol.n, empty, step, limit, step)
     trials = []
     for goal in goals:
-        index = pool.find_lacking(view, goal)[: protocol.n]
+        index = pool.find_lacking(code_scorer, goal)[: protocol.n]
         if len(index) < protocol.n:
             raise GanvasError(
                 f"Only {len(index)} of {len(pool.scores)} faces can be tried on {goal.attribute!r}, not {protocol.n}:"
@@ -124,7 +124,7 @@ def run_trials(
             path = out and out / "trials" / goal.attribute
             reached = reach_target(
                 editor,
-                make_view(generator, scorer, protocol.batch, path, advance)[0],
+                make_code_scorer(generator, scorer, protocol.batch, path, advance)[0],
                 ws,
                 goal.attribute,
                 goal.get_target(TARGET_PROBABILITY),
@@ -169,7 +169,7 @@ def run_success(
     result = run_trials(generator, scorer, editor, attributes, protocol, out)
     results = {
         "generator": f"{generator.name}:{generator.fingerprint}",
-        "dtype": dtype_name(generator),
+        "dtype": get_dtype_name(generator),
         "scorer": f"{scorer.name}:{scorer.fingerprint}",
         "editor": f"{editor.method}:{fingerprint(editor)}",
         "method": editor.method,

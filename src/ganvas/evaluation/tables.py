@@ -13,9 +13,9 @@ from ganvas.evaluation.analysis import RowAnalysis, encode_texts, to_tensor
 from ganvas.evaluation.faces import format_goal
 from ganvas.evaluation.pages import PageSection, format_estimate, to_json
 from ganvas.evaluation.protocols import JOINT_CHANGE
-from ganvas.evaluation.published_directions import AIMS
+from ganvas.evaluation.published_directions import AIMED_COSINES
 from ganvas.evaluation.rows import Frame
-from ganvas.evaluation.runner import RANDOM, STRANGERS
+from ganvas.evaluation.runner import RANDOM_METHOD, STRANGERS_METHOD
 from ganvas.metrics import Metric, list_metrics
 from ganvas.stats import (
     Estimate,
@@ -32,8 +32,8 @@ SUMMARISED = frozenset(("change", "variation"))
 """Metrics that figures and the column of side effects show."""
 READING_TITLES = ("target (σ)", "others for 1 σ", "distance for 1 σ", "Mahalanobis length for 1 σ", "left W")
 
-Cell = str | int | float | Estimate | None
-Row = tuple[Cell, ...]
+TableValue = str | int | float | Estimate | None
+TableRow = tuple[TableValue, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Table:
     title: str
     text: str
     head: tuple[str, ...]
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     digits: Mapping[str, int] = field(default_factory=dict)
 
     def to_section(self, picture: str = "") -> PageSection:
@@ -58,7 +58,7 @@ class Table:
         return {"title": self.title, "text": self.text, "head": list(self.head), "rows": to_json(list(self.rows))}
 
 
-def _format_cell(cell: Cell, digits: int) -> str:
+def _format_cell(cell: TableValue, digits: int) -> str:
     if isinstance(cell, Estimate):
         return format_estimate(cell, digits)
     return "-" if cell is None else f"{cell:.{digits}f}" if isinstance(cell, float) else str(cell)
@@ -74,7 +74,7 @@ def list_shown(analysis: RowAnalysis, protocol: str, judged: bool) -> list[Metri
 def build_paper(analysis: RowAnalysis) -> Table:
     """Show every method by the paper's protocol."""
     shown = [m for m in list_shown(analysis, "paper", False) if m.name not in ("distance", "renders")]
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for attribute in analysis.result.attributes:
         for method in analysis.list_methods():
             cells = [analysis.estimate("paper", m.name, attribute=attribute, method=method) for m in shown]
@@ -94,16 +94,16 @@ def build_paper(analysis: RowAnalysis) -> Table:
 def build_matched(analysis: RowAnalysis) -> Table:
     """Show every method at an equal change: all metrics that no judge reads."""
     shown = list_shown(analysis, "matched", False)
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for change in analysis.result.context.config.targets:
-        for method in (*analysis.list_methods(), RANDOM):
-            protocol = "random" if method == RANDOM else "matched"
+        for method in (*analysis.list_methods(), RANDOM_METHOD):
+            protocol = "random" if method == RANDOM_METHOD else "matched"
             cells = [_estimate_main(analysis, protocol, m.name, method=method, change=change) for m in shown]
             if any(cell.n for cell in cells):
                 rows.append((f"{change:g} σ", method, *cells))
     if rows and (STRANGERS_PROTOCOL, "identity") in analysis.parts:
         cells = [analysis.estimate(STRANGERS_PROTOCOL, m.name) for m in shown]
-        rows.append(("", STRANGERS, *(cell if cell.n else None for cell in cells)))
+        rows.append(("", STRANGERS_METHOD, *(cell if cell.n else None for cell in cells)))
     text = (
         "Every method brings the same faces to the same change of the target, as the scorer of the labels reads it, wherever"
         " that takes them. Means over the attributes; arrived: over the faces that it brought there. " + _explain(shown)
@@ -122,10 +122,10 @@ def build_judged(analysis: RowAnalysis) -> Table:
     """Show every method at an equal change by each judge: all metrics that judges read."""
     shown = list_shown(analysis, "equal", True)
     change = analysis.result.context.config.targets[0]
-    rows: list[Row] = []
-    for method in (*analysis.list_methods(), RANDOM):
+    rows: list[TableRow] = []
+    for method in (*analysis.list_methods(), RANDOM_METHOD):
         for judge in analysis.judges:
-            protocol, equal = "random" if method == RANDOM else "equal", {"change": change, "judge": judge}
+            protocol, equal = "random" if method == RANDOM_METHOD else "equal", {"change": change, "judge": judge}
             cells = [_estimate_main(analysis, protocol, m.name, method=method, **equal) for m in shown]
             if any(cell.n for cell in cells):
                 tried = analysis.select(protocol, "drift", method=method, **equal)
@@ -147,7 +147,7 @@ def build_judged(analysis: RowAnalysis) -> Table:
 
 def build_joint(analysis: RowAnalysis) -> Table:
     """Show edits of several attributes at once."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for method in analysis.list_methods("first"):
         mine = analysis.select("joint", "success", method=method)
         for edited in mine["attribute"].astype(str).unique():
@@ -168,7 +168,7 @@ def build_codes(analysis: RowAnalysis) -> Table:
     """Show what needs no picture: readings, lengths, order and undo, DCI."""
     names = ("order", "together", "undo", "undo_all")
     dci = ("disentanglement", "completeness", "informativeness")
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for method in analysis.list_methods("first", "rest", "ablation"):
         cells = [analysis.estimate("order", name, method=method) for name in names]
         if method in analysis.result.dci:
@@ -189,7 +189,7 @@ def build_codes(analysis: RowAnalysis) -> Table:
     return Table("codes", "Codes alone: readings, order and undo, DCI", text, head, rows, dict.fromkeys(shares, 3))
 
 
-def _estimate_readings(analysis: RowAnalysis, method: str, labels: int) -> Row:
+def _estimate_readings(analysis: RowAnalysis, method: str, labels: int) -> TableRow:
     """Return the columns of ``READING_TITLES`` for a method that learned from so many labels (0: all)."""
 
     def get(metric: str) -> Frame:
@@ -224,7 +224,7 @@ def build_others(analysis: RowAnalysis) -> Table:
     shown = {metric.name for protocol, judged in SHOWN for metric in list_shown(analysis, protocol, judged)}
     others = [m for m in list_metrics().values() if m.name not in shown | SUMMARISED]
     first = analysis.result.context.config.targets[0]
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     digits = max([metric.digits for metric in others], default=2)
     for metric in others:
         for protocol in sorted(p for p, name in analysis.parts if name == metric.name):
@@ -245,16 +245,16 @@ def build_others(analysis: RowAnalysis) -> Table:
 
 def build_agreement(analysis: RowAnalysis) -> Table:
     """Show |cos| with published directions, where their files were given."""
-    rows = [(name, *(cosines.get(a) for a in AIMS)) for name, cosines in analysis.result.agreement.items()]
+    rows = [(name, *(cosines.get(a) for a in AIMED_COSINES)) for name, cosines in analysis.result.agreement.items()]
     text = (
         "|cos| of linear methods' directions with encoder4editing's (smile, age). Wanted of the SVM boundary: "
-        + ", ".join(f"{name} {aim:g}" for name, aim in AIMS.items())
+        + ", ".join(f"{name} {aim:g}" for name, aim in AIMED_COSINES.items())
         + "; independent published directions agree with each other at "
         + " and ".join(f"{value:g}" for value in papers.AGREEMENT.values())
         + ". The softness of InterfaceGAN's margin, its only free number, was set by this agreement."
     )
     title = "Agreement with published directions"
-    return Table("agreement", title, text, ("method", *AIMS), rows, dict.fromkeys(AIMS, 3))
+    return Table("agreement", title, text, ("method", *AIMED_COSINES), rows, dict.fromkeys(AIMED_COSINES, 3))
 
 
 def build_costs(analysis: RowAnalysis) -> Table:

@@ -119,7 +119,7 @@ class MobileStyleGAN(Generator):
         styles = self.compute_styles(code)
         for x, following in self.iterate_features(styles):
             if x.shape[2] == size // 2 and str(size) in self.heads:
-                return inverse_haar(self.heads[str(size)](x, torch.cat(following)[None])).float()
+                return invert_haar(self.heads[str(size)](x, torch.cat(following)[None])).float()
         return shrink(x.float(), size)
 
     def compute_styles(self, code: Tensor) -> list[Tensor]:
@@ -161,18 +161,18 @@ class MobileStyleGAN(Generator):
         for top in range(0, resolution, strip):
             # Two 3×3 convolutions need two more rows above and below, where the picture has them.
             low, high = max(top - 2, 0), min(top + strip + 2, resolution)
-            y = inverse_haar(x[:, :, low // 2 : high // 2] * up)
+            y = invert_haar(x[:, :, low // 2 : high // 2] * up)
             for j in (0, 1):
                 y = F.conv2d(y, depthwise[j], padding=1, groups=y.shape[1])
                 above, below = int(low > 0), int(high < resolution)
                 low, high, y = low + above, high - below, y[:, :, above : y.shape[2] - below]
                 y = F.conv2d(y, self._weight(f"blocks.{i}.{j}.pointwise"), self._weight(f"blocks.{i}.{j}.bias"))
                 y = F.leaky_relu_(y.add_(self._weight(f"blocks.{i}.{j}.noise")[:, :, low:high]), 0.2)
-            strips.append(inverse_haar(F.conv2d(y, *output)) if output else y)
+            strips.append(invert_haar(F.conv2d(y, *output)) if output else y)
         return torch.cat(strips, 2) if len(strips) > 1 else strips[0]
 
 
-def inverse_haar(bands: Tensor) -> Tensor:
+def invert_haar(bands: Tensor) -> Tensor:
     """Apply the inverse Haar transform to twice the bands: (n, 4c, h, w), band by band, to (n, c, 2h, 2w)."""
     low, vertical, horizontal, diagonal = bands.chunk(4, 1)
     top, bottom = low + vertical, low - vertical

@@ -48,18 +48,20 @@ class IrGraph:
     layers: dict[str, IrNode]
     data: bytes
 
-    def kind(self, key: str) -> str:
+    def get_kind(self, key: str) -> str:
         """Return the type of a layer."""
         return self.layers[key].kind
 
-    def inputs(self, key: str, count: int) -> tuple[str, ...]:
+    def get_inputs(self, key: str, count: int) -> tuple[str, ...]:
         """Return the ``count`` layers of a layer's inputs. Raises GanvasError where there are fewer or more."""
         inputs = self.layers[key].inputs
         if len(inputs) != count:
-            raise GanvasError(f"Layer {key} ({self.kind(key)}) of the IR has {len(inputs)} inputs instead of {count}.")
+            raise GanvasError(
+                f"Layer {key} ({self.get_kind(key)}) of the IR has {len(inputs)} inputs instead of {count}."
+            )
         return inputs
 
-    def constant(self, key: str) -> Tensor:
+    def read_constant(self, key: str) -> Tensor:
         """Return a constant as a tensor. Raises GanvasError for another layer or type, or a number that isn't finite."""
         layer = self.layers[key]
         if layer.kind != "Const" or layer.attributes["element_type"] != "f32":
@@ -72,19 +74,21 @@ class IrGraph:
 
     def split(self, key: str, *kinds: str) -> tuple[str, str]:
         """Return the two inputs of a layer, one of the given kinds first. Raises GanvasError where it has none of them."""
-        first, second = self.inputs(key, 2)
-        if self.kind(first) in kinds:
+        first, second = self.get_inputs(key, 2)
+        if self.get_kind(first) in kinds:
             return first, second
-        if self.kind(second) in kinds:
+        if self.get_kind(second) in kinds:
             return second, first
-        raise GanvasError(f"Layer {key} ({self.kind(key)}) of the IR has no input of the type {' or '.join(kinds)}.")
+        raise GanvasError(
+            f"Layer {key} ({self.get_kind(key)}) of the IR has no input of the type {' or '.join(kinds)}."
+        )
 
-    def result(self) -> str:
+    def find_result(self) -> str:
         """Return the layer of the network's result. Raises GanvasError unless there is exactly one."""
         results = [key for key, layer in self.layers.items() if layer.kind == "Result"]
         if len(results) != 1:
             raise GanvasError(f"The IR has {len(results)} results instead of 1.")
-        return self.inputs(results[0], 1)[0]
+        return self.get_inputs(results[0], 1)[0]
 
 
 def convert(mapping_xml: bytes, mapping_bin: bytes, synthesis_xml: bytes, synthesis_bin: bytes) -> dict[str, Tensor]:
@@ -160,18 +164,18 @@ def _check_constant(key: str, attributes: dict[str, str], length: int) -> None:
 def _mapping(graph: IrGraph) -> dict[str, Tensor]:
     """Read StyleGAN2's mapping network: per layer (product, bias, leaky ReLU, gain of √2), after the normalisation of z."""
     layers = []
-    gain, key = graph.split(graph.result(), "Const")
+    gain, key = graph.split(graph.find_result(), "Const")
     while True:
         _check_value(graph, gain, 2**0.5)
         summed = _before_leaky(graph, key)
         product, bias = graph.split(summed, "MatMul")
-        if graph.kind(bias) == "Reshape":
-            bias = graph.inputs(bias, 2)[0]
+        if graph.get_kind(bias) == "Reshape":
+            bias = graph.get_inputs(bias, 2)[0]
         matrix, key = graph.split(product, "Const")
-        layers.append((_matrix(graph, product, matrix), graph.constant(bias).flatten()))
-        if graph.kind(key) != "Multiply" or len(layers) > len(graph.layers):
+        layers.append((_matrix(graph, product, matrix), graph.read_constant(bias).flatten()))
+        if graph.get_kind(key) != "Multiply" or len(layers) > len(graph.layers):
             raise GanvasError("The first IR isn't StyleGAN2's mapping network.")
-        if "Parameter" in map(graph.kind, graph.inputs(key, 2)):  # z times its reciprocal norm: the beginning
+        if "Parameter" in map(graph.get_kind, graph.get_inputs(key, 2)):  # z times its reciprocal norm: the beginning
             break
         gain, key = graph.split(key, "Const")
     state = {}
@@ -226,39 +230,39 @@ def _synthesis(graph: IrGraph) -> dict[str, Tensor]:
 def _list_steps(graph: IrGraph) -> list[tuple]:
     """List (letter of ``NETWORK``, its tensors) for each step from the constant input to the picture."""
     steps: list[tuple] = []
-    key = graph.result()
-    while graph.kind(key) != "Const":
-        kind = graph.kind(key)
+    key = graph.find_result()
+    while graph.get_kind(key) != "Const":
+        kind = graph.get_kind(key)
         if kind == "PReLU":
             steps.append(("l",))
             key = _before_leaky(graph, key)
         elif kind in ("Convolution", "GroupConvolution"):
             letter = "c" if kind == "Convolution" else "d"
-            key, weight = graph.inputs(key, 2)
-            steps.append((letter, graph.constant(weight)))
+            key, weight = graph.get_inputs(key, 2)
+            steps.append((letter, graph.read_constant(weight)))
         elif kind == "Multiply":
             styled, key = graph.split(key, "Reshape", "Multiply")
             steps.append(("s", *_style(graph, styled)))
-        elif kind == "Add" and "Const" in map(graph.kind, graph.inputs(key, 2)):
+        elif kind == "Add" and "Const" in map(graph.get_kind, graph.get_inputs(key, 2)):
             added, key = graph.split(key, "Const")
-            steps.append(("+", graph.constant(added)))
+            steps.append(("+", graph.read_constant(added)))
         elif kind == "Add":
             steps.append(("h",))
             key = _before_haar(graph, key)
         elif kind in ("Tile", "Broadcast"):  # repeats the constant input for each code
-            key = graph.inputs(key, 2)[0]
+            key = graph.get_inputs(key, 2)[0]
         else:
             raise GanvasError(f"A MobileStyleGAN has no layer of the type {kind!r}.")
         if len(steps) > len(graph.layers):
             raise GanvasError("The IR's edges run in a circle.")
-    steps.append(("i", graph.constant(key)))
+    steps.append(("i", graph.read_constant(key)))
     return steps[::-1]
 
 
 def _before_leaky(graph: IrGraph, key: str) -> str:
-    if graph.kind(key) != "PReLU":
-        raise GanvasError(f"Layer {key} of the IR is {graph.kind(key)!r} where a leaky ReLU belongs.")
-    key, slope = graph.inputs(key, 2)
+    if graph.get_kind(key) != "PReLU":
+        raise GanvasError(f"Layer {key} of the IR is {graph.get_kind(key)!r} where a leaky ReLU belongs.")
+    key, slope = graph.get_inputs(key, 2)
     _check_value(graph, slope, 0.2)
     return key
 
@@ -272,36 +276,36 @@ def _before_haar(graph: IrGraph, key: str) -> str:
         ("GroupConvolutionBackpropData", 2),
         ("VariadicSplit", 3),
     ):
-        if graph.kind(key) != kind:
+        if graph.get_kind(key) != kind:
             raise GanvasError(
-                f"Layer {key} of the IR is {graph.kind(key)!r} where an inverse Haar transform has {kind!r}."
+                f"Layer {key} of the IR is {graph.get_kind(key)!r} where an inverse Haar transform has {kind!r}."
             )
-        key = graph.inputs(key, count)[0]
+        key = graph.get_inputs(key, count)[0]
     return key
 
 
 def _style(graph: IrGraph, key: str) -> tuple[Tensor, Tensor]:
     """Return a style's affine layer times the factor of demodulation: (channels, w_dim) and (channels,)."""
     scale = torch.tensor(1.0)
-    if graph.kind(key) == "Multiply":
+    if graph.get_kind(key) == "Multiply":
         factor, key = graph.split(key, "Const")
-        scale = graph.constant(factor).reshape(())
-    if graph.kind(key) != "Reshape":
-        raise GanvasError(f"Layer {key} of the IR is {graph.kind(key)!r} where a style belongs.")
-    product, bias = graph.split(graph.inputs(key, 2)[0], "MatMul")
+        scale = graph.read_constant(factor).reshape(())
+    if graph.get_kind(key) != "Reshape":
+        raise GanvasError(f"Layer {key} of the IR is {graph.get_kind(key)!r} where a style belongs.")
+    product, bias = graph.split(graph.get_inputs(key, 2)[0], "MatMul")
     matrix, _ = graph.split(product, "Const")
-    return _matrix(graph, product, matrix) * scale, graph.constant(bias).flatten() * scale
+    return _matrix(graph, product, matrix) * scale, graph.read_constant(bias).flatten() * scale
 
 
 def _matrix(graph: IrGraph, product: str, matrix: str) -> Tensor:
     attributes = graph.layers[product].attributes
     if attributes.get("transpose_a", "false") != "false" or attributes.get("transpose_b") != "true":
         raise GanvasError(f"Layer {product} of the IR should be a product x·Wᵀ: transpose_a false, transpose_b true.")
-    return graph.constant(matrix)
+    return graph.read_constant(matrix)
 
 
 def _check_value(graph: IrGraph, key: str, value: float) -> None:
-    constant = graph.constant(key)
+    constant = graph.read_constant(key)
     if constant.numel() != 1 or not isclose(constant.item(), value, rel_tol=1e-6):
         raise GanvasError(f"Layer {key} of the IR should be {value:.4f}.")
 

@@ -102,7 +102,7 @@ class Toy(Generator):
         return F.linear(z, self.get_buffer("mix")) + self.w_avg
 
     @accept_any_float(torch.float32)
-    def coordinates(self, ws: WPlus) -> Tensor:
+    def compute_coordinates(self, ws: WPlus) -> Tensor:
         """Return the attributes of codes, (n, attributes) in the order of ``PLANTED``, in standard deviations."""
         columns = [(ws[:, PLANTED[a].row] - self.w_avg) @ self.planted[a].to(ws) for a in PLANTED]
         return torch.stack(columns, 1)
@@ -125,8 +125,8 @@ class Toy(Generator):
             here = [a for a in PLANTED if PLANTED[a].row == i]
             styles |= {a: style[:, k] for k, a in enumerate(here)}
             grey = grey + (style[:, len(here) :].to(self.dtype) * self.get_buffer(f"texture_{i}")).sum(1)
-        y, x = pixel_grid(ws.device)
-        upper, stripes = (y < SIDE / 2).float(), stripe_pattern(ws.device)
+        y, x = build_pixel_grid(ws.device)
+        upper, stripes = (y < SIDE / 2).float(), build_stripe_pattern(ws.device)
         width = WIDTH + WIDTH_SPAN * styles["Big"]
         square = (x - SIDE / 2 - PLACE_SPAN * styles["Right"]).square() + (y - SIDE / 2).square()
         blob = BLOB * torch.exp(-square / (2 * width.square()))
@@ -137,15 +137,15 @@ class Toy(Generator):
         return shrink(layers.to(self.dtype).sum(1).float(), check_resolution(self, resolution))
 
 
-def pixel_grid(device: torch.device) -> tuple[Tensor, Tensor]:
+def build_pixel_grid(device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the pixels' centres from above (32, 1) and from the left (32,), in pixels."""
     along = torch.arange(SIDE, device=device) + 0.5
     return along[:, None], along
 
 
-def stripe_pattern(device: torch.device) -> Tensor:
+def build_stripe_pattern(device: torch.device) -> Tensor:
     """Return the lower half in four bands of +1 and -1, 0 above, shape (32, 1)."""
-    y, _ = pixel_grid(device)
+    y, _ = build_pixel_grid(device)
     return torch.where(y < SIDE / 2, 0.0, 1.0 - 2.0 * ((y / 4).floor() % 2))
 
 

@@ -43,12 +43,12 @@ def optimize_batch(
     """
     if space not in ("w", "w+"):
         raise unknown("space", space, ("w", "w+"))
-    deviation = w_deviation(generator)
+    deviation = compute_w_deviation(generator)
     parts = zip(images.split(config.batch), ws.split(config.batch), strict=True)
     return torch.cat([_optimize_part(x, codes, generator, object_loss, space, config, deviation) for x, codes in parts])
 
 
-def w_deviation(generator: Generator, n: int = 2048) -> float:
+def compute_w_deviation(generator: Generator, n: int = 2048) -> float:
     """Estimate the root mean variance of W, the unit of steps and penalties."""
     z = torch.randn(n, generator.z_dim, generator=torch.Generator().manual_seed(0)).to(generator.device)
     with torch.no_grad():

@@ -105,7 +105,7 @@ class EncoderNetwork(nn.Module):
             nn.init.zeros_(rows.bias)
             self.offsets = nn.Sequential(nn.Linear(features, sizes.rank), nn.ReLU(), rows)
 
-    def features(self, images: Tensor) -> Tensor:
+    def compute_features(self, images: Tensor) -> Tensor:
         """Compute the features that codes are read from, (n, features)."""
         x, outputs = self.stem(images), []
         for stage in self.stages:
@@ -116,7 +116,7 @@ class EncoderNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Predict w (n, w_dim) and offsets (n, num_ws, w_dim)."""
-        return self.read(self.features(images).float())
+        return self.read(self.compute_features(images).float())
 
     def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Predict w and offsets from ``features``."""
@@ -190,6 +190,6 @@ def read_encoder(path: str | Path, generator: Generator) -> Encoder:
     return encoder
 
 
-def shipped_encoder_path(generator: Generator) -> Path:
+def find_shipped_encoder(generator: Generator) -> Path:
     """Return the path of the encoder that ships for a generator; it exists only where one does."""
     return Path(str(files("ganvas").joinpath("assets", "encoders", f"{generator.name}.safetensors")))

@@ -39,7 +39,7 @@ class LossTargets(NamedTuple):
 FeatureExtractor = Callable[[Images], CounterFeatures]
 
 
-def counter_features(counter: Counter) -> FeatureExtractor:
+def extract_counter_features(counter: Counter) -> FeatureExtractor:
     """Make a differentiable function from pictures to a counter's features at each place and its count logits."""
     network = counter.network
 
@@ -66,34 +66,34 @@ class ObjectLoss:
         extractor: FeatureExtractor, images: Images, pixels: float = 1.0, features: float = 1.0
     ) -> ObjectLoss:
         """Make a loss with the variances of these pictures as scales, and with these weights."""
-        parts = [*pyramid(images), extractor(images).features]
+        parts = [*build_pyramid(images), extractor(images).features]
         scales = tuple(max(float(x.var(0, correction=0).mean()), MIN_VARIANCE) for x in parts)
         return ObjectLoss(extractor, scales, pixels, features)
 
     @torch.no_grad()
     def prepare_targets(self, images: Images) -> LossTargets:
         """Prepare the targets that pictures are compared with."""
-        return LossTargets(pyramid(images), self.extractor(images).features)
+        return LossTargets(build_pyramid(images), self.extractor(images).features)
 
     def compute_loss(self, images: Images, targets: LossTargets) -> tuple[Tensor, Tensor]:
         """Compute each picture's loss, (n,), 0 for equal pictures and about 1 or 2 for any two, and the logits of its count."""
         levels = [
-            mean_squared_error(x, y) / scale
-            for x, y, scale in zip(pyramid(images), targets.pixels, self.scales, strict=False)
+            compute_mean_squared_error(x, y) / scale
+            for x, y, scale in zip(build_pyramid(images), targets.pixels, self.scales, strict=False)
         ]
         outputs = self.extractor(images)
         loss = self.pixels * torch.stack(levels).mean(0)
-        return loss + self.features * mean_squared_error(outputs.features, targets.features) / self.scales[
+        return loss + self.features * compute_mean_squared_error(outputs.features, targets.features) / self.scales[
             -1
         ], outputs.counts
 
 
-def pyramid(images: Images) -> list[Tensor]:
+def build_pyramid(images: Images) -> list[Tensor]:
     """Return pictures at their size, half of it, and so on."""
     side = images.shape[-1]
     return [downscale(images, side >> k) for k in range(HALVINGS) if side >> k]
 
 
-def mean_squared_error(x: Tensor, y: Tensor) -> Tensor:
+def compute_mean_squared_error(x: Tensor, y: Tensor) -> Tensor:
     """Compute the mean squared error of each picture, (n,)."""
     return (x - y).square().flatten(1).mean(1)

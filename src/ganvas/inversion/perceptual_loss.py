@@ -71,7 +71,7 @@ class PerceptualLoss:
     def _encode_features(self, picture: Images) -> Tensor | None:
         if self.encoder is None:
             return None
-        return self.encoder.network.features(self.encoder.prepare_images(picture)).float()
+        return self.encoder.network.compute_features(self.encoder.prepare_images(picture)).float()
 
 
 def _load_network() -> AttributeNetwork | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ganvas.data.distribution import Distribution
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
-from ganvas.inversion.encoder import Encoder, read_encoder, shipped_encoder_path
+from ganvas.inversion.encoder import Encoder, find_shipped_encoder, read_encoder
 from ganvas.inversion.optimization import OptimizationConfig, WhitenedCoordinates, optimize_code, refine_code
 from ganvas.inversion.perceptual_loss import SIDES, PerceptualLoss
 from ganvas.inversion.quality import fit_w_distribution
@@ -37,7 +37,7 @@ class Inversion:
 
 def load_encoder(generator: Generator) -> Encoder | None:
     """Load the encoder that ships for a generator; None where none does."""
-    path = shipped_encoder_path(generator)
+    path = find_shipped_encoder(generator)
     if not path.exists():
         return None
     # A generator of that name with other weights (a toy in a test, a user's own) has no encoder.

@@ -108,7 +108,7 @@ def _measure_identities(pictures: Tensor, targets: Tensor) -> list[float | None]
     embedder = _load_embedder()
     if embedder is None:
         return [None] * len(pictures)
-    distances = identity.distance(embedder(pictures), embedder(targets))
+    distances = identity.compute_distance(embedder(pictures), embedder(targets))
     return [None if torch.isnan(value) else float(value) for value in distances]
 
 

@@ -17,19 +17,19 @@ from ganvas.io.images import decode_jpeg, encode_jpeg, from_bytes, to_bytes
 from ganvas.types import Images
 
 
-def scores_name(shard: int) -> str:
+def format_scores_name(shard: int) -> str:
     """Return the name of a label shard's scores."""
     return f"scores-{shard:05d}.safetensors"
 
 
-def images_name(shard: int) -> str:
+def format_images_name(shard: int) -> str:
     """Return the name of a label shard's pictures."""
     return f"images-{shard:05d}.safetensors"
 
 
-def images_path(folder: Path, shard: int) -> Path:
+def locate_images(folder: Path, shard: int) -> Path:
     """Return the path of a label shard's pictures."""
-    return folder / images_name(shard)
+    return folder / format_images_name(shard)
 
 
 def save_shard(path: Path, tensors: Mapping[str, Tensor], origin: Mapping[str, Any]) -> None:

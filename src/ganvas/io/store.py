@@ -112,7 +112,7 @@ class Store:
                     f"{self.locate(name)} has pictures whose {key} is {stored.get(key)}, not {value}: use another folder."
                 )
 
-    def recall(self, origin: Mapping[str, Any], make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    def load_or_make(self, origin: Mapping[str, Any], make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Return the tensors of this origin, which ``make`` makes where they aren't stored; ``origin["kind"]`` names the file."""
         name = f"{origin['kind']}-{compute_key(origin)[:32]}.safetensors"
         with self._read(name) as path:
@@ -253,7 +253,7 @@ class KeyedRows:
             if name.startswith(self._prefix):
                 self._load(name)
 
-    def recall(self, keys: Sequence[bytes], compute: Callable[[list[int]], Tensor]) -> Tensor:
+    def load_or_compute(self, keys: Sequence[bytes], compute: Callable[[list[int]], Tensor]) -> Tensor:
         """Return the rows (n, columns) of ``keys``; ``compute`` gets the indices of those that aren't stored, once each."""
         first = {key: len(keys) - 1 - i for i, key in enumerate(reversed(keys))}
         indices = sorted(i for key, i in first.items() if key not in self.rows)

@@ -49,9 +49,9 @@ class InversionConfig:
     options: OptimizationConfig = field(default_factory=OptimizationConfig)
     aligned: bool = False
     """The pictures are squares aligned like the generator's: no faces are searched."""
-    most: int | None = None
-    """The most faces of a photograph, the largest ones; None: all."""
-    most_pixels: int = MAX_PIXELS
+    max_faces: int | None = None
+    """Only so many faces of a photograph, the largest ones; None: all."""
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -206,9 +206,9 @@ def _format_error(path: Path, error: BaseException) -> str:
 
 def align_file(path: Path, size: int, settings: InversionConfig) -> list[Images]:
     """Return the aligned faces of a file, the largest first, each (1, 3, size, size); or the picture if it is aligned."""
-    photo = read_picture(path, settings.most_pixels)
+    photo = read_picture(path, settings.max_pixels)
     if not settings.aligned:
-        return [face.picture for face in align(photo, size, settings.most)]
+        return [face.picture for face in align(photo, size, settings.max_faces)]
     height, width = photo.shape[2:]
     if height != width:
         raise GanvasError(

@@ -88,7 +88,7 @@ def save_picture(path: str | Path, pixels: Tensor, recipe: Recipe | Sheet, codes
     if len(text) > MAX_TEXT_LENGTH:
         raise GanvasError(f"The recipe of {path} is too long for a PNG: draw fewer pictures at once.")
     texts = {RECIPE_TEXT: text}
-    rows = code_rows(recipe)
+    rows = list_code_rows(recipe)
     if rows and codes is not None:
         carried = json.dumps(code_files.pack_codes(codes, rows))
         if len(carried) <= MAX_TEXT_LENGTH:  # a large grid of photographs is rendered with its codes file
@@ -171,7 +171,7 @@ def check_output(path: str | Path, suffixes: Sequence[str], inputs: Sequence[Pat
     return path
 
 
-def code_rows(recipe: Recipe | Sheet) -> list[int]:
+def list_code_rows(recipe: Recipe | Sheet) -> list[int]:
     """Return the rows of a codes file that a recipe starts from, in rising order."""
     pictures = recipe.pictures if isinstance(recipe, Sheet) else (recipe,)
     return sorted({start.row for picture in pictures for start in picture.starts if isinstance(start, FromCodes)})

@@ -98,10 +98,10 @@ def load_editor_for(generator: Generator, editor: str | Path) -> tuple[Editor, N
     from ganvas import editors
 
     loaded = editors.load_editor(editor, generator)
-    return loaded, NamedTool(editor_reference(editor), fingerprint(loaded))
+    return loaded, NamedTool(build_editor_reference(editor), fingerprint(loaded))
 
 
-def editor_reference(editor: str | Path) -> str:
+def build_editor_reference(editor: str | Path) -> str:
     """Return the name that recipes store for an editor given by name or path."""
     # A path means nothing elsewhere, so a recipe keeps the file's name only; the fingerprint says which file it was.
     return Path(editor).name if Path(editor).suffix else str(editor)

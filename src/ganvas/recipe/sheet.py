@@ -16,12 +16,16 @@ from ganvas.recipe.rendering import Tools, compute_code, draw_code
 from ganvas.types import WPlus
 
 Frames = tuple[list[Tensor], WPlus]
+"""Pictures (size, size, 3), uint8, and their codes."""
 
 
 def make_strength_grid(
     faces: dict[str, Recipe], attributes: Sequence[str], strengths: Sequence[float], size: int = 256
 ) -> Sheet:
-    """Make a grid with faces (text -> recipe) and attributes as rows, strengths as columns (Lesné et al., figure 3)."""
+    """Make a grid like Lesné et al.'s figure 3: a row for each face and attribute, a column for each strength.
+
+    ``faces``: recipes by the text of their rows. Raises GanvasError where one of the three is empty.
+    """
     if not (faces and attributes and strengths):
         raise GanvasError("A grid needs at least one face, one attribute and one strength.")
     cells = [(face, name) for face in faces for name in attributes]
@@ -58,18 +62,18 @@ def make_animation(pictures: Sequence[Recipe], size: int, rate: float, back: boo
 
 @torch.no_grad()
 def render_frames(sheet: Sheet, tools: Tools, track: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> Frames:
-    """Render the pictures of a sheet, each (size, size, 3), uint8, with their codes; equal recipes are rendered once.
+    """Render the pictures of a sheet, with their codes; equal recipes are rendered once.
 
     All codes are computed before the first picture is drawn. ``track`` iterates over the work and may show progress.
     Raises GanvasError as ``recipe.rendering.compute_code`` does.
     """
-    different: list[Recipe] = []
+    unique: list[Recipe] = []
     for picture in sheet.pictures:
-        if picture not in different:
-            different.append(picture)
-    codes = [compute_code(recipe, tools) for recipe in different]
+        if picture not in unique:
+            unique.append(picture)
+    codes = [compute_code(recipe, tools) for recipe in unique]
     size = min(sheet.size, tools.generator.resolution)
-    jobs = list(zip(codes, different, strict=True))
+    jobs = list(zip(codes, unique, strict=True))
     drawn = [to_bytes(downscale(draw_code(ws, recipe, tools), size))[0] for ws, recipe in track(jobs)]
-    places = [different.index(picture) for picture in sheet.pictures]
-    return [drawn[place] for place in places], torch.cat([codes[place] for place in places])
+    order = [unique.index(picture) for picture in sheet.pictures]
+    return [drawn[i] for i in order], torch.cat([codes[i] for i in order])

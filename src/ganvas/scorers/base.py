@@ -67,8 +67,3 @@ class Scorer(nn.Module, ABC):
         if attribute not in self.attributes:
             raise unknown("attribute", attribute, self.attributes)
         return self.attributes.index(attribute)
-
-
-def probability(scores: Scores) -> Scores:
-    """Convert logits, as columns of the kind "probability" hold them, to probabilities."""
-    return torch.sigmoid(scores)

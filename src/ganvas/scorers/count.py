@@ -92,7 +92,7 @@ class CounterNetwork(nn.Module):
         """Compute the features of each of 8×8 positions."""
         return self.blocks(F.relu(self.norm(self.stem(F.pixel_unshuffle(grey, 2)))))
 
-    def features(self, grey: Grey) -> Features:
+    def compute_features(self, grey: Grey) -> Features:
         """Compute the features that both readings are linear in."""
         return self.sum_positions(self.map_positions(grey))
 
@@ -103,7 +103,7 @@ class CounterNetwork(nn.Module):
 
     def forward(self, grey: Grey) -> CountLogits:
         """Compute logits of grey pictures from 0 (paper) to 1 (ink)."""
-        x = self.features(grey)
+        x = self.compute_features(grey)
         return CountLogits(self.count(x), self.classes(x).unflatten(1, (CLASSES, MAX_CLASS_COUNT + 1)))
 
 
@@ -130,11 +130,11 @@ class Counter(Scorer):
         whole = torch.cat((count.argmax(1, keepdim=True), classes.argmax(2)), 1)
         return torch.cat((whole.to(sure), sure[:, None], measure_shapes(grey)), 1)
 
-    def features(self, images: Images) -> Features:
+    def compute_features(self, images: Images) -> Features:
         """Compute the network's penultimate features, (n, 128); differentiable."""
-        return self.network.features(to_network_input(images))
+        return self.network.compute_features(to_network_input(images))
 
-    def logits(self, images: Images) -> CountLogits:
+    def compute_logits(self, images: Images) -> CountLogits:
         """Compute the network's logits, which are differentiable while scores are integers."""
         return self.network(to_network_input(images))
 

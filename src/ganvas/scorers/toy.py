@@ -18,15 +18,15 @@ from ganvas.generators.toy import (
     STRIPES,
     WIDTH,
     WIDTH_SPAN,
-    pixel_grid,
-    stripe_pattern,
+    build_pixel_grid,
+    build_stripe_pattern,
 )
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import downscale
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, Scores
 
-GAIN = 2.0
+LOGITS_PER_SIGMA = 2.0
 """Logits per standard deviation."""
 EDGE = 0.9995
 """Styles after tanh are read up to ±EDGE: values beyond are indistinguishable in a picture."""
@@ -49,7 +49,9 @@ class ToyScorer(Scorer):
         self.attributes = tuple(PLANTED)
         self.kinds = tuple("value" if a == "Right" else "probability" for a in PLANTED)
         self.colours = nn.Buffer(torch.tensor([GREY, RED, PINK]))
-        constants = torch.tensor([BRIGHT, STRIPES, REDNESS, BLOB, WIDTH, WIDTH_SPAN, PLACE_SPAN, GAIN, EDGE])
+        constants = torch.tensor(
+            [BRIGHT, STRIPES, REDNESS, BLOB, WIDTH, WIDTH_SPAN, PLACE_SPAN, LOGITS_PER_SIGMA, EDGE]
+        )
         self.fingerprint = hash_weights([("colours", self.colours), ("constants", constants)])
 
     def forward(self, images: Images) -> Scores:
@@ -57,8 +59,11 @@ class ToyScorer(Scorer):
         images = downscale(images.float(), SIDE)
         colours = self.colours / self.colours.square().sum(1, keepdim=True)
         grey, red, blob = (images[:, None] * colours[..., None, None]).sum(2).unbind(1)
-        y, x = pixel_grid(images.device)
-        upper, stripes = (y < SIDE / 2).expand(SIDE, SIDE).float(), stripe_pattern(images.device).expand(SIDE, SIDE)
+        y, x = build_pixel_grid(images.device)
+        upper, stripes = (
+            (y < SIDE / 2).expand(SIDE, SIDE).float(),
+            build_stripe_pattern(images.device).expand(SIDE, SIDE),
+        )
         # Relative to the margins, which the blob doesn't reach, since JPEG shifts whole pictures a little.
         blob = blob - torch.cat((blob[:, :3], blob[:, -3:]), 1).mean((1, 2), keepdim=True)
         mass = blob.sum((1, 2)).clamp(min=1e-3)
@@ -70,7 +75,7 @@ class ToyScorer(Scorer):
             "Striped": _correlate(grey, stripes) / STRIPES,
         }
         place = (blob * (x - SIDE / 2)).sum((1, 2)) / mass
-        logits = {a: GAIN * 2 * torch.atanh(style.clamp(-EDGE, EDGE)) for a, style in styles.items()}
+        logits = {a: LOGITS_PER_SIGMA * 2 * torch.atanh(style.clamp(-EDGE, EDGE)) for a, style in styles.items()}
         return torch.stack([place if a == "Right" else logits[a] for a in self.attributes], 1)
 
 

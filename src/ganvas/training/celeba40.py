@@ -16,7 +16,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.files import load_tensors, read_json, save_tensors
 from ganvas.io.images import downscale
-from ganvas.io.shards import decode_pictures, images_path, load_shard
+from ganvas.io.shards import decode_pictures, load_shard, locate_images
 from ganvas.scorers.celeba40 import (
     BLUR_PIXELS,
     MAX_NETWORKS,
@@ -52,7 +52,7 @@ MIN_READING_FACES = 100
 """The fewest faces that a linear layer is trained on."""
 
 
-def separation_matrix(logits: Tensor, labels: Tensor, strength: float = SEPARATION_STRENGTH) -> Tensor:
+def build_separation_matrix(logits: Tensor, labels: Tensor, strength: float = SEPARATION_STRENGTH) -> Tensor:
     """Fit a matrix (attributes, attributes) that separates the correlated errors of logits, on real faces.
 
     The error of a logit is its residual when it is predicted from all labels; errors of different attributes correlate
@@ -88,7 +88,7 @@ def read_generated(
     labels, pixels = check_generated(folder, generator), []
     batch = labels.source.batch
     for start in range(0, labels.n, batch):
-        images = _load_images(images_path(folder, start // batch), labels, start)
+        images = _load_images(locate_images(folder, start // batch), labels, start)
         pictures = torch.cat(
             [downscale(picture, size) for picture in decode_pictures(images, min(batch, labels.n - start))]
         )
@@ -120,7 +120,7 @@ def _load_images(path: Path, labels: LabelHeader, start: int) -> dict[str, Tenso
 def smooth_targets(network: Network, faces: FaceSet, pixels: Tensor, w: Tensor) -> Tensor:
     """Compute the second round's targets for generated faces: separated logits, mixed with a regression from W, out of fold."""
     real = faces.select(faces.tenths != TEST_TENTH)
-    matrix = separation_matrix(scorer.predict_logits(network, real.pixels), real.labels)
+    matrix = build_separation_matrix(scorer.predict_logits(network, real.pixels), real.labels)
     separated = scorer.predict_logits(network, pixels, BLUR_PIXELS * network.size / SIZE) @ matrix.T
     mixed = torch.lerp(separated, probe.predict_out_of_fold(w, separated), SMOOTHED_SHARE)
     # Smoothing shrinks scores towards their mean: without their former spread no face would be surely old.

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ganvas.data.multimnist_files import read_multimnist
 from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import Encoder, EncoderNetwork, make_encoder, save_encoder
-from ganvas.inversion.object_loss import ObjectLoss, counter_features
+from ganvas.inversion.object_loss import ObjectLoss, extract_counter_features
 from ganvas.progress import Progress
 from ganvas.scorers.count import Counter
 from ganvas.training.count_encoder_data import (
@@ -75,7 +75,7 @@ def train_count_encoder(
     out, config = Path(out), config or CountEncoderConfig()
     total = config.first + config.steps
     data = CountEncoderData(
-        generator, counter_features(counter), read_count_images(read_multimnist(folder, "train"), generator)
+        generator, extract_counter_features(counter), read_count_images(read_multimnist(folder, "train"), generator)
     )
     checkpoints = [out.with_suffix(f".{part}.checkpoint.safetensors") for part in ("first", "second")]
     first_network = train_first_part(data, config, checkpoints[0], lambda step, _: progress(step, total))
@@ -101,7 +101,7 @@ def train_first_part(
 
     def loss(step: int) -> Tensor:
         codes, images = training.draw_images(config.drawn, epochs.random)
-        return training.code_loss(training.encode(network, images)[0], codes)
+        return training.compute_code_loss(training.encode(network, images)[0], codes)
 
     run = {"part": "first", "first": config.first, "drawn": config.drawn, "rate": config.rate, "seed": config.seed}
     optimizer = torch.optim.AdamW(network.parameters(), config.rate, **ADAMW_OPTIONS)
@@ -137,20 +137,20 @@ def train_second_part(
         indices = torch.randint(len(data.images.counts), (config.batch,), generator=random)
         real = data.images.decode(indices).to(codes.device)
         base, offsets = training.encode(network, torch.cat((real, drawn)))
-        free = config.free_offsets(step, network.num_ws).to(offsets)
+        free = config.compute_free_offsets(step, network.num_ws).to(offsets)
         offsets = offsets[: len(real)] * free
         ws = base[: len(real), None] + offsets
         missed, counts = object_loss.compute_loss(
             training.synthesis(clip_gradient(ws)), object_loss.prepare_targets(real)
         )
-        loss = missed.mean() + config.code * training.code_loss(base[len(real) :], codes)
+        loss = missed.mean() + config.code * training.compute_code_loss(base[len(real) :], codes)
         loss = loss + config.offset * offsets.square().mean() * network.num_ws / free.sum().clamp(min=1)
         if config.keep_count:
             targets = data.images.counts[indices].clamp(max=counts.shape[1] - 1).to(counts.device)
             loss = loss + config.keep_count * F.cross_entropy(counts, targets)
         selected = select_rows(ws, random)
         rows[:] = [codes, selected.detach()]
-        return loss + config.judged * discriminator.encoder_loss(selected)
+        return loss + config.judged * discriminator.compute_encoder_loss(selected)
 
     run = {
         "part": "second",
@@ -163,7 +163,7 @@ def train_second_part(
         {"params": list(discriminator.parameters()), "lr": DISCRIMINATOR_RATE * config.rate},
     ]
     minimize(
-        [encoder_loss, lambda step: discriminator.discriminator_loss(*rows)],
+        [encoder_loss, lambda step: discriminator.compute_discriminator_loss(*rows)],
         torch.optim.AdamW(groups, **ADAMW_OPTIONS),
         config.steps,
         max_norm=MAX_NORM,
@@ -203,11 +203,11 @@ class LatentDiscriminator(nn.Module):
         """Compute logits (n,)."""
         return self.layers(rows)[:, 0]
 
-    def encoder_loss(self, rows: Tensor) -> Tensor:
+    def compute_encoder_loss(self, rows: Tensor) -> Tensor:
         """Compute the adversarial loss of the encoder that gave these rows."""
         return F.softplus(-self(rows)).mean()
 
-    def discriminator_loss(self, mapped: Tensor, encoded: Tensor) -> Tensor:
+    def compute_discriminator_loss(self, mapped: Tensor, encoded: Tensor) -> Tensor:
         """Compute the discriminator's own loss, with R1, on mapped and on encoded rows."""
         real = mapped.detach().requires_grad_(True)
         logits = self(real)

@@ -57,7 +57,7 @@ class CountEncoderConfig:
         if self.freed[0] > self.freed[1]:
             raise GanvasError(f"freed must be two shares of the steps from 0 to 1, in order, not {self.freed}.")
 
-    def free_offsets(self, step: int, num_ws: int) -> Tensor:
+    def compute_free_offsets(self, step: int, num_ws: int) -> Tensor:
         """Return which offsets are free at a step: 1 or 0 for each row's, (num_ws, 1)."""
         if self.space == "w":
             return torch.zeros(num_ws, 1)
@@ -105,7 +105,9 @@ class CountEncoderTraining:
         z = torch.randn(STATISTICS_CODES, self.generator.z_dim, generator=torch.Generator().manual_seed(config.seed))
         w = self.mapping(z)
         self.mean, self.deviation = w.mean(0), w.std(0).square().mean().sqrt()
-        self.visibility = visible_error(self.generator, (w - self.mean) / self.deviation, self.synthesis, config.seed)
+        self.visibility = compute_visible_error(
+            self.generator, (w - self.mean) / self.deviation, self.synthesis, config.seed
+        )
 
     @torch.no_grad()
     def mapping(self, z: Tensor) -> Tensor:
@@ -127,7 +129,7 @@ class CountEncoderTraining:
             images = self.generator.synthesis(self.generator.expand(w))
         return (w - self.mean) / self.deviation, images
 
-    def code_loss(self, predicted: Tensor, codes: Tensor) -> Tensor:
+    def compute_code_loss(self, predicted: Tensor, codes: Tensor) -> Tensor:
         """Compute the mean visible error of predicted codes (n, w_dim), as a share of its variance over codes."""
         return ((predicted - codes) @ self.visibility).square().sum(1).mean()
 
@@ -139,11 +141,13 @@ class CountEncoderTraining:
         """Encode pictures as base codes (n, w_dim) and offsets of their rows (n, num_ws, w_dim)."""
         resized = downscale(images, network.sizes.side).contiguous(memory_format=torch.channels_last)
         with torch.autocast(resized.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"):
-            features = network.features(resized)
+            features = network.compute_features(resized)
         return network.read(features.float())
 
 
-def visible_error(generator: Generator, codes: Tensor, synthesis: Callable[[Tensor], Tensor], seed: int) -> Tensor:
+def compute_visible_error(
+    generator: Generator, codes: Tensor, synthesis: Callable[[Tensor], Tensor], seed: int
+) -> Tensor:
     """Compute the matrix (w_dim, w_dim) that maps an error of a code to its visible effect; over ``codes`` (n, w_dim) that has
     variance 1 in all.
 

@@ -23,7 +23,7 @@ from ganvas.inversion.encoder import SIDE, Encoder, EncoderNetwork, make_encoder
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import downscale, from_bytes, to_bytes
-from ganvas.io.shards import decode_pictures, images_path
+from ganvas.io.shards import decode_pictures, locate_images
 from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize, one_cycle
 from ganvas.types import Dtype
 from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
@@ -129,7 +129,7 @@ def read_label_pictures(folder: Path, n: int, shard: int) -> Tensor:
 
 def _iterate_pictures(folder: Path, n: int, shard: int) -> Iterator[Tensor]:
     for start in range(0, n, shard):
-        path = images_path(folder, start // shard)
+        path = locate_images(folder, start // shard)
         if not path.exists():
             raise GanvasError(f"{folder} has no {path.name}: run `ganvas label --keep-images` there to its end.")
         tensors, _ = load_tensors(path)
@@ -184,7 +184,7 @@ def train_encoder_network(
     def loss(step: int) -> Tensor:
         rows = epochs.select_rows(step, config.batch)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
-            features = network.features(augment_face(data.pixels[rows], epochs.random))
+            features = network.compute_features(augment_face(data.pixels[rows], epochs.random))
         error = network.base(features.float()) - codes[rows]
         return (error @ data.visibility).square().sum(1).mean()
 
@@ -230,7 +230,7 @@ def _compute_held_out_loss(network: EncoderNetwork, data: EncoderData, codes: Te
     total = 0.0
     for rows in torch.arange(len(codes) - HELD_OUT_FACES, len(codes)).split(64):
         images = from_bytes(data.pixels[rows].permute(0, 2, 3, 1)).contiguous(memory_format=torch.channels_last)
-        error = network.base(network.features(images)) - codes[rows]
+        error = network.base(network.compute_features(images)) - codes[rows]
         total += float((error @ data.visibility).square().sum())
     return total / HELD_OUT_FACES
 

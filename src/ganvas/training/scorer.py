@@ -51,7 +51,7 @@ class ScorerConfig:
 def balance_weights(labels: Tensor, max_weight: float = 8.0) -> Tensor:
     """Compute weights (n, attributes), of mean 1, under which each attribute is independent of Male, Young and Smiling.
 
-    ``p(anchors) p(attribute) / p(anchors, attribute)``, at most ``largest``, with counts smoothed by three.
+    ``p(anchors) p(attribute) / p(anchors, attribute)``, at most ``max_weight``, with counts smoothed by three.
     """
     anchors = [ATTRIBUTES.index(name) for name in ANCHORS]
     weights = torch.ones_like(labels)
@@ -67,7 +67,7 @@ def balance_weights(labels: Tensor, max_weight: float = 8.0) -> Tensor:
     return weights / weights.mean(0)
 
 
-def leakage_penalty(logits: Tensor, labels: Tensor) -> Tensor:
+def compute_leakage_penalty(logits: Tensor, labels: Tensor) -> Tensor:
     """Measure how much logits predict other attributes' labels beyond their own: squared correlations, summed per attribute.
 
     A logit's residual is its difference from the mean logit of its own label; the correlation expected by chance in a
@@ -151,11 +151,11 @@ class GeneratedFaces:
     targets: Tensor
 
 
-def loss_on_labels(logits: Tensor, labels: Tensor, weights: Tensor, penalty: float) -> Tensor:
+def compute_label_loss(logits: Tensor, labels: Tensor, weights: Tensor, penalty: float) -> Tensor:
     """Compute the weighted cross-entropy with smoothed labels plus the leakage penalty."""
     smooth = labels * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / 2
     entropy = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
-    return (entropy * weights).mean() + penalty * leakage_penalty(logits, labels)
+    return (entropy * weights).mean() + penalty * compute_leakage_penalty(logits, labels)
 
 
 def train_network(
@@ -189,7 +189,7 @@ def train_network(
             other = torch.randint(len(generated.pixels), (config.batch - count,), generator=random)
             pixels = torch.cat((pixels, generated.pixels[other]))
         logits = network(change(pixels, random))
-        value = loss_on_labels(logits[:count], real.labels[index], weights[index], config.penalty)
+        value = compute_label_loss(logits[:count], real.labels[index], weights[index], config.penalty)
         if generated:
             error = (logits[count:] - generated.targets[other]) / spread
             value = value + 0.5 * F.smooth_l1_loss(error, torch.zeros_like(error))

@@ -70,7 +70,7 @@ class StyleGAN2(Generator):
 
     W+ has one row for each 3×3 convolution and one for the last output layer; with skips, the output layer of a block
     shares its row with the convolution that follows, as NVIDIA's does.
-    ``state`` holds float32 (or float16) weights by the names of ``shape.weight_shapes()``.
+    ``state`` holds float32 (or float16) weights by the names of ``shape.list_weight_shapes()``.
     """
 
     def __init__(
@@ -114,13 +114,13 @@ class StyleGAN2(Generator):
 
     def style_weights(self) -> list[Tensor]:
         """Return the affine layer of each row's convolution, and for the last row that of the output layer."""
-        names = [layer.name for layer in self.shape.layers()] + [list(self.shape.outputs())[-1].name]
+        names = [layer.name for layer in self.shape.iterate_layers()] + [list(self.shape.iterate_outputs())[-1].name]
         return [self.weights[f"{name}.affine.weight".replace(".", "/")] for name in names]
 
     def synthesis(self, ws: WPlus, resolution: int | None = None) -> Images:
         """Draw pictures (n, 3, resolution, resolution), float32; a grey generator repeats its channel.
 
-        With skips, smaller pictures are the sum of the output layers up to their resolution.
+        With skips (and no tanh), smaller pictures are the sum of the output layers up to their resolution.
         """
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise GanvasError(
@@ -133,7 +133,7 @@ class StyleGAN2(Generator):
 
 def _check(state: Mapping[str, Tensor], shape: StyleGAN2Architecture) -> None:
     """Raise GanvasError where names or shapes aren't those of ``shape``."""
-    expected = shape.weight_shapes()
+    expected = shape.list_weight_shapes()
     for name, size in expected.items():
         if name not in state:
             raise GanvasError(f"These are not the weights of such a StyleGAN2: {name!r} is missing.")

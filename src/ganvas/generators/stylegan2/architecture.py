@@ -86,7 +86,7 @@ class StyleGAN2Architecture:
         """The resolution that each row of W+ acts at: 4, then two rows for each block, then the output layer."""
         return (4, *(r for r in self.blocks[1:] for _ in range(2)), self.blocks[-1])
 
-    def layers(self) -> Iterator[StyledLayer]:
+    def iterate_layers(self) -> Iterator[StyledLayer]:
         """Yield the modulated 3×3 convolutions, coarse to fine: one row of W+ each."""
         row = 0
         for i, r in enumerate(self.blocks):
@@ -96,7 +96,7 @@ class StyleGAN2Architecture:
             yield StyledLayer(f"synthesis.b{r}.conv1", row, self.widths[i], self.widths[i], r, False)
             row += 1
 
-    def outputs(self) -> Iterator[StyledLayer]:
+    def iterate_outputs(self) -> Iterator[StyledLayer]:
         """Yield the output layers (1×1, no demodulation): one for each block with skips, else the last.
 
         Each shares its row of W+ with the layer that follows.
@@ -106,7 +106,7 @@ class StyleGAN2Architecture:
                 channels = self.colours * (4 if self.shuffled else 1)
                 yield StyledLayer(f"synthesis.b{r}.torgb", 2 * i + 1, self.widths[i], channels, r, False)
 
-    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+    def list_weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of every tensor."""
         shapes: dict[str, tuple[int, ...]] = {"mapping.w_avg": (self.w_dim,)}
         wide = self.z_dim
@@ -118,16 +118,16 @@ class StyleGAN2Architecture:
             shapes[f"mapping.fc{i}.weight"] = (self.w_dim, self.w_dim if i else wide)
             shapes[f"mapping.fc{i}.bias"] = (self.w_dim,)
         shapes["synthesis.b4.const"] = (self.widths[0], 4, 4)
-        for layer in self.layers():
+        for layer in self.iterate_layers():
             shapes[f"{layer.name}.weight"] = (layer.outgoing, layer.incoming, 3, 3)
-            shapes |= layer.other_shapes(self.w_dim)
+            shapes |= layer.list_other_shapes(self.w_dim)
             shapes[f"{layer.name}.noise_const"] = (layer.resolution, layer.resolution)
             shapes[f"{layer.name}.noise_strength"] = ()
             if layer.up and self.architecture == "resnet":
                 shapes[f"synthesis.b{layer.resolution}.skip.weight"] = (layer.outgoing, layer.incoming, 1, 1)
-        for layer in self.outputs():
+        for layer in self.iterate_outputs():
             shapes[f"{layer.name}.weight"] = (layer.outgoing, layer.incoming, 1, 1)
-            shapes |= layer.other_shapes(self.w_dim)
+            shapes |= layer.list_other_shapes(self.w_dim)
         return shapes
 
 
@@ -142,7 +142,7 @@ class StyledLayer:
     resolution: int
     up: bool
 
-    def other_shapes(self, w_dim: int) -> dict[str, tuple[int, ...]]:
+    def list_other_shapes(self, w_dim: int) -> dict[str, tuple[int, ...]]:
         """Return the names and shapes of its tensors other than the kernel."""
         return {
             f"{self.name}.bias": (self.outgoing,),

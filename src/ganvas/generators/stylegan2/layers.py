@@ -16,7 +16,7 @@ from ganvas.generators.stylegan2 import winograd
 from ganvas.generators.stylegan2.architecture import StyledLayer, StyleGAN2Architecture
 from ganvas.generators.stylegan2.resampling import blur, fold_up, join_phases, upsample
 
-GAIN = 2**0.5
+ACTIVATION_GAIN = 2**0.5
 """The factor after every leaky ReLU, so that it keeps the variance."""
 MIN_SINGLE_RESOLUTION = 128
 """The resolution from which pictures are drawn one by one without gradients: there, kernels are smaller than pictures."""
@@ -25,10 +25,10 @@ MAX_FLOAT32_RESOLUTION = 16
 Weights = Mapping[str, Tensor]
 
 
-def initial_weights(shape: StyleGAN2Architecture, random: torch.Generator) -> dict[str, Tensor]:
+def initialize_weights(shape: StyleGAN2Architecture, random: torch.Generator) -> dict[str, Tensor]:
     """Draw weights before training: standard normal, as gains are applied to them in use (equalised learning rates)."""
     weights = {}
-    for name, size in shape.weight_shapes().items():
+    for name, size in shape.list_weight_shapes().items():
         if name.endswith("affine.bias"):
             weights[name] = torch.ones(size)
         elif name.endswith(("bias", "noise_strength", "w_avg")):
@@ -48,9 +48,9 @@ def fold_weights(weights: Weights, shape: StyleGAN2Architecture, dtype: torch.dt
     folded = _fold_mapping(weights, shape)
     const = weights["synthesis.b4.const"][None]
     folded["synthesis.b4.const"] = _place(const, const.dtype)
-    for layer in shape.layers():
+    for layer in shape.iterate_layers():
         folded |= _fold_convolution(weights, shape, layer, dtype)
-    for layer in shape.outputs():
+    for layer in shape.iterate_outputs():
         folded |= _affine(weights, layer, shape.w_dim)
         folded[f"{layer.name}.weight"] = (weights[f"{layer.name}.weight"] / layer.incoming**0.5).flatten(1)
         folded[f"{layer.name}.bias"] = weights[f"{layer.name}.bias"][:, None, None]
@@ -77,7 +77,7 @@ def _fold_convolution(
     if not layer.up and dtype == torch.float32 and not learned and winograd.is_faster(*sizes):
         folded[f"{name}.winograd"] = winograd.fold_kernel(kernel)
     strength = weights[f"{name}.noise_strength"].expand(layer.outgoing)
-    folded[f"{name}.added"] = (GAIN * torch.stack((weights[f"{name}.bias"], strength))).to(dtype)
+    folded[f"{name}.added"] = (ACTIVATION_GAIN * torch.stack((weights[f"{name}.bias"], strength))).to(dtype)
     folded[f"{name}.noise"] = weights[f"{name}.noise_const"][None].to(dtype)
     if layer.up and shape.architecture == "resnet":
         skip = f"synthesis.b{layer.resolution}.skip.weight"
@@ -89,8 +89,12 @@ def _fold_mapping(weights: Weights, shape: StyleGAN2Architecture) -> dict[str, T
     folded = {}
     for i in range(shape.mapping_layers):
         weight = weights[f"mapping.fc{i}.weight"]
-        folded[f"mapping.fc{i}.weight"] = weight * (GAIN * shape.learning_rate_multiplier / weight.shape[1] ** 0.5)
-        folded[f"mapping.fc{i}.bias"] = weights[f"mapping.fc{i}.bias"] * (GAIN * shape.learning_rate_multiplier)
+        folded[f"mapping.fc{i}.weight"] = weight * (
+            ACTIVATION_GAIN * shape.learning_rate_multiplier / weight.shape[1] ** 0.5
+        )
+        folded[f"mapping.fc{i}.bias"] = weights[f"mapping.fc{i}.bias"] * (
+            ACTIVATION_GAIN * shape.learning_rate_multiplier
+        )
     if shape.num_labels:
         folded["mapping.embed.weight"] = weights["mapping.embed.weight"] / shape.num_labels**0.5
         folded["mapping.embed.bias"] = weights["mapping.embed.bias"]
@@ -131,15 +135,16 @@ def synthesis(
 ) -> Tensor:
     """Draw pictures (n, colours, resolution, resolution), float32, for codes (n, num_ws, w_dim).
 
-    A smaller ``resolution`` stops after its output layer, where the network has one; else pictures have their full size.
+    A smaller ``resolution`` stops after its output layer, where an unbounded network has one; else pictures have their full size.
     Noise is constant, or drawn anew for each picture where ``random`` is given (as in training). On a CPU, large layers run one
     picture at a time: there, multiplying the styles into the kernels is cheaper than into the features.
     """
     constant = folded["synthesis.b4.const"].expand(len(ws), -1, -1, -1)
     end = (resolution or shape.resolution) >> shape.shuffled
-    if end not in {layer.resolution for layer in shape.outputs()}:
+    # Before tanh, sums of early layers may be far from the picture.
+    if shape.bounded or end not in {layer.resolution for layer in shape.iterate_outputs()}:
         end = shape.blocks[-1]
-    convolutions = [layer for layer in shape.layers() if layer.resolution <= end]
+    convolutions = [layer for layer in shape.iterate_layers() if layer.resolution <= end]
     images = _continue_from(folded, shape, convolutions, constant, None, ws, random)
     if shape.shuffled:
         images = F.pixel_shuffle(images, 2)
@@ -156,7 +161,7 @@ def _continue_from(
     random: torch.Generator | None,
 ) -> Tensor:
     """Draw pictures from the features ``x`` and the smaller pictures of the blocks before, where there are any."""
-    outputs, skip = {layer.resolution: layer for layer in shape.outputs()}, None
+    outputs, skip = {layer.resolution: layer for layer in shape.iterate_outputs()}, None
     together = len(ws) <= 1 or random is not None or ws.requires_grad or x.requires_grad or x.device.type != "cpu"
     for i, layer in enumerate(convolutions):
         if layer.resolution >= MIN_SINGLE_RESOLUTION and not together:
@@ -202,7 +207,7 @@ def _convolve(
     """
     name, gain = layer.name, 0.5**0.5 if half else 1.0
     style = F.linear(w, folded[f"{name}.affine.weight"], folded[f"{name}.affine.bias"])
-    scale = GAIN * gain * torch.rsqrt(style.square() @ folded[f"{name}.power"].T + 1e-8)
+    scale = ACTIVATION_GAIN * gain * torch.rsqrt(style.square() @ folded[f"{name}.power"].T + 1e-8)
     added, with_gradients = folded[f"{name}.added"] * gain, x.requires_grad or style.requires_grad
     if with_gradients:
         x = _add(_scale(_filter(folded, layer, _scale(x, style)), scale), added, noise)

@@ -21,7 +21,7 @@ from ganvas.errors import GanvasError
 from ganvas.scorers.networks.dlib_weights import find_embedding_weights
 from ganvas.scorers.networks.framing import PIXEL_MEANS
 
-CHIP_SIDE = 150
+FACE_SIDE = 150
 """The side in pixels of the aligned faces that the network was trained on."""
 LEVELS = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))
 """Filters and residual blocks of each level; all but the first level halve the picture in their first block."""
@@ -41,12 +41,12 @@ class FaceNetwork(nn.Module):
         self.reading = nn.Parameter(reading)
         self.requires_grad_(False)
 
-    def forward(self, chips: Float[Tensor, "n 3 150 150"]) -> Float[Tensor, "n 128"]:
+    def forward(self, faces: Float[Tensor, "n 3 150 150"]) -> Float[Tensor, "n 128"]:
         """Compute embeddings; two of one person are at most 0.6 apart by dlib's criterion."""
-        x = chips - torch.tensor(PIXEL_MEANS, device=chips.device)[:, None, None]
-        return F.linear(self.levels(x)[-1].mean((2, 3)), self.reading)
+        x = faces - torch.tensor(PIXEL_MEANS, device=faces.device)[:, None, None]
+        return F.linear(self.compute_levels(x)[-1].mean((2, 3)), self.reading)
 
-    def levels(self, x: Float[Tensor, "n 3 150 150"]) -> list[Tensor]:
+    def compute_levels(self, x: Float[Tensor, "n 3 150 150"]) -> list[Tensor]:
         """Compute the features of each level, of faces minus PIXEL_MEANS: (n, filters, side, side), sides 35, 17, 8, 4 and 2."""
         x = self._convolution((x / 256).contiguous(memory_format=torch.channels_last), 0, 2).relu()
         x, at, features = F.max_pool2d(x, 3, 2), 1, []

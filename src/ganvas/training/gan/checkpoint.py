@@ -13,10 +13,13 @@ from torch.optim import Optimizer
 
 from ganvas.errors import GanvasError
 from ganvas.io.files import load_tensors, save_tensors
-from ganvas.training.gan.losses import GanNetworks, step_random
+from ganvas.training.gan.config import update_options
+from ganvas.training.gan.losses import GanNetworks, create_random
 from ganvas.training_loop import MOMENT_NAMES, collect_moments, copy_checked, restore_moments
 
 KIND, VERSION, MAX_CHECKPOINTS = "gan-training", 1, 2
+OLD_DISCRIMINATOR = "critic"
+"""The discriminator's former name in checkpoints."""
 CHANGEABLE_OPTIONS = ("learning_rate", "average_images")
 """Options that may change between a stop and the next start: towards a training's end rates fall and averages lengthen."""
 NARROWABLE_OPTION = "z_dim"
@@ -47,12 +50,12 @@ def save_checkpoint(
         tensors |= collect_moments(optimizer, f"adam.{part}", _trained_tensors(networks, part))
     path = folder / f"checkpoint-{position['seen']:09d}.safetensors"
     save_tensors(path, tensors, {"kind": KIND, "version": VERSION, **position, "run": dict(run)})
-    for old in checkpoint_paths(folder)[:-MAX_CHECKPOINTS]:
+    for old in list_checkpoints(folder)[:-MAX_CHECKPOINTS]:
         old.unlink(missing_ok=True)
     return path
 
 
-def checkpoint_paths(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """Return the paths of a folder's checkpoints, the newest last."""
     return sorted(path for path in folder.glob("checkpoint-*.safetensors") if re.fullmatch(r".*-\d{9}", path.stem))
 
@@ -65,9 +68,9 @@ def load_checkpoint(
     Raises GanvasError for a checkpoint of another run, saying what differs, and where all checkpoints are damaged.
     """
     damaged = None
-    for path in reversed(checkpoint_paths(folder)):
+    for path in reversed(list_checkpoints(folder)):
         try:
-            tensors, metadata = load_tensors(path)
+            tensors, metadata = _load_tensors(path)
         except GanvasError as error:
             damaged = error
             continue
@@ -79,7 +82,10 @@ def load_checkpoint(
                 _add_labels(tensors, networks)
             _copy_state(tensors, networks, optimizers)
             # In pairs, as a file's keys are sorted; checkpoints of older versions have none.
-            losses = [{str(name): float(value) for name, value in step} for step in metadata.get("logged", [])]
+            losses = [
+                {"discriminator" if name == OLD_DISCRIMINATOR else str(name): float(value) for name, value in step}
+                for step in metadata.get("logged", [])
+            ]
             return int(metadata["step"]), losses
         except (IndexError, KeyError, RuntimeError, TypeError, ValueError):
             raise GanvasError(
@@ -88,6 +94,15 @@ def load_checkpoint(
     if damaged is not None:
         raise damaged
     return 0, []
+
+
+def _load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Load a checkpoint, with the names that it has now. Raises GanvasError for a damaged file."""
+    tensors, metadata = load_tensors(path)
+    tensors = {re.sub(rf"^(adam\.)?{OLD_DISCRIMINATOR}\.", r"\1discriminator.", name): t for name, t in tensors.items()}
+    if isinstance(run := metadata.get("run"), dict):
+        metadata = {**metadata, "run": update_options(run)}
+    return tensors, metadata
 
 
 def _check_run(path: Path, metadata: Mapping[str, Any], run: Mapping[str, Any]) -> None:
@@ -109,7 +124,7 @@ def _check_run(path: Path, metadata: Mapping[str, Any], run: Mapping[str, Any]) 
 
 def _narrow_z(tensors: dict[str, Tensor], wide: int, narrow: int, seed: int) -> None:
     """Restrict the mapping's first layer to a random subspace of z: every picture of the new z is one of the old."""
-    basis, _ = torch.linalg.qr(torch.randn(wide, narrow, generator=step_random(seed, 0, 2**31 - 1)))
+    basis, _ = torch.linalg.qr(torch.randn(wide, narrow, generator=create_random(seed, 0, 2**31 - 1)))
     for name in [name for name in tensors if "mapping.fc0.weight" in name and tensors[name].ndim == 2]:
         z_columns, label_columns = tensors[name][:, :wide], tensors[name][:, wide:]
         # With labels, gains depend on the number of inputs; gradients scale inversely.
@@ -130,7 +145,7 @@ def _add_labels(tensors: dict[str, Tensor], networks: GanNetworks) -> None:
     embeddings, which are all equal: its one logit is along them. Tensors of another shape begin without Adam's state.
     """
     grown = {"generator": ["mapping.fc0.weight", "mapping.embed.weight", "mapping.embed.bias"]}
-    grown["critic"] = ["b4.out.weight", "b4.out.bias", "embed.weight"]
+    grown["discriminator"] = ["b4.out.weight", "b4.out.bias", "embed.weight"]
     initial = torch.zeros_like(networks.generator["mapping.fc0.weight"])
     for part in ("generator", "average"):
         z_columns = tensors[f"{part}.mapping.fc0.weight"]
@@ -140,12 +155,12 @@ def _add_labels(tensors: dict[str, Tensor], networks: GanNetworks) -> None:
         wide[:, : z_columns.shape[1]] = z_columns * (wide.shape[1] / z_columns.shape[1]) ** 0.5
         tensors |= {f"{part}.{name}": networks.generator[name].detach() for name in grown["generator"]}
         tensors[f"{part}.mapping.fc0.weight"] = wide
-    new = {name: networks.discriminator[name].detach().clone() for name in grown["critic"]}
+    new = {name: networks.discriminator[name].detach().clone() for name in grown["discriminator"]}
     direction = torch.nn.functional.normalize(new["embed.weight"][:, :1], dim=0)
-    new["b4.out.weight"] += direction * (tensors["critic.b4.out.weight"] - direction.T @ new["b4.out.weight"])
-    new["b4.out.bias"] = direction[:, 0] * tensors["critic.b4.out.bias"]
+    new["b4.out.weight"] += direction * (tensors["discriminator.b4.out.weight"] - direction.T @ new["b4.out.weight"])
+    new["b4.out.bias"] = direction[:, 0] * tensors["discriminator.b4.out.bias"]
     new["embed.weight"] = (direction * len(direction) ** 0.5).expand_as(new["embed.weight"])
-    tensors |= {f"critic.{name}": value for name, value in new.items()}
+    tensors |= {f"discriminator.{name}": value for name, value in new.items()}
     for part, names in grown.items():
         for name in names:
             parameter = _named_tensors(networks)[part][name]
@@ -164,7 +179,7 @@ def _copy_state(tensors: Mapping[str, Tensor], networks: GanNetworks, optimizers
 
 
 def _named_tensors(networks: GanNetworks) -> dict[str, dict[str, Tensor]]:
-    return {"generator": networks.generator, "critic": networks.discriminator, "average": networks.average}
+    return {"generator": networks.generator, "discriminator": networks.discriminator, "average": networks.average}
 
 
 def _trained_tensors(networks: GanNetworks, part: str) -> dict[str, Tensor]:

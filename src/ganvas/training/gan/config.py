@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ class GanConfig:
 
     widths: tuple[PositiveInt, ...] = (128, 128, 64, 32, 16)
     """The generator's channels at 4, 8, … up to the resolution: as many as there are blocks."""
-    critic_widths: tuple[PositiveInt, ...] = (128, 128, 64, 32, 16)
+    discriminator_widths: tuple[PositiveInt, ...] = (128, 128, 64, 32, 16)
     """The discriminator's."""
     z_dim: PositiveInt = 512
     w_dim: PositiveInt = 512
@@ -56,9 +57,10 @@ class GanConfig:
     seed: Natural = 0
 
     def __post_init__(self) -> None:
-        if len(self.widths) != len(self.critic_widths):
+        if len(self.widths) != len(self.discriminator_widths):
             raise GanvasError(
-                f"widths and critic_widths must be equally many, not {len(self.widths)} and {len(self.critic_widths)}."
+                f"widths and discriminator_widths must be equally many, not {len(self.widths)}"
+                f" and {len(self.discriminator_widths)}."
             )
 
     @property
@@ -66,7 +68,7 @@ class GanConfig:
         """The side of the pictures in pixels."""
         return 4 << (len(self.widths) - 1 + self.shuffled)
 
-    def generator_architecture(self, colours: int, num_labels: int) -> StyleGAN2Architecture:
+    def build_generator_architecture(self, colours: int, num_labels: int) -> StyleGAN2Architecture:
         """Return the generator's architecture. Raises GanvasError for widths that make none."""
         return StyleGAN2Architecture(
             self.resolution,
@@ -81,9 +83,9 @@ class GanConfig:
             bounded=self.bounded,
         )
 
-    def discriminator_architecture(self, colours: int, num_labels: int) -> DiscriminatorArchitecture:
+    def build_discriminator_architecture(self, colours: int, num_labels: int) -> DiscriminatorArchitecture:
         """Return the discriminator's architecture."""
-        return DiscriminatorArchitecture(self.resolution, self.critic_widths, colours, num_labels, self.shuffled)
+        return DiscriminatorArchitecture(self.resolution, self.discriminator_widths, colours, num_labels, self.shuffled)
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as a JSON object."""
@@ -104,16 +106,27 @@ MULTIMNIST: dict[str, Any] = {
 """Small batches at a high rate learn more from as many pictures, which are expensive on a CPU. Without style mixing all rows
 together determine a digit's place. Counts are easier to read from the codes of a narrow z."""
 PRESETS = {
-    "16": GanConfig(widths=(32, 32, 32), critic_widths=(32, 32, 32), z_dim=64, w_dim=64, mapping_layers=2, gamma=0.02),
-    "32": GanConfig(widths=(128, 128, 64, 32), critic_widths=(128, 128, 64, 32), gamma=1.0),
-    "64": GanConfig(**MULTIMNIST, widths=(128, 128, 64, 32), critic_widths=(128, 128, 64, 32)),
-    "128": GanConfig(**MULTIMNIST, widths=(128, 128, 64, 32, 16), critic_widths=(128, 128, 64, 32, 16)),
+    "16": GanConfig(
+        widths=(32, 32, 32), discriminator_widths=(32, 32, 32), z_dim=64, w_dim=64, mapping_layers=2, gamma=0.02
+    ),
+    "32": GanConfig(widths=(128, 128, 64, 32), discriminator_widths=(128, 128, 64, 32), gamma=1.0),
+    "64": GanConfig(**MULTIMNIST, widths=(128, 128, 64, 32), discriminator_widths=(128, 128, 64, 32)),
+    "128": GanConfig(**MULTIMNIST, widths=(128, 128, 64, 32, 16), discriminator_widths=(128, 128, 64, 32, 16)),
 }
 """By resolution, for two cores: 64 and 128 are MultiMNIST's."""
 
 
-def load_preset(name: str, changes: dict[str, Any]) -> GanConfig:
+RENAMED_OPTIONS = {"critic_widths": "discriminator_widths"}
+"""Options by their former names, which older checkpoints have."""
+
+
+def update_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename options that have their former names."""
+    return {RENAMED_OPTIONS.get(name, name): value for name, value in options.items()}
+
+
+def load_preset(name: str, changes: Mapping[str, Any]) -> GanConfig:
     """Return a preset with some options changed. Raises GanvasError for unknown names and invalid values."""
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
-    return replace(PRESETS[name], **changes)
+    return replace(PRESETS[name], **update_options(changes))

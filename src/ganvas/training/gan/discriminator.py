@@ -31,7 +31,7 @@ class DiscriminatorArchitecture:
     shuffled: bool = False
     """Pack blocks of four pixels into channels, as a shuffled generator does: widths then begin at half of the resolution."""
 
-    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+    def list_weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of every tensor."""
         blocks, top = self._blocks(), self.widths[-1]
         shapes = {"fromrgb.weight": (top, self.colours * (4 if self.shuffled else 1), 1, 1), "fromrgb.bias": (top,)}
@@ -52,7 +52,7 @@ class DiscriminatorArchitecture:
         """Draw weights before training: kernels are standard normal, biases 0."""
         return {
             name: torch.zeros(size) if name.endswith("bias") else torch.randn(size, generator=random)
-            for name, size in self.weight_shapes().items()
+            for name, size in self.list_weight_shapes().items()
         }
 
     def fold_weights(self, weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -83,7 +83,7 @@ class DiscriminatorArchitecture:
             )
             x = F.conv2d(split_phases(x), folded[f"b{r}.conv1.weight"], folded[f"b{r}.conv1.bias"], padding=1)
             x = F.leaky_relu_(x, LEAKY_SLOPE) + skip
-        x = torch.cat((x, minibatch_deviation(x)), 1).contiguous(memory_format=torch.channels_last)
+        x = torch.cat((x, compute_minibatch_deviation(x)), 1).contiguous(memory_format=torch.channels_last)
         x = F.leaky_relu(F.conv2d(x, folded["b4.conv.weight"], folded["b4.conv.bias"], padding=1), LEAKY_SLOPE)
         x = F.leaky_relu(F.linear(x.float().flatten(1), folded["b4.fc.weight"], folded["b4.fc.bias"]), LEAKY_SLOPE)
         x = F.linear(x, folded["b4.out.weight"], folded["b4.out.bias"])
@@ -98,7 +98,7 @@ class DiscriminatorArchitecture:
         return [(4 << i, self.widths[i], self.widths[i - 1]) for i in range(len(self.widths) - 1, 0, -1)]
 
 
-def minibatch_deviation(x: Tensor) -> Tensor:
+def compute_minibatch_deviation(x: Tensor) -> Tensor:
     """Compute how much the pictures of a group differ, as one more channel (n, 1, h, w): the mean over channels and pixels of
     the standard deviation over the group (Karras et al., https://arxiv.org/abs/1710.10196)."""
     n, _, h, w = x.shape

@@ -155,12 +155,12 @@ def _start_run(
         raise GanvasError(
             f"The pictures have {images.pixels.shape[-1]} pixels a side, and the generator {config.resolution}."
         )
-    networks = gan_losses.initial_networks(config, images.num_labels, *images.moments)
+    networks = gan_losses.initialize_networks(config, images.num_labels, *images.moments)
     rate, betas = config.learning_rate, (0.0, 0.99)
     trainable = [networks.generator[name] for name in networks.trainable]
     optimizers = {
         "generator": Adam(trainable, rate, betas, fused=True),
-        "critic": Adam(list(networks.discriminator.values()), rate, betas, fused=True),
+        "discriminator": Adam(list(networks.discriminator.values()), rate, betas, fused=True),
     }
     tensorboard = TensorBoardLog(folder, callbacks.tensorboard and processes.is_first)
     run = GanRun(images, config, folder, processes, networks, optimizers, callbacks, tensorboard)
@@ -182,8 +182,8 @@ def train_step(run: GanRun) -> dict[str, float]:
     """
     batch, losses = _draw_batch(run), {}
     for name, gradients in (
-        ("generator", gan_losses.generator_gradients),
-        ("critic", gan_losses.discriminator_gradients),
+        ("generator", gan_losses.compute_generator_gradients),
+        ("discriminator", gan_losses.compute_discriminator_gradients),
     ):
         result, optimizer = gradients(run.networks, run.config, batch, run.step), run.optimizers[name]
         losses |= result.losses
@@ -211,7 +211,7 @@ def _draw_batch(run: GanRun) -> GanBatch:
     config, processes = run.config, run.processes
     n = config.batch // processes.count
     index = run.images.draw_rows(run.step * config.batch + processes.index * n, n, config.seed)
-    random = gan_losses.step_random(config.seed, run.step, processes.index)
+    random = gan_losses.create_random(config.seed, run.step, processes.index)
     real = run.images.pixels[index].float().div_(127.5).sub_(1)
     if config.flip:
         mirrored = torch.rand(n, 1, 1, 1, generator=random) < 0.5

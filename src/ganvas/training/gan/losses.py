@@ -43,7 +43,7 @@ class GanNetworks:
         return [name for name in self.generator if not name.endswith(fixed)]
 
 
-def initial_networks(config: GanConfig, num_labels: int, mean: Tensor, deviation: Tensor) -> GanNetworks:
+def initialize_networks(config: GanConfig, num_labels: int, mean: Tensor, deviation: Tensor) -> GanNetworks:
     """Create networks before training, from the seed alone; generated pictures have the real ones' ``mean`` and standard
     ``deviation``, both (colours,): before tanh, the value that becomes the mean and a deviation of 1.
 
@@ -51,11 +51,11 @@ def initial_networks(config: GanConfig, num_labels: int, mean: Tensor, deviation
     """
     if config.bounded:
         mean, deviation = mean.clamp(-0.99, 0.99).atanh(), torch.ones_like(deviation)
-    random = step_random(config.seed, 0, 2**31)
-    shape = config.generator_architecture(len(mean), num_labels)
-    discriminator_architecture = config.discriminator_architecture(len(mean), num_labels)
-    generator, discriminator = layers.initial_weights(shape, random), discriminator_architecture.initialize(random)
-    outputs = list(shape.outputs())
+    random = create_random(config.seed, 0, 2**31)
+    shape = config.build_generator_architecture(len(mean), num_labels)
+    discriminator_architecture = config.build_discriminator_architecture(len(mean), num_labels)
+    generator, discriminator = layers.initialize_weights(shape, random), discriminator_architecture.initialize(random)
+    outputs = list(shape.iterate_outputs())
     for layer in outputs:
         layer_deviation = (deviation / len(outputs) ** 0.5).repeat_interleave(layer.outgoing // len(mean))
         generator[f"{layer.name}.weight"].mul_(layer_deviation[:, None, None, None])
@@ -69,7 +69,7 @@ def initial_networks(config: GanConfig, num_labels: int, mean: Tensor, deviation
     return networks
 
 
-def step_random(seed: int, step: int, process: int) -> torch.Generator:
+def create_random(seed: int, step: int, process: int) -> torch.Generator:
     """Create a random generator from seed, step and process: checkpoints need no random state."""
     mixed = np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed) & 0x7FFF_FFFF)
@@ -92,7 +92,7 @@ class Gradients:
     losses: dict[str, float]
 
 
-def generator_gradients(networks: GanNetworks, config: GanConfig, batch: GanBatch, step: int) -> Gradients:
+def compute_generator_gradients(networks: GanNetworks, config: GanConfig, batch: GanBatch, step: int) -> Gradients:
     """Compute the generator's gradients, with path length regularisation every ``path_every`` steps."""
     dtype = getattr(torch, config.precision)
     trainable = [networks.generator[name] for name in networks.trainable]
@@ -108,7 +108,7 @@ def generator_gradients(networks: GanNetworks, config: GanConfig, batch: GanBatc
     return Gradients(gradients, losses)
 
 
-def discriminator_gradients(networks: GanNetworks, config: GanConfig, batch: GanBatch, step: int) -> Gradients:
+def compute_discriminator_gradients(networks: GanNetworks, config: GanConfig, batch: GanBatch, step: int) -> Gradients:
     """Compute the discriminator's gradients, with R1 every ``r1_every`` steps."""
     shape, trainable = networks.discriminator_architecture, list(networks.discriminator.values())
     with torch.no_grad():
@@ -119,7 +119,7 @@ def discriminator_gradients(networks: GanNetworks, config: GanConfig, batch: Gan
     logits = shape.compute_logits(folded, fake, batch.labels)
     real_logits = shape.compute_logits(folded, real, batch.labels)
     loss = F.softplus(logits).mean() + F.softplus(-real_logits).mean()
-    losses = {"critic": loss, "real": real_logits.mean(), "fake": logits.mean()}
+    losses = {"discriminator": loss, "real": real_logits.mean(), "fake": logits.mean()}
     if penalised:
         (gradient,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
         losses["r1"] = gradient.square().sum((1, 2, 3)).mean()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.fid import collect_features, fid, load_inception
+from ganvas.fid import collect_features, compute_frechet_distance, load_inception
 from ganvas.generators.base import draw_z
 from ganvas.generators.stylegan2 import StyleGAN2, read_generator, save_generator
 from ganvas.io.files import atomic_write, load_tensors
@@ -21,7 +21,7 @@ from ganvas.types import Images, Labels
 SHEET_SIDE = 8
 """Rows and columns of a sheet of samples."""
 SHEET_SEED = 77
-BATCH = 64
+BATCH_SIZE = 64
 DistanceFunction = Callable[[StyleGAN2], Mapping[str, float]]
 """Measures a generator while it is trained: name of the distance -> value."""
 DISTANCE_SEED = 3_000_000
@@ -84,19 +84,19 @@ def create_distance(pictures: TrainingImages, weights: Path | None, digits: bool
     Raises GanvasError for both at once, for fewer than 2 pictures, and where a network can't be loaded.
     """
     if weights is not None and digits:
-        raise GanvasError("Give only one of --fid and --digits.")
+        raise GanvasError("A training measures FID or the digit distance, not both: leave out --fid or --digits.")
     if n < 2:
         raise GanvasError(f"A Fréchet distance needs at least 2 pictures and 2 samples, not {n}.")
     if weights is not None:
-        return frechet_distance("fid", load_inception(weights), pictures, n)
+        return create_frechet_distance("fid", load_inception(weights), pictures, n)
     if digits:
         from ganvas.scorers import count
 
-        return frechet_distance("digit_distance", count.load("count").features, pictures, n)
+        return create_frechet_distance("digit_distance", count.load("count").compute_features, pictures, n)
     return None
 
 
-def frechet_distance(
+def create_frechet_distance(
     name: str, network: Callable[[Images], Tensor], pictures: TrainingImages, n: int
 ) -> DistanceFunction:
     """Return a function that measures the Fréchet distance of ``n`` pictures and ``n`` untruncated samples.
@@ -109,20 +109,22 @@ def frechet_distance(
     def measure(generator: StyleGAN2) -> dict[str, float]:
         if not real:
             real.append(collect_features(_iterate_real(pictures, index), network))
-        return {name: fid(real[0], collect_features(draw_samples(generator, pictures, index), network))}
+        return {
+            name: compute_frechet_distance(real[0], collect_features(draw_samples(generator, pictures, index), network))
+        }
 
     return measure
 
 
 def _iterate_real(pictures: TrainingImages, index: Tensor) -> Iterator[Images]:
-    for part in index.split(BATCH):
+    for part in index.split(BATCH_SIZE):
         yield from_bytes(pictures.pixels[part].expand(-1, 3, -1, -1).permute(0, 2, 3, 1))
 
 
 def draw_samples(generator: StyleGAN2, pictures: TrainingImages, index: Tensor) -> Iterator[Images]:
     """Draw as many samples as ``index`` has pictures, in batches, with the pictures' labels where there are some."""
-    for start in range(0, len(index), BATCH):
-        part = index[start : start + BATCH]
+    for start in range(0, len(index), BATCH_SIZE):
+        part = index[start : start + BATCH_SIZE]
         z = draw_z(generator, range(DISTANCE_SEED + start, DISTANCE_SEED + start + len(part)))
         labels = None if pictures.labels is None else pictures.labels[part]
         yield generator.synthesis(generator.expand(generator.mapping(z, labels)))
@@ -139,7 +141,7 @@ class TensorBoardLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise GanvasError("--tensorboard needs a package: pip install tensorboard.") from None
+            raise GanvasError("A TensorBoard log needs a package: pip install 'ganvas[gan]'.") from None
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def add_scalars(self, values: Mapping[str, float], images_seen: int) -> None:
