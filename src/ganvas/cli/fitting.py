@@ -41,6 +41,10 @@ def label(
         Path | None, typer.Option(metavar="FILE", help="Then write the scores as one small file, too (safetensors).")
     ] = None,
     bits: Annotated[int, typer.Option(help="Bits of a score in --pack: 8 or 16.")] = 16,
+    gradients: Annotated[
+        int,
+        typer.Option(metavar="N", help="Then compute the gradients of all scores for the first N faces, too: slow."),
+    ] = 0,
     engine: Annotated[
         Literal["local", "processes", "ray"], typer.Option(help="One process, several of this machine, or Ray's.")
     ] = "local",
@@ -60,6 +64,7 @@ def label(
 ) -> None:
     """Draw faces and score them, as labels that editors are fitted on."""
     from ganvas.cli import loading
+    from ganvas.data.gradients import COMPONENTS, GradientRun
     from ganvas.data.label import LabelRun
     from ganvas.data.label_files import load_labels, pack_labels
     from ganvas.engines import count_workers
@@ -86,6 +91,12 @@ def label(
     options.print_line(f"{faces} faces with {len(judge.attributes)} attributes in {out}")
     if pack is not None:
         options.print_line(pack_labels(load_labels(out, network), pack, bits=bits, generator=network.name))
+    if gradients:
+        sloped = GradientRun(network, judge, gradients, out, seed, min(COMPONENTS, network.w_dim))
+        with show_count("Gradients") as progress:
+            sloped.make_missing(progress, engine=engine, workers=workers, threads=threads)
+        place = sloped.compute_summary().save(out)
+        options.print_line(f"{place}: gradients of {len(judge.attributes)} attributes, from {gradients} faces")
 
 
 def fit(
