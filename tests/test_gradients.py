@@ -110,6 +110,8 @@ def test_bad_sizes_are_one_line(tmp_path, n, components):
 
 
 def test_the_command_adds_gradients_to_labels(tmp_path, capsys):
-    main(["label", "toy", "-n", "300", "--gradients", "5", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        main(["label", "toy", "-n", "300", "--gradients", "5", "--out", str(tmp_path)])
+    assert end.value.code == 0
     assert "gradients of 5 attributes, from 5 faces" in capsys.readouterr().out
     assert load_summary(tmp_path / gradients.SUMMARY, TOY).n == 5

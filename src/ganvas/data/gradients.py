@@ -1,11 +1,11 @@
 """Gradients of scores in W: how much each attribute changes, to first order, when a face's code moves, for three groups of rows.
 
 Where a label says what a picture shows, a gradient says what would change it. Gradients are taken through synthesis (of early
-pictures, where the generator draws them) and scorer, summed over the rows of a group, and kept in whitened principal components of
-W, in which a step of length 1 is as likely in every direction.
+pictures, where the generator draws them) and scorer, summed over the rows of a group, and kept in whitened principal components
+of W, in which a step of length 1 is as likely in every direction.
 
-A folder holds ``gradients-00000.safetensors`` … (8-bit numbers with a scale, resumable like labels) and ``gradients.safetensors``:
-their mean and the principal part of their second moment, for each attribute and group.
+A folder holds ``gradients-00000.safetensors`` … (8-bit numbers with a scale, resumable as labels are), and in
+``gradients.safetensors`` their mean and the principal part of their second moment, for each attribute and group.
 """
 
 from __future__ import annotations
