@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Age and gender": ("Young", "Male"),
+    "Age and gender": ("Age", "Young", "Male"),
     "Expression": ("Smiling", "Mouth_Slightly_Open"),
     "Hair": (
+        "Long_Hair",
+        "Hair_Lightness",
         "Bald",
         "Bangs",
         "Black_Hair",
@@ -24,6 +26,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Sideburns",
     ),
     "Face": (
+        "Weight",
+        "Skin_Lightness",
         "Arched_Eyebrows",
         "Attractive",
         "Bags_Under_Eyes",
@@ -41,6 +45,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Accessories": (
         "Eyeglasses",
+        "Sunglasses",
         "Heavy_Makeup",
         "Wearing_Earrings",
         "Wearing_Hat",
@@ -49,7 +54,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Wearing_Necktie",
     ),
 }
-"""CelebA's 40 attributes without Blurry, which describes the picture and not the face."""
+"""The attributes of ``face_attributes`` without Blurry, which describes the picture and not the face."""
 OTHER_GROUP = "Other"
 """The group of the attributes that are in no other."""
 OPEN_GROUPS = ("Age and gender", "Expression", OTHER_GROUP)

@@ -22,13 +22,17 @@ from ganvas.types import Images, Scores
 EQUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "Male": ("male", "gender", "female"),
     "Young": ("young", "age"),
+    "Age": ("age", "young"),
+    "Eyeglasses": ("eyeglasses", "sunglasses"),
+    "Sunglasses": ("sunglasses", "eyeglasses"),
+    "Weight": ("weight", "chubby"),
     "Smiling": ("smiling", "happy", "neutral", "sad", "angry", "fearful", "disgusted", "surprised"),
 }
 """Names that other scorers give to what an attribute changes by itself: their change isn't drift.
 
 Expressions are one softmax: more of a smile is less of all the others.
 """
-OPPOSITE_NAMES = (("Young", "age"),)
+OPPOSITE_NAMES = (("Young", "age"), ("Age", "young"))
 """Pairs of names whose scores rise in opposite directions."""
 
 
