@@ -1,9 +1,9 @@
 """Side effects and drift of editors at an equal change by the same judge, on fresh faces.
 
-    python -m experiments.ffhq.side_effects ffhq/compact out/mine.safetensors -n 40 --attributes Smiling,Eyeglasses,Young,Male
+    python -m experiments.ffhq.side_effects ffhq/compact out/mine.safetensors -n 40 --attributes Smiling,Young
 
-Each edit gets the one strength at which the judge reads a mean change of 1 σ of the attribute. Side effects: the absolute value of
-the mean signed change of an attribute that wasn't asked for, averaged over these, entailed ones set aside; drift: the mean of
+Each edit gets the one strength at which the judge reads a mean change of 1 σ of the attribute. Side effects: the absolute value
+of the mean signed change of an attribute that wasn't asked for, averaged over these, entailed ones set aside; drift: the mean of
 |change|; distance: dlib's between the face before and after. Judges: celeba40_reading, and omi_reading beside it.
 """
 
