@@ -282,6 +282,27 @@ def scenes():
     }
 
 
+def test_small_pictures_are_drawn_early_unless_the_whole_one_is_there(resources, monkeypatch):
+    scene, sizes = scenes()["edited"] if "edited" in scenes() else next(iter(scenes().values())), []
+    generator = resources.load(scene).generator
+    draw = type(generator).synthesis
+
+    def record(self, ws, resolution=None):
+        sizes.append(resolution)
+        return draw(self, ws, resolution)
+
+    monkeypatch.setattr(type(generator), "synthesis", record)
+    resources._rendered.clear()
+    early = resources.render_small(scene, generator.resolution // 2)
+    assert early.shape[-1] == generator.resolution // 2 and sizes == [generator.resolution // 2]
+    whole = resources.render(scene)
+    assert torch.equal(
+        resources.render_small(scene, generator.resolution // 2), whole.resize(generator.resolution // 2)
+    )
+    assert sizes == [generator.resolution // 2, None]
+    assert resources.render_small(scene, 4 * generator.resolution).shape == whole.image.shape
+
+
 @pytest.mark.parametrize("kind", scenes())
 def test_command_python_link_and_page_make_the_same_pixels(kind, resources, editor, tmp_path, monkeypatch):
     from ganvas import cli

@@ -93,12 +93,12 @@ class RenderedView:
 
 def render_preview(resources: AppResources, scene: Scene) -> bytes:
     """Render the picture at ``PREVIEW_SIDE`` pixels, as WebP."""
-    return encode_webp(resources.render(scene).resize(PREVIEW_SIDE))
+    return encode_webp(resources.render_small(scene, PREVIEW_SIDE))
 
 
 def render_thumbnail(resources: AppResources, scene: Scene) -> bytes:
     """Render the picture at ``THUMBNAIL_SIDE`` pixels, as WebP; the last ones are cached."""
-    return resources.cache_thumbnail(scene, lambda: encode_webp(resources.render(scene).resize(THUMBNAIL_SIDE)))
+    return resources.cache_thumbnail(scene, lambda: encode_webp(resources.render_small(scene, THUMBNAIL_SIDE)))
 
 
 @torch.no_grad()

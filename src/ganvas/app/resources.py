@@ -31,7 +31,7 @@ from ganvas.types import Dtype, Images, WPlus
 
 T = TypeVar("T")
 MAX_CACHED_PICTURES = 8
-"""Renderings that are cached, at full size: previews are made from them."""
+"""Renderings that are cached, at full size."""
 MAX_CACHED_THUMBNAILS = 512
 """Encoded thumbnails that are cached: some 3 MB."""
 DISTRIBUTION_CODES = 4096
@@ -200,6 +200,17 @@ class AppResources:
             return Rendering(ws, tools.generator.synthesis(ws))
 
         return _get_or_make(self._rendered, MAX_CACHED_PICTURES, recipe, make)
+
+    @torch.no_grad()
+    def render_small(self, scene: Scene, size: int) -> Tensor:
+        """Render a scene at ``size`` pixels (or its own, where that is less): early, unless it was rendered in full already."""
+        tools = self.make_tools(scene)
+        recipe, early = scene.make_recipe(tools), tools.generator.resolution
+        while early % 2 == 0 and early // 2 >= size:
+            early //= 2
+        if early == tools.generator.resolution or json.dumps(to_json(recipe)) in self._rendered:
+            return self.render(scene).resize(size)
+        return downscale(tools.generator.synthesis(compute_code(recipe, tools), resolution=early), size)
 
     def cache_thumbnail(self, scene: Scene, make: Callable[[], bytes]) -> bytes:
         """Return the scene's thumbnail, made where it isn't cached."""
