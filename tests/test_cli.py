@@ -472,3 +472,29 @@ def test_options_are_json_where_they_can_be():
     assert options.parse_options(items) == wanted
     with pytest.raises(GanvasError):
         options.parse_options(["epochs"])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("face_attributes", "CC BY-NC-SA 4.0"),
+        ("ffhq/compact", "Licence"),
+        ("ffhq", "Licence"),
+        ("age_gender", "CC0"),
+        ("multimnist", "multimnist"),
+    ],
+)
+def test_info_prints_the_card_of_what_ships(name, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["info", name])
+    assert end.value.code == 0 and words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["../scorers/count", "scorers/count", "nobody", ""])
+def test_info_reads_no_card_by_a_path(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["info", name])
+    assert end.value.code != 0
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -17,10 +17,22 @@ Checkpoint = Annotated[
 CardFile = Annotated[Path | None, Option(metavar="FILE", help="The card of a plain state dict; by default beside it.")]
 
 
-def info(path: Checkpoint, card: CardFile = None) -> None:
-    """Describe a file: family, resolution, spaces, fingerprint; nothing in it is run."""
+def info(
+    path: Annotated[
+        Path,
+        Argument(
+            metavar="PATH|NAME", help="A checkpoint (NVIDIA's .pkl, .pt, .safetensors, a wheel), or what `list` names."
+        ),
+    ],
+    card: CardFile = None,
+) -> None:
+    """Describe a checkpoint (family, resolution, spaces, fingerprint; nothing in it is run), or print the card of what ships."""
     from ganvas import checkpoints
+    from ganvas.cli import loading
 
+    if not path.exists() and (text := loading.find_model_card(path.as_posix())):
+        options.print_line(text)
+        return
     for line in checkpoints.describe_file(path, card):
         options.print_line(line)
 

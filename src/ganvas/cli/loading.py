@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, M
 from ganvas.recipe.rendering import Photo, Tools, load_tools
 from ganvas.scorers.base import Scorer
 
+ASSETS = Path(str(files("ganvas"))) / "assets"
 ATTRIBUTE_SETTINGS = ("conditional", "against")
 """Settings of methods that name attributes beside those that are fitted."""
 
@@ -133,6 +135,25 @@ def list_available() -> dict[str, list[tuple[str, str]]]:
         "Labels": [(name, "") for name in list_labels()],
         "Editors": [(name, editors.describe_editor(name)) for name in editors.list_editors()],
     }
+
+
+def find_model_card(name: str) -> str:
+    """Return the model card of a generator, scorer, editor, encoder or labels that ship or are fetched, "" for another name.
+
+    A card says what something learned from, its licence, the command that made it and its measured quality.
+    """
+    kinds = [kind for kind in ASSETS.iterdir() if kind.is_dir()]
+    # Compared, not joined: a name such as ../x reads nothing.
+    texts = [
+        path.read_text(encoding="utf-8").strip()
+        for kind in sorted(kinds)
+        for path in kind.rglob("*.md")
+        if path.relative_to(kind).with_suffix("").as_posix() == name
+    ]
+    fetched = [scorers.read_cards()[name]] if name in scorers.read_cards() else []
+    fetched += [generators.find_card(name)] if name in generators.list_generators() else []
+    texts += [f"# {card.name}\n\n- **Licence**: {card.licence}\n- **Source**: {card.source}" for card in fetched]
+    return "\n\n".join(texts)
 
 
 def _describe_method(name: str) -> str:
