@@ -205,7 +205,7 @@ def main(
     measure_only: Annotated[bool, typer.Option("--measure", help="Measure the heads that are there.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Draw a sheet of early pictures.")] = None,
     scorer: Annotated[str, typer.Option(help="Whose scores are compared.")] = "celeba40",
-    n: Annotated[int, typer.Option(help="Faces to measure on.")] = 500,
+    n: Annotated[int, typer.Option("-n", help="Faces to measure on.")] = 500,
     dtype: Annotated[str, typer.Option(help="What the generator computes in.")] = "bfloat16",
 ) -> None:
     """Train heads, or measure them."""

@@ -18,7 +18,7 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.progress import Progress
 from ganvas.training_loop import constant, warmup_cosine
 from ganvas.types import Dtype, Scores, W
-from ganvas.validation import Flag, Natural, NonNegative, PositiveInt, Share, validated
+from ganvas.validation import Flag, Natural, NonNegative, PositiveInt, PositiveReal, Share, validated
 
 Codes = Float[Tensor, "n dim"]
 Components = Float[Tensor, "n components"]
@@ -37,6 +37,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "hold": 2.0,
         "aim": "probability",
         "truncation": 0.12,
+        "protected": ("Male", "Age", "Skin_Lightness"),
+        "protection": 8.0,
     },
 }
 """The options of each recipe, where they aren't the paper's."""
@@ -75,6 +77,8 @@ class CompactConfig:
     ``residual``: an edit keeps what lies beyond the components and what the auto-encoder doesn't reconstruct; without it an
     edited code is the decoder's output, as in the paper (a change of 0 is still the identity).
     ``hold``: the weight with which a change keeps the other readings; None moves c_k alone, as in the paper.
+    ``protected``: attributes that are held ``protection`` times as much by moves that don't name them, except as far as they
+    correlate with what is named; names that weren't labelled are passed over.
     ``aim``: what moves are to change, the normal "score" (the paper's) or the "probability"; only with ``hold``.
     ``truncation``: the share of the shell's squared radius lost for each Mahalanobis length moved, from 0 (the paper's) to 1.
     ``mref``: M_ref of (5): "identity", "labels" (the labels' own correlation) or a K×K matrix in the attributes' order.
@@ -90,6 +94,8 @@ class CompactConfig:
     hold: Annotated[NonNegative | None, BeforeValidator(_parse_hold)] = None
     aim: Literal["score", "probability"] = "score"
     truncation: Share = 0.0
+    protected: tuple[str, ...] = ()
+    protection: PositiveReal = 1.0
     seed: Natural = 0
     depth: Annotated[int, Field(strict=True, ge=2, le=64)] = 8
     width: PositiveInt = 512

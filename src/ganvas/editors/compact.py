@@ -19,7 +19,8 @@ The paper moves c_k and keeps the other codes constant. Forty attributes of a fa
 (Goatee and Mustache are read by nearly the same one), so keeping 39 codes constant drives an edit along directions of
 nearly no variance, and out of W. ``hold`` adds the change of the other readings to the cost, as a weight: a change of
 attribute k moves the code along the v that minimises ``|v|² + hold · (change of the other readings)²`` where the reading of
-k moves by 1, with |v| the Mahalanobis length of the decoded move; both are measured on held-out codes. Only ``hold=None``
+k moves by 1, with |v| the Mahalanobis length of the decoded move; both are measured on held-out codes. Protected attributes
+weigh more, so that an edit leaves gender, age and skin where they were unless it is asked to change them. Only ``hold=None``
 with ``residual=False`` is the paper's own edit, except for the scale of a change.
 
 "fast" has two more differences. A move aims at the attribute's probability (``aim``), by a second ridge regression: for a
@@ -33,7 +34,7 @@ on held-out codes. No move is longer than ``MAX_LENGTH``; an attribute that then
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, final
 
@@ -81,6 +82,8 @@ TRAINING_SHARE = 0.7
 CALIBRATION_CODES = 512
 """The number of held-out codes on which moves are calibrated."""
 CHUNK_CODES = 4096
+OPTIONS_BEFORE = {"protected": (), "protection": 1.0}
+"""Options that files of before don't have, as those files were made."""
 READER_WIDTH, READER_STEPS = 128, 1200
 """The width and the most steps of the network that predicts scores; fewer steps for few codes."""
 MAX_LENGTH = 30.0
@@ -211,7 +214,7 @@ def fit(
     steps = min(READER_STEPS, 10 + len(rows) // 10)
     reader = fit_latent_classifier(x[rows] / deviations, a[rows], READER_WIDTH, steps, config.seed)
     with torch.no_grad():
-        stored_options = {"recipe": find_recipe_name(recipe)} | asdict(config)
+        stored_options = {"recipe": find_recipe_name(recipe)} | asdict(config) | {"protected": list(config.protected)}
         editor = CompactEditor(
             build_metadata("compact", data, generator, stored_options, {}),
             pca,
@@ -219,7 +222,8 @@ def fit(
         )
         editor.get_buffer("doubt").copy_((editor.predict_scores(w[held]) - a[held]).square().mean(0).sqrt())
         aims = _fit_aims(data, w, rows) if config.aim == "probability" else editor.probe.weight
-        measured = _calibrate_moves(editor, x[held][:CALIBRATION_CODES], aims)
+        weights = None if config.hold is None else weigh_held(config, data.attributes, compute_correlation(a[rows]))
+        measured = _calibrate_moves(editor, x[held][:CALIBRATION_CODES], aims, weights)
         editor.report = _measure_report(editor, x[held], a[held], mref, measured) | {"trained_on": len(rows)}
     return editor
 
@@ -231,7 +235,7 @@ def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> Com
 
 def _build_empty(metadata: EditorMetadata) -> CompactEditor:
     """Build an editor by ``metadata.options``, on the "meta" device."""
-    options = update_options(metadata.options)
+    options = OPTIONS_BEFORE | update_options(metadata.options)
     config = parse_recipe(CUSTOM_RECIPE, {name: options[name] for name in CompactConfig.__dataclass_fields__})
     w_dim, k = metadata.probe.weight.shape
     sizes = (config.components, config.dim), (config.dim, config.components)
@@ -266,12 +270,23 @@ def _fit_aims(data: LatentDataset, w: W, rows: Tensor) -> Tensor:
     return probe.fit_probe(w[rows], targets[rows]).weight
 
 
-def _calibrate_moves(editor: CompactEditor, x: Tensor, aims: Tensor) -> MoveStatistics:
+def weigh_held(config: CompactConfig, attributes: Sequence[str], correlation: Tensor) -> Tensor:
+    """Return how much a move for attribute k (row) holds the reading of attribute j (column), (K, K).
+
+    A protected one counts ``protection`` times, less the more its labels correlate with those of k: a move for youth doesn't hold
+    age. The reading that the move is for isn't held.
+    """
+    protected = torch.tensor([name in config.protected for name in attributes]).to(correlation)
+    factor = 1 + (config.protection - 1) * protected * (1 - correlation.abs().clamp(max=1)).square()
+    return (config.hold or 0.0) * factor.fill_diagonal_(0.0)
+
+
+def _calibrate_moves(editor: CompactEditor, x: Tensor, aims: Tensor, weights: Tensor | None) -> MoveStatistics:
     """Set the moves by codes' components, and measure what they do."""
     moves = editor.get_buffer("moves")
     aims = editor.pca.components @ aims.to(x)
     calibration = MoveCalibrationSet(x, editor.encoder(x), editor.decoder, editor.shell, aims)
-    moves.copy_(calibrate_moves(calibration, moves, editor.options["hold"]))
+    moves.copy_(calibrate_moves(calibration, moves, weights))
     return measure_moves(calibration, moves)
 
 
@@ -336,12 +351,13 @@ class MoveStatistics:
     others: Tensor
 
 
-def calibrate_moves(calibration: MoveCalibrationSet, moves: Tensor, hold: float | None) -> Tensor:
+def calibrate_moves(calibration: MoveCalibrationSet, moves: Tensor, weights: Tensor | None) -> Tensor:
     """Scale moves (K, dim) so that each moves its reading by 1, as far as ``MAX_LENGTH`` allows; always finite.
 
-    ``moves`` are those for ``hold=None``. They are scaled twice, since the response isn't linear.
+    ``weights`` (K, K): those of ``weigh_held``; None keeps ``moves``, which are those for ``hold=None``. They are scaled twice,
+    since the response isn't linear.
     """
-    moves = _bound_lengths(calibration, moves if hold is None else _solve_cheapest(calibration, hold))
+    moves = _bound_lengths(calibration, moves if weights is None else _solve_cheapest(calibration, weights))
     for _ in range(2):
         moves = _bound_lengths(
             calibration, moves * compute_response_gains(measure_moves(calibration, moves).response)[:, None]
@@ -382,7 +398,7 @@ def _bound_lengths(calibration: MoveCalibrationSet, moves: Tensor) -> Tensor:
     return moves
 
 
-def _solve_cheapest(calibration: MoveCalibrationSet, hold: float) -> Tensor:
+def _solve_cheapest(calibration: MoveCalibrationSet, weights: Tensor) -> Tensor:
     """Solve for the cheapest moves that change one reading by 1 each (see ``compact``); not finite where nothing does."""
     c, before = calibration.codes, calibration.decoder(calibration.codes)
     steps = DIFFERENCE_STEP * torch.eye(c.shape[1]).to(c)
@@ -394,9 +410,9 @@ def _solve_cheapest(calibration: MoveCalibrationSet, hold: float) -> Tensor:
     readings, aims = (
         (jacobian.mean(1) @ weight.double()).T for weight in (calibration.shell.readings, calibration.aims)
     )  # (K, dim)
-    # The cost leaves out the reading that the move is for, so each attribute has its own matrix.
-    others = readings.T @ readings - torch.einsum("ki,kj->kij", readings, readings)
-    cheapest = torch.linalg.solve_ex(length + hold * others, aims[:, :, None]).result[:, :, 0]
+    # Each attribute has its own cost of the other readings.
+    others = torch.einsum("kl,li,lj->kij", weights.to(readings), readings, readings)
+    cheapest = torch.linalg.solve_ex(length + others, aims[:, :, None]).result[:, :, 0]
     return (cheapest / (cheapest * readings).sum(1, keepdim=True)).to(c)
 
 
