@@ -74,3 +74,11 @@ def test_the_rest_is_inside_the_shell(strength):
 def test_truncated_codes_have_room():
     x, y = 0.3 * X, 0.3 * X + 0.3 * MOVE
     torch.testing.assert_close(shrink_to_shell(x, y, NAMED, SHELL), y)
+
+
+def test_protected_readings_are_kept_as_much_as_the_largest_change():
+    shell = TypicalShell(SHELL.deviations, SHELL.readings, 0.1, [False, True, False, False])
+    named = torch.tensor([[0.0, 0.0, 0.5, 0.0], [0.0, 2.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    kept = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.0, 2.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    assert torch.equal(shell.keep_protected(named), kept)
+    assert torch.equal(SHELL.keep_protected(named), named)

@@ -37,8 +37,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "hold": 2.0,
         "aim": "probability",
         "truncation": 0.12,
-        "protected": ("Male", "Age", "Skin_Lightness"),
-        "protection": 8.0,
+        "protected": ("Male", "Age", "Skin_Lightness", "Sunglasses"),
+        "protection": 20.0,
     },
 }
 """The options of each recipe, where they aren't the paper's."""
@@ -78,7 +78,7 @@ class CompactConfig:
     edited code is the decoder's output, as in the paper (a change of 0 is still the identity).
     ``hold``: the weight with which a change keeps the other readings; None moves c_k alone, as in the paper.
     ``protected``: attributes that are held ``protection`` times as much by moves that don't name them, except as far as they
-    correlate with what is named; names that weren't labelled are passed over.
+    correlate with what is named, and that truncation keeps; names that weren't labelled are passed over.
     ``aim``: what moves are to change, the normal "score" (the paper's) or the "probability"; only with ``hold``.
     ``truncation``: the share of the shell's squared radius lost for each Mahalanobis length moved, from 0 (the paper's) to 1.
     ``mref``: M_ref of (5): "identity", "labels" (the labels' own correlation) or a K×K matrix in the attributes' order.

@@ -105,13 +105,22 @@ class TypicalShell(nn.Module):
 
     deviations: Tensor
     readings: Tensor
+    protected: Tensor
 
-    def __init__(self, deviations: Tensor, readings: Tensor, truncation: float) -> None:
+    def __init__(
+        self, deviations: Tensor, readings: Tensor, truncation: float, protected: Sequence[bool] | None = None
+    ) -> None:
         super().__init__()
-        # Not saved: both follow from what an editor's file holds.
+        # Not saved: all follow from what an editor's file holds.
         self.register_buffer("deviations", deviations, persistent=False)
         self.register_buffer("readings", readings, persistent=False)
+        mask = torch.tensor(protected or [False] * readings.shape[1]).to(readings)
+        self.register_buffer("protected", mask, persistent=False)
         self.truncation = truncation
+
+    def keep_protected(self, named: Tensor) -> Tensor:
+        """Return ``named`` (n, K) of ``shrink_to_shell`` with the protected attributes kept like the one that changes most."""
+        return torch.maximum(named, self.protected.to(named) * named.amax(1, keepdim=True))
 
 
 @dataclass(frozen=True)
@@ -170,7 +179,7 @@ class CompactEditor(Editor):
         truncated isn't: edit the original code instead. An attribute with a change of 0 isn't held constant; it may change
         like one that isn't named.
         """
-        return self.shift_named(w, changes, changes.abs())
+        return self.shift_named(w, changes, self.shell.keep_protected(changes.abs()))
 
     @accept_any_float()
     def shift_named(self, w: W, changes: Scores, named: Scores) -> W:
@@ -249,7 +258,8 @@ def _build_shell(editor: CompactEditor) -> TypicalShell:
     """Build the shell that long moves are truncated to."""
     deviations = _compute_deviations(editor.pca.variances, len(editor.pca.components))
     readings = editor.pca.components @ editor.probe.weight.to(deviations)
-    return TypicalShell(deviations, readings, editor.options["truncation"])
+    protected = [name in editor.options.get("protected", ()) for name in editor.attributes]
+    return TypicalShell(deviations, readings, editor.options["truncation"], protected)
 
 
 def _rebuild_shell(editor: CompactEditor, _: object) -> None:
@@ -335,7 +345,7 @@ class MoveCalibrationSet:
         straight = self.decoder(self.codes + change * moves[k]) - self.decoder(self.codes)
         named = torch.zeros(1, len(moves)).to(moves)
         named[:, k] = abs(change)
-        return shrink_to_shell(self.x, self.x + straight, named, self.shell) - self.x
+        return shrink_to_shell(self.x, self.x + straight, self.shell.keep_protected(named), self.shell) - self.x
 
 
 @dataclass(frozen=True)
