@@ -26,9 +26,9 @@ from ganvas.editors.compact import (
     MoveCalibrationSet,
     TypicalShell,
     calibrate_moves,
+    compute_held_weights,
     from_tensors,
     measure_moves,
-    weigh_held,
 )
 from ganvas.io.files import load_tensors, save_tensors
 
@@ -253,7 +253,7 @@ def test_what_the_probe_cannot_read_is_bounded(hold):
         weight = torch.randn(6, 2, generator=rng) * torch.tensor([1.0, scale])
         shell = TypicalShell(torch.full((6,), 1e-3), weight, 0.0)
         calibration = MoveCalibrationSet(torch.zeros(64, 6), torch.randn(64, 6, generator=rng), decoder, shell, weight)
-        weights = None if hold is None else weigh_held(CompactConfig(hold=hold), ("A", "B"), torch.eye(2))
+        weights = None if hold is None else compute_held_weights(CompactConfig(hold=hold), ("A", "B"), torch.eye(2))
         moves = calibrate_moves(calibration, torch.eye(2, 6), weights)
         assert moves.isfinite().all()
         measured = measure_moves(calibration, moves)
@@ -266,7 +266,7 @@ def test_what_the_probe_cannot_read_is_bounded(hold):
 def test_protected_attributes_are_held_more_unless_they_are_meant():
     config = CompactConfig(hold=2.0, protected=("Age", "Male", "Nobody"), protection=8.0)
     correlation = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.5], [0.0, 0.5, 1.0]])
-    weights = weigh_held(config, ("Age", "Young", "Male"), correlation)
+    weights = compute_held_weights(config, ("Age", "Young", "Male"), correlation)
     assert torch.equal(weights.diagonal(), torch.zeros(3))
     assert weights[1, 0] == 2.0  # youth is age
     assert weights[0, 1] == weights[2, 1] == 2.0  # youth isn't protected

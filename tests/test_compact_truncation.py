@@ -80,5 +80,5 @@ def test_protected_readings_are_kept_as_much_as_the_largest_change():
     shell = TypicalShell(SHELL.deviations, SHELL.readings, 0.1, [False, True, False, False])
     named = torch.tensor([[0.0, 0.0, 0.5, 0.0], [0.0, 2.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     kept = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.0, 2.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
-    assert torch.equal(shell.keep_protected(named), kept)
-    assert torch.equal(SHELL.keep_protected(named), named)
+    assert torch.equal(shell.add_protected(named), kept)
+    assert torch.equal(SHELL.add_protected(named), named)

@@ -352,3 +352,25 @@ def test_progress_shows_only_when_asked(tmp_path: Path, capsys, monkeypatch) -> 
     assert shown.out == ""
     assert shown.err.startswith("Faces: ") and " of 20, " in shown.err
     assert "a second" in shown.err
+
+
+def test_early_pictures_are_other_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_label, "EARLY_SIDE", 16)
+    sizes = []
+
+    class Early(Toy):
+        def synthesis(self, ws, resolution=None):
+            sizes.append(resolution)
+            return super().synthesis(ws, resolution)
+
+    whole = label(Early("toy"), ToyScorer(), 20, out=tmp_path / "whole", shard_size=SHARD)
+    assert set(sizes) == {None}
+    sizes.clear()
+    early = label(Early("toy"), ToyScorer(), 20, out=tmp_path / "early", shard_size=SHARD, early=True)
+    assert set(sizes) == {16}
+    assert not torch.equal(whole.scores, early.scores)
+    assert torch.equal(whole.codes, early.codes)
+    for folder, wrong in (("whole", True), ("early", False)):
+        with pytest.raises(GanvasError, match="early"):
+            label(Early("toy"), ToyScorer(), 20, out=tmp_path / folder, shard_size=SHARD, early=wrong)
+    assert torch.equal(load_labels(tmp_path / "early", Toy("toy")).scores, early.scores)

@@ -37,6 +37,9 @@ def label(
     keep_images: Annotated[
         bool, typer.Option("--keep-images", help="Keep the pictures at 256 pixels: another scorer takes minutes then.")
     ] = False,
+    early: Annotated[
+        bool, typer.Option("--early", help="Score early pictures of 512 pixels: half the time, hardly other scores.")
+    ] = False,
     pack: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Then write the scores as one small file, too (safetensors).")
     ] = None,
@@ -79,7 +82,7 @@ def label(
         loading.load_scorer_for(generator, scorer, device),
         loading.load_generator_only(generator, device, dtype),
     )
-    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size).resume()
+    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early).resume()
     if dry_run:
         count = count_workers(engine, workers, threads, network.device.type == "cuda")
         estimate = run.estimate(run.find_missing(range_of_seeds), count, threads if engine == "local" else threads or 1)

@@ -46,6 +46,8 @@ SHARD_SIZE = 256
 """Faces a shard: the most that a stopped run loses, and how many codes are drawn at a time."""
 BATCH_SIZE = 32
 """Pictures scored at a time: they fit into any memory."""
+EARLY_SIDE = 2 * LABEL_SIDE
+"""The side in pixels of early pictures that are scored: at half of it some scores rank faces otherwise (docs/measured.md)."""
 HEADER_BYTES = 2048
 """About the bytes of a shard's header, for estimates."""
 
@@ -62,6 +64,7 @@ def label(
     seed: int = LABEL_SEED,
     out: str | Path | None = None,
     keep_images: bool = False,
+    early: bool = False,
     shard_size: int = SHARD_SIZE,
     engine: str = "local",
     workers: int | None = None,
@@ -83,6 +86,7 @@ def label(
         keep_images: Whether ``out`` also keeps the pictures, as JPEG of 256 pixels (or the generator's own size, if smaller). The
             decoded pictures are scored, and another scorer on the same folder takes them, too, instead of rendering them. A
             folder that has pictures keeps them.
+        early: Whether to score pictures that the generator draws early, at 512 pixels: sooner, and hardly other scores.
         shard_size: The number of faces a shard.
         engine: What makes the shards of ``out``: "local", "processes" or "ray" (see ``ganvas.engines.run_shards``).
         workers: The number of processes or Ray actors.
@@ -96,7 +100,7 @@ def label(
         GanvasError: ``n``, ``psi`` or a seed is out of range, the folder can't be written or holds other labels (before anything
             is written), a shard fails repeatedly, or scores aren't finite or have the same value everywhere.
     """
-    run = LabelRun(generator, scorer, n, psi, seed, out, keep_images, shard_size)
+    run = LabelRun(generator, scorer, n, psi, seed, out, keep_images, shard_size, early)
     if out is not None:
         run.resume().make_missing(progress=progress, engine=engine, workers=workers, threads=threads)
         return load_labels(out, generator)
@@ -146,6 +150,7 @@ class LabelRun:
     out: str | Path | None = None
     keep_images: bool = False
     shard_size: int = SHARD_SIZE
+    early: bool = False
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -178,7 +183,7 @@ class LabelRun:
 
     def describe(self) -> dict[str, Any]:
         """Return the content of ``index.json``."""
-        return self.header.describe() | {"dtype": self._dtype, "keep_images": self.keep_images}
+        return self.header.describe() | {"dtype": self._dtype, "keep_images": self.keep_images} | self._describe_early()
 
     def resume(self) -> LabelRun:
         """Return this run as it goes on in its store: one that has pictures keeps them. Nothing is written.
@@ -277,6 +282,10 @@ class LabelRun:
     def _dtype(self) -> str:
         return str(self.generator.dtype).removeprefix("torch.")
 
+    def _describe_early(self) -> dict[str, Any]:
+        """Describe early pictures; shards of whole ones say nothing, as before there were early ones."""
+        return {"early": EARLY_SIDE} if self.early and self.generator.resolution > EARLY_SIDE else {}
+
     def _describe_images(self, k: int) -> dict[str, Any]:
         """Describe all that the pictures of shard ``k`` depend on: equal descriptions, equal bytes."""
         return {
@@ -288,6 +297,7 @@ class LabelRun:
             "seed": self.seed + k * self.shard_size,
             "shard": self.shard_size,
             "size": self._size,
+            **self._describe_early(),
         }
 
     def _describe_scores(self, k: int) -> dict[str, Any]:
@@ -315,7 +325,8 @@ class LabelRun:
         """Yield the first ``rows`` pictures (1, 3, size, size) of shard ``k``, one after the other."""
         ws = draw_batch(self.generator, self.source, k * self.shard_size)[:rows]
         for codes in ws.split(render_batch(self.generator.device)):
-            for picture in downscale(self.generator.synthesis(codes), self._size).split(1):
+            drawn = self.generator.synthesis(codes, **({"resolution": EARLY_SIDE} if self._describe_early() else {}))
+            for picture in downscale(drawn, self._size).split(1):
                 yield picture
                 advance(1)
 
@@ -333,7 +344,7 @@ class LabelRun:
 
 def _check_same_labels(stored_index: dict[str, Any], new: dict[str, Any], folder: str | Path) -> None:
     more = [] if stored_index.get("keep_images") else ["scorer", "attributes"]
-    for key in ["generator", "seed", "psi", "shard", "dtype", "keep_images", *more]:
+    for key in ["generator", "seed", "psi", "shard", "dtype", "keep_images", "early", *more]:
         stored, given = (_format_value(value.get(key)) for value in (stored_index, new))
         if stored != given:
             raise GanvasError(f"{folder} holds labels whose {key} is {stored}, not {given}: use another folder.")

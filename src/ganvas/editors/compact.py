@@ -118,7 +118,7 @@ class TypicalShell(nn.Module):
         self.register_buffer("protected", mask, persistent=False)
         self.truncation = truncation
 
-    def keep_protected(self, named: Tensor) -> Tensor:
+    def add_protected(self, named: Tensor) -> Tensor:
         """Return ``named`` (n, K) of ``shrink_to_shell`` with the protected attributes kept like the one that changes most."""
         return torch.maximum(named, self.protected.to(named) * named.amax(1, keepdim=True))
 
@@ -179,7 +179,7 @@ class CompactEditor(Editor):
         truncated isn't: edit the original code instead. An attribute with a change of 0 isn't held constant; it may change
         like one that isn't named.
         """
-        return self.shift_named(w, changes, self.shell.keep_protected(changes.abs()))
+        return self.shift_named(w, changes, self.shell.add_protected(changes.abs()))
 
     @accept_any_float()
     def shift_named(self, w: W, changes: Scores, named: Scores) -> W:
@@ -231,7 +231,9 @@ def fit(
         )
         editor.get_buffer("doubt").copy_((editor.predict_scores(w[held]) - a[held]).square().mean(0).sqrt())
         aims = _fit_aims(data, w, rows) if config.aim == "probability" else editor.probe.weight
-        weights = None if config.hold is None else weigh_held(config, data.attributes, compute_correlation(a[rows]))
+        weights = (
+            None if config.hold is None else compute_held_weights(config, data.attributes, compute_correlation(a[rows]))
+        )
         measured = _calibrate_moves(editor, x[held][:CALIBRATION_CODES], aims, weights)
         editor.report = _measure_report(editor, x[held], a[held], mref, measured) | {"trained_on": len(rows)}
     return editor
@@ -280,7 +282,7 @@ def _fit_aims(data: LatentDataset, w: W, rows: Tensor) -> Tensor:
     return probe.fit_probe(w[rows], targets[rows]).weight
 
 
-def weigh_held(config: CompactConfig, attributes: Sequence[str], correlation: Tensor) -> Tensor:
+def compute_held_weights(config: CompactConfig, attributes: Sequence[str], correlation: Tensor) -> Tensor:
     """Return how much a move for attribute k (row) holds the reading of attribute j (column), (K, K).
 
     A protected one counts ``protection`` times, less the more its labels correlate with those of k: a move for youth doesn't hold
@@ -345,7 +347,7 @@ class MoveCalibrationSet:
         straight = self.decoder(self.codes + change * moves[k]) - self.decoder(self.codes)
         named = torch.zeros(1, len(moves)).to(moves)
         named[:, k] = abs(change)
-        return shrink_to_shell(self.x, self.x + straight, self.shell.keep_protected(named), self.shell) - self.x
+        return shrink_to_shell(self.x, self.x + straight, self.shell.add_protected(named), self.shell) - self.x
 
 
 @dataclass(frozen=True)
@@ -364,8 +366,8 @@ class MoveStatistics:
 def calibrate_moves(calibration: MoveCalibrationSet, moves: Tensor, weights: Tensor | None) -> Tensor:
     """Scale moves (K, dim) so that each moves its reading by 1, as far as ``MAX_LENGTH`` allows; always finite.
 
-    ``weights`` (K, K): those of ``weigh_held``; None keeps ``moves``, which are those for ``hold=None``. They are scaled twice,
-    since the response isn't linear.
+    ``weights`` (K, K): those of ``compute_held_weights``; None keeps ``moves``, which are those for ``hold=None``. They are scaled
+    twice, since the response isn't linear.
     """
     moves = _bound_lengths(calibration, moves if weights is None else _solve_cheapest(calibration, weights))
     for _ in range(2):
