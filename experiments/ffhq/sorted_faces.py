@@ -22,7 +22,7 @@ from ganvas.io.images import decode_jpeg
 from ganvas.io.shards import locate_images
 
 ATTRIBUTES = "Age,Weight,Long_Hair,Hair_Lightness,Skin_Lightness,Sunglasses,Eyeglasses,Smiling"
-ACROSS, ROWS, SIDE, TITLE_HEIGHT = 16, 4, 72, 18
+ACROSS, ROWS, SIDE, TITLE_HEIGHT = 16, 4, 64, 18
 
 
 def read_picture(folder: Path, row: int, shard: int) -> Image.Image:
@@ -56,7 +56,7 @@ def main(
         for i, row in enumerate(rows):
             place = (i % ACROSS * SIDE, k * height + TITLE_HEIGHT + i // ACROSS * SIDE)
             sheet.paste(read_picture(labels, row, data.source.batch), place)
-    sheet.save(out, quality=88)
+    sheet.save(out, quality=80)
 
 
 if __name__ == "__main__":

@@ -366,8 +366,8 @@ class MoveStatistics:
 def calibrate_moves(calibration: MoveCalibrationSet, moves: Tensor, weights: Tensor | None) -> Tensor:
     """Scale moves (K, dim) so that each moves its reading by 1, as far as ``MAX_LENGTH`` allows; always finite.
 
-    ``weights`` (K, K): those of ``compute_held_weights``; None keeps ``moves``, those for ``hold=None``. They are scaled twice, since
-    the response isn't linear.
+    ``weights`` (K, K): those of ``compute_held_weights``; None keeps ``moves``, those for ``hold=None``. Moves are scaled twice,
+    since the response isn't linear.
     """
     moves = _bound_lengths(calibration, moves if weights is None else _solve_cheapest(calibration, weights))
     for _ in range(2):
