@@ -17,4 +17,4 @@ def test_the_quickstart_runs(ffhq) -> None:
     with torch.no_grad():
         exec(compile(source[1], str(README), "exec"), found)
     assert found["image"].shape == (1, 3, 1024, 1024)
-    assert found["scores"].shape == (1, 40)
+    assert found["scores"].shape == (1, 46)
