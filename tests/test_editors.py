@@ -1,6 +1,9 @@
 """The contract of editors, for every discovered method, and editor files."""
 
 import copy
+import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ from ganvas import GanvasError, editors, sample
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.dataset import Source, make_dataset
 from ganvas.editors._compact_network import RECIPES
-from ganvas.editors.base import LinearEditor, compute_response_gains, save_editor
+from ganvas.editors.base import LinearEditor, calibrate, compute_response_gains, save_editor
 from ganvas.editors.masked import MaskedEditor
 from ganvas.io.files import load_tensors, save_tensors
 
@@ -31,6 +34,12 @@ COUNTING = {
 OPTIONS = {"compact": QUICK, "cardinality": COUNTING} | NONLINEAR
 WS = sample(TOY, 40, 0.7, 0)
 METHODS = editors.list_methods()
+ROOT = Path(__file__).parent.parent
+EXAMPLES = {
+    "CONTRIBUTING.md": "```python",
+    "docs/tutorials/write-an-editor.md": "```{code-cell}\n%%writefile shortest_move.py",
+}
+"""The pages that print the method ``shortest_move``, and the line before it."""
 
 
 def is_count_method(editor):
@@ -43,11 +52,31 @@ def reading_tolerance(editor):
     return 0.3 if is_count_method(editor) else 0.1
 
 
-@pytest.fixture(scope="module", params=METHODS)
-def editor(request):
+@pytest.fixture(scope="module", params=[*METHODS, *EXAMPLES])
+def editor(request, tmp_path_factory):
+    """An editor of each method, also of the one that the documentation prints, as if its file lay in the package."""
     if request.param == "compact":
-        return compact()
-    return editors.fit(request.param, labels_for(request.param), TOY, **OPTIONS.get(request.param, {}))
+        yield compact()
+    elif request.param in EXAMPLES:
+        text = (ROOT / request.param).read_text(encoding="utf-8")
+        (source,) = re.findall(
+            f"{re.escape(EXAMPLES[request.param])}\n(.*?)```", text.partition("### A metric")[0], re.S
+        )
+        folder = tmp_path_factory.mktemp("methods")
+        (folder / "shortest_move.py").write_text(source, encoding="utf-8")
+        editors.__path__.insert(0, str(folder))
+        forget_example()
+        yield editors.fit("shortest_move", labels(), TOY)
+        editors.__path__.remove(str(folder))
+        forget_example()
+    else:
+        yield editors.fit(request.param, labels_for(request.param), TOY, **OPTIONS.get(request.param, {}))
+
+
+def forget_example():
+    """Let the next import of the example's module read its file again."""
+    sys.modules.pop("ganvas.editors.shortest_move", None)
+    vars(editors).pop("shortest_move", None)
 
 
 def test_methods_are_discovered():
@@ -360,6 +389,26 @@ def test_directions_made_orthogonal_to_others():
 def test_gains_are_bounded():
     responses = torch.tensor([0.5, 2.0, 1e-9, 100.0, 0.0, -1.0])
     assert compute_response_gains(responses).tolist() == pytest.approx([2.0, 0.5, 10.0, 0.2, 0.2, 0.2])
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-3, 1e3, 1e30])
+def test_the_length_of_directions_does_not_matter_to_calibrate(factor):
+    data = labels()
+    directions = torch.randn(len(NAMES), TOY.w_dim, generator=torch.Generator().manual_seed(0))
+    directions[0] = data.probe.weight[:, 0]
+    plain, gain = calibrate(directions, data.probe, data.w)
+    scaled, scaled_gain = calibrate(directions * factor, data.probe, data.w)
+    torch.testing.assert_close(scaled, plain)
+    torch.testing.assert_close(scaled_gain, gain)
+    assert (plain[0] @ data.probe.weight[:, 0]).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("number", [0.0, float("nan"), float("inf")])
+def test_a_direction_without_a_length_is_refused(number):
+    directions = torch.ones(len(NAMES), TOY.w_dim)
+    directions[1] = number
+    with pytest.raises(GanvasError, match="Direction 1"):
+        calibrate(directions, labels().probe, labels().w)
 
 
 def test_different_editors_have_different_fingerprints():

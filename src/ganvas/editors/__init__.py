@@ -42,6 +42,8 @@ __all__ = [
 
 NO_METHODS = frozenset({"base", "editor_files", "masked", "published"})
 """Public modules of this package that fit nothing."""
+ATTRIBUTES = "attributes"
+"""The option that every method has."""
 
 
 def list_methods() -> tuple[str, ...]:
@@ -91,7 +93,8 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
         data: Codes of ``generator`` with their scores.
         generator: The generator that the codes belong to.
         **options: The options of the method's own ``fit``, and ``masked``: the rows of W+ that the editor
-            moves, and how many rows there are.
+            moves, and how many rows there are. ``attributes``, those to fit in their order, is an option of every method:
+            one whose own ``fit`` doesn't take it gets data of these alone.
 
     Returns:
         The fitted editor, on the generator's device; ``report`` holds what was measured on held-out codes.
@@ -106,6 +109,10 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
     check_generator("The data", "?", data.generator, generator)
     parameters = inspect.signature(fit_method).parameters.values()
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if ATTRIBUTES not in names:
+        chosen = options.pop(ATTRIBUTES, None)
+        data = data if chosen is None else data.select(chosen)
+        names.append(ATTRIBUTES)
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for name in options:
             if name not in names:

@@ -44,7 +44,7 @@ def fit(
         low, high = select_extremes(a[:, k], share, data.attributes[k])
         distance = (a[high, k].mean() - a[low, k].mean()).clamp(min=1e-6)
         directions.append((w[high].mean(0) - w[low].mean(0)) / distance)
-    calibrated, gain = calibrate(torch.stack(directions), data.probe)
+    calibrated, gain = calibrate(torch.stack(directions), data.probe, w)
     report = {"gain": dict(zip(data.attributes, gain.tolist(), strict=True))}
     metadata = build_metadata("mean_difference", data, generator, {"share": share}, report)
     return LinearEditor(metadata, calibrated)
