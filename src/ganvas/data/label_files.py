@@ -129,6 +129,18 @@ def find_labels(path: str | Path) -> str | Path:
     )
 
 
+def read_label_header(path: str | Path) -> LabelHeader:
+    """Read what labels state of themselves, by path or by the name of a pack that ships; no generator is needed.
+
+    Raises GanvasError where there are none, and for a file that is damaged or no label file.
+    """
+    path = find_labels(path)
+    if Path(path).is_file():
+        return _parse_pack_header(load_tensors(path)[1], path)
+    store = Store(path)
+    return parse_header(store.read_json(INDEX), store.locate(INDEX))
+
+
 def find_shipped_labels(generator: str, scorer: str) -> Path:
     """Return the path of the pack that ships for a generator and a scorer, by name; it exists only where one does."""
     return ASSETS / f"{generator}-{scorer}.safetensors"
@@ -211,9 +223,7 @@ def _decode(stored: Tensor, table: Tensor) -> Scores:
 
 def _read_pack(path: str | Path, generator: Generator) -> tuple[LabelHeader, Scores]:
     tensors, metadata = load_tensors(path)
-    if metadata.get("kind") != "labels":
-        raise GanvasError(f"{path} isn't a label pack.")
-    labels = parse_header(metadata, path)
+    labels = _parse_pack_header(metadata, path)
     check_generator(path, labels.generator.name, labels.generator.fingerprint, generator)
     stored, table = tensors.get("scores"), tensors.get("table")
     if stored is None or table is None or stored.shape != (labels.n, len(labels.attributes)):
@@ -223,6 +233,12 @@ def _read_pack(path: str | Path, generator: Generator) -> tuple[LabelHeader, Sco
     if len(table) < 2 or table.shape[1] != stored.shape[1]:
         raise GanvasError(f"{path} is damaged: the shape of its table doesn't fit its attributes.")
     return labels, _decode(stored, table)
+
+
+def _parse_pack_header(metadata: dict[str, Any], path: str | Path) -> LabelHeader:
+    if metadata.get("kind") != "labels":
+        raise GanvasError(f"{path} isn't a label pack.")
+    return parse_header(metadata, path)
 
 
 def _read_folder(store: Store, generator: Generator) -> tuple[LabelHeader, Scores]:
