@@ -270,9 +270,7 @@ def warning(capsys, *arguments) -> str:
         ("sample", "toy", "-n", "2", "--shift", "Big=99"),
     ],
 )
-def test_an_edit_that_leaves_the_typical_set_is_warned_of_with_the_largest_that_does_not(
-    made, here, capsys, arguments
-):
+def test_an_edit_that_leaves_the_typical_set_is_warned_of_with_the_largest_that_does_not(made, here, capsys, arguments):
     editor = ("--editor", made / "mean.safetensors")
     line = warning(capsys, *arguments, *editor)
     assert line.startswith("Warning: ") and line.count("\n") == 1

@@ -133,7 +133,9 @@ def run_demo(
         page.sections += [drawer.draw_projection(pca), drawer.draw_elbow(pca)]
     if config.counting is not None:
         with page.run_stage("Adding and removing objects"):
-            page.sections.append(counts.draw_count_strip(out, config.counting, lambda items: track(items, "  pictures")))
+            page.sections.append(
+                counts.draw_count_strip(out, config.counting, lambda items: track(items, "  pictures"))
+            )
     page.console.print(f"Done in {page.seconds:.0f} s: open {page.path}")
     return page.path
 
@@ -179,7 +181,9 @@ class _DemoPage:
         """Format the page's last lines."""
         times = "; ".join(f"{title}: {seconds:.0f} s" for title, seconds in self.stages)
         left = self.n_stages - len(self.stages)
-        more = f" Not finished: {left} of {self.n_stages} stages are still to come. Load the page again." if left else ""
+        more = (
+            f" Not finished: {left} of {self.n_stages} stages are still to come. Load the page again." if left else ""
+        )
         return f"ganvas {__version__}, {self.made_by}. {times}; {self.seconds:.0f} s in all.{more}"
 
 

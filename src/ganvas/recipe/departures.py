@@ -36,9 +36,7 @@ def describe_departures(recipes: Sequence[Recipe], tools: Tools) -> str:
     def measure(recipe: Recipe, share: float) -> float:
         return float(distribution.mahalanobis(compute_code(_scale_edits(recipe, share), tools).float().cpu())[0])
 
-    distances = {
-        i: measure(recipe, 1) for i, recipe in enumerate(edited) if measure(recipe, 0) <= distribution.bound
-    }
+    distances = {i: measure(recipe, 1) for i, recipe in enumerate(edited) if measure(recipe, 0) <= distribution.bound}
     outside = {i: distance for i, distance in distances.items() if not distance <= distribution.bound}
     if not outside:
         return ""
