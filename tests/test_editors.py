@@ -33,6 +33,9 @@ COUNTING = {
 }
 OPTIONS = {"compact": QUICK, "cardinality": COUNTING} | NONLINEAR
 WS = sample(TOY, 40, 0.7, 0)
+FEW_STEPS = {name: {"steps": 3, "classifier_steps": 3} for name in (*NONLINEAR, "cardinality")} | {
+    "compact": {"epochs": 1}
+}
 METHODS = editors.list_methods()
 ROOT = Path(__file__).parent.parent
 EXAMPLES = {
@@ -104,6 +107,23 @@ def test_a_change_moves_the_reading_by_as_much(editor):
         for change in (-1.0, 1.0):
             moved = (editor.read(editor.edit(WS, {name: change})) - editor.read(WS))[:, k]
             assert moved.mean() == pytest.approx(change, abs=reading_tolerance(editor))
+
+
+def test_the_report_explains_its_columns(editor):
+    tables = {key for key, value in editor.report.items() if isinstance(value, dict)}
+    assert tables <= editors.REPORT_NOTES.keys()
+    lines = editors.format_report_lines(editor)
+    for key in tables:
+        word = editors.REPORT_WORDS.get(key, key.replace("_", " "))
+        assert f"{word}: {editors.REPORT_NOTES[key]}." in lines
+
+
+def test_progress_is_taken_by_every_method(editor):
+    """Those that take steps call it, up to the last; the others don't."""
+    calls = []
+    method, few = editor.method, OPTIONS.get(editor.method, {}) | FEW_STEPS.get(editor.method, {})
+    editors.fit(method, labels_for(method), TOY, progress=lambda done, total: calls.append((done, total)), **few)
+    assert not calls or calls[-1][0] == calls[-1][1]
 
 
 def test_order_of_changes_and_of_codes_does_not_matter(editor):
@@ -419,6 +439,7 @@ def test_different_editors_have_different_fingerprints():
 def test_a_report_that_lacks_something_is_shown_all_the_same():
     editor = disentangled()
     editor.report = {"mean": None, "correlation": {NAMES[0]: 0.5, NAMES[1]: "strong"}}
-    first, _, *rows = editors.format_report_lines(editor)
+    first, _, *rows, note = editors.format_report_lines(editor)
     assert first.split() == ["mean", "none"]
     assert [row.split()[1] for row in rows] == ["0.500", "strong", *["none"] * (len(NAMES) - 2)]
+    assert note.startswith("correlation: ")

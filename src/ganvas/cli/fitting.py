@@ -196,7 +196,7 @@ def score(
     if as_json:
         options.print_json({str(path): row for path, row in zip(images, rows, strict=True)})
     else:
-        titles = ["probability, count or value", *(path.name for path in images)]
+        titles = ["attribute (probability, count or value)", *(path.name for path in images)]
         options.print_table(titles, [[name, *(f"{row[name]:.3f}" for row in rows)] for name in rows[0]])
 
 

@@ -87,9 +87,8 @@ def fit_with_progress(
     for name, value in settings.items():
         _check_setting(name, value, known[name].default if name in known else None)
     with show_count("Learning") as progress:
-        more = {"progress": progress} if "progress" in known else {}
         only = {} if attributes is None or tuple(attributes) == data.attributes else {"attributes": list(attributes)}
-        return editors.fit(method, data, generator, **settings, **only, **more)
+        return editors.fit(method, data, generator, progress=progress, **settings, **only)
 
 
 def _check_setting(name: str, value: Any, default: Any) -> None:

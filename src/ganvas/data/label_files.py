@@ -81,7 +81,7 @@ class PackingError:
     def __str__(self) -> str:
         size = self.path.stat().st_size / 1e6
         error = f"storage error {self.largest:.2g} at most, {self.rms:.2g} RMS (logits)"
-        return f"{self.path}: {self.faces:,} faces, {size:.2f} MB, {self.bits} bits a score, {error}"
+        return f"{self.path}: {self.faces:,} pictures, {size:.2f} MB, {self.bits} bits a score, {error}"
 
 
 def load_labels(
@@ -253,7 +253,7 @@ def _read_folder(store: Store, generator: Generator) -> tuple[LabelHeader, Score
         tensors, stored = store.read(name) or ({}, {})
         scores, expected = tensors.get("scores"), origin | {"seed": (source.seed or 0) + start}
         if scores is None or any(stored.get(key) != value for key, value in expected.items()) or len(scores) < needed:
-            state = "is damaged or has other faces or labels" if name in names else "is missing"
+            state = "is damaged or has other codes or labels" if name in names else "is missing"
             raise GanvasError(
                 f"{store.target} isn't finished: {name} {state}. Run `ganvas label` again with the same --out."
             )

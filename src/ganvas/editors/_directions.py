@@ -52,7 +52,7 @@ def select_extremes(scores: Float[Tensor, " n"], share: float, name: str) -> tup
     for side, rows in (("negatives", low), ("positives", high)):
         if len(rows) < MIN_CODES:
             count = f"{len(rows)} of {len(scores)} codes, at least {MIN_CODES} are needed"
-            raise GanvasError(f"Attribute {name!r} has too few {side}: {count}. Label more faces, or leave it out.")
+            raise GanvasError(f"Attribute {name!r} has too few {side}: {count}. Label more pictures, or leave it out.")
     return low, high
 
 

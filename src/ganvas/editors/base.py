@@ -48,9 +48,17 @@ GAIN_BOUNDS = (0.2, 10.0)
 
 
 def build_metadata(
-    method: str, data: LatentDataset, generator: Generator, options: Mapping[str, Any], report: Mapping[str, Any]
+    method: str,
+    data: LatentDataset,
+    generator: Generator,
+    options: Mapping[str, Any],
+    report: Mapping[str, Any] | None = None,
 ) -> EditorMetadata:
-    """Build the metadata of an editor that ``method`` fitted on ``data``."""
+    """Build the metadata of an editor that ``method`` fitted on ``data``.
+
+    ``options`` are those of ``fit``, by which it can be fitted again; ``report`` is what was measured on held-out codes, a
+    number or a mapping from attributes to numbers by its name, which `ganvas fit` prints.
+    """
     return EditorMetadata(
         method,
         data.attributes,
@@ -62,7 +70,7 @@ def build_metadata(
         data.gaussianize,
         data.probe,
         options,
-        report,
+        {} if report is None else report,
     )
 
 
