@@ -1,15 +1,13 @@
 """The contract of editors, for every discovered method, and editor files."""
 
 import copy
-import re
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from autograd_modes import check_any_float
 from fitted_editors import NAMES, NONLINEAR, QUICK, TOY, compact, labels, labels_for
 from planted_truth import disentangled
+from printed_examples import METHOD, PAGES, add_printed_method
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -37,12 +35,6 @@ FEW_STEPS = {name: {"steps": 3, "classifier_steps": 3} for name in (*NONLINEAR, 
     "compact": {"epochs": 1}
 }
 METHODS = editors.list_methods()
-ROOT = Path(__file__).parent.parent
-EXAMPLES = {
-    "CONTRIBUTING.md": "```python",
-    "docs/tutorials/write-an-editor.md": "```{code-cell}\n%%writefile shortest_move.py",
-}
-"""The pages that print the method ``shortest_move``, and the line before it."""
 
 
 def is_count_method(editor):
@@ -55,31 +47,16 @@ def reading_tolerance(editor):
     return 0.3 if is_count_method(editor) else 0.1
 
 
-@pytest.fixture(scope="module", params=[*METHODS, *EXAMPLES])
+@pytest.fixture(scope="module", params=[*METHODS, *PAGES])
 def editor(request, tmp_path_factory):
     """An editor of each method, also of the one that the documentation prints, as if its file lay in the package."""
     if request.param == "compact":
         yield compact()
-    elif request.param in EXAMPLES:
-        text = (ROOT / request.param).read_text(encoding="utf-8")
-        (source,) = re.findall(
-            f"{re.escape(EXAMPLES[request.param])}\n(.*?)```", text.partition("### A metric")[0], re.S
-        )
-        folder = tmp_path_factory.mktemp("methods")
-        (folder / "shortest_move.py").write_text(source, encoding="utf-8")
-        editors.__path__.insert(0, str(folder))
-        forget_example()
-        yield editors.fit("shortest_move", labels(), TOY)
-        editors.__path__.remove(str(folder))
-        forget_example()
+    elif request.param in PAGES:
+        with add_printed_method(request.param, tmp_path_factory.mktemp("methods")):
+            yield editors.fit(METHOD, labels(), TOY)
     else:
         yield editors.fit(request.param, labels_for(request.param), TOY, **OPTIONS.get(request.param, {}))
-
-
-def forget_example():
-    """Let the next import of the example's module read its file again."""
-    sys.modules.pop("ganvas.editors.shortest_move", None)
-    vars(editors).pop("shortest_move", None)
 
 
 def test_methods_are_discovered():
