@@ -60,7 +60,7 @@ REPORT_NOTES = {
     "correlation": "of the method's own coordinate of an attribute with its label",
     "axis": "the number of the axis that moves the attribute most",
     "classifier": "correlation of the method's classifier with the labels, on codes that it wasn't fitted on",
-    "gain": "a change of 1 in the method's own unit of a move, standard deviations of W along the direction where it has one",
+    "gain": "a change of 1 in the method's own unit of a move, such as a standard deviation of W along the direction",
     "length": "the mean Mahalanobis distance that a change of 1 moves codes by",
     "moved": "how far one standard deviation of W along the direction moves the reading",
     "codes_a_side": "how many codes the boundary was fitted on, on each of its sides",

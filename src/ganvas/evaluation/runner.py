@@ -458,9 +458,9 @@ def _format_fits(unfitted: Sequence[str], entries: Sequence[MethodEntry], config
     again = len(config.labels) * sum(map(_is_measured_by_labels, entries))
     fewer = f" {again} fits on fewer labels come after them." if again else ""
     if not unfitted:
-        return f"No method is still to be fitted.{fewer}"
-    methods = f"{len(unfitted)} of {len(entries)} methods are" if len(entries) > 1 else "The method is"
-    return f"{methods} still to be fitted, each in seconds to minutes: {', '.join(unfitted)}.{fewer}"
+        return f"Methods still to be fitted: none.{fewer}"
+    count = f"{len(unfitted)} of {len(entries)}"
+    return f"Methods still to be fitted, in seconds to minutes each: {', '.join(unfitted)} ({count}).{fewer}"
 
 
 def count_rendered(work: Path | None) -> int:
