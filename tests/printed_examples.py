@@ -40,4 +40,5 @@ def add_printed_method(page: str, folder: Path) -> Iterator[None]:
 def _forget_module() -> None:
     """Let the next import read the file again."""
     sys.modules.pop(f"{editors.__name__}.{METHOD}", None)
-    vars(editors).pop(METHOD, None)
+    if hasattr(editors, METHOD):
+        delattr(editors, METHOD)
