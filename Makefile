@@ -13,12 +13,16 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo docs test numerics wheel slow snapshots fuzz soak mutants full lint clean
+.PHONY: demo dev docs test numerics wheel slow snapshots fuzz soak mutants full lint clean
 
-# Faces edited, as pictures and tables: some minutes.
+# Faces edited, as pictures and tables: 3 to 4 minutes on two quiet cores after set-up, several times that on a loaded machine.
 demo: .venv/base.stamp
 	$(BIN)/ganvas demo --out out
 	@echo "The demo's pictures are in out/: open out/index.html."
+
+# What tests and checks need in .venv, for commands of your own.
+dev: .venv/dev.stamp
+	@echo "Set up: source .venv/bin/activate"
 
 # The site, with its tutorials run; GANVAS_DOCS=small runs them at small sizes. What didn't change isn't run again.
 docs: .venv/docs.stamp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.images import read_picture
+from ganvas.metrics import list_metrics
 
 TOY = load_generator("toy")
 
@@ -221,6 +223,71 @@ def test_list_names_what_there_is(capsys):
     assert run("list") == 0
     out = capsys.readouterr().out
     assert all(name in out for name in ("ffhq", "toy", "celeba40", "compact"))
+    metrics = out.partition("\nMetrics:\n")[2].partition("\nLabels:\n")[0].splitlines()
+    assert [line.split()[0] for line in metrics] == list(list_metrics())
+    assert all(len(line.split()) > 3 for line in metrics)
+
+
+@pytest.mark.parametrize("labels", ["labels", "pack.safetensors"])
+def test_labels_name_their_generator(made, here, capsys, labels):
+    """Without --generator the labels' own is taken; with it, labels of another are still refused."""
+    fit = ("fit", "mean_difference", made / labels, "--out", "e.safetensors")
+    assert run(*fit) == 0
+    assert load_tensors("e.safetensors")[1]["generator"] == load_tensors(made / "mean.safetensors")[1]["generator"]
+    torch.save(torch.randn(TOY.w_dim), here / "d.pt")
+    assert run("import-direction", "d.pt", "--labels", made / labels, "--out", "d.safetensors") == 0
+    assert load_tensors("d.safetensors")[1]["generator"] == load_tensors("e.safetensors")[1]["generator"]
+    capsys.readouterr()
+    assert run(*fit, "--generator", "multimnist") == 1
+    assert re.search("'toy' .* not for 'multimnist'", one_line(capsys))
+
+
+def test_labels_of_a_generator_from_a_file_ask_for_it_before_anything_is_loaded(made, here, capsys, monkeypatch):
+    pack, metadata = load_tensors(made / "pack.safetensors")
+    save_tensors("other.safetensors", pack, metadata | {"generator": {"name": "mine", "fingerprint": "f" * 64}})
+    monkeypatch.setattr(load, "load_generator", None)
+    assert run("fit", "mean_difference", "other.safetensors", "--out", "e.safetensors") == 1
+    assert re.search("'mine' .* --generator FILE", one_line(capsys))
+
+
+# Edits that go too far.
+
+
+def warning(capsys, *arguments) -> str:
+    """What a command that succeeds prints on stderr."""
+    capsys.readouterr()
+    assert run(*arguments) == 0
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("edit", "toy", "--shift", "Big=99"),
+        ("edit", "toy", "--shift", "Big=-99", "--shift", "Red=30"),
+        ("edit", "toy", "--set", "Bright=-60"),
+        ("mix", "toy", "--with", "3", "--rows", "0-1", "--shift", "Big=99"),
+        ("sample", "toy", "-n", "2", "--shift", "Big=99"),
+    ],
+)
+def test_an_edit_that_leaves_the_typical_set_is_warned_of_with_the_largest_that_does_not(made, here, capsys, arguments):
+    editor = ("--editor", made / "mean.safetensors")
+    line = warning(capsys, *arguments, *editor)
+    assert line.startswith("Warning: ") and line.count("\n") == 1
+    inside = re.search(r"stays inside up to (.*)\.$", line.strip())
+    given = arguments[: min(arguments.index(word) for word in ("--shift", "--set") if word in arguments)]
+    assert warning(capsys, *given, *inside[1].split(), *editor) == ""
+    further = [re.sub(r"=(.*)", lambda found: f"={float(found[1]) * 1.03:.3f}", word) for word in inside[1].split()]
+    assert warning(capsys, *given, *further, *editor) != ""
+
+
+def test_grids_and_animations_that_leave_the_typical_set_are_warned_of_once(made, here, capsys):
+    editor = ("--editor", made / "mean.safetensors")
+    line = warning(capsys, "grid", "toy", "--attributes", "Big,Red", "--strengths", "-99,0,1,99", *editor)
+    assert line.startswith("Warning: 4 of 8 pictures leave") and line.count("\n") == 1
+    line = warning(capsys, "animate", "toy", "--shift", "Big=99", "--frames", "3", *editor)
+    assert line.startswith("Warning: 2 of 3 pictures leave") and line.count("\n") == 1
+    assert warning(capsys, "grid", "toy", "--attributes", "Big", *editor) == ""
 
 
 @pytest.mark.parametrize(("capability", "slow"), [("AVX512", False), ("AVX2", True)])

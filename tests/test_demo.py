@@ -1,6 +1,7 @@
 """The demo, small and on the toy: every picture is drawn, shown on the page, and can be drawn again."""
 
 import re
+from itertools import pairwise
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from planted_counts import JUDGE, SQUARES, counter_editor
 from planted_truth import SCORER, TOY
 
 from experiments.ffhq.conditional_sampling import run_conditional
+from ganvas import demo
 from ganvas.control.search import StrengthLadder
 from ganvas.data.label import label
 from ganvas.demo import DemoConfig, run_demo
@@ -57,6 +59,19 @@ def test_page_shows_every_picture_and_nothing_from_elsewhere(out):
     assert "http" not in html
     assert "<td>Bright</td>" in html
     assert (out / "success" / "success.json").exists()
+
+
+def test_the_page_can_be_opened_before_the_demo_ends(labels, tmp_path, monkeypatch, capsys):
+    """It's there from the first stage on, shows each picture as soon as that is drawn, and says what is still to come."""
+    pages, write = [], demo.write_text
+    monkeypatch.setattr(demo, "write_text", lambda path, text: (pages.append(text), write(path, text)))
+    run_demo(tmp_path, "toy", dtype="float32", labels=labels, config=QUICK)
+    printed = [line for line in capsys.readouterr().err.splitlines() if re.match(r"\d+ of \d+: ", line)]
+    assert [line.split(":")[0] for line in printed] == [f"{i + 1} of {len(pages)}" for i in range(len(pages))]
+    shown = [set(re.findall(r'src="([^"]+)"', page)) for page in pages]
+    assert not shown[0] and all(before <= after for before, after in pairwise(shown))
+    assert shown[-1] == {path.name for path in tmp_path.glob("*.png")}
+    assert all("still to come" in page for page in pages[:-1]) and "still to come" not in pages[-1]
 
 
 def test_pictures_can_be_drawn_again(out):

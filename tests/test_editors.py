@@ -7,6 +7,7 @@ import torch
 from autograd_modes import check_any_float
 from fitted_editors import NAMES, NONLINEAR, QUICK, TOY, compact, labels, labels_for
 from planted_truth import disentangled
+from printed_examples import METHOD, PAGES, add_printed_method
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -14,7 +15,7 @@ from ganvas import GanvasError, editors, sample
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.dataset import Source, make_dataset
 from ganvas.editors._compact_network import RECIPES
-from ganvas.editors.base import LinearEditor, compute_response_gains, save_editor
+from ganvas.editors.base import LinearEditor, calibrate, compute_response_gains, save_editor
 from ganvas.editors.masked import MaskedEditor
 from ganvas.io.files import load_tensors, save_tensors
 
@@ -30,6 +31,9 @@ COUNTING = {
 }
 OPTIONS = {"compact": QUICK, "cardinality": COUNTING} | NONLINEAR
 WS = sample(TOY, 40, 0.7, 0)
+FEW_STEPS = {name: {"steps": 3, "classifier_steps": 3} for name in (*NONLINEAR, "cardinality")} | {
+    "compact": {"epochs": 1}
+}
 METHODS = editors.list_methods()
 
 
@@ -43,11 +47,16 @@ def reading_tolerance(editor):
     return 0.3 if is_count_method(editor) else 0.1
 
 
-@pytest.fixture(scope="module", params=METHODS)
-def editor(request):
+@pytest.fixture(scope="module", params=[*METHODS, *PAGES])
+def editor(request, tmp_path_factory):
+    """An editor of each method, also of the one that the documentation prints, as if its file lay in the package."""
     if request.param == "compact":
-        return compact()
-    return editors.fit(request.param, labels_for(request.param), TOY, **OPTIONS.get(request.param, {}))
+        yield compact()
+    elif request.param in PAGES:
+        with add_printed_method(request.param, tmp_path_factory.mktemp("methods")):
+            yield editors.fit(METHOD, labels(), TOY)
+    else:
+        yield editors.fit(request.param, labels_for(request.param), TOY, **OPTIONS.get(request.param, {}))
 
 
 def test_methods_are_discovered():
@@ -75,6 +84,23 @@ def test_a_change_moves_the_reading_by_as_much(editor):
         for change in (-1.0, 1.0):
             moved = (editor.read(editor.edit(WS, {name: change})) - editor.read(WS))[:, k]
             assert moved.mean() == pytest.approx(change, abs=reading_tolerance(editor))
+
+
+def test_the_report_explains_its_columns(editor):
+    tables = {key for key, value in editor.report.items() if isinstance(value, dict)}
+    assert tables <= editors.REPORT_NOTES.keys()
+    lines = editors.format_report_lines(editor)
+    for key in tables:
+        word = editors.REPORT_WORDS.get(key, key.replace("_", " "))
+        assert f"{word}: {editors.REPORT_NOTES[key]}." in lines
+
+
+def test_progress_is_taken_by_every_method(editor):
+    """Those that take steps call it, up to the last; the others don't."""
+    calls = []
+    method, few = editor.method, OPTIONS.get(editor.method, {}) | FEW_STEPS.get(editor.method, {})
+    editors.fit(method, labels_for(method), TOY, progress=lambda done, total: calls.append((done, total)), **few)
+    assert not calls or calls[-1][0] == calls[-1][1]
 
 
 def test_order_of_changes_and_of_codes_does_not_matter(editor):
@@ -362,6 +388,26 @@ def test_gains_are_bounded():
     assert compute_response_gains(responses).tolist() == pytest.approx([2.0, 0.5, 10.0, 0.2, 0.2, 0.2])
 
 
+@pytest.mark.parametrize("factor", [1e-30, 1e-3, 1e3, 1e30])
+def test_the_length_of_directions_does_not_matter_to_calibrate(factor):
+    data = labels()
+    directions = torch.randn(len(NAMES), TOY.w_dim, generator=torch.Generator().manual_seed(0))
+    directions[0] = data.probe.weight[:, 0]
+    plain, gain = calibrate(directions, data.probe, data.w)
+    scaled, scaled_gain = calibrate(directions * factor, data.probe, data.w)
+    torch.testing.assert_close(scaled, plain)
+    torch.testing.assert_close(scaled_gain, gain)
+    assert (plain[0] @ data.probe.weight[:, 0]).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("number", [0.0, float("nan"), float("inf")])
+def test_a_direction_without_a_length_is_refused(number):
+    directions = torch.ones(len(NAMES), TOY.w_dim)
+    directions[1] = number
+    with pytest.raises(GanvasError, match="Direction 1"):
+        calibrate(directions, labels().probe, labels().w)
+
+
 def test_different_editors_have_different_fingerprints():
     prints = {editors.fingerprint(editors.fit("mean_difference", labels(), TOY, share=s)) for s in (0.1, 0.2)}
     assert len(prints | {editors.fingerprint(compact()), editors.fingerprint(disentangled())}) == 4
@@ -370,6 +416,7 @@ def test_different_editors_have_different_fingerprints():
 def test_a_report_that_lacks_something_is_shown_all_the_same():
     editor = disentangled()
     editor.report = {"mean": None, "correlation": {NAMES[0]: 0.5, NAMES[1]: "strong"}}
-    first, _, *rows = editors.format_report_lines(editor)
+    first, _, *rows, note = editors.format_report_lines(editor)
     assert first.split() == ["mean", "none"]
     assert [row.split()[1] for row in rows] == ["0.500", "strong", *["none"] * (len(NAMES) - 2)]
+    assert note.startswith("correlation: ")

@@ -202,10 +202,10 @@ def run_command(arguments: list[str]) -> int:
 def test_the_command_takes_parts_and_estimates(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     command = ["label", "toy", "-n", "100", "--shard-size", "32", "--out", str(tmp_path / "labels")]
     assert run_command([*command, "--dry-run"]) == 0
-    assert "4 shards of 100 faces to make: about 0.0" in capsys.readouterr().out
+    assert "4 shards of 100 pictures to make: about 0.0" in capsys.readouterr().out
     assert not (tmp_path / "labels").exists()
     assert run_command([*command, "--part", "2/2"]) == 0
-    assert "36 faces with 5 attributes in" in capsys.readouterr().out
+    assert "36 pictures with 5 attributes in" in capsys.readouterr().out
     assert run_command([*command, "--dry-run", "--engine", "processes", "--workers", "3"]) == 0
     assert "2 shards of 64 faces" in (text := capsys.readouterr().out) and "with 3 workers (an estimate)" in text
     for wrong in ("3/2", "0/2", "half"):

@@ -122,7 +122,7 @@ def test_a_one_sided_attribute_is_an_error():
 
     code_scorer = replace(VIEW, scorer=Sure())
     assert len(grow_pool(code_scorer, [EditGoal("Bright")], 2, FacePool(torch.zeros(0, 5)), 8, 100).scores) == 100
-    with pytest.raises(GanvasError, match=r"Only 0 of 144 faces can be tried on 'Bright', not 2"):
+    with pytest.raises(GanvasError, match=r"Only 0 of 144 pictures can be tried on 'Bright', not 2"):
         run_trials(TOY, Sure(), disentangled(), ("Bright",), replace(QUICK, n=2), None)
 
 

@@ -20,6 +20,7 @@ from ganvas.data.label import label
 from ganvas.errors import GanvasError
 from ganvas.evaluation import methods
 from ganvas.evaluation import rows as rows_module
+from ganvas.evaluation.analysis import RowAnalysis
 from ganvas.evaluation.config import FULL, QUICK, EvaluationConfig, StrengthGrid
 from ganvas.evaluation.context import EvaluationContext, prepare_context
 from ganvas.evaluation.faces import EditGoal
@@ -27,6 +28,7 @@ from ganvas.evaluation.judges import FaceRecognizer, JudgePanel, is_same_attribu
 from ganvas.evaluation.methods import (
     FEATURED,
     UNGAUSSIANISED,
+    MethodEntry,
     list_entries,
     prepare_entry,
     select_entries,
@@ -35,8 +37,9 @@ from ganvas.evaluation.methods import (
 from ganvas.evaluation.protocols import edit_pool, run_pictures
 from ganvas.evaluation.report import EvaluationRequest, build_panel, evaluate, load_usable, write_report
 from ganvas.evaluation.rows import RowBlocks, load_cell, save_cell, to_frame
-from ganvas.evaluation.runner import count_rendered
+from ganvas.evaluation.runner import count_rendered, run_evaluation
 from ganvas.evaluation.score_cache import ScoreCache
+from ganvas.evaluation.tables import build_codes
 from ganvas.generators.base import sample
 from ganvas.io.store import KeyedRows
 from ganvas.metrics import Trial, base, metric
@@ -393,6 +396,31 @@ def test_again_over_its_own_files_renders_nothing(whole, monkeypatch):
     assert count == 4
 
 
+def test_a_run_says_what_is_still_to_be_fitted(tmp_path):
+    """Those methods and no others are then fitted; the next run over the same folder has none, and says so."""
+    small = replace(
+        TINY, other_attribute_faces=0, joint_edit_faces=0, random_moves=0, labels=(), dci=0, pictures=0, targets=(1.0,)
+    )
+    entries = [MethodEntry(name, name) for name in ("mean_difference", "interfacegan")]
+    for asked in (entries[:1], entries, entries):
+        before = {path.stem for path in (tmp_path / "work" / "editors").glob("*.safetensors")}
+        lines: list[str] = []
+        run_evaluation(TOY, panel(), labels(), asked, ["Bright"], small, tmp_path, lines.append)
+        new = [entry.name for entry in asked if entry.slug not in before]
+        (plan,) = [line for line in lines if "still to be fitted" in line]
+        assert [name for name in ("mean_difference", "interfacegan") if name in plan] == new
+        assert [line.split()[1] for line in lines if line.startswith("Fitting ")] == new
+
+
+def test_columns_of_what_was_not_measured_are_left_out():
+    for dci in (0, 2):
+        small = replace(TINY, dci=dci, labels=(), first=8, rest=8, random_moves=0, pictures=0)
+        table = build_codes(RowAnalysis(outcome(entries=METHODS[:1], config=small)))
+        assert ("disentanglement" in table.head) == ("DCI" in table.text) == ("DCI" in table.title) == bool(dci)
+        assert all(len(row) == len(table.head) for row in table.rows)
+        assert all(any(cell is not None for cell in column) for column in zip(*table.rows, strict=True))
+
+
 def test_a_score_cache_is_of_one_panel_and_survives_damage(tmp_path):
     path, ws = tmp_path / "m", sample(TOY, 3, 1.0)
     metadata = {"panel": 1}
@@ -471,7 +499,7 @@ def test_failures_are_gaps_and_the_rest_goes_on(tmp_path):
 
 def test_too_few_faces_are_an_error(context):
     sure = replace(context, pool=replace(context.pool, scores=context.pool.scores + 99))
-    with pytest.raises(GanvasError, match=r"Only 0 of 112 faces lack Bright: at least 8"):
+    with pytest.raises(GanvasError, match=r"Only 0 of 112 pictures lack Bright: at least 8"):
         try_editor(sure, disentangled(), EditGoal("Bright"), (8, 0))
 
 

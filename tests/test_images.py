@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms, TiffImagePlugin
 
+import ganvas
 from ganvas import inversion, load_generator, scorers
 from ganvas.app import scene_handlers as app_photo
 from ganvas.balance import real
@@ -233,6 +234,38 @@ def test_pages_are_counted_no_further_than_two_and_after_the_pixels(tmp_path, mo
     with pytest.raises(GanvasError, match="10×10 pixels: 99 at most"):
         read_picture(tmp_path / "two.tif", 99)
     assert not any(walked)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5, 7), (3, 5, 7)])
+def test_a_saved_image_is_read_again(tmp_path, shape):
+    image = (
+        torch.rand(shape, generator=torch.Generator().manual_seed(0), requires_grad=True) * 4 - 2
+    )  # also beyond [-1, 1]
+    path = ganvas.save_image(image, tmp_path / "new" / "a.png")
+    again = read_picture(path)
+    torch.testing.assert_close(again, image.detach().view(1, 3, 5, 7).clamp(-1, 1), rtol=0, atol=1 / 255 + 1e-6)
+    before = path.read_bytes()
+    ganvas.save_image(again, str(path))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "words"),
+    [
+        (torch.zeros(2, 3, 4, 4), "a.png", r"\(2, 3, 4, 4\)"),
+        (torch.zeros(1, 1, 4, 4), "a.png", "One picture"),
+        (torch.zeros(4), "a.png", "One picture"),
+        (torch.zeros(1, 3, 0, 4), "a.png", "One picture"),
+        (torch.full((1, 3, 4, 4), torch.nan), "a.png", "finite"),
+        (torch.zeros(1, 3, 4, 4), "a.jpg", r"\.png"),
+        (torch.zeros(1, 3, 4, 4), "file/a.png", "Can't write"),
+    ],
+)
+def test_an_image_that_can_not_be_saved_is_one_line_and_no_file(tmp_path, image, name, words):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GanvasError, match=words) as caught:
+        ganvas.save_image(image, tmp_path / name)
+    assert "\n" not in str(caught.value) and [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_bytes_stay_as_they_are_when_they_become_a_picture():

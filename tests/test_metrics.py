@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from printed_examples import read_block, read_page
 
 from ganvas.data.distribution import Distribution
 from ganvas.errors import GanvasError
-from ganvas.metrics import Trial, list_metrics, metric, to_readable
+from ganvas.metrics import Trial, base, list_metrics, metric, to_readable
 from ganvas.metrics.codes import distance, left_w, mahalanobis, mahalanobis_length
 from ganvas.metrics.effects import drift, success, target_change, unexplained_drift, variation
 from ganvas.metrics.identity import identity, no_face
@@ -89,6 +90,46 @@ def test_a_face_that_is_not_found_has_no_identity():
     assert no_face(seen).tolist() == [0, 0, 0, 1]
     with pytest.raises(GanvasError, match="no face embeddings"):
         identity(trial([0, 0, 0]))
+
+
+@pytest.mark.parametrize("name", list_metrics())
+def test_the_contract_of_a_metric(name):
+    """One number for each code (and attribute, if it says so), whatever the other codes are; shares are 0 or 1."""
+    shown = list_metrics()[name]
+    full = replace(
+        trial([1.5, -0.5, 1]),
+        stopped=torch.tensor([False, False, False, True]),
+        renders=torch.tensor([3, 2, 4, 6]),
+        faces_before=torch.eye(4),
+        faces_after=torch.eye(4) + 0.1,
+        changes=torch.tensor([1.5, -0.5, 1]).expand(4, 3),
+        towards=torch.tensor([1.0, 0, 0]),
+        others=torch.tensor([False, True, True]),
+        correlation=torch.tensor([1.0, 0.2, -0.1]),
+        target_change=torch.full((4,), 1.5),
+        typical_set=Distribution(torch.zeros(3), torch.eye(3), torch.tensor([1.0, 1.0, 1.5]), ""),
+    )
+    found = shown.function(full)
+    assert found.shape == ((4, 3) if shown.each else (4,))
+    assert shown.text.endswith(".")
+    if shown.share:
+        assert set(found.float().nan_to_num(0).unique().tolist()) <= {0.0, 1.0}
+
+    def flip(value):
+        return value.flip(0) if isinstance(value, torch.Tensor) and len(value) == 4 else value
+
+    flipped = replace(full, **{key: flip(value) for key, value in vars(full).items()})
+    torch.testing.assert_close(shown.function(flipped), found.flip(0), equal_nan=True)
+
+
+def test_the_printed_example_of_a_metric_is_one(monkeypatch):
+    monkeypatch.setattr(base, "METRICS", {})
+    text = read_page("CONTRIBUTING.md").partition("### A metric")[2]
+    exec(compile(read_block(text, "```python\n"), "CONTRIBUTING.md", "exec"), {"__name__": "example"})
+    (shown,) = base.METRICS.values()
+    one = trial([0, 0, 0])
+    torch.testing.assert_close(shown.function(one), torch.full((4,), 2.0))
+    assert f"-k {shown.name}`" in text
 
 
 def test_metrics_are_registered_by_their_names():

@@ -7,7 +7,7 @@ def test_what_nobody_watches_tells_of_itself_in_lines(monkeypatch, capsys):
     monkeypatch.setattr(progress, "LINE_INTERVAL_SECONDS", 0.0)
     assert list(progress.track([1, 2, 3], "Drawing")) == [1, 2, 3]
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(",")[0] for line in lines] == ["Drawing: 0 of 3", "Drawing: 1 of 3", "Drawing: 2 of 3"]
+    assert [line.split(",")[0] for line in lines] == [f"Drawing: {i} of 3" for i in range(4)]
     assert lines[0].endswith(" 0 a second")
 
 

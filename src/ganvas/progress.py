@@ -22,7 +22,7 @@ def show_count(title: str, before: int = 0) -> Iterator[Callable[[int, int | Non
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBar
 
-    last = time.monotonic()
+    last, printed = time.monotonic(), False
     first: list[float] = []
 
     def format_speed(done: int) -> str:
@@ -32,9 +32,10 @@ def show_count(title: str, before: int = 0) -> Iterator[Callable[[int, int | Non
         return f"{(done - first[1]) / max(time.monotonic() - first[0], 1e-9):.3g} a second"
 
     def print_line(done: int, total: int | None) -> None:
-        nonlocal last
-        if done != total and time.monotonic() - last >= LINE_INTERVAL_SECONDS:
-            last = time.monotonic()
+        nonlocal last, printed
+        # The end is told of only where the way there was: quick work says nothing.
+        if printed if done == total else time.monotonic() - last >= LINE_INTERVAL_SECONDS:
+            last, printed = time.monotonic(), done != total
             count = f"{done}" if total is None else f"{done} of {total}"
             print(f"{title}: {count}, {format_speed(done)}", file=sys.stderr, flush=True)
         else:

@@ -18,9 +18,12 @@ def evaluate(
     generator: GeneratorName,
     out: Annotated[Path, typer.Option(help="The folder for the report; a run that was stopped goes on there.")],
     scorer: ScorerName = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A few methods, and any that you added, on 16 faces.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few methods, and any that you added, on 16 pictures.")
+    ] = False,
     share: Annotated[
-        float, typer.Option(help="The share of the faces to try; a larger share goes on with a smaller one's pictures.")
+        float,
+        typer.Option(help="The share of the pictures to try; a larger share goes on with a smaller one's pictures."),
     ] = 1.0,
     methods: Annotated[
         str | None, typer.Option(metavar="NAME,NAME", help="Only these rows of the table; by default all.")
@@ -47,7 +50,7 @@ def evaluate(
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
-    """Compare editing methods on faces that none learned from."""
+    """Compare editing methods on pictures that none learned from."""
     from ganvas.evaluation import config, report
 
     if quick and share != 1:

@@ -31,7 +31,7 @@ def label(
         ),
     ],
     scorer: ScorerName = None,
-    n: Annotated[int, typer.Option("-n", help="How many faces.")] = 30_000,
+    n: Annotated[int, typer.Option("-n", help="How many pictures.")] = 30_000,
     psi: options.Psi = 1.0,
     seed: options.Seed = LABEL_SEED,
     keep_images: Annotated[
@@ -46,7 +46,7 @@ def label(
     bits: Annotated[int, typer.Option(help="Bits of a score in --pack: 8 or 16.")] = 16,
     gradients: Annotated[
         int,
-        typer.Option(metavar="N", help="Then compute the gradients of all scores for the first N faces, too: slow."),
+        typer.Option(metavar="N", help="Then compute the gradients of all scores for the first N pictures, too: slow."),
     ] = 0,
     engine: Annotated[
         Literal["local", "processes", "ray"], typer.Option(help="One process, several of this machine, or Ray's.")
@@ -55,7 +55,7 @@ def label(
         int | None, typer.Option(help="How many processes or Ray actors; by default one a GPU, or a core.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of each worker; by default 1, of local all.")] = None,
-    shard_size: Annotated[int, typer.Option(help="Faces a file.")] = 256,
+    shard_size: Annotated[int, typer.Option(help="Pictures a file.")] = 256,
     part: Annotated[
         str, typer.Option(metavar="K/M", help="Only the K-th of M ranges of seeds; other machines take the others.")
     ] = "1/1",
@@ -65,7 +65,7 @@ def label(
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
-    """Draw faces and score them, as labels that editors are fitted on."""
+    """Draw pictures and score them, as labels that editors are fitted on."""
     from ganvas.cli import loading
     from ganvas.data.gradients import COMPONENTS, GradientRun
     from ganvas.data.label import LabelRun
@@ -88,10 +88,10 @@ def label(
         estimate = run.estimate(run.find_missing(range_of_seeds), count, threads if engine == "local" else threads or 1)
         options.print_line(f"{estimate} with {count} worker{'s' * (count != 1)} (an estimate)")
         return
-    with show_count("Faces") as progress:
+    with show_count("Pictures") as progress:
         run.make_missing(range_of_seeds, progress=progress, engine=engine, workers=workers, threads=threads)
-    faces = sum(run.count_rows(range_of_seeds).values())
-    options.print_line(f"{faces} faces with {len(judge.attributes)} attributes in {out}")
+    pictures = sum(run.count_rows(range_of_seeds).values())
+    options.print_line(f"{pictures} pictures with {len(judge.attributes)} attributes in {out}")
     if pack is not None:
         options.print_line(pack_labels(load_labels(out, network), pack, bits=bits, generator=network.name))
     if gradients:
@@ -99,7 +99,7 @@ def label(
         with show_count("Gradients") as progress:
             sloped.make_missing(progress, engine=engine, workers=workers, threads=threads)
         place = sloped.compute_summary().save(out)
-        options.print_line(f"{place}: gradients of {len(judge.attributes)} attributes, from {gradients} faces")
+        options.print_line(f"{place}: gradients of {len(judge.attributes)} attributes, from {gradients} pictures")
 
 
 def fit(
@@ -108,7 +108,9 @@ def fit(
         str, typer.Argument(metavar="LABELS", help="A label folder, a label pack, or the name of one that ships.")
     ],
     out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
-    generator: Annotated[str, typer.Option(help="The generator that was labelled.")] = "ffhq",
+    generator: Annotated[
+        str | None, typer.Option(help="The generator that was labelled, a name or a file; by default the labels' own.")
+    ] = None,
     attributes: Annotated[
         str | None,
         typer.Option(help="Only these: Eyeglasses,Male; by default all. Options like conditional may name others."),
@@ -128,20 +130,22 @@ def fit(
     loading.check_method(method)
     path = find_labels(labels)
     recipe_files.check_output(out, (".safetensors",), [Path(path)])
-    network = loading.load_generator_only(generator, device)
+    network = loading.load_generator_only(loading.choose_generator(generator, path), device)
     names = None if attributes is None else options.parse_names(attributes)
     data = load_labels(path, network, codes=codes, attributes=loading.select_attributes(names, settings))
     editor = loading.fit_with_progress(method, data, network, settings, names)
     editors.save(editor, out)
     for line in editors.format_report_lines(editor):
         options.print_line(line)
-    options.print_line(f"{out}: {method} of {len(editor.attributes)} attributes, learned from {len(data)} faces")
+    options.print_line(f"{out}: {method} of {len(editor.attributes)} attributes, learned from {len(data)} pictures")
 
 
 def import_direction(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Directions: .npy, .pt or .safetensors.")],
     out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
-    generator: Annotated[str, typer.Option(help="The generator that they are for.")] = "ffhq",
+    generator: Annotated[
+        str | None, typer.Option(help="The generator that they are for; by default that of --labels, else ffhq.")
+    ] = None,
     name: Annotated[
         list[str] | None, typer.Option("--name", help="What to call each, in their order; by default as its file.")
     ] = None,
@@ -169,7 +173,7 @@ def import_direction(
     recipe_files.check_output(out, (".safetensors",))
     directions = loading.name_directions(files, name)
     aliases = options.parse_aliases(like, list(directions))
-    network = loading.load_generator_only(generator, device)
+    network = loading.load_generator_only(loading.choose_generator(generator, labels), device)
     editor = import_directions(directions, network, loading.load_labels_for(network, labels), aliases)
     editors.save(editor, out)
     for line in editor.report["units"]:
@@ -195,7 +199,7 @@ def score(
     if as_json:
         options.print_json({str(path): row for path, row in zip(images, rows, strict=True)})
     else:
-        titles = ["probability, count or value", *(path.name for path in images)]
+        titles = ["attribute (probability, count or value)", *(path.name for path in images)]
         options.print_table(titles, [[name, *(f"{row[name]:.3f}" for row in rows)] for name in rows[0]])
 
 
@@ -205,13 +209,13 @@ def success(
     editor: EditorName = None,
     scorer: ScorerName = None,
     attributes: Annotated[str, typer.Option(help="The attributes to try.")] = "Eyeglasses,Male,Smiling,Young",
-    n: Annotated[int, typer.Option("-n", help="Faces an attribute.")] = 256,
+    n: Annotated[int, typer.Option("-n", help="Pictures an attribute.")] = 256,
     psi: options.Psi = 1.0,
     seed: options.Seed = EVALUATION_SEED,
     device: Device = "cpu",
     dtype: Dtype = "float32",
 ) -> None:
-    """Measure how often an editor succeeds, as Lesné et al. define it, on faces that it was not fitted on."""
+    """Measure how often an editor succeeds, as Lesné et al. define it, on pictures that it was not fitted on."""
     from ganvas.cli import loading
     from ganvas.evaluation import success as evaluation
     from ganvas.recipe.rendering import load_editor_for

@@ -13,7 +13,7 @@ PANEL = "What there is"
 
 
 def list_() -> None:
-    """List generators, scorers, methods and editors, one line each, and the PyTorch in use."""
+    """List generators, scorers, methods, metrics, labels and editors, one line each, and the PyTorch in use."""
     from ganvas.cli import loading
     from ganvas.generators import describe_torch
 

@@ -17,12 +17,12 @@ from ganvas import editors, generators, scorers
 from ganvas.cli.options import parse_values
 from ganvas.control.conditions import Condition, compute_condition_ranges
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label_files import find_shipped_labels, list_labels, load_labels
+from ganvas.data.label_files import find_shipped_labels, list_labels, load_labels, read_label_header
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, encode_label
 from ganvas.io.images import read_picture
-from ganvas.metrics import to_readable
+from ganvas.metrics import list_metrics, to_readable
 from ganvas.progress import show_count
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Sheet, Start
@@ -89,9 +89,8 @@ def fit_with_progress(
     for name, value in settings.items():
         _check_setting(name, value, known[name].default if name in known else None)
     with show_count("Learning") as progress:
-        more = {"progress": progress} if "progress" in known else {}
         only = {} if attributes is None or tuple(attributes) == data.attributes else {"attributes": list(attributes)}
-        return editors.fit(method, data, generator, **settings, **only, **more)
+        return editors.fit(method, data, generator, progress=progress, **settings, **only)
 
 
 def _check_setting(name: str, value: Any, default: Any) -> None:
@@ -120,6 +119,22 @@ def load_labels_for(generator: Generator, path: Path | None) -> LatentDataset | 
     return None if path is None else load_labels(path, generator)
 
 
+def choose_generator(generator: str | None, labels: str | Path | None) -> str:
+    """Return the named generator, else that of the labels, which only their header is read for, else "ffhq".
+
+    Raises GanvasError for labels that don't exist, and of a generator that has to be given as a file.
+    """
+    if generator is not None or labels is None:
+        return generator or "ffhq"
+    owner = read_label_header(labels).generator
+    if owner.name not in generators.list_generators():
+        raise GanvasError(
+            f"{labels} is for generator {owner.name!r} ({owner.fingerprint[:12]}), which doesn't come with ganvas:"
+            " give its file with --generator FILE."
+        )
+    return owner.name
+
+
 def check_method(method: str) -> None:
     """Raise GanvasError for an unknown method, before a generator is loaded."""
     if method not in editors.list_methods():
@@ -132,6 +147,7 @@ def list_available() -> dict[str, list[tuple[str, str]]]:
         "Generators": [(name, generators.find_card(name).about) for name in generators.list_generators()],
         "Scorers": [(name, _first_line(f"ganvas.scorers.{name}")) for name in scorers.list_scorers()],
         "Methods": [(name, _describe_method(name)) for name in editors.list_methods()],
+        "Metrics": [(name, each.text) for name, each in list_metrics().items()],
         "Labels": [(name, "") for name in list_labels()],
         "Editors": [(name, editors.describe_editor(name)) for name in editors.list_editors()],
     }

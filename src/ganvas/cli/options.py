@@ -134,6 +134,11 @@ def print_line(text: object) -> None:
     typer.echo(text)
 
 
+def print_warning(text: object) -> None:
+    """Print one line of warning for the user, on stderr."""
+    typer.echo(f"Warning: {text}", err=True)
+
+
 def print_json(value: Any) -> None:
     """Print a JSON value for another program."""
     typer.echo(json.dumps(value, indent=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,6 +47,7 @@ def edit(
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
     recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step)
     recipe, tools = loading.attach_photo(recipe, tools, photo)
+    _warn_of_departures([recipe], tools)
     _draw_pictures([recipe], tools, [out], save_codes)
 
 
@@ -86,7 +88,9 @@ def sample(
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
     starts = loading.create_starts(tools, numbers, psi, conditions, label)
     paths = [out / f"{loading.format_file_stem(start)}.png" for start in starts]
-    _draw_pictures([loading.make_recipe(tools, start, step) for start in starts], tools, paths, save_codes)
+    recipes = [loading.make_recipe(tools, start, step) for start in starts]
+    _warn_of_departures(recipes, tools)
+    _draw_pictures(recipes, tools, paths, save_codes)
 
 
 def mix(
@@ -116,7 +120,9 @@ def mix(
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
     mixed = Mix(loading.parse_other_face(tools, with_, psi), chosen)
     start = loading.create_start(tools, seed, psi, row)
-    _draw_pictures([loading.make_recipe(tools, start, step, mixed)], tools, [out], save_codes)
+    recipe = loading.make_recipe(tools, start, step, mixed)
+    _warn_of_departures([recipe], tools)
+    _draw_pictures([recipe], tools, [out], save_codes)
 
 
 def render(
@@ -175,7 +181,9 @@ def grid(
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=names, codes=codes)
     starts = loading.create_starts(tools, numbers, psi, [])
     faces = {loading.format_title(start): loading.make_recipe(tools, start) for start in starts}
-    _draw_sheet(sheet.make_strength_grid(faces, names, columns, size), tools, out, save_codes)
+    drawn = sheet.make_strength_grid(faces, names, columns, size)
+    _warn_of_departures(drawn.pictures, tools)
+    _draw_sheet(drawn, tools, out, save_codes)
 
 
 def animate(
@@ -211,10 +219,19 @@ def animate(
     recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row), step)
     other = None if to is None else loading.parse_other_face(tools, to, psi)
     pictures = sheet.interpolate_frames(recipe, other, tools.generator.num_ws, frames)
+    _warn_of_departures(pictures, tools)
     _draw_sheet(sheet.make_animation(pictures, size, rate, back), tools, out, save_codes)
 
 
 COMMANDS = (edit, sample, mix, render, grid, animate)
+
+
+def _warn_of_departures(recipes: Sequence[Recipe], tools: Tools) -> None:
+    """Print one line where edits leave the codes that the generator draws; nothing is clamped."""
+    from ganvas.recipe.departures import describe_departures
+
+    if line := describe_departures(recipes, tools):
+        options.print_warning(line)
 
 
 def _draw_pictures(recipes: list[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None) -> None:

@@ -16,7 +16,7 @@ def train_scorer(
     out: Annotated[Path, Option(help="The scorer (safetensors); checkpoints lie beside it while it trains.")],
     arch: Annotated[str | None, Option(help="Another network: efficientnet_b3 (the paper's), cnn, dlib.")] = None,
     generated: Annotated[Path | None, Option(metavar="DIR", help="Labels with --keep-images: a second round.")] = None,
-    generator: Annotated[str, Option(help="The generator of --generated.")] = "ffhq",
+    generator: Annotated[str | None, Option(help="The generator of --generated; by default its labels' own.")] = None,
     seed: options.Seed = 0,
 ) -> None:
     """Train the celeba40 scorer; a stopped run continues."""
@@ -25,7 +25,9 @@ def train_scorer(
     from ganvas.training.celeba40 import train_celeba40
 
     recipe_files.check_output(out, (".safetensors",))
-    network = None if generated is None else loading.load_generator_only(generator, "cpu")
+    network = None
+    if generated is not None:
+        network = loading.load_generator_only(loading.choose_generator(generator, generated), "cpu")
     options_of_arch = {} if arch is None else {"arch": arch}
     train_celeba40(faces, out, generated, network, seed=seed, report=options.print_line, **options_of_arch)
     options.print_line(out)

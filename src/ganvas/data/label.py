@@ -135,7 +135,7 @@ class LabelEstimate:
 
     def __str__(self) -> str:
         size = f"{self.bytes / 1e9:.2f} GB" if self.bytes >= 1e9 else f"{self.bytes / 1e6:.2f} MB"
-        return f"{self.shards:,} shards of {self.faces:,} faces to make: about {size} and {self.hours:.2g} hours"
+        return f"{self.shards:,} shards of {self.faces:,} pictures to make: about {size} and {self.hours:.2g} hours"
 
 
 @dataclass(frozen=True)
@@ -154,13 +154,13 @@ class LabelRun:
 
     def __post_init__(self) -> None:
         if self.n < 1:
-            raise GanvasError(f"The number of faces must be at least 1, not {self.n}.")
+            raise GanvasError(f"The number of pictures must be at least 1, not {self.n}.")
         if not abs(self.psi) < MAX_PSI:
-            raise GanvasError(f"psi must be a finite number, 1 or less for natural faces, not {self.psi}.")
+            raise GanvasError(f"psi must be a finite number, 1 or less for natural pictures, not {self.psi}.")
         if self.seed < 0 or label_seeds(1, self.seed, self.n - 1)[0] >= 2**32:
             raise GanvasError(f"Seeds must be from 0 to {2**32 - 1}: {self.n} of them can't start at {self.seed}.")
         if not 1 <= self.shard_size <= MAX_SHARD_SIZE:
-            raise GanvasError(f"A shard has 1 to {MAX_SHARD_SIZE:,} faces, not {self.shard_size}.")
+            raise GanvasError(f"A shard has 1 to {MAX_SHARD_SIZE:,} pictures, not {self.shard_size}.")
 
     @property
     def source(self) -> Source:

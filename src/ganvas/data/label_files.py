@@ -81,7 +81,7 @@ class PackingError:
     def __str__(self) -> str:
         size = self.path.stat().st_size / 1e6
         error = f"storage error {self.largest:.2g} at most, {self.rms:.2g} RMS (logits)"
-        return f"{self.path}: {self.faces:,} faces, {size:.2f} MB, {self.bits} bits a score, {error}"
+        return f"{self.path}: {self.faces:,} pictures, {size:.2f} MB, {self.bits} bits a score, {error}"
 
 
 def load_labels(
@@ -127,6 +127,18 @@ def find_labels(path: str | Path) -> str | Path:
     raise GanvasError(
         f"There are no labels {path}: give a label folder, a label pack, or one of {', '.join(list_labels())}."
     )
+
+
+def read_label_header(path: str | Path) -> LabelHeader:
+    """Read what labels state of themselves, by path or by the name of a pack that ships; no generator is needed.
+
+    Raises GanvasError where there are none, and for a file that is damaged or no label file.
+    """
+    path = find_labels(path)
+    if Path(path).is_file():
+        return _parse_pack_header(load_tensors(path)[1], path)
+    store = Store(path)
+    return parse_header(store.read_json(INDEX), store.locate(INDEX))
 
 
 def find_shipped_labels(generator: str, scorer: str) -> Path:
@@ -211,9 +223,7 @@ def _decode(stored: Tensor, table: Tensor) -> Scores:
 
 def _read_pack(path: str | Path, generator: Generator) -> tuple[LabelHeader, Scores]:
     tensors, metadata = load_tensors(path)
-    if metadata.get("kind") != "labels":
-        raise GanvasError(f"{path} isn't a label pack.")
-    labels = parse_header(metadata, path)
+    labels = _parse_pack_header(metadata, path)
     check_generator(path, labels.generator.name, labels.generator.fingerprint, generator)
     stored, table = tensors.get("scores"), tensors.get("table")
     if stored is None or table is None or stored.shape != (labels.n, len(labels.attributes)):
@@ -223,6 +233,12 @@ def _read_pack(path: str | Path, generator: Generator) -> tuple[LabelHeader, Sco
     if len(table) < 2 or table.shape[1] != stored.shape[1]:
         raise GanvasError(f"{path} is damaged: the shape of its table doesn't fit its attributes.")
     return labels, _decode(stored, table)
+
+
+def _parse_pack_header(metadata: dict[str, Any], path: str | Path) -> LabelHeader:
+    if metadata.get("kind") != "labels":
+        raise GanvasError(f"{path} isn't a label pack.")
+    return parse_header(metadata, path)
 
 
 def _read_folder(store: Store, generator: Generator) -> tuple[LabelHeader, Scores]:
@@ -237,7 +253,7 @@ def _read_folder(store: Store, generator: Generator) -> tuple[LabelHeader, Score
         tensors, stored = store.read(name) or ({}, {})
         scores, expected = tensors.get("scores"), origin | {"seed": (source.seed or 0) + start}
         if scores is None or any(stored.get(key) != value for key, value in expected.items()) or len(scores) < needed:
-            state = "is damaged or has other faces or labels" if name in names else "is missing"
+            state = "is damaged or has other codes or labels" if name in names else "is missing"
             raise GanvasError(
                 f"{store.target} isn't finished: {name} {state}. Run `ganvas label` again with the same --out."
             )

@@ -1,4 +1,4 @@
-"""The demo: edited faces and counted digits from shipped labels in a few minutes, on an HTML page."""
+"""The demo: edited faces and counted digits from shipped labels in some minutes, on an HTML page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,39 +100,44 @@ def run_demo(
 ) -> Path:
     """Fit the compact editor on the shipped labels (or ``labels``), draw everything into ``out``, and return its index.html.
 
-    A second run overwrites the files of the first, but continues its success measurement where it stopped.
+    The page is written once the labels are loaded, and again after each stage. A second run overwrites the files of the first,
+    but continues its success measurement where it stopped.
     Raises GanvasError where ``out`` can't be written, and for labels that don't exist or are another generator's.
     """
-    out, console, timer = Path(out), Console(stderr=True), _StepTimer()
+    out = Path(out)
     check_output(out / "index.html", (".html",))
-    with timer.time_step(console, "Loading the generator, its scorer and the labels"):
+    page = _DemoPage(out / "index.html", n_stages=7 + (config.counting is not None))
+    with page.run_stage("Loading the generator, its scorer and the labels"):
         tools = load_tools(generator, dtype, device)
         scorer = load_scorer(find_card(generator).scorer).to(tools.generator.device)
         data = load_labels(labels or find_shipped_labels(generator, scorer.name), tools.generator)
-    with (
-        timer.time_step(console, f"Fitting the compact editor on {len(data):,} labelled faces"),
-        show_count("  steps") as progress,
-    ):
-        editor = compact.fit(data, tools.generator, progress=progress, **config.fit)
+        page.about, page.made_by = _describe_run(data, generator), f"labels by {data.scorer.split(':')[0]}"
+    with page.run_stage(f"Fitting the compact editor on {len(data):,} labelled faces, and measuring it"):
+        with show_count("  steps") as progress:
+            editor = compact.fit(data, tools.generator, progress=progress, **config.fit)
         editors.save(editor, out / EDITOR_FILE)
     named = NamedTool(EDITOR_FILE, editors.fingerprint(editor))
     drawer = _SectionDrawer(out, Tools(tools.generator, dtype, editor, named), config)
-    with timer.time_step(console, "Editing faces, and drawing faces by conditions"):
-        sections = [drawer.draw_grid(), drawer.draw_several(), drawer.draw_samples()]
-    with timer.time_step(console, f"Success on {config.protocol.n} faces an attribute"):
+    with page.run_stage("Editing one attribute at a time"):
+        page.sections.append(drawer.draw_grid())
+    with page.run_stage("Editing several attributes at once"):
+        page.sections.append(drawer.draw_several())
+    with page.run_stage("Drawing faces by conditions"):
+        page.sections.append(drawer.draw_samples())
+    with page.run_stage(f"Measuring success on {config.protocol.n} faces an attribute"):
         results = run_success(tools.generator, scorer, editor, out / "success", config.attributes, config.protocol)
-        sections += [_success_section(results), drawer.draw_variation(results), _fit_section(editor, config.attributes)]
-    with timer.time_step(console, "The space that the editor works in"):
+        page.sections += [_success_section(results), drawer.draw_variation(results)]
+        page.sections.append(_fit_section(editor, config.attributes))
+    with page.run_stage("Showing the space that the editor works in"):
         pca = fit_pca(data.w, min(LEADING_COMPONENTS, data.w.shape[1]))
-        sections += [drawer.draw_projection(pca), drawer.draw_elbow(pca)]
+        page.sections += [drawer.draw_projection(pca), drawer.draw_elbow(pca)]
     if config.counting is not None:
-        with timer.time_step(console, "Adding and removing objects"):
-            sections.append(counts.draw_count_strip(out, config.counting))
-    write_text(
-        out / "index.html", render_page(TITLE, _describe_run(data, generator), sections, timer.format_summary(data))
-    )
-    console.print(f"Done in {timer.total:.0f} s: open {out / 'index.html'}")
-    return out / "index.html"
+        with page.run_stage("Adding and removing objects"):
+            page.sections.append(
+                counts.draw_count_strip(out, config.counting, lambda items: track(items, "  pictures"))
+            )
+    page.console.print(f"Done in {page.seconds:.0f} s: open {page.path}")
+    return page.path
 
 
 def _describe_run(data: LatentDataset, generator: str) -> str:
@@ -143,27 +149,42 @@ def _describe_run(data: LatentDataset, generator: str) -> str:
     )
 
 
-class _StepTimer:
-    """Measures how long each step takes."""
+@dataclass
+class _DemoPage:
+    """The page at ``path``, which is written after each of ``n_stages`` stages with the sections that there are."""
 
-    def __init__(self) -> None:
-        self.steps: list[tuple[str, float]] = []
-
-    @contextmanager
-    def time_step(self, console: Console, title: str) -> Iterator[None]:
-        start = time.monotonic()
-        console.print(f"{title} …")
-        yield
-        self.steps.append((title, time.monotonic() - start))
+    path: Path
+    n_stages: int
+    about: str = ""
+    made_by: str = ""
+    sections: list[PageSection] = field(default_factory=list)
+    stages: list[tuple[str, float]] = field(default_factory=list)
+    """Titles of the finished stages, and the seconds that they took."""
+    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
 
     @property
-    def total(self) -> float:
-        return sum(seconds for _, seconds in self.steps)
+    def seconds(self) -> float:
+        return sum(seconds for _, seconds in self.stages)
 
-    def format_summary(self, data: LatentDataset) -> str:
+    @contextmanager
+    def run_stage(self, title: str) -> Iterator[None]:
+        """Print the stage's number and title, measure how long it takes, and write the page."""
+        start = time.monotonic()
+        self.console.print(f"{len(self.stages) + 1} of {self.n_stages}: {title} …", soft_wrap=True)
+        yield
+        self.stages.append((title, time.monotonic() - start))
+        write_text(self.path, render_page(TITLE, self.about, self.sections, self._format_end()))
+        if len(self.stages) == 1:
+            self.console.print(f"The pictures appear one after another in {self.path}", soft_wrap=True)
+
+    def _format_end(self) -> str:
         """Format the page's last lines."""
-        steps = "; ".join(f"{title}: {seconds:.0f} s" for title, seconds in self.steps)
-        return f"ganvas {__version__}, labels by {data.scorer.split(':')[0]}. {steps}; {self.total:.0f} s in all."
+        times = "; ".join(f"{title}: {seconds:.0f} s" for title, seconds in self.stages)
+        left = self.n_stages - len(self.stages)
+        more = (
+            f" Not finished: {left} of {self.n_stages} stages are still to come. Load the page again." if left else ""
+        )
+        return f"ganvas {__version__}, {self.made_by}. {times}; {self.seconds:.0f} s in all.{more}"
 
 
 @dataclass(frozen=True)
@@ -182,20 +203,21 @@ class _SectionDrawer:
                 rows.append(f"{name}, {seed}")
                 plain = self._seed_recipe(seed)
                 pictures += [plain, *(self._seed_recipe(seed, {name: value}) for value in self.config.values)]
-        columns = ("as drawn", *(f"{value:+g} σ" for value in self.config.values))
+        columns = ("as drawn", *(f"set to {value:g} σ" for value in self.config.values))
         text = (
             "Each row is one face (its seed beside it). The first column is the face as the generator draws it; in the"
-            " others one attribute is set to a value, from rare to rare, and everything else should stay."
+            " others one attribute is set to a value, from rare to rare (0 σ is the median face's), and everything else should"
+            " stay."
         )
         return self._draw_sheet("One attribute at a time", text, "grid.png", pictures, rows, columns)
 
     def draw_several(self) -> PageSection:
         """Draw one face, with several attributes in one edit."""
         seed, edits = self.config.seeds[0], self.config.several
-        columns = ["\n".join(f"{a} {v:+g}" for a, v in values.items()) or "as drawn" for values in edits]
+        columns = ["\n".join(f"{a} = {v:g}" for a, v in values.items()) or "as drawn" for values in edits]
         text = (
             "One face. The editor moves any number of attributes in a single step, so that none undoes another;"
-            " the values are set, in σ."
+            " each is set to the value above, in σ."
         )
         return self._draw_sheet(
             "Several at once", text, "several.png", [self._seed_recipe(seed, v) for v in edits], [str(seed)], columns
@@ -227,7 +249,8 @@ class _SectionDrawer:
 
     def draw_projection(self, pca: PCA) -> PageSection:
         """Draw figure 1: faces beside their projections."""
-        pixels = plots.draw_projection(self.tools.generator, pca, self.config.seeds, self.config.size)
+        faces = partial(track, title="  faces")
+        pixels = plots.draw_projection(self.tools.generator, pca, self.config.seeds, self.config.size, faces)
         n_components = len(pca.components)
         text = (
             f"Figure 1 of the paper: faces (psi 1) beside the same faces with only the first {n_components} principal components"

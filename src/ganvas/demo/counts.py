@@ -57,7 +57,7 @@ def draw_strip(
     sheet = Sheet("grid", tuple(pictures), tuple(map(str, seeds)), columns, LABEL_SIDE)
     draw_sheet(sheet, out / STRIP_FILE, tools, track=track)
     column, rows = scorer.column("count"), []
-    for i, seed in enumerate(seeds):
+    for i, seed in enumerate(track(seeds)):
         row = pictures[i * len(config.changes) : (i + 1) * len(config.changes)]
         rows.append((str(seed), *(f"{float(_score_recipe(tools, scorer, recipe)[column]):.0f}" for recipe in row)))
     text = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -27,12 +27,21 @@ def plot_variation(results: dict[str, Any]) -> bytes:
 
 
 @torch.no_grad()
-def draw_projection(generator: Generator, pca: PCA, seeds: Sequence[int], size: int) -> Tensor:
-    """Draw figure 1 of Lesné et al., (height, width, 3), uint8: faces (psi 1), each beside its projection on the components."""
+def draw_projection(
+    generator: Generator,
+    pca: PCA,
+    seeds: Sequence[int],
+    size: int,
+    track: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
+) -> Tensor:
+    """Draw figure 1 of Lesné et al., (height, width, 3), uint8: faces (psi 1), each beside its projection on the components.
+
+    ``track`` iterates over the codes and may show progress.
+    """
     w = map_seeds(generator, seeds)
     codes = generator.expand(torch.stack((w, pca.unproject(pca.project(w))), 1).flatten(0, 1))
     size = min(size, generator.resolution)
-    pictures = [to_bytes(downscale(generator.synthesis(ws[None]), size))[0] for ws in codes]
+    pictures = [to_bytes(downscale(generator.synthesis(ws[None]), size))[0] for ws in track(list(codes))]
     columns = [text for seed in seeds for text in (str(seed), f"{len(pca.components)} components")]
     return figures.draw_grid(pictures, [""], columns)
 

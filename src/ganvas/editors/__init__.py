@@ -42,6 +42,41 @@ __all__ = [
 
 NO_METHODS = frozenset({"base", "editor_files", "masked", "published"})
 """Public modules of this package that fit nothing."""
+ATTRIBUTES = "attributes"
+PROGRESS = "progress"
+"""The options that every method takes, whether its ``fit`` has them or not."""
+REPORT_WORDS = {
+    "unresponsive": "attributes hardly moved",
+    "gain": "scaled by",
+    "response": "moves by",
+    "others": "others by",
+    "kept": "left of it",
+    "codes_a_side": "codes a side",
+    "balanced_against": "others held",
+}
+"""What people read for a key of a report, where that isn't the key itself."""
+REPORT_NOTES = {
+    "unresponsive": "attributes that a change of 1 moves by less than half of it: edits of them do little",
+    "correlation": "of the method's own coordinate of an attribute with its label",
+    "axis": "the number of the axis that moves the attribute most",
+    "classifier": "correlation of the method's classifier with the labels, on codes that it wasn't fitted on",
+    "gain": "a change of 1 in the method's own unit of a move, such as a standard deviation of W along the direction",
+    "length": "the mean Mahalanobis distance that a change of 1 moves codes by",
+    "moved": "how far one standard deviation of W along the direction moves the reading",
+    "codes_a_side": "how many codes the boundary was fitted on, on each of its sides",
+    "balanced_against": "how many other attributes are equally frequent on both sides",
+    "classifier_train": "the share of the codes that the classifier was fitted on whose count it gets right",
+    "classifier_test": "the same, of codes that it wasn't fitted on",
+    "added": "the share of codes in which one more object is counted after a change of +1",
+    "removed": "the share of codes in which one object fewer is counted after a change of -1",
+    "length_added": "the mean length of a change of +1",
+    "length_removed": "the mean length of a change of -1",
+    "rows": "how many rows of W+ edits move",
+    "response": "how far a change of 1 moves the attribute, as the probe reads it: 1 is as asked",
+    "others": "how far a change of 1 moves the other attributes together",
+    "kept": "the share of the direction that is left after the others were projected out",
+}
+"""A line under the report for each key that doesn't explain itself."""
 
 
 def list_methods() -> tuple[str, ...]:
@@ -91,7 +126,8 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
         data: Codes of ``generator`` with their scores.
         generator: The generator that the codes belong to.
         **options: The options of the method's own ``fit``, and ``masked``: the rows of W+ that the editor
-            moves, and how many rows there are.
+            moves, and how many rows there are. Every method takes two more: ``attributes``, those to fit in their order (one
+            whose own ``fit`` doesn't have it gets data of these alone), and ``progress``, called with (steps done, steps).
 
     Returns:
         The fitted editor, on the generator's device; ``report`` holds what was measured on held-out codes.
@@ -106,6 +142,12 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
     check_generator("The data", "?", data.generator, generator)
     parameters = inspect.signature(fit_method).parameters.values()
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if ATTRIBUTES not in names:
+        chosen = options.pop(ATTRIBUTES, None)
+        data = data if chosen is None else data.select(chosen)
+        names.append(ATTRIBUTES)
+    if PROGRESS not in names:
+        options.pop(PROGRESS, None)
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for name in options:
             if name not in names:
@@ -148,7 +190,7 @@ def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
 
 
 def format_report_lines(editor: Editor) -> list[str]:
-    """Format the editor's report: one line for each number, then one for each attribute.
+    """Format the editor's report: one line for each number, one for each attribute, then what the less usual words mean.
 
     The option ``hold`` comes first, for methods that have it, since the numbers depend on it.
     """
@@ -156,12 +198,17 @@ def format_report_lines(editor: Editor) -> list[str]:
     tables = {key: value for key, value in editor.report.items() if isinstance(value, dict)}
     if "hold" in editor.options:
         plain = {"hold": editor.options["hold"]} | plain
-    lines = [f"{key.replace('_', ' '):24} {_format_value(value)}" for key, value in plain.items()]
+    lines = [f"{_name_key(key):24} {_format_value(value)}" for key, value in plain.items()]
     if tables:
-        lines.append(f"{'':24} " + " ".join(f"{key:>11}" for key in tables))
+        lines.append(f"{'':24} " + " ".join(f"{_name_key(key):>12}" for key in tables))
     for name in editor.attributes if tables else ():
-        lines.append(f"{name:24} " + " ".join(f"{_format_value(table.get(name), 3):>11}" for table in tables.values()))
-    return lines
+        lines.append(f"{name:24} " + " ".join(f"{_format_value(table.get(name), 3):>12}" for table in tables.values()))
+    noted = [key for key in (*plain, *tables) if key in REPORT_NOTES and (key in tables or plain[key])]
+    return [*lines, *(f"{_name_key(key)}: {REPORT_NOTES[key]}." for key in noted)]
+
+
+def _name_key(key: str) -> str:
+    return REPORT_WORDS.get(key, key.replace("_", " "))
 
 
 def _format_value(value: Any, digits: int = 4) -> str:

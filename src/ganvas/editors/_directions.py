@@ -19,6 +19,7 @@ from ganvas.editors.base import (
     compute_response_gains,
     find_unresponsive,
     format_report,
+    scale_to_deviation,
 )
 from ganvas.editors.masked import Layers, mask_editor
 from ganvas.errors import GanvasError
@@ -51,7 +52,7 @@ def select_extremes(scores: Float[Tensor, " n"], share: float, name: str) -> tup
     for side, rows in (("negatives", low), ("positives", high)):
         if len(rows) < MIN_CODES:
             count = f"{len(rows)} of {len(scores)} codes, at least {MIN_CODES} are needed"
-            raise GanvasError(f"Attribute {name!r} has too few {side}: {count}. Label more faces, or leave it out.")
+            raise GanvasError(f"Attribute {name!r} has too few {side}: {count}. Label more pictures, or leave it out.")
     return low, high
 
 
@@ -73,11 +74,6 @@ def fit_boundary_normal(x: W, low: Tensor, high: Tensor, c: float) -> Float[Tens
     machine.fit(x[torch.cat((low, high))].double().cpu().numpy(), sides)
     normal = torch.tensor(machine.coef_[0]).to(x)
     return normal / normal.norm().clamp(min=1e-12)
-
-
-def scale_to_deviation(normals: Float[Tensor, "attributes w_dim"], w: W) -> Float[Tensor, "attributes w_dim"]:
-    """Scale each unit normal to one standard deviation of the codes along it, as ``editors.base.calibrate`` takes them."""
-    return normals * (w @ normals.T).std(0)[:, None]
 
 
 def name_directions(

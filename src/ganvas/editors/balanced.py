@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset, find_columns
-from ganvas.editors._directions import MIN_CODES, fit_boundary_normal, scale_codes, scale_to_deviation, select_extremes
+from ganvas.editors._directions import MIN_CODES, fit_boundary_normal, scale_codes, select_extremes
 from ganvas.editors.base import LinearEditor, build_metadata, calibrate, format_report
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
@@ -92,7 +92,7 @@ def fit(
         codes.append(len(low))
         balanced_columns.append([data.attributes[column] for column in used])
     chosen = data.select(names)
-    directions, gain = calibrate(scale_to_deviation(torch.stack(normals), w), chosen.probe)
+    directions, gain = calibrate(torch.stack(normals), chosen.probe, w)
     counts = (torch.tensor([float(n) for n in column]) for column in (codes, map(len, balanced_columns)))
     report: dict[str, Any] = {
         "against": [f"{name}: {' + '.join(used) or 'none'}" for name, used in zip(names, balanced_columns, strict=True)]

@@ -39,6 +39,7 @@ __all__ = [
     "load_module",
     "read_editor",
     "save_editor",
+    "scale_to_deviation",
 ]
 
 T = TypeVar("T")
@@ -47,9 +48,17 @@ GAIN_BOUNDS = (0.2, 10.0)
 
 
 def build_metadata(
-    method: str, data: LatentDataset, generator: Generator, options: Mapping[str, Any], report: Mapping[str, Any]
+    method: str,
+    data: LatentDataset,
+    generator: Generator,
+    options: Mapping[str, Any],
+    report: Mapping[str, Any] | None = None,
 ) -> EditorMetadata:
-    """Build the metadata of an editor that ``method`` fitted on ``data``."""
+    """Build the metadata of an editor that ``method`` fitted on ``data``.
+
+    ``options`` are those of ``fit``, by which it can be fitted again; ``report`` is what was measured on held-out codes, a
+    number or a mapping from attributes to numbers by its name, which `ganvas fit` prints.
+    """
     return EditorMetadata(
         method,
         data.attributes,
@@ -61,7 +70,7 @@ def build_metadata(
         data.gaussianize,
         data.probe,
         options,
-        report,
+        {} if report is None else report,
     )
 
 
@@ -301,13 +310,28 @@ class LinearEditor(Editor):
         return {**self.options, option: {**self.options.get(option, {}), name: value}}
 
 
-def calibrate(directions: Float[Tensor, "attributes w_dim"], probe: Probe) -> tuple[Tensor, Tensor]:
+def calibrate(
+    directions: Float[Tensor, "attributes w_dim"], probe: Probe, w: W
+) -> tuple[Float[Tensor, "attributes w_dim"], Float[Tensor, " attributes"]]:
     """Scale directions so that each moves the probe's reading of its attribute by 1; return them and their gains.
 
-    ``directions`` are in natural units, such as a standard deviation of codes along each; gains are bounded by ``GAIN_BOUNDS``.
+    Their lengths don't matter. A gain is how many standard deviations of the codes ``w`` along a direction that takes, and
+    bounded by ``GAIN_BOUNDS``: an attribute whose reading hardly moves along its direction is moved by less than 1.
+    Raises GanvasError for a direction that is 0 or not finite.
     """
-    gain = compute_response_gains((directions * probe.weight.T.to(directions)).sum(1))
-    return directions * gain[:, None], gain
+    # By the largest number first, since the squares of very small or large ones leave float32.
+    largest = directions.abs().amax(1)
+    if not (torch.isfinite(largest) & (largest > 0)).all():
+        k = int((~(torch.isfinite(largest) & (largest > 0))).nonzero()[0])
+        raise GanvasError(f"Direction {k} has no length, or isn't finite: there is nothing to calibrate.")
+    along = scale_to_deviation(torch.nn.functional.normalize(directions / largest[:, None], dim=1), w.to(directions))
+    gain = compute_response_gains((along * probe.weight.T.to(along)).sum(1))
+    return along * gain[:, None], gain
+
+
+def scale_to_deviation(normals: Float[Tensor, "attributes w_dim"], w: W) -> Float[Tensor, "attributes w_dim"]:
+    """Scale each unit normal to one standard deviation of the codes along it."""
+    return normals * (w @ normals.T).std(0)[:, None]
 
 
 def orthogonalize(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset, find_columns
-from ganvas.editors._directions import fit_boundary_normal, scale_codes, scale_to_deviation, select_extremes
+from ganvas.editors._directions import fit_boundary_normal, scale_codes, select_extremes
 from ganvas.editors.base import (
     LinearEditor,
     build_metadata,
@@ -77,7 +77,7 @@ def fit(
     normals = _fit_normals(w, a, data.attributes, needed, share, c)
     directions = torch.stack([_remove_projection(normals, needed, name, conditions[name]) for name in names])
     chosen = data.select(names)
-    calibrated, gain = calibrate(scale_to_deviation(directions, w), chosen.probe)
+    calibrated, gain = calibrate(directions, chosen.probe, w)
     kept = torch.stack([directions[i] @ normals[needed.index(name)] for i, name in enumerate(names)])
     options = {"share": share, "c": c, "conditional": {name: others for name, others in conditions.items() if others}}
     moved = (calibrated * chosen.probe.weight.T.to(calibrated)).sum(1)

@@ -10,7 +10,7 @@ import torch
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors._directions import select_extremes
-from ganvas.editors.base import LinearEditor, build_metadata, calibrate
+from ganvas.editors.base import LinearEditor, build_metadata, compute_response_gains
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 
@@ -44,7 +44,8 @@ def fit(
         low, high = select_extremes(a[:, k], share, data.attributes[k])
         distance = (a[high, k].mean() - a[low, k].mean()).clamp(min=1e-6)
         directions.append((w[high].mean(0) - w[low].mean(0)) / distance)
-    calibrated, gain = calibrate(torch.stack(directions), data.probe)
+    moves = torch.stack(directions)  # by one standard deviation of the labels: the natural unit of this method
+    gain = compute_response_gains((moves * data.probe.weight.T.to(moves)).sum(1))
     report = {"gain": dict(zip(data.attributes, gain.tolist(), strict=True))}
     metadata = build_metadata("mean_difference", data, generator, {"share": share}, report)
-    return LinearEditor(metadata, calibrated)
+    return LinearEditor(metadata, moves * gain[:, None])

@@ -64,7 +64,7 @@ class EvaluationContext:
         if len(index) < min(n, MIN_FACES):
             side = "lack" if goal.up else "have"
             raise GanvasError(
-                f"Only {len(index)} of {len(self.pool.scores)} faces {side} {goal.attribute}: at least"
+                f"Only {len(index)} of {len(self.pool.scores)} pictures {side} {goal.attribute}: at least"
                 f" {min(n, MIN_FACES)} are needed."
             )
         return index[:n]
@@ -77,7 +77,9 @@ class EvaluationContext:
         """Return the label scorer's normal score of one attribute. Raises GanvasError where it has none."""
         own = self.scales[0]
         if attribute not in own.attributes:
-            raise GanvasError(f"The labels have no attribute {attribute!r}, or its score is the same for every face.")
+            raise GanvasError(
+                f"The labels have no attribute {attribute!r}, or its score is the same for every picture."
+            )
         return own.gaussianize.select([own.attributes.index(attribute)])
 
     def view_by_judges(self, trial: Trial, goals: Sequence[EditGoal]) -> Iterator[tuple[str, Trial]]:

@@ -68,7 +68,7 @@ def measure_dci(codes: Tensor, factors: Tensor, draws: int, seed: int = 0) -> DC
     """
     n = len(codes)
     if n < MIN_CODES:
-        raise GanvasError(f"DCI needs at least {MIN_CODES} scored faces, not {n}.")
+        raise GanvasError(f"DCI needs at least {MIN_CODES} scored pictures, not {n}.")
     x, y = codes.double().cpu().numpy(), factors.double().cpu().numpy()
     held = np.arange(n) % HELD_OUT_PARTS == HELD_OUT_PARTS - 1
     alphas = _choose_alphas(x[~held], y[~held])

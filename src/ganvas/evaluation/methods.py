@@ -21,6 +21,7 @@ from ganvas.evaluation.rows import hash_sources
 from ganvas.generators.base import Generator
 from ganvas.io.files import read_json, write_json
 from ganvas.metrics import to_readable
+from ganvas.progress import Progress, show_count
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,11 @@ def fit_entry(
     generator: Generator,
     attributes: Sequence[str],
     only: Sequence[str] | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> Editor:
     """Fit the editor of an entry. ``attributes`` are evaluated; ``only``: learn no others than these.
+
+    ``progress`` is called after steps, by methods that have some.
 
     Raises GanvasError as ``editors.fit``, and where equations can't be solved.
     """
@@ -161,9 +165,46 @@ def fit_entry(
     options = {**entry.options, **({"conditional": evaluated} if entry.conditional else {})}
     chosen_only = {} if only is None else {"attributes": list(only)}
     try:
-        return editors.fit(entry.method, source, generator, **options, **chosen_only)
+        return editors.fit(entry.method, source, generator, progress=progress, **options, **chosen_only)
     except torch.linalg.LinAlgError as error:
         raise GanvasError(f"{entry.method} can't be learned from these labels: {error}") from None
+
+
+def is_fitted(
+    entry: MethodEntry, data: LatentDataset, generator: Generator, attributes: Sequence[str], folder: Path | None
+) -> bool:
+    """Return whether an editor needs no fit: it comes from a file, or ``folder`` has it for the same input."""
+    return bool(entry.file) or _read_note(entry, data, generator, attributes, folder) is not None
+
+
+def _read_note(
+    entry: MethodEntry, data: LatentDataset, generator: Generator, attributes: Sequence[str], folder: Path | None
+) -> dict[str, Any] | None:
+    """Read what ``folder`` notes of the entry's editor; None where there is none for the same input."""
+    if folder is None or not _place_editor(entry, folder).exists():
+        return None
+    try:
+        saved = read_json(_place_editor(entry, folder).with_suffix(".json"))
+    except GanvasError:
+        return None  # It is only a cache.
+    key = _describe_input(entry, data, generator, attributes)
+    return saved if isinstance(saved, dict) and saved.get("key") == key else None
+
+
+def _describe_input(
+    entry: MethodEntry, data: LatentDataset, generator: Generator, attributes: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "entry": [entry.name, entry.method, dict(entry.options), list(attributes) if entry.conditional else []],
+        "labels": hash_labels(data),
+        "generator": generator.fingerprint,
+        "version": __version__,
+        "sources": hash_sources(),
+    }
+
+
+def _place_editor(entry: MethodEntry, folder: Path) -> Path:
+    return folder / f"{entry.slug}.safetensors"
 
 
 def _fit_or_load(
@@ -175,40 +216,34 @@ def _fit_or_load(
     log: Callable[[str], object],
 ) -> FittedEntry:
     """Return the editor that ``folder`` has for the same input, or fit it."""
-    key = {
-        "entry": [entry.name, entry.method, dict(entry.options), list(attributes) if entry.conditional else []],
-        "labels": hash_labels(data),
-        "generator": generator.fingerprint,
-        "version": __version__,
-        "sources": hash_sources(),
-    }
-    file, note = (folder and folder / f"{entry.slug}{suffix}" for suffix in (".safetensors", ".json"))
-    if file and note and file.exists() and note.exists():
+    saved = _read_note(entry, data, generator, attributes, folder)
+    if folder is not None and saved is not None:
         try:
-            saved = read_json(note)
-            if isinstance(saved, dict) and saved.get("key") == key:
-                editor = editors.load_editor(file, generator)
-                return FittedEntry(editor, missing=saved["missing"], seconds=float(saved["seconds"]))
+            editor = editors.load_editor(_place_editor(entry, folder), generator)
+            return FittedEntry(editor, missing=saved["missing"], seconds=float(saved["seconds"]))
         except (GanvasError, KeyError, TypeError, ValueError):
             pass  # It is only a cache.
     log(f"Fitting {entry.name} on {len(data):,} labels")
     began = time.perf_counter()
-    editor, missing = _fit_possible_attributes(entry, data, generator, attributes)
+    with show_count(f"Fitting {entry.name}") as progress:
+        editor, missing = _fit_possible_attributes(entry, data, generator, attributes, progress)
     seconds = round(time.perf_counter() - began, 2)
-    if file and note:
+    if folder is not None:
+        file = _place_editor(entry, folder)
         editors.save(editor, file)
-        write_json(note, {"key": key, "seconds": seconds, "missing": missing})
+        key = _describe_input(entry, data, generator, attributes)
+        write_json(file.with_suffix(".json"), {"key": key, "seconds": seconds, "missing": missing})
         # A continued run loads the file: tensors with another layout in memory give other last bits.
         editor = editors.load_editor(file, generator)
     return FittedEntry(editor, missing=missing, seconds=seconds)
 
 
 def _fit_possible_attributes(
-    entry: MethodEntry, data: LatentDataset, generator: Generator, attributes: Sequence[str]
+    entry: MethodEntry, data: LatentDataset, generator: Generator, attributes: Sequence[str], progress: Progress
 ) -> tuple[Editor, dict[str, str]]:
     """Fit the editor of all attributes; where one of them can't be learned, of those of ``attributes`` that can."""
     try:
-        return fit_entry(entry, data, generator, attributes), {}
+        return fit_entry(entry, data, generator, attributes, progress=progress), {}
     except GanvasError as error:
         if entry.method not in editors.list_methods():
             raise
@@ -221,7 +256,7 @@ def _fit_possible_attributes(
     left = [name for name in attributes if name not in missing]
     if not left:
         raise whole
-    return fit_entry(entry, data, generator, left, left), missing
+    return fit_entry(entry, data, generator, left, left, progress), missing
 
 
 def format_failure(error: GanvasError) -> str:

@@ -28,7 +28,15 @@ from ganvas.evaluation.config import EvaluationConfig
 from ganvas.evaluation.context import EvaluationContext, prepare_context
 from ganvas.evaluation.faces import make_goal
 from ganvas.evaluation.judges import JudgePanel
-from ganvas.evaluation.methods import FittedEntry, MethodEntry, fit_entry, format_failure, hash_labels, prepare_entry
+from ganvas.evaluation.methods import (
+    FittedEntry,
+    MethodEntry,
+    fit_entry,
+    format_failure,
+    hash_labels,
+    is_fitted,
+    prepare_entry,
+)
 from ganvas.evaluation.published_directions import measure_agreement
 from ganvas.evaluation.rows import (
     Frame,
@@ -166,11 +174,14 @@ def run_evaluation(
             f"None of the attributes can be evaluated: {'; '.join(gap.why for gap in gaps) or 'none given'}"
         )
     planned = plan_pictures(panel, data, entries, usable, config)
-    for line in _format_plan(planned, generator, panel, work):
+    folder = work and work / "editors"
+    unfitted = [entry.name for entry in entries if not is_fitted(entry, data, generator, usable, folder)]
+    for line in (*_format_plan(planned, generator, panel, work), _format_fits(unfitted, entries, config)):
         log(line)
+    # Before the bar of the pictures: one bar at a time.
+    fits = {entry.name: prepare_entry(entry, data, generator, usable, folder, log) for entry in entries}
     with show_advance("Pictures", sum(planned.values())) as progress:
         context = prepare_context(generator, panel, data, usable, config, work, progress)
-        fits = {e.name: prepare_entry(e, data, generator, usable, work and work / "editors", log) for e in entries}
         result = EvaluationResult(context, list(entries), usable, fits, planned, gaps=gaps)
         result.gaps += [MissingResult("judges", "", "", why) for why in context.gaps]
         for name, fit in fits.items():
@@ -410,7 +421,7 @@ def plan_pictures(
     others = max(min(len(panel.label_scorer.attributes), len(data.attributes)) - n, 0)
     others_rendered = sum(entry.tries_all_attributes for entry in entries) * config.other_attribute_faces * others
     return {
-        "fresh faces": max(config.pool, min(config.pool_limit, 4 * config.first)),
+        "of fresh codes": max(config.pool, min(config.pool_limit, 4 * config.first)),
         "for the paper's protocol": round(PICTURES_PER_SEARCH * n * sum(climbed for climbed, _ in faces)),
         "at equal changes": round(n * matched),
         "of other attributes": round(PICTURES_PER_SINGLE_CHANGE * others_rendered),
@@ -430,12 +441,26 @@ def _format_plan(planned: Mapping[str, int], generator: Generator, panel: JudgeP
     rendered, total = count_rendered(work), sum(planned.values())
     parts = ", ".join(f"{count:,} {part}" for part, count in planned.items() if count)
     left = max(total - rendered, 0) * seconds
-    known_before = f" {rendered:,} are there from before, maybe of other methods." if rendered else ""
+    known_before = (
+        f" Earlier runs into this folder rendered {rendered:,}; those that this run needs, too, aren't rendered again."
+        if rendered
+        else ""
+    )
     took = f"{left / 60:.0f} minutes" if left >= 120 else f"{left:.0f} seconds"
     return [
         f"About {total:,} pictures will be rendered: {parts}.{known_before}",
-        f"One takes {seconds:.3f} s with all judges here: about {took}{' or more' if rendered else ''}, besides learning.",
+        f"One takes {seconds:.3f} s with all judges here: about {took}{' or more' if rendered else ''}, without the fits.",
     ]
+
+
+def _format_fits(unfitted: Sequence[str], entries: Sequence[MethodEntry], config: EvaluationConfig) -> str:
+    """Format how many fits are to come, as a line for people."""
+    again = len(config.labels) * sum(map(_is_measured_by_labels, entries))
+    fewer = f" {again} fits on fewer labels come after them." if again else ""
+    if not unfitted:
+        return f"Methods still to be fitted: none.{fewer}"
+    count = f"{len(unfitted)} of {len(entries)}"
+    return f"Methods still to be fitted, in seconds to minutes each: {', '.join(unfitted)} ({count}).{fewer}"
 
 
 def count_rendered(work: Path | None) -> int:

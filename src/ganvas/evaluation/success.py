@@ -57,7 +57,7 @@ class SuccessProtocol:
 
     def __post_init__(self) -> None:
         if self.n < 1:
-            raise GanvasError(f"The number of faces must be at least 1, not {self.n}.")
+            raise GanvasError(f"The number of pictures must be at least 1, not {self.n}.")
         if not math.isfinite(self.psi):
             raise GanvasError(f"psi must be a finite number, not {self.psi}.")
 
@@ -105,7 +105,7 @@ def run_trials(
     began = time.monotonic()
     typical_set = fit_distribution(generator, protocol.measured)
     goals = [make_goal(attribute) for attribute in attributes]
-    with show_advance("Scoring fresh faces") as advance:
+    with show_advance("Scoring fresh pictures") as advance:
         code_scorer, _ = make_code_scorer(generator, scorer, protocol.batch, out and out / "pool", advance)
         empty = FacePool(torch.zeros(0, len(scorer.attributes)), protocol.seed, protocol.psi)
         step = min(POOL_STEP_FACES, 2 * protocol.n)
@@ -116,7 +116,7 @@ def run_trials(
         index = pool.find_lacking(code_scorer, goal)[: protocol.n]
         if len(index) < protocol.n:
             raise GanvasError(
-                f"Only {len(index)} of {len(pool.scores)} faces can be tried on {goal.attribute!r}, not {protocol.n}:"
+                f"Only {len(index)} of {len(pool.scores)} pictures can be tried on {goal.attribute!r}, not {protocol.n}:"
                 " ask for fewer, or for another attribute."
             )
         ws, before = pool.make_codes(generator, index), pool.scores[index]

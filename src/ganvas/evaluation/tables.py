@@ -167,26 +167,32 @@ def build_joint(analysis: RowAnalysis) -> Table:
 def build_codes(analysis: RowAnalysis) -> Table:
     """Show what needs no picture: readings, lengths, order and undo, DCI."""
     names = ("order", "together", "undo", "undo_all")
-    dci = ("disentanglement", "completeness", "informativeness")
+    # Columns of what this run didn't measure would be empty without a reason.
+    dci = ("disentanglement", "completeness", "informativeness") if analysis.result.dci else ()
     rows: list[TableRow] = []
     for method in analysis.list_methods("first", "rest", "ablation"):
         cells = [analysis.estimate("order", name, method=method) for name in names]
         if method in analysis.result.dci:
             cells += [Estimate(**analysis.result.dci[method][name]) for name in dci]
-        row = (*_estimate_readings(analysis, method, 0), *cells, *[None] * (7 - len(cells)))
+        row = (*_estimate_readings(analysis, method, 0), *cells, *[None] * (len(names) + len(dci) - len(cells)))
         if any(isinstance(cell, Estimate) and cell.n for cell in row):
             rows.append((method, *row))
     text = (
         f"{analysis.result.context.config.latent} codes, edited by a change of 1 and read by the labels' probe; means over the"
         " attributes; for 1 σ: the geometric mean over the attributes of ratios of means, - where an attribute's target moves the"
         " wrong way. Order, together, undo: shares of the length of the whole move, 0 is best: between a then b and b then a,"
-        " between a then b and both at once, what is left after +2 σ and -2 σ of one attribute and of all. DCI (Eastwood and"
-        " Williams, 2018), by a lasso on the scored fresh faces: does each number of the code predict one attribute, is each"
-        " attribute predicted by one number, and how much of it can be predicted."
+        " between a then b and both at once, what is left after +2 σ and -2 σ of one attribute and of all."
     )
+    if dci:
+        text += (
+            " DCI (Eastwood and Williams, 2018), by a lasso on the scored fresh pictures: does each number of the code predict"
+            " one attribute, is each attribute predicted by one number, and how much of it can be predicted; - for methods that"
+            " have no code of their own."
+        )
     head = ("method", *READING_TITLES, "order", "together", "undo", "undo of all", *dci)
     shares = ["others for 1 σ", "left W", "order", "together", "undo", "undo of all", *dci]
-    return Table("codes", "Codes alone: readings, order and undo, DCI", text, head, rows, dict.fromkeys(shares, 3))
+    title = f"Codes alone: readings, order and undo{', DCI' if dci else ''}"
+    return Table("codes", title, text, head, rows, dict.fromkeys(shares, 3))
 
 
 def _estimate_readings(analysis: RowAnalysis, method: str, labels: int) -> TableRow:

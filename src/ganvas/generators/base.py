@@ -131,8 +131,8 @@ def check_resolution(generator: Generator, resolution: int | None) -> int:
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
-    """Shrink pictures to ``size`` by block means; they stay as they are where they have it."""
-    return F.avg_pool2d(images, images.shape[-1] // size) if images.shape[-1] != size else images
+    """Shrink pictures to ``size`` by block means; smaller ones stay as they are."""
+    return F.avg_pool2d(images, images.shape[-1] // size) if images.shape[-1] > size else images
 
 
 def copy_contiguous(codes: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from ganvas.errors import GanvasError
+from ganvas.io.files import atomic_write
 from ganvas.types import Images
 
 LABEL_SIDE = 256
@@ -85,6 +86,32 @@ def encode_png(pixels: Tensor, texts: Mapping[str, str] | None = None) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels.numpy()).save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
+
+
+def save_image(image: Tensor, path: str | Path) -> Path:
+    """Write one picture as a PNG file.
+
+    Args:
+        image: A picture (1, 3, height, width) or (3, height, width), RGB in [-1, 1]; numbers beyond are clipped.
+        path: The file, whose name ends in .png; its folder is made where there is none.
+
+    Returns:
+        The path.
+
+    Raises:
+        GanvasError: ``image`` isn't one picture or has numbers that aren't finite, or ``path`` can't be written.
+    """
+    path, shape = Path(path), tuple(image.shape)
+    images = image[None] if image.ndim == 3 else image
+    if images.ndim != 4 or len(images) != 1 or images.shape[1] != 3 or not images.numel():
+        raise GanvasError(f"One picture (1, 3, height, width) is written to {path}, not {shape}: pick one of several.")
+    if not torch.isfinite(images).all():
+        raise GanvasError(f"The picture for {path} has numbers that aren't finite.")
+    if path.suffix.lower() != ".png":
+        raise GanvasError(f"Can't write {path}: its name must end with .png.")
+    with atomic_write(path) as file:
+        file.write_bytes(encode_png(to_bytes(images.detach().float())[0]))
+    return path
 
 
 def read_png_texts(path: str | Path) -> dict[str, str]:
