@@ -113,5 +113,5 @@ def test_the_command_adds_gradients_to_labels(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         main(["label", "toy", "-n", "300", "--gradients", "5", "--out", str(tmp_path)])
     assert end.value.code == 0
-    assert "gradients of 5 attributes, from 5 faces" in capsys.readouterr().out
+    assert "gradients of 5 attributes, from 5 pictures" in capsys.readouterr().out
     assert load_summary(tmp_path / gradients.SUMMARY, TOY).n == 5
