@@ -27,8 +27,8 @@ MAX_FILE_BYTES = 4 << 30
 CARD_SUFFIXES = (".toml", ".json")
 """The suffixes of a card beside a state dict, whose name it has otherwise."""
 FORMATS = (
-    "NVIDIA's StyleGAN2 pickles, TensorFlow's of StyleGAN and StyleGAN2, rosinality's and genforce's .pt, ganvas's own safetensors, random-face's wheel, and state dicts of "
-    "DCGANs with a card"
+    "NVIDIA's StyleGAN2 pickles, those of StyleGAN and StyleGAN2 for TensorFlow, rosinality's .pt and StyleGAN's state dicts in "
+    "PyTorch, ganvas's own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
 )
 PREFIXES = ("", "module.", "generator.", "netG.", "G.")
 """Prefixes that all names of a state dict may have."""

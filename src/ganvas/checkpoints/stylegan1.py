@@ -1,4 +1,4 @@
-"""StyleGAN (1) generators in PyTorch's two common layouts: genforce's and rosinality's.
+"""StyleGAN (1) generators in layouts of PyTorch: genforce's, rosinality's, and two older ports (``stylegan1_ports``).
 
 https://github.com/genforce/genforce (models/stylegan_generator.py): ``generator_smooth`` or ``generator``, with
 ``synthesis.layer{i}`` (two a resolution), ``synthesis.output{i}`` (one a resolution), constant noise, a multiplier of 0.01 in
@@ -19,6 +19,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ganvas.checkpoints import stylegan1_ports
 from ganvas.checkpoints._budget import ReadBudget, format_printable
 from ganvas.checkpoints._layout import count_layers, get_length, take_weight
 from ganvas.checkpoints._torch import StoredTensor, read_tensors
@@ -29,6 +30,7 @@ from ganvas.generators.stylegan1 import (
     BLUR_TAPS,
     FAMILY,
     KIND,
+    NORM_EPSILON,
     RESOLUTIONS,
     VERSION,
     StyleGAN1,
@@ -39,43 +41,52 @@ NETWORKS = ("generator_smooth", "g_running", "g_ema", "generator")
 """The networks of a snapshot that are taken, in order of preference: the averaged one first."""
 WRAPPER = "module."
 """What all names begin with where a network was saved inside of DataParallel."""
-GENFORCE_MARKERS = ("mapping.dense0.weight", "synthesis.layer0.const", "synthesis.layer0.style.weight")
-ROSINALITY_MARKERS = (
-    "style.1.linear.weight_orig",
-    "generator.progression.0.conv1.input",
-    "generator.progression.0.adain1.style.linear.weight_orig",
-)
+MARKERS = {
+    "genforce": ("mapping.dense0.weight", "synthesis.layer0.const", "synthesis.layer0.style.weight"),
+    "rosinality": (
+        "style.1.linear.weight_orig",
+        "generator.progression.0.conv1.input",
+        "generator.progression.0.adain1.style.linear.weight_orig",
+    ),
+    "InterFaceGAN": ("mapping.dense0.linear.weight", "synthesis.layer0.first_layer"),
+    "lernapparat": ("g_mapping.dense0.weight", "g_synthesis.blocks.4x4.const"),
+}
 """Weights that no other layout has all of."""
 GENFORCE_RATE, GENFORCE_FUSED_RESOLUTION = 0.01, 128
 """The mapping network's learning rate multiplier, and from where on doubling and convolution are one."""
-ROSINALITY_EPSILON = 1e-5
-"""What PyTorch adds to a channel's variance by default."""
 W_AVG_SAMPLES = 4096
 """Codes whose mean is ``w_avg``, where a file has none: those of seeds 0, 1, …"""
+SILENT_NOTE = "has no constant noise: none is added"
+W_AVG_NOTE = f"has no mean of W: it's taken over {W_AVG_SAMPLES:,} codes"
+NOISE_PARTS = {"noise_const": ".apply_noise.noise", "noise_strength": ".apply_noise.weight"}
+"""ganvas's names for noise and its strength -> genforce's."""
 
 
 def find_network(dicts: Mapping[str, Mapping[str, StoredTensor]]) -> str | None:
     """Return the name of the state dict to read, or None where none is a generator of these layouts."""
-    names = [name for name, state in dicts.items() if _is_generator(state)]
+    names = [name for name, state in dicts.items() if _find_layout(state)]
     return next((name for name in (*NETWORKS, *names) if name in names), None)
 
 
-def _is_generator(state: Mapping[str, StoredTensor]) -> bool:
+def _find_layout(state: Mapping[str, StoredTensor]) -> str:
+    """Return the name of a state dict's layout, or "" for another one."""
     start = WRAPPER if all(name.startswith(WRAPPER) for name in state) else ""
-    return any(all(start + name in state for name in markers) for markers in (GENFORCE_MARKERS, ROSINALITY_MARKERS))
+    return next((layout for layout, marks in MARKERS.items() if all(start + name in state for name in marks)), "")
 
 
 def read(state: Mapping[str, StoredTensor], budget: ReadBudget) -> Checkpoint:
     """Read the generator in a state dict. Raises GanvasError where weights are missing, too many, or of other shapes."""
-    start = WRAPPER if all(name.startswith(WRAPPER) for name in state) else ""
+    layout, start = _find_layout(state), WRAPPER if all(name.startswith(WRAPPER) for name in state) else ""
     weights = read_tensors(state, budget, {name: name.removeprefix(start) for name in state})
-    if GENFORCE_MARKERS[0] in weights:
-        shape, own, notes = convert_genforce(weights, budget)
-        origin = "genforce's checkpoint"
-    else:
+    if layout == "rosinality":
         shape, own, notes = _convert_rosinality(weights, budget)
-        origin = "rosinality's checkpoint"
-    return build_checkpoint(origin, shape, own, notes)
+    elif layout == "lernapparat":
+        renamed = stylegan1_ports.rename_lernapparat(weights)
+        shape, own, notes = convert_genforce(renamed, budget, epsilon=stylegan1_ports.PYTORCH_EPSILON)
+    else:
+        renamed = stylegan1_ports.rename_interfacegan(weights) if layout == "InterFaceGAN" else weights
+        shape, own, notes = convert_genforce(renamed, budget)
+    return build_checkpoint(f"{layout}'s checkpoint", shape, own, notes)
 
 
 def build_checkpoint(
@@ -94,6 +105,7 @@ def convert_genforce(
     budget: ReadBudget,
     rate: float = GENFORCE_RATE,
     fused_resolution: int = GENFORCE_FUSED_RESOLUTION,
+    epsilon: float = NORM_EPSILON,
 ) -> tuple[StyleGAN1Architecture, dict[str, Tensor], list[str]]:
     """Convert weights in genforce's names to an architecture, ganvas's weights, and notes.
 
@@ -102,19 +114,18 @@ def convert_genforce(
     """
     blocks = count_layers(weights, "synthesis.layer{}.style.weight") // 2
     skipped = _count_untrained(weights, blocks, budget)
-    shape = _find_genforce_shape(weights, blocks - skipped, budget)
-    names = _list_genforce_names(replace(shape, resolution=shape.resolution << skipped, widths=(1,) * blocks))
+    shape = replace(_find_genforce_shape(weights, blocks - skipped, budget), epsilon=epsilon)
+    names = _list_genforce_names(shape.mapping_layers, 2 * blocks)
     unexpected = next((name for name in weights if name not in names.values() and not _is_constant(name)), None)
     if unexpected:
         raise GanvasError(f"{budget.origin} has {format_printable(unexpected)!r}, which no StyleGAN has.")
-    names["synthesis.torgb.weight"] = f"synthesis.output{blocks - skipped - 1}.weight"
-    names["synthesis.torgb.bias"] = f"synthesis.output{blocks - skipped - 1}.bias"
-    notes = [f"was trained up to {shape.resolution} of {shape.resolution << skipped} pixels"] if skipped else []
-    silent = not any("apply_noise" in name for name in weights)  # networks that were built without noise
-    notes += ["has no noise"] if silent else []
+    last = f"synthesis.output{blocks - skipped - 1}"
+    names |= {f"synthesis.torgb.{part}": f"{last}.{part}" for part in ("weight", "bias")}
+    # Networks that were built without noise have neither of these, some ports no constant noise.
+    missing = {part for part in NOISE_PARTS if not any(name.endswith(NOISE_PARTS[part]) for name in weights)}
     own = {}
     for name, size in shape.list_weight_shapes().items():
-        if silent and "noise" in name:
+        if name.rpartition(".")[2] in missing or name == "mapping.w_avg" and names[name] not in weights:
             own[name] = torch.zeros(size)
             continue
         label = name == "mapping.embed.weight"
@@ -125,7 +136,14 @@ def convert_genforce(
     for i, side in enumerate(shape.row_resolutions):
         if i and i % 2 == 0 and side >= fused_resolution:
             own[f"synthesis.layer{i}.weight"] = own[f"synthesis.layer{i}.weight"].flip(2, 3)
-    return shape, {name: value.contiguous() for name, value in own.items()}, notes
+    own = {name: value.contiguous() for name, value in own.items()}
+    notes = [SILENT_NOTE] if missing else []
+    if names["mapping.w_avg"] not in weights:
+        own["mapping.w_avg"] = _compute_w_avg(own, shape)
+        notes.append(W_AVG_NOTE)
+    if skipped:
+        notes.append(f"was trained up to {shape.resolution} of {2 << blocks} pixels")
+    return shape, own, notes
 
 
 def _is_constant(name: str) -> bool:
@@ -135,7 +153,9 @@ def _is_constant(name: str) -> bool:
 
 def _count_untrained(weights: Mapping[str, Tensor], blocks: int, budget: ReadBudget) -> int:
     """Return the level of detail: how many of the finest resolutions progressive growing hadn't come to."""
-    level = float(weights["synthesis.lod"].flatten()[0]) if weights.get("synthesis.lod", torch.zeros(0)).numel() else 0.0
+    level = (
+        float(weights["synthesis.lod"].flatten()[0]) if weights.get("synthesis.lod", torch.zeros(0)).numel() else 0.0
+    )
     if level != int(level) or not 0 <= level < max(blocks - 1, 1):
         raise GanvasError(
             f"{budget.origin} was saved while it grew to a finer resolution (level of detail {level:g}): only generators "
@@ -171,14 +191,16 @@ def _check_resolution(resolution: int, budget: ReadBudget) -> int:
     return resolution
 
 
-def _list_genforce_names(shape: StyleGAN1Architecture) -> dict[str, str]:
-    """List ganvas's name -> genforce's name of every weight."""
-    names = {"mapping.w_avg": "truncation.w_avg", "synthesis.const": "synthesis.layer0.const"}
-    if shape.num_labels:
-        names["mapping.embed.weight"] = "mapping.label_weight"
-    for i in range(shape.mapping_layers):
+def _list_genforce_names(depth: int, layers: int) -> dict[str, str]:
+    """List ganvas's name -> genforce's name of every weight but the output layer's."""
+    names = {
+        "mapping.w_avg": "truncation.w_avg",
+        "mapping.embed.weight": "mapping.label_weight",
+        "synthesis.const": "synthesis.layer0.const",
+    }
+    for i in range(depth):
         names |= {f"mapping.fc{i}.{part}": f"mapping.dense{i}.{part}" for part in ("weight", "bias")}
-    for i in range(2 * len(shape.widths)):
+    for i in range(layers):
         name = f"synthesis.layer{i}"
         names |= {
             **({f"{name}.weight": f"{name}.weight"} if i else {}),
@@ -213,14 +235,15 @@ def _convert_rosinality(
     shape = StyleGAN1Architecture(
         _check_resolution(2 << trained, budget),
         tuple(
-            get_length(weights, f"generator.progression.{i}.conv2.conv.weight_orig", 0, 4, budget) for i in range(trained)
+            get_length(weights, f"generator.progression.{i}.conv2.conv.weight_orig", 0, 4, budget)
+            for i in range(trained)
         ),
         z_dim=get_length(weights, "style.1.linear.weight_orig", 1, 2, budget),
         w_dim=w_dim,
         colours=get_length(weights, f"generator.to_rgb.{trained - 1}.conv.weight_orig", 0, 4, budget),
         mapping_layers=count_layers(weights, "style.{}.linear.weight_orig", start=1, step=2),
         mapping_width=w_dim,
-        epsilon=ROSINALITY_EPSILON,
+        epsilon=stylegan1_ports.PYTORCH_EPSILON,
         blurred_bias=True,
     )
     _check_filters(weights, budget)
@@ -236,10 +259,7 @@ def _convert_rosinality(
             value = value.transpose(0, 1).flip(2, 3) * ((2 / inputs) ** 0.5 / 4)
         own[name] = value.contiguous()
     own["mapping.w_avg"] = _compute_w_avg(own, shape)
-    notes = [
-        "has no constant noise: none is added",
-        f"has no mean of W: it's taken over {W_AVG_SAMPLES:,} codes",
-    ]
+    notes = [SILENT_NOTE, W_AVG_NOTE]
     if trained < stored:
         notes.append(f"was trained up to {shape.resolution} of {2 << stored} pixels")
     return shape, own, notes
@@ -249,11 +269,9 @@ def _check_filters(weights: Mapping[str, Tensor], budget: ReadBudget) -> None:
     """Raise GanvasError where a filter after doubling is another than 1-2-1."""
     taps = torch.tensor(BLUR_TAPS) / sum(BLUR_TAPS)
     for name, value in weights.items():
-        if name.endswith((".conv1.1.weight", ".conv1.2.weight")) and name.startswith("generator.progression."):
-            if value.shape[1:] != (1, 3, 3) or not torch.allclose(value, taps[:, None] * taps, atol=1e-6):
-                raise GanvasError(
-                    f"{budget.origin} resamples by another filter than 1-2-1, in {format_printable(name)}."
-                )
+        filters = name.startswith("generator.progression.") and name.endswith((".conv1.1.weight", ".conv1.2.weight"))
+        if filters and (value.shape[1:] != (1, 3, 3) or not torch.allclose(value, taps[:, None] * taps, atol=1e-6)):
+            raise GanvasError(f"{budget.origin} resamples by another filter than 1-2-1, in {format_printable(name)}.")
 
 
 def _count_trained(weights: Mapping[str, Tensor], stored: int, budget: ReadBudget) -> int:

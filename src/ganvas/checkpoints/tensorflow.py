@@ -34,8 +34,8 @@ NETWORK_CLASSES = (("dnnlib.tflib.network", "Network"), ("tfutil", "Network"))
 """The class of networks, and its name in the older code of Progressive GAN."""
 HEAD_BYTES = 4096
 """Where a pickle of such networks names their class."""
-NETWORKS = ("Gs", "G_ema", "G")
-"""The networks of a mapping that are taken, in order of preference: the averaged one first."""
+NETWORKS = ("G", "G_ema", "Gs")
+"""The networks of a mapping that are taken: the last of these that there is, which is the averaged one."""
 MAX_DEPTH, MAX_VARIABLES, MAX_LISTED = 4, 10_000, 8
 """Components inside one another, variables in all, and the most names in a message."""
 STYLEGAN1_MARKER, STYLEGAN2_MARKER, PGGAN_MARKER = (
@@ -83,12 +83,12 @@ def read(data: memoryview, budget: ReadBudget) -> Checkpoint:
     """Read the generator in a pickle. Raises GanvasError for any other pickle."""
     networks = read_networks(data, budget)
     held = ", ".join(format_printable(name) for name, _ in networks[:MAX_LISTED]) or "no network"
-    generators = {name: network for name, network in networks if _is_generator(network)}
+    generators = [(name, network) for name, network in networks if _is_generator(network)]
     if not generators:
         raise GanvasError(f"{budget.origin} is a pickle of TensorFlow with {held}{_describe_kind(networks)}.")
-    name = next((name for name in NETWORKS if name in generators and "#" not in name), [*generators][-1])
-    note = f"holds {held}; {format_printable(name)} is read" if len(networks) > 1 else f"holds {held}"
-    network = generators[name]
+    name, network = generators[-1]
+    last = "the last " if [each for each, _ in networks].count(name) > 1 else ""
+    note = f"holds {held}" + (f"; {last}{format_printable(name)} is read" if len(networks) > 1 else "")
     weights = read_tensors(network.variables, budget)
     weights = {key: _transpose(value) if key.endswith("weight") else value for key, value in weights.items()}
     if STYLEGAN1_MARKER in weights:
@@ -123,12 +123,15 @@ def build_vocabulary() -> Vocabulary:
 
 
 def read_networks(data: memoryview, budget: ReadBudget) -> list[tuple[str, TensorFlowNetwork]]:
-    """Read the networks of a pickle, with their names, in their order. Raises GanvasError for what isn't one.
+    """Read the networks of a pickle, with their names, in the order (G, D, Gs): the averaged generator comes last.
 
-    A mapping's networks have the names of its keys. Of several that share a name, the last one has it alone.
+    A mapping's networks have the names of its keys. Raises GanvasError for damaged ones.
     """
     value = PickleMachine(data, build_vocabulary(), budget).run()
-    items = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, tuple | list) else [value])
+    if isinstance(value, dict):
+        items = sorted(value.items(), key=lambda item: NETWORKS.index(item[0]) if item[0] in NETWORKS else -1)
+    else:
+        items = [(None, item) for item in (value if isinstance(value, tuple | list) else [value])]
     storages: dict[Any, TorchStorage] = {}
     networks = []
     for key, record in items:
@@ -147,8 +150,13 @@ def _read_network(record: ObjectRecord, storages: dict[Any, TorchStorage], budge
     network = TensorFlowNetwork(name if isinstance(name, str) else "a network")
     for start, part in _walk(record, "", 0, budget):
         settings, variables = part.state.get("static_kwargs"), part.state.get("variables")
-        network.settings.update(settings if isinstance(settings, dict) else {})
-        for pair in variables if isinstance(variables, list) else []:
+        settings, variables = (
+            settings if isinstance(settings, dict) else {},
+            variables if isinstance(variables, list) else [],
+        )
+        budget.spend(len(settings) + len(variables))  # one list can be given to many networks
+        network.settings.update(settings)
+        for pair in variables:
             if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
                 raise budget.damage("a variable in it isn't a name with a value")
             full = start + pair[0]
@@ -171,6 +179,11 @@ def _walk(record: ObjectRecord, start: str, depth: int, budget: ReadBudget) -> I
             yield from _walk(part, f"{start}{key}/", depth + 1, budget)
 
 
+def _count_blocks(weights: Mapping[str, Tensor]) -> int:
+    """Count the resolutions, 4 included."""
+    return 1 + next(i for i in range(len(weights) + 1) if f"synthesis/{8 << i}x{8 << i}/Conv1/weight" not in weights)
+
+
 def _transpose(value: Tensor) -> Tensor:
     """Bring a kernel (height, width, in, out) or a matrix (in, out) into PyTorch's order."""
     return value.permute(3, 2, 0, 1) if value.ndim == 4 else value.T if value.ndim == 2 else value
@@ -180,8 +193,9 @@ def _check_settings(settings: Mapping[str, Any], expected: Mapping[str, Any], bu
     for name, value in expected.items():
         found = settings.get(name, value)
         if type(found) not in (type(value), tuple) or (list(found) if isinstance(value, list) else found) != value:
-            shown = found if not isinstance(found, list | tuple) else str(found[:MAX_LISTED])
-            raise GanvasError(f"{budget.origin} has {name} {format_printable(shown)}: only {value} can be read.")
+            plain = isinstance(found, list | tuple) and all(type(n) in (int, float) for n in found)
+            shown = format_printable(str([*found[:MAX_LISTED]]) if plain else found)
+            raise GanvasError(f"{budget.origin} has {name} {shown}: only {value} can be read.")
 
 
 def _get_positive(settings: Mapping[str, Any], name: str, default: float, budget: ReadBudget) -> float:
@@ -200,11 +214,12 @@ def _convert_stylegan1(
     """Convert variables by giving them genforce's names."""
     _check_settings(settings, STYLEGAN1_SETTINGS, budget)
     fused = settings.get("fused_scale", "auto")
-    if fused not in (True, False, "auto") or isinstance(fused, float):
-        raise GanvasError(f"{budget.origin} has fused_scale {format_printable(fused)}: True, False or auto is expected.")
+    if fused not in (True, False, "auto"):
+        raise GanvasError(
+            f"{budget.origin} has fused_scale {format_printable(fused)}: True, False or auto is expected."
+        )
     start = {"auto": stylegan1.GENFORCE_FUSED_RESOLUTION, True: 0, False: UNFUSED}[fused]
-    blocks = next((i for i in range(20) if f"synthesis/{4 << i}x{4 << i}/Conv1/weight" not in weights and i), 0)
-    names = _list_stylegan1_names(blocks, count_layers(weights, "mapping/Dense{}/weight"))
+    names = _list_stylegan1_names(_count_blocks(weights), count_layers(weights, "mapping/Dense{}/weight"))
     # The level of detail of the whole network is copied into its synthesis network before each picture.
     unused = {"synthesis/lod"} if "lod" in weights else {"lod"}
     renamed = {names.get(name, name): value for name, value in weights.items() if name not in unused}
@@ -250,13 +265,10 @@ def _convert_stylegan2(
     weights: dict[str, Tensor], settings: Mapping[str, Any], budget: ReadBudget
 ) -> tuple[dict[str, Tensor], StyleGAN2Architecture, list[str]]:
     _check_settings(settings, STYLEGAN2_SETTINGS, budget)
-    if "mapping/LabelConcat/weight" in weights:
-        raise GanvasError(
-            f"{budget.origin} is a conditional StyleGAN2 that normalizes z and labels together (LabelConcat), as only "
-            "NVIDIA's first code did: only those of stylegan2-ada can be read (LabelEmbed)."
-        )
-    blocks = next((i for i in range(20) if f"synthesis/{4 << i}x{4 << i}/Conv1/weight" not in weights and i), 0)
-    shape = _find_stylegan2_shape(weights, settings, blocks, budget)
+    blocks = _count_blocks(weights)
+    joint = "mapping/LabelConcat/weight" in weights
+    weights = _rename_first_versions(weights, 2 << blocks, budget)
+    shape = _find_stylegan2_shape(weights, settings, blocks, joint, budget)
     silent = not any(name.endswith("noise_strength") for name in weights)  # networks that were built without noise
     names, own = _list_stylegan2_names(shape), {}
     for name, size in shape.list_weight_shapes().items():
@@ -273,8 +285,31 @@ def _convert_stylegan2(
     return own, shape, ["has no noise"] if silent else []
 
 
+def _rename_first_versions(weights: dict[str, Tensor], resolution: int, budget: ReadBudget) -> dict[str, Tensor]:
+    """Give the variables that only NVIDIA's first code has the names and gains of the others.
+
+    Its configurations B to D have one output layer for each step of progressive growing, of which the last is used. Its
+    conditional networks multiply labels by a matrix, without a bias or a gain, and normalize z and the product together.
+    """
+    first = "synthesis/ToRGB_lod"
+    if f"{first}0/weight" in weights:
+        level = weights.get("lod", torch.zeros(())).flatten()
+        if level.numel() != 1 or float(level) != 0:
+            raise GanvasError(
+                f"{budget.origin} was saved before it grew to its {resolution} pixels, which can't be read."
+            )
+        last = {name.replace(f"{first}0/", f"synthesis/{resolution}x{resolution}/ToRGB/"): name for name in weights}
+        weights = {name: weights[old] for name, old in last.items() if not name.startswith(first)}
+    label = weights.get("mapping/LabelConcat/weight")
+    if label is not None and label.ndim == 2:
+        size, count = label.shape
+        embedded = {"mapping/LabelEmbed/weight": label * count**0.5, "mapping/LabelEmbed/bias": torch.zeros(size)}
+        weights = {name: value for name, value in weights.items() if name != "mapping/LabelConcat/weight"} | embedded
+    return weights
+
+
 def _find_stylegan2_shape(
-    weights: Mapping[str, Tensor], settings: Mapping[str, Any], blocks: int, budget: ReadBudget
+    weights: Mapping[str, Tensor], settings: Mapping[str, Any], blocks: int, joint: bool, budget: ReadBudget
 ) -> StyleGAN2Architecture:
     resolution = 2 << blocks
     if resolution not in RESOLUTIONS:
@@ -282,11 +317,6 @@ def _find_stylegan2_shape(
             f"{budget.origin} has a StyleGAN2 of {resolution} pixels: only {', '.join(map(str, RESOLUTIONS))} can be read."
         )
     final = f"synthesis/{resolution}x{resolution}/ToRGB/weight"
-    if final not in weights and "synthesis/ToRGB_lod0/weight" in weights:
-        raise GanvasError(
-            f"{budget.origin} is a StyleGAN2 of the paper's configurations B to D, which grow in steps: only "
-            "E and F can be read."
-        )
     sides = [4 << i for i in range(blocks)]
     kernels = [f"synthesis/{side}x{side}/{'Conv' if side == 4 else 'Conv1'}/weight" for side in sides]
     labels = "mapping/LabelEmbed/weight" in weights
@@ -305,6 +335,7 @@ def _find_stylegan2_shape(
         architecture=_find_architecture(weights),
         clamp=None if clamp is None else _get_positive(settings, "conv_clamp", 0.0, budget),
         embed_features=embedded if labels and embedded != w_dim else None,
+        joint_labels=joint,
     )
 
 
