@@ -21,10 +21,12 @@ from test_generators import (  # noqa: F401 (they run on the fixture below)
     test_w_avg_is_the_mean,
 )
 
+from ganvas import fit, label, load_scorer
 from ganvas.checkpoints import stylegan1
 from ganvas.checkpoints._budget import ReadBudget
 from ganvas.checkpoints.load import load_generator
 from ganvas.checkpoints.tensorflow import _list_stylegan1_names
+from ganvas.editors.masked import MaskedEditor, parse_rows
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
 from ganvas.generators.stylegan1 import StyleGAN1, StyleGAN1Architecture
@@ -60,7 +62,7 @@ def map_z(variables, z, labels=None, rate=0.01):
     return x
 
 
-def draw_pictures(variables, shape, ws, fused=128):
+def draw_pictures(variables, shape, ws, fused=128, epsilon=1e-8):
     """What the paper's code computes, with the noise that is stored."""
     x = None
     for i, (side, name) in enumerate(zip(shape.row_resolutions, list_scopes(shape), strict=True)):
@@ -83,7 +85,7 @@ def draw_pictures(variables, shape, ws, fused=128):
         x = x + variables[f"synthesis/noise{i}"] * variables[f"{name}/Noise/weight"][:, None, None]
         x = F.leaky_relu(x + variables[f"{name}/bias"][:, None, None], 0.2)
         x = x - x.mean((2, 3), keepdim=True)
-        x = x / (x.square().mean((2, 3), keepdim=True) + 1e-8).sqrt()
+        x = x / (x.square().mean((2, 3), keepdim=True) + epsilon).sqrt()
         style = ws[:, i] @ variables[f"{name}/StyleMod/weight"].T / shape.w_dim**0.5
         scale, shift = (style + variables[f"{name}/StyleMod/bias"]).reshape(len(ws), 2, -1, 1, 1).unbind(1)
         x = x * (scale + 1) + shift
@@ -153,6 +155,22 @@ def test_a_bias_before_the_filter_is_less_along_the_border():
     before = StyleGAN1(state, StyleGAN1Architecture(32, (8, 7, 6, 6), 10, 9, 0, 3, 3, 11, blurred_bias=True))
     assert after.fingerprint != before.fingerprint
     assert (after.synthesis(ws) - before.synthesis(ws)).abs().max() > 0.01
+
+
+def test_editors_of_w_and_rows_of_w_plus_work_on_it(generator, tmp_path):
+    data = label(generator, load_scorer("toy"), 300, out=tmp_path / "labels")
+    name = max(data.attributes, key=lambda each: len(data.select([each]).scores.unique()))
+    ws = sample(generator, 2)
+    for method in ("mean_difference", "sefa"):
+        editor = fit(method, data.select([name]), generator)
+        edited = editor.edit(ws, {editor.attributes[0]: 1.0})
+        assert edited.shape == ws.shape
+        assert (generator.synthesis(edited) - generator.synthesis(ws)).abs().max() > 1e-4
+        coarse = MaskedEditor(editor, parse_rows("4-8px", generator), generator.num_ws).edit(
+            ws, {editor.attributes[0]: 1.0}
+        )
+        assert torch.equal(coarse[:, 4:], ws[:, 4:])
+        assert torch.equal(coarse[:, :4], edited[:, :4])
 
 
 def test_labels_change_a_conditional_generator_and_are_asked_for():
