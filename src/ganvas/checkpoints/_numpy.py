@@ -50,7 +50,7 @@ def build_vocabulary() -> Vocabulary:
     }
 
 
-def store_array(record: ObjectRecord, storages: dict[Any, TorchStorage], budget: ReadBudget) -> StoredTensor:
+def convert_array(record: ObjectRecord, storages: dict[Any, TorchStorage], budget: ReadBudget) -> StoredTensor:
     """Convert an array's description to a stored tensor; ``storages`` are those of all arrays that share their bytes.
 
     Raises GanvasError where size and bytes don't fit one another, or numbers are of another type.

@@ -81,10 +81,10 @@ def read(state: Mapping[str, StoredTensor], budget: ReadBudget) -> Checkpoint:
     if layout == "rosinality":
         shape, own, notes = _convert_rosinality(weights, budget)
     elif layout == "lernapparat":
-        renamed = stylegan1_ports.rename_lernapparat(weights)
+        renamed = stylegan1_ports.convert_lernapparat(weights)
         shape, own, notes = convert_genforce(renamed, budget, epsilon=stylegan1_ports.PYTORCH_EPSILON)
     else:
-        renamed = stylegan1_ports.rename_interfacegan(weights) if layout == "InterFaceGAN" else weights
+        renamed = stylegan1_ports.convert_interfacegan(weights) if layout == "InterFaceGAN" else weights
         shape, own, notes = convert_genforce(renamed, budget)
     return build_checkpoint(f"{layout}'s checkpoint", shape, own, notes)
 
@@ -251,8 +251,8 @@ def _convert_rosinality(
     own = {name: torch.zeros(size) for name, size in sizes.items() if name not in names}
     for name, there in names.items():
         fused, size = there.endswith(".conv1.0.weight"), sizes[name]
-        inputs = torch.Size(size[1:]).numel() if len(size) > 1 else size[0]
-        value = take_weight(weights, there, (size[1], size[0], 3, 3) if fused else size, budget)
+        inputs = torch.Size(size[1:] or size).numel()
+        value = take_weight(weights, there, (*size[:2][::-1], *size[2:]) if fused else size, budget)
         if there.endswith("weight_orig"):
             value = value * (2 / inputs) ** 0.5
         if fused:  # stored the other way round, and applied as a mean where TensorFlow's code takes a sum

@@ -26,7 +26,7 @@ INTERFACEGAN_PARTS = (
 """Parts of InterFaceGAN's names, and of genforce's."""
 
 
-def rename_interfacegan(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_interfacegan(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename InterFaceGAN's weights as genforce's."""
     renamed = {}
     for name, value in weights.items():
@@ -40,7 +40,7 @@ def rename_interfacegan(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def rename_lernapparat(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_lernapparat(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename lernapparat's weights as genforce's; those of filters are left out."""
     names = {"g_synthesis.blocks.4x4.const": "synthesis.layer0.const", "truncation.avg_latent": "truncation.w_avg"}
     i = 0

@@ -22,7 +22,7 @@ from ganvas.checkpoints import stylegan1
 from ganvas.checkpoints._budget import ReadBudget, format_printable
 from ganvas.checkpoints._layout import count_layers, get_length, take_weight
 from ganvas.checkpoints._numpy import build_vocabulary as build_numpy_vocabulary
-from ganvas.checkpoints._numpy import store_array
+from ganvas.checkpoints._numpy import convert_array
 from ganvas.checkpoints._pickle import ObjectRecord, PickleMachine, Vocabulary
 from ganvas.checkpoints._torch import MAX_NAME_LENGTH, StoredTensor, TorchStorage, read_tensors
 from ganvas.checkpoints.checkpoint import Checkpoint
@@ -163,7 +163,7 @@ def _read_network(record: ObjectRecord, storages: dict[Any, TorchStorage], budge
             if len(full) > MAX_NAME_LENGTH or full in network.variables or len(network.variables) >= MAX_VARIABLES:
                 raise budget.refusal(f"has the variable {format_printable(full)} twice, or too many or too long names")
             if isinstance(pair[1], ObjectRecord):
-                network.variables[full] = store_array(pair[1], storages, budget)
+                network.variables[full] = convert_array(pair[1], storages, budget)
     return network
 
 
