@@ -43,7 +43,7 @@ def settings_of(shape):
 # StyleGAN2.
 
 
-@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize("protocol", [3, 4, 5])
 @pytest.mark.parametrize("kind", SHAPES)
 def test_stylegan2_comes_back(kind, protocol, tmp_path):
     shape = SHAPES[kind]
@@ -69,7 +69,7 @@ def test_versions_protocols_and_numbers_of_networks_have_one_fingerprint(tmp_pat
     values.append(snapshot(variables, names=("Gs", "D", "Gs")))  # as those who train on write them
     values.append(snapshot(variables, names=("Gs", "D", "net")))
     found = {
-        load_generator(written(tmp_path / f"{i}.pkl", value, 3 + i % 2)).fingerprint for i, value in enumerate(values)
+        load_generator(written(tmp_path / f"{i}.pkl", value, 3 + i % 3)).fingerprint for i, value in enumerate(values)
     }
     assert len(found) == 1
     assert any("holds G, D, Gs; Gs is read" in note for note in checkpoints.read(tmp_path / "0.pkl").notes)
@@ -244,6 +244,14 @@ def array(
     return made + b"(K\x01" + shape + kind + fortran + data + b"tb"
 
 
+def buffer(size: int) -> bytes:
+    return b"\x96" + struct.pack("<Q", size) + b"\0" * size
+
+
+def doubled_text() -> bytes:
+    return text("C") + doubled(b"%s\x86")
+
+
 def network(variables: bytes = b"]", components: bytes = b"}", settings: bytes = b"}") -> bytes:
     state = text("name") + text("Gs") + text("static_kwargs") + settings
     state += text("components") + components + text("variables") + variables
@@ -292,6 +300,17 @@ HOSTILE = {
         "NumPy's type a list",
     ),
     "big-endian numbers": (network(variable(array(kind=dtype(order=text(">"))))), "byte order >"),
+    "a buffer larger than its bytes": (
+        network(variable(called("numpy.core.numeric", "_frombuffer", buffer(16), dtype(), b"K\x05\x85", text("C")))),
+        "16 bytes for 5 numbers",
+    ),
+    "a buffer in an order that is a nest": (
+        network(
+            variable(called("numpy.core.numeric", "_frombuffer", buffer(16), dtype(), b"K\x04\x85", doubled_text()))
+        ),
+        FOUND,
+    ),
+    "a buffer of 2⁶⁰": (network(variable(b"\x96\0\0\0\0\0\0\0\x10")), "cut short"),
     "bytes of 2⁶⁰": (network(variable(b"\x8e\0\0\0\0\0\0\0\x10")), "cut short"),
     # Nests.
     "a network inside itself": (

@@ -1,7 +1,7 @@
 """NumPy's arrays and numbers in pickles, held as what they are described by until a weight is read.
 
 https://numpy.org/doc/stable/reference/generated/numpy.ndarray.__reduce__.html: an array is made empty, then given its version,
-shape, dtype, order (whether Fortran's) and bytes.
+shape, dtype, order (whether Fortran's) and bytes. From protocol 5 on it is made of all these at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ganvas.checkpoints._budget import ReadBudget, format_printable
-from ganvas.checkpoints._pickle import ObjectRecord, Vocabulary
+from ganvas.checkpoints._pickle import Call, ObjectRecord, Vocabulary
 from ganvas.checkpoints._torch import MAX_AXES, StoredTensor, TorchStorage
 
 DTYPES = {
@@ -41,13 +41,17 @@ def build_vocabulary() -> Vocabulary:
     def describe_number(dtype: Any, data: Any) -> ObjectRecord:
         return ObjectRecord("ndarray", {"state": (1, (), dtype, False, data)})
 
-    functions = {"_reconstruct": describe_array, "scalar": describe_number}
-    homes = ("numpy.core.multiarray", "numpy._core.multiarray")
-    return {
-        ("numpy", "dtype"): describe_dtype,
-        ("numpy", "ndarray"): None,
-        **{(home, name): function for home in homes for name, function in functions.items()},
-    }
+    def describe_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> ObjectRecord:
+        return ObjectRecord("ndarray", {"state": (1, shape, dtype, order == "F", data)})
+
+    vocabulary: dict[tuple[str, str], Call | None] = {("numpy", "dtype"): describe_dtype, ("numpy", "ndarray"): None}
+    for home in ("numpy.core", "numpy._core"):  # before NumPy 2, and since
+        vocabulary |= {
+            (f"{home}.multiarray", "_reconstruct"): describe_array,
+            (f"{home}.multiarray", "scalar"): describe_number,
+            (f"{home}.numeric", "_frombuffer"): describe_buffer,
+        }
+    return vocabulary
 
 
 def convert_array(record: ObjectRecord, storages: dict[Any, TorchStorage], budget: ReadBudget) -> StoredTensor:
