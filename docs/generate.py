@@ -29,8 +29,16 @@ ASSETS = PACKAGE / "assets"
 REPORT = DOCS / "results" / "ffhq" / "report.json"
 
 READ_FORMATS = {
-    "Generators": ("checkpoints.nvidia", "checkpoints.rosinality", "generators.openvino_ir", "generators.dcgan"),
-    "How checkpoints are read": ("checkpoints", "checkpoints._pickle", "checkpoints._torch"),
+    "Generators": (
+        "checkpoints.nvidia",
+        "checkpoints.tensorflow",
+        "checkpoints.rosinality",
+        "checkpoints.stylegan1",
+        "checkpoints.stylegan1_ports",
+        "generators.openvino_ir",
+        "generators.dcgan",
+    ),
+    "How checkpoints are read": ("checkpoints", "checkpoints._pickle", "checkpoints._torch", "checkpoints._numpy"),
     "Directions, codes and labels of others": ("editors.published", "inversion.imported_codes", "data.label_csv"),
     "Classifiers": ("scorers._classifier", "scorers._onnx_guard"),
     "Data sets": ("data.mnist", "data.multimnist_files"),

@@ -35,7 +35,11 @@ import torch
 from fitted_editors import NONLINEAR, TOY, count_labels, labels
 from nvidia_pickles import dumps, snapshot
 from PIL import Image, ImageCms
+from tensorflow_pickles import Network as network
+from tensorflow_pickles import draw_stylegan1, write_stylegan1, write_stylegan2
+from tensorflow_pickles import dumps as write_networks
 from test_checkpoints import SHAPES, theirs
+from test_stylegan1 import TINY
 from test_stylegan2 import state_of
 
 from ganvas import editors, load_generator, sample
@@ -164,6 +168,12 @@ def read_scorer(path: Path) -> None:
     assert all(torch.isfinite(value).all() for value in scorer.state_dict().values())
 
 
+def tensorflow_files() -> list[bytes]:
+    networks = [network("Gs", write_stylegan2(state_of(SHAPES[kind]), SHAPES[kind]), {}) for kind in ("skip", "labels")]
+    networks.append(network("Gs", write_stylegan1(draw_stylegan1(TINY)), {}))
+    return [write_networks(value, protocol) for value in networks for protocol in (3, 4)]
+
+
 def rosinality_files() -> list[bytes]:
     files, state = [], theirs(SHAPES["skip"])
     for parts in ({}, {"latent_avg": state_of(SHAPES["skip"])["mapping.w_avg"]}):
@@ -233,6 +243,7 @@ KINDS = {
         read_generator,
         damage.pickled,
     ),
+    "tensorflow": Kind(".pkl", tensorflow_files, read_generator, damage.pickled),
     "rosinality": Kind(".pt", rosinality_files, read_generator, damage.torch_save),
     "jpeg": Kind(".jpg", lambda: picture_files("JPEG"), check_picture, damage.jpeg),
     "png": Kind(".png", lambda: picture_files("PNG"), check_picture, damage.png),

@@ -167,6 +167,17 @@ HOSTILE = {
         "isn't of names",
     ),
     "a kind of number that is a nest": (whole(called("numpy", "dtype", b"N" + doubled(b"%s\x86"))), "a tuple"),
+    "a kind of number that is changed afterwards": (
+        whole(
+            called(
+                "numpy.core.multiarray",
+                "scalar",
+                called("numpy", "dtype", text("f4")) + b"}" + text("code") + b"K\x05sb",
+                octets(b"\0" * 4),
+            )
+        ),
+        "NumPy's type 5",
+    ),
     "a clamp that is a nest": (whole(b"N" + doubled(b"%s\x86")), "no network"),
     "a mapping that holds itself": (whole(b"}q\x00" + text("a") + b"h\x00s"), "no network"),
     "a network that holds itself": (

@@ -27,8 +27,8 @@ MAX_FILE_BYTES = 4 << 30
 CARD_SUFFIXES = (".toml", ".json")
 """The suffixes of a card beside a state dict, whose name it has otherwise."""
 FORMATS = (
-    "NVIDIA's StyleGAN2 pickles, rosinality's .pt, ganvas's own safetensors, random-face's wheel, and state dicts of "
-    "DCGANs with a card"
+    "NVIDIA's StyleGAN2 pickles, those of StyleGAN and StyleGAN2 for TensorFlow, rosinality's .pt and StyleGAN's state dicts in "
+    "PyTorch, ganvas's own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
 )
 PREFIXES = ("", "module.", "generator.", "netG.", "G.")
 """Prefixes that all names of a state dict may have."""
@@ -51,9 +51,9 @@ def read(path: str | Path, card: str | Path | None = None) -> Checkpoint:
     if head.startswith(ZIP) or head == LEGACY_TORCH:
         return _read_state_dict(_torch.read_save(data, budget), path, card, budget)
     if head.startswith(PICKLE):
-        from ganvas.checkpoints import nvidia
+        from ganvas.checkpoints import nvidia, tensorflow
 
-        return nvidia.read(data, budget)
+        return tensorflow.read(data, budget) if tensorflow.is_pickle(data) else nvidia.read(data, budget)
     raise GanvasError(f"{path} is not a checkpoint that ganvas reads: these are {FORMATS}.")
 
 
@@ -154,6 +154,11 @@ def _read_own(path: Path) -> Checkpoint:
 
             shape = parse(stylegan2.StyleGAN2Architecture, metadata.get("shape"), f"{path} is damaged", complete=True)
             return Checkpoint("stylegan2", origin, state, metadata | {"shape": shape})
+        if family == "stylegan1":
+            from ganvas.generators.stylegan1 import StyleGAN1Architecture
+
+            style = parse(StyleGAN1Architecture, metadata.get("shape"), f"{path} is damaged", complete=True)
+            return Checkpoint("stylegan1", origin, state, metadata | {"shape": style})
         if family == "dcgan":
             from ganvas.generators import dcgan
 
@@ -180,9 +185,11 @@ def _read_wheel(path: Path) -> Checkpoint:
 
 
 def _read_state_dict(value: Any, path: Path, card: str | Path | None, budget: ReadBudget) -> Checkpoint:
-    from ganvas.checkpoints import rosinality
+    from ganvas.checkpoints import rosinality, stylegan1
 
     dicts = dict(_torch.find_state_dicts(value))
+    if (first := stylegan1.find_network(dicts)) is not None:
+        return stylegan1.read(dicts[first], budget)
     names = [name for name, state in dicts.items() if rosinality.is_generator(state)]
     if names:
         name = next((name for name in ("g_ema", "g") if name in names), names[0])

@@ -255,6 +255,7 @@ OPCODES: dict[int, Callable[[PickleMachine], None]] = {
         "B": lambda m: m.octets("<I"),
         "C": lambda m: m.octets("<B"),
         "\x8e": lambda m: m.octets("<Q"),
+        "\x96": lambda m: m.octets("<Q"),
         "}": lambda m: m._push({}),
         "]": lambda m: m._push([]),
         "\x8f": lambda m: m._push(set()),

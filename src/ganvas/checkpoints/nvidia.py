@@ -68,7 +68,8 @@ def build_vocabulary(budget: ReadBudget) -> Vocabulary:
     def scalar(dtype: Any, data: Any) -> float:
         if not isinstance(dtype, ObjectRecord) or dtype.kind != "dtype" or not isinstance(data, memoryview):
             raise budget.damage("a number of NumPy in it has no type or no bytes")
-        form = np.dtype(NUMPY_DTYPES[dtype.state["code"]])
+        code = kind(dtype.state.get("code")).state["code"]  # the file can have set another one since
+        form = np.dtype(NUMPY_DTYPES[code])
         if len(data) != form.itemsize:
             raise budget.damage("a number of NumPy in it is cut short")
         return np.frombuffer(data, form)[0].item()

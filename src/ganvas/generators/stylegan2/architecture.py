@@ -46,7 +46,9 @@ class StyleGAN2Architecture:
     reach the ends of the range exactly. No published StyleGAN2 does so."""
     embed_features: Size | None = None
     """The number of dimensions that labels are embedded in; None: as many as w has."""
-    WRITTEN_IF_SET: ClassVar = ("embed_features",)
+    joint_labels: Flag = False
+    """Whether z and the embedded labels are normalized together, as in NVIDIA's first code, not each by itself."""
+    WRITTEN_IF_SET: ClassVar = ("embed_features", "joint_labels")
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
@@ -64,7 +66,7 @@ class StyleGAN2Architecture:
     @property
     def unusual_settings(self) -> list[str]:
         """The settings that weights don't show and that differ from the published networks', such as ["bounded=True"]."""
-        names = ("learning_rate_multiplier", "clamp", "shuffled", "bounded")
+        names = ("learning_rate_multiplier", "clamp", "shuffled", "bounded", "joint_labels")
         return [
             f"{name}={getattr(self, name)}"
             for name in names
@@ -72,9 +74,8 @@ class StyleGAN2Architecture:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values that a file stores; ``embed_features`` only where it is set, since older files lack it."""
-        plain = asdict(self)
-        return plain if self.embed_features is not None else {k: v for k, v in plain.items() if k != "embed_features"}
+        """Return the values that a file stores; those of ``WRITTEN_IF_SET`` only where set: older files lack them."""
+        return {key: value for key, value in asdict(self).items() if value or key not in self.WRITTEN_IF_SET}
 
     @property
     def blocks(self) -> tuple[int, ...]:

@@ -112,10 +112,10 @@ def _place(kernel: Tensor, dtype: torch.dtype) -> Tensor:
 
 def mapping(folded: Weights, shape: StyleGAN2Architecture, z: Tensor, labels: Tensor | None) -> Tensor:
     """Map z (n, z_dim), and labels (n, num_labels) of a conditional network, to w (n, w_dim)."""
-    x = _normalise(z)
+    x = z if shape.joint_labels else _normalise(z)
     if labels is not None:
         embedded = F.linear(labels, folded["mapping.embed.weight"], folded["mapping.embed.bias"])
-        x = torch.cat((x, _normalise(embedded)), 1)
+        x = _normalise(torch.cat((x, embedded), 1)) if shape.joint_labels else torch.cat((x, _normalise(embedded)), 1)
     for i in range(shape.mapping_layers):
         # The gain after the leaky ReLU is in the weights, since a leaky ReLU commutes with positive factors.
         x = F.leaky_relu(F.linear(x, folded[f"mapping.fc{i}.weight"], folded[f"mapping.fc{i}.bias"]), 0.2)
