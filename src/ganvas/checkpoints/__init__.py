@@ -27,7 +27,7 @@ MAX_FILE_BYTES = 4 << 30
 CARD_SUFFIXES = (".toml", ".json")
 """The suffixes of a card beside a state dict, whose name it has otherwise."""
 FORMATS = (
-    "NVIDIA's StyleGAN2 pickles, rosinality's .pt, ganvas's own safetensors, random-face's wheel, and state dicts of "
+    "NVIDIA's StyleGAN2 and StyleGAN3 pickles, rosinality's .pt, ganvas's own safetensors, random-face's wheel, and state dicts of "
     "DCGANs with a card"
 )
 PREFIXES = ("", "module.", "generator.", "netG.", "G.")
@@ -84,6 +84,10 @@ def describe_file(path: str | Path, card: str | Path | None = None) -> list[str]
         shape = checkpoint.metadata["shape"]
         lines.insert(2, f"architecture {shape.architecture}, {'grey' if shape.colours == 1 else 'colour'}, widths "
                      f"{', '.join(map(str, shape.widths))}, {shape.mapping_layers} layers of mapping")  # fmt: skip
+    if checkpoint.family == "stylegan3":
+        shape = checkpoint.metadata["shape"]
+        lines.insert(2, f"architecture alias-free, {'radial (R)' if shape.is_radial else 'separable (T)'} filters, widths "
+                     f"{', '.join(str(layer.channels) for layer in shape.layers)}, {shape.mapping_layers} layers of mapping")  # fmt: skip
     return lines + [f"note         {note}" for note in (*checkpoint.notes, *_describe_labels(checkpoint.metadata))]
 
 
@@ -154,6 +158,11 @@ def _read_own(path: Path) -> Checkpoint:
 
             shape = parse(stylegan2.StyleGAN2Architecture, metadata.get("shape"), f"{path} is damaged", complete=True)
             return Checkpoint("stylegan2", origin, state, metadata | {"shape": shape})
+        if family == "stylegan3":
+            from ganvas.generators.stylegan3.architecture import StyleGAN3Architecture
+
+            shape = parse(StyleGAN3Architecture, metadata.get("shape"), f"{path} is damaged", complete=True)
+            return Checkpoint("stylegan3", origin, state, metadata | {"shape": shape})
         if family == "dcgan":
             from ganvas.generators import dcgan
 

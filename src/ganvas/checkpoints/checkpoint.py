@@ -36,6 +36,10 @@ class Checkpoint:
             from ganvas.generators.stylegan2 import StyleGAN2
 
             return StyleGAN2(self.state, self.metadata["shape"], name, dtype)
+        if self.family == "stylegan3":
+            from ganvas.generators.stylegan3 import StyleGAN3
+
+            return StyleGAN3(self.state, self.metadata["shape"], name, dtype)
         if self.family == "dcgan":
             from ganvas.generators.dcgan import Dcgan
 

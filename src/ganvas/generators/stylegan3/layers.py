@@ -1,0 +1,158 @@
+"""StyleGAN3's layers as functions of folded weights: Fourier features, modulated convolutions, filtered leaky ReLUs.
+
+Karras et al., *Alias-Free Generative Adversarial Networks*, 2021, https://arxiv.org/abs/2106.12423, section 3 and appendix D.
+
+A filtered leaky ReLU doubles the rate (zeros between pixels, then a filter), applies the leaky ReLU, and halves the rate
+(a filter, then every other pixel). Here no zero is stored and no pixel is computed that would be left out: the first filter is a
+transposed convolution, the second one of stride 2, each channel by itself with the channels last in memory, and one axis after
+the other where the filter is a product of two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganvas.generators.stylegan2.layers import ACTIVATION_GAIN, fold_mapping
+from ganvas.generators.stylegan3.architecture import FilteredLayer, StyleGAN3Architecture
+
+HALF_PRECISION_OCTAVES = 4
+"""The doublings of resolution, up to the picture's, whose layers are computed in bfloat16 where that is asked for."""
+MIN_SINGLE_RESOLUTION = 128
+"""The resolution from which pictures are drawn one by one without gradients: the features between two filters are large."""
+Weights = Mapping[str, Tensor]
+
+
+def fold_weights(weights: Weights, shape: StyleGAN3Architecture, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Compute all that depends on the weights alone: normalised kernels, gains applied, one filter for each channel."""
+    folded = fold_mapping(weights, shape) | _fold_affine(weights, "synthesis.input", shape.w_dim)
+    for part in ("freqs", "phases"):
+        folded[f"synthesis.input.{part}"] = weights[f"synthesis.input.{part}"]
+    folded["synthesis.input.weight"] = weights["synthesis.input.weight"] / shape.input_channels**0.5
+    for layer in shape.iterate_layers():
+        name = layer.name
+        coarse = layer.rate << HALF_PRECISION_OCTAVES <= shape.resolution
+        own = torch.float32 if coarse and dtype == torch.bfloat16 else dtype
+        kernel = weights[f"{name}.weight"]
+        if layer.is_output:
+            kernel = kernel / layer.incoming**0.5
+        else:
+            kernel = kernel * kernel.square().mean((1, 2, 3), keepdim=True).rsqrt()
+            folded[f"{name}.power"] = kernel.square().sum((2, 3))
+        kernel = kernel * weights[f"{name}.magnitude_ema"].rsqrt()
+        folded[f"{name}.weight"] = kernel.to(own).contiguous(memory_format=torch.channels_last)
+        # A leaky ReLU commutes with positive factors, so its gain is applied before it.
+        folded[f"{name}.bias"] = (weights[f"{name}.bias"] * (1 if layer.is_output else ACTIVATION_GAIN)).to(own)
+        folded |= _fold_affine(weights, name, shape.w_dim)
+        if layer.up_taps > 1:
+            # Zeros between the pixels of an axis divide the mean by ``up``.
+            folded[f"{name}.up_filter"] = _repeat(weights[f"{name}.up_filter"] * layer.up, layer.outgoing, own)
+        if layer.down_taps > 1:
+            taps = weights[f"{name}.down_filter"]
+            folded[f"{name}.down_filter"] = _repeat(taps.flip(*range(taps.ndim)), layer.outgoing, own)
+    return folded
+
+
+def _fold_affine(weights: Weights, name: str, w_dim: int) -> dict[str, Tensor]:
+    affine = f"{name}.affine"
+    return {f"{affine}.weight": weights[f"{affine}.weight"] / w_dim**0.5, f"{affine}.bias": weights[f"{affine}.bias"]}
+
+
+def _repeat(taps: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
+    """Repeat a filter for each channel, (channels, 1, taps or 1, taps)."""
+    return taps.to(dtype).expand(channels, 1, *(1,) * (2 - taps.ndim), *taps.shape).contiguous()
+
+
+def synthesis(folded: Weights, shape: StyleGAN3Architecture, ws: Tensor, transform: Tensor) -> Tensor:
+    """Draw pictures (n, colours, resolution, resolution) for codes (n, num_ws, w_dim), moved by ``transform`` (3, 3)."""
+    single = shape.resolution >= MIN_SINGLE_RESOLUTION and ws.device.type == "cpu" and not ws.requires_grad
+    if single and len(ws) > 1:
+        return torch.cat([synthesis(folded, shape, one, transform) for one in ws.split(1)])
+    x = draw_features(folded, shape, ws[:, 0], transform)
+    for layer in shape.iterate_layers():
+        x = _apply_layer(folded, layer, x.to(folded[f"{layer.name}.bias"].dtype), ws[:, layer.row], shape.clamp)
+    return x.to(ws.dtype) * shape.output_scale
+
+
+def draw_features(folded: Weights, shape: StyleGAN3Architecture, w: Tensor, transform: Tensor) -> Tensor:
+    """Draw the Fourier features (n, channels, side, side) of a first row of codes (n, w_dim), channels last in memory.
+
+    The code turns and moves them by its own transform, after ``transform``; frequencies above half the rate fade out.
+    """
+    code = F.linear(w, folded["synthesis.input.affine.weight"], folded["synthesis.input.affine.bias"])
+    cosine, sine = (code[:, :2] / code[:, :2].norm(dim=1, keepdim=True)).unbind(1)
+    shift = code[:, 2:] / code[:, :2].norm(dim=1, keepdim=True)
+    turn = torch.stack((cosine, -sine, sine, cosine), 1).view(-1, 2, 2)
+    moved = turn @ (transform[:2] - shift[:, :, None] * transform[2])
+    frequencies = folded["synthesis.input.freqs"] @ moved  # waves along x and along y, and the phase: (n, channels, 3)
+    phases = frequencies[..., 2] + folded["synthesis.input.phases"]
+    lengths = frequencies[..., :2].norm(dim=2)
+    amplitudes = (1 - (lengths - shape.bandwidth) / (shape.input_rate / 2 - shape.bandwidth)).clamp(0, 1)
+    places = (torch.arange(shape.input_side, dtype=w.dtype, device=w.device) + 0.5 - shape.input_side / 2)
+    places = places / shape.input_rate
+    across = places[:, None] * frequencies[:, None, :, 0]
+    down = places[:, None] * frequencies[:, None, :, 1] + phases[:, None]
+    waves = torch.sin(2 * math.pi * (down[:, :, None] + across[:, None])) * amplitudes[:, None, None]
+    return F.linear(waves, folded["synthesis.input.weight"]).permute(0, 3, 1, 2)
+
+
+def _apply_layer(folded: Weights, layer: FilteredLayer, x: Tensor, w: Tensor, clamp: float | None) -> Tensor:
+    name, with_gradients = layer.name, x.requires_grad or w.requires_grad
+    style = F.linear(w, folded[f"{name}.affine.weight"], folded[f"{name}.affine.bias"])
+    x = _convolve(folded, layer, x * _expand(style, x))
+    bias = folded[f"{name}.bias"][:, None, None]
+    if layer.is_output:
+        x = x + bias
+    else:
+        # Demodulation scales what comes out, which equals scaling the kernel for each picture.
+        scale = ACTIVATION_GAIN * torch.rsqrt(style.square() @ folded[f"{name}.power"].T + 1e-12)
+        x = torch.addcmul(bias, x, _expand(scale, x))
+        x = F.leaky_relu_(_upsample(folded, layer, x), 0.2)
+    if clamp is not None:
+        x = x.clamp(-clamp, clamp) if with_gradients else x.clamp_(-clamp, clamp)
+    return _downsample(folded, layer, x)
+
+
+def _expand(factors: Tensor, x: Tensor) -> Tensor:
+    return factors.to(x.dtype)[:, :, None, None]
+
+
+def _convolve(folded: Weights, layer: FilteredLayer, x: Tensor) -> Tensor:
+    """Convolve to all that the kernel reaches, but for what the filters skip."""
+    before, after = (layer.kernel - 1 - max(skipped, 0) for skipped in layer.skipped)
+    if before == after >= 0:
+        return F.conv2d(x, folded[f"{layer.name}.weight"], padding=before)
+    return F.conv2d(_pad(x, before, after), folded[f"{layer.name}.weight"])
+
+
+def _pad(x: Tensor, before: int, after: int) -> Tensor:
+    """Add zeros around pictures, or crop them (numbers below 0), with the channels last in memory."""
+    padded = F.pad(x, (before, after, before, after)) if before or after else x
+    return padded.contiguous(memory_format=torch.channels_last)
+
+
+def _upsample(folded: Weights, layer: FilteredLayer, x: Tensor) -> Tensor:
+    """Apply the first filter to zeros between the pixels."""
+    before, after = (max(-skipped, 0) for skipped in layer.skipped)
+    x = _pad(x, before, after)
+    if layer.up_taps == 1:
+        return x
+    taps, up, crop = folded[f"{layer.name}.up_filter"], layer.up, min(layer.crops)
+    x = F.conv_transpose2d(x, taps.transpose(2, 3), stride=(up, 1), padding=(crop, 0), groups=layer.outgoing)
+    x = F.conv_transpose2d(x, taps, stride=(1, up), padding=(0, crop), groups=layer.outgoing)
+    return _pad(x, crop - layer.crops[0], crop - layer.crops[1])
+
+
+def _downsample(folded: Weights, layer: FilteredLayer, x: Tensor) -> Tensor:
+    """Apply the second filter where pixels remain."""
+    if layer.down_taps == 1:
+        return x[:, :, :: layer.down, :: layer.down]
+    taps, down = folded[f"{layer.name}.down_filter"], layer.down
+    if layer.radial:
+        return F.conv2d(x, taps, stride=down, groups=layer.outgoing)
+    x = F.conv2d(x, taps.transpose(2, 3), stride=(down, 1), groups=layer.outgoing)
+    return F.conv2d(x, taps, stride=(1, down), groups=layer.outgoing)
