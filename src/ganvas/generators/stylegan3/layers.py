@@ -4,8 +4,8 @@ Karras et al., *Alias-Free Generative Adversarial Networks*, 2021, https://arxiv
 
 A filtered leaky ReLU doubles the rate (zeros between pixels, then a filter), applies the leaky ReLU, and halves the rate
 (a filter, then every other pixel). Here no zero is stored and no pixel is computed that would be left out: the first filter is a
-transposed convolution, the second one of stride 2, each channel by itself with the channels last in memory, and one axis after
-the other where the filter is a product of two.
+transposed convolution of stride 2, the second a convolution of stride 2. Each channel is filtered by itself, with the channels
+last in memory, and one axis after the other where the filter is a product of two.
 """
 
 from __future__ import annotations
@@ -50,7 +50,11 @@ def fold_weights(weights: Weights, shape: StyleGAN3Architecture, dtype: torch.dt
         folded |= _fold_affine(weights, name, shape.w_dim)
         if layer.up_taps > 1:
             # Zeros between the pixels of an axis divide the mean by ``up``.
-            folded[f"{name}.up_filter"] = _repeat(weights[f"{name}.up_filter"] * layer.up, layer.outgoing, own)
+            taps = weights[f"{name}.up_filter"] * layer.up
+            folded[f"{name}.up_filter"] = _repeat(taps, layer.outgoing, own)
+            if own == torch.bfloat16:
+                phases = [_repeat(part, layer.outgoing, own) for part in _split_phases(taps, layer.up)]
+                folded[f"{name}.up_filter"] = torch.stack(phases)
         if layer.down_taps > 1:
             taps = weights[f"{name}.down_filter"]
             folded[f"{name}.down_filter"] = _repeat(taps.flip(*range(taps.ndim)), layer.outgoing, own)
@@ -65,6 +69,11 @@ def _fold_affine(weights: Weights, name: str, w_dim: int) -> dict[str, Tensor]:
 def _repeat(taps: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
     """Repeat a filter for each channel, (channels, 1, taps or 1, taps)."""
     return taps.to(dtype).expand(channels, 1, *(1,) * (2 - taps.ndim), *taps.shape).contiguous()
+
+
+def _split_phases(taps: Tensor, up: int) -> Tensor:
+    """Split a filter into those between the small picture and each phase of the large one, (up, taps of each)."""
+    return F.pad(taps, (0, -len(taps) % up)).view(-1, up).flip(0).T
 
 
 def synthesis(folded: Weights, shape: StyleGAN3Architecture, ws: Tensor, transform: Tensor) -> Tensor:
@@ -141,10 +150,27 @@ def _upsample(folded: Weights, layer: FilteredLayer, x: Tensor) -> Tensor:
     x = _pad(x, before, after)
     if layer.up_taps == 1:
         return x
-    taps, up, crop = folded[f"{layer.name}.up_filter"], layer.up, min(layer.crops)
-    x = F.conv_transpose2d(x, taps.transpose(2, 3), stride=(up, 1), padding=(crop, 0), groups=layer.outgoing)
-    x = F.conv_transpose2d(x, taps, stride=(1, up), padding=(0, crop), groups=layer.outgoing)
-    return _pad(x, crop - layer.crops[0], crop - layer.crops[1])
+    taps = folded[f"{layer.name}.up_filter"]
+    x = _upsample_axis(_upsample_axis(x, taps.transpose(-1, -2), 2, layer), taps, 3, layer)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _upsample_axis(x: Tensor, taps: Tensor, axis: int, layer: FilteredLayer) -> Tensor:
+    """Apply the first filter along an axis: taps (channels, 1, …), or those of each phase of the large picture (up, channels, …).
+
+    PyTorch has no fast transposed convolution in bfloat16: there, each phase is a convolution of the small picture.
+    """
+    up, crop = layer.up, min(layer.crops)
+    if taps.ndim == 4:
+        stride, padding = ((up, 1), (crop, 0)) if axis == 2 else ((1, up), (0, crop))
+        x = F.conv_transpose2d(x, taps, stride=stride, padding=padding, groups=layer.outgoing)
+        return x.narrow(axis, layer.crops[0] - crop, layer.inner_side)
+    crop -= crop % up
+    edge = taps.shape[axis + 1] - 1 - crop // up
+    padding = (edge, 0) if axis == 2 else (0, edge)
+    phases = [F.conv2d(x, each, padding=padding, groups=layer.outgoing).permute(0, 2, 3, 1) for each in taps]
+    x = torch.stack(phases, axis).flatten(axis - 1, axis).permute(0, 3, 1, 2)
+    return x.narrow(axis, layer.crops[0] - crop, layer.inner_side)
 
 
 def _downsample(folded: Weights, layer: FilteredLayer, x: Tensor) -> Tensor:
