@@ -87,6 +87,14 @@ def design(
     resolution: int, config: str = "t", layers: int = 14, width: float = 1.0, seed: int = 0, **sizes: int
 ) -> tuple[StyleGAN3Architecture, dict[str, Tensor]]:
     """Design the filters of a network and draw its weights; ``sizes``: of codes and labels."""
+    shape, filters = design_filters(resolution, config, layers, width, **sizes)
+    return shape, draw_weights(shape, seed) | filters
+
+
+def design_filters(
+    resolution: int, config: str = "t", layers: int = 14, width: float = 1.0, **sizes: int
+) -> tuple[StyleGAN3Architecture, dict[str, Tensor]]:
+    """Design the layers of a network and their filters."""
     critical, margin, taps, colours = 2, 10, 6, 3
     exponents = np.minimum(np.arange(layers + 1) / (layers - critical), 1)
     cutoffs = 2 * (resolution / 4) ** exponents
@@ -109,7 +117,7 @@ def design(
             filters[f"{name}.up_filter"] = low_pass(counts[0], cutoffs[before], 2 * halves[before], inner, False)
             filters[f"{name}.down_filter"] = low_pass(counts[1], cutoffs[i], 2 * halves[i], inner, radial)
     shape = StyleGAN3Architecture(resolution, tuple(own), channels[0], sides[0], rates[0], float(cutoffs[0]), **sizes)
-    return shape, draw_weights(shape, seed) | filters
+    return shape, filters
 
 
 def low_pass(taps: int, cutoff: float, width: float, rate: int, radial: bool) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from nvidia_pickles import Network, called, dumps, text, whole
-from stylegan3 import design, draw_weights, features, low_pass, rival
+from stylegan3 import design, design_filters, draw_weights, features, low_pass, rival
 from unstable_sums import UnsteadySums
 
 from ganvas import checkpoints, load_generator
@@ -37,7 +37,7 @@ def handmade() -> tuple[StyleGAN3Architecture, dict[str, torch.Tensor]]:
     )
     shape = StyleGAN3Architecture(20, own, 3, 18, 8, 1.5, mapping_layers=3, clamp=0.8, output_scale=0.5, **SIZES)
     state = draw_weights(shape)
-    return shape, {name: value / len(value) if "filter" in name else value for name, value in state.items()}
+    return shape, {name: value / value.norm() if "filter" in name else value for name, value in state.items()}
 
 
 NETWORKS["handmade"] = handmade()
@@ -81,7 +81,7 @@ def test_in_float64_the_reference_and_the_network_are_one(kind):
     state = {name: value.double() for name, value in state.items()}
     ws, still = codes(made(kind)).double(), torch.eye(3).double()
     found = layers.synthesis(layers.fold_weights(state, shape, torch.float64), shape, ws, still)
-    torch.testing.assert_close(found, rival(state, shape, ws), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found, rival(state, shape, ws), rtol=1e-7, atol=1e-7)
 
 
 def test_the_handmade_network_crops_pads_and_clamps():
@@ -90,7 +90,7 @@ def test_the_handmade_network_crops_pads_and_clamps():
     crops = [layer.crops for layer in shape.iterate_layers()]
     assert min(skipped) < 0 < max(skipped)
     assert any(before != after for before, after in crops)
-    assert float(made("handmade").synthesis(codes(made("handmade"))).abs().max()) <= 0.8 * 0.5
+    assert float(made("handmade").synthesis(codes(made("handmade"))).abs().max()) == pytest.approx(0.8 * 0.5)
 
 
 @pytest.mark.parametrize("kind", ["t", "r"])
@@ -101,6 +101,25 @@ def test_filters_keep_a_constant_and_stop_high_frequencies(kind):
     wave = torch.exp(2j * torch.pi * torch.arange(12) * 14 / 32).to(torch.complex64)
     line = taps if taps.ndim == 1 else taps.sum(0)
     assert abs(complex(line.to(torch.complex64) @ wave)) < 0.02
+
+
+@pytest.mark.parametrize("config", ["t", "r"])
+@pytest.mark.parametrize("resolution", [128, 256, 512, 1024])
+def test_the_published_sizes_are_possible(config, resolution):
+    shape, _ = design_filters(resolution, config)
+    assert (len(shape.row_resolutions), shape.is_radial, shape.layers[-1].side) == (16, config == "r", resolution)
+    assert list(shape.row_resolutions) == sorted(shape.row_resolutions)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_channels_filtered_in_parts_are_the_same(kind, dtype, monkeypatch):
+    generator = made(kind, dtype)
+    ws = codes(generator)
+    wanted = generator.synthesis(ws)
+    monkeypatch.setattr(layers, "MAX_INNER_FEATURES", 1)
+    monkeypatch.setattr(layers, "CHANNEL_GROUP", 2)
+    torch.testing.assert_close(generator.synthesis(ws), wanted, rtol=1e-4, atol=1e-5)
 
 
 # The transform.
@@ -172,8 +191,8 @@ def test_each_row_acts_and_gradients_agree_with_differences(kind):
     assert (slope.abs().sum(2) > 0).all()
     direction = torch.randn(ws.shape, generator=torch.Generator().manual_seed(2)).double()
     with torch.no_grad():
-        ends = [layers.synthesis(folded, shape, ws + step * direction, moved).square().sum() for step in (1e-6, -1e-6)]
-    assert float((ends[0] - ends[1]) / 2e-6) == pytest.approx(float((slope * direction).sum()), rel=1e-5)
+        ends = [layers.synthesis(folded, shape, ws + step * direction, moved).square().sum() for step in (1e-8, -1e-8)]
+    assert float((ends[0] - ends[1]) / 2e-8) == pytest.approx(float((slope * direction).sum()), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -196,7 +215,7 @@ def test_large_pictures_are_the_same_one_by_one_and_together():
 
 def test_rows_say_where_they_act_and_smaller_pictures_are_shrunk():
     generator = made()
-    assert generator.row_resolutions == (16, 16, 16, 32, 32, 32)
+    assert generator.row_resolutions == (16, 16, 32, 32, 32, 32)
     assert [tuple(weight.shape) for weight in generator.style_weights()][:2] == [(4, 7), (6, 7)]
     assert not any(weight.requires_grad for weight in generator.parameters())
     ws = codes(generator)
@@ -249,8 +268,7 @@ def test_impossible_architectures_are_refused(changes, words):
     [
         (0, {"up": 12, "up_taps": 6}, "6 taps can't resample by 12"),
         (0, {"side": 4096, "down": 16, "down_taps": 16}, "pixels inside: too many"),
-        (0, {"side": 1, "down_taps": 1, "up_taps": 256}, "leaves nothing of its input"),
-        (0, {"up": 3, "up_taps": 18}, "resamples 16 pixels by 3/2|resamples 24"),
+        (0, {"down": 3, "down_taps": 18}, "resamples 16 pixels by 2/3"),
         (-1, {"channels": 4}, "1 or 3 colours, not 4"),
         (-1, {"kernel": 3}, "a kernel of 1"),
     ],

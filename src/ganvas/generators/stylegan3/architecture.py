@@ -19,7 +19,7 @@ from ganvas.validation import Flag, NonNegative, Positive, validated
 MAX_WIDTH, MAX_SIDE, MAX_LAYERS, MAX_FACTOR, MAX_TAPS = 4096, 4096, 64, 16, 256
 """The most channels (dimensions, labels), pixels of a side, layers, times that a filter resamples by, and taps of a filter."""
 MAX_FEATURES = 2**30
-"""The most numbers that a layer may have for one picture (StyleGAN3-R at 1024 pixels has 450 million)."""
+"""The most numbers that a layer may have between its filters for one picture (StyleGAN3-R at 1024 pixels has 709 million)."""
 MIN_SIDE = 8
 Width = Annotated[int, Field(strict=True, ge=1, le=MAX_WIDTH)]
 Side = Annotated[int, Field(strict=True, ge=1, le=MAX_SIDE)]
@@ -86,10 +86,8 @@ class StyleGAN3Architecture:
         for layer in self.iterate_layers():
             if layer.rate < 1 or layer.incoming_rate * layer.up % layer.down:
                 raise GanvasError(f"{layer.name} resamples {layer.incoming_rate} pixels by {layer.up}/{layer.down}.")
-            if layer.inner_side**2 * max(layer.incoming, layer.outgoing) > MAX_FEATURES:
+            if layer.inner_side**2 * layer.outgoing > MAX_FEATURES:
                 raise GanvasError(f"{layer.name} has {layer.inner_side}×{layer.inner_side} pixels inside: too many.")
-            if layer.incoming_side + layer.kernel - 1 <= sum(layer.skipped):
-                raise GanvasError(f"{layer.name} has a side of {layer.side}, which leaves nothing of its input.")
 
     @property
     def is_radial(self) -> bool:

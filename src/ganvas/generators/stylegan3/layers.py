@@ -24,6 +24,8 @@ HALF_PRECISION_OCTAVES = 4
 """The doublings of resolution, up to the picture's, whose layers are computed in bfloat16 where that is asked for."""
 MIN_SINGLE_RESOLUTION = 128
 """The resolution from which pictures are drawn one by one without gradients: the features between two filters are large."""
+MAX_INNER_FEATURES, CHANNEL_GROUP = 2**22, 16
+"""Numbers between two filters at a time without gradients, and the channels that vector instructions filter together."""
 Weights = Mapping[str, Tensor]
 
 
@@ -116,14 +118,32 @@ def _apply_layer(folded: Weights, layer: FilteredLayer, x: Tensor, w: Tensor, cl
     bias = folded[f"{name}.bias"][:, None, None]
     if layer.is_output:
         x = x + bias
-    else:
-        # Demodulation scales what comes out, which equals scaling the kernel for each picture.
-        scale = ACTIVATION_GAIN * torch.rsqrt(style.square() @ folded[f"{name}.power"].T + 1e-12)
-        x = torch.addcmul(bias, x, _expand(scale, x))
-        x = F.leaky_relu_(_upsample(folded, layer, x), 0.2)
+        return x if clamp is None else x.clamp(-clamp, clamp)
+    # Demodulation scales what comes out, which equals scaling the kernel for each picture.
+    scale = ACTIVATION_GAIN * torch.rsqrt(style.square() @ folded[f"{name}.power"].T + 1e-12)
+    x = torch.addcmul(bias, x, _expand(scale, x))
+    filters = [folded.get(f"{name}.{part}_filter") for part in ("up", "down")]
+    inner = len(x) * layer.inner_side**2
+    if with_gradients or inner * layer.outgoing <= MAX_INNER_FEATURES or x.device.type != "cpu":
+        return _activate(x, layer, *filters, clamp)
+    # Between the filters, features are four times as many or more: a part of the channels at a time keeps memory low.
+    step = max(CHANNEL_GROUP, MAX_INNER_FEATURES // inner // CHANNEL_GROUP * CHANNEL_GROUP)
+    result = x.new_empty(len(x), layer.side, layer.side, layer.outgoing).permute(0, 3, 1, 2)
+    for start in range(0, layer.outgoing, step):
+        part = slice(start, start + step)
+        own = [None if taps is None else taps[..., part, :, :, :] for taps in filters]
+        result[:, part] = _activate(x[:, part], layer, *own, clamp)
+    return result
+
+
+def _activate(
+    x: Tensor, layer: FilteredLayer, up: Tensor | None, down: Tensor | None, clamp: float | None
+) -> Tensor:
+    """Apply a leaky ReLU between two filters; its gain has been applied before."""
+    x = F.leaky_relu(_upsample(x, up, layer), 0.2, inplace=up is not None)
     if clamp is not None:
-        x = x.clamp(-clamp, clamp) if with_gradients else x.clamp_(-clamp, clamp)
-    return _downsample(folded, layer, x)
+        x = x.clamp(-clamp, clamp) if x.requires_grad else x.clamp_(-clamp, clamp)
+    return _downsample(x, down, layer)
 
 
 def _expand(factors: Tensor, x: Tensor) -> Tensor:
@@ -144,13 +164,12 @@ def _pad(x: Tensor, before: int, after: int) -> Tensor:
     return padded.contiguous(memory_format=torch.channels_last)
 
 
-def _upsample(folded: Weights, layer: FilteredLayer, x: Tensor) -> Tensor:
+def _upsample(x: Tensor, taps: Tensor | None, layer: FilteredLayer) -> Tensor:
     """Apply the first filter to zeros between the pixels."""
     before, after = (max(-skipped, 0) for skipped in layer.skipped)
     x = _pad(x, before, after)
-    if layer.up_taps == 1:
+    if taps is None:
         return x
-    taps = folded[f"{layer.name}.up_filter"]
     x = _upsample_axis(_upsample_axis(x, taps.transpose(-1, -2), 2, layer), taps, 3, layer)
     return x.contiguous(memory_format=torch.channels_last)
 
@@ -160,25 +179,25 @@ def _upsample_axis(x: Tensor, taps: Tensor, axis: int, layer: FilteredLayer) -> 
 
     PyTorch has no fast transposed convolution in bfloat16: there, each phase is a convolution of the small picture.
     """
-    up, crop = layer.up, min(layer.crops)
+    up, crop, channels = layer.up, min(layer.crops), x.shape[1]
     if taps.ndim == 4:
         stride, padding = ((up, 1), (crop, 0)) if axis == 2 else ((1, up), (0, crop))
-        x = F.conv_transpose2d(x, taps, stride=stride, padding=padding, groups=layer.outgoing)
+        x = F.conv_transpose2d(x, taps, stride=stride, padding=padding, groups=channels)
         return x.narrow(axis, layer.crops[0] - crop, layer.inner_side)
     crop -= crop % up
     edge = taps.shape[axis + 1] - 1 - crop // up
     padding = (edge, 0) if axis == 2 else (0, edge)
-    phases = [F.conv2d(x, each, padding=padding, groups=layer.outgoing).permute(0, 2, 3, 1) for each in taps]
+    phases = [F.conv2d(x, each, padding=padding, groups=channels).permute(0, 2, 3, 1) for each in taps]
     x = torch.stack(phases, axis).flatten(axis - 1, axis).permute(0, 3, 1, 2)
     return x.narrow(axis, layer.crops[0] - crop, layer.inner_side)
 
 
-def _downsample(folded: Weights, layer: FilteredLayer, x: Tensor) -> Tensor:
+def _downsample(x: Tensor, taps: Tensor | None, layer: FilteredLayer) -> Tensor:
     """Apply the second filter where pixels remain."""
-    if layer.down_taps == 1:
+    if taps is None:
         return x[:, :, :: layer.down, :: layer.down]
-    taps, down = folded[f"{layer.name}.down_filter"], layer.down
+    down, channels = layer.down, x.shape[1]
     if layer.radial:
-        return F.conv2d(x, taps, stride=down, groups=layer.outgoing)
-    x = F.conv2d(x, taps.transpose(2, 3), stride=(down, 1), groups=layer.outgoing)
-    return F.conv2d(x, taps, stride=(1, down), groups=layer.outgoing)
+        return F.conv2d(x, taps, stride=down, groups=channels)
+    x = F.conv2d(x, taps.transpose(2, 3), stride=(down, 1), groups=channels)
+    return F.conv2d(x, taps, stride=(1, down), groups=channels)
