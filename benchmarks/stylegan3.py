@@ -48,7 +48,15 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
     table = Table(title=f"{options.threads} threads, torch {torch.__version__}, {options.width:g} of the channels")
-    for column in ("", "rival, s a picture", "ganvas float32", "times", "bfloat16", "times", "largest error in std, float32"):
+    for column in (
+        "",
+        "rival, s a picture",
+        "ganvas float32",
+        "times",
+        "bfloat16",
+        "times",
+        "largest error in std, float32",
+    ):
         table.add_column(column, justify="right" if column else "left")
     for config in options.configs:
         for resolution in options.resolutions:

@@ -2,7 +2,7 @@
 
 import os
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from nvidia_pickles import Network, called, dumps, text, whole
 from stylegan3 import design, design_filters, draw_weights, features, low_pass, rival
 from unstable_sums import UnsteadySums
 
-from ganvas import checkpoints, load_generator
+from ganvas import checkpoints, fit, label, load_generator, load_scorer
+from ganvas.editors import load_editor, save
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, sample, truncate
 from ganvas.generators.stylegan3 import StyleGAN3, layers
@@ -240,8 +241,29 @@ def test_labels_change_a_conditional_generator_and_are_asked_for():
 
 def test_equal_weights_used_otherwise_are_another_generator():
     shape, state = NETWORKS["t"]
-    ways = [shape, *(replace(shape, **change) for change in ({"clamp": 9.0}, {"output_scale": 1.0}, {"bandwidth": 1.0}))]
+    ways = [
+        shape,
+        *(replace(shape, **change) for change in ({"clamp": 9.0}, {"output_scale": 1.0}, {"bandwidth": 1.0})),
+    ]
     assert len({StyleGAN3(state, way).fingerprint for way in ways}) == len(ways)
+
+
+def test_editors_of_w_and_w_plus_are_fitted_and_edit(tmp_path):
+    """One that learns from labels, one in closed form from the styles; both belong to this generator alone."""
+    generator, other = made("t"), made("r")
+    data = label(generator, load_scorer("toy"), 300, out=tmp_path / "labels")
+    varied = max(data.attributes, key=lambda name: len(data.select([name]).scores.unique()))
+    for method in ("mean_difference", "sefa"):
+        editor = fit(method, data.select([varied]), generator)
+        ws = sample(generator, 2)
+        assert torch.equal(editor.edit(ws, {varied: 0.0}), ws)
+        moved = editor.edit(ws, {varied: 1.0})
+        assert not torch.equal(moved, ws)
+        assert not torch.equal(generator.synthesis(moved), generator.synthesis(ws))
+        save(editor, tmp_path / f"{method}.safetensors")
+        assert torch.equal(load_editor(tmp_path / f"{method}.safetensors", generator).edit(ws, {varied: 1.0}), moved)
+        with pytest.raises(GanvasError, match=generator.fingerprint[:12]):
+            load_editor(tmp_path / f"{method}.safetensors", other)
 
 
 # Files.
@@ -273,12 +295,13 @@ def test_impossible_architectures_are_refused(changes, words):
         (-1, {"kernel": 3}, "a kernel of 1"),
     ],
 )
-def test_impossible_layers_are_refused(number, changes, words):
-    shape = NETWORKS["t"][0]
-    own = list(shape.layers)
+def test_impossible_layers_are_refused(number, changes, words, tmp_path):
+    shape, path = NETWORKS["t"][0], tmp_path / "g.safetensors"
+    about = {"kind": "generator", "family": "stylegan3", "version": 1, "shape": asdict(shape)}
+    about["shape"]["layers"][number].update(changes)
+    save_tensors(path, NETWORKS["t"][1], about)
     with pytest.raises(GanvasError, match=words):
-        own[number] = replace(own[number], **changes)
-        replace(shape, layers=tuple(own))
+        load_generator(path)
 
 
 def test_wrong_weights_are_refused():
@@ -367,7 +390,11 @@ def test_every_architecture_comes_back_from_nvidias_pickle_and_from_ganvass_own_
 
 FIRST, LAST = "L0_36_6", "L4_32_3"
 LIES = {
-    "a size that doesn't fit its padding": (FIRST, {"out_size": array(34, 34)}, "calls the layer synthesis.L0_34_6|pads"),
+    "a size that doesn't fit its padding": (
+        FIRST,
+        {"out_size": array(34, 34)},
+        "calls the layer synthesis.L0_34_6|pads",
+    ),
     "a negative size": (FIRST, {"out_size": array(-36, -36)}, r"size of \[-36, -36\]"),
     "a size of 10¹²": (FIRST, {"out_size": array(10**12, 10**12)}, "two sides of 1 to 4096"),
     "a size of one number": (FIRST, {"out_size": array(36)}, "two sides"),
@@ -436,7 +463,12 @@ def test_arrays_without_content_and_nests_are_refused(tmp_path):
     """NumPy's arrays are never built: what a file says of one is kept, and read where a size belongs."""
     path = tmp_path / "g.pkl"
     rebuild = ("numpy.core.multiarray", "_reconstruct")
-    for body in (called(*rebuild), called(*rebuild) + b"K\x01b", called("numpy", "ndarray"), called(*rebuild, text("x")) + b")b"):
+    for body in (
+        called(*rebuild),
+        called(*rebuild) + b"K\x01b",
+        called("numpy", "ndarray"),
+        called(*rebuild, text("x")) + b")b",
+    ):
         path.write_bytes(whole(body))
         with pytest.raises(GanvasError, match=r"no network|only name"):
             load_generator(path)

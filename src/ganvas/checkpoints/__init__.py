@@ -27,8 +27,8 @@ MAX_FILE_BYTES = 4 << 30
 CARD_SUFFIXES = (".toml", ".json")
 """The suffixes of a card beside a state dict, whose name it has otherwise."""
 FORMATS = (
-    "NVIDIA's StyleGAN2 and StyleGAN3 pickles, rosinality's .pt, ganvas's own safetensors, random-face's wheel, and state dicts of "
-    "DCGANs with a card"
+    "NVIDIA's StyleGAN2 and StyleGAN3 pickles, rosinality's .pt, ganvas's own safetensors, random-face's wheel, and state "
+    "dicts of DCGANs with a card"
 )
 PREFIXES = ("", "module.", "generator.", "netG.", "G.")
 """Prefixes that all names of a state dict may have."""
@@ -86,8 +86,9 @@ def describe_file(path: str | Path, card: str | Path | None = None) -> list[str]
                      f"{', '.join(map(str, shape.widths))}, {shape.mapping_layers} layers of mapping")  # fmt: skip
     if checkpoint.family == "stylegan3":
         shape = checkpoint.metadata["shape"]
-        lines.insert(2, f"architecture alias-free, {'radial (R)' if shape.is_radial else 'separable (T)'} filters, widths "
-                     f"{', '.join(str(layer.channels) for layer in shape.layers)}, {shape.mapping_layers} layers of mapping")  # fmt: skip
+        widths = ", ".join(str(layer.channels) for layer in shape.layers)
+        kind = "R, radial filters" if shape.is_radial else "T"
+        lines.insert(2, f"architecture alias-free ({kind}), widths {widths}, {shape.mapping_layers} layers of mapping")
     return lines + [f"note         {note}" for note in (*checkpoint.notes, *_describe_labels(checkpoint.metadata))]
 
 

@@ -1,8 +1,8 @@
 """StyleGAN2 and StyleGAN3 networks as NVIDIA's stylegan2-ada-pytorch and stylegan3 repositories pickle them.
 
 https://github.com/NVlabs/stylegan2-ada-pytorch (torch_utils/persistence.py, training/networks.py) and
-https://github.com/NVlabs/stylegan3 (training/networks_stylegan2.py; for StyleGAN3 see ``nvidia_stylegan3``). Such a pickle carries the source text of its classes
-to be run when it is loaded; here it is skipped, since attributes and weights are enough.
+https://github.com/NVlabs/stylegan3 (training/networks_stylegan2.py; ``nvidia_stylegan3`` has the other file). Such a pickle
+carries the source text of its classes to be run when it is loaded; here it is skipped, since attributes and weights are enough.
 """
 
 from __future__ import annotations

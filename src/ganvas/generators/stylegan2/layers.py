@@ -30,9 +30,12 @@ Weights = Mapping[str, Tensor]
 class MappingArchitecture(Protocol):
     """What the mapping network needs to know of a generator, which StyleGAN3 has as well."""
 
-    num_labels: int
-    mapping_layers: int
-    learning_rate_multiplier: float
+    @property
+    def num_labels(self) -> int: ...
+    @property
+    def mapping_layers(self) -> int: ...
+    @property
+    def learning_rate_multiplier(self) -> float: ...
 
 
 def initialize_weights(shape: StyleGAN2Architecture, random: torch.Generator) -> dict[str, Tensor]:

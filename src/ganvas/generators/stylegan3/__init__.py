@@ -36,13 +36,14 @@ KIND, FAMILY, VERSION = "generator", "stylegan3", 1
 class StyleGAN3(Generator):
     """A frozen StyleGAN3.
 
-    W+ has one row for the Fourier features, which says where the picture lies, and one for each layer. ``set_transform`` turns and
-    moves all pictures; it is no part of the fingerprint. ``state`` holds weights by the names of ``shape.list_weight_shapes()``.
+    W+ has one row for the Fourier features, which says where the picture lies, and one for each layer. ``set_transform`` turns
+    and moves all pictures; it is no part of the fingerprint. ``state`` holds weights by the names of
+    ``shape.list_weight_shapes()``.
     """
 
     transform: Tensor
-    """The matrix (3, 3) that the places of pixels are multiplied by, in homogeneous coordinates whose unit is the picture's width:
-    the inverse of what happens to the picture. At first it is the file's, mostly the identity."""
+    """The matrix (3, 3) that the places of pixels are multiplied by, in homogeneous coordinates whose unit is the picture's
+    width: the inverse of what happens to the picture. At first it is the file's, mostly the identity."""
 
     def __init__(
         self,

@@ -103,7 +103,7 @@ def draw_features(folded: Weights, shape: StyleGAN3Architecture, w: Tensor, tran
     phases = frequencies[..., 2] + folded["synthesis.input.phases"]
     lengths = frequencies[..., :2].norm(dim=2)
     amplitudes = (1 - (lengths - shape.bandwidth) / (shape.input_rate / 2 - shape.bandwidth)).clamp(0, 1)
-    places = (torch.arange(shape.input_side, dtype=w.dtype, device=w.device) + 0.5 - shape.input_side / 2)
+    places = torch.arange(shape.input_side, dtype=w.dtype, device=w.device) + 0.5 - shape.input_side / 2
     places = places / shape.input_rate
     across = places[:, None] * frequencies[:, None, :, 0]
     down = places[:, None] * frequencies[:, None, :, 1] + phases[:, None]
@@ -122,23 +122,21 @@ def _apply_layer(folded: Weights, layer: FilteredLayer, x: Tensor, w: Tensor, cl
     # Demodulation scales what comes out, which equals scaling the kernel for each picture.
     scale = ACTIVATION_GAIN * torch.rsqrt(style.square() @ folded[f"{name}.power"].T + 1e-12)
     x = torch.addcmul(bias, x, _expand(scale, x))
-    filters = [folded.get(f"{name}.{part}_filter") for part in ("up", "down")]
+    up, down = (folded.get(f"{name}.{part}_filter") for part in ("up", "down"))
     inner = len(x) * layer.inner_side**2
     if with_gradients or inner * layer.outgoing <= MAX_INNER_FEATURES or x.device.type != "cpu":
-        return _activate(x, layer, *filters, clamp)
+        return _activate(x, layer, up, down, clamp)
     # Between the filters, features are four times as many or more: a part of the channels at a time keeps memory low.
     step = max(CHANNEL_GROUP, MAX_INNER_FEATURES // inner // CHANNEL_GROUP * CHANNEL_GROUP)
     result = x.new_empty(len(x), layer.side, layer.side, layer.outgoing).permute(0, 3, 1, 2)
     for start in range(0, layer.outgoing, step):
         part = slice(start, start + step)
-        own = [None if taps is None else taps[..., part, :, :, :] for taps in filters]
-        result[:, part] = _activate(x[:, part], layer, *own, clamp)
+        own_up, own_down = (None if taps is None else taps[..., part, :, :, :] for taps in (up, down))
+        result[:, part] = _activate(x[:, part], layer, own_up, own_down, clamp)
     return result
 
 
-def _activate(
-    x: Tensor, layer: FilteredLayer, up: Tensor | None, down: Tensor | None, clamp: float | None
-) -> Tensor:
+def _activate(x: Tensor, layer: FilteredLayer, up: Tensor | None, down: Tensor | None, clamp: float | None) -> Tensor:
     """Apply a leaky ReLU between two filters; its gain has been applied before."""
     x = F.leaky_relu(_upsample(x, up, layer), 0.2, inplace=up is not None)
     if clamp is not None:
