@@ -76,8 +76,8 @@ def build_vocabulary(budget: ReadBudget) -> Vocabulary:
             raise budget.damage("a number of NumPy in it is cut short")
         return np.frombuffer(data, form)[0].item()
 
-    def array(*arguments: Any) -> ObjectRecord:
-        return ObjectRecord("ndarray")
+    def array(kind: Any, shape: Any, code: Any) -> ObjectRecord:
+        return ObjectRecord("ndarray")  # its attributes, which follow, are read where one is needed
 
     def names(*lists: Any) -> set[str]:
         values = lists[0] if lists else []
