@@ -7,6 +7,7 @@ processor time are printed. ``design`` and ``rival`` serve as the plain referenc
     python benchmarks/stylegan3.py                                   # 256 pixels, all channels
     python benchmarks/stylegan3.py --width 0.125 --resolutions 64    # seconds
     python benchmarks/stylegan3.py --configs t r --batches 1 4
+    python benchmarks/stylegan3.py --data DIR --resolutions          # the rival against DIR/*.expected.npz
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 import scipy.signal
@@ -24,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from ganvas import checkpoints
 from ganvas.generators.stylegan3 import StyleGAN3
 from ganvas.generators.stylegan3.architecture import (
     FilteredLayer,
@@ -44,9 +47,15 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1.0, help="the share of the published channels")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--data", type=Path, help="the folder of checkpoints with their expected.npz")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
+    for path in sorted(options.data.glob("*.expected.npz")) if options.data is not None else ():
+        found = checkpoints.read(path.with_name(path.name.replace(".expected.npz", ".pkl")))
+        ws, image = (torch.from_numpy(np.load(path)[key]) for key in ("ws", "image"))
+        error = (rival(dict(found.state), found.metadata["shape"], ws) - image).abs().max() / image.std()
+        print(f"{path.name}: the rival's largest error is {float(error):.1e} of the standard deviation")
     table = Table(title=f"{options.threads} threads, torch {torch.__version__}, {options.width:g} of the channels")
     for column in (
         "",
@@ -64,7 +73,8 @@ def main() -> None:
             for batch in options.batches:
                 label = f"config-{config}, {resolution}×{resolution}, batch {batch}"
                 table.add_row(label, *compare(shape, state, batch, options.repeats))
-    Console(width=140).print(table)
+    if table.rows:
+        Console(width=140).print(table)
 
 
 def compare(shape: StyleGAN3Architecture, state: dict[str, Tensor], batch: int, repeats: int) -> list[str]:

@@ -460,6 +460,16 @@ def test_tensors_and_names_that_lie_are_refused_in_one_line(tmp_path):
     refused("different learning rates", "mapping", "fc1", key="bias_gain", value=0.5)
 
 
+def test_a_stylegan_xl_is_refused_by_name(tmp_path):
+    top, path = network("labels"), tmp_path / "g.pkl"
+    find_module(top, "mapping")["_modules"]["embed_proj"] = Network(
+        "FullyConnectedLayer", {"weight": torch.zeros(3)}, {}
+    )
+    path.write_bytes(dumps({"G_ema": top}))
+    with pytest.raises(GanvasError, match="holds a StyleGAN-XL"):
+        load_generator(path)
+
+
 def test_arrays_without_content_and_nests_are_refused(tmp_path):
     """NumPy's arrays are never built: what a file says of one is kept, and read where a size belongs."""
     path = tmp_path / "g.pkl"

@@ -38,6 +38,11 @@ def read_generator(
     Raises GanvasError where they contradict one another, or no such network is possible.
     """
     synthesis, mapping, features = (modules.get(name, {}) for name in ("synthesis", "mapping", "synthesis.input"))
+    if any(name.startswith("mapping.embed_proj.") for name in stored):
+        raise GanvasError(
+            f"{budget.origin} holds a StyleGAN-XL, whose labels go through a network of their own: it can't be read; "
+            "NVIDIA's StyleGAN2 and StyleGAN3 can."
+        )
     names = synthesis.get("layer_names")
     if not isinstance(names, list) or not 1 <= len(names) <= MAX_LAYERS or not all(type(name) is str for name in names):
         raise GanvasError(f"{budget.origin} holds a StyleGAN3 without the names of 1 to {MAX_LAYERS} layers.")
