@@ -27,8 +27,8 @@ MAX_FILE_BYTES = 4 << 30
 CARD_SUFFIXES = (".toml", ".json")
 """The suffixes of a card beside a state dict, whose name it has otherwise."""
 FORMATS = (
-    "NVIDIA's StyleGAN2 pickles, those of StyleGAN and StyleGAN2 for TensorFlow, rosinality's .pt and StyleGAN's state dicts in "
-    "PyTorch, ganvas's own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
+    "NVIDIA's StyleGAN2 and StyleGAN3 pickles, those of StyleGAN and StyleGAN2 for TensorFlow, rosinality's .pt and StyleGAN's "
+    "state dicts in PyTorch, ganvas's own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
 )
 PREFIXES = ("", "module.", "generator.", "netG.", "G.")
 """Prefixes that all names of a state dict may have."""
@@ -84,6 +84,11 @@ def describe_file(path: str | Path, card: str | Path | None = None) -> list[str]
         shape = checkpoint.metadata["shape"]
         lines.insert(2, f"architecture {shape.architecture}, {'grey' if shape.colours == 1 else 'colour'}, widths "
                      f"{', '.join(map(str, shape.widths))}, {shape.mapping_layers} layers of mapping")  # fmt: skip
+    if checkpoint.family == "stylegan3":
+        shape = checkpoint.metadata["shape"]
+        widths = ", ".join(str(layer.channels) for layer in shape.layers)
+        kind = "R, radial filters" if shape.is_radial else "T"
+        lines.insert(2, f"architecture alias-free ({kind}), widths {widths}, {shape.mapping_layers} layers of mapping")
     return lines + [f"note         {note}" for note in (*checkpoint.notes, *_describe_labels(checkpoint.metadata))]
 
 
@@ -159,6 +164,11 @@ def _read_own(path: Path) -> Checkpoint:
 
             style = parse(StyleGAN1Architecture, metadata.get("shape"), f"{path} is damaged", complete=True)
             return Checkpoint("stylegan1", origin, state, metadata | {"shape": style})
+        if family == "stylegan3":
+            from ganvas.generators.stylegan3.architecture import StyleGAN3Architecture
+
+            shape = parse(StyleGAN3Architecture, metadata.get("shape"), f"{path} is damaged", complete=True)
+            return Checkpoint("stylegan3", origin, state, metadata | {"shape": shape})
         if family == "dcgan":
             from ganvas.generators import dcgan
 

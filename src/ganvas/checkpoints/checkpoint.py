@@ -40,6 +40,10 @@ class Checkpoint:
             from ganvas.generators.stylegan1 import StyleGAN1
 
             return StyleGAN1(self.state, self.metadata["shape"], name, dtype)
+        if self.family == "stylegan3":
+            from ganvas.generators.stylegan3 import StyleGAN3
+
+            return StyleGAN3(self.state, self.metadata["shape"], name, dtype)
         if self.family == "dcgan":
             from ganvas.generators.dcgan import Dcgan
 

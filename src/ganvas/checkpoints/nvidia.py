@@ -1,8 +1,8 @@
-"""StyleGAN2 networks as NVIDIA's stylegan2-ada-pytorch and stylegan3 repositories pickle them.
+"""StyleGAN2 and StyleGAN3 networks as NVIDIA's stylegan2-ada-pytorch and stylegan3 repositories pickle them.
 
 https://github.com/NVlabs/stylegan2-ada-pytorch (torch_utils/persistence.py, training/networks.py) and
-https://github.com/NVlabs/stylegan3 (training/networks_stylegan2.py). Such a pickle carries the source text of its classes
-to be run when it is loaded; here it is skipped, since attributes and weights are enough.
+https://github.com/NVlabs/stylegan3 (training/networks_stylegan2.py; ``nvidia_stylegan3`` has the other file). Such a pickle
+carries the source text of its classes to be run when it is loaded; here it is skipped, since attributes and weights are enough.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganvas.checkpoints import nvidia_stylegan3
 from ganvas.checkpoints._budget import ReadBudget, format_printable
 from ganvas.checkpoints._pickle import Call, ObjectRecord, PickleMachine, Vocabulary
 from ganvas.checkpoints._torch import MAX_NAME_LENGTH, StoredTensor, TorchStorage, read_storage, read_tensors
@@ -22,6 +23,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators.stylegan2 import KIND, VERSION
 from ganvas.generators.stylegan2.architecture import MAX_WIDTH, RESOLUTIONS, StyleGAN2Architecture
 from ganvas.generators.stylegan2.resampling import TAPS
+from ganvas.generators.stylegan3.architecture import StyleGAN3Architecture
 
 NETWORKS = ("G_ema", "G")
 """The networks of a snapshot that are taken, in order of preference: the averaged one first."""
@@ -43,9 +45,10 @@ def read(data: memoryview, budget: ReadBudget) -> Checkpoint:
         )
         raise GanvasError(f"{budget.origin} is a pickle with {held}: a Generator named G_ema or G is needed.")
     state, shape, notes = _read_generator(networks[name], budget)
-    metadata = {"kind": KIND, "family": "stylegan2", "version": VERSION, "shape": shape}
+    family = "stylegan2" if isinstance(shape, StyleGAN2Architecture) else "stylegan3"
+    metadata = {"kind": KIND, "family": family, "version": VERSION, "shape": shape}
     held = ", ".join(format_printable(key) for key in list(items)[:8])
-    return Checkpoint("stylegan2", "NVIDIA's pickle", state, metadata, (f"holds {held}; {name} is read", *notes))
+    return Checkpoint(family, "NVIDIA's pickle", state, metadata, (f"holds {held}; {name} is read", *notes))
 
 
 def build_vocabulary(budget: ReadBudget) -> Vocabulary:
@@ -74,6 +77,9 @@ def build_vocabulary(budget: ReadBudget) -> Vocabulary:
             raise budget.damage("a number of NumPy in it is cut short")
         return np.frombuffer(data, form)[0].item()
 
+    def array(kind: Any, shape: Any, code: Any) -> ObjectRecord:
+        return ObjectRecord("ndarray")  # its attributes, which follow, are read where one is needed
+
     def names(*lists: Any) -> set[str]:
         values = lists[0] if lists else []
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
@@ -90,6 +96,9 @@ def build_vocabulary(budget: ReadBudget) -> Vocabulary:
         ("numpy", "dtype"): kind,
         ("numpy.core.multiarray", "scalar"): scalar,
         ("numpy._core.multiarray", "scalar"): scalar,
+        ("numpy", "ndarray"): None,
+        ("numpy.core.multiarray", "_reconstruct"): array,
+        ("numpy._core.multiarray", "_reconstruct"): array,
         ("dnnlib.util", "EasyDict"): mapping,
         ("builtins", "set"): names,
     }
@@ -103,14 +112,18 @@ def _is_network(value: Any) -> TypeGuard[ObjectRecord]:
 
 def _read_generator(
     network: ObjectRecord, budget: ReadBudget
-) -> tuple[dict[str, Tensor], StyleGAN2Architecture, list[str]]:
+) -> tuple[dict[str, Tensor], StyleGAN2Architecture | StyleGAN3Architecture, list[str]]:
     stored: dict[str, StoredTensor] = {}
     layers: dict[str, dict[str, Any]] = {}
     _walk(network, "", stored, layers, budget)
+    if nvidia_stylegan3.is_generator(stored):
+        _check_layers(layers, budget)
+        return *nvidia_stylegan3.read_generator(stored, layers, budget), []
     synthesis, mapping = (layers.get(part, {}) for part in ("synthesis", "mapping"))
     if "synthesis.b4.const" not in stored:
-        family = "StyleGAN3" if any(name.startswith("synthesis.L0_") for name in layers) else "another kind"
-        raise GanvasError(f"{budget.origin} holds a generator of {family}: only StyleGAN2's can be read.")
+        raise GanvasError(
+            f"{budget.origin} holds a generator of another kind: only StyleGAN2's and StyleGAN3's can be read."
+        )
     resolution = _get_integer(synthesis, "img_resolution", budget)
     if resolution not in RESOLUTIONS:
         raise GanvasError(

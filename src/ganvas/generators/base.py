@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,39 @@ def check_resolution(generator: Generator, resolution: int | None) -> int:
     if resolution is None or resolution in sizes:
         return resolution or generator.resolution
     raise unknown("resolution", resolution, map(str, sizes))
+
+
+def check_labels(generator: Generator, z: Tensor, labels: Tensor | None) -> None:
+    """Raise GanvasError where a conditional generator gets no labels (n, num_labels) for z (n, z_dim), or another gets some."""
+    name, count = generator.name, generator.num_labels
+    if labels is None and count:
+        raise GanvasError(f"Generator {name!r} is conditional: give {count} labels for each picture.")
+    if labels is not None and not count:
+        raise GanvasError(f"Generator {name!r} is unconditional: it takes no labels.")
+    if labels is not None and labels.shape != (len(z), count):
+        raise GanvasError(f"Labels for {name!r} have shape ({len(z)}, {count}), not {tuple(labels.shape)}.")
+
+
+def check_codes(generator: Generator, ws: Tensor) -> None:
+    """Raise GanvasError where codes don't have the rows and dimensions of the generator."""
+    if ws.shape[1:] != (generator.num_ws, generator.w_dim):
+        raise GanvasError(
+            f"Codes for {generator.name!r} have shape (n, {generator.num_ws}, {generator.w_dim}), not {tuple(ws.shape)}."
+        )
+
+
+def check_weights(state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], kind: str) -> None:
+    """Raise GanvasError where names or shapes of weights aren't those ``expected`` of a generator of this kind."""
+    for name, size in expected.items():
+        if name not in state:
+            raise GanvasError(f"These are not the weights of such a {kind}: {name!r} is missing.")
+        if tuple(state[name].shape) != size:
+            raise GanvasError(
+                f"These are not the weights of such a {kind}: {name!r} has shape {tuple(state[name].shape)}, not {size}."
+            )
+    for name in state:
+        if name not in expected:
+            raise GanvasError(f"These are not the weights of such a {kind}: {name!r} isn't one of them.")
 
 
 def shrink(images: Tensor, size: int) -> Tensor:

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, check_resolution, copy_contiguous, shrink
+from ganvas.generators.base import (
+    Generator,
+    check_codes,
+    check_labels,
+    check_resolution,
+    check_weights,
+    copy_contiguous,
+    shrink,
+)
 from ganvas.generators.stylegan2 import layers
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 from ganvas.io import hub
@@ -86,7 +94,7 @@ class StyleGAN2(Generator):
         self.z_dim, self.w_dim, self.num_labels = shape.z_dim, shape.w_dim, shape.num_labels
         self.resolution, self.row_resolutions = shape.resolution, shape.row_resolutions
         state = {name: value.float() for name, value in state.items()}
-        _check(state, shape)
+        check_weights(state, shape.list_weight_shapes(), "StyleGAN2")
         # Equal weights that are used in another way are another generator.
         self.fingerprint = hash_weights([*state.items(), *((way, torch.zeros(0)) for way in shape.unusual_settings)])
         self.w_avg = nn.Buffer(state["mapping.w_avg"].clone())
@@ -100,16 +108,7 @@ class StyleGAN2(Generator):
 
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
         """Map codes of Z to W; a conditional generator needs labels (n, num_labels), and no other takes them."""
-        if labels is None and self.num_labels:
-            raise GanvasError(
-                f"Generator {self.name!r} is conditional: give {self.num_labels} labels for each picture."
-            )
-        if labels is not None and not self.num_labels:
-            raise GanvasError(f"Generator {self.name!r} is unconditional: it takes no labels.")
-        if labels is not None and labels.shape != (len(z), self.num_labels):
-            raise GanvasError(
-                f"Labels for {self.name!r} have shape ({len(z)}, {self.num_labels}), not {tuple(labels.shape)}."
-            )
+        check_labels(self, z, labels)
         return layers.mapping(self._folded(), self.shape, z, labels)
 
     def style_weights(self) -> list[Tensor]:
@@ -122,25 +121,7 @@ class StyleGAN2(Generator):
 
         With skips (and no tanh), smaller pictures are the sum of the output layers up to their resolution.
         """
-        if ws.shape[1:] != (self.num_ws, self.w_dim):
-            raise GanvasError(
-                f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
-            )
+        check_codes(self, ws)
         size = check_resolution(self, resolution)
         images = layers.synthesis(self._folded(), self.shape, copy_contiguous(ws), resolution=size)
         return shrink(images, size).expand(-1, 3, -1, -1)
-
-
-def _check(state: Mapping[str, Tensor], shape: StyleGAN2Architecture) -> None:
-    """Raise GanvasError where names or shapes aren't those of ``shape``."""
-    expected = shape.list_weight_shapes()
-    for name, size in expected.items():
-        if name not in state:
-            raise GanvasError(f"These are not the weights of such a StyleGAN2: {name!r} is missing.")
-        if tuple(state[name].shape) != size:
-            raise GanvasError(
-                f"These are not the weights of such a StyleGAN2: {name!r} has shape {tuple(state[name].shape)}, not {size}."
-            )
-    for name in state:
-        if name not in expected:
-            raise GanvasError(f"These are not the weights of such a StyleGAN2: {name!r} isn't one of them.")

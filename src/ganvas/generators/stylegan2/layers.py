@@ -7,6 +7,7 @@ meaning of the weights are those of NVIDIA's stylegan2-ada-pytorch, https://gith
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,18 @@ MIN_SINGLE_RESOLUTION = 128
 MAX_FLOAT32_RESOLUTION = 16
 """Layers up to this resolution are computed in float32 even for bfloat16, except in training."""
 Weights = Mapping[str, Tensor]
+
+
+@runtime_checkable
+class MappingArchitecture(Protocol):
+    """What the mapping network needs to know of a generator, which StyleGAN3 has as well."""
+
+    @property
+    def num_labels(self) -> int: ...
+    @property
+    def mapping_layers(self) -> int: ...
+    @property
+    def learning_rate_multiplier(self) -> float: ...
 
 
 def initialize_weights(shape: StyleGAN2Architecture, random: torch.Generator) -> dict[str, Tensor]:
@@ -45,7 +58,7 @@ def fold_weights(weights: Weights, shape: StyleGAN2Architecture, dtype: torch.dt
 
     Differentiable, so that training and use run the same code. Codes, styles and demodulation stay in float32.
     """
-    folded = _fold_mapping(weights, shape)
+    folded = fold_mapping(weights, shape)
     const = weights["synthesis.b4.const"][None]
     folded["synthesis.b4.const"] = _place(const, const.dtype)
     for layer in shape.iterate_layers():
@@ -85,7 +98,8 @@ def _fold_convolution(
     return folded
 
 
-def _fold_mapping(weights: Weights, shape: StyleGAN2Architecture) -> dict[str, Tensor]:
+def fold_mapping(weights: Weights, shape: MappingArchitecture) -> dict[str, Tensor]:
+    """Apply the gains of the mapping network to its weights."""
     folded = {}
     for i in range(shape.mapping_layers):
         weight = weights[f"mapping.fc{i}.weight"]
@@ -110,7 +124,7 @@ def _place(kernel: Tensor, dtype: torch.dtype) -> Tensor:
     return kernel.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
-def mapping(folded: Weights, shape: StyleGAN2Architecture, z: Tensor, labels: Tensor | None) -> Tensor:
+def mapping(folded: Weights, shape: MappingArchitecture, z: Tensor, labels: Tensor | None) -> Tensor:
     """Map z (n, z_dim), and labels (n, num_labels) of a conditional network, to w (n, w_dim)."""
     x = z if shape.joint_labels else _normalise(z)
     if labels is not None:
