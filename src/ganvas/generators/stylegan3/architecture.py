@@ -90,6 +90,11 @@ class StyleGAN3Architecture:
                 raise GanvasError(f"{layer.name} has {layer.inner_side}×{layer.inner_side} pixels inside: too many.")
 
     @property
+    def joint_labels(self) -> bool:
+        """Whether z and the labels are normalised together, as only StyleGAN2's first code does."""
+        return False
+
+    @property
     def is_radial(self) -> bool:
         """Whether it is a StyleGAN3-R, with radially symmetric filters."""
         return any(layer.radial for layer in self.layers)
