@@ -339,11 +339,46 @@ def test_a_state_dict_without_a_card_says_what_it_needs(tmp_path):
         load_generator(tmp_path / "g.pt")
 
 
-def test_files_of_other_kinds_are_refused_by_name(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty, not a checkpoint: download"),
+        (b"\0" * 100, "100 zeros"),
+        (b"\x89PNG\r\n", "PNG picture"),
+        (b"\xff\xd8\xff\xe0", "JPEG picture"),
+        (b"RIFF\1\2\3\4WEBP", "WebP picture"),
+        (b"\0\0\0\x20ftypisom", "MP4"),
+        (b"7z\xbc\xaf\x27\x1c\0", "7-Zip.*unpack it"),
+        (b"\x28\xb5\x2f\xfd\0", "Zstandard.*unpack it"),
+        (b"\x89HDF\r\n\x1a\n\0", "HDF5"),
+        (b"\x1c\0\0\0TFL3", "TensorFlow Lite"),
+        (b"\x08\x07\x12\x07pytorch", "ONNX"),
+        (b"\x93NUMPY\x01", "import-codes"),
+        (b"MZ\x90\0", "a program"),
+        (b"\n  <HTML><head><TITLE>Quota\n &amp; more</title>", r"a web page \('Quota & more'\)"),
+        (b"<html>", "a web page, not a checkpoint"),
+        (b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", r"server's answer in XML \('NoSuchKey'\)"),
+        (b'\xef\xbb\xbf{"error": "Repository not found"}', "JSON .*Repository not found"),
+        (b"Invalid username or password.", "server's answer or another short text .'Invalid username"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1234\n", "Git LFS to the file of 1,234 bytes"),
+        (b"/annex/objects/SHA256E-s12--0.pkl\n", "git-annex"),
+        (b"cos\nsystem\n(S'touch owned'\ntR.", "short text"),
+        (b"\x01\x02\x03", "not a checkpoint that ganvas reads"),
+    ],
+)
+def test_files_of_other_kinds_are_refused_by_name(content, words, tmp_path):
     path = tmp_path / "x.pkl"
-    for content in (b"", b"\x89PNG....", b"<html>", b"{}" * 20):
-        path.write_bytes(content)
-        with pytest.raises(GanvasError, match="not a checkpoint that ganvas reads"):
-            load_generator(path)
+    path.write_bytes(content)
+    with pytest.raises(GanvasError, match=words) as caught:
+        load_generator(path)
+    assert str(caught.value).isprintable()
+
+
+def test_urls_and_names_that_are_no_files_are_refused():
     with pytest.raises(GanvasError, match=r"Unknown generator .*the path of a checkpoint"):
-        load_generator(tmp_path / "none.pkl")
+        load_generator("none.pkl")
+    address = "https://example.org/networks/ffhq.pkl"
+    for read in (load_generator, checkpoints.read, checkpoints.describe_file):
+        for given in (address, Path(address)):
+            with pytest.raises(GanvasError, match=f"{address} is a URL: download it first"):
+                read(given)

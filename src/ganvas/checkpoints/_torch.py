@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ganvas.checkpoints._budget import ReadBudget, format_printable
+from ganvas.checkpoints._objects import MAX_NAME_LENGTH, accepts_class, build_object_vocabulary
 from ganvas.checkpoints._pickle import Call, GlobalName, ObjectRecord, PickleMachine, Vocabulary
 from ganvas.errors import GanvasError
 
@@ -31,8 +32,8 @@ MAX_ENTRIES = 100_000
 """The most files in an archive."""
 MAX_NESTED_ENTRIES = 16
 """The most files in an archive inside a pickle: a single storage and torch's description of it."""
-MAX_DEPTH, MAX_NAME_LENGTH = 12, 200
-"""Mappings inside one another that are searched for tensors, and the length of their names."""
+MAX_DEPTH = 12
+"""Mappings inside one another that are searched for tensors."""
 DTYPES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -79,13 +80,20 @@ class StoredTensor:
         return octets.view(self.storage.dtype).as_strided(self.shape, self.stride).contiguous()
 
 
+def store_tensor(tensor: Tensor) -> StoredTensor:
+    """Describe a tensor in memory as one that is stored."""
+    flat = tensor.detach().contiguous().reshape(-1)
+    storage = TorchStorage(tensor.dtype, flat.numel(), lambda: memoryview(flat.view(torch.uint8).numpy()))
+    return StoredTensor(storage, 0, tuple(tensor.shape), tensor.contiguous().stride())
+
+
 def _span(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
     """Return how many numbers a tensor spans from its first to its last."""
     return 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) if 0 not in shape else 0
 
 
 def build_vocabulary(budget: ReadBudget, nested: bool = False) -> Vocabulary:
-    """Build the vocabulary of a file that torch.save wrote: tensors, mappings, and a training script's options."""
+    """Build the vocabulary of a file that torch.save wrote: tensors, mappings, modules, and a training script's options."""
 
     def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> StoredTensor:
         sizes = _are_sizes((offset,)) and _are_sizes(shape) and _are_sizes(stride)
@@ -99,14 +107,18 @@ def build_vocabulary(budget: ReadBudget, nested: bool = False) -> Vocabulary:
             raise budget.refusal(f"has a tensor of {numbers:,} numbers where {storage.size:,} are stored")
         return StoredTensor(storage, offset, shape, stride)
 
+    if nested:
+        return STORAGES
     vocabulary: dict[tuple[str, str], Call | None] = {
         **STORAGES,
+        **build_object_vocabulary(budget),
         ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
         ("torch._utils", "_rebuild_parameter"): lambda data, *rest: data,
+        ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *rest: data,
         ("collections", "OrderedDict"): lambda: {},
         ("argparse", "Namespace"): lambda: ObjectRecord("Namespace"),
     }
-    return STORAGES if nested else vocabulary
+    return vocabulary
 
 
 def _are_sizes(values: Any) -> bool:
@@ -142,9 +154,9 @@ def _read_older(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
     if heads[:2] != [MAGIC, PROTOCOL] or not isinstance(heads[2], dict) or heads[2].get("little_endian") is not True:
         raise budget.damage("it isn't a file of torch.save")
     storages: dict[str, TorchStorage] = {}
-    machine = PickleMachine(
-        data, build_vocabulary(budget, nested), budget, lambda key: _get_storage(key, storages, budget), at
-    )
+    classes = None if nested else accepts_class
+    vocabulary = build_vocabulary(budget, nested)
+    machine = PickleMachine(data, vocabulary, budget, lambda key: _get_storage(key, storages, budget), at, classes)
     value = machine.run()
     order = PickleMachine(data, {}, budget, at=machine.at)
     keys = order.run()
@@ -184,7 +196,7 @@ def _read_zip(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
         raise budget.damage("it is an archive without the one data.pkl that torch.save writes")
     root = heads[0].removesuffix("data.pkl")
     if any(name.startswith(f"{root}code/") for name in names):
-        raise budget.refusal("holds a TorchScript program")
+        raise budget.refusal("holds a TorchScript program: save the module's state_dict() instead")
     if f"{root}byteorder" in names and read_member(archive, f"{root}byteorder", budget) != b"little":
         raise budget.damage("its numbers aren't little-endian")
     storages: dict[str, TorchStorage] = {}
@@ -199,7 +211,8 @@ def _read_zip(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
         return storage
 
     head = memoryview(read_member(archive, heads[0], budget))
-    return PickleMachine(head, build_vocabulary(budget, nested), budget, persistent).run()
+    classes, vocabulary = None if nested else accepts_class, build_vocabulary(budget, nested)
+    return PickleMachine(head, vocabulary, budget, persistent, accepts_class=classes).run()
 
 
 def open_zip(data: memoryview, budget: ReadBudget, nested: bool = False) -> zipfile.ZipFile:
@@ -214,7 +227,8 @@ def open_zip(data: memoryview, budget: ReadBudget, nested: bool = False) -> zipf
     try:
         archive = zipfile.ZipFile(io.BytesIO(octets))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
-        raise budget.damage(f"its archive can't be read ({format_printable(error)})") from None
+        reason = f"its archive is cut short or can't be read ({format_printable(error)}): download it again"
+        raise budget.damage(reason) from None
     entries = archive.infolist()
     names = [info.filename for info in entries]
     for name in names:
