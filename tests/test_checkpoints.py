@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stylegan2_layouts
 import torch
 from nvidia_pickles import dumps, snapshot
 from test_stylegan2 import codes, state_of
 from torch import nn
 
 from ganvas import checkpoints, fit, label, load_generator, load_scorer
-from ganvas.checkpoints import rosinality
 from ganvas.data.codes import load_codes, save_codes
 from ganvas.data.label_files import load_labels
 from ganvas.editors import load_editor, save
@@ -36,7 +36,6 @@ SHAPES = {
     "embedding": StyleGAN2Architecture(8, (8, 6), 6, 7, num_labels=3, mapping_layers=2, embed_features=5),
 }
 DATA = Path(os.environ.get("GANVAS_DATA", Path(__file__).parents[2] / "shared" / "data")) / "checkpoints"
-CASES = DATA.parents[1] / "cases" / "nvidia"
 needs_data = pytest.mark.skipif(
     not DATA.is_dir(), reason="the small checkpoints aren't here: GANVAS_DATA names the folder that has checkpoints/"
 )
@@ -47,14 +46,6 @@ needs_data = pytest.mark.skipif(
 @torch.no_grad()
 def test_pictures_are_those_of_the_original_code(name, tmp_path):
     check_original(DATA / name, tmp_path / "g.safetensors")
-
-
-@pytest.mark.skipif(
-    not CASES.is_dir(), reason="the cases aren't here: they lie beside the folder that GANVAS_DATA names"
-)
-@torch.no_grad()
-def test_a_label_may_be_embedded_as_fewer_numbers_than_w_has(tmp_path):
-    check_original(CASES / "embed-features-32.pkl", tmp_path / "g.safetensors")
 
 
 def check_original(path, copy):
@@ -171,12 +162,7 @@ def test_codes_labels_editors_and_recipes_of_one_file_are_refused_by_another_wit
 
 
 def theirs(shape: StyleGAN2Architecture) -> dict[str, torch.Tensor]:
-    names, state = rosinality._list_names(shape), state_of(shape)
-    flat = ("style.", "modulation.weight", "bias")
-    made = {}
-    for new, (old, _) in names.items():
-        made[old] = state[new] if any(part in old for part in flat) else state[new][None]
-    return made | {"convs.0.conv.blur.kernel": torch.ones(4, 4)}
+    return stylegan2_layouts.rosinality(state_of(shape), shape) | {"convs.0.conv.blur.kernel": torch.ones(4, 4)}
 
 
 def test_rosinalitys_checkpoints_of_any_age_are_read(tmp_path):

@@ -220,10 +220,11 @@ def _read_value(value: Any, path: Path, card: str | Path | None, budget: ReadBud
     if nvidia.find_generator(value) is not None:
         return nvidia.read(value, budget)
     for reader in (rosinality, nvidia_state_dict, genforce):
-        if parts := find_parts(networks, reader.MARKER_NAMES):
+        if parts := find_parts(networks, reader.MARKER_NAMES, budget):
             return reader.read(parts, networks, budget)
     if place is None:
         unsupported.check_kind(networks, budget)
+        unsupported.check_codes(networks, budget)
     if isinstance(value, StoredTensor):
         hint = f"codes of W are read by {unsupported.CODES_COMMAND}"
         raise GanvasError(f"{budget.origin} holds one tensor of shape {value.shape}, which is no generator: {hint}.")

@@ -15,6 +15,8 @@ AVERAGED_NAMES = ("g_ema", "generator_ema", "ema_generator", "netg_ema", "genera
 GENERATOR_NAMES = ("decoder", "generator", "g", "netg")
 MAX_DEPTH, MAX_MODULES = 8, 1000
 """The most modules inside one another, and in all."""
+MAX_PARTS = 64
+"""The most generators in one file."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,12 @@ def _walk(
 ) -> None:
     if name.count(".") > MAX_DEPTH or len(layers) > MAX_MODULES:
         raise budget.refusal("nests more modules than a generator has")
+    budget.spend(1)  # one module can stand under many keys
     layers[name] = network.state
     for part in ("_parameters", "_buffers"):
         items = network.state.get(part)
         for key, value in items.items() if isinstance(items, dict) else ():
+            budget.spend(1)
             if isinstance(value, StoredTensor) and len(str(key)) <= MAX_NAME_LENGTH:
                 stored[f"{name}.{key}".lstrip(".")] = value
     modules = network.state.get("_modules")
@@ -86,13 +90,17 @@ def _walk(
             _walk(value, f"{name}.{key}".lstrip("."), stored, layers, budget)
 
 
-def find_parts(networks: Sequence[StoredNetwork], markers: Sequence[str]) -> list[StoredNetwork]:
+def find_parts(
+    networks: Sequence[StoredNetwork], markers: Sequence[str], budget: ReadBudget
+) -> list[StoredNetwork]:
     """Find the networks that have all weights of ``markers``, under any prefix, which is removed; the best name first."""
     found = []
     for network in networks:
         names = [name for name in network.weights if f".{name}".endswith(f".{markers[0]}")]
         for prefix in (name.removesuffix(markers[0]) for name in names):
             if all(prefix + marker in network.weights for marker in markers):
+                if len(found) >= MAX_PARTS:
+                    raise budget.refusal(f"holds more than {MAX_PARTS} generators")
                 found.append(_cut_prefix(network, prefix))
     return sorted(found, key=lambda network: network.rank)
 

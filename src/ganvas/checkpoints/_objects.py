@@ -17,9 +17,10 @@ from ganvas.checkpoints._pickle import Call, ObjectRecord, Vocabulary
 
 NUMPY_DTYPES = {"f8": "<f8", "f4": "<f4", "i8": "<i8", "i4": "<i4", "b1": "|b1"}
 TORCH_DTYPES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+PLAIN_TYPES = ("list", "dict", "tuple", "int", "float", "str", "bool", "object")
 SYSTEM_MODULES = sys.stdlib_module_names | {"__builtin__", "copy_reg", "commands", "nt", "posix", "numpy", "torch"}
 """Modules whose names are never those of a layer's class, on any system and in any version of Python."""
-CLASS_MODULES = "torch.nn."
+CLASS_MODULES = ("torch.nn.", "torch.optim.")
 MAX_NAME_LENGTH = 200
 
 
@@ -89,5 +90,6 @@ def build_object_vocabulary(budget: ReadBudget) -> Vocabulary:
     }
     for module in ("builtins", "__builtin__"):
         vocabulary[module, "set"] = names
-        vocabulary |= {(module, name): None for name in ("list", "dict", "int", "float")}
+        vocabulary |= {(module, name): None for name in PLAIN_TYPES}
+    vocabulary["typing", "Any"] = None
     return vocabulary | {("torch", name): None for name in TORCH_DTYPES}

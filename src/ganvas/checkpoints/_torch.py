@@ -156,7 +156,7 @@ def _read_older(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
     storages: dict[str, TorchStorage] = {}
     classes = None if nested else accepts_class
     vocabulary = build_vocabulary(budget, nested)
-    machine = PickleMachine(data, vocabulary, budget, lambda key: _get_storage(key, storages, budget), at, classes)
+    machine = PickleMachine(data, vocabulary, budget, lambda key: _get_persistent(key, storages, budget), at, classes)
     value = machine.run()
     order = PickleMachine(data, {}, budget, at=machine.at)
     keys = order.run()
@@ -171,6 +171,13 @@ def _read_older(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
         storage.read = lambda start=at + 8, size=size: data[start : start + size]
         at += 8 + size
     return value
+
+
+def _get_persistent(key: Any, storages: dict[str, TorchStorage], budget: ReadBudget) -> TorchStorage | GlobalName:
+    """Return a storage, or the class of a module, which older files name with its source text: that is skipped."""
+    if isinstance(key, tuple) and len(key) == 4 and key[0] == "module" and isinstance(key[1], GlobalName):
+        return key[1]
+    return _get_storage(key, storages, budget)
 
 
 def _get_storage(key: Any, storages: dict[str, TorchStorage], budget: ReadBudget) -> TorchStorage:

@@ -58,7 +58,7 @@ def check_downloaded(head: bytes, size: int, origin: str) -> None:
 def _describe_text(head: bytes, size: int) -> str | None:
     """Describe a text by what it says; None for other bytes."""
     try:
-        text = head.decode("utf-8-sig" if len(head) == size else "utf-8-sig", "strict" if len(head) == size else "ignore")
+        text = head.decode("utf-8-sig", "strict" if len(head) == size else "ignore")  # a character may be cut at the end
     except UnicodeDecodeError:
         return None
     if any(ord(character) < 32 and character not in "\t\n\r\f\x1b" for character in text):

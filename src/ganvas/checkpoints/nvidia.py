@@ -148,10 +148,10 @@ def check_picture(stored: Mapping[str, StoredTensor], budget: ReadBudget) -> Non
             f"{budget.origin} draws pictures {width} wide and {height} high: only squares of "
             f"{', '.join(map(str, RESOLUTIONS))} can be read."
         )
-    colours = [v.shape[0] for k, v in stored.items() if k.endswith("torgb.weight") and v.shape]
-    if colours and colours[0] not in (1, 3):
-        reason = " (colours and transparency)" if colours[0] == 4 else ""
-        raise GanvasError(f"{budget.origin} draws pictures of {colours[0]} channels{reason}: 1 or 3 can be read.")
+    for colours in (v.shape[0] for k, v in stored.items() if k.endswith("torgb.weight") and v.shape):
+        if colours not in (1, 3):
+            reason = " (colours and transparency)" if colours == 4 else ""
+            raise GanvasError(f"{budget.origin} draws pictures of {colours} channels{reason}: 1 or 3 can be read.")
 
 
 def find_architecture(stored: Mapping[str, StoredTensor]) -> Literal["skip", "resnet", "orig"]:

@@ -18,7 +18,7 @@ EDITOR_HINT = "there is no generator in it: give the file of the generator"
 RESTORATION_HINT = "it repairs photographs that it is given, and has no codes to draw from: give a plain StyleGAN2 instead"
 CONDITION_HINT = "it draws from a picture that it is given, and has no codes of its own to edit"
 CODES_COMMAND = "`ganvas import-codes`"
-MAX_NAMES = 20_000
+MAX_NAMES = 5000
 """The most names that are looked at."""
 
 
@@ -87,7 +87,7 @@ KINDS = (
               r"^(final_linear|decisionLayer|b4\.out|b4\.fc|to_logits|fromRGBLayers|D\.|final_conv)\.|^b\d+\.fromrgb\.|^rf_big\."),
     _describe("a classifier (ResNet)", EDITOR_HINT, r"^layer1\.0\.", r"^fc\."),
     _describe("a classifier", EDITOR_HINT, r"^(classifier|head|conv_head|last_linear|logits)\."),
-    _describe("a transformer", EDITOR_HINT, r"^((text|vision|visual|transformer|model)[\w.]*|)(resblocks|encoder\.layer|h|blocks|layers)\.0\.(\w+\.)*attn"),
+    _describe("a transformer", EDITOR_HINT, r"\.(attn|self_attn|self_attention|attention)\."),
 )  # fmt: skip
 
 
@@ -99,25 +99,18 @@ def check_kind(
     for kind in kinds:
         if all(re.search(pattern, text, re.MULTILINE) for pattern in kind.patterns):
             raise GanvasError(f"{budget.origin} is {kind.kind}, which can't be read: {kind.hint}.")
-    if any(_are_codes(network) for network in networks):
+
+
+def check_codes(networks: Sequence[StoredNetwork], budget: ReadBudget) -> None:
+    """Raise GanvasError where a file holds nothing but codes by name: tensors of one shape, (w_dim,) or with rows."""
+    named = networks[0].weights if len(networks) == 1 else {}
+    plain = not any(name.endswith(("weight", "bias", "kernel")) for name in named)
+    if plain and len({value.shape for value in named.values()}) == 1 and 1 < len(next(iter(named.values())).shape) < 4:
         raise GanvasError(f"{budget.origin} holds codes by name, not a generator: they are read by {CODES_COMMAND}.")
 
 
-def _are_codes(network: StoredNetwork) -> bool:
-    """Return whether all tensors have one shape, (rows, w_dim) or with an axis before, and names that no weight has."""
-    shapes = {value.shape for value in network.weights.values()}
-    plain = not any(name.endswith(("weight", "bias", "kernel")) for name in network.weights)
-    return plain and len(shapes) == 1 and len(next(iter(shapes))) in (2, 3)
-
-
 def _list_names(networks: Sequence[StoredNetwork]) -> list[str]:
-    """List the classes and the weights' names, without the prefixes that wrappers put before them."""
-    names = [f"class {network.kind.rpartition('.')[2]}" for network in networks if network.kind]
-    wrappers = re.compile(r"^(module|model|state_dict|g_ema|netG|_orig_mod)\.")
-    for network in networks:
-        for name in list(network.weights)[: MAX_NAMES - len(names)]:
-            names.append(name)
-            while (plain := wrappers.sub("", name)) != name:
-                names.append(plain)
-                name = plain
-    return names
+    """List the classes and the weights' names, with and without the prefixes that wrappers put before them."""
+    classes = [f"class {network.kind.rpartition('.')[2]}" for network in networks if network.kind]
+    names = [name for network in networks for name in network.weights][:MAX_NAMES]
+    return [*classes, *names, *(re.sub(r"^((module|model|state_dict|g_ema|netG|_orig_mod)\.)+", "", name) for name in names)]
