@@ -15,6 +15,8 @@ AVERAGED_NAMES = ("g_ema", "generator_ema", "ema_generator", "netg_ema", "genera
 GENERATOR_NAMES = ("decoder", "generator", "g", "netg")
 MAX_DEPTH, MAX_MODULES = 8, 1000
 """The most modules inside one another, and in all."""
+MODULE_STEPS = 10
+"""What a module costs of the budget."""
 MAX_PARTS = 64
 """The most generators in one file."""
 
@@ -40,11 +42,8 @@ class StoredNetwork:
 def find_networks(value: Any, budget: ReadBudget) -> list[StoredNetwork]:
     """Find all mappings of names to tensors and all pickled modules in a value, in mappings only."""
     found = [StoredNetwork(name, weights) for name, weights in find_state_dicts(value)]
-    found += [
-        StoredNetwork(name, *flatten_module(record, budget), record.kind)
-        for name, record in iterate_modules(value)
-    ]
-    return found
+    once = {id(record): (name, record) for name, record in iterate_modules(value)}
+    return found + [StoredNetwork(name, *flatten_module(record, budget), record.kind) for name, record in once.values()]
 
 
 def iterate_modules(value: Any) -> Iterator[tuple[str, ObjectRecord]]:
@@ -74,7 +73,7 @@ def _walk(
 ) -> None:
     if name.count(".") > MAX_DEPTH or len(layers) > MAX_MODULES:
         raise budget.refusal("nests more modules than a generator has")
-    budget.spend(1)  # one module can stand under many keys
+    budget.spend(MODULE_STEPS)  # one module can stand inside of many
     layers[name] = network.state
     for part in ("_parameters", "_buffers"):
         items = network.state.get(part)

@@ -52,9 +52,9 @@ def build_object_vocabulary(budget: ReadBudget) -> Vocabulary:
 
     def encode(text: Any, encoding: Any = "latin1") -> memoryview:
         """Encode bytes that Python 2's protocol keeps as a text; a text of other characters is damaged."""
-        if type(text) is not str or encoding != "latin1" or not all(ord(character) < 256 for character in text):
+        if type(text) is not str or encoding != "latin1" or not text.isascii() and max(text) > "\xff":
             raise budget.damage("it encodes a value that isn't a text of bytes")
-        budget.spend(len(text) >> 8)  # one text can be encoded many times
+        budget.spend(len(text) >> 4)  # one text can be encoded many times
         return memoryview(text.encode("latin1"))
 
     def scalar(dtype: Any, data: Any) -> float:
