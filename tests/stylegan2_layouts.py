@@ -22,7 +22,9 @@ def rosinality(state: dict[str, Tensor], shape: StyleGAN2Architecture) -> dict[s
     for i in range(shape.mapping_layers):
         made |= {f"style.{i + 1}.{part}": state[f"mapping.fc{i}.{part}"] for part in ("weight", "bias")}
     for i, side in enumerate(shape.blocks):
-        convolutions = [("conv1", "conv1")] if side == 4 else [("conv0", f"convs.{2 * i - 2}"), ("conv1", f"convs.{2 * i - 1}")]
+        convolutions = (
+            [("conv1", "conv1")] if side == 4 else [("conv0", f"convs.{2 * i - 2}"), ("conv1", f"convs.{2 * i - 1}")]
+        )
         for old, new in convolutions:
             name = f"synthesis.b{side}.{old}"
             made |= _modulated(state, name, new)
@@ -43,7 +45,10 @@ def _modulated(state: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor
 
 def genforce(state: dict[str, Tensor], shape: StyleGAN2Architecture) -> dict[str, Tensor]:
     """The names of genforce/genforce: kernels that double are turned, and a style's bias lacks the 1 that is added to it."""
-    made = {"synthesis.early_layer.const": state["synthesis.b4.const"][None], "truncation.w_avg": state["mapping.w_avg"]}
+    made = {
+        "synthesis.early_layer.const": state["synthesis.b4.const"][None],
+        "truncation.w_avg": state["mapping.w_avg"],
+    }
     for i in range(shape.mapping_layers):
         made |= {f"mapping.dense{i}.{part}": state[f"mapping.fc{i}.{part}"] for part in ("weight", "bias")}
     for i, side in enumerate(shape.blocks):
@@ -55,7 +60,10 @@ def genforce(state: dict[str, Tensor], shape: StyleGAN2Architecture) -> dict[str
             kernel = state[f"{old}.weight"]
             made[f"{new}.weight"] = kernel.flip(2, 3) if old.endswith("conv0") else kernel
             made[f"{new}.bias"] = state[f"{old}.bias"]
-            made |= {f"{new}.style.weight": state[f"{old}.affine.weight"], f"{new}.style.bias": state[f"{old}.affine.bias"] - 1}
+            made |= {
+                f"{new}.style.weight": state[f"{old}.affine.weight"],
+                f"{new}.style.bias": state[f"{old}.affine.bias"] - 1,
+            }
             if not old.endswith("torgb"):
                 made[f"{new}.noise"] = state[f"{old}.noise_const"][None, None]
                 made[f"{new}.noise_strength"] = state[f"{old}.noise_strength"]

@@ -346,7 +346,10 @@ def test_a_state_dict_without_a_card_says_what_it_needs(tmp_path):
         (b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", r"server's answer in XML \('NoSuchKey'\)"),
         (b'\xef\xbb\xbf{"error": "Repository not found"}', "JSON .*Repository not found"),
         (b"Invalid username or password.", "server's answer or another short text .'Invalid username"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1234\n", "Git LFS to the file of 1,234 bytes"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1234\n",
+            "Git LFS to the file of 1,234 bytes",
+        ),
         (b"/annex/objects/SHA256E-s12--0.pkl\n", "git-annex"),
         (b"cos\nsystem\n(S'touch owned'\ntR.", "short text"),
         (b"\x01\x02\x03", "not a checkpoint that ganvas reads"),

@@ -69,8 +69,22 @@ def test_rosinalitys_names_are_found_wherever_others_put_them(kind, modern, tmp_
 
 def test_which_of_several_generators_is_read_is_said(tmp_path):
     torch.save(WRAPPED["Lightning"], tmp_path / "g.pt")
-    (note,) = checkpoints.read(tmp_path / "g.pt").notes
-    assert note == "holds state_dict.generator_ema, state_dict.generator; state_dict.generator_ema is read"
+    first, second = checkpoints.read(tmp_path / "g.pt").notes
+    assert first == "holds state_dict.generator_ema, state_dict.generator; state_dict.generator_ema is read"
+    assert second == "discriminator beside the generator is left out"
+    torch.save(WRAPPED["pSp"], tmp_path / "g.pt")
+    assert checkpoints.read(tmp_path / "g.pt").notes == ("encoder beside the generator is left out",)
+
+
+def test_an_unknown_generator_beside_a_discriminator_is_no_discriminator(tmp_path):
+    torch.save({"g": {"main.0.weight": WEIGHT}, "d": {"final_linear.0.weight": WEIGHT}}, tmp_path / "g.pt")
+    check_refused(tmp_path / "g.pt", "main.0.weight.*without a card")
+    other = {
+        "G": Network("Painter", {"weight": WEIGHT}, {}),
+        "D": Network("Discriminator", {"b4.out.weight": WEIGHT}, {}),
+    }
+    (tmp_path / "g.pkl").write_bytes(dumps(other))
+    check_refused(tmp_path / "g.pkl", r"whole modules, G \(Painter\), D \(Discriminator\): none is")
 
 
 def test_a_mean_for_each_row_is_averaged_and_one_of_another_size_is_computed(tmp_path):
@@ -97,7 +111,9 @@ def test_a_whole_module_is_read_with_what_its_layers_say(modern, tmp_path):
     layouts.save_whole(layouts.as_module(THEIRS, {"style.1": {"lr_mul": "much"}}), path)
     check_refused(path, "multiplier of much")
     layouts.save_whole(layouts.as_module({"a.weight": MEAN}), path)
-    check_refused(path, r"a whole module models.stylegan2.model.Generator \(a.weight, …\) without a card")
+    check_refused(
+        path, r"holds whole modules, \(models.stylegan2.model.Generator\): none is a generator that ganvas reads"
+    )
 
 
 def test_rosinalitys_grey_and_other_pictures(tmp_path):

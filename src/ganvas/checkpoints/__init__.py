@@ -6,7 +6,7 @@ interpreter of few opcodes with a list of allowed names (``_pickle``), never thr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from ganvas.checkpoints import _archives, _torch
 from ganvas.checkpoints._budget import ReadBudget, format_printable
-from ganvas.checkpoints._networks import StoredNetwork, find_networks, find_parts
+from ganvas.checkpoints._networks import find_networks, find_parts
 from ganvas.checkpoints._torch import StoredTensor
+from ganvas.checkpoints.carded import CARD_SUFFIXES
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
-from ganvas.io.files import check_local_path, load_tensors, read_card
+from ganvas.io.files import check_local_path, load_tensors
 from ganvas.validation import parse
 
 __all__ = ["CARD_SUFFIXES", "Checkpoint", "describe_file", "read", "read_state_dict", "read_tensors"]
@@ -28,14 +29,10 @@ MAX_FILE_BYTES = 4 << 30
 """The most bytes of a file (a training snapshot of 1024×1024 with its optimisers has 0.4 GB), unpacked, too."""
 MAX_PACKINGS = 3
 """The most archives inside one another, such as a zip with a .tar.gz."""
-CARD_SUFFIXES = (".toml", ".json")
-"""The suffixes of a card beside a state dict, whose name it has otherwise."""
 FORMATS = (
     "NVIDIA's StyleGAN2 pickles, rosinality's and genforce's .pt, ganvas's own safetensors, random-face's wheel, and state dicts "
     "of DCGANs with a card"
 )
-PREFIXES = ("", "module.", "generator.", "netG.", "G.")
-"""Prefixes that all names of a state dict may have."""
 ZIP, PICKLE, LEGACY_TORCH = b"PK\x03\x04", b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -50,17 +47,18 @@ def read(path: str | Path, card: str | Path | None = None) -> Checkpoint:
         return _read_safetensors(path, card)
     data, budget, packed = _read_bytes(path), ReadBudget(str(path)), ""
     for _ in range(MAX_PACKINGS):
-        if (head := bytes(data[: len(LEGACY_TORCH)])).startswith(ZIP):
-            if _is_wheel(data, budget):
-                return _read_wheel(path)
-            if _archives.is_torch_save(data, budget):
-                break
+        names = _torch.open_zip(data, budget).namelist() if bytes(data[: len(ZIP)]) == ZIP else []
+        if any(name.startswith("random_face/") for name in names):
+            return _read_wheel(path)
+        if any(name.endswith("/data.pkl") for name in names):  # torch.save's
+            break
         if (inner := _archives.unpack(data, MAX_FILE_BYTES, budget)) is None:
             break
         packed, data = inner[0] or packed or "the file", inner[1]
         budget.origin = f"{path} ({format_printable(packed)} in it)"
     checkpoint = _read_unpacked(data, path, card, budget)
-    return replace(checkpoint, notes=(f"is packed: {packed} in it is read", *checkpoint.notes)) if packed else checkpoint
+    notes = (f"is packed: {format_printable(packed)} in it is read",) if packed else ()
+    return replace(checkpoint, notes=(*notes, *checkpoint.notes))
 
 
 def _read_unpacked(data: memoryview, path: Path, card: str | Path | None, budget: ReadBudget) -> Checkpoint:
@@ -172,7 +170,7 @@ def _read_safetensors(path: Path, card: str | Path | None) -> Checkpoint:
     """Read a generator of ganvas's own, or a state dict of others, which is recognised as if torch.save had written it."""
     state, metadata = load_tensors(path)
     if not metadata:
-        value = {name: _torch.store_tensor(tensor) for name, tensor in state.items()}
+        value = {name: _torch.convert_tensor(tensor) for name, tensor in state.items()}
         return _read_value(value, path, card, ReadBudget(str(path)))
     return _read_own(path, state, metadata)
 
@@ -196,10 +194,6 @@ def _read_own(path: Path, state: dict[str, Tensor], metadata: dict[str, Any]) ->
     raise GanvasError(f"{path} is a safetensors file, but not a generator that ganvas wrote.")
 
 
-def _is_wheel(data: memoryview, budget: ReadBudget) -> bool:
-    return any(name.startswith("random_face/") for name in _torch.open_zip(data, budget).namelist())
-
-
 def _read_wheel(path: Path) -> Checkpoint:
     from ganvas.generators import find_card, openvino_ir
     from ganvas.io import hub
@@ -213,56 +207,23 @@ def _read_wheel(path: Path) -> Checkpoint:
 
 def _read_value(value: Any, path: Path, card: str | Path | None, budget: ReadBudget) -> Checkpoint:
     """Read the generator in a value that torch.save or Python's pickle wrote, by the first format that recognises it."""
-    from ganvas.checkpoints import genforce, nvidia, nvidia_state_dict, rosinality, unsupported
+    from ganvas.checkpoints import carded, genforce, nvidia, nvidia_state_dict, rosinality, unsupported
 
-    networks, place = find_networks(value, budget), _find_card(path, card)
+    networks, place = find_networks(value, budget), carded.find_card(path, card)
     unsupported.check_kind(networks, budget, unsupported.WRAPPING_KINDS)
     if nvidia.find_generator(value) is not None:
         return nvidia.read(value, budget)
     for reader in (rosinality, nvidia_state_dict, genforce):
         if parts := find_parts(networks, reader.MARKER_NAMES, budget):
             return reader.read(parts, networks, budget)
-    if place is None:
-        unsupported.check_kind(networks, budget)
-        unsupported.check_codes(networks, budget)
-    if isinstance(value, StoredTensor):
-        hint = f"codes of W are read by {unsupported.CODES_COMMAND}"
-        raise GanvasError(f"{budget.origin} holds one tensor of shape {value.shape}, which is no generator: {hint}.")
-    if not networks:
-        raise GanvasError(f"{budget.origin} holds no named tensors, so it is no generator.")
-    return _read_with_card(networks, path, place, budget)
-
-
-def _find_card(path: Path, card: str | Path | None) -> Path | None:
-    """Find the card of a state dict: the one that is given, or one beside it."""
-    places = [Path(card)] if card is not None else [path.with_suffix(suffix) for suffix in CARD_SUFFIXES]
-    return next((place for place in places if place.is_file()), None)
-
-
-def _read_with_card(
-    networks: Sequence[StoredNetwork], path: Path, place: Path | None, budget: ReadBudget
-) -> Checkpoint:
-    from ganvas.generators import dcgan
-
-    if place is None:
-        names = ", ".join(format_printable(name) for name in list(networks[0].weights)[:3])
-        kind = next((f"a whole module {format_printable(n.kind)}" for n in networks if n.kind), "a state dict")
+    if place is not None and networks:
+        return carded.read(networks, place, budget)
+    unsupported.check_kind(networks, budget)
+    unsupported.check_codes(value, networks, budget)
+    modules = [f"{format_printable(n.path)} ({format_printable(n.kind)})".lstrip() for n in networks if n.kind]
+    if modules:
+        held = ", ".join(modules[:8])
         raise GanvasError(
-            f"{path} is {kind} ({names}, …) without a card: write one that lists its layers, "
-            f"{' or '.join(path.with_suffix(suffix).name for suffix in CARD_SUFFIXES)}."
+            f"{budget.origin} holds whole modules, {held}: none is a generator that ganvas reads ({FORMATS})."
         )
-    shape = parse(dcgan.DcganArchitecture, read_card(place), place)
-    needed = dcgan.list_weights(shape)
-    for state in (network.weights for network in networks):
-        for start in PREFIXES:
-            if all(start + name in state for name in needed):
-                names = {name: name.removeprefix(start) for name in state if name.startswith(start)}
-                metadata = {"kind": dcgan.KIND, "family": dcgan.FAMILY, "version": dcgan.VERSION, "shape": shape}
-                weights = _torch.read_tensors(state, budget, names)
-                note = f"edits the space {'z' if shape.space == 'z' else 'of the output of the first layer'}"
-                return Checkpoint("dcgan", "a state dict with a card", weights, metadata, (note,))
-    closest = max((network.weights for network in networks), key=lambda state: sum(name in state for name in needed))
-    missing = next(name for name in needed if name not in closest)
-    raise GanvasError(
-        f"{path} lacks {missing!r}, which {place.name} lists: it has {', '.join(map(format_printable, list(closest)[:8]))}."
-    )
+    raise carded.describe_missing(networks, path, budget)

@@ -26,11 +26,6 @@ TEXT_SUFFIXES = frozenset(
 """What may lie beside a checkpoint."""
 
 
-def is_torch_save(data: memoryview, budget: ReadBudget) -> bool:
-    """Return whether a zip archive is one that torch.save writes."""
-    return any(name.endswith("/data.pkl") for name in open_zip(data, budget).namelist())
-
-
 def unpack(data: memoryview, limit: int, budget: ReadBudget) -> tuple[str, memoryview] | None:
     """Unpack the one file in an archive that may be a checkpoint: its name ("" in gzip) and content; None for what is no archive.
 
@@ -115,5 +110,7 @@ def _choose(names: list[str], budget: ReadBudget) -> str:
     held = ", ".join(map(format_printable, (possible or names)[:3])) or "nothing"
     more = ", …" if len(possible or names) > 3 else ""
     if possible:
-        raise GanvasError(f"{budget.origin} is an archive of {len(possible)} files ({held}{more}): unpack it, and give one of them.")
+        raise GanvasError(
+            f"{budget.origin} is an archive of {len(possible)} files ({held}{more}): unpack it, and give one of them."
+        )
     raise GanvasError(f"{budget.origin} is an archive without a checkpoint: it holds {held}{more}.")

@@ -47,7 +47,9 @@ def complete_mean(
     if stored := find_mean(networks, shape.w_dim):
         return read_mean(stored, budget)
     odd = [n.weights[name].shape for n in networks for name in n.weights if name.rpartition(".")[2] in MEAN_NAMES]
-    reason = f"has a mean of W of shape {format_printable(str(odd[0]))}, not ({shape.w_dim},)" if odd else "has no mean of W"
+    reason = (
+        f"has a mean of W of shape {format_printable(str(odd[0]))}, not ({shape.w_dim},)" if odd else "has no mean of W"
+    )
     return compute_mean(state, shape), [f"{reason}: it's taken over {SAMPLES:,} codes"]
 
 

@@ -30,6 +30,8 @@ class StoredNetwork:
     weights: Mapping[str, StoredTensor]
     layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     kind: str = ""
+    neighbours: tuple[str, ...] = ()
+    """What else stands beside it in the same mapping, by the beginning of its names: "encoder"."""
 
     @property
     def rank(self) -> int:
@@ -89,9 +91,7 @@ def _walk(
             _walk(value, f"{name}.{key}".lstrip("."), stored, layers, budget)
 
 
-def find_parts(
-    networks: Sequence[StoredNetwork], markers: Sequence[str], budget: ReadBudget
-) -> list[StoredNetwork]:
+def find_parts(networks: Sequence[StoredNetwork], markers: Sequence[str], budget: ReadBudget) -> list[StoredNetwork]:
     """Find the networks that have all weights of ``markers``, under any prefix, which is removed; the best name first."""
     found = []
     for network in networks:
@@ -110,10 +110,14 @@ def _cut_prefix(network: StoredNetwork, prefix: str) -> StoredNetwork:
         {name.removeprefix(prefix): value for name, value in items.items() if name.startswith(prefix)}
         for items in (network.weights, network.layers)
     )
-    return StoredNetwork(path, weights, layers, network.kind)
+    others = {name.partition(".")[0]: None for name in network.weights if not name.startswith(prefix)}
+    return StoredNetwork(path, weights, layers, network.kind, tuple(others))
 
 
 def describe_choice(parts: Sequence[StoredNetwork]) -> list[str]:
-    """Describe in a note which of several generators is read."""
+    """Describe in notes which of several generators is read, and what beside it is left out."""
     names = [format_printable(part.path) or "one without a name" for part in parts[:8]]
-    return [f"holds {', '.join(names)}; {names[0]} is read"] if len(names) > 1 else []
+    notes = [f"holds {', '.join(names)}; {names[0]} is read"] if len(names) > 1 else []
+    inside = {name.partition(".")[0] for part in parts for name in part.path.split(".")}
+    others = [format_printable(name) for name in parts[0].neighbours if name not in inside]
+    return [*notes, *([f"{', '.join(others[:8])} beside the generator is left out"] if others else [])]

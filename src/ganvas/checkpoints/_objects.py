@@ -1,8 +1,8 @@
 """Objects of Python, NumPy and PyTorch that pickled networks and training scripts hold beside their tensors.
 
-None is made: each call becomes a plain value or an ``ObjectRecord``. A whole module that torch.save pickled names the classes of its
-layers (https://pytorch.org/docs/stable/notes/serialization.html); these may have any name outside Python's own modules, since
-they are never looked up.
+None is made: each call becomes a plain value or an ``ObjectRecord``. A whole module that torch.save pickled names the classes of
+its layers (https://pytorch.org/docs/stable/notes/serialization.html); these may have any name outside Python's own modules,
+since they are never looked up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CLASS_MODULES = ("torch.nn.", "torch.optim.")
 MAX_NAME_LENGTH = 200
 
 
-def accepts_class(module: str, name: str) -> bool:
+def is_layer_class(module: str, name: str) -> bool:
     """Return whether a global may be the class of a layer: ``torch.nn``'s, or one that isn't Python's, NumPy's or PyTorch's."""
     parts = [*module.split("."), name]
     plain = all(part.isidentifier() and part.isascii() for part in parts) and len(module) + len(name) < MAX_NAME_LENGTH

@@ -54,7 +54,7 @@ class ObjectRecord:
 class PickleMachine:
     """A reader of the pickle in ``data`` that begins at ``at``, which is then where it ended.
 
-    ``persistent`` converts persistent ids to values; without it they are refused. ``accepts_class(module, name)``: whether an
+    ``persistent`` converts persistent ids to values; without it they are refused. ``is_layer_class(module, name)``: whether an
     unlisted global may be the class of a pickled module; calling one without arguments makes an empty ``ObjectRecord``.
     """
 
@@ -65,10 +65,10 @@ class PickleMachine:
         budget: ReadBudget,
         persistent: Call | None = None,
         at: int = 0,
-        accepts_class: Callable[[str, str], bool] | None = None,
+        is_layer_class: Callable[[str, str], bool] | None = None,
     ) -> None:
         self.data, self.vocabulary, self.budget, self.persistent, self.at = data, vocabulary, budget, persistent, at
-        self.accepts_class = accepts_class
+        self.is_layer_class = is_layer_class
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -200,7 +200,7 @@ class PickleMachine:
             module, name = self._line(), self._line()
         if not (type(module) is str and type(name) is str):
             raise self.budget.damage("the name of a global in it isn't a text")
-        is_class = self.accepts_class is not None and self.accepts_class(module, name)
+        is_class = self.is_layer_class is not None and self.is_layer_class(module, name)
         if (module, name) not in self.vocabulary and not is_class:
             raise self.budget.refusal(f"refers to {format_printable(f'{module}.{name}')}, which no checkpoint needs")
         self._push(GlobalName(module, name))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ganvas.checkpoints._budget import ReadBudget, format_printable
-from ganvas.checkpoints._objects import MAX_NAME_LENGTH, accepts_class, build_object_vocabulary
+from ganvas.checkpoints._objects import MAX_NAME_LENGTH, is_layer_class, build_object_vocabulary
 from ganvas.checkpoints._pickle import Call, GlobalName, ObjectRecord, PickleMachine, Vocabulary
 from ganvas.errors import GanvasError
 
@@ -80,7 +80,7 @@ class StoredTensor:
         return octets.view(self.storage.dtype).as_strided(self.shape, self.stride).contiguous()
 
 
-def store_tensor(tensor: Tensor) -> StoredTensor:
+def convert_tensor(tensor: Tensor) -> StoredTensor:
     """Describe a tensor in memory as one that is stored."""
     flat = tensor.detach().contiguous().reshape(-1)
     storage = TorchStorage(tensor.dtype, flat.numel(), lambda: memoryview(flat.view(torch.uint8).numpy()))
@@ -154,7 +154,7 @@ def _read_older(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
     if heads[:2] != [MAGIC, PROTOCOL] or not isinstance(heads[2], dict) or heads[2].get("little_endian") is not True:
         raise budget.damage("it isn't a file of torch.save")
     storages: dict[str, TorchStorage] = {}
-    classes = None if nested else accepts_class
+    classes = None if nested else is_layer_class
     vocabulary = build_vocabulary(budget, nested)
     machine = PickleMachine(data, vocabulary, budget, lambda key: _get_persistent(key, storages, budget), at, classes)
     value = machine.run()
@@ -218,8 +218,8 @@ def _read_zip(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
         return storage
 
     head = memoryview(read_member(archive, heads[0], budget))
-    classes, vocabulary = None if nested else accepts_class, build_vocabulary(budget, nested)
-    return PickleMachine(head, vocabulary, budget, persistent, accepts_class=classes).run()
+    classes, vocabulary = None if nested else is_layer_class, build_vocabulary(budget, nested)
+    return PickleMachine(head, vocabulary, budget, persistent, is_layer_class=classes).run()
 
 
 def open_zip(data: memoryview, budget: ReadBudget, nested: bool = False) -> zipfile.ZipFile:

@@ -58,7 +58,9 @@ def check_downloaded(head: bytes, size: int, origin: str) -> None:
 def _describe_text(head: bytes, size: int) -> str | None:
     """Describe a text by what it says; None for other bytes."""
     try:
-        text = head.decode("utf-8-sig", "strict" if len(head) == size else "ignore")  # a character may be cut at the end
+        text = head.decode(
+            "utf-8-sig", "strict" if len(head) == size else "ignore"
+        )  # a character may be cut at the end
     except UnicodeDecodeError:
         return None
     if any(ord(character) < 32 and character not in "\t\n\r\f\x1b" for character in text):
@@ -66,7 +68,9 @@ def _describe_text(head: bytes, size: int) -> str | None:
     plain = text.lstrip()
     if plain.startswith("version https://git-lfs"):
         stored = re.search(r"^size (\d{1,15})\s*$", text, re.MULTILINE)
-        return f"a pointer of Git LFS to the file{f' of {int(stored[1]):,} bytes' if stored else ''} (run `git lfs pull`)"
+        return (
+            f"a pointer of Git LFS to the file{f' of {int(stored[1]):,} bytes' if stored else ''} (run `git lfs pull`)"
+        )
     if "annex/objects/" in plain[:200]:
         return "a pointer of git-annex to the file (run `git annex get`)"
     if re.search(r"<(!doctype html|html|head|body|title)\b", plain, re.IGNORECASE):

@@ -1,9 +1,9 @@
 """StyleGAN2 generators in the names of genforce.
 
-https://github.com/genforce/genforce (models/stylegan2_generator.py, converters/): ``generator_smooth`` and perhaps ``generator``, with
-``mapping.dense0``, ``truncation.w_avg``, ``synthesis.early_layer.const``, ``synthesis.layer0`` (one for each 3×3 convolution) and
-``synthesis.output0`` (one for each output). The styles' bias is stored without the 1 that is added to it, and kernels that double
-the resolution are turned by 180° (as in TensorFlow's files).
+https://github.com/genforce/genforce (models/stylegan2_generator.py, converters/): ``generator_smooth`` and perhaps
+``generator``, with ``mapping.dense0``, ``truncation.w_avg``, ``synthesis.early_layer.const``, ``synthesis.layer0`` (one for each
+3×3 convolution) and ``synthesis.output0`` (one for each output). The styles' bias is stored without the 1 that is added to it,
+and kernels that double the resolution are turned by 180° (as in TensorFlow's files).
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ from ganvas.checkpoints._mean import MEAN_NAMES, complete_mean
 from ganvas.checkpoints._networks import StoredNetwork, describe_choice
 from ganvas.checkpoints._torch import read_tensors
 from ganvas.checkpoints.checkpoint import Checkpoint
+from ganvas.checkpoints.nvidia import check_channels
 from ganvas.errors import GanvasError
 from ganvas.generators.stylegan2 import KIND, VERSION
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 
-MARKER_NAMES = ("synthesis.early_layer.const", "mapping.dense0.weight", "synthesis.layer0.noise", "synthesis.layer0.style.weight")
+MARKER_NAMES = (
+    "synthesis.early_layer.const",
+    "mapping.dense0.weight",
+    "synthesis.layer0.noise",
+    "synthesis.layer0.style.weight",
+)
 """Weights that StyleGAN2 has: StyleGAN1's layers have their noise elsewhere."""
 SKIPPED_SUFFIXES = (".kernel",)
 MAX_LAYERS = 17
@@ -31,7 +37,9 @@ def read(parts: Sequence[StoredNetwork], networks: Sequence[StoredNetwork], budg
     """Read the first of ``parts``, the generators of this layout. Raises GanvasError for weights that aren't such a network's."""
     stored = parts[0].weights
     if "mapping.label_weight" in stored:
-        raise GanvasError(f"{budget.origin} is a conditional StyleGAN2 of genforce's, which can't be read: unconditional ones can.")
+        raise GanvasError(
+            f"{budget.origin} is a conditional StyleGAN2 of genforce's, which can't be read: unconditional ones can."
+        )
     shape = _find_shape(parts[0], budget)
     names = _list_names(shape)
     weights = read_tensors(stored, budget)
@@ -47,7 +55,9 @@ def read(parts: Sequence[StoredNetwork], networks: Sequence[StoredNetwork], budg
             state[new] = state[new].flip(2, 3)
     for name in weights.keys() - set(names.values()):
         if not name.endswith(SKIPPED_SUFFIXES) and name.rpartition(".")[2] not in (*MEAN_NAMES, "lod"):
-            raise GanvasError(f"{budget.origin} has a weight {format_printable(name)!r}, which genforce's StyleGAN2 doesn't have.")
+            raise GanvasError(
+                f"{budget.origin} has a weight {format_printable(name)!r}, which genforce's StyleGAN2 doesn't have."
+            )
     state["mapping.w_avg"], remarks = complete_mean(state, shape, [parts[0], *networks], budget)
     metadata = {"kind": KIND, "family": "stylegan2", "version": VERSION, "shape": shape}
     return Checkpoint("stylegan2", "genforce's checkpoint", state, metadata, (*describe_choice(parts), *remarks))
@@ -63,10 +73,10 @@ def _find_shape(network: StoredNetwork, budget: ReadBudget) -> StyleGAN2Architec
     final = stored.get(f"mapping.dense{depth - 1}.weight", ())
     if convolutions % 2 == 0 or not last or len(first) != 2 or len(final) != 2:
         raise GanvasError(f"{budget.origin} lacks weights of genforce's StyleGAN2: it isn't a whole one.")
-    if stored["synthesis.early_layer.const"][-2:] != (4, 4):
-        raise GanvasError(f"{budget.origin} begins with {stored['synthesis.early_layer.const'][-2:]} pixels: only 4×4 can be read.")
-    if last[0] not in (1, 3):
-        raise GanvasError(f"{budget.origin} draws pictures of {last[0]} channels: 1 or 3 can be read.")
+    start = stored["synthesis.early_layer.const"][-2:]
+    if start != (4, 4):
+        raise GanvasError(f"{budget.origin} begins with a picture of shape {start}: only 4×4 can be read.")
+    check_channels(last[0], budget)
     return StyleGAN2Architecture(
         4 << convolutions // 2,
         tuple(widths),

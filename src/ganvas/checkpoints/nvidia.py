@@ -17,7 +17,7 @@ from torch import Tensor
 from ganvas.checkpoints._budget import ReadBudget, format_printable
 from ganvas.checkpoints._mean import SAMPLES, compute_mean
 from ganvas.checkpoints._networks import flatten_module, iterate_modules
-from ganvas.checkpoints._objects import accepts_class
+from ganvas.checkpoints._objects import is_layer_class
 from ganvas.checkpoints._pickle import ObjectRecord, PickleMachine, Vocabulary
 from ganvas.checkpoints._torch import STORAGES, StoredTensor, TorchStorage, read_storage, read_tensors
 from ganvas.checkpoints._torch import build_vocabulary as build_torch_vocabulary
@@ -33,7 +33,7 @@ NETWORKS = ("G_ema", "G")
 
 def read_pickle(data: memoryview, budget: ReadBudget) -> Any:
     """Read the value of a pickle that torch.save didn't write. Raises GanvasError for what no checkpoint needs."""
-    return PickleMachine(data, build_vocabulary(budget), budget, accepts_class=accepts_class).run()
+    return PickleMachine(data, build_vocabulary(budget), budget, is_layer_class=is_layer_class).run()
 
 
 def build_vocabulary(budget: ReadBudget) -> Vocabulary:
@@ -149,9 +149,14 @@ def check_picture(stored: Mapping[str, StoredTensor], budget: ReadBudget) -> Non
             f"{', '.join(map(str, RESOLUTIONS))} can be read."
         )
     for colours in (v.shape[0] for k, v in stored.items() if k.endswith("torgb.weight") and v.shape):
-        if colours not in (1, 3):
-            reason = " (colours and transparency)" if colours == 4 else ""
-            raise GanvasError(f"{budget.origin} draws pictures of {colours} channels{reason}: 1 or 3 can be read.")
+        check_channels(colours, budget)
+
+
+def check_channels(channels: int, budget: ReadBudget) -> None:
+    """Raise GanvasError where pictures are neither grey nor in colours without transparency."""
+    if channels not in (1, 3):
+        reason = " (colours and transparency)" if channels == 4 else ""
+        raise GanvasError(f"{budget.origin} draws pictures of {channels} channels{reason}: 1 or 3 can be read.")
 
 
 def find_architecture(stored: Mapping[str, StoredTensor]) -> Literal["skip", "resnet", "orig"]:

@@ -47,7 +47,9 @@ def _find_shape(stored: Mapping[str, StoredTensor], budget: ReadBudget) -> Style
     check_picture(stored, budget)
     blocks = [side for side in (4, *RESOLUTIONS) if f"synthesis.b{side}.conv1.weight" in stored]
     mapping = sum(name.startswith("mapping.fc") and name.endswith(".weight") for name in stored)
-    embedded, labels = _get_matrix(stored, "mapping.embed.weight", budget) if "mapping.embed.weight" in stored else (0, 0)
+    embedded, labels = (
+        _get_matrix(stored, "mapping.embed.weight", budget) if "mapping.embed.weight" in stored else (0, 0)
+    )
     w_dim = _get_matrix(stored, f"mapping.fc{mapping - 1}.weight", budget)[0]
     colours = stored.get(f"synthesis.b{blocks[-1]}.torgb.weight" if blocks else "")
     if not blocks or colours is None or not colours.shape:

@@ -2,9 +2,9 @@
 
 https://github.com/rosinality/stylegan2-pytorch (model.py): the same network as NVIDIA's under other names, always with
 skips, and with a learning rate multiplier of 0.01 in its mapping network. A training run saves ``g_ema``, ``g``, ``d`` and
-perhaps ``latent_avg``. pSp (https://github.com/eladrich/pixel2style2pixel), e4e
-(https://github.com/omertov/encoder4editing) and ReStyle (https://github.com/yuval-alaluf/restyle-encoder) keep the same names below
-``decoder.`` in their ``state_dict``, beside an encoder, DataParallel below ``module.``, and Lightning below an attribute's name.
+perhaps ``latent_avg``. pSp (https://github.com/eladrich/pixel2style2pixel), e4e (https://github.com/omertov/encoder4editing)
+and ReStyle (https://github.com/yuval-alaluf/restyle-encoder) keep the same names below ``decoder.`` in their ``state_dict``,
+beside an encoder, DataParallel below ``module.``, and Lightning below an attribute's name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ganvas.checkpoints._mean import MEAN_NAMES, complete_mean
 from ganvas.checkpoints._networks import StoredNetwork, describe_choice
 from ganvas.checkpoints._torch import StoredTensor, read_tensors
 from ganvas.checkpoints.checkpoint import Checkpoint
+from ganvas.checkpoints.nvidia import check_channels
 from ganvas.errors import GanvasError
 from ganvas.generators.stylegan2 import KIND, VERSION
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
@@ -84,9 +85,7 @@ def _find_shape(network: StoredNetwork, budget: ReadBudget) -> StyleGAN2Architec
             f"{w_dim}, and the embedding of labels that fills the rest is missing. Take the .pkl that it was made from."
         )
     colours = _get_length(state, "to_rgb1.conv.weight", 1, budget)
-    if colours not in (1, 3):
-        reason = " (colours and transparency)" if colours == 4 else ""
-        raise GanvasError(f"{budget.origin} draws pictures of {colours} channels{reason}: 1 or 3 can be read.")
+    check_channels(colours, budget)
     return StyleGAN2Architecture(
         sides[-1],
         tuple(widths),
