@@ -29,8 +29,18 @@ ASSETS = PACKAGE / "assets"
 REPORT = DOCS / "results" / "ffhq" / "report.json"
 
 READ_FORMATS = {
-    "Generators": ("checkpoints.nvidia", "checkpoints.rosinality", "generators.openvino_ir", "generators.dcgan"),
-    "How checkpoints are read": ("checkpoints", "checkpoints._pickle", "checkpoints._torch"),
+    "Generators": (
+        *(f"checkpoints.{name}" for name in ("nvidia", "nvidia_state_dict", "rosinality", "genforce", "carded")),
+        "generators.openvino_ir",
+        "generators.dcgan",
+    ),
+    "How checkpoints are read": (
+        "checkpoints",
+        *(
+            f"checkpoints.{name}"
+            for name in ("_pickle", "_torch", "_objects", "_archives", "file_kinds", "unsupported")
+        ),
+    ),
     "Directions, codes and labels of others": ("editors.published", "inversion.imported_codes", "data.label_csv"),
     "Classifiers": ("scorers._classifier", "scorers._onnx_guard"),
     "Data sets": ("data.mnist", "data.multimnist_files"),

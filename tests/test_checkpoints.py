@@ -351,7 +351,8 @@ def test_a_state_dict_without_a_card_says_what_it_needs(tmp_path):
             "Git LFS to the file of 1,234 bytes",
         ),
         (b"/annex/objects/SHA256E-s12--0.pkl\n", "git-annex"),
-        (b"cos\nsystem\n(S'touch owned'\ntR.", "short text"),
+        (b"cos\nsystem\n(S'touch owned'\ntR.", "pickle in an old form"),
+        (b"(dp0\nVa\np1\nI1\ns.", "pickle in an old form"),
         (b"\x01\x02\x03", "not a checkpoint that ganvas reads"),
     ],
 )

@@ -7,8 +7,12 @@ import io
 import tarfile
 import zipfile
 from argparse import Namespace
+from collections import Counter, defaultdict
 from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 
+import numpy as np
 import pytest
 import stylegan2_layouts as layouts
 import torch
@@ -85,6 +89,31 @@ def test_an_unknown_generator_beside_a_discriminator_is_no_discriminator(tmp_pat
     }
     (tmp_path / "g.pkl").write_bytes(dumps(other))
     check_refused(tmp_path / "g.pkl", r"whole modules, G \(Painter\), D \(Discriminator\): none is")
+
+
+def test_a_mean_that_is_expanded_to_all_rows_is_read_and_little_else(tmp_path):
+    torch.save({"g_ema": THEIRS, "latent_avg": ROWS}, tmp_path / "g.pt")
+    check_same(tmp_path / "g.pt")
+    for more in ({"x": MEAN[:1].expand(2**15)}, {f"x{i}": MEAN[:1].expand(2**13) for i in range(9)}):
+        torch.save({"g_ema": THEIRS | more}, tmp_path / "g.pt")
+        check_refused(tmp_path / "g.pt", "numbers where .* stored")
+
+
+def test_what_training_scripts_keep_beside_a_network_is_passed_over(tmp_path):
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))])
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5])
+    options = {
+        "numbers": [np.float32(3.25), np.float64(2), np.int64(3), np.bool_(True)],
+        "types": [torch.float32, list, torch.device("cuda", 0), torch.Size([1, 2])],
+        "sets": [{"a", 1}, defaultdict(list, {"a": [1]}), Counter("aab")],
+        "when": [datetime(2020, 1, 1), Path("runs")],
+        "state": [optimizer.state_dict(), schedule.state_dict(), optimizer],
+        "classes": {Counter: 1},
+    }
+    for modern in (True, False):
+        value = {"g_ema": THEIRS, "latent_avg": MEAN, "hyper_parameters": options, "args": Namespace(**options)}
+        torch.save(value, tmp_path / "g.pt", _use_new_zipfile_serialization=modern)
+        check_same(tmp_path / "g.pt")
 
 
 def test_a_mean_for_each_row_is_averaged_and_one_of_another_size_is_computed(tmp_path):

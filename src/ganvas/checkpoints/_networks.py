@@ -106,10 +106,8 @@ def find_parts(networks: Sequence[StoredNetwork], markers: Sequence[str], budget
 
 def _cut_prefix(network: StoredNetwork, prefix: str) -> StoredNetwork:
     path = ".".join(part for part in (network.path, prefix.rstrip(".")) if part)
-    weights, layers = (
-        {name.removeprefix(prefix): value for name, value in items.items() if name.startswith(prefix)}
-        for items in (network.weights, network.layers)
-    )
+    weights = {name.removeprefix(prefix): value for name, value in network.weights.items() if name.startswith(prefix)}
+    layers = {name.removeprefix(prefix): value for name, value in network.layers.items() if name.startswith(prefix)}
     others = {name.partition(".")[0]: None for name in network.weights if not name.startswith(prefix)}
     return StoredNetwork(path, weights, layers, network.kind, tuple(others))
 

@@ -65,9 +65,9 @@ def build_object_vocabulary(budget: ReadBudget) -> Vocabulary:
             raise budget.damage("a number of NumPy in it is cut short")
         return np.frombuffer(data, form)[0].item()
 
-    def names(*lists: Any) -> set[str]:
+    def names(*lists: Any) -> set[str | int]:
         values = lists[0] if lists else []
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        if not isinstance(values, list) or not all(type(value) in (str, int) for value in values):
             raise budget.damage("it has a set that isn't of names")
         budget.spend(len(values))  # one list can be made into many sets
         return set(values)
@@ -83,9 +83,11 @@ def build_object_vocabulary(budget: ReadBudget) -> Vocabulary:
         ("_codecs", "encode"): encode,
         ("dnnlib.util", "EasyDict"): mapping,
         ("collections", "defaultdict"): mapping,
+        ("collections", "Counter"): mapping,
         ("torch", "device"): lambda *names: ObjectRecord("device"),
         ("torch", "Size"): lambda *sizes: sizes[0] if sizes else (),
         ("functools", "partial"): lambda *arguments: ObjectRecord("partial"),
+        ("datetime", "datetime"): lambda *parts: ObjectRecord("time"),
         **{("pathlib", name): lambda *parts: ObjectRecord("path") for name in ("PosixPath", "WindowsPath")},
     }
     for module in ("builtins", "__builtin__"):

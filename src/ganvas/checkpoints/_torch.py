@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ganvas.checkpoints._budget import ReadBudget, format_printable
-from ganvas.checkpoints._objects import MAX_NAME_LENGTH, is_layer_class, build_object_vocabulary
+from ganvas.checkpoints._objects import MAX_NAME_LENGTH, build_object_vocabulary, is_layer_class
 from ganvas.checkpoints._pickle import Call, GlobalName, ObjectRecord, PickleMachine, Vocabulary
 from ganvas.errors import GanvasError
 
@@ -28,6 +28,8 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 MAX_AXES = 8
 MAX_NUMBERS = 2**28
 """The most numbers in one tensor, and in all tensors of a network."""
+MAX_EXPANDED_NUMBERS = 2**14
+"""The most numbers in tensors that repeat what is stored, together (a mean of W for each of 18 rows has 9,216)."""
 MAX_ENTRIES = 100_000
 """The most files in an archive."""
 MAX_NESTED_ENTRIES = 16
@@ -102,8 +104,9 @@ def build_vocabulary(budget: ReadBudget, nested: bool = False) -> Vocabulary:
         if len(shape) != len(stride) or len(shape) > MAX_AXES:
             raise budget.damage(f"it describes a tensor with {len(shape)} axes")
         numbers = math.prod(shape)
-        # A stride of 0 makes a huge tensor from one number: no network needs that.
-        if numbers > MAX_NUMBERS or numbers > _span(shape, stride) or offset + _span(shape, stride) > storage.size:
+        span = _span(shape, stride)
+        # A stride of 0 makes a huge tensor from one number: no network needs that, except for a mean of W in all rows.
+        if numbers > MAX_NUMBERS or numbers > max(span, MAX_EXPANDED_NUMBERS) or offset + span > storage.size:
             raise budget.refusal(f"has a tensor of {numbers:,} numbers where {storage.size:,} are stored")
         return StoredTensor(storage, offset, shape, stride)
 
@@ -272,7 +275,10 @@ def read_tensors(
         raise budget.refusal(f"has tensors of {total:,} numbers: more than {MAX_NUMBERS:,}")
     spanned = sum(_span(item.shape, item.stride) for item in stored.values())
     available = sum({id(item.storage): item.storage.size for item in stored.values()}.values())
-    if spanned > 2 * available:  # some tensors share their numbers, but not many times
+    expanded = [n for n, span in ((math.prod(i.shape), _span(i.shape, i.stride)) for i in stored.values()) if n > span]
+    # Some tensors share their numbers, but not many times.
+    if spanned > 2 * available or sum(expanded) > MAX_EXPANDED_NUMBERS:
+        spanned = max(spanned, sum(expanded))
         raise budget.refusal(f"has tensors of {spanned:,} numbers where {available:,} are stored")
     result = {
         names[key] if names else key: item.read(budget).float()

@@ -34,9 +34,8 @@ def describe_missing(networks: Sequence[StoredNetwork], path: Path, budget: Read
     """Return the error for a file whose networks nothing recognises, and which has no card."""
     if not networks:
         return GanvasError(f"{budget.origin} holds no named tensors, so it is no generator.")
-    names = ", ".join(
-        format_printable(name) for name in list(min(networks, key=lambda network: network.rank).weights)[:3]
-    )
+    weights = min(networks, key=lambda network: network.rank).weights
+    names = ", ".join(map(format_printable, list(weights)[:3]))
     cards = " or ".join(path.with_suffix(suffix).name for suffix in CARD_SUFFIXES)
     return GanvasError(
         f"{budget.origin} is a state dict ({names}, …) without a card: write one that lists its layers, {cards}."

@@ -51,6 +51,9 @@ def check_downloaded(head: bytes, size: int, origin: str) -> None:
     for place, pattern, kind, hint in MAGIC_NUMBERS:
         if re.match(pattern, head[place:], re.DOTALL):
             raise GanvasError(f"{origin} is {kind}, not a checkpoint: {hint}.")
+    if re.match(rb"\(?([dl]p\d|[(ldc]\w)", head) and head.rstrip().endswith(b"."):
+        hint = "save it again with protocol 2 or a later one"
+        raise GanvasError(f"{origin} is a pickle in an old form (protocol 0 or 1), which isn't read: {hint}.")
     if described := _describe_text(head, size):
         raise GanvasError(f"{origin} is {described}, not a checkpoint: {AGAIN}.")
 
