@@ -80,6 +80,16 @@ def test_which_of_several_generators_is_read_is_said(tmp_path):
     assert checkpoints.read(tmp_path / "g.pt").notes == ("encoder beside the generator is left out",)
 
 
+def test_a_generator_that_only_resembles_another_network_is_not_called_one(tmp_path):
+    for names in (
+        ("head.conv.weight", "tail.0.weight"),
+        ("G.main.weight", "D.main.weight"),
+        ("dense.weight", "decode.bias"),
+    ):
+        torch.save(dict.fromkeys(names, WEIGHT), tmp_path / "g.pt")
+        check_refused(tmp_path / "g.pt", f"{names[0]}.*without a card")
+
+
 def test_an_unknown_generator_beside_a_discriminator_is_no_discriminator(tmp_path):
     torch.save({"g": {"main.0.weight": WEIGHT}, "d": {"final_linear.0.weight": WEIGHT}}, tmp_path / "g.pt")
     check_refused(tmp_path / "g.pt", "main.0.weight.*without a card")
@@ -324,6 +334,13 @@ NAMED = {
     "encoder": {"state_dict": layouts.encoder()},
     "VQGAN": {"quantize.embedding.weight": WEIGHT},
     "CycleGAN": {"model.1.weight": WEIGHT, "model.10.conv_block.1.weight": WEIGHT},
+    "a discriminator": {"state_dict": {"discriminator.0.weight": WEIGHT, "discriminator.3.bias": WEIGHT}},
+    "classifier .Inception": {"Mixed_5b.branch1x1.conv.weight": WEIGHT, "fc.weight": WEIGHT},
+    "LoRA": {"unet.lora_A.weight": WEIGHT},
+    "ESRGAN": {"params_ema": {"conv_first.weight": WEIGHT, "body.0.rdb1.conv1.weight": WEIGHT}},
+    "progressive GAN": {"avgG": {"scaleLayers.0.0.module.weight": WEIGHT, "toRGBLayers.0.module.weight": WEIGHT}},
+    "BasicSR": {"params_ema": {"style_mlp.1.weight": WEIGHT, "constant_input.weight": WEIGHT}},
+    "MMGeneration": {"state_dict": {"generator.style_mapping.1.weight": WEIGHT, "generator.constant_input.input": WEIGHT}},
     "ArcFace": {"input_layer.0.weight": WEIGHT, "body.0.res_layer.1.weight": WEIGHT, "output_layer.3.weight": WEIGHT},
 }  # fmt: skip
 

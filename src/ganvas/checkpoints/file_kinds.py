@@ -79,6 +79,8 @@ def _describe_text(head: bytes, size: int) -> str | None:
     if re.search(r"<(!doctype html|html|head|body|title)\b", plain, re.IGNORECASE):
         title = re.search(r"<title[^<>]*>([^<]*)", plain, re.IGNORECASE)
         return f"a web page{_quote(html.unescape(title[1])) if title else ''}"
+    if re.search(r"<svg\b", plain):
+        return "an SVG picture"
     if plain.startswith("<"):
         message = re.search(r"<(?:Code|Message)>([^<]*)", plain)
         return f"a server's answer in XML{_quote(message[1]) if message else ''}"

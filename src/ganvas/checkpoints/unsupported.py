@@ -155,10 +155,13 @@ KINDS = (
     _describe(
         "a discriminator",
         EDITOR_HINT,
-        r"^(final_linear|decisionLayer|b4\.out|b4\.fc|to_logits|fromRGBLayers|D\.|final_conv)\.|^b\d+\.fromrgb\.|^rf_big\.",
+        r"^(final_linear|decisionLayer|b4\.out|b4\.fc|to_logits|fromRGBLayers)\.|^b\d+\.fromrgb\.|^rf_big\.",
     ),
     _describe("a classifier (ResNet)", EDITOR_HINT, r"^layer1\.0\.", r"^fc\."),
-    _describe("a classifier", EDITOR_HINT, r"^(classifier|head|conv_head|last_linear|logits)\."),
+    _describe("a classifier (Inception)", EDITOR_HINT, r"^Mixed_\d\w\.", r"^fc\."),
+    _describe("a perceptual distance (LPIPS)", EDITOR_HINT, r"^lin\d\.model\.1\."),
+    _describe("a classifier", EDITOR_HINT, r"^(classifier|conv_head|last_linear|logits|head\.(weight|bias|fc)$)"),
+    _describe("a discriminator", EDITOR_HINT, r"\A((discriminator|netD|D|d)\..*(\n|\Z))+\Z"),
     _describe("a transformer", EDITOR_HINT, r"\.(attn|self_attn|self_attention|attention)\."),
 )
 
