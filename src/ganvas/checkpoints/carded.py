@@ -14,7 +14,6 @@ from ganvas.checkpoints._networks import StoredNetwork
 from ganvas.checkpoints._torch import read_tensors
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
-from ganvas.generators import dcgan
 from ganvas.io.files import read_card
 from ganvas.validation import parse
 
@@ -44,6 +43,8 @@ def describe_missing(networks: Sequence[StoredNetwork], path: Path, budget: Read
 
 def read(networks: Sequence[StoredNetwork], card: Path, budget: ReadBudget) -> Checkpoint:
     """Read the first network that has the weights that ``card`` lists. Raises GanvasError where there is none."""
+    from ganvas.generators import dcgan
+
     shape = parse(dcgan.DcganArchitecture, read_card(card), card)
     needed, states = dcgan.list_weights(shape), [network.weights for network in networks]
     for state in states:
