@@ -66,12 +66,12 @@ def read(parts: Sequence[StoredNetwork], networks: Sequence[StoredNetwork], budg
 def _find_shape(network: StoredNetwork, budget: ReadBudget) -> StyleGAN2Architecture:
     stored = {name: value.shape for name, value in network.weights.items()}
     convolutions = sum(f"synthesis.layer{i}.weight" in stored for i in range(MAX_LAYERS))
-    widths = [(*stored[f"synthesis.layer{i}.weight"], 0)[0] for i in range(0, convolutions, 2)]
+    widths = [(*stored.get(f"synthesis.layer{i}.weight", ()), 0)[0] for i in range(0, convolutions, 2)]
     last = stored.get(f"synthesis.output{convolutions // 2}.weight")
     first = stored["mapping.dense0.weight"]
     depth = sum(name.startswith("mapping.dense") and name.endswith(".weight") for name in stored)
     final = stored.get(f"mapping.dense{depth - 1}.weight", ())
-    if convolutions % 2 == 0 or not last or len(first) != 2 or len(final) != 2:
+    if convolutions % 2 == 0 or 0 in widths or not last or len(first) != 2 or len(final) != 2:
         raise GanvasError(f"{budget.origin} lacks weights of genforce's StyleGAN2: it isn't a whole one.")
     start = stored["synthesis.early_layer.const"][-2:]
     if start != (4, 4):
