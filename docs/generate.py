@@ -30,15 +30,21 @@ REPORT = DOCS / "results" / "ffhq" / "report.json"
 
 READ_FORMATS = {
     "Generators": (
-        "checkpoints.nvidia",
-        "checkpoints.tensorflow",
-        "checkpoints.rosinality",
-        "checkpoints.stylegan1",
-        "checkpoints.stylegan1_ports",
+        *(
+            f"checkpoints.{name}"
+            for name in ("nvidia", "nvidia_stylegan3", "nvidia_state_dict", "tensorflow", "rosinality")
+        ),
+        *(f"checkpoints.{name}" for name in ("genforce", "stylegan1", "stylegan1_ports", "carded")),
         "generators.openvino_ir",
         "generators.dcgan",
     ),
-    "How checkpoints are read": ("checkpoints", "checkpoints._pickle", "checkpoints._torch", "checkpoints._numpy"),
+    "How checkpoints are read": (
+        "checkpoints",
+        *(
+            f"checkpoints.{name}"
+            for name in ("_pickle", "_torch", "_numpy", "_objects", "_archives", "file_kinds", "unsupported")
+        ),
+    ),
     "Directions, codes and labels of others": ("editors.published", "inversion.imported_codes", "data.label_csv"),
     "Classifiers": ("scorers._classifier", "scorers._onnx_guard"),
     "Data sets": ("data.mnist", "data.multimnist_files"),

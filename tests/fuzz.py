@@ -9,6 +9,7 @@ A file that fails is kept under out/fuzz, named after its kind and seed.
 from __future__ import annotations
 
 import argparse
+import gzip
 import io
 import json
 import multiprocessing
@@ -31,19 +32,21 @@ from unittest import mock
 
 import mutations as damage
 import numpy as np
+import stylegan2_layouts
 import torch
 from fitted_editors import NONLINEAR, TOY, count_labels, labels
-from nvidia_pickles import dumps, snapshot
+from nvidia_pickles import dumps, network, save_module, snapshot
 from PIL import Image, ImageCms
-from tensorflow_pickles import Network as network
+from tensorflow_pickles import Network as TensorFlowNetwork
 from tensorflow_pickles import draw_stylegan1, write_stylegan1, write_stylegan2
 from tensorflow_pickles import dumps as write_networks
 from test_checkpoints import SHAPES, theirs
+from test_layouts import pack_tar, pack_zip
 from test_stylegan1 import TINY
 from test_stylegan2 import state_of
 
 from ganvas import editors, load_generator, sample
-from ganvas.checkpoints import rosinality
+from ganvas.checkpoints import _mean
 from ganvas.data import label_csv
 from ganvas.data.codes import Codes, load_codes, save_codes, unpack_codes
 from ganvas.editors.base import Editor
@@ -169,8 +172,11 @@ def read_scorer(path: Path) -> None:
 
 
 def tensorflow_files() -> list[bytes]:
-    networks = [network("Gs", write_stylegan2(state_of(SHAPES[kind]), SHAPES[kind]), {}) for kind in ("skip", "labels")]
-    networks.append(network("Gs", write_stylegan1(draw_stylegan1(TINY)), {}))
+    networks = [
+        TensorFlowNetwork("Gs", write_stylegan2(state_of(SHAPES[kind]), SHAPES[kind]), {})
+        for kind in ("skip", "labels")
+    ]
+    networks.append(TensorFlowNetwork("Gs", write_stylegan1(draw_stylegan1(TINY)), {}))
     return [write_networks(value, protocol) for value in networks for protocol in (3, 4)]
 
 
@@ -184,8 +190,32 @@ def rosinality_files() -> list[bytes]:
     return files
 
 
+def layout_files() -> list[bytes]:
+    """The same network in other layouts that torch.save writes: a bundle, state dicts, and whole modules."""
+    shape = stylegan2_layouts.SHAPE
+    state = state_of(shape)
+    names = stylegan2_layouts.rosinality(state, shape)
+    bundle = stylegan2_layouts.encoder() | stylegan2_layouts.prefixed("decoder.", names)
+    values = (
+        {"state_dict": bundle, "latent_avg": state["mapping.w_avg"]},
+        state,
+        stylegan2_layouts.genforce(state, shape),
+    )
+    module = stylegan2_layouts.as_module(names, {"style.1": {"lr_mul": 0.01}})
+    return [
+        *(written(lambda path, value=value: torch.save(value, path), ".pt") for value in values),
+        written(lambda path: stylegan2_layouts.save_whole(module, path), ".pt"),
+        written(lambda path: save_module(network(state, shape), path), ".pt"),
+    ]
+
+
+def archive_files() -> list[bytes]:
+    content = dumps(snapshot(state_of(SHAPES["skip"]), SHAPES["skip"]), 4)
+    return [gzip.compress(content), pack_zip({"README.md": b"x", "g.pkl": content}), pack_tar({"g.pkl": content})]
+
+
 def read_generator(path: Path) -> None:
-    with mock.patch.object(rosinality, "W_AVG_SAMPLES", 16):  # thousands of codes would take a second a file
+    with mock.patch.object(_mean, "SAMPLES", 16):  # thousands of codes would take a second a file
         generator = load_generator(path)
     one_hot = torch.eye(generator.num_labels)[:1] if generator.num_labels else None
     generator.synthesis(sample(generator, 1, labels=one_hot))
@@ -245,6 +275,8 @@ KINDS = {
     ),
     "tensorflow": Kind(".pkl", tensorflow_files, read_generator, damage.pickled),
     "rosinality": Kind(".pt", rosinality_files, read_generator, damage.torch_save),
+    "layouts": Kind(".pt", layout_files, read_generator, damage.torch_save),
+    "archives": Kind(".zip", archive_files, read_generator, damage.damage_bytes),
     "jpeg": Kind(".jpg", lambda: picture_files("JPEG"), check_picture, damage.jpeg),
     "png": Kind(".png", lambda: picture_files("PNG"), check_picture, damage.png),
     "tiff": Kind(".tif", lambda: picture_files("TIFF"), check_picture, damage.tiff),

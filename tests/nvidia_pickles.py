@@ -5,6 +5,9 @@ from __future__ import annotations
 import pickle
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -45,16 +48,33 @@ class Network:
         return _reconstruct_persistent_obj, (meta,)
 
 
+@contextmanager
+def importable(**attributes: Any) -> Iterator[None]:
+    """Let modules exist while something is pickled whose classes and functions say they are from them."""
+    homes: dict[str, ModuleType] = {}
+    for item in attributes.values():
+        parts = item.__module__.split(".")
+        for i in range(len(parts)):
+            homes.setdefault(".".join(parts[: i + 1]), ModuleType(".".join(parts[: i + 1])))
+        setattr(homes[item.__module__], item.__qualname__, item)
+    sys.modules |= homes
+    try:
+        yield
+    finally:
+        for name in homes:
+            del sys.modules[name]
+
+
 def dumps(value: Any, protocol: int = 4) -> bytes:
     """``value`` pickled while the module exists that its functions say they are from."""
-    home = ModuleType("torch_utils.persistence")
-    home._reconstruct_persistent_obj = _reconstruct_persistent_obj  # type: ignore[attr-defined]
-    sys.modules |= {"torch_utils": ModuleType("torch_utils"), "torch_utils.persistence": home}
-    try:
+    with importable(call=_reconstruct_persistent_obj):
         return pickle.dumps(value, protocol)
-    finally:
-        for name in ("torch_utils", "torch_utils.persistence"):
-            del sys.modules[name]
+
+
+def save_module(value: Any, path: Path) -> None:
+    """Write what torch.save makes of NVIDIA's modules, as PTI keeps a tuned generator."""
+    with importable(call=_reconstruct_persistent_obj):
+        torch.save(value, path)
 
 
 def network(state: dict[str, Tensor], shape: StyleGAN2Architecture, **changes: Any) -> Network:

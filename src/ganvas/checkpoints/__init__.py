@@ -7,31 +7,32 @@ interpreter of few opcodes with a list of allowed names (``_pickle``), never thr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ganvas.checkpoints import _torch
+from ganvas.checkpoints import _archives, _torch
 from ganvas.checkpoints._budget import ReadBudget, format_printable
+from ganvas.checkpoints._networks import find_networks, find_parts
 from ganvas.checkpoints._torch import StoredTensor
+from ganvas.checkpoints.carded import CARD_SUFFIXES
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
-from ganvas.io.files import load_tensors, read_card
+from ganvas.io.files import check_local_path, load_tensors
 from ganvas.validation import parse
 
 __all__ = ["CARD_SUFFIXES", "Checkpoint", "describe_file", "read", "read_state_dict", "read_tensors"]
 
 MAX_FILE_BYTES = 4 << 30
-"""The most bytes of a file (a training snapshot of 1024×1024 with its optimisers has 0.4 GB)."""
-CARD_SUFFIXES = (".toml", ".json")
-"""The suffixes of a card beside a state dict, whose name it has otherwise."""
+"""The most bytes of a file (a training snapshot of 1024×1024 with its optimisers has 0.4 GB), unpacked, too."""
+MAX_PACKINGS = 3
+"""The most archives inside one another, such as a zip with a .tar.gz."""
 FORMATS = (
-    "NVIDIA's StyleGAN2 and StyleGAN3 pickles, those of StyleGAN and StyleGAN2 for TensorFlow, rosinality's .pt and StyleGAN's "
-    "state dicts in PyTorch, ganvas's own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
+    "NVIDIA's StyleGAN2 and StyleGAN3 pickles, those of StyleGAN and StyleGAN2 for TensorFlow, rosinality's and genforce's .pt, "
+    "StyleGAN's state dicts, ganvas's own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
 )
-PREFIXES = ("", "module.", "generator.", "netG.", "G.")
-"""Prefixes that all names of a state dict may have."""
 ZIP, PICKLE, LEGACY_TORCH = b"PK\x03\x04", b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -43,18 +44,40 @@ def read(path: str | Path, card: str | Path | None = None) -> Checkpoint:
     """
     path = Path(path)
     if _looks_like_safetensors(path):
-        return _read_own(path)
-    data, budget = _read_bytes(path), ReadBudget(str(path))
+        return _read_safetensors(path, card)
+    data, budget, packed = _read_bytes(path), ReadBudget(str(path)), ""
+    for _ in range(MAX_PACKINGS):
+        names = _torch.open_zip(data, budget).namelist() if bytes(data[: len(ZIP)]) == ZIP else []
+        if any(name.startswith("random_face/") for name in names):
+            return _read_wheel(path)
+        if any(name.endswith("/data.pkl") for name in names):  # torch.save's
+            break
+        if (inner := _archives.unpack(data, MAX_FILE_BYTES, budget)) is None:
+            break
+        packed, data = inner[0] or packed or "the file", inner[1]
+        budget.origin = f"{path} ({format_printable(packed)} in it)"
+    checkpoint = _read_unpacked(data, path, card, budget)
+    notes = (f"is packed: {format_printable(packed)} in it is read",) if packed else ()
+    return replace(checkpoint, notes=(*notes, *checkpoint.notes))
+
+
+def _read_unpacked(data: memoryview, path: Path, card: str | Path | None, budget: ReadBudget) -> Checkpoint:
     head = bytes(data[: len(LEGACY_TORCH)])
-    if head.startswith(ZIP) and _is_wheel(data, budget):
-        return _read_wheel(path)
     if head.startswith(ZIP) or head == LEGACY_TORCH:
-        return _read_state_dict(_torch.read_save(data, budget), path, card, budget)
+        return _read_value(_torch.read_save(data, budget), path, card, budget)
     if head.startswith(PICKLE):
         from ganvas.checkpoints import nvidia, tensorflow
 
-        return tensorflow.read(data, budget) if tensorflow.is_pickle(data) else nvidia.read(data, budget)
-    raise GanvasError(f"{path} is not a checkpoint that ganvas reads: these are {FORMATS}.")
+        if tensorflow.is_pickle(data):
+            return tensorflow.read(data, budget)
+        value = nvidia.read_pickle(data, budget)
+        if not find_networks(value, budget):
+            return nvidia.read(value, budget)
+        return _read_value(value, path, card, budget)
+    from ganvas.checkpoints import file_kinds
+
+    file_kinds.check_downloaded(bytes(data[: file_kinds.HEAD_BYTES]), len(data), budget.origin)
+    raise GanvasError(f"{budget.origin} is not a checkpoint that ganvas reads: these are {FORMATS}.")
 
 
 def describe_file(path: str | Path, card: str | Path | None = None) -> list[str]:
@@ -129,6 +152,7 @@ def read_tensors(path: str | Path) -> Tensor | dict[str, Tensor] | None:
 
 def _looks_like_safetensors(path: Path) -> bool:
     """Return whether a file begins with eight bytes of length, then a JSON object."""
+    check_local_path(path)
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -149,8 +173,16 @@ def _read_bytes(path: Path) -> memoryview:
         raise GanvasError(f"Can't read {path}: {error.strerror}.") from None
 
 
-def _read_own(path: Path) -> Checkpoint:
+def _read_safetensors(path: Path, card: str | Path | None) -> Checkpoint:
+    """Read a generator of ganvas's own, or a state dict of others, which is recognised as if torch.save had written it."""
     state, metadata = load_tensors(path)
+    if not metadata:
+        value = {name: _torch.convert_tensor(tensor) for name, tensor in state.items()}
+        return _read_value(value, path, card, ReadBudget(str(path)))
+    return _read_own(path, state, metadata)
+
+
+def _read_own(path: Path, state: dict[str, Tensor], metadata: dict[str, Any]) -> Checkpoint:
     _torch.check_finite(state, str(path))
     family, origin = metadata.get("family"), "ganvas's generator"
     if metadata.get("kind") == "generator" and metadata.get("version") == 1:
@@ -179,10 +211,6 @@ def _read_own(path: Path) -> Checkpoint:
     raise GanvasError(f"{path} is a safetensors file, but not a generator that ganvas wrote.")
 
 
-def _is_wheel(data: memoryview, budget: ReadBudget) -> bool:
-    return any(name.startswith("random_face/") for name in _torch.open_zip(data, budget).namelist())
-
-
 def _read_wheel(path: Path) -> Checkpoint:
     from ganvas.generators import find_card, openvino_ir
     from ganvas.io import hub
@@ -194,47 +222,28 @@ def _read_wheel(path: Path) -> Checkpoint:
     )
 
 
-def _read_state_dict(value: Any, path: Path, card: str | Path | None, budget: ReadBudget) -> Checkpoint:
-    from ganvas.checkpoints import rosinality, stylegan1
+def _read_value(value: Any, path: Path, card: str | Path | None, budget: ReadBudget) -> Checkpoint:
+    """Read the generator in a value that torch.save or Python's pickle wrote, by the first format that recognises it."""
+    from ganvas.checkpoints import carded, genforce, nvidia, nvidia_state_dict, rosinality, stylegan1, unsupported
 
-    dicts = dict(_torch.find_state_dicts(value))
+    networks, place = find_networks(value, budget), carded.find_card(path, card)
+    unsupported.check_kind(networks, budget, unsupported.WRAPPING_KINDS)
+    if nvidia.find_generator(value) is not None:
+        return nvidia.read(value, budget)
+    dicts = {network.path: network.weights for network in networks if not network.kind}
     if (first := stylegan1.find_network(dicts)) is not None:
         return stylegan1.read(dicts[first], budget)
-    names = [name for name, state in dicts.items() if rosinality.is_generator(state)]
-    if names:
-        name = next((name for name in ("g_ema", "g") if name in names), names[0])
-        average = value.get("latent_avg")
-        return rosinality.read(dicts[name], average if isinstance(average, StoredTensor) else None, budget)
-    if not dicts:
-        raise GanvasError(f"{path} holds no named tensors, so it is no generator.")
-    return _read_with_card(dicts, path, card, budget)
-
-
-def _read_with_card(
-    dicts: dict[str, dict[str, StoredTensor]], path: Path, card: str | Path | None, budget: ReadBudget
-) -> Checkpoint:
-    from ganvas.generators import dcgan
-
-    places = [Path(card)] if card is not None else [path.with_suffix(suffix) for suffix in CARD_SUFFIXES]
-    place = next((place for place in places if place.is_file()), None)
-    if place is None:
-        names = ", ".join(format_printable(name) for name in list(next(iter(dicts.values())))[:3])
+    for reader in (rosinality, nvidia_state_dict, genforce):
+        if parts := find_parts(networks, reader.MARKER_NAMES, budget):
+            return reader.read(parts, networks, budget)
+    if place is not None and networks:
+        return carded.read(networks, place, budget)
+    unsupported.check_kind(networks, budget)
+    unsupported.check_codes(value, networks, budget)
+    modules = [f"{format_printable(n.path)} ({format_printable(n.kind)})".lstrip() for n in networks if n.kind]
+    if modules:
+        held = ", ".join(modules[:8])
         raise GanvasError(
-            f"{path} is a state dict ({names}, …) without a card: write one that lists its layers, "
-            f"{' or '.join(place.name for place in places)}."
+            f"{budget.origin} holds whole modules, {held}: none is a generator that ganvas reads ({FORMATS})."
         )
-    shape = parse(dcgan.DcganArchitecture, read_card(place), place)
-    needed = dcgan.list_weights(shape)
-    for state in dicts.values():
-        for start in PREFIXES:
-            if all(start + name in state for name in needed):
-                names = {name: name.removeprefix(start) for name in state if name.startswith(start)}
-                metadata = {"kind": dcgan.KIND, "family": dcgan.FAMILY, "version": dcgan.VERSION, "shape": shape}
-                weights = _torch.read_tensors(state, budget, names)
-                note = f"edits the space {'z' if shape.space == 'z' else 'of the output of the first layer'}"
-                return Checkpoint("dcgan", "a state dict with a card", weights, metadata, (note,))
-    closest = max(dicts.values(), key=lambda state: sum(name in state for name in needed))
-    missing = next(name for name in needed if name not in closest)
-    raise GanvasError(
-        f"{path} lacks {missing!r}, which {place.name} lists: it has {', '.join(map(format_printable, list(closest)[:8]))}."
-    )
+    raise carded.describe_missing(networks, path, budget)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
 from ganvas.checkpoints._budget import STEP_LIMIT_REASON, ReadBudget, format_printable
@@ -53,7 +54,8 @@ class ObjectRecord:
 class PickleMachine:
     """A reader of the pickle in ``data`` that begins at ``at``, which is then where it ended.
 
-    ``persistent`` converts persistent ids to values; without it they are refused.
+    ``persistent`` converts persistent ids to values; without it they are refused. ``is_layer_class(module, name)``: whether an
+    unlisted global may be the class of a pickled module; calling one without arguments makes an empty ``ObjectRecord``.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class PickleMachine:
         budget: ReadBudget,
         persistent: Call | None = None,
         at: int = 0,
+        is_layer_class: Callable[[str, str], bool] | None = None,
     ) -> None:
         self.data, self.vocabulary, self.budget, self.persistent, self.at = data, vocabulary, budget, persistent, at
+        self.is_layer_class = is_layer_class
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -87,7 +91,7 @@ class PickleMachine:
 
     def _take(self, size: int) -> memoryview:
         if size > len(self.data) - self.at:
-            raise self.budget.damage("it is cut short")
+            raise self.budget.damage("it is cut short: download it again")
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -150,7 +154,9 @@ class PickleMachine:
     def append(self, many: bool) -> None:
         """Append one value, or all since the mark, to a list."""
         values = self._to_mark() if many else [self._pop()]
-        self._top(list).extend(values)
+        target = self._top(list, ObjectRecord)
+        if isinstance(target, list):  # a class's own kind of list holds options, which aren't needed
+            target.extend(values)
 
     def add(self) -> None:
         """Add the values since the mark to a set."""
@@ -162,13 +168,16 @@ class PickleMachine:
         values = self._to_mark() if many else [self._pop(), self._pop()][::-1]
         if len(values) % 2:
             raise self.budget.damage("a mapping in it has a key without a value")
-        target = self._top(dict)
+        target = self._top(dict, ObjectRecord)
+        target = target.state if isinstance(target, ObjectRecord) else target
         for key, value in zip(values[::2], values[1::2], strict=True):
             target[self._key(key)] = value
 
-    def _key(self, value: Any) -> str | int:
+    def _key(self, value: Any) -> str | float | None:
+        if isinstance(value, GlobalName):  # Lightning's callbacks are keyed by their classes
+            return str(value)
         # Hashing nested tuples could take for ever, or all of C's stack.
-        if type(value) not in (str, int):
+        if type(value) not in (str, int, float, bool, NoneType):
             raise self.budget.refusal("has a mapping or set of other things than texts and integers")
         return value
 
@@ -191,7 +200,8 @@ class PickleMachine:
             module, name = self._line(), self._line()
         if not (type(module) is str and type(name) is str):
             raise self.budget.damage("the name of a global in it isn't a text")
-        if (module, name) not in self.vocabulary:
+        is_class = self.is_layer_class is not None and self.is_layer_class(module, name)
+        if (module, name) not in self.vocabulary and not is_class:
             raise self.budget.refusal(f"refers to {format_printable(f'{module}.{name}')}, which no checkpoint needs")
         self._push(GlobalName(module, name))
 
@@ -200,7 +210,10 @@ class PickleMachine:
         arguments, target = self._pop(), self._pop()
         if not isinstance(target, GlobalName) or not isinstance(arguments, tuple):
             raise self.budget.refusal("calls something that isn't a name")
-        action = self.vocabulary[target.module, target.name]
+        if (target.module, target.name) not in self.vocabulary and not arguments:
+            self._push(ObjectRecord(str(target)))
+            return
+        action = self.vocabulary.get((target.module, target.name))
         if action is None:
             raise self.budget.refusal(f"calls {target}, which checkpoints only name")
         try:

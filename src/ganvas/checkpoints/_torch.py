@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ganvas.checkpoints._budget import ReadBudget, format_printable
+from ganvas.checkpoints._objects import MAX_NAME_LENGTH, build_object_vocabulary, is_layer_class
 from ganvas.checkpoints._pickle import Call, GlobalName, ObjectRecord, PickleMachine, Vocabulary
 from ganvas.errors import GanvasError
 
@@ -27,12 +28,14 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 MAX_AXES = 8
 MAX_NUMBERS = 2**28
 """The most numbers in one tensor, and in all tensors of a network."""
+MAX_EXPANDED_NUMBERS = 2**14
+"""The most numbers in tensors that repeat what is stored, together (a mean of W for each of 18 rows has 9,216)."""
 MAX_ENTRIES = 100_000
 """The most files in an archive."""
 MAX_NESTED_ENTRIES = 16
 """The most files in an archive inside a pickle: a single storage and torch's description of it."""
-MAX_DEPTH, MAX_NAME_LENGTH = 12, 200
-"""Mappings inside one another that are searched for tensors, and the length of their names."""
+MAX_DEPTH = 12
+"""Mappings inside one another that are searched for tensors."""
 DTYPES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -79,13 +82,20 @@ class StoredTensor:
         return octets.view(self.storage.dtype).as_strided(self.shape, self.stride).contiguous()
 
 
+def convert_tensor(tensor: Tensor) -> StoredTensor:
+    """Describe a tensor in memory as one that is stored."""
+    flat = tensor.detach().contiguous().reshape(-1)
+    storage = TorchStorage(tensor.dtype, flat.numel(), lambda: memoryview(flat.view(torch.uint8).numpy()))
+    return StoredTensor(storage, 0, tuple(tensor.shape), tensor.contiguous().stride())
+
+
 def _span(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
     """Return how many numbers a tensor spans from its first to its last."""
     return 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) if 0 not in shape else 0
 
 
 def build_vocabulary(budget: ReadBudget, nested: bool = False) -> Vocabulary:
-    """Build the vocabulary of a file that torch.save wrote: tensors, mappings, and a training script's options."""
+    """Build the vocabulary of a file that torch.save wrote: tensors, mappings, modules, and a training script's options."""
 
     def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> StoredTensor:
         sizes = _are_sizes((offset,)) and _are_sizes(shape) and _are_sizes(stride)
@@ -94,19 +104,24 @@ def build_vocabulary(budget: ReadBudget, nested: bool = False) -> Vocabulary:
         if len(shape) != len(stride) or len(shape) > MAX_AXES:
             raise budget.damage(f"it describes a tensor with {len(shape)} axes")
         numbers = math.prod(shape)
-        # A stride of 0 makes a huge tensor from one number: no network needs that.
-        if numbers > MAX_NUMBERS or numbers > _span(shape, stride) or offset + _span(shape, stride) > storage.size:
+        span = _span(shape, stride)
+        # A stride of 0 makes a huge tensor from one number: no network needs that, except for a mean of W in all rows.
+        if numbers > MAX_NUMBERS or numbers > max(span, MAX_EXPANDED_NUMBERS) or offset + span > storage.size:
             raise budget.refusal(f"has a tensor of {numbers:,} numbers where {storage.size:,} are stored")
         return StoredTensor(storage, offset, shape, stride)
 
+    if nested:
+        return STORAGES
     vocabulary: dict[tuple[str, str], Call | None] = {
         **STORAGES,
+        **build_object_vocabulary(budget),
         ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
         ("torch._utils", "_rebuild_parameter"): lambda data, *rest: data,
+        ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *rest: data,
         ("collections", "OrderedDict"): lambda: {},
         ("argparse", "Namespace"): lambda: ObjectRecord("Namespace"),
     }
-    return STORAGES if nested else vocabulary
+    return vocabulary
 
 
 def _are_sizes(values: Any) -> bool:
@@ -142,9 +157,9 @@ def _read_older(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
     if heads[:2] != [MAGIC, PROTOCOL] or not isinstance(heads[2], dict) or heads[2].get("little_endian") is not True:
         raise budget.damage("it isn't a file of torch.save")
     storages: dict[str, TorchStorage] = {}
-    machine = PickleMachine(
-        data, build_vocabulary(budget, nested), budget, lambda key: _get_storage(key, storages, budget), at
-    )
+    classes = None if nested else is_layer_class
+    vocabulary = build_vocabulary(budget, nested)
+    machine = PickleMachine(data, vocabulary, budget, lambda key: _get_persistent(key, storages, budget), at, classes)
     value = machine.run()
     order = PickleMachine(data, {}, budget, at=machine.at)
     keys = order.run()
@@ -159,6 +174,13 @@ def _read_older(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
         storage.read = lambda start=at + 8, size=size: data[start : start + size]
         at += 8 + size
     return value
+
+
+def _get_persistent(key: Any, storages: dict[str, TorchStorage], budget: ReadBudget) -> TorchStorage | GlobalName:
+    """Return a storage, or the class of a module, which older files name with its source text: that is skipped."""
+    if isinstance(key, tuple) and len(key) == 4 and key[0] == "module" and isinstance(key[1], GlobalName):
+        return key[1]
+    return _get_storage(key, storages, budget)
 
 
 def _get_storage(key: Any, storages: dict[str, TorchStorage], budget: ReadBudget) -> TorchStorage:
@@ -184,7 +206,7 @@ def _read_zip(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
         raise budget.damage("it is an archive without the one data.pkl that torch.save writes")
     root = heads[0].removesuffix("data.pkl")
     if any(name.startswith(f"{root}code/") for name in names):
-        raise budget.refusal("holds a TorchScript program")
+        raise budget.refusal("holds a TorchScript program: save the module's state_dict() instead")
     if f"{root}byteorder" in names and read_member(archive, f"{root}byteorder", budget) != b"little":
         raise budget.damage("its numbers aren't little-endian")
     storages: dict[str, TorchStorage] = {}
@@ -199,7 +221,8 @@ def _read_zip(data: memoryview, budget: ReadBudget, nested: bool) -> Any:
         return storage
 
     head = memoryview(read_member(archive, heads[0], budget))
-    return PickleMachine(head, build_vocabulary(budget, nested), budget, persistent).run()
+    classes, vocabulary = None if nested else is_layer_class, build_vocabulary(budget, nested)
+    return PickleMachine(head, vocabulary, budget, persistent, is_layer_class=classes).run()
 
 
 def open_zip(data: memoryview, budget: ReadBudget, nested: bool = False) -> zipfile.ZipFile:
@@ -214,7 +237,8 @@ def open_zip(data: memoryview, budget: ReadBudget, nested: bool = False) -> zipf
     try:
         archive = zipfile.ZipFile(io.BytesIO(octets))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
-        raise budget.damage(f"its archive can't be read ({format_printable(error)})") from None
+        reason = f"its archive is cut short or can't be read ({format_printable(error)}): download it again"
+        raise budget.damage(reason) from None
     entries = archive.infolist()
     names = [info.filename for info in entries]
     for name in names:
@@ -251,7 +275,10 @@ def read_tensors(
         raise budget.refusal(f"has tensors of {total:,} numbers: more than {MAX_NUMBERS:,}")
     spanned = sum(_span(item.shape, item.stride) for item in stored.values())
     available = sum({id(item.storage): item.storage.size for item in stored.values()}.values())
-    if spanned > 2 * available:  # some tensors share their numbers, but not many times
+    expanded = [n for n, span in ((math.prod(i.shape), _span(i.shape, i.stride)) for i in stored.values()) if n > span]
+    # Some tensors share their numbers, but not many times.
+    if spanned > 2 * available or sum(expanded) > MAX_EXPANDED_NUMBERS:
+        spanned = max(spanned, sum(expanded))
         raise budget.refusal(f"has tensors of {spanned:,} numbers where {available:,} are stored")
     result = {
         names[key] if names else key: item.read(budget).float()

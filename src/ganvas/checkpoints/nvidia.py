@@ -7,16 +7,20 @@ carries the source text of its classes to be run when it is loaded; here it is s
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeGuard
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ganvas.checkpoints import nvidia_stylegan3
 from ganvas.checkpoints._budget import ReadBudget, format_printable
-from ganvas.checkpoints._pickle import Call, ObjectRecord, PickleMachine, Vocabulary
-from ganvas.checkpoints._torch import MAX_NAME_LENGTH, StoredTensor, TorchStorage, read_storage, read_tensors
+from ganvas.checkpoints._mean import SAMPLES, compute_mean
+from ganvas.checkpoints._networks import flatten_module, iterate_modules
+from ganvas.checkpoints._objects import is_layer_class
+from ganvas.checkpoints._pickle import ObjectRecord, PickleMachine, Vocabulary
+from ganvas.checkpoints._torch import STORAGES, StoredTensor, TorchStorage, read_storage, read_tensors
 from ganvas.checkpoints._torch import build_vocabulary as build_torch_vocabulary
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
@@ -27,95 +31,55 @@ from ganvas.generators.stylegan3.architecture import StyleGAN3Architecture
 
 NETWORKS = ("G_ema", "G")
 """The networks of a snapshot that are taken, in order of preference: the averaged one first."""
-NUMPY_DTYPES = {"f8": "<f8", "f4": "<f4", "i8": "<i8", "i4": "<i4", "b1": "|b1"}
-MAX_DEPTH, MAX_MODULES = 8, 1000
-"""The most modules inside one another, and in all."""
 
 
-def read(data: memoryview, budget: ReadBudget) -> Checkpoint:
-    """Read the generator in a pickle. Raises GanvasError for any other pickle."""
-    value = PickleMachine(data, build_vocabulary(budget), budget).run()
-    items = value if isinstance(value, dict) else {"a network": value}
-    networks = {key: item for key, item in items.items() if _is_network(item)}
-    name = next((name for name in (*NETWORKS, "a network") if name in networks), "")
-    if not name or networks[name].kind != "Generator":
-        held = (
-            ", ".join(f"{format_printable(k)} ({format_printable(v.kind)})" for k, v in list(networks.items())[:8])
-            or "no network"
-        )
-        raise GanvasError(f"{budget.origin} is a pickle with {held}: a Generator named G_ema or G is needed.")
-    state, shape, notes = _read_generator(networks[name], budget)
-    family = "stylegan2" if isinstance(shape, StyleGAN2Architecture) else "stylegan3"
-    metadata = {"kind": KIND, "family": family, "version": VERSION, "shape": shape}
-    held = ", ".join(format_printable(key) for key in list(items)[:8])
-    return Checkpoint(family, "NVIDIA's pickle", state, metadata, (f"holds {held}; {name} is read", *notes))
+def read_pickle(data: memoryview, budget: ReadBudget) -> Any:
+    """Read the value of a pickle that torch.save didn't write. Raises GanvasError for what no checkpoint needs."""
+    return PickleMachine(data, build_vocabulary(budget), budget, is_layer_class=is_layer_class).run()
 
 
 def build_vocabulary(budget: ReadBudget) -> Vocabulary:
-    """Build the vocabulary of NVIDIA's pickles."""
-
-    def persistent(meta: Any) -> ObjectRecord:
-        if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("class_name"), str):
-            raise budget.damage("it has a persistent object that is no network")
-        state = meta.get("state")
-        return ObjectRecord(meta["class_name"], state if isinstance(state, dict) else {})
+    """Build the vocabulary of NVIDIA's pickles: as that of torch.save's files, with tensors' bytes inside of the pickle."""
 
     def load(data: Any) -> TorchStorage:
         return read_storage(data, budget)
 
-    def kind(code: Any, *rest: Any) -> ObjectRecord:
-        if type(code) is not str or code not in NUMPY_DTYPES:
-            raise budget.refusal(f"has numbers of NumPy's type {format_printable(code)}")
-        return ObjectRecord("dtype", {"code": code})
-
-    def scalar(dtype: Any, data: Any) -> float:
-        if not isinstance(dtype, ObjectRecord) or dtype.kind != "dtype" or not isinstance(data, memoryview):
-            raise budget.damage("a number of NumPy in it has no type or no bytes")
-        code = kind(dtype.state.get("code")).state["code"]  # the file can have set another one since
-        form = np.dtype(NUMPY_DTYPES[code])
-        if len(data) != form.itemsize:
-            raise budget.damage("a number of NumPy in it is cut short")
-        return np.frombuffer(data, form)[0].item()
-
-    def array(kind: Any, shape: Any, code: Any) -> ObjectRecord:
-        return ObjectRecord("ndarray")  # its attributes, which follow, are read where one is needed
-
-    def names(*lists: Any) -> set[str]:
-        values = lists[0] if lists else []
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise budget.damage("it has a set that isn't of names")
-        budget.spend(len(values))  # one list can be made into many sets
-        return set(values)
-
-    def mapping() -> dict[str, Any]:
-        return {}
-
-    own: dict[tuple[str, str], Call | None] = {
-        ("torch_utils.persistence", "_reconstruct_persistent_obj"): persistent,
-        ("torch.storage", "_load_from_bytes"): load,
-        ("numpy", "dtype"): kind,
-        ("numpy.core.multiarray", "scalar"): scalar,
-        ("numpy._core.multiarray", "scalar"): scalar,
-        ("numpy", "ndarray"): None,
-        ("numpy.core.multiarray", "_reconstruct"): array,
-        ("numpy._core.multiarray", "_reconstruct"): array,
-        ("dnnlib.util", "EasyDict"): mapping,
-        ("builtins", "set"): names,
-    }
     shared = build_torch_vocabulary(budget)
-    return {key: value for key, value in shared.items() if key[0] in ("torch._utils", "collections")} | own
+    tensors = {key: value for key, value in shared.items() if key not in STORAGES}
+    return {**tensors, ("torch.storage", "_load_from_bytes"): load}
 
 
-def _is_network(value: Any) -> TypeGuard[ObjectRecord]:
-    return isinstance(value, ObjectRecord) and "_modules" in value.state
+def find_generator(value: Any) -> str | None:
+    """Return the key of the generator among the modules in a value, "" for the value itself; None where there is none."""
+    names = [name for name, module in iterate_modules(value) if _is_generator(module)]
+    return next((name for name in (*NETWORKS, *names) if name in names), None)
+
+
+def read(value: Any, budget: ReadBudget) -> Checkpoint:
+    """Read the generator in the value of a pickle, or of a file that torch.save wrote. Raises GanvasError for any other value."""
+    items, name = value if isinstance(value, dict) else {"": value}, find_generator(value)
+    if name is None:
+        modules = [f"{format_printable(k)} ({format_printable(v.kind)})".lstrip() for k, v in iterate_modules(value)]
+        held = ", ".join(modules[:8]) or "no network"
+        raise GanvasError(f"{budget.origin} is a pickle with {held}: a Generator named G_ema or G is needed.")
+    state, shape, notes = _read_generator(items[name], budget)
+    family = "stylegan2" if isinstance(shape, StyleGAN2Architecture) else "stylegan3"
+    metadata = {"kind": KIND, "family": family, "version": VERSION, "shape": shape}
+    held = ", ".join(format_printable(key) for key in list(items)[:8])
+    choice = [f"holds {held}; {name} is read"] if name else []
+    return Checkpoint(family, "NVIDIA's pickle", state, metadata, (*choice, *notes))
+
+
+def _is_generator(module: ObjectRecord) -> bool:
+    parts = module.state.get("_modules")
+    named = isinstance(parts, dict) and {"synthesis", "mapping"} <= parts.keys()
+    return named and module.kind.rpartition(".")[2] == "Generator"
 
 
 def _read_generator(
     network: ObjectRecord, budget: ReadBudget
 ) -> tuple[dict[str, Tensor], StyleGAN2Architecture | StyleGAN3Architecture, list[str]]:
-    stored: dict[str, StoredTensor] = {}
-    layers: dict[str, dict[str, Any]] = {}
-    _walk(network, "", stored, layers, budget)
+    stored, layers = flatten_module(network, budget)
     if nvidia_stylegan3.is_generator(stored):
         _check_layers(layers, budget)
         return *nvidia_stylegan3.read_generator(stored, layers, budget), []
@@ -124,6 +88,7 @@ def _read_generator(
         raise GanvasError(
             f"{budget.origin} holds a generator of another kind: only StyleGAN2's and StyleGAN3's can be read."
         )
+    check_picture(stored, budget)
     resolution = _get_integer(synthesis, "img_resolution", budget)
     if resolution not in RESOLUTIONS:
         raise GanvasError(
@@ -140,7 +105,7 @@ def _read_generator(
         colours=_get_integer(synthesis, "img_channels", budget, 3),
         mapping_layers=_get_integer(mapping, "num_layers", budget, 100),
         learning_rate_multiplier=_check_number(layers.get("mapping.fc0", {}).get("bias_gain"), budget),
-        architecture=_find_architecture(stored),
+        architecture=find_architecture(stored),
         clamp=_find_clamp(layers, budget),
         embed_features=None if embedded == w_dim else embedded,
     )
@@ -152,32 +117,11 @@ def _read_generator(
     for name, size in shape.list_weight_shapes().items():
         if name.endswith(("noise_const", "noise_strength")) and notes:
             state[name] = torch.zeros(size)
-    _check_filters(read_tensors(stored, budget, {name: name for name in stored if name not in weights}), budget)
+    if "mapping.w_avg" not in state:  # networks that were built without (w_avg_beta=None)
+        state["mapping.w_avg"] = compute_mean(state, shape)
+        notes.append(f"has no mean of W: it's taken over {SAMPLES:,} codes")
+    check_filters(read_tensors(stored, budget, {name: name for name in stored if name not in weights}), budget)
     return state, shape, notes
-
-
-def _walk(
-    network: ObjectRecord,
-    name: str,
-    stored: dict[str, StoredTensor],
-    layers: dict[str, dict[str, Any]],
-    budget: ReadBudget,
-) -> None:
-    """Collect parameters and buffers by name in ``stored``, and each module's plain attributes in ``layers``."""
-    if name.count(".") > MAX_DEPTH or len(layers) > MAX_MODULES:
-        raise budget.refusal("nests more modules than a generator has")
-    layers[name] = network.state
-    for part in ("_parameters", "_buffers"):
-        items = network.state.get(part)
-        for key, value in items.items() if isinstance(items, dict) else ():
-            if isinstance(value, StoredTensor) and len(str(key)) <= MAX_NAME_LENGTH:
-                stored[f"{name}.{key}".lstrip(".")] = value
-    modules = network.state.get("_modules")
-    for key, value in modules.items() if isinstance(modules, dict) else ():
-        if isinstance(value, ObjectRecord) and len(str(key)) <= MAX_NAME_LENGTH:
-            if key == "" or "." in str(key):  # torch allows no such names, and depth is counted by dots
-                raise budget.refusal(f"has a module called {format_printable(key)!r}")
-            _walk(value, f"{name}.{key}".lstrip("."), stored, layers, budget)
 
 
 def _get_integer(state: dict[str, Any], name: str, budget: ReadBudget, maximum: int = 2**20) -> int:
@@ -201,7 +145,28 @@ def _get_width(stored: dict[str, StoredTensor], name: str, budget: ReadBudget) -
     return stored[name].shape[0]
 
 
-def _find_architecture(stored: dict[str, StoredTensor]) -> Literal["skip", "resnet", "orig"]:
+def check_picture(stored: Mapping[str, StoredTensor], budget: ReadBudget) -> None:
+    """Raise GanvasError where pictures aren't squares, or have transparency."""
+    const = stored["synthesis.b4.const"].shape
+    blocks = [int(m[1]) for name in stored if (m := re.match(r"synthesis\.b(\d{1,5})\.conv1\.weight$", name))]
+    if len(const) == 3 and const[1:] != (4, 4) and blocks:
+        height, width = (side * max(blocks) // 4 for side in const[1:])
+        raise GanvasError(
+            f"{budget.origin} draws pictures {width} wide and {height} high: only squares of "
+            f"{', '.join(map(str, RESOLUTIONS))} can be read."
+        )
+    for colours in (v.shape[0] for k, v in stored.items() if k.endswith("torgb.weight") and v.shape):
+        check_channels(colours, budget)
+
+
+def check_channels(channels: int, budget: ReadBudget) -> None:
+    """Raise GanvasError where pictures are neither grey nor in colours without transparency."""
+    if channels not in (1, 3):
+        reason = " (colours and transparency)" if channels == 4 else ""
+        raise GanvasError(f"{budget.origin} draws pictures of {channels} channels{reason}: 1 or 3 can be read.")
+
+
+def find_architecture(stored: Mapping[str, StoredTensor]) -> Literal["skip", "resnet", "orig"]:
     if "synthesis.b4.torgb.weight" in stored:
         return "skip"
     return "resnet" if "synthesis.b8.skip.weight" in stored else "orig"
@@ -234,7 +199,7 @@ def _check_layers(layers: dict[str, dict[str, Any]], budget: ReadBudget) -> None
             )
 
 
-def _check_filters(filters: dict[str, Tensor], budget: ReadBudget) -> None:
+def check_filters(filters: dict[str, Tensor], budget: ReadBudget) -> None:
     taps = torch.tensor(TAPS) / sum(TAPS)
     for name, value in filters.items():
         if value.shape != (4, 4) or not torch.allclose(value, taps[:, None] * taps, atol=1e-6):

@@ -12,7 +12,8 @@ from ganvas.cli import options
 PANEL = "Checkpoints"
 
 Checkpoint = Annotated[
-    Path, Argument(metavar="PATH", help="NVIDIA's .pkl, a .pt, a .safetensors, or random-face's wheel.")
+    Path,
+    Argument(metavar="PATH", help="NVIDIA's .pkl, a .pt, a .safetensors, an archive of one, or random-face's wheel."),
 ]
 CardFile = Annotated[Path | None, Option(metavar="FILE", help="The card of a plain state dict; by default beside it.")]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ganvas.errors import GanvasError, unknown
+from ganvas.io.files import check_local_path
 from ganvas.io.hub import Card
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -33,6 +34,9 @@ def find_card(name: str) -> Card:
     """
     if name in _read_cards():
         return _read_cards()[name]
+    check_local_path(name)
+    if Path(name).is_dir():
+        raise GanvasError(f"{name} is a folder: give the checkpoint in it.")
     if not Path(name).is_file():
         raise unknown("generator", name, [*list_generators(), "the path of a checkpoint"])
     return Card(name=Path(name).stem, licence="", source=str(name))

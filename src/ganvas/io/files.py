@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -57,6 +58,14 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON; NaN and infinities are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def check_local_path(path: str | Path) -> None:
+    """Raise GanvasError where a URL is given instead of a file (a ``Path`` of one has a single slash)."""
+    if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])", Path(path).as_posix()):
+        scheme = match[1].lower()
+        address = f"{scheme}://{Path(path).as_posix()[match.end() :]}"
+        raise GanvasError(f"{address} is a URL: download it first, and give the path of the file.")
 
 
 def read_json(path: str | Path) -> Any:
