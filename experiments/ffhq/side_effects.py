@@ -2,9 +2,9 @@
 
     python -m experiments.ffhq.side_effects ffhq/compact out/mine.safetensors -n 40
 
-Each edit gets the one strength at which a judge reads a mean change of 1 σ of the attribute: omi_reading where people rated it (on
-generated faces it reads age far better), else celeba40_reading, which reads all else. Side effects: the absolute value of the
-mean signed change of an attribute that wasn't asked for, averaged over these, entailed ones set aside; drift: the mean of
+Each edit gets the one strength at which a judge reads a mean change of 1 σ of the attribute: omi_reading where people rated it
+(it reads the age of generated faces far better), else celeba40_reading, which reads all else. Side effects: the absolute value
+of the mean signed change of an attribute that wasn't asked for, averaged over these, entailed ones set aside; drift: the mean of
 |change|; distance: dlib's between the face before and after.
 """
 
