@@ -27,9 +27,11 @@ MAX_FILE_BYTES = 4 << 30
 CARD_SUFFIXES = (".toml", ".json")
 """The suffixes of a card beside a state dict, whose name it has otherwise."""
 FORMATS = (
-    "NVIDIA's StyleGAN2 pickles, rosinality's .pt, ganvas's own safetensors, random-face's wheel, and state dicts of "
-    "DCGANs with a card"
+    "NVIDIA's StyleGAN2 pickles, rosinality's .pt, Progressive GANs of pytorch_GAN_zoo and genforce, folders of huggingface's "
+    "BigGAN-deep, ganvas's own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
 )
+FOLDER_WEIGHTS = "pytorch_model.bin"
+"""The weights in a folder of huggingface's, beside ``config.json``."""
 PREFIXES = ("", "module.", "generator.", "netG.", "G.")
 """Prefixes that all names of a state dict may have."""
 ZIP, PICKLE, LEGACY_TORCH = b"PK\x03\x04", b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -41,7 +43,7 @@ def read(path: str | Path, card: str | Path | None = None) -> Checkpoint:
     Raises GanvasError for a file that is missing, too large, damaged or of another kind, or that refers to anything that no
     checkpoint needs; nothing in it is ever run.
     """
-    path = Path(path)
+    path = _find_file(path)
     if _looks_like_safetensors(path):
         return _read_own(path)
     data, budget = _read_bytes(path), ReadBudget(str(path))
@@ -59,7 +61,7 @@ def read(path: str | Path, card: str | Path | None = None) -> Checkpoint:
 
 def describe_file(path: str | Path, card: str | Path | None = None) -> list[str]:
     """Describe a file in lines of text: a generator, or another file that ganvas wrote."""
-    path = Path(path)
+    path = _find_file(path)
     if _looks_like_safetensors(path):
         metadata = load_tensors(path)[1]
         owner = metadata.get("generator")
@@ -122,6 +124,12 @@ def read_tensors(path: str | Path) -> Tensor | dict[str, Tensor] | None:
     return _torch.read_tensors(named, budget) or None
 
 
+def _find_file(path: str | Path) -> Path:
+    """Return the file to read: that of the weights in a folder of huggingface's."""
+    path = Path(path)
+    return path / FOLDER_WEIGHTS if (path / FOLDER_WEIGHTS).is_file() else path
+
+
 def _looks_like_safetensors(path: Path) -> bool:
     """Return whether a file begins with eight bytes of length, then a JSON object."""
     try:
@@ -161,6 +169,16 @@ def _read_own(path: Path) -> Checkpoint:
             return Checkpoint("dcgan", origin, state, metadata | {"shape": shape})
         if family == "mobilestylegan":
             return Checkpoint("mobilestylegan", origin, state, metadata)
+        if family == "pggan":
+            from ganvas.generators.pggan import PgganArchitecture
+
+            grown = parse(PgganArchitecture, metadata.get("shape"), f"{path} is damaged", complete=True)
+            return Checkpoint("pggan", origin, state, metadata | {"shape": grown})
+        if family == "biggan":
+            from ganvas.generators.biggan import BigGanArchitecture
+
+            conditional = parse(BigGanArchitecture, metadata.get("shape"), f"{path} is damaged", complete=True)
+            return Checkpoint("biggan", origin, state, metadata | {"shape": conditional})
     raise GanvasError(f"{path} is a safetensors file, but not a generator that ganvas wrote.")
 
 
@@ -180,9 +198,13 @@ def _read_wheel(path: Path) -> Checkpoint:
 
 
 def _read_state_dict(value: Any, path: Path, card: str | Path | None, budget: ReadBudget) -> Checkpoint:
-    from ganvas.checkpoints import rosinality
+    from ganvas.checkpoints import biggan, pggan, rosinality
 
     dicts = dict(_torch.find_state_dicts(value))
+    if biggan.find_network(dicts) is not None:
+        return biggan.read(dicts, biggan.read_config(path, card), budget)
+    if pggan.find_network(dicts) is not None:
+        return pggan.read(dicts, value.get("config") if isinstance(value, dict) else None, budget)
     names = [name for name, state in dicts.items() if rosinality.is_generator(state)]
     if names:
         name = next((name for name in ("g_ema", "g") if name in names), names[0])

@@ -105,6 +105,7 @@ def build_vocabulary(budget: ReadBudget, nested: bool = False) -> Vocabulary:
         ("torch._utils", "_rebuild_parameter"): lambda data, *rest: data,
         ("collections", "OrderedDict"): lambda: {},
         ("argparse", "Namespace"): lambda: ObjectRecord("Namespace"),
+        ("models.utils.config", "BaseConfig"): lambda: ObjectRecord("BaseConfig"),
     }
     return STORAGES if nested else vocabulary
 

@@ -27,13 +27,13 @@ def list_generators() -> tuple[str, ...]:
 
 
 def find_card(name: str) -> Card:
-    """Return the card of a generator by its name; an almost empty one for the path of a file.
+    """Return the card of a generator by its name; an almost empty one for the path of a file or of a folder with weights.
 
     Raises GanvasError for a name that is neither.
     """
     if name in _read_cards():
         return _read_cards()[name]
-    if not Path(name).is_file():
+    if not Path(name).is_file() and not (Path(name) / "pytorch_model.bin").is_file():
         raise unknown("generator", name, [*list_generators(), "the path of a checkpoint"])
     return Card(name=Path(name).stem, licence="", source=str(name))
 
