@@ -29,7 +29,15 @@ ASSETS = PACKAGE / "assets"
 REPORT = DOCS / "results" / "ffhq" / "report.json"
 
 READ_FORMATS = {
-    "Generators": ("checkpoints.nvidia", "checkpoints.rosinality", "generators.openvino_ir", "generators.dcgan"),
+    "Generators": (
+        "checkpoints.nvidia",
+        "checkpoints.rosinality",
+        "checkpoints.biggan",
+        "checkpoints.pggan",
+        "generators.openvino_ir",
+        "generators.dcgan",
+        "checkpoints.gan_face_generate",
+    ),
     "How checkpoints are read": ("checkpoints", "checkpoints._pickle", "checkpoints._torch"),
     "Directions, codes and labels of others": ("editors.published", "inversion.imported_codes", "data.label_csv"),
     "Classifiers": ("scorers._classifier", "scorers._onnx_guard"),

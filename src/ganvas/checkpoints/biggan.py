@@ -164,7 +164,10 @@ def _convert(weights: _Weights, shape: BigGanArchitecture) -> dict[str, Tensor]:
             place += 1
         state |= _convert_block(weights, f"generator.layers.{place}", f"b{i}", shape.blocks[i])
         place += 1
-    state |= {"last.means": weights.get("generator.bn.running_means"), "last.variances": weights.get("generator.bn.running_vars")}
+    state |= {
+        "last.means": weights.get("generator.bn.running_means"),
+        "last.variances": weights.get("generator.bn.running_vars"),
+    }
     state |= {f"last.{part}": weights.get(f"generator.bn.{part}") for part in ("weight", "bias")}
     output = weights.get_normed("generator.conv_to_rgb"), weights.get("generator.conv_to_rgb.bias")
     return state | {"output.weight": output[0][:3], "output.bias": output[1][:3]}

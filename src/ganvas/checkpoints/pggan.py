@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from math import prod, sqrt
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ganvas.checkpoints._budget import ReadBudget, format_printable
@@ -36,7 +35,7 @@ NETWORKS = ("avgG", "generator_smooth", "netG", "generator")
 """The networks of a file, of which the first of these is read: averaged ones before others."""
 LINEAR_LOSSES, TANH_LOSSES = ("WGANGP",), ("MSE", "DCGAN")
 """pytorch_GAN_zoo's losses whose generators end in nothing, and in a tanh."""
-GAIN = sqrt(2)
+HE_GAIN = sqrt(2)
 """The factor of layers before a leaky ReLU (He et al., 2015)."""
 
 
@@ -86,7 +85,7 @@ def convert_tensorflow(weights: Mapping[str, Tensor], budget: ReadBudget) -> Che
             if old.endswith("/Conv0_up") and part == "weight" and value.ndim == 4:
                 value = value.transpose(0, 1).flip(2, 3)
             renamed[f"{new}.{part}"] = value
-    state = _scale(renamed, {"dense": GAIN / FIRST_SIDE, "output": 1.0})
+    state = _scale(renamed, {"dense": HE_GAIN / FIRST_SIDE, "output": 1.0})
     state["dense.bias"] = state["dense.bias"].repeat_interleave(FIRST_SIDE**2)
     lod = _read_lod(weights.get("lod"), budget)
     return build_checkpoint("Progressive GAN's pickle of TensorFlow", state, {"lod": lod}, [], budget)
@@ -128,7 +127,9 @@ def _convert_gan_zoo(
         blocks += 1
     names = {"dense": "formatLayer", "b0.conv1": "groupScale0.0"}
     for i in range(blocks):
-        names |= {f"b{i}.conv{k}": f"scaleLayers.{i - 1}.{k}" for k in (0, 1) if i} | {f"b{i}.output": f"toRGBLayers.{i}"}
+        names |= {f"b{i}.conv{k}": f"scaleLayers.{i - 1}.{k}" for k in (0, 1) if i} | {
+            f"b{i}.output": f"toRGBLayers.{i}"
+        }
     state = {f"{new}.{part}": f"{old}.module.{part}" for new, old in names.items() for part in ("weight", "bias")}
     _check_names(weights, state.values(), budget)
     taken = {new: _take(weights, old, budget) for new, old in state.items()}
@@ -144,7 +145,9 @@ def _convert_gan_zoo(
         raise GanvasError(f"{budget.origin} has the loss {format_printable(loss)}: {choices} can be read.")
     equalized = config.get("equalizedlR", True)
     if type(equalized) is not bool:
-        raise GanvasError(f"{budget.origin} has the setting equalizedlR {format_printable(equalized)}: true or false is needed.")
+        raise GanvasError(
+            f"{budget.origin} has the setting equalizedlR {format_printable(equalized)}: true or false is needed."
+        )
     options = {"lod": config.get("alpha", 0), "slope": slope, "tanh": loss in TANH_LOSSES}
     return _scale(taken, {}, biases=True) if equalized else taken, options
 
@@ -160,7 +163,9 @@ def _convert_genforce(weights: Mapping[str, Tensor], budget: ReadBudget) -> tupl
     _check_names(weights, [*renamed.values(), "lod"], budget)
     taken = {new: _take(weights, old, budget) for new, old in renamed.items()}
     if tuple(taken["dense.weight"].shape[2:]) != (FIRST_SIDE, FIRST_SIDE):
-        raise GanvasError(f"{budget.origin} has layer0.weight of shape {tuple(taken['dense.weight'].shape)}: 4×4 is expected.")
+        raise GanvasError(
+            f"{budget.origin} has layer0.weight of shape {tuple(taken['dense.weight'].shape)}: 4×4 is expected."
+        )
     for i in range(1, blocks):  # where axes show it, a layer that doubles and convolves in one
         kernel, inputs = taken[f"b{i}.conv0.weight"], taken[f"b{i - 1}.conv1.weight"].shape[0]
         if kernel.ndim == 4 and kernel.shape[0] == inputs != kernel.shape[1]:
@@ -178,7 +183,7 @@ def _scale(weights: Mapping[str, Tensor], gains: Mapping[str, float], biases: bo
     for name, value in weights.items():
         layer, _, part = name.rpartition(".")
         if part == "weight":
-            factor = gains.get(layer.rpartition(".")[2], GAIN) / sqrt(max(1, prod(value.shape[1:])))
+            factor = gains.get(layer.rpartition(".")[2], HE_GAIN) / sqrt(max(1, prod(value.shape[1:])))
             scaled[name] = value * factor
             if biases:
                 scaled[f"{layer}.bias"] = weights[f"{layer}.bias"] * factor
@@ -202,4 +207,6 @@ def _take(weights: Mapping[str, Tensor], name: str, budget: ReadBudget) -> Tenso
 def _check_names(weights: Mapping[str, Tensor], names: Any, budget: ReadBudget) -> None:
     """Raise GanvasError for weights that the layout doesn't have."""
     for name in weights.keys() - set(names):
-        raise GanvasError(f"{budget.origin} has a weight {format_printable(name)!r}, which Progressive GAN doesn't have.")
+        raise GanvasError(
+            f"{budget.origin} has a weight {format_printable(name)!r}, which Progressive GAN doesn't have."
+        )

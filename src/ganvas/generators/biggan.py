@@ -4,9 +4,9 @@ Brock et al., *Large Scale GAN Training for High Fidelity Natural Image Synthesi
 appendix B; Zhang et al., *Self-Attention Generative Adversarial Networks*, 2019, https://arxiv.org/abs/1805.08318.
 
 A code of W is z and the class's embedding in a row. W+ has a row for the first layer and one for each block, all of which the
-original conditions on the same vector, as Härkönen et al., *GANSpace*, 2020, https://arxiv.org/abs/2004.02546 edits it. Truncation
-to ψ multiplies z by ψ, and leaves the class. The statistics of batch normalization, which BigGAN stores for several truncations,
-are those of ``BigGan.truncation``: the original draws ψ and these together, so give both the same value for its pictures.
+original conditions on the same vector; Härkönen et al., *GANSpace*, 2020, https://arxiv.org/abs/2004.02546, edit them by row.
+Truncation to ψ multiplies z by ψ, and leaves the class. Batch normalization's statistics, which BigGAN stores for several
+truncations, are those of ``BigGan.truncation``: the original's pictures at a truncation come from this value for both.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class BigGanArchitecture:
                 raise GanvasError(f"A block of {after.inputs} channels follows one that gives {before.outputs}.")
         for block in self.blocks:
             if block.outputs not in (block.inputs, block.inputs // 2):
-                raise GanvasError(f"A block of {block.inputs} channels gives {block.outputs}: as many or half are possible.")
+                raise GanvasError(
+                    f"A block of {block.inputs} channels gives {block.outputs}: as many or half are possible."
+                )
         if sum(block.doubles for block in self.blocks) > MAX_DOUBLINGS:
             raise GanvasError(f"More than {MAX_DOUBLINGS} blocks double the resolution.")
         if self.attention is not None and self.attention >= len(self.blocks):

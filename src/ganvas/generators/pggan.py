@@ -125,7 +125,9 @@ class Pggan(Generator):
             if i == first:
                 images = self._convolve(x, f"b{i}.output").float()
             elif i > first:
-                images = torch.lerp(self._convolve(x, f"b{i}.output").float(), _double(images), self.shape.lod - missing)
+                images = torch.lerp(
+                    self._convolve(x, f"b{i}.output").float(), _double(images), self.shape.lod - missing
+                )
         for _ in range(missing):
             images = _double(images)
         images = torch.tanh(images) if self.shape.tanh else images
