@@ -2,7 +2,7 @@
 
 https://github.com/huggingface/pytorch-pretrained-BigGAN (pytorch_pretrained_biggan/model.py, config.py). ``layers`` of the config
 has (whether a block doubles, channels in, channels out), in units of ``channel_width``; ``generator.layers`` counts the attention
-layer among the blocks. Spectral norms are stored unapplied: ``weight_orig``, to be divided by uᵀWv of ``weight_u`` and ``weight_v``.
+layer among the blocks. Spectral norms are stored unapplied: ``weight_orig``, to be divided by uᵀWv of ``weight_u``, ``weight_v``.
 Of the output layer's channels the first three are the picture. Two keys more are read from the config where it has them:
 ``truncation``, whose statistics are to be used, and ``id2label``, as other configs of huggingface's name classes.
 """
@@ -137,7 +137,8 @@ class _Weights:
         if weight.ndim < 2 or u.shape != weight.shape[:1] or v.shape != weight[0].flatten().shape:
             shapes = tuple(weight.shape), tuple(u.shape), tuple(v.shape)
             raise GanvasError(f"{self.budget.origin} has {layer}.weight_orig, _u and _v of shapes {shapes}.")
-        norm = torch.dot(u, weight.flatten(1) @ v)
+        # In float64, so that it rounds alike on all machines: weights are the generator's identity.
+        norm = torch.dot(u.double(), weight.flatten(1).double() @ v.double()).float()
         if not norm:
             raise GanvasError(f"{self.budget.origin} has a spectral norm of 0, in {layer}.")
         return weight / norm

@@ -7,8 +7,8 @@ learning rate, and that of colours is √2 as everywhere.
 https://github.com/genforce/genforce (models/pggan_generator.py): ``generator_smooth`` and ``generator``; the first layer is a
 kernel of 4×4 around one pixel, which lies the other way round.
 
-https://github.com/tkarras/progressive_growing_of_gans (networks.py): TensorFlow's variables by name, whose kernels lie as PyTorch's
-here; those of ``Conv0_up`` double, are stored the other way round, and have their axes of channels exchanged.
+https://github.com/tkarras/progressive_growing_of_gans (networks.py): TensorFlow's variables by name. Kernels
+of ``Conv0_up`` double, are stored the other way round, and have their axes of channels exchanged.
 """
 
 from __future__ import annotations
@@ -174,6 +174,8 @@ def _convert_genforce(weights: Mapping[str, Tensor], budget: ReadBudget) -> tupl
     kernel = state["dense.weight"].flip(2, 3)
     state["dense.weight"] = kernel.permute(0, 2, 3, 1).flatten(0, 2)
     state["dense.bias"] = state["dense.bias"].repeat_interleave(FIRST_SIDE**2)
+    if "lod" not in weights:  # integers aren't read
+        raise GanvasError(f"{budget.origin} has a level of detail that is no floating-point number.")
     return state, {"lod": _read_lod(weights["lod"], budget)}
 
 
@@ -201,6 +203,10 @@ def _read_lod(value: Tensor | None, budget: ReadBudget) -> float:
 def _take(weights: Mapping[str, Tensor], name: str, budget: ReadBudget) -> Tensor:
     if name not in weights or not weights[name].numel():
         raise GanvasError(f"{budget.origin} lacks the weights {name}: it isn't a whole Progressive GAN.")
+    if weights[name].ndim not in ((1,) if name.endswith("bias") else (2, 4)):
+        raise GanvasError(
+            f"{budget.origin} has {name} of shape {tuple(weights[name].shape)}: it isn't a Progressive GAN's."
+        )
     return weights[name]
 
 

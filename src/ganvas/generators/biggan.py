@@ -14,6 +14,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from difflib import get_close_matches
+from itertools import pairwise
 from math import modf
 from typing import Annotated
 
@@ -22,7 +24,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganvas.errors import GanvasError, unknown
+from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, check_resolution, copy_contiguous, shrink, truncate
 from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
@@ -69,7 +71,7 @@ class BigGanArchitecture:
     label_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for before, after in zip(self.blocks, self.blocks[1:], strict=False):
+        for before, after in pairwise(self.blocks):
             if before.outputs != after.inputs:
                 raise GanvasError(f"A block of {after.inputs} channels follows one that gives {before.outputs}.")
         for block in self.blocks:
@@ -167,15 +169,22 @@ class BigGan(Generator):
 
     def find_label(self, name: str) -> int:
         """Find the label of a class by its name. Raises GanvasError for one that it doesn't have."""
-        if name not in self.shape.label_names:
-            raise unknown("class", name, self.shape.label_names or ["a label's number: this generator names none"])
-        return self.shape.label_names.index(name)
+        names = self.shape.label_names
+        if name not in names:
+            near = get_close_matches(name, names) or names[:8]
+            hint = f"there are {', '.join(near)}, …" if names else "its file names none"
+            raise GanvasError(
+                f"Generator {self.name!r} has no class {name!r}: {hint}; labels are 0 to {self.num_labels - 1}."
+            )
+        return names.index(name)
 
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
         """Join z and the embedding of the class, or a mixture of embeddings."""
         if labels is None or labels.shape != (len(z), self.num_labels):
             actual = "none were given" if labels is None else f"not {tuple(labels.shape)}"
-            raise GanvasError(f"Generator {self.name!r} needs labels of shape ({len(z)}, {self.num_labels}): {actual}.")
+            raise GanvasError(
+                f"Generator {self.name!r} is conditional: it needs labels of shape ({len(z)}, {self.num_labels}): {actual}."
+            )
         return torch.cat((z, labels.to(z) @ self._weight("embedding").to(z)), 1)
 
     def truncate(self, w: W, psi: float) -> W:
