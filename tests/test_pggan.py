@@ -126,10 +126,11 @@ def test_gradients_reach_z(tmp_path):
     ("changes", "words"),
     [
         ({"alpha": 7}, "level of detail is 7: 0 to 2"),
-        ({"alpha": -1}, "level of detail"),
+        ({"alpha": -1}, "lod must be"),
         ({"alpha": "x"}, "lod must be a finite number"),
         ({"alpha": float("nan")}, "lod must be"),
         ({"leakyReluLeak": [1]}, "slope must be"),
+        ({"leakyReluLeak": 1e300}, "slope must be"),
         ({"lossCriterion": "os.system"}, "the loss os.system: WGANGP, MSE, DCGAN can be read"),
         ({"lossCriterion": {"a": 1}}, "the loss a dict"),
         ({"perChannelNormalization": False}, "perChannelNormalization False"),

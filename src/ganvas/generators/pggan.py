@@ -21,7 +21,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, check_resolution, copy_contiguous, shrink
 from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
-from ganvas.validation import Flag, Real, validated
+from ganvas.validation import Flag, NonNegative, Share, validated
 
 KIND, FAMILY, VERSION = "generator", "pggan", 1
 FIRST_SIDE = 4
@@ -45,8 +45,8 @@ class PgganArchitecture:
     z_dim: Width
     widths: Annotated[tuple[Width, ...], Field(min_length=2, max_length=MAX_BLOCKS)]
     colours: Literal[1, 3] = 3
-    lod: Real = 0
-    slope: Real = 0.2
+    lod: NonNegative = 0.0
+    slope: Share = 0.2
     tanh: Flag = False
 
     def __post_init__(self) -> None:
