@@ -34,9 +34,10 @@ READ_FORMATS = {
             f"checkpoints.{name}"
             for name in ("nvidia", "nvidia_stylegan3", "nvidia_state_dict", "tensorflow", "rosinality")
         ),
-        *(f"checkpoints.{name}" for name in ("genforce", "stylegan1", "stylegan1_ports", "carded")),
+        *(f"checkpoints.{name}" for name in ("genforce", "stylegan1", "stylegan1_ports", "biggan", "pggan", "carded")),
         "generators.openvino_ir",
         "generators.dcgan",
+        "checkpoints.gan_face_generate",
     ),
     "How checkpoints are read": (
         "checkpoints",

@@ -312,7 +312,7 @@ def one_line(capsys) -> str:
 
 EDIT = ("edit", "toy", "--shift", "Big=1", "--editor", "MADE/mean.safetensors")
 BAD = {
-    "generator": (("sample", "tyo"), "Unknown generator 'tyo': pick one of ffhq, multimnist, toy"),
+    "generator": (("sample", "tyo"), "Unknown generator 'tyo': pick one of ffhq, faces64, multimnist, toy"),
     "scorer": (("score", "x.png", "--scorer", "celeba"), "Unknown scorer 'celeba': pick one of"),
     "editor": (("edit", "toy", "--shift", "Big=1", "--editor", "toy/compct"), "toy/compct"),
     "no editor": (("edit", "toy", "--shift", "Big=1"), "name one with --editor"),

@@ -133,7 +133,7 @@ def test_labels_for_an_unconditional_one(generator):
 
 
 def test_unknown_names():
-    with pytest.raises(GanvasError, match="Unknown generator 'fhq': pick one of ffhq, multimnist, toy"):
+    with pytest.raises(GanvasError, match="Unknown generator 'fhq': pick one of ffhq, faces64, multimnist, toy"):
         load_generator("fhq")
     with pytest.raises(GanvasError, match=r"Unknown scorer 'tyo': pick one of .*toy"):
         load_scorer("tyo")

@@ -31,8 +31,11 @@ MAX_PACKINGS = 3
 """The most archives inside one another, such as a zip with a .tar.gz."""
 FORMATS = (
     "NVIDIA's StyleGAN2 and StyleGAN3 pickles, those of StyleGAN and StyleGAN2 for TensorFlow, rosinality's and genforce's .pt, "
-    "StyleGAN's state dicts, ganvas's own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
+    "StyleGAN's state dicts, Progressive GANs of pytorch_GAN_zoo and genforce, folders of huggingface's BigGAN-deep, ganvas's own "
+    "safetensors, random-face's wheel, and state dicts of DCGANs with a card"
 )
+FOLDER_WEIGHTS = "pytorch_model.bin"
+"""The weights in a folder of huggingface's, beside ``config.json``."""
 ZIP, PICKLE, LEGACY_TORCH = b"PK\x03\x04", b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -42,7 +45,7 @@ def read(path: str | Path, card: str | Path | None = None) -> Checkpoint:
     Raises GanvasError for a file that is missing, too large, damaged or of another kind, or that refers to anything that no
     checkpoint needs; nothing in it is ever run.
     """
-    path = Path(path)
+    path = _find_file(path)
     if _looks_like_safetensors(path):
         return _read_safetensors(path, card)
     data, budget, packed = _read_bytes(path), ReadBudget(str(path)), ""
@@ -82,7 +85,7 @@ def _read_unpacked(data: memoryview, path: Path, card: str | Path | None, budget
 
 def describe_file(path: str | Path, card: str | Path | None = None) -> list[str]:
     """Describe a file in lines of text: a generator, or another file that ganvas wrote."""
-    path = Path(path)
+    path = _find_file(path)
     if _looks_like_safetensors(path):
         metadata = load_tensors(path)[1]
         owner = metadata.get("generator")
@@ -150,6 +153,12 @@ def read_tensors(path: str | Path) -> Tensor | dict[str, Tensor] | None:
     return _torch.read_tensors(named, budget) or None
 
 
+def _find_file(path: str | Path) -> Path:
+    """Return the file to read: that of the weights in a folder of huggingface's."""
+    path = Path(path)
+    return path / FOLDER_WEIGHTS if (path / FOLDER_WEIGHTS).is_file() else path
+
+
 def _looks_like_safetensors(path: Path) -> bool:
     """Return whether a file begins with eight bytes of length, then a JSON object."""
     check_local_path(path)
@@ -208,6 +217,16 @@ def _read_own(path: Path, state: dict[str, Tensor], metadata: dict[str, Any]) ->
             return Checkpoint("dcgan", origin, state, metadata | {"shape": shape})
         if family == "mobilestylegan":
             return Checkpoint("mobilestylegan", origin, state, metadata)
+        if family == "pggan":
+            from ganvas.generators.pggan import PgganArchitecture
+
+            grown = parse(PgganArchitecture, metadata.get("shape"), f"{path} is damaged", complete=True)
+            return Checkpoint("pggan", origin, state, metadata | {"shape": grown})
+        if family == "biggan":
+            from ganvas.generators.biggan import BigGanArchitecture
+
+            conditional = parse(BigGanArchitecture, metadata.get("shape"), f"{path} is damaged", complete=True)
+            return Checkpoint("biggan", origin, state, metadata | {"shape": conditional})
     raise GanvasError(f"{path} is a safetensors file, but not a generator that ganvas wrote.")
 
 
@@ -224,13 +243,27 @@ def _read_wheel(path: Path) -> Checkpoint:
 
 def _read_value(value: Any, path: Path, card: str | Path | None, budget: ReadBudget) -> Checkpoint:
     """Read the generator in a value that torch.save or Python's pickle wrote, by the first format that recognises it."""
-    from ganvas.checkpoints import carded, genforce, nvidia, nvidia_state_dict, rosinality, stylegan1, unsupported
+    from ganvas.checkpoints import (
+        biggan,
+        carded,
+        genforce,
+        nvidia,
+        nvidia_state_dict,
+        pggan,
+        rosinality,
+        stylegan1,
+        unsupported,
+    )
 
     networks, place = find_networks(value, budget), carded.find_card(path, card)
     unsupported.check_kind(networks, budget, unsupported.WRAPPING_KINDS)
     if nvidia.find_generator(value) is not None:
         return nvidia.read(value, budget)
     dicts = {network.path: network.weights for network in networks if not network.kind}
+    if biggan.find_network(dicts) is not None:
+        return biggan.read(dicts, biggan.read_config(path, card), budget)
+    if pggan.find_network(dicts) is not None:
+        return pggan.read(dicts, value.get("config") if isinstance(value, dict) else None, budget)
     if (first := stylegan1.find_network(dicts)) is not None:
         return stylegan1.read(dicts[first], budget)
     for reader in (rosinality, nvidia_state_dict, genforce):

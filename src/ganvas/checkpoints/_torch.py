@@ -120,6 +120,7 @@ def build_vocabulary(budget: ReadBudget, nested: bool = False) -> Vocabulary:
         ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *rest: data,
         ("collections", "OrderedDict"): lambda: {},
         ("argparse", "Namespace"): lambda: ObjectRecord("Namespace"),
+        ("models.utils.config", "BaseConfig"): lambda: ObjectRecord("BaseConfig"),
     }
     return vocabulary
 

@@ -52,6 +52,14 @@ class Checkpoint:
             from ganvas.generators.mobilestylegan import MobileStyleGAN
 
             return MobileStyleGAN(self.state, name, dtype)
+        if self.family == "pggan":
+            from ganvas.generators.pggan import Pggan
+
+            return Pggan(self.state, self.metadata["shape"], name, dtype)
+        if self.family == "biggan":
+            from ganvas.generators.biggan import BigGan
+
+            return BigGan(self.state, self.metadata["shape"], name, dtype)
         raise GanvasError(f"Generators of the family {self.family!r} can't be built from a checkpoint.")
 
     def save(self, path: str | Path) -> None:

@@ -26,7 +26,7 @@ from ganvas.data.codes import check_generator
 from ganvas.editors.base import Editor
 from ganvas.editors.compact import CompactEditor
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, assign_labels, sample, truncate
+from ganvas.generators.base import Generator, assign_labels, sample
 from ganvas.types import Labels, Scores, W, WPlus
 
 NUM_CANDIDATES = 255
@@ -154,7 +154,7 @@ class _ConditionalSampler:
         z = torch.from_numpy(np.random.default_rng((seed, 1)).standard_normal((NUM_CANDIDATES, self.generator.z_dim)))
         w = sample(self.generator, 1, 1.0, seed, label)[:, 0]
         w = torch.cat((w, self.generator.mapping(z.to(w), None if label is None else label.expand(len(z), -1))))
-        w = truncate(w, self.generator.w_avg, self.psi * FREE_PSI)
+        w = self.generator.truncate(w, self.psi * FREE_PSI)
         return w[self.compute_gap(w).square().sum(1).argmin(0, keepdim=True)]
 
     def compute_gap(self, w: W) -> Scores:

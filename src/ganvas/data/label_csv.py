@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset, Source, make_dataset
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, map_seeds, truncate
+from ganvas.generators.base import Generator, map_seeds
 
 LABEL_LOGIT = 4.0
 """The logit of a yes, and its negative of a no: a label by eye counts as 98 % sure."""
@@ -53,7 +53,7 @@ def read_label_csv(path: str | Path, generator: Generator, psi: float = 1.0) -> 
 
 @torch.no_grad()
 def _map_seeds(generator: Generator, seeds: list[int], psi: float) -> Tensor:
-    return truncate(map_seeds(generator, seeds), generator.w_avg, psi).cpu()
+    return generator.truncate(map_seeds(generator, seeds), psi).cpu()
 
 
 def _read_table(path: Path) -> tuple[list[str], list[int], Tensor, str]:

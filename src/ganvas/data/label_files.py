@@ -14,7 +14,7 @@ from torch import Tensor
 from ganvas.data.codes import check_generator, load_codes
 from ganvas.data.dataset import LatentDataset, Source, find_columns, make_dataset
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, map_seeds, truncate
+from ganvas.generators.base import Generator, map_seeds
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import NamedTool
 from ganvas.io.shards import format_scores_name
@@ -158,7 +158,7 @@ def draw_batch(generator: Generator, source: Source, start: int) -> Tensor:
     """Draw the W+ codes (batch, num_ws, w_dim) of the labels from number ``start`` on; fewer where the seeds end."""
     seeds = [seed for seed in label_seeds(source.batch, source.seed or 0, start) if seed < 2**32]
     with torch.no_grad():
-        return generator.expand(truncate(map_seeds(generator, seeds), generator.w_avg, source.psi))
+        return generator.expand(generator.truncate(map_seeds(generator, seeds), source.psi))
 
 
 def pack_labels(data: LatentDataset, path: str | Path, *, bits: int = 16, generator: str = "unnamed") -> PackingError:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganvas.control.search import CodeScorer
-from ganvas.generators.base import Generator, map_seeds, truncate
+from ganvas.generators.base import Generator, map_seeds
 from ganvas.metrics import to_readable
 from ganvas.seeds import EVALUATION_SEED
 from ganvas.types import Scores, WPlus
@@ -66,7 +66,7 @@ class FacePool:
     def make_codes(self, generator: Generator, index: Tensor) -> WPlus:
         """Return the codes of some faces, (len(index), num_ws, w_dim)."""
         w = map_seeds(generator, (self.seed + index).tolist())
-        return generator.expand(truncate(w, generator.w_avg, self.psi))
+        return generator.expand(generator.truncate(w, self.psi))
 
     def find_lacking(self, code_scorer: CodeScorer, goal: EditGoal) -> Tensor:
         """Return the indices of the faces that a goal can be tried on, in the order of their seeds."""

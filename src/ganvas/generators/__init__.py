@@ -28,13 +28,15 @@ def list_generators() -> tuple[str, ...]:
 
 
 def find_card(name: str) -> Card:
-    """Return the card of a generator by its name; an almost empty one for the path of a file.
+    """Return the card of a generator by its name; an almost empty one for the path of a file or of a folder with weights.
 
     Raises GanvasError for a name that is neither.
     """
     if name in _read_cards():
         return _read_cards()[name]
     check_local_path(name)
+    if (Path(name) / "pytorch_model.bin").is_file():  # a folder of huggingface's
+        return Card(name=Path(name).stem, licence="", source=str(name))
     if Path(name).is_dir():
         raise GanvasError(f"{name} is a folder: give the checkpoint in it.")
     if not Path(name).is_file():

