@@ -31,8 +31,8 @@ MAX_PACKINGS = 3
 """The most archives inside one another, such as a zip with a .tar.gz."""
 FORMATS = (
     "NVIDIA's StyleGAN2 and StyleGAN3 pickles, those of StyleGAN and StyleGAN2 for TensorFlow, rosinality's and genforce's .pt, "
-    "StyleGAN's state dicts, Progressive GANs of pytorch_GAN_zoo and genforce, folders of huggingface's BigGAN-deep, ganvas's own "
-    "safetensors, random-face's wheel, and state dicts of DCGANs with a card"
+    "StyleGAN's state dicts, Progressive GANs of pytorch_GAN_zoo and genforce, folders of huggingface's BigGAN-deep, ganvas's "
+    "own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
 )
 FOLDER_WEIGHTS = "pytorch_model.bin"
 """The weights in a folder of huggingface's, beside ``config.json``."""
