@@ -20,10 +20,12 @@ from ganvas.errors import GanvasError
 from ganvas.io.files import load_tensors, read_card
 from ganvas.validation import parse
 
-__all__ = ["CARD_SUFFIXES", "Checkpoint", "describe_file", "read", "read_state_dict", "read_tensors"]
+__all__ = ["CARD_SUFFIXES", "Checkpoint", "describe_file", "read", "read_nested_tensors", "read_state_dict", "read_tensors"]
 
 MAX_FILE_BYTES = 4 << 30
 """The most bytes of a file (a training snapshot of 1024×1024 with its optimisers has 0.4 GB)."""
+MAX_NESTING, MAX_NESTED_VALUES = 4, 200_000
+"""Limits of what is looked through for tensors."""
 CARD_SUFFIXES = (".toml", ".json")
 """The suffixes of a card beside a state dict, whose name it has otherwise."""
 FORMATS = (
@@ -120,6 +122,28 @@ def read_tensors(path: str | Path) -> Tensor | dict[str, Tensor] | None:
     plain = value if isinstance(value, dict) else {}
     named = {key: item for key, item in plain.items() if isinstance(key, str) and isinstance(item, StoredTensor)}
     return _torch.read_tensors(named, budget) or None
+
+
+def read_nested_tensors(path: str | Path) -> dict[tuple[str, ...], Tensor]:
+    """Read all floating-point tensors that torch.save wrote by the keys that lead to them; () is the key of a lone tensor.
+
+    Raises GanvasError as ``read`` does.
+    """
+    data, budget = _read_bytes(Path(path)), ReadBudget(str(path))
+    stored: dict[Any, StoredTensor] = {}
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), _torch.read_save(data, budget))]
+    while waiting:
+        keys, value = waiting.pop()
+        if isinstance(value, StoredTensor):
+            stored[keys] = value
+        elif isinstance(value, dict | list | tuple) and len(keys) < MAX_NESTING:
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting.extend(((*keys, str(key)), item) for key, item in reversed(list(items)))
+        if len(waiting) + len(stored) > MAX_NESTED_VALUES:
+            raise GanvasError(f"{path} holds more than {MAX_NESTED_VALUES:,} values.")
+    numbered = list(stored)
+    tensors = _torch.read_tensors({str(number): stored[keys] for number, keys in enumerate(numbered)}, budget)
+    return {numbered[int(number)]: tensor for number, tensor in tensors.items()}
 
 
 def _looks_like_safetensors(path: Path) -> bool:

@@ -104,23 +104,36 @@ def invert(
 
 
 def import_codes(
-    file: Annotated[Path, Argument(metavar="FILE", help="W+ codes of a StyleGAN2: .npy or .safetensors.")],
+    file: Annotated[
+        Path, Argument(metavar="FILE", help="Codes in W or W+: .npy, .npz, .pt or .safetensors, as projectors write them.")
+    ],
     out: Annotated[Path, Option(help="The codes file (safetensors), for --codes.")],
     generator: GeneratorOption = "ffhq",
-    spread: Annotated[float, Option(help="The share of the differences between rows that is kept.")] = 0.15,
-    reach: Annotated[float, Option(help="How far from the mean of W codes may lie, in standard deviations.")] = 15.0,
+    read_as: Annotated[
+        Literal["w", "w+"] | None, Option("--read-as", help="Where an array could be both: many codes of W, or one of W+.")
+    ] = None,
+    spread: Annotated[
+        float | None,
+        Option(help="The share of the differences between rows that is kept; by default 0.15 of foreign rows, else 1."),
+    ] = None,
+    reach: Annotated[
+        float | None,
+        Option(help="How far from the mean of W codes may lie, in σ; by default 15 of foreign rows, else any."),
+    ] = None,
 ) -> None:
-    """Take over W+ codes of photographs that others inverted: rows are mapped by the resolution that they act at."""
+    """Take over codes that others found: exactly where the rows are the generator's own, else mapped by their resolution."""
     from ganvas import inversion
     from ganvas.cli import loading
     from ganvas.data.codes import save_codes
     from ganvas.recipe import files
 
-    files.check_output(out, (".safetensors",))
+    files.check_output(out, (".safetensors",), [file])
     network = loading.load_generator_only(generator, "cpu")
-    codes = inversion.shrink_to_w(inversion.load_imported_codes(file, network), network, spread, reach)
-    save_codes(out, codes, network)
-    options.print_line(f"{out}: {len(codes)} codes for {network.name}")
+    imported = inversion.import_codes(file, network, read_as=read_as, spread=spread, reach=reach)
+    save_codes(out, imported.ws, network)
+    for note in imported.notes:
+        options.print_line(f"{file.name}: {note}.")
+    options.print_line(f"{out}: {len(imported.ws)} codes for {network.name}")
 
 
 def train_encoder(

@@ -1,0 +1,78 @@
+"""Codes, directions and labels in the layouts that people publish: the folder of cases that GANVAS_CASES names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ganvas
+from ganvas import inversion
+from ganvas.generators.base import Generator
+
+CASES = Path(os.environ.get("GANVAS_CASES", ""))
+CODES, LABELS = CASES / "codes", CASES / "labels"
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("GANVAS_CASES") or not CODES.is_dir(), reason="GANVAS_CASES names no folder of cases"
+)
+
+
+@pytest.fixture(scope="module")
+def own() -> Generator:
+    """The StyleGAN2 of 8 rows that the codes belong to."""
+    return ganvas.load_generator(CODES / "own.pkl")
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, np.ndarray]:
+    return dict(np.load(CODES / "own.codes-expected.npz"))
+
+
+def check_pictures(generator: Generator, ws: torch.Tensor, expected: np.ndarray, every: int = 1) -> None:
+    with torch.no_grad():
+        pictures = generator.synthesis(ws)[..., ::every, ::every].numpy()
+    assert np.abs(pictures - expected).max() < 1e-4 * expected.std()
+
+
+@pytest.mark.parametrize(
+    ("file", "codes", "pictures", "n"),
+    [
+        ("projected_w.npz", "projected_w", "image_projected_w", 1),
+        ("latents.pt", "latents", "image_latents", 3),
+        ("0.pt", "latents", "image_latents", 1),
+        ("by-name.pt", "latents", "image_latents", 2),
+        ("projector-rosinality.pt", "latents", "image_latents", 1),
+        ("w_plus.npy", "latents", "image_latents", 3),
+        ("w_plus-one.npy", "latents", "image_latents", 1),
+        ("w_plus-f16.npy", "w_plus_f16_as_float32", "image_w_plus_f16", 3),
+    ],
+)
+def test_codes_are_taken_over_exactly(own, expected, file: str, codes: str, pictures: str, n: int) -> None:
+    imported = inversion.import_codes(CODES / file, own)
+    assert np.array_equal(imported.ws.numpy(), expected[codes][:n])
+    check_pictures(own, imported.ws, expected[pictures][:n])
+    assert "taken over exactly" in imported.notes[-1]
+
+
+def test_codes_of_w_are_in_all_rows(own, expected) -> None:
+    ws = inversion.import_codes(CODES / "w.npy", own).ws
+    assert np.array_equal(ws.numpy(), np.repeat(expected["w"][:, None], 8, 1))
+    check_pictures(own, ws, expected["image_w"])
+
+
+def test_twelve_codes_of_w_are_not_one_of_twelve_rows() -> None:
+    generator = ganvas.load_generator(CODES / "fourteen-rows.pkl")
+    wanted = np.load(CODES / "fourteen-rows.codes-expected.npz")
+    ws = inversion.import_codes(CODES / "w-12x32.npy", generator).ws
+    assert ws.shape == (12, 14, 32) and np.array_equal(ws[:1].numpy(), wanted["ws"])
+    check_pictures(generator, ws[:1], wanted["image_w"], int(wanted["every"]))
+
+
+def test_an_array_of_two_readings_names_both(own, expected) -> None:
+    default = inversion.import_codes(CODES / "w_plus-one.npy", own)
+    assert any("--read-as w " in note and "8 codes of W" in note for note in default.notes)
+    as_w = inversion.import_codes(CODES / "w_plus-one.npy", own, read_as="w").ws
+    assert np.array_equal(as_w[:, 0].numpy(), expected["latents"][0]) and as_w.shape == (8, 8, 48)
