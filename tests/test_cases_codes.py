@@ -11,7 +11,8 @@ import torch
 
 import ganvas
 from ganvas import inversion
-from ganvas.generators.base import Generator
+from ganvas.data import label_csv
+from ganvas.generators.base import Generator, map_seeds
 
 CASES = Path(os.environ.get("GANVAS_CASES", ""))
 CODES, LABELS = CASES / "codes", CASES / "labels"
@@ -76,3 +77,23 @@ def test_an_array_of_two_readings_names_both(own, expected) -> None:
     assert any("--read-as w " in note and "8 codes of W" in note for note in default.notes)
     as_w = inversion.import_codes(CODES / "w_plus-one.npy", own, read_as="w").ws
     assert np.array_equal(as_w[:, 0].numpy(), expected["latents"][0]) and as_w.shape == (8, 8, 48)
+
+
+SPELLINGS = sorted(path.name for path in LABELS.glob("*") if path.suffix != ".npz") if LABELS.is_dir() else []
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_every_spelling_of_the_table_reads_alike(own, name: str) -> None:
+    table, lines = np.load(LABELS / "labels.expected.npz"), []
+    data = label_csv.read_label_csv(LABELS / name, own, log=lines.append)
+    codes = torch.cat([map_seeds(own, [int(seed)]) for seed in table["seed"]])
+    nearest = torch.cdist(data.codes.double(), codes.double())
+    rows = nearest.argmin(1)
+    assert nearest.amin(1).max() < 1e-4
+    for k, attribute in enumerate(data.attributes):
+        values = data.scores[:, k]
+        read = (values > 0).long().numpy() if data.kinds[k] == "probability" else values.numpy()
+        assert np.allclose(read, table[attribute][rows]), attribute
+    assert set(data.attributes) == {"Glasses", "Smile"} | (set() if "celeba" in name else {"Age"})
+    assert bool(lines) == ("gaps" in name)
+    assert len(data) == len(table["seed"]) or "gaps" in name or "subset" in name
