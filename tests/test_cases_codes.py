@@ -11,7 +11,9 @@ import torch
 
 import ganvas
 from ganvas import inversion
+from ganvas.cli import main
 from ganvas.data import label_csv
+from ganvas.editors.published import read_direction
 from ganvas.generators.base import Generator, map_seeds
 
 CASES = Path(os.environ.get("GANVAS_CASES", ""))
@@ -97,3 +99,28 @@ def test_every_spelling_of_the_table_reads_alike(own, name: str) -> None:
     assert set(data.attributes) == {"Glasses", "Smile"} | (set() if "celeba" in name else {"Age"})
     assert bool(lines) == ("gaps" in name)
     assert len(data) == len(table["seed"]) or "gaps" in name or "subset" in name
+
+
+@pytest.mark.parametrize(
+    ("owner", "file"),
+    [
+        ("codes/own.pkl", "codes/stylegan2-own_style_ipca_c16_n2000_w.npz"),
+        ("rosinality/latent-avg-2d.pt", "rosinality/factor.pt"),
+    ],
+)
+def test_a_component_becomes_a_direction(owner: str, file: str, tmp_path: Path) -> None:
+    generator, out = ganvas.load_generator(CASES / owner), tmp_path / "editor.safetensors"
+    options = ["--component", "3", "--name", "Third", "--generator", str(CASES / owner), "--out", str(out)]
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["import-direction", str(CASES / file), *options])
+    editor = ganvas.load_editor(out, generator)
+    ws = ganvas.sample(generator, 4, 1.0, 0)
+    moved = (editor.edit(ws, {"Third": 1.0}) - ws)[:, 0]
+    stored = np.load(CASES / file)["act_comp"][3, 0] if file.endswith("npz") else torch.load(CASES / file)["eigvec"][:, 3]
+    cosine = torch.cosine_similarity(moved, torch.as_tensor(stored)[None])
+    assert editor.attributes == ("Third",) and torch.allclose(cosine, torch.ones(4), atol=1e-4)
+
+
+def test_single_style_channels_are_refused_by_name(own) -> None:
+    with pytest.raises(ganvas.GanvasError, match="style channels .* aren't supported"):
+        read_direction(CODES / "stylespace-channels.txt")

@@ -105,7 +105,11 @@ def label(
 def fit(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="A method, as `ganvas list` names them.")],
     labels: Annotated[
-        str, typer.Argument(metavar="LABELS", help="A label folder, a label pack, or the name of one that ships.")
+        str,
+        typer.Argument(
+            metavar="LABELS|GENERATOR",
+            help="A label folder, a label pack, or the name of one that ships; for sefa and ganspace a generator will do.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
     generator: Annotated[
@@ -120,7 +124,10 @@ def fit(
     codes: CodesFile = None,
     device: Device = "cpu",
 ) -> None:
-    """Fit an editor on labels. --codes is for labels of a codes file."""
+    """Fit an editor on labels. --codes is for labels of a codes file.
+
+    Without labels, sefa and ganspace number their directions: component0, component1, …
+    """
     from ganvas import editors
     from ganvas.cli import loading
     from ganvas.data.label_files import find_labels, load_labels
@@ -128,6 +135,15 @@ def fit(
 
     settings = options.parse_options(option) | ({} if seed is None else {"seed": seed})
     loading.check_method(method)
+    if loading.is_generator(labels) and method in editors.list_unlabelled_methods():
+        recipe_files.check_output(out, (".safetensors",), [Path(labels)])
+        if attributes is not None or codes is not None:
+            raise GanvasError("--attributes and --codes are for labels: a generator alone has neither.")
+        network = loading.load_generator_only(labels, device)
+        editor = editors.fit_unlabelled(method, network, **options.parse_options(option))
+        editors.save(editor, out)
+        options.print_line(f"{out}: {len(editor.attributes)} directions, component0 to {editor.attributes[-1]}, without labels")
+        return
     path = find_labels(labels)
     recipe_files.check_output(out, (".safetensors",), [Path(path)])
     network = loading.load_generator_only(loading.choose_generator(generator, path), device)
@@ -141,7 +157,7 @@ def fit(
 
 
 def import_direction(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Directions: .npy, .pt or .safetensors.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Directions: .npy, .npz, .pt or .safetensors.")],
     out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
     generator: Annotated[
         str | None, typer.Option(help="The generator that they are for; by default that of --labels, else ffhq.")
@@ -159,9 +175,13 @@ def import_direction(
     labels: Annotated[
         Path | None, typer.Option(metavar="LABELS", help="A label folder or pack; by default the one that ships.")
     ] = None,
+    component: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Of GANSpace's or SeFa's file: these components, 0-9 or 0,3; by default 0-9."),
+    ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Make an editor of published directions.
+    """Make an editor of published directions, or of GANSpace's or SeFa's components.
 
     Directions without --like are in standard deviations of W along the direction.
     """
@@ -171,10 +191,12 @@ def import_direction(
     from ganvas.recipe import files as recipe_files
 
     recipe_files.check_output(out, (".safetensors",))
-    directions = loading.name_directions(files, name)
+    files, components = loading.choose_components(files, None if component is None else options.parse_seeds(component))
+    directions = loading.name_directions(files, name or loading.name_components(components))
     aliases = options.parse_aliases(like, list(directions))
     network = loading.load_generator_only(loading.choose_generator(generator, labels), device)
-    editor = import_directions(directions, network, loading.load_labels_for(network, labels), aliases)
+    numbers = dict(zip(directions, components, strict=True)) if components else None
+    editor = import_directions(directions, network, loading.load_labels_for(network, labels), aliases, numbers)
     editors.save(editor, out)
     for line in editor.report["units"]:
         options.print_line(line)

@@ -19,8 +19,10 @@ from ganvas.control.conditions import Condition, compute_condition_ranges
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label_files import find_shipped_labels, list_labels, load_labels, read_label_header
 from ganvas.editors.base import Editor
+from ganvas.editors.published import count_components
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, encode_label
+from ganvas.io.files import load_tensors
 from ganvas.io.images import read_picture
 from ganvas.metrics import list_metrics, to_readable
 from ganvas.progress import show_count
@@ -30,6 +32,8 @@ from ganvas.recipe.rendering import Photo, Tools, load_tools
 from ganvas.scorers.base import Scorer
 
 ASSETS = Path(str(files("ganvas"))) / "assets"
+FIRST_COMPONENTS = 10
+"""How many components of a file are taken where none is chosen."""
 ATTRIBUTE_SETTINGS = ("conditional", "against")
 """Settings of methods that name attributes beside those that are fitted."""
 
@@ -101,6 +105,25 @@ def _check_setting(name: str, value: Any, default: Any) -> None:
         raise GanvasError(f"Option {name!r} takes a value like {default!r}, not {value!r}.")
 
 
+def choose_components(files: Sequence[Path], numbers: Sequence[int] | None) -> tuple[list[Path], list[int]]:
+    """Return a file for each chosen component of a GANSpace or SeFa file, and their numbers; none for other files.
+
+    ``numbers`` None: the first FIRST_COMPONENTS. Raises GanvasError where there are several such files, or none for ``numbers``.
+    """
+    counts = [count_components(path) for path in files]
+    if not any(counts) and numbers is None:
+        return list(files), []
+    if len(files) != 1 or not counts[0]:
+        raise GanvasError("Components are taken from one file at a time, GANSpace's (.npz) or SeFa's (eigvec): give only that.")
+    chosen = list(range(min(FIRST_COMPONENTS, counts[0]))) if numbers is None else list(numbers)
+    return [files[0]] * len(chosen), chosen
+
+
+def name_components(numbers: Sequence[int]) -> list[str] | None:
+    """Name components by their numbers; None where there are none."""
+    return [f"component{number}" for number in numbers] or None
+
+
 def name_directions(files: Sequence[Path], names: Sequence[str] | None) -> dict[str, Path]:
     """Map ``names``, by default the files' own, to files. Raises GanvasError for too many, too few, or equal names."""
     names = [path.stem for path in files] if not names else [name.strip() for name in names]
@@ -133,6 +156,14 @@ def choose_generator(generator: str | None, labels: str | Path | None) -> str:
             " give its file with --generator FILE."
         )
     return owner.name
+
+
+def is_generator(name: str) -> bool:
+    """Return whether this names a generator that ships, or a file that holds one, rather than labels."""
+    if name in generators.list_generators():
+        return True
+    path = Path(name)
+    return path.is_file() and not (path.suffix == ".safetensors" and load_tensors(path)[1].get("kind") == "labels")
 
 
 def check_method(method: str) -> None:

@@ -30,12 +30,14 @@ __all__ = [
     "describe_editor",
     "fingerprint",
     "fit",
+    "fit_unlabelled",
     "format_report_lines",
     "get_learnable_kinds",
     "get_reports",
     "is_fast",
     "list_editors",
     "list_methods",
+    "list_unlabelled_methods",
     "load_editor",
     "save",
 ]
@@ -83,6 +85,11 @@ def list_methods() -> tuple[str, ...]:
     """Return the names of the methods that ``fit`` takes."""
     names = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
     return tuple(sorted(names - NO_METHODS))
+
+
+def list_unlabelled_methods() -> tuple[str, ...]:
+    """Return the names of the methods that need no labels: their modules have ``fit_unlabelled``."""
+    return tuple(name for name in list_methods() if "fit_unlabelled" in vars(_import_method(name)))
 
 
 def get_learnable_kinds(method: str) -> tuple[str, ...]:
@@ -155,6 +162,31 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
     data = replace(data, codes=convert_to_normal(data.codes), scores=convert_to_normal(data.scores))
     editor = fit_method(data, generator, **options).to(generator.device)
     return editor if rows is None else mask_editor(editor, get_masked_rows(rows)[0], generator)
+
+
+@leave_inference_mode()
+def fit_unlabelled(method: str, generator: Generator, **options: Any) -> Editor:
+    """Fit an editor without labels, whose attributes are directions by their numbers.
+
+    Args:
+        method: A method of ``list_unlabelled_methods``, "ganspace" or "sefa".
+        generator: The generator whose codes are edited.
+        **options: The options of the method's own ``fit_unlabelled``.
+
+    Returns:
+        The fitted editor; a change of 1 is one standard deviation of W along a direction.
+
+    Raises:
+        GanvasError: The method needs labels, or an option is unknown or impossible.
+    """
+    if method not in list_unlabelled_methods():
+        raise unknown("method without labels", method, list_unlabelled_methods())
+    fit_method = _import_method(method).fit_unlabelled
+    names = [p.name for p in inspect.signature(fit_method).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in names:
+            raise unknown("option", name, names)
+    return fit_method(generator, **options).to(generator.device)
 
 
 @leave_inference_mode()
