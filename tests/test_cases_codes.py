@@ -116,7 +116,9 @@ def test_a_component_becomes_a_direction(owner: str, file: str, tmp_path: Path) 
     editor = ganvas.load_editor(out, generator)
     ws = ganvas.sample(generator, 4, 1.0, 0)
     moved = (editor.edit(ws, {"Third": 1.0}) - ws)[:, 0]
-    stored = np.load(CASES / file)["act_comp"][3, 0] if file.endswith("npz") else torch.load(CASES / file)["eigvec"][:, 3]
+    stored = (
+        np.load(CASES / file)["act_comp"][3, 0] if file.endswith("npz") else torch.load(CASES / file)["eigvec"][:, 3]
+    )
     cosine = torch.cosine_similarity(moved, torch.as_tensor(stored)[None])
     assert editor.attributes == ("Third",) and torch.allclose(cosine, torch.ones(4), atol=1e-4)
 

@@ -223,7 +223,9 @@ def test_a_component_goes_by_its_number(writer, name, tmp_path):
     axes = torch.linalg.qr(torch.randn(64, 5, generator=torch.Generator().manual_seed(0))).Q.T.contiguous()
     writer(tmp_path / name, axes)
     for number in range(5):
-        assert abs(float(read_direction(tmp_path / name, component=number)[0] @ axes[number])) == pytest.approx(1, abs=1e-4)
+        assert abs(float(read_direction(tmp_path / name, component=number)[0] @ axes[number])) == pytest.approx(
+            1, abs=1e-4
+        )
     with pytest.raises(GanvasError, match="--component"):
         read_direction(tmp_path / name)
     with pytest.raises(GanvasError, match="no component 64"):

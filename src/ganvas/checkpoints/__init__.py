@@ -20,7 +20,15 @@ from ganvas.errors import GanvasError
 from ganvas.io.files import load_tensors, read_card
 from ganvas.validation import parse
 
-__all__ = ["CARD_SUFFIXES", "Checkpoint", "describe_file", "read", "read_nested_tensors", "read_state_dict", "read_tensors"]
+__all__ = [
+    "CARD_SUFFIXES",
+    "Checkpoint",
+    "describe_file",
+    "read",
+    "read_nested_tensors",
+    "read_state_dict",
+    "read_tensors",
+]
 
 MAX_FILE_BYTES = 4 << 30
 """The most bytes of a file (a training snapshot of 1024×1024 with its optimisers has 0.4 GB)."""

@@ -142,7 +142,9 @@ def fit(
         network = loading.load_generator_only(labels, device)
         editor = editors.fit_unlabelled(method, network, **options.parse_options(option))
         editors.save(editor, out)
-        options.print_line(f"{out}: {len(editor.attributes)} directions, component0 to {editor.attributes[-1]}, without labels")
+        options.print_line(
+            f"{out}: {len(editor.attributes)} directions, component0 to {editor.attributes[-1]}, without labels"
+        )
         return
     path = find_labels(labels)
     recipe_files.check_output(out, (".safetensors",), [Path(path)])
@@ -157,7 +159,9 @@ def fit(
 
 
 def import_direction(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Directions: .npy, .npz, .pt or .safetensors.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Directions: .npy, .npz, .pt or .safetensors.")
+    ],
     out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
     generator: Annotated[
         str | None, typer.Option(help="The generator that they are for; by default that of --labels, else ffhq.")

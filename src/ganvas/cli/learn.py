@@ -19,7 +19,7 @@ def learn(
         str,
         Option(
             metavar="NAME|FILE|DIR",
-            help="A scorer; an .onnx with its card; a .csv or .tsv of index,attribute,…; or a folder with positive/ and negative/.",
+            help="A scorer; an .onnx with its card; a .csv of index,attribute,…; or a folder with positive/ and negative/.",
         ),
     ],
     out: Annotated[Path, Option(help="The folder for all of it; a run that was stopped goes on there.")],

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from ganvas import editors, generators, scorers
-from ganvas.cli.options import parse_values
+from ganvas.cli.options import parse_values, print_warning
 from ganvas.control.conditions import Condition, compute_condition_ranges
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label_files import find_shipped_labels, list_labels, load_labels, read_label_header
 from ganvas.editors.base import Editor
+from ganvas.editors.masked import parse_rows
 from ganvas.editors.published import count_components
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, encode_label
@@ -39,7 +40,14 @@ ATTRIBUTE_SETTINGS = ("conditional", "against")
 
 
 def load_cli_tools(
-    generator: str, dtype: str, device: str, *, editor: str | None, attributes: Iterable[str], codes: Path | None
+    generator: str,
+    dtype: str,
+    device: str,
+    *,
+    editor: str | None,
+    attributes: Iterable[str],
+    codes: Path | None,
+    allow_other_generator: bool = False,
 ) -> Tools:
     """Load a generator, a codes file, and an editor if one is named or ``attributes`` need one (by default the card's).
 
@@ -53,7 +61,12 @@ def load_cli_tools(
         for attribute in wanted:
             if attribute not in known:
                 raise unknown("attribute", attribute, known)
-    return load_tools(generator, dtype, device, name, codes)
+    tools = load_tools(generator, dtype, device, name, codes, allow_other_generator=allow_other_generator)
+    if tools.editor is not None and tools.has_other_editor:
+        print_warning(
+            f"Editor {name!r} was fitted for another generator than {tools.generator.name!r}: changes aren't calibrated for it."
+        )
+    return tools
 
 
 def choose_editor(generator: str, editor: str | None) -> str:
@@ -114,7 +127,9 @@ def choose_components(files: Sequence[Path], numbers: Sequence[int] | None) -> t
     if not any(counts) and numbers is None:
         return list(files), []
     if len(files) != 1 or not counts[0]:
-        raise GanvasError("Components are taken from one file at a time, GANSpace's (.npz) or SeFa's (eigvec): give only that.")
+        raise GanvasError(
+            "Components are taken from one file at a time, GANSpace's (.npz) or SeFa's (eigvec): give only that."
+        )
     chosen = list(range(min(FIRST_COMPONENTS, counts[0]))) if numbers is None else list(numbers)
     return [files[0]] * len(chosen), chosen
 
@@ -271,6 +286,19 @@ def parse_edits(set_: list[str] | None, shift: list[str] | None, recipe: Path | 
     return (*base.edits, *edit)
 
 
+def limit_rows(steps: tuple[EditStep, ...], rows: str | None, tools: Tools) -> tuple[EditStep, ...]:
+    """Return edits that move only ``rows``, like "0-3,7" or "4-32px", of W+; None: as they are.
+
+    Raises GanvasError for rows that the generator doesn't have, and rows without an edit.
+    """
+    if rows is None:
+        return steps
+    if not steps:
+        raise GanvasError(f"There is no edit for rows {rows!r}: give --set or --shift, too.")
+    numbers = parse_rows(rows, tools.generator)
+    return tuple(replace(step, rows=numbers) for step in steps)
+
+
 def collect_attributes(steps: tuple[EditStep, ...], conditions: Iterable[Condition] = ()) -> list[str]:
     """Collect the attributes that edits and conditions name."""
     return [name for step in steps for name in (*step.set, *step.shift)] + [c.attribute for c in conditions]
@@ -278,7 +306,8 @@ def collect_attributes(steps: tuple[EditStep, ...], conditions: Iterable[Conditi
 
 def make_recipe(tools: Tools, start: Start, edits: tuple[EditStep, ...] = (), mix: Mix | None = None) -> Recipe:
     """Make a recipe with these tools."""
-    return Recipe(tools.generator_name, start, tools.dtype, mix, tools.editor_name, edits)
+    other = tools.has_other_editor
+    return Recipe(tools.generator_name, start, tools.dtype, mix, tools.editor_name, edits, other_generator=other)
 
 
 def create_start(tools: Tools, seed: int, psi: float, row: int, label: int | None = None) -> Start:
@@ -312,13 +341,16 @@ def create_starts(
     return [FromSeed(seed, psi, labels) for seed in seeds]
 
 
-def parse_other_face(tools: Tools, text: str, psi: float) -> Start:
-    """Parse a second face: ``8`` is a seed, ``row:3`` a row of the codes file. Raises GanvasError for anything else."""
+def parse_other_face(tools: Tools, text: str, psi: float, label: int | None = None) -> Start:
+    """Parse a second face: ``8`` is a seed, with a conditional generator's ``label``, ``row:3`` a row of the codes file.
+
+    Raises GanvasError for anything else.
+    """
     match = re.fullmatch(r"(row:)?([0-9]{1,10})", text)
     if match is None:
         raise GanvasError(f"{text!r} isn't a face: give a seed like 8, or row:3 of --codes FILE.")
     if match[1] is None:
-        return FromSeed(int(match[2]), psi)
+        return FromSeed(int(match[2]), psi, None if label is None else encode_label(tools.generator, label))
     if tools.codes is None:
         raise GanvasError(f"{text!r} is a row of a codes file: give that with --codes FILE.")
     return create_start(tools, 0, psi, int(match[2]))

@@ -38,6 +38,20 @@ SetValues = Annotated[
 ShiftValues = Annotated[
     list[str] | None, Option("--shift", metavar="NAME=CHANGE", help="Change an attribute, in σ. Repeatable.")
 ]
+EditRows = Annotated[
+    str | None,
+    Option(
+        "--edit-rows", "--rows", metavar="ROWS", help="Edit only these rows of W+: 0-3,7, or by resolution, 4-32px."
+    ),
+]
+MixEditRows = Annotated[
+    str | None,
+    Option("--edit-rows", metavar="ROWS", help="Edit only these rows of W+: 0-3,7, or by resolution, 4-32px."),
+]
+AllowOtherGenerator = Annotated[
+    bool,
+    Option("--allow-other-generator", help="The editor may be another generator's of these shapes: a fine-tuned one."),
+]
 MethodSettings = Annotated[
     list[str] | None,
     Option("--option", metavar="KEY=VALUE", help="A setting of the method, like epochs=40. Repeatable."),

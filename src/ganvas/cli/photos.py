@@ -61,7 +61,9 @@ def invert(
     shift_values: ShiftValues = None,
     recipe: Annotated[Path | None, Option(metavar="FILE", help="Edit faces as this recipe (JSON or PNG).")] = None,
     residual: Annotated[bool, Option(help="Put back what the inversion missed outside of the edit.")] = True,
+    edit_rows: options.EditRows = None,
     editor: EditorName = None,
+    allow_other_generator: options.AllowOtherGenerator = False,
     aligned: Annotated[bool, Option("--aligned", help="The pictures are aligned already.")] = False,
     encoder: Annotated[
         Path | None, Option(metavar="FILE", help="An encoder that `ganvas train-encoder` wrote.")
@@ -85,8 +87,15 @@ def invert(
     paths = inversion.find_pictures(photos)
     edits = loading.parse_edits(set_values, shift_values, recipe)
     tools = loading.load_cli_tools(
-        generator, dtype, device, editor=editor, attributes=loading.collect_attributes(edits), codes=None
+        generator,
+        dtype,
+        device,
+        editor=editor,
+        attributes=loading.collect_attributes(edits),
+        codes=None,
+        allow_other_generator=allow_other_generator,
     )
+    edits = loading.limit_rows(edits, edit_rows, tools)
     own_encoder = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
     config = batch.InversionConfig(
         space, method, inversion.OptimizationConfig(steps=steps), aligned, max_faces, max_pixels
@@ -105,12 +114,14 @@ def invert(
 
 def import_codes(
     file: Annotated[
-        Path, Argument(metavar="FILE", help="Codes in W or W+: .npy, .npz, .pt or .safetensors, as projectors write them.")
+        Path,
+        Argument(metavar="FILE", help="Codes in W or W+: .npy, .npz, .pt or .safetensors, as projectors write them."),
     ],
     out: Annotated[Path, Option(help="The codes file (safetensors), for --codes.")],
     generator: GeneratorOption = "ffhq",
     read_as: Annotated[
-        Literal["w", "w+"] | None, Option("--read-as", help="Where an array could be both: many codes of W, or one of W+.")
+        Literal["w", "w+"] | None,
+        Option("--read-as", help="Where an array could be both: many codes of W, or one of W+."),
     ] = None,
     spread: Annotated[
         float | None,

@@ -26,7 +26,9 @@ def edit(
     out: PictureFile = Path("face.png"),
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
+    edit_rows: options.EditRows = None,
     editor: options.EditorName = None,
+    allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
     label: options.Label = None,
@@ -44,7 +46,16 @@ def edit(
     step = loading.parse_step(set_values, shift_values)
     files.check_outputs([out], save_codes)
     attributes = loading.collect_attributes(step)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
+    tools = loading.load_cli_tools(
+        generator,
+        dtype,
+        device,
+        editor=editor,
+        attributes=attributes,
+        codes=codes,
+        allow_other_generator=allow_other_generator,
+    )
+    step = loading.limit_rows(step, edit_rows, tools)
     recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step)
     recipe, tools = loading.attach_photo(recipe, tools, photo)
     _warn_of_departures([recipe], tools)
@@ -62,7 +73,9 @@ def sample(
     seeds: Annotated[str | None, Option(help="The faces of these seeds: 0-99, or 1,5,10-12.")] = None,
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
+    edit_rows: options.EditRows = None,
     editor: options.EditorName = None,
+    allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
     label: options.Label = None,
@@ -85,7 +98,16 @@ def sample(
     conditions = [parse_condition(text) for text in where or ()]
     files.check_outputs([out / "face.png"], save_codes)
     attributes = loading.collect_attributes(step, conditions)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
+    tools = loading.load_cli_tools(
+        generator,
+        dtype,
+        device,
+        editor=editor,
+        attributes=attributes,
+        codes=codes,
+        allow_other_generator=allow_other_generator,
+    )
+    step = loading.limit_rows(step, edit_rows, tools)
     starts = loading.create_starts(tools, numbers, psi, conditions, label)
     paths = [out / f"{loading.format_file_stem(start)}.png" for start in starts]
     recipes = [loading.make_recipe(tools, start, step) for start in starts]
@@ -100,9 +122,12 @@ def mix(
     out: PictureFile = Path("mix.png"),
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
+    edit_rows: options.MixEditRows = None,
     editor: options.EditorName = None,
+    allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
+    label: options.Label = None,
     codes: options.CodesFile = None,
     row: options.Row = 0,
     save_codes: options.SaveCodes = None,
@@ -117,9 +142,18 @@ def mix(
     step, chosen = loading.parse_step(set_values, shift_values), tuple(options.parse_seeds(rows))
     files.check_outputs([out], save_codes)
     attributes = loading.collect_attributes(step)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
-    mixed = Mix(loading.parse_other_face(tools, with_, psi), chosen)
-    start = loading.create_start(tools, seed, psi, row)
+    tools = loading.load_cli_tools(
+        generator,
+        dtype,
+        device,
+        editor=editor,
+        attributes=attributes,
+        codes=codes,
+        allow_other_generator=allow_other_generator,
+    )
+    step = loading.limit_rows(step, edit_rows, tools)
+    mixed = Mix(loading.parse_other_face(tools, with_, psi, label), chosen)
+    start = loading.create_start(tools, seed, psi, row, label)
     recipe = loading.make_recipe(tools, start, step, mixed)
     _warn_of_departures([recipe], tools)
     _draw_pictures([recipe], tools, [out], save_codes)
@@ -162,9 +196,12 @@ def grid(
     out: PictureFile = Path("grid.png"),
     seeds: Annotated[str | None, Option(help="The faces: 0-3, or 1,5,10-12; without it the one of --seed.")] = None,
     strengths: Annotated[str, Option(help="The columns, in standard deviations.")] = "-2.5,-1.25,0,1.25,2.5",
+    edit_rows: options.EditRows = None,
     editor: options.EditorName = None,
+    allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
+    label: options.Label = None,
     codes: options.CodesFile = None,
     save_codes: options.SaveCodes = None,
     size: options.Size = 256,
@@ -173,15 +210,25 @@ def grid(
 ) -> None:
     """Draw faces × strengths: what each attribute does to each face. With --codes, the faces of that file."""
     from ganvas.cli import loading
+    from ganvas.editors.masked import parse_rows
     from ganvas.recipe import files, sheet
 
     names, columns = options.parse_names(attributes), options.parse_numbers(strengths)
     numbers = [seed] if seeds is None else options.parse_seeds(seeds)
     files.check_outputs([out], save_codes)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=names, codes=codes)
-    starts = loading.create_starts(tools, numbers, psi, [])
+    tools = loading.load_cli_tools(
+        generator,
+        dtype,
+        device,
+        editor=editor,
+        attributes=names,
+        codes=codes,
+        allow_other_generator=allow_other_generator,
+    )
+    starts = loading.create_starts(tools, numbers, psi, [], label)
     faces = {loading.format_title(start): loading.make_recipe(tools, start) for start in starts}
-    drawn = sheet.make_strength_grid(faces, names, columns, size)
+    rows = None if edit_rows is None else parse_rows(edit_rows, tools.generator)
+    drawn = sheet.make_strength_grid(faces, names, columns, size, rows)
     _warn_of_departures(drawn.pictures, tools)
     _draw_sheet(drawn, tools, out, save_codes)
 
@@ -195,9 +242,12 @@ def animate(
     frames: Annotated[int, Option(help="Pictures from one end to the other.")] = 24,
     rate: Annotated[float, Option(help="Pictures a second.")] = 12.0,
     back: Annotated[bool, Option(help="Go back the same way, so that it can repeat.")] = True,
+    edit_rows: options.EditRows = None,
     editor: options.EditorName = None,
+    allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
+    label: options.Label = None,
     codes: options.CodesFile = None,
     row: options.Row = 0,
     save_codes: options.SaveCodes = None,
@@ -215,9 +265,18 @@ def animate(
     files.check_outputs([out], save_codes, ANIMATION_SUFFIXES)
     _check_video(out)
     attributes = loading.collect_attributes(step)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
-    recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row), step)
-    other = None if to is None else loading.parse_other_face(tools, to, psi)
+    tools = loading.load_cli_tools(
+        generator,
+        dtype,
+        device,
+        editor=editor,
+        attributes=attributes,
+        codes=codes,
+        allow_other_generator=allow_other_generator,
+    )
+    step = loading.limit_rows(step, edit_rows, tools)
+    recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step)
+    other = None if to is None else loading.parse_other_face(tools, to, psi, label)
     pictures = sheet.interpolate_frames(recipe, other, tools.generator.num_ws, frames)
     _warn_of_departures(pictures, tools)
     _draw_sheet(sheet.make_animation(pictures, size, rate, back), tools, out, save_codes)

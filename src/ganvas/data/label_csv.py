@@ -141,7 +141,7 @@ def _parse_rows(
     names = [head[k] for k in columns]
     if not names or len(set(names)) != len(names) or all(_is_number(name) for name in names):
         raise GanvasError(
-            f"{path} must begin with a header like index,Smiling,Age, with a picture's seed or file name first and different names."
+            f"{path} must begin with a header like index,Smiling,Age, with a picture's seed or file first and different names."
         )
     seeds, rows = array("q"), array("f")
     for number, line in enumerate(lines, 2 + skipped):
@@ -154,7 +154,9 @@ def _parse_rows(
             rows.extend(_parse_value(line[k].strip(), comma) for k in columns)
         except (ValueError, OverflowError):
             text = ",".join(line)[:60]
-            raise GanvasError(f"{path}, line {number}: {text!r} isn't a seed or file name, and finite numbers.") from None
+            raise GanvasError(
+                f"{path}, line {number}: {text!r} isn't a seed or file name, and finite numbers."
+            ) from None
         if len(seeds) > MAX_ROWS:
             raise GanvasError(f"{path} lists more than {MAX_ROWS:,} pictures: give fewer.")
     if len(set(seeds)) != len(seeds) or len(seeds) < 2:

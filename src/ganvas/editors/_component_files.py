@@ -44,8 +44,8 @@ def read_components(path: Path, tensors: Mapping[str, Tensor]) -> Float[Tensor, 
             return axes.reshape(len(axes), -1)
     shape = tuple(tensors["act_comp"].shape) if "act_comp" in tensors else "none"
     raise GanvasError(
-        f"{path} holds GANSpace's components of a layer's features (act_comp {shape}), not of w: take those of the layer 'style', "
-        "computed with --use_w."
+        f"{path} holds GANSpace's components of a layer's features (act_comp {shape}), not of w: take those of the layer "
+        "'style', computed with --use_w."
     )
 
 

@@ -1,8 +1,8 @@
 """Published directions as an editor: read without running code, fitted to a generator's rows, calibrated.
 
 Files are .npy, .npz, .pt or safetensors, of shape (w_dim,), (1, w_dim) or (rows, w_dim). The rows are the generator's own, or
-those of a StyleGAN2 of any resolution: https://github.com/NVlabs/stylegan2, two for each resolution but the first. GANSpace's and SeFa's files hold
-many directions, of which one goes by its number.
+those of a StyleGAN2 of any resolution: https://github.com/NVlabs/stylegan2, two for each resolution but the first.
+GANSpace's and SeFa's files hold many directions, of which one goes by its number.
 """
 
 from __future__ import annotations

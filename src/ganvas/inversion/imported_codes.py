@@ -67,7 +67,9 @@ def import_codes(
         notes.append(f"rows were mapped from {rows} to {generator.num_ws} by the resolution that they act at")
     if exact and spread is None and reach is None:
         return ImportedCodes(ws, (*notes, "taken over exactly"))
-    spread, reach = (spread, reach) if exact else (SPREAD if spread is None else spread, REACH if reach is None else reach)
+    spread, reach = (
+        (spread, reach) if exact else (SPREAD if spread is None else spread, REACH if reach is None else reach)
+    )
     distribution = fit_w_distribution(generator)
     spread, reach = 1.0 if spread is None else spread, inf if reach is None else reach
     shrunk = shrink_to_w(ws, generator, spread, reach, distribution)
@@ -75,7 +77,9 @@ def import_codes(
         notes.append(f"{spread:.0%} of the differences between rows are kept, the rest is left out (--spread)")
     nearer = int((shrunk.mean(1) - ws.mean(1)).abs().amax(1).gt(1e-4).sum())
     if nearer:
-        notes.append(f"{nearer} of {len(ws)} codes were brought to {reach:g} standard deviations from the mean of W (--reach)")
+        notes.append(
+            f"{nearer} of {len(ws)} codes were brought to {reach:g} standard deviations from the mean of W (--reach)"
+        )
     return ImportedCodes(shrunk, tuple(notes))
 
 
@@ -135,7 +139,9 @@ def _fit_rows(codes: Float[Tensor, "n rows w_dim"], generator: Generator) -> WPl
     return map_rows(codes, list_row_resolutions(rows), generator.row_resolutions)
 
 
-def _read_codes(path: Path, generator: Generator, read_as: str | None) -> tuple[Float[Tensor, "n rows w_dim"], list[str]]:
+def _read_codes(
+    path: Path, generator: Generator, read_as: str | None
+) -> tuple[Float[Tensor, "n rows w_dim"], list[str]]:
     """Read codes as the file has them (of W: with one row), and notes on how it was read."""
     if read_as not in (None, "w", "w+"):
         raise unknown("space", read_as, ("w", "w+"))
@@ -173,8 +179,8 @@ def _read_axes(
     if rows not in (1, generator.num_ws) and not is_stylegan2(rows):
         width = generator.w_dim
         raise GanvasError(
-            f"{path} holds {shape}: codes for {generator.name!r} are (n, {width}) in W, or (n, rows, {width}) in W+, with its own "
-            f"{generator.num_ws} rows or a StyleGAN2's, which are an even number of rows from {MIN_ROWS} to {MAX_ROWS}."
+            f"{path} holds {shape}: codes for {generator.name!r} are (n, {width}) in W, or (n, rows, {width}) in W+, with "
+            f"its own {generator.num_ws} rows or a StyleGAN2's, which are an even number of rows from {MIN_ROWS} to {MAX_ROWS}."
         )
     return codes.float()
 

@@ -116,6 +116,7 @@ class PhotoBatch:
                 editor=self.tools.editor_name,
                 edits=self.edits,
                 photo=photo.sha256 if self.residual else None,
+                other_generator=self.tools.has_other_editor,
             )
             self._save(f"{name}-edited.png", recipe, codes, photo)
         if previous is None:
