@@ -210,23 +210,36 @@ def import_direction(
 
 
 def score(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures: PNG, JPEG or WebP.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="Pictures, or folders: PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC."),
+    ],
     scorer: Annotated[
         str | None,
         typer.Option(help="A scorer, as `ganvas list` names them; by default the one of the pictures' generator."),
     ] = None,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="The pictures are aligned already: no faces are searched.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     device: Device = "cpu",
 ) -> None:
-    """Read the attributes of pictures: probabilities, or whatever the scorer gives."""
+    """Read the attributes of pictures: probabilities, or whatever the scorer gives.
+
+    Scorers of faces find and align the faces of photographs first; what a generator drew is taken as it is.
+    """
     from ganvas.cli import loading
 
-    rows = loading.score_pictures(images, scorer or loading.choose_scorer(images), device)
+    refused = options.RefusalLog()
+    rows = loading.score_pictures(images, scorer, device, refused, aligned)
+    options.print_passed_over(images)
     if as_json:
-        options.print_json({str(path): row for path, row in zip(images, rows, strict=True)})
-    else:
-        titles = ["attribute (probability, count or value)", *(path.name for path in images)]
-        options.print_table(titles, [[name, *(f"{row[name]:.3f}" for row in rows)] for name in rows[0]])
+        options.print_json(rows)
+    elif rows:
+        titles = ["attribute (probability, count or value)", *(Path(name).name for name in rows)]
+        attributes = next(iter(rows.values()))
+        options.print_table(titles, [[each, *(f"{row[each]:.3f}" for row in rows.values())] for each in attributes])
+    refused.exit()
 
 
 def success(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
@@ -24,8 +24,9 @@ from ganvas.editors.published import count_components
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, encode_label
 from ganvas.io.files import load_tensors
-from ganvas.io.images import read_picture
+from ganvas.io.images import find_pictures, read_picture
 from ganvas.metrics import list_metrics, to_readable
+from ganvas.photo.batch import InversionConfig, iterate_faces
 from ganvas.progress import show_count
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Sheet, Start
@@ -33,6 +34,8 @@ from ganvas.recipe.rendering import Photo, Tools, load_tools
 from ganvas.scorers.base import Scorer
 
 ASSETS = Path(str(files("ganvas"))) / "assets"
+FACE_SIDE = 1024
+"""The side of the faces that are cut out for a scorer."""
 FIRST_COMPONENTS = 10
 """How many components of a file are taken where none is chosen."""
 ATTRIBUTE_SETTINGS = ("conditional", "against")
@@ -260,13 +263,38 @@ def choose_scorer(images: list[Path]) -> str:
     return found_names.pop() if found_names else "celeba40"
 
 
-def score_pictures(images: list[Path], scorer: str, device: str) -> list[dict[str, float]]:
-    """Score each picture: attribute -> probability, count or value."""
-    judge = scorers.load_scorer(scorer).to(generators.check_device(device))
-    pictures = [read_picture(path) for path in images]
-    with torch.no_grad():
-        rows = [to_readable(judge(picture.to(device)), judge.kinds)[0].tolist() for picture in pictures]
-    return [dict(zip(judge.attributes, row, strict=True)) for row in rows]
+def score_pictures(
+    images: Sequence[Path], scorer: str | None, device: str, report: Callable[[str], object], aligned: bool = False
+) -> dict[str, dict[str, float]]:
+    """Score each picture of files and folders, or each face of a photograph: its name -> attribute -> its value.
+
+    ``scorer`` None: that of the generators that drew the pictures.
+
+    Where the scorer reads faces they are found and aligned first, but in pictures that ganvas drew, or with ``aligned``.
+    ``report`` is called with a line for each picture that fails.
+    """
+    target = generators.check_device(device)
+    judge = None if scorer is None else scorers.load_scorer(scorer).to(target)  # before any file: its name may be wrong
+    paths, rows = find_pictures(images), {}
+    judge = judge or scorers.load_scorer(choose_scorer(paths)).to(target)
+    for path in paths:
+        config = InversionConfig(aligned=aligned or not judge.reads_faces or _is_drawn(path), any_shape=True)
+        faces = iterate_faces([path], FACE_SIDE, config, report)
+        for _, stem, picture in faces:
+            name = str(path) if stem in ("", path.stem) else f"{path} {stem.removeprefix(path.stem)[1:]}"
+            with torch.no_grad():
+                values = to_readable(judge(picture.to(device)), judge.kinds)[0].tolist()
+            rows[name] = dict(zip(judge.attributes, values, strict=True))
+    return rows
+
+
+def _is_drawn(path: Path) -> bool:
+    """Return whether a picture carries a recipe, so that it is framed as its generator's."""
+    try:
+        load_recipe(path)
+    except GanvasError:
+        return False
+    return True
 
 
 def parse_step(set_: list[str] | None, shift: list[str] | None) -> tuple[EditStep, ...]:

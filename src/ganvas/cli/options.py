@@ -62,6 +62,22 @@ MAX_SEEDS = 1_000_000
 """The most seeds of one option."""
 
 
+class RefusalLog:
+    """Prints an error for each picture that is refused, and exits with 1 in the end if there was one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, line: str) -> None:
+        self.count += 1
+        typer.echo("Error: " + " ".join(line.split()), err=True)
+
+    def exit(self) -> None:
+        """Exit with 1 where something was refused."""
+        if self.count:
+            raise typer.Exit(1)
+
+
 def parse_seeds(text: str) -> list[int]:
     """Parse ``0-99``, ``7`` or ``1,5,10-12`` as numbers, each once. Raises GanvasError for anything else."""
     numbers: list[int] = []
@@ -151,6 +167,14 @@ def print_line(text: object) -> None:
 def print_warning(text: object) -> None:
     """Print one line of warning for the user, on stderr."""
     typer.echo(f"Warning: {text}", err=True)
+
+
+def print_passed_over(paths: Sequence[Path]) -> None:
+    """Print on stderr what is passed over in the folders among ``paths``."""
+    from ganvas.io.images import list_passed_over
+
+    for line in list_passed_over(paths):
+        typer.echo(line, err=True)
 
 
 def print_json(value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +18,9 @@ if TYPE_CHECKING:
 
 PANEL = "Photographs"
 
-Photos = Annotated[list[Path], Argument(metavar="PHOTO...", help="Pictures, or folders: JPEG, PNG, WebP, TIFF, BMP.")]
+Photos = Annotated[
+    list[Path], Argument(metavar="PHOTO...", help="Pictures, or folders: JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC.")
+]
 MaxFaces = Annotated[int | None, Option("--most", metavar="N", help="The N largest faces of a photograph only.")]
 MaxPixels = Annotated[int, Option("--max-pixels", help="Photographs of more pixels are refused.")]
 GeneratorOption = Annotated[str, Option(help="A generator, as `ganvas list` names them.")]
@@ -42,7 +43,8 @@ def align(
 
     check_output(out / "face.png", (".png",))
     config = batch.InversionConfig(max_faces=max_faces, max_pixels=max_pixels)
-    refused = _RefusalLog()
+    options.print_passed_over(photos)
+    refused = options.RefusalLog()
     count = batch.align_files(inversion.find_pictures(photos), out, size, config, refused)
     options.print_line(f"{count} {'face' if count == 1 else 'faces'} in {out}")
     refused.exit()
@@ -85,6 +87,7 @@ def invert(
 
     check_output(out / batch.SUMMARY_FILE, (".json",))
     paths = inversion.find_pictures(photos)
+    options.print_passed_over(photos)
     edits = loading.parse_edits(set_values, shift_values, recipe)
     tools = loading.load_cli_tools(
         generator,
@@ -100,7 +103,7 @@ def invert(
     config = batch.InversionConfig(
         space, method, inversion.OptimizationConfig(steps=steps), aligned, max_faces, max_pixels
     )
-    refused = _RefusalLog()
+    refused = options.RefusalLog()
     with show_count("Inverting") as progress:
         faces = batch.PhotoBatch(tools, out, config, edits, residual, own_encoder).run(paths, refused, progress)
     if faces:
@@ -178,22 +181,6 @@ def train_encoder(
 
 
 COMMANDS = (align, invert, import_codes, train_encoder)
-
-
-class _RefusalLog:
-    """Prints an error for each photograph that is refused, and exits with 1 in the end if there was one."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self, line: str) -> None:
-        self.count += 1
-        print("Error: " + " ".join(line.split()), file=sys.stderr)
-
-    def exit(self) -> None:
-        """Raise SystemExit(1) where something was refused."""
-        if self.count:
-            sys.exit(1)
 
 
 def _format_quality(face: InvertedFace) -> tuple[str, ...]:

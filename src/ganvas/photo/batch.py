@@ -49,6 +49,8 @@ class InversionConfig:
     options: OptimizationConfig = field(default_factory=OptimizationConfig)
     aligned: bool = False
     """The pictures are squares aligned like the generator's: no faces are searched."""
+    any_shape: bool = False
+    """Aligned pictures needn't be squares: scorers take any."""
     max_faces: int | None = None
     """Only so many faces of a photograph, the largest ones; None: all."""
     max_pixels: int = MAX_PIXELS
@@ -211,7 +213,7 @@ def align_file(path: Path, size: int, settings: InversionConfig) -> list[Images]
     if not settings.aligned:
         return [face.picture for face in align(photo, size, settings.max_faces)]
     height, width = photo.shape[2:]
-    if height != width:
+    if height != width and not settings.any_shape:
         raise GanvasError(
             f"{path} has {width}×{height} pixels, but an aligned picture is a square: leave out --aligned."
         )
