@@ -576,7 +576,9 @@ def test_scores_of_a_folder_go_on_past_bad_files(here, capsys):
     assert run("score", "samples", "--scorer", "toy", "--json") == 1
     printed = capsys.readouterr()
     assert set(json.loads(printed.out)) == {"samples/seed0000.png", "samples/seed0001.png"}
-    assert "samples/bad.png isn't a whole" in printed.err and "Passed over" in printed.err and "notes.txt" in printed.err
+    assert (
+        "samples/bad.png isn't a whole" in printed.err and "Passed over" in printed.err and "notes.txt" in printed.err
+    )
 
 
 def test_scorers_of_faces_align_photographs_but_not_what_was_drawn(here, capsys, monkeypatch):
