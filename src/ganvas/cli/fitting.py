@@ -34,6 +34,7 @@ def label(
     n: Annotated[int, typer.Option("-n", help="How many pictures.")] = 30_000,
     psi: options.Psi = 1.0,
     seed: options.Seed = LABEL_SEED,
+    condition: options.Label = None,
     keep_images: Annotated[
         bool, typer.Option("--keep-images", help="Keep the pictures at 256 pixels: another scorer takes minutes then.")
     ] = False,
@@ -73,6 +74,8 @@ def label(
     from ganvas.engines import count_workers
     from ganvas.recipe import files as recipe_files
 
+    if condition is not None and gradients:
+        raise GanvasError("--gradients are of pictures with any label: leave out --label.")
     range_of_seeds = options.parse_part(part)
     if pack is not None:
         recipe_files.check_output(pack, (".safetensors",))
@@ -82,7 +85,7 @@ def label(
         loading.load_scorer_for(generator, scorer, device),
         loading.load_generator_only(generator, device, dtype),
     )
-    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early).resume()
+    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early, condition).resume()
     if dry_run:
         count = count_workers(engine, workers, threads, network.device.type == "cuda")
         estimate = run.estimate(run.find_missing(range_of_seeds), count, threads if engine == "local" else threads or 1)

@@ -17,7 +17,9 @@ from ganvas.errors import GanvasError
 GeneratorName = Annotated[str, Argument(metavar="GENERATOR", help="A generator of `ganvas list`, or a file.")]
 Seed = Annotated[int, Option(help="The random seed; a seed is a face, on any device.")]
 Psi = Annotated[float, Option(help="Truncation: 1 draws all of the generator's faces, less draws more usual ones.")]
-Label = Annotated[int | None, Option(metavar="K", help="A conditional generator's label, from 0; by default by seed.")]
+Label = Annotated[
+    int | None, Option("--label", metavar="K", help="A conditional generator's label, from 0; by default by seed.")
+]
 Device = Annotated[str, Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Literal["float32", "bfloat16"], Option(help="What networks compute in; bfloat16 is faster.")]
 EditorName = Annotated[
