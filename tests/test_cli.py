@@ -378,7 +378,7 @@ BAD = {
     "suffix": (("edit", "toy", "--out", "face.jpg"), "must end with .png"),
     "row": (("edit", "toy", "--codes", "MADE/codes.safetensors", "--row", 7), "no row 7"),
     "mix rows": (("mix", "toy", "--with", 3, "--rows", "2-4"), "no row 4"),
-    "second face": (("mix", "toy", "--with", "x", "--rows", "2"), "isn't a face"),
+    "second face": (("mix", "toy", "--with", "x", "--rows", "2"), "isn't a picture"),
     "row of nothing": (("mix", "toy", "--with", "row:1", "--rows", "2"), "--codes FILE"),
     "nothing moves": (("animate", "toy"), "nothing to animate"),
     "frames": (("animate", "toy", "--to", 3, "--frames", 1), "at least 2 frames"),

@@ -235,6 +235,15 @@ def load_generator_only(generator: str, device: str, dtype: str = "float32") -> 
     return load_tools(generator, dtype, device).generator
 
 
+def check_draws_faces(generator: str) -> None:
+    """Raise GanvasError, saying what to give, for a generator that comes with ganvas and draws other things than faces."""
+    if generator in generators.list_generators() and not generators.find_card(generator).faces:
+        raise GanvasError(
+            f"Generator {generator!r} doesn't draw faces, so none are searched for it: give square pictures that are"
+            " framed as its own are, with --aligned."
+        )
+
+
 def load_scorer_for(generator: str, scorer: str | None, device: str) -> Scorer:
     """Load the named scorer, else the one of the generator's card. Raises GanvasError where there is none."""
     name = scorer or generators.find_card(generator).scorer
@@ -376,7 +385,7 @@ def parse_other_face(tools: Tools, text: str, psi: float, label: int | None = No
     """
     match = re.fullmatch(r"(row:)?([0-9]{1,10})", text)
     if match is None:
-        raise GanvasError(f"{text!r} isn't a face: give a seed like 8, or row:3 of --codes FILE.")
+        raise GanvasError(f"{text!r} isn't a picture: give a seed like 8, or row:3 of --codes FILE.")
     if match[1] is None:
         return FromSeed(int(match[2]), psi, None if label is None else encode_label(tools.generator, label))
     if tools.codes is None:

@@ -15,8 +15,8 @@ from typer import Argument, Option
 from ganvas.errors import GanvasError
 
 GeneratorName = Annotated[str, Argument(metavar="GENERATOR", help="A generator of `ganvas list`, or a file.")]
-Seed = Annotated[int, Option(help="The random seed; a seed is a face, on any device.")]
-Psi = Annotated[float, Option(help="Truncation: 1 draws all of the generator's faces, less draws more usual ones.")]
+Seed = Annotated[int, Option(help="The random seed; a seed is the same picture on any device.")]
+Psi = Annotated[float, Option(help="Truncation: 1 draws all of the generator's pictures, less draws more usual ones.")]
 Label = Annotated[
     int | None, Option("--label", metavar="K", help="A conditional generator's label, from 0; by default by seed.")
 ]

@@ -57,11 +57,11 @@ def invert(
         "inverted"
     ),
     space: Annotated[Literal["w", "w+"], Option(help="One w, or a row for each layer: nearer, less editable.")] = "w+",
-    method: Annotated[Literal["encoder", "optimize", "both"], Option(help="optimize: from the mean face.")] = "both",
+    method: Annotated[Literal["encoder", "optimize", "both"], Option(help="optimize: from the mean of W.")] = "both",
     steps: Annotated[int, Option(help="Of optimisation, at most.")] = 100,
     set_values: SetValues = None,
     shift_values: ShiftValues = None,
-    recipe: Annotated[Path | None, Option(metavar="FILE", help="Edit faces as this recipe (JSON or PNG).")] = None,
+    recipe: Annotated[Path | None, Option(metavar="FILE", help="Edit as this recipe (JSON or PNG).")] = None,
     residual: Annotated[bool, Option(help="Put back what the inversion missed outside of the edit.")] = True,
     edit_rows: options.EditRows = None,
     editor: EditorName = None,
@@ -77,6 +77,7 @@ def invert(
 ) -> None:
     """Find the codes of photographs: a picture and a codes file a face, with --set, --shift or --recipe edited, too.
 
+    For a generator of other things than faces give pictures framed as its own are, squares, with --aligned.
     Nothing leaves this machine, and no metadata of a photograph is written. Faces are found by landmarks that are for
     non-commercial use.
     """
@@ -88,6 +89,8 @@ def invert(
     check_output(out / batch.SUMMARY_FILE, (".json",))
     paths = inversion.find_pictures(photos)
     options.print_passed_over(photos)
+    if not aligned:
+        loading.check_draws_faces(generator)
     edits = loading.parse_edits(set_values, shift_values, recipe)
     tools = loading.load_cli_tools(
         generator,
@@ -111,7 +114,12 @@ def invert(
             ("", "PSNR", "SSIM", "LPIPS", "identity", "distance from W"),
             [_format_quality(face) for face in faces],
         )
-    options.print_line(f"{len(faces)} {'face' if len(faces) == 1 else 'faces'} in {out}")
+    if refused.count and not faces and not aligned and Path(generator).is_file():
+        options.print_warning(
+            "if this generator draws other things than faces, give squares framed as its own, --aligned."
+        )
+    noun = "picture" if aligned else "face"
+    options.print_line(f"{len(faces)} {noun}{'s' * (len(faces) != 1)} in {out}")
     refused.exit()
 
 

@@ -39,7 +39,7 @@ def edit(
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
 ) -> None:
-    """Draw one face, with attributes set or shifted."""
+    """Draw one picture, with attributes set or shifted."""
     from ganvas.cli import loading
     from ganvas.recipe import files
 
@@ -65,12 +65,12 @@ def edit(
 def sample(
     generator: options.GeneratorName,
     out: Annotated[Path, Option(help="The folder for the pictures.")] = Path("samples"),
-    n: Annotated[int, Option("-n", help="How many faces.")] = 16,
+    n: Annotated[int, Option("-n", help="How many pictures.")] = 16,
     where: Annotated[
         list[str] | None,
         Option(metavar="CONDITION", help="Smiling>1, Male=-1, Young=-1..1, p(Smiling)>0.9. Repeatable."),
     ] = None,
-    seeds: Annotated[str | None, Option(help="The faces of these seeds: 0-99, or 1,5,10-12.")] = None,
+    seeds: Annotated[str | None, Option(help="The pictures of these seeds: 0-99, or 1,5,10-12.")] = None,
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
     edit_rows: options.EditRows = None,
@@ -84,15 +84,15 @@ def sample(
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
 ) -> None:
-    """Draw many faces: of seeds, of a codes file, or such as meet conditions."""
+    """Draw many pictures: of seeds, of a codes file, or such as meet conditions."""
     from ganvas.cli import loading
     from ganvas.control.conditions import parse_condition
     from ganvas.recipe import files
 
     if sum(given is not None for given in (where, seeds, codes)) > 1:
-        raise GanvasError("Give one of --where, --seeds and --codes: each says which faces to draw.")
+        raise GanvasError("Give one of --where, --seeds and --codes: each says which pictures to draw.")
     if not 1 <= n <= options.MAX_SEEDS:
-        raise GanvasError(f"The number of faces is 1 to {options.MAX_SEEDS:,}, not {n}.")
+        raise GanvasError(f"The number of pictures is 1 to {options.MAX_SEEDS:,}, not {n}.")
     step = loading.parse_step(set_values, shift_values)
     numbers = range(seed, seed + n) if seeds is None else options.parse_seeds(seeds)
     conditions = [parse_condition(text) for text in where or ()]
@@ -117,8 +117,8 @@ def sample(
 
 def mix(
     generator: options.GeneratorName,
-    with_: Annotated[str, Option("--with", metavar="FACE", help="The second face: a seed, or row:N of --codes.")],
-    rows: Annotated[str, Option(help="Rows of the code that come from the second face: 0-5 (coarse) … or 6,8.")],
+    with_: Annotated[str, Option("--with", metavar="SEED", help="The second picture: a seed, or row:N of --codes.")],
+    rows: Annotated[str, Option(help="Rows of the code that come from the second picture: 0-5 (coarse) … or 6,8.")],
     out: PictureFile = Path("mix.png"),
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
@@ -134,7 +134,7 @@ def mix(
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
 ) -> None:
-    """Mix the styles of two faces: some rows of the code from one, the others from the other."""
+    """Mix the styles of two pictures: some rows of the code from one, the others from the other."""
     from ganvas.cli import loading
     from ganvas.recipe import files
     from ganvas.recipe.model import Mix
@@ -194,7 +194,7 @@ def grid(
     generator: options.GeneratorName,
     attributes: Annotated[str, Option(help="Attributes to change, one row each: Eyeglasses,Male.")],
     out: PictureFile = Path("grid.png"),
-    seeds: Annotated[str | None, Option(help="The faces: 0-3, or 1,5,10-12; without it the one of --seed.")] = None,
+    seeds: Annotated[str | None, Option(help="The seeds: 0-3, or 1,5,10-12; without it the one of --seed.")] = None,
     strengths: Annotated[str, Option(help="The columns, in standard deviations.")] = "-2.5,-1.25,0,1.25,2.5",
     edit_rows: options.EditRows = None,
     editor: options.EditorName = None,
@@ -208,7 +208,7 @@ def grid(
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
 ) -> None:
-    """Draw faces × strengths: what each attribute does to each face. With --codes, the faces of that file."""
+    """Draw pictures × strengths: what each attribute does to each picture. With --codes, those of that file."""
     from ganvas.cli import loading
     from ganvas.editors.masked import parse_rows
     from ganvas.recipe import files, sheet
@@ -238,7 +238,9 @@ def animate(
     out: Annotated[Path, Option(help="A .gif, or a .mp4 (needs ffmpeg).")] = Path("animation.gif"),
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
-    to: Annotated[str | None, Option(metavar="FACE", help="Turn into this face: a seed, or row:N of --codes.")] = None,
+    to: Annotated[
+        str | None, Option(metavar="SEED", help="Turn into this picture: a seed, or row:N of --codes.")
+    ] = None,
     frames: Annotated[int, Option(help="Pictures from one end to the other.")] = 24,
     rate: Annotated[float, Option(help="Pictures a second.")] = 12.0,
     back: Annotated[bool, Option(help="Go back the same way, so that it can repeat.")] = True,
@@ -255,7 +257,7 @@ def animate(
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
 ) -> None:
-    """Animate an edit that grows (--set, --shift), or one face that turns into another (--to)."""
+    """Animate an edit that grows (--set, --shift), or one picture that turns into another (--to)."""
     from ganvas.cli import loading
     from ganvas.recipe import files, sheet
 

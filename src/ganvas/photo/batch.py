@@ -49,11 +49,11 @@ class InversionConfig:
     options: OptimizationConfig = field(default_factory=OptimizationConfig)
     aligned: bool = False
     """The pictures are squares aligned like the generator's: no faces are searched."""
-    any_shape: bool = False
-    """Aligned pictures needn't be squares: scorers take any."""
     max_faces: int | None = None
     """Only so many faces of a photograph, the largest ones; None: all."""
     max_pixels: int = MAX_PIXELS
+    any_shape: bool = False
+    """Aligned pictures needn't be squares: scorers take any."""
 
 
 @dataclass(frozen=True)
