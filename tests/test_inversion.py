@@ -412,7 +412,7 @@ def test_a_folder_is_inverted_and_edited_by_one_recipe(folder, tmp_path, capsys,
     said = capsys.readouterr()
     # A slow machine also shows lines of progress.
     errors = [line for line in said.err.splitlines() if line.startswith("Error")]
-    assert "2 faces in" in said.out and len(errors) == 2
+    assert "2 pictures in" in said.out and len(errors) == 2
     assert "broken.jpg isn't a whole picture" in said.err and "wide.png has 40×30 pixels" in said.err
     recipe, carried = load_recipe(out / "a-edited.png")
     assert recipe.edits == (EditStep(shift={"Bright": 1.0}),) and recipe.photo and carried

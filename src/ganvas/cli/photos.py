@@ -118,7 +118,7 @@ def invert(
         options.print_warning(
             "if this generator draws other things than faces, give squares framed as its own, --aligned."
         )
-    noun = "picture" if aligned else "face"
+    noun = "face" if loading.draws_faces(generator) else "picture"
     options.print_line(f"{len(faces)} {noun}{'s' * (len(faces) != 1)} in {out}")
     refused.exit()
 

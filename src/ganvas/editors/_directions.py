@@ -119,7 +119,7 @@ def name_directions(
     )
 
 
-def number_directions(
+def build_numbered_editor(
     method: str,
     generator: Generator,
     axes: Float[Tensor, "axes w_dim"],

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.pca import fit_pca
-from ganvas.editors._directions import name_directions, number_directions
+from ganvas.editors._directions import build_numbered_editor, name_directions
 from ganvas.editors.base import Editor, LinearEditor
 from ganvas.editors.masked import Layers
 from ganvas.errors import GanvasError
@@ -53,7 +53,7 @@ def fit(
 def fit_unlabelled(generator: Generator, *, components: int = 20, layers: Layers | None = None) -> Editor:
     """Fit an editor with an attribute for each of the first ``components`` of sampled codes, named by its number; see ``fit``."""
     axes = _fit_axes(sample(generator, SAMPLED_CODES, 1.0, LABEL_SEED)[:, 0], components)
-    return number_directions("ganspace", generator, axes, {"components": len(axes)}, layers)
+    return build_numbered_editor("ganspace", generator, axes, {"components": len(axes)}, layers)
 
 
 def _fit_axes(w: W, components: int) -> Float[Tensor, "axes w_dim"]:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._directions import name_directions, number_directions
+from ganvas.editors._directions import build_numbered_editor, name_directions
 from ganvas.editors.base import Editor, LinearEditor
 from ganvas.editors.masked import Layers, parse_rows
 from ganvas.errors import GanvasError
@@ -49,7 +49,7 @@ def fit(
 def fit_unlabelled(generator: Generator, *, eigenvectors: int = 20, layers: Layers | None = None) -> Editor:
     """Fit an editor with an attribute for each of the first ``eigenvectors``, named by its number; see ``fit``."""
     axes = _factorize_styles(generator, eigenvectors, layers)
-    return number_directions("sefa", generator, axes, {"eigenvectors": len(axes)}, layers)
+    return build_numbered_editor("sefa", generator, axes, {"eigenvectors": len(axes)}, layers)
 
 
 def _factorize_styles(generator: Generator, eigenvectors: int, layers: Layers | None) -> Float[Tensor, "axes w_dim"]:
