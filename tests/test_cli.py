@@ -12,6 +12,7 @@ import warnings
 
 import pytest
 import torch
+from PIL import Image
 
 from ganvas import cli
 from ganvas.checkpoints import load
@@ -377,7 +378,7 @@ BAD = {
     "suffix": (("edit", "toy", "--out", "face.jpg"), "must end with .png"),
     "row": (("edit", "toy", "--codes", "MADE/codes.safetensors", "--row", 7), "no row 7"),
     "mix rows": (("mix", "toy", "--with", 3, "--rows", "2-4"), "no row 4"),
-    "second face": (("mix", "toy", "--with", "x", "--rows", "2"), "isn't a face"),
+    "second face": (("mix", "toy", "--with", "x", "--rows", "2"), "isn't a picture"),
     "row of nothing": (("mix", "toy", "--with", "row:1", "--rows", "2"), "--codes FILE"),
     "nothing moves": (("animate", "toy"), "nothing to animate"),
     "frames": (("animate", "toy", "--to", 3, "--frames", 1), "at least 2 frames"),
@@ -565,3 +566,34 @@ def test_info_reads_no_card_by_a_path(name, capsys, tmp_path, monkeypatch):
         cli.main(["info", name])
     assert end.value.code != 0
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_scores_of_a_folder_go_on_past_bad_files(here, capsys):
+    assert run("sample", "toy", "-n", 2) == 0
+    (here / "samples" / "bad.png").write_bytes(b"no")
+    (here / "samples" / "notes.txt").write_text("x")
+    capsys.readouterr()
+    assert run("score", "samples", "--scorer", "toy", "--json") == 1
+    printed = capsys.readouterr()
+    assert set(json.loads(printed.out)) == {"samples/seed0000.png", "samples/seed0001.png"}
+    assert (
+        "samples/bad.png isn't a whole" in printed.err and "Passed over" in printed.err and "notes.txt" in printed.err
+    )
+
+
+def test_scorers_of_faces_align_photographs_but_not_what_was_drawn(here, capsys, monkeypatch):
+    from ganvas.photo import batch
+    from ganvas.scorers.toy import ToyScorer
+
+    def find_no_face(photo, *_):
+        raise GanvasError("No face was found in this photograph")
+
+    monkeypatch.setattr(ToyScorer, "reads_faces", True)
+    monkeypatch.setattr(batch, "align", find_no_face)
+    assert run("sample", "toy", "-n", 1) == 0
+    Image.new("RGB", (64, 48)).save("photo.png")
+    capsys.readouterr()
+    assert run("score", "samples/seed0000.png", "photo.png", "--scorer", "toy", "--json") == 1
+    printed = capsys.readouterr()
+    assert set(json.loads(printed.out)) == {"samples/seed0000.png"} and "photo.png: No face was found" in printed.err
+    assert run("score", "photo.png", "--scorer", "toy", "--aligned", "--json") == 0

@@ -24,6 +24,7 @@ from ganvas.control.conditions import parse_condition
 from ganvas.control.sampling import sample_where
 from ganvas.data.distribution import fit_distribution
 from ganvas.data.label import label
+from ganvas.data.label_files import load_labels, pack_labels
 from ganvas.errors import GanvasError
 from ganvas.generators.base import assign_labels, encode_label, map_seeds, sample
 from ganvas.generators.stylegan2 import layers, save_generator
@@ -285,3 +286,39 @@ def test_what_is_missing_or_no_conditional_generator_is_one_line(tmp_path):
     with pytest.raises(GanvasError, match="isn't conditional"):
         load_conditional(tmp_path / "free.safetensors")
     assert JUDGE.attributes[0] == "count"
+
+
+def test_all_pictures_are_labelled_with_the_label_that_is_asked_for(generator, tmp_path):
+    data = label(generator, Brightness(), 40, out=tmp_path, condition=2)
+    again = load_labels(tmp_path, generator)
+    first = data.source.seed
+    wanted = map_seeds(generator, range(first, first + 40), torch.eye(4)[[2] * 40])
+    torch.testing.assert_close(data.codes, wanted, rtol=1e-4, atol=1e-5)
+    assert torch.equal(data.codes, again.codes) and again.source.condition == 2
+    packed = tmp_path / "pack.safetensors"
+    pack_labels(data, packed, generator=generator.name)
+    assert torch.equal(load_labels(packed, generator).codes, data.codes)
+    with pytest.raises(GanvasError, match="whose condition is 2, not"):
+        label(generator, Brightness(), 40, out=tmp_path)
+    with pytest.raises(GanvasError, match="no label 4"):
+        label(generator, Brightness(), 40, condition=4)
+
+
+def test_every_command_that_draws_takes_a_label(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "load_scorer_for", lambda *_: Brightness())
+    assert run("label", weights, "--out", tmp_path / "labels", "-n", 40, "--label", 1) == 0
+    assert (
+        run("fit", "mean_difference", tmp_path / "labels", "--generator", weights, "--out", tmp_path / "e.safetensors")
+        == 0
+    )
+    own = {
+        "mix": ("--with", 3, "--rows", 0),
+        "animate": ("--to", 3, "--frames", 2),
+        "grid": ("--attributes", "bright", "--strengths", "0,1", "--editor", tmp_path / "e.safetensors"),
+    }
+    for name, extra in own.items():
+        out = tmp_path / (f"{name}.gif" if name == "animate" else f"{name}.png")
+        assert run(name, weights, *extra, "--label", 3, "--out", out) == 0
+        recipe, _ = load_recipe(out.with_suffix(".json"))
+        pictures = [recipe] if isinstance(recipe, Recipe) else recipe.pictures
+        assert all(start.labels == (0, 0, 0, 1) for picture in pictures for start in picture.starts)

@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+import sys
 import tracemalloc
 import zlib
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from ganvas.balance import real
 from ganvas.cli import loading, options
 from ganvas.data import label_csv
 from ganvas.errors import GanvasError
-from ganvas.io.images import from_bytes, read_picture, to_bytes
+from ganvas.io.images import from_bytes, list_passed_over, read_picture, to_bytes
 from ganvas.photo import batch
 from ganvas.recipe.rendering import Tools
 from ganvas.scorers import from_examples
@@ -124,9 +125,9 @@ def score(path, monkeypatch):
         seen.append(picture)
         return torch.zeros(1, 1)
 
-    judge.attributes, judge.kinds = ("a",), ("value",)
+    judge.attributes, judge.kinds, judge.reads_faces = ("a",), ("value",), False
     monkeypatch.setattr(scorers, "load_scorer", lambda name: SimpleNamespace(to=lambda device: judge))
-    loading.score_pictures([path], "any", "cpu")
+    loading.score_pictures([path], "any", "cpu", pytest.fail)
     return seen[0]
 
 
@@ -326,3 +327,29 @@ def test_rows_and_lines_of_a_table_are_bounded(tmp_path, monkeypatch):
 def test_names_in_tables_are_no_markup(capsys):
     options.print_table(("", "n"), [("[front] me.jpg", "1")])
     assert "[front] me.jpg" in capsys.readouterr().out
+
+
+def test_raw_files_are_refused_by_name_and_avif_is_read(tmp_path):
+    image = Image.fromarray(np.full((32, 32, 3), 128, np.uint8))
+    image.save(tmp_path / "a.avif")
+    assert read_picture(tmp_path / "a.avif").abs().max() < 0.05
+    image.save(tmp_path / "a.tif")
+    (tmp_path / "a.tif").rename(tmp_path / "a.NEF")  # readable as TIFF: the preview
+    with pytest.raises(GanvasError, match="raw file, .* export it as JPEG"):
+        read_picture(tmp_path / "a.NEF")
+
+
+def test_a_heic_picture_says_what_reads_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(GanvasError, match=r"ganvas\[heic\]"):
+        read_picture(tmp_path / "a.heic")
+
+
+def test_what_a_folder_holds_beside_pictures_is_listed(tmp_path):
+    for name in ("a.png", "b.CR2", "notes.txt", ".hidden"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "more").mkdir()
+    assert list_passed_over([tmp_path, tmp_path / "a.png"]) == [
+        f"Passed over in {tmp_path}, no pictures: b.CR2, more/, notes.txt."
+    ]

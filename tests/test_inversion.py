@@ -412,7 +412,7 @@ def test_a_folder_is_inverted_and_edited_by_one_recipe(folder, tmp_path, capsys,
     said = capsys.readouterr()
     # A slow machine also shows lines of progress.
     errors = [line for line in said.err.splitlines() if line.startswith("Error")]
-    assert "2 faces in" in said.out and len(errors) == 2
+    assert "2 pictures in" in said.out and len(errors) == 2
     assert "broken.jpg isn't a whole picture" in said.err and "wide.png has 40×30 pixels" in said.err
     recipe, carried = load_recipe(out / "a-edited.png")
     assert recipe.edits == (EditStep(shift={"Bright": 1.0}),) and recipe.photo and carried
@@ -503,3 +503,10 @@ def test_an_encoder_learns_and_a_stopped_run_goes_on(toy, tmp_path):
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     with pytest.raises(GanvasError, match="keep-images"):
         training.read_label_pictures(tmp_path, 5, 256)
+
+
+def test_a_generator_of_other_things_says_what_to_invert(tmp_path, capsys):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    assert run("invert", tmp_path / "a.png", "--generator", "toy", "--out", tmp_path / "out") == 1
+    assert "doesn't draw faces" in (line := capsys.readouterr().err) and "--aligned" in line
+    assert not (tmp_path / "out").exists()

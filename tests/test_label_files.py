@@ -252,5 +252,5 @@ def test_a_flipped_bit_in_a_folder_is_noticed(toy, tmp_path: Path) -> None:
     label(toy, ToyScorer(), 40, out=tmp_path, shard_size=16)
     other = tmp_path / "scores-00000.safetensors"
     path.write_bytes(other.read_bytes())  # of other seeds
-    with pytest.raises(GanvasError, match=r"scores-00001\.safetensors is damaged or has other faces"):
+    with pytest.raises(GanvasError, match=r"scores-00001\.safetensors is damaged or has other codes"):
         load_labels(tmp_path, toy)

@@ -17,7 +17,7 @@ from ganvas.data import label_csv
 from ganvas.editors import load_editor
 from ganvas.errors import GanvasError
 from ganvas.evaluation import report
-from ganvas.generators.base import sample
+from ganvas.generators.base import map_seeds, sample
 from ganvas.io.images import read_picture
 from ganvas.learn import LearnConfig, learn
 from ganvas.scorers import _classifier, from_examples
@@ -111,12 +111,18 @@ def test_a_csv_of_ones_own_labels_teaches_the_planted_direction(tmp_path):
     ("content", "words"),
     [
         ("", "must begin with a header like"),
-        ("seed,a\n1,0\n", "must begin with a header like"),
+        ("1,0\n2,1\n", "must begin with a header like"),
+        ("seed\n1\n", "must begin with a header like"),
+        ("seed,a\n1,0\n", "at least two pictures"),
         ("index,a,a\n1,0,0\n", "must begin with a header like"),
         ("index,a\n1,0\n1,1\n", "each once"),
-        ("index,a\n1,0\n2,yes\n", "line 3: '2,yes'"),
+        ("index,a\n1,0\n2,perhaps\n", "line 3: '2,perhaps'"),
+        ("file,a\n1,0\nface.png,1\n", "line 3: 'face.png,1'"),
+        ("file,a\n1,0\n1.5,1\n", "line 3: '1.5,1'"),
         ("index,a\n1,0\n2\n", "line 3: it needs 1"),
-        ("index,a\n1,0\n2,nan\n", "line 3: it needs 1 finite"),
+        ("index,a\n1,0\n2,nan\n", "aren't empty"),
+        ("index,a\n1,0\n2,inf\n", "line 3: '2,inf'"),
+        ("index;a\n1;0\n2;4,5,6\n", "line 3"),
         ("index,a\n-1,0\n2,1\n", "A seed is a whole number"),
         ("index,a\n1,1\n2,1\n", "same score everywhere"),
     ],
@@ -127,6 +133,29 @@ def test_tables_that_are_wrong_are_refused_by_line(content, words, tmp_path):
         label_csv.read_label_csv(tmp_path / "x.csv", load_generator("toy"))
     with pytest.raises(GanvasError, match="Can't read"):
         label_csv.read_label_csv(tmp_path / "none.csv", load_generator("toy"))
+
+
+SPELLINGS = {
+    "names": "file,Sunny,Place\nfaces/2/seed0003.png,1,0.5\nseed0008.jpg,0,-0.25\n11.png,1,2\n",
+    "windows": "\ufeffPath;Sunny;Place\r\na\\seed0003.png;1;0,5\r\na\\seed0008.png;0;-0,25\r\n11;1;2,0\r\n",
+    "tabs": "Sunny\tfile\tPlace\nyes\tv2_seed3_b.png\t0.5\nno\tseed0008.png\t-.25\nyes\t11.png\t2e0\n",
+    "quoted": '"seed", "Sunny", "Place"\n"3", "True", "0.5"\n"8", "FALSE", "-0.25"\n"11.0", "true", "2"\n',
+    "celeba": "3\n Sunny  Place\n000003.jpg  1  0.5\n000008.jpg -1 -0.25\n000011.jpg  1 2\n",
+    "unnamed": ",Sunny,Place,\n3,1,0.5,\n8,-1,-0.25,\n11,1,2,\n\n",
+    "gaps": "index,Sunny,Place,Empty\n3,1,0.5,\n4,,1,\n5,1,NaN,1\n8,0,-0.25,\n11,1,2,n/a\n",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_one_table_in_many_spellings(spelling, tmp_path):
+    toy, lines = load_generator("toy"), []
+    path = tmp_path / "mine.csv"
+    path.write_text(SPELLINGS[spelling], encoding="utf-8", newline="")
+    data = label_csv.read_label_csv(path, toy, log=lines.append)
+    assert data.attributes == ("Sunny", "Place") and data.kinds == ("probability", "value")
+    assert data.scores.tolist() == [[4.0, 0.5], [-4.0, -0.25], [4.0, 2.0]]
+    torch.testing.assert_close(data.codes, map_seeds(toy, [3, 8, 11]), rtol=1e-4, atol=1e-5)
+    assert (len(lines) == 2 and "2 of 5 rows" in lines[1] and "Empty" in lines[0]) if spelling == "gaps" else not lines
 
 
 # Examples.

@@ -7,6 +7,7 @@ import torch
 from fitted_editors import NAMES, TOY, labels
 
 from ganvas import GanvasError, editors, sample
+from ganvas.cli import main
 from ganvas.data.dataset import Source, make_dataset
 from ganvas.editors.base import LinearEditor
 from ganvas.editors.masked import MaskedEditor, mask_editor, parse_rows
@@ -249,3 +250,19 @@ def test_sefa_needs_style_weights():
     plain.style_weights = lambda: []
     with pytest.raises(GanvasError, match="no style weights"):
         editors.fit("sefa", labels(), plain)
+
+
+@pytest.mark.parametrize("method", editors.list_unlabelled_methods())
+def test_directions_without_labels_move_codes_by_one_deviation_of_their_own(method, tmp_path):
+    editor = editors.fit_unlabelled(method, TOY, layers="0-2")
+    ws = sample(TOY, 200, 1.0, 0)
+    moved = editor.edit(ws, {"component1": 1.0}) - ws
+    assert moved[:, 3:].abs().max() == 0 and moved[:, :3].abs().max() > 0
+    assert (editor.read(ws + moved) - editor.read(ws))[:, 1].mean() == pytest.approx(1, abs=0.01)
+    assert editor.read(ws)[:, 1].std() == pytest.approx(1, abs=0.2)
+    out = tmp_path / "e.safetensors"
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["fit", method, "toy", "--out", str(out)])
+    assert torch.equal(editors.load_editor(out, TOY).edit(ws, {}), ws)
+    with pytest.raises(GanvasError, match="method without labels"):
+        editors.fit_unlabelled("compact", TOY)

@@ -206,3 +206,38 @@ def test_the_command(tmp_path, capsys):
     ):
         code, _, error = run(capsys, "import-direction", *words, *base)
         assert code == 1 and says in error and error.count("\n") == 1
+
+
+def write_ganspace(path, axes):
+    n = len(axes)
+    arrays = {"act_comp": axes[:, None].numpy(), "act_mean": np.zeros((1, 1, 64)), "act_stdev": np.ones(n)}
+    np.savez(path, lat_comp=np.random.RandomState(0).randn(n, 1, 64), var_ratio=np.ones(n), **arrays)
+
+
+def write_sefa(path, axes):
+    torch.save({"ckpt": "x.pt", "eigvec": torch.linalg.qr(axes.T, mode="complete").Q}, path)
+
+
+@pytest.mark.parametrize(("writer", "name"), [(write_ganspace, "x_ipca_c5_w.npz"), (write_sefa, "factor.pt")])
+def test_a_component_goes_by_its_number(writer, name, tmp_path):
+    axes = torch.linalg.qr(torch.randn(64, 5, generator=torch.Generator().manual_seed(0))).Q.T.contiguous()
+    writer(tmp_path / name, axes)
+    for number in range(5):
+        assert abs(float(read_direction(tmp_path / name, component=number)[0] @ axes[number])) == pytest.approx(
+            1, abs=1e-4
+        )
+    with pytest.raises(GanvasError, match="--component"):
+        read_direction(tmp_path / name)
+    with pytest.raises(GanvasError, match="no component 64"):
+        read_direction(tmp_path / name, component=64)
+    args = ["import-direction", str(tmp_path / name), "--generator", "toy", "--out", str(tmp_path / "e.safetensors")]
+    with pytest.raises(SystemExit, match="^0$"):
+        main(args)
+    editor = editors.load_editor(tmp_path / "e.safetensors", TOY)
+    assert editor.attributes[:2] == ("component0", "component1")
+
+
+def test_components_of_features_are_no_directions(tmp_path):
+    np.savez(tmp_path / "x.npz", act_comp=np.zeros((4, 8, 16, 16)), lat_comp=np.ones((4, 1, 64)))
+    with pytest.raises(GanvasError, match=r"a layer's features .* 'style'"):
+        read_direction(tmp_path / "x.npz", component=0)

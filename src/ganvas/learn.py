@@ -34,7 +34,7 @@ FitFunction = Callable[[str, LatentDataset, Generator, dict[str, Any]], Any]
 
 @dataclass(frozen=True)
 class LearnConfig:
-    """What to fit an editor on. ``scorer``: a scorer's name or file, a CSV of labels, or a folder with positive/ and
+    """What to fit an editor on. ``scorer``: a scorer's name or file, a table of labels, or a folder with positive/ and
     negative/."""
 
     generator: str
@@ -72,8 +72,8 @@ def learn(
     generator = load_generator(config.generator, config.device, getattr(torch, config.dtype))
     log(f"{generator.name}: {generator.resolution}×{generator.resolution}, fingerprint {generator.fingerprint[:12]}")
     scorer = ""
-    if config.scorer.lower().endswith(".csv"):
-        data = label_csv.read_label_csv(config.scorer, generator, config.psi)
+    if config.scorer.lower().endswith(label_csv.LABEL_SUFFIXES):
+        data = label_csv.read_label_csv(config.scorer, generator, config.psi, log)
     else:
         scorer = _prepare_scorer(config, out, log)
         data = _label_generator(config, scorer, generator, out, progress)
@@ -150,7 +150,7 @@ def _write_report(config: LearnConfig, scorer: str, out: Path, log: LogFunction)
     from ganvas.evaluation.report import EvaluationRequest, evaluate
 
     if not scorer:
-        log("No report is written: labels from a CSV come without a scorer that could judge edits.")
+        log("No report is written: labels from a table come without a scorer that could judge edits.")
         return
     request = EvaluationRequest(
         config.generator,

@@ -37,7 +37,8 @@ class Scene:
     @property
     def slider_edit(self) -> EditStep:
         """The edit that the sliders stand for: the last one, where its amount is 1."""
-        return self.edits[-1] if self.edits and self.edits[-1].amount == 1 else EditStep()
+        last = self.edits[-1] if self.edits else EditStep()
+        return last if last.amount == 1 and last.rows is None else EditStep()
 
     @property
     def changed_attributes(self) -> tuple[str, ...]:

@@ -68,7 +68,8 @@ def make_file_name(scene: Scene) -> str:
 def format_command(recipe: Recipe, editor: str, name: str) -> str:
     """Format the command line that draws the picture; from the recipe's file where options don't suffice."""
     start, step = recipe.start, recipe.edits[0] if recipe.edits else EditStep()
-    options_suffice = isinstance(start, FromSeed) and recipe.mix is None and len(recipe.edits) <= 1 and step.amount == 1
+    whole = step.amount == 1 and step.rows is None
+    options_suffice = isinstance(start, FromSeed) and recipe.mix is None and len(recipe.edits) <= 1 and whole
     editor_args = ["--editor", editor] if recipe.editor is not None else []
     if not isinstance(start, FromSeed) or not options_suffice:
         file = f"{name}.png" if isinstance(start, FromCodes) else f"{name}.json"
@@ -117,7 +118,13 @@ def _format_python_from_file(file: str, editor: str) -> str:
 def _format_python_steps(recipe: Recipe, editor: str) -> str | None:
     """Format the library's calls for a seed with at most one edit; None for other recipes."""
     start, step = recipe.start, recipe.edits[0] if recipe.edits else EditStep()
-    if not isinstance(start, FromSeed) or recipe.mix is not None or len(recipe.edits) > 1 or step.amount != 1:
+    if (
+        not isinstance(start, FromSeed)
+        or recipe.mix is not None
+        or len(recipe.edits) > 1
+        or step.amount != 1
+        or step.rows
+    ):
         return None
     lines = ["import torch", "", "import ganvas", "from ganvas.control.target_values import solve_changes", ""]
     lines.append(f"generator = ganvas.load_generator({recipe.generator.name!r}, dtype=torch.{recipe.dtype})")

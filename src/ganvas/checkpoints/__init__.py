@@ -23,12 +23,22 @@ from ganvas.errors import GanvasError
 from ganvas.io.files import check_local_path, load_tensors
 from ganvas.validation import parse
 
-__all__ = ["CARD_SUFFIXES", "Checkpoint", "describe_file", "read", "read_state_dict", "read_tensors"]
+__all__ = [
+    "CARD_SUFFIXES",
+    "Checkpoint",
+    "describe_file",
+    "read",
+    "read_nested_tensors",
+    "read_state_dict",
+    "read_tensors",
+]
 
 MAX_FILE_BYTES = 4 << 30
 """The most bytes of a file (a training snapshot of 1024×1024 with its optimisers has 0.4 GB), unpacked, too."""
 MAX_PACKINGS = 3
 """The most archives inside one another, such as a zip with a .tar.gz."""
+MAX_NESTING, MAX_NESTED_VALUES = 4, 200_000
+"""Limits of what is looked through for tensors."""
 FORMATS = (
     "NVIDIA's StyleGAN2 and StyleGAN3 pickles, those of StyleGAN and StyleGAN2 for TensorFlow, rosinality's and genforce's .pt, "
     "StyleGAN's state dicts, Progressive GANs of pytorch_GAN_zoo and genforce, folders of huggingface's BigGAN-deep, ganvas's "
@@ -157,6 +167,28 @@ def _find_file(path: str | Path) -> Path:
     """Return the file to read: that of the weights in a folder of huggingface's."""
     path = Path(path)
     return path / FOLDER_WEIGHTS if (path / FOLDER_WEIGHTS).is_file() else path
+
+
+def read_nested_tensors(path: str | Path) -> dict[tuple[str, ...], Tensor]:
+    """Read all floating-point tensors that torch.save wrote by the keys that lead to them; () is the key of a lone tensor.
+
+    Raises GanvasError as ``read`` does.
+    """
+    data, budget = _read_bytes(Path(path)), ReadBudget(str(path))
+    stored: dict[Any, StoredTensor] = {}
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), _torch.read_save(data, budget))]
+    while waiting:
+        keys, value = waiting.pop()
+        if isinstance(value, StoredTensor):
+            stored[keys] = value
+        elif isinstance(value, dict | list | tuple) and len(keys) < MAX_NESTING:
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting.extend(((*keys, str(key)), item) for key, item in reversed(list(items)))
+        if len(waiting) + len(stored) > MAX_NESTED_VALUES:
+            raise GanvasError(f"{path} holds more than {MAX_NESTED_VALUES:,} values.")
+    numbered = list(stored)
+    tensors = _torch.read_tensors({str(number): stored[keys] for number, keys in enumerate(numbered)}, budget)
+    return {numbered[int(number)]: tensor for number, tensor in tensors.items()}
 
 
 def _looks_like_safetensors(path: Path) -> bool:

@@ -1,9 +1,9 @@
-"""Commands about other people's checkpoints: info, convert."""
+"""Commands about other people's checkpoints: info, convert, export."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
@@ -56,4 +56,23 @@ def convert(
     )
 
 
-COMMANDS = (info, convert)
+def export(
+    path: Checkpoint,
+    out: Annotated[Path, Option(help="The state dict (.pt).")],
+    layout: Annotated[
+        Literal["rosinality", "nvidia"],
+        Option("--format", help="Whose names: rosinality's stylegan2-pytorch, or NVIDIA's stylegan2-ada-pytorch."),
+    ] = "rosinality",
+    card: CardFile = None,
+) -> None:
+    """Write a StyleGAN2 as a state dict that other code loads: plain tensors, no pickled classes."""
+    from ganvas import checkpoints
+    from ganvas.checkpoints.export import export_checkpoint
+    from ganvas.recipe import files
+
+    files.check_output(out, (".pt",), [Path(path)])
+    for note in export_checkpoint(checkpoints.read(path, card), out, layout):
+        options.print_line(f"{out}: {note}")
+
+
+COMMANDS = (info, convert, export)

@@ -34,6 +34,7 @@ def label(
     n: Annotated[int, typer.Option("-n", help="How many pictures.")] = 30_000,
     psi: options.Psi = 1.0,
     seed: options.Seed = LABEL_SEED,
+    condition: options.Label = None,
     keep_images: Annotated[
         bool, typer.Option("--keep-images", help="Keep the pictures at 256 pixels: another scorer takes minutes then.")
     ] = False,
@@ -73,6 +74,8 @@ def label(
     from ganvas.engines import count_workers
     from ganvas.recipe import files as recipe_files
 
+    if condition is not None and gradients:
+        raise GanvasError("--gradients are of pictures with any label: leave out --label.")
     range_of_seeds = options.parse_part(part)
     if pack is not None:
         recipe_files.check_output(pack, (".safetensors",))
@@ -82,7 +85,7 @@ def label(
         loading.load_scorer_for(generator, scorer, device),
         loading.load_generator_only(generator, device, dtype),
     )
-    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early).resume()
+    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early, condition).resume()
     if dry_run:
         count = count_workers(engine, workers, threads, network.device.type == "cuda")
         estimate = run.estimate(run.find_missing(range_of_seeds), count, threads if engine == "local" else threads or 1)
@@ -105,7 +108,11 @@ def label(
 def fit(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="A method, as `ganvas list` names them.")],
     labels: Annotated[
-        str, typer.Argument(metavar="LABELS", help="A label folder, a label pack, or the name of one that ships.")
+        str,
+        typer.Argument(
+            metavar="LABELS|GENERATOR",
+            help="A label folder, a label pack, or the name of one that ships; for sefa and ganspace a generator will do.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
     generator: Annotated[
@@ -120,7 +127,10 @@ def fit(
     codes: CodesFile = None,
     device: Device = "cpu",
 ) -> None:
-    """Fit an editor on labels. --codes is for labels of a codes file."""
+    """Fit an editor on labels. --codes is for labels of a codes file.
+
+    Without labels, sefa and ganspace number their directions: component0, component1, …
+    """
     from ganvas import editors
     from ganvas.cli import loading
     from ganvas.data.label_files import find_labels, load_labels
@@ -128,6 +138,17 @@ def fit(
 
     settings = options.parse_options(option) | ({} if seed is None else {"seed": seed})
     loading.check_method(method)
+    if loading.is_generator(labels) and method in editors.list_unlabelled_methods():
+        recipe_files.check_output(out, (".safetensors",), [Path(labels)])
+        if attributes is not None or codes is not None:
+            raise GanvasError("--attributes and --codes are for labels: a generator alone has neither.")
+        network = loading.load_generator_only(labels, device)
+        editor = editors.fit_unlabelled(method, network, **options.parse_options(option))
+        editors.save(editor, out)
+        options.print_line(
+            f"{out}: {len(editor.attributes)} directions, component0 to {editor.attributes[-1]}, without labels"
+        )
+        return
     path = find_labels(labels)
     recipe_files.check_output(out, (".safetensors",), [Path(path)])
     network = loading.load_generator_only(loading.choose_generator(generator, path), device)
@@ -141,7 +162,9 @@ def fit(
 
 
 def import_direction(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Directions: .npy, .pt or .safetensors.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Directions: .npy, .npz, .pt or .safetensors.")
+    ],
     out: Annotated[Path, typer.Option(help="The editor (safetensors).")],
     generator: Annotated[
         str | None, typer.Option(help="The generator that they are for; by default that of --labels, else ffhq.")
@@ -159,9 +182,13 @@ def import_direction(
     labels: Annotated[
         Path | None, typer.Option(metavar="LABELS", help="A label folder or pack; by default the one that ships.")
     ] = None,
+    component: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Of GANSpace's or SeFa's file: these components, 0-9 or 0,3; by default 0-9."),
+    ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Make an editor of published directions.
+    """Make an editor of published directions, or of GANSpace's or SeFa's components.
 
     Directions without --like are in standard deviations of W along the direction.
     """
@@ -171,10 +198,12 @@ def import_direction(
     from ganvas.recipe import files as recipe_files
 
     recipe_files.check_output(out, (".safetensors",))
-    directions = loading.name_directions(files, name)
+    files, components = loading.choose_components(files, None if component is None else options.parse_seeds(component))
+    directions = loading.name_directions(files, name or loading.name_components(components))
     aliases = options.parse_aliases(like, list(directions))
     network = loading.load_generator_only(loading.choose_generator(generator, labels), device)
-    editor = import_directions(directions, network, loading.load_labels_for(network, labels), aliases)
+    numbers = dict(zip(directions, components, strict=True)) if components else None
+    editor = import_directions(directions, network, loading.load_labels_for(network, labels), aliases, numbers)
     editors.save(editor, out)
     for line in editor.report["units"]:
         options.print_line(line)
@@ -184,23 +213,36 @@ def import_direction(
 
 
 def score(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures: PNG, JPEG or WebP.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="Pictures, or folders: PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC."),
+    ],
     scorer: Annotated[
         str | None,
         typer.Option(help="A scorer, as `ganvas list` names them; by default the one of the pictures' generator."),
     ] = None,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="The pictures are aligned already: no faces are searched.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     device: Device = "cpu",
 ) -> None:
-    """Read the attributes of pictures: probabilities, or whatever the scorer gives."""
+    """Read the attributes of pictures: probabilities, or whatever the scorer gives.
+
+    Scorers of faces find and align the faces of photographs first; what a generator drew is taken as it is.
+    """
     from ganvas.cli import loading
 
-    rows = loading.score_pictures(images, scorer or loading.choose_scorer(images), device)
+    refused = options.RefusalLog()
+    rows = loading.score_pictures(images, scorer, device, refused, aligned)
+    options.print_passed_over(images)
     if as_json:
-        options.print_json({str(path): row for path, row in zip(images, rows, strict=True)})
-    else:
-        titles = ["attribute (probability, count or value)", *(path.name for path in images)]
-        options.print_table(titles, [[name, *(f"{row[name]:.3f}" for row in rows)] for name in rows[0]])
+        options.print_json(rows)
+    elif rows:
+        titles = ["attribute (probability, count or value)", *(Path(name).name for name in rows)]
+        attributes = next(iter(rows.values()))
+        options.print_table(titles, [[each, *(f"{row[each]:.3f}" for row in rows.values())] for each in attributes])
+    refused.exit()
 
 
 def success(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
@@ -14,15 +14,19 @@ from typing import Any
 import torch
 
 from ganvas import editors, generators, scorers
-from ganvas.cli.options import parse_values
+from ganvas.cli.options import parse_values, print_warning
 from ganvas.control.conditions import Condition, compute_condition_ranges
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label_files import find_shipped_labels, list_labels, load_labels, read_label_header
 from ganvas.editors.base import Editor
+from ganvas.editors.masked import parse_rows
+from ganvas.editors.published import count_components
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, encode_label
-from ganvas.io.images import read_picture
+from ganvas.io.files import load_tensors
+from ganvas.io.images import find_pictures, read_picture
 from ganvas.metrics import list_metrics, to_readable
+from ganvas.photo.batch import InversionConfig, iterate_faces
 from ganvas.progress import show_count
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Sheet, Start
@@ -30,12 +34,23 @@ from ganvas.recipe.rendering import Photo, Tools, load_tools
 from ganvas.scorers.base import Scorer
 
 ASSETS = Path(str(files("ganvas"))) / "assets"
+FACE_SIDE = 1024
+"""The side of the faces that are cut out for a scorer."""
+FIRST_COMPONENTS = 10
+"""How many components of a file are taken where none is chosen."""
 ATTRIBUTE_SETTINGS = ("conditional", "against")
 """Settings of methods that name attributes beside those that are fitted."""
 
 
 def load_cli_tools(
-    generator: str, dtype: str, device: str, *, editor: str | None, attributes: Iterable[str], codes: Path | None
+    generator: str,
+    dtype: str,
+    device: str,
+    *,
+    editor: str | None,
+    attributes: Iterable[str],
+    codes: Path | None,
+    allow_other_generator: bool = False,
 ) -> Tools:
     """Load a generator, a codes file, and an editor if one is named or ``attributes`` need one (by default the card's).
 
@@ -49,7 +64,12 @@ def load_cli_tools(
         for attribute in wanted:
             if attribute not in known:
                 raise unknown("attribute", attribute, known)
-    return load_tools(generator, dtype, device, name, codes)
+    tools = load_tools(generator, dtype, device, name, codes, allow_other_generator=allow_other_generator)
+    if tools.editor is not None and tools.has_other_editor:
+        print_warning(
+            f"Editor {name!r} was fitted for another generator than {tools.generator.name!r}: changes aren't calibrated for it."
+        )
+    return tools
 
 
 def choose_editor(generator: str, editor: str | None) -> str:
@@ -101,6 +121,27 @@ def _check_setting(name: str, value: Any, default: Any) -> None:
         raise GanvasError(f"Option {name!r} takes a value like {default!r}, not {value!r}.")
 
 
+def choose_components(files: Sequence[Path], numbers: Sequence[int] | None) -> tuple[list[Path], list[int]]:
+    """Return a file for each chosen component of a GANSpace or SeFa file, and their numbers; none for other files.
+
+    ``numbers`` None: the first FIRST_COMPONENTS. Raises GanvasError where there are several such files, or none for ``numbers``.
+    """
+    counts = [count_components(path) for path in files]
+    if not any(counts) and numbers is None:
+        return list(files), []
+    if len(files) != 1 or not counts[0]:
+        raise GanvasError(
+            "Components are taken from one file at a time, GANSpace's (.npz) or SeFa's (eigvec): give only that."
+        )
+    chosen = list(range(min(FIRST_COMPONENTS, counts[0]))) if numbers is None else list(numbers)
+    return [files[0]] * len(chosen), chosen
+
+
+def name_components(numbers: Sequence[int]) -> list[str] | None:
+    """Name components by their numbers; None where there are none."""
+    return [f"component{number}" for number in numbers] or None
+
+
 def name_directions(files: Sequence[Path], names: Sequence[str] | None) -> dict[str, Path]:
     """Map ``names``, by default the files' own, to files. Raises GanvasError for too many, too few, or equal names."""
     names = [path.stem for path in files] if not names else [name.strip() for name in names]
@@ -133,6 +174,14 @@ def choose_generator(generator: str | None, labels: str | Path | None) -> str:
             " give its file with --generator FILE."
         )
     return owner.name
+
+
+def is_generator(name: str) -> bool:
+    """Return whether this names a generator that ships, or a file that holds one, rather than labels."""
+    if name in generators.list_generators():
+        return True
+    path = Path(name)
+    return path.is_file() and not (path.suffix == ".safetensors" and load_tensors(path)[1].get("kind") == "labels")
 
 
 def check_method(method: str) -> None:
@@ -186,6 +235,20 @@ def load_generator_only(generator: str, device: str, dtype: str = "float32") -> 
     return load_tools(generator, dtype, device).generator
 
 
+def draws_faces(generator: str) -> bool:
+    """Return whether a generator draws faces, as its card says; one from a file is taken to."""
+    return generator not in generators.list_generators() or generators.find_card(generator).faces
+
+
+def check_draws_faces(generator: str) -> None:
+    """Raise GanvasError, saying what to give, for a generator that comes with ganvas and draws other things than faces."""
+    if not draws_faces(generator):
+        raise GanvasError(
+            f"Generator {generator!r} doesn't draw faces, so none are searched for it: give square pictures that are"
+            " framed as its own are, with --aligned."
+        )
+
+
 def load_scorer_for(generator: str, scorer: str | None, device: str) -> Scorer:
     """Load the named scorer, else the one of the generator's card. Raises GanvasError where there is none."""
     name = scorer or generators.find_card(generator).scorer
@@ -214,13 +277,38 @@ def choose_scorer(images: list[Path]) -> str:
     return found_names.pop() if found_names else "celeba40"
 
 
-def score_pictures(images: list[Path], scorer: str, device: str) -> list[dict[str, float]]:
-    """Score each picture: attribute -> probability, count or value."""
-    judge = scorers.load_scorer(scorer).to(generators.check_device(device))
-    pictures = [read_picture(path) for path in images]
-    with torch.no_grad():
-        rows = [to_readable(judge(picture.to(device)), judge.kinds)[0].tolist() for picture in pictures]
-    return [dict(zip(judge.attributes, row, strict=True)) for row in rows]
+def score_pictures(
+    images: Sequence[Path], scorer: str | None, device: str, report: Callable[[str], object], aligned: bool = False
+) -> dict[str, dict[str, float]]:
+    """Score each picture of files and folders, or each face of a photograph: its name -> attribute -> its value.
+
+    ``scorer`` None: that of the generators that drew the pictures.
+
+    Where the scorer reads faces they are found and aligned first, but in pictures that ganvas drew, or with ``aligned``.
+    ``report`` is called with a line for each picture that fails.
+    """
+    target = generators.check_device(device)
+    judge = None if scorer is None else scorers.load_scorer(scorer).to(target)  # before any file: its name may be wrong
+    paths, rows = find_pictures(images), {}
+    judge = judge or scorers.load_scorer(choose_scorer(paths)).to(target)
+    for path in paths:
+        config = InversionConfig(aligned=aligned or not judge.reads_faces or _is_drawn(path), any_shape=True)
+        faces = iterate_faces([path], FACE_SIDE, config, report)
+        for _, stem, picture in faces:
+            name = str(path) if stem in ("", path.stem) else f"{path} {stem.removeprefix(path.stem)[1:]}"
+            with torch.no_grad():
+                values = to_readable(judge(picture.to(device)), judge.kinds)[0].tolist()
+            rows[name] = dict(zip(judge.attributes, values, strict=True))
+    return rows
+
+
+def _is_drawn(path: Path) -> bool:
+    """Return whether a picture carries a recipe, so that it is framed as its generator's."""
+    try:
+        load_recipe(path)
+    except GanvasError:
+        return False
+    return True
 
 
 def parse_step(set_: list[str] | None, shift: list[str] | None) -> tuple[EditStep, ...]:
@@ -240,6 +328,19 @@ def parse_edits(set_: list[str] | None, shift: list[str] | None, recipe: Path | 
     return (*base.edits, *edit)
 
 
+def limit_rows(steps: tuple[EditStep, ...], rows: str | None, tools: Tools) -> tuple[EditStep, ...]:
+    """Return edits that move only ``rows``, like "0-3,7" or "4-32px", of W+; None: as they are.
+
+    Raises GanvasError for rows that the generator doesn't have, and rows without an edit.
+    """
+    if rows is None:
+        return steps
+    if not steps:
+        raise GanvasError(f"There is no edit for rows {rows!r}: give --set or --shift, too.")
+    numbers = parse_rows(rows, tools.generator)
+    return tuple(replace(step, rows=numbers) for step in steps)
+
+
 def collect_attributes(steps: tuple[EditStep, ...], conditions: Iterable[Condition] = ()) -> list[str]:
     """Collect the attributes that edits and conditions name."""
     return [name for step in steps for name in (*step.set, *step.shift)] + [c.attribute for c in conditions]
@@ -247,7 +348,8 @@ def collect_attributes(steps: tuple[EditStep, ...], conditions: Iterable[Conditi
 
 def make_recipe(tools: Tools, start: Start, edits: tuple[EditStep, ...] = (), mix: Mix | None = None) -> Recipe:
     """Make a recipe with these tools."""
-    return Recipe(tools.generator_name, start, tools.dtype, mix, tools.editor_name, edits)
+    other = tools.has_other_editor
+    return Recipe(tools.generator_name, start, tools.dtype, mix, tools.editor_name, edits, other_generator=other)
 
 
 def create_start(tools: Tools, seed: int, psi: float, row: int, label: int | None = None) -> Start:
@@ -281,13 +383,16 @@ def create_starts(
     return [FromSeed(seed, psi, labels) for seed in seeds]
 
 
-def parse_other_face(tools: Tools, text: str, psi: float) -> Start:
-    """Parse a second face: ``8`` is a seed, ``row:3`` a row of the codes file. Raises GanvasError for anything else."""
+def parse_other_face(tools: Tools, text: str, psi: float, label: int | None = None) -> Start:
+    """Parse a second face: ``8`` is a seed, with a conditional generator's ``label``, ``row:3`` a row of the codes file.
+
+    Raises GanvasError for anything else.
+    """
     match = re.fullmatch(r"(row:)?([0-9]{1,10})", text)
     if match is None:
-        raise GanvasError(f"{text!r} isn't a face: give a seed like 8, or row:3 of --codes FILE.")
+        raise GanvasError(f"{text!r} isn't a picture: give a seed like 8, or row:3 of --codes FILE.")
     if match[1] is None:
-        return FromSeed(int(match[2]), psi)
+        return FromSeed(int(match[2]), psi, None if label is None else encode_label(tools.generator, label))
     if tools.codes is None:
         raise GanvasError(f"{text!r} is a row of a codes file: give that with --codes FILE.")
     return create_start(tools, 0, psi, int(match[2]))

@@ -15,9 +15,11 @@ from typer import Argument, Option
 from ganvas.errors import GanvasError
 
 GeneratorName = Annotated[str, Argument(metavar="GENERATOR", help="A generator of `ganvas list`, or a file.")]
-Seed = Annotated[int, Option(help="The random seed; a seed is a face, on any device.")]
-Psi = Annotated[float, Option(help="Truncation: 1 draws all of the generator's faces, less draws more usual ones.")]
-Label = Annotated[int | None, Option(metavar="K", help="A conditional generator's label, from 0; by default by seed.")]
+Seed = Annotated[int, Option(help="The random seed; a seed is the same picture on any device.")]
+Psi = Annotated[float, Option(help="Truncation: 1 draws all of the generator's pictures, less draws more usual ones.")]
+Label = Annotated[
+    int | None, Option("--label", metavar="K", help="A conditional generator's label, from 0; by default by seed.")
+]
 Device = Annotated[str, Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Literal["float32", "bfloat16"], Option(help="What networks compute in; bfloat16 is faster.")]
 EditorName = Annotated[
@@ -38,6 +40,20 @@ SetValues = Annotated[
 ShiftValues = Annotated[
     list[str] | None, Option("--shift", metavar="NAME=CHANGE", help="Change an attribute, in σ. Repeatable.")
 ]
+EditRows = Annotated[
+    str | None,
+    Option(
+        "--edit-rows", "--rows", metavar="ROWS", help="Edit only these rows of W+: 0-3,7, or by resolution, 4-32px."
+    ),
+]
+MixEditRows = Annotated[
+    str | None,
+    Option("--edit-rows", metavar="ROWS", help="Edit only these rows of W+: 0-3,7, or by resolution, 4-32px."),
+]
+AllowOtherGenerator = Annotated[
+    bool,
+    Option("--allow-other-generator", help="The editor may be another generator's of these shapes: a fine-tuned one."),
+]
 MethodSettings = Annotated[
     list[str] | None,
     Option("--option", metavar="KEY=VALUE", help="A setting of the method, like epochs=40. Repeatable."),
@@ -46,6 +62,22 @@ Size = Annotated[int, Option(help="The side of each picture in pixels.")]
 
 MAX_SEEDS = 1_000_000
 """The most seeds of one option."""
+
+
+class RefusalLog:
+    """Prints an error for each picture that is refused, and exits with 1 in the end if there was one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, line: str) -> None:
+        self.count += 1
+        typer.echo("Error: " + " ".join(line.split()), err=True)
+
+    def exit(self) -> None:
+        """Exit with 1 where something was refused."""
+        if self.count:
+            raise typer.Exit(1)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -137,6 +169,14 @@ def print_line(text: object) -> None:
 def print_warning(text: object) -> None:
     """Print one line of warning for the user, on stderr."""
     typer.echo(f"Warning: {text}", err=True)
+
+
+def print_passed_over(paths: Sequence[Path]) -> None:
+    """Print on stderr what is passed over in the folders among ``paths``."""
+    from ganvas.io.images import list_passed_over
+
+    for line in list_passed_over(paths):
+        typer.echo(line, err=True)
 
 
 def print_json(value: Any) -> None:

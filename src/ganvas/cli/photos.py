@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +18,9 @@ if TYPE_CHECKING:
 
 PANEL = "Photographs"
 
-Photos = Annotated[list[Path], Argument(metavar="PHOTO...", help="Pictures, or folders: JPEG, PNG, WebP, TIFF, BMP.")]
+Photos = Annotated[
+    list[Path], Argument(metavar="PHOTO...", help="Pictures, or folders: JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC.")
+]
 MaxFaces = Annotated[int | None, Option("--most", metavar="N", help="The N largest faces of a photograph only.")]
 MaxPixels = Annotated[int, Option("--max-pixels", help="Photographs of more pixels are refused.")]
 GeneratorOption = Annotated[str, Option(help="A generator, as `ganvas list` names them.")]
@@ -42,7 +43,8 @@ def align(
 
     check_output(out / "face.png", (".png",))
     config = batch.InversionConfig(max_faces=max_faces, max_pixels=max_pixels)
-    refused = _RefusalLog()
+    options.print_passed_over(photos)
+    refused = options.RefusalLog()
     count = batch.align_files(inversion.find_pictures(photos), out, size, config, refused)
     options.print_line(f"{count} {'face' if count == 1 else 'faces'} in {out}")
     refused.exit()
@@ -55,13 +57,15 @@ def invert(
         "inverted"
     ),
     space: Annotated[Literal["w", "w+"], Option(help="One w, or a row for each layer: nearer, less editable.")] = "w+",
-    method: Annotated[Literal["encoder", "optimize", "both"], Option(help="optimize: from the mean face.")] = "both",
+    method: Annotated[Literal["encoder", "optimize", "both"], Option(help="optimize: from the mean of W.")] = "both",
     steps: Annotated[int, Option(help="Of optimisation, at most.")] = 100,
     set_values: SetValues = None,
     shift_values: ShiftValues = None,
-    recipe: Annotated[Path | None, Option(metavar="FILE", help="Edit faces as this recipe (JSON or PNG).")] = None,
+    recipe: Annotated[Path | None, Option(metavar="FILE", help="Edit as this recipe (JSON or PNG).")] = None,
     residual: Annotated[bool, Option(help="Put back what the inversion missed outside of the edit.")] = True,
+    edit_rows: options.EditRows = None,
     editor: EditorName = None,
+    allow_other_generator: options.AllowOtherGenerator = False,
     aligned: Annotated[bool, Option("--aligned", help="The pictures are aligned already.")] = False,
     encoder: Annotated[
         Path | None, Option(metavar="FILE", help="An encoder that `ganvas train-encoder` wrote.")
@@ -73,6 +77,7 @@ def invert(
 ) -> None:
     """Find the codes of photographs: a picture and a codes file a face, with --set, --shift or --recipe edited, too.
 
+    For a generator of other things than faces give pictures framed as its own are, squares, with --aligned.
     Nothing leaves this machine, and no metadata of a photograph is written. Faces are found by landmarks that are for
     non-commercial use.
     """
@@ -83,15 +88,25 @@ def invert(
 
     check_output(out / batch.SUMMARY_FILE, (".json",))
     paths = inversion.find_pictures(photos)
+    options.print_passed_over(photos)
+    if not aligned:
+        loading.check_draws_faces(generator)
     edits = loading.parse_edits(set_values, shift_values, recipe)
     tools = loading.load_cli_tools(
-        generator, dtype, device, editor=editor, attributes=loading.collect_attributes(edits), codes=None
+        generator,
+        dtype,
+        device,
+        editor=editor,
+        attributes=loading.collect_attributes(edits),
+        codes=None,
+        allow_other_generator=allow_other_generator,
     )
+    edits = loading.limit_rows(edits, edit_rows, tools)
     own_encoder = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
     config = batch.InversionConfig(
         space, method, inversion.OptimizationConfig(steps=steps), aligned, max_faces, max_pixels
     )
-    refused = _RefusalLog()
+    refused = options.RefusalLog()
     with show_count("Inverting") as progress:
         faces = batch.PhotoBatch(tools, out, config, edits, residual, own_encoder).run(paths, refused, progress)
     if faces:
@@ -99,28 +114,48 @@ def invert(
             ("", "PSNR", "SSIM", "LPIPS", "identity", "distance from W"),
             [_format_quality(face) for face in faces],
         )
-    options.print_line(f"{len(faces)} {'face' if len(faces) == 1 else 'faces'} in {out}")
+    if refused.count and not faces and not aligned and Path(generator).is_file():
+        options.print_warning(
+            "if this generator draws other things than faces, give squares framed as its own, --aligned."
+        )
+    noun = "face" if loading.draws_faces(generator) else "picture"
+    options.print_line(f"{len(faces)} {noun}{'s' * (len(faces) != 1)} in {out}")
     refused.exit()
 
 
 def import_codes(
-    file: Annotated[Path, Argument(metavar="FILE", help="W+ codes of a StyleGAN2: .npy or .safetensors.")],
+    file: Annotated[
+        Path,
+        Argument(metavar="FILE", help="Codes in W or W+: .npy, .npz, .pt or .safetensors, as projectors write them."),
+    ],
     out: Annotated[Path, Option(help="The codes file (safetensors), for --codes.")],
     generator: GeneratorOption = "ffhq",
-    spread: Annotated[float, Option(help="The share of the differences between rows that is kept.")] = 0.15,
-    reach: Annotated[float, Option(help="How far from the mean of W codes may lie, in standard deviations.")] = 15.0,
+    read_as: Annotated[
+        Literal["w", "w+"] | None,
+        Option("--read-as", help="Where an array could be both: many codes of W, or one of W+."),
+    ] = None,
+    spread: Annotated[
+        float | None,
+        Option(help="The share of the differences between rows that is kept; by default 0.15 of foreign rows, else 1."),
+    ] = None,
+    reach: Annotated[
+        float | None,
+        Option(help="How far from the mean of W codes may lie, in σ; by default 15 of foreign rows, else any."),
+    ] = None,
 ) -> None:
-    """Take over W+ codes of photographs that others inverted: rows are mapped by the resolution that they act at."""
+    """Take over codes that others found: exactly where the rows are the generator's own, else mapped by their resolution."""
     from ganvas import inversion
     from ganvas.cli import loading
     from ganvas.data.codes import save_codes
     from ganvas.recipe import files
 
-    files.check_output(out, (".safetensors",))
+    files.check_output(out, (".safetensors",), [file])
     network = loading.load_generator_only(generator, "cpu")
-    codes = inversion.shrink_to_w(inversion.load_imported_codes(file, network), network, spread, reach)
-    save_codes(out, codes, network)
-    options.print_line(f"{out}: {len(codes)} codes for {network.name}")
+    imported = inversion.import_codes(file, network, read_as=read_as, spread=spread, reach=reach)
+    save_codes(out, imported.ws, network)
+    for note in imported.notes:
+        options.print_line(f"{file.name}: {note}.")
+    options.print_line(f"{out}: {len(imported.ws)} codes for {network.name}")
 
 
 def train_encoder(
@@ -154,22 +189,6 @@ def train_encoder(
 
 
 COMMANDS = (align, invert, import_codes, train_encoder)
-
-
-class _RefusalLog:
-    """Prints an error for each photograph that is refused, and exits with 1 in the end if there was one."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self, line: str) -> None:
-        self.count += 1
-        print("Error: " + " ".join(line.split()), file=sys.stderr)
-
-    def exit(self) -> None:
-        """Raise SystemExit(1) where something was refused."""
-        if self.count:
-            sys.exit(1)
 
 
 def _format_quality(face: InvertedFace) -> tuple[str, ...]:

@@ -26,7 +26,9 @@ def edit(
     out: PictureFile = Path("face.png"),
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
+    edit_rows: options.EditRows = None,
     editor: options.EditorName = None,
+    allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
     label: options.Label = None,
@@ -37,14 +39,23 @@ def edit(
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
 ) -> None:
-    """Draw one face, with attributes set or shifted."""
+    """Draw one picture, with attributes set or shifted."""
     from ganvas.cli import loading
     from ganvas.recipe import files
 
     step = loading.parse_step(set_values, shift_values)
     files.check_outputs([out], save_codes)
     attributes = loading.collect_attributes(step)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
+    tools = loading.load_cli_tools(
+        generator,
+        dtype,
+        device,
+        editor=editor,
+        attributes=attributes,
+        codes=codes,
+        allow_other_generator=allow_other_generator,
+    )
+    step = loading.limit_rows(step, edit_rows, tools)
     recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step)
     recipe, tools = loading.attach_photo(recipe, tools, photo)
     _warn_of_departures([recipe], tools)
@@ -54,15 +65,17 @@ def edit(
 def sample(
     generator: options.GeneratorName,
     out: Annotated[Path, Option(help="The folder for the pictures.")] = Path("samples"),
-    n: Annotated[int, Option("-n", help="How many faces.")] = 16,
+    n: Annotated[int, Option("-n", help="How many pictures.")] = 16,
     where: Annotated[
         list[str] | None,
         Option(metavar="CONDITION", help="Smiling>1, Male=-1, Young=-1..1, p(Smiling)>0.9. Repeatable."),
     ] = None,
-    seeds: Annotated[str | None, Option(help="The faces of these seeds: 0-99, or 1,5,10-12.")] = None,
+    seeds: Annotated[str | None, Option(help="The pictures of these seeds: 0-99, or 1,5,10-12.")] = None,
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
+    edit_rows: options.EditRows = None,
     editor: options.EditorName = None,
+    allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
     label: options.Label = None,
@@ -71,21 +84,30 @@ def sample(
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
 ) -> None:
-    """Draw many faces: of seeds, of a codes file, or such as meet conditions."""
+    """Draw many pictures: of seeds, of a codes file, or such as meet conditions."""
     from ganvas.cli import loading
     from ganvas.control.conditions import parse_condition
     from ganvas.recipe import files
 
     if sum(given is not None for given in (where, seeds, codes)) > 1:
-        raise GanvasError("Give one of --where, --seeds and --codes: each says which faces to draw.")
+        raise GanvasError("Give one of --where, --seeds and --codes: each says which pictures to draw.")
     if not 1 <= n <= options.MAX_SEEDS:
-        raise GanvasError(f"The number of faces is 1 to {options.MAX_SEEDS:,}, not {n}.")
+        raise GanvasError(f"The number of pictures is 1 to {options.MAX_SEEDS:,}, not {n}.")
     step = loading.parse_step(set_values, shift_values)
     numbers = range(seed, seed + n) if seeds is None else options.parse_seeds(seeds)
     conditions = [parse_condition(text) for text in where or ()]
     files.check_outputs([out / "face.png"], save_codes)
     attributes = loading.collect_attributes(step, conditions)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
+    tools = loading.load_cli_tools(
+        generator,
+        dtype,
+        device,
+        editor=editor,
+        attributes=attributes,
+        codes=codes,
+        allow_other_generator=allow_other_generator,
+    )
+    step = loading.limit_rows(step, edit_rows, tools)
     starts = loading.create_starts(tools, numbers, psi, conditions, label)
     paths = [out / f"{loading.format_file_stem(start)}.png" for start in starts]
     recipes = [loading.make_recipe(tools, start, step) for start in starts]
@@ -95,21 +117,24 @@ def sample(
 
 def mix(
     generator: options.GeneratorName,
-    with_: Annotated[str, Option("--with", metavar="FACE", help="The second face: a seed, or row:N of --codes.")],
-    rows: Annotated[str, Option(help="Rows of the code that come from the second face: 0-5 (coarse) … or 6,8.")],
+    with_: Annotated[str, Option("--with", metavar="SEED", help="The second picture: a seed, or row:N of --codes.")],
+    rows: Annotated[str, Option(help="Rows of the code that come from the second picture: 0-5 (coarse) … or 6,8.")],
     out: PictureFile = Path("mix.png"),
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
+    edit_rows: options.MixEditRows = None,
     editor: options.EditorName = None,
+    allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
+    label: options.Label = None,
     codes: options.CodesFile = None,
     row: options.Row = 0,
     save_codes: options.SaveCodes = None,
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
 ) -> None:
-    """Mix the styles of two faces: some rows of the code from one, the others from the other."""
+    """Mix the styles of two pictures: some rows of the code from one, the others from the other."""
     from ganvas.cli import loading
     from ganvas.recipe import files
     from ganvas.recipe.model import Mix
@@ -117,9 +142,18 @@ def mix(
     step, chosen = loading.parse_step(set_values, shift_values), tuple(options.parse_seeds(rows))
     files.check_outputs([out], save_codes)
     attributes = loading.collect_attributes(step)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
-    mixed = Mix(loading.parse_other_face(tools, with_, psi), chosen)
-    start = loading.create_start(tools, seed, psi, row)
+    tools = loading.load_cli_tools(
+        generator,
+        dtype,
+        device,
+        editor=editor,
+        attributes=attributes,
+        codes=codes,
+        allow_other_generator=allow_other_generator,
+    )
+    step = loading.limit_rows(step, edit_rows, tools)
+    mixed = Mix(loading.parse_other_face(tools, with_, psi, label), chosen)
+    start = loading.create_start(tools, seed, psi, row, label)
     recipe = loading.make_recipe(tools, start, step, mixed)
     _warn_of_departures([recipe], tools)
     _draw_pictures([recipe], tools, [out], save_codes)
@@ -160,28 +194,41 @@ def grid(
     generator: options.GeneratorName,
     attributes: Annotated[str, Option(help="Attributes to change, one row each: Eyeglasses,Male.")],
     out: PictureFile = Path("grid.png"),
-    seeds: Annotated[str | None, Option(help="The faces: 0-3, or 1,5,10-12; without it the one of --seed.")] = None,
+    seeds: Annotated[str | None, Option(help="The seeds: 0-3, or 1,5,10-12; without it the one of --seed.")] = None,
     strengths: Annotated[str, Option(help="The columns, in standard deviations.")] = "-2.5,-1.25,0,1.25,2.5",
+    edit_rows: options.EditRows = None,
     editor: options.EditorName = None,
+    allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
+    label: options.Label = None,
     codes: options.CodesFile = None,
     save_codes: options.SaveCodes = None,
     size: options.Size = 256,
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
 ) -> None:
-    """Draw faces × strengths: what each attribute does to each face. With --codes, the faces of that file."""
+    """Draw pictures × strengths: what each attribute does to each picture. With --codes, those of that file."""
     from ganvas.cli import loading
+    from ganvas.editors.masked import parse_rows
     from ganvas.recipe import files, sheet
 
     names, columns = options.parse_names(attributes), options.parse_numbers(strengths)
     numbers = [seed] if seeds is None else options.parse_seeds(seeds)
     files.check_outputs([out], save_codes)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=names, codes=codes)
-    starts = loading.create_starts(tools, numbers, psi, [])
+    tools = loading.load_cli_tools(
+        generator,
+        dtype,
+        device,
+        editor=editor,
+        attributes=names,
+        codes=codes,
+        allow_other_generator=allow_other_generator,
+    )
+    starts = loading.create_starts(tools, numbers, psi, [], label)
     faces = {loading.format_title(start): loading.make_recipe(tools, start) for start in starts}
-    drawn = sheet.make_strength_grid(faces, names, columns, size)
+    rows = None if edit_rows is None else parse_rows(edit_rows, tools.generator)
+    drawn = sheet.make_strength_grid(faces, names, columns, size, rows)
     _warn_of_departures(drawn.pictures, tools)
     _draw_sheet(drawn, tools, out, save_codes)
 
@@ -191,13 +238,18 @@ def animate(
     out: Annotated[Path, Option(help="A .gif, or a .mp4 (needs ffmpeg).")] = Path("animation.gif"),
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
-    to: Annotated[str | None, Option(metavar="FACE", help="Turn into this face: a seed, or row:N of --codes.")] = None,
+    to: Annotated[
+        str | None, Option(metavar="SEED", help="Turn into this picture: a seed, or row:N of --codes.")
+    ] = None,
     frames: Annotated[int, Option(help="Pictures from one end to the other.")] = 24,
     rate: Annotated[float, Option(help="Pictures a second.")] = 12.0,
     back: Annotated[bool, Option(help="Go back the same way, so that it can repeat.")] = True,
+    edit_rows: options.EditRows = None,
     editor: options.EditorName = None,
+    allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
+    label: options.Label = None,
     codes: options.CodesFile = None,
     row: options.Row = 0,
     save_codes: options.SaveCodes = None,
@@ -205,7 +257,7 @@ def animate(
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
 ) -> None:
-    """Animate an edit that grows (--set, --shift), or one face that turns into another (--to)."""
+    """Animate an edit that grows (--set, --shift), or one picture that turns into another (--to)."""
     from ganvas.cli import loading
     from ganvas.recipe import files, sheet
 
@@ -215,9 +267,18 @@ def animate(
     files.check_outputs([out], save_codes, ANIMATION_SUFFIXES)
     _check_video(out)
     attributes = loading.collect_attributes(step)
-    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=codes)
-    recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row), step)
-    other = None if to is None else loading.parse_other_face(tools, to, psi)
+    tools = loading.load_cli_tools(
+        generator,
+        dtype,
+        device,
+        editor=editor,
+        attributes=attributes,
+        codes=codes,
+        allow_other_generator=allow_other_generator,
+    )
+    step = loading.limit_rows(step, edit_rows, tools)
+    recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step)
+    other = None if to is None else loading.parse_other_face(tools, to, psi, label)
     pictures = sheet.interpolate_frames(recipe, other, tools.generator.num_ws, frames)
     _warn_of_departures(pictures, tools)
     _draw_sheet(sheet.make_animation(pictures, size, rate, back), tools, out, save_codes)

@@ -31,6 +31,8 @@ class Source:
     psi: float = 1.0
     codes: str | None = None
     batch: int = 256
+    condition: int | None = None
+    """The label that a conditional generator draws all codes with; None: ``seed % num_labels``."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from ganvas.data.label_files import (
 )
 from ganvas.engines import run_shards, use_threads
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator
+from ganvas.generators.base import Generator, encode_label
 from ganvas.io.fingerprints import NamedTool
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.io.shards import decode_pictures, encode_pictures, format_images_name, format_scores_name
@@ -65,6 +65,7 @@ def label(
     out: str | Path | None = None,
     keep_images: bool = False,
     early: bool = False,
+    condition: int | None = None,
     shard_size: int = SHARD_SIZE,
     engine: str = "local",
     workers: int | None = None,
@@ -87,6 +88,7 @@ def label(
             decoded pictures are scored, and another scorer on the same folder takes them, too, instead of rendering them. A
             folder that has pictures keeps them.
         early: Whether to score pictures that the generator draws early, at 512 pixels: sooner, and hardly other scores.
+        condition: The label that a conditional generator draws all pictures with, from 0; by default ``seed % num_labels``.
         shard_size: The number of faces a shard.
         engine: What makes the shards of ``out``: "local", "processes" or "ray" (see ``ganvas.engines.run_shards``).
         workers: The number of processes or Ray actors.
@@ -100,7 +102,7 @@ def label(
         GanvasError: ``n``, ``psi`` or a seed is out of range, the folder can't be written or holds other labels (before anything
             is written), a shard fails repeatedly, or scores aren't finite or have the same value everywhere.
     """
-    run = LabelRun(generator, scorer, n, psi, seed, out, keep_images, shard_size, early)
+    run = LabelRun(generator, scorer, n, psi, seed, out, keep_images, shard_size, early, condition)
     if out is not None:
         run.resume().make_missing(progress=progress, engine=engine, workers=workers, threads=threads)
         return load_labels(out, generator)
@@ -151,6 +153,7 @@ class LabelRun:
     keep_images: bool = False
     shard_size: int = SHARD_SIZE
     early: bool = False
+    condition: int | None = None
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -159,20 +162,24 @@ class LabelRun:
             raise GanvasError(f"psi must be a finite number, 1 or less for natural pictures, not {self.psi}.")
         if self.seed < 0 or label_seeds(1, self.seed, self.n - 1)[0] >= 2**32:
             raise GanvasError(f"Seeds must be from 0 to {2**32 - 1}: {self.n} of them can't start at {self.seed}.")
+        if self.condition is not None:
+            encode_label(self.generator, self.condition)
         if not 1 <= self.shard_size <= MAX_SHARD_SIZE:
             raise GanvasError(f"A shard has 1 to {MAX_SHARD_SIZE:,} pictures, not {self.shard_size}.")
 
     @property
     def source(self) -> Source:
         """The source of the codes."""
-        return Source(self.seed, float(self.psi), None, self.shard_size)
+        return Source(self.seed, float(self.psi), None, self.shard_size, self.condition)
 
     @property
     def header(self) -> LabelHeader:
         """The header of the labels."""
         generator, scorer = (NamedTool(tool.name, tool.fingerprint) for tool in (self.generator, self.scorer))
         names = (self.scorer.attributes, cast(tuple[Kind, ...], self.scorer.kinds))
-        return LabelHeader(self.n, self.seed, float(self.psi), None, self.shard_size, generator, scorer, *names)
+        return LabelHeader(
+            self.n, self.seed, float(self.psi), None, self.shard_size, generator, scorer, *names, self.condition
+        )
 
     @property
     def store(self) -> Store:
@@ -297,6 +304,7 @@ class LabelRun:
             "seed": self.seed + k * self.shard_size,
             "shard": self.shard_size,
             "size": self._size,
+            **({} if self.condition is None else {"condition": self.condition}),
             **self._describe_early(),
         }
 
@@ -344,7 +352,7 @@ class LabelRun:
 
 def _check_same_labels(stored_index: dict[str, Any], new: dict[str, Any], folder: str | Path) -> None:
     more = [] if stored_index.get("keep_images") else ["scorer", "attributes"]
-    for key in ["generator", "seed", "psi", "shard", "dtype", "keep_images", "early", *more]:
+    for key in ["generator", "seed", "psi", "shard", "dtype", "keep_images", "early", "condition", *more]:
         stored, given = (_format_value(value.get(key)) for value in (stored_index, new))
         if stored != given:
             raise GanvasError(f"{folder} holds labels whose {key} is {stored}, not {given}: use another folder.")

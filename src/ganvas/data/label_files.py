@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from torch import Tensor
 from ganvas.data.codes import check_generator, load_codes
 from ganvas.data.dataset import LatentDataset, Source, find_columns, make_dataset
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, map_seeds
+from ganvas.generators.base import Generator, encode_label, map_seeds
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import NamedTool
 from ganvas.io.shards import format_scores_name
@@ -28,6 +28,7 @@ VERSION = 1
 INDEX = "index.json"
 PACK_BITS = (8, 16)
 MAX_SHARD_SIZE = 2**16
+MAX_CONDITION = 4096
 MAX_PSI = 1e6
 """A file with a larger psi is damaged."""
 ASSETS = Path(str(files("ganvas").joinpath("assets", "labels")))
@@ -46,6 +47,9 @@ class LabelHeader:
     scorer: NamedTool
     attributes: Annotated[tuple[str, ...], Field(min_length=1)]
     kinds: tuple[Kind, ...]
+    condition: Annotated[int, Field(strict=True, ge=0, le=MAX_CONDITION)] | None = None
+    """The label that a conditional generator draws all codes with; None: each seed's own."""
+    WRITTEN_IF_SET: ClassVar = ("condition",)
 
     def __post_init__(self) -> None:
         if self.codes is None and (self.seed is None or self.seed + self.n > 2**32):
@@ -56,7 +60,7 @@ class LabelHeader:
     @property
     def source(self) -> Source:
         """The source of the codes."""
-        return Source(None if self.codes else self.seed, self.psi, self.codes, self.shard)
+        return Source(None if self.codes else self.seed, self.psi, self.codes, self.shard, self.condition)
 
     @property
     def scorer_id(self) -> str:
@@ -65,7 +69,8 @@ class LabelHeader:
 
     def describe(self) -> dict[str, Any]:
         """Return the header as JSON."""
-        return {"version": VERSION, **asdict(self)}
+        values = {key: value for key, value in asdict(self).items() if key != "condition" or value is not None}
+        return {"version": VERSION, **values}
 
 
 @dataclass(frozen=True)
@@ -157,8 +162,11 @@ def draw_codes(generator: Generator, n: int, source: Source) -> W:
 def draw_batch(generator: Generator, source: Source, start: int) -> Tensor:
     """Draw the W+ codes (batch, num_ws, w_dim) of the labels from number ``start`` on; fewer where the seeds end."""
     seeds = [seed for seed in label_seeds(source.batch, source.seed or 0, start) if seed < 2**32]
+    labels = None
+    if source.condition is not None:
+        labels = torch.tensor([encode_label(generator, source.condition)] * len(seeds), device=generator.device)
     with torch.no_grad():
-        return generator.expand(generator.truncate(map_seeds(generator, seeds), source.psi))
+        return generator.expand(generator.truncate(map_seeds(generator, seeds, labels), source.psi))
 
 
 def pack_labels(data: LatentDataset, path: str | Path, *, bits: int = 16, generator: str = "unnamed") -> PackingError:
@@ -181,7 +189,9 @@ def pack_labels(data: LatentDataset, path: str | Path, *, bits: int = 16, genera
     storage = PackingError(Path(path), len(data), bits, error.max().item(), error.square().mean().sqrt().item())
     source, kinds = data.source, cast("tuple[Kind, ...]", data.kinds)
     tools = (NamedTool(generator, data.generator), NamedTool(*data.scorer.rsplit(":", 1)))
-    header = LabelHeader(len(data), source.seed, source.psi, source.codes, source.batch, *tools, data.attributes, kinds)
+    header = LabelHeader(
+        len(data), source.seed, source.psi, source.codes, source.batch, *tools, data.attributes, kinds, source.condition
+    )
     metadata = header.describe() | {
         "kind": "labels",
         "bits": bits,
@@ -247,6 +257,7 @@ def _read_folder(store: Store, generator: Generator) -> tuple[LabelHeader, Score
     check_generator(store.target, labels.generator.name, labels.generator.fingerprint, generator)
     source, names, rows = labels.source, store.list_names(), []
     origin = {"generator": labels.generator.fingerprint, "psi": source.psi, "shard": source.batch}
+    origin["condition"] = source.condition
     origin |= {"scorer": labels.scorer_id, "attributes": list(labels.attributes)}
     for start in range(0, labels.n, source.batch):
         name, needed = format_scores_name(start // source.batch), min(source.batch, labels.n - start)

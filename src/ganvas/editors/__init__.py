@@ -30,12 +30,14 @@ __all__ = [
     "describe_editor",
     "fingerprint",
     "fit",
+    "fit_unlabelled",
     "format_report_lines",
     "get_learnable_kinds",
     "get_reports",
     "is_fast",
     "list_editors",
     "list_methods",
+    "list_unlabelled_methods",
     "load_editor",
     "save",
 ]
@@ -83,6 +85,11 @@ def list_methods() -> tuple[str, ...]:
     """Return the names of the methods that ``fit`` takes."""
     names = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
     return tuple(sorted(names - NO_METHODS))
+
+
+def list_unlabelled_methods() -> tuple[str, ...]:
+    """Return the names of the methods that need no labels: their modules have ``fit_unlabelled``."""
+    return tuple(name for name in list_methods() if "fit_unlabelled" in vars(_import_method(name)))
 
 
 def get_learnable_kinds(method: str) -> tuple[str, ...]:
@@ -158,13 +165,40 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
 
 
 @leave_inference_mode()
-def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
+def fit_unlabelled(method: str, generator: Generator, **options: Any) -> Editor:
+    """Fit an editor without labels, whose attributes are directions by their numbers.
+
+    Args:
+        method: A method of ``list_unlabelled_methods``, "ganspace" or "sefa".
+        generator: The generator whose codes are edited.
+        **options: The options of the method's own ``fit_unlabelled``.
+
+    Returns:
+        The fitted editor; a change of 1 is one standard deviation of W along a direction.
+
+    Raises:
+        GanvasError: The method needs labels, or an option is unknown or impossible.
+    """
+    if method not in list_unlabelled_methods():
+        raise unknown("method without labels", method, list_unlabelled_methods())
+    fit_method = _import_method(method).fit_unlabelled
+    names = [p.name for p in inspect.signature(fit_method).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in names:
+            raise unknown("option", name, names)
+    return fit_method(generator, **options).to(generator.device)
+
+
+@leave_inference_mode()
+def load_editor(name: str | Path, generator: Generator | None = None, *, allow_other_generator: bool = False) -> Editor:
     """Load an editor by its name or from a file.
 
     Args:
         name: An editor that comes with ganvas, such as "ffhq/compact", or the path of a file that ``ganvas.editors.save``
             wrote.
         generator: The generator that the editor must belong to, and whose device it is moved to; without one it is on the CPU.
+        allow_other_generator: Load an editor of another generator, too, if the shapes of its codes match: of one that was
+            fine-tuned from it, directions often still mean the same, but a change of 1 is no longer calibrated.
 
     Returns:
         The editor.
@@ -177,16 +211,34 @@ def load_editor(name: str | Path, generator: Generator | None = None) -> Editor:
     if not path.is_file():
         raise unknown("editor", name, [*list_editors(), "the path of a file"])
     tensors, metadata = read_editor(path)
-    if generator is not None:
+    other = generator is not None and metadata.generator != generator.fingerprint
+    if generator is not None and not (allow_other_generator and other):
         check_generator(f"Editor {str(name)!r}", metadata.generator_name, metadata.generator, generator)
     try:
         own, inner, rows = unwrap_masked(tensors, metadata)
         factory = LinearEditor if metadata.method == IMPORTED else _import_method(metadata.method)
         editor = factory.from_tensors(own, inner)
         editor = editor if rows is None else MaskedEditor(editor, *rows)
+        if generator is not None and other:
+            _check_shapes(editor, generator)
         return editor if generator is None else editor.to(generator.device)
     except GanvasError as error:
         raise GanvasError(f"{path}: {error}") from None
+
+
+def _check_shapes(editor: Editor, generator: Generator) -> None:
+    """Raise GanvasError where an editor of another generator can't move this one's codes."""
+    width = len(editor.probe.weight)
+    rows = editor.num_ws if isinstance(editor, MaskedEditor) else generator.num_ws
+    inner = editor.inner if isinstance(editor, MaskedEditor) else editor
+    if isinstance(inner, LinearEditor) and inner.directions.ndim == 3 and rows == generator.num_ws:
+        rows = inner.directions.shape[1]
+        rows = generator.num_ws if isinstance(editor, MaskedEditor) and rows == len(editor.rows) else rows
+    if (width, rows) != (generator.w_dim, generator.num_ws):
+        raise GanvasError(
+            f"it moves codes of {rows} rows of {width} numbers, those of {generator.name!r} have {generator.num_ws} of "
+            f"{generator.w_dim}."
+        )
 
 
 def format_report_lines(editor: Editor) -> list[str]:

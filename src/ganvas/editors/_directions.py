@@ -12,8 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset
+from ganvas.data.gaussianize import Gaussianize
+from ganvas.data.probe import Probe
 from ganvas.editors.base import (
     Editor,
+    EditorMetadata,
     LinearEditor,
     build_metadata,
     compute_response_gains,
@@ -23,13 +26,16 @@ from ganvas.editors.base import (
 )
 from ganvas.editors.masked import Layers, mask_editor
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator
+from ganvas.generators.base import Generator, sample
+from ganvas.seeds import LABEL_SEED
 from ganvas.types import W
 
 MIN_CODES = 10
 """The least number of codes on each side of a boundary."""
 NAMED_AXES = 20
 """The number of leading axes that the report lists."""
+SAMPLED_CODES = 4000
+"""The number of codes on which standard deviations are measured where there are no labels."""
 MAX_LENGTH = 5.0
 """The most standard deviations along an axis that a change of 1 may take: beyond them pictures come apart."""
 
@@ -111,6 +117,38 @@ def name_directions(
     return mask_editor(
         LinearEditor(build_metadata(method, data, generator, options, report), directions), layers, generator
     )
+
+
+def build_numbered_editor(
+    method: str,
+    generator: Generator,
+    axes: Float[Tensor, "axes w_dim"],
+    options: dict[str, Any],
+    layers: Layers | None,
+) -> Editor:
+    """Make an editor with an attribute ``component0``, ``component1``, … for each of the unit vectors ``axes``.
+
+    No labels are needed: a change of 1 moves codes by one standard deviation of W along the axis.
+    """
+    w = sample(generator, SAMPLED_CODES, 1.0, LABEL_SEED)[:, 0]
+    deviations = (w @ axes.T).std(0)
+    weight = (axes / deviations[:, None]).T
+    attributes = tuple(f"component{number}" for number in range(len(axes)))
+    line = torch.linspace(-10, 10, 2, dtype=torch.float64)[:, None].repeat(1, len(axes))
+    metadata = EditorMetadata(
+        method,
+        attributes,
+        ("value",) * len(axes),
+        generator.fingerprint,
+        generator.name,
+        "none:none",
+        "w",
+        Gaussianize(line, line.clone()),
+        Probe(weight.cpu().float(), -(w.mean(0) @ weight).cpu().float()),
+        options | {"layers": layers if layers is None or isinstance(layers, str) else list(layers)},
+        {"deviation": dict(zip(attributes, deviations.tolist(), strict=True))},
+    )
+    return mask_editor(LinearEditor(metadata, (axes * deviations[:, None]).float()), layers, generator)
 
 
 def _correlate(x: Tensor, y: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Published directions as an editor: read without running code, fitted to a generator's rows, calibrated.
 
-Files are .npy, .pt or safetensors, of shape (w_dim,), (1, w_dim) or (rows, w_dim). The rows are the generator's own, or
+Files are .npy, .npz, .pt or safetensors, of shape (w_dim,), (1, w_dim) or (rows, w_dim). The rows are the generator's own, or
 those of a StyleGAN2 of any resolution: https://github.com/NVlabs/stylegan2, two for each resolution but the first.
+GANSpace's and SeFa's files hold many directions, of which one goes by its number.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.data.probe import Probe
+from ganvas.editors._component_files import check_no_channels, read_arrays, read_components
 from ganvas.editors.base import Editor, EditorMetadata, LinearEditor, compute_response_gains
 from ganvas.editors.masked import MaskedEditor
 from ganvas.errors import GanvasError, unknown
@@ -33,7 +35,7 @@ IMPORTED = "imported"
 """The method of these editors."""
 SAMPLED_CODES = 4000
 """The number of codes on which a standard deviation is measured where there are no labels."""
-READABLE_SUFFIXES = (".npy", ".pt", ".pth", ".safetensors")
+READABLE_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 MIN_RESPONSE = 1e-3
 """As a share of the direction's norm: rows whose mean is shorter have no direction in W."""
 
@@ -57,8 +59,11 @@ def import_directions(
     generator: Generator,
     data: LatentDataset | None = None,
     like: Mapping[str, str] | None = None,
+    components: Mapping[str, int] | None = None,
 ) -> Editor:
     """Make an editor with one attribute for each name in ``files``.
+
+    ``components``: of names whose files hold many directions (GANSpace's, SeFa's), the number of the one to take, from 0.
 
     A name that is one of ``data``'s attributes, or is ``like`` one, is calibrated as fitted editors are: a change of 1
     moves the probe's reading of that attribute by 1. Where the direction moves it down, ``name`` reads its opposite; but
@@ -75,7 +80,8 @@ def import_directions(
         if attribute not in known_attributes:
             raise unknown("attribute", attribute, known_attributes or ["none: there are no labels for this generator"])
     like = {name: name for name in files if name in known_attributes} | like
-    directions = {name: read_direction(path, name) for name, path in files.items()}
+    components = dict(components or {})
+    directions = {name: read_direction(path, name, components.get(name)) for name, path in files.items()}
     fitted = {name: fit_rows(direction, generator, files[name]) for name, direction in directions.items()}
     w = sample(generator, SAMPLED_CODES, 1.0, LABEL_SEED)[:, 0] if data is None else data.w.to(generator.device)
     rows, stacked = _stack_directions(list(fitted.values()), generator.num_ws)
@@ -84,38 +90,33 @@ def import_directions(
         for name, direction in zip(fitted, stacked, strict=True)
     ]
     editor = LinearEditor(
-        _build_metadata(generator, data, files, directions, like, scales),
+        _build_metadata(generator, data, files, directions, (like, components), scales),
         torch.stack([s.direction for s in scales]).float(),
     )
     return editor if len(rows) == generator.num_ws else MaskedEditor(editor, rows, generator.num_ws)
 
 
-def read_direction(path: str | Path, name: str = "") -> Float[Tensor, "rows w_dim"]:
+def read_direction(path: str | Path, name: str = "", component: int | None = None) -> Float[Tensor, "rows w_dim"]:
     """Read the direction in a file, one row or several. Of several tensors in a file the one called ``name`` is taken.
 
+    ``component``: the number, from 0, of the direction in a file that has many.
     Raises GanvasError where the file is missing, of another format, damaged, would have to run code to be read, or holds
     anything but finite numbers that aren't all 0.
     """
-    path = Path(path)
-    if path.suffix.lower() not in READABLE_SUFFIXES:
-        raise GanvasError(
-            f"{path} isn't a file of directions: its name must end in one of {', '.join(READABLE_SUFFIXES)}."
-        )
-    if not path.is_file():
-        raise GanvasError(f"There is no file {path}.")
-    if path.suffix.lower() == ".safetensors":
-        value: Any = load_tensors(path)[0]
-    else:
-        from ganvas.checkpoints import read_tensors
-
-        value = (
-            torch.from_numpy(read_npy(path).astype("float32")) if path.suffix.lower() == ".npy" else read_tensors(path)
-        )
+    path, value = Path(path), _read_file(Path(path))
+    axes = read_components(path, value) if isinstance(value, dict) else None
+    if component is not None:
+        if axes is None:
+            raise GanvasError(f"{path} holds no numbered components: GANSpace's (.npz) and SeFa's (eigvec) files do.")
+        if not 0 <= component < len(axes):
+            raise GanvasError(f"{path} has no component {component}: they go from 0 to {len(axes) - 1}.")
+        value = axes[component]
+    elif axes is not None:
+        raise GanvasError(f"{path} holds {len(axes)} components: choose one by its number, with --component 0.")
     if isinstance(value, dict):
-        tensors = {key: tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
-        if name not in tensors and len(tensors) != 1:
-            raise GanvasError(f"{path} holds {len(tensors)} tensors and none called {name!r}: one direction is needed.")
-        value = tensors[name] if name in tensors else next(iter(tensors.values()))
+        if name not in value and len(value) != 1:
+            raise GanvasError(f"{path} holds {len(value)} tensors and none called {name!r}: one direction is needed.")
+        value = value[name] if name in value else next(iter(value.values()))
     if not isinstance(value, Tensor) or value.is_complex() or value.layout != torch.strided or value.is_quantized:
         raise GanvasError(f"{path} holds no direction: a tensor of numbers is needed.")
     direction = value.detach().float()
@@ -126,6 +127,34 @@ def read_direction(path: str | Path, name: str = "") -> Float[Tensor, "rows w_di
     if not torch.isfinite(direction).all() or not direction.any():
         raise GanvasError(f"{path} is no direction: its numbers must be finite, and not all 0.")
     return direction.reshape(-1, direction.shape[-1])
+
+
+def count_components(path: str | Path) -> int:
+    """Count the numbered directions of a GANSpace or SeFa file; 0 for any other. Raises GanvasError as ``read_direction``."""
+    value = _read_file(Path(path))
+    axes = read_components(Path(path), value) if isinstance(value, dict) else None
+    return 0 if axes is None else len(axes)
+
+
+def _read_file(path: Path) -> Any:
+    """Read the tensor in a file, or its tensors by name."""
+    suffix = path.suffix.lower()
+    check_no_channels(path)
+    if suffix not in READABLE_SUFFIXES:
+        raise GanvasError(
+            f"{path} isn't a file of directions: its name must end in one of {', '.join(READABLE_SUFFIXES)}."
+        )
+    if not path.is_file():
+        raise GanvasError(f"There is no file {path}.")
+    if suffix == ".npy":
+        return torch.from_numpy(read_npy(path).astype("float32"))
+    if suffix == ".npz":
+        return read_arrays(path)
+    if suffix == ".safetensors":
+        return load_tensors(path)[0]
+    from ganvas.checkpoints import read_tensors
+
+    return read_tensors(path)
 
 
 def fit_rows(
@@ -209,9 +238,12 @@ def _build_metadata(
     data: LatentDataset | None,
     files: Mapping[str, str | Path],
     directions: Mapping[str, Tensor],
-    like: Mapping[str, str],
+    choices: tuple[Mapping[str, str], Mapping[str, int]],
     scales: list[DirectionScale],
 ) -> EditorMetadata:
+    """Build the metadata; ``choices``: the attribute that a name is like, and the component that it is."""
+    like, components = choices
+
     def concatenate(parts: list[Tensor]) -> Tensor:
         return torch.cat([part.cpu() for part in parts], -1)
 
@@ -220,6 +252,7 @@ def _build_metadata(
             "file": Path(path).name,
             "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
             "shape": list(directions[name].shape),
+            **({"component": components[name]} if name in components else {}),
         }
         for name, path in files.items()
     }

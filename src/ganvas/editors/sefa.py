@@ -9,9 +9,11 @@ no labels; here labels name the eigenvectors, which people did in the paper.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ganvas.data.dataset import LatentDataset
-from ganvas.editors._directions import name_directions
+from ganvas.editors._directions import build_numbered_editor, name_directions
 from ganvas.editors.base import Editor, LinearEditor
 from ganvas.editors.masked import Layers, parse_rows
 from ganvas.errors import GanvasError
@@ -39,16 +41,28 @@ def fit(
     (``editors.masked.parse_rows``); None: all. ``attributes``: only these, in this order.
     Raises GanvasError for a generator without style weights, fewer than 1 eigenvector, and layers that don't exist.
     """
+    data = data if attributes is None else data.select(tuple(attributes))
+    axes = _factorize_styles(generator, eigenvectors, layers)
+    return name_directions("sefa", data, generator, axes, {"eigenvectors": len(axes)}, layers)
+
+
+def fit_unlabelled(generator: Generator, *, eigenvectors: int = 20, layers: Layers | None = None) -> Editor:
+    """Fit an editor with an attribute for each of the first ``eigenvectors``, named by its number; see ``fit``."""
+    axes = _factorize_styles(generator, eigenvectors, layers)
+    return build_numbered_editor("sefa", generator, axes, {"eigenvectors": len(axes)}, layers)
+
+
+def _factorize_styles(generator: Generator, eigenvectors: int, layers: Layers | None) -> Float[Tensor, "axes w_dim"]:
+    """Compute the unit vectors that change the styles of ``layers`` most, the strongest first."""
     if type(eigenvectors) is not int or eigenvectors < 1:
         raise GanvasError(f"eigenvectors must be a whole number of at least 1, not {eigenvectors!r}.")
     weights = generator.style_weights()
     if not weights:
         raise GanvasError(f"Generator {generator.name!r} has no style weights, which sefa needs: pick another method.")
-    data = data if attributes is None else data.select(tuple(attributes))
     rows = range(len(weights)) if layers is None else parse_rows(layers, generator)
     stacked = torch.cat([weights[row] for row in rows]).double()
     values, axes = torch.linalg.eigh(stacked.T @ stacked)
     rank = int((values > 1e-9 * values[-1]).sum())  # directions beyond the rank change no style
     axes = axes.flip(1).T[: min(eigenvectors, rank)]
     signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # the solver's signs are arbitrary
-    return name_directions("sefa", data, generator, (axes * signs).float(), {"eigenvectors": len(axes)}, layers)
+    return (axes * signs).float()

@@ -11,7 +11,7 @@ result = add_residual(edited, inverted.pictures, targets)
 
 from ganvas.inversion.alignment import Face, align
 from ganvas.inversion.encoder import Encoder, read_encoder, save_encoder
-from ganvas.inversion.imported_codes import load_imported_codes, shrink_to_w
+from ganvas.inversion.imported_codes import import_codes, load_imported_codes, shrink_to_w
 from ganvas.inversion.optimization import OptimizationConfig
 from ganvas.inversion.pipeline import METHODS, SPACES, Inversion, invert, load_encoder
 from ganvas.inversion.quality import InversionQuality, fit_w_distribution, measure_inversion
@@ -31,6 +31,7 @@ __all__ = [
     "align",
     "find_pictures",
     "fit_w_distribution",
+    "import_codes",
     "invert",
     "load_encoder",
     "load_imported_codes",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import re
 import tempfile
 import tomllib
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +25,8 @@ from ganvas.errors import GanvasError
 METADATA_KEY = "ganvas"
 """The key of a safetensors file's metadata under which ganvas stores its own, as JSON."""
 MAX_CARD_BYTES = 1 << 20
+MAX_ARRAY_BYTES, MAX_ARRAYS = 1 << 31, 10_000
+"""Limits of what an .npz file unpacks to."""
 
 
 @contextmanager
@@ -122,6 +128,46 @@ def read_npy(path: str | Path) -> Any:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise GanvasError(f"{path} isn't a whole .npy file of numbers.")
     return array
+
+
+def read_npz(path: str | Path) -> dict[str, Any]:
+    """Read the arrays of numbers in a .npz file by name; arrays of other things are left out, and never unpickled.
+
+    Raises GanvasError where the file is missing, damaged, or too large, and for a shape that its bytes don't fill.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            if len(members) > MAX_ARRAYS or sum(info.file_size for info in members) > MAX_ARRAY_BYTES:
+                raise GanvasError(f"{path} unpacks to more than {MAX_ARRAY_BYTES >> 20} MiB: give a smaller file.")
+            arrays = {info.filename.removesuffix(".npy"): _parse_npy(archive.read(info)) for info in members}
+    except FileNotFoundError:
+        raise GanvasError(f"There is no file {path}.") from None
+    except GanvasError:
+        raise
+    except (OSError, ValueError, EOFError, MemoryError, OverflowError, RuntimeError, NotImplementedError):
+        raise GanvasError(f"{path} isn't a whole .npz file of numbers.") from None
+    except (zipfile.BadZipFile, zlib.error, SyntaxError, TypeError, LookupError):
+        raise GanvasError(f"{path} isn't a whole .npz file of numbers.") from None
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _parse_npy(data: bytes) -> Any:
+    """Parse the content of a .npy file; None where it holds no numbers. Raises ValueError for a shape that lies."""
+    import numpy as np
+
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError
+    read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(stream)
+    if dtype.kind not in "fiu":
+        return None
+    if math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
+        raise ValueError
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

@@ -63,6 +63,8 @@ class Card(PublishedWeights):
     """Its default scorer, "" where there is none."""
     editor: str = ""
     """Its default editor, "" where none ships."""
+    faces: bool = False
+    """Whether it draws faces that are framed as FFHQ's are, so that faces in photographs are found and aligned for it."""
 
 
 def find_cache_folder() -> Path:

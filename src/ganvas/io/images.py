@@ -28,10 +28,15 @@ MAX_PIXELS = 64_000_000
 """Larger pictures are refused before they are decoded."""
 MAX_DECODED_PIXELS = 178_956_970
 """The most pixels that Pillow opens at all."""
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+HEIF_SUFFIXES = (".heic", ".heif")
+"""Suffixes of phones' photographs, which pillow-heif reads."""
+RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".raf", ".orf", ".rw2", ".pef", ".srw", ".x3f")
+"""Suffixes of cameras' raw files. Some are TIFF inside, whose first picture is a small preview."""
+MAX_LISTED_NAMES = 20
 CAMERA_FORMAT = "MPO"
 """A format that some cameras write under the name of JPEG: the photograph first, then smaller copies."""
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", *HEIF_SUFFIXES)
 BACKGROUND = (255, 255, 255)
 """The colour behind transparent pixels: white."""
 PILLOW_ERRORS = (
@@ -131,7 +136,13 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Images:
     """
     if not 1 <= max_pixels <= MAX_DECODED_PIXELS:
         raise GanvasError(f"The limit on pixels is 1 to {MAX_DECODED_PIXELS:,}, not {max_pixels:,}.")
-    with open_picture(path, FORMATS, max_pixels) as picture:
+    suffix = Path(path).suffix.lower()
+    if suffix in RAW_SUFFIXES:
+        raise GanvasError(f"{path} is a camera's raw file, which isn't read: export it as JPEG, PNG or TIFF.")
+    if suffix in HEIF_SUFFIXES:
+        _register_heif(path)
+    formats = (*FORMATS, "HEIF") if suffix in HEIF_SUFFIXES else FORMATS
+    with open_picture(path, formats, max_pixels) as picture:
         _check_single(picture, path)
         return from_bytes(_decode_pixels(picture, path)[None])
 
@@ -156,6 +167,32 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
         places = ", ".join(map(str, paths))
         raise GanvasError(f"No pictures in {places}: their names end with {', '.join(PICTURE_SUFFIXES)}.")
     return list(dict.fromkeys(files))
+
+
+def list_passed_over(paths: Sequence[Path]) -> list[str]:
+    """List in one line each what ``find_pictures`` passes over in the folders among ``paths``; hidden files aren't named."""
+    lines = []
+    for folder in (path for path in paths if path.is_dir()):
+        others = sorted(
+            path.name + "/" * path.is_dir()
+            for path in folder.iterdir()
+            if not path.name.startswith(".") and (path.is_dir() or path.suffix.lower() not in PICTURE_SUFFIXES)
+        )
+        if others:
+            more = f" and {len(others) - MAX_LISTED_NAMES} more" if len(others) > MAX_LISTED_NAMES else ""
+            lines.append(f"Passed over in {folder}, no pictures: {', '.join(others[:MAX_LISTED_NAMES])}{more}.")
+    return lines
+
+
+def _register_heif(path: str | Path) -> None:
+    """Let Pillow read HEIC by pillow-heif. Raises GanvasError where that isn't installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise GanvasError(
+            f"{path} is a HEIC picture: install pillow-heif (pip install 'ganvas[heic]'), or export it as JPEG."
+        ) from None
+    register_heif_opener()
 
 
 @contextmanager

@@ -52,6 +52,8 @@ class InversionConfig:
     max_faces: int | None = None
     """Only so many faces of a photograph, the largest ones; None: all."""
     max_pixels: int = MAX_PIXELS
+    any_shape: bool = False
+    """Aligned pictures needn't be squares: scorers take any."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class PhotoBatch:
                 editor=self.tools.editor_name,
                 edits=self.edits,
                 photo=photo.sha256 if self.residual else None,
+                other_generator=self.tools.has_other_editor,
             )
             self._save(f"{name}-edited.png", recipe, codes, photo)
         if previous is None:
@@ -210,7 +213,7 @@ def align_file(path: Path, size: int, settings: InversionConfig) -> list[Images]
     if not settings.aligned:
         return [face.picture for face in align(photo, size, settings.max_faces)]
     height, width = photo.shape[2:]
-    if height != width:
+    if height != width and not settings.any_shape:
         raise GanvasError(
             f"{path} has {width}×{height} pixels, but an aligned picture is a square: leave out --aligned."
         )

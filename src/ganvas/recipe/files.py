@@ -72,7 +72,14 @@ def load_recipe_tools(
             f"Unknown generator {owner.name!r} ({sha256}): if it was loaded from a file, give that with --generator FILE."
         )
     source = owner.name if generator is None else str(generator)
-    tools = load_tools(source, picture.dtype, device, None if named is None else editor, codes)
+    tools = load_tools(
+        source,
+        picture.dtype,
+        device,
+        None if named is None else editor,
+        codes,
+        allow_other_generator=bool(picture.other_generator),
+    )
     if codes is None and carried is not None:
         return tools.with_codes(code_files.unpack_codes(carried, "The picture", tools.generator))
     return tools

@@ -98,8 +98,13 @@ class EditStep:
     shift: Mapping[str, Number] = field(default_factory=dict)
     amount: Number = 1.0
     """The share of the edit that is applied: the frames of an animation go from 0 to 1."""
+    rows: Annotated[tuple[Natural, ...], Field(min_length=1)] | None = None
+    """The rows of W+ that are moved, in rising order; None: all that the editor moves."""
+    WRITTEN_IF_SET: ClassVar = ("rows",)
 
     def __post_init__(self) -> None:
+        if self.rows is not None and list(self.rows) != sorted(set(self.rows)):
+            raise GanvasError(f"The rows of an edit must rise, each once, not {', '.join(map(str, self.rows))}.")
         if both := sorted(self.set.keys() & self.shift.keys()):
             raise GanvasError(f"Attribute {both[0]!r} is both set and shifted in one edit: do one of them.")
 
@@ -116,7 +121,9 @@ class Recipe:
     edits: tuple[EditStep, ...] = ()
     photo: str | None = None
     """The sha256 of the aligned photograph that the code inverts, where the inversion's residual is added to the picture."""
-    WRITTEN_IF_SET: ClassVar = ("photo",)
+    other_generator: Literal[True] | None = None
+    """Set where the editor was fitted for another generator, and was allowed to edit this one's codes."""
+    WRITTEN_IF_SET: ClassVar = ("photo", "other_generator")
 
     def __post_init__(self) -> None:
         if self.photo is not None and not isinstance(self.start, FromCodes):

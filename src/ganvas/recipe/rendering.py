@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 
 from ganvas.control.target_values import solve_changes
 from ganvas.data.codes import Codes, check_generator, load_codes
 from ganvas.editors.base import Editor, fingerprint
+from ganvas.editors.masked import mask_editor
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, sample
 from ganvas.io.images import downscale, from_bytes, to_bytes
@@ -60,6 +61,11 @@ class Tools:
         return replace(self, codes=codes)
 
     @property
+    def has_other_editor(self) -> Literal[True] | None:
+        """True where the editor was fitted for another generator, else None, as recipes store it."""
+        return True if self.editor is not None and self.editor.generator != self.generator.fingerprint else None
+
+    @property
     def required_editor(self) -> Editor:
         """The editor. Raises GanvasError where there is none."""
         if self.editor is None:
@@ -73,8 +79,12 @@ def load_tools(
     device: str = "cpu",
     editor: str | Path | None = None,
     codes: str | Path | None = None,
+    *,
+    allow_other_generator: bool = False,
 ) -> Tools:
     """Load a generator by name, an editor by name or path, and a codes file.
+
+    ``allow_other_generator``: the editor may belong to another generator, if its shapes match (a fine-tuned one's do).
 
     Raises GanvasError where one doesn't exist, is damaged, or belongs to another generator.
     """
@@ -86,18 +96,20 @@ def load_tools(
     tools = Tools(network, cast(Dtype, dtype), codes=None if codes is None else load_codes(codes, network))
     if editor is None:
         return tools
-    loaded, named = load_editor_for(network, editor)
+    loaded, named = load_editor_for(network, editor, allow_other_generator)
     return replace(tools, editor=loaded, editor_name=named)
 
 
-def load_editor_for(generator: Generator, editor: str | Path) -> tuple[Editor, NamedTool]:
+def load_editor_for(
+    generator: Generator, editor: str | Path, allow_other_generator: bool = False
+) -> tuple[Editor, NamedTool]:
     """Load an editor by name or path onto the generator's device, and return it with its name in recipes.
 
     Raises GanvasError where there is none, or it belongs to another generator (both are named).
     """
     from ganvas import editors
 
-    loaded = editors.load_editor(editor, generator)
+    loaded = editors.load_editor(editor, generator, allow_other_generator=allow_other_generator)
     return loaded, NamedTool(build_editor_reference(editor), fingerprint(loaded))
 
 
@@ -118,7 +130,8 @@ def compute_code(recipe: Recipe, tools: Tools) -> WPlus:
     if recipe.mix is not None:
         ws = _mix_codes(ws, _load_start(recipe.mix.start, tools), recipe.mix)
     for step in recipe.edits:
-        ws = tools.required_editor.edit(ws, compute_changes(step, tools.required_editor, ws))
+        editor = mask_editor(tools.required_editor, step.rows, tools.generator)
+        ws = editor.edit(ws, compute_changes(step, editor, ws))
     return ws
 
 

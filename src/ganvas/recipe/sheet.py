@@ -20,22 +20,27 @@ Frames = tuple[list[Tensor], WPlus]
 
 
 def make_strength_grid(
-    faces: dict[str, Recipe], attributes: Sequence[str], strengths: Sequence[float], size: int = 256
+    faces: dict[str, Recipe],
+    attributes: Sequence[str],
+    strengths: Sequence[float],
+    size: int = 256,
+    rows: tuple[int, ...] | None = None,
 ) -> Sheet:
     """Make a grid like Lesné et al.'s figure 3: a row for each face and attribute, a column for each strength.
 
-    ``faces``: recipes by the text of their rows. Raises GanvasError where one of the three is empty.
+    ``faces``: recipes by the text of their rows. ``rows``: those of W+ that are moved, None for all.
+    Raises GanvasError where one of the first three is empty.
     """
     if not (faces and attributes and strengths):
         raise GanvasError("A grid needs at least one face, one attribute and one strength.")
     cells = [(face, name) for face in faces for name in attributes]
     pictures = [
-        replace(faces[face], edits=(*faces[face].edits, EditStep(shift={name: strength})))
+        replace(faces[face], edits=(*faces[face].edits, EditStep(shift={name: strength}, rows=rows)))
         for face, name in cells
         for strength in strengths
     ]
-    rows = tuple(f"{face}: {name}" for face, name in cells)
-    return Sheet("grid", tuple(pictures), rows, tuple(f"{strength:+g}" for strength in strengths), size)
+    titles = tuple(f"{face}: {name}" for face, name in cells)
+    return Sheet("grid", tuple(pictures), titles, tuple(f"{strength:+g}" for strength in strengths), size)
 
 
 def interpolate_frames(recipe: Recipe, to: Start | None, num_ws: int, frames: int) -> list[Recipe]:

@@ -67,6 +67,8 @@ def load(name: str) -> AgeGender:
 class AgeGender(Scorer):
     """Age in years, from 0.25 to 80, and Male as the network's own logit (not recalibrated)."""
 
+    reads_faces = True
+
     def __init__(self, weights: Mapping[str, Tensor], name: str = "age_gender") -> None:
         super().__init__()
         self.name, self.attributes, self.kinds = name, ("Age", "Male"), ("value", "probability")

@@ -34,6 +34,9 @@ class Scorer(nn.Module, ABC):
     networks: frozenset[str] = frozenset()
     """The names of the pretrained networks that it reads: a judge shares none with the scorer that made the labels."""
 
+    reads_faces = False
+    """Whether it reads faces that are framed as FFHQ's are: photographs are aligned first."""
+
     input_dtype = torch.float32
     """The dtype that images are converted to."""
 

@@ -188,6 +188,8 @@ def convert_channels_last(network: Network) -> Network:
 class Celeba40(Scorer):
     """CelebA's 40 attributes by the logits of ``network``, which ``scale`` and ``offset`` (attributes,) calibrate."""
 
+    reads_faces = True
+
     def __init__(self, network: Network, scale: Tensor, offset: Tensor, name: str = "celeba40") -> None:
         super().__init__()
         self.name, self.attributes, self.kinds = name, ATTRIBUTES, ("probability",) * len(ATTRIBUTES)

@@ -56,6 +56,8 @@ def load(name: str) -> FaceApi:
 class FaceApi(Scorer):
     """Age in years; Male and the expressions as logits of the networks' own probabilities (not recalibrated)."""
 
+    reads_faces = True
+
     def __init__(self, weights: Mapping[str, Tensor], name: str = "face_api") -> None:
         super().__init__()
         self.name, self.attributes = name, ("Age", "Male", *EXPRESSIONS)

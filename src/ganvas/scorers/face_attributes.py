@@ -40,6 +40,8 @@ NETWORK_PREFIX = "faceres."
 class FaceAttributes(Scorer):
     """46 attributes of faces by linear layers ``weight`` (attributes, FEATURES) and ``bias`` on the features of ``describe``."""
 
+    reads_faces = True
+
     networks = frozenset({"celeba40", "faceres"})
 
     def __init__(

@@ -27,6 +27,8 @@ ATTRIBUTES = ("Age", "Male", "Smiling", "Weight", "Long_Hair", "Hair_Lightness",
 class OmiReading(Scorer):
     """Seven ratings by a linear layer on frozen features."""
 
+    reads_faces = True
+
     networks = frozenset({"dlib"})
 
     def __init__(self, weight: Tensor, bias: Tensor, name: str = "omi_reading") -> None:
