@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 import typer
 from PIL import Image
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from experiments.ffhq.face_attributes import measure_rank
 from ganvas import load_generator, load_scorer
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample, shrink
@@ -178,7 +178,7 @@ def measure(generator: MobileStyleGAN, scorer_name: str, n: int) -> None:
     for size, row in errors.items():
         psnr = -10 * torch.log10(torch.tensor(row) / 4)
         early = torch.cat(scores[size])
-        ranks = [float(spearmanr(early[:, k], whole[:, k])[0]) for k in range(early.shape[1])]
+        ranks = [measure_rank(early[:, k], whole[:, k]) for k in range(early.shape[1])]
         worst = sorted(zip(ranks, scorer.attributes, strict=True))[:6]
         share = seconds[size] / seconds[generator.resolution]
         print(

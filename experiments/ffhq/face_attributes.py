@@ -193,7 +193,7 @@ def measure_auc(labels: Tensor, scores: Tensor) -> float:
 
 def measure_rank(a: Tensor, b: Tensor) -> float:
     """Return Spearman's rank correlation."""
-    return float(spearmanr(a.numpy(), b.numpy())[0])
+    return np.asarray(spearmanr(a.numpy(), b.numpy())[0]).item()
 
 
 def read_glasses() -> tuple[list[int], Tensor]:

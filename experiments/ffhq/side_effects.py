@@ -10,6 +10,7 @@ of the mean signed change of an attribute that wasn't asked for, averaged over t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -110,11 +111,11 @@ def measure(judges: Judges, editor: Editor, attribute: str, ws: WPlus, before: R
     if target_judge == "omi_reading":
         target, sign = rated, sign * rated_sign
     column, low, high, strength = judges.scorers[target_judge].attributes.index(target), 0.0, None, 1.0
-    best = None
+    best = math.inf, strength, before
     for _ in range(STEPS):
         after = judges.read(apply_edit(editor, ws, attribute, strength))
         reached = sign * float(judges.measure_change(target_judge, before, after)[:, column].mean())
-        if best is None or abs(reached - 1) < abs(best[0] - 1):
+        if abs(reached - 1) < abs(best[0] - 1):
             best = reached, strength, after
         if abs(reached - 1) < TOLERANCE:
             break

@@ -85,7 +85,7 @@ class StoredTensor:
 def convert_tensor(tensor: Tensor) -> StoredTensor:
     """Describe a tensor in memory as one that is stored."""
     flat = tensor.detach().contiguous().reshape(-1)
-    storage = TorchStorage(tensor.dtype, flat.numel(), lambda: memoryview(flat.view(torch.uint8).numpy()))
+    storage = TorchStorage(tensor.dtype, flat.numel(), lambda: flat.view(torch.uint8).numpy().data)
     return StoredTensor(storage, 0, tuple(tensor.shape), tensor.contiguous().stride())
 
 

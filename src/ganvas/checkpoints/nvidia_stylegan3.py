@@ -117,7 +117,7 @@ def _read_side(value: Any, place: str, budget: ReadBudget) -> int:
     if isinstance(state, tuple) and len(state) == 5 and isinstance(state[2], ObjectRecord):
         code, about, data = state[2].state.get("code"), state[2].state.get("state"), state[4]
         plain = isinstance(about, tuple) and about[1:2] == ("<",) and state[1] == (2,) and code in ("i8", "i4")
-        if plain and isinstance(data, memoryview) and len(data) == 2 * int(code[1]):
+        if plain and isinstance(data, memoryview) and len(data) == 2 * int(str(code)[1]):
             sides = np.frombuffer(data, f"<{code}").tolist()
     if not sides or not all(1 <= side <= MAX_SIDE for side in sides):
         raise GanvasError(

@@ -42,8 +42,8 @@ class FaceRes(nn.Module):
     def describe(self, images: Images) -> Tensor:
         """Compute the descriptor (n, 1024) of FFHQ-aligned faces."""
         x = F.relu6(self.stem(_pad_odd(crop_face(images))))
-        for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
-            x = F.relu6(depthwise(_pad_odd(x) if depthwise.stride[0] == 2 else x))
+        for depthwise, pointwise, stride in zip(self.depthwise, self.pointwise, STRIDES, strict=True):
+            x = F.relu6(depthwise(_pad_odd(x) if stride == 2 else x))
             x = F.relu6(pointwise(x))
         return x.mean((2, 3))
 
