@@ -190,7 +190,7 @@ def test_an_estimate_writes_nothing(tmp_path: Path) -> None:
     size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
     assert estimate.bytes == pytest.approx(size, rel=0.5)
     assert 0 < estimate.hours < 1
-    assert str(run.estimate(run.find_missing())).startswith("0 shards of 0 faces")
+    assert str(run.estimate(run.find_missing())).startswith("0 shards of 0 pictures")
 
 
 def run_command(arguments: list[str]) -> int:
@@ -207,7 +207,7 @@ def test_the_command_takes_parts_and_estimates(tmp_path: Path, capsys: pytest.Ca
     assert run_command([*command, "--part", "2/2"]) == 0
     assert "36 pictures with 5 attributes in" in capsys.readouterr().out
     assert run_command([*command, "--dry-run", "--engine", "processes", "--workers", "3"]) == 0
-    assert "2 shards of 64 faces" in (text := capsys.readouterr().out) and "with 3 workers (an estimate)" in text
+    assert "2 shards of 64 pictures" in (text := capsys.readouterr().out) and "with 3 workers (an estimate)" in text
     for wrong in ("3/2", "0/2", "half"):
         assert run_command([*command, "--part", wrong]) == 1
         assert f"'{wrong}' isn't a part like 3/64" in capsys.readouterr().err
