@@ -231,8 +231,9 @@ def _check_shapes(editor: Editor, generator: Generator) -> None:
     width = len(editor.probe.weight)
     rows = editor.num_ws if isinstance(editor, MaskedEditor) else generator.num_ws
     inner = editor.inner if isinstance(editor, MaskedEditor) else editor
-    if isinstance(inner, LinearEditor) and inner.directions.ndim == 3 and rows == generator.num_ws:
-        rows = inner.directions.shape[1]
+    shape = inner.get_buffer("directions").shape if isinstance(inner, LinearEditor) else ()
+    if len(shape) == 3 and rows == generator.num_ws:
+        rows = shape[1]
         rows = generator.num_ws if isinstance(editor, MaskedEditor) and rows == len(editor.rows) else rows
     if (width, rows) != (generator.w_dim, generator.num_ws):
         raise GanvasError(
