@@ -360,3 +360,11 @@ def test_impossible_sheets_are_refused(change):
     sheet = Sheet("grid", (PLAIN, PLAIN), ("a", "b"), ("x",), 32)
     with pytest.raises(GanvasError):
         replace(sheet, **change)
+
+
+@pytest.mark.parametrize("fingerprint", ["é\n\u2028\x00", "a b", "\x1b[31m"])
+def test_a_fingerprint_of_other_characters_is_one_line(fingerprint):
+    """Messages quote fingerprints, and what a file says must not write lines or colours to a terminal."""
+    with pytest.raises(GanvasError) as error:
+        NamedTool("mine", fingerprint)
+    assert str(error.value).isprintable()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ganvas.validation import validated
@@ -16,7 +18,8 @@ class NamedTool:
     """A generator, an editor or a scorer: its name, and the sha256 of its weights."""
 
     name: str
-    fingerprint: str
+    fingerprint: Annotated[str, Field(pattern=r"\A[!-~]*\z")]
+    """Printable, as messages quote it."""
 
 
 def hash_weights(named: Iterable[tuple[str, Tensor]]) -> str:
