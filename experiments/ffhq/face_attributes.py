@@ -351,6 +351,8 @@ def main(
     measure(data, own | people)
     measure_by_eye(data, own | people)
     measure_out_of_fold(data)
+    age, _ = blank.faceres.read_age_gender(rated[:, len(ATTRIBUTES) :].float())
+    print(f"people's age: Age, which isn't fitted to it, {measure_rank(age, ratings['age']):.3f}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ganvas.checkpoints._budget import ReadBudget, format_printable
 from ganvas.checkpoints._networks import find_networks, find_parts
 from ganvas.checkpoints._torch import StoredTensor
 from ganvas.checkpoints.carded import CARD_SUFFIXES
-from ganvas.checkpoints.checkpoint import Checkpoint
+from ganvas.checkpoints.checkpoint import FAMILIES, Checkpoint
 from ganvas.errors import GanvasError
 from ganvas.io.files import check_local_path, load_tensors
 from ganvas.validation import parse
@@ -226,39 +227,13 @@ def _read_safetensors(path: Path, card: str | Path | None) -> Checkpoint:
 def _read_own(path: Path, state: dict[str, Tensor], metadata: dict[str, Any]) -> Checkpoint:
     _torch.check_finite(state, str(path))
     family, origin = metadata.get("family"), "ganvas's generator"
-    if metadata.get("kind") == "generator" and metadata.get("version") == 1:
-        if family == "stylegan2":
-            from ganvas.generators import stylegan2
-
-            shape = parse(stylegan2.StyleGAN2Architecture, metadata.get("shape"), f"{path} is damaged", complete=True)
-            return Checkpoint("stylegan2", origin, state, metadata | {"shape": shape})
-        if family == "stylegan1":
-            from ganvas.generators.stylegan1 import StyleGAN1Architecture
-
-            style = parse(StyleGAN1Architecture, metadata.get("shape"), f"{path} is damaged", complete=True)
-            return Checkpoint("stylegan1", origin, state, metadata | {"shape": style})
-        if family == "stylegan3":
-            from ganvas.generators.stylegan3.architecture import StyleGAN3Architecture
-
-            shape = parse(StyleGAN3Architecture, metadata.get("shape"), f"{path} is damaged", complete=True)
-            return Checkpoint("stylegan3", origin, state, metadata | {"shape": shape})
-        if family == "dcgan":
-            from ganvas.generators import dcgan
-
-            shape = parse(dcgan.DcganArchitecture, metadata.get("shape"), path)
-            return Checkpoint("dcgan", origin, state, metadata | {"shape": shape})
-        if family == "mobilestylegan":
-            return Checkpoint("mobilestylegan", origin, state, metadata)
-        if family == "pggan":
-            from ganvas.generators.pggan import PgganArchitecture
-
-            grown = parse(PgganArchitecture, metadata.get("shape"), f"{path} is damaged", complete=True)
-            return Checkpoint("pggan", origin, state, metadata | {"shape": grown})
-        if family == "biggan":
-            from ganvas.generators.biggan import BigGanArchitecture
-
-            conditional = parse(BigGanArchitecture, metadata.get("shape"), f"{path} is damaged", complete=True)
-            return Checkpoint("biggan", origin, state, metadata | {"shape": conditional})
+    if metadata.get("kind") == "generator" and metadata.get("version") == 1 and family in FAMILIES:
+        module, _, architecture = FAMILIES[family]
+        if not architecture:
+            return Checkpoint(family, origin, state, metadata)
+        kind = getattr(import_module(f"ganvas.generators.{module}"), architecture)
+        shape = parse(kind, metadata.get("shape"), f"{path} is damaged", complete=True)
+        return Checkpoint(family, origin, state, metadata | {"shape": shape})
     raise GanvasError(f"{path} is a safetensors file, but not a generator that ganvas wrote.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,17 @@ from torch import Tensor
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.files import save_tensors
+
+FAMILIES = {
+    "stylegan1": ("stylegan1", "StyleGAN1", "StyleGAN1Architecture"),
+    "stylegan2": ("stylegan2", "StyleGAN2", "StyleGAN2Architecture"),
+    "stylegan3": ("stylegan3", "StyleGAN3", "StyleGAN3Architecture"),
+    "dcgan": ("dcgan", "Dcgan", "DcganArchitecture"),
+    "mobilestylegan": ("mobilestylegan", "MobileStyleGAN", ""),
+    "pggan": ("pggan", "Pggan", "PgganArchitecture"),
+    "biggan": ("biggan", "BigGan", "BigGanArchitecture"),
+}
+"""The family in a file -> the module of ``ganvas.generators``, its generator, and its architecture ("" where it has none)."""
 
 
 @dataclass(frozen=True)
@@ -32,34 +44,10 @@ class Checkpoint:
 
     def build_generator(self, name: str, dtype: torch.dtype = torch.float32) -> Generator:
         """Build the generator on the CPU. Raises GanvasError where names or shapes of weights aren't the family's."""
-        if self.family == "stylegan2":
-            from ganvas.generators.stylegan2 import StyleGAN2
-
-            return StyleGAN2(self.state, self.metadata["shape"], name, dtype)
-        if self.family == "stylegan1":
-            from ganvas.generators.stylegan1 import StyleGAN1
-
-            return StyleGAN1(self.state, self.metadata["shape"], name, dtype)
-        if self.family == "stylegan3":
-            from ganvas.generators.stylegan3 import StyleGAN3
-
-            return StyleGAN3(self.state, self.metadata["shape"], name, dtype)
-        if self.family == "dcgan":
-            from ganvas.generators.dcgan import Dcgan
-
-            return Dcgan(self.state, self.metadata["shape"], name, dtype)
-        if self.family == "mobilestylegan":
-            from ganvas.generators.mobilestylegan import MobileStyleGAN
-
-            return MobileStyleGAN(self.state, name, dtype)
-        if self.family == "pggan":
-            from ganvas.generators.pggan import Pggan
-
-            return Pggan(self.state, self.metadata["shape"], name, dtype)
-        if self.family == "biggan":
-            from ganvas.generators.biggan import BigGan
-
-            return BigGan(self.state, self.metadata["shape"], name, dtype)
+        if self.family in FAMILIES:
+            module, network, architecture = FAMILIES[self.family]
+            shape = (self.metadata["shape"],) if architecture else ()
+            return getattr(import_module(f"ganvas.generators.{module}"), network)(self.state, *shape, name, dtype)
         raise GanvasError(f"Generators of the family {self.family!r} can't be built from a checkpoint.")
 
     def save(self, path: str | Path) -> None:
