@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -92,6 +93,27 @@ def test_an_edited_face_is_rendered_again_from_json_and_from_png(made, here):
     assert run("render", "face.json", *editor) == 0
     assert (here / "face.png").read_bytes() == wanted
     assert not torch.equal(read_picture("face.png"), TOY.synthesis(sample(TOY, 1, 0.7, 7)))
+
+
+def test_an_edit_is_kept_to_the_white_of_a_picture_and_rendered_again(made, here, capsys):
+    Image.fromarray(np.repeat([0, 255], 32).astype(np.uint8)[None].repeat(64, 0)).save("right.png")
+    edit = ("edit", "toy", "--shift", "Red=2", "--editor", made / "mean.safetensors")
+    assert run(*edit, "--region", "right.png") == 0
+    kept = read_picture("face.png")
+    assert run("edit", "toy", "--out", "plain.png") == 0
+    plain = read_picture("plain.png")
+    left = plain.shape[3] // 2 - 1
+    assert torch.equal(kept[..., :left], plain[..., :left])
+    assert not torch.equal(kept, plain)
+    assert run("render", "face.png", "--editor", made / "mean.safetensors") == 1
+    assert "give it with --region" in capsys.readouterr().err
+    assert run("render", "face.png", "--editor", made / "mean.safetensors", "--region", "right.png") == 0
+    assert (here / "face-again.png").read_bytes() == (here / "face.png").read_bytes()
+    assert run(*edit, "--region", "left.png") == 1
+    assert "takes off, auto or a picture" in capsys.readouterr().err
+    for region in ("off", "auto"):
+        assert run(*edit, "--region", region, "--out", f"{region}.png") == 0
+    assert (here / "off.png").read_bytes() == (here / "auto.png").read_bytes()  # the toy has no regions
 
 
 def test_an_editor_file_in_the_working_folder_is_found_by_the_recipe(made, here, capsys):

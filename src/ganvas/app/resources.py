@@ -25,7 +25,7 @@ from ganvas.generators.base import Generator
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.recipe.model import NamedTool, Recipe, to_json
-from ganvas.recipe.rendering import Tools, build_editor_reference, compute_code
+from ganvas.recipe.rendering import Tools, build_editor_reference, compute_code, draw_code
 from ganvas.scorers.base import Scorer
 from ganvas.types import Dtype, Images, WPlus
 
@@ -197,7 +197,7 @@ class AppResources:
 
         def make() -> Rendering:
             ws = compute_code(recipe, tools)
-            return Rendering(ws, tools.generator.synthesis(ws))
+            return Rendering(ws, draw_code(ws, recipe, tools))
 
         return _get_or_make(self._rendered, MAX_CACHED_PICTURES, recipe, make)
 
@@ -210,7 +210,7 @@ class AppResources:
             early //= 2
         if early == tools.generator.resolution or json.dumps(to_json(recipe)) in self._rendered:
             return self.render(scene).resize(size)
-        return downscale(tools.generator.synthesis(compute_code(recipe, tools), resolution=early), size)
+        return downscale(draw_code(compute_code(recipe, tools), recipe, tools, early), size)
 
     def cache_thumbnail(self, scene: Scene, make: Callable[[], bytes]) -> bytes:
         """Return the scene's thumbnail, made where it isn't cached."""

@@ -30,7 +30,7 @@ from ganvas.photo.batch import InversionConfig, iterate_faces
 from ganvas.progress import show_count
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Sheet, Start
-from ganvas.recipe.rendering import Photo, Tools, load_tools
+from ganvas.recipe.rendering import EditMask, Photo, Tools, limit_to_mask, limit_to_regions, load_tools
 from ganvas.scorers.base import Scorer
 
 ASSETS = Path(str(files("ganvas"))) / "assets"
@@ -414,6 +414,26 @@ def attach_photo(recipe: Recipe, tools: Tools, path: Path | None) -> tuple[Recip
 def attach_photo_file(tools: Tools, path: Path | None) -> Tools:
     """Return the same tools with the aligned photograph at ``path``, if there is one."""
     return tools if path is None else replace(tools, photo=Photo.from_picture(read_picture(path), tools.generator))
+
+
+def parse_region(region: str, tools: Tools) -> tuple[Callable[[Recipe], Recipe], Tools]:
+    """Return what keeps the edits of a recipe to ``region``, and tools with its mask where that is the path of a picture.
+
+    Raises GanvasError for a picture that doesn't exist.
+    """
+    if region == "off":
+        return lambda recipe: recipe, tools
+    if region == "auto":
+        return limit_to_regions, tools
+    if not Path(region).is_file():
+        raise GanvasError(f"There is no picture {region!r} to keep edits to: --region takes off, auto or a picture.")
+    mask = EditMask.from_picture(read_picture(Path(region)))
+    return lambda recipe: limit_to_mask(recipe, mask), replace(tools, mask=mask)
+
+
+def attach_mask_file(tools: Tools, path: Path | None) -> Tools:
+    """Return the same tools with the mask in the picture at ``path``, if there is one."""
+    return tools if path is None else replace(tools, mask=EditMask.from_picture(read_picture(path)))
 
 
 def format_file_stem(start: Start) -> str:

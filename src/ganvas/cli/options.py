@@ -50,6 +50,16 @@ MixEditRows = Annotated[
     str | None,
     Option("--edit-rows", metavar="ROWS", help="Edit only these rows of W+: 0-3,7, or by resolution, 4-32px."),
 ]
+Region = Annotated[
+    str,
+    Option(
+        metavar="off|auto|FILE",
+        help="Keep edits to where their attributes show (auto), or to the white of a picture (FILE).",
+    ),
+]
+MaskFile = Annotated[
+    Path | None, Option("--region", metavar="FILE", help="The picture that edits are kept to, where one is named.")
+]
 AllowOtherGenerator = Annotated[
     bool,
     Option("--allow-other-generator", help="The editor may be another generator's of these shapes: a fine-tuned one."),

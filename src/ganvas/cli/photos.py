@@ -64,6 +64,7 @@ def invert(
     recipe: Annotated[Path | None, Option(metavar="FILE", help="Edit as this recipe (JSON or PNG).")] = None,
     residual: Annotated[bool, Option(help="Put back what the inversion missed outside of the edit.")] = True,
     edit_rows: options.EditRows = None,
+    region: options.Region = "auto",
     editor: EditorName = None,
     allow_other_generator: options.AllowOtherGenerator = False,
     aligned: Annotated[bool, Option("--aligned", help="The pictures are aligned already.")] = False,
@@ -102,13 +103,14 @@ def invert(
         allow_other_generator=allow_other_generator,
     )
     edits = loading.limit_rows(edits, edit_rows, tools)
+    limit, tools = loading.parse_region(region, tools)
     own_encoder = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
     config = batch.InversionConfig(
         space, method, inversion.OptimizationConfig(steps=steps), aligned, max_faces, max_pixels
     )
     refused = options.RefusalLog()
     with show_count("Inverting") as progress:
-        faces = batch.PhotoBatch(tools, out, config, edits, residual, own_encoder).run(paths, refused, progress)
+        faces = batch.PhotoBatch(tools, out, config, edits, residual, own_encoder, limit).run(paths, refused, progress)
     if faces:
         options.print_table(
             ("", "PSNR", "SSIM", "LPIPS", "identity", "distance from W"),

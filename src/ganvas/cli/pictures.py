@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,7 @@ def edit(
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
     edit_rows: options.EditRows = None,
+    region: options.Region = "auto",
     editor: options.EditorName = None,
     allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
@@ -59,7 +61,7 @@ def edit(
     recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step)
     recipe, tools = loading.attach_photo(recipe, tools, photo)
     _warn_of_departures([recipe], tools)
-    _draw_pictures([recipe], tools, [out], save_codes)
+    _draw_pictures([recipe], tools, [out], save_codes, region)
 
 
 def sample(
@@ -74,6 +76,7 @@ def sample(
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
     edit_rows: options.EditRows = None,
+    region: options.Region = "auto",
     editor: options.EditorName = None,
     allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
@@ -112,7 +115,7 @@ def sample(
     paths = [out / f"{loading.format_file_stem(start)}.png" for start in starts]
     recipes = [loading.make_recipe(tools, start, step) for start in starts]
     _warn_of_departures(recipes, tools)
-    _draw_pictures(recipes, tools, paths, save_codes)
+    _draw_pictures(recipes, tools, paths, save_codes, region)
 
 
 def mix(
@@ -123,6 +126,7 @@ def mix(
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
     edit_rows: options.MixEditRows = None,
+    region: options.Region = "auto",
     editor: options.EditorName = None,
     allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
@@ -156,7 +160,7 @@ def mix(
     start = loading.create_start(tools, seed, psi, row, label)
     recipe = loading.make_recipe(tools, start, step, mixed)
     _warn_of_departures([recipe], tools)
-    _draw_pictures([recipe], tools, [out], save_codes)
+    _draw_pictures([recipe], tools, [out], save_codes, region)
 
 
 def render(
@@ -166,6 +170,7 @@ def render(
     editor: options.EditorName = None,
     codes: options.CodesFile = None,
     photo: options.PhotoFile = None,
+    region: options.MaskFile = None,
     save_codes: options.SaveCodes = None,
     device: options.Device = "cpu",
 ) -> None:
@@ -183,7 +188,7 @@ def render(
     tools = files.load_recipe_tools(
         loaded, device=device, editor=editor, codes=codes, carried=carried, generator=generator
     )
-    tools = loading.attach_photo_file(tools, photo)
+    tools = loading.attach_mask_file(loading.attach_photo_file(tools, photo), region)
     if isinstance(loaded, Sheet):
         _draw_sheet(loaded, tools, out, save_codes)
     else:
@@ -197,6 +202,7 @@ def grid(
     seeds: Annotated[str | None, Option(help="The seeds: 0-3, or 1,5,10-12; without it the one of --seed.")] = None,
     strengths: Annotated[str, Option(help="The columns, in standard deviations.")] = "-2.5,-1.25,0,1.25,2.5",
     edit_rows: options.EditRows = None,
+    region: options.Region = "auto",
     editor: options.EditorName = None,
     allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
@@ -230,7 +236,7 @@ def grid(
     rows = None if edit_rows is None else parse_rows(edit_rows, tools.generator)
     drawn = sheet.make_strength_grid(faces, names, columns, size, rows)
     _warn_of_departures(drawn.pictures, tools)
-    _draw_sheet(drawn, tools, out, save_codes)
+    _draw_sheet(drawn, tools, out, save_codes, region)
 
 
 def animate(
@@ -245,6 +251,7 @@ def animate(
     rate: Annotated[float, Option(help="Pictures a second.")] = 12.0,
     back: Annotated[bool, Option(help="Go back the same way, so that it can repeat.")] = True,
     edit_rows: options.EditRows = None,
+    region: options.Region = "auto",
     editor: options.EditorName = None,
     allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
@@ -281,7 +288,7 @@ def animate(
     other = None if to is None else loading.parse_other_face(tools, to, psi, label)
     pictures = sheet.interpolate_frames(recipe, other, tools.generator.num_ws, frames)
     _warn_of_departures(pictures, tools)
-    _draw_sheet(sheet.make_animation(pictures, size, rate, back), tools, out, save_codes)
+    _draw_sheet(sheet.make_animation(pictures, size, rate, back), tools, out, save_codes, region)
 
 
 COMMANDS = (edit, sample, mix, render, grid, animate)
@@ -295,18 +302,27 @@ def _warn_of_departures(recipes: Sequence[Recipe], tools: Tools) -> None:
         options.print_warning(line)
 
 
-def _draw_pictures(recipes: list[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None) -> None:
+def _draw_pictures(
+    recipes: Sequence[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None, region: str = "off"
+) -> None:
+    from ganvas.cli import loading
     from ganvas.recipe import files
 
-    files.draw_recipes(recipes, paths, tools, save_codes, lambda jobs: track(jobs, "Drawing"))
+    limit, tools = loading.parse_region(region, tools)
+    files.draw_recipes(
+        [limit(recipe) for recipe in recipes], paths, tools, save_codes, lambda jobs: track(jobs, "Drawing")
+    )
     options.print_line(paths[0] if len(paths) == 1 else f"{len(paths)} pictures in {paths[0].parent}")
 
 
-def _draw_sheet(sheet: Sheet, tools: Tools, out: Path, save_codes: Path | None) -> None:
+def _draw_sheet(sheet: Sheet, tools: Tools, out: Path, save_codes: Path | None, region: str = "off") -> None:
     """Render a sheet to a file, with its recipe beside it."""
+    from ganvas.cli import loading
     from ganvas.recipe import files
 
     _check_video(out)
+    limit, tools = loading.parse_region(region, tools)
+    sheet = replace(sheet, pictures=tuple(limit(picture) for picture in sheet.pictures))
     files.draw_sheet(sheet, out, tools, save_codes, lambda pictures: track(pictures, "Drawing"))
     options.print_line(out)
 

@@ -29,7 +29,7 @@ from ganvas.io.images import encode_png
 from ganvas.progress import show_count, track
 from ganvas.recipe.files import check_output, draw_sheet
 from ganvas.recipe.model import EditStep, FromConditions, FromSeed, NamedTool, Range, Recipe, Start
-from ganvas.recipe.rendering import Tools, load_tools
+from ganvas.recipe.rendering import Tools, limit_to_regions, load_tools
 from ganvas.recipe.sheet import Sheet
 from ganvas.scorers import load_scorer
 from ganvas.types import Dtype
@@ -277,7 +277,9 @@ class _SectionDrawer:
         return self._make_recipe(FromSeed(seed, self.config.psi), (EditStep(set=values),) if values else ())
 
     def _make_recipe(self, start: Start, edits: tuple[EditStep, ...] = ()) -> Recipe:
-        return Recipe(self.tools.generator_name, start, self.tools.dtype, None, self.tools.editor_name, edits)
+        return limit_to_regions(
+            Recipe(self.tools.generator_name, start, self.tools.dtype, None, self.tools.editor_name, edits)
+        )
 
     def _draw_sheet(
         self, title: str, text: str, name: str, pictures: Sequence[Recipe], rows: Sequence[str], columns: Sequence[str]

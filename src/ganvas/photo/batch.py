@@ -31,7 +31,7 @@ from ganvas.photo.file_names import SUMMARY_FILE as SUMMARY_FILE
 from ganvas.progress import Progress
 from ganvas.recipe.files import save_picture
 from ganvas.recipe.model import EditStep, FromCodes, Recipe
-from ganvas.recipe.rendering import Photo, Tools, compute_code, draw_code
+from ganvas.recipe.rendering import Photo, Tools, compute_code, draw_code, limit_to_regions
 from ganvas.types import Images
 
 VERSION = 1
@@ -75,6 +75,8 @@ class PhotoBatch:
     residual: bool = True
     encoder: Encoder | None = None
     """None: the encoder that ships, if any does."""
+    limit: Callable[[Recipe], Recipe] = limit_to_regions
+    """Keeps the edits of a recipe to a region."""
 
     @cached_property
     def _loaded_encoder(self) -> Encoder | None:
@@ -120,7 +122,7 @@ class PhotoBatch:
                 photo=photo.sha256 if self.residual else None,
                 other_generator=self.tools.has_other_editor,
             )
-            self._save(f"{name}-edited.png", recipe, codes, photo)
+            self._save(f"{name}-edited.png", self.limit(recipe), codes, photo)
         if previous is None:
             self._record(name, inputs | {"codes": codes.sha256, "measures": asdict(measures)})
         return measures

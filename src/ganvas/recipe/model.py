@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from ganvas.control.conditions import Range, check_range
 from ganvas.errors import GanvasError, unknown
+from ganvas.generators.regions import Region
 from ganvas.io.fingerprints import NamedTool
 from ganvas.types import Dtype
 from ganvas.validation import Natural, Number, PositiveInt, parse, validated
@@ -123,9 +124,15 @@ class Recipe:
     """The sha256 of the aligned photograph that the code inverts, where the inversion's residual is added to the picture."""
     other_generator: Literal[True] | None = None
     """Set where the editor was fitted for another generator, and was allowed to edit this one's codes."""
-    WRITTEN_IF_SET: ClassVar = ("photo", "other_generator")
+    regions: Annotated[tuple[Region, ...], Field(min_length=1)] | None = None
+    """Where edits may change the picture; None: everywhere, or by ``mask``."""
+    mask: str | None = None
+    """The sha256 of a mask's pixels, where a picture says where edits may change it."""
+    WRITTEN_IF_SET: ClassVar = ("photo", "other_generator", "regions", "mask")
 
     def __post_init__(self) -> None:
+        if self.regions is not None and self.mask is not None:
+            raise GanvasError("A recipe's edits are kept in regions or by a mask, not by both.")
         if self.photo is not None and not isinstance(self.start, FromCodes):
             raise GanvasError(
                 "A recipe with a photograph must start from codes: its residual belongs to one inversion."

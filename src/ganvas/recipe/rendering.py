@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -15,6 +15,7 @@ from ganvas.editors.base import Editor, fingerprint
 from ganvas.editors.masked import mask_editor
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, sample
+from ganvas.generators.regions import Mask, blend_pictures, build_mask, find_regions
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Mix, NamedTool, Recipe, Start
 from ganvas.types import DTYPES, Dtype, Images, WPlus
@@ -41,8 +42,25 @@ class Photo:
 
 
 @dataclass(frozen=True)
+class EditMask:
+    """A grey picture that says where edits may change pixels, (1, 1, height, width) from 0 to 1, known by its sha256."""
+
+    mask: Mask
+    sha256: str
+
+    @classmethod
+    def from_picture(cls, picture: Images) -> EditMask:
+        """Return the mask of a picture: white where edits show. Raises GanvasError where it is black all over."""
+        pixels = to_bytes(picture.float().mean(1, keepdim=True).expand(-1, 3, -1, -1))[0, :, :, 0].contiguous()
+        if not pixels.any():
+            raise GanvasError("The mask is black: it must be white where edits may change the picture.")
+        shape = "×".join(map(str, pixels.shape)).encode()
+        return cls(pixels[None, None].float() / 255, hashlib.sha256(shape + pixels.numpy().tobytes()).hexdigest())
+
+
+@dataclass(frozen=True)
 class Tools:
-    """The generator, editor, codes and photograph that recipes are rendered with, loaded once for many pictures."""
+    """The generator, editor, codes, photograph and mask that recipes are rendered with, loaded once for many pictures."""
 
     generator: Generator
     dtype: Dtype
@@ -50,6 +68,9 @@ class Tools:
     editor_name: NamedTool | None = None
     codes: Codes | None = None
     photo: Photo | None = None
+    mask: EditMask | None = None
+    last_unedited: dict[str, Images] = field(default_factory=dict, compare=False, repr=False)
+    """The last picture that edits were blended into, by its code: the pictures of a grid have few starts."""
 
     @property
     def generator_name(self) -> NamedTool:
@@ -125,14 +146,19 @@ def compute_code(recipe: Recipe, tools: Tools) -> WPlus:
 
     Raises GanvasError where ``tools`` aren't those that the recipe names, or lack one of its attributes or rows.
     """
-    _check_tools(recipe, tools)
-    ws = _load_start(recipe.start, tools)
-    if recipe.mix is not None:
-        ws = _mix_codes(ws, _load_start(recipe.mix.start, tools), recipe.mix)
+    ws = compute_unedited_code(recipe, tools)
     for step in recipe.edits:
         editor = mask_editor(tools.required_editor, step.rows, tools.generator)
         ws = editor.edit(ws, compute_changes(step, editor, ws))
     return ws
+
+
+@torch.no_grad()
+def compute_unedited_code(recipe: Recipe, tools: Tools) -> WPlus:
+    """Compute the code of a recipe before its edits, (1, num_ws, w_dim). Raises GanvasError as ``compute_code`` does."""
+    _check_tools(recipe, tools)
+    ws = _load_start(recipe.start, tools)
+    return ws if recipe.mix is None else _mix_codes(ws, _load_start(recipe.mix.start, tools), recipe.mix)
 
 
 @torch.no_grad()
@@ -142,12 +168,17 @@ def render(recipe: Recipe, tools: Tools) -> Images:
 
 
 @torch.no_grad()
-def draw_code(ws: WPlus, recipe: Recipe, tools: Tools) -> Images:
-    """Draw the picture of a recipe whose finished code is ``ws``; if it names a photograph, add the inversion's residual.
+def draw_code(ws: WPlus, recipe: Recipe, tools: Tools, resolution: int | None = None) -> Images:
+    """Draw the picture of a recipe whose finished code is ``ws``.
 
-    Raises GanvasError where ``tools`` hold another photograph, or none.
+    Edits are blended into the picture before them where the recipe keeps them to a region; if it names a photograph, the
+    inversion's residual is added. ``resolution``: of a smaller picture, drawn early; not with a photograph.
+    Raises GanvasError where ``tools`` hold another photograph or mask, or none.
     """
-    picture = tools.generator.synthesis(ws)
+    picture = tools.generator.synthesis(ws, resolution=resolution)
+    mask = _find_mask(recipe, tools, picture)
+    if mask is not None and recipe.edits:
+        picture = blend_pictures(_draw_unedited(recipe, tools, resolution), picture, mask)
     if recipe.photo is None:
         return picture
     if tools.photo is None:
@@ -162,6 +193,41 @@ def draw_code(ws: WPlus, recipe: Recipe, tools: Tools) -> Images:
     from ganvas.inversion.residual import add_residual
 
     return add_residual(picture, tools.generator.synthesis(_load_start(recipe.start, tools)), tools.photo.picture)
+
+
+def limit_to_regions(recipe: Recipe) -> Recipe:
+    """Return the recipe with its edits kept to where their attributes show, if the generator's regions name all of them."""
+    attributes = [name for step in recipe.edits for name in (*step.set, *step.shift)]
+    return replace(recipe, regions=find_regions(recipe.generator.name, attributes) or None, mask=None)
+
+
+def limit_to_mask(recipe: Recipe, mask: EditMask) -> Recipe:
+    """Return the recipe with its edits, if there are any, kept to a mask."""
+    return replace(recipe, regions=None, mask=mask.sha256) if recipe.edits else recipe
+
+
+def _find_mask(recipe: Recipe, tools: Tools, picture: Images) -> Mask | None:
+    """Return the mask that edits are kept to, None for the whole picture."""
+    if recipe.regions is not None:
+        return build_mask(recipe.regions, *picture.shape[-2:])
+    if recipe.mask is None:
+        return None
+    if tools.mask is None:
+        raise GanvasError(f"The recipe keeps edits to a mask (sha256 {recipe.mask[:12]}…): give it with --region FILE.")
+    if tools.mask.sha256 != recipe.mask:
+        given = tools.mask.sha256[:12]
+        raise GanvasError(f"The recipe needs the mask with sha256 {recipe.mask[:12]}…, but this one has {given}….")
+    return tools.mask.mask
+
+
+def _draw_unedited(recipe: Recipe, tools: Tools, resolution: int | None) -> Images:
+    ws = compute_unedited_code(recipe, tools)
+    key = f"{resolution} {hashlib.sha256(ws.float().cpu().contiguous().numpy().tobytes()).hexdigest()}"
+    if key not in tools.last_unedited:
+        picture = tools.generator.synthesis(ws, resolution=resolution)
+        tools.last_unedited.clear()
+        tools.last_unedited[key] = picture
+    return tools.last_unedited[key]
 
 
 def compute_changes(step: EditStep, editor: Editor, ws: WPlus) -> dict[str, torch.Tensor | float]:
