@@ -45,7 +45,7 @@ class Squares(Generator):
         """How many squares codes (n, num_ws, w_dim) stand for, (n,); each row has a say."""
         return ((ws.mean(1) - self.w_avg) @ self.along + MOST / 2).floor().clamp(0, MOST - 1).long() + 1
 
-    def synthesis(self, ws: Tensor) -> Tensor:
+    def synthesis(self, ws: Tensor, resolution: int | None = None) -> Tensor:
         images = torch.full((len(ws), 3, SIDE, SIDE), -1.0)
         count, red = self.planted(ws), (ws[:, 0] - self.w_avg) @ self.colours.T > 0
         for place in range(MOST):

@@ -1,16 +1,18 @@
 """Side effects and drift of editors at an equal change by the same judge, on fresh faces.
 
-    python -m experiments.ffhq.side_effects ffhq/compact out/mine.safetensors -n 40
+    python -m experiments.ffhq.side_effects ffhq/compact out/mine.safetensors -n 40 [--regions]
 
 Each edit gets the one strength at which a judge reads a mean change of 1 σ of the attribute: omi_reading where people rated it
 (it reads the age of generated faces far better), else celeba40_reading, which reads all else. Side effects: the absolute value
 of the mean signed change of an attribute that wasn't asked for, averaged over these, entailed ones set aside; drift: the mean of
-|change|; distance: dlib's between the face before and after.
+|change|; distance: dlib's between the face before and after. With --regions edits are kept to the regions of their attributes.
+Pictures are early ones of 512 pixels.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -23,6 +25,7 @@ from ganvas.data import gaussianize
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.editors.base import Editor
 from ganvas.generators.base import Generator
+from ganvas.generators.regions import Region, blend_pictures, build_mask, find_regions
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import downscale
 from ganvas.scorers.base import Scorer
@@ -45,15 +48,22 @@ SYNONYMS = {"Young": ("Age", -1)}
 """Attribute -> what an editor that has it is asked for in its place, and its sign."""
 SIDE_EFFECT = 0.3
 """Standard deviations from which a mean change counts as a side effect of its own."""
+SIDE = 512
+"""The side of the pictures that are read."""
 STEPS, TOLERANCE, MAX_STRENGTH = 6, 0.06, 8.0
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What is read off pictures: scores by judge, and face embeddings."""
+    """What is read off pictures: scores by judge, and face embeddings; and the pictures."""
 
     scores: dict[str, Tensor]
     faces: Tensor
+    pictures: Tensor
+
+    def select(self, rows: Tensor) -> Readings:
+        """Return those of some faces."""
+        return Readings({name: part[rows] for name, part in self.scores.items()}, self.faces[rows], self.pictures[rows])
 
 
 @dataclass(frozen=True)
@@ -66,16 +76,21 @@ class Judges:
     scales: dict[str, Gaussianize]
 
     @torch.no_grad()
-    def read(self, ws: WPlus) -> Readings:
-        """Read the pictures of codes."""
+    def read(self, ws: WPlus, before: Tensor | None = None, regions: Sequence[Region] = ()) -> Readings:
+        """Read the pictures of codes, blended into those ``before`` in regions, if there are any."""
         rows: dict[str, list[Tensor]] = {name: [] for name in self.scorers}
-        faces = []
-        for code in ws.split(1):
-            picture = downscale(self.generator.synthesis(code))
+        faces, pictures = [], []
+        for i, code in enumerate(ws.split(1)):
+            picture = self.generator.synthesis(code, resolution=SIDE)
+            if before is not None and regions:
+                picture = blend_pictures(before[i : i + 1], picture, build_mask(regions, SIDE, SIDE))
+            small = downscale(picture)
             for name, scorer in self.scorers.items():
-                rows[name].append(scorer(picture))
-            faces.append(self.embedder(picture))
-        return Readings({name: torch.cat(part) for name, part in rows.items()}, torch.cat(faces))
+                rows[name].append(scorer(small))
+            faces.append(self.embedder(small))
+            pictures.append(picture)
+        scores = {name: torch.cat(part) for name, part in rows.items()}
+        return Readings(scores, torch.cat(faces), torch.cat(pictures))
 
     def measure_change(self, name: str, before: Readings, after: Readings) -> Tensor:
         """Return changes in the judge's standard deviations, (n, attributes)."""
@@ -102,7 +117,9 @@ def apply_edit(editor: Editor, ws: WPlus, attribute: str, strength: float) -> WP
     return editor.edit(ws, {name: sign * strength})
 
 
-def measure(judges: Judges, editor: Editor, attribute: str, ws: WPlus, before: Readings) -> str:
+def measure(
+    judges: Judges, editor: Editor, attribute: str, ws: WPlus, before: Readings, regions: Sequence[Region]
+) -> str:
     """Find the strength of an equal change, and describe what it does."""
     judge, sign, target = "celeba40_reading", SIGNS.get(attribute, 1), attribute
     names = judges.scorers[judge].attributes
@@ -113,7 +130,7 @@ def measure(judges: Judges, editor: Editor, attribute: str, ws: WPlus, before: R
     column, low, high, strength = judges.scorers[target_judge].attributes.index(target), 0.0, None, 1.0
     best = math.inf, strength, before
     for _ in range(STEPS):
-        after = judges.read(apply_edit(editor, ws, attribute, strength))
+        after = judges.read(apply_edit(editor, ws, attribute, strength), before.pictures, regions)
         reached = sign * float(judges.measure_change(target_judge, before, after)[:, column].mean())
         if abs(reached - 1) < abs(best[0] - 1):
             best = reached, strength, after
@@ -149,6 +166,7 @@ def main(
     editors: Annotated[list[str], typer.Argument(help="Editors that ship, or files.")],
     n: Annotated[int, typer.Option("-n", help="Faces an attribute.")] = 40,
     attributes: Annotated[str, typer.Option(help="Attributes.")] = "Smiling,Eyeglasses,Young,Male",
+    regions: Annotated[bool, typer.Option("--regions", help="Keep edits to the regions of their attributes.")] = False,
 ) -> None:
     """Print side effects, drift and distance of each editor and attribute."""
     generator = load_generator("ffhq", dtype=torch.bfloat16)
@@ -159,10 +177,11 @@ def main(
     for attribute in attributes.split(","):
         lacking = SIGNS.get(attribute, 1) * scores.scores["face_attributes"][:, labeller.column(attribute)] < 0
         rows = lacking.nonzero()[:n, 0]
-        before = Readings({name: part[rows] for name, part in scores.scores.items()}, scores.faces[rows])
+        before = scores.select(rows)
+        kept = find_regions("ffhq", [attribute]) if regions else ()
         for name, editor in loaded.items():
             print(
-                f"{attribute} ({len(rows)} faces), {name}: {measure(judges, editor, attribute, pool[rows], before)}",
+                f"{attribute} ({len(rows)} faces), {name}: {measure(judges, editor, attribute, pool[rows], before, kept)}",
                 flush=True,
             )
 

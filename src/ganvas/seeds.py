@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+CALIBRATION_SEED = 900_000
+"""The first seed of the faces that editors are calibrated on in pictures."""
 LABEL_SEED = 1_000_000
 """The first seed of labels."""
 REPORT_SEEDS = range(2_000_000, 3_000_000)

@@ -1,4 +1,4 @@
-"""Commands that label, fit and measure: label, fit, import-direction, score, success."""
+"""Commands that label, fit and measure: label, fit, calibrate, import-direction, score, success."""
 
 from __future__ import annotations
 
@@ -161,6 +161,41 @@ def fit(
     options.print_line(f"{out}: {method} of {len(editor.attributes)} attributes, learned from {len(data)} pictures")
 
 
+def calibrate(
+    editor: Annotated[str, typer.Argument(metavar="EDITOR", help="A compact editor: a name or a file.")],
+    out: Annotated[Path, typer.Option(help="The calibrated editor (safetensors).")],
+    work: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where measurements go; a run that was stopped goes on there.")
+    ],
+    generator: Annotated[str, typer.Option(help="Its generator, a name or a file.")] = "ffhq",
+    scorer: ScorerName = None,
+    n: Annotated[int, typer.Option("-n", help="How many faces; each is drawn once for every attribute.")] = 48,
+    hold: Annotated[
+        float, typer.Option(help="The weight of other attributes' changes against the length of a move.")
+    ] = 8.0,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+) -> None:
+    """Calibrate a compact editor in pictures: what its edits shouldn't change there is held by its moves."""
+    from ganvas import editors
+    from ganvas.cli import loading
+    from ganvas.editors.compact import CompactEditor
+    from ganvas.editors.picture_calibration import ResponseRun, calibrate_moves_in_pictures
+    from ganvas.recipe import files as recipe_files
+
+    recipe_files.check_output(out, (".safetensors",))
+    judge = loading.load_scorer_for(generator, scorer, device)
+    network = loading.load_generator_only(generator, device, dtype)
+    loaded = editors.load_editor(editor, network)
+    if not isinstance(loaded, CompactEditor):
+        raise GanvasError(f"Editor {editor!r} is of the method {loaded.method!r}: only compact ones are calibrated.")
+    run = ResponseRun(loaded, network, judge, n, work)
+    with show_count("Faces") as progress:
+        run.make_missing(progress)
+    editors.save(calibrate_moves_in_pictures(loaded, network, run.load(), hold), out)
+    options.print_line(f"{out}: calibrated on {n} faces, each edited {len(loaded.attributes)} times")
+
+
 def import_direction(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Directions: .npy, .npz, .pt or .safetensors.")
@@ -272,4 +307,4 @@ def success(
     options.print_line((out / "success.md").read_text(encoding="utf-8"))
 
 
-COMMANDS = (label, fit, import_direction, score, success)
+COMMANDS = (label, fit, calibrate, import_direction, score, success)

@@ -246,14 +246,19 @@ def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> Com
 
 def _build_empty(metadata: EditorMetadata) -> CompactEditor:
     """Build an editor by ``metadata.options``, on the "meta" device."""
-    options = OPTIONS_BEFORE | update_options(metadata.options)
-    config = parse_recipe(CUSTOM_RECIPE, {name: options[name] for name in CompactConfig.__dataclass_fields__})
+    config = parse_stored_options(metadata.options)
     w_dim, k = metadata.probe.weight.shape
     sizes = (config.components, config.dim), (config.dim, config.components)
     encoder, decoder = (Perceptron(*size, config.width, config.depth, config.path) for size in sizes)
     pca = PCA(torch.empty(w_dim), torch.empty(config.components, w_dim), torch.empty(w_dim))
     parts = CompactNetworks(encoder, decoder, LatentClassifier(config.components, k, READER_WIDTH))
     return CompactEditor(metadata, pca, parts)
+
+
+def parse_stored_options(options: Mapping[str, Any]) -> CompactConfig:
+    """Parse the options that an editor's file holds. Raises GanvasError for impossible values."""
+    merged = OPTIONS_BEFORE | update_options(options)
+    return parse_recipe(CUSTOM_RECIPE, {name: merged[name] for name in CompactConfig.__dataclass_fields__})
 
 
 def _build_shell(editor: CompactEditor) -> TypicalShell:
@@ -369,9 +374,15 @@ def calibrate_moves(calibration: MoveCalibrationSet, moves: Tensor, weights: Ten
     ``weights`` (K, K): those of ``compute_held_weights``; None keeps ``moves``, those for ``hold=None``. Moves are scaled twice,
     since the response isn't linear.
     """
-    moves = _bound_lengths(calibration, moves if weights is None else _solve_cheapest(calibration, weights))
+    if weights is not None:
+        linearized = linearize_codes(calibration)
+        readings, aims = (
+            linearized.jacobian @ each.double() for each in (calibration.shell.readings, calibration.aims)
+        )
+        moves = solve_cheapest(linearized, readings, aims, weights).to(moves)
+    moves = limit_lengths(calibration, moves)
     for _ in range(2):
-        moves = _bound_lengths(
+        moves = limit_lengths(
             calibration, moves * compute_response_gains(measure_moves(calibration, moves).response)[:, None]
         )
     return moves
@@ -399,7 +410,7 @@ def _measure_lengths(calibration: MoveCalibrationSet, moves: Tensor) -> Tensor:
     return torch.stack([part.norm(dim=1).mean() for part in parts])
 
 
-def _bound_lengths(calibration: MoveCalibrationSet, moves: Tensor) -> Tensor:
+def limit_lengths(calibration: MoveCalibrationSet, moves: Tensor) -> Tensor:
     """Shorten moves to ``MAX_LENGTH``; 0 where they aren't finite or can't be measured."""
     moves = torch.where(moves.isfinite().all(1, keepdim=True), moves, 0.0)
     for _ in range(5):  # lengths aren't linear in the move: once may leave some too long
@@ -410,8 +421,17 @@ def _bound_lengths(calibration: MoveCalibrationSet, moves: Tensor) -> Tensor:
     return moves
 
 
-def _solve_cheapest(calibration: MoveCalibrationSet, weights: Tensor) -> Tensor:
-    """Solve for the cheapest moves that change one reading by 1 each (see ``compact``); not finite where nothing does."""
+@dataclass(frozen=True)
+class LinearizedCodes:
+    """What a small move of the code does on average: its squared Mahalanobis ``length`` (dim, dim), a quadratic form, and the
+    components that it moves, ``jacobian`` (dim, components)."""
+
+    length: Tensor
+    jacobian: Tensor
+
+
+def linearize_codes(calibration: MoveCalibrationSet) -> LinearizedCodes:
+    """Linearise the decoder by finite differences, in float64."""
     c, before = calibration.codes, calibration.decoder(calibration.codes)
     steps = DIFFERENCE_STEP * torch.eye(c.shape[1]).to(c)
     jacobian = torch.stack([(calibration.decoder(c + step) - before) / DIFFERENCE_STEP for step in steps]).double()
@@ -419,13 +439,18 @@ def _solve_cheapest(calibration: MoveCalibrationSet, weights: Tensor) -> Tensor:
     length = torch.einsum("ink,jnk->ij", whitened, whitened) / len(c)
     # Keeps the matrix regular where the decoder ignores a code.
     length += 1e-6 * length.trace() / len(length) * torch.eye(len(length)).to(length)
-    readings, aims = (
-        (jacobian.mean(1) @ weight.double()).T for weight in (calibration.shell.readings, calibration.aims)
-    )  # (K, dim)
+    return LinearizedCodes(length, jacobian.mean(1))
+
+
+def solve_cheapest(linearized: LinearizedCodes, readings: Tensor, aims: Tensor, weights: Tensor) -> Tensor:
+    """Solve for the cheapest moves (K, dim) that change one reading by 1 each (see ``compact``); not finite where nothing does.
+
+    ``readings`` and ``aims``: how far each code moves what is held, and what is aimed at, (dim, K).
+    """
     # Each attribute has its own cost of the other readings.
-    others = torch.einsum("kl,li,lj->kij", weights.to(readings), readings, readings)
-    cheapest = torch.linalg.solve_ex(length + others, aims[:, :, None]).result[:, :, 0]
-    return (cheapest / (cheapest * readings).sum(1, keepdim=True)).to(c)
+    others = torch.einsum("kl,il,jl->kij", weights.to(readings), readings, readings)
+    cheapest = torch.linalg.solve_ex(linearized.length + others, aims.T[:, :, None]).result[:, :, 0]
+    return cheapest / (cheapest * readings.T).sum(1, keepdim=True)
 
 
 def shrink_to_shell(x: Tensor, y: Tensor, named: Tensor, shell: TypicalShell) -> Tensor:

@@ -1,0 +1,182 @@
+"""Calibrate a compact editor in pictures: measure what its moves do there, and move what was asked for only.
+
+A move holds the readings of codes, and pictures show more than a linear reading of a code does: a move for glasses that holds
+the reading of sunglasses may darken them all the same. So the faces of some codes are drawn before and after each move, and a
+scorer says how far every attribute changed: its response. The readings of codes are then corrected to agree with the
+responses, as little as possible by Mahalanobis length and no more than the responses are sure of, and moves are solved for
+again. A change of 1 then moves the attribute by one standard deviation on average as the scorer reads pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ganvas.editors._networks import compute_correlation
+from ganvas.editors.base import collect_metadata, fingerprint, format_report
+from ganvas.editors.compact import (
+    CompactEditor,
+    CompactNetworks,
+    MoveCalibrationSet,
+    compute_held_weights,
+    limit_lengths,
+    linearize_codes,
+    parse_stored_options,
+    solve_cheapest,
+)
+from ganvas.engines import run_shards
+from ganvas.errors import GanvasError, unknown
+from ganvas.generators.base import Generator, map_seeds
+from ganvas.io.images import LABEL_SIDE, downscale
+from ganvas.io.store import Store
+from ganvas.progress import Progress
+from ganvas.scorers.base import Scorer
+from ganvas.seeds import CALIBRATION_SEED
+
+KIND, VERSION = "responses", 1
+EARLY_SIDE = 512
+"""The side of the pictures that are scored, where the generator's are larger."""
+CODES = 512
+"""The codes on which moves are solved for."""
+LEAST_FACES = 8
+Responses = Float[Tensor, "faces moved read"]
+
+
+@dataclass(frozen=True)
+class ResponseRun:
+    """The responses of ``n`` faces to a change of ±1 of each attribute; ``make_shard``, of one face, is the worker of engines."""
+
+    editor: CompactEditor
+    generator: Generator
+    scorer: Scorer
+    n: int
+    out: str | Path
+
+    def __post_init__(self) -> None:
+        if self.n < LEAST_FACES:
+            raise GanvasError(f"The number of faces must be at least {LEAST_FACES}, not {self.n}.")
+        for name in self.editor.attributes:
+            if name not in self.scorer.attributes:
+                raise unknown("attribute", name, self.scorer.attributes)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe all that a shard depends on."""
+        return {
+            "kind": KIND,
+            "version": VERSION,
+            "generator": self.generator.fingerprint,
+            "editor": fingerprint(self.editor),
+            "scorer": self.scorer.fingerprint,
+            "dtype": str(self.generator.dtype).removeprefix("torch."),
+        }
+
+    def make_missing(self, progress: Progress | None = None, **engine: Any) -> None:
+        """Measure the faces that are missing; ``engine``: options of ``run_shards``."""
+        missing = {k: 1 for k in range(self.n) if self._load_face(k) is None}
+        done = self.n - len(missing)
+        callback = None if progress is None else lambda faces, _: progress(done + faces, self.n)
+        run_shards(self.make_shard, missing, gpu=self.generator.device.type == "cuda", progress=callback, **engine)
+
+    @torch.no_grad()
+    def make_shard(self, k: int, advance: Callable[[int], object]) -> str:
+        """Measure face ``k``, up where it is even and down where it is odd, and return the shard's name."""
+        ws = self.generator.expand(map_seeds(self.generator, [CALIBRATION_SEED + k]))
+        before = self._read(ws)
+        change = 1.0 if k % 2 == 0 else -1.0
+        after = torch.cat([self._read(self.editor.edit(ws, {name: change})) for name in self.editor.attributes])
+        Store(self.out).save(_name_shard(k), {"responses": change * (after - before)[None].cpu()}, self.describe())
+        advance(1)
+        return _name_shard(k)
+
+    def load(self) -> Responses:
+        """Load the responses of all faces, in standard deviations. Raises GanvasError where some are missing."""
+        faces = [self._load_face(k) for k in range(self.n)]
+        missing = [k for k, face in enumerate(faces) if face is None]
+        if missing:
+            raise GanvasError(f"{self.out} has no whole {_name_shard(missing[0])}: measure it again.")
+        return torch.cat([face for face in faces if face is not None])
+
+    def _load_face(self, k: int) -> Tensor | None:
+        tensors = Store(self.out).load(_name_shard(k), self.describe(), "responses", 1)
+        return None if tensors is None else tensors["responses"]
+
+    def _read(self, ws: Tensor) -> Tensor:
+        picture = self.generator.synthesis(ws, resolution=min(EARLY_SIDE, self.generator.resolution))
+        scores = self.scorer(downscale(picture, min(LABEL_SIDE, picture.shape[-1])))
+        columns = [self.scorer.column(name) for name in self.editor.attributes]
+        return self.editor.gaussianize(scores[:, columns])
+
+
+def _name_shard(k: int) -> str:
+    return f"responses-{k:05d}.safetensors"
+
+
+@torch.no_grad()
+def calibrate_moves_in_pictures(
+    editor: CompactEditor, generator: Generator, responses: Responses, hold: float
+) -> CompactEditor:
+    """Return a copy of an editor whose moves change in pictures what is asked for, and hold the rest.
+
+    ``responses``: of faces to its own moves, as ``ResponseRun.load`` returns. ``hold``: the weight of the other attributes'
+    changes against the length of a move; attributes that the editor protects count more. Raises GanvasError for responses of
+    another number of attributes, and for fewer than LEAST_FACES.
+    """
+    k = len(editor.attributes)
+    if responses.shape[1:] != (k, k) or len(responses) < LEAST_FACES:
+        raise GanvasError(
+            f"Responses of {len(responses)} faces and {tuple(responses.shape[1:])} attributes don't calibrate {k} attributes."
+        )
+    w = map_seeds(generator, range(CALIBRATION_SEED, CALIBRATION_SEED + CODES))
+    x = editor.pca.project(w)
+    calibration = MoveCalibrationSet(x, editor.encoder(x), editor.decoder, editor.shell, editor.shell.readings)
+    linearized = linearize_codes(calibration)
+    before = editor.get_buffer("moves").double()
+    readings = correct_readings(
+        linearized.jacobian @ editor.shell.readings.double(), before, linearized.length, responses.to(before)
+    )
+    correlation = compute_correlation(editor.predict_scores(w))
+    config = replace(parse_stored_options(editor.options), hold=hold)
+    weights = compute_held_weights(config, editor.attributes, correlation)
+    solved = solve_cheapest(linearized, readings, readings, weights.to(readings))
+    # What pictures don't show to move keeps its move.
+    shown = (responses.mean(0).diagonal() > 0) & solved.isfinite().all(1).to(responses.device)
+    moves = limit_lengths(calibration, torch.where(shown.to(before.device)[:, None], solved, before).float())
+    own, total = responses.mean(0).diagonal(), responses.mean(0).abs().sum(1)
+    measured = {
+        "calibrated_on": len(responses),
+        **format_report(
+            editor.attributes, before_in_pictures=own, others_in_pictures=(total - own.abs()) / max(k - 1, 1)
+        ),
+    }
+    metadata = replace(collect_metadata(editor), report={**editor.report, **measured})
+    copy = CompactEditor(metadata, editor.pca, CompactNetworks(editor.encoder, editor.decoder, editor.reader))
+    copy.get_buffer("doubt").copy_(editor.get_buffer("doubt"))
+    copy.get_buffer("moves").copy_(moves)
+    return copy.to(editor.get_buffer("moves").device)
+
+
+def correct_readings(
+    readings: Float[Tensor, "dim attributes"],
+    moves: Float[Tensor, "attributes dim"],
+    length: Float[Tensor, "dim dim"],
+    responses: Responses,
+) -> Float[Tensor, "dim attributes"]:
+    """Correct linear readings of a code so that they agree with the responses to moves.
+
+    The correction is the mean of its posterior, where it is as likely in every direction of Mahalanobis length 1, by a variance
+    that is estimated from the responses (empirical Bayes), and responses have the noise of a mean over faces.
+    """
+    mean, noise = responses.mean(0), float(responses.var(0).mean()) / len(responses)
+    wrong = mean - moves @ readings
+    along = torch.linalg.solve(length, moves.T)  # (dim, attributes)
+    gram = moves @ along
+    per_length = max(float(wrong.square().mean()) - noise, 0.0) / float(gram.diagonal().mean())
+    if per_length == 0:
+        return readings
+    return readings + along @ torch.linalg.solve(gram + noise / per_length * torch.eye(len(gram)).to(gram), wrong)
