@@ -37,7 +37,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "hold": 2.0,
         "aim": "probability",
         "truncation": 0.12,
-        "protected": ("Male", "Age", "Skin_Lightness", "Sunglasses"),
+        "protected": ("Male", "Age", "Skin_Lightness", "Eyeglasses", "Sunglasses"),
         "protection": 20.0,
     },
 }
