@@ -25,6 +25,8 @@ from ganvas.recipe.rendering import Tools
 from ganvas.recipe.sheet import Sheet, render_frames
 
 QUICK = DemoConfig(
+    people=(3, 4),
+    edits=({"Red": 1.0}, {"Bright": -1.0}),
     attributes=("Bright", "Big"),
     values=(-1.0, 1.0),
     seeds=(3, 4),
@@ -55,7 +57,7 @@ def test_page_shows_every_picture_and_nothing_from_elsewhere(out):
     html = (out / "index.html").read_text(encoding="utf-8")
     shown = set(re.findall(r'src="([^"]+)"', html))
     assert shown == {path.name for path in out.glob("*.png")}
-    assert shown >= {"grid.png", "several.png", "samples.png", "variation.png", "projection.png", "elbow.png"}
+    assert shown >= {"people.png", "grid.png", "several.png", "samples.png", "variation.png", "projection.png", "elbow.png"}
     assert "http" not in html
     assert "<td>Bright</td>" in html
     assert (out / "success" / "success.json").exists()

@@ -32,6 +32,8 @@ MAX_CONDITION = 4096
 MAX_PSI = 1e6
 """A file with a larger psi is damaged."""
 ASSETS = Path(str(files("ganvas").joinpath("assets", "labels")))
+SHORT_NAMES = {"face_attributes": "faces"}
+"""What packs of a scorer are called where it isn't the scorer's own name."""
 
 
 @validated
@@ -148,7 +150,7 @@ def read_label_header(path: str | Path) -> LabelHeader:
 
 def find_shipped_labels(generator: str, scorer: str) -> Path:
     """Return the path of the pack that ships for a generator and a scorer, by name; it exists only where one does."""
-    return ASSETS / f"{generator}-{scorer}.safetensors"
+    return ASSETS / f"{generator}-{SHORT_NAMES.get(scorer, scorer)}.safetensors"
 
 
 def draw_codes(generator: Generator, n: int, source: Source) -> W:

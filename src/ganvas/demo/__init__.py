@@ -45,10 +45,21 @@ PAPER_NAME = "Lesné, Gousseau, Ladjal and Newson, a compact semantic latent spa
 class DemoConfig:
     """What the demo draws; the defaults are for ``ffhq``."""
 
+    people: tuple[int, ...] = (28, 75, 0, 79, 35, 37, 1)
+    """The seeds of the first picture: several ages and skin colours."""
+    edits: tuple[Mapping[str, float], ...] = (
+        {"Smiling": 1.8},
+        {"Eyeglasses": 1.2},
+        {"Age": 1.2},
+        {"Age": -1.2},
+        {"Hair_Lightness": 1.5},
+        {"Wearing_Hat": 1.2},
+    )
+    """The changes of the first picture, one a column."""
     attributes: tuple[str, ...] = ATTRIBUTES
     values: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
     """The values that the grid sets each attribute to, in standard deviations."""
-    seeds: tuple[int, ...] = (7, 21, 34)
+    seeds: tuple[int, ...] = (7, 21)
     """The faces of the grid."""
     several: tuple[Mapping[str, float], ...] = (
         {},
@@ -78,6 +89,8 @@ class DemoConfig:
 
 
 SMALL = DemoConfig(
+    people=(28,),
+    edits=({"Smiling": 1.8}, {"Age": 1.2}),
     values=(-1.0, 0.0, 1.0),
     seeds=(7,),
     several=({}, {"Eyeglasses": 0.7}, {"Eyeglasses": 0.7, "Smiling": 1.2}),
@@ -106,7 +119,7 @@ def run_demo(
     """
     out = Path(out)
     check_output(out / "index.html", (".html",))
-    page = _DemoPage(out / "index.html", n_stages=7 + (config.counting is not None))
+    page = _DemoPage(out / "index.html", n_stages=8 + (config.counting is not None))
     with page.run_stage("Loading the generator, its scorer and the labels"):
         tools = load_tools(generator, dtype, device)
         scorer = load_scorer(find_card(generator).scorer).to(tools.generator.device)
@@ -118,6 +131,8 @@ def run_demo(
         editors.save(editor, out / EDITOR_FILE)
     named = NamedTool(EDITOR_FILE, editors.fingerprint(editor))
     drawer = _SectionDrawer(out, Tools(tools.generator, dtype, editor, named), config)
+    with page.run_stage("Editing people"):
+        page.sections.append(drawer.draw_people())
     with page.run_stage("Editing one attribute at a time"):
         page.sections.append(drawer.draw_grid())
     with page.run_stage("Editing several attributes at once"):
@@ -194,6 +209,19 @@ class _SectionDrawer:
     out: Path
     tools: Tools
     config: DemoConfig
+
+    def draw_people(self) -> PageSection:
+        """Draw people × edits."""
+        edits = ((), *((EditStep(shift=changes),) for changes in self.config.edits))
+        people = [FromSeed(seed, self.config.psi) for seed in self.config.people]
+        pictures = [self._make_recipe(person, edit) for person in people for edit in edits]
+        titles = ["\n".join(f"{name} {change:+g} σ" for name, change in changes.items()) for changes in self.config.edits]
+        text = (
+            "A row is a person (the seed beside it), a column an edit. Only what the column names should change: edits are kept"
+            " to where their attributes show, and moves hold the rest."
+        )
+        rows = [str(seed) for seed in self.config.people]
+        return self._draw_sheet("People, edited", text, "people.png", pictures, rows, ["as drawn", *titles])
 
     def draw_grid(self) -> PageSection:
         """Draw faces × values, attribute by attribute (figure 3 of the paper)."""
