@@ -57,7 +57,15 @@ def test_page_shows_every_picture_and_nothing_from_elsewhere(out):
     html = (out / "index.html").read_text(encoding="utf-8")
     shown = set(re.findall(r'src="([^"]+)"', html))
     assert shown == {path.name for path in out.glob("*.png")}
-    assert shown >= {"people.png", "grid.png", "several.png", "samples.png", "variation.png", "projection.png", "elbow.png"}
+    assert shown >= {
+        "people.png",
+        "grid.png",
+        "several.png",
+        "samples.png",
+        "variation.png",
+        "projection.png",
+        "elbow.png",
+    }
     assert "http" not in html
     assert "<td>Bright</td>" in html
     assert (out / "success" / "success.json").exists()

@@ -2,8 +2,8 @@
 
     python -m experiments.ffhq.several ffhq/compact -n 48
 
-A change is as asked where the scorer reads it within 0.5 σ of what was asked, in the editor's standard deviations. Pictures are early ones
-of 512 pixels; edits are kept to their regions, as `ganvas edit` does.
+A change is as asked where the scorer reads it within 0.5 σ of what was asked, in the editor's standard deviations. Pictures are
+early ones of 512 pixels; edits are kept to their regions, as `ganvas edit` does.
 """
 
 from __future__ import annotations

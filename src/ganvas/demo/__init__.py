@@ -215,7 +215,9 @@ class _SectionDrawer:
         edits = ((), *((EditStep(shift=changes),) for changes in self.config.edits))
         people = [FromSeed(seed, self.config.psi) for seed in self.config.people]
         pictures = [self._make_recipe(person, edit) for person in people for edit in edits]
-        titles = ["\n".join(f"{name} {change:+g} σ" for name, change in changes.items()) for changes in self.config.edits]
+        titles = [
+            "\n".join(f"{name} {change:+g} σ" for name, change in changes.items()) for changes in self.config.edits
+        ]
         text = (
             "A row is a person (the seed beside it), a column an edit. Only what the column names should change: edits are kept"
             " to where their attributes show, and moves hold the rest."
