@@ -43,7 +43,7 @@ def edit(
     from ganvas.cli import loading
     from ganvas.recipe import files
 
-    step = loading.parse_step(set_values, shift_values)
+    step = loading.parse_step(set_values, shift_values, generator, editor)
     files.check_outputs([out], save_codes)
     attributes = loading.collect_attributes(step)
     tools = loading.load_cli_tools(
@@ -93,7 +93,7 @@ def sample(
         raise GanvasError("Give one of --where, --seeds and --codes: each says which pictures to draw.")
     if not 1 <= n <= options.MAX_SEEDS:
         raise GanvasError(f"The number of pictures is 1 to {options.MAX_SEEDS:,}, not {n}.")
-    step = loading.parse_step(set_values, shift_values)
+    step = loading.parse_step(set_values, shift_values, generator, editor)
     numbers = range(seed, seed + n) if seeds is None else options.parse_seeds(seeds)
     conditions = [parse_condition(text) for text in where or ()]
     files.check_outputs([out / "face.png"], save_codes)
@@ -139,7 +139,8 @@ def mix(
     from ganvas.recipe import files
     from ganvas.recipe.model import Mix
 
-    step, chosen = loading.parse_step(set_values, shift_values), tuple(options.parse_seeds(rows))
+    step = loading.parse_step(set_values, shift_values, generator, editor)
+    chosen = tuple(options.parse_seeds(rows))
     files.check_outputs([out], save_codes)
     attributes = loading.collect_attributes(step)
     tools = loading.load_cli_tools(
@@ -261,7 +262,7 @@ def animate(
     from ganvas.cli import loading
     from ganvas.recipe import files, sheet
 
-    step = loading.parse_step(set_values, shift_values)
+    step = loading.parse_step(set_values, shift_values, generator, editor)
     if not step and to is None:
         raise GanvasError("There is nothing to animate: give --set, --shift or --to.")
     files.check_outputs([out], save_codes, ANIMATION_SUFFIXES)

@@ -71,6 +71,7 @@ def build_metadata(
         data.probe,
         options,
         {} if report is None else report,
+        data.units,
     )
 
 
@@ -99,6 +100,8 @@ class Editor(nn.Module, ABC):
     """The options of ``fit``."""
     report: Mapping[str, Any] = {}
     """Measurements of ``fit`` on held-out codes."""
+    units: Mapping[str, str] = {}
+    """The units of attributes that have one, as ``Scorer.units``."""
 
     input_dtype = torch.float32
     """The dtype that shifts are computed in; the sum of codes and shifts is as exact as codes are."""
