@@ -289,11 +289,12 @@ COMMANDS = (edit, sample, mix, render, grid, animate)
 
 
 def _warn_of_departures(recipes: Sequence[Recipe], tools: Tools) -> None:
-    """Print one line where edits leave the codes that the generator draws; nothing is clamped."""
-    from ganvas.recipe.departures import describe_departures
+    """Print one line where edits leave the codes that the generator draws, and one where they fall short of what is asked."""
+    from ganvas.recipe.departures import describe_departures, describe_shortfall
 
-    if line := describe_departures(recipes, tools):
-        options.print_warning(line)
+    for line in (describe_departures(recipes, tools), describe_shortfall(recipes, tools)):
+        if line:
+            options.print_warning(line)
 
 
 def _draw_pictures(recipes: list[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None) -> None:

@@ -87,10 +87,12 @@ def solve_changes(
         return dict(zip(names, best.T, strict=True))
 
     def compute_gap(changes: Tensor) -> Tensor:
-        moved = editor.edit(ws, {**shifts, **dict(zip(names, changes.T, strict=True))})
+        moved = editor.edit_quietly(ws, {**shifts, **dict(zip(names, changes.T, strict=True))})
         return target - editor.read(moved)[:, columns]
 
-    responses = torch.stack([editor.read(editor.edit(ws, {name: 1.0}))[:, columns] - readings for name in names], 1)
+    responses = torch.stack(
+        [editor.read(editor.edit_quietly(ws, {name: 1.0}))[:, columns] - readings for name in names], 1
+    )
     correction = _invert_responses(responses)
     gap, share = compute_gap(best), torch.ones_like(best[:, :1])
     for _ in range(MAX_ROUNDS):
