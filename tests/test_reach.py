@@ -48,7 +48,9 @@ def run(*arguments) -> int:
 def test_the_reach_is_the_planted_one_and_falls_with_the_strength():
     strengths = torch.tensor([0.01, 0.5, 1.0, 2.0, 4.0])
     reached = torch.stack([SHORTENING.compute_reach(WS, {"Big": s})[:, BIG] for s in strengths])
-    torch.testing.assert_close(reached, (strengths.tanh() / strengths)[:, None].expand_as(reached), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        reached, (strengths.tanh() / strengths)[:, None].expand_as(reached), atol=1e-3, rtol=1e-3
+    )
     assert (reached.diff(dim=0) < 0).all()
     torch.testing.assert_close(
         SHORTENING.compute_reach(WS, {"Big": -strengths[[4]]}), SHORTENING.compute_reach(WS, {"Big": 4})
