@@ -9,8 +9,9 @@ import planted_counts
 import pytest
 import torch
 
-gr = pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
+pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
+import gradio as gr
 from app_servers import make_counting_editor, write_editor
 from planted_truth import SCORER, TOY, disentangled
 
@@ -626,14 +627,15 @@ def test_a_slider_in_a_unit_shows_and_takes_it_and_the_scene_holds_sigma(edit_ha
 
 def test_sliders_follow_the_unit_of_the_editor_that_is_picked(edit_handlers, with_unit):
     tabs = TabHandlers(edit_handlers, compare.MethodEditors(edit_handlers.resources))
+    names = edit_handlers.slider_names
+
+    def list_updates(scene):
+        return dict(zip(names, tabs.make_visibility_updates(Session(scene))[-len(names) :], strict=True))
+
     low, high, step = find_unit_range(with_unit, "Right")
-    updates = dict(
-        zip(edit_handlers.slider_names, tabs.make_visibility_updates(Session(FACE))[-len(edit_handlers.slider_names) :])
-    )
+    updates = list_updates(FACE)
     assert updates["Right"] == gr.update(visible=True, minimum=low, maximum=high, step=step, label="Right (px)")
     assert updates["Big"] == gr.update(visible=True)
-    other = replace(FACE, generator="squares", editor="squares/counts")
-    assert tabs.make_visibility_updates(Session(other))[-1 - len(edit_handlers.slider_names) :].count(
-        gr.update(visible=False, minimum=-4, maximum=4, step=0.05, label="Right")
-    )
+    updates = list_updates(replace(FACE, generator="squares", editor="squares/counts"))
+    assert updates["Right"] == gr.update(visible=False, minimum=-4.0, maximum=4.0, step=0.05, label="Right")
     assert edit_handlers.resources.get_slider_scales(["Right"])["Right"].ticks == (low, high, step)
