@@ -11,6 +11,7 @@ import torch
 
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
+import gradio as gr
 from app_servers import make_counting_editor, write_editor
 from planted_truth import SCORER, TOY, disentangled
 
@@ -20,7 +21,9 @@ from ganvas.app.resources import AppResources, EditorChoice, ToolSources
 from ganvas.app.scene import Scene, check_scene, describe_scene
 from ganvas.app.scene_handlers import SceneHandlers
 from ganvas.app.session import MAX_WAITING, Session, Superseded, WorkQueue
+from ganvas.app.tab_handlers import TabHandlers
 from ganvas.checkpoints.load import load_generator
+from ganvas.control.target_values import convert_to_sigma, find_unit_range
 from ganvas.errors import GanvasError
 from ganvas.io.images import read_picture, read_png_texts, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool
@@ -588,3 +591,51 @@ def test_png_carries_the_recipe_that_the_page_shows(resources, tmp_path):
     recipe, carried = load_recipe(path)
     tools = load_recipe_tools(recipe, editor=resources.editor_paths["mean.safetensors"], carried=carried)
     assert torch.equal(to_bytes(render(recipe, tools)), to_bytes(read_picture(path)))
+
+
+# Units.
+
+
+@pytest.fixture
+def with_unit(resources):
+    """The same editor once more, with a unit for Right."""
+    choice = resources.choices["mean.safetensors"]
+    choice.editor.units = {"Right": "px"}
+    return choice.editor
+
+
+def test_a_slider_in_a_unit_shows_and_takes_it_and_the_scene_holds_sigma(edit_handlers, with_unit):
+    scale = edit_handlers.resources.get_slider_scale("mean.safetensors", "Right")
+    low, high, step = scale.ticks
+    assert scale.label == "Right (px)"
+    assert (low, high, step) == find_unit_range(with_unit, "Right")
+    value = round((low + high) / 2 / step) * step
+    session = Session(FACE)
+    preview = asyncio.run(edit_handlers.make_slider_handler("Right")(value, session))
+    sigma = session.scene.slider_edit.set["Right"]
+    assert sigma == pytest.approx(convert_to_sigma(with_unit, "Right", f"{value:.9f}px"))
+    assert preview["alt_text"].endswith(f"with Right at {value:g} px")
+    shown = asyncio.run(edit_handlers.render_at_rest(session))
+    assert f"Right at {value:g} px" in shown[2]
+    assert scale.convert_to_slider(sigma) == pytest.approx(value)
+    assert "Big at +1.00 σ" in edit_handlers._format_status(
+        FACE.with_value("Big", 1.0), rendering.render_full(edit_handlers.resources, FACE)
+    )
+    with pytest.raises(gr.Error, match="'Right' takes a finite number from"):
+        asyncio.run(edit_handlers.make_slider_handler("Right")(high + 1, session))
+
+
+def test_sliders_follow_the_unit_of_the_editor_that_is_picked(edit_handlers, with_unit):
+    tabs = TabHandlers(edit_handlers, compare.MethodEditors(edit_handlers.resources))
+    names = edit_handlers.slider_names
+
+    def list_updates(scene):
+        return dict(zip(names, tabs.make_visibility_updates(Session(scene))[-len(names) :], strict=True))
+
+    low, high, step = find_unit_range(with_unit, "Right")
+    updates = list_updates(FACE)
+    assert updates["Right"] == gr.update(visible=True, minimum=low, maximum=high, step=step, label="Right (px)")
+    assert updates["Big"] == gr.update(visible=True)
+    updates = list_updates(replace(FACE, generator="squares", editor="squares/counts"))
+    assert updates["Right"] == gr.update(visible=False, minimum=-4.0, maximum=4.0, step=0.05, label="Right")
+    assert edit_handlers.resources.get_slider_scales(["Right"])["Right"].ticks == (low, high, step)

@@ -19,12 +19,10 @@ import gradio as gr
 
 from ganvas.app import rendering, request_checks
 from ganvas.app.attribute_groups import format_attribute
-from ganvas.app.layout import SLIDER_LIMIT, SLIDER_STEP
 from ganvas.app.rendering import RenderedView
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene, check_scene, describe_scene, format_title
 from ganvas.app.session import Session, Superseded, WorkQueue, report_errors
-from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.errors import GanvasError, unknown
 from ganvas.recipe.model import FromSeed
 
@@ -54,7 +52,6 @@ class EditHandlers:
         self.resources, self.folder, self.slider_names = resources, folder, tuple(names)
         self.run_with_generator, self.run_in_background = generator_queue.run, background_queue.run
         self.generator_queue = generator_queue
-        self.labels = {name: format_attribute(name) for name in names}
 
     def get_session_folder(self, session: Session) -> Path:
         """Return the path of the session's own folder."""
@@ -96,7 +93,7 @@ class EditHandlers:
         The session is among them since Gradio keeps it for a time after it was last returned.
         """
         scene = session.scene
-        alt = describe_scene(scene, self.labels)
+        alt = self.describe(scene)
         return [
             session,
             gr.update(value=rendering.to_image_value(shown.picture), alt_text=alt),
@@ -110,14 +107,22 @@ class EditHandlers:
         ]
 
     def _slider_value(self, scene: Scene, shown: RenderedView, name: str) -> float:
-        value = scene.slider_edit.set.get(name, shown.readings.get(name, 0.0))
-        return round(max(-SLIDER_LIMIT, min(SLIDER_LIMIT, round(value / SLIDER_STEP) * SLIDER_STEP)), 2)
+        sigma = scene.slider_edit.set.get(name, shown.readings.get(name, 0.0))
+        return self.resources.get_slider_scale(scene.editor, name).convert_to_slider(sigma)
+
+    def describe(self, scene: Scene) -> str:
+        """Describe the picture in words, with values as the sliders show them."""
+        return describe_scene(
+            scene, {name: self.resources.get_slider_scale(scene.editor, name) for name in self.slider_names}
+        )
 
     def _format_status(self, scene: Scene, shown: RenderedView) -> str:
         parts = [format_title(scene)]
         if isinstance(scene.start, FromSeed):
             parts.append(f"psi {scene.start.psi:g}")
-        parts += [f"{format_attribute(name)} at {value:+.2f} σ" for name, value in scene.slider_edit.set.items()]
+        for name, sigma in scene.slider_edit.set.items():
+            value = self.resources.get_slider_scale(scene.editor, name).format_value(sigma)
+            parts.append(f"{format_attribute(name)} at {value}")
         parts += [f"{format_attribute(name)} {change:+g}" for name, change in scene.slider_edit.shift.items()]
         text = f"<p class='gv-status' role='status'>{escape(' · '.join(parts))}</p>"
         if shown.distance > shown.bound:
@@ -143,14 +148,15 @@ class EditHandlers:
 
         @report_errors
         async def move(value: Any, session: Session) -> Any:
-            number = request_checks.check_number(repr(format_attribute(name)), value, -MAX_DEVIATIONS, MAX_DEVIATIONS)
+            scale = self.resources.get_slider_scale(session.scene.editor, name)
+            number = request_checks.check_number(repr(format_attribute(name)), value, *scale.bounds)
             self._check_attribute(session.scene, name)
-            is_stale = session.set_scene(session.scene.with_value(name, number))
+            is_stale = session.set_scene(session.scene.with_value(name, scale.convert_to_sigma(number)))
             scene = session.scene
             preview = await self.draw_or_restore(
                 session, lambda: rendering.render_preview(self.resources, scene), is_stale
             )
-            return gr.update(value=rendering.to_image_value(preview), alt_text=describe_scene(scene, self.labels))
+            return gr.update(value=rendering.to_image_value(preview), alt_text=self.describe(scene))
 
         return move
 
@@ -207,7 +213,8 @@ class EditHandlers:
                 self._check_attribute(scene, name)
             shown = await self.run_with_generator(session, lambda: rendering.render_full(self.resources, session.scene))
             for name in added:
-                scene = scene.with_value(name, self._slider_value(scene, shown, name))
+                scale = self.resources.get_slider_scale(scene.editor, name)
+                scene = scene.with_value(name, scale.convert_to_sigma(self._slider_value(scene, shown, name)))
         session.commit()
         return await self.show_scene(session, session.set_scene(scene))
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import gradio as gr
 
 from ganvas.app.attribute_groups import OPEN_GROUPS, format_attribute, group_attributes
 from ganvas.app.request_checks import PHOTO_SUFFIXES, RECIPE_SUFFIXES
+from ganvas.app.slider_scale import SliderScale
 
-SLIDER_LIMIT = 4.0
-"""σ at the ends of a slider."""
-SLIDER_STEP = 0.05
 TITLE = "ganvas"
 SESSION_SECONDS = 12 * 3600.0
 """Seconds without a new picture after which a session ends."""
@@ -23,14 +21,14 @@ class Page:
 
     Args:
         generators: (description, name) of each.
-        attributes: The attributes with a slider.
+        scales: The scale of each attribute with a slider.
         delete_session: Called with a session that has ended.
     """
 
     def __init__(
         self,
         generators: Sequence[tuple[str, str]],
-        attributes: Sequence[str],
+        scales: Mapping[str, SliderScale],
         delete_session: Callable[[Any], None] = lambda session: None,
     ) -> None:
         self.session = gr.State(None, time_to_live=SESSION_SECONDS, delete_callback=delete_session)
@@ -43,7 +41,7 @@ class Page:
                 self._build_picture_area()
             with gr.Column(scale=6, min_width=320), gr.Tabs(overflow_behavior="wrap") as self.tabs:
                 with gr.Tab("Edit") as edit_tab:
-                    self._build_sliders(attributes)
+                    self._build_sliders(scales)
                 with gr.Tab("Faces", id="faces") as faces_tab:
                     self._build_face_picker()
                 with gr.Tab("What moved") as moved_tab:
@@ -85,7 +83,7 @@ class Page:
             self.reset = gr.Button("Reset all", size="sm", interactive=False, elem_id="reset", min_width=80)
             self.surprise = gr.Button("Surprise me", size="sm", variant="primary", elem_id="surprise", min_width=100)
 
-    def _build_sliders(self, attributes: Sequence[str]) -> None:
+    def _build_sliders(self, scales: Mapping[str, SliderScale]) -> None:
         """Build one slider an attribute, the search for sliders, and what resets them."""
         self.no_editor = gr.Markdown(
             "There is no editor for this generator: its faces can be drawn, but not edited.", visible=False
@@ -101,7 +99,7 @@ class Page:
                 label="Find a slider", placeholder="smile, hair, age …", elem_id="search", min_width=140
             )
             self.changed = gr.Dropdown(
-                [(format_attribute(name), name) for name in attributes],
+                [(format_attribute(name), name) for name in scales],
                 multiselect=True,
                 value=[],
                 label="Changed: take one out to reset it",
@@ -110,16 +108,17 @@ class Page:
             )
         self.groups: dict[str, gr.Accordion] = {}
         self.sliders: dict[str, gr.Slider] = {}
-        for group, names in group_attributes(attributes).items():
+        for group, names in group_attributes(scales).items():
             self.groups[group] = gr.Accordion(group, open=group in OPEN_GROUPS, visible=False, elem_classes="gv-group")
             with self.groups[group]:
                 for name in names:
+                    low, high, step = scales[name].ticks
                     self.sliders[name] = gr.Slider(
-                        -SLIDER_LIMIT,
-                        SLIDER_LIMIT,
-                        0,
-                        step=SLIDER_STEP,
-                        label=format_attribute(name),
+                        low,
+                        high,
+                        scales[name].convert_to_slider(0),
+                        step=step,
+                        label=scales[name].label,
                         visible=False,
                         buttons=[],
                         elem_id=f"slider-{name}",

@@ -17,6 +17,7 @@ from torch import Tensor
 from ganvas import editors as shipped
 from ganvas import generators, scorers
 from ganvas.app.scene import Scene
+from ganvas.app.slider_scale import SliderScale
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.distribution import Distribution, fit_distribution
 from ganvas.editors.base import Editor, fingerprint
@@ -142,6 +143,20 @@ class AppResources:
     def list_attributes(self) -> list[str]:
         """Return the attributes that any editor has a slider for."""
         return list(dict.fromkeys(name for choice in self.choices.values() for name in choice.sliders))
+
+    def get_slider_scales(self, names: Sequence[str]) -> dict[str, SliderScale]:
+        """Return the scales of sliders for the first editor that has them, before one is picked."""
+        return {
+            name: SliderScale(
+                next((each.editor for each in self.choices.values() if name in each.editor.attributes), None), name
+            )
+            for name in names
+        }
+
+    def get_slider_scale(self, editor: str, name: str) -> SliderScale:
+        """Return the scale of an attribute's slider for an editor by name, or for "", which is none."""
+        choice = self.choices.get(editor)
+        return SliderScale(choice.editor if choice and name in choice.sliders else None, name)
 
     def check_names(self, generator: str, editor: str) -> None:
         """Raise GanvasError for a generator or editor that can't be picked."""

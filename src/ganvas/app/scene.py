@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ganvas.app.attribute_groups import format_attribute
+from ganvas.app.slider_scale import SliderScale
 from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.data.codes import Codes
 from ganvas.errors import GanvasError, unknown
@@ -136,9 +138,13 @@ def format_title(scene: Scene) -> str:
     return title if scene.mix is None else f"like {title}"
 
 
-def describe_scene(scene: Scene, labels: Mapping[str, str]) -> str:
-    """Describe the picture in words, as its alternative text."""
-    changes = [f"{labels.get(name, name)} at {value:+.2g} σ" for name, value in scene.slider_edit.set.items()]
+def describe_scene(scene: Scene, scales: Mapping[str, SliderScale]) -> str:
+    """Describe the picture in words, as its alternative text; ``scales``: those of the attributes with a slider."""
+    labels = {name: format_attribute(name) for name in scales}
+    changes = []
+    for name, sigma in scene.slider_edit.set.items():
+        value = scales.get(name, SliderScale(None, name)).format_value(sigma, "+.2g")
+        changes.append(f"{labels.get(name, name)} at {value}")
     changes += [f"{labels.get(name, name)} {value:+g}" for name, value in scene.slider_edit.shift.items()]
     return f"The picture of {format_title(scene)}" + (f" with {', '.join(changes)}" if changes else "")
 

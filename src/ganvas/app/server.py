@@ -215,7 +215,9 @@ def build_app(resources: AppResources, queues: tuple[WorkQueue, WorkQueue], fold
     generators = [(f"{name}: {text}", name) for name, text in resources.sources.descriptions.items()]
     with App(title=TITLE, analytics_enabled=False, delete_cache=(CLEANUP_SECONDS, FILE_SECONDS)) as demo:
         # A function, since Gradio copies its components' options deeply: of a method, with all that its object holds.
-        page = Page(generators, names, lambda session: edit_handlers.delete_session(session))
+        page = Page(
+            generators, resources.get_slider_scales(names), lambda session: edit_handlers.delete_session(session)
+        )
         tab_handlers = TabHandlers(edit_handlers, MethodEditors(resources))
         EventWiring(page, edit_handlers, SceneHandlers(edit_handlers, first), tab_handlers).connect_all(demo)
     # Events that wait for a work queue hold a job each, but no thread: as many as may be queued.

@@ -16,7 +16,7 @@ from ganvas.app import compare, rendering, request_checks, sharing
 from ganvas.app.attribute_groups import group_attributes, matches_search
 from ganvas.app.compare import MAX_COMPARED_CHANGE, MethodEditors
 from ganvas.app.edit_handlers import FACES_PER_PAGE, SAMPLED_FACES, EditHandlers
-from ganvas.app.scene import MAX_PSI, Scene, describe_scene, format_title
+from ganvas.app.scene import MAX_PSI, Scene, format_title
 from ganvas.app.session import Session, report_errors
 from ganvas.errors import GanvasError
 from ganvas.io.images import to_bytes
@@ -63,7 +63,7 @@ class TabHandlers:
                 session, lambda: rendering.render_pair(self.resources, scene), is_stale
             )
             # The component has no alternative text: its label says what both are.
-            label = f"Before and after: {describe_scene(scene, self.edit_handlers.labels)}"
+            label = f"Before and after: {self.edit_handlers.describe(scene)}"
             updates["wipe"] = gr.update(value=[rendering.to_image_value(data) for data in pair], label=label)
         if "strip" in session.open_tabs:
             amounts = rendering.STRIP_AMOUNTS if scene.edits else ()
@@ -210,8 +210,16 @@ class TabHandlers:
         visible = {name for names in shown.values() for name in names}
         return [
             *(_update_group(bool(names), bool(session.search)) for names in shown.values()),
-            *(gr.update(visible=name in visible) for name in self.edit_handlers.slider_names),
+            *(self._update_slider(session.scene, name, name in visible) for name in self.edit_handlers.slider_names),
         ]
+
+    def _update_slider(self, scene: Scene, name: str, visible: bool) -> dict[str, Any]:
+        """Return the update of a slider, with its scale where it depends on the editor."""
+        if not any(name in choice.editor.units for choice in self.resources.choices.values()):
+            return gr.update(visible=visible)
+        scale = self.resources.get_slider_scale(scene.editor, name)
+        low, high, step = scale.ticks
+        return gr.update(visible=visible, minimum=low, maximum=high, step=step, label=scale.label)
 
     @report_errors
     async def arrange_sliders(self, session: Session) -> Any:

@@ -31,10 +31,10 @@ def info(
     from ganvas import checkpoints
     from ganvas.cli import loading
 
-    if not path.exists() and (text := loading.find_model_card(path.as_posix())):
-        options.print_line(text)
-        return
-    for line in checkpoints.describe_file(path, card):
+    text = "" if path.exists() else loading.find_model_card(path.as_posix())
+    for line in [text] if text else checkpoints.describe_file(path, card):
+        options.print_line(line)
+    for line in loading.describe_units(path.as_posix()):
         options.print_line(line)
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from ganvas import editors, generators, scorers
-from ganvas.cli.options import parse_values, print_warning
+from ganvas.cli.options import parse_targets, parse_values, print_warning
 from ganvas.control.conditions import Condition, compute_condition_ranges
+from ganvas.control.target_values import convert_to_sigma, format_unit_range
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label_files import find_shipped_labels, list_labels, load_labels, read_label_header
 from ganvas.editors.base import Editor
@@ -221,6 +222,16 @@ def find_model_card(name: str) -> str:
     return "\n\n".join(texts)
 
 
+def describe_units(name: str) -> list[str]:
+    """Describe the attributes of an editor that have a unit, one line each; none for the name or file of anything else."""
+    path = Path(name)
+    is_file = path.suffix == ".safetensors" and path.is_file() and load_tensors(path)[1].get("kind") == "editor"
+    if not is_file and name not in editors.list_editors():
+        return []
+    editor = editors.load_editor(name)
+    return [f"{attribute}: {format_unit_range(editor, attribute)}" for attribute in editor.units]
+
+
 def _describe_method(name: str) -> str:
     module = f"ganvas.editors.{name}"
     return f"{_first_line(module)} Needs {import_module(module).NEEDS}."
@@ -311,15 +322,26 @@ def _is_drawn(path: Path) -> bool:
     return True
 
 
-def parse_step(set_: list[str] | None, shift: list[str] | None) -> tuple[EditStep, ...]:
-    """Return the edit of --set and --shift, or none."""
-    step = EditStep(parse_values(set_), parse_values(shift))
+def parse_step(
+    set_: list[str] | None, shift: list[str] | None, generator: str, editor: str | None
+) -> tuple[EditStep, ...]:
+    """Return the edit of --set and --shift, or none; the editor converts values in units, like Age=60y, to σ.
+
+    Raises GanvasError for values that are no numbers, and as ``convert_to_sigma``.
+    """
+    values = parse_targets(set_)
+    if any(isinstance(value, str) for value in values.values()):
+        loaded = editors.load_editor(choose_editor(generator, editor))
+        values = {name: convert_to_sigma(loaded, name, value) for name, value in values.items()}
+    step = EditStep(values, parse_values(shift))
     return (step,) if step.set or step.shift else ()
 
 
-def parse_edits(set_: list[str] | None, shift: list[str] | None, recipe: Path | None) -> tuple[EditStep, ...]:
+def parse_edits(
+    set_: list[str] | None, shift: list[str] | None, generator: str, editor: str | None, recipe: Path | None
+) -> tuple[EditStep, ...]:
     """Return the edits of a recipe, then that of --set and --shift. Raises GanvasError for a sheet's recipe."""
-    edit = parse_step(set_, shift)
+    edit = parse_step(set_, shift, generator, editor)
     if recipe is None:
         return edit
     base, _ = load_recipe(recipe)

@@ -35,7 +35,10 @@ PhotoFile = Annotated[
 ]
 SaveCodes = Annotated[Path | None, Option(metavar="FILE", help="Write the finished codes, too (safetensors).")]
 SetValues = Annotated[
-    list[str] | None, Option("--set", metavar="NAME=VALUE", help="Bring an attribute to a value, in σ. Repeatable.")
+    list[str] | None,
+    Option(
+        "--set", metavar="NAME=VALUE", help="Bring an attribute to a value, in σ or its own unit (60y). Repeatable."
+    ),
 ]
 ShiftValues = Annotated[
     list[str] | None, Option("--shift", metavar="NAME=CHANGE", help="Change an attribute, in σ. Repeatable.")
@@ -134,7 +137,19 @@ def parse_names(text: str) -> list[str]:
 
 def parse_values(items: Iterable[str] | None) -> dict[str, float]:
     """Parse ``["Smiling=1", …]`` as a mapping. Raises GanvasError for values that aren't finite numbers and repeated names."""
-    values: dict[str, float] = {}
+    return {name: _parse_number(value, f"{name}={value}") for name, value in _split_values(items).items()}
+
+
+def parse_targets(items: Iterable[str] | None) -> dict[str, float | str]:
+    """Parse as ``parse_values``, but keep a number with letters behind it, like ``60y``, as a text: a value in a unit."""
+    return {
+        name: value if re.fullmatch(r"\s*[-+.0-9]+\s*[^\W\d_]+\s*", value) else _parse_number(value, f"{name}={value}")
+        for name, value in _split_values(items).items()
+    }
+
+
+def _split_values(items: Iterable[str] | None) -> dict[str, str]:
+    values: dict[str, str] = {}
     for item in items or ():
         name, equals, value = item.partition("=")
         name = name.strip()
@@ -142,7 +157,7 @@ def parse_values(items: Iterable[str] | None) -> dict[str, float]:
             raise GanvasError(f"{item!r} isn't NAME=NUMBER, like Smiling=1.")
         if name in values:
             raise GanvasError(f"Attribute {name!r} is given twice: give it once.")
-        values[name] = _parse_number(value, item)
+        values[name] = value
     return values
 
 

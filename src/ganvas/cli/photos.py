@@ -92,7 +92,7 @@ def invert(
     options.print_passed_over(photos)
     if not aligned:
         loading.check_draws_faces(generator)
-    edits = loading.parse_edits(set_values, shift_values, recipe)
+    edits = loading.parse_edits(set_values, shift_values, generator, editor, recipe)
     tools = loading.load_cli_tools(
         generator,
         dtype,

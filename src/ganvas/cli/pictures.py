@@ -45,7 +45,7 @@ def edit(
     from ganvas.cli import loading
     from ganvas.recipe import files
 
-    step = loading.parse_step(set_values, shift_values)
+    step = loading.parse_step(set_values, shift_values, generator, editor)
     files.check_outputs([out], save_codes)
     attributes = loading.collect_attributes(step)
     tools = loading.load_cli_tools(
@@ -96,7 +96,7 @@ def sample(
         raise GanvasError("Give one of --where, --seeds and --codes: each says which pictures to draw.")
     if not 1 <= n <= options.MAX_SEEDS:
         raise GanvasError(f"The number of pictures is 1 to {options.MAX_SEEDS:,}, not {n}.")
-    step = loading.parse_step(set_values, shift_values)
+    step = loading.parse_step(set_values, shift_values, generator, editor)
     numbers = range(seed, seed + n) if seeds is None else options.parse_seeds(seeds)
     conditions = [parse_condition(text) for text in where or ()]
     files.check_outputs([out / "face.png"], save_codes)
@@ -143,7 +143,8 @@ def mix(
     from ganvas.recipe import files
     from ganvas.recipe.model import Mix
 
-    step, chosen = loading.parse_step(set_values, shift_values), tuple(options.parse_seeds(rows))
+    step = loading.parse_step(set_values, shift_values, generator, editor)
+    chosen = tuple(options.parse_seeds(rows))
     files.check_outputs([out], save_codes)
     attributes = loading.collect_attributes(step)
     tools = loading.load_cli_tools(
@@ -268,7 +269,7 @@ def animate(
     from ganvas.cli import loading
     from ganvas.recipe import files, sheet
 
-    step = loading.parse_step(set_values, shift_values)
+    step = loading.parse_step(set_values, shift_values, generator, editor)
     if not step and to is None:
         raise GanvasError("There is nothing to animate: give --set, --shift or --to.")
     files.check_outputs([out], save_codes, ANIMATION_SUFFIXES)
@@ -295,11 +296,12 @@ COMMANDS = (edit, sample, mix, render, grid, animate)
 
 
 def _warn_of_departures(recipes: Sequence[Recipe], tools: Tools) -> None:
-    """Print one line where edits leave the codes that the generator draws; nothing is clamped."""
-    from ganvas.recipe.departures import describe_departures
+    """Print one line where edits leave the codes that the generator draws, and one where they fall short of what is asked."""
+    from ganvas.recipe.departures import describe_departures, describe_shortfall
 
-    if line := describe_departures(recipes, tools):
-        options.print_warning(line)
+    for line in (describe_departures(recipes, tools), describe_shortfall(recipes, tools)):
+        if line:
+            options.print_warning(line)
 
 
 def _draw_pictures(

@@ -204,7 +204,7 @@ class StrengthSearch:
         """Edit some codes to some rungs."""
         ws = self.ws[index.to(self.ws.device)]
         strengths = rung * self.ladder.step * self.sign[index]
-        return self.editor.edit(ws, {self.attribute: strengths.to(ws)})
+        return self.editor.edit_quietly(ws, {self.attribute: strengths.to(ws)})
 
     def get_rows(self, rung: Tensor) -> Scores:
         """Return the scores of each code at its rung, (n, columns)."""

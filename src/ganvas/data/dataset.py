@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -49,6 +50,7 @@ class LatentDataset:
         scorer: The scorer's name and fingerprint, "name:sha256".
         gaussianize: The map from scores to normally distributed ones.
         probe: The linear map from codes to Gaussianised scores.
+        units: The units of attributes that have one, as ``Scorer.units``.
     """
 
     codes: W | WPlus
@@ -60,6 +62,7 @@ class LatentDataset:
     scorer: str
     gaussianize: Gaussianize
     probe: Probe
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -136,6 +139,7 @@ class LatentDataset:
             kinds=tuple(self.kinds[k] for k in columns),
             gaussianize=self.gaussianize.select(columns),
             probe=self.probe.select(columns),
+            units=select_units(self.units, attributes),
         )
 
     def split(self, fraction: float = 0.7, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -168,6 +172,7 @@ def make_dataset(
     source: Source,
     generator: str,
     scorer: str,
+    units: Mapping[str, str] | None = None,
 ) -> LatentDataset:
     """Make a dataset, with ``gaussianize`` and ``probe`` fitted; W+ codes are probed at the mean of their rows.
 
@@ -187,7 +192,8 @@ def make_dataset(
         raise GanvasError("Some codes hold numbers that aren't finite: sample or invert them again.")
     normal = gaussianize.fit(scores, attributes)
     fitted = probe.fit_probe(_average_rows(codes), normal(scores))
-    return LatentDataset(codes, scores, attributes, kinds, source, generator, scorer, normal, fitted)
+    named = select_units(units or {}, attributes)
+    return LatentDataset(codes, scores, attributes, kinds, source, generator, scorer, normal, fitted, named)
 
 
 def smooth_scores(data: LatentDataset, folds: int = 5) -> Scores:
@@ -216,6 +222,11 @@ def find_columns(names: tuple[str, ...] | list[str], attributes: tuple[str, ...]
         if name not in attributes:
             raise unknown("attribute", name, attributes)
     return [attributes.index(name) for name in names]
+
+
+def select_units(units: Mapping[str, str], attributes: tuple[str, ...] | list[str]) -> dict[str, str]:
+    """Return the units of ``attributes`` only."""
+    return {name: units[name] for name in attributes if name in units}
 
 
 def _average_rows(codes: Tensor) -> Tensor:

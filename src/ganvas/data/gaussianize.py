@@ -22,6 +22,9 @@ TAIL = 0.5
 The distance of the last two scores alone would be random.
 """
 
+ROUNDING = 1e-9
+"""The distance of normal scores below which they are taken to be equal."""
+
 
 class Gaussianize(nn.Module):
     """A strictly increasing, piecewise linear map for each attribute; beyond its last knots it goes on as a line.
@@ -53,6 +56,18 @@ class Gaussianize(nn.Module):
     def inverse(self, normals: Scores) -> Scores:
         """Return the scores that have these normal scores."""
         return _interpolate(normals, self.normals, self.scores)
+
+    def get_range(self, column: int) -> tuple[float, float]:
+        """Return the lowest and the highest score of a column's fitted data: the ends of the lines aren't among them."""
+        scores, normals = self.scores[:, column], self.normals[:, column]
+        # The knots of the upper line are evenly spaced, from the highest score on.
+        step = normals[-1] - normals[-2]
+        is_even = (normals.diff() - step).abs() < ROUNDING
+        highest = len(normals) - 1 - int(is_even.flip(0).cumprod(0).sum())
+        if not ((normals[:highest] - (normals[highest] - step)).abs() < ROUNDING).any():
+            # No knot lies a step below, so that the step is that of the two highest scores.
+            highest += 1
+        return float(scores[1]), float(scores[max(highest, 2)])
 
     def select(self, columns: list[int]) -> Gaussianize:
         """Return the map of some attributes only."""

@@ -117,7 +117,8 @@ def label(
     run_shards(keep_scores, run.count_rows(), threads=threads, progress=progress)
     codes, scores = draw_codes(generator, n, run.source), torch.cat([parts[k] for k in sorted(parts)])
     names = (scorer.attributes, scorer.kinds)
-    return make_dataset(codes, scores, *names, run.source, generator.fingerprint, run.header.scorer_id)
+    origin = (run.source, generator.fingerprint, run.header.scorer_id)
+    return make_dataset(codes, scores, *names, *origin, scorer.units)
 
 
 def render_batch(device: torch.device) -> int:
@@ -177,9 +178,8 @@ class LabelRun:
         """The header of the labels."""
         generator, scorer = (NamedTool(tool.name, tool.fingerprint) for tool in (self.generator, self.scorer))
         names = (self.scorer.attributes, cast(tuple[Kind, ...], self.scorer.kinds))
-        return LabelHeader(
-            self.n, self.seed, float(self.psi), None, self.shard_size, generator, scorer, *names, self.condition
-        )
+        start, units = (self.n, self.seed, float(self.psi), None, self.shard_size), dict(self.scorer.units) or None
+        return LabelHeader(*start, generator, scorer, *names, self.condition, units)
 
     @property
     def store(self) -> Store:

@@ -19,7 +19,7 @@ from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import NamedTool
 from ganvas.io.shards import format_scores_name
 from ganvas.io.store import Store, is_url
-from ganvas.scorers.base import Kind
+from ganvas.scorers.base import Kind, Unit
 from ganvas.seeds import label_seeds
 from ganvas.types import Scores, W
 from ganvas.validation import parse, validated
@@ -51,7 +51,9 @@ class LabelHeader:
     kinds: tuple[Kind, ...]
     condition: Annotated[int, Field(strict=True, ge=0, le=MAX_CONDITION)] | None = None
     """The label that a conditional generator draws all codes with; None: each seed's own."""
-    WRITTEN_IF_SET: ClassVar = ("condition",)
+    units: dict[str, Unit] | None = None
+    """The units of attributes that have one; older files have none."""
+    WRITTEN_IF_SET: ClassVar = ("condition", "units")
 
     def __post_init__(self) -> None:
         if self.codes is None and (self.seed is None or self.seed + self.n > 2**32):
@@ -71,7 +73,8 @@ class LabelHeader:
 
     def describe(self) -> dict[str, Any]:
         """Return the header as JSON."""
-        values = {key: value for key, value in asdict(self).items() if key != "condition" or value is not None}
+        unset = [key for key in self.WRITTEN_IF_SET if getattr(self, key) is None]
+        values = {key: value for key, value in asdict(self).items() if key not in unset}
         return {"version": VERSION, **values}
 
 
@@ -111,8 +114,8 @@ def load_labels(
     columns = find_columns(attributes or labels.attributes, labels.attributes)
     source_codes = _load_codes(labels, path, generator, codes)
     names, kinds = (tuple(values[k] for k in columns) for values in (labels.attributes, labels.kinds))
-    fingerprint = labels.generator.fingerprint
-    return make_dataset(source_codes, scores[:, columns], names, kinds, labels.source, fingerprint, labels.scorer_id)
+    origin = (labels.source, labels.generator.fingerprint, labels.scorer_id)
+    return make_dataset(source_codes, scores[:, columns], names, kinds, *origin, labels.units)
 
 
 def list_labels() -> list[str]:
@@ -192,7 +195,16 @@ def pack_labels(data: LatentDataset, path: str | Path, *, bits: int = 16, genera
     source, kinds = data.source, cast("tuple[Kind, ...]", data.kinds)
     tools = (NamedTool(generator, data.generator), NamedTool(*data.scorer.rsplit(":", 1)))
     header = LabelHeader(
-        len(data), source.seed, source.psi, source.codes, source.batch, *tools, data.attributes, kinds, source.condition
+        len(data),
+        source.seed,
+        source.psi,
+        source.codes,
+        source.batch,
+        *tools,
+        data.attributes,
+        kinds,
+        source.condition,
+        dict(data.units) or None,
     )
     metadata = header.describe() | {
         "kind": "labels",

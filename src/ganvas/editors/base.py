@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -33,10 +34,12 @@ __all__ = [
     "calibrate",
     "collect_metadata",
     "compute_response_gains",
+    "find_shortfall",
     "find_unresponsive",
     "fingerprint",
     "format_report",
     "load_module",
+    "measure_reach",
     "read_editor",
     "save_editor",
     "scale_to_deviation",
@@ -45,6 +48,10 @@ __all__ = [
 T = TypeVar("T")
 GAIN_BOUNDS = (0.2, 10.0)
 """The bounds of a gain, so that an attribute that hardly responds doesn't drive codes out of the distribution."""
+MIN_REACH = 0.8
+"""The share of a change below which an edit is reported as shortened."""
+MIN_REPORTED_CHANGE = 0.1
+"""σ: of smaller changes nobody sees how much is reached."""
 
 
 def build_metadata(
@@ -71,6 +78,7 @@ def build_metadata(
         data.probe,
         options,
         {} if report is None else report,
+        data.units,
     )
 
 
@@ -99,6 +107,11 @@ class Editor(nn.Module, ABC):
     """The options of ``fit``."""
     report: Mapping[str, Any] = {}
     """Measurements of ``fit`` on held-out codes."""
+    units: Mapping[str, str] = {}
+    """The units of attributes that have one, as ``Scorer.units``."""
+
+    may_fall_short = False
+    """Whether edits may change readings by less than is asked for: then ``edit`` warns of it."""
 
     input_dtype = torch.float32
     """The dtype that shifts are computed in; the sum of codes and shifts is as exact as codes are."""
@@ -134,7 +147,8 @@ class Editor(nn.Module, ABC):
     def edit(self, ws: WPlus, changes: Mapping[str, float | Tensor]) -> WPlus:
         """Move codes so that attributes change, several together; ``ws`` itself is not modified.
 
-        All rows of a code move by the shift for the rows' mean, except with editors that override ``shift_rows``.
+        All rows of a code move by the shift for the rows' mean, except with editors that override ``shift_rows``. Warns where
+        a change falls short of what is asked for (``compute_reach``), with editors that may do so.
 
         Args:
             ws: Codes (n, num_ws, w_dim).
@@ -147,6 +161,15 @@ class Editor(nn.Module, ABC):
         Raises:
             GanvasError: An attribute is unknown, a change isn't finite, or there aren't as many changes as codes.
         """
+        edited = self.edit_quietly(ws, changes)
+        if self.may_fall_short:
+            asked, reached = self._compare_readings(ws, edited, changes)
+            if shortfall := find_shortfall(self.attributes, asked, reached):
+                warnings.warn(shortfall[1], stacklevel=2)
+        return edited
+
+    def edit_quietly(self, ws: WPlus, changes: Mapping[str, float | Tensor]) -> WPlus:
+        """Do as ``edit``, without a warning: for searches and measurements."""
         matrix = self.parse_changes(changes, ws)
         moved = matrix.ne(0).any(1)
         if not moved.any():
@@ -155,6 +178,31 @@ class Editor(nn.Module, ABC):
         shifts = nonzero.new_zeros(ws.shape[0], *nonzero.shape[1:])
         shifts[moved] = nonzero
         return (ws + shifts).to(ws.dtype)
+
+    def compute_reach(self, ws: WPlus, changes: Mapping[str, float | Tensor]) -> Scores:
+        """Compute the share of each change that an edit reaches, by the editor's own reading.
+
+        Several changes at once may work against each other; an editor may shorten what codes of the generator can't hold.
+
+        Args:
+            ws: Codes (n, num_ws, w_dim).
+            changes: Attribute -> change, as in ``edit``.
+
+        Returns:
+            Shares (n, attributes) from 0 to 1; 1 for attributes that don't change.
+
+        Raises:
+            GanvasError: As in ``edit``.
+        """
+        return self._compare_readings(ws, self.edit_quietly(ws, changes), changes)[1]
+
+    @torch.no_grad()
+    def _compare_readings(
+        self, ws: WPlus, edited: WPlus, changes: Mapping[str, float | Tensor]
+    ) -> tuple[Scores, Scores]:
+        """Return the changes (n, attributes) and the shares of them that are reached."""
+        asked = self.parse_changes(changes, ws)
+        return asked, measure_reach(self.read(ws), self.read(edited), asked)
 
     @accept_any_float()
     def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
@@ -360,6 +408,29 @@ def format_report(names: tuple[str, ...], **columns: Tensor) -> dict[str, dict[s
 def find_unresponsive(names: tuple[str, ...], moved: Float[Tensor, " attributes"]) -> list[str]:
     """Return the attributes whose readings ``moved`` by less than half of a change."""
     return [name for name, change in zip(names, moved.tolist(), strict=True) if not change >= 0.5]
+
+
+def measure_reach(before: Scores, after: Scores, asked: Scores) -> Scores:
+    """Measure the shares, from 0 to 1, of the changes ``asked`` between two readings; 1 where nothing is asked."""
+    return torch.where(asked == 0, 1.0, ((after - before) / asked).clamp(0, 1))
+
+
+def find_shortfall(attributes: tuple[str, ...], asked: Scores, reached: Scores) -> tuple[float, str] | None:
+    """Find the attribute that reaches the least share of its changes, as a mean over codes.
+
+    Returns the share and a line about it; None where all attributes reach ``MIN_REACH``.
+    """
+    is_visible = asked.abs() >= MIN_REPORTED_CHANGE
+    shares = torch.where(is_visible, reached, 0).sum(0) / is_visible.sum(0)  # NaN for an attribute without a change
+    k = int(shares.nan_to_num(nan=1.0).argmin())
+    share = float(shares[k])
+    if not share < MIN_REACH:
+        return None
+    change = float(asked[is_visible[:, k], k].mean())
+    return share, (
+        f"{attributes[k]} {change:+.2g} was shortened to {100 * share:.0f} %, as the editor reads it: ask for less, or for"
+        " fewer changes at once."
+    )
 
 
 def collect_metadata(editor: Editor) -> EditorMetadata:

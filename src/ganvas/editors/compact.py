@@ -136,6 +136,8 @@ class CompactNetworks:
 class CompactEditor(Editor):
     """A fitted compact editor: it adds moves to compact codes c; conditional sampling uses ``encode`` and ``decode``, too."""
 
+    may_fall_short = True
+
     def __init__(self, metadata: EditorMetadata, pca: PCA, parts: CompactNetworks) -> None:
         super().__init__()
         self.set_metadata(metadata)

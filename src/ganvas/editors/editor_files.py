@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.data.probe import Probe
-from ganvas.errors import GanvasError
+from ganvas.errors import GanvasError, unknown
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import NamedTool
-from ganvas.scorers.base import Kind
+from ganvas.scorers.base import Kind, Unit
 from ganvas.validation import parse, validated
 
 HEADER_FIELDS = ("method", "attributes", "kinds", "scorer", "space", "options", "report")
@@ -41,6 +41,7 @@ class EditorMetadata:
     probe: Probe
     options: Mapping[str, Any] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 @validated
@@ -57,19 +58,27 @@ class EditorHeader:
     report: dict[str, Any]
     kind: Literal["editor"] = "editor"
     version: Literal[1] = 1
+    units: dict[str, Unit] | None = None
+    """The units of attributes that have one; older files have none."""
+    WRITTEN_IF_SET: ClassVar = ("units",)
 
     def __post_init__(self) -> None:
         if len(set(self.attributes)) != len(self.attributes) or len(self.kinds) != len(self.attributes):
             raise GanvasError("an editor's attributes differ and have one kind each.")
+        for name in self.units or ():
+            if name not in self.attributes:
+                raise unknown("attribute of units", name, self.attributes)
 
 
 def write_editor(path: str | Path, own: Mapping[str, Tensor], metadata: EditorMetadata) -> None:
     """Write an editor's own tensors and its metadata. Raises GanvasError where the path can't be written."""
     owner = NamedTool(metadata.generator_name, metadata.generator)
     stated: dict[str, Any] = {name: getattr(metadata, name) for name in HEADER_FIELDS}
-    header = EditorHeader(**stated, generator=owner)
+    header = asdict(EditorHeader(**stated, generator=owner, units=dict(metadata.units)))
+    if not metadata.units:
+        header.pop("units")
     tensors = {TENSOR_PREFIX + name: tensor for name, tensor in own.items()}
-    save_tensors(path, collect_common_tensors(metadata) | tensors, asdict(header))
+    save_tensors(path, collect_common_tensors(metadata) | tensors, header)
 
 
 def read_editor(path: str | Path) -> tuple[dict[str, Tensor], EditorMetadata]:
@@ -134,4 +143,5 @@ def _add_tensors(header: EditorHeader, tensors: Mapping[str, Tensor]) -> EditorM
         return None
     stated: dict[str, Any] = {name: getattr(header, name) for name in HEADER_FIELDS}
     stated |= {"generator": header.generator.fingerprint, "generator_name": header.generator.name}
+    stated["units"] = header.units or {}
     return EditorMetadata(**stated, gaussianize=Gaussianize(scores, normals), probe=Probe(weight, bias))

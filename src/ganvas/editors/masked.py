@@ -71,6 +71,7 @@ class MaskedEditor(Editor):
                 )
             inner = inner.inner
         self.inner, self.rows, self.num_ws = inner, rows, num_ws
+        self.may_fall_short = inner.may_fall_short
         self.options = {**inner.options, MASKED: [list(rows), num_ws]}
 
     def shift(self, w: W, changes: Scores) -> W:

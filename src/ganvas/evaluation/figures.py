@@ -149,7 +149,7 @@ def draw_growing_strength(analysis: RowAnalysis) -> Tensor | None:
                 pictures.append(_render(context, ws[0]))
                 for strength in STRENGTHS:
                     pictures.append(
-                        _render(context, editor.edit(ws, {attribute: make_goal(attribute).sign * strength})[0])
+                        _render(context, editor.edit_quietly(ws, {attribute: make_goal(attribute).sign * strength})[0])
                     )
                 rows.append(f"{format_goal(attribute)}\n{entry.name}")
     columns = ["as drawn", *(f"{strength:+g} σ" for strength in STRENGTHS)]

@@ -273,7 +273,7 @@ def edit_pool(
 ) -> tuple[WPlus, WPlus, Scores]:
     """Return some faces' codes, the same edited again by these strengths, and the panel's rows before."""
     ws, rows = context.make_codes(torch.from_numpy(codes.astype(np.int64)))
-    return ws, editor.edit(ws, {attribute: torch.from_numpy(strengths.copy()).to(ws)}), rows
+    return ws, editor.edit_quietly(ws, {attribute: torch.from_numpy(strengths.copy()).to(ws)}), rows
 
 
 @torch.no_grad()
@@ -326,7 +326,7 @@ def run_joint(
     ws, rows = context.make_codes(codes)
     code_scorer, cache = context.make_code_scorer(scope, "together")
     for edited in (*combinations(names, 2), *combinations(names, 3)):
-        moved = editor.edit(ws, _make_changes(edited))
+        moved = editor.edit_quietly(ws, _make_changes(edited))
         trial = make_trial(context, edited[0], (ws, moved), (rows, code_scorer(moved).cpu()))
         goals, title = [make_goal(name) for name in edited], " + ".join(edited)
         _add_trial(context, blocks, "joint", trial, goals, codes, change=JOINT_CHANGE, attribute=title)
@@ -349,7 +349,7 @@ def run_codes(
     if attribute not in editor.attributes:
         raise GanvasError(f"The editor has no attribute {attribute!r}.")
     data, goal, n = context.data, make_goal(attribute), len(ws)
-    moved = editor.edit(ws, {attribute: goal.sign})
+    moved = editor.edit_quietly(ws, {attribute: goal.sign})
     readings = [data.probe(codes.mean(1)).cpu() for codes in (ws, moved)]
     towards = torch.zeros(len(data.attributes))
     towards[data.attributes.index(attribute)] = goal.sign
@@ -389,14 +389,14 @@ def run_order(editor: Editor, attributes: Sequence[str], ws: WPlus, blocks: RowB
         blocks.add("order", metric, codes, values, attribute=" + ".join(edited))
 
     for a, b in combinations(names, 2):
-        first = editor.edit(editor.edit(ws, _make_changes([a])), _make_changes([b]))
-        second = editor.edit(editor.edit(ws, _make_changes([b])), _make_changes([a]))
-        both = editor.edit(ws, _make_changes((a, b)))
+        first = editor.edit_quietly(editor.edit_quietly(ws, _make_changes([a])), _make_changes([b]))
+        second = editor.edit_quietly(editor.edit_quietly(ws, _make_changes([b])), _make_changes([a]))
+        both = editor.edit_quietly(ws, _make_changes((a, b)))
         add("order", (a, b), measure(first, second, first, ws))
         add("together", (a, b), measure(first, both, both, ws))
     for edited in (*([name] for name in names), names):
-        there = editor.edit(ws, _make_changes(edited, 2 * JOINT_CHANGE))
-        back = editor.edit(there, _make_changes(edited, -2 * JOINT_CHANGE))
+        there = editor.edit_quietly(ws, _make_changes(edited, 2 * JOINT_CHANGE))
+        back = editor.edit_quietly(there, _make_changes(edited, -2 * JOINT_CHANGE))
         add("undo" if len(edited) == 1 else "undo_all", edited, measure(back, ws, there, ws))
 
 

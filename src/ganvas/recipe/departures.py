@@ -1,4 +1,4 @@
-"""Edits that leave the codes that a generator draws, and how far they can go without leaving them."""
+"""Edits that leave the codes that a generator draws, how far they can go without leaving them, and those that fall short."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import torch
 
+from ganvas.editors.base import find_shortfall, measure_reach
+from ganvas.editors.masked import mask_editor
 from ganvas.inversion.quality import fit_w_distribution
 from ganvas.recipe.model import EditStep, Recipe
-from ganvas.recipe.rendering import Tools, compute_code
+from ganvas.recipe.rendering import Tools, compute_changes, compute_code
 
 MAX_UNMEASURED_CHANGE = 2.5
 """σ. Edits of as much in all are taken to stay inside: measuring where codes lie takes seconds."""
@@ -51,6 +53,32 @@ def describe_departures(recipes: Sequence[Recipe], tools: Tools) -> str:
         f" {distribution.bound:.1f} is the limit), so expect flaws. The farthest, {_format_edits(farthest, tools, 1)}, stays"
         f" inside up to {_format_edits(farthest, tools, inside)}."
     )
+
+
+@torch.no_grad()
+def describe_shortfall(recipes: Sequence[Recipe], tools: Tools) -> str:
+    """Describe in one line which change falls shortest of what is asked for, by the editor's reading; "" where none does.
+
+    Raises GanvasError as ``compute_code`` does.
+    """
+    if tools.editor is None or not tools.editor.may_fall_short:
+        return ""
+    found = []
+    for recipe in recipes:
+        ws = compute_code(replace(recipe, edits=()), tools)
+        for step in recipe.edits:
+            editor = mask_editor(tools.editor, step.rows, tools.generator)
+            edited = editor.edit_quietly(ws, compute_changes(step, editor, ws))
+            before, after = editor.read(ws), editor.read(edited)
+            asked = torch.zeros_like(before)
+            for name, change in step.shift.items():
+                asked[:, editor.attributes.index(name)] = step.amount * change
+            for name, value in step.set.items():
+                column = editor.attributes.index(name)
+                asked[:, column] = step.amount * (value - before[:, column])
+            found.append(find_shortfall(editor.attributes, asked, measure_reach(before, after, asked)))
+            ws = edited
+    return min((each for each in found if each), default=(1.0, ""))[1]
 
 
 def _sum_changes(step: EditStep) -> float:

@@ -149,7 +149,7 @@ def compute_code(recipe: Recipe, tools: Tools) -> WPlus:
     ws = compute_unedited_code(recipe, tools)
     for step in recipe.edits:
         editor = mask_editor(tools.required_editor, step.rows, tools.generator)
-        ws = editor.edit(ws, compute_changes(step, editor, ws))
+        ws = editor.edit_quietly(ws, compute_changes(step, editor, ws))
     return ws
 
 

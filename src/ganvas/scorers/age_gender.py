@@ -69,6 +69,8 @@ class AgeGender(Scorer):
 
     reads_faces = True
 
+    units: Mapping[str, str] = {"Age": "y"}
+
     def __init__(self, weights: Mapping[str, Tensor], name: str = "age_gender") -> None:
         super().__init__()
         self.name, self.attributes, self.kinds = name, ("Age", "Male"), ("value", "probability")

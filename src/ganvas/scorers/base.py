@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from ganvas.errors import unknown
@@ -14,6 +16,8 @@ from ganvas.types import Images, Scores
 
 Kind = Literal["probability", "count", "value"]
 KINDS: tuple[str, ...] = get_args(Kind)
+Unit = Annotated[str, Field(pattern=r"\A[^\W\d_]{1,12}\z")]
+"""The symbol of a unit, in letters, so that it can follow a number: "y" for years."""
 
 
 class Scorer(nn.Module, ABC):
@@ -30,6 +34,9 @@ class Scorer(nn.Module, ABC):
     "value", anything else."""
     fingerprint: str
     """sha256 of the float32 weights, so that labels say which scorer made them."""
+
+    units: Mapping[str, str] = {}
+    """The units of attributes that have one, of the kind "value": attribute -> symbol, such as "y" for years."""
 
     networks: frozenset[str] = frozenset()
     """The names of the pretrained networks that it reads: a judge shares none with the scorer that made the labels."""

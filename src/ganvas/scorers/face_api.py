@@ -58,6 +58,8 @@ class FaceApi(Scorer):
 
     reads_faces = True
 
+    units: Mapping[str, str] = {"Age": "y"}
+
     def __init__(self, weights: Mapping[str, Tensor], name: str = "face_api") -> None:
         super().__init__()
         self.name, self.attributes = name, ("Age", "Male", *EXPRESSIONS)

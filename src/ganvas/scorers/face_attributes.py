@@ -42,6 +42,8 @@ class FaceAttributes(Scorer):
 
     reads_faces = True
 
+    units: Mapping[str, str] = {"Age": "y"}
+
     networks = frozenset({"celeba40", "faceres"})
 
     def __init__(
