@@ -25,6 +25,8 @@ from ganvas.app.tab_handlers import TabHandlers
 from ganvas.checkpoints.load import load_generator
 from ganvas.control.target_values import convert_to_sigma, find_unit_range
 from ganvas.errors import GanvasError
+from ganvas.generators import regions
+from ganvas.generators.regions import Region
 from ganvas.io.images import read_picture, read_png_texts, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool
 from ganvas.recipe.rendering import render
@@ -639,3 +641,16 @@ def test_sliders_follow_the_unit_of_the_editor_that_is_picked(edit_handlers, wit
     updates = list_updates(replace(FACE, generator="squares", editor="squares/counts"))
     assert updates["Right"] == gr.update(visible=False, minimum=-4.0, maximum=4.0, step=0.05, label="Right")
     assert edit_handlers.resources.get_slider_scales(["Right"])["Right"].ticks == (low, high, step)
+
+
+def test_a_face_keeps_its_region_in_links_recipes_and_commands(monkeypatch, resources):
+    monkeypatch.setattr(regions, "load_regions", lambda _: {"left": (Region((0.25, 0.5, 0.2, 0.3)), ("Red",))})
+    scene = FACE.with_shift("Red", 1.0)
+    kept, free = (resources.make_recipe(replace(scene, regional=regional)) for regional in (True, False))
+    assert kept.regions and not free.regions
+    assert sharing.decode_token(sharing.encode_token(kept)) == kept
+    assert "--region" not in sharing.format_command(kept, scene.editor, "face")
+    assert "--region off" in sharing.format_command(free, scene.editor, "face")
+    plain, edited = (resources.render(each).image for each in (scene.unedited, scene))
+    outside = (kept.regions[0].build_mask(*plain.shape[-2:]) == 0).expand_as(plain)
+    assert torch.equal(edited[outside], plain[outside])

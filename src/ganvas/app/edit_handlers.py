@@ -24,6 +24,7 @@ from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene, check_scene, describe_scene, format_title
 from ganvas.app.session import Session, Superseded, WorkQueue, report_errors
 from ganvas.errors import GanvasError, unknown
+from ganvas.generators.regions import load_regions
 from ganvas.recipe.model import FromSeed
 
 T = TypeVar("T")
@@ -234,6 +235,12 @@ class EditHandlers:
         session.counted_attribute = name
         return await self.show_scene(session, session.start_request())
 
+    @report_errors
+    async def choose_region(self, regional: Any, session: Session) -> Any:
+        """Keep edits to where their attributes show, or not."""
+        session.commit()
+        return await self.show_scene(session, session.set_scene(replace(session.scene, regional=regional is True)))
+
     def choose_random_face(self, session: Session) -> Scene:
         """Return the scene of a random seed."""
         psi = session.scene.start.psi if isinstance(session.scene.start, FromSeed) else 0.7
@@ -248,7 +255,7 @@ class EditHandlers:
         return self.make_picker_updates(session)
 
     def make_picker_updates(self, session: Session) -> list[Any]:
-        """Return values for ``picker_outputs``: generator, editor, note, counting, what to count and to compare."""
+        """Return values for ``picker_outputs``: generator, editor, note, counting, what to count and to compare, regions."""
         scene = session.scene
         installed = self.resources.find_editors(scene.generator)
         picked = installed.get(scene.editor)
@@ -266,4 +273,5 @@ class EditHandlers:
                 choices=[(format_attribute(name), name) for name in counts], value=session.counted_attribute or None
             ),
             gr.update(choices=sliders, value=sliders[0][1] if sliders else None),
+            gr.update(value=scene.regional, visible=bool(load_regions(scene.generator))),
         ]

@@ -59,6 +59,7 @@ class EventWiring:
             page.counting,
             page.counted,
             page.attribute,
+            page.regional,
         ]
         self.scene_outputs = [*self.picker_outputs, *self.view_outputs]
         self.visibility_outputs: list[Any] = [*page.groups.values(), *page.sliders.values()]
@@ -124,6 +125,7 @@ class EventWiring:
         self._connect(page.search.change, search, [page.search], self.visibility_outputs, NEWEST_WINS)
         self._connect_view(page.changed.input, edit_handlers.change_attributes, [page.changed])
         self._connect_view(page.counted.input, edit_handlers.pick_counted, [page.counted])
+        self._connect_view(page.regional.input, edit_handlers.choose_region, [page.regional])
         for button, by in ((page.minus, -1), (page.plus, 1)):
             self._connect_view(button.click, edit_handlers.make_count_handler(by))
 

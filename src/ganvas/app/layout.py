@@ -106,6 +106,9 @@ class Page:
                 elem_id="changed",
                 min_width=180,
             )
+        self.regional = gr.Checkbox(
+            True, label="Change only where it shows", visible=False, elem_id="regional", container=False
+        )
         self.groups: dict[str, gr.Accordion] = {}
         self.sliders: dict[str, gr.Slider] = {}
         for group, names in group_attributes(scales).items():

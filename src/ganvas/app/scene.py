@@ -11,7 +11,7 @@ from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.data.codes import Codes
 from ganvas.errors import GanvasError, unknown
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start
-from ganvas.recipe.rendering import Tools
+from ganvas.recipe.rendering import Tools, limit_to_regions
 from ganvas.types import Dtype
 
 MAX_PSI = 2.0
@@ -33,6 +33,8 @@ class Scene:
     mix: Mix | None = None
     edits: tuple[EditStep, ...] = ()
     dtype: Dtype = "float32"
+    regional: bool = True
+    """Whether edits are kept to where their attributes show."""
     codes: Codes | None = field(default=None, compare=False)
     """The codes file that ``start`` is a row of, where it is a photograph's; ``start`` has its sha256."""
 
@@ -95,7 +97,8 @@ class Scene:
             isinstance(start, FromConditions) for start in (self.start, *((self.mix.start,) if self.mix else ()))
         )
         editor = tools.editor_name if self.edits or conditional else None
-        return Recipe(tools.generator_name, self.start, tools.dtype, self.mix, editor, self.edits)
+        recipe = Recipe(tools.generator_name, self.start, tools.dtype, self.mix, editor, self.edits)
+        return limit_to_regions(recipe) if self.regional else recipe
 
     def _with_slider_edit(self, step: EditStep) -> Scene:
         earlier = self.edits[:-1] if self.edits and self.edits[-1].amount == 1 else self.edits

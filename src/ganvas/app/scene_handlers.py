@@ -23,6 +23,7 @@ from ganvas.io.images import read_picture
 from ganvas.progress import Progress
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import FromSeed, Recipe
+from ganvas.recipe.rendering import limit_to_regions
 from ganvas.types import Images, WPlus
 
 UPDATE_SECONDS = 0.5
@@ -89,9 +90,15 @@ class SceneHandlers:
                     f"The recipe needs editor {missing}: start the page with --editor FILE, the editor's file."
                 )
             editor = matching[0]
-        return check_scene(
-            Scene(recipe.generator.name, editor, recipe.start, recipe.mix, recipe.edits, recipe.dtype, codes)
+        regional = limit_to_regions(recipe) == recipe
+        if not regional and (recipe.regions or recipe.mask):
+            raise GanvasError(
+                "The recipe keeps its edits to a region of its own, which this page can't: draw it with `ganvas render`."
+            )
+        scene = Scene(
+            recipe.generator.name, editor, recipe.start, recipe.mix, recipe.edits, recipe.dtype, regional, codes
         )
+        return check_scene(scene)
 
     async def load_recipe_file(self, session: Session, path: Path) -> Callable[[], bool]:
         """Set the session's scene to that of a recipe's file. Returns whether the request has become stale, as a

@@ -13,6 +13,7 @@ from ganvas.app.scene import Scene
 from ganvas.errors import GanvasError
 from ganvas.io.files import parse_json
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Recipe, from_json, to_json
+from ganvas.recipe.rendering import limit_to_regions
 from ganvas.recipe.sheet import Sheet
 
 QUERY_PARAMETER = "recipe"
@@ -81,6 +82,8 @@ def format_command(recipe: Recipe, editor: str, name: str) -> str:
     for option, values in (("--set", step.set), ("--shift", step.shift)):
         for key, value in values.items():
             parts += [option, f"{key}={value!r}"]
+    if limit_to_regions(recipe) != recipe:  # the command's default
+        parts += ["--region", "off"]
     return shlex.join([*parts, "--dtype", recipe.dtype, "--out", f"{name}.png"])
 
 
@@ -124,6 +127,7 @@ def _format_python_steps(recipe: Recipe, editor: str) -> str | None:
         or len(recipe.edits) > 1
         or step.amount != 1
         or step.rows
+        or recipe.regions
     ):
         return None
     lines = ["import torch", "", "import ganvas", "from ganvas.control.target_values import solve_changes", ""]
