@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from ganvas.io.images import encode_png
 from ganvas.progress import show_count, track
 from ganvas.recipe.files import check_output, draw_sheet
 from ganvas.recipe.model import EditStep, FromConditions, FromSeed, NamedTool, Range, Recipe, Start
-from ganvas.recipe.rendering import Tools, limit_to_regions, load_tools
+from ganvas.recipe.rendering import Tools, limit_to_regions, load_editor_for, load_tools
 from ganvas.recipe.sheet import Sheet
 from ganvas.scorers import load_scorer
 from ganvas.types import Dtype
@@ -132,7 +132,7 @@ def run_demo(
     named = NamedTool(EDITOR_FILE, editors.fingerprint(editor))
     drawer = _SectionDrawer(out, Tools(tools.generator, dtype, editor, named), config)
     with page.run_stage("Editing people"):
-        page.sections.append(drawer.draw_people())
+        page.sections.append(replace(drawer, tools=_load_shipped_tools(drawer.tools)).draw_people())
     with page.run_stage("Editing one attribute at a time"):
         page.sections.append(drawer.draw_grid())
     with page.run_stage("Editing several attributes at once"):
@@ -155,10 +155,19 @@ def run_demo(
     return page.path
 
 
+def _load_shipped_tools(tools: Tools) -> Tools:
+    """Load the editor of the generator's card, the best there is; the same tools where it has none."""
+    name = find_card(tools.generator.name).editor
+    if not name:
+        return tools
+    editor, named = load_editor_for(tools.generator, name)
+    return replace(tools, editor=editor, editor_name=named)
+
+
 def _describe_run(data: LatentDataset, generator: str) -> str:
     return (
-        f"{generator}: every picture of a face below was made by the compact editor, fitted a moment ago on"
-        f" {len(data):,} faces that ganvas itself drew and scored ({PAPER_NAME}). Numbers count standard deviations (σ)"
+        f"{generator}: the people below were edited by the editor that ships, all other faces by the compact editor that was"
+        f" fitted a moment ago on {len(data):,} faces that ganvas itself drew and scored ({PAPER_NAME}). Numbers count standard deviations (σ)"
         " of an attribute over random faces. Each picture carries its recipe:"
         f" `ganvas render grid.png --editor {EDITOR_FILE} --out again.png` draws it again."
     )

@@ -44,7 +44,7 @@ EARLY_SIDE = 512
 """The side of the pictures that are scored, where the generator's are larger."""
 CODES = 512
 """The codes on which moves are solved for."""
-LEAST_FACES = 8
+MIN_FACES = 8
 Responses = Float[Tensor, "faces moved read"]
 
 
@@ -59,8 +59,8 @@ class ResponseRun:
     out: str | Path
 
     def __post_init__(self) -> None:
-        if self.n < LEAST_FACES:
-            raise GanvasError(f"The number of faces must be at least {LEAST_FACES}, not {self.n}.")
+        if self.n < MIN_FACES:
+            raise GanvasError(f"The number of faces must be at least {MIN_FACES}, not {self.n}.")
         for name in self.editor.attributes:
             if name not in self.scorer.attributes:
                 raise unknown("attribute", name, self.scorer.attributes)
@@ -125,10 +125,10 @@ def calibrate_moves_in_pictures(
 
     ``responses``: of faces to its own moves, as ``ResponseRun.load`` returns. ``hold``: the weight of the other attributes'
     changes against the length of a move; attributes that the editor protects count more. Raises GanvasError for responses of
-    another number of attributes, and for fewer than LEAST_FACES.
+    another number of attributes, and for fewer than MIN_FACES.
     """
     k = len(editor.attributes)
-    if responses.shape[1:] != (k, k) or len(responses) < LEAST_FACES:
+    if responses.shape[1:] != (k, k) or len(responses) < MIN_FACES:
         raise GanvasError(
             f"Responses of {len(responses)} faces and {tuple(responses.shape[1:])} attributes don't calibrate {k} attributes."
         )
