@@ -88,10 +88,10 @@ def solve_changes(
 
     def compute_gap(changes: Tensor) -> Tensor:
         moved = editor.edit_quietly(ws, {**shifts, **dict(zip(names, changes.T, strict=True))})
-        return target - editor.read(moved)[:, columns]
+        return target - readings - editor.measure_change(ws, moved)[:, columns]
 
     responses = torch.stack(
-        [editor.read(editor.edit_quietly(ws, {name: 1.0}))[:, columns] - readings for name in names], 1
+        [editor.measure_change(ws, editor.edit_quietly(ws, {name: 1.0}))[:, columns] for name in names], 1
     )
     correction = _invert_responses(responses)
     gap, share = compute_gap(best), torch.ones_like(best[:, :1])

@@ -167,8 +167,8 @@ def _load_shipped_tools(tools: Tools) -> Tools:
 def _describe_run(data: LatentDataset, generator: str) -> str:
     return (
         f"{generator}: the people below were edited by the editor that ships, all other faces by the compact editor that was"
-        f" fitted a moment ago on {len(data):,} faces that ganvas itself drew and scored ({PAPER_NAME}). Numbers count standard deviations (σ)"
-        " of an attribute over random faces. Each picture carries its recipe:"
+        f" fitted a moment ago on {len(data):,} faces that ganvas itself drew and scored ({PAPER_NAME}). Numbers count"
+        " standard deviations (σ) of an attribute over random faces. Each picture carries its recipe:"
         f" `ganvas render grid.png --editor {EDITOR_FILE} --out again.png` draws it again."
     )
 

@@ -18,7 +18,7 @@ from ganvas.errors import GanvasError, unknown
 from ganvas.progress import Progress
 from ganvas.training_loop import constant, warmup_cosine
 from ganvas.types import Dtype, Scores, W
-from ganvas.validation import Flag, Natural, NonNegative, PositiveInt, PositiveReal, Share, validated
+from ganvas.validation import Flag, Natural, NonNegative, Positive, PositiveInt, PositiveReal, Share, validated
 
 Codes = Float[Tensor, "n dim"]
 Components = Float[Tensor, "n components"]
@@ -39,6 +39,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "truncation": 0.12,
         "protected": ("Male", "Age", "Skin_Lightness", "Eyeglasses", "Sunglasses"),
         "protection": 20.0,
+        "longest": 5.5,
     },
 }
 """The options of each recipe, where they aren't the paper's."""
@@ -49,7 +50,7 @@ CUSTOM_RECIPE = "own"
 """The name that editors store for a recipe that isn't one of ``RECIPES``: their other options state all of it."""
 
 
-def _parse_hold(hold: Any) -> Any:
+def _parse_none(hold: Any) -> Any:
     """Convert the text "none", which the command line gives, to None."""
     return None if isinstance(hold, str) and hold.lower() == "none" else hold
 
@@ -81,6 +82,7 @@ class CompactConfig:
     correlate with what is named, and that truncation keeps; names that weren't labelled are passed over.
     ``aim``: what moves are to change, the normal "score" (the paper's) or the "probability"; only with ``hold``.
     ``truncation``: the share of the shell's squared radius lost for each Mahalanobis length moved, from 0 (the paper's) to 1.
+    ``longest``: the largest Mahalanobis length of a move, all its changes together, before truncation; None: any.
     ``mref``: M_ref of (5): "identity", "labels" (the labels' own correlation) or a K×K matrix in the attributes' order.
     ``alpha`` and ``beta`` weigh (4) and (5) in (6). ``path``: a linear path beside the layers, initialised as the best linear
     encoder and decoder, and a learning rate that warms up and then falls to 0 as a cosine; else it is constant.
@@ -91,11 +93,12 @@ class CompactConfig:
     dim: PositiveInt = 60
     residual: Flag = True
     mref: Annotated[Any, BeforeValidator(_parse_matrix)] = "identity"
-    hold: Annotated[NonNegative | None, BeforeValidator(_parse_hold)] = None
+    hold: Annotated[NonNegative | None, BeforeValidator(_parse_none)] = None
     aim: Literal["score", "probability"] = "score"
     truncation: Share = 0.0
     protected: tuple[str, ...] = ()
     protection: PositiveReal = 1.0
+    longest: Annotated[Positive | None, BeforeValidator(_parse_none)] = None
     seed: Natural = 0
     depth: Annotated[int, Field(strict=True, ge=2, le=64)] = 8
     width: PositiveInt = 512
@@ -116,6 +119,8 @@ class CompactConfig:
             )
         if self.truncation and not self.residual:
             raise GanvasError("truncation needs residual: set truncation=0 or residual=true.")
+        if self.longest is not None and not self.residual:
+            raise GanvasError("longest needs residual: set longest=none or residual=true.")
 
     def count_steps(self, n: int) -> int:
         """Return the number of steps on ``n`` codes; the last batch of an epoch is left out if it isn't full."""
@@ -136,11 +141,12 @@ def parse_recipe(recipe: str | Mapping[str, Any], options: Mapping[str, Any]) ->
         raise unknown("recipe", recipe, RECIPES)
     options = update_options(options)
     merged = {**(RECIPES.get(recipe, {}) if isinstance(recipe, str) else update_options(recipe)), **options}
-    # A recipe's aim needs hold, and its truncation the residual: without these they are dropped.
-    if _parse_hold(merged.get("hold")) is None and "aim" not in options:
+    # A recipe's aim needs hold, and its truncation and bound the residual: without these they are dropped.
+    if _parse_none(merged.get("hold")) is None and "aim" not in options:
         merged.pop("aim", None)
-    if not merged.get("residual", True) and "truncation" not in options:
-        merged.pop("truncation", None)
+    for name in ("truncation", "longest"):
+        if not merged.get("residual", True) and name not in options:
+            merged.pop(name, None)
     return CompactConfig(**merged)
 
 

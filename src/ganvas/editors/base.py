@@ -202,7 +202,19 @@ class Editor(nn.Module, ABC):
     ) -> tuple[Scores, Scores]:
         """Return the changes (n, attributes) and the shares of them that are reached."""
         asked = self.parse_changes(changes, ws)
-        return asked, measure_reach(self.read(ws), self.read(edited), asked)
+        return asked, measure_reach(self.measure_change(ws, edited), asked)
+
+    def measure_change(self, before: WPlus, after: WPlus) -> Scores:
+        """Measure how far an edit moved the readings of codes, in units of changes: 1 where a change of 1 is reached.
+
+        Args:
+            before: Codes (n, num_ws, w_dim).
+            after: The same codes, edited.
+
+        Returns:
+            Changes (n, attributes).
+        """
+        return self.read(after) - self.read(before)
 
     @accept_any_float()
     def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
@@ -410,9 +422,9 @@ def find_unresponsive(names: tuple[str, ...], moved: Float[Tensor, " attributes"
     return [name for name, change in zip(names, moved.tolist(), strict=True) if not change >= 0.5]
 
 
-def measure_reach(before: Scores, after: Scores, asked: Scores) -> Scores:
-    """Measure the shares, from 0 to 1, of the changes ``asked`` between two readings; 1 where nothing is asked."""
-    return torch.where(asked == 0, 1.0, ((after - before) / asked).clamp(0, 1))
+def measure_reach(changed: Scores, asked: Scores) -> Scores:
+    """Measure the shares, from 0 to 1, of the changes ``asked`` that were reached; 1 where nothing is asked."""
+    return torch.where(asked == 0, 1.0, (changed / asked).clamp(0, 1))
 
 
 def find_shortfall(attributes: tuple[str, ...], asked: Scores, reached: Scores) -> tuple[float, str] | None:

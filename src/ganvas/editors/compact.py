@@ -28,6 +28,8 @@ rare attribute, most of the variance of a normal score is among faces without it
 codes, where faces come apart, ``truncation`` moves everything but the changed attributes towards the mean of W, the more
 the larger the change (``shrink_to_shell``).
 
+Directions of W end, too: no move is longer than ``longest``, however large the changes, and an edit that is shortened says so.
+
 A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so each attribute's move is scaled,
 on held-out codes. No move is longer than ``MAX_LENGTH``; an attribute that then hardly responds is reported.
 """
@@ -70,7 +72,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.precision import accept_any_float
 from ganvas.progress import Progress
-from ganvas.types import Scores, W
+from ganvas.types import Scores, W, WPlus
 
 NEEDS = "labels"
 """What the method learns from."""
@@ -82,7 +84,7 @@ TRAINING_SHARE = 0.7
 CALIBRATION_CODES = 512
 """The number of held-out codes on which moves are calibrated."""
 CHUNK_CODES = 4096
-OPTIONS_BEFORE = {"protected": (), "protection": 1.0}
+OPTIONS_BEFORE = {"protected": (), "protection": 1.0, "longest": None}
 """Options that files of before don't have, as those files were made."""
 READER_WIDTH, READER_STEPS = 128, 1200
 """The width and the most steps of the network that predicts scores; fewer steps for few codes."""
@@ -138,7 +140,12 @@ class CompactEditor(Editor):
 
     may_fall_short = True
 
-    def __init__(self, metadata: EditorMetadata, pca: PCA, parts: CompactNetworks) -> None:
+    responses: Tensor | None
+    """How far a change of 1 moves each reading (K,), where moves are calibrated in pictures; None: by 1."""
+
+    def __init__(
+        self, metadata: EditorMetadata, pca: PCA, parts: CompactNetworks, responses: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.set_metadata(metadata)
         for field in fields(PCA):
@@ -147,6 +154,7 @@ class CompactEditor(Editor):
         self.eval()  # the reader has dropout
         self.register_buffer("doubt", torch.zeros(len(metadata.attributes)))
         self.register_buffer("moves", torch.eye(len(metadata.attributes), parts.encoder.linears[-1].out_features))
+        self.register_buffer("responses", responses)
         self.shell = _build_shell(self)
         self.register_load_state_dict_post_hook(_rebuild_shell)
 
@@ -173,6 +181,11 @@ class CompactEditor(Editor):
         """
         return self.reader(self.pca.project(w) / self.shell.deviations)
 
+    def measure_change(self, before: WPlus, after: WPlus) -> Scores:
+        """Measure the change of the readings, by what a change of 1 moves them by."""
+        changed = super().measure_change(before, after)
+        return changed if self.responses is None else changed / self.responses
+
     def shift(self, w: W, changes: Scores) -> W:
         """Return the truncated difference of the changed code and the code, both decoded.
 
@@ -191,6 +204,11 @@ class CompactEditor(Editor):
         if not self.options["residual"]:
             return self.decode(target) - w
         x, moved = self.pca.project(w), self.decoder(target) - self.decoder(c)
+        if longest := self.options.get("longest"):
+            length = (moved / self.shell.deviations).norm(dim=1, keepdim=True)
+            share = (longest / length.clamp(min=longest)).to(changes)
+            target, named = c + share * (changes @ self.get_buffer("moves")), share * named
+            moved = self.decoder(target) - self.decoder(c)
         return (shrink_to_shell(x, x + moved, named, self.shell) - x) @ self.get_buffer("components")
 
 
@@ -243,10 +261,10 @@ def fit(
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> CompactEditor:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    return restore_editor(lambda: _build_empty(metadata), tensors, metadata.method)
+    return restore_editor(lambda: _build_empty(metadata, "responses" in tensors), tensors, metadata.method)
 
 
-def _build_empty(metadata: EditorMetadata) -> CompactEditor:
+def _build_empty(metadata: EditorMetadata, calibrated: bool) -> CompactEditor:
     """Build an editor by ``metadata.options``, on the "meta" device."""
     config = parse_stored_options(metadata.options)
     w_dim, k = metadata.probe.weight.shape
@@ -254,7 +272,7 @@ def _build_empty(metadata: EditorMetadata) -> CompactEditor:
     encoder, decoder = (Perceptron(*size, config.width, config.depth, config.path) for size in sizes)
     pca = PCA(torch.empty(w_dim), torch.empty(config.components, w_dim), torch.empty(w_dim))
     parts = CompactNetworks(encoder, decoder, LatentClassifier(config.components, k, READER_WIDTH))
-    return CompactEditor(metadata, pca, parts)
+    return CompactEditor(metadata, pca, parts, torch.empty(k) if calibrated else None)
 
 
 def parse_stored_options(options: Mapping[str, Any]) -> CompactConfig:

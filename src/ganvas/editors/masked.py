@@ -87,6 +87,10 @@ class MaskedEditor(Editor):
         """Read the attributes of the chosen rows' mean."""
         return self.inner.read(self._fill_rows(ws)[0])
 
+    def measure_change(self, before: WPlus, after: WPlus) -> Scores:
+        """Measure the change of the chosen rows' mean."""
+        return self.inner.measure_change(self._fill_rows(before)[0], self._fill_rows(after)[0])
+
     def _fill_rows(self, ws: WPlus) -> tuple[Tensor, Tensor]:
         """Return codes with the chosen rows' mean in place of the others, and a mask of the chosen rows, (num_ws, 1)."""
         if ws.shape[1] != self.num_ws:

@@ -27,6 +27,7 @@ from ganvas.editors.compact import (
     compute_held_weights,
     limit_lengths,
     linearize_codes,
+    measure_moves,
     parse_stored_options,
     solve_cheapest,
 )
@@ -45,6 +46,8 @@ EARLY_SIDE = 512
 CODES = 512
 """The codes on which moves are solved for."""
 MIN_FACES = 8
+MIN_RESPONSE = 0.05
+"""The least that a change of 1 is taken to move the reading of its attribute by."""
 Responses = Float[Tensor, "faces moved read"]
 
 
@@ -155,7 +158,9 @@ def calibrate_moves_in_pictures(
         ),
     }
     metadata = replace(collect_metadata(editor), report={**editor.report, **measured})
-    copy = CompactEditor(metadata, editor.pca, CompactNetworks(editor.encoder, editor.decoder, editor.reader))
+    parts = CompactNetworks(editor.encoder, editor.decoder, editor.reader)
+    moved = measure_moves(calibration, moves).response.clamp(min=MIN_RESPONSE)
+    copy = CompactEditor(metadata, editor.pca, parts, moved)
     copy.get_buffer("doubt").copy_(editor.get_buffer("doubt"))
     copy.get_buffer("moves").copy_(moves)
     return copy.to(editor.get_buffer("moves").device)

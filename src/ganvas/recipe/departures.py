@@ -69,14 +69,16 @@ def describe_shortfall(recipes: Sequence[Recipe], tools: Tools) -> str:
         for step in recipe.edits:
             editor = mask_editor(tools.editor, step.rows, tools.generator)
             edited = editor.edit_quietly(ws, compute_changes(step, editor, ws))
-            before, after = editor.read(ws), editor.read(edited)
+            before = editor.read(ws)
             asked = torch.zeros_like(before)
             for name, change in step.shift.items():
                 asked[:, editor.attributes.index(name)] = step.amount * change
             for name, value in step.set.items():
                 column = editor.attributes.index(name)
                 asked[:, column] = step.amount * (value - before[:, column])
-            found.append(find_shortfall(editor.attributes, asked, measure_reach(before, after, asked)))
+            found.append(
+                find_shortfall(editor.attributes, asked, measure_reach(editor.measure_change(ws, edited), asked))
+            )
             ws = edited
     return min((each for each in found if each), default=(1.0, ""))[1]
 
