@@ -31,7 +31,7 @@ SIDE, CELL = 512, 192
 GLASSES_SEED = 2_140_000
 PEOPLE = (28, 75, 0, 79, 35, 37)
 REGIONAL: tuple[Edit, ...] = (
-    {"Smiling": 1.8},
+    {"Smiling": 1.5},
     {"Eyeglasses": 1.2},
     {"Age": 1.2},
     {"Hair_Lightness": 1.5},

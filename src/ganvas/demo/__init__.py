@@ -48,12 +48,12 @@ class DemoConfig:
     people: tuple[int, ...] = (28, 75, 0, 79, 35, 37, 1)
     """The seeds of the first picture: several ages and skin colours."""
     edits: tuple[Mapping[str, float], ...] = (
-        {"Smiling": 1.8},
+        {"Smiling": 1.5},
         {"Eyeglasses": 1.2},
         {"Age": 1.2},
-        {"Age": -1.2},
+        {"Age": -1.0},
         {"Hair_Lightness": 1.5},
-        {"Wearing_Hat": 1.2},
+        {"Wearing_Hat": 1.5},
     )
     """The changes of the first picture, one a column."""
     attributes: tuple[str, ...] = ATTRIBUTES
@@ -90,7 +90,7 @@ class DemoConfig:
 
 SMALL = DemoConfig(
     people=(28,),
-    edits=({"Smiling": 1.8}, {"Age": 1.2}),
+    edits=({"Smiling": 1.5}, {"Age": 1.2}),
     values=(-1.0, 0.0, 1.0),
     seeds=(7,),
     several=({}, {"Eyeglasses": 0.7}, {"Eyeglasses": 0.7, "Smiling": 1.2}),
