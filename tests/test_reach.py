@@ -39,7 +39,7 @@ def halved():
     return editor
 
 
-def run(*arguments) -> int:
+def run(*arguments) -> str | int:
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
     return stop.value.code or 0
@@ -99,6 +99,7 @@ def test_a_warning_leaves_gradients_as_they_are():
     ws = WS.clone().requires_grad_()
     with pytest.warns(UserWarning, match="shortened"):
         SHORTENING.edit(ws, {"Big": 3.0}).sum().backward()
+    assert ws.grad is not None
     assert torch.equal(ws.grad, torch.ones_like(WS))
 
 

@@ -36,7 +36,7 @@ class PixelScorer(ToyScorer):
     units = DATA.units
 
 
-def run(*arguments) -> int:
+def run(*arguments) -> str | int:
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
     return stop.value.code or 0
