@@ -171,7 +171,18 @@ class Editor(nn.Module, ABC):
         return edited
 
     def edit_quietly(self, ws: WPlus, changes: Mapping[str, float | Tensor]) -> WPlus:
-        """Do as ``edit``, without a warning: for searches and measurements."""
+        """Move codes as ``edit`` does, without a warning: for searches and measurements.
+
+        Args:
+            ws: Codes (n, num_ws, w_dim).
+            changes: Attribute -> change, as in ``edit``.
+
+        Returns:
+            The moved codes, as ``edit``.
+
+        Raises:
+            GanvasError: As in ``edit``.
+        """
         matrix = self.parse_changes(changes, ws)
         moved = matrix.ne(0).any(1)
         if not moved.any():
