@@ -18,6 +18,9 @@ from ganvas.data.label_files import load_labels, pack_labels
 from ganvas.errors import GanvasError
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.images import read_picture
+from ganvas.scorers.age_gender import AgeGender
+from ganvas.scorers.face_api import FaceApi
+from ganvas.scorers.face_attributes import VALUES, FaceAttributes
 from ganvas.scorers.toy import ToyScorer
 
 DATA = replace(labels(), units={"Right": "px"})
@@ -33,7 +36,7 @@ class PixelScorer(ToyScorer):
     units = DATA.units
 
 
-def run(*arguments) -> int:
+def run(*arguments) -> str | int:
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
     return stop.value.code or 0
@@ -114,6 +117,11 @@ def test_units_go_from_the_scorer_to_labels_and_their_files(tmp_path):
     assert load_labels(tmp_path / "pack.safetensors", TOY, attributes=["Bright"]).units == {}
     assert made.select(("Bright",)).units == {}
     assert made.select(("Right", "Bright")).units == DATA.units
+
+
+def test_scorers_of_age_state_years():
+    assert FaceAttributes.units == AgeGender.units == FaceApi.units == {"Age": "y"}
+    assert set(FaceAttributes.units) <= set(VALUES)
 
 
 def test_labels_of_before_have_no_units_and_go_on(tmp_path):

@@ -329,10 +329,11 @@ def parse_step(
 
     Raises GanvasError for values that are no numbers, and as ``convert_to_sigma``.
     """
-    values = parse_targets(set_)
-    if any(isinstance(value, str) for value in values.values()):
+    targets = parse_targets(set_)
+    values = {name: value for name, value in targets.items() if not isinstance(value, str)}
+    if len(values) < len(targets):
         loaded = editors.load_editor(choose_editor(generator, editor))
-        values = {name: convert_to_sigma(loaded, name, value) for name, value in values.items()}
+        values = {name: convert_to_sigma(loaded, name, value) for name, value in targets.items()}
     step = EditStep(values, parse_values(shift))
     return (step,) if step.set or step.shift else ()
 

@@ -148,7 +148,7 @@ class Editor(nn.Module, ABC):
         """Move codes so that attributes change, several together; ``ws`` itself is not modified.
 
         All rows of a code move by the shift for the rows' mean, except with editors that override ``shift_rows``. Warns where
-        a change falls short of what is asked for (``compute_reach``), with editors that may do so.
+        a code's only change falls short of what is asked for (``compute_reach``), with editors that may do so.
 
         Args:
             ws: Codes (n, num_ws, w_dim).
@@ -164,12 +164,25 @@ class Editor(nn.Module, ABC):
         edited = self.edit_quietly(ws, changes)
         if self.may_fall_short:
             asked, reached = self._compare_readings(ws, edited, changes)
+            # Several changes of a code may make up for each other on purpose, as those of ``solve_changes`` do.
+            asked = asked * (asked.ne(0).sum(1, keepdim=True) == 1)
             if shortfall := find_shortfall(self.attributes, asked, reached):
                 warnings.warn(shortfall[1], stacklevel=2)
         return edited
 
     def edit_quietly(self, ws: WPlus, changes: Mapping[str, float | Tensor]) -> WPlus:
-        """Do as ``edit``, without a warning: for searches and measurements."""
+        """Move codes as ``edit`` does, without a warning: for searches and measurements.
+
+        Args:
+            ws: Codes (n, num_ws, w_dim).
+            changes: Attribute -> change, as in ``edit``.
+
+        Returns:
+            The moved codes, as ``edit``.
+
+        Raises:
+            GanvasError: As in ``edit``.
+        """
         matrix = self.parse_changes(changes, ws)
         moved = matrix.ne(0).any(1)
         if not moved.any():
@@ -438,11 +451,10 @@ def find_shortfall(attributes: tuple[str, ...], asked: Scores, reached: Scores) 
     share = float(shares[k])
     if not share < MIN_REACH:
         return None
-    change = float(asked[is_visible[:, k], k].mean())
-    return share, (
-        f"{attributes[k]} {change:+.2g} was shortened to {100 * share:.0f} %, as the editor reads it: ask for less, or for"
-        " fewer changes at once."
-    )
+    rows = asked[is_visible[:, k]]
+    fewer = ", or for fewer changes at once" if (rows.ne(0).sum(1) > 1).any() else ""
+    text = f"{attributes[k]} {float(rows[:, k].mean()):+.2g} was shortened to {100 * share:.0f} %"
+    return share, f"{text}, as the editor reads it: ask for less{fewer}."
 
 
 def collect_metadata(editor: Editor) -> EditorMetadata:
