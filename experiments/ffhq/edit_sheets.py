@@ -58,7 +58,7 @@ def draw_edit(generator: Generator, editor: Editor, seed: int, edit: Edit, regio
     asked = {name: value for name, value in aged.items() if name in editor.attributes}
     ws = sample(generator, 1, psi, seed)
     before = generator.synthesis(ws, resolution=SIDE)
-    after = generator.synthesis(editor.edit(ws, asked), resolution=SIDE) if asked else before
+    after = generator.synthesis(editor.edit_quietly(ws, asked), resolution=SIDE) if asked else before
     if regional and (kept := find_regions("ffhq", asked)):
         after = blend_pictures(before, after, build_mask(kept, SIDE, SIDE))
     return to_bytes(downscale(after, CELL))[0]

@@ -71,7 +71,7 @@ def main(
         for attribute in editor.attributes:
             change = -STRENGTH if attribute in AGAINST else STRENGTH
             with torch.no_grad():
-                edited = editor.edit(ws, {attribute: change})
+                edited = editor.edit_quietly(ws, {attribute: change})
             kept = find_regions("ffhq", [attribute]) if regions else ()
             after = judges.read(edited, before.pictures, kept)
             flips = {

@@ -43,7 +43,7 @@ def main(
                 asked = {name: drawn.choice((-1, 1)) * drawn.uniform(1.0, 1.5) for name in drawn.sample(names, count)}
                 with torch.no_grad():
                     before = generator.synthesis(code, resolution=SIDE)
-                    after = generator.synthesis(editor.edit(code, asked), resolution=SIDE)
+                    after = generator.synthesis(editor.edit_quietly(code, asked), resolution=SIDE)
                     if kept := find_regions("ffhq", asked):
                         after = blend_pictures(before, after, build_mask(kept, SIDE, SIDE))
                     old, new = (editor.gaussianize(judge(downscale(each))[:, columns])[0] for each in (before, after))

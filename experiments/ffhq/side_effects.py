@@ -114,7 +114,7 @@ def apply_edit(editor: Editor, ws: WPlus, attribute: str, strength: float) -> WP
     if attribute in SYNONYMS and SYNONYMS[attribute][0] in editor.attributes:
         name, other = SYNONYMS[attribute]
         sign *= other
-    return editor.edit(ws, {name: sign * strength})
+    return editor.edit_quietly(ws, {name: sign * strength})
 
 
 def measure(
