@@ -38,7 +38,7 @@ from fitted_editors import NONLINEAR, TOY, count_labels, labels
 from nvidia_pickles import dumps, network, save_module, snapshot
 from PIL import Image, ImageCms
 from tensorflow_pickles import Network as TensorFlowNetwork
-from tensorflow_pickles import draw_stylegan1, write_stylegan1, write_stylegan2
+from tensorflow_pickles import draw_stylegan1, write_stylegan2, write_variables
 from tensorflow_pickles import dumps as write_networks
 from test_checkpoints import SHAPES, theirs
 from test_layouts import pack_tar, pack_zip
@@ -176,7 +176,7 @@ def tensorflow_files() -> list[bytes]:
         TensorFlowNetwork("Gs", write_stylegan2(state_of(SHAPES[kind]), SHAPES[kind]), {})
         for kind in ("skip", "labels")
     ]
-    networks.append(TensorFlowNetwork("Gs", write_stylegan1(draw_stylegan1(TINY)), {}))
+    networks.append(TensorFlowNetwork("Gs", write_variables(draw_stylegan1(TINY)), {}))
     return [write_networks(value, protocol) for value in networks for protocol in (3, 4)]
 
 
