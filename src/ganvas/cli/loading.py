@@ -352,13 +352,32 @@ def make_recipe(tools: Tools, start: Start, edits: tuple[EditStep, ...] = (), mi
     return Recipe(tools.generator_name, start, tools.dtype, mix, tools.editor_name, edits, other_generator=other)
 
 
-def create_start(tools: Tools, seed: int, psi: float, row: int, label: int | None = None) -> Start:
+def parse_label(generator: Generator, text: str | None) -> int | None:
+    """Parse a label of a generator: its number, from 0, or the name of its class; None for None.
+
+    Raises GanvasError for anything else, and for a number that is the name of another class.
+    """
+    if text is None or not re.fullmatch(r"-?[0-9]{1,9}", text):
+        return None if text is None else generator.find_label(text)
+    label = int(text)
+    if text in generator.label_names and generator.find_label(text) != label:
+        raise GanvasError(f"{text!r} is a label and the name of label {generator.find_label(text)}: rename that class.")
+    return label
+
+
+def encode_label_option(generator: Generator, text: str | None) -> tuple[float, ...] | None:
+    """Encode what ``parse_label`` parses as a one-hot vector. Raises GanvasError for a label that doesn't exist."""
+    label = parse_label(generator, text)
+    return None if label is None else encode_label(generator, label)
+
+
+def create_start(tools: Tools, seed: int, psi: float, row: int, label: str | None = None) -> Start:
     """Return row ``row`` of the codes file if there is one, else the face of the seed, with a conditional generator's ``label``.
 
     Raises GanvasError for a row or label that doesn't exist, and a label for a row.
     """
     if tools.codes is None:
-        return FromSeed(seed, psi, None if label is None else encode_label(tools.generator, label))
+        return FromSeed(seed, psi, encode_label_option(tools.generator, label))
     if label is not None:
         raise GanvasError("Give only one of --label and --codes: codes already depend on a label.")
     tools.codes.get_code(row)
@@ -366,7 +385,7 @@ def create_start(tools: Tools, seed: int, psi: float, row: int, label: int | Non
 
 
 def create_starts(
-    tools: Tools, seeds: Sequence[int], psi: float, conditions: list[Condition], label: int | None = None
+    tools: Tools, seeds: Sequence[int], psi: float, conditions: list[Condition], label: str | None = None
 ) -> list[Start]:
     """Return a face for each seed, all meeting the conditions if any are given; or every row of the codes file.
 
@@ -374,7 +393,7 @@ def create_starts(
     """
     if label is not None and tools.codes is not None:
         raise GanvasError("Give only one of --label and --codes: codes already depend on a label.")
-    labels = None if label is None else encode_label(tools.generator, label)
+    labels = encode_label_option(tools.generator, label)
     if tools.codes is not None:
         return [FromCodes(tools.codes.sha256, row) for row in tools.codes.rows]
     if conditions:
@@ -383,7 +402,7 @@ def create_starts(
     return [FromSeed(seed, psi, labels) for seed in seeds]
 
 
-def parse_other_face(tools: Tools, text: str, psi: float, label: int | None = None) -> Start:
+def parse_other_face(tools: Tools, text: str, psi: float, label: str | None = None) -> Start:
     """Parse a second face: ``8`` is a seed, with a conditional generator's ``label``, ``row:3`` a row of the codes file.
 
     Raises GanvasError for anything else.
@@ -392,7 +411,7 @@ def parse_other_face(tools: Tools, text: str, psi: float, label: int | None = No
     if match is None:
         raise GanvasError(f"{text!r} isn't a picture: give a seed like 8, or row:3 of --codes FILE.")
     if match[1] is None:
-        return FromSeed(int(match[2]), psi, None if label is None else encode_label(tools.generator, label))
+        return FromSeed(int(match[2]), psi, encode_label_option(tools.generator, label))
     if tools.codes is None:
         raise GanvasError(f"{text!r} is a row of a codes file: give that with --codes FILE.")
     return create_start(tools, 0, psi, int(match[2]))

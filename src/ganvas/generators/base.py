@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class Generator(nn.Module, ABC):
     w_dim: int
     num_labels: int = 0
     """Labels of a conditional generator; 0 for an unconditional one."""
+    label_names: tuple[str, ...] = ()
+    """The name of each label's class, where its file has names."""
     resolution: int
     """The side of a picture in pixels."""
     dtype: torch.dtype = torch.float32
@@ -104,6 +107,28 @@ class Generator(nn.Module, ABC):
         Returns:
             One matrix (channels, w_dim) for each row of W+; [] for a generator without styles.
         """
+
+    def find_label(self, name: str) -> int:
+        """Find the label of a class by its name.
+
+        Args:
+            name: One of ``label_names``.
+
+        Returns:
+            The label, from 0.
+
+        Raises:
+            GanvasError: There is no such class, or several are called so.
+        """
+        found = [label for label, each in enumerate(self.label_names) if each == name]
+        if len(found) > 1:
+            raise GanvasError(f"Generator {self.name!r} has {len(found)} classes {name!r}: labels {found}.")
+        if found:
+            return found[0]
+        near = get_close_matches(name, self.label_names) or self.label_names[:8]
+        names = f"there are {', '.join(near)}, …" if near else "its file names none"
+        numbers = f"labels are 0 to {self.num_labels - 1}" if self.num_labels else "it takes no labels"
+        raise GanvasError(f"Generator {self.name!r} has no class {name!r}: {names}; {numbers}.")
 
     def truncate(self, w: W, psi: float) -> W:
         """Truncate codes of W by ψ towards their mean, or towards another centre where the family has one.
