@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ganvas import editors, generators, scorers
-from ganvas.cli.options import parse_values, print_warning
+from ganvas.cli.options import parse_numbers, parse_values, print_warning
 from ganvas.control.conditions import Condition, compute_condition_ranges
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label_files import find_shipped_labels, list_labels, load_labels, read_label_header
@@ -29,7 +29,7 @@ from ganvas.metrics import list_metrics, to_readable
 from ganvas.photo.batch import InversionConfig, iterate_faces
 from ganvas.progress import show_count
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Sheet, Start
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, InputTransform, Mix, Recipe, Sheet, Start
 from ganvas.recipe.rendering import Photo, Tools, load_tools
 from ganvas.scorers.base import Scorer
 
@@ -346,10 +346,28 @@ def collect_attributes(steps: tuple[EditStep, ...], conditions: Iterable[Conditi
     return [name for step in steps for name in (*step.set, *step.shift)] + [c.attribute for c in conditions]
 
 
-def make_recipe(tools: Tools, start: Start, edits: tuple[EditStep, ...] = (), mix: Mix | None = None) -> Recipe:
+def parse_transform(rotate: float, translate: str | None) -> InputTransform | None:
+    """Parse how a StyleGAN3's picture is turned and moved, by ``X,Y`` in widths; None where it isn't.
+
+    Raises GanvasError for anything but two numbers.
+    """
+    values = [0.0, 0.0] if translate is None else parse_numbers(translate)
+    if len(values) != 2:
+        raise GanvasError(f"--translate takes two numbers, like 0.1,-0.2, not {translate!r}.")
+    x, y = values
+    return InputTransform(rotate, x, y) if rotate or x or y else None
+
+
+def make_recipe(
+    tools: Tools,
+    start: Start,
+    edits: tuple[EditStep, ...] = (),
+    mix: Mix | None = None,
+    transform: InputTransform | None = None,
+) -> Recipe:
     """Make a recipe with these tools."""
-    other = tools.has_other_editor
-    return Recipe(tools.generator_name, start, tools.dtype, mix, tools.editor_name, edits, other_generator=other)
+    named, dtype, other = tools.generator_name, tools.dtype, tools.has_other_editor
+    return Recipe(named, start, dtype, mix, tools.editor_name, edits, other_generator=other, transform=transform)
 
 
 def parse_label(generator: Generator, text: str | None) -> int | None:

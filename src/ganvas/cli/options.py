@@ -39,6 +39,11 @@ PhotoFile = Annotated[
         "--photo", metavar="FILE", help="Put back what the inversion missed of this aligned photograph: NAME-photo.png."
     ),
 ]
+Rotate = Annotated[float, Option(metavar="DEGREES", help="Turn what a StyleGAN3 draws anticlockwise.")]
+Translate = Annotated[
+    str | None,
+    Option(metavar="X,Y", help="Then move it right and down, in widths of the picture: 0.1,-0.2."),
+]
 SaveCodes = Annotated[Path | None, Option(metavar="FILE", help="Write the finished codes, too (safetensors).")]
 SetValues = Annotated[
     list[str] | None, Option("--set", metavar="NAME=VALUE", help="Bring an attribute to a value, in σ. Repeatable.")

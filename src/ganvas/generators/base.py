@@ -174,8 +174,8 @@ def check_labels(generator: Generator, z: Tensor, labels: Tensor | None) -> None
         raise GanvasError(f"Generator {name!r} is conditional: give {count} labels for each picture.")
     if labels is not None and not count:
         raise GanvasError(f"Generator {name!r} is unconditional: it takes no labels.")
-    if labels is not None and labels.shape != (len(z), count):
-        raise GanvasError(f"Labels for {name!r} have shape ({len(z)}, {count}), not {tuple(labels.shape)}.")
+    if labels is not None and labels.shape != (z.shape[0], count):
+        raise GanvasError(f"Labels for {name!r} have shape ({z.shape[0]}, {count}), not {tuple(labels.shape)}.")
 
 
 def check_codes(generator: Generator, ws: Tensor) -> None:

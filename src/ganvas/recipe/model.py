@@ -110,6 +110,15 @@ class EditStep:
 
 
 @validated
+class InputTransform:
+    """How a StyleGAN3's picture is turned (degrees anticlockwise), then moved right and down (in widths of a picture)."""
+
+    angle: Number = 0.0
+    x: Number = 0.0
+    y: Number = 0.0
+
+
+@validated
 class Recipe:
     """One picture. ``editor`` is None where nothing is edited or drawn by conditions."""
 
@@ -123,9 +132,12 @@ class Recipe:
     """The sha256 of the aligned photograph that the code inverts, where the inversion's residual is added to the picture."""
     other_generator: Literal[True] | None = None
     """Set where the editor was fitted for another generator, and was allowed to edit this one's codes."""
-    WRITTEN_IF_SET: ClassVar = ("photo", "other_generator")
+    transform: InputTransform | None = None
+    WRITTEN_IF_SET: ClassVar = ("photo", "other_generator", "transform")
 
     def __post_init__(self) -> None:
+        if self.photo is not None and self.transform is not None:
+            raise GanvasError("A recipe with a photograph can't turn or move the picture: its residual would stay.")
         if self.photo is not None and not isinstance(self.start, FromCodes):
             raise GanvasError(
                 "A recipe with a photograph must start from codes: its residual belongs to one inversion."

@@ -15,6 +15,7 @@ from ganvas.editors.base import Editor, fingerprint
 from ganvas.editors.masked import mask_editor
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, sample
+from ganvas.generators.stylegan3 import StyleGAN3
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Mix, NamedTool, Recipe, Start
 from ganvas.types import DTYPES, Dtype, Images, WPlus
@@ -147,7 +148,10 @@ def draw_code(ws: WPlus, recipe: Recipe, tools: Tools) -> Images:
 
     Raises GanvasError where ``tools`` hold another photograph, or none.
     """
-    picture = tools.generator.synthesis(ws)
+    generator, moved = tools.generator, recipe.transform
+    if moved is not None and isinstance(generator, StyleGAN3):
+        generator = generator.with_transform(moved.angle, moved.x, moved.y)
+    picture = generator.synthesis(ws)
     if recipe.photo is None:
         return picture
     if tools.photo is None:
@@ -174,6 +178,8 @@ def _check_tools(recipe: Recipe, tools: Tools) -> None:
     check_generator("The recipe", recipe.generator.name, recipe.generator.fingerprint, tools.generator)
     if recipe.dtype != tools.dtype:
         raise GanvasError(f"The recipe was rendered in {recipe.dtype}, not in {tools.dtype}.")
+    if recipe.transform is not None and not isinstance(tools.generator, StyleGAN3):
+        raise GanvasError(f"Generator {tools.generator.name!r} isn't a StyleGAN3: only those turn and move pictures.")
     if recipe.editor is None:
         return
     if tools.editor_name is None or tools.editor_name.fingerprint != recipe.editor.fingerprint:
