@@ -15,7 +15,7 @@ from unstable_sums import UnsteadySums
 from ganvas import checkpoints, cli, fit, label, load_generator, load_scorer
 from ganvas.editors import load_editor, save
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, sample, truncate
+from ganvas.generators.base import Generator, map_seeds, sample, truncate
 from ganvas.generators.stylegan3 import StyleGAN3, layers
 from ganvas.generators.stylegan3.architecture import FilteredLayerArchitecture, StyleGAN3Architecture
 from ganvas.io.files import load_tensors, save_tensors
@@ -389,6 +389,48 @@ def test_every_architecture_comes_back_from_nvidias_pickle_and_from_ganvass_own_
     lines = "\n".join(checkpoints.describe_file(path))
     for words in ("NVIDIA's pickle", "stylegan3", "alias-free", generator.fingerprint, "G_ema is read"):
         assert words in lines
+
+
+# State dicts.
+
+
+@pytest.mark.parametrize("start", ["", "module.", "G_ema."])
+@pytest.mark.parametrize("kind", ["t", "r", "labels"])
+def test_state_dicts_come_back(kind, start, tmp_path):
+    (shape, state), direct = NETWORKS[kind], made(kind)
+    torch.save({start + name: value for name, value in state.items()}, tmp_path / "g.pt")
+    checkpoint = checkpoints.read(tmp_path / "g.pt")
+    generator = checkpoint.build_generator("g")
+    assert (generator.shape, generator.fingerprint) == (shape, direct.fingerprint)
+    assert any("NVIDIA's defaults are taken" in note for note in checkpoint.notes)
+
+
+def test_a_state_dict_without_a_mean_gets_one(tmp_path):
+    _, state = NETWORKS["labels"]
+    torch.save({name: value for name, value in state.items() if name != "mapping.w_avg"}, tmp_path / "g.pt")
+    generator = load_generator(tmp_path / "g.pt")
+    torch.testing.assert_close(generator.w_avg, map_seeds(generator, range(4096)).mean(0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"synthesis.L0_36_6.weight": "synthesis.L0_38_6.weight"}, "isn't of the sizes that NVIDIA's settings give"),
+        ({"synthesis.L0_36_6.weight": "synthesis.L0_12_6.weight"}, "isn't of the sizes"),
+        ({"synthesis.L0_36_6.up_filter": "x"}, "isn't of the sizes|isn't one of them"),
+        ({"synthesis.L2_52_6.weight": "synthesis.L7_52_6.weight"}, "numbered from 0 on"),
+        ({"mapping.fc0.weight": "mapping.fc9.weight"}, "lacks the weights|layers"),
+        ({"synthesis.input.affine.weight": "more"}, "is missing|isn't one of them"),
+    ],
+)
+def test_state_dicts_that_lie_are_refused_in_one_line(changes, words, tmp_path):
+    _, state = NETWORKS["t"]
+    renamed = {changes.get(name, name): value for name, value in state.items()}
+    assert renamed.keys() != state.keys()
+    torch.save(renamed, tmp_path / "g.pt")
+    with pytest.raises(GanvasError, match=words) as caught:
+        load_generator(tmp_path / "g.pt")
+    assert "\n" not in str(caught.value)
 
 
 FIRST, LAST = "L0_36_6", "L4_32_3"

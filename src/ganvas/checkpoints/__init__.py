@@ -263,6 +263,7 @@ def _read_value(value: Any, path: Path, card: str | Path | None, budget: ReadBud
         genforce,
         nvidia,
         nvidia_state_dict,
+        nvidia_stylegan3,
         pggan,
         rosinality,
         stylegan1,
@@ -280,7 +281,7 @@ def _read_value(value: Any, path: Path, card: str | Path | None, budget: ReadBud
         return pggan.read(dicts, value.get("config") if isinstance(value, dict) else None, budget)
     if (first := stylegan1.find_network(dicts)) is not None:
         return stylegan1.read(dicts[first], budget)
-    for reader in (rosinality, nvidia_state_dict, genforce):
+    for reader in (rosinality, nvidia_state_dict, nvidia_stylegan3, genforce):
         if parts := find_parts(networks, reader.MARKER_NAMES, budget):
             return reader.read(parts, networks, budget)
     if place is not None and networks:
