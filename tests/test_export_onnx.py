@@ -34,7 +34,7 @@ def test_codes_and_pictures_of_any_number_of_seeds(kind: str, tmp_path: Path) ->
     onnxruntime = pytest.importorskip("onnxruntime")
     generator = make_generator(kind, tmp_path)
     lines = export_onnx.export_generator(generator, tmp_path / "out")
-    assert "z (n, " in lines[0] and "labels (n, 3)" in lines[0] and "images (n, 3, 16, 16)" in lines[1]
+    assert "z (n, " in lines[0] and "labels (n, 3)" in lines[0] and "-> images (n, 3, " in lines[1]
     mapping, synthesis = (
         onnxruntime.InferenceSession(tmp_path / "out" / f"{n}.onnx") for n in ("mapping", "synthesis")
     )

@@ -52,7 +52,7 @@ class _Synthesis(nn.Module):
 def export_generator(generator: Generator, folder: str | Path) -> list[str]:
     """Write ``mapping.onnx`` and ``synthesis.onnx`` to a folder, and describe them in lines of text.
 
-    Raises GanvasError without the packages for it, and where onnxruntime computes other codes or pictures than ganvas.
+    Raises GanvasError without the packages for it, where PyTorch can't export it, and where onnxruntime computes other numbers.
     """
     try:
         import onnx  # noqa: F401
@@ -106,6 +106,8 @@ def _export(module: nn.Module, inputs: Mapping[str, Tensor], output: str, about:
                 dynamo=True,
                 verbose=False,
             )
+    except torch.onnx.OnnxExporterError as error:
+        raise GanvasError(f"PyTorch can't export this generator: {str(error).splitlines()[0]}") from None
     finally:
         logger.setLevel(level)
     model: Any = program.model  # type: ignore[union-attr]

@@ -168,10 +168,10 @@ class BigGan(Generator):
 
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
         """Join z and the embedding of the class, or a mixture of embeddings."""
-        if labels is None or labels.shape != (len(z), self.num_labels):
+        if labels is None or labels.shape != (z.shape[0], self.num_labels):
             actual = "none were given" if labels is None else f"not {tuple(labels.shape)}"
             raise GanvasError(
-                f"Generator {self.name!r} is conditional: it needs labels of shape ({len(z)}, {self.num_labels}): {actual}."
+                f"Generator {self.name!r} is conditional: it needs labels of shape ({z.shape[0]}, {self.num_labels}): {actual}."
             )
         return torch.cat((z, labels.to(z) @ self._weight("embedding").to(z)), 1)
 
