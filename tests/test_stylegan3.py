@@ -23,6 +23,8 @@ from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import FromCodes, InputTransform, from_json, to_json
 from ganvas.recipe.rendering import Tools, compute_code, render
 
+TOLERANCE = 1e-4
+"""Of the standard deviation of the expected picture."""
 SIZES = {"z_dim": 6, "w_dim": 7}
 NETWORKS = {
     "t": design(32, "t", 4, 0.012, **SIZES),
@@ -614,7 +616,7 @@ def test_pictures_are_those_of_the_original_code(name, tmp_path):
     assert again.fingerprint == generator.fingerprint
 
     def check(found, key):
-        assert float((found - expected[key]).abs().max() / expected[key].std()) < 1e-4
+        assert float((found - expected[key]).abs().max() / expected[key].std()) < TOLERANCE
 
     for network in (generator, again):
         check(network.synthesis(network.expand(w)), "image")
