@@ -44,6 +44,8 @@ class Generator(nn.Module, ABC):
     """The dtype that synthesis computes in, whatever that of the codes."""
     row_resolutions: tuple[int, ...]
     """The resolution that each row of W+ acts at, coarse to fine."""
+    has_stylegan2_rows: bool = True
+    """Whether rows of a StyleGAN2's codes and directions, of any number, mean something here, by their resolution."""
     w_avg: Tensor
     """The mean of W, shape (w_dim,): the centre of truncation."""
     fingerprint: str

@@ -124,6 +124,8 @@ class BigGanArchitecture:
 class BigGan(Generator):
     """The frozen network of ``shape``; weights have their spectral norms divided out."""
 
+    has_stylegan2_rows = False
+
     def __init__(
         self,
         state: Mapping[str, Tensor],

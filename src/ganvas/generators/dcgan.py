@@ -106,6 +106,8 @@ def list_weights(shape: DcganArchitecture) -> list[str]:
 class Dcgan(Generator):
     """The frozen network of ``shape``, with square pictures; grey ones repeat their channel."""
 
+    has_stylegan2_rows = False
+
     def __init__(
         self,
         state: Mapping[str, Tensor],

@@ -76,6 +76,8 @@ class Pggan(Generator):
     Weights have the factors of the equalized learning rate in them. Rows of ``dense.weight`` are ordered by channel, then pixel.
     """
 
+    has_stylegan2_rows = False
+
     def __init__(
         self,
         state: Mapping[str, Tensor],

@@ -121,6 +121,8 @@ class StyleGAN1(Generator):
     scales, then their shifts. The kernels of the first layer of each resolution are applied to the doubled picture.
     """
 
+    has_stylegan2_rows = False
+
     def __init__(
         self,
         state: Mapping[str, Tensor],

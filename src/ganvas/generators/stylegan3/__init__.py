@@ -42,6 +42,8 @@ class StyleGAN3(Generator):
     names of ``shape.list_weight_shapes()``.
     """
 
+    has_stylegan2_rows = False
+
     transform: Tensor
     """The matrix (3, 3) that the places of pixels are multiplied by, in homogeneous coordinates whose unit is the picture's
     width: the inverse of what happens to the picture. At first it is the file's, mostly the identity."""
