@@ -41,9 +41,9 @@ MAX_PACKINGS = 3
 MAX_NESTING, MAX_NESTED_VALUES = 4, 200_000
 """Limits of what is looked through for tensors."""
 FORMATS = (
-    "NVIDIA's StyleGAN2 and StyleGAN3 pickles, those of StyleGAN and StyleGAN2 for TensorFlow, rosinality's and genforce's .pt, "
-    "StyleGAN's state dicts, Progressive GANs of pytorch_GAN_zoo and genforce, folders of huggingface's BigGAN-deep, ganvas's "
-    "own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
+    "NVIDIA's StyleGAN2 and StyleGAN3 pickles and state dicts, those of StyleGAN, StyleGAN2 and Progressive GANs for TensorFlow, "
+    "rosinality's and genforce's .pt, StyleGAN's state dicts, Progressive GANs of pytorch_GAN_zoo and genforce, folders of "
+    "huggingface's BigGAN-deep, ganvas's own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
 )
 MAX_LISTED = 8
 """The most names in a line."""
