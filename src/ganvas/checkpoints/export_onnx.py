@@ -69,8 +69,10 @@ def export_generator(generator: Generator, folder: str | Path) -> list[str]:
         images = generator.synthesis(ws)
     about = {"generator": generator.name, "fingerprint": generator.fingerprint}
     lines, contents = [], {}
-    parts = {"mapping": (_Mapping(generator), inputs, "ws", ws)}
-    parts["synthesis"] = (_Synthesis(generator), {"ws": ws}, "images", images)
+    parts: dict[str, tuple[nn.Module, dict[str, Tensor], str, Tensor]] = {
+        "mapping": (_Mapping(generator), inputs, "ws", ws),
+        "synthesis": (_Synthesis(generator), {"ws": ws}, "images", images),
+    }
     for name, (module, given, output, expected) in parts.items():
         contents[name] = _export(module, given, output, about)
         sizes, error = _compare(contents[name], given, expected)
@@ -85,6 +87,7 @@ def export_generator(generator: Generator, folder: str | Path) -> list[str]:
     return lines
 
 
+@torch.enable_grad()
 def _export(module: nn.Module, inputs: Mapping[str, Tensor], output: str, about: Mapping[str, str]) -> bytes:
     """Export a network whose inputs have n rows each, except for single numbers; one row is exported as one alone."""
     axes = {name: {0: "n"} if value.ndim and len(value) > 1 else None for name, value in inputs.items()}
@@ -97,7 +100,7 @@ def _export(module: nn.Module, inputs: Mapping[str, Tensor], output: str, about:
         logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 module,
                 tuple(values),
                 input_names=list(inputs),
@@ -110,11 +113,10 @@ def _export(module: nn.Module, inputs: Mapping[str, Tensor], output: str, about:
         raise GanvasError(f"PyTorch can't export this generator: {str(error).splitlines()[0]}") from None
     finally:
         logger.setLevel(level)
-    model: Any = program.model  # type: ignore[union-attr]
-    for node in model.graph.all_nodes():  # they name the files of this machine
+    for node in program.model.graph.all_nodes():  # they name the files of this machine
         node.metadata_props.clear()
-    model.metadata_props["ganvas"] = json.dumps(about)
-    return program.model_proto.SerializeToString()  # type: ignore[union-attr]
+    program.model.metadata_props["ganvas"] = json.dumps(about)
+    return program.model_proto.SerializeToString()
 
 
 def _compare(content: bytes, inputs: Mapping[str, Tensor], expected: Tensor) -> tuple[dict[str, str], float]:

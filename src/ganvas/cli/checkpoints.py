@@ -85,7 +85,10 @@ def export_onnx(
     """
     from ganvas.checkpoints.export_onnx import export_generator
     from ganvas.cli import loading
+    from ganvas.recipe import files
 
+    for name in ("mapping.onnx", "synthesis.onnx"):
+        files.check_output(out / name, (".onnx",))
     for line in export_generator(loading.load_generator_only(generator, "cpu"), out):
         options.print_line(line)
 
