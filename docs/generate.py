@@ -28,17 +28,27 @@ PACKAGE = Path(inspect.getfile(checkpoints)).parents[1]
 ASSETS = PACKAGE / "assets"
 REPORT = DOCS / "results" / "ffhq" / "report.json"
 
+ORIGINAL, SAME = "the original code's pictures", "the same network in another format"
+GENERATOR_FORMATS = {
+    "checkpoints.nvidia": (("stylegan2", "stylegan3"), ORIGINAL, "test_cases", ""),
+    "checkpoints.nvidia_stylegan3": (("stylegan3",), ORIGINAL, "test_stylegan3", ""),
+    "checkpoints.nvidia_state_dict": (("stylegan2",), ORIGINAL, "test_cases", "ganvas export --format nvidia"),
+    "checkpoints.tensorflow": (("stylegan1", "stylegan2"), ORIGINAL, "test_cases_tensorflow", ""),
+    "checkpoints.rosinality": (("stylegan2",), ORIGINAL, "test_cases", "ganvas export --format rosinality"),
+    "checkpoints.genforce": (("stylegan2",), ORIGINAL, "test_cases", ""),
+    "checkpoints.stylegan1": (("stylegan1",), ORIGINAL, "test_cases_tensorflow", ""),
+    "checkpoints.stylegan1_ports": (("stylegan1",), SAME, "test_stylegan1_checkpoints", ""),
+    "checkpoints.biggan": (("biggan",), ORIGINAL, "test_cases_biggan", ""),
+    "checkpoints.pggan": (("pggan",), f"{ORIGINAL} (TensorFlow's: {SAME})", "test_cases_biggan", ""),
+    "checkpoints.carded": (("dcgan",), "PyTorch's modules", "test_checkpoints", ""),
+    "checkpoints.gan_face_generate": (("dcgan",), "PyTorch's modules", "test_faces64", ""),
+    "generators.openvino_ir": (("mobilestylegan",), "OpenVINO's pictures", "test_mobilestylegan", ""),
+    "checkpoints.checkpoint": (tuple(checkpoints.FAMILIES), "bit for bit", "test_checkpoints", "ganvas convert"),
+    "checkpoints.export_onnx": ((), "onnxruntime's pictures", "test_export_onnx", "ganvas export-onnx"),
+}
+"""Module -> the families that it reads, what its pictures are compared with, in which test, and what writes the format."""
 READ_FORMATS = {
-    "Generators": (
-        *(
-            f"checkpoints.{name}"
-            for name in ("nvidia", "nvidia_stylegan3", "nvidia_state_dict", "tensorflow", "rosinality")
-        ),
-        *(f"checkpoints.{name}" for name in ("genforce", "stylegan1", "stylegan1_ports", "biggan", "pggan", "carded")),
-        "generators.openvino_ir",
-        "generators.dcgan",
-        "checkpoints.gan_face_generate",
-    ),
+    "Generators": (*(name for name, row in GENERATOR_FORMATS.items() if row[0]), "generators.dcgan"),
     "How checkpoints are read": (
         "checkpoints",
         *(
@@ -166,12 +176,34 @@ def write_formats() -> str:
         f"**Pictures** are read from {', '.join(f'`{suffix}`' for suffix in images.PICTURE_SUFFIXES)}, of at most "
         f"{images.MAX_PIXELS:,} pixels and {images.MAX_FILE_BYTES >> 20} MiB. "
         f"Downloads have at most {hub.MAX_FILE_BYTES >> 20} MiB and are verified by sha256.",
+        "## Generators",
+        "Errors are the largest of a pixel, over the standard deviation of the expected picture, that the test allows. Tests of "
+        "the original code's pictures read the folder that `GANVAS_CASES` names.",
+        _table(["format", "where from", "read", "exact to", "written by"], map(_list_format, GENERATOR_FORMATS)),
         "## Read",
     ]
     for title, names in READ_FORMATS.items():
         parts += [f"### {title}", *[_describe_format(name) for name in names]]
     parts += ["## Written", *[_describe_format(name) for name in WRITTEN_FORMATS]]
     return "\n\n".join(parts)
+
+
+def _list_format(name: str) -> list[str]:
+    """Return the row of a format of generators."""
+    families, compared, test, command = GENERATOR_FORMATS[name]
+    module = importlib.import_module(f"ganvas.{name}")
+    text = (DOCS.parent / "tests" / f"{test}.py").read_text(encoding="utf-8")
+    allowed = re.search(r"(?m)^TOLERANCE = (\S+)$", text) if compared.startswith(ORIGINAL) else None
+    tolerance = allowed[1] if allowed else getattr(module, "MAX_ERROR", None)
+    exact = f"{compared}, to {tolerance}" if tolerance else compared
+    read = ", ".join(families) or "–"
+    return [
+        _summary(module),
+        _link_papers(module),
+        read,
+        f"{exact} (`tests/{test}.py`)",
+        _code(command) if command else "–",
+    ]
 
 
 def _describe_format(name: str) -> str:
@@ -261,7 +293,7 @@ def _summary(module: ModuleType) -> str:
 
 def _link_papers(module: ModuleType) -> str:
     """Link the addresses that a module's documentation names."""
-    addresses = dict.fromkeys(re.findall(r"https?://[^\s,)]*[^\s,).]", module.__doc__ or ""))
+    addresses = dict.fromkeys(re.findall(r"https?://[^\s,)]*[^\s,).:]", module.__doc__ or ""))
     return ", ".join(map(_link, addresses)) or "–"
 
 
@@ -269,7 +301,8 @@ def _link(address: str) -> str:
     """Link an address under a short name; a path stays as it is."""
     if not address.startswith("http"):
         return _code(address)
-    name = address.split("/")[2].removeprefix("www.")
+    parts = address.split("/")
+    name = "/".join(parts[3:5]) if parts[2] == "github.com" else parts[2].removeprefix("www.")
     return f"[{address.replace('https://arxiv.org/abs/', 'arXiv ') if name == 'arxiv.org' else name}]({address})"
 
 

@@ -30,19 +30,30 @@ from random import Random
 from typing import Any, NamedTuple
 from unittest import mock
 
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
 import mutations as damage
 import numpy as np
 import stylegan2_layouts
 import torch
 from fitted_editors import NONLINEAR, TOY, count_labels, labels
+from gan_layouts import (
+    CONFIG,
+    convert_to_tensorflow,
+    make_biggan_state,
+    make_gan_zoo_state,
+    make_genforce_state,
+    write_gan_zoo,
+)
 from nvidia_pickles import dumps, network, save_module, snapshot
 from PIL import Image, ImageCms
 from tensorflow_pickles import Network as TensorFlowNetwork
-from tensorflow_pickles import draw_stylegan1, write_stylegan1, write_stylegan2
+from tensorflow_pickles import draw_stylegan1, write_stylegan2, write_variables
 from tensorflow_pickles import dumps as write_networks
 from test_checkpoints import SHAPES, theirs
 from test_layouts import pack_tar, pack_zip
 from test_stylegan1 import TINY
+from test_stylegan1_checkpoints import write_genforce
 from test_stylegan2 import state_of
 
 from ganvas import editors, load_generator, sample
@@ -51,8 +62,9 @@ from ganvas.data import label_csv
 from ganvas.data.codes import Codes, load_codes, save_codes, unpack_codes
 from ganvas.editors.base import Editor
 from ganvas.editors.masked import MaskedEditor
-from ganvas.editors.published import import_directions
+from ganvas.editors.published import import_directions, read_direction
 from ganvas.errors import GanvasError
+from ganvas.inversion.imported_codes import load_imported_codes
 from ganvas.io.files import save_tensors
 from ganvas.io.images import read_picture
 from ganvas.recipe.files import load_recipe, save_picture
@@ -176,7 +188,9 @@ def tensorflow_files() -> list[bytes]:
         TensorFlowNetwork("Gs", write_stylegan2(state_of(SHAPES[kind]), SHAPES[kind]), {})
         for kind in ("skip", "labels")
     ]
-    networks.append(TensorFlowNetwork("Gs", write_stylegan1(draw_stylegan1(TINY)), {}))
+    networks.append(TensorFlowNetwork("Gs", write_variables(draw_stylegan1(TINY)), {}))
+    growing = write_variables(convert_to_tensorflow(make_genforce_state(), fused=True))
+    networks.append(TensorFlowNetwork("Gs", growing, {"label_size": 0}))
     return [write_networks(value, protocol) for value in networks for protocol in (3, 4)]
 
 
@@ -200,6 +214,8 @@ def layout_files() -> list[bytes]:
         {"state_dict": bundle, "latent_avg": state["mapping.w_avg"]},
         state,
         stylegan2_layouts.genforce(state, shape),
+        write_genforce(draw_stylegan1(TINY), TINY),
+        stylegan3_state(),
     )
     module = stylegan2_layouts.as_module(names, {"style.1": {"lr_mul": 0.01}})
     return [
@@ -207,6 +223,51 @@ def layout_files() -> list[bytes]:
         written(lambda path: stylegan2_layouts.save_whole(module, path), ".pt"),
         written(lambda path: save_module(network(state, shape), path), ".pt"),
     ]
+
+
+@cache
+def stylegan3_state() -> dict[str, torch.Tensor]:
+    """The state dict of a StyleGAN3."""
+    from stylegan3 import design
+
+    return design(16, "t", 3, 0.015, z_dim=6, w_dim=7)[1]
+
+
+def pggan_files() -> list[bytes]:
+    return [
+        written(lambda path: write_gan_zoo(path, make_gan_zoo_state()), ".pth"),
+        written(lambda path: torch.save({"generator_smooth": make_genforce_state(0.5)}, path), ".pth"),
+    ]
+
+
+def read_biggan(path: Path) -> None:
+    """Read damaged weights beside a config, or a damaged config beside weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights, config = Path(folder) / "pytorch_model.bin", Path(folder) / "config.json"
+        if path.suffix == ".json":
+            torch.save(make_biggan_state(), weights)
+            config.write_bytes(path.read_bytes())
+        else:
+            config.write_text(json.dumps(CONFIG), encoding="utf-8")
+            weights.write_bytes(path.read_bytes())
+        read_generator(Path(folder))
+
+
+def code_files() -> list[bytes]:
+    """Codes of others in NumPy's archives: as a projector writes them, and with noise beside them."""
+    ws, files = sample(TOY, 2).numpy(), []
+    for arrays in ({"w": ws[:1]}, {"latents": ws, "noise": np.zeros((3, 4))}, {"w_plus": ws.astype(np.float16)}):
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)
+        files.append(stream.getvalue())
+    return files
+
+
+def component_files() -> list[bytes]:
+    """Components of W as GANSpace's code writes them."""
+    stream = io.BytesIO()
+    np.savez(stream, act_comp=np.eye(3, TOY.w_dim, dtype=np.float32)[:, None], lat_mean=np.zeros((1, TOY.w_dim)))
+    return [stream.getvalue()]
 
 
 def archive_files() -> list[bytes]:
@@ -276,6 +337,16 @@ KINDS = {
     "tensorflow": Kind(".pkl", tensorflow_files, read_generator, damage.pickled),
     "rosinality": Kind(".pt", rosinality_files, read_generator, damage.torch_save),
     "layouts": Kind(".pt", layout_files, read_generator, damage.torch_save),
+    "pggan": Kind(".pth", pggan_files, read_generator, damage.torch_save),
+    "biggan": Kind(
+        ".bin",
+        lambda: [written(lambda path: torch.save(make_biggan_state(), path), ".bin")],
+        read_biggan,
+        damage.torch_save,
+    ),
+    "biggan-config": Kind(".json", lambda: [json.dumps(CONFIG).encode()], read_biggan, damage.json_text),
+    "imported-codes": Kind(".npz", code_files, lambda path: load_imported_codes(path, TOY), damage.archive),
+    "components": Kind(".npz", component_files, lambda path: read_direction(path, component=0), damage.archive),
     "archives": Kind(".zip", archive_files, read_generator, damage.damage_bytes),
     "jpeg": Kind(".jpg", lambda: picture_files("JPEG"), check_picture, damage.jpeg),
     "png": Kind(".png", lambda: picture_files("PNG"), check_picture, damage.png),

@@ -44,9 +44,6 @@ class Network:
         return self.state
 
 
-Network.__module__ = "dnnlib.tflib.network"
-
-
 class EasyDict(dict):  # type: ignore[type-arg]
     """dnnlib's mapping."""
 
@@ -54,12 +51,12 @@ class EasyDict(dict):  # type: ignore[type-arg]
 EasyDict.__module__ = "dnnlib.util"
 
 
-def dumps(value: Any, protocol: int = 4) -> bytes:
-    """``value`` pickled while the modules exist that its classes say they are from."""
-    home, util = ModuleType("dnnlib.tflib.network"), ModuleType("dnnlib.util")
-    home.Network, util.EasyDict = Network, EasyDict  # type: ignore[attr-defined]
-    made = {"dnnlib": ModuleType("dnnlib"), "dnnlib.tflib": ModuleType("dnnlib.tflib")}
-    made |= {"dnnlib.tflib.network": home, "dnnlib.util": util}
+def dumps(value: Any, protocol: int = 4, home: str = "dnnlib.tflib.network") -> bytes:
+    """``value`` pickled while the modules exist that its classes say they are from, ``home`` that of networks."""
+    Network.__module__ = home
+    names = ("dnnlib", "dnnlib.tflib", "dnnlib.util", home)
+    made = {name: ModuleType(name) for name in names}
+    made[home].Network, made["dnnlib.util"].EasyDict = Network, EasyDict  # type: ignore[attr-defined]
     sys.modules |= made
     try:
         return pickle.dumps(value, protocol)
@@ -144,6 +141,6 @@ def list_scopes(shape: StyleGAN1Architecture) -> list[str]:
     return [f"synthesis/{side}x{side}/{kinds[i]}" for i, side in enumerate(shape.row_resolutions)]
 
 
-def write_stylegan1(variables: dict[str, Tensor]) -> Variables:
+def write_variables(variables: dict[str, Tensor]) -> Variables:
     """Variables in TensorFlow's order."""
     return {key: turn(value) if key.endswith("weight") else value.numpy() for key, value in variables.items()}

@@ -10,9 +10,10 @@ import torch
 from gan_layouts import CONFIG, draw_biggan, make_biggan_state, write_biggan
 from safetensors.torch import load_file
 
-from ganvas import checkpoints, load_generator
+from ganvas import checkpoints, cli, load_generator
 from ganvas.errors import GanvasError
 from ganvas.generators.base import assign_labels, draw_z, encode_label, sample
+from ganvas.recipe.files import load_recipe
 
 TOLERANCE = 1e-4
 """Of the standard deviation of the expected picture."""
@@ -127,6 +128,36 @@ def test_classes_by_name(generator, tmp_path):
         named.find_label("tabby")
     with pytest.raises(GanvasError, match="its file names none; labels are 0 to 2"):
         generator.find_label("dog")
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*map(str, arguments)])
+    return stop.value.code or 0
+
+
+def test_commands_take_classes_by_name(tmp_path, capsys):
+    names = {"0": "tabby cat", "1": "owl", "2": "1"}
+    checkpoints.read(write_biggan(tmp_path / "g", id2label=names)).save(tmp_path / "g.safetensors")
+    weights, out = tmp_path / "g.safetensors", tmp_path / "out.png"
+    for label in (("--class", "owl"), ("--label", 0), ("--class", "tabby cat")):
+        assert run("edit", weights, "--seed", 5, *label, "--out", out) == 0
+        start = load_recipe(out)[0].start
+        assert start.labels == ((0.0, 1.0, 0.0) if label[1] == "owl" else (1.0, 0.0, 0.0))
+    assert run("sample", tmp_path / "g", "-n", 2, "--class", "owl", "--out", tmp_path / "owls") == 0
+    assert load_recipe(tmp_path / "owls" / "seed0001.png")[0].start.labels == (0.0, 1.0, 0.0)
+    capsys.readouterr()
+    assert run("mix", weights, "--with", 3, "--rows", 0, "--class", "owls", "--out", out) == 1
+    assert "no class 'owls': there are owl" in capsys.readouterr().err
+    assert run("edit", weights, "--label", 1, "--out", out) == 1
+    assert "'1' is a label and the name of label 2" in capsys.readouterr().err
+    assert run("edit", "toy", "--class", "owl", "--out", out) == 1
+    assert "takes no labels" in capsys.readouterr().err
+    assert run("info", weights) == 0
+    assert "--class takes tabby cat, owl, 1" in capsys.readouterr().out
+    twice = load_generator(write_biggan(tmp_path / "g", id2label={"0": "crane", "1": "owl", "2": "crane"}))
+    with pytest.raises(GanvasError, match=r"2 classes 'crane': labels \[0, 2\]"):
+        twice.find_label("crane")
 
 
 def test_labels_are_needed(generator):

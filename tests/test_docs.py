@@ -15,6 +15,7 @@ import pytest
 import typer
 
 from ganvas import editors, generators, scorers
+from ganvas.checkpoints.checkpoint import FAMILIES
 from ganvas.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -125,6 +126,8 @@ def test_generated_pages_name_all_there_is(tmp_path: Path, monkeypatch: pytest.M
         "formats": ["nvidia", "rosinality", "dcgan"],
     }
     assert pages.keys() == named.keys()
+    read = {family for families, *_ in import_module("generate").GENERATOR_FORMATS.values() for family in families}
+    assert read == FAMILIES.keys() and "ganvas export-onnx" in pages["formats"]
     assert [(page, name) for page, names in named.items() for name in names if name not in pages[page]] == []
     options = {option for command in COMMANDS.values() for p in command.params for option in p.opts if option[0] == "-"}
     assert [option for option in sorted(options) if option not in pages["commands"]] == []

@@ -19,7 +19,7 @@ from ganvas.balance import real
 from ganvas.cli import loading, options
 from ganvas.data import label_csv
 from ganvas.errors import GanvasError
-from ganvas.io.images import from_bytes, list_passed_over, read_picture, to_bytes
+from ganvas.io.images import find_pictures, from_bytes, list_passed_over, read_picture, to_bytes
 from ganvas.photo import batch
 from ganvas.recipe.rendering import Tools
 from ganvas.scorers import from_examples
@@ -344,6 +344,24 @@ def test_a_heic_picture_says_what_reads_it(tmp_path, monkeypatch):
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
     with pytest.raises(GanvasError, match=r"ganvas\[heic\]"):
         read_picture(tmp_path / "a.heic")
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".HEIF"])
+def test_a_heic_picture_is_read(suffix, tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="HEIC needs pillow-heif: pip install 'ganvas[heic]'")
+    pixels = np.full((48, 64, 3), 128, np.uint8)
+    pixels[:24] = (255, 0, 0)
+    place = tmp_path / f"a{suffix}"
+    pillow_heif.from_pillow(Image.fromarray(pixels)).save(place, quality=95)
+    picture = read_picture(place)
+    assert picture.shape == (1, 3, 48, 64) and find_pictures([tmp_path]) == [place]
+    top = picture[0, :, 4:20, 4:60].mean((1, 2))
+    assert (top - torch.tensor([1.0, -1, -1])).abs().max() < 0.1 and picture[0, :, 30:, 4:60].abs().max() < 0.1
+    with pytest.raises(GanvasError, match="pixels"):
+        read_picture(place, max_pixels=100)
+    place.write_bytes(place.read_bytes()[:200])
+    with pytest.raises(GanvasError, match="a.HEI" if suffix == ".HEIF" else "a.heic"):
+        read_picture(place)
 
 
 def test_what_a_folder_holds_beside_pictures_is_listed(tmp_path):

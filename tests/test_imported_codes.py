@@ -39,6 +39,17 @@ def test_a_shape_beyond_all_memory_is_one_line(shape, tmp_path):
             read(tmp_path / "w.npy")
 
 
+def test_a_header_that_is_no_literal_is_one_line(tmp_path):
+    """NumPy reads such headers by a tokenizer of its own, whose error is no other's."""
+    content = b"\x93NUMPY\x01\x00" + (9).to_bytes(2, "little") + b"{'descr\0\n" + bytes(16)
+    (tmp_path / "w.npy").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("w.npy", content)
+    for name in ("w.npy", "w.npz"):
+        with pytest.raises(GanvasError, match="isn't a whole .np. file"):
+            read_direction(tmp_path / name, component=0)
+
+
 CODES = Path(os.environ.get("GANVAS_DATA", Path(__file__).parents[2] / "shared" / "data"))
 CODES = CODES / "stylegan2-ffhq" / "styleclip" / "w_plus.npy"
 

@@ -311,6 +311,12 @@ def test_a_checkpoint_in_an_archive_is_read(tmp_path):
     check_refused(path, r"archive of 2 files \(a.pkl, b.pt\): unpack it")
     path.write_bytes(pack_tar({"a.txt": b"x"}))
     check_refused(path, "without a checkpoint: it holds a.txt")
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"x")  # a name without a character
+    path.write_bytes(stream.getvalue())
+    with pytest.raises(GanvasError):
+        checkpoints.read(path)
     path.write_bytes(pack_zip({"codes.npy": b"x"}))
     check_refused(path, "NumPy.*import-codes")
     path.write_bytes(pack_zip({"g.pt": b"<html><title>Quota</title>"}))

@@ -3,6 +3,7 @@
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from gan_layouts import (
@@ -14,10 +15,9 @@ from gan_layouts import (
     make_genforce_state,
     write_gan_zoo,
 )
+from tensorflow_pickles import dumps, snapshot, write_variables
 
 from ganvas import checkpoints, load_generator
-from ganvas.checkpoints import pggan
-from ganvas.checkpoints._budget import ReadBudget
 from ganvas.errors import GanvasError
 from ganvas.generators.base import draw_z, sample
 
@@ -59,14 +59,44 @@ def test_genforce_at_any_level_of_detail(lod, tmp_path):
     assert "generator_smooth is read" in notes[0] and any("level of detail" in note for note in notes) == (lod > 0)
 
 
-@pytest.mark.parametrize("fused", [False, True])
+def write_tensorflow(path, state, fused=True, protocol=4, settings=None, **extra):
+    """A pickle of the paper's code: (G, D, Gs), networks of the class ``tfutil.Network``."""
+    variables = write_variables(convert_to_tensorflow(state, fused)) | extra
+    settings = settings or {"label_size": 0, "normalize_latents": True}
+    path.write_bytes(dumps(snapshot(variables, 2, **settings), protocol, "tfutil"))
+
+
+@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize(("fused", "lod"), [(False, 0), (True, 0), (True, 0.5)])
 @torch.no_grad()
-def test_tensorflows_variables(fused):
-    state = make_genforce_state()
-    checkpoint = pggan.convert_tensorflow(convert_to_tensorflow(state, fused), ReadBudget("x.pkl"))
-    generator = checkpoint.build_generator("g")
+def test_tensorflows_pickle(fused, lod, protocol, tmp_path):
+    state = make_genforce_state(lod)
+    write_tensorflow(tmp_path / "g.pkl", state, fused, protocol)
+    generator = load_generator(tmp_path / "g.pkl")
     z = draw_z(generator, range(3))
     assert compute_error(draw(generator, z), draw_genforce(state, z)) < TOLERANCE
+    text = "\n".join(checkpoints.describe_file(tmp_path / "g.pkl"))
+    assert "holds G, D, Gs; Gs is read" in text and "Progressive GAN's pickle of TensorFlow" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "extra", "words"),
+    [
+        ({"normalize_latents": False}, {}, "normalize_latents False: only True can be read"),
+        ({"use_wscale": False}, {}, "use_wscale False"),
+        ({"use_pixelnorm": 1}, {}, "use_pixelnorm 1"),
+        ({"use_leakyrelu": False}, {}, "use_leakyrelu False"),
+        ({"pixelnorm_epsilon": 1e-4}, {}, "pixelnorm_epsilon 0.0001: only 1e-08"),
+        ({"label_size": 3}, {}, "label_size 3: only 0 can be read"),
+        ({}, {"16x16/more": np.zeros(3, np.float32)}, "a weight '16x16/more', which Progressive GAN doesn't have"),
+        ({}, {"8x8/Conv1/bias": np.zeros(7, np.float32)}, "b1.conv1.bias is of shape"),
+        ({}, {"8x8/Conv0_up/weight": np.zeros((), np.float32)}, "of shape"),
+        ({}, {"lod": np.full((), 9, np.float32)}, "level of detail is 9"),
+    ],
+)
+def test_tensorflows_settings_and_weights_that_cannot_be_read(settings, extra, words, tmp_path):
+    write_tensorflow(tmp_path / "g.pkl", make_genforce_state(), settings=settings, **extra)
+    check_refused(tmp_path / "g.pkl", words)
 
 
 def test_one_network_has_one_fingerprint_in_each_layout(tmp_path):
@@ -75,8 +105,8 @@ def test_one_network_has_one_fingerprint_in_each_layout(tmp_path):
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     prints = {load_generator(tmp_path / name).fingerprint for name in ("g.pth", "old.pth")}
     for fused in (False, True):
-        variables = convert_to_tensorflow(state, fused)
-        prints.add(pggan.convert_tensorflow(variables, ReadBudget("x.pkl")).build_generator("g").fingerprint)
+        write_tensorflow(tmp_path / "g.pkl", state, fused)
+        prints.add(load_generator(tmp_path / "g.pkl").fingerprint)
     checkpoints.read(tmp_path / "g.pth").save(tmp_path / "own.safetensors")
     prints.add(load_generator(tmp_path / "own.safetensors").fingerprint)
     assert len(prints) == 1

@@ -1,5 +1,6 @@
 """StyleGAN (1): what every generator keeps to, on a tiny one, and the network again as published."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -27,9 +28,11 @@ from ganvas.checkpoints._budget import ReadBudget
 from ganvas.checkpoints.load import load_generator
 from ganvas.checkpoints.tensorflow import _list_stylegan1_names
 from ganvas.editors.masked import MaskedEditor, parse_rows
+from ganvas.editors.published import fit_rows
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
 from ganvas.generators.stylegan1 import StyleGAN1, StyleGAN1Architecture
+from ganvas.inversion.imported_codes import import_codes, load_imported_codes
 
 TINY = StyleGAN1Architecture(32, (8, 7, 6, 6), 10, 9, mapping_layers=3, mapping_width=11)
 SHAPES = {
@@ -171,6 +174,20 @@ def test_editors_of_w_and_rows_of_w_plus_work_on_it(generator, tmp_path):
         )
         assert torch.equal(coarse[:, 4:], ws[:, 4:])
         assert torch.equal(coarse[:, :4], edited[:, :4])
+
+
+@pytest.mark.parametrize("rows", [6, 10, 18])
+def test_codes_and_directions_of_another_networks_rows_are_refused(rows, generator, tmp_path):
+    """StyleGAN2's rows begin with one at 4 pixels, StyleGAN's with two: neither means the other's."""
+    np.save(tmp_path / "own.npy", np.ones((1, 8, 9), np.float32))
+    assert torch.equal(import_codes(tmp_path / "own.npy", generator).ws, torch.ones(1, 8, 9))
+    np.save(tmp_path / "w.npy", np.ones((rows, 9), np.float32))
+    assert len(load_imported_codes(tmp_path / "w.npy", generator)) == rows
+    with pytest.raises(GanvasError, match="holds a direction of .* it must have 1 or 8 as 'tiny' has"):
+        fit_rows(torch.ones(rows, 9), generator, tmp_path / "w.npy")
+    np.save(tmp_path / "others.npy", np.ones((2, rows, 9), np.float32))
+    with pytest.raises(GanvasError, match=r"with its own 8 rows\.$"):
+        import_codes(tmp_path / "others.npy", generator)
 
 
 def test_labels_change_a_conditional_generator_and_are_asked_for():

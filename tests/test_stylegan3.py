@@ -12,14 +12,19 @@ from nvidia_pickles import Network, called, dumps, whole
 from stylegan3 import design, design_filters, draw_weights, features, low_pass, rival
 from unstable_sums import UnsteadySums
 
-from ganvas import checkpoints, fit, label, load_generator, load_scorer
+from ganvas import checkpoints, cli, fit, label, load_generator, load_scorer
 from ganvas.editors import load_editor, save
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator, sample, truncate
+from ganvas.generators.base import Generator, map_seeds, sample, truncate
 from ganvas.generators.stylegan3 import StyleGAN3, layers
 from ganvas.generators.stylegan3.architecture import FilteredLayerArchitecture, StyleGAN3Architecture
 from ganvas.io.files import load_tensors, save_tensors
+from ganvas.recipe.files import load_recipe
+from ganvas.recipe.model import FromCodes, InputTransform, from_json, to_json
+from ganvas.recipe.rendering import Tools, compute_code, render
 
+TOLERANCE = 1e-4
+"""Of the standard deviation of the expected picture."""
 SIZES = {"z_dim": 6, "w_dim": 7}
 NETWORKS = {
     "t": design(32, "t", 4, 0.012, **SIZES),
@@ -388,6 +393,48 @@ def test_every_architecture_comes_back_from_nvidias_pickle_and_from_ganvass_own_
         assert words in lines
 
 
+# State dicts.
+
+
+@pytest.mark.parametrize("start", ["", "module.", "G_ema."])
+@pytest.mark.parametrize("kind", ["t", "r", "labels"])
+def test_state_dicts_come_back(kind, start, tmp_path):
+    (shape, state), direct = NETWORKS[kind], made(kind)
+    torch.save({start + name: value for name, value in state.items()}, tmp_path / "g.pt")
+    checkpoint = checkpoints.read(tmp_path / "g.pt")
+    generator = checkpoint.build_generator("g")
+    assert (generator.shape, generator.fingerprint) == (shape, direct.fingerprint)
+    assert any("NVIDIA's defaults are taken" in note for note in checkpoint.notes)
+
+
+def test_a_state_dict_without_a_mean_gets_one(tmp_path):
+    _, state = NETWORKS["labels"]
+    torch.save({name: value for name, value in state.items() if name != "mapping.w_avg"}, tmp_path / "g.pt")
+    generator = load_generator(tmp_path / "g.pt")
+    torch.testing.assert_close(generator.w_avg, map_seeds(generator, range(4096)).mean(0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"synthesis.L0_36_6.weight": "synthesis.L0_38_6.weight"}, "isn't of the sizes that NVIDIA's settings give"),
+        ({"synthesis.L0_36_6.weight": "synthesis.L0_12_6.weight"}, "isn't of the sizes"),
+        ({"synthesis.L0_36_6.up_filter": "x"}, "isn't of the sizes|isn't one of them"),
+        ({"synthesis.L2_52_6.weight": "synthesis.L7_52_6.weight"}, "numbered from 0 on"),
+        ({"mapping.fc0.weight": "mapping.fc9.weight"}, "lacks the weights|layers"),
+        ({"synthesis.input.affine.weight": "more"}, "is missing|isn't one of them"),
+    ],
+)
+def test_state_dicts_that_lie_are_refused_in_one_line(changes, words, tmp_path):
+    _, state = NETWORKS["t"]
+    renamed = {changes.get(name, name): value for name, value in state.items()}
+    assert renamed.keys() != state.keys()
+    torch.save(renamed, tmp_path / "g.pt")
+    with pytest.raises(GanvasError, match=words) as caught:
+        load_generator(tmp_path / "g.pt")
+    assert "\n" not in str(caught.value)
+
+
 FIRST, LAST = "L0_36_6", "L4_32_3"
 LIES = {
     "a size that doesn't fit its padding": (
@@ -502,6 +549,51 @@ def test_damaged_files_of_ganvass_own_are_refused(tmp_path):
         load_generator(path)
 
 
+# Commands and recipes.
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*map(str, arguments)])
+    return stop.value.code or 0
+
+
+@torch.no_grad()
+def test_commands_turn_and_move_pictures_and_recipes_keep_it(tmp_path, capsys):
+    shape, state = NETWORKS["t"]
+    about = {"kind": "generator", "family": "stylegan3", "version": 1, "shape": asdict(shape)}
+    save_tensors(tmp_path / "g.safetensors", state, about)
+    weights, out, again = (tmp_path / name for name in ("g.safetensors", "out.png", "again.png"))
+    generator = load_generator(weights)
+    before = generator.transform.clone()
+    for name, extra in {"edit": (), "mix": ("--with", 3, "--rows", "0-1")}.items():
+        moved = ("--rotate", 20, "--translate", "0.1,-0.2", "--out", out)
+        assert run(name, weights, "--seed", 1, *extra, *moved) == 0
+        recipe, _ = load_recipe(out)
+        assert recipe.transform == InputTransform(20.0, 0.1, -0.2)
+        assert from_json(to_json(recipe), "here") == recipe
+        assert run("render", out, "--generator", weights, "--out", again) == 0
+        assert again.read_bytes() == out.read_bytes()
+        tools = Tools(generator, "float32")
+        pictures = render(recipe, tools)
+        ws = compute_code(recipe, tools)
+        assert torch.equal(generator.transform, before) and not torch.equal(pictures, generator.synthesis(ws))
+        assert torch.equal(pictures, generator.with_transform(20, 0.1, -0.2).synthesis(ws))
+    assert run("sample", weights, "-n", 2, "--rotate", -90, "--out", tmp_path / "two") == 0
+    assert load_recipe(tmp_path / "two" / "seed0001.png")[0].transform == InputTransform(-90.0)
+    assert run("animate", weights, "--to", 3, "--frames", 2, "--translate", "0,0.5", "--out", tmp_path / "a.gif") == 0
+    assert all(each.transform == InputTransform(y=0.5) for each in load_recipe(tmp_path / "a.json")[0].pictures)
+    assert "transform" not in to_json(replace(recipe, transform=None))
+    capsys.readouterr()
+    assert run("edit", "toy", "--rotate", 5, "--out", again) == 1
+    assert "'toy' isn't a StyleGAN3" in capsys.readouterr().err
+    for wrong in ("0.1", "a,b", "1,2,3", "0,nan"):
+        assert run("edit", weights, "--translate", wrong, "--out", again) == 1
+        assert "Error: " in capsys.readouterr().err
+    with pytest.raises(GanvasError, match="can't turn or move"):
+        replace(recipe, start=FromCodes("c", 0), mix=None, photo="p")
+
+
 # What the original code computed.
 
 CASES = Path(os.environ.get("GANVAS_CASES", "")) / "stylegan3"
@@ -524,7 +616,7 @@ def test_pictures_are_those_of_the_original_code(name, tmp_path):
     assert again.fingerprint == generator.fingerprint
 
     def check(found, key):
-        assert float((found - expected[key]).abs().max() / expected[key].std()) < 1e-4
+        assert float((found - expected[key]).abs().max() / expected[key].std()) < TOLERANCE
 
     for network in (generator, again):
         check(network.synthesis(network.expand(w)), "image")

@@ -78,6 +78,10 @@ class SceneHandlers:
             raise GanvasError(
                 "The recipe puts back parts of a photograph, which this page doesn't have: draw it with `ganvas render`."
             )
+        if recipe.transform is not None:
+            raise GanvasError(
+                "The recipe turns or moves the picture, which this page doesn't: draw it with `ganvas render`."
+            )
         editor = self.resources.get_default_editor(recipe.generator.name)
         if recipe.editor is not None:
             installed = self.resources.find_editors(recipe.generator.name)

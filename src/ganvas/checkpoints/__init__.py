@@ -41,10 +41,12 @@ MAX_PACKINGS = 3
 MAX_NESTING, MAX_NESTED_VALUES = 4, 200_000
 """Limits of what is looked through for tensors."""
 FORMATS = (
-    "NVIDIA's StyleGAN2 and StyleGAN3 pickles, those of StyleGAN and StyleGAN2 for TensorFlow, rosinality's and genforce's .pt, "
-    "StyleGAN's state dicts, Progressive GANs of pytorch_GAN_zoo and genforce, folders of huggingface's BigGAN-deep, ganvas's "
-    "own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
+    "NVIDIA's StyleGAN2 and StyleGAN3 pickles and state dicts, those of StyleGAN, StyleGAN2 and Progressive GANs for TensorFlow, "
+    "rosinality's and genforce's .pt, StyleGAN's state dicts, Progressive GANs of pytorch_GAN_zoo and genforce, folders of "
+    "huggingface's BigGAN-deep, ganvas's own safetensors, random-face's wheel, and state dicts of DCGANs with a card"
 )
+MAX_LISTED = 8
+"""The most names in a line."""
 FOLDER_WEIGHTS = "pytorch_model.bin"
 """The weights in a folder of huggingface's, beside ``config.json``."""
 ZIP, PICKLE, LEGACY_TORCH = b"PK\x03\x04", b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -126,11 +128,16 @@ def describe_file(path: str | Path, card: str | Path | None = None) -> list[str]
         widths = ", ".join(str(layer.channels) for layer in shape.layers)
         kind = "R, radial filters" if shape.is_radial else "T"
         lines.insert(2, f"architecture alias-free ({kind}), widths {widths}, {shape.mapping_layers} layers of mapping")
-    return lines + [f"note         {note}" for note in (*checkpoint.notes, *_describe_labels(checkpoint.metadata))]
+    return lines + [
+        f"note         {note}"
+        for note in (*checkpoint.notes, *_describe_labels(checkpoint.metadata, network.label_names))
+    ]
 
 
-def _describe_labels(metadata: Mapping[str, Any]) -> list[str]:
-    """Describe the labels of one of ganvas's own conditional generators."""
+def _describe_labels(metadata: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
+    """Describe the labels of a generator with names for them, or of one of ganvas's own conditional ones."""
+    if names:
+        return [f"--class takes {', '.join(names[:MAX_LISTED])}{', …' if len(names) > MAX_LISTED else ''}"]
     training = metadata.get("training")
     values = training.get("labels") if isinstance(training, dict) else None
     if not isinstance(values, list) or not values or not all(type(value) is int for value in values):
@@ -256,6 +263,7 @@ def _read_value(value: Any, path: Path, card: str | Path | None, budget: ReadBud
         genforce,
         nvidia,
         nvidia_state_dict,
+        nvidia_stylegan3,
         pggan,
         rosinality,
         stylegan1,
@@ -273,7 +281,7 @@ def _read_value(value: Any, path: Path, card: str | Path | None, budget: ReadBud
         return pggan.read(dicts, value.get("config") if isinstance(value, dict) else None, budget)
     if (first := stylegan1.find_network(dicts)) is not None:
         return stylegan1.read(dicts[first], budget)
-    for reader in (rosinality, nvidia_state_dict, genforce):
+    for reader in (rosinality, nvidia_state_dict, nvidia_stylegan3, genforce):
         if parts := find_parts(networks, reader.MARKER_NAMES, budget):
             return reader.read(parts, networks, budget)
     if place is not None and networks:

@@ -78,7 +78,7 @@ def _unpack_tar(data: memoryview, budget: ReadBudget) -> tuple[str, memoryview]:
 
 def _unpack_zip(data: memoryview, limit: int, budget: ReadBudget) -> tuple[str, memoryview]:
     archive = open_zip(data, budget)
-    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    names = [info.filename for info in archive.infolist() if not info.filename.endswith("/")]
     if names and all(name.endswith(".npy") for name in names):
         raise GanvasError(
             f"{budget.origin} holds arrays of NumPy (.npz), not a checkpoint: codes of W are read by `ganvas import-codes`."

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ganvas.checkpoints._budget import ReadBudget, format_printable
+from ganvas.checkpoints._torch import StoredTensor
 from ganvas.errors import GanvasError
 
 
-def get_length(weights: Mapping[str, Tensor], name: str, axis: int, axes: int, budget: ReadBudget) -> int:
+def get_length(
+    weights: Mapping[str, Tensor | StoredTensor], name: str, axis: int, axes: int, budget: ReadBudget
+) -> int:
     """Return the length of one axis of a weight that has ``axes`` of them. Raises GanvasError where it hasn't, or is missing."""
     if name not in weights:
         raise GanvasError(f"{budget.origin} lacks the weights {format_printable(name)}.")
@@ -35,7 +38,7 @@ def take_weight(weights: Mapping[str, Tensor], name: str, size: tuple[int, ...],
     return weights[name].reshape(size)
 
 
-def count_layers(weights: Mapping[str, Tensor], pattern: str, start: int = 0, step: int = 1) -> int:
+def count_layers(weights: Mapping[str, Tensor | StoredTensor], pattern: str, start: int = 0, step: int = 1) -> int:
     """Count the names ``pattern.format(start)``, ``pattern.format(start + step)``, … up to the first that is missing."""
     count = 0
     while pattern.format(start + count * step) in weights:

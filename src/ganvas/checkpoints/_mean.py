@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +11,7 @@ from torch import Tensor
 from ganvas.checkpoints._budget import ReadBudget, format_printable
 from ganvas.checkpoints._networks import StoredNetwork
 from ganvas.checkpoints._torch import StoredTensor, read_tensors
-from ganvas.generators.base import map_seeds
-from ganvas.generators.stylegan2 import StyleGAN2
-from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
+from ganvas.generators.base import Generator, map_seeds
 
 MEAN_NAMES = ("latent_avg", "w_avg", "dlatent_avg", "mean_latent", "latent_mean", "w_mean", "mean_w")
 """What files call the mean of W."""
@@ -39,22 +38,26 @@ def read_mean(stored: StoredTensor, budget: ReadBudget) -> tuple[Tensor, list[st
 
 def complete_mean(
     state: Mapping[str, Tensor],
-    shape: StyleGAN2Architecture,
+    shape: Any,
+    family: Callable[..., Generator],
     networks: Sequence[StoredNetwork],
     budget: ReadBudget,
 ) -> tuple[Tensor, list[str]]:
-    """Return the mean of W that stands in the file, or the mean of ``SAMPLES`` codes, and notes on it."""
+    """Return the mean of W that stands in the file, or the mean of ``SAMPLES`` codes, and notes on it.
+
+    ``family``: the class of the generator that ``state`` is the weights of.
+    """
     if stored := find_mean(networks, shape.w_dim):
         return read_mean(stored, budget)
     odd = [n.weights[name].shape for n in networks for name in n.weights if name.rpartition(".")[2] in MEAN_NAMES]
     reason = (
         f"has a mean of W of shape {format_printable(str(odd[0]))}, not ({shape.w_dim},)" if odd else "has no mean of W"
     )
-    return compute_mean(state, shape), [f"{reason}: it's taken over {SAMPLES:,} codes"]
+    return compute_mean(state, shape, family), [f"{reason}: it's taken over {SAMPLES:,} codes"]
 
 
-def compute_mean(state: Mapping[str, Tensor], shape: StyleGAN2Architecture) -> Tensor:
+def compute_mean(state: Mapping[str, Tensor], shape: Any, family: Callable[..., Generator]) -> Tensor:
     """Compute the mean of W of seeds 0, 1, …, of a conditional network over its labels in turn."""
-    network = StyleGAN2({**state, "mapping.w_avg": torch.zeros(shape.w_dim)}, shape)
+    network = family({**state, "mapping.w_avg": torch.zeros(shape.w_dim)}, shape)
     with torch.no_grad():
         return map_seeds(network, range(SAMPLES)).mean(0)

@@ -1,4 +1,4 @@
-"""A generator's weights as read from a file."""
+"""Weights of a generator as read from any file, and ganvas's own format, safetensors with the architecture as metadata."""
 
 from __future__ import annotations
 

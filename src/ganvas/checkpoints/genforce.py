@@ -19,7 +19,7 @@ from ganvas.checkpoints._torch import read_tensors
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.checkpoints.nvidia import check_channels
 from ganvas.errors import GanvasError
-from ganvas.generators.stylegan2 import KIND, VERSION
+from ganvas.generators.stylegan2 import KIND, VERSION, StyleGAN2
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 
 MARKER_NAMES = (
@@ -58,7 +58,7 @@ def read(parts: Sequence[StoredNetwork], networks: Sequence[StoredNetwork], budg
             raise GanvasError(
                 f"{budget.origin} has a weight {format_printable(name)!r}, which genforce's StyleGAN2 doesn't have."
             )
-    state["mapping.w_avg"], remarks = complete_mean(state, shape, [parts[0], *networks], budget)
+    state["mapping.w_avg"], remarks = complete_mean(state, shape, StyleGAN2, [parts[0], *networks], budget)
     metadata = {"kind": KIND, "family": "stylegan2", "version": VERSION, "shape": shape}
     return Checkpoint("stylegan2", "genforce's checkpoint", state, metadata, (*describe_choice(parts), *remarks))
 

@@ -24,7 +24,7 @@ from ganvas.checkpoints._torch import STORAGES, StoredTensor, TorchStorage, read
 from ganvas.checkpoints._torch import build_vocabulary as build_torch_vocabulary
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
-from ganvas.generators.stylegan2 import KIND, VERSION
+from ganvas.generators.stylegan2 import KIND, VERSION, StyleGAN2
 from ganvas.generators.stylegan2.architecture import MAX_WIDTH, RESOLUTIONS, StyleGAN2Architecture
 from ganvas.generators.stylegan2.resampling import TAPS
 from ganvas.generators.stylegan3.architecture import StyleGAN3Architecture
@@ -118,7 +118,7 @@ def _read_generator(
         if name.endswith(("noise_const", "noise_strength")) and notes:
             state[name] = torch.zeros(size)
     if "mapping.w_avg" not in state:  # networks that were built without (w_avg_beta=None)
-        state["mapping.w_avg"] = compute_mean(state, shape)
+        state["mapping.w_avg"] = compute_mean(state, shape, StyleGAN2)
         notes.append(f"has no mean of W: it's taken over {SAMPLES:,} codes")
     check_filters(read_tensors(stored, budget, {name: name for name in stored if name not in weights}), budget)
     return state, shape, notes

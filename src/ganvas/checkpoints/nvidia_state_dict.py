@@ -19,7 +19,7 @@ from ganvas.checkpoints._torch import StoredTensor, read_tensors
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.checkpoints.nvidia import check_filters, check_picture, find_architecture
 from ganvas.errors import GanvasError
-from ganvas.generators.stylegan2 import KIND, VERSION
+from ganvas.generators.stylegan2 import KIND, VERSION, StyleGAN2
 from ganvas.generators.stylegan2.architecture import RESOLUTIONS, StyleGAN2Architecture
 
 MARKER_NAMES = ("synthesis.b4.const", "synthesis.b4.conv1.affine.weight", "mapping.fc0.weight")
@@ -38,7 +38,7 @@ def read(parts: Sequence[StoredNetwork], networks: Sequence[StoredNetwork], budg
         notes.append("has no noise")
         sizes = shape.list_weight_shapes().items()
         state |= {k: torch.zeros(size) for k, size in sizes if k.endswith(("noise_const", "noise_strength"))}
-    state["mapping.w_avg"], remarks = complete_mean(state, shape, parts[:1], budget)
+    state["mapping.w_avg"], remarks = complete_mean(state, shape, StyleGAN2, parts[:1], budget)
     metadata = {"kind": KIND, "family": "stylegan2", "version": VERSION, "shape": shape}
     return Checkpoint("stylegan2", "a state dict of NVIDIA's", state, metadata, (*notes, *remarks))
 

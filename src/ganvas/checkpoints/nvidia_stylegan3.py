@@ -1,27 +1,38 @@
-"""StyleGAN3 networks in NVIDIA's pickles, which ``nvidia`` interprets and walks.
+"""StyleGAN3 networks in NVIDIA's pickles, which ``nvidia`` interprets and walks, and as plain state dicts.
 
 https://github.com/NVlabs/stylegan3 (training/networks_stylegan3.py). A network has ``synthesis.input`` and layers whose names are
 listed in ``layer_names``; each layer stores its sampling rates, sizes (NumPy's arrays of width and height) and padding beside its
 weights and filters. Rates and sizes are read, padding follows from them, and a file whose padding is another is refused.
+
+A state dict, ``torch.save(G_ema.state_dict())``, has neither: rates follow from the sides in the layers' names and from the
+margin of NVIDIA's code, and what no name or weight shows is as its defaults are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ganvas.checkpoints._budget import ReadBudget, format_printable
+from ganvas.checkpoints._layout import count_layers, get_length
+from ganvas.checkpoints._mean import complete_mean
+from ganvas.checkpoints._networks import StoredNetwork, describe_choice
 from ganvas.checkpoints._pickle import ObjectRecord
 from ganvas.checkpoints._torch import StoredTensor, read_tensors
+from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
+from ganvas.generators.stylegan3 import FAMILY, KIND, VERSION, StyleGAN3
 from ganvas.generators.stylegan3.architecture import MAX_FACTOR, MAX_LAYERS, MAX_SIDE, StyleGAN3Architecture
 from ganvas.validation import parse
 
 MARKER_NAMES = ("synthesis.input.freqs", "synthesis.input.phases")
 """Buffers that no other network of NVIDIA's has."""
+MARGIN, FILTER_SIZE, BANDWIDTH = 10, 6, 2.0
+"""NVIDIA's defaults: pixels around all layers but the last two, taps of a filter over its factor, and waves a width."""
 Attributes = Mapping[str, Any]
 
 
@@ -76,6 +87,65 @@ def read_generator(
                 f"{before} before and {after} after."
             )
     return read_tensors(stored, budget), shape
+
+
+def read(parts: Sequence[StoredNetwork], networks: Sequence[StoredNetwork], budget: ReadBudget) -> Checkpoint:
+    """Read the first of ``parts``, state dicts of generators. Raises GanvasError for weights that aren't such a network's."""
+    stored = parts[0].weights
+    shape, state = _find_shape(stored, budget), read_tensors(stored, budget)
+    state["mapping.w_avg"], remarks = complete_mean(state, shape, StyleGAN3, parts[:1], budget)
+    taken = "doesn't say its layers' rates, bandwidth, clamp and learning rate multiplier: NVIDIA's defaults are taken"
+    metadata = {"kind": KIND, "family": FAMILY, "version": VERSION, "shape": shape}
+    notes = (*describe_choice(parts), taken, *remarks)
+    return Checkpoint(FAMILY, "a state dict of NVIDIA's StyleGAN3", state, metadata, notes)
+
+
+def _find_shape(stored: Mapping[str, StoredTensor], budget: ReadBudget) -> StyleGAN3Architecture:
+    found = [match for name in stored if (match := re.fullmatch(r"(synthesis\.L(\d+)_(\d+)_(\d+))\.weight", name))]
+    named = sorted((int(match[2]), match[1], int(match[3]), int(match[4])) for match in found)
+    if not 2 <= len(named) <= MAX_LAYERS or [number for number, *_ in named] != list(range(len(named))):
+        raise GanvasError(f"{budget.origin} holds a StyleGAN3 without 2 to {MAX_LAYERS} layers, numbered from 0 on.")
+    margins = [0 if number >= len(named) - 2 else MARGIN for number, *_ in named]
+    rates = [side - 2 * margin for (_, _, side, _), margin in zip(named, margins, strict=True)]
+    layers = []
+    for number, name, side, channels in named:
+        before, rate, last = rates[max(number - 1, 0)], rates[number], number == len(named) - 1
+        inner = max(before, rate) * (1 if last else 2)
+        filters = {part: stored.get(f"{name}.{part}_filter") for part in ("up", "down")}
+        taps = {part: 1 if value is None else (*value.shape, 0)[0] for part, value in filters.items()}
+        expected = {
+            part: 1 if last else FILTER_SIZE * inner // each
+            for part, each in (("up", before), ("down", rate))
+            if each > 0
+        }
+        if before < 1 or rate < 1 or inner % before or inner % rate or taps != expected:
+            raise GanvasError(
+                f"{budget.origin} has a StyleGAN3 whose layer {format_printable(name)} isn't of the sizes that NVIDIA's "
+                "settings give: give the .pkl that its code writes."
+            )
+        down = filters["down"]
+        own: dict[str, Any] = {
+            "channels": channels,
+            "side": side,
+            "kernel": get_length(stored, f"{name}.weight", 3, 4, budget),
+        }
+        own |= {"up": inner // before, "down": inner // rate, "up_taps": taps["up"], "down_taps": taps["down"]}
+        layers.append(own | {"radial": down is not None and len(down.shape) == 2})
+    depth, labels = count_layers(stored, "mapping.fc{}.weight"), "mapping.embed.weight" in stored
+    w_dim = get_length(stored, f"mapping.fc{depth - 1}.weight", 0, 2, budget)
+    values = {
+        "resolution": named[-1][2],
+        "layers": layers,
+        "input_channels": get_length(stored, "synthesis.input.weight", 0, 2, budget),
+        "input_side": named[0][2],
+        "input_rate": rates[0],
+        "bandwidth": BANDWIDTH,
+        "z_dim": get_length(stored, "mapping.fc0.weight", 1, 2, budget) - (w_dim if labels else 0),
+        "w_dim": w_dim,
+        "num_labels": get_length(stored, "mapping.embed.weight", 1, 2, budget) if labels else 0,
+        "mapping_layers": depth,
+    }
+    return parse(StyleGAN3Architecture, values, budget.origin)
 
 
 def _read_layer(

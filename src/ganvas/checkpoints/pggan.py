@@ -78,6 +78,7 @@ def convert_tensorflow(weights: Mapping[str, Tensor], budget: ReadBudget) -> Che
         if i:
             names[f"b{i}.conv0"] = f"{side}/Conv0_up" if f"{side}/Conv0_up/weight" in weights else f"{side}/Conv0"
         names |= {f"b{i}.conv1": f"{side}/Conv1" if i else f"{side}/Conv", f"b{i}.output": f"ToRGB_lod{blocks - 1 - i}"}
+    _check_names(weights, [*(f"{old}/{part}" for old in names.values() for part in ("weight", "bias")), "lod"], budget)
     renamed: dict[str, Tensor] = {}
     for new, old in names.items():
         for part in ("weight", "bias"):

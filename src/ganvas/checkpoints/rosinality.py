@@ -21,7 +21,7 @@ from ganvas.checkpoints._torch import StoredTensor, read_tensors
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.checkpoints.nvidia import check_channels
 from ganvas.errors import GanvasError
-from ganvas.generators.stylegan2 import KIND, VERSION
+from ganvas.generators.stylegan2 import KIND, VERSION, StyleGAN2
 from ganvas.generators.stylegan2.architecture import StyleGAN2Architecture
 
 MARKER_NAMES = ("input.input", "style.1.weight", "conv1.conv.modulation.weight", "to_rgb1.conv.weight")
@@ -54,7 +54,7 @@ def read(parts: Sequence[StoredNetwork], networks: Sequence[StoredNetwork], budg
             raise GanvasError(
                 f"{budget.origin} has a weight {format_printable(name)!r}, which rosinality's generator doesn't have."
             )
-    own["mapping.w_avg"], remarks = complete_mean(own, shape, [parts[0], *networks], budget)
+    own["mapping.w_avg"], remarks = complete_mean(own, shape, StyleGAN2, [parts[0], *networks], budget)
     metadata = {"kind": KIND, "family": "stylegan2", "version": VERSION, "shape": shape}
     return Checkpoint("stylegan2", "rosinality's checkpoint", own, metadata, (*notes, *remarks))
 

@@ -22,10 +22,10 @@ from torch import Tensor
 from ganvas.checkpoints import stylegan1_ports
 from ganvas.checkpoints._budget import ReadBudget, format_printable
 from ganvas.checkpoints._layout import count_layers, get_length, take_weight
+from ganvas.checkpoints._mean import SAMPLES, compute_mean
 from ganvas.checkpoints._torch import StoredTensor, read_tensors
 from ganvas.checkpoints.checkpoint import Checkpoint
 from ganvas.errors import GanvasError
-from ganvas.generators.base import draw_z
 from ganvas.generators.stylegan1 import (
     BLUR_TAPS,
     FAMILY,
@@ -54,10 +54,8 @@ MARKERS = {
 """Weights that no other layout has all of."""
 GENFORCE_RATE, GENFORCE_FUSED_RESOLUTION = 0.01, 128
 """The mapping network's learning rate multiplier, and from where on doubling and convolution are one."""
-W_AVG_SAMPLES = 4096
-"""Codes whose mean is ``w_avg``, where a file has none: those of seeds 0, 1, …"""
 SILENT_NOTE = "has no constant noise: none is added"
-W_AVG_NOTE = f"has no mean of W: it's taken over {W_AVG_SAMPLES:,} codes"
+W_AVG_NOTE = f"has no mean of W: it's taken over {SAMPLES:,} codes"
 NOISE_PARTS = {"noise_const": ".apply_noise.noise", "noise_strength": ".apply_noise.weight"}
 """ganvas's names for noise and its strength -> genforce's."""
 
@@ -139,7 +137,7 @@ def convert_genforce(
     own = {name: value.contiguous() for name, value in own.items()}
     notes = [SILENT_NOTE] if missing else []
     if names["mapping.w_avg"] not in weights:
-        own["mapping.w_avg"] = _compute_w_avg(own, shape)
+        own["mapping.w_avg"] = compute_mean(own, shape, StyleGAN1)
         notes.append(W_AVG_NOTE)
     if skipped:
         notes.append(f"was trained up to {shape.resolution} of {2 << blocks} pixels")
@@ -258,7 +256,7 @@ def _convert_rosinality(
         if fused:  # stored the other way round, and applied as a mean where TensorFlow's code takes a sum
             value = value.transpose(0, 1).flip(2, 3) * ((2 / inputs) ** 0.5 / 4)
         own[name] = value.contiguous()
-    own["mapping.w_avg"] = _compute_w_avg(own, shape)
+    own["mapping.w_avg"] = compute_mean(own, shape, StyleGAN1)
     notes = [SILENT_NOTE, W_AVG_NOTE]
     if trained < stored:
         notes.append(f"was trained up to {shape.resolution} of {2 << stored} pixels")
@@ -306,9 +304,3 @@ def _list_rosinality_names(shape: StyleGAN1Architecture, weights: Mapping[str, T
         names[f"{name}.affine.bias"] = f"{there}.adain{part}.style.linear.bias"
     last = f"generator.to_rgb.{len(shape.widths) - 1}.conv"
     return names | {"synthesis.torgb.weight": f"{last}.weight_orig", "synthesis.torgb.bias": f"{last}.bias"}
-
-
-def _compute_w_avg(state: Mapping[str, Tensor], shape: StyleGAN1Architecture) -> Tensor:
-    network = StyleGAN1(state, shape)
-    with torch.no_grad():
-        return network.mapping(draw_z(network, range(W_AVG_SAMPLES))).mean(0)

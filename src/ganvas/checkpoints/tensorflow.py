@@ -1,9 +1,10 @@
-"""StyleGAN and StyleGAN2 networks as NVIDIA's code for TensorFlow pickles them.
+"""StyleGAN, StyleGAN2 and Progressive GAN networks as NVIDIA's code for TensorFlow pickles them.
 
 https://github.com/NVlabs/stylegan, https://github.com/NVlabs/stylegan2 and https://github.com/NVlabs/stylegan2-ada
-(dnnlib/tflib/network.py): objects of the class ``dnnlib.tflib.network.Network``, (G, D, Gs) or one, of which Gs has the averaged
-weights. Each has ``variables``, pairs of a name and a NumPy array, ``components`` (``synthesis`` and ``mapping``, networks
-themselves), ``static_kwargs``, and the source text of its module to be run when it is loaded, which is skipped here.
+(dnnlib/tflib/network.py), https://github.com/tkarras/progressive_growing_of_gans (tfutil.py): objects of the class
+``dnnlib.tflib.network.Network`` or ``tfutil.Network``, (G, D, Gs) or one, of which Gs has the averaged weights.
+Each has ``variables``, pairs of a name and a NumPy array, ``components`` (``synthesis`` and ``mapping``, networks themselves),
+``static_kwargs``, and the source text of its module to be run when it is loaded, which is skipped here.
 
 Kernels lie as (height, width, in, out), matrices as (in, out). Those of StyleGAN2's layers that double are stored the other way
 round, and styles without the 1 that is added to them: as legacy.py of https://github.com/NVlabs/stylegan2-ada-pytorch reads them.
@@ -12,13 +13,13 @@ round, and styles without the 1 that is added to them: as legacy.py of https://g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ganvas.checkpoints import stylegan1
+from ganvas.checkpoints import pggan, stylegan1
 from ganvas.checkpoints._budget import ReadBudget, format_printable
 from ganvas.checkpoints._layout import count_layers, get_length, take_weight
 from ganvas.checkpoints._numpy import build_vocabulary as build_numpy_vocabulary
@@ -38,11 +39,7 @@ NETWORKS = ("G", "G_ema", "Gs")
 """The networks of a mapping that are taken: the last of these that there is, which is the averaged one."""
 MAX_DEPTH, MAX_VARIABLES, MAX_LISTED = 4, 10_000, 8
 """Components inside one another, variables in all, and the most names in a message."""
-STYLEGAN1_MARKER, STYLEGAN2_MARKER, PGGAN_MARKER = (
-    "synthesis/4x4/Const/StyleMod/weight",
-    "synthesis/4x4/Conv/mod_weight",
-    "4x4/Dense/weight",
-)
+STYLEGAN1_MARKER, STYLEGAN2_MARKER = "synthesis/4x4/Const/StyleMod/weight", "synthesis/4x4/Conv/mod_weight"
 STYLEGAN1_SETTINGS = {
     "mapping_nonlinearity": "lrelu",
     "nonlinearity": "lrelu",
@@ -58,6 +55,14 @@ STYLEGAN2_SETTINGS = {
     "nonlinearity": "lrelu",
     "normalize_latents": True,
     "resample_kernel": [1, 3, 3, 1],
+}
+PGGAN_SETTINGS = {
+    "normalize_latents": True,
+    "use_wscale": True,
+    "use_pixelnorm": True,
+    "use_leakyrelu": True,
+    "pixelnorm_epsilon": 1e-8,
+    "label_size": 0,
 }
 """Settings that change what is computed: the values that are read, which are the defaults."""
 UNFUSED = 2**20
@@ -85,7 +90,8 @@ def read(data: memoryview, budget: ReadBudget) -> Checkpoint:
     held = ", ".join(format_printable(name) for name, _ in networks[:MAX_LISTED]) or "no network"
     generators = [(name, network) for name, network in networks if _is_generator(network)]
     if not generators:
-        raise GanvasError(f"{budget.origin} is a pickle of TensorFlow with {held}{_describe_kind(networks)}.")
+        needed = "a generator of StyleGAN, StyleGAN2 or Progressive GAN is needed"
+        raise GanvasError(f"{budget.origin} is a pickle of TensorFlow with {held}: {needed}.")
     name, network = generators[-1]
     last = "the last " if [each for each, _ in networks].count(name) > 1 else ""
     note = f"holds {held}" + (f"; {last}{format_printable(name)} is read" if len(networks) > 1 else "")
@@ -94,19 +100,18 @@ def read(data: memoryview, budget: ReadBudget) -> Checkpoint:
     if STYLEGAN1_MARKER in weights:
         shape, state, notes = _convert_stylegan1(weights, network.settings, budget)
         return stylegan1.build_checkpoint("StyleGAN's pickle of TensorFlow", shape, state, [note, *notes])
+    if STYLEGAN2_MARKER not in weights:
+        _check_settings(network.settings, PGGAN_SETTINGS, budget)
+        checkpoint = pggan.convert_tensorflow(weights, budget)
+        return replace(checkpoint, notes=(note, *checkpoint.notes))
     own, architecture, notes = _convert_stylegan2(weights, network.settings, budget)
     metadata = {"kind": KIND, "family": "stylegan2", "version": VERSION, "shape": architecture}
     return Checkpoint("stylegan2", "StyleGAN2's pickle of TensorFlow", own, metadata, (note, *notes))
 
 
 def _is_generator(network: TensorFlowNetwork) -> bool:
-    return STYLEGAN1_MARKER in network.variables or STYLEGAN2_MARKER in network.variables
-
-
-def _describe_kind(networks: list[tuple[str, TensorFlowNetwork]]) -> str:
-    if any(PGGAN_MARKER in network.variables for _, network in networks):
-        return ", a Progressive GAN: only StyleGAN and StyleGAN2 can be read from TensorFlow"
-    return ": a generator of StyleGAN or StyleGAN2 is needed"
+    markers = ((STYLEGAN1_MARKER,), (STYLEGAN2_MARKER,), pggan.TENSORFLOW_MARKERS)
+    return any(all(name in network.variables for name in each) for each in markers)
 
 
 # Networks.

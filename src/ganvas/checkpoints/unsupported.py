@@ -108,12 +108,6 @@ KINDS = (
         "a StyleGAN (the first, genforce/genforce)", STYLEGAN2_HINT, r"^synthesis\.layer0\.", r"^mapping\.dense0\."
     ),
     _describe("a StyleGAN (the first)", STYLEGAN2_HINT, r"^g_synthesis\.|^synthesis\.blocks\.4x4\."),
-    _describe(
-        "a StyleGAN3 (NVlabs/stylegan3)",
-        "give the .pkl that NVIDIA's code writes: a state dict lacks its filters' sizes",
-        r"^synthesis\.input\.(freqs|weight|affine)",
-        r"^synthesis\.L\d+_",
-    ),
     _describe("a StyleGAN2 in the names of BasicSR", STYLEGAN2_HINT, r"^style_mlp\.", r"^constant_input\."),
     _describe(
         "a StyleGAN2 in the names of MMGeneration", STYLEGAN2_HINT, r"(^|\.)style_mapping\.", r"(^|\.)constant_input\."

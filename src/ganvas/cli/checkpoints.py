@@ -1,4 +1,4 @@
-"""Commands about other people's checkpoints: info, convert, export."""
+"""Commands about other people's checkpoints: info, convert, export, export-onnx."""
 
 from __future__ import annotations
 
@@ -75,4 +75,22 @@ def export(
         options.print_line(f"{out}: {note}")
 
 
-COMMANDS = (info, convert, export)
+def export_onnx(
+    generator: options.GeneratorName,
+    out: Annotated[Path, Option(metavar="FOLDER", help="Where mapping.onnx and synthesis.onnx go.")],
+) -> None:
+    """Write a generator's mapping and synthesis as ONNX, with the truncation as an input and constant noise.
+
+    onnxruntime computes codes and pictures by them, which are compared with ganvas's before the files are kept.
+    """
+    from ganvas.checkpoints.export_onnx import export_generator
+    from ganvas.cli import loading
+    from ganvas.recipe import files
+
+    for name in ("mapping.onnx", "synthesis.onnx"):
+        files.check_output(out / name, (".onnx",))
+    for line in export_generator(loading.load_generator_only(generator, "cpu"), out):
+        options.print_line(line)
+
+
+COMMANDS = (info, convert, export, export_onnx)

@@ -85,7 +85,8 @@ def label(
         loading.load_scorer_for(generator, scorer, device),
         loading.load_generator_only(generator, device, dtype),
     )
-    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early, condition).resume()
+    label_number = loading.parse_label(network, condition)
+    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early, label_number).resume()
     if dry_run:
         count = count_workers(engine, workers, threads, network.device.type == "cuda")
         estimate = run.estimate(run.find_missing(range_of_seeds), count, threads if engine == "local" else threads or 1)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ganvas import editors, generators, scorers
-from ganvas.cli.options import parse_targets, parse_values, print_warning
+from ganvas.cli.options import parse_numbers, parse_targets, parse_values, print_warning
 from ganvas.control.conditions import Condition, compute_condition_ranges
 from ganvas.control.target_values import convert_to_sigma, format_unit_range
 from ganvas.data.dataset import LatentDataset
@@ -30,7 +30,7 @@ from ganvas.metrics import list_metrics, to_readable
 from ganvas.photo.batch import InversionConfig, iterate_faces
 from ganvas.progress import show_count
 from ganvas.recipe.files import load_recipe
-from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Sheet, Start
+from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, InputTransform, Mix, Recipe, Sheet, Start
 from ganvas.recipe.rendering import EditMask, Photo, Tools, limit_to_mask, limit_to_regions, load_tools
 from ganvas.scorers.base import Scorer
 
@@ -369,19 +369,56 @@ def collect_attributes(steps: tuple[EditStep, ...], conditions: Iterable[Conditi
     return [name for step in steps for name in (*step.set, *step.shift)] + [c.attribute for c in conditions]
 
 
-def make_recipe(tools: Tools, start: Start, edits: tuple[EditStep, ...] = (), mix: Mix | None = None) -> Recipe:
+def parse_transform(rotate: float, translate: str | None) -> InputTransform | None:
+    """Parse how a StyleGAN3's picture is turned and moved, by ``X,Y`` in widths; None where it isn't.
+
+    Raises GanvasError for anything but two numbers.
+    """
+    values = [0.0, 0.0] if translate is None else parse_numbers(translate)
+    if len(values) != 2:
+        raise GanvasError(f"--translate takes two numbers, like 0.1,-0.2, not {translate!r}.")
+    x, y = values
+    return InputTransform(rotate, x, y) if rotate or x or y else None
+
+
+def make_recipe(
+    tools: Tools,
+    start: Start,
+    edits: tuple[EditStep, ...] = (),
+    mix: Mix | None = None,
+    transform: InputTransform | None = None,
+) -> Recipe:
     """Make a recipe with these tools."""
-    other = tools.has_other_editor
-    return Recipe(tools.generator_name, start, tools.dtype, mix, tools.editor_name, edits, other_generator=other)
+    named, dtype, other = tools.generator_name, tools.dtype, tools.has_other_editor
+    return Recipe(named, start, dtype, mix, tools.editor_name, edits, other_generator=other, transform=transform)
 
 
-def create_start(tools: Tools, seed: int, psi: float, row: int, label: int | None = None) -> Start:
+def parse_label(generator: Generator, text: str | None) -> int | None:
+    """Parse a label of a generator: its number, from 0, or the name of its class; None for None.
+
+    Raises GanvasError for anything else, and for a number that is the name of another class.
+    """
+    if text is None or not re.fullmatch(r"-?[0-9]{1,9}", text):
+        return None if text is None else generator.find_label(text)
+    label = int(text)
+    if text in generator.label_names and generator.find_label(text) != label:
+        raise GanvasError(f"{text!r} is a label and the name of label {generator.find_label(text)}: rename that class.")
+    return label
+
+
+def encode_label_option(generator: Generator, text: str | None) -> tuple[float, ...] | None:
+    """Encode what ``parse_label`` parses as a one-hot vector. Raises GanvasError for a label that doesn't exist."""
+    label = parse_label(generator, text)
+    return None if label is None else encode_label(generator, label)
+
+
+def create_start(tools: Tools, seed: int, psi: float, row: int, label: str | None = None) -> Start:
     """Return row ``row`` of the codes file if there is one, else the face of the seed, with a conditional generator's ``label``.
 
     Raises GanvasError for a row or label that doesn't exist, and a label for a row.
     """
     if tools.codes is None:
-        return FromSeed(seed, psi, None if label is None else encode_label(tools.generator, label))
+        return FromSeed(seed, psi, encode_label_option(tools.generator, label))
     if label is not None:
         raise GanvasError("Give only one of --label and --codes: codes already depend on a label.")
     tools.codes.get_code(row)
@@ -389,7 +426,7 @@ def create_start(tools: Tools, seed: int, psi: float, row: int, label: int | Non
 
 
 def create_starts(
-    tools: Tools, seeds: Sequence[int], psi: float, conditions: list[Condition], label: int | None = None
+    tools: Tools, seeds: Sequence[int], psi: float, conditions: list[Condition], label: str | None = None
 ) -> list[Start]:
     """Return a face for each seed, all meeting the conditions if any are given; or every row of the codes file.
 
@@ -397,7 +434,7 @@ def create_starts(
     """
     if label is not None and tools.codes is not None:
         raise GanvasError("Give only one of --label and --codes: codes already depend on a label.")
-    labels = None if label is None else encode_label(tools.generator, label)
+    labels = encode_label_option(tools.generator, label)
     if tools.codes is not None:
         return [FromCodes(tools.codes.sha256, row) for row in tools.codes.rows]
     if conditions:
@@ -406,7 +443,7 @@ def create_starts(
     return [FromSeed(seed, psi, labels) for seed in seeds]
 
 
-def parse_other_face(tools: Tools, text: str, psi: float, label: int | None = None) -> Start:
+def parse_other_face(tools: Tools, text: str, psi: float, label: str | None = None) -> Start:
     """Parse a second face: ``8`` is a seed, with a conditional generator's ``label``, ``row:3`` a row of the codes file.
 
     Raises GanvasError for anything else.
@@ -415,7 +452,7 @@ def parse_other_face(tools: Tools, text: str, psi: float, label: int | None = No
     if match is None:
         raise GanvasError(f"{text!r} isn't a picture: give a seed like 8, or row:3 of --codes FILE.")
     if match[1] is None:
-        return FromSeed(int(match[2]), psi, None if label is None else encode_label(tools.generator, label))
+        return FromSeed(int(match[2]), psi, encode_label_option(tools.generator, label))
     if tools.codes is None:
         raise GanvasError(f"{text!r} is a row of a codes file: give that with --codes FILE.")
     return create_start(tools, 0, psi, int(match[2]))

@@ -18,7 +18,13 @@ GeneratorName = Annotated[str, Argument(metavar="GENERATOR", help="A generator o
 Seed = Annotated[int, Option(help="The random seed; a seed is the same picture on any device.")]
 Psi = Annotated[float, Option(help="Truncation: 1 draws all of the generator's pictures, less draws more usual ones.")]
 Label = Annotated[
-    int | None, Option("--label", metavar="K", help="A conditional generator's label, from 0; by default by seed.")
+    str | None,
+    Option(
+        "--label",
+        "--class",
+        metavar="K|NAME",
+        help="A conditional generator's label, from 0, or the name of its class; by default by seed.",
+    ),
 ]
 Device = Annotated[str, Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Literal["float32", "bfloat16"], Option(help="What networks compute in; bfloat16 is faster.")]
@@ -32,6 +38,11 @@ PhotoFile = Annotated[
     Option(
         "--photo", metavar="FILE", help="Put back what the inversion missed of this aligned photograph: NAME-photo.png."
     ),
+]
+Rotate = Annotated[float, Option(metavar="DEGREES", help="Turn what a StyleGAN3 draws anticlockwise.")]
+Translate = Annotated[
+    str | None,
+    Option(metavar="X,Y", help="Then move it right and down, in widths of the picture: 0.1,-0.2."),
 ]
 SaveCodes = Annotated[Path | None, Option(metavar="FILE", help="Write the finished codes, too (safetensors).")]
 SetValues = Annotated[

@@ -34,6 +34,8 @@ def edit(
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
     label: options.Label = None,
+    rotate: options.Rotate = 0.0,
+    translate: options.Translate = None,
     codes: options.CodesFile = None,
     row: options.Row = 0,
     photo: options.PhotoFile = None,
@@ -48,6 +50,7 @@ def edit(
     step = loading.parse_step(set_values, shift_values, generator, editor)
     files.check_outputs([out], save_codes)
     attributes = loading.collect_attributes(step)
+    transform = loading.parse_transform(rotate, translate)
     tools = loading.load_cli_tools(
         generator,
         dtype,
@@ -58,7 +61,7 @@ def edit(
         allow_other_generator=allow_other_generator,
     )
     step = loading.limit_rows(step, edit_rows, tools)
-    recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step)
+    recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step, transform=transform)
     recipe, tools = loading.attach_photo(recipe, tools, photo)
     _warn_of_departures([recipe], tools)
     _draw_pictures([recipe], tools, [out], save_codes, region)
@@ -82,6 +85,8 @@ def sample(
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
     label: options.Label = None,
+    rotate: options.Rotate = 0.0,
+    translate: options.Translate = None,
     codes: options.CodesFile = None,
     save_codes: options.SaveCodes = None,
     device: options.Device = "cpu",
@@ -101,6 +106,7 @@ def sample(
     conditions = [parse_condition(text) for text in where or ()]
     files.check_outputs([out / "face.png"], save_codes)
     attributes = loading.collect_attributes(step, conditions)
+    transform = loading.parse_transform(rotate, translate)
     tools = loading.load_cli_tools(
         generator,
         dtype,
@@ -113,7 +119,7 @@ def sample(
     step = loading.limit_rows(step, edit_rows, tools)
     starts = loading.create_starts(tools, numbers, psi, conditions, label)
     paths = [out / f"{loading.format_file_stem(start)}.png" for start in starts]
-    recipes = [loading.make_recipe(tools, start, step) for start in starts]
+    recipes = [loading.make_recipe(tools, start, step, transform=transform) for start in starts]
     _warn_of_departures(recipes, tools)
     _draw_pictures(recipes, tools, paths, save_codes, region)
 
@@ -132,6 +138,8 @@ def mix(
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
     label: options.Label = None,
+    rotate: options.Rotate = 0.0,
+    translate: options.Translate = None,
     codes: options.CodesFile = None,
     row: options.Row = 0,
     save_codes: options.SaveCodes = None,
@@ -147,6 +155,7 @@ def mix(
     chosen = tuple(options.parse_seeds(rows))
     files.check_outputs([out], save_codes)
     attributes = loading.collect_attributes(step)
+    transform = loading.parse_transform(rotate, translate)
     tools = loading.load_cli_tools(
         generator,
         dtype,
@@ -159,7 +168,7 @@ def mix(
     step = loading.limit_rows(step, edit_rows, tools)
     mixed = Mix(loading.parse_other_face(tools, with_, psi, label), chosen)
     start = loading.create_start(tools, seed, psi, row, label)
-    recipe = loading.make_recipe(tools, start, step, mixed)
+    recipe = loading.make_recipe(tools, start, step, mixed, transform)
     _warn_of_departures([recipe], tools)
     _draw_pictures([recipe], tools, [out], save_codes, region)
 
@@ -209,6 +218,8 @@ def grid(
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
     label: options.Label = None,
+    rotate: options.Rotate = 0.0,
+    translate: options.Translate = None,
     codes: options.CodesFile = None,
     save_codes: options.SaveCodes = None,
     size: options.Size = 256,
@@ -223,6 +234,7 @@ def grid(
     names, columns = options.parse_names(attributes), options.parse_numbers(strengths)
     numbers = [seed] if seeds is None else options.parse_seeds(seeds)
     files.check_outputs([out], save_codes)
+    transform = loading.parse_transform(rotate, translate)
     tools = loading.load_cli_tools(
         generator,
         dtype,
@@ -233,7 +245,7 @@ def grid(
         allow_other_generator=allow_other_generator,
     )
     starts = loading.create_starts(tools, numbers, psi, [], label)
-    faces = {loading.format_title(start): loading.make_recipe(tools, start) for start in starts}
+    faces = {loading.format_title(start): loading.make_recipe(tools, start, transform=transform) for start in starts}
     rows = None if edit_rows is None else parse_rows(edit_rows, tools.generator)
     drawn = sheet.make_strength_grid(faces, names, columns, size, rows)
     _warn_of_departures(drawn.pictures, tools)
@@ -258,6 +270,8 @@ def animate(
     seed: options.Seed = 0,
     psi: options.Psi = 0.7,
     label: options.Label = None,
+    rotate: options.Rotate = 0.0,
+    translate: options.Translate = None,
     codes: options.CodesFile = None,
     row: options.Row = 0,
     save_codes: options.SaveCodes = None,
@@ -275,6 +289,7 @@ def animate(
     files.check_outputs([out], save_codes, ANIMATION_SUFFIXES)
     _check_video(out)
     attributes = loading.collect_attributes(step)
+    transform = loading.parse_transform(rotate, translate)
     tools = loading.load_cli_tools(
         generator,
         dtype,
@@ -285,7 +300,7 @@ def animate(
         allow_other_generator=allow_other_generator,
     )
     step = loading.limit_rows(step, edit_rows, tools)
-    recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step)
+    recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step, transform=transform)
     other = None if to is None else loading.parse_other_face(tools, to, psi, label)
     pictures = sheet.interpolate_frames(recipe, other, tools.generator.num_ws, frames)
     _warn_of_departures(pictures, tools)

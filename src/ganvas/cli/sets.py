@@ -71,7 +71,7 @@ def balance(
     from ganvas.cli import loading
     from ganvas.control.conditions import parse_condition
 
-    order = BalanceRequest(tuple(parse_condition(text) for text in where), n, seed, psi, way, label=label)
+    conditions = tuple(parse_condition(text) for text in where)
     if real is None and (encoder or method):
         raise GanvasError("--encoder and --method are for real pictures: name their folder with --from DIR.")
     if real is not None:
@@ -79,6 +79,8 @@ def balance(
     editor_to_load = editor or (generators.find_card(generator).editor or None if way != "draw" else None)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor_to_load, attributes=(), codes=None)
     judge = loading.load_scorer_for(generator, scorer, device)
+    number = loading.parse_label(tools.generator, label)
+    order = BalanceRequest(conditions, n, seed, psi, way, label=number)
     if real is not None:
         report = _balance_real(real, tools, judge, order, out, (method or "", encoder))
     else:

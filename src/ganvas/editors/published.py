@@ -172,8 +172,9 @@ def fit_rows(
     own = generator.row_resolutions
     if n in (1, len(own)):
         return direction.expand(len(own), -1).to(generator.device)
-    if not is_stylegan2(n):
-        expected = f"1, {len(own)} as {generator.name!r} has, or StyleGAN2's (18 for 1024 pixels, 2 less for each half)"
+    if not (generator.has_stylegan2_rows and is_stylegan2(n)):
+        others = ", or StyleGAN2's (18 for 1024 pixels, 2 less for each half)" if generator.has_stylegan2_rows else ""
+        expected = f"1 or {len(own)} as {generator.name!r} has{others}"
         raise GanvasError(f"{path} holds a direction of {n} rows: it must have {expected}.")
     foreign = torch.tensor(list_row_resolutions(n))
     rows = []

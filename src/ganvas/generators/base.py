@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,16 @@ class Generator(nn.Module, ABC):
     w_dim: int
     num_labels: int = 0
     """Labels of a conditional generator; 0 for an unconditional one."""
+    label_names: tuple[str, ...] = ()
+    """The name of each label's class, where its file has names."""
     resolution: int
     """The side of a picture in pixels."""
     dtype: torch.dtype = torch.float32
     """The dtype that synthesis computes in, whatever that of the codes."""
     row_resolutions: tuple[int, ...]
     """The resolution that each row of W+ acts at, coarse to fine."""
+    has_stylegan2_rows: bool = True
+    """Whether rows of a StyleGAN2's codes and directions, of any number, mean something here, by their resolution."""
     w_avg: Tensor
     """The mean of W, shape (w_dim,): the centre of truncation."""
     fingerprint: str
@@ -105,6 +110,28 @@ class Generator(nn.Module, ABC):
             One matrix (channels, w_dim) for each row of W+; [] for a generator without styles.
         """
 
+    def find_label(self, name: str) -> int:
+        """Find the label of a class by its name.
+
+        Args:
+            name: One of ``label_names``.
+
+        Returns:
+            The label, from 0.
+
+        Raises:
+            GanvasError: There is no such class, or several are called so.
+        """
+        found = [label for label, each in enumerate(self.label_names) if each == name]
+        if len(found) > 1:
+            raise GanvasError(f"Generator {self.name!r} has {len(found)} classes {name!r}: labels {found}.")
+        if found:
+            return found[0]
+        near = get_close_matches(name, self.label_names) or self.label_names[:8]
+        names = f"there are {', '.join(near)}, …" if near else "its file names none"
+        numbers = f"labels are 0 to {self.num_labels - 1}" if self.num_labels else "it takes no labels"
+        raise GanvasError(f"Generator {self.name!r} has no class {name!r}: {names}; {numbers}.")
+
     def truncate(self, w: W, psi: float) -> W:
         """Truncate codes of W by ψ towards their mean, or towards another centre where the family has one.
 
@@ -149,8 +176,8 @@ def check_labels(generator: Generator, z: Tensor, labels: Tensor | None) -> None
         raise GanvasError(f"Generator {name!r} is conditional: give {count} labels for each picture.")
     if labels is not None and not count:
         raise GanvasError(f"Generator {name!r} is unconditional: it takes no labels.")
-    if labels is not None and labels.shape != (len(z), count):
-        raise GanvasError(f"Labels for {name!r} have shape ({len(z)}, {count}), not {tuple(labels.shape)}.")
+    if labels is not None and labels.shape != (z.shape[0], count):
+        raise GanvasError(f"Labels for {name!r} have shape ({z.shape[0]}, {count}), not {tuple(labels.shape)}.")
 
 
 def check_codes(generator: Generator, ws: Tensor) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from difflib import get_close_matches
 from itertools import pairwise
 from math import modf
 from typing import Annotated
@@ -125,6 +124,8 @@ class BigGanArchitecture:
 class BigGan(Generator):
     """The frozen network of ``shape``; weights have their spectral norms divided out."""
 
+    has_stylegan2_rows = False
+
     def __init__(
         self,
         state: Mapping[str, Tensor],
@@ -136,7 +137,7 @@ class BigGan(Generator):
         super().__init__()
         self.name, self.dtype = name, dtype
         self.z_dim, self.w_dim, self.num_labels = shape.z_dim, shape.w_dim, shape.num_labels
-        self.resolution = shape.resolution
+        self.label_names, self.resolution = shape.label_names, shape.resolution
         sides = [FIRST_SIDE]
         for block in shape.blocks:
             sides.append(sides[-1] << block.doubles)
@@ -167,23 +168,12 @@ class BigGan(Generator):
         text = json.dumps(asdict(replace(self.shape, label_names=())), sort_keys=True)
         self.fingerprint = hash_weights([(f"{self._weights_hash} {text}", torch.zeros(0))])
 
-    def find_label(self, name: str) -> int:
-        """Find the label of a class by its name. Raises GanvasError for one that it doesn't have."""
-        names = self.shape.label_names
-        if name not in names:
-            near = get_close_matches(name, names) or names[:8]
-            hint = f"there are {', '.join(near)}, …" if names else "its file names none"
-            raise GanvasError(
-                f"Generator {self.name!r} has no class {name!r}: {hint}; labels are 0 to {self.num_labels - 1}."
-            )
-        return names.index(name)
-
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
         """Join z and the embedding of the class, or a mixture of embeddings."""
-        if labels is None or labels.shape != (len(z), self.num_labels):
+        if labels is None or labels.shape != (z.shape[0], self.num_labels):
             actual = "none were given" if labels is None else f"not {tuple(labels.shape)}"
             raise GanvasError(
-                f"Generator {self.name!r} is conditional: it needs labels of shape ({len(z)}, {self.num_labels}): {actual}."
+                f"Generator {self.name!r} is conditional: it needs labels of shape ({z.shape[0]}, {self.num_labels}): {actual}."
             )
         return torch.cat((z, labels.to(z) @ self._weight("embedding").to(z)), 1)
 
@@ -205,7 +195,7 @@ class BigGan(Generator):
         size = check_resolution(self, resolution)
         first, *rows = copy_contiguous(ws).unbind(1)
         x = F.linear(first, self._weight("first.weight"), self._weight("first.bias"))
-        x = x.reshape(len(x), FIRST_SIDE, FIRST_SIDE, self.shape.blocks[0].inputs).permute(0, 3, 1, 2)
+        x = x.reshape(x.shape[0], FIRST_SIDE, FIRST_SIDE, self.shape.blocks[0].inputs).permute(0, 3, 1, 2)
         x = x.contiguous().to(self.dtype)
         for i, (block, row) in enumerate(zip(self.shape.blocks, rows, strict=True)):
             x = self._attend(x) if i == self.shape.attention else x
@@ -235,7 +225,7 @@ class BigGan(Generator):
         theta = F.conv2d(x, self._weight("attention.theta.weight")).flatten(2)
         phi, g = (F.max_pool2d(F.conv2d(x, self._weight(f"attention.{n}.weight")), 2).flatten(2) for n in ("phi", "g"))
         shares = torch.softmax(theta.mT @ phi, -1)
-        attended = (g @ shares.mT).reshape(len(x), -1, *x.shape[2:])
+        attended = (g @ shares.mT).reshape(x.shape[0], -1, *x.shape[2:])
         return x + self._weight("attention.gamma") * F.conv2d(attended, self._weight("attention.out.weight"))
 
     def _convolve(self, x: Tensor, name: str) -> Tensor:

@@ -106,6 +106,8 @@ def list_weights(shape: DcganArchitecture) -> list[str]:
 class Dcgan(Generator):
     """The frozen network of ``shape``, with square pictures; grey ones repeat their channel."""
 
+    has_stylegan2_rows = False
+
     def __init__(
         self,
         state: Mapping[str, Tensor],
@@ -155,7 +157,7 @@ class Dcgan(Generator):
         """Draw pictures (n, 3, resolution, resolution), float32."""
         if ws.shape[1:] != (1, self.w_dim):
             raise GanvasError(f"Codes for {self.name!r} have shape (n, 1, {self.w_dim}), not {tuple(ws.shape)}.")
-        x = copy_contiguous(ws).reshape(len(ws), *self.inner)
+        x = copy_contiguous(ws).reshape(ws.shape[0], *self.inner)
         images = self._run(x, self.shape.first, len(self.shape.layers), self.dtype).float().expand(-1, 3, -1, -1)
         return shrink(images, check_resolution(self, resolution))
 
@@ -205,7 +207,7 @@ class Dcgan(Generator):
             mean, spread = weight("running_mean"), weight("running_var")
             return F.batch_norm(x, mean, spread, weight("weight"), weight("bias"), eps=step.epsilon)
         if step.kind == "reshape":
-            return x.reshape(len(x), *step.shape)
+            return x.reshape(x.shape[0], *step.shape)
         if step.kind == "double":
             return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
         if step.kind == "leaky_relu":

@@ -76,6 +76,8 @@ class Pggan(Generator):
     Weights have the factors of the equalized learning rate in them. Rows of ``dense.weight`` are ordered by channel, then pixel.
     """
 
+    has_stylegan2_rows = False
+
     def __init__(
         self,
         state: Mapping[str, Tensor],
@@ -116,7 +118,7 @@ class Pggan(Generator):
         size = check_resolution(self, resolution)
         x = normalize_pixels(copy_contiguous(ws)[:, 0]).to(self.dtype)
         x = F.linear(x, self._weight("dense.weight"), self._weight("dense.bias"))
-        x = images = self._activate(x.reshape(len(x), self.shape.widths[0], FIRST_SIDE, FIRST_SIDE))
+        x = images = self._activate(x.reshape(x.shape[0], self.shape.widths[0], FIRST_SIDE, FIRST_SIDE))
         last, missing = len(self.shape.widths) - 1, int(self.shape.lod)  # blocks that it hasn't grown yet
         first = last - ceil(self.shape.lod)
         for i in range(last + 1 - missing):

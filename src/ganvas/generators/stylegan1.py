@@ -18,7 +18,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
-from ganvas.generators.base import Generator, check_resolution, copy_contiguous, shrink
+from ganvas.generators.base import (
+    Generator,
+    check_codes,
+    check_labels,
+    check_resolution,
+    check_weights,
+    copy_contiguous,
+    shrink,
+)
 from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
 from ganvas.validation import Flag, PositiveReal, validated
@@ -113,6 +121,8 @@ class StyleGAN1(Generator):
     scales, then their shifts. The kernels of the first layer of each resolution are applied to the doubled picture.
     """
 
+    has_stylegan2_rows = False
+
     def __init__(
         self,
         state: Mapping[str, Tensor],
@@ -126,7 +136,7 @@ class StyleGAN1(Generator):
         self.z_dim, self.w_dim, self.num_labels = shape.z_dim, shape.w_dim, shape.num_labels
         self.resolution, self.row_resolutions = shape.resolution, shape.row_resolutions
         state = {key: value.float() for key, value in state.items()}
-        _check_weights(state, shape)
+        check_weights(state, shape.list_weight_shapes(), "StyleGAN")
         # Equal weights that are used in another way are another generator.
         self.fingerprint = hash_weights([*state.items(), *((way, torch.zeros(0)) for way in shape.unusual_settings)])
         self.w_avg = nn.Buffer(state["mapping.w_avg"].clone())
@@ -139,16 +149,7 @@ class StyleGAN1(Generator):
 
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
         """Map codes of Z to W; a conditional generator needs labels (n, num_labels), and no other takes them."""
-        if labels is None and self.num_labels:
-            raise GanvasError(
-                f"Generator {self.name!r} is conditional: give {self.num_labels} labels for each picture."
-            )
-        if labels is not None and not self.num_labels:
-            raise GanvasError(f"Generator {self.name!r} is unconditional: it takes no labels.")
-        if labels is not None and labels.shape != (len(z), self.num_labels):
-            raise GanvasError(
-                f"Labels for {self.name!r} have shape ({len(z)}, {self.num_labels}), not {tuple(labels.shape)}."
-            )
+        check_labels(self, z, labels)
         x = z if labels is None else torch.cat((z, F.linear(labels, self._weight("mapping.embed.weight"))), 1)
         x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + NORM_EPSILON)
         for i in range(self.shape.mapping_layers):
@@ -165,10 +166,7 @@ class StyleGAN1(Generator):
 
         Smaller pictures are whole ones shrunk: coarser output layers no longer fit the features that they would draw.
         """
-        if ws.shape[1:] != (self.num_ws, self.w_dim):
-            raise GanvasError(
-                f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
-            )
+        check_codes(self, ws)
         size, ws = check_resolution(self, resolution), copy_contiguous(ws)
         x = self._stylize(0, self._weight("synthesis.const"), ws)
         for i in range(1, self.num_ws):
@@ -198,19 +196,6 @@ class StyleGAN1(Generator):
         mean = x.mean((2, 3), keepdim=True)
         scale = scale * torch.rsqrt((x - mean).square().mean((2, 3), keepdim=True) + self.shape.epsilon)
         return torch.addcmul(shift - mean * scale, x, scale)
-
-
-def _check_weights(state: Mapping[str, Tensor], shape: StyleGAN1Architecture) -> None:
-    """Raise GanvasError where names or shapes aren't those of ``shape``."""
-    expected, start = shape.list_weight_shapes(), "These are not the weights of such a StyleGAN"
-    for name, size in expected.items():
-        if name not in state:
-            raise GanvasError(f"{start}: {name!r} is missing.")
-        if tuple(state[name].shape) != size:
-            raise GanvasError(f"{start}: {name!r} has shape {tuple(state[name].shape)}, not {size}.")
-    for name in state:
-        if name not in expected:
-            raise GanvasError(f"{start}: {name!r} isn't one of them.")
 
 
 def _fold_weights(state: Mapping[str, Tensor], shape: StyleGAN1Architecture, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -89,8 +89,8 @@ def load_imported_codes(path: str | Path, generator: Generator, read_as: str | N
     Files, recognised by content: .npy, NumPy's .npz, what torch.save wrote (a tensor, or a mapping from names to tensors or to
     mappings, as projectors write them), and .safetensors. Of named arrays the one called "w", "latent" or the like is
     taken, else all that are as wide as the generator's codes. Codes are of W, (w_dim,) or (n, w_dim), or of W+, (rows, w_dim) or
-    (n, rows, w_dim). Rows are the generator's own or a StyleGAN2's: one at 4, then two a resolution, and one for the
-    colours at the end: 18 rows are 1024.
+    (n, rows, w_dim). Rows are the generator's own or, where these mean something to it, a StyleGAN2's: one at 4, then two a
+    resolution, and one for the colours at the end: 18 rows are 1024.
     Raises GanvasError for a file that is missing, damaged, would have to run code to be read, or holds codes of other shapes.
     """
     return _fit_rows(_read_codes(Path(path), generator, read_as)[0], generator)
@@ -176,18 +176,21 @@ def _read_axes(
             notes.append(f"{shape} could also be {n} codes of W: --read-as w reads it so, --read-as w+ as one code")
         codes = codes[None] if read_as == "w+" or (n in own and n > 1 and read_as is None) else codes[:, None]
     rows = codes.shape[1] if wide and codes.ndim == 3 else 0
-    if rows not in (1, generator.num_ws) and not is_stylegan2(rows):
-        width = generator.w_dim
+    if rows not in (1, generator.num_ws) and not (generator.has_stylegan2_rows and is_stylegan2(rows)):
+        width, others = generator.w_dim, ""
+        if generator.has_stylegan2_rows:
+            others = f" or a StyleGAN2's, which are an even number of rows from {MIN_ROWS} to {MAX_ROWS}"
         raise GanvasError(
             f"{path} holds {shape}: codes for {generator.name!r} are (n, {width}) in W, or (n, rows, {width}) in W+, with "
-            f"its own {generator.num_ws} rows or a StyleGAN2's, which are an even number of rows from {MIN_ROWS} to {MAX_ROWS}."
+            f"its own {generator.num_ws} rows{others}."
         )
     return codes.float()
 
 
-def _list_own_rows(generator: Generator) -> tuple[int, int]:
+def _list_own_rows(generator: Generator) -> tuple[int, ...]:
     """List the rows that a code of this generator has: its own, and those of a StyleGAN2 of the same resolution."""
-    return generator.num_ws, 2 * generator.resolution.bit_length() - 4
+    others = (2 * generator.resolution.bit_length() - 4,) if generator.has_stylegan2_rows else ()
+    return generator.num_ws, *others
 
 
 def _select_tensors(tensors: Mapping[tuple[str, ...], Tensor], generator: Generator, path: Path) -> list[Tensor]:

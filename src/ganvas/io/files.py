@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -27,6 +28,18 @@ METADATA_KEY = "ganvas"
 MAX_CARD_BYTES = 1 << 20
 MAX_ARRAY_BYTES, MAX_ARRAYS = 1 << 31, 10_000
 """Limits of what an .npz file unpacks to."""
+HEADER_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+    TypeError,
+    LookupError,
+    TokenError,
+)
+"""What NumPy raises for damaged files, whose headers it parses as Python's literals."""
 
 
 @contextmanager
@@ -123,7 +136,7 @@ def read_npy(path: str | Path) -> Any:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise GanvasError(f"There is no file {path}.") from None
-    except (OSError, ValueError, EOFError, MemoryError, OverflowError):
+    except HEADER_ERRORS:
         raise GanvasError(f"{path} isn't a whole .npy file of numbers.") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise GanvasError(f"{path} isn't a whole .npy file of numbers.")
@@ -145,9 +158,7 @@ def read_npz(path: str | Path) -> dict[str, Any]:
         raise GanvasError(f"There is no file {path}.") from None
     except GanvasError:
         raise
-    except (OSError, ValueError, EOFError, MemoryError, OverflowError, RuntimeError, NotImplementedError):
-        raise GanvasError(f"{path} isn't a whole .npz file of numbers.") from None
-    except (zipfile.BadZipFile, zlib.error, SyntaxError, TypeError, LookupError):
+    except (*HEADER_ERRORS, RuntimeError, zipfile.BadZipFile, zlib.error):
         raise GanvasError(f"{path} isn't a whole .npz file of numbers.") from None
     return {name: array for name, array in arrays.items() if array is not None}
 

@@ -111,6 +111,15 @@ class EditStep:
 
 
 @validated
+class InputTransform:
+    """How a StyleGAN3's picture is turned (degrees anticlockwise), then moved right and down (in widths of a picture)."""
+
+    angle: Number = 0.0
+    x: Number = 0.0
+    y: Number = 0.0
+
+
+@validated
 class Recipe:
     """One picture. ``editor`` is None where nothing is edited or drawn by conditions."""
 
@@ -128,11 +137,14 @@ class Recipe:
     """Where edits may change the picture; None: everywhere, or by ``mask``."""
     mask: str | None = None
     """The sha256 of a mask's pixels, where a picture says where edits may change it."""
-    WRITTEN_IF_SET: ClassVar = ("photo", "other_generator", "regions", "mask")
+    transform: InputTransform | None = None
+    WRITTEN_IF_SET: ClassVar = ("photo", "other_generator", "regions", "mask", "transform")
 
     def __post_init__(self) -> None:
         if self.regions is not None and self.mask is not None:
             raise GanvasError("A recipe's edits are kept in regions or by a mask, not by both.")
+        if self.photo is not None and self.transform is not None:
+            raise GanvasError("A recipe with a photograph can't turn or move the picture: its residual would stay.")
         if self.photo is not None and not isinstance(self.start, FromCodes):
             raise GanvasError(
                 "A recipe with a photograph must start from codes: its residual belongs to one inversion."

@@ -16,6 +16,7 @@ from ganvas.editors.masked import mask_editor
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, sample
 from ganvas.generators.regions import Mask, blend_pictures, build_mask, find_regions
+from ganvas.generators.stylegan3 import StyleGAN3
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Mix, NamedTool, Recipe, Start
 from ganvas.types import DTYPES, Dtype, Images, WPlus
@@ -175,10 +176,13 @@ def draw_code(ws: WPlus, recipe: Recipe, tools: Tools, resolution: int | None = 
     inversion's residual is added. ``resolution``: of a smaller picture, drawn early; not with a photograph.
     Raises GanvasError where ``tools`` hold another photograph or mask, or none.
     """
-    picture = tools.generator.synthesis(ws, resolution=resolution)
+    generator, moved = tools.generator, recipe.transform
+    if moved is not None and isinstance(generator, StyleGAN3):
+        generator = generator.with_transform(moved.angle, moved.x, moved.y)
+    picture = generator.synthesis(ws, resolution=resolution)
     mask = _find_mask(recipe, tools, picture)
     if mask is not None and recipe.edits:
-        picture = blend_pictures(_draw_unedited(recipe, tools, resolution), picture, mask)
+        picture = blend_pictures(_draw_unedited(recipe, tools, generator, resolution), picture, mask)
     if recipe.photo is None:
         return picture
     if tools.photo is None:
@@ -220,11 +224,13 @@ def _find_mask(recipe: Recipe, tools: Tools, picture: Images) -> Mask | None:
     return tools.mask.mask
 
 
-def _draw_unedited(recipe: Recipe, tools: Tools, resolution: int | None) -> Images:
+def _draw_unedited(recipe: Recipe, tools: Tools, generator: Generator, resolution: int | None) -> Images:
     ws = compute_unedited_code(recipe, tools)
-    key = f"{resolution} {hashlib.sha256(ws.float().cpu().contiguous().numpy().tobytes()).hexdigest()}"
+    key = (
+        f"{resolution} {recipe.transform} {hashlib.sha256(ws.float().cpu().contiguous().numpy().tobytes()).hexdigest()}"
+    )
     if key not in tools.last_unedited:
-        picture = tools.generator.synthesis(ws, resolution=resolution)
+        picture = generator.synthesis(ws, resolution=resolution)
         tools.last_unedited.clear()
         tools.last_unedited[key] = picture
     return tools.last_unedited[key]
@@ -240,6 +246,8 @@ def _check_tools(recipe: Recipe, tools: Tools) -> None:
     check_generator("The recipe", recipe.generator.name, recipe.generator.fingerprint, tools.generator)
     if recipe.dtype != tools.dtype:
         raise GanvasError(f"The recipe was rendered in {recipe.dtype}, not in {tools.dtype}.")
+    if recipe.transform is not None and not isinstance(tools.generator, StyleGAN3):
+        raise GanvasError(f"Generator {tools.generator.name!r} isn't a StyleGAN3: only those turn and move pictures.")
     if recipe.editor is None:
         return
     if tools.editor_name is None or tools.editor_name.fingerprint != recipe.editor.fingerprint:

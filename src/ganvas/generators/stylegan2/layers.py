@@ -155,7 +155,7 @@ def synthesis(
     Noise is constant, or drawn anew for each picture where ``random`` is given (as in training). On a CPU, large layers run one
     picture at a time: there, multiplying the styles into the kernels is cheaper than into the features.
     """
-    constant = folded["synthesis.b4.const"].expand(len(ws), -1, -1, -1)
+    constant = folded["synthesis.b4.const"].expand(ws.shape[0], -1, -1, -1)
     end = (resolution or shape.resolution) >> shape.shuffled
     # Before tanh, sums of early layers may be far from the picture.
     if shape.bounded or end not in {layer.resolution for layer in shape.iterate_outputs()}:
@@ -178,7 +178,7 @@ def _continue_from(
 ) -> Tensor:
     """Draw pictures from the features ``x`` and the smaller pictures of the blocks before, where there are any."""
     outputs, skip = {layer.resolution: layer for layer in shape.iterate_outputs()}, None
-    together = len(ws) <= 1 or random is not None or ws.requires_grad or x.requires_grad or x.device.type != "cpu"
+    together = random is not None or ws.requires_grad or x.requires_grad or x.device.type != "cpu" or len(ws) <= 1
     for i, layer in enumerate(convolutions):
         if layer.resolution >= MIN_SINGLE_RESOLUTION and not together:
             images = [None] * len(ws) if image is None else image.split(1)

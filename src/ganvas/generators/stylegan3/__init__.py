@@ -6,6 +6,7 @@ meaning of NVIDIA's stylegan3, https://github.com/NVlabs/stylegan3; what is comp
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Mapping
@@ -37,9 +38,11 @@ class StyleGAN3(Generator):
     """A frozen StyleGAN3.
 
     W+ has one row for the Fourier features, which says where the picture lies, and one for each layer. ``set_transform`` turns
-    and moves all pictures; it is no part of the fingerprint. ``state`` holds weights by the names of
-    ``shape.list_weight_shapes()``.
+    and moves all pictures, ``with_transform`` those of a copy; it is no part of the fingerprint. ``state`` holds weights by the
+    names of ``shape.list_weight_shapes()``.
     """
+
+    has_stylegan2_rows = False
 
     transform: Tensor
     """The matrix (3, 3) that the places of pixels are multiplied by, in homogeneous coordinates whose unit is the picture's
@@ -90,6 +93,26 @@ class StyleGAN3(Generator):
         cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         forward = torch.tensor([[cosine, sine, x], [-sine, cosine, y], [0, 0, 1]], dtype=torch.float64)
         self.transform.copy_(torch.linalg.inv(forward))
+
+    def with_transform(self, angle: float = 0.0, x: float = 0.0, y: float = 0.0) -> StyleGAN3:
+        """Return a generator of the same weights, in the same memory, whose pictures are turned and moved.
+
+        Args:
+            angle: Degrees anticlockwise, as of ``set_transform``.
+            x: Widths of a picture to the right.
+            y: Widths of a picture down.
+
+        Returns:
+            Another generator of the same fingerprint.
+
+        Raises:
+            GanvasError: A value isn't finite.
+        """
+        other = copy.copy(self)
+        other._buffers = dict(self._buffers)
+        other.transform = self.transform.clone()
+        other.set_transform(angle, x, y)
+        return other
 
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
         """Map codes of Z to W; a conditional generator needs labels (n, num_labels), and no other takes them."""

@@ -123,7 +123,7 @@ def _apply_layer(folded: Weights, layer: FilteredLayer, x: Tensor, w: Tensor, cl
     scale = ACTIVATION_GAIN * torch.rsqrt(style.square() @ folded[f"{name}.power"].T + 1e-12)
     x = torch.addcmul(bias, x, _expand(scale, x))
     up, down = (folded.get(f"{name}.{part}_filter") for part in ("up", "down"))
-    inner = len(x) * layer.inner_side**2
+    inner = x.shape[0] * layer.inner_side**2
     if with_gradients or inner * layer.outgoing <= MAX_INNER_FEATURES or x.device.type != "cpu":
         return _activate(x, layer, up, down, clamp)
     # Between the filters, features are four times as many or more: a part of the channels at a time keeps memory low.
