@@ -1,4 +1,4 @@
-"""What editors learn from pictures while they are fitted: normal scores of the pictures of codes, and their gradients."""
+"""What editors learn from pictures while they are fitted: the scores of the pictures of codes, and their gradients."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class EditScorer:
         return self.gaussianize(self.scorer(pictures)[:, self.columns])
 
     def compute_gradients(self, ws: WPlus) -> Float[Tensor, "n attributes num_ws w_dim"]:
-        """Compute the gradients of the normal scores in codes, of early pictures where the generator draws them.
+        """Compute the gradients of the scores, not of normal ones, in codes; of early pictures where the generator draws them.
 
-        A row of codes costs one rendering, and a backward pass for each attribute.
+        A code costs one rendering, and a backward pass for each attribute.
         """
         side = min(LABEL_SIDE, self.generator.resolution)
         gradients = []
@@ -49,7 +49,7 @@ class EditScorer:
             with torch.enable_grad():
                 leaf = code.detach().clone().requires_grad_()
                 picture = downscale(self.generator.synthesis(leaf, resolution=side), side)
-                scores = self.gaussianize(self.scorer(picture)[:, self.columns])[0]
+                scores = self.scorer(picture)[0, self.columns]
                 rows = [
                     torch.autograd.grad(score, leaf, retain_graph=k + 1 < len(scores))[0][0]
                     for k, score in enumerate(scores)
