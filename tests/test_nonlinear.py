@@ -8,10 +8,12 @@ import torch
 from fitted_editors import NAMES, NONLINEAR, SCORER, TOY, labels
 
 from ganvas import GanvasError, editors, sample
+from ganvas.data.gradients import GradientRun
 from ganvas.editors._fit import FitConfig, prepare_fit
 from ganvas.editors._networks import compute_probabilities, fit_latent_classifier, fit_network
 from ganvas.editors.base import collect_metadata
 from ganvas.editors.guidedstyle import select_rows
+from ganvas.editors.ials import SmoothClassifier
 from ganvas.editors.styleflow import StyleFlowConfig, Velocity, compute_velocity_loss, find_cheapest_changes, integrate
 from ganvas.generators.toy import PLANTED
 from ganvas.scorers import load_scorer
@@ -113,6 +115,10 @@ def test_the_seed_decides(method):
         *[(method, {"components": 0}, "components must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"steps": 0}, "steps must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"rate": 0}, "rate must be a number above 0, not 0") for method in METHODS],
+        ("ials", {"lambda1": 1.5}, "lambda1 must be a number of at most 1, not 1.5"),
+        ("ials", {"jumps": 0}, "jumps must be a whole number of at least 1, not 0"),
+        ("ials", {"scorer": "toi"}, "scorer 'toi'"),
+        ("ials", {"gradients": "nowhere"}, "nowhere has no gradients: make some with `ganvas label --gradients`"),
         ("latent_transformer", {"identity": -1.0}, "identity must be a number of at least 0, not -1.0"),
         ("latent_transformer", {"preserve": float("nan")}, "preserve must be a finite number, not nan"),
         ("latent2latent", {"depth": 1}, "depth must be a whole number of at least 2"),
@@ -216,6 +222,75 @@ def test_the_fewest_rows_that_help_are_chosen():
     added = torch.tensor([[0.5, 0.0, 0.45, 0.05], [-1.0, 1.0, 0.0, 0.0], [-1.0, -1.0, -2.0, 0.0]])
     assert select_rows(added, 0.9).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1]]
     assert select_rows(added, 1.0)[0].tolist() == [1, 0, 1, 1]
+
+
+def test_ials_finds_the_planted_directions():
+    editor = fit_short("ials")
+    assert editor.report["gradients"] == "toy, 8 pictures"
+    axes = editor.frame.unproject(torch.eye(editor.levels.shape[1]))
+    for k, name in enumerate(NAMES):
+        assert torch.cosine_similarity(editor.levels[k], axes @ TOY.planted[name], dim=0) > 0.98
+
+
+def test_ials_takes_the_gradients_of_conditions_out():
+    """Red goes with Bright: the whitened gradient of one has a part of the other's, which stays where nothing is held."""
+    red, bright = NAMES.index("Red"), NAMES.index("Bright")
+    leaks = []
+    for hold in (0.0, 10.0, 1000.0):
+        editor = editors.fit("ials", labels(), TOY, **NONLINEAR["ials"] | {"steps": 3, "hold": hold})
+        x = editor.frame.project(WS[:, 0])
+        direction = editor.compute_directions(x, torch.tensor([red]))[:, 0]
+        torch.testing.assert_close(direction.norm(dim=1), torch.ones(len(x)))
+        leaks.append((direction @ editor.levels[bright]).abs().mean())
+    assert leaks[0] > 0.3 and leaks[1] < 0.3 * leaks[0] and leaks[2] < 0.01
+
+
+def test_ials_directions_of_the_attribute_alone_are_the_same_for_all_faces():
+    options = NONLINEAR["ials"] | {"steps": 20, "lambda1": 1.0, "lambda2": 1.0}
+    move = editors.fit("ials", labels(), TOY, **options).edit(WS, {"Red": 1.0}) - WS
+    torch.testing.assert_close(move, move[:1].expand_as(move), atol=1e-5, rtol=0)
+
+
+def test_ials_follows_what_moves_the_attribute_of_each_face(monkeypatch):
+    """Planted: Bright is moved along Right on big blobs, and along Striped on small ones."""
+    big = TOY.compute_coordinates(TOY.expand(labels().w))[:, NAMES.index("Big")] > 0
+    slopes = torch.stack([TOY.planted[name] for name in NAMES]).expand(len(big), -1, -1).clone()
+    slopes[:, 0] = torch.where(big[:, None], TOY.planted["Right"], TOY.planted["Striped"])
+    monkeypatch.setattr("ganvas.editors.ials.load_gradients", lambda *_: (labels().w, slopes))
+    options = NONLINEAR["ials"] | {"steps": 300, "lambda1": 0.0, "hold": 0.0, "match": 10.0}
+    editor = editors.fit("ials", labels(), TOY, gradients="planted", **options)
+    assert editor.report["gradients"] == "3000 faces of planted"
+    place = TOY.compute_coordinates(WS)[:, NAMES.index("Big")]
+    moved = TOY.compute_coordinates(editor.edit(WS, {"Bright": 1.0})) - TOY.compute_coordinates(WS)
+    right, striped = (moved[:, NAMES.index(name)] for name in ("Right", "Striped"))
+    assert (right > 2 * striped.abs())[place > 1].float().mean() > 0.9
+    assert (striped > 2 * right.abs())[place < -1].float().mean() > 0.9
+
+
+def test_ials_learns_from_gradients_in_a_folder(tmp_path):
+    GradientRun(TOY, SCORER, 20, tmp_path, components=24).make_missing(threads=1)
+    options = NONLINEAR["ials"] | {"steps": 20}
+    editor = editors.fit("ials", labels(), TOY, gradients=tmp_path, **options)
+    assert editor.report["gradients"] == f"20 faces of {tmp_path.name}"
+    assert editor.options["gradients"] == str(tmp_path)
+    again = editors.fit("ials", labels(), TOY, attributes=editor.attributes, **editor.options)
+    assert editors.fingerprint(again) == editors.fingerprint(editor)
+    cosines = torch.cosine_similarity(editor.levels, fit_short("ials").levels, dim=1)
+    assert cosines.min() > 0.95  # other faces, quantised
+
+
+def test_ials_does_without_pictures():
+    for data, options in ((labels(), {"pictures": 0}), (replace(labels(), scorer="someone:0"), {})):
+        editor = editors.fit("ials", data, TOY, **NONLINEAR["ials"] | {"steps": 20} | options)
+        assert editor.report["gradients"] == "of the latent classifier alone"
+        assert true_moves(editor, {"Red": 1.0})[NAMES.index("Red")] == pytest.approx(1.0, abs=0.25)
+
+
+def test_the_gradient_of_the_smooth_classifier_is_its_own():
+    network, x = SmoothClassifier(6, 3, 8), torch.randn(5, 6, requires_grad=True)
+    for k in range(3):
+        (expected,) = torch.autograd.grad(network(x)[:, k].sum(), x)
+        torch.testing.assert_close(network.compute_gradients(x)[:, k], expected)
 
 
 def test_styleflow_comes_back():
