@@ -98,6 +98,7 @@ FITS: dict[str, dict[str, Any]] = {
     }
     | {"gain": "reading", "rate": 0.01},
     "guidedstyle": _SMALL | {"steps": 60, "rate": 0.005},
+    "ials": _SMALL | {"steps": 60, "rate": 0.005, "pictures": 4},
     "latent2latent": _SMALL | {"steps": 80, "batch": 128, "rate": 0.003},
     "latent_transformer": _SMALL | {"steps": 60, "rate": 0.01},
     "styleflow": _SMALL | {"steps": 80, "rate": 0.01, "depth": 2, "solver": 4},
@@ -105,7 +106,7 @@ FITS: dict[str, dict[str, Any]] = {
     # Elsewhere the toy's style weights have equal eigenvalues, so that their axes are the processor's whim.
     "sefa": {"layers": "1", "attributes": ["Red"]},
 }
-CLOSED_FORMS = ("balanced", "ganspace", "interfacegan", "mean_difference", "sefa")
+CLOSED_FORMS = ("balanced", "ganspace", "interfacegan", "mean_difference", "sefa", "stylespace")
 """Methods that solve something convex; the others train networks."""
 
 
