@@ -10,10 +10,9 @@ from fitted_editors import NAMES, NONLINEAR, SCORER, TOY, labels
 from ganvas import GanvasError, editors, sample
 from ganvas.data.gradients import GradientRun
 from ganvas.editors._fit import FitConfig, prepare_fit
-from ganvas.editors._networks import compute_probabilities, fit_latent_classifier, fit_network
+from ganvas.editors._networks import SmoothClassifier, compute_probabilities, fit_latent_classifier, fit_network
 from ganvas.editors.base import collect_metadata
 from ganvas.editors.guidedstyle import select_rows
-from ganvas.editors.ials import SmoothClassifier
 from ganvas.editors.styleflow import StyleFlowConfig, Velocity, compute_velocity_loss, find_cheapest_changes, integrate
 from ganvas.generators.toy import PLANTED
 from ganvas.scorers import load_scorer
@@ -115,6 +114,7 @@ def test_the_seed_decides(method):
         *[(method, {"components": 0}, "components must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"steps": 0}, "steps must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"rate": 0}, "rate must be a number above 0, not 0") for method in METHODS],
+        ("gradctrl", {"excluded": 1.5}, "excluded must be a number below 1, not 1.5"),
         ("ials", {"lambda1": 1.5}, "lambda1 must be a number of at most 1, not 1.5"),
         ("ials", {"jumps": 0}, "jumps must be a whole number of at least 1, not 0"),
         ("ials", {"scorer": "toi"}, "scorer 'toi'"),
@@ -222,6 +222,38 @@ def test_the_fewest_rows_that_help_are_chosen():
     added = torch.tensor([[0.5, 0.0, 0.45, 0.05], [-1.0, 1.0, 0.0, 0.0], [-1.0, -1.0, -2.0, 0.0]])
     assert select_rows(added, 0.9).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1]]
     assert select_rows(added, 1.0)[0].tolist() == [1, 0, 1, 1]
+
+
+def test_gradctrl_leaves_the_channels_of_other_attributes_out():
+    red = NAMES.index("Red")
+    editor = fit_short("gradctrl")
+    x = editor.frame.project(WS[:, 0])
+    direction, gradients = editor.compute_direction(x, red), editor.network.compute_gradients(x)
+    unit = gradients / gradients.norm(dim=2, keepdim=True)
+    assert (direction == 0).sum(1).tolist() == [TOY.w_dim // 4] * len(x)
+    torch.testing.assert_close(direction.norm(dim=1), torch.ones(len(x)))
+    others = (unit.abs() * editor.weights[red, :, None]).amax(1)
+    assert (others.where(direction == 0, torch.inf).amin(1) >= others.where(direction != 0, 0).amax(1)).all()
+    kept = direction != 0
+    torch.testing.assert_close(torch.cosine_similarity(direction, unit[:, red] * kept, dim=1), torch.ones(len(x)))
+
+
+def test_gradctrl_follows_the_whole_gradient_where_nothing_else_is_held():
+    for options in ({"excluded": 0.0}, {"attributes": ["Red"]}):
+        editor = editors.fit("gradctrl", labels(), TOY, **NONLINEAR["gradctrl"] | options)
+        k = editor.attributes.index("Red")
+        direction = editor.compute_direction(editor.frame.project(WS[:, 0]), k)
+        planted = (TOY.planted["Red"] * editor.frame.deviations).expand_as(direction)
+        assert torch.cosine_similarity(direction, planted, dim=1).mean() > 0.9
+
+
+def test_lengths_in_channels_are_mahalanobis_too():
+    lengths = [fit_short(method).report["length"]["Right"] for method in ("gradctrl", "ials")]
+    assert lengths[0] > 0.8 * lengths[1]  # across all components instead of the first 24
+    fit_data, config = prepare_fit(labels(), TOY, FitConfig(width=8, classifier_steps=1), channels=True)
+    assert config.components == TOY.w_dim
+    torch.testing.assert_close(torch.cov((fit_data.x @ fit_data.whitening).T), torch.eye(TOY.w_dim), atol=0.01, rtol=0)
+    torch.testing.assert_close(fit_data.x.std(0), torch.ones(TOY.w_dim))
 
 
 def test_ials_finds_the_planted_directions():

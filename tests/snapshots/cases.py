@@ -97,6 +97,7 @@ FITS: dict[str, dict[str, Any]] = {
         "recipe": "ensemble",
     }
     | {"gain": "reading", "rate": 0.01},
+    "gradctrl": _SMALL | {"steps": 60, "rate": 0.005},
     "guidedstyle": _SMALL | {"steps": 60, "rate": 0.005},
     "ials": _SMALL | {"steps": 60, "rate": 0.005, "pictures": 4},
     "latent2latent": _SMALL | {"steps": 80, "batch": 128, "rate": 0.003},

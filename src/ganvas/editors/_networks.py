@@ -35,6 +35,8 @@ STEEPNESS = 1.702
 MAX_NORM = 10.0
 """The norm that gradients are clipped to: few codes, or a scorer that isn't smooth everywhere, may give a single huge one."""
 
+Gradients = Float[Tensor, "n attributes components"]
+
 
 class Perceptron(nn.Module):
     """``depth`` linear layers with leaky ReLU between them; with ``path``, a linear layer from input to output is added."""
@@ -74,6 +76,30 @@ class LatentClassifier(nn.Module):
         hidden = F.dropout(F.leaky_relu(self.first(x), SLOPE), dropped)
         hidden = F.dropout(F.leaky_relu(self.second(hidden), SLOPE), dropped)
         return self.path(x) + self.last(hidden)
+
+
+class SmoothClassifier(nn.Module):
+    """A network from coordinates to normal scores whose gradient has a closed form, and no jumps: one hidden layer of tanh."""
+
+    def __init__(self, components: int, attributes: int, width: int) -> None:
+        super().__init__()
+        self.path, self.hidden = nn.Linear(components, attributes), nn.Linear(components, width)
+        self.last = nn.Linear(width, attributes, bias=False)
+
+    @torch.no_grad()
+    def start_from(self, classifier: LatentClassifier) -> None:
+        """Take a classifier's linear path, and leave the hidden layer out at first."""
+        self.path.load_state_dict(classifier.path.state_dict())
+        self.last.weight.zero_()
+
+    def forward(self, x: Float[Tensor, "n components"]) -> Scores:
+        """Predict normal scores."""
+        return self.path(x) + self.last(torch.tanh(self.hidden(x)))
+
+    def compute_gradients(self, x: Float[Tensor, "n components"]) -> Gradients:
+        """Compute the gradient of each attribute's score."""
+        slopes = 1 - torch.tanh(self.hidden(x)).square()
+        return self.path.weight + (self.last.weight * slopes[:, None]) @ self.hidden.weight
 
 
 def compute_ascent_directions(network: LatentClassifier) -> Tensor:

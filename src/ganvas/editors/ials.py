@@ -45,7 +45,7 @@ from ganvas.editors._fit import (
     fit_network_editor,
     restore_network_editor,
 )
-from ganvas.editors._networks import compute_correlation, draw_rows
+from ganvas.editors._networks import Gradients, SmoothClassifier, compute_correlation, draw_rows
 from ganvas.editors._pictures import EditScorer, build_edit_scorer
 from ganvas.editors.base import EditorMetadata
 from ganvas.generators.base import Generator
@@ -62,7 +62,6 @@ REPORTS = ()
 
 GRADIENT_BATCH_SIZE = 64
 """The number of faces with gradients in a training step."""
-Gradients = Float[Tensor, "n attributes components"]
 
 
 @validated
@@ -81,24 +80,6 @@ class IalsConfig(FitConfig):
     jumps: Annotated[int, Field(strict=True, ge=1, le=1000)] = 4
     pictures: Natural = 16
     match: NonNegative = 1.0
-
-
-class SmoothClassifier(nn.Module):
-    """C: a network from whitened components to normal scores whose gradient has a closed form, and no jumps."""
-
-    def __init__(self, components: int, attributes: int, width: int) -> None:
-        super().__init__()
-        self.path, self.hidden = nn.Linear(components, attributes), nn.Linear(components, width)
-        self.last = nn.Linear(width, attributes, bias=False)
-
-    def forward(self, x: Components) -> Scores:
-        """Predict normal scores."""
-        return self.path(x) + self.last(torch.tanh(self.hidden(x)))
-
-    def compute_gradients(self, x: Components) -> Gradients:
-        """Compute the gradient of each attribute's score."""
-        slopes = 1 - torch.tanh(self.hidden(x)).square()
-        return self.path.weight + (self.last.weight * slopes[:, None]) @ self.hidden.weight
 
 
 @final
@@ -205,10 +186,8 @@ def _create_loss(
     x, network = fit_data.x, editor.network
     random = torch.Generator().manual_seed(settings.seed)
     with torch.no_grad():
+        network.start_from(fit_data.classifier)
         targets = fit_data.classifier(x)
-        network.path.weight.copy_(fit_data.classifier.path.weight)
-        network.path.bias.copy_(fit_data.classifier.path.bias)
-        network.last.weight.zero_()
         faces, measured = _collect_gradients(fit_data, settings, edit_scorer, loaded)
         levels = measured if len(faces) else F.normalize(network.compute_gradients(x), dim=2)
         editor.levels.copy_(F.normalize(levels.mean(0), dim=1))
