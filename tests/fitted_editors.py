@@ -17,6 +17,7 @@ QUICK: dict[str, Any] = {"width": 32, "batch": 256, "epochs": 8}
 NAMES = tuple(PLANTED)
 _SMALL: dict[str, Any] = {"components": 24, "width": 64, "classifier_steps": 100}
 NONLINEAR: dict[str, dict[str, Any]] = {
+    "adatrans": _SMALL | {"steps": 200, "batch": 128, "rate": 0.003},
     "gradctrl": _SMALL | {"steps": 100, "rate": 0.005},
     "guidedstyle": _SMALL | {"steps": 200, "rate": 0.005},
     "ials": _SMALL | {"steps": 100, "rate": 0.005, "pictures": 8},

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
@@ -114,6 +115,8 @@ def test_the_seed_decides(method):
         *[(method, {"components": 0}, "components must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"steps": 0}, "steps must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"rate": 0}, "rate must be a number above 0, not 0") for method in METHODS],
+        ("adatrans", {"jumps": 0}, "jumps must be a whole number of at least 1, not 0"),
+        ("adatrans", {"likelihood": -0.5}, "likelihood must be a number of at least 0, not -0.5"),
         ("gradctrl", {"excluded": 1.5}, "excluded must be a number below 1, not 1.5"),
         ("ials", {"lambda1": 1.5}, "lambda1 must be a number of at most 1, not 1.5"),
         ("ials", {"jumps": 0}, "jumps must be a whole number of at least 1, not 0"),
@@ -222,6 +225,30 @@ def test_the_fewest_rows_that_help_are_chosen():
     added = torch.tensor([[0.5, 0.0, 0.45, 0.05], [-1.0, 1.0, 0.0, 0.0], [-1.0, -1.0, -2.0, 0.0]])
     assert select_rows(added, 0.9).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1]]
     assert select_rows(added, 1.0)[0].tolist() == [1, 0, 1, 1]
+
+
+def test_adatrans_walks_in_steps_whose_sizes_sum_to_the_change():
+    editor = fit_short("adatrans")
+    x, changes = editor.frame.project(WS[:, 0]), torch.zeros(len(WS), len(NAMES))
+    changes[:, NAMES.index("Big")] = 1.0
+    places = [x, *editor.trace(x, changes)]
+    assert len(places) == 6
+    torch.testing.assert_close(places[-1] - x, editor.move(x, changes))
+    sizes = torch.stack([(after - before).norm(dim=1) for before, after in pairwise(places)])
+    for factor in (0.5, 2.0):
+        scaled = torch.stack([x, *editor.trace(x, factor * changes)]).diff(dim=0).norm(dim=2)
+        assert scaled.sum(0).mean() == pytest.approx(factor * float(sizes.sum(0).mean()), rel=0.4)
+    first = editor.trace(x, changes * 1e-6)[0] - x
+    assert first.norm(dim=1).max() < 1e-5
+
+
+def test_adatrans_stays_nearer_to_the_mean_where_likelihood_counts():
+    options = NONLINEAR["adatrans"] | {"steps": 60}
+    distances = []
+    for likelihood in (0.0, 5.0):
+        editor = editors.fit("adatrans", labels(), TOY, likelihood=likelihood, **options)
+        distances.append(editor.frame.project(editor.edit(WS, {"Big": 2.0})[:, 0]).norm(dim=1).mean())
+    assert distances[1] < 0.97 * distances[0]
 
 
 def test_gradctrl_leaves_the_channels_of_other_attributes_out():

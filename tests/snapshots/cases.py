@@ -87,6 +87,7 @@ def succeed(name: str, *arguments: object) -> None:
 NAMES = ("Bright", "Red", "Big")
 _SMALL = {"components": 16, "width": 24, "classifier_steps": 60}
 FITS: dict[str, dict[str, Any]] = {
+    "adatrans": _SMALL | {"steps": 60, "batch": 128, "rate": 0.003},
     "compact": {"components": 24, "width": 24, "depth": 3, "batch": 256, "epochs": 6} | FLOAT32,
     "cardinality": {
         "classifier_steps": 100,

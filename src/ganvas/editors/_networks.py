@@ -135,6 +135,16 @@ def draw_rows(n: int, batch: int, random: torch.Generator, device: torch.device)
     return torch.randint(n, (min(batch, n),), generator=random).to(device)
 
 
+def draw_changes(n: int, k: int, max_attributes: int, reach: float, random: torch.Generator) -> Scores:
+    """Draw changes to train on, (n, k): of one attribute for half of the codes, of up to ``max_attributes`` for the others.
+
+    They are normally distributed with the standard deviation ``reach``.
+    """
+    count = torch.where(torch.arange(n) % 2 == 0, 1, torch.randint(1, max_attributes + 1, (n,), generator=random))
+    order = torch.rand(n, k, generator=random).argsort(1)
+    return torch.where(order < count[:, None], reach * torch.randn(n, k, generator=random), 0.0)
+
+
 def fit_latent_classifier(x: Tensor, a: Scores, width: int, steps: int, seed: int) -> LatentClassifier:
     """Train a classifier of whitened components ``x`` (n, components) by squared error to normal scores ``a`` (n, attributes).
 
