@@ -274,6 +274,14 @@ def test_gradctrl_follows_the_whole_gradient_where_nothing_else_is_held():
         assert torch.cosine_similarity(direction, planted, dim=1).mean() > 0.9
 
 
+def test_noise_keeps_the_gradients_of_gradctrl_where_codes_vary():
+    options = NONLINEAR["gradctrl"] | {"excluded": 0.0}
+    lengths = [
+        editors.fit("gradctrl", labels(), TOY, noise=noise, **options).report["length"]["Big"] for noise in (0.0, 0.5)
+    ]
+    assert lengths[1] < 0.8 * lengths[0]
+
+
 def test_lengths_in_channels_are_mahalanobis_too():
     lengths = [fit_short(method).report["length"]["Right"] for method in ("gradctrl", "ials")]
     assert lengths[0] > 0.8 * lengths[1]  # across all components instead of the first 24

@@ -8,10 +8,12 @@ GANs*, ECCV 2022, https://arxiv.org/abs/2209.00698. With C_k a small network tha
 The mask m is 0 in the channels of w in which the gradients of other attributes are largest, which are found anew at each step.
 
 Differences from the paper: its networks are trained apart and classify; here one with a shared hidden layer of tanh predicts
-normal scores, taught by the latent classifier. Channels are standardised. How many channels each other attribute excludes
+normal scores, taught by the latent classifier, with noise on its input, so that its gradient is small along directions in
+which codes hardly vary and nothing was learned. Channels are standardised. How many channels each other attribute excludes
 was chosen by hand for each pair of four attributes, and so were the rows that move; here the share ``excluded`` of the channels
 is left out, those of the largest (1 - γ_ik)·|∇C_i|/‖∇C_i‖ of any other attribute i, with γ the labels' |correlation|, and all
-rows move. g_k is the gain that makes a change of 1 move the probe's mean reading by 1.
+rows move. Without some of its channels a direction leads out of W sooner: "length" in the report, and ``excluded=0``, show by
+how much. g_k is the gain that makes a change of 1 move the probe's mean reading by 1.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from ganvas.generators.base import Generator
 from ganvas.progress import Progress
 from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
-from ganvas.validation import Positive, PositiveInt, validated
+from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
 NEEDS = "labels"
 """What the method learns from."""
@@ -52,13 +54,15 @@ REPORTS = ()
 class GradCtrlConfig(FitConfig):
     """Options of ``gradctrl.fit``.
 
-    ``excluded``: the share of the channels that the mask leaves out; ``jumps``: T. ``components`` is the number of channels,
-    whatever is given. ``width``, ``steps``, ``batch`` and ``rate``: of the network C and its training.
+    ``excluded``: the share of the channels that the mask leaves out; ``noise``: the standard deviation of the noise on
+    channels in training; ``jumps``: T. ``components`` is the number of channels, whatever is given. ``width``, ``steps``,
+    ``batch`` and ``rate``: of the network C and its training.
     """
 
     width: PositiveInt = 64
     rate: Positive = 1e-3
     excluded: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.25
+    noise: NonNegative = 0.3
     jumps: Annotated[int, Field(strict=True, ge=1, le=1000)] = 9
 
 
@@ -132,6 +136,7 @@ def _create_loss(editor: GradCtrl, fit_data: FitData, settings: GradCtrlConfig) 
 
     def loss(step: int) -> Tensor:
         rows = draw_rows(len(x), settings.batch, random, x.device)
-        return (network(x[rows]) - targets[rows]).square().mean()
+        noise = settings.noise * torch.randn(len(rows), x.shape[1], generator=random).to(x)
+        return (network(x[rows] + noise) - targets[rows]).square().mean()
 
     return loss
