@@ -23,6 +23,7 @@ NONLINEAR: dict[str, dict[str, Any]] = {
     "ials": _SMALL | {"steps": 100, "rate": 0.005, "pictures": 8},
     "latent2latent": _SMALL | {"steps": 250, "batch": 128, "rate": 0.003},
     "latent_transformer": _SMALL | {"steps": 150, "rate": 0.01},
+    "sdflow": _SMALL | {"steps": 250, "batch": 128, "rate": 0.003},
     "styleflow": _SMALL | {"steps": 300, "rate": 0.01, "depth": 2, "solver": 4},
 }
 """Options of a short training, for methods that train networks on codes."""

@@ -10,10 +10,12 @@ from fitted_editors import NAMES, NONLINEAR, SCORER, TOY, labels
 
 from ganvas import GanvasError, editors, sample
 from ganvas.data.gradients import GradientRun
+from ganvas.data.probe import fit_probe
 from ganvas.editors._fit import FitConfig, prepare_fit
 from ganvas.editors._networks import SmoothClassifier, compute_probabilities, fit_latent_classifier, fit_network
 from ganvas.editors.base import collect_metadata
 from ganvas.editors.guidedstyle import select_rows
+from ganvas.editors.sdflow import CouplingLayer
 from ganvas.editors.styleflow import StyleFlowConfig, Velocity, compute_velocity_loss, find_cheapest_changes, integrate
 from ganvas.generators.toy import PLANTED
 from ganvas.scorers import load_scorer
@@ -127,6 +129,8 @@ def test_the_seed_decides(method):
         ("latent2latent", {"depth": 1}, "depth must be a whole number of at least 2"),
         ("latent2latent", {"max_attributes": True}, "max_attributes must be a whole number"),
         ("latent2latent", {"reach": 0.0}, "reach must be a number above 0"),
+        ("sdflow", {"couplings": 0}, "couplings must be a whole number of at least 1, not 0"),
+        ("sdflow", {"information": -1.0}, "information must be a number of at least 0, not -1.0"),
         ("styleflow", {"teach": "rote"}, "teach 'rote': pick one of matching, likelihood"),
         ("styleflow", {"solver": 0}, "solver must be"),
         ("guidedstyle", {"share": 1.5}, "share must be a number of at most 1, not 1.5"),
@@ -358,6 +362,43 @@ def test_the_gradient_of_the_smooth_classifier_is_its_own():
     for k in range(3):
         (expected,) = torch.autograd.grad(network(x)[:, k].sum(), x)
         torch.testing.assert_close(network.compute_gradients(x)[:, k], expected)
+
+
+def test_sdflow_comes_back():
+    editor = fit_short("sdflow")
+    x = editor.frame.project(WS[:, 0])
+    s = editor.encoder(x)
+    z, volume = editor.encode(x, s)
+    torch.testing.assert_close(editor.decode(z, s), x, atol=1e-4, rtol=0)
+    jacobian = torch.autograd.functional.jacobian(lambda x: editor.encode(x, s[:1])[0], x[:1])[0, :, 0]
+    torch.testing.assert_close(torch.linalg.slogdet(jacobian)[1], volume[0], atol=1e-3, rtol=0)
+
+
+def test_sdflow_takes_the_semantics_out_of_the_rest():
+    """z tells less of the attributes than the code does, and edited codes are read as asked."""
+    editor = fit_short("sdflow")
+    x = editor.frame.project(labels().w)
+    s = editor.encoder(x)
+    rest = editor.encode(x, s)[0]
+    left, had = (
+        1 - (s - fit_probe(part, s)(part)).square().mean(0) / s.var(0) for part in (rest, x)
+    )  # the share of the variance that a regression explains
+    assert had.min() > 0.8
+    assert left.mean() < 0.5 * had.mean()
+    changes = torch.zeros(200, len(NAMES))
+    changes[:, NAMES.index("Red")] = 1.0
+    edited = editor.decode(rest[:200], s[:200] + changes)
+    torch.testing.assert_close(editor.encoder(edited).mean(0), (s[:200] + changes).mean(0), atol=0.3, rtol=0)
+
+
+def test_a_flow_of_few_components_moves_those_that_there_are():
+    layer = CouplingLayer(3, 2, 8, 1)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x, s = torch.randn(6, 3), torch.randn(6, 2)
+    z, _ = layer(x, s)
+    assert torch.equal(z[:, ::2], x[:, ::2]) and not torch.equal(z[:, 1], x[:, 1])
+    torch.testing.assert_close(layer.inverse(z, s), x)
 
 
 def test_styleflow_comes_back():

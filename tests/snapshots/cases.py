@@ -103,6 +103,7 @@ FITS: dict[str, dict[str, Any]] = {
     "ials": _SMALL | {"steps": 60, "rate": 0.005, "pictures": 4},
     "latent2latent": _SMALL | {"steps": 80, "batch": 128, "rate": 0.003},
     "latent_transformer": _SMALL | {"steps": 60, "rate": 0.01},
+    "sdflow": _SMALL | {"steps": 60, "batch": 128, "rate": 0.003},
     "styleflow": _SMALL | {"steps": 80, "rate": 0.01, "depth": 2, "solver": 4},
     "ganspace": {"layers": "1-2"},
     # Elsewhere the toy's style weights have equal eigenvalues, so that their axes are the processor's whim.
