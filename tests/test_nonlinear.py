@@ -265,8 +265,10 @@ def test_gradctrl_leaves_the_channels_of_other_attributes_out():
     torch.testing.assert_close(direction.norm(dim=1), torch.ones(len(x)))
     others = (unit.abs() * editor.weights[red, :, None]).amax(1)
     assert (others.where(direction == 0, torch.inf).amin(1) >= others.where(direction != 0, 0).amax(1)).all()
-    kept = direction != 0
-    torch.testing.assert_close(torch.cosine_similarity(direction, unit[:, red] * kept, dim=1), torch.ones(len(x)))
+    kept = (others < 0.89 * others.where(direction == 0, torch.inf).amin(1, keepdim=True)).float()
+    ratio = (direction / unit[:, red]).where(kept > 0, torch.nan)  # left as they are but for their length
+    assert (ratio - ratio.nanmean(1, keepdim=True)).abs().nan_to_num().max() < 1e-4
+    assert kept.mean() > 0.4
 
 
 def test_gradctrl_follows_the_whole_gradient_where_nothing_else_is_held():

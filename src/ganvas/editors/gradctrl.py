@@ -12,8 +12,8 @@ normal scores, taught by the latent classifier, with noise on its input, so that
 which codes hardly vary and nothing was learned. Channels are standardised. How many channels each other attribute excludes
 was chosen by hand for each pair of four attributes, and so were the rows that move; here the share ``excluded`` of the channels
 is left out, those of the largest (1 - γ_ik)·|∇C_i|/‖∇C_i‖ of any other attribute i, with γ the labels' |correlation|, and all
-rows move. Without some of its channels a direction leads out of W sooner: "length" in the report, and ``excluded=0``, show by
-how much. g_k is the gain that makes a change of 1 move the probe's mean reading by 1.
+rows move; m rises to 1 within a narrow range. Without some of its channels a direction leads out of W sooner: "length" in the
+report, and ``excluded=0``, show by how much. g_k is the gain that makes a change of 1 move the probe's mean reading by 1.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ NEEDS = "labels"
 """What the method learns from."""
 REPORTS = ()
 """The parts of reports that the method is in beside the full comparison: none."""
+
+MASK_RAMP = 0.1
+"""The share of the threshold below it over which the mask rises from 0 to 1: without, rounding would switch channels."""
 
 
 @validated
@@ -84,8 +87,11 @@ class GradCtrl(LatentEditor):
         gradients = F.normalize(self.network.compute_gradients(x), dim=2)
         others = (gradients.abs() * self.weights[k, :, None]).amax(1)
         count = int(self.settings.excluded * x.shape[1]) if len(self.attributes) > 1 else 0
-        excluded = others.topk(count, 1).indices
-        return F.normalize(gradients[:, k].scatter(1, excluded, 0.0), dim=1)
+        if not count:
+            return gradients[:, k]
+        threshold = others.topk(count, 1).values[:, -1:]
+        mask = (threshold - others) / (MASK_RAMP * threshold).clamp(min=1e-12)
+        return F.normalize(gradients[:, k] * mask.clamp(0, 1), dim=1)
 
     def move(self, x: Components, changes: Scores) -> Components:
         """Return the sum of all steps; those of several attributes are added."""
