@@ -17,9 +17,13 @@ QUICK: dict[str, Any] = {"width": 32, "batch": 256, "epochs": 8}
 NAMES = tuple(PLANTED)
 _SMALL: dict[str, Any] = {"components": 24, "width": 64, "classifier_steps": 100}
 NONLINEAR: dict[str, dict[str, Any]] = {
+    "adatrans": _SMALL | {"steps": 200, "batch": 128, "rate": 0.003},
+    "gradctrl": _SMALL | {"steps": 100, "rate": 0.005},
     "guidedstyle": _SMALL | {"steps": 200, "rate": 0.005},
+    "ials": _SMALL | {"steps": 100, "rate": 0.005, "pictures": 8},
     "latent2latent": _SMALL | {"steps": 250, "batch": 128, "rate": 0.003},
     "latent_transformer": _SMALL | {"steps": 150, "rate": 0.01},
+    "sdflow": _SMALL | {"steps": 250, "batch": 128, "rate": 0.003},
     "styleflow": _SMALL | {"steps": 300, "rate": 0.01, "depth": 2, "solver": 4},
 }
 """Options of a short training, for methods that train networks on codes."""

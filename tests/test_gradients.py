@@ -5,11 +5,20 @@ import torch
 
 from ganvas.cli import main
 from ganvas.data import gradients
-from ganvas.data.gradients import GradientRun, WhitenedBasis, compute_gradients, group_rows, load_summary, name_shard
+from ganvas.data.gradients import (
+    GradientRun,
+    WhitenedBasis,
+    compute_gradients,
+    group_rows,
+    load_gradients,
+    load_summary,
+    name_shard,
+)
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
 from ganvas.generators.toy import Toy
 from ganvas.io.files import load_tensors, save_tensors
+from ganvas.io.shards import save_shard
 from ganvas.scorers.toy import ToyScorer
 
 TOY, SCORER = Toy("toy"), ToyScorer()
@@ -101,6 +110,30 @@ def test_what_is_no_summary_is_one_line(tmp_path):
     other.fingerprint = "0" * 64
     with pytest.raises(GanvasError, match="another generator"):
         load_summary(tmp_path / gradients.SUMMARY, other)
+
+
+def test_gradients_of_some_attributes_come_back_in_w(tmp_path):
+    axes = made(tmp_path).basis.directions
+    codes, found = load_gradients(tmp_path, TOY, ("Big", "Red"))
+    torch.testing.assert_close(codes, sample(TOY, N, psi=1, seed=gradients.LABEL_SEED)[:, 0], atol=1e-5, rtol=0)
+    assert found.shape == (N, 2, TOY.w_dim)
+    for k, name in enumerate(("Big", "Red")):
+        inside = torch.linalg.pinv(axes) @ axes @ TOY.planted[name]  # the components leave the rest out
+        assert torch.cosine_similarity(found[:, k], inside, dim=1).min() > 0.99, name
+    (tmp_path / name_shard(1)).unlink()
+    assert len(load_gradients(tmp_path, TOY, ("Big",))[0]) == 8
+    with pytest.raises(GanvasError, match="attribute 'Bgi'"):
+        load_gradients(tmp_path, TOY, ("Bgi",))
+    other = Toy("toy")
+    other.fingerprint = "0" * 64
+    with pytest.raises(GanvasError, match="another generator than 'toy'"):
+        load_gradients(tmp_path, other, ("Big",))
+    save_shard(tmp_path / name_shard(0), {"scores": torch.zeros(2)}, {"kind": "labels"})
+    with pytest.raises(GanvasError, match="isn't a shard of gradients"):
+        load_gradients(tmp_path, TOY, ("Big",))
+    (tmp_path / name_shard(0)).unlink()
+    with pytest.raises(GanvasError, match="has no gradients"):
+        load_gradients(tmp_path, TOY, ("Big",))
 
 
 @pytest.mark.parametrize(("n", "components"), [(0, 8), (4, 0), (4, 65)])

@@ -2,16 +2,20 @@
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
 from fitted_editors import NAMES, NONLINEAR, SCORER, TOY, labels
 
 from ganvas import GanvasError, editors, sample
+from ganvas.data.gradients import GradientRun
+from ganvas.data.probe import fit_probe
 from ganvas.editors._fit import FitConfig, prepare_fit
-from ganvas.editors._networks import compute_probabilities, fit_latent_classifier, fit_network
+from ganvas.editors._networks import SmoothClassifier, compute_probabilities, fit_latent_classifier, fit_network
 from ganvas.editors.base import collect_metadata
 from ganvas.editors.guidedstyle import select_rows
+from ganvas.editors.sdflow import CouplingLayer
 from ganvas.editors.styleflow import StyleFlowConfig, Velocity, compute_velocity_loss, find_cheapest_changes, integrate
 from ganvas.generators.toy import PLANTED
 from ganvas.scorers import load_scorer
@@ -113,11 +117,20 @@ def test_the_seed_decides(method):
         *[(method, {"components": 0}, "components must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"steps": 0}, "steps must be a whole number of at least 1, not 0") for method in METHODS],
         *[(method, {"rate": 0}, "rate must be a number above 0, not 0") for method in METHODS],
+        ("adatrans", {"jumps": 0}, "jumps must be a whole number of at least 1, not 0"),
+        ("adatrans", {"likelihood": -0.5}, "likelihood must be a number of at least 0, not -0.5"),
+        ("gradctrl", {"excluded": 1.5}, "excluded must be a number below 1, not 1.5"),
+        ("ials", {"lambda1": 1.5}, "lambda1 must be a number of at most 1, not 1.5"),
+        ("ials", {"jumps": 0}, "jumps must be a whole number of at least 1, not 0"),
+        ("ials", {"scorer": "toi"}, "scorer 'toi'"),
+        ("ials", {"gradients": "nowhere"}, "nowhere has no gradients: make some with `ganvas label --gradients`"),
         ("latent_transformer", {"identity": -1.0}, "identity must be a number of at least 0, not -1.0"),
         ("latent_transformer", {"preserve": float("nan")}, "preserve must be a finite number, not nan"),
         ("latent2latent", {"depth": 1}, "depth must be a whole number of at least 2"),
         ("latent2latent", {"max_attributes": True}, "max_attributes must be a whole number"),
         ("latent2latent", {"reach": 0.0}, "reach must be a number above 0"),
+        ("sdflow", {"couplings": 0}, "couplings must be a whole number of at least 1, not 0"),
+        ("sdflow", {"information": -1.0}, "information must be a number of at least 0, not -1.0"),
         ("styleflow", {"teach": "rote"}, "teach 'rote': pick one of matching, likelihood"),
         ("styleflow", {"solver": 0}, "solver must be"),
         ("guidedstyle", {"share": 1.5}, "share must be a number of at most 1, not 1.5"),
@@ -216,6 +229,178 @@ def test_the_fewest_rows_that_help_are_chosen():
     added = torch.tensor([[0.5, 0.0, 0.45, 0.05], [-1.0, 1.0, 0.0, 0.0], [-1.0, -1.0, -2.0, 0.0]])
     assert select_rows(added, 0.9).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1]]
     assert select_rows(added, 1.0)[0].tolist() == [1, 0, 1, 1]
+
+
+def test_adatrans_walks_in_steps_whose_sizes_sum_to_the_change():
+    editor = fit_short("adatrans")
+    x, changes = editor.frame.project(WS[:, 0]), torch.zeros(len(WS), len(NAMES))
+    changes[:, NAMES.index("Big")] = 1.0
+    places = [x, *editor.trace(x, changes)]
+    assert len(places) == 6
+    torch.testing.assert_close(places[-1] - x, editor.move(x, changes))
+    sizes = torch.stack([(after - before).norm(dim=1) for before, after in pairwise(places)])
+    for factor in (0.5, 2.0):
+        scaled = torch.stack([x, *editor.trace(x, factor * changes)]).diff(dim=0).norm(dim=2)
+        assert scaled.sum(0).mean() == pytest.approx(factor * float(sizes.sum(0).mean()), rel=0.4)
+    first = editor.trace(x, changes * 1e-6)[0] - x
+    assert first.norm(dim=1).max() < 1e-5
+
+
+def test_adatrans_stays_nearer_to_the_mean_where_likelihood_counts():
+    options = NONLINEAR["adatrans"] | {"steps": 60}
+    distances = []
+    for likelihood in (0.0, 5.0):
+        editor = editors.fit("adatrans", labels(), TOY, likelihood=likelihood, **options)
+        distances.append(editor.frame.project(editor.edit(WS, {"Big": 2.0})[:, 0]).norm(dim=1).mean())
+    assert distances[1] < 0.97 * distances[0]
+
+
+def test_gradctrl_leaves_the_channels_of_other_attributes_out():
+    red = NAMES.index("Red")
+    editor = fit_short("gradctrl")
+    x = editor.frame.project(WS[:, 0])
+    direction, gradients = editor.compute_direction(x, red), editor.network.compute_gradients(x)
+    unit = gradients / gradients.norm(dim=2, keepdim=True)
+    assert (direction == 0).sum(1).tolist() == [TOY.w_dim // 4] * len(x)
+    torch.testing.assert_close(direction.norm(dim=1), torch.ones(len(x)))
+    others = (unit.abs() * editor.weights[red, :, None]).amax(1)
+    assert (others.where(direction == 0, torch.inf).amin(1) >= others.where(direction != 0, 0).amax(1)).all()
+    kept = (others < 0.89 * others.where(direction == 0, torch.inf).amin(1, keepdim=True)).float()
+    ratio = (direction / unit[:, red]).where(kept > 0, torch.nan)  # left as they are but for their length
+    assert (ratio - ratio.nanmean(1, keepdim=True)).abs().nan_to_num().max() < 1e-4
+    assert kept.mean() > 0.4
+
+
+def test_gradctrl_follows_the_whole_gradient_where_nothing_else_is_held():
+    for options in ({"excluded": 0.0}, {"attributes": ["Red"]}):
+        editor = editors.fit("gradctrl", labels(), TOY, **NONLINEAR["gradctrl"] | options)
+        k = editor.attributes.index("Red")
+        direction = editor.compute_direction(editor.frame.project(WS[:, 0]), k)
+        planted = (TOY.planted["Red"] * editor.frame.deviations).expand_as(direction)
+        assert torch.cosine_similarity(direction, planted, dim=1).mean() > 0.9
+
+
+def test_noise_keeps_the_gradients_of_gradctrl_where_codes_vary():
+    options = NONLINEAR["gradctrl"] | {"excluded": 0.0}
+    lengths = [
+        editors.fit("gradctrl", labels(), TOY, noise=noise, **options).report["length"]["Big"] for noise in (0.0, 0.5)
+    ]
+    assert lengths[1] < 0.8 * lengths[0]
+
+
+def test_lengths_in_channels_are_mahalanobis_too():
+    lengths = [fit_short(method).report["length"]["Right"] for method in ("gradctrl", "ials")]
+    assert lengths[0] > 0.8 * lengths[1]  # across all components instead of the first 24
+    fit_data, config = prepare_fit(labels(), TOY, FitConfig(width=8, classifier_steps=1), channels=True)
+    assert config.components == TOY.w_dim
+    torch.testing.assert_close(torch.cov((fit_data.x @ fit_data.whitening).T), torch.eye(TOY.w_dim), atol=0.01, rtol=0)
+    torch.testing.assert_close(fit_data.x.std(0), torch.ones(TOY.w_dim))
+
+
+def test_ials_finds_the_planted_directions():
+    editor = fit_short("ials")
+    assert editor.report["gradients"] == "toy, 8 pictures"
+    axes = editor.frame.unproject(torch.eye(editor.levels.shape[1]))
+    for k, name in enumerate(NAMES):
+        assert torch.cosine_similarity(editor.levels[k], axes @ TOY.planted[name], dim=0) > 0.98
+
+
+def test_ials_takes_the_gradients_of_conditions_out():
+    """Red goes with Bright: the whitened gradient of one has a part of the other's, which stays where nothing is held."""
+    red, bright = NAMES.index("Red"), NAMES.index("Bright")
+    leaks = []
+    for hold in (0.0, 10.0, 1000.0):
+        editor = editors.fit("ials", labels(), TOY, **NONLINEAR["ials"] | {"steps": 3, "hold": hold})
+        x = editor.frame.project(WS[:, 0])
+        direction = editor.compute_directions(x, torch.tensor([red]))[:, 0]
+        torch.testing.assert_close(direction.norm(dim=1), torch.ones(len(x)))
+        leaks.append((direction @ editor.levels[bright]).abs().mean())
+    assert leaks[0] > 0.3 and leaks[1] < 0.3 * leaks[0] and leaks[2] < 0.01
+
+
+def test_ials_directions_of_the_attribute_alone_are_the_same_for_all_faces():
+    options = NONLINEAR["ials"] | {"steps": 20, "lambda1": 1.0, "lambda2": 1.0}
+    move = editors.fit("ials", labels(), TOY, **options).edit(WS, {"Red": 1.0}) - WS
+    torch.testing.assert_close(move, move[:1].expand_as(move), atol=1e-5, rtol=0)
+
+
+def test_ials_follows_what_moves_the_attribute_of_each_face(monkeypatch):
+    """Planted: Bright is moved along Right on big blobs, and along Striped on small ones."""
+    big = TOY.compute_coordinates(TOY.expand(labels().w))[:, NAMES.index("Big")] > 0
+    slopes = torch.stack([TOY.planted[name] for name in NAMES]).expand(len(big), -1, -1).clone()
+    slopes[:, 0] = torch.where(big[:, None], TOY.planted["Right"], TOY.planted["Striped"])
+    monkeypatch.setattr("ganvas.editors.ials.load_gradients", lambda *_: (labels().w, slopes))
+    options = NONLINEAR["ials"] | {"steps": 300, "lambda1": 0.0, "hold": 0.0, "match": 10.0}
+    editor = editors.fit("ials", labels(), TOY, gradients="planted", **options)
+    assert editor.report["gradients"] == "3000 faces of planted"
+    place = TOY.compute_coordinates(WS)[:, NAMES.index("Big")]
+    moved = TOY.compute_coordinates(editor.edit(WS, {"Bright": 1.0})) - TOY.compute_coordinates(WS)
+    right, striped = (moved[:, NAMES.index(name)] for name in ("Right", "Striped"))
+    assert (right > 2 * striped.abs())[place > 1].float().mean() > 0.9
+    assert (striped > 2 * right.abs())[place < -1].float().mean() > 0.9
+
+
+def test_ials_learns_from_gradients_in_a_folder(tmp_path):
+    GradientRun(TOY, SCORER, 20, tmp_path, components=24).make_missing(threads=1)
+    options = NONLINEAR["ials"] | {"steps": 20}
+    editor = editors.fit("ials", labels(), TOY, gradients=tmp_path, **options)
+    assert editor.report["gradients"] == f"20 faces of {tmp_path.name}"
+    assert editor.options["gradients"] == str(tmp_path)
+    again = editors.fit("ials", labels(), TOY, attributes=editor.attributes, **editor.options)
+    assert editors.fingerprint(again) == editors.fingerprint(editor)
+    cosines = torch.cosine_similarity(editor.levels, fit_short("ials").levels, dim=1)
+    assert cosines.min() > 0.95  # other faces, quantised
+
+
+def test_ials_does_without_pictures():
+    for data, options in ((labels(), {"pictures": 0}), (replace(labels(), scorer="someone:0"), {})):
+        editor = editors.fit("ials", data, TOY, **NONLINEAR["ials"] | {"steps": 20} | options)
+        assert editor.report["gradients"] == "of the latent classifier alone"
+        assert true_moves(editor, {"Red": 1.0})[NAMES.index("Red")] == pytest.approx(1.0, abs=0.25)
+
+
+def test_the_gradient_of_the_smooth_classifier_is_its_own():
+    network, x = SmoothClassifier(6, 3, 8), torch.randn(5, 6, requires_grad=True)
+    for k in range(3):
+        (expected,) = torch.autograd.grad(network(x)[:, k].sum(), x)
+        torch.testing.assert_close(network.compute_gradients(x)[:, k], expected)
+
+
+def test_sdflow_comes_back():
+    editor = fit_short("sdflow")
+    x = editor.frame.project(WS[:, 0])
+    s = editor.encoder(x)
+    z, volume = editor.encode(x, s)
+    torch.testing.assert_close(editor.decode(z, s), x, atol=1e-4, rtol=0)
+    jacobian = torch.autograd.functional.jacobian(lambda x: editor.encode(x, s[:1])[0], x[:1])[0, :, 0]
+    torch.testing.assert_close(torch.linalg.slogdet(jacobian)[1], volume[0], atol=1e-3, rtol=0)
+
+
+def test_sdflow_takes_the_semantics_out_of_the_rest():
+    """z tells less of the attributes than the code does, and edited codes are read as asked."""
+    editor = fit_short("sdflow")
+    x = editor.frame.project(labels().w)
+    s = editor.encoder(x)
+    rest = editor.encode(x, s)[0]
+    left, had = (
+        1 - (s - fit_probe(part, s)(part)).square().mean(0) / s.var(0) for part in (rest, x)
+    )  # the share of the variance that a regression explains
+    assert had.min() > 0.8
+    assert left.mean() < 0.5 * had.mean()
+    changes = torch.zeros(200, len(NAMES))
+    changes[:, NAMES.index("Red")] = 1.0
+    edited = editor.decode(rest[:200], s[:200] + changes)
+    torch.testing.assert_close(editor.encoder(edited).mean(0), (s[:200] + changes).mean(0), atol=0.3, rtol=0)
+
+
+def test_a_flow_of_few_components_moves_those_that_there_are():
+    layer = CouplingLayer(3, 2, 8, 1)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x, s = torch.randn(6, 3), torch.randn(6, 2)
+    z, _ = layer(x, s)
+    assert torch.equal(z[:, ::2], x[:, ::2]) and not torch.equal(z[:, 1], x[:, 1])
+    torch.testing.assert_close(layer.inverse(z, s), x)
 
 
 def test_styleflow_comes_back():

@@ -87,6 +87,7 @@ def succeed(name: str, *arguments: object) -> None:
 NAMES = ("Bright", "Red", "Big")
 _SMALL = {"components": 16, "width": 24, "classifier_steps": 60}
 FITS: dict[str, dict[str, Any]] = {
+    "adatrans": _SMALL | {"steps": 60, "batch": 128, "rate": 0.003},
     "compact": {"components": 24, "width": 24, "depth": 3, "batch": 256, "epochs": 6} | FLOAT32,
     "cardinality": {
         "classifier_steps": 100,
@@ -97,15 +98,18 @@ FITS: dict[str, dict[str, Any]] = {
         "recipe": "ensemble",
     }
     | {"gain": "reading", "rate": 0.01},
+    "gradctrl": _SMALL | {"steps": 60, "rate": 0.005},
     "guidedstyle": _SMALL | {"steps": 60, "rate": 0.005},
+    "ials": _SMALL | {"steps": 60, "rate": 0.005, "pictures": 4},
     "latent2latent": _SMALL | {"steps": 80, "batch": 128, "rate": 0.003},
     "latent_transformer": _SMALL | {"steps": 60, "rate": 0.01},
+    "sdflow": _SMALL | {"steps": 60, "batch": 128, "rate": 0.003},
     "styleflow": _SMALL | {"steps": 80, "rate": 0.01, "depth": 2, "solver": 4},
     "ganspace": {"layers": "1-2"},
     # Elsewhere the toy's style weights have equal eigenvalues, so that their axes are the processor's whim.
     "sefa": {"layers": "1", "attributes": ["Red"]},
 }
-CLOSED_FORMS = ("balanced", "ganspace", "interfacegan", "mean_difference", "sefa")
+CLOSED_FORMS = ("balanced", "ganspace", "interfacegan", "mean_difference", "sefa", "stylespace")
 """Methods that solve something convex; the others train networks."""
 
 

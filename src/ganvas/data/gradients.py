@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ganvas.data.dataset import find_columns
 from ganvas.data.pca import PCA, fit_pca
 from ganvas.engines import run_shards
 from ganvas.errors import GanvasError
@@ -30,7 +31,7 @@ from ganvas.io.store import Store
 from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
 from ganvas.seeds import LABEL_SEED, label_seeds
-from ganvas.types import WPlus
+from ganvas.types import W, WPlus
 
 KIND, VERSION = "gradients", 1
 SUMMARY = "gradients.safetensors"
@@ -236,3 +237,32 @@ def load_summary(path: str | Path, generator: Generator) -> GradientSummary:
 def name_shard(k: int) -> str:
     """Return the name of a shard."""
     return f"gradients-{k:05d}.safetensors"
+
+
+def load_gradients(
+    folder: str | Path, generator: Generator, attributes: Sequence[str]
+) -> tuple[W, Float[Tensor, "n chosen w_dim"]]:
+    """Load the codes of the faces of a folder, and the gradients of ``attributes`` in W, summed over all rows.
+
+    The faces are those of the shards up to the first that is missing or damaged. Beyond the components of their basis
+    gradients are 0.
+    Raises GanvasError where there is no shard, for another generator's, and attributes without gradients.
+    """
+    parts: list[Tensor] = []
+    origin: dict[str, Any] = {}
+    while shard := read_shard(Path(folder) / name_shard(len(parts))):
+        tensors, origin = shard
+        if origin.get("kind") != KIND or not {"values", "scales"} <= tensors.keys():
+            raise GanvasError(f"{Path(folder) / name_shard(len(parts))} isn't a shard of gradients.")
+        parts.append((tensors["values"].float() * tensors["scales"][..., None]).sum(2))
+    if not parts:
+        raise GanvasError(f"{folder} has no gradients: make some with `ganvas label --gradients`.")
+    if origin.get("generator") != generator.fingerprint:
+        raise GanvasError(f"{folder} belongs to another generator than {generator.name!r}.")
+    columns = find_columns(tuple(attributes), tuple(origin["attributes"]))
+    gradients = torch.cat(parts)[:, columns].to(generator.device)
+    basis = WhitenedBasis.fit(generator, int(origin["components"]))
+    seeds = label_seeds(len(gradients), int(origin["seed"]))
+    with torch.no_grad():
+        codes = map_seeds(generator, seeds)
+    return codes, gradients @ torch.linalg.pinv(basis.directions).T.to(gradients)

@@ -77,6 +77,10 @@ REPORT_NOTES = {
     "response": "how far a change of 1 moves the attribute, as the probe reads it: 1 is as asked",
     "others": "how far a change of 1 moves the other attributes together",
     "kept": "the share of the direction that is left after the others were projected out",
+    "estimate": "how far a change of 1 moves the attribute in pictures, to first order",
+    "layer": "the number of the row of W+ that edits move",
+    "channel": "the number of the style channel of that row",
+    "purity": "the share of the change of the row's styles, in their standard deviations, that is the channel's",
 }
 """A line under the report for each key that doesn't explain itself."""
 

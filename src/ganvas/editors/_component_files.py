@@ -62,5 +62,6 @@ def check_no_channels(path: Path) -> None:
         lines = file.read(4096).decode("utf-8", "replace").splitlines()
     if any(LISTED_CHANNEL.match(line.lstrip(' "[({')) for line in lines):
         raise GanvasError(
-            f"{path} lists single style channels (StyleSpace), which aren't supported: ganvas's editors move codes in W and W+."
+            f"{path} lists single style channels (StyleSpace), which aren't supported: ganvas's editors move codes in W and "
+            "W+. `ganvas fit stylespace` finds channels of a generator of its own."
         )

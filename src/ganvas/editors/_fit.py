@@ -124,6 +124,7 @@ class FitData:
     """The training and the held-out codes, and the latent classifier, which was fitted on the former.
 
     ``w`` (n, w_dim), their coordinates ``x`` (n, components) and normal scores ``a`` (n, K); the same of held-out codes.
+    ``whitening`` (components, rank): from coordinates that aren't whitened to some that are.
     """
 
     frame: WhitenedSpace
@@ -134,6 +135,7 @@ class FitData:
     held_w: Tensor
     held_x: Tensor
     held_a: Tensor
+    whitening: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -156,15 +158,16 @@ def fit_network_editor(
     *,
     options: Mapping[str, Any] | None = None,
     codes: int = CALIBRATION_CODES,
+    channels: bool = False,
 ) -> NetworkFit[E, L]:
     """Fit an editor that trains a network: a latent classifier first, then the network, then gains and the report.
 
     ``build`` makes the untrained editor; all its parameters that require gradients are trained on what ``create_loss`` returns,
     with the global random state seeded, and restored at the end. ``options`` are stored beside the config's. Gains and report
-    are measured on ``codes`` held-out codes.
+    are measured on ``codes`` held-out codes. ``channels``: see ``prepare_fit``.
     Raises GanvasError for fewer than ``MIN_CODES`` codes, and where the loss isn't finite.
     """
-    fit_data, config = prepare_fit(data, generator, config)
+    fit_data, config = prepare_fit(data, generator, config, channels)
     metadata = build_metadata(method, data, generator, asdict(config) | dict(options or {}), {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -178,21 +181,28 @@ def fit_network_editor(
     return NetworkFit(editor, fit_data, config)
 
 
-def prepare_fit(data: LatentDataset, generator: Generator, config: L) -> tuple[FitData, L]:
+def prepare_fit(data: LatentDataset, generator: Generator, config: L, channels: bool = False) -> tuple[FitData, L]:
     """Whiten the codes of ``data``, split them by the seed, and fit the latent classifier.
 
+    ``channels``: the coordinates are the channels of W, each standardised, in place of whitened components.
     Returns ``config`` with at most as many components as exist. Raises GanvasError for fewer than ``MIN_CODES`` codes.
     """
     if len(data) < MIN_CODES:
         raise GanvasError(f"{len(data)} codes are too few: at least {MIN_CODES} are needed.")
     w, a = data.w.to(generator.device), data.normals().to(generator.device, torch.float32)
     rows, held = (index.to(generator.device) for index in data.split(TRAINING_SHARE, config.seed))
-    config = replace(config, components=min(config.components, w.shape[1], len(rows) - 1))
-    pca = fit_pca(w[rows], config.components)
+    rank = min(w.shape[1], len(rows) - 1)
+    config = replace(config, components=w.shape[1] if channels else min(config.components, rank))
+    pca = fit_pca(w[rows], min(config.components, rank))
     frame = WhitenedSpace(pca.mean, pca.components, pca.variances[: len(pca.components)].sqrt())
+    whitening = None
+    if channels:
+        deviations = w[rows].std(0).clamp(min=1e-6)
+        whitening = deviations[:, None] * frame.components.T / frame.deviations
+        frame = WhitenedSpace(pca.mean, torch.eye(w.shape[1]).to(w), deviations)
     x = frame.project(w)
     classifier = fit_latent_classifier(x[rows], a[rows], config.width, config.classifier_steps, config.seed)
-    return FitData(frame, classifier, w[rows], x[rows], a[rows], w[held], x[held], a[held]), config
+    return FitData(frame, classifier, w[rows], x[rows], a[rows], w[held], x[held], a[held], whitening), config
 
 
 @torch.no_grad()
@@ -221,7 +231,8 @@ def measure_responses(editor: LatentEditor, fit_data: FitData, codes: int = CALI
             displacement = editor.move(x, editor.scale_changes(changes))
             readings = (displacement @ weight).mean(0)
             response[side, j] = readings[j] / change
-            length[side, j] = displacement.norm(dim=1).mean()
+            whitened = displacement if fit_data.whitening is None else displacement @ fit_data.whitening
+            length[side, j] = whitened.norm(dim=1).mean()
             others[side, j] = (readings.abs().sum() - readings[j].abs()) / max(k - 1, 1)
     return {"response": response, "length": length, "others": others}
 

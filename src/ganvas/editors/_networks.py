@@ -35,6 +35,8 @@ STEEPNESS = 1.702
 MAX_NORM = 10.0
 """The norm that gradients are clipped to: few codes, or a scorer that isn't smooth everywhere, may give a single huge one."""
 
+Gradients = Float[Tensor, "n attributes components"]
+
 
 class Perceptron(nn.Module):
     """``depth`` linear layers with leaky ReLU between them; with ``path``, a linear layer from input to output is added."""
@@ -76,6 +78,30 @@ class LatentClassifier(nn.Module):
         return self.path(x) + self.last(hidden)
 
 
+class SmoothClassifier(nn.Module):
+    """A network from coordinates to normal scores whose gradient has a closed form, and no jumps: one hidden layer of tanh."""
+
+    def __init__(self, components: int, attributes: int, width: int) -> None:
+        super().__init__()
+        self.path, self.hidden = nn.Linear(components, attributes), nn.Linear(components, width)
+        self.last = nn.Linear(width, attributes, bias=False)
+
+    @torch.no_grad()
+    def start_from(self, classifier: LatentClassifier) -> None:
+        """Take a classifier's linear path, and leave the hidden layer out at first."""
+        self.path.load_state_dict(classifier.path.state_dict())
+        self.last.weight.zero_()
+
+    def forward(self, x: Float[Tensor, "n components"]) -> Scores:
+        """Predict normal scores."""
+        return self.path(x) + self.last(torch.tanh(self.hidden(x)))
+
+    def compute_gradients(self, x: Float[Tensor, "n components"]) -> Gradients:
+        """Compute the gradient of each attribute's score."""
+        slopes = 1 - torch.tanh(self.hidden(x)).square()
+        return self.path.weight + (self.last.weight * slopes[:, None]) @ self.hidden.weight
+
+
 def compute_ascent_directions(network: LatentClassifier) -> Tensor:
     """Return the shortest moves (attributes, components) that raise each reading of the linear path by 1, to initialise maps."""
     weight = network.path.weight
@@ -107,6 +133,16 @@ def fit_network(
 def draw_rows(n: int, batch: int, random: torch.Generator, device: torch.device) -> Tensor:
     """Draw the row numbers of a batch from ``n``; ``random`` is on the CPU, so that all devices draw the same."""
     return torch.randint(n, (min(batch, n),), generator=random).to(device)
+
+
+def draw_changes(n: int, k: int, max_attributes: int, reach: float, random: torch.Generator) -> Scores:
+    """Draw changes to train on, (n, k): of one attribute for half of the codes, of up to ``max_attributes`` for the others.
+
+    They are normally distributed with the standard deviation ``reach``.
+    """
+    count = torch.where(torch.arange(n) % 2 == 0, 1, torch.randint(1, max_attributes + 1, (n,), generator=random))
+    order = torch.rand(n, k, generator=random).argsort(1)
+    return torch.where(order < count[:, None], reach * torch.randn(n, k, generator=random), 0.0)
 
 
 def fit_latent_classifier(x: Tensor, a: Scores, width: int, steps: int, seed: int) -> LatentClassifier:

@@ -23,7 +23,6 @@ A change of 1 moves the probe's reading of the selected rows by 1, and ``read`` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, final
 
@@ -33,9 +32,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganvas import scorers
-from ganvas.data.dataset import LatentDataset, find_columns
-from ganvas.data.gaussianize import Gaussianize
+from ganvas.data.dataset import LatentDataset
 from ganvas.editors._fit import (
     Components,
     FitConfig,
@@ -48,10 +45,10 @@ from ganvas.editors._fit import (
     restore_network_editor,
 )
 from ganvas.editors._networks import compute_ascent_directions, compute_correlation, draw_rows, fit_network
+from ganvas.editors._pictures import EditScorer, build_edit_scorer
 from ganvas.editors.base import EditorMetadata
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
-from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
 from ganvas.training_loop import LossFunction
@@ -173,9 +170,7 @@ def fit(
     settings = GuidedStyleConfig(**options)
     data = data if attributes is None else data.select(tuple(attributes))
     guide = scorer.name if isinstance(scorer, Scorer) else scorer
-    scorer = scorers.load_scorer(scorer) if isinstance(scorer, str) else scorer
-    judge = scorer or load_scorer_of_labels(data)
-    edit_scorer = None if judge is None else EditScorer.from_dataset(judge.to(generator.device), data, generator)
+    edit_scorer = build_edit_scorer(scorer, data, generator)
     fitted = fit_network_editor(
         "guidedstyle",
         data,
@@ -272,37 +267,6 @@ def _train_on_pictures(
     editor.residuals.requires_grad_(True)
     fit_network(editor.residuals.parameters(), loss, max(settings.looks // each, 1), settings.rate / 10)
     editor.residuals.requires_grad_(False)
-
-
-@dataclass(frozen=True)
-class EditScorer:
-    """Normal scores of the pictures of codes, ``batch`` at a time; differentiable."""
-
-    generator: Generator
-    scorer: Scorer
-    columns: list[int]
-    gaussianize: Gaussianize
-    batch: int
-
-    @classmethod
-    def from_dataset(cls, scorer: Scorer, data: LatentDataset, generator: Generator) -> EditScorer:
-        """Build it for the attributes of ``data``. Raises GanvasError where the scorer lacks one."""
-        columns = find_columns(data.attributes, scorer.attributes)
-        return cls(generator, scorer, columns, data.gaussianize, 16 if generator.device.type == "cuda" else 2)
-
-    def read(self, ws: WPlus) -> Scores:
-        """Render codes and return the normal scores of their pictures."""
-        pictures = downscale(self.generator.synthesis(ws), min(LABEL_SIDE, self.generator.resolution))
-        return self.gaussianize(self.scorer(pictures)[:, self.columns])
-
-
-def load_scorer_of_labels(data: LatentDataset) -> Scorer | None:
-    """Load the scorer that made the labels; None where ganvas doesn't have it, or has another version."""
-    name, _, fingerprint = data.scorer.rpartition(":")
-    if name not in scorers.list_scorers():
-        return None
-    scorer = scorers.load_scorer(name)
-    return scorer if scorer.fingerprint == fingerprint else None
 
 
 def measure_row_effects(

@@ -33,7 +33,7 @@ from ganvas.editors._fit import (
     fit_network_editor,
     restore_network_editor,
 )
-from ganvas.editors._networks import Perceptron, draw_rows
+from ganvas.editors._networks import Perceptron, draw_changes, draw_rows
 from ganvas.editors.base import EditorMetadata
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
@@ -117,19 +117,10 @@ def _create_loss(editor: Latent2Latent, fit_data: FitData, settings: Latent2Late
 
     def loss(step: int) -> Tensor:
         rows = draw_rows(len(x), settings.batch, random, x.device)
-        changes = draw_changes(len(rows), k, settings, random).to(x)
+        changes = draw_changes(len(rows), k, settings.max_attributes, settings.reach, random).to(x)
         weights = torch.where(changes != 0, 1.0, settings.preserve)
         moves = editor.move(x[rows], changes)
         errors = classifier(x[rows] + moves) - before[rows] - changes
         return (errors.square() * weights).sum(1).mean() + settings.identity * moves.square().sum(1).mean()
 
     return loss
-
-
-def draw_changes(n: int, k: int, settings: Latent2LatentConfig, random: torch.Generator) -> Scores:
-    """Draw changes to train on, (n, k): of one attribute for half of the codes, of up to ``max_attributes`` for the others."""
-    count = torch.where(
-        torch.arange(n) % 2 == 0, 1, torch.randint(1, settings.max_attributes + 1, (n,), generator=random)
-    )
-    order = torch.rand(n, k, generator=random).argsort(1)
-    return torch.where(order < count[:, None], settings.reach * torch.randn(n, k, generator=random), 0.0)
