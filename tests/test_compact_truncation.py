@@ -4,8 +4,11 @@ import itertools
 
 import pytest
 import torch
+from fitted_editors import QUICK, labels
+from planted_truth import TOY
 
-from ganvas.editors.compact import MIN_RADIUS_SHARE, MIN_REST_SHARE, TypicalShell, shrink_to_shell
+from ganvas import editors, sample
+from ganvas.editors.compact import MIN_RADIUS_SHARE, MIN_REST_SHARE, CompactEditor, TypicalShell, shrink_to_shell
 
 RNG = torch.Generator().manual_seed(0)
 SHELL = TypicalShell(torch.linspace(3, 0.5, 12), torch.randn(12, 4, generator=RNG), 0.1)
@@ -82,3 +85,22 @@ def test_protected_readings_are_kept_as_much_as_the_largest_change():
     kept = torch.tensor([[0.0, 0.5, 0.5, 0.0], [0.0, 2.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     assert torch.equal(shell.add_protected(named), kept)
     assert torch.equal(SHELL.add_protected(named), named)
+
+
+def test_no_move_is_longer_than_asked_and_short_ones_are_as_before():
+    free, bounded = (
+        editors.fit("compact", labels(), TOY, **{**QUICK, "truncation": 0.0, "longest": longest})
+        for longest in (None, 2.0)
+    )
+    assert isinstance(free, CompactEditor)
+    assert isinstance(bounded, CompactEditor)
+    ws, name = sample(TOY, 50, 1.0, 3), free.attributes[0]
+    deviations = bounded.shell.deviations
+
+    def measure_length(editor: CompactEditor, change: float) -> torch.Tensor:
+        moved = editor.edit_quietly(ws, {name: change}).mean(1)
+        return ((editor.pca.project(moved) - editor.pca.project(ws.mean(1))) / deviations).norm(dim=1)
+
+    assert torch.equal(free.edit_quietly(ws, {name: 0.5}), bounded.edit_quietly(ws, {name: 0.5}))
+    assert measure_length(free, 20.0).min() > 4.0
+    assert measure_length(bounded, 20.0).max() < 2.4

@@ -7,7 +7,9 @@ import torch
 from fitted_editors import compact
 from planted_truth import TOY
 
-from ganvas import load_scorer
+from ganvas import load_editor, load_scorer, sample
+from ganvas.control.target_values import solve_changes
+from ganvas.editors import save
 from ganvas.editors.compact import CompactEditor
 from ganvas.editors.picture_calibration import ResponseRun, calibrate_moves_in_pictures, correct_readings
 from ganvas.errors import GanvasError
@@ -79,3 +81,20 @@ def test_what_cannot_be_calibrated_is_one_line(spoiled, tmp_path):
         ResponseRun(spoiled, TOY, SCORER, 4, tmp_path)
     with pytest.raises(GanvasError, match="don't calibrate"):
         calibrate_moves_in_pictures(spoiled, TOY, torch.zeros(8, 2, 2), 1.0)
+
+
+def test_a_calibrated_editor_measures_changes_in_its_own_units_and_keeps_them_in_its_file(spoiled, tmp_path):
+    run = ResponseRun(spoiled, TOY, SCORER, 16, tmp_path / "responses")
+    run.make_missing()
+    calibrated = calibrate_moves_in_pictures(spoiled, TOY, run.load(), hold=2.0)
+    save(calibrated, tmp_path / "calibrated.safetensors")
+    again, ws = load_editor(tmp_path / "calibrated.safetensors", TOY), sample(TOY, 200, 1.0, 5)
+    for k, name in enumerate(again.attributes):
+        edited = again.edit(ws, {name: 0.5})
+        assert torch.equal(edited, calibrated.edit(ws, {name: 0.5}))
+        assert abs(float(again.measure_change(ws, edited)[:, k].mean()) - 0.5) < 0.1
+    values = {"Big": 0.5, "Red": -0.5}
+    target = again.edit(ws, solve_changes(again, ws, values))
+    reached = again.read(ws) + again.measure_change(ws, target)
+    for name, value in values.items():
+        assert (reached[:, again.attributes.index(name)] - value).abs().median() < 0.05

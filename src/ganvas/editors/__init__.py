@@ -42,7 +42,7 @@ __all__ = [
     "save",
 ]
 
-NO_METHODS = frozenset({"base", "editor_files", "masked", "published"})
+NO_METHODS = frozenset({"base", "editor_files", "masked", "picture_calibration", "published"})
 """Public modules of this package that fit nothing."""
 ATTRIBUTES = "attributes"
 PROGRESS = "progress"
