@@ -235,14 +235,14 @@ def test_adatrans_walks_in_steps_whose_sizes_sum_to_the_change():
     editor = fit_short("adatrans")
     x, changes = editor.frame.project(WS[:, 0]), torch.zeros(len(WS), len(NAMES))
     changes[:, NAMES.index("Big")] = 1.0
-    places = [x, *editor.trace(x, changes)]
+    places = [x, *editor.compute_trajectory(x, changes)]
     assert len(places) == 6
     torch.testing.assert_close(places[-1] - x, editor.move(x, changes))
     sizes = torch.stack([(after - before).norm(dim=1) for before, after in pairwise(places)])
     for factor in (0.5, 2.0):
-        scaled = torch.stack([x, *editor.trace(x, factor * changes)]).diff(dim=0).norm(dim=2)
+        scaled = torch.stack([x, *editor.compute_trajectory(x, factor * changes)]).diff(dim=0).norm(dim=2)
         assert scaled.sum(0).mean() == pytest.approx(factor * float(sizes.sum(0).mean()), rel=0.4)
-    first = editor.trace(x, changes * 1e-6)[0] - x
+    first = editor.compute_trajectory(x, changes * 1e-6)[0] - x
     assert first.norm(dim=1).max() < 1e-5
 
 

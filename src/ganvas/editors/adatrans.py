@@ -80,9 +80,9 @@ class AdaTrans(LatentEditor):
 
     def move(self, x: Components, changes: Scores) -> Components:
         """Return the sum of the steps."""
-        return self.trace(x, changes)[-1] - x
+        return self.compute_trajectory(x, changes)[-1] - x
 
-    def trace(self, x: Components, changes: Scores) -> list[Components]:
+    def compute_trajectory(self, x: Components, changes: Scores) -> list[Components]:
         """Return the coordinates after each step."""
         # √ has no slope at 0; codes that don't change are left out by ``edit``.
         total, here, places = changes.square().sum(1, keepdim=True).clamp(min=1e-24).sqrt(), x, []
@@ -139,7 +139,7 @@ def _create_loss(editor: AdaTrans, fit_data: FitData, settings: AdaTransConfig) 
         rows = draw_rows(len(x), settings.batch, random, x.device)
         changes = draw_changes(len(rows), k, settings.max_attributes, settings.reach, random).to(x)
         weights = torch.where(changes != 0, 1.0, settings.preserve)
-        places = editor.trace(x[rows], changes)
+        places = editor.compute_trajectory(x[rows], changes)
         errors = classifier(places[-1]) - before[rows] - changes
         unlikely = torch.stack(places).square().sum(2).mean() / 2
         distances = (places[-1] - x[rows]).square().sum(1)

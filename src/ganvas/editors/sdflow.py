@@ -118,17 +118,22 @@ class SdFlow(LatentEditor):
         super().__init__(metadata, frame)
         self.encoder, self.couplings = encoder, couplings
 
+    @property
+    def layers(self) -> list[CouplingLayer]:
+        """The layers of Φ, in their order."""
+        return [layer for layer in self.couplings if isinstance(layer, CouplingLayer)]
+
     def encode(self, x: Components, s: Scores) -> tuple[Components, Tensor]:
         """Return z and the logarithm of the change of volume, (n,)."""
         volume = x.new_zeros(len(x))
-        for layer in self.couplings:
+        for layer in self.layers:
             x, change = layer(x, s)
             volume = volume + change
         return x, volume
 
     def decode(self, z: Components, s: Scores) -> Components:
         """Return the coordinates of z under s."""
-        for layer in reversed(self.couplings):
+        for layer in reversed(self.layers):
             z = layer.inverse(z, s)
         return z
 
