@@ -68,11 +68,16 @@ def make_biggan_state(config: dict[str, Any] = CONFIG, seed: int = 0) -> dict[st
 
 
 def draw_biggan(
-    state: dict[str, Tensor], z: Tensor, labels: Tensor, truncation: float = 1.0, config: dict[str, Any] = CONFIG
+    state: dict[str, Tensor],
+    z: Tensor,
+    labels: Tensor,
+    truncation: float = 1.0,
+    config: dict[str, Any] = CONFIG,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """The pictures of a BigGAN-deep, in float64, by its paper and by the names in the file."""
-    state = {name: value.double() for name, value in state.items()}
-    w = torch.cat((z.double(), labels.double() @ state["embeddings.weight"].T), 1)
+    """The pictures of a BigGAN-deep by its paper and by the names in the file, computed in ``dtype``."""
+    state = {name: value.to(dtype) for name, value in state.items()}
+    w = torch.cat((z.to(dtype), labels.to(dtype) @ state["embeddings.weight"].T), 1)
     place = truncation * (config["n_stats"] - 1)
     below, above = floor(place + 1e-9), min(floor(place + 1e-9) + 1, config["n_stats"] - 1)
     # The share of the one above goes to the one below, as in huggingface's code.
@@ -212,9 +217,9 @@ def make_genforce_state(lod: float = 0, seed: int = 0, widths: tuple[int, ...] =
     return state
 
 
-def draw_genforce(state: dict[str, Tensor], z: Tensor) -> Tensor:
-    """The pictures of a Progressive GAN, in float64, by its paper and by genforce's names."""
-    state = {name: value.double() for name, value in state.items()}
+def draw_genforce(state: dict[str, Tensor], z: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The pictures of a Progressive GAN by its paper and by genforce's names, computed in ``dtype``."""
+    state = {name: value.to(dtype) for name, value in state.items()}
     blocks = sum(name.startswith("output") for name in state) // 2
     lod = float(state["lod"])
 
@@ -228,7 +233,7 @@ def draw_genforce(state: dict[str, Tensor], z: Tensor) -> Tensor:
     def double(x: Tensor) -> Tensor:
         return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
-    x, images = z.double()[..., None, None], []
+    x, images = z.to(dtype)[..., None, None], []
     for i in range(blocks):
         x = normalize(x)
         x = F.leaky_relu(layer(double(x) if i else x, f"layer{2 * i}", padding=1 if i else 3), 0.2)

@@ -560,6 +560,7 @@ def test_a_recipe_is_loaded_and_its_file_deleted(edit_handlers, resources, tmp_p
         (lambda t: t.replace('"Big": 1.0', '"Big": 1e9'), "goes from -6 to 6"),
         (lambda t: t.replace('"Big": 1.0', '"Big": NaN'), "numbers must be finite"),
         (lambda t: t.replace('"toy"', '"../../etc/passwd"'), "Unknown generator"),
+        (lambda t: t[:-1] + ', "transform": {"angle": 5.0, "x": 0.0, "y": 0.0}}', "turns or moves the picture"),
     ],
 )
 def test_an_edited_recipe_is_one_message_and_changes_nothing(change, message, edit_handlers, resources, tmp_path):
