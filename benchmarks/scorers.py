@@ -1,6 +1,6 @@
 """How many faces a second scorers read: face_attributes and celeba40 on pictures of 256 pixels, in one run.
 
-    python benchmarks/scorers.py [-n 64] [--threads 2]
+python benchmarks/scorers.py [-n 64] [--threads 2]
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fitted_editors import compact
+from fitted_editors import QUICK, labels
 from planted_truth import TOY, PlantedEditor, disentangled
 
+from ganvas import editors
 from ganvas.data.codes import Codes, load_codes, pack_codes, save_codes, unpack_codes
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
@@ -158,7 +159,8 @@ def test_several_values_are_reached_though_each_move_also_moves_the_others():
     truth = torch.stack(list(TOY.planted.values()))
     crossed = PlantedEditor((torch.eye(5) + 0.5 * (1 - torch.eye(5))) @ truth)
     ws = sample(TOY, 6, 0.7, 7)
-    for editor in (crossed, compact()):
+    unbounded = editors.fit("compact", labels(), TOY, **QUICK, longest=None)
+    for editor in (crossed, unbounded):
         targets = {"Big": 1.5, "Red": -1.0, "Bright": 0.5}
         columns = [editor.attributes.index(name) for name in targets]
         after = editor.read(editor.edit(ws, compute_changes(EditStep(targets), editor, ws)))[:, columns]
