@@ -108,8 +108,8 @@ class RequestFilter:
                 event = {**event, "headers": [*event["headers"], *RESPONSE_HEADERS]}
             await send(event)
 
-        if self.prefix and f"{scope['path']}/".startswith(f"{self.prefix}/"):
-            path = scope["path"].removeprefix(self.prefix) or "/"
+        if self.prefix and scope["path"].startswith(f"{self.prefix}/"):
+            path = scope["path"].removeprefix(self.prefix)
             scope = {**scope, "path": path, "raw_path": quote(path).encode()}
         refusal = self._check_request(scope, Headers(scope=scope))
         if refusal is None and scope["method"] == "POST" and scope["path"] != UPLOAD_PATH:
@@ -127,7 +127,7 @@ class RequestFilter:
         path, method = scope["path"], scope["method"]
         host = _parse_host(headers.get("host", ""))
         if self.hosts is not None and not any(fnmatchcase(host or "", allowed) for allowed in self.hosts):
-            if host:
+            if host and re.fullmatch(r"[\w.:-]+", host):
                 self._print_hint(f"Refused a request for the host {host!r}: `--allow-host {host}` lets it in.")
             return 421, "This server isn't known by that name: open the address that it printed."
         if self.password is not None and not _has_password(headers.get("authorization", ""), self.password):

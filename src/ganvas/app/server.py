@@ -65,7 +65,7 @@ class ServerConfig:
         if self.root_path and not re.fullmatch(r"(https?://[^/?#\s]+)?(/[^/?#\s]+)*/?", self.root_path):
             raise GanvasError(f"The root path is a path like /ganvas or a whole address, not {self.root_path!r}.")
         for name in self.allowed_hosts:
-            if not re.fullmatch(r"[\w.*:\[\]-]+", name):
+            if not re.fullmatch(r"[\w.*-]+|[\da-fA-F:]+", name):
                 raise GanvasError(f"An allowed host is a name like example.org or *.example.org, not {name!r}.")
         if self.password == "":
             raise GanvasError("The password is empty: give one, or leave the option out.")
