@@ -30,6 +30,12 @@ except ImportError:
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
 
+from test_app import editor, resources  # noqa: E402, F401
+
+from ganvas.app import server  # noqa: E402
+
+# ruff: noqa: F811
+
 TIMEOUT_MS = 120_000
 """Long: the machine may do other work."""
 expect.set_options(timeout=TIMEOUT_MS)
@@ -290,6 +296,21 @@ def test_a_number_that_is_no_value_is_put_back(page):
     expect(field).to_have_value("4")
     expect(page.locator("#status")).to_contain_text("Big at +4.00")
     expect(page.locator(".gv-notice")).to_have_count(0)
+
+
+def test_a_page_below_a_path_and_with_a_password(chromium, resources):
+    config = server.ServerConfig(root_path="/ganvas", password="geheim")
+    with server.serve(resources, "toy", config=config) as address:
+        context = chromium.new_context(http_credentials={"username": "anybody", "password": "geheim"})
+        context.set_default_timeout(TIMEOUT_MS)
+        page, paths = context.new_page(), []
+        page.on("request", lambda request: paths.append(request.url.removeprefix(address)))
+        open_page(page, f"{address}/ganvas/")
+        move(page, "Big", -5)
+        open_tab(page, "Save and share")
+        expect(page.locator("#link textarea")).to_have_value(re.compile("/ganvas/.recipe="))
+        assert [path for path in paths if not path.startswith(("/ganvas/", "data:", "blob:"))] == []
+        context.close()
 
 
 def test_count_plus_one(page):
