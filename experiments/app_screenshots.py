@@ -21,18 +21,19 @@ from ganvas.app.resources import AppResources, discover_tools
 TIMEOUT_MS = 600_000
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
-MOVES = {"ffhq": (("Smiling", 1.2), ("Young", -1.0)), "toy": (("Big", 1.5), ("Red", -1.0))}
-"""Generator -> the sliders that are moved, with their values."""
+MOVES = {"ffhq": (("Smile", "1.2"), ("Age (years)", "60")), "toy": (("Big", "1.5"), ("Red", "-1"))}
+"""Generator -> the labels of the sliders that are moved, with their values."""
 
 
-def move_sliders(page: Any, moves: tuple[tuple[str, float], ...]) -> None:
+def move_sliders(page: Any, moves: tuple[tuple[str, str], ...]) -> None:
     """Find sliders and type their values."""
     for name, value in moves:
-        page.get_by_label("Find a slider").fill(name)
-        box = page.get_by_label(f"number input for {name}")
+        attribute = name.partition(" (")[0]
+        page.get_by_label("Find a slider").fill(attribute)
+        box = page.get_by_label(f"{name} as a number")
         expect(box).to_be_visible()
-        box.fill(str(value))
-        expect(page.locator("#status")).to_contain_text(f"{name} at {value:+.2f}")
+        box.fill(value)
+        expect(page.locator("#status")).to_contain_text(f"{attribute} at ")
     page.get_by_label("Find a slider").fill("")
     page.wait_for_timeout(3000)
 
@@ -66,7 +67,7 @@ def show_gallery(page: Any) -> None:
 
 def show_recipe(page: Any) -> None:
     """Show the recipe as a link, a command and lines of Python."""
-    page.get_by_role("tab", name="Take along").click()
+    page.get_by_role("tab", name="Save and share").click()
     page.wait_for_function("document.querySelector('#link textarea')?.value.includes('recipe=')")
     page.wait_for_timeout(2500)
 

@@ -30,6 +30,12 @@ except ImportError:
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
 
+from test_app import editor, resources  # noqa: E402, F401
+
+from ganvas.app import server  # noqa: E402
+
+# ruff: noqa: F811
+
 TIMEOUT_MS = 120_000
 """Long: the machine may do other work."""
 expect.set_options(timeout=TIMEOUT_MS)
@@ -88,7 +94,7 @@ def wait_for_change(page, before):
 
 def move(page, name, steps=10):
     """Move a slider with the keyboard; waits for the full picture."""
-    slider = page.get_by_label(f"range slider for {name}")
+    slider = page.get_by_role("slider", name=name, exact=True)
     slider.focus()
     for _ in range(abs(steps)):
         page.keyboard.press("ArrowRight" if steps > 0 else "ArrowLeft")
@@ -113,7 +119,7 @@ def open_tab(page, name):
 
 def test_a_slider_changes_the_picture_undo_and_redo_bring_it_back(page):
     first = picture_source(page)
-    slider = page.get_by_label("range slider for Big")
+    slider = page.get_by_role("slider", name="Big", exact=True)
     start = float(slider.input_value())
     move(page, "Big", -20)
     second = picture_source(page)
@@ -129,7 +135,7 @@ def test_a_slider_changes_the_picture_undo_and_redo_bring_it_back(page):
 
 def test_dragging_with_the_mouse_previews(page):
     first = picture_source(page)
-    box = page.get_by_label("range slider for Bright").bounding_box()
+    box = page.get_by_role("slider", name="Bright", exact=True).bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
     page.mouse.down()
     for share in (0.4, 0.3, 0.2):
@@ -141,10 +147,10 @@ def test_dragging_with_the_mouse_previews(page):
 
 def test_sliders_are_found_and_reset_one_by_one(page):
     page.get_by_label("Find a slider").fill("stri")
-    expect(page.get_by_label("range slider for Big")).to_be_hidden()
-    expect(page.get_by_label("range slider for Striped")).to_be_visible()
+    expect(page.get_by_role("slider", name="Big", exact=True)).to_be_hidden()
+    expect(page.get_by_role("slider", name="Striped", exact=True)).to_be_visible()
     page.get_by_label("Find a slider").fill("")
-    expect(page.get_by_label("range slider for Big")).to_be_visible()
+    expect(page.get_by_role("slider", name="Big", exact=True)).to_be_visible()
     first = picture_source(page)
     move(page, "Big")
     move(page, "Red")
@@ -159,7 +165,7 @@ def test_sliders_are_found_and_reset_one_by_one(page):
 def test_take_along_and_load_again(page, tmp_path):
     move(page, "Big")
     edited = picture_source(page)
-    open_tab(page, "Take along")
+    open_tab(page, "Save and share")
     expect(page.locator("#link textarea")).to_have_value(re.compile("recipe="))
     with page.expect_download() as download:
         page.locator("#png").click()
@@ -192,7 +198,7 @@ def test_a_bad_file_is_one_clear_message(page, tmp_path):
     before = picture_source(page)
     bad = tmp_path / "bad.json"
     bad.write_text("{")
-    open_tab(page, "Take along")
+    open_tab(page, "Save and share")
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Load a recipe").click()
     chooser.value.set_files(bad)
@@ -243,8 +249,68 @@ def test_before_and_after_strip_and_what_moved(page):
     open_tab(page, "Strip")
     page.wait_for_function("document.querySelectorAll('#strip img').length >= 5")
     open_tab(page, "What moved")
-    expect(page.locator("#chart")).to_contain_text("Off-target drift")
+    expect(page.locator("#chart")).to_contain_text("Everything else changed by")
     expect(page.locator("#chart tbody tr, #chart table tr")).to_have_count(6)
+
+
+def test_keys_undo_and_redo(page):
+    first = picture_source(page)
+    move(page, "Big", -20)
+    second = picture_source(page)
+    expect(page.locator("#undo")).to_be_enabled()
+    for _ in range(30):
+        if picture_source(page) == first:
+            break
+        before = picture_source(page)
+        page.keyboard.press("Control+z")
+        wait_for_change(page, before)
+        page.wait_for_timeout(500)
+    assert picture_source(page) == first
+    while page.locator("#redo").is_enabled():
+        before = picture_source(page)
+        page.keyboard.press("Control+Shift+Z")
+        wait_for_change(page, before)
+        page.wait_for_timeout(500)
+    assert picture_source(page) == second
+    # Where text is typed, the keys are the text's.
+    page.get_by_label("Find a slider").fill("b")
+    page.keyboard.press("Control+z")
+    page.wait_for_timeout(1000)
+    assert picture_source(page) == second
+
+
+def test_a_number_that_is_no_value_is_put_back(page):
+    field = page.get_by_label("Big as a number")
+    expect(field).to_have_count(1)
+    field.fill("1.5")
+    expect(page.locator("#status")).to_contain_text("Big at +1.50")
+    field.fill("")
+    field.press("Enter")
+    expect(page.locator(".gv-notice")).to_have_text("Big goes from -4 to 4: the empty field was put back to 1.5.")
+    expect(field).to_have_value("1.5")
+    field.fill("99")
+    page.wait_for_timeout(1000)
+    expect(page.locator("#status")).to_contain_text("Big at +1.50")
+    field.blur()
+    expect(page.locator(".gv-notice")).to_have_text("Big goes from -4 to 4: 99 was put back to 4.")
+    expect(field).to_have_value("4")
+    expect(page.locator("#status")).to_contain_text("Big at +4.00")
+    expect(page.locator(".gv-notice")).to_have_count(0)
+
+
+def test_a_page_below_a_path_and_with_a_password(chromium, resources):
+    config = server.ServerConfig(root_path="/ganvas", password="geheim")
+    with server.serve(resources, "toy", config=config) as address:
+        context = chromium.new_context(http_credentials={"username": "anybody", "password": "geheim"})
+        context.set_default_timeout(TIMEOUT_MS)
+        page, paths = context.new_page(), []
+        page.on("request", lambda request: paths.append(request.url.removeprefix(address)))
+        open_page(page, f"{address}/ganvas/")
+        move(page, "Big", -5)
+        open_tab(page, "Save and share")
+        expect(page.locator("#link textarea")).to_have_value(re.compile("/ganvas/.recipe="))
+        assert [path for path in paths if not path.startswith(("/ganvas/", "data:", "blob:"))] == []
+        context.close()
 
 
 def test_count_plus_one(page):
@@ -271,7 +337,7 @@ def test_no_request_leaves_the_machine(context, address):
     page.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
     page.on("request", lambda request: hosts.add(re.sub(r"^(\w+://[^/:]+).*|^(data|blob):.*", r"\1\2", request.url)))
     open_page(page, address)
-    for name in ("Faces", "What moved", "Compare", "Photo", "Take along"):
+    for name in ("Faces", "What moved", "Compare", "Photo", "Save and share"):
         open_tab(page, name)
     expect(page.locator("#link textarea")).to_have_value(re.compile("recipe="))
     assert hosts <= {"http://127.0.0.1", "data", "blob"}
@@ -281,7 +347,7 @@ def test_no_request_leaves_the_machine(context, address):
 
 def test_a_screen_reader_hears_labels(page):
     for name in ("Bright", "Red", "Big", "Right", "Striped"):
-        expect(page.get_by_role("slider", name=f"range slider for {name}")).to_have_count(1)
+        expect(page.get_by_role("slider", name=name, exact=True)).to_have_count(1)
     for name in ("Undo", "Redo", "Reset all", "Surprise me"):
         expect(page.get_by_role("button", name=name)).to_have_count(1)
     assert "seed 0" in page.locator("#picture img").get_attribute("alt")

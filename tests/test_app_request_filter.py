@@ -16,8 +16,12 @@ pytest.importorskip("gradio", reason="the web editor needs gradio: pip install '
 
 import httpx
 from app_client import AppClient
+from test_app import editor, resources  # noqa: F401
 
+from ganvas.app import server
 from ganvas.errors import GanvasError
+
+# ruff: noqa: F811
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,83 @@ def test_other_sites_cannot_ask_under_their_own_name(app_site):
     assert httpx.get(app_site.address, headers={"host": "example.org"}, trust_env=False).status_code == 421
     assert httpx.get(app_site.address, headers={"host": "[x"}, trust_env=False).status_code in (400, 421)
     assert httpx.get(app_site.address, headers={"host": "localhost:99"}, trust_env=False).status_code == 200
+
+
+class _Inner:
+    """A server that says which path it was asked for."""
+
+    async def __call__(self, scope, receive, send):
+        from starlette.responses import PlainTextResponse
+
+        await PlainTextResponse(scope["path"])(scope, receive, send)
+
+
+def ask(path, folder, hosts=("localhost",), host="localhost", auth=None, **options):
+    """Return what a filter with these options answers."""
+    import asyncio
+
+    from ganvas.app.request_checks import RequestFilter
+
+    async def play():
+        transport = httpx.ASGITransport(RequestFilter(_Inner(), folder, hosts, **options))
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
+            return await client.get(path, auth=auth)
+
+    return asyncio.run(play())
+
+
+def test_a_refusal_says_on_the_console_which_option_lets_the_host_in(tmp_path, caplog):
+    assert ask("/", tmp_path, host="faces.example.org").status_code == 421
+    assert "`--allow-host faces.example.org` lets it in" in caplog.text
+    assert ask("/", tmp_path, ("localhost", "*.example.org"), "faces.example.org").status_code == 200
+    assert ask("/", tmp_path, ("localhost", "*.example.org"), "example.com").status_code == 421
+    assert ask("/", tmp_path, None, "example.com").status_code == 200
+
+
+def test_hints_are_printed_once_and_are_few(tmp_path, caplog):
+    import asyncio
+
+    from ganvas.app.request_checks import MAX_HINTS, RequestFilter
+
+    async def play():
+        transport = httpx.ASGITransport(RequestFilter(_Inner(), tmp_path, ("localhost",)))
+        async with httpx.AsyncClient(transport=transport) as client:
+            for i in (0, 0, *range(2 * MAX_HINTS)):
+                await client.get(f"http://host{i}.example.org/")
+
+    asyncio.run(play())
+    assert len(caplog.records) == MAX_HINTS
+
+
+def test_a_path_that_a_proxy_leaves_in_front_is_taken_off(tmp_path, caplog):
+    assert ask("/ganvas/", tmp_path).status_code == 404
+    assert "`--root-path /ganvas` serves the page there" in caplog.text
+    for path in ("/", "/config", "/assets/a.js"):
+        assert ask(path, tmp_path, prefix="/ganvas").text == path
+        assert ask(f"/ganvas{path}", tmp_path, prefix="/ganvas").text == path
+    assert ask("/ganvasx/", tmp_path, prefix="/ganvas").status_code == 404
+    assert ask("/ganvas/docs", tmp_path, prefix="/ganvas").status_code == 404
+
+
+def test_a_password_is_asked_for_and_taken_with_any_name(tmp_path):
+    refused = ask("/", tmp_path, password="geheim ü")
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"].startswith("Basic")
+    assert ask("/", tmp_path, password="geheim ü", auth=("anybody", "geheim ü")).status_code == 200
+    for wrong in ("", "geheim", "geheim ü "):
+        assert ask("/assets/a.js", tmp_path, password="geheim ü", auth=("anybody", wrong)).status_code == 401
+    # Whose name isn't known is told nothing of a password.
+    assert ask("/", tmp_path, host="example.org", password="geheim ü").status_code == 421
+
+
+def test_a_page_below_a_path_sends_its_events_there(resources):
+    config = server.ServerConfig(root_path="/ganvas", allowed_hosts=("faces.example.org",), password="geheim")
+    with server.serve(resources, "toy", config=config) as address:
+        assert httpx.get(address, trust_env=False).status_code == 401
+        headers = {"host": "faces.example.org"}
+        for path in ("/config", "/ganvas/config"):
+            answer = httpx.get(address + path, headers=headers, auth=("", "geheim"), trust_env=False)
+            assert answer.json()["root"] == "http://faces.example.org/ganvas"
 
 
 def test_an_upload_of_another_kind_is_deleted(visitor, app_site):

@@ -73,8 +73,8 @@ def test_a_link_opens_the_page_in_its_state(newcomer, app_site):
 
 
 def _open_downloads(visitor):
-    """Return what the tab "Take along" shows."""
-    number = next(p["id"] for p in visitor.config["components"] if p["props"].get("label") == "Take along")
+    """Return what the tab "Save and share" shows."""
+    number = next(p["id"] for p in visitor.config["components"] if p["props"].get("label") == "Save and share")
     wired = next(d for d in visitor.config["dependencies"] if [number, "select"] in [list(t) for t in d["targets"]])
     return visitor.call(wired["id"], [None] * len(wired["inputs"]), wired["outputs"])
 
@@ -131,8 +131,8 @@ def post_event(visitor, app_site, text):
         ("slider-Big", "input", "[NaN, null]", "finite number"),
         ("seed", "submit", "[NaN, 0.7, null]", "The first seed takes a finite number"),
         ("seed", "submit", "[1e300, 0.7, null]", "The first seed takes"),
-        ("psi", "release", '[0, "x", null]', "psi takes a finite number"),
-        ("psi", "release", "[0, Infinity, null]", "psi takes a finite number"),
+        ("psi", "release", '[0, "x", null]', "The variety takes a finite number"),
+        ("psi", "release", "[0, Infinity, null]", "The variety takes a finite number"),
         ("more", "click", "[[1], null]", "The first seed takes"),
         ("compare", "click", '["Big", null, ["mean.safetensors"], null]', "The change takes"),
         ("compare", "click", '[{"a": 1}, 1, ["mean.safetensors"], null]', "Attribute takes a text"),

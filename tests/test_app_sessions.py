@@ -181,7 +181,7 @@ def test_a_face_that_cannot_be_drawn_traps_nobody(edit_handlers, resources, monk
 
 def test_a_preview_says_what_it_shows(edit_handlers):
     shown = asyncio.run(edit_handlers.make_slider_handler("Big")(1.0, Session(FACE)))
-    assert "Big at +1 σ" in shown["alt_text"]
+    assert "Big at +1" in shown["alt_text"]
 
 
 # Galleries.
@@ -356,6 +356,25 @@ def test_a_page_takes_one_connection_for_good(resources, queue, tmp_path):
 def test_names_that_a_server_answers_to():
     assert "localhost" in server.list_allowed_hosts("127.0.0.1")
     assert server.list_allowed_hosts("0.0.0.0") is None
+    assert server.list_allowed_hosts("127.0.0.1", ["Example.org"]) >= {"localhost", "example.org"}
+    assert "example.org" in server.list_allowed_hosts("0.0.0.0", ["example.org"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"root_path": "ganvas"}, "root path"),
+        ({"root_path": "/a?b"}, "root path"),
+        ({"allowed_hosts": ("http://example.org",)}, "allowed host"),
+        ({"password": ""}, "empty"),
+    ],
+)
+def test_options_behind_a_proxy_are_checked(options, message):
+    with pytest.raises(GanvasError, match=message):
+        server.ServerConfig(**options)
+    for right in ("", "/ganvas", "/a/b/", "https://example.org/ganvas", "https://example.org"):
+        server.ServerConfig(root_path=right, allowed_hosts=("*.example.org", "::1"), password="a b")
+    assert "secret" not in repr(server.ServerConfig(password="secret"))
 
 
 def test_who_opens_the_page_gets_a_session(edit_handlers):

@@ -5,5 +5,6 @@ Work: ``resources`` (the generator in memory, editors, caches), ``rendering``, `
 Python lines of a picture).
 Handlers that Gradio calls: ``edit_handlers`` (sliders and buttons), ``scene_handlers`` (links, files, photographs),
 ``tab_handlers``; ``request_checks`` checks what requests send.
-Page: ``layout``, ``attribute_groups``, and ``event_wiring``, which connects components and handlers. Server: ``server``.
+Page: ``layout``, ``page_script``, ``attribute_groups``, ``attribute_words``, and ``event_wiring``, which connects components and
+handlers. Server: ``server``.
 """

@@ -1,4 +1,4 @@
-"""Groups of sliders: which attribute belongs to which group, and how it is labelled."""
+"""Groups of sliders: which attribute belongs to which group."""
 
 from __future__ import annotations
 
@@ -68,15 +68,3 @@ def group_attributes(attributes: Iterable[str]) -> dict[str, list[str]]:
     members = {name for names in grouped.values() for name in names}
     grouped[OTHER_GROUP] = [name for name in remaining if name not in members]
     return {group: names for group, names in grouped.items() if names}
-
-
-def format_attribute(attribute: str) -> str:
-    """Format an attribute as a label: ``Mouth_Slightly_Open`` becomes ``Mouth slightly open``."""
-    text = attribute.replace("_", " ").strip()
-    return (text[:1].upper() + text[1:].lower().replace("o clock", "o'clock")) if text else attribute
-
-
-def matches_search(attribute: str, group: str, search: str) -> bool:
-    """Return whether each word of the search is part of the attribute's or its group's name."""
-    text = f"{attribute} {format_attribute(attribute)} {group}".lower()
-    return all(word in text for word in search.lower().split())

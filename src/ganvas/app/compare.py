@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ganvas import generators
+from ganvas.app.attribute_words import get_sign
 from ganvas.app.rendering import encode_webp
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
@@ -134,7 +135,8 @@ def compare_method(
     picture = encode_webp(downscale(image, min(PICTURE_SIDE_PIXELS, tools.generator.resolution)))
     others = _measure_drift(scene_editor, loaded.scorer.attributes, start, done.scores, attribute)
     reached = "" if bool(done.arrived[0]) else " (target not reached)"
-    caption = f"{name}: strength {float(done.strengths[0]):+.2f} σ{reached}, others moved {others:.2f} σ"
+    strength = float(done.strengths[0]) * get_sign(attribute) + 0.0
+    caption = f"{name}: strength {strength:+.2f}{reached}, others moved {others:.2f}"
     return MethodResult(name, picture, caption)
 
 
@@ -157,8 +159,8 @@ def check_comparison(resources: AppResources, scene: Scene, attribute: str, chan
         raise unknown("attribute", attribute, sliders)
     if not MIN_COMPARED_CHANGE <= abs(change) <= MAX_COMPARED_CHANGE:
         raise GanvasError(
-            f"Methods are compared at changes of {MIN_COMPARED_CHANGE:g} to {MAX_COMPARED_CHANGE:g} σ either way,"
-            f" not {change:g}."
+            f"Methods are compared at changes of {MIN_COMPARED_CHANGE:g} to {MAX_COMPARED_CHANGE:g} either way,"
+            f" not {abs(change):g}."
         )
     if not names:
         raise GanvasError("Pick the methods to compare.")

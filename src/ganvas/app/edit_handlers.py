@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
+from ganvas import generators
 from ganvas.app import rendering, request_checks
-from ganvas.app.attribute_groups import format_attribute
+from ganvas.app.attribute_words import format_attribute, get_sign
 from ganvas.app.rendering import RenderedView
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene, check_scene, describe_scene, format_title
@@ -120,16 +121,17 @@ class EditHandlers:
     def _format_status(self, scene: Scene, shown: RenderedView) -> str:
         parts = [format_title(scene)]
         if isinstance(scene.start, FromSeed):
-            parts.append(f"psi {scene.start.psi:g}")
+            parts.append(f"variety {scene.start.psi:g}")
         for name, sigma in scene.slider_edit.set.items():
             value = self.resources.get_slider_scale(scene.editor, name).format_value(sigma)
             parts.append(f"{format_attribute(name)} at {value}")
-        parts += [f"{format_attribute(name)} {change:+g}" for name, change in scene.slider_edit.shift.items()]
+        shift = scene.slider_edit.shift
+        parts += [f"{format_attribute(name)} {change * get_sign(name):+g}" for name, change in shift.items()]
         text = f"<p class='gv-status' role='status'>{escape(' · '.join(parts))}</p>"
         if shown.distance > shown.bound:
             text += (
-                "<p class='gv-warning' role='alert'>This code is outside of the generator's usual codes "
-                f"(distance {shown.distance:.1f}, bound {shown.bound:.1f}): expect flaws, or somebody else.</p>"
+                "<p class='gv-warning' role='alert'>This is further from the usual pictures than the generator draws well "
+                f"(distance {shown.distance:.1f}, usual up to {shown.bound:.1f}): expect flaws, or somebody else.</p>"
             )
         return text
 
@@ -140,6 +142,12 @@ class EditHandlers:
         change = session.scene.slider_edit.shift.get(name, 0.0)
         changed = f", changed by {change:+g}" if change else ""
         text = f"<b>{shown.counts[name]:g}</b> seen ({escape(format_attribute(name))}){changed}"
+        wanted = shown.start_counts[name] + change
+        if change and shown.counts[name] != wanted:
+            editor = self.resources.choices[session.scene.editor].editor
+            low, high = (round(each) for each in editor.gaussianize.get_range(editor.attributes.index(name)))
+            reason = "the picture doesn't follow" if low <= wanted <= high else f"this generator draws {low} to {high}"
+            text += f"<br>{wanted:g} were asked for, but {reason}."
         return f"<p class='gv-count' role='status'>{text}</p>"
 
     # Sliders.
@@ -255,7 +263,9 @@ class EditHandlers:
         return self.make_picker_updates(session)
 
     def make_picker_updates(self, session: Session) -> list[Any]:
-        """Return values for ``picker_outputs``: generator, editor, note, counting, what to count and to compare, regions."""
+        """Return values for ``picker_outputs``: generator, editor, note, counting, what to count and to compare, regions,
+        search and sampling.
+        """
         scene = session.scene
         installed = self.resources.find_editors(scene.generator)
         picked = installed.get(scene.editor)
@@ -263,7 +273,7 @@ class EditHandlers:
         if session.counted_attribute not in counts:
             session.counted_attribute = counts[0] if counts else ""
         choices = [(f"{name}: {choice.description}", name) for name, choice in installed.items()]
-        sliders = [(format_attribute(name), name) for name in (picked.sliders if picked else ())]
+        sliders = [(format_attribute(name), name) for name in (picked.shown_sliders if picked else ())]
         return [
             scene.generator,
             gr.update(choices=choices, value=scene.editor or None, interactive=bool(choices)),
@@ -274,4 +284,16 @@ class EditHandlers:
             ),
             gr.update(choices=sliders, value=sliders[0][1] if sliders else None),
             gr.update(value=scene.regional, visible=bool(load_regions(scene.generator))),
+            gr.update(placeholder=format_search_hint([label for label, _ in sliders]), visible=bool(sliders)),
+            gr.update(value=f"Draw {SAMPLED_FACES} such {self._name_pictures(scene)}", visible=bool(sliders)),
         ]
+
+    def _name_pictures(self, scene: Scene) -> str:
+        """Return what the generator draws, in the plural."""
+        shipped = scene.generator in generators.list_generators()
+        return "faces" if shipped and generators.find_card(scene.generator).faces else "pictures"
+
+
+def format_search_hint(labels: Sequence[str]) -> str:
+    """Format examples of what can be searched for: some of the sliders' labels."""
+    return ", ".join([*(label.lower() for label in labels[:3]), "…"])

@@ -60,6 +60,8 @@ class EventWiring:
             page.counted,
             page.attribute,
             page.regional,
+            page.search,
+            page.sample,
         ]
         self.scene_outputs = [*self.picker_outputs, *self.view_outputs]
         self.visibility_outputs: list[Any] = [*page.groups.values(), *page.sliders.values()]

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from ganvas.app.attribute_groups import OPEN_GROUPS, format_attribute, group_attributes
+from ganvas.app.attribute_groups import OPEN_GROUPS, group_attributes
+from ganvas.app.attribute_words import format_attribute
 from ganvas.app.request_checks import PHOTO_SUFFIXES, RECIPE_SUFFIXES
 from ganvas.app.slider_scale import SliderScale
 
@@ -34,8 +35,17 @@ class Page:
         self.session = gr.State(None, time_to_live=SESSION_SECONDS, delete_callback=delete_session)
         with gr.Row(elem_classes="gv-top", equal_height=True):
             gr.Markdown(f"# {TITLE}", elem_classes="gv-title")
-            self.generator = gr.Dropdown(list(generators), label="Generator", value=None, min_width=220, scale=2)
-            self.editor = gr.Dropdown([], label="Editor", value=None, min_width=220, scale=2)
+            self.generator = gr.Dropdown(
+                list(generators), label="Generator", info="What draws the pictures.", value=None, min_width=220, scale=2
+            )
+            self.editor = gr.Dropdown(
+                [],
+                label="Editor",
+                info="What changes them: each has its own sliders.",
+                value=None,
+                min_width=220,
+                scale=2,
+            )
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320, elem_classes="gv-picture"):
                 self._build_picture_area()
@@ -50,7 +60,7 @@ class Page:
                     self._build_comparison()
                 with gr.Tab("Photo") as photo_tab:
                     self._build_photo()
-                with gr.Tab("Take along") as take_tab:
+                with gr.Tab("Save and share") as take_tab:
                     self._build_downloads()
         self.detail_tabs = (edit_tab, faces_tab, moved_tab, compare_tab, photo_tab, take_tab)
 
@@ -90,24 +100,35 @@ class Page:
         )
         with gr.Group(visible=False) as self.counting:
             with gr.Row():
-                self.counted = gr.Dropdown([], label="What is counted", min_width=120)
+                self.counted = gr.Dropdown(
+                    [], label="What is counted", info="What the two buttons add to or take away.", min_width=120
+                )
                 self.minus = gr.Button("− one", elem_id="minus", min_width=60)
                 self.plus = gr.Button("+ one", elem_id="plus", min_width=60)
             self.count = gr.HTML(elem_id="count", padding=True)
         with gr.Row():
             self.search = gr.Textbox(
-                label="Find a slider", placeholder="smile, hair, age …", elem_id="search", min_width=140
+                label="Find a slider",
+                info="By its name, a word like it, or its group.",
+                elem_id="search",
+                min_width=140,
             )
             self.changed = gr.Dropdown(
                 [(format_attribute(name), name) for name in scales],
                 multiselect=True,
                 value=[],
-                label="Changed: take one out to reset it",
+                label="What is changed",
+                info="Take one out to reset it.",
                 elem_id="changed",
                 min_width=180,
             )
         self.regional = gr.Checkbox(
-            True, label="Change only where it shows", visible=False, elem_id="regional", container=False
+            True,
+            label="Change only where it shows",
+            info="A smile then leaves hair and background as they were.",
+            visible=False,
+            elem_id="regional",
+            container=False,
         )
         self.groups: dict[str, gr.Accordion] = {}
         self.sliders: dict[str, gr.Slider] = {}
@@ -122,20 +143,36 @@ class Page:
                         scales[name].convert_to_slider(0),
                         step=step,
                         label=scales[name].label,
+                        info=scales[name].help,
                         visible=False,
                         buttons=[],
                         elem_id=f"slider-{name}",
                         elem_classes="gv-slider",
                     )
-        self.sample = gr.Button("Sample sixteen such faces", elem_id="sample")
+        self.sample = gr.Button("Draw such pictures", visible=False, elem_id="sample")
 
     def _build_face_picker(self) -> None:
         with gr.Row():
             self.psi = gr.Slider(
-                0, 1.2, 0.7, step=0.05, label="psi: the lower, the more usual", buttons=[], elem_id="psi", min_width=160
+                0,
+                1.2,
+                0.7,
+                step=0.05,
+                label="Variety",
+                info="Less: usual faces with fewer flaws. More: rarer faces.",
+                buttons=[],
+                elem_id="psi",
+                min_width=160,
             )
             self.seed = gr.Number(
-                0, label="First seed", precision=0, minimum=0, maximum=2**32 - 1, elem_id="seed", min_width=100
+                0,
+                label="First seed",
+                info="Each seed is the number of one face.",
+                precision=0,
+                minimum=0,
+                maximum=2**32 - 1,
+                elem_id="seed",
+                min_width=100,
             )
         with gr.Row(elem_classes="gv-buttons"):
             self.earlier = gr.Button("Earlier seeds", size="sm", min_width=80)
@@ -149,9 +186,20 @@ class Page:
             "The same face edited by several methods, each at the strength at which the scorer reads the same change."
         )
         with gr.Row():
-            self.attribute = gr.Dropdown([], label="Attribute", min_width=140, elem_id="compare-attribute")
-            self.change = gr.Slider(-3, 3, 1, step=0.25, label="Change in σ", buttons=[], min_width=140)
-        self.methods = gr.CheckboxGroup([], label="Methods", elem_id="methods")
+            self.attribute = gr.Dropdown(
+                [], label="Attribute", info="What each method changes.", min_width=140, elem_id="compare-attribute"
+            )
+            self.change = gr.Slider(
+                -3,
+                3,
+                1,
+                step=0.25,
+                label="Change",
+                info="1 is a usual difference between two faces.",
+                buttons=[],
+                min_width=140,
+            )
+        self.methods = gr.CheckboxGroup([], label="Methods", info="Each gets a picture of its own.", elem_id="methods")
         self.compare = gr.Button("Compare", elem_id="compare")
         self.compared = _build_gallery("Unedited, then by each method", 3, "compared", enlarged=True)
 
@@ -175,7 +223,12 @@ class Page:
                 "Load a recipe …", size="sm", file_types=list(RECIPE_SUFFIXES), elem_id="load", min_width=100
             )
         self.link = gr.Textbox(
-            label="A link to this picture", buttons=["copy"], interactive=False, max_lines=2, elem_id="link"
+            label="A link to this picture",
+            info="Whoever runs this page opens the picture with it.",
+            buttons=["copy"],
+            interactive=False,
+            max_lines=2,
+            elem_id="link",
         )
         self.command = _build_code("On the command line", "shell", "command")
         self.python = _build_code("In Python", "python", "python")
@@ -228,6 +281,9 @@ CSS = """
 .gv-slider { padding-block: 6px; }
 .gv-status { margin: 0; min-height: 1.4em; }
 .gv-warning { margin: 4px 0 0; padding: 6px 10px; border-left: 4px solid #d97706; background: var(--block-background-fill); }
+.gv-notice { position: fixed; left: 50%; bottom: 16px; z-index: 1000; transform: translateX(-50%); margin: 0; max-width: 92vw;
+  padding: 8px 14px; border-radius: 6px; border-left: 4px solid #d97706; color: var(--body-text-color);
+  background: var(--block-background-fill); box-shadow: 0 2px 12px rgb(0 0 0 / 30%); }
 .gv-count { font-size: 1.2em; margin: 0; }
 .gv-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .gv-moved table, .gv-moved tr { border: none !important; }

@@ -19,7 +19,7 @@ import torch
 from gradio.data_classes import FileData, ImageData
 from PIL import Image
 
-from ganvas.app.attribute_groups import format_attribute
+from ganvas.app.attribute_words import format_attribute, get_sign
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
 from ganvas.control.conditions import MAX_DEVIATIONS
@@ -89,6 +89,8 @@ class RenderedView:
     bound: float
     counts: Mapping[str, float]
     """The scorer's counts."""
+    start_counts: Mapping[str, float]
+    """The counts before the sliders' and buttons' changes."""
 
 
 def render_preview(resources: AppResources, scene: Scene) -> bytes:
@@ -107,14 +109,20 @@ def render_full(resources: AppResources, scene: Scene) -> RenderedView:
     rendering, distribution = resources.render(scene), resources.load(scene).distribution
     readings: dict[str, float] = {}
     counts: dict[str, float] = {}
+    start_counts: dict[str, float] = {}
     if scene.editor:
         choice = resources.choices[scene.editor]
         readings = dict(zip(choice.editor.attributes, choice.editor.read(rendering.ws)[0].tolist(), strict=True))
         if choice.counts:
-            scorer, scores = resources.load(scene).scorer, resources.score(scene)[0].tolist()
-            counts = {name: scores[scorer.column(name)] for name in choice.counts if name in scorer.attributes}
+            scorer = resources.load(scene).scorer
+            columns = {name: scorer.column(name) for name in choice.counts if name in scorer.attributes}
+            before = scene.without_changes(*scene.changed_attributes)
+            counts, start_counts = (
+                {name: scores[column] for name, column in columns.items()}
+                for scores in (resources.score(each)[0].tolist() for each in (scene, before))
+            )
     distance = float(distribution.mahalanobis(rendering.ws)[0])
-    return RenderedView(encode_webp(rendering.image), readings, distance, distribution.bound, counts)
+    return RenderedView(encode_webp(rendering.image), readings, distance, distribution.bound, counts, start_counts)
 
 
 def render_pair(resources: AppResources, scene: Scene) -> tuple[bytes, bytes]:
@@ -153,7 +161,7 @@ def measure_effect(resources: AppResources, scene: Scene) -> EditEffect:
     Raises GanvasError without an editor, whose σ is the unit.
     """
     if not scene.editor:
-        raise GanvasError("An edit's effect is measured in an editor's σ: pick an editor.")
+        raise GanvasError("An edit's effect is measured with an editor: pick one.")
     editor, scorer = resources.choices[scene.editor].editor, resources.load(scene).scorer
     names = [name for name in editor.attributes if name in scorer.attributes]
     columns = [scorer.column(name) for name in names]
@@ -182,13 +190,15 @@ def draw_chart(effect: EditEffect) -> str:
     head = "<tr><th scope='col'>Attribute</th><th scope='col'>Before</th><th scope='col'>After</th>"
     key = "<span class='gv-key gv-before'></span> before <span class='gv-key gv-after'></span> after"
     return (
-        f"<div class='gv-moved'>{_summarize(effect)}<p class='gv-legend'>{key}; ticks at 0 and ±{MAX_BAR_SIGMA:g} σ</p>"
+        f"<div class='gv-moved'>{_summarize(effect)}<p class='gv-legend'>{key}. 0 is an average face, and most lie"
+        f" between −2 and 2; the bars go from −{MAX_BAR_SIGMA:g} to {MAX_BAR_SIGMA:g}.</p>"
         f"<table>{head}<th scope='col'><span class='gv-hidden'>Bars</span></th></tr>{rows}</table></div>"
     )
 
 
 def _draw_row(name: str, before: float, after: float, is_target: bool) -> str:
     kind = " class='gv-target'" if is_target else ""
+    before, after = (value * get_sign(name) + 0.0 for value in (before, after))
     bars = f"<div class='gv-bars' aria-hidden='true'>{_draw_bar(before, 'before')}{_draw_bar(after, 'after')}</div>"
     return (
         f"<tr{kind}><th scope='row'>{escape(format_attribute(name))}</th><td>{before:+.1f}</td><td>{after:+.1f}</td>"
@@ -207,11 +217,12 @@ def _summarize(effect: EditEffect) -> str:
     if not effect.targets:
         lines.append("Nothing is changed yet.")
     if effect.drift is not None:
-        lines.append(f"<b>Off-target drift</b> {effect.drift:.2f} σ: the mean change of what wasn't asked for.")
+        lines.append(f"<b>Everything else</b> changed by {effect.drift:.2f} on average.")
     if effect.cosine is not None and effect.distance is not None:
-        identity = "one person" if effect.same_person else "another person"
+        identity = "the same person" if effect.same_person else "another person"
         lines.append(
-            f"<b>Identity</b> {effect.cosine:.3f} (cosine), distance {effect.distance:.2f}: dlib takes them for {identity}."
+            f"<b>Face recognition</b> (dlib) takes them for {identity}: distance {effect.distance:.2f}, where less than"
+            f" {SAME_PERSON_DISTANCE:g} is the same person; similarity {effect.cosine:.2f}, where 1 is the same face."
         )
     return "".join(f"<p>{text}</p>" for text in lines)
 

@@ -6,16 +6,20 @@ state, and serves pages of its own. Only what the page itself needs gets through
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+import logging
 import re
 import secrets
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -47,6 +51,8 @@ READ_ROUTES = re.compile(
 )
 SEND_ROUTES = re.compile(rf"{API_PREFIX}/(queue/join|cancel|reset)|{UPLOAD_PATH}")
 """The paths that a page reads, and those that it sends to."""
+PREFIXED_ROUTES = re.compile(r"((?:/[\w.~-]+)+?)/(?:config)?")
+"""Paths of a page that a proxy puts below another path."""
 MAX_EVENT_BYTES = 1 << 18
 """Bytes of an event: one that chooses a face carries its thumbnail."""
 MAX_UPLOAD_BYTES = 20 << 20
@@ -64,14 +70,31 @@ MAX_TEXT_LENGTH = 200
 MAX_NAMES = 100
 
 
+MAX_HINTS = 20
+"""Different hints that are printed about refused requests: whoever sends them chooses what is printed."""
+
+
 # Requests.
 
 
 class RequestFilter:
-    """ASGI middleware. ``folder``: the server's own; ``hosts``: names that requests may carry (None: any)."""
+    """ASGI middleware.
 
-    def __init__(self, app: Any, folder: Path, hosts: Collection[str] | None) -> None:
+    ``folder``: the server's own; ``hosts``: names that requests may carry, also as ``*.example.org`` (None: any);
+    ``prefix``: a path that a proxy may leave in front of the page's own; ``password``: None for none.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        folder: Path,
+        hosts: Collection[str] | None,
+        prefix: str = "",
+        password: str | None = None,
+    ) -> None:
         self.app, self.folder, self.hosts = app, folder.resolve(), hosts
+        self.prefix, self.password = prefix, password
+        self._hints: set[str] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
@@ -85,6 +108,9 @@ class RequestFilter:
                 event = {**event, "headers": [*event["headers"], *RESPONSE_HEADERS]}
             await send(event)
 
+        if self.prefix and scope["path"].startswith(f"{self.prefix}/"):
+            path = scope["path"].removeprefix(self.prefix)
+            scope = {**scope, "path": path, "raw_path": quote(path).encode()}
         refusal = self._check_request(scope, Headers(scope=scope))
         if refusal is None and scope["method"] == "POST" and scope["path"] != UPLOAD_PATH:
             body = await Request(scope, receive).body()
@@ -92,19 +118,28 @@ class RequestFilter:
             receive = _replay(body, receive)
         if refusal is not None:
             status, reason = refusal
-            return await JSONResponse({"detail": reason}, status)(scope, receive, send_with_headers)
+            asked = {"WWW-Authenticate": 'Basic realm="ganvas", charset="UTF-8"'} if status == 401 else None
+            return await JSONResponse({"detail": reason}, status, asked)(scope, receive, send_with_headers)
         await self.app(scope, receive, send_with_headers)
 
     def _check_request(self, scope: Any, headers: Mapping[str, str]) -> tuple[int, str] | None:
         """Return the status and reason of a refusal; None where the request may go on."""
         path, method = scope["path"], scope["method"]
-        if self.hosts is not None and _parse_host(headers.get("host", "")) not in self.hosts:
+        host = _parse_host(headers.get("host", ""))
+        if self.hosts is not None and not any(fnmatchcase(host or "", allowed) for allowed in self.hosts):
+            if host and re.fullmatch(r"[\w.:-]+", host):
+                self._print_hint(f"Refused a request for the host {host!r}: `--allow-host {host}` lets it in.")
             return 421, "This server isn't known by that name: open the address that it printed."
+        if self.password is not None and not _has_password(headers.get("authorization", ""), self.password):
+            return 401, "This page needs its password; any user name will do."
         if path.startswith(FILE_PREFIX) and method in ("GET", "HEAD") and self.contains(path.removeprefix(FILE_PREFIX)):
             return None
         allowed = READ_ROUTES if method in ("GET", "HEAD") else SEND_ROUTES if method == "POST" else None
         query = parse_qs(scope["query_string"].decode("latin-1"))
         if allowed is None or not allowed.fullmatch(path) or "deep_link" in query:
+            if method == "GET" and (below := PREFIXED_ROUTES.fullmatch(path)):
+                hint = f"`--root-path {below[1]}` serves the page there."
+                self._print_hint(f"Refused a request for the path {path!r}: {hint}")
             return 404, "There is nothing here."
         if method == "POST":
             # Gradio bounds each file of a request, but neither their number nor an event.
@@ -116,6 +151,12 @@ class RequestFilter:
         if path == UPLOAD_PATH and _count_bytes(self.folder) + MAX_UPLOAD_BYTES > MAX_FOLDER_BYTES:
             return 503, "Too many files are waiting here: try again later."
         return None
+
+    def _print_hint(self, hint: str) -> None:
+        """Print which option lets a request in, once, on the console."""
+        if hint not in self._hints and len(self._hints) < MAX_HINTS and len(hint) < 2 * MAX_TEXT_LENGTH:
+            self._hints.add(hint)
+            logging.getLogger(__name__).warning(hint)
 
     def contains(self, path: str) -> bool:
         """Return whether this is a path in the server's own folder."""
@@ -143,6 +184,16 @@ def _parse_host(host: str) -> str | None:
         return urlsplit(f"//{host}").hostname
     except ValueError:
         return None
+
+
+def _has_password(authorization: str, password: str) -> bool:
+    """Return whether the header of HTTP's basic authentication carries the password."""
+    scheme, _, encoded = authorization.partition(" ")
+    try:
+        given = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        return False
+    return scheme.lower() == "basic" and secrets.compare_digest(given.partition(b":")[2], password.encode())
 
 
 def _find_paths(value: Any) -> Iterator[Any]:
@@ -215,9 +266,8 @@ def claim_upload(upload: Any, folder: Path, suffixes: Collection[str]) -> Iterat
 def check_number(what: str, value: Any, low: float, high: float) -> float:
     """Return a finite number between two. Raises GanvasError for anything else."""
     if type(value) not in (int, float) or not low <= value <= high:
-        raise GanvasError(
-            f"{what} takes a finite number from {low:g} to {high:g}, not {repr(value)[:MAX_TEXT_LENGTH]}."
-        )
+        given = "an empty field" if value is None else repr(value)[:MAX_TEXT_LENGTH]
+        raise GanvasError(f"{what} takes a finite number from {low:g} to {high:g}, not {given}.")
     return float(value)
 
 

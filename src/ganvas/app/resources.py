@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ganvas import editors as shipped
 from ganvas import generators, scorers
+from ganvas.app.attribute_words import REPLACEMENTS
 from ganvas.app.scene import Scene
 from ganvas.app.slider_scale import SliderScale
 from ganvas.checkpoints.load import load_generator
@@ -83,6 +84,11 @@ class EditorChoice:
         return tuple(name for name, kind in zip(self.editor.attributes, self.kinds, strict=True) if kind != "count")
 
     @property
+    def shown_sliders(self) -> tuple[str, ...]:
+        """The sliders without those that another one replaces."""
+        return tuple(name for name in self.sliders if REPLACEMENTS.get(name) not in self.sliders)
+
+    @property
     def counts(self) -> tuple[str, ...]:
         """The attributes that are counts."""
         return tuple(name for name in self.editor.attributes if name not in self.sliders)
@@ -96,7 +102,7 @@ class EditorChoice:
 def load_choice(name: str) -> EditorChoice:
     """Load an editor by name or file. Raises GanvasError where there is none."""
     editor = shipped.load_editor(name)
-    description = f"{editor.method}, {len(editor.attributes)} attributes, for {editor.generator_name}"
+    description = f"{len(editor.attributes)} controls"
     return EditorChoice(editor, NamedTool(build_editor_reference(name), fingerprint(editor)), description)
 
 
@@ -136,8 +142,10 @@ class AppResources:
         return {name: choice for name, choice in self.choices.items() if choice.editor.generator_name == generator}
 
     def get_default_editor(self, generator: str) -> str:
-        """Return the name of the generator's own editor, else of the first that fits, else ""."""
+        """Return the name of the editor on the generator's card, else of one named after it, else of any, else ""."""
         names = list(self.find_editors(generator))
+        if generator in generators.list_generators() and generators.find_card(generator).editor in names:
+            return generators.find_card(generator).editor
         return next((name for name in names if name.startswith(f"{generator}/")), names[0] if names else "")
 
     def list_attributes(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ganvas.app.attribute_groups import format_attribute
+from ganvas.app.attribute_words import format_attribute, get_sign
 from ganvas.app.slider_scale import SliderScale
 from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.data.codes import Codes
@@ -123,7 +123,7 @@ def check_scene(scene: Scene) -> Scene:
         _check_within("The amount of a mix", scene.mix.amount, MAX_AMOUNT)
     for start in (scene.start, *((scene.mix.start,) if scene.mix else ())):
         if not isinstance(start, FromCodes):
-            _check_within("psi", start.psi, MAX_PSI)
+            _check_within("The variety (psi)", start.psi, MAX_PSI)
             if start.labels is not None:
                 raise GanvasError(
                     "This page can't draw faces of conditional generators: draw the recipe with `ganvas render`."
@@ -143,12 +143,12 @@ def format_title(scene: Scene) -> str:
 
 def describe_scene(scene: Scene, scales: Mapping[str, SliderScale]) -> str:
     """Describe the picture in words, as its alternative text; ``scales``: those of the attributes with a slider."""
-    labels = {name: format_attribute(name) for name in scales}
     changes = []
     for name, sigma in scene.slider_edit.set.items():
         value = scales.get(name, SliderScale(None, name)).format_value(sigma, "+.2g")
-        changes.append(f"{labels.get(name, name)} at {value}")
-    changes += [f"{labels.get(name, name)} {value:+g}" for name, value in scene.slider_edit.shift.items()]
+        changes.append(f"{format_attribute(name)} at {value}")
+    shift = scene.slider_edit.shift
+    changes += [f"{format_attribute(name)} {value * get_sign(name):+g}" for name, value in shift.items()]
     return f"The picture of {format_title(scene)}" + (f" with {', '.join(changes)}" if changes else "")
 
 

@@ -194,7 +194,7 @@ class _Inversion:
     def _report_progress(self, done: int, total: int | None) -> None:
         if self.cancelled:
             raise Superseded
-        self.status = f"Searching for its code: step {done} of at most {total}"
+        self.status = f"Searching for a picture like it: step {done} of at most {total}"
 
 
 def read_face(path: Path, generator: Generator) -> Images:

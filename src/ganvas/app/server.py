@@ -11,12 +11,13 @@ import tempfile
 import threading
 import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ganvas.errors import GanvasError
 
@@ -52,6 +53,22 @@ class ServerConfig:
     host: str = LOCAL_HOST
     port: int | None = None
     browser: bool = False
+    root_path: str = ""
+    """The path, or the whole address, at which a proxy shows the page."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names that requests may carry, also as ``*.example.org``."""
+    password: str | None = field(default=None, repr=False)
+    """What visitors have to give, with any user name."""
+
+    def __post_init__(self) -> None:
+        """Raise GanvasError for a path, a name or a password that can't be one."""
+        if self.root_path and not re.fullmatch(r"(https?://[^/?#\s]+)?(/[^/?#\s]+)*/?", self.root_path):
+            raise GanvasError(f"The root path is a path like /ganvas or a whole address, not {self.root_path!r}.")
+        for name in self.allowed_hosts:
+            if not re.fullmatch(r"[\w.*-]+|[\da-fA-F:]+", name):
+                raise GanvasError(f"An allowed host is a name like example.org or *.example.org, not {name!r}.")
+        if self.password == "":
+            raise GanvasError("The password is empty: give one, or leave the option out.")
 
 
 @contextmanager
@@ -101,13 +118,23 @@ def _run_server(demo: Any, listener: socket.socket, folder: Path, config: Server
     from starlette.middleware import Middleware
 
     from ganvas.app import layout
+    from ganvas.app.page_script import PAGE_SCRIPT
     from ganvas.app.request_checks import MAX_UPLOAD_BYTES, RequestFilter
 
-    request_filter = Middleware(RequestFilter, folder=folder, hosts=list_allowed_hosts(config.host))
+    root_path = config.root_path.rstrip("/")
+    request_filter = Middleware(
+        RequestFilter,
+        folder=folder,
+        hosts=list_allowed_hosts(config.host, config.allowed_hosts),
+        prefix=urlsplit(root_path).path,
+        password=config.password,
+    )
     app = gr.mount_gradio_app(
         fastapi.FastAPI(middleware=[request_filter], openapi_url=None),
         demo,
         path="",
+        root_path=root_path or None,
+        head=f"<script>{PAGE_SCRIPT}</script>",
         footer_links=[],
         run_history=False,
         show_error=False,
@@ -170,13 +197,17 @@ def is_local(host: str) -> bool:
         ) from None
 
 
-def list_allowed_hosts(host: str) -> set[str] | None:
-    """Return the host names that requests to a server at ``host`` may carry; None for any, where others reach it.
+def list_allowed_hosts(host: str, others: Collection[str] = ()) -> set[str] | None:
+    """Return the names that requests to a server at ``host`` may carry: the machine's own and ``others``.
+
+    None is for any: where others reach the server, and no names are given.
 
     Another site's page can have a browser send requests to this machine under that site's own name (DNS rebinding); checking the
     name prevents it.
     """
-    return {host, LOCAL_HOST, "::1", "localhost"} if is_local(host) else None
+    if not is_local(host) and not others:
+        return None
+    return {host, LOCAL_HOST, "::1", "localhost", *(name.lower() for name in others)}
 
 
 class _PendingEvents(dict[str, set[str]]):

@@ -13,7 +13,8 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import gradio as gr
 
 from ganvas.app import compare, rendering, request_checks, sharing
-from ganvas.app.attribute_groups import group_attributes, matches_search
+from ganvas.app.attribute_groups import group_attributes
+from ganvas.app.attribute_words import get_sign, matches_search
 from ganvas.app.compare import MAX_COMPARED_CHANGE, MethodEditors
 from ganvas.app.edit_handlers import FACES_PER_PAGE, SAMPLED_FACES, EditHandlers
 from ganvas.app.scene import MAX_PSI, Scene, format_title
@@ -92,7 +93,7 @@ class TabHandlers:
         """Draw the chart of the edit's effect. Faces are compared in the background."""
         resources = self.resources
         if not scene.editor:
-            return "<p>What moved is measured in an editor's σ: pick an editor.</p>"
+            return "<p>What moved is measured with an editor: pick one.</p>"
 
         def measure() -> tuple[rendering.EditEffect, Images, Images]:
             images = resources.render(scene.unedited).image, resources.render(scene).image
@@ -138,7 +139,7 @@ class TabHandlers:
         @report_errors
         async def fill(seed: Any, psi: Any, session: Session) -> AsyncIterator[Any]:
             first = request_checks.check_integer("The first seed", 0 if seed is None else seed, 0, 2**32 - 1)
-            truncation = request_checks.check_number("psi", psi, 0, MAX_PSI)
+            truncation = request_checks.check_number("The variety", psi, 0, MAX_PSI)
             session.pending_faces = pending = await self.run_with_generator(
                 session, lambda: list_faces(session, first, truncation)
             )
@@ -201,7 +202,7 @@ class TabHandlers:
     def make_visibility_updates(self, session: Session) -> list[Any]:
         """Return the visibility of groups, then of sliders: those that the editor has and the search matches."""
         choice = self.resources.choices.get(session.scene.editor)
-        available = choice.sliders if choice else ()
+        available = choice.shown_sliders if choice else ()
         groups = group_attributes(self.edit_handlers.slider_names)
         shown = {
             g: [n for n in names if n in available and matches_search(n, g, session.search)]
@@ -232,8 +233,10 @@ class TabHandlers:
         """Yield the pictures of methods, each as it gets ready."""
         scene, resources, ended = session.scene, self.resources, threading.Event()
         names = request_checks.check_names("Methods", methods)
+        request_checks.check_text("Attribute", attribute)
         by = request_checks.check_number("The change", change, -MAX_COMPARED_CHANGE, MAX_COMPARED_CHANGE)
-        compare.check_comparison(resources, scene, request_checks.check_text("Attribute", attribute), by, names)
+        by *= get_sign(attribute)
+        compare.check_comparison(resources, scene, attribute, by, names)
         target = compare.ComparisonTarget(attribute, by)
         try:
             shown = [(await self._render_thumbnail(session, scene.unedited, ended.is_set), "unedited")]

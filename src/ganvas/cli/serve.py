@@ -20,6 +20,17 @@ def app(
         str, Option(help="The address to listen on; beyond 127.0.0.1 others reach the page, too.")
     ] = "127.0.0.1",
     port: Annotated[int | None, Option(help="The port; by default the first free one from 7860 on.")] = None,
+    root_path: Annotated[
+        str, Option(metavar="PATH", help="Where a proxy shows the page: a path such as /ganvas, or the whole address.")
+    ] = "",
+    allow_host: Annotated[
+        list[str] | None,
+        Option(metavar="NAME", help="A name beside localhost that browsers may ask for, or *.example.org. Repeatable."),
+    ] = None,
+    password: Annotated[
+        str | None,
+        Option(envvar="GANVAS_APP_PASSWORD", help="What visitors have to give, with any user name."),
+    ] = None,
     browser: Annotated[bool, Option(help="Open the page in this machine's browser.")] = False,
     device: options.Device = "cpu",
     dtype: options.Dtype = "bfloat16",
@@ -38,11 +49,14 @@ def app(
     if os.name == "posix" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     local = server.is_local(host)
+    config = server.ServerConfig(host, port, browser, root_path, tuple(allow_host or ()), password)
     resources = AppResources(discover_tools(dtype, device), editor or [])
-    with server.serve(resources, generator, config=server.ServerConfig(host, port, browser)) as address:
+    with server.serve(resources, generator, config=config) as address:
         options.print_line(f"The editor is open at {address} (Ctrl-C ends it).")
         if not local:
-            options.print_line(f"It listens on {host}: whoever reaches this machine can use it, without a password.")
+            visitors = "has the password" if password else "reaches this machine"
+            ending = "" if password else ", without a password"
+            options.print_line(f"It listens on {host}: whoever {visitors} can use it{ending}.")
         threading.Event().wait()
 
 
