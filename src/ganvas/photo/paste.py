@@ -30,7 +30,7 @@ from ganvas.inversion.optimization import OptimizationConfig
 from ganvas.inversion.pipeline import invert, load_encoder
 from ganvas.inversion.quality import fit_w_distribution
 from ganvas.io.files import atomic_write
-from ganvas.io.images import downscale, encode_jpeg, encode_png, read_exif, read_picture, to_bytes
+from ganvas.io.images import encode_jpeg, encode_png, read_exif, read_picture, to_bytes
 from ganvas.photo.batch import REPORTED_ERRORS, ErrorReporter, InversionConfig, format_error
 from ganvas.photo.file_names import FileNames
 from ganvas.progress import Progress
@@ -115,7 +115,7 @@ def _warp_back(layers: Tensor, quad: Tensor, height: int, width: int) -> Tensor:
     across, down = quad[3] - quad[0], quad[1] - quad[0]
     side = max(1, round(float(across.norm())))
     if side < layers.shape[-1]:
-        layers = downscale(layers, side)
+        layers = _resize(layers, side)
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     places = torch.stack((x, y), -1).float() - quad[0]
     # Sides of a square are orthogonal: its coordinates are projections.
@@ -133,22 +133,27 @@ def _weigh_content(change: Tensor) -> Tensor:
     """Return 1 where an edit draws new content, 0 where its change is small and smooth: (1, 1, side, side)."""
     size, side = change.shape[-1], min(ANALYSIS_SIDE, change.shape[-1])
     scale = side / ANALYSIS_SIDE
-    small = downscale(change, side)
+    small = _resize(change, side)
     smooth = match_softness(small, DETAIL_SIGMA * scale)
     amount = (small - smooth).abs() + SMOOTH_WEIGHT * smooth.abs()
     reach = round(CONTENT_REACH * scale)
     widened = F.max_pool2d(match_softness(amount, scale).amax(1, keepdim=True), 2 * reach + 1, 1, reach)
     weight = (match_softness(widened, CONTENT_SIGMA * scale) - KEPT_CHANGE) / (REPLACED_CHANGE - KEPT_CHANGE)
-    return F.interpolate(weight.clamp(0, 1), (size, size), mode="bilinear", align_corners=False)
+    return _resize(weight.clamp(0, 1), size)
 
 
 def _match_colours(residual: Tensor, weight: Tensor) -> Tensor:
     """Return what brings an inversion to the photograph's colours: the blurred residual, mostly of what isn't replaced."""
     size, side = residual.shape[-1], min(ANALYSIS_SIDE, residual.shape[-1])
-    small, kept = downscale(residual, side), 1.05 - downscale(weight, side)
+    small, kept = _resize(residual, side), 1.05 - _resize(weight, side)
     sigma = COLOUR_SIGMA * side / ANALYSIS_SIDE
     colours = match_softness(small * kept, sigma) / match_softness(kept, sigma)
-    return F.interpolate(colours, (size, size), mode="bilinear", align_corners=False)
+    return _resize(colours, size)
+
+
+def _resize(layers: Tensor, side: int) -> Tensor:
+    """Resize squares of any number of channels."""
+    return F.interpolate(layers, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
 @dataclass(frozen=True)
