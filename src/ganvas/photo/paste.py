@@ -56,9 +56,9 @@ DETAIL_SIGMA, COLOUR_SIGMA = 6.0, 12.0
 """What is finer than the first is detail; what is coarser than the second is colour."""
 CONTENT_REACH, CONTENT_SIGMA = 5, 3.0
 """The radius around new content that is replaced, too, and the blur of its edge."""
-SMOOTH_WEIGHT = 0.25
+SMOOTH_WEIGHT = 0.35
 """How much a smooth change counts as new content, beside a change of detail."""
-KEPT_CHANGE, REPLACED_CHANGE = 0.08, 0.2
+KEPT_CHANGE, REPLACED_CHANGE = 0.1, 0.25
 """Changes, of the 2 from black to white, up to which the photograph is kept under the edit, and from which it is replaced."""
 
 
@@ -113,7 +113,8 @@ def _find_box(quad: Tensor, height: int, width: int) -> tuple[int, int, int, int
 def _warp_back(layers: Tensor, quad: Tensor, height: int, width: int) -> Tensor:
     """Draw a square's pictures where its corners are, (n, c, height, width); 0 outside: the inverse of ``cut_face``."""
     across, down = quad[3] - quad[0], quad[1] - quad[0]
-    side = max(1, round(float(across.norm())))
+    # At twice the photograph's resolution a sample's two neighbours span one of its pixels.
+    side = max(2, round(2 * float(across.norm())))
     if side < layers.shape[-1]:
         layers = _resize(layers, side)
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
