@@ -14,6 +14,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators.regions import Region
 from ganvas.inversion import alignment
 from ganvas.inversion.alignment import Face, cut_face
+from ganvas.inversion.optimization import OptimizationConfig
 from ganvas.io.images import from_bytes, read_exif, read_picture, to_bytes
 from ganvas.photo import paste
 from ganvas.photo.batch import InversionConfig
@@ -94,6 +95,27 @@ def test_nothing_shines_through_new_content_and_its_colours_are_the_photographs(
     assert cut_face(whole, TURNED, SIZE)[:, :, 40:88, 40:88].std() < 0.03
 
 
+def test_an_edit_of_what_the_photograph_doesnt_show_is_left_out():
+    """The inversion has hair where the photograph has a wall: hair that an edit moves isn't painted on the wall."""
+    photo, inverted = torch.full((1, 3, 260, 240), 0.9), draw_square(0.9)
+    inverted[..., 96:] = -0.9
+    edited = inverted.clone()
+    edited[..., 96:] = -0.3
+    assert cut_face(paste_face(photo, TURNED, inverted, edited, EVERYWHERE), TURNED, SIZE)[..., 104:].min() > 0.85
+
+
+def test_the_outline_of_a_face_holds_its_landmarks_and_its_forehead():
+    angles = torch.linspace(0, torch.pi, 68)
+    chin = torch.stack((120 + 30 * angles.cos(), 130 + 40 * angles.sin()), 1)
+    chin[17:27] = torch.stack((torch.linspace(100, 140, 10), torch.full((10,), 130.0)), 1)
+    photo = torch.zeros(1, 3, 260, 240)
+    outline = paste.draw_face(Face(cut_face(photo, TURNED, SIZE), chin, TURNED), SIZE)
+    white = draw_square(1.0)
+    pasted = paste_face(photo, TURNED, white * 0, white, outline)[0, 0]
+    assert pasted[130:165, 120].min() > 0.5 and pasted[115, 125] > 0.5, "chin and forehead"
+    assert pasted[180:].abs().max() == 0 and pasted[:, :80].abs().max() == 0 and pasted[:, 170:].abs().max() == 0
+
+
 def test_a_limit_in_the_photographs_pixels_is_kept():
     photo, limit = draw_photo(), torch.zeros(1, 1, 260, 240)
     limit[:, :, 120:, 100:] = 1
@@ -126,7 +148,7 @@ def planted(monkeypatch):
 
 
 def make_edit(change: float = 1.5, **settings) -> PhotoEdit:
-    config = InversionConfig(method="optimize", options=ganvas.inversion.OptimizationConfig(steps=3))
+    config = InversionConfig(method="optimize", options=OptimizationConfig(steps=3))
     tools = Tools(TOY, "float32", disentangled(), NamedTool("planted", "f" * 64))
     return PhotoEdit(tools, (EditStep(shift={"Red": change}),), config, **settings)
 

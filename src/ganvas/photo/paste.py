@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from ganvas.control.conditions import find_attribute
@@ -52,6 +53,10 @@ BORDER_SHARE = 0.06
 """The share of the square's side in which every mask fades towards its border."""
 ANALYSIS_SIDE = 256
 """The side at which colours and new content are measured; the lengths below are in its pixels."""
+BROWS, FOREHEAD_SHARE = slice(17, 27), 0.22
+"""The landmarks of the brows, and how far the forehead reaches above them, as a share of the square's side."""
+OUTLINE_SHARE = 0.025
+"""How far edits inside of a face reach beyond its outline, and the width in which they fade after that."""
 DETAIL_SIGMA, COLOUR_SIGMA = 6.0, 12.0
 """What is finer than the first is detail; what is coarser than the second is colour."""
 CONTENT_REACH, CONTENT_SIGMA = 5, 3.0
@@ -60,6 +65,8 @@ SMOOTH_WEIGHT = 0.35
 """How much a smooth change counts as new content, beside a change of detail."""
 KEPT_CHANGE, REPLACED_CHANGE = 0.1, 0.25
 """Changes, of the 2 from black to white, up to which the photograph is kept under the edit, and from which it is replaced."""
+AGREEING_ERROR, DISAGREEING_ERROR = 0.35, 0.7
+"""Errors of the inversion, blurred, up to which edits are pasted, and from which they aren't."""
 
 
 def paste_face(
@@ -90,8 +97,9 @@ def paste_face(
     left, top, right, bottom = _find_box(quad, *photo.shape[2:])
     change = edited - inverted
     weight = torch.ones_like(change[:, :1]) if whole else _weigh_content(change)
-    colours = _match_colours(cut_face(photo, quad, size) - inverted, weight)
-    layers = torch.cat((change, inverted + colours, weight, mask * _fade_border(size)), 1)
+    residual = cut_face(photo, quad, size) - inverted
+    mask = mask * _fade_border(size) * (1 if whole else _weigh_agreement(residual))
+    layers = torch.cat((change, inverted + _match_colours(residual, weight), weight, mask), 1)
     part = photo[:, :, top:bottom, left:right]
     warped = _warp_back(layers, quad - torch.tensor([left, top]), *part.shape[2:])
     change, rebuilt, weight, mask = warped.split((3, 3, 1, 1), 1)
@@ -102,6 +110,20 @@ def paste_face(
     result = photo.clone()
     result[:, :, top:bottom, left:right] = blend_pictures(part, after, mask)
     return result
+
+
+def draw_face(face: Face, size: int) -> Mask:
+    """Draw a face's outline in its square, 1 inside and 0 outside: the convex hull of its landmarks and the forehead."""
+    across, down = (corner - face.quad[0] for corner in (face.quad[3], face.quad[1]))
+    points = face.landmarks + 0.5 - face.quad[0]
+    places = torch.stack((points @ across, points @ down), 1) / across.square().sum()
+    forehead = places[BROWS] - torch.tensor([0.0, FOREHEAD_SHARE])
+    sides = torch.from_numpy(ConvexHull(torch.cat((places, forehead)).numpy()).equations).float()
+    side = min(ANALYSIS_SIDE, size)
+    along = (torch.arange(side) + 0.5) / side
+    grid = torch.stack(torch.meshgrid(along, along, indexing="xy"), -1)
+    distance = (grid @ sides[:, :2].T + sides[:, 2]).amax(-1)
+    return _resize((1 - (distance - OUTLINE_SHARE) / OUTLINE_SHARE).clamp(0, 1)[None, None], size)
 
 
 def _find_box(quad: Tensor, height: int, width: int) -> tuple[int, int, int, int]:
@@ -141,6 +163,16 @@ def _weigh_content(change: Tensor) -> Tensor:
     widened = F.max_pool2d(match_softness(amount, scale).amax(1, keepdim=True), 2 * reach + 1, 1, reach)
     weight = (match_softness(widened, CONTENT_SIGMA * scale) - KEPT_CHANGE) / (REPLACED_CHANGE - KEPT_CHANGE)
     return _resize(weight.clamp(0, 1), size)
+
+
+def _weigh_agreement(residual: Tensor) -> Tensor:
+    """Return 0 where an inversion shows something else than the photograph, such as hair for a wall: (1, 1, side, side)."""
+    size, side = residual.shape[-1], min(ANALYSIS_SIDE, residual.shape[-1])
+    smooth = match_softness(_resize(residual, side), DETAIL_SIGMA * side / ANALYSIS_SIDE)
+    # Another exposure of the whole picture is no disagreement.
+    error = (smooth - smooth.flatten(2).median(2).values[..., None, None]).abs().mean(1, keepdim=True)
+    agreement = 1 - (error - AGREEING_ERROR) / (DISAGREEING_ERROR - AGREEING_ERROR)
+    return _resize(agreement.clamp(0, 1), size)
 
 
 def _match_colours(residual: Tensor, weight: Tensor) -> Tensor:
@@ -276,13 +308,16 @@ class PhotoEdit:
                 f" strangers {STRANGER_DISTANCE})."
             )
         edited = generator.synthesis(apply_edits(found.ws, self.edits, self.tools)).float().cpu()
-        mask = self._build_mask(inverted.shape[-1])
+        mask = self._build_mask(face, inverted.shape[-1])
         return paste_face(photo, face.quad, inverted, edited, mask, limit=limit, whole=self.whole)
 
-    def _build_mask(self, size: int) -> Mask:
+    def _build_mask(self, face: Face, size: int) -> Mask:
         attributes = [name for step in self.edits for name in (*step.set, *step.shift)]
         regions = () if self.whole or self.region != "auto" else find_regions(self.tools.generator.name, attributes)
-        return build_mask(regions or (HEAD,), size, size)
+        mask = build_mask(regions or (HEAD,), size, size)
+        # A region with a hole is the hair's, which lies around the face.
+        is_inside = bool(regions) and all(region.hole is None for region in regions)
+        return mask * draw_face(face, size) if is_inside else mask
 
     def _read_mask(self, photo: Images) -> Tensor:
         """Read the picture that is white where the photograph may change, (1, 1, height, width)."""
