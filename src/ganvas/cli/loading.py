@@ -31,7 +31,15 @@ from ganvas.photo.batch import InversionConfig, iterate_faces
 from ganvas.progress import show_count
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, InputTransform, Mix, Recipe, Sheet, Start
-from ganvas.recipe.rendering import EditMask, Photo, Tools, limit_to_mask, limit_to_regions, load_tools
+from ganvas.recipe.rendering import (
+    EditMask,
+    Photo,
+    Tools,
+    choose_editor,
+    limit_to_mask,
+    limit_to_regions,
+    load_tools,
+)
 from ganvas.scorers.base import Scorer
 
 ASSETS = Path(str(files("ganvas"))) / "assets"
@@ -71,14 +79,6 @@ def load_cli_tools(
             f"Editor {name!r} was fitted for another generator than {tools.generator.name!r}: changes aren't calibrated for it."
         )
     return tools
-
-
-def choose_editor(generator: str, editor: str | None) -> str:
-    """Return the named editor, else the one of the generator's card. Raises GanvasError where there is none."""
-    name = editor or generators.find_card(generator).editor
-    if not name:
-        raise GanvasError(f"Generator {generator!r} has no editor of its own: name one with --editor NAME or FILE.")
-    return name
 
 
 def select_attributes(names: Sequence[str] | None, settings: Mapping[str, Any]) -> list[str] | None:

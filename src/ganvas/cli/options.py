@@ -136,6 +136,15 @@ def parse_part(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def parse_face(text: str | None) -> int | Literal["all"] | None:
+    """Parse ``2`` as a number, counted from 1, or ``all``; None is None. Raises GanvasError for anything else."""
+    if text is None or text == "all":
+        return text
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
+        raise GanvasError(f"--face takes a number, counted from left to right from 1, or all, not {text!r}.")
+    return int(text)
+
+
 def parse_numbers(text: str) -> list[float]:
     """Parse ``-2,0,2.5`` as numbers. Raises GanvasError for anything else."""
     return [_parse_number(part, text) for part in text.split(",")]

@@ -1,4 +1,4 @@
-"""Commands about photographs: align, invert, import-codes, train-encoder."""
+"""Commands about photographs: align, invert, edit-photo, import-codes, train-encoder."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ Photos = Annotated[
 ]
 MaxFaces = Annotated[int | None, Option("--most", metavar="N", help="The N largest faces of a photograph only.")]
 MaxPixels = Annotated[int, Option("--max-pixels", help="Photographs of more pixels are refused.")]
+InversionMethod = Annotated[Literal["encoder", "optimize", "both"], Option(help="optimize: from the mean of W.")]
+InversionSteps = Annotated[int, Option("--steps", help="Of optimisation, at most.")]
 GeneratorOption = Annotated[str, Option(help="A generator, as `ganvas list` names them.")]
 
 
@@ -57,8 +59,8 @@ def invert(
         "inverted"
     ),
     space: Annotated[Literal["w", "w+"], Option(help="One w, or a row for each layer: nearer, less editable.")] = "w+",
-    method: Annotated[Literal["encoder", "optimize", "both"], Option(help="optimize: from the mean of W.")] = "both",
-    steps: Annotated[int, Option(help="Of optimisation, at most.")] = 100,
+    method: InversionMethod = "both",
+    steps: InversionSteps = 100,
     set_values: SetValues = None,
     shift_values: ShiftValues = None,
     recipe: Annotated[Path | None, Option(metavar="FILE", help="Edit as this recipe (JSON or PNG).")] = None,
@@ -122,6 +124,66 @@ def invert(
         )
     noun = "face" if loading.draws_faces(generator) else "picture"
     options.print_line(f"{len(faces)} {noun}{'s' * (len(faces) != 1)} in {out}")
+    refused.exit()
+
+
+def edit_photo(
+    photos: Photos,
+    out: Annotated[
+        Path, Option(help="The photograph, PNG or JPEG; of several photographs or a folder, the folder.")
+    ] = Path("edited.png"),
+    set_values: SetValues = None,
+    shift_values: ShiftValues = None,
+    face: Annotated[
+        str | None, Option(metavar="N|all", help="Which face, counted from left to right; by default the largest.")
+    ] = None,
+    whole: Annotated[bool, Option("--whole", help="Paste the generated face, not only what the edit changed.")] = False,
+    region: Annotated[
+        str,
+        Option(
+            metavar="off|auto|FILE",
+            help="Change pixels where the attributes show (auto), of the head, or in the white of a picture (FILE).",
+        ),
+    ] = "auto",
+    generator: GeneratorOption = "ffhq",
+    editor: EditorName = None,
+    method: InversionMethod = "both",
+    steps: InversionSteps = 100,
+    max_pixels: MaxPixels = 64_000_000,
+    device: Device = "cpu",
+    dtype: Dtype = "bfloat16",
+) -> None:
+    """Edit a face in a photograph, and put it back: outside of the edit's region pixels stay as they are.
+
+    EXIF data are kept, turned and without a thumbnail. Nothing leaves this machine. Faces are found by landmarks that are
+    for non-commercial use.
+    """
+    from ganvas import inversion
+    from ganvas.cli import loading
+    from ganvas.photo import batch, paste
+    from ganvas.recipe.files import check_output
+
+    paths = inversion.find_pictures(photos)
+    is_single = len(photos) == 1 and paths == photos
+    check_output(out if is_single else out / "face.png", paste.SUFFIXES, paths)
+    options.print_passed_over(photos)
+    loading.check_draws_faces(generator)
+    number = options.parse_face(face)
+    edits = loading.parse_step(set_values, shift_values, generator, editor)
+    attributes = loading.collect_attributes(edits)
+    tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=None)
+    config = batch.InversionConfig(
+        method=method, options=inversion.OptimizationConfig(steps=steps), max_pixels=max_pixels
+    )
+    edit = paste.PhotoEdit(tools, edits, config, number, whole, region)
+    refused = options.RefusalLog()
+    with show_count("Inverting") as progress:
+        if is_single:
+            lines = [edit.edit_file(paths[0], out, progress)]
+        else:
+            lines = edit.edit_files(paths, out, refused, progress)
+    for line in lines:
+        options.print_line(line)
     refused.exit()
 
 
@@ -190,7 +252,7 @@ def train_encoder(
     options.print_line(out)
 
 
-COMMANDS = (align, invert, import_codes, train_encoder)
+COMMANDS = (align, invert, edit_photo, import_codes, train_encoder)
 
 
 def _format_quality(face: InvertedFace) -> tuple[str, ...]:

@@ -63,7 +63,8 @@ def align(photo: Images, size: int = 1024, max_faces: int | None = None) -> list
     if not faces:
         height, width = photo.shape[2:]
         raise GanvasError(
-            f"No face was found in this photograph of {width}×{height} pixels: use one where a face looks at the camera."
+            f"No face was found in this photograph of {width}×{height} pixels: it may be in profile, tilted, covered, dark or"
+            " small. Use one where a face looks at the camera."
         )
     quads = [find_square(landmarks) for landmarks in faces]
     order = sorted(range(len(quads)), key=lambda i: -_side_length(quads[i]))[:max_faces]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from ganvas.errors import GanvasError
@@ -34,6 +34,8 @@ HEIF_SUFFIXES = (".heic", ".heif")
 RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".raf", ".orf", ".rw2", ".pef", ".srw", ".x3f")
 """Suffixes of cameras' raw files. Some are TIFF inside, whose first picture is a small preview."""
 MAX_LISTED_NAMES = 20
+MIN_EXIF_TAG = 0x8769
+"""The lowest tag that a TIFF hands on to pictures of other formats: those below also describe its own layout."""
 CAMERA_FORMAT = "MPO"
 """A format that some cameras write under the name of JPEG: the photograph first, then smaller copies."""
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", *HEIF_SUFFIXES)
@@ -67,10 +69,10 @@ def from_bytes(pixels: Tensor) -> Images:
     return pixels.permute(0, 3, 1, 2).to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
-def encode_jpeg(pixels: Tensor) -> bytes:
-    """Encode one picture (height, width, 3), uint8, as JPEG of quality 95 without chroma subsampling."""
+def encode_jpeg(pixels: Tensor, exif: bytes = b"") -> bytes:
+    """Encode one picture (height, width, 3), uint8, as JPEG of quality 95 without chroma subsampling, with EXIF data."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(buffer, "JPEG", quality=95, subsampling=0)
+    Image.fromarray(pixels.numpy()).save(buffer, "JPEG", quality=95, subsampling=0, exif=exif)
     return buffer.getvalue()
 
 
@@ -83,13 +85,13 @@ def decode_jpeg(data: bytes, origin: str = "The JPEG") -> Tensor:
         return _decode_pixels(picture, origin)
 
 
-def encode_png(pixels: Tensor, texts: Mapping[str, str] | None = None) -> bytes:
-    """Encode one picture (height, width, 3), uint8, as PNG with texts; equal input gives equal bytes (no time stamps)."""
+def encode_png(pixels: Tensor, texts: Mapping[str, str] | None = None, exif: bytes = b"") -> bytes:
+    """Encode one picture (height, width, 3), uint8, as PNG with texts and EXIF data; equal input gives equal bytes."""
     info = PngImagePlugin.PngInfo()
     for key, text in (texts or {}).items():
         info.add_text(key, text, zip=len(text) > 1024)
     buffer = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(buffer, "PNG", pnginfo=info)
+    Image.fromarray(pixels.numpy()).save(buffer, "PNG", pnginfo=info, exif=exif)
     return buffer.getvalue()
 
 
@@ -139,12 +141,29 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Images:
     suffix = Path(path).suffix.lower()
     if suffix in RAW_SUFFIXES:
         raise GanvasError(f"{path} is a camera's raw file, which isn't read: export it as JPEG, PNG or TIFF.")
-    if suffix in HEIF_SUFFIXES:
-        _register_heif(path)
-    formats = (*FORMATS, "HEIF") if suffix in HEIF_SUFFIXES else FORMATS
-    with open_picture(path, formats, max_pixels) as picture:
+    with open_picture(path, _list_formats(path), max_pixels) as picture:
         _check_single(picture, path)
         return from_bytes(_decode_pixels(picture, path)[None])
+
+
+def read_exif(path: str | Path) -> bytes:
+    """Read a picture's EXIF data without orientation, which ``read_picture`` applies, and thumbnail; b"" where there are none.
+
+    Raises GanvasError for a file that is missing or no picture.
+    """
+    with open_picture(path, _list_formats(path), MAX_DECODED_PIXELS) as picture:
+        exif = picture.getexif()
+        for tag in (
+            ExifTags.Base.Orientation,
+            *(tag for tag in exif if picture.format == "TIFF" and tag < MIN_EXIF_TAG),
+        ):
+            exif.pop(tag, None)
+        for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight):
+            exif.get_ifd(ExifTags.IFD.Exif).pop(tag, None)
+        try:
+            return exif.tobytes() if len(exif) else b""
+        except PILLOW_ERRORS:  # data that Pillow can read, and not write
+            return b""
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
@@ -182,6 +201,13 @@ def list_passed_over(paths: Sequence[Path]) -> list[str]:
             more = f" and {len(others) - MAX_LISTED_NAMES} more" if len(others) > MAX_LISTED_NAMES else ""
             lines.append(f"Passed over in {folder}, no pictures: {', '.join(others[:MAX_LISTED_NAMES])}{more}.")
     return lines
+
+
+def _list_formats(path: str | Path) -> tuple[str, ...]:
+    if Path(path).suffix.lower() not in HEIF_SUFFIXES:
+        return FORMATS
+    _register_heif(path)
+    return (*FORMATS, "HEIF")
 
 
 def _register_heif(path: str | Path) -> None:

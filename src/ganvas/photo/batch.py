@@ -96,7 +96,7 @@ class PhotoBatch:
                 name = names.choose(stem, photo.sha256)
                 done.append(InvertedFace(name, self._process_face(name, photo, progress)))
             except REPORTED_ERRORS as error:
-                report(_format_error(path, error))
+                report(format_error(path, error))
         return done
 
     def _process_face(self, name: str, photo: Photo, progress: Progress | None) -> InversionQuality:
@@ -198,13 +198,14 @@ def iterate_faces(
         try:
             pictures = align_file(path, size, settings)
         except REPORTED_ERRORS as error:
-            report(_format_error(path, error))
+            report(format_error(path, error))
             continue
         for i, picture in enumerate(pictures):
             yield path, path.stem if len(pictures) == 1 else f"{path.stem}-{i + 1}", picture
 
 
-def _format_error(path: Path, error: BaseException) -> str:
+def format_error(path: Path, error: BaseException) -> str:
+    """Format the error of one photograph as a line that names it."""
     message = "there isn't enough memory for it" if isinstance(error, MemoryError) else " ".join(str(error).split())
     return message if str(path) in message else f"{path}: {message}"
 
@@ -232,5 +233,5 @@ def align_files(paths: Sequence[Path], out: Path, size: int, settings: Inversion
                 temporary.write_bytes(content)
             count += 1
         except REPORTED_ERRORS as error:
-            report(_format_error(path, error))
+            report(format_error(path, error))
     return count

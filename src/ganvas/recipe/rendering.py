@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -14,6 +15,7 @@ from ganvas.data.codes import Codes, check_generator, load_codes
 from ganvas.editors.base import Editor, fingerprint
 from ganvas.editors.masked import mask_editor
 from ganvas.errors import GanvasError
+from ganvas.generators import find_card
 from ganvas.generators.base import Generator, sample
 from ganvas.generators.regions import Mask, blend_pictures, build_mask, find_regions
 from ganvas.generators.stylegan3 import StyleGAN3
@@ -122,6 +124,14 @@ def load_tools(
     return replace(tools, editor=loaded, editor_name=named)
 
 
+def choose_editor(generator: str, editor: str | Path | None) -> str | Path:
+    """Return the named editor, else the one of the generator's card. Raises GanvasError where there is none."""
+    name = editor or find_card(generator).editor
+    if not name:
+        raise GanvasError(f"Generator {generator!r} has no editor of its own: name one with --editor NAME or FILE.")
+    return name
+
+
 def load_editor_for(
     generator: Generator, editor: str | Path, allow_other_generator: bool = False
 ) -> tuple[Editor, NamedTool]:
@@ -147,8 +157,13 @@ def compute_code(recipe: Recipe, tools: Tools) -> WPlus:
 
     Raises GanvasError where ``tools`` aren't those that the recipe names, or lack one of its attributes or rows.
     """
-    ws = compute_unedited_code(recipe, tools)
-    for step in recipe.edits:
+    return apply_edits(compute_unedited_code(recipe, tools), recipe.edits, tools)
+
+
+@torch.no_grad()
+def apply_edits(ws: WPlus, edits: Sequence[EditStep], tools: Tools) -> WPlus:
+    """Return codes with edits applied, one after another. Raises GanvasError as ``compute_code`` does."""
+    for step in edits:
         editor = mask_editor(tools.required_editor, step.rows, tools.generator)
         ws = editor.edit_quietly(ws, compute_changes(step, editor, ws))
     return ws

@@ -1,0 +1,385 @@
+"""Edit faces in photographs and put them back: outside of the edit's region the photograph keeps its pixels.
+
+A face is aligned, inverted and edited, and what the edit changed is added to the photograph through the inverse of the
+alignment, blended by a Laplacian pyramid. Where the edit draws new content, such as teeth or a frame of glasses, the
+photograph would shine through: there the edited face replaces it, in the photograph's colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from scipy.spatial import ConvexHull
+from torch import Tensor
+
+from ganvas.control.conditions import find_attribute
+from ganvas.control.target_values import convert_to_sigma
+from ganvas.data.distribution import Distribution
+from ganvas.errors import GanvasError
+from ganvas.generators.regions import Mask, Region, blend_pictures, build_mask, find_regions
+from ganvas.identity import FaceEmbedder, compute_distance
+from ganvas.inversion.alignment import Face, align, cut_face
+from ganvas.inversion.encoder import Encoder
+from ganvas.inversion.optimization import OptimizationConfig
+from ganvas.inversion.pipeline import invert, load_encoder
+from ganvas.inversion.quality import fit_w_distribution
+from ganvas.io.files import atomic_write
+from ganvas.io.images import encode_jpeg, encode_png, read_exif, read_picture, to_bytes
+from ganvas.photo.batch import REPORTED_ERRORS, ErrorReporter, InversionConfig, format_error
+from ganvas.photo.file_names import FileNames
+from ganvas.progress import Progress
+from ganvas.recipe.files import check_output
+from ganvas.recipe.model import EditStep
+from ganvas.recipe.rendering import EditMask, Photo, Tools, apply_edits, choose_editor, load_tools
+from ganvas.scorers.celeba40 import match_softness
+from ganvas.types import Images
+
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+SUFFIXES = (".png", *JPEG_SUFFIXES)
+MIN_FACE_PIXELS = 64
+"""The least width of a face, from jaw to jaw."""
+STRANGER_DISTANCE = 0.8
+"""The median of dlib's distance between two different people (``python -m experiments.ffhq.inversion_quality``)."""
+HEAD = Region((0.5, 0.52, 0.43, 0.46), softness=0.3)
+"""Where a whole face is pasted, and edits that change the whole picture."""
+BORDER_SHARE = 0.06
+"""The share of the square's side in which every mask fades towards its border."""
+ANALYSIS_SIDE = 256
+"""The side at which colours and new content are measured; the lengths below are in its pixels."""
+BROWS, FOREHEAD_SHARE = slice(17, 27), 0.22
+"""The landmarks of the brows, and how far the forehead reaches above them, as a share of the square's side."""
+OUTLINE_SHARE = 0.025
+"""How far edits inside of a face reach beyond its outline, and the width in which they fade after that."""
+DETAIL_SIGMA, COLOUR_SIGMA = 6.0, 12.0
+"""What is finer than the first is detail; what is coarser than the second is colour."""
+CONTENT_REACH, CONTENT_SIGMA = 5, 3.0
+"""The radius around new content that is replaced, too, and the blur of its edge."""
+SMOOTH_WEIGHT = 0.35
+"""How much a smooth change counts as new content, beside a change of detail."""
+KEPT_CHANGE, REPLACED_CHANGE = 0.1, 0.25
+"""Changes, of the 2 from black to white, up to which the photograph is kept under the edit, and from which it is replaced."""
+AGREEING_ERROR, DISAGREEING_ERROR = 0.35, 0.7
+"""Errors of the inversion, blurred, up to which edits are pasted, and from which they aren't."""
+
+
+def paste_face(
+    photo: Images,
+    quad: Float[Tensor, "4 2"],
+    inverted: Tensor,
+    edited: Tensor,
+    mask: Tensor,
+    *,
+    limit: Tensor | None = None,
+    whole: bool = False,
+) -> Images:
+    """Put an edited face back into its photograph.
+
+    Args:
+        photo: The photograph (1, 3, height, width).
+        quad: The corners of the aligned square, as ``Face`` has them.
+        inverted: The generator's picture of the square before the edit (1, 3, side, side).
+        edited: The one after it, of the same shape.
+        mask: Where the photograph may change, (1, 1, side, side), from 0 to 1.
+        limit: The same in pixels of the photograph, (1, 1, height, width), where it is limited further.
+        whole: Replace the face by the edited one everywhere in the mask.
+
+    Returns:
+        The photograph; where the mask is 0 or nothing was edited, it is equal bit for bit.
+    """
+    size = inverted.shape[-1]
+    left, top, right, bottom = _find_box(quad, *photo.shape[2:])
+    change = edited - inverted
+    weight = torch.ones_like(change[:, :1]) if whole else _weigh_content(change)
+    residual = cut_face(photo, quad, size) - inverted
+    mask = mask * _fade_border(size) * (1 if whole else _weigh_agreement(residual))
+    layers = torch.cat((change, inverted + _match_colours(residual, weight), weight, mask), 1)
+    part = photo[:, :, top:bottom, left:right]
+    warped = _warp_back(layers, quad - torch.tensor([left, top]), *part.shape[2:])
+    change, rebuilt, weight, mask = warped.split((3, 3, 1, 1), 1)
+    # photo + change - (photo - rebuilt) is the edited face with the photograph's colours.
+    if limit is not None:
+        mask = mask * limit[:, :, top:bottom, left:right]
+    after = (part + (change - weight * (part - rebuilt))).clamp(-1, 1)
+    result = photo.clone()
+    result[:, :, top:bottom, left:right] = blend_pictures(part, after, mask)
+    return result
+
+
+def draw_face(face: Face, size: int) -> Mask:
+    """Draw a face's outline in its square, 1 inside and 0 outside: the convex hull of its landmarks and the forehead."""
+    across, down = (corner - face.quad[0] for corner in (face.quad[3], face.quad[1]))
+    points = face.landmarks + 0.5 - face.quad[0]
+    places = torch.stack((points @ across, points @ down), 1) / across.square().sum()
+    forehead = places[BROWS] - torch.tensor([0.0, FOREHEAD_SHARE])
+    sides = torch.from_numpy(ConvexHull(torch.cat((places, forehead)).numpy()).equations).float()
+    side = min(ANALYSIS_SIDE, size)
+    along = (torch.arange(side) + 0.5) / side
+    grid = torch.stack(torch.meshgrid(along, along, indexing="xy"), -1)
+    distance = (grid @ sides[:, :2].T + sides[:, 2]).amax(-1)
+    return _resize((1 - (distance - OUTLINE_SHARE) / OUTLINE_SHARE).clamp(0, 1)[None, None], size)
+
+
+def _find_box(quad: Tensor, height: int, width: int) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of the photograph's part around a square."""
+    low, high = quad.min(0).values.floor().long().tolist(), quad.max(0).values.ceil().long().tolist()
+    return max(low[0], 0), max(low[1], 0), min(high[0] + 1, width), min(high[1] + 1, height)
+
+
+def _warp_back(layers: Tensor, quad: Tensor, height: int, width: int) -> Tensor:
+    """Draw a square's pictures where its corners are, (n, c, height, width); 0 outside: the inverse of ``cut_face``."""
+    across, down = quad[3] - quad[0], quad[1] - quad[0]
+    # At twice the photograph's resolution a sample's two neighbours span one of its pixels.
+    side = max(2, round(2 * float(across.norm())))
+    if side < layers.shape[-1]:
+        layers = _resize(layers, side)
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    places = torch.stack((x, y), -1).float() - quad[0]
+    # Sides of a square are orthogonal: its coordinates are projections.
+    square = torch.stack((places @ across / across.square().sum(), places @ down / down.square().sum()), -1)
+    return F.grid_sample(layers, (2 * square - 1)[None], "bilinear", "zeros", align_corners=False)
+
+
+def _fade_border(size: int) -> Tensor:
+    along = (torch.arange(size) + 0.5) / size
+    fade = (torch.minimum(along, 1 - along) / BORDER_SHARE).clamp(max=1)
+    return fade[:, None] * fade
+
+
+def _weigh_content(change: Tensor) -> Tensor:
+    """Return 1 where an edit draws new content, 0 where its change is small and smooth: (1, 1, side, side)."""
+    size, side = change.shape[-1], min(ANALYSIS_SIDE, change.shape[-1])
+    scale = side / ANALYSIS_SIDE
+    small = _resize(change, side)
+    smooth = match_softness(small, DETAIL_SIGMA * scale)
+    amount = (small - smooth).abs() + SMOOTH_WEIGHT * smooth.abs()
+    reach = round(CONTENT_REACH * scale)
+    widened = F.max_pool2d(match_softness(amount, scale).amax(1, keepdim=True), 2 * reach + 1, 1, reach)
+    weight = (match_softness(widened, CONTENT_SIGMA * scale) - KEPT_CHANGE) / (REPLACED_CHANGE - KEPT_CHANGE)
+    return _resize(weight.clamp(0, 1), size)
+
+
+def _weigh_agreement(residual: Tensor) -> Tensor:
+    """Return 0 where an inversion shows something else than the photograph, such as hair for a wall: (1, 1, side, side)."""
+    size, side = residual.shape[-1], min(ANALYSIS_SIDE, residual.shape[-1])
+    smooth = match_softness(_resize(residual, side), DETAIL_SIGMA * side / ANALYSIS_SIDE)
+    # Another exposure of the whole picture is no disagreement.
+    error = (smooth - smooth.flatten(2).median(2).values[..., None, None]).abs().mean(1, keepdim=True)
+    agreement = 1 - (error - AGREEING_ERROR) / (DISAGREEING_ERROR - AGREEING_ERROR)
+    return _resize(agreement.clamp(0, 1), size)
+
+
+def _match_colours(residual: Tensor, weight: Tensor) -> Tensor:
+    """Return what brings an inversion to the photograph's colours: the blurred residual, mostly of what isn't replaced."""
+    size, side = residual.shape[-1], min(ANALYSIS_SIDE, residual.shape[-1])
+    small, kept = _resize(residual, side), 1.05 - _resize(weight, side)
+    sigma = COLOUR_SIGMA * side / ANALYSIS_SIDE
+    colours = match_softness(small * kept, sigma) / match_softness(kept, sigma)
+    return _resize(colours, size)
+
+
+def _resize(layers: Tensor, side: int) -> Tensor:
+    """Resize squares of any number of channels."""
+    return F.interpolate(layers, (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+@dataclass(frozen=True)
+class PhotoEdit:
+    """An edit of photographs: the tools and settings, and which faces and pixels it may change."""
+
+    tools: Tools
+    edits: tuple[EditStep, ...] = ()
+    settings: InversionConfig = field(default_factory=InversionConfig)
+    face: int | Literal["all"] | None = None
+    """A number, counted from left to right from 1; None: the largest."""
+    whole: bool = False
+    """Paste the generated face, not only what the edit changed."""
+    region: str | Path = "auto"
+    """Where the photograph may change: "auto" (where the attributes show), "off" (the head), or a picture of the photograph's
+    shape that is white there."""
+
+    @cached_property
+    def _encoder(self) -> Encoder | None:
+        return load_encoder(self.tools.generator)
+
+    @cached_property
+    def _distribution(self) -> Distribution:
+        return fit_w_distribution(self.tools.generator)
+
+    @cached_property
+    def _embedder(self) -> FaceEmbedder:
+        return FaceEmbedder()
+
+    def edit_file(self, path: Path, out: Path, progress: Progress | None = None) -> str:
+        """Edit a photograph and write it to a PNG or JPEG file, with its EXIF data; return a line about it.
+
+        Raises GanvasError for a photograph that can't be read or has no such face, and a face that can't be edited.
+        """
+        content, note = self._edit_to_bytes(path, out.suffix, progress)
+        with atomic_write(out) as temporary:
+            temporary.write_bytes(content)
+        return f"{out}: {note}"
+
+    def edit_files(
+        self, paths: Sequence[Path], out: Path, report: ErrorReporter, progress: Progress | None = None
+    ) -> list[str]:
+        """Edit photographs into a folder, those in JPEG to JPEG, others to PNG; ``report`` a line for each that fails."""
+        names, lines = FileNames(out, paths, SUFFIXES), []
+        for path in paths:
+            suffix = ".jpg" if path.suffix.lower() in JPEG_SUFFIXES else ".png"
+            try:
+                content, note = self._edit_to_bytes(path, suffix, progress)
+                target = out / f"{names.choose(path.stem, content=content)}{suffix}"
+                with atomic_write(target) as temporary:
+                    temporary.write_bytes(content)
+                lines.append(f"{target}: {note}")
+            except REPORTED_ERRORS as error:
+                report(format_error(path, error))
+        return lines
+
+    def _edit_to_bytes(self, path: Path, suffix: str, progress: Progress | None) -> tuple[bytes, str]:
+        photo = read_picture(path, self.settings.max_pixels)
+        picture, note = self.edit_picture(photo, progress)
+        pixels, exif = to_bytes(picture)[0].contiguous(), read_exif(path)
+        if suffix.lower() in JPEG_SUFFIXES:
+            return encode_jpeg(pixels, exif), f"{note}; JPEG of quality 95, 4:4:4, so that all pixels are rounded anew"
+        return encode_png(pixels, exif=exif), note
+
+    def edit_picture(self, photo: Images, progress: Progress | None = None) -> tuple[Images, str]:
+        """Edit faces of a photograph (1, 3, height, width); return it, and which faces were edited.
+
+        Raises GanvasError where there is no such face, or none can be edited.
+        """
+        largest_first = align(photo, self.tools.generator.resolution)
+        faces = sorted(largest_first, key=lambda face: float(face.quad[:, 0].mean()))
+        limit = None if str(self.region) in ("auto", "off") else self._read_mask(photo)
+        edited, errors = [], []
+        result = photo
+        for number, face in enumerate(faces, 1):
+            if self.face not in ("all", number) and not (self.face is None and face is largest_first[0]):
+                continue
+            try:
+                result = self._edit_face(result, face, limit, progress)
+                edited.append(number)
+            except GanvasError as error:
+                errors.append(str(error) if len(faces) == 1 else f"face {number} of {len(faces)}: {error}")
+        if errors and not edited:
+            raise GanvasError(errors[0])
+        if not edited:
+            raise GanvasError(
+                f"There is no face {self.face}: this photograph has {len(faces)}, numbered from left to right."
+            )
+        numbers = f"face {', '.join(map(str, edited))} of {len(faces)}"
+        choice = " (the largest; --face N takes another)" if self.face is None and len(faces) > 1 else ""
+        return result, "; left as it was, ".join([numbers + choice, *errors])
+
+    @torch.no_grad()
+    def _edit_face(self, photo: Images, face: Face, limit: Tensor | None, progress: Progress | None) -> Tensor:
+        """Return the photograph with one face edited."""
+        width = float((face.landmarks.max(0).values - face.landmarks.min(0).values).max())
+        if width < MIN_FACE_PIXELS:
+            raise GanvasError(
+                f"This face has {width:.0f} pixels: at least {MIN_FACE_PIXELS} are needed, so use a larger photograph."
+            )
+        generator, settings = self.tools.generator, self.settings
+        target = Photo.from_picture(face.picture, generator).picture
+        with torch.enable_grad():
+            found = invert(
+                target,
+                generator,
+                settings.space,
+                settings.method,
+                settings.options,
+                encoder=self._encoder,
+                distribution=None if settings.method == "encoder" else self._distribution,
+                progress=progress,
+            )
+        inverted = found.pictures.float().cpu()
+        distance = float(compute_distance(self._embedder(inverted), self._embedder(target.cpu())))
+        if distance > STRANGER_DISTANCE:  # not where dlib finds no face: nan
+            raise GanvasError(
+                f"This face could not be rebuilt: something may cover it (dlib's distance is {distance:.2f}, that of"
+                f" strangers {STRANGER_DISTANCE})."
+            )
+        edited = generator.synthesis(apply_edits(found.ws, self.edits, self.tools)).float().cpu()
+        mask = self._build_mask(face, inverted.shape[-1])
+        return paste_face(photo, face.quad, inverted, edited, mask, limit=limit, whole=self.whole)
+
+    def _build_mask(self, face: Face, size: int) -> Mask:
+        attributes = [name for step in self.edits for name in (*step.set, *step.shift)]
+        regions = () if self.whole or self.region != "auto" else find_regions(self.tools.generator.name, attributes)
+        mask = build_mask(regions or (HEAD,), size, size)
+        # A region with a hole is the hair's, which lies around the face.
+        is_inside = bool(regions) and all(region.hole is None for region in regions)
+        return mask * draw_face(face, size) if is_inside else mask
+
+    def _read_mask(self, photo: Images) -> Tensor:
+        """Read the picture that is white where the photograph may change, (1, 1, height, width)."""
+        mask = EditMask.from_picture(read_picture(self.region)).mask
+        if mask.shape[2:] != photo.shape[2:]:
+            sizes = [f"{each.shape[3]}×{each.shape[2]}" for each in (mask, photo)]
+            raise GanvasError(
+                f"{self.region} has {sizes[0]} pixels, but the photograph {sizes[1]}: they must be equal."
+            )
+        return mask
+
+
+def edit_photo(
+    photo: str | Path,
+    out: str | Path,
+    shift: Mapping[str, float] | None = None,
+    set: Mapping[str, float | str] | None = None,
+    *,
+    generator: str = "ffhq",
+    editor: str | Path | None = None,
+    face: int | Literal["all"] | None = None,
+    whole: bool = False,
+    region: str | Path = "auto",
+    method: str = "both",
+    steps: int = 100,
+    device: str = "cpu",
+    dtype: str = "bfloat16",
+    progress: Progress | None = None,
+) -> Path:
+    """Edit a face in a photograph, and put it back: outside of the edit's region pixels stay as they are.
+
+    Args:
+        photo: The photograph. Its orientation in EXIF is applied, and its EXIF is kept without the thumbnail.
+        out: The file to write, PNG or JPEG (of quality 95, 4:4:4).
+        shift: Attribute -> change, in standard deviations.
+        set: Attribute -> value, in standard deviations or a text in its own unit, such as "60y".
+        generator: A generator of faces.
+        editor: An editor's name or file; by default the generator's own.
+        face: Which face, counted from left to right from 1, or "all"; by default the largest.
+        whole: Paste the generated face, not only what the edit changed.
+        region: "auto" (where the attributes show), "off" (the head), or a picture of the photograph's size, white where it may
+            change.
+        method: How the face is inverted: "encoder", "optimize" or "both".
+        steps: Of optimisation, at most.
+        device: Where to compute.
+        dtype: What networks compute in.
+        progress: Called with the steps done and those of a face's inversion.
+
+    Returns:
+        The path of the edited photograph.
+
+    Raises:
+        GanvasError: A file can't be read or written, an attribute is unknown, the photograph has no such face, or the face
+            is too small or can't be rebuilt by the generator.
+    """
+    photo, out = Path(photo), check_output(out, SUFFIXES, [Path(photo)])
+    shift, values = dict(shift or {}), dict(set or {})
+    name = choose_editor(generator, editor) if shift or values else None
+    tools = load_tools(generator, dtype, device, name)
+    for attribute in shift:
+        find_attribute(tools.required_editor, attribute)
+    step = EditStep({key: convert_to_sigma(tools.required_editor, key, value) for key, value in values.items()}, shift)
+    settings = InversionConfig(method=method, options=OptimizationConfig(steps=steps))
+    PhotoEdit(tools, (step,) if shift or values else (), settings, face, whole, region).edit_file(photo, out, progress)
+    return out
