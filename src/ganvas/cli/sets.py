@@ -75,7 +75,7 @@ def balance(
     if real is None and (encoder or method):
         raise GanvasError("--encoder and --method are for real pictures: name their folder with --from DIR.")
     if real is not None:
-        editor = loading.choose_editor(generator, editor)
+        editor = str(loading.choose_editor(generator, editor))
     editor_to_load = editor or (generators.find_card(generator).editor or None if way != "draw" else None)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor_to_load, attributes=(), codes=None)
     judge = loading.load_scorer_for(generator, scorer, device)
