@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ganvas.data.label import EARLY_SIDE
 from ganvas.editors._networks import compute_correlation
 from ganvas.editors.base import collect_metadata, fingerprint, format_report
 from ganvas.editors.compact import (
@@ -41,8 +42,6 @@ from ganvas.scorers.base import Scorer
 from ganvas.seeds import CALIBRATION_SEED
 
 KIND, VERSION = "responses", 1
-EARLY_SIDE = 512
-"""The side of the pictures that are scored, where the generator's are larger."""
 CODES = 512
 """The codes on which moves are solved for."""
 MIN_FACES = 8
@@ -92,7 +91,7 @@ class ResponseRun:
         ws = self.generator.expand(map_seeds(self.generator, [CALIBRATION_SEED + k]))
         before = self._read(ws)
         change = 1.0 if k % 2 == 0 else -1.0
-        after = torch.cat([self._read(self.editor.edit(ws, {name: change})) for name in self.editor.attributes])
+        after = torch.cat([self._read(self.editor.edit_quietly(ws, {name: change})) for name in self.editor.attributes])
         Store(self.out).save(_name_shard(k), {"responses": change * (after - before)[None].cpu()}, self.describe())
         advance(1)
         return _name_shard(k)

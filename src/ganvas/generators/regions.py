@@ -27,6 +27,8 @@ COARSEST_SIDE = 16
 """The side at which the pyramid ends."""
 EDGE_SLOPE = 2.0
 """How much faster than the mask the bound on changes rises: coarse bands reach beyond the region, and are cut off there."""
+HOLE_SOFTNESS = 0.25
+"""The share of the radius in which the edge of a hole fades."""
 Ellipse = tuple[Number, Number, Positive, Positive]
 Mask = Float[Tensor, "1 1 mask_height mask_width"]
 
@@ -35,7 +37,7 @@ Mask = Float[Tensor, "1 1 mask_height mask_width"]
 class Region:
     """A soft ellipse, less another one: x, y of the middle and half the width and height, as shares of the picture.
 
-    ``softness``: the share of the radius in which the ellipse's edge fades, and beside it the hole's.
+    ``softness``: the share of the radius in which the ellipse's edge fades; a hole's fades in HOLE_SOFTNESS.
     """
 
     ellipse: Ellipse
@@ -46,7 +48,9 @@ class Region:
     def build_mask(self, height: int, width: int) -> Mask:
         """Return the mask: 0 outside, 1 inside."""
         mask = _draw_ellipse(self.ellipse, self.softness, height, width)
-        return mask if self.hole is None else (mask - _draw_ellipse(self.hole, 0.25, height, width)).clamp(min=0)
+        return (
+            mask if self.hole is None else (mask - _draw_ellipse(self.hole, HOLE_SOFTNESS, height, width)).clamp(min=0)
+        )
 
 
 def _draw_ellipse(ellipse: Ellipse, softness: float, height: int, width: int) -> Mask:
