@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist workstea
 
 .PHONY: demo dev docs test numerics wheel slow snapshots fuzz soak mutants full lint clean
 
-# Faces edited, as pictures and tables: 3 to 4 minutes on two quiet cores after set-up, several times that on a loaded machine.
+# Faces edited, as pictures and tables: some minutes on two quiet cores after set-up, several times that on a loaded machine.
 demo: .venv/base.stamp
 	$(BIN)/ganvas demo --out out
 	@echo "The demo's pictures are in out/: open out/index.html."
