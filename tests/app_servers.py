@@ -135,7 +135,8 @@ def main() -> None:
     resources = AppResources(sources, [sys.argv[1]], [make_counting_editor()])
     # As `ganvas app` does: however it is ended, it cleans up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with server.serve(resources, "toy") as address:
+    storage = Path(sys.argv[1]).with_name("storage")
+    with server.serve(resources, "toy", config=server.ServerConfig(storage=storage)) as address:
         print(address, flush=True)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 
@@ -99,14 +98,3 @@ def format_ends(attribute: str) -> str:
 def get_sign(attribute: str) -> float:
     """Return what a value of the attribute is multiplied by to be shown: -1 for those of ``REVERSED``."""
     return -1.0 if attribute in REVERSED else 1.0
-
-
-def matches_search(attribute: str, group: str, search: str) -> bool:
-    """Return whether each word of the search begins one of the attribute's or its group's name, or a synonym."""
-    words = get_words(attribute)
-    known = _split_words(f"{attribute} {words.label} {words.synonyms} {group}")
-    return all(any(each.startswith(word) for each in known) for word in _split_words(search))
-
-
-def _split_words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", text.lower())

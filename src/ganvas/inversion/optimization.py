@@ -22,7 +22,8 @@ from ganvas.inversion.perceptual_loss import PerceptualLoss
 from ganvas.types import WPlus
 from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
-StepCallback = Callable[[int], None]
+StepCallback = Callable[[int, WPlus], None]
+"""Called with the number of a step and the best code so far."""
 WARMUP_SHARE = 0.05
 """The share of the steps in which the learning rate rises."""
 
@@ -78,7 +79,7 @@ def optimize_code(
     space: str,
     coordinates: WhitenedCoordinates,
     config: OptimizationConfig,
-    on_step: StepCallback = lambda step: None,
+    on_step: StepCallback = lambda step, ws: None,
 ) -> tuple[WPlus, int]:
     """Optimise the code of one picture from ``start`` (1, num_ws, w_dim); return the best code and the number of steps."""
     base = coordinates.whiten(start.mean(1)).detach().clone().requires_grad_(True)
@@ -97,7 +98,7 @@ def optimize_code(
         if (value := loss.item()) < best:
             best, best_ws = value, ws.detach()
         history.append(best)
-        on_step(step + 1)
+        on_step(step + 1, best_ws)
         if step >= config.patience and best > (1 - config.tolerance) * history[-1 - config.patience]:
             return best_ws, step + 1
         optimizer.step()

@@ -308,10 +308,11 @@ class PhotoEdit:
                 f" strangers {STRANGER_DISTANCE})."
             )
         edited = generator.synthesis(apply_edits(found.ws, self.edits, self.tools)).float().cpu()
-        mask = self._build_mask(face, inverted.shape[-1])
+        mask = self.build_face_mask(face, inverted.shape[-1])
         return paste_face(photo, face.quad, inverted, edited, mask, limit=limit, whole=self.whole)
 
-    def _build_mask(self, face: Face, size: int) -> Mask:
+    def build_face_mask(self, face: Face, size: int) -> Mask:
+        """Build the mask of what the edits may change of a face's square, (1, 1, size, size)."""
         attributes = [name for step in self.edits for name in (*step.set, *step.shift)]
         regions = () if self.whole or self.region != "auto" else find_regions(self.tools.generator.name, attributes)
         mask = build_mask(regions or (HEAD,), size, size)
