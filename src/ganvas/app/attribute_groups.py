@@ -61,7 +61,8 @@ OPEN_GROUPS = ("Age and gender", "Expression", "Hair", OTHER_GROUP)
 """Groups that are open when the page opens."""
 RARE_ATTRIBUTES = frozenset(
     "5_o_Clock_Shadow Attractive Bags_Under_Eyes Bald Big_Lips Blurry Bushy_Eyebrows Chubby Double_Chin Goatee Mustache"
-    " Narrow_Eyes Oval_Face Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Straight_Hair Wearing_Necklace Wearing_Necktie".split()
+    " Narrow_Eyes Oval_Face Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Straight_Hair Wearing_Necklace"
+    " Wearing_Necktie".split()
 )
 """Attributes that the page shows on demand."""
 

@@ -95,6 +95,12 @@ def format_ends(attribute: str) -> str:
     return f"{words.less} … {words.more}"
 
 
+def format_search_words(attribute: str, group: str) -> str:
+    """Format the words of which a search for the attribute begins some: its name, its label, synonyms and its group."""
+    words = get_words(attribute)
+    return f"{attribute} {words.label} {words.synonyms} {group}".replace("_", " ").lower()
+
+
 def get_sign(attribute: str) -> float:
     """Return what a value of the attribute is multiplied by to be shown: -1 for those of ``REVERSED``."""
     return -1.0 if attribute in REVERSED else 1.0

@@ -133,7 +133,7 @@ class EventWiring:
         page, edit_handlers = self.page, self.edit_handlers
         moved = self._connect(page.panel.input, edit_handlers.move_slider, [page.panel], page.picture, NEWEST_WINS)
         self._connect_view(moved.success, edit_handlers.render_at_rest)
-        self._connect_view(page.looks.click, self.tab_handlers.choose_look)
+        self._connect_view(page.looks.select, self.tab_handlers.choose_look)
         self._connect_view(page.counted.input, edit_handlers.pick_counted, [page.counted])
         self._connect_view(page.region.input, edit_handlers.choose_region, [page.region])
         self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], [page.likeness, *self.view_outputs])

@@ -66,8 +66,8 @@ class Page:
                 with gr.Tab("Faces", id="faces") as faces_tab:
                     self._build_face_picker()
                 with gr.Tab("History", id="history") as history_tab:
-                    self.steps = _build_gallery("Your steps, the first one first", 4, "steps")
-                    self.pinned = _build_gallery("Pinned, side by side", 3, "pinned", enlarged=True)
+                    self.steps = _build_choices("Your steps, the first one first", "steps")
+                    self.pinned = _build_gallery("Pinned, side by side", 2, "pinned")
                 with gr.Tab("Save and share", id="take") as take_tab:
                     self._build_downloads()
         self.control_tabs = (edit_tab, faces_tab, history_tab, take_tab)
@@ -106,7 +106,7 @@ class Page:
                     label="Before and after", interactive=False, buttons=[], elem_id="wipe", max_height=1024
                 )
             with gr.Tab("Strip") as strip_tab:
-                self.strip = _build_gallery("The edit at five strengths", 3, "strip", enlarged=True)
+                self.strip = _build_gallery("The edit at five strengths", 3, "strip")
         self.picture_tabs = (picture_tab, wipe_tab, strip_tab)
         with gr.Row(elem_id="under"):
             with gr.Column():
@@ -114,7 +114,12 @@ class Page:
                 self.status = gr.HTML(elem_id="status", padding=False)
             with gr.Column():
                 self.lock = gr.Checkbox(
-                    False, label="Keep the same person", visible=False, elem_id="lock", container=False
+                    False,
+                    label="Keep the same person",
+                    info="Edits get no stronger than that.",
+                    visible=False,
+                    elem_id="lock",
+                    container=False,
                 )
                 self.stop = _build_button("Stop refining", "stop", visible=False)
 
@@ -123,13 +128,7 @@ class Page:
         self.no_editor = gr.Markdown(
             "There is no editor for this generator: its faces can be drawn, but not edited.", visible=False
         )
-        self.looks = gr.HTML(
-            elem_id="looks",
-            padding=False,
-            apply_default_css=False,
-            js_on_load="element.addEventListener('click', (event) => { const look = event.target.closest('[data-look]');"
-            " if (look) trigger('click', { look: +look.dataset.look }); });",
-        )
+        self.looks = _build_choices("One tap", "looks")
         with gr.Group(visible=False) as self.counting:
             with gr.Row():
                 self.counted = gr.Dropdown(
@@ -157,12 +156,12 @@ class Page:
         self.sample = gr.Button("Draw such pictures", visible=False, elem_id="sample")
 
     def _build_face_picker(self) -> None:
-        self.gallery = _build_gallery("Faces to choose from", 4, "gallery")
+        self.gallery = _build_choices("Faces to choose from", "gallery")
         with gr.Row(elem_classes="gv-buttons"):
             self.earlier = _build_button("Earlier faces", "earlier")
             self.later = _build_button("More faces", "more")
             self.similar = _build_button("More like this", "alike")
-        self.visited = _build_gallery("Where you have been", 4, "visited")
+        self.visited = _build_choices("Where you have been", "visited")
 
     def _build_downloads(self) -> None:
         with gr.Row(elem_classes="gv-buttons"):
@@ -211,7 +210,7 @@ class Page:
                     0.7,
                     step=0.05,
                     label="Variety",
-                    info="Of the faces to choose from (psi). Less: usual faces with fewer flaws. More: rarer faces.",
+                    info="Of the faces to choose from. Less: usual faces with fewer flaws. More: rarer faces.",
                     buttons=[],
                     elem_id="psi",
                 )
@@ -248,7 +247,7 @@ class Page:
         )
         self.methods = gr.CheckboxGroup([], label="Methods", info="Each gets a picture of its own.", elem_id="methods")
         self.compare = gr.Button("Compare", elem_id="compare")
-        self.compared = _build_gallery("Unedited, then by each method", 2, "compared", enlarged=True)
+        self.compared = _build_gallery("Unedited, then by each method", 2, "compared")
 
 
 def _build_button(
@@ -258,17 +257,24 @@ def _build_button(
     return gr.Button(label, size="sm", variant=variant, elem_id=name, min_width=60, **options)
 
 
-def _build_gallery(label: str, columns: int, name: str, enlarged: bool = False) -> gr.Gallery:
-    """Build a gallery to choose from; with ``enlarged``, a click enlarges a picture instead."""
-    return gr.Gallery(
-        label=label,
-        columns=columns,
-        height="auto",
-        allow_preview=enlarged,
-        buttons=[],
+def _build_choices(label: str, name: str) -> gr.HTML:
+    """Build a row of pictures to choose from: buttons, whose number comes with the event ``select``."""
+    return gr.HTML(
+        "",
+        html_template=f"<h3>{label}</h3><div class='gv-choices'>${{value}}</div>",
+        js_on_load="element.addEventListener('click', (event) => { const chosen = event.target.closest('[data-index]');"
+        " if (chosen) trigger('select', { index: +chosen.dataset.index }); });",
+        apply_default_css=False,
+        padding=False,
         elem_id=name,
-        fit_columns=False,
-        object_fit="contain",
+        elem_classes="gv-chooser",
+    )
+
+
+def _build_gallery(label: str, columns: int, name: str) -> gr.Gallery:
+    """Build a gallery of pictures that a click enlarges."""
+    return gr.Gallery(
+        label=label, columns=columns, height="auto", buttons=[], elem_id=name, fit_columns=False, object_fit="contain"
     )
 
 

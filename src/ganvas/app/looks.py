@@ -38,7 +38,8 @@ MAX_LOOKS = 9
 
 def list_looks(attributes: tuple[str, ...]) -> list[Look]:
     """Return the looks for the attributes with a slider, at most ``MAX_LOOKS``; for others than of faces, two of each."""
-    found = [look for look in LOOKS if look.attribute in attributes]
+    by_name = {look.name: look for look in reversed(LOOKS) if look.attribute in attributes}
+    found = [look for look in LOOKS if by_name.get(look.name) == look]
     if not found:
         found = [
             Look(SliderScale(None, name).label + sign, name, by)

@@ -25,6 +25,8 @@ UPDATE_SECONDS = 0.5
 """Seconds between two updates of the progress."""
 PICTURE_SECONDS = 4.0
 """Seconds between two pictures of an inversion under way."""
+FIRST_CONFIG = OptimizationConfig(refine=1)
+"""Of the first picture, which somebody waits for."""
 MAX_STEPS = 100
 """Steps of a photograph's optimisation."""
 
@@ -138,7 +140,8 @@ class PhotoHandlers:
         if encoder is not None:
             face = photo.face.picture
             code = await self.edit_handlers.run_with_generator(
-                session, lambda: invert(face, loaded.generator, method="encoder", encoder=encoder).ws
+                session,
+                lambda: invert(face, loaded.generator, method="encoder", config=FIRST_CONFIG, encoder=encoder).ws,
             )
         session.refinement = Refinement(photo, code)
         shown = await self._show_code(session, session.refinement)

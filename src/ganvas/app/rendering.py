@@ -75,6 +75,14 @@ def to_gallery_value(shown: Iterable[tuple[bytes, str]]) -> list[dict[str, Any]]
     return [{"image": to_image_value(data), "caption": caption} for data, caption in shown]
 
 
+def draw_choices(shown: Iterable[tuple[bytes, str]]) -> str:
+    """Draw encoded pictures and their captions as buttons to choose from, as HTML."""
+    return "".join(
+        f"<button type='button' data-index='{i}'><img src='{to_url(data)}' alt=''><span>{escape(caption)}</span></button>"
+        for i, (data, caption) in enumerate(shown)
+    )
+
+
 def to_file_value(path: Path) -> dict[str, Any]:
     """Return the value of a ``gr.DownloadButton`` for a file."""
     return FileData(path=str(path), orig_name=path.name).model_dump()

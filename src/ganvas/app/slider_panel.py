@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganvas.app.attribute_groups import OPEN_GROUPS, RARE_ATTRIBUTES, group_attributes
-from ganvas.app.attribute_words import get_words
+from ganvas.app.attribute_words import format_search_words, get_words
 from ganvas.app.rendering import RenderedView
 from ganvas.app.request_checks import check_number, check_text
 from ganvas.app.resources import AppResources
@@ -40,7 +40,7 @@ def _describe_slider(
         "unit": scale.unit_name,
         "less": words.less,
         "more": words.more,
-        "search": f"{name} {words.label} {words.synonyms} {group}".replace("_", " ").lower(),
+        "search": format_search_words(name, group),
         "low": low,
         "high": high,
         "step": step,

@@ -85,11 +85,13 @@ class TabHandlers:
             updates["chart"] = await self._draw_chart(session, scene, is_stale)
         if "faces" in session.open_tabs:
             session.shown_visited_faces = list(session.visited_faces)
-            updates["visited"] = await self._fill_gallery(session, session.shown_visited_faces, is_stale)
+            visited = await self._list_pictures(session, session.shown_visited_faces, is_stale)
+            updates["visited"] = rendering.draw_choices(visited)
         if "history" in session.open_tabs:
             session.shown_steps = session.list_steps()
-            updates["steps"] = await self._fill_gallery(session, session.shown_steps, is_stale)
-            updates["pinned"] = await self._fill_gallery(session, session.pinned, is_stale)
+            steps = await self._list_pictures(session, session.shown_steps, is_stale)
+            updates["steps"] = rendering.draw_choices(steps)
+            updates["pinned"] = rendering.to_gallery_value(await self._list_pictures(session, session.pinned, is_stale))
         if "take" in session.open_tabs:
             updates |= await self._export(session, scene, is_stale, request)
         if "edit" in session.open_tabs and session.shown_looks != scene.unedited:
@@ -97,25 +99,22 @@ class TabHandlers:
             session.shown_looks = scene.unedited
         return [updates.get(name, gr.skip()) for name in TAB_OUTPUTS]
 
-    async def _fill_gallery(self, session: Session, scenes: list[Scene], is_stale: Callable[[], bool]) -> list[Any]:
-        shown = [(await self._render_thumbnail(session, each, is_stale), format_title(each)) for each in scenes]
-        return rendering.to_gallery_value(shown)
+    async def _list_pictures(
+        self, session: Session, scenes: list[Scene], is_stale: Callable[[], bool]
+    ) -> list[tuple[bytes, str]]:
+        return [(await self._render_thumbnail(session, each, is_stale), format_title(each)) for each in scenes]
 
     async def _draw_looks(self, session: Session, scene: Scene, is_stale: Callable[[], bool]) -> str:
         """Draw the looks of the unedited face as buttons with small pictures."""
         if not scene.editor:
             return ""
         readings = await self._read_start(session, scene)
-        buttons = []
-        for i, look in enumerate(self._list_looks(scene)):
+        shown = []
+        for look in self._list_looks(scene):
             scale = self.resources.get_slider_scale(scene.editor, look.attribute)
             edited = apply_look(scene.unedited, look, readings[look.attribute], scale)
-            url = rendering.to_url(await self._render_thumbnail(session, edited, is_stale))
-            name = escape(look.name, quote=True)
-            buttons.append(
-                f"<button type='button' data-look='{i}'><img src='{url}' alt=''><span>{name}</span></button>"
-            )
-        return "".join(buttons)
+            shown.append((await self._render_thumbnail(session, edited, is_stale), look.name))
+        return rendering.draw_choices(shown)
 
     def _list_looks(self, scene: Scene) -> list[Look]:
         return list_looks(self.resources.choices[scene.editor].shown_sliders) if scene.editor else []
@@ -129,7 +128,7 @@ class TabHandlers:
     @report_errors
     async def choose_look(self, session: Session, event: gr.EventData) -> Any:
         """Give the face a look, or take it away again."""
-        looks, number = self._list_looks(session.scene), getattr(event, "look", None)
+        looks, number = self._list_looks(session.scene), getattr(event, "index", None)
         look = looks[request_checks.check_integer("A look", number, 0, len(looks) - 1)]
         readings = await self._read_start(session, session.scene)
         scale = self.resources.get_slider_scale(session.scene.editor, look.attribute)
@@ -262,7 +261,7 @@ class TabHandlers:
                 if (i + 1) % FACES_PER_UPDATE == 0 or i + 1 == len(pending):
                     # Not before: until then the page shows other faces, and a click chooses one of them.
                     session.gallery_faces = pending
-                    yield rendering.to_gallery_value(shown)
+                    yield rendering.draw_choices(shown)
 
         return fill
 
@@ -295,12 +294,12 @@ class TabHandlers:
         """Make the handler that shows a picture chosen in a gallery; ``shown``: the session's list of what it shows."""
 
         @report_errors
-        async def choose(session: Session, event: gr.SelectData) -> Any:
-            faces = getattr(session, shown)
-            if type(event.index) is not int or not 0 <= event.index < len(faces):
+        async def choose(session: Session, event: gr.EventData) -> Any:
+            faces, index = getattr(session, shown), getattr(event, "index", None)
+            if type(index) is not int or not 0 <= index < len(faces):
                 raise GanvasError("That face isn't in the gallery any more: pick another.")
             session.commit()
-            return await self.edit_handlers.show_all(session, session.set_scene(faces[event.index]))
+            return await self.edit_handlers.show_all(session, session.set_scene(faces[index]))
 
         return choose
 

@@ -17,14 +17,14 @@
 
   // The picture before all edits lies over the picture, hidden.
   function hold(isHeld) {
-    document.body.classList.toggle("gv-holding", isHeld);
+    document.getElementById("canvas")?.classList.toggle("gv-holding", isHeld);
   }
   document.addEventListener("pointerdown", (event) => {
     if (event.target.closest?.("#picture .image-frame, #hold")) hold(true);
   });
   for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => hold(false));
   document.addEventListener("dragstart", (event) => { if (event.target.closest?.("#picture")) event.preventDefault(); });
-  document.addEventListener("contextmenu", (event) => { if (document.body.classList.contains("gv-holding")) event.preventDefault(); });
+  document.addEventListener("contextmenu", (event) => { if (document.querySelector(".gv-holding")) event.preventDefault(); });
 
   // Gradio calls a slider "range slider for Smile", and its field "number input for Smile".
   const PREFIXES = [["range slider for ", ""], ["number input for ", " as a number"]];
