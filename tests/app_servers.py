@@ -119,12 +119,14 @@ def main() -> None:
         _log_events(sys.argv[2])
     import planted_counts
     import torch
+    from app_photos import find_planted_faces
 
-    from ganvas.app import server
+    from ganvas.app import photographs, server
     from ganvas.app.resources import AppResources, ToolSources
     from ganvas.checkpoints.load import load_generator
     from ganvas.scorers import load_scorer
 
+    photographs.find_faces = find_planted_faces
     descriptions = {"toy": "planted directions", "squares": "planted counts"}
     makers = {
         "toy": lambda dtype: load_generator("toy", "cpu", getattr(torch, dtype)),

@@ -15,7 +15,7 @@ import gradio as gr
 from app_servers import make_counting_editor, write_editor
 from planted_truth import SCORER, TOY, disentangled
 
-from ganvas.app import attribute_groups, compare, looks, rendering, server, sharing, slider_panel
+from ganvas.app import attribute_groups, compare, presets, rendering, server, sharing, slider_panel
 from ganvas.app.edit_handlers import EditHandlers
 from ganvas.app.resources import AppResources, EditorChoice, ToolSources
 from ganvas.app.scene import Scene, check_scene, describe_scene
@@ -125,16 +125,16 @@ def test_how_far_a_face_reaches_is_marked():
     assert scene.region == "auto"
 
 
-def test_a_look_is_put_on_and_taken_off(resources):
+def test_a_preset_is_put_on_and_taken_off(resources):
     scale = resources.get_slider_scale("mean.safetensors", "Big")
-    look = looks.Look("Bigger", "Big", 1.5)
-    worn = looks.apply_look(FACE, look, 0.26, scale)
+    preset = presets.Preset("Bigger", "Big", 1.5)
+    worn = presets.apply_preset(FACE, preset, 0.26, scale)
     assert worn.slider_edit.set == {"Big": 1.75}
-    assert looks.apply_look(worn, look, 0.26, scale) == FACE
-    assert looks.apply_look(FACE, look, 3.0, scale).slider_edit.set == {"Big": 4.0}
-    faces = looks.list_looks(load_editor("ffhq/compact-2").attributes)
-    assert len(faces) == len({each.name for each in faces}) == looks.MAX_LOOKS
-    assert [each.name for each in looks.list_looks(("Big",))] == ["Big +", "Big −"]
+    assert presets.apply_preset(worn, preset, 0.26, scale) == FACE
+    assert presets.apply_preset(FACE, preset, 3.0, scale).slider_edit.set == {"Big": 4.0}
+    faces = presets.list_presets(load_editor("ffhq/compact-2").attributes)
+    assert len(faces) == len({each.name for each in faces}) == presets.MAX_PRESETS
+    assert [each.name for each in presets.list_presets(("Big",))] == ["Big +", "Big −"]
 
 
 # The work queue.

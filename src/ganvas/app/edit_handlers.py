@@ -125,7 +125,9 @@ class EditHandlers:
         scene = session.scene
         return [
             session,
-            {"key": session.key, "recipe": to_json(recipe)} if session.screen == "picture" else gr.skip(),
+            {"key": session.key, "recipe": to_json(recipe), "region": scene.region, "mask": scene.mask_sha256}
+            if session.screen == "picture"
+            else gr.skip(),
             gr.update(value=rendering.to_image_value(shown.picture), alt_text=self.describe(scene)),
             original,
             self._format_status(scene, shown),
@@ -238,7 +240,7 @@ class EditHandlers:
         if session.person_locked and scene.slider_edit.set:
             share = await self.run_in_background(session, lambda: measure.limit_share(), is_stale)
             if share < 1 and not is_stale():
-                scene = await self.run_with_generator(session, lambda: measure.weaken(share), is_stale)
+                scene = await self.run_with_generator(session, lambda: measure.limit_scene(share), is_stale)
                 is_stale = session.set_scene(scene)
                 rest = await self.show_scene(session, is_stale)
         session.compared_version = session.version
@@ -297,6 +299,15 @@ class EditHandlers:
             raise unknown("region", region, names)
         session.commit()
         return await self.show_scene(session, session.set_scene(replace(session.scene, region=region)))
+
+    @report_errors
+    async def paint_region(self, painted: Any, session: Session) -> Any:
+        """Keep edits to where the visitor painted."""
+        mask = request_checks.read_mask(painted.get("mask") if isinstance(painted, dict) else None)
+        await self.run_in_background(session, lambda: self.storage.save_mask(mask))
+        session.commit()
+        scene = replace(session.scene, region=PAINTED_REGION, mask=mask, mask_sha256=mask.sha256)
+        return await self.show_scene(session, session.set_scene(scene))
 
     def choose_random_face(self, session: Session) -> Scene:
         """Return the scene of a random seed."""

@@ -133,9 +133,10 @@ class EventWiring:
         page, edit_handlers = self.page, self.edit_handlers
         moved = self._connect(page.panel.input, edit_handlers.move_slider, [page.panel], page.picture, NEWEST_WINS)
         self._connect_view(moved.success, edit_handlers.render_at_rest)
-        self._connect_view(page.looks.select, self.tab_handlers.choose_look)
+        self._connect_view(page.presets.select, self.tab_handlers.choose_preset)
         self._connect_view(page.counted.input, edit_handlers.pick_counted, [page.counted])
         self._connect_view(page.region.input, edit_handlers.choose_region, [page.region])
+        self._connect_view(page.painter.input, edit_handlers.paint_region, [page.painter])
         self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], [page.likeness, *self.view_outputs])
         for button, by in ((page.minus, -1), (page.plus, 1)):
             self._connect_view(button.click, edit_handlers.make_count_handler(by))

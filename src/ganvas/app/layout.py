@@ -101,6 +101,14 @@ class Page:
                     show_label=False, interactive=False, buttons=["fullscreen"], elem_id="picture", container=False
                 )
                 self.original = gr.HTML(elem_id="original", padding=False)
+                self.painter = gr.HTML(
+                    None,
+                    html_template=read_static("painter.html"),
+                    js_on_load=read_static("painter.js"),
+                    apply_default_css=False,
+                    padding=False,
+                    elem_id="painter",
+                )
             with gr.Tab("Before / after") as wipe_tab:
                 self.wipe = gr.ImageSlider(
                     label="Before and after", interactive=False, buttons=[], elem_id="wipe", max_height=1024
@@ -124,11 +132,11 @@ class Page:
                 self.stop = _build_button("Stop refining", "stop", visible=False)
 
     def _build_controls(self) -> None:
-        """Build the looks, the region, counting, and the panel of sliders."""
+        """Build the presets, the region, counting, and the panel of sliders."""
         self.no_editor = gr.Markdown(
             "There is no editor for this generator: its faces can be drawn, but not edited.", visible=False
         )
-        self.looks = _build_choices("One tap", "looks")
+        self.presets = _build_choices("One tap", "presets")
         with gr.Group(visible=False) as self.counting:
             with gr.Row():
                 self.counted = gr.Dropdown(
@@ -137,14 +145,18 @@ class Page:
                 self.minus = gr.Button("− one", elem_id="minus", min_width=60)
                 self.plus = gr.Button("+ one", elem_id="plus", min_width=60)
             self.count = gr.HTML(elem_id="count", padding=True)
-        self.region = gr.Dropdown(
-            [],
-            label="Change only here",
-            info="A smile then leaves hair and background as they were.",
-            value=None,
-            visible=False,
-            elem_id="region",
-        )
+        with gr.Row(elem_id="where"):
+            self.region = gr.Dropdown(
+                [],
+                label="Change only here",
+                info="All else stays as it was.",
+                value=None,
+                visible=False,
+                elem_id="region",
+                min_width=160,
+            )
+            # The painter's own script begins when it is clicked.
+            self.paint = _build_button("Paint …", "paint")
         self.panel = gr.HTML(
             None,
             html_template=read_static("sliders.html"),

@@ -73,7 +73,7 @@ class LikenessMeter:
         """Return the largest share of the scene's edit that keeps the person."""
         return limit_share(lambda share: self.measure_distance(self.scene.with_amount(share)))
 
-    def weaken(self, share: float) -> Scene:
+    def limit_scene(self, share: float) -> Scene:
         """Return the scene with its sliders at a share of their way from the unedited face. In the generator's thread."""
         scene, editor = self.scene, self.resources.choices[self.scene.editor].editor
         starts = dict(zip(editor.attributes, editor.read(self.resources.compute_start(scene))[0].tolist(), strict=True))

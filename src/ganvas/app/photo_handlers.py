@@ -110,7 +110,7 @@ class PhotoHandlers:
                 yield updates
             return
         session.photos, session.screen = found, "chooser"
-        outlined = rendering.to_image_value(rendering.encode_picture(photographs.outline_faces(found)))
+        outlined = rendering.to_image_value(rendering.encode_picture(photographs.draw_outlines(found)))
         screens = self.edit_handlers.make_screen_updates(session)
         image = gr.update(value=outlined, alt_text=f"{len(found)} faces, outlined")
         yield [None, "", gr.update(visible=False), image, *self._others[: -len(screens)], *screens]
@@ -195,7 +195,7 @@ class PhotoHandlers:
         scene = session.scene
         if scene.photo is photo:
             found = replace(scene, start=found.start, codes=found.codes)
-            session.replace_face(photo, found)
+            session.update_face(photo, found)
         return await self.edit_handlers.show_all(session, session.set_scene(found))
 
     async def _load(self, session: Session) -> LoadedGenerator:

@@ -125,7 +125,7 @@ def make_face_photo(
     return FacePhoto(path, pixels, scale, Face(cut_face(photo, quad, size), landmarks, quad))
 
 
-def outline_faces(photos: list[FacePhoto]) -> Images:
+def draw_outlines(photos: list[FacePhoto]) -> Images:
     """Draw the outline of each face into the photograph as it is shown, with its number from left to right."""
     picture = Image.fromarray(photos[0].pixels.numpy())
     draw = ImageDraw.Draw(picture)

@@ -125,7 +125,7 @@ class Scene:
     def _limit_to_region(self, recipe: Recipe) -> Recipe:
         if self.region == AUTOMATIC_REGION or not recipe.edits:
             return limit_to_regions(recipe)
-        if self.region == PAINTED_REGION and self.mask is not None:
+        if self.region == PAINTED_REGION and self.mask is not None and self.photo is None:
             return limit_to_mask(recipe, self.mask)
         region = load_regions(self.generator).get(self.region)
         return recipe if region is None else replace(recipe, regions=(region[0],))

@@ -15,7 +15,7 @@ from ganvas.app import request_checks, sharing
 from ganvas.app.edit_handlers import EditHandlers
 from ganvas.app.photographs import FacePhoto
 from ganvas.app.request_checks import RECIPE_SUFFIXES, claim_upload
-from ganvas.app.scene import AUTOMATIC_REGION, NO_REGION, Scene, check_scene
+from ganvas.app.scene import AUTOMATIC_REGION, NO_REGION, PAINTED_REGION, Scene, check_scene
 from ganvas.app.session import Session, report_errors
 from ganvas.data import codes as code_files
 from ganvas.data.codes import Codes
@@ -60,7 +60,13 @@ class SceneHandlers:
             session.resume(other)
             return
         recipe = sharing.require_single_picture(from_json(remembered.get("recipe"), "in this browser"))
-        scene = self.make_scene(replace(recipe, photo=None))
+        region = remembered.get("region")
+        scene = self.make_scene(replace(recipe, photo=None, mask=None))
+        if region == PAINTED_REGION:
+            mask = self.edit_handlers.storage.load_mask(str(remembered.get("mask")))
+            scene = replace(scene, region=PAINTED_REGION, mask=mask, mask_sha256=mask.sha256)
+        elif region in (NO_REGION, *load_regions(scene.generator)):
+            scene = replace(scene, region=region)
         if isinstance(start := recipe.start, FromCodes):
             codes, photo = await self.edit_handlers.run_with_generator(session, lambda: self._load_code(scene, start))
             scene = replace(scene, codes=codes, photo=photo)

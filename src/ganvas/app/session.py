@@ -62,8 +62,8 @@ class Session:
         """Whether edits are kept to a strength at which the face is the same person's."""
         self.shown_original: Scene | None = None
         """The unedited scene whose picture the page has, to show while the visitor holds the picture."""
-        self.shown_looks: Scene | None = None
-        """The unedited scene whose looks the page shows."""
+        self.shown_presets: Scene | None = None
+        """The unedited scene whose presets the page shows."""
         self.num_moves = 0
         """The moves of sliders that arrived from the page."""
         self.counted_attribute = ""
@@ -130,7 +130,7 @@ class Session:
         if face not in self.visited_faces:
             self.visited_faces = [face, *self.visited_faces][:MAX_VISITED]
 
-    def replace_face(self, photo: FacePhoto, better: Scene) -> None:
+    def update_face(self, photo: FacePhoto, better: Scene) -> None:
         """Give all steps with a photograph's face its better code, so that undoing an edit brings no worse one back."""
 
         def replace_code(scene: Scene) -> Scene:

@@ -17,7 +17,9 @@ from ganvas.app.photographs import FacePhoto, load_face_photo
 from ganvas.data.codes import Codes, pack_codes, unpack_codes
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
-from ganvas.io.files import read_json, write_json, write_text
+from ganvas.io.files import atomic_write, read_json, write_json, write_text
+from ganvas.io.images import encode_png, read_picture
+from ganvas.recipe.rendering import EditMask
 
 STORED_SECONDS = 24 * 3600
 """Seconds after which codes and photographs that nobody opened are deleted."""
@@ -40,8 +42,8 @@ class AppStorage:
     def __init__(self, folder: Path) -> None:
         """Create the folder where it is missing, and delete what is old."""
         self.folder = folder
-        self._codes, self._photos = folder / "codes", folder / "photos"
-        for each in (folder, self._codes, self._photos):
+        self._codes, self._photos, self._masks = (folder / name for name in ("codes", "photos", "masks"))
+        for each in (folder, self._codes, self._photos, self._masks):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.delete_old()
 
@@ -84,6 +86,19 @@ class AppStorage:
             os.utime(used)
         return codes, load_face_photo(photo, torch.tensor(value["landmarks"]), generator.resolution)
 
+    def save_mask(self, mask: EditMask) -> None:
+        """Store a painted region."""
+        path = self._masks / f"{mask.sha256}.png"
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(encode_mask(mask))
+
+    def load_mask(self, sha256: str) -> EditMask:
+        """Load a painted region. Raises GanvasError where it isn't here any more."""
+        path = self._masks / f"{sha256}.png"
+        if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not path.is_file():
+            raise GanvasError("The painted region isn't stored here any more: it is for a day. Paint it again.")
+        return EditMask.from_picture(read_picture(path))
+
     def _find_code(self, sha256: str, row: int) -> Path:
         if not re.fullmatch(r"[0-9a-f]{64}", sha256):
             raise GanvasError(f"{sha256[:80]!r} is no sha256 of a codes file.")
@@ -91,8 +106,13 @@ class AppStorage:
 
     def delete_old(self) -> None:
         """Delete what nobody opened for a day, and the oldest of too many files."""
-        for folder in (self._codes, self._photos):
+        for folder in (self._codes, self._photos, self._masks):
             _delete_oldest([path for path in folder.iterdir() if path.is_file()])
+
+
+def encode_mask(mask: EditMask) -> bytes:
+    """Encode a mask as a PNG that is white where edits may change the picture."""
+    return encode_png((mask.mask[0, 0, :, :, None] * 255).round().to(torch.uint8).expand(-1, -1, 3).contiguous())
 
 
 def _delete_oldest(paths: Sequence[Path]) -> None:

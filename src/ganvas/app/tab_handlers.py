@@ -17,10 +17,11 @@ from ganvas.app import compare, rendering, request_checks, sharing
 from ganvas.app.attribute_words import get_sign
 from ganvas.app.compare import MAX_COMPARED_CHANGE, MethodEditors
 from ganvas.app.edit_handlers import FACES_PER_PAGE, SAMPLED_FACES, EditHandlers
-from ganvas.app.looks import Look, apply_look, list_looks
+from ganvas.app.presets import Preset, apply_preset, list_presets
 from ganvas.app.rendering import to_file_value
 from ganvas.app.scene import MAX_PSI, Scene, format_title
 from ganvas.app.session import Session, report_errors
+from ganvas.app.storage import encode_mask
 from ganvas.errors import GanvasError
 from ganvas.io.figures import encode_mp4
 from ganvas.io.images import to_bytes
@@ -30,7 +31,7 @@ from ganvas.types import Images
 FACES_PER_UPDATE = 4
 """Faces of a gallery that appear together."""
 TAB_OUTPUTS = (
-    *("looks", "wipe", "strip", "chart", "visited", "steps", "pinned"),
+    *("presets", "wipe", "strip", "chart", "visited", "steps", "pinned"),
     *("photo_file", "png", "json", "archive", "film", "link", "command", "python"),
 )
 """Names of the values of ``refresh_tabs``; ``tab_outputs`` are the components."""
@@ -94,9 +95,9 @@ class TabHandlers:
             updates["pinned"] = rendering.to_gallery_value(await self._list_pictures(session, session.pinned, is_stale))
         if "take" in session.open_tabs:
             updates |= await self._export(session, scene, is_stale, request)
-        if "edit" in session.open_tabs and session.shown_looks != scene.unedited:
-            updates["looks"] = await self._draw_looks(session, scene, is_stale)
-            session.shown_looks = scene.unedited
+        if "edit" in session.open_tabs and session.shown_presets != scene.unedited:
+            updates["presets"] = await self._draw_presets(session, scene, is_stale)
+            session.shown_presets = scene.unedited
         return [updates.get(name, gr.skip()) for name in TAB_OUTPUTS]
 
     async def _list_pictures(
@@ -104,20 +105,20 @@ class TabHandlers:
     ) -> list[tuple[bytes, str]]:
         return [(await self._render_thumbnail(session, each, is_stale), format_title(each)) for each in scenes]
 
-    async def _draw_looks(self, session: Session, scene: Scene, is_stale: Callable[[], bool]) -> str:
-        """Draw the looks of the unedited face as buttons with small pictures."""
+    async def _draw_presets(self, session: Session, scene: Scene, is_stale: Callable[[], bool]) -> str:
+        """Draw the presets of the unedited face as buttons with small pictures."""
         if not scene.editor:
             return ""
         readings = await self._read_start(session, scene)
         shown = []
-        for look in self._list_looks(scene):
-            scale = self.resources.get_slider_scale(scene.editor, look.attribute)
-            edited = apply_look(scene.unedited, look, readings[look.attribute], scale)
-            shown.append((await self._render_thumbnail(session, edited, is_stale), look.name))
+        for preset in self._list_presets(scene):
+            scale = self.resources.get_slider_scale(scene.editor, preset.attribute)
+            edited = apply_preset(scene.unedited, preset, readings[preset.attribute], scale)
+            shown.append((await self._render_thumbnail(session, edited, is_stale), preset.name))
         return rendering.draw_choices(shown)
 
-    def _list_looks(self, scene: Scene) -> list[Look]:
-        return list_looks(self.resources.choices[scene.editor].shown_sliders) if scene.editor else []
+    def _list_presets(self, scene: Scene) -> list[Preset]:
+        return list_presets(self.resources.choices[scene.editor].shown_sliders) if scene.editor else []
 
     async def _read_start(self, session: Session, scene: Scene) -> dict[str, float]:
         """Read the attributes of the unedited face, in σ."""
@@ -126,14 +127,14 @@ class TabHandlers:
         return dict(zip(editor.attributes, editor.read(start)[0].tolist(), strict=True))
 
     @report_errors
-    async def choose_look(self, session: Session, event: gr.EventData) -> Any:
-        """Give the face a look, or take it away again."""
-        looks, number = self._list_looks(session.scene), getattr(event, "index", None)
-        look = looks[request_checks.check_integer("A look", number, 0, len(looks) - 1)]
+    async def choose_preset(self, session: Session, event: gr.EventData) -> Any:
+        """Give the face a preset, or take it away again."""
+        presets, number = self._list_presets(session.scene), getattr(event, "index", None)
+        preset = presets[request_checks.check_integer("A preset", number, 0, len(presets) - 1)]
         readings = await self._read_start(session, session.scene)
-        scale = self.resources.get_slider_scale(session.scene.editor, look.attribute)
+        scale = self.resources.get_slider_scale(session.scene.editor, preset.attribute)
         session.commit()
-        scene = apply_look(session.scene, look, readings[look.attribute], scale)
+        scene = apply_preset(session.scene, preset, readings[preset.attribute], scale)
         return await self.edit_handlers.show_scene(session, session.set_scene(scene))
 
     @report_errors
@@ -222,6 +223,9 @@ class TabHandlers:
             save_picture(path, to_bytes(rendered.image)[0], recipe, scene.codes)
             if photo is not None:
                 files[0].write_bytes(photo.encode_edited(*pair, *masks))
+            if scene.mask is not None:
+                files.append(path.with_name("mask.png"))
+                files[-1].write_bytes(encode_mask(scene.mask))
             with zipfile.ZipFile(path.with_suffix(".zip"), "w") as archive:
                 for file in files:
                     archive.write(file, file.name)
