@@ -198,6 +198,8 @@ class EditHandlers:
     @report_errors
     async def move_slider(self, move: Any, session: Session) -> Any:
         """Preview the picture while a slider moves."""
+        if isinstance(move, dict) and "groups" in move:  # the panel as the server drew it: nothing moved since
+            return gr.skip()
         is_stale = session.set_scene(parse_move(self.resources, session.scene, move))
         session.num_moves = request_checks.check_integer("A slider's number", move.get("number", 0), 0, 2**53)
         scene, resting = session.scene, session.resting_scene

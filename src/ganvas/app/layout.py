@@ -47,11 +47,11 @@ class Page:
             self._build_drawer(generators)
         with gr.Row(elem_id="bar"):
             gr.HTML(f"<h1 class='gv-title'>{TITLE}</h1>", padding=False)
-            self.new = _build_button("New picture", "new")
+            self.new = _build_button("New", "new")
             self.surprise = _build_button("Surprise me", "surprise")
             self.undo = _build_button("Undo", "undo", interactive=False)
             self.redo = _build_button("Redo", "redo", interactive=False)
-            self.reset = _build_button("Reset all", "reset", interactive=False)
+            self.reset = _build_button("Reset", "reset", interactive=False)
             self.hold = _build_button("Hold for the original", "hold")
             self.pin = _build_button("Pin", "pin")
             self.save = _build_button("Save …", "save", variant="primary")
@@ -67,7 +67,7 @@ class Page:
                     self._build_face_picker()
                 with gr.Tab("History", id="history") as history_tab:
                     self.steps = _build_choices("Your steps, the first one first", "steps")
-                    self.pinned = _build_gallery("Pinned, side by side", 2, "pinned")
+                    self.pinned = _build_gallery("Pinned, side by side", 2, "pinned", visible=False)
                 with gr.Tab("Save and share", id="take") as take_tab:
                     self._build_downloads()
         self.control_tabs = (edit_tab, faces_tab, history_tab, take_tab)
@@ -178,9 +178,9 @@ class Page:
     def _build_downloads(self) -> None:
         with gr.Row(elem_classes="gv-buttons"):
             self.photo_file = gr.DownloadButton(
-                "The photograph", variant="primary", visible=False, elem_id="photo-file", min_width=140
+                "The photograph", size="sm", variant="primary", visible=False, elem_id="photo-file", min_width=100
             )
-            self.png = gr.DownloadButton("Picture (PNG)", elem_id="png", min_width=140)
+            self.png = gr.DownloadButton("Picture (PNG)", size="sm", elem_id="png", min_width=100)
             self.json = gr.DownloadButton("Recipe (JSON)", size="sm", elem_id="json", min_width=100)
             self.archive = gr.DownloadButton("All of it (ZIP)", size="sm", elem_id="archive", min_width=100)
             self.make_film = _build_button("Make a film of the edit", "make-film")
@@ -272,7 +272,7 @@ def _build_button(
 def _build_choices(label: str, name: str) -> gr.HTML:
     """Build a row of pictures to choose from: buttons, whose number comes with the event ``select``."""
     return gr.HTML(
-        "",
+        "<i></i>",  # with nothing in it, its place would be nobody's
         html_template=f"<h3>{label}</h3><div class='gv-choices'>${{value}}</div>",
         js_on_load="element.addEventListener('click', (event) => { const chosen = event.target.closest('[data-index]');"
         " if (chosen) trigger('select', { index: +chosen.dataset.index }); });",
@@ -283,10 +283,17 @@ def _build_choices(label: str, name: str) -> gr.HTML:
     )
 
 
-def _build_gallery(label: str, columns: int, name: str) -> gr.Gallery:
+def _build_gallery(label: str, columns: int, name: str, **options: Any) -> gr.Gallery:
     """Build a gallery of pictures that a click enlarges."""
     return gr.Gallery(
-        label=label, columns=columns, height="auto", buttons=[], elem_id=name, fit_columns=False, object_fit="contain"
+        label=label,
+        columns=columns,
+        height="auto",
+        buttons=[],
+        elem_id=name,
+        fit_columns=False,
+        object_fit="contain",
+        **options,
     )
 
 

@@ -171,9 +171,10 @@ class PhotoHandlers:
             refinement.code = await task
             shown = await self._show_code(session, refinement)
             yield [gr.skip(), "", gr.update(visible=False), gr.skip(), *shown]
-        except (Superseded, GanvasError):
+        except (Superseded, GanvasError) as error:
             yield [gr.skip(), "", gr.update(visible=False), gr.skip(), *self._others]
-            raise
+            if isinstance(error, GanvasError):
+                raise
         finally:
             refinement.cancelled = True
 

@@ -61,13 +61,13 @@ class FacePhoto:
         """Cut the face's square out of the photograph as it is shown, edited or not: (1, 3, size, size)."""
         return cut_face(photo, self.shown_quad, size)
 
-    def paste(self, inverted: Tensor, edited: Tensor, mask: Mask, limit: Mask | None = None) -> Images:
+    def paste(self, inverted: Tensor, edited: Tensor, mask: Mask, limit: Tensor | None = None) -> Images:
         """Return the photograph as it is shown with the edited face in it; ``limit``: where it may change, of any size."""
         return paste_face(
             self.shown, self.shown_quad, inverted, edited, mask, limit=_fit_limit(limit, *self.pixels.shape[:2])
         )
 
-    def encode_edited(self, inverted: Tensor, edited: Tensor, mask: Mask, limit: Mask | None = None) -> bytes:
+    def encode_edited(self, inverted: Tensor, edited: Tensor, mask: Mask, limit: Tensor | None = None) -> bytes:
         """Return the file with the edited face in it: PNG or JPEG as ``suffix`` says, with the file's EXIF data."""
         photo = read_picture(self.path)
         edited_photo = paste_face(
@@ -175,5 +175,5 @@ def _shrink(photo: Images, side: int = SHOWN_SIDE) -> tuple[Tensor, tuple[float,
     return to_bytes(photo)[0].contiguous(), (sides[1] / width, sides[0] / height)
 
 
-def _fit_limit(limit: Mask | None, height: int, width: int) -> Mask | None:
+def _fit_limit(limit: Tensor | None, height: int, width: int) -> Tensor | None:
     return limit if limit is None else F.interpolate(limit, (height, width), mode="bilinear", align_corners=False)

@@ -289,7 +289,7 @@ class AppResources:
             for each in (free.unedited, free)
         )
 
-    def build_photo_masks(self, scene: Scene, size: int) -> tuple[Mask, Mask | None]:
+    def build_photo_masks(self, scene: Scene, size: int) -> tuple[Mask, Tensor | None]:
         """Build the masks of what edits may change: of the face's square, and of the whole photograph where it is painted."""
         if scene.region in load_regions(scene.generator):
             return build_mask([load_regions(scene.generator)[scene.region][0]], size, size), None

@@ -92,7 +92,8 @@ class TabHandlers:
             session.shown_steps = session.list_steps()
             steps = await self._list_pictures(session, session.shown_steps, is_stale)
             updates["steps"] = rendering.draw_choices(steps)
-            updates["pinned"] = rendering.to_gallery_value(await self._list_pictures(session, session.pinned, is_stale))
+            pinned = rendering.to_gallery_value(await self._list_pictures(session, session.pinned, is_stale))
+            updates["pinned"] = gr.update(value=pinned, visible=bool(pinned))
         if "take" in session.open_tabs:
             updates |= await self._export(session, scene, is_stale, request)
         if "edit" in session.open_tabs and session.shown_presets != scene.unedited:

@@ -7,6 +7,7 @@ let last = null;
 function begin() {
   const image = document.querySelector("#picture img");
   if (!image) return;
+  box.classList.add("gv-painting");
   const { naturalWidth: width, naturalHeight: height } = image, scale = LONGER_SIDE / Math.max(width, height);
   [paper.width, paper.height] = [Math.round(width * scale), Math.round(height * scale)];
   // Over the picture itself, which lies in the middle of its frame.
@@ -17,7 +18,6 @@ function begin() {
     left: `${frame.left - origin.left + (frame.width - shown * width) / 2}px`,
     top: `${frame.top - origin.top + (frame.height - shown * height) / 2}px`,
   });
-  box.classList.add("gv-painting");
 }
 
 function place(event) {

@@ -4,7 +4,7 @@ const panel = element.querySelector(".gv-panel");
 const search = element.querySelector("input[type=search]");
 const more = element.querySelector(".gv-more input");
 const none = element.querySelector(".gv-none");
-let sliders = new Map(), layout = "", sent = 0, held = "";
+let sliders = new Map(), layout = "", sent = 0, held = "", move = null;
 
 function make(tag, attributes, ...children) {
   const made = document.createElement(tag);
@@ -68,6 +68,8 @@ function show() {
     draw(slider.name);
   }
   filter();
+  // A move that waits to be sent is the value still.
+  if (move && value.number < sent) props.value = move;
 }
 
 function filter() {
@@ -95,7 +97,7 @@ function filter() {
 
 function send(name, value) {
   sent += 1;
-  props.value = { name, value, number: sent };
+  props.value = move = { name, value, number: sent };
   trigger("input");
 }
 
