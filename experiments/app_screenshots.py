@@ -46,7 +46,7 @@ def edit_photo(page: Any, photo: Path) -> None:
     """Drop a photograph, and let its face smile."""
     page.locator("#drop input[type=file]").set_input_files(photo)
     page.locator("#presets img").last.wait_for()
-    expect(page.locator("#progress")).to_have_text("")
+    expect(page.locator(".gv-progress")).to_have_count(0)
     page.get_by_label("Smile as a number").fill("1.8")
     expect(page.locator("#status")).to_contain_text("Smile at")
     expect(page.locator("#likeness")).to_contain_text("strangers")
