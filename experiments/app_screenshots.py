@@ -20,6 +20,8 @@ from ganvas.app import server
 from ganvas.app.resources import AppResources, discover_tools
 
 TIMEOUT_MS = 600_000
+REFINE_SECONDS = 30
+"""Seconds after which the refinement of the photograph is stopped."""
 DESKTOP = {"viewport": {"width": 1366, "height": 768}}
 LARGE = {"viewport": {"width": 1920, "height": 1080}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
@@ -46,6 +48,8 @@ def edit_photo(page: Any, photo: Path) -> None:
     """Drop a photograph, and let its face smile."""
     page.locator("#drop input[type=file]").set_input_files(photo)
     page.locator("#presets img").last.wait_for()
+    page.wait_for_timeout(1000 * REFINE_SECONDS)
+    page.locator("#stop").click()
     expect(page.locator(".gv-progress")).to_have_count(0)
     page.get_by_label("Smile as a number").fill("1.8")
     expect(page.locator("#status")).to_contain_text("Smile at")

@@ -209,9 +209,9 @@ class PhotoHandlers:
             session.refinement = None
 
     def _make_updates(self, status: str) -> list[Any]:
-        """Return updates that show a status; with none, photographs can be dropped again."""
+        """Return updates that show a status, or none; the upload isn't shown, since its file is moved."""
         text = _draw_progress(status, 0) if status else ""
-        return [gr.skip() if status else None, text, gr.update(visible=False), gr.skip(), *self._others]
+        return [None, text, gr.update(visible=False), gr.skip(), *self._others]
 
 
 def _draw_progress(text: str, share: float, photo: FacePhoto | None = None) -> str:
