@@ -197,6 +197,8 @@ class PhotoHandlers:
         if scene.photo is photo:
             found = replace(scene, start=found.start, codes=found.codes)
             session.update_face(photo, found)
+            if scene.codes is not None and scene.start != found.start:
+                self.edit_handlers.storage.delete_code(scene.codes, 0)
         return await self.edit_handlers.show_all(session, session.set_scene(found))
 
     async def _load(self, session: Session) -> LoadedGenerator:

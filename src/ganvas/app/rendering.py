@@ -22,7 +22,7 @@ from PIL import Image
 
 from ganvas.app.attribute_words import format_attribute, get_sign
 from ganvas.app.photographs import FacePhoto
-from ganvas.app.resources import AppResources
+from ganvas.app.resources import AppResources, Reach
 from ganvas.app.scene import Scene
 from ganvas.app.slider_scale import SLIDER_LIMIT_SIGMA
 from ganvas.app.storage import AppStorage
@@ -100,7 +100,7 @@ class RenderedView:
     """The editor's reading of each attribute, in σ."""
     start_readings: Mapping[str, float]
     """The same before all edits."""
-    reach: Mapping[str, tuple[float, float]]
+    reach: Reach
     """How far each attribute of the unedited face reaches down and up, in σ."""
     distance: float
     bound: float
@@ -139,7 +139,7 @@ def render_full(resources: AppResources, scene: Scene) -> RenderedView:
     rendering, distribution = resources.render(scene), resources.load(scene).distribution
     readings: dict[str, float] = {}
     starts: dict[str, float] = {}
-    reach: dict[str, tuple[float, float]] = {}
+    reach: Reach = {}
     counts: dict[str, float] = {}
     start_counts: dict[str, float] = {}
     if scene.editor:
@@ -149,7 +149,9 @@ def render_full(resources: AppResources, scene: Scene) -> RenderedView:
             dict(zip(choice.editor.attributes, choice.editor.read(ws)[0].tolist(), strict=True))
             for ws in (rendering.ws, start)
         )
-        reach = find_reach(choice.editor, start, starts, choice.shown_sliders)
+        reach = resources.cache_reach(
+            scene.unedited, lambda: find_reach(choice.editor, start, starts, choice.shown_sliders)
+        )
         if choice.counts:
             scorer = resources.load(scene).scorer
             columns = {name: scorer.column(name) for name in choice.counts if name in scorer.attributes}
@@ -163,9 +165,7 @@ def render_full(resources: AppResources, scene: Scene) -> RenderedView:
     return RenderedView(picture, readings, starts, reach, distance, distribution.bound, counts, start_counts)
 
 
-def find_reach(
-    editor: Editor, start: WPlus, readings: Mapping[str, float], names: Sequence[str]
-) -> dict[str, tuple[float, float]]:
+def find_reach(editor: Editor, start: WPlus, readings: Mapping[str, float], names: Sequence[str]) -> Reach:
     """Return how far single changes of a code, (1, num_ws, w_dim), reach down and up, in σ, within the sliders."""
     if not editor.may_fall_short or not names:
         return {}

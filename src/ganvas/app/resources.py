@@ -37,6 +37,8 @@ from ganvas.scorers.base import Scorer
 from ganvas.types import Dtype, Images, WPlus
 
 T = TypeVar("T")
+Reach = Mapping[str, tuple[float, float]]
+"""Attribute -> how far it reaches down and up, in σ."""
 MAX_CACHED_PICTURES = 8
 """Renderings that are cached, at full size."""
 MAX_CACHED_THUMBNAILS = 512
@@ -144,6 +146,7 @@ class AppResources:
         self._pasted: OrderedDict[str, Images] = OrderedDict()
         self._early: OrderedDict[str, Tensor] = OrderedDict()
         self._last_unedited: dict[int, dict[str, Images]] = {}
+        self._reaches: dict[str, Reach] = {}
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
         self._embedder: FaceEmbedder | None = None
 
@@ -273,7 +276,8 @@ class AppResources:
         """Render the same early and smaller."""
         if scene.photo is None:
             return self.render_early(scene, EARLY_SIDE)
-        return self._paste_face(scene, scene.photo.small, EARLY_SIDE)
+        make = partial(self._paste_face, scene, scene.photo.small, EARLY_SIDE)
+        return _get_or_make(self._pasted, MAX_CACHED_PICTURES, self.make_recipe(scene), make, EARLY_SIDE)
 
     def _paste_face(self, scene: Scene, photo: FacePhoto, size: int | None = None) -> Images:
         if not scene.edits:
@@ -297,6 +301,13 @@ class AppResources:
         edit = PhotoEdit(self.make_tools(scene), scene.edits, region=region)
         limit = scene.mask.mask if scene.region == PAINTED_REGION and scene.mask else None
         return edit.build_face_mask(scene.photo.face, size), limit
+
+    def cache_reach(self, scene: Scene, make: Callable[[], Reach]) -> Reach:
+        """Return how far an unedited scene's attributes reach, computed where it isn't cached."""
+        key = f"{scene.editor} {json.dumps(to_json(self.make_recipe(scene)))}"
+        if key not in self._reaches:
+            self._reaches = {key: make()} | dict(list(self._reaches.items())[: MAX_CACHED_PICTURES - 1])
+        return self._reaches[key]
 
     def cache_thumbnail(self, scene: Scene, make: Callable[[], bytes]) -> bytes:
         """Return the scene's thumbnail, made where it isn't cached."""

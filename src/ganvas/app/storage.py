@@ -70,6 +70,10 @@ class AppStorage:
             value |= {"photo": photo.path.name, "landmarks": photo.face.landmarks.tolist()}
         write_json(path, value)
 
+    def delete_code(self, codes: Codes, row: int) -> None:
+        """Delete a stored row, which a better one has replaced."""
+        self._find_code(codes.sha256, row).unlink(missing_ok=True)
+
     def load_code(self, sha256: str, row: int, generator: Generator) -> tuple[Codes, FacePhoto | None]:
         """Load a row of a codes file, and its photograph where it was stored. Raises GanvasError where it isn't here any more."""
         path = self._find_code(sha256, row)

@@ -7,6 +7,7 @@ import shutil
 import threading
 import zipfile
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from html import escape
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -166,9 +167,8 @@ class TabHandlers:
         frames = []
         for i in range(FILM_FRAMES):
             part = scene.with_amount(i / (FILM_FRAMES - 1))
-            image = await self.run_with_generator(
-                session, lambda part=part: self.resources.render_small(part, FILM_SIDE)
-            )
+            draw = partial(self.resources.render_small, part, FILM_SIDE) if part.photo is None else None
+            image = await self.run_with_generator(session, draw or partial(self.resources.render_preview, part))
             frames.append(to_bytes(image)[0])
         path = self.edit_handlers.get_session_folder(session) / f"film-{session.version}.mp4"
 
