@@ -253,7 +253,7 @@ def test_what_the_probe_cannot_read_is_bounded(hold):
         weight = torch.randn(6, 2, generator=rng) * torch.tensor([1.0, scale])
         shell = TypicalShell(torch.full((6,), 1e-3), weight, 0.0)
         calibration = MoveCalibrationSet(torch.zeros(64, 6), torch.randn(64, 6, generator=rng), decoder, shell, weight)
-        weights = None if hold is None else compute_held_weights(CompactConfig(hold=hold), ("A", "B"), torch.eye(2))
+        weights = None if hold is None else compute_held_weights(CompactConfig(hold=hold), ("A", "B"))
         moves = calibrate_moves(calibration, torch.eye(2, 6), weights)
         assert moves.isfinite().all()
         measured = measure_moves(calibration, moves)
@@ -263,15 +263,11 @@ def test_what_the_probe_cannot_read_is_bounded(hold):
             assert measured.length[1] == pytest.approx(MAX_LENGTH, rel=0.1)
 
 
-def test_protected_attributes_are_held_more_unless_they_are_meant():
-    config = CompactConfig(hold=2.0, protected=("Age", "Male", "Nobody"), protection=8.0)
-    correlation = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.5], [0.0, 0.5, 1.0]])
-    weights = compute_held_weights(config, ("Age", "Young", "Male"), correlation)
-    assert torch.equal(weights.diagonal(), torch.zeros(3))
-    assert weights[1, 0] == 2.0  # youth is age
-    assert weights[0, 1] == weights[2, 1] == 2.0  # youth isn't protected
-    assert weights[2, 0] == weights[0, 2] == 16.0
-    assert weights[1, 2] == pytest.approx(2 * (1 + 7 * 0.25))
+def test_protected_attributes_are_held_more_unless_they_are_entailed():
+    config = CompactConfig(hold=2.0, protected=("Age", "Male", "Nobody"), protection=8.0, entailed={"Young": ("Age",)})
+    weights = compute_held_weights(config, ("Age", "Young", "Male"))
+    expected = [[0.0, 2.0, 16.0], [0.0, 0.0, 16.0], [16.0, 2.0, 0.0]]  # youth is age, and isn't protected itself
+    assert weights.tolist() == expected
 
 
 def test_an_edit_changes_a_protected_reading_less():
@@ -287,7 +283,9 @@ def test_files_of_before_have_no_protected_attributes(tmp_path):
     editor = compact()
     editors.save(editor, tmp_path / "new.safetensors")
     tensors, metadata = load_tensors(tmp_path / "new.safetensors")
-    options = {key: value for key, value in metadata["options"].items() if key not in ("protected", "protection")}
+    options = {
+        key: value for key, value in metadata["options"].items() if key not in ("protected", "protection", "entailed")
+    }
     save_tensors(tmp_path / "old.safetensors", tensors, metadata | {"options": options})
     again = editors.load_editor(tmp_path / "old.safetensors", TOY)
     torch.testing.assert_close(again.edit(WS, {"Red": 1.0}), editor.edit(WS, {"Red": 1.0}), rtol=0, atol=1e-5)

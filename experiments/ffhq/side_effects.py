@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ganvas import load_editor, load_generator, load_scorer, sample
 from ganvas.data import gaussianize
+from ganvas.data.entailment import ENTAILED
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.editors.base import Editor
 from ganvas.generators.base import Generator
@@ -32,16 +33,6 @@ from ganvas.scorers.base import Scorer
 from ganvas.types import WPlus
 
 SEED, POOL_SEED, POOL_FACES = 2_100_000, 2_150_000, 192
-ENTAILED = {
-    "Smiling": ("High_Cheekbones", "Mouth_Slightly_Open", "Narrow_Eyes", "Bags_Under_Eyes"),
-    "Eyeglasses": ("Narrow_Eyes", "Bags_Under_Eyes", "Arched_Eyebrows"),
-    "Male": (
-        *("5_o_Clock_Shadow", "Goatee", "Mustache", "No_Beard", "Sideburns", "Heavy_Makeup", "Wearing_Lipstick"),
-        *("Arched_Eyebrows", "Bushy_Eyebrows", "Wearing_Earrings", "Wearing_Necklace", "Rosy_Cheeks"),
-    ),
-    "Young": ("Gray_Hair", "Bald", "Receding_Hairline", "Bags_Under_Eyes", "Double_Chin", "Attractive", "Age"),
-}
-"""What is part of the change asked for."""
 SIGNS = {"Young": -1}
 """Attributes that are edited downwards."""
 SYNONYMS = {"Young": ("Age", -1)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
+from ganvas.data.entailment import ENTAILED
 from ganvas.editors._fit import update_options
 from ganvas.editors._networks import SLOPE, Perceptron, compute_correlation, fit_network
 from ganvas.errors import GanvasError, unknown
@@ -39,6 +40,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "truncation": 0.12,
         "protected": ("Male", "Age", "Skin_Lightness", "Eyeglasses", "Sunglasses"),
         "protection": 20.0,
+        "entailed": ENTAILED,
         "longest": 5.5,
     },
 }
@@ -78,8 +80,9 @@ class CompactConfig:
     ``residual``: an edit keeps what lies beyond the components and what the auto-encoder doesn't reconstruct; without it an
     edited code is the decoder's output, as in the paper (a change of 0 is still the identity).
     ``hold``: the weight with which a change keeps the other readings; None moves c_k alone, as in the paper.
-    ``protected``: attributes that are held ``protection`` times as much by moves that don't name them, except as far as they
-    correlate with what is named, and that truncation keeps; names that weren't labelled are passed over.
+    ``protected``: attributes that are held ``protection`` times as much by moves that don't name them, and that truncation
+    keeps; names that weren't labelled are passed over.
+    ``entailed``: attribute -> the others that a move for it doesn't hold, protected ones among them.
     ``aim``: what moves are to change, the normal "score" (the paper's) or the "probability"; only with ``hold``.
     ``truncation``: the share of the shell's squared radius lost for each Mahalanobis length moved, from 0 (the paper's) to 1.
     ``longest``: the largest Mahalanobis length of a move, all its changes together, before truncation; None: any.
@@ -98,6 +101,7 @@ class CompactConfig:
     truncation: Share = 0.0
     protected: tuple[str, ...] = ()
     protection: PositiveReal = 1.0
+    entailed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     longest: Annotated[Positive | None, BeforeValidator(_parse_none)] = None
     seed: Natural = 0
     depth: Annotated[int, Field(strict=True, ge=2, le=64)] = 8

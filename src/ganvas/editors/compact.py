@@ -84,7 +84,7 @@ TRAINING_SHARE = 0.7
 CALIBRATION_CODES = 512
 """The number of held-out codes on which moves are calibrated."""
 CHUNK_CODES = 4096
-OPTIONS_BEFORE = {"protected": (), "protection": 1.0, "longest": None}
+OPTIONS_BEFORE = {"protected": (), "protection": 1.0, "entailed": {}, "longest": None}
 """Options that files of before don't have, as those files were made."""
 READER_WIDTH, READER_STEPS = 128, 1200
 """The width and the most steps of the network that predicts scores; fewer steps for few codes."""
@@ -243,7 +243,7 @@ def fit(
     steps = min(READER_STEPS, 10 + len(rows) // 10)
     reader = fit_latent_classifier(x[rows] / deviations, a[rows], READER_WIDTH, steps, config.seed)
     with torch.no_grad():
-        stored_options = {"recipe": find_recipe_name(recipe)} | asdict(config) | {"protected": list(config.protected)}
+        stored_options = {"recipe": find_recipe_name(recipe)} | _to_json(asdict(config))
         editor = CompactEditor(
             build_metadata("compact", data, generator, stored_options, {}),
             pca,
@@ -251,9 +251,7 @@ def fit(
         )
         editor.get_buffer("doubt").copy_((editor.predict_scores(w[held]) - a[held]).square().mean(0).sqrt())
         aims = _fit_aims(data, w, rows) if config.aim == "probability" else editor.probe.weight
-        weights = (
-            None if config.hold is None else compute_held_weights(config, data.attributes, compute_correlation(a[rows]))
-        )
+        weights = None if config.hold is None else compute_held_weights(config, data.attributes).to(w)
         measured = _calibrate_moves(editor, x[held][:CALIBRATION_CODES], aims, weights)
         editor.report = _measure_report(editor, x[held], a[held], mref, measured) | {"trained_on": len(rows)}
     return editor
@@ -279,6 +277,12 @@ def parse_stored_options(options: Mapping[str, Any]) -> CompactConfig:
     """Parse the options that an editor's file holds. Raises GanvasError for impossible values."""
     merged = OPTIONS_BEFORE | update_options(options)
     return parse_recipe(CUSTOM_RECIPE, {name: merged[name] for name in CompactConfig.__dataclass_fields__})
+
+
+def _to_json(options: dict[str, Any]) -> dict[str, Any]:
+    """Convert tuples of names to the lists that a file has, so that an editor is described alike before and after saving."""
+    entailed = {name: list(others) for name, others in options["entailed"].items()}
+    return options | {"protected": list(options["protected"]), "entailed": entailed}
 
 
 def _build_shell(editor: CompactEditor) -> TypicalShell:
@@ -307,14 +311,18 @@ def _fit_aims(data: LatentDataset, w: W, rows: Tensor) -> Tensor:
     return probe.fit_probe(w[rows], targets[rows]).weight
 
 
-def compute_held_weights(config: CompactConfig, attributes: Sequence[str], correlation: Tensor) -> Tensor:
+def compute_held_weights(config: CompactConfig, attributes: Sequence[str]) -> Tensor:
     """Return how much a move for attribute k (row) holds the reading of attribute j (column), (K, K).
 
-    A protected one counts ``protection`` times, less the more its labels correlate with those of k: a move for youth doesn't hold
-    age. The reading that the move is for isn't held.
+    A protected one counts ``protection`` times. What k entails isn't held, nor the reading that the move is for.
     """
-    protected = torch.tensor([name in config.protected for name in attributes]).to(correlation)
-    factor = 1 + (config.protection - 1) * protected * (1 - correlation.abs().clamp(max=1)).square()
+    factor = torch.ones(len(attributes), len(attributes))
+    for j, held in enumerate(attributes):
+        for k, named in enumerate(attributes):
+            if held in config.entailed.get(named, ()):
+                factor[k, j] = 0.0
+            elif held in config.protected:
+                factor[k, j] = config.protection
     return (config.hold or 0.0) * factor.fill_diagonal_(0.0)
 
 
