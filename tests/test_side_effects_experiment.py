@@ -40,7 +40,9 @@ def test_each_judge_reads_its_own_name_of_the_target():
     older = plant("Young", (0.0, 0.0, 0.3, 0.0, -1.0), (0.5, 0.0, 0.2))
     assert measure_row(older, "celeba40_reading", 1.0, EVEN).strength == pytest.approx(1.0)
     assert measure_row(older, "omi_reading", 1.0, EVEN).strength == pytest.approx(2.0)
-    assert measure_row(older, "omi_reading", 1.0, EVEN).means == pytest.approx({"Smiling": 0.0, "Weight": 0.4}, abs=1e-5)
+    assert measure_row(older, "omi_reading", 1.0, EVEN).means == pytest.approx(
+        {"Smiling": 0.0, "Weight": 0.4}, abs=1e-5
+    )
 
 
 def test_a_change_that_no_strength_reaches_is_missing():
