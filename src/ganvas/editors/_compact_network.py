@@ -48,10 +48,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "hold": 2.0,
         "aim": "probability",
         "truncation": 0.12,
-        "protected": ("Male", "Age", "Skin_Lightness", "Eyeglasses", "Sunglasses"),
+        "protected": ("Male", "Age", "Skin_Lightness", "Eyeglasses", "Sunglasses", "Smiling"),
         "protection": 20.0,
         "entailed": ENTAILED,
-        "longest": 5.5,
+        "longest": 8.0,
     },
 }
 """The options of each recipe, where they aren't those of the paper's text."""
