@@ -208,10 +208,10 @@ def compare(baselines: list[Ladder], ladders: list[Ladder]) -> list[str]:
         )
         for judge in JUDGES:
             for change in CHANGES:
-                pairs = [tuple(measure_row(each, judge, change, w / n) for each in (base, ladder)) for w in weights]
+                pairs = [[measure_row(each, judge, change, w / n) for each in (base, ladder)] for w in weights]
                 rows = torch.tensor([[b.side_effects / a.side_effects, b.drift / a.drift] for a, b in pairs])
                 ratios.append(rows.log())
-                lines.append(_format_row(f"{ladder.attribute}, {judge}, {change:g}", *pairs[0], rows))
+                lines.append(_format_row(f"{ladder.attribute}, {judge}, {change:g}", pairs[0], rows))
     table = torch.stack(ratios)  # (rows, draws, side effects and drift)
     for k, name in enumerate(("side effects", "drift")):
         means = table[:, :, k].nanmean(0).exp()
@@ -223,7 +223,8 @@ def compare(baselines: list[Ladder], ladders: list[Ladder]) -> list[str]:
     return lines
 
 
-def _format_row(title: str, base: Row, row: Row, ratios: Tensor) -> str:
+def _format_row(title: str, pair: list[Row], ratios: Tensor) -> str:
+    base, row = pair
     means = row.means or {}
     above = [(name, value) for name, value in means.items() if abs(value) > SIDE_EFFECT]
     largest = ", ".join(f"{name} {value:+.2f}" for name, value in sorted(above, key=lambda pair: -abs(pair[1]))[:4])
