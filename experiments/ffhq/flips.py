@@ -72,14 +72,14 @@ def main(
     before = judges.read(ws)
     for path in editors:
         editor, rows = load_editor(path, generator), []
+        scorer = load_label_scorer(editor) if refine else None
         for attribute in editor.attributes:
             change = -STRENGTH if attribute in AGAINST else STRENGTH
             edited = []
             for i, code in enumerate(ws.split(1)):
                 changes = {attribute: change}
-                if refine:
+                if scorer is not None:
                     draw = build_drawing(generator, before.pictures[i : i + 1], [attribute] if regions else ())
-                    scorer = load_label_scorer(editor)
                     changes = refine_changes(editor, draw, scorer, code, changes, steps=refine).changes
                 edited.append(editor.edit_quietly(code, changes))
             kept = find_regions("ffhq", [attribute]) if regions else ()
