@@ -89,6 +89,19 @@ def test_a_search_that_gains_nothing_stops_early(toy, known):
     assert heard[-1] == (400, 400) and heard == sorted(heard)
 
 
+def test_an_inversion_shows_its_picture_and_stops_when_told(toy, known):
+    _, pictures = targets(toy, 1)
+    heard = []
+
+    def stop(step, steps, picture):
+        heard.append((step, steps, picture.shape))
+        return step == 4
+
+    options = OptimizationConfig(steps=9)
+    found = inversion.invert(pictures, toy, "w", "optimize", options, distribution=known, on_step=stop)
+    assert found.steps == (4,) and heard == [(step, 9, pictures.shape) for step in (1, 2, 3, 4)]
+
+
 def test_offsets_that_cost_more_stay_nearer_to_w(toy, known):
     _, pictures = targets(toy, 1)
     noisy = (pictures + 0.1 * torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)

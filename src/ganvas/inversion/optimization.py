@@ -19,10 +19,11 @@ from torch import Tensor
 from ganvas.data.distribution import Distribution
 from ganvas.generators.base import Generator
 from ganvas.inversion.perceptual_loss import PerceptualLoss
-from ganvas.types import WPlus
+from ganvas.types import Images, WPlus
 from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
-StepCallback = Callable[[int], None]
+StepCallback = Callable[[int, int, Images], object]
+"""Called after each step with the steps done, the most steps, and the picture so far; True stops the optimisation there."""
 WARMUP_SHARE = 0.05
 """The share of the steps in which the learning rate rises."""
 
@@ -78,7 +79,7 @@ def optimize_code(
     space: str,
     coordinates: WhitenedCoordinates,
     config: OptimizationConfig,
-    on_step: StepCallback = lambda step: None,
+    on_step: StepCallback = lambda step, steps, picture: None,
 ) -> tuple[WPlus, int]:
     """Optimise the code of one picture from ``start`` (1, num_ws, w_dim); return the best code and the number of steps."""
     base = coordinates.whiten(start.mean(1)).detach().clone().requires_grad_(True)
@@ -90,15 +91,18 @@ def optimize_code(
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _rate_factor(step, config.steps)
         ws = coordinates.unwhiten(base[:, None] + offsets)
-        loss = loss_function.compute_distance(generator.synthesis(ws))
+        picture = generator.synthesis(ws)
+        loss = loss_function.compute_distance(picture)
         loss = loss + config.prior * base.square().mean() + config.offset * offsets.square().mean()
         optimizer.zero_grad()
         loss.backward()
         if (value := loss.item()) < best:
             best, best_ws = value, ws.detach()
         history.append(best)
-        on_step(step + 1)
-        if step >= config.patience and best > (1 - config.tolerance) * history[-1 - config.patience]:
+        stopped = on_step(step + 1, config.steps, picture.detach())
+        if stopped is True or (
+            step >= config.patience and best > (1 - config.tolerance) * history[-1 - config.patience]
+        ):
             return best_ws, step + 1
         optimizer.step()
     return best_ws, config.steps

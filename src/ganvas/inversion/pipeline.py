@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +11,13 @@ from ganvas.data.distribution import Distribution
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import Encoder, find_shipped_encoder, read_encoder
-from ganvas.inversion.optimization import OptimizationConfig, WhitenedCoordinates, optimize_code, refine_code
+from ganvas.inversion.optimization import (
+    OptimizationConfig,
+    StepCallback,
+    WhitenedCoordinates,
+    optimize_code,
+    refine_code,
+)
 from ganvas.inversion.perceptual_loss import SIDES, PerceptualLoss
 from ganvas.inversion.quality import fit_w_distribution
 from ganvas.io.images import downscale
@@ -57,13 +61,15 @@ def invert(
     encoder: Encoder | None = None,
     distribution: Distribution | None = None,
     progress: Progress | None = None,
+    on_step: StepCallback | None = None,
 ) -> Inversion:
     """Find codes whose pictures look like ``images`` (n, 3, side, side), which are aligned as the generator's are.
 
     ``space``: "w" (all rows equal) or "w+". ``method``: "encoder", "optimize" (from w_avg) or
     "both" (from the encoder's code; "optimize" where the generator has no encoder).
     ``encoder``: by default the one that ships. ``distribution``: of W, fitted here if it is needed and not given.
-    ``progress`` is called with the steps done and the steps of all pictures. Pictures are inverted one by one, so their
+    ``progress`` is called with the steps done and the steps of all pictures; ``on_step`` after each step with the steps done and
+    the most steps of one picture, and the picture so far, and stops its optimisation by returning True. Pictures are inverted one by one, so their
     number changes no bit of any code. Gradients flow through the generator in its own dtype; bfloat16 is faster.
     Raises GanvasError for another space or method, pictures that aren't square, and a missing encoder.
     """
@@ -81,7 +87,13 @@ def invert(
     each = total // len(images)
     rows = []
     for i, image in enumerate(images.to(generator.device)):
-        rows.append(job.invert_picture(image[None], lambda step, i=i: progress and progress(i * each + step, total)))
+
+        def report_step(step: int, steps: int, picture: Images, i: int = i) -> object:
+            if progress:
+                progress(i * each + step, total)
+            return on_step and on_step(step, steps, picture)
+
+        rows.append(job.invert_picture(image[None], report_step))
         if progress:
             progress((i + 1) * each, total)
     codes, pictures, steps = zip(*rows, strict=True)
@@ -99,7 +111,7 @@ class _InversionJob:
     encoder: Encoder | None
     coordinates: WhitenedCoordinates | None
 
-    def invert_picture(self, image: Tensor, on_step: Callable[[int], Any]) -> tuple[WPlus, Tensor, int]:
+    def invert_picture(self, image: Tensor, on_step: StepCallback) -> tuple[WPlus, Tensor, int]:
         """Invert one picture; return its code, the code's picture, and the number of steps."""
         target = image.float() if image.shape[-1] <= SIDES[0] else downscale(image.float(), SIDES[0])
         start = self.generator.expand(self.generator.w_avg[None])

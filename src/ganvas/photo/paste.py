@@ -27,7 +27,7 @@ from ganvas.generators.regions import Mask, Region, blend_pictures, build_mask, 
 from ganvas.identity import FaceEmbedder, compute_distance
 from ganvas.inversion.alignment import Face, align, cut_face
 from ganvas.inversion.encoder import Encoder
-from ganvas.inversion.optimization import OptimizationConfig
+from ganvas.inversion.optimization import OptimizationConfig, StepCallback
 from ganvas.inversion.pipeline import invert, load_encoder
 from ganvas.inversion.quality import fit_w_distribution
 from ganvas.io.files import atomic_write
@@ -251,9 +251,12 @@ class PhotoEdit:
             return encode_jpeg(pixels, exif), f"{note}; JPEG of quality 95, 4:4:4, so that all pixels are rounded anew"
         return encode_png(pixels, exif=exif), note
 
-    def edit_picture(self, photo: Images, progress: Progress | None = None) -> tuple[Images, str]:
+    def edit_picture(
+        self, photo: Images, progress: Progress | None = None, on_step: StepCallback | None = None
+    ) -> tuple[Images, str]:
         """Edit faces of a photograph (1, 3, height, width); return it, and which faces were edited.
 
+        ``progress`` and ``on_step`` as ``invert`` calls them: the second may show a face while it is rebuilt, and stop that.
         Raises GanvasError where there is no such face, or none can be edited.
         """
         largest_first = align(photo, self.tools.generator.resolution)
@@ -265,7 +268,7 @@ class PhotoEdit:
             if self.face not in ("all", number) and not (self.face is None and face is largest_first[0]):
                 continue
             try:
-                result = self._edit_face(result, face, limit, progress)
+                result = self._edit_face(result, face, limit, progress, on_step)
                 edited.append(number)
             except GanvasError as error:
                 errors.append(str(error) if len(faces) == 1 else f"face {number} of {len(faces)}: {error}")
@@ -280,7 +283,14 @@ class PhotoEdit:
         return result, "; left as it was, ".join([numbers + choice, *errors])
 
     @torch.no_grad()
-    def _edit_face(self, photo: Images, face: Face, limit: Tensor | None, progress: Progress | None) -> Tensor:
+    def _edit_face(
+        self,
+        photo: Images,
+        face: Face,
+        limit: Tensor | None,
+        progress: Progress | None,
+        on_step: StepCallback | None,
+    ) -> Tensor:
         """Return the photograph with one face edited."""
         width = float((face.landmarks.max(0).values - face.landmarks.min(0).values).max())
         if width < MIN_FACE_PIXELS:
@@ -299,6 +309,7 @@ class PhotoEdit:
                 encoder=self._encoder,
                 distribution=None if settings.method == "encoder" else self._distribution,
                 progress=progress,
+                on_step=on_step,
             )
         inverted = found.pictures.float().cpu()
         distance = float(compute_distance(self._embedder(inverted), self._embedder(target.cpu())))
