@@ -68,9 +68,10 @@ def invert(
     ``space``: "w" (all rows equal) or "w+". ``method``: "encoder", "optimize" (from w_avg) or
     "both" (from the encoder's code; "optimize" where the generator has no encoder).
     ``encoder``: by default the one that ships. ``distribution``: of W, fitted here if it is needed and not given.
-    ``progress`` is called with the steps done and the steps of all pictures; ``on_step`` after each step with the steps done and
-    the most steps of one picture, and the picture so far, and stops its optimisation by returning True. Pictures are inverted one by one, so their
-    number changes no bit of any code. Gradients flow through the generator in its own dtype; bfloat16 is faster.
+    ``progress`` is called with the steps done and the steps of all pictures. ``on_step`` is called after each step with the
+    steps done and the most steps of one picture, and the picture so far; by returning True it stops that optimisation.
+    Pictures are inverted one by one, so their number changes no bit of any code. Gradients flow through the generator in
+    its own dtype; bfloat16 is faster.
     Raises GanvasError for another space or method, pictures that aren't square, and a missing encoder.
     """
     config = config or OptimizationConfig()
