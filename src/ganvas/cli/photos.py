@@ -84,7 +84,7 @@ def invert(
     Nothing leaves this machine, and no metadata of a photograph is written. Faces are found by landmarks that are for
     non-commercial use.
     """
-    from ganvas import inversion
+    from ganvas import generators, identity, inversion
     from ganvas.cli import loading
     from ganvas.photo import batch
     from ganvas.recipe.files import check_output
@@ -115,14 +115,15 @@ def invert(
         faces = batch.PhotoBatch(tools, out, config, edits, residual, own_encoder, limit).run(paths, refused, progress)
     if faces:
         options.print_table(
-            ("", "PSNR", "SSIM", "LPIPS", "identity", "distance from W"),
+            ("", "PSNR", "SSIM", "LPIPS", *identity.JUDGES, "distance from W"),
             [_format_quality(face) for face in faces],
         )
+        options.print_line("In brackets: the share of strangers whose faces are as near.")
     if refused.count and not faces and not aligned and Path(generator).is_file():
         options.print_warning(
             "if this generator draws other things than faces, give squares framed as its own, --aligned."
         )
-    noun = "face" if loading.draws_faces(generator) else "picture"
+    noun = "face" if generators.draws_faces(generator) else "picture"
     options.print_line(f"{len(faces)} {noun}{'s' * (len(faces) != 1)} in {out}")
     refused.exit()
 
@@ -257,10 +258,14 @@ COMMANDS = (align, invert, edit_photo, import_codes, train_encoder)
 
 def _format_quality(face: InvertedFace) -> tuple[str, ...]:
     """Format the quality of a face's inversion as a row of a table."""
+    from ganvas import identity
+
     quality = face.measures
-    lpips, identity = ("-" if value is None else f"{value:.2f}" for value in (quality.lpips, quality.identity))
+    lpips = "-" if quality.lpips is None else f"{quality.lpips:.2f}"
+    distances = dict(zip(identity.JUDGES, (quality.identity, quality.fr_feature), strict=True))
+    judges = (identity.format_distance(name, value) for name, value in distances.items())
     distance = f"{quality.mahalanobis:.1f} of {quality.bound:.1f}"
-    return face.name, f"{quality.psnr:.1f}", f"{quality.ssim:.3f}", lpips, identity, distance
+    return face.name, f"{quality.psnr:.1f}", f"{quality.ssim:.3f}", lpips, *judges, distance
 
 
 def _train_count_encoder(folder: Path, generator: str, out: Path, steps: int | None, **settings: Any) -> None:

@@ -24,8 +24,8 @@ from ganvas.control.target_values import convert_to_sigma
 from ganvas.data.distribution import Distribution
 from ganvas.errors import GanvasError
 from ganvas.generators.regions import Mask, Region, blend_pictures, build_mask, find_regions
-from ganvas.identity import FaceEmbedder, compute_distance
-from ganvas.inversion.alignment import Face, align, cut_face
+from ganvas.identity import FaceEmbedder, compute_distance, read_strangers
+from ganvas.inversion.alignment import Face, align, cut_face, estimate_yaw
 from ganvas.inversion.encoder import Encoder
 from ganvas.inversion.optimization import OptimizationConfig, StepCallback
 from ganvas.inversion.pipeline import invert, load_encoder
@@ -45,8 +45,8 @@ JPEG_SUFFIXES = (".jpg", ".jpeg")
 SUFFIXES = (".png", *JPEG_SUFFIXES)
 MIN_FACE_PIXELS = 64
 """The least width of a face, from jaw to jaw."""
-STRANGER_DISTANCE = 0.8
-"""The median of dlib's distance between two different people (``python -m experiments.ffhq.inversion_quality``)."""
+MAX_YAW_DEGREES = 40.0
+"""Faces that are turned further to the side aren't edited: generators drew few of them."""
 HEAD = Region((0.5, 0.52, 0.43, 0.46), softness=0.3)
 """Where a whole face is pasted, and edits that change the whole picture."""
 BORDER_SHARE = 0.06
@@ -297,6 +297,11 @@ class PhotoEdit:
             raise GanvasError(
                 f"This face has {width:.0f} pixels: at least {MIN_FACE_PIXELS} are needed, so use a larger photograph."
             )
+        if (yaw := estimate_yaw(face.landmarks)) > MAX_YAW_DEGREES:
+            raise GanvasError(
+                f"This face is turned {yaw:.0f}° to the side: at most {MAX_YAW_DEGREES:.0f}° can be edited, so use a photograph"
+                " from the front."
+            )
         generator, settings = self.tools.generator, self.settings
         target = Photo.from_picture(face.picture, generator).picture
         with torch.enable_grad():
@@ -313,10 +318,10 @@ class PhotoEdit:
             )
         inverted = found.pictures.float().cpu()
         distance = float(compute_distance(self._embedder(inverted), self._embedder(target.cpu())))
-        if distance > STRANGER_DISTANCE:  # not where dlib finds no face: nan
+        if distance > (median := float(read_strangers("dlib").median())):  # not where dlib finds no face: nan
             raise GanvasError(
-                f"This face could not be rebuilt: something may cover it (dlib's distance is {distance:.2f}, that of"
-                f" strangers {STRANGER_DISTANCE})."
+                f"This face could not be rebuilt: something may cover it (dlib's distance is {distance:.2f}, that of half of all"
+                f" strangers at most {median:.2f})."
             )
         edited = generator.synthesis(apply_edits(found.ws, self.edits, self.tools)).float().cpu()
         mask = self._build_mask(face, inverted.shape[-1])
