@@ -129,8 +129,14 @@ def test_a_limit_in_the_photographs_pixels_is_kept():
 FACES = {"left": TURNED - torch.tensor([40.0, 0.0]), "right": TURNED + torch.tensor([300.0, 20.0])}
 
 
-def make_face(photo: torch.Tensor, quad: torch.Tensor) -> Face:
-    return Face(cut_face(photo, quad, TOY.resolution), quad.repeat(17, 1), quad)
+def make_face(photo: torch.Tensor, quad: torch.Tensor, yaw: float = 0.0) -> Face:
+    """A face that fills its square, turned to the side by ``yaw`` degrees."""
+    landmarks, turn = quad.repeat(17, 1), torch.tensor(yaw).deg2rad()
+    x, y, z = torch.tensor(list(alignment.POSE_POINTS.values())).T / 1000
+    across, down = quad[3] - quad[0], quad[1] - quad[0]
+    places = (x * turn.cos() + z * turn.sin())[:, None] * across + y[:, None] * down
+    landmarks[list(alignment.POSE_POINTS)] = quad.mean(0) + places
+    return Face(cut_face(photo, quad, TOY.resolution), landmarks, quad)
 
 
 @pytest.fixture
@@ -233,6 +239,9 @@ def test_faces_that_cant_be_edited_are_named(planted, monkeypatch):
     embed = iter([torch.zeros(1, 128), torch.ones(1, 128)] * 2)
     monkeypatch.setattr(PhotoEdit, "_embedder", lambda self, images: next(embed))
     with pytest.raises(GanvasError, match="face 2 of 2: This face could not be rebuilt: something may cover it"):
+        make_edit().edit_picture(photo)
+    monkeypatch.setattr(paste, "align", lambda photo, size: [make_face(photo, TURNED, yaw=47)])
+    with pytest.raises(GanvasError, match="This face is turned 47° to the side: at most 40°"):
         make_edit().edit_picture(photo)
     monkeypatch.setattr(paste, "align", lambda photo, size: [make_face(photo, TURNED / 4)])
     with pytest.raises(GanvasError, match="This face has 35 pixels: at least 64 are needed"):
