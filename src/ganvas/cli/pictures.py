@@ -186,9 +186,20 @@ def render(
 ) -> None:
     """Draw the picture of a recipe again, pixel for pixel."""
     from ganvas.cli import loading
+    from ganvas.photo.recipe import read_photo_recipe
+    from ganvas.photo.redraw import redraw_photo
     from ganvas.recipe import files
     from ganvas.recipe.model import Sheet
 
+    if (edited := read_photo_recipe(recipe)) is not None:
+        if photo is None:
+            raise GanvasError(f"{recipe} is an edited photograph: give the photograph before it with --photo FILE.")
+        out = files.check_output(out or recipe.with_name(f"{recipe.stem}-again.png"), (".png",), [recipe, photo])
+        redraw_photo(
+            edited, photo, out, tunings=recipe, region=region, editor=editor, generator=generator, device=device
+        )
+        options.print_line(out)
+        return
     loaded, carried = files.load_recipe(recipe)
     animated = isinstance(loaded, Sheet) and loaded.kind == "animation"
     if out is None:

@@ -21,9 +21,11 @@ from torch.func import functional_call
 from ganvas.data.codes import check_generator
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
+from ganvas.generators.mobilestylegan import MobileStyleGAN
 from ganvas.inversion.optimization import StepCallback
 from ganvas.inversion.perceptual_loss import PerceptualLoss
 from ganvas.io.files import load_tensors, save_tensors
+from ganvas.progress import Progress
 from ganvas.types import Images, WPlus
 from ganvas.validation import Natural, Positive, PositiveInt, validated
 
@@ -34,7 +36,7 @@ LEFT, RIGHT = ".left", ".right"
 
 @validated
 class TuningConfig:
-    """Settings: ``rank`` of the differences; the first ``early`` share of the steps draw pictures of ``side`` pixels."""
+    """Settings: ``rank`` of the differences, and the ``side`` of the pictures that are compared."""
 
     steps: Natural = 0
     learning_rate: Positive = 3e-3
@@ -66,7 +68,12 @@ class Tuning:
 
 
 def list_tuned_weights(generator: Generator) -> dict[str, Tensor]:
-    """List the weights of a generator that are tuned: its convolutions, by name."""
+    """List the weights of a generator that are tuned: its convolutions, by name.
+
+    Raises GanvasError where it isn't a MobileStyleGAN: others keep forms of weights that wouldn't follow.
+    """
+    if not isinstance(generator, MobileStyleGAN):
+        raise GanvasError(f"Generator {generator.name!r} can't be tuned: only a MobileStyleGAN, such as 'ffhq', can.")
     return {
         name: value
         for name, value in generator.named_parameters()
@@ -99,9 +106,13 @@ def tune_generator(
     generator: Generator,
     ws: WPlus,
     config: TuningConfig,
-    on_step: StepCallback = lambda step, steps, picture: None,
+    progress: Progress | None = None,
+    on_step: StepCallback | None = None,
 ) -> Tuning:
-    """Fit a generator's weights so that the picture of ``ws`` (1, num_ws, w_dim) comes near a target."""
+    """Fit a generator's weights so that the picture of ``ws`` (1, num_ws, w_dim) comes near the loss's target.
+
+    ``progress`` is called with the steps done and all steps; ``on_step`` as ``optimize_code`` calls it.
+    """
     factors = make_factors(generator, config.rank)
     optimizer = torch.optim.Adam(factors.values(), config.learning_rate, (0.9, 0.99))
     synthesis, side = _Synthesis(generator), min(config.side, generator.resolution)
@@ -114,7 +125,9 @@ def tune_generator(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if on_step(step + 1, config.steps, picture.detach()) is True:
+        if progress:
+            progress(step + 1, config.steps)
+        if on_step and on_step(step + 1, config.steps, picture.detach()) is True:
             break
     return Tuning({name: value.detach().half() for name, value in factors.items()})
 
