@@ -490,6 +490,33 @@ def test_an_inverted_code_is_edited_with_its_photograph(folder, tmp_path, learne
     assert np.array_equal(np.array(Image.open(tmp_path / "e.png")), np.array(Image.open(out / "a-photo.png")))
     assert run(*edit, "--editor", learned_editor, "--shift", "Bright=1") == 0
     assert not np.array_equal(np.array(Image.open(tmp_path / "e.png")), np.array(Image.open(out / "a-photo.png")))
+    given = (
+        "toy",
+        "--codes",
+        out / "a.safetensors",
+        "--photo",
+        out / "a-photo.png",
+        "--editor",
+        learned_editor,
+        "--size",
+        32,
+    )
+    film = tmp_path / "film.webp"
+    assert run("animate", *given, "--shift", "Bright=1", "--frames", 3, "--out", film) == 0
+    drawn = film.read_bytes()
+    assert (
+        run("render", tmp_path / "film.json", "--photo", out / "a-photo.png", "--out", film) == 1
+    )  # its editor is a file
+    assert run("render", film.with_suffix(".json"), *given[3:7], "--out", film, *given[1:3]) == 0
+    assert film.read_bytes() == drawn
+    with Image.open(film) as frames:
+        assert frames.n_frames == 4
+        first = np.array(frames.convert("RGB")).astype(float)
+    assert np.abs(first - np.array(Image.open(out / "a-photo.png"))).mean() < 8, "the photograph, but for WebP's loss"
+    assert run("grid", *given, "--attributes", "Bright", "--strengths", "0,1", "--out", tmp_path / "grid.png") == 0
+    recipe, _ = load_recipe(tmp_path / "grid.png")
+    assert all(picture.photo for picture in recipe.pictures)
+    capsys.readouterr()
     assert run("edit", "toy", "--photo", out / "a-photo.png", "--out", tmp_path / "f.png") == 1
     assert "--codes FILE" in capsys.readouterr().err
 

@@ -138,13 +138,14 @@ def draw_sheet(
     save_codes: Path | None = None,
     track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> None:
-    """Render a grid to a PNG file, or an animation to a GIF or MP4 file (repeated pictures are rendered once)."""
+    """Render a grid to a PNG file, or an animation to a GIF, WebP or MP4 file (repeated pictures are rendered once)."""
     pictures, codes = render_frames(sheet, tools, track)
     if sheet.kind == "grid":
         save_picture(path, figures.draw_grid(pictures, sheet.rows, sheet.columns), sheet, tools.codes)
     else:
-        encode = figures.encode_mp4 if path.suffix.lower() == ".mp4" else figures.encode_gif
-        save_with_recipe(path, (".gif", ".mp4"), encode(pictures, sheet.rate), sheet)
+        encoders = {".gif": figures.encode_gif, ".webp": figures.encode_webp, ".mp4": figures.encode_mp4}
+        encode = encoders.get(path.suffix.lower(), figures.encode_gif)
+        save_with_recipe(path, tuple(encoders), encode(pictures, sheet.rate), sheet)
     if save_codes is not None:
         code_files.save_codes(save_codes, codes, tools.generator)
 
