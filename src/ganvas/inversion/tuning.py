@@ -1,7 +1,7 @@
 """Fit a generator's own weights to one picture, whose code stays: pivotal tuning.
 
-Roich et al., *Pivotal Tuning for Latent-based Editing of Real Images*, 2021, https://arxiv.org/abs/2106.05744. Each
-convolution gets a difference of low rank, as in Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, 2021,
+Roich et al., *Pivotal Tuning for Latent-based Editing of Real Images*, 2021, https://arxiv.org/abs/2106.05744. Some
+convolutions get a difference of low rank, as in Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, 2021,
 https://arxiv.org/abs/2106.09685: a small file, and little that one picture can spoil for its edits.
 """
 
@@ -32,6 +32,9 @@ from ganvas.validation import Natural, Positive, PositiveInt, validated
 KIND, VERSION = "tuning", 1
 LEFT, RIGHT = ".left", ".right"
 """The ends of the names of a weight's two factors."""
+MAX_FEATURE_SIDE = 128
+"""The largest side of the features whose layers are tuned: early pictures are drawn from them, and finer layers would learn
+patterns that the picture alone doesn't show."""
 
 
 @validated
@@ -39,7 +42,7 @@ class TuningConfig:
     """Settings: ``rank`` of the differences, and the ``side`` of the pictures that are compared."""
 
     steps: Natural = 0
-    learning_rate: Positive = 3e-3
+    learning_rate: Positive = 1.5e-3
     rank: PositiveInt = 16
     side: PositiveInt = 256
 
@@ -68,17 +71,15 @@ class Tuning:
 
 
 def list_tuned_weights(generator: Generator) -> dict[str, Tensor]:
-    """List the weights of a generator that are tuned: its convolutions, by name.
+    """List the weights of a generator that are tuned, by name: its pointwise convolutions up to MAX_FEATURE_SIDE.
 
     Raises GanvasError where it isn't a MobileStyleGAN: others keep forms of weights that wouldn't follow.
     """
     if not isinstance(generator, MobileStyleGAN):
         raise GanvasError(f"Generator {generator.name!r} can't be tuned: only a MobileStyleGAN, such as 'ffhq', can.")
-    return {
-        name: value
-        for name, value in generator.named_parameters()
-        if value.ndim == 4 and value.shape[0] > 1 and not name.startswith("heads.")
-    }
+    blocks = [i for i in range(len(generator.widths)) if 8 << i <= MAX_FEATURE_SIDE]
+    names = [f"weights.blocks/{i}/{j}/pointwise" for i in blocks for j in (0, 1)]
+    return {name: generator.get_parameter(name) for name in names}
 
 
 def compute_weights(generator: Generator, factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
