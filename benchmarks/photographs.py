@@ -38,7 +38,7 @@ from ganvas.errors import GanvasError
 from ganvas.identity import JUDGES, load_judge
 from ganvas.inversion.alignment import Face, cut_face
 from ganvas.inversion.pipeline import make_loss
-from ganvas.inversion.tuning import TuningConfig, tune_generator
+from ganvas.inversion.tuning import TuningConfig, fit_tuning
 from ganvas.io import npm
 from ganvas.io.figures import draw_grid
 from ganvas.io.files import write_json
@@ -120,16 +120,16 @@ class Bench:
         tuning, picture = None, found.pictures
         if self.tuning.steps:
             loss = make_loss(target, self.generator, self.encoder, self.config)
-            tuning = tune_generator(loss, self.generator, found.ws, self.tuning)
+            tuning = fit_tuning(loss, self.generator, found.ws, self.tuning)
             picture = tuning.apply(self.generator).synthesis(found.ws)
             result["tuned"] = self.judge(picture, target, face, started)
 
         rebuilt, square = RebuiltFace(number, found.ws, tuning), cut_face(photo, face.quad, SIDE)
-        result["unchanged"] = torch.equal(to_bytes(PhotoEdit(self.tools).redraw(photo, [rebuilt])), to_bytes(photo))
+        result["unchanged"] = torch.equal(to_bytes(PhotoEdit(self.tools).draw_faces(photo, [rebuilt])), to_bytes(photo))
         shown, result["edits"] = [square, picture], {}
         for attribute, change in EDITS.items():
             edit = PhotoEdit(self.tools, (EditStep(shift={attribute: change}),))
-            edited = cut_face(edit.redraw(photo, [rebuilt]), face.quad, SIDE)
+            edited = cut_face(edit.draw_faces(photo, [rebuilt]), face.quad, SIDE)
             result["edits"][attribute] = self.judge_edit(attribute, change, square, edited)
             shown.append(edited)
         columns = torch.cat([to_bytes(downscale(each.float(), 256)) for each in shown], 2)

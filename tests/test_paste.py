@@ -271,7 +271,9 @@ def test_the_command_refuses_what_it_cant_do(tmp_path, capsys):
     assert "must end with .png or .jpg" in fail("--out", tmp_path / "b.webp")
     assert "--face takes a number" in fail("--face", "left", "--out", tmp_path / "b.png")
     for text in ("soon", "0", "0.0s", "-3"):
-        assert f"--budget takes seconds, such as 15s, not '{text}'" in fail(f"--budget={text}", "--out", tmp_path / "b.png")
+        assert f"--budget takes seconds, such as 15s, not '{text}'" in fail(
+            f"--budget={text}", "--out", tmp_path / "b.png"
+        )
     assert parse_seconds("1.5s") == parse_seconds("1.5") == 1.5 and parse_seconds(None) == 0
     with pytest.raises(GanvasError, match="is an input"):
         ganvas.edit_photo(path, path)

@@ -20,14 +20,14 @@ from ganvas.errors import GanvasError
 from ganvas.generators.mobilestylegan import MobileStyleGAN
 from ganvas.inversion import OptimizationConfig, TuningConfig
 from ganvas.inversion.pipeline import make_loss
-from ganvas.inversion.tuning import LEFT, Tuning, list_tuned_weights, load_tuning, save_tuning, tune_generator
+from ganvas.inversion.tuning import LEFT, Tuning, fit_tuning, list_tuned_weights, load_tuning, save_tuning
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.images import read_picture
 from ganvas.photo import paste, redraw
 from ganvas.photo.batch import InversionConfig
 from ganvas.photo.paste import PhotoEdit
 from ganvas.photo.recipe import read_photo_recipe
-from ganvas.photo.redraw import redraw_photo
+from ganvas.photo.redraw import draw_photo_recipe
 from ganvas.recipe.model import EditStep
 from ganvas.recipe.rendering import Tools, load_tools
 
@@ -41,7 +41,7 @@ def tuned():
     with torch.no_grad():
         target = 0.8 * TINY.synthesis(ganvas.sample(TINY, 1, seed=4))
     loss = make_loss(target, TINY, None, OptimizationConfig())
-    return ws, loss, tune_generator(loss, TINY, ws, TuningConfig(25, learning_rate=0.02, rank=4))
+    return ws, loss, fit_tuning(loss, TINY, ws, TuningConfig(25, learning_rate=0.02, rank=4))
 
 
 @torch.no_grad()
@@ -54,12 +54,12 @@ def test_the_picture_comes_nearer_and_the_generator_stays(tuned):
 
 def test_equal_steps_give_equal_tunings_and_none_change_nothing(tuned):
     ws, loss, _ = tuned
-    first, second = (tune_generator(loss, TINY, ws, TuningConfig(2)) for _ in range(2))
+    first, second = (fit_tuning(loss, TINY, ws, TuningConfig(2)) for _ in range(2))
     assert first.sha256 == second.sha256
-    untouched = tune_generator(loss, TINY, ws, TuningConfig(0)).apply(TINY)
+    untouched = fit_tuning(loss, TINY, ws, TuningConfig(0)).apply(TINY)
     assert all(torch.equal(a, b) for a, b in zip(untouched.parameters(), TINY.parameters(), strict=True))
     heard = []
-    tune_generator(loss, TINY, ws, TuningConfig(5), on_step=lambda *step: heard.append(step) or len(heard) == 2)
+    fit_tuning(loss, TINY, ws, TuningConfig(5), on_step=lambda *step: heard.append(step) or len(heard) == 2)
     assert [step[:2] for step in heard] == [(1, 5), (2, 5)]
 
 
@@ -111,16 +111,16 @@ def test_a_tuned_photograph_is_drawn_again(planted, tmp_path, monkeypatch):
     assert recipe is not None and recipe.tunings is not None and recipe.faces == (1,)
     codes = unpack_codes(asdict(recipe.codes), "It", TINY)
     monkeypatch.setattr(redraw, "load_recipe_tools", lambda *named, **given: Tools(TINY, "float32", codes=codes))
-    redraw_photo(recipe, photo, tmp_path / "c.png", tunings=out)
+    draw_photo_recipe(recipe, photo, tmp_path / "c.png", tunings=out)
     assert (tmp_path / "c.png").read_bytes() == out.read_bytes()
     with pytest.raises(GanvasError, match="needs the tuning of face 1"):
-        redraw_photo(recipe, photo, tmp_path / "c.png")
+        draw_photo_recipe(recipe, photo, tmp_path / "c.png")
     other = Tuning(
         {name: value * 0.5 for name, value in load_tuning(tmp_path / "b-1.tuning.safetensors", TINY).factors.items()}
     )
     save_tuning(tmp_path / "b-1.tuning.safetensors", other, TINY)
     with pytest.raises(GanvasError, match="isn't the tuning of the recipe"):
-        redraw_photo(recipe, photo, tmp_path / "c.png", tunings=out)
+        draw_photo_recipe(recipe, photo, tmp_path / "c.png", tunings=out)
 
 
 def test_the_command_draws_an_edited_photograph_again(planted, tmp_path, capsys):

@@ -248,7 +248,7 @@ def load_generator_only(generator: str, device: str, dtype: str = "float32") -> 
 
 def check_draws_faces(generator: str) -> None:
     """Raise GanvasError, saying what to give, for a generator that comes with ganvas and draws other things than faces."""
-    if not generators.draws_faces(generator):
+    if not generators.has_faces(generator):
         raise GanvasError(
             f"Generator {generator!r} doesn't draw faces, so none are searched for it: give square pictures that are"
             " framed as its own are, with --aligned."

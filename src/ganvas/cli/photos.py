@@ -127,7 +127,7 @@ def invert(
         options.print_warning(
             "if this generator draws other things than faces, give squares framed as its own, --aligned."
         )
-    noun = "face" if generators.draws_faces(generator) else "picture"
+    noun = "face" if generators.has_faces(generator) else "picture"
     options.print_line(f"{len(faces)} {noun}{'s' * (len(faces) != 1)} in {out}")
     refused.exit()
 

@@ -187,7 +187,7 @@ def render(
     """Draw the picture of a recipe again, pixel for pixel."""
     from ganvas.cli import loading
     from ganvas.photo.recipe import read_photo_recipe
-    from ganvas.photo.redraw import redraw_photo
+    from ganvas.photo.redraw import draw_photo_recipe
     from ganvas.recipe import files
     from ganvas.recipe.model import Sheet
 
@@ -195,7 +195,7 @@ def render(
         if photo is None:
             raise GanvasError(f"{recipe} is an edited photograph: give the photograph before it with --photo FILE.")
         out = files.check_output(out or recipe.with_name(f"{recipe.stem}-again.png"), (".png",), [recipe, photo])
-        redraw_photo(
+        draw_photo_recipe(
             edited, photo, out, tunings=recipe, region=region, editor=editor, generator=generator, device=device
         )
         options.print_line(out)

@@ -44,7 +44,7 @@ def find_card(name: str) -> Card:
     return Card(name=Path(name).stem, licence="", source=str(name))
 
 
-def draws_faces(generator: str) -> bool:
+def has_faces(generator: str) -> bool:
     """Return whether a generator draws faces, as its card says; one from a file is taken to."""
     return generator not in list_generators() or find_card(generator).faces
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ganvas.data.distribution import Distribution
 from ganvas.errors import GanvasError, unknown
-from ganvas.generators import draws_faces
+from ganvas.generators import has_faces
 from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import Encoder, find_shipped_encoder, read_encoder
 from ganvas.inversion.optimization import (
@@ -141,7 +141,7 @@ def make_loss(
     target: Images, generator: Generator, encoder: Encoder | None, config: OptimizationConfig
 ) -> PerceptualLoss:
     """Make the loss that pictures are fitted to ``target`` (1, 3, side, side) by, with faces' identity where faces are drawn."""
-    weights = (config.pixels, config.features, config.seen, config.identity if draws_faces(generator.name) else 0)
+    weights = (config.pixels, config.features, config.seen, config.identity if has_faces(generator.name) else 0)
     return PerceptualLoss(target, encoder, weights)
 
 

@@ -102,7 +102,7 @@ class _Synthesis(nn.Module):
         return self.generator.synthesis(ws, resolution=resolution)
 
 
-def tune_generator(
+def fit_tuning(
     loss_function: PerceptualLoss,
     generator: Generator,
     ws: WPlus,

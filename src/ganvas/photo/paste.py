@@ -30,7 +30,7 @@ from ganvas.inversion.encoder import Encoder
 from ganvas.inversion.optimization import OptimizationConfig, StepCallback
 from ganvas.inversion.pipeline import invert, load_encoder, make_loss
 from ganvas.inversion.quality import fit_w_distribution
-from ganvas.inversion.tuning import Tuning, TuningConfig, save_tuning, tune_generator
+from ganvas.inversion.tuning import Tuning, TuningConfig, fit_tuning, save_tuning
 from ganvas.io.files import atomic_write
 from ganvas.io.images import encode_jpeg, encode_png, read_exif, read_picture, to_bytes
 from ganvas.photo.batch import REPORTED_ERRORS, ErrorReporter, InversionConfig, format_error
@@ -330,7 +330,7 @@ class PhotoEdit:
         choice = " (the largest; --face N takes another)" if self.face is None and len(faces) > 1 else ""
         return EditedPhoto(result, "; left as it was, ".join([numbers + choice, *errors]), tuple(edited))
 
-    def redraw(self, photo: Images, faces: Sequence[RebuiltFace]) -> Images:
+    def draw_faces(self, photo: Images, faces: Sequence[RebuiltFace]) -> Images:
         """Draw the edit of faces that were rebuilt before into their photograph again. Raises GanvasError as ``align`` does."""
         found, limit = _order_faces(align(photo, self.tools.generator.resolution)), self._read_limit(photo)
         for rebuilt in faces:
@@ -340,7 +340,7 @@ class PhotoEdit:
         return photo
 
     def make_recipe(self, photo: Images, faces: Sequence[RebuiltFace]) -> PhotoRecipe:
-        """Make the recipe that ``redraw_photo`` draws these faces in ``photo`` by."""
+        """Make the recipe that ``draw_photo_recipe`` draws these faces in ``photo`` by."""
         tools, limit = self.tools, self._read_limit(photo)
         tunings = tuple("" if face.tuning is None else face.tuning.sha256 for face in faces)
         return PhotoRecipe(
@@ -388,7 +388,7 @@ class PhotoEdit:
         tuning, pictures = None, found.pictures
         if self.tuning.steps:
             loss = make_loss(target, generator, self._encoder, settings.options)
-            tuning = tune_generator(loss, generator, found.ws, self.tuning, progress, on_step)
+            tuning = fit_tuning(loss, generator, found.ws, self.tuning, progress, on_step)
             pictures = tuning.apply(generator).synthesis(found.ws)
         distance = float(compute_distance(self._embedder(pictures.float().cpu()), self._embedder(target.cpu())))
         if distance > (median := float(read_strangers("dlib").median())):  # not where dlib finds no face: nan

@@ -16,7 +16,7 @@ from ganvas.recipe.model import FromCodes, Recipe
 from ganvas.recipe.rendering import Tools, compute_unedited_code
 
 
-def redraw_photo(
+def draw_photo_recipe(
     recipe: PhotoRecipe,
     photo: Path,
     out: Path,
@@ -51,7 +51,7 @@ def redraw_photo(
     again = edit.make_recipe(picture, faces)
     if again.region != recipe.region:
         raise GanvasError(f"The recipe keeps edits to another picture than {region}.")
-    pixels = to_bytes(edit.redraw(picture, faces))[0].contiguous()
+    pixels = to_bytes(edit.draw_faces(picture, faces))[0].contiguous()
     with atomic_write(out) as temporary:
         temporary.write_bytes(encode_png(pixels, format_photo_recipe(again), read_exif(photo)))
 
