@@ -28,6 +28,7 @@ from ganvas.photo.batch import InversionConfig
 from ganvas.photo.paste import PhotoEdit
 from ganvas.photo.recipe import read_photo_recipe
 from ganvas.photo.redraw import draw_photo_recipe
+from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import EditStep
 from ganvas.recipe.rendering import Tools, load_tools
 
@@ -140,6 +141,13 @@ def test_the_command_draws_an_edited_photograph_again(planted, tmp_path, capsys)
     render = (tmp_path / "b.png", "--out", tmp_path / "c.png", "--editor", tmp_path / "e.safetensors")
     assert run(*render, "--photo", photo, "--region", tmp_path / "mask.png") == 0
     assert (tmp_path / "c.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    edit.edit_file(photo, tmp_path / "b.jpg")
+    again = ("--out", tmp_path / "c.jpg", *render[3:], "--photo", photo, "--region", tmp_path / "mask.png")
+    assert run(tmp_path / "b.jpg", *again) == 0
+    assert (tmp_path / "c.jpg").read_bytes() == (tmp_path / "b.jpg").read_bytes()
+    assert read_photo_recipe(save_photo(tmp_path / "d.jpg", comment=b"ganvas is not a recipe")) is None
+    with pytest.raises(GanvasError, match="is an edited photograph"):
+        load_recipe(tmp_path / "b.png")
     assert run(*render) == 1 and "with --photo FILE" in capsys.readouterr().err
     assert run(*render, "--photo", photo) == 1 and "with --region FILE" in capsys.readouterr().err
     other = tmp_path / "other.png"

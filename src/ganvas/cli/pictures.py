@@ -174,7 +174,7 @@ def mix(
 
 
 def render(
-    recipe: Annotated[Path, Argument(metavar="RECIPE", help="A recipe (JSON), or a PNG that carries one.")],
+    recipe: Annotated[Path, Argument(metavar="RECIPE", help="A recipe (JSON), or a picture that carries one.")],
     out: Annotated[Path | None, Option(help="The picture; by default beside the recipe.")] = None,
     generator: Annotated[Path | None, Option(metavar="FILE", help="The generator, if it came from a file.")] = None,
     editor: options.EditorName = None,
@@ -186,6 +186,7 @@ def render(
 ) -> None:
     """Draw the picture of a recipe again, pixel for pixel."""
     from ganvas.cli import loading
+    from ganvas.photo.paste import SUFFIXES
     from ganvas.photo.recipe import read_photo_recipe
     from ganvas.photo.redraw import draw_photo_recipe
     from ganvas.recipe import files
@@ -194,7 +195,9 @@ def render(
     if (edited := read_photo_recipe(recipe)) is not None:
         if photo is None:
             raise GanvasError(f"{recipe} is an edited photograph: give the photograph before it with --photo FILE.")
-        out = files.check_output(out or recipe.with_name(f"{recipe.stem}-again.png"), (".png",), [recipe, photo])
+        out = files.check_output(
+            out or recipe.with_name(f"{recipe.stem}-again{recipe.suffix}"), SUFFIXES, [recipe, photo]
+        )
         draw_photo_recipe(
             edited, photo, out, tunings=recipe, region=region, editor=editor, generator=generator, device=device
         )

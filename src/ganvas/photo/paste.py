@@ -30,12 +30,12 @@ from ganvas.inversion.encoder import Encoder
 from ganvas.inversion.optimization import OptimizationConfig, StepCallback
 from ganvas.inversion.pipeline import invert, load_encoder, make_loss
 from ganvas.inversion.quality import fit_w_distribution
-from ganvas.inversion.tuning import Tuning, TuningConfig, fit_tuning, save_tuning
+from ganvas.inversion.tuning import Tuning, TuningConfig, fit_tuning, list_tuned_weights, save_tuning
 from ganvas.io.files import atomic_write
-from ganvas.io.images import encode_jpeg, encode_png, read_exif, read_picture, to_bytes
+from ganvas.io.images import read_exif, read_picture, to_bytes
 from ganvas.photo.batch import REPORTED_ERRORS, ErrorReporter, InversionConfig, format_error
 from ganvas.photo.file_names import FileNames
-from ganvas.photo.recipe import TUNING_SUFFIX, PhotoRecipe, format_photo_recipe, hash_picture, pack_rows
+from ganvas.photo.recipe import JPEG_SUFFIXES, TUNING_SUFFIX, PhotoRecipe, encode_photo, hash_picture, pack_rows
 from ganvas.progress import Progress
 from ganvas.recipe.files import check_output
 from ganvas.recipe.model import EditStep
@@ -43,7 +43,6 @@ from ganvas.recipe.rendering import EditMask, Photo, Tools, apply_edits, choose_
 from ganvas.scorers.celeba40 import match_softness
 from ganvas.types import Images, WPlus
 
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 SUFFIXES = (".png", *JPEG_SUFFIXES)
 MIN_FACE_PIXELS = 64
 """The least width of a face, from jaw to jaw."""
@@ -248,7 +247,7 @@ class PhotoEdit:
     def edit_file(self, path: Path, out: Path, progress: Progress | None = None) -> str:
         """Edit a photograph and write it to a PNG or JPEG file, with its EXIF data; return a line about it.
 
-        A PNG carries the recipe; tunings are written beside it, one file a face.
+        It carries its recipe; tunings are written beside it, one file a face.
         Raises GanvasError for a photograph that can't be read or has no such face, and a face that can't be edited.
         """
         content, edited = self._edit_to_bytes(path, out.suffix, progress)
@@ -272,10 +271,8 @@ class PhotoEdit:
     def _edit_to_bytes(self, path: Path, suffix: str, progress: Progress | None) -> tuple[bytes, EditedPhoto]:
         photo = read_picture(path, self.settings.max_pixels)
         edited = self.edit_faces(photo, progress)
-        pixels, exif = to_bytes(edited.picture)[0].contiguous(), read_exif(path)
-        if suffix.lower() in JPEG_SUFFIXES:
-            return encode_jpeg(pixels, exif), edited
-        return encode_png(pixels, format_photo_recipe(self.make_recipe(photo, edited.faces)), exif), edited
+        pixels, recipe = to_bytes(edited.picture)[0].contiguous(), self.make_recipe(photo, edited.faces)
+        return encode_photo(pixels, read_exif(path), recipe, suffix), edited
 
     def _write(self, out: Path, content: bytes, edited: EditedPhoto) -> str:
         for face in edited.faces:
@@ -309,6 +306,8 @@ class PhotoEdit:
         largest_first = align(photo, self.tools.generator.resolution)
         faces = _order_faces(largest_first)
         limit = self._read_limit(photo)
+        if self.tuning.steps:
+            list_tuned_weights(self.tools.generator)
         edited, errors = [], []
         result = photo
         for number, face in enumerate(faces, 1):

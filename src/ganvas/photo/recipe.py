@@ -1,6 +1,6 @@
-"""The recipe of an edited photograph, which its PNG carries: with the photograph it is drawn again.
+"""The recipe of an edited photograph, which it carries: with the photograph before it, it is drawn again.
 
-A JPEG carries none: codes are longer than its metadata may be.
+A PNG carries it as a text, a JPEG as its comment, which holds the code of one face and no more.
 """
 
 from __future__ import annotations
@@ -19,14 +19,20 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.files import parse_json
 from ganvas.io.fingerprints import NamedTool
-from ganvas.io.images import read_png_texts, to_bytes
-from ganvas.recipe.files import MAX_TEXT_LENGTH
+from ganvas.io.images import (
+    MAX_COMMENT_LENGTH,
+    encode_jpeg,
+    encode_png,
+    read_jpeg_comment,
+    read_png_texts,
+    to_bytes,
+)
+from ganvas.recipe.files import MAX_TEXT_LENGTH, PHOTO_RECIPE_TEXT
 from ganvas.recipe.model import EditStep, to_plain
 from ganvas.types import Dtype, WPlus
 from ganvas.validation import Flag, PositiveInt, parse, validated
 
-PHOTO_RECIPE_TEXT = "ganvas.photograph"
-"""The key of the recipe's text in PNG files. Renaming it makes the pictures that exist unreadable."""
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 TUNING_SUFFIX = ".tuning.safetensors"
 """The end of the name of a face's tuning, beside the photograph."""
 
@@ -69,14 +75,26 @@ def pack_rows(ws: WPlus, generator: Generator) -> CarriedCodes:
         return CarriedCodes(**pack_codes(load_codes(path, generator), range(len(ws))))
 
 
-def format_photo_recipe(recipe: PhotoRecipe) -> dict[str, str]:
-    """Return the texts of a PNG that carry a recipe; none where it is too long."""
-    text = json.dumps(to_plain(recipe), allow_nan=False, separators=(",", ":"))
-    return {PHOTO_RECIPE_TEXT: text} if len(text) <= MAX_TEXT_LENGTH else {}
+def format_photo_recipe(recipe: PhotoRecipe) -> str:
+    """Return a recipe as JSON."""
+    return json.dumps(to_plain(recipe), allow_nan=False, separators=(",", ":"))
+
+
+def encode_photo(pixels: Tensor, exif: bytes, recipe: PhotoRecipe, suffix: str) -> bytes:
+    """Encode a photograph (height, width, 3), uint8, as PNG or JPEG with its recipe, unless that is too long."""
+    text = format_photo_recipe(recipe)
+    if suffix.lower() in JPEG_SUFFIXES:
+        comment = f"{PHOTO_RECIPE_TEXT} {text}"
+        return encode_jpeg(pixels, exif, comment if len(comment) <= MAX_COMMENT_LENGTH else "")
+    return encode_png(pixels, {PHOTO_RECIPE_TEXT: text} if len(text) <= MAX_TEXT_LENGTH else {}, exif)
 
 
 def read_photo_recipe(path: Path) -> PhotoRecipe | None:
-    """Read the recipe of an edited photograph in a PNG; None for other files. Raises GanvasError for a damaged one."""
-    if path.suffix.lower() != ".png" or PHOTO_RECIPE_TEXT not in (texts := read_png_texts(path)):
-        return None
-    return parse(PhotoRecipe, parse_json(texts[PHOTO_RECIPE_TEXT], path), f"Recipe {path}", complete=True)
+    """Read the recipe in an edited photograph; None for other files. Raises GanvasError for a damaged one."""
+    text = None
+    if path.suffix.lower() == ".png":
+        text = read_png_texts(path).get(PHOTO_RECIPE_TEXT)
+    elif path.suffix.lower() in JPEG_SUFFIXES:
+        key, _, comment = read_jpeg_comment(path).partition(" ")
+        text = comment if key == PHOTO_RECIPE_TEXT else None
+    return None if text is None else parse(PhotoRecipe, parse_json(text, path), f"Recipe {path}", complete=True)

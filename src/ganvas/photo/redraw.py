@@ -1,4 +1,4 @@
-"""Draw an edited photograph again from the recipe in its PNG and the photograph."""
+"""Draw an edited photograph again from the recipe that it carries and the photograph before it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from ganvas.errors import GanvasError
 from ganvas.inversion.tuning import Tuning, load_tuning
 from ganvas.io.files import atomic_write
-from ganvas.io.images import encode_png, read_exif, read_picture, to_bytes
+from ganvas.io.images import read_exif, read_picture, to_bytes
 from ganvas.photo.paste import PhotoEdit, RebuiltFace
-from ganvas.photo.recipe import TUNING_SUFFIX, PhotoRecipe, format_photo_recipe, hash_picture
+from ganvas.photo.recipe import TUNING_SUFFIX, PhotoRecipe, encode_photo, hash_picture
 from ganvas.recipe.files import load_recipe_tools
 from ganvas.recipe.model import FromCodes, Recipe
 from ganvas.recipe.rendering import Tools, compute_unedited_code
@@ -27,7 +27,7 @@ def draw_photo_recipe(
     generator: str | Path | None = None,
     device: str = "cpu",
 ) -> None:
-    """Draw the edit of ``photo`` again, to a PNG with the same pixels and recipe.
+    """Draw the edit of ``photo`` again, to a PNG or JPEG with the same recipe.
 
     ``tunings``: the file whose name, without its suffix, those of the tunings begin with; the others as recipes take them.
     Raises GanvasError where the photograph, a tuning, the mask, the editor or the generator isn't the recipe's, or is missing.
@@ -53,7 +53,7 @@ def draw_photo_recipe(
         raise GanvasError(f"The recipe keeps edits to another picture than {region}.")
     pixels = to_bytes(edit.draw_faces(picture, faces))[0].contiguous()
     with atomic_write(out) as temporary:
-        temporary.write_bytes(encode_png(pixels, format_photo_recipe(again), read_exif(photo)))
+        temporary.write_bytes(encode_photo(pixels, read_exif(photo), again, out.suffix))
 
 
 def _load_face_tuning(stem: Path | None, number: int, sha256: str, tools: Tools) -> Tuning | None:

@@ -24,6 +24,7 @@ from ganvas.recipe.sheet import render_frames
 
 RECIPE_TEXT = "ganvas.recipe"
 CODES_TEXT = "ganvas.codes"
+PHOTO_RECIPE_TEXT = "ganvas.photograph"
 """The keys of texts in PNG files. Renaming one makes the pictures that exist unreadable."""
 MAX_TEXT_LENGTH = 1 << 20
 """Characters. Pillow and other readers of PNG files refuse longer texts."""
@@ -38,6 +39,8 @@ def load_recipe(path: str | Path) -> tuple[Recipe | Sheet, Any]:
     if path.suffix.lower() != ".png":
         return from_json(read_json(path), path), None
     texts = read_png_texts(path)
+    if PHOTO_RECIPE_TEXT in texts:
+        raise GanvasError(f"{path} is an edited photograph: `ganvas render` draws it again, with --photo FILE.")
     if RECIPE_TEXT not in texts:
         raise GanvasError(f"{path} carries no recipe: ganvas didn't draw it, or another program saved it again.")
     carried = texts.get(CODES_TEXT)
