@@ -153,6 +153,15 @@ def parse_face(text: str | None) -> int | Literal["all"] | None:
     return int(text)
 
 
+def parse_seconds(text: str | None) -> float:
+    """Parse ``15s`` or ``15`` as seconds; None is 0. Raises GanvasError for anything else."""
+    if text is None:
+        return 0.0
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]+)?s?", text) or not float(text.rstrip("s")):
+        raise GanvasError(f"--budget takes seconds, such as 15s, not {text!r}.")
+    return float(text.rstrip("s"))
+
+
 def parse_numbers(text: str) -> list[float]:
     """Parse ``-2,0,2.5`` as numbers. Raises GanvasError for anything else."""
     return [_parse_number(part, text) for part in text.split(",")]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ganvas.recipe.rendering import Tools
 
 PANEL = "Pictures"
-ANIMATION_SUFFIXES = (".gif", ".mp4")
+ANIMATION_SUFFIXES = (".gif", ".webp", ".mp4")
 PictureFile = Annotated[Path, Option(help="The picture, a PNG that carries its recipe.")]
 
 
@@ -174,7 +174,7 @@ def mix(
 
 
 def render(
-    recipe: Annotated[Path, Argument(metavar="RECIPE", help="A recipe (JSON), or a PNG that carries one.")],
+    recipe: Annotated[Path, Argument(metavar="RECIPE", help="A recipe (JSON), or a picture that carries one.")],
     out: Annotated[Path | None, Option(help="The picture; by default beside the recipe.")] = None,
     generator: Annotated[Path | None, Option(metavar="FILE", help="The generator, if it came from a file.")] = None,
     editor: options.EditorName = None,
@@ -186,9 +186,23 @@ def render(
 ) -> None:
     """Draw the picture of a recipe again, pixel for pixel."""
     from ganvas.cli import loading
+    from ganvas.photo.paste import SUFFIXES
+    from ganvas.photo.recipe import read_photo_recipe
+    from ganvas.photo.redraw import draw_photo_recipe
     from ganvas.recipe import files
     from ganvas.recipe.model import Sheet
 
+    if (edited := read_photo_recipe(recipe)) is not None:
+        if photo is None:
+            raise GanvasError(f"{recipe} is an edited photograph: give the photograph before it with --photo FILE.")
+        out = files.check_output(
+            out or recipe.with_name(f"{recipe.stem}-again{recipe.suffix}"), SUFFIXES, [recipe, photo]
+        )
+        draw_photo_recipe(
+            edited, photo, out, tunings=recipe, region=region, editor=editor, generator=generator, device=device
+        )
+        options.print_line(out)
+        return
     loaded, carried = files.load_recipe(recipe)
     animated = isinstance(loaded, Sheet) and loaded.kind == "animation"
     if out is None:
@@ -221,6 +235,7 @@ def grid(
     rotate: options.Rotate = 0.0,
     translate: options.Translate = None,
     codes: options.CodesFile = None,
+    photo: options.PhotoFile = None,
     save_codes: options.SaveCodes = None,
     size: options.Size = 256,
     device: options.Device = "cpu",
@@ -245,7 +260,10 @@ def grid(
         allow_other_generator=allow_other_generator,
     )
     starts = loading.create_starts(tools, numbers, psi, [], label)
-    faces = {loading.format_title(start): loading.make_recipe(tools, start, transform=transform) for start in starts}
+    faces = {}
+    for start in starts:
+        recipe = loading.make_recipe(tools, start, transform=transform)
+        faces[loading.format_title(start)], tools = loading.attach_photo(recipe, tools, photo)
     rows = None if edit_rows is None else parse_rows(edit_rows, tools.generator)
     drawn = sheet.make_strength_grid(faces, names, columns, size, rows)
     _warn_of_departures(drawn.pictures, tools)
@@ -254,7 +272,9 @@ def grid(
 
 def animate(
     generator: options.GeneratorName,
-    out: Annotated[Path, Option(help="A .gif, or a .mp4 (needs ffmpeg).")] = Path("animation.gif"),
+    out: Annotated[Path, Option(help="A .gif, a .webp, or a .mp4 (needs ffmpeg: the extra video).")] = Path(
+        "animation.gif"
+    ),
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
     to: Annotated[
@@ -274,6 +294,7 @@ def animate(
     translate: options.Translate = None,
     codes: options.CodesFile = None,
     row: options.Row = 0,
+    photo: options.PhotoFile = None,
     save_codes: options.SaveCodes = None,
     size: options.Size = 512,
     device: options.Device = "cpu",
@@ -301,6 +322,7 @@ def animate(
     )
     step = loading.limit_rows(step, edit_rows, tools)
     recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step, transform=transform)
+    recipe, tools = loading.attach_photo(recipe, tools, photo)
     other = None if to is None else loading.parse_other_face(tools, to, psi, label)
     pictures = sheet.interpolate_frames(recipe, other, tools.generator.num_ws, frames)
     _warn_of_departures(pictures, tools)

@@ -187,7 +187,7 @@ class Sheet:
 def to_json(recipe: Recipe | Sheet) -> dict[str, Any]:
     """Return the recipe as a JSON object, the inverse of ``from_json``. Equal recipes give equal text: 1 is written as 1.0."""
     kind = recipe.kind if isinstance(recipe, Sheet) else "picture"
-    return {"version": VERSION, "kind": kind} | _to_plain(recipe)
+    return {"version": VERSION, "kind": kind} | to_plain(recipe)
 
 
 def from_json(value: Any, origin: object) -> Recipe | Sheet:
@@ -207,13 +207,13 @@ def from_json(value: Any, origin: object) -> Recipe | Sheet:
         raise GanvasError(f"Recipe {origin}: {error}") from None
 
 
-def _to_plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Convert values to those of JSON, without what is written only if set."""
     if is_dataclass(value):
         omitted = [name for name in getattr(value, "WRITTEN_IF_SET", ()) if getattr(value, name) is None]
         items = [(each.name, getattr(value, each.name)) for each in fields(value) if each.name not in omitted]
         start = [("from", name) for name, kind in STARTS.items() if isinstance(value, kind)]
-        return {name: _to_plain(item) for name, item in (*start, *items)}
+        return {name: to_plain(item) for name, item in (*start, *items)}
     if isinstance(value, Mapping):
-        return {key: _to_plain(item) for key, item in value.items()}
-    return [_to_plain(item) for item in value] if isinstance(value, tuple) else value
+        return {key: to_plain(item) for key, item in value.items()}
+    return [to_plain(item) for item in value] if isinstance(value, tuple) else value
