@@ -154,3 +154,33 @@ def test_the_command_draws_an_edited_photograph_again(planted, tmp_path, capsys)
     ganvas.save_image(draw_photo(300, 521), other)
     assert run(*render, "--photo", other) == 1 and "edits another photograph" in capsys.readouterr().err
     assert torch.equal(read_picture(photo)[:, :, :, -50:], read_picture(tmp_path / "c.png")[:, :, :, -50:])
+
+
+def test_refined_edits_of_a_photograph_are_drawn_again(planted, tmp_path, capsys):
+    editors.save(editors.fit("mean_difference", labels(), TOY), tmp_path / "e.safetensors")
+    tools, photo, out = (
+        load_tools("toy", editor=tmp_path / "e.safetensors"),
+        save_photo(tmp_path / "a.png"),
+        tmp_path / "b.png",
+    )
+    edit = make_edit(tools, EditStep(shift={"Red": 1.5}), refinements=3)
+    edit.edit_file(photo, out)
+    recipe = read_photo_recipe(out)
+    assert recipe is not None and recipe.refined is not None and len(recipe.refined) == len(recipe.faces)
+    assert recipe.refined[0].shift["Red"] != 1.5
+    assert recipe.edits == edit.edits
+    with pytest.raises(SystemExit) as stopped:
+        main(
+            [
+                "render",
+                str(out),
+                "--photo",
+                str(photo),
+                "--editor",
+                str(tmp_path / "e.safetensors"),
+                "--out",
+                str(tmp_path / "c.png"),
+            ]
+        )
+    assert not stopped.value.code, capsys.readouterr().err
+    assert (tmp_path / "c.png").read_bytes() == out.read_bytes()

@@ -159,6 +159,7 @@ def edit_photo(
         int,
         Option(metavar="N", help="Fit the generator's own weights to the face in N steps; kept beside the picture."),
     ] = 0,
+    refine: options.Refinements = 0,
     max_pixels: MaxPixels = 64_000_000,
     device: Device = "cpu",
     dtype: Dtype = "bfloat16",
@@ -184,7 +185,7 @@ def edit_photo(
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=None)
     optimization = inversion.OptimizationConfig(steps=steps, seconds=seconds)
     config = batch.InversionConfig(method=method, options=optimization, max_pixels=max_pixels)
-    edit = paste.PhotoEdit(tools, edits, config, number, whole, region, inversion.TuningConfig(tune))
+    edit = paste.PhotoEdit(tools, edits, config, number, whole, region, inversion.TuningConfig(tune), refine)
     refused = options.RefusalLog()
     with show_count("Inverting") as progress:
         if is_single:

@@ -8,7 +8,7 @@ photograph would shine through: there the edited face replaces it, in the photog
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -20,8 +20,10 @@ from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from ganvas.control.conditions import find_attribute
+from ganvas.control.refinement import refine_changes
 from ganvas.control.target_values import convert_to_sigma
 from ganvas.data.distribution import Distribution
+from ganvas.data.label import EARLY_SIDE
 from ganvas.errors import GanvasError
 from ganvas.generators.regions import Mask, Region, blend_pictures, build_mask, find_regions
 from ganvas.identity import FaceEmbedder, compute_distance, read_strangers
@@ -39,7 +41,9 @@ from ganvas.photo.recipe import JPEG_SUFFIXES, TUNING_SUFFIX, PhotoRecipe, encod
 from ganvas.progress import Progress
 from ganvas.recipe.files import check_output
 from ganvas.recipe.model import EditStep
+from ganvas.recipe.refinement import load_label_scorer, round_changes
 from ganvas.recipe.rendering import EditMask, Photo, Tools, apply_edits, choose_editor, load_tools
+from ganvas.scorers.base import Scorer
 from ganvas.scorers.celeba40 import match_softness
 from ganvas.types import Images, WPlus
 
@@ -199,6 +203,8 @@ class RebuiltFace:
     tuning: Tuning | None = None
     steps: int = 0
     """The steps of optimisation that give the same code again."""
+    refined: EditStep | None = None
+    """The edit with its changes refined for this face."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +237,8 @@ class PhotoEdit:
     shape that is white there."""
     tuning: TuningConfig = field(default_factory=TuningConfig)
     """How the generator's weights are fitted to each face; by default they aren't."""
+    refinements: int = 0
+    """How often the changes are corrected by what the editor's scorer reads; see ``refine_changes``."""
 
     @cached_property
     def _encoder(self) -> Encoder | None:
@@ -239,6 +247,10 @@ class PhotoEdit:
     @cached_property
     def _distribution(self) -> Distribution:
         return fit_w_distribution(self.tools.generator)
+
+    @cached_property
+    def _label_scorer(self) -> Scorer:
+        return load_label_scorer(self.tools.required_editor).to(self.tools.generator.device)
 
     @cached_property
     def _embedder(self) -> FaceEmbedder:
@@ -314,7 +326,7 @@ class PhotoEdit:
             if self.face not in ("all", number) and not (self.face is None and face is largest_first[0]):
                 continue
             try:
-                rebuilt = self._rebuild_face(face, number, progress, on_step)
+                rebuilt = self._refine(self._rebuild_face(face, number, progress, on_step))
                 result = self._paste_edit(result, face, rebuilt, limit)
                 edited.append(rebuilt)
             except GanvasError as error:
@@ -341,6 +353,7 @@ class PhotoEdit:
     def make_recipe(self, photo: Images, faces: Sequence[RebuiltFace]) -> PhotoRecipe:
         """Make the recipe that ``draw_photo_recipe`` draws these faces in ``photo`` by."""
         tools, limit = self.tools, self._read_limit(photo)
+        refined = tuple(face.refined for face in faces if face.refined is not None)
         tunings = tuple("" if face.tuning is None else face.tuning.sha256 for face in faces)
         return PhotoRecipe(
             tools.generator_name,
@@ -353,6 +366,7 @@ class PhotoEdit:
             self.whole,
             str(self.region) if limit is None else hash_picture(limit),
             tunings if any(tunings) else None,
+            refined if len(refined) == len(faces) else None,
         )
 
     @torch.no_grad()
@@ -397,23 +411,49 @@ class PhotoEdit:
             )
         return RebuiltFace(number, found.ws, tuning, found.planned_steps[0])
 
+    def _refine(self, rebuilt: RebuiltFace) -> RebuiltFace:
+        """Refine a face's edit, as the generator draws it in the edit's regions. Raises GanvasError as ``refine_changes``."""
+        if not self.refinements or not self.edits:
+            return rebuilt
+        tools = (
+            self.tools
+            if rebuilt.tuning is None
+            else replace(self.tools, generator=rebuilt.tuning.apply(self.tools.generator))
+        )
+        step, side = self.edits[0], min(EARLY_SIDE, tools.generator.resolution)
+        before = tools.generator.synthesis(rebuilt.ws, resolution=side)
+        kept = self._find_regions()
+
+        def draw(ws: WPlus) -> Images:
+            after = tools.generator.synthesis(ws, resolution=side)
+            return blend_pictures(before, after, build_mask(kept, side, side).to(after)) if kept else after
+
+        found = refine_changes(
+            tools.required_editor, draw, self._label_scorer, rebuilt.ws, step.shift, step.set, self.refinements
+        )
+        return replace(rebuilt, refined=round_changes(step, found))
+
     @torch.no_grad()
     def _paste_edit(self, photo: Images, face: Face, rebuilt: RebuiltFace, limit: Tensor | None) -> Images:
         """Return the photograph with one face edited."""
         generator, tuning = self.tools.generator, rebuilt.tuning
         generator = generator if tuning is None else tuning.apply(generator)
         inverted = generator.synthesis(rebuilt.ws).float().cpu()
-        edited = generator.synthesis(apply_edits(rebuilt.ws, self.edits, self.tools)).float().cpu()
+        edits = self.edits if rebuilt.refined is None else (rebuilt.refined,)
+        edited = generator.synthesis(apply_edits(rebuilt.ws, edits, self.tools)).float().cpu()
         mask = self._build_mask(face, inverted.shape[-1])
         return paste_face(photo, face.quad, inverted, edited, mask, limit=limit, whole=self.whole)
 
     def _build_mask(self, face: Face, size: int) -> Mask:
-        attributes = [name for step in self.edits for name in (*step.set, *step.shift)]
-        regions = () if self.whole or self.region != "auto" else find_regions(self.tools.generator.name, attributes)
+        regions = self._find_regions()
         mask = build_mask(regions or (HEAD,), size, size)
         # A region with a hole is the hair's, which lies around the face.
         is_inside = bool(regions) and all(region.hole is None for region in regions)
         return mask * draw_face(face, size) if is_inside else mask
+
+    def _find_regions(self) -> tuple[Region, ...]:
+        attributes = [name for step in self.edits for name in (*step.set, *step.shift)]
+        return () if self.whole or self.region != "auto" else find_regions(self.tools.generator.name, attributes)
 
     def _read_limit(self, photo: Images) -> Tensor | None:
         """Read the picture that is white where the photograph may change, (1, 1, height, width), if there is one."""
@@ -443,6 +483,7 @@ def edit_photo(
     steps: int = 100,
     budget: float = 0.0,
     tune: int = 0,
+    refine: int = 0,
     device: str = "cpu",
     dtype: str = "bfloat16",
     progress: Progress | None = None,
@@ -464,6 +505,7 @@ def edit_photo(
         steps: Of optimisation, at most.
         budget: Seconds of optimisation; 0: ``steps``.
         tune: Steps in which the generator's own weights are fitted to the face; what they change is written beside ``out``.
+        refine: How often the changes are corrected by what the editor's scorer reads, until the face reads as asked.
         device: Where to compute.
         dtype: What networks compute in.
         progress: Called with the steps done and those of a face's inversion.
@@ -484,6 +526,6 @@ def edit_photo(
     step = EditStep({key: convert_to_sigma(tools.required_editor, key, value) for key, value in values.items()}, shift)
     settings = InversionConfig(method=method, options=OptimizationConfig(steps=steps, seconds=budget))
     edits = (step,) if shift or values else ()
-    edit = PhotoEdit(tools, edits, settings, face, whole, region, TuningConfig(tune))
+    edit = PhotoEdit(tools, edits, settings, face, whole, region, TuningConfig(tune), refine)
     edit.edit_file(photo, out, progress)
     return out

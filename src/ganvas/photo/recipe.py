@@ -54,12 +54,15 @@ class PhotoRecipe:
     """"auto", "off", or the sha256 of the picture that edits are kept to."""
     tunings: tuple[str, ...] | None = None
     """The sha256 of each face's tuning, "" where there is none; None where no face has one."""
+    refined: tuple[EditStep, ...] | None = None
+    """The edit of each face with its changes refined; None where they aren't."""
     version: Literal[1] = 1
-    WRITTEN_IF_SET: ClassVar = ("tunings",)
+    WRITTEN_IF_SET: ClassVar = ("tunings", "refined")
 
     def __post_init__(self) -> None:
-        if not len(self.faces) == len(self.codes.rows) == len(self.tunings or self.faces):
-            raise GanvasError("a photograph's recipe has as many codes and tunings as faces.")
+        parts = self.codes.rows, self.tunings or self.faces, self.refined or self.faces
+        if any(len(part) != len(self.faces) for part in parts):
+            raise GanvasError("a photograph's recipe has as many codes, tunings and refined edits as faces.")
 
 
 def hash_picture(picture: Tensor) -> str:

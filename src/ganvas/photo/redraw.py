@@ -41,8 +41,19 @@ def draw_photo_recipe(
     ]
     tools = load_recipe_tools(drawn[0], device=device, editor=editor, carried=asdict(recipe.codes), generator=generator)
     faces = [
-        RebuiltFace(number, compute_unedited_code(each, tools), _load_face_tuning(tunings, number, sha256, tools))
-        for number, each, sha256 in zip(recipe.faces, drawn, recipe.tunings or ("",) * len(drawn), strict=True)
+        RebuiltFace(
+            number,
+            compute_unedited_code(each, tools),
+            _load_face_tuning(tunings, number, sha256, tools),
+            refined=refined,
+        )
+        for number, each, sha256, refined in zip(
+            recipe.faces,
+            drawn,
+            recipe.tunings or ("",) * len(drawn),
+            recipe.refined or (None,) * len(drawn),
+            strict=True,
+        )
     ]
     if region is None and recipe.region not in ("auto", "off"):
         raise GanvasError("The recipe keeps edits to a picture's white parts: give that picture with --region FILE.")

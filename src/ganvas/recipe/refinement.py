@@ -9,7 +9,7 @@ from ganvas.data.label import EARLY_SIDE
 from ganvas.editors.base import Editor
 from ganvas.editors.masked import mask_editor
 from ganvas.errors import GanvasError
-from ganvas.recipe.model import Recipe
+from ganvas.recipe.model import EditStep, Recipe
 from ganvas.recipe.rendering import Tools, compute_unedited_code, draw_code
 from ganvas.scorers import find_scorer
 from ganvas.scorers.base import Scorer
@@ -49,5 +49,10 @@ def refine_recipe(recipe: Recipe, tools: Tools, scorer: Scorer, steps: int) -> t
         step.set,
         steps,
     )
+    return replace(recipe, edits=(round_changes(step, refined),)), refined
+
+
+def round_changes(step: EditStep, refined: RefinedChanges) -> EditStep:
+    """Return an edit with the changes that were found, in as many decimals as recipes state."""
     found = {name: round(change, DECIMALS) for name, change in refined.changes.items()}
-    return replace(recipe, edits=(replace(step, set={}, shift=found),)), refined
+    return replace(step, set={}, shift=found)
