@@ -5,7 +5,7 @@ import torch
 from fitted_editors import QUICK, SCORER, TOY, compact, labels
 
 from ganvas import editors, sample
-from ganvas.control.refinement import MAX_HELD_CHANGE, find_held, refine_changes, solve_by_broyden
+from ganvas.control.refinement import MAX_TOTAL_CORRECTION, PRIOR_WEIGHT, find_held, refine_changes, solve_by_broyden
 from ganvas.errors import GanvasError
 
 ONE = torch.ones(3, dtype=torch.float64)
@@ -13,30 +13,30 @@ RESPONSE = torch.tensor([[0.6, 0.3, 0.0], [-0.2, 1.4, 0.1], [0.5, 0.4, 1.0]], dt
 TARGETS = torch.tensor([1.2, -1.0, 0.0], dtype=torch.float64)
 
 
-def solve(measure, steps, limits=4 * ONE, weights=ONE):
-    return solve_by_broyden(measure, TARGETS, weights, limits, steps)
+def solve(measure, steps):
+    return solve_by_broyden(measure, TARGETS, ONE, steps)
 
 
 def test_a_linear_response_is_solved_and_what_is_held_stays():
     changes, reached = solve(lambda x: RESPONSE @ x, 12)
-    torch.testing.assert_close(reached, TARGETS, atol=0.05, rtol=0)
+    torch.testing.assert_close(reached, TARGETS, atol=0.15, rtol=0)
     torch.testing.assert_close(RESPONSE @ changes, reached)
 
 
 def test_more_corrections_are_never_worse():
-    def measure(x):
-        return torch.tanh(RESPONSE @ x)  # targets of more than 1 can't be reached
+    costs = []
+    for steps in range(8):
+        changes, reached = solve(lambda x: torch.tanh(RESPONSE @ x), steps)  # targets of more than 1 can't be reached
+        corrections = PRIOR_WEIGHT * (changes - TARGETS)
+        costs.append(float((reached - TARGETS).square().sum() + corrections.square().sum()))
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < 0.5 * costs[0]
 
-    errors = [float((solve(measure, steps)[1] - TARGETS).norm()) for steps in range(8)]
-    assert errors == sorted(errors, reverse=True)
-    assert errors[-1] < 0.5 * errors[0]
 
-
-def test_changes_end_at_their_limits():
-    limits = torch.tensor([1.5, 1.5, 0.25], dtype=torch.float64)
-    changes, _ = solve(lambda x: 0.1 * x, 12, limits)
-    assert (changes.abs() <= limits).all()
-    assert changes[:2].abs().tolist() == [1.5, 1.5]
+def test_what_cannot_be_reached_is_not_chased():
+    changes, _ = solve(lambda x: 0.2 * torch.tanh(x), 12)
+    assert ((changes - TARGETS).abs() <= MAX_TOTAL_CORRECTION).all()
+    assert (changes - TARGETS).abs().max() < 1.0
 
 
 def test_no_correction_is_the_change_as_asked():
@@ -77,7 +77,7 @@ def test_protected_attributes_are_held_unless_they_are_entailed():
     refined = refine_changes(editor, TOY.synthesis, SCORER, WS[:1], {"Red": 1.0}, steps=3)
     assert set(refined.changes) <= {"Red", "Bright"}
     assert set(refined.asked) == set(refined.read) == {"Red"}
-    assert abs(refined.changes.get("Bright", 0.0)) <= MAX_HELD_CHANGE
+    assert abs(refined.changes.get("Bright", 0.0)) <= MAX_TOTAL_CORRECTION
 
 
 @pytest.mark.parametrize(

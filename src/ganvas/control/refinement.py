@@ -25,12 +25,12 @@ MAX_REFINEMENTS = 20
 """The most corrections of an edit: each is one picture."""
 HELD_WEIGHT = 0.5
 """The weight of an attribute that is held, in the error; what was asked for weighs 1."""
-DAMPING = 0.05
-"""Keeps corrections small along changes that hardly move a reading."""
+PRIOR_WEIGHT = 0.2
+"""The weight of corrections beside errors: what can't be reached isn't chased to where faces come apart."""
 MAX_CORRECTION = 1.0
 """The largest correction of a change at once, in standard deviations."""
-MAX_CHANGE, MAX_HELD_CHANGE = 4.0, 2.0
-"""The largest changes, in standard deviations: of what was asked for, and of what is held."""
+MAX_TOTAL_CORRECTION, MAX_CORRECTED_SHARE = 1.25, 0.6
+"""The largest sum of all corrections of a change: in standard deviations or, if that is more, as a share of the change."""
 RESPONSE_BOUNDS = (0.3, 3.0)
 """What a change of 1 is taken to move its own reading by after the first picture, at least and at most."""
 
@@ -96,14 +96,13 @@ def refine_changes(
     targets = torch.zeros(len(names), dtype=torch.float64)
     for k, name in enumerate(asked):
         targets[k] = shifts[name] if name in shifts else values[name] - before[k]
-    limits = torch.tensor([MAX_CHANGE if name in asked else MAX_HELD_CHANGE for name in names], dtype=torch.float64)
     weights = torch.tensor([1.0 if name in asked else HELD_WEIGHT for name in names], dtype=torch.float64)
 
     def measure(changes: Tensor) -> Tensor:
         edit = {name: change for name, change in zip(names, changes.tolist(), strict=True) if change}
         return read(editor.edit_quietly(ws, edit)) - before
 
-    changes, reached = solve_by_broyden(measure, targets, weights, limits, steps)
+    changes, reached = solve_by_broyden(measure, targets, weights, steps)
     pairs = [dict(zip(names, each.tolist(), strict=True)) for each in (changes, targets, reached)]
     return RefinedChanges(
         {name: change for name, change in pairs[0].items() if change},
@@ -120,30 +119,33 @@ def find_held(editor: Editor, scorer: Scorer, asked: list[str]) -> list[str]:
 
 
 def solve_by_broyden(
-    measure: Callable[[Tensor], Tensor], targets: Tensor, weights: Tensor, limits: Tensor, steps: int
+    measure: Callable[[Tensor], Tensor], targets: Tensor, weights: Tensor, steps: int
 ) -> tuple[Tensor, Tensor]:
     """Solve for the changes (k,) at which ``measure`` returns ``targets``, and return the best ones with what was measured.
 
-    ``weights``: of the errors; ``limits``: the largest changes. The first changes are the targets themselves.
+    The first changes are the targets themselves. Best is the least sum of squared errors, times ``weights``, and of squared
+    corrections, times PRIOR_WEIGHT.
     """
 
-    def measure_error(readings: Tensor) -> float:
-        return float((weights * (readings - targets)).square().sum())
+    def compute_cost(changes: Tensor, readings: Tensor) -> float:
+        errors, corrections = weights * (readings - targets), PRIOR_WEIGHT * (changes - targets)
+        return float(errors.square().sum() + corrections.square().sum())
 
-    changes = targets.clamp(-limits, limits)
-    reached = measure(changes)
+    largest = (MAX_CORRECTED_SHARE * targets.abs()).clamp(min=MAX_TOTAL_CORRECTION)
+    changes, reached = targets, measure(targets)
     own = torch.where(changes != 0, reached / changes, 1.0).clamp(*RESPONSE_BOUNDS)
     response = _explain_step(own.diag(), changes, reached)
     best = changes, reached
     for _ in range(steps):
         weighted = weights[:, None] * response
-        gram = weighted.T @ weighted + DAMPING * torch.eye(len(targets)).to(targets)
-        correction = torch.linalg.solve(gram, weighted.T @ (weights * (targets - reached)))
-        moved = (changes + correction.clamp(-MAX_CORRECTION, MAX_CORRECTION)).clamp(-limits, limits)
+        gram = weighted.T @ weighted + PRIOR_WEIGHT**2 * torch.eye(len(targets)).to(targets)
+        slope = weighted.T @ (weights * (targets - reached)) - PRIOR_WEIGHT**2 * (changes - targets)
+        moved = changes + torch.linalg.solve(gram, slope).clamp(-MAX_CORRECTION, MAX_CORRECTION)
+        moved = moved.clamp(targets - largest, targets + largest)
         read = measure(moved)
         response = _explain_step(response, moved - changes, read - reached)
         changes, reached = moved, read
-        if measure_error(reached) < measure_error(best[1]):
+        if compute_cost(changes, reached) < compute_cost(*best):
             best = changes, reached
     return best
 
