@@ -24,7 +24,7 @@ from ganvas.app.resources import AppResources, discover_tools
 from ganvas.app.scene import Scene
 from ganvas.recipe.model import FromSeed
 
-SLIDERS = ("slider-Smiling", "slider-Young", "slider-Male", "slider-Eyeglasses")
+SLIDERS = ("Smiling", "Age", "Male", "Eyeglasses")
 
 
 class TimedCall:
@@ -55,6 +55,11 @@ def format_times(values: list[float]) -> str:
     return f"median {1000 * statistics.median(ordered):6.0f} ms, 95 % {1000 * ordered[int(0.95 * (len(ordered) - 1))]:6.0f} ms"
 
 
+def make_move(slider: str, share: float) -> dict[str, Any]:
+    """Return a slider's move to a share of the middle half of its track; ages are in years."""
+    return {"name": slider, "value": round(25 + 30 * share) if slider == "Age" else round(-2 + 4 * share, 2)}
+
+
 def measure_one_visitor(address: str, sliders: list[str], edits: int, synthesis: TimedCall) -> None:
     """Measure one visitor who moves sliders and rests."""
     visitor = AppClient(address)
@@ -65,10 +70,10 @@ def measure_one_visitor(address: str, sliders: list[str], edits: int, synthesis:
     for i in range(edits):
         slider = sliders[i % len(sliders)]
         start = time.process_time()
-        visitor.send(slider, "input", round(-2 + 4 * ((i * 7) % edits) / edits, 2))
+        visitor.send("panel", "input", make_move(slider, ((i * 7) % edits) / edits))
         busy.append(time.process_time() - start)
         previews.append(visitor.seconds)
-        visitor.send_followup(slider, "input")
+        visitor.send_followup("panel", "input")
         fulls.append(previews[-1] + visitor.seconds)
     clock, processor = synthesis.clock[skipped:], synthesis.processor[skipped:]
     print(f"preview                  {format_times(previews)}; synthesis {sum(clock) / sum(previews):.2f} of it")
@@ -93,10 +98,10 @@ def measure_many_visitors(address: str, sliders: list[str], people: int, edits: 
             visitor.open()
             for i in range(edits // people):
                 slider = sliders[(i + number) % len(sliders)]
-                visitor.send(slider, "input", round(-2 + 0.37 * ((i + number) % 10), 2))
+                visitor.send("panel", "input", make_move(slider, ((i + number) % 10) / 10))
                 waits[number].append(visitor.seconds)
                 if i % 5 == 4:
-                    visitor.send_followup(slider, "input")
+                    visitor.send_followup("panel", "input")
                 done.release()
         except Exception as error:  # each is counted
             failed.append(repr(error))
@@ -140,9 +145,7 @@ def main() -> None:
     synthesis = TimedCall(network.synthesis)
     network.synthesis = synthesis  # type: ignore[method-assign]
     attributes = resources.choices[resources.get_default_editor(options.generator)].sliders
-    sliders = [name for name in SLIDERS if name.removeprefix("slider-") in attributes] or [
-        f"slider-{name}" for name in attributes
-    ]
+    sliders = [name for name in SLIDERS if name in attributes] or list(attributes)
     with server.serve(resources, options.generator) as address:
         measure_one_visitor(address, sliders, options.alone, synthesis)
         measure_many_visitors(address, sliders, options.people, options.edits)

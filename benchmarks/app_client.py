@@ -48,7 +48,7 @@ class AppClient:
         """
         dependency = self.find_event(name, event)
         remaining = iter(values)
-        states = {part["id"] for part in self.config["components"] if part["type"] == "state"}
+        states = {part["id"] for part in self.config["components"] if part["type"] in ("state", "browserstate")}
         data = [None if number in states else next(remaining) for number in dependency["inputs"]]
         return self.call(dependency["id"], data, dependency["outputs"], query=query, event_data=event_data)
 

@@ -119,12 +119,14 @@ def main() -> None:
         _log_events(sys.argv[2])
     import planted_counts
     import torch
+    from app_photos import find_planted_faces
 
-    from ganvas.app import server
+    from ganvas.app import photographs, server
     from ganvas.app.resources import AppResources, ToolSources
     from ganvas.checkpoints.load import load_generator
     from ganvas.scorers import load_scorer
 
+    photographs.find_faces = find_planted_faces
     descriptions = {"toy": "planted directions", "squares": "planted counts"}
     makers = {
         "toy": lambda dtype: load_generator("toy", "cpu", getattr(torch, dtype)),
@@ -135,7 +137,8 @@ def main() -> None:
     resources = AppResources(sources, [sys.argv[1]], [make_counting_editor()])
     # As `ganvas app` does: however it is ended, it cleans up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with server.serve(resources, "toy") as address:
+    storage = Path(sys.argv[1]).with_name("storage")
+    with server.serve(resources, "toy", config=server.ServerConfig(storage=storage)) as address:
         print(address, flush=True)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()

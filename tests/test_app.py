@@ -15,19 +15,20 @@ import gradio as gr
 from app_servers import make_counting_editor, write_editor
 from planted_truth import SCORER, TOY, disentangled
 
-from ganvas.app import attribute_groups, attribute_words, compare, rendering, server, sharing
+from ganvas.app import attribute_groups, compare, presets, rendering, server, sharing, slider_panel
 from ganvas.app.edit_handlers import EditHandlers
 from ganvas.app.resources import AppResources, EditorChoice, ToolSources
 from ganvas.app.scene import Scene, check_scene, describe_scene
 from ganvas.app.scene_handlers import SceneHandlers
 from ganvas.app.session import MAX_WAITING, Session, Superseded, WorkQueue
-from ganvas.app.tab_handlers import TabHandlers
+from ganvas.app.storage import AppStorage
 from ganvas.checkpoints.load import load_generator
 from ganvas.control.target_values import convert_to_sigma, find_unit_range
+from ganvas.editors import load_editor
 from ganvas.errors import GanvasError
 from ganvas.generators import regions
 from ganvas.generators.regions import Region
-from ganvas.io.images import read_picture, read_png_texts, to_bytes
+from ganvas.io.images import decode_jpeg, read_picture, read_png_texts, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, NamedTool
 from ganvas.recipe.rendering import render
 
@@ -64,12 +65,19 @@ def queue():
 
 
 @pytest.fixture
-def edit_handlers(resources, queue, tmp_path):
+def background_queue():
+    """The work queue of what needs no generator."""
+    work_queue = WorkQueue()
+    yield work_queue
+    work_queue.close()
+
+
+@pytest.fixture
+def edit_handlers(resources, queue, background_queue, tmp_path):
     """Handlers of edits."""
-    names = [
-        name for found in attribute_groups.group_attributes(resources.list_attributes()).values() for name in found
-    ]
-    return EditHandlers(resources, queue, queue, tmp_path, names)
+    folder = tmp_path / "served"
+    folder.mkdir()
+    return EditHandlers(resources, queue, background_queue, folder, AppStorage(tmp_path / "storage"))
 
 
 FACE = Scene("toy", "mean.safetensors", FromSeed(3))
@@ -80,8 +88,6 @@ FACE = Scene("toy", "mean.safetensors", FromSeed(3))
 
 @pytest.mark.parametrize("name", ["ffhq/compact", "ffhq/compact-2"])
 def test_every_attribute_has_one_group(name):
-    from ganvas.editors import load_editor
-
     names = load_editor(name).attributes
     found = attribute_groups.group_attributes(names)
     assert sorted(name for members in found.values() for name in members) == sorted(names)
@@ -89,11 +95,46 @@ def test_every_attribute_has_one_group(name):
     assert list(attribute_groups.group_attributes(["Big", "Smiling"])) == ["Expression", attribute_groups.OTHER_GROUP]
 
 
-def test_sliders_are_found_by_name_and_group():
-    assert attribute_words.matches_search("Mouth_Slightly_Open", "Expression", "mouth OPEN")
-    assert attribute_words.matches_search("Bangs", "Hair", "hair")
-    assert not attribute_words.matches_search("Smiling", "Expression", "hair")
-    assert attribute_words.format_attribute("5_o_Clock_Shadow") == "Stubble"
+def test_the_panel_describes_each_slider(resources):
+    """Its words, its start, and what a search finds it by: the page's script searches."""
+    scene = FACE.with_value("Big", 1.5)
+    shown = rendering.render_full(resources, scene)
+    panel = slider_panel.make_panel_value(resources, scene, shown)
+    (group,) = panel["groups"]
+    sliders = {slider["name"]: slider for slider in group["sliders"]}
+    assert list(sliders) == ["Bright", "Red", "Big", "Right", "Striped"]
+    big = sliders["Big"]
+    assert (big["value"], big["changed"], big["low"], big["high"]) == (1.5, True, -4, 4)
+    assert big["start"] == pytest.approx(shown.start_readings["Big"], abs=0.026)
+    assert not sliders["Red"]["changed"]
+    assert big["search"].split() == ["big", "big", "other"]
+
+
+def test_how_far_a_face_reaches_is_marked():
+    editor, scene = load_editor("ffhq/compact-2"), Scene("ffhq", "ffhq/compact-2", FromSeed(0))
+    ws = torch.zeros(1, 23, 512)
+    names = ("Smiling", "Age")
+    readings = dict(zip(editor.attributes, editor.read(ws)[0].tolist(), strict=True))
+    reach = rendering.find_reach(editor, ws, readings, names)
+    for name in names:
+        low, high = reach[name]
+        assert -4 <= low <= readings[name] <= high <= 4
+        # As if each end were asked for alone.
+        share = editor.compute_reach(ws, {name: 4 - readings[name]})[0, editor.attributes.index(name)]
+        assert high == pytest.approx(readings[name] + float(share) * (4 - readings[name]), abs=1e-3)
+    assert scene.region == "auto"
+
+
+def test_a_preset_is_put_on_and_taken_off(resources):
+    scale = resources.get_slider_scale("mean.safetensors", "Big")
+    preset = presets.Preset("Bigger", "Big", 1.5)
+    worn = presets.apply_preset(FACE, preset, 0.26, scale)
+    assert worn.slider_edit.set == {"Big": 1.75}
+    assert presets.apply_preset(worn, preset, 0.26, scale) == FACE
+    assert presets.apply_preset(FACE, preset, 3.0, scale).slider_edit.set == {"Big": 4.0}
+    faces = presets.list_presets(load_editor("ffhq/compact-2").attributes)
+    assert len(faces) == len({each.name for each in faces}) == presets.MAX_PRESETS
+    assert [each.name for each in presets.list_presets(("Big",))] == ["Big +", "Big −"]
 
 
 # The work queue.
@@ -336,9 +377,9 @@ def test_a_photographs_code_goes_with_its_png(resources, editor, tmp_path, monke
     from ganvas.recipe.files import save_picture
 
     monkeypatch.chdir(tmp_path)
-    scene = rendering.freeze_code(resources, replace(FACE, mix=Mix(FromSeed(8), (0, 1))), tmp_path).with_value(
-        "Big", 1.0
-    )
+    storage = AppStorage(tmp_path / "storage")
+    scene = rendering.freeze_code(resources, replace(FACE, mix=Mix(FromSeed(8), (0, 1))), storage)
+    scene = scene.with_value("Big", 1.0)
     assert isinstance(scene.start, FromCodes)
     recipe, page = resources.make_recipe(scene), to_bytes(resources.render(scene).image)[0]
     save_picture("photo.png", page, recipe, scene.codes)
@@ -461,38 +502,38 @@ def test_counting_appears_with_an_editor_that_counts_and_reads_back(edit_handler
     pickers, start, plus, minus = asyncio.run(play())
     seen = int(planted_counts.counts(edit_handlers.resources.render(session.scene.unedited).ws)[0, 0])
     assert pickers[3]["visible"] is True
-    assert f"<b>{seen}</b> seen" in start[7]
-    assert f"<b>{seen + 1}</b> seen" in plus[7] or seen == planted_counts.MOST
-    assert f"<b>{seen}</b> seen" in minus[7]
+    assert f"<b>{seen}</b> seen" in start[8]
+    assert f"<b>{seen + 1}</b> seen" in plus[8] or seen == planted_counts.MOST
+    assert f"<b>{seen}</b> seen" in minus[8]
     assert edit_handlers.make_picker_updates(Session(FACE))[3]["visible"] is False
     with pytest.raises(Error):
         asyncio.run(edit_handlers.make_count_handler(1)(Session(FACE)))
 
 
-@pytest.mark.parametrize("value", [float("nan"), 1e9, "1", None, True, [1.0]])
+@pytest.mark.parametrize("value", [float("nan"), 1e9, "1", True, [1.0]])
 def test_an_edited_request_is_one_message(value, edit_handlers):
     from gradio import Error
 
     session = Session(FACE)
     with pytest.raises(Error) as error:
-        asyncio.run(edit_handlers.make_slider_handler("Big")(value, session))
+        asyncio.run(edit_handlers.move_slider({"name": "Big", "value": value}, session))
     assert "\n" not in str(error.value)
     assert "'Big' takes a finite number from -4 to 4, not " in str(error.value)
-    assert "None" not in str(error.value)
     assert session.scene == FACE
-    with pytest.raises(Error, match="Unknown attribute"):
-        asyncio.run(edit_handlers.make_slider_handler("Wings")(1.0, session))
+    for wrong, message in (({"name": "Wings", "value": 1.0}, "Unknown attribute"), ([value], "name and value")):
+        with pytest.raises(Error, match=message):
+            asyncio.run(edit_handlers.move_slider(wrong, session))
     with pytest.raises(Error, match="reload"):
-        asyncio.run(edit_handlers.make_slider_handler("Big")(1.0, None))
+        asyncio.run(edit_handlers.move_slider({"name": "Big", "value": 1.0}, None))
 
 
 def test_a_newer_position_cancels_the_older_ones_work(edit_handlers):
     session = Session(FACE)
-    move = edit_handlers.make_slider_handler("Big")
 
     async def play():
         go = block(edit_handlers.generator_queue)
-        older = [asyncio.create_task(move(value, session)) for value in (0.5, 1.0, 1.5)]
+        moves = [{"name": "Big", "value": value} for value in (0.5, 1.0, 1.5)]
+        older = [asyncio.create_task(edit_handlers.move_slider(move, session)) for move in moves]
         await asyncio.sleep(0.05)
         go.set()
         return await asyncio.gather(*older)
@@ -506,36 +547,52 @@ def test_the_full_picture_comes_at_rest_and_once(edit_handlers):
     session = Session(FACE)
 
     async def play():
-        await edit_handlers.make_slider_handler("Big")(1.0, session)
+        await edit_handlers.move_slider({"name": "Big", "value": 1.0, "number": 1}, session)
         waiting = asyncio.create_task(edit_handlers.render_at_rest(session))
         await asyncio.sleep(0.01)
-        await edit_handlers.make_slider_handler("Big")(1.2, session)
+        await edit_handlers.move_slider({"name": "Big", "value": 1.2, "number": 2}, session)
         return await waiting, await edit_handlers.render_at_rest(session), await edit_handlers.render_at_rest(session)
 
     early, late, again = asyncio.run(play())
     assert early == again == {"__type__": "update"}
-    assert late[1]["value"]["url"].startswith("data:image/webp")
-    assert late[6] == ["Big"]
-    assert late[8 + edit_handlers.slider_names.index("Big")] == {"__type__": "update"}
-    assert isinstance(late[8 + edit_handlers.slider_names.index("Red")], float)
+    assert late[2]["value"]["url"].startswith("data:image/jpeg")
+    panel = late[9]
+    assert panel["number"] == 2
+    assert [slider["name"] for slider in panel["groups"][0]["sliders"] if slider["changed"]] == ["Big"]
+    assert "before all edits" in late[3]
     assert session.can_undo
 
 
-def test_reset_one_by_taking_it_out(edit_handlers):
+def test_a_slider_that_is_reset_leaves_the_others(edit_handlers):
     session = Session(FACE.with_value("Big", 1.0).with_value("Red", 1.0))
-    asyncio.run(edit_handlers.change_attributes(["Red"], session))
+    asyncio.run(edit_handlers.move_slider({"name": "Big", "value": None}, session))
     assert session.scene.changed_attributes == ("Red",)
-    asyncio.run(edit_handlers.change_attributes(["Red", "Striped"], session))
-    assert session.scene.changed_attributes == ("Red", "Striped")
 
 
-def test_a_recipe_is_loaded_and_its_file_deleted(edit_handlers, resources, tmp_path):
+def test_a_preview_is_near_the_whole_picture_and_equal_to_it_at_rest(resources):
+    """What changed is added to the picture that was shown last: no jump when a slider begins to move."""
+    resting = FACE.with_value("Big", 1.0)
+    whole = resources.render_shown(resting)
+    assert rendering.render_preview(resources, resting, resting) == rendering.encode_picture(whole)
+    moved = resting.with_value("Red", 1.0)
+    preview = decode_jpeg(rendering.render_preview(resources, moved, resting)).float()
+    shown = decode_jpeg(rendering.encode_picture(resources.render_shown(moved))).float()
+    assert (preview.mean((0, 1)) - shown.mean((0, 1))).abs().max() < 3
+    # Another face's picture is no base.
+    other = replace(resting, start=FromSeed(9))
+    assert rendering.render_preview(resources, other, resting) == rendering.encode_picture(
+        resources.render_preview(other)
+    )
+
+
+def test_a_recipe_is_loaded_and_its_file_deleted(edit_handlers, resources):
     from gradio import Error
 
     from ganvas.recipe.files import save_picture
 
     scene = FACE.with_value("Big", 1.0)
-    path = tmp_path / "some.png"
+    folder = edit_handlers.folder
+    path = folder / "some.png"
     save_picture(path, to_bytes(resources.render(scene).image)[0], resources.make_recipe(scene))
     session = Session(FACE)
     asyncio.run(SceneHandlers(edit_handlers, FACE).upload_recipe(str(path), session))
@@ -548,11 +605,11 @@ def test_a_recipe_is_loaded_and_its_file_deleted(edit_handlers, resources, tmp_p
         "words.txt": b"hello",
     }
     for name, content in bad.items():
-        (tmp_path / name).write_bytes(content)
+        (folder / name).write_bytes(content)
         with pytest.raises(Error) as error:
-            asyncio.run(SceneHandlers(edit_handlers, FACE).upload_recipe(str(tmp_path / name), session))
-        assert str(tmp_path) not in str(error.value)
-        assert not (tmp_path / name).exists()
+            asyncio.run(SceneHandlers(edit_handlers, FACE).upload_recipe(str(folder / name), session))
+        assert str(folder) not in str(error.value)
+        assert not (folder / name).exists()
     assert session.scene == scene
 
 
@@ -566,16 +623,17 @@ def test_a_recipe_is_loaded_and_its_file_deleted(edit_handlers, resources, tmp_p
         (lambda t: t[:-1] + ', "transform": {"angle": 5.0, "x": 0.0, "y": 0.0}}', "turns or moves the picture"),
     ],
 )
-def test_an_edited_recipe_is_one_message_and_changes_nothing(change, message, edit_handlers, resources, tmp_path):
+def test_an_edited_recipe_is_one_message_and_changes_nothing(change, message, edit_handlers, resources):
     from gradio import Error
 
     from ganvas.recipe.model import to_json
 
     text = json.dumps(to_json(resources.make_recipe(FACE.with_value("Big", 1.0))))
-    (tmp_path / "some.json").write_text(change(text))
+    path = edit_handlers.folder / "some.json"
+    path.write_text(change(text))
     session = Session(FACE)
     with pytest.raises(Error, match=message):
-        asyncio.run(SceneHandlers(edit_handlers, FACE).upload_recipe(str(tmp_path / "some.json"), session))
+        asyncio.run(SceneHandlers(edit_handlers, FACE).upload_recipe(str(path), session))
     assert session.scene == FACE
 
 
@@ -617,40 +675,35 @@ def test_a_slider_in_a_unit_shows_and_takes_it_and_the_scene_holds_sigma(edit_ha
     assert (low, high, step) == find_unit_range(with_unit, "Right")
     value = round((low + high) / 2 / step) * step
     session = Session(FACE)
-    preview = asyncio.run(edit_handlers.make_slider_handler("Right")(value, session))
+    preview = asyncio.run(edit_handlers.move_slider({"name": "Right", "value": value}, session))
     sigma = session.scene.slider_edit.set["Right"]
     assert sigma == pytest.approx(convert_to_sigma(with_unit, "Right", f"{value:.9f}px"))
     assert preview["alt_text"].endswith(f"with Right at {value:g} px")
     shown = asyncio.run(edit_handlers.render_at_rest(session))
-    assert f"Right at {value:g} px" in shown[2]
+    assert f"Right at {value:g} px" in shown[4]
     assert scale.convert_to_slider(sigma) == pytest.approx(value)
     assert "Big at +1.00" in edit_handlers._format_status(
         FACE.with_value("Big", 1.0), rendering.render_full(edit_handlers.resources, FACE)
     )
     with pytest.raises(gr.Error, match="'Right' takes a finite number from"):
-        asyncio.run(edit_handlers.make_slider_handler("Right")(high + 1, session))
+        asyncio.run(edit_handlers.move_slider({"name": "Right", "value": high + 1}, session))
 
 
-def test_sliders_follow_the_unit_of_the_editor_that_is_picked(edit_handlers, with_unit):
-    tabs = TabHandlers(edit_handlers, compare.MethodEditors(edit_handlers.resources))
-    names = edit_handlers.slider_names
-
-    def list_updates(scene):
-        return dict(zip(names, tabs.make_visibility_updates(Session(scene))[-len(names) :], strict=True))
-
+def test_sliders_follow_the_unit_of_the_editor_that_is_picked(resources, with_unit):
     low, high, step = find_unit_range(with_unit, "Right")
-    updates = list_updates(FACE)
-    assert updates["Right"] == gr.update(visible=True, minimum=low, maximum=high, step=step, label="Right (px)")
-    assert updates["Big"] == gr.update(visible=True)
-    updates = list_updates(replace(FACE, generator="squares", editor="squares/counts"))
-    assert updates["Right"] == gr.update(visible=False, minimum=-4.0, maximum=4.0, step=0.05, label="Right")
-    assert edit_handlers.resources.get_slider_scales(["Right"])["Right"].ticks == (low, high, step)
+    panel = slider_panel.make_panel_value(resources, FACE, rendering.render_full(resources, FACE))
+    (right,) = [slider for slider in panel["groups"][0]["sliders"] if slider["name"] == "Right"]
+    assert [right[key] for key in ("label", "unit", "low", "high", "step")] == ["Right (px)", "px", low, high, step]
+    squares = replace(FACE, generator="squares", editor="squares/counts")
+    assert slider_panel.make_panel_value(resources, squares, rendering.render_full(resources, squares)) == {
+        "groups": []
+    }
 
 
 def test_a_face_keeps_its_region_in_links_recipes_and_commands(monkeypatch, resources):
     monkeypatch.setattr(regions, "load_regions", lambda _: {"left": (Region((0.25, 0.5, 0.2, 0.3)), ("Red",))})
     scene = FACE.with_shift("Red", 1.0)
-    kept, free = (resources.make_recipe(replace(scene, regional=regional)) for regional in (True, False))
+    kept, free = (resources.make_recipe(replace(scene, region=region)) for region in ("auto", "off"))
     assert kept.regions and not free.regions
     assert sharing.decode_token(sharing.encode_token(kept)) == kept
     assert "--region" not in sharing.format_command(kept, scene.editor, "face")

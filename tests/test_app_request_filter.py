@@ -160,8 +160,10 @@ def test_a_password_is_asked_for_and_taken_with_any_name(tmp_path):
     assert ask("/", tmp_path, host="example.org", password="geheim ü").status_code == 421
 
 
-def test_a_page_below_a_path_sends_its_events_there(resources):
-    config = server.ServerConfig(root_path="/ganvas", allowed_hosts=("faces.example.org",), password="geheim")
+def test_a_page_below_a_path_sends_its_events_there(resources, tmp_path):
+    config = server.ServerConfig(
+        root_path="/ganvas", allowed_hosts=("faces.example.org",), password="geheim", storage=tmp_path
+    )
     with server.serve(resources, "toy", config=config) as address:
         assert httpx.get(address, trust_env=False).status_code == 401
         headers = {"host": "faces.example.org"}
@@ -171,11 +173,11 @@ def test_a_page_below_a_path_sends_its_events_there(resources):
 
 
 def test_an_upload_of_another_kind_is_deleted(visitor, app_site):
-    for button in ("load", "photo"):
+    for part, event in (("load", "upload"), ("drop", "input")):
         answer = visitor.http.post(f"{app_site.address}/gradio_api/upload", files={"files": ("face.txt", b"a photo")})
         (path,) = answer.json()
         with pytest.raises(GanvasError, match="another kind of file"):
-            visitor.send(button, "upload", {"path": path, "meta": {"_type": "gradio.FileData"}})
+            visitor.send(part, event, {"path": path, "meta": {"_type": "gradio.FileData"}})
         assert not Path(path).exists()
         assert not list(app_site.folder.glob("claim-*"))
 
@@ -221,7 +223,7 @@ def test_a_later_events_answer_comes_in_the_same_stream(visitor, app_site):
     client.config = visitor.config
     client.open()
     for value in (1.0, 2.0):
-        assert "Big at" in client.send("slider-Big", "input", value)["picture"]["alt_text"]
+        assert "Big at" in client.send("panel", "input", {"name": "Big", "value": value})["picture"]["alt_text"]
     client.close()
 
 

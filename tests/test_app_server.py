@@ -46,28 +46,48 @@ def url(shown):
     return value["value"]["url"] if "value" in value else value["url"]
 
 
+def move(visitor, value, name="Big"):
+    """Move a slider; returns its preview."""
+    return visitor.send("panel", "input", {"name": name, "value": value})
+
+
+def rest(visitor):
+    """Return what is shown once the slider rests."""
+    return visitor.send_followup("panel", "input")
+
+
+def read_sliders(shown):
+    """Return the sliders by name in a raw answer."""
+    return {slider["name"]: slider for group in shown["panel"]["groups"] for slider in group["sliders"]}
+
+
+def list_changed(shown):
+    """Return the names of the sliders that were moved."""
+    return [name for name, slider in read_sliders(shown).items() if slider["changed"]]
+
+
 def test_a_slider_is_previewed_then_shown_in_full(newcomer):
-    preview = newcomer.send("slider-Big", "input", 2.0)
-    assert url(preview).startswith("data:image/webp;base64,")
-    full = newcomer.send_followup("slider-Big", "input")
-    assert full["changed"] == ["Big"]
+    preview = move(newcomer, 2.0)
+    assert url(preview).startswith("data:image/jpeg;base64,")
+    full = rest(newcomer)
+    assert list_changed(full) == ["Big"]
     assert "Big at +2.00" in full["status"]
-    assert isinstance(full["slider-Red"], float)
+    assert isinstance(read_sliders(full)["Red"]["value"], float)
     assert full["undo"]["interactive"] is True
-    assert newcomer.send("undo", "click")["changed"] == []
+    assert list_changed(newcomer.send("undo", "click")) == []
 
 
 def test_a_link_opens_the_page_in_its_state(newcomer, app_site):
-    newcomer.send("slider-Big", "input", 2.0)
-    wanted = newcomer.send_followup("slider-Big", "input")
+    move(newcomer, 2.0)
+    wanted = rest(newcomer)
     query = _open_downloads(newcomer)["link"].partition("?")[2]
     other = AppClient(app_site.address)
     opened = other.open(f"?{query}")
     assert url(opened) == url(wanted)
-    assert opened["slider-Big"] == 2.0
+    assert read_sliders(opened)["Big"]["value"] == 2.0
     bad = AppClient(app_site.address)
     shown = bad.open("?recipe=nonsense")
-    assert shown["changed"] == []
+    assert list_changed(shown) == []
     for one in (other, bad):
         one.close()
 
@@ -88,8 +108,8 @@ def test_what_is_taken_along_is_the_same_picture(newcomer, app_site, tmp_path, m
     from ganvas.io.images import read_picture
 
     monkeypatch.chdir(tmp_path)
-    newcomer.send("slider-Big", "input", 1.5)
-    newcomer.send_followup("slider-Big", "input")
+    move(newcomer, 1.5)
+    rest(newcomer)
     downloads = _open_downloads(newcomer)
     png = newcomer.http.get(
         downloads["png"]["url"]
@@ -111,8 +131,8 @@ def test_what_is_taken_along_is_the_same_picture(newcomer, app_site, tmp_path, m
 @pytest.mark.parametrize("value", [1e9, -1e9, "x", None, [], {"a": 1}])
 def test_an_edited_request_is_refused_and_the_server_stays(value, visitor):
     with pytest.raises(GanvasError):
-        visitor.send("slider-Big", "input", value)
-    visitor.send("slider-Big", "input", 1.0)
+        move(visitor, value)
+    move(visitor, 1.0)
 
 
 def post_event(visitor, app_site, text):
@@ -128,7 +148,13 @@ def post_event(visitor, app_site, text):
 @pytest.mark.parametrize(
     ("name", "event", "data", "message"),
     [
-        ("slider-Big", "input", "[NaN, null]", "finite number"),
+        ("panel", "input", '[{"name": "Big", "value": NaN}, null]', "finite number"),
+        ("panel", "input", "[[], null]", "name and value"),
+        ("panel", "input", '[{"name": [], "value": 1}, null]', "A slider takes a text"),
+        ("panel", "input", '[{"name": "Big", "value": 1, "number": -1}, null]', "A slider's number takes"),
+        ("region", "input", '["nowhere", null]', "Unknown region"),
+        ("presets", "select", "[null]", "A preset takes"),
+        ("gallery", "select", "[null]", "isn't in the gallery"),
         ("seed", "submit", "[NaN, 0.7, null]", "The first seed takes a finite number"),
         ("seed", "submit", "[1e300, 0.7, null]", "The first seed takes"),
         ("psi", "release", '[0, "x", null]', "The variety takes a finite number"),
@@ -137,10 +163,8 @@ def post_event(visitor, app_site, text):
         ("compare", "click", '["Big", null, ["mean.safetensors"], null]', "The change takes"),
         ("compare", "click", '[{"a": 1}, 1, ["mean.safetensors"], null]', "Attribute takes a text"),
         ("compare", "click", '["Big", 1, [[]], null]', "Methods takes a text"),
-        ("changed", "input", "[7, null]", "What is changed takes a list"),
-        ("search", "change", '["%s", null]' % ("x" * 1000), "The search takes a text of 200"),
         ("load", "upload", "[7, null]", "upload it again"),
-        ("photo", "upload", '[{"path": null}, null]', "upload it again"),
+        ("drop", "input", '[{"path": null}, null]', "upload it again"),
     ],
 )
 def test_every_edited_request_is_one_message(name, event, data, message, visitor, app_site):
@@ -162,13 +186,13 @@ def test_broken_requests_are_refused(visitor, app_site):
             json={"data": [], "fn_index": number, "session_hash": visitor.session},
         )
         assert answer.status_code != 200 or "event_id" in answer.json()
-    visitor.send("slider-Big", "input", 1.0)
+    move(visitor, 1.0)
 
 
 def test_unknown_names_are_one_message(visitor):
-    with pytest.raises(GanvasError):
-        visitor.send("changed", "input", ["Wings"])
-    visitor.send("changed", "input", [])
+    with pytest.raises(GanvasError, match="Unknown attribute"):
+        move(visitor, 1.0, "Wings")
+    move(visitor, 1.0)
 
 
 PATHS = (
@@ -210,21 +234,21 @@ def test_bad_files_are_one_message_and_deleted(name, visitor, app_site):
         return
     (path,) = answer.json()
     value = {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
-    for button in ("load", "photo"):
+    for part, event in (("load", "upload"), ("drop", "input")):
         with pytest.raises(GanvasError):
-            visitor.send(button, "upload", value)
+            visitor.send(part, event, value)
         assert not Path(path).exists()
-    visitor.send("slider-Big", "input", 1.0)
+    move(visitor, 1.0)
 
 
 def test_a_huge_file_is_refused(visitor, app_site):
     assert upload(visitor, app_site, "huge.png", b"\0" * (21 << 20)).status_code == 413
-    visitor.send("slider-Big", "input", 1.0)
+    move(visitor, 1.0)
 
 
 def test_a_recipe_is_loaded_from_its_png(newcomer, app_site, tmp_path):
-    newcomer.send("slider-Big", "input", 1.5)
-    wanted = newcomer.send_followup("slider-Big", "input")
+    move(newcomer, 1.5)
+    wanted = rest(newcomer)
     downloads = _open_downloads(newcomer)
     address = downloads["png"]["url"]
     data = newcomer.http.get(address if address.startswith("http") else app_site.address + address).content
@@ -259,10 +283,10 @@ def test_ten_people_at_once(app_site):
             one.open()
             times = []
             for i in range(4):
-                one.send("slider-Big", "input", i / 2 + number / 10)
+                move(one, i / 2 + number / 10)
                 times.append(one.seconds)
             waits[number] = sum(times)
-            if f"Big at {1.5 + number / 10:+.2f}" not in one.send_followup("slider-Big", "input")["status"]:
+            if f"Big at {1.5 + number / 10:+.2f}" not in rest(one)["status"]:
                 failed.append((number, "another's value"))
         except Exception as error:
             failed.append((number, repr(error)))
@@ -292,29 +316,30 @@ def test_it_listens_on_this_machine_alone(app_site):
     assert app_site.address.startswith("http://127.0.0.1:")
 
 
-def test_the_server_contacts_nobody_and_writes_in_its_own_folder(app_site, visitor):
+def test_the_server_contacts_nobody_and_writes_in_its_own_folders(app_site, visitor):
     visitor.send("surprise", "click")
     _open_downloads(visitor)
     lines = set(app_site.log.read_text().splitlines())
     # Not even itself, as it starts.
     assert not {line for line in lines if line.split()[0] in ("connect", "look")}
     written = {line.removeprefix("write ") for line in lines if line.startswith("write ")}
-    elsewhere = {path for path in written if "/ganvas-app-" not in path and not path.startswith("/dev/")}
+    stored = str(app_site.editor.with_name("storage"))
+    elsewhere = {path for path in written if "/ganvas-app-" not in path and not path.startswith(("/dev/", stored))}
     assert {path for path in elsewhere if not path.endswith((".pyc",)) and "__pycache__" not in path} == set()
 
 
-def test_files_are_deleted_in_time_and_all_at_the_end_though_a_page_is_open(resources, capfd, monkeypatch):
+def test_files_are_deleted_in_time_and_all_at_the_end_though_a_page_is_open(resources, capfd, monkeypatch, tmp_path):
     from gradio.route_utils import delete_files_created_by_app
 
     own, pages, build = f"ganvas-app-{os.getpid()}-*", [], server.build_app
     monkeypatch.setattr(server, "build_app", lambda *args: pages.append(build(*args)) or pages[0])
-    with server.serve(resources, "toy") as address:
+    with server.serve(resources, "toy", config=server.ServerConfig(storage=tmp_path)) as address:
         visitor = AppClient(address)
         visitor.open()
         (folder,) = Path(tempfile.gettempdir()).glob(own)
         _open_downloads(visitor)
         (path,) = visitor.http.post(f"{address}/gradio_api/upload", files={"files": ("face.png", b"a photo")}).json()
-        assert {p.suffix for p in folder.glob("session-*/*/*")} == {".png", ".json"}
+        assert {p.suffix for p in folder.glob("session-*/*/*")} == {".png", ".json", ".zip"}
         assert Path(path).exists()
         delete_files_created_by_app(pages[0], server.CLEANUP_SECONDS)
         assert Path(path).exists()

@@ -14,14 +14,16 @@ import torch
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
 import gradio as gr
+from app_photos import make_face_photo
 from planted_truth import TOY
-from test_app import FACE, block, edit_handlers, editor, queue, resources  # noqa: F401
+from test_app import FACE, background_queue, block, edit_handlers, editor, queue, resources  # noqa: F401
 
-from ganvas.app import compare, rendering, request_checks, scene_handlers, server
+from ganvas.app import compare, rendering, request_checks, server
 from ganvas.app.layout import SESSION_SECONDS
 from ganvas.app.scene_handlers import SceneHandlers
 from ganvas.app.session import Session, Superseded, report_errors
-from ganvas.app.tab_handlers import TabHandlers
+from ganvas.app.storage import STORED_SECONDS, AppStorage
+from ganvas.app.tab_handlers import TAB_OUTPUTS, TabHandlers
 from ganvas.errors import GanvasError
 from ganvas.recipe.model import FromSeed
 
@@ -92,7 +94,7 @@ def test_gradio_keeps_sessions_apart_and_ends_them_with_their_files(resources, q
 
     from gradio import state_holder
 
-    demo = server.build_app(resources, (queue, queue), tmp_path, FACE)
+    demo = server.build_app(resources, (queue, queue), tmp_path, AppStorage(tmp_path / "storage"), FACE)
     holder = state_holder.StateHolder()
     holder.set_blocks(demo)
     (state,) = (block for block in demo.blocks.values() if isinstance(block, gr.State))
@@ -169,18 +171,18 @@ def test_a_face_that_cannot_be_drawn_traps_nobody(edit_handlers, resources, monk
 
     monkeypatch.setattr(rendering, "render_preview", fail)
     with pytest.raises(gr.Error, match="no"):
-        asyncio.run(edit_handlers.make_slider_handler("Big")(1.0, session))
+        asyncio.run(edit_handlers.move_slider({"name": "Big", "value": 1.0}, session))
     assert session.scene == shown
     session.gallery_faces = [replace(FACE, generator="cats")]
     tab_handlers = TabHandlers(edit_handlers, compare.MethodEditors(resources))
-    choose = tab_handlers.make_choice_handler(False)
+    choose = tab_handlers.make_choice_handler("gallery_faces")
     with pytest.raises(gr.Error):
         asyncio.run(choose(session, SimpleNamespace(index=0)))
     assert session.scene == shown
 
 
 def test_a_preview_says_what_it_shows(edit_handlers):
-    shown = asyncio.run(edit_handlers.make_slider_handler("Big")(1.0, Session(FACE)))
+    shown = asyncio.run(edit_handlers.move_slider({"name": "Big", "value": 1.0}, Session(FACE)))
     assert "Big at +1" in shown["alt_text"]
 
 
@@ -220,7 +222,7 @@ def test_a_click_on_a_visited_face_opens_the_one_that_is_seen(edit_handlers, res
     async def play():
         await tab_handlers.refresh_tabs(session, request)
         await edit_handlers.make_step_handler(edit_handlers.choose_random_face)(session)
-        await tab_handlers.make_choice_handler(True)(session, SimpleNamespace(index=0))
+        await tab_handlers.make_choice_handler("shown_visited_faces")(session, SimpleNamespace(index=0))
 
     asyncio.run(play())
     assert session.scene == FACE.unedited
@@ -284,59 +286,11 @@ def test_few_of_the_methods_learned_are_kept(resources, monkeypatch):
     assert len(methods._fitted) == compare.MAX_FITTED_EDITORS
 
 
-# Photographs.
-
-
-def test_an_inversion_ends_when_nobody_waits_and_its_photograph_is_deleted(edit_handlers, monkeypatch):
-    running = []
-
-    def invert(face, loaded, progress):
-        running.append(1)
-        try:
-            for i in range(10_000):
-                time.sleep(0.01)
-                progress(i, 10_000)
-        finally:
-            running.pop()
-
-    monkeypatch.setattr(scene_handlers, "read_face", lambda path, generator: torch.zeros(1, 3, 8, 8))
-    monkeypatch.setattr(scene_handlers, "invert_face", invert)
-    path = edit_handlers.folder / "one.png"
-    path.write_bytes(b"x")
-
-    async def play():
-        going = SceneHandlers(edit_handlers, FACE).make_photo_handler(3)(str(path), Session(FACE))
-        async for values in going:
-            if "Searching" in str(values[1]):
-                break
-        await going.aclose()
-
-    asyncio.run(play())
-    assert not running
-    assert not list(edit_handlers.folder.rglob("*.png"))
-
-
-def test_an_inverted_photograph_is_shown(edit_handlers, resources, monkeypatch):
-    ws = resources.render(replace(FACE, start=FromSeed(9))).ws
-    monkeypatch.setattr(scene_handlers, "read_face", lambda path, generator: torch.zeros(1, 3, 8, 8))
-    monkeypatch.setattr(scene_handlers, "invert_face", lambda face, loaded, progress: ws)
-    path, session = edit_handlers.folder / "one.png", Session(FACE)
-    path.write_bytes(b"x")
-
-    async def play():
-        return [values async for values in SceneHandlers(edit_handlers, FACE).make_photo_handler(3)(str(path), session)]
-
-    *_, shown = asyncio.run(play())
-    assert "Here is the face" in shown[1]
-    assert torch.equal(resources.render(session.scene).ws, ws)
-    assert not list(edit_handlers.folder.rglob("*"))
-
-
 # The page.
 
 
 def test_a_page_holds_no_network(resources, queue, tmp_path, monkeypatch):
-    demo = server.build_app(resources, (queue, queue), tmp_path, FACE)
+    demo = server.build_app(resources, (queue, queue), tmp_path, AppStorage(tmp_path / "storage"), FACE)
     copied = []
     monkeypatch.setattr(torch.Tensor, "__deepcopy__", lambda self, memo: copied.append(self))
     from gradio.utils import safe_deepcopy
@@ -350,7 +304,9 @@ def test_a_page_holds_no_network(resources, queue, tmp_path, monkeypatch):
 
 def test_a_page_takes_one_connection_for_good(resources, queue, tmp_path):
     """Browsers have six to a server: with Gradio's heartbeat as well, three open pages would take them all."""
-    assert not server.build_app(resources, (queue, queue), tmp_path, FACE).get_config_file()["connect_heartbeat"]
+    assert not server.build_app(
+        resources, (queue, queue), tmp_path, AppStorage(tmp_path / "storage"), FACE
+    ).get_config_file()["connect_heartbeat"]
 
 
 def test_names_that_a_server_answers_to():
@@ -380,7 +336,7 @@ def test_options_behind_a_proxy_are_checked(options, message):
 def test_who_opens_the_page_gets_a_session(edit_handlers):
     request = SimpleNamespace(query_params={}, headers={})
     handlers = SceneHandlers(edit_handlers, FACE)
-    opened = [value for _ in range(2) for value in asyncio.run(handlers.open_page(request))]
+    opened = [value for _ in range(2) for value in asyncio.run(handlers.open_page(None, request))]
     mine, other = (value for value in opened if isinstance(value, Session))
     assert mine.scene == FACE
     assert mine is not other
@@ -390,4 +346,78 @@ def test_a_tab_that_is_selected_while_the_page_opens_is_no_error(edit_handlers, 
     """A narrow page does that: it selects its tabs before it has a session."""
     tab_handlers = TabHandlers(edit_handlers, compare.MethodEditors(resources))
     found = asyncio.run(tab_handlers.make_open_handler("wipe")(None, SimpleNamespace(session_hash="new")))
-    assert len(found) == 9
+    assert len(found) == len(TAB_OUTPUTS)
+
+
+def test_a_reload_goes_on_with_all_steps_and_a_restart_with_the_picture(edit_handlers):
+    request = SimpleNamespace(query_params={}, headers={})
+    handlers = SceneHandlers(edit_handlers, FACE)
+
+    def open_page(handlers, remembered):
+        opened = asyncio.run(handlers.open_page(remembered, request))
+        return next(value for value in opened if isinstance(value, Session))
+
+    first = open_page(handlers, None)
+    assert first.screen == "start"
+    shown = []
+    for value in (1.0, 2.0):
+        first.set_scene(first.scene.with_value("Big", value))
+        shown = asyncio.run(edit_handlers.show_scene(first, first.start_request()))
+    remembered = shown[1]
+    again = open_page(handlers, remembered)
+    assert again is not first
+    assert again.scene == first.scene
+    assert again.list_steps() == first.list_steps()
+    # What one of two tabs undoes stays in the other.
+    again.undo()
+    assert first.scene.slider_edit.set == {"Big": 2.0}
+    restarted = open_page(SceneHandlers(edit_handlers, FACE), remembered)
+    assert restarted.scene == first.scene
+    assert not restarted.can_undo
+
+
+def test_a_code_and_its_photograph_outlast_a_restart_for_a_day(edit_handlers, resources, monkeypatch):
+    request, photo = SimpleNamespace(query_params={}, headers={}), make_face_photo(edit_handlers)
+    ws = resources.render(replace(FACE, start=FromSeed(9))).ws
+    session = Session(rendering.make_code_scene(resources, FACE, ws, edit_handlers.storage, photo))
+    session.set_scene(session.scene.with_value("Big", 1.0))
+    remembered = asyncio.run(edit_handlers.show_scene(session, session.start_request()))[1]
+
+    def open_page():
+        opened = asyncio.run(SceneHandlers(edit_handlers, FACE).open_page(remembered, request))
+        return next(value for value in opened if isinstance(value, Session)).scene
+
+    scene = open_page()
+    assert scene == session.scene
+    assert torch.equal(scene.photo.face.picture, photo.face.picture)
+    assert torch.equal(resources.render_shown(scene), resources.render_shown(session.scene))
+    for path in edit_handlers.storage.folder.rglob("*"):
+        if path.is_file():
+            old(path, STORED_SECONDS + 60)
+    edit_handlers.storage.delete_old()
+    assert not list(edit_handlers.storage.folder.glob("*/*"))
+    warnings = []
+    monkeypatch.setattr("gradio.Warning", lambda text, **options: warnings.append(text))
+    assert open_page() == FACE
+    assert "for a day" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "value", [[], {"recipe": {}}, {"key": 7, "recipe": None}, {"key": "x", "recipe": {"version": 1}}]
+)
+def test_a_browsers_state_that_was_changed_is_one_message(value, edit_handlers, monkeypatch):
+    warnings = []
+    monkeypatch.setattr("gradio.Warning", lambda text, **options: warnings.append(text))
+    request = SimpleNamespace(query_params={}, headers={})
+    opened = asyncio.run(SceneHandlers(edit_handlers, FACE).open_page(value, request))
+    assert next(each for each in opened if isinstance(each, Session)).scene == FACE
+    assert len(warnings) == isinstance(value, dict)
+
+
+def test_stored_files_are_this_users_alone(tmp_path):
+    storage = AppStorage(tmp_path / "storage")
+    secret = storage.read_secret()
+    assert AppStorage(tmp_path / "storage").read_secret() == secret
+    assert {path.stat().st_mode & 0o077 for path in (storage.folder, storage.folder / "secret.txt")} == {0}
+    with pytest.raises(GanvasError, match="no sha256"):
+        storage.load_code("../../etc/passwd", 0, TOY)

@@ -1,6 +1,7 @@
 """The words of the web editor: names, synonyms, signs and help texts of attributes; and which sliders an editor shows."""
 
 import asyncio
+import re
 from dataclasses import replace
 
 import planted_counts
@@ -9,17 +10,17 @@ import pytest
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
 from planted_truth import disentangled
-from test_app import FACE, edit_handlers, editor, queue, resources  # noqa: F401
+from test_app import FACE, background_queue, edit_handlers, editor, queue, resources  # noqa: F401
 
 from ganvas import generators
 from ganvas.app import compare, rendering
-from ganvas.app.attribute_groups import GROUPS, group_attributes
-from ganvas.app.attribute_words import WORDS, format_attribute, format_ends, matches_search
-from ganvas.app.edit_handlers import format_search_hint
+from ganvas.app.attribute_groups import GROUPS
+from ganvas.app.attribute_words import WORDS, format_attribute, format_ends, format_search_words
 from ganvas.app.layout import Page
 from ganvas.app.resources import EditorChoice, load_choice
 from ganvas.app.scene import Scene, describe_scene
 from ganvas.app.session import Session
+from ganvas.app.slider_panel import make_panel_value
 from ganvas.app.slider_scale import SliderScale
 from ganvas.app.tab_handlers import TabHandlers
 from ganvas.recipe.model import EditStep, FromSeed, NamedTool
@@ -28,8 +29,17 @@ from ganvas.recipe.model import EditStep, FromSeed, NamedTool
 
 
 def find(search):
-    """Return the attributes of all groups that a search finds."""
-    return {name for group, names in GROUPS.items() for name in names if matches_search(name, group, search)}
+    """Return the attributes of all groups that a search finds, as the page's script does."""
+    wanted = re.findall(r"[^\W_]+", search.lower())
+    return {
+        name
+        for group, names in GROUPS.items()
+        for name in names
+        if all(
+            any(known.startswith(word) for known in re.findall(r"\w+", format_search_words(name, group)))
+            for word in wanted
+        )
+    }
 
 
 @pytest.mark.parametrize(
@@ -90,11 +100,13 @@ def bearded(resources):
 
 def test_a_reversed_slider_leaves_recipes_as_they_are(edit_handlers, bearded, resources):
     session = Session(bearded)
-    asyncio.run(edit_handlers.make_slider_handler("No_Beard")(1.5, session))
+    asyncio.run(edit_handlers.move_slider({"name": "No_Beard", "value": 1.5}, session))
     assert session.scene.slider_edit.set == {"No_Beard": -1.5}
     assert resources.make_recipe(session.scene).edits == (EditStep({"No_Beard": -1.5}),)
     shown = rendering.render_full(resources, session.scene)
-    assert edit_handlers._slider_value(session.scene, shown, "No_Beard") == 1.5
+    panel = make_panel_value(resources, session.scene, shown)
+    sliders = [slider for group in panel["groups"] for slider in group["sliders"]]
+    assert [slider["value"] for slider in sliders if slider["name"] == "No_Beard"] == [1.5]
     assert "Beard at +1.50" in edit_handlers._format_status(session.scene, shown)
 
 
@@ -135,10 +147,11 @@ def test_a_generator_of_other_things_is_not_spoken_of_as_of_faces(edit_handlers)
     squares = edit_handlers.make_picker_updates(Session(Scene("squares", "squares/counts", FromSeed(0))))
     assert [update["visible"] for update in squares[-2:]] == [False, False]
     toy = edit_handlers.make_picker_updates(Session(FACE))
-    assert toy[-2]["placeholder"] == format_search_hint(["Bright", "Red", "Big"]) == "bright, red, big, …"
-    assert toy[-1]["value"] == "Draw 16 such pictures"
+    assert toy[-2]["value"] == "Draw 16 such pictures"
+    assert toy[-1]["visible"] is False
     faces = edit_handlers.make_picker_updates(Session(Scene("ffhq", "ffhq/compact-2", FromSeed(0))))
-    assert faces[-1]["value"] == "Draw 16 such faces"
+    assert faces[-2]["value"] == "Draw 16 such faces"
+    assert faces[-1]["visible"] is True
     assert ("ffhq/compact-2: 46 controls", "ffhq/compact-2") in faces[1]["choices"]
 
 
@@ -149,7 +162,7 @@ def test_more_than_the_generator_draws_is_said(edit_handlers):
     seen = int(planted_counts.counts(edit_handlers.resources.render(session.scene).ws)[0, 0])
     for by in range(planted_counts.MOST - seen + 1):
         shown = asyncio.run(edit_handlers.make_count_handler(1)(session))
-        said = f"{seen + by + 1} were asked for, but this generator draws" in shown[7]
+        said = f"{seen + by + 1} were asked for, but this generator draws" in shown[8]
         assert said == (seen + by + 1 > planted_counts.MOST)
 
 
@@ -157,7 +170,7 @@ def test_controls_have_a_help_text_and_plain_words():
     import gradio as gr
 
     with gr.Blocks() as demo:
-        Page([], {name: SliderScale(None, name) for names in group_attributes(WORDS).values() for name in names})
+        Page([], "secret")
     properties = [block.get_config() for block in demo.blocks.values()]
     kinds = (gr.Slider, gr.Dropdown, gr.Number, gr.Checkbox, gr.CheckboxGroup, gr.Textbox)
     controls = [block for block in demo.blocks.values() if isinstance(block, kinds)]

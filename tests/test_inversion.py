@@ -93,7 +93,8 @@ def test_an_inversion_shows_its_picture_and_stops_when_told(toy, known):
     _, pictures = targets(toy, 1)
     heard = []
 
-    def stop(step, steps, picture):
+    def stop(step, steps, picture, ws):
+        assert ws.shape == (1, toy.num_ws, toy.w_dim)
         heard.append((step, steps, picture.shape))
         return step == 4
 

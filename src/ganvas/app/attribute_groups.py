@@ -57,8 +57,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """The attributes of ``face_attributes`` without Blurry, which describes the picture and not the face."""
 OTHER_GROUP = "Other"
 """The group of the attributes that are in no other."""
-OPEN_GROUPS = ("Age and gender", "Expression", OTHER_GROUP)
+OPEN_GROUPS = ("Age and gender", "Expression", "Hair", OTHER_GROUP)
 """Groups that are open when the page opens."""
+RARE_ATTRIBUTES = frozenset(
+    "5_o_Clock_Shadow Attractive Bags_Under_Eyes Bald Big_Lips Blurry Bushy_Eyebrows Chubby Double_Chin Goatee Mustache"
+    " Narrow_Eyes Oval_Face Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Straight_Hair Wearing_Necklace"
+    " Wearing_Necktie".split()
+)
+"""Attributes that the page shows on demand."""
 
 
 def group_attributes(attributes: Iterable[str]) -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 
@@ -96,17 +95,12 @@ def format_ends(attribute: str) -> str:
     return f"{words.less} … {words.more}"
 
 
+def format_search_words(attribute: str, group: str) -> str:
+    """Format the words of which a search for the attribute begins some: its name, its label, synonyms and its group."""
+    words = get_words(attribute)
+    return f"{attribute} {words.label} {words.synonyms} {group}".replace("_", " ").lower()
+
+
 def get_sign(attribute: str) -> float:
     """Return what a value of the attribute is multiplied by to be shown: -1 for those of ``REVERSED``."""
     return -1.0 if attribute in REVERSED else 1.0
-
-
-def matches_search(attribute: str, group: str, search: str) -> bool:
-    """Return whether each word of the search begins one of the attribute's or its group's name, or a synonym."""
-    words = get_words(attribute)
-    known = _split_words(f"{attribute} {words.label} {words.synonyms} {group}")
-    return all(any(each.startswith(word) for each in known) for word in _split_words(search))
-
-
-def _split_words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", text.lower())

@@ -12,7 +12,7 @@ import torch
 
 from ganvas import generators
 from ganvas.app.attribute_words import get_sign
-from ganvas.app.rendering import encode_webp
+from ganvas.app.rendering import encode_picture
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
 from ganvas.control.search import CodeScorer, StrengthLadder, reach_target
@@ -132,7 +132,7 @@ def compare_method(
         editor, code_scorer, ws, attribute, goal.to(ws), start=start, ladder=LADDER, within=loaded.distribution
     )
     image = run_with_generator(torch.no_grad()(lambda: tools.generator.synthesis(done.codes)))
-    picture = encode_webp(downscale(image, min(PICTURE_SIDE_PIXELS, tools.generator.resolution)))
+    picture = encode_picture(downscale(image, min(PICTURE_SIDE_PIXELS, tools.generator.resolution)))
     others = _measure_drift(scene_editor, loaded.scorer.attributes, start, done.scores, attribute)
     reached = "" if bool(done.arrived[0]) else " (target not reached)"
     strength = float(done.strengths[0]) * get_sign(attribute) + 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -20,13 +20,24 @@ import gradio as gr
 from ganvas import generators
 from ganvas.app import rendering, request_checks
 from ganvas.app.attribute_words import format_attribute, get_sign
+from ganvas.app.likeness import LikenessMeter, draw_likeness, format_likeness
 from ganvas.app.rendering import RenderedView
 from ganvas.app.resources import AppResources
-from ganvas.app.scene import Scene, check_scene, describe_scene, format_title
+from ganvas.app.scene import (
+    AUTOMATIC_REGION,
+    NO_REGION,
+    PAINTED_REGION,
+    Scene,
+    check_scene,
+    describe_scene,
+    format_title,
+)
 from ganvas.app.session import Session, Superseded, WorkQueue, report_errors
+from ganvas.app.slider_panel import check_attribute, make_panel_value, parse_move
+from ganvas.app.storage import AppStorage
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.regions import load_regions
-from ganvas.recipe.model import FromSeed
+from ganvas.recipe.model import FromSeed, Recipe, to_json
 
 T = TypeVar("T")
 REST_SECONDS = 0.06
@@ -35,12 +46,15 @@ FACES_PER_PAGE = 12
 """Faces on a page of the gallery."""
 SAMPLED_FACES = 16
 """Faces that are sampled at the sliders' values."""
+VIEW_OUTPUTS = 15
+"""The number of ``view_outputs``."""
 
 
 class EditHandlers:
-    """Handlers of edits, and what all handlers need: queues, the server's folder, and ways to show a scene.
+    """Handlers of edits, and what all handlers need: queues, folders, and ways to show a scene.
 
-    ``generator_queue`` runs what needs the generator, ``background_queue`` what doesn't; ``names``: attributes with a slider.
+    ``generator_queue`` runs what needs the generator, ``background_queue`` what doesn't. ``folder`` is deleted with the server,
+    ``storage`` outlasts it.
     """
 
     def __init__(
@@ -49,9 +63,9 @@ class EditHandlers:
         generator_queue: WorkQueue,
         background_queue: WorkQueue,
         folder: Path,
-        names: Sequence[str],
+        storage: AppStorage,
     ) -> None:
-        self.resources, self.folder, self.slider_names = resources, folder, tuple(names)
+        self.resources, self.folder, self.storage = resources, folder, storage
         self.run_with_generator, self.run_in_background = generator_queue.run, background_queue.run
         self.generator_queue = generator_queue
 
@@ -78,45 +92,74 @@ class EditHandlers:
     async def show_scene(self, session: Session, is_stale: Callable[[], bool]) -> list[Any]:
         """Render the scene in full and make it a step that can be undone. Returns values for ``view_outputs``."""
         scene = session.scene
-        shown = await self.draw_or_restore(session, lambda: rendering.render_full(self.resources, scene), is_stale)
+
+        def draw() -> tuple[RenderedView, bytes, Recipe]:
+            shown = rendering.render_full(self.resources, scene)
+            original = b""
+            if scene.edits and session.shown_original != scene.unedited:
+                original = rendering.encode_picture(self.resources.render_shown(scene.unedited))
+            return shown, original, self.resources.make_recipe(scene)
+
+        shown, original, recipe = await self.draw_or_restore(session, draw, is_stale)
         if is_stale():
             raise Superseded
         session.commit()
         session.rendered_version = session.version
-        return self.make_view_updates(session, shown)
+        # What the page shows while the visitor holds the picture; none before an edit.
+        image = gr.skip() if scene.edits else ""
+        if original:
+            image = f"<img src='{rendering.to_url(original)}' alt='The picture before all edits'>"
+        session.shown_original = scene.unedited if scene.edits else None
+        return self.make_view_updates(session, shown, image, recipe)
 
     async def show_all(self, session: Session, is_stale: Callable[[], bool]) -> list[Any]:
         """Show the scene and its pickers. Returns values for ``scene_outputs``."""
         return [*self.make_picker_updates(session), *await self.show_scene(session, is_stale)]
 
-    def make_view_updates(self, session: Session, shown: RenderedView) -> list[Any]:
-        """Return values for ``view_outputs``: session, picture, status, undo, redo, reset, changed, count, sliders.
+    def make_view_updates(self, session: Session, shown: RenderedView, original: Any, recipe: Recipe) -> list[Any]:
+        """Return values for ``view_outputs``: session, browser's state, picture, original, status, undo, redo, reset, count,
+        sliders, region, and ``make_screen_updates``.
 
         The session is among them since Gradio keeps it for a time after it was last returned.
         """
         scene = session.scene
-        alt = self.describe(scene)
         return [
             session,
-            gr.update(value=rendering.to_image_value(shown.picture), alt_text=alt),
+            {"key": session.key, "recipe": to_json(recipe), "region": scene.region, "mask": scene.mask_sha256}
+            if session.screen == "picture"
+            else gr.skip(),
+            gr.update(value=rendering.to_image_value(shown.picture), alt_text=self.describe(scene)),
+            original,
             self._format_status(scene, shown),
             gr.update(interactive=session.can_undo),
             gr.update(interactive=session.can_redo),
             gr.update(interactive=bool(scene.edits)),
-            [name for name in scene.changed_attributes if name in self.slider_names],
             self._format_count(session, shown),
-            *(self._slider_value(scene, shown, name) for name in self.slider_names),
+            make_panel_value(self.resources, scene, shown) | {"number": session.num_moves},
+            gr.update(choices=list_regions(scene), value=scene.region, visible=bool(load_regions(scene.generator))),
+            *self.make_screen_updates(session),
         ]
 
-    def _slider_value(self, scene: Scene, shown: RenderedView, name: str) -> float:
-        sigma = scene.slider_edit.set.get(name, shown.readings.get(name, 0.0))
-        return self.resources.get_slider_scale(scene.editor, name).convert_to_slider(sigma)
+    def make_screen_updates(self, session: Session) -> list[Any]:
+        """Return the visibility of the start, the choice of faces and the picture, and which tab of controls is open."""
+        tab = gr.skip()
+        if session.screen != session.shown_screen:
+            name = "edit" if session.screen == "picture" else "faces"
+            session.open_tab(name)
+            tab = gr.update(selected=name)
+        session.shown_screen = session.screen
+        return [*(gr.update(visible=session.screen == name) for name in ("start", "chooser", "picture")), tab]
+
+    @report_errors
+    async def show_start(self, session: Session) -> Any:
+        """Show where photographs are dropped, and faces to choose from."""
+        session.screen = "start"
+        return self.make_screen_updates(session)
 
     def describe(self, scene: Scene) -> str:
         """Describe the picture in words, with values as the sliders show them."""
-        return describe_scene(
-            scene, {name: self.resources.get_slider_scale(scene.editor, name) for name in self.slider_names}
-        )
+        names = (*scene.slider_edit.set, *scene.slider_edit.shift)
+        return describe_scene(scene, {name: self.resources.get_slider_scale(scene.editor, name) for name in names})
 
     def _format_status(self, scene: Scene, shown: RenderedView) -> str:
         parts = [format_title(scene)]
@@ -152,27 +195,18 @@ class EditHandlers:
 
     # Sliders.
 
-    def make_slider_handler(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """Make the handler of one slider while it moves, which shows a preview."""
-
-        @report_errors
-        async def move(value: Any, session: Session) -> Any:
-            scale = self.resources.get_slider_scale(session.scene.editor, name)
-            number = request_checks.check_number(repr(format_attribute(name)), value, *scale.bounds)
-            self._check_attribute(session.scene, name)
-            is_stale = session.set_scene(session.scene.with_value(name, scale.convert_to_sigma(number)))
-            scene = session.scene
-            preview = await self.draw_or_restore(
-                session, lambda: rendering.render_preview(self.resources, scene), is_stale
-            )
-            return gr.update(value=rendering.to_image_value(preview), alt_text=self.describe(scene))
-
-        return move
-
-    def _check_attribute(self, scene: Scene, name: str) -> None:
-        names = self.resources.choices[scene.editor].editor.attributes if scene.editor else ()
-        if name not in names:
-            raise unknown("attribute", name, names or ["none: there is no editor"])
+    @report_errors
+    async def move_slider(self, move: Any, session: Session) -> Any:
+        """Preview the picture while a slider moves."""
+        if isinstance(move, dict) and "groups" in move:  # the panel as the server drew it: nothing moved since
+            return gr.skip()
+        is_stale = session.set_scene(parse_move(self.resources, session.scene, move))
+        session.num_moves = request_checks.check_integer("A slider's number", move.get("number", 0), 0, 2**53)
+        scene, resting = session.scene, session.resting_scene
+        preview = await self.draw_or_restore(
+            session, lambda: rendering.render_preview(self.resources, scene, resting), is_stale
+        )
+        return gr.update(value=rendering.to_image_value(preview), alt_text=self.describe(scene))
 
     @report_errors
     async def render_at_rest(self, session: Session) -> Any:
@@ -181,12 +215,45 @@ class EditHandlers:
         await asyncio.sleep(REST_SECONDS)
         if session.version != version or session.rendered_version == version:
             return gr.skip()
-        shown = await self.show_scene(session, lambda: session.version != version)
-        # Moved sliders are left alone: they may be moving again, which the browser knows first.
-        return shown[: -len(self.slider_names)] + [
-            gr.skip() if name in session.scene.slider_edit.set else value
-            for name, value in zip(self.slider_names, shown[-len(self.slider_names) :], strict=True)
-        ]
+        return await self.show_scene(session, lambda: session.version != version)
+
+    @report_errors
+    async def add_likeness(self, session: Session) -> list[Any]:
+        """Say how alike the face is once the picture rests, and weaken a locked edit that makes another person of it.
+
+        Returns values for the words, then for ``view_outputs``.
+        """
+        if session.rendered_version != session.version or session.compared_version == session.version:
+            return [gr.skip()] * (1 + VIEW_OUTPUTS)
+        return await self._compare_faces(session)
+
+    async def _compare_faces(self, session: Session) -> list[Any]:
+        scene, version = session.scene, session.version
+
+        def is_stale() -> bool:
+            return session.version != version
+
+        rest = [gr.skip()] * VIEW_OUTPUTS
+        if not scene.edits:
+            return ["", *rest]
+        measure = LikenessMeter(
+            self.resources, scene, lambda work: self.generator_queue.submit(work, is_stale).result()
+        )
+        if session.person_locked and scene.slider_edit.set:
+            share = await self.run_in_background(session, lambda: measure.limit_share(), is_stale)
+            if share < 1 and not is_stale():
+                scene = await self.run_with_generator(session, lambda: measure.limit_scene(share), is_stale)
+                is_stale = session.set_scene(scene)
+                rest = await self.show_scene(session, is_stale)
+        session.compared_version = session.version
+        distance = await self.run_in_background(session, lambda: measure.measure_distance(scene), is_stale)
+        return [draw_likeness(format_likeness(distance)), *rest]
+
+    @report_errors
+    async def lock_person(self, locked: Any, session: Session) -> list[Any]:
+        """Keep edits to the same person from now on, or not."""
+        session.person_locked = locked is True
+        return await self._compare_faces(session)
 
     # Steps.
 
@@ -210,28 +277,11 @@ class EditHandlers:
         """Go one step forward."""
         return await self.show_scene(session, session.redo())
 
-    @report_errors
-    async def change_attributes(self, changed: Any, session: Session) -> Any:
-        """Reset the attributes that aren't in ``changed`` any more, and hold new ones at their present value."""
-        names = request_checks.check_names("What is changed", changed)
-        scene = session.scene
-        scene = scene.without_changes(*(name for name in scene.changed_attributes if name not in names))
-        added = [name for name in names if name not in scene.changed_attributes]
-        if added:
-            for name in added:
-                self._check_attribute(scene, name)
-            shown = await self.run_with_generator(session, lambda: rendering.render_full(self.resources, session.scene))
-            for name in added:
-                scale = self.resources.get_slider_scale(scene.editor, name)
-                scene = scene.with_value(name, scale.convert_to_sigma(self._slider_value(scene, shown, name)))
-        session.commit()
-        return await self.show_scene(session, session.set_scene(scene))
-
     def make_count_handler(self, by: int) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Make the handler that changes the counted attribute by ``by``."""
 
         def change(session: Session) -> Scene:
-            self._check_attribute(session.scene, session.counted_attribute)
+            check_attribute(self.resources, session.scene, session.counted_attribute)
             return session.scene.with_shift(session.counted_attribute, float(by))
 
         return self.make_step_handler(change)
@@ -239,21 +289,32 @@ class EditHandlers:
     @report_errors
     async def pick_counted(self, name: Any, session: Session) -> Any:
         """Choose the attribute that plus and minus change."""
-        self._check_attribute(session.scene, request_checks.check_text("What is counted", name))
+        check_attribute(self.resources, session.scene, request_checks.check_text("What is counted", name))
         session.counted_attribute = name
         return await self.show_scene(session, session.start_request())
 
     @report_errors
-    async def choose_region(self, regional: Any, session: Session) -> Any:
-        """Keep edits to where their attributes show, or not."""
+    async def choose_region(self, region: Any, session: Session) -> Any:
+        """Keep edits to a region, to where their attributes show, or to nothing."""
+        names = (AUTOMATIC_REGION, NO_REGION, *load_regions(session.scene.generator))
+        if region not in names and not (region == PAINTED_REGION and session.scene.mask):
+            raise unknown("region", region, names)
         session.commit()
-        return await self.show_scene(session, session.set_scene(replace(session.scene, regional=regional is True)))
+        return await self.show_scene(session, session.set_scene(replace(session.scene, region=region)))
+
+    @report_errors
+    async def paint_region(self, painted: Any, session: Session) -> Any:
+        """Keep edits to where the visitor painted."""
+        mask = request_checks.read_mask(painted.get("mask") if isinstance(painted, dict) else None)
+        await self.run_in_background(session, lambda: self.storage.save_mask(mask))
+        session.commit()
+        scene = replace(session.scene, region=PAINTED_REGION, mask=mask, mask_sha256=mask.sha256)
+        return await self.show_scene(session, session.set_scene(scene))
 
     def choose_random_face(self, session: Session) -> Scene:
         """Return the scene of a random seed."""
         psi = session.scene.start.psi if isinstance(session.scene.start, FromSeed) else 0.7
-        face = replace(session.scene.unedited, mix=None, codes=None)
-        return replace(face, start=FromSeed(secrets.randbelow(10**6), psi))
+        return session.scene.with_start(FromSeed(secrets.randbelow(10**6), psi))
 
     # Pickers.
 
@@ -263,8 +324,8 @@ class EditHandlers:
         return self.make_picker_updates(session)
 
     def make_picker_updates(self, session: Session) -> list[Any]:
-        """Return values for ``picker_outputs``: generator, editor, note, counting, what to count and to compare, regions,
-        search and sampling.
+        """Return values for ``picker_outputs``: generator, editor, note, counting, what to count and to compare,
+        sampling and the lock.
         """
         scene = session.scene
         installed = self.resources.find_editors(scene.generator)
@@ -283,17 +344,21 @@ class EditHandlers:
                 choices=[(format_attribute(name), name) for name in counts], value=session.counted_attribute or None
             ),
             gr.update(choices=sliders, value=sliders[0][1] if sliders else None),
-            gr.update(value=scene.regional, visible=bool(load_regions(scene.generator))),
-            gr.update(placeholder=format_search_hint([label for label, _ in sliders]), visible=bool(sliders)),
             gr.update(value=f"Draw {SAMPLED_FACES} such {self._name_pictures(scene)}", visible=bool(sliders)),
+            gr.update(value=session.person_locked, visible=self._draws_faces(scene)),
         ]
 
     def _name_pictures(self, scene: Scene) -> str:
         """Return what the generator draws, in the plural."""
+        return "faces" if self._draws_faces(scene) else "pictures"
+
+    def _draws_faces(self, scene: Scene) -> bool:
         shipped = scene.generator in generators.list_generators()
-        return "faces" if shipped and generators.find_card(scene.generator).faces else "pictures"
+        return shipped and generators.find_card(scene.generator).faces
 
 
-def format_search_hint(labels: Sequence[str]) -> str:
-    """Format examples of what can be searched for: some of the sliders' labels."""
-    return ", ".join([*(label.lower() for label in labels[:3]), "…"])
+def list_regions(scene: Scene) -> list[tuple[str, str]]:
+    """Return the regions that edits of a scene can be kept to, with their labels."""
+    named = [(name.capitalize(), name) for name in load_regions(scene.generator)]
+    painted = [("Painted", PAINTED_REGION)] if scene.mask else []
+    return [("Where it shows", AUTOMATIC_REGION), ("Anywhere", NO_REGION), *named, *painted]

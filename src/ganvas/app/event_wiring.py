@@ -11,10 +11,11 @@ from gradio.data_classes import GradioRootModel
 from ganvas.app import request_checks
 from ganvas.app.edit_handlers import FACES_PER_PAGE, EditHandlers
 from ganvas.app.layout import Page
+from ganvas.app.photo_handlers import PhotoHandlers
 from ganvas.app.scene import Scene
 from ganvas.app.scene_handlers import SceneHandlers
-from ganvas.app.session import Session, report_errors
-from ganvas.app.tab_handlers import DETAIL_TABS, PICTURE_TABS, TAB_OUTPUTS, TabHandlers
+from ganvas.app.session import CONTROL_TABS, DRAWER_TABS, PICTURE_TABS, Session, report_errors
+from ganvas.app.tab_handlers import TAB_OUTPUTS, TabHandlers
 
 SILENT_EVENT: dict[str, Any] = {
     "show_progress": "hidden",
@@ -32,7 +33,7 @@ NEWEST_WINS: dict[str, Any] = SILENT_EVENT | {"trigger_mode": "always_last"}
 """Options of events of which the newest waits in the browser until the one before is done."""
 SLOW_EVENT: dict[str, Any] = SILENT_EVENT | {"show_progress": "minimal"}
 COMPARISON: dict[str, Any] = SLOW_EVENT | {"trigger_mode": "once", "concurrency_id": "compare", "concurrency_limit": 1}
-PHOTOGRAPH: dict[str, Any] = SLOW_EVENT | {"trigger_mode": "once", "concurrency_id": "photo", "concurrency_limit": 1}
+INVERSION: dict[str, Any] = SILENT_EVENT | {"concurrency_id": "photo", "concurrency_limit": 1}
 """Options of events that take a thread for a while: one after another, all visitors together."""
 
 
@@ -50,8 +51,10 @@ class EventWiring:
     ) -> None:
         self.page, self.edit_handlers = page, edit_handlers
         self.scene_handlers, self.tab_handlers = scene_handlers, tab_handlers
-        shown: list[Any] = [page.session, page.picture, page.status, page.undo, page.redo, page.reset, page.changed]
-        self.view_outputs = [*shown, page.count, *page.sliders.values()]
+        shown: list[Any] = [page.session, page.remembered, page.picture, page.original, page.status]
+        buttons: list[Any] = [page.undo, page.redo, page.reset]
+        screens: list[Any] = [page.start, page.chooser, page.shown, page.tabs]
+        self.view_outputs = [*shown, *buttons, page.count, page.panel, page.region, *screens]
         self.picker_outputs: list[Any] = [
             page.generator,
             page.editor,
@@ -59,28 +62,30 @@ class EventWiring:
             page.counting,
             page.counted,
             page.attribute,
-            page.regional,
-            page.search,
             page.sample,
+            page.lock,
         ]
         self.scene_outputs = [*self.picker_outputs, *self.view_outputs]
-        self.visibility_outputs: list[Any] = [*page.groups.values(), *page.sliders.values()]
         self.tab_outputs: list[Any] = [getattr(page, name) for name in TAB_OUTPUTS]
 
     def connect_all(self, demo: gr.Blocks) -> None:
         """Connect every event of the page."""
         page, scene_handlers = self.page, self.scene_handlers
-        opened = demo.load(scene_handlers.open_page, None, self.scene_outputs, **SILENT_EVENT)
-        self._connect_gallery(self._then_arrange_sliders(opened).success, self.tab_handlers.list_seeds)
-        self._connect_sliders()
-        self._connect_picture_area()
-        self._connect_face_picker()
+        opened = demo.load(scene_handlers.open_page, [page.remembered], self.scene_outputs, **SILENT_EVENT)
+        self._connect_gallery(self._then_list_methods(opened).success, self.tab_handlers.list_seeds)
+        self._connect_controls()
+        self._connect_bar()
+        self._connect_galleries()
         self._connect_uploads()
-        for tabs, names in ((page.picture_tabs, PICTURE_TABS), (page.detail_tabs, DETAIL_TABS)):
+        rows = (
+            (page.picture_tabs, PICTURE_TABS),
+            (page.control_tabs, CONTROL_TABS),
+            (page.drawer_tabs, DRAWER_TABS[:3]),
+        )
+        for tabs, names in rows:
             for tab, name in zip(tabs, names, strict=True):
                 self._connect(tab.select, self.tab_handlers.make_open_handler(name), [], self.tab_outputs)
-        checked = self._connect(page.sample.click, self.tab_handlers.check_sampling, [], page.tabs)
-        self._connect_gallery(checked.success, self.tab_handlers.list_sampled)
+        self._connect(page.drawer.collapse, self.tab_handlers.make_open_handler("closed"), [], self.tab_outputs)
         compared = [page.attribute, page.change, page.methods]
         self._connect(page.compare.click, self.tab_handlers.compare_methods, compared, page.compared, COMPARISON)
         for picker, handler in (
@@ -88,9 +93,11 @@ class EventWiring:
             (page.editor, scene_handlers.pick_editor),
         ):
             picked = self._connect(picker.input, handler, [picker], self.scene_outputs, SLOW_EVENT)
-            self._then_arrange_sliders(picked)
+            self._then_list_methods(picked)
             # Where the new choice can't be drawn, the picker shows the old one again.
             self._connect(picked.failure, self.edit_handlers.refresh_pickers, [], self.picker_outputs)
+        # Another generator's faces.
+        self._connect_gallery(page.generator.input, self.tab_handlers.list_seeds)
 
     def _connect(
         self, event: Any, handler: Any, inputs: list[Any], outputs: Any, options: dict[str, Any] = SILENT_EVENT
@@ -98,50 +105,58 @@ class EventWiring:
         """Connect one event: the handler gets the inputs, then the visitor's session."""
         return event(handler, [*inputs, self.page.session], outputs, **options)
 
-    def _connect_view(self, event: Any, handler: Any, inputs: list[Any] | None = None) -> None:
-        """Connect an event whose handler shows the picture in full; the open tabs follow."""
-        self._then_refresh_tabs(self._connect(event, handler, inputs or [], self.view_outputs))
+    def _connect_view(self, event: Any, handler: Any, inputs: list[Any] | None = None) -> Any:
+        """Connect an event whose handler shows the picture in full; what depends on it follows."""
+        return self._then_refresh(self._connect(event, handler, inputs or [], self.view_outputs))
+
+    def _connect_scene(self, event: Any, handler: Any, inputs: list[Any] | None = None) -> Any:
+        """Connect an event whose handler shows another scene with its pickers; what depends on it follows."""
+        return self._then_list_methods(self._connect(event, handler, inputs or [], self.scene_outputs))
 
     def _connect_gallery(self, event: Any, list_faces: Any) -> None:
         """Connect an event that fills the gallery of faces."""
         fill = self.tab_handlers.make_gallery_handler(list_faces)
         self._connect(event, fill, [self.page.seed, self.page.psi], self.page.gallery)
 
-    def _then_arrange_sliders(self, event: Any) -> Any:
-        """Show the editor's sliders and methods after an event that may bring another one, then refresh the open tabs."""
-        outputs = [*self.visibility_outputs, self.page.methods]
-        return self._then_refresh_tabs(self._connect(event.success, self.tab_handlers.arrange_sliders, [], outputs))
+    def _then_list_methods(self, event: Any) -> Any:
+        """List the methods to compare after an event that may bring another generator, then refresh what depends on it."""
+        return self._then_refresh(self._connect(event.success, self.tab_handlers.list_methods, [], self.page.methods))
 
-    def _then_refresh_tabs(self, event: Any) -> Any:
-        """Refresh the open tabs after an event. Returns the event."""
+    def _then_refresh(self, event: Any) -> Any:
+        """Refresh the open tabs and the words for likeness after an event. Returns the event."""
         self._connect(event.success, self.tab_handlers.refresh_tabs, [], self.tab_outputs)
+        compared = [self.page.likeness, *self.view_outputs]
+        self._connect(event.success, self.edit_handlers.add_likeness, [], compared)
         return event
 
-    def _connect_sliders(self) -> None:
+    def _connect_controls(self) -> None:
         page, edit_handlers = self.page, self.edit_handlers
-        for name, slider in page.sliders.items():
-            preview = edit_handlers.make_slider_handler(name)
-            moved = self._connect(slider.input, preview, [slider], page.picture, NEWEST_WINS)
-            self._connect_view(moved.success, edit_handlers.render_at_rest)
-        search = self.tab_handlers.search_sliders
-        self._connect(page.search.change, search, [page.search], self.visibility_outputs, NEWEST_WINS)
-        self._connect_view(page.changed.input, edit_handlers.change_attributes, [page.changed])
+        moved = self._connect(page.panel.input, edit_handlers.move_slider, [page.panel], page.picture, NEWEST_WINS)
+        self._connect_view(moved.success, edit_handlers.render_at_rest)
+        self._connect_view(page.presets.select, self.tab_handlers.choose_preset)
         self._connect_view(page.counted.input, edit_handlers.pick_counted, [page.counted])
-        self._connect_view(page.regional.input, edit_handlers.choose_region, [page.regional])
+        self._connect_view(page.region.input, edit_handlers.choose_region, [page.region])
+        self._connect_view(page.painter.input, edit_handlers.paint_region, [page.painter])
+        self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], [page.likeness, *self.view_outputs])
         for button, by in ((page.minus, -1), (page.plus, 1)):
             self._connect_view(button.click, edit_handlers.make_count_handler(by))
+        checked = self._connect(page.sample.click, self.tab_handlers.check_sampling, [], page.tabs)
+        self._connect_gallery(checked.success, self.tab_handlers.list_sampled)
 
-    def _connect_picture_area(self) -> None:
+    def _connect_bar(self) -> None:
         page, edit_handlers = self.page, self.edit_handlers
         for button, handler in ((page.undo, edit_handlers.undo), (page.redo, edit_handlers.redo)):
             # Undo may bring back another generator or editor: pickers follow.
             done = self._connect(button.click, handler, [], self.view_outputs)
-            refreshed = self._connect(done.success, edit_handlers.refresh_pickers, [], self.picker_outputs)
-            self._then_arrange_sliders(refreshed)
+            self._then_list_methods(self._connect(done.success, edit_handlers.refresh_pickers, [], self.picker_outputs))
         self._connect_view(page.reset.click, edit_handlers.make_step_handler(_reset))
         self._connect_view(page.surprise.click, edit_handlers.make_step_handler(edit_handlers.choose_random_face))
+        screens = [page.start, page.chooser, page.shown, page.tabs]
+        self._connect(page.new.click, edit_handlers.show_start, [], screens)
+        self._connect(page.save.click, self.tab_handlers.open_downloads, [], [page.tabs, *self.tab_outputs])
+        self._connect(page.pin.click, self.tab_handlers.pin_picture, [], [page.tabs, *self.tab_outputs])
 
-    def _connect_face_picker(self) -> None:
+    def _connect_galleries(self) -> None:
         page, tab_handlers = self.page, self.tab_handlers
         for event in (page.psi.release, page.seed.submit, page.seed.blur):
             self._connect_gallery(event, tab_handlers.list_seeds)
@@ -149,25 +164,35 @@ class EventWiring:
             turned = self._connect(button.click, _make_page_turner(by), [page.seed], page.seed)
             self._connect_gallery(turned.success, tab_handlers.list_seeds)
         self._connect_gallery(page.similar.click, tab_handlers.list_similar)
-        for gallery, visited in ((page.gallery, False), (page.visited, True)):
-            choose = tab_handlers.make_choice_handler(visited)
-            self._then_arrange_sliders(self._connect(gallery.select, choose, [], self.scene_outputs))
+        galleries = (
+            (page.gallery, "gallery_faces"),
+            (page.visited, "shown_visited_faces"),
+            (page.steps, "shown_steps"),
+        )
+        for gallery, shown in galleries:
+            self._connect_scene(gallery.select, tab_handlers.make_choice_handler(shown))
+        self._connect(page.make_film.click, tab_handlers.make_film, [], page.film, SLOW_EVENT)
 
     def _connect_uploads(self) -> None:
         page, scene_handlers = self.page, self.scene_handlers
-        for part in (page.photo, page.load):
+        for part in (page.drop, page.load):
             # ``claim_upload`` checks what comes; Gradio's own model of it fails without a message.
             part.data_model = RawPayload
-        upload = scene_handlers.make_photo_handler(len(self.scene_outputs))
-        outputs, options = (
-            [page.photo, page.inverted, *self.scene_outputs],
-            PHOTOGRAPH | {"show_progress_on": page.inverted},
-        )
-        self._then_arrange_sliders(self._connect(page.photo.upload, upload, [page.photo], outputs, options))
+        photo_handlers = PhotoHandlers(self.edit_handlers, len(self.scene_outputs))
+        outputs = [page.drop, page.progress, page.stop, page.outlined, *self.scene_outputs]
+        for event, handler, inputs in (
+            (page.drop.input, photo_handlers.open_photo, [page.drop]),
+            (page.outlined.select, photo_handlers.choose_face, []),
+        ):
+            opened = self._connect(event, handler, inputs, outputs)
+            self._then_list_methods(opened)
+            refined = self._connect(opened.success, photo_handlers.refine_photo, [], outputs, INVERSION)
+            self._then_refresh(refined)
+        self._connect(page.stop.click, photo_handlers.stop_refining, [], [page.progress, page.stop])
         loaded = self._connect(
             page.load.upload, scene_handlers.upload_recipe, [page.load], self.scene_outputs, SLOW_EVENT
         )
-        self._then_arrange_sliders(loaded)
+        self._then_list_methods(loaded)
 
 
 def _reset(session: Session) -> Scene:

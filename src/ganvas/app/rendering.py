@@ -1,6 +1,6 @@
 """Previews, full pictures, edits' effects and faces to choose from, as the page's components show them.
 
-What takes ``resources`` runs in the generator's thread, except ``add_identity``. Pictures are WebP in the message itself: Gradio
+What takes ``resources`` runs in the generator's thread, except ``add_identity``. Pictures are JPEG in the message itself: Gradio
 would write a file for each.
 """
 
@@ -9,29 +9,34 @@ from __future__ import annotations
 import base64
 import io
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from gradio.data_classes import FileData, ImageData
 from PIL import Image
 
 from ganvas.app.attribute_words import format_attribute, get_sign
-from ganvas.app.resources import AppResources
+from ganvas.app.photographs import FacePhoto
+from ganvas.app.resources import AppResources, Reach
 from ganvas.app.scene import Scene
+from ganvas.app.slider_scale import SLIDER_LIMIT_SIGMA
+from ganvas.app.storage import AppStorage
 from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.data.codes import load_codes, save_codes
+from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
 from ganvas.identity import SAME_PERSON_DISTANCE
 from ganvas.io.images import to_bytes
 from ganvas.recipe.model import FromCodes, FromConditions, FromSeed, Mix
 from ganvas.types import Images, WPlus
 
-PREVIEW_SIDE, THUMBNAIL_SIDE = 384, 192
-"""Sides in pixels of the picture while a slider moves, and of a face in a gallery."""
+PREVIEW_SIDE, THUMBNAIL_SIDE = 512, 160
+"""Sides in pixels of the picture while a slider moves, at most, and of a face in a gallery."""
 STRIP_AMOUNTS = (0.0, 0.5, 1.0, 1.5, 2.0)
 """Amounts of the edit in the strip."""
 SIMILAR_SHARE = 0.35
@@ -40,9 +45,7 @@ SAMPLE_MARGIN_SIGMA = 0.3
 """How far sampled faces may lie from the sliders' values, in σ."""
 SAMPLE_PSI = 0.85
 """The truncation of sampled faces."""
-WEBP_QUALITY = 85
-WEBP_METHOD = 0
-"""The fastest: a slider's preview is waited for, and slower methods save few bytes."""
+JPEG_QUALITY = 90
 MAX_BAR_SIGMA = 3.0
 """σ at the ends of a chart's bars."""
 
@@ -50,24 +53,34 @@ MAX_BAR_SIGMA = 3.0
 # Values of components.
 
 
-def encode_webp(image: Images) -> bytes:
-    """Encode one picture, (1, 3, height, width) in [-1, 1], as WebP for a screen."""
+def encode_picture(image: Images) -> bytes:
+    """Encode one picture, (1, 3, height, width) in [-1, 1], as JPEG for a screen: fast, and whole in a message."""
     buffer = io.BytesIO()
-    Image.fromarray(to_bytes(image)[0].contiguous().numpy()).save(
-        buffer, "WEBP", quality=WEBP_QUALITY, method=WEBP_METHOD
-    )
+    Image.fromarray(to_bytes(image)[0].contiguous().numpy()).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
+
+
+def to_url(data: bytes) -> str:
+    """Return the URL of an encoded picture, which holds all of it."""
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
 def to_image_value(data: bytes) -> dict[str, Any]:
     """Return the value of a ``gr.Image`` for an encoded picture; two of them in a list are a ``gr.ImageSlider``'s."""
-    url = "data:image/webp;base64," + base64.b64encode(data).decode()
-    return ImageData(url=url, mime_type="image/webp").model_dump()
+    return ImageData(url=to_url(data), mime_type="image/jpeg").model_dump()
 
 
 def to_gallery_value(shown: Iterable[tuple[bytes, str]]) -> list[dict[str, Any]]:
     """Return the value of a ``gr.Gallery`` for encoded pictures and their captions."""
     return [{"image": to_image_value(data), "caption": caption} for data, caption in shown]
+
+
+def draw_choices(shown: Iterable[tuple[bytes, str]]) -> str:
+    """Draw encoded pictures and their captions as buttons to choose from, as HTML."""
+    return "".join(
+        f"<button type='button' data-index='{i}'><img src='{to_url(data)}' alt=''><span>{escape(caption)}</span></button>"
+        for i, (data, caption) in enumerate(shown)
+    )
 
 
 def to_file_value(path: Path) -> dict[str, Any]:
@@ -85,6 +98,10 @@ class RenderedView:
     picture: bytes
     readings: Mapping[str, float]
     """The editor's reading of each attribute, in σ."""
+    start_readings: Mapping[str, float]
+    """The same before all edits."""
+    reach: Reach
+    """How far each attribute of the unedited face reaches down and up, in σ."""
     distance: float
     bound: float
     counts: Mapping[str, float]
@@ -93,14 +110,27 @@ class RenderedView:
     """The counts before the sliders' and buttons' changes."""
 
 
-def render_preview(resources: AppResources, scene: Scene) -> bytes:
-    """Render the picture at ``PREVIEW_SIDE`` pixels, as WebP."""
-    return encode_webp(resources.render_small(scene, PREVIEW_SIDE))
+@torch.no_grad()
+def render_preview(resources: AppResources, scene: Scene, resting: Scene) -> bytes:
+    """Render the picture while a slider moves.
+
+    What changed since the ``resting`` scene is drawn early, and added to that scene's picture, which was shown last: so the
+    picture doesn't jump when a slider begins to move.
+    """
+    early = resources.render_preview(scene)
+    if resting.unedited != scene.unedited or not resources.is_shown_cached(resting):
+        return encode_picture(early)
+    rest = resources.render_shown(resting)
+    share = min(1.0, PREVIEW_SIDE / max(rest.shape[2:]))
+    sides = [round(side * share) for side in rest.shape[2:]]
+    change = (early - resources.render_preview(resting)).float()
+    small = F.interpolate(rest.float(), sides, mode="bilinear", antialias=True, align_corners=False)
+    return encode_picture(small + F.interpolate(change, sides, mode="bilinear", align_corners=False))
 
 
 def render_thumbnail(resources: AppResources, scene: Scene) -> bytes:
-    """Render the picture at ``THUMBNAIL_SIDE`` pixels, as WebP; the last ones are cached."""
-    return resources.cache_thumbnail(scene, lambda: encode_webp(resources.render_small(scene, THUMBNAIL_SIDE)))
+    """Render the picture at ``THUMBNAIL_SIDE`` pixels, encoded; the last ones are cached."""
+    return resources.cache_thumbnail(scene, lambda: encode_picture(resources.render_small(scene, THUMBNAIL_SIDE)))
 
 
 @torch.no_grad()
@@ -108,11 +138,20 @@ def render_full(resources: AppResources, scene: Scene) -> RenderedView:
     """Render the picture at all its pixels, and read the attributes, the counts and the distance off it."""
     rendering, distribution = resources.render(scene), resources.load(scene).distribution
     readings: dict[str, float] = {}
+    starts: dict[str, float] = {}
+    reach: Reach = {}
     counts: dict[str, float] = {}
     start_counts: dict[str, float] = {}
     if scene.editor:
         choice = resources.choices[scene.editor]
-        readings = dict(zip(choice.editor.attributes, choice.editor.read(rendering.ws)[0].tolist(), strict=True))
+        start = resources.compute_start(scene)
+        readings, starts = (
+            dict(zip(choice.editor.attributes, choice.editor.read(ws)[0].tolist(), strict=True))
+            for ws in (rendering.ws, start)
+        )
+        reach = resources.cache_reach(
+            scene.unedited, lambda: find_reach(choice.editor, start, starts, choice.shown_sliders)
+        )
         if choice.counts:
             scorer = resources.load(scene).scorer
             columns = {name: scorer.column(name) for name in choice.counts if name in scorer.attributes}
@@ -122,12 +161,31 @@ def render_full(resources: AppResources, scene: Scene) -> RenderedView:
                 for scores in (resources.score(each)[0].tolist() for each in (scene, before))
             )
     distance = float(distribution.mahalanobis(rendering.ws)[0])
-    return RenderedView(encode_webp(rendering.image), readings, distance, distribution.bound, counts, start_counts)
+    picture = encode_picture(resources.render_shown(scene))
+    return RenderedView(picture, readings, starts, reach, distance, distribution.bound, counts, start_counts)
+
+
+def find_reach(editor: Editor, start: WPlus, readings: Mapping[str, float], names: Sequence[str]) -> Reach:
+    """Return how far single changes of a code, (1, num_ws, w_dim), reach down and up, in σ, within the sliders."""
+    if not editor.may_fall_short or not names:
+        return {}
+    ends = torch.tensor([[-SLIDER_LIMIT_SIGMA - readings[name], SLIDER_LIMIT_SIGMA - readings[name]] for name in names])
+    # One code for each end of each slider, and one change each.
+    changes = torch.diag(ends.flatten()).view(-1, len(names), 2).sum(2)
+    shares = editor.compute_reach(
+        start.expand(2 * len(names), -1, -1), dict(zip(names, changes.to(start).T, strict=True))
+    )
+    columns = [editor.attributes.index(name) for name in names for _ in range(2)]
+    reached = shares[range(2 * len(names)), columns].view(-1, 2).cpu() * ends
+    return {
+        name: (readings[name] + low, readings[name] + high)
+        for name, (low, high) in zip(names, reached.tolist(), strict=True)
+    }
 
 
 def render_pair(resources: AppResources, scene: Scene) -> tuple[bytes, bytes]:
-    """Render the unedited and the edited picture in full, as WebP."""
-    return encode_webp(resources.render(scene.unedited).image), encode_webp(resources.render(scene).image)
+    """Render the unedited and the edited picture in full, encoded."""
+    return encode_picture(resources.render_shown(scene.unedited)), encode_picture(resources.render_shown(scene))
 
 
 @dataclass(frozen=True)
@@ -232,30 +290,33 @@ def _summarize(effect: EditEffect) -> str:
 
 def make_seed_scenes(scene: Scene, first: int, psi: float, n: int) -> list[Scene]:
     """Return the faces of ``n`` seeds from ``first`` on."""
-    face = replace(scene.unedited, mix=None, codes=None)
-    return [replace(face, start=FromSeed(seed, psi)) for seed in range(first, min(first + n, 2**32))]
+    return [scene.with_start(FromSeed(seed, psi)) for seed in range(first, min(first + n, 2**32))]
 
 
-def make_similar_scenes(resources: AppResources, scene: Scene, first: int, n: int, folder: Path) -> list[Scene]:
+def make_similar_scenes(resources: AppResources, scene: Scene, first: int, n: int, storage: AppStorage) -> list[Scene]:
     """Return the face mixed with each of ``n`` others. A face that is such a mixture itself is first stored as a code."""
     rows = tuple(range(resources.load(scene).generator.num_ws))
-    face = scene.unedited if scene.mix is None else freeze_code(resources, scene.unedited, folder)
+    face = scene.unedited if scene.mix is None else freeze_code(resources, scene.unedited, storage)
+    face = replace(face, photo=None)
     return [replace(face, mix=Mix(FromSeed(first + i, 1.0), rows, SIMILAR_SHARE)) for i in range(n)]
 
 
-def freeze_code(resources: AppResources, scene: Scene, folder: Path) -> Scene:
+def freeze_code(resources: AppResources, scene: Scene, storage: AppStorage) -> Scene:
     """Return the unedited scene of the code that the picture has."""
-    return make_code_scene(resources, scene, resources.render(scene).ws, folder)
+    return make_code_scene(resources, scene, resources.render(scene).ws, storage)
 
 
-def make_code_scene(resources: AppResources, scene: Scene, ws: WPlus, folder: Path) -> Scene:
-    """Return the scene of one code, (1, num_ws, w_dim), which the scene carries as a codes file does."""
+def make_code_scene(
+    resources: AppResources, scene: Scene, ws: WPlus, storage: AppStorage, photo: FacePhoto | None = None
+) -> Scene:
+    """Return the scene of one code, (1, num_ws, w_dim), which the scene carries as a codes file does, and store the code."""
     network = resources.load(scene).generator
-    with tempfile.TemporaryDirectory(dir=folder) as own:
+    with tempfile.TemporaryDirectory(dir=storage.folder) as own:
         path = Path(own, "code.safetensors")
         save_codes(path, ws, network)
         codes = load_codes(path, network)
-    return replace(scene.unedited, start=FromCodes(codes.sha256, 0), mix=None, codes=codes)
+    storage.save_code(codes, 0, photo)
+    return replace(scene.with_start(FromCodes(codes.sha256, 0)), codes=codes, photo=photo)
 
 
 def make_slider_scenes(scene: Scene, first: int, n: int) -> list[Scene]:
@@ -267,5 +328,4 @@ def make_slider_scenes(scene: Scene, first: int, n: int) -> list[Scene]:
         name: (max(value - SAMPLE_MARGIN_SIGMA, -MAX_DEVIATIONS), min(value + SAMPLE_MARGIN_SIGMA, MAX_DEVIATIONS))
         for name, value in target_values.items()
     }
-    face = replace(scene.unedited, mix=None, codes=None)
-    return [replace(face, start=FromConditions(where, first + i, SAMPLE_PSI)) for i in range(n)]
+    return [scene.with_start(FromConditions(where, first + i, SAMPLE_PSI)) for i in range(n)]

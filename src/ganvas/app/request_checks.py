@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 import logging
 import re
@@ -21,11 +22,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+import numpy as np
+import torch
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from ganvas.errors import GanvasError
+from ganvas.io.images import from_bytes, open_picture
+from ganvas.recipe.rendering import EditMask
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -68,6 +73,8 @@ PHOTO_SUFFIXES, RECIPE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp"), (".json", 
 MAX_TEXT_LENGTH = 200
 """Characters of a name or a search."""
 MAX_NAMES = 100
+MAX_MASK_PIXELS = 1 << 18
+"""Pixels of a painted region."""
 
 
 MAX_HINTS = 20
@@ -284,6 +291,22 @@ def check_text(what: str, value: Any) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT_LENGTH:
         raise GanvasError(f"{what} takes a text of {MAX_TEXT_LENGTH} characters at most.")
     return value
+
+
+def read_mask(url: Any) -> EditMask:
+    """Read a painted mask, the alpha channel of a PNG in a data URL. Raises GanvasError for anything else."""
+    prefix = "data:image/png;base64,"
+    if not isinstance(url, str) or not url.startswith(prefix):
+        raise GanvasError("A painted region is sent as a PNG.")
+    try:
+        data = io.BytesIO(base64.b64decode(url.removeprefix(prefix), validate=True))
+    except binascii.Error:
+        raise GanvasError("The painted region is damaged: paint it again.") from None
+    with open_picture(data, ("PNG",), MAX_MASK_PIXELS, origin="The painted region") as picture:
+        alpha = torch.from_numpy(np.array(picture.convert("RGBA").getchannel("A")))
+    if not alpha.any():
+        raise GanvasError("Nothing is painted yet: paint where edits may change the picture.")
+    return EditMask.from_picture(from_bytes(alpha[None, :, :, None].expand(-1, -1, -1, 3)))
 
 
 def check_names(what: str, value: Any) -> list[str]:

@@ -6,9 +6,11 @@ The generator's thread alone calls what touches a network.
 from __future__ import annotations
 
 import json
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -17,25 +19,32 @@ from torch import Tensor
 from ganvas import editors as shipped
 from ganvas import generators, scorers
 from ganvas.app.attribute_words import REPLACEMENTS
-from ganvas.app.scene import Scene
+from ganvas.app.photographs import FacePhoto
+from ganvas.app.scene import AUTOMATIC_REGION, NO_REGION, PAINTED_REGION, Scene
 from ganvas.app.slider_scale import SliderScale
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.distribution import Distribution, fit_distribution
 from ganvas.editors.base import Editor, fingerprint
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
+from ganvas.generators.regions import Mask, build_mask, load_regions
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import LABEL_SIDE, downscale
+from ganvas.photo.paste import PhotoEdit
 from ganvas.recipe.model import NamedTool, Recipe, to_json
-from ganvas.recipe.rendering import Tools, build_editor_reference, compute_code, draw_code
+from ganvas.recipe.rendering import Tools, build_editor_reference, compute_code, compute_unedited_code, draw_code
 from ganvas.scorers.base import Scorer
 from ganvas.types import Dtype, Images, WPlus
 
 T = TypeVar("T")
+Reach = Mapping[str, tuple[float, float]]
+"""Attribute -> how far it reaches down and up, in σ."""
 MAX_CACHED_PICTURES = 8
 """Renderings that are cached, at full size."""
 MAX_CACHED_THUMBNAILS = 512
 """Encoded thumbnails that are cached: some 3 MB."""
+EARLY_SIDE = 256
+"""The side in pixels of pictures that are drawn early: for previews, and to compare faces."""
 DISTRIBUTION_CODES = 4096
 """Codes that the distribution is fitted on, and as many that give its bound: fewer than an evaluation takes, since somebody
 waits."""
@@ -134,6 +143,10 @@ class AppResources:
         self._loaded: LoadedGenerator | None = None
         self._distributions: dict[str, Distribution] = {}
         self._rendered: OrderedDict[str, Rendering] = OrderedDict()
+        self._pasted: OrderedDict[str, Images] = OrderedDict()
+        self._early: OrderedDict[str, Tensor] = OrderedDict()
+        self._last_unedited: dict[int, dict[str, Images]] = {}
+        self._reaches: dict[str, Reach] = {}
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
         self._embedder: FaceEmbedder | None = None
 
@@ -147,19 +160,6 @@ class AppResources:
         if generator in generators.list_generators() and generators.find_card(generator).editor in names:
             return generators.find_card(generator).editor
         return next((name for name in names if name.startswith(f"{generator}/")), names[0] if names else "")
-
-    def list_attributes(self) -> list[str]:
-        """Return the attributes that any editor has a slider for."""
-        return list(dict.fromkeys(name for choice in self.choices.values() for name in choice.sliders))
-
-    def get_slider_scales(self, names: Sequence[str]) -> dict[str, SliderScale]:
-        """Return the scales of sliders for the first editor that has them, before one is picked."""
-        return {
-            name: SliderScale(
-                next((each.editor for each in self.choices.values() if name in each.editor.attributes), None), name
-            )
-            for name in names
-        }
 
     def get_slider_scale(self, editor: str, name: str) -> SliderScale:
         """Return the scale of an attribute's slider for an editor by name, or for "", which is none."""
@@ -182,7 +182,8 @@ class AppResources:
         if self._loaded is None or self._loaded.key != key:
             self.check_names(scene.generator, "")
             self._loaded = None  # before another is loaded: one at a time
-            self._rendered.clear()
+            for cache in (self._rendered, self._pasted, self._early, self._last_unedited):
+                cache.clear()
             network = self.sources.load_generator(*key)
             # W is the same in any dtype, and takes a while to measure.
             if network.fingerprint not in self._distributions:
@@ -196,7 +197,7 @@ class AppResources:
     def make_tools(self, scene: Scene) -> Tools:
         """Return the tools that render the scene's recipe. Raises GanvasError for another generator's editor."""
         network = self.load(scene).generator
-        tools = Tools(network, scene.dtype, codes=scene.codes)
+        tools = Tools(network, scene.dtype, codes=scene.codes, mask=scene.mask)
         if not scene.editor:
             return tools
         self.check_names(scene.generator, scene.editor)
@@ -206,11 +207,15 @@ class AppResources:
                 f"Editor {scene.editor!r} was fitted for other weights of {scene.generator!r} than these: pick another."
             )
         choice.editor.to(network.device)
-        return Tools(network, tools.dtype, choice.editor, choice.tool, scene.codes)
+        return replace(tools, editor=choice.editor, editor_name=choice.tool)
 
     def make_recipe(self, scene: Scene) -> Recipe:
         """Return the recipe of a scene."""
         return scene.make_recipe(self.make_tools(scene))
+
+    def compute_start(self, scene: Scene) -> WPlus:
+        """Compute the code of a scene before all edits, (1, num_ws, w_dim)."""
+        return compute_unedited_code(self.make_recipe(scene), self.make_tools(scene))
 
     @torch.no_grad()
     def render(self, scene: Scene) -> Rendering:
@@ -225,15 +230,84 @@ class AppResources:
         return _get_or_make(self._rendered, MAX_CACHED_PICTURES, recipe, make)
 
     @torch.no_grad()
-    def render_small(self, scene: Scene, size: int) -> Tensor:
-        """Render a scene at ``size`` pixels (or its own, where that is less): early, unless it was rendered in full already."""
+    def render_early(self, scene: Scene, size: int) -> Tensor:
+        """Render the generator's picture of a scene early, at ``size`` pixels or the next size above it; cached.
+
+        Generators that draw at one size alone draw that.
+        """
         tools = self.make_tools(scene)
         recipe, early = scene.make_recipe(tools), tools.generator.resolution
         while early % 2 == 0 and early // 2 >= size:
             early //= 2
-        if early == tools.generator.resolution or json.dumps(to_json(recipe)) in self._rendered:
+        if early == tools.generator.resolution:
+            return self.render(scene).image
+        # One unedited picture a size, in which the edits of a region are blended.
+        tools = replace(tools, last_unedited=self._last_unedited.setdefault(early, {}))
+        return _get_or_make(
+            self._early,
+            MAX_CACHED_PICTURES,
+            recipe,
+            lambda: draw_code(compute_code(recipe, tools), recipe, tools, early),
+            early,
+        )
+
+    def render_small(self, scene: Scene, size: int) -> Tensor:
+        """Render the generator's picture at ``size`` pixels (or its own, where that is less): early, unless it was in full."""
+        if json.dumps(to_json(self.make_recipe(scene))) in self._rendered:
             return self.render(scene).resize(size)
-        return downscale(draw_code(compute_code(recipe, tools), recipe, tools, early), size)
+        picture = self.render_early(scene, size)
+        return downscale(picture, min(size, picture.shape[-1]))
+
+    @torch.no_grad()
+    def render_shown(self, scene: Scene) -> Images:
+        """Render what the page shows of a scene: its photograph with the edited face, or the generator's picture."""
+        if scene.photo is None:
+            return self.render(scene).image
+        make = partial(self._paste_face, scene, scene.photo)
+        return _get_or_make(self._pasted, MAX_CACHED_PICTURES, self.make_recipe(scene), make)
+
+    def is_shown_cached(self, scene: Scene) -> bool:
+        """Return whether ``render_shown`` takes no time."""
+        cache = self._rendered if scene.photo is None else self._pasted
+        return json.dumps(to_json(self.make_recipe(scene))) in cache
+
+    @torch.no_grad()
+    def render_preview(self, scene: Scene) -> Images:
+        """Render the same early and smaller."""
+        if scene.photo is None:
+            return self.render_early(scene, EARLY_SIDE)
+        make = partial(self._paste_face, scene, scene.photo.small, EARLY_SIDE)
+        return _get_or_make(self._pasted, MAX_CACHED_PICTURES, self.make_recipe(scene), make, EARLY_SIDE)
+
+    def _paste_face(self, scene: Scene, photo: FacePhoto, size: int | None = None) -> Images:
+        if not scene.edits:
+            return photo.shown
+        inverted, edited = self.draw_face_pair(scene, size or math.ceil(photo.shown_side))
+        return photo.paste(inverted, edited, *self.build_photo_masks(scene, edited.shape[-1]))
+
+    def draw_face_pair(self, scene: Scene, size: int | None = None) -> tuple[Tensor, Tensor]:
+        """Draw the generator's pictures of a scene before and after its edits, not kept to a region; ``size``: early."""
+        free = replace(scene, region=NO_REGION)
+        return tuple(
+            (self.render(each).image if size is None else self.render_early(each, size)).float().cpu()
+            for each in (free.unedited, free)
+        )
+
+    def build_photo_masks(self, scene: Scene, size: int) -> tuple[Mask, Tensor | None]:
+        """Build the masks of what edits may change: of the face's square, and of the whole photograph where it is painted."""
+        if scene.region in load_regions(scene.generator):
+            return build_mask([load_regions(scene.generator)[scene.region][0]], size, size), None
+        region = AUTOMATIC_REGION if scene.region == AUTOMATIC_REGION else NO_REGION
+        edit = PhotoEdit(self.make_tools(scene), scene.edits, region=region)
+        limit = scene.mask.mask if scene.region == PAINTED_REGION and scene.mask else None
+        return edit.build_face_mask(scene.photo.face, size), limit
+
+    def cache_reach(self, scene: Scene, make: Callable[[], Reach]) -> Reach:
+        """Return how far an unedited scene's attributes reach, computed where it isn't cached."""
+        key = f"{scene.editor} {json.dumps(to_json(self.make_recipe(scene)))}"
+        if key not in self._reaches:
+            self._reaches = {key: make()} | dict(list(self._reaches.items())[: MAX_CACHED_PICTURES - 1])
+        return self._reaches[key]
 
     def cache_thumbnail(self, scene: Scene, make: Callable[[], bytes]) -> bytes:
         """Return the scene's thumbnail, made where it isn't cached."""
@@ -257,9 +331,11 @@ class AppResources:
         return self._embedder(image)
 
 
-def _get_or_make(cache: OrderedDict[str, T], size: int, recipe: Recipe, make: Callable[[], T]) -> T:
-    """Return a recipe's value from a cache of the last ``size``."""
-    key = json.dumps(to_json(recipe))
+def _get_or_make(
+    cache: OrderedDict[str, T], size: int, recipe: Recipe, make: Callable[[], T], resolution: int | None = None
+) -> T:
+    """Return a recipe's value, at a resolution, from a cache of the last ``size``."""
+    key = json.dumps(to_json(recipe)) + (f" {resolution}" if resolution else "")
     if key not in cache:
         cache[key] = make()
         while len(cache) > size:

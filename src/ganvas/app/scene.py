@@ -6,18 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ganvas.app.attribute_words import format_attribute, get_sign
+from ganvas.app.photographs import FacePhoto
 from ganvas.app.slider_scale import SliderScale
 from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.data.codes import Codes
 from ganvas.errors import GanvasError, unknown
+from ganvas.generators.regions import load_regions
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start
-from ganvas.recipe.rendering import Tools, limit_to_regions
+from ganvas.recipe.rendering import EditMask, Tools, limit_to_mask, limit_to_regions
 from ganvas.types import Dtype
 
 MAX_PSI = 2.0
 MAX_AMOUNT = 4.0
 MAX_EDITS = 32
 """Bounds of a link's or a recipe's numbers: there are no useful pictures beyond them."""
+AUTOMATIC_REGION, NO_REGION, PAINTED_REGION = "auto", "off", "painted"
+"""Where edits may change the picture, beside the names of the generator's regions."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,15 @@ class Scene:
     mix: Mix | None = None
     edits: tuple[EditStep, ...] = ()
     dtype: Dtype = "float32"
-    regional: bool = True
-    """Whether edits are kept to where their attributes show."""
+    region: str = AUTOMATIC_REGION
+    """Where edits may change the picture: where their attributes show, anywhere, in one region, or where it is painted."""
+    mask_sha256: str = ""
+    """Of the painted ``mask``."""
     codes: Codes | None = field(default=None, compare=False)
     """The codes file that ``start`` is a row of, where it is a photograph's; ``start`` has its sha256."""
+    photo: FacePhoto | None = field(default=None, compare=False)
+    """The photograph with the face that the code stands for, where edits are shown in it."""
+    mask: EditMask | None = field(default=None, compare=False)
 
     @property
     def slider_edit(self) -> EditStep:
@@ -53,6 +62,19 @@ class Scene:
     def unedited(self) -> Scene:
         """The face before all edits."""
         return replace(self, edits=())
+
+    def with_start(self, start: Start) -> Scene:
+        """Return the unedited scene of another face."""
+        return replace(
+            self.unedited,
+            start=start,
+            mix=None,
+            codes=None,
+            photo=None,
+            region=AUTOMATIC_REGION,
+            mask=None,
+            mask_sha256="",
+        )
 
     def with_value(self, name: str, value: float) -> Scene:
         """Return the scene with an attribute set to ``value``, in σ. Raises GanvasError for values without faces."""
@@ -98,7 +120,15 @@ class Scene:
         )
         editor = tools.editor_name if self.edits or conditional else None
         recipe = Recipe(tools.generator_name, self.start, tools.dtype, self.mix, editor, self.edits)
-        return limit_to_regions(recipe) if self.regional else recipe
+        return self._limit_to_region(recipe)
+
+    def _limit_to_region(self, recipe: Recipe) -> Recipe:
+        if self.region == AUTOMATIC_REGION or not recipe.edits:
+            return limit_to_regions(recipe)
+        if self.region == PAINTED_REGION and self.mask is not None and self.photo is None:
+            return limit_to_mask(recipe, self.mask)
+        region = load_regions(self.generator).get(self.region)
+        return recipe if region is None else replace(recipe, regions=(region[0],))
 
     def _with_slider_edit(self, step: EditStep) -> Scene:
         earlier = self.edits[:-1] if self.edits and self.edits[-1].amount == 1 else self.edits

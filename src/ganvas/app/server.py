@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ganvas.app.resources import AppResources
     from ganvas.app.scene import Scene
     from ganvas.app.session import WorkQueue
+    from ganvas.app.storage import AppStorage
 
 LOCAL_HOST = "127.0.0.1"
 DEFAULT_PORTS = range(7860, 7960)
@@ -59,6 +60,8 @@ class ServerConfig:
     """Further names that requests may carry, also as ``*.example.org``."""
     password: str | None = field(default=None, repr=False)
     """What visitors have to give, with any user name."""
+    storage: Path | None = None
+    """The folder of what outlasts a reload and a restart; None: the user's own."""
 
     def __post_init__(self) -> None:
         """Raise GanvasError for a path, a name or a password that can't be one."""
@@ -84,7 +87,7 @@ def serve(
         closing(_open_listener(config)) as listener,
         create_folder() as folder,
         _set_environment(folder),
-        _start_app(resources, folder, generator, editor) as demo,
+        _start_app(resources, folder, config, generator, editor) as demo,
         _run_server(demo, listener, folder, config),
     ):
         address = f"http://{_format_host(config.host)}:{listener.getsockname()[1]}"
@@ -94,11 +97,14 @@ def serve(
 
 
 @contextmanager
-def _start_app(resources: AppResources, folder: Path, generator: str, editor: str | None) -> Iterator[Any]:
+def _start_app(
+    resources: AppResources, folder: Path, config: ServerConfig, generator: str, editor: str | None
+) -> Iterator[Any]:
     """Start the work queues, render the first picture, and yield the page."""
     from ganvas.app.rendering import render_full
     from ganvas.app.scene import Scene
     from ganvas.app.session import WorkQueue
+    from ganvas.app.storage import AppStorage, find_storage_folder
     from ganvas.recipe.model import FromSeed
 
     editor = editor or resources.get_default_editor(generator)
@@ -106,7 +112,8 @@ def _start_app(resources: AppResources, folder: Path, generator: str, editor: st
     with closing(WorkQueue()) as background_queue, closing(WorkQueue()) as generator_queue:
         # The generator is loaded and its first face drawn before anybody opens the page.
         generator_queue.submit(lambda: render_full(resources, first)).result()
-        yield build_app(resources, (generator_queue, background_queue), folder, first)
+        storage = AppStorage(config.storage or find_storage_folder())
+        yield build_app(resources, (generator_queue, background_queue), folder, storage, first)
 
 
 @contextmanager
@@ -118,7 +125,6 @@ def _run_server(demo: Any, listener: socket.socket, folder: Path, config: Server
     from starlette.middleware import Middleware
 
     from ganvas.app import layout
-    from ganvas.app.page_script import PAGE_SCRIPT
     from ganvas.app.request_checks import MAX_UPLOAD_BYTES, RequestFilter
 
     root_path = config.root_path.rstrip("/")
@@ -134,7 +140,7 @@ def _run_server(demo: Any, listener: socket.socket, folder: Path, config: Server
         demo,
         path="",
         root_path=root_path or None,
-        head=f"<script>{PAGE_SCRIPT}</script>",
+        head=f"<script>{layout.read_static('page.js')}</script>",
         footer_links=[],
         run_history=False,
         show_error=False,
@@ -144,7 +150,7 @@ def _run_server(demo: Any, listener: socket.socket, folder: Path, config: Server
         pwa=False,
         mcp_server=False,
         theme=layout.make_theme(),
-        css=layout.CSS,
+        css=layout.read_static("page.css"),
     )
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="ganvas-app-server", daemon=True)
@@ -223,11 +229,12 @@ class _PendingEvents(dict[str, set[str]]):
         super().__setitem__(session_hash, events - page if session_hash in self else events | page)
 
 
-def build_app(resources: AppResources, queues: tuple[WorkQueue, WorkQueue], folder: Path, first: Scene) -> Any:
+def build_app(
+    resources: AppResources, queues: tuple[WorkQueue, WorkQueue], folder: Path, storage: AppStorage, first: Scene
+) -> Any:
     """Build the page and connect its handlers. ``queues``: the generator's and the background's."""
     import gradio as gr
 
-    from ganvas.app.attribute_groups import group_attributes
     from ganvas.app.compare import MethodEditors
     from ganvas.app.edit_handlers import EditHandlers
     from ganvas.app.event_wiring import EventWiring
@@ -241,14 +248,13 @@ def build_app(resources: AppResources, queues: tuple[WorkQueue, WorkQueue], fold
             # A browser has six connections to a server, and a page's heartbeat would take a second one for good.
             return super().get_config_file() | {"connect_heartbeat": False}
 
-    names = [name for group in group_attributes(resources.list_attributes()).values() for name in group]
-    edit_handlers = EditHandlers(resources, *queues, folder, names)
+    edit_handlers = EditHandlers(resources, *queues, folder, storage)
     generators = [(f"{name}: {text}", name) for name, text in resources.sources.descriptions.items()]
-    with App(title=TITLE, analytics_enabled=False, delete_cache=(CLEANUP_SECONDS, FILE_SECONDS)) as demo:
+    with App(
+        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(CLEANUP_SECONDS, FILE_SECONDS)
+    ) as demo:
         # A function, since Gradio copies its components' options deeply: of a method, with all that its object holds.
-        page = Page(
-            generators, resources.get_slider_scales(names), lambda session: edit_handlers.delete_session(session)
-        )
+        page = Page(generators, storage.read_secret(), lambda session: edit_handlers.delete_session(session))
         tab_handlers = TabHandlers(edit_handlers, MethodEditors(resources))
         EventWiring(page, edit_handlers, SceneHandlers(edit_handlers, first), tab_handlers).connect_all(demo)
     # Events that wait for a work queue hold a job each, but no thread: as many as may be queued.

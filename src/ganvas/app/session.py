@@ -13,16 +13,22 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from html import escape
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 import gradio as gr
 
+from ganvas.app.photographs import FacePhoto
 from ganvas.app.scene import Scene
 from ganvas.errors import GanvasError
 
 T = TypeVar("T")
+PICTURE_TABS, CONTROL_TABS = ("picture", "wipe", "strip"), ("edit", "faces", "history", "take")
+DRAWER_TABS = ("setup", "moved", "compare", "closed")
+TAB_ROWS = (PICTURE_TABS, CONTROL_TABS, DRAWER_TABS)
+"""Tabs of which one a row is open."""
 MAX_HISTORY = 200
 """Steps that can be undone."""
 MAX_VISITED = 24
@@ -35,17 +41,34 @@ class Session:
     """A visitor's session, which starts at a scene: what is shown, its history, and which request is the newest."""
 
     def __init__(self, scene: Scene) -> None:
-        self.key = secrets.token_hex(8)
+        self.key = secrets.token_hex(16)
         """Names the session's folder: not the browser's session hash, which gives access to it."""
         self.scene = scene
         self.version = 0
         """Grows with every request: older ones are stale."""
         self.rendered_version = -1
         """The version that was last shown in full."""
-        self.search = ""
+        self.compared_version = -1
+        """The version whose face was compared with the unedited one last."""
+        self.screen: Literal["start", "chooser", "picture"] = "start"
+        """What the page shows: where photographs are dropped, the faces of one, or the picture."""
+        self.shown_screen = ""
+        """The one that the page shows already."""
+        self.photos: list[FacePhoto] = []
+        """The faces of the photograph that one is to be chosen from."""
+        self.refinement: Any = None
+        """The inversion that is under way."""
+        self.person_locked = False
+        """Whether edits are kept to a strength at which the face is the same person's."""
+        self.shown_original: Scene | None = None
+        """The unedited scene whose picture the page has, to show while the visitor holds the picture."""
+        self.shown_presets: Scene | None = None
+        """The unedited scene whose presets the page shows."""
+        self.num_moves = 0
+        """The moves of sliders that arrived from the page."""
         self.counted_attribute = ""
         """The attribute that the buttons for plus and minus one change."""
-        self.open_tabs: set[str] = set()
+        self.open_tabs: set[str] = {"picture"}
         """The tabs whose contents are kept up to date."""
         self.gallery_faces: list[Scene] = []
         """The faces in the gallery."""
@@ -54,6 +77,10 @@ class Session:
         self.visited_faces: list[Scene] = [scene.unedited]
         self.shown_visited_faces: list[Scene] = []
         """The faces in the gallery of visited ones, which may lag behind ``visited_faces``."""
+        self.shown_steps: list[Scene] = []
+        """The steps in the gallery of the history."""
+        self.pinned: list[Scene] = []
+        """Pictures that are kept side by side."""
         self.num_waiting = 0
         """Pieces of work that wait for their turn."""
         self._past: list[Scene] = []
@@ -66,9 +93,30 @@ class Session:
         version = self.version
         return lambda: self.version != version
 
+    def open_tab(self, tab: str) -> None:
+        """Note that a tab is open, and the others of its row aren't."""
+        row = next(tabs for tabs in TAB_ROWS if tab in tabs)
+        self.open_tabs = (self.open_tabs - set(row)) | {tab}
+
+    def resume(self, other: Session) -> None:
+        """Take over another session's steps, where its page was reloaded."""
+        self.scene, self._committed, self.screen = other.scene, other.scene, other.screen
+        self._past, self._future = [*other._past], [*other._future]
+        self.visited_faces, self.pinned = [*other.visited_faces], [*other.pinned]
+        self.person_locked, self.counted_attribute = other.person_locked, other.counted_attribute
+
+    @property
+    def resting_scene(self) -> Scene:
+        """The scene that was shown in full last."""
+        return self._committed
+
+    def list_steps(self) -> list[Scene]:
+        """Return the scenes of the history, the first one first, those that can be redone last."""
+        return [*self._past, self._committed, *reversed(self._future)]
+
     def set_scene(self, scene: Scene) -> Callable[[], bool]:
         """Replace the scene, as a request. It can be undone once it is committed, so that a moving slider makes one step."""
-        self.scene = scene
+        self.scene, self.screen = scene, "picture"
         return self.start_request()
 
     def commit(self) -> None:
@@ -81,6 +129,17 @@ class Session:
         face = self.scene.unedited
         if face not in self.visited_faces:
             self.visited_faces = [face, *self.visited_faces][:MAX_VISITED]
+
+    def update_face(self, photo: FacePhoto, better: Scene) -> None:
+        """Give all steps with a photograph's face its better code, so that undoing an edit brings no worse one back."""
+
+        def replace_code(scene: Scene) -> Scene:
+            return replace(scene, start=better.start, codes=better.codes) if scene.photo is photo else scene
+
+        self._past, self._future = ([replace_code(scene) for scene in steps] for steps in (self._past, self._future))
+        self._committed = replace_code(self._committed)
+        visited = [replace_code(scene) for scene in self.visited_faces]
+        self.visited_faces = [scene for i, scene in enumerate(visited) if scene not in visited[:i]]
 
     def restore(self) -> None:
         """Return to the scene that was committed last, as when the current one can't be drawn."""

@@ -7,6 +7,7 @@ import binascii
 import json
 import shlex
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 from ganvas.app.scene import Scene
@@ -69,13 +70,18 @@ def make_file_name(scene: Scene) -> str:
 def format_command(recipe: Recipe, editor: str, name: str) -> str:
     """Format the command line that draws the picture; from the recipe's file where options don't suffice."""
     start, step = recipe.start, recipe.edits[0] if recipe.edits else EditStep()
-    whole = step.amount == 1 and step.rows is None
-    options_suffice = isinstance(start, FromSeed) and recipe.mix is None and len(recipe.edits) <= 1 and whole
+    simple = recipe.mix is None and len(recipe.edits) <= 1 and step.amount == 1 and step.rows is None
+    regional = recipe in (limit_to_regions(recipe), replace(recipe, regions=None, mask=None))
+    options_suffice = simple and regional and isinstance(start, FromSeed)
     editor_args = ["--editor", editor] if recipe.editor is not None else []
     if not isinstance(start, FromSeed) or not options_suffice:
         file = f"{name}.png" if isinstance(start, FromCodes) else f"{name}.json"
         return shlex.join(
-            ["ganvas", "render", file, *(editor_args if Path(editor).suffix else []), "--out", f"{name}-again.png"]
+            [
+                *("ganvas", "render", file, *(editor_args if Path(editor).suffix else [])),
+                *(("--region", "mask.png") if recipe.mask else ()),
+                *("--out", f"{name}-again.png"),
+            ]
         )
     seed = ["--seed", str(start.seed), "--psi", repr(start.psi)]
     parts = ["ganvas", "edit", recipe.generator.name, *seed, *editor_args]
@@ -128,6 +134,7 @@ def _format_python_steps(recipe: Recipe, editor: str) -> str | None:
         or step.amount != 1
         or step.rows
         or recipe.regions
+        or recipe.mask
     ):
         return None
     lines = ["import torch", "", "import ganvas", "from ganvas.control.target_values import solve_changes", ""]

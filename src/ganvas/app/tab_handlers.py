@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
+import zipfile
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from html import escape
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -13,22 +15,31 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import gradio as gr
 
 from ganvas.app import compare, rendering, request_checks, sharing
-from ganvas.app.attribute_groups import group_attributes
-from ganvas.app.attribute_words import get_sign, matches_search
+from ganvas.app.attribute_words import get_sign
 from ganvas.app.compare import MAX_COMPARED_CHANGE, MethodEditors
 from ganvas.app.edit_handlers import FACES_PER_PAGE, SAMPLED_FACES, EditHandlers
+from ganvas.app.presets import Preset, apply_preset, list_presets
+from ganvas.app.rendering import to_file_value
 from ganvas.app.scene import MAX_PSI, Scene, format_title
 from ganvas.app.session import Session, report_errors
+from ganvas.app.storage import encode_mask
 from ganvas.errors import GanvasError
+from ganvas.io.figures import encode_mp4
 from ganvas.io.images import to_bytes
 from ganvas.recipe.files import save_picture
 from ganvas.types import Images
 
 FACES_PER_UPDATE = 4
 """Faces of a gallery that appear together."""
-TAB_OUTPUTS = ("wipe", "strip", "chart", "visited", "png", "json", "link", "command", "python")
+TAB_OUTPUTS = (
+    *("presets", "wipe", "strip", "chart", "visited", "steps", "pinned"),
+    *("photo_file", "png", "json", "archive", "film", "link", "command", "python"),
+)
 """Names of the values of ``refresh_tabs``; ``tab_outputs`` are the components."""
-PICTURE_TABS, DETAIL_TABS = ("picture", "wipe", "strip"), ("edit", "faces", "moved", "compare", "photo", "take")
+MAX_PINNED = 6
+"""Pictures that are kept side by side."""
+FILM_FRAMES, FILM_SIDE, FILM_RATE = 24, 512, 12.0
+"""Of the way from the unedited picture to the edited one: its frames, their side in pixels, and frames a second."""
 
 
 class TabHandlers:
@@ -40,13 +51,12 @@ class TabHandlers:
 
     def make_open_handler(self, tab: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Make the handler of a tab that opens, and closes the others of its row."""
-        row = PICTURE_TABS if tab in PICTURE_TABS else DETAIL_TABS
 
         async def select(session: Session | None, request: gr.Request) -> Any:
             # A narrow page selects its tabs while it is still opening; they are refreshed once it is open.
             if not isinstance(session, Session):
                 return [gr.skip() for _ in TAB_OUTPUTS]
-            session.open_tabs = (session.open_tabs - set(row)) | {tab}
+            session.open_tab(tab)
             return await self.refresh_tabs(session, request)
 
         return select
@@ -76,13 +86,98 @@ class TabHandlers:
         if "moved" in session.open_tabs:
             updates["chart"] = await self._draw_chart(session, scene, is_stale)
         if "faces" in session.open_tabs:
-            faces = list(session.visited_faces)
-            visited = [(await self._render_thumbnail(session, face, is_stale), format_title(face)) for face in faces]
-            updates["visited"] = rendering.to_gallery_value(visited)
-            session.shown_visited_faces = faces
+            session.shown_visited_faces = list(session.visited_faces)
+            visited = await self._list_pictures(session, session.shown_visited_faces, is_stale)
+            updates["visited"] = rendering.draw_choices(visited)
+        if "history" in session.open_tabs:
+            session.shown_steps = session.list_steps()
+            steps = await self._list_pictures(session, session.shown_steps, is_stale)
+            updates["steps"] = rendering.draw_choices(steps)
+            pinned = rendering.to_gallery_value(await self._list_pictures(session, session.pinned, is_stale))
+            updates["pinned"] = gr.update(value=pinned, visible=bool(pinned))
         if "take" in session.open_tabs:
             updates |= await self._export(session, scene, is_stale, request)
+        if "edit" in session.open_tabs and session.shown_presets != scene.unedited:
+            updates["presets"] = await self._draw_presets(session, scene, is_stale)
+            session.shown_presets = scene.unedited
         return [updates.get(name, gr.skip()) for name in TAB_OUTPUTS]
+
+    async def _list_pictures(
+        self, session: Session, scenes: list[Scene], is_stale: Callable[[], bool]
+    ) -> list[tuple[bytes, str]]:
+        return [(await self._render_thumbnail(session, each, is_stale), format_title(each)) for each in scenes]
+
+    async def _draw_presets(self, session: Session, scene: Scene, is_stale: Callable[[], bool]) -> str:
+        """Draw the presets of the unedited face as buttons with small pictures."""
+        if not scene.editor:
+            return ""
+        readings = await self._read_start(session, scene)
+        shown = []
+        for preset in self._list_presets(scene):
+            scale = self.resources.get_slider_scale(scene.editor, preset.attribute)
+            edited = apply_preset(scene.unedited, preset, readings[preset.attribute], scale)
+            shown.append((await self._render_thumbnail(session, edited, is_stale), preset.name))
+        return rendering.draw_choices(shown)
+
+    def _list_presets(self, scene: Scene) -> list[Preset]:
+        return list_presets(self.resources.choices[scene.editor].shown_sliders) if scene.editor else []
+
+    async def _read_start(self, session: Session, scene: Scene) -> dict[str, float]:
+        """Read the attributes of the unedited face, in σ."""
+        editor = self.resources.choices[scene.editor].editor
+        start = await self.run_with_generator(session, lambda: self.resources.compute_start(scene))
+        return dict(zip(editor.attributes, editor.read(start)[0].tolist(), strict=True))
+
+    @report_errors
+    async def choose_preset(self, session: Session, event: gr.EventData) -> Any:
+        """Give the face a preset, or take it away again."""
+        presets, number = self._list_presets(session.scene), getattr(event, "index", None)
+        preset = presets[request_checks.check_integer("A preset", number, 0, len(presets) - 1)]
+        readings = await self._read_start(session, session.scene)
+        scale = self.resources.get_slider_scale(session.scene.editor, preset.attribute)
+        session.commit()
+        scene = apply_preset(session.scene, preset, readings[preset.attribute], scale)
+        return await self.edit_handlers.show_scene(session, session.set_scene(scene))
+
+    @report_errors
+    async def open_downloads(self, session: Session, request: gr.Request) -> Any:
+        """Open the tab with the files. Returns values for the tabs and for ``TAB_OUTPUTS``."""
+        session.open_tab("take")
+        return [gr.update(selected="take"), *await self.refresh_tabs(session, request)]
+
+    @report_errors
+    async def pin_picture(self, session: Session, request: gr.Request) -> Any:
+        """Keep the picture beside others, or take it away where it is one of them. Returns as ``open_downloads`` does."""
+        scene = session.scene
+        if scene in session.pinned:
+            session.pinned = [each for each in session.pinned if each != scene]
+        elif len(session.pinned) == MAX_PINNED:
+            raise GanvasError(f"{MAX_PINNED} pictures are pinned already: pin one of them again to take it away.")
+        else:
+            session.pinned = [*session.pinned, scene]
+        session.open_tab("history")
+        return [gr.update(selected="history"), *await self.refresh_tabs(session, request)]
+
+    @report_errors
+    async def make_film(self, session: Session) -> Any:
+        """Make a film of the way from the unedited picture to the edited one."""
+        scene = session.scene
+        if not scene.edits:
+            raise GanvasError("A film shows the way to an edit: edit the picture first.")
+        frames = []
+        for i in range(FILM_FRAMES):
+            part = scene.with_amount(i / (FILM_FRAMES - 1))
+            draw = partial(self.resources.render_small, part, FILM_SIDE) if part.photo is None else None
+            image = await self.run_with_generator(session, draw or partial(self.resources.render_preview, part))
+            frames.append(to_bytes(image)[0])
+        path = self.edit_handlers.get_session_folder(session) / f"film-{session.version}.mp4"
+
+        def write() -> None:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(encode_mp4([*frames, *frames[::-1]], FILM_RATE))
+
+        await self.edit_handlers.run_in_background(session, write)
+        return gr.update(value=rendering.to_file_value(path), visible=True)
 
     async def _render_thumbnail(self, session: Session, scene: Scene, is_stale: Callable[[], bool]) -> bytes:
         return await self.run_with_generator(
@@ -108,22 +203,43 @@ class TabHandlers:
     async def _export(
         self, session: Session, scene: Scene, is_stale: Callable[[], bool], request: gr.Request
     ) -> dict[str, Any]:
+        resources, photo = self.resources, scene.photo
         recipe, rendered = await self.run_with_generator(
-            session, lambda: (self.resources.make_recipe(scene), self.resources.render(scene)), is_stale
+            session, lambda: (resources.make_recipe(scene), resources.render(scene)), is_stale
         )
         name, folder = sharing.make_file_name(scene), self.edit_handlers.get_session_folder(session)
         # Another path each time: browsers cache what they fetched.
         path = folder / f"{session.version}" / f"{name}.png"
+        files = [path, path.with_suffix(".json")]
+        if photo is not None:
+            files.insert(0, path.with_name(f"edited{photo.suffix}"))
+            pair, masks = await self.run_with_generator(
+                session,
+                lambda: (resources.draw_face_pair(scene), resources.build_photo_masks(scene, rendered.image.shape[-1])),
+                is_stale,
+            )
 
         def write() -> None:
             shutil.rmtree(folder, ignore_errors=True)
             save_picture(path, to_bytes(rendered.image)[0], recipe, scene.codes)
+            if photo is not None:
+                files[0].write_bytes(photo.encode_edited(*pair, *masks))
+            if scene.mask is not None:
+                files.append(path.with_name("mask.png"))
+                files[-1].write_bytes(encode_mask(scene.mask))
+            with zipfile.ZipFile(path.with_suffix(".zip"), "w") as archive:
+                for file in files:
+                    archive.write(file, file.name)
 
         await self.edit_handlers.run_in_background(session, write, is_stale)
-        editor = self.resources.editor_paths.get(scene.editor, scene.editor)
+        editor = resources.editor_paths.get(scene.editor, scene.editor)
+        pasted = gr.update(visible=False) if photo is None else gr.update(value=to_file_value(files[0]), visible=True)
         return {
-            "png": rendering.to_file_value(path),
-            "json": rendering.to_file_value(path.with_suffix(".json")),
+            "photo_file": pasted,
+            "png": to_file_value(path),
+            "json": to_file_value(path.with_suffix(".json")),
+            "archive": to_file_value(path.with_suffix(".zip")),
+            "film": gr.update(visible=False),
             "link": _make_link(recipe, request),
             "command": sharing.format_command(recipe, editor, name),
             "python": sharing.format_python(recipe, editor, name),
@@ -150,7 +266,7 @@ class TabHandlers:
                 if (i + 1) % FACES_PER_UPDATE == 0 or i + 1 == len(pending):
                     # Not before: until then the page shows other faces, and a click chooses one of them.
                     session.gallery_faces = pending
-                    yield rendering.to_gallery_value(shown)
+                    yield rendering.draw_choices(shown)
 
         return fill
 
@@ -165,7 +281,7 @@ class TabHandlers:
             session.scene,
             session.version * FACES_PER_PAGE,
             FACES_PER_PAGE,
-            self.edit_handlers.folder,
+            self.edit_handlers.storage,
         )
 
     def list_sampled(self, session: Session, first: int, psi: float) -> list[Scene]:
@@ -176,57 +292,29 @@ class TabHandlers:
     async def check_sampling(self, session: Session) -> Any:
         """Open the tab of the gallery. Fails where no slider was moved."""
         rendering.make_slider_scenes(session.scene, 0, 1)
+        session.open_tab("faces")
         return gr.update(selected="faces")
 
-    def make_choice_handler(self, visited: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """Make the handler that shows a face chosen in a gallery."""
+    def make_choice_handler(self, shown: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """Make the handler that shows a picture chosen in a gallery; ``shown``: the session's list of what it shows."""
 
         @report_errors
-        async def choose(session: Session, event: gr.SelectData) -> Any:
-            faces = session.shown_visited_faces if visited else session.gallery_faces
-            if type(event.index) is not int or not 0 <= event.index < len(faces):
+        async def choose(session: Session, event: gr.EventData) -> Any:
+            faces, index = getattr(session, shown), getattr(event, "index", None)
+            if type(index) is not int or not 0 <= index < len(faces):
                 raise GanvasError("That face isn't in the gallery any more: pick another.")
             session.commit()
-            return await self.edit_handlers.show_all(session, session.set_scene(faces[event.index]))
+            return await self.edit_handlers.show_all(session, session.set_scene(faces[index]))
 
         return choose
 
-    # Sliders and methods.
+    # Methods.
 
     @report_errors
-    async def search_sliders(self, search: Any, session: Session) -> Any:
-        """Return the visibility of groups and sliders for a search."""
-        session.search = request_checks.check_text("The search", search)
-        return self.make_visibility_updates(session)
-
-    def make_visibility_updates(self, session: Session) -> list[Any]:
-        """Return the visibility of groups, then of sliders: those that the editor has and the search matches."""
-        choice = self.resources.choices.get(session.scene.editor)
-        available = choice.shown_sliders if choice else ()
-        groups = group_attributes(self.edit_handlers.slider_names)
-        shown = {
-            g: [n for n in names if n in available and matches_search(n, g, session.search)]
-            for g, names in groups.items()
-        }
-        visible = {name for names in shown.values() for name in names}
-        return [
-            *(_update_group(bool(names), bool(session.search)) for names in shown.values()),
-            *(self._update_slider(session.scene, name, name in visible) for name in self.edit_handlers.slider_names),
-        ]
-
-    def _update_slider(self, scene: Scene, name: str, visible: bool) -> dict[str, Any]:
-        """Return the update of a slider, with its scale where it depends on the editor."""
-        if not any(name in choice.editor.units for choice in self.resources.choices.values()):
-            return gr.update(visible=visible)
-        scale = self.resources.get_slider_scale(scene.editor, name)
-        low, high, step = scale.ticks
-        return gr.update(visible=visible, minimum=low, maximum=high, step=step, label=scale.label)
-
-    @report_errors
-    async def arrange_sliders(self, session: Session) -> Any:
-        """Return the groups, sliders and methods to compare of the editor that was picked."""
+    async def list_methods(self, session: Session) -> Any:
+        """Return the methods that can be compared."""
         names = self.methods.list_methods(session.scene.generator)
-        return [*self.make_visibility_updates(session), gr.update(choices=names, value=names[:3])]
+        return gr.update(choices=names, value=names[:3])
 
     @report_errors
     async def compare_methods(self, attribute: Any, change: Any, methods: Any, session: Session) -> AsyncIterator[Any]:
@@ -266,11 +354,6 @@ class TabHandlers:
             return compare.compare_method(self.resources, scene, name, editor, target, run_with_generator)
         except GanvasError as error:
             return compare.MethodResult(name, None, f"{name}: {error}")
-
-
-def _update_group(visible: bool, searched: bool) -> dict[str, Any]:
-    """Return the update of a group of sliders, unfolded where a search matches some of them."""
-    return gr.update(visible=visible, open=True) if visible and searched else gr.update(visible=visible)
 
 
 def _make_link(recipe: Any, request: gr.Request) -> str:

@@ -23,8 +23,8 @@ from ganvas.inversion.perceptual_loss import PerceptualLoss
 from ganvas.types import Images, WPlus
 from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
-StepCallback = Callable[[int, int, Images], object]
-"""Called after each step with the steps done, the most steps, and the picture so far; True stops the optimisation there."""
+StepCallback = Callable[[int, int, Images, WPlus], object]
+"""Called after each step with the steps done, the most steps, the picture, and the best code so far; True stops it there."""
 WARMUP_STEPS = 4
 """The steps in which the learning rate rises; the time that they take says how many fit into a budget."""
 MAX_BUDGET_STEPS = 1000
@@ -90,7 +90,7 @@ def optimize_code(
     space: str,
     coordinates: WhitenedCoordinates,
     config: OptimizationConfig,
-    on_step: StepCallback = lambda step, steps, picture: None,
+    on_step: StepCallback = lambda step, steps, picture, ws: None,
 ) -> tuple[WPlus, int, int]:
     """Optimise the code of one picture from ``start`` (1, num_ws, w_dim), its rows within the bound of W.
 
@@ -119,7 +119,7 @@ def optimize_code(
         if config.seconds and step == WARMUP_STEPS:
             spent = time.monotonic() - started
             steps = min(max(WARMUP_STEPS, int(WARMUP_STEPS * config.seconds / spent)), MAX_BUDGET_STEPS)
-        stopped = on_step(step, steps, picture.detach())
+        stopped = on_step(step, steps, picture.detach(), best_ws)
         if stopped is True or (
             step > config.patience and best > (1 - config.tolerance) * history[-1 - config.patience]
         ):

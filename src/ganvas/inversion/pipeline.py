@@ -72,7 +72,7 @@ def invert(
     "both" (from the encoder's code; "optimize" where the generator has no encoder).
     ``encoder``: by default the one that ships. ``distribution``: of W, fitted here if it is needed and not given.
     ``progress`` is called with the steps done and the steps of all pictures. ``on_step`` is called after each step with the
-    steps done and the most steps of one picture, and the picture so far; by returning True it stops that optimisation.
+    steps done and the most steps of one picture, its picture, and the best code so far; True stops that optimisation.
     Pictures are inverted one by one, so their number changes no bit of any code. Gradients flow through the generator in
     its own dtype; bfloat16 is faster.
     Raises GanvasError for another space or method, pictures that aren't square, and a missing encoder.
@@ -92,10 +92,10 @@ def invert(
     rows = []
     for i, image in enumerate(images.to(generator.device)):
 
-        def report_step(step: int, steps: int, picture: Images, i: int = i) -> object:
+        def report_step(step: int, steps: int, picture: Images, ws: WPlus, i: int = i) -> object:
             if progress:
                 progress(i * each + step, total)
-            return on_step and on_step(step, steps, picture)
+            return on_step and on_step(step, steps, picture, ws)
 
         rows.append(job.invert_picture(image[None], report_step))
         if progress:

@@ -128,7 +128,7 @@ def fit_tuning(
         optimizer.step()
         if progress:
             progress(step + 1, config.steps)
-        if on_step and on_step(step + 1, config.steps, picture.detach()) is True:
+        if on_step and on_step(step + 1, config.steps, picture.detach(), ws) is True:
             break
     return Tuning({name: value.detach().half() for name, value in factors.items()})
 

@@ -441,10 +441,11 @@ class PhotoEdit:
         inverted = generator.synthesis(rebuilt.ws).float().cpu()
         edits = self.edits if rebuilt.refined is None else (rebuilt.refined,)
         edited = generator.synthesis(apply_edits(rebuilt.ws, edits, self.tools)).float().cpu()
-        mask = self._build_mask(face, inverted.shape[-1])
+        mask = self.build_face_mask(face, inverted.shape[-1])
         return paste_face(photo, face.quad, inverted, edited, mask, limit=limit, whole=self.whole)
 
-    def _build_mask(self, face: Face, size: int) -> Mask:
+    def build_face_mask(self, face: Face, size: int) -> Mask:
+        """Build the mask of what the edits may change of a face's square, (1, 1, size, size)."""
         regions = self._find_regions()
         mask = build_mask(regions or (HEAD,), size, size)
         # A region with a hole is the hair's, which lies around the face.

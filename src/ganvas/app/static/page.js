@@ -1,19 +1,30 @@
-"""The page's own script: keys for undo and redo, names of sliders, and numbers that are out of range.
-
-It finds what it needs by Gradio's markup and by the ids of two buttons, so that it works in any layout.
-"""
-
-PAGE_SCRIPT = """
+// Keys for undo and redo, the picture before all edits while the picture or a key is held, names of Gradio's own sliders,
+// and numbers that are out of range.
 (() => {
   "use strict";
+  const isTyping = (target) =>
+    target.closest?.("textarea, [contenteditable=true], input:not([type=range], [type=checkbox], [type=radio])");
 
   // Ctrl+Z and Ctrl+Shift+Z, except where they undo what is typed.
   document.addEventListener("keydown", (event) => {
+    if (event.key === "o" && !event.ctrlKey && !event.metaKey && !event.altKey && !isTyping(event.target)) hold(true);
     if (!(event.ctrlKey || event.metaKey) || event.altKey || event.key.toLowerCase() !== "z") return;
     if (event.target.closest?.("textarea, [contenteditable=true], input:is([type=text], [type=search])")) return;
     event.preventDefault();
     document.getElementById(event.shiftKey ? "redo" : "undo")?.click();
   });
+  document.addEventListener("keyup", (event) => { if (event.key === "o") hold(false); });
+
+  // The picture before all edits lies over the picture, hidden.
+  function hold(isHeld) {
+    document.getElementById("canvas")?.classList.toggle("gv-holding", isHeld);
+  }
+  document.addEventListener("pointerdown", (event) => {
+    if (event.target.closest?.("#picture .image-frame, #hold")) hold(true);
+  });
+  for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => hold(false));
+  document.addEventListener("dragstart", (event) => { if (event.target.closest?.("#picture")) event.preventDefault(); });
+  document.addEventListener("contextmenu", (event) => { if (document.querySelector(".gv-holding")) event.preventDefault(); });
 
   // Gradio calls a slider "range slider for Smile", and its field "number input for Smile".
   const PREFIXES = [["range slider for ", ""], ["number input for ", " as a number"]];
@@ -35,7 +46,7 @@ PAGE_SCRIPT = """
   // A slider's number that is empty or out of range is no change: it is put right once it is entered.
   function findRange(field) {
     if (!(field instanceof HTMLInputElement) || field.type !== "number") return null;
-    return field.closest(".wrap")?.querySelector("input[type=range]") ?? null;
+    return field.closest(".gv-slider, .wrap")?.querySelector("input[type=range]") ?? null;
   }
   function isRefused(field) {
     return field.value === "" || +field.value < +field.min || +field.value > +field.max;
@@ -69,5 +80,3 @@ PAGE_SCRIPT = """
   document.addEventListener("change", correctNumber, true);
   document.addEventListener("blur", correctNumber, true);
 })();
-"""
-"""JavaScript, for the page's head."""

@@ -1,0 +1,214 @@
+"""Handlers of photographs: find faces, let one be chosen, show the encoder's picture, and refine it beside other work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from ganvas.app import photographs, rendering
+from ganvas.app.edit_handlers import EditHandlers
+from ganvas.app.photographs import FacePhoto
+from ganvas.app.request_checks import PHOTO_SUFFIXES, check_number, claim_upload
+from ganvas.app.resources import LoadedGenerator
+from ganvas.app.session import Session, Superseded, report_errors
+from ganvas.errors import GanvasError
+from ganvas.inversion import OptimizationConfig, invert, load_encoder
+from ganvas.types import Images, WPlus
+
+UPDATE_SECONDS = 0.5
+"""Seconds between two updates of the progress."""
+PICTURE_SECONDS = 4.0
+"""Seconds between two pictures of an inversion under way."""
+FIRST_CONFIG = OptimizationConfig(refine=1)
+"""Of the first picture, which somebody waits for."""
+MAX_STEPS = 100
+"""Steps of a photograph's optimisation."""
+
+
+class Refinement:
+    """One face's inversion. It ends once ``cancelled`` is set; once ``stopped`` is, with the best code so far."""
+
+    def __init__(self, photo: FacePhoto, code: WPlus | None) -> None:
+        self.photo, self.code = photo, code
+        self.done, self.total, self.began = 0, MAX_STEPS, time.monotonic()
+        self.cancelled, self.stopped = False, False
+
+    def run(self, loaded: LoadedGenerator) -> WPlus:
+        """Return the code whose picture is most like the face. Raises Superseded once cancelled."""
+        self.began = time.monotonic()
+        return invert(
+            self.photo.face.picture,
+            loaded.generator,
+            config=OptimizationConfig(steps=MAX_STEPS),
+            distribution=loaded.distribution,
+            on_step=self._follow_step,
+        ).ws
+
+    def format_progress(self) -> str:
+        """Format how far it is, with the face that is inverted, as HTML."""
+        left = (time.monotonic() - self.began) / self.done * (self.total - self.done) if self.done else 0
+        text = f"about {max(1, round(left))} s left" if self.done else "soon"
+        return _draw_progress(f"Getting closer to the photograph: {text}.", self.done / self.total, self.photo)
+
+    def _follow_step(self, done: int, total: int, picture: Images, ws: WPlus) -> bool:
+        """Keep the best code so far, and return whether the visitor keeps it, too."""
+        self.done, self.total, self.code = done, total, ws
+        if self.cancelled:
+            raise Superseded
+        return self.stopped
+
+
+class PhotoHandlers:
+    """Handlers of photographs. Each returns values for the drop zone, the progress, the button that stops, the photograph with
+    outlined faces, then for ``scene_outputs``, of which the last are the screens.
+    """
+
+    def __init__(self, edit_handlers: EditHandlers, num_others: int) -> None:
+        self.edit_handlers, self.resources = edit_handlers, edit_handlers.resources
+        self._others = [gr.skip()] * num_others
+
+    @report_errors
+    async def open_photo(self, file: Any, session: Session) -> AsyncIterator[Any]:
+        """Find the faces of a photograph; one alone is taken, several are shown to choose from."""
+        if not file:
+            return
+        self._cancel(session)
+        yield self._make_updates("Looking for faces …")
+        try:
+            with claim_upload(file, self.edit_handlers.folder, PHOTO_SUFFIXES) as path:
+                name, stored = path.name, self.edit_handlers.storage.move_photo(path)
+            generator = await self._load(session)
+            try:
+                found = await asyncio.to_thread(photographs.find_face_photos, stored, generator.generator.resolution)
+            except GanvasError as error:
+                stored.unlink(missing_ok=True)
+                raise GanvasError(str(error).replace(str(stored), name)) from None
+        except GanvasError:
+            yield self._make_updates("")
+            raise
+        if len(found) == 1:
+            async for updates in self._show_face(found[0], session):
+                yield updates
+            return
+        session.photos, session.screen = found, "chooser"
+        outlined = rendering.to_image_value(rendering.encode_picture(photographs.draw_outlines(found)))
+        screens = self.edit_handlers.make_screen_updates(session)
+        image = gr.update(value=outlined, alt_text=f"{len(found)} faces, outlined")
+        yield [None, "", gr.update(visible=False), image, *self._others[: -len(screens)], *screens]
+
+    @report_errors
+    async def choose_face(self, session: Session, event: gr.SelectData) -> AsyncIterator[Any]:
+        """Take the face that was clicked."""
+        place = event.index if isinstance(event.index, list | tuple) and len(event.index) == 2 else (None, None)
+        x, y = (check_number("A click", value, -1, photographs.SHOWN_SIDE) for value in place)
+        if not session.photos:
+            raise GanvasError("That photograph isn't open any more: drop it again.")
+        async for updates in self._show_face(photographs.choose_face(session.photos, x, y), session):
+            yield updates
+
+    async def _show_face(self, photo: FacePhoto, session: Session) -> AsyncIterator[Any]:
+        """Show the encoder's picture of a face; where there is no encoder, the one that the search starts from."""
+        yield [
+            None,
+            _draw_progress("Finding a picture like this face …", 0, photo),
+            gr.skip(),
+            gr.skip(),
+            *self._others,
+        ]
+        loaded, encoder = await self._load(session), None
+        encoder = await asyncio.to_thread(load_encoder, loaded.generator)
+        code = loaded.generator.expand(loaded.generator.w_avg[None])
+        if encoder is not None:
+            face = photo.face.picture
+            code = await self.edit_handlers.run_with_generator(
+                session,
+                lambda: invert(face, loaded.generator, method="encoder", config=FIRST_CONFIG, encoder=encoder).ws,
+            )
+        session.refinement = Refinement(photo, code)
+        shown = await self._show_code(session, session.refinement)
+        yield [None, session.refinement.format_progress(), gr.update(visible=True), gr.skip(), *shown]
+
+    @report_errors
+    async def refine_photo(self, session: Session) -> AsyncIterator[Any]:
+        """Refine the code of the face that was shown, before the visitor's eyes, until it is stopped or another is opened."""
+        refinement: Refinement | None = session.refinement
+        if refinement is None or refinement.done:
+            return
+        loaded = await self._load(session)
+        task = asyncio.ensure_future(asyncio.to_thread(refinement.run, loaded))
+        # An error of one whose visitor has left is nobody's.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        drawn = time.monotonic()
+        try:
+            while not task.done():
+                if session.scene.photo is not refinement.photo:
+                    raise Superseded
+                others = self._others
+                is_resting = session.rendered_version == session.version
+                if time.monotonic() - drawn > PICTURE_SECONDS and refinement.done and is_resting:
+                    others, drawn = await self._show_code(session, refinement), time.monotonic()
+                yield [gr.skip(), refinement.format_progress(), gr.skip(), gr.skip(), *others]
+                await asyncio.wait([task], timeout=UPDATE_SECONDS)
+            refinement.code = await task
+            shown = await self._show_code(session, refinement)
+            yield [gr.skip(), "", gr.update(visible=False), gr.skip(), *shown]
+        except (Superseded, GanvasError) as error:
+            yield [gr.skip(), "", gr.update(visible=False), gr.skip(), *self._others]
+            if isinstance(error, GanvasError):
+                raise
+        finally:
+            refinement.cancelled = True
+
+    @report_errors
+    async def stop_refining(self, session: Session) -> Any:
+        """Keep what is there."""
+        if session.refinement is not None:
+            session.refinement.stopped = True
+        return ["", gr.update(visible=False)]
+
+    async def _show_code(self, session: Session, refinement: Refinement) -> list[Any]:
+        """Show a code in its photograph, with the edits that were made meanwhile."""
+        scene, photo, code = session.scene, refinement.photo, refinement.code
+        found = await self.edit_handlers.run_with_generator(
+            session,
+            lambda: rendering.make_code_scene(self.resources, scene, code, self.edit_handlers.storage, photo),
+        )
+        session.commit()
+        scene = session.scene
+        if scene.photo is photo:
+            found = replace(scene, start=found.start, codes=found.codes)
+            session.update_face(photo, found)
+            if scene.codes is not None and scene.start != found.start:
+                self.edit_handlers.storage.delete_code(scene.codes, 0)
+        return await self.edit_handlers.show_all(session, session.set_scene(found))
+
+    async def _load(self, session: Session) -> LoadedGenerator:
+        scene = session.scene
+        return await self.edit_handlers.run_with_generator(session, lambda: self.resources.load(scene))
+
+    def _cancel(self, session: Session) -> None:
+        if session.refinement is not None:
+            session.refinement.cancelled = True
+            session.refinement = None
+
+    def _make_updates(self, status: str) -> list[Any]:
+        """Return updates that show a status, or none; the upload isn't shown, since its file is moved."""
+        text = _draw_progress(status, 0) if status else ""
+        return [None, text, gr.update(visible=False), gr.skip(), *self._others]
+
+
+def _draw_progress(text: str, share: float, photo: FacePhoto | None = None) -> str:
+    """Draw a line of text with a bar, and the face that it is about."""
+    face = ""
+    if photo is not None:
+        side = 96
+        crop = rendering.encode_picture(photo.small.cut_shown(photo.small.shown, side))
+        face = f"<img src='{rendering.to_url(crop)}' alt='The face in your photograph'>"
+    bar = f"<progress max='1' value='{share:.3f}' aria-label='Progress'></progress>"
+    return f"<div class='gv-progress'>{face}<div><p role='status'>{escape(text)}</p>{bar}</div></div>"

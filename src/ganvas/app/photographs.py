@@ -1,0 +1,179 @@
+"""A photograph on the page: its faces, the one that is edited, and the whole photograph with the edited face in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ganvas.errors import GanvasError
+from ganvas.generators.regions import Mask
+from ganvas.inversion.alignment import Face, cut_face, find_faces, find_square
+from ganvas.io.images import encode_jpeg, encode_png, from_bytes, read_exif, read_picture, to_bytes
+from ganvas.photo.paste import JPEG_SUFFIXES, MIN_FACE_PIXELS, paste_face
+from ganvas.types import Images
+
+SHOWN_SIDE, SMALL_SIDE = 1280, 512
+"""The longer side in pixels, at most, of a photograph as the page shows it, at rest and while a slider moves."""
+OUTLINE_COLOURS = ("#ffffff", "#4f46e5")
+"""Of the wider line, and of the narrower one in its middle: seen on any photograph."""
+
+
+@dataclass(frozen=True)
+class FacePhoto:
+    """A photograph's file, the photograph as it is shown, and one of its faces in the file's pixels."""
+
+    path: Path
+    pixels: Tensor
+    """The photograph as it is shown, (height, width, 3), uint8."""
+    scale: tuple[float, float]
+    """Pixels that are shown for one of the file's, across and down."""
+    face: Face
+
+    @cached_property
+    def small(self) -> FacePhoto:
+        """The same photograph as it is shown while a slider moves."""
+        pixels, (across, down) = _shrink(self.shown, SMALL_SIDE)
+        return replace(self, pixels=pixels, scale=(self.scale[0] * across, self.scale[1] * down))
+
+    @property
+    def shown(self) -> Images:
+        """The photograph as it is shown, (1, 3, height, width)."""
+        return from_bytes(self.pixels[None])
+
+    @property
+    def shown_quad(self) -> Float[Tensor, "4 2"]:
+        """The corners of the face's square in pixels that are shown."""
+        return (self.face.quad + 0.5) * torch.tensor(self.scale) - 0.5
+
+    @property
+    def shown_side(self) -> float:
+        """The side of the face's square in pixels that are shown."""
+        return float((self.shown_quad[3] - self.shown_quad[0]).norm())
+
+    def cut_shown(self, photo: Images, size: int) -> Tensor:
+        """Cut the face's square out of the photograph as it is shown, edited or not: (1, 3, size, size)."""
+        return cut_face(photo, self.shown_quad, size)
+
+    def paste(self, inverted: Tensor, edited: Tensor, mask: Mask, limit: Tensor | None = None) -> Images:
+        """Return the photograph as it is shown with the edited face in it; ``limit``: where it may change, of any size."""
+        return paste_face(
+            self.shown, self.shown_quad, inverted, edited, mask, limit=_fit_limit(limit, *self.pixels.shape[:2])
+        )
+
+    def encode_edited(self, inverted: Tensor, edited: Tensor, mask: Mask, limit: Tensor | None = None) -> bytes:
+        """Return the file with the edited face in it: PNG or JPEG as ``suffix`` says, with the file's EXIF data."""
+        photo = read_picture(self.path)
+        edited_photo = paste_face(
+            photo, self.face.quad, inverted, edited, mask, limit=_fit_limit(limit, *photo.shape[2:])
+        )
+        pixels, exif = to_bytes(edited_photo)[0].contiguous(), read_exif(self.path)
+        return encode_jpeg(pixels, exif) if self.suffix != ".png" else encode_png(pixels, exif=exif)
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of an edited photograph's file."""
+        return self.path.suffix.lower() if self.path.suffix.lower() in JPEG_SUFFIXES else ".png"
+
+
+def find_face_photos(path: Path, size: int) -> list[FacePhoto]:
+    """Find the faces of a photograph from left to right, each cut out at ``size`` pixels.
+
+    Raises GanvasError for no picture, for one without faces, and where all of them are too small.
+    """
+    photo = read_picture(path)
+    pixels, scale = _shrink(photo)
+    found = find_faces(photo)
+    if not found:
+        raise GanvasError(
+            "No face was found in this photograph: it may be in profile, tilted, covered, dark or small. Use one where a"
+            " face looks at the camera."
+        )
+    wide = [landmarks for landmarks in found if _measure_width(landmarks) >= MIN_FACE_PIXELS]
+    if not wide:
+        width = max(map(_measure_width, found))
+        raise GanvasError(
+            f"The largest face in this photograph has {width:.0f} pixels across: at least {MIN_FACE_PIXELS} are needed, so"
+            " use a larger photograph."
+        )
+    wide.sort(key=lambda landmarks: float(landmarks[:, 0].mean()))
+    return [make_face_photo(path, photo, pixels, scale, landmarks, size) for landmarks in wide]
+
+
+def load_face_photo(path: Path, landmarks: Float[Tensor, "68 2"], size: int) -> FacePhoto:
+    """Load a photograph of which one face's landmarks were stored. Raises GanvasError for no picture."""
+    photo = read_picture(path)
+    return make_face_photo(path, photo, *_shrink(photo), landmarks, size)
+
+
+def make_face_photo(
+    path: Path,
+    photo: Images,
+    pixels: Tensor,
+    scale: tuple[float, float],
+    landmarks: Float[Tensor, "68 2"],
+    size: int,
+) -> FacePhoto:
+    """Cut out one face of a photograph."""
+    quad = find_square(landmarks)
+    return FacePhoto(path, pixels, scale, Face(cut_face(photo, quad, size), landmarks, quad))
+
+
+def draw_outlines(photos: list[FacePhoto]) -> Images:
+    """Draw the outline of each face into the photograph as it is shown, with its number from left to right."""
+    picture = Image.fromarray(photos[0].pixels.numpy())
+    draw = ImageDraw.Draw(picture)
+    width = max(2, round(max(picture.size) / 300))
+    for number, photo in enumerate(photos, 1):
+        corners = [tuple(corner) for corner in photo.shown_quad.tolist()]
+        for colour, share in zip(OUTLINE_COLOURS, (3, 1), strict=True):
+            draw.line([*corners, corners[0]], fill=colour, width=width * share, joint="curve")
+        left = min(corners)
+        draw.text(
+            (left[0] + 4 * width, left[1] + 4 * width),
+            str(number),
+            fill=OUTLINE_COLOURS[0],
+            font_size=12 * width,
+            stroke_width=width,
+            stroke_fill=OUTLINE_COLOURS[1],
+        )
+    return from_bytes(
+        torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(photos[0].pixels.shape)[None]
+    )
+
+
+def choose_face(photos: list[FacePhoto], x: float, y: float) -> FacePhoto:
+    """Choose the face whose square is nearest to a point of the photograph as it is shown.
+
+    Raises GanvasError where the point lies outside of all squares.
+    """
+    point = torch.tensor([x, y])
+    distances = [float((point - photo.shown_quad.mean(0)).norm()) / photo.shown_side for photo in photos]
+    nearest = min(range(len(photos)), key=distances.__getitem__)
+    if distances[nearest] > 0.75:  # a little more than the half diagonal
+        raise GanvasError("There is no face at that place: click inside one of the outlines.")
+    return photos[nearest]
+
+
+def _measure_width(landmarks: Tensor) -> float:
+    return float((landmarks.max(0).values - landmarks.min(0).values).max())
+
+
+def _shrink(photo: Images, side: int = SHOWN_SIDE) -> tuple[Tensor, tuple[float, float]]:
+    """Return a photograph's pixels as they are shown, and their scale."""
+    height, width = photo.shape[2:]
+    share = min(1.0, side / max(height, width))
+    sides = [max(1, round(side * share)) for side in (height, width)]
+    if share < 1:
+        photo = F.interpolate(photo, sides, mode="bilinear", antialias=True, align_corners=False)
+    return to_bytes(photo)[0].contiguous(), (sides[1] / width, sides[0] / height)
+
+
+def _fit_limit(limit: Tensor | None, height: int, width: int) -> Tensor | None:
+    return limit if limit is None else F.interpolate(limit, (height, width), mode="bilinear", align_corners=False)

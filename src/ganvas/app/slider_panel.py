@@ -1,0 +1,75 @@
+"""The panel of sliders: what the page's own script draws, and what comes back from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ganvas.app.attribute_groups import OPEN_GROUPS, RARE_ATTRIBUTES, group_attributes
+from ganvas.app.attribute_words import format_search_words, get_words
+from ganvas.app.rendering import RenderedView
+from ganvas.app.request_checks import check_number, check_text
+from ganvas.app.resources import AppResources
+from ganvas.app.scene import Scene
+from ganvas.errors import GanvasError, unknown
+
+
+def make_panel_value(resources: AppResources, scene: Scene, shown: RenderedView) -> dict[str, Any]:
+    """Return the panel's value: groups of sliders, each with its scale, words, start, reach and present value."""
+    choice = resources.choices.get(scene.editor)
+    names = choice.shown_sliders if choice else ()
+    return {
+        "groups": [
+            {
+                "name": group,
+                "open": group in OPEN_GROUPS,
+                "sliders": [_describe_slider(resources, scene, name, group, shown) for name in members],
+            }
+            for group, members in group_attributes(names).items()
+        ]
+    }
+
+
+def _describe_slider(
+    resources: AppResources, scene: Scene, name: str, group: str, shown: RenderedView
+) -> dict[str, Any]:
+    scale, words = resources.get_slider_scale(scene.editor, name), get_words(name)
+    low, high, step = scale.ticks
+    return {
+        "name": name,
+        "label": scale.label,
+        "unit": scale.unit_name,
+        "less": words.less,
+        "more": words.more,
+        "search": format_search_words(name, group),
+        "low": low,
+        "high": high,
+        "step": step,
+        "start": scale.convert_to_slider(shown.start_readings.get(name, 0.0)),
+        "reach": sorted(map(scale.convert_to_slider, shown.reach.get(name, ()))),
+        "value": scale.convert_to_slider(scene.slider_edit.set.get(name, shown.readings.get(name, 0.0))),
+        "changed": name in scene.changed_attributes,
+        "rare": name in RARE_ATTRIBUTES,
+    }
+
+
+def parse_move(resources: AppResources, scene: Scene, move: Any) -> Scene:
+    """Return the scene in which a slider has moved; a value of None resets it.
+
+    Raises GanvasError for anything else than a slider's name and a value of its scale.
+    """
+    if not isinstance(move, dict):
+        raise GanvasError("A slider sends its name and value.")
+    name = check_text("A slider", move.get("name"))
+    check_attribute(resources, scene, name)
+    if move.get("value") is None and "value" in move:
+        return scene.without_changes(name)
+    scale = resources.get_slider_scale(scene.editor, name)
+    number = check_number(repr(get_words(name).label), move.get("value"), *scale.bounds)
+    return scene.with_value(name, scale.convert_to_sigma(number))
+
+
+def check_attribute(resources: AppResources, scene: Scene, name: str) -> None:
+    """Raise GanvasError for an attribute that the scene's editor doesn't have."""
+    names = resources.choices[scene.editor].editor.attributes if scene.editor else ()
+    if name not in names:
+        raise unknown("attribute", name, names or ["none: there is no editor"])

@@ -1,0 +1,53 @@
+"""Photographs for tests of the web editor: a wall with painted squares, and planted landmarks of faces in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from planted_truth import TOY
+
+from ganvas.app import photographs
+from ganvas.app.edit_handlers import EditHandlers
+from ganvas.io.images import encode_png
+
+PLACES = ((90.0, 100.0), (250.0, 110.0))
+"""The middles of two faces."""
+HEIGHT, WIDTH = 220, 340
+
+
+def write_photo(path: Path) -> Path:
+    """Write a photograph."""
+    y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    pixels = torch.stack((120 + x // 6, 100 + y // 6, 140 + 0 * x), 2).to(torch.uint8)
+    for left, top in PLACES:
+        pixels[int(top) - 40 : int(top) + 40, int(left) - 40 : int(left) + 40] = torch.tensor(
+            [190, 150, 130], dtype=torch.uint8
+        )
+    path.write_bytes(encode_png(pixels))
+    return path
+
+
+def plant_landmarks(place: tuple[float, float], width: float = 80.0) -> torch.Tensor:
+    """Return landmarks of a face at a place: what its square depends on, and its jaw."""
+    points = torch.zeros(68, 2)
+    points[:17, 0] = torch.linspace(-0.5, 0.5, 17)
+    points[:17, 1] = 0.5 - 4 * points[:17, 0].square()
+    points[17:27, 0], points[17:27, 1] = torch.linspace(-0.4, 0.4, 10), -0.4
+    points[36:42, 0], points[42:48, 0], points[36:48, 1] = -0.2, 0.2, -0.2
+    points[48:68, 1] = 0.25
+    points[48, 0], points[54, 0] = -0.15, 0.15
+    return points * width + torch.tensor(place)
+
+
+def find_planted_faces(photo: torch.Tensor) -> list[torch.Tensor]:
+    """Find the faces as ``find_faces`` does: both in a photograph of ``write_photo``, the first in others of its height."""
+    if photo.shape[2] != HEIGHT:
+        return []
+    return [plant_landmarks(place) for place in (PLACES if photo.shape[3] == WIDTH else PLACES[:1])]
+
+
+def make_face_photo(edit_handlers: EditHandlers) -> photographs.FacePhoto:
+    """Return the first face of a photograph that is stored."""
+    path = edit_handlers.storage.move_photo(write_photo(edit_handlers.folder / "wall.png"))
+    return photographs.load_face_photo(path, plant_landmarks(PLACES[0]), TOY.resolution)

@@ -1,0 +1,307 @@
+"""Photographs in the web editor: faces that are chosen, edits in the whole picture, refinement, likeness and its lock."""
+
+import asyncio
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
+
+import gradio as gr
+from app_photos import HEIGHT, PLACES, WIDTH, find_planted_faces, make_face_photo, plant_landmarks, write_photo
+from planted_truth import TOY
+from test_app import FACE, background_queue, edit_handlers, editor, queue, resources  # noqa: F401
+
+from ganvas.app import likeness, photo_handlers, photographs, rendering
+from ganvas.app.photo_handlers import PhotoHandlers
+from ganvas.app.session import Session
+from ganvas.errors import GanvasError
+from ganvas.inversion.alignment import Face, cut_face, find_square
+from ganvas.io.images import decode_jpeg, encode_jpeg, from_bytes, read_picture, to_bytes
+from ganvas.photo import paste
+from ganvas.photo.paste import PhotoEdit
+from ganvas.recipe.rendering import EditMask, Photo
+
+# ruff: noqa: F811
+
+NUM_OTHERS = 23
+"""The values of ``scene_outputs``."""
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """Faces are where they were planted."""
+    monkeypatch.setattr(photographs, "find_faces", find_planted_faces)
+
+
+@pytest.fixture
+def photo_scene(edit_handlers, resources):
+    """A scene with a face in a photograph."""
+    photo = make_face_photo(edit_handlers)
+    ws = resources.render(FACE).ws
+    return rendering.make_code_scene(resources, FACE, ws, edit_handlers.storage, photo)
+
+
+# Photographs.
+
+
+def test_faces_are_found_from_left_to_right_and_chosen_by_a_click(planted, tmp_path):
+    found = photographs.find_face_photos(write_photo(tmp_path / "group.png"), TOY.resolution)
+    assert [float(photo.face.landmarks[:, 0].mean()) < WIDTH / 2 for photo in found] == [True, False]
+    for photo, place in zip(found, PLACES, strict=True):
+        assert photographs.choose_face(found, *place) is photo
+        assert photographs.choose_face(found, place[0] + 20, place[1] - 30) is photo
+    with pytest.raises(GanvasError, match="no face at that place"):
+        photographs.choose_face(found, -600.0, 0.0)
+    outlined = photographs.draw_outlines(found)
+    assert outlined.shape == (1, 3, HEIGHT, WIDTH)
+    assert (outlined != found[0].shown).any()
+
+
+def test_faces_that_are_too_small_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(photographs, "find_faces", lambda photo: [plant_landmarks(PLACES[0], 30.0)])
+    with pytest.raises(GanvasError, match="30 pixels across: at least 64"):
+        photographs.find_face_photos(write_photo(tmp_path / "small.png"), TOY.resolution)
+
+
+def test_an_edit_is_shown_in_the_whole_photograph_and_nowhere_else(photo_scene, resources):
+    photo = photo_scene.photo
+    assert torch.equal(resources.render_shown(photo_scene), photo.shown)
+    edited = resources.render_shown(photo_scene.with_value("Bright", 3.0))
+    assert edited.shape == (1, 3, HEIGHT, WIDTH)
+    changed = (edited != photo.shown).any(1)[0]
+    assert changed[int(PLACES[0][1]), int(PLACES[0][0])]
+    assert not changed[:, int(PLACES[1][0]) - 40 :].any()
+    preview = decode_jpeg(rendering.render_preview(resources, photo_scene.with_value("Bright", 3.0), photo_scene))
+    assert preview.shape == (HEIGHT, WIDTH, 3)
+    difference = (from_bytes(preview[None]).mean((2, 3)) - edited.mean((2, 3))).abs().max()
+    assert float(difference) < 2 * 3 / 255
+
+
+def test_a_painted_place_limits_the_edit(photo_scene, resources):
+    mask = EditMask.from_picture(torch.where(torch.arange(WIDTH) < PLACES[0][0], 1.0, -1.0).expand(1, 3, HEIGHT, WIDTH))
+    scene = replace(photo_scene, region="painted", mask=mask, mask_sha256=mask.sha256).with_value("Bright", 3.0)
+    changed = (resources.render_shown(scene) != photo_scene.photo.shown).any(1)[0]
+    assert changed.any()
+    assert not changed[:, int(PLACES[0][0]) + 2 :].any()
+
+
+def test_the_download_is_what_the_command_makes(photo_scene, resources, monkeypatch, tmp_path):
+    """The same photograph as by ``PhotoEdit``, which is what ``ganvas edit-photo`` runs, for the same code."""
+    scene, photo = photo_scene.with_shift("Bright", 1.5), photo_scene.photo
+    pair = resources.draw_face_pair(scene)
+    data = photo.encode_edited(*pair, *resources.build_photo_masks(scene, TOY.resolution))
+    whole = read_picture(photo.path)
+    face = Face(photo.face.picture, photo.face.landmarks, find_square(photo.face.landmarks))
+    ws = resources.render(scene.unedited).ws
+    found = SimpleNamespace(ws=ws, pictures=TOY.synthesis(ws))
+    monkeypatch.setattr(paste, "align", lambda photo, size: [face])
+    monkeypatch.setattr(paste, "invert", lambda *args, **options: found)
+    monkeypatch.setattr(PhotoEdit, "_embedder", lambda self, images: torch.zeros(len(images), 128))
+    expected, _ = PhotoEdit(resources.make_tools(scene), scene.edits).edit_picture(whole)
+    (tmp_path / "page.png").write_bytes(data)
+    assert torch.equal(to_bytes(read_picture(tmp_path / "page.png")), to_bytes(expected))
+
+
+def test_a_jpeg_keeps_its_kind_and_its_exif(edit_handlers, resources, tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x010F] = "A camera"
+    pixels = to_bytes(read_picture(write_photo(tmp_path / "wall.png")))[0].contiguous()
+    (tmp_path / "wall.jpg").write_bytes(encode_jpeg(pixels, exif.tobytes()))
+    stored = edit_handlers.storage.move_photo(tmp_path / "wall.jpg")
+    photo = photographs.load_face_photo(stored, plant_landmarks(PLACES[0]), TOY.resolution)
+    ws = resources.render(FACE).ws
+    scene = rendering.make_code_scene(resources, FACE, ws, edit_handlers.storage, photo).with_value("Bright", 2.0)
+    masks = resources.build_photo_masks(scene, TOY.resolution)
+    (tmp_path / "edited.jpg").write_bytes(photo.encode_edited(*resources.draw_face_pair(scene), *masks))
+    with Image.open(tmp_path / "edited.jpg") as edited:
+        assert edited.getexif()[0x010F] == "A camera"
+        assert edited.size == (WIDTH, HEIGHT)
+
+
+# Their handlers.
+
+
+def upload(edit_handlers, session, name="group.png"):
+    """Open a photograph; returns all that the page shows meanwhile."""
+    path = write_photo(edit_handlers.folder / name)
+
+    async def play():
+        return [shown async for shown in PhotoHandlers(edit_handlers, NUM_OTHERS).open_photo(str(path), session)]
+
+    return asyncio.run(play())
+
+
+def choose(edit_handlers, session, place=PLACES[1]):
+    """Click a face."""
+    event = SimpleNamespace(index=list(place))
+
+    async def play():
+        return [shown async for shown in PhotoHandlers(edit_handlers, NUM_OTHERS).choose_face(session, event)]
+
+    return asyncio.run(play())
+
+
+def test_several_faces_are_never_chosen_unasked(planted, edit_handlers, resources):
+    session = Session(FACE)
+    *_, shown = upload(edit_handlers, session)
+    assert session.screen == "chooser"
+    assert session.scene == FACE
+    assert shown[3]["alt_text"] == "2 faces, outlined"
+    *_, shown = choose(edit_handlers, session)
+    assert session.screen == "picture"
+    assert session.scene.photo is session.photos[1]
+    assert "Getting closer" in shown[1]
+    assert torch.equal(resources.render_shown(session.scene), session.scene.photo.shown)
+    with pytest.raises(gr.Error, match="no face at that place"):
+        choose(edit_handlers, session, (1200.0, 900.0))
+
+
+def test_an_error_leaves_nothing_behind(planted, edit_handlers):
+    path = edit_handlers.folder / "bad.png"
+    path.write_bytes(b"nothing")
+    shown = []
+
+    async def play():
+        async for each in PhotoHandlers(edit_handlers, NUM_OTHERS).open_photo(str(path), Session(FACE)):
+            shown.append(each[1])
+
+    with pytest.raises(gr.Error, match=r"bad\.png isn't a whole picture"):
+        asyncio.run(play())
+    assert "Looking for faces" in shown[0]
+    assert shown[-1] == ""
+    assert not list(edit_handlers.folder.rglob("*"))
+    assert not list(edit_handlers.storage.folder.glob("photos/*"))
+
+
+def refine(edit_handlers, session, until):
+    """Refine the photograph's code; ``until`` is called with each progress. Returns the progress texts."""
+    texts = []
+
+    async def play():
+        async for shown in PhotoHandlers(edit_handlers, NUM_OTHERS).refine_photo(session):
+            texts.append(shown[1])
+            until(texts)
+
+    asyncio.run(play())
+    return texts
+
+
+@pytest.fixture
+def slow_inversion(monkeypatch):
+    """An inversion that finds the code of seed 9 at once, and never ends by itself; what ended it."""
+    ended, better = [], TOY.expand(TOY.mapping(torch.full((1, TOY.z_dim), 0.3)))
+
+    def invert(face, generator, on_step, **options):
+        try:
+            for i in range(1, 3000):
+                threading.Event().wait(0.01)
+                if on_step(min(i, 90), 100, face, better) is True:
+                    ended.append("stopped")
+                    return SimpleNamespace(ws=better)
+        except BaseException as error:
+            ended.append(type(error).__name__)
+            raise
+
+    monkeypatch.setattr(photo_handlers, "invert", invert)
+    return ended, better
+
+
+def test_stopping_keeps_what_is_there_and_the_edits(planted, edit_handlers, resources, slow_inversion):
+    session = Session(FACE)
+    upload(edit_handlers, session)
+    choose(edit_handlers, session)
+    ended, better = slow_inversion
+    first = session.scene
+    session.set_scene(session.scene.with_value("Red", 1.0))
+    asyncio.run(edit_handlers.show_scene(session, session.start_request()))
+
+    def stop(texts):
+        if "s left" in texts[-1]:
+            session.refinement.stopped = True
+
+    texts = refine(edit_handlers, session, stop)
+    assert ended == ["stopped"]
+    assert texts[-1] == ""
+    assert session.scene.slider_edit.set == {"Red": 1.0}
+    assert session.scene.start != first.start
+    assert torch.allclose(resources.compute_start(session.scene), better)
+    # Undoing the edit doesn't bring the worse code back.
+    session.undo()
+    assert session.scene.start != first.start
+
+
+def test_an_inversion_ends_when_another_picture_is_opened(planted, edit_handlers, slow_inversion):
+    session = Session(FACE)
+    upload(edit_handlers, session)
+    choose(edit_handlers, session)
+
+    def leave(texts):
+        session.set_scene(FACE)
+
+    texts = refine(edit_handlers, session, leave)
+    assert texts[-1] == ""
+    assert session.scene == FACE
+    assert session.refinement.cancelled
+
+
+# Likeness.
+
+
+def test_likeness_in_words():
+    assert likeness.format_likeness(0.3) == "Same person, nearer than 99 % of strangers"
+    assert likeness.format_likeness(0.5) == "Same person, nearer than 99 % of strangers"
+    assert likeness.format_likeness(0.63) == "Somebody like that, nearer than 95 % of strangers"
+    assert likeness.format_likeness(0.7) == "Somebody else, nearer than 75 % of strangers"
+    assert likeness.format_likeness(0.9) == "Somebody else"
+    assert likeness.format_likeness(None) == likeness.format_likeness(float("nan")) == ""
+
+
+def test_the_lock_finds_the_strength_that_keeps_the_person():
+    assert likeness.limit_share(lambda share: 0.2) == 1.0
+    assert likeness.limit_share(lambda share: None) == 1.0
+    share = likeness.limit_share(lambda share: share)
+    assert likeness.KEPT_DISTANCE - 1 / 2**likeness.LOCK_STEPS <= share <= likeness.KEPT_DISTANCE
+
+
+def test_a_locked_edit_is_weakened_and_the_words_say_how_alike(edit_handlers, resources, monkeypatch):
+    """The planted embedding is the picture's brightness."""
+
+    def embed(images):
+        return torch.cat((images.mean((1, 2, 3))[:, None].float(), torch.zeros(len(images), 127)), 1)
+
+    monkeypatch.setattr(resources, "embed_face", embed)
+    session = Session(FACE)
+    session.set_scene(FACE.with_value("Bright", 4.0))
+
+    async def play():
+        await edit_handlers.show_scene(session, session.start_request())
+        free = await edit_handlers.add_likeness(session)
+        locked = await edit_handlers.lock_person(True, session)
+        return free, locked
+
+    free, locked = asyncio.run(play())
+    meter = likeness.LikenessMeter(resources, session.scene, lambda work: work())
+    start = dict(zip(resources.choices["mean.safetensors"].editor.attributes, [0.0] * 5, strict=True))
+    assert start
+    distance = meter.measure_distance(FACE.with_value("Bright", 4.0))
+    assert likeness.format_likeness(distance) in free[0]
+    if distance > likeness.KEPT_DISTANCE:
+        assert session.scene.slider_edit.set["Bright"] < 4.0
+        assert "Same person" in locked[0]
+        assert locked[10]["groups"]
+    # Nothing new to say until something moves.
+    assert asyncio.run(edit_handlers.add_likeness(session))[0] == gr.skip()
+
+
+def test_crops_of_a_photograph_are_compared(photo_scene, resources):
+    meter = likeness.LikenessMeter(resources, photo_scene, lambda work: work())
+    face = meter._draw_face(photo_scene)
+    small = photo_scene.photo.small
+    assert torch.equal(face, cut_face(small.shown, small.shown_quad, face.shape[-1]))
+    assert Photo.from_picture(face, TOY).picture.shape[-1] == TOY.resolution
