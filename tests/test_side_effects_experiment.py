@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.ffhq import side_effects
-from experiments.ffhq.side_effects import STRENGTHS, Ladder, compare, measure_row
+from experiments.ffhq.side_effects import STRENGTHS, StrengthSweep, compare, measure_row
 
 NAMES = {
     "celeba40_reading": ("Smiling", "High_Cheekbones", "Bangs", "Blurry", "Young"),
@@ -14,13 +14,13 @@ RUNGS = torch.tensor((0.0, *STRENGTHS))
 N = 12
 
 
-def plant(attribute: str, celeba: tuple[float, ...], omi: tuple[float, ...]) -> Ladder:
+def plant(attribute: str, celeba: tuple[float, ...], omi: tuple[float, ...]) -> StrengthSweep:
     """Plant changes that grow evenly with strength, and noise whose mean over faces is 0."""
     noise = torch.randn(N, 5, generator=torch.Generator().manual_seed(0))
     noise = noise - noise.mean(0)
     slopes = {"celeba40_reading": torch.tensor(celeba) + noise, "omi_reading": torch.tensor(omi) + noise[:, :3]}
     changes = {name: RUNGS[:, None, None] * slope for name, slope in slopes.items()}
-    return Ladder(attribute, NAMES, changes, RUNGS[:, None].expand(-1, N) * 0.1)
+    return StrengthSweep(attribute, NAMES, changes, RUNGS[:, None].expand(-1, N) * 0.1)
 
 
 EVEN = torch.full((N,), 1 / N)

@@ -163,11 +163,11 @@ def test_refined_edits_of_a_photograph_are_drawn_again(planted, tmp_path, capsys
         save_photo(tmp_path / "a.png"),
         tmp_path / "b.png",
     )
-    edit = make_edit(tools, EditStep(shift={"Red": 1.5}), refinements=3)
+    edit = make_edit(tools, EditStep(shift={"Red": 1.5}), corrections=3)
     edit.edit_file(photo, out)
     recipe = read_photo_recipe(out)
     assert recipe is not None and recipe.refined is not None and len(recipe.refined) == len(recipe.faces)
-    assert recipe.refined[0].shift["Red"] != 1.5
+    assert recipe.refined[0]["Red"] != 1.5
     assert recipe.edits == edit.edits
     with pytest.raises(SystemExit) as stopped:
         main(

@@ -71,7 +71,7 @@ def draw_edit(
     before = generator.synthesis(ws, resolution=SIDE)
     draw = build_drawing(generator, before, asked if regional else ())
     if refine and asked:
-        asked = refine_changes(editor, draw, refine[0], ws, asked, steps=refine[1]).changes
+        asked = refine_changes(editor, draw, refine[0], ws, asked, corrections=refine[1]).changes
     after = draw(editor.edit_quietly(ws, asked)) if asked else before
     return to_bytes(downscale(after, CELL))[0]
 

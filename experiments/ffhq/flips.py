@@ -80,7 +80,7 @@ def main(
                 changes = {attribute: change}
                 if scorer is not None:
                     draw = build_drawing(generator, before.pictures[i : i + 1], [attribute] if regions else ())
-                    changes = refine_changes(editor, draw, scorer, code, changes, steps=refine).changes
+                    changes = refine_changes(editor, draw, scorer, code, changes, corrections=refine).changes
                 edited.append(editor.edit_quietly(code, changes))
             kept = find_regions("ffhq", [attribute]) if regions else ()
             after = judges.read(torch.cat(edited), before.pictures, kept)

@@ -59,7 +59,7 @@ def main(
                         change = drawn.choice((-1, 1)) * drawn.uniform(1.0, 1.5)
                         asked[name] = -change if abs(old[name] + change) > MAX_SCORE else change
                     draw = build_drawing(generator, before, asked)
-                    changes = refine_changes(editor, draw, judge, code, asked, steps=refine).changes
+                    changes = refine_changes(editor, draw, judge, code, asked, corrections=refine).changes
                     new = read(draw(editor.edit_quietly(code, changes)))
                 right += sum(abs(new[name] - old[name] - change) <= TOLERANCE for name, change in asked.items())
                 direction += sum((new[name] - old[name]) * change > 0 for name, change in asked.items())

@@ -7,7 +7,7 @@ of the attribute over faces that lack it, interpolated between STRENGTHS. People
 celeba40_reading reads their change. Side effects: the absolute value of the mean signed change of an attribute that wasn't asked
 for, averaged over these, entailed ones set aside; drift: the mean of |change|; distance: dlib's between the face before and
 after. Ratios are those to the first editor, their mean is the geometric one, and intervals are 95 % of a bootstrap over faces.
-With --regions edits but the first editor's are kept to the regions of their attributes. Pictures are early ones of 512 pixels.
+With --regions edits are kept to the regions of their attributes, except the first editor's. Pictures have 512 pixels.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def apply_edit(editor: Editor, ws: WPlus, attribute: str, strength: float) -> WP
 
 
 @dataclass(frozen=True)
-class Ladder:
+class StrengthSweep:
     """What an edit does at strength 0 and at each of STRENGTHS.
 
     ``names`` of attributes by judge; ``changes`` by judge (strengths, n, attributes); ``distances`` (strengths, n).
@@ -155,70 +155,70 @@ class Row:
 
 
 @torch.no_grad()
-def climb(
+def sweep_strengths(
     judges: Judges, editor: Editor, attribute: str, ws: WPlus, before: Readings, regions: Sequence[Region]
-) -> Ladder:
+) -> StrengthSweep:
     """Edit codes at all strengths, and read what changes."""
-    rungs = [before] + [
+    readings = [before] + [
         judges.read(apply_edit(editor, ws, attribute, strength), before.pictures, regions) for strength in STRENGTHS
     ]
-    return Ladder(
+    return StrengthSweep(
         attribute,
         {name: judges.scorers[name].attributes for name in JUDGES},
-        {name: torch.stack([judges.measure_change(name, before, rung) for rung in rungs]) for name in JUDGES},
-        torch.stack([(rung.faces - before.faces).norm(dim=1) for rung in rungs]),
+        {name: torch.stack([judges.measure_change(name, before, each) for each in readings]) for name in JUDGES},
+        torch.stack([(each.faces - before.faces).norm(dim=1) for each in readings]),
     )
 
 
-def measure_row(ladder: Ladder, judge: str, change: float, weights: Tensor) -> Row:
+def measure_row(sweep: StrengthSweep, judge: str, change: float, weights: Tensor) -> Row:
     """Measure a row with faces weighted by ``weights`` (n,), whose sum is 1."""
-    reached = (ladder.read_target(judge) @ weights).tolist()
-    rung = next((k for k in range(len(STRENGTHS)) if reached[k] < change <= reached[k + 1]), None)
-    if rung is None:
+    reached = (sweep.read_target(judge) @ weights).tolist()
+    lower = next((k for k in range(len(STRENGTHS)) if reached[k] < change <= reached[k + 1]), None)
+    if lower is None:
         return Row()
-    share = (change - reached[rung]) / (reached[rung + 1] - reached[rung])
-    columns = ladder.list_others(judge)
+    share = (change - reached[lower]) / (reached[lower + 1] - reached[lower])
+    columns = sweep.list_others(judge)
     others, distances = (
-        torch.lerp(values[rung], values[rung + 1], share)
-        for values in (ladder.changes[judge][:, :, columns], ladder.distances)
+        torch.lerp(values[lower], values[lower + 1], share)
+        for values in (sweep.changes[judge][:, :, columns], sweep.distances)
     )
     strengths, means = (0.0, *STRENGTHS), weights @ others
     found = ~distances.isnan()
     return Row(
-        strengths[rung] + share * (strengths[rung + 1] - strengths[rung]),
+        strengths[lower] + share * (strengths[lower + 1] - strengths[lower]),
         float(means.abs().mean()),
         float((weights @ others.abs()).mean()),
         float(distances[found] @ weights[found] / weights[found].sum()),
-        dict(zip((ladder.names[judge][k] for k in columns), means.tolist(), strict=True)),
+        dict(zip((sweep.names[judge][k] for k in columns), means.tolist(), strict=True)),
     )
 
 
-def compare(baselines: list[Ladder], ladders: list[Ladder]) -> list[str]:
-    """Format the rows of an editor's ladders beside the baseline's, one attribute each, and what they come to."""
+def compare(baselines: list[StrengthSweep], sweeps: list[StrengthSweep]) -> list[str]:
+    """Format the rows of an editor's sweeps beside the baseline's, one attribute each, and what they come to."""
     lines = [
         "| attribute, judge, change | strength | side effects | drift | distance | above 0.3 σ | ratio: side effects | drift |",
         "|---|---|---|---|---|---|---|---|",
     ]
     ratios, random = [], torch.Generator().manual_seed(0)
-    for base, ladder in zip(baselines, ladders, strict=True):
-        n = ladder.distances.shape[1]
+    for base, sweep in zip(baselines, sweeps, strict=True):
+        n = sweep.distances.shape[1]
         drawn = torch.multinomial(torch.ones(DRAWS, n), n, replacement=True, generator=random)
         weights = torch.zeros(DRAWS + 1, n).scatter_add_(
             1, torch.cat((torch.arange(n)[None], drawn)), torch.ones(DRAWS + 1, n)
         )
         for judge in JUDGES:
             for change in CHANGES:
-                pairs = [[measure_row(each, judge, change, w / n) for each in (base, ladder)] for w in weights]
+                pairs = [[measure_row(each, judge, change, w / n) for each in (base, sweep)] for w in weights]
                 rows = torch.tensor([[b.side_effects / a.side_effects, b.drift / a.drift] for a, b in pairs])
                 ratios.append(rows.log())
-                lines.append(_format_row(f"{ladder.attribute}, {judge}, {change:g}", pairs[0], rows))
+                lines.append(_format_row(f"{sweep.attribute}, {judge}, {change:g}", pairs[0], rows))
     table = torch.stack(ratios)  # (rows, draws, side effects and drift)
     for k, name in enumerate(("side effects", "drift")):
-        means = table[:, :, k].nanmean(0).exp()
-        worst = table[:, :, k].nan_to_num(nan=-math.inf).amax(0).exp()
+        reached = table[table[:, 0, k].isfinite(), :, k]  # a draw in which one of these isn't reached doesn't count
+        means, worst = (reached.mean(0).exp(), reached.amax(0).exp()) if len(reached) else (table[0, :, k],) * 2
         lines.append(
-            f"{name}, geometric mean {_format_ratio(means)}, worst row {_format_ratio(worst)}; "
-            f"{int(table[:, 0, k].isfinite().sum())} of {len(table)} rows reached by both"
+            f"{name}, geometric mean {_format_ratio(means)}, worst row {_format_ratio(worst)}; {len(reached)} of"
+            f" {len(table)} rows reached by both, in {int(means[1:].isfinite().sum())} of {DRAWS} draws"
         )
     return lines
 
@@ -260,17 +260,17 @@ def main(
     pool = sample(generator, 3 * n, 1.0, SEED)
     scores = judges.read(pool)
     labeller = judges.scorers["face_attributes"]
-    ladders: dict[str, list[Ladder]] = {name: [] for name in editors}
+    sweeps: dict[str, list[StrengthSweep]] = {name: [] for name in editors}
     for attribute in ATTRIBUTES:
         lacking = SIGNS.get(attribute, 1) * scores.scores["face_attributes"][:, labeller.column(attribute)] < 0
         rows = lacking.nonzero()[:n, 0]
         before = scores.select(rows)
         for name, editor in loaded.items():
             kept = find_regions("ffhq", [attribute]) if regions and name != editors[0] else ()
-            ladders[name].append(climb(judges, editor, attribute, pool[rows], before, kept))
-            print(f"{attribute} ({len(rows)} faces), {name}: read", flush=True)
+            sweeps[name].append(sweep_strengths(judges, editor, attribute, pool[rows], before, kept))
+            print(f"{attribute} ({len(rows)} faces), {name}: measured", flush=True)
     for name in editors[1:]:
-        print(f"\n{name} beside {editors[0]}\n", *compare(ladders[editors[0]], ladders[name]), sep="\n")
+        print(f"\n{name} beside {editors[0]}\n", *compare(sweeps[editors[0]], sweeps[name]), sep="\n")
 
 
 if __name__ == "__main__":

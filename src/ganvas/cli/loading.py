@@ -343,7 +343,7 @@ def parse_edits(
     base, _ = load_recipe(recipe)
     if isinstance(base, Sheet):
         raise GanvasError(f"{recipe} is the recipe of {len(base.pictures)} pictures: give that of a single picture.")
-    return (*base.edits, *edit)
+    return (*(replace(step, refined=None) for step in base.edits), *edit)  # refined for another picture
 
 
 def limit_rows(steps: tuple[EditStep, ...], rows: str | None, tools: Tools) -> tuple[EditStep, ...]:

@@ -76,7 +76,7 @@ Refinements = Annotated[
     Option(
         "--refine",
         metavar="N",
-        help="Correct the changes up to N times, by what the editor's scorer reads off the picture, until it reads as asked.",
+        help="Correct the changes up to N times by what the editor's scorer reads off the picture, so that it reads as asked.",
     ),
 ]
 MaskFile = Annotated[

@@ -64,7 +64,7 @@ def edit(
     step = loading.limit_rows(step, edit_rows, tools)
     recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step, transform=transform)
     recipe, tools = loading.attach_photo(recipe, tools, photo)
-    _draw_refined([recipe], tools, [out], save_codes, region, refine)
+    _refine_and_draw([recipe], tools, [out], save_codes, region, refine)
 
 
 def sample(
@@ -121,7 +121,7 @@ def sample(
     starts = loading.create_starts(tools, numbers, psi, conditions, label)
     paths = [out / f"{loading.format_file_stem(start)}.png" for start in starts]
     recipes = [loading.make_recipe(tools, start, step, transform=transform) for start in starts]
-    _draw_refined(recipes, tools, paths, save_codes, region, refine)
+    _refine_and_draw(recipes, tools, paths, save_codes, region, refine)
 
 
 def mix(
@@ -341,7 +341,7 @@ def _warn_of_departures(recipes: Sequence[Recipe], tools: Tools) -> None:
             options.print_warning(line)
 
 
-def _draw_refined(
+def _refine_and_draw(
     recipes: Sequence[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None, region: str, refine: int
 ) -> None:
     """Draw pictures whose edits are refined in their regions first, where ``refine`` isn't 0."""
@@ -354,9 +354,9 @@ def _draw_refined(
 
         scorer = load_label_scorer(tools.required_editor).to(tools.generator.device)
         refined = [refine_recipe(recipe, tools, scorer, refine) for recipe in track(limited, "Refining")]
-        for _, result in refined:
-            read = (f"{name} {change:+.2f}, read {result.read[name]:+.2f}" for name, change in result.asked.items())
-            options.print_line("; ".join(read))
+        for path, (_, found) in zip(paths, refined, strict=True):
+            for name, change in found.targets.items():
+                options.print_line(f"{path.stem}: {name} {change:+.2f} σ asked, {found.readings[name]:+.2f} σ read")
         limited = [recipe for recipe, _ in refined]
     _warn_of_departures(limited, tools)
     _draw_pictures(limited, tools, paths, save_codes)

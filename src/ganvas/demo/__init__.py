@@ -57,7 +57,7 @@ class DemoConfig:
         {"Wearing_Hat": 1.5},
     )
     """The changes of the first picture, one a column."""
-    refinements: int = 3
+    corrections: int = 3
     """How often the changes of the first picture are corrected by what the scorer reads; see ``refine_changes``."""
     attributes: tuple[str, ...] = ATTRIBUTES
     values: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -94,7 +94,7 @@ class DemoConfig:
 SMALL = DemoConfig(
     people=(28,),
     edits=({"Smiling": 1.5}, {"Age": 1.2}),
-    refinements=1,
+    corrections=1,
     values=(-1.0, 0.0, 1.0),
     seeds=(7,),
     several=({}, {"Eyeglasses": 0.7}, {"Eyeglasses": 0.7, "Smiling": 1.2}),
@@ -230,9 +230,9 @@ class _SectionDrawer:
         pictures = [self._make_recipe(person, edit) for person in people for edit in edits]
         if scorer := find_scorer(self.tools.required_editor.scorer):
             scorer = scorer.to(self.tools.generator.device)
-            steps = self.config.refinements
+            corrections = self.config.corrections
             pictures = [
-                refine_recipe(picture, self.tools, scorer, steps)[0] if picture.edits else picture
+                refine_recipe(picture, self.tools, scorer, corrections)[0] if picture.edits else picture
                 for picture in track(pictures, "  refining")
             ]
         titles = [
@@ -240,7 +240,7 @@ class _SectionDrawer:
         ]
         text = (
             "A row is a person (the seed beside it), a column an edit. Only what the column names should change: edits are kept"
-            " to where their attributes show, and changes are corrected until the scorer reads what was asked for."
+            " to where their attributes show, and changes are corrected so that the scorer reads what was asked for."
         )
         rows = [str(seed) for seed in self.config.people]
         return self._draw_sheet("People, edited", text, "people.png", pictures, rows, ["as drawn", *titles])

@@ -181,7 +181,7 @@ def parse_recipe(recipe: str | Mapping[str, Any], options: Mapping[str, Any]) ->
 
 def fit_to_data(settings: CompactConfig, w: W, k: int) -> CompactConfig:
     """Limit ``components`` and ``dim`` to what the data allow. Raises GanvasError where the code can't hold ``k`` attributes."""
-    components = min(settings.components, w.shape[1], len(w) - 1)
+    components = min(settings.components, w.shape[1], min(len(w), settings.pca_codes or len(w)) - 1)
     dim = settings.dim if components == settings.components else min(settings.dim, max(components, k))
     if dim < k:
         raise GanvasError(f"A code of {dim} numbers can't hold {k} attributes: raise dim, or pick fewer attributes.")

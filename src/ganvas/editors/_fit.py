@@ -274,7 +274,7 @@ def restore_network_editor(
 
 @dataclass(frozen=True)
 class NetworkMethod(Generic[E, L]):
-    """A method that is all of a network's config, its editor and its loss; a module's ``fit`` and ``from_tensors``.
+    """What a method fitted by ``fit_network_editor`` consists of; gives its module ``fit`` and ``from_tensors``.
 
     ``build``, ``create_loss``, ``codes`` and ``channels``: see ``fit_network_editor``.
     """

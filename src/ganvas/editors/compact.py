@@ -88,8 +88,15 @@ CALIBRATION_CODES = 512
 """The number of held-out codes on which moves are calibrated."""
 CHUNK_CODES = 4096
 OPTIONS_BEFORE = {
-    **{"protected": (), "protection": 1.0, "entailed": {}, "longest": None},
-    **{"keep_beyond": False, "correlated": "attributes", "max_score": None, "pca_codes": None, "slope": SLOPE},
+    "protected": (),
+    "protection": 1.0,
+    "entailed": {},
+    "longest": None,
+    "keep_beyond": False,
+    "correlated": "attributes",
+    "max_score": None,
+    "pca_codes": None,
+    "slope": SLOPE,
 }
 """Options that files of before don't have, as those files were made: their recipe "paper" is today's "paper-text"."""
 READER_WIDTH, READER_STEPS = 128, 1200
@@ -195,7 +202,8 @@ class CompactEditor(Editor):
     def shift(self, w: W, changes: Scores) -> W:
         """Return the truncated difference of the changed code and the code, both decoded.
 
-        Without ``residual`` it is the difference of the decoded changed code and ``w`` itself. Of a code with different rows
+        Without ``residual`` it is the difference of the decoded changed code and ``w`` itself or, with ``keep_beyond``, what of w
+        lies within the components. Of a code with different rows
         the mean is used, and every row moves alike. After +2 and then -2 the attribute's reading is back, but what was
         truncated isn't: edit the original code instead. An attribute with a change of 0 isn't held constant; it may change
         like one that isn't named.

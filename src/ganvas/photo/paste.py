@@ -20,7 +20,7 @@ from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from ganvas.control.conditions import find_attribute
-from ganvas.control.refinement import refine_changes
+from ganvas.control.refinement import check_corrections
 from ganvas.control.target_values import convert_to_sigma
 from ganvas.data.distribution import Distribution
 from ganvas.data.label import EARLY_SIDE
@@ -41,7 +41,7 @@ from ganvas.photo.recipe import JPEG_SUFFIXES, TUNING_SUFFIX, PhotoRecipe, encod
 from ganvas.progress import Progress
 from ganvas.recipe.files import check_output
 from ganvas.recipe.model import EditStep
-from ganvas.recipe.refinement import load_label_scorer, round_changes
+from ganvas.recipe.refinement import load_label_scorer, refine_step
 from ganvas.recipe.rendering import EditMask, Photo, Tools, apply_edits, choose_editor, load_tools
 from ganvas.scorers.base import Scorer
 from ganvas.scorers.celeba40 import match_softness
@@ -203,8 +203,8 @@ class RebuiltFace:
     tuning: Tuning | None = None
     steps: int = 0
     """The steps of optimisation that give the same code again."""
-    refined: EditStep | None = None
-    """The edit with its changes refined for this face."""
+    edits: tuple[EditStep, ...] | None = None
+    """The edit with its changes refined for this face; None: as all faces are edited."""
 
 
 @dataclass(frozen=True)
@@ -237,8 +237,8 @@ class PhotoEdit:
     shape that is white there."""
     tuning: TuningConfig = field(default_factory=TuningConfig)
     """How the generator's weights are fitted to each face; by default they aren't."""
-    refinements: int = 0
-    """How often the changes are corrected by what the editor's scorer reads; see ``refine_changes``."""
+    corrections: int = 0
+    """How often the changes are corrected, at most, by what the editor's scorer reads; see ``refine_changes``."""
 
     @cached_property
     def _encoder(self) -> Encoder | None:
@@ -320,6 +320,11 @@ class PhotoEdit:
         limit = self._read_limit(photo)
         if self.tuning.steps:
             list_tuned_weights(self.tools.generator)
+        check_corrections(self.corrections)
+        if self.corrections and len(self.edits) != 1:
+            raise GanvasError("There is no edit to refine: give --set or --shift.")
+        if self.corrections:
+            load_label_scorer(self.tools.required_editor)
         edited, errors = [], []
         result = photo
         for number, face in enumerate(faces, 1):
@@ -353,7 +358,7 @@ class PhotoEdit:
     def make_recipe(self, photo: Images, faces: Sequence[RebuiltFace]) -> PhotoRecipe:
         """Make the recipe that ``draw_photo_recipe`` draws these faces in ``photo`` by."""
         tools, limit = self.tools, self._read_limit(photo)
-        refined = tuple(face.refined for face in faces if face.refined is not None)
+        refined = tuple(step.refined for face in faces for step in face.edits or () if step.refined is not None)
         tunings = tuple("" if face.tuning is None else face.tuning.sha256 for face in faces)
         return PhotoRecipe(
             tools.generator_name,
@@ -413,25 +418,18 @@ class PhotoEdit:
 
     def _refine(self, rebuilt: RebuiltFace) -> RebuiltFace:
         """Refine a face's edit, as the generator draws it in the edit's regions. Raises GanvasError as ``refine_changes``."""
-        if not self.refinements or not self.edits:
+        if not self.corrections:
             return rebuilt
-        tools = (
-            self.tools
-            if rebuilt.tuning is None
-            else replace(self.tools, generator=rebuilt.tuning.apply(self.tools.generator))
-        )
-        step, side = self.edits[0], min(EARLY_SIDE, tools.generator.resolution)
-        before = tools.generator.synthesis(rebuilt.ws, resolution=side)
-        kept = self._find_regions()
+        tuned = self.tools.generator if rebuilt.tuning is None else rebuilt.tuning.apply(self.tools.generator)
+        side, kept = min(EARLY_SIDE, tuned.resolution), self._find_regions()
+        before = tuned.synthesis(rebuilt.ws, resolution=side)
 
         def draw(ws: WPlus) -> Images:
-            after = tools.generator.synthesis(ws, resolution=side)
+            after = tuned.synthesis(ws, resolution=side)
             return blend_pictures(before, after, build_mask(kept, side, side).to(after)) if kept else after
 
-        found = refine_changes(
-            tools.required_editor, draw, self._label_scorer, rebuilt.ws, step.shift, step.set, self.refinements
-        )
-        return replace(rebuilt, refined=round_changes(step, found))
+        step, _ = refine_step(self.edits, self.tools, draw, self._label_scorer, rebuilt.ws, self.corrections)
+        return replace(rebuilt, edits=(step,))
 
     @torch.no_grad()
     def _paste_edit(self, photo: Images, face: Face, rebuilt: RebuiltFace, limit: Tensor | None) -> Images:
@@ -439,7 +437,7 @@ class PhotoEdit:
         generator, tuning = self.tools.generator, rebuilt.tuning
         generator = generator if tuning is None else tuning.apply(generator)
         inverted = generator.synthesis(rebuilt.ws).float().cpu()
-        edits = self.edits if rebuilt.refined is None else (rebuilt.refined,)
+        edits = self.edits if rebuilt.edits is None else rebuilt.edits
         edited = generator.synthesis(apply_edits(rebuilt.ws, edits, self.tools)).float().cpu()
         mask = self.build_face_mask(face, inverted.shape[-1])
         return paste_face(photo, face.quad, inverted, edited, mask, limit=limit, whole=self.whole)

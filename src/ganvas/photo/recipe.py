@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -30,7 +31,7 @@ from ganvas.io.images import (
 from ganvas.recipe.files import MAX_TEXT_LENGTH, PHOTO_RECIPE_TEXT
 from ganvas.recipe.model import EditStep, to_plain
 from ganvas.types import Dtype, WPlus
-from ganvas.validation import Flag, PositiveInt, parse, validated
+from ganvas.validation import Flag, Number, PositiveInt, parse, validated
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 TUNING_SUFFIX = ".tuning.safetensors"
@@ -54,8 +55,8 @@ class PhotoRecipe:
     """"auto", "off", or the sha256 of the picture that edits are kept to."""
     tunings: tuple[str, ...] | None = None
     """The sha256 of each face's tuning, "" where there is none; None where no face has one."""
-    refined: tuple[EditStep, ...] | None = None
-    """The edit of each face with its changes refined; None where they aren't."""
+    refined: tuple[Mapping[str, Number], ...] | None = None
+    """The changes of each face's edit, refined; None where they aren't."""
     version: Literal[1] = 1
     WRITTEN_IF_SET: ClassVar = ("tunings", "refined")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ganvas.errors import GanvasError
@@ -45,7 +45,7 @@ def draw_photo_recipe(
             number,
             compute_unedited_code(each, tools),
             _load_face_tuning(tunings, number, sha256, tools),
-            refined=refined,
+            edits=refined and tuple(replace(step, refined=refined) for step in recipe.edits),
         )
         for number, each, sha256, refined in zip(
             recipe.faces,

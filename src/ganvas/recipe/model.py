@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from dataclasses import field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -101,13 +101,19 @@ class EditStep:
     """The share of the edit that is applied: the frames of an animation go from 0 to 1."""
     rows: Annotated[tuple[Natural, ...], Field(min_length=1)] | None = None
     """The rows of W+ that are moved, in rising order; None: all that the editor moves."""
-    WRITTEN_IF_SET: ClassVar = ("rows",)
+    refined: Mapping[str, Number] | None = None
+    """The changes that are applied in place of ``set`` and ``shift``: those at which one picture reads as these ask."""
+    WRITTEN_IF_SET: ClassVar = ("rows", "refined")
 
     def __post_init__(self) -> None:
         if self.rows is not None and list(self.rows) != sorted(set(self.rows)):
             raise GanvasError(f"The rows of an edit must rise, each once, not {', '.join(map(str, self.rows))}.")
         if both := sorted(self.set.keys() & self.shift.keys()):
             raise GanvasError(f"Attribute {both[0]!r} is both set and shifted in one edit: do one of them.")
+
+    def resolve(self) -> EditStep:
+        """Return the same edit with its refined changes as shifts, if it has any."""
+        return self if self.refined is None else replace(self, set={}, shift=self.refined, refined=None)
 
 
 @validated
