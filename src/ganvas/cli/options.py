@@ -71,6 +71,14 @@ Region = Annotated[
         help="Keep edits to where their attributes show (auto), or to the white of a picture (FILE).",
     ),
 ]
+Refinements = Annotated[
+    int,
+    Option(
+        "--refine",
+        metavar="N",
+        help="Correct the changes up to N times, by what the editor's scorer reads off the picture, until it reads as asked.",
+    ),
+]
 MaskFile = Annotated[
     Path | None, Option("--region", metavar="FILE", help="The picture that edits are kept to, where one is named.")
 ]

@@ -29,6 +29,7 @@ def edit(
     shift_values: options.ShiftValues = None,
     edit_rows: options.EditRows = None,
     region: options.Region = "auto",
+    refine: options.Refinements = 0,
     editor: options.EditorName = None,
     allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
@@ -63,8 +64,7 @@ def edit(
     step = loading.limit_rows(step, edit_rows, tools)
     recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step, transform=transform)
     recipe, tools = loading.attach_photo(recipe, tools, photo)
-    _warn_of_departures([recipe], tools)
-    _draw_pictures([recipe], tools, [out], save_codes, region)
+    _draw_refined([recipe], tools, [out], save_codes, region, refine)
 
 
 def sample(
@@ -80,6 +80,7 @@ def sample(
     shift_values: options.ShiftValues = None,
     edit_rows: options.EditRows = None,
     region: options.Region = "auto",
+    refine: options.Refinements = 0,
     editor: options.EditorName = None,
     allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
@@ -120,8 +121,7 @@ def sample(
     starts = loading.create_starts(tools, numbers, psi, conditions, label)
     paths = [out / f"{loading.format_file_stem(start)}.png" for start in starts]
     recipes = [loading.make_recipe(tools, start, step, transform=transform) for start in starts]
-    _warn_of_departures(recipes, tools)
-    _draw_pictures(recipes, tools, paths, save_codes, region)
+    _draw_refined(recipes, tools, paths, save_codes, region, refine)
 
 
 def mix(
@@ -339,6 +339,27 @@ def _warn_of_departures(recipes: Sequence[Recipe], tools: Tools) -> None:
     for line in (describe_departures(recipes, tools), describe_shortfall(recipes, tools)):
         if line:
             options.print_warning(line)
+
+
+def _draw_refined(
+    recipes: Sequence[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None, region: str, refine: int
+) -> None:
+    """Draw pictures whose edits are refined in their regions first, where ``refine`` isn't 0."""
+    from ganvas.cli import loading
+
+    limit, tools = loading.parse_region(region, tools)
+    limited = [limit(recipe) for recipe in recipes]
+    if refine:
+        from ganvas.recipe.refinement import load_label_scorer, refine_recipe
+
+        scorer = load_label_scorer(tools.required_editor).to(tools.generator.device)
+        refined = [refine_recipe(recipe, tools, scorer, refine) for recipe in track(limited, "Refining")]
+        for _, result in refined:
+            read = (f"{name} {change:+.2f}, read {result.read[name]:+.2f}" for name, change in result.asked.items())
+            options.print_line("; ".join(read))
+        limited = [recipe for recipe, _ in refined]
+    _warn_of_departures(limited, tools)
+    _draw_pictures(limited, tools, paths, save_codes)
 
 
 def _draw_pictures(
