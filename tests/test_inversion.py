@@ -106,8 +106,11 @@ def test_an_inversion_shows_its_picture_and_stops_when_told(toy, known):
 def test_a_budget_of_time_says_how_many_steps_repeat_it(toy, known):
     _, pictures = targets(toy, 1)
     options = OptimizationConfig(seconds=0.3, patience=5000)
-    found = inversion.invert(pictures, toy, "w+", "optimize", options, distribution=known)
+    heard = []
+    progress = lambda done, total: heard.append((done, total))  # noqa: E731
+    found = inversion.invert(pictures, toy, "w+", "optimize", options, distribution=known, progress=progress)
     assert found.steps == found.planned_steps and found.steps[0] >= 4
+    assert heard == sorted(heard) and all(done <= total for done, total in heard), "of the steps that were planned"
     again = OptimizationConfig(steps=found.planned_steps[0], patience=5000)
     assert torch.equal(inversion.invert(pictures, toy, "w+", "optimize", again, distribution=known).ws, found.ws)
 

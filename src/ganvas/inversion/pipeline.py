@@ -94,7 +94,7 @@ def invert(
 
         def report_step(step: int, steps: int, picture: Images, ws: WPlus, i: int = i) -> object:
             if progress:
-                progress(i * each + step, total)
+                progress(i * each + step * each // steps, total)
             return on_step and on_step(step, steps, picture, ws)
 
         rows.append(job.invert_picture(image[None], report_step))
