@@ -116,6 +116,25 @@ def test_an_edit_is_kept_to_the_white_of_a_picture_and_rendered_again(made, here
     assert (here / "off.png").read_bytes() == (here / "auto.png").read_bytes()  # the toy has no regions
 
 
+def test_a_refined_edit_reads_nearer_to_what_was_asked_and_is_rendered_again(made, here, capsys):
+    editor, gaps = made / "mean.safetensors", []
+    for refine in (0, 5):
+        assert run("edit", "toy", "--shift", "Red=1.2", "--editor", editor, "--refine", refine, "--seed", 3) == 0
+        printed = capsys.readouterr().out
+        (step,) = json.loads((here / "face.json").read_text())["edits"]
+        assert step["shift"] == {"Red": 1.2}
+        gaps.append(abs(step.get("refined", step["shift"])["Red"] - 1.2))
+    read = float(re.search(r"face: Red \+1.20 σ asked, ([+-][0-9.]+) σ read", printed)[1])
+    assert abs(read - 1.2) < 0.1
+    assert gaps[0] == 0 < gaps[1]
+    assert run("render", "face.png", "--editor", editor) == 0
+    assert (here / "face-again.png").read_bytes() == (here / "face.png").read_bytes()
+    assert run("sample", "toy", "-n", 2, "--set", "Big=0.5", "--editor", editor, "--refine", 3) == 0
+    assert len(re.findall(r"Big [+-][0-9.]+ σ asked", capsys.readouterr().out)) == 2
+    assert run("edit", "toy", "--editor", editor, "--refine", 2) == 1
+    assert "give --set or --shift" in capsys.readouterr().err
+
+
 def test_an_editor_file_in_the_working_folder_is_found_by_the_recipe(made, here, capsys):
     (here / "mine.safetensors").write_bytes((made / "mean.safetensors").read_bytes())
     assert run("edit", "toy", "--shift", "Big=1", "--editor", here / "mine.safetensors") == 0

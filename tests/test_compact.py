@@ -16,6 +16,7 @@ from ganvas.editors._compact_network import (
     CompactConfig,
     TrainablePerceptron,
     compute_losses,
+    measure_off_diagonal,
     parse_recipe,
     solve_linear_start,
 )
@@ -23,6 +24,7 @@ from ganvas.editors._networks import Perceptron, compute_correlation
 from ganvas.editors.base import collect_metadata
 from ganvas.editors.compact import (
     MAX_LENGTH,
+    CompactEditor,
     MoveCalibrationSet,
     TypicalShell,
     calibrate_moves,
@@ -106,9 +108,9 @@ def test_a_reading_comes_back_but_not_what_was_truncated():
 
 def test_the_aim_is_an_option():
     assert compact().options["aim"] == "probability"
-    assert parse_recipe("paper", {}).aim == parse_recipe("fast", {"hold": None}).aim == "score"
+    assert parse_recipe("paper-text", {}).aim == parse_recipe("fast", {"hold": None}).aim == "score"
     with pytest.raises(GanvasError, match="needs hold"):
-        parse_recipe("paper", {"aim": "probability"})
+        parse_recipe("paper-text", {"aim": "probability"})
     with pytest.raises(GanvasError, match="pick one of score, probability"):
         parse_recipe("fast", {"aim": "high"})
 
@@ -148,22 +150,42 @@ def test_without_the_residual_the_code_is_the_decoders_alone():
     torch.testing.assert_close(kept, kept @ axes.T @ axes, atol=1e-4, rtol=0)
 
 
-def test_the_papers_recipe_is_the_papers():
-    paper = parse_recipe("paper", {})
-    assert (paper.depth, paper.width, paper.alpha, paper.beta, paper.epochs, paper.batch) == (
-        8,
-        512,
-        1e-5,
-        1e-5,
-        150,
-        256,
-    )
-    assert (paper.rate, paper.path, paper.decay) == (2e-4, False, 0.0)
-    assert paper.count_steps(140_000) == 150 * 546
-    editor = editors.fit("compact", labels(), TOY, recipe="paper", steps=30, width=64)
-    assert editor.options["recipe"] == "paper"
+def test_the_recipe_of_the_papers_text():
+    text = parse_recipe("paper-text", {})
+    assert (text.depth, text.width, text.epochs, text.batch, text.rate) == (8, 512, 150, 256, 2e-4)
+    assert (text.alpha, text.beta, text.path, text.decay) == (1e-5, 1e-5, False, 0.0)
+    assert text.count_steps(140_000) == 150 * 546
+    editor = editors.fit("compact", labels(), TOY, recipe="paper-text", steps=30, width=64)
+    assert editor.options["recipe"] == "paper-text"
     assert editor.options["hold"] is None
     assert editor.options["steps"] == 30
+
+
+def test_the_recipe_of_the_papers_authors():
+    authors = parse_recipe("paper", {})
+    assert (authors.alpha, authors.beta) == pytest.approx((512e-5, 512e-5))
+    assert (authors.correlated, authors.slope, authors.max_score, authors.pca_codes) == ("codes", 0.01, 3.1, 10_000)
+    editor = editors.fit("compact", labels(), TOY, recipe="paper", steps=30, width=64, components=20, dim=20)
+    assert isinstance(editor, CompactEditor)
+    w, moved = WS[:, 0], editor.edit(WS, {"Red": 1.0})[:, 0]
+    pca = editor.pca
+    torch.testing.assert_close(
+        moved - pca.unproject(pca.project(moved)), w - pca.unproject(pca.project(w)), atol=1e-4, rtol=0
+    )
+    c = editor.encode(w)
+    c[:, NAMES.index("Red")] += editor.get_buffer("moves")[NAMES.index("Red"), NAMES.index("Red")]
+    torch.testing.assert_close(pca.project(moved), pca.project(editor.decode(c)), atol=1e-3, rtol=0)
+    with pytest.raises(GanvasError, match="keeps what lies beyond"):
+        parse_recipe("fast", {"keep_beyond": True})
+
+
+def test_correlations_of_all_codes_are_trained_on():
+    unlike = {}
+    for correlated in ("attributes", "codes"):
+        options = {"recipe": "paper-text", "beta": 1.0, "steps": 150, "width": 32, "components": 20, "dim": 20}
+        editor = editors.fit("compact", labels(), TOY, correlated=correlated, **options)
+        unlike[correlated] = measure_off_diagonal(compute_correlation(editor.encode(labels().w)))
+    assert unlike["codes"] < 0.7 * unlike["attributes"]
 
 
 def test_any_reference_matrix():
@@ -177,7 +199,7 @@ def test_any_reference_matrix():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"recipe": "slow"}, "recipe 'slow': pick one of paper, fast"),
+        ({"recipe": "slow"}, "recipe 'slow': pick one of paper, paper-text, fast"),
         ({"mref": "zero"}, "mref 'zero'"),
         ({"mref": [[1.0]]}, "5 rows"),
         ({"mref": [["x"]]}, "matrix of numbers"),
@@ -253,7 +275,7 @@ def test_what_the_probe_cannot_read_is_bounded(hold):
         weight = torch.randn(6, 2, generator=rng) * torch.tensor([1.0, scale])
         shell = TypicalShell(torch.full((6,), 1e-3), weight, 0.0)
         calibration = MoveCalibrationSet(torch.zeros(64, 6), torch.randn(64, 6, generator=rng), decoder, shell, weight)
-        weights = None if hold is None else compute_held_weights(CompactConfig(hold=hold), ("A", "B"), torch.eye(2))
+        weights = None if hold is None else compute_held_weights(CompactConfig(hold=hold), ("A", "B"))
         moves = calibrate_moves(calibration, torch.eye(2, 6), weights)
         assert moves.isfinite().all()
         measured = measure_moves(calibration, moves)
@@ -263,15 +285,11 @@ def test_what_the_probe_cannot_read_is_bounded(hold):
             assert measured.length[1] == pytest.approx(MAX_LENGTH, rel=0.1)
 
 
-def test_protected_attributes_are_held_more_unless_they_are_meant():
-    config = CompactConfig(hold=2.0, protected=("Age", "Male", "Nobody"), protection=8.0)
-    correlation = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.5], [0.0, 0.5, 1.0]])
-    weights = compute_held_weights(config, ("Age", "Young", "Male"), correlation)
-    assert torch.equal(weights.diagonal(), torch.zeros(3))
-    assert weights[1, 0] == 2.0  # youth is age
-    assert weights[0, 1] == weights[2, 1] == 2.0  # youth isn't protected
-    assert weights[2, 0] == weights[0, 2] == 16.0
-    assert weights[1, 2] == pytest.approx(2 * (1 + 7 * 0.25))
+def test_protected_attributes_are_held_more_unless_they_are_entailed():
+    config = CompactConfig(hold=2.0, protected=("Age", "Male", "Nobody"), protection=8.0, entailed={"Young": ("Age",)})
+    weights = compute_held_weights(config, ("Age", "Young", "Male"))
+    expected = [[0.0, 2.0, 16.0], [0.0, 0.0, 16.0], [16.0, 2.0, 0.0]]  # youth is age, and isn't protected itself
+    assert weights.tolist() == expected
 
 
 def test_an_edit_changes_a_protected_reading_less():
@@ -287,7 +305,9 @@ def test_files_of_before_have_no_protected_attributes(tmp_path):
     editor = compact()
     editors.save(editor, tmp_path / "new.safetensors")
     tensors, metadata = load_tensors(tmp_path / "new.safetensors")
-    options = {key: value for key, value in metadata["options"].items() if key not in ("protected", "protection")}
+    options = {
+        key: value for key, value in metadata["options"].items() if key not in ("protected", "protection", "entailed")
+    }
     save_tensors(tmp_path / "old.safetensors", tensors, metadata | {"options": options})
     again = editors.load_editor(tmp_path / "old.safetensors", TOY)
     torch.testing.assert_close(again.edit(WS, {"Red": 1.0}), editor.edit(WS, {"Red": 1.0}), rtol=0, atol=1e-5)
@@ -392,6 +412,6 @@ def test_truncation_is_a_share_and_needs_the_residual():
             parse_recipe("fast", {"truncation": wrong})
     with pytest.raises(GanvasError, match="truncation needs residual"):
         parse_recipe("fast", {"truncation": 0.1, "residual": False})
-    assert parse_recipe("paper", {}).truncation == 0
+    assert parse_recipe("paper-text", {}).truncation == 0
     assert parse_recipe("fast", {"residual": False}).truncation == 0
     assert parse_recipe("fast", {}).truncation > 0

@@ -19,7 +19,7 @@ from ganvas.identity import (
     measure_random_pairs,
 )
 from ganvas.io.images import downscale
-from ganvas.scorers.networks import dlib_face, dlib_weights
+from ganvas.scorers.networks import dlib_face, dlib_weights, mobile_face
 
 
 def people(n: int = 40, shared: float = 2.0) -> torch.Tensor:
@@ -142,3 +142,47 @@ def test_the_network_gives_dlibs_numbers(embedder):
 def test_another_file_is_no_network_of_faces(data):
     with pytest.raises(GanvasError, match="isn't dlib's face embedding network"):
         dlib_face.read_network(data)
+
+
+def test_the_second_judge_is_the_published_network(tmp_path):
+    """MobileFaceNet computes what onnxruntime does of a file of its layers, and reads its weights in their order."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    network = mobile_face.MobileFaceNet()
+    for index, slope in enumerate(module for module in network.modules() if isinstance(module, torch.nn.PReLU)):
+        slope.weight.fill_(0.1 + index / 100)
+    path, faces = tmp_path / "a.onnx", torch.rand(1, 3, 112, 112) * 2 - 1
+    torch.onnx.export(network, (faces,), path, external_data=False, verbose=False)
+    session = onnxruntime.InferenceSession(path)
+    (found,) = session.run(None, {session.get_inputs()[0].name: faces.numpy()})
+    torch.testing.assert_close(network(faces), torch.from_numpy(found), atol=1e-5, rtol=0)
+    assert network(faces).norm(dim=1).item() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(GanvasError, match="isn't the face network"):
+        mobile_face.convert(b"")
+
+
+def test_faces_are_cut_where_their_eyes_and_nose_are():
+    """Three planted dots of a turned and scaled face come to lie where the network expects them."""
+    points, angle = torch.tensor(mobile_face.FACE_POINTS), torch.tensor(0.4)
+    turn = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
+    places = 2.5 * (points - 56) @ turn.T + torch.tensor([210.0, 180.0])
+    y, x = torch.meshgrid(torch.arange(360), torch.arange(420), indexing="ij")
+    dots = sum(torch.exp(-((x - px) ** 2 + (y - py) ** 2) / 50) for px, py in places)
+    face = identity._warp_face(dots.expand(1, 3, -1, -1), places)
+    for px, py in points.round().long():
+        part = face[0, py - 6 : py + 7, px - 6 : px + 7]
+        assert divmod(int(part.argmax()), 13) == (6, 6)
+
+
+def test_a_distance_says_how_many_strangers_are_as_near():
+    for name in identity.JUDGES:
+        strangers = identity.read_strangers(name)
+        assert len(strangers) == 256 and torch.equal(strangers, strangers.sort().values) and strangers[0] > 0
+        judge = identity.IdentityJudge(name, lambda images: images, strangers)
+        assert judge.is_near(0.0) and not judge.is_near(float(strangers[3])) and not judge.is_near(float("nan"))
+        assert identity.format_distance(name, float(strangers[127])).endswith("(50.0%)")
+        assert identity.format_distance(name, 0.0) == "0.00 (0.0%)"
+        assert identity.format_distance(name, None) == identity.format_distance(name, float("nan")) == "-"
+    with pytest.raises(GanvasError, match="Unknown judge of identity 'arcface'"):
+        identity.load_judge("arcface")

@@ -89,6 +89,41 @@ def test_a_search_that_gains_nothing_stops_early(toy, known):
     assert heard[-1] == (400, 400) and heard == sorted(heard)
 
 
+def test_an_inversion_shows_its_picture_and_stops_when_told(toy, known):
+    _, pictures = targets(toy, 1)
+    heard = []
+
+    def stop(step, steps, picture, ws):
+        assert ws.shape == (1, toy.num_ws, toy.w_dim)
+        heard.append((step, steps, picture.shape))
+        return step == 4
+
+    options = OptimizationConfig(steps=9)
+    found = inversion.invert(pictures, toy, "w", "optimize", options, distribution=known, on_step=stop)
+    assert found.steps == (4,) and heard == [(step, 9, pictures.shape) for step in (1, 2, 3, 4)]
+
+
+def test_a_budget_of_time_says_how_many_steps_repeat_it(toy, known):
+    _, pictures = targets(toy, 1)
+    options = OptimizationConfig(seconds=0.3, patience=5000)
+    heard = []
+    progress = lambda done, total: heard.append((done, total))  # noqa: E731
+    found = inversion.invert(pictures, toy, "w+", "optimize", options, distribution=known, progress=progress)
+    assert found.steps == found.planned_steps and found.steps[0] >= 4
+    assert heard == sorted(heard) and all(done <= total for done, total in heard), "of the steps that were planned"
+    again = OptimizationConfig(steps=found.planned_steps[0], patience=5000)
+    assert torch.equal(inversion.invert(pictures, toy, "w+", "optimize", again, distribution=known).ws, found.ws)
+
+
+def test_rows_stay_within_the_bound_of_w(toy, known):
+    """A picture that no code draws would pull them out of it."""
+    pictures = 1 - 2 * torch.rand((1, 3, 32, 32), generator=torch.Generator().manual_seed(0)).round()
+    options = OptimizationConfig(steps=60, patience=60, learning_rate=1.0, prior=0, offset=0)
+    for space in inversion.SPACES:
+        ws = inversion.invert(pictures, toy, space, "optimize", options, distribution=known).ws
+        assert float(known.mahalanobis(ws)[0]) <= known.bound * 1.001
+
+
 def test_offsets_that_cost_more_stay_nearer_to_w(toy, known):
     _, pictures = targets(toy, 1)
     noisy = (pictures + 0.1 * torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
@@ -459,6 +494,33 @@ def test_an_inverted_code_is_edited_with_its_photograph(folder, tmp_path, learne
     assert np.array_equal(np.array(Image.open(tmp_path / "e.png")), np.array(Image.open(out / "a-photo.png")))
     assert run(*edit, "--editor", learned_editor, "--shift", "Bright=1") == 0
     assert not np.array_equal(np.array(Image.open(tmp_path / "e.png")), np.array(Image.open(out / "a-photo.png")))
+    given = (
+        "toy",
+        "--codes",
+        out / "a.safetensors",
+        "--photo",
+        out / "a-photo.png",
+        "--editor",
+        learned_editor,
+        "--size",
+        32,
+    )
+    film = tmp_path / "film.webp"
+    assert run("animate", *given, "--shift", "Bright=1", "--frames", 3, "--out", film) == 0
+    drawn = film.read_bytes()
+    assert (
+        run("render", tmp_path / "film.json", "--photo", out / "a-photo.png", "--out", film) == 1
+    )  # its editor is a file
+    assert run("render", film.with_suffix(".json"), *given[3:7], "--out", film, *given[1:3]) == 0
+    assert film.read_bytes() == drawn
+    with Image.open(film) as frames:
+        assert frames.n_frames == 4
+        first = np.array(frames.convert("RGB")).astype(float)
+    assert np.abs(first - np.array(Image.open(out / "a-photo.png"))).mean() < 8, "the photograph, but for WebP's loss"
+    assert run("grid", *given, "--attributes", "Bright", "--strengths", "0,1", "--out", tmp_path / "grid.png") == 0
+    recipe, _ = load_recipe(tmp_path / "grid.png")
+    assert all(picture.photo for picture in recipe.pictures)
+    capsys.readouterr()
     assert run("edit", "toy", "--photo", out / "a-photo.png", "--out", tmp_path / "f.png") == 1
     assert "--codes FILE" in capsys.readouterr().err
 
@@ -510,3 +572,16 @@ def test_a_generator_of_other_things_says_what_to_invert(tmp_path, capsys):
     assert run("invert", tmp_path / "a.png", "--generator", "toy", "--out", tmp_path / "out") == 1
     assert "doesn't draw faces" in (line := capsys.readouterr().err) and "--aligned" in line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("yaw", "roll"), [(0, 0), (25, 0), (25, 30), (55, -10)])
+def test_the_yaw_of_a_turned_head_is_found(yaw, roll):
+    head = torch.tensor(list(alignment.POSE_POINTS.values())).double()
+    turned, tilted = (torch.tensor(angle).deg2rad() for angle in (yaw, roll))
+    x = head[:, 0] * turned.cos() + head[:, 2] * turned.sin()
+    places = torch.stack(
+        (x * tilted.cos() - head[:, 1] * tilted.sin(), x * tilted.sin() + head[:, 1] * tilted.cos()), 1
+    )
+    landmarks = torch.zeros(68, 2)
+    landmarks[list(alignment.POSE_POINTS)] = (0.3 * places + 200).float()
+    assert alignment.estimate_yaw(landmarks) == pytest.approx(yaw, abs=0.01)

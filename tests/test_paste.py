@@ -10,6 +10,7 @@ from planted_truth import TOY, disentangled
 
 import ganvas
 from ganvas.cli import main
+from ganvas.cli.options import parse_seconds
 from ganvas.errors import GanvasError
 from ganvas.generators.regions import Region
 from ganvas.inversion import alignment
@@ -129,8 +130,14 @@ def test_a_limit_in_the_photographs_pixels_is_kept():
 FACES = {"left": TURNED - torch.tensor([40.0, 0.0]), "right": TURNED + torch.tensor([300.0, 20.0])}
 
 
-def make_face(photo: torch.Tensor, quad: torch.Tensor) -> Face:
-    return Face(cut_face(photo, quad, TOY.resolution), quad.repeat(17, 1), quad)
+def make_face(photo: torch.Tensor, quad: torch.Tensor, yaw: float = 0.0) -> Face:
+    """A face that fills its square, turned to the side by ``yaw`` degrees."""
+    landmarks, turn = quad.repeat(17, 1), torch.tensor(yaw).deg2rad()
+    x, y, z = torch.tensor(list(alignment.POSE_POINTS.values())).T / 1000
+    across, down = quad[3] - quad[0], quad[1] - quad[0]
+    places = (x * turn.cos() + z * turn.sin())[:, None] * across + y[:, None] * down
+    landmarks[list(alignment.POSE_POINTS)] = quad.mean(0) + places
+    return Face(cut_face(photo, quad, TOY.resolution), landmarks, quad)
 
 
 @pytest.fixture
@@ -234,6 +241,9 @@ def test_faces_that_cant_be_edited_are_named(planted, monkeypatch):
     monkeypatch.setattr(PhotoEdit, "_embedder", lambda self, images: next(embed))
     with pytest.raises(GanvasError, match="face 2 of 2: This face could not be rebuilt: something may cover it"):
         make_edit().edit_picture(photo)
+    monkeypatch.setattr(paste, "align", lambda photo, size: [make_face(photo, TURNED, yaw=47)])
+    with pytest.raises(GanvasError, match="This face is turned 47° to the side: at most 40°"):
+        make_edit().edit_picture(photo)
     monkeypatch.setattr(paste, "align", lambda photo, size: [make_face(photo, TURNED / 4)])
     with pytest.raises(GanvasError, match="This face has 35 pixels: at least 64 are needed"):
         make_edit().edit_picture(photo)
@@ -260,6 +270,11 @@ def test_the_command_refuses_what_it_cant_do(tmp_path, capsys):
     assert "is an input and would be overwritten" in fail("--out", path)
     assert "must end with .png or .jpg" in fail("--out", tmp_path / "b.webp")
     assert "--face takes a number" in fail("--face", "left", "--out", tmp_path / "b.png")
+    for text in ("soon", "0", "0.0s", "-3"):
+        assert f"--budget takes seconds, such as 15s, not '{text}'" in fail(
+            f"--budget={text}", "--out", tmp_path / "b.png"
+        )
+    assert parse_seconds("1.5s") == parse_seconds("1.5") == 1.5 and parse_seconds(None) == 0
     with pytest.raises(GanvasError, match="is an input"):
         ganvas.edit_photo(path, path)
 

@@ -1,7 +1,7 @@
 """Draw the sheets of edits that the documentation shows.
 
     python -m experiments.ffhq.edit_sheets one-face out/one-face.png --editor ffhq/compact     # how it was
-    python -m experiments.ffhq.edit_sheets one-face out/one-face.png --editor ffhq/compact-2   # and is
+    python -m experiments.ffhq.edit_sheets one-face out/one-face.png --refine 4                # and is
     python -m experiments.ffhq.edit_sheets regions out/regions.png
     python -m experiments.ffhq.edit_sheets glasses out/glasses.png    # 64 faces at +1 σ, to count sunglasses
 
@@ -18,13 +18,16 @@ import torch
 import typer
 from torch import Tensor
 
+from experiments.ffhq.several import build_drawing
 from ganvas import load_editor, load_generator, sample
+from ganvas.control.refinement import refine_changes
 from ganvas.editors.base import Editor
 from ganvas.generators.base import Generator
-from ganvas.generators.regions import blend_pictures, build_mask, find_regions
 from ganvas.io.figures import draw_grid
 from ganvas.io.files import atomic_write
 from ganvas.io.images import downscale, encode_png, to_bytes
+from ganvas.recipe.refinement import load_label_scorer
+from ganvas.scorers.base import Scorer
 
 Edit = dict[str, float]
 SIDE, CELL = 512, 192
@@ -50,17 +53,26 @@ ONE_FACE: tuple[Edit, ...] = (
 
 
 @torch.no_grad()
-def draw_edit(generator: Generator, editor: Editor, seed: int, edit: Edit, regional: bool, psi: float = 0.7) -> Tensor:
-    """Draw one picture, (CELL, CELL, 3), uint8."""
+def draw_edit(
+    generator: Generator,
+    editor: Editor,
+    seed: int,
+    edit: Edit,
+    regional: bool,
+    psi: float = 0.7,
+    refine: tuple[Scorer, int] | None = None,
+) -> Tensor:
+    """Draw one picture, (CELL, CELL, 3), uint8; ``refine``: the scorer and number of corrections of the edit."""
     aged = {"Age" if name == "Young" and "Age" in editor.attributes else name: value for name, value in edit.items()}
     if "Age" in aged and "Young" in edit:
         aged["Age"] = -edit["Young"]
     asked = {name: value for name, value in aged.items() if name in editor.attributes}
     ws = sample(generator, 1, psi, seed)
     before = generator.synthesis(ws, resolution=SIDE)
-    after = generator.synthesis(editor.edit_quietly(ws, asked), resolution=SIDE) if asked else before
-    if regional and (kept := find_regions("ffhq", asked)):
-        after = blend_pictures(before, after, build_mask(kept, SIDE, SIDE))
+    draw = build_drawing(generator, before, asked if regional else ())
+    if refine and asked:
+        asked = refine_changes(editor, draw, refine[0], ws, asked, corrections=refine[1]).changes
+    after = draw(editor.edit_quietly(ws, asked)) if asked else before
     return to_bytes(downscale(after, CELL))[0]
 
 
@@ -73,13 +85,15 @@ def main(
     kind: Annotated[Literal["one-face", "regions", "glasses"], typer.Argument(help="Which sheet.")],
     out: Annotated[Path, typer.Argument(help="The picture (PNG).")],
     editor: Annotated[str, typer.Option(help="An editor that ships, or a file.")] = "ffhq/compact-2",
+    refine: Annotated[int, typer.Option(help="Corrections of each edit, as `ganvas edit --refine` makes them.")] = 0,
 ) -> None:
     """Draw a sheet."""
     generator = load_generator("ffhq", dtype=torch.bfloat16)
     loaded = load_editor(editor, generator)
     regional = editor != "ffhq/compact"
+    refining = (load_label_scorer(loaded), refine) if refine else None
     if kind == "one-face":
-        pictures = [draw_edit(generator, loaded, 0, edit, regional) for edit in ONE_FACE]
+        pictures = [draw_edit(generator, loaded, 0, edit, regional, refine=refining) for edit in ONE_FACE]
         titles = [format_edit(edit) for edit in ONE_FACE[:8]], ["seed 0", "large; several"]
     elif kind == "regions":
         pictures = []
@@ -90,7 +104,8 @@ def main(
         titles = ["as drawn", *columns], [str(seed) for seed in PEOPLE]
     else:
         pictures = [
-            draw_edit(generator, loaded, GLASSES_SEED + k, {"Eyeglasses": 1.0}, regional, psi=1.0) for k in range(64)
+            draw_edit(generator, loaded, GLASSES_SEED + k, {"Eyeglasses": 1.0}, regional, 1.0, refining)
+            for k in range(64)
         ]
         titles = [""] * 8, [str(8 * row) for row in range(8)]
     with atomic_write(out) as file:

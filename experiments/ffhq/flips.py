@@ -1,6 +1,6 @@
 """How often an edit of one attribute turns somebody into somebody else: another gender, another skin, glasses on or off.
 
-    python -m experiments.ffhq.flips ffhq/compact -n 32 [--no-regions]
+    python -m experiments.ffhq.flips ffhq/compact -n 32 [--no-regions] [--refine 3]
 
 Every attribute of the editor is changed by 1.5 σ, those of AGAINST downwards. Gender and glasses flip where the probability that
 celeba40_reading reads goes from below 0.3 to above 0.7 or back; gender and skin flip, too, where omi_reading's score changes by
@@ -16,9 +16,12 @@ import torch
 import typer
 from torch import Tensor
 
+from experiments.ffhq.several import build_drawing
 from experiments.ffhq.side_effects import Judges, Readings, load_judges
 from ganvas import load_editor, load_generator, sample
+from ganvas.control.refinement import refine_changes
 from ganvas.generators.regions import find_regions
+from ganvas.recipe.refinement import load_label_scorer
 
 SEED = 2_120_000
 STRENGTH = 1.5
@@ -61,6 +64,7 @@ def main(
     editors: Annotated[list[str], typer.Argument(help="Editors that ship, or files.")],
     n: Annotated[int, typer.Option("-n", help="Faces.")] = 32,
     regions: Annotated[bool, typer.Option(help="Keep edits to the regions of their attributes.")] = True,
+    refine: Annotated[int, typer.Option(help="Corrections of each edit, as `ganvas edit --refine` makes them.")] = 0,
 ) -> None:
     """Print the share of flips of each edit, and of all."""
     generator = load_generator("ffhq", dtype=torch.bfloat16)
@@ -68,12 +72,18 @@ def main(
     before = judges.read(ws)
     for path in editors:
         editor, rows = load_editor(path, generator), []
+        scorer = load_label_scorer(editor) if refine else None
         for attribute in editor.attributes:
             change = -STRENGTH if attribute in AGAINST else STRENGTH
-            with torch.no_grad():
-                edited = editor.edit_quietly(ws, {attribute: change})
+            edited = []
+            for i, code in enumerate(ws.split(1)):
+                changes = {attribute: change}
+                if scorer is not None:
+                    draw = build_drawing(generator, before.pictures[i : i + 1], [attribute] if regions else ())
+                    changes = refine_changes(editor, draw, scorer, code, changes, corrections=refine).changes
+                edited.append(editor.edit_quietly(code, changes))
             kept = find_regions("ffhq", [attribute]) if regions else ()
-            after = judges.read(edited, before.pictures, kept)
+            after = judges.read(torch.cat(edited), before.pictures, kept)
             flips = {
                 name: float(find_flips(judges, before, after, name).float().mean())
                 for name, expected in ENTAILING.items()

@@ -1,4 +1,4 @@
-"""Identity of faces: dlib's face embedding, compared by the cosine of Lesné et al.'s equation (8) or by dlib's distance.
+"""Identity of faces: face embeddings, compared by the cosine of Lesné et al.'s equation (8) or by their distance.
 
 King, *Dlib-ml*, 2009, https://www.jmlr.org/papers/v10/king09a.html; the network is dlib's ``face_recognition_resnet_model_v1``
 (http://blog.dlib.net/2017/02/high-quality-face-recognition-with-deep.html), 128 numbers a face, which the package
@@ -7,12 +7,17 @@ face_recognition wraps, too. dlib calls two faces one person below a distance of
 dlib detects the face and cuts it out; its network is computed by torch (``scorers.networks.dlib_face``), to the same
 numbers and faster. All embeddings share a large mean, so that even cosines of different people are high: compare each value
 with those of random pairs (``measure_random_pairs``).
+
+A second judge, fr_feature, is another network on the same landmarks' faces (``scorers.networks.mobile_face``), fetched when
+it is first loaded. No loss, stop rule or choice reads either of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,13 +25,18 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ganvas.errors import GanvasError
-from ganvas.io.images import downscale, to_bytes
+from ganvas.errors import GanvasError, unknown
+from ganvas.io import hub
+from ganvas.io.files import load_tensors
+from ganvas.io.images import downscale, from_bytes, to_bytes
+from ganvas.scorers import read_cards
+from ganvas.scorers.networks import mobile_face
 from ganvas.scorers.networks.dlib_face import FACE_SIDE, load_face_network
-from ganvas.scorers.networks.dlib_weights import SHA256, find_embedding_weights
+from ganvas.scorers.networks.dlib_weights import SHA256, find_embedding_weights, find_landmark_weights
+from ganvas.scorers.networks.mobile_face import MobileFaceNet
 from ganvas.types import Images
 
-Embeddings = Float[Tensor, "n 128"]
+Embeddings = Float[Tensor, "n numbers"]
 """One row a picture; nan where no face was found."""
 Values = Float[Tensor, " n"]
 
@@ -41,10 +51,20 @@ MAX_DETECTION_SIDE = 512
 one shows none."""
 FACE_MARGIN_SHARE = 0.25
 """The margin around a face, as a share of its side, that the network was trained with."""
+JUDGES = ("dlib", "fr_feature")
+"""The networks that ``load_judge`` takes."""
+STRANGERS = Path(__file__).parent / "assets" / "judges" / "strangers.safetensors"
+"""Distances of random pairs of generated faces by each judge, in rising order (``python -m experiments.ffhq.strangers``)."""
+NEAR_SHARE = 0.01
+"""The share of strangers that are as near, below which a face counts as the same person's."""
+LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, NOSE_TIP = (37, 38, 40, 41), (43, 44, 46, 47), 30
+"""The landmarks of dlib's 68 that fr_feature's faces are aligned by."""
 
 
 class FaceEmbedder:
     """A function from pictures to face embeddings, on the CPU. The largest face counts where a picture has several."""
+
+    width = EMBEDDING_WIDTH
 
     def __init__(self) -> None:
         """Load the detector and the networks.
@@ -57,14 +77,16 @@ class FaceEmbedder:
             raise GanvasError("Faces are compared with dlib: pip install 'ganvas[faces]'.") from None
         # dlib's stubs don't name what is written in C++.
         self._dlib: Any = dlib
-        landmarks = find_embedding_weights(next(iter(SHA256)))
         self._detector = self._dlib.get_frontal_face_detector()
-        self._landmarks = self._dlib.shape_predictor(str(landmarks))
+        self._load_networks()
+
+    def _load_networks(self) -> None:
+        self._landmarks = self._dlib.shape_predictor(str(find_embedding_weights(next(iter(SHA256)))))
         self._network = load_face_network()
 
     def __call__(self, images: Images) -> Embeddings:
-        """Embed one face a picture, (n, 128), float32; nan where no face was found (see ``is_face_missing``)."""
-        rows = torch.full((len(images), EMBEDDING_WIDTH), torch.nan)
+        """Embed one face a picture, (n, width), float32; nan where no face was found (see ``is_face_missing``)."""
+        rows = torch.full((len(images), self.width), torch.nan)
         for row, image in zip(rows, images, strict=True):
             face = self._cut_face(image[None])
             if face is not None:
@@ -73,11 +95,12 @@ class FaceEmbedder:
         return rows
 
     def _cut_face(self, image: Tensor) -> Tensor | None:
-        """Cut out the largest face as the network expects it, (3, FACE_SIDE, FACE_SIDE) of 0 … 255; None where there is none."""
+        """Cut out the largest face as the network expects it, (3, side, side); None where there is none."""
         pixels = _to_pixels(image, MAX_DETECTION_SIDE)
         box = self._detect(image, pixels)
-        if box is None:
-            return None
+        return None if box is None else self._align_face(pixels, box)
+
+    def _align_face(self, pixels: Any, box: Any) -> Tensor:
         face = self._dlib.get_face_chip(pixels, self._landmarks(pixels, box), FACE_SIDE, FACE_MARGIN_SHARE)
         return torch.from_numpy(face).permute(2, 0, 1).float()
 
@@ -90,6 +113,34 @@ class FaceEmbedder:
                 edges = (largest.left(), largest.top(), largest.right(), largest.bottom())
                 return self._dlib.rectangle(*(round(edge * scale) for edge in edges))
         return None
+
+
+class DescriptorEmbedder(FaceEmbedder):
+    """The same with fr_feature's network: descriptors of length 1, (n, 512)."""
+
+    width = mobile_face.DESCRIPTOR_WIDTH
+
+    def _load_networks(self) -> None:
+        self._landmarks = self._dlib.shape_predictor(str(find_landmark_weights()))
+        self._network = MobileFaceNet()
+        self._network.load_state_dict(hub.load_weights(read_cards()["fr_feature"]))
+
+    def _align_face(self, pixels: Any, box: Any) -> Tensor:
+        points = torch.tensor([(point.x, point.y) for point in self._landmarks(pixels, box).parts()]).float()
+        eyes = points[list(LEFT_EYE_CORNERS)].mean(0), points[list(RIGHT_EYE_CORNERS)].mean(0)
+        return _warp_face(from_bytes(torch.from_numpy(pixels)[None]), torch.stack((*eyes, points[NOSE_TIP])))
+
+
+def _warp_face(image: Tensor, points: Float[Tensor, "3 2"]) -> Tensor:
+    """Cut out the face whose eyes and nose are at ``points`` of a picture (1, 3, h, w), as ``MobileFaceNet`` takes it."""
+    side, height, width = mobile_face.FACE_SIDE, *image.shape[2:]
+    ones = torch.ones(3, 1)
+    # The affine map from the network's input to the picture. Samples are four a pixel, which are averaged.
+    to_picture = torch.linalg.solve(torch.cat((torch.tensor(mobile_face.FACE_POINTS), ones), 1), points)
+    along = (torch.arange(2 * side) + 0.5) / 2 - 0.5
+    grid = torch.stack((*torch.meshgrid(along, along, indexing="xy"), torch.ones(2 * side, 2 * side)), -1)
+    places = (2 * (grid @ to_picture) + 1) / torch.tensor([width, height]) - 1
+    return F.avg_pool2d(F.grid_sample(image, places[None], "bilinear", "zeros", align_corners=False), 2)[0]
 
 
 def _to_pixels(image: Tensor, side: int) -> Any:
@@ -110,7 +161,7 @@ def _to_pixels(image: Tensor, side: int) -> Any:
 def embed_faces(batches: Iterable[Tensor], embedder: FaceEmbedder | None = None) -> Embeddings:
     """Embed batches of pictures (n, 3, height, width) into one tensor of rows."""
     embedder = embedder or FaceEmbedder()
-    return torch.cat([torch.zeros(0, EMBEDDING_WIDTH), *(embedder(batch) for batch in batches)])
+    return torch.cat([torch.zeros(0, embedder.width), *(embedder(batch) for batch in batches)])
 
 
 def is_face_missing(embeddings: Embeddings) -> Bool[Tensor, " n"]:
@@ -125,7 +176,7 @@ def compute_cosine(first: Tensor, second: Tensor) -> Values:
 
 
 def compute_distance(first: Tensor, second: Tensor) -> Values:
-    """Return dlib's distance of each pair of rows, 0 for equal faces; nan stays nan."""
+    """Return the distance of each pair of rows, 0 for equal faces; nan stays nan."""
     _check_pairs(first, second)
     return (first - second).norm(dim=1)
 
@@ -180,3 +231,49 @@ def _compute_range(values: Tensor) -> tuple[float, float]:
     ordered = values.sort().values
     low, high = (float(ordered[round(share * (len(ordered) - 1))]) for share in (0.05, 0.95))
     return low, high
+
+
+@dataclass(frozen=True)
+class IdentityJudge:
+    """A network that compares faces, and its distances between ``strangers``, in rising order."""
+
+    name: str
+    embedder: Callable[[Images], Tensor]
+    strangers: Values
+
+    def measure_distance(self, first: Images, second: Images) -> Values:
+        """Measure how far the faces of each pair of pictures are apart, (n,); nan where one has none."""
+        return compute_distance(self.embedder(first), self.embedder(second))
+
+    def is_near(self, distance: float) -> bool:
+        """Return whether a distance is smaller than those of 99 % of strangers."""
+        return distance == distance and float((self.strangers <= distance).float().mean()) < NEAR_SHARE
+
+
+@cache
+def load_judge(name: str) -> IdentityJudge:
+    """Load the judge "dlib" or "fr_feature", whose weights are fetched the first time.
+
+    Raises GanvasError for another name, and where weights or dlib are missing.
+    """
+    if name not in JUDGES:
+        raise unknown("judge of identity", name, JUDGES)
+    return IdentityJudge(name, (FaceEmbedder if name == "dlib" else DescriptorEmbedder)(), read_strangers(name))
+
+
+def read_strangers(name: str) -> Values:
+    """Read the distances between strangers by a judge, in rising order."""
+    return load_tensors(STRANGERS)[0][name].float()
+
+
+def format_distance(name: str, distance: float | None) -> str:
+    """Format a distance by a judge with the share of strangers that are as near, "-" for None and nan."""
+    if distance is None or distance != distance:
+        return "-"
+    return f"{distance:.2f} ({float((read_strangers(name) <= distance).float().mean()):.1%})"
+
+
+def list_fetched_judges() -> list[str]:
+    """List the judges that load without a download."""
+    fetched = hub.find_weights_path(read_cards()["fr_feature"]).is_file()
+    return [name for name in JUDGES if name != "fr_feature" or fetched]

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ganvas.app.resources import EARLY_SIDE, AppResources
 from ganvas.app.scene import Scene
-from ganvas.identity import SAME_PERSON_DISTANCE, compute_distance
+from ganvas.identity import SAME_PERSON_DISTANCE, compute_distance, read_strangers
 from ganvas.types import Images
 
-STRANGER_SHARES = {0.419: 0.001, 0.528: 0.01, 0.625: 0.05, 0.665: 0.1, 0.729: 0.25, 0.799: 0.5}
-"""dlib's distance -> the share of pairs of strangers that are nearer (``python -m experiments.ffhq.stranger_distances``)."""
+SHOWN_SHARES = (0.5, 0.75, 0.9, 0.95, 0.99)
+"""The shares of strangers than whom a face is said to be nearer."""
 ALIKE_DISTANCE = 0.665
 """The distance up to which another person still looks alike."""
 KEPT_DISTANCE = 0.9 * SAME_PERSON_DISTANCE
@@ -31,8 +31,9 @@ def format_likeness(distance: float | None) -> str:
     kind = "Same person" if distance < SAME_PERSON_DISTANCE else "Somebody else"
     if SAME_PERSON_DISTANCE <= distance < ALIKE_DISTANCE:
         kind = "Somebody like that"
-    shares = [share for limit, share in STRANGER_SHARES.items() if distance < limit]
-    return f"{kind}, nearer than {100 * (1 - shares[0]):g} % of strangers" if shares else kind
+    farther = float((read_strangers("dlib") > distance).float().mean())
+    shares = [share for share in SHOWN_SHARES if share <= farther]
+    return f"{kind}, nearer than {100 * shares[-1]:g} % of strangers" if shares else kind
 
 
 def limit_share(measure_distance: Callable[[float], float | None]) -> float:

@@ -19,7 +19,7 @@ from ganvas.app.resources import LoadedGenerator
 from ganvas.app.session import Session, Superseded, report_errors
 from ganvas.errors import GanvasError
 from ganvas.inversion import OptimizationConfig, invert, load_encoder
-from ganvas.types import WPlus
+from ganvas.types import Images, WPlus
 
 UPDATE_SECONDS = 0.5
 """Seconds between two updates of the progress."""
@@ -42,19 +42,13 @@ class Refinement:
     def run(self, loaded: LoadedGenerator) -> WPlus:
         """Return the code whose picture is most like the face. Raises Superseded once cancelled."""
         self.began = time.monotonic()
-        try:
-            return invert(
-                self.photo.face.picture,
-                loaded.generator,
-                config=OptimizationConfig(steps=MAX_STEPS),
-                distribution=loaded.distribution,
-                progress=self._report_progress,
-                on_code=self._set_code,
-            ).ws
-        except _InversionStopped:
-            if self.code is None:
-                raise Superseded from None
-            return self.code
+        return invert(
+            self.photo.face.picture,
+            loaded.generator,
+            config=OptimizationConfig(steps=MAX_STEPS),
+            distribution=loaded.distribution,
+            on_step=self._follow_step,
+        ).ws
 
     def format_progress(self) -> str:
         """Format how far it is, with the face that is inverted, as HTML."""
@@ -62,19 +56,12 @@ class Refinement:
         text = f"about {max(1, round(left))} s left" if self.done else "soon"
         return _draw_progress(f"Getting closer to the photograph: {text}.", self.done / self.total, self.photo)
 
-    def _set_code(self, ws: WPlus) -> None:
-        self.code = ws
-
-    def _report_progress(self, done: int, total: int) -> None:
-        self.done, self.total = done, total
+    def _follow_step(self, done: int, total: int, picture: Images, ws: WPlus) -> bool:
+        """Keep the best code so far, and return whether the visitor keeps it, too."""
+        self.done, self.total, self.code = done, total, ws
         if self.cancelled:
             raise Superseded
-        if self.stopped:
-            raise _InversionStopped
-
-
-class _InversionStopped(Exception):
-    """The visitor keeps what is there."""
+        return self.stopped
 
 
 class PhotoHandlers:

@@ -70,7 +70,8 @@ def make_file_name(scene: Scene) -> str:
 def format_command(recipe: Recipe, editor: str, name: str) -> str:
     """Format the command line that draws the picture; from the recipe's file where options don't suffice."""
     start, step = recipe.start, recipe.edits[0] if recipe.edits else EditStep()
-    simple = recipe.mix is None and len(recipe.edits) <= 1 and step.amount == 1 and step.rows is None
+    simple = recipe.mix is None and len(recipe.edits) <= 1 and step.amount == 1
+    simple = simple and step.rows is None and step.refined is None
     regional = recipe in (limit_to_regions(recipe), replace(recipe, regions=None, mask=None))
     options_suffice = simple and regional and isinstance(start, FromSeed)
     editor_args = ["--editor", editor] if recipe.editor is not None else []
@@ -140,6 +141,7 @@ def _format_python_steps(recipe: Recipe, editor: str) -> str | None:
     lines = ["import torch", "", "import ganvas", "from ganvas.control.target_values import solve_changes", ""]
     lines.append(f"generator = ganvas.load_generator({recipe.generator.name!r}, dtype=torch.{recipe.dtype})")
     lines.append(f"ws = ganvas.sample(generator, 1, psi={start.psi!r}, seed={start.seed})")
+    step = step.resolve()
     if step.set or step.shift:
         lines.append(f"editor = ganvas.load_editor({editor!r}, generator)")
         lines.append(f"changes = {dict(step.shift)!r}")

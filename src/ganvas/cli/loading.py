@@ -246,14 +246,9 @@ def load_generator_only(generator: str, device: str, dtype: str = "float32") -> 
     return load_tools(generator, dtype, device).generator
 
 
-def draws_faces(generator: str) -> bool:
-    """Return whether a generator draws faces, as its card says; one from a file is taken to."""
-    return generator not in generators.list_generators() or generators.find_card(generator).faces
-
-
 def check_draws_faces(generator: str) -> None:
     """Raise GanvasError, saying what to give, for a generator that comes with ganvas and draws other things than faces."""
-    if not draws_faces(generator):
+    if not generators.has_faces(generator):
         raise GanvasError(
             f"Generator {generator!r} doesn't draw faces, so none are searched for it: give square pictures that are"
             " framed as its own are, with --aligned."
@@ -348,7 +343,7 @@ def parse_edits(
     base, _ = load_recipe(recipe)
     if isinstance(base, Sheet):
         raise GanvasError(f"{recipe} is the recipe of {len(base.pictures)} pictures: give that of a single picture.")
-    return (*base.edits, *edit)
+    return (*(replace(step, refined=None) for step in base.edits), *edit)  # refined for another picture
 
 
 def limit_rows(steps: tuple[EditStep, ...], rows: str | None, tools: Tools) -> tuple[EditStep, ...]:

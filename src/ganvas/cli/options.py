@@ -71,6 +71,14 @@ Region = Annotated[
         help="Keep edits to where their attributes show (auto), or to the white of a picture (FILE).",
     ),
 ]
+Refinements = Annotated[
+    int,
+    Option(
+        "--refine",
+        metavar="N",
+        help="Correct the changes up to N times by what the editor's scorer reads off the picture, so that it reads as asked.",
+    ),
+]
 MaskFile = Annotated[
     Path | None, Option("--region", metavar="FILE", help="The picture that edits are kept to, where one is named.")
 ]
@@ -143,6 +151,15 @@ def parse_face(text: str | None) -> int | Literal["all"] | None:
     if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
         raise GanvasError(f"--face takes a number, counted from left to right from 1, or all, not {text!r}.")
     return int(text)
+
+
+def parse_seconds(text: str | None) -> float:
+    """Parse ``15s`` or ``15`` as seconds; None is 0. Raises GanvasError for anything else."""
+    if text is None:
+        return 0.0
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]+)?s?", text) or not float(text.rstrip("s")):
+        raise GanvasError(f"--budget takes seconds, such as 15s, not {text!r}.")
+    return float(text.rstrip("s"))
 
 
 def parse_numbers(text: str) -> list[float]:

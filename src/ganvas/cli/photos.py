@@ -25,6 +25,10 @@ MaxFaces = Annotated[int | None, Option("--most", metavar="N", help="The N large
 MaxPixels = Annotated[int, Option("--max-pixels", help="Photographs of more pixels are refused.")]
 InversionMethod = Annotated[Literal["encoder", "optimize", "both"], Option(help="optimize: from the mean of W.")]
 InversionSteps = Annotated[int, Option("--steps", help="Of optimisation, at most.")]
+Budget = Annotated[
+    str | None,
+    Option("--budget", metavar="SECONDS", help="Instead of --steps: as many as end in this time, such as 15s."),
+]
 GeneratorOption = Annotated[str, Option(help="A generator, as `ganvas list` names them.")]
 
 
@@ -61,6 +65,7 @@ def invert(
     space: Annotated[Literal["w", "w+"], Option(help="One w, or a row for each layer: nearer, less editable.")] = "w+",
     method: InversionMethod = "both",
     steps: InversionSteps = 100,
+    budget: Budget = None,
     set_values: SetValues = None,
     shift_values: ShiftValues = None,
     recipe: Annotated[Path | None, Option(metavar="FILE", help="Edit as this recipe (JSON or PNG).")] = None,
@@ -84,7 +89,7 @@ def invert(
     Nothing leaves this machine, and no metadata of a photograph is written. Faces are found by landmarks that are for
     non-commercial use.
     """
-    from ganvas import inversion
+    from ganvas import generators, identity, inversion
     from ganvas.cli import loading
     from ganvas.photo import batch
     from ganvas.recipe.files import check_output
@@ -107,22 +112,22 @@ def invert(
     edits = loading.limit_rows(edits, edit_rows, tools)
     limit, tools = loading.parse_region(region, tools)
     own_encoder = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
-    config = batch.InversionConfig(
-        space, method, inversion.OptimizationConfig(steps=steps), aligned, max_faces, max_pixels
-    )
+    optimization = inversion.OptimizationConfig(steps=steps, seconds=options.parse_seconds(budget))
+    config = batch.InversionConfig(space, method, optimization, aligned, max_faces, max_pixels)
     refused = options.RefusalLog()
     with show_count("Inverting") as progress:
         faces = batch.PhotoBatch(tools, out, config, edits, residual, own_encoder, limit).run(paths, refused, progress)
     if faces:
         options.print_table(
-            ("", "PSNR", "SSIM", "LPIPS", "identity", "distance from W"),
+            ("", "PSNR", "SSIM", "LPIPS", *identity.JUDGES, "distance from W"),
             [_format_quality(face) for face in faces],
         )
+        options.print_line("In brackets: the share of strangers whose faces are as near.")
     if refused.count and not faces and not aligned and Path(generator).is_file():
         options.print_warning(
             "if this generator draws other things than faces, give squares framed as its own, --aligned."
         )
-    noun = "face" if loading.draws_faces(generator) else "picture"
+    noun = "face" if generators.has_faces(generator) else "picture"
     options.print_line(f"{len(faces)} {noun}{'s' * (len(faces) != 1)} in {out}")
     refused.exit()
 
@@ -149,6 +154,12 @@ def edit_photo(
     editor: EditorName = None,
     method: InversionMethod = "both",
     steps: InversionSteps = 100,
+    budget: Budget = None,
+    tune: Annotated[
+        int,
+        Option(metavar="N", help="Fit the generator's own weights to the face in N steps; kept beside the picture."),
+    ] = 0,
+    refine: options.Refinements = 0,
     max_pixels: MaxPixels = 64_000_000,
     device: Device = "cpu",
     dtype: Dtype = "bfloat16",
@@ -168,14 +179,13 @@ def edit_photo(
     check_output(out if is_single else out / "face.png", paste.SUFFIXES, paths)
     options.print_passed_over(photos)
     loading.check_draws_faces(generator)
-    number = options.parse_face(face)
+    number, seconds = options.parse_face(face), options.parse_seconds(budget)
     edits = loading.parse_step(set_values, shift_values, generator, editor)
     attributes = loading.collect_attributes(edits)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=None)
-    config = batch.InversionConfig(
-        method=method, options=inversion.OptimizationConfig(steps=steps), max_pixels=max_pixels
-    )
-    edit = paste.PhotoEdit(tools, edits, config, number, whole, region)
+    optimization = inversion.OptimizationConfig(steps=steps, seconds=seconds)
+    config = batch.InversionConfig(method=method, options=optimization, max_pixels=max_pixels)
+    edit = paste.PhotoEdit(tools, edits, config, number, whole, region, inversion.TuningConfig(tune), refine)
     refused = options.RefusalLog()
     with show_count("Inverting") as progress:
         if is_single:
@@ -257,10 +267,14 @@ COMMANDS = (align, invert, edit_photo, import_codes, train_encoder)
 
 def _format_quality(face: InvertedFace) -> tuple[str, ...]:
     """Format the quality of a face's inversion as a row of a table."""
+    from ganvas import identity
+
     quality = face.measures
-    lpips, identity = ("-" if value is None else f"{value:.2f}" for value in (quality.lpips, quality.identity))
+    lpips = "-" if quality.lpips is None else f"{quality.lpips:.2f}"
+    distances = dict(zip(identity.JUDGES, (quality.identity, quality.fr_feature), strict=True))
+    judges = (identity.format_distance(name, value) for name, value in distances.items())
     distance = f"{quality.mahalanobis:.1f} of {quality.bound:.1f}"
-    return face.name, f"{quality.psnr:.1f}", f"{quality.ssim:.3f}", lpips, identity, distance
+    return face.name, f"{quality.psnr:.1f}", f"{quality.ssim:.3f}", lpips, *judges, distance
 
 
 def _train_count_encoder(folder: Path, generator: str, out: Path, steps: int | None, **settings: Any) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ganvas.recipe.rendering import Tools
 
 PANEL = "Pictures"
-ANIMATION_SUFFIXES = (".gif", ".mp4")
+ANIMATION_SUFFIXES = (".gif", ".webp", ".mp4")
 PictureFile = Annotated[Path, Option(help="The picture, a PNG that carries its recipe.")]
 
 
@@ -29,6 +29,7 @@ def edit(
     shift_values: options.ShiftValues = None,
     edit_rows: options.EditRows = None,
     region: options.Region = "auto",
+    refine: options.Refinements = 0,
     editor: options.EditorName = None,
     allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
@@ -63,8 +64,7 @@ def edit(
     step = loading.limit_rows(step, edit_rows, tools)
     recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step, transform=transform)
     recipe, tools = loading.attach_photo(recipe, tools, photo)
-    _warn_of_departures([recipe], tools)
-    _draw_pictures([recipe], tools, [out], save_codes, region)
+    _refine_and_draw([recipe], tools, [out], save_codes, region, refine)
 
 
 def sample(
@@ -80,6 +80,7 @@ def sample(
     shift_values: options.ShiftValues = None,
     edit_rows: options.EditRows = None,
     region: options.Region = "auto",
+    refine: options.Refinements = 0,
     editor: options.EditorName = None,
     allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
@@ -120,8 +121,7 @@ def sample(
     starts = loading.create_starts(tools, numbers, psi, conditions, label)
     paths = [out / f"{loading.format_file_stem(start)}.png" for start in starts]
     recipes = [loading.make_recipe(tools, start, step, transform=transform) for start in starts]
-    _warn_of_departures(recipes, tools)
-    _draw_pictures(recipes, tools, paths, save_codes, region)
+    _refine_and_draw(recipes, tools, paths, save_codes, region, refine)
 
 
 def mix(
@@ -174,7 +174,7 @@ def mix(
 
 
 def render(
-    recipe: Annotated[Path, Argument(metavar="RECIPE", help="A recipe (JSON), or a PNG that carries one.")],
+    recipe: Annotated[Path, Argument(metavar="RECIPE", help="A recipe (JSON), or a picture that carries one.")],
     out: Annotated[Path | None, Option(help="The picture; by default beside the recipe.")] = None,
     generator: Annotated[Path | None, Option(metavar="FILE", help="The generator, if it came from a file.")] = None,
     editor: options.EditorName = None,
@@ -186,9 +186,23 @@ def render(
 ) -> None:
     """Draw the picture of a recipe again, pixel for pixel."""
     from ganvas.cli import loading
+    from ganvas.photo.paste import SUFFIXES
+    from ganvas.photo.recipe import read_photo_recipe
+    from ganvas.photo.redraw import draw_photo_recipe
     from ganvas.recipe import files
     from ganvas.recipe.model import Sheet
 
+    if (edited := read_photo_recipe(recipe)) is not None:
+        if photo is None:
+            raise GanvasError(f"{recipe} is an edited photograph: give the photograph before it with --photo FILE.")
+        out = files.check_output(
+            out or recipe.with_name(f"{recipe.stem}-again{recipe.suffix}"), SUFFIXES, [recipe, photo]
+        )
+        draw_photo_recipe(
+            edited, photo, out, tunings=recipe, region=region, editor=editor, generator=generator, device=device
+        )
+        options.print_line(out)
+        return
     loaded, carried = files.load_recipe(recipe)
     animated = isinstance(loaded, Sheet) and loaded.kind == "animation"
     if out is None:
@@ -221,6 +235,7 @@ def grid(
     rotate: options.Rotate = 0.0,
     translate: options.Translate = None,
     codes: options.CodesFile = None,
+    photo: options.PhotoFile = None,
     save_codes: options.SaveCodes = None,
     size: options.Size = 256,
     device: options.Device = "cpu",
@@ -245,7 +260,10 @@ def grid(
         allow_other_generator=allow_other_generator,
     )
     starts = loading.create_starts(tools, numbers, psi, [], label)
-    faces = {loading.format_title(start): loading.make_recipe(tools, start, transform=transform) for start in starts}
+    faces = {}
+    for start in starts:
+        recipe = loading.make_recipe(tools, start, transform=transform)
+        faces[loading.format_title(start)], tools = loading.attach_photo(recipe, tools, photo)
     rows = None if edit_rows is None else parse_rows(edit_rows, tools.generator)
     drawn = sheet.make_strength_grid(faces, names, columns, size, rows)
     _warn_of_departures(drawn.pictures, tools)
@@ -254,7 +272,9 @@ def grid(
 
 def animate(
     generator: options.GeneratorName,
-    out: Annotated[Path, Option(help="A .gif, or a .mp4 (needs ffmpeg).")] = Path("animation.gif"),
+    out: Annotated[Path, Option(help="A .gif, a .webp, or a .mp4 (needs ffmpeg: the extra video).")] = Path(
+        "animation.gif"
+    ),
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
     to: Annotated[
@@ -274,6 +294,7 @@ def animate(
     translate: options.Translate = None,
     codes: options.CodesFile = None,
     row: options.Row = 0,
+    photo: options.PhotoFile = None,
     save_codes: options.SaveCodes = None,
     size: options.Size = 512,
     device: options.Device = "cpu",
@@ -301,6 +322,7 @@ def animate(
     )
     step = loading.limit_rows(step, edit_rows, tools)
     recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step, transform=transform)
+    recipe, tools = loading.attach_photo(recipe, tools, photo)
     other = None if to is None else loading.parse_other_face(tools, to, psi, label)
     pictures = sheet.interpolate_frames(recipe, other, tools.generator.num_ws, frames)
     _warn_of_departures(pictures, tools)
@@ -317,6 +339,27 @@ def _warn_of_departures(recipes: Sequence[Recipe], tools: Tools) -> None:
     for line in (describe_departures(recipes, tools), describe_shortfall(recipes, tools)):
         if line:
             options.print_warning(line)
+
+
+def _refine_and_draw(
+    recipes: Sequence[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None, region: str, refine: int
+) -> None:
+    """Draw pictures whose edits are refined in their regions first, where ``refine`` isn't 0."""
+    from ganvas.cli import loading
+
+    limit, tools = loading.parse_region(region, tools)
+    limited = [limit(recipe) for recipe in recipes]
+    if refine:
+        from ganvas.recipe.refinement import load_label_scorer, refine_recipe
+
+        scorer = load_label_scorer(tools.required_editor).to(tools.generator.device)
+        refined = [refine_recipe(recipe, tools, scorer, refine) for recipe in track(limited, "Refining")]
+        for path, (_, found) in zip(paths, refined, strict=True):
+            for name, change in found.targets.items():
+                options.print_line(f"{path.stem}: {name} {change:+.2f} σ asked, {found.readings[name]:+.2f} σ read")
+        limited = [recipe for recipe, _ in refined]
+    _warn_of_departures(limited, tools)
+    _draw_pictures(limited, tools, paths, save_codes)
 
 
 def _draw_pictures(

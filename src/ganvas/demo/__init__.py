@@ -29,9 +29,10 @@ from ganvas.io.images import encode_png
 from ganvas.progress import show_count, track
 from ganvas.recipe.files import check_output, draw_sheet
 from ganvas.recipe.model import EditStep, FromConditions, FromSeed, NamedTool, Range, Recipe, Start
+from ganvas.recipe.refinement import refine_recipe
 from ganvas.recipe.rendering import Tools, limit_to_regions, load_editor_for, load_tools
 from ganvas.recipe.sheet import Sheet
-from ganvas.scorers import load_scorer
+from ganvas.scorers import find_scorer, load_scorer
 from ganvas.types import Dtype
 
 QUICK = SuccessProtocol(n=32)
@@ -56,6 +57,8 @@ class DemoConfig:
         {"Wearing_Hat": 1.5},
     )
     """The changes of the first picture, one a column."""
+    corrections: int = 3
+    """How often the changes of the first picture are corrected by what the scorer reads; see ``refine_changes``."""
     attributes: tuple[str, ...] = ATTRIBUTES
     values: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
     """The values that the grid sets each attribute to, in standard deviations."""
@@ -91,6 +94,7 @@ class DemoConfig:
 SMALL = DemoConfig(
     people=(28,),
     edits=({"Smiling": 1.5}, {"Age": 1.2}),
+    corrections=1,
     values=(-1.0, 0.0, 1.0),
     seeds=(7,),
     several=({}, {"Eyeglasses": 0.7}, {"Eyeglasses": 0.7, "Smiling": 1.2}),
@@ -224,12 +228,19 @@ class _SectionDrawer:
         edits = ((), *((EditStep(shift=changes),) for changes in self.config.edits))
         people = [FromSeed(seed, self.config.psi) for seed in self.config.people]
         pictures = [self._make_recipe(person, edit) for person in people for edit in edits]
+        if scorer := find_scorer(self.tools.required_editor.scorer):
+            scorer = scorer.to(self.tools.generator.device)
+            corrections = self.config.corrections
+            pictures = [
+                refine_recipe(picture, self.tools, scorer, corrections)[0] if picture.edits else picture
+                for picture in track(pictures, "  refining")
+            ]
         titles = [
             "\n".join(f"{name} {change:+g} σ" for name, change in changes.items()) for changes in self.config.edits
         ]
         text = (
             "A row is a person (the seed beside it), a column an edit. Only what the column names should change: edits are kept"
-            " to where their attributes show, and moves hold the rest."
+            " to where their attributes show, and changes are corrected so that the scorer reads what was asked for."
         )
         rows = [str(seed) for seed in self.config.people]
         return self._draw_sheet("People, edited", text, "people.png", pictures, rows, ["as drawn", *titles])

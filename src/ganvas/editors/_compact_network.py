@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
+from ganvas.data.entailment import ENTAILED
 from ganvas.editors._fit import update_options
 from ganvas.editors._networks import SLOPE, Perceptron, compute_correlation, fit_network
 from ganvas.errors import GanvasError, unknown
@@ -23,7 +24,17 @@ from ganvas.validation import Flag, Natural, NonNegative, Positive, PositiveInt,
 Codes = Float[Tensor, "n dim"]
 Components = Float[Tensor, "n components"]
 RECIPES: dict[str, dict[str, Any]] = {
-    "paper": {},
+    "paper": {
+        "alpha": 5.12e-3,
+        "beta": 5.12e-3,
+        "slope": 0.01,
+        "correlated": "codes",
+        "max_score": 3.1,
+        "pca_codes": 10_000,
+        "residual": False,
+        "keep_beyond": True,
+    },
+    "paper-text": {},
     "fast": {
         "depth": 4,
         "width": 256,
@@ -37,12 +48,14 @@ RECIPES: dict[str, dict[str, Any]] = {
         "hold": 2.0,
         "aim": "probability",
         "truncation": 0.12,
-        "protected": ("Male", "Age", "Skin_Lightness", "Eyeglasses", "Sunglasses"),
+        "protected": ("Male", "Age", "Skin_Lightness", "Eyeglasses", "Sunglasses", "Smiling"),
         "protection": 20.0,
-        "longest": 5.5,
+        "entailed": ENTAILED,
+        "longest": 8.0,
     },
 }
-"""The options of each recipe, where they aren't the paper's."""
+"""The options of each recipe, where they aren't those of the paper's text."""
+# paper: the authors' own code, whose (3) is a mean over the 512 dimensions of w: (4) and (5) weigh 512 times as much.
 # hold: moves are shorter than with c_k alone and change other readings less; a larger one lengthens them again for little
 # (experiments/ffhq/hold.py). truncation: even a long move leaves the rest of a code more than half of its distance from the mean.
 
@@ -72,17 +85,22 @@ def _parse_matrix(rows: Any) -> Any:
 
 @validated
 class CompactConfig:
-    """Options of ``compact.fit``; the defaults are the paper's, whose equations have the numbers in parentheses.
+    """Options of ``compact.fit``; the defaults are those of the paper's text, whose equations have the numbers in parentheses.
 
     ``components`` of W and ``dim`` of the code: the most; fewer where W or the attributes have fewer.
     ``residual``: an edit keeps what lies beyond the components and what the auto-encoder doesn't reconstruct; without it an
-    edited code is the decoder's output, as in the paper (a change of 0 is still the identity).
+    edited code is the decoder's output, as in the paper (a change of 0 is still the identity), to which ``keep_beyond`` adds
+    what lies beyond the components.
     ``hold``: the weight with which a change keeps the other readings; None moves c_k alone, as in the paper.
-    ``protected``: attributes that are held ``protection`` times as much by moves that don't name them, except as far as they
-    correlate with what is named, and that truncation keeps; names that weren't labelled are passed over.
+    ``protected``: attributes that are held ``protection`` times as much by moves that don't name them, and that truncation
+    keeps; names that weren't labelled are passed over.
+    ``entailed``: attribute -> the others that a move for it doesn't hold, protected ones among them.
     ``aim``: what moves are to change, the normal "score" (the paper's) or the "probability"; only with ``hold``.
     ``truncation``: the share of the shell's squared radius lost for each Mahalanobis length moved, from 0 (the paper's) to 1.
     ``longest``: the largest Mahalanobis length of a move, all its changes together, before truncation; None: any.
+    ``correlated``: whether (5) is over the first K codes, those of the "attributes", or over all "codes".
+    ``max_score``: normal scores are limited to ± this; None: to nothing. ``pca_codes``: how many codes the components are of, at
+    most; None: all that train. ``slope``: of the leaky ReLU.
     ``mref``: M_ref of (5): "identity", "labels" (the labels' own correlation) or a K×K matrix in the attributes' order.
     ``alpha`` and ``beta`` weigh (4) and (5) in (6). ``path``: a linear path beside the layers, initialised as the best linear
     encoder and decoder, and a learning rate that warms up and then falls to 0 as a cosine; else it is constant.
@@ -92,12 +110,18 @@ class CompactConfig:
     components: PositiveInt = 60
     dim: PositiveInt = 60
     residual: Flag = True
+    keep_beyond: Flag = False
+    correlated: Literal["attributes", "codes"] = "attributes"
+    max_score: Positive | None = None
+    pca_codes: PositiveInt | None = None
+    slope: Annotated[float, Field(strict=True, ge=0, lt=1)] = SLOPE
     mref: Annotated[Any, BeforeValidator(_parse_matrix)] = "identity"
     hold: Annotated[NonNegative | None, BeforeValidator(_parse_none)] = None
     aim: Literal["score", "probability"] = "score"
     truncation: Share = 0.0
     protected: tuple[str, ...] = ()
     protection: PositiveReal = 1.0
+    entailed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     longest: Annotated[Positive | None, BeforeValidator(_parse_none)] = None
     seed: Natural = 0
     depth: Annotated[int, Field(strict=True, ge=2, le=64)] = 8
@@ -119,6 +143,10 @@ class CompactConfig:
             )
         if self.truncation and not self.residual:
             raise GanvasError("truncation needs residual: set truncation=0 or residual=true.")
+        if self.keep_beyond and self.residual:
+            raise GanvasError(
+                "residual keeps what lies beyond the components already: set residual=false or keep_beyond=false."
+            )
         if self.longest is not None and not self.residual:
             raise GanvasError("longest needs residual: set longest=none or residual=true.")
 
@@ -141,18 +169,19 @@ def parse_recipe(recipe: str | Mapping[str, Any], options: Mapping[str, Any]) ->
         raise unknown("recipe", recipe, RECIPES)
     options = update_options(options)
     merged = {**(RECIPES.get(recipe, {}) if isinstance(recipe, str) else update_options(recipe)), **options}
-    # A recipe's aim needs hold, and its truncation and bound the residual: without these they are dropped.
+    # A recipe's aim needs hold, its truncation and bound the residual, and keep_beyond none: else they are dropped.
     if _parse_none(merged.get("hold")) is None and "aim" not in options:
         merged.pop("aim", None)
-    for name in ("truncation", "longest"):
-        if not merged.get("residual", True) and name not in options:
+    without = ("keep_beyond",) if merged.get("residual", True) else ("truncation", "longest")
+    for name in without:
+        if name not in options:
             merged.pop(name, None)
     return CompactConfig(**merged)
 
 
 def fit_to_data(settings: CompactConfig, w: W, k: int) -> CompactConfig:
     """Limit ``components`` and ``dim`` to what the data allow. Raises GanvasError where the code can't hold ``k`` attributes."""
-    components = min(settings.components, w.shape[1], len(w) - 1)
+    components = min(settings.components, w.shape[1], min(len(w), settings.pca_codes or len(w)) - 1)
     dim = settings.dim if components == settings.components else min(settings.dim, max(components, k))
     if dim < k:
         raise GanvasError(f"A code of {dim} numbers can't hold {k} attributes: raise dim, or pick fewer attributes.")
@@ -208,7 +237,7 @@ class TrainablePerceptron(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.use_bfloat16):
             y = x
             for layer, norm in zip(hidden, self.norms, strict=True):
-                y = norm(F.leaky_relu(layer(y), SLOPE))
+                y = norm(F.leaky_relu(layer(y), self.plain.slope))
             y = last(y)
         y = y.float() if self.plain.path is None else y.float() + self.plain.path(x)
         return y if self.code_norm is None else self.code_norm(y)
@@ -246,13 +275,12 @@ def _norm_to_affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
 def compute_losses(x: Components, c: Codes, y: Components, a: Tensor, mref: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the losses of the paper's equations (3), (4) and (5): of reconstruction, attributes and correlations.
 
-    ``x``: components; ``c``: their codes; ``y``: the components decoded from these; ``a``: normal scores. Sums over dimensions,
-    attributes and pairs are as written; (3) and (4) are averaged over codes.
+    ``x``: components; ``c``: their codes; ``y``: the components decoded from these; ``a``: normal scores; ``mref``: of the first
+    codes, as many as it has rows. Sums over dimensions, attributes and pairs are as written; (3) and (4) are averaged over codes.
     """
-    attributes = c[:, : a.shape[1]]
     recons = (x - y).square().sum(1).mean()
-    attr = (a - attributes).square().sum(1).mean()
-    return recons, attr, (compute_correlation(attributes) - mref).abs().sum()
+    attr = (a - c[:, : a.shape[1]]).square().sum(1).mean()
+    return recons, attr, (compute_correlation(c[:, : len(mref)]) - mref).abs().sum()
 
 
 def measure_off_diagonal(matrix: Tensor) -> float:
@@ -305,10 +333,14 @@ def train_autoencoder(
     Raises GanvasError where the last loss isn't finite.
     """
     use_bfloat16 = config.dtype == "bfloat16"
+    k = a.shape[1]
+    target = torch.eye(config.dim if config.correlated == "codes" else k).to(a)
+    target[:k, :k] = mref
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         sizes = (x.shape[1], config.dim), (config.dim, x.shape[1])
-        plain = [Perceptron(*size, config.width, config.depth, config.path).to(x.device) for size in sizes]
+        shape = config.width, config.depth, config.path, config.slope
+        plain = [Perceptron(*size, *shape).to(x.device) for size in sizes]
     encoder, decoder = (TrainablePerceptron(p, p is plain[0], use_bfloat16).to(x.device) for p in plain)
     if config.path:
         forward, backward = (matrix.float() for matrix in solve_linear_start(x, a, mref, config.dim))
@@ -323,7 +355,7 @@ def train_autoencoder(
             order = torch.randperm(len(x), generator=random).to(x.device)
         rows = order[step % each * batch :][:batch]
         c = encoder(x[rows])
-        recons, attr, corr = compute_losses(x[rows], c, decoder(c), a[rows], mref)
+        recons, attr, corr = compute_losses(x[rows], c, decoder(c), a[rows], target)
         return recons + config.alpha * attr + config.beta * corr
 
     fit_network(

@@ -272,6 +272,55 @@ def restore_network_editor(
     return restore_editor(build_empty, tensors, metadata.method)
 
 
+@dataclass(frozen=True)
+class NetworkMethod(Generic[E, L]):
+    """What a method fitted by ``fit_network_editor`` consists of; gives its module ``fit`` and ``from_tensors``.
+
+    ``build``, ``create_loss``, ``codes`` and ``channels``: see ``fit_network_editor``.
+    """
+
+    name: str
+    config: type[L]
+    build: Callable[[EditorMetadata, WhitenedSpace, L], E]
+    create_loss: Callable[[E, FitData, L], LossFunction]
+    codes: int = CALIBRATION_CODES
+    channels: bool = False
+
+    def fit(
+        self,
+        data: LatentDataset,
+        generator: Generator,
+        *,
+        attributes: tuple[str, ...] | list[str] | None = None,
+        progress: Progress = lambda step, steps: None,
+        **options: Any,
+    ) -> E:
+        """Fit the network on labelled codes; ``options`` are the fields of ``config``.
+
+        ``attributes``: only these, in this order. ``progress`` is called after each step of training. Measurements on held-out
+        codes are in the editor's ``report``.
+        Raises GanvasError for unknown or impossible options, and for too few codes.
+        """
+        settings = self.config(**options)
+        data = data if attributes is None else data.select(tuple(attributes))
+        fitted = fit_network_editor(
+            self.name,
+            data,
+            generator,
+            settings,
+            self.build,
+            self.create_loss,
+            progress,
+            codes=self.codes,
+            channels=self.channels,
+        )
+        return fitted.editor
+
+    def from_tensors(self, tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> E:
+        """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
+        return restore_network_editor(self.config, self.build, tensors, metadata)
+
+
 def restore_editor(build_empty: Callable[[], AnyEditor], tensors: Mapping[str, Tensor], method: str) -> AnyEditor:
     """Build an editor from a file; ``build_empty`` builds it from its options, on the "meta" device.
 

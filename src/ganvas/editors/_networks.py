@@ -41,8 +41,9 @@ Gradients = Float[Tensor, "n attributes components"]
 class Perceptron(nn.Module):
     """``depth`` linear layers with leaky ReLU between them; with ``path``, a linear layer from input to output is added."""
 
-    def __init__(self, inputs: int, outputs: int, width: int, depth: int, path: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int, depth: int, path: bool, slope: float = SLOPE) -> None:
         super().__init__()
+        self.slope = slope
         sizes = [inputs, *[width] * (depth - 1), outputs]
         self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
         self.path = nn.Linear(inputs, outputs, bias=False) if path else None
@@ -57,7 +58,7 @@ class Perceptron(nn.Module):
         *hidden, last = self.linears
         y = x
         for layer in hidden:
-            y = F.leaky_relu(layer(y), SLOPE)
+            y = F.leaky_relu(layer(y), self.slope)
         return last(y) if self.path is None else last(y) + self.path(x)
 
 

@@ -65,14 +65,5 @@ def build_edit_scorer(scorer: Scorer | str | None, data: LatentDataset, generato
     Raises GanvasError for an unknown name, and a scorer that lacks an attribute.
     """
     scorer = scorers.load_scorer(scorer) if isinstance(scorer, str) else scorer
-    judge = scorer or load_scorer_of_labels(data)
+    judge = scorer or scorers.find_scorer(data.scorer)
     return None if judge is None else EditScorer.from_dataset(judge.to(generator.device), data, generator)
-
-
-def load_scorer_of_labels(data: LatentDataset) -> Scorer | None:
-    """Load the scorer that made the labels; None where ganvas doesn't have it, or has another version."""
-    name, _, fingerprint = data.scorer.rpartition(":")
-    if name not in scorers.list_scorers():
-        return None
-    scorer = scorers.load_scorer(name)
-    return scorer if scorer.fingerprint == fingerprint else None

@@ -18,28 +18,23 @@ others up to ``max_attributes``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, final
+from typing import Annotated, final
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ganvas.data.dataset import LatentDataset
 from ganvas.editors._fit import (
     Components,
     FitConfig,
     FitData,
     LatentEditor,
+    NetworkMethod,
     WhitenedSpace,
-    fit_network_editor,
-    restore_network_editor,
 )
 from ganvas.editors._networks import Perceptron, compute_ascent_directions, draw_changes, draw_rows
 from ganvas.editors.base import EditorMetadata
-from ganvas.generators.base import Generator
-from ganvas.progress import Progress
 from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
 from ganvas.validation import NonNegative, Positive, PositiveInt, validated
@@ -94,30 +89,6 @@ class AdaTrans(LatentEditor):
         return places
 
 
-def fit(
-    data: LatentDataset,
-    generator: Generator,
-    *,
-    attributes: tuple[str, ...] | list[str] | None = None,
-    progress: Progress = lambda step, steps: None,
-    **options: Any,
-) -> AdaTrans:
-    """Fit F on labelled codes; ``options`` are the fields of ``AdaTransConfig``.
-
-    ``attributes``: only these, in this order. ``progress`` is called after each step of training. Measurements on held-out
-    codes are in the editor's ``report``.
-    Raises GanvasError for unknown or impossible options, and for too few codes.
-    """
-    settings = AdaTransConfig(**options)
-    data = data if attributes is None else data.select(tuple(attributes))
-    return fit_network_editor("adatrans", data, generator, settings, _build_editor, _create_loss, progress).editor
-
-
-def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> AdaTrans:
-    """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    return restore_network_editor(AdaTransConfig, _build_editor, tensors, metadata)
-
-
 def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: AdaTransConfig) -> AdaTrans:
     c = settings.components
     inputs = c + len(metadata.attributes) + 1
@@ -147,3 +118,8 @@ def _create_loss(editor: AdaTrans, fit_data: FitData, settings: AdaTransConfig) 
         return (reached + settings.identity * distances).mean() + settings.likelihood * unlikely
 
     return loss
+
+
+METHOD = NetworkMethod("adatrans", AdaTransConfig, _build_editor, _create_loss)
+"""How the method is fitted and read."""
+fit, from_tensors = METHOD.fit, METHOD.from_tensors

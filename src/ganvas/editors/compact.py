@@ -11,9 +11,12 @@ The loss (6) follows (3) to (5) as written, per sample, averaged over the batch:
 not whitened, (4) over attributes, (5) sums absolute values over the K×K matrix of the batch's correlation. Linear
 layers are followed by leaky ReLU and batch norm, the code by batch norm.
 
-Two recipes (``RECIPES``): "paper", as above; "fast" adds a linear path that is initialised as the best
-linear solution of the same problem and trains a smaller network beside it, with larger weights of (4) and (5) at the same
-ratio. By default edits of "fast" penalise changes of the other attributes (``hold``, below), and those of "paper" move c_k alone.
+Three recipes (``RECIPES``): "paper-text", as above; "paper", as the authors' public code has it: (3) is a mean over the 512
+dimensions of w, (5) is over all codes, scores end at ±3.1, the leaky ReLU is less leaky, components are of 10,000 codes, and an
+edited code keeps what lies beyond them; "fast" adds a linear path that is initialised as the best linear solution of the same
+problem and trains a smaller network beside it, with larger weights of (4) and (5) at the same ratio. By default edits of
+"fast" penalise changes of the other attributes (``hold``, below), and those of the others move c_k alone.
+The authors' histogram has 201 bins of logits up to ±40; ours has as many as there are scores (``gaussianize``).
 
 The paper moves c_k and keeps the other codes constant. Forty attributes of a face have far fewer independent directions
 (Goatee and Mustache are read by nearly the same one), so keeping 39 codes constant drives an edit along directions of
@@ -59,7 +62,7 @@ from ganvas.editors._compact_network import (
     train_autoencoder,
 )
 from ganvas.editors._fit import restore_editor, update_options
-from ganvas.editors._networks import LatentClassifier, Perceptron, compute_correlation, fit_latent_classifier
+from ganvas.editors._networks import SLOPE, LatentClassifier, Perceptron, compute_correlation, fit_latent_classifier
 from ganvas.editors.base import (
     Editor,
     EditorMetadata,
@@ -84,8 +87,18 @@ TRAINING_SHARE = 0.7
 CALIBRATION_CODES = 512
 """The number of held-out codes on which moves are calibrated."""
 CHUNK_CODES = 4096
-OPTIONS_BEFORE = {"protected": (), "protection": 1.0, "longest": None}
-"""Options that files of before don't have, as those files were made."""
+OPTIONS_BEFORE = {
+    "protected": (),
+    "protection": 1.0,
+    "entailed": {},
+    "longest": None,
+    "keep_beyond": False,
+    "correlated": "attributes",
+    "max_score": None,
+    "pca_codes": None,
+    "slope": SLOPE,
+}
+"""Options that files of before don't have, as those files were made: their recipe "paper" is today's "paper-text"."""
 READER_WIDTH, READER_STEPS = 128, 1200
 """The width and the most steps of the network that predicts scores; fewer steps for few codes."""
 MAX_LENGTH = 30.0
@@ -189,7 +202,8 @@ class CompactEditor(Editor):
     def shift(self, w: W, changes: Scores) -> W:
         """Return the truncated difference of the changed code and the code, both decoded.
 
-        Without ``residual`` it is the difference of the decoded changed code and ``w`` itself. Of a code with different rows
+        Without ``residual`` it is the difference of the decoded changed code and ``w`` itself or, with ``keep_beyond``, what of w
+        lies within the components. Of a code with different rows
         the mean is used, and every row moves alike. After +2 and then -2 the attribute's reading is back, but what was
         truncated isn't: edit the original code instead. An attribute with a change of 0 isn't held constant; it may change
         like one that isn't named.
@@ -201,9 +215,10 @@ class CompactEditor(Editor):
         """Return the same as ``shift``, with ``named`` (n, K): how much truncation keeps each reading (``shrink_to_shell``)."""
         c = self.encode(w)
         target = c + changes @ self.get_buffer("moves")
+        x = self.pca.project(w)
         if not self.options["residual"]:
-            return self.decode(target) - w
-        x, moved = self.pca.project(w), self.decoder(target) - self.decoder(c)
+            return self.decode(target) - (self.pca.unproject(x) if self.options.get("keep_beyond") else w)
+        moved = self.decoder(target) - self.decoder(c)
         if longest := self.options.get("longest"):
             length = (moved / self.shell.deviations).norm(dim=1, keepdim=True)
             share = (longest / length.clamp(min=longest)).to(changes)
@@ -233,9 +248,10 @@ def fit(
     if len(data) < 10:
         raise GanvasError(f"{len(data)} codes are too few: at least 10 are needed.")
     w, a = data.w.to(generator.device), data.normals().to(generator.device)
+    a = a if config.max_score is None else a.clamp(-config.max_score, config.max_score)
     rows, held = (index.to(generator.device) for index in data.split(TRAINING_SHARE, config.seed))
     config = fit_to_data(config, w[rows], a.shape[1])
-    pca = fit_pca(w[rows], config.components)
+    pca = fit_pca(w[rows[: config.pca_codes]], config.components)
     mref = build_reference(config.mref, a[rows])
     x = pca.project(w)
     encoder, decoder = train_autoencoder(x[rows], a[rows], mref, config, progress)
@@ -243,7 +259,7 @@ def fit(
     steps = min(READER_STEPS, 10 + len(rows) // 10)
     reader = fit_latent_classifier(x[rows] / deviations, a[rows], READER_WIDTH, steps, config.seed)
     with torch.no_grad():
-        stored_options = {"recipe": find_recipe_name(recipe)} | asdict(config) | {"protected": list(config.protected)}
+        stored_options = {"recipe": find_recipe_name(recipe)} | _to_json(asdict(config))
         editor = CompactEditor(
             build_metadata("compact", data, generator, stored_options, {}),
             pca,
@@ -251,9 +267,7 @@ def fit(
         )
         editor.get_buffer("doubt").copy_((editor.predict_scores(w[held]) - a[held]).square().mean(0).sqrt())
         aims = _fit_aims(data, w, rows) if config.aim == "probability" else editor.probe.weight
-        weights = (
-            None if config.hold is None else compute_held_weights(config, data.attributes, compute_correlation(a[rows]))
-        )
+        weights = None if config.hold is None else compute_held_weights(config, data.attributes).to(w)
         measured = _calibrate_moves(editor, x[held][:CALIBRATION_CODES], aims, weights)
         editor.report = _measure_report(editor, x[held], a[held], mref, measured) | {"trained_on": len(rows)}
     return editor
@@ -269,7 +283,7 @@ def _build_empty(metadata: EditorMetadata, calibrated: bool) -> CompactEditor:
     config = parse_stored_options(metadata.options)
     w_dim, k = metadata.probe.weight.shape
     sizes = (config.components, config.dim), (config.dim, config.components)
-    encoder, decoder = (Perceptron(*size, config.width, config.depth, config.path) for size in sizes)
+    encoder, decoder = (Perceptron(*size, config.width, config.depth, config.path, config.slope) for size in sizes)
     pca = PCA(torch.empty(w_dim), torch.empty(config.components, w_dim), torch.empty(w_dim))
     parts = CompactNetworks(encoder, decoder, LatentClassifier(config.components, k, READER_WIDTH))
     return CompactEditor(metadata, pca, parts, torch.empty(k) if calibrated else None)
@@ -279,6 +293,12 @@ def parse_stored_options(options: Mapping[str, Any]) -> CompactConfig:
     """Parse the options that an editor's file holds. Raises GanvasError for impossible values."""
     merged = OPTIONS_BEFORE | update_options(options)
     return parse_recipe(CUSTOM_RECIPE, {name: merged[name] for name in CompactConfig.__dataclass_fields__})
+
+
+def _to_json(options: dict[str, Any]) -> dict[str, Any]:
+    """Convert tuples of names to the lists that a file has, so that an editor is described alike before and after saving."""
+    entailed = {name: list(others) for name, others in options["entailed"].items()}
+    return options | {"protected": list(options["protected"]), "entailed": entailed}
 
 
 def _build_shell(editor: CompactEditor) -> TypicalShell:
@@ -307,14 +327,18 @@ def _fit_aims(data: LatentDataset, w: W, rows: Tensor) -> Tensor:
     return probe.fit_probe(w[rows], targets[rows]).weight
 
 
-def compute_held_weights(config: CompactConfig, attributes: Sequence[str], correlation: Tensor) -> Tensor:
+def compute_held_weights(config: CompactConfig, attributes: Sequence[str]) -> Tensor:
     """Return how much a move for attribute k (row) holds the reading of attribute j (column), (K, K).
 
-    A protected one counts ``protection`` times, less the more its labels correlate with those of k: a move for youth doesn't hold
-    age. The reading that the move is for isn't held.
+    A protected one counts ``protection`` times. What k entails isn't held, nor the reading that the move is for.
     """
-    protected = torch.tensor([name in config.protected for name in attributes]).to(correlation)
-    factor = 1 + (config.protection - 1) * protected * (1 - correlation.abs().clamp(max=1)).square()
+    factor = torch.ones(len(attributes), len(attributes))
+    for j, held in enumerate(attributes):
+        for k, named in enumerate(attributes):
+            if held in config.entailed.get(named, ()):
+                factor[k, j] = 0.0
+            elif held in config.protected:
+                factor[k, j] = config.protection
     return (config.hold or 0.0) * factor.fill_diagonal_(0.0)
 
 

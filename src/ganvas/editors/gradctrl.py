@@ -18,28 +18,23 @@ report, and ``excluded=0``, show by how much. g_k is the gain that makes a chang
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, final
+from typing import Annotated, final
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganvas.data.dataset import LatentDataset
 from ganvas.editors._fit import (
     Components,
     FitConfig,
     FitData,
     LatentEditor,
+    NetworkMethod,
     WhitenedSpace,
-    fit_network_editor,
-    restore_network_editor,
 )
 from ganvas.editors._networks import SmoothClassifier, compute_correlation, draw_rows
 from ganvas.editors.base import EditorMetadata
-from ganvas.generators.base import Generator
-from ganvas.progress import Progress
 from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
 from ganvas.validation import NonNegative, Positive, PositiveInt, validated
@@ -104,32 +99,6 @@ class GradCtrl(LatentEditor):
         return done
 
 
-def fit(
-    data: LatentDataset,
-    generator: Generator,
-    *,
-    attributes: tuple[str, ...] | list[str] | None = None,
-    progress: Progress = lambda step, steps: None,
-    **options: Any,
-) -> GradCtrl:
-    """Fit C on labelled codes; ``options`` are the fields of ``GradCtrlConfig``.
-
-    ``attributes``: only these, in this order. ``progress`` is called after each step of C. Measurements on held-out codes are
-    in the editor's ``report``.
-    Raises GanvasError for unknown or impossible options, and for too few codes.
-    """
-    settings = GradCtrlConfig(**options)
-    data = data if attributes is None else data.select(tuple(attributes))
-    return fit_network_editor(
-        "gradctrl", data, generator, settings, GradCtrl, _create_loss, progress, channels=True
-    ).editor
-
-
-def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> GradCtrl:
-    """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    return restore_network_editor(GradCtrlConfig, GradCtrl, tensors, metadata)
-
-
 def _create_loss(editor: GradCtrl, fit_data: FitData, settings: GradCtrlConfig) -> LossFunction:
     """Return the loss of C; sets the weights of other attributes, which aren't trained."""
     x, network = fit_data.x, editor.network
@@ -146,3 +115,8 @@ def _create_loss(editor: GradCtrl, fit_data: FitData, settings: GradCtrlConfig) 
         return (network(x[rows] + noise) - targets[rows]).square().mean()
 
     return loss
+
+
+METHOD = NetworkMethod("gradctrl", GradCtrlConfig, GradCtrl, _create_loss, channels=True)
+"""How the method is fitted and read."""
+fit, from_tensors = METHOD.fit, METHOD.from_tensors

@@ -16,27 +16,22 @@ deviation ``reach``. Subtracting M(w, 0) makes a change of 0 no move, and a smal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, final
+from typing import Annotated, final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ganvas.data.dataset import LatentDataset
 from ganvas.editors._fit import (
     Components,
     FitConfig,
     FitData,
     LatentEditor,
+    NetworkMethod,
     WhitenedSpace,
-    fit_network_editor,
-    restore_network_editor,
 )
 from ganvas.editors._networks import Perceptron, draw_changes, draw_rows
 from ganvas.editors.base import EditorMetadata
-from ganvas.generators.base import Generator
-from ganvas.progress import Progress
 from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
 from ganvas.validation import NonNegative, Positive, PositiveInt, validated
@@ -78,30 +73,6 @@ class Latent2Latent(LatentEditor):
         return self.mapper(inputs) - self.mapper(torch.cat((x, torch.zeros_like(changes)), 1))
 
 
-def fit(
-    data: LatentDataset,
-    generator: Generator,
-    *,
-    attributes: tuple[str, ...] | list[str] | None = None,
-    progress: Progress = lambda step, steps: None,
-    **options: Any,
-) -> Latent2Latent:
-    """Fit the mapper on labelled codes; ``options`` are the fields of ``Latent2LatentConfig``.
-
-    ``attributes``: only these, in this order. ``progress`` is called after each step of the mapper. Measurements on held-out
-    codes are in the editor's ``report``.
-    Raises GanvasError for unknown or impossible options, and for too few codes.
-    """
-    settings = Latent2LatentConfig(**options)
-    data = data if attributes is None else data.select(tuple(attributes))
-    return fit_network_editor("latent2latent", data, generator, settings, _build_editor, _create_loss, progress).editor
-
-
-def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> Latent2Latent:
-    """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    return restore_network_editor(Latent2LatentConfig, _build_editor, tensors, metadata)
-
-
 def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: Latent2LatentConfig) -> Latent2Latent:
     c = settings.components
     return Latent2Latent(
@@ -124,3 +95,8 @@ def _create_loss(editor: Latent2Latent, fit_data: FitData, settings: Latent2Late
         return (errors.square() * weights).sum(1).mean() + settings.identity * moves.square().sum(1).mean()
 
     return loss
+
+
+METHOD = NetworkMethod("latent2latent", Latent2LatentConfig, _build_editor, _create_loss)
+"""How the method is fitted and read."""
+fit, from_tensors = METHOD.fit, METHOD.from_tensors

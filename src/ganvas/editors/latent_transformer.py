@@ -19,22 +19,19 @@ changes add up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas.data.dataset import LatentDataset
 from ganvas.editors._fit import (
     Components,
     FitConfig,
     FitData,
     LatentEditor,
+    NetworkMethod,
     WhitenedSpace,
-    fit_network_editor,
-    restore_network_editor,
 )
 from ganvas.editors._networks import (
     STEEPNESS,
@@ -44,8 +41,6 @@ from ganvas.editors._networks import (
     draw_rows,
 )
 from ganvas.editors.base import EditorMetadata
-from ganvas.generators.base import Generator
-from ganvas.progress import Progress
 from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
 from ganvas.validation import NonNegative, Positive, PositiveInt, validated
@@ -93,32 +88,6 @@ class LatentTransformer(LatentEditor):
         return torch.einsum("nk,knc->nc", changes[:, changed], directions)
 
 
-def fit(
-    data: LatentDataset,
-    generator: Generator,
-    *,
-    attributes: tuple[str, ...] | list[str] | None = None,
-    progress: Progress = lambda step, steps: None,
-    **options: Any,
-) -> LatentTransformer:
-    """Fit the maps on labelled codes; ``options`` are the fields of ``LatentTransformerConfig``.
-
-    ``attributes``: only these, in this order. ``progress`` is called after each step of the maps. Measurements on held-out
-    codes are in the editor's ``report``.
-    Raises GanvasError for unknown or impossible options, and for too few codes.
-    """
-    settings = LatentTransformerConfig(**options)
-    data = data if attributes is None else data.select(tuple(attributes))
-    return fit_network_editor(
-        "latent_transformer", data, generator, settings, _build_editor, _create_loss, progress
-    ).editor
-
-
-def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> LatentTransformer:
-    """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    return restore_network_editor(LatentTransformerConfig, _build_editor, tensors, metadata)
-
-
 def _build_editor(
     metadata: EditorMetadata, frame: WhitenedSpace, settings: LatentTransformerConfig
 ) -> LatentTransformer:
@@ -148,3 +117,8 @@ def _create_loss(editor: LatentTransformer, fit_data: FitData, settings: LatentT
         return (cls + settings.preserve * attr + settings.identity * rec) / len(rows)
 
     return loss
+
+
+METHOD = NetworkMethod("latent_transformer", LatentTransformerConfig, _build_editor, _create_loss)
+"""How the method is fitted and read."""
+fit, from_tensors = METHOD.fit, METHOD.from_tensors

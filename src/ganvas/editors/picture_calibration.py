@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ganvas.data.entailment import ENTAILED
 from ganvas.data.label import EARLY_SIDE
-from ganvas.editors._networks import compute_correlation
 from ganvas.editors.base import collect_metadata, fingerprint, format_report
 from ganvas.editors.compact import (
     CompactEditor,
@@ -142,9 +142,9 @@ def calibrate_moves_in_pictures(
     readings = correct_readings(
         linearized.jacobian @ editor.shell.readings.double(), before, linearized.length, responses.to(before)
     )
-    correlation = compute_correlation(editor.predict_scores(w))
-    config = replace(parse_stored_options(editor.options), hold=hold)
-    weights = compute_held_weights(config, editor.attributes, correlation)
+    config = parse_stored_options(editor.options)
+    config = replace(config, hold=hold, entailed=config.entailed or ENTAILED)
+    weights = compute_held_weights(config, editor.attributes)
     solved = solve_cheapest(linearized, readings, readings, weights.to(readings))
     # What pictures don't show to move keeps its move.
     shown = (responses.mean(0).diagonal() > 0) & solved.isfinite().all(1).to(responses.device)

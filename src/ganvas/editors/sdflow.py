@@ -17,27 +17,22 @@ so that an edit needs no solver, on the whitened components of W, where |·| is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from ganvas.data.dataset import LatentDataset
 from ganvas.editors._fit import (
     Components,
     FitConfig,
     FitData,
     LatentEditor,
+    NetworkMethod,
     WhitenedSpace,
-    fit_network_editor,
-    restore_network_editor,
 )
 from ganvas.editors._networks import LatentClassifier, Perceptron, draw_changes, draw_rows
 from ganvas.editors.base import EditorMetadata
-from ganvas.generators.base import Generator
-from ganvas.progress import Progress
 from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
 from ganvas.validation import NonNegative, Positive, PositiveInt, validated
@@ -143,30 +138,6 @@ class SdFlow(LatentEditor):
         return self.decode(self.encode(x, s)[0], s + changes) - x
 
 
-def fit(
-    data: LatentDataset,
-    generator: Generator,
-    *,
-    attributes: tuple[str, ...] | list[str] | None = None,
-    progress: Progress = lambda step, steps: None,
-    **options: Any,
-) -> SdFlow:
-    """Fit the encoder and the flow on labelled codes; ``options`` are the fields of ``SdFlowConfig``.
-
-    ``attributes``: only these, in this order. ``progress`` is called after each step of both. Measurements on held-out codes
-    are in the editor's ``report``.
-    Raises GanvasError for unknown or impossible options, and for too few codes.
-    """
-    settings = SdFlowConfig(**options)
-    data = data if attributes is None else data.select(tuple(attributes))
-    return fit_network_editor("sdflow", data, generator, settings, _build_editor, _create_loss, progress).editor
-
-
-def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> SdFlow:
-    """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    return restore_network_editor(SdFlowConfig, _build_editor, tensors, metadata)
-
-
 def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: SdFlowConfig) -> SdFlow:
     c, k, width = settings.components, len(metadata.attributes), settings.width
     layers = nn.ModuleList([CouplingLayer(c, k, width, number % 2) for number in range(settings.couplings)])
@@ -197,3 +168,8 @@ def _create_loss(editor: SdFlow, fit_data: FitData, settings: SdFlowConfig) -> L
         ).mean()
 
     return loss
+
+
+METHOD = NetworkMethod("sdflow", SdFlowConfig, _build_editor, _create_loss)
+"""How the method is fitted and read."""
+fit, from_tensors = METHOD.fit, METHOD.from_tensors

@@ -26,28 +26,23 @@ for 17 leaves W here. So Δ changes the others, too: of all changes with Δ_k = 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Literal, final
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganvas.data.dataset import LatentDataset
 from ganvas.editors._fit import (
     Components,
     FitConfig,
     FitData,
     LatentEditor,
+    NetworkMethod,
     WhitenedSpace,
-    fit_network_editor,
-    restore_network_editor,
 )
 from ganvas.editors._networks import LatentClassifier, draw_rows
 from ganvas.editors.base import EditorMetadata
 from ganvas.errors import GanvasError
-from ganvas.generators.base import Generator
-from ganvas.progress import Progress
 from ganvas.training_loop import LossFunction
 from ganvas.types import Scores
 from ganvas.validation import NonNegative, Positive, PositiveInt, validated
@@ -169,32 +164,6 @@ def integrate(velocity: nn.Module, x: Components, a: Scores, steps: int, forward
     return x
 
 
-def fit(
-    data: LatentDataset,
-    generator: Generator,
-    *,
-    attributes: tuple[str, ...] | list[str] | None = None,
-    progress: Progress = lambda step, steps: None,
-    **options: Any,
-) -> StyleFlow:
-    """Fit the flow on labelled codes; ``options`` are the fields of ``StyleFlowConfig``.
-
-    ``attributes``: only these, in this order. ``progress`` is called after each step of the flow. Measurements on held-out
-    codes are in the editor's ``report``.
-    Raises GanvasError for unknown or impossible options, and for too few codes.
-    """
-    settings = StyleFlowConfig(**options)
-    data = data if attributes is None else data.select(tuple(attributes))
-    return fit_network_editor(
-        "styleflow", data, generator, settings, _build_editor, _create_loss, progress, codes=CALIBRATION_CODES
-    ).editor
-
-
-def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> StyleFlow:
-    """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    return restore_network_editor(StyleFlowConfig, _build_editor, tensors, metadata)
-
-
 def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: StyleFlowConfig) -> StyleFlow:
     c, k = settings.components, len(metadata.attributes)
     affine = AffineFlow(torch.empty(k, c), torch.empty(c), torch.empty(c, c), torch.empty(c, c))
@@ -256,3 +225,8 @@ def compute_velocity_loss(velocity: Velocity, x: Tensor, a: Scores, settings: St
         return (normal.square().sum(1) / 2 - volume).mean() / x.shape[1]
 
     return matching if settings.teach == "matching" else likelihood
+
+
+METHOD = NetworkMethod("styleflow", StyleFlowConfig, _build_editor, _create_loss, codes=CALIBRATION_CODES)
+"""How the method is fitted and read."""
+fit, from_tensors = METHOD.fit, METHOD.from_tensors

@@ -44,6 +44,11 @@ def find_card(name: str) -> Card:
     return Card(name=Path(name).stem, licence="", source=str(name))
 
 
+def has_faces(generator: str) -> bool:
+    """Return whether a generator draws faces, as its card says; one from a file is taken to."""
+    return generator not in list_generators() or find_card(generator).faces
+
+
 def describe_torch() -> str:
     """Describe PyTorch on this processor: its version and build, its instruction set, its threads."""
     capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()

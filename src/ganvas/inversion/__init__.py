@@ -16,6 +16,7 @@ from ganvas.inversion.optimization import OptimizationConfig
 from ganvas.inversion.pipeline import METHODS, SPACES, Inversion, invert, load_encoder
 from ganvas.inversion.quality import InversionQuality, fit_w_distribution, measure_inversion
 from ganvas.inversion.residual import add_residual
+from ganvas.inversion.tuning import TuningConfig
 from ganvas.io.images import find_pictures
 from ganvas.io.images import read_picture as read_photo
 
@@ -27,6 +28,7 @@ __all__ = [
     "Inversion",
     "InversionQuality",
     "OptimizationConfig",
+    "TuningConfig",
     "add_residual",
     "align",
     "find_pictures",

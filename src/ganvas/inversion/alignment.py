@@ -11,6 +11,7 @@ licence excludes commercial use; so the model is excluded from it, too.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,15 +24,21 @@ from torch import Tensor
 from ganvas.errors import GanvasError
 from ganvas.io.images import to_bytes
 from ganvas.scorers.celeba40 import match_softness
-from ganvas.scorers.networks.dlib_weights import find_weight_file
+from ganvas.scorers.networks.dlib_weights import find_landmark_weights
 from ganvas.types import Images
 
-LANDMARKS = "shape_predictor_68_face_landmarks.dat"
-SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
 DETECTION_SIDE = 1600
 """The longer side, in pixels, of the picture that dlib searches: it finds faces of at least 80 pixels."""
 MIN_CONFIDENCE = 0.2
 """The least score of dlib's detector for a face: real faces have 0.4 to 3."""
+POSE_POINTS = {
+    30: (0, 0, 0),
+    8: (0, 330, -65),
+    36: (-225, -170, -135),
+    45: (225, -170, -135),
+    48: (-150, 150, -125),
+} | {54: (150, 150, -125)}
+"""Landmarks of a typical head, x to the right, y down and z towards the camera: nose, chin, eyes' outer and mouth's corners."""
 LEFT_EYE, RIGHT_EYE, MOUTH = slice(36, 42), slice(42, 48), (48, 54)
 MAX_SIDE = 4096
 SUPERSAMPLING = 2
@@ -95,7 +102,17 @@ def _dlib() -> tuple[Any, Any]:
     except ImportError:
         raise GanvasError("Finding faces needs dlib, which isn't installed: pip install 'ganvas[faces]'.") from None
     library: Any = dlib  # its stubs don't name what is written in C++
-    return library.get_frontal_face_detector(), library.shape_predictor(str(find_weight_file(LANDMARKS, SHA256)))
+    return library.get_frontal_face_detector(), library.shape_predictor(str(find_landmark_weights()))
+
+
+def estimate_yaw(landmarks: Float[Tensor, "68 2"]) -> float:
+    """Estimate how far a face is turned to the side from 68 landmarks, in degrees, 0 towards the camera."""
+    head = torch.tensor(list(POSE_POINTS.values()), dtype=torch.float64)
+    places = landmarks[list(POSE_POINTS)].double()
+    # A weak perspective: the picture's axes in the head's coordinates, whose cross product is the direction to the camera.
+    axes = torch.linalg.lstsq(head - head.mean(0), places - places.mean(0)).solution.T
+    towards = torch.linalg.cross(axes[0], axes[1])
+    return math.degrees(math.atan2(abs(float(towards[0])), float(towards[2])))
 
 
 def find_square(landmarks: Float[Tensor, "68 2"]) -> Float[Tensor, "4 2"]:

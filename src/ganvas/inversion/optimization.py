@@ -10,6 +10,7 @@ Good Latents?*, 2020, https://arxiv.org/abs/2012.09036. In W+ each row has an of
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,13 +20,15 @@ from torch import Tensor
 from ganvas.data.distribution import Distribution
 from ganvas.generators.base import Generator
 from ganvas.inversion.perceptual_loss import PerceptualLoss
-from ganvas.types import WPlus
+from ganvas.types import Images, WPlus
 from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
-StepCallback = Callable[[int, WPlus], None]
-"""Called with the number of a step and the best code so far."""
-WARMUP_SHARE = 0.05
-"""The share of the steps in which the learning rate rises."""
+StepCallback = Callable[[int, int, Images, WPlus], object]
+"""Called after each step with the steps done, the most steps, the picture, and the best code so far; True stops it there."""
+WARMUP_STEPS = 4
+"""The steps in which the learning rate rises; the time that they take says how many fit into a budget."""
+MAX_BUDGET_STEPS = 1000
+"""The most steps within a budget of time."""
 
 
 @validated
@@ -33,6 +36,10 @@ class OptimizationConfig:
     """Settings. At most ``steps``; fewer where the loss fell by less than the share ``tolerance`` in ``patience`` steps."""
 
     steps: PositiveInt = 100
+    seconds: NonNegative = 0.0
+    """Instead of ``steps``: as many as are expected to end in this time; 0: ``steps``."""
+    side: PositiveInt = 256
+    """The side of the pictures that are compared: generators draw smaller ones early."""
     learning_rate: Positive = 0.1
     tolerance: NonNegative = 0.01
     patience: PositiveInt = 30
@@ -46,6 +53,8 @@ class OptimizationConfig:
     features: NonNegative = 1.0
     seen: NonNegative = 0.3
     """Weighs the distance between the encoder's features, where there is an encoder."""
+    identity: NonNegative = 1.0
+    """Weighs the distance between faceres' descriptors, for generators of faces."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +64,15 @@ class WhitenedCoordinates:
     mean: Tensor
     whitening: Tensor
     unwhitening: Tensor
+    bound: float
+    """The largest norm of the coordinates of a code within the distribution."""
 
     @staticmethod
     def from_distribution(distribution: Distribution, device: torch.device) -> WhitenedCoordinates:
         """Make the coordinates of a fitted distribution, whose whitening has orthogonal columns."""
         whitening = distribution.whitening.to(device)
         unwhitening = (whitening / whitening.square().sum(0)).T
-        return WhitenedCoordinates(distribution.mean.to(device), whitening, unwhitening)
+        return WhitenedCoordinates(distribution.mean.to(device), whitening, unwhitening, distribution.bound)
 
     def whiten(self, codes: Tensor) -> Tensor:
         """Return the coordinates of codes (…, w_dim)."""
@@ -79,36 +90,61 @@ def optimize_code(
     space: str,
     coordinates: WhitenedCoordinates,
     config: OptimizationConfig,
-    on_step: StepCallback = lambda step, ws: None,
-) -> tuple[WPlus, int]:
-    """Optimise the code of one picture from ``start`` (1, num_ws, w_dim); return the best code and the number of steps."""
+    on_step: StepCallback = lambda step, steps, picture, ws: None,
+) -> tuple[WPlus, int, int]:
+    """Optimise the code of one picture from ``start`` (1, num_ws, w_dim), its rows within the bound of W.
+
+    Return the best code, the number of steps, and the ``steps`` that give the same code without a budget of time.
+    """
     base = coordinates.whiten(start.mean(1)).detach().clone().requires_grad_(True)
     offsets = coordinates.whiten(start) - base.detach()[:, None]
     offsets = (offsets if space == "w+" else torch.zeros_like(offsets)).clone().requires_grad_(space == "w+")
     optimizer = torch.optim.Adam([base, offsets] if space == "w+" else [base], config.learning_rate, (0.9, 0.95))
     best, best_ws, history = math.inf, start, []
-    for step in range(config.steps):
+    side, started = min(config.side, generator.resolution), time.monotonic()
+    steps, step = MAX_BUDGET_STEPS if config.seconds else config.steps, 0
+    while step < steps:
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _rate_factor(step, config.steps)
+            group["lr"] = config.learning_rate * _rate_factor(step, steps)
         ws = coordinates.unwhiten(base[:, None] + offsets)
-        loss = loss_function.compute_distance(generator.synthesis(ws))
+        picture = generator.synthesis(ws, resolution=side)
+        loss = loss_function.compute_distance(picture)
         loss = loss + config.prior * base.square().mean() + config.offset * offsets.square().mean()
         optimizer.zero_grad()
         loss.backward()
         if (value := loss.item()) < best:
             best, best_ws = value, ws.detach()
         history.append(best)
-        on_step(step + 1, best_ws)
-        if step >= config.patience and best > (1 - config.tolerance) * history[-1 - config.patience]:
-            return best_ws, step + 1
+        step += 1
+        if config.seconds and step == WARMUP_STEPS:
+            spent = time.monotonic() - started
+            steps = min(max(WARMUP_STEPS, int(WARMUP_STEPS * config.seconds / spent)), MAX_BUDGET_STEPS)
+        stopped = on_step(step, steps, picture.detach(), best_ws)
+        if stopped is True or (
+            step > config.patience and best > (1 - config.tolerance) * history[-1 - config.patience]
+        ):
+            break
         optimizer.step()
-    return best_ws, config.steps
+        _limit_norm(base, offsets, coordinates.bound)
+    return best_ws, step, steps
 
 
 def _rate_factor(step: int, steps: int) -> float:
-    """Return the factor of the learning rate: it rises over WARMUP_SHARE of the steps, then falls along a cosine."""
-    up = min(1.0, (step + 1) / max(1, WARMUP_SHARE * steps))
-    return up * 0.5 * (1 + math.cos(math.pi * step / steps))
+    """Return the factor of the learning rate: it rises over WARMUP_STEPS steps, then falls along a cosine."""
+    if step < WARMUP_STEPS:
+        return (step + 1) / WARMUP_STEPS
+    return 0.5 * (1 + math.cos(math.pi * (step - WARMUP_STEPS) / (steps - WARMUP_STEPS)))
+
+
+@torch.no_grad()
+def _limit_norm(base: Tensor, offsets: Tensor, bound: float) -> None:
+    """Scale rows whose norm is larger than ``bound`` to it, in place."""
+    base.mul_((bound / base.norm(dim=-1, keepdim=True)).clamp(max=1))
+    rows = base[:, None] + offsets
+    rows = rows * (bound / rows.norm(dim=-1, keepdim=True)).clamp(max=1)
+    # In W all rows are the base, which is within the bound.
+    if offsets.requires_grad:
+        offsets.copy_(rows - base[:, None])
 
 
 @torch.no_grad()

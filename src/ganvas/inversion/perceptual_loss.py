@@ -3,6 +3,7 @@
 Features as in Zhang et al., *The Unreasonable Effectiveness of Deep Features as a Perceptual Metric*, 2018,
 https://arxiv.org/abs/1801.03924: normalised over the channels at each place, then compared. LPIPS's own weights don't
 ship; the features are those of celeba40, an EfficientNet-Lite0 trained on ImageNet, then on attributes of faces.
+faceres' descriptor stands for identity: dlib and fr_feature (``ganvas.identity``) judge, so no loss reads them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from ganvas.inversion.encoder import Encoder
 from ganvas.io.images import downscale
 from ganvas.scorers import load_scorer
 from ganvas.scorers.celeba40 import AttributeNetwork, Celeba40, NetworkEnsemble
+from ganvas.scorers.face_attributes import load_faceres
 from ganvas.types import Images
 
 SIDES = (256, 64, 32)
@@ -31,19 +33,20 @@ class PerceptualLoss:
     """The perceptual distance of pictures to one target (1, 3, side, side)."""
 
     def __init__(
-        self, target: Images, encoder: Encoder | None = None, weights: tuple[float, ...] = (1, 1, 0.3)
+        self, target: Images, encoder: Encoder | None = None, weights: tuple[float, ...] = (1, 1, 0.3, 0)
     ) -> None:
-        """``weights``: of pixels, features, and the encoder's features."""
+        """``weights``: of pixels, features, the encoder's features, and faceres' descriptor of FFHQ-aligned faces."""
         self.weights, self.encoder = weights, encoder
         self.network = _load_network() if target.shape[-1] >= MIN_SIDE else None
         self.sides = [side for side in SIDES if side <= target.shape[-1]] or [target.shape[-1]]
         with torch.no_grad():
             self.target = [downscale(target, side) for side in self.sides]
             self.features, self.encoder_features = self._extract_features(target), self._encode_features(target)
+            self.descriptor = self._describe_face(target)
 
     def compute_distance(self, picture: Images) -> Tensor:
         """Compute the distance of a picture (1, 3, side, side), differentiable; 0 for equal pictures."""
-        pixel_weight, feature_weight, encoder_weight = self.weights
+        pixel_weight, feature_weight, encoder_weight, identity_weight = self.weights
         # Absolute and squared errors: the first keeps edges, the second follows large areas.
         total = picture.new_zeros(())
         for side, target in zip(self.sides, self.target, strict=True):
@@ -54,6 +57,9 @@ class PerceptualLoss:
         encoded = self._encode_features(picture) if encoder_weight else None
         if encoded is not None and self.encoder_features is not None:
             total = total + encoder_weight * (1 - F.cosine_similarity(encoded, self.encoder_features).mean())
+        described = self._describe_face(picture)
+        if described is not None and self.descriptor is not None:
+            total = total + identity_weight * (1 - F.cosine_similarity(described, self.descriptor).mean())
         return total
 
     def _extract_features(self, picture: Images) -> list[Tensor]:
@@ -72,6 +78,11 @@ class PerceptualLoss:
         if self.encoder is None:
             return None
         return self.encoder.network.compute_features(self.encoder.prepare_images(picture)).float()
+
+    def _describe_face(self, picture: Images) -> Tensor | None:
+        if not self.weights[3] or picture.shape[-1] < MIN_SIDE:
+            return None
+        return load_faceres().describe(picture)
 
 
 def _load_network() -> AttributeNetwork | None:

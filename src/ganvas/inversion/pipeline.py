@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ganvas.data.distribution import Distribution
 from ganvas.errors import GanvasError, unknown
+from ganvas.generators import has_faces
 from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import Encoder, find_shipped_encoder, read_encoder
 from ganvas.inversion.optimization import (
@@ -38,6 +38,8 @@ class Inversion:
     """The generator's pictures of the codes."""
     steps: tuple[int, ...]
     """Steps of optimisation for each picture; 0 by encoder alone."""
+    planned_steps: tuple[int, ...] = ()
+    """The ``OptimizationConfig.steps`` that give the same code again, for each picture; 0 by encoder alone."""
 
 
 def load_encoder(generator: Generator) -> Encoder | None:
@@ -62,17 +64,17 @@ def invert(
     encoder: Encoder | None = None,
     distribution: Distribution | None = None,
     progress: Progress | None = None,
-    on_code: Callable[[WPlus], object] = lambda ws: None,
+    on_step: StepCallback | None = None,
 ) -> Inversion:
     """Find codes whose pictures look like ``images`` (n, 3, side, side), which are aligned as the generator's are.
 
     ``space``: "w" (all rows equal) or "w+". ``method``: "encoder", "optimize" (from w_avg) or
     "both" (from the encoder's code; "optimize" where the generator has no encoder).
     ``encoder``: by default the one that ships. ``distribution``: of W, fitted here if it is needed and not given.
-    ``progress`` is called with the steps done and the steps of all pictures, ``on_code`` before it with a picture's best code
-    so far, (1, num_ws, w_dim): whoever stops an inversion by raising from one of them keeps it.
-    Pictures are inverted one by one, so their number changes no bit of any code. Gradients flow through the generator in its
-    own dtype; bfloat16 is faster.
+    ``progress`` is called with the steps done and the steps of all pictures. ``on_step`` is called after each step with the
+    steps done and the most steps of one picture, its picture, and the best code so far; True stops that optimisation.
+    Pictures are inverted one by one, so their number changes no bit of any code. Gradients flow through the generator in
+    its own dtype; bfloat16 is faster.
     Raises GanvasError for another space or method, pictures that aren't square, and a missing encoder.
     """
     config = config or OptimizationConfig()
@@ -90,16 +92,16 @@ def invert(
     rows = []
     for i, image in enumerate(images.to(generator.device)):
 
-        def report_step(step: int, ws: WPlus, before: int = i * each) -> None:
-            on_code(ws)
+        def report_step(step: int, steps: int, picture: Images, ws: WPlus, i: int = i) -> object:
             if progress:
-                progress(before + step, total)
+                progress(i * each + step * each // steps, total)
+            return on_step and on_step(step, steps, picture, ws)
 
         rows.append(job.invert_picture(image[None], report_step))
         if progress:
             progress((i + 1) * each, total)
-    codes, pictures, steps = zip(*rows, strict=True)
-    return Inversion(torch.cat(codes), torch.cat(pictures), steps)
+    codes, pictures, steps, planned_steps = zip(*rows, strict=True)
+    return Inversion(torch.cat(codes), torch.cat(pictures), steps, planned_steps)
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,8 @@ class _InversionJob:
     encoder: Encoder | None
     coordinates: WhitenedCoordinates | None
 
-    def invert_picture(self, image: Tensor, on_step: StepCallback) -> tuple[WPlus, Tensor, int]:
-        """Invert one picture; return its code, the code's picture, and the number of steps."""
+    def invert_picture(self, image: Tensor, on_step: StepCallback) -> tuple[WPlus, Tensor, int, int]:
+        """Invert one picture; return its code, the code's picture, the number of steps, and of those that were planned."""
         target = image.float() if image.shape[-1] <= SIDES[0] else downscale(image.float(), SIDES[0])
         start = self.generator.expand(self.generator.w_avg[None])
         encoder, config = self.encoder, self.config
@@ -125,14 +127,22 @@ class _InversionJob:
                 target, self.generator, lambda x: encoder(x, self.space), start, config.refine
             )
             if self.coordinates is None:
-                return refined, picture, 0
+                return refined, picture, 0, 0
             start = refined
         if self.coordinates is None:
             raise GanvasError(f"Method {self.method!r} needs the distribution of W.")
-        loss = PerceptualLoss(target, encoder, (config.pixels, config.features, config.seen))
-        ws, steps = optimize_code(loss, self.generator, start, self.space, self.coordinates, config, on_step)
+        loss = make_loss(target, self.generator, encoder, config)
+        ws, steps, planned = optimize_code(loss, self.generator, start, self.space, self.coordinates, config, on_step)
         with torch.no_grad():
-            return ws, self.generator.synthesis(ws), steps
+            return ws, self.generator.synthesis(ws), steps, planned
+
+
+def make_loss(
+    target: Images, generator: Generator, encoder: Encoder | None, config: OptimizationConfig
+) -> PerceptualLoss:
+    """Make the loss that pictures are fitted to ``target`` (1, 3, side, side) by, with faces' identity where faces are drawn."""
+    weights = (config.pixels, config.features, config.seen, config.identity if has_faces(generator.name) else 0)
+    return PerceptualLoss(target, encoder, weights)
 
 
 def _check(images: Images, space: str, method: str) -> None:

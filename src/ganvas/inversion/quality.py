@@ -43,6 +43,9 @@ class InversionQuality:
     """The Mahalanobis distance of the code's farthest row from the mean of W: edits work near W."""
     bound: float
     """The 99.9th percentile of that distance for drawn codes."""
+    fr_feature: float | None = None
+    """The distance between the two faces by a second judge (``identity.load_judge``). None where there is no face, or its
+    weights weren't fetched: what reads a photograph opens no connection."""
 
 
 def measure_inversion(
@@ -62,10 +65,11 @@ def measure_inversion(
     columns = (
         psnr(first, second).tolist(),
         ssim(first, second).tolist(),
-        _measure_identities(pictures, targets),
+        _measure_identities("dlib", pictures, targets),
         _measure_lpips(first, second),
         fitted.mahalanobis(ws.cpu()).tolist(),
         [fitted.bound] * len(ws),
+        _measure_identities("fr_feature", pictures, targets),
     )
     return tuple(InversionQuality(*row) for row in zip(*columns, strict=True))
 
@@ -104,18 +108,18 @@ def _blur(x: Tensor) -> Tensor:
     return match_softness(x, SSIM_SIGMA)
 
 
-def _measure_identities(pictures: Tensor, targets: Tensor) -> list[float | None]:
-    embedder = _load_embedder()
-    if embedder is None:
+def _measure_identities(name: str, pictures: Tensor, targets: Tensor) -> list[float | None]:
+    judge = _load_judge(name)
+    if judge is None:
         return [None] * len(pictures)
-    distances = identity.compute_distance(embedder(pictures), embedder(targets))
-    return [None if torch.isnan(value) else float(value) for value in distances]
+    return [None if torch.isnan(value) else float(value) for value in judge.measure_distance(pictures, targets)]
 
 
-@cache
-def _load_embedder() -> identity.FaceEmbedder | None:
+def _load_judge(name: str) -> identity.IdentityJudge | None:
+    if name not in identity.list_fetched_judges():
+        return None
     try:
-        return identity.FaceEmbedder()
+        return identity.load_judge(name)
     except GanvasError:
         return None
 

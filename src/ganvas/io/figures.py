@@ -119,6 +119,17 @@ def encode_gif(frames: Sequence[Tensor], rate: float) -> bytes:
     return buffer.getvalue()
 
 
+def encode_webp(frames: Sequence[Tensor], rate: float) -> bytes:
+    """Encode frames (height, width, 3), uint8, as a WebP that repeats, at ``rate`` frames a second."""
+    from PIL import Image
+
+    pictures, buffer = [Image.fromarray(frame.numpy()) for frame in frames], io.BytesIO()
+    pictures[0].save(
+        buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=round(1000 / rate), loop=0, quality=90
+    )
+    return buffer.getvalue()
+
+
 def encode_mp4(frames: Sequence[Tensor], rate: float) -> bytes:
     """Encode frames (height, width, 3), uint8, as H.264 in MP4, at ``rate`` frames a second.
 
@@ -147,7 +158,7 @@ def find_ffmpeg() -> str:
     except (ImportError, RuntimeError):
         found = shutil.which("ffmpeg")
     if found is None:
-        raise GanvasError("MP4 needs ffmpeg: pip install imageio-ffmpeg, or write a GIF (--out animation.gif).")
+        raise GanvasError("MP4 needs ffmpeg: pip install 'ganvas[video]', or write a GIF (--out animation.gif).")
     return found
 
 

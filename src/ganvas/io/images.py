@@ -31,6 +31,8 @@ MAX_DECODED_PIXELS = 178_956_970
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 HEIF_SUFFIXES = (".heic", ".heif")
 """Suffixes of phones' photographs, which pillow-heif reads."""
+MAX_COMMENT_LENGTH = 65_533
+"""Bytes of a JPEG's comment."""
 RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".raf", ".orf", ".rw2", ".pef", ".srw", ".x3f")
 """Suffixes of cameras' raw files. Some are TIFF inside, whose first picture is a small preview."""
 MAX_LISTED_NAMES = 20
@@ -69,11 +71,21 @@ def from_bytes(pixels: Tensor) -> Images:
     return pixels.permute(0, 3, 1, 2).to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
-def encode_jpeg(pixels: Tensor, exif: bytes = b"") -> bytes:
-    """Encode one picture (height, width, 3), uint8, as JPEG of quality 95 without chroma subsampling, with EXIF data."""
+def encode_jpeg(pixels: Tensor, exif: bytes = b"", comment: str = "") -> bytes:
+    """Encode one picture (height, width, 3), uint8, as JPEG of quality 95 without chroma subsampling, with EXIF data.
+
+    ``comment``: an ASCII text of at most MAX_COMMENT_LENGTH.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(buffer, "JPEG", quality=95, subsampling=0, exif=exif)
+    options = {"comment": comment.encode("ascii")} if comment else {}
+    Image.fromarray(pixels.numpy()).save(buffer, "JPEG", quality=95, subsampling=0, exif=exif, **options)
     return buffer.getvalue()
+
+
+def read_jpeg_comment(path: str | Path) -> str:
+    """Read the comment of a JPEG, "" where it has none. Raises GanvasError where ``path`` is no JPEG."""
+    with open_picture(path, ["JPEG"]) as picture:
+        return bytes(picture.info.get("comment", b"")).decode("ascii", errors="replace")
 
 
 def decode_jpeg(data: bytes, origin: str = "The JPEG") -> Tensor:

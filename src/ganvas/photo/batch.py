@@ -108,7 +108,7 @@ class PhotoBatch:
         if previous is None or not aligned_path.exists():
             with atomic_write(aligned_path) as temporary:
                 temporary.write_bytes(encode_png(to_bytes(photo.picture)[0]))
-        codes, measures = previous or self._invert(name, photo, progress)
+        codes, measures, steps = (*previous, 0) if previous else self._invert(name, photo, progress)
         self._save(
             f"{name}.png", Recipe(self.tools.generator_name, FromCodes(codes.sha256, 0), self.tools.dtype), codes
         )
@@ -124,10 +124,11 @@ class PhotoBatch:
             )
             self._save(f"{name}-edited.png", self.limit(recipe), codes, photo)
         if previous is None:
-            self._record(name, inputs | {"codes": codes.sha256, "measures": asdict(measures)})
+            self._record(name, inputs | {"codes": codes.sha256, "measures": asdict(measures), "steps": steps})
         return measures
 
-    def _invert(self, name: str, photo: Photo, progress: Progress | None) -> tuple[Codes, InversionQuality]:
+    def _invert(self, name: str, photo: Photo, progress: Progress | None) -> tuple[Codes, InversionQuality, int]:
+        """Find the code of a photograph; return it, its measures, and the ``steps`` that give it again."""
         generator, settings = self.tools.generator, self.settings
         found = invert(
             photo.picture,
@@ -142,7 +143,7 @@ class PhotoBatch:
         save_codes(self.out / f"{name}.safetensors", found.ws, generator)
         codes = load_codes(self.out / f"{name}.safetensors", generator)
         measured = measure_inversion(found.ws, found.pictures, photo.picture, generator, self._fitted_distribution)
-        return codes, measured[0]
+        return codes, measured[0], found.planned_steps[0]
 
     def _save(self, name: str, recipe: Recipe, codes: Codes, photo: Photo | None = None) -> None:
         tools = replace(self.tools, codes=codes, photo=photo)

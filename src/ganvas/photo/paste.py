@@ -8,7 +8,7 @@ photograph would shine through: there the edited face replaces it, in the photog
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -20,33 +20,38 @@ from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from ganvas.control.conditions import find_attribute
+from ganvas.control.refinement import check_corrections
 from ganvas.control.target_values import convert_to_sigma
 from ganvas.data.distribution import Distribution
+from ganvas.data.label import EARLY_SIDE
 from ganvas.errors import GanvasError
 from ganvas.generators.regions import Mask, Region, blend_pictures, build_mask, find_regions
-from ganvas.identity import FaceEmbedder, compute_distance
-from ganvas.inversion.alignment import Face, align, cut_face
+from ganvas.identity import FaceEmbedder, compute_distance, read_strangers
+from ganvas.inversion.alignment import Face, align, cut_face, estimate_yaw
 from ganvas.inversion.encoder import Encoder
-from ganvas.inversion.optimization import OptimizationConfig
-from ganvas.inversion.pipeline import invert, load_encoder
+from ganvas.inversion.optimization import OptimizationConfig, StepCallback
+from ganvas.inversion.pipeline import invert, load_encoder, make_loss
 from ganvas.inversion.quality import fit_w_distribution
+from ganvas.inversion.tuning import Tuning, TuningConfig, fit_tuning, list_tuned_weights, save_tuning
 from ganvas.io.files import atomic_write
-from ganvas.io.images import encode_jpeg, encode_png, read_exif, read_picture, to_bytes
+from ganvas.io.images import read_exif, read_picture, to_bytes
 from ganvas.photo.batch import REPORTED_ERRORS, ErrorReporter, InversionConfig, format_error
 from ganvas.photo.file_names import FileNames
+from ganvas.photo.recipe import JPEG_SUFFIXES, TUNING_SUFFIX, PhotoRecipe, encode_photo, hash_picture, pack_rows
 from ganvas.progress import Progress
 from ganvas.recipe.files import check_output
 from ganvas.recipe.model import EditStep
+from ganvas.recipe.refinement import load_label_scorer, refine_step
 from ganvas.recipe.rendering import EditMask, Photo, Tools, apply_edits, choose_editor, load_tools
+from ganvas.scorers.base import Scorer
 from ganvas.scorers.celeba40 import match_softness
-from ganvas.types import Images
+from ganvas.types import Images, WPlus
 
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 SUFFIXES = (".png", *JPEG_SUFFIXES)
 MIN_FACE_PIXELS = 64
 """The least width of a face, from jaw to jaw."""
-STRANGER_DISTANCE = 0.8
-"""The median of dlib's distance between two different people (``python -m experiments.ffhq.inversion_quality``)."""
+MAX_YAW_DEGREES = 40.0
+"""Faces that are turned further to the side aren't edited: generators drew few of them."""
 HEAD = Region((0.5, 0.52, 0.43, 0.46), softness=0.3)
 """Where a whole face is pasted, and edits that change the whole picture."""
 BORDER_SHARE = 0.06
@@ -190,6 +195,33 @@ def _resize(layers: Tensor, side: int) -> Tensor:
 
 
 @dataclass(frozen=True)
+class RebuiltFace:
+    """A face of a photograph, by its number from left to right, as the generator draws it."""
+
+    number: int
+    ws: WPlus
+    tuning: Tuning | None = None
+    steps: int = 0
+    """The steps of optimisation that give the same code again."""
+    edits: tuple[EditStep, ...] | None = None
+    """The edit with its changes refined for this face; None: as all faces are edited."""
+
+
+@dataclass(frozen=True)
+class EditedPhoto:
+    """An edited photograph, a line that says which faces were edited, and these faces."""
+
+    picture: Images
+    note: str
+    faces: tuple[RebuiltFace, ...]
+
+
+def _order_faces(faces: Sequence[Face]) -> list[Face]:
+    """Order faces from left to right."""
+    return sorted(faces, key=lambda face: float(face.quad[:, 0].mean()))
+
+
+@dataclass(frozen=True)
 class PhotoEdit:
     """An edit of photographs: the tools and settings, and which faces and pixels it may change."""
 
@@ -203,6 +235,10 @@ class PhotoEdit:
     region: str | Path = "auto"
     """Where the photograph may change: "auto" (where the attributes show), "off" (the head), or a picture of the photograph's
     shape that is white there."""
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    """How the generator's weights are fitted to each face; by default they aren't."""
+    corrections: int = 0
+    """How often the changes are corrected, at most, by what the editor's scorer reads; see ``refine_changes``."""
 
     @cached_property
     def _encoder(self) -> Encoder | None:
@@ -213,18 +249,21 @@ class PhotoEdit:
         return fit_w_distribution(self.tools.generator)
 
     @cached_property
+    def _label_scorer(self) -> Scorer:
+        return load_label_scorer(self.tools.required_editor).to(self.tools.generator.device)
+
+    @cached_property
     def _embedder(self) -> FaceEmbedder:
         return FaceEmbedder()
 
     def edit_file(self, path: Path, out: Path, progress: Progress | None = None) -> str:
         """Edit a photograph and write it to a PNG or JPEG file, with its EXIF data; return a line about it.
 
+        It carries its recipe; tunings are written beside it, one file a face.
         Raises GanvasError for a photograph that can't be read or has no such face, and a face that can't be edited.
         """
-        content, note = self._edit_to_bytes(path, out.suffix, progress)
-        with atomic_write(out) as temporary:
-            temporary.write_bytes(content)
-        return f"{out}: {note}"
+        content, edited = self._edit_to_bytes(path, out.suffix, progress)
+        return self._write(out, content, edited)
 
     def edit_files(
         self, paths: Sequence[Path], out: Path, report: ErrorReporter, progress: Progress | None = None
@@ -234,39 +273,67 @@ class PhotoEdit:
         for path in paths:
             suffix = ".jpg" if path.suffix.lower() in JPEG_SUFFIXES else ".png"
             try:
-                content, note = self._edit_to_bytes(path, suffix, progress)
+                content, edited = self._edit_to_bytes(path, suffix, progress)
                 target = out / f"{names.choose(path.stem, content=content)}{suffix}"
-                with atomic_write(target) as temporary:
-                    temporary.write_bytes(content)
-                lines.append(f"{target}: {note}")
+                lines.append(self._write(target, content, edited))
             except REPORTED_ERRORS as error:
                 report(format_error(path, error))
         return lines
 
-    def _edit_to_bytes(self, path: Path, suffix: str, progress: Progress | None) -> tuple[bytes, str]:
+    def _edit_to_bytes(self, path: Path, suffix: str, progress: Progress | None) -> tuple[bytes, EditedPhoto]:
         photo = read_picture(path, self.settings.max_pixels)
-        picture, note = self.edit_picture(photo, progress)
-        pixels, exif = to_bytes(picture)[0].contiguous(), read_exif(path)
-        if suffix.lower() in JPEG_SUFFIXES:
-            return encode_jpeg(pixels, exif), f"{note}; JPEG of quality 95, 4:4:4, so that all pixels are rounded anew"
-        return encode_png(pixels, exif=exif), note
+        edited = self.edit_faces(photo, progress)
+        pixels, recipe = to_bytes(edited.picture)[0].contiguous(), self.make_recipe(photo, edited.faces)
+        return encode_photo(pixels, read_exif(path), recipe, suffix), edited
 
-    def edit_picture(self, photo: Images, progress: Progress | None = None) -> tuple[Images, str]:
+    def _write(self, out: Path, content: bytes, edited: EditedPhoto) -> str:
+        for face in edited.faces:
+            if face.tuning is not None:
+                save_tuning(
+                    out.with_name(f"{out.stem}-{face.number}{TUNING_SUFFIX}"), face.tuning, self.tools.generator
+                )
+        with atomic_write(out) as temporary:
+            temporary.write_bytes(content)
+        is_jpeg = out.suffix.lower() in JPEG_SUFFIXES
+        note = "; JPEG of quality 95, 4:4:4, so that all pixels are rounded anew" if is_jpeg else ""
+        steps = ", ".join(str(face.steps) for face in edited.faces)
+        budget = f"; --steps {steps} gives the same" if self.settings.options.seconds else ""
+        return f"{out}: {edited.note}{budget}{note}"
+
+    def edit_picture(
+        self, photo: Images, progress: Progress | None = None, on_step: StepCallback | None = None
+    ) -> tuple[Images, str]:
         """Edit faces of a photograph (1, 3, height, width); return it, and which faces were edited.
 
+        ``progress`` and ``on_step`` as ``invert`` calls them: the second may show a face while it is rebuilt, and stop that.
         Raises GanvasError where there is no such face, or none can be edited.
         """
+        edited = self.edit_faces(photo, progress, on_step)
+        return edited.picture, edited.note
+
+    def edit_faces(
+        self, photo: Images, progress: Progress | None = None, on_step: StepCallback | None = None
+    ) -> EditedPhoto:
+        """Edit faces as ``edit_picture`` does; return their codes and tunings, too."""
         largest_first = align(photo, self.tools.generator.resolution)
-        faces = sorted(largest_first, key=lambda face: float(face.quad[:, 0].mean()))
-        limit = None if str(self.region) in ("auto", "off") else self._read_mask(photo)
+        faces = _order_faces(largest_first)
+        limit = self._read_limit(photo)
+        if self.tuning.steps:
+            list_tuned_weights(self.tools.generator)
+        check_corrections(self.corrections)
+        if self.corrections and len(self.edits) != 1:
+            raise GanvasError("There is no edit to refine: give --set or --shift.")
+        if self.corrections:
+            load_label_scorer(self.tools.required_editor)
         edited, errors = [], []
         result = photo
         for number, face in enumerate(faces, 1):
             if self.face not in ("all", number) and not (self.face is None and face is largest_first[0]):
                 continue
             try:
-                result = self._edit_face(result, face, limit, progress)
-                edited.append(number)
+                rebuilt = self._refine(self._rebuild_face(face, number, progress, on_step))
+                result = self._paste_edit(result, face, rebuilt, limit)
+                edited.append(rebuilt)
             except GanvasError as error:
                 errors.append(str(error) if len(faces) == 1 else f"face {number} of {len(faces)}: {error}")
         if errors and not edited:
@@ -275,17 +342,52 @@ class PhotoEdit:
             raise GanvasError(
                 f"There is no face {self.face}: this photograph has {len(faces)}, numbered from left to right."
             )
-        numbers = f"face {', '.join(map(str, edited))} of {len(faces)}"
+        numbers = f"face {', '.join(str(each.number) for each in edited)} of {len(faces)}"
         choice = " (the largest; --face N takes another)" if self.face is None and len(faces) > 1 else ""
-        return result, "; left as it was, ".join([numbers + choice, *errors])
+        return EditedPhoto(result, "; left as it was, ".join([numbers + choice, *errors]), tuple(edited))
+
+    def draw_faces(self, photo: Images, faces: Sequence[RebuiltFace]) -> Images:
+        """Draw the edit of faces that were rebuilt before into their photograph again. Raises GanvasError as ``align`` does."""
+        found, limit = _order_faces(align(photo, self.tools.generator.resolution)), self._read_limit(photo)
+        for rebuilt in faces:
+            if rebuilt.number > len(found):
+                raise GanvasError(f"There is no face {rebuilt.number}: this photograph has {len(found)}.")
+            photo = self._paste_edit(photo, found[rebuilt.number - 1], rebuilt, limit)
+        return photo
+
+    def make_recipe(self, photo: Images, faces: Sequence[RebuiltFace]) -> PhotoRecipe:
+        """Make the recipe that ``draw_photo_recipe`` draws these faces in ``photo`` by."""
+        tools, limit = self.tools, self._read_limit(photo)
+        refined = tuple(step.refined for face in faces for step in face.edits or () if step.refined is not None)
+        tunings = tuple("" if face.tuning is None else face.tuning.sha256 for face in faces)
+        return PhotoRecipe(
+            tools.generator_name,
+            hash_picture(photo),
+            tuple(face.number for face in faces),
+            pack_rows(torch.cat([face.ws for face in faces]), tools.generator),
+            tools.dtype,
+            tools.editor_name,
+            self.edits,
+            self.whole,
+            str(self.region) if limit is None else hash_picture(limit),
+            tunings if any(tunings) else None,
+            refined if len(refined) == len(faces) else None,
+        )
 
     @torch.no_grad()
-    def _edit_face(self, photo: Images, face: Face, limit: Tensor | None, progress: Progress | None) -> Tensor:
-        """Return the photograph with one face edited."""
+    def _rebuild_face(
+        self, face: Face, number: int, progress: Progress | None, on_step: StepCallback | None
+    ) -> RebuiltFace:
+        """Find the code of a face, and the tuning of its picture. Raises GanvasError where it can't be rebuilt."""
         width = float((face.landmarks.max(0).values - face.landmarks.min(0).values).max())
         if width < MIN_FACE_PIXELS:
             raise GanvasError(
                 f"This face has {width:.0f} pixels: at least {MIN_FACE_PIXELS} are needed, so use a larger photograph."
+            )
+        if (yaw := estimate_yaw(face.landmarks)) > MAX_YAW_DEGREES:
+            raise GanvasError(
+                f"This face is turned {yaw:.0f}° to the side: at most {MAX_YAW_DEGREES:.0f}° can be edited, so use a photograph"
+                " from the front."
             )
         generator, settings = self.tools.generator, self.settings
         target = Photo.from_picture(face.picture, generator).picture
@@ -299,29 +401,63 @@ class PhotoEdit:
                 encoder=self._encoder,
                 distribution=None if settings.method == "encoder" else self._distribution,
                 progress=progress,
+                on_step=on_step,
             )
-        inverted = found.pictures.float().cpu()
-        distance = float(compute_distance(self._embedder(inverted), self._embedder(target.cpu())))
-        if distance > STRANGER_DISTANCE:  # not where dlib finds no face: nan
+        tuning, pictures = None, found.pictures
+        if self.tuning.steps:
+            loss = make_loss(target, generator, self._encoder, settings.options)
+            tuning = fit_tuning(loss, generator, found.ws, self.tuning, progress, on_step)
+            pictures = tuning.apply(generator).synthesis(found.ws)
+        distance = float(compute_distance(self._embedder(pictures.float().cpu()), self._embedder(target.cpu())))
+        if distance > (median := float(read_strangers("dlib").median())):  # not where dlib finds no face: nan
             raise GanvasError(
-                f"This face could not be rebuilt: something may cover it (dlib's distance is {distance:.2f}, that of"
-                f" strangers {STRANGER_DISTANCE})."
+                f"This face could not be rebuilt: something may cover it (dlib's distance is {distance:.2f}, that of half of all"
+                f" strangers at most {median:.2f})."
             )
-        edited = generator.synthesis(apply_edits(found.ws, self.edits, self.tools)).float().cpu()
+        return RebuiltFace(number, found.ws, tuning, found.planned_steps[0])
+
+    def _refine(self, rebuilt: RebuiltFace) -> RebuiltFace:
+        """Refine a face's edit, as the generator draws it in the edit's regions. Raises GanvasError as ``refine_changes``."""
+        if not self.corrections:
+            return rebuilt
+        tuned = self.tools.generator if rebuilt.tuning is None else rebuilt.tuning.apply(self.tools.generator)
+        side, kept = min(EARLY_SIDE, tuned.resolution), self._find_regions()
+        before = tuned.synthesis(rebuilt.ws, resolution=side)
+
+        def draw(ws: WPlus) -> Images:
+            after = tuned.synthesis(ws, resolution=side)
+            return blend_pictures(before, after, build_mask(kept, side, side).to(after)) if kept else after
+
+        step, _ = refine_step(self.edits, self.tools, draw, self._label_scorer, rebuilt.ws, self.corrections)
+        return replace(rebuilt, edits=(step,))
+
+    @torch.no_grad()
+    def _paste_edit(self, photo: Images, face: Face, rebuilt: RebuiltFace, limit: Tensor | None) -> Images:
+        """Return the photograph with one face edited."""
+        generator, tuning = self.tools.generator, rebuilt.tuning
+        generator = generator if tuning is None else tuning.apply(generator)
+        inverted = generator.synthesis(rebuilt.ws).float().cpu()
+        edits = self.edits if rebuilt.edits is None else rebuilt.edits
+        edited = generator.synthesis(apply_edits(rebuilt.ws, edits, self.tools)).float().cpu()
         mask = self.build_face_mask(face, inverted.shape[-1])
         return paste_face(photo, face.quad, inverted, edited, mask, limit=limit, whole=self.whole)
 
     def build_face_mask(self, face: Face, size: int) -> Mask:
         """Build the mask of what the edits may change of a face's square, (1, 1, size, size)."""
-        attributes = [name for step in self.edits for name in (*step.set, *step.shift)]
-        regions = () if self.whole or self.region != "auto" else find_regions(self.tools.generator.name, attributes)
+        regions = self._find_regions()
         mask = build_mask(regions or (HEAD,), size, size)
         # A region with a hole is the hair's, which lies around the face.
         is_inside = bool(regions) and all(region.hole is None for region in regions)
         return mask * draw_face(face, size) if is_inside else mask
 
-    def _read_mask(self, photo: Images) -> Tensor:
-        """Read the picture that is white where the photograph may change, (1, 1, height, width)."""
+    def _find_regions(self) -> tuple[Region, ...]:
+        attributes = [name for step in self.edits for name in (*step.set, *step.shift)]
+        return () if self.whole or self.region != "auto" else find_regions(self.tools.generator.name, attributes)
+
+    def _read_limit(self, photo: Images) -> Tensor | None:
+        """Read the picture that is white where the photograph may change, (1, 1, height, width), if there is one."""
+        if str(self.region) in ("auto", "off"):
+            return None
         mask = EditMask.from_picture(read_picture(self.region)).mask
         if mask.shape[2:] != photo.shape[2:]:
             sizes = [f"{each.shape[3]}×{each.shape[2]}" for each in (mask, photo)]
@@ -344,6 +480,9 @@ def edit_photo(
     region: str | Path = "auto",
     method: str = "both",
     steps: int = 100,
+    budget: float = 0.0,
+    tune: int = 0,
+    refine: int = 0,
     device: str = "cpu",
     dtype: str = "bfloat16",
     progress: Progress | None = None,
@@ -363,6 +502,9 @@ def edit_photo(
             change.
         method: How the face is inverted: "encoder", "optimize" or "both".
         steps: Of optimisation, at most.
+        budget: Seconds of optimisation; 0: ``steps``.
+        tune: Steps in which the generator's own weights are fitted to the face; what they change is written beside ``out``.
+        refine: How often the changes are corrected by what the editor's scorer reads, until the face reads as asked.
         device: Where to compute.
         dtype: What networks compute in.
         progress: Called with the steps done and those of a face's inversion.
@@ -381,6 +523,8 @@ def edit_photo(
     for attribute in shift:
         find_attribute(tools.required_editor, attribute)
     step = EditStep({key: convert_to_sigma(tools.required_editor, key, value) for key, value in values.items()}, shift)
-    settings = InversionConfig(method=method, options=OptimizationConfig(steps=steps))
-    PhotoEdit(tools, (step,) if shift or values else (), settings, face, whole, region).edit_file(photo, out, progress)
+    settings = InversionConfig(method=method, options=OptimizationConfig(steps=steps, seconds=budget))
+    edits = (step,) if shift or values else ()
+    edit = PhotoEdit(tools, edits, settings, face, whole, region, TuningConfig(tune), refine)
+    edit.edit_file(photo, out, progress)
     return out

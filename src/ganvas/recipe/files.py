@@ -24,6 +24,7 @@ from ganvas.recipe.sheet import render_frames
 
 RECIPE_TEXT = "ganvas.recipe"
 CODES_TEXT = "ganvas.codes"
+PHOTO_RECIPE_TEXT = "ganvas.photograph"
 """The keys of texts in PNG files. Renaming one makes the pictures that exist unreadable."""
 MAX_TEXT_LENGTH = 1 << 20
 """Characters. Pillow and other readers of PNG files refuse longer texts."""
@@ -38,6 +39,8 @@ def load_recipe(path: str | Path) -> tuple[Recipe | Sheet, Any]:
     if path.suffix.lower() != ".png":
         return from_json(read_json(path), path), None
     texts = read_png_texts(path)
+    if PHOTO_RECIPE_TEXT in texts:
+        raise GanvasError(f"{path} is an edited photograph: `ganvas render` draws it again, with --photo FILE.")
     if RECIPE_TEXT not in texts:
         raise GanvasError(f"{path} carries no recipe: ganvas didn't draw it, or another program saved it again.")
     carried = texts.get(CODES_TEXT)
@@ -138,13 +141,14 @@ def draw_sheet(
     save_codes: Path | None = None,
     track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> None:
-    """Render a grid to a PNG file, or an animation to a GIF or MP4 file (repeated pictures are rendered once)."""
+    """Render a grid to a PNG file, or an animation to a GIF, WebP or MP4 file (repeated pictures are rendered once)."""
     pictures, codes = render_frames(sheet, tools, track)
     if sheet.kind == "grid":
         save_picture(path, figures.draw_grid(pictures, sheet.rows, sheet.columns), sheet, tools.codes)
     else:
-        encode = figures.encode_mp4 if path.suffix.lower() == ".mp4" else figures.encode_gif
-        save_with_recipe(path, (".gif", ".mp4"), encode(pictures, sheet.rate), sheet)
+        encoders = {".gif": figures.encode_gif, ".webp": figures.encode_webp, ".mp4": figures.encode_mp4}
+        encode = encoders.get(path.suffix.lower(), figures.encode_gif)
+        save_with_recipe(path, tuple(encoders), encode(pictures, sheet.rate), sheet)
     if save_codes is not None:
         code_files.save_codes(save_codes, codes, tools.generator)
 

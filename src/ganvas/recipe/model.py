@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from dataclasses import field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -101,13 +101,19 @@ class EditStep:
     """The share of the edit that is applied: the frames of an animation go from 0 to 1."""
     rows: Annotated[tuple[Natural, ...], Field(min_length=1)] | None = None
     """The rows of W+ that are moved, in rising order; None: all that the editor moves."""
-    WRITTEN_IF_SET: ClassVar = ("rows",)
+    refined: Mapping[str, Number] | None = None
+    """The changes that are applied in place of ``set`` and ``shift``: those at which one picture reads as these ask."""
+    WRITTEN_IF_SET: ClassVar = ("rows", "refined")
 
     def __post_init__(self) -> None:
         if self.rows is not None and list(self.rows) != sorted(set(self.rows)):
             raise GanvasError(f"The rows of an edit must rise, each once, not {', '.join(map(str, self.rows))}.")
         if both := sorted(self.set.keys() & self.shift.keys()):
             raise GanvasError(f"Attribute {both[0]!r} is both set and shifted in one edit: do one of them.")
+
+    def resolve(self) -> EditStep:
+        """Return the same edit with its refined changes as shifts, if it has any."""
+        return self if self.refined is None else replace(self, set={}, shift=self.refined, refined=None)
 
 
 @validated
@@ -187,7 +193,7 @@ class Sheet:
 def to_json(recipe: Recipe | Sheet) -> dict[str, Any]:
     """Return the recipe as a JSON object, the inverse of ``from_json``. Equal recipes give equal text: 1 is written as 1.0."""
     kind = recipe.kind if isinstance(recipe, Sheet) else "picture"
-    return {"version": VERSION, "kind": kind} | _to_plain(recipe)
+    return {"version": VERSION, "kind": kind} | to_plain(recipe)
 
 
 def from_json(value: Any, origin: object) -> Recipe | Sheet:
@@ -207,13 +213,13 @@ def from_json(value: Any, origin: object) -> Recipe | Sheet:
         raise GanvasError(f"Recipe {origin}: {error}") from None
 
 
-def _to_plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Convert values to those of JSON, without what is written only if set."""
     if is_dataclass(value):
         omitted = [name for name in getattr(value, "WRITTEN_IF_SET", ()) if getattr(value, name) is None]
         items = [(each.name, getattr(value, each.name)) for each in fields(value) if each.name not in omitted]
         start = [("from", name) for name, kind in STARTS.items() if isinstance(value, kind)]
-        return {name: _to_plain(item) for name, item in (*start, *items)}
+        return {name: to_plain(item) for name, item in (*start, *items)}
     if isinstance(value, Mapping):
-        return {key: _to_plain(item) for key, item in value.items()}
-    return [_to_plain(item) for item in value] if isinstance(value, tuple) else value
+        return {key: to_plain(item) for key, item in value.items()}
+    return [to_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -62,3 +62,15 @@ def load_scorer(name: str) -> Scorer:
             "scorer", name, [*list_scorers(), "a file that ganvas wrote (.safetensors)", "a classifier (.onnx)"]
         )
     return import_module(f"ganvas.scorers.{name}").load(name)
+
+
+def find_scorer(reference: str) -> Scorer | None:
+    """Find the scorer of a reference "name:fingerprint", as labels and editors state it.
+
+    Returns None where ganvas doesn't have it, or has another version of it.
+    """
+    name, _, fingerprint = reference.rpartition(":")
+    if name not in list_scorers():
+        return None
+    scorer = load_scorer(name)
+    return scorer if scorer.fingerprint == fingerprint else None

@@ -10,6 +10,7 @@ superficial face judgments*, 2022, https://doi.org/10.1073/pnas.2115228119).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -76,6 +77,12 @@ class FaceAttributes(Scorer):
 def load(name: str) -> FaceAttributes:
     """Load the scorer that ships."""
     return read(ASSETS / f"{name}.safetensors", ASSETS / f"{name}_omi.safetensors", name)
+
+
+@cache
+def load_faceres() -> FaceRes:
+    """Load the network that ships and describes faces; losses read it, judges of identity don't."""
+    return load("face_attributes").faceres
 
 
 def read(path: str | Path, omi_path: str | Path, name: str = "face_attributes") -> FaceAttributes:

@@ -2,8 +2,8 @@
 
 Regression of w, in the manner of e4e (see ``inversion/encoder.py``) but without rendering, which is slow on a
 CPU. Errors are in units of W's principal components, weighted by what they change: ridge regressions from W to the
-picture's principal components, to dlib's embedding and to the attributes predict how an error in w changes pixels,
-identity and attributes.
+picture's principal components, to faceres' descriptor and to the attributes predict how an error in w changes pixels,
+identity and attributes. Judges of identity (``ganvas.identity``) are not read.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.io.shards import decode_pictures, locate_images
+from ganvas.scorers.face_attributes import load_faceres
 from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize, one_cycle
 from ganvas.types import Dtype
 from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
@@ -50,7 +51,7 @@ class EncoderConfig:
     identity: NonNegative = 2.0
     attributes: NonNegative = 0.5
     faces: PositiveInt = 10_000
-    """Faces whose identity is embedded, for the regression from W to it."""
+    """Faces whose identity is described, for the regression from W to it."""
     dtype: Dtype = "float32"
     seed: Natural = 0
 
@@ -77,11 +78,11 @@ def train_encoder(
 ) -> Encoder:
     """Train on a label folder with pictures (``ganvas label --keep-images``), and write the encoder to ``out``.
 
-    A stopped run continues from a checkpoint and the embeddings beside ``out``.
+    A stopped run continues from a checkpoint and the descriptors beside ``out``.
     Raises GanvasError where the folder has no pictures, or those of another generator.
     """
     out, config = Path(out), config or EncoderConfig()
-    data = read_encoder_data(Path(folder), generator, config, out.with_suffix(".embeddings.safetensors"), report)
+    data = read_encoder_data(Path(folder), generator, config, out.with_suffix(".descriptors.safetensors"), report)
     encoder = make_encoder(
         generator, train_encoder_network(data, generator, config, out.with_suffix(".checkpoint"), report)
     )
@@ -112,10 +113,9 @@ def read_encoder_data(
         config.attributes**0.5 * _fit_regression(codes[:n_trained], normals / normals.var(0).sum().sqrt()),
     ]
     if config.identity:
-        embeddings = _embed_pictures(folder, min(config.faces, n_trained), data.source.batch, cache, report)
-        has_face = ~embeddings.isnan().any(1)
-        scaled = embeddings[has_face] / embeddings[has_face].var(0).sum().sqrt()
-        parts.append(config.identity**0.5 * _fit_regression(codes[: len(embeddings)][has_face], scaled))
+        described = _describe_pictures(folder, min(config.faces, n_trained), data.source.batch, cache, report)
+        scaled = described / described.var(0).sum().sqrt()
+        parts.append(config.identity**0.5 * _fit_regression(codes[: len(described)], scaled))
     return EncoderData(pixels, data.w, mean.float(), whiten.float(), unwhiten.float(), torch.cat(parts, 1))
 
 
@@ -152,22 +152,21 @@ def _fit_regression(codes: Tensor, values: Tensor) -> Tensor:
     return torch.linalg.solve(gram, codes.T @ (values - values.mean(0)))
 
 
-def _embed_pictures(folder: Path, n: int, shard: int, cache: Path, report: Callable[[str], object]) -> Tensor:
-    """Compute dlib's embeddings of the first ``n`` pictures, NaN without a face, and cache them: they take minutes."""
-    from ganvas.identity import FaceEmbedder
-
+@torch.no_grad()
+def _describe_pictures(folder: Path, n: int, shard: int, cache: Path, report: Callable[[str], object]) -> Tensor:
+    """Compute faceres' descriptors of the first ``n`` pictures, and cache them: they take minutes."""
     if cache.exists():
-        embeddings = load_tensors(cache)[0].get("embeddings")
-        if embeddings is not None and len(embeddings) >= n:
-            return embeddings[:n]
-    embedder, rows = FaceEmbedder(), []
+        descriptors = load_tensors(cache)[0].get("descriptors")
+        if descriptors is not None and len(descriptors) >= n:
+            return descriptors[:n]
+    network, rows = load_faceres(), []
     for i, picture in enumerate(_iterate_pictures(folder, n, shard), 1):
-        rows.append(embedder(picture))
+        rows.append(network.describe(picture))
         if i % 1000 == 0:
-            report(f"{i} of {n} faces embedded")
-    embeddings = torch.cat(rows)
-    save_tensors(cache, {"embeddings": embeddings}, {"kind": "embeddings"})
-    return embeddings
+            report(f"{i} of {n} faces described")
+    descriptors = torch.cat(rows)
+    save_tensors(cache, {"descriptors": descriptors}, {"kind": "descriptors"})
+    return descriptors
 
 
 def train_encoder_network(

@@ -15,6 +15,14 @@ SHA256 = {
     "dlib_face_recognition_resnet_model_v1.dat": "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
 }
 
+LANDMARKS_FILE = "shape_predictor_68_face_landmarks.dat"
+LANDMARKS_SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
+
+
+def find_landmark_weights() -> Path:
+    """Find the predictor of 68 landmarks. Raises GanvasError as ``find_weight_file`` does."""
+    return find_weight_file(LANDMARKS_FILE, LANDMARKS_SHA256)
+
 
 def find_embedding_weights(name: str) -> Path:
     """Find one of the files that faces are embedded with. Raises GanvasError as ``find_weight_file`` does."""

@@ -1,0 +1,69 @@
+"""Refine the edit of a recipe by its pictures; the recipe then has the changes that were found, and needs no scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ganvas.control.refinement import RefinedChanges, refine_changes
+from ganvas.data.label import EARLY_SIDE
+from ganvas.editors.base import Editor
+from ganvas.editors.masked import mask_editor
+from ganvas.errors import GanvasError
+from ganvas.recipe.model import EditStep, Recipe
+from ganvas.recipe.rendering import Tools, compute_unedited_code, draw_code
+from ganvas.scorers import find_scorer
+from ganvas.scorers.base import Scorer
+from ganvas.types import Images, WPlus
+
+DECIMALS = 4
+"""The decimals of a change that recipes state."""
+
+
+def load_label_scorer(editor: Editor) -> Scorer:
+    """Load the scorer whose labels an editor learned from. Raises GanvasError where ganvas doesn't have it."""
+    scorer = find_scorer(editor.scorer)
+    if scorer is None:
+        name = editor.scorer.rpartition(":")[0] or "unknown"
+        raise GanvasError(
+            f"This editor's changes can't be refined: its scorer ({name}) isn't here, or in another version than it learned from."
+        )
+    return scorer
+
+
+def refine_recipe(recipe: Recipe, tools: Tools, scorer: Scorer, corrections: int) -> tuple[Recipe, RefinedChanges]:
+    """Refine the only edit of a recipe, by early pictures, within its regions.
+
+    Returns the recipe with the changes that were found, and what the scorer read. Raises GanvasError for a recipe without
+    an edit or with several, and as ``refine_changes``.
+    """
+    early = None if recipe.photo else min(EARLY_SIDE, tools.generator.resolution)
+    step, found = refine_step(
+        recipe.edits,
+        tools,
+        lambda ws: draw_code(ws, recipe, tools, early),
+        scorer,
+        compute_unedited_code(recipe, tools),
+        corrections,
+    )
+    return replace(recipe, edits=(step,)), found
+
+
+def refine_step(
+    edits: Sequence[EditStep],
+    tools: Tools,
+    draw: Callable[[WPlus], Images],
+    scorer: Scorer,
+    ws: WPlus,
+    corrections: int,
+) -> tuple[EditStep, RefinedChanges]:
+    """Refine the only one of ``edits`` for one code; the other arguments are those of ``refine_changes``.
+
+    Raises GanvasError for no edit, for several and for a share of one, and as ``refine_changes``.
+    """
+    if len(edits) != 1 or edits[0].amount != 1:
+        raise GanvasError(f"One whole edit can be refined, and there are {len(edits)}: give --set or --shift.")
+    step = edits[0]
+    editor = mask_editor(tools.required_editor, step.rows, tools.generator)
+    found = refine_changes(editor, draw, scorer, ws, step.shift, step.set, corrections)
+    return replace(step, refined={name: round(change, DECIMALS) for name, change in found.changes.items()}), found

@@ -1,0 +1,114 @@
+"""Changes refined by pictures, by planted responses and on the toy."""
+
+import pytest
+import torch
+from fitted_editors import QUICK, SCORER, TOY, compact, labels
+
+from ganvas import editors, sample
+from ganvas.control.refinement import MAX_TOTAL_CORRECTION, PRIOR_WEIGHT, find_held, refine_changes, solve_by_broyden
+from ganvas.errors import GanvasError
+
+ONE = torch.ones(3, dtype=torch.float64)
+RESPONSE = torch.tensor([[0.6, 0.3, 0.0], [-0.2, 1.4, 0.1], [0.5, 0.4, 1.0]], dtype=torch.float64)
+TARGETS = torch.tensor([1.2, -1.0, 0.0], dtype=torch.float64)
+
+
+def solve(measure, steps):
+    return solve_by_broyden(measure, TARGETS, ONE, steps)
+
+
+def test_a_linear_response_is_solved_and_what_is_held_stays():
+    changes, reached = solve(lambda x: RESPONSE @ x, 12)
+    torch.testing.assert_close(reached, TARGETS, atol=0.15, rtol=0)
+    torch.testing.assert_close(RESPONSE @ changes, reached)
+
+
+def test_more_corrections_are_never_worse():
+    costs = []
+    for steps in range(8):
+        changes, reached = solve(lambda x: torch.tanh(RESPONSE @ x), steps)  # targets of more than 1 can't be reached
+        corrections = PRIOR_WEIGHT * (changes - TARGETS)
+        costs.append(float((reached - TARGETS).square().sum() + corrections.square().sum()))
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < 0.5 * costs[0]
+
+
+@pytest.mark.parametrize("response", [0.05, -0.5])
+def test_a_weak_or_contrary_response_costs_no_more_than_the_change_as_asked(response):
+    for steps in (1, 4):
+        changes, readings = solve(lambda x: response * x, steps)
+        assert (readings - TARGETS).norm() <= (response * TARGETS - TARGETS).norm()
+        assert ((changes - TARGETS).abs() <= MAX_TOTAL_CORRECTION + 1e-9).all()
+
+
+def test_what_is_reached_is_not_corrected_any_more():
+    calls = []
+    solve(lambda x: calls.append(1) or x, 9)
+    assert len(calls) == 1
+
+
+def test_what_cannot_be_reached_is_not_chased():
+    changes, _ = solve(lambda x: 0.2 * torch.tanh(x), 12)
+    assert ((changes - TARGETS).abs() <= MAX_TOTAL_CORRECTION + 1e-9).all()
+    assert (changes - TARGETS).abs().max() < 1.0
+
+
+def test_no_correction_is_the_change_as_asked():
+    assert torch.equal(solve(lambda x: RESPONSE @ x, 0)[0], TARGETS)
+
+
+WS = sample(TOY, 6, 1.0, 77)
+
+
+def read(ws):
+    return compact().gaussianize(SCORER(TOY.synthesis(ws))[:, [SCORER.column(name) for name in compact().attributes]])
+
+
+def test_pictures_read_nearer_to_what_was_asked():
+    editor, column, gaps = compact(), compact().attributes.index("Red"), []
+    for ws in WS.split(1):
+        refined = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Red": 0.8}, corrections=4)
+        for changes in ({"Red": 0.8}, refined.changes):
+            gaps.append(float((read(editor.edit(ws, changes)) - read(ws))[0, column]) - 0.8)
+        assert refined.readings["Red"] == pytest.approx(gaps[-1] + 0.8, abs=1e-4)
+    plain, corrected = torch.tensor(gaps).abs().view(-1, 2).mean(0)
+    assert corrected < 0.3 * plain
+
+
+def test_a_value_is_reached_whatever_the_code_has():
+    editor, column = compact(), compact().attributes.index("Big")
+    for ws in WS.split(1):
+        refined = refine_changes(editor, TOY.synthesis, SCORER, ws, {}, {"Big": 0.3}, corrections=5)
+        assert float(read(editor.edit(ws, refined.changes))[0, column]) == pytest.approx(0.3, abs=0.15)
+
+
+def test_protected_attributes_are_held_unless_they_are_entailed():
+    editor = editors.fit(
+        "compact", labels(), TOY, protected=("Bright", "Striped"), entailed={"Red": ("Striped",)}, **QUICK
+    )
+    assert find_held(editor, SCORER, ["Red"]) == ["Bright"]
+    assert find_held(editor, SCORER, ["Bright"]) == ["Striped"]
+    off = {}
+    for held in (True, False):
+        editor.options = {**editor.options, "protected": ["Bright"] if held else []}
+        off[held] = 0.0
+        for ws in WS.split(1):
+            refined = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Red": 1.0}, corrections=4)
+            assert set(refined.targets) == set(refined.readings) == {"Red"}
+            moved = editor.edit(ws, refined.changes)
+            off[held] += float((read(moved) - read(ws))[0, editor.attributes.index("Bright")].abs())
+    assert off[True] < off[False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"shifts": {}}, "at least one change"),
+        ({"shifts": {"Nose": 1.0}}, "'Nose'"),
+        ({"shifts": {"Red": 1.0}, "corrections": 99}, "0 to 20, not 99"),
+        ({"shifts": {"Red": 1.0}, "ws": WS}, "not 6 and 1"),
+    ],
+)
+def test_what_cannot_be_refined_is_said(arguments, says):
+    with pytest.raises(GanvasError, match=says):
+        refine_changes(**{"editor": compact(), "draw": TOY.synthesis, "scorer": SCORER, "ws": WS[:1]} | arguments)
