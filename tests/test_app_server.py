@@ -128,7 +128,7 @@ def test_what_is_taken_along_is_the_same_picture(newcomer, app_site, tmp_path, m
     assert torch.equal(from_bytes(to_bytes(known["image"])), read_picture("page.png"))
 
 
-@pytest.mark.parametrize("value", [1e9, -1e9, "x", None, [], {"a": 1}])
+@pytest.mark.parametrize("value", [1e9, -1e9, "x", True, [], {"a": 1}])
 def test_an_edited_request_is_refused_and_the_server_stays(value, visitor):
     with pytest.raises(GanvasError):
         move(visitor, value)
@@ -153,8 +153,6 @@ def post_event(visitor, app_site, text):
         ("panel", "input", '[{"name": [], "value": 1}, null]', "A slider takes a text"),
         ("panel", "input", '[{"name": "Big", "value": 1, "number": -1}, null]', "A slider's number takes"),
         ("region", "input", '["nowhere", null]', "Unknown region"),
-        ("presets", "select", "[null]", "A preset takes"),
-        ("gallery", "select", "[null]", "isn't in the gallery"),
         ("seed", "submit", "[NaN, 0.7, null]", "The first seed takes a finite number"),
         ("seed", "submit", "[1e300, 0.7, null]", "The first seed takes"),
         ("psi", "release", '[0, "x", null]', "The variety takes a finite number"),
@@ -187,6 +185,13 @@ def test_broken_requests_are_refused(visitor, app_site):
         )
         assert answer.status_code != 200 or "event_id" in answer.json()
     move(visitor, 1.0)
+
+
+@pytest.mark.parametrize("index", [-1, 99, "x", None, 1e9])
+def test_a_picture_that_isnt_there_is_one_message(index, visitor):
+    for name, message in (("gallery", "isn't in the gallery"), ("presets", "A preset takes")):
+        with pytest.raises(GanvasError, match=message):
+            visitor.send(name, "select", event_data={"index": index})
 
 
 def test_unknown_names_are_one_message(visitor):

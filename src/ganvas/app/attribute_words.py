@@ -89,12 +89,6 @@ def format_attribute(attribute: str) -> str:
     return get_words(attribute).label
 
 
-def format_ends(attribute: str) -> str:
-    """Format what both ends of an attribute's slider mean: ``serious … smiling``."""
-    words = get_words(attribute)
-    return f"{words.less} … {words.more}"
-
-
 def format_search_words(attribute: str, group: str) -> str:
     """Format the words of which a search for the attribute begins some: its name, its label, synonyms and its group."""
     words = get_words(attribute)

@@ -93,4 +93,5 @@ class LikenessMeter:
 
 def draw_likeness(text: str) -> str:
     """Draw the words beside the picture, as HTML; they are announced when they change."""
-    return f"<p class='gv-likeness' data-same='{text.startswith('Same')}' role='status'>{escape(text)}</p>"
+    escaped = escape(text).replace(" %", "&nbsp;%")
+    return f"<p class='gv-likeness' data-same='{text.startswith('Same')}' role='status'>{escaped}</p>"

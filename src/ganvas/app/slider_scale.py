@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ganvas.app.attribute_words import UNIT_NAMES, format_attribute, format_ends, get_sign
+from ganvas.app.attribute_words import UNIT_NAMES, format_attribute, get_sign
 from ganvas.control.conditions import convert_to_normal_score
 from ganvas.control.target_values import convert_to_unit, find_unit_range
 from ganvas.editors.base import Editor
@@ -35,11 +35,6 @@ class SliderScale:
     def label(self) -> str:
         """The slider's label."""
         return format_attribute(self.name) + (f" ({self.unit_name})" if self.unit else "")
-
-    @property
-    def help(self) -> str:
-        """What both ends of the slider mean."""
-        return format_ends(self.name)
 
     @property
     def ticks(self) -> tuple[float, float, float]:
