@@ -478,7 +478,7 @@ def save_editor(editor: Editor, path: str | Path, half: bool = False) -> None:
     """
     own = {name: tensor.detach() for name, tensor in editor.state_dict().items()}
     if half:
-        own = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in own.items()}
+        own = {name: t.half() if t.ndim > 1 and t.is_floating_point() else t for name, t in own.items()}
         if not all(torch.isfinite(tensor).all() for tensor in own.values()):
             raise GanvasError("This editor has numbers too large for float16: save it with half=False.")
     write_editor(path, own, collect_metadata(editor))
