@@ -1,6 +1,6 @@
 """Build the editor of counts that keeps other digits, from what ships.
 
-    python -m experiments.multimnist.build_composed --out composed.safetensors
+python -m experiments.multimnist.build_composed --out composed.safetensors
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(
         "src/ganvas/assets/labels/multimnist-count.safetensors"
     ),
     generator: Annotated[str, typer.Option(help="A name or a file.")] = "multimnist",
-    samples: Annotated[int, typer.Option(help="Samples that the editor stores.")] = 10_000,
+    samples: Annotated[int, typer.Option(help="Samples that the editor stores.")] = 40_000,
 ) -> None:
     """Build the editor."""
     network = load_generator(generator)

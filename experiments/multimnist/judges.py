@@ -99,7 +99,7 @@ def measure_right(before: list[list[Digit]], after: list[list[Digit]], alpha: Te
 
 
 class DigitDetector(nn.Module):
-    """A network from grey pictures to 16×16 cells of four pixels: 11 logits (no digit's centre, or that of a class) and its offset."""
+    """A network from grey pictures to 16×16 cells of four pixels: logits of no centre or that of a class, and the offset."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,8 +3,8 @@
     ganvas make-multimnist --mnist MNIST --size 64 --out m64
     python -m experiments.multimnist.train_detector m64 --out detector.safetensors
 
-Prints the share of the test pictures' digits that are found (within 4 pixels, and of the right class) and of pictures with nothing
-missed or added; and, for components, the share of pictures with as many as there are digits.
+Prints the share of the test pictures' digits that are found (within 4 pixels, and of the right class) and of pictures with
+nothing missed or added; and, for components, the share of pictures with as many as there are digits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from experiments.multimnist.judges import (
 )
 from ganvas.data.multimnist_files import MultiMnist, read_multimnist
 from ganvas.errors import GanvasError
-from ganvas.training_loop import minimize, warmup_cosine
+from ganvas.progress import Progress, show_count
+from ganvas.training_loop import minimize
 
 
 def build_targets(data: MultiMnist) -> tuple[Tensor, Tensor]:
@@ -61,7 +62,13 @@ def to_grey(pixels: Tensor) -> Tensor:
     return pixels / 127.5 - 1
 
 
-def train_detector(data: MultiMnist, steps: int, batch: int = 64, seed: int = 0) -> DigitDetector:
+def train_detector(
+    data: MultiMnist,
+    steps: int,
+    batch: int = 64,
+    seed: int = 0,
+    progress: Progress = lambda step, steps: None,
+) -> DigitDetector:
     """Train a detector; equal arguments give equal weights on one machine."""
     classes, offsets = build_targets(data)
     random = torch.Generator().manual_seed(seed)
@@ -76,14 +83,16 @@ def train_detector(data: MultiMnist, steps: int, batch: int = 64, seed: int = 0)
         pictures = (to_grey(data.pixels[rows]) + 1) * brightness - 1
         soft = F.avg_pool2d(pictures[:, None], 3, 1, 1, count_include_pad=False)[:, 0]
         pictures = torch.lerp(pictures, soft, torch.rand(batch, 1, 1, generator=random) * 0.5)
-        maps = detector(pictures.contiguous())
+        with torch.autocast("cpu", torch.bfloat16):
+            maps = detector(pictures.contiguous())
+        maps = maps.float()
         there = classes[rows] > 0
         of_class = F.cross_entropy(maps[:, : CLASSES + 1], classes[rows])
         distance = (maps[:, CLASSES + 1 :] - offsets[rows]).square().sum(1)[there].mean()
         return CELLS * of_class + distance
 
     optimizer = torch.optim.AdamW(detector.parameters(), 4e-3, weight_decay=0.01)
-    minimize(loss, optimizer, steps, schedule=warmup_cosine)
+    minimize(loss, optimizer, steps, progress=progress)
     return detector.eval().requires_grad_(False)
 
 
@@ -98,15 +107,19 @@ def measure_detector(detector: DigitDetector, data: MultiMnist) -> tuple[float, 
 def main(
     folder: Annotated[Path, typer.Argument(help="A MultiMNIST folder, 64×64.")],
     out: Annotated[Path, typer.Option(help="The detector's file.")],
-    steps: Annotated[int, typer.Option(help="Batches of 64 pictures.")] = 3000,
+    steps: Annotated[int, typer.Option(help="Batches of 64 pictures.")] = 2500,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
 ) -> None:
     """Train and measure the detector."""
-    detector = train_detector(read_multimnist(folder, "train"), steps, seed=seed)
+    data = read_multimnist(folder, "train")
+    with show_count("Training") as progress:
+        detector = train_detector(data, steps, seed=seed, progress=progress)
     save_detector(detector, out)
     test = read_multimnist(folder, "test")
     digits, pictures = measure_detector(detector, test)
-    print(f"detector, {len(test):,} test pictures: {digits:.4f} of the digits found, {pictures:.4f} of the pictures right")
+    print(
+        f"detector, {len(test):,} test pictures: {digits:.4f} of the digits found, {pictures:.4f} of the pictures right"
+    )
     counted = [len(found) for found in find_components(to_grey(test.pixels))]
     right = (torch.tensor(counted) == test.counts).float().mean()
     print(f"components: {right:.4f} of the test pictures have as many as digits")

@@ -2,19 +2,20 @@
 
 Each code's picture is drawn and cut into connected components of ink. One object less is the picture without one of them; one
 more is the picture with an object of another sample at a place that is free. A code of such a picture is then searched in W+
-(as in Abdal et al., *Image2StyleGAN*, 2019, https://arxiv.org/abs/1904.03189), inside of the typical set: for one less from the code
-itself, for one more from a sample whose objects lie as in the composed picture. Samples are found by small maps of their ink, which the
-editor stores with their seeds. The moves are those of Doubinsky et al., RFIAP 2022 (``editors.cardinality``): a change of 1 is one object,
-of more successive moves, and a class may be named.
+(as in Abdal et al., *Image2StyleGAN*, 2019, https://arxiv.org/abs/1904.03189), inside of the typical set: for one less from the
+code itself, for one more from a sample whose objects lie as in the composed picture. For that, the editor stores seeds of samples
+with the boxes and classes of their objects. The moves are those of Doubinsky et al., RFIAP 2022 (``editors.cardinality``): a
+change of 1 is one object, of more successive moves, and a class may be named.
 
-An object is ink on dark ground, so this is for generators of digits and the like. ``build`` makes an editor from labelled samples.
-Unlike others this editor draws: it takes the generator that ``load_editor`` is given, or the one of its name.
+An object is ink on dark ground, so this is for generators of digits and the like. ``build`` makes an editor from labelled
+samples. Unlike others this editor draws: it takes the generator that ``load_editor`` is given, or the one of its name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Any, final
 
 import numpy as np
@@ -32,20 +33,22 @@ from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, map_seeds
 from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
-from ganvas.scorers.count import CLASSES, DIGITS, SIDE, CountLogits, Counter, to_network_input
+from ganvas.scorers.count import CLASSES, DIGITS, Counter, CountLogits, to_network_input
 from ganvas.seeds import label_seeds
 from ganvas.types import Scores, W, WPlus
-from ganvas.validation import NonNegative, Positive, PositiveInt, Natural, parse, validated
+from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, parse, validated
 
 METHOD = "composed"
 MIN_INK = 0.35
 """The brightness from which a pixel of 0 to 1 is ink."""
+FAINT_INK = 0.05
+"""The brightness from which a pixel belongs to an object that is copied."""
 MIN_AREA = 16
 """The least number of pixels, of a component grown by one, that is an object."""
 MARGIN = 2
 """Pixels that stay free around a new object, and that are cleared around a removed one."""
-MAP_SIDE = 8
-"""The side of the maps of ink by which samples are found."""
+FEATURE_WEIGHTS = (1.0, 1.0, 0.5, 0.5, 16.0)
+"""The weights of squared differences of x, y, width and height, in pixels, and of another class, when samples are found."""
 MAX_COUNT = 4
 """The most objects that a sample may have."""
 SCALES = (1, 2, 4, 8)
@@ -55,7 +58,6 @@ WRONG_COUNT_PENALTY = 10.0
 BATCH_SIZE = 64
 
 Grey = Float[Tensor, "n 64 64"]
-Maps = Float[Tensor, "n cells"]
 
 
 @validated
@@ -66,10 +68,10 @@ class ComposedConfig:
     """Steps of Adam for each move; 0: the code from which the search would start, which is instant."""
     trial_steps: Natural = 15
     """Steps that every candidate gets before the best of them goes on."""
-    candidates: PositiveInt = 2
-    """Samples to start from that are tried for a new object, and objects that are tried to be removed."""
-    looked: PositiveInt = 24
-    """Samples that are found by their maps and then drawn, of which the best are candidates."""
+    candidates: PositiveInt = 3
+    """Samples to start from that are tried for a new object; all objects are tried to be removed."""
+    looked: PositiveInt = 40
+    """Samples that are found by their layout and then drawn, of which the best are candidates."""
     rate: Positive = 0.05
     components: PositiveInt = 64
     """Principal components of W that each row moves along."""
@@ -78,31 +80,47 @@ class ComposedConfig:
 
 
 class SampleBank(nn.Module):
-    """Samples by their seeds, with the ink of 8×8 blocks, and the box and class of each object (class -1: none)."""
+    """Samples by their seeds, with the boxes (x0, y0, x1, y1) and classes of their objects; class -1: no object."""
 
-    def __init__(self, seeds: Tensor, ink: Tensor, boxes: Tensor, labels: Tensor) -> None:
+    def __init__(self, seeds: Tensor, boxes: Tensor, labels: Tensor) -> None:
         super().__init__()
-        self.seeds, self.ink = nn.Buffer(seeds), nn.Buffer(ink)
-        self.boxes, self.labels = nn.Buffer(boxes), nn.Buffer(labels)
+        self.seeds, self.boxes, self.labels = nn.Buffer(seeds), nn.Buffer(boxes), nn.Buffer(labels)
 
-    def list_maps(self) -> tuple[Maps, Tensor, Tensor]:
-        """Return the maps of all samples without one of their objects, then as they are: (rows, 64); sample and object of each.
+    def list_layouts(self) -> dict[int, Layouts]:
+        """Return, by the number of objects, all samples without one of their objects and all whole ones."""
+        counts, layouts = (self.labels >= 0).sum(1), {}
+        features = describe_boxes(self.boxes, self.labels)
+        for n in range(1, MAX_COUNT + 1):
+            whole = (counts == n).nonzero()[:, 0]
+            parts = [(features[whole, :n], whole, torch.full_like(whole, -1))]
+            more = (counts == n + 1).nonzero()[:, 0]
+            for left_out in range(n + 1 if n < MAX_COUNT else 0):
+                others = [k for k in range(n + 1) if k != left_out]
+                parts.append((features[more][:, others], more, torch.full_like(more, left_out)))
+            layouts[n] = Layouts(*map(torch.cat, zip(*parts, strict=True)))
+        return layouts
 
-        The object is -1 for whole samples.
-        """
-        whole = self.ink.float() / 255
-        sample, thing = (self.labels >= 0).nonzero().T
-        block = SIDE // MAP_SIDE
-        edges = torch.arange(MAP_SIDE, device=whole.device)[None] * block
-        x0, y0, x1, y1 = self.boxes[sample, thing].long().T[:, :, None]
-        # The share of each block's rows and columns that the object's box covers.
-        across, down = (
-            (torch.minimum(high, edges + block) - torch.maximum(low, edges)).clamp(min=0) / block
-            for low, high in ((x0, x1), (y0, y1))
-        )
-        cut = whole[sample] * (1 - (down[:, :, None] * across[:, None]).flatten(1).ceil())
-        every = torch.arange(len(whole), device=whole.device)
-        return torch.cat((cut, whole)), torch.cat((sample, every)), torch.cat((thing, torch.full_like(every, -1)))
+
+@dataclass(frozen=True)
+class Layouts:
+    """Objects of samples, (rows, n, 5) as ``describe_boxes`` has them.
+
+    ``samples`` (rows,): of which sample; ``left_out`` (rows,): the number of its object that isn't among them, -1 for none.
+    """
+
+    features: Tensor
+    samples: Tensor
+    left_out: Tensor
+
+    def measure_distances(self, objects: Tensor) -> Float[Tensor, " rows"]:
+        """Measure how far ``objects`` (n, 5) are from those of each row, paired in the best way."""
+        scale = objects.new_tensor(FEATURE_WEIGHTS)
+        each = []
+        for order in permutations(range(len(objects))):
+            difference = self.features[:, list(order)] - objects
+            difference[..., 4] = difference[..., 4].ne(0)
+            each.append((difference.square() * scale).sum((1, 2)))
+        return torch.stack(each).amin(0)
 
 
 @dataclass(frozen=True)
@@ -120,6 +138,7 @@ class ComposedEditor(Editor):
     each leading principal component."""
 
     may_fall_short = True
+    limits = f"The generator draws 1 to {MAX_COUNT} objects."
 
     def __init__(
         self, metadata: EditorMetadata, bank: SampleBank, mean: Tensor, basis: Tensor, whitening: Tensor, bound: Tensor
@@ -139,11 +158,16 @@ class ComposedEditor(Editor):
         if not isinstance(counter, Counter):
             raise GanvasError(f"This editor counts with {self.scorer!r}, which isn't a counter of digits.")
         # In a list, so that it is no part of the module.
-        self._tools = [generator, counter.to(generator.device), self.bank.list_maps()]
+        self._tools = [generator, counter.to(generator.device), self.bank.list_layouts()]
+
+    def set_steps(self, steps: int) -> None:
+        """Set the steps of search; 0 is instant. Raises GanvasError for a number below 0."""
+        self.config = parse(ComposedConfig, {**vars(self.config), "steps": steps}, "steps")
+        self.options = vars(self.config)
 
     @property
-    def tools(self) -> tuple[Generator, Counter, tuple[Maps, Tensor, Tensor]]:
-        """The generator, the counter and the maps of the bank; loads the generator by its name where none was given."""
+    def tools(self) -> tuple[Generator, Counter, dict[int, Layouts]]:
+        """The generator, the counter and the layouts of samples; loads the generator by its name where none was given."""
         if not self._tools:
             from ganvas.checkpoints.load import load_generator
 
@@ -151,8 +175,8 @@ class ComposedEditor(Editor):
             if generator.fingerprint != self.generator:
                 raise GanvasError(f"This editor needs its generator {self.generator_name!r}: load it with load_editor.")
             self.use_generator(generator)
-        generator, counter, maps = self._tools
-        return generator, counter, maps
+        generator, counter, layouts = self._tools
+        return generator, counter, layouts
 
     def shift(self, w: W, changes: Scores) -> W:
         """Return the mean of what the rows move by, for codes whose rows are all ``w``."""
@@ -205,46 +229,63 @@ class ComposedEditor(Editor):
 
     def _add(self, i: int, code: Tensor, picture: Tensor, label: int) -> list[Candidate]:
         """Return candidates for one object more: with an object of a sample whose others lie as in the picture."""
-        generator, _, (maps, samples, things) = self.tools
         objects = find_objects(picture)
         if not 0 < len(objects) < MAX_COUNT:
             return []
-        classes = self.bank.labels[samples, things.clamp(min=0)].long()
-        counts = (self.bank.labels >= 0).sum(1)[samples]
-        fits = (counts == len(objects) + 1) & (things >= 0) & ((classes == label) | (label < 0))
-        rows = fits.nonzero()[:, 0]
-        distance = (maps[rows] - shrink_to_map(picture[None])).square().sum(1)
-        rows = rows[distance.argsort()[: self.config.looked]]
-        if not len(rows):
-            return []
-        codes = map_seeds(generator, self.bank.seeds[samples[rows]].tolist())
         taken, found = grow(torch.stack(objects).any(0), MARGIN), []
-        for drawn, row, w in zip(self._draw(generator.expand(codes)), rows.tolist(), codes, strict=True):
-            x0, y0, x1, y1 = self.bank.boxes[samples[row], things[row]].tolist()
+        for w, drawn, box in self._find_samples(picture, objects, more=True, label=label):
+            x0, y0, x1, y1 = box
             place = torch.zeros_like(taken)
             place[y0:y1, x0:x1] = True
-            place &= drawn > 0.05
+            place &= drawn > FAINT_INK
             if (place & taken).any():
                 continue
             target = torch.where(place, torch.maximum(drawn, picture), picture)
-            found.append((float(compare(drawn[None], target[None])), Candidate(i, target, generator.expand(w[None])[0])))
+            found.append((float(compare(drawn[None], target[None])), Candidate(i, target, w)))
         found.sort(key=lambda pair: pair[0])
         return [candidate for _, candidate in found[: self.config.candidates]]
 
     def _remove(self, i: int, code: Tensor, picture: Tensor, label: int) -> list[Candidate]:
-        """Return candidates for one object less: without each of the objects, the largest ones first."""
-        objects = find_objects(picture)
-        if len(objects) > 1 and label >= 0:
-            labels = classify_objects(self.tools[1], [picture * grow(mask, 1) for mask in objects]).tolist()
-            chosen = [mask for mask, each in zip(objects, labels, strict=True) if each == label]
-        else:
-            chosen = objects if len(objects) > 1 else []
-        found = []
-        for mask in chosen:
-            others = [other for other in objects if other is not mask]
-            cleared = grow(mask, MARGIN) & ~torch.stack(others).any(0)
-            found.append(Candidate(i, torch.where(cleared, 0.0, picture), code))
+        """Return candidates for one object less: without each of the objects (of the class); none where it is the only one."""
+        objects, found = find_objects(picture), []
+        if len(objects) < 2:
+            return []
+        labels = self._classify(picture, objects).tolist()
+        for k, (mask, each) in enumerate(zip(objects, labels, strict=True)):
+            if label not in (-1, each):
+                continue
+            others = [other for j, other in enumerate(objects) if j != k]
+            target = torch.where(grow(mask, MARGIN) & ~torch.stack(others).any(0), 0.0, picture)
+            starts = [code]
+            if not self.config.steps:
+                samples = self._find_samples(target, others, more=False, label=-1)
+                starts = [min(samples, key=lambda s: float(compare(s[1][None], target[None])))[0]] if samples else []
+            found += [Candidate(i, target, start) for start in starts]
         return found
+
+    def _find_samples(
+        self, picture: Tensor, objects: list[Tensor], more: bool, label: int
+    ) -> list[tuple[Tensor, Tensor, list[int]]]:
+        """Find samples whose objects lie as ``objects``: code, picture, and the box of the one object ``more`` (of a class)."""
+        generator, _, all_layouts = self.tools
+        layouts, bank = all_layouts[len(objects)], self.bank
+        own = describe_boxes(torch.tensor([get_box(mask) for mask in objects]), self._classify(picture, objects))
+        extra = bank.labels[layouts.samples, layouts.left_out.clamp(min=0)]
+        fits = (layouts.left_out >= 0) == more
+        if more and label >= 0:
+            fits &= extra == label
+        rows = fits.nonzero()[:, 0]
+        if not len(rows):
+            return []
+        distances = layouts.measure_distances(own.to(layouts.features))[rows]
+        rows = rows[distances.argsort()[: self.config.looked]]
+        samples = layouts.samples[rows]
+        codes = generator.expand(map_seeds(generator, bank.seeds[samples].tolist()))
+        boxes = bank.boxes[samples, layouts.left_out[rows].clamp(min=0)].tolist()
+        return list(zip(codes, self._draw(codes), boxes, strict=True))
+
+    def _classify(self, picture: Tensor, objects: list[Tensor]) -> Tensor:
+        return classify_objects(self.tools[1], [picture * grow(mask, 1) for mask in objects])
 
     def _search(self, ws: WPlus, candidates: list[Candidate], label: int, sign: Tensor) -> tuple[WPlus, Tensor]:
         """Search the codes of composed pictures; return the best for each code, and the codes' numbers."""
@@ -275,7 +316,10 @@ class ComposedEditor(Editor):
         return torch.stack([each[loss[each].argmin()] for each in rows])
 
     def _optimize(self, x: WPlus, target: Grey, asked: Tensor, label: int, steps: int, falling: bool) -> WPlus:
-        """Return codes whose pictures are nearer to ``target`` after some steps; with ``falling`` the rate falls to 0."""
+        """Return codes whose pictures are nearer to ``target`` after some steps.
+
+        ``falling``: the rate falls to 0, and in the second half the counter has a say; before, its errors are of no use.
+        """
         generator, counter, _ = self.tools
         config, start = self.config, x.detach()
         with torch.enable_grad():
@@ -285,7 +329,7 @@ class ComposedEditor(Editor):
                 optimizer.param_groups[0]["lr"] = config.rate * (min(1, (steps - i) / (0.7 * steps)) if falling else 1)
                 grey = to_network_input(generator.synthesis(self._bound(start + step @ self.basis)))[:, 0]
                 loss = compare(grey, target)
-                if config.count_weight:
+                if config.count_weight and falling and i >= steps // 2:
                     logits = select_logits(counter.network(grey[:, None]), label)
                     loss = loss + config.count_weight * F.cross_entropy(logits, asked, reduction="none")
                 # Each code's gradient of a sum is its own: the result doesn't depend on the batch.
@@ -307,7 +351,6 @@ class ComposedEditor(Editor):
         with torch.device("meta"):
             bank = SampleBank(
                 torch.empty(n, dtype=torch.int32),
-                torch.empty(n, MAP_SIDE**2, dtype=torch.uint8),
                 torch.empty(n, MAX_COUNT, 4, dtype=torch.uint8),
                 torch.empty(n, MAX_COUNT, dtype=torch.int8),
             )
@@ -332,13 +375,22 @@ def grow(mask: Bool[Tensor, "64 64"], pixels: int) -> Bool[Tensor, "64 64"]:
 
 def classify_objects(counter: Counter, pictures: list[Tensor]) -> Tensor:
     """Return the class of the one object in each picture (64, 64), (n,)."""
-    logits = counter.network(torch.stack(pictures)[:, None]).classes
+    # Twice as fast, and a class is seldom that close.
+    with torch.autocast(pictures[0].device.type, torch.bfloat16):
+        logits = counter.network(torch.stack(pictures)[:, None]).classes.float()
     return (logits[..., 1:].logsumexp(2) - logits[..., 0]).argmax(1)
 
 
-def shrink_to_map(pictures: Grey) -> Maps:
-    """Return the mean ink of 8×8 blocks."""
-    return F.avg_pool2d(pictures[:, None], SIDE // MAP_SIDE).flatten(1)
+def get_box(mask: Bool[Tensor, "64 64"]) -> list[int]:
+    """Return the box of an object, as ``SampleBank`` has it."""
+    y, x = mask.nonzero().T
+    return [int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1]
+
+
+def describe_boxes(boxes: Tensor, labels: Tensor) -> Tensor:
+    """Return the middle, width, height and class of objects, (..., 5), from their boxes (..., 4) and classes (...)."""
+    x0, y0, x1, y1 = boxes.float().unbind(-1)
+    return torch.stack(((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, labels.float()), -1)
 
 
 def compare(pictures: Grey, targets: Grey) -> Float[Tensor, " n"]:
@@ -352,22 +404,12 @@ def select_logits(logits: CountLogits, label: int) -> Float[Tensor, "n counts"]:
     return logits.count if label < 0 else logits.classes[:, label]
 
 
-def _describe(picture: Tensor, masks: list[Tensor], classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a sample's map of ink, and the boxes and classes of its objects, as ``SampleBank`` has them."""
-    boxes, labels = torch.zeros(MAX_COUNT, 4, dtype=torch.uint8), torch.full((MAX_COUNT,), -1, dtype=torch.int8)
-    labels[: len(masks)] = classes.to(torch.int8)
-    for k, mask in enumerate(masks):
-        y, x = mask.nonzero().T
-        boxes[k] = torch.stack((x.min(), y.min(), x.max() + 1, y.max() + 1))
-    return (shrink_to_map(picture[None])[0] * 255).round().to(torch.uint8), boxes, labels
-
-
 @torch.no_grad()
 def build(
     data: LatentDataset,
     generator: Generator,
     counter: Scorer,
-    samples: int = 10_000,
+    samples: int = 40_000,
     progress: Progress = lambda done, total: None,
     **options: Any,
 ) -> ComposedEditor:
@@ -382,35 +424,45 @@ def build(
     seeds = label_seeds(len(data), data.source.seed)
     names = tuple(name for name, kind in zip(data.attributes, data.kinds, strict=True) if kind == "count")
     total = data.scores[:, data.attributes.index("count")]
-    bank: list[tuple[int, Tensor, Tensor, Tensor]] = []
+    by_class = data.scores[:, [data.attributes.index(name) for name in DIGITS]]
+    bank: list[tuple[int, list[list[int]], list[int]]] = []
     for start in range(0, len(data), BATCH_SIZE):
         rows = slice(start, start + BATCH_SIZE)
         pictures = to_network_input(generator.synthesis(data.ws(rows, generator.num_ws).to(generator.device)))[:, 0]
         cut = [
-            (picture, seed, objects)
-            for picture, seed, count in zip(pictures, seeds[rows], total[rows].tolist(), strict=True)
+            (picture, seed, objects, counted)
+            for picture, seed, count, counted in zip(
+                pictures, seeds[rows], total[rows].tolist(), by_class[rows], strict=True
+            )
             if len(objects := find_objects(picture)) == count and 0 < count <= MAX_COUNT
         ]
         if cut:
-            classes = classify_objects(counter, [picture * grow(m, 1) for picture, _, masks in cut for m in masks])
-            each = classes.split([len(masks) for *_, masks in cut])
+            classes = classify_objects(counter, [picture * grow(m, 1) for picture, _, masks, _ in cut for m in masks])
+            each = classes.split([len(masks) for _, _, masks, _ in cut])
             bank += [
-                (seed, *_describe(picture, masks, labels))
-                for (picture, seed, masks), labels in zip(cut, each, strict=True)
+                (seed, [get_box(mask) for mask in masks], labels.tolist())
+                for (_, seed, masks, counted), labels in zip(cut, each, strict=True)
+                # Where single objects are counted as other classes than the whole, at least one is hard to read.
+                if torch.equal(labels.bincount(minlength=CLASSES), counted.long().to(labels))
             ]
         progress(min(len(bank), samples), samples)
         if len(bank) >= samples:
             break
     if len(bank) < 0.2 * min(samples, len(data)):
         raise GanvasError("Composed counts are for objects of light ink on dark ground that don't touch: these aren't.")
-    ids, ink, boxes, labels = zip(*bank[:samples], strict=True)
+    bank = bank[:samples]
+    boxes = torch.zeros(len(bank), MAX_COUNT, 4, dtype=torch.uint8)
+    labels = torch.full((len(bank), MAX_COUNT), -1, dtype=torch.int8)
+    for i, (_, corners, classes) in enumerate(bank):
+        boxes[i, : len(corners)] = torch.tensor(corners)
+        labels[i, : len(classes)] = torch.tensor(classes)
     distribution = fit_distribution(generator)
     metadata = build_metadata(METHOD, data.select(names), generator, vars(config))
     # The inverse of the whitening of W, along its leading components.
     basis = torch.linalg.inv(distribution.whitening)[: config.components]
     editor = ComposedEditor(
         replace(metadata, space="w+"),
-        SampleBank(torch.tensor(ids, dtype=torch.int32), torch.stack(ink), torch.stack(boxes), torch.stack(labels)),
+        SampleBank(torch.tensor([seed for seed, *_ in bank], dtype=torch.int32), boxes, labels),
         distribution.mean,
         basis.contiguous(),
         distribution.whitening,
