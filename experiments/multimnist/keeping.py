@@ -45,6 +45,8 @@ from ganvas.types import Scores, WPlus
 
 BATCH_SIZE = 32
 PAPER = "paper"
+KINDS = ("one", "two", "class added", "class removed")
+"""The kinds of changes: of the count by one and by two, and of the number of one class."""
 LABELS = Path("src/ganvas/assets/labels/multimnist-count.safetensors")
 PAPER_OPTIONS = {"recipe": "paper", "space": "w", "loss": "ce", "attributes": ["count"], "steps": 1500}
 
@@ -107,13 +109,15 @@ def list_changes(cases: JudgedCodes) -> Iterator[tuple[str, str, int, Tensor]]:
         yield "class removed", f"digit_{k}", -1, (count > MIN_COUNT) & (chosen == k) & there[:, k]
 
 
-def measure_editor(editor: Editor, cases: JudgedCodes, judges: MoveJudges) -> dict[str, dict[str, Tensor]]:
+def measure_editor(
+    editor: Editor, cases: JudgedCodes, judges: MoveJudges, kinds: list[str]
+) -> dict[str, dict[str, Tensor]]:
     """Return each measure's values by kind of change, one for each code and change, with the codes' numbers as "code"."""
     values: dict[str, dict[str, list[Tensor]]] = {}
     distribution = fit_distribution(judges.generator)
     for kind, attribute, alpha, able in list_changes(cases):
         rows = able.nonzero()[:, 0]
-        if attribute not in editor.attributes or not len(rows):
+        if kind not in kinds or attribute not in editor.attributes or not len(rows):
             continue
         start = cases.select(able)
         seconds = time.perf_counter()
@@ -187,6 +191,7 @@ def main(
     generator: Annotated[str, typer.Option(help="A name or a file.")] = "multimnist",
     n: Annotated[int, typer.Option("-n", help="Codes.")] = 1000,
     seed: Annotated[int, typer.Option(help="The first seed.")] = EVALUATION_SEED,
+    kinds: Annotated[str, typer.Option(help="Which changes, joined by commas.")] = ",".join(KINDS),
     steps: Annotated[int | None, typer.Option(help="Steps of search of a composed editor.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="A PNG of the first 24 codes.")] = None,
 ) -> None:
@@ -197,6 +202,9 @@ def main(
     finder: Callable[[Tensor], list] = read_detector(detector).find_digits
     judges = MoveJudges(network, counter, {"components": find_components, "detector": finder})
     cases = judges.sample_sure(n, seed)
+    for name, judge in judges.others.items():
+        same = torch.tensor([len(digits) for digits in judge(cases.pictures)]) == cases.scores[:, 0]
+        print(f"{name}: of {n} codes as drawn {format_estimate(vars(estimate_proportion(same.float())), 3)} as counted")
     fitted = {name: load_named_editor(name, network) for name in names}
     for editor in fitted.values():
         if steps is not None and isinstance(editor, editors.composed.ComposedEditor):
@@ -204,7 +212,7 @@ def main(
     if sheet:
         draw_sheet(fitted, judges, 24, sheet)
     for name, editor in fitted.items():
-        print_measures(name, measure_editor(editor, cases, judges))
+        print_measures(name, measure_editor(editor, cases, judges, kinds.split(",")))
 
 
 if __name__ == "__main__":

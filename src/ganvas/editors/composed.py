@@ -295,13 +295,16 @@ class ComposedEditor(Editor):
         with torch.no_grad():
             before = self._count(self._draw(ws), label)
         asked = (before + sign.long()).clamp(min=0)[code]
-        config = self.config
+        config, start = self.config, x
         if config.steps:
             x = self._optimize(x, target, asked, label, min(config.trial_steps, config.steps), falling=False)
         best = self._choose(x, target, asked, code, label)
-        x, target, asked, code = x[best], target[best], asked[best], code[best]
+        x, start, target, asked, code = x[best], start[best], target[best], asked[best], code[best]
         if config.steps > config.trial_steps:
             x = self._optimize(x, target, asked, label, config.steps - config.trial_steps, falling=True)
+            # Where the search ends with another count than asked for, it was better not to begin it.
+            both, again = torch.cat((x, start)), [torch.cat((value, value)) for value in (target, asked, code)]
+            x = both[self._choose(both, *again, label)]
         return x, code
 
     def _count(self, pictures: Grey, label: int) -> Tensor:
