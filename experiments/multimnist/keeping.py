@@ -7,7 +7,8 @@
 Editors are names or files; "paper" is the paper's H in W with cross-entropy, fitted now on the labels that ship. Prints, for
 fresh codes whose count the counter is sure of, the shares right and kept after one object more or less, by the counter, by
 connected components and by the detector, with intervals by code; the same after two; a class added and removed; the share of
-codes that left W, and milliseconds a code. ``--sheet`` draws the first seeds before, and after one more and one less by each.
+codes that left W, and milliseconds of processor time a code. ``--sheet`` draws the first seeds before, and after one more and
+one less by each.
 """
 
 from __future__ import annotations
@@ -120,11 +121,11 @@ def measure_editor(
         if kind not in kinds or attribute not in editor.attributes or not len(rows):
             continue
         start = cases.select(able)
-        seconds = time.perf_counter()
+        seconds = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of changes that fall short, which are counted here
             moved = torch.cat([editor.edit(ws, {attribute: float(alpha)}) for ws in start.ws.split(BATCH_SIZE)])
-        seconds = time.perf_counter() - seconds
+        seconds = time.process_time() - seconds
         after, change = judges.judge(moved), torch.full((len(rows),), alpha)
         column = judges.counter.column(attribute)
         found = {
