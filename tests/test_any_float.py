@@ -130,3 +130,16 @@ def test_scorers_read_pictures_of_any_dtype_in_any_mode(scorer):
     x = torch.linspace(-0.9, 0.9, 64)
     smooth = torch.stack((x[:, None] * x, (3 * x).sin().expand(64, 64), x[:, None].expand(64, 64).abs()))
     check_any_float(scorer, torch.stack((smooth, torch.full((3, 64, 64), -1.0))), torch.float32)
+
+
+def test_scores_have_finite_gradients(scorer):
+    """Blank and constant pictures are where square roots, norms and logarithms have none."""
+    noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images = torch.cat((torch.full_like(noise, -1.0), torch.full_like(noise, 1.0), torch.zeros_like(noise), noise))
+    images.requires_grad_()
+    scores = scorer(images)
+    assert scores.isfinite().all()
+    if not scores.requires_grad:
+        pytest.skip("not differentiable")
+    (gradient,) = torch.autograd.grad(scores.sum(), images)
+    assert gradient.isfinite().all()

@@ -1,5 +1,6 @@
 """The cardinality editor finds a planted count, adds and removes objects one by one, in W and in W+."""
 
+import warnings
 from functools import cache
 
 import pytest
@@ -225,3 +226,14 @@ def test_moves_add_up():
         found = moves.move(x, change)
     torch.testing.assert_close(found[2], found[0] + found[1])
     assert not found[3].any()
+
+
+def test_a_count_beyond_what_was_learned_is_said():
+    editor = counter_editor()
+    ws = sample(SQUARES, 200, 1.0, 0)
+    counts = editor.read(ws)[:, 0].round()
+    with pytest.warns(UserWarning, match=r"count \+1 was shortened .* It learned count from 1 to 4"):
+        editor.edit(ws[counts == 4][:2], {"count": 1.0})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        editor.edit(ws[counts == 2][:2], {"count": 1.0})

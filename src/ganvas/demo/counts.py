@@ -61,8 +61,8 @@ def draw_strip(
         row = pictures[i * len(config.changes) : (i + 1) * len(config.changes)]
         rows.append((str(seed), *(f"{float(_score_recipe(tools, scorer, recipe)[column]):.0f}" for recipe in row)))
     text = (
-        f"{config.generator}, a generator of digits, and the cardinality editor (Doubinsky et al., 2022): a change of +1 is one"
-        " object more, of +2 two, in successive unit moves. Rows are the first seeds of whose"
+        f"{config.generator}, a generator of digits, and an editor of counts (after Doubinsky et al., 2022): a change of +1 is"
+        " one object more, of +2 two, in successive unit moves. Rows are the first seeds of whose"
         f" {config.start} objects the counter is sure, or the first of all where there are none; the table has what it counts in"
         " each picture, right or wrong."
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from ganvas.data.codes import check_generator
 from ganvas.data.dataset import LatentDataset
+from ganvas.editors import composed
 from ganvas.editors.base import Editor, LinearEditor, fingerprint, read_editor
 from ganvas.editors.base import save_editor as save
 from ganvas.editors.masked import MASKED, MaskedEditor, get_masked_rows, mask_editor, unwrap_masked
@@ -42,7 +43,7 @@ __all__ = [
     "save",
 ]
 
-NO_METHODS = frozenset({"base", "editor_files", "masked", "picture_calibration", "published"})
+NO_METHODS = frozenset({"base", "composed", "editor_files", "masked", "picture_calibration", "published"})
 """Public modules of this package that fit nothing."""
 ATTRIBUTES = "attributes"
 PROGRESS = "progress"
@@ -220,11 +221,14 @@ def load_editor(name: str | Path, generator: Generator | None = None, *, allow_o
         check_generator(f"Editor {str(name)!r}", metadata.generator_name, metadata.generator, generator)
     try:
         own, inner, rows = unwrap_masked(tensors, metadata)
-        factory = LinearEditor if metadata.method == IMPORTED else _import_method(metadata.method)
+        built = {IMPORTED: LinearEditor, composed.METHOD: composed.ComposedEditor}
+        factory = built.get(metadata.method) or _import_method(metadata.method)
         editor = factory.from_tensors(own, inner)
         editor = editor if rows is None else MaskedEditor(editor, *rows)
         if generator is not None and other:
             _check_shapes(editor, generator)
+        if generator is not None and isinstance(editor, composed.ComposedEditor):
+            editor.use_generator(generator)
         return editor if generator is None else editor.to(generator.device)
     except GanvasError as error:
         raise GanvasError(f"{path}: {error}") from None

@@ -110,6 +110,8 @@ class Editor(nn.Module, ABC):
     units: Mapping[str, str] = {}
     """The units of attributes that have one, as ``Scorer.units``."""
 
+    limits = ""
+    """A sentence on what the generator can't draw, which ends warnings of edits that fall short; "" where there is none."""
     may_fall_short = False
     """Whether edits may change readings by less than is asked for: then ``edit`` warns of it."""
 
@@ -167,7 +169,7 @@ class Editor(nn.Module, ABC):
             # Several changes of a code may make up for each other on purpose, as those of ``solve_changes`` do.
             asked = asked * (asked.ne(0).sum(1, keepdim=True) == 1)
             if shortfall := find_shortfall(self.attributes, asked, reached):
-                warnings.warn(shortfall[1], stacklevel=2)
+                warnings.warn(f"{shortfall[1]} {self.limits}".strip(), stacklevel=2)
         return edited
 
     def edit_quietly(self, ws: WPlus, changes: Mapping[str, float | Tensor]) -> WPlus:
@@ -478,7 +480,7 @@ def save_editor(editor: Editor, path: str | Path, half: bool = False) -> None:
     """
     own = {name: tensor.detach() for name, tensor in editor.state_dict().items()}
     if half:
-        own = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in own.items()}
+        own = {name: t.half() if t.ndim > 1 and t.is_floating_point() else t for name, t in own.items()}
         if not all(torch.isfinite(tensor).all() for tensor in own.values()):
             raise GanvasError("This editor has numbers too large for float16: save it with half=False.")
     write_editor(path, own, collect_metadata(editor))

@@ -95,6 +95,8 @@ class CardinalityEditor(Editor):
     ``keeper``: with these, the classifier of the parts that are to stay. Tensors in files have these modules' names.
     """
 
+    may_fall_short = True
+
     def __init__(
         self,
         metadata: EditorMetadata,
@@ -106,6 +108,8 @@ class CardinalityEditor(Editor):
         super().__init__()
         self.set_metadata(metadata)
         self.places, self.moves, self.classifiers, self.keeper = places, moves, nn.ModuleList(classifiers), keeper
+        ranges = self.networks[0].ranges
+        self.limits = f"It learned {self.attributes[0]} from {ranges.lows[0]} to {ranges.highs[0]}."
 
     def shift(self, w: W, changes: Scores) -> W:
         """Return what the rows' mean moves by, for codes whose rows are all ``w``."""

@@ -71,7 +71,7 @@ class MaskedEditor(Editor):
                 )
             inner = inner.inner
         self.inner, self.rows, self.num_ws = inner, rows, num_ws
-        self.may_fall_short = inner.may_fall_short
+        self.may_fall_short, self.limits = inner.may_fall_short, inner.limits
         self.options = {**inner.options, MASKED: [list(rows), num_ws]}
 
     def shift(self, w: W, changes: Scores) -> W:

@@ -80,7 +80,8 @@ def describe_shortfall(recipes: Sequence[Recipe], tools: Tools) -> str:
                 find_shortfall(editor.attributes, asked, measure_reach(editor.measure_change(ws, edited), asked))
             )
             ws = edited
-    return min((each for each in found if each), default=(1.0, ""))[1]
+    line = min((each for each in found if each), default=(1.0, ""))[1]
+    return f"{line} {tools.editor.limits}".strip() if line else ""
 
 
 def _sum_changes(step: EditStep) -> float:

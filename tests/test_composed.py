@@ -1,0 +1,135 @@
+"""Composed counts on the generator of digits: what is asked for is there, what was there stays, and limits are said."""
+
+import warnings
+
+import pytest
+import torch
+
+from experiments.multimnist.judges import find_components, measure_kept, measure_right
+from ganvas import GanvasError, editors, sample
+from ganvas.checkpoints.load import load_generator
+from ganvas.editors import composed
+from ganvas.editors.base import save_editor
+
+NAME = "multimnist/composed"
+GENERATOR = load_generator("multimnist")
+
+
+@pytest.fixture(scope="module")
+def editor():
+    return editors.load_editor(NAME, GENERATOR)
+
+
+@pytest.fixture(scope="module")
+def codes():
+    """Codes of two or three digits that the components agree on."""
+    ws = sample(GENERATOR, 40, 1.0, 100)
+    counts = torch.tensor([len(found) for found in find_components(GENERATOR.synthesis(ws)[:, 0])])
+    return ws[(counts == 2) | (counts == 3)][:4]
+
+
+@pytest.fixture
+def quick(editor):
+    """The editor with so few steps that tests are quick."""
+    steps = editor.config.steps
+    editor.set_steps(40)
+    yield editor
+    editor.set_steps(steps)
+
+
+def judge(before, after, change):
+    old, new = (find_components(GENERATOR.synthesis(ws)[:, 0]) for ws in (before, after))
+    alpha = torch.full((len(before),), change)
+    return float(measure_right(old, new, alpha).mean()), float(measure_kept(old, new, alpha).mean())
+
+
+def test_no_change_is_the_identity_and_codes_are_left_as_they_are(quick, codes):
+    before = codes.clone()
+    some = torch.zeros(len(codes))
+    some[1] = -1
+    moved = quick.edit_quietly(codes, {"count": some})
+    assert (moved != codes).any(2).any(1).nonzero().tolist() == [[1]]
+    assert torch.equal(codes, before)
+    assert torch.equal(quick.edit(codes, {"count": 0.0}), codes)
+
+
+@pytest.mark.parametrize(("change", "right", "kept"), [(1, 0.6, 0.5), (-1, 0.6, 0.8)])
+def test_one_more_and_one_less_leave_the_others(quick, codes, change, right, kept):
+    found = judge(codes, quick.edit_quietly(codes, {"count": float(change)}), change)
+    assert found[0] >= right
+    assert found[1] >= kept
+
+
+def test_without_steps_the_nearest_sample_is_taken(editor, codes):
+    steps = editor.config.steps
+    editor.set_steps(0)
+    moved = editor.edit_quietly(codes, {"count": 1.0})
+    editor.set_steps(steps)
+    torch.testing.assert_close(moved, moved[:, :1].expand_as(moved), atol=1e-5, rtol=0)
+    assert judge(codes, moved, 1)[0] >= 0.6
+
+
+def test_a_class_is_added_and_removed(quick, codes):
+    columns = [quick.attributes.index(f"digit_{k}") for k in range(10)]
+    start = quick.read(codes)
+    more = quick.read(quick.edit_quietly(codes[:2], {"digit_7": 1.0})) - start[:2]
+    assert more[:, columns[7]].mean() >= 0.5
+    label = int(start[0, columns].argmax())
+    less = quick.read(quick.edit_quietly(codes[:1], {f"digit_{label}": -1.0})) - start[0]
+    assert less[0, columns[label]] == -1
+
+
+def test_more_than_the_generator_draws_is_said(quick):
+    ws = sample(GENERATOR, 60, 1.0, 100)
+    full = ws[quick.read(ws)[:, quick.attributes.index("count")] == 4][:1]
+    with pytest.warns(UserWarning, match=r"count \+1 was shortened to 0 %.* 1 to 4 objects"):
+        moved = quick.edit(full, {"count": 1.0})
+    assert torch.equal(moved, full)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quick.edit(full, {"count": 0.0})
+
+
+def test_too_many_objects_are_refused(quick, codes):
+    with pytest.raises(GanvasError, match="40 objects is too much"):
+        quick.edit(codes, {"count": 40.0})
+    with pytest.raises(GanvasError, match="steps"):
+        quick.set_steps(-1)
+
+
+def test_moved_codes_stay_in_the_typical_set(quick, codes):
+    from ganvas.data.distribution import fit_distribution
+
+    moved = quick.edit_quietly(codes[:1], {"count": 1.0})
+    assert fit_distribution(GENERATOR).contains(moved).all()
+
+
+def test_saved_and_loaded_is_the_same(quick, codes, tmp_path):
+    save_editor(quick, tmp_path / "one.safetensors", half=True)
+    loaded = editors.load_editor(tmp_path / "one.safetensors")  # without a generator: loaded by its name
+    save_editor(loaded, tmp_path / "two.safetensors", half=True)
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+    change = {"count": -1.0}
+    assert torch.equal(loaded.edit_quietly(codes[:1], change), quick.edit_quietly(codes[:1], change))
+
+
+def test_samples_are_found_by_the_objects_that_stay():
+    bank = composed.SampleBank(
+        torch.tensor([5, 6], dtype=torch.int32),
+        torch.tensor([[[0, 0, 10, 20], [40, 40, 50, 60], [0] * 4, [0] * 4]] * 2, dtype=torch.uint8),
+        torch.tensor([[3, 7, -1, -1], [3, 8, -1, -1]], dtype=torch.int8),
+    )
+    layouts = bank.list_layouts()[1]
+    own = composed.describe_boxes(torch.tensor([[41, 40, 51, 60]]), torch.tensor([8]))
+    best = layouts.measure_distances(own).argmin()
+    assert (int(layouts.samples[best]), int(layouts.left_out[best])) == (1, 0)
+    assert len(bank.list_layouts()[2].samples) == 2, "whole samples"
+
+
+def test_pictures_without_objects_make_no_editor():
+    from fitted_editors import TOY, labels
+
+    from ganvas.scorers import load_scorer
+
+    with pytest.raises(GanvasError, match="counter of digits"):
+        composed.build(labels(), TOY, load_scorer("toy"))
