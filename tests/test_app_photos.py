@@ -97,7 +97,7 @@ def test_the_download_is_what_the_command_makes(photo_scene, resources, monkeypa
     whole = read_picture(photo.path)
     face = Face(photo.face.picture, photo.face.landmarks, find_square(photo.face.landmarks))
     ws = resources.render(scene.unedited).ws
-    found = SimpleNamespace(ws=ws, pictures=TOY.synthesis(ws))
+    found = SimpleNamespace(ws=ws, pictures=TOY.synthesis(ws), planned_steps=(0,))
     monkeypatch.setattr(paste, "align", lambda photo, size: [face])
     monkeypatch.setattr(paste, "invert", lambda *args, **options: found)
     monkeypatch.setattr(PhotoEdit, "_embedder", lambda self, images: torch.zeros(len(images), 128))
@@ -255,7 +255,7 @@ def test_an_inversion_ends_when_another_picture_is_opened(planted, edit_handlers
 
 def test_likeness_in_words():
     assert likeness.format_likeness(0.3) == "Same person, nearer than 99 % of strangers"
-    assert likeness.format_likeness(0.5) == "Same person, nearer than 99 % of strangers"
+    assert likeness.format_likeness(0.5) == "Same person, nearer than 95 % of strangers"
     assert likeness.format_likeness(0.63) == "Somebody like that, nearer than 95 % of strangers"
     assert likeness.format_likeness(0.7) == "Somebody else, nearer than 75 % of strangers"
     assert likeness.format_likeness(0.9) == "Somebody else"
