@@ -141,7 +141,7 @@ def _format_python_steps(recipe: Recipe, editor: str) -> str | None:
     lines = ["import torch", "", "import ganvas", "from ganvas.control.target_values import solve_changes", ""]
     lines.append(f"generator = ganvas.load_generator({recipe.generator.name!r}, dtype=torch.{recipe.dtype})")
     lines.append(f"ws = ganvas.sample(generator, 1, psi={start.psi!r}, seed={start.seed})")
-    step = step.resolve()
+    step = step.apply_refinement()
     if step.set or step.shift:
         lines.append(f"editor = ganvas.load_editor({editor!r}, generator)")
         lines.append(f"changes = {dict(step.shift)!r}")

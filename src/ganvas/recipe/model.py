@@ -111,7 +111,7 @@ class EditStep:
         if both := sorted(self.set.keys() & self.shift.keys()):
             raise GanvasError(f"Attribute {both[0]!r} is both set and shifted in one edit: do one of them.")
 
-    def resolve(self) -> EditStep:
+    def apply_refinement(self) -> EditStep:
         """Return the same edit with its refined changes as shifts, if it has any."""
         return self if self.refined is None else replace(self, set={}, shift=self.refined, refined=None)
 

@@ -253,7 +253,7 @@ def _draw_unedited(recipe: Recipe, tools: Tools, generator: Generator, resolutio
 
 def compute_changes(step: EditStep, editor: Editor, ws: WPlus) -> dict[str, torch.Tensor | float]:
     """Compute the changes that apply the shifts of ``step`` and bring codes to the values that it sets, both times ``amount``."""
-    step = step.resolve()
+    step = step.apply_refinement()
     solved = solve_changes(editor, ws, step.set, step.shift) if step.set else {}
     return {name: step.amount * change for name, change in (*step.shift.items(), *solved.items())}
 
