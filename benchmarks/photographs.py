@@ -43,7 +43,8 @@ from ganvas.io import npm
 from ganvas.io.figures import draw_grid
 from ganvas.io.files import write_json
 from ganvas.io.images import downscale, encode_png, read_picture, to_bytes
-from ganvas.photo.paste import PhotoEdit, RebuiltFace, draw_face
+from ganvas.photo.edit import PhotoEdit, RebuiltFace
+from ganvas.photo.paste import draw_face
 from ganvas.recipe.model import EditStep
 from ganvas.recipe.rendering import Photo, Tools, choose_editor, load_tools
 from ganvas.scorers import load_scorer

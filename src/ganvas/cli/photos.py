@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
 
 from ganvas.cli import options
 from ganvas.cli.options import Device, Dtype, EditorName, SetValues, ShiftValues
@@ -57,6 +57,7 @@ def align(
 
 
 def invert(
+    context: Context,
     photos: Photos,
     generator: GeneratorOption = "ffhq",
     out: Annotated[Path, Option(help="The folder for codes and pictures; a stopped run goes on there.")] = Path(
@@ -95,6 +96,7 @@ def invert(
     from ganvas.recipe.files import check_output
 
     check_output(out / batch.SUMMARY_FILE, (".json",))
+    seconds = _parse_budget(context, budget)
     paths = inversion.find_pictures(photos)
     options.print_passed_over(photos)
     if not aligned:
@@ -112,7 +114,7 @@ def invert(
     edits = loading.limit_rows(edits, edit_rows, tools)
     limit, tools = loading.parse_region(region, tools)
     own_encoder = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
-    optimization = inversion.OptimizationConfig(steps=steps, seconds=options.parse_seconds(budget))
+    optimization = inversion.OptimizationConfig(steps=steps, seconds=seconds)
     config = batch.InversionConfig(space, method, optimization, aligned, max_faces, max_pixels)
     refused = options.RefusalLog()
     with show_count("Inverting") as progress:
@@ -133,6 +135,7 @@ def invert(
 
 
 def edit_photo(
+    context: Context,
     photos: Photos,
     out: Annotated[
         Path, Option(help="The photograph, PNG or JPEG; of several photographs or a folder, the folder.")
@@ -171,21 +174,22 @@ def edit_photo(
     """
     from ganvas import inversion
     from ganvas.cli import loading
-    from ganvas.photo import batch, paste
+    from ganvas.photo import batch
+    from ganvas.photo.edit import SUFFIXES, PhotoEdit
     from ganvas.recipe.files import check_output
 
     paths = inversion.find_pictures(photos)
     is_single = len(photos) == 1 and paths == photos
-    check_output(out if is_single else out / "face.png", paste.SUFFIXES, paths)
+    check_output(out if is_single else out / "face.png", SUFFIXES, paths)
     options.print_passed_over(photos)
     loading.check_draws_faces(generator)
-    number, seconds = options.parse_face(face), options.parse_seconds(budget)
+    number, seconds = options.parse_face(face), _parse_budget(context, budget)
     edits = loading.parse_step(set_values, shift_values, generator, editor)
     attributes = loading.collect_attributes(edits)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=None)
     optimization = inversion.OptimizationConfig(steps=steps, seconds=seconds)
     config = batch.InversionConfig(method=method, options=optimization, max_pixels=max_pixels)
-    edit = paste.PhotoEdit(tools, edits, config, number, whole, region, inversion.TuningConfig(tune), refine)
+    edit = PhotoEdit(tools, edits, config, number, whole, region, inversion.TuningConfig(tune), refine)
     refused = options.RefusalLog()
     with show_count("Inverting") as progress:
         if is_single:
@@ -263,6 +267,14 @@ def train_encoder(
 
 
 COMMANDS = (align, invert, edit_photo, import_codes, train_encoder)
+
+
+def _parse_budget(context: Context, budget: str | None) -> float:
+    """Parse --budget as seconds; without it 0. Raises GanvasError where --steps is given, too."""
+    source = context.get_parameter_source("steps")
+    if budget is not None and source is not None and source.name == "COMMANDLINE":
+        raise GanvasError("--budget replaces --steps: give one of them.")
+    return options.parse_seconds(budget)
 
 
 def _format_quality(face: InvertedFace) -> tuple[str, ...]:
