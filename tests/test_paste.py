@@ -231,7 +231,7 @@ def test_exif_is_kept_upright_and_without_its_thumbnail(planted, tmp_path):
 
 def test_a_recipe_that_is_too_long_for_a_jpeg_is_missed(planted, tmp_path, monkeypatch):
     path = save_photo(tmp_path / "a.png")
-    assert "recipe" not in make_edit().edit_file(path, tmp_path / "b.jpg")
+    assert "its recipe" not in make_edit().edit_file(path, tmp_path / "b.jpg")
     with pytest.raises(GanvasError, match="is an edited photograph"):
         load_recipe(tmp_path / "b.jpg")
     monkeypatch.setattr(recipe, "MAX_COMMENT_LENGTH", 100)
@@ -239,7 +239,7 @@ def test_a_recipe_that_is_too_long_for_a_jpeg_is_missed(planted, tmp_path, monke
     assert "; without its recipe, which is too long for a JPEG: write a PNG" in line
     with pytest.raises(GanvasError, match="carries no recipe: .* or it was too long for a JPEG"):
         load_recipe(tmp_path / "b.jpg")
-    assert "recipe" not in make_edit().edit_file(path, tmp_path / "b.png")
+    assert "its recipe" not in make_edit().edit_file(path, tmp_path / "b.png")
 
 
 def test_a_budget_says_which_steps_repeat_each_face(planted, tmp_path):
