@@ -252,7 +252,7 @@ def test_a_budget_says_which_steps_repeat_each_face(planted, tmp_path):
     assert re.search(r"; --steps \d+ gives the same$", edit_file(1))
     pattern = r"; face 1: --steps \d+, face 2: --steps \d+ give the same$"
     assert re.search(pattern, edit_file("all"))
-    assert edit._format_steps([edit.RebuiltFace(1, torch.zeros(0))]) == ""
+    assert edit._format_steps([edit.RebuiltFace(1, torch.zeros(1, 1, 1))]) == ""
 
 
 def test_a_tiff_hands_on_no_tags_of_its_layout(tmp_path):
