@@ -98,7 +98,7 @@ def test_the_download_is_what_the_command_makes(photo_scene, resources, monkeypa
     whole = read_picture(photo.path)
     face = Face(photo.face.picture, photo.face.landmarks, find_square(photo.face.landmarks))
     ws = resources.render(scene.unedited).ws
-    found = SimpleNamespace(ws=ws, pictures=TOY.synthesis(ws))
+    found = SimpleNamespace(ws=ws, pictures=TOY.synthesis(ws), planned_steps=(0,))
     monkeypatch.setattr(photo_edit, "align", lambda photo, size: [face])
     monkeypatch.setattr(photo_edit, "invert", lambda *args, **options: found)
     plant_judge(monkeypatch)
