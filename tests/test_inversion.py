@@ -18,7 +18,9 @@ from ganvas.data.codes import load_codes
 from ganvas.errors import GanvasError
 from ganvas.inversion import OptimizationConfig, alignment, imported_codes, quality
 from ganvas.inversion.encoder import make_encoder
-from ganvas.inversion.optimization import WhitenedCoordinates, refine_code
+from ganvas.inversion.optimization import WhitenedCoordinates, optimize_code, refine_code
+from ganvas.inversion.perceptual_loss import PerceptualLoss
+from ganvas.inversion.pipeline import make_loss
 from ganvas.io.images import encode_png, from_bytes, read_png_texts, to_bytes
 from ganvas.photo import batch
 from ganvas.recipe.files import load_recipe
@@ -122,6 +124,27 @@ def test_rows_stay_within_the_bound_of_w(toy, known):
     for space in inversion.SPACES:
         ws = inversion.invert(pictures, toy, space, "optimize", options, distribution=known).ws
         assert float(known.mahalanobis(ws)[0]) <= known.bound * 1.001
+
+
+def test_a_start_beyond_the_bound_of_w_is_moved_into_it(toy, known):
+    """An encoder may give one, and the first code may be the best."""
+    coordinates = WhitenedCoordinates.from_distribution(known, toy.device)
+    far = torch.zeros(toy.num_ws, coordinates.whitening.shape[1])
+    far[:, 0] = 3 * known.bound
+    far[0, 1] = known.bound
+    loss, options = PerceptualLoss(targets(toy, 1)[1]), OptimizationConfig(steps=1)
+    for space in inversion.SPACES:
+        ws, _, _ = optimize_code(loss, toy, coordinates.unwhiten(far)[None], space, coordinates, options)
+        assert float(known.mahalanobis(ws)[0]) <= known.bound * 1.001
+
+
+def test_only_generators_of_faces_are_compared_by_identity(toy, monkeypatch):
+    """One from a file may draw churches."""
+    target = torch.zeros(1, 3, 16, 16)
+    monkeypatch.setattr(toy, "name", "a file's")
+    assert make_loss(target, toy, None, OptimizationConfig()).weights[3] == 0
+    monkeypatch.setattr(toy, "name", "ffhq")
+    assert make_loss(target, toy, None, OptimizationConfig()).weights[3] == 1
 
 
 def test_offsets_that_cost_more_stay_nearer_to_w(toy, known):

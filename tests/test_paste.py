@@ -1,6 +1,8 @@
 """Faces put back into photographs: what isn't edited stays bit for bit, what is edited lands where the face is."""
 
+import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +15,16 @@ from ganvas.cli import main
 from ganvas.cli.options import parse_seconds
 from ganvas.errors import GanvasError
 from ganvas.generators.regions import Region
+from ganvas.identity import IdentityJudge, read_strangers
 from ganvas.inversion import alignment
 from ganvas.inversion.alignment import Face, cut_face
 from ganvas.inversion.optimization import OptimizationConfig
 from ganvas.io.images import from_bytes, read_exif, read_picture, to_bytes
-from ganvas.photo import paste
+from ganvas.photo import edit, paste, recipe
 from ganvas.photo.batch import InversionConfig
-from ganvas.photo.paste import PhotoEdit, paste_face
+from ganvas.photo.edit import PhotoEdit
+from ganvas.photo.paste import paste_face
+from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import EditStep, NamedTool
 from ganvas.recipe.rendering import Tools
 
@@ -140,6 +145,11 @@ def make_face(photo: torch.Tensor, quad: torch.Tensor, yaw: float = 0.0) -> Face
     return Face(cut_face(photo, quad, TOY.resolution), landmarks, quad)
 
 
+def plant_judge(monkeypatch, embedder=lambda images: torch.zeros(len(images), 128)) -> None:
+    """Make dlib's judge one that finds a face in every picture."""
+    monkeypatch.setattr(edit, "load_judge", lambda name: IdentityJudge(name, embedder, read_strangers(name)))
+
+
 @pytest.fixture
 def planted(monkeypatch):
     """Two faces in every wide photograph, of which the right one is the larger; one in others."""
@@ -150,8 +160,8 @@ def planted(monkeypatch):
         quads = (larger, FACES["left"]) if photo.shape[3] > 400 else (FACES["left"],)
         return [make_face(photo, quad) for quad in quads]
 
-    monkeypatch.setattr(paste, "align", align)
-    monkeypatch.setattr(PhotoEdit, "_embedder", lambda self, images: torch.zeros(len(images), 128))
+    monkeypatch.setattr(edit, "align", align)
+    plant_judge(monkeypatch)
 
 
 def make_edit(change: float = 1.5, **settings) -> PhotoEdit:
@@ -219,6 +229,32 @@ def test_exif_is_kept_upright_and_without_its_thumbnail(planted, tmp_path):
         assert picture.layer == [(1, 1, 1, 0), (2, 1, 1, 1), (3, 1, 1, 1)], "no subsampling"
 
 
+def test_a_recipe_that_is_too_long_for_a_jpeg_is_missed(planted, tmp_path, monkeypatch):
+    path = save_photo(tmp_path / "a.png")
+    assert "its recipe" not in make_edit().edit_file(path, tmp_path / "b.jpg")
+    with pytest.raises(GanvasError, match="is an edited photograph"):
+        load_recipe(tmp_path / "b.jpg")
+    monkeypatch.setattr(recipe, "MAX_COMMENT_LENGTH", 100)
+    line = make_edit().edit_file(path, tmp_path / "b.jpg")
+    assert "; without its recipe, which is too long for a JPEG: write a PNG" in line
+    with pytest.raises(GanvasError, match="carries no recipe: .* or it was too long for a JPEG"):
+        load_recipe(tmp_path / "b.jpg")
+    assert "its recipe" not in make_edit().edit_file(path, tmp_path / "b.png")
+
+
+def test_a_budget_says_which_steps_repeat_each_face(planted, tmp_path):
+    path, options = save_photo(tmp_path / "a.png"), OptimizationConfig(seconds=0.01)
+
+    def edit_file(face) -> str:
+        settings = InversionConfig(method="optimize", options=options)
+        return replace(make_edit(face=face), settings=settings).edit_file(path, tmp_path / "b.png")
+
+    assert re.search(r"; --steps \d+ gives the same$", edit_file(1))
+    pattern = r"; face 1: --steps \d+, face 2: --steps \d+ give the same$"
+    assert re.search(pattern, edit_file("all"))
+    assert edit._format_steps([edit.RebuiltFace(1, torch.zeros(1, 1, 1))]) == ""
+
+
 def test_a_tiff_hands_on_no_tags_of_its_layout(tmp_path):
     path = save_photo(tmp_path / "a.tif", compression="tiff_lzw")
     assert read_exif(path) == b"" and read_exif(save_photo(tmp_path / "a.png")) == b""
@@ -238,13 +274,13 @@ def test_a_folder_goes_on_past_bad_files(planted, tmp_path):
 def test_faces_that_cant_be_edited_are_named(planted, monkeypatch):
     photo = draw_photo(300, 520)
     embed = iter([torch.zeros(1, 128), torch.ones(1, 128)] * 2)
-    monkeypatch.setattr(PhotoEdit, "_embedder", lambda self, images: next(embed))
+    plant_judge(monkeypatch, lambda images: next(embed))
     with pytest.raises(GanvasError, match="face 2 of 2: This face could not be rebuilt: something may cover it"):
         make_edit().edit_picture(photo)
-    monkeypatch.setattr(paste, "align", lambda photo, size: [make_face(photo, TURNED, yaw=47)])
+    monkeypatch.setattr(edit, "align", lambda photo, size: [make_face(photo, TURNED, yaw=47)])
     with pytest.raises(GanvasError, match="This face is turned 47° to the side: at most 40°"):
         make_edit().edit_picture(photo)
-    monkeypatch.setattr(paste, "align", lambda photo, size: [make_face(photo, TURNED / 4)])
+    monkeypatch.setattr(edit, "align", lambda photo, size: [make_face(photo, TURNED / 4)])
     with pytest.raises(GanvasError, match="This face has 35 pixels: at least 64 are needed"):
         make_edit().edit_picture(photo)
 
@@ -274,6 +310,9 @@ def test_the_command_refuses_what_it_cant_do(tmp_path, capsys):
         assert f"--budget takes seconds, such as 15s, not '{text}'" in fail(
             f"--budget={text}", "--out", tmp_path / "b.png"
         )
+    assert "--budget replaces --steps: give one of them." in fail(
+        *("--budget", "15s", "--steps", "30", "--out", tmp_path / "b.png")
+    )
     assert parse_seconds("1.5s") == parse_seconds("1.5") == 1.5 and parse_seconds(None) == 0
     with pytest.raises(GanvasError, match="is an input"):
         ganvas.edit_photo(path, path)

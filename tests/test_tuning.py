@@ -10,7 +10,7 @@ import torch
 from fitted_editors import labels
 from PIL import Image
 from planted_truth import TOY
-from test_paste import FACES, draw_photo, make_face, save_photo
+from test_paste import FACES, draw_photo, make_face, plant_judge, save_photo
 
 import ganvas
 from ganvas import editors
@@ -23,9 +23,10 @@ from ganvas.inversion.pipeline import make_loss
 from ganvas.inversion.tuning import LEFT, Tuning, fit_tuning, list_tuned_weights, load_tuning, save_tuning
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.images import read_picture
-from ganvas.photo import paste, redraw
+from ganvas.photo import edit as photo_edit
+from ganvas.photo import redraw
 from ganvas.photo.batch import InversionConfig
-from ganvas.photo.paste import PhotoEdit
+from ganvas.photo.edit import PhotoEdit
 from ganvas.photo.recipe import read_photo_recipe
 from ganvas.photo.redraw import draw_photo_recipe
 from ganvas.recipe.files import load_recipe
@@ -94,8 +95,8 @@ def test_a_tuning_is_itself_after_saving_and_others_are_refused(tuned, tmp_path)
 
 @pytest.fixture
 def planted(monkeypatch):
-    monkeypatch.setattr(paste, "align", lambda photo, size: [make_face(photo, FACES["left"])])
-    monkeypatch.setattr(PhotoEdit, "_embedder", lambda self, images: torch.zeros(len(images), 128))
+    monkeypatch.setattr(photo_edit, "align", lambda photo, size: [make_face(photo, FACES["left"])])
+    plant_judge(monkeypatch)
 
 
 def make_edit(tools: Tools, *edits: EditStep, **settings) -> PhotoEdit:

@@ -9,7 +9,8 @@ numbers and faster. All embeddings share a large mean, so that even cosines of d
 with those of random pairs (``measure_random_pairs``).
 
 A second judge, fr_feature, is another network on the same landmarks' faces (``scorers.networks.mobile_face``), fetched when
-it is first loaded. No loss, stop rule or choice reads either of them.
+it is first loaded. fr_feature is read by no loss, stop rule or choice; dlib's embedding was in the loss of the encoder that
+ships, and refuses faces that couldn't be rebuilt: believe fr_feature where both differ.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ JUDGES = ("dlib", "fr_feature")
 STRANGERS = Path(__file__).parent / "assets" / "judges" / "strangers.safetensors"
 """Distances of random pairs of generated faces by each judge, in rising order (``python -m experiments.ffhq.strangers``)."""
 NEAR_SHARE = 0.01
-"""The share of strangers that are as near, below which a face counts as the same person's."""
-LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, NOSE_TIP = (37, 38, 40, 41), (43, 44, 46, 47), 30
+"""A face counts as the same person's where fewer than this share of strangers are as near."""
+LEFT_EYE_LIDS, RIGHT_EYE_LIDS, NOSE_TIP = (37, 38, 40, 41), (43, 44, 46, 47), 30
 """The landmarks of dlib's 68 that fr_feature's faces are aligned by."""
 
 
@@ -116,7 +117,7 @@ class FaceEmbedder:
 
 
 class DescriptorEmbedder(FaceEmbedder):
-    """The same with fr_feature's network: descriptors of length 1, (n, 512)."""
+    """Embeds faces by MobileFaceNet, (n, 512), of length 1."""
 
     width = mobile_face.DESCRIPTOR_WIDTH
 
@@ -127,7 +128,7 @@ class DescriptorEmbedder(FaceEmbedder):
 
     def _align_face(self, pixels: Any, box: Any) -> Tensor:
         points = torch.tensor([(point.x, point.y) for point in self._landmarks(pixels, box).parts()]).float()
-        eyes = points[list(LEFT_EYE_CORNERS)].mean(0), points[list(RIGHT_EYE_CORNERS)].mean(0)
+        eyes = points[list(LEFT_EYE_LIDS)].mean(0), points[list(RIGHT_EYE_LIDS)].mean(0)
         return _warp_face(from_bytes(torch.from_numpy(pixels)[None]), torch.stack((*eyes, points[NOSE_TIP])))
 
 
@@ -247,7 +248,7 @@ class IdentityJudge:
 
     def is_near(self, distance: float) -> bool:
         """Return whether a distance is smaller than those of 99 % of strangers."""
-        return distance == distance and float((self.strangers <= distance).float().mean()) < NEAR_SHARE
+        return distance == distance and measure_share(self.strangers, distance) < NEAR_SHARE
 
 
 @cache
@@ -266,11 +267,16 @@ def read_strangers(name: str) -> Values:
     return load_tensors(STRANGERS)[0][name].float()
 
 
+def measure_share(strangers: Values, distance: float) -> float:
+    """Measure the share of ``strangers`` that are as near as a distance."""
+    return float((strangers <= distance).float().mean())
+
+
 def format_distance(name: str, distance: float | None) -> str:
     """Format a distance by a judge with the share of strangers that are as near, "-" for None and nan."""
     if distance is None or distance != distance:
         return "-"
-    return f"{distance:.2f} ({float((read_strangers(name) <= distance).float().mean()):.1%})"
+    return f"{distance:.2f} ({measure_share(read_strangers(name), distance):.1%})"
 
 
 def list_fetched_judges() -> list[str]:

@@ -15,8 +15,9 @@ from torch import Tensor
 from ganvas.errors import GanvasError
 from ganvas.generators.regions import Mask
 from ganvas.inversion.alignment import Face, cut_face, find_faces, find_square
-from ganvas.io.images import encode_jpeg, encode_png, from_bytes, read_exif, read_picture, to_bytes
-from ganvas.photo.paste import JPEG_SUFFIXES, MIN_FACE_PIXELS, paste_face
+from ganvas.io.images import JPEG_SUFFIXES, encode_jpeg, encode_png, from_bytes, read_exif, read_picture, to_bytes
+from ganvas.photo.edit import MIN_FACE_PIXELS
+from ganvas.photo.paste import paste_face
 from ganvas.types import Images
 
 SHOWN_SIDE, SMALL_SIDE = 1280, 512

@@ -30,7 +30,7 @@ from ganvas.generators.base import Generator
 from ganvas.generators.regions import Mask, build_mask, load_regions
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import LABEL_SIDE, downscale
-from ganvas.photo.paste import PhotoEdit
+from ganvas.photo.edit import PhotoEdit
 from ganvas.recipe.model import NamedTool, Recipe, to_json
 from ganvas.recipe.rendering import Tools, build_editor_reference, compute_code, compute_unedited_code, draw_code
 from ganvas.scorers.base import Scorer

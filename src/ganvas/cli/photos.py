@@ -14,9 +14,12 @@ from ganvas.errors import GanvasError
 from ganvas.progress import show_count
 
 if TYPE_CHECKING:
+    from ganvas.inversion import OptimizationConfig
     from ganvas.photo.batch import InvertedFace
 
 PANEL = "Photographs"
+INVERSION_STEPS = 100
+"""The default of --steps, which isn't one where --budget is given."""
 
 Photos = Annotated[
     list[Path], Argument(metavar="PHOTO...", help="Pictures, or folders: JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC.")
@@ -24,7 +27,9 @@ Photos = Annotated[
 MaxFaces = Annotated[int | None, Option("--most", metavar="N", help="The N largest faces of a photograph only.")]
 MaxPixels = Annotated[int, Option("--max-pixels", help="Photographs of more pixels are refused.")]
 InversionMethod = Annotated[Literal["encoder", "optimize", "both"], Option(help="optimize: from the mean of W.")]
-InversionSteps = Annotated[int, Option("--steps", help="Of optimisation, at most.")]
+InversionSteps = Annotated[
+    int | None, Option("--steps", help="Of optimisation, at most.", show_default=str(INVERSION_STEPS))
+]
 Budget = Annotated[
     str | None,
     Option("--budget", metavar="SECONDS", help="Instead of --steps: as many as end in this time, such as 15s."),
@@ -64,7 +69,7 @@ def invert(
     ),
     space: Annotated[Literal["w", "w+"], Option(help="One w, or a row for each layer: nearer, less editable.")] = "w+",
     method: InversionMethod = "both",
-    steps: InversionSteps = 100,
+    steps: InversionSteps = None,
     budget: Budget = None,
     set_values: SetValues = None,
     shift_values: ShiftValues = None,
@@ -95,6 +100,7 @@ def invert(
     from ganvas.recipe.files import check_output
 
     check_output(out / batch.SUMMARY_FILE, (".json",))
+    optimization = _parse_optimization(steps, budget)
     paths = inversion.find_pictures(photos)
     options.print_passed_over(photos)
     if not aligned:
@@ -112,7 +118,6 @@ def invert(
     edits = loading.limit_rows(edits, edit_rows, tools)
     limit, tools = loading.parse_region(region, tools)
     own_encoder = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
-    optimization = inversion.OptimizationConfig(steps=steps, seconds=options.parse_seconds(budget))
     config = batch.InversionConfig(space, method, optimization, aligned, max_faces, max_pixels)
     refused = options.RefusalLog()
     with show_count("Inverting") as progress:
@@ -153,7 +158,7 @@ def edit_photo(
     generator: GeneratorOption = "ffhq",
     editor: EditorName = None,
     method: InversionMethod = "both",
-    steps: InversionSteps = 100,
+    steps: InversionSteps = None,
     budget: Budget = None,
     tune: Annotated[
         int,
@@ -171,21 +176,21 @@ def edit_photo(
     """
     from ganvas import inversion
     from ganvas.cli import loading
-    from ganvas.photo import batch, paste
+    from ganvas.photo import batch
+    from ganvas.photo.edit import SUFFIXES, PhotoEdit
     from ganvas.recipe.files import check_output
 
     paths = inversion.find_pictures(photos)
     is_single = len(photos) == 1 and paths == photos
-    check_output(out if is_single else out / "face.png", paste.SUFFIXES, paths)
+    check_output(out if is_single else out / "face.png", SUFFIXES, paths)
     options.print_passed_over(photos)
     loading.check_draws_faces(generator)
-    number, seconds = options.parse_face(face), options.parse_seconds(budget)
+    number, optimization = options.parse_face(face), _parse_optimization(steps, budget)
     edits = loading.parse_step(set_values, shift_values, generator, editor)
     attributes = loading.collect_attributes(edits)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=None)
-    optimization = inversion.OptimizationConfig(steps=steps, seconds=seconds)
     config = batch.InversionConfig(method=method, options=optimization, max_pixels=max_pixels)
-    edit = paste.PhotoEdit(tools, edits, config, number, whole, region, inversion.TuningConfig(tune), refine)
+    edit = PhotoEdit(tools, edits, config, number, whole, region, inversion.TuningConfig(tune), refine)
     refused = options.RefusalLog()
     with show_count("Inverting") as progress:
         if is_single:
@@ -263,6 +268,15 @@ def train_encoder(
 
 
 COMMANDS = (align, invert, edit_photo, import_codes, train_encoder)
+
+
+def _parse_optimization(steps: int | None, budget: str | None) -> OptimizationConfig:
+    """Parse --steps and --budget. Raises GanvasError where both are given."""
+    from ganvas.inversion import OptimizationConfig
+
+    if budget is not None and steps is not None:
+        raise GanvasError("--budget replaces --steps: give one of them.")
+    return OptimizationConfig(INVERSION_STEPS if steps is None else steps, options.parse_seconds(budget))
 
 
 def _format_quality(face: InvertedFace) -> tuple[str, ...]:

@@ -186,7 +186,7 @@ def render(
 ) -> None:
     """Draw the picture of a recipe again, pixel for pixel."""
     from ganvas.cli import loading
-    from ganvas.photo.paste import SUFFIXES
+    from ganvas.photo.edit import SUFFIXES
     from ganvas.photo.recipe import read_photo_recipe
     from ganvas.photo.redraw import draw_photo_recipe
     from ganvas.recipe import files

@@ -54,7 +54,7 @@ class OptimizationConfig:
     seen: NonNegative = 0.3
     """Weighs the distance between the encoder's features, where there is an encoder."""
     identity: NonNegative = 1.0
-    """Weighs the distance between faceres' descriptors, for generators of faces."""
+    """Weighs the distance between faceres' descriptors, for generators whose card says that they draw faces."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def optimize_code(
     offsets = (offsets if space == "w+" else torch.zeros_like(offsets)).clone().requires_grad_(space == "w+")
     optimizer = torch.optim.Adam([base, offsets] if space == "w+" else [base], config.learning_rate, (0.9, 0.95))
     best, best_ws, history = math.inf, start, []
+    _limit_norm(base, offsets, coordinates.bound)
     side, started = min(config.side, generator.resolution), time.monotonic()
     steps, step = MAX_BUDGET_STEPS if config.seconds else config.steps, 0
     while step < steps:

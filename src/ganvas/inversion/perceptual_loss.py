@@ -3,7 +3,8 @@
 Features as in Zhang et al., *The Unreasonable Effectiveness of Deep Features as a Perceptual Metric*, 2018,
 https://arxiv.org/abs/1801.03924: normalised over the channels at each place, then compared. LPIPS's own weights don't
 ship; the features are those of celeba40, an EfficientNet-Lite0 trained on ImageNet, then on attributes of faces.
-faceres' descriptor stands for identity: dlib and fr_feature (``ganvas.identity``) judge, so no loss reads them.
+faceres' descriptor stands for identity. Of the judges (``ganvas.identity``) fr_feature is read by no loss, stop rule or choice;
+dlib's embedding was in the loss of the encoder that ships, whose features this loss reads.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class PerceptualLoss:
         """``weights``: of pixels, features, the encoder's features, and faceres' descriptor of FFHQ-aligned faces."""
         self.weights, self.encoder = weights, encoder
         self.network = _load_network() if target.shape[-1] >= MIN_SIDE else None
+        self.faceres = load_faceres(str(target.device)) if weights[3] and target.shape[-1] >= MIN_SIDE else None
         self.sides = [side for side in SIDES if side <= target.shape[-1]] or [target.shape[-1]]
         with torch.no_grad():
             self.target = [downscale(target, side) for side in self.sides]
@@ -80,9 +82,9 @@ class PerceptualLoss:
         return self.encoder.network.compute_features(self.encoder.prepare_images(picture)).float()
 
     def _describe_face(self, picture: Images) -> Tensor | None:
-        if not self.weights[3] or picture.shape[-1] < MIN_SIDE:
+        if self.faceres is None or picture.shape[-1] < MIN_SIDE:
             return None
-        return load_faceres().describe(picture)
+        return self.faceres.describe(picture)
 
 
 def _load_network() -> AttributeNetwork | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ganvas.data.distribution import Distribution
 from ganvas.errors import GanvasError, unknown
-from ganvas.generators import has_faces
+from ganvas.generators import has_faces, list_generators
 from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import Encoder, find_shipped_encoder, read_encoder
 from ganvas.inversion.optimization import (
@@ -140,8 +140,10 @@ class _InversionJob:
 def make_loss(
     target: Images, generator: Generator, encoder: Encoder | None, config: OptimizationConfig
 ) -> PerceptualLoss:
-    """Make the loss that pictures are fitted to ``target`` (1, 3, side, side) by, with faces' identity where faces are drawn."""
-    weights = (config.pixels, config.features, config.seen, config.identity if has_faces(generator.name) else 0)
+    """Make the loss that pictures are fitted to ``target`` (1, 3, side, side) by, with identity for generators of faces."""
+    # A generator from a file may draw anything: the descriptor is of faces.
+    draws_faces = generator.name in list_generators() and has_faces(generator.name)
+    weights = (config.pixels, config.features, config.seen, config.identity if draws_faces else 0)
     return PerceptualLoss(target, encoder, weights)
 
 

@@ -31,6 +31,7 @@ MAX_DECODED_PIXELS = 178_956_970
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 HEIF_SUFFIXES = (".heic", ".heif")
 """Suffixes of phones' photographs, which pillow-heif reads."""
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 MAX_COMMENT_LENGTH = 65_533
 """Bytes of a JPEG's comment."""
 RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".raf", ".orf", ".rw2", ".pef", ".srw", ".x3f")

@@ -21,6 +21,7 @@ from ganvas.generators.base import Generator
 from ganvas.io.files import parse_json
 from ganvas.io.fingerprints import NamedTool
 from ganvas.io.images import (
+    JPEG_SUFFIXES,
     MAX_COMMENT_LENGTH,
     encode_jpeg,
     encode_png,
@@ -33,7 +34,6 @@ from ganvas.recipe.model import EditStep, to_plain
 from ganvas.types import Dtype, WPlus
 from ganvas.validation import Flag, Number, PositiveInt, parse, validated
 
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 TUNING_SUFFIX = ".tuning.safetensors"
 """The end of the name of a face's tuning, beside the photograph."""
 
@@ -84,13 +84,20 @@ def format_photo_recipe(recipe: PhotoRecipe) -> str:
     return json.dumps(to_plain(recipe), allow_nan=False, separators=(",", ":"))
 
 
+def is_recipe_too_long(recipe: PhotoRecipe, suffix: str) -> bool:
+    """Return whether a recipe is too long for a PNG or JPEG to carry."""
+    length = len(format_photo_recipe(recipe))
+    if suffix.lower() in JPEG_SUFFIXES:
+        return len(PHOTO_RECIPE_TEXT) + 1 + length > MAX_COMMENT_LENGTH
+    return length > MAX_TEXT_LENGTH
+
+
 def encode_photo(pixels: Tensor, exif: bytes, recipe: PhotoRecipe, suffix: str) -> bytes:
     """Encode a photograph (height, width, 3), uint8, as PNG or JPEG with its recipe, unless that is too long."""
-    text = format_photo_recipe(recipe)
+    text = "" if is_recipe_too_long(recipe, suffix) else format_photo_recipe(recipe)
     if suffix.lower() in JPEG_SUFFIXES:
-        comment = f"{PHOTO_RECIPE_TEXT} {text}"
-        return encode_jpeg(pixels, exif, comment if len(comment) <= MAX_COMMENT_LENGTH else "")
-    return encode_png(pixels, {PHOTO_RECIPE_TEXT: text} if len(text) <= MAX_TEXT_LENGTH else {}, exif)
+        return encode_jpeg(pixels, exif, text and f"{PHOTO_RECIPE_TEXT} {text}")
+    return encode_png(pixels, {PHOTO_RECIPE_TEXT: text} if text else {}, exif)
 
 
 def read_photo_recipe(path: Path) -> PhotoRecipe | None:

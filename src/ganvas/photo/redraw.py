@@ -9,7 +9,7 @@ from ganvas.errors import GanvasError
 from ganvas.inversion.tuning import Tuning, load_tuning
 from ganvas.io.files import atomic_write
 from ganvas.io.images import read_exif, read_picture, to_bytes
-from ganvas.photo.paste import PhotoEdit, RebuiltFace
+from ganvas.photo.edit import PhotoEdit, RebuiltFace
 from ganvas.photo.recipe import TUNING_SUFFIX, PhotoRecipe, encode_photo, hash_picture
 from ganvas.recipe.files import load_recipe_tools
 from ganvas.recipe.model import FromCodes, Recipe

@@ -17,7 +17,7 @@ from ganvas.data.codes import Codes
 from ganvas.errors import GanvasError
 from ganvas.io import figures
 from ganvas.io.files import atomic_write, parse_json, read_json
-from ganvas.io.images import encode_png, read_png_texts, to_bytes
+from ganvas.io.images import JPEG_SUFFIXES, encode_png, read_jpeg_comment, read_png_texts, to_bytes
 from ganvas.recipe.model import FromCodes, Recipe, Sheet, from_json, to_json
 from ganvas.recipe.rendering import Tools, compute_code, draw_code, load_tools
 from ganvas.recipe.sheet import render_frames
@@ -37,15 +37,33 @@ def load_recipe(path: str | Path) -> tuple[Recipe | Sheet, Any]:
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        return from_json(read_json(path), path), None
+        return from_json(_read_recipe_file(path), path), None
     texts = read_png_texts(path)
     if PHOTO_RECIPE_TEXT in texts:
-        raise GanvasError(f"{path} is an edited photograph: `ganvas render` draws it again, with --photo FILE.")
+        raise _refuse_photo(path)
     if RECIPE_TEXT not in texts:
         raise GanvasError(f"{path} carries no recipe: ganvas didn't draw it, or another program saved it again.")
     carried = texts.get(CODES_TEXT)
     recipe = from_json(parse_json(texts[RECIPE_TEXT], path), path)
     return recipe, None if carried is None else parse_json(carried, path)
+
+
+def _read_recipe_file(path: Path) -> Any:
+    """Read a recipe's JSON. Raises GanvasError where it isn't that."""
+    try:
+        return read_json(path)
+    except GanvasError:
+        if path.suffix.lower() not in JPEG_SUFFIXES or not path.is_file():
+            raise
+    if read_jpeg_comment(path).startswith(f"{PHOTO_RECIPE_TEXT} "):
+        raise _refuse_photo(path)
+    raise GanvasError(
+        f"{path} carries no recipe: ganvas didn't edit it, another program saved it again, or it was too long for a JPEG."
+    )
+
+
+def _refuse_photo(path: Path) -> GanvasError:
+    return GanvasError(f"{path} is an edited photograph: `ganvas render` draws it again, with --photo FILE.")
 
 
 def load_recipe_tools(

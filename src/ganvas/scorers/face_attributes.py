@@ -80,9 +80,9 @@ def load(name: str) -> FaceAttributes:
 
 
 @cache
-def load_faceres() -> FaceRes:
+def load_faceres(device: str = "cpu") -> FaceRes:
     """Load the network that ships and describes faces; losses read it, judges of identity don't."""
-    return load("face_attributes").faceres
+    return load("face_attributes").faceres.to(device)
 
 
 def read(path: str | Path, omi_path: str | Path, name: str = "face_attributes") -> FaceAttributes:

@@ -49,6 +49,7 @@ class MobileFaceNet(nn.Module):
 
     def forward(self, faces: Float[Tensor, "n 3 112 112"]) -> Float[Tensor, "n 512"]:
         """Describe faces that are aligned at FACE_POINTS."""
+        # (byte − 127) / 128, as published.
         x = faces * (127.5 / 128) + 0.5 / 128
         for layer in self.stem:
             x = layer(x)
