@@ -16,6 +16,7 @@ from ganvas.checkpoints.load import load_generator
 from ganvas.data.dataset import Source, make_dataset
 from ganvas.editors._compact_network import RECIPES
 from ganvas.editors.base import LinearEditor, calibrate, compute_response_gains, save_editor
+from ganvas.editors.composed import ComposedEditor
 from ganvas.editors.masked import MaskedEditor
 from ganvas.io.files import load_tensors, save_tensors
 
@@ -338,7 +339,8 @@ def test_an_editor_saved_where_nothing_can_be_written(tmp_path):
 
 def test_shipped_editors_are_small_and_whole():
     root = editors._assets_folder()
-    assert sum(p.stat().st_size for p in root.glob("**/*") if p.is_file()) <= 7e6
+    for generator, most in {"ffhq": 5e6, "multimnist": 6e6}.items():  # of the 5 and 10 MB that shared weights have
+        assert sum(p.stat().st_size for p in root.glob(f"{generator}/*")) <= most
     for name in editors.list_editors():
         assert editors.load_editor(name).method in METHODS
         assert editors.describe_editor(name)
@@ -351,6 +353,8 @@ def test_shipped_editors_take_any_dtype_in_any_mode(name):
     except GanvasError as error:
         pytest.skip(str(error))
     editor, ws = editors.load_editor(name, generator), sample(generator, 2)
+    if isinstance(editor, ComposedEditor):
+        editor.set_steps(0)  # its search takes a second a code
     check_any_float(lambda ws: editor.edit(ws, {editor.attributes[0]: 1.0}), ws, None)
     check_any_float(editor.read, ws, torch.float32)
 

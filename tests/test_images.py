@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 import ganvas
 from ganvas import inversion, load_generator, scorers
-from ganvas.app import scene_handlers as app_photo
+from ganvas.app import photographs
 from ganvas.balance import real
 from ganvas.cli import loading, options
 from ganvas.data import label_csv
@@ -150,8 +150,14 @@ def small_toy():
 
 
 def upload(path, monkeypatch):
-    monkeypatch.setattr(inversion, "align", lambda photo, *_, **__: [SimpleNamespace(picture=photo)])
-    return app_photo.read_face(path, small_toy())
+    read = []
+    monkeypatch.setattr(photographs, "find_faces", lambda photo: read.append(photo) or [])
+    try:
+        photographs.find_face_photos(path, SIDE)
+    except GanvasError:  # it has no face
+        if not read:
+            raise
+    return read[0]
 
 
 def put_back(path, monkeypatch):

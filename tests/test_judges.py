@@ -107,7 +107,8 @@ def test_a_square_is_cut_at_its_box(side):
 
 
 def test_cards_say_where_weights_come_from():
-    assert read_cards().keys() == {"age_gender", "face_api"} <= set(list_scorers())
+    assert read_cards().keys() == {"age_gender", "face_api", "fr_feature"}
+    assert {"age_gender", "face_api"} <= set(list_scorers())
     for name, card in read_cards().items():
         assert (card.kind, card.name) == ("scorers", name)
         assert hub.find_weights_path(card).parts[-2:] == ("scorers", f"{name}.safetensors")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,15 +53,22 @@ DigitJudge = Callable[[Grey], list[list[Digit]]]
 """Grey pictures from -1 to 1, to the digits of each."""
 
 
+def label_components(ink: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number the connected components of ink (height, width) from 1; return the numbers, and how many there are."""
+    found: Any = ndimage.label(ink, np.ones((3, 3)))
+    return found
+
+
 def find_components(pictures: Grey) -> list[list[Digit]]:
     """Find the connected components of ink in each picture, dilated once."""
     found = []
     for picture in pictures:
         ink = ndimage.binary_dilation(((picture + 1) / 2 > MIN_BRIGHTNESS).numpy())
-        labels, n = ndimage.label(ink, np.ones((3, 3)))
+        labels, n = label_components(ink)
         masks = [labels == k for k in range(1, n + 1)]
         large = [mask for mask in masks if mask.mean() >= MIN_AREA_SHARE]
-        found.append([Digit(*map(float, ndimage.center_of_mass(mask)), mask) for mask in large])
+        centres: list[Any] = [ndimage.center_of_mass(mask) for mask in large]
+        found.append([Digit(float(y), float(x), mask) for (y, x), mask in zip(centres, large, strict=True)])
     return found
 
 

@@ -67,8 +67,9 @@ class LikenessMeter:
         """Return dlib's distance of a scene's face to the unedited one; None without dlib, NaN without two faces."""
         if self._start is None:
             self._start = self._embed(self.scene.unedited)
-        edited = None if self._start is None else self._embed(scene)
-        return None if edited is None else float(compute_distance(self._start, edited))
+        if self._start is None or (edited := self._embed(scene)) is None:
+            return None
+        return float(compute_distance(self._start, edited))
 
     def limit_share(self) -> float:
         """Return the largest share of the scene's edit that keeps the person."""

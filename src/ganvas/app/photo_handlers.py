@@ -175,6 +175,8 @@ class PhotoHandlers:
     async def _show_code(self, session: Session, refinement: Refinement) -> list[Any]:
         """Show a code in its photograph, with the edits that were made meanwhile."""
         scene, photo, code = session.scene, refinement.photo, refinement.code
+        if code is None:
+            raise Superseded
         found = await self.edit_handlers.run_with_generator(
             session,
             lambda: rendering.make_code_scene(self.resources, scene, code, self.edit_handlers.storage, photo),

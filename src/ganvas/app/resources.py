@@ -288,13 +288,16 @@ class AppResources:
     def draw_face_pair(self, scene: Scene, size: int | None = None) -> tuple[Tensor, Tensor]:
         """Draw the generator's pictures of a scene before and after its edits, not kept to a region; ``size``: early."""
         free = replace(scene, region=NO_REGION)
-        return tuple(
+        before, after = (
             (self.render(each).image if size is None else self.render_early(each, size)).float().cpu()
             for each in (free.unedited, free)
         )
+        return before, after
 
     def build_photo_masks(self, scene: Scene, size: int) -> tuple[Mask, Tensor | None]:
         """Build the masks of what edits may change: of the face's square, and of the whole photograph where it is painted."""
+        if scene.photo is None:
+            raise GanvasError("This picture isn't of a photograph.")
         if scene.region in load_regions(scene.generator):
             return build_mask([load_regions(scene.generator)[scene.region][0]], size, size), None
         region = AUTOMATIC_REGION if scene.region == AUTOMATIC_REGION else NO_REGION

@@ -147,7 +147,7 @@ class SceneHandlers:
             await self.edit_handlers.run_with_generator(session, lambda: self.resources.render(scene))
         except GanvasError as error:
             raise GanvasError(str(error).replace(str(path), path.name)) from None
-        if codes is not None:
+        if codes is not None and isinstance(recipe.start, FromCodes):
             self.edit_handlers.storage.save_code(codes, recipe.start.row, None)
         if recipe.photo is not None:
             gr.Info(

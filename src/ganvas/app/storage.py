@@ -58,7 +58,7 @@ class AppStorage:
     def move_photo(self, path: Path) -> Path:
         """Move a photograph's file into the folder, and return its path there."""
         self.delete_old()
-        return shutil.move(path, self._photos / f"{secrets.token_hex(16)}{path.suffix.lower()}")
+        return Path(shutil.move(path, self._photos / f"{secrets.token_hex(16)}{path.suffix.lower()}"))
 
     def save_code(self, codes: Codes, row: int, photo: FacePhoto | None) -> None:
         """Store a row of a codes file, and of which photograph's face it is."""

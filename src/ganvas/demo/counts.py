@@ -30,6 +30,8 @@ class CountStripConfig:
     """What the strip shows: ``rows`` pictures of ``start`` objects, with each of ``changes`` more."""
 
     generator: str = "multimnist"
+    editor: str = "multimnist/cardinality"
+    """An editor that is quick: "multimnist/composed" keeps the other digits, and searches for a second a picture."""
     rows: int = 4
     start: int = 2
     changes: tuple[int, ...] = (-1, 0, 1, 2)
@@ -38,9 +40,9 @@ class CountStripConfig:
 def draw_count_strip(
     out: Path, config: CountStripConfig = CountStripConfig(), track: Callable[[Sequence[Any]], Iterable[Any]] = iter
 ) -> PageSection:
-    """Draw the strip into ``out``, with the editor and the scorer of the generator's card; return its section of the page."""
-    named = find_card(config.generator)
-    return draw_strip(load_tools(config.generator, editor=named.editor), load_scorer(named.scorer), config, out, track)
+    """Draw the strip into ``out``, with the scorer of the generator's card; return its section of the page."""
+    scorer = load_scorer(find_card(config.generator).scorer)
+    return draw_strip(load_tools(config.generator, editor=config.editor), scorer, config, out, track)
 
 
 def draw_strip(

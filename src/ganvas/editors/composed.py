@@ -303,8 +303,9 @@ class ComposedEditor(Editor):
         if config.steps > config.trial_steps:
             x = self._optimize(x, target, asked, label, config.steps - config.trial_steps, falling=True)
             # Where the search ends with another count than asked for, it was better not to begin it.
-            both, again = torch.cat((x, start)), [torch.cat((value, value)) for value in (target, asked, code)]
-            x = both[self._choose(both, *again, label)]
+            both = torch.cat((x, start))
+            goals, wanted, codes = (torch.cat((value, value)) for value in (target, asked, code))
+            x = both[self._choose(both, goals, wanted, codes, label)]
         return x, code
 
     def _count(self, pictures: Grey, label: int) -> Tensor:
@@ -366,7 +367,8 @@ class ComposedEditor(Editor):
 def find_objects(picture: Tensor) -> list[Bool[Tensor, "64 64"]]:
     """Find the connected components of ink, each grown by one pixel."""
     ink = ndimage.binary_dilation((picture > MIN_INK).cpu().numpy())
-    labels, n = ndimage.label(ink, np.ones((3, 3)))
+    found: Any = ndimage.label(ink, np.ones((3, 3)))
+    labels, n = found
     masks = [torch.from_numpy(labels == i).to(picture.device) for i in range(1, n + 1)]
     return [mask for mask in masks if int(mask.sum()) >= MIN_AREA]
 

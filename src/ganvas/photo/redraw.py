@@ -45,7 +45,7 @@ def draw_photo_recipe(
             number,
             compute_unedited_code(each, tools),
             _load_face_tuning(tunings, number, sha256, tools),
-            edits=refined and tuple(replace(step, refined=refined) for step in recipe.edits),
+            edits=None if refined is None else tuple(replace(step, refined=refined) for step in recipe.edits),
         )
         for number, each, sha256, refined in zip(
             recipe.faces,
