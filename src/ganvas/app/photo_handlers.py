@@ -77,6 +77,7 @@ class PhotoHandlers:
     async def open_photo(self, file: Any, session: Session) -> AsyncIterator[Any]:
         """Find the faces of a photograph; one alone is taken, several are shown to choose from."""
         if not file:
+            yield self._skip_all()
             return
         self._cancel(session)
         yield self._make_updates("Looking for faces …")
@@ -139,6 +140,7 @@ class PhotoHandlers:
         """Refine the code of the face that was shown, before the visitor's eyes, until it is stopped or another is opened."""
         refinement: Refinement | None = session.refinement
         if refinement is None or refinement.done:
+            yield self._skip_all()  # a generator that yields nothing empties its outputs
             return
         loaded = await self._load(session)
         task = asyncio.ensure_future(asyncio.to_thread(refinement.run, loaded))
@@ -198,6 +200,9 @@ class PhotoHandlers:
         if session.refinement is not None:
             session.refinement.cancelled = True
             session.refinement = None
+
+    def _skip_all(self) -> list[Any]:
+        return [*[gr.skip()] * 4, *self._others]
 
     def _make_updates(self, status: str) -> list[Any]:
         """Return updates that show a status, or none; the upload isn't shown, since its file is moved."""
