@@ -268,7 +268,7 @@ def test_the_picture_is_held_to_see_the_original(page):
     expect(page.locator("#original img")).to_be_hidden()
 
 
-@pytest.mark.xfail(strict=False, reason="the outlined faces of a group may vanish from the page before one is clicked")
+@pytest.mark.xfail(strict=False, reason="a click on one of the outlined faces of a group isn't always taken")
 def test_a_group_is_chosen_from_and_edited_in_the_whole_photograph(context, address, tmp_path):
     page = context.new_page()
     page.goto(address)
