@@ -230,7 +230,12 @@ def children_of(pid: int) -> list[int]:
 
 def interrupt(command: list[str], folder: Path, pattern: str) -> bytes:
     """Interrupt a command once two files are there, and wait for it and all of its processes; what it said."""
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    # A shell's background job ignores interrupts, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
     while process.poll() is None and len(list(folder.glob(pattern))) < 2:
         time.sleep(0.01)
     children = children_of(process.pid)
