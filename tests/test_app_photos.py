@@ -93,8 +93,7 @@ def test_a_painted_place_limits_the_edit(photo_scene, resources):
 def test_the_download_is_what_the_command_makes(photo_scene, resources, monkeypatch, tmp_path):
     """The same photograph as by ``PhotoEdit``, which is what ``ganvas edit-photo`` runs, for the same code."""
     scene, photo = photo_scene.with_shift("Bright", 1.5), photo_scene.photo
-    pair = resources.draw_face_pair(scene)
-    data = photo.encode_edited(*pair, *resources.build_photo_masks(scene, TOY.resolution))
+    data = photo.encode_edited(*resources.draw_face_edit(scene))
     whole = read_picture(photo.path)
     face = Face(photo.face.picture, photo.face.landmarks, find_square(photo.face.landmarks))
     ws = resources.render(scene.unedited).ws
@@ -118,8 +117,7 @@ def test_a_jpeg_keeps_its_kind_and_its_exif(edit_handlers, resources, tmp_path):
     photo = photographs.load_face_photo(stored, plant_landmarks(PLACES[0]), TOY.resolution)
     ws = resources.render(FACE).ws
     scene = rendering.make_code_scene(resources, FACE, ws, edit_handlers.storage, photo).with_value("Bright", 2.0)
-    masks = resources.build_photo_masks(scene, TOY.resolution)
-    (tmp_path / "edited.jpg").write_bytes(photo.encode_edited(*resources.draw_face_pair(scene), *masks))
+    (tmp_path / "edited.jpg").write_bytes(photo.encode_edited(*resources.draw_face_edit(scene)))
     with Image.open(tmp_path / "edited.jpg") as edited:
         assert edited.getexif()[0x010F] == "A camera"
         assert edited.size == (WIDTH, HEIGHT)

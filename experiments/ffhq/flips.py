@@ -79,11 +79,11 @@ def main(
             for i, code in enumerate(ws.split(1)):
                 changes = {attribute: change}
                 if scorer is not None:
-                    draw = build_drawing(generator, before.pictures[i : i + 1], [attribute] if regions else ())
+                    draw = build_drawing(generator, code, before.pictures[i : i + 1], [attribute] if regions else ())
                     changes = refine_changes(editor, draw, scorer, code, changes, corrections=refine).changes
                 edited.append(editor.edit_quietly(code, changes))
             kept = find_regions("ffhq", [attribute]) if regions else ()
-            after = judges.read(torch.cat(edited), before.pictures, kept)
+            after = judges.read(torch.cat(edited), ws, before.pictures, kept)
             flips = {
                 name: float(find_flips(judges, before, after, name).float().mean())
                 for name, expected in ENTAILING.items()

@@ -21,7 +21,7 @@ from ganvas import load_editor, load_generator, load_scorer, sample
 from ganvas.control.refinement import refine_changes
 from ganvas.editors.base import Editor
 from ganvas.generators.base import Generator
-from ganvas.generators.regions import blend_pictures, build_mask, find_regions
+from ganvas.generators.regions import blend_edit, find_edited_parts, find_regions
 from ganvas.io.images import downscale
 
 SEED, SIDE = 2_130_000, 512
@@ -58,7 +58,7 @@ def main(
                     for name in drawn.sample(names, count):
                         change = drawn.choice((-1, 1)) * drawn.uniform(1.0, 1.5)
                         asked[name] = -change if abs(old[name] + change) > MAX_SCORE else change
-                    draw = build_drawing(generator, before, asked)
+                    draw = build_drawing(generator, code, before, asked)
                     changes = refine_changes(editor, draw, judge, code, asked, corrections=refine).changes
                     new = read(draw(editor.edit_quietly(code, changes)))
                 right += sum(abs(new[name] - old[name] - change) <= TOLERANCE for name, change in asked.items())
@@ -68,13 +68,18 @@ def main(
             )
 
 
-def build_drawing(generator: Generator, before: Tensor, asked: Iterable[str]) -> Callable[[Tensor], Tensor]:
-    """Return what draws the early picture of an edited code, kept to the regions of what was asked."""
+def build_drawing(
+    generator: Generator, unedited: Tensor, before: Tensor, asked: Iterable[str]
+) -> Callable[[Tensor], Tensor]:
+    """Return what draws the early picture of an edited code, kept to the regions of what was asked.
+
+    ``before``: the picture of the code ``unedited``, (1, 3, SIDE, SIDE).
+    """
     kept = find_regions("ffhq", asked)
 
     def draw(code: Tensor) -> Tensor:
         after = generator.synthesis(code, resolution=SIDE)
-        return blend_pictures(before, after, build_mask(kept, SIDE, SIDE)) if kept else after
+        return blend_edit(before, after, kept, find_edited_parts(generator, kept, unedited, code)) if kept else after
 
     return draw
 

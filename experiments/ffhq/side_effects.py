@@ -27,7 +27,7 @@ from ganvas.data.entailment import ENTAILED
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.editors.base import Editor
 from ganvas.generators.base import Generator
-from ganvas.generators.regions import Region, blend_pictures, build_mask, find_regions
+from ganvas.generators.regions import Region, blend_edit, find_edited_parts, find_regions
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import downscale
 from ganvas.scorers.base import Scorer
@@ -74,14 +74,17 @@ class Judges:
     scales: dict[str, Gaussianize]
 
     @torch.no_grad()
-    def read(self, ws: WPlus, before: Tensor | None = None, regions: Sequence[Region] = ()) -> Readings:
-        """Read the pictures of codes, blended into those ``before`` in regions, if there are any."""
+    def read(
+        self, ws: WPlus, unedited: WPlus | None = None, before: Tensor | None = None, regions: Sequence[Region] = ()
+    ) -> Readings:
+        """Read the pictures of codes, blended in regions, if there are any, into those ``before`` of the codes ``unedited``."""
         rows: dict[str, list[Tensor]] = {name: [] for name in self.scorers}
         faces, pictures = [], []
         for i, code in enumerate(ws.split(1)):
             picture = self.generator.synthesis(code, resolution=SIDE)
-            if before is not None and regions:
-                picture = blend_pictures(before[i : i + 1], picture, build_mask(regions, SIDE, SIDE))
+            if unedited is not None and before is not None and regions:
+                parts = find_edited_parts(self.generator, regions, unedited[i : i + 1], code)
+                picture = blend_edit(before[i : i + 1], picture, regions, parts)
             small = downscale(picture)
             for name, scorer in self.scorers.items():
                 rows[name].append(scorer(small))
@@ -160,7 +163,7 @@ def sweep_strengths(
 ) -> StrengthSweep:
     """Edit codes at all strengths, and read what changes."""
     readings = [before] + [
-        judges.read(apply_edit(editor, ws, attribute, strength), before.pictures, regions) for strength in STRENGTHS
+        judges.read(apply_edit(editor, ws, attribute, strength), ws, before.pictures, regions) for strength in STRENGTHS
     ]
     return StrengthSweep(
         attribute,

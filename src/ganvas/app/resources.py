@@ -27,10 +27,10 @@ from ganvas.data.distribution import Distribution, fit_distribution
 from ganvas.editors.base import Editor, fingerprint
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
-from ganvas.generators.regions import Mask, build_mask, load_regions
+from ganvas.generators.regions import Mask, find_edited_parts, load_regions
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import LABEL_SIDE, downscale
-from ganvas.photo.edit import PhotoEdit
+from ganvas.photo.edit import PhotoEdit, limit_face_edit
 from ganvas.recipe.model import NamedTool, Recipe, to_json
 from ganvas.recipe.rendering import Tools, build_editor_reference, compute_code, compute_unedited_code, draw_code
 from ganvas.scorers.base import Scorer
@@ -282,28 +282,30 @@ class AppResources:
     def _paste_face(self, scene: Scene, photo: FacePhoto, size: int | None = None) -> Images:
         if not scene.edits:
             return photo.shown
-        inverted, edited = self.draw_face_pair(scene, size or math.ceil(photo.shown_side))
-        return photo.paste(inverted, edited, *self.build_photo_masks(scene, edited.shape[-1]))
+        return photo.paste(*self.draw_face_edit(scene, size or math.ceil(photo.shown_side)))
 
-    def draw_face_pair(self, scene: Scene, size: int | None = None) -> tuple[Tensor, Tensor]:
-        """Draw the generator's pictures of a scene before and after its edits, not kept to a region; ``size``: early."""
+    def draw_face_edit(self, scene: Scene, size: int | None = None) -> tuple[Images, Images, Mask, Tensor | None]:
+        """Draw the generator's pictures of a photograph's face before and after its edits, at ``size`` early.
+
+        Returns these, and the masks of what edits may change: of the face's square, and of the photograph where it is painted.
+        """
+        if scene.photo is None:
+            raise GanvasError("This picture isn't of a photograph.")
         free = replace(scene, region=NO_REGION)
         before, after = (
             (self.render(each).image if size is None else self.render_early(each, size)).float().cpu()
             for each in (free.unedited, free)
         )
-        return before, after
-
-    def build_photo_masks(self, scene: Scene, size: int) -> tuple[Mask, Tensor | None]:
-        """Build the masks of what edits may change: of the face's square, and of the whole photograph where it is painted."""
-        if scene.photo is None:
-            raise GanvasError("This picture isn't of a photograph.")
-        if scene.region in load_regions(scene.generator):
-            return build_mask([load_regions(scene.generator)[scene.region][0]], size, size), None
-        region = AUTOMATIC_REGION if scene.region == AUTOMATIC_REGION else NO_REGION
-        edit = PhotoEdit(self.make_tools(scene), scene.edits, region=region)
+        tools, known = self.make_tools(scene), load_regions(scene.generator)
+        if scene.region in known:
+            regions = (known[scene.region][0],)
+        else:
+            region = AUTOMATIC_REGION if scene.region == AUTOMATIC_REGION else NO_REGION
+            regions = PhotoEdit(tools, scene.edits, region=region).find_regions()
+        codes = (compute_code(self.make_recipe(each), tools) for each in (free.unedited, free))
+        parts = find_edited_parts(tools.generator, regions, *codes)
         limit = scene.mask.mask if scene.region == PAINTED_REGION and scene.mask else None
-        return edit.build_face_mask(scene.photo.face, size), limit
+        return before, *limit_face_edit(scene.photo.face, before, after, regions, parts), limit
 
     def cache_reach(self, scene: Scene, make: Callable[[], Reach]) -> Reach:
         """Return how far an unedited scene's attributes reach, computed where it isn't cached."""

@@ -213,17 +213,13 @@ class TabHandlers:
         files = [path, path.with_suffix(".json")]
         if photo is not None:
             files.insert(0, path.with_name(f"edited{photo.suffix}"))
-            pair, masks = await self.run_with_generator(
-                session,
-                lambda: (resources.draw_face_pair(scene), resources.build_photo_masks(scene, rendered.image.shape[-1])),
-                is_stale,
-            )
+            edit = await self.run_with_generator(session, lambda: resources.draw_face_edit(scene), is_stale)
 
         def write() -> None:
             shutil.rmtree(folder, ignore_errors=True)
             save_picture(path, to_bytes(rendered.image)[0], recipe, scene.codes)
             if photo is not None:
-                files[0].write_bytes(photo.encode_edited(*pair, *masks))
+                files[0].write_bytes(photo.encode_edited(*edit))
             if scene.mask is not None:
                 files.append(path.with_name("mask.png"))
                 files[-1].write_bytes(encode_mask(scene.mask))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError, unknown
+from ganvas.generators.parts import Parts
 from ganvas.precision import accept_any_floats_in
 from ganvas.types import Images, Labels, W, WPlus, Z
 
@@ -109,6 +110,13 @@ class Generator(nn.Module, ABC):
         Returns:
             One matrix (channels, w_dim) for each row of W+; [] for a generator without styles.
         """
+
+    def read_parts(self, ws: WPlus) -> Parts | None:
+        """Read which parts of a face lie where in the pictures of codes (n, num_ws, w_dim), at a resolution of its own.
+
+        Returns ``ganvas.generators.parts.Parts``, or None where the parts of this generator's pictures aren't known.
+        """
+        return None
 
     def find_label(self, name: str) -> int:
         """Find the label of a class by its name.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, check_resolution, copy_contiguous, shrink
 from ganvas.generators.early_head import EarlyHead, read_heads
+from ganvas.generators.parts import PartReader, Parts, read_parts_file
 from ganvas.io import hub
 from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
@@ -30,9 +31,11 @@ MIN_STRIP_RESOLUTION = 256
 def load(card: hub.Card, device: torch.device, dtype: torch.dtype) -> MobileStyleGAN:
     """Load the network that ``card`` describes, on ``device``. Raises GanvasError where its weights can't be downloaded."""
     generator = MobileStyleGAN(hub.load_weights(card), card.name, dtype)
-    heads = Path(__file__).parent.parent / "assets" / "generators" / f"{card.name}-early.safetensors"
-    if heads.is_file():
+    assets = Path(__file__).parent.parent / "assets" / "generators"
+    if (heads := assets / f"{card.name}-early.safetensors").is_file():
         generator.add_heads(read_heads(heads, generator.fingerprint))
+    if (parts := assets / f"{card.name}-parts.safetensors").is_file():
+        generator.part_reader = read_parts_file(parts, generator.fingerprint)
     return generator.to(device)
 
 
@@ -73,6 +76,7 @@ class MobileStyleGAN(Generator):
             {k.replace(".", "/"): nn.Parameter(self._place(k, v)) for k, v in state.items()}
         )
         self.heads = nn.ModuleDict()
+        self.part_reader: PartReader | None = None
         self.requires_grad_(False)
 
     def add_heads(self, heads: Mapping[int, EarlyHead]) -> None:
@@ -114,6 +118,15 @@ class MobileStyleGAN(Generator):
             )
         size = check_resolution(self, resolution)
         return torch.cat([self._draw(copy_contiguous(code), size) for code in ws])
+
+    @torch.no_grad()
+    def read_parts(self, ws: WPlus) -> Parts | None:
+        """Read the parts of faces off the features of a middle block, (n, parts, side, side)."""
+        reader = self.part_reader
+        if reader is None:
+            return None
+        blocks = (self.iterate_features(self.compute_styles(copy_contiguous(code))) for code in ws)
+        return torch.cat([next(reader(x) for x, _ in block if x.shape[2] == reader.side) for block in blocks])
 
     def _draw(self, code: Tensor, size: int) -> Tensor:
         styles = self.compute_styles(code)

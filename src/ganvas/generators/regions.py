@@ -1,7 +1,9 @@
 """Regions: where attributes show in pictures, so that an edit leaves everything else as it was.
 
-The edited picture is blended into the original one by a Laplacian pyramid (Burt and Adelson, *A Multiresolution Spline With
-Application to Image Mosaics*, 1983), so that there are no seams: coarse bands blend widely, fine ones closely.
+A region is an ellipse, and what of it lies in certain parts of the face (``parts``), which are read for each picture. The edited
+picture is blended into the original one by a Laplacian pyramid (Burt and Adelson, *A Multiresolution Spline With Application to
+Image Mosaics*, 1983), so that there are no seams: coarse bands blend widely, fine ones closely. Where an edit uncovers what lay
+behind a face, as shorter hair does, the original background is continued there (``fill_smoothly``).
 ``regions.toml`` lists the regions of generators.
 """
 
@@ -9,9 +11,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +23,9 @@ from pydantic import Field
 from torch import Tensor
 
 from ganvas.errors import GanvasError
-from ganvas.types import Images
+from ganvas.generators.base import Generator
+from ganvas.generators.parts import PARTS, Parts
+from ganvas.types import Images, WPlus
 from ganvas.validation import Number, Positive, Share, parse, validated
 
 COARSEST_SIDE = 16
@@ -29,6 +34,10 @@ EDGE_SLOPE = 2.0
 """How much faster than the mask the bound on changes rises: coarse bands reach beyond the region, and are cut off there."""
 HOLE_SOFTNESS = 0.25
 """The share of the radius in which the edge of a hole fades."""
+SURE_FACE = 1.5
+"""How much a face's membership counts where a background is continued: what is more than 1 / SURE_FACE a face is none of it."""
+SHOULDERS = (0.75, 0.88)
+"""Where shoulders begin in aligned faces, as a share of the height: not yet at the first, surely at the second."""
 Ellipse = tuple[Number, Number, Positive, Positive]
 Mask = Float[Tensor, "1 1 mask_height mask_width"]
 
@@ -37,13 +46,15 @@ Mask = Float[Tensor, "1 1 mask_height mask_width"]
 class Region:
     """A soft ellipse, less another one: x, y of the middle and half the width and height, as shares of the picture.
 
-    ``softness``: the share of the radius in which the ellipse's edge fades; a hole's fades in HOLE_SOFTNESS.
+    ``softness``: the share of the radius in which the ellipse's edge fades; a hole's fades in HOLE_SOFTNESS. ``parts``: the parts
+    of the face that it is limited to, before or after the edit; none: it is all of the ellipse.
     """
 
     ellipse: Ellipse
     hole: Ellipse | None = None
     softness: Annotated[Share, Field(gt=0)] = 0.25
-    WRITTEN_IF_SET: ClassVar = ("hole",)
+    parts: tuple[Literal["hair", "face"], ...] | None = None
+    WRITTEN_IF_SET: ClassVar = ("hole", "parts")
 
     def build_mask(self, height: int, width: int) -> Mask:
         """Return the mask: 0 outside, 1 inside."""
@@ -92,8 +103,121 @@ def find_regions(generator: str, attributes: Iterable[str]) -> tuple[Region, ...
 
 
 def build_mask(regions: Sequence[Region], height: int, width: int) -> Mask:
-    """Build the mask of all regions together, (1, 1, height, width), from 0 to 1."""
+    """Build the mask of the shapes of all regions together, (1, 1, height, width), from 0 to 1, whatever their parts."""
     return torch.stack([region.build_mask(height, width) for region in regions]).amax(0)
+
+
+@dataclass(frozen=True)
+class EditedParts:
+    """The parts of one face before and after an edit, (1, parts, height, width)."""
+
+    before: Parts
+    after: Parts
+
+    def build_drawn(self, names: Sequence[str], height: int, width: int) -> Mask:
+        """Build the mask of what an edit of the parts ``names`` draws: them, and faces and shoulders where they were."""
+        before, after = (_enlarge_mask(_weigh_parts(each, names), height, width) for each in (self.before, self.after))
+        body = _enlarge_mask(self.after.sum(1, keepdim=True), height, width)
+        drawn = _widen(torch.maximum(after, before * body), height // 200)
+        return torch.maximum(drawn, self._build_left(height, width) * _draw_shoulders(height))
+
+    def build_uncovered(self, height: int, width: int) -> Mask:
+        """Build the mask of what was part of the face, and shows what lies behind it after the edit."""
+        return self._build_left(height, width) * (1 - _draw_shoulders(height))
+
+    def _build_left(self, height: int, width: int) -> Mask:
+        """Build the mask of what was part of the face, and is none any more."""
+        before, after = (_enlarge_mask(each.sum(1, keepdim=True), height, width) for each in (self.before, self.after))
+        return _widen(before, height // 64) * (1 - after)
+
+    def build_background(self, height: int, width: int) -> Mask:
+        """Build the mask of what is background before the edit, away from the face."""
+        face = _enlarge_mask(_widen(self.before.sum(1, keepdim=True), 1), height, width)
+        # Nothing of a face may leak in: memberships are never quite 1.
+        return (1 - SURE_FACE * face).clamp(min=0)
+
+
+def _draw_shoulders(height: int) -> Mask:
+    """Return the mask (1, 1, height, 1) of the rows in which shoulders lie behind hair, and not the background."""
+    low, high = SHOULDERS
+    down = (torch.arange(height) + 0.5) / height
+    return ((down - low) / (high - low)).clamp(0, 1)[None, None, :, None]
+
+
+def _widen(mask: Mask, radius: int) -> Mask:
+    return F.max_pool2d(mask, 2 * radius + 1, 1, radius)
+
+
+def _weigh_parts(parts: Parts, names: Sequence[str]) -> Tensor:
+    """Return how much each place belongs to the parts ``names``, (1, 1, height, width); an outline as its surroundings do."""
+    named = sum(parts[:, [PARTS.index(name)]] for name in names)
+    surrounding = F.avg_pool2d(named, 5, 1, 2, count_include_pad=False)
+    return named + parts[:, [PARTS.index("outline")]] * (2 * surrounding).clamp(max=1)
+
+
+def _enlarge_mask(mask: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(mask, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def find_edited_parts(
+    generator: Generator, regions: Sequence[Region], before: WPlus, after: WPlus
+) -> EditedParts | None:
+    """Read the parts of one face before and after an edit, codes (1, num_ws, w_dim), if a region is limited to some."""
+    if not any(region.parts for region in regions):
+        return None
+    found = generator.read_parts(before), generator.read_parts(after)
+    return None if found[0] is None or found[1] is None else EditedParts(*found)
+
+
+def blend_edit(before: Images, after: Images, regions: Sequence[Region], parts: EditedParts | None = None) -> Images:
+    """Blend an edited picture into the original one in regions.
+
+    Args:
+        before: The original picture (1, 3, height, width).
+        after: The edited one.
+        regions: The regions, at least one.
+        parts: What ``find_edited_parts`` found; without it regions are all of their ellipses.
+
+    Returns:
+        The picture (1, 3, height, width): outside of ``build_edit_mask`` it equals ``before``, bit for bit.
+    """
+    drawn, uncovered = _build_masks(regions, parts, *after.shape[-2:])
+    if parts is not None and uncovered.any():
+        background = fill_smoothly(before, parts.build_background(*after.shape[-2:]).to(before))
+        before = before + uncovered.to(before) * (background - before)
+    return blend_pictures(before, after, drawn)
+
+
+def build_edit_mask(regions: Sequence[Region], parts: EditedParts | None, height: int, width: int) -> Mask:
+    """Build the mask of all that ``blend_edit`` may change, (1, 1, height, width), from 0 to 1."""
+    drawn, uncovered = _build_masks(regions, parts, height, width)
+    return torch.maximum(drawn, uncovered)
+
+
+def _build_masks(regions: Sequence[Region], parts: EditedParts | None, height: int, width: int) -> tuple[Mask, Mask]:
+    """Build the masks of what an edit draws, and of what it uncovers."""
+    drawn, uncovered = [], [torch.zeros(1, 1, height, width)]
+    for region in regions:
+        mask = region.build_mask(height, width)
+        if parts is not None and region.parts:
+            uncovered.append(mask * parts.build_uncovered(height, width).to(mask))
+            mask = mask * parts.build_drawn(region.parts, height, width).to(mask)
+        drawn.append(mask)
+    return torch.stack(drawn).amax(0), torch.stack(uncovered).amax(0)
+
+
+def fill_smoothly(images: Images, known: Mask) -> Images:
+    """Fill pictures smoothly where ``known`` is 0, from where it is 1, by a pyramid of weighted means.
+
+    Gortler et al., *The Lumigraph*, 1996, section 3.4 (pull and push).
+    """
+    if min(images.shape[-2:]) < 2 or bool((known == 1).all()):
+        return images
+    weight = F.avg_pool2d(known, 2)
+    smaller = F.avg_pool2d(images * known, 2) / weight.clamp(min=1e-6)
+    # A few known pixels are enough to trust their mean.
+    smaller = fill_smoothly(smaller, (4 * weight).clamp(max=1))
+    return torch.lerp(_enlarge(smaller, images), images, known)
 
 
 def blend_pictures(before: Tensor, after: Tensor, mask: Mask) -> Images:

@@ -18,7 +18,15 @@ from ganvas.data.distribution import Distribution
 from ganvas.data.label import EARLY_SIDE
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
-from ganvas.generators.regions import Mask, Region, blend_pictures, build_mask, find_regions
+from ganvas.generators.regions import (
+    EditedParts,
+    Mask,
+    Region,
+    blend_edit,
+    build_edit_mask,
+    find_edited_parts,
+    find_regions,
+)
 from ganvas.identity import load_judge
 from ganvas.inversion.alignment import Face, align, estimate_yaw
 from ganvas.inversion.encoder import Encoder
@@ -299,12 +307,14 @@ class PhotoEdit:
         """Refine a face's edit, as ``generator`` draws it in the edit's regions. Raises GanvasError as ``refine_changes``."""
         if not self.corrections:
             return rebuilt
-        side, kept = min(EARLY_SIDE, generator.resolution), self._find_regions()
+        side, kept = min(EARLY_SIDE, generator.resolution), self.find_regions()
         before = generator.synthesis(rebuilt.ws, resolution=side)
 
         def draw(ws: WPlus) -> Images:
             after = generator.synthesis(ws, resolution=side)
-            return blend_pictures(before, after, build_mask(kept, side, side).to(after)) if kept else after
+            return (
+                blend_edit(before, after, kept, find_edited_parts(generator, kept, rebuilt.ws, ws)) if kept else after
+            )
 
         step, _ = refine_step(self.edits, self.tools, draw, self._label_scorer, rebuilt.ws, self.corrections)
         return replace(rebuilt, edits=(step,))
@@ -316,19 +326,15 @@ class PhotoEdit:
         """Return the photograph with one face edited, as ``generator`` draws it."""
         inverted = generator.synthesis(rebuilt.ws).float().cpu()
         edits = self.edits if rebuilt.edits is None else rebuilt.edits
-        edited = generator.synthesis(apply_edits(rebuilt.ws, edits, self.tools)).float().cpu()
-        mask = self.build_face_mask(face, inverted.shape[-1])
+        ws = apply_edits(rebuilt.ws, edits, self.tools)
+        edited = generator.synthesis(ws).float().cpu()
+        regions = self.find_regions()
+        parts = find_edited_parts(generator, regions, rebuilt.ws, ws)
+        edited, mask = limit_face_edit(face, inverted, edited, regions, parts)
         return paste_face(photo, face.quad, inverted, edited, mask, limit=limit, whole=self.whole)
 
-    def build_face_mask(self, face: Face, size: int) -> Mask:
-        """Build the mask of what the edits may change of a face's square, (1, 1, size, size)."""
-        regions = self._find_regions()
-        mask = build_mask(regions or (HEAD,), size, size)
-        # A region with a hole is the hair's, which lies around the face.
-        is_inside = bool(regions) and all(region.hole is None for region in regions)
-        return mask * draw_face(face, size) if is_inside else mask
-
-    def _find_regions(self) -> tuple[Region, ...]:
+    def find_regions(self) -> tuple[Region, ...]:
+        """Return the regions of the edits; none where they change the whole face."""
         attributes = [name for step in self.edits for name in (*step.set, *step.shift)]
         return () if self.whole or self.region != "auto" else find_regions(self.tools.generator.name, attributes)
 
@@ -343,6 +349,23 @@ class PhotoEdit:
                 f"{self.region} has {sizes[0]} pixels, but the photograph {sizes[1]}: they must be equal."
             )
         return mask
+
+
+def limit_face_edit(
+    face: Face, inverted: Images, edited: Images, regions: Sequence[Region], parts: EditedParts | None
+) -> tuple[Images, Mask]:
+    """Limit the edit of a face's square (1, 3, side, side) to regions, or to the head where there are none.
+
+    Returns the edited square and the mask of what it may change of the photograph, (1, 1, side, side).
+    """
+    size, kept = edited.shape[-1], regions or (HEAD,)
+    mask = build_edit_mask(kept, parts, size, size)
+    if parts is not None:
+        # What was uncovered is drawn in full, and the mask's soft edge is of the blending.
+        edited, mask = blend_edit(inverted, edited, kept, parts), (2 * mask).clamp(max=1)
+    # The outline in the photograph is surer than the inversion's: what lies inside of a face ends there.
+    is_inside = bool(regions) and all(region.hole is None and region.ellipse[2] < 0.5 for region in regions)
+    return edited, mask * draw_face(face, size) if is_inside else mask
 
 
 def edit_photo(

@@ -17,7 +17,7 @@ from ganvas.editors.masked import mask_editor
 from ganvas.errors import GanvasError
 from ganvas.generators import find_card
 from ganvas.generators.base import Generator, sample
-from ganvas.generators.regions import Mask, blend_pictures, build_mask, find_regions
+from ganvas.generators.regions import Mask, blend_edit, blend_pictures, find_edited_parts, find_regions
 from ganvas.generators.stylegan3 import StyleGAN3
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Mix, NamedTool, Recipe, Start
@@ -195,9 +195,15 @@ def draw_code(ws: WPlus, recipe: Recipe, tools: Tools, resolution: int | None = 
     if moved is not None and isinstance(generator, StyleGAN3):
         generator = generator.with_transform(moved.angle, moved.x, moved.y)
     picture = generator.synthesis(ws, resolution=resolution)
-    mask = _find_mask(recipe, tools, picture)
-    if mask is not None and recipe.edits:
-        picture = blend_pictures(_draw_unedited(recipe, tools, generator, resolution), picture, mask)
+    mask = _find_mask(recipe, tools)
+    if recipe.edits and (recipe.regions is not None or mask is not None):
+        unedited = compute_unedited_code(recipe, tools)
+        before = _draw_unedited(unedited, recipe, generator, tools, resolution)
+        if recipe.regions is not None:
+            parts = find_edited_parts(generator, recipe.regions, unedited, ws)
+            picture = blend_edit(before, picture, recipe.regions, parts)
+        elif mask is not None:
+            picture = blend_pictures(before, picture, mask)
     if recipe.photo is None:
         return picture
     if tools.photo is None:
@@ -225,10 +231,8 @@ def limit_to_mask(recipe: Recipe, mask: EditMask) -> Recipe:
     return replace(recipe, regions=None, mask=mask.sha256) if recipe.edits else recipe
 
 
-def _find_mask(recipe: Recipe, tools: Tools, picture: Images) -> Mask | None:
-    """Return the mask that edits are kept to, None for the whole picture."""
-    if recipe.regions is not None:
-        return build_mask(recipe.regions, *picture.shape[-2:])
+def _find_mask(recipe: Recipe, tools: Tools) -> Mask | None:
+    """Return the mask of a picture that edits are kept to, None where there is none."""
     if recipe.mask is None:
         return None
     if tools.mask is None:
@@ -239,8 +243,7 @@ def _find_mask(recipe: Recipe, tools: Tools, picture: Images) -> Mask | None:
     return tools.mask.mask
 
 
-def _draw_unedited(recipe: Recipe, tools: Tools, generator: Generator, resolution: int | None) -> Images:
-    ws = compute_unedited_code(recipe, tools)
+def _draw_unedited(ws: WPlus, recipe: Recipe, generator: Generator, tools: Tools, resolution: int | None) -> Images:
     key = (
         f"{resolution} {recipe.transform} {hashlib.sha256(ws.float().cpu().contiguous().numpy().tobytes()).hexdigest()}"
     )

@@ -41,10 +41,10 @@ class FaceRes(nn.Module):
 
     def describe(self, images: Images) -> Tensor:
         """Compute the descriptor (n, 1024) of FFHQ-aligned faces."""
-        x = F.relu6(self.stem(_pad_odd(crop_face(images))))
+        x = F.relu6(self.stem(_pad_odd(crop_face(images))), inplace=True)
         for depthwise, pointwise, stride in zip(self.depthwise, self.pointwise, STRIDES, strict=True):
-            x = F.relu6(depthwise(_pad_odd(x) if stride == 2 else x))
-            x = F.relu6(pointwise(x))
+            x = F.relu6(depthwise(_pad_odd(x) if stride == 2 else x), inplace=True)
+            x = F.relu6(pointwise(x), inplace=True)
         return x.mean((2, 3))
 
     def read_age_gender(self, descriptors: Tensor) -> tuple[Tensor, Tensor]:

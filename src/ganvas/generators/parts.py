@@ -1,0 +1,89 @@
+"""Read which parts of a generated face lie where: clusters of the generator's own features, named by eye.
+
+Clusters of the features of a middle layer are semantic, as Collins et al. (*Editing in Style: Uncovering the Local Semantics of
+GANs*, 2020, https://arxiv.org/abs/2004.14367) found of StyleGAN: hair, skin and background fall into different ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ganvas.errors import GanvasError
+from ganvas.io.files import load_tensors, save_tensors
+
+KIND = "face parts"
+PARTS = ("hair", "face", "outline")
+"""The parts: hair and beards; skin, eyes and mouth; and the outline between these and what is neither."""
+SHARPNESS = 12.0
+"""How much the nearest cluster counts beside the others."""
+Parts = Float[Tensor, "n parts height width"]
+"""How much a place belongs to each of PARTS, from 0 to 1; the rest, such as background and clothes, is what is left to 1."""
+
+
+class PartReader(nn.Module):
+    """Clusters of features (channels,) by cosine, after ``means`` were taken off and ``scales`` divided out.
+
+    ``members`` (PARTS, clusters) is 1 where a cluster is part of a part. ``side``: the resolution of the features.
+    """
+
+    def __init__(self, means: Tensor, scales: Tensor, clusters: Tensor, members: Tensor, side: int) -> None:
+        super().__init__()
+        self.means, self.scales, self.clusters = nn.Buffer(means), nn.Buffer(scales), nn.Buffer(clusters)
+        self.members, self.side = nn.Buffer(members), side
+
+    def normalize(self, features: Tensor) -> Tensor:
+        """Return features (n, channels, height, width) in float32, of unit length at each place."""
+        return F.normalize((features.float() - self.means[:, None, None]) / self.scales[:, None, None], dim=1)
+
+    def forward(self, features: Tensor) -> Parts:
+        """Read the parts of features (n, channels, height, width)."""
+        likeness = torch.einsum("nchw,kc->nkhw", self.normalize(features), self.clusters)
+        parts = torch.einsum("nkhw,pk->nphw", (SHARPNESS * likeness).softmax(1), self.members)
+        # At the border of pictures features see its padding, and say that there is an outline.
+        parts = F.pad(parts[:, :, 1:-1, 1:-1], (1, 1, 1, 1), mode="replicate")
+        hair, face, outline = parts.split(1, 1)
+        # Lines of hair that are as thin as a place are wrinkles, nostrils or frames of glasses.
+        thick = F.max_pool2d(-F.max_pool2d(-hair, 3, 1, 1), 3, 1, 1)
+        return torch.cat((thick, face + hair - thick, outline), 1)
+
+
+def save_parts(path: str | Path, reader: PartReader, fingerprint: str) -> None:
+    """Write the reader of a generator's parts, in float16."""
+    tensors = {name: value.half() for name, value in reader.state_dict().items()}
+    save_tensors(path, tensors, {"kind": KIND, "version": 1, "fingerprint": fingerprint, "side": str(reader.side)})
+
+
+def read_parts_file(path: str | Path, fingerprint: str) -> PartReader:
+    """Read the reader of a generator's parts.
+
+    Raises GanvasError for a file that is damaged, holds something else, or belongs to another generator.
+    """
+    tensors, metadata = load_tensors(path)
+    if metadata.get("kind") != KIND:
+        raise GanvasError(f"{path} holds no parts of faces.")
+    if metadata.get("fingerprint") != fingerprint:
+        raise GanvasError(f"{path} belongs to another generator: fit parts to this one.")
+    try:
+        state = {name: tensors[name].float() for name in ("means", "scales", "clusters", "members")}
+        clusters, channels = state["clusters"].shape
+        shapes = {"means": (channels,), "scales": (channels,), "members": (len(PARTS), clusters)}
+        if any(tuple(state[name].shape) != shape for name, shape in shapes.items()):
+            raise KeyError("its tensors don't fit together")
+        reader = PartReader(**state, side=int(metadata["side"]))
+    except (KeyError, ValueError) as error:
+        raise GanvasError(f"{path} is damaged: {str(error).splitlines()[0]}.") from None
+    return reader.eval().requires_grad_(False)
+
+
+def select_members(names: Mapping[str, Sequence[int]], clusters: int) -> Tensor:
+    """Return what ``PartReader`` takes as ``members``: by the name of a part, the clusters that it has."""
+    members = torch.zeros(len(PARTS), clusters)
+    for row, name in enumerate(PARTS):
+        members[row, list(names[name])] = 1.0
+    return members

@@ -1,0 +1,141 @@
+"""Parts of faces: what of a picture is hair, face or neither, and edits that are kept to one of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from planted_truth import TOY
+
+from ganvas import sample
+from ganvas.errors import GanvasError
+from ganvas.generators.base import Generator
+from ganvas.generators.parts import PARTS, PartReader, read_parts_file, save_parts, select_members
+from ganvas.generators.regions import (
+    EditedParts,
+    Region,
+    blend_edit,
+    build_edit_mask,
+    fill_smoothly,
+    find_edited_parts,
+    find_regions,
+    load_regions,
+)
+from ganvas.inversion.alignment import find_faces
+from ganvas.recipe.model import EditStep, FromSeed, Recipe
+from ganvas.recipe.rendering import limit_to_regions, load_tools, render
+
+SIDE = 64
+EVERYWHERE = Region((0.5, 0.5, 1.0, 1.0), parts=("hair",))
+LARGEST = {"face": 0.45, "hair": 0.60, "skin": 0.45, "person": 0.75}
+"""The largest share of a picture that a region limited to parts may hold, in the mean over faces."""
+
+
+def plant_parts(hair: slice, face: slice) -> torch.Tensor:
+    """Return parts whose columns ``hair`` and ``face`` are surely these, in the rows above the shoulders."""
+    parts = torch.zeros(1, len(PARTS), SIDE, SIDE)
+    parts[:, PARTS.index("hair"), : SIDE // 2, hair] = 1
+    parts[:, PARTS.index("face"), : SIDE // 2, face] = 1
+    return parts
+
+
+BEFORE = plant_parts(slice(8, 24), slice(24, 40))
+AFTER = plant_parts(slice(16, 24), slice(24, 40))
+"""Hair that an edit makes shorter: what lies left of it is uncovered."""
+
+
+def test_shorter_hair_uncovers_the_background_and_leaves_the_rest():
+    before = torch.full((1, 3, SIDE, SIDE), 0.5)
+    before[..., : SIDE // 2, 8:24], before[..., : SIDE // 2, 24:40] = -0.5, 0.0
+    after = torch.full_like(before, -1.0)
+    parts = EditedParts(BEFORE, AFTER)
+    picture = blend_edit(before, after, [EVERYWHERE], parts)
+    outside = (build_edit_mask([EVERYWHERE], parts, SIDE, SIDE) == 0).expand_as(before)
+    assert torch.equal(picture[outside], before[outside])
+    assert outside[..., :, 48:].all() and outside[..., : SIDE // 2, 28:36].all()  # the background, and the face
+    assert picture[..., 4:24, 18:22].mean() < -0.7  # the hair that is left is drawn anew
+    torch.testing.assert_close(picture[..., 4:24, 10:12], before[..., 4:24, :2], atol=0.15, rtol=0)
+
+
+def test_an_edit_without_parts_is_the_whole_ellipse():
+    before, after = torch.zeros(1, 3, SIDE, SIDE), torch.ones(1, 3, SIDE, SIDE)
+    torch.testing.assert_close(blend_edit(before, after, [EVERYWHERE]), after, atol=1e-5, rtol=0)
+    assert find_edited_parts(TOY, [EVERYWHERE], *[sample(TOY, 1)] * 2) is None
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (37, 90), (1, 5)])
+def test_filling_keeps_what_is_known_and_continues_it(height, width):
+    images = torch.rand((1, 3, height, width), generator=torch.Generator().manual_seed(1))
+    known = (torch.arange(width) < (width + 1) // 2).float().expand(1, 1, height, width)
+    filled = fill_smoothly(images, known)
+    assert torch.equal(filled[..., : (width + 1) // 2], images[..., : (width + 1) // 2])
+    flat = torch.full_like(images, 0.25)
+    noisy = torch.where(known == 1, flat, images)
+    if height > 1:
+        torch.testing.assert_close(fill_smoothly(noisy, known), flat)
+
+
+def test_a_file_of_parts_comes_back_and_others_are_refused(tmp_path):
+    members = select_members({"hair": (0,), "face": (1, 2), "outline": ()}, 4)
+    random = torch.Generator().manual_seed(3)
+    reader = PartReader(torch.zeros(5), torch.ones(5), torch.randn(4, 5, generator=random).half().float(), members, 8)
+    save_parts(tmp_path / "parts.safetensors", reader, "a" * 64)
+    features = torch.randn(2, 5, 8, 8, generator=random)
+    again = read_parts_file(tmp_path / "parts.safetensors", "a" * 64)
+    assert torch.equal(again(features), reader(features)) and again.side == 8
+    with pytest.raises(GanvasError, match="another generator"):
+        read_parts_file(tmp_path / "parts.safetensors", "b" * 64)
+    save_parts(
+        tmp_path / "wrong.safetensors", PartReader(torch.zeros(4), torch.ones(5), reader.clusters, members, 8), "a"
+    )
+    with pytest.raises(GanvasError, match="damaged"):
+        read_parts_file(tmp_path / "wrong.safetensors", "a")
+
+
+# The generator that ships.
+
+
+@pytest.fixture(scope="module")
+def codes(ffhq: Generator) -> torch.Tensor:
+    return sample(ffhq, 4, 0.7, 1)
+
+
+def test_parts_are_shares_that_do_not_depend_on_the_batch(ffhq, codes):
+    parts = ffhq.read_parts(codes)
+    assert parts is not None and parts.shape[:2] == (len(codes), len(PARTS))
+    assert (parts >= 0).all() and (parts.sum(1) <= 1 + 1e-5).all()
+    assert torch.equal(parts[1:2], ffhq.read_parts(codes[1:2]))
+
+
+def test_landmarks_lie_in_the_face_and_upper_corners_do_not(ffhq, codes):
+    """dlib's landmarks, which no cluster learned from."""
+    parts, side = ffhq.read_parts(codes), 256
+    inner = slice(17, 68)  # brows, nose, eyes and mouth
+    for code, part in zip(codes.split(1), parts, strict=True):
+        landmarks = find_faces(ffhq.synthesis(code, resolution=side))[0]
+        columns, rows = (landmarks * part.shape[1] / side).long().T
+        assert part[:, rows, columns].sum(0)[inner].mean() > 0.9
+        assert part[:, 0, 0].sum() < 0.5 and part[:, 0, -1].sum() < 0.5
+
+
+def test_regions_that_are_limited_to_parts_are_small(ffhq, codes):
+    for name, (region, _) in load_regions("ffhq").items():
+        if region.parts:
+            shares = [
+                build_edit_mask([region], find_edited_parts(ffhq, [region], code, code), 256, 256).mean()
+                for code in codes.split(1)
+            ]
+            assert torch.stack(shares).mean() <= LARGEST[name], name
+
+
+def test_another_hair_leaves_eyes_and_background(ffhq):
+    tools = load_tools("ffhq", editor="ffhq/compact-2")
+    plain = Recipe(tools.generator_name, FromSeed(1), editor=tools.editor_name)
+    edited = limit_to_regions(replace(plain, edits=(EditStep(shift={"Hair_Lightness": 1.5}),)))
+    assert edited.regions == find_regions("ffhq", ["Hair_Lightness"])
+    change = (render(edited, tools) - render(plain, tools)).abs().amax((0, 1))
+    side = change.shape[0]
+    assert (change[: side // 2, : side // 8] > 2 / 127.5).float().mean() < 0.02  # left of the head
+    assert change[side // 2 : side * 3 // 4, side * 3 // 8 : side * 5 // 8].mean() < 0.02  # nose and mouth
+    assert change[: side // 4].mean() > 0.05  # the hair
