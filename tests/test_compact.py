@@ -11,6 +11,7 @@ from ganvas import GanvasError, editors, sample
 from ganvas.data.dataset import Source, make_dataset
 from ganvas.data.pca import fit_pca
 from ganvas.editors import compact as module
+from ganvas.editors._compact_moves import MAX_LENGTH, MoveCalibrationSet, TypicalShell, calibrate_moves, measure_moves
 from ganvas.editors._compact_network import (
     RECIPES,
     CompactConfig,
@@ -22,16 +23,7 @@ from ganvas.editors._compact_network import (
 )
 from ganvas.editors._networks import Perceptron, compute_correlation
 from ganvas.editors.base import collect_metadata
-from ganvas.editors.compact import (
-    MAX_LENGTH,
-    CompactEditor,
-    MoveCalibrationSet,
-    TypicalShell,
-    calibrate_moves,
-    compute_held_weights,
-    from_tensors,
-    measure_moves,
-)
+from ganvas.editors.compact import CompactEditor, compute_held_weights, from_tensors
 from ganvas.io.files import load_tensors, save_tensors
 
 WS = sample(TOY, 200, 1.0, 0)

@@ -8,7 +8,8 @@ from fitted_editors import QUICK, labels
 from planted_truth import TOY
 
 from ganvas import editors, sample
-from ganvas.editors.compact import MIN_RADIUS_SHARE, MIN_REST_SHARE, CompactEditor, TypicalShell, shrink_to_shell
+from ganvas.editors._compact_moves import MIN_RADIUS_SHARE, MIN_REST_SHARE, TypicalShell, shrink_to_shell
+from ganvas.editors.compact import CompactEditor
 
 RNG = torch.Generator().manual_seed(0)
 SHELL = TypicalShell(torch.linspace(3, 0.5, 12), torch.randn(12, 4, generator=RNG), 0.1)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
-from ganvas.data.entailment import ENTAILED
+from ganvas.data.entailment import DETAILS, ENTAILED
 from ganvas.editors._fit import update_options
 from ganvas.editors._networks import SLOPE, Perceptron, compute_correlation, fit_network
 from ganvas.errors import GanvasError, unknown
@@ -52,6 +52,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "protection": 20.0,
         "entailed": ENTAILED,
         "longest": 8.0,
+        "longest_unit": 3.0,
+        "details": DETAILS,
     },
 }
 """The options of each recipe, where they aren't those of the paper's text."""
@@ -59,6 +61,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 # hold: moves are shorter than with c_k alone and change other readings less; a larger one lengthens them again for little
 # (experiments/ffhq/hold.py). truncation: even a long move leaves the rest of a code more than half of its distance from the mean.
 
+COARSE_RESOLUTION = 16
+"""The resolution in pixels below which rows of W+ decide on poses and shapes."""
 CUSTOM_RECIPE = "own"
 """The name that editors store for a recipe that isn't one of ``RECIPES``: their other options state all of it."""
 
@@ -98,6 +102,10 @@ class CompactConfig:
     ``aim``: what moves are to change, the normal "score" (the paper's) or the "probability"; only with ``hold``.
     ``truncation``: the share of the shell's squared radius lost for each Mahalanobis length moved, from 0 (the paper's) to 1.
     ``longest``: the largest Mahalanobis length of a move, all its changes together, before truncation; None: any.
+    ``longest_unit``: the largest Mahalanobis length of a change of 1; where holding other readings would make it longer, they
+    are held less. None: any.
+    ``details``: attributes whose moves leave the first ``coarse_rows`` rows of W+ as they are, those below COARSE_RESOLUTION
+    pixels, where poses and shapes are decided; names that weren't labelled are passed over.
     ``correlated``: whether (5) is over the first K codes, those of the "attributes", or over all "codes".
     ``max_score``: normal scores are limited to ± this; None: to nothing. ``pca_codes``: how many codes the components are of, at
     most; None: all that train. ``slope``: of the leaky ReLU.
@@ -123,6 +131,9 @@ class CompactConfig:
     protection: PositiveReal = 1.0
     entailed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     longest: Annotated[Positive | None, BeforeValidator(_parse_none)] = None
+    longest_unit: Annotated[Positive | None, BeforeValidator(_parse_none)] = None
+    details: tuple[str, ...] = ()
+    coarse_rows: Natural = 0
     seed: Natural = 0
     depth: Annotated[int, Field(strict=True, ge=2, le=64)] = 8
     width: PositiveInt = 512

@@ -33,6 +33,8 @@ the larger the change (``shrink_to_shell``).
 
 Directions of W end, too: no move is longer than ``longest``, however large the changes, and an edit that is shortened says so.
 
+Moves for ``details``, such as hair's colour, are those of W in all rows of W+ but the coarse ones: poses and shapes stay.
+
 A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so each attribute's move is scaled,
 on held-out codes. No move is longer than ``MAX_LENGTH``; an attribute that then hardly responds is reported.
 """
@@ -40,16 +42,26 @@ on held-out codes. No move is longer than ``MAX_LENGTH``; an attribute that then
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from ganvas.data import probe
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.pca import PCA, fit_pca
+from ganvas.editors._compact_moves import (
+    MoveCalibrationSet,
+    MoveStatistics,
+    TypicalShell,
+    calibrate_moves,
+    measure_moves,
+    shrink_to_shell,
+)
 from ganvas.editors._compact_network import (
+    COARSE_RESOLUTION,
     CUSTOM_RECIPE,
     Codes,
     CompactConfig,
@@ -67,7 +79,6 @@ from ganvas.editors.base import (
     Editor,
     EditorMetadata,
     build_metadata,
-    compute_response_gains,
     find_unresponsive,
     format_report,
 )
@@ -92,6 +103,9 @@ OPTIONS_BEFORE = {
     "protection": 1.0,
     "entailed": {},
     "longest": None,
+    "longest_unit": None,
+    "details": (),
+    "coarse_rows": 0,
     "keep_beyond": False,
     "correlated": "attributes",
     "max_score": None,
@@ -101,41 +115,6 @@ OPTIONS_BEFORE = {
 """Options that files of before don't have, as those files were made: their recipe "paper" is today's "paper-text"."""
 READER_WIDTH, READER_STEPS = 128, 1200
 """The width and the most steps of the network that predicts scores; fewer steps for few codes."""
-MAX_LENGTH = 30.0
-"""The largest Mahalanobis length of a change of 1 before truncation: what no reading follows would need endless moves."""
-# On ffhq moves are 5 long on average even with hold=None (experiments/ffhq/hold.py).
-DIFFERENCE_STEP = 0.25
-"""The step of a code for finite differences of the decoder."""
-MIN_RADIUS_SHARE = 0.1
-"""The least share of the squared radius that is left, however large the change."""
-MIN_REST_SHARE = 0.1
-"""The share of it that the rest keeps where the changed attributes alone fill the shell."""
-HALF_KEPT_CHANGE = 0.1
-"""The change, in standard deviations, with which an attribute's reading is kept by half: too small to be visible."""
-
-
-class TypicalShell(nn.Module):
-    """The shell of codes: ``deviations`` (components,) whiten, ``readings`` (components, K) read the attributes; see the option
-    ``truncation``."""
-
-    deviations: Tensor
-    readings: Tensor
-    protected: Tensor
-
-    def __init__(
-        self, deviations: Tensor, readings: Tensor, truncation: float, protected: Sequence[bool] | None = None
-    ) -> None:
-        super().__init__()
-        # Not saved: all follow from what an editor's file holds.
-        self.register_buffer("deviations", deviations, persistent=False)
-        self.register_buffer("readings", readings, persistent=False)
-        mask = torch.tensor(protected or [False] * readings.shape[1]).to(readings)
-        self.register_buffer("protected", mask, persistent=False)
-        self.truncation = truncation
-
-    def add_protected(self, named: Tensor) -> Tensor:
-        """Return ``named`` (n, K) of ``shrink_to_shell`` with the protected attributes kept like the one that changes most."""
-        return torch.maximum(named, self.protected.to(named) * named.amax(1, keepdim=True))
 
 
 @dataclass(frozen=True)
@@ -197,7 +176,26 @@ class CompactEditor(Editor):
     def measure_change(self, before: WPlus, after: WPlus) -> Scores:
         """Measure the change of the readings, by what a change of 1 moves them by."""
         changed = super().measure_change(before, after)
+        if coarse := self.options.get("coarse_rows", 0):
+            moved = 1 - coarse / before.shape[1] * self._find_details(changed)
+            changed = changed / moved.clamp(min=1 / before.shape[1])
         return changed if self.responses is None else changed / self.responses
+
+    def _find_details(self, like: Tensor) -> Tensor:
+        """Return 1 for each of the option ``details``, 0 for other attributes (K,)."""
+        details = self.options.get("details", ())
+        return torch.tensor([float(name in details) for name in self.attributes]).to(like)
+
+    @accept_any_float()
+    def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+        """Return the shift, without the changes of details in the coarse rows."""
+        shift, coarse = super().shift_rows(ws, changes), self.options.get("coarse_rows", 0)
+        shapes = changes * (1 - self._find_details(changes))
+        if not 0 < coarse < ws.shape[1] or torch.equal(shapes, changes):
+            return shift
+        changed = shapes.ne(0).any(1)[:, None, None]
+        first = torch.where(changed, super().shift_rows(ws, shapes), 0)
+        return torch.cat((first.expand(-1, coarse, -1), shift.expand(-1, ws.shape[1] - coarse, -1)), 1)
 
     def shift(self, w: W, changes: Scores) -> W:
         """Return the truncated difference of the changed code and the code, both decoded.
@@ -251,6 +249,8 @@ def fit(
     a = a if config.max_score is None else a.clamp(-config.max_score, config.max_score)
     rows, held = (index.to(generator.device) for index in data.split(TRAINING_SHARE, config.seed))
     config = fit_to_data(config, w[rows], a.shape[1])
+    if set(config.details) & set(data.attributes):
+        config = replace(config, coarse_rows=sum(side < COARSE_RESOLUTION for side in generator.row_resolutions))
     pca = fit_pca(w[rows[: config.pca_codes]], config.components)
     mref = build_reference(config.mref, a[rows])
     x = pca.project(w)
@@ -298,7 +298,8 @@ def parse_stored_options(options: Mapping[str, Any]) -> CompactConfig:
 def _to_json(options: dict[str, Any]) -> dict[str, Any]:
     """Convert tuples of names to the lists that a file has, so that an editor is described alike before and after saving."""
     entailed = {name: list(others) for name, others in options["entailed"].items()}
-    return options | {"protected": list(options["protected"]), "entailed": entailed}
+    names = {name: list(options[name]) for name in ("protected", "details")}
+    return options | names | {"entailed": entailed}
 
 
 def _build_shell(editor: CompactEditor) -> TypicalShell:
@@ -347,7 +348,7 @@ def _calibrate_moves(editor: CompactEditor, x: Tensor, aims: Tensor, weights: Te
     moves = editor.get_buffer("moves")
     aims = editor.pca.components @ aims.to(x)
     calibration = MoveCalibrationSet(x, editor.encoder(x), editor.decoder, editor.shell, aims)
-    moves.copy_(calibrate_moves(calibration, moves, weights))
+    moves.copy_(calibrate_moves(calibration, moves, weights, editor.options.get("longest_unit")))
     return measure_moves(calibration, moves)
 
 
@@ -375,157 +376,3 @@ def _measure_report(
         **format_report(editor.attributes, correlation=correlations, **vars(measured)),
         "unresponsive": find_unresponsive(editor.attributes, measured.response),
     }
-
-
-@dataclass(frozen=True)
-class MoveCalibrationSet:
-    """The codes and networks that moves are calibrated on.
-
-    ``x``: components of W (n, components); ``codes``: their compact codes (n, dim); ``decoder``: back to components;
-    ``shell``: what moves are truncated to; ``aims`` (components, K): the linear readings that moves are to change.
-    """
-
-    x: Tensor
-    codes: Tensor
-    decoder: Perceptron
-    shell: TypicalShell
-    aims: Tensor
-
-    def apply_move(self, moves: Tensor, k: int, change: float) -> Tensor:
-        """Return what a change of attribute k moves components by, (n, components)."""
-        straight = self.decoder(self.codes + change * moves[k]) - self.decoder(self.codes)
-        named = torch.zeros(1, len(moves)).to(moves)
-        named[:, k] = abs(change)
-        return shrink_to_shell(self.x, self.x + straight, self.shell.add_protected(named), self.shell) - self.x
-
-
-@dataclass(frozen=True)
-class MoveStatistics:
-    """What a change of 1 of each attribute does, (K,) each.
-
-    ``response``: how far its own reading moves, by least squares over changes of ±1 and ±2. ``length``: the mean Mahalanobis
-    length of the move. ``others``: the mean |change| of the other readings.
-    """
-
-    response: Tensor
-    length: Tensor
-    others: Tensor
-
-
-def calibrate_moves(calibration: MoveCalibrationSet, moves: Tensor, weights: Tensor | None) -> Tensor:
-    """Scale moves (K, dim) so that each moves its reading by 1, as far as ``MAX_LENGTH`` allows; always finite.
-
-    ``weights`` (K, K): those of ``compute_held_weights``; None keeps ``moves``, those for ``hold=None``. Moves are scaled twice,
-    since the response isn't linear.
-    """
-    if weights is not None:
-        linearized = linearize_codes(calibration)
-        readings, aims = (
-            linearized.jacobian @ each.double() for each in (calibration.shell.readings, calibration.aims)
-        )
-        moves = solve_cheapest(linearized, readings, aims, weights).to(moves)
-    moves = limit_lengths(calibration, moves)
-    for _ in range(2):
-        moves = limit_lengths(
-            calibration, moves * compute_response_gains(measure_moves(calibration, moves).response)[:, None]
-        )
-    return moves
-
-
-def measure_moves(calibration: MoveCalibrationSet, moves: Tensor) -> MoveStatistics:
-    """Measure what the moves do on average."""
-    k = len(moves)
-    response, length, others = (moves.new_zeros(k) for _ in range(3))
-    for j in range(k):
-        for change in (-2.0, -1.0, 1.0, 2.0):
-            moved = calibration.apply_move(moves, j, change)
-            readings = (moved @ calibration.shell.readings).mean(0)
-            response[j] += change * readings[j] / 10
-            if change == 1:
-                length[j] = (moved / calibration.shell.deviations).norm(dim=1).mean()
-                others[j] = (readings.abs().sum() - readings[j].abs()) / max(k - 1, 1)
-    return MoveStatistics(response, length, others)
-
-
-def _measure_lengths(calibration: MoveCalibrationSet, moves: Tensor) -> Tensor:
-    """Measure the mean Mahalanobis lengths of moves before truncation."""
-    before = calibration.decoder(calibration.codes)
-    parts = [(calibration.decoder(calibration.codes + move) - before) / calibration.shell.deviations for move in moves]
-    return torch.stack([part.norm(dim=1).mean() for part in parts])
-
-
-def limit_lengths(calibration: MoveCalibrationSet, moves: Tensor) -> Tensor:
-    """Shorten moves to ``MAX_LENGTH``; 0 where they aren't finite or can't be measured."""
-    moves = torch.where(moves.isfinite().all(1, keepdim=True), moves, 0.0)
-    for _ in range(5):  # lengths aren't linear in the move: once may leave some too long
-        excess = _measure_lengths(calibration, moves).nan_to_num(nan=torch.inf, posinf=torch.inf) / MAX_LENGTH
-        if (excess <= 1).all():
-            break
-        moves = moves / excess.clamp(min=1)[:, None]
-    return moves
-
-
-@dataclass(frozen=True)
-class LinearizedCodes:
-    """What a small move of the code does on average: its squared Mahalanobis ``length`` (dim, dim), a quadratic form, and the
-    components that it moves, ``jacobian`` (dim, components)."""
-
-    length: Tensor
-    jacobian: Tensor
-
-
-def linearize_codes(calibration: MoveCalibrationSet) -> LinearizedCodes:
-    """Linearise the decoder by finite differences, in float64."""
-    c, before = calibration.codes, calibration.decoder(calibration.codes)
-    steps = DIFFERENCE_STEP * torch.eye(c.shape[1]).to(c)
-    jacobian = torch.stack([(calibration.decoder(c + step) - before) / DIFFERENCE_STEP for step in steps]).double()
-    whitened = jacobian / calibration.shell.deviations  # (dim, n, components)
-    length = torch.einsum("ink,jnk->ij", whitened, whitened) / len(c)
-    # Keeps the matrix regular where the decoder ignores a code.
-    length += 1e-6 * length.trace() / len(length) * torch.eye(len(length)).to(length)
-    return LinearizedCodes(length, jacobian.mean(1))
-
-
-def solve_cheapest(linearized: LinearizedCodes, readings: Tensor, aims: Tensor, weights: Tensor) -> Tensor:
-    """Solve for the cheapest moves (K, dim) that change one reading by 1 each (see ``compact``); not finite where nothing does.
-
-    ``readings`` and ``aims``: how far each code moves what is held, and what is aimed at, (dim, K).
-    """
-    # Each attribute has its own cost of the other readings.
-    others = torch.einsum("kl,il,jl->kij", weights.to(readings), readings, readings)
-    cheapest = torch.linalg.solve_ex(linearized.length + others, aims.T[:, :, None]).result[:, :, 0]
-    return cheapest / (cheapest * readings.T).sum(1, keepdim=True)
-
-
-def shrink_to_shell(x: Tensor, y: Tensor, named: Tensor, shell: TypicalShell) -> Tensor:
-    """Shrink moved components ``y`` (n, components) into the shell of those of ``x``.
-
-    The radius is the code's own, or the mean one of codes where that is larger (so truncated codes have room); its square
-    shrinks by ``truncation`` for each Mahalanobis length moved. ``named`` (n, K), at least 0: how much the reading of each
-    attribute is kept as it is in ``y``, by half at ``HALF_KEPT_CHANGE`` and nearly all at 1; where those readings alone
-    leave the shell, so does the result. It is a continuous function of its arguments, so tiny changes have tiny effects.
-    """
-    if not shell.truncation:
-        return y
-    before, after = x / shell.deviations, y / shell.deviations
-    share = (1 - shell.truncation * (after - before).norm(dim=1, keepdim=True)).clamp(min=MIN_RADIUS_SHARE)
-    radius = share * before.square().sum(1, keepdim=True).clamp(min=x.shape[1])
-    kept = _project_on_readings(after, named, shell.deviations[:, None] * shell.readings)
-    rest = after - kept
-    room = torch.maximum(radius - kept.square().sum(1, keepdim=True), MIN_REST_SHARE * radius)
-    shrunk = rest * (room / rest.square().sum(1, keepdim=True).clamp(min=1e-12)).sqrt().clamp(max=1)
-    return (kept + shrunk) * shell.deviations
-
-
-def _project_on_readings(x: Tensor, named: Tensor, readings: Tensor) -> Tensor:
-    """Project each row of ``x`` on the directions of the ``named`` readings, by a ridge projection."""
-    used = named.ne(0).any(0)
-    if not used.any():
-        return torch.zeros_like(x)
-    directions = torch.nn.functional.normalize(readings[:, used], dim=0).to(x)
-    weights = named[:, used]
-    gram = weights[:, :, None] * weights[:, None] * (directions.T @ directions) + HALF_KEPT_CHANGE**2 * torch.eye(
-        len(weights.T), dtype=x.dtype, device=x.device
-    )
-    right = weights * (x @ directions)
-    return (weights * torch.linalg.solve(gram, right[:, :, None])[:, :, 0]) @ directions.T

@@ -20,18 +20,15 @@ from torch import Tensor
 
 from ganvas.data.entailment import ENTAILED
 from ganvas.data.label import EARLY_SIDE
-from ganvas.editors.base import collect_metadata, fingerprint, format_report
-from ganvas.editors.compact import (
-    CompactEditor,
-    CompactNetworks,
+from ganvas.editors._compact_moves import (
     MoveCalibrationSet,
-    compute_held_weights,
     limit_lengths,
     linearize_codes,
     measure_moves,
-    parse_stored_options,
-    solve_cheapest,
+    solve_within,
 )
+from ganvas.editors.base import collect_metadata, fingerprint, format_report
+from ganvas.editors.compact import CompactEditor, CompactNetworks, compute_held_weights, parse_stored_options
 from ganvas.engines import run_shards
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, map_seeds
@@ -145,7 +142,7 @@ def calibrate_moves_in_pictures(
     config = parse_stored_options(editor.options)
     config = replace(config, hold=hold, entailed=config.entailed or ENTAILED)
     weights = compute_held_weights(config, editor.attributes)
-    solved = solve_cheapest(linearized, readings, readings, weights.to(readings))
+    solved = solve_within(linearized, readings, readings, weights.to(readings), config.longest_unit)
     # What pictures don't show to move keeps its move.
     shown = (responses.mean(0).diagonal() > 0) & solved.isfinite().all(1).to(responses.device)
     moves = limit_lengths(calibration, torch.where(shown.to(before.device)[:, None], solved, before).float())
