@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from types import FunctionType
 from typing import Any, get_args, get_type_hints
 
@@ -30,12 +31,25 @@ def check(checked: Any) -> Any:
 
 
 def _jaxtyped(*, typechecker: Any) -> Any:
-    """Decorate as ``jaxtyping.jaxtyped``, but leave functions that name no shapes to beartype, which is far quicker."""
+    """Decorate as ``jaxtyping.jaxtyped``, but leave functions that name no shapes to beartype, which is far quicker.
+
+    A function's own checks are made when it is called first: many, above all those inside of others, never are.
+    """
 
     def decorate(decorated: Any) -> Any:
-        if isinstance(decorated, FunctionType) and not _names_shapes(decorated):
-            return _check_types(decorated)
-        return _check_shapes(decorated, typechecker=typechecker)
+        if not isinstance(decorated, FunctionType):
+            return _check_shapes(decorated, typechecker=typechecker)
+        checked = None
+
+        @wraps(decorated)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal checked
+            if checked is None:
+                shapes = _names_shapes(decorated)
+                checked = _check_shapes(decorated, typechecker=typechecker) if shapes else _check_types(decorated)
+            return checked(*args, **kwargs)
+
+        return call
 
     return decorate
 
@@ -43,7 +57,7 @@ def _jaxtyped(*, typechecker: Any) -> Any:
 def _names_shapes(function: FunctionType) -> bool:
     try:
         hints = list(get_type_hints(function).values())
-    except Exception:  # a name that isn't there yet: jaxtyping knows what to do
+    except Exception:  # a name that is imported for type checking only: jaxtyping knows what to do
         return True
     for hint in hints:
         hints += hint if isinstance(hint, list) else get_args(hint)
