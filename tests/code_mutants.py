@@ -269,11 +269,13 @@ def main() -> int:
         copy_checkout(Path(folder))
         os.chdir(folder)
         os.environ |= {"PYTHONPATH": str(Path(folder, "src")), "OMP_NUM_THREADS": "1"}
+        # The bytecode of unchanged files is kept, that of mutants never.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        sys.dont_write_bytecode = False
         sys.path.insert(0, os.environ["PYTHONPATH"])
         for name in SHARED_IMPORTS:
             importlib.import_module(name)
         recorded = record_tests(out / "tests")
-        # The bytecode of unchanged files is kept, that of mutants never.
         run_pytest(["--collect-only"], object(), Path(folder, "log"))
         sys.dont_write_bytecode = True
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
