@@ -76,6 +76,8 @@ def run_pytest(arguments: list[str], plugin: object, log: Path) -> int:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        # Processes that tests start would import this script as the main module.
+        sys.modules["__main__"] = importlib.import_module("pytest.__main__")
         status = 1
         try:
             options = ["-p", "no:xdist", "-p", "no:cacheprovider", "--tb=line"]
