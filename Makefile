@@ -44,8 +44,8 @@ wheel: .venv/dev.stamp
 	$(BIN)/twine check --strict dist/*.whl
 	find dist -name '*.whl' -size +60M -exec false {} +
 	$(PYTHON) -m venv .work/wheel
-	.work/wheel/bin/python -m pip install --quiet -c constraints.txt $(TORCH)
-	.work/wheel/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	.work/wheel/bin/python -m pip install --quiet --no-compile -c constraints.txt $(TORCH)
+	.work/wheel/bin/python -m pip install --quiet --no-compile -c constraints.txt dist/*.whl
 	cd .work && wheel/bin/ganvas list && wheel/bin/ganvas demo --small --out wheel/out
 
 # What takes long.

@@ -2,13 +2,13 @@
 
 import os
 
-from jaxtyping import install_import_hook
+from type_checker import install_checks
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores, so each has one thread; torch reads this when it is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-install_import_hook("ganvas", "type_checker.check")
+install_checks("ganvas")
 
 import random  # noqa: E402
 from typing import NoReturn  # noqa: E402

@@ -147,15 +147,19 @@ def test_threads_are_those_asked_for_and_then_as_before(tmp_path: Path) -> None:
     assert engines.count_workers("processes", threads=10**6) == 1
 
 
-def test_processes_make_the_same_labels(tmp_path: Path) -> None:
-    alone = label_folder(tmp_path / "alone")
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Labels made in this process."""
+    return label_folder(tmp_path_factory.mktemp("alone"))
+
+
+def test_processes_make_the_same_labels(tmp_path: Path, alone: dict[str, bytes]) -> None:
     assert label_folder(tmp_path / "processes", engine="processes", workers=2) == alone
     data = load_labels(tmp_path / "processes", Toy())
     assert len(data) == N
 
 
-def test_labels_are_the_same_when_a_worker_is_killed(tmp_path: Path) -> None:
-    alone = label_folder(tmp_path / "alone")
+def test_labels_are_the_same_when_a_worker_is_killed(tmp_path: Path, alone: dict[str, bytes]) -> None:
     run = LabelRun(Toy(), ToyScorer(), N, out=tmp_path / "killed", keep_images=True, shard_size=SHARD).resume()
     killed = KilledOnce(run.make_shard, 2, tmp_path / "marker")
     run_shards(killed, run.find_missing(), engine="processes", workers=2)
@@ -163,8 +167,7 @@ def test_labels_are_the_same_when_a_worker_is_killed(tmp_path: Path) -> None:
     assert label_folder(tmp_path / "killed") == alone
 
 
-def test_parts_make_the_same_labels(tmp_path: Path) -> None:
-    alone = label_folder(tmp_path / "alone")
+def test_parts_make_the_same_labels(tmp_path: Path, alone: dict[str, bytes]) -> None:
     run = LabelRun(Toy(), ToyScorer(), N, out=tmp_path / "parts", keep_images=True, shard_size=SHARD).resume()
     calls = []
     for part in ((2, 3), (1, 3)):
@@ -230,12 +233,13 @@ def children_of(pid: int) -> list[int]:
 
 def interrupt(command: list[str], folder: Path, pattern: str) -> bytes:
     """Interrupt a command once two files are there, and wait for it and all of its processes; what it said."""
-    # A shell's background job ignores interrupts, and so would what it starts.
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    # A run in a shell's background ignores interrupts, and hands that on.
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while process.poll() is None and len(list(folder.glob(pattern))) < 2:
         time.sleep(0.01)
     children = children_of(process.pid)

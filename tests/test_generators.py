@@ -1,5 +1,8 @@
 """What every generator keeps to, whatever its family; and the toy's planted truth."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from unstable_sums import UnsteadySums
@@ -7,7 +10,7 @@ from unstable_sums import UnsteadySums
 from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
 from ganvas.generators import find_card, list_generators
-from ganvas.generators.base import sample, truncate
+from ganvas.generators.base import draw_z, sample, truncate
 from ganvas.generators.toy import PLANTED
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.scorers import list_scorers, load_scorer
@@ -44,6 +47,15 @@ def test_equal_codes_equal_pixels(generator):
     assert torch.equal(images, generator.synthesis(ws))
     assert torch.equal(ws, before)
     assert (images[0] - images[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("size", [5, 64])
+def test_a_seed_is_numpys_own_stream_whatever_was_drawn_before(size):
+    """An odd number of values leaves one over, which the next seed doesn't get."""
+    toy, seeds = copy.copy(load_generator("toy")), (7, 0, 2**32 - 1, 7)
+    toy.z_dim = size
+    expected = np.stack([np.random.RandomState(seed).randn(size) for seed in seeds])
+    assert torch.equal(draw_z(toy, seeds), torch.tensor(expected, dtype=torch.float32))
 
 
 @pytest.mark.numerics

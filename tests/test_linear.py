@@ -1,14 +1,16 @@
 """Linear editors: they recover planted directions, report errors, and their algebra has its laws."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
-from fitted_editors import NAMES, TOY, labels
+from fitted_editors import NAMES, QUICK, TOY, labels
 
 from ganvas import GanvasError, editors, sample
 from ganvas.cli import main
 from ganvas.data.dataset import Source, make_dataset
+from ganvas.data.probe import Probe
 from ganvas.editors.base import LinearEditor
 from ganvas.editors.masked import MaskedEditor, mask_editor, parse_rows
 
@@ -120,6 +122,20 @@ def test_ganspace_finds_the_axes_of_the_distribution():
     assert editor.report["axis"]["Red"] == editor.report["axis"]["Bright"]
     assert abs(editor.report["correlation"]["Red"]) > 0.7
     assert editor.report["axes"][0].split()[1] in ("Bright", "Red", "Big", "Striped")
+
+
+@pytest.mark.parametrize("method", ["interfacegan", "ganspace", "sefa", "compact"])
+def test_attributes_that_hardly_move_are_reported(method):
+    """Red is read so weakly that no possible gain makes up for it."""
+    known, red = labels(), NAMES.index("Red")
+    weight = known.probe.weight.clone()
+    weight[:, red] *= 1e-3
+    options = QUICK if method == "compact" else {}
+    editor = editors.fit(method, replace(known, probe=Probe(weight, known.probe.bias)), TOY, **options)
+    moved = [(editor.read(editor.edit(WS, {name: 1.0})) - editor.read(WS))[:, k].mean() for k, name in enumerate(NAMES)]
+    hardly = [name for name, change in zip(NAMES, moved, strict=True) if change < 0.5]
+    assert "Red" in hardly and len(hardly) < len(NAMES)
+    assert editor.report["unresponsive"] == hardly
 
 
 @pytest.mark.parametrize(("row", "name"), [(0, "Bright"), (1, "Red"), (3, "Striped")])

@@ -66,8 +66,9 @@ def test_each_code_has_its_own_change_and_nothing_asked_is_reached():
     assert (SHORTENING.compute_reach(WS, {}) == 1).all()
 
 
-@pytest.mark.parametrize("editor", [disentangled(), editors.fit("mean_difference", labels(), TOY)])
-def test_linear_editors_reach_everything(editor):
+@pytest.mark.parametrize("make", [disentangled, lambda: editors.fit("mean_difference", labels(), TOY)])
+def test_linear_editors_reach_everything(make):
+    editor = make()
     for change in (0.3, -2.0, 6.0):
         assert editor.compute_reach(WS, {"Big": change}).min() > 0.999
 
@@ -79,8 +80,9 @@ def test_the_compact_editor_reaches_short_changes_and_half_where_its_move_is_hal
     assert masked.compute_reach(WS, {"Big": 0.5})[:, BIG].max() < 0.6
 
 
-@pytest.mark.parametrize("editor", [SHORTENING, mask_editor(SHORTENING, (0, 1), TOY), halved()])
-def test_an_edit_that_falls_short_warns_once_and_moves_codes_as_before(editor):
+@pytest.mark.parametrize("make", [lambda: SHORTENING, lambda: mask_editor(SHORTENING, (0, 1), TOY), halved])
+def test_an_edit_that_falls_short_warns_once_and_moves_codes_as_before(make):
+    editor = make()
     with pytest.warns(
         UserWarning, match=r"Big \+3 was shortened to \d\d %, as the editor reads it: ask for less\.$"
     ) as caught:

@@ -7,7 +7,7 @@ from planted_truth import disentangled
 
 from ganvas import GanvasError, sample
 from ganvas.control.conditions import Condition, compute_condition_ranges, parse_condition
-from ganvas.control.sampling import sample_where
+from ganvas.control.sampling import FREE_PSI, sample_where
 
 
 def probability(ws, name):
@@ -71,6 +71,13 @@ def test_what_is_met_is_not_told(monkeypatch, recwarn):
     monkeypatch.setattr("ganvas.control.sampling.MAX_CORRECTIONS", 0)
     sample_where(TOY, compact(), {"Red": (0.0, None)}, 8, 0, chance=0.999)
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("psi", [1.0, 0.6])
+def test_a_seed_whose_code_meets_the_conditions_keeps_it(psi):
+    ws = sample_where(TOY, compact(), {"Red": (-5.0, None)}, 4, 10, psi=psi)
+    own = TOY.expand(TOY.truncate(sample(TOY, 4, 1.0, 10)[:, 0], psi * FREE_PSI))
+    torch.testing.assert_close(ws, own, atol=1e-6, rtol=0)
 
 
 def test_a_seed_is_a_code():

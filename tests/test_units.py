@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fitted_editors import TOY, labels
+from planted_truth import PlantedEditor, disentangled
 
 from ganvas import editors, sample
 from ganvas.cli import main
@@ -88,6 +89,20 @@ def test_what_is_set_in_the_unit_is_read(others):
     reading = EDITOR.read(EDITOR.edit(ws, changes))[:, EDITOR.attributes.index("Right")]
     assert (reading - sigma).abs().max() < 0.02
     assert convert_to_unit(EDITOR, "Right", reading[0].item()) == pytest.approx(float(MIDDLE[:-2]), rel=0.02)
+
+
+def test_corrections_that_go_too_far_are_halved():
+    """A change of 2 moves readings by 8: whole corrections never come back."""
+
+    class Cubic(PlantedEditor):
+        def shift(self, w, changes):
+            return super().shift(w, changes**3)
+
+    editor, ws = Cubic(disentangled().directions), sample(TOY, 5, 0.7)
+    reading = editor.read(ws)[:, :2]
+    targets = {"Bright": float(reading[0, 0]) + 2, "Red": float(reading[0, 1])}
+    moved = editor.read(editor.edit(ws[:1], solve_changes(editor, ws[:1], targets)))[0, :2]
+    assert moved.tolist() == pytest.approx(list(targets.values()), abs=0.4)
 
 
 @pytest.mark.parametrize(
