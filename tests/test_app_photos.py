@@ -49,17 +49,17 @@ def photo_scene(edit_handlers, resources):
 # Photographs.
 
 
-def test_faces_are_found_from_left_to_right_and_chosen_by_a_click(planted, tmp_path):
+def test_faces_are_found_from_left_to_right_and_outlined(planted, tmp_path):
     found = photographs.find_face_photos(write_photo(tmp_path / "group.png"), TOY.resolution)
     assert [float(photo.face.landmarks[:, 0].mean()) < WIDTH / 2 for photo in found] == [True, False]
     for photo, place in zip(found, PLACES, strict=True):
-        assert photographs.choose_face(found, *place) is photo
-        assert photographs.choose_face(found, place[0] + 20, place[1] - 30) is photo
-    with pytest.raises(GanvasError, match="no face at that place"):
-        photographs.choose_face(found, -600.0, 0.0)
-    outlined = photographs.draw_outlines(found)
-    assert outlined.shape == (1, 3, HEIGHT, WIDTH)
-    assert (outlined != found[0].shown).any()
+        x, y, side, angle = photo.find_place()
+        assert (x, y) == pytest.approx((place[0] / WIDTH, place[1] / HEIGHT), abs=0.1)
+        assert side == pytest.approx(photo.shown_side / WIDTH)
+        assert angle == pytest.approx(0, abs=1e-5)
+    drawn = rendering.draw_faces(found)
+    # Each in the photograph, and below it.
+    assert [drawn.count(f"data-index='{i}'") for i in range(3)] == [2, 2, 0]
 
 
 def test_faces_that_are_too_small_are_named(monkeypatch, tmp_path):
@@ -138,9 +138,9 @@ def upload(edit_handlers, session, name="group.png"):
     return asyncio.run(play())
 
 
-def choose(edit_handlers, session, place=PLACES[1]):
+def choose(edit_handlers, session, number=1):
     """Click a face."""
-    event = SimpleNamespace(index=list(place))
+    event = SimpleNamespace(index=number)
 
     async def play():
         return [shown async for shown in PhotoHandlers(edit_handlers, NUM_OTHERS).choose_face(session, event)]
@@ -153,14 +153,24 @@ def test_several_faces_are_never_chosen_unasked(planted, edit_handlers, resource
     *_, shown = upload(edit_handlers, session)
     assert session.screen == "chooser"
     assert session.scene == FACE
-    assert shown[3]["alt_text"] == "2 faces, outlined"
+    assert "Face 2" in shown[3]
     *_, shown = choose(edit_handlers, session)
     assert session.screen == "picture"
     assert session.scene.photo is session.photos[1]
     assert "Getting closer" in shown[1]
     assert torch.equal(resources.render_shown(session.scene), session.scene.photo.shown)
-    with pytest.raises(gr.Error, match="no face at that place"):
-        choose(edit_handlers, session, (1200.0, 900.0))
+    for number in (2, "0", None):
+        with pytest.raises(gr.Error, match="A face takes"):
+            choose(edit_handlers, session, number)
+
+
+def test_a_stream_without_results_empties_nothing(edit_handlers):
+    """Gradio empties the outputs of a generator that ends at once."""
+
+    async def play():
+        return [shown async for shown in PhotoHandlers(edit_handlers, NUM_OTHERS).refine_photo(Session(FACE))]
+
+    assert asyncio.run(play()) == [gr.skip()]
 
 
 def test_an_error_leaves_nothing_behind(planted, edit_handlers):

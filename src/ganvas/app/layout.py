@@ -88,10 +88,7 @@ class Page:
                 padding=False,
             )
         with gr.Column(visible=False, elem_id="chooser") as self.chooser:
-            gr.HTML("<h2>Whose face? Click it in the photograph.</h2>", padding=False)
-            self.outlined = gr.Image(
-                interactive=False, show_label=False, buttons=[], elem_id="faces-in-photo", container=False
-            )
+            self.outlined = _build_choices("Whose face? Click it.", "faces-in-photo")
         self.progress = gr.HTML(elem_id="progress", padding=False)
 
     def _build_picture(self) -> None:

@@ -14,7 +14,7 @@ import gradio as gr
 from ganvas.app import photographs, rendering
 from ganvas.app.edit_handlers import EditHandlers
 from ganvas.app.photographs import FacePhoto
-from ganvas.app.request_checks import PHOTO_SUFFIXES, check_number, claim_upload
+from ganvas.app.request_checks import PHOTO_SUFFIXES, check_integer, claim_upload
 from ganvas.app.resources import LoadedGenerator
 from ganvas.app.session import Session, Superseded, report_errors
 from ganvas.errors import GanvasError
@@ -77,7 +77,6 @@ class PhotoHandlers:
     async def open_photo(self, file: Any, session: Session) -> AsyncIterator[Any]:
         """Find the faces of a photograph; one alone is taken, several are shown to choose from."""
         if not file:
-            yield self._skip_all()
             return
         self._cancel(session)
         yield self._make_updates("Looking for faces …")
@@ -98,19 +97,23 @@ class PhotoHandlers:
                 yield updates
             return
         session.photos, session.screen = found, "chooser"
-        outlined = rendering.to_image_value(rendering.encode_picture(photographs.draw_outlines(found)))
         screens = self.edit_handlers.make_screen_updates(session)
-        image = gr.update(value=outlined, alt_text=f"{len(found)} faces, outlined")
-        yield [None, "", gr.update(visible=False), image, *self._others[: -len(screens)], *screens]
+        yield [
+            None,
+            "",
+            gr.update(visible=False),
+            rendering.draw_faces(found),
+            *self._others[: -len(screens)],
+            *screens,
+        ]
 
     @report_errors
-    async def choose_face(self, session: Session, event: gr.SelectData) -> AsyncIterator[Any]:
+    async def choose_face(self, session: Session, event: gr.EventData) -> AsyncIterator[Any]:
         """Take the face that was clicked."""
-        place = event.index if isinstance(event.index, list | tuple) and len(event.index) == 2 else (None, None)
-        x, y = (check_number("A click", value, -1, photographs.SHOWN_SIDE) for value in place)
         if not session.photos:
             raise GanvasError("That photograph isn't open any more: drop it again.")
-        async for updates in self._show_face(photographs.choose_face(session.photos, x, y), session):
+        number = check_integer("A face", getattr(event, "index", None), 0, len(session.photos) - 1)
+        async for updates in self._show_face(session.photos[number], session):
             yield updates
 
     async def _show_face(self, photo: FacePhoto, session: Session) -> AsyncIterator[Any]:
@@ -140,7 +143,6 @@ class PhotoHandlers:
         """Refine the code of the face that was shown, before the visitor's eyes, until it is stopped or another is opened."""
         refinement: Refinement | None = session.refinement
         if refinement is None or refinement.done:
-            yield self._skip_all()  # a generator that yields nothing empties its outputs
             return
         loaded = await self._load(session)
         task = asyncio.ensure_future(asyncio.to_thread(refinement.run, loaded))
@@ -201,9 +203,6 @@ class PhotoHandlers:
             session.refinement.cancelled = True
             session.refinement = None
 
-    def _skip_all(self) -> list[Any]:
-        return [*[gr.skip()] * 4, *self._others]
-
     def _make_updates(self, status: str) -> list[Any]:
         """Return updates that show a status, or none; the upload isn't shown, since its file is moved."""
         text = _draw_progress(status, 0) if status else ""
@@ -214,8 +213,7 @@ def _draw_progress(text: str, share: float, photo: FacePhoto | None = None) -> s
     """Draw a line of text with a bar, and the face that it is about."""
     face = ""
     if photo is not None:
-        side = 96
-        crop = rendering.encode_picture(photo.small.cut_shown(photo.small.shown, side))
+        crop = rendering.encode_picture(photo.small.cut_shown(photo.small.shown, 96))
         face = f"<img src='{rendering.to_url(crop)}' alt='The face in your photograph'>"
     bar = f"<progress max='1' value='{share:.3f}' aria-label='Progress'></progress>"
     return f"<div class='gv-progress'>{face}<div><p role='status'>{escape(text)}</p>{bar}</div></div>"

@@ -83,6 +83,24 @@ def draw_choices(shown: Iterable[tuple[bytes, str]]) -> str:
     )
 
 
+def draw_faces(photos: Sequence[FacePhoto]) -> str:
+    """Draw a photograph with its faces outlined, and each face below it, as buttons to choose from, as HTML."""
+    outlines = ""
+    for i, photo in enumerate(photos):
+        x, y, side, angle = photo.find_place()
+        outlines += (
+            f"<button type='button' data-index='{i}' tabindex='-1' aria-hidden='true' style='left:{x:.2%};top:{y:.2%};"
+            f"width:{side:.2%};rotate:{angle:.3f}rad'>{i + 1}</button>"
+        )
+    height, width = photos[0].pixels.shape[:2]
+    url = to_url(encode_picture(photos[0].shown))
+    crops = [encode_picture(photo.cut_shown(photo.shown, THUMBNAIL_SIDE)) for photo in photos]
+    return (
+        f"<div class='gv-people' style='--ratio:{width / height:.4f}'><img src='{url}' alt='Your photograph'>{outlines}</div>"
+        + draw_choices((crop, f"Face {i + 1}") for i, crop in enumerate(crops))
+    )
+
+
 def to_file_value(path: Path) -> dict[str, Any]:
     """Return the value of a ``gr.DownloadButton`` for a file."""
     return FileData(path=str(path), orig_name=path.name).model_dump()

@@ -240,13 +240,17 @@ def report_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(handler)
         async def stream(*args: Any) -> AsyncIterator[Any]:
+            is_empty = True
             with _convert_errors():
                 check_session(args)
                 try:
                     async with aclosing(handler(*args)) as results:
                         async for value in results:
+                            is_empty = False
                             yield value
                 except Superseded:
+                    pass
+                if is_empty:  # Gradio would empty the outputs
                     yield gr.skip()
 
         return stream
