@@ -310,6 +310,15 @@ def test_a_group_is_chosen_from_and_edited_in_the_whole_photograph(context, addr
     assert picture_source(page) == edited_source
 
 
+def test_a_photograph_to_try_is_opened(context, address):
+    page = context.new_page()
+    page.goto(address)
+    page.locator("#samples button").filter(has_text="Grace Hopper").click()
+    expect(page.locator("#status")).to_contain_text("your photo")
+    natural = page.locator("#picture img").evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    assert natural == [512, 600]
+
+
 def test_a_photographs_error_leaves_no_progress(context, address, tmp_path):
     page = context.new_page()
     page.goto(address)

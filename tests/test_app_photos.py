@@ -62,6 +62,14 @@ def test_faces_are_found_from_left_to_right_and_outlined(planted, tmp_path):
     assert [drawn.count(f"data-index='{i}'") for i in range(3)] == [2, 2, 0]
 
 
+def test_the_photographs_to_try_have_one_face_each():
+    samples = photographs.list_samples()
+    assert samples[0][0].startswith("Grace Hopper")
+    for _, path in samples:
+        assert len(photographs.find_face_photos(path, TOY.resolution)) == 1
+    assert rendering.draw_samples().count("<button") == len(samples)
+
+
 def test_faces_that_are_too_small_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(photographs, "find_faces", lambda photo: [plant_landmarks(PLACES[0], 30.0)])
     with pytest.raises(GanvasError, match="30 pixels across: at least 64"):
@@ -114,7 +122,7 @@ def test_a_jpeg_keeps_its_kind_and_its_exif(edit_handlers, resources, tmp_path):
     exif[0x010F] = "A camera"
     pixels = to_bytes(read_picture(write_photo(tmp_path / "wall.png")))[0].contiguous()
     (tmp_path / "wall.jpg").write_bytes(encode_jpeg(pixels, exif.tobytes()))
-    stored = edit_handlers.storage.move_photo(tmp_path / "wall.jpg")
+    stored = edit_handlers.storage.save_photo(tmp_path / "wall.jpg")
     photo = photographs.load_face_photo(stored, plant_landmarks(PLACES[0]), TOY.resolution)
     ws = resources.render(FACE).ws
     scene = rendering.make_code_scene(resources, FACE, ws, edit_handlers.storage, photo).with_value("Bright", 2.0)
@@ -160,7 +168,7 @@ def test_several_faces_are_never_chosen_unasked(planted, edit_handlers, resource
     assert "Getting closer" in shown[1]
     assert torch.equal(resources.render_shown(session.scene), session.scene.photo.shown)
     for number in (2, "0", None):
-        with pytest.raises(gr.Error, match="A face takes"):
+        with pytest.raises(gr.Error, match="isn't on the page any more"):
             choose(edit_handlers, session, number)
 
 

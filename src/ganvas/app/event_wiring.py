@@ -76,7 +76,7 @@ class EventWiring:
         self._connect_controls()
         self._connect_bar()
         self._connect_galleries()
-        self._connect_uploads()
+        self._connect_uploads(opened)
         rows = (
             (page.picture_tabs, PICTURE_TABS),
             (page.control_tabs, CONTROL_TABS),
@@ -173,20 +173,22 @@ class EventWiring:
             self._connect_scene(gallery.select, tab_handlers.make_choice_handler(shown))
         self._connect(page.make_film.click, tab_handlers.make_film, [], page.film, SLOW_EVENT)
 
-    def _connect_uploads(self) -> None:
+    def _connect_uploads(self, opened: Any) -> None:
         page, scene_handlers = self.page, self.scene_handlers
         for part in (page.drop, page.load):
             # ``claim_upload`` checks what comes; Gradio's own model of it fails without a message.
             part.data_model = RawPayload
         photo_handlers = PhotoHandlers(self.edit_handlers, len(self.scene_outputs))
+        self._connect(opened.success, photo_handlers.show_samples, [], page.samples)
         outputs = [page.drop, page.progress, page.stop, page.outlined, *self.scene_outputs]
         for event, handler, inputs in (
             (page.drop.input, photo_handlers.open_photo, [page.drop]),
+            (page.samples.select, photo_handlers.open_sample, []),
             (page.outlined.select, photo_handlers.choose_face, []),
         ):
-            opened = self._connect(event, handler, inputs, outputs)
-            self._then_list_methods(opened)
-            refined = self._connect(opened.success, photo_handlers.refine_photo, [], outputs, INVERSION)
+            found = self._connect(event, handler, inputs, outputs)
+            self._then_list_methods(found)
+            refined = self._connect(found.success, photo_handlers.refine_photo, [], outputs, INVERSION)
             self._then_refresh(refined)
         self._connect(page.stop.click, photo_handlers.stop_refining, [], [page.progress, page.stop])
         loaded = self._connect(

@@ -79,10 +79,11 @@ class Page:
                 type="filepath",
                 label="A photograph with a face",
                 show_label=False,
-                placeholder="# Drop a photograph here\nor click to choose one.\n\nNone at hand? Click a face in the list.",
+                placeholder="# Drop a photograph here\nor click to choose one.",
                 elem_id="drop",
                 buttons=[],
             )
+            self.samples = _build_choices("None at hand? Try this, or a face of the list", "samples")
             gr.HTML(
                 "Photographs stay on the machine that serves this page, for a day, so that a reload loses nothing.",
                 padding=False,

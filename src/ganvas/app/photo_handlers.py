@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,7 +16,7 @@ import gradio as gr
 from ganvas.app import photographs, rendering
 from ganvas.app.edit_handlers import EditHandlers
 from ganvas.app.photographs import FacePhoto
-from ganvas.app.request_checks import PHOTO_SUFFIXES, check_integer, claim_upload
+from ganvas.app.request_checks import PHOTO_SUFFIXES, claim_upload, get_choice
 from ganvas.app.resources import LoadedGenerator
 from ganvas.app.session import Session, Superseded, report_errors
 from ganvas.errors import GanvasError
@@ -78,11 +80,27 @@ class PhotoHandlers:
         """Find the faces of a photograph; one alone is taken, several are shown to choose from."""
         if not file:
             return
+        async for updates in self._find_faces(claim_upload(file, self.edit_handlers.folder, PHOTO_SUFFIXES), session):
+            yield updates
+
+    @report_errors
+    async def show_samples(self, session: Session) -> str:
+        """Show the photographs to try, once they can be clicked."""
+        return await asyncio.to_thread(rendering.draw_samples)
+
+    @report_errors
+    async def open_sample(self, session: Session, event: gr.EventData) -> AsyncIterator[Any]:
+        """Find the faces of one of the photographs to try."""
+        _, path = get_choice(event, photographs.list_samples())
+        async for updates in self._find_faces(nullcontext(path), session):
+            yield updates
+
+    async def _find_faces(self, file: AbstractContextManager[Path], session: Session) -> AsyncIterator[Any]:
         self._cancel(session)
         yield self._make_updates("Looking for faces …")
         try:
-            with claim_upload(file, self.edit_handlers.folder, PHOTO_SUFFIXES) as path:
-                name, stored = path.name, self.edit_handlers.storage.move_photo(path)
+            with file as path:
+                name, stored = path.name, self.edit_handlers.storage.save_photo(path)
             generator = await self._load(session)
             try:
                 found = await asyncio.to_thread(photographs.find_face_photos, stored, generator.generator.resolution)
@@ -110,10 +128,7 @@ class PhotoHandlers:
     @report_errors
     async def choose_face(self, session: Session, event: gr.EventData) -> AsyncIterator[Any]:
         """Take the face that was clicked."""
-        if not session.photos:
-            raise GanvasError("That photograph isn't open any more: drop it again.")
-        number = check_integer("A face", getattr(event, "index", None), 0, len(session.photos) - 1)
-        async for updates in self._show_face(session.photos[number], session):
+        async for updates in self._show_face(get_choice(event, session.photos), session):
             yield updates
 
     async def _show_face(self, photo: FacePhoto, session: Session) -> AsyncIterator[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -20,6 +21,11 @@ from ganvas.photo.edit import MIN_FACE_PIXELS
 from ganvas.photo.paste import paste_face
 from ganvas.types import Images
 
+SAMPLES = (
+    ("Grace Hopper", "matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+    ("Eileen Collins", "skimage", "data/astronaut.png"),
+)
+"""Photographs to try: their title, and the package and file that have them. Of the US Navy and NASA, in the public domain."""
 SHOWN_SIDE, SMALL_SIDE = 1280, 512
 """The longer side in pixels, at most, of a photograph as the page shows it, at rest and while a slider moves."""
 
@@ -87,6 +93,13 @@ class FacePhoto:
     def suffix(self) -> str:
         """The suffix of an edited photograph's file."""
         return self.path.suffix.lower() if self.path.suffix.lower() in JPEG_SUFFIXES else ".png"
+
+
+def list_samples() -> list[tuple[str, Path]]:
+    """List the titles and files of the photographs to try, of packages that are installed."""
+    specs = [(title, find_spec(package), file) for title, package, file in SAMPLES]
+    found = [(title, Path(spec.origin).parent / file) for title, spec, file in specs if spec and spec.origin]
+    return [(title, path) for title, path in found if path.is_file()]
 
 
 def find_face_photos(path: Path, size: int) -> list[FacePhoto]:

@@ -11,6 +11,7 @@ import io
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from gradio.data_classes import FileData, ImageData
 from PIL import Image
 
 from ganvas.app.attribute_words import format_attribute, get_sign
-from ganvas.app.photographs import FacePhoto
+from ganvas.app.photographs import FacePhoto, list_samples
 from ganvas.app.resources import AppResources, Reach
 from ganvas.app.scene import Scene
 from ganvas.app.slider_scale import SLIDER_LIMIT_SIGMA
@@ -31,7 +32,7 @@ from ganvas.data.codes import load_codes, save_codes
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
 from ganvas.identity import SAME_PERSON_DISTANCE
-from ganvas.io.images import to_bytes
+from ganvas.io.images import downscale, read_picture, to_bytes
 from ganvas.recipe.model import FromCodes, FromConditions, FromSeed, Mix
 from ganvas.types import Images, WPlus
 
@@ -81,6 +82,17 @@ def draw_choices(shown: Iterable[tuple[bytes, str]]) -> str:
         f"<button type='button' data-index='{i}'><img src='{to_url(data)}' alt=''><span>{escape(caption)}</span></button>"
         for i, (data, caption) in enumerate(shown)
     )
+
+
+@cache
+def draw_samples() -> str:
+    """Draw the photographs to try as buttons, as HTML."""
+    shown = []
+    for title, path in list_samples():
+        picture = read_picture(path)
+        side = min(picture.shape[2:])
+        shown.append((encode_picture(downscale(picture[..., :side, :side], THUMBNAIL_SIDE)), title))
+    return draw_choices(shown)
 
 
 def draw_faces(photos: Sequence[FacePhoto]) -> str:

@@ -55,10 +55,10 @@ class AppStorage:
             path.chmod(0o600)
         return path.read_text(encoding="utf-8")
 
-    def move_photo(self, path: Path) -> Path:
-        """Move a photograph's file into the folder, and return its path there."""
+    def save_photo(self, path: Path) -> Path:
+        """Copy a photograph's file into the folder, and return its path there."""
         self.delete_old()
-        return Path(shutil.move(path, self._photos / f"{secrets.token_hex(16)}{path.suffix.lower()}"))
+        return Path(shutil.copyfile(path, self._photos / f"{secrets.token_hex(16)}{path.suffix.lower()}"))
 
     def save_code(self, codes: Codes, row: int, photo: FacePhoto | None) -> None:
         """Store a row of a codes file, and of which photograph's face it is."""

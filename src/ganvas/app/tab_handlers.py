@@ -131,8 +131,7 @@ class TabHandlers:
     @report_errors
     async def choose_preset(self, session: Session, event: gr.EventData) -> Any:
         """Give the face a preset, or take it away again."""
-        presets, number = self._list_presets(session.scene), getattr(event, "index", None)
-        preset = presets[request_checks.check_integer("A preset", number, 0, len(presets) - 1)]
+        preset = request_checks.get_choice(event, self._list_presets(session.scene))
         readings = await self._read_start(session, session.scene)
         scale = self.resources.get_slider_scale(session.scene.editor, preset.attribute)
         session.commit()
@@ -300,11 +299,9 @@ class TabHandlers:
 
         @report_errors
         async def choose(session: Session, event: gr.EventData) -> Any:
-            faces, index = getattr(session, shown), getattr(event, "index", None)
-            if type(index) is not int or not 0 <= index < len(faces):
-                raise GanvasError("That face isn't in the gallery any more: pick another.")
+            chosen = request_checks.get_choice(event, getattr(session, shown))
             session.commit()
-            return await self.edit_handlers.show_all(session, session.set_scene(faces[index]))
+            return await self.edit_handlers.show_all(session, session.set_scene(chosen))
 
         return choose
 
