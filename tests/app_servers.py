@@ -121,12 +121,16 @@ def main() -> None:
     import torch
     from app_photos import find_planted_faces
 
-    from ganvas.app import photographs, server
+    from ganvas import label
+    from ganvas.app import compare, photographs, server
     from ganvas.app.resources import AppResources, ToolSources
     from ganvas.checkpoints.load import load_generator
     from ganvas.scorers import load_scorer
 
     photographs.find_faces = find_planted_faces
+    labels = Path(sys.argv[1]).with_name("labels")
+    label(load_generator("toy"), load_scorer("toy"), 400, out=labels)
+    compare.find_shipped_labels = lambda generator, scorer: labels if generator == "toy" else labels / "none"
     descriptions = {"toy": "planted directions", "squares": "planted counts"}
     makers = {
         "toy": lambda dtype: load_generator("toy", "cpu", getattr(torch, dtype)),

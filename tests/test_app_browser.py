@@ -3,6 +3,8 @@
 GANVAS_REQUIRE_CHROMIUM=1 makes that a failure.
 """
 
+import base64
+import io
 import json
 import os
 import re
@@ -30,11 +32,14 @@ except ImportError:
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from app_photos import HEIGHT, PLACES, WIDTH, write_photo  # noqa: E402
+from PIL import Image  # noqa: E402
 from test_app import editor, resources  # noqa: E402, F401
 
 from ganvas.app import server  # noqa: E402
+from ganvas.cli import main  # noqa: E402
 from ganvas.io.images import encode_png, read_picture  # noqa: E402
 
 # ruff: noqa: F811
@@ -555,3 +560,52 @@ def test_a_phone_in_light_and_dark(chromium, address, scheme):
         box = page.locator(what).bounding_box()
         assert box and box["y"] >= 0 and box["y"] + box["height"] <= 844
     context.close()
+
+
+def test_a_slider_is_learned_from_marked_faces(page, tmp_path):
+    page.get_by_role("button", name="A slider of your own").click()
+    faces = page.locator("#examples [data-row]")
+    expect(faces).to_have_count(24)
+    page.locator(".gv-own-make").click()
+    expect(page.get_by_text("Give the slider a name")).to_be_visible()
+    page.get_by_label("What some faces have").fill("Nice, and round")
+    # What the marked faces have is what the toy's "Big" is.
+    order = sort_by_size([face.get_attribute("src") for face in page.locator("#examples img").all()])
+    for row in order[:6]:
+        faces.nth(row).click()
+        faces.nth(row).click()
+    for row in order[-6:]:
+        faces.nth(row).click()
+    expect(page.locator(".gv-own-count")).to_have_text("6 have it, 6 lack it.")
+    before = picture_source(page)
+    page.locator(".gv-own-make").click()
+    expect(page.locator("#learned")).to_contain_text("Of 12 marked faces")
+    move(page, "Nice and round", 20)
+    move(page, "Red")
+    assert picture_source(page) != before
+    page.get_by_role("button", name="Save …").click()
+    names = {}
+    for name in ("editor-file", "json", "png"):
+        with page.expect_download() as download:
+            page.locator(f"#{name}").click()
+        names[name] = tmp_path / download.value.suggested_filename
+        download.value.save_as(names[name])
+    # The files draw the same by the command line.
+    out = tmp_path / "again.png"
+    with pytest.raises(SystemExit) as ended:
+        main(["render", str(names["json"]), "--editor", str(names["editor-file"]), "--out", str(out)])
+    assert ended.value.code == 0
+    assert torch.equal(read_picture(out), read_picture(names["png"]))
+    edited = picture_source(page)
+    page.reload()
+    expect(page.locator("#status")).to_contain_text("Nice and round at")
+    assert picture_source(page) == edited
+
+
+def sort_by_size(urls):
+    """Return the numbers of the toy's pictures, in data URLs, in the order of how much of them is saturated."""
+    shares = []
+    for url in urls:
+        with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
+            shares.append(np.array(picture.convert("HSV"))[:, :, 1].mean())
+    return np.argsort(shares).tolist()

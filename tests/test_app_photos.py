@@ -28,7 +28,7 @@ from ganvas.recipe.rendering import EditMask, Photo
 
 # ruff: noqa: F811
 
-NUM_OTHERS = 23
+NUM_OTHERS = 24
 """The values of ``scene_outputs``."""
 
 

@@ -11,6 +11,7 @@ from gradio.data_classes import GradioRootModel
 from ganvas.app import request_checks
 from ganvas.app.edit_handlers import FACES_PER_PAGE, EditHandlers
 from ganvas.app.layout import Page
+from ganvas.app.own_slider import OwnSliderHandlers
 from ganvas.app.photo_handlers import PhotoHandlers
 from ganvas.app.scene import Scene
 from ganvas.app.scene_handlers import SceneHandlers
@@ -64,6 +65,7 @@ class EventWiring:
             page.attribute,
             page.sample,
             page.lock,
+            page.own,
         ]
         self.scene_outputs = [*self.picker_outputs, *self.view_outputs]
         self.tab_outputs: list[Any] = [getattr(page, name) for name in TAB_OUTPUTS]
@@ -140,6 +142,13 @@ class EventWiring:
         self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], [page.likeness, *self.view_outputs])
         for button, by in ((page.minus, -1), (page.plus, 1)):
             self._connect_view(button.click, edit_handlers.make_count_handler(by))
+        own = OwnSliderHandlers(edit_handlers, self.tab_handlers.methods)
+        for event in (page.own.expand, page.more_examples.click):
+            self._connect(event, own.show_faces, [], page.examples)
+        learned = [page.learned, *self.scene_outputs]
+        self._then_list_methods(
+            self._connect(page.examples.input, own.make_slider, [page.examples], learned, SLOW_EVENT)
+        )
         checked = self._connect(page.sample.click, self.tab_handlers.check_sampling, [], page.tabs)
         self._connect_gallery(checked.success, self.tab_handlers.list_sampled)
 

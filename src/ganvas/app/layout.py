@@ -163,6 +163,17 @@ class Page:
             padding=False,
             elem_id="panel",
         )
+        with gr.Accordion("A slider of your own", open=False, visible=False, elem_id="own") as self.own:
+            self.examples = gr.HTML(
+                None,
+                html_template=read_static("own.html"),
+                js_on_load=read_static("own.js"),
+                apply_default_css=False,
+                padding=False,
+                elem_id="examples",
+            )
+            self.more_examples = _build_button("More faces", "more-examples")
+            self.learned = gr.HTML(elem_id="learned", padding=False)
         self.sample = gr.Button("Draw such pictures", visible=False, elem_id="sample")
 
     def _build_face_picker(self) -> None:
@@ -181,6 +192,9 @@ class Page:
             self.png = gr.DownloadButton("Picture (PNG)", size="sm", elem_id="png", min_width=100)
             self.json = gr.DownloadButton("Recipe (JSON)", size="sm", elem_id="json", min_width=100)
             self.archive = gr.DownloadButton("All of it (ZIP)", size="sm", elem_id="archive", min_width=100)
+            self.editor_file = gr.DownloadButton(
+                "The editor with your slider", size="sm", visible=False, elem_id="editor-file", min_width=100
+            )
             self.make_film = _build_button("Make a film of the edit", "make-film")
             self.film = gr.DownloadButton("Film (MP4)", size="sm", visible=False, elem_id="film", min_width=100)
             self.load = gr.UploadButton(

@@ -103,10 +103,12 @@ class SceneHandlers:
             )
         editor = self.resources.get_default_editor(recipe.generator.name)
         if recipe.editor is not None:
-            installed = self.resources.find_editors(recipe.generator.name)
+            installed = self.resources.find_editors(recipe.generator.name, self.resources.choices)
             matching = [
                 name for name, choice in installed.items() if choice.tool.fingerprint == recipe.editor.fingerprint
             ]
+            if not matching and (stored := self.edit_handlers.storage.find_editor(recipe.editor.fingerprint)):
+                matching = [self.resources.add_own_editor(stored, recipe.editor.name)]
             if not matching:
                 missing = f"{recipe.editor.name!r} ({recipe.editor.fingerprint[:12]})"
                 raise GanvasError(

@@ -81,6 +81,10 @@ class Session:
         """The steps in the gallery of the history."""
         self.pinned: list[Scene] = []
         """Pictures that are kept side by side."""
+        self.own_editors: set[str] = set()
+        """The names of the editors that the visitor made."""
+        self.example_generator, self.num_examples = "", 0
+        """The faces that the page shows to be marked: whose they are, and how many."""
         self.num_waiting = 0
         """Pieces of work that wait for their turn."""
         self._past: list[Scene] = []
@@ -104,6 +108,7 @@ class Session:
         self._past, self._future = [*other._past], [*other._future]
         self.visited_faces, self.pinned = [*other.visited_faces], [*other.pinned]
         self.person_locked, self.counted_attribute = other.person_locked, other.counted_attribute
+        self.own_editors = {*other.own_editors}
 
     @property
     def resting_scene(self) -> Scene:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -33,7 +34,7 @@ FACES_PER_UPDATE = 4
 """Faces of a gallery that appear together."""
 TAB_OUTPUTS = (
     *("presets", "wipe", "strip", "chart", "visited", "steps", "pinned"),
-    *("photo_file", "png", "json", "archive", "film", "link", "command", "python"),
+    *("photo_file", "png", "json", "archive", "editor_file", "film", "link", "command", "python"),
 )
 """Names of the values of ``refresh_tabs``; ``tab_outputs`` are the components."""
 MAX_PINNED = 6
@@ -218,11 +219,16 @@ class TabHandlers:
                 is_stale,
             )
 
+        choice = resources.choices.get(scene.editor)
+        own = self.edit_handlers.storage.find_editor(choice.tool.fingerprint) if choice and choice.is_own else None
+
         def write() -> None:
             shutil.rmtree(folder, ignore_errors=True)
             save_picture(path, to_bytes(rendered.image)[0], recipe, scene.codes)
             if photo is not None:
                 files[0].write_bytes(photo.encode_edited(*pair, *masks))
+            if own is not None:
+                files.append(Path(shutil.copyfile(own, path.with_name(scene.editor))))
             if scene.mask is not None:
                 files.append(path.with_name("mask.png"))
                 files[-1].write_bytes(encode_mask(scene.mask))
@@ -232,13 +238,16 @@ class TabHandlers:
 
         await self.edit_handlers.run_in_background(session, write, is_stale)
         editor = resources.editor_paths.get(scene.editor, scene.editor)
-        pasted = gr.update(visible=False) if photo is None else gr.update(value=to_file_value(files[0]), visible=True)
+        hidden = gr.update(visible=False)
+        pasted = hidden if photo is None else gr.update(value=to_file_value(files[0]), visible=True)
+        saved = hidden if own is None else gr.update(value=to_file_value(path.with_name(scene.editor)), visible=True)
         return {
             "photo_file": pasted,
             "png": to_file_value(path),
             "json": to_file_value(path.with_suffix(".json")),
             "archive": to_file_value(path.with_suffix(".zip")),
-            "film": gr.update(visible=False),
+            "editor_file": saved,
+            "film": hidden,
             "link": _make_link(recipe, request),
             "command": sharing.format_command(recipe, editor, name),
             "python": sharing.format_python(recipe, editor, name),
