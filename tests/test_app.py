@@ -711,3 +711,23 @@ def test_a_face_keeps_its_region_in_links_recipes_and_commands(monkeypatch, reso
     plain, edited = (resources.render(each).image for each in (scene.unedited, scene))
     outside = (kept.regions[0].build_mask(*plain.shape[-2:]) == 0).expand_as(plain)
     assert torch.equal(edited[outside], plain[outside])
+
+
+def test_a_face_is_mixed_with_parts_of_another(resources, edit_handlers):
+    edited, storage = FACE.with_value("Big", 1.0), edit_handlers.storage
+    mixed = rendering.make_mixed_scene(resources, edited, 7, ["Features"], storage)
+    assert mixed.edits == edited.edits
+    assert mixed.mix == Mix(FromSeed(7, FACE.start.psi), (2, 3))
+    own, other, both = (
+        resources.compute_start(scene) for scene in (FACE, FACE.with_start(mixed.mix.start), mixed.unedited)
+    )
+    assert torch.equal(both, torch.cat((own[:, :2], other[:, 2:]), 1))
+    # Another mix replaces it; one of all rows, as of similar faces, is kept.
+    again = rendering.make_mixed_scene(resources, mixed, 8, ["Pose and shape"], storage)
+    assert again.mix.rows == (0, 1) and again.start == FACE.start
+    (similar,) = rendering.make_similar_scenes(resources, FACE, 3, 1, storage)
+    onto = rendering.make_mixed_scene(resources, similar, 8, ["Features"], storage)
+    assert torch.allclose(resources.compute_start(onto)[:, :2], resources.compute_start(similar)[:, :2])
+    for parts, message in (([], "Choose what comes from"), (["Colours"], "Choose what comes from"), (["Wings"], "Unknown part")):
+        with pytest.raises(GanvasError, match=message):
+            rendering.make_mixed_scene(resources, FACE, 7, parts, storage)

@@ -413,6 +413,17 @@ def test_a_face_of_the_gallery_and_back(page):
     page.locator("#gallery").get_by_text("like seed").first.wait_for()
 
 
+def test_a_face_is_mixed_with_another(page):
+    first = picture_source(page)
+    open_tab(page, "Faces")
+    page.get_by_role("button", name="Mix with another face").click()
+    page.get_by_label("The other face").fill("5")
+    page.get_by_label("Pose and shape").check()
+    page.get_by_role("button", name="Mix", exact=True).click()
+    expect(page.locator("#status")).to_contain_text("seed 0 mixed with seed 5")
+    assert picture_source(page) != first
+
+
 def test_before_and_after_strip_and_what_moved(page):
     move(page, "Big")
     open_tab(page, "Before / after")

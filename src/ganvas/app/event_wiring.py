@@ -180,6 +180,7 @@ class EventWiring:
         )
         for gallery, shown in galleries:
             self._connect_scene(gallery.select, tab_handlers.make_choice_handler(shown))
+        self._connect_scene(page.mix.click, tab_handlers.mix_faces, [page.other_seed, page.parts])
         self._connect(page.make_film.click, tab_handlers.make_film, [], page.film, SLOW_EVENT)
 
     def _connect_uploads(self, opened: Any) -> None:

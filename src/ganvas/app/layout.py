@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from ganvas.app.rendering import MIXED_PARTS
 from ganvas.app.request_checks import RECIPE_SUFFIXES
 
 TITLE = "ganvas"
@@ -182,6 +183,22 @@ class Page:
             self.earlier = _build_button("Earlier faces", "earlier")
             self.later = _build_button("More faces", "more")
             self.similar = _build_button("More like this", "alike")
+        with gr.Accordion("Mix with another face", open=False, elem_id="mixing"):
+            self.other_seed = gr.Number(
+                1,
+                label="The other face",
+                info="Its seed, which is the number below a face.",
+                precision=0,
+                elem_id="other-seed",
+            )
+            self.parts = gr.CheckboxGroup(
+                list(MIXED_PARTS),
+                value=["Colours"],
+                label="What comes from it",
+                info="All else stays.",
+                elem_id="parts",
+            )
+            self.mix = _build_button("Mix", "mix")
         self.visited = _build_choices("Where you have been", "visited")
 
     def _build_downloads(self) -> None:

@@ -314,6 +314,21 @@ class TabHandlers:
 
         return choose
 
+    @report_errors
+    async def mix_faces(self, seed: Any, parts: Any, session: Session) -> Any:
+        """Take parts of another face."""
+        other = request_checks.check_integer("The other face's seed", seed, 0, 2**32 - 1)
+        names, scene, storage = (
+            request_checks.check_names("What comes from it", parts),
+            session.scene,
+            self.edit_handlers.storage,
+        )
+        mixed = await self.run_with_generator(
+            session, lambda: rendering.make_mixed_scene(self.resources, scene, other, names, storage)
+        )
+        session.commit()
+        return await self.edit_handlers.show_all(session, session.set_scene(mixed))
+
     # Methods.
 
     @report_errors
