@@ -245,6 +245,28 @@ def test_a_preset_takes_one_tap(page):
     assert picture_source(page) == first
 
 
+def test_a_look_is_saved_and_put_on_another_face(page):
+    move(page, "Big", -10)
+    move(page, "Red", 10)
+    page.get_by_role("button", name="Save this look").click()
+    page.get_by_label("Its name").fill("Small and red")
+    page.get_by_role("button", name="Save the look").click()
+    mine = page.locator("#presets button").filter(has_text="Small and red")
+    expect(mine).to_be_visible()
+    page.reload()
+    expect(mine).to_be_visible()
+    open_tab(page, "Faces")
+    page.locator("#gallery button").nth(3).click()
+    expect(page.locator("#status")).to_contain_text("seed 3")
+    open_tab(page, "Edit")
+    mine.click()
+    expect(page.locator("#status")).to_contain_text(re.compile("Big at .* Red at|Red at .* Big at"))
+    page.get_by_role("button", name="Save this look").click()
+    page.get_by_label("Its name").fill("Small and red")
+    page.get_by_role("button", name="Delete the look").click()
+    expect(mine).to_have_count(0)
+
+
 def test_a_reload_loses_nothing(page):
     move(page, "Big", -20)
     edited = picture_source(page)

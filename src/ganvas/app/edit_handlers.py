@@ -126,7 +126,13 @@ class EditHandlers:
         scene = session.scene
         return [
             session,
-            {"key": session.key, "recipe": to_json(recipe), "region": scene.region, "mask": scene.mask_sha256}
+            {
+                "key": session.key,
+                "recipe": to_json(recipe),
+                "region": scene.region,
+                "mask": scene.mask_sha256,
+                "presets": [preset._asdict() for preset in session.saved_presets],
+            }
             if session.screen == "picture"
             else gr.skip(),
             gr.update(value=rendering.to_image_value(shown.picture), alt_text=self.describe(scene)),

@@ -136,6 +136,8 @@ class EventWiring:
         moved = self._connect(page.panel.input, edit_handlers.move_slider, [page.panel], page.picture, NEWEST_WINS)
         self._connect_view(moved.success, edit_handlers.render_at_rest)
         self._connect_view(page.presets.select, self.tab_handlers.choose_preset)
+        self._connect_view(page.save_preset.click, self.tab_handlers.save_preset, [page.preset_name])
+        self._connect_view(page.delete_preset.click, self.tab_handlers.delete_preset, [page.preset_name])
         self._connect_view(page.counted.input, edit_handlers.pick_counted, [page.counted])
         self._connect_view(page.region.input, edit_handlers.choose_region, [page.region])
         self._connect_view(page.painter.input, edit_handlers.paint_region, [page.painter])

@@ -164,6 +164,16 @@ class Page:
             padding=False,
             elem_id="panel",
         )
+        with gr.Accordion("Save this look", open=False, elem_id="saving"):
+            self.preset_name = gr.Textbox(
+                label="Its name",
+                info="It joins the pictures of *One tap*, in this browser.",
+                max_length=40,
+                elem_id="preset-name",
+            )
+            with gr.Row(elem_classes="gv-buttons"):
+                self.save_preset = _build_button("Save the look", "save-preset")
+                self.delete_preset = _build_button("Delete the look of that name", "delete-preset")
         with gr.Accordion("A slider of your own", open=False, visible=False, elem_id="own") as self.own:
             self.examples = gr.HTML(
                 None,

@@ -14,6 +14,7 @@ import gradio as gr
 from ganvas.app import request_checks, sharing
 from ganvas.app.edit_handlers import EditHandlers
 from ganvas.app.photographs import FacePhoto
+from ganvas.app.presets import parse_presets
 from ganvas.app.request_checks import RECIPE_SUFFIXES, claim_upload
 from ganvas.app.scene import AUTOMATIC_REGION, NO_REGION, PAINTED_REGION, Scene, check_scene
 from ganvas.app.session import Session, report_errors
@@ -40,6 +41,8 @@ class SceneHandlers:
         """
         session = Session(self.first)
         self._sessions[session.key] = session
+        if isinstance(remembered, dict):
+            session.saved_presets = parse_presets(remembered.get("presets"))
         token = request.query_params.get(sharing.QUERY_PARAMETER)
         try:
             if token:

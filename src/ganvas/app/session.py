@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 import gradio as gr
 
 from ganvas.app.photographs import FacePhoto
+from ganvas.app.presets import Preset
 from ganvas.app.scene import Scene
 from ganvas.errors import GanvasError
 
@@ -62,6 +63,8 @@ class Session:
         """Whether edits are kept to a strength at which the face is the same person's."""
         self.shown_original: Scene | None = None
         """The unedited scene whose picture the page has, to show while the visitor holds the picture."""
+        self.saved_presets: list[Preset] = []
+        """The presets that the visitor saved, which the browser remembers."""
         self.shown_presets: Scene | None = None
         """The unedited scene whose presets the page shows."""
         self.num_moves = 0

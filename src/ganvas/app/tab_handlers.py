@@ -19,10 +19,18 @@ from ganvas.app import compare, rendering, request_checks, sharing
 from ganvas.app.attribute_words import get_sign
 from ganvas.app.compare import MAX_COMPARED_CHANGE, MethodEditors
 from ganvas.app.edit_handlers import FACES_PER_PAGE, SAMPLED_FACES, EditHandlers
-from ganvas.app.presets import Preset, apply_preset, list_presets
+from ganvas.app.presets import (
+    MAX_SAVED_PRESETS,
+    Preset,
+    apply_preset,
+    has_attributes,
+    list_presets,
+    make_preset,
+)
 from ganvas.app.rendering import to_file_value
 from ganvas.app.scene import MAX_PSI, Scene, format_title
 from ganvas.app.session import Session, report_errors
+from ganvas.app.slider_scale import SliderScale
 from ganvas.app.storage import encode_mask
 from ganvas.errors import GanvasError
 from ganvas.io.figures import encode_mp4
@@ -114,14 +122,21 @@ class TabHandlers:
             return ""
         readings = await self._read_start(session, scene)
         shown = []
-        for preset in self._list_presets(scene):
-            scale = self.resources.get_slider_scale(scene.editor, preset.attribute)
-            edited = apply_preset(scene.unedited, preset, readings[preset.attribute], scale)
+        for preset in self._list_presets(session, scene):
+            edited = apply_preset(scene.unedited, preset, readings, self._make_scales(scene))
             shown.append((await self._render_thumbnail(session, edited, is_stale), preset.name))
         return rendering.draw_choices(shown)
 
-    def _list_presets(self, scene: Scene) -> list[Preset]:
-        return list_presets(self.resources.choices[scene.editor].shown_sliders) if scene.editor else []
+    def _list_presets(self, session: Session, scene: Scene) -> list[Preset]:
+        """List the visitor's own presets, then those of all."""
+        if not scene.editor:
+            return []
+        sliders = self.resources.choices[scene.editor].shown_sliders
+        own = [preset for preset in session.saved_presets if has_attributes(preset, sliders)]
+        return [*own, *list_presets(sliders)]
+
+    def _make_scales(self, scene: Scene) -> Callable[[str], SliderScale]:
+        return partial(self.resources.get_slider_scale, scene.editor)
 
     async def _read_start(self, session: Session, scene: Scene) -> dict[str, float]:
         """Read the attributes of the unedited face, in σ."""
@@ -132,12 +147,33 @@ class TabHandlers:
     @report_errors
     async def choose_preset(self, session: Session, event: gr.EventData) -> Any:
         """Give the face a preset, or take it away again."""
-        preset = request_checks.get_choice(event, self._list_presets(session.scene))
+        preset = request_checks.get_choice(event, self._list_presets(session, session.scene))
         readings = await self._read_start(session, session.scene)
-        scale = self.resources.get_slider_scale(session.scene.editor, preset.attribute)
         session.commit()
-        scene = apply_preset(session.scene, preset, readings[preset.attribute], scale)
+        scene = apply_preset(session.scene, preset, readings, self._make_scales(session.scene))
         return await self.edit_handlers.show_scene(session, session.set_scene(scene))
+
+    @report_errors
+    async def save_preset(self, name: Any, session: Session) -> Any:
+        """Save the sliders as a preset of the visitor's, in place of one of that name."""
+        if not session.scene.editor:
+            raise GanvasError("There is no editor whose sliders could be saved.")
+        made = make_preset(name, session.scene, await self._read_start(session, session.scene))
+        others = [preset for preset in session.saved_presets if preset.name != made.name]
+        if len(others) == MAX_SAVED_PRESETS:
+            raise GanvasError(f"{MAX_SAVED_PRESETS} looks are saved already: delete one of them.")
+        session.saved_presets, session.shown_presets = [made, *others], None
+        return await self.edit_handlers.show_scene(session, session.start_request())
+
+    @report_errors
+    async def delete_preset(self, name: Any, session: Session) -> Any:
+        """Delete a preset of the visitor's by its name."""
+        others = [preset for preset in session.saved_presets if preset.name != name]
+        if len(others) == len(session.saved_presets):
+            saved = ", ".join(preset.name for preset in session.saved_presets) or "none"
+            raise GanvasError(f"No look is called so. Saved: {saved}.")
+        session.saved_presets, session.shown_presets = others, None
+        return await self.edit_handlers.show_scene(session, session.start_request())
 
     @report_errors
     async def open_downloads(self, session: Session, request: gr.Request) -> Any:
