@@ -41,7 +41,12 @@ def plant_landmarks(place: tuple[float, float], width: float = 80.0) -> torch.Te
 
 
 def find_planted_faces(photo: torch.Tensor) -> list[torch.Tensor]:
-    """Find the faces as ``find_faces`` does: both in a photograph of ``write_photo``, the first in others of its height."""
+    """Find the faces as ``find_faces`` does: both in a photograph of ``write_photo``, the first in others of its height.
+
+    One in a sample, too.
+    """
+    if photo.shape[2] == 600:
+        return [plant_landmarks((250.0, 200.0), 176.0)]
     if photo.shape[2] != HEIGHT:
         return []
     return [plant_landmarks(place) for place in (PLACES if photo.shape[3] == WIDTH else PLACES[:1])]
@@ -49,5 +54,5 @@ def find_planted_faces(photo: torch.Tensor) -> list[torch.Tensor]:
 
 def make_face_photo(edit_handlers: EditHandlers) -> photographs.FacePhoto:
     """Return the first face of a photograph that is stored."""
-    path = edit_handlers.storage.move_photo(write_photo(edit_handlers.folder / "wall.png"))
+    path = edit_handlers.storage.save_photo(write_photo(edit_handlers.folder / "wall.png"))
     return photographs.load_face_photo(path, plant_landmarks(PLACES[0]), TOY.resolution)

@@ -34,7 +34,13 @@ class AppSite:
 
 @contextmanager
 def serve_site(folder: Path) -> Iterator[AppSite]:
-    """Serve a toy editor in a process; ``folder`` gets the editor's file and the log."""
+    """Serve a toy editor in a process; ``folder`` gets the editor's file, labels, and the log."""
+    from planted_truth import TOY
+
+    from ganvas import label
+    from ganvas.scorers import load_scorer
+
+    label(TOY, load_scorer("toy"), 400, out=folder / "labels")
     editor, log = write_editor(folder / "mean.safetensors"), folder / "audit.txt"
     with serve_app(editor, log) as (address, process):
         (own,) = Path(tempfile.gettempdir()).glob(f"ganvas-app-{process.pid}-*")
@@ -121,12 +127,14 @@ def main() -> None:
     import torch
     from app_photos import find_planted_faces
 
-    from ganvas.app import photographs, server
+    from ganvas.app import compare, photographs, server
     from ganvas.app.resources import AppResources, ToolSources
     from ganvas.checkpoints.load import load_generator
     from ganvas.scorers import load_scorer
 
     photographs.find_faces = find_planted_faces
+    labels = Path(sys.argv[1]).with_name("labels")
+    compare.find_shipped_labels = lambda generator, scorer: labels if generator == "toy" else labels / "none"
     descriptions = {"toy": "planted directions", "squares": "planted counts"}
     makers = {
         "toy": lambda dtype: load_generator("toy", "cpu", getattr(torch, dtype)),

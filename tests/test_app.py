@@ -127,14 +127,38 @@ def test_how_far_a_face_reaches_is_marked():
 
 def test_a_preset_is_put_on_and_taken_off(resources):
     scale = resources.get_slider_scale("mean.safetensors", "Big")
-    preset = presets.Preset("Bigger", "Big", 1.5)
-    worn = presets.apply_preset(FACE, preset, 0.26, scale)
+    preset = presets.Preset("Bigger", {"Big": 1.5})
+    worn = presets.apply_preset(FACE, preset, {"Big": 0.26}, lambda name: scale)
     assert worn.slider_edit.set == {"Big": 1.75}
-    assert presets.apply_preset(worn, preset, 0.26, scale) == FACE
-    assert presets.apply_preset(FACE, preset, 3.0, scale).slider_edit.set == {"Big": 4.0}
+    assert presets.apply_preset(worn, preset, {"Big": 0.26}, lambda name: scale) == FACE
+    assert presets.apply_preset(FACE, preset, {"Big": 3.0}, lambda name: scale).slider_edit.set == {"Big": 4.0}
     faces = presets.list_presets(load_editor("ffhq/compact-2").attributes)
     assert len(faces) == len({each.name for each in faces}) == presets.MAX_PRESETS
     assert [each.name for each in presets.list_presets(("Big",))] == ["Big +", "Big −"]
+
+
+def test_a_saved_preset_means_the_same_on_other_faces(resources):
+    scene = FACE.with_value("Big", 1.25).with_value("Red", -0.5)
+    made = presets.make_preset(" My look ", scene, {"Big": 0.25, "Red": 0.5})
+    assert made == presets.Preset("My look", {"Big": 1.0, "Red": -1.0})
+    assert presets.parse_presets(json.loads(json.dumps([made._asdict()]))) == [made]
+    worn = presets.apply_preset(
+        FACE, made, {"Big": -1.0, "Red": 0.0}, lambda name: resources.get_slider_scale("mean.safetensors", name)
+    )
+    assert worn.slider_edit.set == {"Big": 0.0, "Red": -1.0}
+    with pytest.raises(GanvasError, match="Give the look a name"):
+        presets.make_preset(" ", scene, {})
+    with pytest.raises(GanvasError, match="Move sliders first"):
+        presets.make_preset("My look", FACE, {})
+    for broken in (
+        None,
+        {},
+        [1],
+        [{"name": "x"}],
+        [{"name": 1, "changes": {}}],
+        [{"name": "x", "changes": {"Big": 1e9}}],
+    ):
+        assert presets.parse_presets(broken) == []
 
 
 # The work queue.
@@ -711,3 +735,27 @@ def test_a_face_keeps_its_region_in_links_recipes_and_commands(monkeypatch, reso
     plain, edited = (resources.render(each).image for each in (scene.unedited, scene))
     outside = (kept.regions[0].build_mask(*plain.shape[-2:]) == 0).expand_as(plain)
     assert torch.equal(edited[outside], plain[outside])
+
+
+def test_a_face_is_mixed_with_parts_of_another(resources, edit_handlers):
+    edited, storage = FACE.with_value("Big", 1.0), edit_handlers.storage
+    mixed = rendering.make_mixed_scene(resources, edited, 7, ["Features"], storage)
+    assert mixed.edits == edited.edits
+    assert mixed.mix == Mix(FromSeed(7, FACE.start.psi), (2, 3))
+    own, other, both = (
+        resources.compute_start(scene) for scene in (FACE, FACE.with_start(mixed.mix.start), mixed.unedited)
+    )
+    assert torch.equal(both, torch.cat((own[:, :2], other[:, 2:]), 1))
+    # Another mix replaces it; one of all rows, as of similar faces, is kept.
+    again = rendering.make_mixed_scene(resources, mixed, 8, ["Pose and shape"], storage)
+    assert again.mix.rows == (0, 1) and again.start == FACE.start
+    (similar,) = rendering.make_similar_scenes(resources, FACE, 3, 1, storage)
+    onto = rendering.make_mixed_scene(resources, similar, 8, ["Features"], storage)
+    assert torch.allclose(resources.compute_start(onto)[:, :2], resources.compute_start(similar)[:, :2])
+    for parts, message in (
+        ([], "Choose what comes from"),
+        (["Colours"], "Choose what comes from"),
+        (["Wings"], "Unknown part"),
+    ):
+        with pytest.raises(GanvasError, match=message):
+            rendering.make_mixed_scene(resources, FACE, 7, parts, storage)

@@ -28,7 +28,7 @@ from ganvas.recipe.rendering import EditMask, Photo
 
 # ruff: noqa: F811
 
-NUM_OTHERS = 23
+NUM_OTHERS = 24
 """The values of ``scene_outputs``."""
 
 
@@ -49,17 +49,25 @@ def photo_scene(edit_handlers, resources):
 # Photographs.
 
 
-def test_faces_are_found_from_left_to_right_and_chosen_by_a_click(planted, tmp_path):
+def test_faces_are_found_from_left_to_right_and_outlined(planted, tmp_path):
     found = photographs.find_face_photos(write_photo(tmp_path / "group.png"), TOY.resolution)
     assert [float(photo.face.landmarks[:, 0].mean()) < WIDTH / 2 for photo in found] == [True, False]
     for photo, place in zip(found, PLACES, strict=True):
-        assert photographs.choose_face(found, *place) is photo
-        assert photographs.choose_face(found, place[0] + 20, place[1] - 30) is photo
-    with pytest.raises(GanvasError, match="no face at that place"):
-        photographs.choose_face(found, -600.0, 0.0)
-    outlined = photographs.draw_outlines(found)
-    assert outlined.shape == (1, 3, HEIGHT, WIDTH)
-    assert (outlined != found[0].shown).any()
+        x, y, side, angle = photo.find_place()
+        assert (x, y) == pytest.approx((place[0] / WIDTH, place[1] / HEIGHT), abs=0.1)
+        assert side == pytest.approx(photo.shown_side / WIDTH)
+        assert angle == pytest.approx(0, abs=1e-5)
+    drawn = rendering.draw_faces(found)
+    # Each in the photograph, and below it.
+    assert [drawn.count(f"data-index='{i}'") for i in range(3)] == [2, 2, 0]
+
+
+def test_the_photographs_to_try_have_one_face_each():
+    samples = photographs.list_samples()
+    assert samples[0][0].startswith("Grace Hopper")
+    for _, path in samples:
+        assert len(photographs.find_face_photos(path, TOY.resolution)) == 1
+    assert rendering.draw_samples().count("<button") == len(samples)
 
 
 def test_faces_that_are_too_small_are_named(monkeypatch, tmp_path):
@@ -113,7 +121,7 @@ def test_a_jpeg_keeps_its_kind_and_its_exif(edit_handlers, resources, tmp_path):
     exif[0x010F] = "A camera"
     pixels = to_bytes(read_picture(write_photo(tmp_path / "wall.png")))[0].contiguous()
     (tmp_path / "wall.jpg").write_bytes(encode_jpeg(pixels, exif.tobytes()))
-    stored = edit_handlers.storage.move_photo(tmp_path / "wall.jpg")
+    stored = edit_handlers.storage.save_photo(tmp_path / "wall.jpg")
     photo = photographs.load_face_photo(stored, plant_landmarks(PLACES[0]), TOY.resolution)
     ws = resources.render(FACE).ws
     scene = rendering.make_code_scene(resources, FACE, ws, edit_handlers.storage, photo).with_value("Bright", 2.0)
@@ -136,9 +144,9 @@ def upload(edit_handlers, session, name="group.png"):
     return asyncio.run(play())
 
 
-def choose(edit_handlers, session, place=PLACES[1]):
+def choose(edit_handlers, session, number=1):
     """Click a face."""
-    event = SimpleNamespace(index=list(place))
+    event = SimpleNamespace(index=number)
 
     async def play():
         return [shown async for shown in PhotoHandlers(edit_handlers, NUM_OTHERS).choose_face(session, event)]
@@ -151,14 +159,24 @@ def test_several_faces_are_never_chosen_unasked(planted, edit_handlers, resource
     *_, shown = upload(edit_handlers, session)
     assert session.screen == "chooser"
     assert session.scene == FACE
-    assert shown[3]["alt_text"] == "2 faces, outlined"
+    assert "Face 2" in shown[3]
     *_, shown = choose(edit_handlers, session)
     assert session.screen == "picture"
     assert session.scene.photo is session.photos[1]
     assert "Getting closer" in shown[1]
     assert torch.equal(resources.render_shown(session.scene), session.scene.photo.shown)
-    with pytest.raises(gr.Error, match="no face at that place"):
-        choose(edit_handlers, session, (1200.0, 900.0))
+    for number in (2, "0", None):
+        with pytest.raises(gr.Error, match="isn't on the page any more"):
+            choose(edit_handlers, session, number)
+
+
+def test_a_stream_without_results_empties_nothing(edit_handlers):
+    """Gradio empties the outputs of a generator that ends at once."""
+
+    async def play():
+        return [shown async for shown in PhotoHandlers(edit_handlers, NUM_OTHERS).refine_photo(Session(FACE))]
+
+    assert asyncio.run(play()) == [gr.skip()]
 
 
 def test_an_error_leaves_nothing_behind(planted, edit_handlers):

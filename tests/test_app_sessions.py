@@ -15,6 +15,7 @@ pytest.importorskip("gradio", reason="the web editor needs gradio: pip install '
 
 import gradio as gr
 from app_photos import make_face_photo
+from fitted_editors import labels
 from planted_truth import TOY
 from test_app import FACE, background_queue, block, edit_handlers, editor, queue, resources  # noqa: F401
 
@@ -280,7 +281,7 @@ def test_few_of_the_methods_learned_are_kept(resources, monkeypatch):
     monkeypatch.setattr(methods, "list_methods", lambda name: ["new"])
     one = resources.choices["mean.safetensors"].editor
     monkeypatch.setattr("ganvas.editors.fit", lambda *_, attributes: one)
-    methods._labels = {"toy": None}
+    methods._labels = {"toy": labels()}
     for i in range(compare.MAX_FITTED_EDITORS + 9):
         assert methods.load_or_fit(TOY, "new", f"a{i}") is one
     assert len(methods._fitted) == compare.MAX_FITTED_EDITORS

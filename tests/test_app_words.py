@@ -145,13 +145,13 @@ def test_age_is_shown_in_place_of_young_where_an_editor_has_it(resources):
 
 def test_a_generator_of_other_things_is_not_spoken_of_as_of_faces(edit_handlers):
     squares = edit_handlers.make_picker_updates(Session(Scene("squares", "squares/counts", FromSeed(0))))
-    assert [update["visible"] for update in squares[-2:]] == [False, False]
+    assert [update["visible"] for update in squares[-3:]] == [False, False, False]
     toy = edit_handlers.make_picker_updates(Session(FACE))
-    assert toy[-2]["value"] == "Draw 16 such pictures"
-    assert toy[-1]["visible"] is False
+    assert toy[-3]["value"] == "Draw 16 such pictures"
+    assert toy[-2]["visible"] is False
     faces = edit_handlers.make_picker_updates(Session(Scene("ffhq", "ffhq/compact-2", FromSeed(0))))
-    assert faces[-2]["value"] == "Draw 16 such faces"
-    assert faces[-1]["visible"] is True
+    assert faces[-3]["value"] == "Draw 16 such faces"
+    assert [update["visible"] for update in faces[-2:]] == [True, True]
     assert ("ffhq/compact-2: 46 controls", "ffhq/compact-2") in faces[1]["choices"]
 
 

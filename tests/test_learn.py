@@ -205,7 +205,7 @@ def test_two_folders_of_examples_make_a_scorer_and_say_how_good_it_is(plain_feat
 def test_examples_that_tell_nothing_are_read_as_chance(plain_features):
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(40, 30, generator=rng).numpy()
-    weight, _, accuracy = from_examples._regress(x, torch.arange(40).remainder(2).numpy())
+    weight, _, accuracy = from_examples.fit_logistic(x, torch.arange(40).remainder(2).numpy())
     assert 0.2 < accuracy < 0.8 and abs(x @ weight).max() < 2
 
 
@@ -218,7 +218,7 @@ def test_probabilities_are_the_frequencies(offset, slope):
         return x, (torch.rand(n, generator=rng) < torch.sigmoid(slope * x[:, 0] + offset)).long()
 
     x, y = draw(3000)
-    weight, bias, _ = from_examples._regress(x.double().numpy(), y.numpy())
+    weight, bias, _ = from_examples.fit_logistic(x.double().numpy(), y.numpy())
     x, y = draw(40_000)
     said = torch.sigmoid(x.double() @ torch.from_numpy(weight) + bias)
     for rows in said.argsort().tensor_split(8):

@@ -5,7 +5,7 @@ queue of work), ``storage`` (what outlasts a reload).
 Work: ``resources`` (the generator in memory, editors, caches), ``rendering``, ``presets``, ``likeness``, ``compare``, ``sharing``
 (links, commands and Python lines of a picture).
 Handlers that Gradio calls: ``edit_handlers`` (sliders and buttons), ``photo_handlers``, ``scene_handlers`` (links, files,
-generators), ``tab_handlers``; ``request_checks`` checks what requests send.
+generators), ``tab_handlers``, ``own_slider``; ``request_checks`` checks what requests send.
 Page: ``layout``, ``static`` (style and scripts), ``slider_panel``, ``attribute_groups``, ``attribute_words``, and
 ``event_wiring``, which connects components and handlers. Server: ``server``.
 """

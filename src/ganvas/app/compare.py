@@ -17,6 +17,7 @@ from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
 from ganvas.control.search import CodeScorer, StrengthLadder, reach_target
 from ganvas.data.dataset import LatentDataset
+from ganvas.data.examples import label_by_examples
 from ganvas.data.label_files import find_shipped_labels, load_labels
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
@@ -27,6 +28,8 @@ LADDER = StrengthLadder(step=0.25, maximum=6.0)
 PICTURE_SIDE_PIXELS = 256
 MIN_COMPARED_CHANGE, MAX_COMPARED_CHANGE = 0.25, 3.0
 """Absolute changes that can be compared, in σ."""
+MAX_LEARNED_CODES = 8192
+"""Labelled codes that an attribute of the visitor's own is learned from: fewer than there are, since somebody waits."""
 MAX_FITTED_EDITORS = 16
 """Fitted editors that are kept in memory."""
 
@@ -62,7 +65,7 @@ class MethodEditors:
         from ganvas import editors
 
         fast = [method for method in editors.list_methods() if editors.is_fast(method)]
-        return [*self._resources.find_editors(generator), *(fast if _has_labels(generator) else [])]
+        return [*self._resources.find_editors(generator), *(fast if has_labels(generator) else [])]
 
     def load_or_fit(self, network: Generator, name: str, attribute: str) -> Editor:
         """Return the editor called ``name``, fitted on ``attribute`` where it isn't installed.
@@ -79,18 +82,39 @@ class MethodEditors:
         key = (network.name, name, attribute)
         with self._lock:
             if key not in self._fitted:
-                if network.name not in self._labels:
-                    pack = find_shipped_labels(network.name, generators.find_card(network.name).scorer)
-                    self._labels = {network.name: load_labels(pack, network)}
-                data = self._labels[network.name]
-                self._fitted[key] = editors.fit(name, data, network, attributes=[attribute])
+                self._fitted[key] = editors.fit(name, self._load_labels(network), network, attributes=[attribute])
                 while len(self._fitted) > MAX_FITTED_EDITORS:
                     self._fitted.popitem(last=False)
             self._fitted.move_to_end(key)
             return self._fitted[key]
 
+    def load_labels(self, network: Generator) -> LatentDataset:
+        """Load the labels that ship for a generator, once. Any thread may call it; others wait."""
+        with self._lock:
+            return self._load_labels(network)
 
-def _has_labels(generator: str) -> bool:
+    def _load_labels(self, network: Generator) -> LatentDataset:
+        if network.name not in self._labels:
+            pack = find_shipped_labels(network.name, generators.find_card(network.name).scorer)
+            self._labels = {network.name: load_labels(pack, network)}
+        return self._labels[network.name]
+
+    def learn_attribute(
+        self, network: Generator, base: Editor, name: str, positive: list[int], negative: list[int]
+    ) -> tuple[Editor, float]:
+        """Learn an attribute from rows of the labels that have it and rows that lack it.
+
+        Returns ``base`` with that attribute, and the cross-validated accuracy on the rows.
+        """
+        from ganvas import editors
+
+        data = self.load_labels(network)
+        few = data.subset(torch.arange(min(len(data), MAX_LEARNED_CODES)))
+        labelled, accuracy = label_by_examples(few, name, positive, negative)
+        return editors.extend_editor(base, editors.fit("interfacegan", labelled, network)), accuracy
+
+
+def has_labels(generator: str) -> bool:
     if generator not in generators.list_generators():
         return False
     return find_shipped_labels(generator, generators.find_card(generator).scorer).exists()

@@ -20,6 +20,7 @@ import gradio as gr
 from ganvas import generators
 from ganvas.app import rendering, request_checks
 from ganvas.app.attribute_words import format_attribute, get_sign
+from ganvas.app.compare import has_labels
 from ganvas.app.likeness import LikenessMeter, draw_likeness, format_likeness
 from ganvas.app.rendering import RenderedView
 from ganvas.app.resources import AppResources
@@ -125,7 +126,13 @@ class EditHandlers:
         scene = session.scene
         return [
             session,
-            {"key": session.key, "recipe": to_json(recipe), "region": scene.region, "mask": scene.mask_sha256}
+            {
+                "key": session.key,
+                "recipe": to_json(recipe),
+                "region": scene.region,
+                "mask": scene.mask_sha256,
+                "presets": [preset._asdict() for preset in session.saved_presets],
+            }
             if session.screen == "picture"
             else gr.skip(),
             gr.update(value=rendering.to_image_value(shown.picture), alt_text=self.describe(scene)),
@@ -325,10 +332,11 @@ class EditHandlers:
 
     def make_picker_updates(self, session: Session) -> list[Any]:
         """Return values for ``picker_outputs``: generator, editor, note, counting, what to count and to compare,
-        sampling and the lock.
+        sampling, the lock, and sliders of one's own.
         """
         scene = session.scene
-        installed = self.resources.find_editors(scene.generator)
+        session.own_editors.add(scene.editor)
+        installed = self.resources.find_editors(scene.generator, session.own_editors)
         picked = installed.get(scene.editor)
         counts = picked.counts if picked else ()
         if session.counted_attribute not in counts:
@@ -346,6 +354,7 @@ class EditHandlers:
             gr.update(choices=sliders, value=sliders[0][1] if sliders else None),
             gr.update(value=f"Draw {SAMPLED_FACES} such {self._name_pictures(scene)}", visible=bool(sliders)),
             gr.update(value=session.person_locked, visible=self._draws_faces(scene)),
+            gr.update(visible=bool(sliders) and not counts and has_labels(scene.generator)),
         ]
 
     def _name_pictures(self, scene: Scene) -> str:

@@ -11,6 +11,7 @@ from gradio.data_classes import GradioRootModel
 from ganvas.app import request_checks
 from ganvas.app.edit_handlers import FACES_PER_PAGE, EditHandlers
 from ganvas.app.layout import Page
+from ganvas.app.own_slider import OwnSliderHandlers
 from ganvas.app.photo_handlers import PhotoHandlers
 from ganvas.app.scene import Scene
 from ganvas.app.scene_handlers import SceneHandlers
@@ -64,6 +65,7 @@ class EventWiring:
             page.attribute,
             page.sample,
             page.lock,
+            page.own,
         ]
         self.scene_outputs = [*self.picker_outputs, *self.view_outputs]
         self.tab_outputs: list[Any] = [getattr(page, name) for name in TAB_OUTPUTS]
@@ -76,7 +78,7 @@ class EventWiring:
         self._connect_controls()
         self._connect_bar()
         self._connect_galleries()
-        self._connect_uploads()
+        self._connect_uploads(opened)
         rows = (
             (page.picture_tabs, PICTURE_TABS),
             (page.control_tabs, CONTROL_TABS),
@@ -134,12 +136,21 @@ class EventWiring:
         moved = self._connect(page.panel.input, edit_handlers.move_slider, [page.panel], page.picture, NEWEST_WINS)
         self._connect_view(moved.success, edit_handlers.render_at_rest)
         self._connect_view(page.presets.select, self.tab_handlers.choose_preset)
+        self._connect_view(page.save_preset.click, self.tab_handlers.save_preset, [page.preset_name])
+        self._connect_view(page.delete_preset.click, self.tab_handlers.delete_preset, [page.preset_name])
         self._connect_view(page.counted.input, edit_handlers.pick_counted, [page.counted])
         self._connect_view(page.region.input, edit_handlers.choose_region, [page.region])
         self._connect_view(page.painter.input, edit_handlers.paint_region, [page.painter])
         self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], [page.likeness, *self.view_outputs])
         for button, by in ((page.minus, -1), (page.plus, 1)):
             self._connect_view(button.click, edit_handlers.make_count_handler(by))
+        own = OwnSliderHandlers(edit_handlers, self.tab_handlers.methods)
+        for event in (page.own.expand, page.more_examples.click):
+            self._connect(event, own.show_faces, [], page.examples)
+        learned = [page.learned, *self.scene_outputs]
+        self._then_list_methods(
+            self._connect(page.examples.input, own.make_slider, [page.examples], learned, SLOW_EVENT)
+        )
         checked = self._connect(page.sample.click, self.tab_handlers.check_sampling, [], page.tabs)
         self._connect_gallery(checked.success, self.tab_handlers.list_sampled)
 
@@ -171,22 +182,25 @@ class EventWiring:
         )
         for gallery, shown in galleries:
             self._connect_scene(gallery.select, tab_handlers.make_choice_handler(shown))
+        self._connect_scene(page.mix.click, tab_handlers.mix_faces, [page.other_seed, page.parts])
         self._connect(page.make_film.click, tab_handlers.make_film, [], page.film, SLOW_EVENT)
 
-    def _connect_uploads(self) -> None:
+    def _connect_uploads(self, opened: Any) -> None:
         page, scene_handlers = self.page, self.scene_handlers
         for part in (page.drop, page.load):
             # ``claim_upload`` checks what comes; Gradio's own model of it fails without a message.
             part.data_model = RawPayload
         photo_handlers = PhotoHandlers(self.edit_handlers, len(self.scene_outputs))
+        self._connect(opened.success, photo_handlers.show_samples, [], page.samples)
         outputs = [page.drop, page.progress, page.stop, page.outlined, *self.scene_outputs]
         for event, handler, inputs in (
             (page.drop.input, photo_handlers.open_photo, [page.drop]),
+            (page.samples.select, photo_handlers.open_sample, []),
             (page.outlined.select, photo_handlers.choose_face, []),
         ):
-            opened = self._connect(event, handler, inputs, outputs)
-            self._then_list_methods(opened)
-            refined = self._connect(opened.success, photo_handlers.refine_photo, [], outputs, INVERSION)
+            found = self._connect(event, handler, inputs, outputs)
+            self._then_list_methods(found)
+            refined = self._connect(found.success, photo_handlers.refine_photo, [], outputs, INVERSION)
             self._then_refresh(refined)
         self._connect(page.stop.click, photo_handlers.stop_refining, [], [page.progress, page.stop])
         loaded = self._connect(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from ganvas.app.rendering import MIXED_PARTS
 from ganvas.app.request_checks import RECIPE_SUFFIXES
 
 TITLE = "ganvas"
@@ -79,19 +80,17 @@ class Page:
                 type="filepath",
                 label="A photograph with a face",
                 show_label=False,
-                placeholder="# Drop a photograph here\nor click to choose one.\n\nNone at hand? Click a face in the list.",
+                placeholder="# Drop a photograph here\nor click to choose one.",
                 elem_id="drop",
                 buttons=[],
             )
+            self.samples = _build_choices("None at hand? Try this, or a face of the list", "samples")
             gr.HTML(
                 "Photographs stay on the machine that serves this page, for a day, so that a reload loses nothing.",
                 padding=False,
             )
         with gr.Column(visible=False, elem_id="chooser") as self.chooser:
-            gr.HTML("<h2>Whose face? Click it in the photograph.</h2>", padding=False)
-            self.outlined = gr.Image(
-                interactive=False, show_label=False, buttons=[], elem_id="faces-in-photo", container=False
-            )
+            self.outlined = _build_choices("Whose face? Click it.", "faces-in-photo")
         self.progress = gr.HTML(elem_id="progress", padding=False)
 
     def _build_picture(self) -> None:
@@ -165,6 +164,27 @@ class Page:
             padding=False,
             elem_id="panel",
         )
+        with gr.Accordion("Save this look", open=False, elem_id="saving"):
+            self.preset_name = gr.Textbox(
+                label="Its name",
+                info="It joins the pictures of *One tap*, in this browser.",
+                max_length=40,
+                elem_id="preset-name",
+            )
+            with gr.Row(elem_classes="gv-buttons"):
+                self.save_preset = _build_button("Save the look", "save-preset")
+                self.delete_preset = _build_button("Delete the look of that name", "delete-preset")
+        with gr.Accordion("A slider of your own", open=False, visible=False, elem_id="own") as self.own:
+            self.examples = gr.HTML(
+                None,
+                html_template=read_static("own.html"),
+                js_on_load=read_static("own.js"),
+                apply_default_css=False,
+                padding=False,
+                elem_id="examples",
+            )
+            self.more_examples = _build_button("More faces", "more-examples")
+            self.learned = gr.HTML(elem_id="learned", padding=False)
         self.sample = gr.Button("Draw such pictures", visible=False, elem_id="sample")
 
     def _build_face_picker(self) -> None:
@@ -173,6 +193,22 @@ class Page:
             self.earlier = _build_button("Earlier faces", "earlier")
             self.later = _build_button("More faces", "more")
             self.similar = _build_button("More like this", "alike")
+        with gr.Accordion("Mix with another face", open=False, elem_id="mixing"):
+            self.other_seed = gr.Number(
+                1,
+                label="The other face",
+                info="Its seed, which is the number below a face.",
+                precision=0,
+                elem_id="other-seed",
+            )
+            self.parts = gr.CheckboxGroup(
+                list(MIXED_PARTS),
+                value=["Colours"],
+                label="What comes from it",
+                info="All else stays.",
+                elem_id="parts",
+            )
+            self.mix = _build_button("Mix", "mix")
         self.visited = _build_choices("Where you have been", "visited")
 
     def _build_downloads(self) -> None:
@@ -183,6 +219,9 @@ class Page:
             self.png = gr.DownloadButton("Picture (PNG)", size="sm", elem_id="png", min_width=100)
             self.json = gr.DownloadButton("Recipe (JSON)", size="sm", elem_id="json", min_width=100)
             self.archive = gr.DownloadButton("All of it (ZIP)", size="sm", elem_id="archive", min_width=100)
+            self.editor_file = gr.DownloadButton(
+                "The editor with your slider", size="sm", visible=False, elem_id="editor-file", min_width=100
+            )
             self.make_film = _build_button("Make a film of the edit", "make-film")
             self.film = gr.DownloadButton("Film (MP4)", size="sm", visible=False, elem_id="film", min_width=100)
             self.load = gr.UploadButton(

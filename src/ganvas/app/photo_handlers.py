@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,7 +16,7 @@ import gradio as gr
 from ganvas.app import photographs, rendering
 from ganvas.app.edit_handlers import EditHandlers
 from ganvas.app.photographs import FacePhoto
-from ganvas.app.request_checks import PHOTO_SUFFIXES, check_number, claim_upload
+from ganvas.app.request_checks import PHOTO_SUFFIXES, claim_upload, get_choice
 from ganvas.app.resources import LoadedGenerator
 from ganvas.app.session import Session, Superseded, report_errors
 from ganvas.errors import GanvasError
@@ -77,13 +79,28 @@ class PhotoHandlers:
     async def open_photo(self, file: Any, session: Session) -> AsyncIterator[Any]:
         """Find the faces of a photograph; one alone is taken, several are shown to choose from."""
         if not file:
-            yield self._skip_all()
             return
+        async for updates in self._find_faces(claim_upload(file, self.edit_handlers.folder, PHOTO_SUFFIXES), session):
+            yield updates
+
+    @report_errors
+    async def show_samples(self, session: Session) -> str:
+        """Show the photographs to try, once they can be clicked."""
+        return await asyncio.to_thread(rendering.draw_samples)
+
+    @report_errors
+    async def open_sample(self, session: Session, event: gr.EventData) -> AsyncIterator[Any]:
+        """Find the faces of one of the photographs to try."""
+        _, path = get_choice(event, photographs.list_samples())
+        async for updates in self._find_faces(nullcontext(path), session):
+            yield updates
+
+    async def _find_faces(self, file: AbstractContextManager[Path], session: Session) -> AsyncIterator[Any]:
         self._cancel(session)
         yield self._make_updates("Looking for faces …")
         try:
-            with claim_upload(file, self.edit_handlers.folder, PHOTO_SUFFIXES) as path:
-                name, stored = path.name, self.edit_handlers.storage.move_photo(path)
+            with file as path:
+                name, stored = path.name, self.edit_handlers.storage.save_photo(path)
             generator = await self._load(session)
             try:
                 found = await asyncio.to_thread(photographs.find_face_photos, stored, generator.generator.resolution)
@@ -98,19 +115,20 @@ class PhotoHandlers:
                 yield updates
             return
         session.photos, session.screen = found, "chooser"
-        outlined = rendering.to_image_value(rendering.encode_picture(photographs.draw_outlines(found)))
         screens = self.edit_handlers.make_screen_updates(session)
-        image = gr.update(value=outlined, alt_text=f"{len(found)} faces, outlined")
-        yield [None, "", gr.update(visible=False), image, *self._others[: -len(screens)], *screens]
+        yield [
+            None,
+            "",
+            gr.update(visible=False),
+            rendering.draw_faces(found),
+            *self._others[: -len(screens)],
+            *screens,
+        ]
 
     @report_errors
-    async def choose_face(self, session: Session, event: gr.SelectData) -> AsyncIterator[Any]:
+    async def choose_face(self, session: Session, event: gr.EventData) -> AsyncIterator[Any]:
         """Take the face that was clicked."""
-        place = event.index if isinstance(event.index, list | tuple) and len(event.index) == 2 else (None, None)
-        x, y = (check_number("A click", value, -1, photographs.SHOWN_SIDE) for value in place)
-        if not session.photos:
-            raise GanvasError("That photograph isn't open any more: drop it again.")
-        async for updates in self._show_face(photographs.choose_face(session.photos, x, y), session):
+        async for updates in self._show_face(get_choice(event, session.photos), session):
             yield updates
 
     async def _show_face(self, photo: FacePhoto, session: Session) -> AsyncIterator[Any]:
@@ -140,7 +158,6 @@ class PhotoHandlers:
         """Refine the code of the face that was shown, before the visitor's eyes, until it is stopped or another is opened."""
         refinement: Refinement | None = session.refinement
         if refinement is None or refinement.done:
-            yield self._skip_all()  # a generator that yields nothing empties its outputs
             return
         loaded = await self._load(session)
         task = asyncio.ensure_future(asyncio.to_thread(refinement.run, loaded))
@@ -201,9 +218,6 @@ class PhotoHandlers:
             session.refinement.cancelled = True
             session.refinement = None
 
-    def _skip_all(self) -> list[Any]:
-        return [*[gr.skip()] * 4, *self._others]
-
     def _make_updates(self, status: str) -> list[Any]:
         """Return updates that show a status, or none; the upload isn't shown, since its file is moved."""
         text = _draw_progress(status, 0) if status else ""
@@ -214,8 +228,7 @@ def _draw_progress(text: str, share: float, photo: FacePhoto | None = None) -> s
     """Draw a line of text with a bar, and the face that it is about."""
     face = ""
     if photo is not None:
-        side = 96
-        crop = rendering.encode_picture(photo.small.cut_shown(photo.small.shown, side))
+        crop = rendering.encode_picture(photo.small.cut_shown(photo.small.shown, 96))
         face = f"<img src='{rendering.to_url(crop)}' alt='The face in your photograph'>"
     bar = f"<progress max='1' value='{share:.3f}' aria-label='Progress'></progress>"
     return f"<div class='gv-progress'>{face}<div><p role='status'>{escape(text)}</p>{bar}</div></div>"

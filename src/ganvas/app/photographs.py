@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ganvas.errors import GanvasError
@@ -20,10 +21,13 @@ from ganvas.photo.edit import MIN_FACE_PIXELS
 from ganvas.photo.paste import paste_face
 from ganvas.types import Images
 
+SAMPLES = (
+    ("Grace Hopper", "matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+    ("Eileen Collins", "skimage", "data/astronaut.png"),
+)
+"""Photographs to try: their title, and the package and file that have them. Of the US Navy and NASA, in the public domain."""
 SHOWN_SIDE, SMALL_SIDE = 1280, 512
 """The longer side in pixels, at most, of a photograph as the page shows it, at rest and while a slider moves."""
-OUTLINE_COLOURS = ("#ffffff", "#4f46e5")
-"""Of the wider line, and of the narrower one in its middle: seen on any photograph."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,14 @@ class FacePhoto:
         """The side of the face's square in pixels that are shown."""
         return float((self.shown_quad[3] - self.shown_quad[0]).norm())
 
+    def find_place(self) -> tuple[float, float, float, float]:
+        """Return where the face's square lies in the photograph: its middle and its side in shares of the photograph's sides
+        (the side, of its width), and its angle in radians.
+        """
+        height, width = self.pixels.shape[:2]
+        (x, y), (dx, dy) = self.shown_quad.mean(0).tolist(), (self.shown_quad[3] - self.shown_quad[0]).tolist()
+        return x / width, y / height, self.shown_side / width, math.atan2(dy, dx)
+
     def cut_shown(self, photo: Images, size: int) -> Tensor:
         """Cut the face's square out of the photograph as it is shown, edited or not: (1, 3, size, size)."""
         return cut_face(photo, self.shown_quad, size)
@@ -81,6 +93,13 @@ class FacePhoto:
     def suffix(self) -> str:
         """The suffix of an edited photograph's file."""
         return self.path.suffix.lower() if self.path.suffix.lower() in JPEG_SUFFIXES else ".png"
+
+
+def list_samples() -> list[tuple[str, Path]]:
+    """List the titles and files of the photographs to try, of packages that are installed."""
+    specs = [(title, find_spec(package), file) for title, package, file in SAMPLES]
+    found = [(title, Path(spec.origin).parent / file) for title, spec, file in specs if spec and spec.origin]
+    return [(title, path) for title, path in found if path.is_file()]
 
 
 def find_face_photos(path: Path, size: int) -> list[FacePhoto]:
@@ -124,42 +143,6 @@ def make_face_photo(
     """Cut out one face of a photograph."""
     quad = find_square(landmarks)
     return FacePhoto(path, pixels, scale, Face(cut_face(photo, quad, size), landmarks, quad))
-
-
-def draw_outlines(photos: list[FacePhoto]) -> Images:
-    """Draw the outline of each face into the photograph as it is shown, with its number from left to right."""
-    picture = Image.fromarray(photos[0].pixels.numpy())
-    draw = ImageDraw.Draw(picture)
-    width = max(2, round(max(picture.size) / 300))
-    for number, photo in enumerate(photos, 1):
-        corners = [tuple(corner) for corner in photo.shown_quad.tolist()]
-        for colour, share in zip(OUTLINE_COLOURS, (3, 1), strict=True):
-            draw.line([*corners, corners[0]], fill=colour, width=width * share, joint="curve")
-        left = min(corners)
-        draw.text(
-            (left[0] + 4 * width, left[1] + 4 * width),
-            str(number),
-            fill=OUTLINE_COLOURS[0],
-            font_size=12 * width,
-            stroke_width=width,
-            stroke_fill=OUTLINE_COLOURS[1],
-        )
-    return from_bytes(
-        torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(photos[0].pixels.shape)[None]
-    )
-
-
-def choose_face(photos: list[FacePhoto], x: float, y: float) -> FacePhoto:
-    """Choose the face whose square is nearest to a point of the photograph as it is shown.
-
-    Raises GanvasError where the point lies outside of all squares.
-    """
-    point = torch.tensor([x, y])
-    distances = [float((point - photo.shown_quad.mean(0)).norm()) / photo.shown_side for photo in photos]
-    nearest = min(range(len(photos)), key=distances.__getitem__)
-    if distances[nearest] > 0.75:  # a little more than the half diagonal
-        raise GanvasError("There is no face at that place: click inside one of the outlines.")
-    return photos[nearest]
 
 
 def _measure_width(landmarks: Tensor) -> float:

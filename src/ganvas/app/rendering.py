@@ -11,6 +11,7 @@ import io
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from gradio.data_classes import FileData, ImageData
 from PIL import Image
 
 from ganvas.app.attribute_words import format_attribute, get_sign
-from ganvas.app.photographs import FacePhoto
+from ganvas.app.photographs import FacePhoto, list_samples
 from ganvas.app.resources import AppResources, Reach
 from ganvas.app.scene import Scene
 from ganvas.app.slider_scale import SLIDER_LIMIT_SIGMA
@@ -29,9 +30,9 @@ from ganvas.app.storage import AppStorage
 from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.data.codes import load_codes, save_codes
 from ganvas.editors.base import Editor
-from ganvas.errors import GanvasError
+from ganvas.errors import GanvasError, unknown
 from ganvas.identity import SAME_PERSON_DISTANCE
-from ganvas.io.images import to_bytes
+from ganvas.io.images import downscale, read_picture, to_bytes
 from ganvas.recipe.model import FromCodes, FromConditions, FromSeed, Mix
 from ganvas.types import Images, WPlus
 
@@ -39,6 +40,8 @@ PREVIEW_SIDE, THUMBNAIL_SIDE = 512, 160
 """Sides in pixels of the picture while a slider moves, at most, and of a face in a gallery."""
 STRIP_AMOUNTS = (0.0, 0.5, 1.0, 1.5, 2.0)
 """Amounts of the edit in the strip."""
+MIXED_PARTS = {"Pose and shape": (4, 8), "Features": (16, 32), "Colours": (64, 4096)}
+"""What a mix takes from another face: the lowest and highest resolution at which rows of the code act."""
 SIMILAR_SHARE = 0.35
 """The amount of another face in a similar one."""
 SAMPLE_MARGIN_SIGMA = 0.3
@@ -80,6 +83,35 @@ def draw_choices(shown: Iterable[tuple[bytes, str]]) -> str:
     return "".join(
         f"<button type='button' data-index='{i}'><img src='{to_url(data)}' alt=''><span>{escape(caption)}</span></button>"
         for i, (data, caption) in enumerate(shown)
+    )
+
+
+@cache
+def draw_samples() -> str:
+    """Draw the photographs to try as buttons, as HTML."""
+    shown = []
+    for title, path in list_samples():
+        picture = read_picture(path)
+        side = min(picture.shape[2:])
+        shown.append((encode_picture(downscale(picture[..., :side, :side], THUMBNAIL_SIDE)), title))
+    return draw_choices(shown)
+
+
+def draw_faces(photos: Sequence[FacePhoto]) -> str:
+    """Draw a photograph with its faces outlined, and each face below it, as buttons to choose from, as HTML."""
+    outlines = ""
+    for i, photo in enumerate(photos):
+        x, y, side, angle = photo.find_place()
+        outlines += (
+            f"<button type='button' data-index='{i}' tabindex='-1' aria-hidden='true' style='left:{x:.2%};top:{y:.2%};"
+            f"width:{side:.2%};rotate:{angle:.3f}rad'>{i + 1}</button>"
+        )
+    height, width = photos[0].pixels.shape[:2]
+    url = to_url(encode_picture(photos[0].shown))
+    crops = [encode_picture(photo.cut_shown(photo.shown, THUMBNAIL_SIDE)) for photo in photos]
+    return (
+        f"<div class='gv-people' style='--ratio:{width / height:.4f}'><img src='{url}' alt='Your photograph'>{outlines}</div>"
+        + draw_choices((crop, f"Face {i + 1}") for i, crop in enumerate(crops))
     )
 
 
@@ -299,6 +331,28 @@ def make_similar_scenes(resources: AppResources, scene: Scene, first: int, n: in
     face = scene.unedited if scene.mix is None else freeze_code(resources, scene.unedited, storage)
     face = replace(face, photo=None)
     return [replace(face, mix=Mix(FromSeed(first + i, 1.0), rows, SIMILAR_SHARE)) for i in range(n)]
+
+
+def make_mixed_scene(
+    resources: AppResources, scene: Scene, seed: int, parts: Sequence[str], storage: AppStorage
+) -> Scene:
+    """Return the face with some parts of another one: the rows of its code that act at their resolutions.
+
+    The parts replace those of an earlier mix; a face that is mixed otherwise is first stored as a code. Raises GanvasError for
+    no parts, unknown ones, and where the generator has no such rows.
+    """
+    resolutions, rows = resources.load(scene).generator.row_resolutions, list[int]()
+    for part in parts:
+        if part not in MIXED_PARTS:
+            raise unknown("part of a face", part, MIXED_PARTS)
+        low, high = MIXED_PARTS[part]
+        rows += [row for row, resolution in enumerate(resolutions) if low <= resolution <= high]
+    if not rows:
+        raise GanvasError("Choose what comes from the other face: this generator has nothing of that.")
+    if scene.mix is not None and scene.mix.amount != 1:
+        scene = replace(freeze_code(resources, scene.unedited, storage), edits=scene.edits)
+    psi = scene.start.psi if isinstance(scene.start, FromSeed) else 0.7
+    return replace(scene, photo=None, mix=Mix(FromSeed(seed, psi), tuple(sorted(rows))))
 
 
 def freeze_code(resources: AppResources, scene: Scene, storage: AppStorage) -> Scene:

@@ -15,11 +15,11 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
@@ -32,6 +32,7 @@ from ganvas.errors import GanvasError
 from ganvas.io.images import from_bytes, open_picture
 from ganvas.recipe.rendering import EditMask
 
+T = TypeVar("T")
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'self' data: blob:",
@@ -291,6 +292,14 @@ def check_text(what: str, value: Any) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT_LENGTH:
         raise GanvasError(f"{what} takes a text of {MAX_TEXT_LENGTH} characters at most.")
     return value
+
+
+def get_choice(event: Any, shown: Sequence[T]) -> T:
+    """Return which of the pictures that a page shows was clicked. Raises GanvasError where it isn't one of them."""
+    index = getattr(event, "index", None)
+    if type(index) is not int or not 0 <= index < len(shown):
+        raise GanvasError("That picture isn't on the page any more: pick another.")
+    return shown[index]
 
 
 def read_mask(url: Any) -> EditMask:

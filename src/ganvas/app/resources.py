@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -43,6 +44,8 @@ MAX_CACHED_PICTURES = 8
 """Renderings that are cached, at full size."""
 MAX_CACHED_THUMBNAILS = 512
 """Encoded thumbnails that are cached: some 3 MB."""
+MAX_OWN_EDITORS = 64
+"""Editors of visitors that are kept in memory."""
 EARLY_SIDE = 256
 """The side in pixels of pictures that are drawn early: for previews, and to compare faces."""
 DISTRIBUTION_CODES = 4096
@@ -86,6 +89,8 @@ class EditorChoice:
     tool: NamedTool
     """Its name and fingerprint in recipes."""
     description: str
+    is_own: bool = False
+    """Whether a visitor made it, and others don't pick it."""
 
     @property
     def sliders(self) -> tuple[str, ...]:
@@ -150,9 +155,23 @@ class AppResources:
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
         self._embedder: FaceEmbedder | None = None
 
-    def find_editors(self, generator: str) -> dict[str, EditorChoice]:
-        """Return the editors that were fitted for a generator, by name."""
-        return {name: choice for name, choice in self.choices.items() if choice.editor.generator_name == generator}
+    def find_editors(self, generator: str, own: Collection[str] = ()) -> dict[str, EditorChoice]:
+        """Return the editors that were fitted for a generator, by name; of those that visitors made, only ``own``."""
+        return {
+            name: choice
+            for name, choice in self.choices.items()
+            if choice.editor.generator_name == generator and (not choice.is_own or name in own)
+        }
+
+    def add_own_editor(self, path: Path, name: str) -> str:
+        """Add an editor that a visitor made, and return its name; the oldest of too many is removed."""
+        editor = shipped.load_editor(path)
+        self.choices[name] = EditorChoice(editor, NamedTool(name, fingerprint(editor)), "with your slider", is_own=True)
+        self.editor_paths[name] = name
+        own = [each for each, choice in self.choices.items() if choice.is_own]
+        for each in own[:-MAX_OWN_EDITORS]:
+            del self.choices[each]
+        return name
 
     def get_default_editor(self, generator: str) -> str:
         """Return the name of the editor on the generator's card, else of one named after it, else of any, else ""."""
@@ -170,7 +189,7 @@ class AppResources:
         """Raise GanvasError for a generator or editor that can't be picked."""
         if generator not in self.sources.descriptions:
             raise unknown("generator", generator, self.sources.descriptions)
-        if editor and editor not in self.find_editors(generator):
+        if editor and editor not in self.find_editors(generator, self.choices):
             names = list(self.find_editors(generator)) or [f"none: there is no editor for {generator!r}"]
             raise unknown("editor", editor, names)
 

@@ -168,7 +168,11 @@ def format_title(scene: Scene) -> str:
         title = "your photo"
     else:
         title = f"seed {start.seed}" if isinstance(start, FromSeed) else f"sampled face {start.seed}"
-    return title if scene.mix is None else f"like {title}"
+    if scene.mix is None:
+        return title
+    if scene.mix.amount == 1 and isinstance(scene.mix.start, FromSeed):
+        return f"{title} mixed with seed {scene.mix.start.seed}"
+    return f"like {title}"
 
 
 def describe_scene(scene: Scene, scales: Mapping[str, SliderScale]) -> str:

@@ -14,6 +14,7 @@ import gradio as gr
 from ganvas.app import request_checks, sharing
 from ganvas.app.edit_handlers import EditHandlers
 from ganvas.app.photographs import FacePhoto
+from ganvas.app.presets import parse_presets
 from ganvas.app.request_checks import RECIPE_SUFFIXES, claim_upload
 from ganvas.app.scene import AUTOMATIC_REGION, NO_REGION, PAINTED_REGION, Scene, check_scene
 from ganvas.app.session import Session, report_errors
@@ -40,6 +41,8 @@ class SceneHandlers:
         """
         session = Session(self.first)
         self._sessions[session.key] = session
+        if isinstance(remembered, dict):
+            session.saved_presets = parse_presets(remembered.get("presets"))
         token = request.query_params.get(sharing.QUERY_PARAMETER)
         try:
             if token:
@@ -103,10 +106,12 @@ class SceneHandlers:
             )
         editor = self.resources.get_default_editor(recipe.generator.name)
         if recipe.editor is not None:
-            installed = self.resources.find_editors(recipe.generator.name)
+            installed = self.resources.find_editors(recipe.generator.name, self.resources.choices)
             matching = [
                 name for name, choice in installed.items() if choice.tool.fingerprint == recipe.editor.fingerprint
             ]
+            if not matching and (stored := self.edit_handlers.storage.find_editor(recipe.editor.fingerprint)):
+                matching = [self.resources.add_own_editor(stored, recipe.editor.name)]
             if not matching:
                 missing = f"{recipe.editor.name!r} ({recipe.editor.fingerprint[:12]})"
                 raise GanvasError(

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 import gradio as gr
 
 from ganvas.app.photographs import FacePhoto
+from ganvas.app.presets import Preset
 from ganvas.app.scene import Scene
 from ganvas.errors import GanvasError
 
@@ -62,6 +63,8 @@ class Session:
         """Whether edits are kept to a strength at which the face is the same person's."""
         self.shown_original: Scene | None = None
         """The unedited scene whose picture the page has, to show while the visitor holds the picture."""
+        self.saved_presets: list[Preset] = []
+        """The presets that the visitor saved, which the browser remembers."""
         self.shown_presets: Scene | None = None
         """The unedited scene whose presets the page shows."""
         self.num_moves = 0
@@ -81,6 +84,10 @@ class Session:
         """The steps in the gallery of the history."""
         self.pinned: list[Scene] = []
         """Pictures that are kept side by side."""
+        self.own_editors: set[str] = set()
+        """The names of the editors that the visitor made."""
+        self.example_generator, self.num_examples = "", 0
+        """The faces that the page shows to be marked: whose they are, and how many."""
         self.num_waiting = 0
         """Pieces of work that wait for their turn."""
         self._past: list[Scene] = []
@@ -104,6 +111,7 @@ class Session:
         self._past, self._future = [*other._past], [*other._future]
         self.visited_faces, self.pinned = [*other.visited_faces], [*other.pinned]
         self.person_locked, self.counted_attribute = other.person_locked, other.counted_attribute
+        self.own_editors = {*other.own_editors}
 
     @property
     def resting_scene(self) -> Scene:
@@ -240,13 +248,17 @@ def report_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(handler)
         async def stream(*args: Any) -> AsyncIterator[Any]:
+            is_empty = True
             with _convert_errors():
                 check_session(args)
                 try:
                     async with aclosing(handler(*args)) as results:
                         async for value in results:
+                            is_empty = False
                             yield value
                 except Superseded:
+                    pass
+                if is_empty:  # Gradio would empty the outputs
                     yield gr.skip()
 
         return stream

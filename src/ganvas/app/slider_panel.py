@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ganvas.app.attribute_groups import OPEN_GROUPS, RARE_ATTRIBUTES, group_attributes
+from ganvas.app.attribute_groups import OPEN_GROUPS, OTHER_GROUP, RARE_ATTRIBUTES, group_attributes
 from ganvas.app.attribute_words import format_search_words, get_words
 from ganvas.app.rendering import RenderedView
 from ganvas.app.request_checks import check_number, check_text
@@ -16,7 +16,9 @@ from ganvas.errors import GanvasError, unknown
 def make_panel_value(resources: AppResources, scene: Scene, shown: RenderedView) -> dict[str, Any]:
     """Return the panel's value: groups of sliders, each with its scale, words, start, reach and present value."""
     choice = resources.choices.get(scene.editor)
-    names = choice.shown_sliders if choice else ()
+    groups = group_attributes(choice.shown_sliders if choice else ())
+    if choice and choice.is_own and OTHER_GROUP in groups:  # the visitor's own sliders first
+        groups = {OTHER_GROUP: groups[OTHER_GROUP]} | groups
     return {
         "groups": [
             {
@@ -24,7 +26,7 @@ def make_panel_value(resources: AppResources, scene: Scene, shown: RenderedView)
                 "open": group in OPEN_GROUPS,
                 "sliders": [_describe_slider(resources, scene, name, group, shown) for name in members],
             }
-            for group, members in group_attributes(names).items()
+            for group, members in groups.items()
         ]
     }
 

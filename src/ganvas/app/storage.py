@@ -15,6 +15,7 @@ import torch
 
 from ganvas.app.photographs import FacePhoto, load_face_photo
 from ganvas.data.codes import Codes, pack_codes, unpack_codes
+from ganvas.editors.base import Editor, fingerprint, save_editor
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.files import atomic_write, read_json, write_json, write_text
@@ -42,8 +43,10 @@ class AppStorage:
     def __init__(self, folder: Path) -> None:
         """Create the folder where it is missing, and delete what is old."""
         self.folder = folder
-        self._codes, self._photos, self._masks = (folder / name for name in ("codes", "photos", "masks"))
-        for each in (folder, self._codes, self._photos, self._masks):
+        self._codes, self._photos, self._masks, self._editors = self._folders = tuple(
+            folder / name for name in ("codes", "photos", "masks", "editors")
+        )
+        for each in (folder, *self._folders):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.delete_old()
 
@@ -55,10 +58,10 @@ class AppStorage:
             path.chmod(0o600)
         return path.read_text(encoding="utf-8")
 
-    def move_photo(self, path: Path) -> Path:
-        """Move a photograph's file into the folder, and return its path there."""
+    def save_photo(self, path: Path) -> Path:
+        """Copy a photograph's file into the folder, and return its path there."""
         self.delete_old()
-        return Path(shutil.move(path, self._photos / f"{secrets.token_hex(16)}{path.suffix.lower()}"))
+        return Path(shutil.copyfile(path, self._photos / f"{secrets.token_hex(16)}{path.suffix.lower()}"))
 
     def save_code(self, codes: Codes, row: int, photo: FacePhoto | None) -> None:
         """Store a row of a codes file, and of which photograph's face it is."""
@@ -90,6 +93,18 @@ class AppStorage:
             os.utime(used)
         return codes, load_face_photo(photo, torch.tensor(value["landmarks"]), generator.resolution)
 
+    def save_editor(self, editor: Editor) -> Path:
+        """Store an editor, and return its file."""
+        self.delete_old()
+        path = self._editors / f"{fingerprint(editor)}.safetensors"
+        save_editor(editor, path)
+        return path
+
+    def find_editor(self, sha256: str) -> Path | None:
+        """Find a stored editor's file by its fingerprint; None where it isn't here any more."""
+        path = self._editors / f"{sha256}.safetensors"
+        return path if re.fullmatch(r"[0-9a-f]{64}", sha256) and path.is_file() else None
+
     def save_mask(self, mask: EditMask) -> None:
         """Store a painted region."""
         path = self._masks / f"{mask.sha256}.png"
@@ -110,7 +125,7 @@ class AppStorage:
 
     def delete_old(self) -> None:
         """Delete what nobody opened for a day, and the oldest of too many files."""
-        for folder in (self._codes, self._photos, self._masks):
+        for folder in self._folders:
             _delete_oldest([path for path in folder.iterdir() if path.is_file()])
 
 

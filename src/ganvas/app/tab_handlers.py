@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -18,10 +19,18 @@ from ganvas.app import compare, rendering, request_checks, sharing
 from ganvas.app.attribute_words import get_sign
 from ganvas.app.compare import MAX_COMPARED_CHANGE, MethodEditors
 from ganvas.app.edit_handlers import FACES_PER_PAGE, SAMPLED_FACES, EditHandlers
-from ganvas.app.presets import Preset, apply_preset, list_presets
+from ganvas.app.presets import (
+    MAX_SAVED_PRESETS,
+    Preset,
+    apply_preset,
+    has_attributes,
+    list_presets,
+    make_preset,
+)
 from ganvas.app.rendering import to_file_value
 from ganvas.app.scene import MAX_PSI, Scene, format_title
 from ganvas.app.session import Session, report_errors
+from ganvas.app.slider_scale import SliderScale
 from ganvas.app.storage import encode_mask
 from ganvas.errors import GanvasError
 from ganvas.io.figures import encode_mp4
@@ -33,7 +42,7 @@ FACES_PER_UPDATE = 4
 """Faces of a gallery that appear together."""
 TAB_OUTPUTS = (
     *("presets", "wipe", "strip", "chart", "visited", "steps", "pinned"),
-    *("photo_file", "png", "json", "archive", "film", "link", "command", "python"),
+    *("photo_file", "png", "json", "archive", "editor_file", "film", "link", "command", "python"),
 )
 """Names of the values of ``refresh_tabs``; ``tab_outputs`` are the components."""
 MAX_PINNED = 6
@@ -113,14 +122,21 @@ class TabHandlers:
             return ""
         readings = await self._read_start(session, scene)
         shown = []
-        for preset in self._list_presets(scene):
-            scale = self.resources.get_slider_scale(scene.editor, preset.attribute)
-            edited = apply_preset(scene.unedited, preset, readings[preset.attribute], scale)
+        for preset in self._list_presets(session, scene):
+            edited = apply_preset(scene.unedited, preset, readings, self._make_scales(scene))
             shown.append((await self._render_thumbnail(session, edited, is_stale), preset.name))
         return rendering.draw_choices(shown)
 
-    def _list_presets(self, scene: Scene) -> list[Preset]:
-        return list_presets(self.resources.choices[scene.editor].shown_sliders) if scene.editor else []
+    def _list_presets(self, session: Session, scene: Scene) -> list[Preset]:
+        """List the visitor's own presets, then those of all."""
+        if not scene.editor:
+            return []
+        sliders = self.resources.choices[scene.editor].shown_sliders
+        own = [preset for preset in session.saved_presets if has_attributes(preset, sliders)]
+        return [*own, *list_presets(sliders)]
+
+    def _make_scales(self, scene: Scene) -> Callable[[str], SliderScale]:
+        return partial(self.resources.get_slider_scale, scene.editor)
 
     async def _read_start(self, session: Session, scene: Scene) -> dict[str, float]:
         """Read the attributes of the unedited face, in σ."""
@@ -131,13 +147,33 @@ class TabHandlers:
     @report_errors
     async def choose_preset(self, session: Session, event: gr.EventData) -> Any:
         """Give the face a preset, or take it away again."""
-        presets, number = self._list_presets(session.scene), getattr(event, "index", None)
-        preset = presets[request_checks.check_integer("A preset", number, 0, len(presets) - 1)]
+        preset = request_checks.get_choice(event, self._list_presets(session, session.scene))
         readings = await self._read_start(session, session.scene)
-        scale = self.resources.get_slider_scale(session.scene.editor, preset.attribute)
         session.commit()
-        scene = apply_preset(session.scene, preset, readings[preset.attribute], scale)
+        scene = apply_preset(session.scene, preset, readings, self._make_scales(session.scene))
         return await self.edit_handlers.show_scene(session, session.set_scene(scene))
+
+    @report_errors
+    async def save_preset(self, name: Any, session: Session) -> Any:
+        """Save the sliders as a preset of the visitor's, in place of one of that name."""
+        if not session.scene.editor:
+            raise GanvasError("There is no editor whose sliders could be saved.")
+        made = make_preset(name, session.scene, await self._read_start(session, session.scene))
+        others = [preset for preset in session.saved_presets if preset.name != made.name]
+        if len(others) == MAX_SAVED_PRESETS:
+            raise GanvasError(f"{MAX_SAVED_PRESETS} looks are saved already: delete one of them.")
+        session.saved_presets, session.shown_presets = [made, *others], None
+        return await self.edit_handlers.show_scene(session, session.start_request())
+
+    @report_errors
+    async def delete_preset(self, name: Any, session: Session) -> Any:
+        """Delete a preset of the visitor's by its name."""
+        others = [preset for preset in session.saved_presets if preset.name != name]
+        if len(others) == len(session.saved_presets):
+            saved = ", ".join(preset.name for preset in session.saved_presets) or "none"
+            raise GanvasError(f"No look is called so. Saved: {saved}.")
+        session.saved_presets, session.shown_presets = others, None
+        return await self.edit_handlers.show_scene(session, session.start_request())
 
     @report_errors
     async def open_downloads(self, session: Session, request: gr.Request) -> Any:
@@ -215,11 +251,16 @@ class TabHandlers:
             files.insert(0, path.with_name(f"edited{photo.suffix}"))
             edit = await self.run_with_generator(session, lambda: resources.draw_face_edit(scene), is_stale)
 
+        choice = resources.choices.get(scene.editor)
+        own = self.edit_handlers.storage.find_editor(choice.tool.fingerprint) if choice and choice.is_own else None
+
         def write() -> None:
             shutil.rmtree(folder, ignore_errors=True)
             save_picture(path, to_bytes(rendered.image)[0], recipe, scene.codes)
             if photo is not None:
                 files[0].write_bytes(photo.encode_edited(*edit))
+            if own is not None:
+                files.append(Path(shutil.copyfile(own, path.with_name(scene.editor))))
             if scene.mask is not None:
                 files.append(path.with_name("mask.png"))
                 files[-1].write_bytes(encode_mask(scene.mask))
@@ -229,13 +270,16 @@ class TabHandlers:
 
         await self.edit_handlers.run_in_background(session, write, is_stale)
         editor = resources.editor_paths.get(scene.editor, scene.editor)
-        pasted = gr.update(visible=False) if photo is None else gr.update(value=to_file_value(files[0]), visible=True)
+        hidden = gr.update(visible=False)
+        pasted = hidden if photo is None else gr.update(value=to_file_value(files[0]), visible=True)
+        saved = hidden if own is None else gr.update(value=to_file_value(path.with_name(scene.editor)), visible=True)
         return {
             "photo_file": pasted,
             "png": to_file_value(path),
             "json": to_file_value(path.with_suffix(".json")),
             "archive": to_file_value(path.with_suffix(".zip")),
-            "film": gr.update(visible=False),
+            "editor_file": saved,
+            "film": hidden,
             "link": _make_link(recipe, request),
             "command": sharing.format_command(recipe, editor, name),
             "python": sharing.format_python(recipe, editor, name),
@@ -296,13 +340,26 @@ class TabHandlers:
 
         @report_errors
         async def choose(session: Session, event: gr.EventData) -> Any:
-            faces, index = getattr(session, shown), getattr(event, "index", None)
-            if type(index) is not int or not 0 <= index < len(faces):
-                raise GanvasError("That face isn't in the gallery any more: pick another.")
+            chosen = request_checks.get_choice(event, getattr(session, shown))
             session.commit()
-            return await self.edit_handlers.show_all(session, session.set_scene(faces[index]))
+            return await self.edit_handlers.show_all(session, session.set_scene(chosen))
 
         return choose
+
+    @report_errors
+    async def mix_faces(self, seed: Any, parts: Any, session: Session) -> Any:
+        """Take parts of another face."""
+        other = request_checks.check_integer("The other face's seed", seed, 0, 2**32 - 1)
+        names, scene, storage = (
+            request_checks.check_names("What comes from it", parts),
+            session.scene,
+            self.edit_handlers.storage,
+        )
+        mixed = await self.run_with_generator(
+            session, lambda: rendering.make_mixed_scene(self.resources, scene, other, names, storage)
+        )
+        session.commit()
+        return await self.edit_handlers.show_all(session, session.set_scene(mixed))
 
     # Methods.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
@@ -15,11 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import Tensor
+
 from ganvas.data.codes import check_generator
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors import composed
-from ganvas.editors.base import Editor, LinearEditor, fingerprint, read_editor
+from ganvas.editors.base import Editor, EditorMetadata, LinearEditor, fingerprint, read_editor
 from ganvas.editors.base import save_editor as save
+from ganvas.editors.extended import EXTENDED, ExtendedEditor, extend_editor, split_extended
 from ganvas.editors.masked import MASKED, MaskedEditor, get_masked_rows, mask_editor, unwrap_masked
 from ganvas.editors.published import IMPORTED
 from ganvas.errors import GanvasError, unknown
@@ -29,6 +33,7 @@ from ganvas.scorers.base import KINDS
 
 __all__ = [
     "describe_editor",
+    "extend_editor",
     "fingerprint",
     "fit",
     "fit_unlabelled",
@@ -43,7 +48,7 @@ __all__ = [
     "save",
 ]
 
-NO_METHODS = frozenset({"base", "composed", "editor_files", "masked", "picture_calibration", "published"})
+NO_METHODS = frozenset({"base", "composed", "editor_files", "extended", "masked", "picture_calibration", "published"})
 """Public modules of this package that fit nothing."""
 ATTRIBUTES = "attributes"
 PROGRESS = "progress"
@@ -220,11 +225,7 @@ def load_editor(name: str | Path, generator: Generator | None = None, *, allow_o
     if generator is not None and not (allow_other_generator and other):
         check_generator(f"Editor {str(name)!r}", metadata.generator_name, metadata.generator, generator)
     try:
-        own, inner, rows = unwrap_masked(tensors, metadata)
-        built = {IMPORTED: LinearEditor, composed.METHOD: composed.ComposedEditor}
-        factory = built.get(metadata.method) or _import_method(metadata.method)
-        editor = factory.from_tensors(own, inner)
-        editor = editor if rows is None else MaskedEditor(editor, *rows)
+        editor = _build_editor(tensors, metadata)
         if generator is not None and other:
             _check_shapes(editor, generator)
         if generator is not None and isinstance(editor, composed.ComposedEditor):
@@ -232,6 +233,16 @@ def load_editor(name: str | Path, generator: Generator | None = None, *, allow_o
         return editor if generator is None else editor.to(generator.device)
     except GanvasError as error:
         raise GanvasError(f"{path}: {error}") from None
+
+
+def _build_editor(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> Editor:
+    if EXTENDED in tensors:
+        return ExtendedEditor(metadata, _build_editor(*split_extended(tensors, metadata)), tensors[EXTENDED])
+    own, inner, rows = unwrap_masked(tensors, metadata)
+    built = {IMPORTED: LinearEditor, composed.METHOD: composed.ComposedEditor}
+    factory = built.get(metadata.method) or _import_method(metadata.method)
+    editor = factory.from_tensors(own, inner)
+    return editor if rows is None else MaskedEditor(editor, *rows)
 
 
 def _check_shapes(editor: Editor, generator: Generator) -> None:

@@ -112,7 +112,7 @@ def fit_examples_scorer(folder: str | Path, features: str = "celeba40") -> tuple
     frozen, attribute = FEATURES[features](), Path(folder).resolve().name
     rows = [_describe_picture(path, frozen) for paths in sides for path in paths]
     x, y = torch.cat(rows).double().numpy(), np.repeat([1, 0], [len(paths) for paths in sides])
-    weight, bias, accuracy = _regress(x, y)
+    weight, bias, accuracy = fit_logistic(x, y)
     chance = max(y.mean(), 1 - y.mean())
     summary = (
         f"{attribute}: read off {len(sides[0])} pictures that have it and {len(sides[1])} that lack it, by {features}; "
@@ -123,8 +123,8 @@ def fit_examples_scorer(folder: str | Path, features: str = "celeba40") -> tuple
     return ExamplesScorer(attribute, features, *tensors, frozen), summary
 
 
-def _regress(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Fit a logistic regression; returns weight, bias and cross-validated accuracy.
+def fit_logistic(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Fit a logistic regression of rows (n, numbers) to sides 0 and 1; returns weight, bias and cross-validated accuracy.
 
     The logit is calibrated out of fold (Platt), at the frequency of the attribute among the examples.
     """

@@ -45,7 +45,8 @@
 
   // A slider's number that is empty or out of range is no change: it is put right once it is entered.
   function findRange(field) {
-    if (!(field instanceof HTMLInputElement) || field.type !== "number") return null;
+    // Other numbers, as a seed, have no slider of their own.
+    if (!/^number input for | as a number$/.test(field.getAttribute?.("aria-label") ?? "")) return null;
     return field.closest(".gv-slider, .wrap")?.querySelector("input[type=range]") ?? null;
   }
   function isRefused(field) {
