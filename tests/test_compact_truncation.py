@@ -8,7 +8,15 @@ from fitted_editors import QUICK, labels
 from planted_truth import TOY
 
 from ganvas import editors, sample
-from ganvas.editors._compact_moves import MIN_RADIUS_SHARE, MIN_REST_SHARE, TypicalShell, shrink_to_shell
+from ganvas.editors._compact_moves import (
+    MIN_RADIUS_SHARE,
+    MIN_REST_SHARE,
+    LinearizedCodes,
+    TypicalShell,
+    shrink_to_shell,
+    solve_cheapest,
+    solve_within,
+)
 from ganvas.editors.compact import CompactEditor
 
 RNG = torch.Generator().manual_seed(0)
@@ -105,3 +113,37 @@ def test_no_move_is_longer_than_asked_and_short_ones_are_as_before():
     assert torch.equal(free.edit_quietly(ws, {name: 0.5}), bounded.edit_quietly(ws, {name: 0.5}))
     assert measure_length(free, 20.0).min() > 4.0
     assert measure_length(bounded, 20.0).max() < 2.4
+
+
+def test_moves_that_would_be_too_long_hold_others_less():
+    """The bound is kept, short moves stay as they are, and what was asked for is reached all the same."""
+    random = torch.Generator().manual_seed(3)
+    readings = 2.0 + torch.randn(6, 3, generator=random).double()  # alike, so that holding is long
+    weights = 50 * (1 - torch.eye(3)).double()
+    linearized = LinearizedCodes(torch.eye(6).double(), torch.eye(6).double())
+    free = solve_cheapest(linearized, readings, readings, weights)
+    unheld = solve_cheapest(linearized, readings, readings, 0 * weights).norm(dim=1)
+    bound = float(free.norm(dim=1).max() + unheld.max()) / 2
+    solved = solve_within(linearized, readings, readings, weights, bound)
+    assert (solved.norm(dim=1) <= bound * (1 + 1e-4)).all()
+    short = free.norm(dim=1) <= bound
+    assert torch.equal(solved[short], free[short]) and not short.all()
+    torch.testing.assert_close((solved @ readings).diagonal(), torch.ones(3).double())
+    assert torch.equal(solve_within(linearized, readings, readings, weights, None), free)
+
+
+def test_details_leave_the_coarse_rows():
+    editor = editors.fit("compact", labels(), TOY, **{**QUICK, "details": ("Red", "Unknown")})
+    plain = editors.fit("compact", labels(), TOY, **QUICK)
+    coarse = editor.options["coarse_rows"]
+    assert 0 < coarse < TOY.num_ws and plain.options["coarse_rows"] == 0
+    ws = sample(TOY, 20, 1.0, 5)
+    moved = editor.edit_quietly(ws, {"Red": 1.0})
+    assert torch.equal(moved[:, :coarse], ws[:, :coarse])
+    assert torch.equal(moved[:, coarse:], plain.edit_quietly(ws, {"Red": 1.0})[:, coarse:])
+    both = editor.edit_quietly(ws, {"Red": 1.0, "Big": -1.0})
+    assert torch.equal(both[:, :coarse], plain.edit_quietly(ws, {"Big": -1.0})[:, :coarse])
+    assert torch.equal(both[:, coarse:], plain.edit_quietly(ws, {"Red": 1.0, "Big": -1.0})[:, coarse:])
+    reached = editor.compute_reach(ws, {"Red": 1.0})[:, editor.attributes.index("Red")]
+    expected = plain.compute_reach(ws, {"Red": 1.0})[:, editor.attributes.index("Red")]
+    torch.testing.assert_close(reached, expected, atol=1e-3, rtol=1e-3)
