@@ -17,7 +17,7 @@ from ganvas.generators.regions import (
     Region,
     blend_edit,
     build_edit_mask,
-    fill_smoothly,
+    extend_background,
     find_edited_parts,
     find_regions,
     load_regions,
@@ -68,12 +68,12 @@ def test_an_edit_without_parts_is_the_whole_ellipse():
 def test_filling_keeps_what_is_known_and_continues_it(height, width):
     images = torch.rand((1, 3, height, width), generator=torch.Generator().manual_seed(1))
     known = (torch.arange(width) < (width + 1) // 2).float().expand(1, 1, height, width)
-    filled = fill_smoothly(images, known)
+    filled = extend_background(images, known)
     assert torch.equal(filled[..., : (width + 1) // 2], images[..., : (width + 1) // 2])
     flat = torch.full_like(images, 0.25)
     noisy = torch.where(known == 1, flat, images)
     if height > 1:
-        torch.testing.assert_close(fill_smoothly(noisy, known), flat)
+        torch.testing.assert_close(extend_background(noisy, known), flat)
 
 
 def test_a_file_of_parts_comes_back_and_others_are_refused(tmp_path):

@@ -35,11 +35,11 @@ GLASSES_SEED = 2_140_000
 PEOPLE = (28, 75, 0, 79, 35, 37)
 REGIONAL: tuple[Edit, ...] = (
     {"Smiling": 1.5},
-    {"Eyeglasses": 1.2},
     {"Age": 1.2},
     {"Hair_Lightness": 1.5},
     {"Bangs": 1.5},
-    {"No_Beard": -1.5},
+    {"Male": -1.2},
+    {"Male": 1.2},
 )
 ONE_FACE: tuple[Edit, ...] = (
     *({}, {"Smiling": 2.0}, {"Young": -1.5}, {"Eyeglasses": 1.5}),
@@ -69,7 +69,7 @@ def draw_edit(
     asked = {name: value for name, value in aged.items() if name in editor.attributes}
     ws = sample(generator, 1, psi, seed)
     before = generator.synthesis(ws, resolution=SIDE)
-    draw = build_drawing(generator, before, asked if regional else ())
+    draw = build_drawing(generator, ws, before, asked if regional else ())
     if refine and asked:
         asked = refine_changes(editor, draw, refine[0], ws, asked, corrections=refine[1]).changes
     after = draw(editor.edit_quietly(ws, asked)) if asked else before

@@ -19,7 +19,7 @@ MAX_LENGTH = 30.0
 # On ffhq moves are 5 long on average even with hold=None (experiments/ffhq/hold.py).
 DIFFERENCE_STEP = 0.25
 """The step of a code for finite differences of the decoder."""
-LEAST_HOLD, HALVINGS = -16.0, 20
+MIN_HOLD_POWER, HALVINGS = -16.0, 20
 """The power of 2 by which others are held at least where moves must be shorter, and the steps of the search for it."""
 MIN_RADIUS_SHARE = 0.1
 """The least share of the squared radius that is left, however large the change."""
@@ -190,7 +190,7 @@ def solve_within(
         return torch.einsum("ki,ij,kj->k", moves, linearized.length, moves) <= longest**2
 
     enough = is_short(moves)[:, None]
-    low, high = (torch.full((len(moves), 1), power).to(weights) for power in (LEAST_HOLD, 0.0))
+    low, high = (torch.full((len(moves), 1), power).to(weights) for power in (MIN_HOLD_POWER, 0.0))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         short = is_short(solve_cheapest(linearized, readings, aims, 2**middle * weights))[:, None]

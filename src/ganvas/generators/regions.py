@@ -3,7 +3,7 @@
 A region is an ellipse, and what of it lies in certain parts of the face (``parts``), which are read for each picture. The edited
 picture is blended into the original one by a Laplacian pyramid (Burt and Adelson, *A Multiresolution Spline With Application to
 Image Mosaics*, 1983), so that there are no seams: coarse bands blend widely, fine ones closely. Where an edit uncovers what lay
-behind a face, as shorter hair does, the original background is continued there (``fill_smoothly``).
+behind a face, as shorter hair does, the original background is continued there (``extend_background``).
 ``regions.toml`` lists the regions of generators.
 """
 
@@ -183,7 +183,7 @@ def blend_edit(before: Images, after: Images, regions: Sequence[Region], parts: 
     """
     drawn, uncovered = _build_masks(regions, parts, *after.shape[-2:])
     if parts is not None and uncovered.any():
-        background = fill_smoothly(before, parts.build_background(*after.shape[-2:]).to(before))
+        background = extend_background(before, parts.build_background(*after.shape[-2:]).to(before))
         before = before + uncovered.to(before) * (background - before)
     return blend_pictures(before, after, drawn)
 
@@ -206,8 +206,8 @@ def _build_masks(regions: Sequence[Region], parts: EditedParts | None, height: i
     return torch.stack(drawn).amax(0), torch.stack(uncovered).amax(0)
 
 
-def fill_smoothly(images: Images, known: Mask) -> Images:
-    """Fill pictures smoothly where ``known`` is 0, from where it is 1, by a pyramid of weighted means.
+def extend_background(images: Images, known: Mask) -> Images:
+    """Extend pictures smoothly to where ``known`` is 0, from where it is 1, by a pyramid of weighted means.
 
     Gortler et al., *The Lumigraph*, 1996, section 3.4 (pull and push).
     """
@@ -216,7 +216,7 @@ def fill_smoothly(images: Images, known: Mask) -> Images:
     weight = F.avg_pool2d(known, 2)
     smaller = F.avg_pool2d(images * known, 2) / weight.clamp(min=1e-6)
     # A few known pixels are enough to trust their mean.
-    smaller = fill_smoothly(smaller, (4 * weight).clamp(max=1))
+    smaller = extend_background(smaller, (4 * weight).clamp(max=1))
     return torch.lerp(_enlarge(smaller, images), images, known)
 
 
