@@ -5,9 +5,9 @@
 
 Operators are cosmic-ray's (https://cosmic-ray.readthedocs.io); everything happens on a copy of the checkout. First all test
 files that import of the packages run once, each in a process of its own, which records the lines that each test executes. A
-mutant is then tried by every test file that executes the changed statement, the quickest first, and in each file first the
-tests that do so, until one fails. A test that executes it in another process only isn't asked. Results are in
-out/mutants/results.jsonl: what caught a mutant, and the diffs of survivors.
+mutant is then tried until a test fails: first by the tests that execute the changed statement, those of the quickest file
+first, then by the others of their files, which may share what was made by it. A test that executes it in another process only
+isn't asked. Results are in out/mutants/results.jsonl: what caught a mutant, and the diffs of survivors.
 """
 
 from __future__ import annotations
@@ -140,9 +140,9 @@ class MutantTrial:
         order = {name: i for i, name in enumerate(self.files)}
         items.sort(key=lambda item: self._rank_test(item.nodeid, order))
 
-    def _rank_test(self, name: str, order: dict[str, int]) -> tuple[int, bool]:
+    def _rank_test(self, name: str, order: dict[str, int]) -> tuple[bool, int]:
         file = name.partition("::")[0]
-        return order[file], name not in self.files[file]
+        return name not in self.files[file], order[file]
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         signal.alarm(self.limit)
