@@ -169,14 +169,15 @@ def record_tests(out: Path) -> dict[str, dict[str, Any]]:
     return recorded
 
 
-def list_mutants() -> list[MutationSpec]:
-    """List all mutants of the packages, without those in annotations, which nothing evaluates."""
+def list_mutants(out: Path) -> list[MutationSpec]:
+    """List all mutants of the packages, without those in annotations, which nothing evaluates; ``out`` keeps the list."""
     paths = [path for package in PACKAGES for path in sorted(Path("src/ganvas", package).rglob("*.py"))]
-    with tempfile.TemporaryDirectory() as folder:
-        database = WorkDB(Path(folder) / "session.sqlite", WorkDB.Mode.create)
+    digest = sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:8]
+    database = WorkDB(out / f"mutants-{digest}.sqlite", WorkDB.Mode.create)
+    if not database.num_work_items:
         init(paths, database, {})
-        mutants = [mutant for item in database.work_items for mutant in item.mutations]
-        database.close()
+    mutants = [mutant for item in database.work_items for mutant in item.mutations]
+    database.close()
     spans = {path: list(_find_annotations(path)) for path in paths}
     kept = [m for m in mutants if not any(a <= m.start_pos < b for a, b in spans[m.module_path])]
     return sorted(kept, key=_name_mutant)
@@ -281,7 +282,7 @@ def main() -> int:
         run_pytest(["--collect-only"], object(), Path(folder, "log"))
         sys.dont_write_bytecode = True
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        chosen = Random(arguments.seed).sample(list_mutants(), arguments.n)
+        chosen = Random(arguments.seed).sample(list_mutants(out), arguments.n)
         names = [_name_mutant(mutant) for mutant in chosen]
         for i, (mutant, name) in enumerate(zip(chosen, names, strict=True), 1):
             if name in done:
