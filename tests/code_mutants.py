@@ -5,9 +5,9 @@
 
 Operators are cosmic-ray's (https://cosmic-ray.readthedocs.io); everything happens on a copy of the checkout. First all test
 files that import of the packages run once, each in a process of its own, which records the lines that each test executes. A
-mutant is then tried by every test file that executes the changed statement, the quickest first, and in each file first the
-tests that do so, until one fails. A test that executes it in another process only isn't asked. Results are in
-out/mutants/results.jsonl: what caught a mutant, and the diffs of survivors.
+mutant is then tried until a test fails: first by the tests that execute the changed statement, those of the quickest file
+first, then by the others of their files, which may share what was made by it. A test that executes it in another process only
+isn't asked. Results are in out/mutants/results.jsonl: what caught a mutant, and the diffs of survivors.
 """
 
 from __future__ import annotations
@@ -140,9 +140,9 @@ class MutantTrial:
         order = {name: i for i, name in enumerate(self.files)}
         items.sort(key=lambda item: self._rank_test(item.nodeid, order))
 
-    def _rank_test(self, name: str, order: dict[str, int]) -> tuple[int, bool]:
+    def _rank_test(self, name: str, order: dict[str, int]) -> tuple[bool, int]:
         file = name.partition("::")[0]
-        return order[file], name not in self.files[file]
+        return name not in self.files[file], order[file]
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         signal.alarm(self.limit)
@@ -169,14 +169,15 @@ def record_tests(out: Path) -> dict[str, dict[str, Any]]:
     return recorded
 
 
-def list_mutants() -> list[MutationSpec]:
-    """List all mutants of the packages, without those in annotations, which nothing evaluates."""
+def list_mutants(out: Path) -> list[MutationSpec]:
+    """List all mutants of the packages, without those in annotations, which nothing evaluates; ``out`` keeps the list."""
     paths = [path for package in PACKAGES for path in sorted(Path("src/ganvas", package).rglob("*.py"))]
-    with tempfile.TemporaryDirectory() as folder:
-        database = WorkDB(Path(folder) / "session.sqlite", WorkDB.Mode.create)
+    digest = sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:8]
+    database = WorkDB(out / f"mutants-{digest}.sqlite", WorkDB.Mode.create)
+    if not database.num_work_items:
         init(paths, database, {})
-        mutants = [mutant for item in database.work_items for mutant in item.mutations]
-        database.close()
+    mutants = [mutant for item in database.work_items for mutant in item.mutations]
+    database.close()
     spans = {path: list(_find_annotations(path)) for path in paths}
     kept = [m for m in mutants if not any(a <= m.start_pos < b for a, b in spans[m.module_path])]
     return sorted(kept, key=_name_mutant)
@@ -281,7 +282,7 @@ def main() -> int:
         run_pytest(["--collect-only"], object(), Path(folder, "log"))
         sys.dont_write_bytecode = True
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        chosen = Random(arguments.seed).sample(list_mutants(), arguments.n)
+        chosen = Random(arguments.seed).sample(list_mutants(out), arguments.n)
         names = [_name_mutant(mutant) for mutant in chosen]
         for i, (mutant, name) in enumerate(zip(chosen, names, strict=True), 1):
             if name in done:
