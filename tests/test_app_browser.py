@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -642,3 +643,44 @@ def sort_by_size(urls):
         with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
             shares.append(np.array(picture.convert("HSV"))[:, :, 1].mean())
     return np.argsort(shares).tolist()
+
+
+AXE_FINDINGS = """async () => (await axe.run(document, { resultTypes: ["violations"] })).violations.flatMap((rule) =>
+  rule.nodes.filter((node) => ["serious", "critical"].includes(node.impact)).map((node) => {
+    const owner = document.querySelector(node.target[0])?.closest(".html-container") ? "ours" : "Gradio's";
+    return [owner, rule.id, node.html.slice(0, 120), node.failureSummary];
+  }))"""
+"""Gradio puts what we draw into containers of one class; all else on the page is its own."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_our_own_markup(chromium, address, scheme):
+    axe = pytest.importorskip("axe_playwright_python", reason="no axe-core here: pip install axe-playwright-python")
+    context = chromium.new_context(viewport={"width": 1366, "height": 768}, color_scheme=scheme)
+    context.set_default_timeout(TIMEOUT_MS)
+    page = open_page(context.new_page(), address)
+    page.add_script_tag(content=(Path(axe.__file__).with_name("axe.min.js")).read_text(encoding="utf-8"))
+    found = []
+
+    def check():
+        page.wait_for_timeout(1000)
+        found.extend(page.evaluate(AXE_FINDINGS))
+
+    page.get_by_role("button", name="A slider of your own").click()
+    page.locator("#examples [data-row]").nth(3).wait_for()
+    page.locator("#examples [data-row]").first.click()
+    move(page, "Big", 3)
+    check()
+    for name in ("Faces", "History"):
+        open_tab(page, name)
+        check()
+    open_drawer(page)
+    open_tab(page, "What moved")
+    page.locator("#chart table").wait_for()
+    check()
+    page.locator("#drawer .toggle-button").click()
+    page.get_by_role("button", name="New", exact=True).click()
+    check()
+    print(sorted({(rule, html) for owner, rule, html, _ in found if owner != "ours"}))
+    assert [finding for finding in found if finding[0] == "ours"] == []
+    context.close()

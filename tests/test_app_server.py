@@ -92,6 +92,16 @@ def test_a_link_opens_the_page_in_its_state(newcomer, app_site):
         one.close()
 
 
+def test_files_stay_while_the_next_ones_are_written(newcomer):
+    """A download may be under way when the picture changes."""
+    made = []
+    for value in (1.0, 2.0, 3.0):
+        move(newcomer, value)
+        rest(newcomer)
+        made.append(Path(_open_downloads(newcomer)["png"]["path"]))
+    assert [path.exists() for path in made] == [False, True, True]
+
+
 def _open_downloads(visitor):
     """Return what the tab "Save and share" shows."""
     number = next(p["id"] for p in visitor.config["components"] if p["props"].get("label") == "Save and share")

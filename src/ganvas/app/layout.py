@@ -353,4 +353,11 @@ def _build_code(label: str, language: Literal["shell", "python"], name: str) -> 
 def make_theme() -> gr.themes.Base:
     """Make the theme, whose fonts are the system's: none is downloaded."""
     fonts, mono_fonts = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
-    return gr.themes.Default(primary_hue="indigo", neutral_hue="slate", font=fonts, font_mono=mono_fonts)
+    theme = gr.themes.Default(primary_hue="indigo", neutral_hue="slate", font=fonts, font_mono=mono_fonts)
+    # Darker than Gradio's own, so that small text stands out from what is behind it.
+    return theme.set(
+        body_text_color_subdued="*neutral_500",
+        block_info_text_color="*neutral_500",
+        color_accent="*primary_600",
+        button_primary_background_fill="*primary_600",
+    )

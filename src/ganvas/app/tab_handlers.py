@@ -210,6 +210,8 @@ class TabHandlers:
 
         def write() -> None:
             path.parent.mkdir(exist_ok=True)
+            for earlier in path.parent.glob("film-*.mp4"):
+                earlier.unlink()
             path.write_bytes(encode_mp4([*frames, *frames[::-1]], FILM_RATE))
 
         await self.edit_handlers.run_in_background(session, write)
@@ -255,7 +257,10 @@ class TabHandlers:
         own = self.edit_handlers.storage.find_editor(choice.tool.fingerprint) if choice and choice.is_own else None
 
         def write() -> None:
-            shutil.rmtree(folder, ignore_errors=True)
+            # The last files stay: their download may be under way.
+            exports = sorted(folder.glob("*/"), key=lambda each: each.stat().st_mtime)
+            for each in exports[:-1]:
+                shutil.rmtree(each, ignore_errors=True)
             save_picture(path, to_bytes(rendered.image)[0], recipe, scene.codes)
             if photo is not None:
                 files[0].write_bytes(photo.encode_edited(*edit))
