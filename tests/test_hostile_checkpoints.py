@@ -198,6 +198,7 @@ HOSTILE = {
     "a place in the memo of 2³²": (whole(b"]r\xff\xff\xff\xff"), "no network"),
     # Broken.
     "nothing given": (whole(b"s"), "empty stack"),
+    "nothing given inside of containers": (whole(b"(K\x01(\x85"), "empty stack"),
     "nothing opened": (whole(b"u"), "never opened"),
     "nothing to recall": (whole(b"h\x09"), "never stored"),
     "a key without a value": (whole(b"}(" + text("a") + b"u"), "without a value"),
