@@ -251,7 +251,9 @@ class TabHandlers:
         files = [path, path.with_suffix(".json")]
         if photo is not None:
             files.insert(0, path.with_name(f"edited{photo.suffix}"))
-            edit = await self.run_with_generator(session, lambda: resources.draw_face_edit(scene), is_stale)
+            inverted, edited, mask, limit = await self.run_with_generator(
+                session, lambda: resources.draw_face_edit(scene), is_stale
+            )
 
         choice = resources.choices.get(scene.editor)
         own = self.edit_handlers.storage.find_editor(choice.tool.fingerprint) if choice and choice.is_own else None
@@ -263,7 +265,7 @@ class TabHandlers:
                 shutil.rmtree(each, ignore_errors=True)
             save_picture(path, to_bytes(rendered.image)[0], recipe, scene.codes)
             if photo is not None:
-                files[0].write_bytes(photo.encode_edited(*edit))
+                files[0].write_bytes(photo.encode_edited(inverted, edited, mask, limit))
             if own is not None:
                 files.append(Path(shutil.copyfile(own, path.with_name(scene.editor))))
             if scene.mask is not None:

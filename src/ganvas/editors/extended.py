@@ -94,8 +94,9 @@ def extend_editor(editor: Editor, added: LinearEditor) -> ExtendedEditor:
 
 def split_extended(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> tuple[dict[str, Tensor], EditorMetadata]:
     """Return the inner editor's tensors and metadata. Raises GanvasError where what was added is damaged."""
-    counts, directions = metadata.options.get(EXTENDED), tensors[EXTENDED]
-    k = counts[-1] if isinstance(counts, list) and counts and type(counts[-1]) is int else 0
+    stored, directions = metadata.options.get(EXTENDED), tensors[EXTENDED]
+    counts = stored if isinstance(stored, list) else []
+    k = counts[-1] if counts and type(counts[-1]) is int else 0
     kept = list(range(len(metadata.attributes) - k))
     if not 0 < k < len(metadata.attributes) or directions.shape != (k, len(metadata.probe.weight)):
         raise GanvasError("The editor's added attributes are damaged: their number and their directions disagree.")

@@ -150,7 +150,7 @@ def _widen(mask: Mask, radius: int) -> Mask:
 
 def _weigh_parts(parts: Parts, names: Sequence[str]) -> Tensor:
     """Return how much each place belongs to the parts ``names``, (1, 1, height, width); an outline as its surroundings do."""
-    named = sum(parts[:, [PARTS.index(name)]] for name in names)
+    named = parts[:, [PARTS.index(name) for name in names]].sum(1, keepdim=True)
     surrounding = F.avg_pool2d(named, 5, 1, 2, count_include_pad=False)
     return named + parts[:, [PARTS.index("outline")]] * (2 * surrounding).clamp(max=1)
 
@@ -165,8 +165,9 @@ def find_edited_parts(
     """Read the parts of one face before and after an edit, codes (1, num_ws, w_dim), if a region is limited to some."""
     if not any(region.parts for region in regions):
         return None
-    found = generator.read_parts(before), generator.read_parts(after)
-    return None if found[0] is None or found[1] is None else EditedParts(*found)
+    found = [generator.read_parts(ws) for ws in (before, after)]
+    known = [parts for parts in found if parts is not None]
+    return EditedParts(*known) if len(known) == len(found) else None
 
 
 def blend_edit(before: Images, after: Images, regions: Sequence[Region], parts: EditedParts | None = None) -> Images:
