@@ -63,11 +63,13 @@ class ExtendedEditor(Editor):
         return torch.cat((self.inner.measure_change(before, after), added), 1)
 
 
-def extend_editor(editor: Editor, added: LinearEditor) -> ExtendedEditor:
-    """Return an editor with the attributes of ``editor`` and those of ``added``, whose directions are the same for all rows.
+def extend_editor(editor: Editor, added: Editor) -> ExtendedEditor:
+    """Return an editor with the attributes of ``editor`` and those of ``added``, a linear one with directions of W.
 
-    Raises GanvasError for attributes that both have, and for editors of different generators.
+    Raises GanvasError for attributes that both have, for editors of different generators, and for another kind of ``added``.
     """
+    if not isinstance(added, LinearEditor):
+        raise GanvasError(f"An editor is extended by a linear one, not by {added.method!r}.")
     directions, metadata = added.get_buffer("directions"), collect_metadata(editor)
     for name in added.attributes:
         if name in editor.attributes:
@@ -94,9 +96,15 @@ def extend_editor(editor: Editor, added: LinearEditor) -> ExtendedEditor:
 
 def split_extended(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> tuple[dict[str, Tensor], EditorMetadata]:
     """Return the inner editor's tensors and metadata. Raises GanvasError where what was added is damaged."""
+<<<<<<< HEAD
     stored, directions = metadata.options.get(EXTENDED), tensors[EXTENDED]
     counts = stored if isinstance(stored, list) else []
     k = counts[-1] if counts and type(counts[-1]) is int else 0
+=======
+    counts, directions = metadata.options.get(EXTENDED), tensors[EXTENDED]
+    counts = counts if isinstance(counts, list) and all(type(count) is int for count in counts) else []
+    k = counts[-1] if counts else 0
+>>>>>>> app
     kept = list(range(len(metadata.attributes) - k))
     if not 0 < k < len(metadata.attributes) or directions.shape != (k, len(metadata.probe.weight)):
         raise GanvasError("The editor's added attributes are damaged: their number and their directions disagree.")
