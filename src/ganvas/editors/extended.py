@@ -96,15 +96,9 @@ def extend_editor(editor: Editor, added: Editor) -> ExtendedEditor:
 
 def split_extended(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> tuple[dict[str, Tensor], EditorMetadata]:
     """Return the inner editor's tensors and metadata. Raises GanvasError where what was added is damaged."""
-<<<<<<< HEAD
-    stored, directions = metadata.options.get(EXTENDED), tensors[EXTENDED]
-    counts = stored if isinstance(stored, list) else []
-    k = counts[-1] if counts and type(counts[-1]) is int else 0
-=======
     counts, directions = metadata.options.get(EXTENDED), tensors[EXTENDED]
     counts = counts if isinstance(counts, list) and all(type(count) is int for count in counts) else []
     k = counts[-1] if counts else 0
->>>>>>> app
     kept = list(range(len(metadata.attributes) - k))
     if not 0 < k < len(metadata.attributes) or directions.shape != (k, len(metadata.probe.weight)):
         raise GanvasError("The editor's added attributes are damaged: their number and their directions disagree.")
