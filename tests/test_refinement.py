@@ -5,7 +5,15 @@ import torch
 from fitted_editors import QUICK, SCORER, TOY, compact, labels
 
 from ganvas import editors, sample
-from ganvas.control.refinement import MAX_TOTAL_CORRECTION, PRIOR_WEIGHT, find_held, refine_changes, solve_by_broyden
+from ganvas.control.refinement import (
+    MAX_READING,
+    MAX_TOTAL_CORRECTION,
+    PRIOR_WEIGHT,
+    find_held,
+    limit_targets,
+    refine_changes,
+    solve_by_broyden,
+)
 from ganvas.errors import GanvasError
 
 ONE = torch.ones(3, dtype=torch.float64)
@@ -51,6 +59,14 @@ def test_what_cannot_be_reached_is_not_chased():
     changes, _ = solve(lambda x: 0.2 * torch.tanh(x), 12)
     assert ((changes - TARGETS).abs() <= MAX_TOTAL_CORRECTION + 1e-9).all()
     assert (changes - TARGETS).abs().max() < 1.0
+
+
+def test_readings_that_no_face_has_are_not_asked_for():
+    before = torch.tensor([0.0, 1.5, 3.0, 3.0, -2.3])
+    asked = torch.tensor([1.2, 1.2, 1.0, -1.0, -0.5])
+    limited = limit_targets(asked, before)
+    torch.testing.assert_close(limited, torch.tensor([1.2, MAX_READING - 1.5, 0.0, -1.0, 2.3 - MAX_READING]))
+    assert (limited * asked >= 0).all()
 
 
 def test_no_correction_is_the_change_as_asked():

@@ -67,8 +67,8 @@ def test_regions_of_generators_are_small_and_name_attributes_once():
 
 
 def test_regions_of_several_attributes_are_joined_and_one_of_the_whole_picture_gives_none():
-    eyes, mouth = find_regions("ffhq", ["Eyeglasses"]), find_regions("ffhq", ["Smiling"])
-    both = find_regions("ffhq", ["Eyeglasses", "Smiling", "Sunglasses"])
+    eyes, mouth = find_regions("ffhq", ["Narrow_Eyes"]), find_regions("ffhq", ["Big_Lips"])
+    both = find_regions("ffhq", ["Narrow_Eyes", "Big_Lips", "Bushy_Eyebrows"])
     assert both == (*eyes, *mouth)
     assert torch.equal(build_mask(both, 64, 64), torch.maximum(eyes[0].build_mask(64, 64), mouth[0].build_mask(64, 64)))
     assert find_regions("ffhq", ["Smiling", "Blurry"]) == find_regions("another", ["Smiling"]) == ()

@@ -33,6 +33,8 @@ MAX_CORRECTION = 1.0
 """The largest correction of a change at once, in standard deviations."""
 MAX_TOTAL_CORRECTION, MAX_CORRECTED_SHARE = 1.25, 0.6
 """The largest sum of all corrections of a change: in standard deviations or, if that is more, as a share of the change."""
+MAX_READING = 2.5
+"""The reading, in standard deviations, beyond which few faces are, and to which an edit is corrected at most."""
 RESPONSE_BOUNDS = (0.3, 3.0)
 """What a change of 1 that was asked for is taken to move its own reading by after the first picture, at least and at most."""
 
@@ -96,17 +98,18 @@ def refine_changes(
         return scale(scorer(downscale(picture, min(LABEL_SIDE, picture.shape[-1])))[:, columns])[0].double().cpu()
 
     before = read(ws)
-    targets = torch.zeros(len(names), dtype=torch.float64)
+    start = torch.zeros(len(names), dtype=torch.float64)
     for k, name in enumerate(asked):
-        targets[k] = shifts[name] if name in shifts else values[name] - before[k]
+        start[k] = shifts[name] if name in shifts else values[name] - before[k]
+    targets = limit_targets(start, before)
     weights = torch.tensor([1.0 if name in asked else HELD_WEIGHT for name in names], dtype=torch.float64)
 
     def measure(changes: Tensor) -> Tensor:
         edit = {name: change for name, change in zip(names, changes.tolist(), strict=True) if change}
         return read(editor.edit_quietly(ws, edit)) - before
 
-    changes, reached = solve_by_broyden(measure, targets, weights, corrections)
-    pairs = [dict(zip(names, each.tolist(), strict=True)) for each in (changes, targets, reached)]
+    changes, reached = solve_by_broyden(measure, targets, weights, corrections, start)
+    pairs = [dict(zip(names, each.tolist(), strict=True)) for each in (changes, start, reached)]
     return RefinedChanges(
         {name: change for name, change in pairs[0].items() if change},
         *({name: each[name] for name in asked} for each in pairs[1:]),
@@ -127,21 +130,36 @@ def find_held(editor: Editor, scorer: Scorer, asked: list[str]) -> list[str]:
     return [name for name in protected if name in readable and name not in entailed and name not in asked]
 
 
+def limit_targets(asked: Tensor, before: Tensor) -> Tensor:
+    """Limit changes (k,) so that readings, which are ``before``, stay within MAX_READING, or go no further beyond it.
+
+    No face is older than the oldest: what can't be read any more would be chased to where faces come apart.
+    """
+    after = before + asked
+    most = before.abs().clamp(min=MAX_READING)
+    return torch.maximum(torch.minimum(after, most), -most) - before
+
+
 def solve_by_broyden(
-    measure: Callable[[Tensor], Tensor], targets: Tensor, weights: Tensor, corrections: int
+    measure: Callable[[Tensor], Tensor],
+    targets: Tensor,
+    weights: Tensor,
+    corrections: int,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Solve for the changes (k,) at which ``measure`` returns ``targets``, and return the best ones with what was measured.
 
-    The first changes are the targets themselves. Best is the least sum of squared errors, times ``weights``, and of squared
-    corrections, times PRIOR_WEIGHT.
+    The first changes are ``start``, by default the targets themselves. Best is the least sum of squared errors, times
+    ``weights``, and of squared corrections, times PRIOR_WEIGHT.
     """
+    start = targets if start is None else start
 
     def compute_cost(changes: Tensor, readings: Tensor) -> float:
-        errors, moves = weights * (readings - targets), PRIOR_WEIGHT * (changes - targets)
+        errors, moves = weights * (readings - targets), PRIOR_WEIGHT * (changes - start)
         return float(errors.square().sum() + moves.square().sum())
 
-    largest = (MAX_CORRECTED_SHARE * targets.abs()).clamp(min=MAX_TOTAL_CORRECTION)
-    changes, readings = targets, measure(targets)
+    largest = (MAX_CORRECTED_SHARE * start.abs()).clamp(min=MAX_TOTAL_CORRECTION)
+    changes, readings = start, measure(start)
     response = estimate_response(changes, readings)
     best = changes, readings
     for _ in range(corrections):
@@ -149,9 +167,9 @@ def solve_by_broyden(
             break
         weighted = weights[:, None] * response
         gram = weighted.T @ weighted + PRIOR_WEIGHT**2 * torch.eye(len(targets)).to(targets)
-        slope = weighted.T @ (weights * (targets - readings)) - PRIOR_WEIGHT**2 * (changes - targets)
+        slope = weighted.T @ (weights * (targets - readings)) - PRIOR_WEIGHT**2 * (changes - start)
         moved = changes + torch.linalg.solve(gram, slope).clamp(-MAX_CORRECTION, MAX_CORRECTION)
-        moved = moved.clamp(targets - largest, targets + largest)
+        moved = moved.clamp(start - largest, start + largest)
         read = measure(moved)
         response = update_response(response, moved - changes, read - readings)
         changes, readings = moved, read

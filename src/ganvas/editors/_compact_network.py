@@ -51,7 +51,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "protected": ("Male", "Age", "Skin_Lightness", "Eyeglasses", "Sunglasses", "Smiling"),
         "protection": 20.0,
         "entailed": ENTAILED,
-        "longest": 8.0,
+        "longest": 12.0,
         "longest_unit": 3.0,
         "details": DETAILS,
     },

@@ -47,14 +47,16 @@ class Region:
     """A soft ellipse, less another one: x, y of the middle and half the width and height, as shares of the picture.
 
     ``softness``: the share of the radius in which the ellipse's edge fades; a hole's fades in HOLE_SOFTNESS. ``parts``: the parts
-    of the face that it is limited to, before or after the edit; none: it is all of the ellipse.
+    of the face that it is limited to, before or after the edit; none: it is all of the ellipse. ``covered``: where these parts
+    were, an edit may draw what is no part of a face, such as a hat.
     """
 
     ellipse: Ellipse
     hole: Ellipse | None = None
     softness: Annotated[Share, Field(gt=0)] = 0.25
     parts: tuple[Literal["hair", "face"], ...] | None = None
-    WRITTEN_IF_SET: ClassVar = ("hole", "parts")
+    covered: Literal[True] | None = None
+    WRITTEN_IF_SET: ClassVar = ("hole", "parts", "covered")
 
     def build_mask(self, height: int, width: int) -> Mask:
         """Return the mask: 0 outside, 1 inside."""
@@ -114,9 +116,11 @@ class EditedParts:
     before: Parts
     after: Parts
 
-    def build_drawn(self, names: Sequence[str], height: int, width: int) -> Mask:
+    def build_drawn(self, names: Sequence[str], covered: bool, height: int, width: int) -> Mask:
         """Build the mask of what an edit of the parts ``names`` draws: them, and faces and shoulders where they were."""
         before, after = (_enlarge_mask(_weigh_parts(each, names), height, width) for each in (self.before, self.after))
+        if covered:
+            return _widen(torch.maximum(after, before), height // 200)
         body = _enlarge_mask(self.after.sum(1, keepdim=True), height, width)
         drawn = _widen(torch.maximum(after, before * body), height // 200)
         return torch.maximum(drawn, self._build_left(height, width) * _draw_shoulders(height))
@@ -201,8 +205,9 @@ def _build_masks(regions: Sequence[Region], parts: EditedParts | None, height: i
     for region in regions:
         mask = region.build_mask(height, width)
         if parts is not None and region.parts:
-            uncovered.append(mask * parts.build_uncovered(height, width).to(mask))
-            mask = mask * parts.build_drawn(region.parts, height, width).to(mask)
+            if not region.covered:
+                uncovered.append(mask * parts.build_uncovered(height, width).to(mask))
+            mask = mask * parts.build_drawn(region.parts, bool(region.covered), height, width).to(mask)
         drawn.append(mask)
     return torch.stack(drawn).amax(0), torch.stack(uncovered).amax(0)
 
