@@ -112,9 +112,14 @@ class Generator(nn.Module, ABC):
         """
 
     def read_parts(self, ws: WPlus) -> Parts | None:
-        """Read which parts of a face lie where in the pictures of codes (n, num_ws, w_dim), at a resolution of its own.
+        """Read which parts of a face lie where in pictures.
 
-        Returns ``ganvas.generators.parts.Parts``, or None where the parts of this generator's pictures aren't known.
+        Args:
+            ws: Codes (n, num_ws, w_dim).
+
+        Returns:
+            ``ganvas.generators.parts.Parts`` at a resolution of their own, or None where those of this generator's pictures aren't
+            known.
         """
         return None
 
