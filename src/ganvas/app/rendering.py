@@ -210,7 +210,7 @@ def find_reach(editor: Editor, start: WPlus, readings: Mapping[str, float], name
     columns = [editor.attributes.index(name) for name in names for _ in range(2)]
     reached = shares[range(2 * len(names)), columns].view(-1, 2).cpu() * ends
     return {
-        name: (readings[name] + low, readings[name] + high)
+        name: (max(readings[name] + low, -SLIDER_LIMIT_SIGMA), min(readings[name] + high, SLIDER_LIMIT_SIGMA))
         for name, (low, high) in zip(names, reached.tolist(), strict=True)
     }
 
