@@ -118,8 +118,7 @@ class Generator(nn.Module, ABC):
             ws: Codes (n, num_ws, w_dim).
 
         Returns:
-            ``ganvas.generators.parts.Parts`` at a resolution of their own, or None where those of this generator's pictures aren't
-            known.
+            ``ganvas.generators.parts.Parts`` at a resolution of their own, or None where this generator's aren't known.
         """
         return None
 
