@@ -11,7 +11,7 @@ from planted_truth import TOY, disentangled
 
 from ganvas.errors import GanvasError
 from ganvas.generators import list_generators, regions
-from ganvas.generators.regions import Region, blend_pictures, build_mask, find_regions, load_regions
+from ganvas.generators.regions import Region, blend_pictures, build_edit_mask, find_regions, load_regions
 from ganvas.io.images import to_bytes
 from ganvas.recipe.model import EditStep, FromSeed, NamedTool, Recipe, from_json, to_json
 from ganvas.recipe.rendering import EditMask, Tools, limit_to_mask, limit_to_regions, render
@@ -70,7 +70,9 @@ def test_regions_of_several_attributes_are_joined_and_one_of_the_whole_picture_g
     eyes, mouth = find_regions("ffhq", ["Narrow_Eyes"]), find_regions("ffhq", ["Big_Lips"])
     both = find_regions("ffhq", ["Narrow_Eyes", "Big_Lips", "Bushy_Eyebrows"])
     assert both == (*eyes, *mouth)
-    assert torch.equal(build_mask(both, 64, 64), torch.maximum(eyes[0].build_mask(64, 64), mouth[0].build_mask(64, 64)))
+    assert torch.equal(
+        build_edit_mask(both, None, 64, 64), torch.maximum(eyes[0].build_mask(64, 64), mouth[0].build_mask(64, 64))
+    )
     assert find_regions("ffhq", ["Smiling", "Blurry"]) == find_regions("another", ["Smiling"]) == ()
 
 

@@ -115,6 +115,7 @@ class MethodEditors:
 
 
 def has_labels(generator: str) -> bool:
+    """Return whether labels of a generator ship."""
     if generator not in generators.list_generators():
         return False
     return find_shipped_labels(generator, generators.find_card(generator).scorer).exists()

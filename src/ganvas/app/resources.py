@@ -28,6 +28,7 @@ from ganvas.data.distribution import Distribution, fit_distribution
 from ganvas.editors.base import Editor, fingerprint
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
+from ganvas.generators.parts import Parts
 from ganvas.generators.regions import Mask, find_edited_parts, load_regions
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import LABEL_SIDE, downscale
@@ -150,7 +151,7 @@ class AppResources:
         self._rendered: OrderedDict[str, Rendering] = OrderedDict()
         self._pasted: OrderedDict[str, Images] = OrderedDict()
         self._early: OrderedDict[str, Tensor] = OrderedDict()
-        self._last_unedited: dict[int, dict[str, Images]] = {}
+        self._last_unedited: dict[int, dict[str, tuple[Images, Parts | None]]] = {}
         self._reaches: dict[str, Reach] = {}
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
         self._embedder: FaceEmbedder | None = None

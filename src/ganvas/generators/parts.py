@@ -22,7 +22,7 @@ PARTS = ("hair", "face", "outline")
 """The parts: hair and beards; skin, eyes and mouth; and the outline between these and what is neither."""
 SHARPNESS = 12.0
 """How much the nearest cluster counts beside the others."""
-Parts = Float[Tensor, "n parts height width"]
+Parts = Float[Tensor, "n parts part_rows part_columns"]
 """How much a place belongs to each of PARTS, from 0 to 1; the rest, such as background and clothes, is what is left to 1."""
 
 

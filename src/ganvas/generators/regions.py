@@ -36,6 +36,10 @@ HOLE_SOFTNESS = 0.25
 """The share of the radius in which the edge of a hole fades."""
 SURE_FACE = 1.5
 """How much a face's membership counts where a background is continued: what is more than 1 / SURE_FACE a face is none of it."""
+MASK_SIDE = 256
+"""The side at which masks of parts are drawn, and the background is continued; the lengths below are in its pixels."""
+EDGE_RADIUS, BACKGROUND_RADIUS = 1, 4
+"""How far parts reach beyond where they are read: what is drawn, and what isn't background."""
 SHOULDERS = (0.75, 0.88)
 """Where shoulders begin in aligned faces, as a share of the height: not yet at the first, surely at the second."""
 Ellipse = tuple[Number, Number, Positive, Positive]
@@ -104,41 +108,38 @@ def find_regions(generator: str, attributes: Iterable[str]) -> tuple[Region, ...
     return tuple(known[name][0] for name in dict.fromkeys(found))
 
 
-def build_mask(regions: Sequence[Region], height: int, width: int) -> Mask:
-    """Build the mask of the shapes of all regions together, (1, 1, height, width), from 0 to 1, whatever their parts."""
-    return torch.stack([region.build_mask(height, width) for region in regions]).amax(0)
-
-
 @dataclass(frozen=True)
 class EditedParts:
-    """The parts of one face before and after an edit, (1, parts, height, width)."""
+    """The parts of one face before and after an edit, n = 1; masks of them are (1, 1, MASK_SIDE, MASK_SIDE)."""
 
     before: Parts
     after: Parts
 
-    def build_drawn(self, names: Sequence[str], covered: bool, height: int, width: int) -> Mask:
-        """Build the mask of what an edit of the parts ``names`` draws: them, and faces and shoulders where they were."""
-        before, after = (_enlarge_mask(_weigh_parts(each, names), height, width) for each in (self.before, self.after))
+    def build_drawn(self, names: Sequence[str], covered: bool) -> Mask:
+        """Build the mask of what an edit of the parts ``names`` draws: ``covered``: all that these were or are."""
+        before, after = (_weigh_parts(each, names) for each in (self.before, self.after))
         if covered:
-            return _widen(torch.maximum(after, before), height // 200)
-        body = _enlarge_mask(self.after.sum(1, keepdim=True), height, width)
-        drawn = _widen(torch.maximum(after, before * body), height // 200)
-        return torch.maximum(drawn, self._build_left(height, width) * _draw_shoulders(height))
+            return _widen(torch.maximum(after, before), EDGE_RADIUS)
+        if "hair" in names:  # it may uncover a face
+            after = torch.maximum(after, before * _weigh_parts(self.after, PARTS))
+        else:  # hair lies over faces, and stays
+            after = after * (1 - _weigh_parts(self.before, ("hair",)))
+        return torch.maximum(_widen(after, EDGE_RADIUS), self._build_left(names) * _draw_shoulders(MASK_SIDE))
 
-    def build_uncovered(self, height: int, width: int) -> Mask:
-        """Build the mask of what was part of the face, and shows what lies behind it after the edit."""
-        return self._build_left(height, width) * (1 - _draw_shoulders(height))
+    def build_uncovered(self, names: Sequence[str]) -> Mask:
+        """Build the mask of what belonged to the parts ``names``, and shows what lies behind a face after the edit."""
+        return self._build_left(names) * (1 - _draw_shoulders(MASK_SIDE))
 
-    def _build_left(self, height: int, width: int) -> Mask:
-        """Build the mask of what was part of the face, and is none any more."""
-        before, after = (_enlarge_mask(each.sum(1, keepdim=True), height, width) for each in (self.before, self.after))
-        return _widen(before, height // 64) * (1 - after)
-
-    def build_background(self, height: int, width: int) -> Mask:
+    def build_background(self) -> Mask:
         """Build the mask of what is background before the edit, away from the face."""
-        face = _enlarge_mask(_widen(self.before.sum(1, keepdim=True), 1), height, width)
+        face = _widen(_weigh_parts(self.before, PARTS), 2 * BACKGROUND_RADIUS)
         # Nothing of a face may leak in: memberships are never quite 1.
         return (1 - SURE_FACE * face).clamp(min=0)
+
+    def _build_left(self, names: Sequence[str]) -> Mask:
+        """Build the mask of what belonged to the parts ``names``, and is no part of a face any more."""
+        before = _widen(_weigh_parts(self.before, names), BACKGROUND_RADIUS)
+        return before * (1 - _weigh_parts(self.after, PARTS))
 
 
 def _draw_shoulders(height: int) -> Mask:
@@ -152,15 +153,13 @@ def _widen(mask: Mask, radius: int) -> Mask:
     return F.max_pool2d(mask, 2 * radius + 1, 1, radius)
 
 
-def _weigh_parts(parts: Parts, names: Sequence[str]) -> Tensor:
-    """Return how much each place belongs to the parts ``names``, (1, 1, height, width); an outline as its surroundings do."""
+def _weigh_parts(parts: Parts, names: Sequence[str]) -> Mask:
+    """Return how much each place belongs to the parts ``names``; an outline, where it isn't named, as its surroundings do."""
     named = parts[:, [PARTS.index(name) for name in names]].sum(1, keepdim=True)
-    surrounding = F.avg_pool2d(named, 5, 1, 2, count_include_pad=False)
-    return named + parts[:, [PARTS.index("outline")]] * (2 * surrounding).clamp(max=1)
-
-
-def _enlarge_mask(mask: Tensor, height: int, width: int) -> Tensor:
-    return F.interpolate(mask, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
+    if "outline" not in names:
+        surrounding = F.avg_pool2d(named, 5, 1, 2, count_include_pad=False)
+        named = named + parts[:, [PARTS.index("outline")]] * (2 * surrounding).clamp(max=1)
+    return F.interpolate(named, (MASK_SIDE, MASK_SIDE), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def find_edited_parts(
@@ -186,10 +185,13 @@ def blend_edit(before: Images, after: Images, regions: Sequence[Region], parts: 
     Returns:
         The picture (1, 3, height, width): outside of ``build_edit_mask`` it equals ``before``, bit for bit.
     """
-    drawn, uncovered = _build_masks(regions, parts, *after.shape[-2:])
+    height, width = after.shape[-2:]
+    drawn, uncovered = _build_masks(regions, parts, height, width)
     if parts is not None and uncovered.any():
-        background = extend_background(before, parts.build_background(*after.shape[-2:]).to(before))
-        before = before + uncovered.to(before) * (background - before)
+        # What is continued is smooth: small pictures have all of it.
+        small = F.interpolate(before, (MASK_SIDE, MASK_SIDE), mode="bilinear", antialias=True, align_corners=False)
+        background = extend_background(small, parts.build_background().to(before))
+        before = torch.lerp(before, _enlarge(background, before), uncovered.to(before))
     return blend_pictures(before, after, drawn)
 
 
@@ -206,8 +208,8 @@ def _build_masks(regions: Sequence[Region], parts: EditedParts | None, height: i
         mask = region.build_mask(height, width)
         if parts is not None and region.parts:
             if not region.covered:
-                uncovered.append(mask * parts.build_uncovered(height, width).to(mask))
-            mask = mask * parts.build_drawn(region.parts, bool(region.covered), height, width).to(mask)
+                uncovered.append(mask * _enlarge(parts.build_uncovered(region.parts).to(mask), mask))
+            mask = mask * _enlarge(parts.build_drawn(region.parts, bool(region.covered)).to(mask), mask)
         drawn.append(mask)
     return torch.stack(drawn).amax(0), torch.stack(uncovered).amax(0)
 

@@ -17,7 +17,8 @@ from ganvas.editors.masked import mask_editor
 from ganvas.errors import GanvasError
 from ganvas.generators import find_card
 from ganvas.generators.base import Generator, sample
-from ganvas.generators.regions import Mask, blend_edit, blend_pictures, find_edited_parts, find_regions
+from ganvas.generators.parts import Parts
+from ganvas.generators.regions import EditedParts, Mask, blend_edit, blend_pictures, find_regions
 from ganvas.generators.stylegan3 import StyleGAN3
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Mix, NamedTool, Recipe, Start
@@ -72,8 +73,8 @@ class Tools:
     codes: Codes | None = None
     photo: Photo | None = None
     mask: EditMask | None = None
-    last_unedited: dict[str, Images] = field(default_factory=dict, compare=False, repr=False)
-    """The last picture that edits were blended into, by its code: the pictures of a grid have few starts."""
+    last_unedited: dict[str, tuple[Images, Parts | None]] = field(default_factory=dict, compare=False, repr=False)
+    """The last picture that edits were blended into and its parts, by its code: the pictures of a grid have few starts."""
 
     @property
     def generator_name(self) -> NamedTool:
@@ -197,13 +198,13 @@ def draw_code(ws: WPlus, recipe: Recipe, tools: Tools, resolution: int | None = 
     picture = generator.synthesis(ws, resolution=resolution)
     mask = _find_mask(recipe, tools)
     if recipe.edits and (recipe.regions is not None or mask is not None):
-        unedited = compute_unedited_code(recipe, tools)
-        before = _draw_unedited(unedited, recipe, generator, tools, resolution)
-        if recipe.regions is not None:
-            parts = find_edited_parts(generator, recipe.regions, unedited, ws)
-            picture = blend_edit(before, picture, recipe.regions, parts)
-        elif mask is not None:
+        before, parts = _draw_unedited(recipe, generator, tools, resolution)
+        if mask is not None:
             picture = blend_pictures(before, picture, mask)
+        elif recipe.regions is not None:
+            after = None if parts is None else generator.read_parts(ws)
+            edited_parts = None if parts is None or after is None else EditedParts(parts, after)
+            picture = blend_edit(before, picture, recipe.regions, edited_parts)
     if recipe.photo is None:
         return picture
     if tools.photo is None:
@@ -243,14 +244,18 @@ def _find_mask(recipe: Recipe, tools: Tools) -> Mask | None:
     return tools.mask.mask
 
 
-def _draw_unedited(ws: WPlus, recipe: Recipe, generator: Generator, tools: Tools, resolution: int | None) -> Images:
-    key = (
-        f"{resolution} {recipe.transform} {hashlib.sha256(ws.float().cpu().contiguous().numpy().tobytes()).hexdigest()}"
-    )
+def _draw_unedited(
+    recipe: Recipe, generator: Generator, tools: Tools, resolution: int | None
+) -> tuple[Images, Parts | None]:
+    """Draw the picture before the edits, and read its parts where the recipe's regions are limited to some."""
+    ws = compute_unedited_code(recipe, tools)
+    needs_parts = any(region.parts for region in recipe.regions or ())
+    digest = hashlib.sha256(ws.float().cpu().contiguous().numpy().tobytes()).hexdigest()
+    key = f"{resolution} {recipe.transform} {needs_parts} {digest}"
     if key not in tools.last_unedited:
-        picture = generator.synthesis(ws, resolution=resolution)
+        drawn = generator.synthesis(ws, resolution=resolution), generator.read_parts(ws) if needs_parts else None
         tools.last_unedited.clear()
-        tools.last_unedited[key] = picture
+        tools.last_unedited[key] = drawn
     return tools.last_unedited[key]
 
 
