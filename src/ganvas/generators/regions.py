@@ -38,7 +38,7 @@ SURE_FACE = 1.5
 """How much a face's membership counts where a background is continued: what is more than 1 / SURE_FACE a face is none of it."""
 MASK_SIDE = 256
 """The side at which masks of parts are drawn, and the background is continued; the lengths below are in its pixels."""
-EDGE_RADIUS, BACKGROUND_RADIUS = 1, 4
+EDGE_RADIUS, BACKGROUND_RADIUS = 1, 8
 """How far parts reach beyond where they are read: what is drawn, and what isn't background."""
 SHOULDERS = (0.75, 0.88)
 """Where shoulders begin in aligned faces, as a share of the height: not yet at the first, surely at the second."""
@@ -132,13 +132,14 @@ class EditedParts:
 
     def build_background(self) -> Mask:
         """Build the mask of what is background before the edit, away from the face."""
-        face = _widen(_weigh_parts(self.before, PARTS), 2 * BACKGROUND_RADIUS)
+        face = _widen(_weigh_parts(self.before, PARTS), BACKGROUND_RADIUS)
         # Nothing of a face may leak in: memberships are never quite 1.
         return (1 - SURE_FACE * face).clamp(min=0)
 
     def _build_left(self, names: Sequence[str]) -> Mask:
         """Build the mask of what belonged to the parts ``names``, and is no part of a face any more."""
-        before = _widen(_weigh_parts(self.before, names), BACKGROUND_RADIUS)
+        whole = PARTS if {"hair", "face"} <= set(names) else names
+        before = _widen(_weigh_parts(self.before, whole), BACKGROUND_RADIUS)
         return before * (1 - _weigh_parts(self.after, PARTS))
 
 
