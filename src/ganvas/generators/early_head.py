@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
-from ganvas.io.files import load_tensors, save_tensors
+from ganvas.io.files import load_generator_tensors, save_tensors
 
 KIND = "early heads"
 BANDS = 12
@@ -76,11 +76,7 @@ def read_heads(path: str | Path, fingerprint: str) -> dict[int, EarlyHead]:
 
     Raises GanvasError for a file that is damaged, holds something else, or belongs to another generator.
     """
-    tensors, metadata = load_tensors(path)
-    if metadata.get("kind") != KIND:
-        raise GanvasError(f"{path} holds no early heads.")
-    if metadata.get("fingerprint") != fingerprint:
-        raise GanvasError(f"{path} belongs to another generator: fit heads to this one.")
+    tensors, _ = load_generator_tensors(path, KIND, fingerprint)
     heads = {}
     for size in sorted({int(name.split(".")[0]) for name in tensors}):
         state = {key.split(".", 1)[1]: value.float() for key, value in tensors.items() if key.startswith(f"{size}.")}

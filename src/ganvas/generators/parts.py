@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ganvas.errors import GanvasError
-from ganvas.io.files import load_tensors, save_tensors
+from ganvas.io.files import load_generator_tensors, save_tensors
 
 KIND = "face parts"
 PARTS = ("hair", "face", "outline")
@@ -64,11 +64,7 @@ def read_parts_file(path: str | Path, fingerprint: str) -> PartReader:
 
     Raises GanvasError for a file that is damaged, holds something else, or belongs to another generator.
     """
-    tensors, metadata = load_tensors(path)
-    if metadata.get("kind") != KIND:
-        raise GanvasError(f"{path} holds no parts of faces.")
-    if metadata.get("fingerprint") != fingerprint:
-        raise GanvasError(f"{path} belongs to another generator: fit parts to this one.")
+    tensors, metadata = load_generator_tensors(path, KIND, fingerprint)
     try:
         state = {name: tensors[name].float() for name in ("means", "scales", "clusters", "members")}
         clusters, channels = state["clusters"].shape

@@ -209,3 +209,16 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(metadata, dict):
         raise GanvasError(f"{path} isn't a file that ganvas wrote: its metadata is no JSON object.")
     return tensors, metadata
+
+
+def load_generator_tensors(path: str | Path, kind: str, fingerprint: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Load a file of one kind that belongs to the generator with a fingerprint, as ``load_tensors`` does.
+
+    Raises GanvasError for a file of another kind or of another generator, too.
+    """
+    tensors, metadata = load_tensors(path)
+    if metadata.get("kind") != kind:
+        raise GanvasError(f"{path} holds no {kind}.")
+    if metadata.get("fingerprint") != fingerprint:
+        raise GanvasError(f"{path}: these {kind} belong to another generator.")
+    return tensors, metadata
