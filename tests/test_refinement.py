@@ -5,6 +5,7 @@ import torch
 from fitted_editors import QUICK, SCORER, TOY, compact, labels
 
 from ganvas import editors, sample
+from ganvas.control import refinement
 from ganvas.control.refinement import (
     MAX_READING,
     MAX_TOTAL_CORRECTION,
@@ -62,10 +63,10 @@ def test_what_cannot_be_reached_is_not_chased():
 
 
 def test_readings_that_no_face_has_are_not_asked_for():
-    before = torch.tensor([0.0, 1.5, 3.0, 3.0, -2.3])
+    before = torch.tensor([0.0, 1.5, 3.0, 3.0, -1.7])
     asked = torch.tensor([1.2, 1.2, 1.0, -1.0, -0.5])
     limited = limit_targets(asked, before)
-    torch.testing.assert_close(limited, torch.tensor([1.2, MAX_READING - 1.5, 0.0, -1.0, 2.3 - MAX_READING]))
+    torch.testing.assert_close(limited, torch.tensor([1.2, MAX_READING - 1.5, 0.0, -1.0, 1.7 - MAX_READING]))
     assert (limited * asked >= 0).all()
 
 
@@ -83,10 +84,11 @@ def read(ws):
 def test_pictures_read_nearer_to_what_was_asked():
     editor, column, gaps = compact(), compact().attributes.index("Red"), []
     for ws in WS.split(1):
-        refined = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Red": 0.8}, corrections=4)
-        for changes in ({"Red": 0.8}, refined.changes):
-            gaps.append(float((read(editor.edit(ws, changes)) - read(ws))[0, column]) - 0.8)
-        assert refined.readings["Red"] == pytest.approx(gaps[-1] + 0.8, abs=1e-4)
+        change = 1.6 if float(read(ws)[0, column]) < 0 else -1.6  # to where faces are
+        refined = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Red": change}, corrections=4)
+        for changes in ({"Red": change}, refined.changes):
+            gaps.append(float((read(editor.edit(ws, changes)) - read(ws))[0, column]) - change)
+        assert refined.readings["Red"] == pytest.approx(gaps[-1] + change, abs=1e-4)
     plain, corrected = torch.tensor(gaps).abs().view(-1, 2).mean(0)
     assert corrected < 0.3 * plain
 
@@ -98,7 +100,7 @@ def test_a_value_is_reached_whatever_the_code_has():
         assert float(read(editor.edit(ws, refined.changes))[0, column]) == pytest.approx(0.3, abs=0.15)
 
 
-def test_protected_attributes_are_held_unless_they_are_entailed():
+def test_protected_attributes_are_held_unless_they_are_entailed(monkeypatch):
     editor = editors.fit(
         "compact", labels(), TOY, protected=("Bright", "Striped"), entailed={"Red": ("Striped",)}, **QUICK
     )
@@ -111,6 +113,10 @@ def test_protected_attributes_are_held_unless_they_are_entailed():
         for ws in WS.split(1):
             refined = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Red": 1.0}, corrections=4)
             assert set(refined.targets) == set(refined.readings) == {"Red"}
+            assert set(refined.changes) == {"Red"}  # what is held changed by less than is corrected
+            with monkeypatch.context() as patch:
+                patch.setattr(refinement, "HELD_TOLERANCE", 0.0)
+                refined = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Red": 1.0}, corrections=4)
             moved = editor.edit(ws, refined.changes)
             off[held] += float((read(moved) - read(ws))[0, editor.attributes.index("Bright")].abs())
     assert off[True] < off[False]

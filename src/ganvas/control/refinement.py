@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.control.conditions import find_attribute
@@ -27,13 +28,15 @@ TOLERANCE = 0.05
 """Errors, in standard deviations, at which an edit isn't corrected any more."""
 HELD_WEIGHT = 0.5
 """The weight of an attribute that is held, in the error; what was asked for weighs 1."""
+HELD_TOLERANCE = 0.5
+"""The change, in standard deviations, up to which an attribute that is held isn't corrected."""
 PRIOR_WEIGHT = 0.2
 """The weight of corrections beside errors: what can't be reached isn't chased to where faces come apart."""
 MAX_CORRECTION = 1.0
 """The largest correction of a change at once, in standard deviations."""
 MAX_TOTAL_CORRECTION, MAX_CORRECTED_SHARE = 1.25, 0.6
 """The largest sum of all corrections of a change: in standard deviations or, if that is more, as a share of the change."""
-MAX_READING = 2.5
+MAX_READING = 2.0
 """The reading, in standard deviations, beyond which few faces are, and to which an edit is corrected at most."""
 RESPONSE_BOUNDS = (0.3, 3.0)
 """What a change of 1 that was asked for is taken to move its own reading by after the first picture, at least and at most."""
@@ -106,7 +109,9 @@ def refine_changes(
 
     def measure(changes: Tensor) -> Tensor:
         edit = {name: change for name, change in zip(names, changes.tolist(), strict=True) if change}
-        return read(editor.edit_quietly(ws, edit)) - before
+        change = read(editor.edit_quietly(ws, edit)) - before
+        # A small change of what is held is the scorer's noise, and its correction would be none: glasses have no halves.
+        return torch.cat((change[: len(asked)], F.softshrink(change[len(asked) :], HELD_TOLERANCE)))
 
     changes, reached = solve_by_broyden(measure, targets, weights, corrections, start)
     pairs = [dict(zip(names, each.tolist(), strict=True)) for each in (changes, start, reached)]
