@@ -1,6 +1,7 @@
 """Long moves of the compact editor are truncated: named readings stay, the rest never leaves the shell."""
 
 import itertools
+from copy import deepcopy
 
 import pytest
 import torch
@@ -104,6 +105,9 @@ def test_no_move_is_longer_than_asked_and_short_ones_are_as_before():
     assert isinstance(free, CompactEditor)
     assert isinstance(bounded, CompactEditor)
     ws, name = sample(TOY, 50, 1.0, 3), free.attributes[0]
+    older = deepcopy(bounded)
+    older.options = {"longest" if key == "max_move_length" else key: value for key, value in bounded.options.items()}
+    assert torch.equal(older.edit_quietly(ws, {name: 9.0}), bounded.edit_quietly(ws, {name: 9.0}))
     deviations = bounded.shell.deviations
 
     def measure_length(editor: CompactEditor, change: float) -> torch.Tensor:

@@ -218,7 +218,7 @@ class CompactEditor(Editor):
         if not self.options["residual"]:
             return self.decode(target) - (self.pca.unproject(x) if self.options.get("keep_beyond") else w)
         moved = self.decoder(target) - self.decoder(c)
-        if max_move_length := self.options.get("max_move_length"):
+        if max_move_length := update_options(self.options).get("max_move_length"):
             length = (moved / self.shell.deviations).norm(dim=1, keepdim=True)
             share = (max_move_length / length.clamp(min=max_move_length)).to(changes)
             target, named = c + share * (changes @ self.get_buffer("moves")), share * named
@@ -349,7 +349,7 @@ def _calibrate_moves(editor: CompactEditor, x: Tensor, aims: Tensor, weights: Te
     moves = editor.get_buffer("moves")
     aims = editor.pca.components @ aims.to(x)
     calibration = MoveCalibrationSet(x, editor.encoder(x), editor.decoder, editor.shell, aims)
-    moves.copy_(calibrate_moves(calibration, moves, weights, editor.options.get("max_unit_length")))
+    moves.copy_(calibrate_moves(calibration, moves, weights, update_options(editor.options).get("max_unit_length")))
     return measure_moves(calibration, moves)
 
 
