@@ -24,6 +24,7 @@ from ganvas.inversion.alignment import Face, cut_face, find_square
 from ganvas.io.images import decode_jpeg, encode_jpeg, from_bytes, read_picture, to_bytes
 from ganvas.photo import edit as photo_edit
 from ganvas.photo.edit import PhotoEdit
+from ganvas.recipe.model import FromSeed
 from ganvas.recipe.rendering import EditMask, Photo
 
 # ruff: noqa: F811
@@ -240,7 +241,7 @@ def test_stopping_keeps_what_is_there_and_the_edits(planted, edit_handlers, reso
 
     def stop(texts):
         if "s left" in texts[-1]:
-            session.refinement.stopped = True
+            session.inversion.stopped = True
 
     texts = refine(edit_handlers, session, stop)
     assert ended == ["stopped"]
@@ -251,6 +252,52 @@ def test_stopping_keeps_what_is_there_and_the_edits(planted, edit_handlers, reso
     # Undoing the edit doesn't bring the worse code back.
     session.undo()
     assert session.scene.start != first.start
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_what_was_opened_meanwhile_stays(last, planted, edit_handlers, monkeypatch):
+    """Another face is opened while the first picture of a photograph is made, or while the last one is drawn."""
+    session = Session(FACE)
+    upload(edit_handlers, session)
+    if last:
+        choose(edit_handlers, session)
+    other = replace(FACE, start=FromSeed(99))
+    draw = rendering.make_code_scene
+
+    def open_other(*arguments):
+        session.inversion.cancelled = not last
+        session.set_scene(other)
+        return draw(*arguments)
+
+    monkeypatch.setattr(rendering, "make_code_scene", open_other)
+    monkeypatch.setattr(
+        photo_handlers, "invert", lambda face, generator, **options: SimpleNamespace(ws=TOY.expand(TOY.w_avg[None]))
+    )
+    if last:
+        refine(edit_handlers, session, lambda texts: None)
+    else:
+        choose(edit_handlers, session)
+    assert session.scene == other
+
+
+@pytest.mark.parametrize("fails", ["load_encoder", "_load"])
+def test_an_error_of_the_first_picture_ends_its_progress(fails, planted, edit_handlers, monkeypatch):
+    session, shown = Session(FACE), []
+    upload(edit_handlers, session)
+
+    def fail(*_):
+        raise GanvasError("It is full.")
+
+    monkeypatch.setattr(photo_handlers if fails == "load_encoder" else PhotoHandlers, fails, fail)
+
+    async def play():
+        event = SimpleNamespace(index=1)
+        async for each in PhotoHandlers(edit_handlers, NUM_OTHERS).choose_face(session, event):
+            shown.append(each[1])
+
+    with pytest.raises(gr.Error, match="It is full"):
+        asyncio.run(play())
+    assert "Finding a picture" in shown[0] and shown[-1] == ""
 
 
 def test_an_inversion_ends_when_another_picture_is_opened(planted, edit_handlers, slow_inversion):
@@ -264,7 +311,7 @@ def test_an_inversion_ends_when_another_picture_is_opened(planted, edit_handlers
     texts = refine(edit_handlers, session, leave)
     assert texts[-1] == ""
     assert session.scene == FACE
-    assert session.refinement.cancelled
+    assert session.inversion.cancelled
 
 
 # Likeness.
