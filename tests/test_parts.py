@@ -45,6 +45,23 @@ AFTER = plant_parts(slice(16, 24), slice(24, 40))
 """Hair that an edit makes shorter: what lies left of it is uncovered."""
 
 
+def test_skin_keeps_its_tone_and_what_is_drawn_on_it_its_colours():
+    faces = plant_parts(slice(0, 0), slice(16, 48))
+    before = torch.zeros(1, 3, SIDE, SIDE)
+    before[..., : SIDE // 2, 16:48] = torch.tensor([0.2, 0.0, -0.2])[:, None, None]
+    after = before + torch.tensor([0.3, 0.2, 0.1])[:, None, None]  # a lighter picture
+    after[..., 10:14, 20:44] = -1.0  # glasses
+    region = Region((0.5, 0.5, 1.0, 1.0), parts=("face",), keeps_tone=True)
+    picture = blend_edit(before, after, [region], EditedParts(faces, faces))
+    torch.testing.assert_close(picture[..., 20:28, 22:42], before[..., 20:28, 22:42], atol=0.02, rtol=0)
+    assert picture[..., 11:13, 24:40].mean() < -0.8
+    light = blend_edit(before, after, [replace(region, keeps_tone=None)], EditedParts(faces, faces))
+    torch.testing.assert_close(light[..., 20:28, 22:42], after[..., 20:28, 22:42], atol=0.02, rtol=0)
+    other = Region((0.5, 0.5, 1.0, 1.0), parts=("face",))  # as for an edit of the skin, too
+    both = blend_edit(before, after, [region, other], EditedParts(faces, faces))
+    torch.testing.assert_close(both, light)
+
+
 def test_where_no_background_is_left_the_edited_picture_shows():
     before, after = torch.full((1, 3, SIDE, SIDE), 0.5), torch.full((1, 3, SIDE, SIDE), -1.0)
     full, none = torch.zeros(1, len(PARTS), SIDE, SIDE), torch.zeros(1, len(PARTS), SIDE, SIDE)

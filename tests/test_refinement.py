@@ -116,10 +116,22 @@ def test_protected_attributes_are_held_unless_they_are_entailed(monkeypatch):
             assert set(refined.changes) == {"Red"}  # what is held changed by less than is corrected
             with monkeypatch.context() as patch:
                 patch.setattr(refinement, "HELD_TOLERANCE", 0.0)
+                patch.setattr(refinement, "AWAY_TOLERANCE", 0.0)
                 refined = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Red": 1.0}, corrections=4)
             moved = editor.edit(ws, refined.changes)
             off[held] += float((read(moved) - read(ws))[0, editor.attributes.index("Bright")].abs())
     assert off[True] < off[False]
+
+
+def test_what_is_absent_may_be_read_as_still_less_there(monkeypatch):
+    """Holding it there would draw half of it; a value, such as an age, has no side."""
+    scores = torch.tensor([-2.0, 2.0])
+    monkeypatch.setattr(SCORER, "kinds", ("probability", *SCORER.kinds[1:]))
+    falls, rises = refinement.find_tolerances(SCORER, [0, 0], scores).tolist()
+    assert falls[0] == rises[1] == refinement.AWAY_TOLERANCE
+    assert falls[1] == rises[0] == refinement.HELD_TOLERANCE
+    monkeypatch.setattr(SCORER, "kinds", ("value", *SCORER.kinds[1:]))
+    assert (refinement.find_tolerances(SCORER, [0, 0], scores) == refinement.HELD_TOLERANCE).all()
 
 
 @pytest.mark.parametrize(

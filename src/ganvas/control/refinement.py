@@ -3,12 +3,13 @@
 An editor's change of 1 is one standard deviation on average; on a single face it is less or more, and brings other attributes
 along. Broyden's method (C. G. Broyden, *A Class of Methods for Solving Nonlinear Simultaneous Equations*, Mathematics of
 Computation 1965) solves for the changes at which pictures read as asked: each picture corrects the response that is assumed of
-each reading to each change. Attributes that the editor protects and that weren't asked for are held at what they were.
+each reading to each change. Attributes that the editor protects and that weren't asked for are held at what they were; one that
+is there or isn't, such as glasses, is mostly kept from vanishing or from appearing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,8 @@ HELD_WEIGHT = 0.5
 """The weight of an attribute that is held, in the error; what was asked for weighs 1."""
 HELD_TOLERANCE = 0.5
 """The change, in standard deviations, up to which an attribute that is held isn't corrected."""
+AWAY_TOLERANCE = 1.5
+"""The same for what is there, or isn't, where it is read still more, or less, so: holding it would draw half of it."""
 PRIOR_WEIGHT = 0.2
 """The weight of corrections beside errors: what can't be reached isn't chased to where faces come apart."""
 MAX_CORRECTION = 1.0
@@ -98,11 +101,16 @@ def refine_changes(
     columns = [scorer.column(name) for name in names]
     scale = editor.gaussianize.select([editor.attributes.index(name) for name in names])
 
-    def read(codes: WPlus) -> Tensor:
+    def score(codes: WPlus) -> Tensor:
         picture = draw(codes)
-        return scale(scorer(downscale(picture, min(LABEL_SIDE, picture.shape[-1])))[:, columns])[0].double().cpu()
+        return scorer(downscale(picture, min(LABEL_SIDE, picture.shape[-1])))[:, columns]
 
-    before = read(ws)
+    def read(scores: Tensor) -> Tensor:
+        return scale(scores)[0].double().cpu()
+
+    scores = score(ws)
+    before = read(scores)
+    tolerances = find_tolerances(scorer, columns[len(asked) :], scores[0, len(asked) :])
     start = torch.zeros(len(names), dtype=torch.float64)
     for k, name in enumerate(asked):
         start[k] = shifts[name] if name in shifts else values[name] - before[k]
@@ -111,9 +119,10 @@ def refine_changes(
 
     def measure(changes: Tensor) -> Tensor:
         edit = {name: change for name, change in zip(names, changes.tolist(), strict=True) if change}
-        change = read(editor.edit_quietly(ws, edit)) - before
+        change = read(score(editor.edit_quietly(ws, edit))) - before
         # A small change of what is held is the scorer's noise, and its correction would be none: glasses have no halves.
-        return torch.cat((change[: len(asked)], F.softshrink(change[len(asked) :], HELD_TOLERANCE)))
+        held = change[len(asked) :]
+        return torch.cat((change[: len(asked)], F.relu(held - tolerances[1]) - F.relu(-held - tolerances[0])))
 
     changes, reached = solve_by_broyden(measure, targets, weights, corrections, start)
     pairs = [dict(zip(names, each.tolist(), strict=True)) for each in (changes, start, reached)]
@@ -135,6 +144,16 @@ def find_held(editor: Editor, scorer: Scorer, asked: list[str]) -> list[str]:
     protected = editor.options.get("protected", ())
     readable = set(editor.attributes) & set(scorer.attributes)
     return [name for name in protected if name in readable and name not in entailed and name not in asked]
+
+
+def find_tolerances(scorer: Scorer, columns: Sequence[int], scores: Tensor) -> Tensor:
+    """Return how far readings of held attributes may fall and rise before they are corrected, (2, k).
+
+    ``columns``: of the scorer; ``scores`` (k,): the unedited picture's.
+    """
+    is_sided = torch.tensor([scorer.kinds[column] == "probability" for column in columns], dtype=torch.bool)
+    away = torch.stack((scores < 0, scores >= 0)).cpu() & is_sided
+    return torch.where(away, max(AWAY_TOLERANCE, HELD_TOLERANCE), HELD_TOLERANCE).double()
 
 
 def limit_targets(asked: Tensor, before: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class Region:
 
     ``softness``: the share of the radius in which the ellipse's edge fades; a hole's fades in HOLE_SOFTNESS. ``parts``: the parts
     of the face that it is limited to, before or after the edit; none: it is all of the ellipse. ``covered``: where these parts
-    were, an edit may draw what is no part of a face, such as a hat.
+    were, an edit may draw what is no part of a face, such as a hat. ``keeps_tone``: edits leave the face's median colour.
     """
 
     ellipse: Ellipse
@@ -62,7 +62,8 @@ class Region:
     softness: Annotated[Share, Field(gt=0)] = 0.25
     parts: tuple[Literal["hair", "face"], ...] | None = None
     covered: Literal[True] | None = None
-    WRITTEN_IF_SET: ClassVar = ("hole", "parts", "covered")
+    keeps_tone: Literal[True] | None = None
+    WRITTEN_IF_SET: ClassVar = ("hole", "parts", "covered", "keeps_tone")
 
     def build_mask(self, height: int, width: int) -> Mask:
         """Return the mask: 0 outside, 1 inside."""
@@ -166,7 +167,11 @@ def _weigh_parts(parts: Parts, names: Sequence[str]) -> Mask:
     if "outline" not in names:
         surrounding = F.avg_pool2d(named, 5, 1, 2, count_include_pad=False)
         named = named + parts[:, [PARTS.index("outline")]] * (2 * surrounding).clamp(max=1)
-    return F.interpolate(named, (MASK_SIDE, MASK_SIDE), mode="bicubic", align_corners=False).clamp(0, 1)
+    return _resize(named, MASK_SIDE)
+
+
+def _resize(masks: Tensor, side: int) -> Tensor:
+    return F.interpolate(masks, (side, side), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def find_edited_parts(
@@ -194,6 +199,8 @@ def blend_edit(before: Images, after: Images, regions: Sequence[Region], parts: 
     """
     height, width = after.shape[-2:]
     drawn, uncovered = _build_masks(regions, parts, height, width)
+    if parts is not None and all(region.keeps_tone for region in regions):
+        after = keep_tone(before, after, parts)
     known = parts.build_background() if parts is not None and uncovered.any() else None
     if known is not None and not known.any():  # there is nothing to continue
         drawn = torch.maximum(drawn, uncovered)
@@ -203,6 +210,22 @@ def blend_edit(before: Images, after: Images, regions: Sequence[Region], parts: 
         background = extend_background(small, known.to(before))
         before = torch.lerp(before, _resize_like(background, before), uncovered.to(before))
     return blend_pictures(before, after, drawn)
+
+
+def keep_tone(before: Images, after: Images, parts: EditedParts) -> Images:
+    """Shift the colours of an edited face so that their median change is 0: skin keeps its tone, glasses and teeth their colours.
+
+    ``before`` and ``after``: (1, 3, height, width).
+    """
+    # Without the outline, beyond which the background would be tinted.
+    column = PARTS.index("face")
+    face, old = (_resize(each[:, column : column + 1], MASK_SIDE) for each in (parts.after, parts.before))
+    places = torch.minimum(face, old)[0, 0] > 0.5
+    if not places.any():
+        return after
+    difference = F.interpolate(after - before, places.shape, mode="bilinear", antialias=True, align_corners=False)
+    shift = difference[0, :, places.to(difference.device)].float().median(1).values
+    return after - shift[:, None, None].to(after) * _resize_like(face.to(after), after)
 
 
 def build_edit_mask(regions: Sequence[Region], parts: EditedParts | None, height: int, width: int) -> Mask:
