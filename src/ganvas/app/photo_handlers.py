@@ -21,6 +21,7 @@ from ganvas.app.resources import LoadedGenerator
 from ganvas.app.session import Session, Superseded, report_errors
 from ganvas.errors import GanvasError
 from ganvas.inversion import OptimizationConfig, invert, load_encoder
+from ganvas.recipe.model import FromCodes
 from ganvas.types import Images, WPlus
 
 UPDATE_SECONDS = 0.5
@@ -101,15 +102,24 @@ class PhotoHandlers:
         try:
             with file as path:
                 name, stored = path.name, self.edit_handlers.storage.save_photo(path)
-            generator = await self._load(session)
+            network = (await self._load(session)).generator
             try:
-                found = await asyncio.to_thread(photographs.find_face_photos, stored, generator.generator.resolution)
+                found = await asyncio.to_thread(photographs.find_face_photos, stored, network.resolution)
             except GanvasError as error:
                 stored.unlink(missing_ok=True)
                 raise GanvasError(str(error).replace(str(stored), name)) from None
         except GanvasError:
             yield self._make_updates("")
             raise
+        if sha256 := session.scene.missing_photo:
+            match = await asyncio.to_thread(photographs.match_aligned, found, sha256, network)
+            if match is not None:
+                yield [None, "", gr.update(visible=False), gr.skip(), *await self._add_photo(match, session)]
+                return
+            gr.Info(
+                "This isn't the photograph of the picture that you opened: its face is rebuilt anew.",
+                title="Photograph",
+            )
         if len(found) == 1:
             async for updates in self._show_face(found[0], session):
                 yield updates
@@ -124,6 +134,14 @@ class PhotoHandlers:
             *self._others[: -len(screens)],
             *screens,
         ]
+
+    async def _add_photo(self, photo: FacePhoto, session: Session) -> list[Any]:
+        """Show the scene, whose code is known already, in its photograph."""
+        session.add_photo(photo)
+        scene = session.scene
+        if scene.codes is not None and isinstance(scene.start, FromCodes):
+            self.edit_handlers.storage.save_code(scene.codes, scene.start.row, photo)
+        return await self.edit_handlers.show_all(session, session.set_scene(scene))
 
     @report_errors
     async def choose_face(self, session: Session, event: gr.EventData) -> AsyncIterator[Any]:

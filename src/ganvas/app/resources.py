@@ -29,7 +29,7 @@ from ganvas.editors.base import Editor, fingerprint
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.generators.parts import Parts
-from ganvas.generators.regions import Mask, find_edited_parts, load_regions
+from ganvas.generators.regions import Mask, find_edited_parts
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.photo.edit import PhotoEdit, limit_face_edit
@@ -316,10 +316,8 @@ class AppResources:
             (self.render(each).image if size is None else self.render_early(each, size)).float().cpu()
             for each in (free.unedited, free)
         )
-        tools, known = self.make_tools(scene), load_regions(scene.generator)
-        if scene.region in known:
-            regions = (known[scene.region][0],)
-        else:
+        tools, regions = self.make_tools(scene), scene.find_named_regions()
+        if not regions:
             region = AUTOMATIC_REGION if scene.region == AUTOMATIC_REGION else NO_REGION
             regions = PhotoEdit(tools, scene.edits, region=region).find_regions()
         codes = (compute_code(self.make_recipe(each), tools) for each in (free.unedited, free))

@@ -141,12 +141,26 @@ class Session:
     def update_face(self, photo: FacePhoto, better: Scene) -> None:
         """Give all steps with a photograph's face its better code, so that undoing an edit brings no worse one back."""
 
-        def replace_code(scene: Scene) -> Scene:
-            return replace(scene, start=better.start, codes=better.codes) if scene.photo is photo else scene
+        self._replace_scenes(
+            lambda scene: replace(scene, start=better.start, codes=better.codes) if scene.photo is photo else scene
+        )
 
-        self._past, self._future = ([replace_code(scene) for scene in steps] for steps in (self._past, self._future))
-        self._committed = replace_code(self._committed)
-        visited = [replace_code(scene) for scene in self.visited_faces]
+    def add_photo(self, photo: FacePhoto) -> None:
+        """Give the scene, and all steps of its face, the photograph that its code was found for."""
+        sha256 = self.scene.missing_photo
+
+        def add(scene: Scene) -> Scene:
+            return replace(scene, photo=photo) if scene.missing_photo == sha256 else scene
+
+        self.scene, self.pinned = add(self.scene), [add(scene) for scene in self.pinned]
+        self._replace_scenes(add)
+        self.shown_original = None
+
+    def _replace_scenes(self, change: Callable[[Scene], Scene]) -> None:
+        """Replace the steps and the visited faces."""
+        self._past, self._future = ([change(scene) for scene in steps] for steps in (self._past, self._future))
+        self._committed = change(self._committed)
+        visited = [change(scene) for scene in self.visited_faces]
         self.visited_faces = [scene for i, scene in enumerate(visited) if scene not in visited[:i]]
 
     def restore(self) -> None:
