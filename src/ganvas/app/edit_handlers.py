@@ -219,7 +219,8 @@ class EditHandlers:
         if isinstance(move, dict) and "groups" in move:  # the panel as the server drew it: nothing moved since
             return gr.skip()
         is_stale = session.set_scene(parse_move(self.resources, session.scene, move))
-        session.num_moves = request_checks.check_integer("A slider's number", move.get("number", 0), 0, 2**53)
+        number = request_checks.check_integer("A slider's number", move.get("number", 0), 0, 2**53)
+        session.num_moves = max(session.num_moves, number)
         scene, resting = session.scene, session.resting_scene
         preview = await self.draw_or_restore(
             session, lambda: rendering.render_preview(self.resources, scene, resting), is_stale

@@ -28,7 +28,7 @@ from ganvas.errors import GanvasError
 T = TypeVar("T")
 PICTURE_TABS, CONTROL_TABS = ("picture", "wipe", "strip"), ("edit", "faces", "history", "take")
 DRAWER_TABS = ("setup", "moved", "compare", "closed")
-TAB_ROWS = (PICTURE_TABS, CONTROL_TABS, DRAWER_TABS)
+TAB_ROWS = (PICTURE_TABS, CONTROL_TABS, DRAWER_TABS, ("explore", "folded"))
 """Tabs of which one a row is open."""
 MAX_HISTORY = 200
 """Steps that can be undone."""
@@ -88,6 +88,10 @@ class Session:
         """The names of the editors that the visitor made."""
         self.example_generator, self.num_examples = "", 0
         """The faces that the page shows to be marked: whose they are, and how many."""
+        self.explored_method, self.explored_first = "sefa", 0
+        """Whose components are explored, and the first of those that the page shows."""
+        self.shown_components: tuple[Scene, str, int] | None = None
+        """The face, the method and the first component whose small pictures the page has."""
         self.num_waiting = 0
         """Pieces of work that wait for their turn."""
         self._past: list[Scene] = []
@@ -135,7 +139,7 @@ class Session:
         self._future = []
         self._committed = self.scene
         face = self.scene.unedited
-        if face not in self.visited_faces:
+        if all(replace(each, editor=face.editor) != face for each in self.visited_faces):
             self.visited_faces = [face, *self.visited_faces][:MAX_VISITED]
 
     def update_face(self, photo: FacePhoto, better: Scene) -> None:
