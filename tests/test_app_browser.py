@@ -673,7 +673,11 @@ def test_explore_moves_the_picture_and_a_named_slider_joins_the_others(page, tmp
         main(["render", str(names["json"]), "--editor", str(names["editor-file"]), "--out", str(out)])
     assert ended.value.code == 0
     assert torch.equal(read_picture(out), read_picture(names["png"]))
-    click_to_end(page, "Undo")
+    # Giving it a name was a step, too, which changed no pixel.
+    undo = page.get_by_role("button", name="Undo")
+    while undo.is_enabled():
+        undo.click()
+        page.wait_for_timeout(1000)
     assert picture_source(page) == before
 
 
@@ -710,6 +714,8 @@ def test_axe_finds_nothing_serious_in_our_own_markup(chromium, address, scheme):
     page.get_by_role("button", name="A slider of your own").click()
     page.locator("#examples [data-row]").nth(3).wait_for()
     page.locator("#examples [data-row]").first.click()
+    page.get_by_role("button", name="Explore").click()
+    page.locator("#components .gv-slider").first.wait_for()
     move(page, "Big", 3)
     check()
     for name in ("Faces", "History"):

@@ -332,8 +332,13 @@ def test_crops_of_a_photograph_are_compared(photo_scene, resources):
 
 
 @pytest.fixture
-def opened_inversion(planted, edit_handlers, resources, tmp_path):
-    """A session that has opened a picture as `ganvas invert` writes it: edited, with the residual of the second face."""
+def opened_inversion(planted, edit_handlers, resources, tmp_path, monkeypatch):
+    """A session that has opened a picture as `ganvas invert` writes it: edited, with the residual of the second face.
+
+    Also the aligned photograph, and the page's messages.
+    """
+    infos = []
+    monkeypatch.setattr("gradio.Info", lambda text, **options: infos.append(text))
     photo = photographs.find_face_photos(write_photo(tmp_path / "group.png"), TOY.resolution)[1]
     aligned = Photo.from_picture(photo.face.picture, TOY)
     save_codes(tmp_path / "code.safetensors", resources.render(FACE).ws, TOY)
@@ -353,12 +358,12 @@ def opened_inversion(planted, edit_handlers, resources, tmp_path):
     handlers = SceneHandlers(edit_handlers, FACE)
     is_stale = asyncio.run(handlers.load_recipe_file(session, tmp_path / "face-edited.png"))
     shown = asyncio.run(edit_handlers.show_all(session, is_stale))
-    return session, shown, aligned
+    assert "press New and drop it" in shown[9 + 4]
+    return session, aligned, infos
 
 
 def test_a_picture_of_an_inversion_asks_for_its_photograph(opened_inversion, edit_handlers, resources):
-    session, shown, _ = opened_inversion
-    assert "press New and drop it" in shown[9 + 4]
+    session, _, infos = opened_inversion
     session.set_scene(session.scene.with_value("Red", 1.0))
     asyncio.run(edit_handlers.show_scene(session, session.start_request()))
     code = session.scene.start
@@ -370,7 +375,7 @@ def test_a_picture_of_an_inversion_asks_for_its_photograph(opened_inversion, edi
     assert torch.equal(resources.render_shown(session.scene.unedited), whole)
     assert float(session.scene.photo.face.landmarks[:, 0].mean()) > WIDTH / 2
     assert "alt='The picture before all edits'" in shown[4 + 9 + 3]
-    assert "press New" not in shown[4 + 9 + 4]
+    assert "press New" not in shown[4 + 9 + 4] and not infos
     session.undo()
     assert session.scene.photo is not None
     # A restart finds it again.
@@ -381,9 +386,7 @@ def test_a_picture_of_an_inversion_asks_for_its_photograph(opened_inversion, edi
 
 
 def test_the_aligned_photograph_is_known_too(opened_inversion, edit_handlers, resources, monkeypatch):
-    session, _, aligned = opened_inversion
-    infos = []
-    monkeypatch.setattr("gradio.Info", lambda text, **options: infos.append(text))
+    session, aligned, infos = opened_inversion
     monkeypatch.setattr(photographs, "find_faces", lambda photo: [plant_landmarks((32.0, 32.0), 40.0)])
     monkeypatch.setattr(photographs, "MIN_FACE_PIXELS", 8)
     path = edit_handlers.folder / "face-photo.png"
@@ -401,8 +404,7 @@ def test_the_aligned_photograph_is_known_too(opened_inversion, edit_handlers, re
 
 
 def test_another_photograph_is_rebuilt_anew_and_that_is_said(opened_inversion, edit_handlers, monkeypatch):
-    session, infos = opened_inversion[0], []
-    monkeypatch.setattr("gradio.Info", lambda text, **options: infos.append(text))
+    session, _, infos = opened_inversion
     monkeypatch.setattr(photographs, "find_faces", lambda photo: [plant_landmarks((PLACES[1][0], PLACES[1][1] + 9))])
     upload(edit_handlers, session, "other.png")
     assert "rebuilt anew" in infos[0]

@@ -185,10 +185,8 @@ class EditHandlers:
         parts += [f"{format_attribute(name)} {change * get_sign(name):+g}" for name, change in shift.items()]
         text = f"<p class='gv-status' role='status'>{escape(' · '.join(parts))}</p>"
         if scene.missing_photo:
-            text = (
-                "<p class='gv-missing' role='status'>This picture's photograph isn't in its file: you see the generated face"
-                f" alone. To edit in the photograph, press New and drop it.</p>{text}"
-            )
+            missing = "Its photograph isn't here: press New and drop it."
+            text = f"<p class='gv-missing' role='status'>{missing}</p>{text}"
         if shown.distance > shown.bound:
             text += (
                 "<p class='gv-warning' role='alert'>This is further from the usual pictures than the generator draws well "

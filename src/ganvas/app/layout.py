@@ -189,8 +189,8 @@ class Page:
             self.method = gr.Radio(
                 [("SeFa", "sefa"), ("GANSpace", "ganspace")],
                 value="sefa",
-                label="What this generator varies most, as found by",
-                info="SeFa reads its weights, GANSpace its codes. Name a slider, and it joins the others.",
+                label="What varies most, found by",
+                info="SeFa reads the generator's weights, GANSpace its codes. A slider with a name joins the others.",
                 elem_id="method",
             )
             self.components = gr.HTML(

@@ -40,7 +40,7 @@ PREVIEW_SIDE, THUMBNAIL_SIDE = 512, 160
 """Sides in pixels of the picture while a slider moves, at most, and of a face in a gallery."""
 STRIP_AMOUNTS = (0.0, 0.5, 1.0, 1.5, 2.0)
 """Amounts of the edit in the strip."""
-STRIP_SIGMA = 3.0
+STRIP_SIGMA = 2.0
 """The change of an unnamed component in the small pictures beside the face."""
 MIXED_PARTS = {"Pose and shape": (4, 8), "Features": (16, 32), "Colours": (64, 4096)}
 """What a mix takes from another face: the lowest and highest resolution at which rows of the code act."""

@@ -157,6 +157,8 @@ class SceneHandlers:
             raise GanvasError(str(error).replace(str(path), path.name)) from None
         if codes is not None and isinstance(recipe.start, FromCodes):
             self.edit_handlers.storage.save_code(codes, recipe.start.row, None)
+        if recipe.photo is not None and recipe.mix is not None:
+            gr.Info("The picture's photograph isn't in its file: you see the generated face alone.", title="Photograph")
         session.commit()
         return session.set_scene(scene)
 

@@ -39,9 +39,8 @@ function build(groups) {
         make("div", { class: "gv-head" }, make("label", { for: `slide-${id}` }, slider.label), reset, field),
         ...(slider.unnamed ? [makeStrip(slider)] : []),
         make("div", { class: "gv-track" }, make("i", { class: "gv-start", title: "Where this picture began" }), range),
-        make("div", { class: "gv-ends", "aria-hidden": "true" },
-          make("span", {}, slider.less), make("span", {}, slider.more)),
-        ...(slider.unnamed ? [makeNaming(slider)] : []));
+        slider.unnamed ? makeNaming(slider) : make("div", { class: "gv-ends", "aria-hidden": "true" },
+          make("span", {}, slider.less), make("span", {}, slider.more)));
       sliders.set(slider.name, { row, range, field, slider });
       return row;
     });
