@@ -147,7 +147,10 @@ def test_a_generator_without_styles_shows_components_of_its_codes(tab_handlers, 
     monkeypatch.setattr("gradio.Info", lambda text, **options: infos.append(text))
     squares = replace(FACE, generator="squares", editor="squares/counts")
     monkeypatch.setattr(type(tab_handlers.resources.load(squares).generator), "style_weights", lambda self: [])
-    session, sliders = open_explore(tab_handlers, squares)
+    session, _ = open_explore(tab_handlers)
+    session.explored_first = 600
+    session.set_scene(squares)
+    sliders = refresh(tab_handlers, session)
     assert sliders[0]["name"] == "ganspace_0"
     assert "style weights" in infos[0]
     refresh(tab_handlers, session)

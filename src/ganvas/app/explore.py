@@ -45,8 +45,10 @@ class ExploreHandlers:
         components, problem = await run(session, fit, is_stale)
         if problem:
             gr.Info(problem, title="Explore")
-            session.explored_method, session.explored_first = "ganspace", 0
+            session.explored_method = "ganspace"
             update = gr.update(value=session.explored_method)
+        if problem or session.explored_first >= len(components.attributes):  # another generator may have fewer
+            session.explored_first = 0
         method, first = session.explored_method, session.explored_first
         starts, values = await run(
             session,
@@ -95,9 +97,9 @@ class ExploreHandlers:
     @report_errors
     async def move_slider(self, move: Any, session: Session) -> Any:
         """Preview the picture while an unnamed slider moves; a component that moves first joins the scene's editor."""
-        name, scene = move.get("name") if isinstance(move, dict) else None, session.scene
-        moved = NUMBERED.fullmatch(name) if isinstance(name, str) else None
-        if moved and move.get("value") is not None and name not in self._get_attributes(scene):
+        name, scene = str(move.get("name")) if isinstance(move, dict) else "", session.scene
+        is_new = NUMBERED.fullmatch(name) and name not in self._get_attributes(scene)
+        if is_new and move.get("value") is not None:
             is_stale = session.start_request()
             extended = await self._extend_scene(session, scene, name)
             if is_stale():
@@ -139,7 +141,7 @@ class ExploreHandlers:
             raise unknown("component", name, ())
         made = editor
         path = await self.edit_handlers.run_in_background(session, lambda: self.own.add_editor(made, label or name))
-        return rename_attribute(scene, name, label or name).with_editor(path, made.attributes)
+        return _rename_attribute(scene, name, label or name).with_editor(path, made.attributes)
 
     def _pick_component(self, scene: Scene, name: str, attribute: str) -> LinearEditor:
         components = self.resources.fit_components(scene, name.partition("_")[0])
@@ -169,7 +171,7 @@ def split_numbered(editor: Editor | None) -> tuple[Editor | None, list[str]]:
     return editor, names
 
 
-def rename_attribute(scene: Scene, name: str, label: str) -> Scene:
+def _rename_attribute(scene: Scene, name: str, label: str) -> Scene:
     """Return the scene whose edits change ``label`` in place of ``name``."""
 
     def rename(values: Any) -> Any:
