@@ -66,7 +66,7 @@ def measure_one_visitor(address: str, sliders: list[str], edits: int, synthesis:
     began = time.perf_counter()
     visitor.open()
     print(f"first picture            {1000 * (time.perf_counter() - began):.0f} ms after the page was asked for")
-    previews, fulls, busy, skipped = [], [], [], len(synthesis.clock)
+    previews, fulls, busy, first_call = [], [], [], len(synthesis.clock)
     for i in range(edits):
         slider = sliders[i % len(sliders)]
         start = time.process_time()
@@ -75,7 +75,7 @@ def measure_one_visitor(address: str, sliders: list[str], edits: int, synthesis:
         previews.append(visitor.seconds)
         visitor.send_followup("panel", "input")
         fulls.append(previews[-1] + visitor.seconds)
-    clock, processor = synthesis.clock[skipped:], synthesis.processor[skipped:]
+    clock, processor = synthesis.clock[first_call:], synthesis.processor[first_call:]
     print(f"preview                  {format_times(previews)}; synthesis {sum(clock) / sum(previews):.2f} of it")
     # Its picture is the preview's: synthesised once.
     print(
@@ -120,14 +120,17 @@ def measure_many_visitors(address: str, sliders: list[str], people: int, edits: 
         marks.append(read_memory_mib())
     for thread in threads:
         thread.join()
+    for error in failed[:3]:
+        print("  ", error)
     medians = [statistics.median(w) for w in waits if w]
+    if not medians:
+        raise SystemExit(f"None of {people} visitors made an edit.")
     print(
-        f"{people} people, {sum(map(len, waits))} edits  {format_times([w for one in waits for w in one])}, {len(failed)} errors"
+        f"{people} people, {sum(map(len, waits))} edits  {format_times([w for one in waits for w in one])}, {len(failed)} of them"
+        " gave up after an error"
     )
     print(f"  medians of the people  {1000 * min(medians):.0f} to {1000 * max(medians):.0f} ms")
     print(f"  memory                 {' '.join(f'{mark:.0f}' for mark in marks)} MiB")
-    for error in failed[:3]:
-        print("  ", error)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from ganvas.io.images import decode_jpeg, encode_jpeg, encode_png, from_bytes, r
 from ganvas.photo import edit as photo_edit
 from ganvas.photo.edit import PhotoEdit
 from ganvas.recipe.files import save_picture
-from ganvas.recipe.model import EditStep, FromCodes, Recipe
+from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Recipe
 from ganvas.recipe.rendering import EditMask, Photo, compute_code, draw_code
 
 # ruff: noqa: F811
@@ -244,7 +244,7 @@ def test_stopping_keeps_what_is_there_and_the_edits(planted, edit_handlers, reso
 
     def stop(texts):
         if "s left" in texts[-1]:
-            session.refinement.stopped = True
+            session.inversion.stopped = True
 
     texts = refine(edit_handlers, session, stop)
     assert ended == ["stopped"]
@@ -255,6 +255,52 @@ def test_stopping_keeps_what_is_there_and_the_edits(planted, edit_handlers, reso
     # Undoing the edit doesn't bring the worse code back.
     session.undo()
     assert session.scene.start != first.start
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_what_was_opened_meanwhile_stays(last, planted, edit_handlers, monkeypatch):
+    """Another face is opened while the first picture of a photograph is made, or while the last one is drawn."""
+    session = Session(FACE)
+    upload(edit_handlers, session)
+    if last:
+        choose(edit_handlers, session)
+    other = replace(FACE, start=FromSeed(99))
+    draw = rendering.make_code_scene
+
+    def open_other(*arguments):
+        session.inversion.cancelled = not last
+        session.set_scene(other)
+        return draw(*arguments)
+
+    monkeypatch.setattr(rendering, "make_code_scene", open_other)
+    monkeypatch.setattr(
+        photo_handlers, "invert", lambda face, generator, **options: SimpleNamespace(ws=TOY.expand(TOY.w_avg[None]))
+    )
+    if last:
+        refine(edit_handlers, session, lambda texts: None)
+    else:
+        choose(edit_handlers, session)
+    assert session.scene == other
+
+
+@pytest.mark.parametrize("fails", ["load_encoder", "_load"])
+def test_an_error_of_the_first_picture_ends_its_progress(fails, planted, edit_handlers, monkeypatch):
+    session, shown = Session(FACE), []
+    upload(edit_handlers, session)
+
+    def fail(*_):
+        raise GanvasError("It is full.")
+
+    monkeypatch.setattr(photo_handlers if fails == "load_encoder" else PhotoHandlers, fails, fail)
+
+    async def play():
+        event = SimpleNamespace(index=1)
+        async for each in PhotoHandlers(edit_handlers, NUM_OTHERS).choose_face(session, event):
+            shown.append(each[1])
+
+    with pytest.raises(gr.Error, match="It is full"):
+        asyncio.run(play())
+    assert "Finding a picture" in shown[0] and shown[-1] == ""
 
 
 def test_an_inversion_ends_when_another_picture_is_opened(planted, edit_handlers, slow_inversion):
@@ -268,7 +314,7 @@ def test_an_inversion_ends_when_another_picture_is_opened(planted, edit_handlers
     texts = refine(edit_handlers, session, leave)
     assert texts[-1] == ""
     assert session.scene == FACE
-    assert session.refinement.cancelled
+    assert session.inversion.cancelled
 
 
 # Likeness.
@@ -369,7 +415,7 @@ def test_a_picture_of_an_inversion_asks_for_its_photograph(opened_inversion, edi
     code = session.scene.start
     *_, shown = upload(edit_handlers, session)
     # Neither a choice of faces nor another inversion: edits and code are as they were, and the photograph is whole.
-    assert session.screen == "picture" and session.refinement is None
+    assert session.screen == "picture" and session.inversion is None
     assert session.scene.start == code and session.scene.slider_edit.set == {"Red": 1.0}
     whole = read_picture(session.scene.photo.path)
     assert torch.equal(resources.render_shown(session.scene.unedited), whole)
@@ -408,4 +454,4 @@ def test_another_photograph_is_rebuilt_anew_and_that_is_said(opened_inversion, e
     monkeypatch.setattr(photographs, "find_faces", lambda photo: [plant_landmarks((PLACES[1][0], PLACES[1][1] + 9))])
     upload(edit_handlers, session, "other.png")
     assert "rebuilt anew" in infos[0]
-    assert session.refinement is not None and not session.scene.edits
+    assert session.inversion is not None and not session.scene.edits

@@ -46,6 +46,11 @@ def test_every_picture_is_as_asked_and_its_recipe_gives_it_back(way, tmp_path):
     assert format_report_lines(report)[0] == f"6 kept of {report['tried']} candidates"
 
 
+def test_no_more_candidates_are_tried_than_asked(tmp_path):
+    with pytest.raises(GanvasError, match="0 of 10 candidates"):
+        balance(tools(), JUDGE, order("red>=9", n=1, max_candidates=10), tmp_path)
+
+
 def test_editing_discards_less_than_drawing(tmp_path):
     tried = {
         way: balance(tools(counter_editor()), JUDGE, order("count=1", n=12, way=way), tmp_path / way)["tried"]

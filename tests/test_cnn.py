@@ -9,11 +9,11 @@ from test_scorer_training import write_celeba
 from ganvas.scorers.celeba40 import NETWORKS, read
 from ganvas.scorers.networks.cnn import CnnNetwork
 from ganvas.training import celeba40, scorer
-from ganvas.training.scorer import ScorerConfig, recolour_and_erase
+from ganvas.training.scorer import ScorerConfig, augment_with_cutout
 
 
 def changed(pixels: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    return recolour_and_erase(pixels, torch.Generator().manual_seed(seed))
+    return augment_with_cutout(pixels, torch.Generator().manual_seed(seed))
 
 
 def test_a_seed_changes_faces_in_one_way():
@@ -56,7 +56,7 @@ def test_it_is_trained_from_a_folder_of_faces(arch, tmp_path, monkeypatch):
     write_celeba(tmp_path / "celeba", 24)
     used = []
     monkeypatch.setitem(celeba40.FIRST_ROUNDS, arch, ScorerConfig(epochs=1, batch=8))
-    monkeypatch.setitem(scorer.AUGMENTATIONS, arch, lambda *args: used.append(1) or recolour_and_erase(*args))
+    monkeypatch.setitem(scorer.AUGMENTATIONS, arch, lambda *args: used.append(1) or augment_with_cutout(*args))
     out = tmp_path / "s.safetensors"
     celeba40.train_celeba40(tmp_path / "celeba", out, arch=arch, report=lambda line: None)
     assert used and isinstance(read(out).network, CnnNetwork)

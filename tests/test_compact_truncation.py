@@ -1,6 +1,7 @@
 """Long moves of the compact editor are truncated: named readings stay, the rest never leaves the shell."""
 
 import itertools
+from copy import deepcopy
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from planted_truth import TOY
 
 from ganvas import editors, sample
 from ganvas.editors._compact_moves import (
-    MIN_RADIUS_SHARE,
     MIN_REST_SHARE,
+    MIN_SQUARED_RADIUS_SHARE,
     LinearizedCodes,
     TypicalShell,
     shrink_to_shell,
@@ -75,7 +76,7 @@ def test_the_rest_is_inside_the_shell(strength):
     y = X + strength * MOVE
     white, start = (z / SHELL.deviations for z in (shrink_to_shell(X, y, NAMED, SHELL), X))
     moved = (strength * MOVE / SHELL.deviations).norm(dim=1)
-    radius = (1 - 0.1 * moved).clamp(min=MIN_RADIUS_SHARE) * start.square().sum(1).clamp(min=12)
+    radius = (1 - 0.1 * moved).clamp(min=MIN_SQUARED_RADIUS_SHARE) * start.square().sum(1).clamp(min=12)
     for row in range(len(X)):
         basis = torch.linalg.qr(SHELL.deviations[:, None] * SHELL.readings[:, NAMED[row] > 0]).Q
         kept = white[row] @ basis
@@ -98,12 +99,15 @@ def test_protected_readings_are_kept_as_much_as_the_largest_change():
 
 def test_no_move_is_longer_than_asked_and_short_ones_are_as_before():
     free, bounded = (
-        editors.fit("compact", labels(), TOY, **{**QUICK, "truncation": 0.0, "longest": longest})
-        for longest in (None, 2.0)
+        editors.fit("compact", labels(), TOY, **{**QUICK, "truncation": 0.0, "max_move_length": max_move_length})
+        for max_move_length in (None, 2.0)
     )
     assert isinstance(free, CompactEditor)
     assert isinstance(bounded, CompactEditor)
     ws, name = sample(TOY, 50, 1.0, 3), free.attributes[0]
+    older = deepcopy(bounded)
+    older.options = {"longest" if key == "max_move_length" else key: value for key, value in bounded.options.items()}
+    assert torch.equal(older.edit_quietly(ws, {name: 9.0}), bounded.edit_quietly(ws, {name: 9.0}))
     deviations = bounded.shell.deviations
 
     def measure_length(editor: CompactEditor, change: float) -> torch.Tensor:

@@ -11,7 +11,7 @@ from planted_truth import TOY
 from ganvas import sample
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
-from ganvas.generators.parts import PARTS, PartReader, read_parts_file, save_parts, select_members
+from ganvas.generators.parts import PARTS, PartReader, load_part_reader, save_part_reader, select_members
 from ganvas.generators.regions import (
     EditedParts,
     Region,
@@ -43,6 +43,14 @@ def plant_parts(hair: slice, face: slice) -> torch.Tensor:
 BEFORE = plant_parts(slice(8, 24), slice(24, 40))
 AFTER = plant_parts(slice(16, 24), slice(24, 40))
 """Hair that an edit makes shorter: what lies left of it is uncovered."""
+
+
+def test_where_no_background_is_left_the_edited_picture_shows():
+    before, after = torch.full((1, 3, SIDE, SIDE), 0.5), torch.full((1, 3, SIDE, SIDE), -1.0)
+    full, none = torch.zeros(1, len(PARTS), SIDE, SIDE), torch.zeros(1, len(PARTS), SIDE, SIDE)
+    full[:, PARTS.index("hair")] = 1
+    picture = blend_edit(before, after, [EVERYWHERE], EditedParts(full, none))
+    torch.testing.assert_close(picture[..., 24:40, 24:40], after[..., 24:40, 24:40], atol=1e-4, rtol=0)
 
 
 def test_shorter_hair_uncovers_the_background_and_leaves_the_rest():
@@ -80,17 +88,17 @@ def test_a_file_of_parts_comes_back_and_others_are_refused(tmp_path):
     members = select_members({"hair": (0,), "face": (1, 2), "outline": ()}, 4)
     random = torch.Generator().manual_seed(3)
     reader = PartReader(torch.zeros(5), torch.ones(5), torch.randn(4, 5, generator=random).half().float(), members, 8)
-    save_parts(tmp_path / "parts.safetensors", reader, "a" * 64)
+    save_part_reader(tmp_path / "parts.safetensors", reader, "a" * 64)
     features = torch.randn(2, 5, 8, 8, generator=random)
-    again = read_parts_file(tmp_path / "parts.safetensors", "a" * 64)
+    again = load_part_reader(tmp_path / "parts.safetensors", "a" * 64)
     assert torch.equal(again(features), reader(features)) and again.side == 8
     with pytest.raises(GanvasError, match="another generator"):
-        read_parts_file(tmp_path / "parts.safetensors", "b" * 64)
-    save_parts(
+        load_part_reader(tmp_path / "parts.safetensors", "b" * 64)
+    save_part_reader(
         tmp_path / "wrong.safetensors", PartReader(torch.zeros(4), torch.ones(5), reader.clusters, members, 8), "a"
     )
     with pytest.raises(GanvasError, match="damaged"):
-        read_parts_file(tmp_path / "wrong.safetensors", "a")
+        load_part_reader(tmp_path / "wrong.safetensors", "a")
 
 
 # The generator that ships.

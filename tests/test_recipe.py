@@ -159,7 +159,7 @@ def test_several_values_are_reached_though_each_move_also_moves_the_others():
     truth = torch.stack(list(TOY.planted.values()))
     crossed = PlantedEditor((torch.eye(5) + 0.5 * (1 - torch.eye(5))) @ truth)
     ws = sample(TOY, 6, 0.7, 7)
-    unbounded = editors.fit("compact", labels(), TOY, **QUICK, longest=None)
+    unbounded = editors.fit("compact", labels(), TOY, **QUICK, max_move_length=None)
     for editor in (crossed, unbounded):
         targets = {"Big": 1.5, "Red": -1.0, "Bright": 0.5}
         columns = [editor.attributes.index(name) for name in targets]

@@ -88,7 +88,7 @@ def test_pictures_read_nearer_to_what_was_asked():
         refined = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Red": change}, corrections=4)
         for changes in ({"Red": change}, refined.changes):
             gaps.append(float((read(editor.edit(ws, changes)) - read(ws))[0, column]) - change)
-        assert refined.readings["Red"] == pytest.approx(gaps[-1] + change, abs=1e-4)
+        assert refined.measured["Red"] == pytest.approx(gaps[-1] + change, abs=1e-4)
     plain, corrected = torch.tensor(gaps).abs().view(-1, 2).mean(0)
     assert corrected < 0.3 * plain
 
@@ -112,7 +112,7 @@ def test_protected_attributes_are_held_unless_they_are_entailed(monkeypatch):
         off[held] = 0.0
         for ws in WS.split(1):
             refined = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Red": 1.0}, corrections=4)
-            assert set(refined.targets) == set(refined.readings) == {"Red"}
+            assert set(refined.asked) == set(refined.measured) == {"Red"}
             assert set(refined.changes) == {"Red"}  # what is held changed by less than is corrected
             with monkeypatch.context() as patch:
                 patch.setattr(refinement, "HELD_TOLERANCE", 0.0)
@@ -129,6 +129,7 @@ def test_protected_attributes_are_held_unless_they_are_entailed(monkeypatch):
         ({"shifts": {"Nose": 1.0}}, "'Nose'"),
         ({"shifts": {"Red": 1.0}, "corrections": 99}, "0 to 20, not 99"),
         ({"shifts": {"Red": 1.0}, "ws": WS}, "not 6 and 1"),
+        ({"shifts": {"Red": 1.0}, "values": {"Red": 0.0}}, "both a change and a value"),
     ],
 )
 def test_what_cannot_be_refined_is_said(arguments, says):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,13 @@ from ganvas.scorers.networks.efficientnet_lite import EfficientNetLite
 from ganvas.scorers.toy import ToyScorer
 from ganvas.training import celeba40, scorer
 from ganvas.training.celeba import FaceSet, hash_tenth, read_faces
-from ganvas.training.scorer import ScorerConfig, balance_weights, calibrate_network, compute_leakage_penalty
+from ganvas.training.scorer import (
+    ScorerConfig,
+    augment_with_blur,
+    balance_weights,
+    calibrate_network,
+    compute_leakage_penalty,
+)
 
 MALE, YOUNG, HAT = (ATTRIBUTES.index(name) for name in ("Male", "Young", "Wearing_Hat"))
 
@@ -47,6 +54,23 @@ def test_weights_make_attributes_independent_of_gender() -> None:
     rates = [float((weights * hat)[male == m].sum() / weights[male == m].sum()) for m in (0, 1)]
     assert abs(rates[0] - rates[1]) < 0.02
     assert weights.mean() == pytest.approx(1, abs=1e-4)
+
+
+def test_augmented_pictures_are_turned_and_never_sheared(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrices = []
+    draw = torch.nn.functional.affine_grid
+
+    def keep(matrix: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        matrices.append(matrix)
+        return draw(matrix, *arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "affine_grid", keep)
+    augment_with_blur(faces().pixels, torch.Generator().manual_seed(4))
+    axes = matrices[0][:, :, :2]
+    scales = axes.det().abs().sqrt()
+    squares = scales[:, None, None].square() * torch.eye(2)
+    torch.testing.assert_close(axes.mT @ axes, squares)
+    assert (axes.det() < 0).any() and (axes.det() > 0).any() and axes[:, 1, 0].abs().max() > 0.05
 
 
 def test_leakage_finds_a_logit_that_reads_another_label() -> None:

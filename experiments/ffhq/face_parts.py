@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ganvas import load_generator, sample
 from ganvas.generators.mobilestylegan import MobileStyleGAN
-from ganvas.generators.parts import PARTS, PartReader, save_parts, select_members
+from ganvas.generators.parts import PARTS, PartReader, save_part_reader, select_members
 from ganvas.io.figures import draw_grid
 from ganvas.io.images import encode_png, to_bytes
 
@@ -73,7 +73,7 @@ def main(
         raise TypeError("This experiment reads the features of a MobileStyleGAN.")
     out.mkdir(parents=True, exist_ok=True)
     reader = fit_clusters(torch.cat([compute_features(generator, code) for code in sample(generator, n, PSI, SEED)]))
-    save_parts(out / "parts.safetensors", reader, generator.fingerprint)
+    save_part_reader(out / "parts.safetensors", reader, generator.fingerprint)
     faces = sample(generator, SHOWN_FACES, PSI, FRESH_SEED).split(1)
     pictures = [generator.synthesis(code, resolution=SHOWN_SIDE) for code in faces]
     features = [compute_features(generator, code[0]) for code in faces]

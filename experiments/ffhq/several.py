@@ -1,10 +1,11 @@
-"""Whether several attributes change at once as asked: two, three and four of TWELVE by 1 to 1.5 σ each, up or down.
+"""Whether several attributes change at once as asked: two, three and four of ATTRIBUTES by 1 to 1.5 σ each, up or down.
 
     python -m experiments.ffhq.several ffhq/compact-2 -n 48 [--refine 4]
 
-A change goes the other way where it would lead beyond MAX_SCORE, out of the scores that faces have: nobody who has no hat can
+A change goes the other way where it would lead beyond MAX_READING, out of the scores that faces have: nobody who has no hat can
 lose it. It is as asked where the scorer reads it within 0.5 σ of what was asked, in the editor's standard deviations. Pictures
-are early ones of 512 pixels; edits are kept to their regions, and refined by --refine, as `ganvas edit` does.
+are those of an intermediate block, of 512 pixels; edits are kept to their regions, and refined by --refine, as `ganvas edit`
+does. The scorer is the one that labelled, and that refines: it is no independent judge, and the output says so.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ import typer
 from torch import Tensor
 
 from ganvas import load_editor, load_generator, load_scorer, sample
-from ganvas.control.refinement import refine_changes
+from ganvas.control.refinement import MAX_READING, refine_changes
 from ganvas.editors.base import Editor
 from ganvas.generators.base import Generator
 from ganvas.generators.regions import blend_edit, find_edited_parts, find_regions
 from ganvas.io.images import downscale
 
 SEED, SIDE = 2_130_000, 512
-TWELVE = (
+ATTRIBUTES = (
     *("Smiling", "Eyeglasses", "Male", "Age", "Hair_Lightness", "Long_Hair"),
     *("Bangs", "Heavy_Makeup", "No_Beard", "Skin_Lightness", "Weight", "Wearing_Hat"),
 )
-TOLERANCE, MAX_SCORE = 0.5, 2.0
+TOLERANCE = 0.5
 
 
 def main(
@@ -39,14 +40,15 @@ def main(
     refine: Annotated[int, typer.Option(help="Corrections of each edit.")] = 0,
 ) -> None:
     """Print the shares of changes that are as asked."""
-    generator, judge = load_generator("ffhq", dtype=torch.bfloat16), load_scorer(scorer)
+    generator, reader = load_generator("ffhq", dtype=torch.bfloat16), load_scorer(scorer)
+    print(f"Read by {scorer}, which may have labelled and refined what it reads.")
     for path in editors:
         editor = load_editor(path, generator)
-        columns = [judge.column(name) for name in editor.attributes]
-        names = [name for name in TWELVE if name in editor.attributes]
+        columns = [reader.column(name) for name in editor.attributes]
+        names = [name for name in ATTRIBUTES if name in editor.attributes]
 
         def read(picture: Tensor, editor: Editor = editor, columns: list[int] = columns) -> dict[str, float]:
-            scores = editor.gaussianize(judge(downscale(picture))[:, columns])[0].tolist()
+            scores = editor.gaussianize(reader(downscale(picture))[:, columns])[0].tolist()
             return dict(zip(editor.attributes, scores, strict=True))
 
         for count in (2, 3, 4):
@@ -57,9 +59,9 @@ def main(
                     old, asked = read(before), {}
                     for name in drawn.sample(names, count):
                         change = drawn.choice((-1, 1)) * drawn.uniform(1.0, 1.5)
-                        asked[name] = -change if abs(old[name] + change) > MAX_SCORE else change
+                        asked[name] = -change if abs(old[name] + change) > max(MAX_READING, abs(old[name])) else change
                     draw = build_drawing(generator, code, before, asked)
-                    changes = refine_changes(editor, draw, judge, code, asked, corrections=refine).changes
+                    changes = refine_changes(editor, draw, reader, code, asked, corrections=refine).changes
                     new = read(draw(editor.edit_quietly(code, changes)))
                 right += sum(abs(new[name] - old[name] - change) <= TOLERANCE for name, change in asked.items())
                 direction += sum((new[name] - old[name]) * change > 0 for name, change in asked.items())

@@ -11,13 +11,14 @@ from ganvas import editors
 from ganvas.data.dataset import LatentDataset
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError
+from ganvas.io.fingerprints import hash_weights
 
 
 def fit_or_load(
     context: CountContext, name: str, data: LatentDataset, method: str, options: Mapping[str, Any]
 ) -> Editor:
     """Load the stored editor of ``method``, ``data`` and ``options``, or fit and store it."""
-    source = [len(data), data.space, float(data.scores.double().sum()), float(data.codes.double().abs().sum())]
+    source = [data.space, list(data.attributes), hash_weights([("codes", data.codes), ("scores", data.scores)])]
     key = make_key([context.generator.fingerprint, context.counter.fingerprint, source, method, dict(options)])
     file = context.work_path("editors", f"{name}-{key}.safetensors")
     if file.exists():

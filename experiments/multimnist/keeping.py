@@ -5,10 +5,10 @@
     python -m experiments.multimnist.keeping multimnist/composed multimnist/cardinality paper --detector detector.safetensors
 
 Editors are names or files; "paper" is the paper's H in W with cross-entropy, fitted now on the labels that ship. Prints, for
-fresh codes whose count the counter is sure of, the shares right and kept after one object more or less, by the counter, by
-connected components and by the detector, with intervals by code; the same after two; a class added and removed; the share of
-codes that left W, and milliseconds of processor time a code. ``--sheet`` draws the first seeds before, and after one more and
-one less by each.
+fresh codes whose count the counter is sure of: the shares that the counter reads as right, and those that connected components
+and the detector find right, with the other digits kept, after one object more or less, with intervals by code; the same after
+two; a class added and removed; the share of codes that left W, and milliseconds of processor time a code. Of a class,
+components and the detector tell the number of digits alone. ``--sheet`` draws seeds 0 to 23, then one more and one less by each.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ganvas.checkpoints.load import load_generator
 from ganvas.data.distribution import fit_distribution
 from ganvas.data.label_files import load_labels
 from ganvas.editors.base import Editor
-from ganvas.errors import GanvasError
+from ganvas.errors import GanvasError, unknown
 from ganvas.evaluation.pages import format_estimate
 from ganvas.generators.base import Generator, sample
 from ganvas.io.files import atomic_write
@@ -101,13 +101,13 @@ def list_changes(cases: JudgedCodes) -> Iterator[tuple[str, str, int, Tensor]]:
             goal = count + sign * step
             yield kind, "count", sign * step, (goal >= MIN_COUNT) & (goal <= MAX_COUNT)
     # A class for each code, in turn: to add one, and to remove one of those that are there.
-    turn = torch.arange(len(count)) % 10
+    class_turn = torch.arange(len(count)) % 10
     for k in range(10):
-        yield "class added", f"digit_{k}", 1, (count < MAX_COUNT) & (turn == k)
-    there = cases.scores[:, 1:11] > 0
-    chosen = (there * (1 + (torch.arange(10) - turn[:, None]) % 10)).argmax(1)
+        yield "class added", f"digit_{k}", 1, (count < MAX_COUNT) & (class_turn == k)
+    present = cases.scores[:, 1:11] > 0
+    chosen = (present * (1 + (torch.arange(10) - class_turn[:, None]) % 10)).argmax(1)
     for k in range(10):
-        yield "class removed", f"digit_{k}", -1, (count > MIN_COUNT) & (chosen == k) & there[:, k]
+        yield "class removed", f"digit_{k}", -1, (count > MIN_COUNT) & (chosen == k) & present[:, k]
 
 
 def measure_editor(
@@ -116,11 +116,11 @@ def measure_editor(
     """Return each measure's values by kind of change, one for each code and change, with the codes' numbers as "code"."""
     values: dict[str, dict[str, list[Tensor]]] = {}
     distribution = fit_distribution(judges.generator)
-    for kind, attribute, alpha, able in list_changes(cases):
-        rows = able.nonzero()[:, 0]
+    for kind, attribute, alpha, possible in list_changes(cases):
+        rows = possible.nonzero()[:, 0]
         if kind not in kinds or attribute not in editor.attributes or not len(rows):
             continue
-        start = cases.select(able)
+        start = cases.select(possible)
         seconds = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of changes that fall short, which are counted here
@@ -135,8 +135,7 @@ def measure_editor(
         }
         for name, judge in judges.others.items():
             before, now = judge(start.pictures), judge(after.pictures)
-            # Of a class, only the detector could tell, and it doesn't know what the counter took for it.
-            found[f"right by {name}"] = measure_right(before, now, change)
+            found[f"number right by {name}"] = measure_right(before, now, change)
             found[f"kept by {name}"] = measure_kept(before, now, change)
         for name, column_values in (found | {"code": rows.float()}).items():
             values.setdefault(kind, {}).setdefault(name, []).append(column_values)
@@ -165,7 +164,7 @@ def print_measures(name: str, measured: dict[str, dict[str, Tensor]]) -> None:
 
 
 def draw_sheet(fitted: dict[str, Editor], judges: MoveJudges, seeds: int, path: Path) -> None:
-    """Draw the codes of the first seeds, then with one more and one less by each editor."""
+    """Draw the codes of seeds 0 to ``seeds`` - 1, then with one more and one less by each editor."""
     ws = sample(judges.generator, seeds, 1.0, 0)
     rows = [judges.judge(ws).pictures]
     for editor in fitted.values():
@@ -194,9 +193,13 @@ def main(
     seed: Annotated[int, typer.Option(help="The first seed.")] = EVALUATION_SEED,
     kinds: Annotated[str, typer.Option(help="Which changes, joined by commas.")] = ",".join(KINDS),
     steps: Annotated[int | None, typer.Option(help="Steps of search of a composed editor.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="A PNG of the first 24 codes.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="A PNG of seeds 0 to 23.")] = None,
 ) -> None:
     """Judge editors of counts."""
+    asked = kinds.split(",")
+    for kind in asked:
+        if kind not in KINDS:
+            raise unknown("kind of change", kind, KINDS)
     network, counter = load_generator(generator), load_scorer("count")
     if not isinstance(counter, Counter):
         raise GanvasError("The scorer 'count' isn't a counter of digits.")
@@ -213,7 +216,7 @@ def main(
     if sheet:
         draw_sheet(fitted, judges, 24, sheet)
     for name, editor in fitted.items():
-        print_measures(name, measure_editor(editor, cases, judges, kinds.split(",")))
+        print_measures(name, measure_editor(editor, cases, judges, asked))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from .errors import GanvasError as GanvasError
 from .generators.base import Generator as Generator
 from .generators.base import sample as sample
 from .io.images import save_image as save_image
-from .photo.edit import edit_photo as edit_photo
+from .photo.files import edit_photo as edit_photo
 from .scorers import load_scorer as load_scorer
 from .scorers.base import Scorer as Scorer
 

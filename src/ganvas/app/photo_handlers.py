@@ -20,6 +20,7 @@ from ganvas.app.request_checks import PHOTO_SUFFIXES, claim_upload, get_choice
 from ganvas.app.resources import LoadedGenerator
 from ganvas.app.session import Session, Superseded, report_errors
 from ganvas.errors import GanvasError
+from ganvas.generators.base import Generator
 from ganvas.inversion import OptimizationConfig, invert, load_encoder
 from ganvas.recipe.model import FromCodes
 from ganvas.types import Images, WPlus
@@ -29,15 +30,18 @@ UPDATE_SECONDS = 0.5
 PICTURE_SECONDS = 4.0
 """Seconds between two pictures of an inversion under way."""
 FIRST_CONFIG = OptimizationConfig(refine=1)
-"""Of the first picture, which somebody waits for."""
+"""Options of the inversion for the first picture, which the visitor waits for."""
 MAX_STEPS = 100
-"""Steps of a photograph's optimisation."""
+"""The most steps of a photograph's optimisation."""
 
 
-class Refinement:
-    """One face's inversion. It ends once ``cancelled`` is set; once ``stopped`` is, with the best code so far."""
+class PhotoInversion:
+    """One face's inversion. It ends once ``cancelled`` is set; once ``stopped`` is, with the best code so far.
 
-    def __init__(self, photo: FacePhoto, code: WPlus | None) -> None:
+    ``code``: the best one so far, at first the mean of W.
+    """
+
+    def __init__(self, photo: FacePhoto, code: WPlus) -> None:
         self.photo, self.code = photo, code
         self.done, self.total, self.began = 0, MAX_STEPS, time.monotonic()
         self.cancelled, self.stopped = False, False
@@ -56,8 +60,8 @@ class Refinement:
     def format_progress(self) -> str:
         """Format how far it is, with the face that is inverted, as HTML."""
         left = (time.monotonic() - self.began) / self.done * (self.total - self.done) if self.done else 0
-        text = f"about {max(1, round(left))} s left" if self.done else "soon"
-        return _draw_progress(f"Getting closer to the photograph: {text}.", self.done / self.total, self.photo)
+        text = f"about {max(1, round(left))} s left" if self.done else "starting …"
+        return _draw_progress(f"Getting closer to the photograph: {text}", self.done / self.total, self.photo)
 
     def _follow_step(self, done: int, total: int, picture: Images, ws: WPlus) -> bool:
         """Keep the best code so far, and return whether the visitor keeps it, too."""
@@ -68,8 +72,8 @@ class Refinement:
 
 
 class PhotoHandlers:
-    """Handlers of photographs. Each returns values for the drop zone, the progress, the button that stops, the photograph with
-    outlined faces, then for ``scene_outputs``, of which the last are the screens.
+    """Handlers of photographs. Those that open one return values for the drop zone, the progress, the button that stops, the
+    photograph with outlined faces, then for ``scene_outputs``, of which the last are the screens.
     """
 
     def __init__(self, edit_handlers: EditHandlers, num_others: int) -> None:
@@ -108,18 +112,13 @@ class PhotoHandlers:
             except GanvasError as error:
                 stored.unlink(missing_ok=True)
                 raise GanvasError(str(error).replace(str(stored), name)) from None
-        except GanvasError:
+            matched = await self._match_photo(found, network, session)
+        except (GanvasError, Superseded):
             yield self._make_updates("")
             raise
-        if sha256 := session.scene.missing_photo:
-            match = await asyncio.to_thread(photographs.match_aligned, found, sha256, network)
-            if match is not None:
-                yield [None, "", gr.update(visible=False), gr.skip(), *await self._add_photo(match, session)]
-                return
-            gr.Info(
-                "This isn't the photograph of the picture that you opened: its face is rebuilt anew.",
-                title="Photograph",
-            )
+        if matched is not None:
+            yield [None, "", gr.update(visible=False), gr.skip(), *matched]
+            return
         if len(found) == 1:
             async for updates in self._show_face(found[0], session):
                 yield updates
@@ -135,8 +134,18 @@ class PhotoHandlers:
             *screens,
         ]
 
-    async def _add_photo(self, photo: FacePhoto, session: Session) -> list[Any]:
-        """Show the scene, whose code is known already, in its photograph."""
+    async def _match_photo(self, photos: list[FacePhoto], network: Generator, session: Session) -> list[Any] | None:
+        """Show the scene in the photograph that its code was found for, if that is one of these; else return None."""
+        sha256 = session.scene.missing_photo
+        if not sha256:
+            return None
+        photo = await asyncio.to_thread(photographs.match_aligned, photos, sha256, network)
+        if session.scene.missing_photo != sha256:  # another picture was opened meanwhile
+            return None
+        if photo is None:
+            text = "This isn't the photograph of the picture that you opened: its face is rebuilt anew."
+            gr.Info(text, title="Photograph")
+            return None
         session.add_photo(photo)
         scene = session.scene
         if scene.codes is not None and isinstance(scene.start, FromCodes):
@@ -151,6 +160,7 @@ class PhotoHandlers:
 
     async def _show_face(self, photo: FacePhoto, session: Session) -> AsyncIterator[Any]:
         """Show the encoder's picture of a face; where there is no encoder, the one that the search starts from."""
+        self._cancel(session)
         yield [
             None,
             _draw_progress("Finding a picture like this face …", 0, photo),
@@ -158,66 +168,77 @@ class PhotoHandlers:
             gr.skip(),
             *self._others,
         ]
-        loaded, encoder = await self._load(session), None
-        encoder = await asyncio.to_thread(load_encoder, loaded.generator)
-        code = loaded.generator.expand(loaded.generator.w_avg[None])
-        if encoder is not None:
-            face = photo.face.picture
-            code = await self.edit_handlers.run_with_generator(
-                session,
-                lambda: invert(face, loaded.generator, method="encoder", config=FIRST_CONFIG, encoder=encoder).ws,
-            )
-        session.refinement = Refinement(photo, code)
-        shown = await self._show_code(session, session.refinement)
-        yield [None, session.refinement.format_progress(), gr.update(visible=True), gr.skip(), *shown]
+        before = session.scene.photo
+        try:
+            loaded = await self._load(session)
+            start = loaded.generator.expand(loaded.generator.w_avg[None])
+            inversion = session.inversion = PhotoInversion(photo, start)
+            encoder = await asyncio.to_thread(load_encoder, loaded.generator)
+            if encoder is not None:
+                inversion.code = await self.edit_handlers.run_with_generator(
+                    session,
+                    lambda: (
+                        invert(
+                            photo.face.picture, loaded.generator, method="encoder", config=FIRST_CONFIG, encoder=encoder
+                        ).ws
+                    ),
+                )
+            shown = await self._show_code(session, inversion, before)
+        except GanvasError:
+            yield self._make_updates("")
+            raise
+        yield [None, inversion.format_progress(), gr.update(visible=True), gr.skip(), *shown]
 
     @report_errors
     async def refine_photo(self, session: Session) -> AsyncIterator[Any]:
         """Refine the code of the face that was shown, before the visitor's eyes, until it is stopped or another is opened."""
-        refinement: Refinement | None = session.refinement
-        if refinement is None or refinement.done:
+        inversion: PhotoInversion | None = session.inversion
+        if inversion is None or inversion.done:
             return
         loaded = await self._load(session)
-        task = asyncio.ensure_future(asyncio.to_thread(refinement.run, loaded))
+        task = asyncio.ensure_future(asyncio.to_thread(inversion.run, loaded))
         # An error of one whose visitor has left is nobody's.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         drawn = time.monotonic()
         try:
             while not task.done():
-                if session.scene.photo is not refinement.photo:
-                    raise Superseded
+                _check_current(session, inversion, inversion.photo)
                 others = self._others
                 is_resting = session.rendered_version == session.version
-                if time.monotonic() - drawn > PICTURE_SECONDS and refinement.done and is_resting:
-                    others, drawn = await self._show_code(session, refinement), time.monotonic()
-                yield [gr.skip(), refinement.format_progress(), gr.skip(), gr.skip(), *others]
+                if time.monotonic() - drawn > PICTURE_SECONDS and inversion.done and is_resting:
+                    others, drawn = await self._show_code(session, inversion, inversion.photo), time.monotonic()
+                text = "" if inversion.stopped else inversion.format_progress()
+                yield [gr.skip(), text, gr.skip(), gr.skip(), *others]
                 await asyncio.wait([task], timeout=UPDATE_SECONDS)
-            refinement.code = await task
-            shown = await self._show_code(session, refinement)
+            inversion.code = await task
+            shown = await self._show_code(session, inversion, inversion.photo)
             yield [gr.skip(), "", gr.update(visible=False), gr.skip(), *shown]
         except (Superseded, GanvasError) as error:
             yield [gr.skip(), "", gr.update(visible=False), gr.skip(), *self._others]
             if isinstance(error, GanvasError):
                 raise
         finally:
-            refinement.cancelled = True
+            inversion.cancelled = True
 
     @report_errors
     async def stop_refining(self, session: Session) -> Any:
         """Keep what is there."""
-        if session.refinement is not None:
-            session.refinement.stopped = True
+        if session.inversion is not None:
+            session.inversion.stopped = True
         return ["", gr.update(visible=False)]
 
-    async def _show_code(self, session: Session, refinement: Refinement) -> list[Any]:
-        """Show a code in its photograph, with the edits that were made meanwhile."""
-        scene, photo, code = session.scene, refinement.photo, refinement.code
-        if code is None:
-            raise Superseded
+    async def _show_code(self, session: Session, inversion: PhotoInversion, before: FacePhoto | None) -> list[Any]:
+        """Show a code in its photograph, with the edits that were made meanwhile.
+
+        ``before``: the photograph that is shown now. Raises Superseded where the visitor opened another one since.
+        """
+        scene, photo, code = session.scene, inversion.photo, inversion.code
+        _check_current(session, inversion, before)
         found = await self.edit_handlers.run_with_generator(
             session,
             lambda: rendering.make_code_scene(self.resources, scene, code, self.edit_handlers.storage, photo),
         )
+        _check_current(session, inversion, before)
         session.commit()
         scene = session.scene
         if scene.photo is photo:
@@ -232,14 +253,20 @@ class PhotoHandlers:
         return await self.edit_handlers.run_with_generator(session, lambda: self.resources.load(scene))
 
     def _cancel(self, session: Session) -> None:
-        if session.refinement is not None:
-            session.refinement.cancelled = True
-            session.refinement = None
+        if session.inversion is not None:
+            session.inversion.cancelled = True
+            session.inversion = None
 
     def _make_updates(self, status: str) -> list[Any]:
         """Return updates that show a status, or none; the upload isn't shown, since its file is moved."""
         text = _draw_progress(status, 0) if status else ""
         return [None, text, gr.update(visible=False), gr.skip(), *self._others]
+
+
+def _check_current(session: Session, inversion: PhotoInversion, shown: FacePhoto | None) -> None:
+    """Raise Superseded where an inversion was cancelled, or another photograph than ``shown`` is shown."""
+    if inversion.cancelled or session.scene.photo is not shown:
+        raise Superseded
 
 
 def _draw_progress(text: str, share: float, photo: FacePhoto | None = None) -> str:

@@ -57,7 +57,7 @@ class Session:
         """The one that the page shows already."""
         self.photos: list[FacePhoto] = []
         """The faces of the photograph that one is to be chosen from."""
-        self.refinement: Any = None
+        self.inversion: Any = None
         """The inversion that is under way."""
         self.person_locked = False
         """Whether edits are kept to a strength at which the face is the same person's."""

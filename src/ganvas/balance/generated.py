@@ -52,9 +52,9 @@ def balance(
     way = _choose_way(request, tools)
     made = BalancedSet.open(out, request, way, tools, scorer)
     while not made.full:
-        _check_progress(made.state, request)
         first = request.seed + made.state["tried"]
         for seed in range(first, first + BATCH_SIZE):
+            _check_progress(made.state, request)
             recipe = _make_candidate(tools, request, way, seed, labels)
             picture = tools.generator.synthesis(compute_code(recipe, tools))
             made.state["tried"] += 1
@@ -67,7 +67,7 @@ def balance(
 
 
 def _choose_way(request: BalanceRequest, tools: Tools) -> str:
-    """Choose how candidates are made. Raises GanvasError for a way that the editor doesn't allow."""
+    """Choose how candidates are made: by "draw", "edit" or "conditions". Raises GanvasError for one that the editor can't."""
     editable = tools.editor is not None and any(c.attribute in tools.editor.attributes for c in request.conditions)
     compact = editable and isinstance(tools.editor, CompactEditor)
     best = "conditions" if compact else "edit" if editable else "draw"
@@ -109,7 +109,8 @@ def _plan_edits(where: Mapping[str, Range], editor: Editor, readings: Tensor) ->
 def _check_progress(state: Mapping[str, Any], request: BalanceRequest) -> None:
     if state["tried"] >= (request.max_candidates or max(MIN_CANDIDATES, CANDIDATES_PER_PICTURE * request.n)):
         raise GanvasError(
-            f"Only {state['kept']} of {state['tried']} candidates meet the conditions: ask for something less rare."
+            f"Only {state['kept']} of {state['tried']} candidates meet the conditions: ask for something less rare,"
+            " or for more candidates."
         )
     if request.seed + state["tried"] + BATCH_SIZE >= 2**32:
         raise GanvasError(f"There are no more seeds after {state['kept']} pictures: start from a smaller seed.")

@@ -30,7 +30,9 @@ MARKER_NAMES = (
 )
 """Weights that StyleGAN2 has: StyleGAN1's layers have their noise elsewhere."""
 SKIPPED_SUFFIXES = (".kernel",)
+"""Ends of names of weights that are always the same: kernels of the blur."""
 MAX_LAYERS = 17
+"""The 3×3 convolutions of a generator of 1024 pixels."""
 
 
 def read(parts: Sequence[StoredNetwork], networks: Sequence[StoredNetwork], budget: ReadBudget) -> Checkpoint:
@@ -47,7 +49,7 @@ def read(parts: Sequence[StoredNetwork], networks: Sequence[StoredNetwork], budg
     for new, size in shape.list_weight_shapes().items():
         old = names.get(new)
         if old is None or old not in weights:
-            continue
+            continue  # the caller's ``build_generator`` says what is missing
         if [n for n in weights[old].shape if n != 1] != [n for n in size if n != 1]:
             raise GanvasError(f"{budget.origin} has {old} of shape {tuple(weights[old].shape)}, where {size} belongs.")
         state[new] = weights[old].reshape(size) + (1 if new.endswith("affine.bias") else 0)
@@ -75,7 +77,7 @@ def _find_shape(network: StoredNetwork, budget: ReadBudget) -> StyleGAN2Architec
         raise GanvasError(f"{budget.origin} lacks weights of genforce's StyleGAN2: it isn't a whole one.")
     start = stored["synthesis.early_layer.const"][-2:]
     if start != (4, 4):
-        raise GanvasError(f"{budget.origin} begins with a picture of shape {start}: only 4×4 can be read.")
+        raise GanvasError(f"{budget.origin} has a constant input of shape {start}: only 4×4 can be read.")
     check_channels(last[0], budget)
     return StyleGAN2Architecture(
         4 << convolutions // 2,

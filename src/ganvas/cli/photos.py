@@ -140,7 +140,8 @@ def invert(
 def edit_photo(
     photos: Photos,
     out: Annotated[
-        Path, Option(help="The photograph, PNG or JPEG; of several photographs or a folder, the folder.")
+        Path,
+        Option(help="The photograph, PNG or JPEG; of several photographs or a folder, the folder; of a clip, an MP4."),
     ] = Path("edited.png"),
     set_values: SetValues = None,
     shift_values: ShiftValues = None,
@@ -172,17 +173,18 @@ def edit_photo(
     """Edit a face in a photograph, and put it back: outside of the edit's region pixels stay as they are.
 
     EXIF data are kept, turned and without a thumbnail. Nothing leaves this machine. Faces are found by landmarks that are
-    for non-commercial use.
+    for non-commercial use. A clip of some seconds (MP4, MOV, WebM, MKV) can be given, too, with --out NEW.mp4.
     """
     from ganvas import inversion
     from ganvas.cli import loading
-    from ganvas.photo import batch
+    from ganvas.photo import batch, clip
     from ganvas.photo.edit import SUFFIXES, PhotoEdit
     from ganvas.recipe.files import check_output
 
     paths = inversion.find_pictures(photos)
     is_single = len(photos) == 1 and paths == photos
-    check_output(out if is_single else out / "face.png", SUFFIXES, paths)
+    is_clip = is_single and paths[0].suffix.lower() in clip.SUFFIXES
+    check_output(out if is_single else out / "face.png", (".mp4",) if is_clip else SUFFIXES, paths)
     options.print_passed_over(photos)
     loading.check_draws_faces(generator)
     number, optimization = options.parse_face(face), _parse_optimization(steps, budget)
@@ -193,7 +195,9 @@ def edit_photo(
     edit = PhotoEdit(tools, edits, config, number, whole, region, inversion.TuningConfig(tune), refine)
     refused = options.RefusalLog()
     with show_count("Inverting") as progress:
-        if is_single:
+        if is_clip:
+            lines = [clip.ClipEdit(edit).edit_file(paths[0], out, progress)]
+        elif is_single:
             lines = [edit.edit_file(paths[0], out, progress)]
         else:
             lines = edit.edit_files(paths, out, refused, progress)

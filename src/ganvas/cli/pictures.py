@@ -355,8 +355,8 @@ def _refine_and_draw(
         scorer = load_label_scorer(tools.required_editor).to(tools.generator.device)
         refined = [refine_recipe(recipe, tools, scorer, refine) for recipe in track(limited, "Refining")]
         for path, (_, found) in zip(paths, refined, strict=True):
-            for name, change in found.targets.items():
-                options.print_line(f"{path.stem}: {name} {change:+.2f} σ asked, {found.readings[name]:+.2f} σ read")
+            for name, change in found.asked.items():
+                options.print_line(f"{path.stem}: {name} {change:+.2f} σ asked, {found.measured[name]:+.2f} σ read")
         limited = [recipe for recipe, _ in refined]
     _warn_of_departures(limited, tools)
     _draw_pictures(limited, tools, paths, save_codes)

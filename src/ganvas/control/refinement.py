@@ -23,7 +23,7 @@ from ganvas.scorers.base import Scorer
 from ganvas.types import Images, WPlus
 
 MAX_CORRECTIONS = 20
-"""The most corrections of an edit: each is one picture."""
+"""The most corrections of an edit: n of them draw at most n + 2 pictures, with those before and after the first edit."""
 TOLERANCE = 0.05
 """Errors, in standard deviations, at which an edit isn't corrected any more."""
 HELD_WEIGHT = 0.5
@@ -44,11 +44,11 @@ RESPONSE_BOUNDS = (0.3, 3.0)
 
 @dataclass(frozen=True)
 class RefinedChanges:
-    """``changes`` to edit with; the changes that were asked for, ``targets``, and what the scorer reads of these, in σ."""
+    """``changes`` to edit with; the changes that were ``asked`` for; and how far the scorer reads these to have changed; in σ."""
 
     changes: dict[str, float]
-    targets: dict[str, float]
-    readings: dict[str, float]
+    asked: dict[str, float]
+    measured: dict[str, float]
 
 
 @torch.no_grad()
@@ -77,7 +77,7 @@ def refine_changes(
 
     Raises:
         GanvasError: There is nothing to change, more than one code, another number of corrections, or an attribute is a
-            count, or unknown to the editor or the scorer.
+            count, in both ``shifts`` and ``values``, or unknown to the editor or the scorer.
     """
     values = values or {}
     check_corrections(corrections)
@@ -88,6 +88,8 @@ def refine_changes(
     asked = [*shifts, *values]
     for name in asked:
         find_attribute(editor, name)
+        if name in shifts and name in values:
+            raise GanvasError(f"{name!r} has both a change and a value: give one of them.")
         if name not in scorer.attributes:
             raise unknown("attribute", name, scorer.attributes)
         if scorer.kinds[scorer.column(name)] == "count":
@@ -141,8 +143,8 @@ def limit_targets(asked: Tensor, before: Tensor) -> Tensor:
     No face is older than the oldest: what can't be read any more would be chased to where faces come apart.
     """
     after = before + asked
-    most = before.abs().clamp(min=MAX_READING)
-    return torch.maximum(torch.minimum(after, most), -most) - before
+    limit = before.abs().clamp(min=MAX_READING)
+    return torch.maximum(torch.minimum(after, limit), -limit) - before
 
 
 def solve_by_broyden(
@@ -172,8 +174,8 @@ def solve_by_broyden(
             break
         weighted = weights[:, None] * response
         gram = weighted.T @ weighted + PRIOR_WEIGHT**2 * torch.eye(len(targets)).to(targets)
-        slope = weighted.T @ (weights * (targets - readings)) - PRIOR_WEIGHT**2 * (changes - start)
-        moved = changes + torch.linalg.solve(gram, slope).clamp(-MAX_CORRECTION, MAX_CORRECTION)
+        descent = weighted.T @ (weights * (targets - readings)) - PRIOR_WEIGHT**2 * (changes - start)
+        moved = changes + torch.linalg.solve(gram, descent).clamp(-MAX_CORRECTION, MAX_CORRECTION)
         moved = moved.clamp(start - largest, start + largest)
         read = measure(moved)
         response = update_response(response, moved - changes, read - readings)

@@ -15,13 +15,13 @@ from ganvas.editors._networks import Perceptron
 from ganvas.editors.base import compute_response_gains
 
 MAX_LENGTH = 30.0
-"""The largest Mahalanobis length of a change of 1 before truncation: what no reading follows would need endless moves."""
-# On ffhq moves are 5 long on average even with hold=None (experiments/ffhq/hold.py).
+"""The largest Mahalanobis length of a change of 1 before truncation; an attribute that no move changes would need more."""
+# experiments/ffhq/hold.py measures lengths.
 DIFFERENCE_STEP = 0.25
 """The step of a code for finite differences of the decoder."""
-MIN_HOLD_POWER, HALVINGS = -16.0, 20
-"""The power of 2 by which others are held at least where moves must be shorter, and the steps of the search for it."""
-MIN_RADIUS_SHARE = 0.1
+MIN_HOLD_POWER, BISECTION_STEPS = -16.0, 20
+"""The exponent of 2 of the smallest factor that scales weights where moves must be shorter, and the steps of its search."""
+MIN_SQUARED_RADIUS_SHARE = 0.1
 """The least share of the squared radius that is left, however large the change."""
 MIN_REST_SHARE = 0.1
 """The share of it that the rest keeps where the changed attributes alone fill the shell."""
@@ -48,9 +48,9 @@ class TypicalShell(nn.Module):
         self.register_buffer("protected", mask, persistent=False)
         self.truncation = truncation
 
-    def add_protected(self, named: Tensor) -> Tensor:
-        """Return ``named`` (n, K) of ``shrink_to_shell`` with the protected attributes kept like the one that changes most."""
-        return torch.maximum(named, self.protected.to(named) * named.amax(1, keepdim=True))
+    def add_protected(self, kept_amounts: Tensor) -> Tensor:
+        """Return ``kept_amounts`` (n, K) of ``shrink_to_shell`` with protected attributes kept like the one that changes most."""
+        return torch.maximum(kept_amounts, self.protected.to(kept_amounts) * kept_amounts.amax(1, keepdim=True))
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class MoveCalibrationSet:
     def apply_move(self, moves: Tensor, k: int, change: float) -> Tensor:
         """Return what a change of attribute k moves components by, (n, components)."""
         straight = self.decoder(self.codes + change * moves[k]) - self.decoder(self.codes)
-        named = torch.zeros(1, len(moves)).to(moves)
-        named[:, k] = abs(change)
-        return shrink_to_shell(self.x, self.x + straight, self.shell.add_protected(named), self.shell) - self.x
+        kept_amounts = torch.zeros(1, len(moves)).to(moves)
+        kept_amounts[:, k] = abs(change)
+        return shrink_to_shell(self.x, self.x + straight, self.shell.add_protected(kept_amounts), self.shell) - self.x
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ class MoveStatistics:
 
 
 def calibrate_moves(
-    calibration: MoveCalibrationSet, moves: Tensor, weights: Tensor | None, longest: float | None = None
+    calibration: MoveCalibrationSet, moves: Tensor, weights: Tensor | None, max_unit_length: float | None = None
 ) -> Tensor:
     """Scale moves (K, dim) so that each moves its reading by 1, as far as ``MAX_LENGTH`` allows; always finite.
 
-    ``weights`` (K, K): those of ``compute_held_weights``; None keeps ``moves``, those for ``hold=None``. ``longest``: see
+    ``weights`` (K, K): those of ``compute_held_weights``; None keeps ``moves``, those for ``hold=None``. ``max_unit_length``: see
     ``solve_within``. Moves are scaled twice, since the response isn't linear.
     """
     if weights is not None:
@@ -101,7 +101,7 @@ def calibrate_moves(
         readings, aims = (
             linearized.jacobian @ each.double() for each in (calibration.shell.readings, calibration.aims)
         )
-        moves = solve_within(linearized, readings, aims, weights.to(readings), longest).to(moves)
+        moves = solve_within(linearized, readings, aims, weights.to(readings), max_unit_length).to(moves)
     moves = limit_lengths(calibration, moves)
     for _ in range(2):
         moves = limit_lengths(
@@ -118,7 +118,7 @@ def measure_moves(calibration: MoveCalibrationSet, moves: Tensor) -> MoveStatist
         for change in (-2.0, -1.0, 1.0, 2.0):
             moved = calibration.apply_move(moves, j, change)
             readings = (moved @ calibration.shell.readings).mean(0)
-            response[j] += change * readings[j] / 10
+            response[j] += change * readings[j] / 10  # the sum of the squared changes
             if change == 1:
                 length[j] = (moved / calibration.shell.deviations).norm(dim=1).mean()
                 others[j] = (readings.abs().sum() - readings[j].abs()) / max(k - 1, 1)
@@ -133,7 +133,7 @@ def _measure_lengths(calibration: MoveCalibrationSet, moves: Tensor) -> Tensor:
 
 
 def limit_lengths(calibration: MoveCalibrationSet, moves: Tensor) -> Tensor:
-    """Shorten moves to ``MAX_LENGTH``; 0 where they aren't finite or can't be measured."""
+    """Shorten moves to about ``MAX_LENGTH``; 0 where they aren't finite or can't be measured."""
     moves = torch.where(moves.isfinite().all(1, keepdim=True), moves, 0.0)
     for _ in range(5):  # lengths aren't linear in the move: once may leave some too long
         excess = _measure_lengths(calibration, moves).nan_to_num(nan=torch.inf, posinf=torch.inf) / MAX_LENGTH
@@ -145,10 +145,10 @@ def limit_lengths(calibration: MoveCalibrationSet, moves: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LinearizedCodes:
-    """What a small move of the code does on average: its squared Mahalanobis ``length`` (dim, dim), a quadratic form, and the
-    components that it moves, ``jacobian`` (dim, components)."""
+    """What a small move of the code does on average: ``metric`` (dim, dim), the quadratic form of its squared Mahalanobis length,
+    and the components that it moves, ``jacobian`` (dim, components)."""
 
-    length: Tensor
+    metric: Tensor
     jacobian: Tensor
 
 
@@ -158,10 +158,10 @@ def linearize_codes(calibration: MoveCalibrationSet) -> LinearizedCodes:
     steps = DIFFERENCE_STEP * torch.eye(c.shape[1]).to(c)
     jacobian = torch.stack([(calibration.decoder(c + step) - before) / DIFFERENCE_STEP for step in steps]).double()
     whitened = jacobian / calibration.shell.deviations  # (dim, n, components)
-    length = torch.einsum("ink,jnk->ij", whitened, whitened) / len(c)
+    metric = torch.einsum("ink,jnk->ij", whitened, whitened) / len(c)
     # Keeps the matrix regular where the decoder ignores a code.
-    length += 1e-6 * length.trace() / len(length) * torch.eye(len(length)).to(length)
-    return LinearizedCodes(length, jacobian.mean(1))
+    metric += 1e-6 * metric.trace() / len(metric) * torch.eye(len(metric)).to(metric)
+    return LinearizedCodes(metric, jacobian.mean(1))
 
 
 def solve_cheapest(linearized: LinearizedCodes, readings: Tensor, aims: Tensor, weights: Tensor) -> Tensor:
@@ -171,60 +171,60 @@ def solve_cheapest(linearized: LinearizedCodes, readings: Tensor, aims: Tensor, 
     """
     # Each attribute has its own cost of the other readings.
     others = torch.einsum("kl,il,jl->kij", weights.to(readings), readings, readings)
-    cheapest = torch.linalg.solve_ex(linearized.length + others, aims.T[:, :, None]).result[:, :, 0]
+    cheapest = torch.linalg.solve_ex(linearized.metric + others, aims.T[:, :, None]).result[:, :, 0]
     return cheapest / (cheapest * readings.T).sum(1, keepdim=True)
 
 
 def solve_within(
-    linearized: LinearizedCodes, readings: Tensor, aims: Tensor, weights: Tensor, longest: float | None
+    linearized: LinearizedCodes, readings: Tensor, aims: Tensor, weights: Tensor, max_unit_length: float | None
 ) -> Tensor:
-    """Solve for the cheapest moves (K, dim) that are no longer than ``longest``, if holding others less makes them so.
+    """Solve for the cheapest moves (K, dim) that are no longer than ``max_unit_length``, if holding others less makes them so.
 
     The other arguments are those of ``solve_cheapest``: a move that is too long has its ``weights`` scaled down, all alike.
     """
     moves = solve_cheapest(linearized, readings, aims, weights)
-    if longest is None:
+    if max_unit_length is None:
         return moves
 
     def is_short(moves: Tensor) -> Tensor:
-        return torch.einsum("ki,ij,kj->k", moves, linearized.length, moves) <= longest**2
+        return torch.einsum("ki,ij,kj->k", moves, linearized.metric, moves) <= max_unit_length**2
 
     enough = is_short(moves)[:, None]
     low, high = (torch.full((len(moves), 1), power).to(weights) for power in (MIN_HOLD_POWER, 0.0))
-    for _ in range(HALVINGS):
+    for _ in range(BISECTION_STEPS):
         middle = (low + high) / 2
         short = is_short(solve_cheapest(linearized, readings, aims, 2**middle * weights))[:, None]
         low, high = torch.where(short, middle, low), torch.where(short, high, middle)
     return torch.where(enough, moves, solve_cheapest(linearized, readings, aims, 2**low * weights))
 
 
-def shrink_to_shell(x: Tensor, y: Tensor, named: Tensor, shell: TypicalShell) -> Tensor:
+def shrink_to_shell(x: Tensor, y: Tensor, kept_amounts: Tensor, shell: TypicalShell) -> Tensor:
     """Shrink moved components ``y`` (n, components) into the shell of those of ``x``.
 
     The radius is the code's own, or the mean one of codes where that is larger (so truncated codes have room); its square
-    shrinks by ``truncation`` for each Mahalanobis length moved. ``named`` (n, K), at least 0: how much the reading of each
+    shrinks by ``truncation`` for each Mahalanobis length moved. ``kept_amounts`` (n, K), at least 0: how much the reading of each
     attribute is kept as it is in ``y``, by half at ``HALF_KEPT_CHANGE`` and nearly all at 1; where those readings alone
     leave the shell, so does the result. It is a continuous function of its arguments, so tiny changes have tiny effects.
     """
     if not shell.truncation:
         return y
     before, after = x / shell.deviations, y / shell.deviations
-    share = (1 - shell.truncation * (after - before).norm(dim=1, keepdim=True)).clamp(min=MIN_RADIUS_SHARE)
-    radius = share * before.square().sum(1, keepdim=True).clamp(min=x.shape[1])
-    kept = _project_on_readings(after, named, shell.deviations[:, None] * shell.readings)
+    share = (1 - shell.truncation * (after - before).norm(dim=1, keepdim=True)).clamp(min=MIN_SQUARED_RADIUS_SHARE)
+    squared_radius = share * before.square().sum(1, keepdim=True).clamp(min=x.shape[1])
+    kept = _project_on_readings(after, kept_amounts, shell.deviations[:, None] * shell.readings)
     rest = after - kept
-    room = torch.maximum(radius - kept.square().sum(1, keepdim=True), MIN_REST_SHARE * radius)
+    room = torch.maximum(squared_radius - kept.square().sum(1, keepdim=True), MIN_REST_SHARE * squared_radius)
     shrunk = rest * (room / rest.square().sum(1, keepdim=True).clamp(min=1e-12)).sqrt().clamp(max=1)
     return (kept + shrunk) * shell.deviations
 
 
-def _project_on_readings(x: Tensor, named: Tensor, readings: Tensor) -> Tensor:
-    """Project each row of ``x`` on the directions of the ``named`` readings, by a ridge projection."""
-    used = named.ne(0).any(0)
+def _project_on_readings(x: Tensor, kept_amounts: Tensor, readings: Tensor) -> Tensor:
+    """Project each row of ``x`` on the directions of the readings with ``kept_amounts``, by a ridge projection."""
+    used = kept_amounts.ne(0).any(0)
     if not used.any():
         return torch.zeros_like(x)
     directions = torch.nn.functional.normalize(readings[:, used], dim=0).to(x)
-    weights = named[:, used]
+    weights = kept_amounts[:, used]
     gram = weights[:, :, None] * weights[:, None] * (directions.T @ directions) + HALF_KEPT_CHANGE**2 * torch.eye(
         len(weights.T), dtype=x.dtype, device=x.device
     )

@@ -51,15 +51,15 @@ RECIPES: dict[str, dict[str, Any]] = {
         "protected": ("Male", "Age", "Skin_Lightness", "Eyeglasses", "Sunglasses", "Smiling"),
         "protection": 20.0,
         "entailed": ENTAILED,
-        "longest": 12.0,
-        "longest_unit": 3.0,
+        "max_move_length": 12.0,
+        "max_unit_length": 3.0,
         "details": DETAILS,
     },
 }
 """The options of each recipe, where they aren't those of the paper's text."""
 # paper: the authors' own code, whose (3) is a mean over the 512 dimensions of w: (4) and (5) weigh 512 times as much.
 # hold: moves are shorter than with c_k alone and change other readings less; a larger one lengthens them again for little
-# (experiments/ffhq/hold.py). truncation: even a long move leaves the rest of a code more than half of its distance from the mean.
+# (experiments/ffhq/hold.py).
 
 COARSE_RESOLUTION = 16
 """The resolution in pixels below which rows of W+ decide on poses and shapes."""
@@ -67,9 +67,9 @@ CUSTOM_RECIPE = "own"
 """The name that editors store for a recipe that isn't one of ``RECIPES``: their other options state all of it."""
 
 
-def _parse_none(hold: Any) -> Any:
+def _parse_none(value: Any) -> Any:
     """Convert the text "none", which the command line gives, to None."""
-    return None if isinstance(hold, str) and hold.lower() == "none" else hold
+    return None if isinstance(value, str) and value.lower() == "none" else value
 
 
 def _parse_matrix(rows: Any) -> Any:
@@ -101,9 +101,9 @@ class CompactConfig:
     ``entailed``: attribute -> the others that a move for it doesn't hold, protected ones among them.
     ``aim``: what moves are to change, the normal "score" (the paper's) or the "probability"; only with ``hold``.
     ``truncation``: the share of the shell's squared radius lost for each Mahalanobis length moved, from 0 (the paper's) to 1.
-    ``longest``: the largest Mahalanobis length of a move, all its changes together, before truncation; None: any.
-    ``longest_unit``: the largest Mahalanobis length of a change of 1; where holding other readings would make it longer, they
-    are held less. None: any.
+    ``max_move_length``: the largest Mahalanobis length of a move, all its changes together, before truncation; None: any.
+    ``max_unit_length``: the largest Mahalanobis length of a change of 1; where holding other readings would make it longer, they
+    are held less; without ``hold`` nothing is held, and it does nothing. None: any.
     ``details``: attributes whose moves leave the first ``coarse_rows`` rows of W+ as they are, those below COARSE_RESOLUTION
     pixels, where poses and shapes are decided; names that weren't labelled are passed over.
     ``correlated``: whether (5) is over the first K codes, those of the "attributes", or over all "codes".
@@ -130,8 +130,8 @@ class CompactConfig:
     protected: tuple[str, ...] = ()
     protection: PositiveReal = 1.0
     entailed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    longest: Annotated[Positive | None, BeforeValidator(_parse_none)] = None
-    longest_unit: Annotated[Positive | None, BeforeValidator(_parse_none)] = None
+    max_move_length: Annotated[Positive | None, BeforeValidator(_parse_none)] = None
+    max_unit_length: Annotated[Positive | None, BeforeValidator(_parse_none)] = None
     details: tuple[str, ...] = ()
     coarse_rows: Natural = 0
     seed: Natural = 0
@@ -158,8 +158,8 @@ class CompactConfig:
             raise GanvasError(
                 "residual keeps what lies beyond the components already: set residual=false or keep_beyond=false."
             )
-        if self.longest is not None and not self.residual:
-            raise GanvasError("longest needs residual: set longest=none or residual=true.")
+        if self.max_move_length is not None and not self.residual:
+            raise GanvasError("max_move_length needs residual: set max_move_length=none or residual=true.")
 
     def count_steps(self, n: int) -> int:
         """Return the number of steps on ``n`` codes; the last batch of an epoch is left out if it isn't full."""
@@ -183,7 +183,7 @@ def parse_recipe(recipe: str | Mapping[str, Any], options: Mapping[str, Any]) ->
     # A recipe's aim needs hold, its truncation and bound the residual, and keep_beyond none: else they are dropped.
     if _parse_none(merged.get("hold")) is None and "aim" not in options:
         merged.pop("aim", None)
-    without = ("keep_beyond",) if merged.get("residual", True) else ("truncation", "longest")
+    without = ("keep_beyond",) if merged.get("residual", True) else ("truncation", "max_move_length")
     for name in without:
         if name not in options:
             merged.pop(name, None)
@@ -358,13 +358,13 @@ def train_autoencoder(
         encoder.initialize(forward, (x @ forward).std(0, correction=0).clamp(min=0.1))
         decoder.initialize(backward, forward)
     random, batch = torch.Generator().manual_seed(config.seed), min(config.batch, len(x))
-    each, order = max(len(x) // config.batch, 1), torch.arange(len(x))
+    steps_per_epoch, order = max(len(x) // config.batch, 1), torch.arange(len(x))
 
     def loss(step: int) -> Tensor:
         nonlocal order
-        if step % each == 0:
+        if step % steps_per_epoch == 0:
             order = torch.randperm(len(x), generator=random).to(x.device)
-        rows = order[step % each * batch :][:batch]
+        rows = order[step % steps_per_epoch * batch :][:batch]
         c = encoder(x[rows])
         recons, attr, corr = compute_losses(x[rows], c, decoder(c), a[rows], target)
         return recons + config.alpha * attr + config.beta * corr

@@ -42,7 +42,10 @@ MIN_CODES = 20
 """The least number of codes to fit on."""
 RENAMED_OPTIONS = {
     "climb": "optimization_steps",
+    "jumps": "edit_steps",
     "knowledge": "classifier_steps",
+    "longest": "max_move_length",
+    "longest_unit": "max_unit_length",
     "own": "part_columns",
     "together": "max_attributes",
 }

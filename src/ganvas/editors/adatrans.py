@@ -49,15 +49,15 @@ REPORTS = ()
 class AdaTransConfig(FitConfig):
     """Options of ``adatrans.fit``.
 
-    ``preserve``: v of what is to stay; ``likelihood``: λ_nll; ``identity``: λ_id; ``jumps``: T; ``max_attributes``, ``reach``:
-    the changes in training; ``depth``: the number of dense layers of F.
+    ``preserve``: v of what is to stay; ``likelihood``: λ_nll; ``identity``: λ_id; ``edit_steps``: T; ``max_attributes``,
+    ``reach``: the changes in training; ``depth``: the number of dense layers of F.
     """
 
     steps: PositiveInt = 1500
     rate: Positive = 1e-3
     batch: PositiveInt = 256
     depth: Annotated[int, Field(strict=True, ge=2, le=64)] = 4
-    jumps: Annotated[int, Field(strict=True, ge=1, le=1000)] = 5
+    edit_steps: Annotated[int, Field(strict=True, ge=1, le=1000)] = 5
     preserve: NonNegative = 0.5
     likelihood: NonNegative = 0.1
     identity: NonNegative = 0.25
@@ -67,11 +67,11 @@ class AdaTransConfig(FitConfig):
 
 @final
 class AdaTrans(LatentEditor):
-    """A fitted AdaTrans editor; ``walker``: F, whose last output is the size."""
+    """A fitted AdaTrans editor; ``walker``: F, whose last output o gives a step's length |Δ|/T·softplus(o)."""
 
-    def __init__(self, metadata: EditorMetadata, frame: WhitenedSpace, walker: Perceptron, jumps: int) -> None:
+    def __init__(self, metadata: EditorMetadata, frame: WhitenedSpace, walker: Perceptron, edit_steps: int) -> None:
         super().__init__(metadata, frame)
-        self.walker, self.jumps = walker, jumps
+        self.walker, self.edit_steps = walker, edit_steps
 
     def move(self, x: Components, changes: Scores) -> Components:
         """Return the sum of the steps."""
@@ -80,24 +80,24 @@ class AdaTrans(LatentEditor):
     def compute_trajectory(self, x: Components, changes: Scores) -> list[Components]:
         """Return the coordinates after each step."""
         # √ has no slope at 0; codes that don't change are left out by ``edit``.
-        total, here, places = changes.square().sum(1, keepdim=True).clamp(min=1e-24).sqrt(), x, []
-        for step in range(self.jumps):
-            outputs = self.walker(torch.cat((here, changes, torch.full_like(total, step / self.jumps)), 1))
-            sizes = total / self.jumps * F.softplus(outputs[:, -1:])
+        total, here, trajectory = changes.square().sum(1, keepdim=True).clamp(min=1e-24).sqrt(), x, []
+        for step in range(self.edit_steps):
+            outputs = self.walker(torch.cat((here, changes, torch.full_like(total, step / self.edit_steps)), 1))
+            sizes = total / self.edit_steps * F.softplus(outputs[:, -1:])
             here = here + sizes * F.normalize(outputs[:, :-1], dim=1)
-            places.append(here)
-        return places
+            trajectory.append(here)
+        return trajectory
 
 
 def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: AdaTransConfig) -> AdaTrans:
     c = settings.components
     inputs = c + len(metadata.attributes) + 1
     walker = Perceptron(inputs, c + 1, settings.width, settings.depth, path=True)
-    return AdaTrans(metadata, frame, walker, settings.jumps)
+    return AdaTrans(metadata, frame, walker, settings.edit_steps)
 
 
 def _create_loss(editor: AdaTrans, fit_data: FitData, settings: AdaTransConfig) -> LossFunction:
-    """Return L."""
+    """Return the training loss L; F's linear path starts at the classifier's directions of ascent."""
     x, k, classifier = fit_data.x, len(editor.attributes), fit_data.classifier
     before = classifier(x)
     random = torch.Generator().manual_seed(settings.seed)
@@ -110,10 +110,10 @@ def _create_loss(editor: AdaTrans, fit_data: FitData, settings: AdaTransConfig) 
         rows = draw_rows(len(x), settings.batch, random, x.device)
         changes = draw_changes(len(rows), k, settings.max_attributes, settings.reach, random).to(x)
         weights = torch.where(changes != 0, 1.0, settings.preserve)
-        places = editor.compute_trajectory(x[rows], changes)
-        errors = classifier(places[-1]) - before[rows] - changes
-        unlikely = torch.stack(places).square().sum(2).mean() / 2
-        distances = (places[-1] - x[rows]).square().sum(1)
+        trajectory = editor.compute_trajectory(x[rows], changes)
+        errors = classifier(trajectory[-1]) - before[rows] - changes
+        unlikely = torch.stack(trajectory).square().sum(2).mean() / 2
+        distances = (trajectory[-1] - x[rows]).square().sum(1)
         reached = (errors.square() * weights).sum(1)
         return (reached + settings.identity * distances).mean() + settings.likelihood * unlikely
 

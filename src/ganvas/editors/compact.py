@@ -31,7 +31,8 @@ rare attribute, most of the variance of a normal score is among faces without it
 codes, where faces come apart, ``truncation`` moves everything but the changed attributes towards the mean of W, the more
 the larger the change (``shrink_to_shell``).
 
-Directions of W end, too: no move is longer than ``longest``, however large the changes, and an edit that is shortened says so.
+Directions of W end, too: no move is longer than ``max_move_length``, however large the changes, and an edit that is shortened
+says so.
 
 Moves for ``details``, such as hair's colour, are those of W in all rows of W+ but the coarse ones: poses and shapes stay.
 
@@ -102,8 +103,8 @@ OPTIONS_BEFORE = {
     "protected": (),
     "protection": 1.0,
     "entailed": {},
-    "longest": None,
-    "longest_unit": None,
+    "max_move_length": None,
+    "max_unit_length": None,
     "details": (),
     "coarse_rows": 0,
     "keep_beyond": False,
@@ -217,9 +218,9 @@ class CompactEditor(Editor):
         if not self.options["residual"]:
             return self.decode(target) - (self.pca.unproject(x) if self.options.get("keep_beyond") else w)
         moved = self.decoder(target) - self.decoder(c)
-        if longest := self.options.get("longest"):
+        if max_move_length := update_options(self.options).get("max_move_length"):
             length = (moved / self.shell.deviations).norm(dim=1, keepdim=True)
-            share = (longest / length.clamp(min=longest)).to(changes)
+            share = (max_move_length / length.clamp(min=max_move_length)).to(changes)
             target, named = c + share * (changes @ self.get_buffer("moves")), share * named
             moved = self.decoder(target) - self.decoder(c)
         return (shrink_to_shell(x, x + moved, named, self.shell) - x) @ self.get_buffer("components")
@@ -348,7 +349,7 @@ def _calibrate_moves(editor: CompactEditor, x: Tensor, aims: Tensor, weights: Te
     moves = editor.get_buffer("moves")
     aims = editor.pca.components @ aims.to(x)
     calibration = MoveCalibrationSet(x, editor.encoder(x), editor.decoder, editor.shell, aims)
-    moves.copy_(calibrate_moves(calibration, moves, weights, editor.options.get("longest_unit")))
+    moves.copy_(calibrate_moves(calibration, moves, weights, update_options(editor.options).get("max_unit_length")))
     return measure_moves(calibration, moves)
 
 

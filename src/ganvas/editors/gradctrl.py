@@ -53,7 +53,7 @@ class GradCtrlConfig(FitConfig):
     """Options of ``gradctrl.fit``.
 
     ``excluded``: the share of the channels that the mask leaves out; ``noise``: the standard deviation of the noise on
-    channels in training; ``jumps``: T. ``components`` is the number of channels, whatever is given. ``width``, ``steps``,
+    channels in training; ``edit_steps``: T. ``components`` is the number of channels, whatever is given. ``width``, ``steps``,
     ``batch`` and ``rate``: of the network C and its training.
     """
 
@@ -61,7 +61,7 @@ class GradCtrlConfig(FitConfig):
     rate: Positive = 1e-3
     excluded: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.25
     noise: NonNegative = 0.3
-    jumps: Annotated[int, Field(strict=True, ge=1, le=1000)] = 9
+    edit_steps: Annotated[int, Field(strict=True, ge=1, le=1000)] = 9
 
 
 @final
@@ -92,10 +92,10 @@ class GradCtrl(LatentEditor):
         """Return the sum of all steps; those of several attributes are added."""
         selected = changes.ne(0).any(0).nonzero()[:, 0].tolist()
         done = torch.zeros_like(x)
-        for _ in range(self.settings.jumps):
+        for _ in range(self.settings.edit_steps):
             here = x + done
             for k in selected:
-                done = done + changes[:, k, None] / self.settings.jumps * self.compute_direction(here, k)
+                done = done + changes[:, k, None] / self.settings.edit_steps * self.compute_direction(here, k)
         return done
 
 

@@ -68,7 +68,7 @@ PROBED_CHANGE = 2.0
 class GuidedStyleConfig(FitConfig):
     """Options of ``guidedstyle.fit``.
 
-    ``hold`` and ``identity``: λ_hold and λ_id; ``jumps``: T; ``reach``: the standard deviation of the changes in training;
+    ``hold`` and ``identity``: λ_hold and λ_id; ``edit_steps``: T; ``reach``: the standard deviation of the changes in training;
     ``batch``: codes in a step, each with a change of every attribute. ``pictures``, ``share``, ``looks``: see the module.
     """
 
@@ -76,7 +76,7 @@ class GuidedStyleConfig(FitConfig):
     batch: PositiveInt = 24
     hold: NonNegative = 1.0
     identity: NonNegative = 0.25
-    jumps: Annotated[int, Field(strict=True, ge=1, le=1000)] = 4
+    edit_steps: Annotated[int, Field(strict=True, ge=1, le=1000)] = 4
     reach: Positive = 2.5
     pictures: Natural = 8
     share: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.9
@@ -107,17 +107,17 @@ class GuidedStyle(LatentEditor):
     """A fitted GuidedStyle editor; ``rows`` (attributes, num_ws): 1 where an attribute moves a row, else 0."""
 
     def __init__(
-        self, metadata: EditorMetadata, frame: WhitenedSpace, residuals: ResidualSteps, num_ws: int, jumps: int
+        self, metadata: EditorMetadata, frame: WhitenedSpace, residuals: ResidualSteps, num_ws: int, edit_steps: int
     ) -> None:
         super().__init__(metadata, frame)
-        self.residuals, self.jumps = residuals, jumps
+        self.residuals, self.edit_steps = residuals, edit_steps
         self.rows = nn.Buffer(torch.ones(len(metadata.attributes), num_ws))
 
     def sum_residuals(self, x: Components, changes: Scores, selected: Tensor) -> Tensor:
         """Sum what each selected attribute adds to coordinates over all steps, (selected, n, components)."""
-        factors = changes[:, selected].T[..., None] / self.jumps
+        factors = changes[:, selected].T[..., None] / self.edit_steps
         done = x.new_zeros(len(selected), *x.shape)
-        for _ in range(self.jumps):
+        for _ in range(self.edit_steps):
             done = done + factors * self.residuals(x + done.sum(0), selected)
         return done
 
@@ -207,7 +207,7 @@ def _build_editor(
     metadata: EditorMetadata, frame: WhitenedSpace, settings: GuidedStyleConfig, num_ws: int
 ) -> GuidedStyle:
     residuals = ResidualSteps(settings.components, len(metadata.attributes), settings.width)
-    return GuidedStyle(metadata, frame, residuals, num_ws, settings.jumps)
+    return GuidedStyle(metadata, frame, residuals, num_ws, settings.edit_steps)
 
 
 def _error_weights(fit_data: FitData, settings: GuidedStyleConfig) -> Tensor:
@@ -229,8 +229,8 @@ def _create_loss(editor: GuidedStyle, fit_data: FitData, settings: GuidedStyleCo
         rows = draw_rows(len(x), settings.batch, random, x.device)
         changes = settings.reach * torch.randn(k, len(rows), generator=random).to(x)
         here = x[rows].expand(k, -1, -1)
-        for _ in range(settings.jumps):
-            here = here + changes[..., None] / settings.jumps * editor.residuals(here, all_attributes)
+        for _ in range(settings.edit_steps):
+            here = here + changes[..., None] / settings.edit_steps * editor.residuals(here, all_attributes)
         errors = (
             classifier(here.flatten(0, 1)).view(k, len(rows), k)
             - before[rows]

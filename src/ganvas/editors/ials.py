@@ -18,7 +18,7 @@ many faces in ``gradients`` they do. Where ganvas has neither pictures nor the s
 of the whitened components of W, in which a step of length 1 is as likely in every direction. Conditions are all other
 attributes at once instead of one: p⊥ minimises |p⊥ - p|² + λ_hold·Σ_i (1 - γ_ik)·((c·p⊥)² + (d_i·p⊥)²), γ the labels'
 |correlation|, so that attributes which nearly mean the same stay together; with λ_hold → ∞ it is the projection. g_k is the
-gain that makes a change of 1 move the probe's mean reading by 1.
+gain that makes a change of 1 move the probe's mean reading by 1; ``LatentEditor.scale_changes`` applies it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class IalsConfig(FitConfig):
     """Options of ``ials.fit``.
 
     ``lambda1`` and ``lambda2``: the weight of the attribute's mean direction beside the instance's own, for the attribute
-    that is edited and for conditions; ``hold``: λ_hold; ``jumps``: T; ``pictures``: faces whose gradients are computed;
+    that is edited and for conditions; ``hold``: λ_hold; ``edit_steps``: T; ``pictures``: faces whose gradients are computed;
     ``match``: see the module. ``steps``, ``batch`` and ``rate``: of the training of C.
     """
 
@@ -77,7 +77,7 @@ class IalsConfig(FitConfig):
     lambda1: Share = 0.75
     lambda2: Share = 0.0
     hold: NonNegative = 10.0
-    jumps: Annotated[int, Field(strict=True, ge=1, le=1000)] = 4
+    edit_steps: Annotated[int, Field(strict=True, ge=1, le=1000)] = 4
     pictures: Natural = 16
     match: NonNegative = 1.0
 
@@ -111,12 +111,12 @@ class Ials(LatentEditor):
         return F.normalize(primal - ((roots * solved[..., 0]) @ held), dim=2)
 
     def move(self, x: Components, changes: Scores) -> Components:
-        """Return the sum of all steps; those of several attributes are added."""
+        """Return the displacement, the sum of all steps; those of several attributes are added."""
         selected = changes.ne(0).any(0).nonzero()[:, 0]
-        steps, done = changes[:, None, selected] / self.settings.jumps, torch.zeros_like(x)
-        for _ in range(self.settings.jumps):
-            done = done + (steps @ self.compute_directions(x + done, selected))[:, 0]
-        return done
+        steps, displacement = changes[:, None, selected] / self.settings.edit_steps, torch.zeros_like(x)
+        for _ in range(self.settings.edit_steps):
+            displacement = displacement + (steps @ self.compute_directions(x + displacement, selected))[:, 0]
+        return displacement
 
     def _mix(self, instance: Gradients, weight: float) -> Gradients:
         return weight * self.levels + (1 - weight) * instance

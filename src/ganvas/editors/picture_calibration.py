@@ -137,12 +137,12 @@ def calibrate_moves_in_pictures(
     linearized = linearize_codes(calibration)
     before = editor.get_buffer("moves").double()
     readings = correct_readings(
-        linearized.jacobian @ editor.shell.readings.double(), before, linearized.length, responses.to(before)
+        linearized.jacobian @ editor.shell.readings.double(), before, linearized.metric, responses.to(before)
     )
     config = parse_stored_options(editor.options)
     config = replace(config, hold=hold, entailed=config.entailed or ENTAILED)
     weights = compute_held_weights(config, editor.attributes)
-    solved = solve_within(linearized, readings, readings, weights.to(readings), config.longest_unit)
+    solved = solve_within(linearized, readings, readings, weights.to(readings), config.max_unit_length)
     # What pictures don't show to move keeps its move.
     shown = (responses.mean(0).diagonal() > 0) & solved.isfinite().all(1).to(responses.device)
     moves = limit_lengths(calibration, torch.where(shown.to(before.device)[:, None], solved, before).float())

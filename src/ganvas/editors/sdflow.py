@@ -69,7 +69,7 @@ class SdFlowConfig(FitConfig):
 
 
 class CouplingLayer(nn.Module):
-    """Scales and shifts every other component by functions of the rest and of s; ``first`` is the first that moves."""
+    """Scales and shifts the components ``first``, ``first`` + 2, … by functions of the others and of s."""
 
     def __init__(self, components: int, attributes: int, width: int, first: int) -> None:
         super().__init__()
@@ -145,20 +145,20 @@ def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: SdFl
 
 
 def _create_loss(editor: SdFlow, fit_data: FitData, settings: SdFlowConfig) -> LossFunction:
-    """Return L."""
+    """Return the training loss L; the encoder becomes a copy of the classifier that learns."""
     x, a, k = fit_data.x, fit_data.a, len(editor.attributes)
     editor.encoder = deepcopy(fit_data.classifier).requires_grad_(True)
     random = torch.Generator().manual_seed(settings.seed)
 
     def loss(step: int) -> Tensor:
         rows = draw_rows(len(x), settings.batch, random, x.device)
-        target = draw_changes(len(rows), k, 1, settings.reach, random).to(x)
+        changes = draw_changes(len(rows), k, 1, settings.reach, random).to(x)
         s = editor.encoder(x[rows])
         z, volume = editor.encode(x[rows], s)
-        edited = editor.decode(z, s + target)
+        edited = editor.decode(z, s + changes)
         distilled = (s - a[rows]).square().sum(1)
         unlikely = z.square().sum(1) / 2 - volume
-        read = (editor.encoder(edited) - s - target).square().sum(1)
+        read = (editor.encoder(edited) - s - changes).square().sum(1)
         moved = (edited - x[rows]).square().sum(1)
         return (
             settings.distill * distilled

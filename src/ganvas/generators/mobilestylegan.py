@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, check_resolution, copy_contiguous, shrink
 from ganvas.generators.early_head import EarlyHead, read_heads
-from ganvas.generators.parts import PartReader, Parts, read_parts_file
+from ganvas.generators.parts import PartReader, Parts, load_part_reader
 from ganvas.io import hub
 from ganvas.io.fingerprints import hash_weights
 from ganvas.types import Images, Labels, W, WPlus, Z
@@ -35,7 +35,7 @@ def load(card: hub.Card, device: torch.device, dtype: torch.dtype) -> MobileStyl
     if (heads := assets / f"{card.name}-early.safetensors").is_file():
         generator.add_heads(read_heads(heads, generator.fingerprint))
     if (parts := assets / f"{card.name}-parts.safetensors").is_file():
-        generator.part_reader = read_parts_file(parts, generator.fingerprint)
+        generator.part_reader = load_part_reader(parts, generator.fingerprint)
     return generator.to(device)
 
 

@@ -21,15 +21,16 @@ KIND = "face parts"
 PARTS = ("hair", "face", "outline")
 """The parts: hair and beards; skin, eyes and mouth; and the outline between these and what is neither."""
 SHARPNESS = 12.0
-"""How much the nearest cluster counts beside the others."""
+"""The inverse temperature of the softmax over cosine similarities to clusters."""
 Parts = Float[Tensor, "n parts part_rows part_columns"]
 """How much a place belongs to each of PARTS, from 0 to 1; the rest, such as background and clothes, is what is left to 1."""
 
 
 class PartReader(nn.Module):
-    """Clusters of features (channels,) by cosine, after ``means`` were taken off and ``scales`` divided out.
+    """Assigns each place of a feature map to PARTS, by the cosine similarity of standardised features to ``clusters``.
 
-    ``members`` (PARTS, clusters) is 1 where a cluster is part of a part. ``side``: the resolution of the features.
+    ``means`` and ``scales`` (channels,) standardise; ``clusters`` (clusters, channels); ``members`` (PARTS, clusters) is 1 where
+    a cluster belongs to a part; ``side``: the resolution of the features, in pixels.
     """
 
     def __init__(self, means: Tensor, scales: Tensor, clusters: Tensor, members: Tensor, side: int) -> None:
@@ -45,21 +46,21 @@ class PartReader(nn.Module):
         """Read the parts of features (n, channels, height, width)."""
         likeness = torch.einsum("nchw,kc->nkhw", self.normalize(features), self.clusters)
         parts = torch.einsum("nkhw,pk->nphw", (SHARPNESS * likeness).softmax(1), self.members)
-        # At the border of pictures features see its padding, and say that there is an outline.
+        # At the border of pictures zero padding makes features look like an outline: the next row replaces them.
         parts = F.pad(parts[:, :, 1:-1, 1:-1], (1, 1, 1, 1), mode="replicate")
         hair, face, outline = parts.split(1, 1)
-        # Lines of hair that are as thin as a place are wrinkles, nostrils or frames of glasses.
+        # A 3×3 opening: hair under three places wide is a wrinkle, a nostril or a frame of glasses, and counts as face.
         thick = F.max_pool2d(-F.max_pool2d(-hair, 3, 1, 1), 3, 1, 1)
         return torch.cat((thick, face + hair - thick, outline), 1)
 
 
-def save_parts(path: str | Path, reader: PartReader, fingerprint: str) -> None:
+def save_part_reader(path: str | Path, reader: PartReader, fingerprint: str) -> None:
     """Write the reader of a generator's parts, in float16."""
     tensors = {name: value.half() for name, value in reader.state_dict().items()}
     save_tensors(path, tensors, {"kind": KIND, "version": 1, "fingerprint": fingerprint, "side": str(reader.side)})
 
 
-def read_parts_file(path: str | Path, fingerprint: str) -> PartReader:
+def load_part_reader(path: str | Path, fingerprint: str) -> PartReader:
     """Read the reader of a generator's parts.
 
     Raises GanvasError for a file that is damaged, holds something else, or belongs to another generator.

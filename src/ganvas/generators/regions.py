@@ -31,15 +31,17 @@ from ganvas.validation import Number, Positive, Share, parse, validated
 COARSEST_SIDE = 16
 """The side at which the pyramid ends."""
 EDGE_SLOPE = 2.0
-"""How much faster than the mask the bound on changes rises: coarse bands reach beyond the region, and are cut off there."""
+"""The blended change is multiplied by min(1, EDGE_SLOPE · mask): coarse bands reach beyond the region, and are cut off there."""
 HOLE_SOFTNESS = 0.25
 """The share of the radius in which the edge of a hole fades."""
-SURE_FACE = 1.5
-"""How much a face's membership counts where a background is continued: what is more than 1 / SURE_FACE a face is none of it."""
+FACE_MARGIN = 1.5
+"""A place counts as background by max(0, 1 - FACE_MARGIN · its membership in a face)."""
 MASK_SIDE = 256
 """The side at which masks of parts are drawn, and the background is continued; the lengths below are in its pixels."""
-EDGE_RADIUS, BACKGROUND_RADIUS = 1, 8
-"""How far parts reach beyond where they are read: what is drawn, and what isn't background."""
+EDGE_RADIUS = 1
+"""Pixels by which an edit is drawn beyond the parts as they are read."""
+BACKGROUND_RADIUS = 8
+"""Pixels around parts that don't count as background."""
 SHOULDERS = (0.75, 0.88)
 """Where shoulders begin in aligned faces, as a share of the height: not yet at the first, surely at the second."""
 Ellipse = tuple[Number, Number, Positive, Positive]
@@ -116,7 +118,10 @@ class EditedParts:
     after: Parts
 
     def build_drawn(self, names: Sequence[str], covered: bool) -> Mask:
-        """Build the mask of what an edit of the parts ``names`` draws: ``covered``: all that these were or are."""
+        """Build the mask of where the edited picture replaces the original, in an edit of the parts ``names``.
+
+        ``covered``: wherever these lie before or after, as a hat may.
+        """
         before, after = (_weigh_parts(each, names) for each in (self.before, self.after))
         if covered:
             return _widen(torch.maximum(after, before), EDGE_RADIUS)
@@ -124,20 +129,21 @@ class EditedParts:
             after = torch.maximum(after, before * _weigh_parts(self.after, PARTS))
         else:  # hair lies over faces, and stays
             after = after * (1 - _weigh_parts(self.before, ("hair",)))
-        return torch.maximum(_widen(after, EDGE_RADIUS), self._build_left(names) * _draw_shoulders(MASK_SIDE))
+        return torch.maximum(_widen(after, EDGE_RADIUS), self._build_vacated(names) * _draw_shoulders(MASK_SIDE))
 
     def build_uncovered(self, names: Sequence[str]) -> Mask:
         """Build the mask of what belonged to the parts ``names``, and shows what lies behind a face after the edit."""
-        return self._build_left(names) * (1 - _draw_shoulders(MASK_SIDE))
+        return self._build_vacated(names) * (1 - _draw_shoulders(MASK_SIDE))
 
     def build_background(self) -> Mask:
         """Build the mask of what is background before the edit, away from the face."""
         face = _widen(_weigh_parts(self.before, PARTS), BACKGROUND_RADIUS)
         # Nothing of a face may leak in: memberships are never quite 1.
-        return (1 - SURE_FACE * face).clamp(min=0)
+        return (1 - FACE_MARGIN * face).clamp(min=0)
 
-    def _build_left(self, names: Sequence[str]) -> Mask:
+    def _build_vacated(self, names: Sequence[str]) -> Mask:
         """Build the mask of what belonged to the parts ``names``, and is no part of a face any more."""
+        # Who moves as a whole takes the outline along; of hair or a face alone, it belongs to what stays.
         whole = PARTS if {"hair", "face"} <= set(names) else names
         before = _widen(_weigh_parts(self.before, whole), BACKGROUND_RADIUS)
         return before * (1 - _weigh_parts(self.after, PARTS))
@@ -188,11 +194,14 @@ def blend_edit(before: Images, after: Images, regions: Sequence[Region], parts: 
     """
     height, width = after.shape[-2:]
     drawn, uncovered = _build_masks(regions, parts, height, width)
-    if parts is not None and uncovered.any():
+    known = parts.build_background() if parts is not None and uncovered.any() else None
+    if known is not None and not known.any():  # there is nothing to continue
+        drawn = torch.maximum(drawn, uncovered)
+    elif known is not None:
         # What is continued is smooth: small pictures have all of it.
         small = F.interpolate(before, (MASK_SIDE, MASK_SIDE), mode="bilinear", antialias=True, align_corners=False)
-        background = extend_background(small, parts.build_background().to(before))
-        before = torch.lerp(before, _enlarge(background, before), uncovered.to(before))
+        background = extend_background(small, known.to(before))
+        before = torch.lerp(before, _resize_like(background, before), uncovered.to(before))
     return blend_pictures(before, after, drawn)
 
 
@@ -209,8 +218,8 @@ def _build_masks(regions: Sequence[Region], parts: EditedParts | None, height: i
         mask = region.build_mask(height, width)
         if parts is not None and region.parts:
             if not region.covered:
-                uncovered.append(mask * _enlarge(parts.build_uncovered(region.parts).to(mask), mask))
-            mask = mask * _enlarge(parts.build_drawn(region.parts, bool(region.covered)).to(mask), mask)
+                uncovered.append(mask * _resize_like(parts.build_uncovered(region.parts).to(mask), mask))
+            mask = mask * _resize_like(parts.build_drawn(region.parts, bool(region.covered)).to(mask), mask)
         drawn.append(mask)
     return torch.stack(drawn).amax(0), torch.stack(uncovered).amax(0)
 
@@ -226,7 +235,7 @@ def extend_background(images: Images, known: Mask) -> Images:
     smaller = F.avg_pool2d(images * known, 2) / weight.clamp(min=1e-6)
     # A few known pixels are enough to trust their mean.
     smaller = extend_background(smaller, (4 * weight).clamp(max=1))
-    return torch.lerp(_enlarge(smaller, images), images, known)
+    return torch.lerp(_resize_like(smaller, images), images, known)
 
 
 def blend_pictures(before: Tensor, after: Tensor, mask: Mask) -> Images:
@@ -250,11 +259,11 @@ def blend_pictures(before: Tensor, after: Tensor, mask: Mask) -> Images:
     difference, weight, bands = after - before, mask, []
     while min(difference.shape[-2:]) >= 2 * COARSEST_SIDE:
         smaller = _halve(difference)
-        bands.append((difference - _enlarge(smaller, difference), weight))
+        bands.append((difference - _resize_like(smaller, difference), weight))
         difference, weight = smaller, _halve(weight)
     blended = difference * weight
     for band, weight in reversed(bands):
-        blended = _enlarge(blended, band) + band * weight
+        blended = _resize_like(blended, band) + band * weight
     return before + blended * (EDGE_SLOPE * mask).clamp(max=1)
 
 
@@ -266,5 +275,5 @@ def _halve(images: Tensor) -> Tensor:
     return F.conv2d(F.pad(images, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=channels)
 
 
-def _enlarge(images: Tensor, to: Tensor) -> Tensor:
+def _resize_like(images: Tensor, to: Tensor) -> Tensor:
     return F.interpolate(images, to.shape[-2:], mode="bilinear", align_corners=False)

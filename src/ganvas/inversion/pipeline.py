@@ -63,6 +63,7 @@ def invert(
     *,
     encoder: Encoder | None = None,
     distribution: Distribution | None = None,
+    start: WPlus | None = None,
     progress: Progress | None = None,
     on_step: StepCallback | None = None,
 ) -> Inversion:
@@ -71,6 +72,7 @@ def invert(
     ``space``: "w" (all rows equal) or "w+". ``method``: "encoder", "optimize" (from w_avg) or
     "both" (from the encoder's code; "optimize" where the generator has no encoder).
     ``encoder``: by default the one that ships. ``distribution``: of W, fitted here if it is needed and not given.
+    ``start``: the codes (n, num_ws, w_dim) that optimisation starts from, instead of the method's.
     ``progress`` is called with the steps done and the steps of all pictures. ``on_step`` is called after each step with the
     steps done and the most steps of one picture, its picture, and the best code so far; True stops that optimisation.
     Pictures are inverted one by one, so their number changes no bit of any code. Gradients flow through the generator in
@@ -79,6 +81,8 @@ def invert(
     """
     config = config or OptimizationConfig()
     _check(images, space, method)
+    if start is not None and (method == "encoder" or start.shape != (len(images), generator.num_ws, generator.w_dim)):
+        raise GanvasError("Optimisation starts from one code of W+ for each picture, and only optimisation does.")
     encoder = None if method == "optimize" else encoder or load_encoder(generator)
     if method == "encoder" and encoder is None:
         raise GanvasError(f"No encoder ships for generator {generator.name!r}: use the method 'optimize'.")
@@ -97,7 +101,8 @@ def invert(
                 progress(i * each + step * each // steps, total)
             return on_step and on_step(step, steps, picture, ws)
 
-        rows.append(job.invert_picture(image[None], report_step))
+        code = None if start is None else start[i : i + 1]
+        rows.append(job.invert_picture(image[None], report_step, code))
         if progress:
             progress((i + 1) * each, total)
     codes, pictures, steps, planned_steps = zip(*rows, strict=True)
@@ -115,12 +120,16 @@ class _InversionJob:
     encoder: Encoder | None
     coordinates: WhitenedCoordinates | None
 
-    def invert_picture(self, image: Tensor, on_step: StepCallback) -> tuple[WPlus, Tensor, int, int]:
-        """Invert one picture; return its code, the code's picture, the number of steps, and of those that were planned."""
+    def invert_picture(
+        self, image: Tensor, on_step: StepCallback, start: WPlus | None = None
+    ) -> tuple[WPlus, Tensor, int, int]:
+        """Invert one picture; return its code, the code's picture, the number of steps, and of those that were planned.
+
+        ``start``: see ``invert``.
+        """
         target = image.float() if image.shape[-1] <= SIDES[0] else downscale(image.float(), SIDES[0])
-        start = self.generator.expand(self.generator.w_avg[None])
         encoder, config = self.encoder, self.config
-        if encoder is not None:
+        if start is None and encoder is not None:
             with torch.no_grad():
                 start = encoder(target, self.space)
             refined, picture = refine_code(
@@ -132,6 +141,7 @@ class _InversionJob:
         if self.coordinates is None:
             raise GanvasError(f"Method {self.method!r} needs the distribution of W.")
         loss = make_loss(target, self.generator, encoder, config)
+        start = self.generator.expand(self.generator.w_avg[None]) if start is None else start
         ws, steps, planned = optimize_code(loss, self.generator, start, self.space, self.coordinates, config, on_step)
         with torch.no_grad():
             return ws, self.generator.synthesis(ws), steps, planned

@@ -130,8 +130,8 @@ def encode_webp(frames: Sequence[Tensor], rate: float) -> bytes:
     return buffer.getvalue()
 
 
-def encode_mp4(frames: Sequence[Tensor], rate: float) -> bytes:
-    """Encode frames (height, width, 3), uint8, as H.264 in MP4, at ``rate`` frames a second.
+def encode_mp4(frames: Sequence[Tensor], rate: float, sound: Path | None = None) -> bytes:
+    """Encode frames (height, width, 3), uint8, as H.264 in MP4, at ``rate`` frames a second, with the sound of a clip, if any.
 
     Raises GanvasError where ffmpeg isn't installed or fails.
     """
@@ -140,7 +140,9 @@ def encode_mp4(frames: Sequence[Tensor], rate: float) -> bytes:
     coded = "-c:v libx264 -crf 18 -pix_fmt yuv420p -map_metadata -1 -fflags +bitexact -flags:v +bitexact -f mp4"
     with tempfile.TemporaryDirectory(prefix="ganvas-") as folder:  # MP4 can't be written to a pipe
         path = Path(folder, "film.mp4")
-        command = [find_ffmpeg(), "-y", "-loglevel", "error", *raw.split(), *coded.split(), str(path)]
+        tracks = [] if sound is None else ["-protocol_whitelist", "file,pipe", "-i", str(sound.resolve())]
+        chosen = [] if sound is None else "-map 0:v -map 1:a:0? -c:a aac -b:a 192k".split()
+        command = [find_ffmpeg(), "-y", "-loglevel", "error", *raw.split(), *tracks, *chosen, *coded.split(), str(path)]
         data = b"".join(frame[:height, :width].contiguous().numpy().tobytes() for frame in frames)
         result = subprocess.run(command, input=data, capture_output=True, check=False)
         if result.returncode:

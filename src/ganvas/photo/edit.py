@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ganvas.control.conditions import find_attribute
 from ganvas.control.refinement import check_corrections
-from ganvas.control.target_values import convert_to_sigma
 from ganvas.data.distribution import Distribution
 from ganvas.data.label import EARLY_SIDE
 from ganvas.errors import GanvasError
@@ -30,7 +28,7 @@ from ganvas.generators.regions import (
 from ganvas.identity import load_judge
 from ganvas.inversion.alignment import Face, align, estimate_yaw
 from ganvas.inversion.encoder import Encoder
-from ganvas.inversion.optimization import OptimizationConfig, StepCallback
+from ganvas.inversion.optimization import StepCallback
 from ganvas.inversion.pipeline import invert, load_encoder, make_loss
 from ganvas.inversion.quality import fit_w_distribution
 from ganvas.inversion.tuning import Tuning, TuningConfig, fit_tuning, list_tuned_weights, save_tuning
@@ -48,10 +46,9 @@ from ganvas.photo.recipe import (
     pack_rows,
 )
 from ganvas.progress import Progress
-from ganvas.recipe.files import check_output
 from ganvas.recipe.model import EditStep
 from ganvas.recipe.refinement import load_label_scorer, refine_step
-from ganvas.recipe.rendering import EditMask, Photo, Tools, apply_edits, choose_editor, load_tools
+from ganvas.recipe.rendering import EditMask, Photo, Tools, apply_edits
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, WPlus
 
@@ -123,11 +120,13 @@ class PhotoEdit:
     """How often the changes are corrected, at most, by what the editor's scorer reads; see ``refine_changes``."""
 
     @cached_property
-    def _encoder(self) -> Encoder | None:
+    def encoder(self) -> Encoder | None:
+        """The encoder that ships for the generator."""
         return load_encoder(self.tools.generator)
 
     @cached_property
-    def _distribution(self) -> Distribution:
+    def distribution(self) -> Distribution:
+        """The distribution of W, within which codes are found."""
         return fit_w_distribution(self.tools.generator)
 
     @cached_property
@@ -197,7 +196,7 @@ class PhotoEdit:
         """Edit faces as ``edit_picture`` does; return their codes and tunings, too."""
         largest_first = align(photo, self.tools.generator.resolution)
         faces = _order_faces(largest_first)
-        limit = self._read_limit(photo)
+        limit = self.read_limit(photo)
         if self.tuning.steps:
             list_tuned_weights(self.tools.generator)
         check_corrections(self.corrections)
@@ -211,9 +210,9 @@ class PhotoEdit:
             if self.face not in ("all", number) and not (self.face is None and face is largest_first[0]):
                 continue
             try:
-                rebuilt, generator = self._rebuild_face(face, number, progress, on_step)
-                rebuilt = self._refine(rebuilt, generator)
-                result = self._paste_edit(result, face, rebuilt, generator, limit)
+                rebuilt, generator = self.rebuild_face(face, number, progress, on_step)
+                rebuilt = self.refine(rebuilt, generator)
+                result = self.paste_edit(result, face, rebuilt, generator, limit)
                 edited.append(rebuilt)
             except GanvasError as error:
                 errors.append(str(error) if len(faces) == 1 else f"face {number} of {len(faces)}: {error}")
@@ -229,17 +228,17 @@ class PhotoEdit:
 
     def draw_faces(self, photo: Images, faces: Sequence[RebuiltFace]) -> Images:
         """Draw the edit of faces that were rebuilt before into their photograph again. Raises GanvasError as ``align`` does."""
-        found, limit = _order_faces(align(photo, self.tools.generator.resolution)), self._read_limit(photo)
+        found, limit = _order_faces(align(photo, self.tools.generator.resolution)), self.read_limit(photo)
         for rebuilt in faces:
             if rebuilt.number > len(found):
                 raise GanvasError(f"There is no face {rebuilt.number}: this photograph has {len(found)}.")
             generator = rebuilt.apply_tuning(self.tools.generator)
-            photo = self._paste_edit(photo, found[rebuilt.number - 1], rebuilt, generator, limit)
+            photo = self.paste_edit(photo, found[rebuilt.number - 1], rebuilt, generator, limit)
         return photo
 
     def make_recipe(self, photo: Images, faces: Sequence[RebuiltFace]) -> PhotoRecipe:
         """Make the recipe that ``draw_photo_recipe`` draws these faces in ``photo`` by."""
-        tools, limit = self.tools, self._read_limit(photo)
+        tools, limit = self.tools, self.read_limit(photo)
         refined = tuple(step.refined for face in faces for step in face.edits or () if step.refined is not None)
         tunings = tuple("" if face.tuning is None else face.tuning.sha256 for face in faces)
         return PhotoRecipe(
@@ -257,8 +256,8 @@ class PhotoEdit:
         )
 
     @torch.no_grad()
-    def _rebuild_face(
-        self, face: Face, number: int, progress: Progress | None, on_step: StepCallback | None
+    def rebuild_face(
+        self, face: Face, number: int, progress: Progress | None = None, on_step: StepCallback | None = None
     ) -> tuple[RebuiltFace, Generator]:
         """Find the code of a face and the tuning of its picture, and the generator with that tuning.
 
@@ -283,14 +282,14 @@ class PhotoEdit:
                 settings.space,
                 settings.method,
                 settings.options,
-                encoder=self._encoder,
-                distribution=None if settings.method == "encoder" else self._distribution,
+                encoder=self.encoder,
+                distribution=None if settings.method == "encoder" else self.distribution,
                 progress=progress,
                 on_step=on_step,
             )
         rebuilt, pictures = RebuiltFace(number, found.ws, None, found.planned_steps[0]), found.pictures
         if self.tuning.steps:
-            loss = make_loss(target, generator, self._encoder, settings.options)
+            loss = make_loss(target, generator, self.encoder, settings.options)
             rebuilt = replace(rebuilt, tuning=fit_tuning(loss, generator, found.ws, self.tuning, progress, on_step))
             generator = rebuilt.apply_tuning(generator)
             pictures = generator.synthesis(found.ws)
@@ -303,7 +302,7 @@ class PhotoEdit:
             )
         return rebuilt, generator
 
-    def _refine(self, rebuilt: RebuiltFace, generator: Generator) -> RebuiltFace:
+    def refine(self, rebuilt: RebuiltFace, generator: Generator) -> RebuiltFace:
         """Refine a face's edit, as ``generator`` draws it in the edit's regions. Raises GanvasError as ``refine_changes``."""
         if not self.corrections:
             return rebuilt
@@ -320,7 +319,7 @@ class PhotoEdit:
         return replace(rebuilt, edits=(step,))
 
     @torch.no_grad()
-    def _paste_edit(
+    def paste_edit(
         self, photo: Images, face: Face, rebuilt: RebuiltFace, generator: Generator, limit: Tensor | None
     ) -> Images:
         """Return the photograph with one face edited, as ``generator`` draws it."""
@@ -338,7 +337,7 @@ class PhotoEdit:
         attributes = [name for step in self.edits for name in (*step.set, *step.shift)]
         return () if self.whole or self.region != "auto" else find_regions(self.tools.generator.name, attributes)
 
-    def _read_limit(self, photo: Images) -> Tensor | None:
+    def read_limit(self, photo: Images) -> Tensor | None:
         """Read the picture that is white where the photograph may change, (1, 1, height, width), if there is one."""
         if str(self.region) in ("auto", "off"):
             return None
@@ -366,66 +365,3 @@ def limit_face_edit(
     # The outline in the photograph is surer than the inversion's: what lies inside of a face ends there.
     is_inside = bool(regions) and all(region.hole is None and region.ellipse[2] < 0.5 for region in regions)
     return edited, mask * draw_face(face, size) if is_inside else mask
-
-
-def edit_photo(
-    photo: str | Path,
-    out: str | Path,
-    shift: Mapping[str, float] | None = None,
-    set: Mapping[str, float | str] | None = None,
-    *,
-    generator: str = "ffhq",
-    editor: str | Path | None = None,
-    face: int | Literal["all"] | None = None,
-    whole: bool = False,
-    region: str | Path = "auto",
-    method: str = "both",
-    steps: int = 100,
-    budget: float = 0.0,
-    tune: int = 0,
-    refine: int = 0,
-    device: str = "cpu",
-    dtype: str = "bfloat16",
-    progress: Progress | None = None,
-) -> Path:
-    """Edit a face in a photograph, and put it back: outside of the edit's region pixels stay as they are.
-
-    Args:
-        photo: The photograph. Its orientation in EXIF is applied, and its EXIF is kept without the thumbnail.
-        out: The file to write, PNG or JPEG (of quality 95, 4:4:4).
-        shift: Attribute -> change, in standard deviations.
-        set: Attribute -> value, in standard deviations or a text in its own unit, such as "60y".
-        generator: A generator of faces.
-        editor: An editor's name or file; by default the generator's own.
-        face: Which face, counted from left to right from 1, or "all"; by default the largest.
-        whole: Paste the generated face, not only what the edit changed.
-        region: "auto" (where the attributes show), "off" (the head), or a picture of the photograph's size, white where it may
-            change.
-        method: How the face is inverted: "encoder", "optimize" or "both".
-        steps: Of optimisation, at most.
-        budget: Seconds of optimisation; 0: ``steps``.
-        tune: Steps in which the generator's own weights are fitted to the face; what they change is written beside ``out``.
-        refine: How often the changes are corrected by what the editor's scorer reads, until the face reads as asked.
-        device: Where to compute.
-        dtype: What networks compute in.
-        progress: Called with the steps done and those of a face's inversion.
-
-    Returns:
-        The path of the edited photograph.
-
-    Raises:
-        GanvasError: A file can't be read or written, an attribute is unknown, the photograph has no such face, or the face
-            is too small or can't be rebuilt by the generator.
-    """
-    photo, out = Path(photo), check_output(out, SUFFIXES, [Path(photo)])
-    shift, values = dict(shift or {}), dict(set or {})
-    name = choose_editor(generator, editor) if shift or values else None
-    tools = load_tools(generator, dtype, device, name)
-    for attribute in shift:
-        find_attribute(tools.required_editor, attribute)
-    step = EditStep({key: convert_to_sigma(tools.required_editor, key, value) for key, value in values.items()}, shift)
-    settings = InversionConfig(method=method, options=OptimizationConfig(steps=steps, seconds=budget))
-    edits = (step,) if shift or values else ()
-    edit = PhotoEdit(tools, edits, settings, face, whole, region, TuningConfig(tune), refine)
-    edit.edit_file(photo, out, progress)
-    return out

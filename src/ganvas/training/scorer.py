@@ -1,6 +1,6 @@
 """Train the celeba40 scorer: on CelebA's labels, then on generated faces whose scores were smoothed through W.
 
-Two things keep the 40 scores from being correlated more than the labels are:
+The loss keeps the 40 scores from being correlated more than the labels are in two ways:
 
 - each attribute's faces are weighted so that, among them, it is independent of Male, Young and Smiling;
 - a logit's residual, given its own label, must not predict the other labels (a penalty on their correlation in the batch).
@@ -28,10 +28,12 @@ from ganvas.training.celeba import CALIBRATION_TENTH, TEST_TENTH, FaceSet
 from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize, one_cycle, solve_convex
 
 ANCHORS = ("Male", "Young", "Smiling")
+"""Attributes that training makes each other attribute nearly independent of."""
 BALANCE_POWERS = {"Young": 0.6}
 """The power of an attribute's weights where it isn't 1. Older women are rare: at full weight the few of them would decide
 what age looks like, and no face would be surely old."""
 LABEL_SMOOTHING = 0.04
+"""What a label is moved towards a half, twice: 0 and 1 become 0.02 and 0.98."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,10 @@ class ScorerConfig:
 
 
 def balance_weights(labels: Tensor, max_weight: float = 8.0) -> Tensor:
-    """Compute weights (n, attributes), of mean 1, under which each attribute is independent of Male, Young and Smiling.
+    """Compute weights (n, attributes), of mean 1, under which each attribute is nearly independent of ANCHORS.
 
-    ``p(anchors) p(attribute) / p(anchors, attribute)``, at most ``max_weight``, with counts smoothed by three.
+    ``p(anchors) p(attribute) / p(anchors, attribute)``, at most ``max_weight``, to a power of BALANCE_POWERS; three faces are
+    added to each count.
     """
     anchors = [ATTRIBUTES.index(name) for name in ANCHORS]
     weights = torch.ones_like(labels)
@@ -83,7 +86,7 @@ def compute_leakage_penalty(logits: Tensor, labels: Tensor) -> Tensor:
     return beyond_chance.fill_diagonal_(0).sum() / labels.shape[1]
 
 
-def augment_softly(pixels: Tensor, random: torch.Generator) -> Tensor:
+def augment_with_blur(pixels: Tensor, random: torch.Generator) -> Tensor:
     """Move, mirror, recolour and blur pictures (n, 3, h, w) of 0 … 255 and add noise; in [-1, 1]."""
 
     def uniform(*shape: int) -> Tensor:
@@ -93,8 +96,8 @@ def augment_softly(pixels: Tensor, random: torch.Generator) -> Tensor:
     scale, angle = 1 + 0.16 * uniform(n), 0.2 * uniform(n)
     mirror = uniform(n).sign()
     matrix = torch.zeros(n, 2, 3)
-    matrix[:, 0, 0], matrix[:, 0, 1] = scale * angle.cos() * mirror, -angle.sin()
-    matrix[:, 1, 0], matrix[:, 1, 1] = angle.sin(), scale * angle.cos()
+    matrix[:, 0, 0], matrix[:, 0, 1] = scale * angle.cos() * mirror, -scale * angle.sin()
+    matrix[:, 1, 0], matrix[:, 1, 1] = scale * angle.sin() * mirror, scale * angle.cos()
     matrix[:, :, 2] = 0.12 * uniform(n, 2)
     grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
     x = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
@@ -108,7 +111,7 @@ def augment_softly(pixels: Tensor, random: torch.Generator) -> Tensor:
     return (x + noise).clamp(-1, 1).contiguous(memory_format=torch.channels_last)
 
 
-def recolour_and_erase(pixels: Tensor, random: torch.Generator) -> Tensor:
+def augment_with_cutout(pixels: Tensor, random: torch.Generator) -> Tensor:
     """Move, mirror and strongly recolour pictures (n, 3, h, w) of 0 … 255, and erase a box of half of them; in [-1, 1].
 
     Boxes as in DeVries and Taylor, *Improved Regularization of Convolutional Neural Networks with Cutout*, 2017,
@@ -139,8 +142,8 @@ def recolour_and_erase(pixels: Tensor, random: torch.Generator) -> Tensor:
     return x.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
 
 
-AUGMENTATIONS = {"cnn": recolour_and_erase}
-"""The augmentation of an architecture where it isn't ``augment_softly``."""
+AUGMENTATIONS = {"cnn": augment_with_cutout}
+"""The augmentation of an architecture where it isn't ``augment_with_blur``."""
 
 
 @dataclass(frozen=True)
@@ -176,29 +179,31 @@ def train_network(
     network = convert_channels_last(network).train()
     share = config.generated_share if generated else 0.0
     count = round(config.batch * (1 - share))
+    if not count:
+        raise GanvasError(f"A batch of {config.batch} with a share of {share} of generated faces has no real one.")
     steps = len(real.pixels) // count
     if not steps:
         raise GanvasError(f"Training takes at least {count} faces outside the held-out tenths, not {len(real.pixels)}.")
     spread = generated.targets.std(0) if generated else None
-    change = AUGMENTATIONS.get(network.arch, augment_softly)
+    augment = AUGMENTATIONS.get(network.arch, augment_with_blur)
 
     def loss(step: int) -> Tensor:
         index, random = epochs.select_rows(step, count), epochs.random
         pixels = real.pixels[index]
         if generated:
-            other = torch.randint(len(generated.pixels), (config.batch - count,), generator=random)
-            pixels = torch.cat((pixels, generated.pixels[other]))
-        logits = network(change(pixels, random))
+            rows = torch.randint(len(generated.pixels), (config.batch - count,), generator=random)
+            pixels = torch.cat((pixels, generated.pixels[rows]))
+        logits = network(augment(pixels, random))
         value = compute_label_loss(logits[:count], real.labels[index], weights[index], config.penalty)
         if generated:
-            error = (logits[count:] - generated.targets[other]) / spread
+            error = (logits[count:] - generated.targets[rows]) / spread
             value = value + 0.5 * F.smooth_l1_loss(error, torch.zeros_like(error))
         return value
 
-    def end(epoch: int, mean_loss: float) -> None:
+    def report_epoch(epoch: int, mean_loss: float) -> None:
         report(f"epoch {epoch} of {config.epochs}: loss {mean_loss:.4f}")
 
-    epochs = Epochs(steps, config.seed * 10_007, len(real.pixels), end)
+    epochs = Epochs(steps, config.seed * 10_007, len(real.pixels), report_epoch)
     run = _describe_run(network, config, real, generated)
     rate, momentum = one_cycle(0.2)
     minimize(
@@ -235,7 +240,7 @@ def _describe_run(
         "arch": network.arch,
         "faces": len(real.labels),
         "labels": hash_weights([("labels", real.labels)]),
-        "generated": len(generated.pixels) if generated else 0,
+        "generated": None if generated is None else hash_weights(asdict(generated).items()),
     }
 
 

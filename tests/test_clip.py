@@ -1,0 +1,177 @@
+"""Clips: a face is followed, smoothed over time, edited in each frame, and nothing else of the clip changes much."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from planted_truth import TOY, disentangled
+
+from ganvas.errors import GanvasError
+from ganvas.inversion.optimization import OptimizationConfig
+from ganvas.io.figures import encode_mp4
+from ganvas.photo import clip, edit
+from ganvas.photo.batch import InversionConfig
+from ganvas.photo.clip import Clip, ClipEdit, follow_face, read_clip, smooth_over_time
+from ganvas.photo.edit import PhotoEdit
+from ganvas.recipe.model import EditStep, NamedTool
+from ganvas.recipe.rendering import Tools
+
+HEIGHT, WIDTH, FACE = 160, 240, 80
+FRAMES = 7
+
+
+def plant_landmarks(x: float, y: float) -> torch.Tensor:
+    """Return what a face's square and outline depend on, around a place."""
+    points = torch.zeros(68, 2)
+    points[:17, 0] = torch.linspace(-0.5, 0.5, 17)
+    points[:17, 1] = 0.5 - 4 * points[:17, 0].square()
+    points[17:27, 0], points[17:27, 1] = torch.linspace(-0.4, 0.4, 10), -0.4
+    points[36:42, 0], points[42:48, 0], points[36:48, 1] = -0.2, 0.2, -0.2
+    points[48:68, 1] = 0.25
+    points[48, 0], points[54, 0] = -0.15, 0.15
+    return points * FACE + torch.tensor([x, y])
+
+
+def draw_clip(hidden: tuple[int, ...] = ()) -> Clip:
+    """Draw a face (red) that moves by three pixels a frame, and one at rest (green); ``hidden``: frames without the first."""
+    frames = []
+    for k in range(FRAMES):
+        frame = torch.full((HEIGHT, WIDTH, 3), 60, dtype=torch.uint8)
+        frame[40:120, 190:230, 1] = 200
+        if k not in hidden:
+            frame[40:120, 40 + 3 * k : 100 + 3 * k, 0] = 200
+        frames.append(frame)
+    return Clip(frames, 10.0)
+
+
+def find_planted_faces(photo: torch.Tensor) -> list[torch.Tensor]:
+    """Find the colours."""
+    found = []
+    for channel in (1, 0):  # not in the order of places
+        places = (photo[0, channel] > 0.3).nonzero().float()
+        if len(places):
+            found.append(plant_landmarks(float(places[:, 1].mean()), float(places[:, 0].mean())))
+    return found
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    monkeypatch.setattr(clip, "find_faces", find_planted_faces)
+    monkeypatch.setattr("ganvas.inversion.alignment.find_faces", find_planted_faces)
+    monkeypatch.setattr(edit, "load_judge", lambda name: Judge())
+
+
+class Judge:
+    """Says that every face was rebuilt."""
+
+    strangers = torch.ones(3)
+
+    def measure_distance(self, *_):
+        return torch.zeros(1)
+
+
+def make_edit(shift: dict[str, float] | None = None, **settings) -> ClipEdit:
+    editor = disentangled()
+    tools = Tools(TOY, "float32", editor, NamedTool("mine", "0"))
+    config = InversionConfig(options=OptimizationConfig(steps=5))
+    return ClipEdit(PhotoEdit(tools, (EditStep(shift=shift),) if shift else (), config, **settings))
+
+
+def test_what_moves_at_a_constant_speed_is_smoothed_to_itself():
+    path = torch.arange(20.0)[:, None] * torch.tensor([1.0, -2.0]) + 3
+    torch.testing.assert_close(smooth_over_time(path), path)
+    noise = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    assert smooth_over_time(noise).std() < 0.6 * noise.std()
+    for n in (1, 2, 3):
+        assert smooth_over_time(path[:n]).shape == path[:n].shape
+
+
+@pytest.mark.usefixtures("planted")
+def test_the_chosen_face_is_followed_and_missing_frames_are_interpolated():
+    whole = draw_clip()
+    chosen = find_planted_faces(whole.get_picture(FRAMES // 2))[1]
+    found = follow_face(whole, chosen)
+    assert torch.equal(found.mean(1)[:, 0].diff(), torch.full((FRAMES - 1,), 3.0))
+    torch.testing.assert_close(follow_face(draw_clip(hidden=(1, 4)), chosen), found)
+    ends = follow_face(draw_clip(hidden=(0, FRAMES - 1)), chosen)
+    assert torch.equal(ends[0], ends[1]) and torch.equal(ends[-1], ends[-2])
+
+
+@pytest.mark.usefixtures("planted")
+def test_a_face_that_is_lost_is_named(monkeypatch):
+    monkeypatch.setattr(clip, "MAX_MISSING", 1)
+    whole = draw_clip()
+    chosen = find_planted_faces(whole.get_picture(FRAMES // 2))[1]
+    with pytest.raises(GanvasError, match=r"lost after 0\.5 s"):
+        follow_face(draw_clip(hidden=(4, 5)), chosen)
+
+
+@pytest.mark.usefixtures("planted")
+def test_the_edit_is_in_every_frame_and_nowhere_else(tmp_path):
+    whole, steps = draw_clip(), []
+    frames = make_edit({"Bright": 2.0}, whole=True).edit_frames(whole, tmp_path, lambda: steps.append(1))
+    assert len(frames) == FRAMES
+    for k, (before, after) in enumerate(zip(whole.frames, frames, strict=True)):
+        changed = (before != after).any(2)
+        assert changed[80, 70 + 3 * k] and not changed[:, 200:].any()
+    unedited = make_edit().edit_frames(whole, tmp_path / "none", lambda: None)
+    assert all(torch.equal(a, b) for a, b in zip(whole.frames, unedited, strict=True))
+    assert len(steps) <= 3 * FRAMES
+
+
+@pytest.mark.usefixtures("planted")
+def test_a_stopped_run_goes_on_with_the_same_frames(tmp_path, monkeypatch):
+    whole, inverted = draw_clip(), []
+    invert = clip.invert
+
+    def count(*arguments, **options):
+        if len(inverted) == 3:
+            raise KeyboardInterrupt
+        inverted.append(1)
+        return invert(*arguments, **options)
+
+    monkeypatch.setattr(clip, "invert", count)
+    with pytest.raises(KeyboardInterrupt):
+        make_edit({"Bright": 2.0}).edit_frames(whole, tmp_path, lambda: None)
+    inverted[:] = [1] * 4  # the others are made now
+    again = make_edit({"Bright": 2.0}).edit_frames(whole, tmp_path, lambda: None)
+    assert len(inverted) == 4 + FRAMES - 1 - 3
+    fresh = make_edit({"Bright": 2.0}).edit_frames(whole, tmp_path / "fresh", lambda: None)
+    assert all(torch.equal(a, b) for a, b in zip(again, fresh, strict=True))
+
+
+@pytest.mark.usefixtures("planted")
+def test_a_clip_goes_from_file_to_file(tmp_path, monkeypatch):
+    pytest.importorskip("imageio_ffmpeg")
+    path, out = tmp_path / "before.mp4", tmp_path / "after.mp4"
+    path.write_bytes(encode_mp4(draw_clip().frames, 10.0))
+    whole = read_clip(path)
+    assert (len(whole.frames), whole.rate, tuple(whole.frames[0].shape)) == (FRAMES, 10.0, (HEIGHT, WIDTH, 3))
+    done = []
+    line = make_edit({"Bright": 2.0}).edit_file(path, out, lambda *count: done.append(count))
+    assert "7 frames at 10 a second" in line
+    assert len(read_clip(out).frames) == FRAMES
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["after.mp4", "before.mp4"]
+    assert [count for count, _ in done] == sorted(count for count, _ in done) and done[-1][1] == 3 * FRAMES
+    monkeypatch.setattr(clip, "MAX_BYTES", 3 * HEIGHT * WIDTH * 4)
+    with pytest.raises(GanvasError, match="at most 4 frames"):
+        read_clip(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no clip", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", b"ffconcat version 1.0\nfile 'before.mp4'\n"],
+)
+def test_what_is_no_clip_is_refused(content: bytes, tmp_path: Path):
+    pytest.importorskip("imageio_ffmpeg")
+    path = tmp_path / "wrong.mp4"
+    path.write_bytes(content)
+    with pytest.raises(GanvasError, match=r"wrong\.mp4 isn't a clip"):
+        read_clip(path)
+
+
+def test_all_faces_of_a_clip_are_refused():
+    with pytest.raises(GanvasError, match="One face of a clip"):
+        make_edit({"Bright": 1.0}, face="all")
