@@ -16,7 +16,7 @@ from app_servers import make_counting_editor, write_editor
 from planted_truth import SCORER, TOY, disentangled
 
 from ganvas.app import attribute_groups, compare, presets, rendering, server, sharing, slider_panel
-from ganvas.app.edit_handlers import EditHandlers
+from ganvas.app.edit_handlers import EditHandlers, list_regions
 from ganvas.app.resources import AppResources, EditorChoice, ToolSources
 from ganvas.app.scene import Scene, check_scene, describe_scene
 from ganvas.app.scene_handlers import SceneHandlers
@@ -759,3 +759,25 @@ def test_a_face_is_mixed_with_parts_of_another(resources, edit_handlers):
     ):
         with pytest.raises(GanvasError, match=message):
             rendering.make_mixed_scene(resources, FACE, 7, parts, storage)
+
+
+def test_a_recipe_with_regions_of_its_own_is_drawn_as_by_the_command(monkeypatch, resources, edit_handlers):
+    monkeypatch.setattr(regions, "load_regions", lambda _: {"left": (Region((0.25, 0.5, 0.2, 0.3)), ("Red",))})
+    before = (Region((0.3, 0.4, 0.2, 0.2)), Region((0.7, 0.6, 0.1, 0.2)))
+    tools = resources.make_tools(FACE)
+    recipe = replace(resources.make_recipe(FACE.with_shift("Red", 2.0)), regions=before)
+    handlers = SceneHandlers(edit_handlers, FACE)
+    scene = handlers.make_scene(recipe)
+    assert torch.equal(resources.render(scene).image, render(recipe, tools))
+    assert not torch.equal(resources.render(replace(scene, region="auto")).image, render(recipe, tools))
+    assert resources.make_recipe(scene) == recipe
+    assert ("As it was saved", "saved") in list_regions(scene)
+    session = Session(scene)
+    asyncio.run(edit_handlers.choose_region("off", session))
+    asyncio.run(edit_handlers.choose_region("saved", session))
+    assert resources.make_recipe(session.scene) == recipe
+    assert ("As it was saved", "saved") not in list_regions(scene.with_start(FromSeed(4)))
+    # One of the page's own is that, and a painted place isn't in the recipe's file.
+    assert handlers.make_scene(replace(recipe, regions=(Region((0.25, 0.5, 0.2, 0.3)),))).region == "auto"
+    with pytest.raises(GanvasError, match="a painted place"):
+        handlers.make_scene(replace(recipe, regions=None, mask="0" * 64))

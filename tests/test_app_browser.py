@@ -636,6 +636,51 @@ def test_a_slider_is_learned_from_marked_faces(page, tmp_path):
     assert picture_source(page) == edited
 
 
+def test_explore_moves_the_picture_and_a_named_slider_joins_the_others(page, tmp_path):
+    page.get_by_role("button", name="Explore").click()
+    rows = page.locator("#components .gv-slider")
+    expect(rows).to_have_count(6)
+    expect(rows.first.locator(".gv-strip img").last).to_have_attribute("src", re.compile("^data:"))
+    before = picture_source(page)
+    rows.nth(2).get_by_role("button", name="Sefa 2: more").click()
+    expect(page.locator("#status")).to_contain_text("Sefa 2 at")
+    assert picture_source(page) != before
+    # It is among the sliders, without a name.
+    expect(page.locator("#panel").get_by_role("slider", name="Sefa 2")).to_have_count(1)
+    slider = rows.nth(2).get_by_role("slider")
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#status")).to_contain_text(f"Sefa 2 at {float(slider.input_value()):+.2f}")
+    rows.nth(2).get_by_label("A name for Sefa 2").fill("Turned away")
+    rows.nth(2).get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Turned away is a slider now")).to_be_visible()
+    expect(page.locator("#status")).to_contain_text("Turned away at")
+    move(page, "Turned away", -5)
+    move(page, "Red", 5)
+    page.get_by_role("button", name="Next six").click()
+    expect(rows.first).to_have_attribute("data-name", "sefa_6")
+    page.get_by_label("GANSpace").check()
+    expect(rows.first).to_have_attribute("data-name", "ganspace_0")
+    page.get_by_role("button", name="Save …").click()
+    names = {}
+    for name in ("editor-file", "json", "png"):
+        with page.expect_download() as download:
+            page.locator(f"#{name}").click()
+        names[name] = tmp_path / download.value.suggested_filename
+        download.value.save_as(names[name])
+    out = tmp_path / "again.png"
+    with pytest.raises(SystemExit) as ended:
+        main(["render", str(names["json"]), "--editor", str(names["editor-file"]), "--out", str(out)])
+    assert ended.value.code == 0
+    assert torch.equal(read_picture(out), read_picture(names["png"]))
+    # Giving it a name was a step, too, which changed no pixel.
+    undo = page.get_by_role("button", name="Undo")
+    while undo.is_enabled():
+        undo.click()
+        page.wait_for_timeout(1000)
+    assert picture_source(page) == before
+
+
 def sort_by_size(urls):
     """Return the numbers of the toy's pictures, in data URLs, in the order of how much of them is saturated."""
     shares = []
@@ -669,6 +714,8 @@ def test_axe_finds_nothing_serious_in_our_own_markup(chromium, address, scheme):
     page.get_by_role("button", name="A slider of your own").click()
     page.locator("#examples [data-row]").nth(3).wait_for()
     page.locator("#examples [data-row]").first.click()
+    page.get_by_role("button", name="Explore").click()
+    page.locator("#components .gv-slider").first.wait_for()
     move(page, "Big", 3)
     check()
     for name in ("Faces", "History"):

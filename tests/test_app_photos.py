@@ -18,14 +18,17 @@ from test_paste import plant_judge
 
 from ganvas.app import likeness, photo_handlers, photographs, rendering
 from ganvas.app.photo_handlers import PhotoHandlers
+from ganvas.app.scene_handlers import SceneHandlers
 from ganvas.app.session import Session
+from ganvas.data.codes import load_codes, save_codes
 from ganvas.errors import GanvasError
 from ganvas.inversion.alignment import Face, cut_face, find_square
-from ganvas.io.images import decode_jpeg, encode_jpeg, from_bytes, read_picture, to_bytes
+from ganvas.io.images import decode_jpeg, encode_jpeg, encode_png, from_bytes, read_picture, to_bytes
 from ganvas.photo import edit as photo_edit
 from ganvas.photo.edit import PhotoEdit
-from ganvas.recipe.model import FromSeed
-from ganvas.recipe.rendering import EditMask, Photo
+from ganvas.recipe.files import save_picture
+from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Recipe
+from ganvas.recipe.rendering import EditMask, Photo, compute_code, draw_code
 
 # ruff: noqa: F811
 
@@ -369,3 +372,86 @@ def test_crops_of_a_photograph_are_compared(photo_scene, resources):
     small = photo_scene.photo.small
     assert torch.equal(face, cut_face(small.shown, small.shown_quad, face.shape[-1]))
     assert Photo.from_picture(face, TOY).picture.shape[-1] == TOY.resolution
+
+
+# Pictures of `ganvas invert`.
+
+
+@pytest.fixture
+def opened_inversion(planted, edit_handlers, resources, tmp_path, monkeypatch):
+    """A session that has opened a picture as `ganvas invert` writes it: edited, with the residual of the second face.
+
+    Also the aligned photograph, and the page's messages.
+    """
+    infos = []
+    monkeypatch.setattr("gradio.Info", lambda text, **options: infos.append(text))
+    photo = photographs.find_face_photos(write_photo(tmp_path / "group.png"), TOY.resolution)[1]
+    aligned = Photo.from_picture(photo.face.picture, TOY)
+    save_codes(tmp_path / "code.safetensors", resources.render(FACE).ws, TOY)
+    codes = load_codes(tmp_path / "code.safetensors", TOY)
+    tools = replace(resources.make_tools(FACE), codes=codes, photo=aligned)
+    step = EditStep(shift={"Bright": 1.5})
+    recipe = Recipe(
+        tools.generator_name,
+        FromCodes(codes.sha256, 0),
+        editor=tools.editor_name,
+        edits=(step,),
+        photo=aligned.sha256,
+    )
+    picture = draw_code(compute_code(recipe, tools), recipe, tools)
+    save_picture(tmp_path / "face-edited.png", to_bytes(picture)[0], recipe, codes)
+    session = Session(FACE)
+    handlers = SceneHandlers(edit_handlers, FACE)
+    is_stale = asyncio.run(handlers.load_recipe_file(session, tmp_path / "face-edited.png"))
+    shown = asyncio.run(edit_handlers.show_all(session, is_stale))
+    assert "press New and drop it" in shown[9 + 4]
+    return session, aligned, infos
+
+
+def test_a_picture_of_an_inversion_asks_for_its_photograph(opened_inversion, edit_handlers, resources):
+    session, _, infos = opened_inversion
+    session.set_scene(session.scene.with_value("Red", 1.0))
+    asyncio.run(edit_handlers.show_scene(session, session.start_request()))
+    code = session.scene.start
+    *_, shown = upload(edit_handlers, session)
+    # Neither a choice of faces nor another inversion: edits and code are as they were, and the photograph is whole.
+    assert session.screen == "picture" and session.inversion is None
+    assert session.scene.start == code and session.scene.slider_edit.set == {"Red": 1.0}
+    whole = read_picture(session.scene.photo.path)
+    assert torch.equal(resources.render_shown(session.scene.unedited), whole)
+    assert float(session.scene.photo.face.landmarks[:, 0].mean()) > WIDTH / 2
+    assert "alt='The picture before all edits'" in shown[4 + 9 + 3]
+    assert "press New" not in shown[4 + 9 + 4] and not infos
+    session.undo()
+    assert session.scene.photo is not None
+    # A restart finds it again.
+    recipe = resources.make_recipe(session.scene)
+    _, stored = edit_handlers.storage.load_code(code.codes, code.row, TOY)
+    assert torch.equal(stored.face.quad, session.scene.photo.face.quad)
+    assert recipe.photo is None
+
+
+def test_the_aligned_photograph_is_known_too(opened_inversion, edit_handlers, resources, monkeypatch):
+    session, aligned, infos = opened_inversion
+    monkeypatch.setattr(photographs, "find_faces", lambda photo: [plant_landmarks((32.0, 32.0), 40.0)])
+    monkeypatch.setattr(photographs, "MIN_FACE_PIXELS", 8)
+    path = edit_handlers.folder / "face-photo.png"
+    path.write_bytes(encode_png(to_bytes(aligned.picture)[0].contiguous()))
+
+    async def play(file):
+        return [shown async for shown in PhotoHandlers(edit_handlers, NUM_OTHERS).open_photo(str(file), session)]
+
+    asyncio.run(play(path))
+    assert torch.equal(resources.render_shown(session.scene.unedited), aligned.picture)
+    assert session.scene.edits and not infos
+    code = session.scene.start
+    _, stored = edit_handlers.storage.load_code(code.codes, code.row, TOY)
+    assert torch.equal(stored.face.quad, session.scene.photo.face.quad)
+
+
+def test_another_photograph_is_rebuilt_anew_and_that_is_said(opened_inversion, edit_handlers, monkeypatch):
+    session, _, infos = opened_inversion
+    monkeypatch.setattr(photographs, "find_faces", lambda photo: [plant_landmarks((PLACES[1][0], PLACES[1][1] + 9))])
+    upload(edit_handlers, session, "other.png")
+    assert "rebuilt anew" in infos[0]
+    assert session.inversion is not None and not session.scene.edits

@@ -28,6 +28,7 @@ from ganvas.app.scene import (
     AUTOMATIC_REGION,
     NO_REGION,
     PAINTED_REGION,
+    SAVED_REGION,
     Scene,
     check_scene,
     describe_scene,
@@ -131,6 +132,7 @@ class EditHandlers:
                 "recipe": to_json(recipe),
                 "region": scene.region,
                 "mask": scene.mask_sha256,
+                "photo": scene.photo_sha256,
                 "presets": [preset._asdict() for preset in session.saved_presets],
             }
             if session.screen == "picture"
@@ -143,7 +145,11 @@ class EditHandlers:
             gr.update(interactive=bool(scene.edits)),
             self._format_count(session, shown),
             make_panel_value(self.resources, scene, shown) | {"number": session.num_moves},
-            gr.update(choices=list_regions(scene), value=scene.region, visible=bool(load_regions(scene.generator))),
+            gr.update(
+                choices=list_regions(scene),
+                value=scene.region,
+                visible=bool(load_regions(scene.generator) or scene.regions),
+            ),
             *self.make_screen_updates(session),
         ]
 
@@ -178,6 +184,9 @@ class EditHandlers:
         shift = scene.slider_edit.shift
         parts += [f"{format_attribute(name)} {change * get_sign(name):+g}" for name, change in shift.items()]
         text = f"<p class='gv-status' role='status'>{escape(' · '.join(parts))}</p>"
+        if scene.missing_photo:
+            missing = "Its photograph isn't here: press New and drop it."
+            text = f"<p class='gv-missing' role='status'>{missing}</p>{text}"
         if shown.distance > shown.bound:
             text += (
                 "<p class='gv-warning' role='alert'>This is further from the usual pictures than the generator draws well "
@@ -208,7 +217,8 @@ class EditHandlers:
         if isinstance(move, dict) and "groups" in move:  # the panel as the server drew it: nothing moved since
             return gr.skip()
         is_stale = session.set_scene(parse_move(self.resources, session.scene, move))
-        session.num_moves = request_checks.check_integer("A slider's number", move.get("number", 0), 0, 2**53)
+        number = request_checks.check_integer("A slider's number", move.get("number", 0), 0, 2**53)
+        session.num_moves = max(session.num_moves, number)
         scene, resting = session.scene, session.resting_scene
         preview = await self.draw_or_restore(
             session, lambda: rendering.render_preview(self.resources, scene, resting), is_stale
@@ -303,8 +313,8 @@ class EditHandlers:
     @report_errors
     async def choose_region(self, region: Any, session: Session) -> Any:
         """Keep edits to a region, to where their attributes show, or to nothing."""
-        names = (AUTOMATIC_REGION, NO_REGION, *load_regions(session.scene.generator))
-        if region not in names and not (region == PAINTED_REGION and session.scene.mask):
+        names = [name for _, name in list_regions(session.scene)]
+        if region not in names:
             raise unknown("region", region, names)
         session.commit()
         return await self.show_scene(session, session.set_scene(replace(session.scene, region=region)))
@@ -370,4 +380,5 @@ def list_regions(scene: Scene) -> list[tuple[str, str]]:
     """Return the regions that edits of a scene can be kept to, with their labels."""
     named = [(name.capitalize(), name) for name in load_regions(scene.generator)]
     painted = [("Painted", PAINTED_REGION)] if scene.mask else []
-    return [("Where it shows", AUTOMATIC_REGION), ("Anywhere", NO_REGION), *named, *painted]
+    saved = [("As it was saved", SAVED_REGION)] if scene.regions else []
+    return [("Where it shows", AUTOMATIC_REGION), ("Anywhere", NO_REGION), *named, *painted, *saved]

@@ -11,7 +11,6 @@ from gradio.data_classes import GradioRootModel
 from ganvas.app import request_checks
 from ganvas.app.edit_handlers import FACES_PER_PAGE, EditHandlers
 from ganvas.app.layout import Page
-from ganvas.app.own_slider import OwnSliderHandlers
 from ganvas.app.photo_handlers import PhotoHandlers
 from ganvas.app.scene import Scene
 from ganvas.app.scene_handlers import SceneHandlers
@@ -144,13 +143,23 @@ class EventWiring:
         self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], [page.likeness, *self.view_outputs])
         for button, by in ((page.minus, -1), (page.plus, 1)):
             self._connect_view(button.click, edit_handlers.make_count_handler(by))
-        own = OwnSliderHandlers(edit_handlers, self.tab_handlers.methods)
+        own, explore = self.tab_handlers.own_slider, self.tab_handlers.explore
         for event in (page.own.expand, page.more_examples.click):
             self._connect(event, own.show_faces, [], page.examples)
         learned = [page.learned, *self.scene_outputs]
         self._then_list_methods(
             self._connect(page.examples.input, own.make_slider, [page.examples], learned, SLOW_EVENT)
         )
+        for event, tab in ((page.explore.expand, "explore"), (page.explore.collapse, "folded")):
+            self._connect(event, self.tab_handlers.make_open_handler(tab), [], self.tab_outputs)
+        explored = [page.components, page.method]
+        self._connect(page.next_components.click, explore.show_next, [], explored, SLOW_EVENT)
+        self._connect(page.method.input, explore.choose_method, [page.method], explored, SLOW_EVENT)
+        moved = self._connect(page.components.input, explore.move_slider, [page.components], page.picture, NEWEST_WINS)
+        rested = self._connect(moved.success, edit_handlers.render_at_rest, [], self.view_outputs)
+        # A component that moves for the first time brings another editor.
+        self._then_refresh(self._connect(rested.success, edit_handlers.refresh_pickers, [], self.picker_outputs))
+        self._connect_scene(page.components.submit, explore.save_slider, [page.components])
         checked = self._connect(page.sample.click, self.tab_handlers.check_sampling, [], page.tabs)
         self._connect_gallery(checked.success, self.tab_handlers.list_sampled)
 

@@ -185,6 +185,23 @@ class Page:
             )
             self.more_examples = _build_button("More faces", "more-examples")
             self.learned = gr.HTML(elem_id="learned", padding=False)
+        with gr.Accordion("Explore", open=False, elem_id="explore") as self.explore:
+            self.method = gr.Radio(
+                [("SeFa", "sefa"), ("GANSpace", "ganspace")],
+                value="sefa",
+                label="What varies most, found by",
+                info="SeFa reads the generator's weights, GANSpace its codes. A slider with a name joins the others.",
+                elem_id="method",
+            )
+            self.components = gr.HTML(
+                None,
+                html_template=read_static("sliders.html"),
+                js_on_load=read_static("sliders.js"),
+                apply_default_css=False,
+                padding=False,
+                elem_id="components",
+            )
+            self.next_components = _build_button("Next six", "next-components")
         self.sample = gr.Button("Draw such pictures", visible=False, elem_id="sample")
 
     def _build_face_picker(self) -> None:

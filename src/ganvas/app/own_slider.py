@@ -56,14 +56,14 @@ class OwnSliderHandlers:
         scene = session.scene
         if not isinstance(marked, dict) or not scene.editor:
             raise GanvasError("A slider is made from a name and faces, and joins an editor's.")
-        name = _parse_name(marked.get("name"))
+        name = parse_name(marked.get("name"))
         rows = [_parse_rows(marked.get(side), session.num_examples) for side in ("positive", "negative")]
         base = self.resources.choices[scene.editor].editor
         network = await self.edit_handlers.run_with_generator(session, lambda: self.resources.load(scene).generator)
         editor, accuracy = await self.edit_handlers.run_in_background(
             session, lambda: self.methods.learn_attribute(network, base, name, *rows)
         )
-        made = self._add_editor(editor, name)
+        made = self.add_editor(editor, name)
         session.commit()
         shown = await self.edit_handlers.show_all(
             session, session.set_scene(session.scene.with_editor(made, editor.attributes))
@@ -75,13 +75,13 @@ class OwnSliderHandlers:
         )
         return [f"<p role='status'>{text}</p>", *shown]
 
-    def _add_editor(self, editor: Editor, name: str) -> str:
+    def add_editor(self, editor: Editor, name: str) -> str:
         """Keep an editor for a day, and return the name under which it can be picked."""
         path = self.edit_handlers.storage.save_editor(editor)
         return self.resources.add_own_editor(path, f"{name}-{editors.fingerprint(editor)[:8]}.safetensors")
 
 
-def _parse_name(text: Any) -> str:
+def parse_name(text: Any) -> str:
     """Return a slider's name as an attribute's. Raises GanvasError for none."""
     name = re.sub(r"\W+", "_", request_checks.check_text("The slider's name", text)).strip("_")
     if not name:

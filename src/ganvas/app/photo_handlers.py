@@ -20,7 +20,9 @@ from ganvas.app.request_checks import PHOTO_SUFFIXES, claim_upload, get_choice
 from ganvas.app.resources import LoadedGenerator
 from ganvas.app.session import Session, Superseded, report_errors
 from ganvas.errors import GanvasError
+from ganvas.generators.base import Generator
 from ganvas.inversion import OptimizationConfig, invert, load_encoder
+from ganvas.recipe.model import FromCodes
 from ganvas.types import Images, WPlus
 
 UPDATE_SECONDS = 0.5
@@ -104,15 +106,19 @@ class PhotoHandlers:
         try:
             with file as path:
                 name, stored = path.name, self.edit_handlers.storage.save_photo(path)
-            generator = await self._load(session)
+            network = (await self._load(session)).generator
             try:
-                found = await asyncio.to_thread(photographs.find_face_photos, stored, generator.generator.resolution)
+                found = await asyncio.to_thread(photographs.find_face_photos, stored, network.resolution)
             except GanvasError as error:
                 stored.unlink(missing_ok=True)
                 raise GanvasError(str(error).replace(str(stored), name)) from None
-        except GanvasError:
+            matched = await self._match_photo(found, network, session)
+        except (GanvasError, Superseded):
             yield self._make_updates("")
             raise
+        if matched is not None:
+            yield [None, "", gr.update(visible=False), gr.skip(), *matched]
+            return
         if len(found) == 1:
             async for updates in self._show_face(found[0], session):
                 yield updates
@@ -127,6 +133,24 @@ class PhotoHandlers:
             *self._others[: -len(screens)],
             *screens,
         ]
+
+    async def _match_photo(self, photos: list[FacePhoto], network: Generator, session: Session) -> list[Any] | None:
+        """Show the scene in the photograph that its code was found for, if that is one of these; else return None."""
+        sha256 = session.scene.missing_photo
+        if not sha256:
+            return None
+        photo = await asyncio.to_thread(photographs.match_aligned, photos, sha256, network)
+        if session.scene.missing_photo != sha256:  # another picture was opened meanwhile
+            return None
+        if photo is None:
+            text = "This isn't the photograph of the picture that you opened: its face is rebuilt anew."
+            gr.Info(text, title="Photograph")
+            return None
+        session.add_photo(photo)
+        scene = session.scene
+        if scene.codes is not None and isinstance(scene.start, FromCodes):
+            self.edit_handlers.storage.save_code(scene.codes, scene.start.row, photo)
+        return await self.edit_handlers.show_all(session, session.set_scene(scene))
 
     @report_errors
     async def choose_face(self, session: Session, event: gr.EventData) -> AsyncIterator[Any]:

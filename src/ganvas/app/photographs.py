@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -14,11 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ganvas.errors import GanvasError
+from ganvas.generators.base import Generator
 from ganvas.generators.regions import Mask
 from ganvas.inversion.alignment import Face, cut_face, find_faces, find_square
 from ganvas.io.images import JPEG_SUFFIXES, encode_jpeg, encode_png, from_bytes, read_exif, read_picture, to_bytes
 from ganvas.photo.edit import MIN_FACE_PIXELS
 from ganvas.photo.paste import paste_face
+from ganvas.recipe.rendering import Photo
 from ganvas.types import Images
 
 SAMPLES = (
@@ -126,10 +129,26 @@ def find_face_photos(path: Path, size: int) -> list[FacePhoto]:
     return [make_face_photo(path, photo, pixels, scale, landmarks, size) for landmarks in wide]
 
 
-def load_face_photo(path: Path, landmarks: Float[Tensor, "68 2"], size: int) -> FacePhoto:
-    """Load a photograph of which one face's landmarks were stored. Raises GanvasError for no picture."""
+def load_face_photo(
+    path: Path, landmarks: Float[Tensor, "68 2"], size: int, quad: Float[Tensor, "4 2"] | None = None
+) -> FacePhoto:
+    """Load a photograph of which one face's landmarks, and its square, were stored. Raises GanvasError for no picture."""
     photo = read_picture(path)
-    return make_face_photo(path, photo, *_shrink(photo), landmarks, size)
+    return make_face_photo(path, photo, *_shrink(photo), landmarks, size, quad)
+
+
+def match_aligned(photos: Sequence[FacePhoto], sha256: str, generator: Generator) -> FacePhoto | None:
+    """Return the face whose aligned picture has this sha256, or the whole photograph where it is that picture; else None."""
+    for photo in photos:
+        if Photo.from_picture(photo.face.picture, generator).sha256 == sha256:
+            return photo
+    path, landmarks = photos[0].path, photos[0].face.landmarks
+    picture = read_picture(path)
+    height, width = picture.shape[2:]
+    if height != width or Photo.from_picture(picture, generator).sha256 != sha256:
+        return None
+    corners = torch.tensor([[0.0, 0.0], [0.0, height], [width, height], [width, 0.0]]) - 0.5
+    return load_face_photo(path, landmarks, generator.resolution, corners)
 
 
 def make_face_photo(
@@ -139,9 +158,10 @@ def make_face_photo(
     scale: tuple[float, float],
     landmarks: Float[Tensor, "68 2"],
     size: int,
+    quad: Float[Tensor, "4 2"] | None = None,
 ) -> FacePhoto:
-    """Cut out one face of a photograph."""
-    quad = find_square(landmarks)
+    """Cut out one face of a photograph, by default at the square that its landmarks say."""
+    quad = find_square(landmarks) if quad is None else quad
     return FacePhoto(path, pixels, scale, Face(cut_face(photo, quad, size), landmarks, quad))
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from ganvas.app.attribute_words import format_attribute, get_sign
 from ganvas.app.photographs import FacePhoto, list_samples
-from ganvas.app.resources import AppResources, Reach
+from ganvas.app.resources import AppResources, Reach, find_early_side
 from ganvas.app.scene import Scene
 from ganvas.app.slider_scale import SLIDER_LIMIT_SIGMA
 from ganvas.app.storage import AppStorage
@@ -40,6 +40,8 @@ PREVIEW_SIDE, THUMBNAIL_SIDE = 512, 160
 """Sides in pixels of the picture while a slider moves, at most, and of a face in a gallery."""
 STRIP_AMOUNTS = (0.0, 0.5, 1.0, 1.5, 2.0)
 """Amounts of the edit in the strip."""
+STRIP_SIGMA = 2.0
+"""The change of an unnamed component in the small pictures beside the face."""
 MIXED_PARTS = {"Pose and shape": (4, 8), "Features": (16, 32), "Colours": (64, 4096)}
 """What a mix takes from another face: the lowest and highest resolution at which rows of the code act."""
 SIMILAR_SHARE = 0.35
@@ -150,7 +152,8 @@ def render_preview(resources: AppResources, scene: Scene, resting: Scene) -> byt
     picture doesn't jump when a slider begins to move.
     """
     early = resources.render_preview(scene)
-    if resting.unedited != scene.unedited or not resources.is_shown_cached(resting):
+    same_face = replace(resting.unedited, editor=scene.editor) == scene.unedited
+    if not same_face or not resources.is_shown_cached(resting):
         return encode_picture(early)
     rest = resources.render_shown(resting)
     share = min(1.0, PREVIEW_SIDE / max(rest.shape[2:]))
@@ -163,6 +166,20 @@ def render_preview(resources: AppResources, scene: Scene, resting: Scene) -> byt
 def render_thumbnail(resources: AppResources, scene: Scene) -> bytes:
     """Render the picture at ``THUMBNAIL_SIDE`` pixels, encoded; the last ones are cached."""
     return resources.cache_thumbnail(scene, lambda: encode_picture(resources.render_small(scene, THUMBNAIL_SIDE)))
+
+
+@torch.no_grad()
+def render_component(resources: AppResources, scene: Scene, components: Editor, name: str) -> list[bytes]:
+    """Render the unedited face with less of a component, as it is, and with more, at ``THUMBNAIL_SIDE`` pixels, encoded."""
+    network, start = resources.load(scene).generator, resources.compute_start(scene)
+    early = find_early_side(network, THUMBNAIL_SIDE)
+    less, more = (
+        network.synthesis(components.edit_quietly(start, {name: by}), resolution=early)
+        for by in (-STRIP_SIGMA, STRIP_SIGMA)
+    )
+    side = min(THUMBNAIL_SIDE, early)
+    ends = [encode_picture(downscale(each, side)) for each in (less, more)]
+    return [ends[0], render_thumbnail(resources, scene.unedited), ends[1]]
 
 
 @torch.no_grad()

@@ -25,11 +25,11 @@ from ganvas.app.scene import AUTOMATIC_REGION, NO_REGION, PAINTED_REGION, Scene
 from ganvas.app.slider_scale import SliderScale
 from ganvas.checkpoints.load import load_generator
 from ganvas.data.distribution import Distribution, fit_distribution
-from ganvas.editors.base import Editor, fingerprint
+from ganvas.editors.base import Editor, LinearEditor, collect_metadata, fingerprint
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.generators.parts import Parts
-from ganvas.generators.regions import Mask, find_edited_parts, load_regions
+from ganvas.generators.regions import Mask, find_edited_parts
 from ganvas.identity import FaceEmbedder
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.photo.edit import PhotoEdit, limit_face_edit
@@ -153,6 +153,7 @@ class AppResources:
         self._early: OrderedDict[str, Tensor] = OrderedDict()
         self._last_unedited: dict[int, dict[str, tuple[Images, Parts | None]]] = {}
         self._reaches: dict[str, Reach] = {}
+        self._components: dict[tuple[str, str], LinearEditor] = {}
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
         self._embedder: FaceEmbedder | None = None
 
@@ -214,6 +215,20 @@ class AppResources:
             self._loaded = LoadedGenerator(key, network, self.sources.load_scorer(scene.generator), distribution)
         return self._loaded
 
+    def fit_components(self, scene: Scene, method: str) -> LinearEditor:
+        """Fit a method without labels for the scene's generator, once; its attributes are the method's name and a number.
+
+        Raises GanvasError for a generator that the method can't learn from.
+        """
+        network = self.load(scene).generator
+        key = (network.fingerprint, method)
+        if key not in self._components:
+            fitted = shipped.fit_unlabelled(method, network)
+            names = tuple(f"{method}_{k}" for k in range(len(fitted.attributes)))
+            metadata = replace(collect_metadata(fitted), attributes=names, report={})
+            self._components[key] = LinearEditor(metadata, fitted.get_buffer("directions"))
+        return self._components[key]
+
     def make_tools(self, scene: Scene) -> Tools:
         """Return the tools that render the scene's recipe. Raises GanvasError for another generator's editor."""
         network = self.load(scene).generator
@@ -256,9 +271,7 @@ class AppResources:
         Generators that draw at one size alone draw that.
         """
         tools = self.make_tools(scene)
-        recipe, early = scene.make_recipe(tools), tools.generator.resolution
-        while early % 2 == 0 and early // 2 >= size:
-            early //= 2
+        recipe, early = scene.make_recipe(tools), find_early_side(tools.generator, size)
         if early == tools.generator.resolution:
             return self.render(scene).image
         # One unedited picture a size, in which the edits of a region are blended.
@@ -316,10 +329,8 @@ class AppResources:
             (self.render(each).image if size is None else self.render_early(each, size)).float().cpu()
             for each in (free.unedited, free)
         )
-        tools, known = self.make_tools(scene), load_regions(scene.generator)
-        if scene.region in known:
-            regions = (known[scene.region][0],)
-        else:
+        tools, regions = self.make_tools(scene), scene.find_named_regions()
+        if not regions:
             region = AUTOMATIC_REGION if scene.region == AUTOMATIC_REGION else NO_REGION
             regions = PhotoEdit(tools, scene.edits, region=region).find_regions()
         codes = (compute_code(self.make_recipe(each), tools) for each in (free.unedited, free))
@@ -354,6 +365,14 @@ class AppResources:
             except GanvasError:
                 return None
         return self._embedder(image)
+
+
+def find_early_side(generator: Generator, size: int) -> int:
+    """Find the side, in pixels, at which pictures of ``size`` are drawn early: that or the next above it."""
+    early = generator.resolution
+    while early % 2 == 0 and early // 2 >= size:
+        early //= 2
+    return early
 
 
 def _get_or_make(

@@ -11,7 +11,7 @@ from ganvas.app.slider_scale import SliderScale
 from ganvas.control.conditions import MAX_DEVIATIONS
 from ganvas.data.codes import Codes
 from ganvas.errors import GanvasError, unknown
-from ganvas.generators.regions import load_regions
+from ganvas.generators.regions import Region, load_regions
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start
 from ganvas.recipe.rendering import EditMask, Tools, limit_to_mask, limit_to_regions
 from ganvas.types import Dtype
@@ -20,7 +20,7 @@ MAX_PSI = 2.0
 MAX_AMOUNT = 4.0
 MAX_EDITS = 32
 """Bounds of a link's or a recipe's numbers: there are no useful pictures beyond them."""
-AUTOMATIC_REGION, NO_REGION, PAINTED_REGION = "auto", "off", "painted"
+AUTOMATIC_REGION, NO_REGION, PAINTED_REGION, SAVED_REGION = "auto", "off", "painted", "saved"
 """Where edits may change the picture, beside the names of the generator's regions."""
 
 
@@ -38,7 +38,10 @@ class Scene:
     edits: tuple[EditStep, ...] = ()
     dtype: Dtype = "float32"
     region: str = AUTOMATIC_REGION
-    """Where edits may change the picture: where their attributes show, anywhere, in one region, or where it is painted."""
+    """Where edits may change the picture: where their attributes show, anywhere, in one region, where it is painted, or where
+    the recipe says that was opened."""
+    regions: tuple[Region, ...] = ()
+    """Those of a recipe that aren't the page's own, as ``SAVED_REGION``."""
     mask_sha256: str = ""
     """Of the painted ``mask``."""
     codes: Codes | None = field(default=None, compare=False)
@@ -46,6 +49,8 @@ class Scene:
     photo: FacePhoto | None = field(default=None, compare=False)
     """The photograph with the face that the code stands for, where edits are shown in it."""
     mask: EditMask | None = field(default=None, compare=False)
+    photo_sha256: str = field(default="", compare=False)
+    """Of the aligned photograph that the code of an opened recipe was found for."""
 
     @property
     def slider_edit(self) -> EditStep:
@@ -63,6 +68,11 @@ class Scene:
         """The face before all edits."""
         return replace(self, edits=())
 
+    @property
+    def missing_photo(self) -> str:
+        """The sha256 of the aligned photograph that the picture was made from, where that isn't here; "" otherwise."""
+        return self.photo_sha256 if self.photo is None and self.mix is None else ""
+
     def with_start(self, start: Start) -> Scene:
         """Return the unedited scene of another face."""
         return replace(
@@ -72,8 +82,10 @@ class Scene:
             codes=None,
             photo=None,
             region=AUTOMATIC_REGION,
+            regions=(),
             mask=None,
             mask_sha256="",
+            photo_sha256="",
         )
 
     def with_value(self, name: str, value: float) -> Scene:
@@ -127,8 +139,14 @@ class Scene:
             return limit_to_regions(recipe)
         if self.region == PAINTED_REGION and self.mask is not None and self.photo is None:
             return limit_to_mask(recipe, self.mask)
-        region = load_regions(self.generator).get(self.region)
-        return recipe if region is None else replace(recipe, regions=(region[0],))
+        return replace(recipe, regions=self.find_named_regions() or None)
+
+    def find_named_regions(self) -> tuple[Region, ...]:
+        """Return the regions that were chosen by name, or that the recipe had; none where there are others or none."""
+        if self.region == SAVED_REGION:
+            return self.regions
+        named = load_regions(self.generator).get(self.region)
+        return () if named is None else (named[0],)
 
     def _with_slider_edit(self, step: EditStep) -> Scene:
         earlier = self.edits[:-1] if self.edits and self.edits[-1].amount == 1 else self.edits

@@ -16,7 +16,7 @@ from ganvas.app.edit_handlers import EditHandlers
 from ganvas.app.photographs import FacePhoto
 from ganvas.app.presets import parse_presets
 from ganvas.app.request_checks import RECIPE_SUFFIXES, claim_upload
-from ganvas.app.scene import AUTOMATIC_REGION, NO_REGION, PAINTED_REGION, Scene, check_scene
+from ganvas.app.scene import AUTOMATIC_REGION, NO_REGION, PAINTED_REGION, SAVED_REGION, Scene, check_scene
 from ganvas.app.session import Session, report_errors
 from ganvas.data import codes as code_files
 from ganvas.data.codes import Codes
@@ -65,6 +65,7 @@ class SceneHandlers:
         recipe = sharing.require_single_picture(from_json(remembered.get("recipe"), "in this browser"))
         region = remembered.get("region")
         scene = self.make_scene(replace(recipe, photo=None, mask=None))
+        scene = replace(scene, photo_sha256=str(remembered.get("photo", "")))
         if region == PAINTED_REGION:
             mask = self.edit_handlers.storage.load_mask(str(remembered.get("mask")))
             scene = replace(scene, region=PAINTED_REGION, mask=mask, mask_sha256=mask.sha256)
@@ -118,6 +119,7 @@ class SceneHandlers:
                     f"The recipe needs editor {missing}: start the page with --editor FILE, the editor's file."
                 )
             editor = matching[0]
+        region = find_region(recipe)
         scene = Scene(
             recipe.generator.name,
             editor,
@@ -125,7 +127,8 @@ class SceneHandlers:
             recipe.mix,
             recipe.edits,
             recipe.dtype,
-            find_region(recipe),
+            region,
+            recipe.regions or () if region == SAVED_REGION else (),
             codes=codes,
         )
         return check_scene(scene)
@@ -147,19 +150,15 @@ class SceneHandlers:
                 return code_files.unpack_codes(carried, "The picture", network)
 
             codes = await self.edit_handlers.run_with_generator(session, unpack)
-            scene = self.make_scene(free, codes)
+            scene = replace(self.make_scene(free, codes), photo_sha256=recipe.photo or "")
             # Rendered before anything changes: it fails for another generator's recipe, or without its codes.
             await self.edit_handlers.run_with_generator(session, lambda: self.resources.render(scene))
         except GanvasError as error:
             raise GanvasError(str(error).replace(str(path), path.name)) from None
         if codes is not None and isinstance(recipe.start, FromCodes):
             self.edit_handlers.storage.save_code(codes, recipe.start.row, None)
-        if recipe.photo is not None:
-            gr.Info(
-                "The photograph that this picture was made from isn't in its file: you see the generated face alone. Drop the"
-                " photograph to edit in it.",
-                title="Without the photograph",
-            )
+        if recipe.photo is not None and recipe.mix is not None:
+            gr.Info("The picture's photograph isn't in its file: you see the generated face alone.", title="Photograph")
         session.commit()
         return session.set_scene(scene)
 
@@ -181,15 +180,14 @@ def _start_at(session: Session, scene: Scene) -> None:
 
 
 def find_region(recipe: Recipe) -> str:
-    """Return the page's name of the region that a recipe keeps its edits to. Raises GanvasError where it has none."""
-    if recipe.mask is None:
-        if limit_to_regions(recipe) == recipe:
-            return AUTOMATIC_REGION
-        if recipe.regions is None:
-            return NO_REGION
-        for name, (region, _) in load_regions(recipe.generator.name).items():
-            if recipe.regions == (region,):
-                return name
-    raise GanvasError(
-        "The recipe keeps its edits to a region of its own, which this page can't: draw it with `ganvas render`."
-    )
+    """Return the page's name of the region that a recipe keeps its edits to. Raises GanvasError for a mask."""
+    if recipe.mask is not None:
+        raise GanvasError(
+            "The recipe keeps its edits to a painted place, which isn't in its file: draw it with `ganvas render --region`."
+        )
+    if limit_to_regions(recipe) == recipe:
+        return AUTOMATIC_REGION
+    if recipe.regions is None:
+        return NO_REGION
+    named = (name for name, (region, _) in load_regions(recipe.generator.name).items() if recipe.regions == (region,))
+    return next(named, SAVED_REGION)

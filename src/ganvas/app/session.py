@@ -28,7 +28,7 @@ from ganvas.errors import GanvasError
 T = TypeVar("T")
 PICTURE_TABS, CONTROL_TABS = ("picture", "wipe", "strip"), ("edit", "faces", "history", "take")
 DRAWER_TABS = ("setup", "moved", "compare", "closed")
-TAB_ROWS = (PICTURE_TABS, CONTROL_TABS, DRAWER_TABS)
+TAB_ROWS = (PICTURE_TABS, CONTROL_TABS, DRAWER_TABS, ("explore", "folded"))
 """Tabs of which one a row is open."""
 MAX_HISTORY = 200
 """Steps that can be undone."""
@@ -88,6 +88,10 @@ class Session:
         """The names of the editors that the visitor made."""
         self.example_generator, self.num_examples = "", 0
         """The faces that the page shows to be marked: whose they are, and how many."""
+        self.explored_method, self.explored_first = "sefa", 0
+        """Whose components are explored, and the first of those that the page shows."""
+        self.shown_components: tuple[Scene, str, int] | None = None
+        """The face, the method and the first component whose small pictures the page has."""
         self.num_waiting = 0
         """Pieces of work that wait for their turn."""
         self._past: list[Scene] = []
@@ -135,18 +139,32 @@ class Session:
         self._future = []
         self._committed = self.scene
         face = self.scene.unedited
-        if face not in self.visited_faces:
+        if all(replace(each, editor=face.editor) != face for each in self.visited_faces):
             self.visited_faces = [face, *self.visited_faces][:MAX_VISITED]
 
     def update_face(self, photo: FacePhoto, better: Scene) -> None:
         """Give all steps with a photograph's face its better code, so that undoing an edit brings no worse one back."""
 
-        def replace_code(scene: Scene) -> Scene:
-            return replace(scene, start=better.start, codes=better.codes) if scene.photo is photo else scene
+        self._replace_scenes(
+            lambda scene: replace(scene, start=better.start, codes=better.codes) if scene.photo is photo else scene
+        )
 
-        self._past, self._future = ([replace_code(scene) for scene in steps] for steps in (self._past, self._future))
-        self._committed = replace_code(self._committed)
-        visited = [replace_code(scene) for scene in self.visited_faces]
+    def add_photo(self, photo: FacePhoto) -> None:
+        """Give the scene, and all steps of its face, the photograph that its code was found for."""
+        sha256 = self.scene.missing_photo
+
+        def add(scene: Scene) -> Scene:
+            return replace(scene, photo=photo) if scene.missing_photo == sha256 else scene
+
+        self.scene, self.pinned = add(self.scene), [add(scene) for scene in self.pinned]
+        self._replace_scenes(add)
+        self.shown_original = None
+
+    def _replace_scenes(self, change: Callable[[Scene], Scene]) -> None:
+        """Replace the steps and the visited faces."""
+        self._past, self._future = ([change(scene) for scene in steps] for steps in (self._past, self._future))
+        self._committed = change(self._committed)
+        visited = [change(scene) for scene in self.visited_faces]
         self.visited_faces = [scene for i, scene in enumerate(visited) if scene not in visited[:i]]
 
     def restore(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ganvas.app.attribute_groups import OPEN_GROUPS, OTHER_GROUP, RARE_ATTRIBUTES, group_attributes
@@ -24,16 +25,34 @@ def make_panel_value(resources: AppResources, scene: Scene, shown: RenderedView)
             {
                 "name": group,
                 "open": group in OPEN_GROUPS,
-                "sliders": [_describe_slider(resources, scene, name, group, shown) for name in members],
+                "sliders": [
+                    describe_slider(
+                        resources,
+                        scene,
+                        name,
+                        group,
+                        shown.start_readings.get(name, 0.0),
+                        shown.readings.get(name, 0.0),
+                        shown.reach.get(name, ()),
+                    )
+                    for name in members
+                ],
             }
             for group, members in groups.items()
         ]
     }
 
 
-def _describe_slider(
-    resources: AppResources, scene: Scene, name: str, group: str, shown: RenderedView
+def describe_slider(
+    resources: AppResources,
+    scene: Scene,
+    name: str,
+    group: str,
+    start: float,
+    value: float,
+    reach: Sequence[float] = (),
 ) -> dict[str, Any]:
+    """Describe a slider for the page: ``start``, ``value`` and ``reach`` are in σ."""
     scale, words = resources.get_slider_scale(scene.editor, name), get_words(name)
     low, high, step = scale.ticks
     return {
@@ -46,9 +65,9 @@ def _describe_slider(
         "low": low,
         "high": high,
         "step": step,
-        "start": scale.convert_to_slider(shown.start_readings.get(name, 0.0)),
-        "reach": sorted(map(scale.convert_to_slider, shown.reach.get(name, ()))),
-        "value": scale.convert_to_slider(scene.slider_edit.set.get(name, shown.readings.get(name, 0.0))),
+        "start": scale.convert_to_slider(start),
+        "reach": sorted(map(scale.convert_to_slider, reach)),
+        "value": scale.convert_to_slider(scene.slider_edit.set.get(name, value)),
         "changed": name in scene.changed_attributes,
         "rare": name in RARE_ATTRIBUTES,
     }

@@ -70,7 +70,8 @@ class AppStorage:
             return
         value = {"codes": pack_codes(codes, [row])}
         if photo is not None:
-            value |= {"photo": photo.path.name, "landmarks": photo.face.landmarks.tolist()}
+            face = photo.face
+            value |= {"photo": photo.path.name, "landmarks": face.landmarks.tolist(), "quad": face.quad.tolist()}
         write_json(path, value)
 
     def delete_code(self, codes: Codes, row: int) -> None:
@@ -91,7 +92,8 @@ class AppStorage:
             return codes, None
         for used in (path, photo):
             os.utime(used)
-        return codes, load_face_photo(photo, torch.tensor(value["landmarks"]), generator.resolution)
+        quad = torch.tensor(value["quad"]) if "quad" in value else None
+        return codes, load_face_photo(photo, torch.tensor(value["landmarks"]), generator.resolution, quad)
 
     def save_editor(self, editor: Editor) -> Path:
         """Store an editor, and return its file."""

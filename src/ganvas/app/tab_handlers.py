@@ -19,6 +19,8 @@ from ganvas.app import compare, rendering, request_checks, sharing
 from ganvas.app.attribute_words import get_sign
 from ganvas.app.compare import MAX_COMPARED_CHANGE, MethodEditors
 from ganvas.app.edit_handlers import FACES_PER_PAGE, SAMPLED_FACES, EditHandlers
+from ganvas.app.explore import ExploreHandlers
+from ganvas.app.own_slider import OwnSliderHandlers
 from ganvas.app.presets import (
     MAX_SAVED_PRESETS,
     Preset,
@@ -41,7 +43,7 @@ from ganvas.types import Images
 FACES_PER_UPDATE = 4
 """Faces of a gallery that appear together."""
 TAB_OUTPUTS = (
-    *("presets", "wipe", "strip", "chart", "visited", "steps", "pinned"),
+    *("presets", "wipe", "strip", "chart", "visited", "steps", "pinned", "components", "method"),
     *("photo_file", "png", "json", "archive", "editor_file", "film", "link", "command", "python"),
 )
 """Names of the values of ``refresh_tabs``; ``tab_outputs`` are the components."""
@@ -55,6 +57,8 @@ class TabHandlers:
     """Handlers of the tabs. ``methods``: the editors to compare."""
 
     def __init__(self, edit_handlers: EditHandlers, methods: MethodEditors) -> None:
+        self.own_slider = OwnSliderHandlers(edit_handlers, methods)
+        self.explore = ExploreHandlers(self.own_slider)
         self.edit_handlers, self.resources, self.methods = edit_handlers, edit_handlers.resources, methods
         self.run_with_generator = edit_handlers.run_with_generator
 
@@ -106,6 +110,8 @@ class TabHandlers:
             updates["pinned"] = gr.update(value=pinned, visible=bool(pinned))
         if "take" in session.open_tabs:
             updates |= await self._export(session, scene, is_stale, request)
+        if {"edit", "explore"} <= session.open_tabs:
+            updates |= await self.explore.describe_components(session, scene, is_stale)
         if "edit" in session.open_tabs and session.shown_presets != scene.unedited:
             updates["presets"] = await self._draw_presets(session, scene, is_stale)
             session.shown_presets = scene.unedited

@@ -1,5 +1,6 @@
 // The panel of sliders. `element`, `props`, `trigger` and `watch` are Gradio's. The server sends groups of sliders as the value;
-// a slider that moves sends {name, value, number} as the value, and null as its value resets it.
+// a slider that moves sends {name, value, number} as the value, and null as its value resets it. One without a name has small
+// pictures of less and more of it, and sends {name, label} once it is named.
 const panel = element.querySelector(".gv-panel");
 const search = element.querySelector("input[type=search]");
 const more = element.querySelector(".gv-more input");
@@ -13,19 +14,32 @@ function make(tag, attributes, ...children) {
   return made;
 }
 
+function makeStrip(slider) {
+  return make("div", { class: "gv-strip" }, ...["−", "0", "+"].map((sign, i) =>
+    make("button", { type: "button", "data-at": i - 1, "aria-label": `${slider.label}: ${["less", "as it was", "more"][i]}` },
+      make("img", { alt: "" }), make("span", {}, sign))));
+}
+
+function makeNaming(slider) {
+  return make("div", { class: "gv-naming" }, make("input", { type: "text", maxlength: 40, placeholder: "Its name",
+    "aria-label": `A name for ${slider.label}` }), make("button", { type: "button", class: "gv-name" }, "Save"));
+}
+
 function build(groups) {
   sliders = new Map();
   panel.replaceChildren(...groups.map((group) => {
     const rows = group.sliders.map((slider) => {
       const scale = { min: slider.low, max: slider.high, step: slider.step };
-      const range = make("input", { type: "range", id: `slide-${slider.name}`, "aria-label": slider.label, ...scale });
+      const id = (slider.unnamed ? "explored-" : "") + slider.name;
+      const range = make("input", { type: "range", id: `slide-${id}`, "aria-label": slider.label, ...scale });
       const field = make("input", { type: "number", "aria-label": `${slider.label} as a number`, ...scale });
       const reset = make("button", { type: "button", class: "gv-reset", title: "Back to the start",
         "aria-label": `${slider.label} back to the start` }, "↺");
-      const row = make("div", { class: "gv-slider", id: `slider-${slider.name}`, "data-name": slider.name },
-        make("div", { class: "gv-head" }, make("label", { for: `slide-${slider.name}` }, slider.label), reset, field),
+      const row = make("div", { class: "gv-slider", id: `slider-${id}`, "data-name": slider.name },
+        make("div", { class: "gv-head" }, make("label", { for: `slide-${id}` }, slider.label), reset, field),
+        ...(slider.unnamed ? [makeStrip(slider)] : []),
         make("div", { class: "gv-track" }, make("i", { class: "gv-start", title: "Where this picture began" }), range),
-        make("div", { class: "gv-ends", "aria-hidden": "true" },
+        slider.unnamed ? makeNaming(slider) : make("div", { class: "gv-ends", "aria-hidden": "true" },
           make("span", {}, slider.less), make("span", {}, slider.more)));
       sliders.set(slider.name, { row, range, field, slider });
       return row;
@@ -51,6 +65,7 @@ function draw(name) {
 function show() {
   const value = props.value;
   if (!value || !value.groups) return;
+  sent = Math.max(sent, value.number); // there are two panels
   const wanted = JSON.stringify(value.groups.map((group) => [group.name,
     group.sliders.map((slider) => [slider.name, slider.label, slider.low, slider.high, slider.step])]));
   if (wanted !== layout) {
@@ -60,6 +75,7 @@ function show() {
   for (const slider of value.groups.flatMap((group) => group.sliders)) {
     const known = sliders.get(slider.name);
     known.slider = slider;
+    known.row.querySelectorAll(".gv-strip img").forEach((image, i) => { if (slider.strip) image.src = slider.strip[i]; });
     // A slider that moved since the server drew this is further than the server knows.
     if (slider.name !== held && value.number >= sent) {
       known.range.value = slider.value;
@@ -104,20 +120,39 @@ function send(name, value) {
 element.addEventListener("input", (event) => {
   const name = event.target.closest(".gv-slider")?.dataset.name;
   if (!name) return event.target === search || event.target === more ? filter() : undefined;
+  if (event.target.type === "text") return;
   const { range, field, slider } = sliders.get(name);
   if (event.target === range) field.value = range.value;
   else if (field.value === "") return;
   else range.value = field.value;
+  moveTo(slider, +range.value);
+});
+function moveTo(slider, value) {
   slider.changed = true;
-  draw(name);
-  send(name, +range.value);
+  draw(slider.name);
+  send(slider.name, value);
+}
+element.addEventListener("click", (event) => {
+  const name = event.target.closest(".gv-slider")?.dataset.name, picture = event.target.closest(".gv-strip [data-at]");
+  if (picture) {
+    const { range, field, slider } = sliders.get(name), at = +picture.dataset.at;
+    range.value = slider.start + at * slider.by;
+    field.value = range.value;
+    if (at) moveTo(slider, +range.value);
+    else resetSlider(name);
+  }
+  if (!event.target.closest(".gv-name")) return;
+  props.value = { name, label: event.target.closest(".gv-naming").querySelector("input").value };
+  trigger("submit");
 });
 element.addEventListener("dblclick", (event) => reset(event, "input[type=range]"));
 element.addEventListener("click", (event) => reset(event, ".gv-reset"));
 function reset(event, where) {
   const row = event.target.closest(where)?.closest(".gv-slider");
-  if (!row) return;
-  const { range, field, slider } = sliders.get(row.dataset.name);
+  if (row) resetSlider(row.dataset.name);
+}
+function resetSlider(name) {
+  const { range, field, slider } = sliders.get(name);
   range.value = field.value = slider.start;
   slider.changed = false;
   draw(slider.name);
