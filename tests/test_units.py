@@ -12,7 +12,14 @@ from planted_truth import PlantedEditor, disentangled
 
 from ganvas import editors, sample
 from ganvas.cli import main
-from ganvas.control.target_values import convert_to_sigma, convert_to_unit, find_unit_range, solve_changes
+from ganvas.control.conditions import parse_condition
+from ganvas.control.target_values import (
+    convert_to_sigma,
+    convert_to_unit,
+    find_unit_range,
+    replace_units,
+    solve_changes,
+)
 from ganvas.data import gaussianize
 from ganvas.data.label import label
 from ganvas.data.label_files import load_labels, pack_labels
@@ -123,6 +130,29 @@ def test_other_values_are_refused_in_one_line(attribute, value, message):
     assert "\n" not in str(error.value)
 
 
+def test_conditions_take_units():
+    sigma = convert_to_sigma(EDITOR, "Right", MIDDLE)
+    for operator in (">", "<=", "="):
+        condition = parse_condition(replace_units(f"Right {operator} {MIDDLE}", EDITOR))
+        sides = [side for side in (condition.low, condition.high) if side is not None]
+        assert sides == pytest.approx([sigma] * (2 if operator == "=" else 1), abs=1e-5)
+    between = parse_condition(replace_units(f"Right={LOW + 0.01:.3f}px..{MIDDLE}", EDITOR))
+    assert between.high == pytest.approx(sigma, abs=1e-5) and between.low < between.high
+    for plain in ("Right>1", "p(Right)>0.5", "Right=-1..1", "Right>1e-1"):
+        assert replace_units(plain, EDITOR) == plain
+    with pytest.raises(GanvasError, match="isn't a value of 'Right' in 'px'"):
+        replace_units("Right>3y", EDITOR)
+
+
+def test_the_command_line_takes_conditions_in_units(editor_file, tmp_path):
+    arguments = ("--editor", editor_file, "-n", 2, "--out", tmp_path / "where")
+    assert run("balance", "toy", "--where", f"Right>{MIDDLE}", *arguments) == 0
+    paths, scorer = list((tmp_path / "where").glob("*.png")), ToyScorer()
+    assert len(paths) == 2
+    for path in paths:
+        assert float(scorer(read_picture(path))[0, scorer.column("Right")]) > float(MIDDLE[:-2])
+
+
 def test_units_go_from_the_scorer_to_labels_and_their_files(tmp_path):
     scorer = PixelScorer()
     made = label(TOY, scorer, 40, out=tmp_path / "labels", shard_size=20)
@@ -170,7 +200,10 @@ def test_damaged_units_are_refused(editor_file, tmp_path, units, message):
 
 def test_the_command_line_takes_units_and_the_recipe_draws_the_picture_again(editor_file, tmp_path, capsys):
     drawn = ("edit", "toy", "--editor", editor_file, "--seed", 3)
-    assert run(*drawn, "--set", f"Right={MIDDLE}", "--out", tmp_path / "unit.png") == 0
+    assert run(*drawn, "--set", f"Right={MIDDLE}", "--refine", 0, "--out", tmp_path / "unit.png") == 0
+    assert "asked" not in capsys.readouterr().out
+    assert run(*drawn, "--set", f"Right={MIDDLE}", "--out", tmp_path / "refined.png") == 0
+    assert f"{float(MIDDLE[:-2]):.3g} px asked" in capsys.readouterr().out
     sigma = convert_to_sigma(EDITOR, "Right", MIDDLE)
     assert run(*drawn, "--set", f"Right={sigma!r}", "--out", tmp_path / "sigma.png") == 0
     assert run("render", tmp_path / "unit.json", "--editor", editor_file, "--out", tmp_path / "again.png") == 0

@@ -15,8 +15,8 @@ import torch
 
 from ganvas import editors, generators, scorers
 from ganvas.cli.options import parse_numbers, parse_targets, parse_values, print_warning
-from ganvas.control.conditions import Condition, compute_condition_ranges
-from ganvas.control.target_values import convert_to_sigma, format_unit_range
+from ganvas.control.conditions import Condition, compute_condition_ranges, parse_condition
+from ganvas.control.target_values import convert_to_sigma, format_unit_range, replace_units
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.label_files import find_shipped_labels, list_labels, load_labels, read_label_header
 from ganvas.editors.base import Editor
@@ -331,6 +331,16 @@ def parse_step(
         values = {name: convert_to_sigma(loaded, name, value) for name, value in targets.items()}
     step = EditStep(values, parse_values(shift))
     return (step,) if step.set or step.shift else ()
+
+
+def parse_conditions(texts: Iterable[str], generator: str, editor: str | None) -> list[Condition]:
+    """Parse conditions; the editor converts values in units, like Age>60y, to σ. Raises GanvasError as ``parse_condition``."""
+    found = []
+    for text in texts:
+        if re.search(r"[0-9]\s*[^\W\d_]+\s*$", text):
+            text = replace_units(text, editors.load_editor(choose_editor(generator, editor)))
+        found.append(parse_condition(text))
+    return found
 
 
 def parse_edits(

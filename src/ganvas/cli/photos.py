@@ -165,7 +165,7 @@ def edit_photo(
         int,
         Option(metavar="N", help="Fit the generator's own weights to the face in N steps; kept beside the picture."),
     ] = 0,
-    refine: options.Refinements = 0,
+    refine: options.Refinements = None,
     max_pixels: MaxPixels = 64_000_000,
     device: Device = "cpu",
     dtype: Dtype = "bfloat16",
@@ -179,6 +179,7 @@ def edit_photo(
     from ganvas.cli import loading
     from ganvas.photo import batch, clip
     from ganvas.photo.edit import SUFFIXES, PhotoEdit
+    from ganvas.recipe import refinement
     from ganvas.recipe.files import check_output
 
     paths = inversion.find_pictures(photos)
@@ -192,7 +193,8 @@ def edit_photo(
     attributes = loading.collect_attributes(edits)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=None)
     config = batch.InversionConfig(method=method, options=optimization, max_pixels=max_pixels)
-    edit = PhotoEdit(tools, edits, config, number, whole, region, inversion.TuningConfig(tune), refine)
+    corrections = refinement.choose_corrections(refine, options.parse_targets(set_values), tools.editor)
+    edit = PhotoEdit(tools, edits, config, number, whole, region, inversion.TuningConfig(tune), corrections)
     refused = options.RefusalLog()
     with show_count("Inverting") as progress:
         if is_clip:

@@ -29,7 +29,7 @@ def edit(
     shift_values: options.ShiftValues = None,
     edit_rows: options.EditRows = None,
     region: options.Region = "auto",
-    refine: options.Refinements = 0,
+    refine: options.Refinements = None,
     editor: options.EditorName = None,
     allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
@@ -46,7 +46,7 @@ def edit(
 ) -> None:
     """Draw one picture, with attributes set or shifted."""
     from ganvas.cli import loading
-    from ganvas.recipe import files
+    from ganvas.recipe import files, refinement
 
     step = loading.parse_step(set_values, shift_values, generator, editor)
     files.check_outputs([out], save_codes)
@@ -64,7 +64,8 @@ def edit(
     step = loading.limit_rows(step, edit_rows, tools)
     recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step, transform=transform)
     recipe, tools = loading.attach_photo(recipe, tools, photo)
-    _refine_and_draw([recipe], tools, [out], save_codes, region, refine)
+    corrections = refinement.choose_corrections(refine, options.parse_targets(set_values), tools.editor)
+    _refine_and_draw([recipe], tools, [out], save_codes, region, corrections)
 
 
 def sample(
@@ -73,14 +74,14 @@ def sample(
     n: Annotated[int, Option("-n", help="How many pictures.")] = 16,
     where: Annotated[
         list[str] | None,
-        Option(metavar="CONDITION", help="Smiling>1, Male=-1, Young=-1..1, p(Smiling)>0.9. Repeatable."),
+        Option(metavar="CONDITION", help="Smiling>1, Male=-1, Young=-1..1, Age>60y, p(Smiling)>0.9. Repeatable."),
     ] = None,
     seeds: Annotated[str | None, Option(help="The pictures of these seeds: 0-99, or 1,5,10-12.")] = None,
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
     edit_rows: options.EditRows = None,
     region: options.Region = "auto",
-    refine: options.Refinements = 0,
+    refine: options.Refinements = None,
     editor: options.EditorName = None,
     allow_other_generator: options.AllowOtherGenerator = False,
     seed: options.Seed = 0,
@@ -95,8 +96,7 @@ def sample(
 ) -> None:
     """Draw many pictures: of seeds, of a codes file, or such as meet conditions."""
     from ganvas.cli import loading
-    from ganvas.control.conditions import parse_condition
-    from ganvas.recipe import files
+    from ganvas.recipe import files, refinement
 
     if sum(given is not None for given in (where, seeds, codes)) > 1:
         raise GanvasError("Give one of --where, --seeds and --codes: each says which pictures to draw.")
@@ -104,7 +104,7 @@ def sample(
         raise GanvasError(f"The number of pictures is 1 to {options.MAX_SEEDS:,}, not {n}.")
     step = loading.parse_step(set_values, shift_values, generator, editor)
     numbers = range(seed, seed + n) if seeds is None else options.parse_seeds(seeds)
-    conditions = [parse_condition(text) for text in where or ()]
+    conditions = loading.parse_conditions(where or (), generator, editor)
     files.check_outputs([out / "face.png"], save_codes)
     attributes = loading.collect_attributes(step, conditions)
     transform = loading.parse_transform(rotate, translate)
@@ -121,7 +121,8 @@ def sample(
     starts = loading.create_starts(tools, numbers, psi, conditions, label)
     paths = [out / f"{loading.format_file_stem(start)}.png" for start in starts]
     recipes = [loading.make_recipe(tools, start, step, transform=transform) for start in starts]
-    _refine_and_draw(recipes, tools, paths, save_codes, region, refine)
+    corrections = refinement.choose_corrections(refine, options.parse_targets(set_values), tools.editor)
+    _refine_and_draw(recipes, tools, paths, save_codes, region, corrections)
 
 
 def mix(
@@ -224,7 +225,7 @@ def grid(
     attributes: Annotated[str, Option(help="Attributes to change, one row each: Eyeglasses,Male.")],
     out: PictureFile = Path("grid.png"),
     seeds: Annotated[str | None, Option(help="The seeds: 0-3, or 1,5,10-12; without it the one of --seed.")] = None,
-    strengths: Annotated[str, Option(help="The columns, in standard deviations.")] = "-2.5,-1.25,0,1.25,2.5",
+    strengths: Annotated[str, Option(help="The columns, in standard deviations.")] = "-1.5,-0.75,0,0.75,1.5",
     edit_rows: options.EditRows = None,
     region: options.Region = "auto",
     editor: options.EditorName = None,
@@ -342,21 +343,22 @@ def _warn_of_departures(recipes: Sequence[Recipe], tools: Tools) -> None:
 
 
 def _refine_and_draw(
-    recipes: Sequence[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None, region: str, refine: int
+    recipes: Sequence[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None, region: str, corrections: int
 ) -> None:
-    """Draw pictures whose edits are refined in their regions first, where ``refine`` isn't 0."""
+    """Draw pictures whose edits are refined in their regions first, where ``corrections`` isn't 0."""
     from ganvas.cli import loading
+    from ganvas.recipe import refinement
 
     limit, tools = loading.parse_region(region, tools)
     limited = [limit(recipe) for recipe in recipes]
-    if refine:
-        from ganvas.recipe.refinement import load_label_scorer, refine_recipe
-
-        scorer = load_label_scorer(tools.required_editor).to(tools.generator.device)
-        refined = [refine_recipe(recipe, tools, scorer, refine) for recipe in track(limited, "Refining")]
+    if corrections:
+        scorer = refinement.load_label_scorer(tools.required_editor).to(tools.generator.device)
+        refined = [
+            refinement.refine_recipe(recipe, tools, scorer, corrections) for recipe in track(limited, "Refining")
+        ]
         for path, (_, found) in zip(paths, refined, strict=True):
-            for name, change in found.asked.items():
-                options.print_line(f"{path.stem}: {name} {change:+.2f} σ asked, {found.measured[name]:+.2f} σ read")
+            for name in found.asked:
+                options.print_line(f"{path.stem}: {refinement.format_refined(found, name, tools.required_editor)}")
         limited = [recipe for recipe, _ in refined]
     _warn_of_departures(limited, tools)
     _draw_pictures(limited, tools, paths, save_codes)

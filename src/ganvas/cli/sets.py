@@ -69,9 +69,8 @@ def balance(
     from ganvas.balance import balance as balance_generated
     from ganvas.balance.sets import format_report_lines
     from ganvas.cli import loading
-    from ganvas.control.conditions import parse_condition
 
-    conditions = tuple(parse_condition(text) for text in where)
+    conditions = tuple(loading.parse_conditions(where, generator, editor))
     if real is None and (encoder or method):
         raise GanvasError("--encoder and --method are for real pictures: name their folder with --from DIR.")
     if real is not None:

@@ -48,7 +48,10 @@ def parse_condition(text: str) -> Condition:
     number = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
     match = re.fullmatch(rf"\s*(p\()?([^<>=()]+?)(\))?\s*([<>]=?|=)\s*{number}(?:\.\.{number})?\s*", text)
     if match is None or (match[1] is None) != (match[3] is None) or (match[6] is not None and match[4] != "="):
-        raise GanvasError(f"{text!r} isn't a condition: write Smiling>1, Male=-1, Young=-1..1 or p(Smiling)>0.5.")
+        raise GanvasError(
+            f"{text!r} isn't a condition: write Smiling>1, Male=-1, Young=-1..1, p(Smiling)>0.5 or, of an"
+            " attribute with a unit, Age>60y."
+        )
     first, last = float(match[5]), float(match[6] or match[5])
     low = first if match[4] in ("=", ">", ">=") else None
     high = last if match[4] in ("=", "<", "<=") else None

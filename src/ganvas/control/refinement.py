@@ -23,6 +23,8 @@ from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, WPlus
 
+UNIT_CORRECTIONS = 4
+"""The corrections of an edit to a value in an attribute's own unit, such as years, where no other number is given."""
 MAX_CORRECTIONS = 20
 """The most corrections of an edit: n of them draw at most n + 2 pictures, with those before and after the first edit."""
 TOLERANCE = 0.05
@@ -47,9 +49,12 @@ RESPONSE_BOUNDS = (0.3, 3.0)
 
 @dataclass(frozen=True)
 class RefinedChanges:
-    """``changes`` to edit with; the changes that were ``asked`` for; and how far the scorer reads these to have changed; in σ."""
+    """``changes`` to edit with; of what was asked for, the reading ``before``, the change that was ``asked`` and the one that
+    was ``measured``; in σ.
+    """
 
     changes: dict[str, float]
+    before: dict[str, float]
     asked: dict[str, float]
     measured: dict[str, float]
 
@@ -125,7 +130,7 @@ def refine_changes(
         return torch.cat((change[: len(asked)], F.relu(held - tolerances[1]) - F.relu(-held - tolerances[0])))
 
     changes, reached = solve_by_broyden(measure, targets, weights, corrections, start)
-    pairs = [dict(zip(names, each.tolist(), strict=True)) for each in (changes, start, reached)]
+    pairs = [dict(zip(names, each.tolist(), strict=True)) for each in (changes, before, start, reached)]
     return RefinedChanges(
         {name: change for name, change in pairs[0].items() if change},
         *({name: each[name] for name in asked} for each in pairs[1:]),

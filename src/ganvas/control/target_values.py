@@ -44,6 +44,22 @@ def convert_to_sigma(editor: Editor, attribute: str, value: float | str) -> floa
     return convert_to_normal_score(editor, column, float(match[1]))
 
 
+def replace_units(condition: str, editor: Editor) -> str:
+    """Replace the values of a condition in the attribute's own unit, such as ``Age>60y`` or ``Age=20y..30y``, by normal scores.
+
+    Other conditions are returned as they are. Raises GanvasError as ``convert_to_sigma``.
+    """
+    number = r"[-+]?[0-9]*\.?[0-9]+"
+    match = re.fullmatch(
+        rf"\s*([^<>=()]+?)\s*([<>]=?|=)\s*({number}\s*[^\W\d_]+)(?:\.\.({number}\s*[^\W\d_]+))?\s*", condition
+    )
+    if match is None:
+        return condition
+    name, operator, *values = match.groups()
+    scores = [f"{convert_to_sigma(editor, name, value):.6f}" for value in values if value is not None]
+    return f"{name}{operator}{'..'.join(scores)}"
+
+
 def convert_to_unit(editor: Editor, attribute: str, sigma: float) -> float:
     """Convert a normal score to the attribute's own unit: the inverse of ``convert_to_sigma``."""
     inverse = editor.gaussianize.select([find_attribute(editor, attribute)]).inverse

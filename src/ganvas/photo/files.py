@@ -17,6 +17,7 @@ from ganvas.photo.edit import SUFFIXES, PhotoEdit
 from ganvas.progress import Progress
 from ganvas.recipe.files import check_output
 from ganvas.recipe.model import EditStep
+from ganvas.recipe.refinement import choose_corrections
 from ganvas.recipe.rendering import choose_editor, load_tools
 
 
@@ -35,7 +36,7 @@ def edit_photo(
     steps: int = 100,
     budget: float = 0.0,
     tune: int = 0,
-    refine: int = 0,
+    refine: int | None = None,
     device: str = "cpu",
     dtype: str = "bfloat16",
     progress: Progress | None = None,
@@ -58,7 +59,8 @@ def edit_photo(
         steps: Of optimisation, at most.
         budget: Seconds of optimisation; 0: ``steps``.
         tune: Steps in which the generator's own weights are fitted to the face; what they change is written beside ``out``.
-        refine: How often the changes are corrected by what the editor's scorer reads, until the face reads as asked.
+        refine: How often the changes are corrected by what the editor's scorer reads, until the face reads as asked; by default
+            4 times for values in units, if the scorer is at hand, else 0.
         device: Where to compute.
         dtype: What networks compute in.
         progress: Called with the steps done and those of a face's inversion.
@@ -81,6 +83,7 @@ def edit_photo(
     step = EditStep({key: convert_to_sigma(tools.required_editor, key, value) for key, value in values.items()}, shift)
     settings = InversionConfig(method=method, options=OptimizationConfig(steps=steps, seconds=budget))
     edits = (step,) if shift or values else ()
-    edit = PhotoEdit(tools, edits, settings, face, whole, region, TuningConfig(tune), refine)
+    corrections = choose_corrections(refine, values, tools.editor)
+    edit = PhotoEdit(tools, edits, settings, face, whole, region, TuningConfig(tune), corrections)
     (ClipEdit(edit) if is_clip else edit).edit_file(photo, out, progress)
     return out

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from ganvas.control.refinement import RefinedChanges, refine_changes
+from ganvas.control.refinement import UNIT_CORRECTIONS, RefinedChanges, refine_changes
+from ganvas.control.target_values import convert_to_unit
 from ganvas.data.label import EARLY_SIDE
 from ganvas.editors.base import Editor
 from ganvas.editors.masked import mask_editor
@@ -29,6 +30,26 @@ def load_label_scorer(editor: Editor) -> Scorer:
             f"This editor's changes can't be refined: its scorer ({name}) isn't here, or in another version than it learned from."
         )
     return scorer
+
+
+def choose_corrections(refine: int | None, values: Mapping[str, float | str], editor: Editor | None) -> int:
+    """Return how often an edit is corrected: ``refine`` times; None: UNIT_CORRECTIONS times, if a value is in a unit, else 0.
+
+    ``values``: those that attributes are set to. Where ganvas doesn't have the scorer that labelled, None gives 0, too.
+    """
+    if refine is not None:
+        return refine
+    has_unit = editor is not None and any(isinstance(value, str) for value in values.values())
+    return UNIT_CORRECTIONS if has_unit and find_scorer(editor.scorer) else 0
+
+
+def format_refined(found: RefinedChanges, name: str, editor: Editor) -> str:
+    """Format what was asked for and what is read: in the attribute's unit, if it has one, else as changes in σ."""
+    asked, measured, unit = found.asked[name], found.measured[name], editor.units.get(name)
+    if unit is None:
+        return f"{name} {asked:+.2f} σ asked, {measured:+.2f} σ read"
+    values = [convert_to_unit(editor, name, found.before[name] + change) for change in (asked, measured)]
+    return f"{name} {values[0]:.3g} {unit} asked, {values[1]:.3g} {unit} read"
 
 
 def refine_recipe(recipe: Recipe, tools: Tools, scorer: Scorer, corrections: int) -> tuple[Recipe, RefinedChanges]:
