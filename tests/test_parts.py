@@ -62,6 +62,17 @@ def test_skin_keeps_its_tone_and_what_is_drawn_on_it_its_colours():
     torch.testing.assert_close(both, light)
 
 
+def test_a_face_grows_below_its_eyes_and_not_into_a_hat():
+    before, after = (torch.zeros(1, len(PARTS), SIDE, SIDE) for _ in range(2))
+    before[:, PARTS.index("face"), 24:50, 16:48] = 1
+    after[:, PARTS.index("face"), 8:58, 16:48] = 1
+    old, new = torch.full((1, 3, SIDE, SIDE), 0.5), torch.full((1, 3, SIDE, SIDE), -1.0)
+    region = Region((0.5, 0.5, 1.0, 1.0), parts=("face",))
+    picture = blend_edit(old, new, [region], EditedParts(before, after))
+    assert torch.equal(picture[..., 8:20, 20:44], old[..., 8:20, 20:44])
+    torch.testing.assert_close(picture[..., 48:53, 24:40], new[..., 48:53, 24:40], atol=0.15, rtol=0)
+
+
 def test_where_no_background_is_left_the_edited_picture_shows():
     before, after = torch.full((1, 3, SIDE, SIDE), 0.5), torch.full((1, 3, SIDE, SIDE), -1.0)
     full, none = torch.zeros(1, len(PARTS), SIDE, SIDE), torch.zeros(1, len(PARTS), SIDE, SIDE)

@@ -43,7 +43,10 @@ EDGE_RADIUS = 1
 BACKGROUND_RADIUS = 8
 """Pixels around parts that don't count as background."""
 SHOULDERS = (0.75, 0.88)
-"""Where shoulders begin in aligned faces, as a share of the height: not yet at the first, surely at the second."""
+"""Where shoulders, not the background, lie behind hair in aligned faces, from a share of the height on: not yet at the first,
+surely at the second."""
+CHEEKS = (0.45, 0.52)
+"""Where cheeks begin, likewise: below, an edit may draw a face where there was none, as a smile does."""
 Ellipse = tuple[Number, Number, Positive, Positive]
 Mask = Float[Tensor, "1 1 mask_height mask_width"]
 
@@ -128,13 +131,14 @@ class EditedParts:
             return _widen(torch.maximum(after, before), EDGE_RADIUS)
         if "hair" in names:  # it may uncover a face
             after = torch.maximum(after, before * _weigh_parts(self.after, PARTS))
-        else:  # hair lies over faces, and stays
+        else:  # hair lies over faces, and stays; so does what borders on a forehead, such as a hat
             after = after * (1 - _weigh_parts(self.before, ("hair",)))
-        return torch.maximum(_widen(after, EDGE_RADIUS), self._build_vacated(names) * _draw_shoulders(MASK_SIDE))
+            after = torch.minimum(after, torch.maximum(_widen(before, EDGE_RADIUS), _draw_rows(MASK_SIDE, CHEEKS)))
+        return torch.maximum(_widen(after, EDGE_RADIUS), self._build_vacated(names) * _draw_rows(MASK_SIDE, SHOULDERS))
 
     def build_uncovered(self, names: Sequence[str]) -> Mask:
         """Build the mask of what belonged to the parts ``names``, and shows what lies behind a face after the edit."""
-        return self._build_vacated(names) * (1 - _draw_shoulders(MASK_SIDE))
+        return self._build_vacated(names) * (1 - _draw_rows(MASK_SIDE, SHOULDERS))
 
     def build_background(self) -> Mask:
         """Build the mask of what is background before the edit, away from the face."""
@@ -150,9 +154,9 @@ class EditedParts:
         return before * (1 - _weigh_parts(self.after, PARTS))
 
 
-def _draw_shoulders(height: int) -> Mask:
-    """Return the mask (1, 1, height, 1) of the rows in which shoulders lie behind hair, and not the background."""
-    low, high = SHOULDERS
+def _draw_rows(height: int, begin: tuple[float, float]) -> Mask:
+    """Return the mask (1, 1, height, 1) of the rows from ``begin`` on, SHOULDERS or CHEEKS."""
+    low, high = begin
     down = (torch.arange(height) + 0.5) / height
     return ((down - low) / (high - low)).clamp(0, 1)[None, None, :, None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,7 +26,7 @@ from ganvas.generators.regions import (
     find_edited_parts,
     find_regions,
 )
-from ganvas.identity import load_judge
+from ganvas.identity import format_distance, load_judge
 from ganvas.inversion.alignment import Face, align, estimate_yaw
 from ganvas.inversion.encoder import Encoder
 from ganvas.inversion.optimization import StepCallback
@@ -55,6 +56,8 @@ from ganvas.types import Images, WPlus
 SUFFIXES = (".png", *JPEG_SUFFIXES)
 MIN_FACE_PIXELS = 64
 """The least width of a face, from jaw to jaw."""
+NEAR_DISTANCE = 0.3
+"""dlib's distance beyond which a line says that tuning brings a face nearer to the photograph."""
 MAX_YAW_DEGREES = 40.0
 """Faces that are turned further to the side aren't edited: generators drew few of them."""
 HEAD = Region((0.5, 0.52, 0.43, 0.46), softness=0.3)
@@ -72,6 +75,8 @@ class RebuiltFace:
     """The steps of optimisation that give the same code again."""
     edits: tuple[EditStep, ...] | None = None
     """The edit with its changes refined for this face; None: as all faces are edited."""
+    distance: float = math.nan
+    """dlib's distance between the face and the generator's picture of it, where it was measured."""
 
     def apply_tuning(self, generator: Generator) -> Generator:
         """Return the generator that draws this face: a copy with its tuning, where there is one."""
@@ -222,9 +227,13 @@ class PhotoEdit:
             raise GanvasError(
                 f"There is no face {self.face}: this photograph has {len(faces)}, numbered from left to right."
             )
-        numbers = f"face {', '.join(str(each.number) for each in edited)} of {len(faces)}"
-        choice = " (the largest; --face N takes another)" if self.face is None and len(faces) > 1 else ""
-        return EditedPhoto(result, "; left as it was, ".join([numbers + choice, *errors]), tuple(edited))
+        note = f"face {', '.join(str(each.number) for each in edited)} of {len(faces)}"
+        if self.face is None and len(faces) > 1:
+            note += " (the largest; --face N takes another)"
+        if near := [face.distance for face in edited if not math.isnan(face.distance)]:
+            hint = "; --tune 60 comes nearer" if max(near) > NEAR_DISTANCE and not self.tuning.steps else ""
+            note += f", rebuilt at {format_distance('dlib', max(near))} by dlib{hint}"
+        return EditedPhoto(result, "; left as it was, ".join([note, *errors]), tuple(edited))
 
     def draw_faces(self, photo: Images, faces: Sequence[RebuiltFace]) -> Images:
         """Draw the edit of faces that were rebuilt before into their photograph again. Raises GanvasError as ``align`` does."""
@@ -300,7 +309,7 @@ class PhotoEdit:
                 f"This face could not be rebuilt: something may cover it (dlib's distance is {distance:.2f}, that of half of all"
                 f" strangers at most {median:.2f})."
             )
-        return rebuilt, generator
+        return replace(rebuilt, distance=distance), generator
 
     def refine(self, rebuilt: RebuiltFace, generator: Generator) -> RebuiltFace:
         """Refine a face's edit, as ``generator`` draws it in the edit's regions. Raises GanvasError as ``refine_changes``."""
