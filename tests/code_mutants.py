@@ -1,13 +1,14 @@
 """Change the library's code at random places, one at a time, and count how many changes the tests notice.
 
     python tests/code_mutants.py                 200 mutants, resumable; hours
-    python tests/code_mutants.py -n 20 --seed 1
+    python tests/code_mutants.py -n 20 --seed 1 --seconds 120
 
 Operators are cosmic-ray's (https://cosmic-ray.readthedocs.io); everything happens on a copy of the checkout. First all test
 files that import of the packages run once, each in a process of its own, which records the lines that each test executes. A
 mutant is then tried until a test fails: first by the tests that execute the changed statement, those of the quickest file
 first, then by the others of their files, which may share what was made by it. A test that executes it in another process only
-isn't asked. Results are in out/mutants/results.jsonl: what caught a mutant, and the diffs of survivors.
+isn't asked. With --seconds no mutant is tried for longer, and one that isn't caught by then counts as survived. Results are in
+out/mutants/results.jsonl: what caught a mutant, and the diffs of survivors.
 """
 
 from __future__ import annotations
@@ -129,8 +130,9 @@ class LineRecorder:
 class MutantTrial:
     """Runs first the tests that execute a mutant's statement, leaves out those that fail unchanged, limits each one's time."""
 
-    def __init__(self, files: dict[str, set[str]], left_out: set[str], limit: int, out: Path) -> None:
+    def __init__(self, files: dict[str, set[str]], left_out: set[str], limit: int, seconds: float, out: Path) -> None:
         self.files, self.left_out, self.limit, self.out = files, left_out, limit, out
+        self.end = time.monotonic() + seconds
 
     def pytest_configure(self) -> None:
         signal.alarm(self.limit)
@@ -146,6 +148,9 @@ class MutantTrial:
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         signal.alarm(self.limit)
+        if time.monotonic() > self.end:
+            item.session.shouldstop = "its time is over"
+            pytest.skip("The mutant's time is over.")
         self.out.write_text(item.nodeid)
 
 
@@ -234,7 +239,9 @@ def select_tests(mutant: MutationSpec, recorded: dict[str, dict[str, Any]]) -> d
     return selected
 
 
-def try_mutant(mutant: MutationSpec, recorded: dict[str, dict[str, Any]], folder: Path) -> dict[str, object]:
+def try_mutant(
+    mutant: MutationSpec, recorded: dict[str, dict[str, Any]], folder: Path, limit_seconds: float
+) -> dict[str, object]:
     """Return what became of a mutant."""
     begin, files, path = time.monotonic(), select_tests(mutant, recorded), mutant.module_path
     current, survived = folder / "current", True
@@ -247,8 +254,10 @@ def try_mutant(mutant: MutationSpec, recorded: dict[str, dict[str, Any]], folder
         if files:
             left_out = {name for file in files for name in recorded[file]["failed"]}
             limit = SPARE_SECONDS + SLOWER * max(recorded[file]["seconds"] for file in files)
-            trial = MutantTrial(files, left_out, int(limit), current)
-            survived = run_pytest(["-x", *files], trial, folder / "log") in (0, pytest.ExitCode.NO_TESTS_COLLECTED)
+            trial = MutantTrial(files, left_out, int(min(limit, limit_seconds)), limit_seconds, current)
+            status = run_pytest(["-x", *files], trial, folder / "log")
+            passed = (pytest.ExitCode.OK, pytest.ExitCode.INTERRUPTED, pytest.ExitCode.NO_TESTS_COLLECTED)
+            survived = status in passed or (status == -signal.SIGALRM and limit_seconds < limit)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     diff = unified_diff(before.splitlines(), (after or before).splitlines(), str(path), str(path), lineterm="")
     result = {"files": len(files), "diff": "\n".join(diff)} if survived else {"caught_by": current.read_text()}
@@ -261,6 +270,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=200, help="how many mutants")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=1e6, help="the longest trial of one mutant")
     parser.add_argument("--out", type=Path, default=Path("out/mutants"))
     arguments = parser.parse_args()
     out = arguments.out.resolve()
@@ -287,7 +297,7 @@ def main() -> int:
         for i, (mutant, name) in enumerate(zip(chosen, names, strict=True), 1):
             if name in done:
                 continue
-            row = done[name] = try_mutant(mutant, recorded, Path(folder))
+            row = done[name] = try_mutant(mutant, recorded, Path(folder), arguments.seconds)
             with results.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             outcome = "SURVIVED" if row["survived"] else f"caught by {row['caught_by']}"
