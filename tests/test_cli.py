@@ -527,7 +527,7 @@ def test_unknown_attributes_are_refused_before_a_generator_is_loaded(arguments, 
     monkeypatch.setattr(load, "load_generator", slow)
     assert run(arguments[0], "ffhq", *arguments[1:]) == 1
     said = capsys.readouterr().err
-    assert "Unknown attribute 'Smilign': pick one of" in said and said.endswith("Did you mean 'Smiling'?\n")
+    assert "Unknown attribute 'Smilign': did you mean 'Smiling'? Pick one of" in said
 
 
 def test_warnings_are_one_line(monkeypatch, capsys):

@@ -73,6 +73,9 @@ def test_a_slider_needs_a_name_and_faces_that_are_shown(resources, edit_handlers
     from ganvas.app.session import Session
 
     own, session = OwnSliderHandlers(edit_handlers, MethodEditors(resources)), Session(FACE)
+    with pytest.raises(gr.Error, match="another generator's"):
+        asyncio.run(own.make_slider({"name": "Round", "positive": [0], "negative": [1]}, session))
+    session.example_generator = FACE.generator
     for marked, message in (
         (None, "from a name and faces"),
         ({"name": " ", "positive": [], "negative": []}, "Give the slider a name"),
@@ -81,3 +84,28 @@ def test_a_slider_needs_a_name_and_faces_that_are_shown(resources, edit_handlers
     ):
         with pytest.raises(gr.Error, match=message):
             asyncio.run(own.make_slider(marked, session))
+
+
+def test_only_faces_that_were_shown_can_be_marked(resources, edit_handlers, monkeypatch):
+    from ganvas.app import own_slider, rendering
+    from ganvas.app.compare import MethodEditors
+    from ganvas.app.session import Session
+
+    monkeypatch.setattr(own_slider, "FACES_PER_PAGE", 6)
+    own, session, drawn = own_slider.OwnSliderHandlers(edit_handlers, MethodEditors(resources)), Session(FACE), []
+
+    def draw(*_):
+        drawn.append(1)
+        if len(drawn) == 9:
+            raise GanvasError("It is full.")
+        return b"picture"
+
+    monkeypatch.setattr(rendering, "render_thumbnail", draw)
+
+    async def show():
+        return [len(shown["faces"]) async for shown in own.show_faces(session)]
+
+    assert asyncio.run(show()) == [4, 6] and session.num_examples == 6
+    with pytest.raises(Exception, match="It is full"):
+        asyncio.run(show())
+    assert session.num_examples == 8  # the two that were drawn before

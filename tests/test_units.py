@@ -121,7 +121,7 @@ def test_corrections_that_go_too_far_are_halved():
         ("Right", "..px", "isn't a value of 'Right'"),
         ("Right", "9999px", "'9999px' is out of range: 'Right' goes from .* px in this editor's labels"),
         ("Right", "-9999px", "out of range"),
-        ("Rigt", "3px", "Unknown attribute 'Rigt'.*Did you mean 'Right'"),
+        ("Rigt", "3px", "Unknown attribute 'Rigt': did you mean 'Right'"),
     ],
 )
 def test_other_values_are_refused_in_one_line(attribute, value, message):

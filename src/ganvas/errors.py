@@ -15,9 +15,9 @@ class GanvasError(ValueError):
 def unknown(kind: str, name: object, choices: Iterable[str]) -> GanvasError:
     """Return the error for a name that isn't one of ``choices``, with the most similar one as a hint.
 
-    For example: ``Unknown attribute 'smle': pick one of Smiling, …. Did you mean 'Smiling'?``
+    For example: ``Unknown attribute 'smle': did you mean 'Smiling'? Pick one of Smiling, ….``
     """
     names, given = list(choices), shorten(str(name), 80, placeholder="…")
     near = get_close_matches(given.lower(), [each.lower() for each in names], 1)
-    hint = [f" Did you mean {each!r}?" for each in names if [each.lower()] == near]
-    return GanvasError(f"Unknown {kind} {given!r}: pick one of {', '.join(names)}.{hint[0] if hint else ''}")
+    hint = next((f"did you mean {each!r}? Pick" for each in names if [each.lower()] == near), "pick")
+    return GanvasError(f"Unknown {kind} {given!r}: {hint} one of {', '.join(names)}.")

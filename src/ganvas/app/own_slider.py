@@ -19,8 +19,12 @@ from ganvas.errors import GanvasError
 from ganvas.recipe.model import FromSeed
 from ganvas.seeds import label_seeds
 
-FACES_PER_UPDATE, FACES_PER_PAGE, MAX_FACES = 4, 24, 240
-"""Faces to mark: as many appear together, are added by a click, and are shown at most."""
+FACES_PER_UPDATE = 4
+"""Faces to mark that appear together."""
+FACES_PER_PAGE = 24
+"""Faces that a click adds."""
+MAX_FACES = 240
+"""The most faces that are shown."""
 
 
 class OwnSliderHandlers:
@@ -41,13 +45,13 @@ class OwnSliderHandlers:
             lambda done: done.cancelled() or done.exception()
         )
         first = session.num_examples
-        session.num_examples = min(first + FACES_PER_PAGE, MAX_FACES)
-        faces = []
-        for row, seed in enumerate(label_seeds(session.num_examples - first, start=first), first):
+        last, faces = min(first + FACES_PER_PAGE, MAX_FACES), []
+        for row, seed in enumerate(label_seeds(last - first, start=first), first):
             face = replace(scene.unedited.with_start(FromSeed(seed, 1.0)), editor="")
             data = await run(session, lambda face=face: rendering.render_thumbnail(self.resources, face))
             faces.append({"row": row, "url": rendering.to_url(data)})
-            if len(faces) % FACES_PER_UPDATE == 0:
+            session.num_examples = row + 1
+            if len(faces) % FACES_PER_UPDATE == 0 or row + 1 == last:
                 yield {"generator": scene.generator, "faces": faces}
 
     @report_errors
@@ -56,6 +60,8 @@ class OwnSliderHandlers:
         scene = session.scene
         if not isinstance(marked, dict) or not scene.editor:
             raise GanvasError("A slider is made from a name and faces, and joins an editor's.")
+        if session.example_generator != scene.generator:
+            raise GanvasError("The marked faces are another generator's: show faces again.")
         name = parse_name(marked.get("name"))
         rows = [_parse_rows(marked.get(side), session.num_examples) for side in ("positive", "negative")]
         base = self.resources.choices[scene.editor].editor
@@ -71,7 +77,7 @@ class OwnSliderHandlers:
         count = sum(map(len, rows))
         text = (
             f"<b>{format_attribute(name)}</b> is a slider now. Of {count} marked faces, {round(accuracy * count)} are told"
-            " right from the others alone; half would be chance."
+            " right by a slider that learned from the others; half would be chance."
         )
         return [f"<p role='status'>{text}</p>", *shown]
 

@@ -398,7 +398,9 @@ def calibrate(
     largest = directions.abs().amax(1)
     if not (torch.isfinite(largest) & (largest > 0)).all():
         k = int((~(torch.isfinite(largest) & (largest > 0))).nonzero()[0])
-        raise GanvasError(f"Direction {k} has no length, or isn't finite: there is nothing to calibrate.")
+        raise GanvasError(
+            f"Direction {k}, counted from 0, has no length, or isn't finite: there is nothing to calibrate."
+        )
     along = scale_to_deviation(torch.nn.functional.normalize(directions / largest[:, None], dim=1), w.to(directions))
     gain = compute_response_gains((along * probe.weight.T.to(along)).sum(1))
     return along * gain[:, None], gain
