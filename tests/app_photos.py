@@ -43,9 +43,9 @@ def plant_landmarks(place: tuple[float, float], width: float = 80.0) -> torch.Te
 def find_planted_faces(photo: torch.Tensor) -> list[torch.Tensor]:
     """Find the faces as ``find_faces`` does: both in a photograph of ``write_photo``, the first in others of its height.
 
-    One in a sample, too.
+    One in each sample, too.
     """
-    if photo.shape[2] == 600:
+    if photo.shape[2] in (600, 1024):
         return [plant_landmarks((250.0, 200.0), 176.0)]
     if photo.shape[2] != HEIGHT:
         return []

@@ -26,9 +26,10 @@ from ganvas.types import Images
 
 SAMPLES = (
     ("Grace Hopper", "matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
-    ("Eileen Collins", "skimage", "data/astronaut.png"),
+    ("Somebody generated, by openpeople", "ganvas", "assets/photographs/openpeople-P002.jpg"),
+    ("Somebody else generated", "ganvas", "assets/photographs/openpeople-P007.jpg"),
 )
-"""Photographs to try: their title, and the package and file that have them. Of the US Navy and NASA, in the public domain."""
+"""Photographs to try: their title, and the package and file that have them. Of the US Navy, in the public domain, and of openpeople."""
 SHOWN_SIDE, SMALL_SIDE = 1280, 512
 """The longer side in pixels, at most, of a photograph as the page shows it, at rest and while a slider moves."""
 
