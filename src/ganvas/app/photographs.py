@@ -29,7 +29,8 @@ SAMPLES = (
     ("Somebody generated, by openpeople", "ganvas", "assets/photographs/openpeople-P002.jpg"),
     ("Somebody else generated", "ganvas", "assets/photographs/openpeople-P007.jpg"),
 )
-"""Photographs to try: their title, and the package and file that have them. Of the US Navy, in the public domain, and of openpeople."""
+"""Photographs to try: their title, and the package and file that have them."""
+# By the US Navy, in the public domain, and of openpeople, MIT.
 SHOWN_SIDE, SMALL_SIDE = 1280, 512
 """The longer side in pixels, at most, of a photograph as the page shows it, at rest and while a slider moves."""
 
