@@ -56,6 +56,7 @@ SLOWER = 5
 """A test has ``SPARE_SECONDS`` and so many times what its file took unchanged; a longer one, as in an endless loop, fails."""
 MEMORY_BYTES = 16 << 30
 """Address space of a process of tests."""
+TIME_IS_OVER = "time is over"
 AIM = 0.85
 
 
@@ -149,8 +150,8 @@ class MutantTrial:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         signal.alarm(self.limit)
         if time.monotonic() > self.end:
-            item.session.shouldstop = "its time is over"
-            pytest.skip("The mutant's time is over.")
+            self.out.write_text(TIME_IS_OVER)
+            pytest.exit("The mutant's time is over.", 0)
         self.out.write_text(item.nodeid)
 
 
@@ -256,8 +257,8 @@ def try_mutant(
             limit = SPARE_SECONDS + SLOWER * max(recorded[file]["seconds"] for file in files)
             trial = MutantTrial(files, left_out, int(min(limit, limit_seconds)), limit_seconds, current)
             status = run_pytest(["-x", *files], trial, folder / "log")
-            passed = (pytest.ExitCode.OK, pytest.ExitCode.INTERRUPTED, pytest.ExitCode.NO_TESTS_COLLECTED)
-            survived = status in passed or (status == -signal.SIGALRM and limit_seconds < limit)
+            survived = status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+            survived |= current.read_text() == TIME_IS_OVER or (status == -signal.SIGALRM and limit_seconds < limit)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     diff = unified_diff(before.splitlines(), (after or before).splitlines(), str(path), str(path), lineterm="")
     result = {"files": len(files), "diff": "\n".join(diff)} if survived else {"caught_by": current.read_text()}
