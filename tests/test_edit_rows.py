@@ -45,6 +45,14 @@ def test_an_edit_of_rows_moves_these_and_is_as_large_as_asked(editor_file: Path)
         assert masked.read(ws)[0, column] == pytest.approx(float(goal), abs=0.02)
 
 
+@pytest.mark.parametrize("rows", [(0,), (1, 2), (0, 1, 2, 3)])
+def test_in_w_an_edit_of_rows_moves_by_what_the_mean_of_all_rows_does(rows: tuple[int, ...], editor_file: Path) -> None:
+    masked = mask_editor(editors.load_editor(editor_file, TOY), rows, TOY)
+    w = TOY.mapping(torch.randn(5, TOY.z_dim, generator=torch.Generator().manual_seed(0)))
+    changes = torch.randn(5, len(masked.attributes), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(masked.shift(w, changes), masked.shift_rows(TOY.expand(w), changes).mean(1))
+
+
 @pytest.mark.parametrize("rows", [(2, 1), (1, 1), ()])
 def test_rows_of_an_edit_rise(rows) -> None:
     with pytest.raises(GanvasError):
