@@ -261,9 +261,11 @@ def try_mutant(
             survived |= current.read_text() == TIME_IS_OVER or (status == -signal.SIGALRM and limit_seconds < limit)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     diff = unified_diff(before.splitlines(), (after or before).splitlines(), str(path), str(path), lineterm="")
-    result = {"files": len(files), "diff": "\n".join(diff)} if survived else {"caught_by": current.read_text()}
-    seconds = round(time.monotonic() - begin, 1)
-    return {"mutant": _name_mutant(mutant), "survived": survived, "seconds": seconds} | result
+    result: dict[str, object] = {"mutant": _name_mutant(mutant), "survived": survived}
+    result["seconds"] = round(time.monotonic() - begin, 1)
+    if survived:
+        return result | {"files": len(files), "diff": "\n".join(diff)}
+    return result | {"caught_by": current.read_text()}
 
 
 def main() -> int:

@@ -131,9 +131,9 @@ class _InversionJob:
         encoder, config = self.encoder, self.config
         if start is None and encoder is not None:
             with torch.no_grad():
-                start = encoder(target, self.space)
+                encoded = encoder(target, self.space)
             refined, picture = refine_code(
-                target, self.generator, lambda x: encoder(x, self.space), start, config.refine
+                target, self.generator, lambda x: encoder(x, self.space), encoded, config.refine
             )
             if self.coordinates is None:
                 return refined, picture, 0, 0

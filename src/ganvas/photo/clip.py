@@ -100,8 +100,8 @@ def follow_face(clip: Clip, chosen: Tensor, advance: Callable[[], object] = lamb
     for frames in (range(middle + 1, n), range(middle - 1, -1, -1)):
         last, missing = chosen, 0
         for k in frames:
-            found[k] = _find_nearest(find_faces(clip.get_picture(k)), last)
-            last, missing = (last, missing + 1) if found[k] is None else (found[k], 0)
+            found[k] = nearest = _find_nearest(find_faces(clip.get_picture(k)), last)
+            last, missing = (last, missing + 1) if nearest is None else (nearest, 0)
             if missing > MAX_MISSING:
                 raise GanvasError(
                     f"The face is lost after {k / clip.rate:.1f} s: it may turn away or be covered. Give a part of the clip."
@@ -130,8 +130,8 @@ def _fill_missing(found: Sequence[Tensor | None]) -> Tensor:
     return torch.stack(filled)
 
 
-def smooth_over_time(values: Float[Tensor, n * shape], sigma: float = SMOOTHING_SIGMA) -> Float[Tensor, n * shape]:
-    """Smooth values of frames by a Gaussian over time; what moves at a constant speed stays as it is."""
+def smooth_over_time(values: Tensor, sigma: float = SMOOTHING_SIGMA) -> Tensor:
+    """Smooth values (frames, ...) by a Gaussian over time; what moves at a constant speed stays as it is."""
     n = len(values)
     radius = min(round(3 * sigma), n - 1)
     weights = torch.exp(-torch.arange(-radius, radius + 1).to(values).square() / (2 * sigma**2))

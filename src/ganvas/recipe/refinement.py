@@ -39,8 +39,9 @@ def choose_corrections(refine: int | None, values: Mapping[str, float | str], ed
     """
     if refine is not None:
         return refine
-    has_unit = editor is not None and any(isinstance(value, str) for value in values.values())
-    return UNIT_CORRECTIONS if has_unit and find_scorer(editor.scorer) else 0
+    if editor is None or not any(isinstance(value, str) for value in values.values()):
+        return 0
+    return UNIT_CORRECTIONS if find_scorer(editor.scorer) else 0
 
 
 def format_refined(found: RefinedChanges, name: str, editor: Editor) -> str:
