@@ -354,13 +354,19 @@ def one_line(capsys) -> str:
 
 EDIT = ("edit", "toy", "--shift", "Big=1", "--editor", "MADE/mean.safetensors")
 BAD = {
-    "generator": (("sample", "tyo"), "Unknown generator 'tyo': pick one of ffhq, faces64, multimnist, toy"),
-    "scorer": (("score", "x.png", "--scorer", "celeba"), "Unknown scorer 'celeba': pick one of"),
+    "generator": (
+        ("sample", "tyo"),
+        "Unknown generator 'tyo': did you mean 'toy'? Pick one of ffhq, faces64, multimnist, toy",
+    ),
+    "scorer": (
+        ("score", "x.png", "--scorer", "celeba"),
+        "Unknown scorer 'celeba': did you mean 'celeba40'? Pick one of",
+    ),
     "editor": (("edit", "toy", "--shift", "Big=1", "--editor", "toy/compct"), "toy/compct"),
     "no editor": (("edit", "toy", "--shift", "Big=1"), "name one with --editor"),
     "method": (
         ("fit", "compat", "x", "--generator", "toy", "--out", "e.safetensors"),
-        "Unknown method 'compat': pick one of",
+        "Unknown method 'compat': did you mean 'compact'? Pick one of",
     ),
     "method's option": (
         (
@@ -391,10 +397,13 @@ BAD = {
         "Option 'share' takes a value like 0.1",
     ),
     "labels": (("fit", "mean_difference", "nowhere", "--generator", "toy", "--out", "e.safetensors"), "nowhere"),
-    "attribute to shift": ((*EDIT[:3], "Bg=1", *EDIT[4:]), "Unknown attribute 'Bg': pick one of Bright, Red"),
+    "attribute to shift": (
+        (*EDIT[:3], "Bg=1", *EDIT[4:]),
+        "Unknown attribute 'Bg': did you mean 'Big'? Pick one of Bright, Red",
+    ),
     "attribute to set": (
         ("edit", "toy", "--set", "Bg=1", *EDIT[4:]),
-        "Unknown attribute 'Bg': pick one of Bright, Red",
+        "Unknown attribute 'Bg': did you mean 'Big'? Pick one of Bright, Red",
     ),
     "attribute to draw": (("sample", "toy", "--where", "Bg>1", *EDIT[4:]), "Unknown attribute 'Bg'"),
     "attribute to show": (("grid", "toy", "--attributes", "Bg", *EDIT[4:]), "Unknown attribute 'Bg'"),
@@ -486,7 +495,7 @@ def test_bad_input_is_one_line_and_writes_nothing(case, broken, here, capsys):
         (lambda text: text.replace("0.7", "1e999"), "start: psi must be a finite number"),
         (
             lambda text: text.replace('"dtype"', '"dtpye"'),
-            "Unknown key 'dtpye': pick one of generator, start, dtype,",
+            "Unknown key 'dtpye': did you mean 'dtype'? Pick one of generator, start, dtype,",
         ),
         (lambda text: text.replace('"mix": null', '"mix": null, "x": 1'), "Unknown key 'x'"),
         (lambda text: text.replace('"version": 1', '"version": 9'), "unknown version 9"),

@@ -205,7 +205,7 @@ def test_any_reference_matrix():
         ({"components": 0}, "components must be"),
         ({"epochs": 0}, "epochs must be"),
         ({"alpha": float("nan")}, "alpha must be"),
-        ({"dtype": "float16"}, "dtype 'float16': pick one of float32, bfloat16"),
+        ({"dtype": "float16"}, "dtype 'float16': did you mean 'bfloat16'"),
         ({"recipe": {"widht": 3}}, "option 'widht'"),
     ],
 )

@@ -134,7 +134,7 @@ def test_rows_of_a_code_move_alike(editor):
 
 def test_bad_changes_are_refused(editor):
     for changes, words in (
-        ({"Rde": 1.0}, "'Rde': pick one of"),
+        ({"Rde": 1.0}, "'Rde': did you mean 'Red'"),
         ({"Red": float("nan")}, "finite"),
         ({"Red": torch.ones(3)}, "3 changes"),
     ):
@@ -329,12 +329,12 @@ def test_an_editor_of_another_generator_names_both(editor, tmp_path):
 
 
 def test_unknown_names_say_what_there_is():
-    with pytest.raises(GanvasError, match="'compcat': pick one of.*compact"):
+    with pytest.raises(GanvasError, match=r"'compcat': did you mean 'compact'\? Pick one of.*compact"):
         editors.fit("compcat", labels(), TOY)
     with pytest.raises(GanvasError, match="editor 'nothing/here'.*path"):
         editors.load_editor("nothing/here")
     for method in METHODS:
-        with pytest.raises(GanvasError, match="option 'stepps': pick one of"):
+        with pytest.raises(GanvasError, match="option 'stepps': did you mean 'steps'"):
             editors.fit(method, labels(), TOY, stepps=3)
         with pytest.raises(GanvasError, match="attribute 'Rde'"):
             editors.fit(method, labels(), TOY, attributes=["Rde"])

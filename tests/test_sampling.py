@@ -144,7 +144,7 @@ def test_conditions_are_joined():
 @pytest.mark.parametrize(
     ("where", "words"),
     [
-        ({"Rde": 1.0}, "'Rde': pick one of"),
+        ({"Rde": 1.0}, "'Rde': did you mean 'Red'"),
         ({"Red": (2.0, 1.0)}, "at least 2 and at most 1"),
         ({"Red": (float("nan"), None)}, "finite"),
         ({"Red": (None, None)}, "no bound"),

@@ -77,7 +77,7 @@ Refinements = Annotated[
         "--refine",
         metavar="N",
         help="Correct the changes up to N times by what the editor's scorer reads off the picture, so that it reads as asked; by"
-        " default 4 times for values in units, like Age=60y, else 0.",
+        " default 4 times for values in units, like Age=60y, and in photographs, else 0.",
     ),
 ]
 MaskFile = Annotated[
@@ -176,6 +176,11 @@ def parse_names(text: str) -> list[str]:
 def parse_values(items: Iterable[str] | None) -> dict[str, float]:
     """Parse ``["Smiling=1", …]`` as a mapping. Raises GanvasError for values that aren't finite numbers and repeated names."""
     return {name: _parse_number(value, f"{name}={value}") for name, value in _split_values(items).items()}
+
+
+def has_units(items: Iterable[str] | None) -> bool:
+    """Return whether one of --set's values is in an attribute's own unit."""
+    return any(isinstance(value, str) for value in parse_targets(items).values())
 
 
 def parse_targets(items: Iterable[str] | None) -> dict[str, float | str]:

@@ -64,7 +64,7 @@ def edit(
     step = loading.limit_rows(step, edit_rows, tools)
     recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step, transform=transform)
     recipe, tools = loading.attach_photo(recipe, tools, photo)
-    corrections = refinement.choose_corrections(refine, options.parse_targets(set_values), tools.editor)
+    corrections = refinement.choose_corrections(refine, step, tools.editor, options.has_units(set_values))
     _refine_and_draw([recipe], tools, [out], save_codes, region, corrections)
 
 
@@ -121,7 +121,7 @@ def sample(
     starts = loading.create_starts(tools, numbers, psi, conditions, label)
     paths = [out / f"{loading.format_file_stem(start)}.png" for start in starts]
     recipes = [loading.make_recipe(tools, start, step, transform=transform) for start in starts]
-    corrections = refinement.choose_corrections(refine, options.parse_targets(set_values), tools.editor)
+    corrections = refinement.choose_corrections(refine, step, tools.editor, options.has_units(set_values))
     _refine_and_draw(recipes, tools, paths, save_codes, region, corrections)
 
 

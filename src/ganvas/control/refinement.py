@@ -23,8 +23,8 @@ from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, WPlus
 
-UNIT_CORRECTIONS = 4
-"""The corrections of an edit to a value in an attribute's own unit, such as years, where no other number is given."""
+DEFAULT_CORRECTIONS = 4
+"""The corrections of an edit that is to be exact, where no other number is given."""
 MAX_CORRECTIONS = 20
 """The most corrections of an edit: n of them draw at most n + 2 pictures, with those before and after the first edit."""
 TOLERANCE = 0.05

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ganvas.control.refinement import UNIT_CORRECTIONS, RefinedChanges, refine_changes
+from ganvas.control.refinement import DEFAULT_CORRECTIONS, RefinedChanges, refine_changes
 from ganvas.control.target_values import convert_to_unit
 from ganvas.data.label import EARLY_SIDE
 from ganvas.editors.base import Editor
@@ -32,16 +32,22 @@ def load_label_scorer(editor: Editor) -> Scorer:
     return scorer
 
 
-def choose_corrections(refine: int | None, values: Mapping[str, float | str], editor: Editor | None) -> int:
-    """Return how often an edit is corrected: ``refine`` times; None: UNIT_CORRECTIONS times, if a value is in a unit, else 0.
+def choose_corrections(
+    refine: int | None, edits: Sequence[EditStep], editor: Editor | None, is_exact: bool = True
+) -> int:
+    """Return how often an edit is corrected: ``refine`` times; None: DEFAULT_CORRECTIONS times if it can be, else 0.
 
-    ``values``: those that attributes are set to. Where ganvas doesn't have the scorer that labelled, None gives 0, too.
+    ``is_exact``: whether None corrects at all. An edit can be corrected where ganvas has the scorer that labelled, and it reads
+    all of the edit's attributes, none of which is a count.
     """
     if refine is not None:
         return refine
-    if editor is None or not any(isinstance(value, str) for value in values.values()):
+    if not is_exact or editor is None or len(edits) != 1 or edits[0].amount != 1:
         return 0
-    return UNIT_CORRECTIONS if find_scorer(editor.scorer) else 0
+    scorer, names = find_scorer(editor.scorer), {*edits[0].set, *edits[0].shift}
+    if scorer is None or not names <= set(scorer.attributes):
+        return 0
+    return 0 if any(scorer.kinds[scorer.column(name)] == "count" for name in names) else DEFAULT_CORRECTIONS
 
 
 def format_refined(found: RefinedChanges, name: str, editor: Editor) -> str:
