@@ -9,7 +9,7 @@ Reached: the judge's probability is past one half, or moved by a quarter, in the
 within 10 of 100, and gender on the same side of 50 or within 10. ST-LPIPS (Ghildyal and Liu, 2022, https://arxiv.org/abs/2207.13686;
 AlexNet, 256 pixels) is taken inside the face, from the weights of PyPI's stlpips-pytorch.
 
-    python benchmarks/photographs.py [--out DIR] [--only NAME,NAME] [--steps 30] [--tune 60] [--refine 4]
+    python benchmarks/photographs.py [--out DIR] [--only NAME,NAME] [--steps 30] [--tune 60] [--refine 0]
 
 One file a photograph in DIR, with the settings: a stopped run goes on, and other settings or an error are measured anew. Pictures
 come from PyPI and npm, verified by sha256. Prints the table, photographs that settings were chosen on apart, and writes
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--tune", type=int, default=60)
-    parser.add_argument("--refine", type=int, default=4)
+    parser.add_argument("--refine", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -193,7 +193,7 @@ def edit_photo(
     attributes = loading.collect_attributes(edits)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=None)
     config = batch.InversionConfig(method=method, options=optimization, max_pixels=max_pixels)
-    corrections = refinement.choose_corrections(refine, edits, tools.editor)
+    corrections = refinement.choose_corrections(refine, edits, tools.editor, options.has_units(set_values))
     edit = PhotoEdit(tools, edits, config, number, whole, region, inversion.TuningConfig(tune), corrections)
     refused = options.RefusalLog()
     with show_count("Inverting") as progress:

@@ -60,7 +60,7 @@ def edit_photo(
         budget: Seconds of optimisation; 0: ``steps``.
         tune: Steps in which the generator's own weights are fitted to the face; what they change is written beside ``out``.
         refine: How often the changes are corrected by what the editor's scorer reads, until the face reads as asked; by default
-            4 times, if the scorer is at hand, else 0.
+            4 times for values in units, if the scorer is at hand, else 0.
         device: Where to compute.
         dtype: What networks compute in.
         progress: Called with the steps done and those of a face's inversion.
@@ -83,7 +83,9 @@ def edit_photo(
     step = EditStep({key: convert_to_sigma(tools.required_editor, key, value) for key, value in values.items()}, shift)
     settings = InversionConfig(method=method, options=OptimizationConfig(steps=steps, seconds=budget))
     edits = (step,) if shift or values else ()
-    corrections = choose_corrections(refine, edits, tools.editor)
+    corrections = choose_corrections(
+        refine, edits, tools.editor, any(isinstance(value, str) for value in values.values())
+    )
     edit = PhotoEdit(tools, edits, settings, face, whole, region, TuningConfig(tune), corrections)
     (ClipEdit(edit) if is_clip else edit).edit_file(photo, out, progress)
     return out

@@ -32,9 +32,7 @@ def load_label_scorer(editor: Editor) -> Scorer:
     return scorer
 
 
-def choose_corrections(
-    refine: int | None, edits: Sequence[EditStep], editor: Editor | None, is_exact: bool = True
-) -> int:
+def choose_corrections(refine: int | None, edits: Sequence[EditStep], editor: Editor | None, is_exact: bool) -> int:
     """Return how often an edit is corrected: ``refine`` times; None: DEFAULT_CORRECTIONS times if it can be, else 0.
 
     ``is_exact``: whether None corrects at all. An edit can be corrected where ganvas has the scorer that labelled, and it reads
