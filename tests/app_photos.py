@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from planted_faces import plant_landmarks
 from planted_truth import TOY
 
 from ganvas.app import photographs
@@ -26,18 +27,6 @@ def write_photo(path: Path) -> Path:
         )
     path.write_bytes(encode_png(pixels))
     return path
-
-
-def plant_landmarks(place: tuple[float, float], width: float = 80.0) -> torch.Tensor:
-    """Return landmarks of a face at a place: what its square depends on, and its jaw."""
-    points = torch.zeros(68, 2)
-    points[:17, 0] = torch.linspace(-0.5, 0.5, 17)
-    points[:17, 1] = 0.5 - 4 * points[:17, 0].square()
-    points[17:27, 0], points[17:27, 1] = torch.linspace(-0.4, 0.4, 10), -0.4
-    points[36:42, 0], points[42:48, 0], points[36:48, 1] = -0.2, 0.2, -0.2
-    points[48:68, 1] = 0.25
-    points[48, 0], points[54, 0] = -0.15, 0.15
-    return points * width + torch.tensor(place)
 
 
 def find_planted_faces(photo: torch.Tensor) -> list[torch.Tensor]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from planted_faces import plant_landmarks
 from planted_truth import TOY, disentangled
 
 from ganvas.errors import GanvasError
@@ -18,20 +20,8 @@ from ganvas.photo.edit import PhotoEdit
 from ganvas.recipe.model import EditStep, NamedTool
 from ganvas.recipe.rendering import Tools
 
-HEIGHT, WIDTH, FACE = 160, 240, 80
+HEIGHT, WIDTH = 160, 240
 FRAMES = 7
-
-
-def plant_landmarks(x: float, y: float) -> torch.Tensor:
-    """Return what a face's square and outline depend on, around a place."""
-    points = torch.zeros(68, 2)
-    points[:17, 0] = torch.linspace(-0.5, 0.5, 17)
-    points[:17, 1] = 0.5 - 4 * points[:17, 0].square()
-    points[17:27, 0], points[17:27, 1] = torch.linspace(-0.4, 0.4, 10), -0.4
-    points[36:42, 0], points[42:48, 0], points[36:48, 1] = -0.2, 0.2, -0.2
-    points[48:68, 1] = 0.25
-    points[48, 0], points[54, 0] = -0.15, 0.15
-    return points * FACE + torch.tensor([x, y])
 
 
 def draw_clip(hidden: tuple[int, ...] = ()) -> Clip:
@@ -52,7 +42,7 @@ def find_planted_faces(photo: torch.Tensor) -> list[torch.Tensor]:
     for channel in (1, 0):  # not in the order of places
         places = (photo[0, channel] > 0.3).nonzero().float()
         if len(places):
-            found.append(plant_landmarks(float(places[:, 1].mean()), float(places[:, 0].mean())))
+            found.append(plant_landmarks((float(places[:, 1].mean()), float(places[:, 0].mean()))))
     return found
 
 
@@ -140,6 +130,18 @@ def test_a_stopped_run_goes_on_with_the_same_frames(tmp_path, monkeypatch):
     assert len(inverted) == 4 + FRAMES - 1 - 3
     fresh = make_edit({"Bright": 2.0}).edit_frames(whole, tmp_path / "fresh", lambda: None)
     assert all(torch.equal(a, b) for a, b in zip(again, fresh, strict=True))
+
+
+@pytest.mark.usefixtures("planted")
+def test_codes_of_other_settings_are_not_taken(tmp_path):
+    whole, files = draw_clip(), []
+    for pixels in (1.0, 0.5):
+        plan = make_edit({"Bright": 2.0})
+        options = OptimizationConfig(steps=5, pixels=pixels)
+        plan = ClipEdit(replace(plan.edit, settings=replace(plan.edit.settings, options=options)))
+        plan.edit_frames(whole, tmp_path, lambda: None)
+        files.append(len(list(tmp_path.iterdir())))
+    assert files == [FRAMES - 1, 2 * (FRAMES - 1)]
 
 
 @pytest.mark.usefixtures("planted")

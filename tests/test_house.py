@@ -28,7 +28,7 @@ VERBS = frozenset(
     "edit embed encode enter estimate evaluate expand export extend extract fail fetch find fingerprint finish fit flatten "
     "fold follow format frame freeze get group grow hash import initialize integrate interpolate invert iterate join judge "
     "keep label learn leave limit linearize list load locate make map mark mask match measure minimize move name normalize "
-    "open optimize orthogonalize pack pair parse paste permute persist pivot plan plot predict prepare process project "
+    "open optimize order orthogonalize pack pair parse paste permute persist pivot plan plot predict prepare process project "
     "reach read rebuild recall recolour record redo refine remember remove render replace report require resample reset "
     "resize restore resume run sample save scale score select serve set shift show shrink smooth solve spend split "
     "standardise start submit sum take time track train transform truncate undo unpack unproject unwhiten unwrap update "

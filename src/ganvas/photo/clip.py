@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from ganvas.io.files import atomic_write
 from ganvas.io.fingerprints import hash_weights
 from ganvas.io.images import from_bytes, to_bytes
 from ganvas.io.store import Store
-from ganvas.photo.edit import PhotoEdit, RebuiltFace
+from ganvas.photo.edit import PhotoEdit, RebuiltFace, order_faces
 from ganvas.photo.recipe import hash_picture
 from ganvas.progress import Progress
 from ganvas.recipe.rendering import Photo
@@ -199,7 +199,7 @@ class ClipEdit:
     def _choose_face(self, photo: Images) -> tuple[int, Tensor]:
         """Return the number of the face that is edited, and its landmarks."""
         largest_first = align(photo, 16)
-        faces = sorted(largest_first, key=lambda face: float(face.quad[:, 0].mean()))
+        faces = order_faces(largest_first)
         number = faces.index(largest_first[0]) + 1 if self.edit.face is None else int(self.edit.face)
         if not 1 <= number <= len(faces):
             raise GanvasError(
@@ -252,7 +252,10 @@ class ClipEdit:
                     "start": hash_weights([("ws", previous)]),
                     "generator": generator.fingerprint,
                     "tuning": rebuilt.tuning.sha256 if rebuilt.tuning else "",
-                    "steps": [FOLLOWING_STEPS, FOLLOWING_RATE],
+                    "dtype": str(generator.dtype),
+                    "space": settings.space,
+                    "method": method,
+                    "options": asdict(options),
                 }
                 previous = codes[k] = store.load_or_make(origin, make)["ws"]
                 advance()

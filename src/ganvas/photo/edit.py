@@ -100,7 +100,7 @@ def _format_steps(faces: Sequence[RebuiltFace]) -> str:
     return "; " + ", ".join(f"face {number}: --steps {count}" for number, count in steps) + " give the same"
 
 
-def _order_faces(faces: Sequence[Face]) -> list[Face]:
+def order_faces(faces: Sequence[Face]) -> list[Face]:
     """Order faces from left to right."""
     return sorted(faces, key=lambda face: float(face.quad[:, 0].mean()))
 
@@ -200,7 +200,7 @@ class PhotoEdit:
     ) -> EditedPhoto:
         """Edit faces as ``edit_picture`` does; return their codes and tunings, too."""
         largest_first = align(photo, self.tools.generator.resolution)
-        faces = _order_faces(largest_first)
+        faces = order_faces(largest_first)
         limit = self.read_limit(photo)
         if self.tuning.steps:
             list_tuned_weights(self.tools.generator)
@@ -237,7 +237,7 @@ class PhotoEdit:
 
     def draw_faces(self, photo: Images, faces: Sequence[RebuiltFace]) -> Images:
         """Draw the edit of faces that were rebuilt before into their photograph again. Raises GanvasError as ``align`` does."""
-        found, limit = _order_faces(align(photo, self.tools.generator.resolution)), self.read_limit(photo)
+        found, limit = order_faces(align(photo, self.tools.generator.resolution)), self.read_limit(photo)
         for rebuilt in faces:
             if rebuilt.number > len(found):
                 raise GanvasError(f"There is no face {rebuilt.number}: this photograph has {len(found)}.")
