@@ -138,13 +138,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", default="ffhq")
     parser.add_argument("--editor", action="append", default=[], help="an editor's file")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--people", type=int, default=10)
     parser.add_argument("--edits", type=int, default=500)
     parser.add_argument("--alone", type=int, default=40, help="edits of one visitor alone")
     options = parser.parse_args()
     resources = AppResources(discover_tools(options.dtype), options.editor)
-    network = resources.load(Scene(options.generator, "", FromSeed(0), dtype=options.dtype)).generator
+    network = resources.load(Scene(options.generator, "", FromSeed(0), dtype=resources.sources.dtype)).generator
     synthesis = TimedCall(network.synthesis)
     network.synthesis = synthesis  # type: ignore[method-assign]
     attributes = resources.choices[resources.get_default_editor(options.generator)].sliders

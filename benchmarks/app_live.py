@@ -78,12 +78,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", default="ffhq")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--moves", type=int, default=30)
     parser.add_argument("--drag-seconds", type=float, default=5.0)
     options = parser.parse_args()
     resources = AppResources(discover_tools(options.dtype))
-    network = resources.load(Scene(options.generator, "", FromSeed(0), dtype=options.dtype)).generator
+    network = resources.load(Scene(options.generator, "", FromSeed(0), dtype=resources.sources.dtype)).generator
     early = min(EARLY_SIDE, network.resolution)
     for size, name in ((early if early < network.resolution else None, f"{early} px"), (None, "full")):
         print(f"synthesis alone, {name:8} {format_times(measure_synthesis(network, size))}", flush=True)

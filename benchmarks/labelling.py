@@ -1,6 +1,6 @@
 """How much of the generator's own speed labelling keeps: faces a second, labelled and only rendered, in one run.
 
-    python benchmarks/labelling.py [-n 32] [--dtype bfloat16] [--threads 2]
+    python benchmarks/labelling.py [-n 32] [--dtype float32] [--threads 2]
 
 Both render the same faces of ffhq one by one; labelling also shrinks, scores, encodes kept pictures and writes shards.
 """
@@ -22,11 +22,11 @@ from ganvas.seeds import EVALUATION_SEED
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=32)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--threads", type=int, default=2)
     told = parser.parse_args()
     torch.set_num_threads(told.threads)
-    generator = ganvas.load_generator("ffhq", dtype=getattr(torch, told.dtype))
+    generator = ganvas.load_generator("ffhq", dtype=told.dtype)
     scorer = ganvas.load_scorer("celeba40")
     ws = ganvas.sample(generator, told.n, psi=1, seed=EVALUATION_SEED)
     generator.synthesis(ws[:2])

@@ -108,7 +108,7 @@ class Bench:
 
     def __init__(self, out: Path, steps: int, tune: int, refine: int) -> None:
         self.out, self.tuning, self.corrections = out, TuningConfig(tune), refine
-        self.tools: Tools = load_tools("ffhq", "bfloat16", "cpu", choose_editor("ffhq", None))
+        self.tools: Tools = load_tools("ffhq", "auto", "cpu", choose_editor("ffhq", None))
         self.generator = self.tools.generator
         self.encoder = inversion.load_encoder(self.generator)
         self.distribution = inversion.fit_w_distribution(self.generator)

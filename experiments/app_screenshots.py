@@ -90,7 +90,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as storage,
         server.serve(
-            AppResources(discover_tools("bfloat16")),
+            AppResources(discover_tools("auto")),
             options.generator,
             config=server.ServerConfig(storage=Path(storage)),
         ) as address,

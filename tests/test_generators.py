@@ -7,12 +7,14 @@ import pytest
 import torch
 from unstable_sums import UnsteadySums
 
+from ganvas import generators
 from ganvas.checkpoints.load import load_generator
 from ganvas.errors import GanvasError
 from ganvas.generators import find_card, list_generators
 from ganvas.generators.base import draw_z, sample, truncate
 from ganvas.generators.toy import PLANTED
 from ganvas.io.images import downscale, from_bytes, to_bytes
+from ganvas.recipe.rendering import load_tools
 from ganvas.scorers import list_scorers, load_scorer
 
 
@@ -116,6 +118,33 @@ def test_the_fingerprint_is_the_weights(generator):
     ws = sample(generator, 1)
     assert torch.equal(sample(other, 1), ws)
     assert (other.synthesis(ws) - generator.synthesis(ws)).square().mean() < 4e-4  # 40 dB
+
+
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_auto_is_bfloat16_where_the_device_has_instructions(monkeypatch, has_instructions):
+    monkeypatch.setattr(generators, "has_bfloat16_instructions", lambda device: has_instructions)
+    expected = "bfloat16" if has_instructions else "float32"
+    assert generators.choose_dtype("auto", "cpu") == expected
+    assert (
+        generators.choose_dtype("float32", "cpu") == "float32"
+        and generators.choose_dtype("bfloat16", "cpu") == "bfloat16"
+    )
+    assert load_generator("toy", dtype="auto").dtype == getattr(torch, expected)
+    assert load_tools("toy", "auto").dtype == expected  # what recipes name
+    assert ("bfloat16 is slow here" in generators.describe_torch()) is not has_instructions
+
+
+def test_instructions_of_this_processor():
+    # A processor without AVX-512 has none; nothing else is said of one that has it.
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":
+        assert not generators.has_bfloat16_instructions("cpu")
+    assert not generators.has_bfloat16_instructions("mps")
+
+
+@pytest.mark.parametrize("load", [load_generator, lambda name, dtype: load_tools(name, dtype)])
+def test_an_unknown_dtype_is_named(load):
+    with pytest.raises(GanvasError, match="Unknown dtype 'float23': did you mean 'float32'"):
+        load("toy", dtype="float23")
 
 
 def test_gradients_flow(generator):

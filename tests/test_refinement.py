@@ -23,7 +23,7 @@ TARGETS = torch.tensor([1.2, -1.0, 0.0], dtype=torch.float64)
 
 
 def solve(measure, steps):
-    return solve_by_broyden(measure, TARGETS, ONE, steps)
+    return solve_by_broyden(measure, TARGETS.repeat(2, 1), ONE, steps, TARGETS)
 
 
 def test_a_linear_response_is_solved_and_what_is_held_stays():
@@ -132,6 +132,49 @@ def test_what_is_absent_may_be_read_as_still_less_there(monkeypatch):
     assert falls[1] == rises[0] == refinement.HELD_TOLERANCE
     monkeypatch.setattr(SCORER, "kinds", ("value", *SCORER.kinds[1:]))
     assert (refinement.find_tolerances(SCORER, [0, 0], scores) == refinement.HELD_TOLERANCE).all()
+
+
+def test_what_lies_within_what_is_accepted_is_no_error():
+    calls, accepted = [], torch.stack((TARGETS - 0.5, TARGETS + 0.5))
+    changes, reached = solve_by_broyden(lambda x: calls.append(1) or x + 0.4, accepted, ONE, 9, TARGETS)
+    assert len(calls) == 1 and torch.equal(changes, TARGETS) and torch.equal(reached, TARGETS + 0.4)
+    _, reached = solve_by_broyden(lambda x: x + 1.0, accepted, ONE, 9, TARGETS)
+    torch.testing.assert_close(reached, TARGETS + 0.5, atol=0.15, rtol=0)
+
+
+SURE = torch.tensor([-0.5, 1.3])
+
+
+@pytest.mark.parametrize(
+    ("target", "before", "accepted"),
+    [
+        (1.0, -0.8, (2.1, 2.8)),  # it comes, as a whole
+        (0.2, -0.8, (0.2, 0.2)),  # a little more of it was meant
+        (1.0, 1.4, (1.0, 1.0)),  # it is there
+        (-1.0, 1.5, (-3.5, -2.0)),  # it goes
+        (-1.0, -0.8, (-1.0, -1.0)),  # it isn't there
+        (1.0, -2.5, (3.8, 4.5)),
+    ],
+)
+def test_what_a_face_has_or_has_not_comes_and_goes_as_a_whole(target, before, accepted):
+    assert refinement.accept_whole(target, before, SURE).tolist() == pytest.approx(accepted)
+
+
+def test_glasses_end_where_the_scorer_is_sure(monkeypatch):
+    """Asked for 0.6 σ, a face gets all of it; as a plain attribute it gets 0.6 σ."""
+    editor, column = compact(), compact().attributes.index("Striped")
+    kinds = ["value" for _ in SCORER.kinds]
+    kinds[SCORER.column("Striped")] = "probability"
+    monkeypatch.setattr(SCORER, "kinds", tuple(kinds))
+    scale = editor.gaussianize.select([column])
+    monkeypatch.setattr(refinement, "SURE_LOGIT", float(scale.inverse(torch.ones(1, 1))))
+    ws = next(ws for ws in WS.split(1) if -1.0 < float(read(ws)[0, column]) < 0.2)
+    before = float(read(ws)[0, column])
+    plain = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Striped": 0.6}, corrections=6)
+    monkeypatch.setattr(refinement, "WHOLE", frozenset({"Striped"}))
+    whole = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Striped": 0.6}, corrections=6)
+    assert plain.measured["Striped"] == pytest.approx(0.6, abs=0.2)
+    assert before + whole.measured["Striped"] > 0.9 and whole.asked["Striped"] == 0.6
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ SHARE = 0.2
 
 def draw_clip(seeds: tuple[int, int], frames: int, rate: float) -> Clip:
     """Draw a clip of a generated face that moves."""
-    generator = load_generator("ffhq", dtype=torch.bfloat16)
+    generator = load_generator("ffhq", dtype="auto")
     first, second = (sample(generator, 1, psi=0.7, seed=seed) for seed in seeds)
     drawn = []
     for k in range(frames):
@@ -78,7 +78,7 @@ def main(
 ) -> None:
     """Print the flicker of each edit."""
     out.mkdir(parents=True, exist_ok=True)
-    tools = load_tools("ffhq", "bfloat16", "cpu", choose_editor("ffhq", None))
+    tools = load_tools("ffhq", "auto", "cpu", choose_editor("ffhq", None))
     settings = InversionConfig(options=OptimizationConfig(steps=steps))
     for seeds in PAIRS:
         clip = draw_clip(seeds, frames, rate)

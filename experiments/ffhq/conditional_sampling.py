@@ -172,7 +172,7 @@ def main(
     n: Annotated[int, typer.Option("-n", help="Faces a condition.")] = 256,
 ) -> None:
     """Measure conditional sampling with what ships for ffhq."""
-    generator = ganvas.load_generator("ffhq", dtype=torch.bfloat16)
+    generator = ganvas.load_generator("ffhq", dtype="auto")
     editor, scorer = ganvas.load_editor("ffhq/compact"), ganvas.load_scorer("celeba40")
     if not isinstance(editor, CompactEditor):
         raise TypeError("ffhq/compact is no compact editor.")

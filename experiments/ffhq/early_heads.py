@@ -206,10 +206,10 @@ def main(
     sheet: Annotated[Path | None, typer.Option(help="Draw a sheet of early pictures.")] = None,
     scorer: Annotated[str, typer.Option(help="Whose scores are compared.")] = "celeba40",
     n: Annotated[int, typer.Option("-n", help="Faces to measure on.")] = 500,
-    dtype: Annotated[str, typer.Option(help="What the generator computes in.")] = "bfloat16",
+    dtype: Annotated[str, typer.Option(help="What the generator computes in.")] = "auto",
 ) -> None:
     """Train heads, or measure them."""
-    generator = load_generator("ffhq", dtype=getattr(torch, dtype))
+    generator = load_generator("ffhq", dtype=dtype)
     if not isinstance(generator, MobileStyleGAN):
         raise GanvasError("The heads are those of ffhq.")
     out.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,7 @@ def main(
     refine: Annotated[int, typer.Option(help="Corrections of each edit, as `ganvas edit --refine` makes them.")] = 0,
 ) -> None:
     """Draw a sheet."""
-    generator = load_generator("ffhq", dtype=torch.bfloat16)
+    generator = load_generator("ffhq", dtype="auto")
     loaded = load_editor(editor, generator)
     regional = editor != "ffhq/compact"
     refining = (load_label_scorer(loaded), refine) if refine else None

@@ -67,7 +67,7 @@ def main(
     refine: Annotated[int, typer.Option(help="Corrections of each edit, as `ganvas edit --refine` makes them.")] = 0,
 ) -> None:
     """Print the share of flips of each edit, and of all."""
-    generator = load_generator("ffhq", dtype=torch.bfloat16)
+    generator = load_generator("ffhq", dtype="auto")
     judges, ws = load_judges(generator), sample(generator, n, 1.0, SEED)
     before = judges.read(ws)
     for path in editors:

@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, default=Path("inversion.png"))
     args = parser.parse_args()
     methods = args.methods.split(",")
-    generator = ganvas.load_generator("ffhq", dtype=torch.bfloat16)
+    generator = ganvas.load_generator("ffhq", dtype="auto")
     encoder = inversion.read_encoder(args.encoder, generator) if args.encoder else inversion.load_encoder(generator)
     distribution = inversion.fit_w_distribution(generator)
 

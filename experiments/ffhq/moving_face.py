@@ -25,7 +25,7 @@ STRIP = 56
 
 def draw_moving_face(out: Path, seed: int, frames: int, size: int, rate: float, quality: int) -> None:
     """Write a WebP of ``frames`` pictures on a circle in the plane of the two changes, which repeats."""
-    generator = ganvas.load_generator("ffhq", dtype=torch.bfloat16)
+    generator = ganvas.load_generator("ffhq", dtype="auto")
     editor = ganvas.load_editor("ffhq/compact", generator)
     ws = ganvas.sample(generator, 1, psi=0.7, seed=seed)
     pictures = []

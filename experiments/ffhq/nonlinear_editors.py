@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, help="Of guidedstyle: pictures an attribute.")
     parser.add_argument("--methods", nargs="+", default=METHODS)
     args = parser.parse_args()
-    generator = ganvas.load_generator("ffhq", dtype=torch.bfloat16)
+    generator = ganvas.load_generator("ffhq", dtype="auto")
     data = load_labels(args.labels, generator)
     whitening = fit_distribution(generator).whitening
     ws = ganvas.sample(generator, 256, psi=1, seed=EVALUATION_SEED)

@@ -57,7 +57,7 @@ def score_real(scorer: Celeba40, faces: FaceSet) -> Tensor:
 @torch.no_grad()
 def score_generated(scorer: Celeba40, seed: int, n: int) -> tuple[Tensor, Tensor]:
     """Return scores and small pictures of the seeds' faces at psi 1."""
-    generator = ganvas.load_generator("ffhq", dtype=torch.bfloat16)
+    generator = ganvas.load_generator("ffhq", dtype="auto")
     scores, pictures = [], []
     for i in track(range(n), f"{n} faces", console=Console(stderr=True)):
         picture = downscale(generator.synthesis(ganvas.sample(generator, 1, psi=1, seed=seed + i)))

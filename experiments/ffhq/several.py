@@ -40,7 +40,7 @@ def main(
     refine: Annotated[int, typer.Option(help="Corrections of each edit.")] = 0,
 ) -> None:
     """Print the shares of changes that are as asked."""
-    generator, reader = load_generator("ffhq", dtype=torch.bfloat16), load_scorer(scorer)
+    generator, reader = load_generator("ffhq", dtype="auto"), load_scorer(scorer)
     print(f"Read by {scorer}, which may have labelled and refined what it reads.")
     for path in editors:
         editor = load_editor(path, generator)

@@ -258,7 +258,7 @@ def main(
     regions: Annotated[bool, typer.Option("--regions", help="Keep edits to the regions of their attributes.")] = False,
 ) -> None:
     """Print a table of rows for each editor but the first."""
-    generator = load_generator("ffhq", dtype=torch.bfloat16)
+    generator = load_generator("ffhq", dtype="auto")
     judges, loaded = load_judges(generator), {name: load_editor(name, generator) for name in editors}
     pool = sample(generator, 3 * n, 1.0, SEED)
     scores = judges.read(pool)

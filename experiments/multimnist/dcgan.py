@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganvas import load_editor, load_generator, load_scorer, sample
+from ganvas.generators import has_bfloat16_instructions
 from ganvas.io.files import write_text
 from ganvas.training.gan.images import read_training_images
 from ganvas.training_loop import train
@@ -58,7 +59,7 @@ def main() -> None:
 
     def train_step(step: int) -> None:
         real = data.pixels[torch.randint(len(data.pixels), (options.batch,))].float() / 127.5 - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16_instructions("cpu")):
             fake = generator(torch.randn(options.batch, Z_DIM, 1, 1))
             # Each network's loss is the other's with the sides changed (the non-saturating loss).
             logits = discriminator(real.requires_grad_(step % R1_EVERY == 0))
@@ -69,7 +70,7 @@ def main() -> None:
         optimizers[1].zero_grad()
         loss.backward()
         optimizers[1].step()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16_instructions("cpu")):
             generator_loss = F.softplus(-discriminator(fake)).mean()
         optimizers[0].zero_grad()
         generator_loss.backward()

@@ -15,6 +15,7 @@ import typer
 
 from ganvas.cli.options import Dtype, Seed
 from ganvas.errors import GanvasError
+from ganvas.generators import choose_dtype
 from ganvas.progress import show_count
 from ganvas.recipe.files import check_output
 from ganvas.training import counter
@@ -29,7 +30,7 @@ def main(
 ) -> None:
     """Train the scorer that counts digits; started again after a stop, it goes on."""
     check_output(out, (".safetensors",))
-    config = counter.CounterConfig(steps=steps, dtype=dtype, seed=seed)
+    config = counter.CounterConfig(steps=steps, dtype=choose_dtype(dtype, "cpu"), seed=seed)
     with show_count("Training") as progress:
         measured = counter.train_counter(folders, out, config, progress)
     for name, values in measured.items():

@@ -30,6 +30,7 @@ from experiments.multimnist.judges import (
 )
 from ganvas.data.multimnist_files import MultiMnist, read_multimnist
 from ganvas.errors import GanvasError
+from ganvas.generators import has_bfloat16_instructions
 from ganvas.progress import Progress, show_count
 from ganvas.training_loop import minimize
 
@@ -83,7 +84,7 @@ def train_detector(
         pictures = (to_grey(data.pixels[rows]) + 1) * brightness - 1
         soft = F.avg_pool2d(pictures[:, None], 3, 1, 1, count_include_pad=False)[:, 0]
         pictures = torch.lerp(pictures, soft, torch.rand(batch, 1, 1, generator=random) * 0.5)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16_instructions("cpu")):
             maps = detector(pictures.contiguous())
         maps = maps.float()
         there = classes[rows] > 0

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ganvas import __version__, editors, scorers
 from ganvas.checkpoints.load import load_generator
 from ganvas.data import label_csv
@@ -69,7 +67,7 @@ def learn(
     check_output(out / "learned.json", (".json",))
     if config.method not in editors.list_methods():
         raise unknown("method", config.method, editors.list_methods())
-    generator = load_generator(config.generator, config.device, getattr(torch, config.dtype))
+    generator = load_generator(config.generator, config.device, config.dtype)
     log(f"{generator.name}: {generator.resolution}×{generator.resolution}, fingerprint {generator.fingerprint[:12]}")
     scorer = ""
     if config.scorer.lower().endswith(label_csv.LABEL_SUFFIXES):

@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 Dtype = Literal["float32", "bfloat16"]
+DtypeChoice = Literal["auto", "float32", "bfloat16"]
+"""What a user may ask for; "auto" is the faster of them on the device."""
 DTYPES: tuple[str, ...] = get_args(Dtype)
 """The names of the dtypes that networks compute in; the first is the default everywhere."""
 Z = Float[Tensor, "n z_dim"]

@@ -362,7 +362,7 @@ def _save_all() -> None:
     succeed("grid", "toy", *sheet, *editor, "--out", "grid.png")
     succeed("animate", "toy", "--to", 8, "--frames", 3, "--size", 32, "--out", "animation.gif")
     aligned = ("--generator", "toy", "--aligned", "--method", "optimize", "--steps", 5)
-    succeed("invert", "seed0005.png", *aligned, "--shift", "Big=1", *editor, "--out", "inverted")
+    succeed("invert", "seed0005.png", *aligned, "--shift", "Big=1", "--dtype", "bfloat16", *editor, "--out", "inverted")
     succeed("edit", "multimnist", "--seed", 3, "--shift", "count=1", "--out", "digits.png")
     succeed("edit", "ffhq", "--seed", 3, "--set", "Smiling=1", "--shift", "Young=-1", "--out", "face.png")
     Path("face.png").unlink()  # of 1024×1024: the JSON says it all
@@ -509,7 +509,18 @@ CLI: dict[str, tuple[object, ...]] = {
     "train-scorer-wrong": ("train-scorer", "nowhere.parquet", "--out", "s.safetensors"),
     "join-scorers-wrong": ("join-scorers", "nowhere.parquet", "a.safetensors", "--out", "s.safetensors"),
     "evaluate-wrong": ("evaluate", "toy", "--quick", "--share", 0.5, "--out", "report"),
-    "invert": ("invert", "seed0006.png", *ALIGNED, "--shift", "Big=1", *COMPACT, "--out", "found"),
+    "invert": (
+        "invert",
+        "seed0006.png",
+        *ALIGNED,
+        "--shift",
+        "Big=1",
+        "--dtype",
+        "float32",
+        *COMPACT,
+        "--out",
+        "found",
+    ),
     "align-nobody": ("align", "seed0005.png"),
     "success": ("success", "toy", "--attributes", "Big", "-n", 4, *MEAN, "--out", "found"),
     "evaluate": (

@@ -68,17 +68,15 @@ class ToolSources:
     """The dtype of a visitor's first picture; a recipe names its own."""
 
 
-def discover_tools(dtype: Dtype = "float32", device: str = "cpu") -> ToolSources:
+def discover_tools(dtype: str = "float32", device: str = "cpu") -> ToolSources:
     """Return the sources of all generators that ganvas has. Raises GanvasError for an unknown device or dtype."""
-    if dtype not in ("float32", "bfloat16"):
-        raise unknown("dtype", dtype, ("float32", "bfloat16"))
     target = generators.check_device(device)
     descriptions = {name: generators.find_card(name).about for name in generators.list_generators()}
     return ToolSources(
         descriptions,
-        lambda name, dtype: load_generator(name, target, getattr(torch, dtype)),
+        lambda name, dtype: load_generator(name, target, dtype),
         lambda name: scorers.load_scorer(generators.find_card(name).scorer).to(target),
-        dtype,
+        generators.choose_dtype(dtype, target),
     )
 
 

@@ -9,14 +9,14 @@ import torch
 
 from ganvas.checkpoints import read
 from ganvas.errors import unknown
-from ganvas.generators import DTYPES, check_device, find_card
+from ganvas.generators import DTYPES, check_device, choose_dtype, find_card
 from ganvas.generators.base import Generator
 from ganvas.precision import leave_inference_mode
 
 
 @leave_inference_mode()
 def load_generator(
-    name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | str = torch.float32
 ) -> Generator:
     """Load a pretrained generator by its name or from a checkpoint file.
 
@@ -24,7 +24,8 @@ def load_generator(
         name: A generator such as "ffhq", whose weights are downloaded and verified the first time, or the path of a checkpoint.
             A file is recognised by its content, and no code in it is run; ``ganvas.checkpoints`` lists the formats.
         device: The device of the weights, such as "cpu" or "cuda".
-        dtype: The dtype that synthesis computes in, ``torch.float32`` or ``torch.bfloat16``; pictures are float32 either way.
+        dtype: The dtype that synthesis computes in, ``torch.float32`` or ``torch.bfloat16``, or the name of one; "auto": bfloat16
+            where the device has instructions for it. Pictures are float32 either way.
 
     Returns:
         The frozen generator.
@@ -33,6 +34,8 @@ def load_generator(
         GanvasError: The name, device or dtype is unknown, weights can't be downloaded, or the file is damaged or of another kind.
     """
     card, place = find_card(str(name)), check_device(device)
+    if isinstance(dtype, str):
+        dtype = getattr(torch, choose_dtype(dtype, place))
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, map(str, DTYPES))
     if not card.family:

@@ -28,7 +28,7 @@ def list_() -> None:
 def demo(
     out: Annotated[Path, Option(help="The folder for the pictures and their page.")] = Path("out"),
     device: options.Device = "cpu",
-    dtype: options.Dtype = "bfloat16",
+    dtype: options.Dtype = "auto",
     small: Annotated[bool, Option("--small", help="Few pictures by a hardly trained editor: does it work?")] = False,
 ) -> None:
     """Fit the compact editor, edit faces with it, and write a page that shows them."""

@@ -27,7 +27,10 @@ Label = Annotated[
     ),
 ]
 Device = Annotated[str, Option(help="Where to compute: cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[Literal["float32", "bfloat16"], Option(help="What networks compute in; bfloat16 is faster.")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    Option(help="What networks compute in; auto: bfloat16 where the device has instructions for it, which is faster."),
+]
 EditorName = Annotated[
     str | None, Option("--editor", metavar="NAME|FILE", help="An editor; by default the generator's own.")
 ]

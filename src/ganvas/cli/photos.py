@@ -86,7 +86,7 @@ def invert(
     max_faces: MaxFaces = None,
     max_pixels: MaxPixels = 64_000_000,
     device: Device = "cpu",
-    dtype: Dtype = "bfloat16",
+    dtype: Dtype = "auto",
 ) -> None:
     """Find the codes of photographs: a picture and a codes file a face, with --set, --shift or --recipe edited, too.
 
@@ -168,7 +168,7 @@ def edit_photo(
     refine: options.Refinements = None,
     max_pixels: MaxPixels = 64_000_000,
     device: Device = "cpu",
-    dtype: Dtype = "bfloat16",
+    dtype: Dtype = "auto",
 ) -> None:
     """Edit a face in a photograph, and put it back: outside of the edit's region pixels stay as they are.
 
@@ -259,16 +259,20 @@ def train_encoder(
     From labels with pictures it learns from drawn faces; from MultiMNIST, from real and drawn digits, as e4e does.
     """
     from ganvas.cli import loading
+    from ganvas.generators import choose_dtype
     from ganvas.recipe import files
     from ganvas.training import encoder
 
     files.check_output(out, (".safetensors",))
+    precision = choose_dtype(dtype, "cpu")
     if (folder / "train.parquet").exists():
-        _train_count_encoder(folder, generator, out, steps, space=space, keep_count=keep_count, dtype=dtype, seed=seed)
+        _train_count_encoder(
+            folder, generator, out, steps, space=space, keep_count=keep_count, dtype=precision, seed=seed
+        )
     else:
         network = loading.load_generator_only(generator, "cpu")
         encoder.train_encoder(
-            folder, network, out, encoder.EncoderConfig(epochs=epochs, dtype=dtype, seed=seed), options.print_line
+            folder, network, out, encoder.EncoderConfig(epochs=epochs, dtype=precision, seed=seed), options.print_line
         )
     options.print_line(out)
 

@@ -33,7 +33,7 @@ def app(
     ] = None,
     browser: Annotated[bool, Option(help="Open the page in this machine's browser.")] = False,
     device: options.Device = "cpu",
-    dtype: options.Dtype = "bfloat16",
+    dtype: options.Dtype = "auto",
 ) -> None:
     """Edit faces in a web page on this machine."""
     import os

@@ -4,16 +4,17 @@ An editor's change of 1 is one standard deviation on average; on a single face i
 along. Broyden's method (C. G. Broyden, *A Class of Methods for Solving Nonlinear Simultaneous Equations*, Mathematics of
 Computation 1965) solves for the changes at which pictures read as asked: each picture corrects the response that is assumed of
 each reading to each change. Attributes that the editor protects and that weren't asked for are held at what they were; one that
-is there or isn't, such as glasses, is mostly kept from vanishing or from appearing.
+is there or isn't, such as glasses, is mostly kept from vanishing or from appearing. Where such an attribute is asked for itself,
+it ends where the scorer is sure: at half of it a face has ghosts of glasses, or none.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.control.conditions import find_attribute
@@ -35,6 +36,12 @@ HELD_TOLERANCE = 0.5
 """The change, in standard deviations, up to which an attribute that is held isn't corrected."""
 AWAY_TOLERANCE = 1.5
 """The same for what is there, or isn't, where it is read still more, or less, so: holding it would draw half of it."""
+WHOLE = frozenset({"Eyeglasses", "Sunglasses", "Wearing_Hat"})
+"""Attributes that a face has or hasn't, and never has by half."""
+WHOLE_CHANGE = 0.5
+"""The change of these, in standard deviations, from which they are to come, or to go, as a whole."""
+SURE_LOGIT = math.log(0.9 / 0.1)
+"""The logit beyond which a scorer is sure that a face has an attribute; below its negative, that it hasn't."""
 PRIOR_WEIGHT = 0.2
 """The weight of corrections beside errors: what can't be reached isn't chased to where faces come apart."""
 MAX_CORRECTION = 1.0
@@ -115,21 +122,26 @@ def refine_changes(
 
     scores = score(ws)
     before = read(scores)
-    tolerances = find_tolerances(scorer, columns[len(asked) :], scores[0, len(asked) :])
     start = torch.zeros(len(names), dtype=torch.float64)
     for k, name in enumerate(asked):
         start[k] = shifts[name] if name in shifts else values[name] - before[k]
     targets = limit_targets(start, before)
+    accepted = targets.repeat(2, 1)
+    accepted[0, len(asked) :], accepted[1, len(asked) :] = find_tolerances(
+        scorer, columns[len(asked) :], scores[0, len(asked) :]
+    ) * torch.tensor([[-1.0], [1.0]])
+    for k, name in enumerate(asked):
+        if name in WHOLE and scorer.kinds[columns[k]] == "probability":
+            logits = torch.tensor([-SURE_LOGIT, SURE_LOGIT])[:, None].expand(2, len(names))
+            sure = scale(logits.to(scores))[:, k].double().cpu()
+            accepted[:, k] = accept_whole(float(targets[k]), float(before[k]), sure)
     weights = torch.tensor([1.0 if name in asked else HELD_WEIGHT for name in names], dtype=torch.float64)
 
     def measure(changes: Tensor) -> Tensor:
         edit = {name: change for name, change in zip(names, changes.tolist(), strict=True) if change}
-        change = read(score(editor.edit_quietly(ws, edit))) - before
-        # A small change of what is held is the scorer's noise, and its correction would be none: glasses have no halves.
-        held = change[len(asked) :]
-        return torch.cat((change[: len(asked)], F.relu(held - tolerances[1]) - F.relu(-held - tolerances[0])))
+        return read(score(editor.edit_quietly(ws, edit))) - before
 
-    changes, reached = solve_by_broyden(measure, targets, weights, corrections, start)
+    changes, reached = solve_by_broyden(measure, accepted, weights, corrections, start)
     pairs = [dict(zip(names, each.tolist(), strict=True)) for each in (changes, before, start, reached)]
     return RefinedChanges(
         {name: change for name, change in pairs[0].items() if change},
@@ -171,40 +183,59 @@ def limit_targets(asked: Tensor, before: Tensor) -> Tensor:
     return torch.maximum(torch.minimum(after, limit), -limit) - before
 
 
+def accept_whole(target: float, before: float, sure: Tensor) -> Tensor:
+    """Return the least and the largest change that is accepted of what a face has or hasn't, (2,).
+
+    ``target``: the change that was asked for; ``sure`` (2,): the readings at which the scorer is sure that it isn't there, and
+    that it is. Where it is there already, or was asked to change by less than WHOLE_CHANGE, only ``target`` is.
+    """
+    absent, present = (sure - before).tolist()
+    if target >= WHOLE_CHANGE and present > 0:
+        return torch.tensor([present, max(present, MAX_READING - before)])
+    if target <= -WHOLE_CHANGE and absent < 0:
+        return torch.tensor([min(absent, -MAX_READING - before), absent])
+    return torch.tensor([target, target])
+
+
 def solve_by_broyden(
     measure: Callable[[Tensor], Tensor],
-    targets: Tensor,
+    accepted: Tensor,
     weights: Tensor,
     corrections: int,
-    start: Tensor | None = None,
+    start: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Solve for the changes (k,) at which ``measure`` returns ``targets``, and return the best ones with what was measured.
+    """Solve for the changes (k,) at which ``measure`` returns what is accepted, and return the best ones with what was measured.
 
-    The first changes are ``start``, by default the targets themselves. Best is the least sum of squared errors, times
-    ``weights``, and of squared corrections, times PRIOR_WEIGHT.
+    ``accepted`` (2, k): the least and the largest reading that is no error. The first changes are ``start``. Best is the least
+    sum of squared errors, times ``weights``, and of squared corrections, times PRIOR_WEIGHT.
     """
-    start = targets if start is None else start
 
-    def compute_cost(changes: Tensor, readings: Tensor) -> float:
-        errors, moves = weights * (readings - targets), PRIOR_WEIGHT * (changes - start)
-        return float(errors.square().sum() + moves.square().sum())
+    def compute_errors(readings: Tensor) -> Tensor:
+        return readings - readings.clamp(*accepted)
+
+    def compute_cost(changes: Tensor, errors: Tensor) -> float:
+        moves = PRIOR_WEIGHT * (changes - start)
+        return float((weights * errors).square().sum() + moves.square().sum())
 
     largest = (MAX_CORRECTED_SHARE * start.abs()).clamp(min=MAX_TOTAL_CORRECTION)
     changes, readings = start, measure(start)
-    response = estimate_response(changes, readings)
+    errors = compute_errors(readings)
+    # Readings that are accepted count as equal: a small change of what is held is the scorer's noise.
+    response = estimate_response(changes, start.clamp(*accepted) + errors)
     best = changes, readings
     for _ in range(corrections):
-        if (weights * (readings - targets)).abs().max() < TOLERANCE:
+        if (weights * errors).abs().max() < TOLERANCE:
             break
         weighted = weights[:, None] * response
-        gram = weighted.T @ weighted + PRIOR_WEIGHT**2 * torch.eye(len(targets)).to(targets)
-        descent = weighted.T @ (weights * (targets - readings)) - PRIOR_WEIGHT**2 * (changes - start)
+        gram = weighted.T @ weighted + PRIOR_WEIGHT**2 * torch.eye(len(start)).to(start)
+        descent = -weighted.T @ (weights * errors) - PRIOR_WEIGHT**2 * (changes - start)
         moved = changes + torch.linalg.solve(gram, descent).clamp(-MAX_CORRECTION, MAX_CORRECTION)
         moved = moved.clamp(start - largest, start + largest)
-        read = measure(moved)
-        response = update_response(response, moved - changes, read - readings)
-        changes, readings = moved, read
-        if compute_cost(changes, readings) < compute_cost(*best):
+        readings = measure(moved)
+        moved_errors = compute_errors(readings)
+        response = update_response(response, moved - changes, moved_errors - errors)
+        changes, errors = moved, moved_errors
+        if compute_cost(changes, errors) < compute_cost(best[0], compute_errors(best[1])):
             best = changes, readings
     return best
 

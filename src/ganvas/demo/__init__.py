@@ -33,7 +33,7 @@ from ganvas.recipe.refinement import refine_recipe
 from ganvas.recipe.rendering import Tools, limit_to_regions, load_editor_for, load_tools
 from ganvas.recipe.sheet import Sheet
 from ganvas.scorers import find_scorer, load_scorer
-from ganvas.types import Dtype
+from ganvas.types import DtypeChoice
 
 QUICK = SuccessProtocol(n=32)
 """The evaluation's protocol on fewer faces."""
@@ -111,7 +111,7 @@ def run_demo(
     out: str | Path,
     generator: str = "ffhq",
     device: str = "cpu",
-    dtype: Dtype = "bfloat16",
+    dtype: DtypeChoice = "auto",
     labels: str | Path | None = None,
     config: DemoConfig = DemoConfig(),
 ) -> Path:
@@ -134,7 +134,7 @@ def run_demo(
             editor = compact.fit(data, tools.generator, progress=progress, **config.fit)
         editors.save(editor, out / EDITOR_FILE)
     named = NamedTool(EDITOR_FILE, editors.fingerprint(editor))
-    drawer = _SectionDrawer(out, Tools(tools.generator, dtype, editor, named), config)
+    drawer = _SectionDrawer(out, Tools(tools.generator, tools.dtype, editor, named), config)
     with page.run_stage("Editing people"):
         page.sections.append(replace(drawer, tools=_load_shipped_tools(drawer.tools)).draw_people())
     with page.run_stage("Editing one attribute at a time"):

@@ -30,6 +30,7 @@ from ganvas.data.distribution import fit_distribution
 from ganvas.editors.base import Editor, EditorMetadata, build_metadata, load_module
 from ganvas.editors.cardinality import MAX_MOVES
 from ganvas.errors import GanvasError
+from ganvas.generators import has_bfloat16_instructions
 from ganvas.generators.base import Generator, map_seeds
 from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
@@ -381,7 +382,8 @@ def grow(mask: Bool[Tensor, "64 64"], pixels: int) -> Bool[Tensor, "64 64"]:
 def classify_objects(counter: Counter, pictures: list[Tensor]) -> Tensor:
     """Return the class of the one object in each picture (64, 64), (n,)."""
     # Twice as fast, and a class is seldom that close.
-    with torch.autocast(pictures[0].device.type, torch.bfloat16):
+    device = pictures[0].device
+    with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16_instructions(device)):
         logits = counter.network(torch.stack(pictures)[:, None]).classes.float()
     return (logits[..., 1:].logsumexp(2) - logits[..., 0]).argmax(1)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import platform
 import tomllib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from ganvas.errors import GanvasError, unknown
 from ganvas.io.files import check_local_path
 from ganvas.io.hub import Card
+from ganvas.types import DTYPES as DTYPE_NAMES
+from ganvas.types import Dtype
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -53,8 +57,39 @@ def describe_torch() -> str:
     """Describe PyTorch on this processor: its version and build, its instruction set, its threads."""
     capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
     text = f"torch {torch.__version__}, {capability}, {threads} thread{'s' * (threads != 1)}"
-    # PyTorch gives bfloat16 convolutions to oneDNN only where the processor has instructions for them.
-    return text + ("; bfloat16 is usually slow without AVX-512: prefer float32" if capability == "AVX2" else "")
+    slow = (
+        "" if has_bfloat16_instructions("cpu") else "; bfloat16 is slow here: this processor has no instructions for it"
+    )
+    return text + slow
+
+
+def has_bfloat16_instructions(device: str | torch.device) -> bool:
+    """Return whether a device has instructions for bfloat16; without them bfloat16 is several times slower than float32."""
+    place = torch.device(device)
+    if place.type == "cuda":
+        # Emulated bfloat16 counts as supported, too.
+        return torch.cuda.get_device_capability(place) >= (8, 0)
+    if place.type != "cpu":
+        return False
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        # Not public; where a later PyTorch lacks it, float32 is the safe choice.
+        return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # a build without oneDNN
+        return False
+
+
+def choose_dtype(dtype: str, device: str | torch.device) -> Dtype:
+    """Return the name of a dtype; "auto" is bfloat16 where the device has instructions for it, else float32.
+
+    Raises GanvasError for an unknown dtype or device.
+    """
+    if dtype == "auto":
+        return "bfloat16" if has_bfloat16_instructions(check_device(device)) else "float32"
+    if dtype not in DTYPE_NAMES:
+        raise unknown("dtype", dtype, ("auto", *DTYPE_NAMES))
+    return cast("Dtype", dtype)
 
 
 def check_device(device: str | torch.device) -> torch.device:

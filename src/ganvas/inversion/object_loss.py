@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ganvas.generators import has_bfloat16_instructions
 from ganvas.io.images import downscale
 from ganvas.scorers.count import Counter, to_network_input
 from ganvas.types import Images
@@ -44,7 +45,7 @@ def extract_counter_features(counter: Counter) -> FeatureExtractor:
     network = counter.network
 
     def extract_features(images: Images) -> CounterFeatures:
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=has_bfloat16_instructions(images.device)):
             places = network.map_positions(to_network_input(images))
             return CounterFeatures(places.float(), network.count(network.sum_positions(places)).float())
 

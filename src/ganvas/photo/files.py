@@ -38,7 +38,7 @@ def edit_photo(
     tune: int = 0,
     refine: int | None = None,
     device: str = "cpu",
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     progress: Progress | None = None,
 ) -> Path:
     """Edit a face in a photograph, and put it back: outside of the edit's region pixels stay as they are.
@@ -62,7 +62,7 @@ def edit_photo(
         refine: How often the changes are corrected by what the editor's scorer reads, until the face reads as asked; by default
             4 times for values in units, if the scorer is at hand, else 0.
         device: Where to compute.
-        dtype: What networks compute in.
+        dtype: What networks compute in; "auto": bfloat16 where the device has instructions for it.
         progress: Called with the steps done and those of a face's inversion.
 
     Returns:

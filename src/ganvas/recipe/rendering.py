@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 
@@ -15,14 +15,14 @@ from ganvas.data.codes import Codes, check_generator, load_codes
 from ganvas.editors.base import Editor, fingerprint
 from ganvas.editors.masked import mask_editor
 from ganvas.errors import GanvasError
-from ganvas.generators import find_card
+from ganvas.generators import choose_dtype, find_card
 from ganvas.generators.base import Generator, sample
 from ganvas.generators.parts import Parts
 from ganvas.generators.regions import EditedParts, Mask, blend_edit, blend_pictures, find_regions
 from ganvas.generators.stylegan3 import StyleGAN3
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Mix, NamedTool, Recipe, Start
-from ganvas.types import DTYPES, Dtype, Images, WPlus
+from ganvas.types import Dtype, Images, WPlus
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,11 @@ def load_tools(
 
     Raises GanvasError where one doesn't exist, is damaged, or belongs to another generator.
     """
-    if dtype not in DTYPES:
-        raise GanvasError(f"Unknown dtype {dtype!r}: pick one of {', '.join(DTYPES)}.")
+    dtype = choose_dtype(dtype, device)
     from ganvas.checkpoints.load import load_generator
 
-    network = load_generator(generator, device, getattr(torch, dtype))
-    tools = Tools(network, cast(Dtype, dtype), codes=None if codes is None else load_codes(codes, network))
+    network = load_generator(generator, device, dtype)
+    tools = Tools(network, dtype, codes=None if codes is None else load_codes(codes, network))
     if editor is None:
         return tools
     loaded, named = load_editor_for(network, editor, allow_other_generator)
