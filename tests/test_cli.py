@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ganvas import cli
+from ganvas import cli, generators
 from ganvas.checkpoints import load
 from ganvas.checkpoints.load import load_generator
 from ganvas.cli import options
@@ -25,6 +25,7 @@ from ganvas.generators.base import sample
 from ganvas.io.files import load_tensors, save_tensors
 from ganvas.io.images import read_picture
 from ganvas.metrics import list_metrics
+from ganvas.recipe.files import load_recipe
 
 TOY = load_generator("toy")
 
@@ -335,10 +336,21 @@ def test_grids_and_animations_that_leave_the_typical_set_are_warned_of_once(made
 @pytest.mark.parametrize(("capability", "slow"), [("AVX512", False), ("AVX2", True)])
 def test_list_says_what_computes(monkeypatch, capsys, capability, slow):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(generators, "has_bfloat16_instructions", lambda device: not slow)
     assert run("list") == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert f"torch {torch.__version__}, {capability}, {torch.get_num_threads()} thread" in last
-    assert ("prefer float32" in last) == slow
+    assert ("bfloat16 is slow here" in last) == slow
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_bfloat16_is_warned_of_where_it_is_slow(monkeypatch, capsys, here, slow):
+    monkeypatch.setattr(generators, "has_bfloat16_instructions", lambda device: not slow)
+    assert run("edit", "toy", "--dtype", "bfloat16", "--out", "a.png") == 0
+    assert ("no instructions for bfloat16" in capsys.readouterr().err) == slow
+    assert run("edit", "toy", "--dtype", "auto", "--out", "b.png") == 0
+    assert "bfloat16" not in capsys.readouterr().err
+    assert load_recipe("b.png")[0].dtype == ("float32" if slow else "bfloat16")
 
 
 # Bad input: one line, exit 1, nothing written.

@@ -4,11 +4,10 @@ Tolerances stand in the cases, what was recorded under ``data/``. Nothing here k
 
 Tolerances, and why:
 
-- ``SAME``, 1e-5 of the recorded range: codes and pictures of plain synthesis and edits. It is what is promised between
-  processors and numbers of threads.
+- ``SAME``, 1e-5 of the recorded range: codes. It is what is promised between processors and numbers of threads.
 - ``CLOSED``, 1e-3, and ``TRAINED``, 1e-2, of the recorded norm: what comes out of a fit. A closed form amplifies rounding by the
   condition of its matrix, a training at every step.
-- 1e-4 of the range: readings and scores, and pictures of edited codes, which come after another step that may amplify.
+- 1e-4 of the range, a fortieth of a level of 255: pictures, readings and scores, for which processors sum in another order.
 - a level of 255: pictures in files, which are rounded.
 - of texts: words and whole numbers exactly, other numbers at a relative and an absolute tolerance of the case.
 """
