@@ -60,6 +60,10 @@ def test_skin_keeps_its_tone_and_what_is_drawn_on_it_its_colours():
     other = Region((0.5, 0.5, 1.0, 1.0), parts=("face",))  # as for an edit of the skin, too
     both = blend_edit(before, after, [region, other], EditedParts(faces, faces))
     torch.testing.assert_close(both, light)
+    hair = Region((0.5, 0.1, 0.2, 0.1), parts=("hair",))  # whatever else is edited, skin stays
+    eyes = Region((0.5, 0.2, 0.2, 0.1))
+    several = blend_edit(before, after, [region, hair, eyes], EditedParts(faces, faces))
+    torch.testing.assert_close(several[..., 20:28, 22:42], picture[..., 20:28, 22:42], atol=0.02, rtol=0)
 
 
 def test_a_face_grows_below_its_eyes_and_not_into_a_hat():

@@ -116,7 +116,7 @@ def test_protected_attributes_are_held_unless_they_are_entailed(monkeypatch):
             assert set(refined.changes) == {"Red"}  # what is held changed by less than is corrected
             with monkeypatch.context() as patch:
                 patch.setattr(refinement, "HELD_TOLERANCE", 0.0)
-                patch.setattr(refinement, "AWAY_TOLERANCE", 0.0)
+                patch.setattr(refinement, "FARTHER_TOLERANCE", 0.0)
                 refined = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Red": 1.0}, corrections=4)
             moved = editor.edit(ws, refined.changes)
             off[held] += float((read(moved) - read(ws))[0, editor.attributes.index("Bright")].abs())
@@ -128,7 +128,7 @@ def test_what_is_absent_may_be_read_as_still_less_there(monkeypatch):
     scores = torch.tensor([-2.0, 2.0])
     monkeypatch.setattr(SCORER, "kinds", ("probability", *SCORER.kinds[1:]))
     falls, rises = refinement.find_tolerances(SCORER, [0, 0], scores).tolist()
-    assert falls[0] == rises[1] == refinement.AWAY_TOLERANCE
+    assert falls[0] == rises[1] == refinement.FARTHER_TOLERANCE
     assert falls[1] == rises[0] == refinement.HELD_TOLERANCE
     monkeypatch.setattr(SCORER, "kinds", ("value", *SCORER.kinds[1:]))
     assert (refinement.find_tolerances(SCORER, [0, 0], scores) == refinement.HELD_TOLERANCE).all()
@@ -146,18 +146,22 @@ SURE = torch.tensor([-0.5, 1.3])
 
 
 @pytest.mark.parametrize(
-    ("target", "before", "accepted"),
+    ("target", "before", "least"),
     [
-        (1.0, -0.8, (2.1, 2.8)),  # it comes, as a whole
-        (0.2, -0.8, (0.2, 0.2)),  # a little more of it was meant
-        (1.0, 1.4, (1.0, 1.0)),  # it is there
-        (-1.0, 1.5, (-3.5, -2.0)),  # it goes
-        (-1.0, -0.8, (-1.0, -1.0)),  # it isn't there
-        (1.0, -2.5, (3.8, 4.5)),
+        (1.0, -0.8, 2.1),  # it appears
+        (0.2, -0.8, 0.2),  # a little more of it was meant
+        (1.0, 1.4, 1.0),  # it is there
+        (-1.0, 1.5, -2.0),  # it vanishes
+        (-1.0, -0.8, -1.0),  # it isn't there
+        (3.0, -0.8, 2.1),
     ],
 )
-def test_what_a_face_has_or_has_not_comes_and_goes_as_a_whole(target, before, accepted):
-    assert refinement.accept_whole(target, before, SURE).tolist() == pytest.approx(accepted)
+def test_what_a_face_has_or_has_not_appears_and_vanishes_altogether(target, before, least):
+    bounds = refinement.bound_binary_change(target, SURE - before).tolist()
+    is_free = least != pytest.approx(target)  # any change beyond it is accepted, that which was asked for among them
+    low, high = (bounds[0], bounds[1]) if target > 0 else (-bounds[1], -bounds[0])
+    assert low == pytest.approx(abs(least))
+    assert high > max(low, abs(target)) if is_free else high == pytest.approx(low)
 
 
 def test_glasses_end_where_the_scorer_is_sure(monkeypatch):
@@ -171,7 +175,7 @@ def test_glasses_end_where_the_scorer_is_sure(monkeypatch):
     ws = next(ws for ws in WS.split(1) if -1.0 < float(read(ws)[0, column]) < 0.2)
     before = float(read(ws)[0, column])
     plain = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Striped": 0.6}, corrections=6)
-    monkeypatch.setattr(refinement, "WHOLE", frozenset({"Striped"}))
+    monkeypatch.setattr(refinement, "BINARY_ATTRIBUTES", frozenset({"Striped"}))
     whole = refine_changes(editor, TOY.synthesis, SCORER, ws, {"Striped": 0.6}, corrections=6)
     assert plain.measured["Striped"] == pytest.approx(0.6, abs=0.2)
     assert before + whole.measured["Striped"] > 0.9 and whole.asked["Striped"] == 0.6

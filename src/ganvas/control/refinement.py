@@ -5,7 +5,7 @@ along. Broyden's method (C. G. Broyden, *A Class of Methods for Solving Nonlinea
 Computation 1965) solves for the changes at which pictures read as asked: each picture corrects the response that is assumed of
 each reading to each change. Attributes that the editor protects and that weren't asked for are held at what they were; one that
 is there or isn't, such as glasses, is mostly kept from vanishing or from appearing. Where such an attribute is asked for itself,
-it ends where the scorer is sure: at half of it a face has ghosts of glasses, or none.
+any reading counts as reached at which the scorer is sure of it, however large the change that was asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ganvas.control.conditions import find_attribute
+from ganvas.data.gaussianize import Gaussianize
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.io.images import LABEL_SIDE, downscale
@@ -34,12 +35,12 @@ HELD_WEIGHT = 0.5
 """The weight of an attribute that is held, in the error; what was asked for weighs 1."""
 HELD_TOLERANCE = 0.5
 """The change, in standard deviations, up to which an attribute that is held isn't corrected."""
-AWAY_TOLERANCE = 1.5
+FARTHER_TOLERANCE = 1.5
 """The same for what is there, or isn't, where it is read still more, or less, so: holding it would draw half of it."""
-WHOLE = frozenset({"Eyeglasses", "Sunglasses", "Wearing_Hat"})
-"""Attributes that a face has or hasn't, and never has by half."""
-WHOLE_CHANGE = 0.5
-"""The change of these, in standard deviations, from which they are to come, or to go, as a whole."""
+BINARY_ATTRIBUTES = frozenset({"Eyeglasses", "Sunglasses", "Wearing_Hat"})
+"""Attributes that a face has or hasn't: a picture in between shows faint ones, or none."""
+MIN_BINARY_CHANGE = 0.5
+"""The change of these, in standard deviations, from which they are to appear, or to vanish, altogether."""
 SURE_LOGIT = math.log(0.9 / 0.1)
 """The logit beyond which a scorer is sure that a face has an attribute; below its negative, that it hasn't."""
 PRIOR_WEIGHT = 0.2
@@ -125,16 +126,13 @@ def refine_changes(
     start = torch.zeros(len(names), dtype=torch.float64)
     for k, name in enumerate(asked):
         start[k] = shifts[name] if name in shifts else values[name] - before[k]
-    targets = limit_targets(start, before)
-    accepted = targets.repeat(2, 1)
-    accepted[0, len(asked) :], accepted[1, len(asked) :] = find_tolerances(
-        scorer, columns[len(asked) :], scores[0, len(asked) :]
-    ) * torch.tensor([[-1.0], [1.0]])
+    accepted = torch.stack((limit_targets(start, before),) * 2)
+    tolerances = find_tolerances(scorer, columns[len(asked) :], scores[0, len(asked) :])
+    accepted[:, len(asked) :] = torch.stack((-tolerances[0], tolerances[1]))
+    sure = read_sure(scale, len(names), scores)
     for k, name in enumerate(asked):
-        if name in WHOLE and scorer.kinds[columns[k]] == "probability":
-            logits = torch.tensor([-SURE_LOGIT, SURE_LOGIT])[:, None].expand(2, len(names))
-            sure = scale(logits.to(scores))[:, k].double().cpu()
-            accepted[:, k] = accept_whole(float(targets[k]), float(before[k]), sure)
+        if name in BINARY_ATTRIBUTES and scorer.kinds[columns[k]] == "probability":
+            accepted[:, k] = bound_binary_change(float(accepted[0, k]), sure[:, k] - before[k])
     weights = torch.tensor([1.0 if name in asked else HELD_WEIGHT for name in names], dtype=torch.float64)
 
     def measure(changes: Tensor) -> Tensor:
@@ -170,7 +168,7 @@ def find_tolerances(scorer: Scorer, columns: Sequence[int], scores: Tensor) -> T
     """
     is_sided = torch.tensor([scorer.kinds[column] == "probability" for column in columns], dtype=torch.bool)
     away = torch.stack((scores < 0, scores >= 0)).cpu() & is_sided
-    return torch.where(away, max(AWAY_TOLERANCE, HELD_TOLERANCE), HELD_TOLERANCE).double()
+    return torch.where(away, FARTHER_TOLERANCE, HELD_TOLERANCE).double()
 
 
 def limit_targets(asked: Tensor, before: Tensor) -> Tensor:
@@ -183,17 +181,26 @@ def limit_targets(asked: Tensor, before: Tensor) -> Tensor:
     return torch.maximum(torch.minimum(after, limit), -limit) - before
 
 
-def accept_whole(target: float, before: float, sure: Tensor) -> Tensor:
-    """Return the least and the largest change that is accepted of what a face has or hasn't, (2,).
+def read_sure(scale: Gaussianize, n: int, scores: Tensor) -> Tensor:
+    """Return the normal scores (2, n) at which a scorer is sure that a face lacks an attribute, and that it has it.
 
-    ``target``: the change that was asked for; ``sure`` (2,): the readings at which the scorer is sure that it isn't there, and
-    that it is. Where it is there already, or was asked to change by less than WHOLE_CHANGE, only ``target`` is.
+    ``scores``: any of the scorer's, for their dtype and device.
     """
-    absent, present = (sure - before).tolist()
-    if target >= WHOLE_CHANGE and present > 0:
-        return torch.tensor([present, max(present, MAX_READING - before)])
-    if target <= -WHOLE_CHANGE and absent < 0:
-        return torch.tensor([min(absent, -MAX_READING - before), absent])
+    logits = torch.tensor([-SURE_LOGIT, SURE_LOGIT]).to(scores)
+    return scale(logits[:, None].expand(2, n)).double().cpu()
+
+
+def bound_binary_change(target: float, sure: Tensor) -> Tensor:
+    """Return the least and the largest change that is accepted of an attribute that a face has or hasn't, (2,).
+
+    ``target``: the change that was asked for; ``sure`` (2,): the changes at which the scorer is sure that the face lacks it, and
+    that it has it. Only ``target`` is accepted where it is smaller than MIN_BINARY_CHANGE, or the face is so already.
+    """
+    lacks, has = sure.tolist()
+    if target >= MIN_BINARY_CHANGE and has > 0:
+        return torch.tensor([has, max(has, target) + MAX_TOTAL_CORRECTION])
+    if target <= -MIN_BINARY_CHANGE and lacks < 0:
+        return torch.tensor([min(lacks, target) - MAX_TOTAL_CORRECTION, lacks])
     return torch.tensor([target, target])
 
 

@@ -64,7 +64,7 @@ def describe_torch() -> str:
 
 
 def has_bfloat16_instructions(device: str | torch.device) -> bool:
-    """Return whether a device has instructions for bfloat16; without them bfloat16 is several times slower than float32."""
+    """Return whether a device has instructions for bfloat16; without them it is much slower than float32."""
     place = torch.device(device)
     if place.type == "cuda":
         # Emulated bfloat16 counts as supported, too.

@@ -203,7 +203,8 @@ def blend_edit(before: Images, after: Images, regions: Sequence[Region], parts: 
     """
     height, width = after.shape[-2:]
     drawn, uncovered = _build_masks(regions, parts, height, width)
-    if parts is not None and all(region.keeps_tone for region in regions):
+    of_faces = [region for region in regions if region.parts and "face" in region.parts]
+    if parts is not None and of_faces and all(region.keeps_tone for region in of_faces):
         after = keep_tone(before, after, parts)
     known = parts.build_background() if parts is not None and uncovered.any() else None
     if known is not None and not known.any():  # there is nothing to continue

@@ -76,13 +76,16 @@ def invert(
     ``progress`` is called with the steps done and the steps of all pictures. ``on_step`` is called after each step with the
     steps done and the most steps of one picture, its picture, and the best code so far; True stops that optimisation.
     Pictures are inverted one by one, so their number changes no bit of any code. Gradients flow through the generator in
-    its own dtype; bfloat16 is faster.
+    its own dtype.
     Raises GanvasError for another space or method, pictures that aren't square, and a missing encoder.
     """
     config = config or OptimizationConfig()
     _check(images, space, method)
-    if start is not None and (method == "encoder" or start.shape != (len(images), generator.num_ws, generator.w_dim)):
-        raise GanvasError("Optimisation starts from one code of W+ for each picture, and only optimisation does.")
+    if start is not None and method == "encoder":
+        raise GanvasError("start is where optimisation starts from, and the method 'encoder' has none: leave it out.")
+    if start is not None and start.shape != (len(images), generator.num_ws, generator.w_dim):
+        shape = f"({len(images)}, {generator.num_ws}, {generator.w_dim})"
+        raise GanvasError(f"start has shape {tuple(start.shape)}: {len(images)} pictures need {shape}.")
     encoder = None if method == "optimize" else encoder or load_encoder(generator)
     if method == "encoder" and encoder is None:
         raise GanvasError(f"No encoder ships for generator {generator.name!r}: use the method 'optimize'.")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ganvas.control.refinement import DEFAULT_CORRECTIONS, RefinedChanges, refine_changes
+import torch
+
+from ganvas.control.refinement import BINARY_ATTRIBUTES, DEFAULT_CORRECTIONS, RefinedChanges, refine_changes
 from ganvas.control.target_values import convert_to_unit
 from ganvas.data.label import EARLY_SIDE
 from ganvas.editors.base import Editor
@@ -52,9 +54,16 @@ def format_refined(found: RefinedChanges, name: str, editor: Editor) -> str:
     """Format what was asked for and what is read: in the attribute's unit, if it has one, else as changes in σ."""
     asked, measured, unit = found.asked[name], found.measured[name], editor.units.get(name)
     if unit is None:
-        return f"{name} {asked:+.2f} σ asked, {measured:+.2f} σ read"
+        text = f"{name} {asked:+.2f} σ asked, {measured:+.2f} σ read"
+        return f"{text} (p = {_read_probability(editor, name, found):.2f})" if name in BINARY_ATTRIBUTES else text
     values = [convert_to_unit(editor, name, found.before[name] + change) for change in (asked, measured)]
     return f"{name} {values[0]:.3g} {unit} asked, {values[1]:.3g} {unit} read"
+
+
+def _read_probability(editor: Editor, name: str, found: RefinedChanges) -> float:
+    """Return the probability of an attribute after the edit."""
+    scale = editor.gaussianize.select([editor.attributes.index(name)])
+    return float(scale.inverse(torch.tensor([[found.before[name] + found.measured[name]]])).sigmoid())
 
 
 def refine_recipe(recipe: Recipe, tools: Tools, scorer: Scorer, corrections: int) -> tuple[Recipe, RefinedChanges]:
