@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 
 from ganvas.control.conditions import find_attribute
-from ganvas.data.gaussianize import Gaussianize
 from ganvas.editors.base import Editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.scorers.base import Scorer
-from ganvas.types import Images, WPlus
+from ganvas.types import Images, Scores, WPlus
 
 DEFAULT_CORRECTIONS = 4
 """The corrections of an edit that is to be exact, where no other number is given."""
@@ -97,11 +96,60 @@ def refine_changes(
     """
     values = values or {}
     check_corrections(corrections)
-    if len(ws) != 1 or not (shifts or values):
-        raise GanvasError(
-            f"One code and at least one change can be refined, not {len(ws)} and {len(shifts) + len(values)}."
-        )
+    if len(ws) != 1:
+        raise GanvasError(f"The changes of one code are refined at a time, not of {len(ws)}.")
+    asked = list_asked(editor, scorer, shifts, values)
+    reader = AttributeReader(editor, draw, scorer, asked + find_held(editor, scorer, asked))
+    scores = reader.score(ws)
+    before = reader.read(scores)
+    start = torch.zeros_like(before)
+    for k, name in enumerate(asked):
+        start[k] = shifts[name] if name in shifts else values[name] - before[k]
+    accepted = find_accepted_changes(reader, len(asked), limit_targets(start, before), before, scores)
+    weights = torch.where(torch.arange(len(start)) < len(asked), 1.0, HELD_WEIGHT).double()
+
+    def measure(changes: Tensor) -> Tensor:
+        edit = {name: change for name, change in zip(reader.names, changes.tolist(), strict=True) if change}
+        return reader.read(reader.score(editor.edit_quietly(ws, edit))) - before
+
+    changes, reached = solve_by_broyden(measure, accepted, weights, corrections, start)
+    pairs = [dict(zip(reader.names, each.tolist(), strict=True)) for each in (changes, before, start, reached)]
+    return RefinedChanges(
+        {name: change for name, change in pairs[0].items() if change},
+        *({name: each[name] for name in asked} for each in pairs[1:]),
+    )
+
+
+@dataclass(frozen=True)
+class AttributeReader:
+    """Reads the attributes ``names`` of one code off its picture."""
+
+    editor: Editor
+    draw: Callable[[WPlus], Images]
+    scorer: Scorer
+    names: list[str]
+
+    @property
+    def columns(self) -> list[int]:
+        """The scorer's columns of the attributes."""
+        return [self.scorer.column(name) for name in self.names]
+
+    def score(self, ws: WPlus) -> Scores:
+        """Draw a code (1, num_ws, w_dim), and return the scores of its picture (1, attributes)."""
+        picture = self.draw(ws)
+        return self.scorer(downscale(picture, min(LABEL_SIDE, picture.shape[-1])))[:, self.columns]
+
+    def read(self, scores: Scores) -> Tensor:
+        """Convert the scores of one picture (1, attributes) to normal scores (attributes,), float64 on the CPU."""
+        scale = self.editor.gaussianize.select([self.editor.attributes.index(name) for name in self.names])
+        return scale(scores)[0].double().cpu()
+
+
+def list_asked(editor: Editor, scorer: Scorer, shifts: Mapping[str, float], values: Mapping[str, float]) -> list[str]:
+    """List the attributes that an edit asks for. Raises GanvasError where there are none, and for one that can't be refined."""
     asked = [*shifts, *values]
+    if not asked:
+        raise GanvasError("Nothing is to change: refining needs at least one change.")
     for name in asked:
         find_attribute(editor, name)
         if name in shifts and name in values:
@@ -110,41 +158,24 @@ def refine_changes(
             raise unknown("attribute", name, scorer.attributes)
         if scorer.kinds[scorer.column(name)] == "count":
             raise GanvasError(f"{name!r} is a count: a change of it is whole objects, and isn't refined.")
-    names = asked + find_held(editor, scorer, asked)
-    columns = [scorer.column(name) for name in names]
-    scale = editor.gaussianize.select([editor.attributes.index(name) for name in names])
+    return asked
 
-    def score(codes: WPlus) -> Tensor:
-        picture = draw(codes)
-        return scorer(downscale(picture, min(LABEL_SIDE, picture.shape[-1])))[:, columns]
 
-    def read(scores: Tensor) -> Tensor:
-        return scale(scores)[0].double().cpu()
+def find_accepted_changes(reader: AttributeReader, n: int, targets: Tensor, before: Tensor, scores: Scores) -> Tensor:
+    """Return the least and the largest changes that are accepted, (2, attributes).
 
-    scores = score(ws)
-    before = read(scores)
-    start = torch.zeros(len(names), dtype=torch.float64)
-    for k, name in enumerate(asked):
-        start[k] = shifts[name] if name in shifts else values[name] - before[k]
-    accepted = torch.stack((limit_targets(start, before),) * 2)
-    tolerances = find_tolerances(scorer, columns[len(asked) :], scores[0, len(asked) :])
-    accepted[:, len(asked) :] = torch.stack((-tolerances[0], tolerances[1]))
-    sure = read_sure(scale, len(names), scores)
-    for k, name in enumerate(asked):
-        if name in BINARY_ATTRIBUTES and scorer.kinds[columns[k]] == "probability":
-            accepted[:, k] = bound_binary_change(float(accepted[0, k]), sure[:, k] - before[k])
-    weights = torch.tensor([1.0 if name in asked else HELD_WEIGHT for name in names], dtype=torch.float64)
-
-    def measure(changes: Tensor) -> Tensor:
-        edit = {name: change for name, change in zip(names, changes.tolist(), strict=True) if change}
-        return read(score(editor.edit_quietly(ws, edit))) - before
-
-    changes, reached = solve_by_broyden(measure, accepted, weights, corrections, start)
-    pairs = [dict(zip(names, each.tolist(), strict=True)) for each in (changes, before, start, reached)]
-    return RefinedChanges(
-        {name: change for name, change in pairs[0].items() if change},
-        *({name: each[name] for name in asked} for each in pairs[1:]),
-    )
+    ``targets``: the changes that are aimed at; of the reader's first ``n`` attributes, those that were asked for, only they are
+    accepted, but for what a face has or hasn't. ``before`` and ``scores``: the unedited picture's.
+    """
+    accepted = torch.stack((targets, targets))
+    falls, rises = find_tolerances(reader.scorer, reader.columns[n:], scores[0, n:])
+    accepted[:, n:] = torch.stack((-falls, rises))
+    logits = torch.tensor([-SURE_LOGIT, SURE_LOGIT]).to(scores)
+    lacks, has = (reader.read(logit.expand(scores.shape)) - before for logit in logits)
+    for k, name in enumerate(reader.names[:n]):
+        if name in BINARY_ATTRIBUTES and reader.scorer.kinds[reader.columns[k]] == "probability":
+            accepted[:, k] = find_accepted_range(float(targets[k]), torch.stack((lacks[k], has[k])))
+    return accepted
 
 
 def check_corrections(corrections: int) -> None:
@@ -181,16 +212,7 @@ def limit_targets(asked: Tensor, before: Tensor) -> Tensor:
     return torch.maximum(torch.minimum(after, limit), -limit) - before
 
 
-def read_sure(scale: Gaussianize, n: int, scores: Tensor) -> Tensor:
-    """Return the normal scores (2, n) at which a scorer is sure that a face lacks an attribute, and that it has it.
-
-    ``scores``: any of the scorer's, for their dtype and device.
-    """
-    logits = torch.tensor([-SURE_LOGIT, SURE_LOGIT]).to(scores)
-    return scale(logits[:, None].expand(2, n)).double().cpu()
-
-
-def bound_binary_change(target: float, sure: Tensor) -> Tensor:
+def find_accepted_range(target: float, sure: Tensor) -> Tensor:
     """Return the least and the largest change that is accepted of an attribute that a face has or hasn't, (2,).
 
     ``target``: the change that was asked for; ``sure`` (2,): the changes at which the scorer is sure that the face lacks it, and
