@@ -1,6 +1,7 @@
 """What every generator keeps to, whatever its family; and the toy's planted truth."""
 
 import copy
+import inspect
 
 import numpy as np
 import pytest
@@ -155,10 +156,27 @@ def test_gradients_flow(generator):
     assert (ws.grad.norm(dim=2) > 0).all()
 
 
-@pytest.mark.parametrize("n", [0, -1])
-def test_bad_n(generator, n):
-    with pytest.raises(GanvasError, match=f"at least 1, not {n}"):
-        sample(generator, n)
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"n": 0}, "at least 1, a whole number, not 0"),
+        ({"n": -1}, "at least 1, a whole number, not -1"),
+        ({"n": 1.5}, "a whole number, not 1.5"),
+        ({"psi": "a"}, "psi must be a finite number, 1 or less for natural pictures, not 'a'"),
+        ({"psi": float("nan")}, "not nan"),
+        ({"seed": "7"}, "The seed must be a whole number, not '7'"),
+    ],
+)
+def test_bad_arguments_of_sample(arguments, says):
+    generator = load_generator("toy")
+    with pytest.raises(GanvasError, match=says):
+        inspect.unwrap(sample)(generator, **{"n": 1, **arguments})  # without the tests' checks of types
+
+
+def test_numpys_numbers_are_numbers():
+    generator = load_generator("toy")
+    drawn = inspect.unwrap(sample)(generator, np.int64(2), np.float32(1), np.int64(3))
+    assert torch.equal(drawn, sample(generator, 2, 1.0, 3))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -299,13 +301,18 @@ def sample(generator: Generator, n: int, psi: float = 0.7, seed: int = 0, labels
         Codes (n, num_ws, w_dim) with equal rows, on the generator's device.
 
     Raises:
-        GanvasError: ``n`` is less than 1, a seed is out of range, or labels don't fit the generator.
+        GanvasError: ``n`` is less than 1 or ``psi`` isn't finite, a seed is out of range, one of them is no number, or labels
+            don't fit the generator.
 
     References:
         Karras et al., *A Style-Based Generator Architecture for Generative Adversarial Networks*, 2019, appendix B,
         https://arxiv.org/abs/1812.04948 (the truncation trick).
     """
-    if n < 1:
-        raise GanvasError(f"The number of codes must be at least 1, not {n}.")
+    if not isinstance(n, Integral) or n < 1:
+        raise GanvasError(f"The number of codes must be at least 1, a whole number, not {n}.")
+    if not isinstance(seed, Integral):
+        raise GanvasError(f"The seed must be a whole number, not {seed!r}.")
+    if not isinstance(psi, Real) or not math.isfinite(float(psi)):
+        raise GanvasError(f"psi must be a finite number, 1 or less for natural pictures, not {psi!r}.")
     w = map_seeds(generator, range(seed, seed + n), labels)
     return generator.expand(generator.truncate(w, psi))
