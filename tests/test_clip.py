@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,11 +14,14 @@ from planted_truth import TOY, disentangled
 
 from ganvas.errors import GanvasError
 from ganvas.inversion.optimization import OptimizationConfig
-from ganvas.io.figures import encode_mp4
+from ganvas.inversion.tuning import Tuning, TuningConfig
+from ganvas.io.figures import encode_mp4, find_ffmpeg
+from ganvas.io.images import encode_png
 from ganvas.photo import clip, edit
 from ganvas.photo.batch import InversionConfig
-from ganvas.photo.clip import Clip, ClipEdit, follow_face, read_clip, smooth_over_time
+from ganvas.photo.clip import Clip, ClipEdit, follow_face, list_input_options, read_clip, smooth_over_time
 from ganvas.photo.edit import PhotoEdit
+from ganvas.photo.files import check_edited_output, edit_file
 from ganvas.recipe.model import EditStep, NamedTool
 from ganvas.recipe.rendering import Tools
 
@@ -94,21 +99,23 @@ def test_a_face_that_is_lost_is_named(monkeypatch):
     monkeypatch.setattr(clip, "MAX_MISSING", 1)
     whole = draw_clip()
     chosen = find_planted_faces(whole.get_picture(FRAMES // 2))[1]
-    with pytest.raises(GanvasError, match=r"lost after 0\.5 s"):
-        follow_face(draw_clip(hidden=(4, 5)), chosen)
+    with pytest.raises(GanvasError, match=r"isn't found after 0\.4 s"):
+        follow_face(draw_clip(hidden=(5, 6)), chosen)
+    with pytest.raises(GanvasError, match=r"isn't found before 0\.2 s"):
+        follow_face(draw_clip(hidden=(0, 1)), chosen)
 
 
 @pytest.mark.usefixtures("planted")
 def test_the_edit_is_in_every_frame_and_nowhere_else(tmp_path):
     whole, steps = draw_clip(), []
-    frames = make_edit({"Bright": 2.0}, whole=True).edit_frames(whole, tmp_path, lambda: steps.append(1))
+    frames = list(make_edit({"Bright": 2.0}, whole=True).edit_frames(whole, tmp_path, lambda: steps.append(1)))
     assert len(frames) == FRAMES
     for k, (before, after) in enumerate(zip(whole.frames, frames, strict=True)):
         changed = (before != after).any(2)
         assert changed[80, 70 + 3 * k] and not changed[:, 200:].any()
     unedited = make_edit().edit_frames(whole, tmp_path / "none", lambda: None)
     assert all(torch.equal(a, b) for a, b in zip(whole.frames, unedited, strict=True))
-    assert len(steps) <= 3 * FRAMES
+    assert len(steps) == 3 * FRAMES
 
 
 @pytest.mark.usefixtures("planted")
@@ -133,6 +140,58 @@ def test_a_stopped_run_goes_on_with_the_same_frames(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("planted")
+def test_a_stopped_run_with_a_budget_of_time_goes_on(tmp_path, monkeypatch):
+    plan = make_edit({"Bright": 2.0})
+    options = OptimizationConfig(seconds=0.2)
+    plan = ClipEdit(replace(plan.edit, settings=replace(plan.edit.settings, options=options)))
+    frames = list(plan.edit_frames(draw_clip(), tmp_path, lambda: None))
+    for module in (clip, edit):
+        monkeypatch.setattr(module, "invert", None)
+    again = list(plan.edit_frames(draw_clip(), tmp_path, lambda: None))
+    assert all(torch.equal(a, b) for a, b in zip(frames, again, strict=True))
+
+
+@pytest.mark.usefixtures("planted")
+def test_a_tuning_is_kept_for_a_run_that_goes_on(tmp_path, monkeypatch):
+    tuning, applied = Tuning({"a.left": torch.ones(2, 3).half()}), []
+    plan = make_edit({"Bright": 2.0}, tuning=TuningConfig(steps=3))
+    monkeypatch.setattr(edit, "fit_tuning", lambda *_: tuning)
+    monkeypatch.setattr(edit, "list_tuned_weights", lambda generator: {})
+    monkeypatch.setattr(Tuning, "apply", lambda self, generator: applied.append(self.sha256) or generator)
+    for _ in range(2):
+        plan.edit_frames(draw_clip(), tmp_path, lambda: None)
+        monkeypatch.setattr(edit, "invert", None)
+    assert set(applied) == {tuning.sha256}
+    assert len(list(tmp_path.iterdir())) == FRAMES
+
+
+@pytest.mark.usefixtures("planted")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"region": "small.png"}, "has 8×8 pixels"),
+        ({"corrections": 99}, "number of corrections"),
+        ({"corrections": 1}, "no edit to refine"),
+        ({"tuning": TuningConfig(steps=3)}, "can't be tuned"),
+    ],
+)
+def test_wrong_settings_are_refused_before_the_slow_work(settings, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("small.png").write_bytes(encode_png(torch.full((8, 8, 3), 255, dtype=torch.uint8)))
+
+    def fail(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(clip, "find_faces", fail)
+    monkeypatch.setattr("ganvas.inversion.alignment.find_faces", fail)
+    plan = make_edit(**settings)
+    with pytest.raises(GanvasError, match=message):
+        plan.edit_frames(draw_clip(), tmp_path, lambda: None)
+    with pytest.raises(GanvasError, match=message):
+        plan.edit.edit_picture(draw_clip().get_picture(0))
+
+
+@pytest.mark.usefixtures("planted")
 def test_codes_of_other_settings_are_not_taken(tmp_path):
     whole, files = draw_clip(), []
     for pixels in (1.0, 0.5):
@@ -141,7 +200,7 @@ def test_codes_of_other_settings_are_not_taken(tmp_path):
         plan = ClipEdit(replace(plan.edit, settings=replace(plan.edit.settings, options=options)))
         plan.edit_frames(whole, tmp_path, lambda: None)
         files.append(len(list(tmp_path.iterdir())))
-    assert files == [FRAMES - 1, 2 * (FRAMES - 1)]
+    assert files == [FRAMES, 2 * FRAMES]
 
 
 @pytest.mark.usefixtures("planted")
@@ -152,14 +211,75 @@ def test_a_clip_goes_from_file_to_file(tmp_path, monkeypatch):
     whole = read_clip(path)
     assert (len(whole.frames), whole.rate, tuple(whole.frames[0].shape)) == (FRAMES, 10.0, (HEIGHT, WIDTH, 3))
     done = []
-    line = make_edit({"Bright": 2.0}).edit_file(path, out, lambda *count: done.append(count))
+    assert check_edited_output(path, out) == out
+    line = edit_file(make_edit({"Bright": 2.0}).edit, path, out, lambda *count: done.append(count))
     assert "7 frames at 10 a second" in line
     assert len(read_clip(out).frames) == FRAMES
     assert sorted(file.name for file in tmp_path.iterdir()) == ["after.mp4", "before.mp4"]
-    assert [count for count, _ in done] == sorted(count for count, _ in done) and done[-1][1] == 3 * FRAMES
+    assert done == [(count, 3 * FRAMES) for count in range(1, 3 * FRAMES + 1)]
+    with pytest.raises(GanvasError, match=f"has {WIDTH}×{HEIGHT} pixels: 100 at most"):
+        read_clip(path, max_pixels=100)
     monkeypatch.setattr(clip, "MAX_BYTES", 3 * HEIGHT * WIDTH * 4)
     with pytest.raises(GanvasError, match="at most 4 frames"):
         read_clip(path)
+
+
+def make_clip(path: Path, source: str, options: str = "") -> None:
+    """Make a clip of one of ffmpeg's sources."""
+    command = [find_ffmpeg(), "-loglevel", "error", "-f", "lavfi", "-i", source, *options.split(), str(path)]
+    subprocess.run(command, check=True)
+
+
+def test_frames_at_uneven_times_keep_their_time(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    path = tmp_path / "phone.mp4"
+    # 30 frames a second, after the first second 15.
+    make_clip(path, "testsrc=size=64x48:rate=30:duration=2,select='lt(t\\,1)+not(mod(n\\,2))'", "-fps_mode vfr")
+    whole = read_clip(path)
+    assert 20 < whole.rate < 25
+    assert len(whole.frames) / whole.rate == pytest.approx(2, abs=0.15)
+
+
+def test_the_sound_is_kept_and_no_playlist_is_opened_for_it(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    path, playlist, out = tmp_path / "before.mp4", tmp_path / "playlist.mp4", tmp_path / "after.mp4"
+    make_clip(path, "testsrc=size=64x48:rate=10:duration=1", "-f lavfi -i sine=duration=1 -c:a aac")
+    playlist.write_text("ffconcat version 1.0\nfile 'before.mp4'\n")
+    frames = read_clip(path).frames
+    out.write_bytes(encode_mp4(frames, 10.0, sound=list_input_options(path)))
+    printed = subprocess.run([find_ffmpeg(), "-i", str(out)], capture_output=True, text=True, check=False).stderr
+    assert "Audio: aac" in printed
+    with pytest.raises(GanvasError, match="couldn't write the MP4"):
+        encode_mp4(frames, 10.0, sound=list_input_options(playlist))
+
+
+def test_frames_are_encoded_one_by_one():
+    pytest.importorskip("imageio_ffmpeg")
+    frames = draw_clip().frames
+
+    def fail():
+        yield frames[0]
+        raise GanvasError("stopped")
+
+    assert encode_mp4(iter(frames), 10.0) == encode_mp4(frames, 10.0)
+    with pytest.raises(GanvasError, match="stopped"):
+        encode_mp4(fail(), 10.0)
+
+
+def test_a_clip_without_a_rate_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "odd.webm"
+    lines = "  Stream #0:0: Video: png, 9x9, 90k tbr (attached pic)\n  Stream #0:1: Video: vp8, yuv420p, 64x48, 1k tbr, 1k tbn\n"
+    monkeypatch.setattr(clip, "find_ffmpeg", lambda error: "ffmpeg")
+    monkeypatch.setattr(clip.subprocess, "run", lambda *_, **__: SimpleNamespace(stderr=lines.encode()))
+    with pytest.raises(GanvasError, match=r"odd\.webm doesn't say how many frames a second"):
+        read_clip(path)
+
+
+def test_a_missing_ffmpeg_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nothing"))
+    with pytest.raises(GanvasError, match="Clips need ffmpeg, which isn't found"):
+        read_clip(tmp_path / "clip.mp4")
 
 
 @pytest.mark.parametrize(
@@ -172,6 +292,12 @@ def test_what_is_no_clip_is_refused(content: bytes, tmp_path: Path):
     path.write_bytes(content)
     with pytest.raises(GanvasError, match=r"wrong\.mp4 isn't a clip"):
         read_clip(path)
+
+
+@pytest.mark.parametrize(("photo", "out"), [("a.mp4", "b.png"), ("a.png", "b.mp4")])
+def test_a_clip_becomes_a_clip_and_a_photograph_a_picture(photo, out, tmp_path):
+    with pytest.raises(GanvasError, match=out):
+        check_edited_output(tmp_path / photo, tmp_path / out)
 
 
 def test_all_faces_of_a_clip_are_refused():

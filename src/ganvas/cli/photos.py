@@ -163,10 +163,12 @@ def edit_photo(
     budget: Budget = None,
     tune: Annotated[
         int,
-        Option(metavar="N", help="Fit the generator's own weights to the face in N steps; kept beside the picture."),
+        Option(metavar="N", help="Fit the generator's own weights to the face in N steps; kept beside a photograph."),
     ] = 0,
     refine: options.Refinements = None,
-    max_pixels: MaxPixels = 64_000_000,
+    max_pixels: Annotated[
+        int, Option(help="Photographs, and frames of clips, of more pixels are refused.")
+    ] = 64_000_000,
     device: Device = "cpu",
     dtype: Dtype = "auto",
 ) -> None:
@@ -177,15 +179,17 @@ def edit_photo(
     """
     from ganvas import inversion
     from ganvas.cli import loading
-    from ganvas.photo import batch, clip
+    from ganvas.photo import batch, files
     from ganvas.photo.edit import SUFFIXES, PhotoEdit
     from ganvas.recipe import refinement
     from ganvas.recipe.files import check_output
 
     paths = inversion.find_pictures(photos)
     is_single = len(photos) == 1 and paths == photos
-    is_clip = is_single and paths[0].suffix.lower() in clip.SUFFIXES
-    check_output(out if is_single else out / "face.png", (".mp4",) if is_clip else SUFFIXES, paths)
+    if is_single:
+        files.check_edited_output(paths[0], out)
+    else:
+        check_output(out / "face.png", SUFFIXES, paths)
     options.print_passed_over(photos)
     loading.check_draws_faces(generator)
     number, optimization = options.parse_face(face), _parse_optimization(steps, budget)
@@ -194,13 +198,20 @@ def edit_photo(
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=None)
     config = batch.InversionConfig(method=method, options=optimization, max_pixels=max_pixels)
     corrections = refinement.choose_corrections(refine, edits, tools.editor, options.has_units(set_values))
-    edit = PhotoEdit(tools, edits, config, number, whole, region, inversion.TuningConfig(tune), corrections)
+    edit = PhotoEdit(
+        tools,
+        edits,
+        config,
+        face=number,
+        whole=whole,
+        region=region,
+        tuning=inversion.TuningConfig(tune),
+        corrections=corrections,
+    )
     refused = options.RefusalLog()
     with show_count("Inverting") as progress:
-        if is_clip:
-            lines = [clip.ClipEdit(edit).edit_file(paths[0], out, progress)]
-        elif is_single:
-            lines = [edit.edit_file(paths[0], out, progress)]
+        if is_single:
+            lines = [files.edit_file(edit, paths[0], out, progress)]
         else:
             lines = edit.edit_files(paths, out, refused, progress)
     for line in lines:

@@ -133,12 +133,16 @@ class EditedParts:
             after = torch.maximum(after, before * _weigh_parts(self.after, PARTS))
         else:  # hair lies over faces, and stays; so does what borders on a forehead, such as a hat
             after = after * (1 - _weigh_parts(self.before, ("hair",)))
-            after = torch.minimum(after, torch.maximum(_widen(before, EDGE_RADIUS), _draw_rows(MASK_SIDE, CHEEKS)))
-        return torch.maximum(_widen(after, EDGE_RADIUS), self._build_vacated(names) * _draw_rows(MASK_SIDE, SHOULDERS))
+            after = torch.minimum(
+                after, torch.maximum(_widen(before, EDGE_RADIUS), _build_row_ramp(MASK_SIDE, *CHEEKS))
+            )
+        return torch.maximum(
+            _widen(after, EDGE_RADIUS), self._build_vacated(names) * _build_row_ramp(MASK_SIDE, *SHOULDERS)
+        )
 
     def build_uncovered(self, names: Sequence[str]) -> Mask:
         """Build the mask of what belonged to the parts ``names``, and shows what lies behind a face after the edit."""
-        return self._build_vacated(names) * (1 - _draw_rows(MASK_SIDE, SHOULDERS))
+        return self._build_vacated(names) * (1 - _build_row_ramp(MASK_SIDE, *SHOULDERS))
 
     def build_background(self) -> Mask:
         """Build the mask of what is background before the edit, away from the face."""
@@ -154,11 +158,10 @@ class EditedParts:
         return before * (1 - _weigh_parts(self.after, PARTS))
 
 
-def _draw_rows(height: int, begin: tuple[float, float]) -> Mask:
-    """Return the mask (1, 1, height, 1) of the rows from ``begin`` on, SHOULDERS or CHEEKS."""
-    low, high = begin
+def _build_row_ramp(height: int, start: float, end: float) -> Mask:
+    """Build the mask (1, 1, height, 1) that rises from 0 at ``start`` to 1 at ``end``, shares of the height."""
     down = (torch.arange(height) + 0.5) / height
-    return ((down - low) / (high - low)).clamp(0, 1)[None, None, :, None]
+    return ((down - start) / (end - start)).clamp(0, 1)[None, None, :, None]
 
 
 def _widen(mask: Mask, radius: int) -> Mask:

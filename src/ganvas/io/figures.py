@@ -6,8 +6,10 @@ import io
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,37 +132,59 @@ def encode_webp(frames: Sequence[Tensor], rate: float) -> bytes:
     return buffer.getvalue()
 
 
-def encode_mp4(frames: Sequence[Tensor], rate: float, sound: Path | None = None) -> bytes:
-    """Encode frames (height, width, 3), uint8, as H.264 in MP4, at ``rate`` frames a second, with the sound of a clip, if any.
+def encode_mp4(frames: Iterable[Tensor], rate: float, sound: Sequence[str] = ()) -> bytes:
+    """Encode frames (height, width, 3), uint8, as H.264 in MP4, at ``rate`` frames a second.
 
+    Frames are taken one by one as they are encoded. ``sound``: ffmpeg's options that open a clip, whose sound is kept, if any.
     Raises GanvasError where ffmpeg isn't installed or fails.
     """
-    height, width = (side // 2 * 2 for side in frames[0].shape[:2])  # H.264 halves the colours' resolution
+    frames = iter(frames)
+    first = next(frames)
+    height, width = (side // 2 * 2 for side in first.shape[:2])  # H.264 halves the colours' resolution
     raw = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {rate:g} -i -"
+    chosen = "-map 0:v -map 1:a:0? -c:a aac -b:a 192k" if sound else ""
     coded = "-c:v libx264 -crf 18 -pix_fmt yuv420p -map_metadata -1 -fflags +bitexact -flags:v +bitexact -f mp4"
     with tempfile.TemporaryDirectory(prefix="ganvas-") as folder:  # MP4 can't be written to a pipe
-        path = Path(folder, "film.mp4")
-        tracks = [] if sound is None else ["-protocol_whitelist", "file,pipe", "-i", str(sound.resolve())]
-        chosen = [] if sound is None else "-map 0:v -map 1:a:0? -c:a aac -b:a 192k".split()
-        command = [find_ffmpeg(), "-y", "-loglevel", "error", *raw.split(), *tracks, *chosen, *coded.split(), str(path)]
-        data = b"".join(frame[:height, :width].contiguous().numpy().tobytes() for frame in frames)
-        result = subprocess.run(command, input=data, capture_output=True, check=False)
-        if result.returncode:
-            last = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise GanvasError(f"ffmpeg couldn't write the MP4: {' '.join(last) or result.returncode}")
+        path, log = Path(folder, "film.mp4"), Path(folder, "errors.txt")
+        options = [*raw.split(), *sound, *chosen.split(), *coded.split(), str(path)]
+        with (
+            log.open("wb") as errors,
+            subprocess.Popen(
+                [find_ffmpeg(), "-y", "-loglevel", "error", *options], stdin=subprocess.PIPE, stderr=errors
+            ) as process,
+        ):
+            try:
+                _write_frames(process.stdin, (frame[:height, :width] for frame in chain([first], frames)))
+            except BrokenPipeError:  # ffmpeg has failed, and says why
+                pass
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            last = log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise GanvasError(f"ffmpeg couldn't write the MP4: {' '.join(last) or process.returncode}")
         return path.read_bytes()
 
 
-def find_ffmpeg() -> str:
-    """Find an ffmpeg program: imageio-ffmpeg's, or the one on PATH. Raises GanvasError where there is neither."""
+def _write_frames(pipe: Any, frames: Iterable[Tensor]) -> None:
+    with pipe:
+        for frame in frames:
+            pipe.write(frame.contiguous().numpy().tobytes())
+
+
+def find_ffmpeg(
+    error: str = "MP4 needs ffmpeg: pip install 'ganvas[video]', or write a GIF (--out animation.gif).",
+) -> str:
+    """Find an ffmpeg program: imageio-ffmpeg's, or the one on PATH. Raises GanvasError, of this text, where there is none."""
     try:
         from imageio_ffmpeg import get_ffmpeg_exe
 
-        return get_ffmpeg_exe()
+        found = shutil.which(get_ffmpeg_exe())
     except (ImportError, RuntimeError):
-        found = shutil.which("ffmpeg")
+        found = None
+    found = found or shutil.which("ffmpeg")
     if found is None:
-        raise GanvasError("MP4 needs ffmpeg: pip install 'ganvas[video]', or write a GIF (--out animation.gif).")
+        raise GanvasError(error)
     return found
 
 

@@ -6,9 +6,12 @@ over time: what jitters from frame to frame would make the edit flicker.
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Callable, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,13 @@ from torch import Tensor
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.inversion.alignment import Face, align, cut_face, find_faces, find_square
+from ganvas.inversion.optimization import OptimizationConfig
 from ganvas.inversion.pipeline import invert
-from ganvas.io.figures import encode_mp4
+from ganvas.inversion.tuning import Tuning
+from ganvas.io.figures import encode_mp4, find_ffmpeg
 from ganvas.io.files import atomic_write
 from ganvas.io.fingerprints import hash_weights
-from ganvas.io.images import from_bytes, to_bytes
+from ganvas.io.images import MAX_PIXELS, from_bytes, to_bytes
 from ganvas.io.store import Store
 from ganvas.photo.edit import PhotoEdit, RebuiltFace, order_faces
 from ganvas.photo.recipe import hash_picture
@@ -32,16 +37,20 @@ from ganvas.progress import Progress
 from ganvas.recipe.rendering import Photo
 from ganvas.types import Images, WPlus
 
-SUFFIXES = {".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".webm": "matroska", ".mkv": "matroska"}
+CLIP_FORMATS = {".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".webm": "matroska", ".mkv": "matroska"}
 """Suffix -> the kind of file, as ffmpeg names it."""
 MAX_BYTES = 2 << 30
-"""The most bytes of all frames, three a pixel: they are held in memory."""
+"""The most bytes of a clip's frames, three a pixel: they are held in memory, and edited ones are written one by one."""
 FOLLOWING_STEPS, FOLLOWING_RATE = 12, 0.03
 """Steps of optimisation from a neighbour's code, and their learning rate."""
 SMOOTHING_SIGMA = 1.5
 """The standard deviation, in frames, of the Gaussian that smooths landmarks and codes over time."""
 MAX_MISSING = 5
 """The most frames in a row without the face: they are interpolated."""
+STREAM_PATTERN = re.compile(r"\s*Stream #.* Video: (?!.*\(attached pic\))")
+"""A line of what ffmpeg prints about a file: a stream of pictures that isn't its cover."""
+RATE_PATTERN = re.compile(r", (\d+(?:\.\d+)?)(k?) fps")
+"""The average rate in such a line."""
 
 
 @dataclass(frozen=True)
@@ -56,37 +65,78 @@ class Clip:
         return from_bytes(self.frames[k][None])
 
 
-def read_clip(path: Path) -> Clip:
-    """Read the frames of a clip.
+def is_clip(path: Path) -> bool:
+    """Return whether a file's name is that of a clip."""
+    return path.suffix.lower() in CLIP_FORMATS
 
-    Raises GanvasError for a file that is no clip of SUFFIXES, or can't be decoded, for one of more than MAX_BYTES, and where
-    imageio-ffmpeg isn't installed.
+
+def list_input_options(path: Path) -> list[str]:
+    """List ffmpeg's options that open a clip.
+
+    ffmpeg is told the kind, and may open no other file: a playlist or a script in a file's place is refused.
     """
-    try:
-        import imageio_ffmpeg
-    except ImportError:
-        raise GanvasError("Clips need imageio-ffmpeg, which isn't installed: pip install 'ganvas[video]'.") from None
-    # ffmpeg is told the kind, and may open no other file: a playlist or a script in a file's place is refused.
-    options = ["-protocol_whitelist", "file", "-f", SUFFIXES[path.suffix.lower()]]
+    return ["-protocol_whitelist", "file", "-f", CLIP_FORMATS[path.suffix.lower()], "-i", str(path.resolve())]
+
+
+def read_clip(path: Path, max_pixels: int = MAX_PIXELS) -> Clip:
+    """Read the frames of a clip, at its average rate.
+
+    Raises GanvasError for a file that is no clip of CLIP_FORMATS, or can't be decoded, for frames of more than ``max_pixels``
+    pixels, or of more than MAX_BYTES together, and where ffmpeg isn't installed.
+    """
+    ffmpeg = find_ffmpeg("Clips need ffmpeg, which isn't found: pip install 'ganvas[video]'.")
+    rate = _read_rate(path, ffmpeg)
+    # At one rate, which frames and sound are then written at: those of a phone come at uneven times.
+    output = f"-map 0:V:0 -fps_mode cfr -r {rate:g} -pix_fmt rgb24 -c:v ppm -f image2pipe -".split()
+    command = [ffmpeg, "-loglevel", "error", "-nostdin", *list_input_options(path), *output]
     frames: list[Tensor] = []
-    try:
-        stream = imageio_ffmpeg.read_frames(
-            str(path.resolve()), input_params=options, output_params=["-fps_mode", "cfr"]
-        )
-        about = next(stream)
-        width, height = about["size"]
-        most = MAX_BYTES // (3 * width * height)
-        for data in stream:
-            if len(frames) == most:
-                raise GanvasError(
-                    f"{path} is too long: of {width}×{height} pixels at most {most} frames can be edited. Give a part of it."
-                )
-            frames.append(torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(height, width, 3))
-    except (OSError, RuntimeError, KeyError, ZeroDivisionError, StopIteration):
-        raise GanvasError(f"{path} isn't a clip that can be read: MP4, MOV, WebM and Matroska can.") from None
-    if not frames or not about["fps"] > 0:
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            while (frame := _read_frame(process.stdout, path, max_pixels)) is not None:
+                max_frames = MAX_BYTES // frame.numel()
+                if len(frames) == max_frames:
+                    raise GanvasError(
+                        f"{path} is too long: of {frame.shape[1]}×{frame.shape[0]} pixels at most {max_frames} frames can be"
+                        " edited. Give a part of it."
+                    )
+                frames.append(frame)
+        finally:
+            process.kill()
+    if not frames:
         raise GanvasError(f"{path} has no pictures.")
-    return Clip(frames, float(about["fps"]))
+    return Clip(frames, rate)
+
+
+def _read_rate(path: Path, ffmpeg: str) -> float:
+    """Read the average number of frames a second. Raises GanvasError for what is no clip."""
+    command = [ffmpeg, "-hide_banner", "-nostdin", *list_input_options(path)]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    streams = [line for line in result.stderr.decode(errors="replace").splitlines() if STREAM_PATTERN.match(line)]
+    if not streams:
+        raise GanvasError(f"{path} isn't a clip that can be read: MP4, MOV, WebM and Matroska can.")
+    found = RATE_PATTERN.search(streams[0])
+    rate = float(found[1]) * (1000 if found[2] else 1) if found else 0.0
+    if not rate > 0:
+        raise GanvasError(
+            f"{path} doesn't say how many frames a second it has: convert it, such as by ffmpeg -i {path.name} -r 25 new.mp4."
+        )
+    return rate
+
+
+def _read_frame(stream: Any, path: Path, max_pixels: int) -> Tensor | None:
+    """Read a frame (height, width, 3), uint8, from a stream of PPM pictures; None at its end."""
+    if not stream.readline():
+        return None
+    width, height = map(int, stream.readline().split())
+    if width * height > max_pixels:
+        raise GanvasError(f"{path} has {width}×{height} pixels: {max_pixels:,} at most.")
+    stream.readline()
+    data = bytearray(stream.read(3 * width * height))
+    if len(data) < 3 * width * height:
+        return None
+    return torch.frombuffer(data, dtype=torch.uint8).reshape(height, width, 3)
 
 
 def follow_face(clip: Clip, chosen: Tensor, advance: Callable[[], object] = lambda: None) -> Float[Tensor, "n 68 2"]:
@@ -97,17 +147,24 @@ def follow_face(clip: Clip, chosen: Tensor, advance: Callable[[], object] = lamb
     n, middle = len(clip.frames), len(clip.frames) // 2
     found: list[Tensor | None] = [None] * n
     found[middle] = chosen
-    for frames in (range(middle + 1, n), range(middle - 1, -1, -1)):
-        last, missing = chosen, 0
+    for side, frames in zip(("after", "before"), _go_outwards(n), strict=True):
+        last, last_frame = chosen, middle
         for k in frames:
             found[k] = nearest = _find_nearest(find_faces(clip.get_picture(k)), last)
-            last, missing = (last, missing + 1) if nearest is None else (nearest, 0)
-            if missing > MAX_MISSING:
+            if nearest is not None:
+                last, last_frame = nearest, k
+            elif abs(k - last_frame) > MAX_MISSING:
                 raise GanvasError(
-                    f"The face is lost after {k / clip.rate:.1f} s: it may turn away or be covered. Give a part of the clip."
+                    f"The face isn't found {side} {last_frame / clip.rate:.1f} s: it may turn away or be covered. Give a part of"
+                    " the clip."
                 )
             advance()
     return _fill_missing(found)
+
+
+def _go_outwards(n: int) -> tuple[range, range]:
+    """Return the frames after the one in the middle, and those before it, from the middle on."""
+    return range(n // 2 + 1, n), range(n // 2 - 1, -1, -1)
 
 
 def _find_nearest(faces: Sequence[Tensor], last: Tensor) -> Tensor | None:
@@ -143,6 +200,71 @@ def smooth_over_time(values: Tensor, sigma: float = SMOOTHING_SIGMA) -> Tensor:
 
 
 @dataclass(frozen=True)
+class FrameInversion:
+    """The inversion of a clip's frames, as ``edit`` inverts photographs; ``store`` keeps what was found."""
+
+    edit: PhotoEdit
+    store: Store
+
+    @cached_property
+    def _encoder_hash(self) -> str:
+        return "" if self.edit.encoder is None else hash_weights(self.edit.encoder.state_dict().items())
+
+    def rebuild_face(self, face: Face, number: int) -> tuple[RebuiltFace, Generator]:
+        """Rebuild the face of the frame in the middle, as ``PhotoEdit.rebuild_face`` does."""
+        generator, settings = self.edit.tools.generator, self.edit.settings
+
+        def make() -> dict[str, Tensor]:
+            rebuilt, _ = self.edit.rebuild_face(face, number)
+            return {"ws": rebuilt.ws, **(rebuilt.tuning.factors if rebuilt.tuning else {})}
+
+        origin = self._describe("middle", face, settings.method, settings.options)
+        stored = self.store.load_or_make({**origin, "tuning": asdict(self.edit.tuning)}, make)
+        tensors = {name: value.to(generator.device) for name, value in stored.items()}
+        ws = tensors.pop("ws")
+        rebuilt = RebuiltFace(number, ws, Tuning(tensors) if self.edit.tuning.steps else None)
+        return rebuilt, rebuilt.apply_tuning(generator)
+
+    def find_code(self, face: Face, start: WPlus, generator: Generator, tuning: Tuning | None) -> WPlus:
+        """Find the code of a face from its neighbour's, with ``generator``, which has ``tuning``."""
+        settings = self.edit.settings
+        method = "optimize" if settings.method == "optimize" else "both"
+        options = replace(settings.options, seconds=0.0, steps=FOLLOWING_STEPS, learning_rate=FOLLOWING_RATE)
+
+        def make() -> dict[str, Tensor]:
+            target = Photo.from_picture(face.picture, generator).picture
+            with torch.enable_grad():
+                found = invert(
+                    target,
+                    generator,
+                    settings.space,
+                    method,
+                    options,
+                    encoder=self.edit.encoder,
+                    distribution=self.edit.distribution,
+                    start=start,
+                )
+            return {"ws": found.ws}
+
+        origin = self._describe("frame", face, method, options)
+        origin |= {"start": hash_weights([("ws", start)]), "tuning": tuning.sha256 if tuning else ""}
+        return self.store.load_or_make(origin, make)["ws"].to(start)
+
+    def _describe(self, kind: str, face: Face, method: str, options: OptimizationConfig) -> dict[str, Any]:
+        """Return all that the code of a face depends on."""
+        return {
+            "kind": kind,
+            "face": hash_picture(face.picture),
+            "generator": self.edit.tools.generator.fingerprint,
+            "encoder": self._encoder_hash,
+            "dtype": str(self.edit.tools.generator.dtype),
+            "space": self.edit.settings.space,
+            "method": method,
+            "options": asdict(options),
+        }
+
+
+@dataclass(frozen=True)
 class ClipEdit:
     """An edit of one face in clips, as ``PhotoEdit`` edits it in photographs."""
 
@@ -155,46 +277,58 @@ class ClipEdit:
     def edit_file(self, path: Path, out: Path, progress: Progress | None = None) -> str:
         """Edit a clip and write it to an MP4 file, with its sound; return a line about it.
 
-        The codes of frames are kept beside ``out`` until it is written: a run that was stopped goes on.
+        The codes of frames are kept beside ``out`` until it is written: a run that was stopped goes on. A tuning isn't kept.
         Raises GanvasError for a clip that can't be read, where its face is lost, and where it can't be edited.
         """
-        clip = read_clip(path)
-        steps = 3 * len(clip.frames)
-        done = 0
+        clip = read_clip(path, self.edit.settings.max_pixels)
+        total, done = 3 * len(clip.frames), 0
 
         def advance() -> None:
             nonlocal done
             done += 1
             if progress:
-                progress(min(done, steps), steps)
+                progress(done, total)
 
         frames = self.edit_frames(clip, _locate_codes(out), advance)
-        content = encode_mp4(frames, clip.rate, sound=path)
+        content = encode_mp4(frames, clip.rate, sound=list_input_options(path))
         with atomic_write(out) as temporary:
             temporary.write_bytes(content)
         shutil.rmtree(_locate_codes(out), ignore_errors=True)
-        return f"{out}: {len(frames)} frames at {clip.rate:g} a second, H.264, so that all pixels are coded anew"
+        return f"{out}: {len(clip.frames)} frames at {clip.rate:g} a second, H.264, so that all pixels are coded anew"
 
     @torch.no_grad()
-    def edit_frames(self, clip: Clip, codes_folder: Path, advance: Callable[[], object]) -> list[Tensor]:
-        """Edit the frames of a clip, (height, width, 3) each, uint8; ``advance`` is called three times a frame.
+    def edit_frames(self, clip: Clip, codes_folder: Path, advance: Callable[[], object]) -> Iterator[Tensor]:
+        """Find the codes of a clip's frames; return an iterator that edits the frames, (height, width, 3) each, uint8.
 
-        ``codes_folder`` keeps the frames' codes. Raises GanvasError as ``edit_file``.
+        ``advance`` is called three times a frame: for its landmarks, its code and its edit. ``codes_folder`` keeps the frames'
+        codes. Raises GanvasError as ``edit_file``.
         """
         middle = len(clip.frames) // 2
+        limit = self.edit.check_settings(clip.get_picture(middle))
         number, chosen = self._choose_face(clip.get_picture(middle))
+        advance()
         landmarks = smooth_over_time(follow_face(clip, chosen, advance))
-        rebuilt, generator = self.edit.rebuild_face(self._cut(clip, middle, landmarks[middle]), number)
+        inversion = FrameInversion(self.edit, Store(codes_folder))
+        rebuilt, generator = inversion.rebuild_face(self._cut(clip, middle, landmarks[middle]), number)
         rebuilt = self.edit.refine(rebuilt, generator)
-        codes = smooth_over_time(self._follow_code(clip, landmarks, rebuilt, generator, codes_folder, advance))
-        limit = self.edit.read_limit(clip.get_picture(middle))
-        frames = []
-        for k, ws in enumerate(codes.split(1)):
-            face = self._cut(clip, k, landmarks[k])
-            edited = self.edit.paste_edit(clip.get_picture(k), face, replace(rebuilt, ws=ws), generator, limit)
-            frames.append(to_bytes(edited)[0])
-            advance()
-        return frames
+        advance()
+        codes = {middle: rebuilt.ws}
+        for frames in _go_outwards(len(clip.frames)):
+            ws = rebuilt.ws
+            for k in frames:
+                face = self._cut(clip, k, landmarks[k])
+                ws = codes[k] = inversion.find_code(face, ws, generator, rebuilt.tuning)
+                advance()
+        smoothed = smooth_over_time(torch.cat([ws for _, ws in sorted(codes.items())]))
+
+        def draw() -> Iterator[Tensor]:
+            for k, ws in enumerate(smoothed.split(1)):
+                face = self._cut(clip, k, landmarks[k])
+                edited = self.edit.paste_edit(clip.get_picture(k), face, replace(rebuilt, ws=ws), generator, limit)
+                advance()
+                yield to_bytes(edited)[0]
+
+        return draw()
 
     def _choose_face(self, photo: Images) -> tuple[int, Tensor]:
         """Return the number of the face that is edited, and its landmarks."""
@@ -210,56 +344,6 @@ class ClipEdit:
     def _cut(self, clip: Clip, k: int, landmarks: Tensor) -> Face:
         quad = find_square(landmarks)
         return Face(cut_face(clip.get_picture(k), quad, self.edit.tools.generator.resolution), landmarks, quad)
-
-    def _follow_code(
-        self,
-        clip: Clip,
-        landmarks: Float[Tensor, "n 68 2"],
-        rebuilt: RebuiltFace,
-        generator: Generator,
-        codes_folder: Path,
-        advance: Callable[[], object],
-    ) -> WPlus:
-        """Find the codes of all frames, each from its neighbour's, from the middle outwards."""
-        n, middle = len(clip.frames), len(clip.frames) // 2
-        settings, store = self.edit.settings, Store(codes_folder)
-        method = "optimize" if settings.method == "optimize" else "both"
-        options = replace(settings.options, seconds=0.0, steps=FOLLOWING_STEPS, learning_rate=FOLLOWING_RATE)
-        codes: dict[int, WPlus] = {middle: rebuilt.ws}
-        for frames in (range(middle + 1, n), range(middle - 1, -1, -1)):
-            previous = rebuilt.ws
-            for k in frames:
-                face = self._cut(clip, k, landmarks[k])
-
-                def make(face: Face = face, start: WPlus = previous) -> dict[str, Any]:
-                    target = Photo.from_picture(face.picture, generator).picture
-                    with torch.enable_grad():
-                        found = invert(
-                            target,
-                            generator,
-                            settings.space,
-                            method,
-                            options,
-                            encoder=self.edit.encoder,
-                            distribution=self.edit.distribution,
-                            start=start,
-                        )
-                    return {"ws": found.ws}
-
-                origin = {
-                    "kind": "frame",
-                    "face": hash_picture(face.picture),
-                    "start": hash_weights([("ws", previous)]),
-                    "generator": generator.fingerprint,
-                    "tuning": rebuilt.tuning.sha256 if rebuilt.tuning else "",
-                    "dtype": str(generator.dtype),
-                    "space": settings.space,
-                    "method": method,
-                    "options": asdict(options),
-                }
-                previous = codes[k] = store.load_or_make(origin, make)["ws"]
-                advance()
-        return torch.cat([codes[k] for k in range(n)])
 
 
 def _locate_codes(out: Path) -> Path:

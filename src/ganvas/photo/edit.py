@@ -199,16 +199,9 @@ class PhotoEdit:
         self, photo: Images, progress: Progress | None = None, on_step: StepCallback | None = None
     ) -> EditedPhoto:
         """Edit faces as ``edit_picture`` does; return their codes and tunings, too."""
+        limit = self.check_settings(photo)
         largest_first = align(photo, self.tools.generator.resolution)
         faces = order_faces(largest_first)
-        limit = self.read_limit(photo)
-        if self.tuning.steps:
-            list_tuned_weights(self.tools.generator)
-        check_corrections(self.corrections)
-        if self.corrections and len(self.edits) != 1:
-            raise GanvasError("There is no edit to refine: give --set or --shift.")
-        if self.corrections:
-            load_label_scorer(self.tools.required_editor)
         edited, errors = [], []
         result = photo
         for number, face in enumerate(faces, 1):
@@ -234,6 +227,18 @@ class PhotoEdit:
             hint = "; --tune 60 comes nearer" if max(near) > NEAR_DISTANCE and not self.tuning.steps else ""
             note += f", rebuilt at {format_distance('dlib', max(near))} by dlib{hint}"
         return EditedPhoto(result, "; left as it was, ".join([note, *errors]), tuple(edited))
+
+    def check_settings(self, photo: Images) -> Tensor | None:
+        """Check all that can be checked before the slow work; return what ``read_limit`` does. Raises GanvasError."""
+        limit = self.read_limit(photo)
+        if self.tuning.steps:
+            list_tuned_weights(self.tools.generator)
+        check_corrections(self.corrections)
+        if self.corrections and len(self.edits) != 1:
+            raise GanvasError("There is no edit to refine: give --set or --shift.")
+        if self.corrections:
+            load_label_scorer(self.tools.required_editor)
+        return limit
 
     def draw_faces(self, photo: Images, faces: Sequence[RebuiltFace]) -> Images:
         """Draw the edit of faces that were rebuilt before into their photograph again. Raises GanvasError as ``align`` does."""

@@ -11,8 +11,7 @@ from ganvas.control.target_values import convert_to_sigma
 from ganvas.inversion.optimization import OptimizationConfig
 from ganvas.inversion.tuning import TuningConfig
 from ganvas.photo.batch import InversionConfig
-from ganvas.photo.clip import SUFFIXES as CLIP_SUFFIXES
-from ganvas.photo.clip import ClipEdit
+from ganvas.photo.clip import ClipEdit, is_clip
 from ganvas.photo.edit import SUFFIXES, PhotoEdit
 from ganvas.progress import Progress
 from ganvas.recipe.files import check_output
@@ -58,7 +57,8 @@ def edit_photo(
         method: How the face is inverted: "encoder", "optimize" or "both".
         steps: Of optimisation, at most.
         budget: Seconds of optimisation; 0: ``steps``.
-        tune: Steps in which the generator's own weights are fitted to the face; what they change is written beside ``out``.
+        tune: Steps in which the generator's own weights are fitted to the face; what they change is written beside a
+            photograph, but not beside a clip.
         refine: How often the changes are corrected by what the editor's scorer reads, until the face reads as asked; by default
             4 times for values in units, if the scorer is at hand, else 0.
         device: Where to compute.
@@ -73,8 +73,7 @@ def edit_photo(
             is too small or can't be rebuilt by the generator.
     """
     photo = Path(photo)
-    is_clip = photo.suffix.lower() in CLIP_SUFFIXES
-    out = check_output(out, (".mp4",) if is_clip else SUFFIXES, [photo])
+    out = check_edited_output(photo, out)
     shift, values = dict(shift or {}), dict(set or {})
     name = choose_editor(generator, editor) if shift or values else None
     tools = load_tools(generator, dtype, device, name)
@@ -86,6 +85,25 @@ def edit_photo(
     corrections = choose_corrections(
         refine, edits, tools.editor, any(isinstance(value, str) for value in values.values())
     )
-    edit = PhotoEdit(tools, edits, settings, face, whole, region, TuningConfig(tune), corrections)
-    (ClipEdit(edit) if is_clip else edit).edit_file(photo, out, progress)
+    edit = PhotoEdit(
+        tools,
+        edits,
+        settings,
+        face=face,
+        whole=whole,
+        region=region,
+        tuning=TuningConfig(tune),
+        corrections=corrections,
+    )
+    edit_file(edit, photo, out, progress)
     return out
+
+
+def check_edited_output(photo: Path, out: str | Path) -> Path:
+    """Return ``out`` if the edit of a photograph or a clip can be written there. Raises GanvasError if not."""
+    return check_output(out, (".mp4",) if is_clip(photo) else SUFFIXES, [photo])
+
+
+def edit_file(edit: PhotoEdit, photo: Path, out: Path, progress: Progress | None = None) -> str:
+    """Edit a photograph, or a clip, and write it; return a line about it. Raises GanvasError as ``edit_photo`` does."""
+    return (ClipEdit(edit) if is_clip(photo) else edit).edit_file(photo, out, progress)
