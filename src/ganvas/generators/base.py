@@ -314,5 +314,5 @@ def sample(generator: Generator, n: int, psi: float = 0.7, seed: int = 0, labels
         raise GanvasError(f"The seed must be a whole number, not {seed!r}.")
     if not isinstance(psi, Real) or not math.isfinite(float(psi)):
         raise GanvasError(f"psi must be a finite number, 1 or less for natural pictures, not {psi!r}.")
-    w = map_seeds(generator, range(seed, seed + n), labels)
-    return generator.expand(generator.truncate(w, psi))
+    w = map_seeds(generator, range(int(seed), int(seed + n)), labels)
+    return generator.expand(generator.truncate(w, float(psi)))
