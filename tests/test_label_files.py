@@ -1,5 +1,6 @@
 """Labels as files: packs, and what damaged or foreign ones get."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,15 @@ import torch
 
 from ganvas.data.codes import save_codes
 from ganvas.data.dataset import LatentDataset, Source, make_dataset
-from ganvas.data.label import label
-from ganvas.data.label_files import find_labels, find_shipped_labels, list_labels, load_labels, pack_labels
+from ganvas.data.label import LabelRun, label
+from ganvas.data.label_files import (
+    find_labels,
+    find_shipped_labels,
+    join_labels,
+    list_labels,
+    load_labels,
+    pack_labels,
+)
 from ganvas.errors import GanvasError
 from ganvas.generators.toy import Toy
 from ganvas.io.files import load_tensors, read_json, save_tensors, write_json
@@ -55,6 +63,43 @@ def test_even_logits_of_sixteen_bits_have_the_least_largest_error(data, tmp_path
     stored = pack_labels(data, tmp_path / "p.safetensors")
     span = (data.scores.max(0).values - data.scores.min(0).values).max().item()
     assert stored.largest <= span / 65535 / 2 + 2e-6
+
+
+def test_labels_that_follow_a_pack_are_those_of_one_run(toy, tmp_path: Path) -> None:
+    scorer, pack, folder = ToyScorer(), tmp_path / "first.safetensors", tmp_path / "more"
+    whole, first = (label(toy, scorer, n, psi=0.9, seed=77) for n in (700, 512))
+    pack_labels(first, pack, bits=16, generator=toy.name)
+    run = LabelRun(toy, scorer, 700, 0.9, out=folder).follow(pack)
+    assert (run.n, run.seed) == (188, 77 + 512)
+    run.make_missing()
+    joined = join_labels(load_labels(pack, toy), load_labels(folder, toy))
+    assert torch.equal(joined.codes, whole.codes) and joined.source == whole.source
+    torch.testing.assert_close(joined.scores, whole.scores, atol=3e-4, rtol=0)
+    pack_labels(joined, tmp_path / "both.safetensors", generator=toy.name)
+    assert torch.equal(load_labels(tmp_path / "both.safetensors", toy).codes, whole.codes)
+
+
+@pytest.mark.parametrize(
+    ("n", "change", "says"),
+    [
+        (512, {"n": 512}, "has 512 labels already"),
+        (512, {"psi": 0.5}, "another psi: 0.9, not 0.5"),
+        (512, {"shard_size": 64}, "another size of shards: 256, not 64"),
+        (300, {}, "300 labels, no whole number of shards of 256"),
+    ],
+)
+def test_labels_that_cannot_follow_are_refused(toy, tmp_path: Path, n, change, says) -> None:
+    pack = tmp_path / "first.safetensors"
+    pack_labels(label(toy, ToyScorer(), n, psi=0.9, seed=77), pack, generator=toy.name)
+    with pytest.raises(GanvasError, match=says):
+        replace(LabelRun(toy, ToyScorer(), 700, 0.9), **change).follow(pack)
+
+
+def test_labels_that_do_not_follow_are_not_joined(toy, data) -> None:
+    with pytest.raises(GanvasError, match="don't follow"):
+        join_labels(data, label(toy, ToyScorer(), 20, psi=0.9, seed=5))
+    with pytest.raises(GanvasError, match="of one generator, scorer, psi"):
+        join_labels(data, label(toy, ToyScorer(), 20, psi=0.8, seed=77 + N))
 
 
 @pytest.mark.parametrize(("bits", "faces"), [(16, 30_000), (8, 200_000)])

@@ -45,6 +45,13 @@ def label(
         Path | None, typer.Option(metavar="FILE", help="Then write the scores as one small file, too (safetensors).")
     ] = None,
     bits: Annotated[int, typer.Option(help="Bits of a score in --pack: 8 or 16.")] = 16,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PACK",
+            help="Go on after a pack's labels, in a folder of their own: -n counts both, and --pack joins them.",
+        ),
+    ] = None,
     gradients: Annotated[
         int,
         typer.Option(metavar="N", help="Then compute the gradients of all scores for the first N pictures, too: slow."),
@@ -70,7 +77,7 @@ def label(
     from ganvas.cli import loading
     from ganvas.data.gradients import COMPONENTS, GradientRun
     from ganvas.data.label import LabelRun
-    from ganvas.data.label_files import load_labels, pack_labels
+    from ganvas.data.label_files import join_labels, load_labels, pack_labels
     from ganvas.engines import count_workers
     from ganvas.recipe import files as recipe_files
 
@@ -86,7 +93,8 @@ def label(
         loading.load_generator_only(generator, device, dtype),
     )
     label_number = loading.parse_label(network, condition)
-    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early, label_number).resume()
+    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early, label_number)
+    run = (run if after is None else run.follow(after)).resume()
     if dry_run:
         count = count_workers(engine, workers, threads, network.device.type == "cuda")
         estimate = run.estimate(run.find_missing(range_of_seeds), count, threads if engine == "local" else threads or 1)
@@ -97,7 +105,9 @@ def label(
     pictures = sum(run.count_rows(range_of_seeds).values())
     options.print_line(f"{pictures} pictures with {len(judge.attributes)} attributes in {out}")
     if pack is not None:
-        options.print_line(pack_labels(load_labels(out, network), pack, bits=bits, generator=network.name))
+        data = load_labels(out, network)
+        data = data if after is None else join_labels(load_labels(after, network), data)
+        options.print_line(pack_labels(data, pack, bits=bits, generator=network.name))
     if gradients:
         sloped = GradientRun(network, judge, gradients, out, seed, min(COMPONENTS, network.w_dim))
         with show_count("Gradients") as progress:

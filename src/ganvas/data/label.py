@@ -27,8 +27,10 @@ from ganvas.data.label_files import (
     LabelHeader,
     draw_batch,
     draw_codes,
+    find_following_seed,
     load_labels,
     parse_header,
+    read_label_header,
 )
 from ganvas.engines import run_shards, use_threads
 from ganvas.errors import GanvasError
@@ -191,6 +193,26 @@ class LabelRun:
     def describe(self) -> dict[str, Any]:
         """Return the content of ``index.json``."""
         return self.header.describe() | {"dtype": self._dtype, "keep_images": self.keep_images} | self._describe_early()
+
+    def follow(self, path: str | Path) -> LabelRun:
+        """Return the run of the labels that are still to make after those of a pack or folder, ``n`` in all.
+
+        Raises GanvasError where there are ``n`` already, they were made otherwise, or no seeds follow theirs.
+        """
+        made = read_label_header(path)
+        if made.n >= self.n:
+            raise GanvasError(f"{path} has {made.n} labels already: ask for more than that.")
+        run = replace(self, n=self.n - made.n, seed=find_following_seed(made, path))
+        for name, here, there in (
+            ("generator", run.header.generator.fingerprint, made.generator.fingerprint),
+            ("scorer", run.header.scorer_id, made.scorer_id),
+            ("psi", run.psi, made.psi),
+            ("size of shards", run.shard_size, made.shard),
+            ("condition", run.condition, made.condition),
+        ):
+            if here != there:
+                raise GanvasError(f"{path} has another {name}: {there}, not {here}.")
+        return run
 
     def resume(self) -> LabelRun:
         """Return this run as it goes on in its store: one that has pictures keeps them. Nothing is written.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, cast
@@ -116,6 +116,39 @@ def load_labels(
     names, kinds = (tuple(values[k] for k in columns) for values in (labels.attributes, labels.kinds))
     origin = (labels.source, labels.generator.fingerprint, labels.scorer_id)
     return make_dataset(source_codes, scores[:, columns], names, kinds, *origin, labels.units)
+
+
+def find_following_seed(header: LabelHeader, path: str | Path) -> int:
+    """Return the seed with which labels that follow a pack's or folder's begin.
+
+    Raises GanvasError where none can follow: codes from a file, a last shard that isn't full, and seeds that reach reports' own.
+    """
+    if header.codes is not None or header.seed is None:
+        raise GanvasError(f"{path} labels a codes file, which no seeds follow.")
+    if header.n % header.shard:
+        raise GanvasError(
+            f"{path} has {header.n} labels, no whole number of shards of {header.shard}: none can follow."
+        )
+    following = header.seed + header.n
+    if label_seeds(1, header.seed, header.n)[0] != following:
+        raise GanvasError(f"The seeds that follow {path} are those of reports: start another folder with --seed.")
+    return following
+
+
+def join_labels(first: LatentDataset, second: LatentDataset) -> LatentDataset:
+    """Join labels with those that follow them: the result is as if all had been made at once.
+
+    Raises GanvasError where they are of another generator or scorer, or the seeds of the second don't follow those of the first.
+    """
+    one, two = first.source, second.source
+    same = (first.generator, first.scorer, first.attributes) == (second.generator, second.scorer, second.attributes)
+    if not same or replace(one, seed=two.seed) != two:
+        raise GanvasError("Labels can be joined that are of one generator, scorer, psi, condition and size of shards.")
+    if one.seed is None or two.seed != one.seed + len(first) or len(first) % one.batch:
+        raise GanvasError(f"Labels from seed {two.seed} don't follow {len(first)} from seed {one.seed}.")
+    codes, scores = torch.cat((first.codes, second.codes)), torch.cat((first.scores, second.scores))
+    origin = (one, first.generator, first.scorer)
+    return make_dataset(codes, scores, first.attributes, first.kinds, *origin, first.units)
 
 
 def list_labels() -> list[str]:
