@@ -150,7 +150,7 @@ class EventWiring:
         self._then_list_methods(
             self._connect(page.examples.input, own.make_slider, [page.examples], learned, SLOW_EVENT)
         )
-        for event, tab in ((page.explore.expand, "explore"), (page.explore.collapse, "folded")):
+        for event, tab in ((page.explore.expand, "explore"), (page.explore.collapse, "explore-closed")):
             self._connect(event, self.tab_handlers.make_open_handler(tab), [], self.tab_outputs)
         explored = [page.components, page.method]
         self._connect(page.next_components.click, explore.show_next, [], explored, SLOW_EVENT)
