@@ -26,7 +26,7 @@ def split_unnamed(editor: Editor | None) -> tuple[Editor | None, list[str]]:
     return editor, names
 
 
-def pick_components(components: LinearEditor, names: Sequence[str], labels: Sequence[str]) -> LinearEditor:
+def select_components(components: LinearEditor, names: Sequence[str], labels: Sequence[str]) -> LinearEditor:
     """Return an editor of some of the components, under other names."""
     columns, metadata = [components.attributes.index(name) for name in names], collect_metadata(components)
     metadata = replace(

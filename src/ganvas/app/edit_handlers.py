@@ -49,8 +49,8 @@ FACES_PER_PAGE = 12
 """Faces on a page of the gallery."""
 SAMPLED_FACES = 16
 """Faces that are sampled at the sliders' values."""
-VIEW_OUTPUTS = 15
-"""The number of ``view_outputs``."""
+VIEW_OUTPUTS, STATUS_OUTPUT = 15, 4
+"""The number of ``view_outputs``, and which of them is the status."""
 
 
 class EditHandlers:

@@ -11,7 +11,7 @@ import gradio as gr
 from ganvas import editors
 from ganvas.app import rendering, request_checks
 from ganvas.app.attribute_words import format_attribute
-from ganvas.app.components import METHOD_NAMES, UNNAMED_COMPONENT, pick_components, split_unnamed
+from ganvas.app.components import METHOD_NAMES, UNNAMED_COMPONENT, select_components, split_unnamed
 from ganvas.app.edit_handlers import record_move
 from ganvas.app.own_slider import OwnSliderHandlers, parse_name
 from ganvas.app.scene import Scene
@@ -148,7 +148,7 @@ class ExploreHandlers:
         k = components.attributes.index(name) // COMPONENTS_PER_PAGE * COMPONENTS_PER_PAGE
         page = components.attributes[k : k + COMPONENTS_PER_PAGE]
         extended = await self._extend_editor(session, scene, base, {*unnamed, *page})
-        return scene.with_editor(await self.own.add_editor(session, extended, "explored"), extended.attributes)
+        return replace(scene, editor=await self.own.add_editor(session, extended, "explored"))
 
     async def _name_component(self, session: Session, scene: Scene, name: str, label: str) -> Scene:
         """Return the scene with a component among its editor's attributes, under a label.
@@ -156,7 +156,7 @@ class ExploreHandlers:
         Of the unnamed components those stay that the scene changes, in an editor of their own.
         """
         base, unnamed = split_unnamed(self._get_editor(scene))
-        added = pick_components(await self._fit_components(session, scene, name), [name], [label])
+        added = select_components(await self._fit_components(session, scene, name), [name], [label])
         named = added if base is None else editors.extend_editor(base, added)
         picked = await self.own.add_editor(session, named, label)
         session.own_editors.add(picked)
@@ -165,7 +165,7 @@ class ExploreHandlers:
         if changed & {*unnamed}:
             extended = await self._extend_editor(session, scene, named, changed & {*unnamed})
             picked = await self.own.add_editor(session, extended, "explored")
-        return _rename_attribute(scene, name, label).with_editor(picked, extended.attributes)
+        return replace(_rename_attribute(scene, name, label), editor=picked)
 
     async def _extend_editor(
         self, session: Session, scene: Scene, base: Editor | None, names: Collection[str]
@@ -178,7 +178,7 @@ class ExploreHandlers:
                 continue
             attributes = [f"{method}_{number}" for number in numbers]
             components = await self._fit_components(session, scene, attributes[-1])
-            added = pick_components(components, attributes, attributes)
+            added = select_components(components, attributes, attributes)
             extended = added if extended is None else editors.extend_editor(extended, added)
         if extended is None:
             raise GanvasError("There are no components to explore.")
