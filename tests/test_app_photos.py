@@ -206,8 +206,9 @@ def refine(edit_handlers, session, until):
 
     async def play():
         async for shown in PhotoHandlers(edit_handlers, NUM_OTHERS).refine_photo(session):
-            texts.append(shown[1])
-            until(texts)
+            if shown != gr.skip():
+                texts.append(shown[1])
+                until(texts)
 
     asyncio.run(play())
     return texts
@@ -315,6 +316,126 @@ def test_an_inversion_ends_when_another_picture_is_opened(planted, edit_handlers
     assert texts[-1] == ""
     assert session.scene == FACE
     assert session.inversion.cancelled
+
+
+# Openings at once.
+
+
+@pytest.fixture
+def single_faces(planted, monkeypatch):
+    """Photographs have one face; the search in the one called "first" ends once it is released."""
+    started, release, find, read = threading.Event(), threading.Event(), photographs.find_face_photos, []
+
+    def find_one(path, size):
+        read.append(path)
+        if len(read) == 1:
+            started.set()
+            assert release.wait(20)
+            return find(path, size)[:1]
+        return find(path, size)[1:]
+
+    monkeypatch.setattr(photographs, "find_face_photos", find_one)
+    return started, release, read
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_photograph_opened_last_is_shown(fails, single_faces, edit_handlers, monkeypatch):
+    started, release, read = single_faces
+    session, handlers = Session(FACE), PhotoHandlers(edit_handlers, NUM_OTHERS)
+    if fails:
+        find = photographs.find_face_photos
+
+        def fail_first(path, size):
+            found = find(path, size)
+            if path == read[0]:
+                raise GanvasError("No face was found.")
+            return found
+
+        monkeypatch.setattr(photographs, "find_face_photos", fail_first)
+
+    async def open_file(name):
+        path = write_photo(edit_handlers.folder / name)
+        return [shown async for shown in handlers.open_photo(str(path), session)]
+
+    async def play():
+        first = asyncio.ensure_future(open_file("first.png"))
+        await asyncio.to_thread(started.wait, 20)
+        await open_file("second.png")
+        release.set()
+        return await first
+
+    earlier = asyncio.run(play())
+    assert session.scene.photo.path == read[1]
+    assert session.inversion.photo is session.scene.photo and not session.inversion.cancelled
+    # The earlier one leaves the later one's progress alone, and no photograph.
+    assert len(earlier) == 1 and "Looking for faces" in earlier[0][1]
+    assert not read[0].exists() and read[1].exists()
+
+
+def test_the_face_chosen_last_is_refined(planted, edit_handlers, monkeypatch):
+    session, handlers, calls, load = Session(FACE), PhotoHandlers(edit_handlers, NUM_OTHERS), [], PhotoHandlers._load
+    upload(edit_handlers, session)
+
+    async def choose_face(number):
+        return [shown async for shown in handlers.choose_face(session, SimpleNamespace(index=number))]
+
+    async def play():
+        release = asyncio.Event()
+
+        async def wait_first(self, session):
+            calls.append(1)
+            if len(calls) == 1:
+                await release.wait()
+            return await load(self, session)
+
+        monkeypatch.setattr(PhotoHandlers, "_load", wait_first)
+        first = asyncio.ensure_future(choose_face(0))
+        while not calls:
+            await asyncio.sleep(0.01)
+        await choose_face(1)
+        release.set()
+        await first
+
+    asyncio.run(play())
+    assert session.scene.photo is session.photos[1] is session.inversion.photo
+    assert not session.inversion.cancelled
+
+
+def test_an_inversion_is_refined_once_it_is_shown(planted, edit_handlers):
+    """What follows an opening that was superseded leaves the newer one alone."""
+    session = Session(FACE)
+    upload(edit_handlers, session)
+    session.inversion = photo_handlers.PhotoInversion(session.photos[0], TOY.expand(TOY.w_avg[None]))
+    assert refine(edit_handlers, session, lambda texts: None) == []
+    assert not session.inversion.cancelled
+
+
+def test_a_slider_that_moves_while_a_picture_is_refined_ends_nothing(
+    planted, edit_handlers, resources, slow_inversion, monkeypatch
+):
+    session, draw, moved = Session(FACE), rendering.render_full, []
+    upload(edit_handlers, session)
+    choose(edit_handlers, session)
+    ended, better = slow_inversion
+    monkeypatch.setattr(photo_handlers, "PICTURE_SECONDS", 0.0)
+    monkeypatch.setattr(photo_handlers, "UPDATE_SECONDS", 0.05)
+
+    def move_meanwhile(*arguments):
+        if not moved:
+            moved.append(1)
+            session.set_scene(session.scene.with_value("Red", 1.0))
+        return draw(*arguments)
+
+    monkeypatch.setattr(rendering, "render_full", move_meanwhile)
+
+    def stop(texts):
+        if moved and "s left" in texts[-1]:
+            session.inversion.stopped = True
+
+    refine(edit_handlers, session, stop)
+    assert moved and ended == ["stopped"]
+    assert session.scene.slider_edit.set == {"Red": 1.0}
+    assert torch.allclose(resources.compute_start(session.scene), better)
 
 
 # Likeness.

@@ -52,7 +52,7 @@ def test_own_editors_are_found_again_and_others_dont_pick_them(resources, edit_h
     recipe = resources.make_recipe(scene)
     picture = resources.render(scene).image
     # As after a restart.
-    del resources.choices[name]
+    del resources.choices[name], resources.own_paths[name]
     with pytest.raises(GanvasError, match="Unknown editor"):
         resources.make_recipe(scene)
     opened = SceneHandlers(edit_handlers, FACE).make_scene(recipe)
@@ -63,6 +63,21 @@ def test_own_editors_are_found_again_and_others_dont_pick_them(resources, edit_h
     for number in range(4):
         resources.add_own_editor(path, f"{number}.safetensors")
     assert [each for each, choice in resources.choices.items() if choice.is_own] == ["2.safetensors", "3.safetensors"]
+
+
+def test_a_recipe_replaces_nobodys_editor(resources, edit_handlers, own_editor):
+    path, shipped = edit_handlers.storage.save_editor(own_editor), resources.choices["mean.safetensors"]
+    for name in ("mean.safetensors", "../mean.safetensors", "a/b"):
+        assert resources.add_own_editor(path, name) == f"{editors.fingerprint(own_editor)[:12]}.safetensors"
+    assert resources.choices["mean.safetensors"] is shipped
+
+
+def test_editors_can_be_added_while_others_list_them(resources, edit_handlers, own_editor):
+    listed = iter(resources.choices.items())
+    next(listed)
+    resources.add_own_editor(edit_handlers.storage.save_editor(own_editor), "round.safetensors")
+    assert "round.safetensors" not in dict(listed)
+    assert "round.safetensors" in resources.choices
 
 
 def test_a_slider_needs_a_name_and_faces_that_are_shown(resources, edit_handlers):
@@ -78,6 +93,7 @@ def test_a_slider_needs_a_name_and_faces_that_are_shown(resources, edit_handlers
     session.example_generator = FACE.generator
     for marked, message in (
         (None, "from a name and faces"),
+        ({"name": "SeFa 3", "positive": [], "negative": []}, "what Explore calls a slider"),
         ({"name": " ", "positive": [], "negative": []}, "Give the slider a name"),
         ({"name": "Round", "positive": [0], "negative": []}, "A face takes"),
         ({"name": "Round", "positive": "x", "negative": []}, "faces that are shown"),

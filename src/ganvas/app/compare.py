@@ -135,7 +135,7 @@ def compare_method(
     ``run_with_generator`` runs a function in the generator's thread: the search for a strength calls it for a few pictures at a
     time, so that other work comes between.
     """
-    attribute, scene_editor = target.attribute, resources.choices[scene.editor].editor
+    attribute, scene_editor = target.attribute, resources.require_choice(scene.editor).editor
     loaded, tools, ws, start = run_with_generator(
         lambda: (
             resources.load(scene),
@@ -179,8 +179,8 @@ def _measure_drift(
 
 def check_comparison(resources: AppResources, scene: Scene, attribute: str, change: float, names: list[str]) -> None:
     """Raise GanvasError for an attribute, a change or a list of methods that can't be compared."""
-    if not scene.editor or attribute not in resources.choices[scene.editor].sliders:
-        sliders = resources.choices[scene.editor].sliders if scene.editor else ["none: no editor is picked"]
+    if not scene.editor or attribute not in resources.require_choice(scene.editor).sliders:
+        sliders = resources.require_choice(scene.editor).sliders if scene.editor else ["none: no editor is picked"]
         raise unknown("attribute", attribute, sliders)
     if not MIN_COMPARED_CHANGE <= abs(change) <= MAX_COMPARED_CHANGE:
         raise GanvasError(

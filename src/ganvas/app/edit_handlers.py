@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import shutil
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -48,8 +49,8 @@ FACES_PER_PAGE = 12
 """Faces on a page of the gallery."""
 SAMPLED_FACES = 16
 """Faces that are sampled at the sliders' values."""
-VIEW_OUTPUTS = 15
-"""The number of ``view_outputs``."""
+VIEW_OUTPUTS, STATUS_OUTPUT = 15, 4
+"""The number of ``view_outputs``, and which of them is the status."""
 
 
 class EditHandlers:
@@ -203,7 +204,7 @@ class EditHandlers:
         text = f"<b>{shown.counts[name]:g}</b> seen ({escape(format_attribute(name))}){changed}"
         wanted = shown.start_counts[name] + change
         if change and shown.counts[name] != wanted:
-            editor = self.resources.choices[session.scene.editor].editor
+            editor = self.resources.require_choice(session.scene.editor).editor
             low, high = (round(each) for each in editor.gaussianize.get_range(editor.attributes.index(name)))
             reason = "the picture doesn't follow" if low <= wanted <= high else f"this generator draws {low} to {high}"
             text += f"<br>{wanted:g} were asked for, but {reason}."
@@ -217,8 +218,7 @@ class EditHandlers:
         if isinstance(move, dict) and "groups" in move:  # the panel as the server drew it: nothing moved since
             return gr.skip()
         is_stale = session.set_scene(parse_move(self.resources, session.scene, move))
-        number = request_checks.check_integer("A slider's number", move.get("number", 0), 0, 2**53)
-        session.num_moves = max(session.num_moves, number)
+        record_move(session, move)
         scene, resting = session.scene, session.resting_scene
         preview = await self.draw_or_restore(
             session, lambda: rendering.render_preview(self.resources, scene, resting), is_stale
@@ -346,16 +346,24 @@ class EditHandlers:
         """
         scene = session.scene
         session.own_editors.add(scene.editor)
+        if scene.editor:
+            with suppress(GanvasError):  # where it isn't there any more, drawing says so
+                self.resources.require_choice(scene.editor)
         installed = self.resources.find_editors(scene.generator, session.own_editors)
         picked = installed.get(scene.editor)
+        shown = picked.base if picked and picked.base in installed else scene.editor
         counts = picked.counts if picked else ()
         if session.counted_attribute not in counts:
             session.counted_attribute = counts[0] if counts else ""
-        choices = [(f"{name}: {choice.description}", name) for name, choice in installed.items()]
+        choices = [
+            (f"{name}: {choice.description}", name)
+            for name, choice in installed.items()
+            if name == shown or not choice.has_unnamed
+        ]
         sliders = [(format_attribute(name), name) for name in (picked.shown_sliders if picked else ())]
         return [
             scene.generator,
-            gr.update(choices=choices, value=scene.editor or None, interactive=bool(choices)),
+            gr.update(choices=choices, value=shown or None, interactive=bool(choices)),
             gr.update(visible=not picked),
             gr.update(visible=bool(counts)),
             gr.update(
@@ -374,6 +382,12 @@ class EditHandlers:
     def _draws_faces(self, scene: Scene) -> bool:
         shipped = scene.generator in generators.list_generators()
         return shipped and generators.find_card(scene.generator).faces
+
+
+def record_move(session: Session, move: dict[str, Any]) -> None:
+    """Record that a slider's move arrived: the page leaves its sliders alone until the server knows all their moves."""
+    number = request_checks.check_integer("A slider's number", move.get("number", 0), 0, 2**53)
+    session.num_moves = max(session.num_moves, number)
 
 
 def list_regions(scene: Scene) -> list[tuple[str, str]]:

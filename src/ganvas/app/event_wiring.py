@@ -137,6 +137,10 @@ class EventWiring:
         self._connect_view(page.presets.select, self.tab_handlers.choose_preset)
         self._connect_view(page.save_preset.click, self.tab_handlers.save_preset, [page.preset_name])
         self._connect_view(page.delete_preset.click, self.tab_handlers.delete_preset, [page.preset_name])
+        exact = self.tab_handlers.exact_edit.refine_edit
+        self._then_refresh(
+            self._connect(page.exact.click, exact, [], self.view_outputs, SLOW_EVENT | {"trigger_mode": "once"})
+        )
         self._connect_view(page.counted.input, edit_handlers.pick_counted, [page.counted])
         self._connect_view(page.region.input, edit_handlers.choose_region, [page.region])
         self._connect_view(page.painter.input, edit_handlers.paint_region, [page.painter])
@@ -150,7 +154,7 @@ class EventWiring:
         self._then_list_methods(
             self._connect(page.examples.input, own.make_slider, [page.examples], learned, SLOW_EVENT)
         )
-        for event, tab in ((page.explore.expand, "explore"), (page.explore.collapse, "folded")):
+        for event, tab in ((page.explore.expand, "explore"), (page.explore.collapse, "explore-closed")):
             self._connect(event, self.tab_handlers.make_open_handler(tab), [], self.tab_outputs)
         explored = [page.components, page.method]
         self._connect(page.next_components.click, explore.show_next, [], explored, SLOW_EVENT)

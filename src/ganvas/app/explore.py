@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -12,17 +11,15 @@ import gradio as gr
 from ganvas import editors
 from ganvas.app import rendering, request_checks
 from ganvas.app.attribute_words import format_attribute
+from ganvas.app.components import METHOD_NAMES, UNNAMED_COMPONENT, select_components, split_unnamed
+from ganvas.app.edit_handlers import record_move
 from ganvas.app.own_slider import OwnSliderHandlers, parse_name
 from ganvas.app.scene import Scene
 from ganvas.app.session import Session, Superseded, report_errors
 from ganvas.app.slider_panel import describe_slider
-from ganvas.editors.base import Editor, LinearEditor, collect_metadata
-from ganvas.editors.extended import ExtendedEditor
+from ganvas.editors.base import Editor, LinearEditor
 from ganvas.errors import GanvasError, unknown
 
-METHOD_NAMES = {"sefa": "SeFa", "ganspace": "GANSpace"}
-NUMBERED = re.compile(rf"({'|'.join(METHOD_NAMES)})_\d+")
-"""The attribute of a component that has no name yet."""
 COMPONENTS_PER_PAGE = 6
 
 
@@ -96,12 +93,14 @@ class ExploreHandlers:
 
     @report_errors
     async def move_slider(self, move: Any, session: Session) -> Any:
-        """Preview the picture while an unnamed slider moves; a component that moves first joins the scene's editor."""
+        """Preview the picture while an unnamed slider moves; the first one of a page brings all of it to the scene's editor."""
         name, scene = str(move.get("name")) if isinstance(move, dict) else "", session.scene
-        is_new = NUMBERED.fullmatch(name) and name not in self._get_attributes(scene)
-        if is_new and move.get("value") is not None:
+        if UNNAMED_COMPONENT.fullmatch(name) and name not in self._get_attributes(scene):
+            if move.get("value") is None:  # it is reset, and hasn't moved
+                record_move(session, move)
+                return gr.skip()
             is_stale = session.start_request()
-            extended = await self._extend_scene(session, scene, name)
+            extended = await self._join_page(session, scene, name)
             if is_stale():
                 raise Superseded
             session.scene = extended
@@ -110,65 +109,80 @@ class ExploreHandlers:
     @report_errors
     async def save_slider(self, named: Any, session: Session) -> list[Any]:
         """Give an unnamed slider a name, under which it joins the others. Returns values for ``scene_outputs``."""
-        if not isinstance(named, dict) or not NUMBERED.fullmatch(
+        if not isinstance(named, dict) or not UNNAMED_COMPONENT.fullmatch(
             request_checks.check_text("A slider", named.get("name"))
         ):
             raise GanvasError("What is named is a slider without a name.")
-        label = parse_name(named.get("label"))
-        scene = await self._extend_scene(session, session.scene, named["name"], label)
+        label, version = parse_name(named.get("label")), session.version
+        scene = await self._name_component(session, session.scene, named["name"], label)
+        if session.version != version:
+            raise GanvasError("The picture changed while the slider was saved: save it again.")
         session.commit()
         shown = await self.edit_handlers.show_all(session, session.set_scene(scene))
         gr.Info(f"{format_attribute(label)} is a slider now.", title="Explore")
         return shown
 
     def _get_attributes(self, scene: Scene) -> tuple[str, ...]:
-        return self.resources.choices[scene.editor].editor.attributes if scene.editor else ()
+        editor = self._get_editor(scene)
+        return editor.attributes if editor else ()
 
-    async def _extend_scene(self, session: Session, scene: Scene, name: str, label: str = "") -> Scene:
-        """Return the scene with a component among its editor's attributes, under a label if one is given.
+    def _get_editor(self, scene: Scene) -> Editor | None:
+        return self.resources.require_choice(scene.editor).editor if scene.editor else None
 
-        Of the other unnamed components those stay that the scene changes.
-        """
-        editor, numbered = split_numbered(self.resources.choices[scene.editor].editor if scene.editor else None)
-        changed = {key for step in scene.edits for key in (*step.set, *step.shift)}
-        labels = {name: label or name} | {each: each for each in numbered if each in changed and each != name}
-        for each, attribute in labels.items():
-            added = await self.edit_handlers.run_with_generator(
-                session, lambda each=each, attribute=attribute: self._pick_component(scene, each, attribute)
-            )
-            editor = added if editor is None else editors.extend_editor(editor, added)
-        if editor is None:
-            raise unknown("component", name, ())
-        made = editor
-        path = await self.edit_handlers.run_in_background(session, lambda: self.own.add_editor(made, label or name))
-        return _rename_attribute(scene, name, label or name).with_editor(path, made.attributes)
-
-    def _pick_component(self, scene: Scene, name: str, attribute: str) -> LinearEditor:
-        components = self.resources.fit_components(scene, name.partition("_")[0])
+    async def _fit_components(self, session: Session, scene: Scene, name: str) -> LinearEditor:
+        """Return the components of which one has this name."""
+        components = await self.edit_handlers.run_with_generator(
+            session, lambda: self.resources.fit_components(scene, name.partition("_")[0])
+        )
         if name not in components.attributes:
             raise unknown("component", name, components.attributes)
-        k, metadata = components.attributes.index(name), collect_metadata(components)
-        metadata = replace(
-            metadata,
-            attributes=(attribute,),
-            kinds=("value",),
-            gaussianize=metadata.gaussianize.select([k]),
-            probe=metadata.probe.select([k]),
-            report={},
-        )
-        return LinearEditor(metadata, components.get_buffer("directions")[[k]])
+        return components
 
+    async def _join_page(self, session: Session, scene: Scene, name: str) -> Scene:
+        """Return the scene whose editor has the components of a page, too.
 
-def split_numbered(editor: Editor | None) -> tuple[Editor | None, list[str]]:
-    """Return an editor without the unnamed components that joined it last, and their names; None where nothing is left."""
-    names = []
-    while editor is not None and NUMBERED.fullmatch(editor.attributes[-1]):
-        inner = editor.inner if isinstance(editor, ExtendedEditor) else None
-        if len(editor.attributes) != 1 + (len(inner.attributes) if inner else 0):
-            break
-        names.append(editor.attributes[-1])
-        editor = inner
-    return editor, names
+        All of them at once, and in one order, so that few editors are made, and visitors share them.
+        """
+        base, unnamed = split_unnamed(self._get_editor(scene))
+        components = await self._fit_components(session, scene, name)
+        k = components.attributes.index(name) // COMPONENTS_PER_PAGE * COMPONENTS_PER_PAGE
+        page = components.attributes[k : k + COMPONENTS_PER_PAGE]
+        extended = await self._extend_editor(session, scene, base, {*unnamed, *page})
+        return replace(scene, editor=await self.own.add_editor(session, extended, "explored"))
+
+    async def _name_component(self, session: Session, scene: Scene, name: str, label: str) -> Scene:
+        """Return the scene with a component among its editor's attributes, under a label.
+
+        Of the unnamed components those stay that the scene changes, in an editor of their own.
+        """
+        base, unnamed = split_unnamed(self._get_editor(scene))
+        added = select_components(await self._fit_components(session, scene, name), [name], [label])
+        named = added if base is None else editors.extend_editor(base, added)
+        picked = await self.own.add_editor(session, named, label)
+        session.own_editors.add(picked)
+        changed = {key for step in scene.edits for key in (*step.set, *step.shift)} - {name}
+        extended: Editor = named
+        if changed & {*unnamed}:
+            extended = await self._extend_editor(session, scene, named, changed & {*unnamed})
+            picked = await self.own.add_editor(session, extended, "explored")
+        return replace(_rename_attribute(scene, name, label), editor=picked)
+
+    async def _extend_editor(
+        self, session: Session, scene: Scene, base: Editor | None, names: Collection[str]
+    ) -> Editor:
+        """Return an editor with unnamed components, those of one method after those of another."""
+        extended = base
+        for method in METHOD_NAMES:
+            numbers = sorted(int(name.rpartition("_")[2]) for name in names if name.startswith(f"{method}_"))
+            if not numbers:
+                continue
+            attributes = [f"{method}_{number}" for number in numbers]
+            components = await self._fit_components(session, scene, attributes[-1])
+            added = select_components(components, attributes, attributes)
+            extended = added if extended is None else editors.extend_editor(extended, added)
+        if extended is None:
+            raise GanvasError("There are no components to explore.")
+        return extended
 
 
 def _rename_attribute(scene: Scene, name: str, label: str) -> Scene:

@@ -164,6 +164,7 @@ class Page:
             padding=False,
             elem_id="panel",
         )
+        self.exact = _build_button("Make it exact", "exact")
         with gr.Accordion("Save this look", open=False, elem_id="saving"):
             self.preset_name = gr.Textbox(
                 label="Its name",

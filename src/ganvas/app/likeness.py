@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ganvas.app.resources import EARLY_SIDE, AppResources
+from ganvas.app.resources import DRAFT_SIDE, AppResources
 from ganvas.app.scene import Scene
 from ganvas.identity import SAME_PERSON_DISTANCE, compute_distance, read_strangers
 from ganvas.types import Images
@@ -77,7 +77,7 @@ class LikenessMeter:
 
     def limit_scene(self, share: float) -> Scene:
         """Return the scene with its sliders at a share of their way from the unedited face. In the generator's thread."""
-        scene, editor = self.scene, self.resources.choices[self.scene.editor].editor
+        scene, editor = self.scene, self.resources.require_choice(self.scene.editor).editor
         starts = dict(zip(editor.attributes, editor.read(self.resources.compute_start(scene))[0].tolist(), strict=True))
         for name, value in scene.slider_edit.set.items():
             scene = scene.with_value(name, starts[name] + share * (value - starts[name]))
@@ -88,8 +88,8 @@ class LikenessMeter:
 
     def _draw_face(self, scene: Scene) -> Images:
         if scene.photo is None:
-            return self.resources.render_small(scene, EARLY_SIDE)
-        return scene.photo.small.cut_shown(self.resources.render_preview(scene), EARLY_SIDE)
+            return self.resources.render_small(scene, DRAFT_SIDE)
+        return scene.photo.small.cut_shown(self.resources.render_preview(scene), DRAFT_SIDE)
 
 
 def draw_likeness(text: str) -> str:

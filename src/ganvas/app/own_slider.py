@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from ganvas import editors
 from ganvas.app import rendering, request_checks
 from ganvas.app.attribute_words import format_attribute
 from ganvas.app.compare import MethodEditors
+from ganvas.app.components import UNNAMED_COMPONENT
 from ganvas.app.edit_handlers import EditHandlers
 from ganvas.app.session import Session, report_errors
 from ganvas.editors.base import Editor
@@ -64,15 +64,15 @@ class OwnSliderHandlers:
             raise GanvasError("The marked faces are another generator's: show faces again.")
         name = parse_name(marked.get("name"))
         rows = [_parse_rows(marked.get(side), session.num_examples) for side in ("positive", "negative")]
-        base = self.resources.choices[scene.editor].editor
+        base = self.resources.require_choice(scene.editor).editor
         network = await self.edit_handlers.run_with_generator(session, lambda: self.resources.load(scene).generator)
         editor, accuracy = await self.edit_handlers.run_in_background(
             session, lambda: self.methods.learn_attribute(network, base, name, *rows)
         )
-        made = self.add_editor(editor, name)
+        picked = await self.add_editor(session, editor, name)
         session.commit()
         shown = await self.edit_handlers.show_all(
-            session, session.set_scene(session.scene.with_editor(made, editor.attributes))
+            session, session.set_scene(session.scene.with_editor(picked, editor.attributes))
         )
         count = sum(map(len, rows))
         text = (
@@ -81,17 +81,20 @@ class OwnSliderHandlers:
         )
         return [f"<p role='status'>{text}</p>", *shown]
 
-    def add_editor(self, editor: Editor, name: str) -> str:
+    async def add_editor(self, session: Session, editor: Editor, name: str) -> str:
         """Keep an editor for a day, and return the name under which it can be picked."""
-        path = self.edit_handlers.storage.save_editor(editor)
-        return self.resources.add_own_editor(path, f"{name}-{editors.fingerprint(editor)[:8]}.safetensors")
+        storage = self.edit_handlers.storage
+        path = await self.edit_handlers.run_in_background(session, lambda: storage.save_editor(editor))
+        return self.resources.add_own_editor(path, f"{name}-{path.stem[:8]}.safetensors")
 
 
 def parse_name(text: Any) -> str:
-    """Return a slider's name as an attribute's. Raises GanvasError for none."""
+    """Return a slider's name as an attribute's. Raises GanvasError for none, and for that of a component without a name."""
     name = re.sub(r"\W+", "_", request_checks.check_text("The slider's name", text)).strip("_")
     if not name:
         raise GanvasError("Give the slider a name: a word for what the marked faces have.")
+    if UNNAMED_COMPONENT.fullmatch(name.lower()):
+        raise GanvasError(f"{name!r} is what Explore calls a slider without a name: give this one another name.")
     return name
 
 

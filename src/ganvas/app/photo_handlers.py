@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from html import escape
@@ -38,13 +38,13 @@ MAX_STEPS = 100
 class PhotoInversion:
     """One face's inversion. It ends once ``cancelled`` is set; once ``stopped`` is, with the best code so far.
 
-    ``code``: the best one so far, at first the mean of W.
+    ``code``: the best one so far, at first the mean of W; ``is_shown``: whether the page has had its first picture.
     """
 
     def __init__(self, photo: FacePhoto, code: WPlus) -> None:
         self.photo, self.code = photo, code
         self.done, self.total, self.began = 0, MAX_STEPS, time.monotonic()
-        self.cancelled, self.stopped = False, False
+        self.cancelled, self.stopped, self.is_shown = False, False, False
 
     def run(self, loaded: LoadedGenerator) -> WPlus:
         """Return the code whose picture is most like the face. Raises Superseded once cancelled."""
@@ -101,26 +101,20 @@ class PhotoHandlers:
             yield updates
 
     async def _find_faces(self, file: AbstractContextManager[Path], session: Session) -> AsyncIterator[Any]:
-        self._cancel(session)
+        is_stale = self._start_opening(session)
         yield self._make_updates("Looking for faces …")
         try:
-            with file as path:
-                name, stored = path.name, self.edit_handlers.storage.save_photo(path)
-            network = (await self._load(session)).generator
-            try:
-                found = await asyncio.to_thread(photographs.find_face_photos, stored, network.resolution)
-            except GanvasError as error:
-                stored.unlink(missing_ok=True)
-                raise GanvasError(str(error).replace(str(stored), name)) from None
-            matched = await self._match_photo(found, network, session)
+            found, network = await self._read_faces(file, session, is_stale)
+            matched = await self._match_photo(found, network, session, is_stale)
         except (GanvasError, Superseded):
-            yield self._make_updates("")
+            if not is_stale():
+                yield self._make_updates("")
             raise
         if matched is not None:
-            yield [None, "", gr.update(visible=False), gr.skip(), *matched]
+            yield [*self._make_updates("", is_stale)[:4], *matched]
             return
         if len(found) == 1:
-            async for updates in self._show_face(found[0], session):
+            async for updates in self._show_face(found[0], session, is_stale):
                 yield updates
             return
         session.photos, session.screen = found, "chooser"
@@ -134,12 +128,34 @@ class PhotoHandlers:
             *screens,
         ]
 
-    async def _match_photo(self, photos: list[FacePhoto], network: Generator, session: Session) -> list[Any] | None:
+    async def _read_faces(
+        self, file: AbstractContextManager[Path], session: Session, is_stale: Callable[[], bool]
+    ) -> tuple[list[FacePhoto], Generator]:
+        """Store a photograph, and find its faces for the scene's generator, which is returned, too."""
+        with file as path:
+            name, stored = path.name, self.edit_handlers.storage.save_photo(path)
+        try:
+            network = (await self._load(session)).generator
+            found = await asyncio.to_thread(photographs.find_face_photos, stored, network.resolution)
+            _check_newest(is_stale)
+        except Superseded:
+            stored.unlink(missing_ok=True)
+            raise
+        except GanvasError as error:
+            stored.unlink(missing_ok=True)
+            _check_newest(is_stale)
+            raise GanvasError(str(error).replace(str(stored), name)) from None
+        return found, network
+
+    async def _match_photo(
+        self, photos: list[FacePhoto], network: Generator, session: Session, is_stale: Callable[[], bool]
+    ) -> list[Any] | None:
         """Show the scene in the photograph that its code was found for, if that is one of these; else return None."""
         sha256 = session.scene.missing_photo
         if not sha256:
             return None
         photo = await asyncio.to_thread(photographs.match_aligned, photos, sha256, network)
+        _check_newest(is_stale)
         if session.scene.missing_photo != sha256:  # another picture was opened meanwhile
             return None
         if photo is None:
@@ -155,12 +171,12 @@ class PhotoHandlers:
     @report_errors
     async def choose_face(self, session: Session, event: gr.EventData) -> AsyncIterator[Any]:
         """Take the face that was clicked."""
-        async for updates in self._show_face(get_choice(event, session.photos), session):
+        photo = get_choice(event, session.photos)
+        async for updates in self._show_face(photo, session, self._start_opening(session)):
             yield updates
 
-    async def _show_face(self, photo: FacePhoto, session: Session) -> AsyncIterator[Any]:
+    async def _show_face(self, photo: FacePhoto, session: Session, is_stale: Callable[[], bool]) -> AsyncIterator[Any]:
         """Show the encoder's picture of a face; where there is no encoder, the one that the search starts from."""
-        self._cancel(session)
         yield [
             None,
             _draw_progress("Finding a picture like this face …", 0, photo),
@@ -171,6 +187,7 @@ class PhotoHandlers:
         before = session.scene.photo
         try:
             loaded = await self._load(session)
+            _check_newest(is_stale)
             start = loaded.generator.expand(loaded.generator.w_avg[None])
             inversion = session.inversion = PhotoInversion(photo, start)
             encoder = await asyncio.to_thread(load_encoder, loaded.generator)
@@ -184,16 +201,21 @@ class PhotoHandlers:
                     ),
                 )
             shown = await self._show_code(session, inversion, before)
-        except GanvasError:
-            yield self._make_updates("")
+        except (GanvasError, Superseded):
+            if not is_stale():
+                yield self._make_updates("")
             raise
+        inversion.is_shown = True
+        if is_stale():
+            yield [*self._make_updates("", is_stale)[:4], *shown]
+            return
         yield [None, inversion.format_progress(), gr.update(visible=True), gr.skip(), *shown]
 
     @report_errors
     async def refine_photo(self, session: Session) -> AsyncIterator[Any]:
         """Refine the code of the face that was shown, before the visitor's eyes, until it is stopped or another is opened."""
         inversion: PhotoInversion | None = session.inversion
-        if inversion is None or inversion.done:
+        if inversion is None or not inversion.is_shown or inversion.done:
             return
         loaded = await self._load(session)
         task = asyncio.ensure_future(asyncio.to_thread(inversion.run, loaded))
@@ -246,19 +268,34 @@ class PhotoHandlers:
             session.update_face(photo, found)
             if scene.codes is not None and scene.start != found.start:
                 self.edit_handlers.storage.delete_code(scene.codes, 0)
-        return await self.edit_handlers.show_all(session, session.set_scene(found))
+        is_stale = session.set_scene(found)
+        try:
+            return await self.edit_handlers.show_all(session, is_stale)
+        except Superseded:
+            # Where a slider moved meanwhile, it shows the face, and this one's inversion goes on.
+            _check_current(session, inversion, photo)
+            return self._others
 
     async def _load(self, session: Session) -> LoadedGenerator:
         scene = session.scene
         return await self.edit_handlers.run_with_generator(session, lambda: self.resources.load(scene))
 
-    def _cancel(self, session: Session) -> None:
+    def _start_opening(self, session: Session) -> Callable[[], bool]:
+        """End the inversion under way, and all openings. Returns a function that says whether a newer one was started."""
         if session.inversion is not None:
             session.inversion.cancelled = True
             session.inversion = None
+        session.opening += 1
+        opening = session.opening
+        return lambda: session.opening != opening
 
-    def _make_updates(self, status: str) -> list[Any]:
-        """Return updates that show a status, or none; the upload isn't shown, since its file is moved."""
+    def _make_updates(self, status: str, is_stale: Callable[[], bool] = lambda: False) -> list[Any]:
+        """Return updates that show a status, or none; the upload isn't shown, since its file is moved.
+
+        A newer opening's status stays.
+        """
+        if is_stale():
+            return [gr.skip()] * (4 + len(self._others))
         text = _draw_progress(status, 0) if status else ""
         return [None, text, gr.update(visible=False), gr.skip(), *self._others]
 
@@ -266,6 +303,12 @@ class PhotoHandlers:
 def _check_current(session: Session, inversion: PhotoInversion, shown: FacePhoto | None) -> None:
     """Raise Superseded where an inversion was cancelled, or another photograph than ``shown`` is shown."""
     if inversion.cancelled or session.scene.photo is not shown:
+        raise Superseded
+
+
+def _check_newest(is_stale: Callable[[], bool]) -> None:
+    """Raise Superseded where the visitor opened something else since."""
+    if is_stale():
         raise Superseded
 
 

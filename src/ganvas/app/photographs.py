@@ -17,7 +17,7 @@ from torch import Tensor
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.generators.regions import Mask
-from ganvas.inversion.alignment import Face, cut_face, find_faces, find_square
+from ganvas.inversion.alignment import Face, cut_face, find_faces, find_square, measure_face_width
 from ganvas.io.images import JPEG_SUFFIXES, encode_jpeg, encode_png, from_bytes, read_exif, read_picture, to_bytes
 from ganvas.photo.edit import MIN_FACE_PIXELS
 from ganvas.photo.paste import paste_face
@@ -120,9 +120,9 @@ def find_face_photos(path: Path, size: int) -> list[FacePhoto]:
             "No face was found in this photograph: it may be in profile, tilted, covered, dark or small. Use one where a"
             " face looks at the camera."
         )
-    wide = [landmarks for landmarks in found if _measure_width(landmarks) >= MIN_FACE_PIXELS]
+    wide = [landmarks for landmarks in found if measure_face_width(landmarks) >= MIN_FACE_PIXELS]
     if not wide:
-        width = max(map(_measure_width, found))
+        width = max(map(measure_face_width, found))
         raise GanvasError(
             f"The largest face in this photograph has {width:.0f} pixels across: at least {MIN_FACE_PIXELS} are needed, so"
             " use a larger photograph."
@@ -165,10 +165,6 @@ def make_face_photo(
     """Cut out one face of a photograph, by default at the square that its landmarks say."""
     quad = find_square(landmarks) if quad is None else quad
     return FacePhoto(path, pixels, scale, Face(cut_face(photo, quad, size), landmarks, quad))
-
-
-def _measure_width(landmarks: Tensor) -> float:
-    return float((landmarks.max(0).values - landmarks.min(0).values).max())
 
 
 def _shrink(photo: Images, side: int = SHOWN_SIDE) -> tuple[Tensor, tuple[float, float]]:

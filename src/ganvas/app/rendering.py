@@ -192,7 +192,7 @@ def render_full(resources: AppResources, scene: Scene) -> RenderedView:
     counts: dict[str, float] = {}
     start_counts: dict[str, float] = {}
     if scene.editor:
-        choice = resources.choices[scene.editor]
+        choice = resources.require_choice(scene.editor)
         start = resources.compute_start(scene)
         readings, starts = (
             dict(zip(choice.editor.attributes, choice.editor.read(ws)[0].tolist(), strict=True))
@@ -269,7 +269,7 @@ def measure_effect(resources: AppResources, scene: Scene) -> EditEffect:
     """
     if not scene.editor:
         raise GanvasError("An edit's effect is measured with an editor: pick one.")
-    editor, scorer = resources.choices[scene.editor].editor, resources.load(scene).scorer
+    editor, scorer = resources.require_choice(scene.editor).editor, resources.load(scene).scorer
     names = [name for name in editor.attributes if name in scorer.attributes]
     columns = [scorer.column(name) for name in names]
     normal = editor.gaussianize.select([editor.attributes.index(name) for name in names])

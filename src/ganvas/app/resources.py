@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ from torch import Tensor
 from ganvas import editors as shipped
 from ganvas import generators, scorers
 from ganvas.app.attribute_words import REPLACEMENTS
+from ganvas.app.components import UNNAMED_COMPONENT, split_unnamed
 from ganvas.app.photographs import FacePhoto
 from ganvas.app.scene import AUTOMATIC_REGION, NO_REGION, PAINTED_REGION, Scene
 from ganvas.app.slider_scale import SliderScale
@@ -47,8 +50,8 @@ MAX_CACHED_THUMBNAILS = 512
 """Encoded thumbnails that are cached: some 3 MB."""
 MAX_OWN_EDITORS = 64
 """Editors of visitors that are kept in memory."""
-EARLY_SIDE = 256
-"""The side in pixels of pictures that are drawn early: for previews, and to compare faces."""
+DRAFT_SIDE = 256
+"""The side in pixels at which previews, and faces to compare, are drawn: smaller than for labels, since somebody waits."""
 DISTRIBUTION_CODES = 4096
 """Codes that the distribution is fitted on, and as many that give its bound: fewer than an evaluation takes, since somebody
 waits."""
@@ -90,6 +93,13 @@ class EditorChoice:
     description: str
     is_own: bool = False
     """Whether a visitor made it, and others don't pick it."""
+    base: str = ""
+    """The name of the same editor without the unnamed components of Explore, where it has some: that one is picked."""
+
+    @property
+    def has_unnamed(self) -> bool:
+        """Whether a visitor explored with it: it has components that have no name."""
+        return self.is_own and any(map(UNNAMED_COMPONENT.fullmatch, self.editor.attributes))
 
     @property
     def sliders(self) -> tuple[str, ...]:
@@ -98,8 +108,12 @@ class EditorChoice:
 
     @property
     def shown_sliders(self) -> tuple[str, ...]:
-        """The sliders without those that another one replaces."""
-        return tuple(name for name in self.sliders if REPLACEMENTS.get(name) not in self.sliders)
+        """The sliders without those that another one replaces, and without components that have no name."""
+        return tuple(
+            name
+            for name in self.sliders
+            if REPLACEMENTS.get(name) not in self.sliders and not UNNAMED_COMPONENT.fullmatch(name)
+        )
 
     @property
     def counts(self) -> tuple[str, ...]:
@@ -144,6 +158,9 @@ class AppResources:
                 raise GanvasError(f"Two editors are called {choice.tool.name!r}: give one of them another name.")
             self.choices[choice.tool.name] = choice
         self.editor_paths = {build_editor_reference(file): str(file) for file in files}
+        self.own_paths: dict[str, Path] = {}
+        """The files of visitors' editors by name, also of those that aren't in memory any more."""
+        self._adding = threading.Lock()
         self._loaded: LoadedGenerator | None = None
         self._distributions: dict[str, Distribution] = {}
         self._rendered: OrderedDict[str, Rendering] = OrderedDict()
@@ -164,14 +181,52 @@ class AppResources:
         }
 
     def add_own_editor(self, path: Path, name: str) -> str:
-        """Add an editor that a visitor made, and return its name; the oldest of too many is removed."""
+        """Add an editor that a visitor made, and return its name: ``name``, if that is a file's and no other editor has it.
+
+        The oldest of too many is removed, until it is required. Any thread may call it.
+        """
+        return self._add_own(path, name).tool.name
+
+    def _add_own(self, path: Path, name: str) -> EditorChoice:
         editor = shipped.load_editor(path)
-        self.choices[name] = EditorChoice(editor, NamedTool(name, fingerprint(editor)), "with your slider", is_own=True)
-        self.editor_paths[name] = name
-        own = [each for each, choice in self.choices.items() if choice.is_own]
-        for each in own[:-MAX_OWN_EDITORS]:
-            del self.choices[each]
-        return name
+        sha256 = fingerprint(editor)
+        with self._adding:
+            same = name not in self.choices or self.choices[name].tool.fingerprint == sha256
+            if Path(name).name != name or not same or self.own_paths.get(name, path) != path:
+                name = f"{sha256[:12]}.safetensors"
+            inner, unnamed = split_unnamed(editor)
+            base = self._find_by_fingerprint(fingerprint(inner)) if unnamed and inner is not None else ""
+            choice = EditorChoice(editor, NamedTool(name, sha256), "with your slider", is_own=True, base=base)
+            # Replaced as a whole: other threads may be listing the present ones.
+            choices = {each: other for each, other in self.choices.items() if each != name} | {name: choice}
+            own = [each for each, other in choices.items() if other.is_own]
+            for each in own[:-MAX_OWN_EDITORS]:
+                del choices[each]
+            self.choices = choices
+        self.editor_paths[name], self.own_paths[name] = name, path
+        return choice
+
+    def _find_by_fingerprint(self, sha256: str) -> str:
+        """Return the name of the editor with this fingerprint; "" where it isn't in memory."""
+        return next((name for name, choice in self.choices.items() if choice.tool.fingerprint == sha256), "")
+
+    def require_choice(self, name: str) -> EditorChoice:
+        """Return an editor that can be picked; a visitor's that was removed from memory is loaded again. Any thread may call it.
+
+        Raises GanvasError for an unknown one, and for one whose file isn't stored any more.
+        """
+        if (choice := self.choices.get(name)) is not None:
+            return choice
+        path = self.own_paths.get(name)
+        if path is None:
+            raise unknown("editor", name, [each for each, choice in self.choices.items() if not choice.is_own])
+        if not path.is_file():
+            raise GanvasError(
+                f"Editor {name!r} isn't stored here any more: it is for a day. Choose another step in the history, or pick"
+                " another editor."
+            )
+        os.utime(path)
+        return self._add_own(path, name)
 
     def get_default_editor(self, generator: str) -> str:
         """Return the name of the editor on the generator's card, else of one named after it, else of any, else ""."""
@@ -182,14 +237,14 @@ class AppResources:
 
     def get_slider_scale(self, editor: str, name: str) -> SliderScale:
         """Return the scale of an attribute's slider for an editor by name, or for "", which is none."""
-        choice = self.choices.get(editor)
+        choice = self.require_choice(editor) if editor else None
         return SliderScale(choice.editor if choice and name in choice.sliders else None, name)
 
     def check_names(self, generator: str, editor: str) -> None:
         """Raise GanvasError for a generator or editor that can't be picked."""
         if generator not in self.sources.descriptions:
             raise unknown("generator", generator, self.sources.descriptions)
-        if editor and editor not in self.find_editors(generator, self.choices):
+        if editor and self.require_choice(editor).editor.generator_name != generator:
             names = list(self.find_editors(generator)) or [f"none: there is no editor for {generator!r}"]
             raise unknown("editor", editor, names)
 
@@ -234,7 +289,7 @@ class AppResources:
         if not scene.editor:
             return tools
         self.check_names(scene.generator, scene.editor)
-        choice = self.choices[scene.editor]
+        choice = self.require_choice(scene.editor)
         if choice.editor.generator != network.fingerprint:
             raise GanvasError(
                 f"Editor {scene.editor!r} was fitted for other weights of {scene.generator!r} than these: pick another."
@@ -306,9 +361,9 @@ class AppResources:
     def render_preview(self, scene: Scene) -> Images:
         """Render the same early and smaller."""
         if scene.photo is None:
-            return self.render_early(scene, EARLY_SIDE)
-        make = partial(self._paste_face, scene, scene.photo.small, EARLY_SIDE)
-        return _get_or_make(self._pasted, MAX_CACHED_PICTURES, self.make_recipe(scene), make, EARLY_SIDE)
+            return self.render_early(scene, DRAFT_SIDE)
+        make = partial(self._paste_face, scene, scene.photo.small, DRAFT_SIDE)
+        return _get_or_make(self._pasted, MAX_CACHED_PICTURES, self.make_recipe(scene), make, DRAFT_SIDE)
 
     def _paste_face(self, scene: Scene, photo: FacePhoto, size: int | None = None) -> Images:
         if not scene.edits:

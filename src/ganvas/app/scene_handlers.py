@@ -95,10 +95,10 @@ class SceneHandlers:
     async def pick_editor(self, name: Any, session: Session) -> Any:
         """Change to another editor for the same face; changes of attributes that it has are kept."""
         self.resources.check_names(session.scene.generator, request_checks.check_text("The editor", name) or "none")
-        scene = session.scene.with_editor(name, self.resources.choices[name].editor.attributes)
+        scene = session.scene.with_editor(name, self.resources.require_choice(name).editor.attributes)
         return await self.edit_handlers.show_all(session, session.set_scene(scene))
 
-    def make_scene(self, recipe: Recipe, codes: Any = None) -> Scene:
+    def make_scene(self, recipe: Recipe) -> Scene:
         """Return the scene of a recipe. Raises GanvasError where the recipe needs what isn't installed."""
         self.resources.check_names(recipe.generator.name, "")
         if recipe.transform is not None:
@@ -129,7 +129,6 @@ class SceneHandlers:
             recipe.dtype,
             region,
             recipe.regions or () if region == SAVED_REGION else (),
-            codes=codes,
         )
         return check_scene(scene)
 
@@ -141,16 +140,15 @@ class SceneHandlers:
             loaded, carried = load_recipe(path)
             recipe = sharing.require_single_picture(loaded)
             free = replace(recipe, photo=None)
-            self.resources.check_names(recipe.generator.name, "")
+            scene = self.make_scene(free)
 
             def unpack() -> Any:
                 if carried is None:
                     return None
-                network = self.resources.load(self.make_scene(free)).generator
-                return code_files.unpack_codes(carried, "The picture", network)
+                return code_files.unpack_codes(carried, "The picture", self.resources.load(scene).generator)
 
             codes = await self.edit_handlers.run_with_generator(session, unpack)
-            scene = replace(self.make_scene(free, codes), photo_sha256=recipe.photo or "")
+            scene = replace(scene, codes=codes, photo_sha256=recipe.photo or "")
             # Rendered before anything changes: it fails for another generator's recipe, or without its codes.
             await self.edit_handlers.run_with_generator(session, lambda: self.resources.render(scene))
         except GanvasError as error:

@@ -28,7 +28,7 @@ from ganvas.errors import GanvasError
 T = TypeVar("T")
 PICTURE_TABS, CONTROL_TABS = ("picture", "wipe", "strip"), ("edit", "faces", "history", "take")
 DRAWER_TABS = ("setup", "moved", "compare", "closed")
-TAB_ROWS = (PICTURE_TABS, CONTROL_TABS, DRAWER_TABS, ("explore", "folded"))
+TAB_ROWS = (PICTURE_TABS, CONTROL_TABS, DRAWER_TABS, ("explore", "explore-closed"))
 """Tabs of which one a row is open."""
 MAX_HISTORY = 200
 """Steps that can be undone."""
@@ -59,6 +59,8 @@ class Session:
         """The faces of the photograph that one is to be chosen from."""
         self.inversion: Any = None
         """The inversion that is under way."""
+        self.opening = 0
+        """Grows with every photograph, and every face of one, that is opened: older openings are stale."""
         self.person_locked = False
         """Whether edits are kept to a strength at which the face is the same person's."""
         self.shown_original: Scene | None = None

@@ -7,6 +7,7 @@ from typing import Any
 
 from ganvas.app.attribute_groups import OPEN_GROUPS, OTHER_GROUP, RARE_ATTRIBUTES, group_attributes
 from ganvas.app.attribute_words import format_search_words, get_words
+from ganvas.app.components import UNNAMED_COMPONENT
 from ganvas.app.rendering import RenderedView
 from ganvas.app.request_checks import check_number, check_text
 from ganvas.app.resources import AppResources
@@ -16,8 +17,10 @@ from ganvas.errors import GanvasError, unknown
 
 def make_panel_value(resources: AppResources, scene: Scene, shown: RenderedView) -> dict[str, Any]:
     """Return the panel's value: groups of sliders, each with its scale, words, start, reach and present value."""
-    choice = resources.choices.get(scene.editor)
-    groups = group_attributes(choice.shown_sliders if choice else ())
+    choice = resources.require_choice(scene.editor) if scene.editor else None
+    unnamed = [name for name in choice.sliders if UNNAMED_COMPONENT.fullmatch(name)] if choice else []
+    moved = [name for name in unnamed if name in scene.changed_attributes]
+    groups = group_attributes((*choice.shown_sliders, *moved) if choice else ())
     if choice and choice.is_own and OTHER_GROUP in groups:  # the visitor's own sliders first
         groups = {OTHER_GROUP: groups[OTHER_GROUP]} | groups
     return {
@@ -91,6 +94,6 @@ def parse_move(resources: AppResources, scene: Scene, move: Any) -> Scene:
 
 def check_attribute(resources: AppResources, scene: Scene, name: str) -> None:
     """Raise GanvasError for an attribute that the scene's editor doesn't have."""
-    names = resources.choices[scene.editor].editor.attributes if scene.editor else ()
+    names = resources.require_choice(scene.editor).editor.attributes if scene.editor else ()
     if name not in names:
         raise unknown("attribute", name, names or ["none: there is no editor"])

@@ -96,16 +96,22 @@ class AppStorage:
         return codes, load_face_photo(photo, torch.tensor(value["landmarks"]), generator.resolution, quad)
 
     def save_editor(self, editor: Editor) -> Path:
-        """Store an editor, and return its file."""
+        """Store an editor, and return its file, which is named after its fingerprint."""
         self.delete_old()
         path = self._editors / f"{fingerprint(editor)}.safetensors"
-        save_editor(editor, path)
+        if path.is_file():
+            os.utime(path)
+        else:
+            save_editor(editor, path)
         return path
 
     def find_editor(self, sha256: str) -> Path | None:
         """Find a stored editor's file by its fingerprint; None where it isn't here any more."""
         path = self._editors / f"{sha256}.safetensors"
-        return path if re.fullmatch(r"[0-9a-f]{64}", sha256) and path.is_file() else None
+        if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not path.is_file():
+            return None
+        os.utime(path)
+        return path
 
     def save_mask(self, mask: EditMask) -> None:
         """Store a painted region."""

@@ -19,6 +19,7 @@ from ganvas.app import compare, rendering, request_checks, sharing
 from ganvas.app.attribute_words import get_sign
 from ganvas.app.compare import MAX_COMPARED_CHANGE, MethodEditors
 from ganvas.app.edit_handlers import FACES_PER_PAGE, SAMPLED_FACES, EditHandlers
+from ganvas.app.exact_edit import ExactEditHandlers
 from ganvas.app.explore import ExploreHandlers
 from ganvas.app.own_slider import OwnSliderHandlers
 from ganvas.app.presets import (
@@ -59,6 +60,7 @@ class TabHandlers:
     def __init__(self, edit_handlers: EditHandlers, methods: MethodEditors) -> None:
         self.own_slider = OwnSliderHandlers(edit_handlers, methods)
         self.explore = ExploreHandlers(self.own_slider)
+        self.exact_edit = ExactEditHandlers(edit_handlers)
         self.edit_handlers, self.resources, self.methods = edit_handlers, edit_handlers.resources, methods
         self.run_with_generator = edit_handlers.run_with_generator
 
@@ -137,16 +139,16 @@ class TabHandlers:
         """List the visitor's own presets, then those of all."""
         if not scene.editor:
             return []
-        sliders = self.resources.choices[scene.editor].shown_sliders
-        own = [preset for preset in session.saved_presets if has_attributes(preset, sliders)]
-        return [*own, *list_presets(sliders)]
+        choice = self.resources.require_choice(scene.editor)
+        own = [preset for preset in session.saved_presets if has_attributes(preset, choice.sliders)]
+        return [*own, *list_presets(choice.shown_sliders)]
 
     def _make_scales(self, scene: Scene) -> Callable[[str], SliderScale]:
         return partial(self.resources.get_slider_scale, scene.editor)
 
     async def _read_start(self, session: Session, scene: Scene) -> dict[str, float]:
         """Read the attributes of the unedited face, in σ."""
-        editor = self.resources.choices[scene.editor].editor
+        editor = self.resources.require_choice(scene.editor).editor
         start = await self.run_with_generator(session, lambda: self.resources.compute_start(scene))
         return dict(zip(editor.attributes, editor.read(start)[0].tolist(), strict=True))
 
@@ -261,7 +263,7 @@ class TabHandlers:
                 session, lambda: resources.draw_face_edit(scene), is_stale
             )
 
-        choice = resources.choices.get(scene.editor)
+        choice = resources.require_choice(scene.editor) if scene.editor else None
         own = self.edit_handlers.storage.find_editor(choice.tool.fingerprint) if choice and choice.is_own else None
 
         def write() -> None:

@@ -115,6 +115,11 @@ def estimate_yaw(landmarks: Float[Tensor, "68 2"]) -> float:
     return math.degrees(math.atan2(abs(float(towards[0])), float(towards[2])))
 
 
+def measure_face_width(landmarks: Float[Tensor, "68 2"]) -> float:
+    """Measure how wide a face is, from jaw to jaw, in pixels; of one that is tilted, the longer side of its box."""
+    return float((landmarks.max(0).values - landmarks.min(0).values).max())
+
+
 def find_square(landmarks: Float[Tensor, "68 2"]) -> Float[Tensor, "4 2"]:
     """Compute FFHQ's square for 68 landmarks: its corners, top left, bottom left, bottom right, top right."""
     points = landmarks.double()

@@ -27,7 +27,7 @@ from ganvas.generators.regions import (
     find_regions,
 )
 from ganvas.identity import format_distance, load_judge
-from ganvas.inversion.alignment import Face, align, estimate_yaw
+from ganvas.inversion.alignment import Face, align, estimate_yaw, measure_face_width
 from ganvas.inversion.encoder import Encoder
 from ganvas.inversion.optimization import StepCallback
 from ganvas.inversion.pipeline import invert, load_encoder, make_loss
@@ -277,7 +277,7 @@ class PhotoEdit:
 
         Raises GanvasError where it can't be rebuilt.
         """
-        width = float((face.landmarks.max(0).values - face.landmarks.min(0).values).max())
+        width = measure_face_width(face.landmarks)
         if width < MIN_FACE_PIXELS:
             raise GanvasError(
                 f"This face has {width:.0f} pixels: at least {MIN_FACE_PIXELS} are needed, so use a larger photograph."

@@ -1,0 +1,105 @@
+"""Edits of the page that are made exact: refined by their pictures, as one step."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
+
+import gradio as gr
+from app_photos import make_face_photo
+from test_app import FACE, background_queue, edit_handlers, editor, queue, resources  # noqa: F401
+
+from ganvas.app import rendering
+from ganvas.app.edit_handlers import STATUS_OUTPUT
+from ganvas.app.exact_edit import ExactEditHandlers
+from ganvas.app.session import Session
+from ganvas.recipe.model import EditStep
+from ganvas.scorers import load_scorer
+
+# ruff: noqa: F811
+
+
+@pytest.fixture
+def scorer(resources):
+    """The scorer that the editor learned from."""
+    found = load_scorer("toy")
+    resources.choices["mean.safetensors"].editor.scorer = f"toy:{found.fingerprint}"
+    return found
+
+
+def refine(edit_handlers, session):
+    """Press the button; returns what the page shows."""
+    return asyncio.run(ExactEditHandlers(edit_handlers).refine_edit(session))
+
+
+def measure_gap(resources, scorer, scene, name):
+    """Return how far the picture is from the slider's value, in σ."""
+    gaussianize, column = resources.choices[scene.editor].editor.gaussianize, scorer.column(name)
+    read = gaussianize.select([resources.choices[scene.editor].editor.attributes.index(name)])(
+        scorer(resources.render(scene).image)[:, [column]]
+    )
+    return abs(float(read) - scene.slider_edit.set[name])
+
+
+def test_an_exact_edit_reads_nearer_to_its_sliders_and_is_one_step(edit_handlers, resources, scorer):
+    session, edited = Session(FACE), FACE.with_value("Red", 1.2)
+    session.set_scene(edited)
+    shown = refine(edit_handlers, session)
+    exact = session.scene
+    assert exact.slider_edit.set == {"Red": 1.2} and exact.slider_edit.refined
+    gaps = [measure_gap(resources, scorer, scene, "Red") for scene in (edited, exact)]
+    assert gaps[1] < min(0.1, gaps[0])
+    assert "Red: +1.20 asked, +1." in shown[STATUS_OUTPUT] and " read" in shown[STATUS_OUTPUT]
+    # A recipe has it, and undo takes it back alone.
+    assert resources.make_recipe(exact).edits == exact.edits
+    session.undo()
+    assert session.scene == edited
+    # A slider that moves afterwards starts from what it says.
+    assert exact.with_value("Red", 1.0).slider_edit == EditStep({"Red": 1.0})
+
+
+def test_what_cant_be_exact_is_said_in_a_line(edit_handlers, resources, scorer):
+    red = FACE.with_value("Red", 1.0)
+    for scene, message in (
+        (FACE, "Move a slider first"),
+        (replace(red, edits=(*red.edits, EditStep(shift={"Red": 1.0}))), "several edits"),
+        (red.with_amount(0.5), "a share of one"),
+        (replace(FACE, generator="squares", editor="squares/counts").with_shift("digit_1", 1.0), "isn't here"),
+    ):
+        with pytest.raises(gr.Error, match=message):
+            refine(edit_handlers, Session(scene))
+    resources.choices["mean.safetensors"].editor.scorer = "celeba40:0123"
+    with pytest.raises(gr.Error, match="its scorer .celeba40. isn't here"):
+        refine(edit_handlers, Session(red))
+
+
+def test_what_no_scorer_reads_is_named(edit_handlers, resources, scorer, monkeypatch):
+    monkeypatch.setattr(
+        "ganvas.app.exact_edit.load_label_scorer", lambda editor: type("Blind", (), {"attributes": ("Big",)})()
+    )
+    with pytest.raises(gr.Error, match="No scorer reads Red"):
+        refine(edit_handlers, Session(FACE.with_value("Red", 1.0)))
+
+
+def test_a_slider_that_moves_meanwhile_wins(edit_handlers, resources, scorer, monkeypatch):
+    session = Session(FACE.with_value("Red", 1.2))
+    moved, draw = session.scene.with_value("Big", 1.0), resources.make_tools
+
+    def move_meanwhile(scene):
+        session.set_scene(moved)
+        return draw(scene)
+
+    monkeypatch.setattr(resources, "make_tools", move_meanwhile)
+    assert refine(edit_handlers, session) == gr.skip()
+    assert session.scene == moved
+
+
+def test_an_edit_of_a_photograph_is_made_exact_by_the_faces_picture(edit_handlers, resources, scorer):
+    photo = make_face_photo(edit_handlers)
+    scene = rendering.make_code_scene(resources, FACE, resources.render(FACE).ws, edit_handlers.storage, photo)
+    session = Session(scene.with_value("Red", 1.2))
+    refine(edit_handlers, session)
+    assert session.scene.photo is photo
+    assert measure_gap(resources, scorer, session.scene, "Red") < 0.1
