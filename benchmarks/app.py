@@ -33,9 +33,9 @@ class TimedCall:
     def __init__(self, run: Callable[..., Any]) -> None:
         self.run, self.clock, self.processor = run, [], []
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **named: Any) -> Any:
         began, busy = time.perf_counter(), time.process_time()
-        result = self.run(*args)
+        result = self.run(*args, **named)
         self.clock.append(time.perf_counter() - began)
         self.processor.append(time.process_time() - busy)
         return result

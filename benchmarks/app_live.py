@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 
 from app import TimedCall, format_times
 from ganvas.app import server
-from ganvas.app.resources import EARLY_SIDE, AppResources, discover_tools
+from ganvas.app.resources import DRAFT_SIDE, AppResources, discover_tools
 from ganvas.app.scene import Scene
 from ganvas.generators.base import sample
 from ganvas.recipe.model import FromSeed
@@ -84,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     resources = AppResources(discover_tools(options.dtype))
     network = resources.load(Scene(options.generator, "", FromSeed(0), dtype=resources.sources.dtype)).generator
-    early = min(EARLY_SIDE, network.resolution)
+    early = min(DRAFT_SIDE, network.resolution)
     for size, name in ((early if early < network.resolution else None, f"{early} px"), (None, "full")):
         print(f"synthesis alone, {name:8} {format_times(measure_synthesis(network, size))}", flush=True)
     synthesis = TimedCall(network.synthesis)

@@ -10,6 +10,7 @@ from planted_truth import TOY
 
 from ganvas import sample
 from ganvas.errors import GanvasError
+from ganvas.generators import regions
 from ganvas.generators.base import Generator
 from ganvas.generators.parts import PARTS, PartReader, load_part_reader, save_part_reader, select_members
 from ganvas.generators.regions import (
@@ -179,3 +180,23 @@ def test_another_hair_leaves_eyes_and_background(ffhq):
     assert (change[: side // 2, : side // 8] > 2 / 127.5).float().mean() < 0.02  # left of the head
     assert change[side // 2 : side * 3 // 4, side * 3 // 8 : side * 5 // 8].mean() < 0.02  # nose and mouth
     assert change[: side // 4].mean() > 0.05  # the hair
+
+
+def test_pictures_and_parts_in_one_pass_are_those_of_two(ffhq):
+    codes = sample(ffhq, 1, 0.7, 6)
+    for resolution in (256, 64):  # of 64 pixels there is a picture before there are parts
+        pictures, parts = ffhq.draw_with_parts(codes, resolution)
+        assert torch.equal(pictures, ffhq.synthesis(codes, resolution=resolution))
+        assert torch.equal(parts, ffhq.read_parts(codes))
+    with torch.inference_mode():
+        pictures, _ = ffhq.draw_with_parts(codes.double(), 256)
+    assert not pictures.is_inference() and pictures.dtype == torch.float32
+    pictures, parts = TOY.draw_with_parts(sample(TOY, 2))
+    assert parts is None and torch.equal(pictures, TOY.synthesis(sample(TOY, 2)))
+
+
+def test_a_mask_is_widened_by_a_square():
+    mask = torch.rand(1, 1, 40, 50, generator=torch.Generator().manual_seed(0))
+    for radius in (1, 3, 7):
+        square = torch.nn.functional.max_pool2d(mask, 2 * radius + 1, 1, radius)
+        assert torch.equal(regions._widen(mask, radius), square)

@@ -313,7 +313,7 @@ class AppResources:
 
         def make() -> Rendering:
             ws = compute_code(recipe, tools)
-            return Rendering(ws, draw_code(ws, recipe, tools))
+            return Rendering(ws, draw_code(ws, recipe, self._keep_unedited(tools, tools.generator.resolution)))
 
         return _get_or_make(self._rendered, MAX_CACHED_PICTURES, recipe, make)
 
@@ -327,8 +327,7 @@ class AppResources:
         recipe, early = scene.make_recipe(tools), find_early_side(tools.generator, size)
         if early == tools.generator.resolution:
             return self.render(scene).image
-        # One unedited picture a size, in which the edits of a region are blended.
-        tools = replace(tools, last_unedited=self._last_unedited.setdefault(early, {}))
+        tools = self._keep_unedited(tools, early)
         return _get_or_make(
             self._early,
             MAX_CACHED_PICTURES,
@@ -336,6 +335,10 @@ class AppResources:
             lambda: draw_code(compute_code(recipe, tools), recipe, tools, early),
             early,
         )
+
+    def _keep_unedited(self, tools: Tools, side: int) -> Tools:
+        """Return tools that keep one unedited picture of a side, in which the edits of a region are blended."""
+        return replace(tools, last_unedited=self._last_unedited.setdefault(side, {}))
 
     def render_small(self, scene: Scene, size: int) -> Tensor:
         """Render the generator's picture at ``size`` pixels (or its own, where that is less): early, unless it was in full."""

@@ -124,6 +124,18 @@ class Generator(nn.Module, ABC):
         """
         return None
 
+    def draw_with_parts(self, ws: WPlus, resolution: int | None = None) -> tuple[Images, Parts | None]:
+        """Draw pictures and read their parts: what ``synthesis`` and ``read_parts`` return, in one pass where that is possible.
+
+        Args:
+            ws: Codes (n, num_ws, w_dim).
+            resolution: As of ``synthesis``.
+
+        Returns:
+            Pictures (n, 3, resolution, resolution) and their parts.
+        """
+        return self.synthesis(ws, resolution=resolution), self.read_parts(ws)
+
     def find_label(self, name: str) -> int:
         """Find the label of a class by its name.
 

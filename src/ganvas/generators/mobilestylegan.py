@@ -20,6 +20,7 @@ from ganvas.generators.early_head import EarlyHead, read_heads
 from ganvas.generators.parts import PartReader, Parts, load_part_reader
 from ganvas.io import hub
 from ganvas.io.fingerprints import hash_weights
+from ganvas.precision import leave_inference_mode
 from ganvas.types import Images, Labels, W, WPlus, Z
 
 STRIP_ROWS = 64
@@ -117,7 +118,7 @@ class MobileStyleGAN(Generator):
                 f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
             )
         size = check_resolution(self, resolution)
-        return torch.cat([self._draw(copy_contiguous(code), size) for code in ws])
+        return torch.cat([self._draw(copy_contiguous(code), size)[0] for code in ws])
 
     @torch.no_grad()
     def read_parts(self, ws: WPlus) -> Parts | None:
@@ -128,12 +129,25 @@ class MobileStyleGAN(Generator):
         blocks = (self.iterate_features(self.compute_styles(copy_contiguous(code))) for code in ws)
         return torch.cat([next(reader(x) for x, _ in block if x.shape[2] == reader.side) for block in blocks])
 
-    def _draw(self, code: Tensor, size: int) -> Tensor:
-        styles = self.compute_styles(code)
+    @leave_inference_mode()
+    @torch.no_grad()
+    def draw_with_parts(self, ws: WPlus, resolution: int | None = None) -> tuple[Images, Parts | None]:
+        """Draw pictures and read their parts off the features that they are drawn from."""
+        size, reader = check_resolution(self, resolution), self.part_reader
+        if reader is None or size <= reader.side:  # drawn before these features are there
+            return super().draw_with_parts(ws, resolution)
+        drawn = [self._draw(copy_contiguous(code), size, reader) for code in ws.detach().to(self.input_dtype)]
+        pictures = torch.cat([picture for picture, _ in drawn])
+        return pictures, torch.cat([parts for _, parts in drawn if parts is not None])
+
+    def _draw(self, code: Tensor, size: int, reader: PartReader | None = None) -> tuple[Tensor, Parts | None]:
+        styles, parts = self.compute_styles(code), None
         for x, following in self.iterate_features(styles):
+            if reader is not None and x.shape[2] == reader.side:
+                parts = reader(x)
             if x.shape[2] == size // 2 and str(size) in self.heads:
-                return invert_haar(self.heads[str(size)](x, torch.cat(following)[None])).float()
-        return shrink(x.float(), size)
+                return invert_haar(self.heads[str(size)](x, torch.cat(following)[None])).float(), parts
+        return shrink(x.float(), size), parts
 
     def compute_styles(self, code: Tensor) -> list[Tensor]:
         """Compute the style of each row of a code (num_ws, w_dim)."""

@@ -165,7 +165,9 @@ def _build_row_ramp(height: int, start: float, end: float) -> Mask:
 
 
 def _widen(mask: Mask, radius: int) -> Mask:
-    return F.max_pool2d(mask, 2 * radius + 1, 1, radius)
+    # The maximum of a square is that of its columns' maxima.
+    columns = F.max_pool2d(mask, (2 * radius + 1, 1), 1, (radius, 0))
+    return F.max_pool2d(columns, (1, 2 * radius + 1), 1, (0, radius))
 
 
 def _weigh_parts(parts: Parts, names: Sequence[str]) -> Mask:

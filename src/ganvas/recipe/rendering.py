@@ -194,14 +194,18 @@ def draw_code(ws: WPlus, recipe: Recipe, tools: Tools, resolution: int | None = 
     generator, moved = tools.generator, recipe.transform
     if moved is not None and isinstance(generator, StyleGAN3):
         generator = generator.with_transform(moved.angle, moved.x, moved.y)
-    picture = generator.synthesis(ws, resolution=resolution)
     mask = _find_mask(recipe, tools)
-    if recipe.edits and (recipe.regions is not None or mask is not None):
+    if not recipe.edits or (recipe.regions is None and mask is None):
+        picture = generator.synthesis(ws, resolution=resolution)
+    else:
         before, parts = _draw_unedited(recipe, generator, tools, resolution)
+        if parts is None:
+            picture, after = generator.synthesis(ws, resolution=resolution), None
+        else:
+            picture, after = generator.draw_with_parts(ws, resolution)
         if mask is not None:
             picture = blend_pictures(before, picture, mask)
         elif recipe.regions is not None:
-            after = None if parts is None else generator.read_parts(ws)
             edited_parts = None if parts is None or after is None else EditedParts(parts, after)
             picture = blend_edit(before, picture, recipe.regions, edited_parts)
     if recipe.photo is None:
@@ -252,7 +256,10 @@ def _draw_unedited(
     digest = hashlib.sha256(ws.float().cpu().contiguous().numpy().tobytes()).hexdigest()
     key = f"{resolution} {recipe.transform} {needs_parts} {digest}"
     if key not in tools.last_unedited:
-        drawn = generator.synthesis(ws, resolution=resolution), generator.read_parts(ws) if needs_parts else None
+        if needs_parts:
+            drawn = generator.draw_with_parts(ws, resolution)
+        else:
+            drawn = generator.synthesis(ws, resolution=resolution), None
         tools.last_unedited.clear()
         tools.last_unedited[key] = drawn
     return tools.last_unedited[key]
