@@ -99,8 +99,7 @@ def test_the_panel_describes_each_slider(resources):
     """Its words, its start, and what a search finds it by: the page's script searches."""
     scene = FACE.with_value("Big", 1.5)
     shown = rendering.render_full(resources, scene)
-    panel = slider_panel.make_panel_value(resources, scene, shown)
-    (group,) = panel["groups"]
+    (group,) = slider_panel.list_slider_groups(resources, scene, shown)
     sliders = {slider["name"]: slider for slider in group["sliders"]}
     assert list(sliders) == ["Bright", "Red", "Big", "Right", "Striped"]
     big = sliders["Big"]
@@ -582,7 +581,7 @@ def test_the_full_picture_comes_at_rest_and_once(edit_handlers):
     assert late[2]["value"]["url"].startswith("data:image/jpeg")
     panel = late[9]
     assert panel["number"] == 2
-    assert [slider["name"] for slider in panel["groups"][0]["sliders"] if slider["changed"]] == ["Big"]
+    assert [slider["name"] for slider in json.loads(panel["groups"])[0]["sliders"] if slider["changed"]] == ["Big"]
     assert "before all edits" in late[3]
     assert session.can_undo
 
@@ -715,13 +714,11 @@ def test_a_slider_in_a_unit_shows_and_takes_it_and_the_scene_holds_sigma(edit_ha
 
 def test_sliders_follow_the_unit_of_the_editor_that_is_picked(resources, with_unit):
     low, high, step = find_unit_range(with_unit, "Right")
-    panel = slider_panel.make_panel_value(resources, FACE, rendering.render_full(resources, FACE))
-    (right,) = [slider for slider in panel["groups"][0]["sliders"] if slider["name"] == "Right"]
+    (group,) = slider_panel.list_slider_groups(resources, FACE, rendering.render_full(resources, FACE))
+    (right,) = [slider for slider in group["sliders"] if slider["name"] == "Right"]
     assert [right[key] for key in ("label", "unit", "low", "high", "step")] == ["Right (px)", "px", low, high, step]
     squares = replace(FACE, generator="squares", editor="squares/counts")
-    assert slider_panel.make_panel_value(resources, squares, rendering.render_full(resources, squares)) == {
-        "groups": []
-    }
+    assert slider_panel.list_slider_groups(resources, squares, rendering.render_full(resources, squares)) == []
 
 
 def test_a_face_keeps_its_region_in_links_recipes_and_commands(monkeypatch, resources):

@@ -1,6 +1,7 @@
 """Photographs in the web editor: faces that are chosen, edits in the whole picture, refinement, likeness and its lock."""
 
 import asyncio
+import json
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -482,7 +483,7 @@ def test_a_locked_edit_is_weakened_and_the_words_say_how_alike(edit_handlers, re
     if distance > likeness.KEPT_DISTANCE:
         assert session.scene.slider_edit.set["Bright"] < 4.0
         assert "Same person" in locked[0]
-        assert locked[10]["groups"]
+        assert json.loads(locked[10]["groups"])
     # Nothing new to say until something moves.
     assert asyncio.run(edit_handlers.add_likeness(session))[0] == gr.skip()
 

@@ -58,7 +58,7 @@ def rest(visitor):
 
 def read_sliders(shown):
     """Return the sliders by name in a raw answer."""
-    return {slider["name"]: slider for group in shown["panel"]["groups"] for slider in group["sliders"]}
+    return {slider["name"]: slider for group in json.loads(shown["panel"]["groups"]) for slider in group["sliders"]}
 
 
 def list_changed(shown):

@@ -20,7 +20,7 @@ from ganvas.app.layout import Page
 from ganvas.app.resources import EditorChoice, load_choice
 from ganvas.app.scene import Scene, describe_scene
 from ganvas.app.session import Session
-from ganvas.app.slider_panel import make_panel_value
+from ganvas.app.slider_panel import list_slider_groups
 from ganvas.app.slider_scale import SliderScale
 from ganvas.app.tab_handlers import TabHandlers
 from ganvas.recipe.model import EditStep, FromSeed, NamedTool
@@ -104,8 +104,8 @@ def test_a_reversed_slider_leaves_recipes_as_they_are(edit_handlers, bearded, re
     assert session.scene.slider_edit.set == {"No_Beard": -1.5}
     assert resources.make_recipe(session.scene).edits == (EditStep({"No_Beard": -1.5}),)
     shown = rendering.render_full(resources, session.scene)
-    panel = make_panel_value(resources, session.scene, shown)
-    sliders = [slider for group in panel["groups"] for slider in group["sliders"]]
+    groups = list_slider_groups(resources, session.scene, shown)
+    sliders = [slider for group in groups for slider in group["sliders"]]
     assert [slider["value"] for slider in sliders if slider["name"] == "No_Beard"] == [1.5]
     assert "Beard at +1.50" in edit_handlers._format_status(session.scene, shown)
 

@@ -36,7 +36,7 @@ from ganvas.app.scene import (
     format_title,
 )
 from ganvas.app.session import Session, Superseded, WorkQueue, report_errors
-from ganvas.app.slider_panel import check_attribute, make_panel_value, parse_move
+from ganvas.app.slider_panel import check_attribute, encode_panel, list_slider_groups, parse_move
 from ganvas.app.storage import AppStorage
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.regions import load_regions
@@ -145,7 +145,7 @@ class EditHandlers:
             gr.update(interactive=session.can_redo),
             gr.update(interactive=bool(scene.edits)),
             self._format_count(session, shown),
-            make_panel_value(self.resources, scene, shown) | {"number": session.num_moves},
+            encode_panel(list_slider_groups(self.resources, scene, shown), session.num_moves),
             gr.update(
                 choices=list_regions(scene),
                 value=scene.region,

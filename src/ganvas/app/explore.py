@@ -16,7 +16,7 @@ from ganvas.app.edit_handlers import record_move
 from ganvas.app.own_slider import OwnSliderHandlers, parse_name
 from ganvas.app.scene import Scene
 from ganvas.app.session import Session, Superseded, report_errors
-from ganvas.app.slider_panel import describe_slider
+from ganvas.app.slider_panel import describe_slider, encode_panel
 from ganvas.editors.base import Editor, LinearEditor
 from ganvas.errors import GanvasError, unknown
 
@@ -65,7 +65,7 @@ class ExploreHandlers:
             sliders.append(slider)
         session.shown_components = shown
         group = {"name": METHOD_NAMES[method], "open": True, "sliders": sliders}
-        return {"components": {"groups": [group], "number": session.num_moves}, "method": update}
+        return {"components": encode_panel([group], session.num_moves), "method": update}
 
     @report_errors
     async def choose_method(self, method: Any, session: Session) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,35 +16,41 @@ from ganvas.app.scene import Scene
 from ganvas.errors import GanvasError, unknown
 
 
-def make_panel_value(resources: AppResources, scene: Scene, shown: RenderedView) -> dict[str, Any]:
-    """Return the panel's value: groups of sliders, each with its scale, words, start, reach and present value."""
+def encode_panel(groups: list[dict[str, Any]], number: int) -> dict[str, Any]:
+    """Return the value of a panel of sliders, drawn after move ``number``.
+
+    Groups are one text: Gradio's page copies each number of a value on its own, several times an event.
+    """
+    return {"groups": json.dumps(groups, ensure_ascii=False), "number": number}
+
+
+def list_slider_groups(resources: AppResources, scene: Scene, shown: RenderedView) -> list[dict[str, Any]]:
+    """List the groups of sliders of a scene, each slider with its scale, words, start, reach and present value."""
     choice = resources.require_choice(scene.editor) if scene.editor else None
     unnamed = [name for name in choice.sliders if UNNAMED_COMPONENT.fullmatch(name)] if choice else []
     moved = [name for name in unnamed if name in scene.changed_attributes]
     groups = group_attributes((*choice.shown_sliders, *moved) if choice else ())
     if choice and choice.is_own and OTHER_GROUP in groups:  # the visitor's own sliders first
         groups = {OTHER_GROUP: groups[OTHER_GROUP]} | groups
-    return {
-        "groups": [
-            {
-                "name": group,
-                "open": group in OPEN_GROUPS,
-                "sliders": [
-                    describe_slider(
-                        resources,
-                        scene,
-                        name,
-                        group,
-                        shown.start_readings.get(name, 0.0),
-                        shown.readings.get(name, 0.0),
-                        shown.reach.get(name, ()),
-                    )
-                    for name in members
-                ],
-            }
-            for group, members in groups.items()
-        ]
-    }
+    return [
+        {
+            "name": group,
+            "open": group in OPEN_GROUPS,
+            "sliders": [
+                describe_slider(
+                    resources,
+                    scene,
+                    name,
+                    group,
+                    shown.start_readings.get(name, 0.0),
+                    shown.readings.get(name, 0.0),
+                    shown.reach.get(name, ()),
+                )
+                for name in members
+            ],
+        }
+        for group, members in groups.items()
+    ]
 
 
 def describe_slider(

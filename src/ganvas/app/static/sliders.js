@@ -1,4 +1,4 @@
-// The panel of sliders. `element`, `props`, `trigger` and `watch` are Gradio's. The server sends groups of sliders as the value;
+// The panel of sliders. `element`, `props`, `trigger` and `watch` are Gradio's. The server sends groups of sliders as the value, in one text;
 // a slider that moves sends {name, value, number} as the value, and null as its value resets it. One without a name has small
 // pictures of less and more of it, and sends {name, label} once it is named.
 const panel = element.querySelector(".gv-panel");
@@ -65,14 +65,15 @@ function draw(name) {
 function show() {
   const value = props.value;
   if (!value || !value.groups) return;
+  const groups = JSON.parse(value.groups);
   sent = Math.max(sent, value.number); // there are two panels
-  const wanted = JSON.stringify(value.groups.map((group) => [group.name,
+  const wanted = JSON.stringify(groups.map((group) => [group.name,
     group.sliders.map((slider) => [slider.name, slider.label, slider.low, slider.high, slider.step])]));
   if (wanted !== layout) {
     layout = wanted;
-    build(value.groups);
+    build(groups);
   }
-  for (const slider of value.groups.flatMap((group) => group.sliders)) {
+  for (const slider of groups.flatMap((group) => group.sliders)) {
     const known = sliders.get(slider.name);
     known.slider = slider;
     known.row.querySelectorAll(".gv-strip img").forEach((image, i) => { if (slider.strip) image.src = slider.strip[i]; });
