@@ -125,3 +125,25 @@ def test_only_faces_that_were_shown_can_be_marked(resources, edit_handlers, monk
     with pytest.raises(Exception, match="It is full"):
         asyncio.run(show())
     assert session.num_examples == 8  # the two that were drawn before
+
+
+def test_an_editor_that_was_chosen_meanwhile_stays(resources, edit_handlers, own_editor, monkeypatch):
+    import gradio as gr
+
+    from ganvas.app.compare import MethodEditors
+    from ganvas.app.own_slider import OwnSliderHandlers
+    from ganvas.app.session import Session
+
+    own, session = OwnSliderHandlers(edit_handlers, MethodEditors(resources)), Session(FACE)
+    session.example_generator, session.num_examples = FACE.generator, 4
+    other = resources.add_own_editor(edit_handlers.storage.save_editor(own_editor), "round.safetensors")
+    chosen = FACE.with_editor(other, own_editor.attributes)
+
+    def learn(*_):
+        session.set_scene(chosen)  # while the slider is learned
+        return own_editor, 1.0
+
+    monkeypatch.setattr(own.methods, "learn_attribute", learn)
+    with pytest.raises(gr.Error, match="Another editor was chosen"):
+        asyncio.run(own.make_slider({"name": "Big one", "positive": [0], "negative": [1]}, session))
+    assert session.scene == chosen

@@ -70,6 +70,8 @@ class OwnSliderHandlers:
             session, lambda: self.methods.learn_attribute(network, base, name, *rows)
         )
         picked = await self.add_editor(session, editor, name)
+        if (session.scene.generator, session.scene.editor) != (scene.generator, scene.editor):
+            raise GanvasError("Another editor was chosen while the slider was made: make it again.")
         session.commit()
         shown = await self.edit_handlers.show_all(
             session, session.set_scene(session.scene.with_editor(picked, editor.attributes))
