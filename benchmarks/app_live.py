@@ -17,7 +17,7 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from app import TimedCall, format_times
+from app import format_times, time_drawing
 from ganvas.app import server
 from ganvas.app.resources import DRAFT_SIDE, AppResources, discover_tools
 from ganvas.app.scene import Scene
@@ -87,8 +87,7 @@ def main() -> None:
     early = min(DRAFT_SIDE, network.resolution)
     for size, name in ((early if early < network.resolution else None, f"{early} px"), (None, "full")):
         print(f"synthesis alone, {name:8} {format_times(measure_synthesis(network, size))}", flush=True)
-    synthesis = TimedCall(network.synthesis)
-    network.synthesis = synthesis  # type: ignore[method-assign]
+    synthesis = time_drawing(network)
     with (
         tempfile.TemporaryDirectory() as storage,
         server.serve(resources, options.generator, config=server.ServerConfig(storage=Path(storage))) as address,

@@ -20,6 +20,7 @@ from ganvas.checkpoints import load
 from ganvas.checkpoints.load import load_generator
 from ganvas.cli import options
 from ganvas.data.codes import load_codes, save_codes
+from ganvas.data.label_files import read_label_header
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
 from ganvas.io.files import load_tensors, save_tensors
@@ -346,11 +347,20 @@ def test_list_says_what_computes(monkeypatch, capsys, capability, slow):
 @pytest.mark.parametrize("slow", [False, True])
 def test_bfloat16_is_warned_of_where_it_is_slow(monkeypatch, capsys, here, slow):
     monkeypatch.setattr(generators, "has_bfloat16_instructions", lambda device: not slow)
+    monkeypatch.setattr(load, "has_bfloat16_instructions", lambda place: not slow)
     assert run("edit", "toy", "--dtype", "bfloat16", "--out", "a.png") == 0
     assert ("no instructions for bfloat16" in capsys.readouterr().err) == slow
     assert run("edit", "toy", "--dtype", "auto", "--out", "b.png") == 0
     assert "bfloat16" not in capsys.readouterr().err
     assert load_recipe("b.png")[0].dtype == ("float32" if slow else "bfloat16")
+
+
+def test_labels_go_on_after_a_pack(here, capsys):
+    assert run("label", "toy", "-n", 512, "--out", "first", "--pack", "first.safetensors") == 0
+    more = ("label", "toy", "-n", 600, "--after", "first.safetensors", "--out", "more", "--pack", "both.safetensors")
+    assert run(*more, "--seed", 5) == 1 and "leave out --seed" in capsys.readouterr().err
+    assert run(*more) == 0
+    assert [read_label_header(f"{name}.safetensors").n for name in ("first", "both")] == [512, 600]
 
 
 # Bad input: one line, exit 1, nothing written.

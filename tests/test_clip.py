@@ -275,6 +275,16 @@ def test_a_clip_without_a_rate_is_named(tmp_path, monkeypatch):
         read_clip(path)
 
 
+def test_a_clip_that_ffmpeg_gives_up_on_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.mp4"
+    make_clip(path, "testsrc=size=64x64:rate=10:duration=1")
+    options = clip.list_input_options(path)
+    monkeypatch.setattr(clip, "_read_rate", lambda *_: 10.0)
+    monkeypatch.setattr(clip, "list_input_options", lambda _: [*options, "-no_such_option", "1"])
+    with pytest.raises(GanvasError, match=r"a\.mp4 can't be decoded: ffmpeg says"):
+        clip.read_clip(path)
+
+
 def test_a_missing_ffmpeg_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nothing"))

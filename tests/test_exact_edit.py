@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,7 @@ import gradio as gr
 from app_photos import make_face_photo
 from test_app import FACE, background_queue, edit_handlers, editor, queue, resources  # noqa: F401
 
-from ganvas.app import rendering
+from ganvas.app import likeness, rendering
 from ganvas.app.edit_handlers import STATUS_OUTPUT
 from ganvas.app.exact_edit import ExactEditHandlers
 from ganvas.app.session import Session
@@ -103,3 +104,34 @@ def test_an_edit_of_a_photograph_is_made_exact_by_the_faces_picture(edit_handler
     refine(edit_handlers, session)
     assert session.scene.photo is photo
     assert measure_gap(resources, scorer, session.scene, "Red") < 0.1
+
+
+def test_an_edit_is_exact_for_one_face_alone(edit_handlers, resources, scorer):
+    session = Session(FACE)
+    session.set_scene(FACE.with_value("Red", 1.2))
+    refine(edit_handlers, session)
+    exact = session.scene
+    assert exact.slider_edit.refined and not exact.without_refinement().slider_edit.refined
+    mixed = rendering.make_mixed_scene(resources, exact, 5, ["Pose and shape"], edit_handlers.storage)
+    assert mixed.slider_edit == EditStep({"Red": 1.2})
+
+
+def test_no_edit_is_made_exact_while_a_photograph_comes_nearer(edit_handlers, scorer):
+    session = Session(FACE)
+    session.set_scene(FACE.with_value("Red", 1.2))
+    session.inversion = SimpleNamespace(cancelled=False)
+    with pytest.raises(gr.Error, match="wait, or press Stop"):
+        refine(edit_handlers, session)
+    session.inversion = SimpleNamespace(cancelled=True)
+    refine(edit_handlers, session)
+    assert session.scene.slider_edit.refined
+
+
+@pytest.mark.parametrize(("distances", "share"), [([0.3], 1.0), ([0.9, 0.3], likeness.MAX_LIMITED_SHARE)])
+def test_the_lock_takes_an_exact_edit_as_it_is_or_undoes_it(resources, monkeypatch, distances, share):
+    """What was refined for the whole edit isn't a share of it."""
+    exact = replace(FACE, edits=(EditStep({"Red": 1.2}, refined={"Red": 1.4}),))
+    meter, measured = likeness.LikenessMeter(resources, exact, lambda work: work()), []
+    monkeypatch.setattr(meter, "measure_distance", lambda scene: measured.append(scene) or distances[len(measured) - 1])
+    assert meter.limit_share() == share
+    assert measured[0] == exact and all(not scene.slider_edit.refined for scene in measured[1:])

@@ -11,6 +11,7 @@ import torch
 pytest.importorskip("gradio", reason="the web editor needs gradio: pip install 'ganvas[app]'")
 
 import gradio as gr
+from fitted_editors import labels
 from planted_truth import TOY
 from test_app import FACE, background_queue, edit_handlers, editor, queue, resources  # noqa: F401
 
@@ -21,6 +22,7 @@ from ganvas.app.components import split_unnamed
 from ganvas.app.scene_handlers import SceneHandlers
 from ganvas.app.session import Session
 from ganvas.app.tab_handlers import TAB_OUTPUTS, TabHandlers
+from ganvas.data.examples import label_by_examples
 from ganvas.recipe.model import FromSeed
 from ganvas.recipe.rendering import Tools, render
 
@@ -178,6 +180,11 @@ def test_the_editor_with_a_named_slider_is_picked_without_what_has_no_name(tab_h
     picker = edit_handlers.make_picker_updates(session)[1]
     assert resources.choices[picker["value"]].editor.attributes[5:] == ("Tilt",)
     assert [name for _, name in picker["choices"]] == ["mean.safetensors", picker["value"]]
+    # One that got a slider of its own after them is picked with all that it has.
+    explored = resources.choices[session.scene.editor]
+    own = editors.fit("interfacegan", label_by_examples(labels(), "Round", [0, 1, 2, 3, 4], [5, 6, 7, 8, 9])[0], TOY)
+    named = replace(explored, editor=editors.extend_editor(explored.editor, own))
+    assert explored.has_unnamed and not named.has_unnamed
 
 
 def test_undo_brings_back_an_editor_that_left_memory(tab_handlers, resources, edit_handlers, monkeypatch):

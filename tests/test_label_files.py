@@ -95,6 +95,15 @@ def test_labels_that_cannot_follow_are_refused(toy, tmp_path: Path, n, change, s
         replace(LabelRun(toy, ToyScorer(), 700, 0.9), **change).follow(pack)
 
 
+def test_a_folder_says_more_of_how_its_labels_were_made(toy, tmp_path: Path) -> None:
+    label(toy, ToyScorer(), 512, psi=0.9, seed=77, out=tmp_path / "first")
+    assert LabelRun(toy, ToyScorer(), 700, 0.9).follow(tmp_path / "first").n == 188
+    index = read_json(tmp_path / "first" / "index.json")
+    write_json(tmp_path / "first" / "index.json", {**index, "dtype": "bfloat16"})
+    with pytest.raises(GanvasError, match="another dtype: bfloat16, not float32"):
+        LabelRun(toy, ToyScorer(), 700, 0.9).follow(tmp_path / "first")
+
+
 def test_labels_that_do_not_follow_are_not_joined(toy, data) -> None:
     with pytest.raises(GanvasError, match="don't follow"):
         join_labels(data, label(toy, ToyScorer(), 20, psi=0.9, seed=5))

@@ -206,7 +206,7 @@ def main(
     sheet: Annotated[Path | None, typer.Option(help="Draw a sheet of early pictures.")] = None,
     scorer: Annotated[str, typer.Option(help="Whose scores are compared.")] = "celeba40",
     n: Annotated[int, typer.Option("-n", help="Faces to measure on.")] = 500,
-    dtype: Annotated[str, typer.Option(help="What the generator computes in.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="What the generator computes in.")] = "bfloat16",
 ) -> None:
     """Train heads, or measure them."""
     generator = load_generator("ffhq", dtype=dtype)

@@ -131,7 +131,7 @@ def describe(scorer: FaceAttributes, pictures: Iterable[Tensor]) -> Tensor:
 
 def draw_faces(seeds: list[int]) -> Iterable[Tensor]:
     """Draw the faces of seeds at psi 1."""
-    generator = load_generator("ffhq", dtype="auto")
+    generator = load_generator("ffhq", dtype=torch.bfloat16)
     with torch.no_grad():
         for seed in seeds:
             yield downscale(generator.synthesis(generator.expand(map_seeds(generator, [seed]))))

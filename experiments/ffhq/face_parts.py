@@ -68,7 +68,7 @@ def main(
     n: Annotated[int, typer.Option("-n", help="Faces whose features are clustered.")] = 96,
 ) -> None:
     """Write the clusters, and pictures of them."""
-    generator = load_generator("ffhq", dtype="auto")
+    generator = load_generator("ffhq", dtype=torch.bfloat16)
     if not isinstance(generator, MobileStyleGAN):
         raise TypeError("This experiment reads the features of a MobileStyleGAN.")
     out.mkdir(parents=True, exist_ok=True)

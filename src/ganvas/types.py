@@ -9,7 +9,7 @@ Dtype = Literal["float32", "bfloat16"]
 DtypeChoice = Literal["auto", "float32", "bfloat16"]
 """What a user may ask for; "auto" is the faster of them on the device."""
 DTYPES: tuple[str, ...] = get_args(Dtype)
-"""The names of the dtypes that networks compute in; the first is the default everywhere."""
+"""The names of the dtypes that networks compute in."""
 Z = Float[Tensor, "n z_dim"]
 """Codes of the first latent space, normally distributed."""
 W = Float[Tensor, "n w_dim"]

@@ -32,6 +32,10 @@ class ExactEditHandlers:
     @report_errors
     async def refine_edit(self, session: Session) -> list[Any]:
         """Refine the scene's edit, as one step. Returns values for ``view_outputs``, with what is read below the picture."""
+        if session.inversion is not None and not session.inversion.cancelled:
+            raise GanvasError(
+                "The photograph still comes nearer, and an edit is made exact for one face: wait, or press Stop."
+            )
         scene, version = session.scene, session.version
 
         def is_stale() -> bool:

@@ -20,6 +20,8 @@ ALIKE_DISTANCE = 0.665
 """The distance up to which another person still looks alike."""
 KEPT_DISTANCE = 0.9 * SAME_PERSON_DISTANCE
 """The distance up to which the lock lets an edit go: it compares smaller pictures than the one that is shown."""
+MAX_LIMITED_SHARE = 0.999
+"""The largest share of an edit that has to be changed."""
 LOCK_STEPS = 5
 """Steps of the bisection of a locked edit's strength."""
 
@@ -72,8 +74,14 @@ class LikenessMeter:
         return float(compute_distance(self._start, edited))
 
     def limit_share(self) -> float:
-        """Return the largest share of the scene's edit that keeps the person."""
-        return limit_share(lambda share: self.measure_distance(self.scene.with_amount(share)))
+        """Return the largest share of the scene's edit that keeps the person; less than 1 where one that was refined doesn't."""
+        plain = self.scene.without_refinement()
+        is_refined = plain != self.scene
+        if is_refined and _keeps_person(self.measure_distance(self.scene)):
+            return 1.0
+        # A share of changes that were refined for the whole edit isn't exact any more.
+        share = limit_share(lambda share: self.measure_distance(plain.with_amount(share)))
+        return min(share, MAX_LIMITED_SHARE) if is_refined else share
 
     def limit_scene(self, share: float) -> Scene:
         """Return the scene with its sliders at a share of their way from the unedited face. In the generator's thread."""

@@ -264,7 +264,7 @@ class PhotoHandlers:
         session.commit()
         scene = session.scene
         if scene.photo is photo:
-            found = replace(scene, start=found.start, codes=found.codes)
+            found = replace(scene.without_refinement(), start=found.start, codes=found.codes)
             session.update_face(photo, found)
             if scene.codes is not None and scene.start != found.start:
                 self.edit_handlers.storage.delete_code(scene.codes, 0)

@@ -369,7 +369,7 @@ def make_mixed_scene(
     if scene.mix is not None and scene.mix.amount != 1:
         scene = replace(freeze_code(resources, scene.unedited, storage), edits=scene.edits)
     psi = scene.start.psi if isinstance(scene.start, FromSeed) else 0.7
-    return replace(scene, photo=None, mix=Mix(FromSeed(seed, psi), tuple(sorted(rows))))
+    return replace(scene.without_refinement(), photo=None, mix=Mix(FromSeed(seed, psi), tuple(sorted(rows))))
 
 
 def freeze_code(resources: AppResources, scene: Scene, storage: AppStorage) -> Scene:

@@ -99,7 +99,7 @@ class EditorChoice:
     @property
     def has_unnamed(self) -> bool:
         """Whether a visitor explored with it: it has components that have no name."""
-        return self.is_own and any(map(UNNAMED_COMPONENT.fullmatch, self.editor.attributes))
+        return self.is_own and bool(split_unnamed(self.editor)[1])
 
     @property
     def sliders(self) -> tuple[str, ...]:

@@ -110,6 +110,10 @@ class Scene:
         )
         return self._with_slider_edit(EditStep(set_, shift))
 
+    def without_refinement(self) -> Scene:
+        """Return the scene with its edits as they were asked for: what was found for one code isn't exact for another."""
+        return replace(self, edits=tuple(replace(step, refined=None) for step in self.edits))
+
     def with_amount(self, amount: float) -> Scene:
         """Return the scene with all its edits multiplied by ``amount``."""
         return replace(self, edits=tuple(replace(step, amount=step.amount * amount) for step in self.edits))

@@ -147,9 +147,12 @@ class Session:
     def update_face(self, photo: FacePhoto, better: Scene) -> None:
         """Give all steps with a photograph's face its better code, so that undoing an edit brings no worse one back."""
 
-        self._replace_scenes(
-            lambda scene: replace(scene, start=better.start, codes=better.codes) if scene.photo is photo else scene
-        )
+        def improve(scene: Scene) -> Scene:
+            if scene.photo is not photo:
+                return scene
+            return replace(scene.without_refinement(), start=better.start, codes=better.codes)
+
+        self._replace_scenes(improve)
 
     def add_photo(self, photo: FacePhoto) -> None:
         """Give the scene, and all steps of its face, the photograph that its code was found for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 
 from ganvas.checkpoints import read
 from ganvas.errors import unknown
-from ganvas.generators import DTYPES, check_device, choose_dtype, find_card
+from ganvas.generators import TORCH_DTYPES, check_device, choose_dtype, find_card, has_bfloat16_instructions
 from ganvas.generators.base import Generator
 from ganvas.precision import leave_inference_mode
 
@@ -36,8 +37,10 @@ def load_generator(
     card, place = find_card(str(name)), check_device(device)
     if isinstance(dtype, str):
         dtype = getattr(torch, choose_dtype(dtype, place))
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, map(str, DTYPES))
+    if dtype not in TORCH_DTYPES:
+        raise unknown("dtype", dtype, map(str, TORCH_DTYPES))
+    if dtype == torch.bfloat16 and place.type in ("cpu", "cuda") and not has_bfloat16_instructions(place):
+        warnings.warn(f"{place.type} has no instructions for bfloat16 here: float32 is much faster.", stacklevel=2)
     if not card.family:
         return read(name).build_generator(card.name, dtype).to(place)
     return import_module(f"ganvas.generators.{card.family}").load(card, place, dtype)

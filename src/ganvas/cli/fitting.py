@@ -49,7 +49,8 @@ def label(
         str | None,
         typer.Option(
             metavar="PACK",
-            help="Go on after a pack's labels, in a folder of their own: -n counts both, and --pack joins them.",
+            help="Go on after a pack's labels, made with the same options, in a folder of their own: -n counts both, --pack joins"
+            " them.",
         ),
     ] = None,
     gradients: Annotated[
@@ -94,7 +95,12 @@ def label(
     )
     label_number = loading.parse_label(network, condition)
     run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early, label_number)
-    run = (run if after is None else run.follow(after)).resume()
+    if after is not None:
+        if seed != LABEL_SEED:
+            raise GanvasError("--after says which seeds follow: leave out --seed.")
+        run = run.follow(after)
+        load_labels(after, network)  # before hours of labelling: whether they are whole
+    run = run.resume()
     if dry_run:
         count = count_workers(engine, workers, threads, network.device.type == "cuda")
         estimate = run.estimate(run.find_missing(range_of_seeds), count, threads if engine == "local" else threads or 1)
@@ -109,7 +115,7 @@ def label(
         data = data if after is None else join_labels(load_labels(after, network), data)
         options.print_line(pack_labels(data, pack, bits=bits, generator=network.name))
     if gradients:
-        sloped = GradientRun(network, judge, gradients, out, seed, min(COMPONENTS, network.w_dim))
+        sloped = GradientRun(network, judge, gradients, out, run.seed, min(COMPONENTS, network.w_dim))
         with show_count("Gradients") as progress:
             sloped.make_missing(progress, engine=engine, workers=workers, threads=threads)
         place = sloped.compute_summary().save(out)

@@ -73,19 +73,12 @@ def load_cli_tools(
         for attribute in wanted:
             if attribute not in known:
                 raise unknown("attribute", attribute, known)
-    warn_of_slow_dtype(dtype, device)
     tools = load_tools(generator, dtype, device, name, codes, allow_other_generator=allow_other_generator)
     if tools.editor is not None and tools.has_other_editor:
         print_warning(
             f"Editor {name!r} was fitted for another generator than {tools.generator.name!r}: changes aren't calibrated for it."
         )
     return tools
-
-
-def warn_of_slow_dtype(dtype: str, device: str) -> None:
-    """Say so where bfloat16 is asked for on a device that lacks instructions for it."""
-    if dtype == "bfloat16" and not generators.has_bfloat16_instructions(generators.check_device(device)):
-        print_warning(f"{device} has no instructions for bfloat16, so float32 is much faster: leave out --dtype.")
 
 
 def select_attributes(names: Sequence[str] | None, settings: Mapping[str, Any]) -> list[str] | None:
@@ -250,7 +243,6 @@ def _first_line(module: str) -> str:
 
 def load_generator_only(generator: str, device: str, dtype: str = "float32") -> Generator:
     """Load a generator without an editor or codes."""
-    warn_of_slow_dtype(dtype, device)
     return load_tools(generator, dtype, device).generator
 
 

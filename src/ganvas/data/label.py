@@ -38,7 +38,7 @@ from ganvas.generators.base import Generator, encode_label
 from ganvas.io.fingerprints import NamedTool
 from ganvas.io.images import LABEL_SIDE, downscale
 from ganvas.io.shards import decode_pictures, encode_pictures, format_images_name, format_scores_name
-from ganvas.io.store import Store
+from ganvas.io.store import Store, is_url
 from ganvas.progress import Progress
 from ganvas.scorers.base import Kind, Scorer
 from ganvas.seeds import LABEL_SEED, label_seeds
@@ -197,7 +197,8 @@ class LabelRun:
     def follow(self, path: str | Path) -> LabelRun:
         """Return the run of the labels that are still to make after those of a pack or folder, ``n`` in all.
 
-        Raises GanvasError where there are ``n`` already, they were made otherwise, or no seeds follow theirs.
+        Raises GanvasError where there are ``n`` already, they were made otherwise, or no seeds follow theirs; a pack doesn't say
+        whether its pictures were early, or of what dtype.
         """
         made = read_label_header(path)
         if made.n >= self.n:
@@ -212,6 +213,11 @@ class LabelRun:
         ):
             if here != there:
                 raise GanvasError(f"{path} has another {name}: {there}, not {here}.")
+        if is_url(path) or Path(path).is_dir():  # a pack doesn't say more
+            stored, wanted = Store(path).read_json(INDEX), run.describe()
+            for name in ("dtype", "early"):
+                if stored.get(name) != wanted.get(name):
+                    raise GanvasError(f"{path} has another {name}: {stored.get(name)}, not {wanted.get(name)}.")
         return run
 
     def resume(self) -> LabelRun:

@@ -136,7 +136,7 @@ def find_following_seed(header: LabelHeader, path: str | Path) -> int:
 
 
 def join_labels(first: LatentDataset, second: LatentDataset) -> LatentDataset:
-    """Join labels with those that follow them: the result is as if all had been made at once.
+    """Join labels with those that follow them; scores of a pack are as exact as it keeps them.
 
     Raises GanvasError where they are of another generator or scorer, or the seeds of the second don't follow those of the first.
     """

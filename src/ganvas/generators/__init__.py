@@ -14,10 +14,9 @@ import torch
 from ganvas.errors import GanvasError, unknown
 from ganvas.io.files import check_local_path
 from ganvas.io.hub import Card
-from ganvas.types import DTYPES as DTYPE_NAMES
-from ganvas.types import Dtype
+from ganvas.types import DTYPES, Dtype
 
-DTYPES = (torch.float32, torch.bfloat16)
+TORCH_DTYPES = (torch.float32, torch.bfloat16)
 
 
 @cache
@@ -87,8 +86,8 @@ def choose_dtype(dtype: str, device: str | torch.device) -> Dtype:
     """
     if dtype == "auto":
         return "bfloat16" if has_bfloat16_instructions(check_device(device)) else "float32"
-    if dtype not in DTYPE_NAMES:
-        raise unknown("dtype", dtype, ("auto", *DTYPE_NAMES))
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, ("auto", *DTYPES))
     return cast("Dtype", dtype)
 
 

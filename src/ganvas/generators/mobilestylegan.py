@@ -113,10 +113,7 @@ class MobileStyleGAN(Generator):
 
         Smaller ones come from a head, where there is one for their resolution.
         """
-        if ws.shape[1:] != (self.num_ws, self.w_dim):
-            raise GanvasError(
-                f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
-            )
+        self._check_codes(ws)
         size = check_resolution(self, resolution)
         return torch.cat([self._draw(copy_contiguous(code), size)[0] for code in ws])
 
@@ -129,10 +126,17 @@ class MobileStyleGAN(Generator):
         blocks = (self.iterate_features(self.compute_styles(copy_contiguous(code))) for code in ws)
         return torch.cat([next(reader(x) for x, _ in block if x.shape[2] == reader.side) for block in blocks])
 
+    def _check_codes(self, ws: Tensor) -> None:
+        if ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise GanvasError(
+                f"Codes for {self.name!r} have shape (n, {self.num_ws}, {self.w_dim}), not {tuple(ws.shape)}."
+            )
+
     @leave_inference_mode()
     @torch.no_grad()
     def draw_with_parts(self, ws: WPlus, resolution: int | None = None) -> tuple[Images, Parts | None]:
         """Draw pictures and read their parts off the features that they are drawn from."""
+        self._check_codes(ws)
         size, reader = check_resolution(self, resolution), self.part_reader
         if reader is None or size <= reader.side:  # drawn before these features are there
             return super().draw_with_parts(ws, resolution)

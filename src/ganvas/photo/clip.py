@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -90,9 +91,10 @@ def read_clip(path: Path, max_pixels: int = MAX_PIXELS) -> Clip:
     output = f"-map 0:V:0 -fps_mode cfr -r {rate:g} -pix_fmt rgb24 -c:v ppm -f image2pipe -".split()
     command = [ffmpeg, "-loglevel", "error", "-nostdin", *list_input_options(path), *output]
     frames: list[Tensor] = []
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process,
+    ):
         try:
             while (frame := _read_frame(process.stdout, path, max_pixels)) is not None:
                 max_frames = MAX_BYTES // frame.numel()
@@ -102,8 +104,14 @@ def read_clip(path: Path, max_pixels: int = MAX_PIXELS) -> Clip:
                         " edited. Give a part of it."
                     )
                 frames.append(frame)
-        finally:
+        except BaseException:
             process.kill()
+            raise
+        if process.wait():
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").split("\n")
+            reason = next((line.strip() for line in reversed(lines) if line.strip()), f"status {process.returncode}")
+            raise GanvasError(f"{path} can't be decoded: ffmpeg says {reason!r}.")
     if not frames:
         raise GanvasError(f"{path} has no pictures.")
     return Clip(frames, rate)
