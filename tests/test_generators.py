@@ -118,7 +118,9 @@ def test_the_fingerprint_is_the_weights(generator):
     assert len(generator.fingerprint) == 64
     ws = sample(generator, 1)
     assert torch.equal(sample(other, 1), ws)
-    assert (other.synthesis(ws) - generator.synthesis(ws)).square().mean() < 4e-4  # 40 dB
+    side = min(256, generator.resolution)  # bfloat16 takes seconds where a processor has no instructions for it
+    pictures = [each.synthesis(ws, resolution=side) for each in (other, generator)]
+    assert (pictures[0] - pictures[1]).square().mean() < 4e-4  # 40 dB
 
 
 @pytest.mark.parametrize("has_instructions", [True, False])

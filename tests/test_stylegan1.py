@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from tensorflow_pickles import draw_stylegan1, list_scopes
 from test_generators import (  # noqa: F401 (they run on the fixture below)
     test_a_seed_is_a_picture,
-    test_bad_n,
     test_bad_resolution,
     test_bad_seed,
     test_equal_codes_equal_pixels,
