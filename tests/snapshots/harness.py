@@ -144,7 +144,7 @@ MASKS = (
     (re.compile(r"[\d.]+ a second"), "<rate>"),
     (re.compile(r"\s+"), " "),
 )
-PASSING = re.compile(r"Triggered internally|^[A-Z][\w ]*: [\d,]+ of [\d,]+")
+PASSING = re.compile(r"Triggered internally|no instructions for bfloat16|^[A-Z][\w ]*: [\d,]+ of [\d,]+")
 HASH = re.compile(r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{12,64}\b")
 
 
@@ -306,7 +306,7 @@ def run_command(main: Callable[[list[str]], None], arguments: Iterable[object]) 
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)
-    # Some warnings of torch come once a process; how far work is stands there on a slow machine only.
+    # Some warnings of torch come once a process, others with a processor; how far work is stands there on a slow machine only.
     told = [line for line in errors.getvalue().splitlines(True) if not PASSING.search(line)]
     return code, out.getvalue(), "".join(told)
 
