@@ -94,12 +94,12 @@ def label(
         loading.load_generator_only(generator, device, dtype),
     )
     label_number = loading.parse_label(network, condition)
-    run = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early, label_number)
+    run, first = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early, label_number), None
     if after is not None:
         if seed != LABEL_SEED:
             raise GanvasError("--after says which seeds follow: leave out --seed.")
-        run = run.follow(after)
-        load_labels(after, network)  # before hours of labelling: whether they are whole
+        # Read before hours of labelling: they may not be whole.
+        run, first = run.follow(after), load_labels(after, network)
     run = run.resume()
     if dry_run:
         count = count_workers(engine, workers, threads, network.device.type == "cuda")
@@ -112,7 +112,7 @@ def label(
     options.print_line(f"{pictures} pictures with {len(judge.attributes)} attributes in {out}")
     if pack is not None:
         data = load_labels(out, network)
-        data = data if after is None else join_labels(load_labels(after, network), data)
+        data = data if first is None else join_labels(first, data)
         options.print_line(pack_labels(data, pack, bits=bits, generator=network.name))
     if gradients:
         sloped = GradientRun(network, judge, gradients, out, run.seed, min(COMPONENTS, network.w_dim))
