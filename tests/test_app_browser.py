@@ -343,8 +343,11 @@ def test_a_photograph_to_try_is_opened(context, address):
     page.goto(address)
     page.locator("#samples button").filter(has_text="Grace Hopper").click()
     expect(page.locator("#status")).to_contain_text("your photo")
-    natural = page.locator("#picture img").evaluate("image => [image.naturalWidth, image.naturalHeight]")
-    assert natural == [512, 600]
+    # The picture comes after the words.
+    page.wait_for_function("""() => {
+        const image = document.querySelector("#picture img");
+        return image.naturalWidth === 512 && image.naturalHeight === 600;
+    }""")
 
 
 def test_a_photographs_error_leaves_no_progress(context, address, tmp_path):

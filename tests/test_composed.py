@@ -6,14 +6,18 @@ import pytest
 import torch
 
 from experiments.multimnist.judges import find_components, measure_kept, measure_right
-from ganvas import GanvasError, editors, sample
+from ganvas import GanvasError, editors, inversion, sample
+from ganvas.balance.real import load_inverter
 from ganvas.checkpoints.load import load_generator
+from ganvas.data.distribution import fit_distribution
 from ganvas.editors import composed
+from ganvas.editors._layouts import SampleBank, describe_boxes
 from ganvas.editors.base import save_editor
 
 NAME = "multimnist/composed"
 GENERATOR = load_generator("multimnist")
 FEW_STEPS = 40
+QUICK_INVERSION = composed.ObjectInversionConfig(steps=40, trial_steps=10, candidates=2)
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +113,6 @@ def test_too_many_objects_are_refused(quick, codes):
 
 
 def test_moved_codes_stay_in_the_typical_set(moved):
-    from ganvas.data.distribution import fit_distribution
-
     assert fit_distribution(GENERATOR).contains(moved[1][:1]).all()
 
 
@@ -124,14 +126,67 @@ def test_saved_and_loaded_is_the_same(quick, codes, tmp_path):
     assert torch.equal(loaded.edit_quietly(codes[:1], change), quick.edit_quietly(codes[:1], change))
 
 
+@pytest.fixture(scope="module")
+def pictures(codes):
+    """Pictures that no sample of the editor has."""
+    return GENERATOR.synthesis(codes[:2])
+
+
+@pytest.fixture(scope="module")
+def inverted(editor, pictures):
+    return editor.invert(pictures, QUICK_INVERSION)
+
+
+def test_pictures_are_inverted_digit_by_digit(inverted, pictures):
+    again = GENERATOR.synthesis(inverted)
+    change = torch.zeros(len(pictures), dtype=torch.long)
+    old, new = (find_components(images[:, 0]) for images in (pictures, again))
+    assert measure_right(old, new, change).mean() == 1
+    assert measure_kept(old, new, change).mean() >= 0.75
+    mean = GENERATOR.synthesis(sample(GENERATOR, 64, 1.0, 0)).mean(0)
+    assert (again - pictures).square().mean() < 0.35 * (mean - pictures).square().mean()
+
+
+def test_inverted_codes_stay_in_the_typical_set_and_depend_on_nothing_else(editor, inverted, pictures):
+    assert fit_distribution(GENERATOR).contains(inverted).all()
+    assert torch.equal(editor.invert(pictures, QUICK_INVERSION), inverted)
+
+
+@pytest.mark.parametrize("brightness", [-1.0, 1.0], ids=["no ink", "nothing but ink"])
+def test_pictures_without_samples_are_inverted_from_the_mean(editor, brightness):
+    calls = []
+    config = composed.ObjectInversionConfig(steps=1, trial_steps=1)
+    ws = editor.invert(torch.full((2, 3, 32, 32), brightness), config, lambda *done: calls.append(done))
+    assert ws.shape == (2, GENERATOR.num_ws, GENERATOR.w_dim) and ws.isfinite().all()
+    assert calls[-1] == (2, 2)
+
+
+def test_the_method_objects_needs_an_editor_that_composes(quick, pictures, monkeypatch):
+    for options in ({}, {"editor": quick, "space": "w"}, {"editor": editors.load_editor("multimnist/cardinality")}):
+        with pytest.raises(GanvasError, match="needs an editor like 'multimnist/composed', and the space 'w\\+'"):
+            inversion.invert(pictures, GENERATOR, method="objects", **options)
+    with pytest.raises(GanvasError, match="the method 'objects' has none"):
+        inversion.invert(pictures, GENERATOR, method="objects", editor=quick, start=sample(GENERATOR, 2))
+    monkeypatch.setattr(
+        composed.ComposedEditor, "invert", lambda self, images, progress: sample(GENERATOR, len(images))
+    )
+    found = inversion.invert(pictures, GENERATOR, method="objects", editor=quick)
+    assert torch.equal(found.ws, sample(GENERATOR, 2))
+    assert torch.equal(found.pictures, GENERATOR.synthesis(found.ws))
+    assert found.planned_steps == (0, 0)
+    balancing = load_inverter(GENERATOR, editor=quick)
+    assert balancing.name.startswith("objects, ")
+    assert torch.equal(balancing.invert(pictures), found.ws)
+
+
 def test_samples_are_found_by_the_objects_that_stay():
-    bank = composed.SampleBank(
+    bank = SampleBank(
         torch.tensor([5, 6], dtype=torch.int32),
         torch.tensor([[[0, 0, 10, 20], [40, 40, 50, 60], [0] * 4, [0] * 4]] * 2, dtype=torch.uint8),
         torch.tensor([[3, 7, -1, -1], [3, 8, -1, -1]], dtype=torch.int8),
     )
     layouts = bank.list_layouts()[1]
-    own = composed.describe_boxes(torch.tensor([[41, 40, 51, 60]]), torch.tensor([8]))
+    own = describe_boxes(torch.tensor([[41, 40, 51, 60]]), torch.tensor([8]))
     best = layouts.measure_distances(own).argmin()
     assert (int(layouts.samples[best]), int(layouts.left_out[best])) == (1, 0)
     assert len(bank.list_layouts()[2].samples) == 2, "whole samples"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "src" / "ganvas"
 MAX_TOP_MODULES = 14
+COME_WITH_GRADIO = frozenset("fastapi httpx starlette uvicorn".split())
+FROM_ELSEWHERE = frozenset({"lpips"})
+"""What a user installs by hand, as its message says: of no extra, since it brings torchvision."""
 BANNED_NAMES = frozenset(
     "told look looks see said found made known about kept ask hand hands watch doors lesson knowledge doubt wanted given desk "
     "desks visitor turns wires".split()
@@ -177,6 +184,26 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
     circles = [circle for name in known if name not in state and (circle := find_circle(name, [name]))]
     assert circles == []
+
+
+def test_whatever_is_imported_is_installed_by_some_extra() -> None:
+    """What tests and benchmarks need, too: a command that works only where a package happens to be is none."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    named = {re.split(r"[^\w.-]", line)[0].lower() for line in lines} | {"dlib", "pydantic_core", *COME_WITH_GRADIO}
+    folders = [ROOT / name for name in ("src", "tests", "experiments", "benchmarks")]
+    files = {path for folder in folders for path in folder.rglob("*.py")}
+    own = {path.stem for path in files} | {folder.name for folder in folders} | {"ganvas", "snapshots"}
+    of_modules, missing = packages_distributions(), set()
+    for node in (node for path in files for node in ast.walk(ast.parse(path.read_bytes()))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        for name in {name.partition(".")[0] for name in names} - own - sys.stdlib_module_names:
+            # Of what isn't installed here the module is taken to have the distribution's name.
+            if not named & {name, *(each.lower().replace("_", "-") for each in of_modules.get(name, ()))}:
+                missing.add(name)
+    assert missing <= FROM_ELSEWHERE
 
 
 def test_library_code_asserts_nothing() -> None:

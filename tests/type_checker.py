@@ -9,6 +9,8 @@ from typing import Any, get_args, get_type_hints
 import jaxtyping
 from beartype import BeartypeConf, beartype
 
+ALWAYS_CHECKED, CHECKED_THEN = 100, 20
+"""The calls of each function that are all checked; of later ones, as in a training's steps, one in so many."""
 _check_types = beartype(conf=BeartypeConf(is_pep484_tower=True))
 _check_shapes = jaxtyping.jaxtyped
 
@@ -39,11 +41,14 @@ def _jaxtyped(*, typechecker: Any) -> Any:
     def decorate(decorated: Any) -> Any:
         if not isinstance(decorated, FunctionType):
             return _check_shapes(decorated, typechecker=typechecker)
-        checked = None
+        checked, calls = None, 0
 
         @wraps(decorated)
         def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal checked
+            nonlocal checked, calls
+            calls += 1
+            if calls > ALWAYS_CHECKED and calls % CHECKED_THEN:
+                return decorated(*args, **kwargs)
             if checked is None:
                 shapes = _names_shapes(decorated)
                 checked = _check_shapes(decorated, typechecker=typechecker) if shapes else _check_types(decorated)

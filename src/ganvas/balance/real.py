@@ -27,6 +27,7 @@ from ganvas.control.conditions import (
 )
 from ganvas.data.codes import Codes, load_codes, save_codes
 from ganvas.editors.base import Editor
+from ganvas.editors.composed import ComposedEditor
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.fingerprints import hash_weights
@@ -63,15 +64,27 @@ class PictureSource:
 
 
 def load_inverter(
-    generator: Generator, method: str = "", space: str = "w+", encoder: str | Path | None = None
+    generator: Generator,
+    method: str = "",
+    space: str = "w+",
+    encoder: str | Path | None = None,
+    editor: Editor | None = None,
 ) -> Inverter:
     """Make an inverter of ``ganvas.inversion``. ``encoder``: a file, by default the one that ships; ``method``: "encoder",
-    "optimize" or "both", by default the first where there is an encoder.
+    "optimize", "both" or "objects"; by default the last where the ``editor`` composes objects, else the first where there is
+    an encoder.
 
     Raises GanvasError for an encoder of another generator, and the method "encoder" where there is none.
     """
     from ganvas import inversion
 
+    if method == "objects" or (not method and encoder is None and isinstance(editor, ComposedEditor)):
+
+        def invert_objects(pictures: Images) -> WPlus:
+            return inversion.invert(pictures, generator, space, "objects", editor=editor).ws
+
+        weights = "" if editor is None else hash_weights(editor.state_dict().items())[:12]
+        return Inverter(f"objects, {weights}", invert_objects)
     network = inversion.load_encoder(generator) if encoder is None else inversion.read_encoder(encoder, generator)
     method = method or ("optimize" if network is None else "encoder")
     if network is None and method != "optimize":

@@ -27,6 +27,10 @@ Photos = Annotated[
 MaxFaces = Annotated[int | None, Option("--most", metavar="N", help="The N largest faces of a photograph only.")]
 MaxPixels = Annotated[int, Option("--max-pixels", help="Photographs of more pixels are refused.")]
 InversionMethod = Annotated[Literal["encoder", "optimize", "both"], Option(help="optimize: from the mean of W.")]
+AnyInversionMethod = Annotated[
+    Literal["encoder", "optimize", "both", "objects"],
+    Option(help="optimize: from the mean of W; objects: of digits, from samples where they lie alike, by --editor."),
+]
 InversionSteps = Annotated[
     int | None, Option("--steps", help="Of optimisation, at most.", show_default=str(INVERSION_STEPS))
 ]
@@ -68,7 +72,7 @@ def invert(
         "inverted"
     ),
     space: Annotated[Literal["w", "w+"], Option(help="One w, or a row for each layer: nearer, less editable.")] = "w+",
-    method: InversionMethod = "both",
+    method: AnyInversionMethod = "both",
     steps: InversionSteps = None,
     budget: Budget = None,
     set_values: SetValues = None,
@@ -127,7 +131,8 @@ def invert(
             ("", "PSNR", "SSIM", "LPIPS", *identity.JUDGES, "distance from W"),
             [_format_quality(face) for face in faces],
         )
-        options.print_line("In brackets: the share of strangers whose faces are as near.")
+        if generators.has_faces(generator):
+            options.print_line("In brackets: the share of strangers whose faces are as near.")
     if refused.count and not faces and not aligned and Path(generator).is_file():
         options.print_warning(
             "if this generator draws other things than faces, give squares framed as its own, --aligned."

@@ -56,7 +56,10 @@ def balance(
         ),
     ] = None,
     encoder: Annotated[Path | None, Option(metavar="FILE", help="Invert --from with this encoder.")] = None,
-    method: Annotated[Literal["encoder", "optimize", "both"] | None, Option(help="How --from is inverted.")] = None,
+    method: Annotated[
+        Literal["encoder", "optimize", "both", "objects"] | None,
+        Option(help="How --from is inverted; by default by objects where the editor composes them, or by the encoder."),
+    ] = None,
     seed: Seed = 0,
     psi: Psi = 1.0,
     label: Label = None,
@@ -98,7 +101,7 @@ def _balance_real(
 
     method, encoder = inversion
     source = balance_real.open_pictures(real, tools.generator.resolution)
-    inverter = balance_real.load_inverter(tools.generator, method, encoder=encoder)
+    inverter = balance_real.load_inverter(tools.generator, method, encoder=encoder, editor=tools.editor)
     if not method and inverter.name.startswith("optimize"):
         options.print_line("No encoder ships for this generator: pictures are inverted by optimisation, which is slow.")
     with show_count("Editing") as progress:

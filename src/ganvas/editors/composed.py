@@ -15,50 +15,48 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import permutations
+from functools import partial
 from typing import Any, final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
-from scipy import ndimage
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.distribution import fit_distribution
+from ganvas.editors._code_search import Grey, TypicalSet, compare, descend, find_least
+from ganvas.editors._layouts import (
+    MAX_COUNT,
+    Layouts,
+    SampleBank,
+    classify_objects,
+    describe_boxes,
+    find_objects,
+    get_box,
+    grow,
+)
 from ganvas.editors.base import Editor, EditorMetadata, build_metadata, load_module
 from ganvas.editors.cardinality import MAX_MOVES
 from ganvas.errors import GanvasError
-from ganvas.generators import has_bfloat16_instructions
 from ganvas.generators.base import Generator, map_seeds
 from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
 from ganvas.scorers.count import CLASSES, DIGITS, Counter, CountLogits, to_network_input
 from ganvas.seeds import label_seeds
-from ganvas.types import Scores, W, WPlus
+from ganvas.types import Images, Scores, W, WPlus
 from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, parse, validated
 
 METHOD = "composed"
-MIN_INK = 0.35
-"""The brightness from which a pixel of 0 to 1 is ink."""
 FAINT_INK = 0.05
 """The brightness from which a pixel belongs to an object that is copied."""
-MIN_AREA = 16
-"""The least number of pixels, of a component grown by one, that is an object."""
 MARGIN = 2
 """Pixels that stay free around a new object, and that are cleared around a removed one."""
-FEATURE_WEIGHTS = (1.0, 1.0, 0.5, 0.5, 16.0)
-"""The weights of squared differences of x, y, width and height, in pixels, and of another class, when samples are found."""
-MAX_COUNT = 4
-"""The most objects that a sample may have."""
-SCALES = (1, 2, 4, 8)
-"""The sizes of the blocks whose means are compared, from pixels on."""
 WRONG_COUNT_PENALTY = 10.0
 """Added to the loss of a picture whose count isn't what was asked for, when the best one is chosen."""
 BATCH_SIZE = 64
-
-Grey = Float[Tensor, "n 64 64"]
+MIN_FEATURE_VARIANCE = 1e-3
+"""Smaller variances of a picture's features, as of an empty picture, are raised to this."""
 
 
 @validated
@@ -80,53 +78,23 @@ class ComposedConfig:
     """The weight of the counter's cross-entropy, beside the mean squared error of pixels."""
 
 
-class SampleBank(nn.Module):
-    """Samples by their seeds, with the boxes (x0, y0, x1, y1) and classes of their objects; class -1: no object."""
+@validated
+class ObjectInversionConfig:
+    """How codes of given pictures are searched: along all components of W, unlike those of composed pictures."""
 
-    def __init__(self, seeds: Tensor, boxes: Tensor, labels: Tensor) -> None:
-        super().__init__()
-        self.seeds, self.boxes, self.labels = nn.Buffer(seeds), nn.Buffer(boxes), nn.Buffer(labels)
-
-    def list_layouts(self) -> dict[int, Layouts]:
-        """Return, by the number of objects, all samples without one of their objects and all whole ones."""
-        counts, layouts = (self.labels >= 0).sum(1), {}
-        features = describe_boxes(self.boxes, self.labels)
-        for n in range(1, MAX_COUNT + 1):
-            whole = (counts == n).nonzero()[:, 0]
-            parts = [(features[whole, :n], whole, torch.full_like(whole, -1))]
-            more = (counts == n + 1).nonzero()[:, 0]
-            for left_out in range(n + 1 if n < MAX_COUNT else 0):
-                others = [k for k in range(n + 1) if k != left_out]
-                parts.append((features[more][:, others], more, torch.full_like(more, left_out)))
-            layouts[n] = Layouts(*map(torch.cat, zip(*parts, strict=True)))
-        return layouts
-
-
-@dataclass(frozen=True)
-class Layouts:
-    """Objects of samples, (rows, n, 5) as ``describe_boxes`` has them.
-
-    ``samples`` (rows,): of which sample; ``left_out`` (rows,): the number of its object that isn't among them, -1 for none.
-    """
-
-    features: Tensor
-    samples: Tensor
-    left_out: Tensor
-
-    def measure_distances(self, objects: Tensor) -> Float[Tensor, " rows"]:
-        """Measure how far ``objects`` (n, 5) are from those of each row, paired in the best way."""
-        scale = objects.new_tensor(FEATURE_WEIGHTS)
-        each = []
-        for order in permutations(range(len(objects))):
-            difference = self.features[:, list(order)] - objects
-            difference[..., 4] = difference[..., 4].ne(0)
-            each.append((difference.square() * scale).sum((1, 2)))
-        return torch.stack(each).amin(0)
+    steps: Natural = 150
+    """Steps of Adam from the best candidate on."""
+    trial_steps: Natural = 20
+    candidates: PositiveInt = 6
+    """Samples to start from; each gets ``trial_steps``."""
+    rate: Positive = 0.05
+    feature_weight: NonNegative = 0.1
+    """The weight of the squared differences of the counter's features, in their variance, beside the error of pixels."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A composed picture (64, 64) of code ``code``, and the code (num_ws, w_dim) that a search starts from."""
+    """A picture (64, 64) for code ``code``, and the code (num_ws, w_dim) that a search of its code starts from."""
 
     code: int
     target: Tensor
@@ -204,6 +172,10 @@ class ComposedEditor(Editor):
         generator, counter, _ = self.tools
         columns = [counter.column(name) for name in self.attributes]
         return torch.cat([counter(generator.synthesis(part))[:, columns] for part in ws.split(BATCH_SIZE)])
+
+    @property
+    def _typical_set(self) -> TypicalSet:
+        return TypicalSet(self.mean, self.whitening, self.bound)
 
     def move_once(self, ws: WPlus, k: int, sign: Tensor) -> WPlus:
         """Return codes with one object more or less (``sign``, (n,)) of attribute ``k``; unchanged where that can't be.
@@ -317,36 +289,78 @@ class ComposedEditor(Editor):
         """Return the row of the best candidate of each code."""
         pictures = self._draw(x)
         loss = compare(pictures, target) + WRONG_COUNT_PENALTY * (self._count(pictures, label) != asked)
-        rows = [(code == i).nonzero()[:, 0] for i in code.unique()]
-        return torch.stack([each[loss[each].argmin()] for each in rows])
+        return find_least(loss, code)
 
     def _optimize(self, x: WPlus, target: Grey, asked: Tensor, label: int, steps: int, falling: bool) -> WPlus:
         """Return codes whose pictures are nearer to ``target`` after some steps.
 
         ``falling``: the rate falls to 0, and in the second half the counter has a say; before, its errors are of no use.
         """
-        generator, counter, _ = self.tools
-        config, start = self.config, x.detach()
-        with torch.enable_grad():
-            step = torch.zeros(*x.shape[:2], len(self.basis), device=x.device).requires_grad_()
-            optimizer = torch.optim.Adam([step], config.rate)
-            for i in range(steps):
-                optimizer.param_groups[0]["lr"] = config.rate * (min(1, (steps - i) / (0.7 * steps)) if falling else 1)
-                grey = to_network_input(generator.synthesis(self._bound(start + step @ self.basis)))[:, 0]
-                loss = compare(grey, target)
-                if config.count_weight and falling and i >= steps // 2:
-                    logits = select_logits(counter.network(grey[:, None]), label)
-                    loss = loss + config.count_weight * F.cross_entropy(logits, asked, reduction="none")
-                # Each code's gradient of a sum is its own: the result doesn't depend on the batch.
-                (step.grad,) = torch.autograd.grad(loss.sum(), step)
-                optimizer.step()
-        return self._bound(start + step.detach() @ self.basis)
+        counter, config = self.tools[1], self.config
 
-    def _bound(self, ws: WPlus) -> WPlus:
-        """Draw rows that are outside of the typical set towards the mean, onto its border."""
-        centred = ws - self.mean
-        distance = (centred @ self.whitening).norm(dim=2, keepdim=True)
-        return self.mean + centred * (self.bound / distance).clamp(max=1)
+        def compute_loss(grey: Grey, step: int) -> Tensor:
+            loss = compare(grey, target)
+            if config.count_weight and falling and step >= steps // 2:
+                logits = select_logits(counter.network(grey[:, None]), label)
+                loss = loss + config.count_weight * F.cross_entropy(logits, asked, reduction="none")
+            return loss
+
+        return descend(x, self._typical_set, self.tools[0], self.basis, compute_loss, steps, config.rate, falling)
+
+    def invert(
+        self,
+        images: Images,
+        config: ObjectInversionConfig | None = None,
+        progress: Progress = lambda done, total: None,
+    ) -> WPlus:
+        """Find codes (n, num_ws, w_dim) of pictures of light objects on dark ground.
+
+        A search starts from samples whose objects lie, and are, as in the picture. Codes are inside of the typical set.
+        """
+        config, generator, found = config or ObjectInversionConfig(), self.tools[0], []
+        pictures = to_network_input(images.to(generator.device))[:, 0]
+        # So many pictures that their candidates make a batch.
+        parts = pictures.split(max(BATCH_SIZE // config.candidates, 1))
+        for part in parts:
+            found.append(self._invert_part(part, config))
+            progress(sum(map(len, found)), len(pictures))
+        return torch.cat(found)
+
+    def _invert_part(self, pictures: Grey, config: ObjectInversionConfig) -> WPlus:
+        generator, counter, _ = self.tools
+        with torch.no_grad():
+            features = counter.network.map_positions(pictures[:, None])
+            starts = [self._find_starts(picture, config.candidates) for picture in pictures]
+        variance = features.var((1, 2, 3)).clamp(min=MIN_FEATURE_VARIANCE)
+        basis = torch.linalg.inv(self.whitening)
+        x, code = (
+            torch.cat(starts),
+            torch.tensor([i for i, each in enumerate(starts) for _ in each]).to(pictures.device),
+        )
+
+        def compute_loss(grey: Grey, step: int, code: Tensor) -> Tensor:
+            difference = counter.network.map_positions(grey[:, None]) - features[code]
+            error = difference.square().mean((1, 2, 3)) / variance[code]
+            return compare(grey, pictures[code]) + config.feature_weight * error
+
+        def search(x: WPlus, code: Tensor, steps: int, falling: bool) -> WPlus:
+            loss, typical = partial(compute_loss, code=code), self._typical_set
+            return descend(x, typical, generator, basis, loss, steps, config.rate, falling)
+
+        x = search(x, code, config.trial_steps, falling=False)
+        with torch.no_grad():
+            best = find_least(compute_loss(self._draw(x), 0, code), code)
+        x, code = x[best], code[best]
+        return search(x, code, config.steps, falling=True)
+
+    def _find_starts(self, picture: Tensor, n: int) -> WPlus:
+        """Return the codes of the nearest samples with as many objects, ``n`` at most; w_avg where there are no objects."""
+        generator = self.tools[0]
+        objects = sorted(find_objects(picture), key=lambda mask: -int(mask.sum()))[:MAX_COUNT]
+        samples = self._find_samples(picture, objects, more=False, label=-1) if objects else []
+        samples.sort(key=lambda sample: float(compare(sample[1][None], picture[None])))
+        codes = [code for code, *_ in samples[:n]]
+        return torch.stack(codes) if codes else generator.expand(generator.w_avg[None])
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> ComposedEditor:
@@ -363,47 +377,6 @@ class ComposedEditor(Editor):
             editor = cls(metadata, bank, torch.empty(w_dim), basis, torch.empty(w_dim, w_dim), torch.empty(()))
         load_module(editor, tensors)
         return editor
-
-
-def find_objects(picture: Tensor) -> list[Bool[Tensor, "64 64"]]:
-    """Find the connected components of ink, each grown by one pixel."""
-    ink = ndimage.binary_dilation((picture > MIN_INK).cpu().numpy())
-    found: Any = ndimage.label(ink, np.ones((3, 3)))
-    labels, n = found
-    masks = [torch.from_numpy(labels == i).to(picture.device) for i in range(1, n + 1)]
-    return [mask for mask in masks if int(mask.sum()) >= MIN_AREA]
-
-
-def grow(mask: Bool[Tensor, "64 64"], pixels: int) -> Bool[Tensor, "64 64"]:
-    """Grow a mask by some pixels."""
-    return F.max_pool2d(mask[None].float(), 2 * pixels + 1, 1, pixels)[0] > 0
-
-
-def classify_objects(counter: Counter, pictures: list[Tensor]) -> Tensor:
-    """Return the class of the one object in each picture (64, 64), (n,)."""
-    # Twice as fast, and a class is seldom that close.
-    device = pictures[0].device
-    with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16_instructions(device)):
-        logits = counter.network(torch.stack(pictures)[:, None]).classes.float()
-    return (logits[..., 1:].logsumexp(2) - logits[..., 0]).argmax(1)
-
-
-def get_box(mask: Bool[Tensor, "64 64"]) -> list[int]:
-    """Return the box of an object, as ``SampleBank`` has it."""
-    y, x = mask.nonzero().T
-    return [int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1]
-
-
-def describe_boxes(boxes: Tensor, labels: Tensor) -> Tensor:
-    """Return the middle, width, height and class of objects, (..., 5), from their boxes (..., 4) and classes (...)."""
-    x0, y0, x1, y1 = boxes.float().unbind(-1)
-    return torch.stack(((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, labels.float()), -1)
-
-
-def compare(pictures: Grey, targets: Grey) -> Float[Tensor, " n"]:
-    """Compute the mean squared errors of pixels from -1 to 1, summed over block means of all ``SCALES``."""
-    difference = 2 * (pictures - targets)[:, None]
-    return torch.stack([F.avg_pool2d(difference, scale).square().mean((1, 2, 3)) for scale in SCALES]).sum(0)
 
 
 def select_logits(logits: CountLogits, label: int) -> Float[Tensor, "n counts"]:

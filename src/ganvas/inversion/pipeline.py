@@ -1,4 +1,4 @@
-"""Invert pictures to codes, by encoder, by optimisation, or by both."""
+"""Invert pictures to codes: by encoder, by optimisation, by both, or from samples whose objects lie alike."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from ganvas.data.distribution import Distribution
+from ganvas.editors.base import Editor
+from ganvas.editors.composed import ComposedEditor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators import has_faces, list_generators
 from ganvas.generators.base import Generator
@@ -25,8 +27,9 @@ from ganvas.io.images import downscale
 from ganvas.progress import Progress
 from ganvas.types import Images, WPlus
 
-METHODS = ("encoder", "optimize", "both")
+METHODS = ("encoder", "optimize", "both", "objects")
 SPACES = ("w", "w+")
+OBJECT_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,16 @@ def invert(
     *,
     encoder: Encoder | None = None,
     distribution: Distribution | None = None,
+    editor: Editor | None = None,
     start: WPlus | None = None,
     progress: Progress | None = None,
     on_step: StepCallback | None = None,
 ) -> Inversion:
     """Find codes whose pictures look like ``images`` (n, 3, side, side), which are aligned as the generator's are.
 
-    ``space``: "w" (all rows equal) or "w+". ``method``: "encoder", "optimize" (from w_avg) or
-    "both" (from the encoder's code; "optimize" where the generator has no encoder).
+    ``space``: "w" (all rows equal) or "w+". ``method``: "encoder", "optimize" (from w_avg),
+    "both" (from the encoder's code; "optimize" where the generator has no encoder) or "objects" (from samples whose objects
+    lie as in the picture: for pictures of digits and the like, by an ``editor`` that composes these, in "w+").
     ``encoder``: by default the one that ships. ``distribution``: of W, fitted here if it is needed and not given.
     ``start``: the codes (n, num_ws, w_dim) that optimisation starts from, instead of the method's.
     ``progress`` is called with the steps done and the steps of all pictures. ``on_step`` is called after each step with the
@@ -81,8 +86,10 @@ def invert(
     """
     config = config or OptimizationConfig()
     _check(images, space, method)
-    if start is not None and method == "encoder":
-        raise GanvasError("start is where optimisation starts from, and the method 'encoder' has none: leave it out.")
+    if start is not None and method in ("encoder", "objects"):
+        raise GanvasError(f"start is where optimisation starts from, and the method {method!r} has none: leave it out.")
+    if method == "objects":
+        return invert_objects(images, generator, space, editor, progress)
     if start is not None and start.shape != (len(images), generator.num_ws, generator.w_dim):
         shape = f"({len(images)}, {generator.num_ws}, {generator.w_dim})"
         raise GanvasError(f"start has shape {tuple(start.shape)}: {len(images)} pictures need {shape}.")
@@ -110,6 +117,21 @@ def invert(
             progress((i + 1) * each, total)
     codes, pictures, steps, planned_steps = zip(*rows, strict=True)
     return Inversion(torch.cat(codes), torch.cat(pictures), steps, planned_steps)
+
+
+def invert_objects(
+    images: Images, generator: Generator, space: str, editor: Editor | None, progress: Progress | None = None
+) -> Inversion:
+    """Invert pictures of objects by the samples that an editor composes them of.
+
+    Raises GanvasError for another editor, and for the space "w", where objects can't be moved one by one.
+    """
+    if not isinstance(editor, ComposedEditor) or space != "w+":
+        raise GanvasError("The method 'objects' needs an editor like 'multimnist/composed', and the space 'w+'.")
+    ws = editor.invert(images, progress=progress or (lambda done, total: None))
+    with torch.no_grad():
+        pictures = torch.cat([generator.synthesis(part) for part in ws.split(OBJECT_BATCH_SIZE)])
+    return Inversion(ws, pictures, (0,) * len(ws), (0,) * len(ws))
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,7 @@ class PhotoBatch:
             settings.options,
             encoder=self._loaded_encoder,
             distribution=self._fitted_distribution,
+            editor=self.tools.editor,
             progress=progress,
         )
         save_codes(self.out / f"{name}.safetensors", found.ws, generator)
@@ -153,7 +154,7 @@ class PhotoBatch:
 
     def _describe_inputs(self, photo: Photo) -> dict[str, Any]:
         """Return all that a code depends on."""
-        settings = self.settings
+        settings, editor = self.settings, self.tools.editor
         return {
             "photo": photo.sha256,
             "generator": self.tools.generator.fingerprint,
@@ -161,6 +162,9 @@ class PhotoBatch:
             "space": settings.space,
             "method": settings.method,
             "options": asdict(settings.options),
+            **(
+                {"editor": hash_weights(editor.state_dict().items())} if editor and settings.method == "objects" else {}
+            ),
             **({} if self.encoder is None else {"encoder": hash_weights(self.encoder.network.state_dict().items())}),
         }
 
