@@ -23,7 +23,7 @@ WS = sample(SQUARES, 300, 1.0, 2_000_000)
 BEFORE = counts(WS)[:, 0]
 
 
-CLIMB_OPTIONS = {"classifier_steps": 600, "classifiers": 2, "hidden": (32,), "optimization_steps": 30}
+CLIMB_OPTIONS = {"classifier_steps": 500, "classifiers": 1, "hidden": (32,), "optimization_steps": 20}
 
 
 def success_rate(editor, change, ws=WS):

@@ -270,6 +270,7 @@ def stage(folder, tmp_path_factory):
     return CountContext(generator, counter, labels, folder, tmp_path_factory.mktemp("work"), size)
 
 
+@pytest.mark.slow
 def test_sections_on_real_images(stage, monkeypatch):
     section = inversion.run(stage)
     assert [row[0] for row in section.tables[0].rows] == [
@@ -294,6 +295,7 @@ def test_sections_on_real_images(stage, monkeypatch):
     assert section.data["rows"][0]["layers"][1:] == section.data["rows"][4]["layers"][1:] == [32]
 
 
+@pytest.mark.slow
 def test_beside_what_inverted_codes_tell_stands_what_their_encoder_learned(stage, monkeypatch):
     monkeypatch.setattr(figure_1, "lay_out", lambda codes, seed: codes[:, :2])
     shown = figure_1.run(stage)
@@ -302,6 +304,7 @@ def test_beside_what_inverted_codes_tell_stands_what_their_encoder_learned(stage
         assert "cross-entropy of a counter on these same training images" in section.intro
 
 
+@pytest.mark.slow
 def test_an_encoder_of_pixels_alone_learns_nothing_of_the_counter(stage, monkeypatch):
     """Whatever the counter sees, its codes are the same; those of the others aren't."""
 

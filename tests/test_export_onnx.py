@@ -28,7 +28,7 @@ def make_generator(kind: str, folder: Path) -> Generator:
     )
 
 
-@pytest.mark.parametrize("kind", ["labels", "biggan"])
+@pytest.mark.parametrize("kind", ["labels", pytest.param("biggan", marks=pytest.mark.slow)])
 def test_codes_and_pictures_of_any_number_of_seeds(kind: str, tmp_path: Path) -> None:
     onnx, _ = pytest.importorskip("onnx"), pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -31,7 +31,7 @@ BANNED_WORDS = frozenset("MOST LEAST FEWEST CLOSE MANY FEW TRIES".split())
 VERBS = frozenset(
     "accept add advance aim align append apply assign augment average balance blend blur bootstrap build cache calibrate "
     "call check choose claim clamp classify clip close collect combine commit compare complete compute connect convert "
-    "convolve copy correct count create crop cut damage decode delete describe discard discover download downscale draw "
+    "convolve copy correct count create crop cut damage decode delete descend describe discard discover download downscale draw "
     "edit embed encode enter estimate evaluate expand export extend extract fail fetch find fingerprint finish fit flatten "
     "fold follow format frame freeze get group grow hash import initialize integrate interpolate invert iterate join judge "
     "keep label learn leave limit linearize list load locate make map mark mask match measure minimize move name normalize "

@@ -65,4 +65,4 @@ def test_a_processor_chooses_a_dtype_in_one_place_alone():
     assert [path.relative_to(path.parents[1]).as_posix() for path in found] == ["generators/__init__.py"]
     # Choices of searches that go on from small differences, anyway, and what is loaded.
     users = {path.name for path, text in SOURCES.items() if "has_bfloat16_instructions(" in text}
-    assert users == {"__init__.py", "load.py", "composed.py", "object_loss.py"}
+    assert users == {"__init__.py", "load.py", "_layouts.py", "object_loss.py"}
