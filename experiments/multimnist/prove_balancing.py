@@ -11,12 +11,13 @@ added into DIR; a stopped run goes on there.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from experiments.multimnist.balancing import measure_balancing
+from experiments.multimnist.balancing import PICTURES, measure_balancing
 from experiments.multimnist.config import FULL
 from experiments.multimnist.context import CountContext
 from experiments.multimnist.keeping import LABELS
@@ -33,14 +34,15 @@ from ganvas.scorers import load_scorer
 def main(
     folder: Annotated[Path, typer.Argument(help="A MultiMNIST folder, 64×64.")],
     out: Annotated[Path, typer.Option(help="The folder of what is made; a stopped run goes on there.")],
+    n: Annotated[int, typer.Option("-n", help="Real pictures that counters learn from.")] = PICTURES,
 ) -> None:
     """Balance with edited pictures that keep their digits, and train counters."""
     generator = load_generator("multimnist")
     editor = editors.load_editor("multimnist/composed", generator)
     labels = load_labels(LABELS, generator)
-    context = CountContext(
-        generator, load_scorer("count"), labels, folder, out, FULL, log=lambda line: print(line, flush=True)
-    )
+    # Of a report's images a quarter is what counters learn from.
+    config, counter = replace(FULL, images=4 * n), load_scorer("count")
+    context = CountContext(generator, counter, labels, folder, out, config, log=lambda line: print(line, flush=True))
     section = measure_balancing(context, editor, load_inverter(generator, editor=editor))
     for table in section.tables:
         print(f"\n{table.title}")
