@@ -167,6 +167,7 @@ def check_channels(channels: int, budget: ReadBudget) -> None:
 
 
 def find_architecture(stored: Mapping[str, StoredTensor]) -> Literal["skip", "resnet", "orig"]:
+    """Find out how blocks are joined, by the layers that there are."""
     if "synthesis.b4.torgb.weight" in stored:
         return "skip"
     return "resnet" if "synthesis.b8.skip.weight" in stored else "orig"
@@ -200,6 +201,7 @@ def _check_layers(layers: dict[str, dict[str, Any]], budget: ReadBudget) -> None
 
 
 def check_filters(filters: dict[str, Tensor], budget: ReadBudget) -> None:
+    """Raise GanvasError for filters of resampling other than StyleGAN2's own."""
     taps = torch.tensor(TAPS) / sum(TAPS)
     for name, value in filters.items():
         if value.shape != (4, 4) or not torch.allclose(value, taps[:, None] * taps, atol=1e-6):

@@ -68,6 +68,7 @@ class EfficientNetLite(nn.Module):
             self.channels = width
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map pictures (n, 3, h, w) to features (n, channels, h / 16, w / 16)."""
         return self.blocks(self.stem(x))
 
     def load_imagenet(self) -> None:
