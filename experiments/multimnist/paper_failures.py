@@ -3,9 +3,9 @@
     python -m experiments.multimnist.paper_failures
 
 Fits the paper's recipe (Doubinsky et al., RFIAP 2022, https://cea.hal.science/cea-04852483) in W with cross-entropy, then the
-same with one thing changed at a time, on the labels that ship. Prints, for fresh codes whose count the counter is sure of, asked for
-one digit more and one fewer: how many are right by the classifier that H learned from, how many by the counter in pictures, how
-many left W, and how many are right by the counter among those of which the classifier is, with intervals by code.
+same with one thing changed at a time, on the labels that ship. Prints, for fresh codes whose count the counter is sure of,
+asked for one digit more and one fewer: how many are right by the classifier that H learned from, how many by the counter in
+pictures, how many left W, and how many are right by the counter among those of which the classifier is, with intervals by code.
 """
 
 from __future__ import annotations
