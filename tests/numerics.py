@@ -1,7 +1,5 @@
 """Run the tests marked ``numerics`` as other processors would: with narrower vectors, without AMX, on one thread and on two.
 
-What `make test` has run already is left out.
-
     python tests/numerics.py [PYTEST ARGUMENTS]
 
 The variables are oneDNN's (convolutions), ATen's (everything that torch vectorises itself) and MKL's (products of matrices).
@@ -48,7 +46,7 @@ def main() -> int:
     settings = dict(list(VECTORS.items())[:count]) or {here: {}}
     for name in VECTORS.keys() - settings.keys():
         print(f"Left out: {name}, which this processor doesn't have.", flush=True)
-    # Its own vectors on one thread are what `make test` has; with AVX-512 there may be AMX, too.
+    # Its own vectors on one thread are nearly what `make test` has; with AVX-512 there may be AMX, too.
     known = () if here == "AVX512" else ((here, 1),)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         passed = {

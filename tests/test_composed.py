@@ -4,15 +4,19 @@ import warnings
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from experiments.multimnist.judges import find_components, measure_kept, measure_right
 from ganvas import GanvasError, editors, inversion, sample
 from ganvas.balance.real import load_inverter
 from ganvas.checkpoints.load import load_generator
+from ganvas.cli import app
+from ganvas.data.codes import load_codes
 from ganvas.data.distribution import fit_distribution
 from ganvas.editors import composed
 from ganvas.editors._layouts import SampleBank, describe_boxes
 from ganvas.editors.base import save_editor
+from ganvas.io.images import encode_png, to_bytes
 
 NAME = "multimnist/composed"
 GENERATOR = load_generator("multimnist")
@@ -147,36 +151,96 @@ def test_pictures_are_inverted_digit_by_digit(inverted, pictures):
     assert (again - pictures).square().mean() < 0.35 * (mean - pictures).square().mean()
 
 
-def test_inverted_codes_stay_in_the_typical_set_and_depend_on_nothing_else(editor, inverted, pictures):
+def test_inverted_codes_stay_in_the_typical_set(inverted):
     assert fit_distribution(GENERATOR).contains(inverted).all()
-    assert torch.equal(editor.invert(pictures, QUICK_INVERSION), inverted)
 
 
-@pytest.mark.parametrize("brightness", [-1.0, 1.0], ids=["no ink", "nothing but ink"])
-def test_pictures_without_samples_are_inverted_from_the_mean(editor, brightness):
-    calls = []
-    config = composed.ObjectInversionConfig(steps=1, trial_steps=1)
-    ws = editor.invert(torch.full((2, 3, 32, 32), brightness), config, lambda *done: calls.append(done))
-    assert ws.shape == (2, GENERATOR.num_ws, GENERATOR.w_dim) and ws.isfinite().all()
+def test_inversion_takes_any_float_in_any_mode_and_repeats_itself(editor, pictures):
+    config = composed.ObjectInversionConfig(steps=1, trial_steps=1, candidates=1)
+    expected = editor.invert(pictures, config)
+    with torch.inference_mode():
+        assert torch.equal(editor.invert(pictures.clone(), config), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(editor.invert(pictures.double(), config), expected, atol=1e-4, rtol=0)
+    # What else is inverted changes a code in its last digits alone.
+    torch.testing.assert_close(editor.invert(pictures[:1], config), expected[:1], atol=1e-3, rtol=0)
+
+
+def test_a_picture_without_ink_is_inverted_from_the_mean(editor):
+    calls, config = [], composed.ObjectInversionConfig(steps=0, trial_steps=0)
+    ws = editor.invert(torch.full((2, 3, 32, 32), -1.0), config, lambda *done: calls.append(done))
+    torch.testing.assert_close(ws, GENERATOR.expand(GENERATOR.w_avg.expand(2, -1)), atol=1e-5, rtol=0)
     assert calls[-1] == (2, 2)
 
 
-def test_the_method_objects_needs_an_editor_that_composes(quick, pictures, monkeypatch):
-    for options in ({}, {"editor": quick, "space": "w"}, {"editor": editors.load_editor("multimnist/cardinality")}):
-        with pytest.raises(GanvasError, match="needs an editor like 'multimnist/composed', and the space 'w\\+'"):
-            inversion.invert(pictures, GENERATOR, method="objects", **options)
+def test_more_objects_than_samples_have_are_inverted_from_the_largest(editor):
+    picture = torch.full((1, 3, 64, 64), -1.0)
+    for k in range(9):
+        picture[..., 4 + 20 * (k // 3) : 16 + 20 * (k // 3), 4 + 20 * (k % 3) : 12 + 20 * (k % 3)] = 1.0
+    ws = editor.invert(picture, composed.ObjectInversionConfig(steps=0, trial_steps=0))
+    assert editor.read(ws)[0, editor.attributes.index("count")] == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "space", "words"),
+    [
+        (None, "w+", "and none was given"),
+        ("multimnist/cardinality", "w+", "this one is of the method 'cardinality'"),
+        (NAME, "w", "finds codes of W\\+, not of 'w'"),
+    ],
+)
+def test_the_method_objects_needs_an_editor_that_composes(pictures, name, space, words):
+    other = name and editors.load_editor(name)
+    with pytest.raises(GanvasError, match=words):
+        inversion.invert(pictures, GENERATOR, method="objects", editor=other, space=space)
+    with pytest.raises(GanvasError, match=words):
+        load_inverter(GENERATOR, "objects", space, editor=other)
+
+
+def test_the_method_objects_takes_neither_a_start_nor_an_encoder_nor_another_generator(quick, pictures):
     with pytest.raises(GanvasError, match="the method 'objects' has none"):
         inversion.invert(pictures, GENERATOR, method="objects", editor=quick, start=sample(GENERATOR, 2))
+    with pytest.raises(GanvasError, match="takes no encoder"):
+        load_inverter(GENERATOR, "objects", encoder="e.safetensors", editor=quick)
+    with pytest.raises(GanvasError, match="'toy'"):
+        inversion.invert(pictures, load_generator("toy"), method="objects", editor=quick)
+
+
+@pytest.fixture
+def quickly_inverted(monkeypatch):
+    """Codes that every picture is said to have."""
+    ws = sample(GENERATOR, 1)
     monkeypatch.setattr(
-        composed.ComposedEditor, "invert", lambda self, images, progress: sample(GENERATOR, len(images))
+        composed.ComposedEditor, "invert", lambda self, images, progress: ws.expand(len(images), -1, -1)
     )
+    return ws
+
+
+def test_pictures_are_inverted_and_balanced_by_the_method_objects(quick, pictures, quickly_inverted):
     found = inversion.invert(pictures, GENERATOR, method="objects", editor=quick)
-    assert torch.equal(found.ws, sample(GENERATOR, 2))
+    assert torch.equal(found.ws[1:], quickly_inverted)
     assert torch.equal(found.pictures, GENERATOR.synthesis(found.ws))
     assert found.planned_steps == (0, 0)
     balancing = load_inverter(GENERATOR, editor=quick)
     assert balancing.name.startswith("objects, ")
     assert torch.equal(balancing.invert(pictures), found.ws)
+
+
+def test_the_command_inverts_by_objects(quickly_inverted, pictures, tmp_path):
+    (tmp_path / "one.png").write_bytes(encode_png(to_bytes(pictures)[0]))
+    words = ["invert", str(tmp_path / "one.png"), "--generator", "multimnist", "--aligned", "--method", "objects"]
+    words += ["--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0 and "strangers" not in result.stdout, "these are no faces"
+    assert torch.equal(load_codes(tmp_path / "out" / "one.safetensors", GENERATOR).ws, quickly_inverted)
+    for more, words_of_error in (
+        (["--steps", "5"], "--steps, --budget and --encoder"),
+        (["--space", "w"], "not of 'w'"),
+        (["--editor", "multimnist/cardinality"], "of the method 'cardinality'"),
+    ):
+        result = CliRunner().invoke(app, [*words, *more, "--out", str(tmp_path / "other")])
+        assert result.exit_code and words_of_error in str(result.exception)
+    assert not (tmp_path / "other").exists(), "nothing is begun"
 
 
 def test_samples_are_found_by_the_objects_that_stay():

@@ -17,7 +17,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "src" / "ganvas"
 MAX_TOP_MODULES = 14
-COME_WITH_GRADIO = frozenset("fastapi httpx starlette uvicorn".split())
+COME_WITH_OTHERS = frozenset("dlib pydantic-core fastapi httpx starlette uvicorn".split())
+"""Modules that dlib-bin, pydantic and gradio bring."""
 FROM_ELSEWHERE = frozenset({"lpips"})
 """What a user installs by hand, as its message says: of no extra, since it brings torchvision."""
 BANNED_NAMES = frozenset(
@@ -190,7 +191,7 @@ def test_whatever_is_imported_is_installed_by_some_extra() -> None:
     """What tests and benchmarks need, too: a command that works only where a package happens to be is none."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
-    named = {re.split(r"[^\w.-]", line)[0].lower() for line in lines} | {"dlib", "pydantic_core", *COME_WITH_GRADIO}
+    named = {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in lines} | COME_WITH_OTHERS
     folders = [ROOT / name for name in ("src", "tests", "experiments", "benchmarks")]
     files = {path for folder in folders for path in folder.rglob("*.py")}
     own = {path.stem for path in files} | {folder.name for folder in folders} | {"ganvas", "snapshots"}
@@ -201,7 +202,7 @@ def test_whatever_is_imported_is_installed_by_some_extra() -> None:
             names = [node.module or ""]
         for name in {name.partition(".")[0] for name in names} - own - sys.stdlib_module_names:
             # Of what isn't installed here the module is taken to have the distribution's name.
-            if not named & {name, *(each.lower().replace("_", "-") for each in of_modules.get(name, ()))}:
+            if not named & {each.lower().replace("_", "-") for each in (name, *of_modules.get(name, ()))}:
                 missing.add(name)
     assert missing <= FROM_ELSEWHERE
 

@@ -9,8 +9,8 @@ from typing import Any, get_args, get_type_hints
 import jaxtyping
 from beartype import BeartypeConf, beartype
 
-ALWAYS_CHECKED, CHECKED_THEN = 100, 20
-"""The calls of each function that are all checked; of later ones, as in a training's steps, one in so many."""
+ALWAYS_CHECKED, CHECK_EVERY = 100, 20
+"""The first calls of each function are all checked; of later ones, as in a training's steps, one in ``CHECK_EVERY``."""
 _check_types = beartype(conf=BeartypeConf(is_pep484_tower=True))
 _check_shapes = jaxtyping.jaxtyped
 
@@ -47,7 +47,7 @@ def _jaxtyped(*, typechecker: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal checked, calls
             calls += 1
-            if calls > ALWAYS_CHECKED and calls % CHECKED_THEN:
+            if calls > ALWAYS_CHECKED and calls % CHECK_EVERY:
                 return decorated(*args, **kwargs)
             if checked is None:
                 shapes = _names_shapes(decorated)

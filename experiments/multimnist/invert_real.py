@@ -1,29 +1,27 @@
-"""Real pictures of digits, inverted by samples whose digits lie alike, then given one digit more and one less.
+"""Real pictures of digits, inverted from samples with the same digits in the same places, then given one digit more and one less.
 
     ganvas make-multimnist --mnist MNIST --size 64 --out m64
     python -m experiments.multimnist.train_detector m64 --out detector.safetensors
-    python -m experiments.multimnist.invert_real m64 --detector detector.safetensors --codes real.safetensors
+    python -m experiments.multimnist.invert_real m64 --detector detector.safetensors --work DIR
 
 Inverts held-out pictures by ``multimnist/composed``, the generator as it is, and prints: the mean squared error (pixels from -1
 to 1); the share of the pictures' digits, by their own labels, that the counter finds, and that the detector finds in place; and
 how many the detector finds in the pictures themselves. Then the generator is tuned to each of the first ``--tuned`` pictures, as
 in Roich et al., *Pivotal Tuning*, 2021, https://arxiv.org/abs/2106.05744, and the same is printed. Then the codes of the first
 ``--edited`` are asked for one digit more and one less: right by the counter against the label, and right and kept by components
-and the detector against the real picture. ``--codes`` keeps what was inverted: a stopped run goes on there.
+and the detector against the real picture. ``--work`` keeps what was inverted: a stopped run goes on there.
 """
 
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 import typer
 from torch import Tensor
 
@@ -37,6 +35,8 @@ from experiments.multimnist.judges import (
     measure_right,
     read_detector,
 )
+from experiments.multimnist.keeping import write_rows
+from experiments.multimnist.section import make_key
 from experiments.multimnist.train_detector import list_digits, to_grey
 from experiments.multimnist.trials import MAX_COUNT, MIN_COUNT
 from ganvas import editors
@@ -44,12 +44,11 @@ from ganvas.checkpoints.load import load_generator
 from ganvas.data.codes import load_codes, save_codes
 from ganvas.data.distribution import fit_distribution
 from ganvas.data.multimnist_files import MultiMnist, read_multimnist
-from ganvas.editors.composed import ComposedEditor
+from ganvas.editors.composed import ComposedEditor, ObjectInversionConfig
 from ganvas.errors import GanvasError
 from ganvas.evaluation.pages import format_estimate
 from ganvas.generators.base import Generator
-from ganvas.io.files import atomic_write
-from ganvas.io.images import encode_png
+from ganvas.io.fingerprints import hash_weights
 from ganvas.progress import show_count
 from ganvas.scorers import load_scorer
 from ganvas.scorers.count import Counter
@@ -84,13 +83,17 @@ class RealDigits:
         return self.pictures[:, None].expand(-1, 3, -1, -1)
 
 
-def invert_pictures(real: RealDigits, editor: ComposedEditor, generator: Generator, kept: Path) -> WPlus:
-    """Invert pictures part by part, and go on after those whose codes are kept in a file."""
+def invert_pictures(real: RealDigits, editor: ComposedEditor, generator: Generator, work: Path) -> WPlus:
+    """Invert pictures part by part, and go on after those whose codes are kept in a folder."""
+    # All that the codes of the first pictures depend on, of however many there are.
+    inputs = [hash_weights([("first", real.pictures[:BATCH_SIZE])]), editors.fingerprint(editor)]
+    kept = work / f"codes-{make_key([*inputs, asdict(ObjectInversionConfig())])}.safetensors"
     done = [load_codes(kept, generator).ws] if kept.exists() else []
     with show_count("Inverting") as progress:
         while (n := sum(map(len, done))) < len(real.pictures):
             progress(n, len(real.pictures))
             done.append(editor.invert(real.images[n : n + BATCH_SIZE]))
+            work.mkdir(parents=True, exist_ok=True)
             save_codes(kept, torch.cat(done), generator)
     return torch.cat(done)[: len(real.pictures)]
 
@@ -127,7 +130,7 @@ def print_inversion(name: str, drawn: Tensor, real: RealDigits, counter: Counter
         "mean squared error": (drawn - real.pictures).square().mean((1, 2)),
         "classes kept by the counter": torch.minimum(by_class, truth).sum(1) / truth.sum(1),
         "digits found in place by the detector": torch.tensor(
-            [sum(is_kept(d, new) for d in old) / len(old) for old, new in zip(real.digits, found, strict=True)]
+            [sum(is_kept(d, new) for d in old) / max(len(old), 1) for old, new in zip(real.digits, found, strict=True)]
         ),
     }
     print(f"\n{name}, {len(drawn)} pictures")
@@ -172,26 +175,16 @@ def draw(generator: Generator, ws: WPlus) -> Tensor:
 
 def move_codes(editor: ComposedEditor, ws: WPlus, alpha: int) -> WPlus:
     """Ask the editor for ``alpha`` digits more."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of changes that fall short, which are counted here
-        return torch.cat([editor.edit(part, {"count": float(alpha)}) for part in ws.split(BATCH_SIZE)])
-
-
-def draw_sheet(rows: list[Tensor], path: Path) -> None:
-    """Draw rows of pictures (n, 64, 64), the first ones of each."""
-    tiles = F.pad(torch.stack([row[:SHEET_PICTURES] for row in rows]), (1, 1, 1, 1), value=0.0)
-    image = tiles.transpose(1, 2).flatten(2).flatten(0, 1)
-    with atomic_write(path) as file:
-        file.write_bytes(encode_png(((image + 1) * 127.5).clamp(0, 255).byte()[..., None].expand(-1, -1, 3)))
+    return torch.cat([editor.edit_quietly(part, {"count": float(alpha)}) for part in ws.split(BATCH_SIZE)])
 
 
 def main(
     folder: Annotated[Path, typer.Argument(help="A MultiMNIST folder, 64×64.")],
     detector: Annotated[Path, typer.Option(help="A detector by train_detector.")],
-    codes: Annotated[Path, typer.Option(help="Keeps the codes.")],
-    n: Annotated[int, typer.Option("-n", help="Held-out pictures.")] = 500,
-    edited: Annotated[int, typer.Option(help="How many of them are edited.")] = 500,
-    tuned: Annotated[int, typer.Option(help="To how many of them the generator is tuned.")] = 100,
+    work: Annotated[Path, typer.Option(help="The folder that keeps the codes.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Held-out pictures.")] = 500,
+    edited: Annotated[int, typer.Option(min=1, help="How many of them are edited, at most.")] = 500,
+    tuned: Annotated[int, typer.Option(min=1, help="To how many of them the generator is tuned, at most.")] = 100,
     sheet: Annotated[Path | None, typer.Option(help="A PNG of the first pictures.")] = None,
 ) -> None:
     """Invert and edit real pictures of digits."""
@@ -203,12 +196,13 @@ def main(
     print_inversion("the pictures themselves", real.pictures, real, counter, finder)
     mean = real.pictures.mean(0).expand_as(real.pictures)
     print(f"the mean picture's error: {float((mean - real.pictures).square().mean()):.4f}")
-    ws = invert_pictures(real, editor, generator, codes)
+    n = len(real.pictures)
+    ws = invert_pictures(real, editor, generator, work)
     drawn = draw(generator, ws)
     print_inversion("inverted in W+", drawn, real, counter, finder)
     print(f"  left W: {float((~fit_distribution(generator).contains(ws)).float().mean()):.3f}")
     judges: dict[str, DigitJudge] = {"components": find_components, "detector": finder.find_digits}
-    first = real.select(range(edited))
+    first = real.select(range(min(edited, n)))
     wanted = {alpha: first.per_class.sum(1) + alpha for alpha in (1, -1)}
     able = {a: ((c >= MIN_COUNT) & (c <= MAX_COUNT)).nonzero()[:, 0].tolist() for a, c in wanted.items()}
     moved = {alpha: move_codes(editor, ws[rows], alpha) for alpha, rows in able.items()}
@@ -217,12 +211,12 @@ def main(
     if sheet:
         kept = sorted(set(able[1]) & set(able[-1]))[:SHEET_PICTURES]
         changed = [pictures[alpha][[able[alpha].index(i) for i in kept]] for alpha in (1, -1)]
-        draw_sheet([real.pictures[kept], drawn[kept], *changed], sheet)
+        write_rows([real.pictures[kept], drawn[kept], *changed], sheet)
     with show_count("Tuning") as progress:
         networks = []
         for i in range(min(tuned, n)):
             networks.append(tune_generator(generator, ws[i : i + 1], real.pictures[i : i + 1]))
-            progress(i + 1, tuned)
+            progress(i + 1, min(tuned, n))
     few = real.select(range(len(networks)))
     print_inversion("tuned", torch.cat([draw(g, ws[i : i + 1]) for i, g in enumerate(networks)]), few, counter, finder)
     few_able = {alpha: [i for i in rows if i < len(networks)] for alpha, rows in able.items()}

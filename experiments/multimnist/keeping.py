@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -122,9 +121,8 @@ def measure_editor(
             continue
         start = cases.select(possible)
         seconds = time.process_time()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of changes that fall short, which are counted here
-            moved = torch.cat([editor.edit(ws, {attribute: float(alpha)}) for ws in start.ws.split(BATCH_SIZE)])
+        # Of changes that fall short nothing is said: they are counted here.
+        moved = torch.cat([editor.edit_quietly(ws, {attribute: float(alpha)}) for ws in start.ws.split(BATCH_SIZE)])
         seconds = time.process_time() - seconds
         after, change = judges.judge(moved), torch.full((len(rows),), alpha)
         column = judges.counter.column(attribute)
@@ -169,10 +167,13 @@ def draw_sheet(fitted: dict[str, Editor], judges: MoveJudges, seeds: int, path: 
     rows = [judges.judge(ws).pictures]
     for editor in fitted.values():
         for alpha in (1.0, -1.0):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                rows.append(judges.judge(editor.edit(ws, {"count": alpha})).pictures)
-    tiles = F.pad(torch.stack(rows), (1, 1, 1, 1), value=0.0)
+            rows.append(judges.judge(editor.edit_quietly(ws, {"count": alpha})).pictures)
+    write_rows(rows, path)
+
+
+def write_rows(rows: Sequence[Tensor], path: Path) -> None:
+    """Write rows of as many pictures each, (n, 64, 64), as a PNG."""
+    tiles = F.pad(torch.stack(list(rows)), (1, 1, 1, 1), value=0.0)
     image = tiles.transpose(1, 2).flatten(2).flatten(0, 1)
     with atomic_write(path) as file:
         file.write_bytes(encode_png(((image + 1) * 127.5).clamp(0, 255).byte()[..., None].expand(-1, -1, 3)))

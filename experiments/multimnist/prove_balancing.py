@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.multimnist.balancing import PICTURES, measure_balancing
+from experiments.multimnist.balancing import PICTURES, RARE_DIVISOR, measure_balancing
 from experiments.multimnist.config import FULL
 from experiments.multimnist.context import CountContext
 from experiments.multimnist.keeping import LABELS
@@ -34,7 +34,9 @@ from ganvas.scorers import load_scorer
 def main(
     folder: Annotated[Path, typer.Argument(help="A MultiMNIST folder, 64×64.")],
     out: Annotated[Path, typer.Option(help="The folder of what is made; a stopped run goes on there.")],
-    n: Annotated[int, typer.Option("-n", help="Real pictures that counters learn from.")] = PICTURES,
+    n: Annotated[
+        int, typer.Option("-n", min=2 * RARE_DIVISOR, max=PICTURES, help="Real pictures that counters learn from.")
+    ] = PICTURES,
 ) -> None:
     """Balance with edited pictures that keep their digits, and train counters."""
     generator = load_generator("multimnist")

@@ -48,7 +48,7 @@ and pictures that can't be read."""
 
 @dataclass(frozen=True)
 class Inverter:
-    """``invert`` maps pictures (n, 3, side, side) to codes, each by itself; a set is made with one ``name``."""
+    """``invert`` maps pictures (n, 3, side, side) to codes; a set is made with one ``name``."""
 
     name: str
     invert: Callable[[Images], WPlus]
@@ -74,17 +74,18 @@ def load_inverter(
     "optimize", "both" or "objects"; by default the last where the ``editor`` composes objects, else the first where there is
     an encoder.
 
-    Raises GanvasError for an encoder of another generator, and the method "encoder" where there is none.
+    Raises GanvasError for an encoder of another generator, the method "encoder" where there is none, and the method "objects"
+    without such an editor of this generator.
     """
     from ganvas import inversion
 
-    if method == "objects" or (not method and encoder is None and isinstance(editor, ComposedEditor)):
-
-        def invert_objects(pictures: Images) -> WPlus:
-            return inversion.invert(pictures, generator, space, "objects", editor=editor).ws
-
-        weights = "" if editor is None else hash_weights(editor.state_dict().items())[:12]
-        return Inverter(f"objects, {weights}", invert_objects)
+    composing = not method and encoder is None and space == "w+" and isinstance(editor, ComposedEditor)
+    if method == "objects" or composing:
+        if encoder is not None:
+            raise GanvasError("The method 'objects' takes no encoder: leave one of them out.")
+        named = inversion.check_composing(editor, generator, space)
+        weights = hash_weights(named.state_dict().items())[:12]
+        return Inverter(f"objects, {weights}", lambda images: inversion.invert_objects(images, named).ws)
     network = inversion.load_encoder(generator) if encoder is None else inversion.read_encoder(encoder, generator)
     method = method or ("optimize" if network is None else "encoder")
     if network is None and method != "optimize":

@@ -29,7 +29,9 @@ MaxPixels = Annotated[int, Option("--max-pixels", help="Photographs of more pixe
 InversionMethod = Annotated[Literal["encoder", "optimize", "both"], Option(help="optimize: from the mean of W.")]
 AnyInversionMethod = Annotated[
     Literal["encoder", "optimize", "both", "objects"],
-    Option(help="optimize: from the mean of W; objects: of digits, from samples where they lie alike, by --editor."),
+    Option(
+        help="optimize: from the mean of W; objects: for digits, from samples with the same digits in the same places."
+    ),
 ]
 InversionSteps = Annotated[
     int | None, Option("--steps", help="Of optimisation, at most.", show_default=str(INVERSION_STEPS))
@@ -105,6 +107,10 @@ def invert(
 
     check_output(out / batch.SUMMARY_FILE, (".json",))
     optimization = _parse_optimization(steps, budget)
+    if method == "objects":
+        if not (steps is None and budget is None and encoder is None):
+            raise GanvasError("--steps, --budget and --encoder are of other methods than 'objects': leave them out.")
+        editor = str(loading.choose_editor(generator, editor))
     paths = inversion.find_pictures(photos)
     options.print_passed_over(photos)
     if not aligned:
@@ -119,6 +125,8 @@ def invert(
         codes=None,
         allow_other_generator=allow_other_generator,
     )
+    if method == "objects":
+        inversion.check_composing(tools.editor, tools.generator, space)
     edits = loading.limit_rows(edits, edit_rows, tools)
     limit, tools = loading.parse_region(region, tools)
     own_encoder = None if encoder is None else inversion.read_encoder(encoder, tools.generator)

@@ -58,7 +58,7 @@ def balance(
     encoder: Annotated[Path | None, Option(metavar="FILE", help="Invert --from with this encoder.")] = None,
     method: Annotated[
         Literal["encoder", "optimize", "both", "objects"] | None,
-        Option(help="How --from is inverted; by default by objects where the editor composes them, or by the encoder."),
+        Option(help="How --from is inverted: objects is the default for multimnist/composed, encoder where one ships."),
     ] = None,
     seed: Seed = 0,
     psi: Psi = 1.0,

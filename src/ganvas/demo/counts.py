@@ -11,9 +11,8 @@ import torch
 
 from ganvas.evaluation.pages import PageSection
 from ganvas.generators import find_card
-from ganvas.io.figures import draw_grid
 from ganvas.io.images import LABEL_SIDE, downscale, from_bytes
-from ganvas.recipe.files import save_picture
+from ganvas.recipe.files import save_grid
 from ganvas.recipe.model import EditStep, FromSeed, Recipe
 from ganvas.recipe.rendering import Tools, load_tools, render
 from ganvas.recipe.sheet import Sheet, render_frames
@@ -21,8 +20,6 @@ from ganvas.scorers import load_scorer
 from ganvas.scorers.base import Scorer
 
 STRIP_FILE = "counts.png"
-MIN_SHOWN_SIDE = 128
-"""Smaller pictures are enlarged by a whole number."""
 MIN_SURE_PROBABILITY = 0.9
 MAX_SEEDS_SEARCHED = 500
 """The most seeds among which pictures to start from are searched."""
@@ -48,6 +45,8 @@ class CountStripConfig:
     editor: str = "multimnist/composed"
     rows: int = 2
     start: Mapping[str, int] = field(default_factory=lambda: {"count": 2, "digit_3": 1, "digit_7": 0})
+    description: str = "two digits, one of them a 3 and none a 7"
+    """What ``start`` is, in words."""
     changes: Mapping[str, Mapping[str, float]] = field(default_factory=list_default_changes)
 
 
@@ -72,18 +71,15 @@ def draw_strip(
     recipes = [_make_recipe(tools, seed, change) for seed in seeds for change in config.changes.values()]
     sheet = Sheet("grid", tuple(recipes), tuple(map(str, seeds)), tuple(config.changes), LABEL_SIDE)
     pictures, _ = render_frames(sheet, tools, track)
-    times = max(MIN_SHOWN_SIDE // len(pictures[0]), 1)
-    enlarged = [picture.repeat_interleave(times, 0).repeat_interleave(times, 1) for picture in pictures]
-    save_picture(out / STRIP_FILE, draw_grid(enlarged, sheet.rows, sheet.columns), sheet)
+    save_grid(sheet, pictures, out / STRIP_FILE, tools)
     with torch.no_grad():
         counts = scorer(from_bytes(torch.stack(pictures)))[:, scorer.column("count")].view(len(seeds), -1)
     rows = [(str(seed), *(f"{float(count):.0f}" for count in row)) for seed, row in zip(seeds, counts, strict=True)]
-    start = ", ".join(f"{name} {number}" for name, number in config.start.items())
     text = (
         f"{config.generator}, a generator of digits, and an editor of counts (after Doubinsky et al., 2022): a change of +1 is"
         " one object more, of +2 two, in successive unit moves; a class may be named. The other objects stay."
-        f" Rows are the first seeds of which the counter is sure that they have {start}, or the first of all where there are"
-        " none; the table has what it counts in each picture, right or wrong."
+        f" Rows are the first seeds of {config.description}, or the first of all where there are none; the"
+        " table has what the counter counts in each picture, right or wrong."
     )
     return PageSection("Count control: digits added and removed", text, STRIP_FILE, [("seed", *config.changes), *rows])
 

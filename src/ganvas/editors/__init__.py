@@ -228,9 +228,12 @@ def load_editor(name: str | Path, generator: Generator | None = None, *, allow_o
         editor = _build_editor(tensors, metadata)
         if generator is not None and other:
             _check_shapes(editor, generator)
-        if generator is not None and isinstance(editor, composed.ComposedEditor):
+        if generator is None:
+            return editor
+        editor.to(generator.device)
+        if isinstance(editor, composed.ComposedEditor):
             editor.use_generator(generator)
-        return editor if generator is None else editor.to(generator.device)
+        return editor
     except GanvasError as error:
         raise GanvasError(f"{path}: {error}") from None
 

@@ -60,7 +60,7 @@ def descend(
         for i in range(steps):
             optimizer.param_groups[0]["lr"] = rate * (min(1, (steps - i) / (FALLING_SHARE * steps)) if falling else 1)
             grey = to_network_input(generator.synthesis(typical.draw_inside(start + move @ basis)))[:, 0]
-            # Each code's gradient of a sum is its own: the result doesn't depend on the batch.
+            # Each code's gradient of a sum is its own.
             (move.grad,) = torch.autograd.grad(compute_loss(grey, i).sum(), move)
             optimizer.step()
     return typical.draw_inside(start + move.detach() @ basis)

@@ -40,6 +40,7 @@ from ganvas.editors.base import Editor, EditorMetadata, build_metadata, load_mod
 from ganvas.editors.cardinality import MAX_MOVES
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator, map_seeds
+from ganvas.precision import convert_to_normal, leave_inference_mode
 from ganvas.progress import Progress
 from ganvas.scorers.base import Scorer
 from ganvas.scorers.count import CLASSES, DIGITS, Counter, CountLogits, to_network_input
@@ -85,8 +86,9 @@ class ObjectInversionConfig:
     steps: Natural = 150
     """Steps of Adam from the best candidate on."""
     trial_steps: Natural = 20
+    """Steps that every candidate gets before the best of them goes on."""
     candidates: PositiveInt = 6
-    """Samples to start from; each gets ``trial_steps``."""
+    """Samples to start from."""
     rate: Positive = 0.05
     feature_weight: NonNegative = 0.1
     """The weight of the squared differences of the counter's features, in their variance, beside the error of pixels."""
@@ -242,7 +244,9 @@ class ComposedEditor(Editor):
         """Find samples whose objects lie as ``objects``: code, picture, and the box of the one object ``more`` (of a class)."""
         generator, _, all_layouts = self.tools
         layouts, bank = all_layouts[len(objects)], self.bank
-        own = describe_boxes(torch.tensor([get_box(mask) for mask in objects]), self._classify(picture, objects))
+        own = describe_boxes(
+            torch.tensor([get_box(mask) for mask in objects], device=picture.device), self._classify(picture, objects)
+        )
         extra = bank.labels[layouts.samples, layouts.left_out.clamp(min=0)]
         fits = (layouts.left_out >= 0) == more
         if more and label >= 0:
@@ -307,18 +311,21 @@ class ComposedEditor(Editor):
 
         return descend(x, self._typical_set, self.tools[0], self.basis, compute_loss, steps, config.rate, falling)
 
+    @leave_inference_mode()
     def invert(
         self,
         images: Images,
         config: ObjectInversionConfig | None = None,
         progress: Progress = lambda done, total: None,
     ) -> WPlus:
-        """Find codes (n, num_ws, w_dim) of pictures of light objects on dark ground.
+        """Find codes (n, num_ws, w_dim) of pictures of light objects on dark ground, inside of the typical set.
 
-        A search starts from samples whose objects lie, and are, as in the picture. Codes are inside of the typical set.
+        A search starts from samples that have the same objects in the same places. ``progress`` is called with the pictures
+        that are done, and all. Pictures are searched together, so that their number may change a code's last digits, which
+        a search enlarges.
         """
         config, generator, found = config or ObjectInversionConfig(), self.tools[0], []
-        pictures = to_network_input(images.to(generator.device))[:, 0]
+        pictures = to_network_input(convert_to_normal(images).to(generator.device))[:, 0]
         # So many pictures that their candidates make a batch.
         parts = pictures.split(max(BATCH_SIZE // config.candidates, 1))
         for part in parts:
@@ -333,10 +340,8 @@ class ComposedEditor(Editor):
             starts = [self._find_starts(picture, config.candidates) for picture in pictures]
         variance = features.var((1, 2, 3)).clamp(min=MIN_FEATURE_VARIANCE)
         basis = torch.linalg.inv(self.whitening)
-        x, code = (
-            torch.cat(starts),
-            torch.tensor([i for i, each in enumerate(starts) for _ in each]).to(pictures.device),
-        )
+        x, lengths = torch.cat(starts), torch.tensor([len(each) for each in starts], device=pictures.device)
+        code = torch.arange(len(starts), device=pictures.device).repeat_interleave(lengths)
 
         def compute_loss(grey: Grey, step: int, code: Tensor) -> Tensor:
             difference = counter.network.map_positions(grey[:, None]) - features[code]
@@ -354,7 +359,7 @@ class ComposedEditor(Editor):
         return search(x, code, config.steps, falling=True)
 
     def _find_starts(self, picture: Tensor, n: int) -> WPlus:
-        """Return the codes of the nearest samples with as many objects, ``n`` at most; w_avg where there are no objects."""
+        """Return the codes of the nearest samples with its ``MAX_COUNT`` largest objects, ``n`` at most, or w_avg."""
         generator = self.tools[0]
         objects = sorted(find_objects(picture), key=lambda mask: -int(mask.sum()))[:MAX_COUNT]
         samples = self._find_samples(picture, objects, more=False, label=-1) if objects else []

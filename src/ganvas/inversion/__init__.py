@@ -13,7 +13,15 @@ from ganvas.inversion.alignment import Face, align
 from ganvas.inversion.encoder import Encoder, read_encoder, save_encoder
 from ganvas.inversion.imported_codes import import_codes, load_imported_codes, shrink_to_w
 from ganvas.inversion.optimization import OptimizationConfig
-from ganvas.inversion.pipeline import METHODS, SPACES, Inversion, invert, load_encoder
+from ganvas.inversion.pipeline import (
+    METHODS,
+    SPACES,
+    Inversion,
+    check_composing,
+    invert,
+    invert_objects,
+    load_encoder,
+)
 from ganvas.inversion.quality import InversionQuality, fit_w_distribution, measure_inversion
 from ganvas.inversion.residual import add_residual
 from ganvas.inversion.tuning import TuningConfig
@@ -31,10 +39,12 @@ __all__ = [
     "TuningConfig",
     "add_residual",
     "align",
+    "check_composing",
     "find_pictures",
     "fit_w_distribution",
     "import_codes",
     "invert",
+    "invert_objects",
     "load_encoder",
     "load_imported_codes",
     "measure_inversion",

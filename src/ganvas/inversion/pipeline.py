@@ -1,4 +1,4 @@
-"""Invert pictures to codes: by encoder, by optimisation, by both, or from samples whose objects lie alike."""
+"""Invert pictures to codes: by encoder, by optimisation, by both, or from samples with the same objects."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ganvas.data.codes import check_generator
 from ganvas.data.distribution import Distribution
 from ganvas.editors.base import Editor
 from ganvas.editors.composed import ComposedEditor
@@ -74,14 +75,15 @@ def invert(
     """Find codes whose pictures look like ``images`` (n, 3, side, side), which are aligned as the generator's are.
 
     ``space``: "w" (all rows equal) or "w+". ``method``: "encoder", "optimize" (from w_avg),
-    "both" (from the encoder's code; "optimize" where the generator has no encoder) or "objects" (from samples whose objects
-    lie as in the picture: for pictures of digits and the like, by an ``editor`` that composes these, in "w+").
+    "both" (from the encoder's code; "optimize" where the generator has no encoder) or "objects" (for pictures of digits and
+    the like: from samples with the same objects in the same places, which an ``editor`` like "multimnist/composed" knows, in
+    "w+" and with settings of its own: ``config`` and ``on_step`` aren't used).
     ``encoder``: by default the one that ships. ``distribution``: of W, fitted here if it is needed and not given.
     ``start``: the codes (n, num_ws, w_dim) that optimisation starts from, instead of the method's.
     ``progress`` is called with the steps done and the steps of all pictures. ``on_step`` is called after each step with the
     steps done and the most steps of one picture, its picture, and the best code so far; True stops that optimisation.
-    Pictures are inverted one by one, so their number changes no bit of any code. Gradients flow through the generator in
-    its own dtype.
+    Pictures are inverted one by one, so their number changes no bit of any code, except by "objects", whose progress is of
+    pictures. Gradients flow through the generator in its own dtype.
     Raises GanvasError for another space or method, pictures that aren't square, and a missing encoder.
     """
     config = config or OptimizationConfig()
@@ -89,7 +91,7 @@ def invert(
     if start is not None and method in ("encoder", "objects"):
         raise GanvasError(f"start is where optimisation starts from, and the method {method!r} has none: leave it out.")
     if method == "objects":
-        return invert_objects(images, generator, space, editor, progress)
+        return invert_objects(images, check_composing(editor, generator, space), progress)
     if start is not None and start.shape != (len(images), generator.num_ws, generator.w_dim):
         shape = f"({len(images)}, {generator.num_ws}, {generator.w_dim})"
         raise GanvasError(f"start has shape {tuple(start.shape)}: {len(images)} pictures need {shape}.")
@@ -119,18 +121,25 @@ def invert(
     return Inversion(torch.cat(codes), torch.cat(pictures), steps, planned_steps)
 
 
-def invert_objects(
-    images: Images, generator: Generator, space: str, editor: Editor | None, progress: Progress | None = None
-) -> Inversion:
-    """Invert pictures of objects by the samples that an editor composes them of.
+def check_composing(editor: Editor | None, generator: Generator, space: str = "w+") -> ComposedEditor:
+    """Return the editor if it knows samples of the generator by their objects, as the method "objects" needs.
 
-    Raises GanvasError for another editor, and for the space "w", where objects can't be moved one by one.
+    Raises GanvasError for another editor, another generator's, and the space "w", where objects can't be moved one by one.
     """
-    if not isinstance(editor, ComposedEditor) or space != "w+":
-        raise GanvasError("The method 'objects' needs an editor like 'multimnist/composed', and the space 'w+'.")
+    if not isinstance(editor, ComposedEditor):
+        given = "none was given" if editor is None else f"this one is of the method {editor.method!r}"
+        raise GanvasError(f"The method 'objects' needs an editor like 'multimnist/composed', and {given}.")
+    check_generator("The editor", editor.generator_name, editor.generator, generator)
+    if space != "w+":
+        raise GanvasError(f"The method 'objects' finds codes of W+, not of {space!r}: leave the space out.")
+    return editor
+
+
+def invert_objects(images: Images, editor: ComposedEditor, progress: Progress | None = None) -> Inversion:
+    """Invert pictures of objects by the samples that an editor knows."""
     ws = editor.invert(images, progress=progress or (lambda done, total: None))
     with torch.no_grad():
-        pictures = torch.cat([generator.synthesis(part) for part in ws.split(OBJECT_BATCH_SIZE)])
+        pictures = torch.cat([editor.tools[0].synthesis(part) for part in ws.split(OBJECT_BATCH_SIZE)])
     return Inversion(ws, pictures, (0,) * len(ws), (0,) * len(ws))
 
 

@@ -17,6 +17,7 @@ import torch
 
 from ganvas.data.codes import Codes, load_codes, save_codes
 from ganvas.data.distribution import Distribution
+from ganvas.editors.composed import ObjectInversionConfig
 from ganvas.errors import GanvasError
 from ganvas.inversion.alignment import align
 from ganvas.inversion.encoder import Encoder
@@ -161,7 +162,7 @@ class PhotoBatch:
             "dtype": self.tools.dtype,
             "space": settings.space,
             "method": settings.method,
-            "options": asdict(settings.options),
+            "options": asdict(ObjectInversionConfig() if settings.method == "objects" else settings.options),
             **(
                 {"editor": hash_weights(editor.state_dict().items())} if editor and settings.method == "objects" else {}
             ),

@@ -26,6 +26,8 @@ RECIPE_TEXT = "ganvas.recipe"
 CODES_TEXT = "ganvas.codes"
 PHOTO_RECIPE_TEXT = "ganvas.photograph"
 """The keys of texts in PNG files. Renaming one makes the pictures that exist unreadable."""
+MIN_TILE_SIDE = 128
+"""The least side of a grid's pictures, in pixels: titles need room."""
 MAX_TEXT_LENGTH = 1 << 20
 """Characters. Pillow and other readers of PNG files refuse longer texts."""
 
@@ -162,13 +164,20 @@ def draw_sheet(
     """Render a grid to a PNG file, or an animation to a GIF, WebP or MP4 file (repeated pictures are rendered once)."""
     pictures, codes = render_frames(sheet, tools, track)
     if sheet.kind == "grid":
-        save_picture(path, figures.draw_grid(pictures, sheet.rows, sheet.columns), sheet, tools.codes)
+        save_grid(sheet, pictures, path, tools)
     else:
         encoders = {".gif": figures.encode_gif, ".webp": figures.encode_webp, ".mp4": figures.encode_mp4}
         encode = encoders.get(path.suffix.lower(), figures.encode_gif)
         save_with_recipe(path, tuple(encoders), encode(pictures, sheet.rate), sheet)
     if save_codes is not None:
         code_files.save_codes(save_codes, codes, tools.generator)
+
+
+def save_grid(sheet: Sheet, pictures: Sequence[Tensor], path: Path, tools: Tools) -> None:
+    """Write the pictures of a grid, (side, side, 3) each, to a PNG file; small ones are enlarged by a whole number."""
+    times = max(MIN_TILE_SIDE // len(pictures[0]), 1)
+    tiles = [picture.repeat_interleave(times, 0).repeat_interleave(times, 1) for picture in pictures]
+    save_picture(path, figures.draw_grid(tiles, sheet.rows, sheet.columns), sheet, tools.codes)
 
 
 def check_outputs(paths: Sequence[Path], save_codes: Path | None, suffixes: Sequence[str] = (".png",)) -> None:
