@@ -27,7 +27,7 @@ from ganvas.control.conditions import (
 )
 from ganvas.data.codes import Codes, load_codes, save_codes
 from ganvas.editors.base import Editor
-from ganvas.editors.composed import ComposedEditor
+from ganvas.editors.composed import ComposedEditor, ObjectInversionConfig
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.io.fingerprints import hash_weights
@@ -84,8 +84,9 @@ def load_inverter(
         if encoder is not None:
             raise GanvasError("The method 'objects' takes no encoder: leave one of them out.")
         named = inversion.check_composing(editor, generator, space)
-        weights = hash_weights(named.state_dict().items())[:12]
-        return Inverter(f"objects, {weights}", lambda images: inversion.invert_objects(images, named).ws)
+        settings = " ".join(f"{value:g}" for value in vars(ObjectInversionConfig()).values())
+        name = f"objects, {settings}, {hash_weights(named.state_dict().items())[:12]}"
+        return Inverter(name, lambda images: inversion.invert_objects(images, named).ws)
     network = inversion.load_encoder(generator) if encoder is None else inversion.read_encoder(encoder, generator)
     method = method or ("optimize" if network is None else "encoder")
     if network is None and method != "optimize":
