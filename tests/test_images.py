@@ -16,7 +16,7 @@ import ganvas
 from ganvas import inversion, load_generator, scorers
 from ganvas.app import photographs
 from ganvas.balance import real
-from ganvas.cli import loading, options
+from ganvas.cli import loading, options, recipe_options
 from ganvas.data import label_csv
 from ganvas.errors import GanvasError
 from ganvas.io.images import find_pictures, from_bytes, list_passed_over, read_picture, to_bytes
@@ -161,7 +161,7 @@ def upload(path, monkeypatch):
 
 
 def put_back(path, monkeypatch):
-    return loading.attach_photo_file(Tools(small_toy(), "float32"), path).photo.picture
+    return recipe_options.attach_photo_file(Tools(small_toy(), "float32"), path).photo.picture
 
 
 ENTRIES = {

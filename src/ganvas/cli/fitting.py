@@ -75,7 +75,7 @@ def label(
     dtype: Dtype = "float32",
 ) -> None:
     """Draw pictures and score them, as labels that editors are fitted on."""
-    from ganvas.cli import loading
+    from ganvas.cli import loading, recipe_options
     from ganvas.data.gradients import COMPONENTS, GradientRun
     from ganvas.data.label import LabelRun
     from ganvas.data.label_files import join_labels, load_labels, pack_labels
@@ -93,7 +93,7 @@ def label(
         loading.load_scorer_for(generator, scorer, device),
         loading.load_generator_only(generator, device, dtype),
     )
-    label_number = loading.parse_label(network, condition)
+    label_number = recipe_options.parse_label(network, condition)
     run, first = LabelRun(network, judge, n, psi, seed, out, keep_images, shard_size, early, label_number), None
     if after is not None:
         if seed != LABEL_SEED:

@@ -101,7 +101,7 @@ def invert(
     non-commercial use.
     """
     from ganvas import generators, identity, inversion
-    from ganvas.cli import loading
+    from ganvas.cli import loading, recipe_options
     from ganvas.photo import batch
     from ganvas.recipe.files import check_output
 
@@ -115,20 +115,20 @@ def invert(
     options.print_passed_over(photos)
     if not aligned:
         loading.check_draws_faces(generator)
-    edits = loading.parse_edits(set_values, shift_values, generator, editor, recipe)
+    edits = recipe_options.parse_edits(set_values, shift_values, generator, editor, recipe)
     tools = loading.load_cli_tools(
         generator,
         dtype,
         device,
         editor=editor,
-        attributes=loading.collect_attributes(edits),
+        attributes=recipe_options.collect_attributes(edits),
         codes=None,
         allow_other_generator=allow_other_generator,
     )
     if method == "objects":
         inversion.check_composing(tools.editor, tools.generator, space)
-    edits = loading.limit_rows(edits, edit_rows, tools)
-    limit, tools = loading.parse_region(region, tools)
+    edits = recipe_options.limit_rows(edits, edit_rows, tools)
+    limit, tools = recipe_options.parse_region(region, tools)
     own_encoder = None if encoder is None else inversion.read_encoder(encoder, tools.generator)
     config = batch.InversionConfig(space, method, optimization, aligned, max_faces, max_pixels)
     refused = options.RefusalLog()
@@ -191,7 +191,7 @@ def edit_photo(
     for non-commercial use. A clip of some seconds (MP4, MOV, WebM, MKV) can be given, too, with --out NEW.mp4.
     """
     from ganvas import inversion
-    from ganvas.cli import loading
+    from ganvas.cli import loading, recipe_options
     from ganvas.photo import batch, files
     from ganvas.photo.edit import SUFFIXES, PhotoEdit
     from ganvas.recipe import refinement
@@ -206,8 +206,8 @@ def edit_photo(
     options.print_passed_over(photos)
     loading.check_draws_faces(generator)
     number, optimization = options.parse_face(face), _parse_optimization(steps, budget)
-    edits = loading.parse_step(set_values, shift_values, generator, editor)
-    attributes = loading.collect_attributes(edits)
+    edits = recipe_options.parse_step(set_values, shift_values, generator, editor)
+    attributes = recipe_options.collect_attributes(edits)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=None)
     config = batch.InversionConfig(method=method, options=optimization, max_pixels=max_pixels)
     corrections = refinement.choose_corrections(refine, edits, tools.editor, options.has_units(set_values))

@@ -45,13 +45,13 @@ def edit(
     dtype: options.Dtype = "float32",
 ) -> None:
     """Draw one picture, with attributes set or shifted."""
-    from ganvas.cli import loading
+    from ganvas.cli import loading, recipe_options
     from ganvas.recipe import files, refinement
 
-    step = loading.parse_step(set_values, shift_values, generator, editor)
+    step = recipe_options.parse_step(set_values, shift_values, generator, editor)
     files.check_outputs([out], save_codes)
-    attributes = loading.collect_attributes(step)
-    transform = loading.parse_transform(rotate, translate)
+    attributes = recipe_options.collect_attributes(step)
+    transform = recipe_options.parse_transform(rotate, translate)
     tools = loading.load_cli_tools(
         generator,
         dtype,
@@ -61,9 +61,11 @@ def edit(
         codes=codes,
         allow_other_generator=allow_other_generator,
     )
-    step = loading.limit_rows(step, edit_rows, tools)
-    recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step, transform=transform)
-    recipe, tools = loading.attach_photo(recipe, tools, photo)
+    step = recipe_options.limit_rows(step, edit_rows, tools)
+    recipe = recipe_options.make_recipe(
+        tools, recipe_options.create_start(tools, seed, psi, row, label), step, transform=transform
+    )
+    recipe, tools = recipe_options.attach_photo(recipe, tools, photo)
     corrections = refinement.choose_corrections(refine, step, tools.editor, options.has_units(set_values))
     _refine_and_draw([recipe], tools, [out], save_codes, region, corrections)
 
@@ -95,19 +97,19 @@ def sample(
     dtype: options.Dtype = "float32",
 ) -> None:
     """Draw many pictures: of seeds, of a codes file, or such as meet conditions."""
-    from ganvas.cli import loading
+    from ganvas.cli import loading, recipe_options
     from ganvas.recipe import files, refinement
 
     if sum(given is not None for given in (where, seeds, codes)) > 1:
         raise GanvasError("Give one of --where, --seeds and --codes: each says which pictures to draw.")
     if not 1 <= n <= options.MAX_SEEDS:
         raise GanvasError(f"The number of pictures is 1 to {options.MAX_SEEDS:,}, not {n}.")
-    step = loading.parse_step(set_values, shift_values, generator, editor)
+    step = recipe_options.parse_step(set_values, shift_values, generator, editor)
     numbers = range(seed, seed + n) if seeds is None else options.parse_seeds(seeds)
-    conditions = loading.parse_conditions(where or (), generator, editor)
+    conditions = recipe_options.parse_conditions(where or (), generator, editor)
     files.check_outputs([out / "face.png"], save_codes)
-    attributes = loading.collect_attributes(step, conditions)
-    transform = loading.parse_transform(rotate, translate)
+    attributes = recipe_options.collect_attributes(step, conditions)
+    transform = recipe_options.parse_transform(rotate, translate)
     tools = loading.load_cli_tools(
         generator,
         dtype,
@@ -117,10 +119,10 @@ def sample(
         codes=codes,
         allow_other_generator=allow_other_generator,
     )
-    step = loading.limit_rows(step, edit_rows, tools)
-    starts = loading.create_starts(tools, numbers, psi, conditions, label)
-    paths = [out / f"{loading.format_file_stem(start)}.png" for start in starts]
-    recipes = [loading.make_recipe(tools, start, step, transform=transform) for start in starts]
+    step = recipe_options.limit_rows(step, edit_rows, tools)
+    starts = recipe_options.create_starts(tools, numbers, psi, conditions, label)
+    paths = [out / f"{recipe_options.format_file_stem(start)}.png" for start in starts]
+    recipes = [recipe_options.make_recipe(tools, start, step, transform=transform) for start in starts]
     corrections = refinement.choose_corrections(refine, step, tools.editor, options.has_units(set_values))
     _refine_and_draw(recipes, tools, paths, save_codes, region, corrections)
 
@@ -148,15 +150,15 @@ def mix(
     dtype: options.Dtype = "float32",
 ) -> None:
     """Mix the styles of two pictures: some rows of the code from one, the others from the other."""
-    from ganvas.cli import loading
+    from ganvas.cli import loading, recipe_options
     from ganvas.recipe import files
     from ganvas.recipe.model import Mix
 
-    step = loading.parse_step(set_values, shift_values, generator, editor)
+    step = recipe_options.parse_step(set_values, shift_values, generator, editor)
     chosen = tuple(options.parse_seeds(rows))
     files.check_outputs([out], save_codes)
-    attributes = loading.collect_attributes(step)
-    transform = loading.parse_transform(rotate, translate)
+    attributes = recipe_options.collect_attributes(step)
+    transform = recipe_options.parse_transform(rotate, translate)
     tools = loading.load_cli_tools(
         generator,
         dtype,
@@ -166,10 +168,10 @@ def mix(
         codes=codes,
         allow_other_generator=allow_other_generator,
     )
-    step = loading.limit_rows(step, edit_rows, tools)
-    mixed = Mix(loading.parse_other_face(tools, with_, psi, label), chosen)
-    start = loading.create_start(tools, seed, psi, row, label)
-    recipe = loading.make_recipe(tools, start, step, mixed, transform)
+    step = recipe_options.limit_rows(step, edit_rows, tools)
+    mixed = Mix(recipe_options.parse_other_face(tools, with_, psi, label), chosen)
+    start = recipe_options.create_start(tools, seed, psi, row, label)
+    recipe = recipe_options.make_recipe(tools, start, step, mixed, transform)
     _warn_of_departures([recipe], tools)
     _draw_pictures([recipe], tools, [out], save_codes, region)
 
@@ -186,7 +188,7 @@ def render(
     device: options.Device = "cpu",
 ) -> None:
     """Draw the picture of a recipe again, pixel for pixel."""
-    from ganvas.cli import loading
+    from ganvas.cli import recipe_options
     from ganvas.photo.edit import SUFFIXES
     from ganvas.photo.recipe import read_photo_recipe
     from ganvas.photo.redraw import draw_photo_recipe
@@ -213,7 +215,7 @@ def render(
     tools = files.load_recipe_tools(
         loaded, device=device, editor=editor, codes=codes, carried=carried, generator=generator
     )
-    tools = loading.attach_mask_file(loading.attach_photo_file(tools, photo), region)
+    tools = recipe_options.attach_mask_file(recipe_options.attach_photo_file(tools, photo), region)
     if isinstance(loaded, Sheet):
         _draw_sheet(loaded, tools, out, save_codes)
     else:
@@ -243,14 +245,14 @@ def grid(
     dtype: options.Dtype = "float32",
 ) -> None:
     """Draw pictures × strengths: what each attribute does to each picture. With --codes, those of that file."""
-    from ganvas.cli import loading
+    from ganvas.cli import loading, recipe_options
     from ganvas.editors.masked import parse_rows
     from ganvas.recipe import files, sheet
 
     names, columns = options.parse_names(attributes), options.parse_numbers(strengths)
     numbers = [seed] if seeds is None else options.parse_seeds(seeds)
     files.check_outputs([out], save_codes)
-    transform = loading.parse_transform(rotate, translate)
+    transform = recipe_options.parse_transform(rotate, translate)
     tools = loading.load_cli_tools(
         generator,
         dtype,
@@ -260,11 +262,11 @@ def grid(
         codes=codes,
         allow_other_generator=allow_other_generator,
     )
-    starts = loading.create_starts(tools, numbers, psi, [], label)
+    starts = recipe_options.create_starts(tools, numbers, psi, [], label)
     faces = {}
     for start in starts:
-        recipe = loading.make_recipe(tools, start, transform=transform)
-        faces[loading.format_title(start)], tools = loading.attach_photo(recipe, tools, photo)
+        recipe = recipe_options.make_recipe(tools, start, transform=transform)
+        faces[recipe_options.format_title(start)], tools = recipe_options.attach_photo(recipe, tools, photo)
     rows = None if edit_rows is None else parse_rows(edit_rows, tools.generator)
     drawn = sheet.make_strength_grid(faces, names, columns, size, rows)
     _warn_of_departures(drawn.pictures, tools)
@@ -302,16 +304,16 @@ def animate(
     dtype: options.Dtype = "float32",
 ) -> None:
     """Animate an edit that grows (--set, --shift), or one picture that turns into another (--to)."""
-    from ganvas.cli import loading
+    from ganvas.cli import loading, recipe_options
     from ganvas.recipe import files, sheet
 
-    step = loading.parse_step(set_values, shift_values, generator, editor)
+    step = recipe_options.parse_step(set_values, shift_values, generator, editor)
     if not step and to is None:
         raise GanvasError("There is nothing to animate: give --set, --shift or --to.")
     files.check_outputs([out], save_codes, ANIMATION_SUFFIXES)
     _check_video(out)
-    attributes = loading.collect_attributes(step)
-    transform = loading.parse_transform(rotate, translate)
+    attributes = recipe_options.collect_attributes(step)
+    transform = recipe_options.parse_transform(rotate, translate)
     tools = loading.load_cli_tools(
         generator,
         dtype,
@@ -321,10 +323,12 @@ def animate(
         codes=codes,
         allow_other_generator=allow_other_generator,
     )
-    step = loading.limit_rows(step, edit_rows, tools)
-    recipe = loading.make_recipe(tools, loading.create_start(tools, seed, psi, row, label), step, transform=transform)
-    recipe, tools = loading.attach_photo(recipe, tools, photo)
-    other = None if to is None else loading.parse_other_face(tools, to, psi, label)
+    step = recipe_options.limit_rows(step, edit_rows, tools)
+    recipe = recipe_options.make_recipe(
+        tools, recipe_options.create_start(tools, seed, psi, row, label), step, transform=transform
+    )
+    recipe, tools = recipe_options.attach_photo(recipe, tools, photo)
+    other = None if to is None else recipe_options.parse_other_face(tools, to, psi, label)
     pictures = sheet.interpolate_frames(recipe, other, tools.generator.num_ws, frames)
     _warn_of_departures(pictures, tools)
     _draw_sheet(sheet.make_animation(pictures, size, rate, back), tools, out, save_codes, region)
@@ -346,10 +350,10 @@ def _refine_and_draw(
     recipes: Sequence[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None, region: str, corrections: int
 ) -> None:
     """Draw pictures whose edits are refined in their regions first, where ``corrections`` isn't 0."""
-    from ganvas.cli import loading
+    from ganvas.cli import recipe_options
     from ganvas.recipe import refinement
 
-    limit, tools = loading.parse_region(region, tools)
+    limit, tools = recipe_options.parse_region(region, tools)
     limited = [limit(recipe) for recipe in recipes]
     if corrections:
         scorer = refinement.load_label_scorer(tools.required_editor).to(tools.generator.device)
@@ -367,10 +371,10 @@ def _refine_and_draw(
 def _draw_pictures(
     recipes: Sequence[Recipe], tools: Tools, paths: list[Path], save_codes: Path | None, region: str = "off"
 ) -> None:
-    from ganvas.cli import loading
+    from ganvas.cli import recipe_options
     from ganvas.recipe import files
 
-    limit, tools = loading.parse_region(region, tools)
+    limit, tools = recipe_options.parse_region(region, tools)
     files.draw_recipes(
         [limit(recipe) for recipe in recipes], paths, tools, save_codes, lambda jobs: track(jobs, "Drawing")
     )
@@ -379,11 +383,11 @@ def _draw_pictures(
 
 def _draw_sheet(sheet: Sheet, tools: Tools, out: Path, save_codes: Path | None, region: str = "off") -> None:
     """Render a sheet to a file, with its recipe beside it."""
-    from ganvas.cli import loading
+    from ganvas.cli import recipe_options
     from ganvas.recipe import files
 
     _check_video(out)
-    limit, tools = loading.parse_region(region, tools)
+    limit, tools = recipe_options.parse_region(region, tools)
     sheet = replace(sheet, pictures=tuple(limit(picture) for picture in sheet.pictures))
     files.draw_sheet(sheet, out, tools, save_codes, lambda pictures: track(pictures, "Drawing"))
     options.print_line(out)

@@ -71,9 +71,9 @@ def balance(
     from ganvas.balance import BalanceRequest
     from ganvas.balance import balance as balance_generated
     from ganvas.balance.sets import format_report_lines
-    from ganvas.cli import loading
+    from ganvas.cli import loading, recipe_options
 
-    conditions = tuple(loading.parse_conditions(where, generator, editor))
+    conditions = tuple(recipe_options.parse_conditions(where, generator, editor))
     if real is None and (encoder or method):
         raise GanvasError("--encoder and --method are for real pictures: name their folder with --from DIR.")
     if real is not None:
@@ -81,7 +81,7 @@ def balance(
     editor_to_load = editor or (generators.find_card(generator).editor or None if way != "draw" else None)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor_to_load, attributes=(), codes=None)
     judge = loading.load_scorer_for(generator, scorer, device)
-    number = loading.parse_label(tools.generator, label)
+    number = recipe_options.parse_label(tools.generator, label)
     order = BalanceRequest(conditions, n, seed, psi, way, label=number)
     if real is not None:
         report = _balance_real(real, tools, judge, order, out, (method or "", encoder))
