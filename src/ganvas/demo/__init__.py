@@ -102,7 +102,7 @@ SMALL = DemoConfig(
     samples=2,
     protocol=SuccessProtocol(n=2),
     fit={"width": 32, "epochs": 2},
-    counting=CountStripConfig(rows=1),
+    counting=CountStripConfig(editor="multimnist/cardinality", rows=1),
 )
 """All parts of the demo with as few pictures as show that it works, and an editor that is hardly trained."""
 
