@@ -9,6 +9,8 @@ change of 1 is one object, of more successive moves, and a class may be named.
 
 An object is ink on dark ground, so this is for generators of digits and the like. ``build`` makes an editor from labelled
 samples. Unlike others this editor draws: it takes the generator that ``load_editor`` is given, or the one of its name.
+
+``invert`` finds codes of given pictures in the same manner, from samples with the same objects in the same places.
 """
 
 from __future__ import annotations

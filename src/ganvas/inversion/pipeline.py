@@ -77,7 +77,8 @@ def invert(
     ``space``: "w" (all rows equal) or "w+". ``method``: "encoder", "optimize" (from w_avg),
     "both" (from the encoder's code; "optimize" where the generator has no encoder) or "objects" (for pictures of digits and
     the like: from samples with the same objects in the same places, which an ``editor`` like "multimnist/composed" knows, in
-    "w+" and with settings of its own: ``config`` and ``on_step`` aren't used).
+    "w+" and with settings of its own: ``config``, ``encoder``, ``distribution`` and
+    ``on_step`` aren't used).
     ``encoder``: by default the one that ships. ``distribution``: of W, fitted here if it is needed and not given.
     ``start``: the codes (n, num_ws, w_dim) that optimisation starts from, instead of the method's.
     ``progress`` is called with the steps done and the steps of all pictures. ``on_step`` is called after each step with the
