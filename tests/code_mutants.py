@@ -2,6 +2,7 @@
 
     python tests/code_mutants.py                 200 mutants, resumable; hours
     python tests/code_mutants.py -n 20 --seed 1 --seconds 120
+    python tests/code_mutants.py --workers 2     two processes at once, each with a copy of the checkout
 
 Operators are cosmic-ray's (https://cosmic-ray.readthedocs.io); everything happens on a copy of the checkout. First all test
 files that import of the packages run once, each in a process of its own, which records the lines that each test executes. A
@@ -17,6 +18,7 @@ import argparse
 import ast
 import importlib
 import json
+import multiprocessing
 import os
 import re
 import resource
@@ -31,6 +33,7 @@ from contextlib import suppress
 from difflib import unified_diff
 from functools import cache
 from hashlib import sha256
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -155,13 +158,36 @@ class MutantTrial:
         self.out.write_text(item.nodeid)
 
 
-def record_tests(out: Path) -> dict[str, dict[str, Any]]:
-    """Run each test file that imports of the packages unchanged, if not yet recorded; return what was recorded, by file."""
-    sources = b"".join(path.read_bytes() for path in sorted(Path("src").rglob("*.py")))
-    names, recorded = "|".join(PACKAGES), {}
+class Queue:
+    """Numbers that workers take one at a time."""
+
+    def __init__(self) -> None:
+        self.next = multiprocessing.get_context("fork").Value("i", 0)
+
+    def take(self, size: int) -> Iterator[int]:
+        """Yield numbers below ``size`` that no other worker was given."""
+        while True:
+            with self.next.get_lock():
+                number = self.next.value
+                self.next.value += 1
+            if number >= size:
+                return
+            yield number
+
+
+def list_test_files() -> list[Path]:
+    """List the test files that import of the packages."""
+    names = "|".join(PACKAGES)
     pattern = re.compile(rf"ganvas\.({names})\b|from ganvas import .*\b({names})\b")
-    files = [p for p in sorted(Path("tests").glob("test_*.py")) if pattern.search(p.read_text(encoding="utf-8"))]
-    for path in files:
+    return [p for p in sorted(Path("tests").glob("test_*.py")) if pattern.search(p.read_text(encoding="utf-8"))]
+
+
+def record_tests(out: Path, queue: Queue) -> None:
+    """Run the test files that the queue gives unchanged, if not yet recorded, and write down what they execute."""
+    sources = b"".join(path.read_bytes() for path in sorted(Path("src").rglob("*.py")))
+    paths = list_test_files()
+    for i in queue.take(len(paths)):
+        path = paths[i]
         digest = sha256(sources + path.read_bytes()).hexdigest()
         file = out / f"{path.stem}.json"
         if not file.exists() or json.loads(file.read_text())["digest"] != digest:
@@ -169,10 +195,8 @@ def record_tests(out: Path) -> dict[str, dict[str, Any]]:
             status = run_pytest([str(path)], LineRecorder(file, digest), file.with_suffix(".log"))
             if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
                 raise SystemExit(f"{path} can't be run unchanged: see {file.with_suffix('.log')}")
-        recorded[str(path)] = json.loads(file.read_text())
-        if recorded[str(path)]["failed"]:
-            print(f"Fail unchanged, so left out: {recorded[str(path)]['failed']}", flush=True)
-    return recorded
+        if failed := json.loads(file.read_text())["failed"]:
+            print(f"Fail unchanged, so left out: {failed}", flush=True)
 
 
 def list_mutants(out: Path) -> list[MutationSpec]:
@@ -268,12 +292,45 @@ def try_mutant(
     return result | {"caught_by": current.read_text()}
 
 
+def work(
+    mutants: list[MutationSpec], out: Path, limit_seconds: float, files: Queue, trials: Queue, all_recorded: Barrier
+) -> None:
+    """Record tests, then try mutants, as the queues give them, on a copy of the checkout; append to ``out``/results.jsonl."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy_checkout(Path(folder))
+        os.chdir(folder)
+        os.environ["PYTHONPATH"] = str(Path(folder, "src"))
+        # The bytecode of unchanged files is kept, that of mutants never.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        sys.dont_write_bytecode = False
+        sys.path.insert(0, os.environ["PYTHONPATH"])
+        try:
+            record_tests(out / "tests", files)
+        except BaseException:
+            all_recorded.abort()
+            raise
+        all_recorded.wait()
+        recorded = {
+            str(path): json.loads((out / "tests" / f"{path.stem}.json").read_text()) for path in list_test_files()
+        }
+        run_pytest(["--collect-only"], object(), Path(folder, "log"))
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        for i in trials.take(len(mutants)):
+            row = try_mutant(mutants[i], recorded, Path(folder), limit_seconds)
+            with (out / "results.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            outcome = "SURVIVED" if row["survived"] else f"caught by {row['caught_by']}"
+            print(f"{i + 1} of {len(mutants)}: {row['mutant']} {outcome}, {row['seconds']} s", flush=True)
+
+
 def main() -> int:
     """Return 1 where fewer mutants than ``AIM`` were caught."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=200, help="how many mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1e6, help="the longest trial of one mutant")
+    parser.add_argument("--workers", type=int, default=1, help="how many processes at once")
     parser.add_argument("--out", type=Path, default=Path("out/mutants"))
     arguments = parser.parse_args()
     out = arguments.out.resolve()
@@ -281,34 +338,32 @@ def main() -> int:
     results = out / "results.jsonl"
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     done = {row["mutant"]: row for row in rows}
+    os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         copy_checkout(Path(folder))
         os.chdir(folder)
-        os.environ |= {"PYTHONPATH": str(Path(folder, "src")), "OMP_NUM_THREADS": "1"}
-        # The bytecode of unchanged files is kept, that of mutants never.
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        sys.dont_write_bytecode = False
-        sys.path.insert(0, os.environ["PYTHONPATH"])
-        for name in SHARED_IMPORTS:
-            importlib.import_module(name)
-        recorded = record_tests(out / "tests")
-        run_pytest(["--collect-only"], object(), Path(folder, "log"))
-        sys.dont_write_bytecode = True
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         chosen = Random(arguments.seed).sample(list_mutants(out), arguments.n)
         names = [_name_mutant(mutant) for mutant in chosen]
-        for i, (mutant, name) in enumerate(zip(chosen, names, strict=True), 1):
-            if name in done:
-                continue
-            row = done[name] = try_mutant(mutant, recorded, Path(folder), arguments.seconds)
-            with results.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            outcome = "SURVIVED" if row["survived"] else f"caught by {row['caught_by']}"
-            print(f"{i} of {arguments.n}: {name} {outcome}, {row['seconds']} s", flush=True)
-        # Only now, when no process is forked any more.
-        from ganvas.stats import estimate_proportion
+        os.chdir(ROOT)
+    left = [mutant for mutant, name in zip(chosen, names, strict=True) if name not in done]
+    for name in SHARED_IMPORTS:
+        importlib.import_module(name)
+    context = multiprocessing.get_context("fork")
+    shared = Queue(), Queue(), context.Barrier(arguments.workers)
+    workers = [
+        context.Process(target=work, args=(left, out, arguments.seconds, *shared)) for _ in range(arguments.workers)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if any(worker.exitcode for worker in workers):
+        raise SystemExit("A worker failed: see above. What was tried is kept.")
+    done = {row["mutant"]: row for row in map(json.loads, results.read_text().splitlines())}
+    # Only now, when no process is forked any more.
+    from ganvas.stats import estimate_proportion
 
-        caught = estimate_proportion(torch.tensor([1.0 - done[name]["survived"] for name in names]))
+    caught = estimate_proportion(torch.tensor([1.0 - done[name]["survived"] for name in names]))
     survivors = [done[name] for name in names if done[name]["survived"]]
     for row in survivors:
         print(f"\n{row['mutant']}, tried by {row['files']} test files\n{row['diff']}")
