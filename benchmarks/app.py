@@ -1,6 +1,7 @@
 """Measure the web editor alone and with ten people: previews, full pictures, and memory over 500 edits.
 
     python benchmarks/app.py [--generator ffhq] [--people 10] [--edits 500]
+    python benchmarks/app.py --minutes 20 --every 4     each of ten people edits every 4 s and waits for the full picture
 
 The server runs in this process and gets requests over HTTP as browsers send them. Each duration stands beside the share of it
 that was synthesis; processor time stands beside wall-clock time, since only the latter grows with other work on the machine.
@@ -9,7 +10,9 @@ that was synthesis; processor time stands beside wall-clock time, since only the
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -96,23 +99,37 @@ def measure_one_visitor(address: str, sliders: list[str], edits: int, synthesis:
     visitor.close()
 
 
-def measure_many_visitors(address: str, sliders: list[str], people: int, edits: int) -> None:
-    """Measure many visitors at once; memory is read every fifth of the way."""
-    waits: list[list[float]] = [[] for _ in range(people)]
+def measure_many_visitors(
+    address: str, sliders: list[str], people: int, edits: int, every: float = 0.0, seconds: float = math.inf
+) -> None:
+    """Measure many visitors at once, until ``edits`` are made or ``seconds`` are over; memory is read every fifth of the way.
+
+    Each edits as soon as the last one is answered, and waits for every fifth full picture; where ``every`` isn't 0, once in
+    so many seconds (or when the last one is answered, if that is later), and waits for every full picture.
+    """
+    previews: list[list[float]] = [[] for _ in range(people)]
+    fulls: list[float] = []
     failed: list[str] = []
-    done = threading.Semaphore(0)
+    marks = [read_memory_mib()]
+    began = time.perf_counter()
 
     def visit(number: int) -> None:
         visitor = AppClient(address)
         try:
             visitor.open()
+            # Visitors come one after the other, not all at once.
+            start = time.perf_counter() + every * number / people
             for i in range(edits // people):
+                due = start + every * i
+                time.sleep(max(0.0, due - time.perf_counter()))
+                if time.perf_counter() > began + seconds:
+                    return
                 slider = sliders[(i + number) % len(sliders)]
                 visitor.send("panel", "input", make_move(slider, ((i + number) % 10) / 10))
-                waits[number].append(visitor.seconds)
-                if i % 5 == 4:
+                previews[number].append(visitor.seconds)
+                if every or i % 5 == 4:
                     visitor.send_followup("panel", "input")
-                done.release()
+                    fulls.append(previews[number][-1] + visitor.seconds)
         except Exception as error:  # each is counted
             failed.append(repr(error))
         finally:
@@ -121,24 +138,23 @@ def measure_many_visitors(address: str, sliders: list[str], people: int, edits: 
     threads = [threading.Thread(target=visit, args=(number,)) for number in range(people)]
     for thread in threads:
         thread.start()
-    marks = [read_memory_mib()]
-    for _ in range(5):
-        for _ in range(edits // people * people // 5):
-            while not done.acquire(timeout=1):
-                if not any(thread.is_alive() for thread in threads):
-                    break
-        marks.append(read_memory_mib())
-    for thread in threads:
-        thread.join()
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(0.5)
+        passed = max((time.perf_counter() - began) / seconds, sum(map(len, previews)) / edits)
+        if len(marks) <= 5 * passed:
+            marks.append(read_memory_mib())
     for error in failed[:3]:
         print("  ", error)
-    medians = [statistics.median(w) for w in waits if w]
+    medians = [statistics.median(w) for w in previews if w]
     if not medians:
         raise SystemExit(f"None of {people} visitors made an edit.")
+    answers = [w for one in previews for w in one]
+    minutes = (time.perf_counter() - began) / 60
     print(
-        f"{people} people, {sum(map(len, waits))} edits  {format_times([w for one in waits for w in one])}, {len(failed)} of them"
+        f"{people} people, {len(answers)} edits in {minutes:.1f} minutes: previews {format_times(answers)}, {len(failed)} of them"
         " gave up after an error"
     )
+    print(f"  full pictures          {format_times(fulls)}")
     print(f"  medians of the people  {1000 * min(medians):.0f} to {1000 * max(medians):.0f} ms")
     print(f"  memory                 {' '.join(f'{mark:.0f}' for mark in marks)} MiB")
 
@@ -151,6 +167,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--people", type=int, default=10)
     parser.add_argument("--edits", type=int, default=500)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="how long; then --edits is ignored")
+    parser.add_argument("--every", type=float, default=0.0, help="seconds between two edits of one visitor")
     parser.add_argument("--alone", type=int, default=40, help="edits of one visitor alone")
     options = parser.parse_args()
     resources = AppResources(discover_tools(options.dtype), options.editor)
@@ -160,7 +178,8 @@ def main() -> None:
     sliders = [name for name in SLIDERS if name in attributes] or list(attributes)
     with server.serve(resources, options.generator) as address:
         measure_one_visitor(address, sliders, options.alone, synthesis)
-        measure_many_visitors(address, sliders, options.people, options.edits)
+        edits = options.edits if math.isinf(options.minutes) else sys.maxsize
+        measure_many_visitors(address, sliders, options.people, edits, options.every, 60 * options.minutes)
 
 
 if __name__ == "__main__":

@@ -127,10 +127,10 @@ def test_how_far_a_face_reaches_is_marked():
 def test_a_preset_is_put_on_and_taken_off(resources):
     scale = resources.get_slider_scale("mean.safetensors", "Big")
     preset = presets.Preset("Bigger", {"Big": 1.5})
-    worn = presets.apply_preset(FACE, preset, {"Big": 0.26}, lambda name: scale)
+    worn = presets.toggle_preset(FACE, preset, {"Big": 0.26}, lambda name: scale)
     assert worn.slider_edit.set == {"Big": 1.75}
-    assert presets.apply_preset(worn, preset, {"Big": 0.26}, lambda name: scale) == FACE
-    assert presets.apply_preset(FACE, preset, {"Big": 3.0}, lambda name: scale).slider_edit.set == {"Big": 4.0}
+    assert presets.toggle_preset(worn, preset, {"Big": 0.26}, lambda name: scale) == FACE
+    assert presets.toggle_preset(FACE, preset, {"Big": 3.0}, lambda name: scale).slider_edit.set == {"Big": 4.0}
     faces = presets.list_presets(load_editor("ffhq/compact-2").attributes)
     assert len(faces) == len({each.name for each in faces}) == presets.MAX_PRESETS
     assert [each.name for each in presets.list_presets(("Big",))] == ["Big +", "Big −"]
@@ -141,7 +141,7 @@ def test_a_saved_preset_means_the_same_on_other_faces(resources):
     made = presets.make_preset(" My look ", scene, {"Big": 0.25, "Red": 0.5})
     assert made == presets.Preset("My look", {"Big": 1.0, "Red": -1.0})
     assert presets.parse_presets(json.loads(json.dumps([made._asdict()]))) == [made]
-    worn = presets.apply_preset(
+    worn = presets.toggle_preset(
         FACE, made, {"Big": -1.0, "Red": 0.0}, lambda name: resources.get_slider_scale("mean.safetensors", name)
     )
     assert worn.slider_edit.set == {"Big": 0.0, "Red": -1.0}
@@ -149,11 +149,17 @@ def test_a_saved_preset_means_the_same_on_other_faces(resources):
         presets.make_preset(" ", scene, {})
     with pytest.raises(GanvasError, match="Move sliders first"):
         presets.make_preset("My look", FACE, {})
+    with pytest.raises(GanvasError, match="undo those of Red"):
+        presets.make_preset("My look", FACE.with_value("Big", 1.0).with_shift("Red", 1.0), {"Big": 0.0})
+    again = [made._asdict(), {"name": "My look", "changes": {"Big": 2.0}}]
+    assert presets.parse_presets(again) == [made]
     for broken in (
         None,
         {},
         [1],
         [{"name": "x"}],
+        [{"name": " ", "changes": {"Big": 1.0}}],
+        [{"name": "x", "changes": {}}],
         [{"name": 1, "changes": {}}],
         [{"name": "x", "changes": {"Big": 1e9}}],
     ):

@@ -3,11 +3,13 @@
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from ganvas.data import gaussianize, probe
-from ganvas.data.dataset import LatentDataset, Source, make_dataset, measure_probe_quality, smooth_scores
+from ganvas.data.correlation import correlate_columns, correlate_pairs
+from ganvas.data.dataset import LatentDataset, Source, find_columns, make_dataset
 from ganvas.data.label import label
 from ganvas.errors import GanvasError
 from ganvas.generators.toy import Toy
@@ -101,20 +103,50 @@ def test_out_of_fold_predictions_never_saw_their_row() -> None:
 @pytest.mark.parametrize("folds", [-1, 0, 1, 400])
 def test_impossible_folds(folds: int) -> None:
     with pytest.raises(GanvasError, match=f"from 2 to 399 for 400 codes, not {folds}"):
-        smooth_scores(dataset(), folds)
+        probe.predict_out_of_fold(dataset().w, dataset().scores, folds)
 
 
-def test_smooth_scores_are_nearer_the_truth() -> None:
+def test_out_of_fold_predictions_are_nearer_the_truth() -> None:
     data, truth = dataset(1000, noise=0.7), planted(1000)[1]
-    assert (smooth_scores(data) - truth).square().mean() < 0.1 * (data.scores - truth).square().mean()
+    smoothed = probe.predict_out_of_fold(data.w, data.scores)
+    assert (smoothed - truth).square().mean() < 0.1 * (data.scores - truth).square().mean()
 
 
-def test_probe_quality_is_honest() -> None:
-    assert measure_probe_quality(dataset(1000, noise=0.0)).min() > 0.98
-    expected = 1 / (1 + 0.7**2) ** 0.5
-    assert (measure_probe_quality(dataset(2000, noise=0.7)) - expected).abs().max() < 0.05
-    noise = replace(dataset(1000), scores=torch.randn(1000, 3, generator=torch.Generator().manual_seed(3)))
-    assert measure_probe_quality(noise).max() < 0.1
+@pytest.mark.parametrize(("noise", "expected"), [(0.0, 1.0), (0.7, 1 / (1 + 0.7**2) ** 0.5)])
+def test_out_of_fold_predictions_are_as_good_as_noise_allows(noise: float, expected: float) -> None:
+    data = dataset(2000, noise=noise)
+    normals = data.normals()
+    quality = correlate_pairs(probe.predict_out_of_fold(data.w, normals), normals)
+    assert (quality - expected).abs().max() < 0.05
+
+
+def test_out_of_fold_predictions_of_noise_are_worth_nothing() -> None:
+    noise = torch.randn(1000, 3, generator=torch.Generator().manual_seed(3))
+    assert correlate_pairs(probe.predict_out_of_fold(dataset(1000).w, noise), noise).max() < 0.1
+
+
+def test_correlations_are_those_of_numpy() -> None:
+    random = torch.Generator().manual_seed(0)
+    a, b = torch.randn(50, 3, generator=random), torch.randn(50, 3, generator=random)
+    b[:, 1] += 3 * a[:, 0]
+    expected = torch.from_numpy(np.corrcoef(a.T, b.T)[:3, 3:]).float()
+    torch.testing.assert_close(correlate_columns(a, b), expected)
+    torch.testing.assert_close(correlate_pairs(a, b), expected.diag())
+    assert correlate_columns(torch.ones(50, 1), b).eq(0).all() and correlate_pairs(a, torch.ones(50, 3)).eq(0).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), "No attributes"),
+        (["Red", "Red"], "named twice"),
+        ("Red", "a list of names"),
+        (["Rde"], "did you mean 'Red'"),
+    ],
+)
+def test_a_wrong_selection_of_attributes_is_refused(names: object, message: str) -> None:
+    with pytest.raises(GanvasError, match=message):
+        find_columns(names, ("Red", "Big"))
 
 
 def test_toy_probe_reads_planted_coordinates(toy: LatentDataset) -> None:

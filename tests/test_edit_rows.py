@@ -11,7 +11,9 @@ from fitted_editors import TOY, labels
 
 from ganvas import GanvasError, editors
 from ganvas.cli import main
+from ganvas.editors.base import LinearEditor, collect_metadata
 from ganvas.editors.masked import MaskedEditor, mask_editor
+from ganvas.generators.toy import Toy
 from ganvas.recipe.files import load_recipe
 from ganvas.recipe.model import EditStep, FromSeed, NamedTool, Recipe
 from ganvas.recipe.rendering import Tools, compute_code
@@ -104,3 +106,35 @@ def test_other_shapes_are_refused(tmp_path: Path) -> None:
     foreign_editor(file, (1, 2), 6)
     with pytest.raises(GanvasError, match="codes of 6 rows"):
         editors.load_editor(file, TOY, allow_other_generator=True)
+
+
+class Taller(Toy):
+    """The toy generator, with one row more."""
+
+    @property
+    def num_ws(self) -> int:
+        return super().num_ws + 1
+
+
+@pytest.mark.parametrize("masked", ["all", "inside"])
+def test_an_editor_with_moves_for_each_row_is_refused_where_there_are_others(tmp_path: Path, masked: str) -> None:
+    other = Taller()
+    fitted = editors.fit("mean_difference", labels(), TOY)
+    editor = LinearEditor(collect_metadata(fitted), fitted.get_buffer("directions")[:, None].repeat(1, TOY.num_ws, 1))
+    if masked == "inside":
+        # All rows of the other generator are the number that these directions have.
+        editor = MaskedEditor(editor, tuple(range(TOY.num_ws)), other.num_ws)
+    editor.generator = "f" * 64
+    editors.save(editor, tmp_path / "e.safetensors")
+    with pytest.raises(GanvasError, match=f"codes of {TOY.num_ws} rows"):
+        editors.load_editor(tmp_path / "e.safetensors", other, allow_other_generator=True)
+
+
+@pytest.mark.parametrize("rows", ["1-2", [1, 2], [[1, 2], TOY.num_ws]])
+def test_a_fit_takes_rows_as_edits_do(rows: object) -> None:
+    assert editors.fit("mean_difference", labels(), TOY, masked=rows).rows == (1, 2)
+
+
+def test_a_choice_of_rows_of_another_generator_is_refused() -> None:
+    with pytest.raises(GanvasError, match="is of 6 rows"):
+        editors.fit("mean_difference", labels(), TOY, masked=[[1, 2], 6])

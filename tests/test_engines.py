@@ -188,7 +188,7 @@ def test_an_estimate_writes_nothing(tmp_path: Path) -> None:
     run = LabelRun(toy, scorer, N, out=out, keep_images=True, shard_size=SHARD).resume()
     estimate = run.estimate(run.find_missing())
     assert not out.exists()
-    assert (estimate.shards, estimate.faces) == (10, N)
+    assert (estimate.shards, estimate.pictures) == (10, N)
     run.make_missing()
     size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
     assert estimate.bytes == pytest.approx(size, rel=0.5)

@@ -546,6 +546,14 @@ def test_fid_says_what_it_lacks(tmp_path):
         outputs.create_distance(pictures(), tmp_path, True, 10)
 
 
+def test_a_distance_needs_two_pictures_and_two_samples_before_the_training_begins():
+    for data, n in ((pictures(), 1), (pictures(1), 100)):
+        with pytest.raises(GanvasError, match="at least 2 pictures and 2 samples, not 1"):
+            outputs.create_distance(data, None, True, n)
+        assert outputs.create_distance(data, None, False, n) is None
+    assert outputs.create_distance(pictures(2), None, True, 100) is not None
+
+
 # Data
 
 

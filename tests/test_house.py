@@ -32,15 +32,15 @@ BANNED_WORDS = frozenset("MOST LEAST FEWEST CLOSE MANY FEW TRIES".split())
 VERBS = frozenset(
     "accept add advance aim align append apply assign augment average balance blend blur bootstrap build cache calibrate "
     "call check choose claim clamp classify clip close collect combine commit compare complete compute connect convert "
-    "convolve copy correct count create crop cut damage decode delete descend describe discard discover download downscale draw "
-    "edit embed encode enter estimate evaluate expand export extend extract fail fetch find fingerprint finish fit flatten "
-    "fold follow format frame freeze get group grow hash import initialize integrate interpolate invert iterate join judge "
-    "keep label learn leave limit linearize list load locate make map mark mask match measure minimize move name normalize "
-    "open optimize order orthogonalize pack pair parse paste permute persist pivot plan plot predict prepare process project "
-    "reach read rebuild recall recolour record redo refine remember remove render replace report require resample reset "
-    "resize restore resume run sample save scale score select serve set shift show shrink smooth solve spend split "
-    "standardise start submit sum take time track train transform truncate undo unpack unproject unwhiten unwrap update "
-    "upsample use validate view vote wait whiten write".split()
+    "convolve copy correct correlate count create crop cut damage decode delete descend describe discard discover download "
+    "downscale draw edit embed encode enter estimate evaluate expand export extend extract fail fetch find fingerprint "
+    "finish fit flatten fold follow fork format frame freeze get group grow hash import initialize integrate interpolate "
+    "invert iterate join judge keep label learn leave limit linearize list load locate make map mark mask match measure "
+    "minimize move name normalize open optimize order orthogonalize pack pair parse paste permute persist pivot plan plot "
+    "predict prepare process project reach read rebuild recall recolour record redo refine remember remove render replace "
+    "report require resample reset resize restore resume run sample save scale score seed select serve set shift show "
+    "shrink smooth solve spend split standardise start submit sum take time toggle track train transform truncate undo "
+    "unpack unproject unwhiten unwrap update upsample use validate view vote wait whiten write".split()
 )
 """What a public function or method begins with: another verb may be added, a noun not."""
 PREPOSITIONS = frozenset("from to with without".split())

@@ -567,7 +567,7 @@ def test_an_encoder_learns_and_a_stopped_run_goes_on(toy, tmp_path):
     from ganvas.training import encoder as training
 
     label(toy, ganvas.load_scorer("toy"), 2 * training.HELD_OUT_FACES, out=tmp_path / "labels", keep_images=True)
-    options = training.EncoderConfig(epochs=3, identity=0, batch=32)
+    options = training.EncoderConfig(epochs=3, identity_weight=0, batch=32)
     said = []
     first = training.train_encoder(tmp_path / "labels", toy, tmp_path / "a.safetensors", options, said.append)
     losses = [float(line.rsplit(" ", 1)[1]) for line in said]

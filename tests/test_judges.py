@@ -82,9 +82,71 @@ def test_tfjs_tensors_are_read_and_dequantised():
     for wrong, message in ((data + b"x", "lists 23 bytes of weights, but there are 24"), (data[:-1], "fit")):
         with pytest.raises(GanvasError, match=message):
             _tfjs.read_tensors(about, wrong)
-    for wrong in (b"[{}]", b"[1]", b"no", manifest(a={"shape": [1], "dtype": "string"})):
-        with pytest.raises(GanvasError, match="manifest of TensorFlow.js is damaged"):
-            _tfjs.read_tensors(wrong, data)
+
+
+def entries(*listed: object) -> bytes:
+    return json.dumps([{"weights": listed}]).encode()
+
+
+def quantised(**stated: object) -> bytes:
+    return manifest(a={"shape": [4], "quantization": stated})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (b"[{}]", "list of groups"),
+        (b"[1]", "list of groups"),
+        (b"no", "list of groups"),
+        (b"[" * 100_000, "list of groups"),
+        (b"\xff", "list of groups"),
+        (entries(5), "must be an object, not 5"),
+        (entries(None), "must be an object, not None"),
+        (entries([]), "must be an object"),
+        (entries({"name": "a", "dtype": "float32"}), "shape is missing"),
+        (entries({"name": 1, "shape": [1], "dtype": "float32"}), "name must be a text, not 1"),
+        (manifest(a={"shape": [-1]}), r"shape\[0\] must be a whole number of at least 0, not -1"),
+        (manifest(a={"shape": [1.5]}), r"shape\[0\] must be"),
+        (manifest(a={"shape": [1] * 99}), "shape must have at most 8 values, not 99"),
+        (manifest(a={"shape": [2**62, 2**62]}), r"'a' would end at byte \d+, but there are 4"),
+        (manifest(a={"shape": [10**400]}), r"shape\[0\] must be"),
+        (manifest(a={"shape": [0, 2**62, 2**62]}), "'a' has an impossible shape"),
+        (entries(*[{"name": "a", "shape": [2], "dtype": "uint8"}] * 2), "lists 'a' twice"),
+        (manifest(a={"shape": [1], "quantization": 5}), "quantization must be an object"),
+        (quantised(scale=1, min=0), "dtype is missing"),
+        (quantised(dtype="uint8", scale=1), "no scale or no min"),
+        (quantised(dtype="uint8", scale="1", min=0), "scale must be a finite number"),
+        (quantised(dtype="uint8", scale=float("nan"), min=0), "scale must be a finite number"),
+    ],
+)
+def test_a_damaged_tfjs_manifest_is_one_line(wrong, message):
+    with pytest.raises(GanvasError, match=f"^The manifest of TensorFlow.js is damaged or .*{message}") as error:
+        _tfjs.read_tensors(wrong, bytes(4))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("kind", ["bool", "string", "complex64"])
+def test_a_tfjs_type_that_is_not_read_is_named(kind):
+    for about in (manifest(a={"shape": [4], "dtype": kind}), quantised(dtype=kind, scale=1, min=0)):
+        with pytest.raises(GanvasError, match=rf"has a tensor of type '{kind}': only float32, .* are read\."):
+            _tfjs.read_tensors(about, bytes(4))
+
+
+def test_tfjs_half_precision_and_unknown_keys_are_read():
+    stated = {"dtype": "float16", "original_dtype": "float32"}
+    about = manifest(a={"shape": [2], "quantization": stated, "group": "model"})
+    assert _tfjs.read_tensors(about, np.array([1.5, -2], "<f2").tobytes())["a"].tolist() == [1.5, -2]
+
+
+def test_filters_get_torchs_order_of_axes():
+    filters = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    found = _tfjs.permute_filters(filters)
+    assert found.shape == (5, 4, 2, 3) and found[1, 2, 0, 1] == filters[0, 1, 2, 1]
+    depthwise = _tfjs.permute_depthwise_filters(filters[..., :1])
+    assert depthwise.shape == (4, 1, 2, 3) and depthwise[2, 0, 0, 1] == filters[0, 1, 2, 0]
+    for wrong in (filters, filters[..., :0], filters[..., 0]):
+        with pytest.raises(GanvasError, match=r"\(height, width, channels, 1\), not \(2, 3, 4"):
+            _tfjs.permute_depthwise_filters(wrong)
 
 
 def test_padding_is_tensorflows():

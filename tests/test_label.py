@@ -11,7 +11,7 @@ import torch
 from ganvas import progress
 from ganvas.data import label as data_label
 from ganvas.data.dataset import LatentDataset
-from ganvas.data.label import label
+from ganvas.data.label import LabelRun, label
 from ganvas.data.label_files import load_labels
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
@@ -293,12 +293,67 @@ def test_a_folder_of_other_labels_is_left_alone(tmp_path: Path, change: dict, me
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("change", [{"psi": 0.7}, {"scorer": Half()}, {"keep_images": True}])
+def test_making_what_is_missing_leaves_other_labels_alone_too(tmp_path: Path, change: dict) -> None:
+    """Whoever calls ``make_missing`` without ``resume``."""
+    run(tmp_path, 20)
+    before = contents(tmp_path)
+    options = {"generator": Toy(), "scorer": ToyScorer(), "n": 20, "out": tmp_path, "shard_size": SHARD} | change
+    with pytest.raises(GanvasError, match="use another folder"):
+        LabelRun(**options).make_missing()
+    assert contents(tmp_path) == before
+
+
+def test_making_what_is_missing_goes_on_with_pictures_where_there_are_some(tmp_path: Path) -> None:
+    run(tmp_path / "alone", keep_images=True)
+    run(tmp_path / "grown", 40, keep_images=True)
+    LabelRun(Toy(), ToyScorer(), N, out=tmp_path / "grown", shard_size=SHARD).make_missing()
+    assert contents(tmp_path / "grown") == contents(tmp_path / "alone")
+
+
+def test_an_estimate_draws_no_pictures_that_are_kept(tmp_path: Path) -> None:
+    run(tmp_path, 40, keep_images=True)
+    generator, out = Counting(), tmp_path
+    rescoring = LabelRun(generator, Half(), 40, out=out, shard_size=SHARD).resume()
+    estimate = rescoring.estimate(rescoring.find_missing())
+    assert generator.rendered == 0
+    assert (estimate.shards, estimate.pictures) == (3, 40) and estimate.hours > 0
+    row, header = 4 * len(ToyScorer().attributes), data_label.HEADER_BYTES
+    assert estimate.bytes == 40 * row + 3 * header, "scores alone"
+    rescoring.make_missing()
+    # Further pictures are drawn, and count as such; the third shard isn't full.
+    growing = LabelRun(generator, ToyScorer(), N, out=out, shard_size=SHARD).resume()
+    both = growing.estimate(growing.find_missing())
+    assert generator.rendered == 2 * SHARD
+    assert (both.shards, both.pictures) == (SHARDS, N)
+    growing.make_missing()
+    written = sum((out / f"images-{k:05d}.safetensors").stat().st_size for k in range(2, SHARDS))
+    assert both.bytes - N * row - SHARDS * header == pytest.approx(written, rel=0.3)
+
+
+def test_an_estimate_maps_the_codes_of_few_pictures_alone(tmp_path: Path) -> None:
+    class Mapping(Toy):
+        mapped = 0
+
+        def mapping(self, z, labels=None):
+            self.mapped += len(z)
+            return super().mapping(z, labels)
+
+    generator = Mapping()
+    large = LabelRun(generator, ToyScorer(), 5000, out=tmp_path, shard_size=4096)
+    before = generator.mapped
+    large.estimate(large.find_missing())
+    assert generator.mapped - before <= 2 * data_label.BATCH_SIZE
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"n": 0}, "at least 1, not 0"),
         ({"n": -5}, "at least 1, not -5"),
-        ({"n": 5, "psi": float("nan")}, "psi must be a finite number, .* not nan"),
+        ({"n": 5, "psi": float("nan")}, "psi must be a number between -1,000,000 and 1,000,000, .* not nan"),
+        ({"n": 5, "psi": 2e6}, r"psi must be a number between .* not 2000000\.0"),
+        ({"n": 5, "condition": 1}, "has no label 1"),
         ({"n": 5, "seed": -1}, "Seeds must be from 0 to 4294967295"),
         ({"n": 5, "seed": 2**32 - 4}, "Seeds must be from 0 to 4294967295"),
     ],
@@ -307,6 +362,17 @@ def test_bad_arguments_write_nothing(tmp_path: Path, arguments: dict, message: s
     with pytest.raises(GanvasError, match=message):
         run(tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_workers_are_neither_ignored_with_a_folder_nor_without(tmp_path: Path) -> None:
+    for out in (None, tmp_path / "out"):
+        with pytest.raises(GanvasError, match="The engine 'local' is one worker, not 4: take 'processes' or 'ray'"):
+            label(Toy(), ToyScorer(), 5, out=out, workers=4)
+        with pytest.raises(GanvasError, match="number of workers must be at least 1, not 0"):
+            label(Toy(), ToyScorer(), 5, out=out, workers=0)
+        with pytest.raises(GanvasError, match="number of threads must be at least 1, not 0"):
+            label(Toy(), ToyScorer(), 5, out=out, threads=0)
+    assert len(label(Toy(), ToyScorer(), 5, workers=1)) == 5
 
 
 def test_the_last_seeds_can_be_labelled() -> None:

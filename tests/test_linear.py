@@ -280,5 +280,5 @@ def test_directions_without_labels_move_codes_by_one_deviation_of_their_own(meth
     with pytest.raises(SystemExit, match="^0$"):
         main(["fit", method, "toy", "--out", str(out)])
     assert torch.equal(editors.load_editor(out, TOY).edit(ws, {}), ws)
-    with pytest.raises(GanvasError, match="method without labels"):
+    with pytest.raises(GanvasError, match="needs labels; those that don't are ganspace, sefa"):
         editors.fit_unlabelled("compact", TOY)

@@ -193,26 +193,27 @@ def test_sections_are_named_as_their_results():
 def test_inverted_codes_are_kept_for_other_sections(context):
     ws = sample(SQUARES, 100, 1.0, 5)
     ws = ws + 0.1 * torch.randn(ws.shape, generator=torch.Generator().manual_seed(0))
-    assert (
-        load_inverted_codes(context) is None
-        and multimnist_editors.paper_training_codes(context, "w+") is context.labels
+    assert load_inverted_codes(context) is None and multimnist_editors.choose_training_codes(context, "w+") == (
+        context.labels,
+        False,
     )
     save_inverted_codes(context, ws, counts(ws))
-    data = multimnist_editors.paper_training_codes(context, "w+")
+    data, inverted = multimnist_editors.choose_training_codes(context, "w+")
+    assert inverted
     assert (
         data.space == "w+"
         and torch.equal(data.codes, ws)
-        and multimnist_editors.paper_training_codes(context, "w") is context.labels
+        and multimnist_editors.choose_training_codes(context, "w") == (context.labels, False)
     )
     assert load_inverted_codes(replace(context, config=CountReportConfig())) is None
     # In W the same images have codes of their own.
-    assert multimnist_editors.paper_training_codes(context, "w", images=True) is context.labels
+    assert multimnist_editors.choose_training_codes(context, "w", inverted=True) == (context.labels, False)
     save_inverted_codes(context, ws.mean(1, keepdim=True).expand_as(ws).contiguous(), counts(ws), W_COUNTED)
-    same = multimnist_editors.paper_training_codes(context, "w", images=True)
+    same, _ = multimnist_editors.choose_training_codes(context, "w", inverted=True)
     assert (
         same.space == "w"
         and torch.equal(same.scores, data.scores)
-        and multimnist_editors.paper_training_codes(context, "w+").space == "w+"
+        and multimnist_editors.choose_training_codes(context, "w+")[0].space == "w+"
     )
 
 

@@ -70,3 +70,16 @@ def test_a_finished_generator_is_half_the_size_and_has_its_own_mean(tmp_path):
     assert out.with_suffix(".png").exists()
     with pytest.raises(GanvasError):
         outputs.export_generator(tmp_path / "none.safetensors", out)
+
+
+@pytest.mark.parametrize("value", [1e6, float("nan")])
+def test_weights_that_half_precision_can_not_hold_are_refused(tmp_path, value):
+    shape = StyleGAN2Architecture(8, (8, 6), 6, 6, colours=1, mapping_layers=2, bounded=True)
+    state = layers.initialize_weights(shape, torch.Generator().manual_seed(0))
+    name = sorted(state)[0]
+    state[name] = torch.full_like(state[name], value)
+    save_generator(tmp_path / "large.safetensors", state, shape)
+    with pytest.raises(GanvasError, match=f"can't be written in float16: {name} has weights beyond ±65,504") as error:
+        outputs.export_generator(tmp_path / "large.safetensors", tmp_path / "out.safetensors")
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["large.safetensors"]

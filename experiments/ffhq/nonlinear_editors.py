@@ -3,9 +3,10 @@
     python -m experiments.ffhq.nonlinear_editors LABELS
 
 The first line is of held-out codes: the mean correlation of normal scores with what a ridge regression of the others reads
-(the probe's kind) and with what the latent classifier reads. Then, for each method as it comes: seconds of one processor to fit
-it, milliseconds to edit one code, and for a change of 1 of each attribute, on 256 fresh codes, the Mahalanobis length of
-the move in W and the mean |change| of the other readings; means over all attributes. Rows of W+ that stay count as moved.
+(the probe's kind). Then a row for each method, as it comes: the same correlation of its latent classifier (nan without one),
+seconds of one processor to fit it, milliseconds to edit one code, and for a change of 1 of each attribute, on 256 fresh codes,
+the Mahalanobis length of the move in W and the absolute mean change of the other readings; means over all attributes. Rows of
+W+ that stay count as moved. The first two methods train no latent classifier: they are beside for comparison.
 Only guidedstyle renders, to choose layers; ``--pictures 0`` leaves that out.
 """
 
@@ -18,6 +19,7 @@ import torch
 
 import ganvas
 from ganvas.data import probe
+from ganvas.data.correlation import correlate_pairs
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.distribution import fit_distribution
 from ganvas.data.label_files import load_labels
@@ -33,8 +35,7 @@ def ridge_correlation(data: LatentDataset) -> float:
     rows, held = data.split()
     normals = data.normals()
     readings = probe.fit_probe(data.w[rows], normals[rows])(data.w[held])
-    pairs = [x - x.mean(0) for x in (readings, normals[held])]
-    return float(torch.cosine_similarity(*pairs, dim=0).mean())
+    return float(correlate_pairs(readings, normals[held]).mean())
 
 
 @torch.no_grad()
@@ -42,7 +43,7 @@ def compute_shift(editor: Editor, w: torch.Tensor, k: int) -> torch.Tensor:
     """Return the shift of codes for a change of 1, (n, w_dim): rows that some attributes leave alone count as moved."""
     changes = torch.eye(len(editor.attributes))[k].expand(len(w), -1)
     if isinstance(editor, LatentEditor):
-        return editor.frame.unproject(editor.move(editor.frame.project(w), editor.scale_changes(changes)))
+        return editor.frame.unproject_move(editor.compute_move(editor.frame.project(w), editor.scale_changes(changes)))
     return editor.shift(w, changes)
 
 
@@ -72,7 +73,7 @@ def main() -> None:
             shift = compute_shift(editor, ws[:, 0], k)
             readings = (shift @ editor.probe.weight).mean(0).abs()
             lengths.append(float((shift @ whitening).norm(dim=1).mean()))
-            others.append(float((readings.sum() - readings[k]) / (len(readings) - 1)))
+            others.append(float((readings.sum() - readings[k]) / max(len(readings) - 1, 1)))
         read = f"{editor.report.get('classifier_correlation', float('nan')):.3f}"
         numbers = f"{seconds:8.1f} {edit:8.2f} {sum(lengths) / len(lengths):8.2f} {sum(others) / len(others):8.3f}"
         print(f"{method:20} {read:>10} {numbers}", flush=True)

@@ -1,8 +1,12 @@
-"""The editors of counts that several sections use: the paper's, in both spaces and with both losses, and the best of ours."""
+"""The editors of counts that several sections use, all of the method "cardinality" (Doubinsky et al.; see its module).
+
+The paper's H, a linear map from a code to the move that adds one object, is fitted in W and in W+, guided by a classifier of
+counts with cross-entropy ("ce") or a regression with squared error ("mse"). The recipes "best" and "ensemble" are ours.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,22 +23,28 @@ MAX_SAMPLED_PER_INVERTED = 3
 """The largest ratio of sampled to inverted codes, where an editor learns from both."""
 
 
-def training_steps(context: CountContext) -> dict[str, int]:
+def get_training_steps(context: CountContext) -> dict[str, int]:
     """Return the steps that H and its classifier train for: as many in W+ as in W."""
     return {"steps": context.config.steps, "classifier_steps": context.config.classifier_steps}
 
 
-def paper_training_codes(context: CountContext, space: str, images: bool | None = None) -> LatentDataset:
-    """Return what the paper learns from: sampled codes in W, inverted ``images`` in W+, and sampled ones without images."""
-    images = space == "w+" if images is None else images
-    real = load_inverted_codes(context, W_PLUS_COUNTED if space == "w+" else W_COUNTED) if images else None
-    return context.labels if real is None else real
+def choose_training_codes(
+    context: CountContext, space: str, inverted: bool | None = None
+) -> tuple[LatentDataset, bool]:
+    """Return what the paper's H learns from, and whether these are codes of inverted images.
+
+    ``inverted``: whether they should be, as in the paper: in W+, and not in W. Where no images were inverted yet, they are
+    sampled codes.
+    """
+    inverted = space == "w+" if inverted is None else inverted
+    codes = load_inverted_codes(context, W_PLUS_COUNTED if space == "w+" else W_COUNTED) if inverted else None
+    return (context.labels, False) if codes is None else (codes, True)
 
 
-def mixed_training_codes(context: CountContext) -> LatentDataset:
-    """Return what ours learns from in W+: inverted codes, and more of sampled ones, whose rows are equal."""
-    real, drawn = paper_training_codes(context, "w+"), context.labels
-    if real is drawn:
+def mix_training_codes(context: CountContext) -> LatentDataset:
+    """Return codes of inverted images in W+ and more of sampled ones, whose rows are equal; these alone without the former."""
+    (real, is_inverted), drawn = choose_training_codes(context, "w+"), context.labels
+    if not is_inverted:
         return drawn
     drawn = drawn.subset(torch.arange(min(len(drawn), MAX_SAMPLED_PER_INVERTED * len(real))))
     names = tuple(name for name in drawn.attributes if name in real.attributes)
@@ -44,27 +54,26 @@ def mixed_training_codes(context: CountContext) -> LatentDataset:
     return make_dataset(codes, scores, names, drawn.kinds, Source(None), drawn.generator, drawn.scorer)
 
 
-def fit_paper(context: CountContext, space: str, loss: str, images: bool | None = None) -> Editor:
-    """Fit the paper's H; with ``images`` in W it learns from the images that W+ learns from, by as large a classifier."""
-    images = space == "w+" if images is None else images
-    options: dict[str, Any] = {"recipe": "paper", "space": space, "loss": loss, "attributes": COUNT} | training_steps(
-        context
-    )
-    if images:
+def fit_paper(context: CountContext, space: str, loss: Literal["ce", "mse"], inverted: bool | None = None) -> Editor:
+    """Fit the paper's H; ``inverted`` in W: from the images that W+ learns from, by as large a classifier."""
+    inverted = space == "w+" if inverted is None else inverted
+    options: dict[str, Any] = {"recipe": "paper", "space": space, "loss": loss, "attributes": COUNT}
+    options |= get_training_steps(context)
+    if inverted:
         options["hidden"] = list(context.config.hidden)
     name = f"paper-{space.replace('+', '-plus')}-{loss}"
-    return fit_or_load(context, name, paper_training_codes(context, space, images), "cardinality", options)
+    return fit_or_load(context, name, choose_training_codes(context, space, inverted)[0], "cardinality", options)
 
 
-def fit_two_directions(context: CountContext) -> Editor:
+def fit_separate_add_remove(context: CountContext) -> Editor:
     """Fit two of the paper's H, one that adds and one that removes, along leading components, by a smoother classifier."""
-    options = {"recipe": "paper", "space": "w", "loss": "ce", "attributes": COUNT} | training_steps(context)
+    options = {"recipe": "paper", "space": "w", "loss": "ce", "attributes": COUNT} | get_training_steps(context)
     return fit_or_load(
         context, "two", context.labels, "cardinality", options | {"signs": 2, "pca": 64, **REGULARIZATION}
     )
 
 
-def best_options(context: CountContext) -> dict[str, Any]:
+def get_best_options(context: CountContext) -> dict[str, Any]:
     """Return the options of the recipe "best"."""
     return {
         "recipe": "best",
@@ -74,11 +83,11 @@ def best_options(context: CountContext) -> dict[str, Any]:
 
 
 def fit_best(context: CountContext) -> Editor:
-    """Fit the recipe "best" on all counts at once: classifiers that tell digits apart count them better, too."""
-    return fit_or_load(context, "best", context.labels, "cardinality", best_options(context))
+    """Fit the recipe "best" on the counts of all classes at once: a classifier that learns these, too, errs less on the sum."""
+    return fit_or_load(context, "best", context.labels, "cardinality", get_best_options(context))
 
 
 def fit_ensemble(context: CountContext) -> Editor:
     """Fit the recipe "ensemble": one H for all codes."""
-    options = {"recipe": "ensemble", "classifiers": context.config.classifiers} | training_steps(context)
+    options = {"recipe": "ensemble", "classifiers": context.config.classifiers} | get_training_steps(context)
     return fit_or_load(context, "ensemble", context.labels, "cardinality", options | {"attributes": COUNT})

@@ -86,18 +86,18 @@ def run(context: CountContext) -> ReportSection:
 
 def compare_w_plus(context: CountContext, cases: TrialCodes) -> tuple[SectionTable, list[dict[str, Any]]]:
     """Compare editors in W+ by the paper's hypotheses; all train for as many steps as in W."""
-    data, rows = editors.paper_training_codes(context, "w+"), []
+    (data, inverted), rows = editors.choose_training_codes(context, "w+"), []
     base: dict[str, Any] = {"recipe": "paper", "space": "w+", "loss": "ce", "attributes": editors.COUNT}
-    base |= {"hidden": list(context.config.hidden)} | editors.training_steps(context)
+    base |= {"hidden": list(context.config.hidden)} | editors.get_training_steps(context)
     for name, change in W_PLUS_VARIANTS.items():
         options = base | change
         if change.get("recipe") == "best":
             options = (
-                editors.best_options(context)
+                editors.get_best_options(context)
                 | {"space": "w+", "attributes": editors.COUNT, "hidden": [256, 256]}
                 | change
             )
-        source = editors.mixed_training_codes(context) if name == MIXED_CODES else data
+        source = editors.mix_training_codes(context) if name == MIXED_CODES else data
         if change:
             editor = fit_or_load(context, f"plus-{len(rows)}", source, "cardinality", options)
         else:
@@ -106,12 +106,12 @@ def compare_w_plus(context: CountContext, cases: TrialCodes) -> tuple[SectionTab
         rows.append(try_move(context, cases, name, make_editor_move(editor)) | {"reads": reads})
     random = make_random_move(context, make_editor_move(editor))
     rows.append(try_move(context, cases, "random, as long as the last", random) | {"reads": None})
-    same = editors.fit_paper(context, "w", "ce", images=True)
+    same = editors.fit_paper(context, "w", "ce", inverted=True)
     row = try_move(context, cases, "the same images in W, as the paper", make_editor_move(same))
     rows.append(row | {"reads": estimate_rate(find_correct_readings(context, cases, same))})
     head = ("W+", "right", "+1", "−1", "kept", "sure", "beyond", "rows apart", "reads fresh codes")
     cells = [(row["name"], *map(format_rate, (row[k] for k in (*COLUMNS_SHOWN, "apart", "reads")))) for row in rows]
-    learned = "codes of real images, inverted" if data is not context.labels else "sampled codes, whose rows are equal"
+    learned = "codes of real images, inverted" if inverted else "sampled codes, whose rows are equal"
     note = (
         f"Learned from {len(data):,} {learned}; one of ours also from sampled ones,"
         f" {editors.MAX_SAMPLED_PER_INVERTED} to one at most. Rows apart: the distance of a moved code's rows from their mean, in"
@@ -146,9 +146,9 @@ def compare_preservation(context: CountContext, cases: TrialCodes) -> tuple[Sect
     """Compare the paper's H and ours with a loss that preserves the objects of a picture, and without."""
     options = {"recipe": "paper", "space": "w", "loss": "ce", "attributes": editors.COUNT, "preserve": PRESERVE_WEIGHT}
     preserving = fit_or_load(
-        context, "keeping", context.labels, "cardinality", options | editors.training_steps(context)
+        context, "keeping", context.labels, "cardinality", options | editors.get_training_steps(context)
     )
-    loose = editors.best_options(context) | {"preserve": 0.0}
+    loose = editors.get_best_options(context) | {"preserve": 0.0}
     free = fit_or_load(context, "free", context.labels, "cardinality", loose)
     ways = {
         "the paper's H, without": editors.fit_paper(context, "w", "ce"),

@@ -113,7 +113,7 @@ def select_counts(data: LatentDataset) -> Tensor:
 
 def measure_classifier(context: CountContext, codes: CountedCodes, loss: Literal["ce", "mse"]) -> dict[str, Any]:
     """Train a classifier, and return the shares of training and held-out codes that it gets right."""
-    config = CountClassifierConfig(loss, codes.hidden, editors.training_steps(context)["classifier_steps"])
+    config = CountClassifierConfig(loss, codes.hidden, editors.get_training_steps(context)["classifier_steps"])
     context.log(f"Learning a classifier of {codes.name} by {loss} …")
     with torch.enable_grad():
         network = fit_count_classifier(

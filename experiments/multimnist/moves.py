@@ -45,16 +45,21 @@ def run(context: CountContext) -> ReportSection:
 
 def collect_moves(context: CountContext) -> dict[str, Move]:
     """Fit all editors, and return their moves, by name."""
-    inverted = editors.paper_training_codes(context, "w+") is not context.labels
+    _, inverted = editors.choose_training_codes(context, "w+")
     suffix = "" if inverted else ", sampled codes"
     moves = {
         PAPER: make_editor_move(editors.fit_paper(context, "w", "ce")),
         "paper: W, MSE": make_editor_move(editors.fit_paper(context, "w", "mse")),
         f"paper: W+, cross-entropy{suffix}": make_editor_move(editors.fit_paper(context, "w+", "ce")),
         f"paper: W+, MSE{suffix}": make_editor_move(editors.fit_paper(context, "w+", "mse")),
-        f"W, cross-entropy, {SAME_IMAGES}": make_editor_move(editors.fit_paper(context, "w", "ce", images=True)),
-        f"W, MSE, {SAME_IMAGES}": make_editor_move(editors.fit_paper(context, "w", "mse", images=True)),
-        TWO: make_editor_move(editors.fit_two_directions(context)),
+    }
+    if inverted:
+        moves |= {
+            f"W, cross-entropy, {SAME_IMAGES}": make_editor_move(editors.fit_paper(context, "w", "ce", inverted=True)),
+            f"W, MSE, {SAME_IMAGES}": make_editor_move(editors.fit_paper(context, "w", "mse", inverted=True)),
+        }
+    moves |= {
+        TWO: make_editor_move(editors.fit_separate_add_remove(context)),
         BEST: make_editor_move(editors.fit_best(context)),
     }
     return moves | {f"random, as long as {name}": make_random_move(context, moves[name]) for name in (PAPER, BEST)}
@@ -163,12 +168,12 @@ def unit_moves_table(context: CountContext, rows: Sequence[Mapping[str, Any]]) -
 
 def describe_training(context: CountContext) -> str:
     """Return what the paper's H had to learn from and with, in each space."""
-    config, learned = context.config, editors.paper_training_codes(context, "w+")
+    config, (learned, inverted) = context.config, editors.choose_training_codes(context, "w+")
     narrow, wide = (", ".join(map(str, layers)) for layers in (HIDDEN["w"], config.hidden))
     return (
         f"In W and in W+ alike an H learned for {config.steps:,} steps, and its classifier for {config.classifier_steps:,}."
         f" The paper's learned in W from {len(context.labels):,} sampled codes, with {narrow} hidden numbers, and in W+"
-        f" from {len(learned):,} {'inverted images' if learned is not context.labels else 'sampled codes'}, with {wide}."
+        f" from {len(learned):,} {'inverted images' if inverted else 'sampled codes'}, with {wide}."
         f" {SAME_IMAGES.capitalize()}: in W, from the codes of those images, with {wide}."
     )
 

@@ -18,6 +18,15 @@ CONDITIONAL_SEED = 2_700_000
 """The first seed of pictures that a conditional and an unconditional generator are compared on."""
 DISTRIBUTION_SEED = 3_000_000
 """The first seed of codes that the distribution of W is measured on."""
+DISTANCE_SEED = 3_000_000
+"""The first seed of samples whose distance from real pictures is measured while a GAN is trained.
+
+They may be those of ``DISTRIBUTION_SEED``: neither learns from what the other measures.
+"""
+MEAN_CODES_SEED = 4_000_000
+"""The first seed of codes that the mean of W of a finished GAN is taken over, after those of measured samples."""
+SAMPLE_SHEET_SEED = 77
+"""The seed, of PyTorch's random numbers, of the sheets of samples that the training of a GAN writes."""
 
 
 def label_seeds(n: int, first: int = LABEL_SEED, start: int = 0) -> list[int]:

@@ -34,6 +34,22 @@ LossFunction = Callable[[int], Tensor]
 """From the number of a step to its loss."""
 
 
+@contextmanager
+def fork_random_state() -> Iterator[None]:
+    """Restore the global random state at the end, of the processor and of all CUDA devices that are in use."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=list(devices)):
+        yield
+
+
+@contextmanager
+def seed_random_state(seed: int) -> Iterator[None]:
+    """Seed the global random state, and restore it at the end."""
+    with fork_random_state():
+        torch.manual_seed(seed)
+        yield
+
+
 class TrainingStopped(KeyboardInterrupt):
     """SIGINT or SIGTERM stopped a training, after its state was saved."""
 
@@ -139,7 +155,7 @@ def minimize(
         if checkpoint:
             checkpoint.save(done, optimizer, epochs)
 
-    with torch.random.fork_rng(devices=[]) if epochs else nullcontext():
+    with fork_random_state() if epochs else nullcontext():
         start = checkpoint.load(optimizer, epochs) if checkpoint else 0
         if epochs and start % epochs.length:
             epochs.resume(start)

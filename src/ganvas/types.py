@@ -15,7 +15,7 @@ Z = Float[Tensor, "n z_dim"]
 W = Float[Tensor, "n w_dim"]
 """Codes of the intermediate latent space, one vector for each picture."""
 WPlus = Float[Tensor, "n num_ws w_dim"]
-"""One code for each modulated layer; a W code is a WPlus code with equal rows."""
+"""One w vector (row) for each modulated layer; a W code is a WPlus code with equal rows."""
 Labels = Float[Tensor, "n num_labels"]
 """One-hot (or soft) conditions of a conditional generator."""
 Images = Float[Tensor, "n 3 height width"]

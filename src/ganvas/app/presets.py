@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+from ganvas.app.attribute_words import format_attribute
 from ganvas.app.request_checks import check_number, check_text
 from ganvas.app.scene import Scene
 from ganvas.app.slider_scale import SliderScale
@@ -43,16 +44,20 @@ MAX_PRESETS = 9
 
 
 def list_presets(attributes: tuple[str, ...]) -> list[Preset]:
-    """Return the presets for the attributes with a slider, at most ``MAX_PRESETS``; for others than of faces, two of each."""
-    by_name = {preset.name: preset for preset in reversed(PRESETS) if has_attributes(preset, attributes)}
-    found = [preset for preset in PRESETS if by_name.get(preset.name) == preset]
+    """Return the presets for the attributes with a slider, at most ``MAX_PRESETS``, and of one name only the first.
+
+    Where none fits, as for other pictures than faces, there is one up and one down for each attribute.
+    """
+    found: dict[str, Preset] = {}
+    for preset in PRESETS:
+        if has_attributes(preset, attributes):
+            found.setdefault(preset.name, preset)
     if not found:
-        found = [
-            Preset(SliderScale(None, name).label + sign, {name: by})
-            for name in attributes
-            for sign, by in ((" +", 1.5), (" −", -1.5))
-        ]
-    return found[:MAX_PRESETS]
+        for name in attributes:
+            for sign, by in ((" +", 1.5), (" −", -1.5)):
+                label = format_attribute(name) + sign
+                found[label] = Preset(label, {name: by})
+    return list(found.values())[:MAX_PRESETS]
 
 
 def has_attributes(preset: Preset, attributes: Collection[str]) -> bool:
@@ -60,7 +65,7 @@ def has_attributes(preset: Preset, attributes: Collection[str]) -> bool:
     return set(preset.changes) <= set(attributes)
 
 
-def apply_preset(
+def toggle_preset(
     scene: Scene, preset: Preset, readings: Mapping[str, float], get_scale: Callable[[str], SliderScale]
 ) -> Scene:
     """Return the scene with a preset, or without it where the scene has it already.
@@ -80,18 +85,21 @@ def apply_preset(
 
 
 def make_preset(name: Any, scene: Scene, readings: Mapping[str, float]) -> Preset:
-    """Make a preset of a scene's sliders. Raises GanvasError without a name, and where no slider was moved."""
+    """Make a preset of how far a scene's sliders were moved. Raises GanvasError without a name, and where none was moved."""
     text = check_text("The name", name).strip()
     if not text:
         raise GanvasError("Give the look a name.")
     if not scene.slider_edit.set:
-        raise GanvasError("Move sliders first: a look is where they stand.")
+        raise GanvasError("Move sliders first: a look is how far they were moved.")
+    if scene.slider_edit.shift:
+        steps = ", ".join(map(format_attribute, scene.slider_edit.shift))
+        raise GanvasError(f"A look keeps sliders, not steps: undo those of {steps} first.")
     return Preset(text, {each: value - readings[each] for each, value in scene.slider_edit.set.items()})
 
 
 def parse_presets(value: Any) -> list[Preset]:
-    """Return the presets that a browser has saved, without what is none."""
-    found = []
+    """Return the presets that a browser has saved, without entries that are damaged; of one name, only the first."""
+    found: dict[str, Preset] = {}
     for each in value[:MAX_SAVED_PRESETS] if isinstance(value, list) else ():
         try:
             name, changes = check_text("A name", each["name"]), dict(each["changes"])
@@ -101,5 +109,6 @@ def parse_presets(value: Any) -> list[Preset]:
             }
         except (GanvasError, KeyError, TypeError, ValueError):
             continue
-        found.append(Preset(name, changes))
-    return found
+        if name.strip() and changes:
+            found.setdefault(name, Preset(name, changes))
+    return list(found.values())

@@ -25,10 +25,10 @@ from ganvas.app.own_slider import OwnSliderHandlers
 from ganvas.app.presets import (
     MAX_SAVED_PRESETS,
     Preset,
-    apply_preset,
     has_attributes,
     list_presets,
     make_preset,
+    toggle_preset,
 )
 from ganvas.app.rendering import to_file_value
 from ganvas.app.scene import MAX_PSI, Scene, format_title
@@ -131,7 +131,7 @@ class TabHandlers:
         readings = await self._read_start(session, scene)
         shown = []
         for preset in self._list_presets(session, scene):
-            edited = apply_preset(scene.unedited, preset, readings, self._make_scales(scene))
+            edited = toggle_preset(scene.unedited, preset, readings, self._make_scales(scene))
             shown.append((await self._render_thumbnail(session, edited, is_stale), preset.name))
         return rendering.draw_choices(shown)
 
@@ -158,7 +158,7 @@ class TabHandlers:
         preset = request_checks.get_choice(event, self._list_presets(session, session.scene))
         readings = await self._read_start(session, session.scene)
         session.commit()
-        scene = apply_preset(session.scene, preset, readings, self._make_scales(session.scene))
+        scene = toggle_preset(session.scene, preset, readings, self._make_scales(session.scene))
         return await self.edit_handlers.show_scene(session, session.set_scene(scene))
 
     @report_errors

@@ -36,7 +36,11 @@ def label(
     seed: options.Seed = LABEL_SEED,
     condition: options.Label = None,
     keep_images: Annotated[
-        bool, typer.Option("--keep-images", help="Keep the pictures at 256 pixels: another scorer takes minutes then.")
+        bool,
+        typer.Option(
+            "--keep-images",
+            help="Keep the pictures at 256 pixels: another scorer takes minutes then, and its scores replace these.",
+        ),
     ] = False,
     early: Annotated[
         bool, typer.Option("--early", help="Score early pictures of 512 pixels: half the time, hardly other scores.")

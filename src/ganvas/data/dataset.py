@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -25,7 +25,8 @@ class Source:
     """The source of codes: seeds at ``psi`` (``seeds.label_seeds`` from ``seed`` on), or the sha256 of a codes file.
 
     ``batch``: how many codes at a time went through the mapping network, which changes their last bits.
-    A selection of rows (``LatentDataset.subset``) has neither seed nor file.
+    Where codes can't be drawn again, both ``seed`` and ``codes`` are None, and the rest means nothing: inverted codes, and
+    selections (``LatentDataset.subset``) of other rows than the first.
     """
 
     seed: int | None = LABEL_SEED
@@ -119,7 +120,7 @@ class LatentDataset:
         source = self.source if first and self.source.codes is None else replace(self.source, seed=None, codes=None)
         return replace(self, codes=self.codes[rows], scores=self.scores[rows], source=source)
 
-    def select(self, attributes: tuple[str, ...] | list[str]) -> LatentDataset:
+    def select(self, attributes: Sequence[str]) -> LatentDataset:
         """Select some attributes.
 
         Args:
@@ -129,7 +130,7 @@ class LatentDataset:
             A dataset of the same codes with these columns.
 
         Raises:
-            GanvasError: An attribute is unknown, or none is named.
+            GanvasError: An attribute is unknown or named twice, or none is named.
         """
         columns = find_columns(attributes, self.attributes)
         return replace(
@@ -196,35 +197,21 @@ def make_dataset(
     return LatentDataset(codes, scores, attributes, kinds, source, generator, scorer, normal, fitted, named)
 
 
-def smooth_scores(data: LatentDataset, folds: int = 5) -> Scores:
-    """Predict the scores (n, attributes) of each code from the other folds, which averages out a scorer's errors.
-
-    Out-of-fold ridge regression of the raw scores (logits) on principal components, for training scorers anew.
-    """
-    return probe.predict_out_of_fold(data.w, data.scores, folds)
-
-
-def measure_probe_quality(data: LatentDataset, folds: int = 5) -> Tensor:
-    """Measure how well probes read attributes of held-out codes, (attributes,): out-of-fold correlation."""
-    normals = data.normals()
-    centred = [
-        x.double() - x.mean(0, dtype=torch.float64)
-        for x in (normals, probe.predict_out_of_fold(data.w, normals, folds))
-    ]
-    return torch.cosine_similarity(*centred, dim=0).float()
-
-
-def find_columns(names: tuple[str, ...] | list[str], attributes: tuple[str, ...]) -> list[int]:
-    """Find the columns of ``names`` in ``attributes``. Raises GanvasError for an unknown name, or no names."""
+def find_columns(names: Sequence[str], attributes: tuple[str, ...]) -> list[int]:
+    """Find the columns of ``names`` in ``attributes``. Raises GanvasError for an unknown name, one named twice, or no names."""
+    if isinstance(names, str):
+        raise GanvasError(f"Attributes are a list of names, not the text {names!r}.")
     if not names:
         raise GanvasError(f"No attributes are given: pick some of {', '.join(attributes)}.")
     for name in names:
         if name not in attributes:
             raise unknown("attribute", name, attributes)
+    if len(set(names)) != len(names):
+        raise GanvasError(f"Some attributes are named twice: {', '.join(names)}.")
     return [attributes.index(name) for name in names]
 
 
-def select_units(units: Mapping[str, str], attributes: tuple[str, ...] | list[str]) -> dict[str, str]:
+def select_units(units: Mapping[str, str], attributes: Sequence[str]) -> dict[str, str]:
     """Return the units of ``attributes`` only."""
     return {name: units[name] for name in attributes if name in units}
 

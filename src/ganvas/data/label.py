@@ -42,19 +42,19 @@ from ganvas.io.store import Store, is_url
 from ganvas.progress import Progress
 from ganvas.scorers.base import Kind, Scorer
 from ganvas.seeds import LABEL_SEED, label_seeds
-from ganvas.types import Images, Scores
+from ganvas.types import Images, Scores, WPlus
 
 SHARD_SIZE = 256
-"""Faces a shard: the most that a stopped run loses, and how many codes are drawn at a time."""
+"""Pictures a shard: the most that a stopped run loses, and how many codes are drawn at a time."""
 BATCH_SIZE = 32
 """Pictures scored at a time: they fit into any memory."""
 EARLY_SIDE = 2 * LABEL_SIDE
-"""The side in pixels of early pictures that are scored: at half of it some scores rank faces otherwise (docs/measured.md)."""
+"""The side in pixels of early pictures that are scored: at half of it some scores rank pictures otherwise (docs/measured.md)."""
 HEADER_BYTES = 2048
 """About the bytes of a shard's header, for estimates."""
 
 Advance = Callable[[int], object]
-"""Takes how many more faces are done."""
+"""Takes how many more pictures are done."""
 
 
 def label(
@@ -77,7 +77,7 @@ def label(
     """Label the codes of ``n`` seeds with the scores of their pictures.
 
     With ``out``, scores are written in shards, so that a later call resumes an earlier one: a larger ``n`` adds codes, a smaller
-    one lists fewer and deletes nothing.
+    one lists fewer and deletes nothing. Another scorer on a folder with pictures replaces all scores of the one before it.
 
     Args:
         generator: The generator whose pictures are scored.
@@ -87,26 +87,29 @@ def label(
         seed: The first seed.
         out: The folder or fsspec URL that keeps the labels; without it they are kept in memory only.
         keep_images: Whether ``out`` also keeps the pictures, as JPEG of 256 pixels (or the generator's own size, if smaller). The
-            decoded pictures are scored, and another scorer on the same folder takes them, too, instead of rendering them. A
-            folder that has pictures keeps them.
-        early: Whether to score pictures that the generator draws early, at 512 pixels: sooner, and hardly other scores.
+            decoded pictures are scored, and another scorer on the same folder takes them, too, instead of rendering them; its
+            scores replace the earlier ones. A folder that has pictures keeps them.
+        early: Whether to score pictures that the generator draws early, at 512 pixels, which hardly changes scores. That is
+            sooner where the generator stops there, not where it shrinks whole pictures; up to 512 pixels it changes nothing.
         condition: The label that a conditional generator draws all pictures with, from 0; by default ``seed % num_labels``.
-        shard_size: The number of faces a shard.
+        shard_size: The number of pictures a shard.
         engine: What makes the shards of ``out``: "local", "processes" or "ray" (see ``ganvas.engines.run_shards``).
         workers: The number of processes or Ray actors.
         threads: The threads of each worker.
-        progress: Is called with the faces that are done and with ``n``.
+        progress: Is called with the pictures that are done and with ``n``.
 
     Returns:
         The codes (n, w_dim) with their scores (n, attributes).
 
     Raises:
-        GanvasError: ``n``, ``psi`` or a seed is out of range, the folder can't be written or holds other labels (before anything
-            is written), a shard fails repeatedly, or scores aren't finite or have the same value everywhere.
+        GanvasError: ``n``, ``psi``, a seed or ``shard_size`` is out of range, the generator has no such ``condition``, the folder
+            can't be written or holds other labels (before anything is written), ``engine``, ``workers`` or ``threads`` are as
+            ``run_shards`` refuses them, or need ``out``, a shard fails repeatedly, or scores aren't finite or have the same value
+            everywhere.
     """
     run = LabelRun(generator, scorer, n, psi, seed, out, keep_images, shard_size, early, condition)
     if out is not None:
-        run.resume().make_missing(progress=progress, engine=engine, workers=workers, threads=threads)
+        run.make_missing(progress=progress, engine=engine, workers=workers, threads=threads)
         return load_labels(out, generator)
     if keep_images or engine != "local":
         name = "keep_images" if keep_images else f"The engine {engine!r}"
@@ -116,11 +119,17 @@ def label(
     def keep_scores(shard: int, advance: Advance) -> None:
         parts[shard] = run.score_shard(shard, advance)
 
-    run_shards(keep_scores, run.count_rows(), threads=threads, progress=progress)
-    codes, scores = draw_codes(generator, n, run.source), torch.cat([parts[k] for k in sorted(parts)])
-    names = (scorer.attributes, scorer.kinds)
-    origin = (run.source, generator.fingerprint, run.header.scorer_id)
-    return make_dataset(codes, scores, *names, *origin, scorer.units)
+    run_shards(keep_scores, run.count_rows(), workers=workers, threads=threads, progress=progress)
+    return make_dataset(
+        codes=draw_codes(generator, n, run.source),
+        scores=torch.cat([parts[k] for k in sorted(parts)]),
+        attributes=scorer.attributes,
+        kinds=scorer.kinds,
+        source=run.source,
+        generator=generator.fingerprint,
+        scorer=run.header.scorer_id,
+        units=scorer.units,
+    )
 
 
 def render_batch(device: torch.device) -> int:
@@ -133,14 +142,14 @@ class LabelEstimate:
     """The size of the shards that are missing, from a short timed run."""
 
     shards: int
-    faces: int
+    pictures: int
     bytes: int
     hours: float
     """With all workers, each as fast as the one that was timed."""
 
     def __str__(self) -> str:
         size = f"{self.bytes / 1e9:.2f} GB" if self.bytes >= 1e9 else f"{self.bytes / 1e6:.2f} MB"
-        return f"{self.shards:,} shards of {self.faces:,} pictures to make: about {size} and {self.hours:.2g} hours"
+        return f"{self.shards:,} shards of {self.pictures:,} pictures to make: about {size} and {self.hours:.2g} hours"
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,10 @@ class LabelRun:
         if self.n < 1:
             raise GanvasError(f"The number of pictures must be at least 1, not {self.n}.")
         if not abs(self.psi) < MAX_PSI:
-            raise GanvasError(f"psi must be a finite number, 1 or less for natural pictures, not {self.psi}.")
+            raise GanvasError(
+                f"psi must be a number between -{MAX_PSI:,.0f} and {MAX_PSI:,.0f}, 1 or less for natural pictures, "
+                f"not {self.psi}."
+            )
         if self.seed < 0 or label_seeds(1, self.seed, self.n - 1)[0] >= 2**32:
             raise GanvasError(f"Seeds must be from 0 to {2**32 - 1}: {self.n} of them can't start at {self.seed}.")
         if self.condition is not None:
@@ -178,10 +190,19 @@ class LabelRun:
     @property
     def header(self) -> LabelHeader:
         """The header of the labels."""
-        generator, scorer = (NamedTool(tool.name, tool.fingerprint) for tool in (self.generator, self.scorer))
-        names = (self.scorer.attributes, cast(tuple[Kind, ...], self.scorer.kinds))
-        start, units = (self.n, self.seed, float(self.psi), None, self.shard_size), dict(self.scorer.units) or None
-        return LabelHeader(*start, generator, scorer, *names, self.condition, units)
+        return LabelHeader(
+            n=self.n,
+            seed=self.seed,
+            psi=float(self.psi),
+            codes=None,
+            shard=self.shard_size,
+            generator=NamedTool(self.generator.name, self.generator.fingerprint),
+            scorer=NamedTool(self.scorer.name, self.scorer.fingerprint),
+            attributes=self.scorer.attributes,
+            kinds=cast(tuple[Kind, ...], self.scorer.kinds),
+            condition=self.condition,
+            units=dict(self.scorer.units) or None,
+        )
 
     @property
     def store(self) -> Store:
@@ -234,7 +255,7 @@ class LabelRun:
         return run
 
     def count_rows(self, part: tuple[int, int] = (1, 1)) -> dict[int, int]:
-        """Count the faces of each shard; ``part`` (k, m) selects the k-th of m ranges of shards, from 1."""
+        """Count the pictures of each shard; ``part`` (k, m) selects the k-th of m ranges of shards, from 1."""
         batch, (k, m) = self.shard_size, part
         if not 1 <= k <= m:
             raise GanvasError(f"A part is one of 1/{m} to {m}/{m}, not {k}/{m}.")
@@ -242,29 +263,30 @@ class LabelRun:
         return {i: min(batch, self.n - i * batch) for i in range(shards * (k - 1) // m, shards * k // m)}
 
     def find_missing(self, part: tuple[int, int] = (1, 1)) -> dict[int, int]:
-        """Count the faces of each shard that is missing, damaged or has another origin."""
+        """Count the pictures of each shard that is missing, damaged or has another origin."""
         return {k: rows for k, rows in self.count_rows(part).items() if not self._is_done(k, rows)}
 
     def make_missing(self, part: tuple[int, int] = (1, 1), *, progress: Progress | None = None, **engine: Any) -> None:
         """Make the missing shards of a part; several parts of one run may be made at the same time.
 
-        ``progress`` is called with the faces that are done and those of the part; ``engine``: options of ``run_shards``.
-        Raises GanvasError as ``label`` does.
+        It goes on as ``resume`` says. ``progress`` is called with the pictures that are done and those of the part; ``engine``:
+        options of ``run_shards``. Raises GanvasError as ``label`` does.
         """
-        store, faces, device = self.store, self.count_rows(part), self.generator.device
+        run, device = self.resume(), self.generator.device
+        store, rows = run.store, run.count_rows(part)
         if engine.get("engine", "local") != "local" and device.index:
             raise GanvasError(f"The engine {engine['engine']!r} takes every GPU: give the device cuda, not {device}.")
-        store.write_json(INDEX, self.describe())
+        store.write_json(INDEX, run.describe())
         # A temporary index may be another part's, which is being written.
-        names = [name(k) for k in faces for name in (format_scores_name, format_images_name)] + [INDEX] * (
+        names = [name(k) for k in rows for name in (format_scores_name, format_images_name)] + [INDEX] * (
             part == (1, 1)
         )
         store.remove_leftovers(names)
-        missing, total = self.find_missing(part), sum(faces.values())
+        missing, total = run.find_missing(part), sum(rows.values())
         before = total - sum(missing.values())
         callback = None if progress is None else lambda done, _: progress(before + done, total)
         try:
-            run_shards(self.make_shard, missing, gpu=device.type == "cuda", progress=callback, **engine)
+            run_shards(run.make_shard, missing, gpu=device.type == "cuda", progress=callback, **engine)
         finally:
             store.remove_leftovers(names)
 
@@ -285,28 +307,47 @@ class LabelRun:
         return format_scores_name(k)
 
     def score_shard(self, k: int, advance: Advance) -> Scores:
-        """Render and score the faces of shard ``k``, (rows, attributes)."""
+        """Render and score the pictures of shard ``k``, (rows, attributes)."""
         return self._score(self._render(k, min(self.shard_size, self.n - k * self.shard_size), advance))
 
     def estimate(self, missing: dict[int, int], workers: int = 1, threads: int | None = None) -> LabelEstimate:
-        """Estimate how many bytes and hours shards take, by labelling a few faces twice: the first time warms up."""
-        faces, attributes = sum(missing.values()), len(self.scorer.attributes)
-        if not missing:
-            return LabelEstimate(0, 0, 0, 0.0)
-        shard = next(iter(missing))
-        timed, seconds, jpeg_bytes = min(BATCH_SIZE, missing[shard]), 0.0, 0
+        """Estimate how many bytes and hours shards take, by labelling a few pictures of one.
+
+        Shards whose pictures are kept already only have them decoded and scored, and are timed by themselves. Raises GanvasError
+        where the kept pictures are others.
+        """
+        kept = {k for k, rows in missing.items() if self.keep_images and self._load_images(k, rows) is not None}
+        hours, size = 0.0, 0.0
+        for shards in (kept, missing.keys() - kept):
+            if not shards:
+                continue
+            writes_images = self.keep_images and shards is not kept
+            with use_threads(threads):
+                seconds, jpeg_bytes = self._time_picture(min(shards), missing[min(shards)], shards is kept)
+            pictures = sum(missing[k] for k in shards)
+            hours += seconds * pictures / workers / 3600
+            size += pictures * (4 * len(self.scorer.attributes) + (jpeg_bytes + 8) * writes_images)
+            size += len(shards) * HEADER_BYTES * (1 + writes_images)
+        return LabelEstimate(len(missing), sum(missing.values()), round(size), hours)
+
+    def _time_picture(self, k: int, rows: int, is_kept: bool) -> tuple[float, float]:
+        """Label a few pictures of shard ``k`` twice, the first time to warm up; return seconds and bytes of JPEG of each."""
+        timed, seconds, jpeg_bytes = min(BATCH_SIZE, rows), 0.0, 0
+        images = self._load_images(k, rows) if is_kept else None
         for _ in range(2):
             start = time.perf_counter()
-            with use_threads(threads):
-                pictures = self._render(shard, timed, lambda rows: None)
+            if images is not None:
+                pictures = decode_pictures(images, timed)
+            else:
+                # Only their own codes: those of the whole shard may be many more.
+                source = replace(self.source, batch=timed)
+                pictures = self._render_codes(draw_batch(self.generator, source, k * self.shard_size))
                 if self.keep_images:
-                    images = encode_pictures(pictures)
-                    jpeg_bytes, pictures = len(images["jpeg"]), decode_pictures(images, timed)
-                self._score(pictures)
+                    encoded = encode_pictures(pictures)
+                    jpeg_bytes, pictures = len(encoded["jpeg"]), decode_pictures(encoded, timed)
+            self._score(pictures)
             seconds = time.perf_counter() - start
-        headers = len(missing) * HEADER_BYTES * (1 + self.keep_images)
-        size = round(faces * (4 * attributes + (jpeg_bytes / timed + 8) * self.keep_images)) + headers
-        return LabelEstimate(len(missing), faces, size, seconds / timed * faces / workers / 3600)
+        return seconds / timed, jpeg_bytes / timed
 
     @property
     def _size(self) -> int:
@@ -356,10 +397,14 @@ class LabelRun:
             store.check_origin(name, origin)
         return images
 
-    @torch.no_grad()
     def _render(self, k: int, rows: int, advance: Advance) -> Iterator[Images]:
         """Yield the first ``rows`` pictures (1, 3, size, size) of shard ``k``, one after the other."""
         ws = draw_batch(self.generator, self.source, k * self.shard_size)[:rows]
+        return self._render_codes(ws, advance)
+
+    @torch.no_grad()
+    def _render_codes(self, ws: WPlus, advance: Advance = lambda rows: None) -> Iterator[Images]:
+        """Yield the pictures (1, 3, size, size) of codes, one after the other."""
         for codes in ws.split(render_batch(self.generator.device)):
             drawn = self.generator.synthesis(codes, **({"resolution": EARLY_SIDE} if self._describe_early() else {}))
             for picture in downscale(drawn, self._size).split(1):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ganvas.data.codes import check_generator
@@ -24,7 +25,7 @@ from ganvas.editors import composed
 from ganvas.editors.base import Editor, EditorMetadata, LinearEditor, fingerprint, read_editor
 from ganvas.editors.base import save_editor as save
 from ganvas.editors.extended import EXTENDED, ExtendedEditor, extend_editor, split_extended
-from ganvas.editors.masked import MASKED, MaskedEditor, get_masked_rows, mask_editor, unwrap_masked
+from ganvas.editors.masked import MASKED, MaskedEditor, mask_editor, parse_masked_rows, unwrap_masked
 from ganvas.editors.published import IMPORTED
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
@@ -50,9 +51,6 @@ __all__ = [
 
 NO_METHODS = frozenset({"base", "composed", "editor_files", "extended", "masked", "picture_calibration", "published"})
 """Public modules of this package that fit nothing."""
-ATTRIBUTES = "attributes"
-PROGRESS = "progress"
-"""The options that every method takes, whether its ``fit`` has them or not."""
 REPORT_WORDS = {
     "unresponsive": "attributes hardly moved",
     "gain": "scaled by",
@@ -81,7 +79,7 @@ REPORT_NOTES = {
     "length_removed": "the mean length of a change of -1",
     "rows": "how many rows of W+ edits move",
     "response": "how far a change of 1 moves the attribute, as the probe reads it: 1 is as asked",
-    "others": "how far a change of 1 moves the other attributes together",
+    "others": "the absolute mean change of the other attributes, averaged over these, for a change of 1",
     "kept": "the share of the direction that is left after the others were projected out",
     "estimate": "how far a change of 1 moves the attribute in pictures, to first order",
     "layer": "the number of the row of W+ that edits move",
@@ -142,9 +140,9 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
         method: The name of a method, a module of ``ganvas.editors`` such as "compact" or "interfacegan".
         data: Codes of ``generator`` with their scores.
         generator: The generator that the codes belong to.
-        **options: The options of the method's own ``fit``, and ``masked``: the rows of W+ that the editor
-            moves, and how many rows there are. Every method takes two more: ``attributes``, those to fit in their order (one
-            whose own ``fit`` doesn't have it gets data of these alone), and ``progress``, called with (steps done, steps).
+        **options: The options of the method's own ``fit``, and three that every method takes: ``attributes``, those to fit in
+            their order; ``progress``, called with (steps done, steps); and ``masked``, the only rows of W+ that the editor moves,
+            as ``masked.Layers``, or as an editor's own ``options`` hold them.
 
     Returns:
         The fitted editor, on the generator's device; ``report`` holds what was measured on held-out codes.
@@ -155,23 +153,18 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
     References:
         Each method's module names its paper.
     """
-    fit_method, rows = _import_method(method).fit, options.pop(MASKED, None)
+    fit_method, rows = _import_method(method).fit, parse_masked_rows(options.pop(MASKED, None), generator)
     check_generator("The data", "?", data.generator, generator)
-    parameters = inspect.signature(fit_method).parameters.values()
-    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    if ATTRIBUTES not in names:
-        chosen = options.pop(ATTRIBUTES, None)
-        data = data if chosen is None else data.select(chosen)
-        names.append(ATTRIBUTES)
-    if PROGRESS not in names:
-        options.pop(PROGRESS, None)
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for name in options:
-            if name not in names:
-                raise unknown("option", name, names)
+    own = _list_options(fit_method)
+    # A method whose ``fit`` has no option ``attributes`` gets data of these alone.
+    if "attributes" not in own and (chosen := options.pop("attributes", None)) is not None:
+        data = data.select(chosen)
+    if "progress" not in own:
+        options.pop("progress", None)
+    _check_options(fit_method, options, "attributes")
     data = replace(data, codes=convert_to_normal(data.codes), scores=convert_to_normal(data.scores))
     editor = fit_method(data, generator, **options).to(generator.device)
-    return editor if rows is None else mask_editor(editor, get_masked_rows(rows)[0], generator)
+    return mask_editor(editor, rows, generator)
 
 
 @leave_inference_mode()
@@ -189,13 +182,11 @@ def fit_unlabelled(method: str, generator: Generator, **options: Any) -> Editor:
     Raises:
         GanvasError: The method needs labels, or an option is unknown or impossible.
     """
-    if method not in list_unlabelled_methods():
-        raise unknown("method without labels", method, list_unlabelled_methods())
-    fit_method = _import_method(method).fit_unlabelled
-    names = [p.name for p in inspect.signature(fit_method).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    for name in options:
-        if name not in names:
-            raise unknown("option", name, names)
+    module, unlabelled = _import_method(method), list_unlabelled_methods()
+    if method not in unlabelled:
+        raise GanvasError(f"The method {method!r} needs labels; those that don't are {', '.join(unlabelled)}.")
+    fit_method = module.fit_unlabelled
+    _check_options(fit_method, options)
     return fit_method(generator, **options).to(generator.device)
 
 
@@ -222,7 +213,7 @@ def load_editor(name: str | Path, generator: Generator | None = None, *, allow_o
         raise unknown("editor", name, [*list_editors(), "the path of a file"])
     tensors, metadata = read_editor(path)
     other = generator is not None and metadata.generator != generator.fingerprint
-    if generator is not None and not (allow_other_generator and other):
+    if generator is not None and not allow_other_generator:
         check_generator(f"Editor {str(name)!r}", metadata.generator_name, metadata.generator, generator)
     try:
         editor = _build_editor(tensors, metadata)
@@ -242,26 +233,20 @@ def _build_editor(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> Ed
     if EXTENDED in tensors:
         return ExtendedEditor(metadata, _build_editor(*split_extended(tensors, metadata)), tensors[EXTENDED])
     own, inner, rows = unwrap_masked(tensors, metadata)
-    built = {IMPORTED: LinearEditor, composed.METHOD: composed.ComposedEditor}
-    factory = built.get(metadata.method) or _import_method(metadata.method)
+    classes = {IMPORTED: LinearEditor, composed.METHOD: composed.ComposedEditor}
+    factory = classes.get(metadata.method) or _import_method(metadata.method)
     editor = factory.from_tensors(own, inner)
     return editor if rows is None else MaskedEditor(editor, *rows)
 
 
 def _check_shapes(editor: Editor, generator: Generator) -> None:
     """Raise GanvasError where an editor of another generator can't move this one's codes."""
-    width = len(editor.probe.weight)
-    rows = editor.num_ws if isinstance(editor, MaskedEditor) else generator.num_ws
-    inner = editor.inner if isinstance(editor, MaskedEditor) else editor
-    shape = inner.get_buffer("directions").shape if isinstance(inner, LinearEditor) else ()
-    if len(shape) == 3 and rows == generator.num_ws:
-        rows = shape[1]
-        rows = generator.num_ws if isinstance(editor, MaskedEditor) and rows == len(editor.rows) else rows
-    if (width, rows) != (generator.w_dim, generator.num_ws):
-        raise GanvasError(
-            f"it moves codes of {rows} rows of {width} numbers, those of {generator.name!r} have {generator.num_ws} of "
-            f"{generator.w_dim}."
-        )
+    width, wanted = len(editor.probe.weight), generator.w_dim
+    if width != wanted:
+        raise GanvasError(f"it moves codes of {width} numbers, those of {generator.name!r} have {wanted}.")
+    if not isinstance(editor, composed.ComposedEditor):  # which edits with its own generator only
+        changes = torch.eye(len(editor.attributes))
+        editor.shift_rows(torch.zeros(len(changes), generator.num_ws, wanted), changes)
 
 
 def format_report_lines(editor: Editor) -> list[str]:
@@ -292,6 +277,21 @@ def _format_value(value: Any, digits: int = 4) -> str:
     if value is None:
         return "none"
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+
+def _list_options(fit_method: Callable[..., Editor]) -> list[str]:
+    """Return the names of a function's keyword-only parameters."""
+    return [p.name for p in inspect.signature(fit_method).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+
+def _check_options(fit_method: Callable[..., Editor], options: Mapping[str, Any], *others: str) -> None:
+    """Raise GanvasError for an option that is neither the function's nor one of ``others``."""
+    if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(fit_method).parameters.values()):
+        return
+    names = [*dict.fromkeys((*_list_options(fit_method), *others))]
+    for name in options:
+        if name not in names:
+            raise unknown("option", name, names)
 
 
 def _import_method(name: str) -> ModuleType:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ganvas.editors._networks import draw_rows, fit_network
 from ganvas.errors import GanvasError
 from ganvas.progress import Progress
+from ganvas.training_loop import seed_random_state
 from ganvas.types import WPlus
 from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
@@ -172,8 +173,7 @@ def fit_count_classifier(
     Equal input gives equal weights on one machine; the global random state is left as it was.
     """
     counts, random = ranges.clamp(counts), torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seed_random_state(seed):
         network = CountClassifier(codes.shape[1], ranges, config.loss, config.hidden).to(codes.device).train()
         network.dropout = config.dropout
         network.mean.copy_(codes.mean(0))
@@ -239,7 +239,7 @@ class CodeVectors(nn.Module):
         centred = codes - self.mean
         return (centred if self.basis is None else centred @ self.basis.T) / self.deviations
 
-    def unproject(self, displacement: Coordinates) -> Vectors:
+    def unproject_move(self, displacement: Coordinates) -> Vectors:
         """Return what vectors move by when their coordinates move by ``displacement``."""
         scaled = displacement * self.deviations
         return scaled if self.basis is None else scaled @ self.basis

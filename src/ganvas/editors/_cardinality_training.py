@@ -36,6 +36,7 @@ from ganvas.editors.base import GAIN_BOUNDS, compute_response_gains
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
+from ganvas.training_loop import seed_random_state
 from ganvas.validation import Flag, Natural, NonNegative, Positive, PositiveInt, validated
 
 TRAINING_SHARE = 0.8
@@ -219,7 +220,7 @@ class CountObjective:
 
         ``sign`` (n,): whether an object is added (1) or removed (-1).
         """
-        displacement, column = self.code_vectors.unproject(step), attribute[:, None]
+        displacement, column = self.code_vectors.unproject_move(step), attribute[:, None]
         losses = [
             network.compute_losses(codes + displacement, target).gather(1, column)[:, 0] for network in self.classifiers
         ]
@@ -279,7 +280,7 @@ class CodeOptimizer:
                 loss = self.objective.compute_loss(codes, step, target, attribute, sign).sum()
                 (step.grad,) = torch.autograd.grad(loss, step)
                 optimizer.step()
-        return code_vectors.unproject(step.detach()) * possible[:, None]
+        return code_vectors.unproject_move(step.detach()) * possible[:, None]
 
 
 @dataclass(frozen=True)
@@ -323,7 +324,7 @@ class CountTraining:
         else:
             amounts = torch.zeros(len(codes), before.shape[1]).to(codes)
             amounts[:, k] = sign
-            moved = code_vectors.unproject(moves.move_once(code_vectors.project(codes), amounts))
+            moved = code_vectors.unproject_move(moves.move_once(code_vectors.project(codes), amounts))
         right = self.classify_counts(codes + moved)[:, k] == before[:, k] + sign
         after, now = (compute_expected_counts(self.objective.classifiers, each) for each in (codes + moved, codes))
         change = (after - now)[:, k] * sign
@@ -377,8 +378,7 @@ def train_directions(training: CountTraining, progress: Progress) -> CountDirect
     """Train H of all attributes at once; they share no weights, so each is trained independently."""
     config, objective, codes = training.config, training.objective, training.training_set.codes
     k, code_vectors = len(objective.ranges.lows), objective.code_vectors
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seed_random_state(config.seed):
         moves = CountDirections(k, len(code_vectors.deviations), config.signs, config.width, config.pieces).to(
             codes.device
         )
@@ -453,8 +453,7 @@ def _build_vectors(codes: Vectors, groups: Groups, options: CardinalityConfig) -
         pca = fit_pca(codes, options.pca)
         return CodeVectors(groups, pca.mean, pca.variances[: options.pca].sqrt(), pca.components)
     mean = codes.mean(0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
+    with seed_random_state(options.seed):
         *_, deviations, axes = torch.svd_lowrank(codes - mean, min(options.pca + 20, *codes.shape), niter=4)
     deviations = (deviations[: options.pca] / len(codes) ** 0.5).clamp(min=1e-6)
     return CodeVectors(groups, mean, deviations, axes[:, : options.pca].T.contiguous())

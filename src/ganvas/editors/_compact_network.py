@@ -17,7 +17,7 @@ from ganvas.editors._fit import update_options
 from ganvas.editors._networks import SLOPE, Perceptron, compute_correlation, fit_network
 from ganvas.errors import GanvasError, unknown
 from ganvas.progress import Progress
-from ganvas.training_loop import constant, warmup_cosine
+from ganvas.training_loop import constant, seed_random_state, warmup_cosine
 from ganvas.types import Dtype, Scores, W
 from ganvas.validation import Flag, Natural, NonNegative, Positive, PositiveInt, PositiveReal, Share, validated
 
@@ -347,8 +347,7 @@ def train_autoencoder(
     k = a.shape[1]
     target = torch.eye(config.dim if config.correlated == "codes" else k).to(a)
     target[:k, :k] = mref
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seed_random_state(config.seed):
         sizes = (x.shape[1], config.dim), (config.dim, x.shape[1])
         shape = config.width, config.depth, config.path, config.slope
         plain = [Perceptron(*size, *shape).to(x.device) for size in sizes]

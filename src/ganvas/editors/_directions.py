@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ganvas.data.correlation import correlate_columns
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.data.probe import Probe
@@ -102,7 +103,7 @@ def name_directions(
     along = scale_to_deviation(axes, w)
     moved = along @ data.probe.weight.to(along)
     best = moved.abs().argmax(0)
-    correlations = _correlate(w @ axes.T, a)
+    correlations = correlate_columns(w @ axes.T, a)
     every = torch.arange(len(data.attributes), device=best.device)
     response = moved[best, every]
     gain = compute_response_gains(response.abs()).clamp(max=MAX_LENGTH)
@@ -149,9 +150,3 @@ def build_numbered_editor(
         {"deviation": dict(zip(attributes, deviations.tolist(), strict=True))},
     )
     return mask_editor(LinearEditor(metadata, (axes * deviations[:, None]).float()), layers, generator)
-
-
-def _correlate(x: Tensor, y: Tensor) -> Tensor:
-    """Compute the correlation of every column of ``x`` with every one of ``y``, (axes, attributes)."""
-    x, y = ((t - t.mean(0)) / t.std(0).clamp(min=1e-12) for t in (x, y))
-    return x.T @ y / max(len(x) - 1, 1)

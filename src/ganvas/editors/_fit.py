@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ganvas.data.correlation import correlate_pairs
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.pca import fit_pca
 from ganvas.editors._networks import LatentClassifier, fit_latent_classifier, fit_network
@@ -27,15 +28,14 @@ from ganvas.editors.base import (
 from ganvas.errors import GanvasError
 from ganvas.generators.base import Generator
 from ganvas.progress import Progress
-from ganvas.training_loop import LossFunction
+from ganvas.training_loop import LossFunction, seed_random_state
 from ganvas.types import Scores, W
 from ganvas.validation import Natural, Positive, PositiveInt, validated
 
-L = TypeVar("L", bound="FitConfig")
 TRAINING_SHARE = 0.7
 """The share of the codes that is trained on; the others are held out."""
 CALIBRATION_CODES = 256
-"""The number of held-out codes on which gains are measured."""
+"""The number of codes on which gains are measured: of those trained on, since the report is of held-out ones."""
 CALIBRATION_PSI = 0.7
 """The truncation of every other of them: such codes are often edited, and a map may move them more than others."""
 MIN_CODES = 20
@@ -51,7 +51,8 @@ RENAMED_OPTIONS = {
 }
 """Options of editors' files by their former names."""
 Components = Float[Tensor, "n components"]
-E = TypeVar("E", bound="LatentEditor")
+ConfigT = TypeVar("ConfigT", bound="FitConfig")
+EditorT = TypeVar("EditorT", bound="LatentEditor")
 AnyEditor = TypeVar("AnyEditor", bound=Editor)
 
 
@@ -82,7 +83,10 @@ def update_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class WhitenedSpace(nn.Module):
-    """The leading principal components of W, whitened: coordinates x have mean 0 and variance 1 along each."""
+    """Coordinates x of W with mean 0 and variance 1 along each: its leading principal components, whitened.
+
+    Or all channels, standardised, where ``components`` is the identity matrix.
+    """
 
     def __init__(self, mean: Tensor, components: Tensor, deviations: Tensor) -> None:
         super().__init__()
@@ -92,8 +96,8 @@ class WhitenedSpace(nn.Module):
         """Return the coordinates of codes."""
         return ((w - self.mean) @ self.components.T) / self.deviations
 
-    def unproject(self, displacement: Components) -> W:
-        """Return what codes move by when their coordinates move by ``displacement``."""
+    def unproject_move(self, displacement: Components) -> W:
+        """Return what codes move by when their coordinates move by ``displacement``; the mean isn't added."""
         return (displacement * self.deviations) @ self.components
 
 
@@ -110,12 +114,12 @@ class LatentEditor(Editor, ABC):
         self.gains = nn.Buffer(torch.ones(2, len(metadata.attributes)))
 
     @abstractmethod
-    def move(self, x: Components, changes: Scores) -> Components:
+    def compute_move(self, x: Components, changes: Scores) -> Components:
         """Return what to add to coordinates, for changes in the map's own units."""
 
     def shift(self, w: W, changes: Scores) -> W:
         """Return the map's move as a move of w; what lies beyond the components doesn't change."""
-        return self.frame.unproject(self.move(self.frame.project(w), self.scale_changes(changes)))
+        return self.frame.unproject_move(self.compute_move(self.frame.project(w), self.scale_changes(changes)))
 
     def scale_changes(self, changes: Scores) -> Scores:
         """Convert changes to the map's own units, by the gains."""
@@ -126,8 +130,8 @@ class LatentEditor(Editor, ABC):
 class FitData:
     """The training and the held-out codes, and the latent classifier, which was fitted on the former.
 
-    ``w`` (n, w_dim), their coordinates ``x`` (n, components) and normal scores ``a`` (n, K); the same of held-out codes.
-    ``whitening`` (components, rank): from coordinates that aren't whitened to some that are.
+    ``w`` (n, w_dim), their coordinates ``x`` (n, components) and normal scores ``a`` (n, attributes); the same of held-out
+    codes. ``whitening`` (components, rank): the matrix from the coordinates to whitened components; None if they are such.
     """
 
     frame: WhitenedSpace
@@ -142,52 +146,53 @@ class FitData:
 
 
 @dataclass(frozen=True)
-class NetworkFit(Generic[E, L]):
+class NetworkFit(Generic[EditorT, ConfigT]):
     """A fitted editor, the data that it was fitted on, and its config with as many components as there are."""
 
-    editor: E
+    editor: EditorT
     data: FitData
-    config: L
+    config: ConfigT
 
 
 def fit_network_editor(
     method: str,
     data: LatentDataset,
     generator: Generator,
-    config: L,
-    build: Callable[[EditorMetadata, WhitenedSpace, L], E],
-    create_loss: Callable[[E, FitData, L], LossFunction],
+    config: ConfigT,
+    build: Callable[[EditorMetadata, WhitenedSpace, ConfigT], EditorT],
+    create_loss: Callable[[EditorT, FitData, ConfigT], LossFunction],
     progress: Progress = lambda step, steps: None,
     *,
     options: Mapping[str, Any] | None = None,
-    codes: int = CALIBRATION_CODES,
-    channels: bool = False,
-) -> NetworkFit[E, L]:
+    n_measured: int = CALIBRATION_CODES,
+    standardize_only: bool = False,
+) -> NetworkFit[EditorT, ConfigT]:
     """Fit an editor that trains a network: a latent classifier first, then the network, then gains and the report.
 
     ``build`` makes the untrained editor; all its parameters that require gradients are trained on what ``create_loss`` returns,
-    with the global random state seeded, and restored at the end. ``options`` are stored beside the config's. Gains and report
-    are measured on ``codes`` held-out codes. ``channels``: see ``prepare_fit``.
+    with the global random state seeded, and restored at the end. ``options`` are stored beside the config's. Gains are measured
+    on ``n_measured`` of the codes trained on, the report on as many held-out ones. ``standardize_only``: see ``prepare_fit``.
     Raises GanvasError for fewer than ``MIN_CODES`` codes, and where the loss isn't finite.
     """
-    fit_data, config = prepare_fit(data, generator, config, channels)
+    fit_data, config = prepare_fit(data, generator, config, standardize_only)
     metadata = build_metadata(method, data, generator, asdict(config) | dict(options or {}), {})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seed_random_state(config.seed):
         editor = build(metadata, fit_data.frame, config).to(generator.device)
         loss = create_loss(editor, fit_data, config)
         trained = [parameter for parameter in editor.parameters() if parameter.requires_grad]
         fit_network(trained, loss, config.steps, config.rate, progress=progress)
     editor.eval().requires_grad_(False)
-    calibrate_gains(editor, fit_data, codes)
-    editor.report = measure_report(editor, fit_data, codes)
+    calibrate_gains(editor, fit_data, n_measured)
+    editor.report = measure_report(editor, fit_data, n_measured)
     return NetworkFit(editor, fit_data, config)
 
 
-def prepare_fit(data: LatentDataset, generator: Generator, config: L, channels: bool = False) -> tuple[FitData, L]:
+def prepare_fit(
+    data: LatentDataset, generator: Generator, config: ConfigT, standardize_only: bool = False
+) -> tuple[FitData, ConfigT]:
     """Whiten the codes of ``data``, split them by the seed, and fit the latent classifier.
 
-    ``channels``: the coordinates are the channels of W, each standardised, in place of whitened components.
+    ``standardize_only``: the coordinates are the channels of W, each standardised, in place of whitened components.
     Returns ``config`` with at most as many components as exist. Raises GanvasError for fewer than ``MIN_CODES`` codes.
     """
     if len(data) < MIN_CODES:
@@ -195,11 +200,11 @@ def prepare_fit(data: LatentDataset, generator: Generator, config: L, channels: 
     w, a = data.w.to(generator.device), data.normals().to(generator.device, torch.float32)
     rows, held = (index.to(generator.device) for index in data.split(TRAINING_SHARE, config.seed))
     rank = min(w.shape[1], len(rows) - 1)
-    config = replace(config, components=w.shape[1] if channels else min(config.components, rank))
+    config = replace(config, components=w.shape[1] if standardize_only else min(config.components, rank))
     pca = fit_pca(w[rows], min(config.components, rank))
     frame = WhitenedSpace(pca.mean, pca.components, pca.variances[: len(pca.components)].sqrt())
     whitening = None
-    if channels:
+    if standardize_only:
         deviations = w[rows].std(0).clamp(min=1e-6)
         whitening = deviations[:, None] * frame.components.T / frame.deviations
         frame = WhitenedSpace(pca.mean, torch.eye(w.shape[1]).to(w), deviations)
@@ -209,29 +214,33 @@ def prepare_fit(data: LatentDataset, generator: Generator, config: L, channels: 
 
 
 @torch.no_grad()
-def calibrate_gains(editor: LatentEditor, fit_data: FitData, codes: int = CALIBRATION_CODES) -> None:
-    """Set the gains so that a change of 1 moves the mean reading of held-out codes by 1; twice, since maps aren't linear."""
+def calibrate_gains(editor: LatentEditor, fit_data: FitData, n: int = CALIBRATION_CODES) -> None:
+    """Set the gains so that a change of 1 moves the probe's mean reading of ``n`` of the codes trained on by 1.
+
+    Twice, since maps aren't linear.
+    """
     for _ in range(2):
-        response = measure_responses(editor, fit_data, codes)["response"]
+        response = measure_responses(editor, fit_data, fit_data.x[:n])["response"]
         editor.gains.copy_((editor.gains * compute_response_gains(response)).clamp(*GAIN_BOUNDS))
 
 
 @torch.no_grad()
-def measure_responses(editor: LatentEditor, fit_data: FitData, codes: int = CALIBRATION_CODES) -> dict[str, Tensor]:
-    """Measure what changes of 1 and -1 of each attribute do on average over held-out codes, (2, K) each.
+def measure_responses(editor: LatentEditor, fit_data: FitData, coordinates: Components) -> dict[str, Tensor]:
+    """Measure what changes of 1 and -1 of each attribute do to the probe's readings of codes, (2, attributes) each.
 
-    "response": how far its own reading moves, divided by the change. "length": the mean Mahalanobis length of the move.
-    "others": the mean |change| of the other readings, as means over codes.
+    Every other code is truncated to psi ``CALIBRATION_PSI`` first.
+    "response": how far its own reading moves in the mean, divided by the change. "length": the mean Mahalanobis length of the
+    move. "others": the absolute mean change of the other readings, averaged over these.
     """
-    x, k = fit_data.held_x[:codes].clone(), len(editor.attributes)
+    x, k = coordinates.clone(), len(editor.attributes)
     x[::2] *= CALIBRATION_PSI
-    weight = fit_data.frame.unproject(torch.eye(x.shape[1]).to(x)) @ editor.probe.weight.to(x)
+    weight = fit_data.frame.unproject_move(torch.eye(x.shape[1]).to(x)) @ editor.probe.weight.to(x)
     response, length, others = x.new_zeros(2, k), x.new_zeros(2, k), x.new_zeros(2, k)
     for j in range(k):
         for side, change in enumerate((1.0, -1.0)):
             changes = x.new_zeros(len(x), k)
             changes[:, j] = change
-            displacement = editor.move(x, editor.scale_changes(changes))
+            displacement = editor.compute_move(x, editor.scale_changes(changes))
             readings = (displacement @ weight).mean(0)
             response[side, j] = readings[j] / change
             whitened = displacement if fit_data.whitening is None else displacement @ fit_data.whitening
@@ -241,16 +250,15 @@ def measure_responses(editor: LatentEditor, fit_data: FitData, codes: int = CALI
 
 
 @torch.no_grad()
-def measure_report(editor: LatentEditor, fit_data: FitData, codes: int = CALIBRATION_CODES) -> dict[str, Any]:
-    """Measure the report on held-out codes."""
-    readings = fit_data.classifier(fit_data.held_x)
-    correlations = torch.cosine_similarity(
-        readings - readings.mean(0), fit_data.held_a - fit_data.held_a.mean(0), dim=0
-    )
-    measured = {name: values.mean(0) for name, values in measure_responses(editor, fit_data, codes).items()}
+def measure_report(editor: LatentEditor, fit_data: FitData, n: int = CALIBRATION_CODES) -> dict[str, Any]:
+    """Measure the classifier on all held-out codes, and edits on ``n`` of them; return the report."""
+    held_x = fit_data.held_x
+    correlations = correlate_pairs(fit_data.classifier(held_x), fit_data.held_a)
+    measured = {name: values.mean(0) for name, values in measure_responses(editor, fit_data, held_x[:n]).items()}
     return {
         "trained_on": len(fit_data.x),
-        "held_out": len(fit_data.held_x),
+        "held_out": len(held_x),
+        "edited": min(n, len(held_x)),
         "classifier_correlation": float(correlations.mean()),
         **format_report(editor.attributes, classifier=correlations, gain=editor.gains.mean(0), **measured),
         "unresponsive": find_unresponsive(editor.attributes, measured["response"]),
@@ -258,16 +266,16 @@ def measure_report(editor: LatentEditor, fit_data: FitData, codes: int = CALIBRA
 
 
 def restore_network_editor(
-    kind: type[L],
-    build: Callable[[EditorMetadata, WhitenedSpace, L], E],
+    config_type: type[ConfigT],
+    build: Callable[[EditorMetadata, WhitenedSpace, ConfigT], EditorT],
     tensors: Mapping[str, Tensor],
     metadata: EditorMetadata,
-) -> E:
+) -> EditorT:
     """Build an editor of ``fit_network_editor`` from a file. Raises GanvasError where its tensors and options don't match."""
 
-    def build_empty() -> E:
+    def build_empty() -> EditorT:
         options = update_options(metadata.options)
-        config = kind(**{name: options[name] for name in kind.__dataclass_fields__})
+        config = config_type(**{name: options[name] for name in config_type.__dataclass_fields__})
         w_dim = metadata.probe.weight.shape[0]
         frame = WhitenedSpace(torch.empty(w_dim), torch.empty(config.components, w_dim), torch.empty(config.components))
         return build(metadata, frame, config)
@@ -276,52 +284,48 @@ def restore_network_editor(
 
 
 @dataclass(frozen=True)
-class NetworkMethod(Generic[E, L]):
+class NetworkMethod(Generic[EditorT, ConfigT]):
     """What a method fitted by ``fit_network_editor`` consists of; gives its module ``fit`` and ``from_tensors``.
 
-    ``build``, ``create_loss``, ``codes`` and ``channels``: see ``fit_network_editor``.
+    ``build``, ``create_loss``, ``n_measured`` and ``standardize_only``: see ``fit_network_editor``.
     """
 
     name: str
-    config: type[L]
-    build: Callable[[EditorMetadata, WhitenedSpace, L], E]
-    create_loss: Callable[[E, FitData, L], LossFunction]
-    codes: int = CALIBRATION_CODES
-    channels: bool = False
+    config_type: type[ConfigT]
+    build: Callable[[EditorMetadata, WhitenedSpace, ConfigT], EditorT]
+    create_loss: Callable[[EditorT, FitData, ConfigT], LossFunction]
+    n_measured: int = CALIBRATION_CODES
+    standardize_only: bool = False
 
     def fit(
         self,
         data: LatentDataset,
         generator: Generator,
         *,
-        attributes: tuple[str, ...] | list[str] | None = None,
         progress: Progress = lambda step, steps: None,
         **options: Any,
-    ) -> E:
-        """Fit the network on labelled codes; ``options`` are the fields of ``config``.
+    ) -> EditorT:
+        """Fit the network on labelled codes; ``options`` are the fields of ``config_type``.
 
-        ``attributes``: only these, in this order. ``progress`` is called after each step of training. Measurements on held-out
-        codes are in the editor's ``report``.
+        ``progress`` is called after each step of training. Measurements on held-out codes are in the editor's ``report``.
         Raises GanvasError for unknown or impossible options, and for too few codes.
         """
-        settings = self.config(**options)
-        data = data if attributes is None else data.select(tuple(attributes))
         fitted = fit_network_editor(
             self.name,
             data,
             generator,
-            settings,
+            self.config_type(**options),
             self.build,
             self.create_loss,
             progress,
-            codes=self.codes,
-            channels=self.channels,
+            n_measured=self.n_measured,
+            standardize_only=self.standardize_only,
         )
         return fitted.editor
 
-    def from_tensors(self, tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> E:
+    def from_tensors(self, tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> EditorT:
         """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-        return restore_network_editor(self.config, self.build, tensors, metadata)
+        return restore_network_editor(self.config_type, self.build, tensors, metadata)
 
 
 def restore_editor(build_empty: Callable[[], AnyEditor], tensors: Mapping[str, Tensor], method: str) -> AnyEditor:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ganvas.progress import Progress
-from ganvas.training_loop import LossFunction, Schedule, minimize
+from ganvas.training_loop import LossFunction, Schedule, minimize, seed_random_state
 from ganvas.types import Scores
 
 SLOPE = 0.2
@@ -157,8 +157,7 @@ def fit_latent_classifier(x: Tensor, a: Scores, width: int, steps: int, seed: in
     order = torch.randperm(len(x), generator=random).to(x.device)
     training_rows = order[max(round(STOPPING_SHARE * len(x)), 1) :]
     stopping_rows = order[: len(x) - len(training_rows)]
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        torch.manual_seed(seed)
+    with seed_random_state(seed):
         network = LatentClassifier(x.shape[1], a.shape[1], width).to(x.device)
         _initialize(network, x[training_rows], a[training_rows])
         best = [torch.inf, deepcopy(network.state_dict())]

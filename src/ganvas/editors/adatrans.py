@@ -73,7 +73,7 @@ class AdaTrans(LatentEditor):
         super().__init__(metadata, frame)
         self.walker, self.edit_steps = walker, edit_steps
 
-    def move(self, x: Components, changes: Scores) -> Components:
+    def compute_move(self, x: Components, changes: Scores) -> Components:
         """Return the sum of the steps."""
         return self.compute_trajectory(x, changes)[-1] - x
 

@@ -123,7 +123,7 @@ class CardinalityEditor(Editor):
         places, codes = self.places, self._vectors(ws)
         if self.moves is None:
             return places.expand_rows(self.optimizer.move(codes, changes))
-        return places.expand_rows(places.unproject(self.moves.move(places.project(codes), changes)))
+        return places.expand_rows(places.unproject_move(self.moves.move(places.project(codes), changes)))
 
     def read(self, ws: WPlus) -> Scores:
         """Return how many objects the classifiers expect, with a fraction where they aren't sure."""

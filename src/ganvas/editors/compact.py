@@ -51,6 +51,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ganvas.data import probe
+from ganvas.data.correlation import correlate_pairs
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.pca import PCA, fit_pca
 from ganvas.editors._compact_moves import (
@@ -361,8 +362,7 @@ def _measure_report(
     c, y = (torch.cat(part) for part in zip(*parts, strict=True))
     recons, attr, corr = (float(loss) for loss in compute_losses(x, c, y, a, mref))
     k = a.shape[1]
-    centred = [t - t.mean(0) for t in (c[:, :k], a)]
-    correlations = torch.cosine_similarity(*centred, dim=0)
+    correlations = correlate_pairs(c[:, :k], a)
 
     return {
         "held_out": len(x),

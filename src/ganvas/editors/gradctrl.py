@@ -88,7 +88,7 @@ class GradCtrl(LatentEditor):
         mask = (threshold - others) / (MASK_RAMP * threshold).clamp(min=1e-12)
         return F.normalize(gradients[:, k] * mask.clamp(0, 1), dim=1)
 
-    def move(self, x: Components, changes: Scores) -> Components:
+    def compute_move(self, x: Components, changes: Scores) -> Components:
         """Return the sum of all steps; those of several attributes are added."""
         selected = changes.ne(0).any(0).nonzero()[:, 0].tolist()
         done = torch.zeros_like(x)
@@ -117,6 +117,6 @@ def _create_loss(editor: GradCtrl, fit_data: FitData, settings: GradCtrlConfig) 
     return loss
 
 
-METHOD = NetworkMethod("gradctrl", GradCtrlConfig, GradCtrl, _create_loss, channels=True)
+METHOD = NetworkMethod("gradctrl", GradCtrlConfig, GradCtrl, _create_loss, standardize_only=True)
 """How the method is fitted and read."""
 fit, from_tensors = METHOD.fit, METHOD.from_tensors

@@ -121,7 +121,7 @@ class GuidedStyle(LatentEditor):
             done = done + factors * self.residuals(x + done.sum(0), selected)
         return done
 
-    def move(self, x: Components, changes: Scores) -> Components:
+    def compute_move(self, x: Components, changes: Scores) -> Components:
         """Return the sum over attributes: what rows that all of them move would move by."""
         return self.sum_residuals(x, changes, changes.ne(0).any(0).nonzero()[:, 0]).sum(0)
 
@@ -143,7 +143,7 @@ class GuidedStyle(LatentEditor):
     def _shift_all_rows(self, w: W, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
         selected = changes.ne(0).any(0).nonzero()[:, 0]
         paths = self.sum_residuals(self.frame.project(w), self.scale_changes(changes), selected)
-        moves = self.frame.unproject(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
+        moves = self.frame.unproject_move(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
         return torch.einsum("kr,knw->nrw", self.rows[selected], moves)
 
     def _check_rows(self, ws: WPlus) -> None:
@@ -257,7 +257,7 @@ def _train_on_pictures(
         changes = (F.one_hot(chosen, k) * changes[:, None]).to(x)
         selected = chosen.unique().to(x.device)
         paths = editor.sum_residuals(x[rows], changes, selected)
-        moves = fit_data.frame.unproject(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
+        moves = fit_data.frame.unproject_move(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
         ws = fit_data.w[rows, None] + torch.einsum("kr,knw->nrw", editor.rows[selected], moves)
         with torch.no_grad():
             before = edit_scorer.read(fit_data.w[rows, None].expand_as(ws))
@@ -294,7 +294,9 @@ def measure_row_effects(
 def _sum_row_effects(edit_scorer: EditScorer, editor: LatentEditor, w: W, changes: Scores, fractions: Tensor) -> Tensor:
     """Sum over codes what each row adds to changes: its gradient at ``fractions`` of the move, times its move."""
     with torch.no_grad():
-        displacement = editor.frame.unproject(editor.move(editor.frame.project(w), editor.scale_changes(changes)))
+        displacement = editor.frame.unproject_move(
+            editor.compute_move(editor.frame.project(w), editor.scale_changes(changes))
+        )
         ws = (w + fractions[:, None] * displacement)[:, None].repeat(1, edit_scorer.generator.num_ws, 1)
     with torch.enable_grad():
         (slope,) = torch.autograd.grad((edit_scorer.read(ws.requires_grad_()) * changes.sign()).sum(), ws)

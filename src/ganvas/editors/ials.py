@@ -110,7 +110,7 @@ class Ials(LatentEditor):
         solved = torch.linalg.solve(gram + torch.eye(gram.shape[-1]).to(gram), overlap)
         return F.normalize(primal - ((roots * solved[..., 0]) @ held), dim=2)
 
-    def move(self, x: Components, changes: Scores) -> Components:
+    def compute_move(self, x: Components, changes: Scores) -> Components:
         """Return the displacement, the sum of all steps; those of several attributes are added."""
         selected = changes.ne(0).any(0).nonzero()[:, 0]
         steps, displacement = changes[:, None, selected] / self.settings.edit_steps, torch.zeros_like(x)
@@ -220,5 +220,5 @@ def _collect_gradients(
         slopes = edit_scorer.compute_gradients(edit_scorer.generator.expand(w)).sum(2)
     else:
         return fit_data.x[:0], fit_data.x.new_zeros(0, fit_data.a.shape[1], fit_data.x.shape[1])
-    axes = fit_data.frame.unproject(torch.eye(fit_data.x.shape[1]).to(fit_data.x))
+    axes = fit_data.frame.unproject_move(torch.eye(fit_data.x.shape[1]).to(fit_data.x))
     return fit_data.frame.project(w.to(axes)), F.normalize(slopes.to(axes) @ axes.T, dim=2)

@@ -67,7 +67,7 @@ class Latent2Latent(LatentEditor):
         super().__init__(metadata, frame)
         self.mapper = mapper
 
-    def move(self, x: Components, changes: Scores) -> Components:
+    def compute_move(self, x: Components, changes: Scores) -> Components:
         """Return M(w, Δ) - M(w, 0)."""
         inputs = torch.cat((x, changes), 1)
         return self.mapper(inputs) - self.mapper(torch.cat((x, torch.zeros_like(changes)), 1))
@@ -90,7 +90,7 @@ def _create_loss(editor: Latent2Latent, fit_data: FitData, settings: Latent2Late
         rows = draw_rows(len(x), settings.batch, random, x.device)
         changes = draw_changes(len(rows), k, settings.max_attributes, settings.reach, random).to(x)
         weights = torch.where(changes != 0, 1.0, settings.preserve)
-        moves = editor.move(x[rows], changes)
+        moves = editor.compute_move(x[rows], changes)
         errors = classifier(x[rows] + moves) - before[rows] - changes
         return (errors.square() * weights).sum(1).mean() + settings.identity * moves.square().sum(1).mean()
 

@@ -81,7 +81,7 @@ class LatentTransformer(LatentEditor):
         """Evaluate f(x) of every attribute, (attributes, n, components)."""
         return torch.baddbmm(self.biases[:, None], x.expand(len(self.maps), -1, -1), self.maps)
 
-    def move(self, x: Components, changes: Scores) -> Components:
+    def compute_move(self, x: Components, changes: Scores) -> Components:
         """Return the sum of α·f(x) over the attributes that change."""
         changed = changes.ne(0).any(0).nonzero()[:, 0]
         directions = torch.baddbmm(self.biases[changed, None], x.expand(len(changed), -1, -1), self.maps[changed])

@@ -105,6 +105,23 @@ def mask_editor(editor: Editor, layers: Layers | None, generator: Generator) -> 
     return editor if layers is None else MaskedEditor(editor, parse_rows(layers, generator), generator.num_ws)
 
 
+def parse_masked_rows(option: Any, generator: Generator) -> tuple[int, ...] | None:
+    """Return the rows that the option ``MASKED`` of a fit names, as layers or as an editor's options hold them; None for None.
+
+    Raises GanvasError as ``parse_rows``, and for a stored choice of rows of a generator with another number of rows.
+    """
+    if option is None:
+        return None
+    if isinstance(option, str) or (isinstance(option, Sequence) and all(type(row) is int for row in option)):
+        return parse_rows(option, generator)
+    rows, num_ws = get_masked_rows(option)
+    if num_ws != generator.num_ws:
+        raise GanvasError(
+            f"The choice of rows {option!r} is of {num_ws} rows, {generator.name!r} has {generator.num_ws}."
+        )
+    return rows
+
+
 def unwrap_masked(
     tensors: Mapping[str, Tensor], metadata: EditorMetadata
 ) -> tuple[dict[str, Tensor], EditorMetadata, tuple[tuple[int, ...], int] | None]:

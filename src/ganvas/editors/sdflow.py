@@ -132,7 +132,7 @@ class SdFlow(LatentEditor):
             z = layer.inverse(z, s)
         return z
 
-    def move(self, x: Components, changes: Scores) -> Components:
+    def compute_move(self, x: Components, changes: Scores) -> Components:
         """Return Φ⁻¹(Φ(x; s); s + Δ) - x."""
         s = self.encoder(x)
         return self.decode(self.encode(x, s)[0], s + changes) - x

@@ -43,7 +43,7 @@ from ganvas.editors._fit import (
 from ganvas.editors._networks import LatentClassifier, draw_rows
 from ganvas.editors.base import EditorMetadata
 from ganvas.errors import GanvasError
-from ganvas.training_loop import LossFunction
+from ganvas.training_loop import LossFunction, seed_random_state
 from ganvas.types import Scores
 from ganvas.validation import NonNegative, Positive, PositiveInt, validated
 
@@ -136,7 +136,7 @@ class StyleFlow(LatentEditor):
         self.affine, self.velocity, self.classifier, self.solver = affine, velocity, classifier, solver
         self.along = nn.Buffer(torch.eye(len(metadata.attributes)))
 
-    def move(self, x: Components, changes: Scores) -> Components:
+    def compute_move(self, x: Components, changes: Scores) -> Components:
         """Return Φ⁻¹(Φ(x; a); a + Δ) - Φ⁻¹(Φ(x; a); a)."""
         a, delta = self.classifier(x), changes @ self.along
         normal = integrate(self.velocity, self.affine(x, a), a, self.solver, forwards=True)
@@ -168,7 +168,7 @@ def _build_editor(metadata: EditorMetadata, frame: WhitenedSpace, settings: Styl
     c, k = settings.components, len(metadata.attributes)
     affine = AffineFlow(torch.empty(k, c), torch.empty(c), torch.empty(c, c), torch.empty(c, c))
     velocity = Velocity(c, k, settings.width, settings.depth)
-    with torch.random.fork_rng(devices=[]):  # its weights are replaced
+    with seed_random_state(0):  # its weights are replaced
         classifier = LatentClassifier(c, k, settings.width)
     return StyleFlow(metadata, frame, affine, velocity, classifier, settings.solver)
 
@@ -227,6 +227,6 @@ def compute_velocity_loss(velocity: Velocity, x: Tensor, a: Scores, settings: St
     return matching if settings.teach == "matching" else likelihood
 
 
-METHOD = NetworkMethod("styleflow", StyleFlowConfig, _build_editor, _create_loss, codes=CALIBRATION_CODES)
+METHOD = NetworkMethod("styleflow", StyleFlowConfig, _build_editor, _create_loss, n_measured=CALIBRATION_CODES)
 """How the method is fitted and read."""
 fit, from_tensors = METHOD.fit, METHOD.from_tensors

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ganvas.data import gaussianize
+from ganvas.data.correlation import correlate_columns
 from ganvas.data.distribution import Distribution
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.errors import GanvasError
@@ -183,11 +184,5 @@ def fit_judge_scales(
         normal = fitted or gaussianize.fit(pool[:, columns], names)
         scores = normal(pool[:, columns])
         own_scores = scores if first == 0 else own_scores
-        scales.append(JudgeScale(scorer.name, names, tuple(columns), normal, _correlation(own_scores, scores)))
+        scales.append(JudgeScale(scorer.name, names, tuple(columns), normal, correlate_columns(own_scores, scores)))
     return scales, gaps
-
-
-def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Return the correlations of columns, (columns of a, columns of b)."""
-    a, b = ((x.double() - x.double().mean(0)) for x in (a, b))
-    return (a.T @ b / (a.norm(dim=0)[:, None] * b.norm(dim=0)).clamp(min=1e-12)).float()

@@ -31,6 +31,7 @@ from ganvas.scorers.networks.dlib_features import FrozenNetwork
 from ganvas.training import scorer
 from ganvas.training.celeba import CALIBRATION_TENTH, TEST_TENTH, FaceSet, read_faces
 from ganvas.training.scorer import GeneratedFaces, ScorerConfig
+from ganvas.training_loop import seed_random_state
 
 SEPARATION_STRENGTH = 0.6
 """How far correlated errors are separated before scores are smoothed: 0 leaves them, 1 makes them uncorrelated."""
@@ -145,8 +146,8 @@ def train_celeba40(
     out = Path(out)
     if generated is not None and generator is not None:
         check_generated(generated, generator)  # now, not hours later
-    torch.manual_seed(seed)
-    network = build_network(arch)
+    with seed_random_state(seed):
+        network = build_network(arch)
     if isinstance(network, NetworkEnsemble):
         raise GanvasError(
             f"Can't train {arch!r} at once: train each network by itself, then join them with `ganvas join-scorers`."

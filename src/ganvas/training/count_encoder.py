@@ -36,7 +36,7 @@ from ganvas.training.count_encoder_data import (
     read_count_images,
 )
 from ganvas.training.encoder import fold_whitening
-from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize
+from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize, seed_random_state
 
 CHECKPOINT_STEPS = 50
 """Steps between checkpoints."""
@@ -120,8 +120,7 @@ def train_second_part(
     """Train the second part, from a copy of ``first_network``, and return the finished network."""
     training = CountEncoderTraining(data, config)
     network = training.create_network()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seed_random_state(config.seed):
         discriminator = LatentDiscriminator(network.w_dim).to(training.generator.device)
     network.load_state_dict(first_network.state_dict())
     object_loss = ObjectLoss.fit_scales(

@@ -15,6 +15,7 @@ from ganvas.generators.base import Generator
 from ganvas.inversion.encoder import DIGIT_SIZES, EncoderNetwork, EncoderSizes
 from ganvas.inversion.object_loss import FeatureExtractor
 from ganvas.io.images import downscale, from_bytes, to_bytes
+from ganvas.training_loop import seed_random_state
 from ganvas.types import Dtype
 from ganvas.validation import Natural, NonNegative, PositiveInt, Share, validated
 
@@ -116,8 +117,7 @@ class CountEncoderTraining:
 
     def create_network(self) -> EncoderNetwork:
         """Create an encoder; the global random state is restored."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
+        with seed_random_state(self.config.seed):
             network = EncoderNetwork(self.generator.w_dim, self.generator.num_ws, self.data.sizes)
         nn.init.normal_(network.base.weight, std=1e-3, generator=torch.Generator().manual_seed(self.config.seed))
         return network.to(self.generator.device, memory_format=torch.channels_last).train()  # pyright: ignore

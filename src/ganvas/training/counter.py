@@ -31,7 +31,7 @@ from ganvas.scorers.count import (
     compute_margin,
     to_network_input,
 )
-from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize, solve_convex
+from ganvas.training_loop import Epochs, TrainingCheckpoint, minimize, seed_random_state, solve_convex
 from ganvas.types import Dtype
 from ganvas.validation import Natural, NonNegative, Positive, PositiveInt, validated
 
@@ -138,8 +138,7 @@ def train_counter_network(
 
     Equal arguments give equal weights on one machine. Raises GanvasError where the loss isn't finite.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seed_random_state(config.seed):
         network = CounterNetwork().to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
     run = asdict(config) | {"n": len(data), "ink": int(data.grey.sum())}
     epochs = Epochs(CHECKPOINT_STEPS, config.seed * 100_003)
