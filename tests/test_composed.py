@@ -1,21 +1,25 @@
 """Composed counts on the generator of digits: what is asked for is there, what was there stays, and limits are said."""
 
+import json
 import warnings
 
 import pytest
 import torch
+from fitted_editors import TOY, labels
 from typer.testing import CliRunner
 
 from experiments.multimnist.judges import find_components, measure_kept, measure_right
 from ganvas import GanvasError, editors, inversion, sample
 from ganvas.balance.real import load_inverter
 from ganvas.checkpoints.load import load_generator
-from ganvas.cli import app
+from ganvas.cli import app, main
 from ganvas.data.codes import load_codes
 from ganvas.data.distribution import fit_distribution
 from ganvas.editors import composed
 from ganvas.editors._layouts import SampleBank, describe_boxes
-from ganvas.editors.base import save_editor
+from ganvas.editors.base import collect_metadata, save_editor
+from ganvas.editors.extended import ExtendedEditor
+from ganvas.editors.masked import MaskedEditor
 from ganvas.io.images import encode_png, to_bytes
 
 NAME = "multimnist/composed"
@@ -40,20 +44,14 @@ def codes():
 @pytest.fixture
 def quick(editor):
     """The editor with so few steps that tests are quick."""
-    steps = editor.config.steps
-    editor.set_steps(FEW_STEPS)
-    yield editor
-    editor.set_steps(steps)
+    return editor.with_steps(FEW_STEPS)
 
 
 @pytest.fixture(scope="module")
 def moved(editor, codes):
     """The codes with one object more, and one less, by so few steps."""
-    steps = editor.config.steps
-    editor.set_steps(FEW_STEPS)
-    found = {change: editor.edit_quietly(codes, {"count": float(change)}) for change in (1, -1)}
-    editor.set_steps(steps)
-    return found
+    quick = editor.with_steps(FEW_STEPS)
+    return {change: quick.edit_quietly(codes, {"count": float(change)}) for change in (1, -1)}
 
 
 def judge(before, after, change):
@@ -80,10 +78,8 @@ def test_one_more_and_one_less_leave_the_others(moved, codes, change, right, kep
 
 
 def test_without_steps_the_nearest_sample_is_taken(editor, codes):
-    steps = editor.config.steps
-    editor.set_steps(0)
-    moved = editor.edit_quietly(codes, {"count": 1.0})
-    editor.set_steps(steps)
+    moved = editor.with_steps(0).edit_quietly(codes, {"count": 1.0})
+    assert editor.config.steps > 0
     torch.testing.assert_close(moved, moved[:, :1].expand_as(moved), atol=1e-5, rtol=0)
     assert judge(codes, moved, 1)[0] >= 0.6
 
@@ -113,7 +109,7 @@ def test_too_many_objects_are_refused(quick, codes):
     with pytest.raises(GanvasError, match="40 objects is too much"):
         quick.edit(codes, {"count": 40.0})
     with pytest.raises(GanvasError, match="steps"):
-        quick.set_steps(-1)
+        quick.with_steps(-1)
 
 
 def test_moved_codes_stay_in_the_typical_set(moved):
@@ -121,7 +117,7 @@ def test_moved_codes_stay_in_the_typical_set(moved):
 
 
 def test_saved_and_loaded_is_the_same(quick, codes, tmp_path):
-    quick.set_steps(5)
+    quick = quick.with_steps(5)
     save_editor(quick, tmp_path / "one.safetensors", half=True)
     loaded = editors.load_editor(tmp_path / "one.safetensors")  # without a generator: loaded by its name
     save_editor(loaded, tmp_path / "two.safetensors", half=True)
@@ -263,3 +259,38 @@ def test_pictures_without_objects_make_no_editor():
 
     with pytest.raises(GanvasError, match="counter of digits"):
         composed.build(labels(), TOY, load_scorer("toy"))
+
+
+def test_steps_of_a_command_are_in_its_recipe(tmp_path, capsys):
+    out, again = tmp_path / "a.png", tmp_path / "b.png"
+    arguments = ["edit", "multimnist", "--seed", "103", "--shift", "count=-1", "--dtype", "float32"]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--steps", "1", "--out", str(out)])
+    assert not ended.value.code
+    assert json.loads(out.with_suffix(".json").read_text())["edits"][0]["steps"] == 1
+    with pytest.raises(SystemExit):
+        main(["render", str(out), "--out", str(again)])
+    assert again.read_bytes() == out.read_bytes()
+    both = ["--steps", "0", "--editor", "multimnist/cardinality"]
+    for more, message in ((["--steps", "-1"], "steps"), (both, "1 to 1000, not 0")):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, *more, "--out", str(tmp_path / "c.png")])
+        assert ended.value.code == 1 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrap", ["masked", "extended"])
+def test_steps_reach_the_inner_editor(editor, wrap):
+    if wrap == "masked":
+        wrapped = MaskedEditor(editor, (1, 2), GENERATOR.num_ws)
+    else:
+        wrapped = ExtendedEditor(collect_metadata(editor), editor, torch.zeros(0, GENERATOR.w_dim))
+    assert wrapped.with_steps(3).inner.config.steps == 3
+    assert wrapped.inner.config.steps == editor.config.steps != 3
+
+
+def test_editors_that_do_not_search_take_no_steps():
+    linear = editors.fit("mean_difference", labels(), TOY)
+    with pytest.raises(GanvasError, match="'mean_difference' doesn't search codes"):
+        linear.with_steps(3)
+    with pytest.raises(GanvasError, match="1 to 1000, not 0"):
+        editors.load_editor("multimnist/cardinality", GENERATOR).with_steps(0)

@@ -211,9 +211,9 @@ def main(
         same = torch.tensor([len(digits) for digits in judge(cases.pictures)]) == cases.scores[:, 0]
         print(f"{name}: of {n} codes as drawn {format_estimate(vars(estimate_proportion(same.float())), 3)} as counted")
     fitted = {name: load_named_editor(name, network) for name in names}
-    for editor in fitted.values():
+    for name, editor in fitted.items():
         if steps is not None and isinstance(editor, editors.composed.ComposedEditor):
-            editor.set_steps(steps)
+            fitted[name] = editor.with_steps(steps)
     if sheet:
         draw_sheet(fitted, judges, 24, sheet)
     for name, editor in fitted.items():

@@ -74,6 +74,14 @@ Region = Annotated[
         help="Keep edits to where their attributes show (auto), or to the white of a picture (FILE).",
     ),
 ]
+SearchSteps = Annotated[
+    int | None,
+    Option(
+        "--steps",
+        metavar="N",
+        help="Of an editor that searches each code, like multimnist/composed: its steps; there 0 is instant, and worse.",
+    ),
+]
 Refinements = Annotated[
     int | None,
     Option(

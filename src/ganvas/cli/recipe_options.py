@@ -79,6 +79,19 @@ def limit_rows(steps: tuple[EditStep, ...], rows: str | None, tools: Tools) -> t
     return tuple(replace(step, rows=numbers) for step in steps)
 
 
+def limit_steps(edits: tuple[EditStep, ...], steps: int | None, tools: Tools) -> tuple[EditStep, ...]:
+    """Return edits whose editor searches for ``steps`` steps; None: for as many as it does by itself.
+
+    Raises GanvasError for steps without an edit, for a number that the editor doesn't take, and where it doesn't search.
+    """
+    if steps is None:
+        return edits
+    if not edits:
+        raise GanvasError(f"There is no edit to search for in {steps} steps: give --set or --shift, too.")
+    tools.required_editor.with_steps(steps)
+    return tuple(replace(edit, steps=steps) for edit in edits)
+
+
 def collect_attributes(steps: tuple[EditStep, ...], conditions: Iterable[Condition] = ()) -> list[str]:
     """Collect the attributes that edits and conditions name."""
     return [name for step in steps for name in (*step.set, *step.shift)] + [c.attribute for c in conditions]

@@ -134,6 +134,15 @@ class Editor(nn.Module, ABC):
         self.gaussianize = Gaussianize(metadata.gaussianize.scores, metadata.gaussianize.normals)
         self.probe = Probe(metadata.probe.weight, metadata.probe.bias)
 
+    def with_steps(self, steps: int) -> Editor:
+        """Return the same editor, but searching each code for ``steps`` steps.
+
+        Raises GanvasError for a number below 0, and for an editor that doesn't search.
+        """
+        raise GanvasError(
+            f"An editor of the method {self.method!r} doesn't search codes: leave the number of steps out."
+        )
+
     @abstractmethod
     def shift(self, w: W, changes: Scores) -> W:
         """Compute what is added to every row of a code.

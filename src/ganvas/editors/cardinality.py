@@ -24,6 +24,7 @@ coordinates) codes get. ``rows`` of W+ are "free", or those of one "resolution" 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import asdict, replace
 from typing import Any, final
 
@@ -145,6 +146,19 @@ class CardinalityEditor(Editor):
             o["optimization_steps"],
             o["rate"],
         )
+
+    def with_steps(self, steps: int) -> Editor:
+        """Return the same editor, but optimising each code for ``steps`` steps.
+
+        Raises GanvasError for a number that isn't from 1 to 1000, and for an editor that moves codes by H.
+        """
+        if self.moves is not None:
+            return super().with_steps(steps)
+        if not 1 <= steps <= 1000:
+            raise GanvasError(f"The number of steps is 1 to 1000, not {steps}.")
+        other = copy(self)
+        other.options = {**update_options(self.options), "optimization_steps": steps}
+        return other
 
     def _vectors(self, ws: WPlus) -> Tensor:
         rows = sum(map(len, self.places.groups))

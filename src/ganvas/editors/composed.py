@@ -16,6 +16,7 @@ samples. Unlike others this editor draws: it takes the generator that ``load_edi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
@@ -133,10 +134,12 @@ class ComposedEditor(Editor):
         # In a list, so that it is no part of the module.
         self._tools = [generator, counter.to(generator.device), self.bank.list_layouts()]
 
-    def set_steps(self, steps: int) -> None:
-        """Set the steps of search; 0 is instant. Raises GanvasError for a number below 0."""
-        self.config = parse(ComposedConfig, {**vars(self.config), "steps": steps}, "steps")
-        self.options = vars(self.config)
+    def with_steps(self, steps: int) -> ComposedEditor:
+        """Return the same editor, but searching for ``steps`` steps; 0 is instant. Raises GanvasError for a number below 0."""
+        other = copy(self)
+        other.config = parse(ComposedConfig, {**vars(self.config), "steps": steps}, "steps")
+        other.options = vars(other.config)
+        return other
 
     @property
     def tools(self) -> tuple[Generator, Counter, dict[int, Layouts]]:

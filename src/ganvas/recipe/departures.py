@@ -9,10 +9,9 @@ from dataclasses import replace
 import torch
 
 from ganvas.editors.base import find_shortfall, measure_reach
-from ganvas.editors.masked import mask_editor
 from ganvas.inversion.quality import fit_w_distribution
 from ganvas.recipe.model import EditStep, Recipe
-from ganvas.recipe.rendering import Tools, compute_changes, compute_code
+from ganvas.recipe.rendering import Tools, compute_changes, compute_code, prepare_editor
 
 MAX_UNMEASURED_CHANGE = 2.5
 """σ. Edits of as much in all are taken to stay inside: measuring where codes lie takes seconds."""
@@ -67,7 +66,7 @@ def describe_shortfall(recipes: Sequence[Recipe], tools: Tools) -> str:
     for recipe in recipes:
         ws = compute_code(replace(recipe, edits=()), tools)
         for step in recipe.edits:
-            editor = mask_editor(tools.editor, step.rows, tools.generator)
+            editor = prepare_editor(step, tools)
             edited = editor.edit_quietly(ws, compute_changes(step, editor, ws))
             before = editor.read(ws)
             asked = torch.zeros_like(before)

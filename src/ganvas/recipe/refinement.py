@@ -11,10 +11,9 @@ from ganvas.control.refinement import BINARY_ATTRIBUTES, DEFAULT_CORRECTIONS, Re
 from ganvas.control.target_values import convert_to_unit
 from ganvas.data.label import EARLY_SIDE
 from ganvas.editors.base import Editor
-from ganvas.editors.masked import mask_editor
 from ganvas.errors import GanvasError
 from ganvas.recipe.model import EditStep, Recipe
-from ganvas.recipe.rendering import Tools, compute_unedited_code, draw_code
+from ganvas.recipe.rendering import Tools, compute_unedited_code, draw_code, prepare_editor
 from ganvas.scorers import find_scorer
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, WPlus
@@ -99,6 +98,6 @@ def refine_step(
     if len(edits) != 1 or edits[0].amount != 1:
         raise GanvasError(f"One whole edit can be refined, and there are {len(edits)}: give --set or --shift.")
     step = edits[0]
-    editor = mask_editor(tools.required_editor, step.rows, tools.generator)
+    editor = prepare_editor(step, tools)
     found = refine_changes(editor, draw, scorer, ws, step.shift, step.set, corrections)
     return replace(step, refined={name: round(change, DECIMALS) for name, change in found.changes.items()}), found

@@ -164,9 +164,19 @@ def compute_code(recipe: Recipe, tools: Tools) -> WPlus:
 def apply_edits(ws: WPlus, edits: Sequence[EditStep], tools: Tools) -> WPlus:
     """Return codes with edits applied, one after another. Raises GanvasError as ``compute_code`` does."""
     for step in edits:
-        editor = mask_editor(tools.required_editor, step.rows, tools.generator)
+        editor = prepare_editor(step, tools)
         ws = editor.edit_quietly(ws, compute_changes(step, editor, ws))
     return ws
+
+
+def prepare_editor(step: EditStep, tools: Tools) -> Editor:
+    """Return the editor as a step asks for it: with its rows and its steps of search.
+
+    Raises GanvasError for rows that the generator doesn't have, and for steps where the editor doesn't search.
+    """
+    editor = tools.required_editor
+    editor = editor if step.steps is None else editor.with_steps(step.steps)
+    return mask_editor(editor, step.rows, tools.generator)
 
 
 @torch.no_grad()
