@@ -10,6 +10,7 @@ from planted_counts import KINDS, NAMES, QUICK, SQUARES, counter_editor, counts,
 from ganvas import GanvasError, editors, sample
 from ganvas.data.dataset import Source, make_dataset
 from ganvas.editors import _cardinality_networks as classifier
+from ganvas.editors import _cardinality_training as training
 from ganvas.editors._cardinality_networks import (
     CountClassifierConfig,
     CountDirections,
@@ -237,3 +238,34 @@ def test_a_count_beyond_what_was_learned_is_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         editor.edit(ws[counts == 2][:2], {"count": 1.0})
+
+
+def test_long_vectors_have_the_components_of_short_ones(monkeypatch):
+    """Above a length, components come from random projections: they are those of the exact decomposition."""
+    axes = torch.linspace(4, 0.5, 12)[:, None] * torch.linalg.qr(torch.randn(30, 12))[0].T
+    codes = 3 + torch.randn(500, 12) @ axes + 1e-3 * torch.randn(500, 30)
+    config = training.CardinalityConfig(pca=8)
+    groups = (tuple(range(30)),)
+    exact = training._build_vectors(codes, groups, config)
+    monkeypatch.setattr(training, "LARGE_DIMENSION", 10)
+    found = training._build_vectors(codes, groups, config)
+    torch.testing.assert_close(found.mean, exact.mean)
+    torch.testing.assert_close(found.deviations, exact.deviations, rtol=0.01, atol=0)
+    assert (found.basis * exact.basis).sum(1).abs().min() > 0.99
+
+
+@pytest.mark.parametrize(("best", "chosen"), [((1.7,), 1.7), ((0.6, 1.2), 1.2), ((0.9, 1.3), 0.9)])
+def test_the_gain_with_which_most_moves_are_right_is_taken(monkeypatch, best, chosen):
+    """Of equals the nearest to 1."""
+    moves = CountDirections(1, 4, 1, 0, 1)
+
+    def measure(self, moves, data, k, sign):
+        rate = 0.9 if any(abs(float(moves.gains[0]) - gain) < 0.01 for gain in best) else 0.5
+        return torch.tensor(rate), -moves.gains[0], torch.tensor(1.0)
+
+    stand_in = object.__new__(training.CountTraining)
+    for name, value in (("config", training.CardinalityConfig(gain="right")), ("held_out", None)):
+        object.__setattr__(stand_in, name, value)
+    monkeypatch.setattr(training.CountTraining, "measure_moves", measure)
+    training._set_gains(stand_in, moves)
+    assert float(moves.gains[0]) == pytest.approx(chosen)

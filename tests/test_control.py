@@ -4,7 +4,7 @@ import pytest
 import torch
 from planted_truth import SCORER, TOY, VIEW, PlantedEditor, disentangled
 
-from ganvas.control.search import CodeScorer, StrengthLadder, reach_target
+from ganvas.control.search import CodeScorer, StrengthLadder, StrengthSearch, reach_target
 from ganvas.data.distribution import fit_distribution
 from ganvas.errors import GanvasError
 from ganvas.generators.base import sample
@@ -145,3 +145,13 @@ def test_climbing_finds_what_passes_before_the_score_falls_again():
     assert climbed.arrived.all()
     assert torch.equal(climbed.renders[climbed.strengths > 0], (climbed.strengths[climbed.strengths > 0] / 0.25).long())
     assert (bright[climbed.strengths > 0] > torch.logit(torch.tensor(0.9))).all()
+
+
+def test_strengths_are_interpolated_between_the_pictures_that_were_rendered():
+    """Values below 0 and above, with a gap between the rungs around the target; nan where it wasn't reached."""
+    search = object.__new__(StrengthSearch)
+    search.ladder = StrengthLadder(step=0.5, maximum=2.0)
+    nan = torch.nan
+    search.values = torch.tensor([[-1.5, nan, -0.5, nan, 1.5], [0.2, 0.4, 0.8, nan, nan], [2.0, nan, nan, nan, 4.0]])
+    found = search.measure_strength(torch.tensor([0.5, 1.0, 3.0]))
+    torch.testing.assert_close(found, torch.tensor([1.5, nan, 1.0]), equal_nan=True)

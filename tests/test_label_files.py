@@ -3,9 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from ganvas.data import label_files
 from ganvas.data.codes import save_codes
 from ganvas.data.dataset import LatentDataset, Source, make_dataset
 from ganvas.data.label import LabelRun, label
@@ -308,3 +310,14 @@ def test_a_flipped_bit_in_a_folder_is_noticed(toy, tmp_path: Path) -> None:
     path.write_bytes(other.read_bytes())  # of other seeds
     with pytest.raises(GanvasError, match=r"scores-00001\.safetensors is damaged or has other codes"):
         load_labels(tmp_path, toy)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
+def test_stored_scores_lie_linearly_between_the_entries_of_their_table(dtype: torch.dtype) -> None:
+    most = torch.iinfo(dtype).max
+    stored = torch.tensor([[0, most], [most // 3, 1], [most // 7, most - 1], [most, 0]]).to(dtype)
+    table = torch.tensor([[-3.0, 0.0], [-1.0, 5.0], [4.0, 6.0], [4.5, 60.0]])
+    entries = np.linspace(0, most, len(table))
+    expected = [np.interp(stored[:, k].int().numpy(), entries, table[:, k].numpy()) for k in range(2)]
+    found = label_files._decode(stored, table)
+    torch.testing.assert_close(found, torch.from_numpy(np.stack(expected, 1)).float(), rtol=1e-5, atol=1e-5)

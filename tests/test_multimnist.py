@@ -117,10 +117,11 @@ def test_sizes_and_counts(folder, tmp_path):
     for wrong in ((8, (1, 4)), (5000, (1, 4)), (64, (3, 2)), (64, (-1, 2)), (64, (0, 0)), (64, (1, 99))):
         with pytest.raises(GanvasError, match="size|Counts"):
             MultiMnistLayout(*wrong)
-    for settings in ({"n": 0}, {"n": 5, "test": -1}, {"n": 5, "seed": -1}):
+    for settings in ({"n": 0}, {"n": 5, "test": -1}, {"n": 5, "seed": -1}, {"n": 5, "seed": 2**32}):
         with pytest.raises(GanvasError):
             make_multimnist(folder, tmp_path / "none", **settings)
     assert not (tmp_path / "none").exists()
+    assert make_multimnist(folder, tmp_path / "last", layout=SMALL, n=2, test=1, seed=2**32 - 1)["seed"] == 2**32 - 1
 
 
 def test_mnist_that_is_wrong_is_one_line_and_nothing_is_written(folder, npz, tmp_path, monkeypatch):

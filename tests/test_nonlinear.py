@@ -288,6 +288,14 @@ def test_noise_keeps_the_gradients_of_gradctrl_where_codes_vary():
     assert lengths[1] < 0.8 * lengths[0]
 
 
+@pytest.mark.parametrize(("method", "weight"), [("latent2latent", 1.0), ("latent_transformer", 10.0)])
+def test_the_weight_of_identity_shortens_moves(method, weight):
+    """Gains make up for it afterwards."""
+    brief = NONLINEAR[method] | {"steps": 60, "classifier_steps": 30}
+    free, held = (editors.fit(method, labels(), TOY, **brief, identity=each).gains.mean() for each in (0.0, weight))
+    assert held > 1.5 * free
+
+
 def test_lengths_in_channels_are_mahalanobis_too():
     lengths = [fit_short(method).report["length"]["Right"] for method in ("gradctrl", "ials")]
     assert lengths[0] > 0.8 * lengths[1]  # across all components instead of the first 24
