@@ -315,7 +315,9 @@ def test_a_flipped_bit_in_a_folder_is_noticed(toy, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
 def test_stored_scores_lie_linearly_between_the_entries_of_their_table(dtype: torch.dtype) -> None:
     most = torch.iinfo(dtype).max
-    stored = torch.tensor([[0, most], [most // 3, 1], [most // 7, most - 1], [most, 0]]).to(dtype)
+    stored = torch.tensor([[0, most], [most // 2, 1], [most // 7, most - 1], [most, 0], [most // 3, most // 2 + 1]]).to(
+        dtype
+    )
     table = torch.tensor([[-3.0, 0.0], [-1.0, 5.0], [4.0, 6.0], [4.5, 60.0]])
     entries = np.linspace(0, most, len(table))
     expected = [np.interp(stored[:, k].int().numpy(), entries, table[:, k].numpy()) for k in range(2)]

@@ -88,7 +88,7 @@ def test_a_face_that_is_not_found_has_no_identity():
     seen.faces_after[3] = torch.nan
     assert identity(seen)[:3].tolist() == [1, 0, 0] and identity(seen)[3].isnan()
     assert no_face(seen).tolist() == [0, 0, 0, 1]
-    with pytest.raises(GanvasError, match="no face embeddings"):
+    with pytest.raises(GanvasError, match="Faces weren't compared"):
         identity(trial([0, 0, 0]))
 
 
@@ -110,6 +110,16 @@ def test_the_contract_of_a_metric(name):
         typical_set=Distribution(torch.zeros(3), torch.eye(3), torch.tensor([1.0, 1.0, 1.5]), ""),
     )
     found = shown.function(full)
+    read: set[str] = set()
+
+    class Watched(Trial):
+        def __getattribute__(self, field: str) -> object:
+            read.add(field)
+            return super().__getattribute__(field)
+
+    shown.function(Watched(**vars(full)))
+    judge_fields = {"scores_before", "scores_after", "changes", "towards", "others", "correlation"}
+    assert shown.judged or not read & judge_fields, "it reads a judge's scores: register it by @metric(judged=True)"
     assert found.shape == ((4, 3) if shown.each else (4,))
     assert shown.text.endswith(".")
     if shown.share:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from planted_truth import TOY
 
+import ganvas
 from ganvas import sample
 from ganvas.errors import GanvasError
 from ganvas.generators import regions
@@ -200,3 +201,25 @@ def test_a_mask_is_widened_by_a_square():
     for radius in (1, 3, 7):
         square = torch.nn.functional.max_pool2d(mask, 2 * radius + 1, 1, radius)
         assert torch.equal(regions._widen(mask, radius), square)
+
+
+def test_an_edit_is_drawn_as_the_command_draws_it(ffhq, tmp_path):
+    """Two codes at once; outside of the regions each picture is as before, bit for bit."""
+    editor = ganvas.load_editor("ffhq/compact-2", ffhq)
+    ws = ganvas.sample(ffhq, 2, psi=0.7, seed=7)
+    edited = editor.edit(ws, {"Eyeglasses": 1.0})
+    found = ganvas.draw_edit(ffhq, ws, edited, ["Eyeglasses"])
+    for i in range(2):
+        pair = ws[i : i + 1], edited[i : i + 1]
+        regions = find_regions("ffhq", ["Eyeglasses"])
+        expected = blend_edit(
+            *(ffhq.synthesis(code) for code in pair), regions, find_edited_parts(ffhq, regions, *pair)
+        )
+        torch.testing.assert_close(found[i : i + 1], expected, atol=1e-4, rtol=0)
+
+
+def test_an_edit_without_regions_is_the_whole_picture():
+    ws, edited = sample(TOY, 2), sample(TOY, 2, seed=5)
+    assert torch.equal(ganvas.draw_edit(TOY, ws, edited, ["Red"]), TOY.synthesis(edited))
+    with pytest.raises(GanvasError, match="2 before and 1 after"):
+        ganvas.draw_edit(TOY, ws, edited[:1], ["Red"])

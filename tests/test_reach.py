@@ -84,7 +84,7 @@ def test_the_compact_editor_reaches_short_changes_and_half_where_its_move_is_hal
 def test_an_edit_that_falls_short_warns_once_and_moves_codes_as_before(make):
     editor = make()
     with pytest.warns(
-        UserWarning, match=r"Big \+3 was shortened to \d\d %, as the editor reads it: ask for less\.$"
+        UserWarning, match=r"Big \+3 was shortened to \d\d % \(\+[0-9.]+\), as the editor reads it: ask for less\.$"
     ) as caught:
         edited = editor.edit(WS, {"Big": 3})
     assert len(caught) == 1

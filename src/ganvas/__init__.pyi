@@ -7,6 +7,7 @@ from .editors.base import Editor as Editor
 from .errors import GanvasError as GanvasError
 from .generators.base import Generator as Generator
 from .generators.base import sample as sample
+from .generators.regions import draw_edit as draw_edit
 from .io.images import save_image as save_image
 from .photo.files import edit_photo as edit_photo
 from .scorers import load_scorer as load_scorer

@@ -290,14 +290,17 @@ def score(
     from ganvas.cli import loading
 
     refused = options.RefusalLog()
-    rows = loading.score_pictures(images, scorer, device, refused, aligned)
+    judge, rows = loading.score_pictures(images, scorer, device, refused, aligned)
     options.print_passed_over(images)
     if as_json:
         options.print_json(rows)
     elif rows:
-        titles = ["attribute (probability, count or value)", *(Path(name).name for name in rows)]
-        attributes = next(iter(rows.values()))
-        options.print_table(titles, [[each, *(f"{row[each]:.3f}" for row in rows.values())] for each in attributes])
+        titles = [f"read by {judge.name}", "as", *(Path(name).name for name in rows)]
+        meanings = judge.describe_scores()
+        options.print_table(
+            titles,
+            [[each, meaning, *(f"{row[each]:.3f}" for row in rows.values())] for each, meaning in meanings.items()],
+        )
     refused.exit()
 
 

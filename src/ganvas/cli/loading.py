@@ -277,10 +277,10 @@ def choose_scorer(images: list[Path]) -> str:
 
 def score_pictures(
     images: Sequence[Path], scorer: str | None, device: str, report: Callable[[str], object], aligned: bool = False
-) -> dict[str, dict[str, float]]:
-    """Score each picture of files and folders, or each face of a photograph: its name -> attribute -> its value.
+) -> tuple[Scorer, dict[str, dict[str, float]]]:
+    """Score each picture of files and folders, or each face of a photograph; return the scorer, and name -> attribute -> value.
 
-    ``scorer`` None: that of the generators that drew the pictures.
+    ``scorer`` None: that of the generators that drew the pictures. Logits are returned as probabilities.
 
     Where the scorer reads faces they are found and aligned first, but in pictures that ganvas drew, or with ``aligned``.
     ``report`` is called with a line for each picture that fails.
@@ -297,7 +297,7 @@ def score_pictures(
             with torch.no_grad():
                 values = to_readable(judge(picture.to(device)), judge.kinds)[0].tolist()
             rows[name] = dict(zip(judge.attributes, values, strict=True))
-    return rows
+    return judge, rows
 
 
 def _is_drawn(path: Path) -> bool:

@@ -210,6 +210,10 @@ def load_editor(name: str | Path, generator: Generator | None = None, *, allow_o
     shipped = isinstance(name, str) and name in list_editors()
     path = _assets_folder() / f"{name}.safetensors" if shipped else Path(name)
     if not path.is_file():
+        if path.suffix:
+            raise GanvasError(
+                f"There is no editor's file {str(name)!r}. Editors that ship: {', '.join(list_editors())}."
+            )
         raise unknown("editor", name, [*list_editors(), "the path of a file"])
     tensors, metadata = read_editor(path)
     other = generator is not None and metadata.generator != generator.fingerprint

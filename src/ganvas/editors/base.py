@@ -466,7 +466,8 @@ def find_shortfall(attributes: tuple[str, ...], asked: Scores, reached: Scores) 
         return None
     rows = asked[is_visible[:, k]]
     fewer = ", or for fewer changes at once" if (rows.ne(0).sum(1) > 1).any() else ""
-    text = f"{attributes[k]} {float(rows[:, k].mean()):+.2g} was shortened to {100 * share:.0f} %"
+    mean = float(rows[:, k].mean())
+    text = f"{attributes[k]} {mean:+.2g} was shortened to {100 * share:.0f} % ({share * mean:+.2g})"
     return share, f"{text}, as the editor reads it: ask for less{fewer}."
 
 

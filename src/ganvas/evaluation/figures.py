@@ -175,7 +175,7 @@ def plot_variation(analysis: RowAnalysis) -> Figure | None:
     if not names:
         return None
     columns, attributes = list(analysis.result.context.scales[0].attributes), analysis.result.attributes
-    figure = Figure((2.5 + 0.25 * len(columns), len(names) * (2.0 + 0.25 * len(attributes))))
+    figure = Figure((max(2.5 + 0.25 * len(columns), 5.0), len(names) * (2.0 + 0.25 * len(attributes))))
     for axes, name in zip(figure.subplots(len(names), 1, squeeze=False).flat, names, strict=True):
         mine = rows[rows["method"] == name].groupby(["attribute", "of"], observed=True)["value"].mean().unstack()
         matrix = mine.reindex(index=attributes, columns=columns).fillna(0.0).to_numpy(np.float64)
@@ -183,7 +183,7 @@ def plot_variation(analysis: RowAnalysis) -> Figure | None:
         axes.set_xticks(range(len(columns)), columns, rotation=90)
         axes.set_yticks(range(len(attributes)), [format_goal(a) for a in attributes])
         axes.grid(visible=False)
-        axes.set_title(f"{name}: mean change of probability, equation (7)")
+        axes.set_title(f"{name}\nmean change of probability, equation (7)")
         figure.colorbar(image, ax=axes, shrink=0.8)
     return figure
 

@@ -194,6 +194,39 @@ def find_edited_parts(
     return EditedParts(*known) if len(known) == len(found) else None
 
 
+@torch.no_grad()
+def draw_edit(
+    generator: Generator, before: WPlus, after: Float[Tensor, "edited num_ws w_dim"], attributes: Iterable[str]
+) -> Images:
+    """Draw edited codes, with pictures as before the edit wherever none of the edited attributes shows.
+
+    For generators with regions (faces of "ffhq"); else, and where an attribute has no region, whole pictures change.
+
+    Args:
+        generator: The generator of the codes.
+        before: The codes before the edit (n, num_ws, w_dim).
+        after: The same codes, edited.
+        attributes: The names of what was edited.
+
+    Returns:
+        RGB pictures (n, 3, resolution, resolution) in [-1, 1], not clipped.
+
+    Raises:
+        GanvasError: There aren't as many codes before as after, or none.
+    """
+    if len(before) != len(after) or not len(before):
+        raise GanvasError(f"Give each code before and after the edit, not {len(before)} before and {len(after)} after.")
+    regions = find_regions(generator.name, attributes)
+    if not regions:
+        return generator.synthesis(after)
+    blended = []
+    for pair in zip(before.split(1), after.split(1), strict=True):
+        (old, old_parts), (new, new_parts) = (generator.draw_with_parts(ws) for ws in pair)
+        parts = None if old_parts is None or new_parts is None else EditedParts(old_parts, new_parts)
+        blended.append(blend_edit(old, new, regions, parts if any(region.parts for region in regions) else None))
+    return torch.cat(blended)
+
+
 def blend_edit(before: Images, after: Images, regions: Sequence[Region], parts: EditedParts | None = None) -> Images:
     """Blend an edited picture into the original one in regions.
 

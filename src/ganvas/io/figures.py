@@ -21,13 +21,16 @@ GAP = 4
 """Pixels between pictures."""
 MARGIN = 8
 """Pixels around texts."""
+MIN_TILE_SIDE = 128
+"""The least side of pictures with texts beside them, in pixels: texts need room."""
 
 
 def draw_grid(pictures: Sequence[Tensor], rows: Sequence[str], columns: Sequence[str], *, size: int = 0) -> Tensor:
     """Draw pictures (height, width, 3), uint8, row by row, with a text before each row and above each column.
 
-    Returns one picture (height, width, 3), uint8. ``size`` is the height of texts in pixels; 0 derives it from the
-    pictures. Raises GanvasError where there aren't as many pictures as cells, or they differ in size.
+    Returns one picture (height, width, 3), uint8. ``size`` is the height of texts in pixels; 0 derives it from the pictures, and
+    enlarges small ones that have texts by a whole number.
+    Raises GanvasError where there aren't as many pictures as cells, or they differ in size.
     """
     from PIL import Image, ImageDraw
 
@@ -36,6 +39,9 @@ def draw_grid(pictures: Sequence[Tensor], rows: Sequence[str], columns: Sequence
     height, width = pictures[0].shape[:2]
     if any(picture.shape != (height, width, 3) for picture in pictures):
         raise GanvasError("The pictures of a grid must all have the same size.")
+    if not size and any((*rows, *columns)) and (times := MIN_TILE_SIDE // height) > 1:
+        pictures = [picture.repeat_interleave(times, 0).repeat_interleave(times, 1) for picture in pictures]
+        height, width = height * times, width * times
     font = _load_font(size or max(12, min(height // 12, 40)))
     left = max(_measure_text(font, text)[0] for text in rows)
     top = max(_measure_text(font, text)[1] for text in columns)

@@ -33,6 +33,6 @@ def no_face(trial: Trial) -> Tensor:
 def _get_faces(trial: Trial) -> tuple[Tensor, Tensor]:
     if trial.faces_before is None or trial.faces_after is None:
         raise GanvasError(
-            "This trial has no face embeddings: give the panel of judges a FaceRecognizer when running it."
+            "Faces weren't compared: that needs dlib, pip install 'ganvas[faces]', and a generator of faces."
         )
     return trial.faces_before, trial.faces_after

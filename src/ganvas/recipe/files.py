@@ -26,8 +26,6 @@ RECIPE_TEXT = "ganvas.recipe"
 CODES_TEXT = "ganvas.codes"
 PHOTO_RECIPE_TEXT = "ganvas.photograph"
 """The keys of texts in PNG files. Renaming one makes the pictures that exist unreadable."""
-MIN_TILE_SIDE = 128
-"""The least side of a grid's pictures, in pixels: titles need room."""
 MAX_TEXT_LENGTH = 1 << 20
 """Characters. Pillow and other readers of PNG files refuse longer texts."""
 
@@ -174,10 +172,8 @@ def draw_sheet(
 
 
 def save_grid(sheet: Sheet, pictures: Sequence[Tensor], path: Path, tools: Tools) -> None:
-    """Write the pictures of a grid, (side, side, 3) each, to a PNG file; small ones are enlarged by a whole number."""
-    times = max(MIN_TILE_SIDE // len(pictures[0]), 1)
-    tiles = [picture.repeat_interleave(times, 0).repeat_interleave(times, 1) for picture in pictures]
-    save_picture(path, figures.draw_grid(tiles, sheet.rows, sheet.columns), sheet, tools.codes)
+    """Write the pictures of a grid, (side, side, 3) each, to a PNG file."""
+    save_picture(path, figures.draw_grid(pictures, sheet.rows, sheet.columns), sheet, tools.codes)
 
 
 def check_outputs(paths: Sequence[Path], save_codes: Path | None, suffixes: Sequence[str] = (".png",)) -> None:

@@ -38,6 +38,9 @@ class Scorer(nn.Module, ABC):
     units: Mapping[str, str] = {}
     """The units of attributes that have one, of the kind "value": attribute -> symbol, such as "y" for years."""
 
+    meanings: Mapping[str, str] = {}
+    """What numbers of the kind "value" are, where neither the attribute's name nor its unit says it."""
+
     networks: frozenset[str] = frozenset()
     """The names of the pretrained networks that it reads: a judge shares none with the scorer that made the labels."""
 
@@ -61,6 +64,13 @@ class Scorer(nn.Module, ABC):
         Returns:
             Scores (n, attributes), in the units of ``kinds``: logits, numbers of objects, or values.
         """
+
+    def describe_scores(self) -> dict[str, str]:
+        """Describe what readable scores are: attribute -> its unit or its own meaning, else its kind."""
+        return {
+            name: self.meanings.get(name) or self.units.get(name) or kind
+            for name, kind in zip(self.attributes, self.kinds, strict=True)
+        }
 
     def column(self, attribute: str) -> int:
         """Return the column of an attribute.

@@ -44,6 +44,7 @@ class FaceAttributes(Scorer):
     reads_faces = True
 
     units: Mapping[str, str] = {"Age": "y"}
+    meanings: Mapping[str, str] = dict.fromkeys(OMI_ATTRIBUTES, "people's rating, 0 to 100")
 
     networks = frozenset({"celeba40", "faceres"})
 
