@@ -447,3 +447,20 @@ def test_a_report_that_lacks_something_is_shown_all_the_same():
     assert first.split() == ["mean", "none"]
     assert [row.split()[1] for row in rows] == ["0.500", "strong", *["none"] * (len(NAMES) - 2)]
     assert note.startswith("correlation: ")
+
+
+def test_what_was_hardly_learned_is_listed():
+    noise = labels()
+    noise = make_dataset(
+        noise.codes,
+        torch.cat((noise.scores[:, :1], torch.randn(len(noise), 1)), 1),
+        ("Bright", "Noise"),
+        ("value", "value"),
+        Source(),
+        noise.generator,
+        noise.scorer,
+    )
+    brief = {"latent2latent": BRIEF["latent2latent"], "compact": QUICK}
+    for method, options in brief.items():
+        assert editors.list_poorly_learned(editors.fit(method, noise, TOY, **options)) == ("Noise",)
+    assert editors.list_poorly_learned(editors.fit("mean_difference", noise, TOY)) == ()

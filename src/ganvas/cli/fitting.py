@@ -14,6 +14,8 @@ from ganvas.progress import show_count
 from ganvas.seeds import EVALUATION_SEED, LABEL_SEED
 
 PANEL = "Learning and measuring"
+MAX_POOR_SHOWN = 8
+"""Attributes that a warning names."""
 
 ScorerName = Annotated[
     str | None,
@@ -179,6 +181,12 @@ def fit(
     editors.save(editor, out)
     for line in editors.format_report_lines(editor):
         options.print_line(line)
+    if poor := editors.list_poorly_learned(editor):
+        shown = ", ".join(poor[:MAX_POOR_SHOWN]) + (", …" if len(poor) > MAX_POOR_SHOWN else "")
+        options.print_warning(
+            f"{len(poor)} of {len(editor.attributes)} attributes were hardly learned from {len(data)} pictures ({shown}):"
+            " label more."
+        )
     options.print_line(f"{out}: {method} of {len(editor.attributes)} attributes, learned from {len(data)} pictures")
 
 

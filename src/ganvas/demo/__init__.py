@@ -173,7 +173,7 @@ def _describe_run(data: LatentDataset, generator: str) -> str:
         f"{generator}: the people below were edited by the editor that ships, all other faces by the compact editor that was"
         f" fitted a moment ago on {len(data):,} faces that ganvas itself drew and scored ({PAPER_NAME}). Numbers count"
         " standard deviations (σ) of an attribute over random faces. Each picture carries its recipe:"
-        f" `ganvas render grid.png --editor {EDITOR_FILE} --out again.png` draws it again."
+        f" `ganvas render grid.png --editor {EDITOR_FILE} --out again.png`, in this page's folder, draws it again."
     )
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "is_fast",
     "list_editors",
     "list_methods",
+    "list_poorly_learned",
     "list_unlabelled_methods",
     "load_editor",
     "save",
@@ -51,6 +52,8 @@ __all__ = [
 
 NO_METHODS = frozenset({"base", "composed", "editor_files", "extended", "masked", "picture_calibration", "published"})
 """Public modules of this package that fit nothing."""
+MIN_CORRELATION = 0.2
+"""The correlation with labels of held-out codes below which an attribute counts as hardly learned."""
 REPORT_WORDS = {
     "unresponsive": "attributes hardly moved",
     "gain": "scaled by",
@@ -251,6 +254,15 @@ def _check_shapes(editor: Editor, generator: Generator) -> None:
     if not isinstance(editor, composed.ComposedEditor):  # which edits with its own generator only
         changes = torch.eye(len(editor.attributes))
         editor.shift_rows(torch.zeros(len(changes), generator.num_ws, wanted), changes)
+
+
+def list_poorly_learned(editor: Editor) -> tuple[str, ...]:
+    """List the attributes whose labels hardly correlate with what the method reads from codes that it wasn't fitted on.
+
+    Empty for methods whose report has no such correlation.
+    """
+    correlations = editor.report.get("correlation") or editor.report.get("classifier") or {}
+    return tuple(name for name, value in correlations.items() if value is None or value < MIN_CORRELATION)
 
 
 def format_report_lines(editor: Editor) -> list[str]:
