@@ -149,7 +149,7 @@ def test_a_saved_preset_means_the_same_on_other_faces(resources):
         presets.make_preset(" ", scene, {})
     with pytest.raises(GanvasError, match="Move sliders first"):
         presets.make_preset("My look", FACE, {})
-    with pytest.raises(GanvasError, match="undo those of Red"):
+    with pytest.raises(GanvasError, match="undo those of"):
         presets.make_preset("My look", FACE.with_value("Big", 1.0).with_shift("Red", 1.0), {"Big": 0.0})
     again = [made._asdict(), {"name": "My look", "changes": {"Big": 2.0}}]
     assert presets.parse_presets(again) == [made]

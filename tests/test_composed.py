@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,8 +18,8 @@ from ganvas.data.codes import load_codes
 from ganvas.data.distribution import fit_distribution
 from ganvas.editors import composed
 from ganvas.editors._layouts import SampleBank, describe_boxes
-from ganvas.editors.base import collect_metadata, save_editor
-from ganvas.editors.extended import ExtendedEditor
+from ganvas.editors.base import LinearEditor, collect_metadata, save_editor
+from ganvas.editors.extended import extend_editor
 from ganvas.editors.masked import MaskedEditor
 from ganvas.io.images import encode_png, to_bytes
 
@@ -44,13 +45,13 @@ def codes():
 @pytest.fixture
 def quick(editor):
     """The editor with so few steps that tests are quick."""
-    return editor.with_steps(FEW_STEPS)
+    return editor.with_search_steps(FEW_STEPS)
 
 
 @pytest.fixture(scope="module")
 def moved(editor, codes):
     """The codes with one object more, and one less, by so few steps."""
-    quick = editor.with_steps(FEW_STEPS)
+    quick = editor.with_search_steps(FEW_STEPS)
     return {change: quick.edit_quietly(codes, {"count": float(change)}) for change in (1, -1)}
 
 
@@ -78,7 +79,7 @@ def test_one_more_and_one_less_leave_the_others(moved, codes, change, right, kep
 
 
 def test_without_steps_the_nearest_sample_is_taken(editor, codes):
-    moved = editor.with_steps(0).edit_quietly(codes, {"count": 1.0})
+    moved = editor.with_search_steps(0).edit_quietly(codes, {"count": 1.0})
     assert editor.config.steps > 0
     torch.testing.assert_close(moved, moved[:, :1].expand_as(moved), atol=1e-5, rtol=0)
     assert judge(codes, moved, 1)[0] >= 0.6
@@ -109,7 +110,7 @@ def test_too_many_objects_are_refused(quick, codes):
     with pytest.raises(GanvasError, match="40 objects is too much"):
         quick.edit(codes, {"count": 40.0})
     with pytest.raises(GanvasError, match="steps"):
-        quick.with_steps(-1)
+        quick.with_search_steps(-1)
 
 
 def test_moved_codes_stay_in_the_typical_set(moved):
@@ -117,7 +118,7 @@ def test_moved_codes_stay_in_the_typical_set(moved):
 
 
 def test_saved_and_loaded_is_the_same(quick, codes, tmp_path):
-    quick = quick.with_steps(5)
+    quick = quick.with_search_steps(5)
     save_editor(quick, tmp_path / "one.safetensors", half=True)
     loaded = editors.load_editor(tmp_path / "one.safetensors")  # without a generator: loaded by its name
     save_editor(loaded, tmp_path / "two.safetensors", half=True)
@@ -265,32 +266,59 @@ def test_steps_of_a_command_are_in_its_recipe(tmp_path, capsys):
     out, again = tmp_path / "a.png", tmp_path / "b.png"
     arguments = ["edit", "multimnist", "--seed", "103", "--shift", "count=-1", "--dtype", "float32"]
     with pytest.raises(SystemExit) as ended:
-        main([*arguments, "--steps", "1", "--out", str(out)])
+        main([*arguments, "--search-steps", "1", "--out", str(out)])
     assert not ended.value.code
-    assert json.loads(out.with_suffix(".json").read_text())["edits"][0]["steps"] == 1
+    assert json.loads(out.with_suffix(".json").read_text())["edits"][0]["search_steps"] == 1
     with pytest.raises(SystemExit):
         main(["render", str(out), "--out", str(again)])
     assert again.read_bytes() == out.read_bytes()
-    both = ["--steps", "0", "--editor", "multimnist/cardinality"]
-    for more, message in ((["--steps", "-1"], "steps"), (both, "1 to 1000, not 0")):
+    both = ["--search-steps", "0", "--editor", "multimnist/cardinality"]
+    for more, message in ((["--search-steps", "-1"], "steps"), (both, "1 to 1000, not 0")):
         with pytest.raises(SystemExit) as ended:
             main([*arguments, *more, "--out", str(tmp_path / "c.png")])
         assert ended.value.code == 1 and message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrap", ["masked", "extended"])
-def test_steps_reach_the_inner_editor(editor, wrap):
+def rename_attribute(metadata):
+    """Return the metadata of one more attribute of the same codes."""
+    return replace(
+        metadata,
+        method="imported",
+        attributes=("more",),
+        kinds=("value",),
+        gaussianize=metadata.gaussianize.select([0]),
+        probe=metadata.probe.select([0]),
+        options={},
+        report={},
+    )
+
+
+@pytest.mark.parametrize("wrap", ["", "masked", "extended"])
+def test_another_number_of_steps_is_another_editor(editor, wrap, tmp_path):
+    """It reaches the inner editor, is saved, and leaves the first editor and its tensors as they were."""
+    wrapped = editor
     if wrap == "masked":
         wrapped = MaskedEditor(editor, (1, 2), GENERATOR.num_ws)
-    else:
-        wrapped = ExtendedEditor(collect_metadata(editor), editor, torch.zeros(0, GENERATOR.w_dim))
-    assert wrapped.with_steps(3).inner.config.steps == 3
-    assert wrapped.inner.config.steps == editor.config.steps != 3
+    elif wrap == "extended":
+        added = LinearEditor(
+            rename_attribute(collect_metadata(editor)),
+            torch.zeros(1, GENERATOR.w_dim),
+        )
+        wrapped = extend_editor(editor, added)
+    other = wrapped.with_search_steps(3)
+    assert other.options["steps"] == 3 and wrapped.options["steps"] == editor.config.steps != 3
+    assert editors.fingerprint(other) != editors.fingerprint(wrapped)
+    save_editor(other, tmp_path / "e.safetensors")
+    loaded = editors.load_editor(tmp_path / "e.safetensors", GENERATOR)
+    assert (loaded.inner if wrap else loaded).config.steps == 3
+    dtypes = {name: tensor.dtype for name, tensor in wrapped.state_dict().items()}
+    other.to(torch.float64)
+    assert {name: tensor.dtype for name, tensor in wrapped.state_dict().items()} == dtypes
 
 
 def test_editors_that_do_not_search_take_no_steps():
     linear = editors.fit("mean_difference", labels(), TOY)
     with pytest.raises(GanvasError, match="'mean_difference' doesn't search codes"):
-        linear.with_steps(3)
+        linear.with_search_steps(3)
     with pytest.raises(GanvasError, match="1 to 1000, not 0"):
-        editors.load_editor("multimnist/cardinality", GENERATOR).with_steps(0)
+        editors.load_editor("multimnist/cardinality", GENERATOR).with_search_steps(0)

@@ -375,9 +375,9 @@ def test_shipped_editors_take_any_dtype_in_any_mode(name):
         pytest.skip(str(error))
     editor, ws = editors.load_editor(name, generator), sample(generator, 1)
     if isinstance(editor, ComposedEditor):
-        editor = editor.with_steps(0)  # its search takes a second a code
+        editor = editor.with_search_steps(0)  # its search takes a second a code
     elif isinstance(editor, CardinalityEditor):
-        editor = editor.with_steps(2)
+        editor = editor.with_search_steps(2)
     check_any_float(lambda ws: editor.edit(ws, {editor.attributes[0]: 1.0}), ws, None)
     check_any_float(editor.read, ws, torch.float32)
 

@@ -11,7 +11,8 @@ from fitted_editors import NAMES, NONLINEAR, SCORER, TOY, labels
 from ganvas import GanvasError, editors, sample
 from ganvas.data.gradients import GradientRun
 from ganvas.data.probe import fit_probe
-from ganvas.editors._fit import FitConfig, prepare_fit
+from ganvas.editors import latent2latent
+from ganvas.editors._fit import FitConfig, calibrate_gains, fit_network_editor, prepare_fit
 from ganvas.editors._networks import SmoothClassifier, compute_probabilities, fit_latent_classifier, fit_network
 from ganvas.editors.base import collect_metadata
 from ganvas.editors.guidedstyle import select_rows
@@ -87,6 +88,20 @@ def test_what_was_measured_is_reported(method):
     assert list(report["response"].values()) == pytest.approx([1.0] * 5, abs=0.1)
     assert report["unresponsive"] == []
     assert any(line.startswith("Bright") for line in editors.format_report_lines(fit_short(method)))
+
+
+def test_gains_come_from_codes_trained_on():
+    """What is held out is for the report: other held-out codes leave gains as they are."""
+    data = labels()
+    short, method = NONLINEAR["latent2latent"] | {"steps": 10, "classifier_steps": 10}, latent2latent.METHOD
+    fitted = fit_network_editor(
+        "latent2latent", data, TOY, latent2latent.Latent2LatentConfig(**short), method.build, method.create_loss
+    )
+    gains = fitted.editor.gains.clone()
+    fitted.data.held_x.mul_(3)
+    fitted.editor.gains.fill_(1)
+    calibrate_gains(fitted.editor, fitted.data)
+    torch.testing.assert_close(fitted.editor.gains, gains, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -26,7 +26,7 @@ from ganvas.generators.regions import (
 )
 from ganvas.inversion.alignment import find_faces
 from ganvas.recipe.model import EditStep, FromSeed, Recipe
-from ganvas.recipe.rendering import limit_to_regions, load_tools, render
+from ganvas.recipe.rendering import compute_code, compute_unedited_code, limit_to_regions, load_tools, render
 
 SIDE = 64
 EVERYWHERE = Region((0.5, 0.5, 1.0, 1.0), parts=("hair",))
@@ -203,19 +203,40 @@ def test_a_mask_is_widened_by_a_square():
         assert torch.equal(regions._widen(mask, radius), square)
 
 
-def test_an_edit_is_drawn_as_the_command_draws_it(ffhq, tmp_path):
-    """Two codes at once; outside of the regions each picture is as before, bit for bit."""
-    editor = ganvas.load_editor("ffhq/compact-2", ffhq)
-    ws = ganvas.sample(ffhq, 2, psi=0.7, seed=7)
-    edited = editor.edit(ws, {"Eyeglasses": 1.0})
-    found = ganvas.draw_edit(ffhq, ws, edited, ["Eyeglasses"])
-    for i in range(2):
-        pair = ws[i : i + 1], edited[i : i + 1]
-        regions = find_regions("ffhq", ["Eyeglasses"])
-        expected = blend_edit(
-            *(ffhq.synthesis(code) for code in pair), regions, find_edited_parts(ffhq, regions, *pair)
+def test_an_edit_is_drawn_as_the_command_draws_it(ffhq):
+    """Two codes at once; outside of its region each picture is as before, bit for bit."""
+    tools = load_tools("ffhq", editor="ffhq/compact-2")
+    step = EditStep(shift={"Eyeglasses": 1.0})
+    recipes = [
+        limit_to_regions(
+            Recipe(tools.generator_name, FromSeed(seed, 0.7), tools.dtype, editor=tools.editor_name, edits=(step,))
         )
-        torch.testing.assert_close(found[i : i + 1], expected, atol=1e-4, rtol=0)
+        for seed in (7, 8)
+    ]
+    ws = torch.cat([compute_unedited_code(recipe, tools) for recipe in recipes])
+    edited = torch.cat([compute_code(recipe, tools) for recipe in recipes])
+    found = ganvas.draw_edit(tools.generator, ws, edited, ["Eyeglasses"])
+    torch.testing.assert_close(found, torch.cat([render(recipe, tools) for recipe in recipes]), atol=1e-4, rtol=0)
+    shown = find_regions("ffhq", ["Eyeglasses"])
+    parts = find_edited_parts(ffhq, shown, ws[:1], edited[:1])
+    outside = build_edit_mask(shown, parts, *found.shape[2:])[0, 0] == 0
+    assert outside.float().mean() > 0.5
+    torch.testing.assert_close(found[0, :, outside], ffhq.synthesis(ws[:1])[0, :, outside], atol=1e-5, rtol=0)
+
+
+def test_masks_of_parts_are_made_where_the_parts_are():
+    """A graphics card's parts are never mixed with the processor's numbers; "meta" stands for another device."""
+    parts = EditedParts(*[torch.zeros(1, len(PARTS), SIDE, SIDE, device="meta")] * 2)
+    for names in (("face",), ("hair",), ("hair", "face")):
+        for covered in (False, True):
+            assert parts.build_drawn(names, covered).device.type == "meta"
+        assert parts.build_uncovered(names).device.type == parts.build_background().device.type == "meta"
+
+
+@pytest.mark.parametrize("names", [[], "Eyeglasses"])
+def test_what_was_edited_is_a_list(names):
+    with pytest.raises(GanvasError, match="Name what was edited in a list"):
+        ganvas.draw_edit(TOY, sample(TOY, 1), sample(TOY, 1), names)
 
 
 def test_an_edit_without_regions_is_the_whole_picture():

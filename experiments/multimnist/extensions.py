@@ -106,9 +106,10 @@ def compare_w_plus(context: CountContext, cases: TrialCodes) -> tuple[SectionTab
         rows.append(try_move(context, cases, name, make_editor_move(editor)) | {"reads": reads})
     random = make_random_move(context, make_editor_move(editor))
     rows.append(try_move(context, cases, "random, as long as the last", random) | {"reads": None})
-    same = editors.fit_paper(context, "w", "ce", inverted=True)
-    row = try_move(context, cases, "the same images in W, as the paper", make_editor_move(same))
-    rows.append(row | {"reads": estimate_rate(find_correct_readings(context, cases, same))})
+    if inverted:
+        same = editors.fit_paper(context, "w", "ce", inverted=True)
+        row = try_move(context, cases, "the same images in W, as the paper", make_editor_move(same))
+        rows.append(row | {"reads": estimate_rate(find_correct_readings(context, cases, same))})
     head = ("W+", "right", "+1", "−1", "kept", "sure", "beyond", "rows apart", "reads fresh codes")
     cells = [(row["name"], *map(format_rate, (row[k] for k in (*COLUMNS_SHOWN, "apart", "reads")))) for row in rows]
     learned = "codes of real images, inverted" if inverted else "sampled codes, whose rows are equal"

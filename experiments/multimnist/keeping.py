@@ -213,7 +213,7 @@ def main(
     fitted = {name: load_named_editor(name, network) for name in names}
     for name, editor in fitted.items():
         if steps is not None and isinstance(editor, editors.composed.ComposedEditor):
-            fitted[name] = editor.with_steps(steps)
+            fitted[name] = editor.with_search_steps(steps)
     if sheet:
         draw_sheet(fitted, judges, 24, sheet)
     for name, editor in fitted.items():

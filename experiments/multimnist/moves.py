@@ -170,11 +170,12 @@ def describe_training(context: CountContext) -> str:
     """Return what the paper's H had to learn from and with, in each space."""
     config, (learned, inverted) = context.config, editors.choose_training_codes(context, "w+")
     narrow, wide = (", ".join(map(str, layers)) for layers in (HIDDEN["w"], config.hidden))
+    same = f" {SAME_IMAGES.capitalize()}: in W, from the codes of those images, with {wide}." if inverted else ""
     return (
         f"In W and in W+ alike an H learned for {config.steps:,} steps, and its classifier for {config.classifier_steps:,}."
         f" The paper's learned in W from {len(context.labels):,} sampled codes, with {narrow} hidden numbers, and in W+"
         f" from {len(learned):,} {'inverted images' if inverted else 'sampled codes'}, with {wide}."
-        f" {SAME_IMAGES.capitalize()}: in W, from the codes of those images, with {wide}."
+        f"{same}"
     )
 
 

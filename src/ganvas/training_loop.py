@@ -36,7 +36,7 @@ LossFunction = Callable[[int], Tensor]
 
 @contextmanager
 def fork_random_state() -> Iterator[None]:
-    """Restore the global random state at the end, of the processor and of all CUDA devices that are in use."""
+    """Restore the global random state at the end, of the processor and, where CUDA is in use, of its devices."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=list(devices)):
         yield
@@ -46,7 +46,10 @@ def fork_random_state() -> Iterator[None]:
 def seed_random_state(seed: int) -> Iterator[None]:
     """Seed the global random state, and restore it at the end."""
     with fork_random_state():
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        # Before its first use CUDA would be seeded later, when this block is left.
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
         yield
 
 

@@ -93,7 +93,7 @@ def make_preset(name: Any, scene: Scene, readings: Mapping[str, float]) -> Prese
         raise GanvasError("Move sliders first: a look is how far they were moved.")
     if scene.slider_edit.shift:
         steps = ", ".join(map(format_attribute, scene.slider_edit.shift))
-        raise GanvasError(f"A look keeps sliders, not steps: undo those of {steps} first.")
+        raise GanvasError(f"A look keeps sliders, not plus and minus: undo those of {steps} first.")
     return Preset(text, {each: value - readings[each] for each, value in scene.slider_edit.set.items()})
 
 

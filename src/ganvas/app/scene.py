@@ -54,9 +54,10 @@ class Scene:
 
     @property
     def slider_edit(self) -> EditStep:
-        """The edit that the sliders stand for: the last one, where its amount is 1."""
+        """The edit that the sliders stand for: the last one, where it is a whole edit as the page makes them."""
         last = self.edits[-1] if self.edits else EditStep()
-        return last if last.amount == 1 and last.rows is None else EditStep()
+        plain = last.amount == 1 and last.rows is None and last.search_steps is None
+        return last if plain else EditStep()
 
     @property
     def changed_attributes(self) -> tuple[str, ...]:

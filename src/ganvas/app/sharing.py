@@ -71,7 +71,7 @@ def format_command(recipe: Recipe, editor: str, name: str) -> str:
     """Format the command line that draws the picture; from the recipe's file where options don't suffice."""
     start, step = recipe.start, recipe.edits[0] if recipe.edits else EditStep()
     simple = recipe.mix is None and len(recipe.edits) <= 1 and step.amount == 1
-    simple = simple and step.rows is None and step.refined is None and step.steps is None
+    simple = simple and step.rows is None and step.refined is None and step.search_steps is None
     regional = recipe in (limit_to_regions(recipe), replace(recipe, regions=None, mask=None))
     options_suffice = simple and regional and isinstance(start, FromSeed)
     editor_args = ["--editor", editor] if recipe.editor is not None else []
@@ -134,7 +134,7 @@ def _format_python_steps(recipe: Recipe, editor: str) -> str | None:
         or len(recipe.edits) > 1
         or step.amount != 1
         or step.rows
-        or step.steps is not None
+        or step.search_steps is not None
         or recipe.regions
         or recipe.mask
     ):

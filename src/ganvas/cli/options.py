@@ -77,9 +77,10 @@ Region = Annotated[
 SearchSteps = Annotated[
     int | None,
     Option(
-        "--steps",
+        "--search-steps",
         metavar="N",
-        help="Of an editor that searches each code, like multimnist/composed: its steps; there 0 is instant, and worse.",
+        help="Of an editor that searches each code: its steps. multimnist/composed: 60 by itself, 0 is instant and keeps less;"
+        " multimnist/cardinality: 1 to 1000.",
     ),
 ]
 Refinements = Annotated[

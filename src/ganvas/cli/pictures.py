@@ -28,7 +28,7 @@ def edit(
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
     edit_rows: options.EditRows = None,
-    steps: options.SearchSteps = None,
+    search_steps: options.SearchSteps = None,
     region: options.Region = "auto",
     refine: options.Refinements = None,
     editor: options.EditorName = None,
@@ -62,7 +62,7 @@ def edit(
         codes=codes,
         allow_other_generator=allow_other_generator,
     )
-    step = recipe_options.limit_steps(recipe_options.limit_rows(step, edit_rows, tools), steps, tools)
+    step = recipe_options.limit_search(recipe_options.limit_rows(step, edit_rows, tools), search_steps, tools)
     recipe = recipe_options.make_recipe(
         tools, recipe_options.create_start(tools, seed, psi, row, label), step, transform=transform
     )
@@ -83,7 +83,7 @@ def sample(
     set_values: options.SetValues = None,
     shift_values: options.ShiftValues = None,
     edit_rows: options.EditRows = None,
-    steps: options.SearchSteps = None,
+    search_steps: options.SearchSteps = None,
     region: options.Region = "auto",
     refine: options.Refinements = None,
     editor: options.EditorName = None,
@@ -121,7 +121,7 @@ def sample(
         codes=codes,
         allow_other_generator=allow_other_generator,
     )
-    step = recipe_options.limit_steps(recipe_options.limit_rows(step, edit_rows, tools), steps, tools)
+    step = recipe_options.limit_search(recipe_options.limit_rows(step, edit_rows, tools), search_steps, tools)
     starts = recipe_options.create_starts(tools, numbers, psi, conditions, label)
     paths = [out / f"{recipe_options.format_file_stem(start)}.png" for start in starts]
     recipes = [recipe_options.make_recipe(tools, start, step, transform=transform) for start in starts]

@@ -79,7 +79,7 @@ def limit_rows(steps: tuple[EditStep, ...], rows: str | None, tools: Tools) -> t
     return tuple(replace(step, rows=numbers) for step in steps)
 
 
-def limit_steps(edits: tuple[EditStep, ...], steps: int | None, tools: Tools) -> tuple[EditStep, ...]:
+def limit_search(edits: tuple[EditStep, ...], steps: int | None, tools: Tools) -> tuple[EditStep, ...]:
     """Return edits whose editor searches for ``steps`` steps; None: for as many as it does by itself.
 
     Raises GanvasError for steps without an edit, for a number that the editor doesn't take, and where it doesn't search.
@@ -88,8 +88,8 @@ def limit_steps(edits: tuple[EditStep, ...], steps: int | None, tools: Tools) ->
         return edits
     if not edits:
         raise GanvasError(f"There is no edit to search for in {steps} steps: give --set or --shift, too.")
-    tools.required_editor.with_steps(steps)
-    return tuple(replace(edit, steps=steps) for edit in edits)
+    tools.required_editor.with_search_steps(steps)
+    return tuple(replace(edit, search_steps=steps) for edit in edits)
 
 
 def collect_attributes(steps: tuple[EditStep, ...], conditions: Iterable[Condition] = ()) -> list[str]:

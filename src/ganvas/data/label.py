@@ -311,12 +311,13 @@ class LabelRun:
         return self._score(self._render(k, min(self.shard_size, self.n - k * self.shard_size), advance))
 
     def estimate(self, missing: dict[int, int], workers: int = 1, threads: int | None = None) -> LabelEstimate:
-        """Estimate how many bytes and hours shards take, by labelling a few pictures of one.
+        """Estimate how many bytes and hours shards take, by labelling a few pictures of one shard of each kind.
 
-        Shards whose pictures are kept already only have them decoded and scored, and are timed by themselves. Raises GanvasError
-        where the kept pictures are others.
+        Shards whose pictures are kept already only have them decoded and scored. Raises GanvasError where the kept pictures are
+        others.
         """
-        kept = {k for k, rows in missing.items() if self.keep_images and self._load_images(k, rows) is not None}
+        names = self.store.list_names() if self.keep_images and missing else set()
+        kept = {k for k in missing if format_images_name(k) in names}
         hours, size = 0.0, 0.0
         for shards in (kept, missing.keys() - kept):
             if not shards:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
@@ -56,6 +57,7 @@ MIN_CORRELATION = 0.2
 """The correlation with labels of held-out codes below which an attribute counts as hardly learned."""
 REPORT_WORDS = {
     "unresponsive": "attributes hardly moved",
+    "edited": "held-out codes edited",
     "gain": "scaled by",
     "response": "moves by",
     "others": "others by",
@@ -159,6 +161,8 @@ def fit(method: str, data: LatentDataset, generator: Generator, **options: Any) 
     fit_method, rows = _import_method(method).fit, parse_masked_rows(options.pop(MASKED, None), generator)
     check_generator("The data", "?", data.generator, generator)
     own = _list_options(fit_method)
+    if isinstance(options.get("attributes"), str):
+        raise GanvasError(f"Attributes are a list of names, not the text {options['attributes']!r}.")
     # A method whose ``fit`` has no option ``attributes`` gets data of these alone.
     if "attributes" not in own and (chosen := options.pop("attributes", None)) is not None:
         data = data.select(chosen)
@@ -229,8 +233,9 @@ def load_editor(name: str | Path, generator: Generator | None = None, *, allow_o
         if generator is None:
             return editor
         editor.to(generator.device)
-        if isinstance(editor, composed.ComposedEditor):
-            editor.use_generator(generator)
+        inner = _unwrap(editor)
+        if isinstance(inner, composed.ComposedEditor):
+            inner.use_generator(generator)
         return editor
     except GanvasError as error:
         raise GanvasError(f"{path}: {error}") from None
@@ -251,9 +256,18 @@ def _check_shapes(editor: Editor, generator: Generator) -> None:
     width, wanted = len(editor.probe.weight), generator.w_dim
     if width != wanted:
         raise GanvasError(f"it moves codes of {width} numbers, those of {generator.name!r} have {wanted}.")
-    if not isinstance(editor, composed.ComposedEditor):  # which edits with its own generator only
-        changes = torch.eye(len(editor.attributes))
-        editor.shift_rows(torch.zeros(len(changes), generator.num_ws, wanted), changes)
+    if isinstance(_unwrap(editor), composed.ComposedEditor):  # which edits with its own generator only
+        return
+    with suppress(GanvasError):
+        editor = editor.with_search_steps(1)
+    editor.shift_rows(torch.zeros(1, generator.num_ws, wanted), torch.ones(1, len(editor.attributes)))
+
+
+def _unwrap(editor: Editor) -> Editor:
+    """Return the editor inside of extended and masked ones."""
+    while isinstance(editor, ExtendedEditor | MaskedEditor):
+        editor = editor.inner
+    return editor
 
 
 def list_poorly_learned(editor: Editor) -> tuple[str, ...]:

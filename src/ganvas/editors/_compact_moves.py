@@ -80,7 +80,7 @@ class MoveStatistics:
     """What a change of 1 of each attribute does, (K,) each.
 
     ``response``: how far its own reading moves, by least squares over changes of ±1 and ±2. ``length``: the mean Mahalanobis
-    length of the move. ``others``: the mean |change| of the other readings.
+    length of the move. ``others``: the absolute mean change of the other readings, averaged over these.
     """
 
     response: Tensor

@@ -9,8 +9,9 @@ by ridge regression, and a perceptron that is trained on its residual.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import deepcopy
+from copy import copy, deepcopy
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,7 @@ STEEPNESS = 1.702
 MAX_NORM = 10.0
 """The norm that gradients are clipped to: few codes, or a scorer that isn't smooth everywhere, may give a single huge one."""
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Gradients = Float[Tensor, "n attributes components"]
 
 
@@ -188,6 +190,20 @@ def _initialize(network: LatentClassifier, x: Tensor, a: Scores) -> None:
         network.path.bias.copy_(a.mean(0))
     nn.init.zeros_(network.last.weight)
     nn.init.zeros_(network.last.bias)
+
+
+def copy_module(module: ModuleT) -> ModuleT:
+    """Copy a module without its numbers: what is moved to a device, converted or replaced in the copy stays in the original."""
+    other = copy(module)
+    other.__dict__["_buffers"] = dict(module._buffers)
+    other.__dict__["_parameters"] = {
+        name: None if value is None else nn.Parameter(value.detach(), value.requires_grad)
+        for name, value in module._parameters.items()
+    }
+    other.__dict__["_modules"] = {
+        name: None if child is None else copy_module(child) for name, child in module._modules.items()
+    }
+    return other
 
 
 def compute_correlation(c: Float[Tensor, "n dim"]) -> Float[Tensor, "dim dim"]:

@@ -134,7 +134,7 @@ class Editor(nn.Module, ABC):
         self.gaussianize = Gaussianize(metadata.gaussianize.scores, metadata.gaussianize.normals)
         self.probe = Probe(metadata.probe.weight, metadata.probe.bias)
 
-    def with_steps(self, steps: int) -> Editor:
+    def with_search_steps(self, steps: int) -> Editor:
         """Return the same editor, but searching each code for ``steps`` steps.
 
         Raises GanvasError for a number below 0, and for an editor that doesn't search.

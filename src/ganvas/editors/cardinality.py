@@ -24,7 +24,6 @@ coordinates) codes get. ``rows`` of W+ are "free", or those of one "resolution" 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import asdict, replace
 from typing import Any, final
 
@@ -55,6 +54,7 @@ from ganvas.editors._cardinality_training import (
     train_directions,
 )
 from ganvas.editors._fit import restore_editor, update_options
+from ganvas.editors._networks import copy_module
 from ganvas.editors.base import Editor, EditorMetadata, build_metadata, format_report
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
@@ -147,16 +147,16 @@ class CardinalityEditor(Editor):
             o["rate"],
         )
 
-    def with_steps(self, steps: int) -> Editor:
+    def with_search_steps(self, steps: int) -> Editor:
         """Return the same editor, but optimising each code for ``steps`` steps.
 
         Raises GanvasError for a number that isn't from 1 to 1000, and for an editor that moves codes by H.
         """
         if self.moves is not None:
-            return super().with_steps(steps)
+            return super().with_search_steps(steps)
         if not 1 <= steps <= 1000:
             raise GanvasError(f"The number of steps is 1 to 1000, not {steps}.")
-        other = copy(self)
+        other = copy_module(self)
         other.options = {**update_options(self.options), "optimization_steps": steps}
         return other
 

@@ -270,7 +270,8 @@ def fit(
         editor.get_buffer("doubt").copy_((editor.predict_scores(w[held]) - a[held]).square().mean(0).sqrt())
         aims = _fit_aims(data, w, rows) if config.aim == "probability" else editor.probe.weight
         weights = None if config.hold is None else compute_held_weights(config, data.attributes).to(w)
-        measured = _calibrate_moves(editor, x[held][:CALIBRATION_CODES], aims, weights)
+        _calibrate_moves(editor, x[rows][:CALIBRATION_CODES], aims, weights)
+        measured = measure_moves(_prepare_moves(editor, x[held][:CALIBRATION_CODES], aims), editor.get_buffer("moves"))
         editor.report = _measure_report(editor, x[held], a[held], mref, measured) | {"trained_on": len(rows)}
     return editor
 
@@ -345,13 +346,16 @@ def compute_held_weights(config: CompactConfig, attributes: Sequence[str]) -> Te
     return (config.hold or 0.0) * factor.fill_diagonal_(0.0)
 
 
-def _calibrate_moves(editor: CompactEditor, x: Tensor, aims: Tensor, weights: Tensor | None) -> MoveStatistics:
-    """Set the moves by codes' components, and measure what they do."""
-    moves = editor.get_buffer("moves")
+def _calibrate_moves(editor: CompactEditor, x: Tensor, aims: Tensor, weights: Tensor | None) -> None:
+    """Set the moves by codes' components."""
+    moves, longest = editor.get_buffer("moves"), update_options(editor.options).get("max_unit_length")
+    moves.copy_(calibrate_moves(_prepare_moves(editor, x, aims), moves, weights, longest))
+
+
+def _prepare_moves(editor: CompactEditor, x: Tensor, aims: Tensor) -> MoveCalibrationSet:
+    """Return what moves of codes' components are measured on."""
     aims = editor.pca.components @ aims.to(x)
-    calibration = MoveCalibrationSet(x, editor.encoder(x), editor.decoder, editor.shell, aims)
-    moves.copy_(calibrate_moves(calibration, moves, weights, update_options(editor.options).get("max_unit_length")))
-    return measure_moves(calibration, moves)
+    return MoveCalibrationSet(x, editor.encoder(x), editor.decoder, editor.shell, aims)
 
 
 def _measure_report(

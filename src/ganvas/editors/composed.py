@@ -16,7 +16,6 @@ samples. Unlike others this editor draws: it takes the generator that ``load_edi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
@@ -39,6 +38,7 @@ from ganvas.editors._layouts import (
     get_box,
     grow,
 )
+from ganvas.editors._networks import copy_module
 from ganvas.editors.base import Editor, EditorMetadata, build_metadata, load_module
 from ganvas.editors.cardinality import MAX_MOVES
 from ganvas.errors import GanvasError
@@ -131,12 +131,12 @@ class ComposedEditor(Editor):
         counter = scorers.load_scorer(self.scorer.partition(":")[0])
         if not isinstance(counter, Counter):
             raise GanvasError(f"This editor counts with {self.scorer!r}, which isn't a counter of digits.")
-        # In a list, so that it is no part of the module.
-        self._tools = [generator, counter.to(generator.device), self.bank.list_layouts()]
+        # In a list, so that it is no part of the module, and shared by copies with other steps.
+        self._tools[:] = [generator, counter.to(generator.device), self.bank.list_layouts()]
 
-    def with_steps(self, steps: int) -> ComposedEditor:
+    def with_search_steps(self, steps: int) -> ComposedEditor:
         """Return the same editor, but searching for ``steps`` steps; 0 is instant. Raises GanvasError for a number below 0."""
-        other = copy(self)
+        other = copy_module(self)
         other.config = parse(ComposedConfig, {**vars(self.config), "steps": steps}, "steps")
         other.options = vars(other.config)
         return other

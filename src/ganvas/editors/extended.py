@@ -37,9 +37,11 @@ class ExtendedEditor(Editor):
         """The number of attributes of ``inner``."""
         return len(self.inner.attributes)
 
-    def with_steps(self, steps: int) -> ExtendedEditor:
+    def with_search_steps(self, steps: int) -> ExtendedEditor:
         """Return the same editor with an inner one that searches for ``steps`` steps. Raises GanvasError as it does."""
-        return ExtendedEditor(collect_metadata(self), self.inner.with_steps(steps), self.get_buffer(EXTENDED))
+        inner = self.inner.with_search_steps(steps)
+        metadata = replace(collect_metadata(self), options={**self.options, **inner.options})
+        return ExtendedEditor(metadata, inner, self.get_buffer(EXTENDED))
 
     def shift(self, w: W, changes: Scores) -> W:
         """Return the inner editor's shift and those along the directions, added."""

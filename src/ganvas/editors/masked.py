@@ -74,9 +74,9 @@ class MaskedEditor(Editor):
         self.may_fall_short, self.limits = inner.may_fall_short, inner.limits
         self.options = {**inner.options, MASKED: [list(rows), num_ws]}
 
-    def with_steps(self, steps: int) -> MaskedEditor:
+    def with_search_steps(self, steps: int) -> MaskedEditor:
         """Return the same editor with an inner one that searches for ``steps`` steps. Raises GanvasError as it does."""
-        return MaskedEditor(self.inner.with_steps(steps), self.rows, self.num_ws)
+        return MaskedEditor(self.inner.with_search_steps(steps), self.rows, self.num_ws)
 
     def shift(self, w: W, changes: Scores) -> W:
         """Return what the mean of all rows moves by."""

@@ -59,8 +59,8 @@ READING_NOISE = 0.3
 """The standard deviation of the noise added to readings in training, in those of an attribute."""
 FREQUENCIES = 3
 """The number of frequencies of the time, as cosines and sines, in the input of v."""
-CALIBRATION_CODES = 64
-"""The number of held-out codes on which gains are measured: fewer than usual, since edits are slow."""
+MEASURED_CODES = 64
+"""The number of codes on which gains, and of held-out ones on which the report, are measured: flows are slow."""
 
 
 @validated
@@ -227,6 +227,6 @@ def compute_velocity_loss(velocity: Velocity, x: Tensor, a: Scores, settings: St
     return matching if settings.teach == "matching" else likelihood
 
 
-METHOD = NetworkMethod("styleflow", StyleFlowConfig, _build_editor, _create_loss, n_measured=CALIBRATION_CODES)
+METHOD = NetworkMethod("styleflow", StyleFlowConfig, _build_editor, _create_loss, n_measured=MEASURED_CODES)
 """How the method is fitted and read."""
 fit, from_tensors = METHOD.fit, METHOD.from_tensors

@@ -134,15 +134,16 @@ class EditedParts:
         else:  # hair lies over faces, and stays; so does what borders on a forehead, such as a hat
             after = after * (1 - _weigh_parts(self.before, ("hair",)))
             after = torch.minimum(
-                after, torch.maximum(_widen(before, EDGE_RADIUS), _build_row_ramp(MASK_SIDE, *CHEEKS))
+                after, torch.maximum(_widen(before, EDGE_RADIUS), _build_row_ramp(MASK_SIDE, *CHEEKS, before.device))
             )
         return torch.maximum(
-            _widen(after, EDGE_RADIUS), self._build_vacated(names) * _build_row_ramp(MASK_SIDE, *SHOULDERS)
+            _widen(after, EDGE_RADIUS),
+            self._build_vacated(names) * _build_row_ramp(MASK_SIDE, *SHOULDERS, self.after.device),
         )
 
     def build_uncovered(self, names: Sequence[str]) -> Mask:
         """Build the mask of what belonged to the parts ``names``, and shows what lies behind a face after the edit."""
-        return self._build_vacated(names) * (1 - _build_row_ramp(MASK_SIDE, *SHOULDERS))
+        return self._build_vacated(names) * (1 - _build_row_ramp(MASK_SIDE, *SHOULDERS, self.after.device))
 
     def build_background(self) -> Mask:
         """Build the mask of what is background before the edit, away from the face."""
@@ -158,9 +159,9 @@ class EditedParts:
         return before * (1 - _weigh_parts(self.after, PARTS))
 
 
-def _build_row_ramp(height: int, start: float, end: float) -> Mask:
+def _build_row_ramp(height: int, start: float, end: float, device: torch.device) -> Mask:
     """Build the mask (1, 1, height, 1) that rises from 0 at ``start`` to 1 at ``end``, shares of the height."""
-    down = (torch.arange(height) + 0.5) / height
+    down = (torch.arange(height, device=device) + 0.5) / height
     return ((down - start) / (end - start)).clamp(0, 1)[None, None, :, None]
 
 
@@ -183,15 +184,27 @@ def _resize(masks: Tensor, side: int) -> Tensor:
     return F.interpolate(masks, (side, side), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
+def draw_for_regions(
+    generator: Generator, ws: WPlus, regions: Sequence[Region], resolution: int | None = None
+) -> tuple[Images, Parts | None]:
+    """Draw one code, (1, num_ws, w_dim), and read its parts in the same pass if a region is limited to some."""
+    if any(region.parts for region in regions):
+        return generator.draw_with_parts(ws, resolution)
+    return generator.synthesis(ws, resolution=resolution), None
+
+
+def pair_parts(before: Parts | None, after: Parts | None) -> EditedParts | None:
+    """Return the parts before and after an edit together; None where either wasn't read."""
+    return None if before is None or after is None else EditedParts(before, after)
+
+
 def find_edited_parts(
     generator: Generator, regions: Sequence[Region], before: WPlus, after: WPlus
 ) -> EditedParts | None:
     """Read the parts of one face before and after an edit, codes (1, num_ws, w_dim), if a region is limited to some."""
     if not any(region.parts for region in regions):
         return None
-    found = [generator.read_parts(ws) for ws in (before, after)]
-    known = [parts for parts in found if parts is not None]
-    return EditedParts(*known) if len(known) == len(found) else None
+    return pair_parts(generator.read_parts(before), generator.read_parts(after))
 
 
 @torch.no_grad()
@@ -200,30 +213,32 @@ def draw_edit(
 ) -> Images:
     """Draw edited codes, with pictures as before the edit wherever none of the edited attributes shows.
 
-    For generators with regions (faces of "ffhq"); else, and where an attribute has no region, whole pictures change.
+    For generators with regions (faces of "ffhq"); else, and where one of the attributes has no region, whole pictures change.
 
     Args:
         generator: The generator of the codes.
         before: The codes before the edit (n, num_ws, w_dim).
         after: The same codes, edited.
-        attributes: The names of what was edited.
+        attributes: The names of what was edited, as the editor has them.
 
     Returns:
-        RGB pictures (n, 3, resolution, resolution) in [-1, 1], not clipped.
+        RGB pictures (n, 3, resolution, resolution), about -1 to 1, not clipped.
 
     Raises:
-        GanvasError: There aren't as many codes before as after, or none.
+        GanvasError: There aren't as many codes before as after, or none, or no attribute is named.
     """
+    names = tuple(attributes)
+    if isinstance(attributes, str) or not names:
+        raise GanvasError(f"Name what was edited in a list, like ['Smiling'], not {attributes!r}.")
     if len(before) != len(after) or not len(before):
         raise GanvasError(f"Give each code before and after the edit, not {len(before)} before and {len(after)} after.")
-    regions = find_regions(generator.name, attributes)
+    regions = find_regions(generator.name, names)
     if not regions:
         return generator.synthesis(after)
     blended = []
     for pair in zip(before.split(1), after.split(1), strict=True):
-        (old, old_parts), (new, new_parts) = (generator.draw_with_parts(ws) for ws in pair)
-        parts = None if old_parts is None or new_parts is None else EditedParts(old_parts, new_parts)
-        blended.append(blend_edit(old, new, regions, parts if any(region.parts for region in regions) else None))
+        (old, old_parts), (new, new_parts) = (draw_for_regions(generator, ws, regions) for ws in pair)
+        blended.append(blend_edit(old, new, regions, pair_parts(old_parts, new_parts)))
     return torch.cat(blended)
 
 

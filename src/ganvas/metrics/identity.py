@@ -33,6 +33,7 @@ def no_face(trial: Trial) -> Tensor:
 def _get_faces(trial: Trial) -> tuple[Tensor, Tensor]:
     if trial.faces_before is None or trial.faces_after is None:
         raise GanvasError(
-            "Faces weren't compared: that needs dlib, pip install 'ganvas[faces]', and a generator of faces."
+            "Faces weren't compared: that needs dlib, pip install 'ganvas[faces]', and a generator of faces (in Python, the"
+            " option faces of JudgePanel)."
         )
     return trial.faces_before, trial.faces_after

@@ -23,8 +23,9 @@ from ganvas.generators.regions import (
     Region,
     blend_edit,
     build_edit_mask,
-    find_edited_parts,
+    draw_for_regions,
     find_regions,
+    pair_parts,
 )
 from ganvas.identity import format_distance, load_judge
 from ganvas.inversion.alignment import Face, align, estimate_yaw, measure_face_width
@@ -321,13 +322,11 @@ class PhotoEdit:
         if not self.corrections:
             return rebuilt
         side, kept = min(EARLY_SIDE, generator.resolution), self.find_regions()
-        before = generator.synthesis(rebuilt.ws, resolution=side)
+        before, parts = draw_for_regions(generator, rebuilt.ws, kept, side)
 
         def draw(ws: WPlus) -> Images:
-            after = generator.synthesis(ws, resolution=side)
-            return (
-                blend_edit(before, after, kept, find_edited_parts(generator, kept, rebuilt.ws, ws)) if kept else after
-            )
+            after, after_parts = draw_for_regions(generator, ws, kept, side)
+            return blend_edit(before, after, kept, pair_parts(parts, after_parts)) if kept else after
 
         step, _ = refine_step(self.edits, self.tools, draw, self._label_scorer, rebuilt.ws, self.corrections)
         return replace(rebuilt, edits=(step,))
@@ -337,13 +336,13 @@ class PhotoEdit:
         self, photo: Images, face: Face, rebuilt: RebuiltFace, generator: Generator, limit: Tensor | None
     ) -> Images:
         """Return the photograph with one face edited, as ``generator`` draws it."""
-        inverted = generator.synthesis(rebuilt.ws).float().cpu()
-        edits = self.edits if rebuilt.edits is None else rebuilt.edits
+        regions, edits = self.find_regions(), self.edits if rebuilt.edits is None else rebuilt.edits
         ws = apply_edits(rebuilt.ws, edits, self.tools)
-        edited = generator.synthesis(ws).float().cpu()
-        regions = self.find_regions()
-        parts = find_edited_parts(generator, regions, rebuilt.ws, ws)
-        edited, mask = limit_face_edit(face, inverted, edited, regions, parts)
+        (inverted, parts), (edited, edited_parts) = (
+            draw_for_regions(generator, each, regions) for each in (rebuilt.ws, ws)
+        )
+        inverted, edited = inverted.float().cpu(), edited.float().cpu()
+        edited, mask = limit_face_edit(face, inverted, edited, regions, pair_parts(parts, edited_parts))
         return paste_face(photo, face.quad, inverted, edited, mask, limit=limit, whole=self.whole)
 
     def find_regions(self) -> tuple[Region, ...]:

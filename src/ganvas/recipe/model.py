@@ -103,9 +103,9 @@ class EditStep:
     """The rows of W+ that are moved, in rising order; None: all that the editor moves."""
     refined: Mapping[str, Number] | None = None
     """The changes that are applied in place of ``set`` and ``shift``: those at which one picture reads as these ask."""
-    steps: Natural | None = None
+    search_steps: Natural | None = None
     """How many steps an editor that searches each code takes; None: as many as it does by itself."""
-    WRITTEN_IF_SET: ClassVar = ("rows", "refined", "steps")
+    WRITTEN_IF_SET: ClassVar = ("rows", "refined", "search_steps")
 
     def __post_init__(self) -> None:
         if self.rows is not None and list(self.rows) != sorted(set(self.rows)):

@@ -18,7 +18,7 @@ from ganvas.errors import GanvasError
 from ganvas.generators import choose_dtype, find_card
 from ganvas.generators.base import Generator, sample
 from ganvas.generators.parts import Parts
-from ganvas.generators.regions import EditedParts, Mask, blend_edit, blend_pictures, find_regions
+from ganvas.generators.regions import Mask, blend_edit, blend_pictures, draw_for_regions, find_regions, pair_parts
 from ganvas.generators.stylegan3 import StyleGAN3
 from ganvas.io.images import downscale, from_bytes, to_bytes
 from ganvas.recipe.model import EditStep, FromCodes, FromSeed, Mix, NamedTool, Recipe, Start
@@ -175,7 +175,7 @@ def prepare_editor(step: EditStep, tools: Tools) -> Editor:
     Raises GanvasError for rows that the generator doesn't have, and for steps where the editor doesn't search.
     """
     editor = tools.required_editor
-    editor = editor if step.steps is None else editor.with_steps(step.steps)
+    editor = editor if step.search_steps is None else editor.with_search_steps(step.search_steps)
     return mask_editor(editor, step.rows, tools.generator)
 
 
@@ -209,15 +209,11 @@ def draw_code(ws: WPlus, recipe: Recipe, tools: Tools, resolution: int | None = 
         picture = generator.synthesis(ws, resolution=resolution)
     else:
         before, parts = _draw_unedited(recipe, generator, tools, resolution)
-        if parts is None:
-            picture, after = generator.synthesis(ws, resolution=resolution), None
-        else:
-            picture, after = generator.draw_with_parts(ws, resolution)
+        picture, after = draw_for_regions(generator, ws, recipe.regions or (), resolution)
         if mask is not None:
             picture = blend_pictures(before, picture, mask)
         elif recipe.regions is not None:
-            edited_parts = None if parts is None or after is None else EditedParts(parts, after)
-            picture = blend_edit(before, picture, recipe.regions, edited_parts)
+            picture = blend_edit(before, picture, recipe.regions, pair_parts(parts, after))
     if recipe.photo is None:
         return picture
     if tools.photo is None:
@@ -266,10 +262,7 @@ def _draw_unedited(
     digest = hashlib.sha256(ws.float().cpu().contiguous().numpy().tobytes()).hexdigest()
     key = f"{resolution} {recipe.transform} {needs_parts} {digest}"
     if key not in tools.last_unedited:
-        if needs_parts:
-            drawn = generator.draw_with_parts(ws, resolution)
-        else:
-            drawn = generator.synthesis(ws, resolution=resolution), None
+        drawn = draw_for_regions(generator, ws, recipe.regions or (), resolution)
         tools.last_unedited.clear()
         tools.last_unedited[key] = drawn
     return tools.last_unedited[key]
