@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ganvas.data.dataset import LatentDataset
 from ganvas.data.gaussianize import Gaussianize
 from ganvas.data.probe import Probe
+from ganvas.editors._reach import find_shortfall, measure_reach
 from ganvas.editors.editor_files import EditorMetadata, collect_common_tensors, load_module, read_editor, write_editor
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator
@@ -48,10 +49,6 @@ __all__ = [
 T = TypeVar("T")
 GAIN_BOUNDS = (0.2, 10.0)
 """The bounds of a gain, so that an attribute that hardly responds doesn't drive codes out of the distribution."""
-MIN_REACH = 0.8
-"""The share of a change below which an edit is reported as shortened."""
-MIN_REPORTED_CHANGE = 0.1
-"""σ: of smaller changes nobody sees how much is reached."""
 
 
 def build_metadata(
@@ -446,29 +443,6 @@ def format_report(names: tuple[str, ...], **columns: Tensor) -> dict[str, dict[s
 def find_unresponsive(names: tuple[str, ...], moved: Float[Tensor, " attributes"]) -> list[str]:
     """Return the attributes whose readings ``moved`` by less than half of a change."""
     return [name for name, change in zip(names, moved.tolist(), strict=True) if not change >= 0.5]
-
-
-def measure_reach(changed: Scores, asked: Scores) -> Scores:
-    """Measure the shares, from 0 to 1, of the changes ``asked`` that were reached; 1 where nothing is asked."""
-    return torch.where(asked == 0, 1.0, (changed / asked).clamp(0, 1))
-
-
-def find_shortfall(attributes: tuple[str, ...], asked: Scores, reached: Scores) -> tuple[float, str] | None:
-    """Find the attribute that reaches the least share of its changes, as a mean over codes.
-
-    Returns the share and a line about it; None where all attributes reach ``MIN_REACH``.
-    """
-    is_visible = asked.abs() >= MIN_REPORTED_CHANGE
-    shares = torch.where(is_visible, reached, 0).sum(0) / is_visible.sum(0)  # NaN for an attribute without a change
-    k = int(shares.nan_to_num(nan=1.0).argmin())
-    share = float(shares[k])
-    if not share < MIN_REACH:
-        return None
-    rows = asked[is_visible[:, k]]
-    fewer = ", or for fewer changes at once" if (rows.ne(0).sum(1) > 1).any() else ""
-    mean = float(rows[:, k].mean())
-    text = f"{attributes[k]} {mean:+.2g} was shortened to {100 * share:.0f} % ({share * mean:+.2g})"
-    return share, f"{text}, as the editor reads it: ask for less{fewer}."
 
 
 def collect_metadata(editor: Editor) -> EditorMetadata:
