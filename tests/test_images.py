@@ -5,7 +5,6 @@ import struct
 import sys
 import tracemalloc
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from ganvas.io.images import find_pictures, from_bytes, list_passed_over, read_p
 from ganvas.photo import batch
 from ganvas.recipe.rendering import Tools
 from ganvas.scorers import from_examples
+from ganvas.scorers.base import Scorer
 from ganvas.training.gan import images as gan_images
 
 SIDE = 16
@@ -121,12 +121,14 @@ def test_files_of_every_mode_are_read_as_what_they_show(tmp_path):
 def score(path, monkeypatch):
     seen = []
 
-    def judge(picture):
-        seen.append(picture)
-        return torch.zeros(1, 1)
+    class Witness(Scorer):
+        attributes, kinds = ("a",), ("value",)
 
-    judge.attributes, judge.kinds, judge.reads_faces = ("a",), ("value",), False
-    monkeypatch.setattr(scorers, "load_scorer", lambda name: SimpleNamespace(to=lambda device: judge))
+        def forward(self, images):
+            seen.append(images)
+            return torch.zeros(1, 1)
+
+    monkeypatch.setattr(scorers, "load_scorer", lambda name: Witness())
     loading.score_pictures([path], "any", "cpu", pytest.fail)
     return seen[0]
 

@@ -259,9 +259,20 @@ def test_what_is_changed_in_w_plus_learns_as_long_as_in_w(name, context, monkeyp
     monkeypatch.setattr(extensions, "W_PLUS_VARIANTS", {name: extensions.W_PLUS_VARIANTS[name]})
     for module in (extensions, multimnist_editors):
         monkeypatch.setattr(module, "fit_or_load", stand_in)
+    ws = sample(SQUARES, 100, 1.0, 5)
+    for kind in (W_PLUS_COUNTED, W_COUNTED):
+        save_inverted_codes(context, ws, counts(ws), kind)
     table, rows = extensions.compare_w_plus(context, trials.sample_sure_codes(context, 60))
     assert len(asked) == 2 and len(rows) == len(table.rows) == 3
     assert {(o["steps"], o["classifier_steps"]) for o in asked} == {(TINY.steps, TINY.classifier_steps)}
+
+
+def test_without_inverted_images_nothing_is_called_the_same_images(context, monkeypatch):
+    monkeypatch.setattr(extensions, "W_PLUS_VARIANTS", {"as the paper": {}})
+    monkeypatch.setattr(multimnist_editors, "fit_or_load", lambda *arguments: idle_editor())
+    _, rows = extensions.compare_w_plus(context, trials.sample_sure_codes(context, 60))
+    assert [row["name"] for row in rows] == ["as the paper", "random, as long as the last"]
+    assert "Same images" not in moves.describe_training(context)
 
 
 def test_sampled_labels_that_ship_are_not_drawn_again(monkeypatch, tmp_path):

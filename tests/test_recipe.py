@@ -335,11 +335,13 @@ def test_a_grid_puts_each_picture_into_its_cell():
     torch.manual_seed(0)
     cells = [torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8) for _ in range(6)]
     sheet = figures.draw_grid(cells, ["one", "two"], ["a", "b", "c"])
-    step = 16 + figures.GAP
+    step, times = figures.MIN_TILE_SIDE + figures.GAP, figures.MIN_TILE_SIDE // 16
     corner = sheet[-step * 2 :, -step * 3 :]
     for k, cell in enumerate(cells):
         j, i = divmod(k, 3)
-        assert torch.equal(corner[j * step : j * step + 16, i * step : i * step + 16], cell)
+        shown = corner[j * step : (j + 1) * step - figures.GAP, i * step : (i + 1) * step - figures.GAP]
+        assert torch.equal(shown[::times, ::times], cell) and torch.equal(shown[times - 1 :: times, ::times], cell)
+    step = 16 + figures.GAP  # pictures without texts stay as they are
     assert torch.equal(sheet, figures.draw_grid(cells, ["one", "two"], ["a", "b", "c"]))
     assert figures.draw_contact_sheet(cells, 4).shape == (figures.GAP + 2 * step, figures.GAP + 4 * step, 3)
 

@@ -132,9 +132,16 @@ class Editor(nn.Module, ABC):
         self.probe = Probe(metadata.probe.weight, metadata.probe.bias)
 
     def with_search_steps(self, steps: int) -> Editor:
-        """Return the same editor, but searching each code for ``steps`` steps.
+        """Return the same editor, but searching each code for another number of steps.
 
-        Raises GanvasError for a number below 0, and for an editor that doesn't search.
+        Args:
+            steps: The number of steps.
+
+        Returns:
+            An editor with the same numbers, which leaves this one as it is.
+
+        Raises:
+            GanvasError: The editor doesn't search codes, or not in so many steps.
         """
         raise GanvasError(
             f"An editor of the method {self.method!r} doesn't search codes: leave the number of steps out."
