@@ -7,6 +7,7 @@ from fitted_editors import QUICK, SCORER, TOY, compact, labels
 from ganvas import editors, sample
 from ganvas.control import refinement
 from ganvas.control.refinement import (
+    DEFAULT_CORRECTIONS,
     MAX_READING,
     MAX_TOTAL_CORRECTION,
     PRIOR_WEIGHT,
@@ -16,6 +17,8 @@ from ganvas.control.refinement import (
     solve_by_broyden,
 )
 from ganvas.errors import GanvasError
+from ganvas.recipe.model import EditStep
+from ganvas.recipe.refinement import choose_corrections
 
 ONE = torch.ones(3, dtype=torch.float64)
 RESPONSE = torch.tensor([[0.6, 0.3, 0.0], [-0.2, 1.4, 0.1], [0.5, 0.4, 1.0]], dtype=torch.float64)
@@ -194,3 +197,26 @@ def test_glasses_end_where_the_scorer_is_sure(monkeypatch):
 def test_what_cannot_be_refined_is_said(arguments, says):
     with pytest.raises(GanvasError, match=says):
         refine_changes(**{"editor": compact(), "draw": TOY.synthesis, "scorer": SCORER, "ws": WS[:1]} | arguments)
+
+
+def test_glasses_values_in_units_and_photographs_are_corrected_unasked():
+    """An edit that a scorer can't correct, or that says how often, is left alone."""
+    red, whole, half = EditStep({}, {"Red": 1.0}), EditStep({}, {"Big": 1.0}), EditStep({}, {"Red": 1.0}, amount=0.5)
+    for steps, refine, is_exact, expected in (
+        ([red], None, False, 0),
+        ([red], None, True, DEFAULT_CORRECTIONS),
+        ([red], 0, True, 0),
+        ([red], 7, False, 7),
+        ([red, whole], None, True, 0),
+        ([half], None, True, 0),
+        ([], None, True, 0),
+    ):
+        assert choose_corrections(refine, steps, compact(), is_exact) == expected
+    assert choose_corrections(None, [red], None, is_exact=True) == 0
+
+
+def test_what_a_face_has_or_hasnt_is_corrected_unasked(monkeypatch):
+    monkeypatch.setattr("ganvas.recipe.refinement.BINARY_ATTRIBUTES", {"Red"})
+    both = [EditStep({"Red": 1.0}, {"Big": 0.5}), EditStep({}, {"Red": -1.0})]
+    assert [choose_corrections(None, [step], compact(), is_exact=False) for step in both] == [DEFAULT_CORRECTIONS] * 2
+    assert choose_corrections(None, [EditStep({}, {"Big": 1.0})], compact(), is_exact=False) == 0

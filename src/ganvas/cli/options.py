@@ -89,7 +89,7 @@ Refinements = Annotated[
         "--refine",
         metavar="N",
         help="Correct the changes up to N times by what the editor's scorer reads off the picture, so that it reads as asked; by"
-        " default 4 times for values in units, like Age=60y, else 0.",
+        " default 4 times in photographs, for values in units, like Age=60y, and for glasses and hats, else 0.",
     ),
 ]
 MaskFile = Annotated[

@@ -60,7 +60,7 @@ def edit_photo(
         tune: Steps in which the generator's own weights are fitted to the face; what they change is written beside a
             photograph, but not beside a clip.
         refine: How often the changes are corrected by what the editor's scorer reads, until the face reads as asked; by default
-            4 times for values in units, if the scorer is at hand, else 0.
+            4 times, if the scorer is at hand.
         device: Where to compute.
         dtype: What networks compute in; "auto": bfloat16 where the device has instructions for it.
         progress: Called with the steps done and those of a face's inversion.
@@ -82,9 +82,7 @@ def edit_photo(
     step = EditStep({key: convert_to_sigma(tools.required_editor, key, value) for key, value in values.items()}, shift)
     settings = InversionConfig(method=method, options=OptimizationConfig(steps=steps, seconds=budget))
     edits = (step,) if shift or values else ()
-    corrections = choose_corrections(
-        refine, edits, tools.editor, any(isinstance(value, str) for value in values.values())
-    )
+    corrections = choose_corrections(refine, edits, tools.editor, is_exact=True)
     edit = PhotoEdit(
         tools,
         edits,

@@ -36,14 +36,18 @@ def load_label_scorer(editor: Editor) -> Scorer:
 def choose_corrections(refine: int | None, edits: Sequence[EditStep], editor: Editor | None, is_exact: bool) -> int:
     """Return how often an edit is corrected: ``refine`` times; None: DEFAULT_CORRECTIONS times if it can be, else 0.
 
-    ``is_exact``: whether None corrects at all. An edit can be corrected where ganvas has the scorer that labelled, and it reads
-    all of the edit's attributes, none of which is a count.
+    ``is_exact``: whether None corrects any edit; else it corrects those of what a face has or hasn't, such as glasses. An edit
+    can be corrected where ganvas has the scorer that labelled, and it reads all of the edit's attributes, none of which is a
+    count.
     """
     if refine is not None:
         return refine
-    if not is_exact or editor is None or len(edits) != 1 or edits[0].amount != 1:
+    if editor is None or len(edits) != 1 or edits[0].amount != 1:
         return 0
-    scorer, names = find_scorer(editor.scorer), {*edits[0].set, *edits[0].shift}
+    names = {*edits[0].set, *edits[0].shift}
+    if not (is_exact or names & BINARY_ATTRIBUTES):
+        return 0
+    scorer = find_scorer(editor.scorer)
     if scorer is None or not names <= set(scorer.attributes):
         return 0
     return 0 if any(scorer.kinds[scorer.column(name)] == "count" for name in names) else DEFAULT_CORRECTIONS
