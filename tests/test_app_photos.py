@@ -20,7 +20,7 @@ from test_paste import plant_judge
 from ganvas.app import likeness, photo_handlers, photographs, rendering
 from ganvas.app.photo_handlers import PhotoHandlers
 from ganvas.app.scene_handlers import SceneHandlers
-from ganvas.app.session import Session
+from ganvas.app.session import NothingFollows, Session
 from ganvas.data.codes import load_codes, save_codes
 from ganvas.errors import GanvasError
 from ganvas.inversion.alignment import Face, cut_face, find_square
@@ -471,6 +471,8 @@ def test_a_locked_edit_is_weakened_and_the_words_say_how_alike(edit_handlers, re
     async def play():
         await edit_handlers.show_scene(session, session.start_request())
         free = await edit_handlers.add_likeness(session)
+        with pytest.raises(NothingFollows):
+            await edit_handlers.show_weakened(session)
         locked = await edit_handlers.lock_person(True, session)
         return free, locked
 
@@ -479,13 +481,15 @@ def test_a_locked_edit_is_weakened_and_the_words_say_how_alike(edit_handlers, re
     start = dict(zip(resources.choices["mean.safetensors"].editor.attributes, [0.0] * 5, strict=True))
     assert start
     distance = meter.measure_distance(FACE.with_value("Bright", 4.0))
-    assert likeness.draw_likeness(likeness.format_likeness(distance)) == free[0]
+    assert likeness.draw_likeness(likeness.format_likeness(distance)) == free
     if distance > likeness.KEPT_DISTANCE:
         assert session.scene.slider_edit.set["Bright"] < 4.0
-        assert "Same person" in locked[0]
-        assert json.loads(locked[10]["groups"])
-    # Nothing new to say until something moves.
-    assert asyncio.run(edit_handlers.add_likeness(session))[0] == gr.skip()
+        assert "Same person" in locked
+        assert json.loads(asyncio.run(edit_handlers.show_weakened(session))[9]["groups"])
+    # Nothing new to say, and to show, until something moves.
+    for handler in (edit_handlers.add_likeness, edit_handlers.show_weakened):
+        with pytest.raises(NothingFollows):
+            asyncio.run(handler(session))
 
 
 def test_crops_of_a_photograph_are_compared(photo_scene, resources):

@@ -35,7 +35,7 @@ from ganvas.app.scene import (
     describe_scene,
     format_title,
 )
-from ganvas.app.session import Session, Superseded, WorkQueue, report_errors
+from ganvas.app.session import NothingFollows, Session, Superseded, WorkQueue, report_errors
 from ganvas.app.slider_panel import check_attribute, encode_panel, list_slider_groups, parse_move
 from ganvas.app.storage import AppStorage
 from ganvas.errors import GanvasError, unknown
@@ -49,8 +49,8 @@ FACES_PER_PAGE = 12
 """Faces on a page of the gallery."""
 SAMPLED_FACES = 16
 """Faces that are sampled at the sliders' values."""
-VIEW_OUTPUTS, STATUS_OUTPUT = 15, 4
-"""The number of ``view_outputs``, and which of them is the status."""
+STATUS_OUTPUT = 4
+"""Which of ``view_outputs`` is the status."""
 
 
 class EditHandlers:
@@ -227,32 +227,42 @@ class EditHandlers:
 
     @report_errors
     async def render_at_rest(self, session: Session) -> Any:
-        """Show the picture in full after a preview, where no newer request came meanwhile."""
+        """Show the picture in full after a preview, where no newer request came meanwhile; else nothing follows."""
         version = session.version
         await asyncio.sleep(REST_SECONDS)
         if session.version != version or session.rendered_version == version:
-            return gr.skip()
-        return await self.show_scene(session, lambda: session.version != version)
+            raise NothingFollows
+        try:
+            return await self.show_scene(session, lambda: session.version != version)
+        except Superseded:
+            raise NothingFollows from None
 
     @report_errors
-    async def add_likeness(self, session: Session) -> list[Any]:
-        """Say how alike the face is once the picture rests, and weaken a locked edit that makes another person of it.
-
-        Returns values for the words, then for ``view_outputs``.
+    async def add_likeness(self, session: Session) -> str:
+        """Return words for how alike the face is once the picture rests, as a locked edit, which is weakened where it makes
+        another person of the face: ``show_weakened`` then shows it.
         """
         if session.rendered_version != session.version or session.compared_version == session.version:
-            return [gr.skip()] * (1 + VIEW_OUTPUTS)
+            raise NothingFollows
         return await self._compare_faces(session)
 
-    async def _compare_faces(self, session: Session) -> list[Any]:
+    @report_errors
+    async def show_weakened(self, session: Session) -> Any:
+        """Show a locked edit that ``add_likeness`` weakened, where no newer request came meanwhile; else nothing follows."""
+        version = session.version
+        if session.weakened_version != version or session.rendered_version == version:
+            raise NothingFollows
+        return await self.show_scene(session, lambda: session.version != version)
+
+    async def _compare_faces(self, session: Session) -> str:
+        """Weaken a locked edit that makes another person of the face, and return words for how alike it is."""
         scene, version = session.scene, session.version
 
         def is_stale() -> bool:
             return session.version != version
 
-        rest = [gr.skip()] * VIEW_OUTPUTS
         if not scene.edits:
-            return ["", *rest]
+            return ""
         measure = LikenessMeter(
             self.resources, scene, lambda work: self.generator_queue.submit(work, is_stale).result()
         )
@@ -261,14 +271,14 @@ class EditHandlers:
             if share < 1 and not is_stale():
                 scene = await self.run_with_generator(session, lambda: measure.limit_scene(share), is_stale)
                 is_stale = session.set_scene(scene)
-                rest = await self.show_scene(session, is_stale)
+                session.weakened_version = session.version
         session.compared_version = session.version
         distance = await self.run_in_background(session, lambda: measure.measure_distance(scene), is_stale)
-        return [draw_likeness(format_likeness(distance)), *rest]
+        return draw_likeness(format_likeness(distance))
 
     @report_errors
-    async def lock_person(self, locked: Any, session: Session) -> list[Any]:
-        """Keep edits to the same person from now on, or not."""
+    async def lock_person(self, locked: Any, session: Session) -> str:
+        """Keep edits to the same person from now on, or not. Returns as ``add_likeness`` does."""
         session.person_locked = locked is True
         return await self._compare_faces(session)
 

@@ -126,9 +126,14 @@ class EventWiring:
     def _then_refresh(self, event: Any) -> Any:
         """Refresh the open tabs and the words for likeness after an event. Returns the event."""
         self._connect(event.success, self.tab_handlers.refresh_tabs, [], self.tab_outputs)
-        compared = [self.page.likeness, *self.view_outputs]
-        self._connect(event.success, self.edit_handlers.add_likeness, [], compared)
+        compared = self._connect(event.success, self.edit_handlers.add_likeness, [], self.page.likeness)
+        self._then_show_weakened(compared)
         return event
+
+    def _then_show_weakened(self, event: Any) -> None:
+        """Show a locked edit that was weakened by an event, and refresh the open tabs."""
+        shown = self._connect(event.success, self.edit_handlers.show_weakened, [], self.view_outputs)
+        self._connect(shown.success, self.tab_handlers.refresh_tabs, [], self.tab_outputs)
 
     def _connect_controls(self) -> None:
         page, edit_handlers = self.page, self.edit_handlers
@@ -144,7 +149,9 @@ class EventWiring:
         self._connect_view(page.counted.input, edit_handlers.pick_counted, [page.counted])
         self._connect_view(page.region.input, edit_handlers.choose_region, [page.region])
         self._connect_view(page.painter.input, edit_handlers.paint_region, [page.painter])
-        self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], [page.likeness, *self.view_outputs])
+        self._then_show_weakened(
+            self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], page.likeness)
+        )
         for button, by in ((page.minus, -1), (page.plus, 1)):
             self._connect_view(button.click, edit_handlers.make_count_handler(by))
         own, explore = self.tab_handlers.own_slider, self.tab_handlers.explore

@@ -51,6 +51,8 @@ class Session:
         """The version that was last shown in full."""
         self.compared_version = -1
         """The version whose face was compared with the unedited one last."""
+        self.weakened_version = -1
+        """The last version whose edit was weakened so that the person stays the same."""
         self.screen: Literal["start", "chooser", "picture"] = "start"
         """What the page shows: where photographs are dropped, the faces of one, or the picture."""
         self.shown_screen = ""
@@ -209,6 +211,13 @@ class Session:
 
 class Superseded(Exception):
     """The visitor has moved on, or the server is ending, and the result isn't needed any more. No error."""
+
+
+class NothingFollows(gr.Error):
+    """There is nothing to show, and the events that follow an event's success are not to begin. No error."""
+
+    def __init__(self) -> None:
+        super().__init__("", visible=False, print_exception=False)
 
 
 class WorkQueue:

@@ -6,7 +6,7 @@ An object is a connected component of ink. ``editors.composed`` starts its searc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,18 @@ def find_objects(picture: Tensor) -> list[Bool[Tensor, "64 64"]]:
     labels, n = found
     masks = [torch.from_numpy(labels == i).to(picture.device) for i in range(1, n + 1)]
     return [mask for mask in masks if int(mask.sum()) >= MIN_AREA]
+
+
+def merge_objects(objects: list[Bool[Tensor, "64 64"]], n: int) -> list[Bool[Tensor, "64 64"]]:
+    """Merge the nearest of objects until there are at most ``n``: parts of a broken one are found apart."""
+    masks = list(objects)
+    while len(masks) > max(n, 1):
+        points = [mask.nonzero().float() for mask in masks]
+        pairs = list(combinations(range(len(masks)), 2))
+        gaps = [float(torch.cdist(points[i], points[j]).min()) for i, j in pairs]
+        i, j = pairs[gaps.index(min(gaps))]
+        masks[i] = masks[i] | masks.pop(j)
+    return masks
 
 
 def grow(mask: Bool[Tensor, "64 64"], pixels: int) -> Bool[Tensor, "64 64"]:

@@ -37,6 +37,7 @@ from ganvas.editors._layouts import (
     find_objects,
     get_box,
     grow,
+    merge_objects,
 )
 from ganvas.editors._networks import copy_module
 from ganvas.editors.base import Editor, EditorMetadata, build_metadata, load_module
@@ -58,6 +59,8 @@ MARGIN = 2
 """Pixels that stay free around a new object, and that are cleared around a removed one."""
 WRONG_COUNT_PENALTY = 10.0
 """Added to the loss of a picture whose count isn't what was asked for, when the best one is chosen."""
+MAX_ROUNDS = 3
+"""How many candidates of a code are searched in full, the best first, until its count is what was asked for."""
 BATCH_SIZE = 64
 MIN_FEATURE_VARIANCE = 1e-3
 """Smaller variances of a picture's features, as of an empty picture, are raised to this."""
@@ -167,7 +170,7 @@ class ComposedEditor(Editor):
             for k in range(len(self.attributes)):
                 amounts = left[:, k].clamp(-1, 1)
                 rows = amounts.nonzero()[:, 0]
-                for part in rows.split(BATCH_SIZE // 2):
+                for part in rows.split(BATCH_SIZE // 2) if len(rows) else ():
                     moved = self.move_once(codes[part], k, amounts[part].sign())
                     codes[part] += (moved - codes[part]) * amounts[part].abs()[:, None, None]
             left = left - left.clamp(-1, 1)
@@ -193,10 +196,11 @@ class ComposedEditor(Editor):
         label = DIGITS.index(name) if name in DIGITS else -1
         with torch.no_grad():
             pictures = self._draw(ws)
+            counts = self._count(pictures, -1).tolist()
             candidates = [
                 candidate
-                for i, picture in enumerate(pictures)
-                for candidate in (self._add if sign[i] > 0 else self._remove)(i, ws[i], picture, label)
+                for i, (picture, count) in enumerate(zip(pictures, counts, strict=True))
+                for candidate in (self._add if sign[i] > 0 else self._remove)(i, ws[i], picture, count, label)
             ]
         if not candidates:
             return ws
@@ -207,9 +211,12 @@ class ComposedEditor(Editor):
         generator, *_ = self.tools
         return torch.cat([to_network_input(generator.synthesis(part))[:, 0] for part in ws.split(BATCH_SIZE)])
 
-    def _add(self, i: int, code: Tensor, picture: Tensor, label: int) -> list[Candidate]:
-        """Return candidates for one object more: with an object of a sample whose others lie as in the picture."""
-        objects = find_objects(picture)
+    def _add(self, i: int, code: Tensor, picture: Tensor, count: int, label: int) -> list[Candidate]:
+        """Return candidates for one object more: with an object of a sample whose others lie as in the picture.
+
+        ``count``: of the picture's objects, as the counter sees them; parts of a broken one are merged.
+        """
+        objects = merge_objects(find_objects(picture), count)
         if not 0 < len(objects) < MAX_COUNT:
             return []
         taken, found = grow(torch.stack(objects).any(0), MARGIN), []
@@ -225,9 +232,9 @@ class ComposedEditor(Editor):
         found.sort(key=lambda pair: pair[0])
         return [candidate for _, candidate in found[: self.config.candidates]]
 
-    def _remove(self, i: int, code: Tensor, picture: Tensor, label: int) -> list[Candidate]:
+    def _remove(self, i: int, code: Tensor, picture: Tensor, count: int, label: int) -> list[Candidate]:
         """Return candidates for one object less: without each of the objects (of the class); none where it is the only one."""
-        objects, found = find_objects(picture), []
+        objects, found = merge_objects(find_objects(picture), count), []
         if len(objects) < 2:
             return []
         labels = self._classify(picture, objects).tolist()
@@ -280,15 +287,23 @@ class ComposedEditor(Editor):
         config, start = self.config, x
         if config.steps:
             x = self._optimize(x, target, asked, label, min(config.trial_steps, config.steps), falling=False)
-        best = self._choose(x, target, asked, code, label)
-        x, start, target, asked, code = x[best], start[best], target[best], asked[best], code[best]
-        if config.steps > config.trial_steps:
-            x = self._optimize(x, target, asked, label, config.steps - config.trial_steps, falling=True)
+        if config.steps <= config.trial_steps:
+            best = self._choose(x, target, asked, code, label)
+            return x[best], code[best]
+        steps, rows = config.steps - config.trial_steps, torch.arange(len(x), device=x.device)
+        found, tried = x[:0], rows[:0]
+        for _ in range(MAX_ROUNDS):
+            best = rows[self._choose(x[rows], target[rows], asked[rows], code[rows], label)]
+            moved = self._optimize(x[best], target[best], asked[best], label, steps, falling=True)
             # Where the search ends with another count than asked for, it was better not to begin it.
-            both = torch.cat((x, start))
-            goals, wanted, codes = (torch.cat((value, value)) for value in (target, asked, code))
-            x = both[self._choose(both, goals, wanted, codes, label)]
-        return x, code
+            found, tried = torch.cat((found, moved, start[best])), torch.cat((tried, best, best))
+            with torch.no_grad():
+                is_right = self._count(self._draw(found), label) == asked[tried]
+            rows = rows[~torch.isin(rows, tried) & ~torch.isin(code[rows], code[tried][is_right])]
+            if not len(rows):
+                break
+        chosen = self._choose(found, target[tried], asked[tried], code[tried], label)
+        return found[chosen], code[tried][chosen]
 
     def _count(self, pictures: Grey, label: int) -> Tensor:
         return select_logits(self.tools[1].network(pictures[:, None]), label).argmax(1)
