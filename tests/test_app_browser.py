@@ -256,7 +256,7 @@ def test_a_look_is_saved_and_put_on_another_face(page):
     expect(mine).to_be_visible()
     page.reload()
     expect(mine).to_be_visible()
-    open_tab(page, "Faces")
+    open_tab(page, "Gallery")
     page.locator("#gallery button").nth(3).click()
     expect(page.locator("#status")).to_contain_text("seed 3")
     open_tab(page, "Edit")
@@ -422,11 +422,11 @@ def test_a_bad_file_is_one_clear_message(page, tmp_path):
 
 def test_a_face_of_the_gallery_and_back(page):
     first = picture_source(page)
-    open_tab(page, "Faces")
+    open_tab(page, "Gallery")
     page.locator("#gallery").get_by_role("button").nth(4).click()
     expect(page.locator("#status")).to_contain_text("seed 4")
     assert picture_source(page) != first
-    open_tab(page, "Faces")
+    open_tab(page, "Gallery")
     page.locator("#visited").get_by_role("button").nth(1).wait_for()
     page.locator("#visited").get_by_role("button").nth(1).click()
     expect(page.locator("#status")).to_contain_text("seed 0")
@@ -434,16 +434,16 @@ def test_a_face_of_the_gallery_and_back(page):
     before = picture_source(page)
     page.get_by_role("button", name="Surprise me").click()
     wait_for_change(page, before)
-    open_tab(page, "Faces")
+    open_tab(page, "Gallery")
     page.get_by_role("button", name="More like this").click()
     page.locator("#gallery").get_by_text("like seed").first.wait_for()
 
 
 def test_a_face_is_mixed_with_another(page):
     first = picture_source(page)
-    open_tab(page, "Faces")
-    page.get_by_role("button", name="Mix with another face").click()
-    page.get_by_label("The other face").fill("5")
+    open_tab(page, "Gallery")
+    page.get_by_role("button", name="Mix with another picture").click()
+    page.get_by_label("The other picture").fill("5")
     page.get_by_label("Pose and shape").check()
     page.get_by_role("button", name="Mix", exact=True).click()
     expect(page.locator("#status")).to_contain_text("seed 0 mixed with seed 5")
@@ -551,7 +551,7 @@ def test_no_request_leaves_the_machine(context, address):
     page.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
     page.on("request", lambda request: hosts.add(re.sub(r"^(\w+://[^/:]+).*|^(data|blob):.*", r"\1\2", request.url)))
     open_page(page, address)
-    for name in ("Faces", "History", "Save and share"):
+    for name in ("Gallery", "History", "Save and share"):
         open_tab(page, name)
     expect(page.locator("#link textarea")).to_have_value(re.compile("recipe="))
     open_drawer(page)
@@ -721,7 +721,7 @@ def test_axe_finds_nothing_serious_in_our_own_markup(chromium, address, scheme):
     page.locator("#components .gv-slider").first.wait_for()
     move(page, "Big", 3)
     check()
-    for name in ("Faces", "History"):
+    for name in ("Gallery", "History"):
         open_tab(page, name)
         check()
     open_drawer(page)

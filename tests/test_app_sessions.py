@@ -422,3 +422,20 @@ def test_stored_files_are_this_users_alone(tmp_path):
     assert {path.stat().st_mode & 0o077 for path in (storage.folder, storage.folder / "secret.txt")} == {0}
     with pytest.raises(GanvasError, match="no sha256"):
         storage.load_code("../../etc/passwd", 0, TOY)
+
+
+@pytest.mark.parametrize("button", ["open_downloads", "pin_picture"])
+def test_a_tab_opens_though_a_newer_request_comes(edit_handlers, resources, button):
+    """That request fills it."""
+    tab_handlers, session = TabHandlers(edit_handlers, compare.MethodEditors(resources)), Session(FACE)
+
+    async def play():
+        go = block(edit_handlers.generator_queue)
+        opened = asyncio.create_task(getattr(tab_handlers, button)(session, None))
+        await asyncio.sleep(0.05)
+        session.start_request()
+        go.set()
+        return await opened
+
+    selected, *tabs = asyncio.run(play())
+    assert selected["selected"] in ("take", "history") and tabs == [gr.skip()] * len(TAB_OUTPUTS)

@@ -15,7 +15,8 @@ from test_app import FACE, background_queue, edit_handlers, editor, queue, resou
 from ganvas.app import likeness, rendering
 from ganvas.app.edit_handlers import STATUS_OUTPUT
 from ganvas.app.exact_edit import ExactEditHandlers
-from ganvas.app.session import Session
+from ganvas.app.presets import Preset, toggle_preset
+from ganvas.app.session import NothingFollows, Session
 from ganvas.recipe.model import EditStep
 from ganvas.scorers import load_scorer
 
@@ -135,3 +136,66 @@ def test_the_lock_takes_an_exact_edit_as_it_is_or_undoes_it(resources, monkeypat
     monkeypatch.setattr(meter, "measure_distance", lambda scene: measured.append(scene) or distances[len(measured) - 1])
     assert meter.limit_share() == share
     assert measured[0] == exact and all(not scene.slider_edit.refined for scene in measured[1:])
+
+
+@pytest.fixture
+def binary_red(monkeypatch):
+    """The attribute Red as one that a picture has or hasn't."""
+    for module in ("app.exact_edit", "app.scene", "recipe.refinement", "control.refinement"):
+        monkeypatch.setattr(f"ganvas.{module}.BINARY_ATTRIBUTES", frozenset({"Red"}))
+
+
+def refine_unasked(edit_handlers, session):
+    """Show the session's scene in full, then do what follows."""
+
+    async def play():
+        await edit_handlers.show_scene(session, session.start_request())
+        return await ExactEditHandlers(edit_handlers).refine_unasked(session)
+
+    return asyncio.run(play())
+
+
+def test_what_a_picture_has_or_hasnt_is_refined_unasked_in_the_same_step(edit_handlers, resources, scorer, binary_red):
+    session, edited = Session(FACE), FACE.with_value("Red", 1.2)
+    session.set_scene(edited)
+    refine_unasked(edit_handlers, session)
+    exact = session.scene
+    assert exact.slider_edit.set == {"Red": 1.2} and exact.slider_edit.refined
+    with pytest.raises(NothingFollows):  # once
+        refine_unasked(edit_handlers, session)
+    session.undo()
+    assert session.scene == FACE
+    for other in (FACE, FACE.with_value("Big", 1.2)):
+        with pytest.raises(NothingFollows):
+            refine_unasked(edit_handlers, Session(other))
+    session = Session(edited)
+    session.inversion = SimpleNamespace(cancelled=False)
+    with pytest.raises(NothingFollows):
+        refine_unasked(edit_handlers, session)
+
+
+def test_another_slider_leaves_refined_changes_and_their_own_begins_anew(edit_handlers, resources, binary_red):
+    exact = replace(FACE, edits=(EditStep({"Red": 1.2}, refined={"Red": 2.0, "Tall": -0.3}),))
+    moved = exact.with_value("Big", 1.0, reading=0.25)
+    assert moved.slider_edit.refined == {"Red": 2.0, "Tall": -0.3, "Big": 0.75}
+    assert moved.without_changes("Big") == exact
+    assert moved.with_value("Red", 0.5, reading=0.0).slider_edit.refined is None
+    assert moved.without_changes("Red").slider_edit.refined is None
+    assert exact.without_changes("Red") == FACE
+    assert exact.with_value("Big", 1.0).slider_edit.refined is None  # nothing is known of the face
+    big = toggle_preset(
+        exact,
+        Preset("Big", {"Big": 1.0}),
+        {"Big": 0.0},
+        lambda name: resources.get_slider_scale("mean.safetensors", name),
+    )
+    assert big.slider_edit.refined["Red"] == 2.0 and big.slider_edit.refined["Big"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_slider_that_moves_in_an_exact_edit_leaves_the_rest(edit_handlers, resources, scorer):
+    session = Session(FACE)
+    session.set_scene(FACE.with_value("Red", 1.2))
+    refine(edit_handlers, session)
+    refined = session.scene.slider_edit.refined
+    asyncio.run(edit_handlers.move_slider({"name": "Big", "value": 1.0}, session))
+    assert session.scene.slider_edit.refined | {"Big": 0} == {**refined, "Big": 0}

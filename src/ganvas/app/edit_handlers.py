@@ -108,6 +108,7 @@ class EditHandlers:
             raise Superseded
         session.commit()
         session.rendered_version = session.version
+        session.start_readings = scene.unedited, shown.start_readings
         # What the page shows while the visitor holds the picture; none before an edit.
         image = gr.skip() if scene.edits else ""
         if original:
@@ -217,7 +218,9 @@ class EditHandlers:
         """Preview the picture while a slider moves."""
         if isinstance(move, dict) and "groups" in move:  # the panel as the server drew it: nothing moved since
             return gr.skip()
-        is_stale = session.set_scene(parse_move(self.resources, session.scene, move))
+        is_stale = session.set_scene(
+            parse_move(self.resources, session.scene, move, session.get_start_readings(session.scene))
+        )
         record_move(session, move)
         scene, resting = session.scene, session.resting_scene
         preview = await self.draw_or_restore(

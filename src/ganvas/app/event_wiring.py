@@ -79,13 +79,13 @@ class EventWiring:
         self._connect_galleries()
         self._connect_uploads(opened)
         rows = (
-            (page.picture_tabs, PICTURE_TABS),
-            (page.control_tabs, CONTROL_TABS),
-            (page.drawer_tabs, DRAWER_TABS[:3]),
+            (page.picture_tabs, PICTURE_TABS, SLOW_EVENT),  # nothing is there before they are drawn
+            (page.control_tabs, CONTROL_TABS, SILENT_EVENT),
+            (page.drawer_tabs, DRAWER_TABS[:3], SILENT_EVENT),
         )
-        for tabs, names in rows:
+        for tabs, names, options in rows:
             for tab, name in zip(tabs, names, strict=True):
-                self._connect(tab.select, self.tab_handlers.make_open_handler(name), [], self.tab_outputs)
+                self._connect(tab.select, self.tab_handlers.make_open_handler(name), [], self.tab_outputs, options)
         self._connect(page.drawer.collapse, self.tab_handlers.make_open_handler("closed"), [], self.tab_outputs)
         compared = [page.attribute, page.change, page.methods]
         self._connect(page.compare.click, self.tab_handlers.compare_methods, compared, page.compared, COMPARISON)
@@ -130,6 +130,11 @@ class EventWiring:
         self._then_show_weakened(compared)
         return event
 
+    def _then_refine_unasked(self, event: Any) -> None:
+        """Refine an edit of what a face has or hasn't, after an event that shows it."""
+        refine = self.tab_handlers.exact_edit.refine_unasked
+        self._then_refresh(self._connect(event.success, refine, [], self.view_outputs))
+
     def _then_show_weakened(self, event: Any) -> None:
         """Show a locked edit that was weakened by an event, and refresh the open tabs."""
         shown = self._connect(event.success, self.edit_handlers.show_weakened, [], self.view_outputs)
@@ -138,8 +143,8 @@ class EventWiring:
     def _connect_controls(self) -> None:
         page, edit_handlers = self.page, self.edit_handlers
         moved = self._connect(page.panel.input, edit_handlers.move_slider, [page.panel], page.picture, NEWEST_WINS)
-        self._connect_view(moved.success, edit_handlers.render_at_rest)
-        self._connect_view(page.presets.select, self.tab_handlers.choose_preset)
+        self._then_refine_unasked(self._connect_view(moved.success, edit_handlers.render_at_rest))
+        self._then_refine_unasked(self._connect_view(page.presets.select, self.tab_handlers.choose_preset))
         self._connect_view(page.save_preset.click, self.tab_handlers.save_preset, [page.preset_name])
         self._connect_view(page.delete_preset.click, self.tab_handlers.delete_preset, [page.preset_name])
         exact = self.tab_handlers.exact_edit.refine_edit
@@ -149,9 +154,7 @@ class EventWiring:
         self._connect_view(page.counted.input, edit_handlers.pick_counted, [page.counted])
         self._connect_view(page.region.input, edit_handlers.choose_region, [page.region])
         self._connect_view(page.painter.input, edit_handlers.paint_region, [page.painter])
-        self._then_show_weakened(
-            self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], page.likeness)
-        )
+        self._then_show_weakened(self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], page.likeness))
         for button, by in ((page.minus, -1), (page.plus, 1)):
             self._connect_view(button.click, edit_handlers.make_count_handler(by))
         own, explore = self.tab_handlers.own_slider, self.tab_handlers.explore
@@ -221,7 +224,7 @@ class EventWiring:
             found = self._connect(event, handler, inputs, outputs)
             self._then_list_methods(found)
             refined = self._connect(found.success, photo_handlers.refine_photo, [], outputs, INVERSION)
-            self._then_refresh(refined)
+            self._then_refine_unasked(self._then_refresh(refined))
         self._connect(page.stop.click, photo_handlers.stop_refining, [], [page.progress, page.stop])
         loaded = self._connect(
             page.load.upload, scene_handlers.upload_recipe, [page.load], self.scene_outputs, SLOW_EVENT

@@ -13,18 +13,18 @@ from ganvas.app.attribute_words import format_attribute
 from ganvas.app.edit_handlers import STATUS_OUTPUT, EditHandlers
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import Scene
-from ganvas.app.session import Session, Superseded, report_errors
-from ganvas.control.refinement import DEFAULT_CORRECTIONS, RefinedChanges
+from ganvas.app.session import NothingFollows, Session, Superseded, report_errors
+from ganvas.control.refinement import BINARY_ATTRIBUTES, DEFAULT_CORRECTIONS, RefinedChanges
 from ganvas.data.label import EARLY_SIDE
 from ganvas.errors import GanvasError
 from ganvas.recipe.model import EditStep
-from ganvas.recipe.refinement import load_label_scorer, refine_step
+from ganvas.recipe.refinement import choose_corrections, load_label_scorer, refine_step
 from ganvas.recipe.rendering import compute_unedited_code, draw_code
 from ganvas.types import Images, WPlus
 
 
 class ExactEditHandlers:
-    """The handler that makes an edit exact."""
+    """The handlers that make an edit exact: asked, and unasked."""
 
     def __init__(self, edit_handlers: EditHandlers) -> None:
         self.edit_handlers, self.resources = edit_handlers, edit_handlers.resources
@@ -32,10 +32,34 @@ class ExactEditHandlers:
     @report_errors
     async def refine_edit(self, session: Session) -> list[Any]:
         """Refine the scene's edit, as one step. Returns values for ``view_outputs``, with what is read below the picture."""
-        if session.inversion is not None and not session.inversion.cancelled:
+        if is_inverting(session):
             raise GanvasError(
                 "The photograph still comes nearer, and an edit is made exact for one face: wait, or press Stop."
             )
+        return await self._refine(session, session.set_scene)
+
+    @report_errors
+    async def refine_unasked(self, session: Session) -> list[Any]:
+        """Refine an edit of what a face has or hasn't, such as glasses, once it rests; else nothing follows.
+
+        At a change that draws glasses on most faces, some get none. Returns as ``refine_edit`` does.
+        """
+        step = session.scene.slider_edit
+        is_due = (
+            BINARY_ATTRIBUTES & {*step.set, *step.shift} and step.refined is None and session.scene.edits == (step,)
+        )
+        if not is_due or session.rendered_version != session.version or is_inverting(session):
+            raise NothingFollows
+        choice = self.resources.require_choice(session.scene.editor)
+        if not choose_corrections(None, [step], choice.editor, is_exact=False):
+            raise NothingFollows
+        try:
+            return await self._refine(session, session.amend)
+        except Superseded:
+            raise NothingFollows from None
+
+    async def _refine(self, session: Session, replace_scene: Callable[[Scene], Callable[[], bool]]) -> list[Any]:
+        """Refine the scene's edit, replace the scene with ``replace_scene`` and show it."""
         scene, version = session.scene, session.version
 
         def is_stale() -> bool:
@@ -50,7 +74,7 @@ class ExactEditHandlers:
         if is_stale():
             raise Superseded
         session.commit()
-        shown = await self.edit_handlers.show_scene(session, session.set_scene(replace(scene, edits=(step,))))
+        shown = await self.edit_handlers.show_scene(session, replace_scene(replace(scene, edits=(step,))))
         shown[STATUS_OUTPUT] += f"<p class='gv-status' role='status'>{escape(self._format_found(scene, found))}</p>"
         return shown
 
@@ -62,6 +86,11 @@ class ExactEditHandlers:
             asked, read = (scale.format_value(before + change[name]) for change in (found.asked, found.measured))
             parts.append(f"{format_attribute(name)}: {asked} asked, {read} read")
         return " · ".join(parts)
+
+
+def is_inverting(session: Session) -> bool:
+    """Return whether the session's photograph is being inverted still."""
+    return session.inversion is not None and not session.inversion.cancelled
 
 
 def refine_scene(

@@ -64,7 +64,7 @@ class Page:
             with gr.Column(elem_id="controls"), gr.Tabs(selected="faces", overflow_behavior="wrap") as self.tabs:
                 with gr.Tab("Edit", id="edit") as edit_tab:
                     self._build_controls()
-                with gr.Tab("Faces", id="faces") as faces_tab:
+                with gr.Tab("Gallery", id="faces") as faces_tab:
                     self._build_face_picker()
                 with gr.Tab("History", id="history") as history_tab:
                     self.steps = _build_choices("Your steps, the first one first", "steps")
@@ -91,7 +91,9 @@ class Page:
             )
         with gr.Column(visible=False, elem_id="chooser") as self.chooser:
             self.outlined = _build_choices("Whose face? Click it.", "faces-in-photo")
-        self.progress = gr.HTML(elem_id="progress", padding=False)
+        with gr.Column(elem_id="refining"):
+            self.progress = gr.HTML(elem_id="progress", padding=False)
+            self.stop = _build_button("Stop: it is near enough", "stop", visible=False)
 
     def _build_picture(self) -> None:
         with gr.Tabs():
@@ -128,7 +130,6 @@ class Page:
                     elem_id="lock",
                     container=False,
                 )
-                self.stop = _build_button("Stop refining", "stop", visible=False)
 
     def _build_controls(self) -> None:
         """Build the presets, the region, counting, and the panel of sliders."""
@@ -137,12 +138,12 @@ class Page:
         )
         self.presets = _build_choices("One tap", "presets")
         with gr.Group(visible=False) as self.counting:
-            with gr.Row():
-                self.counted = gr.Dropdown(
-                    [], label="What is counted", info="What the two buttons add to or take away.", min_width=120
-                )
-                self.minus = gr.Button("− one", elem_id="minus", min_width=60)
-                self.plus = gr.Button("+ one", elem_id="plus", min_width=60)
+            self.counted = gr.Dropdown(
+                [], label="What is counted", info="What the two buttons add to or take away.", min_width=120
+            )
+            with gr.Row(elem_classes="gv-buttons"):
+                self.minus = _build_button("− one", "minus")
+                self.plus = _build_button("+ one", "plus")
             self.count = gr.HTML(elem_id="count", padding=True)
         with gr.Row(elem_id="where"):
             self.region = gr.Dropdown(
@@ -164,7 +165,13 @@ class Page:
             padding=False,
             elem_id="panel",
         )
-        self.exact = _build_button("Make it exact", "exact")
+        with gr.Column(elem_id="exactness"):
+            self.exact = _build_button("Make it exact", "exact")
+            gr.HTML(
+                "Corrects the edit by its picture, until what it shows is read as the sliders ask: some seconds.",
+                padding=False,
+                elem_classes="gv-help",
+            )
         with gr.Accordion("Save this look", open=False, elem_id="saving"):
             self.preset_name = gr.Textbox(
                 label="Its name",
@@ -206,16 +213,16 @@ class Page:
         self.sample = gr.Button("Draw such pictures", visible=False, elem_id="sample")
 
     def _build_face_picker(self) -> None:
-        self.gallery = _build_choices("Faces to choose from", "gallery")
+        self.gallery = _build_choices("Pictures to choose from", "gallery")
         with gr.Row(elem_classes="gv-buttons"):
-            self.earlier = _build_button("Earlier faces", "earlier")
-            self.later = _build_button("More faces", "more")
+            self.earlier = _build_button("Earlier ones", "earlier")
+            self.later = _build_button("More", "more")
             self.similar = _build_button("More like this", "alike")
-        with gr.Accordion("Mix with another face", open=False, elem_id="mixing"):
+        with gr.Accordion("Mix with another picture", open=False, elem_id="mixing"):
             self.other_seed = gr.Number(
                 1,
-                label="The other face",
-                info="Its seed, which is the number below a face.",
+                label="The other picture",
+                info="Its seed, which is the number below a picture.",
                 precision=0,
                 elem_id="other-seed",
             )
@@ -232,7 +239,7 @@ class Page:
     def _build_downloads(self) -> None:
         with gr.Row(elem_classes="gv-buttons"):
             self.photo_file = gr.DownloadButton(
-                "The photograph", size="sm", variant="primary", visible=False, elem_id="photo-file", min_width=100
+                "The whole photograph", size="sm", variant="primary", visible=False, elem_id="photo-file", min_width=100
             )
             self.png = gr.DownloadButton("Picture (PNG)", size="sm", elem_id="png", min_width=100)
             self.json = gr.DownloadButton("Recipe (JSON)", size="sm", elem_id="json", min_width=100)
@@ -253,8 +260,9 @@ class Page:
             max_lines=2,
             elem_id="link",
         )
-        self.command = _build_code("On the command line", "shell", "command")
-        self.python = _build_code("In Python", "python", "python")
+        with gr.Accordion("For programmers", open=False, elem_id="programs"):
+            self.command = _build_code("On the command line", "shell", "command")
+            self.python = _build_code("In Python", "python", "python")
 
     def _build_drawer(self, generators: Sequence[tuple[str, str]]) -> None:
         with gr.Tabs():
@@ -279,14 +287,14 @@ class Page:
                     0.7,
                     step=0.05,
                     label="Variety",
-                    info="Of the faces to choose from. Less: usual faces with fewer flaws. More: rarer faces.",
+                    info="Of the pictures to choose from. Less: usual ones with fewer flaws. More: rarer ones.",
                     buttons=[],
                     elem_id="psi",
                 )
                 self.seed = gr.Number(
                     0,
                     label="First seed",
-                    info="Each seed is the number of one face.",
+                    info="Each seed is the number of one picture.",
                     precision=0,
                     minimum=0,
                     maximum=2**32 - 1,

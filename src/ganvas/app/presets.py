@@ -80,7 +80,7 @@ def toggle_preset(
     if all(scene.slider_edit.set.get(name) == value for name, value in values.items()):
         return scene.without_changes(*values)
     for name, value in values.items():
-        scene = scene.with_value(name, value)
+        scene = scene.with_value(name, value, readings[name])
     return scene
 
 

@@ -9,10 +9,12 @@ from ganvas.app.attribute_words import format_attribute, get_sign
 from ganvas.app.photographs import FacePhoto
 from ganvas.app.slider_scale import SliderScale
 from ganvas.control.conditions import MAX_DEVIATIONS
+from ganvas.control.refinement import BINARY_ATTRIBUTES
 from ganvas.data.codes import Codes
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.regions import Region, load_regions
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Mix, Recipe, Start
+from ganvas.recipe.refinement import DECIMALS
 from ganvas.recipe.rendering import EditMask, Tools, limit_to_mask, limit_to_regions
 from ganvas.types import Dtype
 
@@ -89,11 +91,20 @@ class Scene:
             photo_sha256="",
         )
 
-    def with_value(self, name: str, value: float) -> Scene:
-        """Return the scene with an attribute set to ``value``, in σ. Raises GanvasError for values without faces."""
+    def with_value(self, name: str, value: float, reading: float | None = None) -> Scene:
+        """Return the scene with an attribute set to ``value``, in σ. Raises GanvasError for values without faces.
+
+        ``reading``: the unedited face's, in σ, where it is known: other changes of an edit that was refined then stay as they
+        are. An edit of what a face has or hasn't is to be refined anew.
+        """
         check_value(name, value)
         shift = {key: change for key, change in self.slider_edit.shift.items() if key != name}
-        return self._with_slider_edit(EditStep({**self.slider_edit.set, name: float(value)}, shift))
+        refined = self.slider_edit.refined
+        if reading is None or name in BINARY_ATTRIBUTES or refined is None:
+            refined = None
+        else:
+            refined = {**refined, name: round(value - reading, DECIMALS)}
+        return self._with_slider_edit(EditStep({**self.slider_edit.set, name: float(value)}, shift, refined=refined))
 
     def with_shift(self, name: str, by: float) -> Scene:
         """Return the scene with an attribute changed by ``by`` more, in its own units (objects, for a count)."""
@@ -104,12 +115,16 @@ class Scene:
         return self._with_slider_edit(EditStep(values, shift | ({name: change} if change else {})))
 
     def without_changes(self, *names: str) -> Scene:
-        """Return the scene with the changes of some attributes removed."""
+        """Return the scene with the changes of some attributes removed; other refined changes stay, as in ``with_value``."""
         set_, shift = (
             {key: value for key, value in values.items() if key not in names}
             for values in (self.slider_edit.set, self.slider_edit.shift)
         )
-        return self._with_slider_edit(EditStep(set_, shift))
+        refined = self.slider_edit.refined
+        if refined is not None:
+            is_kept = not BINARY_ATTRIBUTES & {*names}
+            refined = {key: value for key, value in refined.items() if key not in names} if is_kept else None
+        return self._with_slider_edit(EditStep(set_, shift, refined=refined))
 
     def without_refinement(self) -> Scene:
         """Return the scene with its edits as they were asked for: what was found for one code isn't exact for another."""

@@ -10,7 +10,7 @@ import functools
 import inspect
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
@@ -67,6 +67,8 @@ class Session:
         """Whether edits are kept to a strength at which the face is the same person's."""
         self.shown_original: Scene | None = None
         """The unedited scene whose picture the page has, to show while the visitor holds the picture."""
+        self.start_readings: tuple[Scene, Mapping[str, float]] = scene.unedited, {}
+        """The unedited scene of the picture that was shown in full last, and its face's readings."""
         self.saved_presets: list[Preset] = []
         """The presets that the visitor saved, which the browser remembers."""
         self.shown_presets: Scene | None = None
@@ -108,6 +110,11 @@ class Session:
         version = self.version
         return lambda: self.version != version
 
+    def get_start_readings(self, scene: Scene) -> Mapping[str, float]:
+        """Return the readings of a scene's unedited face, in σ; none where another face was shown in full last."""
+        unedited, readings = self.start_readings
+        return readings if unedited == scene.unedited else {}
+
     def open_tab(self, tab: str) -> None:
         """Note that a tab is open, and the others of its row aren't."""
         row = next(tabs for tabs in TAB_ROWS if tab in tabs)
@@ -134,6 +141,11 @@ class Session:
         """Replace the scene, as a request. It can be undone once it is committed, so that a moving slider makes one step."""
         self.scene, self.screen = scene, "picture"
         return self.start_request()
+
+    def amend(self, scene: Scene) -> Callable[[], bool]:
+        """Replace the scene, as a request, in the step that was committed last."""
+        self._committed = scene
+        return self.set_scene(scene)
 
     def commit(self) -> None:
         """Make the current scene a step that can be undone, unless it is the last one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ganvas.app.attribute_groups import OPEN_GROUPS, OTHER_GROUP, RARE_ATTRIBUTES, group_attributes
@@ -83,8 +83,10 @@ def describe_slider(
     }
 
 
-def parse_move(resources: AppResources, scene: Scene, move: Any) -> Scene:
+def parse_move(resources: AppResources, scene: Scene, move: Any, readings: Mapping[str, float] | None = None) -> Scene:
     """Return the scene in which a slider has moved; a value of None resets it.
+
+    ``readings``: those of the unedited face, in σ, where they are known.
 
     Raises GanvasError for anything else than a slider's name and a value of its scale.
     """
@@ -96,7 +98,7 @@ def parse_move(resources: AppResources, scene: Scene, move: Any) -> Scene:
         return scene.without_changes(name)
     scale = resources.get_slider_scale(scene.editor, name)
     number = check_number(repr(get_words(name).label), move.get("value"), *scale.bounds)
-    return scene.with_value(name, scale.convert_to_sigma(number))
+    return scene.with_value(name, scale.convert_to_sigma(number), (readings or {}).get(name))
 
 
 def check_attribute(resources: AppResources, scene: Scene, name: str) -> None:

@@ -32,7 +32,7 @@ from ganvas.app.presets import (
 )
 from ganvas.app.rendering import to_file_value
 from ganvas.app.scene import MAX_PSI, Scene, format_title
-from ganvas.app.session import Session, report_errors
+from ganvas.app.session import Session, Superseded, report_errors
 from ganvas.app.slider_scale import SliderScale
 from ganvas.app.storage import encode_mask
 from ganvas.errors import GanvasError
@@ -79,6 +79,16 @@ class TabHandlers:
     @report_errors
     async def refresh_tabs(self, session: Session, request: gr.Request) -> Any:
         """Return values for ``TAB_OUTPUTS``, updated for the tabs that are open."""
+        return await self._refresh_tabs(session, request)
+
+    async def _refresh_or_leave(self, session: Session, request: gr.Request) -> list[Any]:
+        """Do as ``refresh_tabs``; where a newer request came, which refreshes tabs itself, leave them as they are."""
+        try:
+            return await self._refresh_tabs(session, request)
+        except Superseded:
+            return [gr.skip() for _ in TAB_OUTPUTS]
+
+    async def _refresh_tabs(self, session: Session, request: gr.Request) -> list[Any]:
         version, scene, updates = session.version, session.scene, {}
 
         def is_stale() -> bool:
@@ -187,7 +197,7 @@ class TabHandlers:
     async def open_downloads(self, session: Session, request: gr.Request) -> Any:
         """Open the tab with the files. Returns values for the tabs and for ``TAB_OUTPUTS``."""
         session.open_tab("take")
-        return [gr.update(selected="take"), *await self.refresh_tabs(session, request)]
+        return [gr.update(selected="take"), *await self._refresh_or_leave(session, request)]
 
     @report_errors
     async def pin_picture(self, session: Session, request: gr.Request) -> Any:
@@ -200,7 +210,7 @@ class TabHandlers:
         else:
             session.pinned = [*session.pinned, scene]
         session.open_tab("history")
-        return [gr.update(selected="history"), *await self.refresh_tabs(session, request)]
+        return [gr.update(selected="history"), *await self._refresh_or_leave(session, request)]
 
     @report_errors
     async def make_film(self, session: Session) -> Any:
