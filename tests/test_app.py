@@ -16,6 +16,7 @@ from app_servers import make_counting_editor, write_editor
 from planted_truth import SCORER, TOY, disentangled
 
 from ganvas.app import attribute_groups, compare, presets, rendering, server, sharing, slider_panel
+from ganvas.app.counting import CountHandlers
 from ganvas.app.edit_handlers import EditHandlers, list_regions
 from ganvas.app.resources import AppResources, EditorChoice, ToolSources
 from ganvas.app.scene import Scene, check_scene, describe_scene
@@ -524,8 +525,8 @@ def test_counting_appears_with_an_editor_that_counts_and_reads_back(edit_handler
     async def play():
         pickers = edit_handlers.make_picker_updates(session)
         start = await edit_handlers.show_scene(session, session.start_request())
-        plus = await edit_handlers.make_count_handler(1)(session)
-        minus = await edit_handlers.make_count_handler(-1)(session)
+        plus = await CountHandlers(edit_handlers).make_count_handler(1)(session)
+        minus = await CountHandlers(edit_handlers).make_count_handler(-1)(session)
         return pickers, start, plus, minus
 
     pickers, start, plus, minus = asyncio.run(play())
@@ -536,7 +537,7 @@ def test_counting_appears_with_an_editor_that_counts_and_reads_back(edit_handler
     assert f"<b>{seen}</b> seen" in minus[8]
     assert edit_handlers.make_picker_updates(Session(FACE))[3]["visible"] is False
     with pytest.raises(Error):
-        asyncio.run(edit_handlers.make_count_handler(1)(Session(FACE)))
+        asyncio.run(CountHandlers(edit_handlers).make_count_handler(1)(Session(FACE)))
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e9, "1", True, [1.0]])

@@ -16,6 +16,7 @@ from ganvas import generators
 from ganvas.app import compare, rendering
 from ganvas.app.attribute_groups import GROUPS
 from ganvas.app.attribute_words import WORDS, format_attribute, format_search_words, get_words
+from ganvas.app.counting import CountHandlers
 from ganvas.app.layout import Page
 from ganvas.app.resources import EditorChoice, load_choice
 from ganvas.app.scene import Scene, describe_scene
@@ -161,7 +162,7 @@ def test_more_than_the_generator_draws_is_said(edit_handlers):
     edit_handlers.make_picker_updates(session)
     seen = int(planted_counts.counts(edit_handlers.resources.render(session.scene).ws)[0, 0])
     for by in range(planted_counts.MOST - seen + 1):
-        shown = asyncio.run(edit_handlers.make_count_handler(1)(session))
+        shown = asyncio.run(CountHandlers(edit_handlers).make_count_handler(1)(session))
         said = f"{seen + by + 1} were asked for, but this generator draws" in shown[8]
         assert said == (seen + by + 1 > planted_counts.MOST)
 

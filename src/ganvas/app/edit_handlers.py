@@ -36,7 +36,7 @@ from ganvas.app.scene import (
     format_title,
 )
 from ganvas.app.session import NothingFollows, Session, Superseded, WorkQueue, report_errors
-from ganvas.app.slider_panel import check_attribute, encode_panel, list_slider_groups, parse_move
+from ganvas.app.slider_panel import encode_panel, list_slider_groups, parse_move
 from ganvas.app.storage import AppStorage
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.regions import load_regions
@@ -49,8 +49,8 @@ FACES_PER_PAGE = 12
 """Faces on a page of the gallery."""
 SAMPLED_FACES = 16
 """Faces that are sampled at the sliders' values."""
-STATUS_OUTPUT = 4
-"""Which of ``view_outputs`` is the status."""
+PICTURE_OUTPUT, STATUS_OUTPUT = 2, 4
+"""Which of ``view_outputs`` are the picture and the status."""
 
 
 class EditHandlers:
@@ -306,22 +306,6 @@ class EditHandlers:
     async def redo(self, session: Session) -> Any:
         """Go one step forward."""
         return await self.show_scene(session, session.redo())
-
-    def make_count_handler(self, by: int) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """Make the handler that changes the counted attribute by ``by``."""
-
-        def change(session: Session) -> Scene:
-            check_attribute(self.resources, session.scene, session.counted_attribute)
-            return session.scene.with_shift(session.counted_attribute, float(by))
-
-        return self.make_step_handler(change)
-
-    @report_errors
-    async def pick_counted(self, name: Any, session: Session) -> Any:
-        """Choose the attribute that plus and minus change."""
-        check_attribute(self.resources, session.scene, request_checks.check_text("What is counted", name))
-        session.counted_attribute = name
-        return await self.show_scene(session, session.start_request())
 
     @report_errors
     async def choose_region(self, region: Any, session: Session) -> Any:

@@ -151,12 +151,15 @@ class EventWiring:
         self._then_refresh(
             self._connect(page.exact.click, exact, [], self.view_outputs, SLOW_EVENT | {"trigger_mode": "once"})
         )
-        self._connect_view(page.counted.input, edit_handlers.pick_counted, [page.counted])
+        counting = self.tab_handlers.counting
+        self._connect_view(page.counted.input, counting.pick_counted, [page.counted])
         self._connect_view(page.region.input, edit_handlers.choose_region, [page.region])
         self._connect_view(page.painter.input, edit_handlers.paint_region, [page.painter])
         self._then_show_weakened(self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], page.likeness))
         for button, by in ((page.minus, -1), (page.plus, 1)):
-            self._connect_view(button.click, edit_handlers.make_count_handler(by))
+            self._connect_view(button.click, counting.make_count_handler(by))
+        once = SLOW_EVENT | {"trigger_mode": "once"}
+        self._connect(page.make_batch.click, counting.make_batch, [page.batch_size], page.batch, once)
         own, explore = self.tab_handlers.own_slider, self.tab_handlers.explore
         for event in (page.own.expand, page.more_examples.click):
             self._connect(event, own.show_faces, [], page.examples)

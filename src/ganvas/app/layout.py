@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from ganvas.app.counting import MAX_BATCH
 from ganvas.app.rendering import MIXED_PARTS
 from ganvas.app.request_checks import RECIPE_SUFFIXES
 
@@ -145,6 +146,20 @@ class Page:
                 self.minus = _build_button("− one", "minus")
                 self.plus = _build_button("+ one", "plus")
             self.count = gr.HTML(elem_id="count", padding=True)
+            with gr.Row(elem_id="batching"):
+                self.batch_size = gr.Number(
+                    16,
+                    label="How many such pictures",
+                    info="From this seed on, changed as this one is, with what is counted in each.",
+                    precision=0,
+                    minimum=1,
+                    maximum=MAX_BATCH,
+                    elem_id="batch-size",
+                )
+                self.make_batch = _build_button("Make them", "make-batch")
+                self.batch = gr.DownloadButton(
+                    "Pictures (ZIP)", size="sm", visible=False, elem_id="batch", min_width=100
+                )
         with gr.Row(elem_id="where"):
             self.region = gr.Dropdown(
                 [],

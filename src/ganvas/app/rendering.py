@@ -60,8 +60,13 @@ MAX_BAR_SIGMA = 3.0
 
 def encode_picture(image: Images) -> bytes:
     """Encode one picture, (1, 3, height, width) in [-1, 1], as JPEG for a screen: fast, and whole in a message."""
+    return encode_image(Image.fromarray(to_bytes(image)[0].contiguous().numpy()))
+
+
+def encode_image(image: Image.Image) -> bytes:
+    """Encode an image of Pillow as ``encode_picture`` does."""
     buffer = io.BytesIO()
-    Image.fromarray(to_bytes(image)[0].contiguous().numpy()).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 

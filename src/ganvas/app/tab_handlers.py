@@ -18,6 +18,7 @@ import gradio as gr
 from ganvas.app import compare, rendering, request_checks, sharing
 from ganvas.app.attribute_words import get_sign
 from ganvas.app.compare import MAX_COMPARED_CHANGE, MethodEditors
+from ganvas.app.counting import CountHandlers
 from ganvas.app.edit_handlers import FACES_PER_PAGE, SAMPLED_FACES, EditHandlers
 from ganvas.app.exact_edit import ExactEditHandlers
 from ganvas.app.explore import ExploreHandlers
@@ -60,7 +61,7 @@ class TabHandlers:
     def __init__(self, edit_handlers: EditHandlers, methods: MethodEditors) -> None:
         self.own_slider = OwnSliderHandlers(edit_handlers, methods)
         self.explore = ExploreHandlers(self.own_slider)
-        self.exact_edit = ExactEditHandlers(edit_handlers)
+        self.exact_edit, self.counting = ExactEditHandlers(edit_handlers), CountHandlers(edit_handlers)
         self.edit_handlers, self.resources, self.methods = edit_handlers, edit_handlers.resources, methods
         self.run_with_generator = edit_handlers.run_with_generator
 
