@@ -18,6 +18,7 @@ from planted_truth import SCORER, TOY, disentangled
 from ganvas.app import attribute_groups, compare, presets, rendering, server, sharing, slider_panel
 from ganvas.app.counting import CountHandlers
 from ganvas.app.edit_handlers import EditHandlers, list_regions
+from ganvas.app.region_handlers import RegionHandlers
 from ganvas.app.resources import AppResources, EditorChoice, ToolSources
 from ganvas.app.scene import Scene, check_scene, describe_scene
 from ganvas.app.scene_handlers import SceneHandlers
@@ -781,8 +782,8 @@ def test_a_recipe_with_regions_of_its_own_is_drawn_as_by_the_command(monkeypatch
     assert resources.make_recipe(scene) == recipe
     assert ("As it was saved", "saved") in list_regions(scene)
     session = Session(scene)
-    asyncio.run(edit_handlers.choose_region("off", session))
-    asyncio.run(edit_handlers.choose_region("saved", session))
+    asyncio.run(RegionHandlers(edit_handlers).choose_region("off", session))
+    asyncio.run(RegionHandlers(edit_handlers).choose_region("saved", session))
     assert resources.make_recipe(session.scene) == recipe
     assert ("As it was saved", "saved") not in list_regions(scene.with_start(FromSeed(4)))
     # One of the page's own is that, and a painted place isn't in the recipe's file.

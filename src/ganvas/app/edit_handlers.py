@@ -11,7 +11,6 @@ import secrets
 import shutil
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,7 +37,7 @@ from ganvas.app.scene import (
 from ganvas.app.session import NothingFollows, Session, Superseded, WorkQueue, report_errors
 from ganvas.app.slider_panel import encode_panel, list_slider_groups, parse_move
 from ganvas.app.storage import AppStorage
-from ganvas.errors import GanvasError, unknown
+from ganvas.errors import GanvasError
 from ganvas.generators.regions import load_regions
 from ganvas.recipe.model import FromSeed, Recipe, to_json
 
@@ -306,24 +305,6 @@ class EditHandlers:
     async def redo(self, session: Session) -> Any:
         """Go one step forward."""
         return await self.show_scene(session, session.redo())
-
-    @report_errors
-    async def choose_region(self, region: Any, session: Session) -> Any:
-        """Keep edits to a region, to where their attributes show, or to nothing."""
-        names = [name for _, name in list_regions(session.scene)]
-        if region not in names:
-            raise unknown("region", region, names)
-        session.commit()
-        return await self.show_scene(session, session.set_scene(replace(session.scene, region=region)))
-
-    @report_errors
-    async def paint_region(self, painted: Any, session: Session) -> Any:
-        """Keep edits to where the visitor painted."""
-        mask = request_checks.read_mask(painted.get("mask") if isinstance(painted, dict) else None)
-        await self.run_in_background(session, lambda: self.storage.save_mask(mask))
-        session.commit()
-        scene = replace(session.scene, region=PAINTED_REGION, mask=mask, mask_sha256=mask.sha256)
-        return await self.show_scene(session, session.set_scene(scene))
 
     def choose_random_face(self, session: Session) -> Scene:
         """Return the scene of a random seed."""

@@ -153,8 +153,9 @@ class EventWiring:
         )
         counting = self.tab_handlers.counting
         self._connect_view(page.counted.input, counting.pick_counted, [page.counted])
-        self._connect_view(page.region.input, edit_handlers.choose_region, [page.region])
-        self._connect_view(page.painter.input, edit_handlers.paint_region, [page.painter])
+        regions = self.tab_handlers.regions
+        self._connect_view(page.region.input, regions.choose_region, [page.region])
+        self._connect_view(page.painter.input, regions.paint_region, [page.painter])
         self._then_show_weakened(self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], page.likeness))
         for button, by in ((page.minus, -1), (page.plus, 1)):
             self._connect_view(button.click, counting.make_count_handler(by))

@@ -164,7 +164,7 @@ class Page:
             self.region = gr.Dropdown(
                 [],
                 label="Change only here",
-                info="All else stays as it was.",
+                info="Or click it in the picture. All else stays.",
                 value=None,
                 visible=False,
                 elem_id="region",

@@ -31,6 +31,7 @@ from ganvas.app.presets import (
     make_preset,
     toggle_preset,
 )
+from ganvas.app.region_handlers import RegionHandlers
 from ganvas.app.rendering import to_file_value
 from ganvas.app.scene import MAX_PSI, Scene, format_title
 from ganvas.app.session import Session, Superseded, report_errors
@@ -62,6 +63,7 @@ class TabHandlers:
         self.own_slider = OwnSliderHandlers(edit_handlers, methods)
         self.explore = ExploreHandlers(self.own_slider)
         self.exact_edit, self.counting = ExactEditHandlers(edit_handlers), CountHandlers(edit_handlers)
+        self.regions = RegionHandlers(edit_handlers)
         self.edit_handlers, self.resources, self.methods = edit_handlers, edit_handlers.resources, methods
         self.run_with_generator = edit_handlers.run_with_generator
 

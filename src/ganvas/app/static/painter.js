@@ -1,5 +1,5 @@
 // Paints where edits may change the picture. `element`, `props` and `trigger` are Gradio's. A click on "Paint …" begins; "Done"
-// sends {mask}, the painted place as a PNG with its alpha channel.
+// sends {mask}, the painted place as a PNG with its alpha channel. A click into the picture sends {point}.
 const BRUSH_SHARE = 0.06, LONGER_SIDE = 256;
 const box = document.getElementById("canvas"), paper = element.querySelector("canvas"), ink = paper.getContext("2d");
 let last = null;
@@ -49,3 +49,23 @@ element.addEventListener("click", (event) => {
   }
 });
 document.addEventListener("click", (event) => { if (event.target.closest?.("#paint")) begin(); });
+
+// A short click into the picture sends {point}, in shares of its sides: what is held longer shows the original.
+const CLICK_MS = 300, CLICK_PIXELS = 6;
+let pressed = null;
+document.addEventListener("pointerdown", (event) => {
+  pressed = event.target.closest?.("#picture .image-frame") && event.button === 0 ? event : null;
+});
+document.addEventListener("pointerup", (event) => {
+  const began = pressed, image = document.querySelector("#picture .image-frame img");
+  pressed = null;
+  if (!began || !image || event.timeStamp - began.timeStamp > CLICK_MS) return;
+  if (Math.hypot(event.clientX - began.clientX, event.clientY - began.clientY) > CLICK_PIXELS) return;
+  const frame = image.getBoundingClientRect(), { naturalWidth: width, naturalHeight: height } = image;
+  const shown = Math.min(frame.width / width, frame.height / height);
+  const point = [(event.clientX - frame.left - (frame.width - shown * width) / 2) / (shown * width),
+    (event.clientY - frame.top - (frame.height - shown * height) / 2) / (shown * height)];
+  if (point.some((share) => share < 0 || share > 1)) return;
+  props.value = { point };
+  trigger("input");
+});
