@@ -81,7 +81,8 @@ def main() -> None:
     rows = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
     names = [name for name in rows if not args.only or name in args.only.split(",")]
     settings = {"steps": args.steps, "tune": args.tune, "refine": args.refine}
-    missing = [name for name in names if not is_measured(args.out / f"{name}.json", settings)]
+    kept_settings = settings | {"judges": JUDGES_OF_EDITS}
+    missing = [name for name in names if not is_measured(args.out / f"{name}.json", kept_settings)]
     if missing:
         bench = Bench(args.out, **settings)
     for name in missing:
@@ -91,7 +92,7 @@ def main() -> None:
             result = bench.measure(name, path, row.get("face"))
         except GanvasError as error:
             result = {"error": str(error)}
-        write_json(args.out / f"{name}.json", {"settings": settings, **result})
+        write_json(args.out / f"{name}.json", {"settings": kept_settings, **result})
         print(name, json.dumps(result), flush=True)
     done = {name: json.loads((args.out / f"{name}.json").read_text()) for name in names}
     measured = [name for name in names if "error" not in done[name]]
@@ -102,8 +103,8 @@ def main() -> None:
     draw_sheet(args.out, measured)
 
 
-def is_measured(path: Path, settings: dict[str, int]) -> bool:
-    """Return whether a file holds a photograph's measures with these settings."""
+def is_measured(path: Path, settings: dict[str, Any]) -> bool:
+    """Return whether a file holds a photograph's measures with these settings and judges."""
     if not path.exists():
         return False
     result = json.loads(path.read_text(encoding="utf-8"))

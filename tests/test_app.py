@@ -404,6 +404,13 @@ def test_command_python_link_and_page_make_the_same_pixels(kind, resources, edit
     assert torch.equal(to_bytes(known["image"])[0], page)
 
 
+def test_the_command_refines_nothing_that_the_page_did_not(resources, editor, monkeypatch):
+    monkeypatch.setattr(sharing, "BINARY_ATTRIBUTES", frozenset({"Red"}))
+    for scene, is_said in ((FACE.with_value("Red", 1.0), True), (FACE.with_value("Big", 1.0), False)):
+        command = sharing.format_command(resources.make_recipe(scene), str(editor), "face")
+        assert ("--refine 0" in command) == is_said
+
+
 def test_a_photographs_code_goes_with_its_png(resources, editor, tmp_path, monkeypatch):
     from ganvas.recipe.files import save_picture
 

@@ -17,7 +17,7 @@ from ganvas.cli import app, main
 from ganvas.data.codes import load_codes
 from ganvas.data.distribution import fit_distribution
 from ganvas.editors import composed
-from ganvas.editors._layouts import SampleBank, describe_boxes
+from ganvas.editors._layouts import SampleBank, describe_boxes, find_objects, join_objects
 from ganvas.editors.base import LinearEditor, collect_metadata, save_editor
 from ganvas.editors.extended import extend_editor
 from ganvas.editors.masked import MaskedEditor
@@ -322,3 +322,40 @@ def test_editors_that_do_not_search_take_no_steps():
         linear.with_search_steps(3)
     with pytest.raises(GanvasError, match="1 to 1000, not 0"):
         editors.load_editor("multimnist/cardinality", GENERATOR).with_search_steps(0)
+
+
+def test_parts_of_a_broken_object_are_joined_and_whole_objects_are_not():
+    """Whatever the counter says: it may be wrong."""
+    upper, lower, far = (torch.zeros(64, 64, dtype=torch.bool) for _ in range(3))
+    upper[10:16, 10:16] = lower[18:24, 10:16] = far[40:50, 40:50] = True
+    merged = join_objects([upper, lower, far], 2)
+    assert len(merged) == 2 and any(torch.equal(mask, upper | lower) for mask in merged)
+    assert len(join_objects([upper, lower, far], 3)) == 3
+    for n in (0, 1):
+        assert len(join_objects([upper, lower, far], n)) == 2
+    assert join_objects([], 0) == []
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_the_next_candidate_is_searched_where_the_count_is_wrong(monkeypatch, wrong):
+    editor = editors.load_editor(NAME, GENERATOR).with_search_steps(FEW_STEPS)
+    ws = sample(GENERATOR, 16, 1.0, 0)
+    count = editor._count(editor._draw(ws), -1)
+    picked = next(
+        i for i, n in enumerate(count.tolist()) if n == 3 and len(find_objects(editor._draw(ws[i : i + 1])[0])) == 3
+    )
+    searched = []
+
+    def optimize(x, target, asked, label, steps, falling):
+        searched.append(falling)
+        return x
+
+    monkeypatch.setattr(editor, "_optimize", optimize)
+    counts = iter([3, 3])  # of the code, when it is cut and when its search begins; then of what was searched
+    monkeypatch.setattr(
+        editor,
+        "_count",
+        lambda pictures, label: torch.full((len(pictures),), next(counts, -1 if wrong else 2)),
+    )
+    editor.edit_quietly(ws[picked : picked + 1], {"count": -1.0})
+    assert searched == [False] + [True] * (composed.MAX_ROUNDS if wrong else 1)

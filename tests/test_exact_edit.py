@@ -120,10 +120,10 @@ def test_an_edit_is_exact_for_one_face_alone(edit_handlers, resources, scorer):
 def test_no_edit_is_made_exact_while_a_photograph_comes_nearer(edit_handlers, scorer):
     session = Session(FACE)
     session.set_scene(FACE.with_value("Red", 1.2))
-    session.inversion = SimpleNamespace(cancelled=False)
+    session.inversion = SimpleNamespace(cancelled=False, photo=None)
     with pytest.raises(gr.Error, match="wait, or press Stop"):
         refine(edit_handlers, session)
-    session.inversion = SimpleNamespace(cancelled=True)
+    session.inversion = SimpleNamespace(cancelled=True, photo=None)
     refine(edit_handlers, session)
     assert session.scene.slider_edit.refined
 
@@ -169,7 +169,7 @@ def test_what_a_picture_has_or_hasnt_is_refined_unasked_in_the_same_step(edit_ha
         with pytest.raises(NothingFollows):
             refine_unasked(edit_handlers, Session(other))
     session = Session(edited)
-    session.inversion = SimpleNamespace(cancelled=False)
+    session.inversion = SimpleNamespace(cancelled=False, photo=None)
     with pytest.raises(NothingFollows):
         refine_unasked(edit_handlers, session)
 
@@ -199,3 +199,25 @@ def test_a_slider_that_moves_in_an_exact_edit_leaves_the_rest(edit_handlers, res
     refined = session.scene.slider_edit.refined
     asyncio.run(edit_handlers.move_slider({"name": "Big", "value": 1.0}, session))
     assert session.scene.slider_edit.refined | {"Big": 0} == {**refined, "Big": 0}
+
+
+def test_another_editor_takes_no_refined_changes_of_this_one(edit_handlers):
+    exact = replace(FACE, edits=(EditStep({"Red": 1.2}, refined={"Red": 2.0, "Tall": -0.3}),))
+    other = exact.with_editor("other", ("Red",))
+    assert other.edits == (EditStep({"Red": 1.2}),)
+    assert exact.with_editor("other", ("Red", "Tall"), is_extended=True).edits == exact.edits
+
+
+def test_a_slider_leaves_a_step_that_is_no_sliders_and_refined_ones_before_it(edit_handlers):
+    rows, big = EditStep({"Red": 1.0}, rows=(0, 1)), EditStep({"Big": 1.0})
+    assert replace(FACE, edits=(rows,)).with_value("Big", 1.0).edits == (rows, big)
+    earlier = replace(FACE, edits=(replace(big, amount=0.5), EditStep({"Red": 1.0}, refined={"Red": 2.0})))
+    assert earlier.with_value("Tall", 1.0, reading=0.0).slider_edit.refined is None
+
+
+def test_a_locked_edit_is_not_refined_unasked(edit_handlers, scorer, binary_red):
+    session = Session(FACE)
+    session.set_scene(FACE.with_value("Red", 1.2))
+    session.person_locked = True
+    with pytest.raises(NothingFollows):
+        refine_unasked(edit_handlers, session)

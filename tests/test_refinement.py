@@ -202,7 +202,7 @@ def test_what_cannot_be_refined_is_said(arguments, says):
 def test_glasses_values_in_units_and_photographs_are_corrected_unasked():
     """An edit that a scorer can't correct, or that says how often, is left alone."""
     red, whole, half = EditStep({}, {"Red": 1.0}), EditStep({}, {"Big": 1.0}), EditStep({}, {"Red": 1.0}, amount=0.5)
-    for steps, refine, is_exact, expected in (
+    for steps, refine, refine_all, expected in (
         ([red], None, False, 0),
         ([red], None, True, DEFAULT_CORRECTIONS),
         ([red], 0, True, 0),
@@ -211,12 +211,12 @@ def test_glasses_values_in_units_and_photographs_are_corrected_unasked():
         ([half], None, True, 0),
         ([], None, True, 0),
     ):
-        assert choose_corrections(refine, steps, compact(), is_exact) == expected
-    assert choose_corrections(None, [red], None, is_exact=True) == 0
+        assert choose_corrections(refine, steps, compact(), refine_all) == expected
+    assert choose_corrections(None, [red], None, refine_all=True) == 0
 
 
 def test_what_a_face_has_or_hasnt_is_corrected_unasked(monkeypatch):
     monkeypatch.setattr("ganvas.recipe.refinement.BINARY_ATTRIBUTES", {"Red"})
     both = [EditStep({"Red": 1.0}, {"Big": 0.5}), EditStep({}, {"Red": -1.0})]
-    assert [choose_corrections(None, [step], compact(), is_exact=False) for step in both] == [DEFAULT_CORRECTIONS] * 2
-    assert choose_corrections(None, [EditStep({}, {"Big": 1.0})], compact(), is_exact=False) == 0
+    assert [choose_corrections(None, [step], compact(), refine_all=False) for step in both] == [DEFAULT_CORRECTIONS] * 2
+    assert choose_corrections(None, [EditStep({}, {"Big": 1.0})], compact(), refine_all=False) == 0

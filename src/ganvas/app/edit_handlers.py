@@ -77,6 +77,7 @@ class EditHandlers:
 
     def delete_session(self, session: Session) -> None:
         """Delete the files of a session that has ended, and make what it has waiting stale."""
+        session.is_ended = True
         session.start_request()
         shutil.rmtree(self.get_session_folder(session), ignore_errors=True)
 
@@ -241,8 +242,9 @@ class EditHandlers:
 
     @report_errors
     async def add_likeness(self, session: Session) -> str:
-        """Return words for how alike the face is once the picture rests, as a locked edit, which is weakened where it makes
-        another person of the face: ``show_weakened`` then shows it.
+        """Return words for how alike the face is, once the picture rests.
+
+        A locked edit that makes another person of the face is weakened first; ``show_weakened`` then shows it.
         """
         if session.rendered_version != session.version or session.compared_version == session.version:
             raise NothingFollows
@@ -254,7 +256,9 @@ class EditHandlers:
         version = session.version
         if session.weakened_version != version or session.rendered_version == version:
             raise NothingFollows
-        return await self.show_scene(session, lambda: session.version != version)
+        shown = await self.show_scene(session, lambda: session.version != version)
+        session.join_last_steps()
+        return shown
 
     async def _compare_faces(self, session: Session) -> str:
         """Weaken a locked edit that makes another person of the face, and return words for how alike it is."""
@@ -270,17 +274,20 @@ class EditHandlers:
         )
         if session.person_locked and scene.slider_edit.set:
             share = await self.run_in_background(session, lambda: measure.limit_share(), is_stale)
-            if share < 1 and not is_stale():
+            if share < 1:
                 scene = await self.run_with_generator(session, lambda: measure.limit_scene(share), is_stale)
-                is_stale = session.set_scene(scene)
-                session.weakened_version = session.version
-        session.compared_version = session.version
         distance = await self.run_in_background(session, lambda: measure.measure_distance(scene), is_stale)
+        if is_stale():
+            raise Superseded
+        if scene is not session.scene:
+            session.set_scene(scene)
+            session.weakened_version = session.version
+        session.compared_version = session.version
         return draw_likeness(format_likeness(distance))
 
     @report_errors
     async def lock_person(self, locked: Any, session: Session) -> str:
-        """Keep edits to the same person from now on, or not. Returns as ``add_likeness`` does."""
+        """Keep edits to the same person from now on, or not. Returns the words for likeness."""
         session.person_locked = locked is True
         return await self._compare_faces(session)
 

@@ -36,7 +36,7 @@ class ExactEditHandlers:
             raise GanvasError(
                 "The photograph still comes nearer, and an edit is made exact for one face: wait, or press Stop."
             )
-        return await self._refine(session, session.set_scene)
+        return await self._refine(session)
 
     @report_errors
     async def refine_unasked(self, session: Session) -> list[Any]:
@@ -48,18 +48,28 @@ class ExactEditHandlers:
         is_due = (
             BINARY_ATTRIBUTES & {*step.set, *step.shift} and step.refined is None and session.scene.edits == (step,)
         )
-        if not is_due or session.rendered_version != session.version or is_inverting(session):
+        # A locked edit may not get stronger.
+        if not is_due or session.person_locked or is_inverting(session):
             raise NothingFollows
-        choice = self.resources.require_choice(session.scene.editor)
-        if not choose_corrections(None, [step], choice.editor, is_exact=False):
+        if session.rendered_version != session.version:
             raise NothingFollows
+        choice, version = self.resources.require_choice(session.scene.editor), session.version
         try:
-            return await self._refine(session, session.amend)
+            corrections = await self.edit_handlers.run_in_background(
+                session,
+                lambda: choose_corrections(None, [step], choice.editor, refine_all=False),
+                lambda: session.version != version,
+            )
+            if not corrections:
+                raise NothingFollows
+            shown = await self._refine(session)
         except Superseded:
             raise NothingFollows from None
+        session.join_last_steps()
+        return shown
 
-    async def _refine(self, session: Session, replace_scene: Callable[[Scene], Callable[[], bool]]) -> list[Any]:
-        """Refine the scene's edit, replace the scene with ``replace_scene`` and show it."""
+    async def _refine(self, session: Session) -> list[Any]:
+        """Refine the scene's edit, as a step of its own, and show it."""
         scene, version = session.scene, session.version
 
         def is_stale() -> bool:
@@ -74,7 +84,7 @@ class ExactEditHandlers:
         if is_stale():
             raise Superseded
         session.commit()
-        shown = await self.edit_handlers.show_scene(session, replace_scene(replace(scene, edits=(step,))))
+        shown = await self.edit_handlers.show_scene(session, session.set_scene(replace(scene, edits=(step,))))
         shown[STATUS_OUTPUT] += f"<p class='gv-status' role='status'>{escape(self._format_found(scene, found))}</p>"
         return shown
 
@@ -89,8 +99,9 @@ class ExactEditHandlers:
 
 
 def is_inverting(session: Session) -> bool:
-    """Return whether the session's photograph is being inverted still."""
-    return session.inversion is not None and not session.inversion.cancelled
+    """Return whether the code of the photograph that is shown is being searched still."""
+    inversion = session.inversion
+    return inversion is not None and not inversion.cancelled and inversion.photo is session.scene.photo
 
 
 def refine_scene(

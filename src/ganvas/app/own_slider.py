@@ -74,7 +74,7 @@ class OwnSliderHandlers:
             raise GanvasError("Another editor was chosen while the slider was made: make it again.")
         session.commit()
         shown = await self.edit_handlers.show_all(
-            session, session.set_scene(session.scene.with_editor(picked, editor.attributes))
+            session, session.set_scene(session.scene.with_editor(picked, editor.attributes, is_extended=True))
         )
         count = sum(map(len, rows))
         text = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from ganvas.app import rendering, request_checks
 from ganvas.app.edit_handlers import PICTURE_OUTPUT, EditHandlers, list_regions
 from ganvas.app.resources import AppResources
 from ganvas.app.scene import AUTOMATIC_REGION, PAINTED_REGION, Scene
-from ganvas.app.session import Session, report_errors
+from ganvas.app.session import Session, Superseded, report_errors
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.regions import MASK_SIDE, build_edit_mask, find_edited_parts, load_regions
 from ganvas.io.images import to_bytes
@@ -63,9 +64,9 @@ class RegionHandlers:
         if not load_regions(scene.generator):
             return gr.skip()
         found = await self.edit_handlers.run_with_generator(
-            session, lambda: find_clicked_region(self.resources, scene, x, y)
+            session, lambda: find_clicked_region(self.resources, scene, x, y), lambda: session.scene != scene
         )
-        if found is None:
+        if found is None or session.scene != scene:
             return gr.skip()
         return await self._show_region(session, AUTOMATIC_REGION if found == scene.region else found)
 
@@ -77,10 +78,12 @@ class RegionHandlers:
         shown = await self.edit_handlers.show_scene(session, is_stale)
         if region not in load_regions(scene.generator):
             return shown
-        outlined = await self.edit_handlers.run_with_generator(
-            session, lambda: draw_outline(self.resources, scene, region), is_stale
-        )
-        shown[PICTURE_OUTPUT] |= {"value": rendering.to_image_value(outlined)}
+        # The region is chosen already: without its outline where that can't be drawn.
+        with suppress(GanvasError, Superseded):
+            outlined = await self.edit_handlers.run_with_generator(
+                session, lambda: draw_outline(self.resources, scene, region), is_stale
+            )
+            shown[PICTURE_OUTPUT] |= {"value": rendering.to_image_value(outlined)}
         return shown
 
 

@@ -100,7 +100,7 @@ class Scene:
         check_value(name, value)
         shift = {key: change for key, change in self.slider_edit.shift.items() if key != name}
         refined = self.slider_edit.refined
-        if reading is None or name in BINARY_ATTRIBUTES or refined is None:
+        if reading is None or name in BINARY_ATTRIBUTES or refined is None or len(self.edits) > 1:
             refined = None
         else:
             refined = {**refined, name: round(value - reading, DECIMALS)}
@@ -134,10 +134,13 @@ class Scene:
         """Return the scene with all its edits multiplied by ``amount``."""
         return replace(self, edits=tuple(replace(step, amount=step.amount * amount) for step in self.edits))
 
-    def with_editor(self, editor: str, attributes: tuple[str, ...]) -> Scene:
-        """Return the scene with another editor; changes of attributes that it doesn't have are dropped."""
+    def with_editor(self, editor: str, attributes: tuple[str, ...], is_extended: bool = False) -> Scene:
+        """Return the scene with another editor; changes of attributes that it doesn't have are dropped.
+
+        ``is_extended``: it moves these attributes as the former one does, so that refined changes stay.
+        """
         unsupported = [name for name in self.changed_attributes if name not in attributes]
-        scene = self.without_changes(*unsupported)
+        scene = (self if is_extended else self.without_refinement()).without_changes(*unsupported)
         supported = all(name in attributes for step in scene.edits for name in (*step.set, *step.shift))
         return replace(scene, editor=editor, edits=scene.edits if supported else ())
 
@@ -169,7 +172,7 @@ class Scene:
         return () if named is None else (named[0],)
 
     def _with_slider_edit(self, step: EditStep) -> Scene:
-        earlier = self.edits[:-1] if self.edits and self.edits[-1].amount == 1 else self.edits
+        earlier = self.edits[:-1] if self.edits and self.slider_edit is self.edits[-1] else self.edits
         return replace(self, edits=(*earlier, step) if step.set or step.shift else earlier)
 
 

@@ -98,6 +98,8 @@ class Session:
         """Whose components are explored, and the first of those that the page shows."""
         self.shown_components: tuple[Scene, str, int] | None = None
         """The face, the method and the first component whose small pictures the page has."""
+        self.is_ended = False
+        """Whether the visitor has left."""
         self.num_waiting = 0
         """Pieces of work that wait for their turn."""
         self._past: list[Scene] = []
@@ -142,10 +144,9 @@ class Session:
         self.scene, self.screen = scene, "picture"
         return self.start_request()
 
-    def amend(self, scene: Scene) -> Callable[[], bool]:
-        """Replace the scene, as a request, in the step that was committed last."""
-        self._committed = scene
-        return self.set_scene(scene)
+    def join_last_steps(self) -> None:
+        """Make the step that was committed last and the one before it one step."""
+        self._past = self._past[:-1]
 
     def commit(self) -> None:
         """Make the current scene a step that can be undone, unless it is the last one."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ganvas.app.scene import Scene
+from ganvas.control.refinement import BINARY_ATTRIBUTES
 from ganvas.errors import GanvasError
 from ganvas.io.files import parse_json
 from ganvas.recipe.model import EditStep, FromCodes, FromConditions, FromSeed, Recipe, from_json, to_json
@@ -89,6 +90,8 @@ def format_command(recipe: Recipe, editor: str, name: str) -> str:
     for option, values in (("--set", step.set), ("--shift", step.shift)):
         for key, value in values.items():
             parts += [option, f"{key}={value!r}"]
+    if BINARY_ATTRIBUTES & {*step.set, *step.shift}:  # which the command refines by itself
+        parts += ["--refine", "0"]
     if limit_to_regions(recipe) != recipe:  # the command's default
         parts += ["--region", "off"]
     return shlex.join([*parts, "--dtype", recipe.dtype, "--out", f"{name}.png"])

@@ -210,7 +210,7 @@ def edit_photo(
     attributes = recipe_options.collect_attributes(edits)
     tools = loading.load_cli_tools(generator, dtype, device, editor=editor, attributes=attributes, codes=None)
     config = batch.InversionConfig(method=method, options=optimization, max_pixels=max_pixels)
-    corrections = refinement.choose_corrections(refine, edits, tools.editor, is_exact=True)
+    corrections = refinement.choose_corrections(refine, edits, tools.editor, refine_all=True)
     edit = PhotoEdit(
         tools,
         edits,

@@ -23,6 +23,8 @@ MIN_INK = 0.35
 """The brightness from which a pixel of 0 to 1 is ink."""
 MIN_AREA = 16
 """The least number of pixels, of a component grown by one, that is an object."""
+MAX_GAP = 5.0
+"""The largest distance in pixels between parts of one object, each grown by one."""
 FEATURE_WEIGHTS = (1.0, 1.0, 0.5, 0.5, 16.0)
 """The weights of squared differences of x, y, width and height, in pixels, and of another class, when samples are found."""
 MAX_COUNT = 4
@@ -82,13 +84,15 @@ def find_objects(picture: Tensor) -> list[Bool[Tensor, "64 64"]]:
     return [mask for mask in masks if int(mask.sum()) >= MIN_AREA]
 
 
-def merge_objects(objects: list[Bool[Tensor, "64 64"]], n: int) -> list[Bool[Tensor, "64 64"]]:
-    """Merge the nearest of objects until there are at most ``n``: parts of a broken one are found apart."""
+def join_objects(objects: list[Bool[Tensor, "64 64"]], n: int) -> list[Bool[Tensor, "64 64"]]:
+    """Join the nearest of objects until there are at most ``n``: parts of a broken one, which a small gap divides."""
     masks = list(objects)
     while len(masks) > max(n, 1):
         points = [mask.nonzero().float() for mask in masks]
         pairs = list(combinations(range(len(masks)), 2))
         gaps = [float(torch.cdist(points[i], points[j]).min()) for i, j in pairs]
+        if min(gaps) > MAX_GAP:
+            break
         i, j = pairs[gaps.index(min(gaps))]
         masks[i] = masks[i] | masks.pop(j)
     return masks

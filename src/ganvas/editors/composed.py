@@ -37,7 +37,7 @@ from ganvas.editors._layouts import (
     find_objects,
     get_box,
     grow,
-    merge_objects,
+    join_objects,
 )
 from ganvas.editors._networks import copy_module
 from ganvas.editors.base import Editor, EditorMetadata, build_metadata, load_module
@@ -216,7 +216,7 @@ class ComposedEditor(Editor):
 
         ``count``: of the picture's objects, as the counter sees them; parts of a broken one are merged.
         """
-        objects = merge_objects(find_objects(picture), count)
+        objects = join_objects(find_objects(picture), count)
         if not 0 < len(objects) < MAX_COUNT:
             return []
         taken, found = grow(torch.stack(objects).any(0), MARGIN), []
@@ -234,7 +234,7 @@ class ComposedEditor(Editor):
 
     def _remove(self, i: int, code: Tensor, picture: Tensor, count: int, label: int) -> list[Candidate]:
         """Return candidates for one object less: without each of the objects (of the class); none where it is the only one."""
-        objects, found = merge_objects(find_objects(picture), count), []
+        objects, found = join_objects(find_objects(picture), count), []
         if len(objects) < 2:
             return []
         labels = self._classify(picture, objects).tolist()
@@ -295,11 +295,11 @@ class ComposedEditor(Editor):
         for _ in range(MAX_ROUNDS):
             best = rows[self._choose(x[rows], target[rows], asked[rows], code[rows], label)]
             moved = self._optimize(x[best], target[best], asked[best], label, steps, falling=True)
-            # Where the search ends with another count than asked for, it was better not to begin it.
-            found, tried = torch.cat((found, moved, start[best])), torch.cat((tried, best, best))
             with torch.no_grad():
-                is_right = self._count(self._draw(found), label) == asked[tried]
-            rows = rows[~torch.isin(rows, tried) & ~torch.isin(code[rows], code[tried][is_right])]
+                is_right = self._count(self._draw(moved), label) == asked[best]
+            # Where all searches end with another count than asked for, it was better not to begin them.
+            found, tried = torch.cat((found, moved, start[best])), torch.cat((tried, best, best))
+            rows = rows[~torch.isin(rows, best) & ~torch.isin(code[rows], code[best][is_right])]
             if not len(rows):
                 break
         chosen = self._choose(found, target[tried], asked[tried], code[tried], label)

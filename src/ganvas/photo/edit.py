@@ -49,7 +49,7 @@ from ganvas.photo.recipe import (
 )
 from ganvas.progress import Progress
 from ganvas.recipe.model import EditStep
-from ganvas.recipe.refinement import load_label_scorer, refine_step
+from ganvas.recipe.refinement import format_refined, load_label_scorer, refine_step
 from ganvas.recipe.rendering import EditMask, Photo, Tools, apply_edits
 from ganvas.scorers.base import Scorer
 from ganvas.types import Images, WPlus
@@ -76,6 +76,8 @@ class RebuiltFace:
     """The steps of optimisation that give the same code again."""
     edits: tuple[EditStep, ...] | None = None
     """The edit with its changes refined for this face; None: as all faces are edited."""
+    readings: str = ""
+    """What was asked for and what was read, where the edit was refined."""
     distance: float = math.nan
     """dlib's distance between the face and the generator's picture of it, where it was measured."""
 
@@ -227,6 +229,7 @@ class PhotoEdit:
         if near := [face.distance for face in edited if not math.isnan(face.distance)]:
             hint = "; --tune 60 comes nearer" if max(near) > NEAR_DISTANCE and not self.tuning.steps else ""
             note += f", rebuilt at {format_distance('dlib', max(near))} by dlib{hint}"
+        note = "; ".join((note, *(each.readings for each in edited if each.readings)))
         return EditedPhoto(result, "; left as it was, ".join([note, *errors]), tuple(edited))
 
     def check_settings(self, photo: Images) -> Tensor | None:
@@ -328,8 +331,9 @@ class PhotoEdit:
             after, after_parts = draw_for_regions(generator, ws, kept, side)
             return blend_edit(before, after, kept, pair_parts(parts, after_parts)) if kept else after
 
-        step, _ = refine_step(self.edits, self.tools, draw, self._label_scorer, rebuilt.ws, self.corrections)
-        return replace(rebuilt, edits=(step,))
+        step, found = refine_step(self.edits, self.tools, draw, self._label_scorer, rebuilt.ws, self.corrections)
+        read = ", ".join(format_refined(found, name, self.tools.required_editor) for name in found.asked)
+        return replace(rebuilt, edits=(step,), readings=read)
 
     @torch.no_grad()
     def paste_edit(

@@ -82,7 +82,7 @@ def edit_photo(
     step = EditStep({key: convert_to_sigma(tools.required_editor, key, value) for key, value in values.items()}, shift)
     settings = InversionConfig(method=method, options=OptimizationConfig(steps=steps, seconds=budget))
     edits = (step,) if shift or values else ()
-    corrections = choose_corrections(refine, edits, tools.editor, is_exact=True)
+    corrections = choose_corrections(refine, edits, tools.editor, refine_all=True)
     edit = PhotoEdit(
         tools,
         edits,

@@ -33,19 +33,18 @@ def load_label_scorer(editor: Editor) -> Scorer:
     return scorer
 
 
-def choose_corrections(refine: int | None, edits: Sequence[EditStep], editor: Editor | None, is_exact: bool) -> int:
+def choose_corrections(refine: int | None, edits: Sequence[EditStep], editor: Editor | None, refine_all: bool) -> int:
     """Return how often an edit is corrected: ``refine`` times; None: DEFAULT_CORRECTIONS times if it can be, else 0.
 
-    ``is_exact``: whether None corrects any edit; else it corrects those of what a face has or hasn't, such as glasses. An edit
-    can be corrected where ganvas has the scorer that labelled, and it reads all of the edit's attributes, none of which is a
-    count.
+    ``refine_all``: whether None corrects every edit, and not only those of ``BINARY_ATTRIBUTES``, such as glasses. An edit can be
+    corrected where ganvas has the scorer that labelled, and it reads all of the edit's attributes, none of which is a count.
     """
     if refine is not None:
         return refine
     if editor is None or len(edits) != 1 or edits[0].amount != 1:
         return 0
     names = {*edits[0].set, *edits[0].shift}
-    if not (is_exact or names & BINARY_ATTRIBUTES):
+    if not (refine_all or names & BINARY_ATTRIBUTES):
         return 0
     scorer = find_scorer(editor.scorer)
     if scorer is None or not names <= set(scorer.attributes):
