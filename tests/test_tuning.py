@@ -165,7 +165,8 @@ def test_refined_edits_of_a_photograph_are_drawn_again(planted, tmp_path, capsys
         tmp_path / "b.png",
     )
     edit = make_edit(tools, EditStep(shift={"Red": 1.5}), corrections=3)
-    edit.edit_file(photo, out)
+    line = edit.edit_file(photo, out)
+    assert "Red +1.50 σ asked, +" in line and line.endswith("σ read")
     recipe = read_photo_recipe(out)
     assert recipe is not None and recipe.refined is not None and len(recipe.refined) == len(recipe.faces)
     assert recipe.refined[0]["Red"] != 1.5
