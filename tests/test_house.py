@@ -35,7 +35,7 @@ VERBS = frozenset(
     "convolve copy correct correlate count create crop cut damage decode delete descend describe discard discover download "
     "downscale draw edit embed encode enter estimate evaluate expand export extend extract fail fetch find fingerprint "
     "finish fit flatten fold follow fork format frame freeze get group grow hash import initialize integrate interpolate "
-    "invert iterate join judge keep label learn leave limit linearize list load locate make map mark mask match measure "
+    "invert iterate join judge keep label learn leave limit linearize list load localize locate make map mark mask match measure "
     "minimize move name normalize open optimize order orthogonalize pack pair parse paste permute persist pivot plan plot "
     "predict prepare process project reach read rebuild recall recolour record redo refine remember remove render replace "
     "report require resample reset resize restore resume run sample save scale score seed select serve set shift show "

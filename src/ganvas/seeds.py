@@ -25,6 +25,8 @@ They may be those of ``DISTRIBUTION_SEED``: neither learns from what the other m
 """
 MEAN_CODES_SEED = 4_000_000
 """The first seed of codes that the mean of W of a finished GAN is taken over, after those of measured samples."""
+LOCAL_SEED = 5_000_000
+"""The first seed of the faces that local moves are learned from."""
 SAMPLE_SHEET_SEED = 77
 """The seed, of PyTorch's random numbers, of the sheets of samples that the training of a GAN writes."""
 

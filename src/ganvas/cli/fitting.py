@@ -1,4 +1,4 @@
-"""Commands that label, fit and measure: label, fit, calibrate, import-direction, score, success."""
+"""Commands that label, fit and measure: label, fit, calibrate, localize, import-direction, score, success."""
 
 from __future__ import annotations
 
@@ -225,6 +225,44 @@ def calibrate(
     options.print_line(f"{out}: calibrated on {n} faces, each edited {len(loaded.attributes)} times")
 
 
+def localize(
+    editor: Annotated[str, typer.Argument(metavar="EDITOR", help="A compact editor: a name or a file.")],
+    attribute: Annotated[
+        list[str], typer.Option("--attribute", metavar="NAME", help="An attribute that shows in a region. Repeatable.")
+    ],
+    out: Annotated[Path, typer.Option(help="The editor with local moves (safetensors).")],
+    work: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where moves of faces go; a run that was stopped goes on there.")
+    ],
+    generator: Annotated[str, typer.Option(help="Its generator, a name or a file.")] = "ffhq",
+    scorer: ScorerName = None,
+    n: Annotated[int, typer.Option("-n", help="How many faces for each attribute.")] = 64,
+    steps: Annotated[int, typer.Option(help="Steps of optimisation for each face.")] = 40,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+) -> None:
+    """Learn moves of a compact editor that change an attribute's region alone, such as glasses."""
+    from ganvas import editors
+    from ganvas.cli import loading
+    from ganvas.editors.compact import CompactEditor
+    from ganvas.recipe import files as recipe_files
+    from ganvas.training.local_moves import LocalMoveRun, add_local_moves
+
+    recipe_files.check_output(out, (".safetensors",))
+    judge = loading.load_scorer_for(generator, scorer, device)
+    network = loading.load_generator_only(generator, device, dtype)
+    loaded = editors.load_editor(editor, network)
+    if not isinstance(loaded, CompactEditor):
+        raise GanvasError(f"Editor {editor!r} is of the method {loaded.method!r}: only compact ones have local moves.")
+    runs = [LocalMoveRun(loaded, network, judge, name, n, work, steps) for name in attribute]
+    for run in runs:
+        with show_count(f"Faces, {run.attribute}") as progress:
+            run.make_missing(progress)
+    localized = add_local_moves(loaded, runs)
+    editors.save(localized, out)
+    options.print_line(f"{out}: {', '.join(attribute)} move their regions alone, learned from {n} faces each")
+
+
 def import_direction(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Directions: .npy, .npz, .pt or .safetensors.")
@@ -339,4 +377,4 @@ def success(
     options.print_line((out / "success.md").read_text(encoding="utf-8"))
 
 
-COMMANDS = (label, fit, calibrate, import_direction, score, success)
+COMMANDS = (label, fit, calibrate, localize, import_direction, score, success)

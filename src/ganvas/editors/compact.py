@@ -35,6 +35,8 @@ Directions of W end, too: no move is longer than ``max_move_length``, however la
 says so.
 
 Moves for ``details``, such as hair's colour, are those of W in all rows of W+ but the coarse ones: poses and shapes stay.
+Moves for attributes in the option ``local``, such as glasses, are directions of W+ that change one region of pictures only, and
+not of compact codes; ``ganvas.training.local_moves`` learns them. Conditional samples move codes for these, too.
 
 A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so each attribute's move is scaled,
 on held-out codes. No move is longer than ``MAX_LENGTH``; an attribute that then hardly responds is reported.
@@ -136,9 +138,16 @@ class CompactEditor(Editor):
 
     responses: Tensor | None
     """How far a change of 1 moves each reading (K,), where moves are calibrated in pictures; None: by 1."""
+    local_moves: Float[Tensor, "local num_ws w_dim"] | None
+    """What a change of 1 adds to each row of W+, for each attribute of the option ``local``; None: there are none."""
 
     def __init__(
-        self, metadata: EditorMetadata, pca: PCA, parts: CompactNetworks, responses: Tensor | None = None
+        self,
+        metadata: EditorMetadata,
+        pca: PCA,
+        parts: CompactNetworks,
+        responses: Tensor | None = None,
+        local_moves: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.set_metadata(metadata)
@@ -149,6 +158,7 @@ class CompactEditor(Editor):
         self.register_buffer("doubt", torch.zeros(len(metadata.attributes)))
         self.register_buffer("moves", torch.eye(len(metadata.attributes), parts.encoder.linears[-1].out_features))
         self.register_buffer("responses", responses)
+        self.register_buffer("local_moves", local_moves)
         self.shell = _build_shell(self)
         self.register_load_state_dict_post_hook(_rebuild_shell)
 
@@ -179,20 +189,49 @@ class CompactEditor(Editor):
         """Measure the change of the readings, by what a change of 1 moves them by."""
         changed = super().measure_change(before, after)
         if coarse := self.options.get("coarse_rows", 0):
-            moved = 1 - coarse / before.shape[1] * self._find_details(changed)
+            moved = 1 - coarse / before.shape[1] * self._find_named("details", changed)
             changed = changed / moved.clamp(min=1 / before.shape[1])
         return changed if self.responses is None else changed / self.responses
 
-    def _find_details(self, like: Tensor) -> Tensor:
-        """Return 1 for each of the option ``details``, 0 for other attributes (K,)."""
-        details = self.options.get("details", ())
-        return torch.tensor([float(name in details) for name in self.attributes]).to(like)
+    def _find_named(self, option: str, like: Tensor) -> Tensor:
+        """Return 1 for each attribute that an option names, 0 for others (K,)."""
+        named = self.options.get(option, ())
+        return torch.tensor([float(name in named) for name in self.attributes]).to(like)
 
     @accept_any_float()
     def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
-        """Return the shift, without the changes of details in the coarse rows."""
+        """Return the shift, without the changes of details in the coarse rows, and the rows' own local moves.
+
+        Raises GanvasError for codes of another number of rows than the local moves have.
+        """
+        if self.local_moves is None or not (local := self._select_local(changes)).any():
+            return self._shift_codes(ws, changes)
+        if ws.shape[1] != self.local_moves.shape[1]:
+            raise GanvasError(
+                f"{', '.join(self.options['local'])} move codes of {self.local_moves.shape[1]} rows, not of {ws.shape[1]}."
+            )
+        others = changes * (1 - self._find_named("local", changes))
+        changed = others.ne(0).any(1)[:, None, None]
+        shift = torch.where(changed, self._shift_codes(ws, others), 0) if changed.any() else 0
+        return shift + self._move_locally(local)
+
+    def _select_local(self, changes: Scores) -> Float[Tensor, "n local"]:
+        """Return the changes of local attributes, in the order of their moves."""
+        return changes[:, [self.attributes.index(name) for name in self.options.get("local", ())]]
+
+    def _move_locally(self, local: Float[Tensor, "n local"]) -> Float[Tensor, "n num_ws w_dim"]:
+        """Return the sum of local moves, no longer than ``max_move_length`` in the mean over the rows."""
+        moved = torch.tensordot(local, self.get_buffer("local_moves").to(local), 1)
+        if longest := update_options(self.options).get("max_move_length"):
+            whitened = moved @ self.get_buffer("components").to(moved).T / self.shell.deviations.to(moved)
+            length = whitened.norm(dim=2).mean(1)[:, None, None]
+            moved = moved * longest / length.clamp(min=longest)
+        return moved
+
+    def _shift_codes(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
+        """Return the shift by moves of compact codes, without the changes of details in the coarse rows."""
         shift, coarse = super().shift_rows(ws, changes), self.options.get("coarse_rows", 0)
-        shapes = changes * (1 - self._find_details(changes))
+        shapes = changes * (1 - self._find_named("details", changes))
         if not 0 < coarse < ws.shape[1] or torch.equal(shapes, changes):
             return shift
         changed = shapes.ne(0).any(1)[:, None, None]
@@ -278,10 +317,12 @@ def fit(
 
 def from_tensors(tensors: Mapping[str, Tensor], metadata: EditorMetadata) -> CompactEditor:
     """Build the editor from a file. Raises GanvasError where its tensors and options don't match."""
-    return restore_editor(lambda: _build_empty(metadata, "responses" in tensors), tensors, metadata.method)
+    local = tensors.get("local_moves")
+    shape = None if local is None else local.shape
+    return restore_editor(lambda: _build_empty(metadata, "responses" in tensors, shape), tensors, metadata.method)
 
 
-def _build_empty(metadata: EditorMetadata, calibrated: bool) -> CompactEditor:
+def _build_empty(metadata: EditorMetadata, calibrated: bool, local: torch.Size | None) -> CompactEditor:
     """Build an editor by ``metadata.options``, on the "meta" device."""
     config = parse_stored_options(metadata.options)
     w_dim, k = metadata.probe.weight.shape
@@ -289,7 +330,13 @@ def _build_empty(metadata: EditorMetadata, calibrated: bool) -> CompactEditor:
     encoder, decoder = (Perceptron(*size, config.width, config.depth, config.path, config.slope) for size in sizes)
     pca = PCA(torch.empty(w_dim), torch.empty(config.components, w_dim), torch.empty(w_dim))
     parts = CompactNetworks(encoder, decoder, LatentClassifier(config.components, k, READER_WIDTH))
-    return CompactEditor(metadata, pca, parts, torch.empty(k) if calibrated else None)
+    names = metadata.options.get("local", ())
+    if (local is None) != (not names) or (local is not None and (*local[:1], *local[2:]) != (len(names), w_dim)):
+        shape = None if local is None else tuple(local)
+        raise GanvasError(f"Local moves of {list(names)} don't have the shape {shape}.")
+    return CompactEditor(
+        metadata, pca, parts, torch.empty(k) if calibrated else None, None if local is None else torch.empty(local)
+    )
 
 
 def parse_stored_options(options: Mapping[str, Any]) -> CompactConfig:

@@ -124,8 +124,12 @@ def calibrate_moves_in_pictures(
 
     ``responses``: of faces to its own moves, as ``ResponseRun.load`` returns. ``hold``: the weight of the other attributes'
     changes against the length of a move; attributes that the editor protects count more. Raises GanvasError for responses of
-    another number of attributes, and for fewer than MIN_FACES.
+    another number of attributes, for fewer than MIN_FACES, and for an editor with local moves.
     """
+    if editor.local_moves is not None:
+        raise GanvasError(
+            f"This editor has local moves, of {', '.join(editor.options['local'])}: calibrate it without."
+        )
     k = len(editor.attributes)
     if responses.shape[1:] != (k, k) or len(responses) < MIN_FACES:
         raise GanvasError(

@@ -56,8 +56,9 @@ class Region:
     """A soft ellipse, less another one: x, y of the middle and half the width and height, as shares of the picture.
 
     ``softness``: the share of the radius in which the ellipse's edge fades; a hole's fades in HOLE_SOFTNESS. ``parts``: the parts
-    of the face that it is limited to, before or after the edit; none: it is all of the ellipse. ``covered``: where these parts
-    were, an edit may draw what is no part of a face, such as a hat. ``keeps_tone``: edits leave the face's median colour.
+    of the face that it is limited to, before or after the edit; none: it is all of the ellipse. ``covered``: an edit may draw
+    there, or with ``parts`` where these were, what is no part of a face, such as a hat. ``keeps_tone``: edits leave the face's
+    median colour.
     """
 
     ellipse: Ellipse

@@ -380,5 +380,7 @@ def limit_face_edit(
         # What was uncovered is drawn in full, and the mask's soft edge is of the blending.
         edited, mask = blend_edit(inverted, edited, kept, parts), (2 * mask).clamp(max=1)
     # The outline in the photograph is surer than the inversion's: what lies inside of a face ends there.
-    is_inside = bool(regions) and all(region.hole is None and region.ellipse[2] < 0.5 for region in regions)
+    is_inside = bool(regions) and all(
+        region.hole is None and not region.covered and region.ellipse[2] < 0.5 for region in regions
+    )
     return edited, mask * draw_face(face, size) if is_inside else mask

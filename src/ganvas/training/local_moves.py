@@ -1,0 +1,231 @@
+"""Learn moves of W+ that change one region of pictures, and leave the rest as it was.
+
+A move of a code changes the whole picture. For faces without an attribute, the change of an editor is refined until a scorer is
+sure of it (``refine_changes``); the picture is blended into the original one in the attribute's region; and the code is optimised
+until it draws that composite, as in *semantic diffusion* (Zhu et al., *In-Domain GAN Inversion for Real Image Editing*, 2020,
+https://arxiv.org/abs/2004.00049, section 3.3), here from the edited code. The mean of the optimised codes less the original ones
+is a direction for each row of W+. No scorer is in the loss, whose errors a code of a single face would follow, and what is
+particular to single faces, such as where a composite has a seam, cancels in the mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ganvas.control.refinement import DEFAULT_CORRECTIONS, refine_changes
+from ganvas.editors.base import collect_metadata, fingerprint
+from ganvas.editors.compact import CompactEditor, CompactNetworks
+from ganvas.engines import run_shards
+from ganvas.errors import GanvasError, unknown
+from ganvas.generators.base import Generator, map_seeds
+from ganvas.generators.regions import Region, blend_edit, find_regions
+from ganvas.inversion.optimization import WhitenedCoordinates
+from ganvas.inversion.perceptual_loss import PerceptualLoss
+from ganvas.inversion.quality import fit_w_distribution
+from ganvas.io.images import LABEL_SIDE, downscale
+from ganvas.io.store import Store
+from ganvas.progress import Progress
+from ganvas.scorers.base import Scorer
+from ganvas.seeds import LOCAL_SEED
+from ganvas.types import Images, WPlus
+
+KIND, VERSION = "local moves", 1
+MIN_FACES = 8
+MAX_SEEDS = 64
+"""The most seeds among which a face without the attribute is looked for."""
+SIDE = 256
+"""The side of the pictures that are compared."""
+CHANGE = 1.5
+"""The change that is refined, in standard deviations."""
+LEARNING_RATE = 0.05
+REGION_WEIGHT = 1.0
+"""The weight of absolute errors within the region, beside those of the whole picture: it is small."""
+MOVE_WEIGHT = 0.02
+"""The weight of the mean square of what is added to the edited code, in whitened coordinates."""
+MIN_READING = 0.1
+"""The least reading, in standard deviations, that the mean of the moves has to change to be kept."""
+
+
+@dataclass(frozen=True)
+class LocalMoveRun:
+    """The local moves of ``n`` faces for an attribute; ``make_shard``, of one face, is the worker of engines.
+
+    ``steps``: of the optimisation of each face.
+    """
+
+    editor: CompactEditor
+    generator: Generator
+    scorer: Scorer
+    attribute: str
+    n: int
+    out: str | Path
+    steps: int = 40
+
+    def __post_init__(self) -> None:
+        if self.n < MIN_FACES:
+            raise GanvasError(f"The number of faces must be at least {MIN_FACES}, not {self.n}.")
+        for known in (self.editor.attributes, self.scorer.attributes):
+            if self.attribute not in known:
+                raise unknown("attribute", self.attribute, known)
+        if not self.regions:
+            raise GanvasError(
+                f"{self.attribute} shows in the whole picture of {self.generator.name!r}: only what has a region is local."
+            )
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions that the moves are to change."""
+        return find_regions(self.generator.name, [self.attribute])
+
+    @cached_property
+    def coordinates(self) -> WhitenedCoordinates:
+        """The whitened coordinates of W."""
+        return WhitenedCoordinates.from_distribution(fit_w_distribution(self.generator), self.generator.device)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe all that a shard depends on."""
+        return {
+            "kind": KIND,
+            "version": VERSION,
+            "generator": self.generator.fingerprint,
+            "editor": fingerprint(self.editor),
+            "scorer": self.scorer.fingerprint,
+            "dtype": str(self.generator.dtype).removeprefix("torch."),
+            "attribute": self.attribute,
+            "regions": repr(self.regions),
+            "steps": self.steps,
+        }
+
+    def make_missing(self, progress: Progress | None = None, **engine: Any) -> None:
+        """Learn from the faces that are missing; ``engine``: options of ``run_shards``."""
+        missing = {k: 1 for k in range(self.n) if self._load_face(k) is None}
+        done = self.n - len(missing)
+        callback = None if progress is None else lambda faces, _: progress(done + faces, self.n)
+        run_shards(self.make_shard, missing, gpu=self.generator.device.type == "cuda", progress=callback, **engine)
+
+    @torch.no_grad()
+    def make_shard(self, k: int, advance: Callable[[int], object]) -> str:
+        """Learn from face ``k``, and return the shard's name."""
+        ws = self.find_face(k)
+        before = self._draw(ws)
+        refined = refine_changes(
+            self.editor, self._draw, self.scorer, ws, {self.attribute: CHANGE}, corrections=DEFAULT_CORRECTIONS
+        )
+        edited = self.editor.edit_quietly(ws, refined.changes)
+        composite = blend_edit(before, self._draw(edited), self.regions)
+        optimized = self.draw_composite(edited, composite)
+        Store(self.out).save(self._name_shard(k), {"moves": (optimized - ws).float().cpu()}, self.describe())
+        advance(1)
+        return self._name_shard(k)
+
+    def find_face(self, k: int) -> WPlus:
+        """Return the code of the first face without the attribute, of seeds that belong to face ``k`` alone."""
+        for seed in range(LOCAL_SEED + MAX_SEEDS * k, LOCAL_SEED + MAX_SEEDS * (k + 1)):
+            ws = self.generator.expand(map_seeds(self.generator, [seed]))
+            if self._score(self._draw(ws)) < 0:
+                return ws
+        raise GanvasError(f"Of {MAX_SEEDS} faces all have {self.attribute} already: there is nothing to learn from.")
+
+    def draw_composite(self, ws: WPlus, composite: Images) -> WPlus:
+        """Optimise a code (1, num_ws, w_dim) until it draws a composite (1, 3, side, side), and return it."""
+        start = self.coordinates.whiten(ws).detach()
+        mask = torch.stack([region.build_mask(*composite.shape[2:]) for region in self.regions]).amax(0).to(composite)
+        with torch.enable_grad():
+            loss_function = PerceptualLoss(composite, weights=(1, 1, 0, 0))
+            moved = torch.zeros_like(start, requires_grad=True)
+            optimizer = torch.optim.Adam([moved], LEARNING_RATE, (0.9, 0.95))
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+            for _ in range(self.steps):
+                picture = self._draw(self.coordinates.unwhiten(start + moved))
+                inside = ((picture - composite).abs() * mask).sum() / (3 * mask.sum())
+                loss = loss_function.compute_distance(picture) + REGION_WEIGHT * inside
+                loss = loss + MOVE_WEIGHT * moved.square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+        return self.coordinates.unwhiten(start + moved.detach())
+
+    def load(self) -> Float[Tensor, "faces num_ws w_dim"]:
+        """Load the moves of all faces. Raises GanvasError where some are missing."""
+        faces = [self._load_face(k) for k in range(self.n)]
+        missing = [k for k, face in enumerate(faces) if face is None]
+        if missing:
+            raise GanvasError(f"{self.out} has no whole {self._name_shard(missing[0])}: learn it again.")
+        return torch.cat([face for face in faces if face is not None])
+
+    @torch.no_grad()
+    def measure_change(self, move: Float[Tensor, "num_ws w_dim"], n: int) -> float:
+        """Measure the mean change of the reading when ``move`` is added to the first ``n`` faces, in standard deviations."""
+        changes = []
+        for k in range(n):
+            ws = self.find_face(k)
+            before = self._draw(ws)
+            after = blend_edit(before, self._draw(ws + move), self.regions)
+            changes.append(self._read(after) - self._read(before))
+        return math.fsum(changes) / n
+
+    def _name_shard(self, k: int) -> str:
+        return f"local-{self.attribute}-{k:05d}.safetensors"
+
+    def _load_face(self, k: int) -> Tensor | None:
+        tensors = Store(self.out).load(self._name_shard(k), self.describe(), "moves", 1)
+        return None if tensors is None else tensors["moves"]
+
+    def _draw(self, ws: WPlus) -> Images:
+        return self.generator.synthesis(ws, resolution=min(SIDE, self.generator.resolution)).float()
+
+    def _score(self, picture: Images) -> float:
+        scores = self.scorer(downscale(picture, min(LABEL_SIDE, picture.shape[-1])))
+        return float(scores[0, self.scorer.column(self.attribute)])
+
+    def _read(self, picture: Images) -> float:
+        k = self.editor.attributes.index(self.attribute)
+        return float(self.editor.gaussianize.select([k])(torch.tensor([[self._score(picture)]])))
+
+
+@torch.no_grad()
+def add_local_moves(editor: CompactEditor, runs: list[LocalMoveRun]) -> CompactEditor:
+    """Return a copy of an editor that moves the attributes of ``runs`` locally.
+
+    A change of 1 moves the scorer's reading by 1 in the mean over faces, as far as that is linear: it is measured with the whole
+    mean of a run's moves. Raises GanvasError for an attribute of two runs, faces that are missing, and moves that hardly change
+    what is read.
+    """
+    names = [run.attribute for run in runs]
+    if len(set(names)) != len(names) or not names:
+        raise GanvasError(f"Name each attribute once, and at least one, not {names}.")
+    old = dict(
+        zip(editor.options.get("local", ()), [] if editor.local_moves is None else editor.local_moves, strict=True)
+    )
+    own = torch.ones(len(editor.attributes)) if editor.responses is None else editor.responses.clone()
+    report: dict[str, float] = {}
+    for run in runs:
+        mean = run.load().mean(0)
+        changed = run.measure_change(mean.to(run.generator.device), run.n)
+        if changed < MIN_READING:
+            raise GanvasError(
+                f"The moves for {run.attribute} change its reading by {changed:.2f} σ only: keep its own."
+            )
+        old[run.attribute] = (mean / changed).to(editor.probe.weight)
+        report[run.attribute] = round(changed, 4)
+    for name, move in old.items():
+        k = editor.attributes.index(name)
+        own[k] = move.mean(0) @ editor.probe.weight[:, k]
+    options = {**editor.options, "local": list(old)}
+    report = {**editor.report.get("local_change", {}), **report}
+    metadata = replace(collect_metadata(editor), options=options, report={**editor.report, "local_change": report})
+    parts = CompactNetworks(editor.encoder, editor.decoder, editor.reader)
+    copy = CompactEditor(metadata, editor.pca, parts, own, torch.stack(list(old.values())))
+    for buffer in ("doubt", "moves"):
+        copy.get_buffer(buffer).copy_(editor.get_buffer(buffer))
+    return copy.to(editor.get_buffer("moves").device)
