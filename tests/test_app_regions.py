@@ -18,6 +18,7 @@ from test_app import FACE, background_queue, edit_handlers, editor, queue, resou
 
 from ganvas.app import region_handlers, rendering
 from ganvas.app.region_handlers import RegionHandlers, find_clicked_region, find_square
+from ganvas.app.scene_handlers import SceneHandlers
 from ganvas.app.session import Session
 from ganvas.generators.regions import Region
 
@@ -84,3 +85,34 @@ def test_generators_without_regions_take_no_clicks(edit_handlers, monkeypatch):
     session = Session(FACE)
     assert asyncio.run(RegionHandlers(edit_handlers).paint_region({"point": [0.5, 0.7]}, session)) == gr.skip()
     assert session.scene == FACE
+
+
+def test_sliders_may_change_the_rows_of_one_part(edit_handlers):
+    session = Session(FACE)
+
+    def choose(part: str) -> None:
+        asyncio.run(edit_handlers.choose_rows(part, session))
+
+    choose("Features")
+    rows = session.scene.rows
+    assert rows
+    session.set_scene(session.scene.with_value("Red", 1.0))
+    assert session.scene.edits[-1].rows == rows
+    assert session.scene.slider_edit is session.scene.edits[-1]
+    choose("Pose and shape")
+    assert [step.rows for step in session.scene.edits] == [session.scene.rows] != [rows]
+    choose("all")
+    assert session.scene.rows is session.scene.edits[-1].rows is None
+    for part in ("Ears", "Colours", None):  # the toy has none that draw colours alone
+        with pytest.raises(gr.Error):
+            choose(part)
+
+
+def test_an_opened_recipe_goes_on_with_its_rows(edit_handlers, resources):
+    scene = FACE.with_rows((1,)).with_value("Red", 1.0)
+    recipe = resources.make_recipe(scene)
+    opened = SceneHandlers(edit_handlers, FACE).make_scene(recipe)
+    assert opened.rows == (1,) and opened.slider_edit == scene.slider_edit
+    shown = edit_handlers.make_view_updates(Session(opened), rendering.render_full(resources, opened), None, recipe)
+    update = shown[11]
+    assert update["value"] == "saved" and ("As it was saved", "saved") in update["choices"]

@@ -3,6 +3,7 @@
     python -m experiments.ffhq.edit_sheets one-face out/one-face.png --editor ffhq/compact     # how it was
     python -m experiments.ffhq.edit_sheets one-face out/one-face.png --refine 4                # and is
     python -m experiments.ffhq.edit_sheets regions out/regions.png
+    python -m experiments.ffhq.edit_sheets worn out/worn.png --refine 4
     python -m experiments.ffhq.edit_sheets glasses out/glasses.png    # 64 faces at +1 σ, to count sunglasses
 
 "one-face": seed 0 under single edits, large ones, and several at once; an editor with Age is asked for Age where one without is
@@ -32,7 +33,7 @@ from ganvas.scorers.base import Scorer
 Edit = dict[str, float]
 SIDE, CELL = 512, 192
 GLASSES_SEED = 2_140_000
-PEOPLE = (28, 75, 0, 79, 35, 37)
+PEOPLE, WEARERS = (28, 75, 0, 79, 35, 37), (28, 75, 0, 79, 35, 37, 1)
 REGIONAL: tuple[Edit, ...] = (
     {"Smiling": 1.5},
     {"Age": 1.2},
@@ -41,6 +42,7 @@ REGIONAL: tuple[Edit, ...] = (
     {"Male": -1.2},
     {"Male": 1.2},
 )
+WORN: tuple[Edit, ...] = ({}, {"Eyeglasses": 1.5}, {"Sunglasses": 1.5}, {"Wearing_Hat": 1.5})
 ONE_FACE: tuple[Edit, ...] = (
     *({}, {"Smiling": 2.0}, {"Young": -1.5}, {"Eyeglasses": 1.5}),
     *({"Male": 1.5}, {"Wearing_Hat": 2.0}, {"Bald": 2.0}, {"Blond_Hair": 2.0}),
@@ -82,7 +84,7 @@ def format_edit(edit: Edit) -> str:
 
 
 def main(
-    kind: Annotated[Literal["one-face", "regions", "glasses"], typer.Argument(help="Which sheet.")],
+    kind: Annotated[Literal["one-face", "regions", "worn", "glasses"], typer.Argument(help="Which sheet.")],
     out: Annotated[Path, typer.Argument(help="The picture (PNG).")],
     editor: Annotated[str, typer.Option(help="An editor that ships, or a file.")] = "ffhq/compact-2",
     refine: Annotated[int, typer.Option(help="Corrections of each edit, as `ganvas edit --refine` makes them.")] = 0,
@@ -102,6 +104,11 @@ def main(
             pictures += [draw_edit(generator, loaded, seed, edit, kept) for edit in REGIONAL for kept in (False, True)]
         columns = [f"{format_edit(edit)}\n{kept}" for edit in REGIONAL for kept in ("everywhere", "in its region")]
         titles = ["as drawn", *columns], [str(seed) for seed in PEOPLE]
+    elif kind == "worn":
+        pictures = [
+            draw_edit(generator, loaded, seed, edit, regional, refine=refining) for seed in WEARERS for edit in WORN
+        ]
+        titles = [format_edit(edit) for edit in WORN], [str(seed) for seed in WEARERS]
     else:
         pictures = [
             draw_edit(generator, loaded, GLASSES_SEED + k, {"Eyeglasses": 1.0}, regional, 1.0, refining)

@@ -122,7 +122,7 @@ class EditHandlers:
 
     def make_view_updates(self, session: Session, shown: RenderedView, original: Any, recipe: Recipe) -> list[Any]:
         """Return values for ``view_outputs``: session, browser's state, picture, original, status, undo, redo, reset, count,
-        sliders, region, and ``make_screen_updates``.
+        sliders, region, rows, and ``make_screen_updates``.
 
         The session is among them since Gradio keeps it for a time after it was last returned.
         """
@@ -152,8 +152,35 @@ class EditHandlers:
                 value=scene.region,
                 visible=bool(load_regions(scene.generator) or scene.regions),
             ),
+            self._make_rows_update(scene),
             *self.make_screen_updates(session),
         ]
+
+    def _make_rows_update(self, scene: Scene) -> Any:
+        """Return the choices of what sliders change, and which is chosen."""
+        named = {name: tuple(rendering.find_rows(self.resources, scene, name)) for name in rendering.MIXED_PARTS}
+        choices = [("All", rendering.ALL_ROWS), *((name, name) for name, rows in named.items() if rows)]
+        value = rendering.ALL_ROWS
+        if scene.rows is not None:
+            value = next((name for name, rows in named.items() if rows == scene.rows), rendering.SAVED_ROWS)
+        if value == rendering.SAVED_ROWS:
+            choices.append(("As it was saved", value))
+        return gr.update(choices=choices, value=value)
+
+    @report_errors
+    async def choose_rows(self, part: Any, session: Session) -> Any:
+        """Let sliders change all of the code, or the rows of it that draw one part."""
+        scene, rows = session.scene, None
+        if part == rendering.SAVED_ROWS and scene.rows is not None:
+            return gr.skip()
+        if part != rendering.ALL_ROWS:
+            rows = tuple(
+                await self.run_with_generator(session, lambda: rendering.find_rows(self.resources, scene, part))
+            )
+            if not rows:
+                raise GanvasError(f"This generator has no rows that draw {part!r}: choose another part, or all.")
+        session.commit()
+        return await self.show_scene(session, session.set_scene(scene.with_rows(rows)))
 
     def make_screen_updates(self, session: Session) -> list[Any]:
         """Return the visibility of the start, the choice of faces and the picture, and which tab of controls is open."""

@@ -54,7 +54,7 @@ class EventWiring:
         shown: list[Any] = [page.session, page.remembered, page.picture, page.original, page.status]
         buttons: list[Any] = [page.undo, page.redo, page.reset]
         screens: list[Any] = [page.start, page.chooser, page.shown, page.tabs]
-        self.view_outputs = [*shown, *buttons, page.count, page.panel, page.region, *screens]
+        self.view_outputs = [*shown, *buttons, page.count, page.panel, page.region, page.rows, *screens]
         self.picker_outputs: list[Any] = [
             page.generator,
             page.editor,
@@ -156,6 +156,7 @@ class EventWiring:
         regions = self.tab_handlers.regions
         self._connect_view(page.region.input, regions.choose_region, [page.region])
         self._connect_view(page.painter.input, regions.paint_region, [page.painter])
+        self._connect_view(page.rows.input, self.edit_handlers.choose_rows, [page.rows])
         self._then_show_weakened(self._connect(page.lock.input, edit_handlers.lock_person, [page.lock], page.likeness))
         for button, by in ((page.minus, -1), (page.plus, 1)):
             self._connect_view(button.click, counting.make_count_handler(by))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from ganvas.app.counting import MAX_BATCH
-from ganvas.app.rendering import MIXED_PARTS
+from ganvas.app.rendering import ALL_ROWS, MIXED_PARTS
 from ganvas.app.request_checks import RECIPE_SUFFIXES
 
 TITLE = "ganvas"
@@ -314,6 +314,13 @@ class Page:
                     minimum=0,
                     maximum=2**32 - 1,
                     elem_id="seed",
+                )
+                self.rows = gr.Dropdown(
+                    [("All", ALL_ROWS), *((name, name) for name in MIXED_PARTS)],
+                    label="What sliders change",
+                    info="All of the picture's code, or the rows of it that draw one part.",
+                    value=ALL_ROWS,
+                    elem_id="rows",
                 )
             with gr.Tab("What moved") as moved_tab:
                 self.chart = gr.HTML("<p>Comparing both pictures …</p>", elem_id="chart", padding=False)

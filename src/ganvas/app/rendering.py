@@ -42,6 +42,8 @@ STRIP_AMOUNTS = (0.0, 0.5, 1.0, 1.5, 2.0)
 """Amounts of the edit in the strip."""
 STRIP_SIGMA = 2.0
 """The change of an unnamed component in the small pictures beside the face."""
+ALL_ROWS, SAVED_ROWS = "all", "saved"
+"""What sliders change, beside MIXED_PARTS: all rows, and those of an opened recipe."""
 MIXED_PARTS = {"Pose and shape": (4, 8), "Features": (16, 32), "Colours": (64, 4096)}
 """What a mix takes from another face: the lowest and highest resolution at which rows of the code act."""
 SIMILAR_SHARE = 0.35
@@ -355,6 +357,15 @@ def make_similar_scenes(resources: AppResources, scene: Scene, first: int, n: in
     return [replace(face, mix=Mix(FromSeed(first + i, 1.0), rows, SIMILAR_SHARE)) for i in range(n)]
 
 
+def find_rows(resources: AppResources, scene: Scene, part: str) -> list[int]:
+    """Return the rows that draw a part of a face, one of MIXED_PARTS. Raises GanvasError for another part."""
+    if part not in MIXED_PARTS:
+        raise unknown("part of a face", part, MIXED_PARTS)
+    low, high = MIXED_PARTS[part]
+    resolutions = resources.load(scene).generator.row_resolutions
+    return [row for row, resolution in enumerate(resolutions) if low <= resolution <= high]
+
+
 def make_mixed_scene(
     resources: AppResources, scene: Scene, seed: int, parts: Sequence[str], storage: AppStorage
 ) -> Scene:
@@ -363,12 +374,7 @@ def make_mixed_scene(
     The parts replace those of an earlier mix; a face that is mixed otherwise is first stored as a code. Raises GanvasError for
     no parts, unknown ones, and where the generator has no such rows.
     """
-    resolutions, rows = resources.load(scene).generator.row_resolutions, list[int]()
-    for part in parts:
-        if part not in MIXED_PARTS:
-            raise unknown("part of a face", part, MIXED_PARTS)
-        low, high = MIXED_PARTS[part]
-        rows += [row for row, resolution in enumerate(resolutions) if low <= resolution <= high]
+    rows = [row for part in parts for row in find_rows(resources, scene, part)]
     if not rows:
         raise GanvasError("Choose what comes from the other face: this generator has nothing of that.")
     if scene.mix is not None and scene.mix.amount != 1:

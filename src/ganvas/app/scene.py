@@ -46,6 +46,8 @@ class Scene:
     """Those of a recipe that aren't the page's own, as ``SAVED_REGION``."""
     mask_sha256: str = ""
     """Of the painted ``mask``."""
+    rows: tuple[int, ...] | None = None
+    """The rows of W+ that the sliders move; None: all that the editor moves."""
     codes: Codes | None = field(default=None, compare=False)
     """The codes file that ``start`` is a row of, where it is a photograph's; ``start`` has its sha256."""
     photo: FacePhoto | None = field(default=None, compare=False)
@@ -58,8 +60,7 @@ class Scene:
     def slider_edit(self) -> EditStep:
         """The edit that the sliders stand for: the last one, where it is a whole edit as the page makes them."""
         last = self.edits[-1] if self.edits else EditStep()
-        plain = last.amount == 1 and last.rows is None and last.search_steps is None
-        return last if plain else EditStep()
+        return last if last.amount == 1 and last.rows == self.rows and last.search_steps is None else EditStep()
 
     @property
     def changed_attributes(self) -> tuple[str, ...]:
@@ -88,8 +89,17 @@ class Scene:
             regions=(),
             mask=None,
             mask_sha256="",
+            rows=None,
             photo_sha256="",
         )
+
+    def with_rows(self, rows: tuple[int, ...] | None) -> Scene:
+        """Return the scene whose sliders move other rows."""
+        step = self.slider_edit
+        chosen = replace(self, rows=rows)
+        if not self.edits or step is not self.edits[-1]:
+            return chosen
+        return replace(chosen, edits=(*self.edits[:-1], replace(step, rows=rows, refined=None)))
 
     def with_value(self, name: str, value: float, reading: float | None = None) -> Scene:
         """Return the scene with an attribute set to ``value``, in σ. Raises GanvasError for values without faces.
@@ -173,6 +183,7 @@ class Scene:
 
     def _with_slider_edit(self, step: EditStep) -> Scene:
         earlier = self.edits[:-1] if self.edits and self.slider_edit is self.edits[-1] else self.edits
+        step = replace(step, rows=self.rows)
         return replace(self, edits=(*earlier, step) if step.set or step.shift else earlier)
 
 

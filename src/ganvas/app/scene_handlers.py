@@ -130,7 +130,8 @@ class SceneHandlers:
             region,
             recipe.regions or () if region == SAVED_REGION else (),
         )
-        return check_scene(scene)
+        # The sliders go on from the last edit, whichever rows it moves.
+        return check_scene(replace(scene, rows=recipe.edits[-1].rows if recipe.edits else None))
 
     async def load_recipe_file(self, session: Session, path: Path) -> Callable[[], bool]:
         """Set the session's scene to that of a recipe's file. Returns whether the request has become stale, as a
