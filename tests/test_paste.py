@@ -122,6 +122,20 @@ def test_the_outline_of_a_face_holds_its_landmarks_and_its_forehead():
     assert pasted[180:].abs().max() == 0 and pasted[:, :80].abs().max() == 0 and pasted[:, 170:].abs().max() == 0
 
 
+def test_what_is_worn_may_lie_beyond_the_faces_outline():
+    angles = torch.linspace(0, torch.pi, 68)
+    chin = torch.stack((120 + 30 * angles.cos(), 130 + 40 * angles.sin()), 1)
+    chin[17:27] = torch.stack((torch.linspace(100, 140, 10), torch.full((10,), 130.0)), 1)
+    face = Face(cut_face(torch.zeros(1, 3, 260, 240), TURNED, SIZE), chin, TURNED)
+    region = Region((0.5, 0.5, 0.45, 0.45))
+    inside, worn = (
+        edit.limit_face_edit(face, draw_square(0.0), draw_square(1.0), [each], None)[1]
+        for each in (region, replace(region, covered=True))
+    )
+    assert torch.equal(worn, region.build_mask(SIZE, SIZE))
+    assert (inside <= worn).all() and inside.sum() < worn.sum()
+
+
 def test_a_limit_in_the_photographs_pixels_is_kept():
     photo, limit = draw_photo(), torch.zeros(1, 1, 260, 240)
     limit[:, :, 120:, 100:] = 1
