@@ -51,7 +51,7 @@ def measure(editor: CompactEditor, name: str, other: str) -> tuple[float, float]
 @pytest.fixture
 def localized(lower_half, tmp_path) -> tuple[CompactEditor, CompactEditor]:
     spoiled = spoil(compact())
-    run = LocalMoveRun(spoiled, TOY, SCORER, "Striped", 8, tmp_path / "work")
+    run = LocalMoveRun(spoiled, TOY, SCORER, "Striped", 12, tmp_path / "work", change=3.0)
     run.make_missing()
     return spoiled, add_local_moves(spoiled, [run])
 
@@ -126,7 +126,26 @@ def test_what_cannot_be_local_is_one_line(lower_half, localized, tmp_path):
         LocalMoveRun(spoiled, TOY, SCORER, "Red", 8, tmp_path)
     with pytest.raises(GanvasError, match="Nothing"):
         LocalMoveRun(spoiled, TOY, SCORER, "Nothing", 8, tmp_path)
+    with pytest.raises(GanvasError, match="Nothing"):
+        LocalMoveRun(spoiled, TOY, SCORER, "Striped", 8, tmp_path, beside={"Nothing": 1.0})
+    with pytest.raises(GanvasError, match="beside itself"):
+        LocalMoveRun(spoiled, TOY, SCORER, "Striped", 8, tmp_path, beside={"Striped": 1.0})
     with pytest.raises(GanvasError, match="once"):
         add_local_moves(spoiled, [])
     with pytest.raises(GanvasError, match="calibrate it without"):
         calibrate_moves_in_pictures(local, TOY, torch.zeros(8, 5, 5), 1.0)
+
+
+def test_faces_without_the_attribute_after_the_edit_are_left_out(lower_half, tmp_path, monkeypatch):
+    run = LocalMoveRun(spoil(compact()), TOY, SCORER, "Striped", 16, tmp_path, 20, 3.0)
+    run.make_missing()
+    moves = run.load()
+    flat = torch.zeros_like(moves[:1])
+    monkeypatch.setattr(LocalMoveRun, "load", lambda self: torch.cat((moves[:13], flat, flat, flat)))
+    mean, shown = run.average_moves()
+    assert 8 <= shown <= 13
+    shares = [float((mean * move).sum() / mean.square().sum()) for move in (*moves[:13], flat[0])]
+    assert shares[-1] == 0 and sum(shares[:-1]) / 13 > 0.5
+    monkeypatch.setattr(LocalMoveRun, "load", lambda self: flat.expand_as(moves))
+    with pytest.raises(GanvasError, match="Only 0 of 16 faces have Striped"):
+        add_local_moves(run.editor, [run])

@@ -237,6 +237,11 @@ def localize(
     generator: Annotated[str, typer.Option(help="Its generator, a name or a file.")] = "ffhq",
     scorer: ScorerName = None,
     n: Annotated[int, typer.Option("-n", help="How many faces for each attribute.")] = 64,
+    change: Annotated[float, typer.Option(help="The change in σ that shows the attribute; it is refined.")] = 1.5,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=σ", help="Change this, too, as sunglasses need glasses: Eyeglasses=2. Repeatable."),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Steps of optimisation for each face.")] = 40,
     device: Device = "cpu",
     dtype: Dtype = "float32",
@@ -254,7 +259,8 @@ def localize(
     loaded = editors.load_editor(editor, network)
     if not isinstance(loaded, CompactEditor):
         raise GanvasError(f"Editor {editor!r} is of the method {loaded.method!r}: only compact ones have local moves.")
-    runs = [LocalMoveRun(loaded, network, judge, name, n, work, steps) for name in attribute]
+    others = options.parse_values(beside)
+    runs = [LocalMoveRun(loaded, network, judge, name, n, work, steps, change, others) for name in attribute]
     for run in runs:
         with show_count(f"Faces, {run.attribute}") as progress:
             run.make_missing(progress)

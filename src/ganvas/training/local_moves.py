@@ -11,8 +11,8 @@ particular to single faces, such as where a composite has a seam, cancels in the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,22 +44,23 @@ MAX_SEEDS = 64
 """The most seeds among which a face without the attribute is looked for."""
 SIDE = 256
 """The side of the pictures that are compared."""
-CHANGE = 1.5
-"""The change that is refined, in standard deviations."""
+DEFAULT_CHANGE = 1.5
+"""The change that is refined, in standard deviations, where no other is given."""
 LEARNING_RATE = 0.05
 REGION_WEIGHT = 1.0
 """The weight of absolute errors within the region, beside those of the whole picture: it is small."""
 MOVE_WEIGHT = 0.02
 """The weight of the mean square of what is added to the edited code, in whitened coordinates."""
-MIN_READING = 0.1
-"""The least reading, in standard deviations, that the mean of the moves has to change to be kept."""
+MIN_READING = 0.5
+"""The least change of the reading, in standard deviations, by the mean of the moves: with less, there is nothing to see."""
 
 
 @dataclass(frozen=True)
 class LocalMoveRun:
     """The local moves of ``n`` faces for an attribute; ``make_shard``, of one face, is the worker of engines.
 
-    ``steps``: of the optimisation of each face.
+    ``steps``: of the optimisation of each face. ``change``: of the attribute, in standard deviations, before it is refined.
+    ``beside``: the changes of other attributes that the edit has, too, such as glasses for sunglasses.
     """
 
     editor: CompactEditor
@@ -69,13 +70,18 @@ class LocalMoveRun:
     n: int
     out: str | Path
     steps: int = 40
+    change: float = DEFAULT_CHANGE
+    beside: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.n < MIN_FACES:
             raise GanvasError(f"The number of faces must be at least {MIN_FACES}, not {self.n}.")
-        for known in (self.editor.attributes, self.scorer.attributes):
-            if self.attribute not in known:
-                raise unknown("attribute", self.attribute, known)
+        if self.attribute in self.beside:
+            raise GanvasError(f"{self.attribute} can't be beside itself: name another attribute, or none.")
+        for name in (self.attribute, *self.beside):
+            for known in (self.editor.attributes, self.scorer.attributes):
+                if name not in known:
+                    raise unknown("attribute", name, known)
         if not self.regions:
             raise GanvasError(
                 f"{self.attribute} shows in the whole picture of {self.generator.name!r}: only what has a region is local."
@@ -101,6 +107,7 @@ class LocalMoveRun:
             "scorer": self.scorer.fingerprint,
             "dtype": str(self.generator.dtype).removeprefix("torch."),
             "attribute": self.attribute,
+            "edit": {self.attribute: self.change, **self.beside},
             "regions": repr(self.regions),
             "steps": self.steps,
         }
@@ -117,9 +124,8 @@ class LocalMoveRun:
         """Learn from face ``k``, and return the shard's name."""
         ws = self.find_face(k)
         before = self._draw(ws)
-        refined = refine_changes(
-            self.editor, self._draw, self.scorer, ws, {self.attribute: CHANGE}, corrections=DEFAULT_CORRECTIONS
-        )
+        asked = {self.attribute: self.change, **self.beside}
+        refined = refine_changes(self.editor, self._draw, self.scorer, ws, asked, corrections=DEFAULT_CORRECTIONS)
         edited = self.editor.edit_quietly(ws, refined.changes)
         composite = blend_edit(before, self._draw(edited), self.regions)
         optimized = self.draw_composite(edited, composite)
@@ -164,15 +170,31 @@ class LocalMoveRun:
         return torch.cat([face for face in faces if face is not None])
 
     @torch.no_grad()
-    def measure_change(self, move: Float[Tensor, "num_ws w_dim"], n: int) -> float:
-        """Measure the mean change of the reading when ``move`` is added to the first ``n`` faces, in standard deviations."""
-        changes = []
-        for k in range(n):
-            ws = self.find_face(k)
-            before = self._draw(ws)
-            after = blend_edit(before, self._draw(ws + move), self.regions)
-            changes.append(self._read(after) - self._read(before))
-        return math.fsum(changes) / n
+    def average_moves(self) -> tuple[Float[Tensor, "num_ws w_dim"], int]:
+        """Average the moves of the faces whose pictures have the attribute afterwards; return how many these are, too.
+
+        Raises GanvasError where some are missing, and for fewer than MIN_FACES.
+        """
+        moves = self.load()
+        shown = [k for k, move in enumerate(moves) if self._score(self._draw_moved(k, move)) > 0]
+        if len(shown) < MIN_FACES:
+            raise GanvasError(
+                f"Only {len(shown)} of {self.n} faces have {self.attribute} after the edit, and {MIN_FACES} are needed: use more"
+                " faces, a larger change, or another change beside it."
+            )
+        return moves[shown].mean(0), len(shown)
+
+    @torch.no_grad()
+    def measure_change(self, move: Float[Tensor, "num_ws w_dim"]) -> float:
+        """Measure the mean change of the reading when ``move`` is added to the faces' codes, in standard deviations."""
+        after = [self._read(self._draw_moved(k, move)) for k in range(self.n)]
+        before = [self._read(self._draw(self.find_face(k))) for k in range(self.n)]
+        return (math.fsum(after) - math.fsum(before)) / self.n
+
+    def _draw_moved(self, k: int, move: Float[Tensor, "num_ws w_dim"]) -> Images:
+        """Draw face ``k`` with a move in its region."""
+        ws = self.find_face(k)
+        return blend_edit(self._draw(ws), self._draw(ws + move.to(ws)), self.regions)
 
     def _name_shard(self, k: int) -> str:
         return f"local-{self.attribute}-{k:05d}.safetensors"
@@ -198,34 +220,33 @@ def add_local_moves(editor: CompactEditor, runs: list[LocalMoveRun]) -> CompactE
     """Return a copy of an editor that moves the attributes of ``runs`` locally.
 
     A change of 1 moves the scorer's reading by 1 in the mean over faces, as far as that is linear: it is measured with the whole
-    mean of a run's moves. Raises GanvasError for an attribute of two runs, faces that are missing, and moves that hardly change
+    mean of a run's moves. Raises GanvasError for an attribute of two runs, as ``average_moves``, and for moves that hardly change
     what is read.
     """
     names = [run.attribute for run in runs]
     if len(set(names)) != len(names) or not names:
         raise GanvasError(f"Name each attribute once, and at least one, not {names}.")
-    old = dict(
-        zip(editor.options.get("local", ()), [] if editor.local_moves is None else editor.local_moves, strict=True)
-    )
+    kept = [] if editor.local_moves is None else editor.local_moves
+    moves = dict(zip(editor.options.get("local", ()), kept, strict=True))
     own = torch.ones(len(editor.attributes)) if editor.responses is None else editor.responses.clone()
-    report: dict[str, float] = {}
+    changes: dict[str, float] = {}
     for run in runs:
-        mean = run.load().mean(0)
-        changed = run.measure_change(mean.to(run.generator.device), run.n)
-        if changed < MIN_READING:
+        mean, shown = run.average_moves()
+        changes[run.attribute] = run.measure_change(mean)
+        if changes[run.attribute] < MIN_READING:
             raise GanvasError(
-                f"The moves for {run.attribute} change its reading by {changed:.2f} σ only: keep its own."
+                f"The mean of {shown} moves for {run.attribute} changes its reading by {changes[run.attribute]:.2f} σ:"
+                f" {MIN_READING} are needed."
             )
-        old[run.attribute] = (mean / changed).to(editor.probe.weight)
-        report[run.attribute] = round(changed, 4)
-    for name, move in old.items():
+        moves[run.attribute] = (mean / changes[run.attribute]).to(editor.probe.weight)
+    for name, move in moves.items():
         k = editor.attributes.index(name)
         own[k] = move.mean(0) @ editor.probe.weight[:, k]
-    options = {**editor.options, "local": list(old)}
-    report = {**editor.report.get("local_change", {}), **report}
+    options = {**editor.options, "local": list(moves)}
+    report = {**editor.report.get("local_change", {}), **{name: round(change, 4) for name, change in changes.items()}}
     metadata = replace(collect_metadata(editor), options=options, report={**editor.report, "local_change": report})
     parts = CompactNetworks(editor.encoder, editor.decoder, editor.reader)
-    copy = CompactEditor(metadata, editor.pca, parts, own, torch.stack(list(old.values())))
+    copy = CompactEditor(metadata, editor.pca, parts, own, torch.stack(list(moves.values())))
     for buffer in ("doubt", "moves"):
         copy.get_buffer(buffer).copy_(editor.get_buffer(buffer))
     return copy.to(editor.get_buffer("moves").device)
