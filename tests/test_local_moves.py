@@ -83,11 +83,19 @@ def test_local_moves_are_added_to_those_of_codes(localized):
 
 def test_a_local_move_is_no_longer_than_other_moves(localized):
     _, local = localized
-    short = load_with(local, {**local.options, "max_move_length": 2.0})
+    short = load_with(local, {**local.options, "max_move_length": 2.0, "local_limit": 100.0})
     ws = sample(TOY, 4, 1.0, 3)
     far, farther = (short.edit_quietly(ws, {"Striped": change}) for change in (50.0, 100.0))
     torch.testing.assert_close(far, farther)
     torch.testing.assert_close(short.edit_quietly(ws, {"Striped": 1e-3}), local.edit_quietly(ws, {"Striped": 1e-3}))
+
+
+def test_beyond_their_limit_compact_codes_move(localized):
+    spoiled, local = localized
+    ws, moves = sample(TOY, 4, 1.0, 3), local.local_moves
+    for change, limit in ((3.0, 2.0), (-2.5, -2.0), (1.5, 1.5)):
+        beyond = spoiled.edit_quietly(ws, {"Striped": change - limit}) - ws
+        torch.testing.assert_close(local.edit_quietly(ws, {"Striped": change}), ws + limit * moves[0] + beyond)
 
 
 def load_with(editor: CompactEditor, options: dict) -> CompactEditor:
@@ -103,6 +111,9 @@ def test_files_keep_local_moves_and_damaged_ones_are_refused(localized, tmp_path
     for names in ([], ["Striped", "Red"]):
         with pytest.raises(GanvasError, match="Local moves"):
             load_with(local, {**local.options, "local": names})
+    for limit in (None, "2", 0, float("inf")):
+        with pytest.raises(GanvasError, match="limit of local moves"):
+            load_with(local, {**local.options, "local_limit": limit})
 
 
 def test_a_run_that_stopped_goes_on_and_refuses_what_is_missing(lower_half, tmp_path):

@@ -36,7 +36,8 @@ says so.
 
 Moves for ``details``, such as hair's colour, are those of W in all rows of W+ but the coarse ones: poses and shapes stay.
 Moves for attributes in the option ``local``, such as glasses, are directions of W+ that change one region of pictures only, and
-not of compact codes; ``ganvas.training.local_moves`` learns them. Conditional samples move codes for these, too.
+not of compact codes; ``ganvas.training.local_moves`` learns them. What is asked for beyond the option ``local_limit`` moves
+compact codes again, since along a straight line glasses come apart. Conditional samples move compact codes for these, too.
 
 A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so each attribute's move is scaled,
 on held-out codes. No move is longer than ``MAX_LENGTH``; an attribute that then hardly responds is reported.
@@ -189,14 +190,14 @@ class CompactEditor(Editor):
         """Measure the change of the readings, by what a change of 1 moves them by."""
         changed = super().measure_change(before, after)
         if coarse := self.options.get("coarse_rows", 0):
-            moved = 1 - coarse / before.shape[1] * self._find_named("details", changed)
+            moved = 1 - coarse / before.shape[1] * self._find_details(changed)
             changed = changed / moved.clamp(min=1 / before.shape[1])
         return changed if self.responses is None else changed / self.responses
 
-    def _find_named(self, option: str, like: Tensor) -> Tensor:
-        """Return 1 for each attribute that an option names, 0 for others (K,)."""
-        named = self.options.get(option, ())
-        return torch.tensor([float(name in named) for name in self.attributes]).to(like)
+    def _find_details(self, like: Tensor) -> Tensor:
+        """Return 1 for each of the option ``details``, 0 for other attributes (K,)."""
+        details = self.options.get("details", ())
+        return torch.tensor([float(name in details) for name in self.attributes]).to(like)
 
     @accept_any_float()
     def shift_rows(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
@@ -204,20 +205,19 @@ class CompactEditor(Editor):
 
         Raises GanvasError for codes of another number of rows than the local moves have.
         """
-        if self.local_moves is None or not (local := self._select_local(changes)).any():
+        columns = [self.attributes.index(name) for name in self.options.get("local", ())]
+        if self.local_moves is None or not changes[:, columns].any():
             return self._shift_codes(ws, changes)
         if ws.shape[1] != self.local_moves.shape[1]:
             raise GanvasError(
                 f"{', '.join(self.options['local'])} move codes of {self.local_moves.shape[1]} rows, not of {ws.shape[1]}."
             )
-        others = changes * (1 - self._find_named("local", changes))
+        limit = self.options["local_limit"]
+        local, others = changes[:, columns].clamp(-limit, limit), changes.clone()
+        others[:, columns] -= local
         changed = others.ne(0).any(1)[:, None, None]
         shift = torch.where(changed, self._shift_codes(ws, others), 0) if changed.any() else 0
         return shift + self._move_locally(local)
-
-    def _select_local(self, changes: Scores) -> Float[Tensor, "n local"]:
-        """Return the changes of local attributes, in the order of their moves."""
-        return changes[:, [self.attributes.index(name) for name in self.options.get("local", ())]]
 
     def _move_locally(self, local: Float[Tensor, "n local"]) -> Float[Tensor, "n num_ws w_dim"]:
         """Return the sum of local moves, no longer than ``max_move_length`` in the mean over the rows."""
@@ -231,7 +231,7 @@ class CompactEditor(Editor):
     def _shift_codes(self, ws: WPlus, changes: Scores) -> Float[Tensor, "n rows w_dim"]:
         """Return the shift by moves of compact codes, without the changes of details in the coarse rows."""
         shift, coarse = super().shift_rows(ws, changes), self.options.get("coarse_rows", 0)
-        shapes = changes * (1 - self._find_named("details", changes))
+        shapes = changes * (1 - self._find_details(changes))
         if not 0 < coarse < ws.shape[1] or torch.equal(shapes, changes):
             return shift
         changed = shapes.ne(0).any(1)[:, None, None]
@@ -334,6 +334,9 @@ def _build_empty(metadata: EditorMetadata, calibrated: bool, local: torch.Size |
     if (local is None) != (not names) or (local is not None and (*local[:1], *local[2:]) != (len(names), w_dim)):
         shape = None if local is None else tuple(local)
         raise GanvasError(f"Local moves of {list(names)} don't have the shape {shape}.")
+    limit = metadata.options.get("local_limit")
+    if names and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
+        raise GanvasError(f"The limit of local moves must be a number above 0, not {limit!r}.")
     return CompactEditor(
         metadata, pca, parts, torch.empty(k) if calibrated else None, None if local is None else torch.empty(local)
     )

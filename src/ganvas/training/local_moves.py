@@ -46,6 +46,8 @@ SIDE = 256
 """The side of the pictures that are compared."""
 DEFAULT_CHANGE = 1.5
 """The change that is refined, in standard deviations, where no other is given."""
+LOCAL_LIMIT = 2.0
+"""The change, in standard deviations, beyond which compact codes move: the option ``local_limit``."""
 LEARNING_RATE = 0.05
 REGION_WEIGHT = 1.0
 """The weight of absolute errors within the region, beside those of the whole picture: it is small."""
@@ -220,8 +222,8 @@ def add_local_moves(editor: CompactEditor, runs: list[LocalMoveRun]) -> CompactE
     """Return a copy of an editor that moves the attributes of ``runs`` locally.
 
     A change of 1 moves the scorer's reading by 1 in the mean over faces, as far as that is linear: it is measured with the whole
-    mean of a run's moves. Raises GanvasError for an attribute of two runs, as ``average_moves``, and for moves that hardly change
-    what is read.
+    mean of a run's moves, and holds up to LOCAL_LIMIT. Raises GanvasError for an attribute of two runs, as ``average_moves``, and
+    for moves that hardly change what is read.
     """
     names = [run.attribute for run in runs]
     if len(set(names)) != len(names) or not names:
@@ -242,7 +244,7 @@ def add_local_moves(editor: CompactEditor, runs: list[LocalMoveRun]) -> CompactE
     for name, move in moves.items():
         k = editor.attributes.index(name)
         own[k] = move.mean(0) @ editor.probe.weight[:, k]
-    options = {**editor.options, "local": list(moves)}
+    options = {**editor.options, "local": list(moves), "local_limit": LOCAL_LIMIT}
     report = {**editor.report.get("local_change", {}), **{name: round(change, 4) for name, change in changes.items()}}
     metadata = replace(collect_metadata(editor), options=options, report={**editor.report, "local_change": report})
     parts = CompactNetworks(editor.encoder, editor.decoder, editor.reader)
