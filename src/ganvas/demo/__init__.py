@@ -52,9 +52,9 @@ class DemoConfig:
         {"Smiling": 1.5},
         {"Eyeglasses": 1.5},
         {"Age": 1.2},
-        {"Age": -0.7},
         {"Hair_Lightness": 1.5},
         {"Bangs": 1.5},
+        {"Wearing_Hat": 1.5},
     )
     """The changes of the first picture, one a column."""
     corrections: int = 3
@@ -240,8 +240,7 @@ class _SectionDrawer:
         ]
         text = (
             "A row is a person (the seed beside it), a column an edit. Only what the column names should change: edits are kept"
-            " to where their attributes show, and changes are corrected so that the scorer reads what was asked for. Not all do:"
-            " glasses may stay faint, and a child made younger is a baby."
+            " to where their attributes show, and changes are corrected so that the scorer reads what was asked for."
         )
         rows = [str(seed) for seed in self.config.people]
         return self._draw_sheet("People, edited", text, "people.png", pictures, rows, ["as drawn", *titles])

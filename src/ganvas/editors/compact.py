@@ -36,8 +36,8 @@ says so.
 
 Moves for ``details``, such as hair's colour, are those of W in all rows of W+ but the coarse ones: poses and shapes stay.
 Moves for attributes in the option ``local``, such as glasses, are directions of W+ that change one region of pictures only, and
-not of compact codes; ``ganvas.training.local_moves`` learns them. What is asked for beyond the option ``local_limit`` moves
-compact codes again, since along a straight line glasses come apart. Conditional samples move compact codes for these, too.
+not of compact codes; ``ganvas.training.local_moves`` learns them. What is asked for beyond the option ``local_limit``, and up to
+half of it, moves compact codes again, since along a straight line glasses come apart. Conditional samples move compact codes alone.
 
 A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so each attribute's move is scaled,
 on held-out codes. No move is longer than ``MAX_LENGTH``; an attribute that then hardly responds is reported.
@@ -212,8 +212,10 @@ class CompactEditor(Editor):
             raise GanvasError(
                 f"{', '.join(self.options['local'])} move codes of {self.local_moves.shape[1]} rows, not of {ws.shape[1]}."
             )
-        limit = self.options["local_limit"]
-        local, others = changes[:, columns].clamp(-limit, limit), changes.clone()
+        limit, asked = self.options["local_limit"], changes[:, columns]
+        # Beyond the limit half of the local move is exchanged for one of compact codes, where scorers are surer.
+        local = asked.sign() * torch.minimum(asked.abs(), (2 * limit - asked.abs()).clamp(min=limit / 2))
+        others = changes.clone()
         others[:, columns] -= local
         changed = others.ne(0).any(1)[:, None, None]
         shift = torch.where(changed, self._shift_codes(ws, others), 0) if changed.any() else 0

@@ -47,7 +47,7 @@ SIDE = 256
 DEFAULT_CHANGE = 1.5
 """The change that is refined, in standard deviations, where no other is given."""
 LOCAL_LIMIT = 2.0
-"""The change, in standard deviations, beyond which compact codes move: the option ``local_limit``."""
+"""The change, in standard deviations, up to which moves are local alone: the option ``local_limit``."""
 LEARNING_RATE = 0.05
 REGION_WEIGHT = 1.0
 """The weight of absolute errors within the region, beside those of the whole picture: it is small."""
