@@ -36,8 +36,8 @@ says so.
 
 Moves for ``details``, such as hair's colour, are those of W in all rows of W+ but the coarse ones: poses and shapes stay.
 Moves for attributes in the option ``local``, such as glasses, are directions of W+ that change one region of pictures only, and
-not of compact codes; ``ganvas.training.local_moves`` learns them. What is asked for beyond the option ``local_limit``, and up to
-half of it, moves compact codes again, since along a straight line glasses come apart. Conditional samples move compact codes alone.
+not of compact codes; ``ganvas.training.local_moves`` learns them. Beyond the option ``local_limit`` up to half of a local move is
+exchanged for one of compact codes, since glasses come apart along a straight line. Conditional samples move compact codes alone.
 
 A change of 1 moves the probe's reading by 1: c_k follows a noisy label only in part, so each attribute's move is scaled,
 on held-out codes. No move is longer than ``MAX_LENGTH``; an attribute that then hardly responds is reported.
