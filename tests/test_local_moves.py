@@ -133,6 +133,8 @@ def test_what_cannot_be_local_is_one_line(lower_half, localized, tmp_path):
     spoiled, local = localized
     with pytest.raises(GanvasError, match="at least 8"):
         LocalMoveRun(spoiled, TOY, SCORER, "Striped", 4, tmp_path)
+    with pytest.raises(GanvasError, match="is a number"):
+        LocalMoveRun(spoiled, TOY, SCORER, "Right", 8, tmp_path)
     with pytest.raises(GanvasError, match="whole picture"):
         LocalMoveRun(spoiled, TOY, SCORER, "Red", 8, tmp_path)
     with pytest.raises(GanvasError, match="Nothing"):

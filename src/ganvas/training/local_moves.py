@@ -24,6 +24,7 @@ from torch import Tensor
 from ganvas.control.refinement import DEFAULT_CORRECTIONS, refine_changes
 from ganvas.editors.base import collect_metadata, fingerprint
 from ganvas.editors.compact import CompactEditor, CompactNetworks
+from ganvas.editors.picture_calibration import MIN_RESPONSE
 from ganvas.engines import run_shards
 from ganvas.errors import GanvasError, unknown
 from ganvas.generators.base import Generator, map_seeds
@@ -84,6 +85,10 @@ class LocalMoveRun:
             for known in (self.editor.attributes, self.scorer.attributes):
                 if name not in known:
                     raise unknown("attribute", name, known)
+        if self.scorer.kinds[self.scorer.column(self.attribute)] != "probability":
+            raise GanvasError(
+                f"{self.attribute} is a number: only what a picture has or hasn't is learned as a local move."
+            )
         if not self.regions:
             raise GanvasError(
                 f"{self.attribute} shows in the whole picture of {self.generator.name!r}: only what has a region is local."
@@ -243,7 +248,7 @@ def add_local_moves(editor: CompactEditor, runs: list[LocalMoveRun]) -> CompactE
         moves[run.attribute] = (mean / changes[run.attribute]).to(editor.probe.weight)
     for name, move in moves.items():
         k = editor.attributes.index(name)
-        own[k] = move.mean(0) @ editor.probe.weight[:, k]
+        own[k] = (move.mean(0) @ editor.probe.weight[:, k]).clamp(min=MIN_RESPONSE)
     options = {**editor.options, "local": list(moves), "local_limit": LOCAL_LIMIT}
     report = {**editor.report.get("local_change", {}), **{name: round(change, 4) for name, change in changes.items()}}
     metadata = replace(collect_metadata(editor), options=options, report={**editor.report, "local_change": report})
