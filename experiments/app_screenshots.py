@@ -49,7 +49,8 @@ def edit_photo(page: Any, photo: Path) -> None:
     page.locator("#drop input[type=file]").set_input_files(photo)
     page.locator("#presets img").last.wait_for()
     page.wait_for_timeout(1000 * REFINE_SECONDS)
-    page.locator("#stop").click()
+    if page.locator("#stop").is_visible():  # fast machines are done
+        page.locator("#stop").click()
     expect(page.locator(".gv-progress")).to_have_count(0)
     page.get_by_label("Smile as a number").fill("1.8")
     expect(page.locator("#status")).to_contain_text("Smile at")
