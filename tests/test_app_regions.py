@@ -116,3 +116,27 @@ def test_an_opened_recipe_goes_on_with_its_rows(edit_handlers, resources):
     shown = edit_handlers.make_view_updates(Session(opened), rendering.render_full(resources, opened), None, recipe)
     update = shown[11]
     assert update["value"] == "saved" and ("As it was saved", "saved") in update["choices"]
+
+
+def test_the_choice_of_rows_loads_no_generator_again(edit_handlers, resources, monkeypatch):
+    resources.load(FACE)
+
+    def fail(scene):
+        raise AssertionError("Another visitor's generator would be dropped.")
+
+    monkeypatch.setattr(resources, "load", fail)
+    assert ("Features", "Features") in edit_handlers._make_rows_update(FACE)["choices"]
+
+
+def test_a_slider_that_moves_while_rows_are_chosen_stays(edit_handlers, monkeypatch):
+    session = Session(FACE)
+
+    async def move_meanwhile(_, work, *rest):
+        session.set_scene(session.scene.with_value("Red", 1.0))
+        return work()
+
+    monkeypatch.setattr(edit_handlers, "run_with_generator", move_meanwhile)
+    monkeypatch.setattr(edit_handlers, "show_scene", lambda session, is_stale: asyncio.sleep(0))
+    asyncio.run(edit_handlers.choose_rows("Features", session))
+    assert session.scene.rows and session.scene.edits[-1].set == {"Red": 1.0}
+    assert session.scene.edits[-1].rows == session.scene.rows

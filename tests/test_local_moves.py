@@ -133,6 +133,11 @@ def test_what_cannot_be_local_is_one_line(lower_half, localized, tmp_path):
     spoiled, local = localized
     with pytest.raises(GanvasError, match="at least 8"):
         LocalMoveRun(spoiled, TOY, SCORER, "Striped", 4, tmp_path)
+    for options in ({"steps": 0}, {"change": float("nan")}, {"beside": {"Red": float("inf")}}):
+        with pytest.raises(GanvasError, match="at least 1 step"):
+            LocalMoveRun(spoiled, TOY, SCORER, "Striped", 8, tmp_path, **options)
+    with pytest.raises(GanvasError, match="above 0"):
+        LocalMoveRun(spoiled, TOY, SCORER, "Striped", 8, tmp_path, change=-1.0)
     with pytest.raises(GanvasError, match="is a number"):
         LocalMoveRun(spoiled, TOY, SCORER, "Right", 8, tmp_path)
     with pytest.raises(GanvasError, match="whole picture"):

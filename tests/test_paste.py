@@ -134,6 +134,9 @@ def test_what_is_worn_may_lie_beyond_the_faces_outline():
     )
     assert torch.equal(worn, region.build_mask(SIZE, SIZE))
     assert (inside <= worn).all() and inside.sum() < worn.sum()
+    band = replace(region, ellipse=(0.5, 0.3, 0.45, 0.1), covered=True)
+    both = edit.limit_face_edit(face, draw_square(0.0), draw_square(1.0), [region, band], None)[1]
+    assert torch.equal(both, torch.maximum(inside, band.build_mask(SIZE, SIZE))), "each has its own limit"
 
 
 def test_a_limit_in_the_photographs_pixels_is_kept():

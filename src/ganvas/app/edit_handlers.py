@@ -179,8 +179,11 @@ class EditHandlers:
             )
             if not rows:
                 raise GanvasError(f"This generator has no rows that draw {part!r}: choose another part, or all.")
+            if session.scene.generator != scene.generator:
+                raise Superseded
         session.commit()
-        return await self.show_scene(session, session.set_scene(scene.with_rows(rows)))
+        # The scene of now: a slider may have moved meanwhile.
+        return await self.show_scene(session, session.set_scene(session.scene.with_rows(rows)))
 
     def make_screen_updates(self, session: Session) -> list[Any]:
         """Return the visibility of the start, the choice of faces and the picture, and which tab of controls is open."""

@@ -362,8 +362,7 @@ def find_rows(resources: AppResources, scene: Scene, part: str) -> list[int]:
     if part not in MIXED_PARTS:
         raise unknown("part of a face", part, MIXED_PARTS)
     low, high = MIXED_PARTS[part]
-    resolutions = resources.load(scene).generator.row_resolutions
-    return [row for row, resolution in enumerate(resolutions) if low <= resolution <= high]
+    return [row for row, resolution in enumerate(resources.get_row_resolutions(scene)) if low <= resolution <= high]
 
 
 def make_mixed_scene(

@@ -163,6 +163,7 @@ class AppResources:
         self._adding = threading.Lock()
         self._loaded: LoadedGenerator | None = None
         self._distributions: dict[str, Distribution] = {}
+        self._row_resolutions: dict[str, tuple[int, ...]] = {}
         self._rendered: OrderedDict[str, Rendering] = OrderedDict()
         self._pasted: OrderedDict[str, Images] = OrderedDict()
         self._early: OrderedDict[str, Tensor] = OrderedDict()
@@ -250,6 +251,12 @@ class AppResources:
 
     # Called by the generator's thread alone.
 
+    def get_row_resolutions(self, scene: Scene) -> tuple[int, ...]:
+        """Return at which resolutions the rows of a generator act; it is loaded only where it never was."""
+        if scene.generator not in self._row_resolutions:
+            self.load(scene)
+        return self._row_resolutions[scene.generator]
+
     def load(self, scene: Scene) -> LoadedGenerator:
         """Return the scene's generator with its scorer and distribution, loaded where another is in memory."""
         key = (scene.generator, scene.dtype)
@@ -259,6 +266,7 @@ class AppResources:
             for cache in (self._rendered, self._pasted, self._early, self._last_unedited):
                 cache.clear()
             network = self.sources.load_generator(*key)
+            self._row_resolutions[scene.generator] = tuple(network.row_resolutions)
             # W is the same in any dtype, and takes a while to measure.
             if network.fingerprint not in self._distributions:
                 self._distributions[network.fingerprint] = fit_distribution(

@@ -375,12 +375,14 @@ def limit_face_edit(
     Returns the edited square and the mask of what it may change of the photograph, (1, 1, side, side).
     """
     size, kept = edited.shape[-1], regions or (HEAD,)
-    mask = build_edit_mask(kept, parts, size, size)
+    masks = []
+    for region in kept:
+        mask = build_edit_mask([region], parts, size, size)
+        if parts is not None:  # what was uncovered is drawn in full, and the mask's soft edge is of the blending
+            mask = (2 * mask).clamp(max=1)
+        # The outline in the photograph is surer than the inversion's: what lies inside of a face ends there.
+        is_inside = region.hole is None and not region.covered and region.ellipse[2] < 0.5
+        masks.append(mask * draw_face(face, size) if regions and is_inside else mask)
     if parts is not None:
-        # What was uncovered is drawn in full, and the mask's soft edge is of the blending.
-        edited, mask = blend_edit(inverted, edited, kept, parts), (2 * mask).clamp(max=1)
-    # The outline in the photograph is surer than the inversion's: what lies inside of a face ends there.
-    is_inside = bool(regions) and all(
-        region.hole is None and not region.covered and region.ellipse[2] < 0.5 for region in regions
-    )
-    return edited, mask * draw_face(face, size) if is_inside else mask
+        edited = blend_edit(inverted, edited, kept, parts)
+    return edited, torch.stack(masks).amax(0)

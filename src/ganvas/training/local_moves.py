@@ -79,6 +79,10 @@ class LocalMoveRun:
     def __post_init__(self) -> None:
         if self.n < MIN_FACES:
             raise GanvasError(f"The number of faces must be at least {MIN_FACES}, not {self.n}.")
+        if self.steps < 1 or not all(math.isfinite(each) for each in (self.change, *self.beside.values())):
+            raise GanvasError("Local moves need at least 1 step, and changes that are finite numbers.")
+        if self.change <= 0:
+            raise GanvasError(f"The change must be above 0, since what faces lack is added, not {self.change:g}.")
         if self.attribute in self.beside:
             raise GanvasError(f"{self.attribute} can't be beside itself: name another attribute, or none.")
         for name in (self.attribute, *self.beside):
