@@ -181,6 +181,8 @@ class EditHandlers:
                 raise GanvasError(f"This generator has no rows that draw {part!r}: choose another part, or all.")
             if session.scene.generator != scene.generator:
                 raise Superseded
+        if rows == session.scene.rows:
+            return gr.skip()
         session.commit()
         # The scene of now: a slider may have moved meanwhile.
         return await self.show_scene(session, session.set_scene(session.scene.with_rows(rows)))

@@ -377,7 +377,7 @@ def make_mixed_scene(
     if not rows:
         raise GanvasError("Choose what comes from the other face: this generator has nothing of that.")
     if scene.mix is not None and scene.mix.amount != 1:
-        scene = replace(freeze_code(resources, scene.unedited, storage), edits=scene.edits)
+        scene = replace(freeze_code(resources, scene.unedited, storage), edits=scene.edits, rows=scene.rows)
     psi = scene.start.psi if isinstance(scene.start, FromSeed) else 0.7
     return replace(scene.without_refinement(), photo=None, mix=Mix(FromSeed(seed, psi), tuple(sorted(rows))))
 

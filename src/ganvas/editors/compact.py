@@ -31,8 +31,8 @@ rare attribute, most of the variance of a normal score is among faces without it
 codes, where faces come apart, ``truncation`` moves everything but the changed attributes towards the mean of W, the more
 the larger the change (``shrink_to_shell``).
 
-Directions of W end, too: no move is longer than ``max_move_length``, however large the changes, and an edit that is shortened
-says so.
+Directions of W end, too: no move of compact codes is longer than ``max_move_length``, however large the changes, nor is a local
+one (below), and an edit that is shortened says so.
 
 Moves for ``details``, such as hair's colour, are those of W in all rows of W+ but the coarse ones: poses and shapes stay.
 Moves for attributes in the option ``local``, such as glasses, are directions of W+ that change one region of pictures only, and

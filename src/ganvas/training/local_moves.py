@@ -1,11 +1,12 @@
 """Learn moves of W+ that change one region of pictures, and leave the rest as it was.
 
-A move of a code changes the whole picture. For faces without an attribute, the change of an editor is refined until a scorer is
-sure of it (``refine_changes``); the picture is blended into the original one in the attribute's region; and the code is optimised
-until it draws that composite, as in *semantic diffusion* (Zhu et al., *In-Domain GAN Inversion for Real Image Editing*, 2020,
-https://arxiv.org/abs/2004.00049, section 3.3), here from the edited code. The mean of the optimised codes less the original ones
-is a direction for each row of W+. No scorer is in the loss, whose errors a code of a single face would follow, and what is
-particular to single faces, such as where a composite has a seam, cancels in the mean.
+A move of a code changes the whole picture. For faces without an attribute, the change of an editor is refined towards where a
+scorer is sure of it (``refine_changes``); the picture is blended into the original one in the attribute's region; and the code is
+optimised until it draws that composite, as in *semantic diffusion* (Zhu et al., *In-Domain GAN Inversion for Real Image Editing*,
+2020, https://arxiv.org/abs/2004.00049, section 3.3), here from the edited code. The mean of the optimised codes less the original
+ones is a direction for each row of W+. No attribute's score is in the loss, whose errors a code of a single face would follow; a
+scorer chooses the faces that are averaged, those with the attribute afterwards, and the unit. What is particular to single faces,
+such as where a composite has a seam, cancels in the mean.
 """
 
 from __future__ import annotations
@@ -231,7 +232,7 @@ def add_local_moves(editor: CompactEditor, runs: list[LocalMoveRun]) -> CompactE
     """Return a copy of an editor that moves the attributes of ``runs`` locally.
 
     A change of 1 moves the scorer's reading by 1 in the mean over faces, as far as that is linear: it is measured with the whole
-    mean of a run's moves, and holds up to LOCAL_LIMIT. Raises GanvasError for an attribute of two runs, as ``average_moves``, and
+    mean of a run's moves, on its own faces. Raises GanvasError for an attribute of two runs, as ``average_moves``, and
     for moves that hardly change what is read.
     """
     names = [run.attribute for run in runs]
